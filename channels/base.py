@@ -1,0 +1,206 @@
+"""What every channel adapter promises, and the words they share. Pure: standard library only.
+
+An adapter turns an `Outbound` into a request of its provider, hands it over, and says of each outbound exactly once either
+`Receipt` or one of the seven errors below. It never retries: whether a message may leave again is decided elsewhere, because
+no provider here offers an idempotency key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol, TypeAlias
+
+
+class Channel(StrEnum):
+    """A way to reach a person."""
+
+    PUSH = "push"
+    EMAIL = "email"
+    SMS = "sms"
+    WHATSAPP = "whatsapp"
+
+
+# -- what goes out -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Email:
+    """A rendered e-mail. `headers` carries what a commercial mail owes its reader, such as RFC 8058's two."""
+
+    sender_name: str
+    sender_address: str
+    subject: str
+    html: str
+    text: str
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sms:
+    """A rendered text message."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class WhatsApp:
+    """An approved WhatsApp template and the values for its numbered places ("1", "2", …)."""
+
+    content_sid: str
+    variables: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """A rendered notification for one device; `data` goes to the app unseen and holds ids and links only."""
+
+    title: str
+    body: str
+    link: str = ""
+    data: Mapping[str, str] = field(default_factory=dict)
+
+
+Content: TypeAlias = Email | Sms | WhatsApp | Push
+
+
+@dataclass(frozen=True, slots=True)
+class Outbound:
+    """One hand-off: one content for one address.
+
+    `id` is the message's id; it says nothing about the person, travels with the message where the provider lets it, and comes
+    back in events. A push to a person with three devices is three outbounds of one id.
+    """
+
+    id: str
+    channel: Channel
+    address: str
+    content: Content
+    ttl_seconds: int | None = None
+
+
+# -- what comes back ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The provider took the message. `name` is the provider's own id for it."""
+
+    name: str
+
+
+class ChannelError(Exception):
+    """Why a message was not (surely) taken. `code` is the provider's own, or a word of ours where it gave none.
+
+    An error is a value here: adapters yield it, they do not raise it. It never holds an address or a body: providers echo both
+    in their messages, so only the code travels on, with `hint` in our own words.
+    """
+
+    def __init__(self, code: str, hint: str = "") -> None:
+        super().__init__(f"{code}: {hint}" if hint else code)
+        self.code = code
+        self.hint = hint
+
+
+class Rejected(ChannelError):
+    """This message will never be taken -> failed."""
+
+
+class BadAddress(ChannelError):
+    """This address will never work on this channel -> failed, and the address is suppressed."""
+
+
+class OptedOut(ChannelError):
+    """The provider knows a no that we had not heard -> failed, and the opt-out is recorded."""
+
+
+class Throttled(ChannelError):
+    """Too fast, nothing was taken -> waiting, no attempt spent. `retry_after_seconds` is None where the provider says nothing."""
+
+    def __init__(self, code: str, hint: str = "", retry_after_seconds: float | None = None) -> None:
+        super().__init__(code, hint)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class Unavailable(ChannelError):
+    """Nothing left our house (the connection failed, or the provider said so in a way that is safe) -> waiting with backoff."""
+
+
+class Uncertain(ChannelError):
+    """It may have gone: the answer was lost, late or unreadable -> unresolved, never sent again by a machine."""
+
+
+class Misconfigured(ChannelError):
+    """Our keys or settings are wrong -> the channel stops, a person is told, nothing is lost."""
+
+
+Result: TypeAlias = Receipt | ChannelError
+
+
+# -- later news --------------------------------------------------------------------------------------------------------
+
+
+class EventKind(StrEnum):
+    """The one vocabulary for what providers report after hand-off."""
+
+    ACCEPTED = "accepted"
+    DEFERRED = "deferred"
+    DELIVERED = "delivered"
+    READ = "read"
+    BOUNCED = "bounced"  # the address is dead -> suppress
+    FAILED = "failed"  # this message failed, the address is not to blame
+    COMPLAINED = "complained"
+    OPTED_OUT = "opted_out"
+    OPTED_IN = "opted_in"
+    ENGAGED = "engaged"  # opened, clicked
+    UNKNOWN = "unknown"  # recorded, acted on by nobody, shown to a person
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Later news of a message. `id` is unique per provider: the same news twice has the same id."""
+
+    provider: str
+    id: str
+    channel: Channel
+    kind: EventKind
+    at: datetime
+    message_id: str | None = None
+    receipt: str | None = None
+    code: str | None = None
+
+
+class BadSignature(Exception):
+    """A webhook call that was not, or can't be shown to be, the provider's. `why` is one word for our log."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+
+
+class BadPayload(Exception):
+    """A webhook call with a right signature whose body can't be read."""
+
+
+# -- the promise -------------------------------------------------------------------------------------------------------
+
+
+class Provider(Protocol):
+    """The API behind one channel. Safe to use from one thread at a time; cheap to make, holds pooled connections."""
+
+    name: str
+    channel: Channel
+
+    def send(self, batch: Sequence[Outbound]) -> Iterator[tuple[Outbound, Result]]:
+        """Hand over a batch, concurrently; yield each outbound exactly once, in the order the answers come. Never raises for one of them."""
+        ...
+
+    def check(self) -> ChannelError | None:
+        """Ask the provider, without sending, whether our keys and settings work. None when they do."""
+        ...
+
+    def close(self) -> None:
+        """Let go of connections."""
+        ...
