@@ -83,8 +83,8 @@ CREATE TABLE campaigns (
     digest bytea NOT NULL,                      -- of what was submitted: the same id with other content is refused
     fanned_out boolean NOT NULL DEFAULT false,
     invalid integer NOT NULL DEFAULT 0,
-    note text,
-    created_at timestamptz NOT NULL DEFAULT now(),
+    created_at timestamptz NOT NULL,
+    paused_at timestamptz,
     started_at timestamptz,
     finished_at timestamptz
 );
@@ -118,8 +118,8 @@ CREATE TABLE chunks (                           -- what a task refers to: some h
     done_at timestamptz,                        -- every job of it has a message that is past pending and claimed
     PRIMARY KEY (period, chunk)
 ) PARTITION BY LIST (period);
-CREATE INDEX chunks_open ON chunks (due_at) WHERE done_at IS NULL;
-CREATE INDEX chunks_by_campaign ON chunks (campaign_no);
+CREATE INDEX chunks_open ON chunks (campaign_no, due_at, chunk) WHERE done_at IS NULL;
+CREATE INDEX chunks_by_campaign ON chunks (campaign_no, chunk);
 
 CREATE TABLE jobs (                             -- who is asked for, with the variables: content, kept for a short time
     period integer NOT NULL,
