@@ -95,7 +95,7 @@ def _message(connection: Connection, row: Sequence[Any]) -> Message:
         Channel(channel) if channel else None,
         State(state),
         *rest,
-        news=tuple(News(*item) for item in news),
+        tuple(News(*item) for item in news),
     )
 
 
