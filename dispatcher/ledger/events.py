@@ -23,7 +23,8 @@ def keep(connection: Connection, events: Sequence[Event], now: datetime) -> int:
         """
         INSERT INTO provider_events (period, provider, id, kind, channel, code, receipt, chunk, row, leg, at, received_at)
         SELECT *, %(now)s FROM unnest(%(period)s::int[], %(provider)s::text[], %(id)s::text[], %(kind)s::text[],
-            %(channel)s::text[], %(code)s::text[], %(receipt)s::text[], %(chunk)s::bigint[], %(row)s::int[], %(leg)s::smallint[], %(at)s::timestamptz[])
+            %(channel)s::text[], %(code)s::text[], %(receipt)s::text[], %(chunk)s::bigint[], %(row)s::int[], %(leg)s::smallint[],
+            %(at)s::timestamptz[])
         ON CONFLICT DO NOTHING
         """,
         {

@@ -79,6 +79,7 @@ def of_campaign(connection: Connection, campaign_id: str, recipient_id: str) -> 
 
 def _message(connection: Connection, row: Sequence[Any]) -> Message:
     period, chunk, position, leg, campaign_id, spec, recipient_id, channel, state, *rest = row
+    reason, until, attempts, provider, receipt, claimed_at, accepted_at, updated_at, decision = rest
     ref = MessageRef(period, chunk, position, leg)
     news = connection.execute(
         """
@@ -94,7 +95,15 @@ def _message(connection: Connection, row: Sequence[Any]) -> Message:
         recipient_id,
         Channel(channel) if channel else None,
         State(state),
-        *rest,
+        reason,
+        until,
+        attempts,
+        provider,
+        receipt,
+        claimed_at,
+        accepted_at,
+        updated_at,
+        decision,
         tuple(News(*item) for item in news),
     )
 
