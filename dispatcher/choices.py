@@ -90,8 +90,8 @@ def rule(
 
     What stands already is not said again. Accepting tailored switches on every channel that the request leaves unnamed.
     A change that lets less through always counts, whenever it was said: in doubt, do not send. One that lets more
-    through counts unless the person spoke later than `said_at`; with `said_at` None (an import that can't tell) it never
-    overrules the person's own word, only an earlier import's. `closed` (an erased person): nothing widens any more.
+    through counts unless the person spoke later than `said_at`; with `said_at` None (an import that can't tell) it
+    never overrules the person's own word, only an earlier import's. `closed` (an erased person): nothing widens.
     """
     taken: list[Change] = []
     outranked: list[Change] = []

@@ -16,7 +16,7 @@ _RANK = {code: rank for rank, code in enumerate(Code)}
 
 @dataclass(frozen=True, slots=True)
 class No:
-    """One person's no and its scope: channels (None: all), offer type (None: all), and whether service messages fall too.
+    """One person's no and its scope: channels (None: all), offer type (None: all), service messages too or not.
 
     `no_channel_left`: the no leaves the person no channel at all, so messages that have none yet fall under it too.
     """

@@ -80,11 +80,12 @@ RETURNING id, xmax = 0
 
 
 def upsert(connection: Connection, secret: bytes, batch: Sequence[Recipient], actor: str, now: datetime) -> Taken:
-    """Take in a batch (each id once) in one transaction: attributes are replaced, choices recorded with source `import`.
+    """Take in a batch (each id once) in one transaction: attributes are replaced, choices become consent events.
 
-    What is equal already stays untouched, version included. An import is the bank's master data, not the person speaking,
-    so its choices obey `choices.rule`: they may always let less through, but override a choice that the person made
-    elsewhere only where the row's `said_at` is later. An erased person comes back only by a row said after the erasure.
+    What is equal already stays untouched, version included. An import is the bank's master data, not the person
+    speaking, so its choices obey `choices.rule`: they may always let less through, but override a choice that the
+    person made elsewhere only where the row's `said_at` is later. An erased person comes back only by a row said after
+    the erasure.
     """
     ids = {recipient.id for recipient in batch}
     with connection.transaction():
@@ -188,10 +189,10 @@ WHERE id = %(id)s
 
 
 def erase(connection: Connection, secret: bytes, recipient_id: str, actor: str, now: datetime) -> bool:
-    """Forget a person: addresses, profile, devices, birth date, what was to be written to them. False where done before.
+    """Forget a person: addresses, profile, devices, birth date, what was to be written. False where done before.
 
-    Kept are decisions without content, the consent chain (to which the end of each offer is added), the person's kind and
-    language, in which kept decisions can still be explained, and suppressions, which never held the address itself.
+    Kept are decisions without content, the consent chain (to which the end of each offer is added), the person's kind
+    and language, in which kept decisions can still be explained, and suppressions, which never held an address.
     Raises `UnknownRecipient`.
     """
     with connection.transaction():

@@ -1,5 +1,5 @@
-"""Bans on addresses: hard bounces, complaints, STOP at the provider. They know the address by its keyed hash only, so they
-outlive erasure and meet the same address again whoever brings it.
+"""Bans on addresses: hard bounces, complaints, STOP at the provider. They know an address by its keyed hash only, so
+they outlive erasure and meet the same address again, whoever brings it.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ WHERE s.no = ANY (%(nos)s) AND s.channel = 'whatsapp'
 def suppress(
     connection: Connection, channel: Channel, address_key: bytes, reason: str, source: str, now: datetime
 ) -> int:
-    """Ban one address on one channel; see `suppress_all`. Returns the suppression's number, also where it stood before."""
+    """Ban one address on one channel; see `suppress_all`. Returns the suppression's number, new or standing."""
     return suppress_all(connection, [Ban(channel, address_key, reason, source)], now)[0]
 
 
 def suppress_all(connection: Connection, bans: Sequence[Ban], now: datetime) -> list[int]:
-    """Ban addresses, and in the same transaction turn away what is parked for them; the numbers come in the bans' order.
+    """Ban addresses and, in the same transaction, turn away what is parked for them. Returns numbers in `bans`' order.
 
-    Idempotent: a ban in force keeps its number, reason and date. Push has no ban by address: a dead token is dropped from
-    the person's devices (`drop_device`).
+    Idempotent: a ban in force keeps its number, reason and date. Push has no ban by address: a dead token is dropped
+    from the person's devices (`drop_device`).
     """
     first = {(ban.channel, ban.address_key): ban for ban in bans}
     ordered = sorted(first.values(), key=lambda ban: (ban.address_key, ban.channel))  # one order: no deadlocks
@@ -98,7 +98,7 @@ def _bump(connection: Connection, nos: list[int], now: datetime) -> list[tuple[s
 
 
 def lift(connection: Connection, channel: Channel, address_key: bytes, now: datetime) -> bool:
-    """End a ban; False where none was in force. It grants nothing: what the person's own choices refuse stays refused."""
+    """End a ban; False where none was in force. It grants nothing: what the person refused stays refused."""
     with connection.transaction():
         row = connection.execute(
             "UPDATE suppressions SET lifted_at = %s WHERE channel = %s AND address_key = %s AND lifted_at IS NULL"
@@ -111,7 +111,7 @@ def lift(connection: Connection, channel: Channel, address_key: bytes, now: date
 
 
 def drop_device(connection: Connection, recipient_id: str, token: str, now: datetime) -> bool:
-    """Forget one installed app, whose token the provider declared dead; the person's other devices stay. False: not there."""
+    """Forget one installed app, whose token the provider declared dead; other devices stay. False: not there."""
     with connection.transaction():
         dropped = connection.execute(
             "UPDATE recipients SET version = version + 1, updated_at = %(now)s, devices = (SELECT"
