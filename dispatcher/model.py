@@ -306,7 +306,7 @@ class CampaignState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What is asked for, of everyone in an audience alike. `offer_type` and `kind` are the template's, kept beside it for the record."""
+    """What is asked for, of everyone in an audience alike. `offer_type` and `kind` are the template's, kept for the record."""
 
     template: str
     entity: str
