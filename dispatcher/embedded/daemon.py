@@ -23,9 +23,7 @@ def processes(name: str, folder: Path) -> list[psutil.Process]:
     return [process for process in psutil.process_iter() if _is_engine(process, name, folder)]
 
 
-def find_or_launch(
-    running: Callable[[], bool], answers: Callable[[], bool], launch: Callable[[], None], seconds: float
-) -> bool:
+def find_or_launch(running: Callable[[], bool], answers: Callable[[], bool], launch: Callable[[], None], seconds: float) -> bool:
     """Whether an engine answers within `seconds`: one that runs or, if none does or goes on, a new one."""
     settled = wait_until(lambda: answers() or not running(), seconds)
     if settled and not running():
