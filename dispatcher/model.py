@@ -288,3 +288,33 @@ _RANK = {code: rank for rank, code in enumerate(Code)}
 def headline(reasons: tuple[Reason, ...]) -> Reason:
     """The strongest reason, by the order of `Code`; among equals the first asked channel's."""
     return min(reasons, key=lambda reason: _RANK[reason.code])
+
+
+# -- what a campaign or a trigger asks ---------------------------------------------------------------------------------
+
+
+class CampaignState(StrEnum):
+    """The states of a campaign."""
+
+    SCHEDULED = "scheduled"
+    RUNNING = "running"
+    PAUSED = "paused"
+    FINISHED = "finished"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What is asked for, of everyone in an audience alike. `offer_type` and `kind` are the template's, kept for the record."""
+
+    template: str
+    entity: str
+    channels: tuple[Channel, ...]
+    kind: Kind
+    offer_type: OfferType | None = None
+    route: str = "first"  # "first": the first allowed channel; "all": each allowed channel
+    send_at: datetime | None = None
+    expires_at: datetime | None = None
+    rate_per_second: float | None = None
+    holdout_percent: float = 0.0
+    priority: int = 5  # 0 (first) to 9 (last)
