@@ -13,9 +13,7 @@ from channels.http import Http, Request, Response
 
 C = TypeVar("C")
 Clock: TypeAlias = Callable[[], datetime]
-Reactions: TypeAlias = Mapping[
-    str, tuple[type[ChannelError], str]
-]  # a provider's code -> the error, and a hint in our words
+Reactions: TypeAlias = Mapping[str, tuple[type[ChannelError], str]]  # a provider's code -> the error, and a hint in our words
 
 RETRY_AFTER_SECONDS_MAX = 24 * 3600.0
 

@@ -52,9 +52,7 @@ RESERVED_HEADERS = frozenset(
     | {"to", "from", "subject", "reply-to", "cc", "bcc"}
 )
 _HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,76}")
-_ADDRESS = re.compile(
-    r"[^\s<>(),;:\"\[\]\\@]{1,64}@[^\s<>(),;:\"\[\]\\@]{1,255}"
-)  # one address, without a name or a second one
+_ADDRESS = re.compile(r"[^\s<>(),;:\"\[\]\\@]{1,64}@[^\s<>(),;:\"\[\]\\@]{1,255}")  # one address, without a name or a second one
 _FIELD = re.compile(r"[a-z0-9_.]{1,80}")
 _UNTRACKED = TrackingSettings(click_tracking=ClickTracking(False, False), open_tracking=OpenTracking(False))
 

@@ -83,9 +83,7 @@ class Ruling:
     outranked: tuple[Change, ...] = ()
 
 
-def rule(
-    current: Mapping[str, Choice], asked: Sequence[Change], said_at: datetime | None, closed: bool = False
-) -> Ruling:
+def rule(current: Mapping[str, Choice], asked: Sequence[Change], said_at: datetime | None, closed: bool = False) -> Ruling:
     """Hold a request against what stands.
 
     What stands already is not said again. Accepting tailored switches on every channel that the request leaves unnamed.
