@@ -99,7 +99,7 @@ REACTIONS: Reactions = {
 # -- building through the SDK ------------------------------------------------------------------------------------------
 
 
-class _Taken(Exception):  # noqa: N818 - not an error: it carries a finished request out of the SDK
+class _Taken(Exception):
     def __init__(self, url: str, data: dict[str, object], headers: dict[str, str], auth: tuple[str, str]) -> None:
         super().__init__()
         self.url, self.data, self.headers, self.auth = url, data, headers, auth
