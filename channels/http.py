@@ -31,9 +31,7 @@ from channels.base import Unavailable, Uncertain
 T = TypeVar("T")
 
 ANSWER_BYTES_MAX = 1_000_000
-IDLE_SECONDS_MAX = (
-    20  # under the keep-alive of common front ends, so that we rarely write to a connection about to close
-)
+IDLE_SECONDS_MAX = 20  # under the keep-alive of common front ends, so that we rarely write to a connection about to close
 LOOPBACK = "localhost,127.0.0.1,::1"
 
 _WORDS = {
