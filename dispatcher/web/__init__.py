@@ -7,7 +7,7 @@ from fastapi import FastAPI
 
 def app() -> FastAPI:
     """The application that `uvicorn --factory dispatcher.web:app` serves."""
-    from dispatcher import bootstrap, tasks  # noqa: PLC0415  uvicorn imports this module before anyone has read the settings
-    from dispatcher.web.application import create  # noqa: PLC0415
+    from dispatcher import bootstrap, tasks
+    from dispatcher.web.application import create
 
     return create(bootstrap.house(), tasks)
