@@ -85,15 +85,12 @@ def verify(connection: Connection, secret: bytes) -> list[Broken]:
     return broken
 
 
-_PEOPLE = (
-    "SELECT id, consent_seq, consent_head, choices FROM recipients WHERE id > %(last)s ORDER BY id LIMIT %(limit)s"
-)
+_PEOPLE = "SELECT id, consent_seq, consent_head, choices FROM recipients WHERE id > %(last)s ORDER BY id LIMIT %(limit)s"
 
 
 def _strays(connection: Connection) -> list[Broken]:
     rows = connection.execute(
-        "SELECT DISTINCT e.recipient_id FROM consent_events e LEFT JOIN recipients r ON r.id = e.recipient_id"
-        " WHERE r.id IS NULL"
+        "SELECT DISTINCT e.recipient_id FROM consent_events e LEFT JOIN recipients r ON r.id = e.recipient_id WHERE r.id IS NULL"
     ).fetchall()
     return [Broken(recipient_id, None, "the chain belongs to nobody") for (recipient_id,) in rows]
 

@@ -196,9 +196,7 @@ def erase(connection: Connection, secret: bytes, recipient_id: str, actor: str, 
     Raises `UnknownRecipient`.
     """
     with connection.transaction():
-        row = connection.execute(
-            "SELECT choices, erased_at FROM recipients WHERE id = %s FOR UPDATE", (recipient_id,)
-        ).fetchone()
+        row = connection.execute("SELECT choices, erased_at FROM recipients WHERE id = %s FOR UPDATE", (recipient_id,)).fetchone()
         if row is None:
             raise UnknownRecipient(recipient_id)
         if row[1] is not None:

@@ -38,9 +38,7 @@ WHERE s.no = ANY (%(nos)s) AND s.channel = 'whatsapp'
 """
 
 
-def suppress(
-    connection: Connection, channel: Channel, address_key: bytes, reason: str, source: str, now: datetime
-) -> int:
+def suppress(connection: Connection, channel: Channel, address_key: bytes, reason: str, source: str, now: datetime) -> int:
     """Ban one address on one channel; see `suppress_all`. Returns the suppression's number, new or standing."""
     return suppress_all(connection, [Ban(channel, address_key, reason, source)], now)[0]
 
@@ -80,10 +78,7 @@ def _reach(connection: Connection, nos: list[int], now: datetime) -> None:
     owners = _bump(connection, nos, now)
     parked.refuse(
         connection,
-        [
-            No(owner, Code.SUPPRESSED, f"suppression:{no}", (channel,), service_too=True)
-            for owner, no, channel in owners
-        ],
+        [No(owner, Code.SUPPRESSED, f"suppression:{no}", (channel,), service_too=True) for owner, no, channel in owners],
         now,
     )
 
@@ -101,8 +96,7 @@ def lift(connection: Connection, channel: Channel, address_key: bytes, now: date
     """End a ban; False where none was in force. It grants nothing: what the person refused stays refused."""
     with connection.transaction():
         row = connection.execute(
-            "UPDATE suppressions SET lifted_at = %s WHERE channel = %s AND address_key = %s AND lifted_at IS NULL"
-            " RETURNING no",
+            "UPDATE suppressions SET lifted_at = %s WHERE channel = %s AND address_key = %s AND lifted_at IS NULL RETURNING no",
             (now, channel, address_key),
         ).fetchone()
         if row:
