@@ -1,7 +1,7 @@
 """References to messages: the one way to write down which message is meant. Pure: standard library only.
 
-A message is one leg of a job, and its id is nothing but its place in the ledger: "<period>-<chunk>-<row>-<leg>", such as
-"202611-123-17-0". It says nothing about the person, so it may travel to brokers, providers and logs.
+A message is one leg of a job, and its id is nothing but its place in the ledger: "<period>-<chunk>-<row>-<leg>", such
+as "202611-123-17-0". It says nothing about the person, so it may travel to brokers, providers and logs.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_ID = re.compile(r"([1-9][0-9]{5})-([1-9][0-9]{0,18})-(0|[1-9][0-9]{0,9})-(0|[1-9][0-9]{0,4})", re.ASCII)
+_ID = re.compile(r"(2[0-9]{3}(?:0[1-9]|1[0-2]))-([1-9][0-9]{0,18})-(0|[1-9][0-9]{0,9})-(0|[1-9][0-9]{0,4})", re.ASCII)
 
 CHUNK_MAX = 2**63 - 1  # bigint
 ROW_MAX = 2**31 - 1  # integer
@@ -25,7 +25,7 @@ class BadRef(ValueError):
 
 @dataclass(frozen=True, slots=True, order=True)
 class MessageRef:
-    """Where a message stands in the ledger. `period` is a month as 202611; `chunk` counts from 1, `row` and `leg` from 0."""
+    """Where a message stands in the ledger: `period` is a month as 202611, `chunk` counts from 1, the others from 0."""
 
     period: int
     chunk: int
@@ -39,7 +39,7 @@ class MessageRef:
         if match is None:
             raise BadRef
         period, chunk, row, leg = (int(part) for part in match.groups())
-        if not 1 <= period % 100 <= 12 or chunk > CHUNK_MAX or row > ROW_MAX or leg > LEG_MAX:
+        if chunk > CHUNK_MAX or row > ROW_MAX or leg > LEG_MAX:
             raise BadRef
         return cls(period, chunk, row, leg)
 

@@ -60,6 +60,14 @@ def find(connection: Connection, period: int, number: int) -> Chunk | None:
     return Chunk(period, number, spec_from_json(spec), no, campaign_id, CampaignState(state) if state else None)
 
 
+def numbers_of(connection: Connection, period: int, campaign_no: int) -> list[int]:
+    """The numbers of a campaign's chunks, in the order of its audience."""
+    rows = connection.execute(
+        "SELECT chunk FROM chunks WHERE period = %s AND campaign_no = %s ORDER BY chunk", (period, campaign_no)
+    )
+    return [row[0] for row in rows]
+
+
 # -- gather ------------------------------------------------------------------------------------------------------------
 
 _RECIPIENT = """
