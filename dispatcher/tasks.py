@@ -37,7 +37,7 @@ if not app.conf.broker_url:
     app.conf.broker_url = bootstrap.broker_url()
 
 
-class QuietRequest(Request):  # type: ignore[misc]  # Celery ships no types
+class QuietRequest(Request):
     """A request whose events, logs and repr say nothing of what a caller put into its arguments."""
 
     @property
@@ -51,7 +51,7 @@ class QuietRequest(Request):  # type: ignore[misc]  # Celery ships no types
         return HIDDEN
 
 
-class QuietTask(Task):  # type: ignore[misc]
+class QuietTask(Task):
     """A task whose callers put personal data into its arguments."""
 
     Request = QuietRequest
@@ -70,12 +70,12 @@ def house() -> House:
     return made
 
 
-@worker_process_init.connect  # type: ignore[untyped-decorator]
+@worker_process_init.connect
 def _make_house(**_: object) -> None:
     house()
 
 
-@setup_logging.connect  # type: ignore[untyped-decorator]
+@setup_logging.connect
 def _set_up_logs(**_: object) -> None:
     configure_logs()
 
