@@ -132,7 +132,7 @@ def test_every_story_is_whole_sentences(scene: Scene, language: str, state: Stat
 @pytest.mark.parametrize(
     ("language", "pieces"),
     [
-        ("nl", ["1 maart 2025", "in de mobiele app", "berichten op maat", "contract", "uw verrichtingen", "bezorgd"]),
+        ("nl", ["1 maart 2025", "in de mobiele app", "berichten op maat", "contract", "je verrichtingen", "bezorgd"]),
         ("fr", ["1er mars 2025", "dans l’application mobile", "sur mesure", "contrat", "vos opérations", "remis"]),
         (
             "de",

@@ -339,6 +339,7 @@ def test_a_standard_message_may_use_less_than_a_tailored_one() -> None:
     assert isinstance(tailored, Send)
     assert isinstance(standard, Send)
     assert isinstance(service, Send)
+    assert service.legs[0].categories == POLICY.categories["service"]
     assert "transactions" in tailored.legs[0].categories
     assert standard.legs[0].categories < tailored.legs[0].categories
     assert "transactions" not in standard.legs[0].categories | service.legs[0].categories

@@ -1,7 +1,7 @@
 """Why a message was sent or not, in whole sentences that a customer understands (GDPR art. 15, 22; CJEU C-203/22).
 
-Everything told comes from the record of the decision, so that the story stays true when choices change later. The policy is
-asked only for names and numbers: give the one whose digest the record bears.
+Everything told comes from the record of the decision, so that the story stays true when choices change later. The
+policy is asked only for names and numbers: give the one whose digest the record bears.
 """
 
 from __future__ import annotations
