@@ -64,9 +64,7 @@ def conclude(result: Result, attempts: int, now: datetime, dice: Callable[[], fl
         case Unavailable():
             if attempts + 1 >= numbers.attempts_max:
                 return Outcome(State.DEAD, result.code)
-            return Outcome(
-                State.WAITING, result.code, now + timedelta(seconds=backoff_seconds(attempts, dice, numbers))
-            )
+            return Outcome(State.WAITING, result.code, now + timedelta(seconds=backoff_seconds(attempts, dice, numbers)))
         case Rejected():
             return Outcome(State.FAILED, result.code)
         case BadAddress():
