@@ -78,6 +78,7 @@ class Source(StrEnum):
     PREFERENCE_CENTRE = "preference_centre"
     INBOUND = "inbound"  # STOP by SMS or WhatsApp
     PROVIDER = "provider"  # the provider told us of a no
+    ERASURE = "erasure"  # an erased person's offers end with it
 
 
 class State(StrEnum):
