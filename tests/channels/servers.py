@@ -82,7 +82,7 @@ def http_server(script: HttpScript, tls: ssl.SSLContext | None = None) -> Iterat
 
 
 def _read_request(stream: Any) -> Arrived | None:
-    method, path = (stream.readline().decode().split() + ["", ""])[:2]
+    method, path = [*stream.readline().decode().split(), "", ""][:2]
     headers: dict[str, str] = {}
     while line := stream.readline().strip():
         name, _, value = line.decode().partition(":")
