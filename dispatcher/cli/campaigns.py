@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
+import click
 import typer
 
 from dispatcher import bootstrap, campaigns
@@ -175,7 +176,7 @@ def export(campaign_id: CampaignId, file: Annotated[Path | None, typer.Option(he
     """One line per recipient as CSV: id, line, channel, state, reason. No addresses, no contents."""
     house = bootstrap.house()
     campaign, _ = _state(house, campaign_id)
-    with lend(house.pool) as connection, typer.open_file(str(file or "-"), "wb") as target:
+    with lend(house.pool) as connection, click.open_file(str(file or "-"), "wb") as target:
         ledger_export.campaign_csv(connection, campaign, target.write)
     if file:
         out.print(f"written: {file}", markup=False)
