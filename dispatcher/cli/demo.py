@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from channels.sandbox.client import Sandbox
-from dispatcher import bootstrap, campaigns, tasks
+from dispatcher import bootstrap, campaigns
 from dispatcher.cli.campaigns import print_campaign, wait_for
 from dispatcher.cli.messages import explanation, print_explanation
 from dispatcher.cli.output import err, out, progress
@@ -75,7 +75,7 @@ def run(recipients: int, keep: bool, quiet: bool) -> dict[str, Any]:
         err.print("starting PostgreSQL, Valkey, workers, the providers' sandbox and the web app …")
         settings = bootstrap.settings()
         with running(settings, os.environ, default_workers(), FLOWER_PORT if keep else None) as program:
-            os.environ.update(DISPATCHER_DATABASE_URL=program.engines.database_url, DISPATCHER_BROKER_URL=program.engines.broker_url)
+            os.environ.update(program.environ)
             bootstrap.settings.cache_clear()
             report = _play(program, recipients, quiet)
             if keep:
@@ -177,6 +177,8 @@ def _campaign(stage: Stage) -> None:
         "expires_at": (house.clock() + timedelta(days=14)).isoformat(),
         "audience": [{"recipient": person["id"], "data": _offer(index, person)} for index, person in enumerate(_people(stage))],
     }
+    from dispatcher import tasks  # noqa: PLC0415  Celery reads the environment that the demo prepared
+
     campaigns.submit(house, parse_campaign(form, campaigns.desk(house)))
     tasks.publish(campaigns.due_chunks(house))
     wait_for(house, CAMPAIGN)
@@ -193,6 +195,8 @@ def _offer(index: int, person: Mapping[str, Any]) -> dict[str, Any]:
 
 def _triggers(stage: Stage) -> dict[str, str]:
     """Single jobs, put on the broker as the profiling pipeline does it: message id -> template."""
+    from dispatcher import tasks  # noqa: PLC0415
+
     asked: dict[str, str] = {}
     for index, person in zip(range(TRIGGERS), _people(stage), strict=False):
         template = "coin_earned" if index % 3 else "optout_acknowledgement"
