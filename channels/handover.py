@@ -41,8 +41,8 @@ def hand_over(
         for outbound in batch:
             try:
                 request = build(outbound)
-            except ChannelError as error:
-                unbuilt.append((outbound, error))
+            except ChannelError as refusal:
+                unbuilt.append((outbound, refusal.with_traceback(None)))  # its frames hold the message
             except Exception as error:
                 unbuilt.append((outbound, Rejected("unbuildable", type(error).__name__)))
             else:

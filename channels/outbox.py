@@ -45,7 +45,7 @@ class Outbox:
         try:
             checked(outbound, self.channel, _KINDS[self.channel])
         except ChannelError as refusal:
-            return refusal
+            return refusal.with_traceback(None)
         answer = self.answers.get(outbound.address) or self.answers.get("")
         if answer is not None and not isinstance(answer, Uncertain):
             return answer

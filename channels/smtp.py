@@ -184,7 +184,7 @@ def _send_one(session: _Session, outbound: Outbound) -> Result:
         mail = _mail(outbound, email)
         letter = mail.as_bytes()
     except ChannelError as refusal:
-        return refusal
+        return refusal.with_traceback(None)  # its frames hold the message
     except Exception as error:
         return Rejected("unbuildable", type(error).__name__)
     fault = session.open() or session.transact(email.sender_address, outbound.address, letter)
