@@ -226,7 +226,7 @@ def preferences(connection: Connection, recipient_id: str) -> Preferences:
 def history(connection: Connection, recipient_id: str) -> list[ConsentEvent]:
     """All that a person ever chose, oldest first."""
     rows = connection.execute(
-        f"SELECT {COLUMNS} FROM consent_events WHERE recipient_id = %s ORDER BY seq",  # noqa: S608 - our own names
+        f"SELECT {COLUMNS} FROM consent_events WHERE recipient_id = %s ORDER BY seq",
         (recipient_id,),
     )
     return [ConsentEvent(*row) for row in rows]

@@ -63,7 +63,7 @@ _EXCLUDED = ", ".join(f"excluded.{name}" for name in _ATTRIBUTES)
 _TEMPORARY = f"""
 CREATE TEMPORARY TABLE IF NOT EXISTS incoming ON COMMIT DELETE ROWS AS
 SELECT id, {_NAMES}, now() AS said_at FROM recipients WITH NO DATA
-"""  # noqa: S608 - our own column names
+"""
 _COPY = f"COPY incoming (id, {_NAMES}, said_at) FROM STDIN"
 _LEAVE_ERASED = """
 DELETE FROM incoming USING recipients r
@@ -76,7 +76,7 @@ ON CONFLICT (id) DO UPDATE
 SET ({_NAMES}) = ROW ({_EXCLUDED}), erased_at = NULL, version = r.version + 1, updated_at = excluded.updated_at
 WHERE r.erased_at IS NOT NULL OR ({_HELD}) IS DISTINCT FROM ({_EXCLUDED})
 RETURNING id, xmax = 0
-"""  # noqa: S608 - our own column names
+"""
 
 
 def upsert(connection: Connection, secret: bytes, batch: Sequence[Recipient], actor: str, now: datetime) -> Taken:
