@@ -37,7 +37,7 @@ class Outcome:
     """What becomes of a message after one attempt.
 
     `reason` is the provider's code; `until` is set exactly when the state is waiting. `suppress` bans the address on
-    its channel, `opt_out` records a no of the person, `stop_channel` halts the channel until a person mended our settings.
+    its channel, `opt_out` records a no of the person, `stop_channel` halts the channel until our settings are mended.
     """
 
     state: State
@@ -64,9 +64,7 @@ def conclude(result: Result, attempts: int, now: datetime, dice: Callable[[], fl
         case Unavailable():
             if attempts + 1 >= numbers.attempts_max:
                 return Outcome(State.DEAD, result.code)
-            return Outcome(
-                State.WAITING, result.code, now + timedelta(seconds=backoff_seconds(attempts, dice, numbers))
-            )
+            return Outcome(State.WAITING, result.code, now + timedelta(seconds=backoff_seconds(attempts, dice, numbers)))
         case Rejected():
             return Outcome(State.FAILED, result.code)
         case BadAddress():

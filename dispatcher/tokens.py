@@ -48,9 +48,7 @@ def unseal(secret: bytes, purpose: str, token: str) -> bytes:
         payload = _cipher(secret).decrypt(sealed, [purpose.encode()])
     except (ValueError, InvalidTag):
         raise BadToken from None
-    if (
-        seal(secret, purpose, payload) != token
-    ):  # base64 spells the same bytes in several ways; a token has one spelling
+    if seal(secret, purpose, payload) != token:  # base64 spells the same bytes in several ways; a token has one spelling
         raise BadToken
     return payload
 

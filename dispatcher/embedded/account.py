@@ -20,20 +20,16 @@ from pathlib import Path
 from dispatcher.embedded.daemon import EngineError
 
 ACCOUNT_OF_ROOT = "dispatcher-engines"
-SOCKET_FOLDER_LENGTH_MAX = (
-    80  # a socket's whole path may have 107 bytes on Linux, 103 on macOS; its name takes up to 20
-)
-PLAIN_PATH = re.compile(
-    r"[A-Za-z0-9/._-]+"
-)  # the rest would need quoting, by different rules, in two configs and two URLs
+SOCKET_FOLDER_LENGTH_MAX = 80  # a socket's whole path may have 107 bytes on Linux, 103 on macOS; its name takes up to 20
+PLAIN_PATH = re.compile(r"[A-Za-z0-9/._-]+")  # the rest would need quoting, by different rules, in two configs and two URLs
 
 log = logging.getLogger("dispatcher.embedded")
 
 
 def prepare(home: Path) -> Path:
-    """Make the home folder, for its owner's eyes only. Raises `EngineError` where that can't be."""
+    """Make the home folder, for its owner's eyes only; root's account may pass. Raises `EngineError` where that can't be."""
     try:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        home.mkdir(mode=0o700 if os.geteuid() else 0o711, parents=True, exist_ok=True)
         if not os.access(home, os.W_OK | os.X_OK):
             raise PermissionError
     except OSError as error:
@@ -100,9 +96,7 @@ def run(command: Sequence[str | Path | float], account: pwd.struct_passwd, folde
     `words` go to its input. Raises `EngineError` with its output when it fails.
     """
     as_other = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []} if os.geteuid() == 0 else {}
-    with tempfile.TemporaryFile(
-        "w+"
-    ) as output:  # not a pipe: the engine would inherit it and we would wait for its end
+    with tempfile.TemporaryFile("w+") as output:  # not a pipe: the engine would inherit it and we would wait for its end
         done = subprocess.run(  # noqa: S603 - programs from our own wheels
             [str(part) for part in command],
             input=words,
@@ -121,9 +115,7 @@ def run(command: Sequence[str | Path | float], account: pwd.struct_passwd, folde
         )
         output.seek(0)
         if done.returncode:
-            raise EngineError(
-                f"{Path(str(command[0])).name} ended with {done.returncode}: {output.read().strip()[-2000:]}"
-            )
+            raise EngineError(f"{Path(str(command[0])).name} ended with {done.returncode}: {output.read().strip()[-2000:]}")
 
 
 def socket_folder(folder: Path, account: pwd.struct_passwd) -> Path:

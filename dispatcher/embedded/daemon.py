@@ -23,9 +23,7 @@ def processes(name: str, folder: Path) -> list[psutil.Process]:
     return [process for process in psutil.process_iter() if _is_engine(process, name, folder)]
 
 
-def find_or_launch(
-    running: Callable[[], bool], answers: Callable[[], bool], launch: Callable[[], None], seconds: float
-) -> bool:
+def find_or_launch(running: Callable[[], bool], answers: Callable[[], bool], launch: Callable[[], None], seconds: float) -> bool:
     """Whether an engine answers within `seconds`: one that runs or, if none does or goes on, a new one."""
     settled = wait_until(lambda: answers() or not running(), seconds)
     if settled and not running():
@@ -48,7 +46,7 @@ def wait_until(done: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
-def tail(log: Path, lines: int = 5) -> str:
+def tail(log: Path, lines: int = 8) -> str:
     """The last words of a log, for a person who asks why."""
     return "\n".join(log.read_text(errors="replace").splitlines()[-lines:]) if log.exists() else "(no log)"
 

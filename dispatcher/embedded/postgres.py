@@ -74,9 +74,7 @@ def stop(data: Path) -> None:
     try:
         accounts.run([BIN / "pg_ctl", "stop", "-D", data, "-m", "fast", "-w", "-t", STOP_SECONDS, "-s"], owner, data)
     except EngineError:
-        accounts.run(
-            [BIN / "pg_ctl", "stop", "-D", data, "-m", "immediate", "-w", "-t", STOP_SECONDS, "-s"], owner, data
-        )
+        accounts.run([BIN / "pg_ctl", "stop", "-D", data, "-m", "immediate", "-w", "-t", STOP_SECONDS, "-s"], owner, data)
     await_end(running, STOP_SECONDS)
 
 
@@ -92,21 +90,18 @@ def _create(data: Path, owner: pwd.struct_passwd) -> None:
         "--locale=C",
     ]  # the same on all systems
     accounts.run([BIN / "initdb", "-D", draft, "-U", ROLE, "--auth=peer", *locale], owner, draft)
-    accounts.run(
-        [BIN / "postgres", "--single", "-D", draft, "postgres"], owner, draft, f"CREATE DATABASE {DATABASE};\n"
-    )
+    accounts.run([BIN / "postgres", "--single", "-D", draft, "postgres"], owner, draft, f"CREATE DATABASE {DATABASE};\n")
     if data.exists():
         data.rmdir()  # only an empty folder can be in the way
     draft.rename(data)
 
 
 def _launch(data: Path, sockets: Path, owner: pwd.struct_passwd) -> None:
-    (data / "postmaster.pid").unlink(missing_ok=True)  # stale: no process of it is left
+    for stale in (data / "postmaster.pid", sockets / ".s.PGSQL.5432.lock"):  # no process of it is left, as the caller has seen
+        stale.unlink(missing_ok=True)
     _configure(data, sockets, owner)
     try:
-        accounts.run(
-            [BIN / "pg_ctl", "start", "-D", data, "-l", data / "log", "-w", "-t", READY_SECONDS, "-s"], owner, data
-        )
+        accounts.run([BIN / "pg_ctl", "start", "-D", data, "-l", data / "log", "-w", "-t", READY_SECONDS, "-s"], owner, data)
     except EngineError as error:
         raise EngineError(f"PostgreSQL in {data} can't start: {error}; its log ends:\n{tail(data / 'log')}") from error
 

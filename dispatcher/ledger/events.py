@@ -68,7 +68,7 @@ class Unsettled:
 
 
 def unsettled(connection: Connection, limit: int) -> list[Unsettled]:
-    """The oldest events not yet applied, with their messages locked until the caller's transaction ends."""
+    """The oldest events not yet applied, each with its message as it stands."""
     rows = connection.execute(
         """
         SELECT e.period, coalesce(e.chunk, 1), coalesce(e.row, 0), coalesce(e.leg, 0), e.provider, e.id, e.kind, e.channel, e.code,
@@ -79,7 +79,7 @@ def unsettled(connection: Connection, limit: int) -> list[Unsettled]:
         LEFT JOIN campaigns c ON c.no = m.campaign_no
         LEFT JOIN triggers t ON t.chunk = m.chunk AND m.campaign_no IS NULL
         LEFT JOIN recipients r ON r.id = m.recipient_id
-        WHERE e.settled_at IS NULL ORDER BY e.received_at, e.at LIMIT %s FOR UPDATE OF e SKIP LOCKED
+        WHERE e.settled_at IS NULL ORDER BY e.received_at, e.at LIMIT %s
         """,
         (limit,),
     )

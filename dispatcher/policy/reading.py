@@ -126,9 +126,7 @@ def _tables(table: Section) -> Tables:
     with table:
         for offer in table.each(OFFERS):
             with table.section(offer) as choices:
-                tables[offer] = {
-                    choice: _row(choices.section(choice), BASES[offer, choice]) for choice in choices.each(CHOICES)
-                }
+                tables[offer] = {choice: _row(choices.section(choice), BASES[offer, choice]) for choice in choices.each(CHOICES)}
         for service in table.each((SERVICE,)):
             standard = Mode.STANDARD.value
             tables[service] = {standard: _row(table.section(service), BASES[service, standard])}
@@ -138,9 +136,7 @@ def _tables(table: Section) -> Tables:
 def _row(table: Section, bases: tuple[str, ...]) -> Row:
     with table:
         return {
-            Channel(channel): tuple(
-                Permission(basis, f"policy:{table.place(channel)}") for basis in table.words(channel, bases)
-            )
+            Channel(channel): tuple(Permission(basis, f"policy:{table.place(channel)}") for basis in table.words(channel, bases))
             for channel in table.each(CHANNELS)
         }
 
@@ -149,9 +145,7 @@ def _merged(common: Tables, own: Tables) -> Tables:
     merged: Tables = {}
     for offer in common.keys() | own.keys():
         ours, theirs = common.get(offer, {}), own.get(offer, {})
-        merged[offer] = {
-            choice: {**ours.get(choice, {}), **theirs.get(choice, {})} for choice in ours.keys() | theirs.keys()
-        }
+        merged[offer] = {choice: {**ours.get(choice, {}), **theirs.get(choice, {})} for choice in ours.keys() | theirs.keys()}
     return merged
 
 

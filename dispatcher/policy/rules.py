@@ -59,9 +59,7 @@ def choice(case: Case) -> Objection | None:
         return None
     if case.choice is None:
         offer = case.job.brief.offer_type
-        return Objection(
-            Code.NO_CHOICE, f"recipient:offers.{offer}" if offer else f"template:{case.job.brief.template}"
-        )
+        return Objection(Code.NO_CHOICE, f"recipient:offers.{offer}" if offer else f"template:{case.job.brief.template}")
     return Objection(Code.CHOICE_NONE if case.choice.value == Mode.NONE else Code.NO_CHOICE, case.choice.event)
 
 
@@ -95,9 +93,7 @@ def coins(case: Case) -> Objection | None:
     """Kate Coins need a current account; that they need the tailored choice is `mode`'s business."""
     if case.service or not case.job.brief.coins or not case.policy.coins_need_current_account:
         return None
-    return (
-        None if case.facts.has_current_account else Objection(Code.NO_CURRENT_ACCOUNT, "recipient:has_current_account")
-    )
+    return None if case.facts.has_current_account else Objection(Code.NO_CURRENT_ACCOUNT, "recipient:has_current_account")
 
 
 def control_group(case: Case) -> Objection | None:
@@ -128,7 +124,8 @@ def basis(case: Case, channel: Channel) -> Objection | None:
     if case.service:
         return Objection(Code.NO_BASIS, f"policy:basis.service.{channel}")
     said = case.choice.value if case.choice is not None else Mode.NONE
-    return Objection(Code.NO_BASIS, f"policy:basis.{job.brief.offer_type}.{said}.{channel}")
+    row = f"policy:basis.{job.brief.offer_type}.{said}"
+    return Objection(Code.NO_BASIS, f"{row}.{channel}" if case.row else row)
 
 
 def switch(case: Case, channel: Channel) -> Objection | None:

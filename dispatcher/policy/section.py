@@ -30,7 +30,7 @@ class Fault:
         return f"{self.file}: {self.key}{shown}: {self.right}"
 
 
-class PolicyFaults(ValueError):  # noqa: N818 - it holds many faults
+class PolicyFaults(ValueError):
     """The file can't be used. `faults` holds everything that is wrong with it, not only the first."""
 
     def __init__(self, faults: tuple[Fault, ...]) -> None:
