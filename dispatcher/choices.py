@@ -1,4 +1,4 @@
-"""What a person may choose, and which words count. Pure: standard library and `model` only.
+"""What a person may choose, and which words count. Pure.
 
 A *subject* is what a choice is about: `offer:own|partner|kate`, `channel:email|push|sms_whatsapp`,
 `objection:marketing|profiling`.
@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from difflib import get_close_matches
 
+from dispatcher.faults import did_you_mean
 from dispatcher.model import ChannelGroup, Choice, Mode, OfferType, Source
 
 # Each subject's values, from the one that lets the least through to the one that lets the most through.
@@ -46,12 +46,6 @@ class Change:
             raise BadChoice(self.subject, f"is nothing one can choose{did_you_mean(self.subject, VALUES)}")
         if self.value not in VALUES[self.subject]:
             raise BadChoice(self.subject, f"must be one of {', '.join(VALUES[self.subject])}")
-
-
-def did_you_mean(word: str, known: Sequence[str] | Mapping[str, object]) -> str:
-    """ "; did you mean …?" where a known word is near, else nothing."""
-    near = get_close_matches(word, list(known), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def changes(
