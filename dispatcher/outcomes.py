@@ -37,7 +37,7 @@ class Outcome:
     """What becomes of a message after one attempt.
 
     `reason` is the provider's code; `until` is set exactly when the state is waiting. `suppress` bans the address on
-    its channel, `opt_out` records a no of the person, `stop_channel` halts the channel until a person mended our settings.
+    its channel, `opt_out` records a no of the person, `stop_channel` halts the channel until our settings are mended.
     """
 
     state: State

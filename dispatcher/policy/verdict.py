@@ -19,9 +19,9 @@ def decide(job: Job, facts: Facts, policy: Policy, now: datetime, rules: Rules =
 
     `Send` has one leg for route "first" (the first allowed channel in the asked order), every allowed one for "all",
     and the reasons against the other channels. `Hold` comes only when nothing can leave now and something could later,
-    before the job expires; its reasons are those that delay. `Refuse` has at least one reason per asked channel. A rule that
-    raises refuses, with `Code.FAULT`. Raises ValueError for a `now` without a zone and for a job that asks no channel:
-    both are bugs of ours.
+    before the job expires; its reasons are those that delay. `Refuse` has at least one reason per asked channel. A rule
+    that raises refuses, with `Code.FAULT`. Raises ValueError for a `now` without a zone and for a job that asks no
+    channel: both are bugs of ours.
     """
     if now.tzinfo is None:
         raise ValueError("now needs a time zone")
