@@ -25,13 +25,12 @@ from channels.base import (
     Throttled,
     Unavailable,
 )
+from channels.checks import checked
 from channels.handover import (
     Clock,
     Reactions,
     by_status,
-    content,
     hand_over,
-    one_line,
     receipt,
     retry_after_seconds,
     utc_now,
@@ -90,7 +89,7 @@ class Fcm:
 
     def build(self, outbound: Outbound) -> Request:
         """The messages:send request for one device. Raises Rejected for what FCM would not take."""
-        message = str(_message(outbound, content(outbound, Push), self._now()))
+        message = str(_message(outbound, checked(outbound, self.channel, Push), self._now()))
         return Request(self._url, self._headers, f'{{"message": {message}}}'.encode())
 
     def parse(self, answer: Response) -> Result:
@@ -179,7 +178,7 @@ def _message(outbound: Outbound, push: Push, now: datetime) -> messaging.Message
     pieces = (push.title, push.body, *data, *data.values())
     if len("".join(pieces).encode()) > PAYLOAD_BYTES_MAX:
         raise Rejected("payload_too_big", "FCM takes 4,096 bytes")
-    tag = one_line(outbound.id, "id")
+    tag = outbound.id
     ttl = None if outbound.ttl_seconds is None else min(max(0, outbound.ttl_seconds), TTL_SECONDS_MAX)
     expiration = {} if ttl is None else {"apns-expiration": str(int(now.timestamp()) + ttl)}
     message = messaging.Message(
@@ -191,7 +190,7 @@ def _message(outbound: Outbound, push: Push, now: datetime) -> messaging.Message
         apns=messaging.APNSConfig(headers={"apns-collapse-id": tag, **expiration}),
         webpush=_webpush(push, tag, ttl),
     )
-    message.token = one_line(outbound.address, "token")  # set here: the constructor warns of every token
+    message.token = outbound.address  # set here: the constructor warns of every token
     return message
 
 

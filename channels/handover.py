@@ -1,4 +1,4 @@
-"""What adapters share: the way a batch goes through, the checks before it, and the plain meaning of a status."""
+"""What adapters over HTTP share: the way a batch goes through, and the plain meaning of a status."""
 
 from __future__ import annotations
 
@@ -6,18 +6,16 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 from channels.base import ChannelError, Misconfigured, Outbound, Receipt, Rejected, Result, Throttled, Uncertain
 from channels.http import Http, Request, Response
 
-C = TypeVar("C")
 Clock: TypeAlias = Callable[[], datetime]
 Reactions: TypeAlias = Mapping[str, tuple[type[ChannelError], str]]  # a provider's code -> the error, and a hint in our words
 
 RETRY_AFTER_SECONDS_MAX = 24 * 3600.0
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 _NAME = re.compile(r"[!-~]{1,512}")
 
 
@@ -43,8 +41,8 @@ def hand_over(
         for outbound in batch:
             try:
                 request = build(outbound)
-            except ChannelError as error:
-                unbuilt.append((outbound, error))
+            except ChannelError as refusal:
+                unbuilt.append((outbound, refusal.with_traceback(None)))  # its frames hold the message
             except Exception as error:
                 unbuilt.append((outbound, Rejected("unbuildable", type(error).__name__)))
             else:
@@ -60,23 +58,6 @@ def _read(parse: Callable[[Response], Result], answer: Response) -> Result:
         return parse(answer)
     except Exception as error:
         return Uncertain("unreadable", type(error).__name__)
-
-
-# -- before sending ----------------------------------------------------------------------------------------------------
-
-
-def content(outbound: Outbound, kind: type[C]) -> C:
-    """The outbound's content, when it is of the adapter's kind; else raises Rejected."""
-    if not isinstance(outbound.content, kind):
-        raise Rejected("wrong_content", f"this adapter sends {kind.__name__}")
-    return outbound.content
-
-
-def one_line(text: str, what: str) -> str:
-    """The text, when it may stand in a header or address; raises Rejected where it is empty or could break a line."""
-    if not text or _CONTROL.search(text):
-        raise Rejected("not_one_line", what)
-    return text
 
 
 # -- after sending -----------------------------------------------------------------------------------------------------

@@ -40,19 +40,13 @@ from channels.base import (
     Result,
     Throttled,
 )
-from channels.handover import Clock, by_status, content, hand_over, inquire, one_line, receipt, utc_now
+from channels.checks import checked
+from channels.handover import Clock, by_status, hand_over, inquire, receipt, utc_now
 from channels.http import Http, Request, Response, header_lines
 
 API = "https://api.sendgrid.com"
 SIGNATURE_AGE_MAX = timedelta(minutes=10)
 
-# SendGrid sets these itself and refuses a mail that names one.
-RESERVED_HEADERS = frozenset(
-    {"x-sg-id", "x-sg-eid", "received", "dkim-signature", "content-type", "content-transfer-encoding"}
-    | {"to", "from", "subject", "reply-to", "cc", "bcc"}
-)
-_HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,76}")
-_ADDRESS = re.compile(r"[^\s<>(),;:\"\[\]\\@]{1,64}@[^\s<>(),;:\"\[\]\\@]{1,255}")  # one address, without a name or a second one
 _FIELD = re.compile(r"[a-z0-9_.]{1,80}")
 _UNTRACKED = TrackingSettings(click_tracking=ClickTracking(False, False), open_tracking=OpenTracking(False))
 
@@ -76,7 +70,7 @@ class SendGrid:
 
     def build(self, outbound: Outbound) -> Request:
         """The mail/send request for one mail. Raises Rejected for what SendGrid would not take or might misread."""
-        body = json.dumps(_mail(outbound, content(outbound, Email)).get())
+        body = json.dumps(_mail(outbound, checked(outbound, self.channel, Email)).get())
         return Request(self._send_url, self._headers, body.encode())
 
     def parse(self, answer: Response) -> Result:
@@ -116,28 +110,22 @@ class SendGrid:
 
 def _mail(outbound: Outbound, email: Email) -> Mail:
     mail = Mail()
-    mail.from_email = From(one_line(email.sender_address, "sender_address"), one_line(email.sender_name, "sender_name"))
-    mail.subject = Subject(one_line(email.subject, "subject"))
-    mail.add_personalization(_personalization(outbound, email.headers))
+    mail.from_email = From(email.sender_address, email.sender_name)
+    mail.subject = Subject(email.subject)
+    mail.add_personalization(_personalization(outbound, email))
     mail.add_content(Content("text/plain", email.text))  # first: clients show the last part that they can
     mail.add_content(Content("text/html", email.html))
     mail.tracking_settings = _UNTRACKED  # tracking rewrites links, the one-click way out too
     return mail
 
 
-def _personalization(outbound: Outbound, headers: Sequence[tuple[str, str]]) -> Personalization:
-    if not _ADDRESS.fullmatch(outbound.address):
-        raise Rejected("malformed_address")
+def _personalization(outbound: Outbound, email: Email) -> Personalization:
     to = To()
     to.email = outbound.address  # not To(address), which looks for a name in it
     part = Personalization()
     part.add_to(to)
     part.add_custom_arg(CustomArg("message_id", outbound.id))
-    for name, value in headers:
-        if name.lower() in RESERVED_HEADERS or not _HEADER_NAME.fullmatch(name):
-            raise Rejected("reserved_header")
-        if not one_line(value, "header").isascii():
-            raise Rejected("unencoded_header")
+    for name, value in email.headers:
         part.add_header(Header(name, value))
     return part
 

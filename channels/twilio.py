@@ -39,14 +39,13 @@ from channels.base import (
     Throttled,
     WhatsApp,
 )
+from channels.checks import checked, one_line
 from channels.handover import (
     Clock,
     Reactions,
     by_status,
-    content,
     hand_over,
     inquire,
-    one_line,
     receipt,
     retry_after_seconds,
     utc_now,
@@ -58,7 +57,6 @@ BODY_CHARACTERS_MAX = 1600
 TTL_SECONDS_MAX = 36_000
 _WAIT_SECONDS = {"21611": 300.0}  # ten hours of messages wait for this sender: give it minutes
 
-_E164 = re.compile(r"\+[1-9][0-9]{5,14}")  # also keeps a channel prefix ("messenger:…") out of an SMS
 _SERVICE = re.compile(r"MG[0-9a-fA-F]{32}")
 
 # Error codes of a refused send. Twilio advises against much logic on codes because they change: what is not here is
@@ -208,17 +206,17 @@ TwilioWhatsApp = partial(Twilio, Channel.WHATSAPP)
 
 
 def _sms(outbound: Outbound) -> dict[str, Any]:
-    text = content(outbound, Sms).text
+    text = checked(outbound, Channel.SMS, Sms).text
     if not text or len(text) > BODY_CHARACTERS_MAX:
         code = "21617" if text else "21602"
         raise Rejected(code, REACTIONS[code][1])
-    return {"to": _number(outbound), "body": text}
+    return {"to": outbound.address, "body": text}
 
 
 def _whatsapp(outbound: Outbound) -> dict[str, Any]:
-    template = content(outbound, WhatsApp)
+    template = checked(outbound, Channel.WHATSAPP, WhatsApp)
     return {
-        "to": f"whatsapp:{_number(outbound)}",
+        "to": f"whatsapp:{outbound.address}",
         "content_sid": one_line(template.content_sid, "content_sid"),
         "content_variables": json.dumps(dict(template.variables), ensure_ascii=False),
     }
@@ -231,12 +229,6 @@ def _sender(channel: Channel, sender: str) -> dict[str, Any]:
     if _SERVICE.fullmatch(sender):
         return {"messaging_service_sid": sender}
     return {"from_": sender if channel is Channel.SMS else f"whatsapp:{sender.removeprefix('whatsapp:')}"}
-
-
-def _number(outbound: Outbound) -> str:
-    if not _E164.fullmatch(outbound.address):
-        raise Rejected("malformed_address")
-    return outbound.address
 
 
 def _basic(user: str, secret: str) -> dict[str, str]:

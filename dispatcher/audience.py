@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints, ValidationError
 
-from dispatcher.faults import BadInput, Door, InputFault, sentences
+from dispatcher.faults import Door, sentences
 from dispatcher.ledger.audience import Fault, Row
+from dispatcher.rows import BadRow, Cell, read_rows
 
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$")]
-CELL_LENGTH_MAX = 1_000_000
+DATA_BYTES_MAX = 64 * 1024
 
 
 class AudienceRow(Door):
@@ -25,14 +25,9 @@ class AudienceRow(Door):
 
 
 def read_audience(path: Path) -> Iterator[Row | Fault]:
-    """The rows of a file, streamed. Raises BadInput where the file as a whole can't be read, at once or while reading."""
-    if path.suffix not in (".jsonl", ".csv"):
-        raise BadInput(InputFault(str(path), 0, "audience", "an audience is a .jsonl or .csv file"))
-    try:
-        handle = path.open(encoding="utf-8-sig", newline="")
-    except OSError as error:
-        raise BadInput(InputFault(str(path), 0, "audience", f"can't be read: {error.strerror}")) from None
-    return _stream(handle, path)
+    """The rows of a file, streamed. Raises BadInput where the file as a whole can't be read."""
+    for row in read_rows(path, _cell, ("recipient", "data.<variable>")):
+        yield Fault(row.line, row.field, row.reason) if isinstance(row, BadRow) else _row(row.line, row.data)
 
 
 def inline(rows: Sequence[Any]) -> Iterator[Row | Fault]:
@@ -41,45 +36,21 @@ def inline(rows: Sequence[Any]) -> Iterator[Row | Fault]:
         yield _row(line, row)
 
 
-def _stream(handle: TextIO, path: Path) -> Iterator[Row | Fault]:
-    with handle:
-        try:
-            yield from _jsonl(handle) if path.suffix == ".jsonl" else _csv(handle, str(path))
-        except UnicodeDecodeError:
-            raise BadInput(InputFault(str(path), 0, "", "is not UTF-8 text; save it as UTF-8")) from None
-        except csv.Error as error:
-            raise BadInput(InputFault(str(path), 0, "", f"is not CSV: {error}")) from None
-
-
-def _jsonl(handle: TextIO) -> Iterator[Row | Fault]:
-    for line, text in enumerate(handle, start=1):
-        if text.strip():
-            yield _json_row(line, text)
-
-
-def _json_row(line: int, text: str) -> Row | Fault:
+def unstorable(data: Any) -> str | None:
+    """Why the ledger can't keep this JSON, if so: PostgreSQL takes no null characters, no half characters and no NaN."""
     try:
-        return _row(line, json.loads(text))
-    except json.JSONDecodeError as error:
-        return Fault(line, "", f"is not JSON: {error.msg} at column {error.colno}")
-    except RecursionError:
-        return Fault(line, "", "is not JSON: nested too deep")
+        text = json.dumps(data, ensure_ascii=False, allow_nan=False)
+        size = len(text.encode())
+    except (ValueError, RecursionError):  # UnicodeEncodeError is a ValueError
+        return "holds something that is not JSON text"
+    if "\\u0000" in text:
+        return "holds a null character"
+    return f"is larger than {DATA_BYTES_MAX} bytes" if size > DATA_BYTES_MAX else None
 
 
-def _csv(handle: TextIO, file: str) -> Iterator[Row | Fault]:
-    csv.field_size_limit(CELL_LENGTH_MAX)
-    reader = csv.DictReader(handle, strict=True)
-    names = reader.fieldnames or ()
-    unknown = [name for name in names if name != "recipient" and not name.startswith("data.")]
-    if unknown or "recipient" not in names:
-        field = unknown[0] if unknown else "recipient"
-        raise BadInput(InputFault(file, 1, field, "an audience has the columns recipient and data.<variable>"))
-    for cells in reader:
-        if None in cells or None in cells.values():
-            yield Fault(reader.line_num, "", "has another number of cells than the header")
-        else:
-            data = {name.removeprefix("data."): cell for name, cell in cells.items() if name != "recipient" and cell != ""}
-            yield _row(reader.line_num, {"recipient": cells["recipient"], "data": data})
+def _cell(column: str) -> Cell | None:
+    """How a CSV column's cells are read: as they stand; the template's declaration gives them their types."""
+    return str if column == "recipient" or (column.startswith("data.") and column.count(".") == 1) else None
 
 
 def _row(line: int, value: Any) -> Row | Fault:
@@ -88,4 +59,5 @@ def _row(line: int, value: Any) -> Row | Fault:
     except ValidationError as error:
         field, message = sentences(error, AudienceRow)[0]
         return Fault(line, field, message)
-    return Row(line, row.recipient, row.data)
+    reason = unstorable(row.data)
+    return Fault(line, "data", reason) if reason else Row(line, row.recipient, row.data)

@@ -12,14 +12,13 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 
-from channels.outbox import Outbox
-from channels.sandbox.keys import EventSigner, write_service_account
-from channels.smtp import Smtp
-
 from channels.base import Channel, Provider
 from channels.fcm import Fcm
 from channels.http import Http
+from channels.outbox import Outbox
+from channels.sandbox.keys import EventSigner, write_service_account
 from channels.sendgrid import SendGrid
+from channels.smtp import Smtp
 from channels.twilio import Twilio
 from dispatcher import content
 from dispatcher.embedded import Engines, engines

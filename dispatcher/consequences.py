@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from channels.base import Channel
+from dispatcher.choices import Change
 from dispatcher.ledger import consent, suppressions
-from dispatcher.ledger.consent import Change
 from dispatcher.ledger.keys import address_key
 from dispatcher.ledger.pool import Connection
 from dispatcher.model import GROUP_OF, Facts, Source

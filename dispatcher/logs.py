@@ -10,7 +10,7 @@ import structlog
 
 def configure_logs(level: int = logging.INFO) -> None:
     """Send our own and the libraries' logs through one formatter."""
-    shared = [
+    shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

@@ -95,7 +95,7 @@ def prepare(house: House, chunk: Chunk, candidate: Candidate, stopped: Mapping[C
     now = house.clock()
     job = job_of(house, chunk, candidate)
     decision = decide(job, candidate.facts, house.policy, now)
-    kept = record(decision, candidate.facts, house.policy)
+    kept = record(decision, candidate.facts, house.policy, job)
     if isinstance(decision, Refuse):
         code = decision.headline.code
         return Prepared(Entry(candidate, STATE_OF.get(code, State.REFUSED), candidate.fixed, code, None, kept))

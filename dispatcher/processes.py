@@ -4,13 +4,16 @@
         processes.watch(until=stop_asked, also=engines.mend)
 
 Each child has a session of its own, so that a Ctrl-C in the terminal reaches the parent only, which then stops the children one
-stage after the other: first who brings work, last who does it.
+stage after the other: first who brings work, then who does it, last whom they need. Should the parent be killed with -9, Linux
+sends its children the SIGTERM that it no longer can.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -18,10 +21,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
-import psutil
+PR_SET_PDEATHSIG = 1
+_prctl = getattr(ctypes.CDLL(None), "prctl", None)  # Linux only
 
 BACKOFF_SECONDS_MAX = 30.0
 STEADY_SECONDS = 60.0  # who ran this long has recovered: the next crash is a first one
@@ -113,17 +118,15 @@ class Processes:
 
     def _open(self, command: Command) -> subprocess.Popen[bytes]:
         with self.log(command.name).open("ab") as log:
-            process = subprocess.Popen(  # noqa: S603 - our own commands
+            return subprocess.Popen(  # noqa: S603 - our own commands
                 command.argv,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=dict(self.environ),
                 start_new_session=True,
+                preexec_fn=partial(_in_child, command.nice),  # noqa: PLW1509 - two system calls, looked up before the fork
             )
-        if command.nice:
-            psutil.Process(process.pid).nice(command.nice)
-        return process
 
 
 @contextmanager
@@ -182,16 +185,33 @@ def flower(port: int) -> Command:
 def web(host: str, port: int) -> Command:
     """API, webhooks, preference centre and console."""
     where = ("--host", host, "--port", str(port), "--no-access-log")  # an access log would hold unsubscribe tokens
-    return Command("web", (sys.executable, "-m", "uvicorn", "--factory", "dispatcher.web:app", *where), SOURCES)
+    argv = (sys.executable, "-m", "uvicorn", "--factory", "dispatcher.web:app", *where)
+    return Command("web", argv, SOURCES, ready=partial(_listens, port))
 
 
-def sandbox(port: int) -> Command:
-    """All providers' doubles. Stops last: workers may still be sending."""
-    return Command("sandbox", (sys.executable, "-m", "channels.sandbox", "--port", str(port)), SERVERS)
+def sandbox(port: int, state: Path, public_url: str) -> Command:
+    """All providers' doubles, which report to our webhooks. Stops last: workers may still be sending."""
+    webhooks = ("--sendgrid-webhook", f"{public_url}/webhooks/sendgrid", "--twilio-inbound", f"{public_url}/webhooks/twilio/inbound")
+    argv = (sys.executable, "-m", "channels.sandbox", "--port", str(port), "--state", str(state), *webhooks)
+    return Command("sandbox", argv, SERVERS, ready=partial(_listens, port))
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
+    except OSError:
+        return False
+    return True
 
 
 def _celery() -> tuple[str, ...]:
     return (sys.executable, "-m", "celery", "-A", "dispatcher")
+
+
+def _in_child(nice: int) -> None:
+    if _prctl is not None:
+        _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    os.nice(nice)
 
 
 def _end(process: subprocess.Popen[bytes], seconds: float) -> None:

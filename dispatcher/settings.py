@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from channels.base import Channel
 from dispatcher.environment import KEY, SENDER, SID, WHATSAPP_SENDER, Reader, spelling_warnings
@@ -172,12 +173,11 @@ def _kept_secret_key(home: Path) -> str:
     kept = home / "secret.key"
     if not kept.exists():
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        draft = kept.with_name(f"secret.key.{os.getpid()}")
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(secrets.token_urlsafe(48))
-        with suppress(FileExistsError):
-            os.link(draft, kept)
-        draft.unlink()
+        with NamedTemporaryFile("w", dir=home, prefix="secret.key.") as draft:  # of mode 0600
+            draft.write(secrets.token_urlsafe(48))
+            draft.flush()
+            with suppress(FileExistsError):
+                os.link(draft.name, kept)
     if stat.S_IMODE(kept.stat().st_mode) & 0o077:
         raise SettingsFaults(
             [f"{kept} can be read by others, and whoever has it can sign unsubscribe links: chmod 600 it, or make a new one."]

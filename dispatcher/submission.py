@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, Field, StringConstraints
 
 from channels.base import Channel
-from dispatcher.audience import Id, inline, read_audience
+from dispatcher.audience import Id, inline, read_audience, unstorable
 from dispatcher.content import Catalog, Template
 from dispatcher.faults import BadInput, Door, InputFault, did_you_mean, read_yaml, validate
 from dispatcher.ledger.audience import Fault, Row
@@ -93,8 +93,9 @@ def parse_trigger(form: Mapping[str, Any], desk: Desk) -> Trigger:
     """A trigger from JSON. Raises BadInput."""
     parsed = validate(TriggerForm, form, "job")
     template = _template(parsed.template, "job", 0, desk.catalog)
-    objections = template.objections(parsed.data)
-    if objections:
+    if reason := unstorable(parsed.data):
+        raise BadInput(InputFault("job", 0, "data", reason))
+    if objections := template.objections(parsed.data):
         raise BadInput(*(InputFault("job", 0, f"data.{name}", message) for name, message in objections))
     spec = Spec(
         template=template.name,

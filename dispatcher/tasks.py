@@ -15,6 +15,7 @@ import structlog
 from celery import Celery, Task
 from celery.signals import setup_logging, worker_process_init
 from celery.worker.request import Request
+from kombu.exceptions import OperationalError
 
 from dispatcher import bootstrap, campaigns, inbound
 from dispatcher.faults import BadInput
@@ -25,6 +26,7 @@ from dispatcher.logs import configure_logs
 from dispatcher.pipeline import run_chunk
 from dispatcher.submission import parse_campaign, parse_trigger
 
+BROKER_FAULTS = (OperationalError,)  # what publishing raises when the broker can't be reached
 HIDDEN = "(kept out of events)"
 RETRY_SECONDS = 2.0  # how long a task rests whose ledger is away; far below the broker's visibility timeout
 
@@ -37,7 +39,7 @@ if not app.conf.broker_url:
     app.conf.broker_url = bootstrap.broker_url()
 
 
-class QuietRequest(Request):  # type: ignore[misc]  # Celery ships no types
+class QuietRequest(Request):
     """A request whose events, logs and repr say nothing of what a caller put into its arguments."""
 
     @property
@@ -51,7 +53,7 @@ class QuietRequest(Request):  # type: ignore[misc]  # Celery ships no types
         return HIDDEN
 
 
-class QuietTask(Task):  # type: ignore[misc]
+class QuietTask(Task):
     """A task whose callers put personal data into its arguments."""
 
     Request = QuietRequest
@@ -70,12 +72,12 @@ def house() -> House:
     return made
 
 
-@worker_process_init.connect  # type: ignore[untyped-decorator]
+@worker_process_init.connect
 def _make_house(**_: object) -> None:
     house()
 
 
-@setup_logging.connect  # type: ignore[untyped-decorator]
+@setup_logging.connect
 def _set_up_logs(**_: object) -> None:
     configure_logs()
 

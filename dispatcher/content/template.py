@@ -196,6 +196,7 @@ class Template:
             mark=edition.mark,
             sender=letter.sender.name,
             unsubscribe=letter.links.unsubscribe,
+            own_links=frozenset({letter.links.unsubscribe, letter.links.preferences}),
             to_partner=to_partner,
             own_hosts=_own_hosts(letter) if to_partner else frozenset(),
             personal=self._personal(context) if to_partner else (),

@@ -46,7 +46,7 @@ def wait_until(done: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
-def tail(log: Path, lines: int = 5) -> str:
+def tail(log: Path, lines: int = 8) -> str:
     """The last words of a log, for a person who asks why."""
     return "\n".join(log.read_text(errors="replace").splitlines()[-lines:]) if log.exists() else "(no log)"
 

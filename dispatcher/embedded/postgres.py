@@ -97,7 +97,8 @@ def _create(data: Path, owner: pwd.struct_passwd) -> None:
 
 
 def _launch(data: Path, sockets: Path, owner: pwd.struct_passwd) -> None:
-    (data / "postmaster.pid").unlink(missing_ok=True)  # stale: no process of it is left
+    for stale in (data / "postmaster.pid", sockets / ".s.PGSQL.5432.lock"):  # no process of it is left, as the caller has seen
+        stale.unlink(missing_ok=True)
     _configure(data, sockets, owner)
     try:
         accounts.run([BIN / "pg_ctl", "start", "-D", data, "-l", data / "log", "-w", "-t", READY_SECONDS, "-s"], owner, data)

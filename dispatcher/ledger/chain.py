@@ -97,8 +97,7 @@ def _strays(connection: Connection) -> list[Broken]:
 
 def _chains(connection: Connection, ids: list[str]) -> Iterator[tuple[str, list[tuple[Any, ...]]]]:
     rows = connection.execute(
-        f"SELECT {COLUMNS}, previous_hash, hash FROM consent_events"
-        " WHERE recipient_id = ANY(%s) ORDER BY recipient_id, seq",
+        f"SELECT {COLUMNS}, previous_hash, hash FROM consent_events WHERE recipient_id = ANY(%s) ORDER BY recipient_id, seq",
         (ids,),
     ).fetchall()
     for recipient_id, chain in groupby(rows, key=lambda row: str(row[1])):

@@ -1,0 +1,65 @@
+"""`python -m channels.sandbox`: one sandbox in a process of its own."""
+
+from __future__ import annotations
+
+import argparse
+import ssl
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from channels.sandbox.keys import write_certificate
+from channels.sandbox.server import announce, serve
+from channels.sandbox.world import World
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse the command line and serve; 2 when the port can't be had."""
+    options = _parser().parse_args(arguments)
+
+    def prepare(world: World) -> None:
+        world.events.settings = replace(
+            world.events.settings, sendgrid_url=options.sendgrid_webhook, twilio_inbound_url=options.twilio_inbound
+        )
+
+    try:
+        serve(
+            host=options.host,
+            port=options.port,
+            state=options.state,
+            seed=options.seed,
+            ssl_context=_tls(options.tls) if options.tls else None,
+            prepare=prepare,
+            ready=announce,
+        )
+    except OSError as fault:
+        sys.stderr.write(f"the sandbox can't listen on {options.host}:{options.port}: {fault.strerror}\n")
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m channels.sandbox", description="Local doubles of the providers' APIs."
+    )
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8090, help="0 takes a free one")
+    parser.add_argument("--state", type=Path, help="folder that remembers arrivals and keys over restarts")
+    parser.add_argument("--seed", type=int, default=0, help="for the dice of fault rules")
+    parser.add_argument("--sendgrid-webhook", default="", metavar="URL", help="where mail events are posted")
+    parser.add_argument("--twilio-inbound", default="", metavar="URL", help="where replies are posted")
+    parser.add_argument(
+        "--tls", type=Path, metavar="FOLDER", help="serve HTTPS; authority.pem for clients is written there"
+    )
+    return parser
+
+
+def _tls(folder: Path) -> ssl.SSLContext:
+    _, certificate, key = write_certificate(folder)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    return context
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""The other side of `/_sandbox/`: what tests, demo and benchmark ask a sandbox, wherever it runs."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import ssl
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from channels.sandbox.keys import write_service_account
+
+
+class Sandbox:
+    """A running sandbox at `url`. Any thread may use it: each call is a connection of its own."""
+
+    def __init__(self, url: str, trust: ssl.SSLContext | None = None) -> None:
+        self.url = url.rstrip("/")
+        self._trust = trust
+
+    def log(self, after: int = 0, provider: str = "") -> Iterator[dict[str, Any]]:
+        """Arrivals numbered above `after`, oldest first, streamed: seq, provider, channel, at (unix seconds), address,
+        message_id (the sender's own), receipt (the provider's name given), digest (of the request's body)."""
+        with self._answer("GET", f"/_sandbox/log?{urlencode({'after': after, 'provider': provider})}") as answer:
+            for line in answer:
+                yield json.loads(line)
+
+    def clear_log(self) -> None:
+        self._ask("DELETE", "/_sandbox/log")
+
+    def counts(self) -> dict[str, Any]:
+        """`total`, each channel's count, and `events` (posted, retried, failed, dropped, pending)."""
+        counts: dict[str, Any] = self._ask("GET", "/_sandbox/counts")
+        return counts
+
+    def message(self, seq: int) -> dict[str, Any]:
+        """An arrival with its `content` as its reader gets it (None when the body is no longer kept)."""
+        message: dict[str, Any] = self._ask("GET", f"/_sandbox/messages/{seq}")
+        return message
+
+    def set_faults(self, rules: Sequence[Mapping[str, Any]]) -> None:
+        """Put fault rules in force, in place of all former ones; `channels.sandbox.faults` describes them."""
+        self._ask("PUT", "/_sandbox/faults", list(rules))
+
+    def clear_faults(self) -> None:
+        self._ask("DELETE", "/_sandbox/faults")
+
+    def set_events(self, **settings: object) -> None:
+        """Change event settings (`channels.sandbox.events.EventSettings`), such as `sendgrid_url`."""
+        self._ask("PUT", "/_sandbox/events", settings)
+
+    def refuse_keys(self, keys: Sequence[str]) -> None:
+        """From now on answer these API keys, auth tokens and access tokens with 401 (and all others normally)."""
+        self._ask("PUT", "/_sandbox/refused-keys", list(keys))
+
+    def set_content(self, content_sid: str, text: str) -> None:
+        """Tell the text of a WhatsApp template, with places {{1}}, {{2}} …, so that messages show as their readers
+        see them.
+        """
+        self._ask("PUT", f"/_sandbox/contents/{content_sid}", {"text": text})
+
+    def reply(self, from_: str, to: str, text: str, channel: str = "sms", opt_out_type: str = "") -> None:
+        """Let a person send a message back: an inbound webhook call, and a closed number when the text is a stop
+        word.
+        """
+        reply = {"from": from_, "to": to, "text": text, "channel": channel, "opt_out_type": opt_out_type}
+        self._ask("POST", "/_sandbox/reply", reply)
+
+    @property
+    def sendgrid_webhook_public_key(self) -> str:
+        """The key that event batches verify with."""
+        key: str = self._ask("GET", "/_sandbox/keys")["sendgrid_webhook"]
+        return key
+
+    def service_account(self, path: Path, project: str = "sandbox") -> Path:
+        """Write a throw-away Google service account whose token endpoint is this sandbox."""
+        return write_service_account(path, self.url, project)
+
+    def wait_for_events(self, seconds_max: float = 30.0) -> None:
+        """Return when no event waits to be posted. Raises TimeoutError."""
+        end = time.monotonic() + seconds_max
+        while self.counts()["events"]["pending"]:
+            if time.monotonic() > end:
+                raise TimeoutError("events still pending")
+            time.sleep(0.02)
+
+    def _ask(self, method: str, path: str, document: object = None) -> Any:
+        with self._answer(method, path, document) as answer:
+            body = answer.read()
+        return json.loads(body) if body else None
+
+    def _answer(self, method: str, path: str, document: object = None) -> http.client.HTTPResponse:
+        """Raises ValueError with the sandbox's words for a request it refuses, OSError when it is not there."""
+        parts = urlsplit(self.url)
+        if parts.scheme == "https":
+            connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+                parts.netloc, timeout=60, context=self._trust
+            )
+        else:
+            connection = http.client.HTTPConnection(parts.netloc, timeout=60)
+        body = None if document is None else json.dumps(document).encode()
+        connection.request(method, path, body, {"Connection": "close"})
+        answer = connection.getresponse()
+        if answer.status >= 400:
+            with answer:
+                raise ValueError(f"sandbox: {answer.status} {answer.read().decode(errors='replace')}")
+        return answer

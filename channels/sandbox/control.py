@@ -1,0 +1,195 @@
+"""The sandbox's own interface under `/_sandbox/`: the arrival log, faults, events, replies. JSON in and out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from typing import Any, TypeAlias
+from urllib.parse import parse_qsl
+
+from channels.sandbox.events import EventSettings, Reply
+from channels.sandbox.faults import RuleError, parse_rules
+from channels.sandbox.http import Request, Response
+from channels.sandbox.messages import read_message
+from channels.sandbox.segments import count_segments
+from channels.sandbox.world import World
+
+# Twilio's default words; it blocks the pair of numbers at once and tells the account by the inbound webhook.
+STOP_WORDS = frozenset("STOP STOPALL UNSUBSCRIBE CANCEL END QUIT REVOKE OPTOUT".split())
+START_WORDS = frozenset("START UNSTOP YES".split())
+
+Action: TypeAlias = Callable[[World, Request, str], Response]
+
+
+class ControlError(ValueError):
+    """A control request that makes no sense; the text goes into the 400."""
+
+
+def handle(world: World, request: Request) -> Response:
+    """Answer one control request."""
+    name, _, rest = request.head.path.removeprefix("/_sandbox/").partition("/")
+    action = _ACTIONS.get((request.head.method, name))
+    if action is None:
+        known = any(name == other for _, other in _ACTIONS)
+        return _json({"error": "method not allowed" if known else "not found"}, 405 if known else 404)
+    try:
+        return action(world, request, rest)
+    except (ControlError, RuleError) as fault:
+        return _json({"error": str(fault)}, 400)
+
+
+def _json(document: object, status: int = 200) -> Response:
+    return Response(status, json.dumps(document).encode())
+
+
+def _document(request: Request) -> Any:
+    try:
+        return json.loads(request.body)
+    except ValueError:
+        raise ControlError("the body is not JSON") from None
+
+
+def _object(request: Request) -> dict[str, Any]:
+    document = _document(request)
+    if not isinstance(document, dict):
+        raise ControlError("expected an object")
+    return document
+
+
+def _number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ControlError(f"{text!r} is not a number") from None
+
+
+def _log(world: World, request: Request, _rest: str) -> Response:
+    query = dict(parse_qsl(request.head.query))
+    lines = world.log.lines(_number(query.get("after", "0")), provider=query.get("provider", ""))
+    return Response(200, lines, "application/x-ndjson")
+
+
+def _clear_log(world: World, _request: Request, _rest: str) -> Response:
+    world.log.clear()
+    world.kept.clear()
+    world.stopped.clear()
+    return Response(204)
+
+
+def counts(world: World) -> dict[str, Any]:
+    """Totals per channel and what became of events; costs nothing to ask."""
+    channels = {name: world.log.counts[name] for name in ("push", "email", "sms", "whatsapp")}
+    events = {name: world.events.counts[name] for name in ("posted", "retried", "failed", "dropped")}
+    return {"total": sum(channels.values()), **channels, "events": events | {"pending": world.events.pending}}
+
+
+def _message(world: World, _request: Request, rest: str) -> Response:
+    message = read_message(world, _number(rest))
+    return _json({"error": "no such message"}, 404) if message is None else _json(message)
+
+
+def _set_faults(world: World, request: Request, _rest: str) -> Response:
+    world.faults.set(parse_rules(_document(request)))
+    return Response(204)
+
+
+def _clear_faults(world: World, _request: Request, _rest: str) -> Response:
+    world.faults.set(())
+    return Response(204)
+
+
+def _set_events(world: World, request: Request, _rest: str) -> Response:
+    """Change some of the settings; the others stay."""
+    changes, known = _object(request), asdict(EventSettings())
+    for name, value in changes.items():
+        if name not in known or (type(value) is not type(known[name]) and not _is_number_for(known[name], value)):
+            raise ControlError(f"unknown or wrong setting: {name}")
+    world.events.settings = replace(world.events.settings, **changes)
+    return _json(asdict(world.events.settings))
+
+
+def _is_number_for(default: object, value: object) -> bool:
+    return type(default) is float and type(value) is int
+
+
+def _set_refused_keys(world: World, request: Request, _rest: str) -> Response:
+    keys = _document(request)
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+        raise ControlError("expected a list of keys")
+    world.refused_keys = set(keys)
+    return Response(204)
+
+
+def _set_content(world: World, request: Request, rest: str) -> Response:
+    text = _object(request).get("text")
+    if not isinstance(text, str):
+        raise ControlError("expected a text")
+    world.contents[rest] = text
+    return Response(204)
+
+
+def _reply(world: World, request: Request, _rest: str) -> Response:
+    reply = _object(request)
+    if not all(isinstance(reply.get(name), str) for name in ("from", "to", "text")):
+        raise ControlError("from, to and text are needed")
+    send_reply(world, reply)
+    return Response(202)
+
+
+def send_reply(world: World, reply: Mapping[str, str]) -> None:
+    """A person's message back: `from` a number `to` one of our senders, over the `channel` sms or whatsapp.
+
+    A stop word closes the number, as Twilio does by default: later messages to it are refused. With an `opt_out_type` (STOP,
+    START or HELP) the webhook also carries what Twilio's Advanced Opt-Out would add.
+    """
+    number, word = reply["from"], reply["text"].strip().upper()
+    if word in STOP_WORDS:
+        world.stopped.add(number)
+    elif word in START_WORDS:
+        world.stopped.discard(number)
+    if url := world.events.settings.twilio_inbound_url:
+        account, token = next(iter(world.auth_tokens.items()), ("AC" + "0" * 32, ""))
+        world.replies += 1
+        sid = f"SM{world.nonce}{1 << 63 | world.replies:x}"
+        world.events.add_text(Reply(url, token, _inbound_form(reply, account, sid)))
+
+
+def _inbound_form(reply: Mapping[str, str], account: str, sid: str) -> dict[str, str]:
+    whatsapp = reply.get("channel") == "whatsapp"
+    prefix = "whatsapp:" if whatsapp else ""
+    form = {
+        "AccountSid": account,
+        "ApiVersion": "2010-04-01",
+        "Body": reply["text"],
+        "From": prefix + reply["from"],
+        "MessageSid": sid,
+        "NumMedia": "0",
+        "NumSegments": str(count_segments(reply["text"])),
+        "SmsMessageSid": sid,
+        "SmsSid": sid,
+        "SmsStatus": "received",
+        "To": prefix + reply["to"].removeprefix(prefix),
+    }
+    if whatsapp:
+        form |= {"ProfileName": "Sandbox", "WaId": reply["from"].lstrip("+")}
+    if kind := reply.get("opt_out_type"):
+        form["OptOutType"] = kind
+    return form
+
+
+_ACTIONS: Mapping[tuple[str, str], Action] = {
+    ("GET", "log"): _log,
+    ("DELETE", "log"): _clear_log,
+    ("GET", "counts"): lambda world, _request, _rest: _json(counts(world)),
+    ("GET", "messages"): _message,
+    ("GET", "faults"): lambda world, _request, _rest: _json([asdict(rule) for rule in world.faults.rules]),
+    ("PUT", "faults"): _set_faults,
+    ("DELETE", "faults"): _clear_faults,
+    ("GET", "events"): lambda world, _request, _rest: _json(asdict(world.events.settings)),
+    ("PUT", "events"): _set_events,
+    ("GET", "keys"): lambda world, _request, _rest: _json({"sendgrid_webhook": world.signer.public_key}),
+    ("PUT", "refused-keys"): _set_refused_keys,
+    ("PUT", "contents"): _set_content,
+    ("POST", "reply"): _reply,
+}

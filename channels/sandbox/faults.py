@@ -1,0 +1,119 @@
+"""Faults on demand: rules that say which requests go wrong, and how.
+
+A rule is one JSON object. Which requests: `provider`, `match` (text found in the request, an address say), and one of `share` (of
+all, 0 to 1), `every` (each n-th) or `next` (the next n, then never again); without any of them, all. What happens: `status` (with
+`error`, the provider's own code; `body` and `headers` replace the provider's documented ones), `delay_seconds`, `cut` (the answer ends
+after so many bytes), `taken` (the message is recorded although the client is told otherwise, or told nothing). A rule with neither
+`status`, `cut` nor `delay_seconds` closes the connection without an answer.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, get_type_hints
+from urllib.parse import quote
+
+PROVIDERS = ("sendgrid", "twilio", "fcm", "google")  # google: the OAuth token endpoint that FCM's clients ask first
+
+
+class RuleError(ValueError):
+    """A fault rule that cannot be meant; the text says what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One rule, as described above. A `status` of 0 leaves the provider's own answer as it is."""
+
+    provider: str = ""
+    match: str = ""
+    share: float = 1.0
+    every: int = 1
+    next: int = 0
+    status: int = 0
+    error: str = ""
+    body: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    delay_seconds: float = 0.0
+    cut: int | None = None
+    taken: bool = False
+
+    @property
+    def loses_answer(self) -> bool:
+        return not self.status and self.cut is None and not self.delay_seconds
+
+    @property
+    def takes(self) -> bool:
+        """Whether the request is handled as usual behind the fault."""
+        return self.taken or (not self.status and not self.loses_answer)
+
+
+def parse_rules(rules: object) -> tuple[Fault, ...]:
+    """Read rules from JSON. Raises RuleError."""
+    if not isinstance(rules, list):
+        raise RuleError("expected a list of rules")
+    return tuple(_parse_rule(rule) for rule in rules)
+
+
+def _parse_rule(rule: object) -> Fault:
+    if not isinstance(rule, dict):
+        raise RuleError("a rule is an object")
+    unknown = set(rule) - set(get_type_hints(Fault))
+    if unknown:
+        raise RuleError(f"unknown field: {', '.join(sorted(unknown))}")
+    known: dict[str, Any] = dict(rule)
+    if "error" in known:
+        known["error"] = str(known["error"])
+    fault = Fault(**known)
+    if fault.provider and fault.provider not in PROVIDERS:
+        raise RuleError(f"provider is one of {', '.join(PROVIDERS)}")
+    _check_numbers(fault)
+    return fault
+
+
+def _check_numbers(fault: Fault) -> None:
+    try:
+        if not (0 <= fault.share <= 1 and fault.every >= 1 and fault.next >= 0 and fault.delay_seconds >= 0):
+            raise RuleError("share is 0..1, every is 1 or more, next and delay_seconds are not negative")
+        if fault.status and not 100 <= fault.status <= 599:
+            raise RuleError("status is an HTTP status")
+    except TypeError:
+        raise RuleError("share, every, next, status and delay_seconds are numbers") from None
+
+
+class Faults:
+    """The rules in force, with their counters and dice."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._rules: tuple[Fault, ...] = ()
+        self._seen: list[int] = []
+        self._needles: list[tuple[bytes, bytes]] = []
+
+    @property
+    def rules(self) -> Sequence[Fault]:
+        return self._rules
+
+    def set(self, rules: Sequence[Fault]) -> None:
+        """Put these rules in force in place of the former ones."""
+        self._rules = tuple(rules)
+        self._seen = [0] * len(rules)
+        self._needles = [(rule.match.encode(), quote(rule.match, safe="").encode()) for rule in rules]
+
+    def pick(self, provider: str, body: bytes) -> Fault | None:
+        """The first rule that strikes this request."""
+        for index, rule in enumerate(self._rules):
+            if rule.provider and rule.provider != provider:
+                continue
+            plain, encoded = self._needles[index]
+            if plain in body or encoded in body:
+                self._seen[index] += 1
+                if self._strikes(rule, self._seen[index]):
+                    return rule
+        return None
+
+    def _strikes(self, rule: Fault, seen: int) -> bool:
+        if rule.next:
+            return seen <= rule.next
+        return seen % rule.every == 0 and (rule.share >= 1 or self._rng.random() < rule.share)

@@ -1,0 +1,150 @@
+"""SendGrid's v3 mail API as its clients see it: `POST /v3/mail/send`, key checks, and the public key of the event
+webhook.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pydantic_core import from_json
+
+from channels.sandbox.arrivals import Arrival
+from channels.sandbox.events import MailEvents
+from channels.sandbox.http import Request, Response, too_large
+from channels.sandbox.sendgrid_rules import Problem, find_problems
+from channels.sandbox.world import World, digest
+
+MESSAGE_ID_NAMES = ("message", "message_id", "id")  # the custom argument that may hold the sender's own id of a message
+
+# Local parts (before any "+…") with a reaction of their own: what happens after the mail is taken ...
+MAIL_EVENTS: dict[str, tuple[str, ...]] = {
+    "bounce": ("processed", "bounce"),
+    "blocked": ("processed", "blocked"),
+    "dropped": ("dropped",),
+    "unsubscribed": ("dropped_unsubscribed",),
+    "spamreported": ("dropped_spam",),
+    "deferred": ("processed", "deferred", "delivered"),
+    "spam": ("processed", "delivered", "spamreport"),
+    "unsubscribe": ("processed", "delivered", "unsubscribe"),
+    "open": ("processed", "delivered", "open"),
+    "click": ("processed", "delivered", "open", "click"),
+    "silent": (),
+}
+# ... and what is answered instead of taking it: status and SendGrid's words.
+MAIL_REFUSALS: dict[str, tuple[int, str]] = {
+    "badkey": (401, ""),
+    "credits": (401, "Maximum credits exceeded"),
+    "forbidden": (403, ""),
+    "toolarge": (413, ""),
+    "throttled": (429, ""),
+    "broken": (500, ""),
+    "unavailable": (503, ""),
+}
+LOST = "lost"  # taken, but the connection closes without an answer
+
+_WORDS = {
+    400: "Bad Request",
+    401: "The provided authorization grant is invalid, expired, or revoked",
+    403: "The from address does not match a verified Sender Identity.",
+    404: "not found",
+    405: "method not allowed",
+    415: "unsupported media type",
+    429: "too many requests",
+    500: "internal server error",
+}
+
+
+def refusal(status: int, message: str = "", now: float = 0.0) -> Response:
+    """The documented answer for a status; `message` replaces its words, `now` (unix seconds) sets when a rate limit
+    ends.
+    """
+    if status == 413:
+        return too_large()
+    error = {"message": message or _WORDS.get(status, "service unavailable"), "field": None, "help": None}
+    if status == 429:
+        error = {"field": None, "message": error["message"]}
+    body = json.dumps({"errors": [error]}).encode()
+    return Response(status, body, headers=_rate_headers(now) if status == 429 else ())
+
+
+def _rate_headers(now: float) -> tuple[tuple[str, str], ...]:
+    return ("X-RateLimit-Limit", "600"), ("X-RateLimit-Remaining", "0"), ("X-RateLimit-Reset", str(int(now) + 1))
+
+
+def send(world: World, request: Request) -> Response:
+    """`POST /v3/mail/send`: 202 and a message id for all personalizations, or one refusal for all of them."""
+    if refused := _check_key(world, request):
+        return refused
+    if not request.head.headers.get("content-type", "").startswith("application/json"):
+        return refusal(415)
+    try:
+        mail = from_json(request.body, allow_inf_nan=False)
+    except ValueError:
+        return refusal(400)
+    if problems := find_problems(mail, world.clock()):
+        return _refuse(problems)
+    addresses = [part["to"][0]["email"] for part in mail["personalizations"]]
+    names = [address.partition("@")[0].partition("+")[0].lower() for address in addresses]
+    for name in names:
+        if name in MAIL_REFUSALS:
+            return refusal(*MAIL_REFUSALS[name], now=world.clock())
+    if _is_rehearsal(mail):
+        return Response(200)
+    receipt = _take(world, request.body, mail, names)
+    return Response(202, headers=(("X-Message-Id", receipt),), lost=LOST in names)
+
+
+def _is_rehearsal(mail: dict[str, Any]) -> bool:
+    """SendGrid's own sandbox mode: checked, answered with 200, and forgotten."""
+    mode = mail.get("mail_settings", {}).get("sandbox_mode")
+    return isinstance(mode, dict) and mode.get("enable") is True
+
+
+def _take(world: World, body: bytes, mail: dict[str, Any], names: list[str]) -> str:
+    """Record every recipient of every personalization and plan their events; gives the message id."""
+    receipt = world.name(world.log.next_seq)[8:]
+    digested = digest(body)
+    common = mail.get("custom_args") or {}
+    arrivals, events = [], []
+    for part, name in zip(mail["personalizations"], names, strict=True):
+        own = part.get("custom_args")
+        arguments = {**common, **own} if own else common
+        message_id = next((arguments[key] for key in MESSAGE_ID_NAMES if key in arguments), "")
+        for recipient in recipients(part):
+            arrivals.append(Arrival("sendgrid", "email", recipient, message_id, receipt, digested))
+            events.append((recipient, arguments, MAIL_EVENTS.get(name)))
+    first = world.take(body, arrivals)
+    if world.events.wants_mail:
+        categories = mail.get("categories", [])
+        for seq, (recipient, arguments, kinds) in enumerate(events, first):
+            world.events.add_mail(MailEvents(seq, recipient, receipt, arguments, categories, kinds))
+    return receipt
+
+
+def recipients(part: dict[str, Any]) -> list[str]:
+    """Everybody a personalization goes to, in the order of the arrival log."""
+    return [person["email"] for kind in ("to", "cc", "bcc") for person in part.get(kind) or ()]
+
+
+def _refuse(problems: list[Problem]) -> Response:
+    errors = [{"message": message, "field": field, "help": None} for message, field in problems]
+    return Response(400, json.dumps({"errors": errors}).encode())
+
+
+def _check_key(world: World, request: Request) -> Response | None:
+    scheme, _, key = request.head.headers.get("authorization", "").partition(" ")
+    if scheme != "Bearer" or not key.startswith("SG.") or key in world.refused_keys:
+        return refusal(401)
+    return None
+
+
+def scopes(world: World, request: Request) -> Response:
+    """`GET /v3/scopes`: what a key may do; the cheap way to ask whether it works."""
+    allowed = b'{"scopes":["mail.send","mail.batch.create","user.webhooks.event.settings.read"]}'
+    return _check_key(world, request) or Response(200, allowed)
+
+
+def signed_settings(world: World, request: Request) -> Response:
+    """`GET /v3/user/webhooks/event/settings/signed`: the public key that events are checked with."""
+    return _check_key(world, request) or Response(200, json.dumps({"public_key": world.signer.public_key}).encode())

@@ -1,0 +1,126 @@
+"""Running the sandbox: in a process of its own (`serve`), or in a thread beside a test (`running`)."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import ssl
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from channels.sandbox.app import make_app
+from channels.sandbox.client import Sandbox
+from channels.sandbox.http import Connection
+from channels.sandbox.world import World, make_world
+
+
+@asynccontextmanager
+async def _listening(world: World, host: str, port: int, tls: ssl.SSLContext | None) -> Any:
+    """The server, accepting; gives its port. Leaving closes every connection and stops the events."""
+    handle, open_connections = make_app(world), set[asyncio.Transport]()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Connection(handle, open_connections), host, port, ssl=tls, backlog=1024)
+    world.events.start()
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for transport in tuple(open_connections):
+            transport.abort()
+        await world.events.stop()
+        await asyncio.sleep(0)  # let the aborted connections say good-bye
+        world.log.close()
+
+
+async def _run(
+    world: World, host: str, port: int, tls: ssl.SSLContext | None, ready: Callable[[int], None], stop: asyncio.Event
+) -> None:
+    async with _listening(world, host, port, tls) as bound:
+        ready(bound)
+        await stop.wait()
+
+
+def serve(
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    state: Path | None = None,
+    seed: int = 0,
+    ssl_context: ssl.SSLContext | None = None,
+    prepare: Callable[[World], None] = lambda _world: None,
+    ready: Callable[[str], None] = lambda _url: None,
+) -> None:
+    """Serve until SIGINT or SIGTERM. `ready` hears the URL once connections are taken; `prepare` may set up the world before.
+
+    Raises OSError when the port is taken.
+    """
+
+    async def main() -> None:
+        stop, loop = asyncio.Event(), asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        world = make_world(state, seed=seed)
+        prepare(world)
+        await _run(world, host, port, ssl_context, lambda bound: ready(_url(host, bound, ssl_context)), stop)
+
+    gc.set_threshold(100_000, 50, 100)  # nearly nothing here is cyclic; looking for cycles all the time costs a tenth
+    asyncio.run(main())
+
+
+@contextmanager
+def running(
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    state: Path | None = None,
+    seed: int = 0,
+    ssl_context: ssl.SSLContext | None = None,
+) -> Iterator[Sandbox]:
+    """A sandbox in a thread of this process, on a free port unless told otherwise, until the block is left."""
+    bound: list[int] = []
+    failed: list[BaseException] = []
+    started, control = threading.Event(), list[tuple[asyncio.AbstractEventLoop, asyncio.Event]]()
+
+    def ready(port: int) -> None:
+        bound.append(port)
+        started.set()
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        control.append((asyncio.get_running_loop(), stop))
+        await _run(make_world(state, seed=seed), host, port, ssl_context, ready, stop)
+
+    def work() -> None:
+        try:
+            asyncio.run(main())
+        except BaseException as fault:
+            failed.append(fault)
+            started.set()
+
+    thread = threading.Thread(target=work, name="sandbox", daemon=True)
+    thread.start()
+    started.wait()
+    if failed:
+        raise failed[0]
+    try:
+        yield Sandbox(_url(host, bound[0], ssl_context))
+    finally:
+        loop, stop = control[0]
+        with suppress(RuntimeError):  # the loop is gone already
+            loop.call_soon_threadsafe(stop.set)
+        thread.join()
+
+
+def _url(host: str, port: int, tls: ssl.SSLContext | None) -> str:
+    return f"{'https' if tls else 'http'}://{host}:{port}"
+
+
+def announce(url: str) -> None:
+    """Say on standard output, in one line that a parent process can wait for, where the sandbox is."""
+    sys.stdout.write(f"sandbox ready at {url}\n")
+    sys.stdout.flush()

@@ -1,0 +1,125 @@
+"""What Twilio can be asked afterwards: the messages to a number, one message, the account. Answered from the arrival
+log.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import format_datetime, parsedate_to_datetime
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+from channels.sandbox.arrivals import Arrival
+from channels.sandbox.http import Request, Response
+from channels.sandbox.twilio import account_of, check_key, refusal, resource
+from channels.sandbox.twilio_rules import WHATSAPP, magic_code, statuses_of
+from channels.sandbox.world import World
+
+LISTED_MAX = 20_000  # how far back a list without a number looks
+_EARLIEST, _LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+
+
+def list_messages(world: World, request: Request) -> Response:
+    """`GET …/Messages.json?To=…&From=…&DateSent[<|>]=…`: newest first, one page of `PageSize`."""
+    account = account_of(request)
+    if refused := check_key(world, request, account):
+        return refused
+    path, query = request.head.path, dict(parse_qsl(request.head.query))
+    try:
+        size, page = int(query.get("PageSize", "50")), int(query.get("Page", "0"))
+        found = [line for line in _candidates(world, query) if _matches(line, query)]
+    except (ValueError, TypeError):
+        return refusal(400)
+    start = page * size
+    shown = found[start : start + size]
+    more = f"{path}?{urlencode({**query, 'Page': str(page + 1)})}" if len(found) > start + size else None
+    document = {
+        "messages": [_logged(account, line) for line in shown],
+        "page": page,
+        "page_size": size,
+        "start": start,
+        "end": start + max(len(shown) - 1, 0),
+        "uri": f"{path}?{request.head.query}",
+        "first_page_uri": f"{path}?{urlencode({**query, 'Page': '0'})}",
+        "previous_page_uri": f"{path}?{urlencode({**query, 'Page': str(page - 1)})}" if page else None,
+        "next_page_uri": more,
+    }
+    return Response(200, json.dumps(document).encode())
+
+
+def fetch_message(world: World, request: Request) -> Response:
+    """`GET …/Messages/{sid}.json`."""
+    account = account_of(request)
+    if refused := check_key(world, request, account):
+        return refused
+    sid = request.head.path.rpartition("/")[2].removesuffix(".json")
+    line = world.log.get(_seq_of(sid))
+    if line is None or line["receipt"] != sid:
+        return refusal(404)
+    return Response(200, json.dumps(_logged(account, line)).encode())
+
+
+def fetch_account(world: World, request: Request) -> Response:
+    """`GET /2010-04-01/Accounts/{sid}.json`: the cheap way to ask whether a key works."""
+    account = account_of(request)
+    if refused := check_key(world, request, account):
+        return refused
+    moment = format_datetime(datetime.fromtimestamp(world.clock(), UTC))
+    document = {
+        "sid": account,
+        "friendly_name": "Sandbox",
+        "status": "active",
+        "type": "Full",
+        "owner_account_sid": account,
+        "auth_token": None,
+        "date_created": moment,
+        "date_updated": moment,
+        "uri": f"/2010-04-01/Accounts/{account}.json",
+        "subresource_uris": {"messages": f"/2010-04-01/Accounts/{account}/Messages.json"},
+    }
+    return Response(200, json.dumps(document).encode())
+
+
+def _candidates(world: World, query: Mapping[str, str]) -> list[dict[str, Any]]:
+    if to := query.get("To"):
+        return list(world.log.to_number(to.removeprefix(WHATSAPP)))
+    blocks = world.log.lines(max(world.log.next_seq - LISTED_MAX, 0), provider="twilio")
+    return [json.loads(line) for block in blocks for line in block.splitlines()][::-1]
+
+
+def _matches(line: Mapping[str, Any], query: Mapping[str, str]) -> bool:
+    to, sent = query.get("To"), datetime.fromtimestamp(line["at"], UTC)
+    return (
+        (to is None or (line["channel"] == "whatsapp") == to.startswith(WHATSAPP))
+        and query.get("From", line["sender"]) == line["sender"]
+        and _moment(query.get("DateSent"), sent).date() == sent.date()
+        and _moment(query.get("DateSent>"), _EARLIEST) <= sent
+        and sent <= _moment(query.get("DateSent<"), _LATEST)
+    )
+
+
+def _moment(text: str | None, default: datetime) -> datetime:
+    """A day or a moment, in ISO 8601 as the SDK writes it or in RFC 2822. Raises ValueError or TypeError."""
+    if not text:
+        return default
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = parsedate_to_datetime(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _logged(account: str, line: Mapping[str, Any]) -> dict[str, Any]:
+    arrival = Arrival(**{name: line[name] for name in Arrival._fields})
+    statuses, code = statuses_of(magic_code(arrival.address), whatsapp=arrival.channel == "whatsapp")
+    return resource(account, arrival, line["at"], statuses[-1], code)
+
+
+def _seq_of(sid: str) -> int:
+    """The number of a message is the end of its SID; 0 for what is no SID of ours."""
+    try:
+        return int(sid[-16:], 16)
+    except ValueError:
+        return 0

@@ -1,0 +1,108 @@
+"""What the sandbox knows while it runs; every handler gets it as its first argument."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+import zlib
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from channels.sandbox.arrivals import Arrival, ArrivalLog
+from channels.sandbox.events import Events
+from channels.sandbox.faults import Faults
+from channels.sandbox.keys import EventSigner
+
+KEPT_MESSAGES_MAX = 20_000
+KEPT_BYTES_MAX = 64_000_000
+
+
+class KeptRequest(NamedTuple):
+    """A taken request as it came, holding the messages numbered `first` to `first + size - 1`."""
+
+    first: int
+    size: int
+    provider: str
+    body: bytes
+
+
+class Kept:
+    """The bodies of the newest requests. They are only read when a person looks, so nothing is parsed or copied here."""
+
+    def __init__(self, messages_max: int = KEPT_MESSAGES_MAX, bytes_max: int = KEPT_BYTES_MAX) -> None:
+        self._requests: deque[KeptRequest] = deque()
+        self._messages_max, self._bytes_max = messages_max, bytes_max
+        self._messages = self._bytes = 0
+
+    def add(self, request: KeptRequest) -> None:
+        self._requests.append(request)
+        self._messages += request.size
+        self._bytes += len(request.body)
+        while len(self._requests) > 1 and (self._messages > self._messages_max or self._bytes > self._bytes_max):
+            oldest = self._requests.popleft()
+            self._messages -= oldest.size
+            self._bytes -= len(oldest.body)
+
+    def find(self, seq: int) -> KeptRequest | None:
+        """The request that brought message `seq`, if it is still kept."""
+        for request in reversed(self._requests):
+            if request.first <= seq:
+                return request if seq < request.first + request.size else None
+        return None
+
+    def clear(self) -> None:
+        self._requests.clear()
+        self._messages = self._bytes = 0
+
+
+@dataclass(slots=True)
+class World:
+    """State of one sandbox. `nonce` makes names given by this process differ from those of any other run."""
+
+    log: ArrivalLog
+    events: Events
+    faults: Faults
+    signer: EventSigner
+    clock: Callable[[], float] = time.time
+    nonce: str = field(default_factory=lambda: os.urandom(8).hex())
+    kept: Kept = field(default_factory=Kept)
+    refused_keys: set[str] = field(default_factory=set)  # API keys, auth tokens and access tokens that get a 401
+    auth_tokens: dict[str, str] = field(default_factory=dict)  # Twilio account -> the token its client signs in with
+    stopped: set[str] = field(default_factory=set)  # numbers that replied STOP
+    contents: dict[str, str] = field(default_factory=dict)  # WhatsApp template texts by content SID
+    tokens_given: int = 0
+    replies: int = 0
+
+    def take(self, body: bytes, arrivals: Sequence[Arrival]) -> int:
+        """Record the messages of one request and keep its body; gives the first message's number."""
+        first, _ = self.log.append(arrivals)
+        self.kept.add(KeptRequest(first, len(arrivals), arrivals[0].provider, body))
+        return first
+
+    def name(self, seq: int) -> str:
+        """32 hexadecimal digits, unique for ever; the last sixteen are the message's number."""
+        return f"{self.nonce}{seq:016x}"
+
+
+def make_world(state: Path | None = None, *, seed: int = 0, clock: Callable[[], float] = time.time) -> World:
+    """A fresh world; with a `state` folder one that remembers arrivals and its event key over restarts."""
+    if state:
+        state.mkdir(parents=True, exist_ok=True)
+    signer = EventSigner(state / "event-key.pem" if state else None)
+    rng = random.Random(seed)
+    return World(
+        log=ArrivalLog(state / "arrivals.jsonl" if state else None, clock),
+        events=Events(signer, rng, clock),
+        faults=Faults(rng),
+        signer=signer,
+        clock=clock,
+    )
+
+
+def digest(body: bytes) -> str:
+    """Tells requests apart in the log: same digest, same bytes (a checksum against chance, not against malice)."""
+    return f"{zlib.crc32(body):08x}"
