@@ -69,14 +69,14 @@ def policy(chosen: Settings) -> tuple[Policy, str]:
     return parse(text, str(chosen.policy or "policy.toml")), text
 
 
-def house() -> House:
+def house(connections_max: int = CONNECTIONS_MAX) -> House:
     """A house of this process's own. Raises `SettingsFaults`, `PolicyFaults`, `TemplateFaults`, `EngineError`, `LedgerUnavailable`."""
     chosen = settings()
     rules, text = policy(chosen)
     catalog = content.load(chosen.templates)
     database_url = joined_engines().database_url
     migrated(database_url)
-    pool = open_pool(database_url, CONNECTIONS_MAX)
+    pool = open_pool(database_url, connections_max)
     with lend(pool) as connection:
         stops.keep_policy(connection, rules.digest, text)
     return House(
