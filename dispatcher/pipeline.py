@@ -23,7 +23,7 @@ from dispatcher.model import Code, Facts, Hold, Job, Leg, Refuse, State
 from dispatcher.outcomes import Outcome, conclude, fold
 from dispatcher.policy import decide, record
 from dispatcher.refs import MessageRef
-from dispatcher.tokens import message_token
+from dispatcher.tokens import PREFERENCES, UNSUBSCRIBE, message_token
 
 STATE_OF: Mapping[str, State] = {Code.EXPIRED: State.EXPIRED, Code.HELD_OUT: State.HELD_OUT, Code.CANCELLED: State.CANCELLED}
 
@@ -132,7 +132,8 @@ def job_of(house: House, chunk: Chunk, candidate: Candidate) -> Job:
 def letter_of(house: House, chunk: Chunk, candidate: Candidate, leg: Leg) -> Letter:
     """All that the rendering may know: only the data categories that the decision allows."""
     entity, facts = house.policy.entities[chunk.spec.entity], candidate.facts
-    token = message_token(house.secret, str(candidate.ref))
+    unsubscribe = message_token(house.secret, UNSUBSCRIBE, str(candidate.ref))
+    preferences = message_token(house.secret, PREFERENCES, str(candidate.ref))
     return Letter(
         channel=leg.channel,
         language=facts.language,
@@ -141,7 +142,7 @@ def letter_of(house: House, chunk: Chunk, candidate: Candidate, leg: Leg) -> Let
         data=candidate.data,
         profile=facts.profile,
         sender=Sender(entity.names[facts.language], entity.sender_address),
-        links=Links(f"{house.public_url}/u/{token}", f"{house.public_url}/p/{token}"),
+        links=Links(f"{house.public_url}/u/{unsubscribe}", f"{house.public_url}/p/{preferences}"),
     )
 
 
