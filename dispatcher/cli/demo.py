@@ -37,7 +37,7 @@ from dispatcher.refs import MessageRef
 from dispatcher.running import FLOWER_PORT, Running, default_workers, free_port, running
 from dispatcher.samples import customers
 from dispatcher.submission import parse_campaign
-from dispatcher.tokens import message_token
+from dispatcher.tokens import PREFERENCES, UNSUBSCRIBE, message_token
 from dispatcher.views import campaign_view
 from dispatcher.witness import Witness
 
@@ -124,7 +124,15 @@ def _alone(home: Path) -> Iterator[None]:
 
 def _prepare_environment(home: Path, recipients: int) -> None:
     """The demo never touches real providers, whatever credentials are around, and lifts the quiet hours: it may be night."""
-    real = ("SENDGRID_", "TWILIO_", "FCM_", "SMTP_", "GOOGLE_APPLICATION_CREDENTIALS", "DISPATCHER_PROVIDER_", "DISPATCHER_API_KEYS")
+    real = (
+        "SENDGRID_",
+        "TWILIO_",
+        "FCM_",
+        "SMTP_",
+        "GOOGLE_APPLICATION_CREDENTIALS",
+        "DISPATCHER_PROVIDER_",
+        "DISPATCHER_API_KEYS",
+    )
     for name in [name for name in os.environ if name.startswith(real)]:
         del os.environ[name]
     policy = home / "policy.toml"
@@ -260,7 +268,9 @@ def _check(stage: Stage, triggers: Mapping[str, str]) -> dict[str, Any]:
     }
     report = {"campaign": view, "triggers": len(triggers), "arrived": arrived, "checks": checks, "faults": refused[:20]}
     if not all(checks.values()):
-        raise DemoFailed(json.dumps({"checks": checks, "faults": refused[:20], "arrived": arrived, "accepted": handed_over}, indent=2))
+        raise DemoFailed(
+            json.dumps({"checks": checks, "faults": refused[:20], "arrived": arrived, "accepted": handed_over}, indent=2)
+        )
     return report
 
 
@@ -285,14 +295,14 @@ def _stay(program: Running) -> None:
     house = bootstrap.house()
     with lend(house.pool) as connection:
         ref = overview.one_message(connection, CAMPAIGN, State.DELIVERED)
-    token = message_token(house.secret, str(ref)) if ref else ""
+    unsubscribe, preferences = (message_token(house.secret, purpose, str(ref)) for purpose in (UNSUBSCRIBE, PREFERENCES))
     places = program.places
     out.print("\nRunning. Ctrl-C stops it.")
     for name, url in {
         "console": f"{places.web}/console",
         "sandbox inbox": places.sandbox,
-        "preference centre": f"{places.web}/p/{token}",
-        "one-click unsubscribe": f"{places.web}/u/{token}",
+        "preference centre": f"{places.web}/p/{preferences}",
+        "one-click unsubscribe": f"{places.web}/u/{unsubscribe}",
         "Flower": places.flower,
     }.items():
         out.print(f"  {name:22} {url}")

@@ -162,7 +162,9 @@ def list_dead(campaign: Annotated[str | None, typer.Option()] = None, as_json: J
     """Messages that were given up."""
     house = bootstrap.house()
     with lend(house.pool) as connection:
-        lines = [(str(ref), campaign_id, reason, moment(at)) for ref, campaign_id, reason, at in ledger.dead(connection, campaign, 1000)]
+        lines = [
+            (str(ref), campaign_id, reason, moment(at)) for ref, campaign_id, reason, at in ledger.dead(connection, campaign, 1000)
+        ]
     if as_json:
         print_json([dict(zip(("id", "campaign", "reason", "since"), line, strict=True)) for line in lines])
     else:
