@@ -37,7 +37,7 @@ class Prepared:
 
 
 def run_chunk(house: House, period: int, number: int) -> Chunk | None:
-    """Work on a chunk until nothing of it is left to decide. Safe to repeat and to run twice at once: the claim tells whose is whose.
+    """Work on a chunk until nothing of it is left to decide. Safe to repeat, and to run twice at once: the claim decides.
 
     Returns the chunk, or None when there is none of this number. Raises `LedgerUnavailable`; then the chunk is tried again.
     """

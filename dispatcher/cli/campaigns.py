@@ -58,7 +58,7 @@ def submit(
 
 def _start(house: House) -> None:
     """Put what is due on the broker. Without a broker it starts when there is one: the ledger has it."""
-    from dispatcher import tasks  # noqa: PLC0415  Celery takes a second to load
+    from dispatcher import tasks
 
     try:
         tasks.publish(campaigns.due_chunks(house))

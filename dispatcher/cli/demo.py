@@ -185,7 +185,7 @@ def _campaign(stage: Stage) -> None:
         "expires_at": (house.clock() + timedelta(days=14)).isoformat(),
         "audience": [{"recipient": person["id"], "data": _offer(index, person)} for index, person in enumerate(_people(stage))],
     }
-    from dispatcher import tasks  # noqa: PLC0415  Celery reads the environment that the demo prepared
+    from dispatcher import tasks
 
     campaigns.submit(house, parse_campaign(form, campaigns.desk(house)))
     tasks.publish(campaigns.due_chunks(house))
@@ -203,7 +203,7 @@ def _offer(index: int, person: Mapping[str, Any]) -> dict[str, Any]:
 
 def _triggers(stage: Stage) -> dict[str, str]:
     """Single jobs, put on the broker as the profiling pipeline does it: message id -> template."""
-    from dispatcher import tasks  # noqa: PLC0415
+    from dispatcher import tasks
 
     asked: dict[str, str] = {}
     for index, person in zip(range(TRIGGERS), _people(stage), strict=False):

@@ -28,7 +28,7 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Show the main job on this machine, with made-up customers and the providers' sandbox, and check it."""
-    from dispatcher.cli.demo import DemoFailed, run  # noqa: PLC0415  it reads the environment that it has prepared
+    from dispatcher.cli.demo import DemoFailed, run
 
     try:
         report = run(recipients, keep, as_json)

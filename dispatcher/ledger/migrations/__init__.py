@@ -12,8 +12,8 @@ def migrate(database_url: str) -> None:
     """Bring a database to the newest schema; quick where it is there already."""
     if _revision(database_url) == HEAD:
         return
-    from alembic import command  # noqa: PLC0415  most processes never need it, and it takes half a second to load
-    from alembic.config import Config  # noqa: PLC0415
+    from alembic import command
+    from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(HERE))
