@@ -79,8 +79,8 @@ class Template:
         return self.brief.template
 
     def categories(self, mode: Mode) -> frozenset[str]:
-        """The data categories without which this mode can't be written."""
-        return frozenset(v.category for v in self.variables.values() if v.required and mode in v.modes)
+        """The data categories that a text in this mode draws on, where the data is there."""
+        return frozenset(variable.category for variable in self.variables.values() if mode in variable.modes)
 
     def objections(self, data: Mapping[str, Any]) -> list[tuple[str, str]]:
         """What is wrong with a job's data before anything is sent, as (variable, message). A missing value is no fault here:
