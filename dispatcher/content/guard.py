@@ -37,6 +37,7 @@ class Terms:
     mark: str
     sender: str
     unsubscribe: str
+    own_links: frozenset[str] = frozenset()
     to_partner: bool = False
     own_hosts: frozenset[str] = frozenset()
     personal: tuple[str, ...] = ()
@@ -69,7 +70,7 @@ def _email(mail: Email, terms: Terms) -> Iterator[Check]:
         yield "advertising_mark", _says(mail, terms.mark)
         yield "way_out", bool(terms.unsubscribe) and _links_to(mail, terms.unsubscribe)
     links = [link for attribute in ('href="', 'src="') for link in _attributes(mail.html, attribute)]
-    yield "link_scheme", all(link.startswith(_SCHEMES) for link in links)
+    yield "link_scheme", all(link.startswith(_SCHEMES) or unescape(link) in terms.own_links for link in links)
     if terms.to_partner:
         yield "link_leak", not any(_leaks(unescape(link), terms) for link in links)
         yield "link_leak", not any(_leaks(link, terms) for link in _LINK.findall(mail.text))

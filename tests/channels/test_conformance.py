@@ -156,19 +156,19 @@ def test_a_yes_cut_anywhere_is_uncertain(name: str) -> None:
     whole = answers.fine(1).raw
     with http_server(lambda _, number: Answer(whole[: number - 1], close=True)) as server:
         http = Http(timeout_seconds=5)
-        requests = [(number, make(server.port, http).build(rig.outbound(1))) for number in range(len(whole))]
-        found = [answer for _, answer in http.exchange(requests)]
         provider = make(server.port, http)
+        requests = [(number, provider.build(rig.outbound(1))) for number in range(len(whole))]
+        found = [answer for _, answer in http.exchange(requests)]
         read = [provider.parse(answer) if isinstance(answer, Response) else answer for answer in found]
         http.close()
     assert len(read) == len(whole)
     assert {type(result) for result in read} == {Uncertain}
 
 
+FCM_ERROR = "type.googleapis.com/google.firebase.fcm.v1.FcmError"
 WORDS = st.sampled_from(
     ["code", "status", "errors", "error", "details", "message", "sid", "name", "field", "@type", "errorCode"]
-    + ["UNREGISTERED", "UNAVAILABLE", "INVALID_ARGUMENT", "type.googleapis.com/google.firebase.fcm.v1.FcmError"]
-)
+) | st.sampled_from(["UNREGISTERED", "UNAVAILABLE", "INVALID_ARGUMENT", FCM_ERROR])
 ODD_JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | WORDS | st.just(21610),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3) | WORDS, inner, max_size=4),
@@ -192,10 +192,13 @@ RESPONSES = st.builds(
 )
 
 
+READERS = {name: make(1, Http()) for name, (make, _) in HTTP_ADAPTERS.items()}
+
+
 @pytest.mark.parametrize("name", HTTP_ADAPTERS)
 @given(answer=RESPONSES)
 def test_any_answer_is_a_receipt_or_one_of_seven_errors(name: str, answer: Response) -> None:
-    provider = HTTP_ADAPTERS[name][0](1, Http())
+    provider = READERS[name]
     result = provider.parse(answer)
     assert isinstance(result, Receipt | ChannelError)
     assert type(result) is not ChannelError
