@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 
 from channels.sandbox.events import EventSettings, Reply
 from channels.sandbox.faults import RuleError, parse_rules
-from channels.sandbox.http import Request, Response
+from channels.sandbox.http import Request, Response, is_foreign
 from channels.sandbox.messages import read_message
 from channels.sandbox.segments import count_segments
 from channels.sandbox.world import World
@@ -28,6 +28,8 @@ class ControlError(ValueError):
 
 def handle(world: World, request: Request) -> Response:
     """Answer one control request."""
+    if is_foreign(request):
+        return _json({"error": "not from another page"}, 403)
     name, _, rest = request.head.path.removeprefix("/_sandbox/").partition("/")
     action = _ACTIONS.get((request.head.method, name))
     if action is None:

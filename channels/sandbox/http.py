@@ -105,6 +105,12 @@ def encode(response: Response, *, head_only: bool = False) -> bytes:
     return (text + "\r\n").encode("latin-1") + (b"" if head_only else body)
 
 
+def is_foreign(request: Request) -> bool:
+    """Whether a browser sent this on behalf of a page that is not ours; such a page may read nothing here, nor change it."""
+    origin = request.head.headers.get("origin")
+    return origin is not None and origin.partition("://")[2] != request.head.headers.get("host", "")
+
+
 def too_large() -> Response:
     """SendGrid's front door answers this one in HTML, not JSON; so does the sandbox for everybody."""
     page = b"<html>\r\n<head><title>413 Request Entity Too Large</title></head>\r\n<body>nginx</body>\r\n</html>\r\n"
