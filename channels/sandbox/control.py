@@ -17,6 +17,7 @@ from channels.sandbox.world import World
 
 # Twilio's default words; it blocks the pair of numbers at once and tells the account by the inbound webhook.
 STOP_WORDS = frozenset({"STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT"})
+POOL_NUMBER = "+15005550006"  # the one number of every messaging service here
 START_WORDS = frozenset({"START", "UNSTOP", "YES"})
 
 Action: TypeAlias = Callable[[World, Request, str], Response]
@@ -175,6 +176,8 @@ def _inbound_form(reply: Mapping[str, str], account: str, sid: str) -> dict[str,
     }
     if whatsapp:
         form |= {"ProfileName": "Sandbox", "WaId": reply["from"].lstrip("+")}
+    if reply["to"].startswith("MG"):
+        form |= {"To": prefix + POOL_NUMBER, "MessagingServiceSid": reply["to"]}
     if kind := reply.get("opt_out_type"):
         form["OptOutType"] = kind
     return form

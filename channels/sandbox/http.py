@@ -76,9 +76,10 @@ def parse_head(raw: bytes) -> Head:
     if not version.startswith("HTTP/1.") or length < 0:
         raise RequestError("version or length")
     path, _, query = target.partition("?")
+    chunked = headers.get("transfer-encoding", "").lower() == "chunked"
     connection = headers.get("connection", "").lower()
     closes = connection == "close" or (version == "HTTP/1.0" and connection != "keep-alive")
-    return Head(method, path, query, headers, length, headers.get("transfer-encoding", "").lower() == "chunked", closes)
+    return Head(method, path, query, headers, length, chunked, closes)
 
 
 def body_of(head: Head, raw: bytes) -> bytes:
