@@ -194,7 +194,7 @@ class Provider(Protocol):
     channel: Channel
 
     def send(self, batch: Sequence[Outbound]) -> Iterator[tuple[Outbound, Result]]:
-        """Hand over a batch, concurrently; yield each outbound exactly once, in the order the answers come. Never raises for one of them."""
+        """Hand over a batch, concurrently; yield each outbound exactly once, as the answers come. Never raises for one of them."""
         ...
 
     def check(self) -> ChannelError | None:

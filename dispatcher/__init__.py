@@ -1,5 +1,13 @@
 """An omnichannel commercial-messaging dispatcher that keeps a bank's promise to its customers."""
 
-from dispatcher.version import VERSION as __version__
+from importlib import import_module
+from typing import Any
 
-__all__ = ["__version__"]
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Let `celery -A dispatcher …` find the Celery application, without loading Celery for everybody else."""
+    if name == "app":
+        return import_module("dispatcher.tasks").app
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

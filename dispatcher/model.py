@@ -78,6 +78,7 @@ class Source(StrEnum):
     PREFERENCE_CENTRE = "preference_centre"
     INBOUND = "inbound"  # STOP by SMS or WhatsApp
     PROVIDER = "provider"  # the provider told us of a no
+    ERASURE = "erasure"  # an erased person's offers end with it
 
 
 class State(StrEnum):
@@ -288,3 +289,33 @@ _RANK = {code: rank for rank, code in enumerate(Code)}
 def headline(reasons: tuple[Reason, ...]) -> Reason:
     """The strongest reason, by the order of `Code`; among equals the first asked channel's."""
     return min(reasons, key=lambda reason: _RANK[reason.code])
+
+
+# -- what a campaign or a trigger asks ---------------------------------------------------------------------------------
+
+
+class CampaignState(StrEnum):
+    """The states of a campaign."""
+
+    SCHEDULED = "scheduled"
+    RUNNING = "running"
+    PAUSED = "paused"
+    FINISHED = "finished"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What is asked for, of everyone in an audience alike. `offer_type` and `kind` are the template's, kept for the record."""
+
+    template: str
+    entity: str
+    channels: tuple[Channel, ...]
+    kind: Kind
+    offer_type: OfferType | None = None
+    route: str = "first"  # "first": the first allowed channel; "all": each allowed channel
+    send_at: datetime | None = None
+    expires_at: datetime | None = None
+    rate_per_second: float | None = None
+    holdout_percent: float = 0.0
+    priority: int = 5  # 0 (first) to 9 (last)

@@ -1,0 +1,34 @@
+"""Message templates: load, check, render. Pure once loaded.
+
+    catalog = load(Path("templates"))           # every fault of the folder at once, or all texts compiled
+    content = catalog["loan_offer"].render(Letter(...))
+
+A folder holds `_shared/` (mail layout, macros, `legal.toml`) and one folder per template: `template.toml`, and per
+language `texts.toml`, `email.html`, `email.txt`.
+"""
+
+from dispatcher.content.catalog import Catalog, check, load
+from dispatcher.content.declaration import Variable
+from dispatcher.content.faults import ContentRefusal, Fault, TemplateFaults
+from dispatcher.content.letter import Letter, Links, Sender
+from dispatcher.content.preview import example_letter, preview
+from dispatcher.content.segments import Segments, segments
+from dispatcher.content.template import Template
+
+__all__ = [
+    "Catalog",
+    "ContentRefusal",
+    "Fault",
+    "Letter",
+    "Links",
+    "Segments",
+    "Sender",
+    "Template",
+    "TemplateFaults",
+    "Variable",
+    "check",
+    "example_letter",
+    "load",
+    "preview",
+    "segments",
+]

@@ -1,0 +1,65 @@
+"""What every adapter asks of an outbound before it builds anything: the right content, a plain address, single lines.
+
+Pure. A refusal here is ours, not the provider's, so it is `Rejected` and never held against the address.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TypeVar
+
+from channels.base import Channel, Email, Outbound, Push, Rejected, Sms, WhatsApp
+
+C = TypeVar("C", Email, Sms, WhatsApp, Push)
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,76}")
+_E164 = re.compile(r"\+[1-9][0-9]{5,14}")  # also keeps a channel's prefix ("messenger:…") out of an SMS
+_MAILBOX = re.compile(r"[^\s<>(),;:\"\[\]\\@]{1,64}@[^\s<>(),;:\"\[\]\\@]{1,255}")  # one, without a display name
+_TOKEN = re.compile(r"[!-~]{1,4096}")
+
+_ADDRESSES: Mapping[Channel, re.Pattern[str]] = {
+    Channel.EMAIL: _MAILBOX,
+    Channel.SMS: _E164,
+    Channel.WHATSAPP: _E164,
+    Channel.PUSH: _TOKEN,
+}
+
+# The headers a mail gets from its own fields or from the provider: SendGrid refuses a mail that names one of them.
+RESERVED_HEADERS = frozenset(
+    {"x-sg-id", "x-sg-eid", "received", "dkim-signature", "content-type", "content-transfer-encoding"}
+    | {"to", "from", "subject", "reply-to", "cc", "bcc"}
+)
+
+
+def checked(outbound: Outbound, channel: Channel, kind: type[C]) -> C:
+    """The outbound's content, when it is the channel's and nothing in it could be misread; else raises Rejected."""
+    content = outbound.content
+    if outbound.channel is not channel or not isinstance(content, kind):
+        raise Rejected("wrong_content", f"this adapter sends {kind.__name__}")
+    if not _ADDRESSES[channel].fullmatch(outbound.address):
+        raise Rejected("malformed_address")
+    one_line(outbound.id, "id")
+    if isinstance(content, Email):
+        _check_mail(content)
+    return content
+
+
+def one_line(text: str, what: str) -> str:
+    """The text, when it can stand on a line of its own; raises Rejected where it is empty or could break the line."""
+    if not text or _CONTROL.search(text):
+        raise Rejected("not_one_line", what)
+    return text
+
+
+def _check_mail(email: Email) -> None:
+    if not _MAILBOX.fullmatch(email.sender_address):
+        raise Rejected("malformed_sender")
+    one_line(email.sender_name, "sender_name")
+    one_line(email.subject, "subject")
+    for name, value in email.headers:
+        if not _HEADER_NAME.fullmatch(name) or name.lower() in RESERVED_HEADERS:
+            raise Rejected("reserved_header", "a header that is not the caller's to set")
+        if not one_line(value, "header").isascii():
+            raise Rejected("unencoded_header")

@@ -1,0 +1,213 @@
+"""Push through Firebase Cloud Messaging's HTTP v1 API. The official SDK encodes messages and holds the credentials."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from firebase_admin import credentials, messaging
+from google.auth import exceptions as auth_exceptions
+from google.auth import transport
+
+from channels.base import (
+    BadAddress,
+    Channel,
+    ChannelError,
+    Misconfigured,
+    Outbound,
+    Push,
+    Receipt,
+    Rejected,
+    Result,
+    Throttled,
+    Unavailable,
+)
+from channels.checks import checked
+from channels.handover import (
+    Clock,
+    Reactions,
+    by_status,
+    hand_over,
+    receipt,
+    retry_after_seconds,
+    utc_now,
+)
+from channels.http import Http, Request, Response, header_lines
+
+API = "https://fcm.googleapis.com"
+PAYLOAD_BYTES_MAX = 4096
+TTL_SECONDS_MAX = 28 * 24 * 3600
+RETRY_AFTER_SECONDS = 60.0  # Google's least wait where a quota answer names none
+TOKEN_RENEWAL = timedelta(minutes=5)
+
+_FCM_ERROR = "type.googleapis.com/google.firebase.fcm.v1.FcmError"
+
+# By FcmError's code, else by the status of Google's error body. INTERNAL and UNAVAILABLE are Google's own "try again",
+# given in a whole and readable answer; should the first push have left after all, the second one takes its place on the
+# device (`tag`).
+REACTIONS: Reactions = {
+    "UNREGISTERED": (BadAddress, "app removed or token replaced"),
+    "SENDER_ID_MISMATCH": (BadAddress, "the token belongs to another project"),
+    "QUOTA_EXCEEDED": (Throttled, "quota of project, device or topic"),
+    "RESOURCE_EXHAUSTED": (Throttled, "quota"),
+    "UNAVAILABLE": (Unavailable, "overloaded"),
+    "INTERNAL": (Unavailable, "internal error"),
+    "THIRD_PARTY_AUTH_ERROR": (Misconfigured, "the key for APNs or web push"),
+    "UNAUTHENTICATED": (Misconfigured, "our credential"),
+    "PERMISSION_DENIED": (Misconfigured, "API switched off or role missing"),
+    "INVALID_ARGUMENT": (Rejected, "a fault in the message"),
+}
+
+
+class Fcm:
+    """The push adapter. `account` is the path of a service account's key file, or its content.
+
+    Access tokens come from the credential's own `token_uri`, over the same transport, and are kept until shortly before
+    their end.
+    """
+
+    name = "fcm"
+    channel = Channel.PUSH
+
+    def __init__(self, account: str | Mapping[str, Any], http: Http, base_url: str = API, now: Clock = utc_now) -> None:
+        certificate = credentials.Certificate(account if isinstance(account, str) else dict(account))
+        self._http, self._now = http, now
+        self._credential = certificate.get_credential()
+        self._headers: tuple[str, ...] = ()
+        self._renewal = datetime.min.replace(tzinfo=UTC)
+        self._url = f"{base_url.rstrip('/')}/v1/projects/{certificate.project_id}/messages:send"
+
+    def send(self, batch: Sequence[Outbound]) -> Iterator[tuple[Outbound, Result]]:
+        """One request per device. See `channels.base.Provider`."""
+        if fault := self._authorize():
+            yield from ((outbound, fault) for outbound in batch)
+        else:
+            yield from hand_over(self._http, batch, self.build, self.parse)
+
+    def build(self, outbound: Outbound) -> Request:
+        """The messages:send request for one device. Raises Rejected for what FCM would not take."""
+        message = str(_message(outbound, checked(outbound, self.channel, Push), self._now()))
+        return Request(self._url, self._headers, f'{{"message": {message}}}'.encode())
+
+    def parse(self, answer: Response) -> Result:
+        """A 200 with a name is a receipt; else what REACTIONS say of the FcmError's code or of the error's status."""
+        fields = answer.fields()
+        if answer.status == 200:
+            return receipt(fields.get("name"))
+        code, detailed, message = _error(fields)
+        if answer.status == 401:
+            self._renewal = datetime.min.replace(tzinfo=UTC)  # a revoked token is not offered again
+        if code not in REACTIONS or answer.status < 400:
+            return self._throttled("http_429", "", answer) if answer.status == 429 else by_status(answer, self._now())
+        error, hint = REACTIONS[code]
+        if error is Throttled:
+            return self._throttled(code, hint, answer)
+        if code == "INVALID_ARGUMENT" and detailed and "registration token" in message:
+            return BadAddress(code, "not a registration token")
+        return error(code, hint)
+
+    def check(self) -> ChannelError | None:
+        """Mint a token and have FCM validate, not send, a message to a topic."""
+        if fault := self._authorize():
+            return fault
+        body = json.dumps({"validate_only": True, "message": {"topic": "dispatcher-check", "data": {"check": "1"}}})
+        answer = self._http.ask(Request(self._url, self._headers, body.encode()))
+        result = self.parse(answer) if isinstance(answer, Response) else answer
+        return None if isinstance(result, Receipt) else result
+
+    def close(self) -> None:
+        """Let go of connections."""
+        self._http.close()
+
+    def _throttled(self, code: str, hint: str, answer: Response) -> Throttled:
+        wait = retry_after_seconds(answer, self._now())
+        return Throttled(code, hint, RETRY_AFTER_SECONDS if wait is None else wait)
+
+    def _authorize(self) -> ChannelError | None:
+        """See that `_headers` hold a fresh access token."""
+        if self._now() < self._renewal:
+            return None
+        try:
+            self._credential.refresh(_Carrier(self._http))
+            fields = {"Authorization": f"Bearer {self._credential.token}", "Content-Type": "application/json"}
+            self._headers = header_lines(fields)
+        except auth_exceptions.TransportError:
+            return Unavailable("no_access_token", "the token server gave no usable answer")
+        except Exception:  # google-auth names a refusal RefreshError and lets other faults of an odd answer through
+            return Misconfigured("no_access_token", "the service account's key was refused")
+        expiry = self._credential.expiry or self._now().replace(tzinfo=None)
+        self._renewal = expiry.replace(tzinfo=UTC) - TOKEN_RENEWAL
+        return None
+
+
+class _Carrier(transport.Request):
+    """google-auth's seam for own transports. Its retries sleep for seconds, so a passing fault ends this attempt."""
+
+    def __init__(self, http: Http) -> None:
+        self._http = http
+
+    def __call__(
+        self,
+        url: str,
+        method: str = "GET",  # noqa: ARG002 - google-auth's signature
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,  # noqa: ARG002
+        **_: Any,
+    ) -> _Carried:
+        answer = self._http.ask(Request(url, header_lines(headers or {}), body or b""))
+        if not isinstance(answer, Response) or answer.status >= 500 or answer.status in {408, 429}:
+            raise auth_exceptions.TransportError("no usable answer")  # type: ignore[no-untyped-call]
+        return _Carried(answer.status, answer.body)
+
+
+@dataclass(frozen=True, slots=True)
+class _Carried:
+    """google-auth's view of an answer."""
+
+    status: int
+    data: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def _message(outbound: Outbound, push: Push, now: datetime) -> messaging.Message:
+    data = {**push.data, "message_id": outbound.id} | ({"link": push.link} if push.link else {})
+    pieces = ("title", push.title, "body", push.body, *data, *data.values())
+    if len("".join(pieces).encode()) > PAYLOAD_BYTES_MAX:
+        raise Rejected("payload_too_big", "FCM takes 4,096 bytes")
+    tag = outbound.id
+    ttl = None if outbound.ttl_seconds is None else min(max(0, outbound.ttl_seconds), TTL_SECONDS_MAX)
+    expiration = {} if ttl is None else {"apns-expiration": str(int(now.timestamp()) + ttl)}
+    message = messaging.Message(
+        notification=messaging.Notification(title=push.title, body=push.body),
+        data=data,
+        # The tag lets a repeated push take the first one's place on the device. No collapse_key: FCM keeps four of
+        # them per device at most and drops other messages that wait for it.
+        android=messaging.AndroidConfig(ttl=ttl, notification=messaging.AndroidNotification(tag=tag)),
+        apns=messaging.APNSConfig(headers={"apns-collapse-id": tag, **expiration}),
+        webpush=_webpush(push, tag, ttl),
+    )
+    message.token = outbound.address  # set here: the constructor warns of every token
+    return message
+
+
+def _webpush(push: Push, tag: str, ttl: int | None) -> messaging.WebpushConfig:
+    return messaging.WebpushConfig(
+        headers=None if ttl is None else {"TTL": str(ttl)},
+        notification=messaging.WebpushNotification(tag=tag),
+        fcm_options=messaging.WebpushFCMOptions(link=push.link) if push.link.startswith("https://") else None,
+    )
+
+
+def _error(fields: Mapping[str, Any]) -> tuple[str, bool, str]:
+    """The error's code, whether it stands in an FcmError detail, and Google's prose, which is for our eyes only."""
+    error = fields.get("error")
+    error = error if isinstance(error, dict) else {}
+    details = error.get("details")
+    for detail in details if isinstance(details, list) else []:
+        if isinstance(detail, dict) and detail.get("@type") == _FCM_ERROR:
+            return str(detail.get("errorCode")), True, str(error.get("message")).lower()
+    return str(error.get("status")), False, ""

@@ -1,0 +1,291 @@
+"""The one place where a provider meets the network: pooled, concurrent HTTP over libcurl's multi interface.
+
+Each request ends in a `Response`, whatever its status, or in a fault. Which one follows from what libcurl did with the
+body: it takes it from us only when the connection stands and it is about to write. Not a byte of it taken ->
+`Unavailable`, surely not sent; some taken -> `Uncertain`.
+
+libcurl by itself sends a request again, POST or not, when a kept connection closes before the first byte of an answer:
+it takes the connection for an idle one that had died. The provider may have read the request by then, so that could
+send a message twice. We lend the body through a reader that can't be wound back: libcurl then gives up with
+CURLE_SEND_FAIL_REWIND, which is `Uncertain`. A connection that died while idle is noticed before it is used again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import time
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from itertools import takewhile
+from typing import Any, TypeAlias, TypeVar
+
+import certifi
+import pycurl
+
+from channels.base import Unavailable, Uncertain
+
+T = TypeVar("T")
+
+ANSWER_BYTES_MAX = 1_000_000
+IDLE_SECONDS_MAX = 20  # under the keep-alive of common front ends, so that we rarely write to a connection about to close
+LOOPBACK = "localhost,127.0.0.1,::1"
+
+_WORDS = {
+    pycurl.E_COULDNT_RESOLVE_HOST: "unresolved_host",
+    pycurl.E_COULDNT_CONNECT: "refused",
+    pycurl.E_OPERATION_TIMEDOUT: "timeout",
+    pycurl.E_SSL_CONNECT_ERROR: "tls",
+    pycurl.E_PEER_FAILED_VERIFICATION: "certificate",
+    pycurl.E_GOT_NOTHING: "no_answer",
+    pycurl.E_SEND_FAIL_REWIND: "no_answer",
+    pycurl.E_SEND_ERROR: "send_broken",
+    pycurl.E_RECV_ERROR: "answer_broken",
+    pycurl.E_PARTIAL_FILE: "answer_cut",
+    pycurl.E_FILESIZE_EXCEEDED: "answer_too_long",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A POST of `body`, or a GET where that is empty. `headers` are whole lines, made once by `header_lines`."""
+
+    url: str
+    headers: tuple[str, ...]
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A whole answer. `head` holds the raw header lines, those of interim answers too."""
+
+    status: int
+    head: tuple[bytes, ...] = ()
+    body: bytes = b""
+
+    def header(self, name: str) -> str | None:
+        """The value of a header of the final answer, whatever the case of its name."""
+        wanted = name.lower().encode() + b":"
+        for line in _final(self.head):
+            if line[: len(wanted)].lower() == wanted:
+                return line[len(wanted) :].strip().decode("latin-1")
+        return None
+
+    def fields(self) -> dict[str, Any]:
+        """The body's JSON object; empty where it is anything else."""
+        try:
+            parsed = json.loads(self.body)
+        except (ValueError, RecursionError):
+            return {}
+        return parsed if isinstance(parsed, dict) else {}
+
+
+Fault: TypeAlias = Unavailable | Uncertain
+
+_BLANK = (b"\r\n", b"\n")
+
+
+def _final(head: tuple[bytes, ...] | list[bytes]) -> Iterator[bytes]:
+    """The lines under the last status line, last first: interim answers (1xx) have heads of their own before it."""
+    return takewhile(lambda line: not line.startswith(b"HTTP/"), reversed(head))
+
+
+def header_lines(fields: Mapping[str, str]) -> tuple[str, ...]:
+    """Lines for `Request.headers`. Raises ValueError where a value, such as a key just read, would break its line."""
+    for name, value in fields.items():
+        if not (value.isascii() and value.isprintable()):
+            raise ValueError(f"the value for {name} holds characters that a header cannot carry")
+    return (*(f"{name}: {value}" for name, value in fields.items()), "Expect:")  # no 100-continue round trip
+
+
+# -- the transport -----------------------------------------------------------------------------------------------------
+
+
+class _Slot:
+    """One easy handle, reused for request after request, and what its present request has gathered."""
+
+    def __init__(self, options: Mapping[int, Any]) -> None:
+        self.handle = pycurl.Curl()
+        self.head: list[bytes] = []
+        self.body: list[bytes] = []
+        self.upload = BytesIO()
+        self.headers: tuple[str, ...] | None = None
+        self.done: deque[_Slot] = deque()
+        self.tag: Any = None
+        self.answer: Response | Fault = Unavailable("unsent")
+        for option, value in options.items():
+            self.handle.setopt(option, value)
+
+    def load(self, tag: Any, request: Request, done: deque[_Slot]) -> None:
+        self.tag, self.done = tag, done
+        self.head, self.body, self.upload = [], [], BytesIO(request.body)
+        set_option = self.handle.setopt
+        set_option(pycurl.URL, request.url)
+        if self.headers is not request.headers:
+            set_option(pycurl.HTTPHEADER, list(request.headers))
+            self.headers = request.headers
+        set_option(pycurl.HEADERFUNCTION, self.head.append)
+        set_option(pycurl.WRITEFUNCTION, self.body.append)
+        if request.body:
+            set_option(pycurl.POST, 1)
+            set_option(pycurl.POSTFIELDSIZE_LARGE, len(request.body))
+            set_option(pycurl.READFUNCTION, self.upload.read)  # and no SEEKFUNCTION: see the module's text
+        else:
+            set_option(pycurl.HTTPGET, 1)
+
+    def finish(self, curl_code: int) -> None:
+        if curl_code == pycurl.E_OK and not any(line in _BLANK for line in _final(self.head)):
+            curl_code = pycurl.E_PARTIAL_FILE  # libcurl takes a head that was cut after any line for a whole one
+        if curl_code == pycurl.E_OK:
+            self.answer = Response(self.handle.getinfo(pycurl.RESPONSE_CODE), tuple(self.head), b"".join(self.body))
+        else:
+            word = _WORDS.get(curl_code, f"curl_{curl_code}")
+            self.answer = Uncertain(word) if self.upload.tell() else Unavailable(word)
+        self.done.append(self)
+
+
+class _Engine:
+    """libcurl's multi handle, driven by a selector: any number of descriptors, and work only where there is news."""
+
+    _WAIT_SECONDS_MAX = 1.0
+
+    def __init__(self) -> None:
+        self.multi = pycurl.CurlMulti()
+        self._flying: dict[pycurl.Curl, _Slot] = {}
+        self._selector = selectors.DefaultSelector()
+        self._due: float | None = None
+        self.multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
+        self.multi.setopt(pycurl.M_TIMERFUNCTION, self._remind)
+
+    def start(self, slot: _Slot) -> None:
+        self._flying[slot.handle] = slot
+        self.multi.add_handle(slot.handle)
+
+    def drop(self, slot: _Slot) -> None:
+        if self._flying.pop(slot.handle, None):
+            self.multi.remove_handle(slot.handle)
+
+    def turn(self) -> None:
+        """Wait for news, let libcurl work on it, and put each finished slot in its exchange's queue."""
+        for key, events in self._selector.select(self._wait_seconds()):
+            readable = pycurl.CSELECT_IN if events & selectors.EVENT_READ else 0
+            writable = pycurl.CSELECT_OUT if events & selectors.EVENT_WRITE else 0
+            self.multi.socket_action(key.fd, readable | writable)
+        if self._wait_seconds() <= 0 or not self._selector.get_map():
+            self._due = None
+            self.multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+        self._collect()
+
+    def close(self) -> None:
+        for slot in list(self._flying.values()):
+            self.drop(slot)
+        self.multi.close()
+        self._selector.close()
+
+    def _collect(self) -> None:
+        left = 1
+        while left:
+            left, fine, faulty = self.multi.info_read()
+            for handle, code in [(h, pycurl.E_OK) for h in fine] + [(h, code) for h, code, _ in faulty]:
+                slot = self._flying[handle]
+                self.drop(slot)
+                slot.finish(code)
+
+    def _wait_seconds(self) -> float:
+        if self._due is None:
+            return self._WAIT_SECONDS_MAX
+        return min(max(0.0, self._due - time.monotonic()), self._WAIT_SECONDS_MAX)
+
+    def _remind(self, milliseconds: int) -> None:
+        self._due = None if milliseconds < 0 else time.monotonic() + milliseconds / 1000
+
+    def _watch(self, wanted: int, descriptor: int, _multi: Any, _data: Any) -> None:
+        events = (selectors.EVENT_READ if wanted & pycurl.POLL_IN else 0) | (
+            selectors.EVENT_WRITE if wanted & pycurl.POLL_OUT else 0
+        )
+        known = descriptor in self._selector.get_map()
+        if wanted == pycurl.POLL_REMOVE:
+            if known:
+                self._selector.unregister(descriptor)
+        elif known:
+            self._selector.modify(descriptor, events)
+        else:
+            self._selector.register(descriptor, events)
+
+
+class Http:
+    """A pool of connections for one process and one thread at a time. Cheap to make: it connects when first used.
+
+    `concurrency` requests are in flight at most in each exchange. `timeout_seconds` bounds a request from start to last
+    byte; `ca_file` replaces the bundle of public authorities. A forked child gets connections of its own and leaves its
+    parent's be.
+    """
+
+    def __init__(
+        self,
+        *,
+        concurrency: int = 32,
+        connect_timeout_seconds: float = 5.0,
+        timeout_seconds: float = 30.0,
+        ca_file: str | None = None,
+    ) -> None:
+        self._concurrency = concurrency
+        self._options: dict[int, Any] = {
+            pycurl.NOSIGNAL: 1,
+            pycurl.FOLLOWLOCATION: 0,
+            pycurl.CONNECTTIMEOUT_MS: int(connect_timeout_seconds * 1000),
+            pycurl.TIMEOUT_MS: int(timeout_seconds * 1000),
+            pycurl.HTTP_VERSION: pycurl.CURL_HTTP_VERSION_2TLS,
+            pycurl.PIPEWAIT: 1,  # a cold start waits to learn whether one HTTP/2 connection can carry all
+            pycurl.MAXFILESIZE: ANSWER_BYTES_MAX,
+            pycurl.MAXAGE_CONN: IDLE_SECONDS_MAX,
+            pycurl.CAINFO: ca_file or certifi.where(),
+            pycurl.NOPROXY: ",".join(filter(None, (os.environ.get("no_proxy"), LOOPBACK))),
+        }
+        self._engines: dict[int, _Engine] = {}  # by process: an inherited one must neither be used nor closed
+        self._idle: list[_Slot] = []
+
+    def exchange(self, calls: Iterable[tuple[T, Request]]) -> Generator[tuple[T, Response | Fault]]:
+        """Send all, several at a time, and yield every tag with its answer, in the order of the answers.
+
+        `calls` is drawn from as places become free. Exchanges may overlap. Take the answers without long pauses:
+        nothing moves meanwhile, but the clock of `timeout_seconds` runs. What is in flight when the caller stops asking
+        is dropped unheard.
+        """
+        engine = self._engine()
+        waiting, done, mine = iter(calls), deque[_Slot](), set[_Slot]()
+        try:
+            while True:
+                while len(mine) < self._concurrency and (call := next(waiting, None)):
+                    slot = self._idle.pop() if self._idle else _Slot(self._options)
+                    slot.load(*call, done)
+                    engine.start(slot)
+                    mine.add(slot)
+                if not mine:
+                    return
+                while not done:
+                    engine.turn()
+                slot = done.popleft()
+                mine.remove(slot)
+                tag, answer = slot.tag, slot.answer
+                self._idle.append(slot)
+                yield tag, answer
+        finally:
+            for slot in mine:
+                engine.drop(slot)
+
+    def ask(self, request: Request) -> Response | Fault:
+        """One request, one answer."""
+        return next(answer for _, answer in self.exchange([(None, request)]))
+
+    def close(self) -> None:
+        """Close this process's connections."""
+        if engine := self._engines.pop(os.getpid(), None):
+            engine.close()
+        self._idle.clear()
+
+    def _engine(self) -> _Engine:
+        return self._engines.get(os.getpid()) or self._engines.setdefault(os.getpid(), _Engine())

@@ -1,0 +1,240 @@
+"""E-mail through SendGrid: mail send v3 out, the signed event webhook in. The official SDK builds and verifies."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any
+
+from sendgrid import SendGridAPIClient
+from sendgrid.helpers.eventwebhook import EventWebhook
+from sendgrid.helpers.mail import (
+    ClickTracking,
+    Content,
+    CustomArg,
+    From,
+    Header,
+    Mail,
+    OpenTracking,
+    Personalization,
+    Subject,
+    To,
+    TrackingSettings,
+)
+
+from channels.base import (
+    BadPayload,
+    BadSignature,
+    Channel,
+    ChannelError,
+    Email,
+    Event,
+    EventKind,
+    Misconfigured,
+    Outbound,
+    Rejected,
+    Result,
+    Throttled,
+)
+from channels.checks import checked
+from channels.handover import Clock, by_status, hand_over, inquire, receipt, utc_now
+from channels.http import Http, Request, Response, header_lines
+
+API = "https://api.sendgrid.com"
+SIGNATURE_AGE_MAX = timedelta(minutes=10)
+
+_FIELD = re.compile(r"[a-z0-9_.]{1,80}")
+_UNTRACKED = TrackingSettings(click_tracking=ClickTracking(False, False), open_tracking=OpenTracking(False))
+
+
+class SendGrid:
+    """The e-mail adapter. `check` needs the key's right to read its own scopes, which every key has."""
+
+    name = "sendgrid"
+    channel = Channel.EMAIL
+
+    def __init__(self, api_key: str, http: Http, base_url: str = API, now: Clock = utc_now) -> None:
+        self._http, self._now = http, now
+        sdk = SendGridAPIClient(api_key).client
+        self._headers = header_lines(sdk.request_headers | {"Content-Type": "application/json"})
+        self._send_url = f"{base_url.rstrip('/')}/v3/mail/send"
+        self._scopes_url = f"{base_url.rstrip('/')}/v3/scopes"
+
+    def send(self, batch: Sequence[Outbound]) -> Iterator[tuple[Outbound, Result]]:
+        """One request per mail. See `channels.base.Provider`."""
+        return hand_over(self._http, batch, self.build, self.parse)
+
+    def build(self, outbound: Outbound) -> Request:
+        """The mail/send request for one mail. Raises Rejected for what SendGrid would not take or might misread."""
+        body = json.dumps(_mail(outbound, checked(outbound, self.channel, Email)).get())
+        return Request(self._send_url, self._headers, body.encode())
+
+    def parse(self, answer: Response) -> Result:
+        """202 with X-Message-Id is a receipt; 202 without one is `Uncertain` until an event with our id settles it."""
+        if answer.status == 202:
+            return receipt(answer.header("X-Message-Id"))
+        if answer.status == 429:
+            return Throttled("http_429", retry_after_seconds=self._reset_seconds(answer))
+        field, message = _first_error(answer)
+        if answer.status == 401 and "credits" in message:  # the same status as a wrong key; a person must buy or wait
+            return Misconfigured("credits_exceeded", "the plan's mails are used up")
+        if answer.status == 400:
+            return Rejected("http_400", field)
+        if answer.status == 415:
+            return Rejected("http_415", "we sent something else than JSON")
+        return by_status(answer, self._now())
+
+    def check(self) -> ChannelError | None:
+        """Read the key's scopes and look for the right to send."""
+        answer = inquire(self._http, Request(self._scopes_url, self._headers), self._now)
+        if isinstance(answer, ChannelError):
+            return answer
+        scopes = answer.fields().get("scopes")
+        return None if isinstance(scopes, list) and "mail.send" in scopes else Misconfigured("no_mail_send_scope")
+
+    def close(self) -> None:
+        """Let go of connections."""
+        self._http.close()
+
+    def _reset_seconds(self, answer: Response) -> float | None:
+        reset = answer.header("X-RateLimit-Reset") or ""  # SendGrid sends a unix time and documents no Retry-After
+        if not (reset.isascii() and reset.isdigit()):
+            fallback = by_status(answer, self._now())
+            return fallback.retry_after_seconds if isinstance(fallback, Throttled) else None
+        return min(max(0.0, int(reset) - self._now().timestamp()), 3600.0)
+
+
+def _mail(outbound: Outbound, email: Email) -> Mail:
+    mail = Mail()
+    mail.from_email = From(email.sender_address, email.sender_name)
+    mail.subject = Subject(email.subject)
+    mail.add_personalization(_personalization(outbound, email))
+    mail.add_content(Content("text/plain", email.text))  # first: clients show the last part that they can
+    mail.add_content(Content("text/html", email.html))
+    mail.tracking_settings = _UNTRACKED  # tracking rewrites links, the one-click way out too
+    return mail
+
+
+def _personalization(outbound: Outbound, email: Email) -> Personalization:
+    to = To()
+    to.email = outbound.address  # not To(address), which looks for a name in it
+    part = Personalization()
+    part.add_to(to)
+    part.add_custom_arg(CustomArg("message_id", outbound.id))
+    for name, value in email.headers:
+        part.add_header(Header(name, value))
+    return part
+
+
+def _first_error(answer: Response) -> tuple[str, str]:
+    """Where SendGrid saw the fault, as a path of field names, and its prose, which is for our eyes only."""
+    errors = answer.fields().get("errors")
+    first = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else {}
+    field, message = str(first.get("field")), str(first.get("message"))
+    return field if _FIELD.fullmatch(field) else "", message.lower()
+
+
+# -- the event webhook -------------------------------------------------------------------------------------------------
+
+_KINDS = {
+    "processed": EventKind.ACCEPTED,
+    "deferred": EventKind.DEFERRED,
+    "delivered": EventKind.DELIVERED,
+    "bounce": EventKind.BOUNCED,
+    "dropped": EventKind.FAILED,
+    "spamreport": EventKind.COMPLAINED,
+    "unsubscribe": EventKind.OPTED_OUT,
+    "group_unsubscribe": EventKind.OPTED_OUT,
+    "group_resubscribe": EventKind.OPTED_IN,
+    "open": EventKind.ENGAGED,
+    "click": EventKind.ENGAGED,
+}
+# Why SendGrid dropped a mail before sending it. Any other reason (quota, spam content, …) is no fault of the address.
+_DROPS = {
+    "bounced address": (EventKind.BOUNCED, "dropped_bounced"),
+    "invalid": (EventKind.BOUNCED, "dropped_invalid"),
+    "unsubscribed address": (EventKind.OPTED_OUT, "dropped_unsubscribed"),
+    "spam reporting address": (EventKind.COMPLAINED, "dropped_spam_report"),
+}
+_ENHANCED_STATUS = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")
+
+
+def parse_events(
+    body: bytes, signature: str, timestamp: str, public_key: str, now: datetime, age_max: timedelta = SIGNATURE_AGE_MAX
+) -> list[Event]:
+    """The events of one webhook call.
+
+    `signature` and `timestamp` are the values of the X-Twilio-Email-Event-Webhook- headers, `public_key` the base64 key
+    of the account's settings. Raises BadSignature, and BadPayload where the signed body is not a list of objects.
+    """
+    _verify(body, signature, timestamp, public_key, now, age_max)
+    try:
+        rows = json.loads(body)
+    except (ValueError, RecursionError):
+        raise BadPayload("not JSON") from None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise BadPayload("not a list of objects")
+    return [_event(row, now) for row in rows]
+
+
+def _verify(body: bytes, signature: str, timestamp: str, public_key: str, now: datetime, age_max: timedelta) -> None:
+    # Signed is timestamp + body without anything between: a timestamp with other characters than digits could have
+    # borrowed them from the body.
+    if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) <= 12):
+        raise BadSignature("timestamp")
+    if abs(now.timestamp() - int(timestamp)) > age_max.total_seconds():
+        raise BadSignature("age")
+    try:
+        genuine = _verifier(public_key).verify_signature(body.decode(), signature, timestamp)
+    except Exception:  # not base64, not UTF-8, not a key of this kind: the SDK trips over each in its own way
+        raise BadSignature("malformed") from None
+    if not genuine:
+        raise BadSignature("signature")
+
+
+@lru_cache(maxsize=4)
+def _verifier(public_key: str) -> Any:
+    return EventWebhook(public_key)
+
+
+def _event(row: Mapping[str, Any], now: datetime) -> Event:
+    kind, code = _kind(row)
+    return Event(
+        provider=SendGrid.name,
+        id=_text(row, "sg_event_id") or hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest(),
+        channel=Channel.EMAIL,
+        kind=kind,
+        at=_time(row.get("timestamp"), now),
+        message_id=_text(row, "message_id"),
+        receipt=(_text(row, "sg_message_id") or "").split(".")[0] or None,  # X-Message-Id, then the path it took
+        code=code,
+    )
+
+
+def _kind(row: Mapping[str, Any]) -> tuple[EventKind, str | None]:
+    name = _text(row, "event") or ""
+    if name == "dropped":
+        return _DROPS.get((_text(row, "reason") or "").lower(), (EventKind.FAILED, "dropped"))
+    if name == "bounce":
+        status = _text(row, "status") or ""
+        blocked = row.get("type") == "blocked"  # a refusal for now, by content or reputation: the address is alive
+        word = "blocked" if blocked else "bounce"
+        code = status if _ENHANCED_STATUS.fullmatch(status) else word
+        return (EventKind.FAILED if blocked else EventKind.BOUNCED), code
+    return _KINDS.get(name, EventKind.UNKNOWN), None
+
+
+def _text(row: Mapping[str, Any], key: str) -> str | None:
+    value = row.get(key)
+    return value if isinstance(value, str) and value else None
+
+
+def _time(value: object, now: datetime) -> datetime:
+    try:
+        return datetime.fromtimestamp(int(str(value)), UTC)
+    except (ValueError, OverflowError, OSError):
+        return now

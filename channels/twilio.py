@@ -1,0 +1,338 @@
+"""SMS and WhatsApp through Twilio's Messages API, status callbacks and inbound messages through its signed webhooks.
+
+The official SDK builds each request and names each error; at its own seam, `HttpClient`, we take the request from it.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from logging import getLogger
+from typing import Any, NoReturn
+from urllib.parse import parse_qs, quote, urlencode, urlsplit
+
+from twilio.base.version import Version
+from twilio.http import HttpClient
+from twilio.http.response import Response as SdkResponse
+from twilio.request_validator import RequestValidator
+from twilio.rest import Client
+
+from channels.base import (
+    BadAddress,
+    BadPayload,
+    BadSignature,
+    Channel,
+    ChannelError,
+    Event,
+    EventKind,
+    Misconfigured,
+    OptedOut,
+    Outbound,
+    Rejected,
+    Result,
+    Sms,
+    Throttled,
+    WhatsApp,
+)
+from channels.checks import checked, one_line
+from channels.handover import (
+    Clock,
+    Reactions,
+    by_status,
+    hand_over,
+    inquire,
+    receipt,
+    retry_after_seconds,
+    utc_now,
+)
+from channels.http import Http, Request, Response, header_lines
+
+API = "https://api.twilio.com"
+BODY_CHARACTERS_MAX = 1600
+TTL_SECONDS_MAX = 36_000
+_WAIT_SECONDS = {"21611": 300.0}  # ten hours of messages wait for this sender: give it minutes
+
+_SERVICE = re.compile(r"MG[0-9a-fA-F]{32}")
+
+# Error codes of a refused send. Twilio advises against much logic on codes because they change: what is not here is
+# `Rejected`, neither repeated nor held against the address.
+REACTIONS: Reactions = {
+    "20003": (Misconfigured, "wrong account, key or token"),
+    "20404": (Misconfigured, "no such account or path"),
+    "20429": (Throttled, "too many requests at once"),
+    "21211": (BadAddress, "not a number"),
+    "21212": (Misconfigured, "invalid sender"),
+    "21265": (BadAddress, "a short code"),
+    "21266": (BadAddress, "recipient and sender are the same"),
+    "21268": (BadAddress, "a premium number"),
+    "21408": (Rejected, "sending to this country is switched off in the account"),
+    "21602": (Rejected, "no text"),
+    "21603": (Rejected, "no sender"),
+    "21604": (Rejected, "no recipient"),
+    "21606": (Misconfigured, "this sender cannot send there"),
+    "21608": (Misconfigured, "trial account"),
+    "21610": (OptedOut, "replied STOP"),
+    "21611": (Throttled, "the sender's queue is full"),
+    "21612": (Rejected, "no route from this sender to this number"),
+    "21614": (BadAddress, "not a mobile number"),
+    "21617": (Rejected, "text too long"),
+    "21635": (BadAddress, "a landline"),
+    "21655": (Misconfigured, "invalid ContentSid"),
+    "21656": (Rejected, "content variables are not an object of strings"),
+    "21658": (Rejected, "a parameter is too long"),
+    "21659": (Misconfigured, "the sender is not a number of Twilio's"),
+    "21660": (Misconfigured, "the sender belongs to another account"),
+    "21661": (Misconfigured, "the sender cannot send SMS"),
+    "21703": (Misconfigured, "no usable sender in the messaging service"),
+    "21705": (Misconfigured, "invalid messaging service"),
+    "63007": (Misconfigured, "no such WhatsApp sender"),
+    "63033": (BadAddress, "the person blocked us on WhatsApp"),
+}
+
+
+# -- building through the SDK ------------------------------------------------------------------------------------------
+
+
+class _Taken(Exception):
+    def __init__(self, url: str, data: dict[str, object], headers: dict[str, str], auth: tuple[str, str]) -> None:
+        super().__init__()
+        self.url, self.data, self.headers, self.auth = url, data, headers, auth
+
+
+class _Taker(HttpClient):  # type: ignore[misc]  # the SDK ships no types
+    """The SDK's seam for own HTTP clients: takes what the SDK would send, and sends nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(getLogger(__name__), is_async=False)
+
+    def request(
+        self,
+        method: str,  # noqa: ARG002 - the SDK's signature
+        uri: str,
+        params: dict[str, object] | None = None,  # noqa: ARG002
+        data: dict[str, object] | None = None,
+        headers: dict[str, str] | None = None,
+        auth: tuple[str, str] | None = None,
+        timeout: float | None = None,  # noqa: ARG002
+        allow_redirects: bool = False,  # noqa: ARG002
+    ) -> NoReturn:
+        raise _Taken(uri, data or {}, headers or {}, auth or ("", ""))
+
+
+def _taken(call: Callable[[], object]) -> _Taken:
+    try:
+        call()
+    except _Taken as taken:
+        return taken
+    raise AssertionError("the SDK sent no request")
+
+
+class Twilio:
+    """The adapter of one channel over one account and sender: `TwilioSms` or `TwilioWhatsApp`.
+
+    `sender` is a number, for SMS also an alphanumeric name, or the sid (MG…) of a messaging service. Status callbacks
+    are asked for at `callback_url` with the message's id as `?message=`.
+    """
+
+    name = "twilio"
+
+    def __init__(
+        self,
+        channel: Channel,
+        account_sid: str,
+        auth_token: str,
+        sender: str,
+        http: Http,
+        base_url: str = API,
+        callback_url: str | None = None,
+        now: Clock = utc_now,
+    ) -> None:
+        self.channel = channel
+        self._http, self._now, self._callback_url = http, now, callback_url
+        outside = {"TWILIO_ACCOUNT_SID": account_sid}  # in place of the environment, where a region or edge may be set
+        self._client = Client(account_sid, auth_token, http_client=_Taker(), environment=outside)
+        self._client.api.base_url = base_url
+        self._sender = _sender(channel, sender)
+        account = _taken(self._client.api.accounts(account_sid).fetch)
+        self._account_url = account.url
+        form = {"Content-Type": "application/x-www-form-urlencoded"}
+        self._headers = header_lines(account.headers | _basic(*account.auth) | form)
+
+    def send(self, batch: Sequence[Outbound]) -> Iterator[tuple[Outbound, Result]]:
+        """One request per message. See `channels.base.Provider`."""
+        return hand_over(self._http, batch, self.build, self.parse)
+
+    def build(self, outbound: Outbound) -> Request:
+        """The request that the SDK would send. Raises Rejected for what Twilio would not take."""
+        arguments = _ARGUMENTS[self.channel](outbound) | self._sender
+        if self._callback_url:
+            arguments["status_callback"] = f"{self._callback_url}?message={quote(outbound.id, safe='')}"
+        if outbound.ttl_seconds is not None:
+            arguments["validity_period"] = min(max(1, outbound.ttl_seconds), TTL_SECONDS_MAX)
+        taken = _taken(lambda: self._client.messages.create(**arguments))
+        return Request(taken.url, self._headers, urlencode(taken.data, doseq=True).encode())
+
+    def parse(self, answer: Response) -> Result:
+        """A 2xx with a sid is a receipt; a 4xx is what REACTIONS say of its code."""
+        if 200 <= answer.status < 300:
+            return receipt(answer.fields().get("sid"))
+        code = _error_code(answer)
+        if code is None or not 400 <= answer.status < 500:
+            return by_status(answer, self._now())
+        error, hint = REACTIONS.get(code) or (Throttled if answer.status == 429 else Rejected, "a code we do not know")
+        if error is Throttled:
+            wait = retry_after_seconds(answer, self._now())
+            return Throttled(code, hint, _WAIT_SECONDS.get(code) if wait is None else wait)
+        return error(code, hint)
+
+    def check(self) -> ChannelError | None:
+        """Fetch the account."""
+        answer = inquire(self._http, Request(self._account_url, self._headers), self._now)
+        if isinstance(answer, ChannelError):
+            return answer
+        return None if answer.fields().get("status") == "active" else Misconfigured("account_not_active")
+
+    def close(self) -> None:
+        """Let go of connections."""
+        self._http.close()
+
+
+TwilioSms = partial(Twilio, Channel.SMS)
+TwilioWhatsApp = partial(Twilio, Channel.WHATSAPP)
+
+
+def _sms(outbound: Outbound) -> dict[str, Any]:
+    text = checked(outbound, Channel.SMS, Sms).text
+    if not text or len(text) > BODY_CHARACTERS_MAX:
+        code = "21617" if text else "21602"
+        raise Rejected(code, REACTIONS[code][1])
+    return {"to": outbound.address, "body": text}
+
+
+def _whatsapp(outbound: Outbound) -> dict[str, Any]:
+    template = checked(outbound, Channel.WHATSAPP, WhatsApp)
+    return {
+        "to": f"whatsapp:{outbound.address}",
+        "content_sid": one_line(template.content_sid, "content_sid"),
+        "content_variables": json.dumps(dict(template.variables), ensure_ascii=False),
+    }
+
+
+_ARGUMENTS: Mapping[Channel, Callable[[Outbound], dict[str, Any]]] = {Channel.SMS: _sms, Channel.WHATSAPP: _whatsapp}
+
+
+def _sender(channel: Channel, sender: str) -> dict[str, Any]:
+    if _SERVICE.fullmatch(sender):
+        return {"messaging_service_sid": sender}
+    return {"from_": sender if channel is Channel.SMS else f"whatsapp:{sender.removeprefix('whatsapp:')}"}
+
+
+def _basic(user: str, secret: str) -> dict[str, str]:
+    return {"Authorization": "Basic " + base64.b64encode(f"{user}:{secret}".encode()).decode()}
+
+
+def _error_code(answer: Response) -> str | None:
+    """Twilio's code, as the SDK reads it from either of its error formats; None where the answer holds none."""
+    error = Version.exception("POST", "", SdkResponse(answer.status, answer.body.decode(errors="replace")), "")
+    return str(error.code) if isinstance(error.code, int) and error.code >= 10_000 else None
+
+
+# -- the webhooks ------------------------------------------------------------------------------------------------------
+
+_STATUSES = {
+    "accepted": EventKind.ACCEPTED,
+    "scheduled": EventKind.ACCEPTED,
+    "queued": EventKind.ACCEPTED,
+    "sending": EventKind.ACCEPTED,
+    "sent": EventKind.ACCEPTED,
+    "delivered": EventKind.DELIVERED,
+    "read": EventKind.READ,
+    "undelivered": EventKind.FAILED,
+    "failed": EventKind.FAILED,
+    "canceled": EventKind.FAILED,
+}
+# Why a message failed on its way. Whatever is not here is no fault of the address: FAILED, with its code on record.
+_FAILURES = {
+    "21610": EventKind.OPTED_OUT,
+    "30005": EventKind.BOUNCED,  # unknown or no longer in service
+    "30006": EventKind.BOUNCED,  # landline or unreachable carrier
+    "63003": EventKind.BOUNCED,  # not on WhatsApp
+    "63024": EventKind.BOUNCED,  # no WhatsApp, or its terms not accepted
+    "63033": EventKind.BOUNCED,  # the person blocked us there
+}
+_CODE = re.compile(r"[0-9]{5}")
+
+
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """A message from a person. `opt_out` is Twilio's reading (STOP, START, HELP), given with Advanced Opt-Out only."""
+
+    id: str
+    channel: Channel
+    address: str
+    text: str
+    opt_out: str | None = None
+
+
+def parse_events(url: str, body: bytes, signature: str, auth_token: str, now: datetime) -> list[Event]:
+    """The event of one status callback.
+
+    `url` is the public one that Twilio called, query included; `body` the raw form; `now` stands in for the time that
+    Twilio leaves out. Raises BadSignature, and BadPayload where sid or status are missing.
+    """
+    form = _verified(url, body, signature, auth_token)
+    sid, status, error = form.get("MessageSid", ""), form.get("MessageStatus", "").lower(), form.get("ErrorCode", "")
+    if not sid or not status:
+        raise BadPayload("no MessageSid or MessageStatus")
+    code = error if _CODE.fullmatch(error) else None
+    kind = _STATUSES.get(status, EventKind.UNKNOWN)
+    return [
+        Event(
+            provider=Twilio.name,
+            id=":".join(filter(None, (sid, status, code))),
+            channel=_channel(form.get("To", ""), form.get("From", "")),
+            kind=_FAILURES.get(code or "", kind) if kind is EventKind.FAILED else kind,
+            at=now,
+            message_id=next(iter(parse_qs(urlsplit(url).query).get("message", [])), None),
+            receipt=sid,
+            code=code,
+        )
+    ]
+
+
+def parse_inbound(url: str, body: bytes, signature: str, auth_token: str) -> Inbound:
+    """The message of one inbound call; arguments and errors as for `parse_events`."""
+    form = _verified(url, body, signature, auth_token)
+    sid, sender = form.get("MessageSid", ""), form.get("From", "")
+    if not sid or not sender:
+        raise BadPayload("no MessageSid or From")
+    address = sender.removeprefix("whatsapp:")
+    return Inbound(sid, _channel(sender), address, form.get("Body", ""), form.get("OptOutType"))
+
+
+class _Form(dict[str, list[str]]):
+    """A form whose fields may repeat, in the shape that the SDK's validator asks for."""
+
+    def getlist(self, name: str) -> list[str]:
+        return self[name]
+
+
+def _verified(url: str, body: bytes, signature: str, auth_token: str) -> dict[str, str]:
+    """The form, each field's first value, once the signature over public URL and fields is shown to be Twilio's."""
+    try:
+        form = _Form(parse_qs(body.decode(), keep_blank_values=True, strict_parsing=bool(body)))
+        genuine = RequestValidator(auth_token).validate(url, form, signature)
+    except (ValueError, TypeError, AttributeError):  # the SDK trips over missing and odd parts
+        raise BadSignature("malformed") from None
+    if not genuine:
+        raise BadSignature("signature")
+    return {name: values[0] for name, values in form.items()}
+
+
+def _channel(*addresses: str) -> Channel:
+    return Channel.WHATSAPP if any(address.startswith("whatsapp:") for address in addresses) else Channel.SMS

@@ -1,0 +1,185 @@
+"""Campaigns and triggers, from submission to the last leg: fan-out, dry runs, and what the clock sets going."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from itertools import islice
+
+from dispatcher.faults import BadInput, InputFault
+from dispatcher.house import House
+from dispatcher.ledger import audience, campaigns, chunks
+from dispatcher.ledger.audience import Fault, Loader, Row, TriggerPlace
+from dispatcher.ledger.campaigns import spec_to_json
+from dispatcher.ledger.chunks import Chunk, Due
+from dispatcher.ledger.pool import Connection, lend
+from dispatcher.model import State
+from dispatcher.pipeline import prepare
+from dispatcher.submission import Desk, Submission, Trigger
+
+Progress = Callable[[int], None]
+RELEASE_BATCH = 5_000
+
+
+class Taken(StrEnum):
+    """What became of a submission."""
+
+    NEW = "new"
+    KNOWN = "known"  # the same id with the same content: nothing was done again
+    CONFLICT = "conflict"  # the same id with other content: refused
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A submission's answer: how many rows were taken, and how many could not be read."""
+
+    taken: Taken
+    audience: int = 0
+    invalid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """What a campaign would do now: `states` adds up to the audience. Nothing was sent or kept."""
+
+    audience: int
+    invalid: int
+    states: Counter[str]
+    reasons: Counter[str]
+    channels: Counter[str]
+
+
+def desk(house: House) -> Desk:
+    """What submissions are held against, as of now."""
+    return Desk(house.catalog, house.policy, house.clock())
+
+
+# -- coming in ---------------------------------------------------------------------------------------------------------
+
+
+def submit(house: House, submission: Submission, progress: Progress = lambda _: None) -> Admission:
+    """Take a campaign with its whole audience, or nothing of it; it starts when its moment comes.
+
+    Raises `BadInput`, also when a file turns out to be unreadable half-way, and `LedgerUnavailable`.
+    """
+    with lend(house.pool) as connection, connection.transaction():
+        created = campaigns.create(connection, submission.id, submission.spec, house.clock())
+        if created is None:
+            return _compare(connection, submission)
+        no, period = created
+        loader = Loader(connection, no, period, submission.spec, house.clock())
+        digest = _load(loader, submission, progress)
+        campaigns.complete(connection, no, digest, loader.invalid)
+        return Admission(Taken.NEW, loader.taken, loader.invalid)
+
+
+def _load(loader: Loader, submission: Submission, progress: Progress) -> bytes:
+    """Stream the audience into the ledger; the digest of all that was submitted."""
+    digest = hashlib.sha256(spec_to_json(submission.spec).encode())
+    rows = iter(submission.audience)
+    while batch := list(islice(rows, loader.batch_size)):
+        for row in batch:
+            digest.update(repr(row).encode())
+        loader.take([row for row in batch if isinstance(row, Row)])
+        loader.note(row for row in batch if isinstance(row, Fault))
+        progress(loader.taken)
+    return digest.digest()
+
+
+def _compare(connection: Connection, submission: Submission) -> Admission:
+    digest = hashlib.sha256(spec_to_json(submission.spec).encode())
+    for row in submission.audience:
+        digest.update(repr(row).encode())
+    same = campaigns.digest_of(connection, submission.id) == digest.digest()
+    return Admission(Taken.KNOWN if same else Taken.CONFLICT)
+
+
+def take_trigger(house: House, trigger: Trigger) -> TriggerPlace:
+    """Take a trigger, once per key. Raises BadInput where the key was used with other content, and LedgerUnavailable."""
+    with lend(house.pool) as connection:
+        place = audience.take_trigger(
+            connection, trigger.key, trigger.digest, spec_to_json(trigger.spec), trigger.row, house.clock()
+        )
+    if place is None:
+        raise BadInput(InputFault("job", 0, "key", "was used before with other content; the same key is the same job"))
+    return place
+
+
+class _Rehearsed(Exception):
+    """Ends a rehearsal's transaction, so that nothing of it is kept."""
+
+
+def rehearse(house: House, submission: Submission) -> Rehearsal:
+    """Decide and write every message of a campaign as it would be now, through the same code, then forget it all."""
+    states: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    channels_: Counter[str] = Counter()
+    with lend(house.pool) as connection:
+        try:
+            with connection.transaction():
+                no, period = campaigns.create(connection, f"{submission.id}?rehearsal", submission.spec, house.clock()) or (0, 0)
+                loader = Loader(connection, no, period, submission.spec, house.clock())
+                _load(loader, submission, lambda _: None)
+                for chunk in _chunks_of(connection, submission, no, period):
+                    _rehearse_chunk(house, connection, chunk, states, reasons, channels_)
+                raise _Rehearsed
+        except _Rehearsed:
+            return Rehearsal(loader.taken, loader.invalid, states, reasons, channels_)
+
+
+def _chunks_of(connection: Connection, submission: Submission, no: int, period: int) -> Iterator[Chunk]:
+    for number in chunks.numbers_of(connection, period, no):
+        yield Chunk(period, number, submission.spec, no, submission.id, None)
+
+
+def _rehearse_chunk(
+    house: House, connection: Connection, chunk: Chunk, states: Counter[str], reasons: Counter[str], channels_: Counter[str]
+) -> None:
+    """Count by recipient: with several legs, one that would leave decides."""
+    heads: dict[int, tuple[State, str | None]] = {}
+    for candidate in chunks.gather(connection, chunk):
+        entry = prepare(house, chunk, candidate, {}).entry
+        if entry.state is State.CLAIMED and entry.channel:
+            channels_[entry.channel] += 1
+        if candidate.ref.row not in heads or entry.state is State.CLAIMED:
+            heads[candidate.ref.row] = (entry.state, entry.reason)
+    for state, reason in heads.values():
+        states["sendable" if state is State.CLAIMED else state] += 1
+        if reason:
+            reasons[reason] += 1
+
+
+# -- what the clock sets going -----------------------------------------------------------------------------------------
+
+
+def due_chunks(house: House) -> list[Due]:
+    """Start what is due: scheduled campaigns, held and waiting messages. Returns the chunks to put on the broker now."""
+    now = house.clock()
+    with lend(house.pool) as connection:
+        campaigns.start_due(connection, now)
+        chunks.release_parked(connection, now, RELEASE_BATCH)
+        return chunks.take_due(connection, now, now - timedelta(seconds=house.limits.lease_seconds), house.limits.window_chunks)
+
+
+def next_chunk(house: House, chunk: Chunk) -> list[Due]:
+    """What takes the place of a chunk just worked on; also notices a campaign's end."""
+    if chunk.campaign_no is None:
+        return []
+    with lend(house.pool) as connection:
+        following = chunks.take_next(connection, chunk, house.clock())
+        if not following:
+            campaigns.finish_ended(connection, house.clock(), chunk.campaign_no)
+        return following
+
+
+def sweep(house: House) -> None:
+    """Put right what a lost worker left behind, and end campaigns in which nothing is left to do."""
+    now = house.clock()
+    with lend(house.pool) as connection:
+        chunks.resolve_orphans(connection, now, now - timedelta(seconds=house.limits.lease_seconds))
+        chunks.close_stopped(connection, now)
+        campaigns.finish_ended(connection, now)

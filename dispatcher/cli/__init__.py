@@ -1,0 +1,43 @@
+"""The `dispatcher` command: thin; each subcommand asks one room and shows the answer."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from dispatcher import __version__
+from dispatcher.cli import campaigns, ledger, machine, messages, recipients, templates
+
+app = typer.Typer(
+    help="An omnichannel commercial-messaging dispatcher: consent first, then push, e-mail, SMS and WhatsApp.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+machine.add_to(app)
+app.add_typer(recipients.app, name="recipients")
+app.add_typer(recipients.preferences, name="preferences")
+app.add_typer(campaigns.app, name="campaign")
+app.add_typer(messages.app, name="message")
+app.add_typer(messages.dead, name="dead")
+app.add_typer(templates.app, name="templates")
+app.add_typer(ledger.app, name="ledger")
+messages.add_to(app)
+
+
+@app.callback(invoke_without_command=True)
+def version(ctx: typer.Context, show: bool = typer.Option(False, "--version", help="Print the version and end.")) -> None:
+    """Say the version."""
+    if show:
+        typer.echo(__version__)
+        raise typer.Exit
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
+
+
+def main() -> None:
+    """The console script."""
+    from dispatcher.cli.errors import run
+
+    sys.exit(run(app))

@@ -1,0 +1,186 @@
+"""`dispatcher campaign …`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+
+from dispatcher import bootstrap, campaigns
+from dispatcher.campaigns import Taken
+from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, err, fail, out, pairs, print_json, progress, rows
+from dispatcher.house import House
+from dispatcher.ledger import campaigns as ledger
+from dispatcher.ledger import export as ledger_export
+from dispatcher.ledger.pool import Connection, lend
+from dispatcher.model import CampaignState
+from dispatcher.submission import read_campaign
+from dispatcher.views import campaign_line, campaign_view, rehearsal_view
+
+app = typer.Typer(help="Submit, watch and stop campaigns.", no_args_is_help=True)
+
+CampaignId = Annotated[str, typer.Argument(metavar="ID", help="The campaign's id.")]
+ENDED = (CampaignState.FINISHED, CampaignState.CANCELLED)
+PATIENCE_SECONDS = 10.0  # without any progress, --wait wonders aloud whether a worker runs
+
+
+@app.command()
+def submit(
+    file: Annotated[Path, typer.Argument(help="The campaign, as YAML.")],
+    audience: Annotated[Path | None, typer.Option(help="A .jsonl or .csv file, in place of the one that FILE names.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Decide and write every message, send and keep nothing.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Return when the campaign has ended.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Take in a campaign with its audience; running workers start on it at once."""
+    house = bootstrap.house()
+    submission = read_campaign(file, audience, campaigns.desk(house))
+    if dry_run:
+        _show_rehearsal(rehearsal_view(submission.id, campaigns.rehearse(house, submission)), as_json)
+        return
+    with progress("taking in", None) as (bar, task):
+        admission = campaigns.submit(house, submission, lambda done: bar.update(task, completed=done))
+    if admission.taken is Taken.CONFLICT:
+        fail(
+            f"{file}: id: campaign {submission.id!r} was submitted before with other content; give this one another id",
+            BAD_INPUT,
+            as_json,
+        )
+    _start(house)
+    if wait:
+        wait_for(house, submission.id)
+    _show(house, submission.id, as_json)
+
+
+def _start(house: House) -> None:
+    """Put what is due on the broker. Without a broker it starts when there is one: the ledger has it."""
+    from dispatcher import tasks
+
+    try:
+        tasks.publish(campaigns.due_chunks(house))
+    except tasks.BROKER_FAULTS:
+        err.print("the broker can't be reached; the campaign is in the ledger and starts when it is back")
+
+
+def wait_for(house: House, campaign_id: str) -> None:
+    """Show progress until the campaign has ended."""
+    with progress(campaign_id, None) as (bar, task):
+        still, last = 0.0, -1
+        while True:
+            campaign, balance = _state(house, campaign_id)
+            decided = campaign.audience - balance.states["pending"]  # type: ignore[index]
+            bar.update(task, completed=decided, total=campaign.audience)
+            if campaign.state in ENDED:
+                return
+            still, last = (still + 0.5, last) if decided == last else (0.0, decided)
+            if still == PATIENCE_SECONDS:
+                err.print("nothing moves: is a worker running? (`dispatcher up`, or `celery -A dispatcher worker`)")
+            house.pause(0.5)
+
+
+def _state(house: House, campaign_id: str) -> tuple[ledger.Campaign, ledger.Balance]:
+    with lend(house.pool) as connection:
+        campaign = ledger.find(connection, campaign_id)
+        if campaign is None:
+            fail(f"no campaign has the id {campaign_id}", REFUSED)
+        return campaign, ledger.balance(connection, campaign)
+
+
+def _show_rehearsal(view: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(view)
+        return
+    pairs("", {name: view[name] for name in ("id", "audience", "invalid")})
+    for name in ("states", "reasons", "channels"):
+        if view[name]:
+            rows(f"\n{name}", (name[:-1], "recipients"), list(view[name].items()))
+
+
+@app.command("list")
+def list_(limit: Annotated[int, typer.Option(min=1)] = 50, as_json: Json = False) -> None:
+    """The newest campaigns."""
+    house = bootstrap.house()
+    with lend(house.pool) as connection:
+        lines = [campaign_line(campaign) for campaign in ledger.newest(connection, limit)]
+    if as_json:
+        print_json(lines)
+    else:
+        rows("", ("id", "state", "template", "audience", "created", "finished"), [tuple(line.values()) for line in lines])
+
+
+@app.command()
+def show(campaign_id: CampaignId, as_json: Json = False) -> None:
+    """A campaign's balance: where each recipient stands, and why."""
+    _show(bootstrap.house(), campaign_id, as_json)
+
+
+def _show(house: House, campaign_id: str, as_json: bool) -> None:
+    campaign, balance = _state(house, campaign_id)
+    view = campaign_view(campaign, balance, house.clock())
+    if as_json:
+        print_json(view)
+        return
+    print_campaign(view)
+    if campaign.invalid:
+        with lend(house.pool) as connection:
+            faults = ledger.faults(connection, campaign.no, 20)
+        rows("\nrows that could not be read", ("line", "field", "why"), faults)
+
+
+def print_campaign(view: dict[str, Any]) -> None:
+    """A campaign as tables."""
+    names = ("id", "state", "template", "entity", "audience", "invalid", "started_at", "finished_at", "messages_per_second")
+    pairs("", {name: view[name] for name in names})
+    rows("\nbalance", ("state", "recipients"), [(state, count) for state, count in view["balance"].items() if count])
+    if view["reasons"]:
+        rows("\nreasons", ("reason", "recipients"), list(view["reasons"].items()))
+    if view["channels"]:
+        lines = [(channel, state, count) for channel, states in sorted(view["channels"].items()) for state, count in states.items()]
+        rows("\nchannels", ("channel", "state", "messages"), lines)
+
+
+def _change(campaign_id: str, verb: str, change: Callable[[Connection, str, datetime], bool], as_json: bool) -> None:
+    house = bootstrap.house()
+    with lend(house.pool) as connection:
+        if ledger.find(connection, campaign_id) is None:
+            fail(f"no campaign has the id {campaign_id}", REFUSED, as_json)
+        changed = change(connection, campaign_id, house.clock())
+    if not changed:
+        campaign, _ = _state(house, campaign_id)
+        fail(f"campaign {campaign_id} is {campaign.state}: there is nothing to {verb}", REFUSED, as_json)
+    if verb == "resume":
+        _start(house)
+    _show(house, campaign_id, as_json)
+
+
+@app.command()
+def pause(campaign_id: CampaignId, as_json: Json = False) -> None:
+    """Stop claiming messages until resumed."""
+    _change(campaign_id, "pause", ledger.pause, as_json)
+
+
+@app.command()
+def resume(campaign_id: CampaignId, as_json: Json = False) -> None:
+    """Go on where the campaign was paused."""
+    _change(campaign_id, "resume", ledger.resume, as_json)
+
+
+@app.command()
+def cancel(campaign_id: CampaignId, as_json: Json = False) -> None:
+    """Stop for good: what is not handed over becomes `cancelled`."""
+    _change(campaign_id, "cancel", ledger.cancel, as_json)
+
+
+@app.command()
+def export(campaign_id: CampaignId, file: Annotated[Path | None, typer.Option(help="Default: stdout.")] = None) -> None:
+    """One line per recipient as CSV: id, line, channel, state, reason. No addresses, no contents."""
+    house = bootstrap.house()
+    campaign, _ = _state(house, campaign_id)
+    with lend(house.pool) as connection, click.open_file(str(file or "-"), "wb") as target:
+        ledger_export.campaign_csv(connection, campaign, target.write)
+    if file:
+        out.print(f"written: {file}", markup=False)

@@ -1,0 +1,48 @@
+"""The one place where what went wrong becomes words and an exit code: 1 refused or failed, 2 bad usage or bad input."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from dispatcher.choices import BadChoice
+from dispatcher.cli.output import BAD_INPUT, REFUSED, err, escape, print_json
+from dispatcher.content import TemplateFaults
+from dispatcher.embedded import EngineError
+from dispatcher.faults import BadInput, InputFault, as_data
+from dispatcher.ledger.consent import UnknownRecipient
+from dispatcher.ledger.pool import LedgerUnavailable
+from dispatcher.policy import PolicyFaults
+from dispatcher.processes import ProcessFault
+from dispatcher.refs import BadRef
+from dispatcher.settings import SettingsFaults
+
+
+def run(app: typer.Typer) -> int:
+    """Run the command line; its exit code. A traceback is a fault of ours, never of the user's."""
+    as_json = "--json" in sys.argv
+    try:
+        app(standalone_mode=True)
+    except BadInput as error:
+        return _say(as_json, BAD_INPUT, [str(fault) for fault in error.faults], error.faults)
+    except (SettingsFaults, TemplateFaults, PolicyFaults) as error:
+        return _say(as_json, BAD_INPUT, [str(fault) for fault in error.faults])
+    except (BadChoice, BadRef) as error:
+        return _say(as_json, BAD_INPUT, [str(error)])
+    except UnknownRecipient as error:
+        return _say(as_json, REFUSED, [f"no recipient has the id {error}"])
+    except (EngineError, ProcessFault, LedgerUnavailable) as error:
+        return _say(as_json, REFUSED, [str(error)])
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _say(as_json: bool, code: int, lines: Sequence[str], faults: Sequence[InputFault] = ()) -> int:
+    if as_json:
+        print_json({"error": "\n".join(lines), "faults": as_data(faults)})
+    for line in lines:
+        err.print(f"[red]{escape(line)}[/red]")
+    return code

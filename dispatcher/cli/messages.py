@@ -1,0 +1,191 @@
+"""`dispatcher send`, `dispatcher message …` and `dispatcher dead …`."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from dispatcher import bootstrap, campaigns
+from dispatcher.cli.output import REFUSED, Json, err, fail, out, pairs, print_json, rows
+from dispatcher.explanations import explain_message
+from dispatcher.faults import BadInput, InputFault
+from dispatcher.house import House
+from dispatcher.ledger import messages as ledger
+from dispatcher.ledger.chunks import Due
+from dispatcher.ledger.messages import Message
+from dispatcher.ledger.pool import lend
+from dispatcher.model import LANGUAGES, State
+from dispatcher.refs import MessageRef
+from dispatcher.submission import parse_trigger
+from dispatcher.views import message_view, moment
+
+app = typer.Typer(help="Show and explain single messages.", no_args_is_help=True)
+dead = typer.Typer(help="Messages whose attempts are spent, and how they come back.", no_args_is_help=True)
+
+MessageId = Annotated[str, typer.Argument(metavar="MESSAGE_ID", help="Such as 202611-123-17-0.")]
+MOVING = (State.PENDING, State.CLAIMED)
+WAIT_SECONDS_MAX = 60
+
+
+def add_to(root: typer.Typer) -> None:
+    """Hang `send` onto the root."""
+    root.command()(send)
+
+
+def send(
+    recipient: Annotated[str, typer.Argument(help="The recipient's id.")],
+    template: Annotated[str, typer.Argument(help="The template's name.")],
+    key: Annotated[str, typer.Option(help="Yours: the same key is the same job, and is sent once.")],
+    data: Annotated[str, typer.Option(help="The template's variables, as JSON.")] = "{}",
+    wait: Annotated[bool, typer.Option("--wait", help="Return when it is decided and handed over.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Send one message to one recipient, through every check."""
+    try:
+        variables = json.loads(data)
+    except json.JSONDecodeError as error:
+        raise BadInput(InputFault("--data", 0, "", f"is not JSON: {error.msg} at column {error.colno}")) from None
+    house = bootstrap.house()
+    job = {"key": key, "recipient": recipient, "template": template, "data": variables}
+    place = campaigns.take_trigger(house, parse_trigger(job, campaigns.desk(house)))
+    _publish(Due(place.period, place.chunk, None))
+    ref = MessageRef(place.period, place.chunk, 0, 0)
+    message = _wait(house, ref) if wait else _find(house, ref, as_json)
+    _show(message, as_json)
+    if wait and message.state in (State.REFUSED, State.FAILED, State.EXPIRED):
+        raise typer.Exit(REFUSED)
+
+
+def _publish(due: Due) -> None:
+    from dispatcher import tasks
+
+    try:
+        tasks.publish([due])
+    except tasks.BROKER_FAULTS:
+        err.print("the broker can't be reached; the message is in the ledger and goes when it is back")
+
+
+def _wait(house: House, ref: MessageRef) -> Message:
+    for _ in range(WAIT_SECONDS_MAX * 10):
+        message = _find(house, ref)
+        if message.state not in MOVING:
+            return message
+        house.pause(0.1)
+    return fail(f"message {ref} is still {message.state}: is a worker running? (`dispatcher up`)", REFUSED)
+
+
+def _find(house: House, ref: MessageRef, as_json: bool = False) -> Message:
+    with lend(house.pool) as connection:
+        message = ledger.find(connection, ref)
+    return message or fail(f"no message has the id {ref}", REFUSED, as_json)
+
+
+def _show(message: Message, as_json: bool) -> None:
+    view = message_view(message)
+    if as_json:
+        print_json(view)
+        return
+    events = view.pop("events")
+    view.pop("decision")
+    pairs("", view)
+    if events:
+        rows("\nevents", ("provider", "event", "code", "at"), [tuple(event.values()) for event in events])
+
+
+@app.command()
+def show(message_id: MessageId, as_json: Json = False) -> None:
+    """Where a message stands."""
+    _show(_find(bootstrap.house(), MessageRef.parse(message_id), as_json), as_json)
+
+
+@app.command("explain")
+def explain_(
+    message_id: Annotated[str | None, typer.Argument(metavar="[MESSAGE_ID]")] = None,
+    campaign: Annotated[str | None, typer.Option(help="With --recipient, in place of the message id.")] = None,
+    recipient: Annotated[str | None, typer.Option(help="With --campaign.")] = None,
+    language: Annotated[str, typer.Option(help="nl, fr, de or en.")] = "en",
+    as_json: Json = False,
+) -> None:
+    """Why a message was sent or not, in sentences that its recipient understands."""
+    if language not in LANGUAGES:
+        fail(f"--language: {language!r} is not one of {', '.join(LANGUAGES)}", 2, as_json)
+    house = bootstrap.house()
+    if message_id:
+        found = [_find(house, MessageRef.parse(message_id), as_json)]
+    elif campaign and recipient:
+        with lend(house.pool) as connection:
+            found = ledger.of_campaign(connection, campaign, recipient)
+    else:
+        fail("name a MESSAGE_ID, or --campaign and --recipient", 2, as_json)
+    if not found:
+        fail(f"campaign {campaign} has nothing for recipient {recipient}", REFUSED, as_json)
+    told = [explanation(house, message, language) for message in found]
+    if as_json:
+        print_json(told if len(told) > 1 else told[0])
+    else:
+        for item in told:
+            print_explanation(item)
+
+
+def explanation(house: House, message: Message, language: str) -> dict[str, Any]:
+    """A message's explanation as plain data."""
+    with lend(house.pool) as connection:
+        told = explain_message(house, connection, message, language)
+    return {
+        "id": str(message.ref),
+        "recipient": message.recipient_id,
+        "state": message.state,
+        "reason": message.reason,
+        "language": language,
+        "at": moment(message.updated_at),
+        "what": list(told.what),
+        "why": list(told.why),
+        "data": list(told.data),
+        "change": list(told.change),
+        "who": list(told.who),
+        "contact": list(told.contact),
+        "text": told.text,
+    }
+
+
+def print_explanation(told: dict[str, Any]) -> None:
+    """An explanation, to be read."""
+    out.print(f"[bold]{told['id']}[/bold]  {told['recipient']}  {told['state']}  {told['reason'] or ''}")
+    for paragraph in told["text"].splitlines():
+        out.print(f"  {paragraph}", markup=False)
+
+
+@dead.command("list")
+def list_dead(campaign: Annotated[str | None, typer.Option()] = None, as_json: Json = False) -> None:
+    """Messages that were given up."""
+    house = bootstrap.house()
+    with lend(house.pool) as connection:
+        lines = [
+            (str(ref), campaign_id, reason, moment(at)) for ref, campaign_id, reason, at in ledger.dead(connection, campaign, 1000)
+        ]
+    if as_json:
+        print_json([dict(zip(("id", "campaign", "reason", "since"), line, strict=True)) for line in lines])
+    else:
+        rows("", ("message", "campaign", "reason", "since"), lines)
+
+
+@dead.command()
+def replay(
+    message_ids: Annotated[list[str] | None, typer.Argument(metavar="[MESSAGE_ID]...")] = None,
+    campaign: Annotated[str | None, typer.Option(help="All dead messages of this campaign.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Give dead messages new attempts; each is decided anew first."""
+    if not message_ids and not campaign:
+        fail("name message ids, or --campaign", 2, as_json)
+    house = bootstrap.house()
+    with lend(house.pool) as connection:
+        refs = [MessageRef.parse(text) for text in message_ids or ()]
+        refs += [ref for ref, *_ in ledger.dead(connection, campaign, 1_000_000)] if campaign else []
+        replayed = ledger.replay(connection, refs, house.clock())
+    if as_json:
+        print_json({"replayed": replayed})
+    else:
+        out.print(f"{replayed} given new attempts")

@@ -1,0 +1,72 @@
+"""What commands print: tables for people, one JSON document for machines. Logs and progress go to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from dispatcher.faults import InputFault, as_data
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+REFUSED, BAD_INPUT = 1, 2
+
+out = Console(soft_wrap=True, highlight=False)
+err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def print_json(document: Any) -> None:
+    """One document on stdout."""
+    sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2, default=str) + "\n")
+
+
+def pairs(title: str, values: Mapping[str, Any]) -> None:
+    """A table of names and values; empty ones are left out."""
+    table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column()
+    for name, value in values.items():
+        if value not in (None, "", {}, []):
+            table.add_row(name, str(value))
+    out.print(table)
+
+
+def rows(title: str, names: Sequence[str], lines: Sequence[Sequence[Any]]) -> None:
+    """A table with a header; numbers to the right."""
+    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    for index, name in enumerate(names):
+        numeric = bool(lines) and all(isinstance(line[index], int | float) for line in lines)
+        table.add_column(name, justify="right" if numeric else "left")
+    for line in lines:
+        table.add_row(*("" if cell is None else str(cell) for cell in line))
+    out.print(table)
+
+
+def fail(message: str, code: int, as_json: bool = False, faults: Sequence[InputFault] = ()) -> NoReturn:
+    """End with a clear word: on stderr for people, as the one document for machines."""
+    if as_json:
+        print_json({"error": message, "faults": as_data(faults)})
+    else:
+        err.print(f"[red]{escape(message)}[/red]")
+    raise typer.Exit(code)
+
+
+def escape(text: str) -> str:
+    """Text that may hold square brackets, for a rich console."""
+    return text.replace("[", r"\[")
+
+
+@contextmanager
+def progress(label: str, total: int | None) -> Iterator[tuple[Progress, Any]]:
+    """A progress bar on stderr; silent where stderr is no terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=err, disable=not err.is_terminal) as bar:
+        yield bar, bar.add_task(label, total=total)

@@ -1,0 +1,86 @@
+"""`dispatcher templates …`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from channels.base import Channel, Email
+from dispatcher import bootstrap, content
+from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, err, fail, out, pairs, print_json, rows
+from dispatcher.faults import BadInput, InputFault, did_you_mean, read_text
+from dispatcher.model import LANGUAGES, Mode
+
+app = typer.Typer(help="Check and preview message templates.", no_args_is_help=True)
+
+
+@app.command()
+def check(name: Annotated[str | None, typer.Argument(help="Default: all.")] = None, as_json: Json = False) -> None:
+    """Read every template completely and name every fault."""
+    folder = bootstrap.settings().templates
+    faults = [fault for fault in content.check(folder) if name is None or f"/{name}/" in f"/{fault.file}"]
+    if as_json:
+        print_json({"faults": [asdict(fault) for fault in faults]})
+    elif faults:
+        for fault in faults:
+            err.print(str(fault), markup=False)
+    else:
+        catalog = content.load(folder)
+        _known(name, catalog)
+        lines = [
+            (each.name, each.brief.kind, each.brief.offer_type, ", ".join(sorted(each.brief.modes)), ", ".join(each.channels))
+            for each in catalog.values()
+            if name in (None, each.name)
+        ]
+        rows("", ("template", "kind", "offer", "modes", "channels"), lines)
+    if faults:
+        raise typer.Exit(REFUSED)
+
+
+@app.command()
+def preview(
+    name: Annotated[str, typer.Argument(help="The template's name.")],
+    channel: Annotated[Channel, typer.Option()],
+    language: Annotated[str, typer.Option(help="nl, fr, de or en.")],
+    mode: Annotated[Mode, typer.Option(help="tailored or standard.")] = Mode.STANDARD,
+    data: Annotated[Path | None, typer.Option(help="Variables as a JSON file; the template's examples fill in the rest.")] = None,
+    as_json: Json = False,
+) -> None:
+    """One message as it would leave. An e-mail's HTML goes to stdout whole."""
+    catalog = content.load(bootstrap.settings().templates)
+    _known(name, catalog)
+    if language not in LANGUAGES:
+        fail(f"--language: {language!r} is not one of {', '.join(LANGUAGES)}", BAD_INPUT, as_json)
+    try:
+        written = content.preview(catalog, name, channel, language, mode, _data(data))
+    except content.ContentRefusal as refusal:
+        fail(f"{refusal.code}: {refusal.variable}", REFUSED, as_json)
+    fields = asdict(written)
+    if as_json:
+        print_json(fields)
+        return
+    html = fields.pop("html") if isinstance(written, Email) else None
+    pairs("", fields)
+    if html:
+        out.print(f"\n{html}", markup=False)
+
+
+def _known(name: str | None, catalog: content.Catalog) -> None:
+    if name is not None and name not in catalog:
+        raise BadInput(InputFault("NAME", 0, "", f"there is no template {name!r}{did_you_mean(name, catalog)}"))
+
+
+def _data(path: Path | None) -> dict[str, object]:
+    if path is None:
+        return {}
+    try:
+        data = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise BadInput(InputFault(str(path), error.lineno, "", f"is not JSON: {error.msg}")) from None
+    if not isinstance(data, dict):
+        raise BadInput(InputFault(str(path), 1, "", "should be a JSON object: variable -> value"))
+    return data

@@ -1,0 +1,41 @@
+"""What a provider's no means for a person's record: dead addresses, and opt-outs that we had not heard of ourselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from channels.base import Channel
+from dispatcher.choices import Change
+from dispatcher.ledger import consent, suppressions
+from dispatcher.ledger.keys import address_key
+from dispatcher.ledger.pool import Connection
+from dispatcher.model import GROUP_OF, Facts, Source
+
+
+def suppress(
+    connection: Connection, secret: bytes, facts: Facts, channel: Channel, provider: str, code: str, now: datetime
+) -> None:
+    """Ban the person's address on this channel, whoever else has it too."""
+    address = facts.address(channel)
+    if address:
+        suppress_key(connection, address_key(secret, channel, address), channel, provider, code, now)
+
+
+def suppress_key(connection: Connection, key: bytes, channel: Channel, provider: str, code: str, now: datetime) -> None:
+    """Ban an address that is known by its keyed hash."""
+    suppressions.suppress(connection, channel, key, code, provider, now)
+
+
+def drop_devices(connection: Connection, recipient_id: str, tokens: Sequence[str], now: datetime) -> None:
+    """Forget the devices on which the app is gone."""
+    for token in tokens:
+        suppressions.drop_device(connection, recipient_id, token, now)
+
+
+def opt_out(
+    connection: Connection, secret: bytes, recipient_id: str, channel: Channel, provider: str, code: str, now: datetime
+) -> None:
+    """Switch the channel's group off for the person, with the provider as the witness."""
+    changes = [Change(f"channel:{GROUP_OF[channel]}", "off")]
+    consent.record(connection, secret, recipient_id, changes, Source.PROVIDER, provider, code, now, now)

@@ -1,0 +1,234 @@
+"""Reading a folder of templates: all of it, once, and either every text can be written or every fault is told."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from markupsafe import escape
+
+from dispatcher.content import toml
+from dispatcher.content.declaration import Declaration, Variable, declare
+from dispatcher.content.faults import Fault, TemplateFaults, did_you_mean
+from dispatcher.content.inspection import inspect, macros, used
+from dispatcher.content.legal import Legal, read_legal
+from dispatcher.content.preview import rehearse
+from dispatcher.content.sandbox import Sandbox, environment
+from dispatcher.content.template import Edition, Template
+from dispatcher.content.texts import FILES, Text, Texts, read_texts
+from dispatcher.model import LANGUAGES, Language
+
+SHARED = "_shared"
+_SUFFIXES = frozenset({".toml", ".html", ".txt"})
+
+
+class Catalog(Mapping[str, Template]):
+    """The templates of one folder, by name. A KeyError for an unknown name says which one was perhaps meant."""
+
+    def __init__(self, templates: Mapping[str, Template]) -> None:
+        self._templates = dict(templates)
+
+    def __getitem__(self, name: str) -> Template:
+        if name not in self._templates:
+            raise KeyError(f"no template {name!r}: {did_you_mean(name, self._templates)}")
+        return self._templates[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._templates)
+
+    def __len__(self) -> int:
+        return len(self._templates)
+
+
+def load(folder: Path) -> Catalog:
+    """Read, check and compile every template under `folder`. Raises TemplateFaults with all faults there are."""
+    files, faults = _read(folder)
+    draft = _draft(files)
+    faults += draft.faults
+    faults += _inspect(draft)
+    if faults:
+        raise TemplateFaults(faults)
+    templates = _compile(draft, files)
+    faults = [fault for template in templates.values() for fault in rehearse(template, draft.place)]
+    if faults:
+        raise TemplateFaults(faults)
+    return Catalog(templates)
+
+
+def check(folder: Path) -> list[Fault]:
+    """All faults of the templates under `folder`; none when they can be used."""
+    try:
+        load(folder)
+    except TemplateFaults as faults:
+        return list(faults.faults)
+    return []
+
+
+@dataclass(slots=True)
+class _Draft:
+    """What has been read and not yet compiled. `shared` are the layouts and macros; `texts` is by template and language."""
+
+    legal: Legal
+    shared: dict[str, Text] = field(default_factory=dict)
+    declarations: dict[str, Declaration] = field(default_factory=dict)
+    texts: dict[tuple[str, Language], Texts] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+
+    def sources(self) -> dict[str, Text]:
+        """Every Jinja source by the name under which Jinja knows it."""
+        named = {_name(key, part): text for key, texts in self.texts.items() for part, text in texts.parts.items()}
+        return {**self.shared, **named}
+
+    def place(self, name: str, line: int) -> tuple[str, int]:
+        """The file and line where a line of a source stands."""
+        text = self.sources()[name]
+        return text.file, text.line + line - 1
+
+
+def _name(key: tuple[str, Language], part: str) -> str:
+    folder = "/".join(key)
+    return f"{folder}/{FILES[part]}" if part in FILES else f"{folder}/texts.toml#{part}"
+
+
+def _read(folder: Path) -> tuple[dict[str, str], list[Fault]]:
+    """All files under the folder, by relative name. Hidden files and notes (*.md) are nobody's business."""
+    files: dict[str, str] = {}
+    faults: list[Fault] = []
+    if not folder.is_dir():
+        return files, [Fault(str(folder), 1, "folder", "", "is not there")]
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = path.relative_to(folder).as_posix()
+        if path.suffix == ".md" or any(part.startswith(".") for part in path.relative_to(folder).parts):
+            continue
+        if path.suffix not in _SUFFIXES:
+            faults.append(Fault(name, 1, "file", "", "unexpected kind of file: known are .toml, .html, .txt"))
+            continue
+        try:
+            files[name] = path.read_text(encoding="utf-8")
+        except (UnicodeDecodeError, OSError):
+            faults.append(Fault(name, 1, "file", "", "can't be read as UTF-8 text"))
+    return files, faults
+
+
+def _draft(files: Mapping[str, str]) -> _Draft:
+    legal, faults = read_legal(f"{SHARED}/legal.toml", files)
+    draft = _Draft(legal, faults=faults)
+    shared = (name for name in files if name.startswith(f"{SHARED}/") and not name.endswith(".toml"))
+    draft.shared = {name: Text(files[name], name) for name in shared}
+    names = sorted({name.split("/")[0] for name in files} - {SHARED})
+    if not names:
+        draft.faults.append(Fault(".", 1, "folder", "", "holds no template"))
+    for name in names:
+        draft.faults += _strays(name, files)
+        document = _declaration(name, files)
+        if isinstance(document, Fault):
+            draft.faults.append(document)
+            continue
+        declaration, faults = declare(name, document, legal.topics)
+        draft.faults += faults
+        draft.declarations[name] = declaration
+        for language in LANGUAGES:
+            texts = read_texts(f"{name}/{language}", files, declaration.channels, sorted(declaration.brief.modes))
+            draft.faults += texts.faults
+            draft.texts[name, language] = texts
+    return draft
+
+
+def _declaration(name: str, files: Mapping[str, str]) -> toml.Document | Fault:
+    file = f"{name}/template.toml"
+    return toml.read(file, files[file]) if file in files else Fault(file, 1, "file", "", "is missing")
+
+
+def _strays(name: str, files: Mapping[str, str]) -> Iterator[Fault]:
+    """Files that nothing would ever read are a typing error in their name."""
+    wanted = {
+        "template.toml",
+        *(f"{language}/{file}" for language in LANGUAGES for file in ("texts.toml", *FILES.values())),
+    }
+    for file in files:
+        within = file.removeprefix(f"{name}/")
+        if within != file and within not in wanted:
+            yield Fault(file, 1, "file", "", f"is used by nothing: {did_you_mean(within, wanted)}")
+
+
+def _inspect(draft: _Draft) -> Iterator[Fault]:
+    env = environment({})
+    shared = {name: macros(env, text.source) for name, text in draft.shared.items()}
+    for name, text in draft.shared.items():
+        yield from _faults(text, inspect(env, name, text.source, {}, shared))
+    for key, texts in draft.texts.items():
+        variables = draft.declarations[key[0]].variables
+        for part, text in texts.parts.items():
+            findings = inspect(env, _name(key, part), text.source, variables, shared)
+            yield from _faults(text, findings)
+            if part.startswith("push.") and not findings:
+                yield from _overlooked(draft.legal, variables, text, used(env, text.source))
+
+
+def _overlooked(legal: Legal, variables: Mapping[str, Variable], text: Text, names: frozenset[str]) -> Iterator[Fault]:
+    """What a push would show to whoever sees the screen."""
+    for name in names & set(variables):
+        if variables[name].category in legal.not_in_push:
+            message = f"data of category {variables[name].category!r} is not shown on a locked screen"
+            yield Fault(text.file, text.line, name, "", message)
+
+
+def _faults(text: Text, findings: Iterable[tuple[int, str, str]]) -> Iterator[Fault]:
+    for line, name, message in findings:
+        yield Fault(text.file, text.line + line - 1, name, "", message)
+
+
+def _compile(draft: _Draft, files: Mapping[str, str]) -> dict[str, Template]:
+    env = environment({name: text.source for name, text in _whole_mails(draft).items()})
+    return {name: _template(env, draft, name, files) for name in draft.declarations}
+
+
+def _whole_mails(draft: _Draft) -> dict[str, Text]:
+    """All sources, with subject and preheader written into the blocks that the mail layout keeps for them."""
+    env, sources = environment({}), draft.sources()
+    for key, texts in draft.texts.items():
+        html = texts.parts.get("email.html")
+        if html and "{% extends" in html.source:
+            blocks = (("title", "email.subject"), ("preheader", "email.preheader"))
+            filled = "".join(
+                f"{{% block {block} %}}{_as_html(env, texts.parts[part].source)}{{% endblock %}}" for block, part in blocks
+            )
+            sources[_name(key, "email.html")] = Text(f"{html.source}\n{filled}", html.file)
+    return sources
+
+
+def _as_html(env: Sandbox, source: str) -> str:
+    """A plain text's source as an HTML source: its own words escaped here, its variables by the mail they go into."""
+    return "".join(str(escape(token)) if kind == "data" else token for _, kind, token in env.lex(source))
+
+
+def _template(env: Sandbox, draft: _Draft, name: str, files: Mapping[str, str]) -> Template:
+    declaration, legal = draft.declarations[name], draft.legal
+    editions = {
+        language: Edition(
+            parts={part: env.get_template(_name((name, language), part)) for part in draft.texts[name, language].parts},
+            whatsapp=draft.texts[name, language].whatsapp,
+            warning=legal.topics[declaration.brief.topic][language] if declaration.brief.topic else "",
+            mark=legal.advertising[language],
+        )
+        for language in LANGUAGES
+    }
+    return Template(
+        brief=declaration.brief,
+        version=declaration.version,
+        digest=_digest({file: text for file, text in files.items() if file.startswith((f"{name}/", f"{SHARED}/"))}),
+        entity=declaration.entity,
+        channels=declaration.channels,
+        variables=declaration.variables,
+        editions=editions,
+    )
+
+
+def _digest(files: Mapping[str, str]) -> str:
+    """SHA-256 over names and contents, each with its length so that no two folders look alike."""
+    digest = hashlib.sha256()
+    for part in (part for item in sorted(files.items()) for part in item):
+        digest.update(f"{len(part.encode())}:{part}".encode())
+    return digest.hexdigest()

@@ -1,0 +1,219 @@
+"""What a template says of itself in `template.toml`: purpose, kind, topic, channels and the category of every
+variable.
+
+The declaration binds: a caller can't relabel an offer as a receipt, and a variable reaches the texts only where its
+category may.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from channels.base import Channel
+from dispatcher.content.faults import Fault, did_you_mean
+from dispatcher.content.toml import Document, Path
+from dispatcher.content.values import READERS
+from dispatcher.model import LANGUAGES, Brief, Kind, Language, Mode, OfferType
+
+RENDERED = (Mode.TAILORED, Mode.STANDARD)  # the modes in which a message can be written
+RESERVED: Mapping[str, frozenset[str]] = {  # what every text may use besides its variables, with the parts of each
+    "mode": frozenset(),
+    "language": frozenset(),
+    "channel": frozenset(),
+    "commercial": frozenset(),
+    "warning": frozenset(),
+    "sender": frozenset({"name", "address", "imprint"}),
+    "links": frozenset({"unsubscribe", "preferences"}),
+}
+_KEYS = (
+    "name",
+    "version",
+    "kind",
+    "entity",
+    "offer_type",
+    "modes",
+    "channels",
+    "topic",
+    "coins",
+    "product",
+    "variables",
+)
+_VARIABLE_KEYS = ("category", "type", "required", "modes", "example")
+_WORD = re.compile(r"[a-z][a-z0-9_]*\Z")
+_ENTITY = re.compile(r"[a-z][a-z0-9-]*\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One value a template may be given. `modes` are those whose text may use it; `example` has a value per language, for
+    previews."""
+
+    name: str
+    category: str
+    type: str
+    required: bool
+    modes: frozenset[Mode]
+    example: Mapping[Language, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """A whole `template.toml`."""
+
+    brief: Brief
+    version: str
+    entity: str
+    channels: tuple[Channel, ...]
+    variables: Mapping[str, Variable]
+
+
+def declare(name: str, document: Document, topics: Iterable[str]) -> tuple[Declaration, list[Fault]]:
+    """Read the declaration of the folder `name`. `topics` are the regulated ones. With faults it only serves to look for
+    more."""
+    reader = _Reader(document)
+    reader.known((), _KEYS)
+    if reader.text(("name",)) not in ("", name):
+        reader.fault(("name",), f"must be the folder's name, {name!r}")
+    kind = reader.word(("kind",), [kind.value for kind in Kind])
+    offer_type = _offer_type(reader, kind)
+    modes = frozenset(Mode(mode) for mode in reader.words(("modes",), [mode.value for mode in RENDERED], default=["standard"]))
+    channels = tuple(Channel(channel) for channel in reader.words(("channels",), [channel.value for channel in Channel]))
+    topic = reader.word(("topic",), list(topics), required=False)
+    brief = Brief(
+        template=name,
+        kind=Kind(kind or Kind.COMMERCIAL),
+        offer_type=offer_type,
+        modes=modes,
+        topic=topic or None,
+        coins=reader.flag(("coins",), default=False),
+        product=reader.text(("product",), required=False) or None,
+    )
+    if brief.coins and modes != {Mode.TAILORED}:
+        reader.fault(("modes",), "Kate Coins need the tailored contract: modes must be ['tailored']")
+    declaration = Declaration(
+        brief=brief,
+        version=reader.text(("version",)),
+        entity=reader.text(("entity",), pattern=_ENTITY),
+        channels=channels,
+        variables={key: _variable(reader, key, modes) for key in reader.tables(("variables",))},
+    )
+    return declaration, reader.faults
+
+
+def _offer_type(reader: _Reader, kind: str) -> OfferType | None:
+    path = ("offer_type",)
+    if kind != Kind.SERVICE:
+        word = reader.word(path, [offer.value for offer in OfferType])
+        return OfferType(word) if word else None
+    if reader.get(path) is not None:
+        reader.fault(path, "a service message offers nothing: leave it out")
+    return None
+
+
+def _variable(reader: _Reader, name: str, modes: frozenset[Mode]) -> Variable:
+    path = ("variables", name)
+    if not _WORD.match(name) or name in RESERVED:
+        reader.fault(path, "is reserved" if name in RESERVED else "must be a lower-case word such as first_name")
+    reader.known(path, _VARIABLE_KEYS)
+    kind = reader.word((*path, "type"), READERS, required=False) or "text"
+    own = reader.words((*path, "modes"), [mode.value for mode in RENDERED if mode in modes], default=[mode.value for mode in modes])
+    return Variable(
+        name=name,
+        category=reader.text((*path, "category"), pattern=_WORD),
+        type=kind,
+        required=reader.flag((*path, "required"), default=True),
+        modes=frozenset(map(Mode, own)),
+        example=_example(reader, (*path, "example"), kind),
+    )
+
+
+def _example(reader: _Reader, path: Path, kind: str) -> Mapping[Language, Any]:
+    given = reader.get(path)
+    per_language = given if isinstance(given, Mapping) else dict.fromkeys(LANGUAGES, given)
+    if given is None:
+        reader.fault(path, "is missing: previews and checks need one")
+        return {}
+    if set(per_language) != set(LANGUAGES):
+        reader.fault(path, f"needs one value, or one for each of {', '.join(LANGUAGES)}")
+        return {}
+    for value in per_language.values():
+        try:
+            READERS[kind](value)
+        except ValueError as error:
+            reader.fault(path, str(error))
+            return {}
+    return dict(per_language)
+
+
+class _Reader:
+    """Reads typed values at paths of one document and collects every fault on the way."""
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self.faults: list[Fault] = []
+
+    def fault(self, path: Path, message: str) -> None:
+        value = self.get(path)
+        self.faults.append(self.document.fault(path, "" if value is None or isinstance(value, Mapping) else value, message))
+
+    def get(self, path: Path) -> Any:
+        found: Any = self.document.data
+        for key in path:
+            found = found.get(key) if isinstance(found, Mapping) else None
+        return found
+
+    def known(self, path: Path, keys: Iterable[str]) -> None:
+        table = self.get(path)
+        for key in table if isinstance(table, Mapping) else ():
+            if key not in keys:
+                self.fault((*path, key), f"unknown key: {did_you_mean(key, keys)}")
+
+    def text(self, path: Path, *, required: bool = True, pattern: re.Pattern[str] | None = None) -> str:
+        value = self.get(path)
+        if value is None and not required:
+            return ""
+        if not isinstance(value, str) or not value:
+            self.fault(path, "is missing" if value is None else "must be a text")
+            return ""
+        if pattern and not pattern.match(value):
+            self.fault(path, "must be lower-case letters and digits, beginning with a letter")
+            return ""
+        return value
+
+    def word(self, path: Path, known: Iterable[str], *, required: bool = True) -> str:
+        value = self.text(path, required=required)
+        if value and value not in known:
+            self.fault(path, f"unknown: {did_you_mean(value, known)}")
+            return ""
+        return value
+
+    def words(self, path: Path, known: list[str], default: list[str] | None = None) -> list[str]:
+        value = self.get(path)
+        if value is None and default is not None:
+            return default
+        if not isinstance(value, list) or not value or len(set(map(str, value))) != len(value):
+            self.fault(path, f"must be a list of different words out of {', '.join(known)}")
+            return []
+        for word in value:
+            if word not in known:
+                self.fault(path, f"unknown {word!r}: {did_you_mean(str(word), known)}")
+        return [word for word in value if word in known]
+
+    def flag(self, path: Path, *, default: bool) -> bool:
+        value = self.get(path)
+        if value is not None and not isinstance(value, bool):
+            self.fault(path, "must be true or false")
+        return value if isinstance(value, bool) else default
+
+    def tables(self, path: Path) -> list[str]:
+        value = self.get(path)
+        if value is not None and not isinstance(value, Mapping):
+            self.fault(path, "must be a table")
+            return []
+        for name, inner in (value or {}).items():
+            if not isinstance(inner, Mapping):
+                self.fault((*path, name), "must be a table")
+        return [name for name, inner in (value or {}).items() if isinstance(inner, Mapping)]

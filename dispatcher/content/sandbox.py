@@ -1,0 +1,111 @@
+"""The one Jinja environment of a catalog: small, sandboxed, strict, and without the parts that can run for long.
+
+A text may test, choose, loop over a list written in the text itself, use macros and a dozen filters. It has no
+functions, no attributes of values, no `range`, no string multiplication. This keeps accidents and stray cleverness
+out; who may write templates at all is a matter of review.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Any
+
+from jinja2 import FunctionLoader, StrictUndefined, Undefined, pass_context
+from jinja2.exceptions import FilterArgumentError, SecurityError, UndefinedError
+from jinja2.filters import FILTERS
+from jinja2.runtime import BlockReference, Context, LoopContext, Macro
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from dispatcher.content import formats
+
+_FILTERS = ("capitalize", "d", "default", "first", "join", "last", "length", "lower", "trim", "upper")
+
+
+class MissingVariable(UndefinedError):
+    """The text asks for a declared variable that has no value; the message is its name."""
+
+
+class WithheldVariable(UndefinedError):
+    """The text asks for a variable whose data the decision does not allow; the message is its name."""
+
+
+class _Optional(StrictUndefined):
+    """A variable that may be absent: false when tested, equal to nothing, still an error when written or reckoned with."""
+
+    __slots__ = ()
+    __hash__ = Undefined._fail_with_undefined_error
+
+    def __bool__(self) -> bool:  # type: ignore[override]  # Jinja's strict kind never returns
+        return False
+
+    def __eq__(self, other: object) -> bool:  # type: ignore[override]
+        return False
+
+    def __ne__(self, other: object) -> bool:  # type: ignore[override]
+        return True
+
+
+def absent(name: str, error: type[UndefinedError], *, required: bool) -> StrictUndefined:
+    """What stands in a context for a variable without a value. Raises `error` when a text uses it."""
+    return (StrictUndefined if required else _Optional)(hint=name, name=name, exc=error)
+
+
+class Sandbox(ImmutableSandboxedEnvironment):
+    """Denies by default: attributes only of the loop, calls only of macros and blocks, arithmetic only of numbers."""
+
+    # `*`, `**` and `%` can blow a short text up to gigabytes; intercepted ones are not folded at compile time either.
+    intercepted_binops = frozenset({"*", "**", "%"})
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        return isinstance(obj, LoopContext) and not attr.startswith("_") and not callable(value)
+
+    def wrap_str_format(self, value: Any) -> None:  # noqa: ARG002  # Jinja's seam: it would hand out a `format` of its own
+        return None
+
+    def is_safe_callable(self, obj: Any) -> bool:
+        return isinstance(obj, Macro | BlockReference)
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        if operator == "**" or not all(isinstance(side, int | Decimal | Undefined) for side in (left, right)):
+            raise SecurityError(f"{operator} works on numbers only")
+        return super().call_binop(context, operator, left, right)
+
+
+def environment(sources: Mapping[str, str]) -> Sandbox:
+    """An environment over the sources of one catalog, read once: nothing touches the disk while messages are written."""
+    env = Sandbox(
+        loader=FunctionLoader(lambda name: _source(name, sources)),
+        autoescape=lambda name: bool(name and name.endswith(".html")),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        cache_size=-1,
+        auto_reload=False,
+    )
+    env.globals.clear()
+    env.filters = {name: FILTERS[name] for name in _FILTERS}
+    for name, shape in (
+        ("money", formats.money),
+        ("number", formats.number),
+        ("percent", formats.percent),
+        ("date", formats.day),
+    ):
+        env.filters[name] = _in_language(shape)
+    return env
+
+
+def _source(name: str, sources: Mapping[str, str]) -> tuple[str, str, None] | None:
+    """The source with its name in the place of a file name, which is how a traceback tells where a text stopped."""
+    return (sources[name], name, None) if name in sources else None
+
+
+def _in_language(shape: Callable[..., str]) -> Callable[..., str]:
+    @pass_context
+    def shaped(context: Context, value: Any, *arguments: Any) -> str:
+        language = context.get("language")
+        if language is None:
+            raise FilterArgumentError("this macro needs the letter's language: import it 'with context'")
+        return shape(language, value, *arguments)
+
+    return shaped

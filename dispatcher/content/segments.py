@@ -1,0 +1,46 @@
+"""How many SMS segments a text takes, which is how many times it is paid for. Pure.
+
+GSM 03.38: a text within the GSM-7 alphabet has 160 septets in one segment or 153 in each of several; any other text is
+UCS-2, with 70 or 67 sixteen-bit units. An extension character takes two septets and a character outside the Basic
+Multilingual Plane two units; neither pair may be cut by the end of a segment, so the odd place is left empty.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+GSM_BASIC = frozenset(
+    "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?"
+    "¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà"
+)
+GSM_EXTENSION = frozenset("\f^{}\\[~]|€")
+_GSM = GSM_BASIC | GSM_EXTENSION
+
+
+@dataclass(frozen=True, slots=True)
+class Segments:
+    """`encoding` is "GSM-7" or "UCS-2"; `count` the segments (0 for no text); `units` the septets or 16-bit units of the
+    text itself."""
+
+    encoding: str
+    count: int
+    units: int
+
+
+def segments(text: str) -> Segments:
+    """Count the segments of `text`."""
+    if _GSM.issuperset(text):
+        return _count("GSM-7", [2 if character in GSM_EXTENSION else 1 for character in text], 160, 153)
+    return _count("UCS-2", [2 if character > "\uffff" else 1 for character in text], 70, 67)
+
+
+def _count(encoding: str, widths: list[int], single: int, multiple: int) -> Segments:
+    units = sum(widths)
+    if units <= single:
+        return Segments(encoding, 1 if widths else 0, units)
+    count, filled = 1, 0
+    for width in widths:
+        if filled + width > multiple:
+            count, filled = count + 1, 0
+        filled += width
+    return Segments(encoding, count, units)

@@ -1,0 +1,95 @@
+"""The types a template variable may have, and how a value from outside is read into one. Pure.
+
+Everything here raises ValueError with words that do not repeat the value: they may be logged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import date, datetime
+from decimal import Decimal, InvalidOperation
+from functools import lru_cache
+from typing import Any
+from urllib.parse import urlsplit
+
+TEXT_CHARACTERS_MAX = 1_000
+URL_CHARACTERS_MAX = 2_000
+_NUMBER_MAX = Decimal(10) ** 12
+
+# Line breaks would end a header or a WhatsApp variable, and bidirectional overrides turn the words around them.
+_CONTROLS = (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_UNPRINTABLE = dict.fromkeys(_CONTROLS, " ")
+
+
+def one_line(text: str) -> str:
+    """The same text without control characters, line breaks and direction overrides."""
+    return text if text.isprintable() else text.translate(_UNPRINTABLE)
+
+
+def read_text(value: Any) -> str:
+    """A string of one line, at most TEXT_CHARACTERS_MAX long; whole numbers are taken as they are written."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise ValueError("must be text")
+    text = one_line(str(value)).strip()
+    if len(text) > TEXT_CHARACTERS_MAX:
+        raise ValueError(f"is longer than {TEXT_CHARACTERS_MAX} characters")
+    return text
+
+
+def read_number(value: Any) -> Decimal:
+    """A finite number. Strings are read with a point, as in JSON and CSV, whatever the reader's language."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
+        raise ValueError("must be a number")
+    text = str(value)
+    if not text.isascii() or "_" in text:
+        raise ValueError("must be a number written with ASCII digits")
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        raise ValueError("must be a number such as 12.50") from None
+    if not number.is_finite() or abs(number) >= _NUMBER_MAX:
+        raise ValueError("is out of range")
+    return number
+
+
+def read_date(value: Any) -> date:
+    """A day, given as such or as YYYY-MM-DD."""
+    if isinstance(value, datetime):
+        raise ValueError("must be a day without a time")
+    if isinstance(value, date):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("must be a day written YYYY-MM-DD")
+    try:
+        return date.fromisoformat(value)
+    except ValueError:
+        raise ValueError("must be a day written YYYY-MM-DD") from None
+
+
+def read_url(value: Any) -> str:
+    """An https address of plain ASCII, without user name or port tricks."""
+    if not isinstance(value, str):
+        raise ValueError("must be an https address")
+    return _url(value)
+
+
+@lru_cache(maxsize=1_024)  # a campaign sends the same few addresses to everybody
+def _url(value: str) -> str:
+    if len(value) > URL_CHARACTERS_MAX or not value.isascii() or not value.isprintable() or set(value) & set(" \"'<>\\`{}|^"):
+        raise ValueError("must be an https address of plain ASCII")
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        raise ValueError("must be an https address") from None
+    if parts.scheme != "https" or not parts.hostname or "@" in parts.netloc:
+        raise ValueError("must be an https address")
+    return value
+
+
+READERS: Mapping[str, Callable[[Any], Any]] = {
+    "text": read_text,
+    "number": read_number,
+    "money": read_number,  # euro
+    "date": read_date,
+    "url": read_url,
+}

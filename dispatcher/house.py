@@ -1,0 +1,52 @@
+"""What the rooms are given to work with. Chosen once, by `bootstrap`; everything below takes it as an argument."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from channels.base import Channel, Provider
+from dispatcher.content import Catalog
+from dispatcher.ledger.pool import Pool
+from dispatcher.policy import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Numbers of the engine, each a promise to somebody.
+
+    `batch_messages_max` is what one killed worker process leaves `unresolved` at most. `lease_seconds` is how long a worker may
+    take from claim to settle before its claims count as lost; it exceeds the longest provider call.
+    """
+
+    batch_messages_max: int = 100
+    lease_seconds: float = 60.0
+    window_chunks: int = 64  # chunks of one campaign on the broker at a time
+    decide_rounds_max: int = 5  # times a chunk is decided again because choices changed meanwhile; then it waits for its next turn
+    settle_patience_seconds: float = 20.0  # how long receipts in hand wait for a ledger that went away
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookKeys:
+    """What verifies that a webhook call is the provider's. An empty key verifies nothing, so that all calls are refused."""
+
+    sendgrid_public_key: str
+    twilio_auth_token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """The implementations and the world: ledger, policy, templates, providers, clock and dice."""
+
+    pool: Pool
+    policy: Policy
+    catalog: Catalog
+    providers: Mapping[Channel, Provider] = field(repr=False)
+    webhook_keys: WebhookKeys
+    secret: bytes = field(repr=False)
+    public_url: str
+    clock: Callable[[], datetime]
+    dice: Callable[[], float]
+    pause: Callable[[float], None]
+    limits: Limits = field(default_factory=Limits)

@@ -1,0 +1,318 @@
+"""Campaigns in the ledger: their states, their balance, and the specs that their jobs share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from channels.base import Channel
+from dispatcher.ledger.partitions import ensure_period, period_of
+from dispatcher.ledger.pool import Connection
+from dispatcher.model import CampaignState, Kind, OfferType, Spec, State
+
+
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """A campaign's row. `invalid` counts the audience rows that could not be read; `audience` those that could."""
+
+    no: int
+    id: str
+    period: int
+    state: CampaignState
+    spec: Spec
+    fanned_out: bool
+    audience: int
+    invalid: int
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """Where an audience stands. `states` adds up to the audience; `channels` counts legs, and so may not."""
+
+    states: Mapping[State, int]
+    reasons: Mapping[str, int]
+    channels: Mapping[str, Mapping[str, int]]
+
+
+def spec_to_json(spec: Spec) -> str:
+    """A spec as the ledger keeps it."""
+    return json.dumps(
+        {
+            "template": spec.template,
+            "entity": spec.entity,
+            "channels": list(spec.channels),
+            "kind": spec.kind,
+            "offer_type": spec.offer_type,
+            "route": spec.route,
+            "send_at": spec.send_at.isoformat() if spec.send_at else None,
+            "expires_at": spec.expires_at.isoformat() if spec.expires_at else None,
+            "rate_per_second": spec.rate_per_second,
+            "holdout_percent": spec.holdout_percent,
+            "priority": spec.priority,
+        },
+        sort_keys=True,
+    )
+
+
+def spec_from_json(kept: Mapping[str, Any]) -> Spec:
+    """The spec that `spec_to_json` wrote."""
+
+    def moment(name: str) -> datetime | None:
+        return datetime.fromisoformat(kept[name]) if kept[name] else None
+
+    return Spec(
+        template=kept["template"],
+        entity=kept["entity"],
+        channels=tuple(Channel(name) for name in kept["channels"]),
+        kind=Kind(kept["kind"]),
+        offer_type=OfferType(kept["offer_type"]) if kept["offer_type"] else None,
+        route=kept["route"],
+        send_at=moment("send_at"),
+        expires_at=moment("expires_at"),
+        rate_per_second=kept["rate_per_second"],
+        holdout_percent=kept["holdout_percent"],
+        priority=kept["priority"],
+    )
+
+
+def create(connection: Connection, campaign_id: str, spec: Spec, now: datetime) -> tuple[int, int] | None:
+    """Write a new campaign's row, `scheduled` and not yet fanned out: (no, period), or None when the id is taken.
+
+    Call inside the transaction that also loads the audience, so that a campaign is there whole or not at all.
+    """
+    period = period_of(now)
+    ensure_period(connection, period)
+    row = connection.execute(
+        """
+        INSERT INTO campaigns (id, period, state, spec, digest, created_at)
+        VALUES (%s, %s, 'scheduled', %s, '', %s) ON CONFLICT (id) DO NOTHING RETURNING no
+        """,
+        (campaign_id, period, spec_to_json(spec), now),
+    ).fetchone()
+    return (row[0], period) if row else None
+
+
+def complete(connection: Connection, no: int, digest: bytes, invalid: int) -> None:
+    """Mark a campaign's audience as wholly in the ledger; from here on it may start."""
+    connection.execute("UPDATE campaigns SET fanned_out = true, digest = %s, invalid = %s WHERE no = %s", (digest, invalid, no))
+
+
+def digest_of(connection: Connection, campaign_id: str) -> bytes | None:
+    """What was submitted under this id, as a digest; None when nothing was."""
+    row = connection.execute("SELECT digest FROM campaigns WHERE id = %s", (campaign_id,)).fetchone()
+    return bytes(row[0]) if row else None
+
+
+_SELECT = """
+    SELECT c.no, c.id, c.period, c.state, c.spec, c.fanned_out,
+           (SELECT coalesce(sum(size), 0)::int FROM chunks k WHERE k.period = c.period AND k.campaign_no = c.no),
+           c.invalid, c.created_at, c.started_at, c.finished_at
+    FROM campaigns c
+"""
+
+
+def _campaign(row: tuple[Any, ...]) -> Campaign:
+    no, campaign_id, period, state, spec, *rest = row
+    return Campaign(no, campaign_id, period, CampaignState(state), spec_from_json(spec), *rest)
+
+
+def find(connection: Connection, campaign_id: str) -> Campaign | None:
+    """The campaign of this id."""
+    row = connection.execute(_SELECT + "WHERE c.id = %s", (campaign_id,)).fetchone()
+    return _campaign(row) if row else None
+
+
+def newest(connection: Connection, limit: int) -> list[Campaign]:
+    """The newest campaigns, newest first."""
+    return [_campaign(row) for row in connection.execute(_SELECT + "ORDER BY c.no DESC LIMIT %s", (limit,))]
+
+
+def faults(connection: Connection, no: int, limit: int) -> list[tuple[int, str, str]]:
+    """Audience rows that could not be read: (line, field, what is wrong)."""
+    rows = connection.execute(
+        "SELECT line, field, message FROM audience_faults WHERE campaign_no = %s ORDER BY line LIMIT %s", (no, limit)
+    )
+    return [(line, field, message) for line, field, message in rows]
+
+
+# One row per leg. A recipient with several legs counts once, in the state of the leg that got furthest (or still may).
+_RANK = (
+    State.READ,
+    State.DELIVERED,
+    State.ACCEPTED,
+    State.CLAIMED,
+    State.PENDING,
+    State.WAITING,
+    State.HELD,
+    State.UNRESOLVED,
+    State.COMPLAINED,
+    State.BOUNCED,
+    State.FAILED,
+    State.DEAD,
+    State.CANCELLED,
+    State.HELD_OUT,
+    State.EXPIRED,
+    State.REFUSED,
+)
+
+_LEGS = """
+    FROM messages m JOIN chunks k ON k.period = m.period AND k.chunk = m.chunk
+    WHERE m.period = %(period)s AND k.period = %(period)s AND k.campaign_no = %(no)s
+"""
+
+
+def balance(connection: Connection, campaign: Campaign) -> Balance:
+    """Where each recipient of the audience stands, from one snapshot. Those without a message yet are pending."""
+    names = {"period": campaign.period, "no": campaign.no, "ranked": [state.value for state in _RANK]}
+    if campaign.spec.route == "first":
+        heads = f"SELECT m.state, m.reason, count(*) AS n {_LEGS} GROUP BY 1, 2"
+    else:
+        heads = f"""
+            SELECT state, reason, count(*) AS n FROM (
+                SELECT DISTINCT ON (m.chunk, m.row) m.state, m.reason {_LEGS}
+                ORDER BY m.chunk, m.row, array_position(%(ranked)s::text[], m.state)
+            ) head GROUP BY 1, 2
+        """
+    with connection.transaction():
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        audience = _audience(connection, campaign)
+        counted = connection.execute(heads, names).fetchall()
+        legs = connection.execute(f"SELECT m.channel, m.state, count(*) {_LEGS} GROUP BY 1, 2", names).fetchall()
+    states = dict.fromkeys(State, 0)
+    reasons: dict[str, int] = {}
+    for state, reason, count in counted:
+        states[State(state)] += count
+        if reason:
+            reasons[reason] = reasons.get(reason, 0) + count
+    states[State.PENDING] += audience - sum(states.values())
+    channels: dict[str, dict[str, int]] = {}
+    for channel, state, count in legs:
+        if channel:
+            channels.setdefault(channel, {})[state] = count
+    return Balance(states, dict(sorted(reasons.items(), key=lambda item: -item[1])), channels)
+
+
+def _audience(connection: Connection, campaign: Campaign) -> int:
+    row = connection.execute(
+        "SELECT coalesce(sum(size), 0)::int FROM chunks WHERE period = %s AND campaign_no = %s",
+        (campaign.period, campaign.no),
+    ).fetchone()
+    return int(row[0]) if row else 0
+
+
+# -- changes of state --------------------------------------------------------------------------------------------------
+# Each takes the campaign's row lock, which the claim gate holds in share: once such a change has committed, no further
+# message of the campaign is claimed.
+
+
+def start_due(connection: Connection, now: datetime) -> int:
+    """Set every campaign running whose audience is complete and whose moment has come; says how many."""
+    return connection.execute(
+        """
+        UPDATE campaigns SET state = 'running', started_at = coalesce(started_at, %(now)s)
+        WHERE state = 'scheduled' AND fanned_out
+          AND coalesce((spec->>'send_at')::timestamptz, created_at) <= %(now)s
+        """,
+        {"now": now},
+    ).rowcount
+
+
+def pause(connection: Connection, campaign_id: str, now: datetime) -> bool:
+    """Running or scheduled -> paused. False when the campaign is in no state to be paused."""
+    return bool(
+        connection.execute(
+            "UPDATE campaigns SET state = 'paused', paused_at = %s WHERE id = %s AND state IN ('running', 'scheduled')",
+            (now, campaign_id),
+        ).rowcount
+    )
+
+
+def resume(connection: Connection, campaign_id: str, now: datetime) -> bool:
+    """Paused -> scheduled, from where it starts at once or at its `send_at`; what was due meanwhile keeps its rate."""
+    with connection.transaction():
+        row = connection.execute(
+            """
+            UPDATE campaigns SET state = 'scheduled' WHERE id = %s AND state = 'paused'
+            RETURNING no, period, paused_at
+            """,
+            (campaign_id,),
+        ).fetchone()
+        if row is None:
+            return False
+        no, period, paused_at = row
+        connection.execute(
+            """
+            UPDATE chunks SET due_at = due_at + (%(now)s - %(paused)s), touched_at = NULL
+            WHERE period = %(period)s AND campaign_no = %(no)s AND done_at IS NULL
+              AND due_at + (%(now)s - %(paused)s) > %(now)s
+            """,
+            {"now": now, "paused": paused_at, "period": period, "no": no},
+        )
+        connection.execute(
+            "UPDATE chunks SET touched_at = NULL WHERE period = %s AND campaign_no = %s AND done_at IS NULL",
+            (period, no),
+        )
+    return True
+
+
+def cancel(connection: Connection, campaign_id: str, now: datetime) -> bool:
+    """Stop for good: what is not yet handed over becomes `cancelled`. False when it had ended already."""
+    with connection.transaction():
+        row = connection.execute(
+            """
+            UPDATE campaigns SET state = 'cancelled', finished_at = %s
+            WHERE id = %s AND state NOT IN ('finished', 'cancelled') RETURNING no, period
+            """,
+            (now, campaign_id),
+        ).fetchone()
+        if row is None:
+            return False
+        names = {"now": now, "no": row[0], "period": row[1]}
+        connection.execute(
+            """
+            UPDATE messages m SET state = 'cancelled', reason = 'cancelled', until = NULL, updated_at = %(now)s
+            FROM chunks k
+            WHERE k.period = %(period)s AND k.campaign_no = %(no)s AND m.period = k.period AND m.chunk = k.chunk
+              AND m.state IN ('pending', 'held', 'waiting')
+            """,
+            names,
+        )
+        connection.execute(
+            """
+            INSERT INTO messages (period, chunk, row, leg, campaign_no, updated_at, recipient_id, state, reason, decision)
+            SELECT j.period, j.chunk, j.row, 0, j.campaign_no, %(now)s, j.recipient_id, 'cancelled', 'cancelled', '{}'
+            FROM chunks k JOIN jobs j ON j.period = k.period AND j.chunk = k.chunk
+            WHERE k.period = %(period)s AND k.campaign_no = %(no)s AND k.done_at IS NULL
+              AND NOT EXISTS (SELECT FROM messages m WHERE m.period = j.period AND m.chunk = j.chunk AND m.row = j.row)
+            """,
+            names,
+        )
+        connection.execute(
+            """
+            UPDATE chunks k SET done_at = %(now)s
+            WHERE k.period = %(period)s AND k.campaign_no = %(no)s AND k.done_at IS NULL
+              AND NOT EXISTS (
+                SELECT FROM messages m WHERE m.period = k.period AND m.chunk = k.chunk AND m.state = 'claimed')
+            """,
+            names,
+        )
+    return True
+
+
+def finish_ended(connection: Connection, now: datetime, no: int | None = None) -> int:
+    """Mark as finished every running campaign (or the one given) in which nothing is left to do; says how many."""
+    return connection.execute(
+        """
+        UPDATE campaigns c SET state = 'finished', finished_at = %(now)s
+        WHERE c.state = 'running' AND c.fanned_out AND (%(no)s::bigint IS NULL OR c.no = %(no)s)
+          AND NOT EXISTS (SELECT FROM chunks k WHERE k.campaign_no = c.no AND k.done_at IS NULL)
+          AND NOT EXISTS (SELECT FROM messages m WHERE m.until IS NOT NULL AND m.campaign_no = c.no)
+        """,
+        {"now": now, "no": no},
+    ).rowcount

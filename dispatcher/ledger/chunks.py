@@ -1,0 +1,442 @@
+"""The hot path's SQL: gather, claim, settle, each one round trip for a whole batch; and which chunk is due when."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from channels.base import Channel
+from dispatcher.ledger.campaigns import spec_from_json
+from dispatcher.ledger.pool import Connection
+from dispatcher.model import CampaignState, Choice, Device, Facts, Person, Spec, State
+from dispatcher.refs import MessageRef
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What a task works on. `campaign_state` is None for a trigger."""
+
+    period: int
+    number: int
+    spec: Spec
+    campaign_no: int | None
+    campaign_id: str | None
+    campaign_state: CampaignState | None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One message to be decided: a leg of a job, what is known of its recipient, and the variables that came with the job.
+
+    `fixed` is the channel of a leg that was tried before and is due again; None where the channel is still to be chosen.
+    """
+
+    ref: MessageRef
+    facts: Facts
+    data: Mapping[str, Any]
+    attempts: int
+    fixed: Channel | None
+
+
+def find(connection: Connection, period: int, number: int) -> Chunk | None:
+    """The chunk of a reference, with the spec that its jobs share."""
+    row = connection.execute(
+        """
+        SELECT coalesce(c.spec, t.spec), c.no, c.id, c.state
+        FROM chunks k
+        LEFT JOIN campaigns c ON c.no = k.campaign_no
+        LEFT JOIN triggers t ON t.chunk = k.chunk AND k.campaign_no IS NULL
+        WHERE k.period = %s AND k.chunk = %s
+        """,
+        (period, number),
+    ).fetchone()
+    if row is None:
+        return None
+    spec, no, campaign_id, state = row
+    return Chunk(period, number, spec_from_json(spec), no, campaign_id, CampaignState(state) if state else None)
+
+
+def numbers_of(connection: Connection, period: int, campaign_no: int) -> list[int]:
+    """The numbers of a campaign's chunks, in the order of its audience."""
+    rows = connection.execute(
+        "SELECT chunk FROM chunks WHERE period = %s AND campaign_no = %s ORDER BY chunk", (period, campaign_no)
+    )
+    return [row[0] for row in rows]
+
+
+# -- gather ------------------------------------------------------------------------------------------------------------
+
+_RECIPIENT = """
+    r.id IS NOT NULL, coalesce(r.version, 0), r.erased_at IS NOT NULL, r.person, r.language, r.timezone, r.birth_date,
+    r.entities, r.has_current_account, r.email, r.phone, r.whatsapp, r.devices, r.partner_id, r.purchased, r.choices,
+    r.profile,
+    (SELECT jsonb_object_agg(s.channel, 'suppression:' || s.no) FROM suppressions s
+     WHERE s.lifted_at IS NULL AND (s.address_key, s.channel) IN
+           ((r.email_key, 'email'), (r.phone_key, 'sms'), (r.whatsapp_key, 'whatsapp')))
+"""
+
+_GATHER = f"""
+    SELECT j.row, m.leg, m.attempts, m.channel, j.data, j.recipient_id, j.repeat_of, {_RECIPIENT}
+    FROM jobs j
+    LEFT JOIN messages m ON m.period = j.period AND m.chunk = j.chunk AND m.row = j.row
+    LEFT JOIN recipients r ON r.id = j.recipient_id
+    WHERE j.period = %(period)s AND j.chunk = %(chunk)s AND (m.state IS NULL OR m.state = 'pending')
+      AND (%(rows)s::int[] IS NULL OR j.row = ANY(%(rows)s))
+    ORDER BY j.row, m.leg
+"""
+
+
+def gather(connection: Connection, chunk: Chunk, rows: Collection[int] | None = None) -> list[Candidate]:
+    """All that is known of the chunk's messages that are still to be decided; of some `rows` only, where given.
+
+    With route "all" each asked channel is a message of its own, told apart by its leg.
+    """
+    found = connection.execute(
+        _GATHER, {"period": chunk.period, "chunk": chunk.number, "rows": None if rows is None else sorted(rows)}
+    )
+    candidates: list[Candidate] = []
+    for row, leg, attempts, channel, data, recipient_id, repeat_of, *recipient in found:
+        facts = _facts(recipient_id, repeat_of, recipient)
+        if leg is not None:
+            fixed = Channel(channel) if channel else None
+            candidates.append(Candidate(_ref(chunk, row, leg), facts, data, attempts, fixed))
+        elif chunk.spec.route == "all":
+            candidates += [
+                Candidate(_ref(chunk, row, index), facts, data, 0, channel) for index, channel in enumerate(chunk.spec.channels)
+            ]
+        else:
+            candidates.append(Candidate(_ref(chunk, row, 0), facts, data, 0, None))
+    return candidates
+
+
+def _ref(chunk: Chunk, row: int, leg: int) -> MessageRef:
+    return MessageRef(chunk.period, chunk.number, row, leg)
+
+
+def _facts(recipient_id: str, repeat_of: str | None, row: Sequence[Any]) -> Facts:
+    known, version, erased, person, language, timezone, birth_date, entities, account, *rest = row
+    if not known:
+        return Facts(recipient_id, version=0, known=False, repeat_of=repeat_of)
+    email, phone, whatsapp, devices, partner_id, purchased, choices, profile, suppressions = rest
+    offers, switches, objections = _choices(choices)
+    return Facts(
+        recipient_id=recipient_id,
+        version=version,
+        erased=erased,
+        person=Person(person),
+        language=language,
+        timezone=timezone,
+        birth_date=birth_date,
+        entities=frozenset(entities),
+        has_current_account=account,
+        email=email,
+        phone=phone,
+        whatsapp=whatsapp,
+        devices=tuple(Device(item["token"], item["platform"], item["permission"]) for item in devices),
+        partner_id=partner_id,
+        purchased=frozenset(purchased),
+        offers=offers,
+        switches=switches,
+        object_marketing=objections.get("marketing"),
+        object_profiling=objections.get("profiling"),
+        suppressions=suppressions or {},
+        repeat_of=repeat_of,
+        profile=profile,
+    )
+
+
+def _choices(kept: Mapping[str, Mapping[str, str]]) -> tuple[dict[str, Choice], dict[str, Choice], dict[str, Choice]]:
+    """The derived current choices, by what they are about: offers, channel switches, objections."""
+    sorted_out: dict[str, dict[str, Choice]] = {"offer": {}, "channel": {}, "objection": {}}
+    for subject, choice in kept.items():
+        about, _, name = subject.partition(":")
+        sorted_out[about][name] = Choice(choice["value"], choice["event"], choice["source"], datetime.fromisoformat(choice["at"]))
+    return sorted_out["offer"], sorted_out["channel"], sorted_out["objection"]
+
+
+def facts_of(connection: Connection, recipient_ids: Sequence[str]) -> dict[str, Facts]:
+    """What is known of these recipients, whether or not a job asks for them."""
+    rows = connection.execute(
+        f"SELECT asked.id, {_RECIPIENT} FROM unnest(%s::text[]) asked (id) LEFT JOIN recipients r ON r.id = asked.id",
+        (list(recipient_ids),),
+    )
+    return {recipient_id: _facts(recipient_id, None, recipient) for recipient_id, *recipient in rows}
+
+
+# -- claim: the gate ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A decision on its way into the ledger. `state` is claimed, refused, expired, held_out, held or waiting."""
+
+    candidate: Candidate
+    state: State
+    channel: Channel | None
+    reason: str | None
+    until: datetime | None
+    decision: Mapping[str, Any]
+
+
+class Gate(StrEnum):
+    """Whether the campaign may go on."""
+
+    OPEN = "open"
+    SHUT = "shut"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What the gate let through: `won` may be handed over, `changed` rows are to be decided again, the rest is another worker's."""
+
+    gate: Gate
+    won: frozenset[MessageRef] = frozenset()
+    changed: frozenset[int] = frozenset()
+
+
+_ENTER = """
+    INSERT INTO messages (period, chunk, row, leg, campaign_no, recipient_id, attempts, channel, state, reason, until,
+                          claimed_at, updated_at, decision)
+    SELECT %(period)s, %(chunk)s, e.row, e.leg, %(no)s, e.recipient_id, e.attempts, e.channel, e.state, e.reason, e.until,
+           CASE WHEN e.state = 'claimed' THEN clock_timestamp() END, %(now)s, e.decision::jsonb
+    FROM unnest(%(row)s::int[], %(leg)s::smallint[], %(recipient_id)s::text[], %(attempts)s::smallint[],
+                %(channel)s::text[], %(state)s::text[], %(reason)s::text[], %(until)s::timestamptz[], %(decision)s::text[])
+         AS e (row, leg, recipient_id, attempts, channel, state, reason, until, decision)
+    ON CONFLICT (period, chunk, row, leg) DO UPDATE
+    SET channel = excluded.channel, state = excluded.state, reason = excluded.reason, until = excluded.until,
+        claimed_at = excluded.claimed_at, updated_at = excluded.updated_at, decision = excluded.decision
+    WHERE messages.state = 'pending'
+    RETURNING row, leg, state
+"""
+
+
+def claim(connection: Connection, chunk: Chunk, entries: Sequence[Entry], now: datetime) -> Claim:
+    """The gate: in one transaction, lock campaign and recipients against opt-outs, re-read versions, write what still holds.
+
+    A recipient's row lock is the order of things: an opt-out takes the opposing lock, so each claim either committed before the
+    opt-out did, or sees the changed version here and is decided again. Only claims that were won here may be handed over.
+    """
+    with connection.transaction():
+        if chunk.campaign_no is not None and not _running(connection, chunk.campaign_no):
+            return Claim(Gate.SHUT)
+        versions = _lock_versions(connection, [entry.candidate.facts.recipient_id for entry in entries])
+        changed = {
+            entry.candidate.ref.row
+            for entry in entries
+            if versions.get(entry.candidate.facts.recipient_id, 0) != entry.candidate.facts.version
+        }
+        kept = [entry for entry in entries if entry.candidate.ref.row not in changed]
+        connection.execute("UPDATE chunks SET touched_at = %s WHERE period = %s AND chunk = %s", (now, chunk.period, chunk.number))
+        written = connection.execute(_ENTER, _columns(chunk, kept, now)).fetchall() if kept else []
+    won = frozenset(_ref(chunk, row, leg) for row, leg, state in written if state == State.CLAIMED)
+    return Claim(Gate.OPEN, won, frozenset(changed))
+
+
+def _running(connection: Connection, campaign_no: int) -> bool:
+    row = connection.execute("SELECT state FROM campaigns WHERE no = %s FOR SHARE", (campaign_no,)).fetchone()
+    return bool(row and row[0] == CampaignState.RUNNING)
+
+
+def _lock_versions(connection: Connection, recipient_ids: Collection[str]) -> dict[str, int]:
+    """Current versions, each row share-locked until the transaction ends; in the order of ids, so that claims can't deadlock."""
+    rows = connection.execute(
+        "SELECT id, version FROM recipients WHERE id = ANY(%s) ORDER BY id FOR SHARE", (list(set(recipient_ids)),)
+    )
+    return {recipient_id: version for recipient_id, version in rows}  # noqa: C416  rows are tuples of Any
+
+
+def _columns(chunk: Chunk, entries: Sequence[Entry], now: datetime) -> dict[str, Any]:
+    return {
+        "period": chunk.period,
+        "chunk": chunk.number,
+        "no": chunk.campaign_no,
+        "now": now,
+        "row": [entry.candidate.ref.row for entry in entries],
+        "leg": [entry.candidate.ref.leg for entry in entries],
+        "recipient_id": [entry.candidate.facts.recipient_id for entry in entries],
+        "attempts": [entry.candidate.attempts for entry in entries],
+        "channel": [entry.channel for entry in entries],
+        "state": [entry.state for entry in entries],
+        "reason": [entry.reason for entry in entries],
+        "until": [entry.until for entry in entries],
+        "decision": [json.dumps(entry.decision) for entry in entries],
+    }
+
+
+# -- settle ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What became of one hand-off."""
+
+    ref: MessageRef
+    state: State
+    reason: str | None
+    until: datetime | None
+    receipt: str | None
+    provider: str
+    attempt_spent: bool
+
+
+def settle(connection: Connection, settlements: Sequence[Settlement], now: datetime) -> None:
+    """Write what became of a batch of hand-offs. News that overtook us (an event) is not moved back; its receipt is added."""
+    connection.execute(
+        """
+        UPDATE messages m
+        SET state = CASE WHEN m.state IN ('claimed', 'unresolved') THEN s.state ELSE m.state END,
+            reason = CASE WHEN m.state IN ('claimed', 'unresolved') THEN s.reason ELSE m.reason END,
+            until = CASE WHEN m.state IN ('claimed', 'unresolved') THEN s.until ELSE m.until END,
+            attempts = m.attempts + s.spent::int, receipt = coalesce(s.receipt, m.receipt), provider = s.provider,
+            accepted_at = CASE WHEN s.receipt IS NOT NULL THEN %(now)s ELSE m.accepted_at END, updated_at = %(now)s
+        FROM unnest(%(period)s::int[], %(chunk)s::bigint[], %(row)s::int[], %(leg)s::smallint[], %(state)s::text[],
+                    %(reason)s::text[], %(until)s::timestamptz[], %(receipt)s::text[], %(provider)s::text[], %(spent)s::bool[])
+             AS s (period, chunk, row, leg, state, reason, until, receipt, provider, spent)
+        WHERE m.period = s.period AND m.chunk = s.chunk AND m.row = s.row AND m.leg = s.leg
+        """,
+        {
+            "now": now,
+            "period": [item.ref.period for item in settlements],
+            "chunk": [item.ref.chunk for item in settlements],
+            "row": [item.ref.row for item in settlements],
+            "leg": [item.ref.leg for item in settlements],
+            "state": [item.state for item in settlements],
+            "reason": [item.reason for item in settlements],
+            "until": [item.until for item in settlements],
+            "receipt": [item.receipt for item in settlements],
+            "provider": [item.provider for item in settlements],
+            "spent": [item.attempt_spent for item in settlements],
+        },
+    )
+
+
+# -- which chunk when --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A chunk to be put on the broker now. `priority` is the campaign's; None marks a trigger."""
+
+    period: int
+    number: int
+    priority: int | None
+
+
+_STILL_OPEN = """
+    EXISTS (SELECT FROM jobs j WHERE j.period = k.period AND j.chunk = k.chunk AND NOT EXISTS (
+                SELECT FROM messages m WHERE m.period = j.period AND m.chunk = j.chunk AND m.row = j.row))
+    OR EXISTS (SELECT FROM messages m WHERE m.period = k.period AND m.chunk = k.chunk AND m.state IN ('pending', 'claimed'))
+"""
+
+
+def close(connection: Connection, chunk: Chunk, now: datetime) -> bool:
+    """Mark a chunk as done if every job of it has been dealt with; parked messages open it again when they fall due."""
+    return bool(
+        connection.execute(
+            f"UPDATE chunks k SET done_at = %s WHERE period = %s AND chunk = %s AND done_at IS NULL AND NOT ({_STILL_OPEN})",
+            (now, chunk.period, chunk.number),
+        ).rowcount
+    )
+
+
+def take_due(connection: Connection, now: datetime, stale: datetime, window: int) -> list[Due]:
+    """Chunks to put on the broker now, marked as touched: due and never put there, or put there before `stale` and not done.
+
+    Each running campaign has at most `window` chunks under way: the broker stays short whatever the audience, campaigns share the
+    workers fairly, and a pause or cancel is felt at once.
+    """
+    rows = connection.execute(
+        """
+        WITH under_way AS (
+            SELECT c.no, c.period, (c.spec->>'priority')::int AS priority,
+                   (SELECT count(*) FROM chunks k WHERE k.period = c.period AND k.campaign_no = c.no
+                     AND k.done_at IS NULL AND k.touched_at >= %(stale)s) AS n
+            FROM campaigns c WHERE c.state = 'running'
+        ), of_campaigns AS (
+            SELECT k.period, k.chunk, u.priority FROM under_way u CROSS JOIN LATERAL (
+                SELECT period, chunk FROM chunks k
+                WHERE k.period = u.period AND k.campaign_no = u.no AND k.done_at IS NULL AND k.due_at <= %(now)s
+                  AND (k.touched_at IS NULL OR k.touched_at < %(stale)s)
+                ORDER BY k.due_at, k.chunk LIMIT greatest(%(window)s - u.n, 0) FOR UPDATE SKIP LOCKED
+            ) k
+        ), of_triggers AS (
+            SELECT period, chunk, NULL::int AS priority FROM chunks
+            WHERE campaign_no IS NULL AND done_at IS NULL AND due_at <= %(now)s
+              AND (touched_at IS NULL OR touched_at < %(stale)s)
+            LIMIT 1000 FOR UPDATE SKIP LOCKED
+        ), picked AS (
+            SELECT * FROM of_campaigns UNION ALL SELECT * FROM of_triggers
+        )
+        UPDATE chunks k SET touched_at = %(now)s FROM picked p WHERE k.period = p.period AND k.chunk = p.chunk
+        RETURNING k.period, k.chunk, p.priority
+        """,
+        {"now": now, "stale": stale, "window": window},
+    ).fetchall()
+    return [Due(period, number, priority) for period, number, priority in rows]
+
+
+def take_next(connection: Connection, chunk: Chunk, now: datetime) -> list[Due]:
+    """The next chunk of the same campaign, in place of one just done; empty when none is due."""
+    rows = connection.execute(
+        """
+        UPDATE chunks k SET touched_at = %(now)s FROM campaigns c
+        WHERE c.no = %(no)s AND c.state = 'running' AND k.period = %(period)s AND k.chunk = (
+            SELECT chunk FROM chunks
+            WHERE period = %(period)s AND campaign_no = %(no)s AND done_at IS NULL AND touched_at IS NULL AND due_at <= %(now)s
+            ORDER BY due_at, chunk LIMIT 1 FOR UPDATE SKIP LOCKED)
+        RETURNING k.period, k.chunk, (c.spec->>'priority')::int
+        """,
+        {"now": now, "no": chunk.campaign_no, "period": chunk.period},
+    ).fetchall()
+    return [Due(period, number, priority) for period, number, priority in rows]
+
+
+def release_parked(connection: Connection, now: datetime, limit: int) -> int:
+    """Held and waiting messages whose time has come are pending again, and their chunks open; says how many."""
+    with connection.transaction():
+        row = connection.execute(
+            """
+            WITH due AS (
+                SELECT period, chunk, row, leg FROM messages WHERE until <= %(now)s
+                ORDER BY until LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+            ), released AS (
+                UPDATE messages m SET state = 'pending', until = NULL, updated_at = %(now)s FROM due d
+                WHERE m.period = d.period AND m.chunk = d.chunk AND m.row = d.row AND m.leg = d.leg
+                RETURNING m.period, m.chunk
+            ), opened AS (
+                UPDATE chunks k SET done_at = NULL, touched_at = NULL
+                FROM (SELECT DISTINCT period, chunk FROM released) r WHERE k.period = r.period AND k.chunk = r.chunk
+            )
+            SELECT count(*) FROM released
+            """,
+            {"now": now, "limit": limit},
+        ).fetchone()
+    return int(row[0]) if row else 0
+
+
+def resolve_orphans(connection: Connection, now: datetime, stale: datetime) -> int:
+    """Claims whose worker never came back may have gone: `unresolved`, never sent again by a machine. Says how many."""
+    return connection.execute(
+        """
+        UPDATE messages m SET state = 'unresolved', reason = 'worker_lost', updated_at = %(now)s
+        FROM chunks k
+        WHERE k.done_at IS NULL AND k.touched_at < %(stale)s AND m.period = k.period AND m.chunk = k.chunk
+          AND m.state = 'claimed' AND m.claimed_at < %(stale)s
+        """,
+        {"now": now, "stale": stale},
+    ).rowcount
+
+
+def close_stopped(connection: Connection, now: datetime) -> int:
+    """Close the chunks of cancelled campaigns in which nothing is claimed any more; says how many."""
+    return connection.execute(
+        f"""
+        UPDATE chunks k SET done_at = %s FROM campaigns c
+        WHERE c.no = k.campaign_no AND c.state = 'cancelled' AND k.done_at IS NULL AND NOT ({_STILL_OPEN})
+        """,
+        (now,),
+    ).rowcount

@@ -1,0 +1,196 @@
+"""The ledger: recipients, consent events, suppressions, campaigns, jobs, messages, provider events.
+
+`period` is the month (202611) in which a campaign or trigger came in. It partitions everything that grows, so that retention
+drops partitions: `jobs` (content, short-lived), `messages` and `provider_events` (decisions, long-lived).
+"""
+
+from alembic import op
+
+revision = "0001"
+down_revision = None
+
+SCHEMA = """
+CREATE TABLE policies (
+    digest text PRIMARY KEY,
+    body text NOT NULL,
+    first_used_at timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE recipients (
+    id text PRIMARY KEY,
+    version bigint NOT NULL DEFAULT 1,          -- grows with every change that a decision could notice
+    person text NOT NULL,
+    language text NOT NULL,
+    timezone text,
+    birth_date date,
+    entities text[] NOT NULL DEFAULT '{}',
+    has_current_account boolean NOT NULL DEFAULT false,
+    email text,
+    phone text,
+    whatsapp text,
+    email_key bytea,                            -- keyed hashes of the addresses: what suppressions are matched by
+    phone_key bytea,
+    whatsapp_key bytea,
+    devices jsonb NOT NULL DEFAULT '[]',        -- [{"token", "platform", "permission"}]
+    partner_id text,
+    purchased text[] NOT NULL DEFAULT '{}',
+    profile jsonb NOT NULL DEFAULT '{}',        -- data category -> variable -> value
+    choices jsonb NOT NULL DEFAULT '{}',        -- subject -> {"value", "event", "source", "at"}: derived from consent_events
+    consent_seq integer NOT NULL DEFAULT 0,     -- the last link of this person's chain of consent events
+    consent_head bytea,
+    erased_at timestamptz,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX recipients_by_email_key ON recipients (email_key) WHERE email_key IS NOT NULL;
+CREATE INDEX recipients_by_phone_key ON recipients (phone_key) WHERE phone_key IS NOT NULL;
+CREATE INDEX recipients_by_whatsapp_key ON recipients (whatsapp_key) WHERE whatsapp_key IS NOT NULL;
+
+CREATE TABLE consent_events (
+    no bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    recipient_id text NOT NULL,
+    seq integer NOT NULL,                       -- 1, 2, 3 … per person: a gap is a fault
+    subject text NOT NULL,                      -- offer:own … channel:email … objection:marketing | objection:profiling
+    old_value text,
+    new_value text NOT NULL,
+    source text NOT NULL,
+    actor text NOT NULL,
+    wording text NOT NULL DEFAULT '',
+    said_at timestamptz NOT NULL,
+    recorded_at timestamptz NOT NULL,
+    previous_hash bytea NOT NULL,
+    hash bytea NOT NULL,                        -- keyed hash over the row and the previous hash
+    UNIQUE (recipient_id, seq)
+);
+
+CREATE TABLE suppressions (
+    no bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    channel text NOT NULL,
+    address_key bytea NOT NULL,
+    reason text NOT NULL,
+    source text NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    lifted_at timestamptz
+);
+CREATE UNIQUE INDEX suppressions_in_force ON suppressions (address_key, channel) WHERE lifted_at IS NULL;
+
+CREATE TABLE campaigns (
+    no bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    id text NOT NULL UNIQUE,
+    period integer NOT NULL,
+    state text NOT NULL CHECK (state IN ('scheduled', 'running', 'paused', 'finished', 'cancelled')),
+    spec jsonb NOT NULL,
+    digest bytea NOT NULL,                      -- of what was submitted: the same id with other content is refused
+    fanned_out boolean NOT NULL DEFAULT false,
+    invalid integer NOT NULL DEFAULT 0,
+    created_at timestamptz NOT NULL,
+    paused_at timestamptz,
+    started_at timestamptz,
+    finished_at timestamptz
+);
+
+CREATE TABLE audience_faults (
+    campaign_no bigint NOT NULL REFERENCES campaigns (no),
+    line integer NOT NULL,
+    field text NOT NULL,
+    message text NOT NULL
+);
+CREATE INDEX audience_faults_by_campaign ON audience_faults (campaign_no);
+
+CREATE TABLE triggers (
+    key text PRIMARY KEY,
+    digest bytea NOT NULL,
+    period integer NOT NULL,
+    chunk bigint NOT NULL UNIQUE,
+    spec jsonb NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE SEQUENCE chunk_no;
+
+CREATE TABLE chunks (                           -- what a task refers to: some hundred jobs of a campaign, or one trigger
+    period integer NOT NULL,
+    chunk bigint NOT NULL,
+    campaign_no bigint,
+    size integer NOT NULL,
+    due_at timestamptz NOT NULL,                -- when it may start (send_at, rate)
+    touched_at timestamptz,                     -- when it was last put on the broker
+    done_at timestamptz,                        -- every job of it has a message that is past pending and claimed
+    PRIMARY KEY (period, chunk)
+) PARTITION BY LIST (period);
+CREATE INDEX chunks_open ON chunks (campaign_no, due_at, chunk) WHERE done_at IS NULL;
+CREATE INDEX chunks_by_campaign ON chunks (campaign_no, chunk);
+
+CREATE TABLE jobs (                             -- who is asked for, with the variables: content, kept for a short time
+    period integer NOT NULL,
+    chunk bigint NOT NULL,
+    row integer NOT NULL,
+    campaign_no bigint,
+    line integer NOT NULL DEFAULT 0,
+    recipient_id text NOT NULL,
+    repeat_of text,                             -- message id of this person's earlier job in the campaign
+    data jsonb NOT NULL DEFAULT '{}',
+    PRIMARY KEY (period, chunk, row)
+) PARTITION BY LIST (period);
+CREATE UNIQUE INDEX jobs_once ON jobs (period, campaign_no, recipient_id) WHERE repeat_of IS NULL AND campaign_no IS NOT NULL;
+
+CREATE TABLE messages (                         -- one leg of a job; a job without one is pending
+    period integer NOT NULL,
+    chunk bigint NOT NULL,
+    row integer NOT NULL,
+    leg smallint NOT NULL DEFAULT 0,
+    attempts smallint NOT NULL DEFAULT 0,
+    campaign_no bigint,
+    until timestamptz,                          -- set while parked: held and waiting are looked at again then
+    claimed_at timestamptz,
+    accepted_at timestamptz,
+    updated_at timestamptz NOT NULL,
+    recipient_id text NOT NULL,
+    channel text,                               -- NULL while no channel was chosen
+    state text NOT NULL,
+    reason text,
+    receipt text,                               -- the provider's own id
+    provider text,
+    decision jsonb NOT NULL,
+    PRIMARY KEY (period, chunk, row, leg)
+) PARTITION BY LIST (period);
+-- No index mentions `state`: a message changes it several times, and PostgreSQL keeps such updates cheap (HOT) only then.
+CREATE INDEX messages_by_recipient ON messages (recipient_id);
+CREATE INDEX messages_parked ON messages (until) WHERE until IS NOT NULL;
+
+CREATE TABLE provider_events (
+    period integer NOT NULL,
+    provider text NOT NULL,
+    id text NOT NULL,
+    kind text NOT NULL,
+    channel text NOT NULL,
+    code text,
+    receipt text,
+    chunk bigint,                               -- the message it is about, where the provider told us
+    row integer,
+    leg smallint,
+    at timestamptz NOT NULL,
+    received_at timestamptz NOT NULL DEFAULT now(),
+    settled_at timestamptz,
+    PRIMARY KEY (period, provider, id)
+) PARTITION BY LIST (period);
+CREATE INDEX provider_events_unsettled ON provider_events (received_at) WHERE settled_at IS NULL;
+CREATE INDEX provider_events_by_message ON provider_events (period, chunk, row, leg);
+
+CREATE TABLE channel_stops (                    -- a channel whose keys or settings are wrong sends nothing until a check passes
+    channel text PRIMARY KEY,
+    provider text NOT NULL,
+    code text NOT NULL,
+    stopped_at timestamptz NOT NULL DEFAULT now()
+);
+
+-- Nobody rewrites what a customer said, not by accident either.
+CREATE FUNCTION refuse_rewrite() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN RAISE EXCEPTION 'consent events are append-only'; END $$;
+CREATE TRIGGER consent_events_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON consent_events
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_rewrite();
+"""
+
+
+def upgrade() -> None:
+    op.execute(SCHEMA)

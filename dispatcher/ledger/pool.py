@@ -1,0 +1,45 @@
+"""Connections to the ledger. Every function of this room takes one; whoever writes opens its own transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+import psycopg
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
+Pool: TypeAlias = ConnectionPool[Connection]
+
+
+class LedgerUnavailable(Exception):
+    """The database can't be reached; nothing was decided, nothing is lost, and trying again later is right."""
+
+
+def open_pool(database_url: str, size_max: int = 4, wait_seconds_max: float = 10.0) -> Pool:
+    """A pool of autocommit connections, opened on first use, checked before they are lent."""
+    return ConnectionPool(
+        database_url,
+        min_size=0,
+        max_size=size_max,
+        timeout=wait_seconds_max,
+        kwargs={"autocommit": True, "options": "-c timezone=UTC"},
+        check=ConnectionPool.check_connection,
+        open=False,
+    )
+
+
+@contextmanager
+def lend(pool: Pool, wait_seconds_max: float | None = None) -> Iterator[Connection]:
+    """A connection for one piece of work, waited for as long as the pool says or as is given here.
+
+    Raises `LedgerUnavailable` when the database is, or goes, away.
+    """
+    if pool.closed:
+        pool.open()
+    try:
+        with pool.connection(wait_seconds_max) as connection:
+            yield connection
+    except (PoolTimeout, psycopg.OperationalError) as error:
+        raise LedgerUnavailable("the database can't be reached; work resumes when it is back") from error

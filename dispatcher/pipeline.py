@@ -1,0 +1,253 @@
+"""The life of a chunk: gather, decide, render, claim, send, conclude, settle. Read `work` from top to bottom.
+
+A worker may be killed after any line. Before the claim commits nothing has happened; after it, what is not settled is `unresolved`
+once the lease is over. Nothing stands between claim and hand-off.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import groupby
+
+from channels.base import BadAddress, Channel, Content, Outbound, Result
+from dispatcher import consequences
+from dispatcher.content import ContentRefusal, Letter, Links, Sender
+from dispatcher.house import House
+from dispatcher.ledger import chunks, stops
+from dispatcher.ledger.chunks import Candidate, Chunk, Claim, Entry, Gate, Settlement
+from dispatcher.ledger.pool import Connection, LedgerUnavailable, lend
+from dispatcher.model import Code, Decision, Facts, Hold, Job, Leg, Refuse, Send, State
+from dispatcher.outcomes import Outcome, conclude, fold
+from dispatcher.policy import decide, record
+from dispatcher.refs import MessageRef
+from dispatcher.tokens import PREFERENCES, UNSUBSCRIBE, message_token
+
+STATE_OF: Mapping[str, State] = {Code.EXPIRED: State.EXPIRED, Code.HELD_OUT: State.HELD_OUT, Code.CANCELLED: State.CANCELLED}
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A candidate with its decision and, when it may leave, what would be handed over: one outbound, or one per device."""
+
+    entry: Entry
+    outbounds: tuple[Outbound, ...] = ()
+
+
+def run_chunk(house: House, period: int, number: int) -> Chunk | None:
+    """Work on a chunk until nothing of it is left to decide. Safe to repeat, and to run twice at once: the claim decides.
+
+    Returns the chunk, or None when there is none of this number. Raises `LedgerUnavailable`; then the chunk is tried again.
+    """
+    with lend(house.pool) as connection:
+        chunk = chunks.find(connection, period, number)
+    if chunk is None:
+        return None
+    rows: frozenset[int] | None = None
+    for _ in range(house.limits.decide_rounds_max):
+        with lend(house.pool) as connection:
+            candidates = chunks.gather(connection, chunk, rows)
+        changed: set[int] = set()
+        for batch in batches(candidates, house.limits.batch_messages_max):
+            claim = work(house, chunk, batch)
+            if claim.gate is Gate.SHUT:
+                return chunk
+            changed |= claim.changed
+        if not changed:
+            break
+        rows = frozenset(changed)
+    with lend(house.pool) as connection:
+        chunks.close(connection, chunk, house.clock())
+    return chunk
+
+
+def batches(candidates: Sequence[Candidate], size: int) -> Iterator[list[Candidate]]:
+    """Candidates in batches of about `size`; the legs of one job stay together, so that they are claimed together."""
+    batch: list[Candidate] = []
+    for _, legs in groupby(candidates, key=lambda candidate: candidate.ref.row):
+        batch += legs
+        if len(batch) >= size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def work(house: House, chunk: Chunk, batch: Sequence[Candidate]) -> Claim:
+    """One batch through its whole life. No connection is held while providers are spoken to."""
+    with lend(house.pool) as connection:
+        stopped = stops.stopped(connection)
+        prepared = [prepare(house, chunk, candidate, stopped) for candidate in batch]
+        claim = chunks.claim(connection, chunk, [item.entry for item in prepared], house.clock())
+    won = [item for item in prepared if item.entry.candidate.ref in claim.won]
+    if won:
+        settle(house, conclude_all(house, won, send(house, won)))
+    return claim
+
+
+# -- decide and render -------------------------------------------------------------------------------------------------
+
+
+def prepare(house: House, chunk: Chunk, candidate: Candidate, stopped: Mapping[Channel, str]) -> Prepared:
+    """Decide one message and, if it may leave, write it. Reaches out to nothing."""
+    now = house.clock()
+    job = job_of(house, chunk, candidate)
+    decision = decide(job, candidate.facts, house.policy, now)
+    kept = record(decision, candidate.facts, house.policy, job, _used(house, chunk, decision))
+    if isinstance(decision, Refuse):
+        code = decision.headline.code
+        return Prepared(Entry(candidate, STATE_OF.get(code, State.REFUSED), candidate.fixed, code, None, kept))
+    if isinstance(decision, Hold):
+        return Prepared(Entry(candidate, State.HELD, candidate.fixed, decision.headline.code, decision.until, kept))
+    leg = decision.legs[0]
+    if leg.channel in stopped:
+        until = now + timedelta(seconds=house.policy.retry.stopped_seconds)
+        return Prepared(Entry(candidate, State.WAITING, leg.channel, stopped[leg.channel], until, kept))
+    try:
+        content = house.catalog[chunk.spec.template].render(letter_of(house, chunk, candidate, leg))
+    except ContentRefusal as refusal:
+        refused = {**kept, "content": {"code": refusal.code, "where": refusal.variable}}
+        return Prepared(Entry(candidate, State.REFUSED, leg.channel, refusal.code, None, refused))
+    entry = Entry(candidate, State.CLAIMED, leg.channel, None, None, kept)
+    return Prepared(entry, tuple(outbounds(chunk, candidate, leg.channel, content, now)))
+
+
+def _used(house: House, chunk: Chunk, decision: Decision) -> frozenset[str] | None:
+    """The data categories that the text asks for, where there will be one."""
+    return house.catalog[chunk.spec.template].categories(decision.legs[0].mode) if isinstance(decision, Send) else None
+
+
+def job_of(house: House, chunk: Chunk, candidate: Candidate) -> Job:
+    """The job as the policy sees it. A leg asks for its own channel only."""
+    spec = chunk.spec
+    return Job(
+        id=str(candidate.ref),
+        recipient_id=candidate.facts.recipient_id,
+        entity=spec.entity,
+        brief=house.catalog[spec.template].brief,
+        channels=spec.channels if candidate.fixed is None else (candidate.fixed,),
+        campaign_id=chunk.campaign_id,
+        expires_at=spec.expires_at,
+        holdout_percent=spec.holdout_percent,
+    )
+
+
+def letter_of(house: House, chunk: Chunk, candidate: Candidate, leg: Leg) -> Letter:
+    """All that the rendering may know: only the data categories that the decision allows."""
+    entity, facts = house.policy.entities[chunk.spec.entity], candidate.facts
+    unsubscribe = message_token(house.secret, UNSUBSCRIBE, str(candidate.ref))
+    preferences = message_token(house.secret, PREFERENCES, str(candidate.ref))
+    return Letter(
+        channel=leg.channel,
+        language=facts.language,
+        mode=leg.mode,
+        categories=leg.categories,
+        data=candidate.data,
+        profile=facts.profile,
+        sender=Sender(entity.names[facts.language], entity.sender_address),
+        links=Links(f"{house.public_url}/u/{unsubscribe}", f"{house.public_url}/p/{preferences}"),
+    )
+
+
+def outbounds(chunk: Chunk, candidate: Candidate, channel: Channel, content: Content, now: datetime) -> Iterator[Outbound]:
+    """What is handed over: a push once per device that may show it, anything else once."""
+    expires_at = chunk.spec.expires_at
+    ttl_seconds = int((expires_at - now).total_seconds()) if expires_at else None
+    for address in addresses(candidate.facts, channel):
+        yield Outbound(str(candidate.ref), channel, address, content, ttl_seconds)
+
+
+def addresses(facts: Facts, channel: Channel) -> list[str]:
+    """Where this channel reaches the person."""
+    if channel is Channel.PUSH:
+        return [device.token for device in facts.devices if device.permission]
+    address = facts.address(channel)
+    return [address] if address else []
+
+
+# -- send --------------------------------------------------------------------------------------------------------------
+
+
+def send(house: House, won: Sequence[Prepared]) -> Mapping[MessageRef, list[tuple[Outbound, Result]]]:
+    """Hand over what was won, a provider at a time; what came back, by message."""
+    by_channel: dict[Channel, list[Outbound]] = defaultdict(list)
+    for item in won:
+        for outbound in item.outbounds:
+            by_channel[outbound.channel].append(outbound)
+    results: dict[MessageRef, list[tuple[Outbound, Result]]] = defaultdict(list)
+    for channel, waiting in by_channel.items():
+        for outbound, result in house.providers[channel].send(waiting):
+            results[MessageRef.parse(outbound.id)].append((outbound, result))
+    return results
+
+
+# -- conclude and settle -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Concluded:
+    """One message's outcome, and the addresses (devices, for a push) that turned out to be dead."""
+
+    candidate: Candidate
+    channel: Channel
+    provider: str
+    outcome: Outcome
+    dead_addresses: tuple[str, ...]
+
+    @property
+    def settlement(self) -> Settlement:
+        """The outcome as the ledger takes it."""
+        outcome = self.outcome
+        return Settlement(
+            self.candidate.ref, outcome.state, outcome.reason, outcome.until, outcome.receipt, self.provider, outcome.attempt_spent
+        )
+
+
+def conclude_all(
+    house: House, won: Sequence[Prepared], results: Mapping[MessageRef, list[tuple[Outbound, Result]]]
+) -> list[Concluded]:
+    """What follows for each message from what its provider said."""
+    now = house.clock()
+    concluded = []
+    for item in won:
+        candidate, channel = item.entry.candidate, item.entry.channel
+        assert channel is not None  # noqa: S101  a claimed entry has one
+        answers = results[candidate.ref]
+        outcome = conclude(fold([result for _, result in answers]), candidate.attempts, now, house.dice, house.policy.retry)
+        dead = tuple(outbound.address for outbound, result in answers if isinstance(result, BadAddress))
+        concluded.append(Concluded(candidate, channel, house.providers[channel].name, outcome, dead))
+    return concluded
+
+
+def settle(house: House, concluded: Sequence[Concluded]) -> None:
+    """Write outcomes down. Receipts in hand are worth waiting for: a ledger that went away is asked again for a while."""
+    waited_seconds = 0.0
+    while True:
+        try:
+            with lend(house.pool) as connection:
+                return settle_once(house, connection, concluded)
+        except LedgerUnavailable:
+            if waited_seconds >= house.limits.settle_patience_seconds:
+                raise
+        house.pause(1.0)
+        waited_seconds += 1.0
+
+
+def settle_once(house: House, connection: Connection, concluded: Sequence[Concluded]) -> None:
+    """States first, in one statement; then the rare consequences: dead addresses, opt-outs, stopped channels."""
+    now = house.clock()
+    chunks.settle(connection, [item.settlement for item in concluded], now)
+    for item in concluded:
+        facts, outcome = item.candidate.facts, item.outcome
+        if item.channel is Channel.PUSH:
+            consequences.drop_devices(connection, facts.recipient_id, item.dead_addresses, now)
+        elif outcome.suppress:
+            consequences.suppress(connection, house.secret, facts, item.channel, item.provider, outcome.reason or "", now)
+        if outcome.opt_out:
+            consequences.opt_out(
+                connection, house.secret, facts.recipient_id, item.channel, item.provider, outcome.reason or "", now
+            )
+        if outcome.stop_channel:
+            stops.stop(connection, item.channel, item.provider, outcome.reason or "", now)

@@ -1,0 +1,101 @@
+"""What a policy file says, once read: frozen, complete, looked up without building anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, time
+
+from channels.base import Channel
+from dispatcher.model import Language
+
+SERVICE = "service"  # where tables go by offer type or mode, the row for service messages
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """A company in whose name a message goes out."""
+
+    id: str
+    names: Mapping[Language, str]
+    sender_name: str  # of its e-mails
+    sender_address: str
+    controllers: tuple[str, ...]  # who answers for the personal data
+    processor: str  # who sends on their behalf
+    contact: str  # where a person can be asked
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """A basis that the file allows in one place of its tables. `key` is that place, as evidence."""
+
+    basis: str
+    key: str
+
+
+# channel -> the bases to try, in order; one such row per entity, offer type (or "service") and choice
+Row = Mapping[Channel, tuple[Permission, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """For the soft opt-in: who sells a product, and which earlier purchases count as analogous to it."""
+
+    sold_by: frozenset[str]
+    analogous: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class SoftOptIn:
+    """The conditions of the Royal Decree of 4 April 2003, art. 1."""
+
+    objection_offered: bool  # the bank states that the sale's paperwork offered the objection
+    products: Mapping[str, Product]
+
+
+@dataclass(frozen=True, slots=True)
+class Quiet:
+    """Hours in which a channel stays silent, by the recipient's wall clock: from `start` until just before `end`."""
+
+    start: time
+    end: time
+
+    def covers(self, clock: time) -> bool:
+        """Whether the wall clock shows a quiet time; the hours may run over midnight."""
+        if self.start < self.end:
+            return self.start <= clock < self.end
+        return clock >= self.start or clock < self.end
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Numbers for what follows a failed attempt."""
+
+    attempts_max: int
+    base_seconds: float
+    cap_seconds: float
+    throttle_seconds: float  # when the provider does not say how long
+    stopped_seconds: float  # how long a stopped channel's messages rest before they are looked at again
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The whole policy. `digest` is the SHA-256 of the file's text: each decision names it."""
+
+    digest: str
+    signed_by: str
+    signed_on: date
+    default_zone: str
+    adult_years: int
+    entities: Mapping[str, Entity]
+    offer_types: tuple[str, ...]
+    basis: Mapping[str, Mapping[str, Mapping[str, Row]]]  # entity -> offer type or "service" -> choice -> row
+    categories: Mapping[str, frozenset[str]]  # mode or "service" -> data categories
+    consent_sources: frozenset[str]
+    soft_opt_in: SoftOptIn
+    coins_need_current_account: bool
+    holdout_salt: str
+    groups: Mapping[Channel, str]  # the switch that rules a channel
+    quiet_hours: Mapping[Channel, Quiet]
+    retry: Retry
+    topics: Mapping[str, Mapping[Language, str]]  # regulated topic -> language -> warning sentence

@@ -1,0 +1,213 @@
+"""From the text of a policy file to a `Policy`, or to a list of everything that is wrong with it."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Mapping
+from importlib import resources
+from zoneinfo import ZoneInfo
+
+from channels.base import Channel
+from dispatcher.model import GROUP_OF, ChannelGroup, Mode, OfferType, Source
+from dispatcher.policy.data import SERVICE, Entity, Permission, Policy, Product, Quiet, Retry, Row, SoftOptIn
+from dispatcher.policy.section import Fault, PolicyFaults, Section
+
+OFFERS = tuple(offer.value for offer in OfferType)
+CHANNELS = tuple(channel.value for channel in Channel)
+# What a link, a reply or a provider tells us is never a yes.
+NOT_A_YES = {Source.UNSUBSCRIBE, Source.INBOUND, Source.PROVIDER, Source.ERASURE}
+YES_SOURCES = [source.value for source in Source if source not in NOT_A_YES]
+CHOICES = (Mode.TAILORED.value, Mode.STANDARD.value)
+
+# Which bases make sense where: a contract only for who accepted it, the soft opt-in only for own offers.
+BASES: Mapping[tuple[str, str], tuple[str, ...]] = {
+    **{(offer, Mode.TAILORED.value): ("contract", "consent") for offer in OFFERS},
+    **{(offer, Mode.STANDARD.value): ("legitimate_interest", "consent") for offer in OFFERS},
+    (OfferType.OWN.value, Mode.STANDARD.value): ("legitimate_interest", "soft_opt_in", "consent"),
+    (SERVICE, Mode.STANDARD.value): ("service",),
+}
+
+Tables = dict[str, dict[str, Row]]  # offer type or "service" -> choice -> row
+
+
+def shipped() -> str:
+    """The text of the policy that comes with the program."""
+    return resources.files("dispatcher.policy").joinpath("policy.toml").read_text(encoding="utf-8")
+
+
+def parse(text: str, file: str = "policy.toml") -> Policy:
+    """Read a policy. Raises `PolicyFaults` with every fault at once; `file` is only a name for them."""
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise PolicyFaults((Fault(file, "the file", None, f"is not TOML: {error}"),)) from None
+    top = Section(data, file)
+    with top:
+        policy = _policy(top, hashlib.sha256(text.encode()).hexdigest())
+    if top.faults:
+        raise PolicyFaults(tuple(top.faults))
+    return policy
+
+
+def _policy(top: Section, digest: str) -> Policy:
+    with top.section("signed") as signed, top.section("consent") as consent, top.section("ages") as ages:
+        signed_by, signed_on = signed.text("by"), signed.day("on")
+        sources = consent.words("sources", YES_SOURCES)
+        adult_years = ages.whole("adult_years", 1, 120)
+    with top.section("coins") as coins, top.section("holdout") as holdout:
+        needs_account, salt = coins.flag("needs_current_account"), holdout.text("salt")
+    entities = _entities(top.section("entities"))
+    return Policy(
+        digest=digest,
+        signed_by=signed_by,
+        signed_on=signed_on,
+        default_zone=_zone(top),
+        adult_years=adult_years,
+        entities=entities,
+        offer_types=OFFERS,
+        basis=_basis(top, entities),
+        categories=_categories(top.section("categories")),
+        consent_sources=frozenset(sources),
+        soft_opt_in=_soft_opt_in(top.section("soft_opt_in"), entities),
+        coins_need_current_account=needs_account,
+        holdout_salt=salt,
+        groups=_groups(top.section("channel_groups")),
+        quiet_hours=_quiet_hours(top.section("quiet_hours")),
+        retry=_retry(top.section("retry")),
+        topics=_topics(top.section("topics")),
+    )
+
+
+def _zone(top: Section) -> str:
+    name = top.text("default_zone")
+    try:
+        if name:
+            ZoneInfo(name)
+    except (OSError, ValueError, LookupError):
+        top.fault("default_zone", "a time zone such as Europe/Brussels", name)
+    return name
+
+
+def _entities(table: Section) -> dict[str, Entity]:
+    entities = {}
+    with table:
+        for name in table.each():
+            with table.section(name) as entity:
+                entity.section("basis", needed=False)  # read with the tables that it changes
+                entities[name] = Entity(
+                    id=name,
+                    names=entity.section("names").languages(),
+                    sender_name=entity.text("sender_name"),
+                    sender_address=entity.text("sender_address"),
+                    controllers=entity.words("controllers"),
+                    processor=entity.text("processor"),
+                    contact=entity.text("contact"),
+                )
+                if "@" not in entities[name].sender_address:
+                    entity.fault("sender_address", "an e-mail address", entities[name].sender_address)
+                if not entities[name].controllers:
+                    entity.fault("controllers", "at least one company that answers for the personal data")
+        if not entities:
+            table.fault("", "at least one entity")
+    return entities
+
+
+def _basis(top: Section, entities: Mapping[str, Entity]) -> dict[str, Tables]:
+    common = _tables(top.section("basis"))
+    basis = {}
+    for name in entities:
+        own = top.section("entities").section(name).section("basis", needed=False)
+        basis[name] = _merged(common, _tables(own))
+    return basis
+
+
+def _tables(table: Section) -> Tables:
+    tables: Tables = {}
+    with table:
+        for offer in table.each(OFFERS):
+            with table.section(offer) as choices:
+                tables[offer] = {choice: _row(choices.section(choice), BASES[offer, choice]) for choice in choices.each(CHOICES)}
+        for service in table.each((SERVICE,)):
+            standard = Mode.STANDARD.value
+            tables[service] = {standard: _row(table.section(service), BASES[service, standard])}
+    return tables
+
+
+def _row(table: Section, bases: tuple[str, ...]) -> Row:
+    with table:
+        return {
+            Channel(channel): tuple(Permission(basis, f"policy:{table.place(channel)}") for basis in table.words(channel, bases))
+            for channel in table.each(CHANNELS)
+        }
+
+
+def _merged(common: Tables, own: Tables) -> Tables:
+    merged: Tables = {}
+    for offer in common.keys() | own.keys():
+        ours, theirs = common.get(offer, {}), own.get(offer, {})
+        merged[offer] = {choice: {**ours.get(choice, {}), **theirs.get(choice, {})} for choice in ours.keys() | theirs.keys()}
+    return merged
+
+
+def _categories(table: Section) -> dict[str, frozenset[str]]:
+    with table:
+        categories = {row: frozenset(table.words(row)) for row in (*CHOICES, SERVICE)}
+    surplus = categories["standard"] - categories["tailored"]
+    if surplus:
+        table.fault("standard", "standard may not use more than tailored does", sorted(surplus))
+    return categories
+
+
+def _soft_opt_in(table: Section, entities: Mapping[str, Entity]) -> SoftOptIn:
+    products = {}
+    with table, table.section("products") as listed:
+        for name in listed.each():
+            with listed.section(name) as product:
+                products[name] = Product(
+                    sold_by=frozenset(product.words("sold_by", entities)),
+                    analogous=frozenset(product.words("analogous", listed.data)),
+                )
+        return SoftOptIn(objection_offered=table.flag("objection_offered"), products=products)
+
+
+def _groups(table: Section) -> dict[Channel, str]:
+    groups: dict[Channel, str] = {}
+    with table:
+        for group in ChannelGroup:
+            groups |= {Channel(channel): group.value for channel in table.words(group.value, CHANNELS)}
+    for channel, group in GROUP_OF.items():
+        # Opt-outs close groups by the same map; a file that told another story would leave a door open.
+        if groups.get(channel) != group:
+            table.fault(group.value, f"must hold {channel.value!r}: this is the switch that customers see for it")
+    return groups
+
+
+def _quiet_hours(table: Section) -> dict[Channel, Quiet]:
+    quiet = {}
+    with table:
+        for channel in table.each(CHANNELS):
+            with table.section(channel) as hours:
+                quiet[Channel(channel)] = Quiet(hours.clock("from"), hours.clock("to"))
+            if {"from", "to"} <= hours.data.keys() and hours.data["from"] == hours.data["to"]:
+                table.fault(channel, "from and to must differ; a channel that is never used has no basis instead")
+    return quiet
+
+
+def _retry(table: Section) -> Retry:
+    with table:
+        retry = Retry(
+            attempts_max=table.whole("attempts_max", 1, 100),
+            base_seconds=table.number("base_seconds", 1, 86_400),
+            cap_seconds=table.number("cap_seconds", 1, 604_800),
+            throttle_seconds=table.number("throttle_seconds", 1, 86_400),
+            stopped_seconds=table.number("stopped_seconds", 1, 86_400),
+        )
+    if retry.cap_seconds < retry.base_seconds:
+        table.fault("cap_seconds", "not less than base_seconds", retry.cap_seconds)
+    return retry
+
+
+def _topics(table: Section) -> dict[str, Mapping[str, str]]:
+    with table:
+        return {topic: table.section(topic).languages() for topic in table.each()}

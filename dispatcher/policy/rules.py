@@ -1,0 +1,216 @@
+"""The rules: small pure functions that object or stay silent. Two tables: about the person, and about one channel.
+
+No rule permits anything. That is the part of the basis, which `verdict` asks for on its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta, tzinfo
+from typing import TypeAlias
+
+from channels.base import Channel
+from dispatcher.model import Code, Mode
+from dispatcher.policy.case import Case, Objection, age_years
+from dispatcher.policy.case import basis as basis_of
+
+PersonRule: TypeAlias = Callable[[Case], Objection | None]
+ChannelRule: TypeAlias = Callable[[Case, Channel], Objection | None]
+
+# -- about the person and the job --------------------------------------------------------------------------------------
+
+
+def erased(case: Case) -> Objection | None:
+    """GDPR art. 17: of an erased person only the decisions are left."""
+    return Objection(Code.ERASED, "recipient:erased") if case.facts.erased else None
+
+
+def known(case: Case) -> Objection | None:
+    """We know the recipient, and the facts are this person's and nobody else's."""
+    if case.job.recipient_id != case.facts.recipient_id:
+        return Objection(Code.UNKNOWN_RECIPIENT, "job:recipient_id")
+    return None if case.facts.known else Objection(Code.UNKNOWN_RECIPIENT, "recipient:id")
+
+
+def duplicate(case: Case) -> Objection | None:
+    """One message per person and campaign, however often the audience names the person."""
+    return Objection(Code.DUPLICATE, case.facts.repeat_of) if case.facts.repeat_of is not None else None
+
+
+def expiry(case: Case) -> Objection | None:
+    """Rather not than late."""
+    expires_at = case.job.expires_at
+    return Objection(Code.EXPIRED, "job:expires_at") if expires_at is not None and expires_at <= case.now else None
+
+
+def objection(case: Case) -> Objection | None:
+    """GDPR art. 21(2)-(3): whoever objects to direct marketing gets none. Anything but a clear "off" objects."""
+    said = case.facts.object_marketing
+    if case.service or said is None or said.value == "off":
+        return None
+    return Objection(Code.OBJECTED, said.event)
+
+
+def choice(case: Case) -> Objection | None:
+    """The customer chose how to hear of this type of offer, and did not choose "none"."""
+    if case.service or case.chosen is not None:
+        return None
+    if case.choice is None:
+        offer = case.job.brief.offer_type
+        return Objection(Code.NO_CHOICE, f"recipient:offers.{offer}" if offer else f"template:{case.job.brief.template}")
+    return Objection(Code.CHOICE_NONE if case.choice.value == Mode.NONE else Code.NO_CHOICE, case.choice.event)
+
+
+def mode(case: Case) -> Objection | None:
+    """The template has a rendering that the choice allows."""
+    if case.mode is not None or (case.chosen is None and not case.service):
+        return None
+    brief, objected = case.job.brief, case.facts.object_profiling
+    if case.chosen is Mode.TAILORED and objected is not None and not case.profiling:
+        return Objection(Code.MODE_NOT_ALLOWED, objected.event)
+    if case.choice is not None and (brief.coins or Mode.TAILORED in brief.modes):
+        return Objection(Code.MODE_NOT_ALLOWED, case.choice.event)
+    return Objection(Code.MODE_NOT_ALLOWED, f"template:{brief.template}")
+
+
+def age(case: Case) -> Objection | None:
+    """Minors, and people whose age we don't know, get nothing under a tailored contract, and no coins.
+
+    That holds for a standard rendering too: its basis would be a contract that a minor can't be held to.
+    """
+    if case.service or not (case.chosen is Mode.TAILORED or case.job.brief.coins):
+        return None
+    born = case.facts.birth_date
+    if born is None:
+        return Objection(Code.AGE_UNKNOWN, "recipient:birth_date")
+    adult = age_years(born, case.local.date()) >= case.policy.adult_years
+    return None if adult else Objection(Code.MINOR, "policy:ages.adult_years")
+
+
+def coins(case: Case) -> Objection | None:
+    """Kate Coins need a current account; that they need the tailored choice is `mode`'s business."""
+    if case.service or not case.job.brief.coins or not case.policy.coins_need_current_account:
+        return None
+    return None if case.facts.has_current_account else Objection(Code.NO_CURRENT_ACCOUNT, "recipient:has_current_account")
+
+
+def control_group(case: Case) -> Objection | None:
+    """A share of each campaign's audience is left alone on purpose, always the same people."""
+    job = case.job
+    if case.service or job.campaign_id is None or job.holdout_percent <= 0:
+        return None
+    drawn = share_percent(case.policy.holdout_salt, job.campaign_id, job.recipient_id)
+    return Objection(Code.HELD_OUT, f"campaign:{job.campaign_id}") if drawn < job.holdout_percent else None
+
+
+def share_percent(salt: str, campaign_id: str, recipient_id: str) -> float:
+    """A number from 0 up to 100, evenly spread over people, always the same for one person in one campaign."""
+    digest = hashlib.blake2b("\0".join((salt, campaign_id, recipient_id)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest) / 2**64 * 100
+
+
+# -- about one channel -------------------------------------------------------------------------------------------------
+
+
+def basis(case: Case, channel: Channel) -> Objection | None:
+    """GDPR art. 6: none, no send. The evidence is the place in the policy that would have to allow it."""
+    if basis_of(case, channel) is not None:
+        return None
+    job = case.job
+    if job.entity not in case.policy.entities:
+        return Objection(Code.NO_BASIS, f"policy:entities.{job.entity}")
+    if case.service:
+        return Objection(Code.NO_BASIS, f"policy:basis.service.{channel}")
+    said = case.choice.value if case.choice is not None else Mode.NONE
+    row = f"policy:basis.{job.brief.offer_type}.{said}"
+    return Objection(Code.NO_BASIS, f"{row}.{channel}" if case.row else row)
+
+
+def switch(case: Case, channel: Channel) -> Objection | None:
+    """The customer's switch for this channel is on. Never touched is not on."""
+    if case.service:
+        return None
+    group = case.policy.groups[channel]
+    said = case.facts.switches.get(group)
+    if said is None:
+        return Objection(Code.CHANNEL_OFF, f"recipient:switches.{group}")
+    return None if said.value == "on" else Objection(Code.CHANNEL_OFF, said.event)
+
+
+def suppression(case: Case, channel: Channel) -> Objection | None:
+    """The address is not banned: no hard bounce, complaint or STOP."""
+    evidence = case.facts.suppressions.get(channel)
+    return Objection(Code.SUPPRESSED, evidence) if evidence is not None else None
+
+
+def address(case: Case, channel: Channel) -> Objection | None:
+    """There is somewhere to send to."""
+    there = case.facts.devices if channel is Channel.PUSH else case.facts.address(channel)
+    return None if there else Objection(Code.NO_ADDRESS, f"recipient:{channel}")
+
+
+def push_permission(case: Case, channel: Channel) -> Objection | None:
+    """At least one device on which the system lets the app show a notification."""
+    if channel is not Channel.PUSH or not case.facts.devices:
+        return None
+    allowed = any(device.permission for device in case.facts.devices)
+    return None if allowed else Objection(Code.NO_OS_PERMISSION, "recipient:push.permission")
+
+
+def quiet_hours(case: Case, channel: Channel) -> Objection | None:
+    """Not at night, by the recipient's clock; the one rule that only delays."""
+    quiet = case.policy.quiet_hours.get(channel)
+    if case.service or quiet is None or not quiet.covers(case.local.time()):
+        return None
+    until = case.now
+    while quiet.covers(until.astimezone(case.local.tzinfo).time()):  # twice at most, on a night when the clocks change
+        until = next_time(until, quiet.end, case.local.tzinfo)
+    return Objection(Code.QUIET_HOURS, f"policy:quiet_hours.{channel}", until)
+
+
+def next_time(after: datetime, clock: time, where: tzinfo | None) -> datetime:
+    """The next moment, in UTC, at which the wall clock there shows this time; the later one where it shows it twice.
+
+    A time that the spring change skips is taken as if the clock had not changed: some minutes after the gap.
+    """
+    local = after.astimezone(where)
+    days = 0 if local.time() < clock else 1
+    wall = datetime.combine(local.date() + timedelta(days=days), clock, tzinfo=where)
+    return max(wall.astimezone(UTC), wall.replace(fold=1).astimezone(UTC))
+
+
+# -- the tables --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Rules by name. The names appear in reasons, so they stay."""
+
+    person: Mapping[str, PersonRule]
+    channel: Mapping[str, ChannelRule]
+
+
+RULES = Rules(
+    person={
+        "erased": erased,
+        "known": known,
+        "duplicate": duplicate,
+        "expiry": expiry,
+        "objection": objection,
+        "choice": choice,
+        "mode": mode,
+        "age": age,
+        "coins": coins,
+        "control_group": control_group,
+    },
+    channel={
+        "basis": basis,
+        "switch": switch,
+        "suppression": suppression,
+        "address": address,
+        "push_permission": push_permission,
+        "quiet_hours": quiet_hours,
+    },
+)

@@ -1,0 +1,227 @@
+"""The child processes of `demo` and `up`: start them, wait until they are ready, start again what crashed, stop them in order.
+
+    with supervised(commands, log_folder) as processes:
+        processes.watch(until=stop_asked, also=engines.mend)
+
+Each child has a session of its own, so that a Ctrl-C in the terminal reaches the parent only, which then stops the children one
+stage after the other: first who brings work, then who does it, last whom they need. Should the parent be killed with -9, Linux
+sends its children the SIGTERM that it no longer can.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from types import FrameType
+
+PR_SET_PDEATHSIG = 1
+_prctl = getattr(ctypes.CDLL(None), "prctl", None)  # Linux only
+
+BACKOFF_SECONDS_MAX = 30.0
+STEADY_SECONDS = 60.0  # who ran this long has recovered: the next crash is a first one
+PAUSE_SECONDS = 0.2
+
+
+class ProcessFault(Exception):
+    """A child did not become ready; the message names it and its log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One child: what to run, and how. `stage` orders the stop, lowest first; children of one stage stop together."""
+
+    name: str
+    argv: tuple[str, ...]
+    stage: int
+    stop_seconds_max: float = 15.0
+    nice: int = 0
+    ready: Callable[[], bool] | None = None  # None: ready once started
+
+
+@dataclass(slots=True)
+class Child:
+    """A command at work. `crashes` counts those since it last ran steadily."""
+
+    command: Command
+    process: subprocess.Popen[bytes]
+    started_at: float
+    crashes: int = 0
+    again_at: float | None = None  # crashed, and due at this time
+
+
+@dataclass(slots=True)
+class Processes:
+    """Children by name. `environ` is theirs; each writes to a log of its own."""
+
+    log_folder: Path
+    environ: Mapping[str, str]
+    clock: Callable[[], float] = time.monotonic
+    children: dict[str, Child] = field(default_factory=dict)
+
+    def start(self, command: Command) -> None:
+        """Start a child, and remember it under its name."""
+        self.children[command.name] = Child(command, self._open(command), self.clock())
+
+    def log(self, name: str) -> Path:
+        """Where a child's words go."""
+        return self.log_folder / f"{name}.log"
+
+    def await_ready(self, seconds: float) -> None:
+        """Return when all are ready. Raises `ProcessFault` when one ends, or isn't ready in `seconds`."""
+        deadline = self.clock() + seconds
+        for child in self.children.values():
+            ready = child.command.ready
+            while ready is not None and not ready():
+                if child.process.poll() is not None or self.clock() > deadline:
+                    what = "is not ready" if child.process.returncode is None else f"ended with {child.process.returncode}"
+                    raise ProcessFault(f"{child.command.name} {what}; see {self.log(child.command.name)}")
+                time.sleep(PAUSE_SECONDS / 4)
+
+    def mend(self) -> None:
+        """Start again who has ended: at once the first time, then after 1, 2, 4 … seconds."""
+        for child in self.children.values():
+            now = self.clock()
+            if child.again_at is None and child.process.poll() is not None:
+                child.crashes = 0 if now - child.started_at > STEADY_SECONDS else child.crashes
+                child.again_at = now + min(BACKOFF_SECONDS_MAX, 2.0 ** (child.crashes - 1) if child.crashes else 0.0)
+                child.crashes += 1
+            if child.again_at is not None and now >= child.again_at:
+                child.process, child.started_at, child.again_at = self._open(child.command), now, None
+
+    def watch(self, until: threading.Event, also: Callable[[], None] = lambda: None) -> None:
+        """Mend, children and whatever `also` mends, until asked to stop."""
+        while not until.wait(PAUSE_SECONDS):
+            also()
+            self.mend()
+
+    def stop(self) -> None:
+        """Ask stage after stage to end (SIGTERM: for a Celery worker, finish what you hold), and kill who outlives his time."""
+        for stage in sorted({child.command.stage for child in self.children.values()}):
+            stopping = [child for child in self.children.values() if child.command.stage == stage]
+            for child in stopping:
+                child.process.terminate()
+            deadline = self.clock() + max(child.command.stop_seconds_max for child in stopping)
+            for child in stopping:
+                _end(child.process, max(0.0, deadline - self.clock()))
+        self.children.clear()
+
+    def _open(self, command: Command) -> subprocess.Popen[bytes]:
+        with self.log(command.name).open("ab") as log:
+            return subprocess.Popen(  # noqa: S603 - our own commands
+                command.argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=dict(self.environ),
+                start_new_session=True,
+                preexec_fn=partial(_in_child, command.nice),  # noqa: PLW1509 - two system calls, looked up before the fork
+            )
+
+
+@contextmanager
+def supervised(commands: Sequence[Command], log_folder: Path, environ: Mapping[str, str]) -> Iterator[Processes]:
+    """Run `commands`, started in their order, as long as the block lasts; stopped by stages, also when it raises."""
+    log_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    processes = Processes(log_folder, environ)
+    try:
+        for command in commands:
+            processes.start(command)
+        yield processes
+    finally:
+        processes.stop()
+
+
+@contextmanager
+def stop_signals() -> Iterator[threading.Event]:
+    """An event that Ctrl-C or SIGTERM sets, instead of interrupting; a second one interrupts after all."""
+    asked = threading.Event()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if asked.is_set():
+            signal.default_int_handler(number, frame)
+        asked.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+# -- the program's own children ----------------------------------------------------------------------------------------
+
+SOURCES, WORKERS, SERVERS = 0, 1, 2  # stages: who brings work, who does it, whom the workers need until the end
+
+
+def worker(name: str, lanes: Sequence[str], concurrency: int, nice: int = 0) -> Command:
+    """A Celery worker. Its warm shutdown may last as long as the longest task may."""
+    options = ("--queues", ",".join(lanes), "--concurrency", str(concurrency), "--hostname", f"{name}@%h", "--loglevel", "INFO")
+    quiet = ("--without-gossip", "--without-mingle")  # workers tell each other nothing that we use
+    return Command(name, (*_celery(), "worker", *options, *quiet), WORKERS, stop_seconds_max=550.0, nice=nice)
+
+
+def beat() -> Command:
+    """Celery's clock; exactly one per house. No pid file: the engines' lock and the parent see to that."""
+    return Command("beat", (*_celery(), "beat", "--pidfile", "", "--loglevel", "INFO"), SOURCES)
+
+
+def flower(port: int) -> Command:
+    """Celery's dashboard, on this machine only."""
+    return Command("flower", (*_celery(), "flower", "--address=127.0.0.1", f"--port={port}"), SOURCES)
+
+
+def web(host: str, port: int) -> Command:
+    """API, webhooks, preference centre and console."""
+    where = ("--host", host, "--port", str(port), "--no-access-log")  # an access log would hold unsubscribe tokens
+    argv = (sys.executable, "-m", "uvicorn", "--factory", "dispatcher.web:app", *where)
+    return Command("web", argv, SOURCES, ready=partial(_listens, port))
+
+
+def sandbox(port: int, state: Path, public_url: str) -> Command:
+    """All providers' doubles, which report to our webhooks. Stops last: workers may still be sending."""
+    webhooks = (
+        "--sendgrid-webhook",
+        f"{public_url}/webhooks/sendgrid",
+        "--twilio-inbound",
+        f"{public_url}/webhooks/twilio/inbound",
+    )
+    argv = (sys.executable, "-m", "channels.sandbox", "--port", str(port), "--state", str(state), *webhooks)
+    return Command("sandbox", argv, SERVERS, ready=partial(_listens, port))
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
+    except OSError:
+        return False
+    return True
+
+
+def _celery() -> tuple[str, ...]:
+    return (sys.executable, "-m", "celery", "-A", "dispatcher")
+
+
+def _in_child(nice: int) -> None:
+    if _prctl is not None:
+        _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    os.nice(nice)
+
+
+def _end(process: subprocess.Popen[bytes], seconds: float) -> None:
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # its session is its own: its children go with it
+        process.wait()

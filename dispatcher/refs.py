@@ -1,0 +1,47 @@
+"""References to messages: the one way to write down which message is meant. Pure: standard library only.
+
+A message is one leg of a job, and its id is nothing but its place in the ledger: "<period>-<chunk>-<row>-<leg>", such
+as "202611-123-17-0". It says nothing about the person, so it may travel to brokers, providers and logs.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_ID = re.compile(r"(2[0-9]{3}(?:0[1-9]|1[0-2]))-([1-9][0-9]{0,18})-(0|[1-9][0-9]{0,9})-(0|[1-9][0-9]{0,4})", re.ASCII)
+
+CHUNK_MAX = 2**63 - 1  # bigint
+ROW_MAX = 2**31 - 1  # integer
+LEG_MAX = 2**15 - 1  # smallint
+
+
+class BadRef(ValueError):
+    """Not a message id. The text is left out: whoever sent it may have put anything there."""
+
+    def __init__(self) -> None:
+        super().__init__("not a message id; one looks like 202611-123-17-0 (period, chunk, row, leg)")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class MessageRef:
+    """Where a message stands in the ledger: `period` is a month as 202611, `chunk` counts from 1, the others from 0."""
+
+    period: int
+    chunk: int
+    row: int
+    leg: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> MessageRef:
+        """The reference that `str` wrote. Raises `BadRef` for any other text: each message has exactly one spelling."""
+        match = _ID.fullmatch(text)
+        if match is None:
+            raise BadRef
+        period, chunk, row, leg = (int(part) for part in match.groups())
+        if chunk > CHUNK_MAX or row > ROW_MAX or leg > LEG_MAX:
+            raise BadRef
+        return cls(period, chunk, row, leg)
+
+    def __str__(self) -> str:
+        return f"{self.period}-{self.chunk}-{self.row}-{self.leg}"

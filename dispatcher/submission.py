@@ -1,0 +1,164 @@
+"""The door for campaigns and triggers: YAML and JSON become specs, held against the templates and the policy."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, Field, StringConstraints
+
+from channels.base import Channel
+from dispatcher.audience import Id, inline, read_audience, unstorable
+from dispatcher.content import Catalog, Template
+from dispatcher.faults import BadInput, Door, InputFault, did_you_mean, read_yaml, validate
+from dispatcher.ledger.audience import Fault, Row
+from dispatcher.model import Spec
+from dispatcher.policy import Policy
+
+
+class CampaignForm(Door):
+    """A campaign as people write it."""
+
+    id: Id
+    template: str
+    entity: str | None = None
+    channels: Annotated[list[Channel], Field(min_length=1)] | None = None
+    route: Literal["first", "all"] = "first"
+    audience: str | list[Any] | None = None
+    send_at: AwareDatetime | None = None
+    expires_at: AwareDatetime | None = None
+    rate_per_second: Annotated[float, Field(ge=0.001, le=1_000_000)] | None = None  # at the least a message in 17 minutes
+    holdout_percent: Annotated[float, Field(ge=0, le=100)] = 0.0
+    priority: Annotated[int, Field(ge=0, le=9)] = 5
+
+
+class TriggerForm(Door):
+    """A single job, as the profiling pipeline sends it. `key` is the caller's: the same key is the same job."""
+
+    key: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    recipient: Id
+    template: str
+    data: dict[str, Any] = Field(default_factory=dict)
+    expires_at: AwareDatetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A campaign that may go in: its id, what it asks, and its audience as a stream that is read once."""
+
+    id: str
+    spec: Spec
+    audience: Iterable[Row | Fault]
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """A trigger that may go in. `digest` tells whether a key comes back with the same content."""
+
+    key: str
+    spec: Spec
+    row: Row
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What submissions are held against."""
+
+    catalog: Catalog
+    policy: Policy
+    now: datetime
+
+
+def read_campaign(path: Path, audience: Path | None, desk: Desk) -> Submission:
+    """A campaign from its YAML file; its audience is the file given, or the one it names (beside it). Raises BadInput."""
+    form, lines = read_yaml(path)
+    if audience is None and isinstance(form.get("audience"), str):
+        audience = path.parent / form["audience"]
+    return _campaign(form, str(path), lines, audience, desk)
+
+
+def parse_campaign(form: Mapping[str, Any], desk: Desk) -> Submission:
+    """A campaign from JSON, its audience inline or a file that this machine can read. Raises BadInput."""
+    named = form.get("audience")
+    return _campaign(form, "campaign", {}, Path(named) if isinstance(named, str) else None, desk)
+
+
+def parse_trigger(form: Mapping[str, Any], desk: Desk) -> Trigger:
+    """A trigger from JSON. Raises BadInput."""
+    parsed = validate(TriggerForm, form, "job")
+    template = _template(parsed.template, "job", 0, desk.catalog)
+    if reason := unstorable(parsed.data):
+        raise BadInput(InputFault("job", 0, "data", reason))
+    if objections := template.objections(parsed.data):
+        raise BadInput(*(InputFault("job", 0, f"data.{name}", message) for name, message in objections))
+    spec = Spec(
+        template=template.name,
+        entity=template.entity,
+        channels=template.channels,
+        kind=template.brief.kind,
+        offer_type=template.brief.offer_type,
+        expires_at=parsed.expires_at,
+    )
+    content = json.dumps(parsed.model_dump(mode="json", exclude={"key"}), sort_keys=True)
+    return Trigger(parsed.key, spec, Row(0, parsed.recipient, parsed.data), hashlib.sha256(content.encode()).digest())
+
+
+def _campaign(form: Mapping[str, Any], file: str, lines: Mapping[str, int], audience: Path | None, desk: Desk) -> Submission:
+    parsed = validate(CampaignForm, form, file, lines)
+    template = _template(parsed.template, file, lines.get("template", 0), desk.catalog)
+    faults = list(_faults(parsed, template, file, lines, desk))
+    if audience is None and not isinstance(parsed.audience, list):
+        faults.append(InputFault(file, 0, "audience", "missing: name a file, or give rows such as {recipient: c-1, data: {…}}"))
+    if faults:
+        raise BadInput(*faults)
+    spec = Spec(
+        template=template.name,
+        entity=parsed.entity or template.entity,
+        channels=tuple(dict.fromkeys(parsed.channels or template.channels)),
+        kind=template.brief.kind,
+        offer_type=template.brief.offer_type,
+        route=parsed.route,
+        send_at=parsed.send_at,
+        expires_at=parsed.expires_at,
+        rate_per_second=parsed.rate_per_second,
+        holdout_percent=parsed.holdout_percent,
+        priority=parsed.priority,
+    )
+    rows = read_audience(audience) if audience is not None else inline(parsed.audience if isinstance(parsed.audience, list) else [])
+    return Submission(parsed.id, spec, _fitting(rows, template))
+
+
+def _template(name: str, file: str, line: int, catalog: Catalog) -> Template:
+    if name not in catalog:
+        raise BadInput(InputFault(file, line, "template", f"unknown template {name!r}{did_you_mean(name, catalog)}"))
+    return catalog[name]
+
+
+def _faults(form: CampaignForm, template: Template, file: str, lines: Mapping[str, int], desk: Desk) -> Iterator[InputFault]:
+    """Faults that show only beside the templates, the policy and the clock."""
+    if form.entity is not None and form.entity not in desk.policy.entities:
+        message = f"unknown entity {form.entity!r}{did_you_mean(form.entity, desk.policy.entities)}"
+        yield InputFault(file, lines.get("entity", 0), "entity", message)
+    unwritten = [channel for channel in form.channels or () if channel not in template.channels]
+    if unwritten:
+        message = f"template {template.name} is not written for {', '.join(unwritten)}"
+        yield InputFault(file, lines.get("channels", 0), "channels", message)
+    if form.expires_at is not None and form.expires_at <= max(desk.now, form.send_at or desk.now):
+        yield InputFault(file, lines.get("expires_at", 0), "expires_at", "lies before the campaign could start")
+
+
+def _fitting(rows: Iterable[Row | Fault], template: Template) -> Iterator[Row | Fault]:
+    """Rows whose variables the template can't take become faults."""
+    for row in rows:
+        objections = template.objections(row.data) if isinstance(row, Row) else []
+        if objections:
+            name, message = objections[0]
+            yield Fault(row.line, f"data.{name}", message)
+        else:
+            yield row

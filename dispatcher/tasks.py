@@ -1,0 +1,171 @@
+"""Celery's room: the application, the tasks, and how work is put on the broker. Arguments are references, never personal data.
+
+The two tasks that other systems call, `dispatcher.submit_campaign` and `dispatcher.trigger`, carry what those systems put in;
+workers hide it from events, and so from Flower, whoever sent it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
+from typing import Any, TypeVar
+
+import structlog
+from celery import Celery, Task
+from celery.signals import setup_logging, worker_process_init
+from celery.worker.request import Request
+from kombu.exceptions import OperationalError
+
+from dispatcher import bootstrap, campaigns, inbound
+from dispatcher.faults import BadInput
+from dispatcher.house import House
+from dispatcher.ledger.chunks import Due
+from dispatcher.ledger.pool import LedgerUnavailable
+from dispatcher.logs import configure_logs
+from dispatcher.pipeline import run_chunk
+from dispatcher.submission import parse_campaign, parse_trigger
+
+BROKER_FAULTS = (OperationalError,)  # what publishing raises when the broker can't be reached
+HIDDEN = "(kept out of events)"
+RETRY_SECONDS = 2.0  # how long a task rests whose ledger is away; far below the broker's visibility timeout
+
+log = structlog.get_logger()
+Body = TypeVar("Body", bound=Callable[..., Any])
+
+app = Celery("dispatcher")
+app.config_from_object("celeryconfig")
+if not app.conf.broker_url:
+    app.conf.broker_url = bootstrap.broker_url()
+
+
+class QuietRequest(Request):
+    """A request whose events, logs and repr say nothing of what a caller put into its arguments."""
+
+    @property
+    def argsrepr(self) -> str:
+        """What Flower shows as arguments."""
+        return HIDDEN
+
+    @property
+    def kwargsrepr(self) -> str:
+        """What Flower shows as keyword arguments."""
+        return HIDDEN
+
+
+class QuietTask(Task):
+    """A task whose callers put personal data into its arguments."""
+
+    Request = QuietRequest
+
+
+# -- the house, once per process ---------------------------------------------------------------------------------------
+
+_per_process = threading.local()
+
+
+def house() -> House:
+    """This process's house, made at first use: connections can't cross a fork."""
+    if not hasattr(_per_process, "house"):
+        _per_process.house = bootstrap.house()
+    made: House = _per_process.house
+    return made
+
+
+@worker_process_init.connect
+def _make_house(**_: object) -> None:
+    house()
+
+
+@setup_logging.connect
+def _set_up_logs(**_: object) -> None:
+    configure_logs()
+
+
+# -- onto the broker ---------------------------------------------------------------------------------------------------
+
+
+def publish(dues: Iterable[Due]) -> None:
+    """Put chunks on the broker: a campaign's on its lane by priority, a trigger on the fast one."""
+    for due in dues:
+        if due.priority is None:
+            send_trigger.apply_async((due.period, due.number))
+        else:
+            send_chunk.apply_async((due.period, due.number), priority=due.priority)
+
+
+def publish_events() -> None:
+    """Tell the inbound lane that provider events have come in."""
+    settle_events.apply_async()
+
+
+def patient(body: Body) -> Body:
+    """Try again, for as long as it takes, while the ledger is away: the job exists only on the broker."""
+
+    @wraps(body)
+    def run(task: Task, *arguments: Any) -> Any:
+        try:
+            return body(task, *arguments)
+        except LedgerUnavailable as error:
+            raise task.retry(exc=error, countdown=RETRY_SECONDS, max_retries=None) from None
+
+    return run  # type: ignore[return-value]
+
+
+# -- what other systems call -------------------------------------------------------------------------------------------
+
+
+@app.task(name="dispatcher.submit_campaign", base=QuietTask, bind=True, throws=(BadInput,))
+@patient
+def submit_campaign(_task: Task, campaign: Mapping[str, Any]) -> None:
+    """Take a campaign: the fields of a campaign file, its audience inline or as a file that the worker can read."""
+    submission = parse_campaign(campaign, campaigns.desk(house()))
+    admission = campaigns.submit(house(), submission)
+    log.info("campaign submitted", campaign=submission.id, taken=admission.taken, audience=admission.audience)
+    publish(campaigns.due_chunks(house()))
+
+
+@app.task(name="dispatcher.trigger", base=QuietTask, bind=True, throws=(BadInput,))
+@patient
+def trigger(_task: Task, job: Mapping[str, Any]) -> None:
+    """Take one job and send it at once: {"key", "recipient", "template", "data", "expires_at"?}."""
+    place = campaigns.take_trigger(house(), parse_trigger(job, campaigns.desk(house())))
+    run_chunk(house(), place.period, place.chunk)
+
+
+# -- our own -----------------------------------------------------------------------------------------------------------
+
+
+@app.task(name="dispatcher.send_chunk")
+def send_chunk(period: int, number: int) -> None:
+    """Work on a campaign's chunk, then put the campaign's next one on the broker. A lost chunk is found again by its lease."""
+    chunk = run_chunk(house(), period, number)
+    if chunk is not None:
+        publish(campaigns.next_chunk(house(), chunk))
+
+
+@app.task(name="dispatcher.send_trigger")
+def send_trigger(period: int, number: int) -> None:
+    """Work on a trigger that is in the ledger already."""
+    run_chunk(house(), period, number)
+
+
+@app.task(name="dispatcher.settle_events")
+def settle_events() -> None:
+    """Apply the provider events that have come in."""
+    while inbound.settle_some(house()):
+        pass
+
+
+@app.task(name="dispatcher.release_due")
+def release_due() -> None:
+    """Each second: start what is due."""
+    publish(campaigns.due_chunks(house()))
+
+
+@app.task(name="dispatcher.sweep")
+def sweep() -> None:
+    """Each few seconds: put right what a lost worker or a lost broker message left behind."""
+    campaigns.sweep(house())
+    while inbound.settle_some(house()):
+        pass

@@ -1,0 +1,117 @@
+"""Plain data of what people and machines are shown: the same shapes on the command line and over HTTP. No personal data but ids."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from dispatcher.campaigns import Rehearsal
+from dispatcher.ledger.campaigns import Balance, Campaign
+from dispatcher.ledger.consent import Preferences
+from dispatcher.ledger.messages import Message
+from dispatcher.model import ChannelGroup, OfferType, State
+
+
+def campaign_view(campaign: Campaign, balance: Balance, now: datetime) -> dict[str, Any]:
+    """A campaign with its balance, which sums to `audience`."""
+    return {
+        "id": campaign.id,
+        "state": campaign.state,
+        "template": campaign.spec.template,
+        "entity": campaign.spec.entity,
+        "audience": campaign.audience,
+        "invalid": campaign.invalid,
+        "balance": {state.value: count for state, count in balance.states.items()},
+        "reasons": dict(balance.reasons),
+        "channels": {channel: dict(states) for channel, states in balance.channels.items()},
+        "created_at": moment(campaign.created_at),
+        "started_at": moment(campaign.started_at),
+        "finished_at": moment(campaign.finished_at),
+        "messages_per_second": messages_per_second(campaign, balance, now),
+    }
+
+
+def messages_per_second(campaign: Campaign, balance: Balance, now: datetime) -> float | None:
+    """Decided recipients per second since the start, sent or not; None before it."""
+    if campaign.started_at is None:
+        return None
+    seconds = ((campaign.finished_at or now) - campaign.started_at).total_seconds()
+    decided = campaign.audience - balance.states[State.PENDING]
+    return round(decided / seconds, 1) if seconds > 0 else None
+
+
+def campaign_line(campaign: Campaign) -> dict[str, Any]:
+    """A campaign in a list."""
+    return {
+        "id": campaign.id,
+        "state": campaign.state,
+        "template": campaign.spec.template,
+        "audience": campaign.audience,
+        "invalid": campaign.invalid,
+        "created_at": moment(campaign.created_at),
+        "started_at": moment(campaign.started_at),
+        "finished_at": moment(campaign.finished_at),
+    }
+
+
+def rehearsal_view(campaign_id: str, rehearsal: Rehearsal) -> dict[str, Any]:
+    """What a campaign would do; `states` sums to `audience`."""
+    return {
+        "id": campaign_id,
+        "state": "dry_run",
+        "audience": rehearsal.audience,
+        "invalid": rehearsal.invalid,
+        "states": dict(rehearsal.states.most_common()),
+        "reasons": dict(rehearsal.reasons.most_common()),
+        "channels": dict(rehearsal.channels.most_common()),
+    }
+
+
+def message_view(message: Message) -> dict[str, Any]:
+    """One message as the ledger knows it."""
+    return {
+        "id": str(message.ref),
+        "campaign": message.campaign_id,
+        "recipient": message.recipient_id,
+        "template": message.spec.template,
+        "channel": message.channel,
+        "state": message.state,
+        "reason": message.reason,
+        "until": moment(message.until),
+        "attempts": message.attempts,
+        "provider": message.provider,
+        "receipt": message.receipt,
+        "claimed_at": moment(message.claimed_at),
+        "accepted_at": moment(message.accepted_at),
+        "updated_at": moment(message.updated_at),
+        "decision": dict(message.decision),
+        "events": [
+            {"provider": news.provider, "kind": news.kind, "code": news.code, "at": moment(news.at)} for news in message.news
+        ],
+    }
+
+
+def preferences_view(preferences: Preferences) -> dict[str, Any]:
+    """A person's choices in the words of the files, and under `choices` the proof of each. What was never said is null."""
+    said = {subject: choice.value for subject, choice in preferences.choices.items()}
+    return {
+        "recipient": preferences.recipient_id,
+        "version": preferences.version,
+        "offers": {offer.value: said.get(f"offer:{offer}") for offer in OfferType},
+        "channels": {group.value: _switch(said.get(f"channel:{group}")) for group in ChannelGroup},
+        "object_marketing": said.get("objection:marketing") == "on",
+        "object_profiling": said.get("objection:profiling") == "on",
+        "choices": {
+            subject: {"value": choice.value, "event": choice.event, "source": choice.source, "at": moment(choice.at)}
+            for subject, choice in sorted(preferences.choices.items())
+        },
+    }
+
+
+def _switch(value: str | None) -> bool | None:
+    return None if value is None else value == "on"
+
+
+def moment(at: datetime | None) -> str | None:
+    """A time for JSON."""
+    return at.isoformat() if at else None

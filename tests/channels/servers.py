@@ -1,0 +1,142 @@
+"""Small scripted servers on real sockets, for answers that a faithful provider would never give."""
+
+from __future__ import annotations
+
+import socketserver
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A request that was read to its last byte."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Raw bytes, and whether the connection closes after them. `Answer(b"", True)` is an answer that got lost."""
+
+    raw: bytes
+    close: bool = False
+
+
+LOST = Answer(b"", close=True)
+
+
+def http_answer(status: int, body: bytes = b"", *headers: str) -> Answer:
+    """A whole HTTP/1.1 answer."""
+    lines = [f"HTTP/1.1 {status} Status", f"Content-Length: {len(body)}", *headers, "", ""]
+    return Answer("\r\n".join(lines).encode() + body)
+
+
+@dataclass(slots=True)
+class Server:
+    """What a running scripted server has seen."""
+
+    port: int = 0
+    arrived: list[Any] = field(default_factory=list)
+    connections: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def note(self, thing: Any) -> int:
+        """Record an arrival; its number, from 1."""
+        with self.lock:
+            self.arrived.append(thing)
+            return len(self.arrived)
+
+
+HttpScript = Callable[[Arrived, int], Answer]
+
+
+@contextmanager
+def http_server(script: HttpScript, tls: ssl.SSLContext | None = None) -> Iterator[Server]:
+    """A server that answers each whole request as the script says; the script hears the request and its number."""
+    server = Server()
+
+    class Handler(socketserver.StreamRequestHandler):
+        def setup(self) -> None:
+            if tls:
+                self.request = tls.wrap_socket(self.request, server_side=True)
+            super().setup()
+
+        def handle(self) -> None:
+            with server.lock:
+                server.connections += 1
+            while arrived := _read_request(self.rfile):
+                answer = script(arrived, server.note(arrived))
+                self.wfile.write(answer.raw)
+                if answer.close:
+                    return
+
+    with _serving(server, Handler):
+        yield server
+
+
+def _read_request(stream: Any) -> Arrived | None:
+    method, path = [*stream.readline().decode().split(), "", ""][:2]
+    headers: dict[str, str] = {}
+    while line := stream.readline().strip():
+        name, _, value = line.decode().partition(":")
+        headers[name.lower()] = value.strip()
+    body = stream.read(int(headers.get("content-length", 0)))
+    return Arrived(method, path, headers, body) if method else None
+
+
+# A relay's reply to a command, or to a mail where the command is "."; None closes the connection instead.
+SmtpScript = Callable[[str, bytes], str | None]
+
+
+@contextmanager
+def smtp_server(script: SmtpScript) -> Iterator[Server]:
+    """A relay that replies to each command as the script says; the script hears the line, and the mail after DATA."""
+    server = Server()
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            with server.lock:
+                server.connections += 1
+            self.reply("220 relay")
+            while line := self.rfile.readline().decode().strip():
+                answer = "250-relay\r\n250 AUTH PLAIN" if line.startswith("ehlo") else script(line, b"")
+                if not self.reply(answer) or (answer and answer.startswith("354") and not self.take_mail()):
+                    break
+
+        def take_mail(self) -> bool:
+            mail = b"".join(iter(self.rfile.readline, b".\r\n"))
+            server.note(mail)
+            return self.reply(script(".", mail))
+
+        def reply(self, text: str | None) -> bool:
+            if text is not None:
+                self.wfile.write(text.encode() + b"\r\n")
+            return text is not None
+
+    with _serving(server, Handler):
+        yield server
+
+
+@contextmanager
+def _serving(server: Server, handler: type[socketserver.StreamRequestHandler]) -> Iterator[None]:
+    class Quiet(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+        request_queue_size = 128
+
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            """A client that hangs up is part of the play."""
+
+    with Quiet(("127.0.0.1", 0), handler) as listener:
+        server.port = listener.server_address[1]
+        threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        try:
+            yield
+        finally:
+            listener.shutdown()

@@ -1,0 +1,219 @@
+"""The promise of `channels.base`, kept by every adapter, over real sockets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from channels.base import (
+    BadAddress,
+    ChannelError,
+    Email,
+    Misconfigured,
+    Outbound,
+    Receipt,
+    Rejected,
+    Result,
+    Throttled,
+    Unavailable,
+    Uncertain,
+)
+from channels.http import Http, Response
+from tests.channels.rigs import ACCESS_TOKEN, HTTP_ADAPTERS, RIGS, SECRET_TEXT, Rig
+from tests.channels.servers import Answer, http_answer, http_server
+
+LINE_BREAK = "x\r\nBcc: someone@else.example"
+
+
+@pytest.fixture(params=RIGS, ids=lambda rig: rig.name)
+def rig(request: pytest.FixtureRequest) -> Rig:
+    chosen: Rig = request.param
+    return chosen
+
+
+def results(answers: Iterable[tuple[Outbound, Result]]) -> dict[str, Result]:
+    """By message id; an id twice would be an answer twice."""
+    found: dict[str, Result] = {}
+    for outbound, result in answers:
+        assert outbound.id not in found
+        found[outbound.id] = result
+    return found
+
+
+def test_every_message_of_a_batch_gets_one_receipt_of_its_own(rig: Rig) -> None:
+    batch = [rig.outbound(number) for number in range(1, 101)]
+    with rig.world("fine") as world:
+        found = results(world.provider.send(batch))
+        assert world.arrived() == 100
+    assert set(found) == {outbound.id for outbound in batch}
+    assert all(isinstance(result, Receipt) for result in found.values())
+    assert len(set(found.values())) == 100
+
+
+def test_an_empty_batch_is_no_work(rig: Rig) -> None:
+    with rig.world("fine") as world:
+        assert list(world.provider.send([])) == []
+
+
+def test_bad_messages_are_refused_and_lose_no_others(rig: Rig) -> None:
+    good = [rig.outbound(1), rig.outbound(2)]
+    bad = [
+        replace(rig.outbound(3), content=rig.unbuildable),
+        replace(rig.outbound(4), content=None),  # type: ignore[arg-type]
+        replace(rig.outbound(5), address=rig.address(5) + "\r\nBcc: someone@else.example"),
+        replace(rig.outbound(6), address=""),
+    ]
+    with rig.world("fine") as world:
+        found = results(world.provider.send([good[0], *bad, good[1]]))
+        assert world.arrived() == 2
+    assert all(isinstance(found[outbound.id], Receipt) for outbound in good)
+    assert all(type(found[outbound.id]) is Rejected for outbound in bad)
+
+
+def test_nothing_that_breaks_a_line_leaves_the_house(rig: Rig) -> None:
+    good = rig.outbound(1)
+    evil = [replace(good, id=LINE_BREAK)]
+    if isinstance(good.content, Email):
+        mails = [
+            replace(good.content, subject=LINE_BREAK),
+            replace(good.content, sender_name=LINE_BREAK),
+            replace(good.content, sender_address="a@b.example\r\nBcc: c"),
+            replace(good.content, headers=(("List-Unsubscribe", LINE_BREAK),)),
+            replace(good.content, headers=(("X-A\r\nBcc", "c@d.example"),)),
+            replace(good.content, headers=(("Bcc", "c@d.example"),)),
+        ]
+        evil += [replace(good, id=f"e-{number}", content=mail) for number, mail in enumerate(mails)]
+    with rig.world("fine") as world:
+        found = results(world.provider.send(evil))
+        assert world.arrived() == 0
+    assert all(type(result) is Rejected for result in found.values())
+    assert len(found) == len(evil)
+
+
+def test_a_refused_connection_is_unavailable(rig: Rig) -> None:
+    with rig.world("refused") as world:
+        found = results(world.provider.send([rig.outbound(1), rig.outbound(2)]))
+        assert isinstance(world.provider.check(), Unavailable)
+    assert [type(result) for result in found.values()] == [Unavailable, Unavailable]
+
+
+def test_a_lost_answer_is_uncertain_and_nothing_is_sent_twice(rig: Rig) -> None:
+    with rig.world("second_answer_lost") as world:
+        first = results(world.provider.send([rig.outbound(1)]))
+        second = results(world.provider.send([rig.outbound(2)]))  # over the connection that the first one left
+        assert world.arrived() == 2
+        third = results(world.provider.send([rig.outbound(3)]))  # the loss is not held against the next one
+    assert isinstance(first["m-1"], Receipt)
+    assert isinstance(second["m-2"], Uncertain)
+    assert isinstance(third["m-3"], Receipt)
+
+
+def test_garbage_is_uncertain(rig: Rig) -> None:
+    with rig.world("garbage") as world:
+        found = results(world.provider.send([rig.outbound(1), rig.outbound(2)]))
+        assert world.arrived() == 2
+    assert [type(result) for result in found.values()] == [Uncertain, Uncertain]
+
+
+def test_too_fast_is_throttled_with_the_time_to_wait(rig: Rig) -> None:
+    with rig.world("throttled") as world:
+        found = results(world.provider.send([rig.outbound(1)]))["m-1"]
+    assert isinstance(found, Throttled)
+    assert (found.retry_after_seconds is not None and found.retry_after_seconds >= 2) or not rig.says_when
+
+
+def test_a_wrong_key_is_misconfigured(rig: Rig) -> None:
+    with rig.world("wrong_key") as world:
+        found = results(world.provider.send([rig.outbound(1), rig.outbound(2)]))
+        assert isinstance(world.provider.check(), Misconfigured)
+    assert [type(result) for result in found.values()] == [Misconfigured, Misconfigured]
+
+
+def test_an_error_holds_neither_address_nor_text(rig: Rig) -> None:
+    outbound = rig.outbound(1)
+    with rig.world("echo") as world:
+        found = results(world.provider.send([outbound, replace(rig.outbound(2), content=rig.unbuildable)]))
+    for error in found.values():
+        assert isinstance(error, Rejected | BadAddress)
+        told = f"{error!r} {error} {vars(error)} {error.__cause__} {error.__context__}"
+        assert outbound.address not in told
+        assert SECRET_TEXT not in told
+        assert error.__traceback__ is None
+
+
+# -- adapters over HTTP: any answer, cut anywhere ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", HTTP_ADAPTERS)
+def test_a_yes_cut_anywhere_is_uncertain(name: str) -> None:
+    make, answers = HTTP_ADAPTERS[name]
+    rig = next(rig for rig in RIGS if rig.name == name)
+    whole = answers.fine(1).raw
+    with http_server(lambda _, number: Answer(whole[: number - 1], close=True)) as server:
+        http = Http(timeout_seconds=5)
+        provider = make(server.port, http)
+        requests = [(number, provider.build(rig.outbound(1))) for number in range(len(whole))]
+        found = [answer for _, answer in http.exchange(requests)]
+        read = [provider.parse(answer) if isinstance(answer, Response) else answer for answer in found]
+        http.close()
+    assert len(read) == len(whole)
+    assert {type(result) for result in read} == {Uncertain}
+
+
+FCM_ERROR = "type.googleapis.com/google.firebase.fcm.v1.FcmError"
+WORDS = st.sampled_from(
+    ["code", "status", "errors", "error", "details", "message", "sid", "name", "field", "@type", "errorCode"]
+) | st.sampled_from(["UNREGISTERED", "UNAVAILABLE", "INVALID_ARGUMENT", FCM_ERROR])
+ODD_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | WORDS | st.just(21610),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3) | WORDS, inner, max_size=4),
+    max_leaves=8,
+)
+BODIES = st.binary(max_size=60) | ODD_JSON.map(lambda value: json.dumps(value).encode())
+HEADERS = st.lists(
+    st.tuples(
+        st.sampled_from([b"Retry-After", b"X-RateLimit-Reset", b"X-Message-Id"]),
+        st.binary(max_size=12) | st.sampled_from([b"9" * 30, b"Wed, 21 Oct 2015 07:28:00 GMT", b"-1", b"\xc2\xb2"]),
+    ),
+    max_size=2,
+)
+RESPONSES = st.builds(
+    lambda status, headers, body: Response(
+        status, (b"HTTP/1.1 200 OK\r\n", *(name + b": " + value + b"\r\n" for name, value in headers), b"\r\n"), body
+    ),
+    st.sampled_from([200, 201, 202, 400, 401, 403, 404, 413, 429, 500, 503]) | st.integers(100, 999),
+    HEADERS,
+    BODIES,
+)
+
+
+READERS = {name: make(1, Http()) for name, (make, _) in HTTP_ADAPTERS.items()}
+
+
+@pytest.mark.parametrize("name", HTTP_ADAPTERS)
+@given(answer=RESPONSES)
+def test_any_answer_is_a_receipt_or_one_of_seven_errors(name: str, answer: Response) -> None:
+    provider = READERS[name]
+    result = provider.parse(answer)
+    assert isinstance(result, Receipt | ChannelError)
+    assert type(result) is not ChannelError
+    if isinstance(result, Receipt):
+        assert 200 <= answer.status < 300
+    if answer.status >= 500:
+        assert isinstance(result, Uncertain | Unavailable)
+
+
+@pytest.mark.parametrize("name", HTTP_ADAPTERS)
+def test_a_fault_in_reading_an_answer_is_uncertain_and_loses_no_others(name: str) -> None:
+    rig = next(rig for rig in RIGS if rig.name == name)
+    nested = http_answer(201, b"[" * 200_000)  # deeper than a parser of JSON follows
+    with http_server(lambda request, _: ACCESS_TOKEN if request.path == "/token" else nested) as server:
+        provider = HTTP_ADAPTERS[name][0](server.port, Http(timeout_seconds=5))
+        found = results(provider.send([rig.outbound(1), rig.outbound(2)]))
+        provider.close()
+    assert [type(result) for result in found.values()] == [Uncertain, Uncertain]

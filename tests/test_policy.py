@@ -1,0 +1,516 @@
+"""The policy keeps its promises: default deny, an objection wins, every no is explained, a second telling agrees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from channels.base import Channel
+from dispatcher.model import Code, Decision, Device, Hold, Mode, OfferType, Reason, Refuse, Send
+from dispatcher.policy import RULES, PolicyFaults, Rules, decide, parse, shipped
+from dispatcher.policy.case import Case, Objection
+from dispatcher.policy.data import Quiet
+from dispatcher.policy.rules import share_percent
+from tests.oracle import tell
+from tests.strategies import BOTH, DISTURBANCES, Disturbance, Scene, said, scenes, sendable
+
+POLICY = parse(shipped())
+often = settings(max_examples=400, deadline=None)
+
+
+def decided(scene: Scene, rules: Rules = RULES) -> Decision:
+    return decide(scene.job, scene.facts, POLICY, scene.now, rules)
+
+
+def codes(decision: Decision) -> set[Code]:
+    return {reason.code for reason in decision.reasons}
+
+
+def without(rules: Rules, name: str) -> Rules:
+    return Rules(
+        {key: rule for key, rule in rules.person.items() if key != name},
+        {key: rule for key, rule in rules.channel.items() if key != name},
+    )
+
+
+# -- the two tellings --------------------------------------------------------------------------------------------------
+
+
+@often
+@given(scenes())
+def test_the_second_telling_agrees(scene: Scene) -> None:
+    decision, told = decided(scene), tell(scene.job, scene.facts, scene.now)
+    assert type(decision).__name__ == told.verdict
+    if isinstance(decision, Send):
+        assert tuple((leg.channel.value, leg.mode.value, leg.basis) for leg in decision.legs) == told.legs
+    else:
+        assert decision.headline.code.value == told.headline
+    if isinstance(decision, Hold):
+        assert decision.until == told.until
+
+
+@pytest.mark.parametrize("disturb", DISTURBANCES)
+@pytest.mark.parametrize("offer", [*OfferType, None])
+@pytest.mark.parametrize("choice", ["tailored", "standard"])
+def test_the_second_telling_agrees_on_each_single_disturbance(disturb: Disturbance, offer: OfferType | None, choice: str) -> None:
+    scene = disturb(sendable(offer, choice, route="all"))
+    decision, told = decided(scene), tell(scene.job, scene.facts, scene.now)
+    assert type(decision).__name__ == told.verdict
+    if isinstance(decision, Send):
+        assert tuple((leg.channel.value, leg.mode.value, leg.basis) for leg in decision.legs) == told.legs
+    else:
+        assert decision.headline.code.value == told.headline
+
+
+# -- every rule is needed ----------------------------------------------------------------------------------------------
+
+ALONE: dict[str, tuple[Scene, Code]] = {
+    "erased": (sendable().with_facts(erased=True), Code.ERASED),
+    "known": (sendable().with_facts(known=False), Code.UNKNOWN_RECIPIENT),
+    "duplicate": (sendable().with_facts(repeat_of="m-0"), Code.DUPLICATE),
+    "expiry": (sendable().with_job(expires_at=sendable().now), Code.EXPIRED),
+    "objection": (sendable().with_facts(object_marketing=said("on", 5)), Code.OBJECTED),
+    "choice": (sendable().with_facts(offers={"own": said("none", 5)}), Code.CHOICE_NONE),
+    "mode": (sendable(choice="standard").with_brief(modes=frozenset({Mode.TAILORED})), Code.MODE_NOT_ALLOWED),
+    "age": (sendable().with_facts(birth_date=date(2008, 11, 24)), Code.MINOR),
+    "coins": (sendable(OfferType.KATE).with_facts(has_current_account=False), Code.NO_CURRENT_ACCOUNT),
+    "control_group": (sendable().with_job(holdout_percent=100.0), Code.HELD_OUT),
+    "basis": (sendable().with_job(entity="another-bank"), Code.NO_BASIS),
+    "switch": (sendable().with_facts(switches={}), Code.CHANNEL_OFF),
+    "suppression": (
+        sendable().with_facts(suppressions={name.value: "suppression:4" for name in Channel}),
+        Code.SUPPRESSED,
+    ),
+    "address": (sendable().with_facts(email=None, phone=None, whatsapp=None, devices=()), Code.NO_ADDRESS),
+    "push_permission": (
+        sendable(channels=(Channel.PUSH,)).with_facts(devices=(Device("t", "ios", False),)),
+        Code.NO_OS_PERMISSION,
+    ),
+    "quiet_hours": (
+        replace(sendable(channels=(Channel.SMS,)), now=datetime(2026, 11, 23, 20, 0, tzinfo=UTC)),
+        Code.QUIET_HOURS,
+    ),
+}
+
+
+def test_every_rule_has_an_example_in_which_it_is_needed() -> None:
+    assert ALONE.keys() == RULES.person.keys() | RULES.channel.keys()
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_taking_one_rule_out_changes_the_answer(name: str) -> None:
+    scene, code = ALONE[name]
+    decision = decided(scene)
+    assert not isinstance(decision, Send)
+    assert (decision.headline.code, decision.headline.rule) == (code, name)
+    backed_up = {"choice": {"basis"}}  # without a choice there is no basis either: two locks on one door
+    assert {reason.rule for reason in decision.reasons} - backed_up.get(name, set()) == {name}
+    other = decided(scene, without(RULES, name))
+    assert isinstance(other, Send) or other.headline.rule != name
+
+
+@pytest.mark.parametrize(("name", "code"), [("basis", Code.NO_BASIS), ("mode", Code.NO_BASIS), ("choice", Code.NO_BASIS)])
+def test_even_without_the_rule_nothing_leaves_that_no_permission_was_found_for(name: str, code: Code) -> None:
+    decision = decided(ALONE[name][0], without(RULES, name))
+    assert isinstance(decision, Refuse)
+    assert decision.headline.code is code
+
+
+# -- the laws ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("offer", [*OfferType, None])
+@pytest.mark.parametrize("choice", ["tailored", "standard"])
+def test_the_undisturbed_scene_sends_on_every_channel(offer: OfferType | None, choice: str) -> None:
+    decision = decided(sendable(offer, choice, route="all"))
+    assert isinstance(decision, Send)
+    assert [leg.channel for leg in decision.legs] == list(Channel)
+
+
+def test_no_rules_at_all_is_still_not_a_permission() -> None:
+    nothing_known = sendable().with_facts(offers={})
+    assert isinstance(decided(nothing_known, Rules({}, {})), Refuse)
+
+
+@often
+@given(scenes(), st.sampled_from(list(Channel)), st.sampled_from(list(Code)))
+def test_one_more_objection_never_turns_a_no_into_a_yes(scene: Scene, where: Channel, code: Code) -> None:
+    def grumble(_: Case, channel: Channel) -> Objection | None:
+        return Objection(code, "test:grumble") if channel is where else None
+
+    before = decided(scene)
+    after = decided(scene, Rules(RULES.person, {**RULES.channel, "grumble": grumble}))
+    sent_before = {leg.channel for leg in before.legs} if isinstance(before, Send) else set()
+    if isinstance(after, Send):
+        assert isinstance(before, Send)
+        assert where not in {leg.channel for leg in after.legs}
+        assert scene.job.route == "first" or {leg.channel for leg in after.legs} == sent_before - {where}
+    if isinstance(before, Refuse):
+        assert isinstance(after, Refuse)
+
+
+@often
+@given(scenes(), st.randoms(use_true_random=False))
+def test_the_order_of_facts_and_rules_does_not_matter(scene: Scene, dice: object) -> None:
+    def shuffled(mapping: dict[str, object]) -> dict[str, object]:
+        items = list(mapping.items())
+        dice.shuffle(items)  # type: ignore[attr-defined]
+        return dict(items)
+
+    mixed = scene.with_facts(
+        offers=shuffled(dict(scene.facts.offers)),
+        switches=shuffled(dict(scene.facts.switches)),
+        devices=tuple(reversed(scene.facts.devices)),
+    )
+    rules = Rules(shuffled(dict(RULES.person)), shuffled(dict(RULES.channel)))  # type: ignore[arg-type]
+    one, other = decided(scene), decided(mixed, rules)
+    assert type(one) is type(other)
+    assert set(one.reasons) == set(other.reasons)
+    if isinstance(one, Send) and isinstance(other, Send):
+        assert one.legs == other.legs
+
+
+@often
+@given(scenes())
+def test_every_no_gives_a_reason_for_each_asked_channel(scene: Scene) -> None:
+    decision = decided(scene)
+    explained = {reason.channel for reason in decision.reasons}
+    if isinstance(decision, Refuse):
+        assert explained == set(scene.job.channels)
+    if isinstance(decision, Send) and scene.job.route == "all":
+        assert explained == set(scene.job.channels) - {leg.channel for leg in decision.legs}
+    assert all(reason.evidence and reason.rule for reason in decision.reasons)
+
+
+@often
+@given(scenes())
+def test_a_hold_ends_before_the_job_does_and_for_good(scene: Scene) -> None:
+    held = decided(scene)
+    if isinstance(held, Hold):
+        assert held.until > scene.now
+        assert scene.job.expires_at is None or held.until < scene.job.expires_at
+        again = decided(replace(scene, now=held.until))
+        assert not isinstance(again, Hold)
+        assert any(reason.channel not in {other.channel for other in again.reasons} for reason in held.reasons)
+
+
+def bomb(*_: object) -> Objection | None:
+    raise LookupError("someone@example.org")
+
+
+@pytest.mark.parametrize("rules", [Rules({"bomb": bomb}, {}), Rules({}, {"bomb": bomb})])
+def test_a_rule_that_raises_refuses_and_keeps_its_words_to_itself(rules: Rules) -> None:
+    decision = decided(sendable(), rules)
+    assert decision == Refuse(tuple(Reason(Code.FAULT, channel, "bomb", "rule:bomb") for channel in Channel))
+
+
+def test_facts_that_cannot_be_read_refuse() -> None:
+    decision = decided(sendable().with_facts(offers=None))
+    assert isinstance(decision, Refuse)
+    assert codes(decision) == {Code.FAULT}
+
+
+def test_a_moment_without_a_zone_and_a_job_without_channels_are_bugs() -> None:
+    scene = sendable()
+    with pytest.raises(ValueError, match="time zone"):
+        decide(scene.job, scene.facts, POLICY, scene.now.replace(tzinfo=None))
+    with pytest.raises(ValueError, match="channel"):
+        decided(scene.with_job(channels=()))
+
+
+# -- evidence, routes and modes ----------------------------------------------------------------------------------------
+
+
+def test_evidence_names_the_fact_behind_the_reason() -> None:
+    scene = sendable(channels=(Channel.EMAIL, Channel.SMS, Channel.WHATSAPP, Channel.PUSH)).with_facts(
+        object_marketing=said("on", 9),
+        switches={"email": said("off", 8)},
+        suppressions={"sms": "suppression:4"},
+        repeat_of="m-0",
+        birth_date=None,
+        devices=(),
+    )
+    decision = decided(scene.with_job(holdout_percent=100.0, expires_at=scene.now))
+    assert {(reason.rule, reason.channel.value, reason.evidence) for reason in decision.reasons} >= {
+        ("objection", "email", "consent:9"),
+        ("switch", "email", "consent:8"),
+        ("switch", "sms", "recipient:switches.sms_whatsapp"),
+        ("suppression", "sms", "suppression:4"),
+        ("duplicate", "push", "m-0"),
+        ("age", "push", "recipient:birth_date"),
+        ("address", "push", "recipient:push"),
+        ("control_group", "email", "campaign:spring-2026"),
+        ("expiry", "whatsapp", "job:expires_at"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "evidence"),
+    [
+        (lambda s: s.with_job(entity="another-bank"), "policy:entities.another-bank"),
+        (lambda s: s.with_facts(offers={"own": said("none", 5)}), "policy:basis.own.none"),
+        (lambda s: s.with_facts(offers={}), "policy:basis.own.none"),
+        (lambda s: s.with_facts(offers={"own": said("yes", 5)}), "policy:basis.own.yes"),
+        (
+            lambda s: s.with_facts(offers={"own": said("standard", 5, "provider")}, purchased=frozenset()),
+            "policy:basis.own.standard.email",
+        ),
+    ],
+)
+def test_a_lacking_basis_names_the_place_in_the_policy(change: Disturbance, evidence: str) -> None:
+    decision = decided(change(sendable(channels=(Channel.EMAIL,))))
+    assert {reason.evidence for reason in decision.reasons if reason.code is Code.NO_BASIS} == {evidence}
+
+
+def test_a_service_message_too_needs_a_place_in_the_policy() -> None:
+    policy = parse(shipped().replace('[basis.service]\npush = "service"\n', "[basis.service]\n"))
+    scene = sendable(None, channels=(Channel.PUSH,))
+    expected = Reason(Code.NO_BASIS, Channel.PUSH, "basis", "policy:basis.service.push")
+    assert decide(scene.job, scene.facts, policy, scene.now) == Refuse((expected,))
+
+
+@pytest.mark.parametrize(
+    ("scene", "evidence"),
+    [
+        (sendable(choice="standard").with_brief(modes=frozenset({Mode.TAILORED})), "consent:1"),
+        (sendable(choice="standard").with_brief(modes=frozenset()), "template:spring"),
+        (sendable().with_brief(modes=frozenset()), "template:spring"),
+        (sendable(OfferType.KATE, "standard").with_brief(coins=True, modes=frozenset({Mode.STANDARD})), "consent:3"),
+        (sendable(OfferType.KATE).with_facts(object_profiling=said("on", 9)), "consent:9"),
+        (
+            sendable().with_facts(object_profiling=said("off", 9)).with_brief(modes=frozenset()),
+            "template:spring",
+        ),
+        (sendable(None).with_brief(modes=frozenset({Mode.TAILORED})), "template:opt-out-acknowledgement"),
+    ],
+)
+def test_a_rendering_that_is_not_allowed_is_blamed_on_choice_objection_or_template(scene: Scene, evidence: str) -> None:
+    decision = decided(scene)
+    assert {reason.evidence for reason in decision.reasons if reason.code is Code.MODE_NOT_ALLOWED} == {evidence}
+
+
+def test_a_commercial_template_without_an_offer_type_finds_no_choice() -> None:
+    decision = decided(sendable().with_brief(offer_type=None))
+    assert isinstance(decision, Refuse)
+    assert (decision.headline.code, decision.headline.evidence) == (Code.NO_CHOICE, "template:spring")
+
+
+def test_route_first_takes_the_asked_order_and_says_why_it_passed_others_over() -> None:
+    scene = sendable(channels=(Channel.SMS, Channel.EMAIL, Channel.PUSH)).with_facts(phone=None)
+    decision = decided(scene)
+    assert isinstance(decision, Send)
+    assert [leg.channel for leg in decision.legs] == [Channel.EMAIL]
+    assert decision.reasons == (Reason(Code.NO_ADDRESS, Channel.SMS, "address", "recipient:sms"),)
+
+
+def test_a_channel_asked_twice_is_one_leg() -> None:
+    decision = decided(sendable(channels=(Channel.EMAIL, Channel.EMAIL), route="all"))
+    assert isinstance(decision, Send)
+    assert len(decision.legs) == 1
+
+
+def test_what_a_choice_may_be_written_in() -> None:
+    def mode(scene: Scene) -> Mode | None:
+        decision = decided(scene)
+        return decision.legs[0].mode if isinstance(decision, Send) else None
+
+    objecting = {"object_profiling": said("on", 3)}
+    assert mode(sendable()) is Mode.TAILORED
+    assert mode(sendable().with_brief(modes=frozenset({Mode.STANDARD}))) is Mode.STANDARD
+    assert mode(sendable().with_facts(**objecting)) is Mode.STANDARD
+    assert mode(sendable().with_facts(**objecting).with_brief(modes=frozenset({Mode.TAILORED}))) is None
+    assert mode(sendable(choice="standard")) is Mode.STANDARD
+    assert mode(sendable(OfferType.KATE).with_facts(**objecting)) is None
+    assert mode(sendable(OfferType.KATE, "standard").with_brief(coins=True, modes=BOTH)) is None
+
+
+def test_a_standard_message_may_use_less_than_a_tailored_one() -> None:
+    tailored, standard, service = (decided(sendable(*kind)) for kind in ((), (OfferType.OWN, "standard"), (None,)))
+    assert isinstance(tailored, Send)
+    assert isinstance(standard, Send)
+    assert isinstance(service, Send)
+    assert service.legs[0].categories == POLICY.categories["service"]
+    assert "transactions" in tailored.legs[0].categories
+    assert standard.legs[0].categories < tailored.legs[0].categories
+    assert "transactions" not in standard.legs[0].categories | service.legs[0].categories
+
+
+def test_a_service_message_does_not_ask_for_choices() -> None:
+    silent = sendable(None).with_facts(offers={}, switches={}, object_marketing=said("on", 1), birth_date=None)
+    night = replace(silent.with_job(holdout_percent=100.0), now=datetime(2026, 11, 23, 23, 0, tzinfo=UTC))
+    decision = decided(night)
+    assert isinstance(decision, Send)
+    assert decision.legs[0].basis == "service"
+    assert isinstance(decided(night.with_facts(suppressions={name.value: "suppression:1" for name in Channel})), Refuse)
+
+
+# -- the soft opt-in ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "basis"),
+    [
+        (lambda s: s, "soft_opt_in"),
+        (lambda s: s.with_facts(purchased=frozenset({"insurance"})), "consent"),
+        (lambda s: s.with_facts(purchased=frozenset({"never heard of"})), "consent"),
+        (lambda s: s.with_facts(entities=frozenset({"kbc-bank", "cbc-banque"})), "consent"),
+        (lambda s: s.with_facts(entities=frozenset({"cbc-banque"})), "consent"),
+        (lambda s: s.with_job(entity="kbc-insurance"), "consent"),
+        (lambda s: s.with_brief(offer_type=OfferType.PARTNER), "consent"),
+        (lambda s: s.with_brief(product=None), "consent"),
+        (lambda s: s.with_facts(purchased=frozenset(), offers={"own": said("standard", 1, "unsubscribe")}), None),
+    ],
+)
+def test_the_soft_opt_in_is_for_own_analogous_products_of_the_same_entity(
+    change: Callable[[Scene], Scene], basis: str | None
+) -> None:
+    decision = decided(change(sendable(choice="standard", channels=(Channel.EMAIL,))))
+    assert (decision.legs[0].basis if isinstance(decision, Send) else None) == basis
+
+
+def test_the_soft_opt_in_needs_the_objection_to_have_been_offered() -> None:
+    policy = parse(shipped().replace("objection_offered = true", "objection_offered = false"))
+    scene = sendable(choice="standard", channels=(Channel.EMAIL,))
+    decision = decide(scene.job, scene.facts, policy, scene.now)
+    assert isinstance(decision, Send)
+    assert decision.legs[0].basis == "consent"
+
+
+# -- clocks ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_birthday_counts_by_the_recipients_own_calendar() -> None:
+    scene = sendable().with_facts(birth_date=date(2008, 11, 24), timezone="Pacific/Auckland")
+    eve_in_brussels = datetime(2026, 11, 23, 11, 0, tzinfo=UTC)  # midnight in Auckland
+    assert isinstance(decided(replace(scene, now=eve_in_brussels).with_job(channels=(Channel.EMAIL,))), Send)
+    assert codes(decided(replace(scene, now=eve_in_brussels - timedelta(seconds=1)))) >= {Code.MINOR}
+
+
+@pytest.mark.parametrize(
+    ("now", "until"),
+    [
+        ("2026-03-29T00:15", "2026-03-29T01:30"),  # 02:30 does not exist that night: 03:30 summer time
+        ("2026-10-25T00:15", "2026-10-25T01:30"),  # 02:30 comes twice: the second one
+        ("2026-10-25T01:15", "2026-10-25T01:30"),
+        ("2026-10-24T23:59", "2026-10-25T01:30"),
+    ],
+)
+def test_quiet_hours_survive_both_changes_of_the_clock(now: str, until: str) -> None:
+    hours = Quiet(time(22, 0), time(2, 30))
+    policy = replace(POLICY, quiet_hours={Channel.SMS: hours})
+    scene = sendable(channels=(Channel.SMS,))
+    start = datetime.fromisoformat(now).replace(tzinfo=UTC)
+    decision = decide(scene.job, scene.facts, policy, start)
+    assert isinstance(decision, Hold)
+    assert decision.until == datetime.fromisoformat(until).replace(tzinfo=UTC)
+    assert not hours.covers(decision.until.astimezone(ZoneInfo("Europe/Brussels")).time())
+
+
+def test_a_hold_that_would_outlast_the_job_is_an_expiry() -> None:
+    night = replace(sendable(channels=(Channel.SMS,)), now=datetime(2026, 11, 23, 20, 0, tzinfo=UTC))
+    morning = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
+    assert decided(night.with_job(expires_at=morning + timedelta(seconds=1))) == decided(night)
+    decision = decided(night.with_job(expires_at=morning))
+    assert isinstance(decision, Refuse)
+    assert decision.headline.code is Code.EXPIRED
+
+
+# -- the control group -------------------------------------------------------------------------------------------------
+
+
+def test_the_control_group_is_the_announced_share_and_always_the_same_people() -> None:
+    def group(campaign: str, percent: float) -> set[int]:
+        return {n for n in range(4000) if share_percent("2026", campaign, f"c-{n}") < percent}
+
+    ten, twenty, other = group("spring", 10), group("spring", 20), group("summer", 10)
+    assert ten == group("spring", 10)
+    assert ten < twenty
+    assert 320 < len(ten) < 480  # 400 expected, four standard deviations
+    assert 10 < len(ten & other) < 80  # another campaign draws anew
+
+
+def test_nobody_is_held_out_who_would_not_have_got_the_message() -> None:
+    decision = decided(ALONE["switch"][0].with_job(holdout_percent=100.0))
+    assert isinstance(decision, Refuse)
+    assert decision.headline.code is Code.CHANNEL_OFF
+
+
+# -- the file ----------------------------------------------------------------------------------------------------------
+
+
+def faults_of(*changes: tuple[str, str]) -> list[str]:
+    text = shipped()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new, 1)
+    with pytest.raises(PolicyFaults) as caught:
+        parse(text, "bank.toml")
+    return [str(fault) for fault in caught.value.faults]
+
+
+def test_all_faults_of_a_policy_file_are_named_at_once() -> None:
+    faults = faults_of(
+        ("adult_years = 18", "adult_yaers = 18"),
+        ("cap_seconds = 3600", "cap_seconds = 3"),
+        ('whatsapp = "contract"', 'whatsap = "contract"'),
+        ("from = 21:00:00", "from = 08:00:00"),
+    )
+    assert faults == [
+        "bank.toml: ages.adult_years: is missing",
+        "bank.toml: ages.adult_yaers: unknown key; did you mean 'adult_years'?",
+        "bank.toml: basis.own.tailored.whatsap: unknown key; did you mean 'whatsapp'?",
+        "bank.toml: quiet_hours.push: from and to must differ; a channel that is never used has no basis instead",
+        "bank.toml: retry.cap_seconds = 3.0: not less than base_seconds",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        ('email = "consent"', 'email = "soft_opt_in"', "basis.partner.standard.email = 'soft_opt_in'"),
+        ('email = "contract"', 'email = "legitimate_interest"', "basis.own.tailored.email = 'legitimate_interest'"),
+        ('"preference_centre", "import"]', '"provider"]', "consent.sources = 'provider'"),
+        ('sms_whatsapp = ["sms", "whatsapp"]', 'sms_whatsapp = ["sms"]', "channel_groups.sms_whatsapp: must hold"),
+        ('standard = ["identity",', 'standard = ["shoe_size", "identity",', "categories.standard = ['shoe_size']"),
+        ("adult_years = 18", "adult_years = true", "ages.adult_years = True: a whole number"),
+        ('default_zone = "Europe/Brussels"', 'default_zone = "Europe/Brusels"', "default_zone = 'Europe/Brusels'"),
+        ("[holdout]", "[holdout", "is not TOML"),
+        ("on = 2026-11-23", 'on = "soon"', "signed.on = 'soon': a date such as"),
+        ("needs_current_account = true", 'needs_current_account = "yes"', "true or false"),
+        ('sender_address = "news@kbc-bank.example"', 'sender_address = "news"', "an e-mail address"),
+        ('sold_by = ["kbc-insurance"]', 'sold_by = ["kbc-insurence"]', "did you mean 'kbc-insurance'?"),
+        ("[coins]", "[[coins]]", "coins = [{"),
+    ],
+)
+def test_a_policy_that_contradicts_itself_or_the_law_is_not_accepted(old: str, new: str, fault: str) -> None:
+    assert any(fault in line for line in faults_of((old, new)))
+
+
+def test_an_entity_may_close_a_single_place_of_the_basis() -> None:
+    text = shipped().replace(
+        "# [entities.kbc-insurance.basis.own.standard]\n# whatsapp",
+        "[entities.kbc-insurance.basis.own.standard]\nwhatsapp",
+    )
+    policy = parse(text)
+    assert policy.digest != POLICY.digest
+    scene = sendable(choice="standard", route="all").with_job(entity="kbc-insurance")
+    decision = decide(scene.job, scene.facts, policy, scene.now)
+    assert isinstance(decision, Send)
+    assert {reason.channel for reason in decision.reasons} == {Channel.WHATSAPP}
+    assert codes(decision) == {Code.NO_BASIS}
+    assert decide(scene.with_job(entity="kbc-bank").job, scene.facts, policy, scene.now).reasons == ()
+
+
+@pytest.mark.parametrize("unknown", [None, "", "Mars/Olympus", "../etc/passwd", "Europe"])
+def test_an_unknown_zone_is_the_policys_own_and_not_no_quiet_hours(unknown: str | None) -> None:
+    policy = replace(POLICY, default_zone="Pacific/Auckland")  # 13 hours ahead of UTC in November
+    scene = sendable(channels=(Channel.SMS,)).with_facts(timezone=unknown)
+    late, noon = datetime(2026, 11, 23, 8, 0, tzinfo=UTC), datetime(2026, 11, 22, 23, 0, tzinfo=UTC)
+    assert isinstance(decide(scene.job, scene.facts, policy, late), Hold)
+    assert isinstance(decide(scene.job, scene.facts, policy, noon), Send)
