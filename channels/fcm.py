@@ -175,7 +175,7 @@ class _Carried:
 
 def _message(outbound: Outbound, push: Push, now: datetime) -> messaging.Message:
     data = {**push.data, "message_id": outbound.id} | ({"link": push.link} if push.link else {})
-    pieces = (push.title, push.body, *data, *data.values())
+    pieces = ("title", push.title, "body", push.body, *data, *data.values())
     if len("".join(pieces).encode()) > PAYLOAD_BYTES_MAX:
         raise Rejected("payload_too_big", "FCM takes 4,096 bytes")
     tag = outbound.id

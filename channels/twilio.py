@@ -91,6 +91,7 @@ REACTIONS: Reactions = {
     "21703": (Misconfigured, "no usable sender in the messaging service"),
     "21705": (Misconfigured, "invalid messaging service"),
     "63007": (Misconfigured, "no such WhatsApp sender"),
+    "63033": (BadAddress, "the person blocked us on WhatsApp"),
 }
 
 

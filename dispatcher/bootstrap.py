@@ -70,7 +70,10 @@ def policy(chosen: Settings) -> tuple[Policy, str]:
 
 
 def house(connections_max: int = CONNECTIONS_MAX) -> House:
-    """A house of this process's own. Raises `SettingsFaults`, `PolicyFaults`, `TemplateFaults`, `EngineError`, `LedgerUnavailable`."""
+    """A house of this process's own.
+
+    Raises `SettingsFaults`, `PolicyFaults`, `TemplateFaults`, `EngineError`, `LedgerUnavailable`.
+    """
     chosen = settings()
     rules, text = policy(chosen)
     catalog = content.load(chosen.templates)

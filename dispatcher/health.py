@@ -45,7 +45,11 @@ def check_all() -> list[Finding]:
     findings += [
         Finding("database", ok=True, says="reachable, schema up to date"),
         _broker(),
-        Finding("policy", ok=True, says=f"signed by {house.policy.signed_by}, {house.policy.signed_on}; digest {house.policy.digest[:12]}"),
+        Finding(
+            "policy",
+            ok=True,
+            says=f"signed by {house.policy.signed_by}, {house.policy.signed_on}; digest {house.policy.digest[:12]}",
+        ),
         Finding("templates", ok=True, says=", ".join(sorted(house.catalog))),
     ]
     return [*findings, *_providers(house)]
@@ -72,4 +76,3 @@ def _providers(house: House) -> Iterator[Finding]:
             else:
                 lifted = stops.lift(connection, channel)
                 yield Finding(name, ok=True, says="keys work; the channel was stopped and sends again" if lifted else "keys work")
-

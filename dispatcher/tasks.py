@@ -1,7 +1,7 @@
 """Celery's room: the application, the tasks, and how work is put on the broker. Arguments are references, never personal data.
 
-The two tasks that other systems call, `dispatcher.submit_campaign` and `dispatcher.trigger`, carry what those systems put in; workers
-hide it from events, and so from Flower, whoever sent it.
+The two tasks that other systems call, `dispatcher.submit_campaign` and `dispatcher.trigger`, carry what those systems put in;
+workers hide it from events, and so from Flower, whoever sent it.
 """
 
 from __future__ import annotations

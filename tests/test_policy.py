@@ -58,9 +58,7 @@ def test_the_second_telling_agrees(scene: Scene) -> None:
 @pytest.mark.parametrize("disturb", DISTURBANCES)
 @pytest.mark.parametrize("offer", [*OfferType, None])
 @pytest.mark.parametrize("choice", ["tailored", "standard"])
-def test_the_second_telling_agrees_on_each_single_disturbance(
-    disturb: Disturbance, offer: OfferType | None, choice: str
-) -> None:
+def test_the_second_telling_agrees_on_each_single_disturbance(disturb: Disturbance, offer: OfferType | None, choice: str) -> None:
     scene = disturb(sendable(offer, choice, route="all"))
     decision, told = decided(scene), tell(scene.job, scene.facts, scene.now)
     assert type(decision).__name__ == told.verdict
@@ -117,9 +115,7 @@ def test_taking_one_rule_out_changes_the_answer(name: str) -> None:
     assert isinstance(other, Send) or other.headline.rule != name
 
 
-@pytest.mark.parametrize(
-    ("name", "code"), [("basis", Code.NO_BASIS), ("mode", Code.NO_BASIS), ("choice", Code.NO_BASIS)]
-)
+@pytest.mark.parametrize(("name", "code"), [("basis", Code.NO_BASIS), ("mode", Code.NO_BASIS), ("choice", Code.NO_BASIS)])
 def test_even_without_the_rule_nothing_leaves_that_no_permission_was_found_for(name: str, code: Code) -> None:
     decision = decided(ALONE[name][0], without(RULES, name))
     assert isinstance(decision, Refuse)

@@ -16,8 +16,8 @@ from channels.sandbox.segments import count_segments
 from channels.sandbox.world import World
 
 # Twilio's default words; it blocks the pair of numbers at once and tells the account by the inbound webhook.
-STOP_WORDS = frozenset("STOP STOPALL UNSUBSCRIBE CANCEL END QUIT REVOKE OPTOUT".split())
-START_WORDS = frozenset("START UNSTOP YES".split())
+STOP_WORDS = frozenset({"STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT"})
+START_WORDS = frozenset({"START", "UNSTOP", "YES"})
 
 Action: TypeAlias = Callable[[World, Request, str], Response]
 
@@ -140,8 +140,8 @@ def _reply(world: World, request: Request, _rest: str) -> Response:
 def send_reply(world: World, reply: Mapping[str, str]) -> None:
     """A person's message back: `from` a number `to` one of our senders, over the `channel` sms or whatsapp.
 
-    A stop word closes the number, as Twilio does by default: later messages to it are refused. With an `opt_out_type` (STOP,
-    START or HELP) the webhook also carries what Twilio's Advanced Opt-Out would add.
+    A stop word closes the number, as Twilio does by default: later messages to it are refused. With an `opt_out_type`
+    (STOP, START or HELP) the webhook also carries what Twilio's Advanced Opt-Out would add.
     """
     number, word = reply["from"], reply["text"].strip().upper()
     if word in STOP_WORDS:

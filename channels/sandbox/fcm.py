@@ -57,7 +57,7 @@ _CODE_OF_STATUS = {
 }
 
 
-def refusal(status: int, error: str = "", now: float = 0.0, field: str = "") -> Response:
+def refusal(status: int, error: str = "", _now: float = 0.0, *, field: str = "") -> Response:
     """Google's error answer, by FCM's code (`error`) or by HTTP status; `field` names the part of the request at
     fault.
     """
@@ -181,7 +181,7 @@ def give_token(world: World, request: Request) -> Response:
     return Response(200, json.dumps(answer).encode())
 
 
-def token_refusal(status: int, error: str = "", now: float = 0.0) -> Response:
+def token_refusal(status: int, error: str = "", _now: float = 0.0) -> Response:
     """The OAuth endpoint's error answer."""
     fault = {"error": error or "invalid_grant", "error_description": "Invalid JWT."}
     return Response(status or 400, json.dumps(fault).encode())

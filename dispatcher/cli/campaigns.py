@@ -45,7 +45,11 @@ def submit(
     with progress("taking in", None) as (bar, task):
         admission = campaigns.submit(house, submission, lambda done: bar.update(task, completed=done))
     if admission.taken is Taken.CONFLICT:
-        fail(f"{file}: id: campaign {submission.id!r} was submitted before with other content; give this one another id", BAD_INPUT, as_json)
+        fail(
+            f"{file}: id: campaign {submission.id!r} was submitted before with other content; give this one another id",
+            BAD_INPUT,
+            as_json,
+        )
     _start(house)
     if wait:
         wait_for(house, submission.id)
@@ -54,7 +58,7 @@ def submit(
 
 def _start(house: House) -> None:
     """Put what is due on the broker. Without a broker it starts when there is one: the ledger has it."""
-    from dispatcher import tasks  # noqa: PLC0415  Celery takes a second to load
+    from dispatcher import tasks
 
     try:
         tasks.publish(campaigns.due_chunks(house))

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from channels.sandbox.client import Sandbox
-from dispatcher import bootstrap, campaigns, tasks
+from dispatcher import bootstrap, campaigns
 from dispatcher.cli.campaigns import print_campaign, wait_for
 from dispatcher.cli.messages import explanation, print_explanation
 from dispatcher.cli.output import err, out, progress
@@ -37,7 +37,7 @@ from dispatcher.refs import MessageRef
 from dispatcher.running import FLOWER_PORT, Running, default_workers, free_port, running
 from dispatcher.samples import customers
 from dispatcher.submission import parse_campaign
-from dispatcher.tokens import message_token
+from dispatcher.tokens import PREFERENCES, UNSUBSCRIBE, message_token
 from dispatcher.views import campaign_view
 from dispatcher.witness import Witness
 
@@ -75,7 +75,7 @@ def run(recipients: int, keep: bool, quiet: bool) -> dict[str, Any]:
         err.print("starting PostgreSQL, Valkey, workers, the providers' sandbox and the web app …")
         settings = bootstrap.settings()
         with running(settings, os.environ, default_workers(), FLOWER_PORT if keep else None) as program:
-            os.environ.update(DISPATCHER_DATABASE_URL=program.engines.database_url, DISPATCHER_BROKER_URL=program.engines.broker_url)
+            os.environ.update(program.environ)
             bootstrap.settings.cache_clear()
             report = _play(program, recipients, quiet)
             if keep:
@@ -124,7 +124,15 @@ def _alone(home: Path) -> Iterator[None]:
 
 def _prepare_environment(home: Path, recipients: int) -> None:
     """The demo never touches real providers, whatever credentials are around, and lifts the quiet hours: it may be night."""
-    real = ("SENDGRID_", "TWILIO_", "FCM_", "SMTP_", "GOOGLE_APPLICATION_CREDENTIALS", "DISPATCHER_PROVIDER_", "DISPATCHER_API_KEYS")
+    real = (
+        "SENDGRID_",
+        "TWILIO_",
+        "FCM_",
+        "SMTP_",
+        "GOOGLE_APPLICATION_CREDENTIALS",
+        "DISPATCHER_PROVIDER_",
+        "DISPATCHER_API_KEYS",
+    )
     for name in [name for name in os.environ if name.startswith(real)]:
         del os.environ[name]
     policy = home / "policy.toml"
@@ -177,6 +185,8 @@ def _campaign(stage: Stage) -> None:
         "expires_at": (house.clock() + timedelta(days=14)).isoformat(),
         "audience": [{"recipient": person["id"], "data": _offer(index, person)} for index, person in enumerate(_people(stage))],
     }
+    from dispatcher import tasks
+
     campaigns.submit(house, parse_campaign(form, campaigns.desk(house)))
     tasks.publish(campaigns.due_chunks(house))
     wait_for(house, CAMPAIGN)
@@ -193,6 +203,8 @@ def _offer(index: int, person: Mapping[str, Any]) -> dict[str, Any]:
 
 def _triggers(stage: Stage) -> dict[str, str]:
     """Single jobs, put on the broker as the profiling pipeline does it: message id -> template."""
+    from dispatcher import tasks
+
     asked: dict[str, str] = {}
     for index, person in zip(range(TRIGGERS), _people(stage), strict=False):
         template = "coin_earned" if index % 3 else "optout_acknowledgement"
@@ -256,7 +268,9 @@ def _check(stage: Stage, triggers: Mapping[str, str]) -> dict[str, Any]:
     }
     report = {"campaign": view, "triggers": len(triggers), "arrived": arrived, "checks": checks, "faults": refused[:20]}
     if not all(checks.values()):
-        raise DemoFailed(json.dumps({"checks": checks, "faults": refused[:20], "arrived": arrived, "accepted": handed_over}, indent=2))
+        raise DemoFailed(
+            json.dumps({"checks": checks, "faults": refused[:20], "arrived": arrived, "accepted": handed_over}, indent=2)
+        )
     return report
 
 
@@ -281,14 +295,14 @@ def _stay(program: Running) -> None:
     house = bootstrap.house()
     with lend(house.pool) as connection:
         ref = overview.one_message(connection, CAMPAIGN, State.DELIVERED)
-    token = message_token(house.secret, str(ref)) if ref else ""
+    unsubscribe, preferences = (message_token(house.secret, purpose, str(ref)) for purpose in (UNSUBSCRIBE, PREFERENCES))
     places = program.places
     out.print("\nRunning. Ctrl-C stops it.")
     for name, url in {
         "console": f"{places.web}/console",
         "sandbox inbox": places.sandbox,
-        "preference centre": f"{places.web}/p/{token}",
-        "one-click unsubscribe": f"{places.web}/u/{token}",
+        "preference centre": f"{places.web}/p/{preferences}",
+        "one-click unsubscribe": f"{places.web}/u/{unsubscribe}",
         "Flower": places.flower,
     }.items():
         out.print(f"  {name:22} {url}")

@@ -28,7 +28,7 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Show the main job on this machine, with made-up customers and the providers' sandbox, and check it."""
-    from dispatcher.cli.demo import DemoFailed, run  # noqa: PLC0415  it reads the environment that it has prepared
+    from dispatcher.cli.demo import DemoFailed, run
 
     try:
         report = run(recipients, keep, as_json)
@@ -47,7 +47,10 @@ def up(
     settings = bootstrap.settings()
     for warning in settings.warnings:
         err.print(f"[yellow]{warning}[/yellow]")
-    with stop_signals() as asked, running(settings, os.environ, workers or default_workers(), FLOWER_PORT if flower else None) as program:
+    with (
+        stop_signals() as asked,
+        running(settings, os.environ, workers or default_workers(), FLOWER_PORT if flower else None) as program,
+    ):
         out.print(f"API, webhooks, console   {program.places.web}/console")
         if program.places.sandbox:
             out.print(f"sandbox inbox            {program.places.sandbox}")
@@ -72,4 +75,3 @@ def check(as_json: Json = False) -> None:
 def sandbox(port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8025) -> None:
     """All providers' doubles on one port, with an inbox page at /."""
     raise typer.Exit(subprocess.call([sys.executable, "-m", "channels.sandbox", "--port", str(port)]))  # noqa: S603
-

@@ -59,7 +59,7 @@ def send(
 
 
 def _publish(due: Due) -> None:
-    from dispatcher import tasks  # noqa: PLC0415  Celery takes a second to load
+    from dispatcher import tasks
 
     try:
         tasks.publish([due])
@@ -73,7 +73,7 @@ def _wait(house: House, ref: MessageRef) -> Message:
         if message.state not in MOVING:
             return message
         house.pause(0.1)
-    fail(f"message {ref} is still {message.state}: is a worker running? (`dispatcher up`)", REFUSED)
+    return fail(f"message {ref} is still {message.state}: is a worker running? (`dispatcher up`)", REFUSED)
 
 
 def _find(house: House, ref: MessageRef, as_json: bool = False) -> Message:
@@ -147,7 +147,9 @@ def list_dead(campaign: Annotated[str | None, typer.Option()] = None, as_json: J
     """Messages that were given up."""
     house = bootstrap.house()
     with lend(house.pool) as connection:
-        lines = [(str(ref), campaign_id, reason, moment(at)) for ref, campaign_id, reason, at in ledger.dead(connection, campaign, 1000)]
+        lines = [
+            (str(ref), campaign_id, reason, moment(at)) for ref, campaign_id, reason, at in ledger.dead(connection, campaign, 1000)
+        ]
     if as_json:
         print_json([dict(zip(("id", "campaign", "reason", "since"), line, strict=True)) for line in lines])
     else:
