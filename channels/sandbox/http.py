@@ -76,9 +76,10 @@ def parse_head(raw: bytes) -> Head:
     if not version.startswith("HTTP/1.") or length < 0:
         raise RequestError("version or length")
     path, _, query = target.partition("?")
+    chunked = headers.get("transfer-encoding", "").lower() == "chunked"
     connection = headers.get("connection", "").lower()
     closes = connection == "close" or (version == "HTTP/1.0" and connection != "keep-alive")
-    return Head(method, path, query, headers, length, headers.get("transfer-encoding", "").lower() == "chunked", closes)
+    return Head(method, path, query, headers, length, chunked, closes)
 
 
 def body_of(head: Head, raw: bytes) -> bytes:
@@ -103,6 +104,12 @@ def encode(response: Response, *, head_only: bool = False) -> bytes:
     for name, value in response.headers:
         text += f"{name}: {value}\r\n"
     return (text + "\r\n").encode("latin-1") + (b"" if head_only else body)
+
+
+def is_foreign(request: Request) -> bool:
+    """Whether a browser sent this on behalf of a page that is not ours; such a page may read nothing here, nor change it."""
+    origin = request.head.headers.get("origin")
+    return origin is not None and origin.partition("://")[2] != request.head.headers.get("host", "")
 
 
 def too_large() -> Response:
