@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from dispatcher import __version__
 from dispatcher.house import House
 from dispatcher.ledger.chunks import Due
+from dispatcher.web import unsubscribe
 
 
 class Broker(Protocol):
@@ -29,4 +30,5 @@ def create(house: House, broker: Broker) -> FastAPI:
     application = FastAPI(title="dispatcher", version=__version__, openapi_url="/openapi.json")
     application.state.house = house
     application.state.broker = broker
+    application.include_router(unsubscribe.router)
     return application
