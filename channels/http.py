@@ -17,7 +17,7 @@ import os
 import selectors
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import takewhile
@@ -165,8 +165,8 @@ class _Engine:
         self.multi.add_handle(slot.handle)
 
     def drop(self, slot: _Slot) -> None:
-        del self._flying[slot.handle]
-        self.multi.remove_handle(slot.handle)
+        if self._flying.pop(slot.handle, None):
+            self.multi.remove_handle(slot.handle)
 
     def turn(self) -> None:
         """Wait for news, let libcurl work on it, and put each finished slot in its exchange's queue."""
@@ -180,8 +180,8 @@ class _Engine:
         self._collect()
 
     def close(self) -> None:
-        for handle in self._flying:
-            self.multi.remove_handle(handle)
+        for slot in list(self._flying.values()):
+            self.drop(slot)
         self.multi.close()
         self._selector.close()
 
@@ -243,12 +243,12 @@ class Http:
             pycurl.MAXFILESIZE: ANSWER_BYTES_MAX,
             pycurl.MAXAGE_CONN: IDLE_SECONDS_MAX,
             pycurl.CAINFO: ca_file or certifi.where(),
-            pycurl.NOPROXY: ",".join(filter(None, (os.environ.get("no_proxy"), LOOPBACK))),
+            pycurl.NOPROXY: ",".join(filter(None, (*map(os.environ.get, ("no_proxy", "NO_PROXY")), LOOPBACK))),
         }
         self._engines: dict[int, _Engine] = {}  # by process: an inherited one must neither be used nor closed
         self._idle: list[_Slot] = []
 
-    def exchange(self, calls: Iterable[tuple[T, Request]]) -> Iterator[tuple[T, Response | Fault]]:
+    def exchange(self, calls: Iterable[tuple[T, Request]]) -> Generator[tuple[T, Response | Fault]]:
         """Send all, several at a time, and yield every tag with its answer, in the order of the answers.
 
         `calls` is drawn from as places become free. Exchanges may overlap. Take the answers without long pauses:

@@ -59,15 +59,19 @@ def _domain(domain: str) -> str | None:
         return None
 
 
-@lru_cache(maxsize=8_192)  # the same number is often both phone and whatsapp
 def phone(text: str) -> str:
     """A telephone number as +32470123456 (E.164). Blanks, dots, dashes and brackets between digits don't matter; letters,
     extensions, other scripts' digits and numbers that no network would route are refused. Raises `BadAddress`.
     """
     if not _PHONE.fullmatch(text):
         raise BadAddress("is not a number in international form, such as +32 470 12 34 56")
+    return _number(text.translate(_BETWEEN))
+
+
+@lru_cache(maxsize=8_192)  # the same number is often both phone and whatsapp
+def _number(text: str) -> str:
     try:
-        number = phonenumbers.parse(text.translate(_BETWEEN))
+        number = phonenumbers.parse(text)
     except phonenumbers.NumberParseException:
         raise BadAddress("is not a telephone number") from None
     if not (phonenumbers.is_possible_number(number) and phonenumbers.is_valid_number(number)):

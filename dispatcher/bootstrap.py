@@ -12,12 +12,11 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 
-from channels.sandbox.keys import EventSigner, write_service_account
-
 from channels.base import Channel, Provider
 from channels.fcm import Fcm
 from channels.http import Http
 from channels.outbox import Outbox
+from channels.sandbox.keys import EventSigner, write_service_account
 from channels.sendgrid import SendGrid
 from channels.smtp import Smtp
 from channels.twilio import Twilio
@@ -70,14 +69,17 @@ def policy(chosen: Settings) -> tuple[Policy, str]:
     return parse(text, str(chosen.policy or "policy.toml")), text
 
 
-def house() -> House:
-    """A house of this process's own. Raises `SettingsFaults`, `PolicyFaults`, `TemplateFaults`, `EngineError`, `LedgerUnavailable`."""
+def house(connections_max: int = CONNECTIONS_MAX) -> House:
+    """A house of this process's own.
+
+    Raises `SettingsFaults`, `PolicyFaults`, `TemplateFaults`, `EngineError`, `LedgerUnavailable`.
+    """
     chosen = settings()
     rules, text = policy(chosen)
     catalog = content.load(chosen.templates)
     database_url = joined_engines().database_url
     migrated(database_url)
-    pool = open_pool(database_url, CONNECTIONS_MAX)
+    pool = open_pool(database_url, connections_max)
     with lend(pool) as connection:
         stops.keep_policy(connection, rules.digest, text)
     return House(

@@ -16,8 +16,8 @@ from dispatcher.policy import Policy
 class Limits:
     """Numbers of the engine, each a promise to somebody.
 
-    `batch_messages_max` is what one killed worker process leaves `unresolved` at most. `lease_seconds` is how long a worker may take
-    from claim to settle before its claims count as lost; it exceeds the longest provider call.
+    `batch_messages_max` is what one killed worker process leaves `unresolved` at most. `lease_seconds` is how long a worker may
+    take from claim to settle before its claims count as lost; it exceeds the longest provider call.
     """
 
     batch_messages_max: int = 100

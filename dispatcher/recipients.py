@@ -229,7 +229,8 @@ _CELLS: Mapping[str, Cell] = {
 def _cell(column: str) -> Cell | None:
     """How a column's cells are read: as text, where nothing else is said; lists as JSON or with | between the words."""
     if column.startswith("profile."):
-        return {2: _json, 3: str}.get(len(column.split(".")))  # a category as JSON, or one variable, always as text
+        depth = len(column.split("."))  # a category as JSON, or one variable, which is always text
+        return _json if depth == 2 else str if depth == 3 else None
     return _CELLS.get(column)
 
 
@@ -299,7 +300,7 @@ def import_file(
     rejects: Path,
     actor: str,
     now: datetime,
-    progress: Callable[[int], None] = lambda rows: None,
+    progress: Callable[[int], None] | None = None,
 ) -> Imported:
     """Take in a file, a batch at a time, each in a transaction of its own; `progress` hears how many rows are done.
 
@@ -315,7 +316,8 @@ def import_file(
             for recipient_id in taken.erased:
                 row = batch[recipient_id][0]
                 rejected.add(BadRow(row.line, "id", ERASED, recipient_id, row.data))
-            progress(counts.total() + rejected.count)
+            if progress:
+                progress(counts.total() + rejected.count)
     kept = rejects if rejected.count else None
     return Imported(counts["new"], counts["changed"], counts["unchanged"], rejected.count, tuple(rejected.first), kept)
 

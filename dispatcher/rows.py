@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as option
 from pathlib import Path
 from typing import Any, TextIO, TypeAlias
 
@@ -12,8 +14,9 @@ from pydantic_core import from_json
 
 from dispatcher.faults import BadInput, InputFault, did_you_mean
 
-ROW_BYTES_MAX = 256 * 1024
-csv.field_size_limit(ROW_BYTES_MAX)  # a quote that is never closed would otherwise swallow the file
+ROW_LENGTH_MAX = 256 * 1024
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")  # what `surrogateescape` makes of bytes that are no text
+csv.field_size_limit(ROW_LENGTH_MAX)  # a quote that is never closed would otherwise swallow the file
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +34,8 @@ class BadRow:
     line: int
     field: str
     reason: str
-    value: Any = field(default=None, repr=False)
-    row: Any = field(default=None, repr=False)
+    value: Any = option(default=None, repr=False)
+    row: Any = option(default=None, repr=False)
 
 
 Cell: TypeAlias = Callable[[str], Any]  # a cell's text as a value; raises ValueError(reason)
@@ -64,19 +67,19 @@ def _unfit(text: str) -> str | None:
     """Why no row can be made of this text, if so."""
     if "\0" in text or "\\u0000" in text:
         return "holds a null character"
-    if not text.isascii() and any("\udc80" <= character <= "\udcff" for character in text):
+    if _NOT_UTF8.search(text):
         return "is not UTF-8; save the file as UTF-8"
     return None
 
 
 def _jsonl(file: TextIO) -> Iterator[Row | BadRow]:
     line = 0
-    while text := file.readline(ROW_BYTES_MAX):
+    while text := file.readline(ROW_LENGTH_MAX):
         line += 1
-        if len(text) == ROW_BYTES_MAX and not text.endswith("\n"):
+        if len(text) == ROW_LENGTH_MAX and not text.endswith("\n"):
             while text and not text.endswith("\n"):
-                text = file.readline(ROW_BYTES_MAX)
-            yield BadRow(line, "", f"is longer than {ROW_BYTES_MAX} characters")
+                text = file.readline(ROW_LENGTH_MAX)
+            yield BadRow(line, "", f"is longer than {ROW_LENGTH_MAX} characters")
         elif text.strip():
             yield _json_row(line, text)
 
@@ -96,7 +99,7 @@ def _json_row(line: int, text: str) -> Row | BadRow:
 
 
 def _csv(file: TextIO, path: Path, cell_of: Callable[[str], Cell | None], columns: Collection[str]) -> Iterator[Row | BadRow]:
-    first = file.readline(ROW_BYTES_MAX)
+    first = file.readline(ROW_LENGTH_MAX)
     delimiter = ";" if ";" in first and "," not in first else ","  # spreadsheets in Belgium write semicolons
     header = next(csv.reader([first], delimiter=delimiter), [])
     cells = _header(path, header, cell_of, columns)

@@ -32,7 +32,7 @@ class CampaignForm(Door):
     audience: str | list[Any] | None = None
     send_at: AwareDatetime | None = None
     expires_at: AwareDatetime | None = None
-    rate_per_second: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
+    rate_per_second: Annotated[float, Field(ge=0.001, le=1_000_000)] | None = None  # at the least a message in 17 minutes
     holdout_percent: Annotated[float, Field(ge=0, le=100)] = 0.0
     priority: Annotated[int, Field(ge=0, le=9)] = 5
 

@@ -1,7 +1,7 @@
 """Celery's room: the application, the tasks, and how work is put on the broker. Arguments are references, never personal data.
 
-The two tasks that other systems call, `dispatcher.submit_campaign` and `dispatcher.trigger`, carry what those systems put in; workers
-hide it from events, and so from Flower, whoever sent it.
+The two tasks that other systems call, `dispatcher.submit_campaign` and `dispatcher.trigger`, carry what those systems put in;
+workers hide it from events, and so from Flower, whoever sent it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import structlog
 from celery import Celery, Task
 from celery.signals import setup_logging, worker_process_init
 from celery.worker.request import Request
+from kombu.exceptions import OperationalError
 
 from dispatcher import bootstrap, campaigns, inbound
 from dispatcher.faults import BadInput
@@ -25,6 +26,7 @@ from dispatcher.logs import configure_logs
 from dispatcher.pipeline import run_chunk
 from dispatcher.submission import parse_campaign, parse_trigger
 
+BROKER_FAULTS = (OperationalError,)  # what publishing raises when the broker can't be reached
 HIDDEN = "(kept out of events)"
 RETRY_SECONDS = 2.0  # how long a task rests whose ledger is away; far below the broker's visibility timeout
 

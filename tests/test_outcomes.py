@@ -45,8 +45,8 @@ def seconds(outcome: Outcome) -> float:
 @pytest.mark.parametrize(
     ("result", "outcome"),
     [
-        (Receipt("SM1"), Outcome(State.ACCEPTED, receipt="SM1")),
-        (Rejected("21617"), Outcome(State.FAILED, "21617")),
+        (Receipt("SM1"), Outcome(State.ACCEPTED, None, None, "SM1", True, False, False, False)),
+        (Rejected("21617"), Outcome(State.FAILED, "21617", None, None, True, False, False, False)),
         (BadAddress("21614"), Outcome(State.FAILED, "21614", suppress=True)),
         (OptedOut("21610"), Outcome(State.FAILED, "21610", suppress=True, opt_out=True)),
         (Uncertain("lost_answer"), Outcome(State.UNRESOLVED, "lost_answer")),
@@ -131,7 +131,7 @@ def test_of_several_devices_the_strongest_result_counts_in_any_order(first: int)
 
 def test_an_unknown_error_is_as_uncertain_as_uncertain() -> None:
     strange = ChannelError("strange")
-    assert fold([Unavailable("connect"), strange, BadAddress("x")]) is strange
+    assert fold([Misconfigured("key"), Unavailable("connect"), strange, BadAddress("x")]) is strange
 
 
 def test_folding_nothing_is_a_bug() -> None:
@@ -165,6 +165,7 @@ def told(state: State, news: list[EventKind]) -> State:
         (State.UNRESOLVED, EventKind.DELIVERED, State.DELIVERED),
         (State.UNRESOLVED, EventKind.FAILED, State.FAILED),
         (State.WAITING, EventKind.DELIVERED, State.DELIVERED),
+        (State.WAITING, EventKind.ACCEPTED, State.ACCEPTED),
         (State.DEAD, EventKind.ACCEPTED, State.ACCEPTED),
         (State.ACCEPTED, EventKind.DELIVERED, State.DELIVERED),
         (State.ACCEPTED, EventKind.FAILED, State.FAILED),
@@ -218,7 +219,7 @@ def test_a_state_once_left_is_never_seen_again(state: State, kinds: list[EventKi
 
 def test_what_news_says_of_the_address_and_the_person() -> None:
     assert {kind: meaning(kind) for kind in EventKind if meaning(kind) != Meaning()} == {
-        EventKind.BOUNCED: Meaning(suppress=True),
+        EventKind.BOUNCED: Meaning(suppress=True, opt_out=False, lift=False),
         EventKind.COMPLAINED: Meaning(suppress=True, opt_out=True),
         EventKind.OPTED_OUT: Meaning(suppress=True, opt_out=True),
         EventKind.OPTED_IN: Meaning(lift=True),

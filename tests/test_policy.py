@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from channels.base import Channel
 from dispatcher.model import Code, Decision, Device, Hold, Mode, OfferType, Reason, Refuse, Send
-from dispatcher.policy import RULES, PolicyFaults, Rules, decide, parse, shipped
+from dispatcher.policy import RULES, PolicyFaults, Retry, Rules, decide, parse, shipped
 from dispatcher.policy.case import Case, Objection
 from dispatcher.policy.data import Quiet
 from dispatcher.policy.rules import share_percent
@@ -58,9 +58,7 @@ def test_the_second_telling_agrees(scene: Scene) -> None:
 @pytest.mark.parametrize("disturb", DISTURBANCES)
 @pytest.mark.parametrize("offer", [*OfferType, None])
 @pytest.mark.parametrize("choice", ["tailored", "standard"])
-def test_the_second_telling_agrees_on_each_single_disturbance(
-    disturb: Disturbance, offer: OfferType | None, choice: str
-) -> None:
+def test_the_second_telling_agrees_on_each_single_disturbance(disturb: Disturbance, offer: OfferType | None, choice: str) -> None:
     scene = disturb(sendable(offer, choice, route="all"))
     decision, told = decided(scene), tell(scene.job, scene.facts, scene.now)
     assert type(decision).__name__ == told.verdict
@@ -117,9 +115,7 @@ def test_taking_one_rule_out_changes_the_answer(name: str) -> None:
     assert isinstance(other, Send) or other.headline.rule != name
 
 
-@pytest.mark.parametrize(
-    ("name", "code"), [("basis", Code.NO_BASIS), ("mode", Code.NO_BASIS), ("choice", Code.NO_BASIS)]
-)
+@pytest.mark.parametrize(("name", "code"), [("basis", Code.NO_BASIS), ("mode", Code.NO_BASIS), ("choice", Code.NO_BASIS)])
 def test_even_without_the_rule_nothing_leaves_that_no_permission_was_found_for(name: str, code: Code) -> None:
     decision = decided(ALONE[name][0], without(RULES, name))
     assert isinstance(decision, Refuse)
@@ -254,6 +250,57 @@ def test_evidence_names_the_fact_behind_the_reason() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("change", "evidence"),
+    [
+        (lambda s: s.with_job(entity="another-bank"), "policy:entities.another-bank"),
+        (lambda s: s.with_facts(offers={"own": said("none", 5)}), "policy:basis.own.none"),
+        (lambda s: s.with_facts(offers={}), "policy:basis.own.none"),
+        (lambda s: s.with_facts(offers={"own": said("yes", 5)}), "policy:basis.own.yes"),
+        (
+            lambda s: s.with_facts(offers={"own": said("standard", 5, "provider")}, purchased=frozenset()),
+            "policy:basis.own.standard.email",
+        ),
+    ],
+)
+def test_a_lacking_basis_names_the_place_in_the_policy(change: Disturbance, evidence: str) -> None:
+    decision = decided(change(sendable(channels=(Channel.EMAIL,))))
+    assert {reason.evidence for reason in decision.reasons if reason.code is Code.NO_BASIS} == {evidence}
+
+
+def test_a_service_message_too_needs_a_place_in_the_policy() -> None:
+    policy = parse(shipped().replace('[basis.service]\npush = "service"\n', "[basis.service]\n"))
+    scene = sendable(None, channels=(Channel.PUSH,))
+    expected = Reason(Code.NO_BASIS, Channel.PUSH, "basis", "policy:basis.service.push")
+    assert decide(scene.job, scene.facts, policy, scene.now) == Refuse((expected,))
+
+
+@pytest.mark.parametrize(
+    ("scene", "evidence"),
+    [
+        (sendable(choice="standard").with_brief(modes=frozenset({Mode.TAILORED})), "consent:1"),
+        (sendable(choice="standard").with_brief(modes=frozenset()), "template:spring"),
+        (sendable().with_brief(modes=frozenset()), "template:spring"),
+        (sendable(OfferType.KATE, "standard").with_brief(coins=True, modes=frozenset({Mode.STANDARD})), "consent:3"),
+        (sendable(OfferType.KATE).with_facts(object_profiling=said("on", 9)), "consent:9"),
+        (
+            sendable().with_facts(object_profiling=said("off", 9)).with_brief(modes=frozenset()),
+            "template:spring",
+        ),
+        (sendable(None).with_brief(modes=frozenset({Mode.TAILORED})), "template:opt-out-acknowledgement"),
+    ],
+)
+def test_a_rendering_that_is_not_allowed_is_blamed_on_choice_objection_or_template(scene: Scene, evidence: str) -> None:
+    decision = decided(scene)
+    assert {reason.evidence for reason in decision.reasons if reason.code is Code.MODE_NOT_ALLOWED} == {evidence}
+
+
+def test_a_commercial_template_without_an_offer_type_finds_no_choice() -> None:
+    decision = decided(sendable().with_brief(offer_type=None))
+    assert isinstance(decision, Refuse)
+    assert (decision.headline.code, decision.headline.evidence) == (Code.NO_CHOICE, "template:spring")
+
+
 def test_route_first_takes_the_asked_order_and_says_why_it_passed_others_over() -> None:
     scene = sendable(channels=(Channel.SMS, Channel.EMAIL, Channel.PUSH)).with_facts(phone=None)
     decision = decided(scene)
@@ -288,6 +335,7 @@ def test_a_standard_message_may_use_less_than_a_tailored_one() -> None:
     assert isinstance(tailored, Send)
     assert isinstance(standard, Send)
     assert isinstance(service, Send)
+    assert service.legs[0].categories == POLICY.categories["service"]
     assert "transactions" in tailored.legs[0].categories
     assert standard.legs[0].categories < tailored.legs[0].categories
     assert "transactions" not in standard.legs[0].categories | service.legs[0].categories
@@ -438,10 +486,32 @@ def test_all_faults_of_a_policy_file_are_named_at_once() -> None:
         ('sender_address = "news@kbc-bank.example"', 'sender_address = "news"', "an e-mail address"),
         ('sold_by = ["kbc-insurance"]', 'sold_by = ["kbc-insurence"]', "did you mean 'kbc-insurance'?"),
         ("[coins]", "[[coins]]", "coins = [{"),
+        ('by = "example policy, signed by nobody"', 'by = " "', "signed.by = ' ': a text in quotes"),
+        ('service = ["identity"', 'service = [7, "identity"', "categories.service = [7,"),
+        ('service = ["identity"', 'service = ["identity", "identity"', "each word once"),
+        ("base_seconds = 30", "base_seconds = 0", "retry.base_seconds = 0: a number from 1 to 86400"),
+        ("attempts_max = 6", "attempts_max = 6.5", "retry.attempts_max = 6.5: a whole number from 1 to 100"),
     ],
 )
 def test_a_policy_that_contradicts_itself_or_the_law_is_not_accepted(old: str, new: str, fault: str) -> None:
     assert any(fault in line for line in faults_of((old, new)))
+
+
+def test_what_the_file_says_is_what_the_policy_holds() -> None:
+    policy = parse(shipped().replace("cap_seconds = 3600", "cap_seconds = 30"))
+    assert policy.retry == Retry(6, 30.0, 30.0, 60.0, 300.0)
+    assert (policy.default_zone, policy.adult_years, policy.signed_on) == ("Europe/Brussels", 18, date(2026, 11, 23))
+    assert policy.entities["kbc-insurance"].names["fr"] == "KBC Assurances"
+    assert "coûte" in policy.topics["consumer_credit"]["fr"]
+    assert len(policy.digest) == 64
+
+
+def test_a_missing_table_is_one_fault_and_not_one_per_key_in_it() -> None:
+    with pytest.raises(PolicyFaults) as caught:
+        parse("")
+    places = [fault.key for fault in caught.value.faults]
+    assert len(places) == len(set(places)) == 14
+    assert all(fault.right == "is missing" for fault in caught.value.faults)
 
 
 def test_an_entity_may_close_a_single_place_of_the_basis() -> None:
@@ -457,3 +527,12 @@ def test_an_entity_may_close_a_single_place_of_the_basis() -> None:
     assert {reason.channel for reason in decision.reasons} == {Channel.WHATSAPP}
     assert codes(decision) == {Code.NO_BASIS}
     assert decide(scene.with_job(entity="kbc-bank").job, scene.facts, policy, scene.now).reasons == ()
+
+
+@pytest.mark.parametrize("unknown", [None, "", "Mars/Olympus", "../etc/passwd", "Europe"])
+def test_an_unknown_zone_is_the_policys_own_and_not_no_quiet_hours(unknown: str | None) -> None:
+    policy = replace(POLICY, default_zone="Pacific/Auckland")  # 13 hours ahead of UTC in November
+    scene = sendable(channels=(Channel.SMS,)).with_facts(timezone=unknown)
+    late, noon = datetime(2026, 11, 23, 8, 0, tzinfo=UTC), datetime(2026, 11, 22, 23, 0, tzinfo=UTC)
+    assert isinstance(decide(scene.job, scene.facts, policy, late), Hold)
+    assert isinstance(decide(scene.job, scene.facts, policy, noon), Send)

@@ -29,7 +29,7 @@ time.sleep(600)
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
 
 
-def python(name: str, program: str, *arguments: str | Path, stage: int = WORKERS, stop_seconds_max: float = 20.0) -> Command:
+def python(name: str, program: str, *arguments: object, stage: int = WORKERS, stop_seconds_max: float = 20.0) -> Command:
     return Command(name, (sys.executable, "-c", program, *map(str, arguments)), stage, stop_seconds_max)
 
 
@@ -83,14 +83,18 @@ def test_a_child_that_ends_before_it_is_ready_is_named_with_its_log(tmp_path: Pa
         processes.await_ready(seconds=30)
 
 
+def _kill_and_wait(number: signal.Signals) -> None:
+    os.kill(os.getpid(), number)
+    threading.Event().wait(5)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_asks_and_the_second_interrupts(number: signal.Signals) -> None:
     with stop_signals() as asked:
         os.kill(os.getpid(), number)
         assert asked.wait(5)
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), number)
-            threading.Event().wait(5)
+            _kill_and_wait(number)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 

@@ -1,9 +1,30 @@
-"""The policy: read it (`parse`), ask it (`decide`), keep what it said (`record`), tell people why (`explain`). Pure."""
+"""The policy: read it (`parse`), ask it (`decide`), keep what it said (`record`), tell people why (`explain`). Pure.
+
+The module `explain` hides behind its one function here, as `record` does.
+"""
 
 from dispatcher.policy.data import Entity, Policy, Retry
+from dispatcher.policy.explain import Explanation, explain
 from dispatcher.policy.reading import parse, shipped
+from dispatcher.policy.record import Recorded, from_record, record
 from dispatcher.policy.rules import RULES, Rules
 from dispatcher.policy.section import Fault, PolicyFaults
 from dispatcher.policy.verdict import decide
 
-__all__ = ["RULES", "Entity", "Fault", "Policy", "PolicyFaults", "Retry", "Rules", "decide", "parse", "shipped"]
+__all__ = [
+    "RULES",
+    "Entity",
+    "Explanation",
+    "Fault",
+    "Policy",
+    "PolicyFaults",
+    "Recorded",
+    "Retry",
+    "Rules",
+    "decide",
+    "explain",
+    "from_record",
+    "parse",
+    "record",
+    "shipped",
+]

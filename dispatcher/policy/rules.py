@@ -124,7 +124,8 @@ def basis(case: Case, channel: Channel) -> Objection | None:
     if case.service:
         return Objection(Code.NO_BASIS, f"policy:basis.service.{channel}")
     said = case.choice.value if case.choice is not None else Mode.NONE
-    return Objection(Code.NO_BASIS, f"policy:basis.{job.brief.offer_type}.{said}.{channel}")
+    row = f"policy:basis.{job.brief.offer_type}.{said}"
+    return Objection(Code.NO_BASIS, f"{row}.{channel}" if case.row else row)
 
 
 def switch(case: Case, channel: Channel) -> Objection | None:

@@ -1,0 +1,46 @@
+# Everything from a fresh clone with nothing but python3 (3.11 or newer, with venv) and make. Nothing is installed outside .venv;
+# what runs keeps its data in DISPATCHER_HOME (var/).
+
+PYTHON ?= python3
+PIP := .venv/bin/python -m pip --disable-pip-version-check
+COMPILE := PIP_CONFIG_FILE=/dev/null PIP_FIND_LINKS= PIP_EXTRA_INDEX_URL= CUSTOM_COMPILE_COMMAND='make lock' \
+	.venv/lock/bin/python -m piptools compile pyproject.toml --build-deps-for editable --generate-hashes --strip-extras --allow-unsafe \
+	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --quiet
+
+.PHONY: demo test bench up lock clean
+.DELETE_ON_ERROR:
+
+demo: .venv/run.stamp  ## the whole story in a minute; KEEP=1 leaves it running, RECIPIENTS=N chooses its size
+	@.venv/bin/dispatcher demo $(if $(RECIPIENTS),--recipients $(RECIPIENTS)) $(if $(filter-out 0,$(KEEP)),--keep)
+
+test: .venv/test.stamp  ## every check there is: tests, lint, format, types, import contracts
+	@.venv/bin/python -m pytest $(ARGS)
+
+bench: .venv/test.stamp
+	@.venv/bin/python -m benchmarks $(ARGS)
+
+up: .venv/run.stamp  ## for real use on this machine; Ctrl-C stops it without loss
+	@.venv/bin/dispatcher up $(ARGS)
+
+lock: .venv/lock/lock.stamp  ## newest versions that pyproject.toml allows, with the public index's hashes for all platforms
+	$(COMPILE) --upgrade --output-file requirements/run.txt
+	$(COMPILE) --extra test --constraint requirements/run.txt --output-file requirements/test.txt
+
+clean:  ## what was built; never data
+	rm -rf .venv build *.egg-info
+
+# A stamp is written last: an install that was broken off is done again, and a second `make` starts at once.
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.x …")'
+	@$(PYTHON) -m venv .venv
+
+.venv/run.stamp .venv/test.stamp: .venv/%.stamp: requirements/%.txt pyproject.toml | .venv/bin/python
+	@echo "Installing what requirements/$*.txt pins into .venv …" >&2
+	@$(PIP) install --quiet --require-hashes --requirement requirements/$*.txt
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/lock/lock.stamp: | .venv/bin/python
+	@.venv/bin/python -m venv .venv/lock
+	@.venv/lock/bin/python -m pip --disable-pip-version-check install --quiet pip-tools
+	@touch $@

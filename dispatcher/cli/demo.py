@@ -1,0 +1,310 @@
+"""The demo: made-up customers, a campaign over all channels, some triggers, on real engines against the sandbox.
+
+It ends by checking itself: the balance against the audience, the sandbox's count against the ledger's, and each arrival against the
+customers' choices, by a witness who knows neither policy nor ledger.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from channels.sandbox.client import Sandbox
+from dispatcher import bootstrap, campaigns
+from dispatcher.cli.campaigns import print_campaign, wait_for
+from dispatcher.cli.messages import explanation, print_explanation
+from dispatcher.cli.output import err, out, progress
+from dispatcher.embedded import EngineError, engines
+from dispatcher.house import House
+from dispatcher.ledger import campaigns as ledger
+from dispatcher.ledger import events, messages, overview
+from dispatcher.ledger.pool import lend
+from dispatcher.model import State
+from dispatcher.policy import shipped
+from dispatcher.processes import stop_signals
+from dispatcher.recipients import import_file
+from dispatcher.refs import MessageRef
+from dispatcher.running import FLOWER_PORT, Running, default_workers, free_port, running
+from dispatcher.samples import customers
+from dispatcher.submission import parse_campaign
+from dispatcher.tokens import PREFERENCES, UNSUBSCRIBE, message_token
+from dispatcher.views import campaign_view
+from dispatcher.witness import Witness
+
+CAMPAIGN = "spring-loan"
+SEED = 2026
+TRIGGERS = 30
+QUIET_HOURS = re.compile(r"^\w+ = \{ from = [\d:]+, to = [\d:]+ \}$", re.MULTILINE)
+PROJECTS = {
+    "nl": ("je nieuwe keuken", "zonnepanelen", "een elektrische fiets"),
+    "fr": ("votre nouvelle cuisine", "des panneaux solaires", "un vélo électrique"),
+    "de": ("Ihre neue Küche", "eine Solaranlage", "ein Elektrofahrrad"),
+    "en": ("your new kitchen", "solar panels", "an electric bike"),
+}
+
+
+class DemoFailed(Exception):
+    """The demo found something wrong with itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What the demo works with while it runs."""
+
+    house: House
+    sandbox: Sandbox
+    people: Path
+    count: int
+
+
+def run(recipients: int, keep: bool, quiet: bool) -> dict[str, Any]:
+    """Run the demo; what it measured and checked, as plain data. `quiet` leaves stdout alone. Raises `DemoFailed`."""
+    home = Path(os.environ.get("DISPATCHER_HOME") or "var") / "demo"
+    with _alone(home):
+        _prepare_environment(home, recipients)
+        err.print("starting PostgreSQL, Valkey, workers, the providers' sandbox and the web app …")
+        settings = bootstrap.settings()
+        with running(settings, os.environ, default_workers(), FLOWER_PORT if keep else None) as program:
+            os.environ.update(program.environ)
+            bootstrap.settings.cache_clear()
+            report = _play(program, recipients, quiet)
+            if keep:
+                _stay(program)
+        return report
+
+
+def _play(program: Running, recipients: int, quiet: bool) -> dict[str, Any]:
+    house = bootstrap.house()
+    assert program.places.sandbox  # noqa: S101  the demo's providers are the sandbox
+    stage = Stage(house, Sandbox(program.places.sandbox), house_folder() / "customers.jsonl", recipients)
+    _import(stage)
+    _campaign(stage)
+    triggers = _triggers(stage)
+    _settle_news(stage)
+    report = _check(stage, triggers)
+    if not quiet:
+        _tell(stage, report)
+    return report
+
+
+def house_folder() -> Path:
+    """The demo's own folder."""
+    return bootstrap.settings().home
+
+
+# -- before ------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    """One demo at a time, each in an empty folder; engines that a killed demo left are stopped first."""
+    home.parent.mkdir(parents=True, exist_ok=True)
+    with home.with_name("demo.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise EngineError("another demo is running in this folder; stop it, or set DISPATCHER_HOME to another one") from None
+        if home.exists():
+            with engines(home.absolute()):
+                pass
+            shutil.rmtree(home)
+        home.mkdir(mode=0o700)
+        yield
+
+
+def _prepare_environment(home: Path, recipients: int) -> None:
+    """The demo never touches real providers, whatever credentials are around, and lifts the quiet hours: it may be night."""
+    real = (
+        "SENDGRID_",
+        "TWILIO_",
+        "FCM_",
+        "SMTP_",
+        "GOOGLE_APPLICATION_CREDENTIALS",
+        "DISPATCHER_PROVIDER_",
+        "DISPATCHER_API_KEYS",
+    )
+    for name in [name for name in os.environ if name.startswith(real)]:
+        del os.environ[name]
+    policy = home / "policy.toml"
+    policy.write_text(QUIET_HOURS.sub("", shipped()), encoding="utf-8")
+    for name in ("DISPATCHER_DATABASE_URL", "DISPATCHER_BROKER_URL"):
+        os.environ.pop(name, None)
+    os.environ.update(
+        DISPATCHER_HOME=str(home.absolute()),
+        DISPATCHER_POLICY=str(policy.absolute()),
+        DISPATCHER_PUBLIC_URL=f"http://127.0.0.1:{free_port()}",
+        DISPATCHER_SANDBOX_URL=f"http://127.0.0.1:{free_port()}",
+    )
+    today = datetime.now(UTC).date()
+    with (home / "customers.jsonl").open("w", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in customers(recipients, SEED, today))
+
+
+# -- the show ----------------------------------------------------------------------------------------------------------
+
+
+def _import(stage: Stage) -> None:
+    house = stage.house
+    with lend(house.pool) as connection, progress("customers", stage.count) as (bar, task):
+        imported = import_file(
+            connection,
+            house.secret,
+            stage.people,
+            stage.people.with_suffix(".rejected.jsonl"),
+            "demo",
+            house.clock(),
+            lambda done: bar.update(task, completed=done),
+        )
+    if imported.rejected:
+        raise DemoFailed(f"{imported.rejected} made-up customers were rejected")
+
+
+def _people(stage: Stage) -> Iterator[dict[str, Any]]:
+    with stage.people.open(encoding="utf-8") as file:
+        yield from map(json.loads, file)
+
+
+def _campaign(stage: Stage) -> None:
+    """A loan offer to everybody, on the first channel that each allows; one in fifty is a control group."""
+    house = stage.house
+    form = {
+        "id": CAMPAIGN,
+        "template": "loan_offer",
+        "channels": ["whatsapp", "push", "sms", "email"],
+        "holdout_percent": 2,
+        "expires_at": (house.clock() + timedelta(days=14)).isoformat(),
+        "audience": [{"recipient": person["id"], "data": _offer(index, person)} for index, person in enumerate(_people(stage))],
+    }
+    from dispatcher import tasks
+
+    campaigns.submit(house, parse_campaign(form, campaigns.desk(house)))
+    tasks.publish(campaigns.due_chunks(house))
+    wait_for(house, CAMPAIGN)
+
+
+def _offer(index: int, person: Mapping[str, Any]) -> dict[str, Any]:
+    projects = PROJECTS[person["language"]]
+    return {
+        "project": projects[index % len(projects)],
+        "amount": 5_000 + 500 * (index % 40),
+        "offer_url": "https://www.kbc-bank.example/loan",
+    }
+
+
+def _triggers(stage: Stage) -> dict[str, str]:
+    """Single jobs, put on the broker as the profiling pipeline does it: message id -> template."""
+    from dispatcher import tasks
+
+    asked: dict[str, str] = {}
+    for index, person in zip(range(TRIGGERS), _people(stage), strict=False):
+        template = "coin_earned" if index % 3 else "optout_acknowledgement"
+        asked[f"demo-{index}"] = template
+        job = {"key": f"demo-{index}", "recipient": person["id"], "template": template, "data": _trigger_data(template)}
+        tasks.trigger.apply_async((job,))
+    refs = _await_triggers(stage.house, list(asked))
+    return {str(ref): asked[key] for key, ref in refs.items()}
+
+
+def _trigger_data(template: str) -> dict[str, Any]:
+    if template == "optout_acknowledgement":
+        return {"scope": "email"}
+    return {"coins_earned": 5, "merchant": "Café Minuit", "coins_url": "https://www.kbc-bank.example/kate-coins"}
+
+
+def _await_triggers(house: House, keys: list[str], seconds_max: float = 60.0) -> dict[str, MessageRef]:
+    deadline = time.monotonic() + seconds_max
+    with progress("triggers", len(keys)) as (bar, task):
+        while True:
+            with lend(house.pool) as connection:
+                decided = messages.decided_triggers(connection, keys)
+            bar.update(task, completed=len(decided))
+            if len(decided) == len(keys):
+                return decided
+            if time.monotonic() > deadline:
+                raise DemoFailed(f"{len(keys) - len(decided)} triggers are not decided after {seconds_max:.0f} s")
+            house.pause(0.1)
+
+
+def _settle_news(stage: Stage) -> None:
+    """Wait until the sandbox has reported what became of its messages, and the ledger has taken it in."""
+    with progress("delivery reports", None):
+        stage.sandbox.wait_for_events(120.0)
+        while True:
+            with lend(stage.house.pool) as connection:
+                if not events.unsettled(connection, 1):
+                    return
+            stage.house.pause(0.2)
+
+
+# -- after -------------------------------------------------------------------------------------------------------------
+
+
+def _check(stage: Stage, triggers: Mapping[str, str]) -> dict[str, Any]:
+    house = stage.house
+    with lend(house.pool) as connection:
+        campaign = ledger.find(connection, CAMPAIGN)
+        assert campaign is not None  # noqa: S101  it was submitted above
+        balance = ledger.balance(connection, campaign)
+        handed_over = overview.handed_over(connection)
+    view = campaign_view(campaign, balance, house.clock())
+    arrivals = list(stage.sandbox.log())
+    templates = {arrival["message_id"]: "loan_offer" for arrival in arrivals} | dict(triggers)
+    refused = Witness(_people(stage), datetime.now(UTC).date()).judge(arrivals, templates)
+    arrived = len({arrival["message_id"] for arrival in arrivals})
+    checks = {
+        "balance equals audience": sum(view["balance"].values()) == view["audience"] == stage.count,
+        "sandbox's messages equal the ledger's accepted": arrived == handed_over,
+        "nothing arrived that a choice forbids": not refused,
+    }
+    report = {"campaign": view, "triggers": len(triggers), "arrived": arrived, "checks": checks, "faults": refused[:20]}
+    if not all(checks.values()):
+        raise DemoFailed(
+            json.dumps({"checks": checks, "faults": refused[:20], "arrived": arrived, "accepted": handed_over}, indent=2)
+        )
+    return report
+
+
+def _tell(stage: Stage, report: Mapping[str, Any]) -> None:
+    print_campaign(report["campaign"])
+    out.print()
+    for check in report["checks"]:
+        out.print(f"[green]✓[/green] {check}")
+    out.print("\nThree messages, explained to their recipients:")
+    with lend(stage.house.pool) as connection:
+        for state, language in ((State.DELIVERED, "en"), (State.REFUSED, "fr"), (State.HELD_OUT, "nl")):
+            ref = overview.one_message(connection, CAMPAIGN, state)
+            message = messages.find(connection, ref) if ref else None
+            if message:
+                out.print()
+                print_explanation(explanation(stage.house, message, language))
+    out.print("\nKEEP=1 make demo leaves all this running, and shows where to look. make up is the same for real use.")
+
+
+def _stay(program: Running) -> None:
+    """Leave it running until Ctrl-C."""
+    house = bootstrap.house()
+    with lend(house.pool) as connection:
+        ref = overview.one_message(connection, CAMPAIGN, State.DELIVERED)
+    unsubscribe, preferences = (message_token(house.secret, purpose, str(ref)) for purpose in (UNSUBSCRIBE, PREFERENCES))
+    places = program.places
+    out.print("\nRunning. Ctrl-C stops it.")
+    for name, url in {
+        "console": f"{places.web}/console",
+        "sandbox inbox": places.sandbox,
+        "preference centre": f"{places.web}/p/{preferences}",
+        "one-click unsubscribe": f"{places.web}/u/{unsubscribe}",
+        "Flower": places.flower,
+    }.items():
+        out.print(f"  {name:22} {url}")
+    with stop_signals() as asked:
+        program.processes.watch(asked, program.engines.mend)

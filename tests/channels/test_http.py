@@ -1,0 +1,185 @@
+"""The transport: what is known of a request after anything that can happen to it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+import os
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from channels.base import Unavailable, Uncertain
+from channels.http import ANSWER_BYTES_MAX, Fault, Http, Request, Response, header_lines
+from tests.channels.rigs import closed_port
+from tests.channels.servers import LOST, Answer, Arrived, http_answer, http_server
+
+FINE = http_answer(200, b"fine")
+HEADERS = header_lines({"X-Test": "1"})
+
+
+@pytest.fixture
+def http() -> Iterator[Http]:
+    made = Http(concurrency=8, connect_timeout_seconds=1, timeout_seconds=5)
+    yield made
+    made.close()
+
+
+def post(port: int, body: bytes = b"body", scheme: str = "http") -> Request:
+    return Request(f"{scheme}://127.0.0.1:{port}/x", HEADERS, body)
+
+
+def status(answer: Response | Fault) -> int:
+    assert isinstance(answer, Response), answer
+    return answer.status
+
+
+def test_connections_are_kept_between_calls_and_bounded_by_the_concurrency(http: Http) -> None:
+    with http_server(lambda *_: FINE) as server:
+        for _ in range(3):
+            answers = dict(http.exchange((number, post(server.port, b"%d" % number)) for number in range(1, 41)))
+            assert sorted(answers) == list(range(1, 41))
+            assert {status(answer) for answer in answers.values()} == {200}
+        assert 1 <= server.connections <= 8
+        assert sorted(arrived.body for arrived in server.arrived) == sorted(b"%d" % n for n in range(1, 41) for _ in "123")
+
+
+def test_a_post_read_on_a_kept_connection_and_never_answered_is_not_sent_again(http: Http) -> None:
+    with http_server(lambda _, number: FINE if number == 1 else LOST) as server:
+        assert status(http.ask(post(server.port))) == 200
+        answer = http.ask(post(server.port))
+        assert isinstance(answer, Uncertain)
+        assert answer.code == "no_answer"
+        assert len(server.arrived) == 2
+        assert server.connections == 1
+
+
+def test_a_question_may_be_asked_again(http: Http) -> None:
+    with http_server(lambda _, number: LOST if number == 2 else FINE) as server:
+        assert status(http.ask(post(server.port, b""))) == 200
+        assert status(http.ask(post(server.port, b""))) == 200
+        assert [arrived.method for arrived in server.arrived] == ["GET"] * 3
+
+
+def test_what_never_left_is_unavailable(http: Http) -> None:
+    unresolved = Request("http://nobody.invalid/", HEADERS, b"x")
+    with http_server(lambda *_: FINE) as plain:
+        answers = [http.ask(post(closed_port())), http.ask(unresolved), http.ask(post(plain.port, scheme="https"))]
+        assert plain.arrived == []
+    assert [type(answer) for answer in answers] == [Unavailable] * 3
+
+
+@pytest.mark.parametrize(
+    ("raw", "code"),
+    [
+        (b"", "no_answer"),
+        (b"HTTP/1.1 200 OK\r\nX-A: b\r\n", "answer_cut"),
+        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n", "answer_cut"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\ncut", "answer_cut"),
+        (b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * (ANSWER_BYTES_MAX + 1), "answer_too_long"),
+    ],
+    ids=["none", "head", "second head", "body", "endless"],
+)
+def test_what_left_without_a_whole_answer_is_uncertain(http: Http, raw: bytes, code: str) -> None:
+    with http_server(lambda *_: Answer(raw, close=True)) as server:
+        answer = http.ask(post(server.port))
+        assert isinstance(answer, Uncertain)
+        assert answer.code == code
+        assert len(server.arrived) == 1
+
+
+def test_an_answer_that_does_not_come_in_time_is_uncertain() -> None:
+    http = Http(timeout_seconds=0.1)
+    with http_server(lambda *_: Answer(b"HTTP/1.1 200 OK\r\n")) as server:
+        answer = http.ask(post(server.port))
+        http.close()
+    assert isinstance(answer, Uncertain)
+    assert answer.code == "timeout"
+
+
+def test_a_redirect_is_an_answer_and_not_followed(http: Http) -> None:
+    with http_server(lambda *_: http_answer(307, b"", "Location: /elsewhere")) as server:
+        assert status(http.ask(post(server.port))) == 307
+        assert len(server.arrived) == 1
+
+
+def test_exchanges_may_overlap_and_be_abandoned(http: Http) -> None:
+    with http_server(lambda request, _: http_answer(200, request.body)) as server:
+        outer = http.exchange((number, post(server.port, b"outer")) for number in range(30))
+        first = next(outer)
+        inner = [answer for _, answer in http.exchange((number, post(server.port, b"inner")) for number in range(30))]
+        rest = [first, *outer]
+        abandoned = http.exchange((number, post(server.port)) for number in range(30))
+        next(abandoned)
+        abandoned.close()
+        assert status(http.ask(post(server.port))) == 200
+    assert {answer.body for answer in inner if isinstance(answer, Response)} == {b"inner"}
+    assert [answer.body for _, answer in rest if isinstance(answer, Response)] == [b"outer"] * 30
+
+
+def test_a_forked_child_leaves_its_parents_connections_be(http: Http) -> None:
+    with http_server(lambda *_: FINE) as server:
+        assert status(http.ask(post(server.port))) == 200
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if status(http.ask(post(server.port))) == 200 else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        assert status(http.ask(post(server.port))) == 200
+        assert server.connections == 2
+        assert len(server.arrived) == 3
+
+
+def test_headers_are_read_from_the_final_answer() -> None:
+    head = (b"HTTP/1.1 103 Early\r\n", b"X-A: early\r\n", b"\r\n", b"HTTP/1.1 200 OK\r\n", b"x-b:  late \r\n", b"\r\n")
+    answer = Response(200, head)
+    assert answer.header("X-B") == "late"
+    assert answer.header("X-A") is None
+
+
+def test_a_key_that_breaks_its_line_is_no_header() -> None:
+    with pytest.raises(ValueError, match="Authorization"):
+        header_lines({"Authorization": "Bearer a\r\nX-Evil: 1"})
+
+
+def test_tls_is_spoken_only_with_whom_the_authorities_vouch_for(http: Http, tmp_path: Path) -> None:
+    ca_file, context = certificate(tmp_path)
+    trusting = Http(ca_file=str(ca_file), timeout_seconds=5)
+
+    def secure(request: Arrived, _: int) -> Answer:
+        return http_answer(200, request.body)
+
+    with http_server(secure, tls=context) as server:
+        stranger = http.ask(post(server.port, scheme="https"))
+        friend = trusting.ask(post(server.port, scheme="https"))
+        trusting.close()
+    assert isinstance(stranger, Unavailable)
+    assert stranger.code == "certificate"
+    assert status(friend) == 200
+
+
+def certificate(folder: Path) -> tuple[Path, ssl.SSLContext]:
+    """A self-signed certificate for this machine: its file, and a server's side of it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
+    now = dt.datetime.now(dt.UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    ca_file, key_file = folder / "ca.pem", folder / "key.pem"
+    ca_file.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    key_file.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(ca_file, key_file)
+    return ca_file, context
