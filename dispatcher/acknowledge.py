@@ -66,7 +66,7 @@ def record(
 def take(
     house: House, connection: Connection, recipient_id: str, events: Sequence[ConsentEvent], entity: str | None = None
 ) -> Due | None:
-    """Write the acknowledgement of one request's events, in the caller's transaction, once; returns what to `tell` after the commit.
+    """Write the acknowledgement of one request's events, in the caller's transaction, once: what to `tell` after the commit.
 
     None where no no is among them, or there is no e-mail address. A suppressed address is left to the policy, which refuses.
     """
