@@ -8,6 +8,8 @@ ledger decides, and these settings only see to it that the question is asked aga
 import os
 from pathlib import Path
 
+from kombu.entity import Exchange, Queue
+
 HOME = Path(os.environ.get("DISPATCHER_HOME", "").strip() or "var")
 LANES = ("transactional", "campaign", "fanout", "inbound", "maintenance")
 
@@ -38,7 +40,7 @@ broker_transport_options = {
 
 # -- lanes -------------------------------------------------------------------------------------------------------------
 
-task_queues = {lane: {"exchange": lane, "routing_key": lane} for lane in LANES}
+task_queues = [Queue(lane, Exchange(lane), routing_key=lane) for lane in LANES]  # objects: Flower can't read the other forms
 task_create_missing_queues = False  # a misspelt lane is an error at once, not a queue without a worker
 task_default_queue = "maintenance"  # a task without a route is ours and waits for nobody
 task_routes = {
