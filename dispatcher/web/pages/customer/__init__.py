@@ -56,7 +56,8 @@ def _fill(text: str, **values: object) -> str:
 
 
 def _day(moment: datetime, language: Language, zone: str) -> str:
-    return format_date(moment.astimezone(ZoneInfo(zone)).date(), "long", locale=language)
+    locale = "en_GB" if language == "en" else language  # the day comes first
+    return format_date(moment.astimezone(ZoneInfo(zone)).date(), "long", locale=locale)
 
 
 def _environment() -> Environment:
