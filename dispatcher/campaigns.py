@@ -12,17 +12,18 @@ from itertools import islice
 
 from dispatcher.faults import BadInput, InputFault
 from dispatcher.house import House
-from dispatcher.ledger import audience, campaigns, chunks
+from dispatcher.ledger import audience, campaigns, caps, chunks
 from dispatcher.ledger.audience import Fault, Loader, Row, TriggerPlace
 from dispatcher.ledger.campaigns import spec_to_json
 from dispatcher.ledger.chunks import Chunk, Due
 from dispatcher.ledger.pool import Connection, lend
 from dispatcher.model import State
-from dispatcher.pipeline import prepare
+from dispatcher.pipeline import caps_since, prepare_all
 from dispatcher.submission import Desk, Submission, Trigger
 
 Progress = Callable[[int], None]
 RELEASE_BATCH = 5_000
+PRUNE_BATCH = 10_000
 
 
 class Taken(StrEnum):
@@ -141,12 +142,12 @@ def _rehearse_chunk(
 ) -> None:
     """Count by recipient: with several legs, one that would leave decides."""
     heads: dict[int, tuple[State, str | None]] = {}
-    for candidate in chunks.gather(connection, chunk):
-        entry = prepare(house, chunk, candidate, {}).entry
+    candidates = chunks.gather(connection, chunk, since=caps_since(house, chunk))
+    for entry in (item.entry for item in prepare_all(house, chunk, candidates, {})):
         if entry.state is State.CLAIMED and entry.channel:
             channels_[entry.channel] += 1
-        if candidate.ref.row not in heads or entry.state is State.CLAIMED:
-            heads[candidate.ref.row] = (entry.state, entry.reason)
+        if entry.candidate.ref.row not in heads or entry.state is State.CLAIMED:
+            heads[entry.candidate.ref.row] = (entry.state, entry.reason)
     for state, reason in heads.values():
         states["sendable" if state is State.CLAIMED else state] += 1
         if reason:
@@ -183,3 +184,4 @@ def sweep(house: House) -> None:
         chunks.resolve_orphans(connection, now, now - timedelta(seconds=house.limits.lease_seconds))
         chunks.close_stopped(connection, now)
         campaigns.finish_ended(connection, now)
+        caps.prune(connection, house.policy.caps_since(now) or now, PRUNE_BATCH)

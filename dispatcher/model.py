@@ -157,6 +157,16 @@ class Device:
 
 
 @dataclass(frozen=True, slots=True)
+class Sent:
+    """A commercial message that the person may have got, or will: reserved when it is claimed. `no` grows with each."""
+
+    no: int
+    at: datetime
+    channel: Channel
+    offer_type: str
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """All that a decision may look at about one recipient, read in one go. `version` grows with every change that could matter."""
 
@@ -182,6 +192,7 @@ class Facts:
     object_profiling: Choice | None = None
     suppressions: Mapping[str, str] = field(default_factory=dict)  # channel -> evidence, "suppression:<no>"
     repeat_of: str | None = None  # the message id of an earlier row for the same person in the same campaign
+    sent: tuple[Sent, ...] = ()  # as far back as the policy's caps look; the message that is being decided is not among them
     profile: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # data category -> variable -> value
 
     def address(self, channel: Channel) -> str | None:

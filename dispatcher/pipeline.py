@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import groupby
 
@@ -19,7 +19,7 @@ from dispatcher.house import House
 from dispatcher.ledger import chunks, stops
 from dispatcher.ledger.chunks import Candidate, Chunk, Claim, Entry, Gate, Settlement
 from dispatcher.ledger.pool import Connection, LedgerUnavailable, lend
-from dispatcher.model import Code, Decision, Facts, Hold, Job, Leg, Refuse, Send, State
+from dispatcher.model import Code, Decision, Facts, Hold, Job, Kind, Leg, Refuse, Send, Sent, State
 from dispatcher.outcomes import Outcome, conclude, fold
 from dispatcher.policy import decide, record
 from dispatcher.refs import MessageRef
@@ -46,9 +46,10 @@ def run_chunk(house: House, period: int, number: int) -> Chunk | None:
     if chunk is None:
         return None
     rows: frozenset[int] | None = None
+    since = caps_since(house, chunk)
     for _ in range(house.limits.decide_rounds_max):
         with lend(house.pool) as connection:
-            candidates = chunks.gather(connection, chunk, rows)
+            candidates = chunks.gather(connection, chunk, rows, since)
         changed: set[int] = set()
         for batch in batches(candidates, house.limits.batch_messages_max):
             claim = work(house, chunk, batch)
@@ -79,8 +80,9 @@ def work(house: House, chunk: Chunk, batch: Sequence[Candidate]) -> Claim:
     """One batch through its whole life. No connection is held while providers are spoken to."""
     with lend(house.pool) as connection:
         stopped = stops.stopped(connection)
-        prepared = [prepare(house, chunk, candidate, stopped) for candidate in batch]
-        claim = chunks.claim(connection, chunk, [item.entry for item in prepared], house.clock())
+        prepared = prepare_all(house, chunk, batch, stopped)
+        now, since = house.clock(), caps_since(house, chunk)
+        claim = chunks.claim(connection, chunk, [item.entry for item in prepared], now, since)
     won = [item for item in prepared if item.entry.candidate.ref in claim.won]
     if won:
         settle(house, conclude_all(house, won, send(house, won)))
@@ -88,6 +90,26 @@ def work(house: House, chunk: Chunk, batch: Sequence[Candidate]) -> Claim:
 
 
 # -- decide and render -------------------------------------------------------------------------------------------------
+
+
+def caps_since(house: House, chunk: Chunk) -> datetime | None:
+    """How far back the caps look; None where none applies: service messages are exempt."""
+    return house.policy.caps_since(house.clock()) if chunk.spec.kind is Kind.COMMERCIAL else None
+
+
+def prepare_all(house: House, chunk: Chunk, batch: Sequence[Candidate], stopped: Mapping[Channel, str]) -> list[Prepared]:
+    """Decide and write a batch. Of a person's several messages, each sees those before it, as if they had gone."""
+    prepared: list[Prepared] = []
+    ahead: dict[str, tuple[Sent, ...]] = {}
+    for candidate in batch:
+        facts, person = candidate.facts, candidate.facts.recipient_id
+        seen = replace(candidate, facts=replace(facts, sent=facts.sent + ahead[person])) if person in ahead else candidate
+        item = prepare(house, chunk, seen, stopped)
+        prepared.append(item)
+        if item.entry.state is State.CLAIMED and item.entry.channel and chunk.spec.route == "all":
+            sent = Sent(0, house.clock(), item.entry.channel, chunk.spec.offer_type or "")
+            ahead[person] = (*ahead.get(person, ()), sent)
+    return prepared
 
 
 def prepare(house: House, chunk: Chunk, candidate: Candidate, stopped: Mapping[Channel, str]) -> Prepared:

@@ -16,8 +16,8 @@ from dispatcher.model import Facts, Job
 
 STRONGEST_FIRST = """
 erased unknown_recipient cancelled duplicate expired objected choice_none no_choice mode_not_allowed no_basis minor
-age_unknown no_current_account channel_off suppressed no_address no_os_permission held_out quiet_hours
-""".split()  # noqa: SIM905 - a list of nineteen strings is no easier to read
+age_unknown no_current_account channel_off suppressed no_address no_os_permission held_out frequency_capped quiet_hours
+""".split()  # noqa: SIM905 - a list of twenty strings is no easier to read
 QUIET = {"push": ("21:00", "08:00"), "sms": ("20:00", "09:00"), "whatsapp": ("20:00", "09:00")}
 ENTITIES = ("kbc-bank", "cbc-banque", "kbc-insurance")
 SELLERS = {
@@ -97,6 +97,7 @@ def commercial_codes(job: Job, facts: Facts, now: datetime, channel: Channel) ->
         "no_current_account": job.brief.coins and not facts.has_current_account,
         "channel_off": group not in facts.switches or facts.switches[group].value != "on",
         "held_out": drawn_for_control(job),
+        "frequency_capped": heard_enough(facts, now, channel),
     }
 
 
@@ -195,6 +196,14 @@ def drawn_for_control(job: Job) -> bool:
     seed = b"2026" + b"\0" + job.campaign_id.encode() + b"\0" + job.recipient_id.encode()
     number = int(hashlib.blake2b(seed, digest_size=8).hexdigest(), 16)
     return number * 100 < job.holdout_percent * 2**64
+
+
+def heard_enough(facts: Facts, now: datetime, channel: Channel) -> bool:
+    """Seven messages in any seven days; two texts on one day of the recipient's own calendar."""
+    week = [one for one in facts.sent if one.at + timedelta(days=7) > now]
+    today = [one for one in facts.sent if one.at.astimezone(home(facts)).date() == now.astimezone(home(facts)).date()]
+    texts = [one for one in today if one.channel.value in ("sms", "whatsapp")]
+    return len(week) >= 7 or (channel.value in ("sms", "whatsapp") and len(texts) >= 2)
 
 
 def quiet_until(job: Job, facts: Facts, now: datetime, channel: Channel) -> datetime | None:

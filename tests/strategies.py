@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 from hypothesis import strategies as st
 
 from channels.base import Channel
-from dispatcher.model import Brief, ChannelGroup, Choice, Device, Facts, Job, Kind, Mode, OfferType
+from dispatcher.model import Brief, ChannelGroup, Choice, Device, Facts, Job, Kind, Mode, OfferType, Sent
 
 NOON = datetime(2026, 11, 23, 11, 0, tzinfo=UTC)  # 12:00 in Brussels
 LONG_AGO = datetime(2025, 3, 1, 9, 30, tzinfo=UTC)
@@ -96,6 +96,13 @@ def _suppress(channel: Channel) -> Disturbance:
     return lambda s: s.with_facts(suppressions={**s.facts.suppressions, channel.value: f"suppression:{channel}"})
 
 
+def got(count: int, channel: Channel = Channel.EMAIL, offer: str = "own", seconds_ago: float = 60) -> Disturbance:
+    """So many messages more on the person's account."""
+    return lambda s: s.with_facts(
+        sent=s.facts.sent + tuple(Sent(no, s.now - timedelta(seconds=seconds_ago), channel, offer) for no in range(1, count + 1))
+    )
+
+
 def _adult_in(days: int) -> Disturbance:
     def disturb(scene: Scene) -> Scene:
         here = scene.now.astimezone(ZoneInfo("Europe/Brussels")).date() + timedelta(days=days)
@@ -152,6 +159,10 @@ DISTURBANCES: tuple[Disturbance, ...] = (
     _facts(whatsapp=""),
     _facts(devices=()),
     _facts(devices=(Device("only", "ios", False),)),
+    *(got(count) for count in (1, 3, 6, 7)),
+    *(got(7, offer="kate", seconds_ago=ago) for ago in (7 * 86_400 - 1, 7 * 86_400)),
+    *(got(1, channel) for channel in (Channel.SMS, Channel.WHATSAPP)),
+    *(got(2, Channel.SMS, seconds_ago=ago) for ago in (60, 12 * 3600, 12 * 3600 + 1)),
     *(_adult_in(days) for days in (-1, 0, 1)),
     _facts(birth_date=None),
     _facts(birth_date=date(2008, 2, 29)),

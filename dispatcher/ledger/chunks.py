@@ -10,9 +10,10 @@ from enum import StrEnum
 from typing import Any
 
 from channels.base import Channel
+from dispatcher.ledger import caps
 from dispatcher.ledger.campaigns import spec_from_json
 from dispatcher.ledger.pool import Connection
-from dispatcher.model import CampaignState, Choice, Device, Facts, Person, Spec, State
+from dispatcher.model import CampaignState, Choice, Device, Facts, Person, Sent, Spec, State
 from dispatcher.refs import MessageRef
 
 
@@ -80,7 +81,7 @@ _RECIPIENT = """
 """
 
 _GATHER = f"""
-    SELECT j.row, m.leg, m.attempts, m.channel, j.data, j.recipient_id, j.repeat_of, {_RECIPIENT}
+    SELECT j.row, m.leg, m.attempts, m.channel, j.data, j.recipient_id, j.repeat_of, {caps.SENT}, {_RECIPIENT}
     FROM jobs j
     LEFT JOIN messages m ON m.period = j.period AND m.chunk = j.chunk AND m.row = j.row
     LEFT JOIN recipients r ON r.id = j.recipient_id
@@ -90,17 +91,19 @@ _GATHER = f"""
 """
 
 
-def gather(connection: Connection, chunk: Chunk, rows: Collection[int] | None = None) -> list[Candidate]:
+def gather(
+    connection: Connection, chunk: Chunk, rows: Collection[int] | None = None, since: datetime | None = None
+) -> list[Candidate]:
     """All that is known of the chunk's messages that are still to be decided; of some `rows` only, where given.
 
+    `since` is how far back messages already sent are counted; None where they don't matter.
     With route "all" each asked channel is a message of its own, told apart by its leg.
     """
-    found = connection.execute(
-        _GATHER, {"period": chunk.period, "chunk": chunk.number, "rows": None if rows is None else sorted(rows)}
-    )
+    names = {"period": chunk.period, "chunk": chunk.number, "rows": None if rows is None else sorted(rows)}
+    found = connection.execute(_GATHER, {**names, "since": since, "first": chunk.spec.route == "first"})
     candidates: list[Candidate] = []
-    for row, leg, attempts, channel, data, recipient_id, repeat_of, *recipient in found:
-        facts = _facts(recipient_id, repeat_of, recipient)
+    for row, leg, attempts, channel, data, recipient_id, repeat_of, sent, *recipient in found:
+        facts = _facts(recipient_id, repeat_of, recipient, sent or ())
         if leg is not None:
             fixed = Channel(channel) if channel else None
             candidates.append(Candidate(_ref(chunk, row, leg), facts, data, attempts, fixed))
@@ -117,7 +120,7 @@ def _ref(chunk: Chunk, row: int, leg: int) -> MessageRef:
     return MessageRef(chunk.period, chunk.number, row, leg)
 
 
-def _facts(recipient_id: str, repeat_of: str | None, row: Sequence[Any]) -> Facts:
+def _facts(recipient_id: str, repeat_of: str | None, row: Sequence[Any], sent: Sequence[Any] = ()) -> Facts:
     known, version, erased, person, language, timezone, birth_date, entities, account, *rest = row
     if not known:
         return Facts(recipient_id, version=0, known=False, repeat_of=repeat_of)
@@ -145,6 +148,7 @@ def _facts(recipient_id: str, repeat_of: str | None, row: Sequence[Any]) -> Fact
         object_profiling=objections.get("profiling"),
         suppressions=suppressions or {},
         repeat_of=repeat_of,
+        sent=tuple(Sent(no, datetime.fromisoformat(at), Channel(channel), offer) for no, at, channel, offer in sent),
         profile=profile,
     )
 
@@ -210,29 +214,37 @@ _ENTER = """
     SET channel = excluded.channel, state = excluded.state, reason = excluded.reason, until = excluded.until,
         claimed_at = excluded.claimed_at, updated_at = excluded.updated_at, decision = excluded.decision
     WHERE messages.state = 'pending'
-    RETURNING row, leg, state
+    RETURNING row, leg, state, recipient_id, channel
 """
 
+_ENTER_AND_RESERVE = caps.RESERVE.format(enter=_ENTER)
 
-def claim(connection: Connection, chunk: Chunk, entries: Sequence[Entry], now: datetime) -> Claim:
+
+def claim(connection: Connection, chunk: Chunk, entries: Sequence[Entry], now: datetime, since: datetime | None = None) -> Claim:
     """The gate: in one transaction, lock campaign and recipients against opt-outs, re-read versions, write what still holds.
 
     A recipient's row lock is the order of things: an opt-out takes the opposing lock, so each claim either committed before the
     opt-out did, or sees the changed version here and is decided again. Only claims that were won here may be handed over.
+
+    With `since`, frequency caps apply: the locks keep other claims out too, whoever got another message since the look is
+    decided again, and what is claimed is reserved.
     """
     with connection.transaction():
         if chunk.campaign_no is not None and not _running(connection, chunk.campaign_no):
             return Claim(Gate.SHUT)
-        versions = _lock_versions(connection, [entry.candidate.facts.recipient_id for entry in entries])
+        versions = _lock_versions(connection, {entry.candidate.facts.recipient_id for entry in entries}, alone=since is not None)
         changed = {
             entry.candidate.ref.row
             for entry in entries
             if versions.get(entry.candidate.facts.recipient_id, 0) != entry.candidate.facts.version
         }
+        if since is not None:
+            changed |= _sent_meanwhile(connection, chunk, entries, since)
         kept = [entry for entry in entries if entry.candidate.ref.row not in changed]
         connection.execute("UPDATE chunks SET touched_at = %s WHERE period = %s AND chunk = %s", (now, chunk.period, chunk.number))
-        written = connection.execute(_ENTER, _columns(chunk, kept, now)).fetchall() if kept else []
-    won = frozenset(_ref(chunk, row, leg) for row, leg, state in written if state == State.CLAIMED)
+        enter = _ENTER if since is None else _ENTER_AND_RESERVE
+        written = connection.execute(enter, _columns(chunk, kept, now)).fetchall() if kept else []
+    won = frozenset(_ref(chunk, row, leg) for row, leg, state, *_ in written if state == State.CLAIMED)
     return Claim(Gate.OPEN, won, frozenset(changed))
 
 
@@ -241,11 +253,23 @@ def _running(connection: Connection, campaign_no: int) -> bool:
     return bool(row and row[0] == CampaignState.RUNNING)
 
 
-def _lock_versions(connection: Connection, recipient_ids: Collection[str]) -> dict[str, int]:
-    """Current versions, each row share-locked until the transaction ends; in the order of ids, so that claims can't deadlock."""
-    rows = connection.execute(
-        "SELECT id, version FROM recipients WHERE id = ANY(%s) ORDER BY id FOR SHARE", (list(set(recipient_ids)),)
-    )
+def _sent_meanwhile(connection: Connection, chunk: Chunk, entries: Sequence[Entry], since: datetime) -> set[int]:
+    """A refusal or a hold stands whatever else the person got; only what would leave is looked at again."""
+    asked = [
+        (entry.candidate.ref.row, facts.recipient_id, max((sent.no for sent in facts.sent), default=0))
+        for entry in entries
+        if entry.state is State.CLAIMED and (facts := entry.candidate.facts)
+    ]
+    return caps.unseen(connection, chunk.number, chunk.spec.route == "first", asked, since) if asked else set()
+
+
+def _lock_versions(connection: Connection, recipient_ids: Collection[str], alone: bool) -> dict[str, int]:
+    """Current versions, each row locked until the transaction ends; in the order of ids, so that claims can't deadlock.
+
+    Opt-outs always wait for the lock; other claims do where it is to be held `alone`.
+    """
+    lock = "FOR NO KEY UPDATE" if alone else "FOR SHARE"
+    rows = connection.execute(f"SELECT id, version FROM recipients WHERE id = ANY(%s) ORDER BY id {lock}", (list(recipient_ids),))
     return {recipient_id: version for recipient_id, version in rows}  # noqa: C416  rows are tuples of Any
 
 
@@ -255,6 +279,7 @@ def _columns(chunk: Chunk, entries: Sequence[Entry], now: datetime) -> dict[str,
         "chunk": chunk.number,
         "no": chunk.campaign_no,
         "now": now,
+        "offer_type": chunk.spec.offer_type,
         "row": [entry.candidate.ref.row for entry in entries],
         "leg": [entry.candidate.ref.leg for entry in entries],
         "recipient_id": [entry.candidate.facts.recipient_id for entry in entries],
@@ -283,8 +308,21 @@ class Settlement:
     attempt_spent: bool
 
 
+NOT_GONE = frozenset({State.FAILED, State.WAITING, State.DEAD})
+
+
 def settle(connection: Connection, settlements: Sequence[Settlement], now: datetime) -> None:
-    """Write what became of a batch of hand-offs. News that overtook us (an event) is not moved back; its receipt is added."""
+    """Write what became of a batch of hand-offs. News that overtook us (an event) is not moved back; its receipt is added.
+
+    What is known not to have left no longer counts towards the person's caps.
+    """
+    with connection.transaction():
+        _write(connection, settlements, now)
+        if stayed := [item.ref for item in settlements if item.state in NOT_GONE]:
+            caps.release(connection, stayed)
+
+
+def _write(connection: Connection, settlements: Sequence[Settlement], now: datetime) -> None:
     connection.execute(
         """
         UPDATE messages m

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, time
+from datetime import date, datetime, time, timedelta
 
 from channels.base import Channel
 from dispatcher.model import Language
 
+CALENDAR_DAY_SECONDS_MAX = 2 * 86_400.0
 SERVICE = "service"  # where tables go by offer type or mode, the row for service messages
 
 
@@ -68,6 +69,25 @@ class Quiet:
 
 
 @dataclass(frozen=True, slots=True)
+class Cap:
+    """At most so many commercial messages to one person, of some types on some channels, within a window.
+
+    The window rolls (`rolling_seconds`), or is the calendar day in the person's zone where that is None.
+    """
+
+    name: str
+    most: int
+    channels: frozenset[Channel]
+    offer_types: frozenset[str]
+    rolling_seconds: float | None
+
+    @property
+    def reach_seconds(self) -> float:
+        """How far back a message may count, whatever the zone: a calendar day can have 25 hours, two days are surely enough."""
+        return CALENDAR_DAY_SECONDS_MAX if self.rolling_seconds is None else self.rolling_seconds
+
+
+@dataclass(frozen=True, slots=True)
 class Retry:
     """Numbers for what follows a failed attempt."""
 
@@ -97,5 +117,10 @@ class Policy:
     holdout_salt: str
     groups: Mapping[Channel, str]  # the switch that rules a channel
     quiet_hours: Mapping[Channel, Quiet]
+    caps: tuple[Cap, ...]
     retry: Retry
     topics: Mapping[str, Mapping[Language, str]]  # regulated topic -> language -> warning sentence
+
+    def caps_since(self, now: datetime) -> datetime | None:
+        """How far back messages already sent matter; None without any cap."""
+        return now - timedelta(seconds=max(cap.reach_seconds for cap in self.caps)) if self.caps else None

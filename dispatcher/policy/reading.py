@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import resources
 from zoneinfo import ZoneInfo
 
 from channels.base import Channel
 from dispatcher.model import GROUP_OF, ChannelGroup, Mode, OfferType, Source
-from dispatcher.policy.data import SERVICE, Entity, Permission, Policy, Product, Quiet, Retry, Row, SoftOptIn
+from dispatcher.policy.data import SERVICE, Cap, Entity, Permission, Policy, Product, Quiet, Retry, Row, SoftOptIn
 from dispatcher.policy.section import Fault, PolicyFaults, Section
 
 OFFERS = tuple(offer.value for offer in OfferType)
@@ -27,6 +27,9 @@ BASES: Mapping[tuple[str, str], tuple[str, ...]] = {
     (OfferType.OWN.value, Mode.STANDARD.value): ("legitimate_interest", "soft_opt_in", "consent"),
     (SERVICE, Mode.STANDARD.value): ("service",),
 }
+
+UNITS = {"minutes": 60, "hours": 3_600, "days": 86_400}
+WINDOW_SECONDS_MAX = 366 * 86_400
 
 Tables = dict[str, dict[str, Row]]  # offer type or "service" -> choice -> row
 
@@ -74,6 +77,7 @@ def _policy(top: Section, digest: str) -> Policy:
         holdout_salt=salt,
         groups=_groups(top.section("channel_groups")),
         quiet_hours=_quiet_hours(top.section("quiet_hours")),
+        caps=tuple(_caps(top)),
         retry=_retry(top.section("retry")),
         topics=_topics(top.section("topics")),
     )
@@ -192,6 +196,36 @@ def _quiet_hours(table: Section) -> dict[Channel, Quiet]:
             if {"from", "to"} <= hours.data.keys() and hours.data["from"] == hours.data["to"]:
                 table.fault(channel, "from and to must differ; a channel that is never used has no basis instead")
     return quiet
+
+
+def _caps(top: Section) -> Iterator[Cap]:
+    names: set[str] = set()
+    for table in top.sections("caps"):
+        with table:
+            cap = Cap(
+                name=table.text("name"),
+                most=table.whole("max", 1, 10_000),
+                channels=frozenset(Channel(name) for name in table.words("channels", CHANNELS, otherwise=CHANNELS)),
+                offer_types=frozenset(table.words("offer_types", OFFERS, otherwise=OFFERS)),
+                rolling_seconds=_window(table),
+            )
+        if cap.name in names:
+            table.fault("name", "another cap has this name; reasons go by it", cap.name)
+        names.add(cap.name)
+        yield cap
+
+
+def _window(table: Section) -> float | None:
+    """Seconds of a rolling window, or None for a calendar day."""
+    window = table.text("window")
+    if window == "calendar_day":
+        return None
+    number, _, unit = window.partition(" ")
+    if unit in UNITS and number.isascii() and number.isdigit() and 0 < int(number) * UNITS[unit] <= WINDOW_SECONDS_MAX:
+        return float(int(number) * UNITS[unit])
+    if window:
+        table.fault("window", 'calendar_day, or a length such as "90 minutes", "36 hours" or "7 days", a year at most', window)
+    return 0.0
 
 
 def _retry(table: Section) -> Retry:

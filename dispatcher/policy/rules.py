@@ -12,9 +12,10 @@ from datetime import UTC, datetime, time, timedelta, tzinfo
 from typing import TypeAlias
 
 from channels.base import Channel
-from dispatcher.model import Code, Mode
+from dispatcher.model import Code, Mode, Sent
 from dispatcher.policy.case import Case, Objection, age_years
 from dispatcher.policy.case import basis as basis_of
+from dispatcher.policy.data import Cap
 
 PersonRule: TypeAlias = Callable[[Case], Objection | None]
 ChannelRule: TypeAlias = Callable[[Case, Channel], Objection | None]
@@ -159,6 +160,27 @@ def push_permission(case: Case, channel: Channel) -> Objection | None:
     return None if allowed else Objection(Code.NO_OS_PERMISSION, "recipient:push.permission")
 
 
+def frequency(case: Case, channel: Channel) -> Objection | None:
+    """Not more often than each cap allows. What is counted was reserved at its claim; the gate sees to it that none is missed."""
+    offer, sent = case.job.brief.offer_type, case.facts.sent
+    if case.service or not sent:
+        return None
+    for cap in case.policy.caps:
+        if channel in cap.channels and offer in cap.offer_types:
+            counted = sum(
+                one.channel in cap.channels and one.offer_type in cap.offer_types and _within(cap, one, case) for one in sent
+            )
+            if counted >= cap.most:
+                return Objection(Code.FREQUENCY_CAPPED, f"policy:caps.{cap.name}")
+    return None
+
+
+def _within(cap: Cap, one: Sent, case: Case) -> bool:
+    if cap.rolling_seconds is None:
+        return one.at.astimezone(case.local.tzinfo).date() == case.local.date()
+    return (case.now - one.at).total_seconds() < cap.rolling_seconds
+
+
 def quiet_hours(case: Case, channel: Channel) -> Objection | None:
     """Not at night, by the recipient's clock; the one rule that only delays."""
     quiet = case.policy.quiet_hours.get(channel)
@@ -211,6 +233,7 @@ RULES = Rules(
         "suppression": suppression,
         "address": address,
         "push_permission": push_permission,
+        "frequency": frequency,
         "quiet_hours": quiet_hours,
     },
 )

@@ -158,6 +158,19 @@ CREATE TABLE messages (                         -- one leg of a job; a job witho
 CREATE INDEX messages_by_recipient ON messages (recipient_id);
 CREATE INDEX messages_parked ON messages (until) WHERE until IS NOT NULL;
 
+CREATE TABLE cap_reservations (                 -- what frequency caps count; dropped when no cap looks back to it any more
+    no bigint GENERATED ALWAYS AS IDENTITY,     -- grows per person, for the recipient's row is locked while one is written
+    recipient_id text NOT NULL,
+    at timestamptz NOT NULL,
+    channel text NOT NULL,
+    offer_type text NOT NULL,
+    chunk bigint NOT NULL,
+    row integer NOT NULL,
+    leg smallint NOT NULL
+);
+CREATE INDEX cap_reservations_by_recipient ON cap_reservations (recipient_id);
+CREATE INDEX cap_reservations_by_age ON cap_reservations USING brin (at) WITH (autosummarize = on);
+
 CREATE TABLE provider_events (
     period integer NOT NULL,
     provider text NOT NULL,
