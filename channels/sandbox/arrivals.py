@@ -36,6 +36,10 @@ class Arrival(NamedTuple):
     text: str = ""
 
 
+class DamagedLogError(Exception):
+    """A state folder whose log holds something else than arrivals; nothing was changed in it."""
+
+
 class ArrivalLog:
     """Append, count, read. Sequence numbers start at 1 and never come back, not even after `clear`, while it is
     open."""
@@ -117,13 +121,19 @@ class ArrivalLog:
             for line in reader:
                 if not line.endswith(b"\n"):
                     break
-                known = json.loads(line)
-                if not self._ends:
-                    self._first = known["seq"]
                 end += len(line)
-                number = known["address"] if known["provider"] == "twilio" else None
-                self._note(known["seq"], end, known["channel"], number)
+                self._learn(line, end)
         self._file.truncate(end)
+
+    def _learn(self, line: bytes, end: int) -> None:
+        try:
+            known = json.loads(line)
+            number = known["address"] if known["provider"] == "twilio" else None
+            if not self._ends:
+                self._first = known["seq"]
+            self._note(known["seq"], end, known["channel"], number)
+        except (ValueError, KeyError, TypeError):
+            raise DamagedLogError(f"the arrival log is damaged in line {len(self._ends) + 1}") from None
 
 
 def _opened(path: Path | None) -> IO[bytes]:

@@ -7,10 +7,13 @@ import http.client
 import json
 import socket
 import ssl
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -153,6 +156,7 @@ def test_each_personalization_gets_its_own_words(sandbox: Sandbox) -> None:
         part.add_to(To(f"{name.lower()}@example.com", name))
         part.add_substitution(Substitution("-name-", name))
         part.add_substitution(Substitution("-gift-", gift))
+        part.add_substitution(Substitution("-", "a tag within other tags"))
         part.add_custom_arg(CustomArg("message", f"m-{name}"))
         part.add_header(Header("List-Unsubscribe", f"<https://bank.example/u/{name}>"))
         mail.add_personalization(part)
@@ -200,6 +204,13 @@ def test_one_fault_refuses_the_whole_mail_and_is_named_by_its_place(
     status, answer = post_mail(sandbox, a_mail() | changes)
     assert status == 400
     assert field_ in [error["field"] for error in answer["errors"]]
+    assert sandbox.counts()["total"] == 0
+
+
+def test_sendgrids_own_rehearsal_is_checked_and_forgotten(sandbox: Sandbox) -> None:
+    rehearsal = {"mail_settings": {"sandbox_mode": {"enable": True}}}
+    assert post_mail(sandbox, a_mail() | rehearsal)[0] == 200
+    assert post_mail(sandbox, a_mail("nobody@nowhere") | rehearsal)[0] == 400
     assert sandbox.counts()["total"] == 0
 
 
@@ -251,6 +262,16 @@ def test_twilio_takes_lists_and_shows_messages(sandbox: Sandbox) -> None:
     assert client.messages.list(to="+32470000001", date_sent_after=sms.date_created.replace(year=2100)) == []
     assert client.messages(sms.sid or "").fetch().body == "Vous êtes prêt €"
     assert [(line["channel"], line["message_id"]) for line in sandbox.log()] == [("sms", "m 1"), ("whatsapp", "")]
+
+
+def test_a_name_is_never_given_twice_not_even_by_another_run(sandbox: Sandbox) -> None:
+    first = twilio(sandbox).messages.create(to="+32470000001", from_=SENDER, body="x").sid
+    with running() as other:
+        second = twilio(other).messages.create(to="+32470000001", from_=SENDER, body="x").sid
+        assert first != second
+        with pytest.raises(TwilioRestException) as unknown:
+            twilio(other).messages(first or "").fetch()
+    assert unknown.value.code == 20404
 
 
 def test_a_list_of_messages_is_turned_page_by_page(sandbox: Sandbox) -> None:
@@ -580,6 +601,33 @@ def test_a_restarted_sandbox_still_knows_its_arrivals(tmp_path: Path) -> None:
         assert [line["seq"] for line in after.log()] == [1, 2, 3]
 
 
+@contextmanager
+def a_process(state: Path, port: int = 0) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A sandbox started from the command line: the process, and the last word of the line with which it says it is ready."""
+    command = [sys.executable, "-m", "channels.sandbox", "--port", str(port), "--state", str(state)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process, (process.stdout.readline().split() or [""])[-1]
+        finally:
+            process.kill()
+
+
+def test_a_killed_process_forgets_no_message_it_answered_for(tmp_path: Path) -> None:
+    with a_process(tmp_path) as (process, url):
+        assert post_mail(Sandbox(url), a_mail())[0] == 202
+        process.kill()
+        process.wait()
+        with a_process(tmp_path, port := urlsplit(url).port or 0) as (_, again):
+            assert again == url
+            assert [line["address"] for line in Sandbox(url).log()] == ["anne@example.com"]
+            with a_process(tmp_path / "other", port) as (third, _):
+                assert (third.wait(), third.stderr.read() if third.stderr else "") == (
+                    2,
+                    f"the sandbox can't start on 127.0.0.1:{port}: Address already in use\n",
+                )
+
+
 def test_the_log_is_read_from_any_point_and_can_be_forgotten(sandbox: Sandbox) -> None:
     parts = [{"to": [{"email": f"a{n}@example.com"}]} for n in range(1_000)]
     for _ in range(5):
@@ -708,8 +756,9 @@ def test_the_stop_button_sends_the_reply_and_only_from_our_own_page(sandbox: San
     sandbox.set_events(twilio_inbound_url=webhook.url, delay_seconds=0)
     twilio(sandbox).messages.create(to="+32470000001", from_=SENDER, body="x")
     form = urlencode({"seq": 1, "text": "STOP"}).encode()
-    with pytest.raises(urllib.error.HTTPError):
-        get(sandbox, "/reply", form, {"Origin": "https://elsewhere.example"})
+    for path, body in (("/reply", form), ("/_sandbox/reply", b'{"from":"+32470000001","to":"+1","text":"STOP"}')):
+        with pytest.raises(urllib.error.HTTPError):
+            get(sandbox, path, body, {"Origin": "https://elsewhere.example"})
     assert "closed" in get(sandbox, "/reply", form)
     sandbox.wait_for_events()
     assert [dict(parse_qsl(body))["Body"] for _, _, body in webhook.calls] == ["STOP"]
