@@ -121,7 +121,7 @@ def _mail(outbound: Outbound, email: Email) -> Mail:
 
 def _personalization(outbound: Outbound, email: Email) -> Personalization:
     to = To()
-    to.email = outbound.address  # not To(address), which looks for a name in it
+    to.email = outbound.address  # not To(address), which spends its time on looking for a name
     part = Personalization()
     part.add_to(to)
     part.add_custom_arg(CustomArg("message_id", outbound.id))

@@ -11,6 +11,8 @@ from dispatcher.content import Catalog
 from dispatcher.ledger.pool import Pool
 from dispatcher.policy import Policy
 
+BATCH_MESSAGES_MAX = 100
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -20,7 +22,7 @@ class Limits:
     take from claim to settle before its claims count as lost; it exceeds the longest provider call.
     """
 
-    batch_messages_max: int = 100
+    batch_messages_max: int = BATCH_MESSAGES_MAX
     lease_seconds: float = 60.0
     window_chunks: int = 64  # chunks of one campaign on the broker at a time
     decide_rounds_max: int = 5  # times a chunk is decided again because choices changed meanwhile; then it waits for its next turn

@@ -29,8 +29,8 @@ _MEANS = {word: meaning for meaning, words in _WORDS.items() for word in words.s
 
 # What may stand around a keyword and change nothing. "please stop", "stop svp", "arrêt s'il vous plaît", "bitte abmelden, danke".
 _POLITE_WORDS = """
-    please pls plz thanks thank you thx aub alstublieft alsjeblieft bedankt dank dankjewel
-    svp stp s il vous te plait merci bitte danke hello hi hallo dag bonjour salut
+    please pls plz thanks thank you thx aub alstublieft alsjeblieft bedankt dankjewel
+    dank u je wel svp stp s v p il vous te plait merci bitte danke hello hi hallo dag bonjour salut
 """
 _POLITE = frozenset(_POLITE_WORDS.split())
 _WORD = re.compile(r"[^\W_]+")

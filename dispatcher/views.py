@@ -10,6 +10,7 @@ from dispatcher.ledger.campaigns import Balance, Campaign
 from dispatcher.ledger.consent import Preferences
 from dispatcher.ledger.messages import Message
 from dispatcher.model import ChannelGroup, OfferType, State
+from dispatcher.policy import Explanation
 
 
 def campaign_view(campaign: Campaign, balance: Balance, now: datetime) -> dict[str, Any]:
@@ -88,6 +89,25 @@ def message_view(message: Message) -> dict[str, Any]:
         "events": [
             {"provider": news.provider, "kind": news.kind, "code": news.code, "at": moment(news.at)} for news in message.news
         ],
+    }
+
+
+def explanation_view(message: Message, told: Explanation) -> dict[str, Any]:
+    """A message's explanation, sentence by sentence; `text` is all of them."""
+    return {
+        "id": str(message.ref),
+        "recipient": message.recipient_id,
+        "state": message.state,
+        "reason": message.reason,
+        "language": told.language,
+        "at": moment(message.updated_at),
+        "what": list(told.what),
+        "why": list(told.why),
+        "data": list(told.data),
+        "change": list(told.change),
+        "who": list(told.who),
+        "contact": list(told.contact),
+        "text": told.text,
     }
 
 

@@ -88,7 +88,7 @@ def make_house(
             catalog=templates(),
             providers={channel: Outbox(channel) for channel in Channel},
             webhook_keys=webhook_keys,
-            secret=b"a secret of the tests, long enough",
+            secret=b"a-secret-of-the-tests-that-is-long-enough",
             public_url="https://dispatcher.example",
             clock=clock or Clock(),
             dice=lambda: 0.5,

@@ -329,8 +329,8 @@ TRICKS = (
     "{% for a in offer_url %}x{% endfor %}",
     "{% for a in [1] %}{% for b in [1] %}x{% endfor %}{% endfor %}",
     "{% for a in [1] %}{{ loop.__init__ }}{% endfor %}",
-    "{% macro f(n) %}{{ f(n) }}{% endmacro %}{{ f(1) }}",
-    "{% macro f(g) %}{{ g(g) }}{% endmacro %}{{ f(f) }}",
+    "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(1) }}",
+    "{% macro f(g, n) %}{% if n %}{{ g(g, n - 1) }}{% endif %}{% endmacro %}{{ f(f, 1) }}",
     "{% autoescape false %}{{ offer_url }}{% endautoescape %}",
     "{% include offer_url %}",
     "{% include 'hello/fr/email.txt' %}",
@@ -345,6 +345,16 @@ def test_a_text_has_no_way_past_the_sandbox(tmp_path: Path, trick: str) -> None:
     files = small_folder()
     files["hello/fr/email.txt"] += trick
     assert any(fault.file == "hello/fr/email.txt" for fault in check(write(tmp_path, files)))
+
+
+def test_a_subject_written_over_two_lines_leaves_as_one(tmp_path: Path) -> None:
+    files = small_folder()
+    texts = files["hello/nl/texts.toml"]
+    assert 'subject = "R&D ' in texts
+    files["hello/nl/texts.toml"] = texts.replace('subject = "R&D ', 'subject = "R&D\\n')
+    mail = load(write(tmp_path, files))["hello"].render(letter())
+    assert isinstance(mail, Email)
+    assert mail.subject == "R&D for Lotte"
 
 
 def test_the_digest_notices_every_byte_that_could_change_a_message(tmp_path: Path, hello: Template) -> None:

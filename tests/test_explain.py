@@ -73,6 +73,21 @@ def test_what_the_text_used_is_never_more_than_what_was_allowed() -> None:
     assert from_record(kept(sendable(), [])).used is True
 
 
+def test_a_record_keeps_the_choices_it_rests_on_and_no_others() -> None:
+    scene = sendable(channels=(Channel.EMAIL, Channel.SMS)).with_facts(
+        object_profiling=said("on", 9), object_marketing=said("off", 8)
+    )
+    assert from_record(kept(scene)).choices.keys() == {"offers.own", "switches.email", "object_profiling"}
+    refused = scene.with_facts(switches={"email": said("off", 7)}, object_marketing=said("on", 8))
+    assert from_record(kept(refused)).choices.keys() == {
+        "offers.own",
+        "switches.email",
+        "object_profiling",
+        "object_marketing",
+    }
+    assert from_record(kept(sendable(None))).choices == {}
+
+
 # -- the words ---------------------------------------------------------------------------------------------------------
 
 

@@ -19,7 +19,7 @@ from dispatcher.ledger.pool import lend
 from dispatcher.model import LANGUAGES, State
 from dispatcher.refs import MessageRef
 from dispatcher.submission import parse_trigger
-from dispatcher.views import message_view, moment
+from dispatcher.views import explanation_view, message_view, moment
 
 app = typer.Typer(help="Show and explain single messages.", no_args_is_help=True)
 dead = typer.Typer(help="Messages whose attempts are spent, and how they come back.", no_args_is_help=True)
@@ -132,22 +132,7 @@ def explain_(
 def explanation(house: House, message: Message, language: str) -> dict[str, Any]:
     """A message's explanation as plain data."""
     with lend(house.pool) as connection:
-        told = explain_message(house, connection, message, language)
-    return {
-        "id": str(message.ref),
-        "recipient": message.recipient_id,
-        "state": message.state,
-        "reason": message.reason,
-        "language": language,
-        "at": moment(message.updated_at),
-        "what": list(told.what),
-        "why": list(told.why),
-        "data": list(told.data),
-        "change": list(told.change),
-        "who": list(told.who),
-        "contact": list(told.contact),
-        "text": told.text,
-    }
+        return explanation_view(message, explain_message(house, connection, message, language))
 
 
 def print_explanation(told: dict[str, Any]) -> None:

@@ -202,7 +202,7 @@ _ENTER = """
     INSERT INTO messages (period, chunk, row, leg, campaign_no, recipient_id, attempts, channel, state, reason, until,
                           claimed_at, updated_at, decision)
     SELECT %(period)s, %(chunk)s, e.row, e.leg, %(no)s, e.recipient_id, e.attempts, e.channel, e.state, e.reason, e.until,
-           CASE WHEN e.state = 'claimed' THEN clock_timestamp() END, %(now)s, e.decision::jsonb
+           CASE WHEN e.state = 'claimed' THEN %(now)s::timestamptz END, %(now)s, e.decision::jsonb
     FROM unnest(%(row)s::int[], %(leg)s::smallint[], %(recipient_id)s::text[], %(attempts)s::smallint[],
                 %(channel)s::text[], %(state)s::text[], %(reason)s::text[], %(until)s::timestamptz[], %(decision)s::text[])
          AS e (row, leg, recipient_id, attempts, channel, state, reason, until, decision)
@@ -424,7 +424,7 @@ def resolve_orphans(connection: Connection, now: datetime, stale: datetime) -> i
         """
         UPDATE messages m SET state = 'unresolved', reason = 'worker_lost', updated_at = %(now)s
         FROM chunks k
-        WHERE k.done_at IS NULL AND k.touched_at < %(stale)s AND m.period = k.period AND m.chunk = k.chunk
+        WHERE k.done_at IS NULL AND k.touched_at IS NOT NULL AND m.period = k.period AND m.chunk = k.chunk
           AND m.state = 'claimed' AND m.claimed_at < %(stale)s
         """,
         {"now": now, "stale": stale},

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import AwareDatetime, BaseModel
 
 from channels.base import Channel
-from dispatcher.model import CampaignState, ChannelGroup, Kind, Mode, OfferType, State
+from dispatcher.model import CampaignState, ChannelGroup, Language, Mode, OfferType, State
 
 
 class AudienceFault(BaseModel):
@@ -51,14 +51,17 @@ class CampaignShown(BaseModel):
 
     id: str
     state: CampaignState
+    template: str
+    entity: str
     audience: int
     invalid: int
     balance: dict[State, int]
     reasons: dict[str, int]
     channels: dict[Channel, dict[State, int]]
+    created_at: AwareDatetime
     started_at: AwareDatetime | None
     finished_at: AwareDatetime | None
-    messages_per_second: float
+    messages_per_second: float | None
 
 
 class CampaignMoved(BaseModel):
@@ -90,9 +93,6 @@ class MessageShown(BaseModel):
     campaign: str | None
     recipient: str
     template: str
-    entity: str
-    kind: Kind
-    offer_type: OfferType | None
     channel: Channel | None
     state: State
     reason: str | None
@@ -105,6 +105,24 @@ class MessageShown(BaseModel):
     updated_at: AwareDatetime | None
     decision: dict[str, Any]
     events: list[EventShown]
+
+
+class Explained(BaseModel):
+    """Why a message was sent or not: sentences by what they tell, and `text`, which is all of them."""
+
+    id: str
+    recipient: str
+    state: State
+    reason: str | None
+    language: Language
+    at: AwareDatetime | None
+    what: list[str]
+    why: list[str]
+    data: list[str]
+    change: list[str]
+    who: list[str]
+    contact: list[str]
+    text: str
 
 
 class RecipientTaken(BaseModel):

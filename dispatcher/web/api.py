@@ -7,16 +7,17 @@ from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query, Response
-from pydantic import AwareDatetime, Field, StrictBool, StringConstraints
+from pydantic import Field, StrictBool, StringConstraints
 
-from dispatcher import campaigns, views
+from dispatcher import campaigns, explanations, views
 from dispatcher.choices import changes
-from dispatcher.faults import BadInput, Door, InputFault, validate
+from dispatcher.faults import BadInput, Door, InputFault, Moment, validate
 from dispatcher.house import House
 from dispatcher.ledger import campaigns as kept
 from dispatcher.ledger import consent, messages, recipients
 from dispatcher.ledger.campaigns import Campaign
 from dispatcher.ledger.chunks import Due
+from dispatcher.ledger.messages import Message
 from dispatcher.ledger.pool import lend
 from dispatcher.model import CampaignState, ChannelGroup, Mode, OfferType
 from dispatcher.recipients import ERASED, BadRecipient, parse
@@ -157,11 +158,23 @@ def send_message(
 @for_messages.get("/{message_id}", response_model=answers.MessageShown, responses=problems(404))
 def show_message(message_id: str, house: HouseHere) -> dict[str, Any]:
     """A message, the decision behind it, and what its provider told us since."""
+    return views.message_view(_message(house, message_id))
+
+
+@for_messages.get("/{message_id}/explanation", response_model=answers.Explained, responses=problems(404, 422))
+def explain_message(message_id: str, house: HouseHere, language: Literal["nl", "fr", "de", "en"] = "en") -> dict[str, Any]:
+    """Why a message was sent or not, in sentences for the customer, true to the decision as it was taken."""
+    message = _message(house, message_id)
+    with lend(house.pool) as connection:
+        return views.explanation_view(message, explanations.explain_message(house, connection, message, language))
+
+
+def _message(house: House, message_id: str) -> Message:
     with lend(house.pool) as connection:
         message = messages.find(connection, MessageRef.parse(message_id))
     if message is None:
         raise HTTPException(HTTPStatus.NOT_FOUND)
-    return views.message_view(message)
+    return message
 
 
 # -- recipients --------------------------------------------------------------------------------------------------------
@@ -218,7 +231,7 @@ class PreferencesForm(Door):
     source: Literal["mobile", "touch", "live", "branch"]
     actor: Annotated[str, StringConstraints(min_length=1, max_length=100)]
     wording: Annotated[str, StringConstraints(max_length=100)] = ""
-    at: Annotated[AwareDatetime, Field(strict=False)] | None = None
+    at: Moment | None = None
 
 
 IfMatch = Annotated[str | None, Header(alias="If-Match", description="The ETag of the choices that the person saw.")]

@@ -17,7 +17,7 @@ from dispatcher.faults import BadInput
 from dispatcher.ledger.consent import UnknownRecipient, VersionConflict
 from dispatcher.ledger.pool import LedgerUnavailable
 from dispatcher.refs import BadRef
-from dispatcher.web.pages import render
+from dispatcher.web.pages.console import page
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 5
@@ -57,8 +57,8 @@ def problem(
     """The answer, in the form that the caller can use. `faults` are (field, what is wrong) pairs."""
     title = HTTPStatus(status).phrase
     if not request.url.path.startswith(MACHINES) and "text/html" in request.headers.get("accept", ""):
-        page = render("problem.html", title=title, status=status, detail=detail)
-        return HTMLResponse(page, status, headers)
+        text = page("problem.html", title=title, status=status, detail=detail)
+        return HTMLResponse(text, status, headers)
     body: dict[str, Any] = {"title": title, "status": status, "detail": detail or title}
     if faults:
         body["errors"] = [{"field": field[:FIELD_LENGTH_MAX], "message": message} for field, message in faults]

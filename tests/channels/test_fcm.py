@@ -96,6 +96,19 @@ def test_an_access_token_is_minted_once_and_renewed_before_its_end() -> None:
     assert server.arrived[1].headers["authorization"] == "Bearer ya29.x"
 
 
+def test_a_refused_access_token_is_not_offered_again() -> None:
+    def script(request: Arrived, number: int) -> Answer:
+        return ACCESS_TOKEN if request.path == "/token" else FCM.wrong_key if number == 2 else FCM.fine(number)
+
+    with http_server(script) as server:
+        http, base = Http(timeout_seconds=5), f"http://127.0.0.1:{server.port}"
+        fcm = Fcm({**service_account(), "token_uri": f"{base}/token"}, http, base)
+        kinds = [type(result) for _ in range(3) for _, result in fcm.send([MESSAGE])]
+        http.close()
+    assert kinds == [Misconfigured, Receipt, Receipt]
+    assert Counter(request.path == "/token" for request in server.arrived) == {True: 2, False: 3}
+
+
 @pytest.mark.parametrize(
     ("answer", "fault"),
     [

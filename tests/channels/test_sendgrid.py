@@ -151,6 +151,17 @@ def test_characters_moved_from_body_to_timestamp_do_not_verify() -> None:
         parse_events(moved[1:], signed(moved), STAMP + "[", PUBLIC_KEY, NOW)
 
 
+def test_a_changed_call_does_not_verify() -> None:
+    body = json.dumps([{"event": "delivered", "message_id": "m-1"}]).encode()
+    for sent, signature, stamp in [
+        (body.replace(b"m-1", b"m-2"), signed(body), STAMP),
+        (body, signed(body), str(int(STAMP) + 1)),
+        (body, signed(b"[]"), STAMP),
+    ]:
+        with pytest.raises(BadSignature, match="signature"):
+            parse_events(sent, signature, stamp, PUBLIC_KEY, NOW)
+
+
 @pytest.mark.parametrize("shift", [timedelta(minutes=-11), timedelta(minutes=11)])
 def test_an_old_or_future_call_is_refused(shift: timedelta) -> None:
     with pytest.raises(BadSignature, match="age"):
