@@ -8,6 +8,8 @@ ledger decides, and these settings only see to it that the question is asked aga
 import os
 from pathlib import Path
 
+from kombu.entity import Exchange, Queue
+
 HOME = Path(os.environ.get("DISPATCHER_HOME", "").strip() or "var")
 LANES = ("transactional", "campaign", "fanout", "inbound", "maintenance")
 
@@ -38,7 +40,7 @@ broker_transport_options = {
 
 # -- lanes -------------------------------------------------------------------------------------------------------------
 
-task_queues = {lane: {"exchange": lane, "routing_key": lane} for lane in LANES}
+task_queues = [Queue(lane, Exchange(lane), routing_key=lane) for lane in LANES]  # objects: Flower can't read the other forms
 task_create_missing_queues = False  # a misspelt lane is an error at once, not a queue without a worker
 task_default_queue = "maintenance"  # a task without a route is ours and waits for nobody
 task_routes = {
@@ -81,7 +83,7 @@ worker_max_tasks_per_child = None  # a fresh child costs its connections and com
 worker_hijack_root_logger = False  # logging is set up by the program: structured, and without personal data
 worker_redirect_stdouts = False  # same
 worker_send_task_events = True  # Flower's lifeblood; names, ids and references only
-task_send_sent_event = True  # same: shows what waits
+task_send_sent_event = False  # a publisher writes this event, arguments included; what waits shows in the lanes
 event_queue_expires = 60  # Flower's queue goes when Flower goes
 result_backend = None  # see task_ignore_result
 

@@ -97,7 +97,7 @@ class Fcm:
         fields = answer.fields()
         if answer.status == 200:
             return receipt(fields.get("name"))
-        code, detailed, message = _error(fields)
+        code, message = _error(fields)
         if answer.status == 401:
             self._renewal = datetime.min.replace(tzinfo=UTC)  # a revoked token is not offered again
         if code not in REACTIONS or answer.status < 400:
@@ -105,7 +105,7 @@ class Fcm:
         error, hint = REACTIONS[code]
         if error is Throttled:
             return self._throttled(code, hint, answer)
-        if code == "INVALID_ARGUMENT" and detailed and "registration token" in message:
+        if code == "INVALID_ARGUMENT" and "registration token" in message:
             return BadAddress(code, "not a registration token")
         return error(code, hint)
 
@@ -175,7 +175,7 @@ class _Carried:
 
 def _message(outbound: Outbound, push: Push, now: datetime) -> messaging.Message:
     data = {**push.data, "message_id": outbound.id} | ({"link": push.link} if push.link else {})
-    pieces = (push.title, push.body, *data, *data.values())
+    pieces = ("title", push.title, "body", push.body, *data, *data.values())
     if len("".join(pieces).encode()) > PAYLOAD_BYTES_MAX:
         raise Rejected("payload_too_big", "FCM takes 4,096 bytes")
     tag = outbound.id
@@ -202,12 +202,15 @@ def _webpush(push: Push, tag: str, ttl: int | None) -> messaging.WebpushConfig:
     )
 
 
-def _error(fields: Mapping[str, Any]) -> tuple[str, bool, str]:
-    """The error's code, whether it stands in an FcmError detail, and Google's prose, which is for our eyes only."""
+def _error(fields: Mapping[str, Any]) -> tuple[str, str]:
+    """The error's code and, where an FcmError detail gives it, Google's prose about it, which is for our eyes only.
+
+    Without that detail Google speaks of the request (BadRequest), whatever its prose says of tokens.
+    """
     error = fields.get("error")
     error = error if isinstance(error, dict) else {}
     details = error.get("details")
     for detail in details if isinstance(details, list) else []:
         if isinstance(detail, dict) and detail.get("@type") == _FCM_ERROR:
-            return str(detail.get("errorCode")), True, str(error.get("message")).lower()
-    return str(error.get("status")), False, ""
+            return str(detail.get("errorCode")), str(error.get("message")).lower()
+    return str(error.get("status")), ""

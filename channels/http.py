@@ -243,7 +243,7 @@ class Http:
             pycurl.MAXFILESIZE: ANSWER_BYTES_MAX,
             pycurl.MAXAGE_CONN: IDLE_SECONDS_MAX,
             pycurl.CAINFO: ca_file or certifi.where(),
-            pycurl.NOPROXY: ",".join(filter(None, (os.environ.get("no_proxy"), LOOPBACK))),
+            pycurl.NOPROXY: ",".join(filter(None, (*map(os.environ.get, ("no_proxy", "NO_PROXY")), LOOPBACK))),
         }
         self._engines: dict[int, _Engine] = {}  # by process: an inherited one must neither be used nor closed
         self._idle: list[_Slot] = []

@@ -121,7 +121,7 @@ def _mail(outbound: Outbound, email: Email) -> Mail:
 
 def _personalization(outbound: Outbound, email: Email) -> Personalization:
     to = To()
-    to.email = outbound.address  # not To(address), which looks for a name in it
+    to.email = outbound.address  # not To(address), which spends its time on looking for a name
     part = Personalization()
     part.add_to(to)
     part.add_custom_arg(CustomArg("message_id", outbound.id))
@@ -190,7 +190,7 @@ def _verify(body: bytes, signature: str, timestamp: str, public_key: str, now: d
         raise BadSignature("age")
     try:
         genuine = _verifier(public_key).verify_signature(body.decode(), signature, timestamp)
-    except (ValueError, TypeError):  # not base64, not UTF-8, or no key
+    except Exception:  # not base64, not UTF-8, not a key of this kind: the SDK trips over each in its own way
         raise BadSignature("malformed") from None
     if not genuine:
         raise BadSignature("signature")

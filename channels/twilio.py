@@ -91,6 +91,7 @@ REACTIONS: Reactions = {
     "21703": (Misconfigured, "no usable sender in the messaging service"),
     "21705": (Misconfigured, "invalid messaging service"),
     "63007": (Misconfigured, "no such WhatsApp sender"),
+    "63033": (BadAddress, "the person blocked us on WhatsApp"),
 }
 
 
@@ -174,7 +175,7 @@ class Twilio:
         if outbound.ttl_seconds is not None:
             arguments["validity_period"] = min(max(1, outbound.ttl_seconds), TTL_SECONDS_MAX)
         taken = _taken(lambda: self._client.messages.create(**arguments))
-        return Request(taken.url, self._headers, urlencode(taken.data, doseq=True).encode())
+        return Request(taken.url, self._headers, urlencode(taken.data).encode())
 
     def parse(self, answer: Response) -> Result:
         """A 2xx with a sid is a receipt; a 4xx is what REACTIONS say of its code."""

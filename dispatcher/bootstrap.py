@@ -12,24 +12,25 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 
-from channels.sandbox.keys import EventSigner, write_service_account
-
 from channels.base import Channel, Provider
 from channels.fcm import Fcm
 from channels.http import Http
 from channels.outbox import Outbox
+from channels.sandbox.keys import EventSigner, write_service_account
 from channels.sendgrid import SendGrid
 from channels.smtp import Smtp
 from channels.twilio import Twilio
 from dispatcher import content
+from dispatcher.content import Catalog, TemplateFaults
 from dispatcher.embedded import Engines, engines
-from dispatcher.house import House, WebhookKeys
+from dispatcher.house import BATCH_MESSAGES_MAX, House, Limits, WebhookKeys
 from dispatcher.ledger import stops
 from dispatcher.ledger.migrations import migrate
 from dispatcher.ledger.pool import lend, open_pool
-from dispatcher.policy import Policy, parse, shipped
-from dispatcher.settings import Settings, load
+from dispatcher.policy import Policy, PolicyFaults, parse, shipped
+from dispatcher.settings import Settings, SettingsFaults, load
 
+UNFIT = (SettingsFaults, PolicyFaults, TemplateFaults)
 # Credentials that the sandbox takes and no real provider would: nothing can leave by mistake.
 SANDBOX_API_KEY = "SG.sandbox"
 SANDBOX_ACCOUNT_SID = "AC" + "5" * 32
@@ -70,14 +71,22 @@ def policy(chosen: Settings) -> tuple[Policy, str]:
     return parse(text, str(chosen.policy or "policy.toml")), text
 
 
-def house() -> House:
-    """A house of this process's own. Raises `SettingsFaults`, `PolicyFaults`, `TemplateFaults`, `EngineError`, `LedgerUnavailable`."""
+def examine() -> tuple[Settings, Policy, Catalog, str]:
+    """Settings, policy, templates and the policy's text, each read completely. Raises one of `UNFIT`, with all that is wrong."""
     chosen = settings()
     rules, text = policy(chosen)
-    catalog = content.load(chosen.templates)
+    return chosen, rules, content.load(chosen.templates), text
+
+
+def house(connections_max: int = CONNECTIONS_MAX) -> House:
+    """A house of this process's own.
+
+    Raises `SettingsFaults`, `PolicyFaults`, `TemplateFaults`, `EngineError`, `LedgerUnavailable`.
+    """
+    chosen, rules, catalog, text = examine()
     database_url = joined_engines().database_url
     migrated(database_url)
-    pool = open_pool(database_url, CONNECTIONS_MAX)
+    pool = open_pool(database_url, connections_max)
     with lend(pool) as connection:
         stops.keep_policy(connection, rules.digest, text)
     return House(
@@ -91,12 +100,14 @@ def house() -> House:
         clock=lambda: datetime.now(UTC),
         dice=random.SystemRandom().random,
         pause=time.sleep,
+        limits=Limits(lease_seconds=chosen.lease_seconds),
     )
 
 
 def providers(chosen: Settings) -> Mapping[Channel, Provider]:
     """One adapter per channel, by its written name; all of a process share one transport."""
-    http = Http(concurrency=100)
+    # A batch is in flight at once, so that a call's time limit bounds the batch; it must end well within the lease.
+    http = Http(concurrency=2 * BATCH_MESSAGES_MAX, timeout_seconds=min(20.0, chosen.lease_seconds / 3))
     return {channel: _ADAPTERS[name](chosen, channel, http) for channel, name in chosen.providers.items()}
 
 

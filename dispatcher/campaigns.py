@@ -62,7 +62,10 @@ def desk(house: House) -> Desk:
 
 
 def submit(house: House, submission: Submission, progress: Progress = lambda _: None) -> Admission:
-    """Take a campaign with its whole audience, or nothing of it. It starts when its moment comes. Raises BadInput, LedgerUnavailable."""
+    """Take a campaign with its whole audience, or nothing of it; it starts when its moment comes.
+
+    Raises `BadInput`, also when a file turns out to be unreadable half-way, and `LedgerUnavailable`.
+    """
     with lend(house.pool) as connection, connection.transaction():
         created = campaigns.create(connection, submission.id, submission.spec, house.clock())
         if created is None:

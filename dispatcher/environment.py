@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import difflib
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import ip_address
@@ -70,6 +71,17 @@ class Reader:
         if value and value not in choices:
             self.fault(f"{name} is {value!r}: it must be one of {', '.join(choices)}.")
         return value
+
+    def seconds(self, name: str, default: float, least: float, most: float) -> float:
+        """A duration within bounds."""
+        value = self.text(name)
+        try:
+            seconds = float(value) if value else default
+        except ValueError:
+            seconds = math.nan
+        if not least <= seconds <= most:
+            self.fault(f"{name} is {value!r}: it must be a number of seconds from {least:g} to {most:g}.")
+        return seconds
 
     def matching(self, name: str, pattern: Pattern) -> str:
         """A value of a known form, or nothing."""

@@ -11,16 +11,18 @@ from dispatcher.content import Catalog
 from dispatcher.ledger.pool import Pool
 from dispatcher.policy import Policy
 
+BATCH_MESSAGES_MAX = 100
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Numbers of the engine, each a promise to somebody.
 
-    `batch_messages_max` is what one killed worker process leaves `unresolved` at most. `lease_seconds` is how long a worker may take
-    from claim to settle before its claims count as lost; it exceeds the longest provider call.
+    `batch_messages_max` is what one killed worker process leaves `unresolved` at most. `lease_seconds` is how long a worker may
+    take from claim to settle before its claims count as lost; it exceeds the longest provider call.
     """
 
-    batch_messages_max: int = 100
+    batch_messages_max: int = BATCH_MESSAGES_MAX
     lease_seconds: float = 60.0
     window_chunks: int = 64  # chunks of one campaign on the broker at a time
     decide_rounds_max: int = 5  # times a chunk is decided again because choices changed meanwhile; then it waits for its next turn

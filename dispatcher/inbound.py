@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from channels.base import Event
-from dispatcher import consequences
+from channels.twilio import Inbound
+from dispatcher import consequences, keywords
+from dispatcher.choices import Change
 from dispatcher.house import House
-from dispatcher.ledger import events
+from dispatcher.keywords import Meaning
+from dispatcher.ledger import consent, events, numbers, suppressions
+from dispatcher.ledger.consent import Word
 from dispatcher.ledger.events import Unsettled
+from dispatcher.ledger.keys import address_key
 from dispatcher.ledger.pool import Connection, lend
-from dispatcher.model import State
+from dispatcher.model import GROUP_OF, Source, State
 from dispatcher.outcomes import after_event, meaning
 from dispatcher.refs import MessageRef
 
@@ -26,9 +31,9 @@ def keep(house: House, news: Sequence[Event]) -> int:
 def settle_some(house: House) -> int:
     """Apply the oldest events not yet applied; says how many there were.
 
-    Order does not matter: states only move forward. Doing it twice does not matter either, so nothing is locked for long: first what
-    an event says of the person, each in its own transaction (an opt-out locks the person before the messages, as everybody does),
-    then all messages at once.
+    Order does not matter: states only move forward. Doing it twice does not matter either, so nothing is locked for long: first
+    what an event says of the person, each in its own transaction (an opt-out locks the person before the messages, as everybody
+    does), then all messages at once.
     """
     with lend(house.pool) as connection:
         batch = events.unsettled(connection, BATCH)
@@ -66,3 +71,27 @@ def _follow(house: House, connection: Connection, event: Unsettled) -> None:
         consequences.opt_out(
             connection, house.secret, event.recipient_id, event.channel, event.provider, event.code or event.kind, house.clock()
         )
+
+
+# -- what people answer ------------------------------------------------------------------------------------------------
+
+
+def hear(house: House, said: Inbound) -> Meaning:
+    """Obey a text from a person, and say how it was understood. Doing it twice changes nothing more.
+
+    STOP bans the number on its channel and switches the whole group off for everyone who has the number: who wrote, among
+    people who share one, can't be known. START lifts the ban, and no more: a switch that is off stays off.
+    """
+    means = Meaning(said.opt_out.lower()) if said.opt_out in {"STOP", "START", "HELP"} else keywords.classify(said.text)
+    key = address_key(house.secret, said.channel, said.address)
+    now = house.clock()
+    if means is Meaning.STOP:
+        with lend(house.pool) as connection:
+            suppressions.suppress(connection, said.channel, key, means, Source.INBOUND, now)
+            off = (Change(f"channel:{GROUP_OF[said.channel]}", "off"),)
+            words = [Word(owner, off, now) for owner in numbers.owners(connection, key)]
+            consent.record_all(connection, house.secret, words, Source.INBOUND, said.channel, "", now)
+    elif means is Meaning.START:
+        with lend(house.pool) as connection:
+            suppressions.lift(connection, said.channel, key, now)
+    return means

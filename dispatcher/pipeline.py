@@ -19,11 +19,11 @@ from dispatcher.house import House
 from dispatcher.ledger import chunks, stops
 from dispatcher.ledger.chunks import Candidate, Chunk, Claim, Entry, Gate, Settlement
 from dispatcher.ledger.pool import Connection, LedgerUnavailable, lend
-from dispatcher.model import Code, Facts, Hold, Job, Leg, Refuse, State
+from dispatcher.model import Code, Decision, Facts, Hold, Job, Leg, Refuse, Send, State
 from dispatcher.outcomes import Outcome, conclude, fold
 from dispatcher.policy import decide, record
 from dispatcher.refs import MessageRef
-from dispatcher.tokens import message_token
+from dispatcher.tokens import PREFERENCES, UNSUBSCRIBE, message_token
 
 STATE_OF: Mapping[str, State] = {Code.EXPIRED: State.EXPIRED, Code.HELD_OUT: State.HELD_OUT, Code.CANCELLED: State.CANCELLED}
 
@@ -37,7 +37,7 @@ class Prepared:
 
 
 def run_chunk(house: House, period: int, number: int) -> Chunk | None:
-    """Work on a chunk until nothing of it is left to decide. Safe to repeat and to run twice at once: the claim tells whose is whose.
+    """Work on a chunk until nothing of it is left to decide. Safe to repeat, and to run twice at once: the claim decides.
 
     Returns the chunk, or None when there is none of this number. Raises `LedgerUnavailable`; then the chunk is tried again.
     """
@@ -95,7 +95,7 @@ def prepare(house: House, chunk: Chunk, candidate: Candidate, stopped: Mapping[C
     now = house.clock()
     job = job_of(house, chunk, candidate)
     decision = decide(job, candidate.facts, house.policy, now)
-    kept = record(decision, candidate.facts, house.policy)
+    kept = record(decision, candidate.facts, house.policy, job, _used(house, chunk, decision))
     if isinstance(decision, Refuse):
         code = decision.headline.code
         return Prepared(Entry(candidate, STATE_OF.get(code, State.REFUSED), candidate.fixed, code, None, kept))
@@ -112,6 +112,11 @@ def prepare(house: House, chunk: Chunk, candidate: Candidate, stopped: Mapping[C
         return Prepared(Entry(candidate, State.REFUSED, leg.channel, refusal.code, None, refused))
     entry = Entry(candidate, State.CLAIMED, leg.channel, None, None, kept)
     return Prepared(entry, tuple(outbounds(chunk, candidate, leg.channel, content, now)))
+
+
+def _used(house: House, chunk: Chunk, decision: Decision) -> frozenset[str] | None:
+    """The data categories that the text asks for, where there will be one."""
+    return house.catalog[chunk.spec.template].categories(decision.legs[0].mode) if isinstance(decision, Send) else None
 
 
 def job_of(house: House, chunk: Chunk, candidate: Candidate) -> Job:
@@ -132,7 +137,8 @@ def job_of(house: House, chunk: Chunk, candidate: Candidate) -> Job:
 def letter_of(house: House, chunk: Chunk, candidate: Candidate, leg: Leg) -> Letter:
     """All that the rendering may know: only the data categories that the decision allows."""
     entity, facts = house.policy.entities[chunk.spec.entity], candidate.facts
-    token = message_token(house.secret, str(candidate.ref))
+    unsubscribe = message_token(house.secret, UNSUBSCRIBE, str(candidate.ref))
+    preferences = message_token(house.secret, PREFERENCES, str(candidate.ref))
     return Letter(
         channel=leg.channel,
         language=facts.language,
@@ -141,7 +147,7 @@ def letter_of(house: House, chunk: Chunk, candidate: Candidate, leg: Leg) -> Let
         data=candidate.data,
         profile=facts.profile,
         sender=Sender(entity.names[facts.language], entity.sender_address),
-        links=Links(f"{house.public_url}/u/{token}", f"{house.public_url}/p/{token}"),
+        links=Links(f"{house.public_url}/u/{unsubscribe}", f"{house.public_url}/p/{preferences}"),
     )
 
 

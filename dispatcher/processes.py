@@ -191,7 +191,12 @@ def web(host: str, port: int) -> Command:
 
 def sandbox(port: int, state: Path, public_url: str) -> Command:
     """All providers' doubles, which report to our webhooks. Stops last: workers may still be sending."""
-    webhooks = ("--sendgrid-webhook", f"{public_url}/webhooks/sendgrid", "--twilio-inbound", f"{public_url}/webhooks/twilio/inbound")
+    webhooks = (
+        "--sendgrid-webhook",
+        f"{public_url}/webhooks/sendgrid",
+        "--twilio-inbound",
+        f"{public_url}/webhooks/twilio/inbound",
+    )
     argv = (sys.executable, "-m", "channels.sandbox", "--port", str(port), "--state", str(state), *webhooks)
     return Command("sandbox", argv, SERVERS, ready=partial(_listens, port))
 

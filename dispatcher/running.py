@@ -35,6 +35,7 @@ class Running:
     processes: Processes
     engines: Engines
     places: Places
+    environ: Mapping[str, str]  # what a command needs to work on the same house
 
 
 @contextmanager
@@ -48,17 +49,16 @@ def running(
     """
     with engines(settings.home, settings.database_url, settings.broker_url) as joined:
         migrate(joined.database_url)
-        told = {
-            **environ,
+        shared = {
             "DISPATCHER_HOME": str(settings.home),
             "DISPATCHER_DATABASE_URL": joined.database_url,
             "DISPATCHER_BROKER_URL": joined.broker_url,
             "DISPATCHER_SECRET_KEY": settings.secret_key,
         }
         places = _places(settings, flower_port)
-        with supervised(_commands(settings, workers, flower_port, nice), settings.home / "log", told) as children:
+        with supervised(_commands(settings, workers, flower_port, nice), settings.home / "log", {**environ, **shared}) as children:
             children.await_ready(READY_SECONDS)
-            yield Running(children, joined, places)
+            yield Running(children, joined, places, shared)
 
 
 def _commands(settings: Settings, workers: int, flower_port: int | None, nice: int) -> Sequence[Command]:

@@ -92,6 +92,7 @@ class Settings:
     twilio: Twilio
     fcm: Fcm
     smtp_url: str = field(repr=False)
+    lease_seconds: float  # how long a worker may take from claim to settle before its claims count as lost
     warnings: tuple[str, ...] = ()
 
     @classmethod
@@ -128,6 +129,7 @@ class Settings:
             ),
             fcm=Fcm(credentials=_service_account(read), base_url=read.url("FCM_BASE_URL", "https://fcm.googleapis.com")),
             smtp_url=read.url_with_password("SMTP_URL", ("smtp", "smtps")),
+            lease_seconds=read.seconds("DISPATCHER_LEASE_SECONDS", default=60.0, least=3.0, most=540.0),
         )
         if read.faults:
             raise SettingsFaults(read.faults)

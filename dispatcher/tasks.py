@@ -1,11 +1,12 @@
 """Celery's room: the application, the tasks, and how work is put on the broker. Arguments are references, never personal data.
 
-The two tasks that other systems call, `dispatcher.submit_campaign` and `dispatcher.trigger`, carry what those systems put in; workers
-hide it from events, and so from Flower, whoever sent it.
+The two tasks that other systems call, `dispatcher.submit_campaign` and `dispatcher.trigger`, carry what those systems put in;
+workers hide it from events, and so from Flower, whoever sent it.
 """
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
@@ -13,7 +14,7 @@ from typing import Any, TypeVar
 
 import structlog
 from celery import Celery, Task
-from celery.signals import setup_logging, worker_process_init
+from celery.signals import setup_logging, worker_init, worker_process_init
 from celery.worker.request import Request
 from kombu.exceptions import OperationalError
 
@@ -58,6 +59,10 @@ class QuietTask(Task):
 
     Request = QuietRequest
 
+    def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+        """Publish without a readable copy of the arguments in the message's headers."""
+        return super().apply_async(args, kwargs, **{"argsrepr": HIDDEN, "kwargsrepr": HIDDEN, **options})
+
 
 # -- the house, once per process ---------------------------------------------------------------------------------------
 
@@ -70,6 +75,16 @@ def house() -> House:
         _per_process.house = bootstrap.house()
     made: House = _per_process.house
     return made
+
+
+@worker_init.connect
+def _refuse_to_start_unfit(**_: object) -> None:
+    """Name everything that is wrong at once, before anything starts, rather than fail task after task."""
+    try:
+        bootstrap.examine()
+    except bootstrap.UNFIT as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(2) from None
 
 
 @worker_process_init.connect

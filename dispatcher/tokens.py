@@ -17,7 +17,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from dispatcher.refs import MessageRef
 
-MESSAGE = "message"  # the purpose of tokens that name a message
+# The purposes of tokens that name a message. A link that unsubscribes must not open the preference centre: mail programs and
+# their scanners get to see it, for years.
+UNSUBSCRIBE = "unsubscribe"
+PREFERENCES = "preferences"
 
 _REF = struct.Struct(">HQIH")  # months since the year 2000, chunk, row, leg: 16 bytes, so 43 characters of token
 
@@ -53,16 +56,16 @@ def unseal(secret: bytes, purpose: str, token: str) -> bytes:
     return payload
 
 
-def message_token(secret: bytes, message_id: str) -> str:
+def message_token(secret: bytes, purpose: str, message_id: str) -> str:
     """The token that stands for a message, 43 characters. Raises `BadRef` where `message_id` is none."""
     ref = MessageRef.parse(message_id)
     year, month = divmod(ref.period, 100)
-    return seal(secret, MESSAGE, _REF.pack((year - 2000) * 12 + month - 1, ref.chunk, ref.row, ref.leg))
+    return seal(secret, purpose, _REF.pack((year - 2000) * 12 + month - 1, ref.chunk, ref.row, ref.leg))
 
 
-def read_message_token(secret: bytes, token: str) -> str:
-    """The id of the message that a token stands for. Raises `BadToken`."""
-    payload = unseal(secret, MESSAGE, token)
+def read_message_token(secret: bytes, purpose: str, token: str) -> str:
+    """The id of the message that a token stands for. Raises `BadToken`, also for a token made for another purpose."""
+    payload = unseal(secret, purpose, token)
     if len(payload) != _REF.size:
         raise BadToken
     months, chunk, row, leg = _REF.unpack(payload)

@@ -7,8 +7,10 @@ from typing import Any
 
 from dispatcher.campaigns import Rehearsal
 from dispatcher.ledger.campaigns import Balance, Campaign
+from dispatcher.ledger.consent import Preferences
 from dispatcher.ledger.messages import Message
-from dispatcher.model import State
+from dispatcher.model import ChannelGroup, OfferType, State
+from dispatcher.policy import Explanation
 
 
 def campaign_view(campaign: Campaign, balance: Balance, now: datetime) -> dict[str, Any]:
@@ -46,7 +48,9 @@ def campaign_line(campaign: Campaign) -> dict[str, Any]:
         "state": campaign.state,
         "template": campaign.spec.template,
         "audience": campaign.audience,
+        "invalid": campaign.invalid,
         "created_at": moment(campaign.created_at),
+        "started_at": moment(campaign.started_at),
         "finished_at": moment(campaign.finished_at),
     }
 
@@ -86,6 +90,46 @@ def message_view(message: Message) -> dict[str, Any]:
             {"provider": news.provider, "kind": news.kind, "code": news.code, "at": moment(news.at)} for news in message.news
         ],
     }
+
+
+def explanation_view(message: Message, told: Explanation) -> dict[str, Any]:
+    """A message's explanation, sentence by sentence; `text` is all of them."""
+    return {
+        "id": str(message.ref),
+        "recipient": message.recipient_id,
+        "state": message.state,
+        "reason": message.reason,
+        "language": told.language,
+        "at": moment(message.updated_at),
+        "what": list(told.what),
+        "why": list(told.why),
+        "data": list(told.data),
+        "change": list(told.change),
+        "who": list(told.who),
+        "contact": list(told.contact),
+        "text": told.text,
+    }
+
+
+def preferences_view(preferences: Preferences) -> dict[str, Any]:
+    """A person's choices in the words of the files, and under `choices` the proof of each. What was never said is null."""
+    said = {subject: choice.value for subject, choice in preferences.choices.items()}
+    return {
+        "recipient": preferences.recipient_id,
+        "version": preferences.version,
+        "offers": {offer.value: said.get(f"offer:{offer}") for offer in OfferType},
+        "channels": {group.value: _switch(said.get(f"channel:{group}")) for group in ChannelGroup},
+        "object_marketing": said.get("objection:marketing") == "on",
+        "object_profiling": said.get("objection:profiling") == "on",
+        "choices": {
+            subject: {"value": choice.value, "event": choice.event, "source": choice.source, "at": moment(choice.at)}
+            for subject, choice in sorted(preferences.choices.items())
+        },
+    }
+
+
+def _switch(value: str | None) -> bool | None:
+    return None if value is None else value == "on"
 
 
 def moment(at: datetime | None) -> str | None:

@@ -36,7 +36,9 @@ class Witness:
                 wrong.append(f"{message_id}: {channel} went to an address that no customer gave")
                 continue
             seen[message_id, arrival["address"]] += 1
-            wrong += (f"{message_id} to {person['id']}: {why}" for why in self._objections(person, channel, templates.get(message_id)))
+            wrong += (
+                f"{message_id} to {person['id']}: {why}" for why in self._objections(person, channel, templates.get(message_id))
+            )
         wrong += (f"{message_id}: arrived {count} times" for (message_id, _), count in seen.items() if count > 1)
         return wrong
 

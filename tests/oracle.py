@@ -75,8 +75,7 @@ def no_codes(job: Job, facts: Facts, now: datetime, channel: Channel) -> set[str
         "no_os_permission": channel.value == "push"
         and len(facts.devices) > 0
         and not [device for device in facts.devices if device.permission],
-        "mode_not_allowed": written(job, facts) is None
-        and (is_service(job) or chosen(job, facts) in ("tailored", "standard")),
+        "mode_not_allowed": written(job, facts) is None and (is_service(job) or chosen(job, facts) in ("tailored", "standard")),
     }
     if not is_service(job):
         found |= commercial_codes(job, facts, now, channel)

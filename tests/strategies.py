@@ -56,9 +56,7 @@ def sendable(
 ) -> Scene:
     """A scene in which every asked channel is allowed; `offer` None makes it a service message."""
     coins = offer is OfferType.KATE and choice == "tailored"
-    brief = (
-        SERVICE_BRIEF if offer is None else Brief("spring", Kind.COMMERCIAL, offer, BOTH, coins=coins, product="loan")
-    )
+    brief = SERVICE_BRIEF if offer is None else Brief("spring", Kind.COMMERCIAL, offer, BOTH, coins=coins, product="loan")
     job = Job("m-1", "c-1", "kbc-bank", brief, channels, route, campaign_id="spring-2026")
     facts = Facts(
         recipient_id="c-1",
@@ -170,10 +168,7 @@ DISTURBANCES: tuple[Disturbance, ...] = (
     _facts(entities=frozenset({"kbc-bank", "kbc-insurance"})),
     _facts(entities=frozenset()),
     *(_facts(timezone=zone) for zone in (None, "", "Mars/Olympus", "America/New_York", "Pacific/Auckland")),
-    *(
-        _at(*clock)
-        for clock in ((18, 59, 59), (19, 0), (19, 59, 59), (20, 0), (6, 59, 59), (7, 0), (7, 59), (8, 0), (23, 0))
-    ),
+    *(_at(*clock) for clock in ((18, 59, 59), (19, 0), (19, 59, 59), (20, 0), (6, 59, 59), (7, 0), (7, 59), (8, 0), (23, 0))),
     lambda s: replace(s, job=replace(s.job, brief=SERVICE_BRIEF)),
     lambda s: replace(s, now=datetime(2026, 3, 1, 11, 0, tzinfo=UTC)),
     lambda s: replace(s, now=datetime(2026, 10, 24, 21, 30, tzinfo=UTC)),

@@ -86,6 +86,10 @@ def test_each_task_lies_in_its_lane_as_json(app: Any, broker: Redis) -> None:
         assert all(message["content-type"] == "application/json" for message in messages)
 
 
+def test_the_lanes_are_written_as_flower_reads_them() -> None:
+    assert tuple(queue.name for queue in celeryconfig.task_queues) == celeryconfig.LANES
+
+
 def test_a_lane_that_nobody_serves_is_an_error(app: Any) -> None:
     with pytest.raises(Exception, match="campagne"):
         app.send_task("dispatcher.send_chunk", queue="campagne")

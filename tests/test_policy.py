@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from channels.base import Channel
 from dispatcher.model import Code, Decision, Device, Hold, Mode, OfferType, Reason, Refuse, Send
-from dispatcher.policy import RULES, PolicyFaults, Rules, decide, parse, shipped
+from dispatcher.policy import RULES, PolicyFaults, Retry, Rules, decide, parse, shipped
 from dispatcher.policy.case import Case, Objection
 from dispatcher.policy.data import Quiet
 from dispatcher.policy.rules import share_percent
@@ -58,9 +58,7 @@ def test_the_second_telling_agrees(scene: Scene) -> None:
 @pytest.mark.parametrize("disturb", DISTURBANCES)
 @pytest.mark.parametrize("offer", [*OfferType, None])
 @pytest.mark.parametrize("choice", ["tailored", "standard"])
-def test_the_second_telling_agrees_on_each_single_disturbance(
-    disturb: Disturbance, offer: OfferType | None, choice: str
-) -> None:
+def test_the_second_telling_agrees_on_each_single_disturbance(disturb: Disturbance, offer: OfferType | None, choice: str) -> None:
     scene = disturb(sendable(offer, choice, route="all"))
     decision, told = decided(scene), tell(scene.job, scene.facts, scene.now)
     assert type(decision).__name__ == told.verdict
@@ -117,9 +115,7 @@ def test_taking_one_rule_out_changes_the_answer(name: str) -> None:
     assert isinstance(other, Send) or other.headline.rule != name
 
 
-@pytest.mark.parametrize(
-    ("name", "code"), [("basis", Code.NO_BASIS), ("mode", Code.NO_BASIS), ("choice", Code.NO_BASIS)]
-)
+@pytest.mark.parametrize(("name", "code"), [("basis", Code.NO_BASIS), ("mode", Code.NO_BASIS), ("choice", Code.NO_BASIS)])
 def test_even_without_the_rule_nothing_leaves_that_no_permission_was_found_for(name: str, code: Code) -> None:
     decision = decided(ALONE[name][0], without(RULES, name))
     assert isinstance(decision, Refuse)
@@ -490,10 +486,32 @@ def test_all_faults_of_a_policy_file_are_named_at_once() -> None:
         ('sender_address = "news@kbc-bank.example"', 'sender_address = "news"', "an e-mail address"),
         ('sold_by = ["kbc-insurance"]', 'sold_by = ["kbc-insurence"]', "did you mean 'kbc-insurance'?"),
         ("[coins]", "[[coins]]", "coins = [{"),
+        ('by = "example policy, signed by nobody"', 'by = " "', "signed.by = ' ': a text in quotes"),
+        ('service = ["identity"', 'service = [7, "identity"', "categories.service = [7,"),
+        ('service = ["identity"', 'service = ["identity", "identity"', "each word once"),
+        ("base_seconds = 30", "base_seconds = 0", "retry.base_seconds = 0: a number from 1 to 86400"),
+        ("attempts_max = 6", "attempts_max = 6.5", "retry.attempts_max = 6.5: a whole number from 1 to 100"),
     ],
 )
 def test_a_policy_that_contradicts_itself_or_the_law_is_not_accepted(old: str, new: str, fault: str) -> None:
     assert any(fault in line for line in faults_of((old, new)))
+
+
+def test_what_the_file_says_is_what_the_policy_holds() -> None:
+    policy = parse(shipped().replace("cap_seconds = 3600", "cap_seconds = 30"))
+    assert policy.retry == Retry(6, 30.0, 30.0, 60.0, 300.0)
+    assert (policy.default_zone, policy.adult_years, policy.signed_on) == ("Europe/Brussels", 18, date(2026, 11, 23))
+    assert policy.entities["kbc-insurance"].names["fr"] == "KBC Assurances"
+    assert "coûte" in policy.topics["consumer_credit"]["fr"]
+    assert len(policy.digest) == 64
+
+
+def test_a_missing_table_is_one_fault_and_not_one_per_key_in_it() -> None:
+    with pytest.raises(PolicyFaults) as caught:
+        parse("")
+    places = [fault.key for fault in caught.value.faults]
+    assert len(places) == len(set(places)) == 14
+    assert all(fault.right == "is missing" for fault in caught.value.faults)
 
 
 def test_an_entity_may_close_a_single_place_of_the_basis() -> None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatcher.refs import CHUNK_MAX, LEG_MAX, ROW_MAX, BadRef, MessageRef
-from dispatcher.tokens import BadToken, message_token, read_message_token, seal, unseal
+from dispatcher.tokens import PREFERENCES, UNSUBSCRIBE, BadToken, message_token, read_message_token, seal, unseal
 
 SECRET = b"a secret of the tests"
 
@@ -20,9 +20,9 @@ refs = st.builds(
 
 @given(refs)
 def test_a_reference_survives_its_text_and_its_token(ref: MessageRef) -> None:
-    token = message_token(SECRET, str(ref))
+    token = message_token(SECRET, UNSUBSCRIBE, str(ref))
     assert MessageRef.parse(str(ref)) == ref
-    assert read_message_token(SECRET, token) == str(ref)
+    assert read_message_token(SECRET, UNSUBSCRIBE, token) == str(ref)
     assert len(token) <= 48
     assert set(token) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
     assert str(ref.period) not in token
@@ -56,17 +56,17 @@ def test_an_altered_token_opens_nothing(payload: bytes, data: st.DataObject) -> 
 @given(st.text(max_size=60))
 def test_made_up_tokens_open_nothing(token: str) -> None:
     with pytest.raises(BadToken):
-        read_message_token(SECRET, token)
+        read_message_token(SECRET, UNSUBSCRIBE, token)
 
 
 def test_a_token_is_bound_to_its_secret_and_purpose() -> None:
-    token = message_token(SECRET, "202611-123-17-0")
+    token = message_token(SECRET, UNSUBSCRIBE, "202611-123-17-0")
     with pytest.raises(BadToken):
-        read_message_token(b"another secret", token)
+        read_message_token(b"another secret", UNSUBSCRIBE, token)
     with pytest.raises(BadToken):
-        unseal(SECRET, "preferences", token)
+        read_message_token(SECRET, PREFERENCES, token)
     with pytest.raises(BadToken):
-        read_message_token(SECRET, seal(SECRET, "message", b"short"))
+        read_message_token(SECRET, UNSUBSCRIBE, seal(SECRET, UNSUBSCRIBE, b"short"))
     with pytest.raises(ValueError, match="empty"):
         seal(b"", "message", b"x")
 

@@ -1,11 +1,13 @@
-"""A local server that speaks the used parts of SendGrid's, Twilio's and Firebase's APIs, so that their own clients can't tell.
+"""A local server that speaks the used parts of SendGrid's, Twilio's and Firebase's APIs, so that their own clients
+can't tell.
 
-For anyone who develops against these providers, and the sink of our demo and benchmark. `running()` starts one beside a test,
-`serve()` one in a process of its own (`python -m channels.sandbox --port P`), and `Sandbox(url)` speaks to either.
+For anyone who develops against these providers, and the sink of our demo and benchmark. `running()` starts one beside
+a test, `serve()` one in a process of its own (`python -m channels.sandbox --port P`), and `Sandbox(url)` speaks to
+either.
 
-==========  ==============================================================================================================
+==========  ===========================================================================================================
 module      what it holds
-==========  ==============================================================================================================
+==========  ===========================================================================================================
 http        the server's HTTP/1.1, made for speed
 app         which request goes where; fault rules strike here
 sendgrid    mail/send and its rules (`sendgrid_rules`)
@@ -16,7 +18,7 @@ faults      rules for what goes wrong
 events      news back to webhooks, signed; `posting` carries them
 messages    what was kept, made readable; `inbox` shows it, `control` gives it as JSON
 keys        signing keys, throw-away service accounts, TLS certificates
-==========  ==============================================================================================================
+==========  ===========================================================================================================
 """
 
 from channels.sandbox.client import Sandbox

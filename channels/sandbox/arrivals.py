@@ -1,8 +1,8 @@
 """The arrival log: every message that reached the sandbox, one JSON line each, in a file from the first to the last.
 
-The line is written before the answer leaves, so that a sandbox killed at any moment still knows, when started again on the same
-file, each message whose answer a client may have seen. In memory a message costs eight bytes and, for Twilio, its place in
-the index by number.
+The line is written before the answer leaves, so that a sandbox killed at any moment still knows, when started again
+on the same file, each message whose answer a client may have seen. In memory a message costs eight bytes and, for
+Twilio, its place in the index by number.
 """
 
 from __future__ import annotations
@@ -37,11 +37,12 @@ class Arrival(NamedTuple):
 
 
 class ArrivalLog:
-    """Append, count, read. Sequence numbers start at 1 and never come back, not even after `clear`, while it is open."""
+    """Append, count, read. Sequence numbers start at 1 and never come back, not even after `clear`, while it is
+    open."""
 
     def __init__(self, path: Path | None = None, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._file = path.open("a+b", buffering=0) if path else tempfile.TemporaryFile(buffering=0)
+        self._file = path.open("a+b", buffering=0) if path else tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  closed by close()
         self._first = 1
         self._ends = array("Q")  # where each line ends in the file
         self._by_number: dict[str, list[int]] = defaultdict(list)
@@ -111,7 +112,7 @@ class ArrivalLog:
         """Learn from the file what an earlier process recorded; a line torn by its end is cut off."""
         self._file.seek(0)
         end = 0
-        with open(os.dup(self._file.fileno()), "rb") as reader:
+        with os.fdopen(os.dup(self._file.fileno()), "rb") as reader:
             for line in reader:
                 if not line.endswith(b"\n"):
                     break

@@ -10,14 +10,15 @@ from urllib.parse import parse_qsl
 
 from channels.sandbox.events import EventSettings, Reply
 from channels.sandbox.faults import RuleError, parse_rules
-from channels.sandbox.http import Request, Response
+from channels.sandbox.http import Request, Response, is_foreign
 from channels.sandbox.messages import read_message
 from channels.sandbox.segments import count_segments
 from channels.sandbox.world import World
 
 # Twilio's default words; it blocks the pair of numbers at once and tells the account by the inbound webhook.
-STOP_WORDS = frozenset("STOP STOPALL UNSUBSCRIBE CANCEL END QUIT REVOKE OPTOUT".split())
-START_WORDS = frozenset("START UNSTOP YES".split())
+STOP_WORDS = frozenset({"STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT"})
+POOL_NUMBER = "+15005550006"  # the one number of every messaging service here
+START_WORDS = frozenset({"START", "UNSTOP", "YES"})
 
 Action: TypeAlias = Callable[[World, Request, str], Response]
 
@@ -28,6 +29,8 @@ class ControlError(ValueError):
 
 def handle(world: World, request: Request) -> Response:
     """Answer one control request."""
+    if is_foreign(request):
+        return _json({"error": "not from another page"}, 403)
     name, _, rest = request.head.path.removeprefix("/_sandbox/").partition("/")
     action = _ACTIONS.get((request.head.method, name))
     if action is None:
@@ -140,8 +143,8 @@ def _reply(world: World, request: Request, _rest: str) -> Response:
 def send_reply(world: World, reply: Mapping[str, str]) -> None:
     """A person's message back: `from` a number `to` one of our senders, over the `channel` sms or whatsapp.
 
-    A stop word closes the number, as Twilio does by default: later messages to it are refused. With an `opt_out_type` (STOP,
-    START or HELP) the webhook also carries what Twilio's Advanced Opt-Out would add.
+    A stop word closes the number, as Twilio does by default: later messages to it are refused. With an `opt_out_type`
+    (STOP, START or HELP) the webhook also carries what Twilio's Advanced Opt-Out would add.
     """
     number, word = reply["from"], reply["text"].strip().upper()
     if word in STOP_WORDS:
@@ -173,6 +176,8 @@ def _inbound_form(reply: Mapping[str, str], account: str, sid: str) -> dict[str,
     }
     if whatsapp:
         form |= {"ProfileName": "Sandbox", "WaId": reply["from"].lstrip("+")}
+    if reply["to"].startswith("MG"):
+        form |= {"To": prefix + POOL_NUMBER, "MessagingServiceSid": reply["to"]}
     if kind := reply.get("opt_out_type"):
         form["OptOutType"] = kind
     return form

@@ -1,8 +1,8 @@
 """Later news of messages, posted to the webhooks of whoever sent them, signed as the providers sign.
 
-Small tuples wait in two queues and become payloads only when posted: mail events in batches of at most 1,000 on one connection,
-Twilio's callbacks one by one on a few. A slow webhook so gets larger batches, not more connections; what exceeds the queues is
-dropped and counted.
+Small tuples wait in two queues and become payloads only when posted: mail events in batches of at most 1,000 on one
+connection, Twilio's callbacks one by one on a few. A slow webhook so gets larger batches, not more connections; what
+exceeds the queues is dropped and counted.
 """
 
 from __future__ import annotations
@@ -165,9 +165,7 @@ class Events:
     def _forms(self, item: TextEvents | Reply) -> Iterator[Mapping[str, str]]:
         if isinstance(item, Reply):
             return iter((item.form,))
-        forms = [
-            text_form(item, status, last=index == len(item.statuses) - 1) for index, status in enumerate(item.statuses)
-        ]
+        forms = [text_form(item, status, last=index == len(item.statuses) - 1) for index, status in enumerate(item.statuses)]
         if self.settings.out_of_order:
             self._rng.shuffle(forms)
         return self._repeated(forms)

@@ -1,10 +1,11 @@
 """Faults on demand: rules that say which requests go wrong, and how.
 
-A rule is one JSON object. Which requests: `provider`, `match` (text found in the request, an address say), and one of `share` (of
-all, 0 to 1), `every` (each n-th) or `next` (the next n, then never again); without any of them, all. What happens: `status` (with
-`error`, the provider's own code; `body` and `headers` replace the provider's documented ones), `delay_seconds`, `cut` (the answer ends
-after so many bytes), `taken` (the message is recorded although the client is told otherwise, or told nothing). A rule with neither
-`status`, `cut` nor `delay_seconds` closes the connection without an answer.
+A rule is one JSON object. Which requests: `provider`, `match` (text found in the request, an address say), and one of
+`share` (of all, 0 to 1), `every` (each n-th) or `next` (the next n, then never again); without any of them, all. What
+happens: `status` (with `error`, the provider's own code; `body` and `headers` replace the provider's documented
+ones), `delay_seconds`, `cut` (the answer ends after so many bytes), `taken` (the message is recorded although the
+client is told otherwise, or told nothing). A rule with neither `status`, `cut` nor `delay_seconds` closes the
+connection without an answer.
 """
 
 from __future__ import annotations

@@ -36,6 +36,7 @@ LOST = "lost"  # taken, but the connection closes without an answer
 
 _STATUS = {
     "INVALID_ARGUMENT": (400, "INVALID_ARGUMENT", "The registration token is not a valid FCM registration token"),
+    "MESSAGE_TOO_BIG": (400, "INVALID_ARGUMENT", "Message is too big"),  # told apart by its words only
     "UNAUTHENTICATED": (401, "UNAUTHENTICATED", "Request had invalid authentication credentials."),
     "THIRD_PARTY_AUTH_ERROR": (401, "UNAUTHENTICATED", "Auth error from APNS or Web Push Service"),
     "PERMISSION_DENIED": (403, "PERMISSION_DENIED", "Permission denied on this project."),
@@ -57,7 +58,7 @@ _CODE_OF_STATUS = {
 }
 
 
-def refusal(status: int, error: str = "", now: float = 0.0, field: str = "") -> Response:
+def refusal(status: int, error: str = "", _now: float = 0.0, *, field: str = "") -> Response:
     """Google's error answer, by FCM's code (`error`) or by HTTP status; `field` names the part of the request at
     fault.
     """
@@ -68,7 +69,12 @@ def refusal(status: int, error: str = "", now: float = 0.0, field: str = "") -> 
         words = f"Invalid value at '{field or 'message'}'"
     details: list[dict[str, Any]] = []
     if not code.startswith("+"):
-        details.append({"@type": "type.googleapis.com/google.firebase.fcm.v1.FcmError", "errorCode": code})
+        details.append(
+            {
+                "@type": "type.googleapis.com/google.firebase.fcm.v1.FcmError",
+                "errorCode": name if status == 400 else code,
+            }
+        )
     if field or code == "+INVALID_ARGUMENT":
         violation = {"field": field or "message", "description": words}
         details.append({"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [violation]})
@@ -90,7 +96,7 @@ def send(world: World, request: Request) -> Response:
         return refusal(400, "+INVALID_ARGUMENT", field=field)
     message = document["message"]
     if _payload_bytes(message) > PAYLOAD_BYTES_MAX:
-        return refusal(400, "INVALID_ARGUMENT", field="message")
+        return refusal(400, "MESSAGE_TOO_BIG")
     target = message.get("token") or message.get("fid") or ""
     magic = next((code for beginning, code in MAGIC_TOKENS.items() if target.startswith(beginning)), None)
     if magic is not None:
@@ -108,9 +114,7 @@ def send(world: World, request: Request) -> Response:
 
 
 def _name(project: str, name: str) -> Response:
-    return Response(
-        200, json.dumps({"name": f"projects/{project}/messages/{name}"}).encode(), "application/json; charset=UTF-8"
-    )
+    return Response(200, json.dumps({"name": f"projects/{project}/messages/{name}"}).encode(), "application/json; charset=UTF-8")
 
 
 def _wrong_field(document: object) -> str:
@@ -181,7 +185,7 @@ def give_token(world: World, request: Request) -> Response:
     return Response(200, json.dumps(answer).encode())
 
 
-def token_refusal(status: int, error: str = "", now: float = 0.0) -> Response:
+def token_refusal(status: int, error: str = "", _now: float = 0.0) -> Response:
     """The OAuth endpoint's error answer."""
     fault = {"error": error or "invalid_grant", "error_description": "Invalid JWT."}
     return Response(status or 400, json.dumps(fault).encode())

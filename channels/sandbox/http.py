@@ -1,7 +1,9 @@
-"""HTTP/1.1, the little that a fast local server needs: one `asyncio.Protocol` per connection and plain functions above it.
+"""HTTP/1.1, the little that a fast local server needs: one `asyncio.Protocol` per connection and plain functions
+above it.
 
-A web framework costs ten times the processor time of the work done here. Two things make this one cheap: clients that keep a
-connection send the same head again and again, so parsed heads are remembered by their bytes; and an answer is one `write`.
+A web framework costs ten times the processor time of the work done here. Two things make this one cheap: clients that
+keep a connection send the same head again and again, so parsed heads are remembered by their bytes; and an answer is
+one `write`.
 """
 
 from __future__ import annotations
@@ -12,10 +14,12 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from http import HTTPStatus
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, cast
 
 BODY_BYTES_MAX = 30_000_000  # what SendGrid takes at most; the other providers take far less
 HEAD_BYTES_MAX = 65_536
+BUFFER_BYTES = 131_072
+READ_BYTES_MIN = 16_384
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
@@ -61,8 +65,8 @@ Handler: TypeAlias = Callable[[Request], Response]
 
 @lru_cache(maxsize=4096)
 def parse_head(raw: bytes) -> Head:
-    """Parse a request line and headers (without the empty line). Raises RequestError."""
-    lines = raw.decode("latin-1").split("\r\n")
+    """Parse a request line and headers, with the empty line that ends them. Raises RequestError."""
+    lines = raw.decode("latin-1")[:-4].split("\r\n")
     try:
         method, target, version = lines[0].split(" ")
         headers = {name.strip().lower(): value.strip() for name, value in (line.split(":", 1) for line in lines[1:])}
@@ -72,9 +76,10 @@ def parse_head(raw: bytes) -> Head:
     if not version.startswith("HTTP/1.") or length < 0:
         raise RequestError("version or length")
     path, _, query = target.partition("?")
+    chunked = headers.get("transfer-encoding", "").lower() == "chunked"
     connection = headers.get("connection", "").lower()
     closes = connection == "close" or (version == "HTTP/1.0" and connection != "keep-alive")
-    return Head(method, path, query, headers, length, headers.get("transfer-encoding", "").lower() == "chunked", closes)
+    return Head(method, path, query, headers, length, chunked, closes)
 
 
 def body_of(head: Head, raw: bytes) -> bytes:
@@ -101,19 +106,29 @@ def encode(response: Response, *, head_only: bool = False) -> bytes:
     return (text + "\r\n").encode("latin-1") + (b"" if head_only else body)
 
 
+def is_foreign(request: Request) -> bool:
+    """Whether a browser sent this on behalf of a page that is not ours; such a page may read nothing here, nor change it."""
+    origin = request.head.headers.get("origin")
+    return origin is not None and origin.partition("://")[2] != request.head.headers.get("host", "")
+
+
 def too_large() -> Response:
     """SendGrid's front door answers this one in HTML, not JSON; so does the sandbox for everybody."""
     page = b"<html>\r\n<head><title>413 Request Entity Too Large</title></head>\r\n<body>nginx</body>\r\n</html>\r\n"
     return Response(413, page, "text/html", (("Connection", "close"),))
 
 
-class Connection(asyncio.Protocol):
-    """One client. Requests of a pipeline are answered in order; a delayed answer holds back the ones behind it."""
+class Connection(asyncio.BufferedProtocol):
+    """One client. Requests of a pipeline are answered in order; a delayed answer holds back the ones behind it.
+
+    What is received lies in `_buffer` from `_start` to `_end`; only a head or a body that is complete is copied out.
+    """
 
     def __init__(self, handle: Handler, open_connections: set[asyncio.Transport]) -> None:
         self._handle = handle
         self._open = open_connections
-        self._buffer = bytearray()
+        self._buffer = bytearray(BUFFER_BYTES)
+        self._start = self._end = 0
         self._head: Head | None = None
         self._busy = False  # an answer is being held back or streamed
         self._discard = 0  # bytes of a refused body still to be read and dropped
@@ -122,26 +137,43 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._open.add(transport)
+        self._transport = cast(asyncio.Transport, transport)  # asyncio promises it for TCP and TLS servers
+        self._open.add(self._transport)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _exc: Exception | None) -> None:
         self._open.discard(self._transport)
         self._stream = None
-        self._buffer.clear()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, _sizehint: int) -> memoryview:
+        """Where to receive next: behind what waits, which is moved to the front of a larger buffer when space is
+        short."""
+        if self._start == self._end:
+            self._start = self._end = 0
+        if len(self._buffer) - self._end < READ_BYTES_MIN:
+            waiting = self._buffer[self._start : self._end]
+            needed = self._head.length if self._head else 0
+            self._buffer = bytearray(max(BUFFER_BYTES, 2 * len(waiting), needed + BUFFER_BYTES))
+            self._buffer[: len(waiting)] = waiting
+            self._start, self._end = 0, len(waiting)
+        return memoryview(self._buffer)[self._end :]
+
+    def buffer_updated(self, nbytes: int) -> None:
         if self._discard:
-            self._drop(len(data))
+            self._drop(nbytes)
             return
-        self._buffer += data
+        self._end += nbytes
         self._advance()
 
     def _drop(self, received: int) -> None:
         self._discard -= received
         if self._discard <= 0:
             self._transport.close()
+
+    def _cut(self, length: int) -> bytes:
+        """Take this many bytes off the front of what waits."""
+        start = self._start
+        self._start += length
+        return bytes(memoryview(self._buffer)[start : start + length])
 
     def _advance(self) -> None:
         """Answer every complete request in the buffer."""
@@ -164,13 +196,12 @@ class Connection(asyncio.Protocol):
         return Request(head, body_of(head, raw))
 
     def _next_head(self) -> Head | None:
-        end = self._buffer.find(b"\r\n\r\n")
+        end = self._buffer.find(b"\r\n\r\n", self._start, self._end)
         if end < 0:
-            if len(self._buffer) > HEAD_BYTES_MAX:
+            if self._end - self._start > HEAD_BYTES_MAX:
                 raise RequestError("head too long")
             return None
-        head = parse_head(bytes(self._buffer[:end]))
-        del self._buffer[: end + 4]
+        head = parse_head(self._cut(end + 4 - self._start))
         if head.length > BODY_BYTES_MAX:
             self._refuse_body(head.length)
             return None
@@ -182,32 +213,27 @@ class Connection(asyncio.Protocol):
         """Answer 413, then read the rest: closing at once would reset the connection and lose the answer on its way."""
         self._transport.write(encode(too_large()))
         self._discard = length
-        self._drop(len(self._buffer))
-        self._buffer.clear()
+        waiting, self._start = self._end - self._start, self._end
+        self._drop(waiting)
 
     def _next_body(self, length: int) -> bytes | None:
-        if len(self._buffer) < length:
-            return None
-        body = bytes(self._buffer[:length])
-        del self._buffer[:length]
-        return body
+        return self._cut(length) if self._end - self._start >= length else None
 
     def _next_chunked_body(self) -> bytes | None:
-        if len(self._buffer) > 2 * BODY_BYTES_MAX:
+        if self._end - self._start > 2 * BODY_BYTES_MAX:
             raise RequestError("chunked body too long")
-        pieces, at = [], 0
-        while (line_end := self._buffer.find(b"\r\n", at)) >= 0:
+        pieces, at = [], self._start
+        while (line_end := self._buffer.find(b"\r\n", at, self._end)) >= 0:
             try:
                 size = int(self._buffer[at:line_end].split(b";")[0], 16)
             except ValueError:
                 raise RequestError("chunk size") from None
-            start = line_end + 2
-            if len(self._buffer) < start + size + 2:
+            begin, at = line_end + 2, line_end + 2 + size + 2
+            if at > self._end:
                 return None
-            pieces.append(bytes(self._buffer[start : start + size]))
-            at = start + size + 2
+            pieces.append(bytes(self._buffer[begin : begin + size]))
             if size == 0:
-                del self._buffer[:at]
+                self._start = at
                 return b"".join(pieces)
         return None
 

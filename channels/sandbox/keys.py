@@ -67,7 +67,8 @@ def write_service_account(path: Path, url: str, project: str = "sandbox") -> Pat
 
 
 def write_certificate(folder: Path) -> tuple[Path, Path, Path]:
-    """Make an authority and a certificate for this machine's loopback names: paths of authority, certificate and key."""
+    """Make an authority and a certificate for this machine's loopback names: paths of authority, certificate and
+    key."""
     authority_key = ec.generate_private_key(ec.SECP256R1())
     key = ec.generate_private_key(ec.SECP256R1())
     issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Sandbox authority")])
@@ -78,9 +79,7 @@ def write_certificate(folder: Path) -> tuple[Path, Path, Path]:
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(authority_key, hashes.SHA256())
     )
-    certificate = (
-        _builder(subject, issuer, key).add_extension(names, critical=False).sign(authority_key, hashes.SHA256())
-    )
+    certificate = _builder(subject, issuer, key).add_extension(names, critical=False).sign(authority_key, hashes.SHA256())
     folder.mkdir(parents=True, exist_ok=True)
     paths = folder / "authority.pem", folder / "certificate.pem", folder / "key.pem"
     paths[0].write_bytes(authority.public_bytes(_PEM))
@@ -103,6 +102,9 @@ def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivate
 
 
 def _write_secret(path: Path, data: bytes) -> None:
+    """Write whole or not at all: several processes may make the same file at once, and each must read a complete one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:  # noqa: PTH123  mode from birth
         file.write(data)
+    draft.replace(path)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from channels.sandbox.segments import count_segments, is_gsm
 from channels.sandbox.twilio import content_text, parse_form
 from channels.sandbox.world import KeptRequest, World
+
+_parsed = lru_cache(maxsize=4)(json.loads)  # a page of the inbox may show fifty mails of one request
 
 
 def read_message(world: World, seq: int) -> dict[str, Any] | None:
@@ -33,7 +36,7 @@ def read_content(world: World, seq: int) -> dict[str, Any] | None:
 
 
 def _mail(kept: KeptRequest, seq: int) -> dict[str, Any]:
-    mail = json.loads(kept.body)
+    mail = _parsed(kept.body)
     index, part = seq - kept.first, {}
     for part in mail["personalizations"]:
         count = sum(len(part.get(kind, ())) for kind in ("to", "cc", "bcc"))
@@ -85,7 +88,7 @@ def _text(world: World, kept: KeptRequest) -> dict[str, Any]:
 
 
 def _push(kept: KeptRequest) -> dict[str, Any]:
-    message = json.loads(kept.body)["message"]
+    message = _parsed(kept.body)["message"]
     notification = message.get("notification", {})
     platforms = {name: message[name] for name in ("android", "apns", "webpush") if name in message}
     return {

@@ -55,7 +55,8 @@ def serve(
     prepare: Callable[[World], None] = lambda _world: None,
     ready: Callable[[str], None] = lambda _url: None,
 ) -> None:
-    """Serve until SIGINT or SIGTERM. `ready` hears the URL once connections are taken; `prepare` may set up the world before.
+    """Serve until SIGINT or SIGTERM. `ready` hears the URL once connections are taken; `prepare` may set up the world
+    before.
 
     Raises OSError when the port is taken.
     """

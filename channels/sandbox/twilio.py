@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import lru_cache
 from typing import Any
-from urllib.parse import parse_qs, unquote_plus
+from urllib.parse import unquote_plus
 
 from channels.sandbox.arrivals import Arrival
 from channels.sandbox.events import TextEvents
@@ -18,7 +19,7 @@ from channels.sandbox.segments import count_segments
 from channels.sandbox.twilio_rules import LOST, WHATSAPP, RefusedError, check_message, statuses_of
 from channels.sandbox.world import World, digest
 
-_MESSAGE_ID_NAMES = ("message", "message_id", "id")
+_MESSAGE_ID = re.compile(r"[?&](?:message|message_id|id)=([^&#]*)")
 
 _WORDS = {
     20003: (401, "Authenticate"),
@@ -51,7 +52,7 @@ _WORDS = {
 _CODE_OF_STATUS = {401: 20003, 404: 20404, 405: 20004, 429: 20429, 500: 20500, 503: 20503}
 
 
-def refusal(status: int, error: str = "", now: float = 0.0) -> Response:
+def refusal(status: int, error: str = "", _now: float = 0.0) -> Response:
     """Twilio's error answer: by its own code (`error`), by HTTP status, or both."""
     code = int(error) if error.isdecimal() else _CODE_OF_STATUS.get(status, 20001)
     usual_status, words = _WORDS.get(code, (400, "The request was refused"))
@@ -147,11 +148,10 @@ def _credentials(header: str) -> tuple[str, str]:
     return (user, token) if scheme.lower() == "basic" else ("", "")
 
 
-@lru_cache(maxsize=4096)
 def _message_id(callback: str) -> str:
     """The sender's own id of a message, which travels in the query of its status callback."""
-    query = parse_qs(callback.partition("?")[2].partition("#")[0])
-    return next((query[name][0] for name in _MESSAGE_ID_NAMES if name in query), "")
+    found = _MESSAGE_ID.search(callback)
+    return unquote_plus(found[1]) if found else ""
 
 
 def resource(account: str, arrival: Arrival, at: float, status: str, code: int | None = None) -> dict[str, Any]:

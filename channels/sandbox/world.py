@@ -31,7 +31,8 @@ class KeptRequest(NamedTuple):
 
 
 class Kept:
-    """The bodies of the newest requests. They are only read when a person looks, so nothing is parsed or copied here."""
+    """The bodies of the newest requests. They are only read when a person looks, so nothing is parsed or copied
+    here."""
 
     def __init__(self, messages_max: int = KEPT_MESSAGES_MAX, bytes_max: int = KEPT_BYTES_MAX) -> None:
         self._requests: deque[KeptRequest] = deque()
@@ -93,7 +94,7 @@ def make_world(state: Path | None = None, *, seed: int = 0, clock: Callable[[], 
     if state:
         state.mkdir(parents=True, exist_ok=True)
     signer = EventSigner(state / "event-key.pem" if state else None)
-    rng = random.Random(seed)
+    rng = random.Random(seed)  # noqa: S311  dice for faults, not for secrets
     return World(
         log=ArrivalLog(state / "arrivals.jsonl" if state else None, clock),
         events=Events(signer, rng, clock),

@@ -38,6 +38,6 @@ def version(ctx: typer.Context, show: bool = typer.Option(False, "--version", he
 
 def main() -> None:
     """The console script."""
-    from dispatcher.cli.errors import run  # noqa: PLC0415
+    from dispatcher.cli.errors import run
 
     sys.exit(run(app))

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
+import click
 import typer
 
 from dispatcher import bootstrap, campaigns
@@ -44,7 +45,11 @@ def submit(
     with progress("taking in", None) as (bar, task):
         admission = campaigns.submit(house, submission, lambda done: bar.update(task, completed=done))
     if admission.taken is Taken.CONFLICT:
-        fail(f"{file}: id: campaign {submission.id!r} was submitted before with other content; give this one another id", BAD_INPUT, as_json)
+        fail(
+            f"{file}: id: campaign {submission.id!r} was submitted before with other content; give this one another id",
+            BAD_INPUT,
+            as_json,
+        )
     _start(house)
     if wait:
         wait_for(house, submission.id)
@@ -53,7 +58,7 @@ def submit(
 
 def _start(house: House) -> None:
     """Put what is due on the broker. Without a broker it starts when there is one: the ledger has it."""
-    from dispatcher import tasks  # noqa: PLC0415  Celery takes a second to load
+    from dispatcher import tasks
 
     try:
         tasks.publish(campaigns.due_chunks(house))
@@ -175,7 +180,7 @@ def export(campaign_id: CampaignId, file: Annotated[Path | None, typer.Option(he
     """One line per recipient as CSV: id, line, channel, state, reason. No addresses, no contents."""
     house = bootstrap.house()
     campaign, _ = _state(house, campaign_id)
-    with lend(house.pool) as connection, typer.open_file(str(file or "-"), "wb") as target:
+    with lend(house.pool) as connection, click.open_file(str(file or "-"), "wb") as target:
         ledger_export.campaign_csv(connection, campaign, target.write)
     if file:
         out.print(f"written: {file}", markup=False)

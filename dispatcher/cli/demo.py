@@ -19,10 +19,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from channels.sandbox.client import Sandbox
-from dispatcher import bootstrap, campaigns, tasks
+from dispatcher import bootstrap, campaigns
 from dispatcher.cli.campaigns import print_campaign, wait_for
 from dispatcher.cli.messages import explanation, print_explanation
 from dispatcher.cli.output import err, out, progress
@@ -33,12 +31,13 @@ from dispatcher.ledger import events, messages, overview
 from dispatcher.ledger.pool import lend
 from dispatcher.model import State
 from dispatcher.policy import shipped
+from dispatcher.processes import stop_signals
 from dispatcher.recipients import import_file
 from dispatcher.refs import MessageRef
-from dispatcher.running import FLOWER_PORT, Places, Running, default_workers, free_port, running
+from dispatcher.running import FLOWER_PORT, Running, default_workers, free_port, running
 from dispatcher.samples import customers
 from dispatcher.submission import parse_campaign
-from dispatcher.tokens import message_token
+from dispatcher.tokens import PREFERENCES, UNSUBSCRIBE, message_token
 from dispatcher.views import campaign_view
 from dispatcher.witness import Witness
 
@@ -68,23 +67,23 @@ class Stage:
     count: int
 
 
-def run(recipients: int, keep: bool) -> dict[str, Any]:
-    """Run the demo; what it measured and checked, as plain data. Raises `DemoFailed`."""
+def run(recipients: int, keep: bool, quiet: bool) -> dict[str, Any]:
+    """Run the demo; what it measured and checked, as plain data. `quiet` leaves stdout alone. Raises `DemoFailed`."""
     home = Path(os.environ.get("DISPATCHER_HOME") or "var") / "demo"
     with _alone(home):
         _prepare_environment(home, recipients)
         err.print("starting PostgreSQL, Valkey, workers, the providers' sandbox and the web app …")
         settings = bootstrap.settings()
         with running(settings, os.environ, default_workers(), FLOWER_PORT if keep else None) as program:
-            os.environ.update(DISPATCHER_DATABASE_URL=program.engines.database_url, DISPATCHER_BROKER_URL=program.engines.broker_url)
+            os.environ.update(program.environ)
             bootstrap.settings.cache_clear()
-            report = _play(program, recipients)
+            report = _play(program, recipients, quiet)
             if keep:
-                _stay(program, report)
+                _stay(program)
         return report
 
 
-def _play(program: Running, recipients: int) -> dict[str, Any]:
+def _play(program: Running, recipients: int, quiet: bool) -> dict[str, Any]:
     house = bootstrap.house()
     assert program.places.sandbox  # noqa: S101  the demo's providers are the sandbox
     stage = Stage(house, Sandbox(program.places.sandbox), house_folder() / "customers.jsonl", recipients)
@@ -93,7 +92,8 @@ def _play(program: Running, recipients: int) -> dict[str, Any]:
     triggers = _triggers(stage)
     _settle_news(stage)
     report = _check(stage, triggers)
-    _tell(stage, program.places, report)
+    if not quiet:
+        _tell(stage, report)
     return report
 
 
@@ -124,7 +124,15 @@ def _alone(home: Path) -> Iterator[None]:
 
 def _prepare_environment(home: Path, recipients: int) -> None:
     """The demo never touches real providers, whatever credentials are around, and lifts the quiet hours: it may be night."""
-    real = ("SENDGRID_", "TWILIO_", "FCM_", "SMTP_", "GOOGLE_APPLICATION_CREDENTIALS", "DISPATCHER_PROVIDER_", "DISPATCHER_API_KEYS")
+    real = (
+        "SENDGRID_",
+        "TWILIO_",
+        "FCM_",
+        "SMTP_",
+        "GOOGLE_APPLICATION_CREDENTIALS",
+        "DISPATCHER_PROVIDER_",
+        "DISPATCHER_API_KEYS",
+    )
     for name in [name for name in os.environ if name.startswith(real)]:
         del os.environ[name]
     policy = home / "policy.toml"
@@ -177,6 +185,8 @@ def _campaign(stage: Stage) -> None:
         "expires_at": (house.clock() + timedelta(days=14)).isoformat(),
         "audience": [{"recipient": person["id"], "data": _offer(index, person)} for index, person in enumerate(_people(stage))],
     }
+    from dispatcher import tasks
+
     campaigns.submit(house, parse_campaign(form, campaigns.desk(house)))
     tasks.publish(campaigns.due_chunks(house))
     wait_for(house, CAMPAIGN)
@@ -193,6 +203,8 @@ def _offer(index: int, person: Mapping[str, Any]) -> dict[str, Any]:
 
 def _triggers(stage: Stage) -> dict[str, str]:
     """Single jobs, put on the broker as the profiling pipeline does it: message id -> template."""
+    from dispatcher import tasks
+
     asked: dict[str, str] = {}
     for index, person in zip(range(TRIGGERS), _people(stage), strict=False):
         template = "coin_earned" if index % 3 else "optout_acknowledgement"
@@ -243,7 +255,7 @@ def _check(stage: Stage, triggers: Mapping[str, str]) -> dict[str, Any]:
         campaign = ledger.find(connection, CAMPAIGN)
         assert campaign is not None  # noqa: S101  it was submitted above
         balance = ledger.balance(connection, campaign)
-        handed_over = overview.devices_and_messages(connection)
+        handed_over = overview.handed_over(connection)
     view = campaign_view(campaign, balance, house.clock())
     arrivals = list(stage.sandbox.log())
     templates = {arrival["message_id"]: "loan_offer" for arrival in arrivals} | dict(triggers)
@@ -256,11 +268,13 @@ def _check(stage: Stage, triggers: Mapping[str, str]) -> dict[str, Any]:
     }
     report = {"campaign": view, "triggers": len(triggers), "arrived": arrived, "checks": checks, "faults": refused[:20]}
     if not all(checks.values()):
-        raise DemoFailed(json.dumps({"checks": checks, "faults": refused[:20], "arrived": arrived, "accepted": handed_over}, indent=2))
+        raise DemoFailed(
+            json.dumps({"checks": checks, "faults": refused[:20], "arrived": arrived, "accepted": handed_over}, indent=2)
+        )
     return report
 
 
-def _tell(stage: Stage, places: Places, report: Mapping[str, Any]) -> None:
+def _tell(stage: Stage, report: Mapping[str, Any]) -> None:
     print_campaign(report["campaign"])
     out.print()
     for check in report["checks"]:
@@ -268,31 +282,29 @@ def _tell(stage: Stage, places: Places, report: Mapping[str, Any]) -> None:
     out.print("\nThree messages, explained to their recipients:")
     with lend(stage.house.pool) as connection:
         for state, language in ((State.DELIVERED, "en"), (State.REFUSED, "fr"), (State.HELD_OUT, "nl")):
-            recipient_id = overview.one_recipient(connection, CAMPAIGN, state)
-            for message in messages.of_campaign(connection, CAMPAIGN, recipient_id or "")[:1]:
+            ref = overview.one_message(connection, CAMPAIGN, state)
+            message = messages.find(connection, ref) if ref else None
+            if message:
                 out.print()
-                print_explanation(explanation(message, language))
+                print_explanation(explanation(stage.house, message, language))
     out.print("\nKEEP=1 make demo leaves all this running, and shows where to look. make up is the same for real use.")
 
 
-def _stay(program: Running, report: Mapping[str, Any]) -> None:
+def _stay(program: Running) -> None:
     """Leave it running until Ctrl-C."""
-    from dispatcher.processes import stop_signals  # noqa: PLC0415
-
     house = bootstrap.house()
     with lend(house.pool) as connection:
-        ref = overview.one_message(connection, CAMPAIGN)
-    console = Console()
-    token = message_token(house.secret, str(ref)) if ref else ""
+        ref = overview.one_message(connection, CAMPAIGN, State.DELIVERED)
+    unsubscribe, preferences = (message_token(house.secret, purpose, str(ref)) for purpose in (UNSUBSCRIBE, PREFERENCES))
     places = program.places
-    console.print("\nRunning. Ctrl-C stops it.")
+    out.print("\nRunning. Ctrl-C stops it.")
     for name, url in {
         "console": f"{places.web}/console",
         "sandbox inbox": places.sandbox,
-        "preference centre": f"{places.web}/p/{token}",
-        "one-click unsubscribe": f"{places.web}/u/{token}",
+        "preference centre": f"{places.web}/p/{preferences}",
+        "one-click unsubscribe": f"{places.web}/u/{unsubscribe}",
         "Flower": places.flower,
     }.items():
-        console.print(f"  {name:22} {url}")
+        out.print(f"  {name:22} {url}")
     with stop_signals() as asked:
         program.processes.watch(asked, program.engines.mend)

@@ -9,6 +9,7 @@ import typer
 
 from dispatcher import bootstrap, campaigns
 from dispatcher.cli.output import REFUSED, Json, err, fail, out, pairs, print_json, rows
+from dispatcher.explanations import explain_message
 from dispatcher.faults import BadInput, InputFault
 from dispatcher.house import House
 from dispatcher.ledger import messages as ledger
@@ -16,10 +17,9 @@ from dispatcher.ledger.chunks import Due
 from dispatcher.ledger.messages import Message
 from dispatcher.ledger.pool import lend
 from dispatcher.model import LANGUAGES, State
-from dispatcher.policy import explain
 from dispatcher.refs import MessageRef
 from dispatcher.submission import parse_trigger
-from dispatcher.views import message_view, moment
+from dispatcher.views import explanation_view, message_view, moment
 
 app = typer.Typer(help="Show and explain single messages.", no_args_is_help=True)
 dead = typer.Typer(help="Messages whose attempts are spent, and how they come back.", no_args_is_help=True)
@@ -59,7 +59,7 @@ def send(
 
 
 def _publish(due: Due) -> None:
-    from dispatcher import tasks  # noqa: PLC0415  Celery takes a second to load
+    from dispatcher import tasks
 
     try:
         tasks.publish([due])
@@ -73,7 +73,7 @@ def _wait(house: House, ref: MessageRef) -> Message:
         if message.state not in MOVING:
             return message
         house.pause(0.1)
-    fail(f"message {ref} is still {message.state}: is a worker running? (`dispatcher up`)", REFUSED)
+    return fail(f"message {ref} is still {message.state}: is a worker running? (`dispatcher up`)", REFUSED)
 
 
 def _find(house: House, ref: MessageRef, as_json: bool = False) -> Message:
@@ -121,7 +121,7 @@ def explain_(
         fail("name a MESSAGE_ID, or --campaign and --recipient", 2, as_json)
     if not found:
         fail(f"campaign {campaign} has nothing for recipient {recipient}", REFUSED, as_json)
-    told = [explanation(message, language) for message in found]
+    told = [explanation(house, message, language) for message in found]
     if as_json:
         print_json(told if len(told) > 1 else told[0])
     else:
@@ -129,25 +129,17 @@ def explain_(
             print_explanation(item)
 
 
-def explanation(message: Message, language: str) -> dict[str, Any]:
+def explanation(house: House, message: Message, language: str) -> dict[str, Any]:
     """A message's explanation as plain data."""
-    told = explain(message.decision, language, message.state, message.reason)
-    return {
-        "id": str(message.ref),
-        "recipient": message.recipient_id,
-        "state": message.state,
-        "reason": message.reason,
-        "language": language,
-        "at": moment(message.updated_at),
-        "sentences": list(told.sentences),
-    }
+    with lend(house.pool) as connection:
+        return explanation_view(message, explain_message(house, connection, message, language))
 
 
 def print_explanation(told: dict[str, Any]) -> None:
     """An explanation, to be read."""
     out.print(f"[bold]{told['id']}[/bold]  {told['recipient']}  {told['state']}  {told['reason'] or ''}")
-    for sentence in told["sentences"]:
-        out.print(f"  {sentence}", markup=False)
+    for paragraph in told["text"].splitlines():
+        out.print(f"  {paragraph}", markup=False)
 
 
 @dead.command("list")
@@ -155,7 +147,9 @@ def list_dead(campaign: Annotated[str | None, typer.Option()] = None, as_json: J
     """Messages that were given up."""
     house = bootstrap.house()
     with lend(house.pool) as connection:
-        lines = [(str(ref), campaign_id, reason, moment(at)) for ref, campaign_id, reason, at in ledger.dead(connection, campaign, 1000)]
+        lines = [
+            (str(ref), campaign_id, reason, moment(at)) for ref, campaign_id, reason, at in ledger.dead(connection, campaign, 1000)
+        ]
     if as_json:
         print_json([dict(zip(("id", "campaign", "reason", "since"), line, strict=True)) for line in lines])
     else:

@@ -103,7 +103,9 @@ def erase(recipient_id: RecipientId, as_json: Json = False) -> None:
 @preferences.command("show")
 def show_preferences(
     recipient_id: RecipientId,
-    as_of: Annotated[datetime | None, typer.Option(help="What was on record at that time (UTC).", formats=["%Y-%m-%dT%H:%M:%S"])] = None,
+    as_of: Annotated[
+        datetime | None, typer.Option(help="What was on record at that time (UTC).", formats=["%Y-%m-%dT%H:%M:%S"])
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """The choices that stand now, or stood then, each with its proof."""
@@ -111,10 +113,14 @@ def show_preferences(
     with lend(house.pool) as connection:
         standing = consent.preferences(connection, recipient_id)
         choices = consent.as_of(connection, recipient_id, as_of.replace(tzinfo=UTC)) if as_of else standing.choices
-    lines = [(subject, choice.value, choice.at.isoformat(), choice.source, choice.event) for subject, choice in sorted(choices.items())]
+    lines = [
+        (subject, choice.value, choice.at.isoformat(), choice.source, choice.event) for subject, choice in sorted(choices.items())
+    ]
     if as_json:
         fields = ("subject", "value", "said_at", "source", "evidence")
-        print_json({"id": recipient_id, "version": standing.version, "choices": [dict(zip(fields, line, strict=True)) for line in lines]})
+        print_json(
+            {"id": recipient_id, "version": standing.version, "choices": [dict(zip(fields, line, strict=True)) for line in lines]}
+        )
     else:
         rows("", ("subject", "choice", "said at", "source", "evidence"), lines)
 

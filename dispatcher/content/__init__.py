@@ -10,9 +10,10 @@ language `texts.toml`, `email.html`, `email.txt`.
 from dispatcher.content.catalog import Catalog, check, load
 from dispatcher.content.declaration import Variable
 from dispatcher.content.faults import ContentRefusal, Fault, TemplateFaults
+from dispatcher.content.letter import Letter, Links, Sender
 from dispatcher.content.preview import example_letter, preview
 from dispatcher.content.segments import Segments, segments
-from dispatcher.content.template import Letter, Links, Sender, Template
+from dispatcher.content.template import Template
 
 __all__ = [
     "Catalog",

@@ -10,9 +10,9 @@ from pathlib import Path
 from markupsafe import escape
 
 from dispatcher.content import toml
-from dispatcher.content.declaration import Declaration, declare
+from dispatcher.content.declaration import Declaration, Variable, declare
 from dispatcher.content.faults import Fault, TemplateFaults, did_you_mean
-from dispatcher.content.inspection import inspect, used
+from dispatcher.content.inspection import inspect, macros, used
 from dispatcher.content.legal import Legal, read_legal
 from dispatcher.content.preview import rehearse
 from dispatcher.content.sandbox import Sandbox, environment
@@ -154,19 +154,25 @@ def _strays(name: str, files: Mapping[str, str]) -> Iterator[Fault]:
 
 
 def _inspect(draft: _Draft) -> Iterator[Fault]:
-    env, names = environment({}), list(draft.sources())
+    env = environment({})
+    shared = {name: macros(env, text.source) for name, text in draft.shared.items()}
     for name, text in draft.shared.items():
-        yield from _faults(text, inspect(env, name, text.source, {}, names))
+        yield from _faults(text, inspect(env, name, text.source, {}, shared))
     for key, texts in draft.texts.items():
         variables = draft.declarations[key[0]].variables
         for part, text in texts.parts.items():
-            findings = inspect(env, _name(key, part), text.source, variables, [name for name in names if name in draft.shared])
+            findings = inspect(env, _name(key, part), text.source, variables, shared)
             yield from _faults(text, findings)
-            if part.startswith("push.") and not any(field == "syntax" for _, field, _ in findings):
-                for name in used(env, text.source) & set(variables):
-                    if variables[name].category in draft.legal.not_in_push:
-                        message = f"data of category {variables[name].category!r} is not shown on a locked screen"
-                        yield Fault(text.file, text.line, name, "", message)
+            if part.startswith("push.") and not findings:
+                yield from _overlooked(draft.legal, variables, text, used(env, text.source))
+
+
+def _overlooked(legal: Legal, variables: Mapping[str, Variable], text: Text, names: frozenset[str]) -> Iterator[Fault]:
+    """What a push would show to whoever sees the screen."""
+    for name in names & set(variables):
+        if variables[name].category in legal.not_in_push:
+            message = f"data of category {variables[name].category!r} is not shown on a locked screen"
+            yield Fault(text.file, text.line, name, "", message)
 
 
 def _faults(text: Text, findings: Iterable[tuple[int, str, str]]) -> Iterator[Fault]:

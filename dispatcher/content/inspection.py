@@ -6,10 +6,10 @@ Reads Jinja's syntax tree; each finding is (line in the source, the name it is a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
-from jinja2 import TemplateError, TemplateSyntaxError, meta, nodes
+from jinja2 import TemplateSyntaxError, meta, nodes
 
 from dispatcher.content.declaration import RESERVED, Variable
 from dispatcher.content.faults import did_you_mean
@@ -20,24 +20,31 @@ Finding: TypeAlias = tuple[int, str, str]
 
 _LITERAL = (nodes.List, nodes.Tuple, nodes.Const)
 _FORBIDDEN_TAGS = re.compile(r"<\s*(script|iframe|object|embed|form|base)\b|\bon[a-z]+\s*=\s*[\"']", re.IGNORECASE)
-_UNQUOTED = re.compile(r"[\w-]=\s*\{\{")
+_UNQUOTED = re.compile(r"\s[\w-]+=\s*\{\{")
 _ADDRESS = re.compile(r"\b(?:href|src)\s*=\s*[\"']\s*\{\{-?\s*(\w+)")
 
 
-def inspect(env: Sandbox, name: str, source: str, variables: Mapping[str, Variable], names: Iterable[str]) -> list[Finding]:
-    """All findings for one source; `variables` are what it may use besides RESERVED, `names` the sources it may refer to."""
+def inspect(
+    env: Sandbox, name: str, source: str, variables: Mapping[str, Variable], shared: Mapping[str, frozenset[str]]
+) -> list[Finding]:
+    """All findings for one source.
+
+    `variables` are what it may use besides RESERVED, `shared` the sources it may refer to, each with the macros it defines.
+    """
     try:
         tree = env.parse(source, name)
         env.compile(source, name)
     except TemplateSyntaxError as error:
         return [(error.lineno, "syntax", error.message or "can't be read")]
-    except (TemplateError, RecursionError, ArithmeticError) as error:
+    except (
+        Exception
+    ) as error:  # too deep, too many blocks, a constant that can't be worked out: Jinja lets Python's own errors through
         return [(1, "syntax", f"can't be compiled ({type(error).__name__})")]
     found = [
         *_undeclared(tree, variables),
         *_parts(tree),
         *_modes(tree),
-        *_references(tree, name, set(names)),
+        *_references(tree, name, shared),
         *_shapes(tree),
         *_calls(tree),
     ]
@@ -49,6 +56,14 @@ def inspect(env: Sandbox, name: str, source: str, variables: Mapping[str, Variab
 def used(env: Sandbox, source: str) -> frozenset[str]:
     """The names a text asks its context for."""
     return frozenset(meta.find_undeclared_variables(env.parse(source)))
+
+
+def macros(env: Sandbox, source: str) -> frozenset[str]:
+    """The macros a source defines; none where it can't be read, which `inspect` tells."""
+    try:
+        return frozenset(node.name for node in env.parse(source).find_all(nodes.Macro))
+    except (TemplateSyntaxError, RecursionError):
+        return frozenset()
 
 
 def _undeclared(tree: nodes.Template, variables: Mapping[str, Variable]) -> Iterator[Finding]:
@@ -81,13 +96,18 @@ def _modes(tree: nodes.Template) -> Iterator[Finding]:
                     yield node.lineno, "mode", f"is never {side.value!r}: {did_you_mean(str(side.value), modes)}"
 
 
-def _references(tree: nodes.Template, name: str, names: set[str]) -> Iterator[Finding]:
+def _references(tree: nodes.Template, name: str, shared: Mapping[str, frozenset[str]]) -> Iterator[Finding]:
     for node in tree.find_all((nodes.Extends, nodes.Include, nodes.Import, nodes.FromImport)):
         target = getattr(node.template, "value", None)  # type: ignore[attr-defined]  # all four have one
         if not isinstance(target, str):
             yield node.lineno, "reference", "must name its file in quotes, so that it can be checked"
-        elif target == name or target not in names:
-            yield node.lineno, target, f"no such file to refer to: {did_you_mean(target, names - {name})}"
+        elif target == name or target not in shared:
+            yield node.lineno, target, f"no such file to refer to: {did_you_mean(target, set(shared) - {name})}"
+        elif isinstance(node, nodes.FromImport):
+            for alias in node.names:
+                macro = alias[0] if isinstance(alias, tuple) else alias
+                if macro not in shared[target]:
+                    yield node.lineno, macro, f"no such macro in {target}: {did_you_mean(macro, shared[target])}"
 
 
 def _shapes(tree: nodes.Template) -> Iterator[Finding]:

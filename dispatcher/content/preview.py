@@ -9,7 +9,8 @@ from typing import Any
 
 from channels.base import Channel, Content
 from dispatcher.content.faults import ContentRefusal, Fault
-from dispatcher.content.template import Letter, Links, Sender, Template
+from dispatcher.content.letter import Letter, Links, Sender
+from dispatcher.content.template import Template
 from dispatcher.model import Code, Language, Mode
 
 _LINKS = Links(unsubscribe="https://www.bank.example/u/preview", preferences="https://www.bank.example/p/preview")

@@ -60,6 +60,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         return isinstance(obj, LoopContext) and not attr.startswith("_") and not callable(value)
 
+    def wrap_str_format(self, value: Any) -> None:  # noqa: ARG002  # Jinja's seam: it would hand out a `format` of its own
+        return None
+
     def is_safe_callable(self, obj: Any) -> bool:
         return isinstance(obj, Macro | BlockReference)
 

@@ -14,6 +14,7 @@ from channels.base import Channel, Content, Email, Push, Sms, WhatsApp
 from dispatcher.content.declaration import RENDERED, Variable
 from dispatcher.content.faults import ContentRefusal
 from dispatcher.content.guard import Terms, objection
+from dispatcher.content.letter import Letter
 from dispatcher.content.sandbox import MissingVariable, WithheldVariable, absent
 from dispatcher.content.values import READERS, one_line
 from dispatcher.model import Brief, Code, Kind, Language, Mode, OfferType
@@ -38,43 +39,6 @@ _PLAIN = str.maketrans(
 )
 
 Context: TypeAlias = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Sender:
-    """In whose name a message goes: the entity's display name in the reader's language, its e-mail address, its postal
-    line."""
-
-    name: str
-    address: str
-    imprint: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Links:
-    """The reader's own two https links: one-click unsubscribe (RFC 8058) and the preference centre."""
-
-    unsubscribe: str
-    preferences: str
-
-
-@dataclass(frozen=True, slots=True)
-class Letter:
-    """All that one rendering may know. `categories` are the data categories that the decision allows; data of others is
-    not looked at.
-
-    `data` are the job's variables, by name; `profile` is data category -> variable -> value. The job's value wins over
-    the profile's.
-    """
-
-    channel: Channel
-    language: Language
-    mode: Mode
-    categories: frozenset[str]
-    data: Mapping[str, Any]
-    sender: Sender
-    links: Links
-    profile: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +79,8 @@ class Template:
         return self.brief.template
 
     def categories(self, mode: Mode) -> frozenset[str]:
-        """The data categories without which this mode can't be written."""
-        return frozenset(v.category for v in self.variables.values() if v.required and mode in v.modes)
+        """The data categories that a text in this mode draws on, where the data is there."""
+        return frozenset(variable.category for variable in self.variables.values() if mode in variable.modes)
 
     def objections(self, data: Mapping[str, Any]) -> list[tuple[str, str]]:
         """What is wrong with a job's data before anything is sent, as (variable, message). A missing value is no fault here:
@@ -209,7 +173,7 @@ class Template:
 
 
 def _given(value: Any) -> bool:
-    return value is not None and not (isinstance(value, str) and not value)
+    return value is not None and not (isinstance(value, str) and not value.strip())  # an empty CSV cell is no value
 
 
 def _value(variable: Variable, letter: Letter, mode: Mode) -> Any:

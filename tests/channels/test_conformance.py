@@ -23,7 +23,8 @@ from channels.base import (
     Unavailable,
     Uncertain,
 )
-from channels.http import Http, Response
+from channels.handover import hand_over
+from channels.http import Http, Request, Response
 from tests.channels.rigs import ACCESS_TOKEN, HTTP_ADAPTERS, RIGS, SECRET_TEXT, Rig
 from tests.channels.servers import Answer, http_answer, http_server
 
@@ -136,8 +137,11 @@ def test_a_wrong_key_is_misconfigured(rig: Rig) -> None:
 
 def test_an_error_holds_neither_address_nor_text(rig: Rig) -> None:
     outbound = rig.outbound(1)
+    unbuildable = replace(rig.outbound(2), content=rig.unbuildable)
+    malformed = replace(rig.outbound(3), address=outbound.address + "\n")
     with rig.world("echo") as world:
-        found = results(world.provider.send([outbound, replace(rig.outbound(2), content=rig.unbuildable)]))
+        found = results(world.provider.send([outbound, unbuildable, malformed]))
+    assert len(found) == 3
     for error in found.values():
         assert isinstance(error, Rejected | BadAddress)
         told = f"{error!r} {error} {vars(error)} {error.__cause__} {error.__context__}"
@@ -208,8 +212,24 @@ def test_any_answer_is_a_receipt_or_one_of_seven_errors(name: str, answer: Respo
         assert isinstance(result, Uncertain | Unavailable)
 
 
+def test_a_bug_in_building_or_reading_ends_in_a_result() -> None:
+    rig = RIGS[0]
+
+    def build(outbound: Outbound) -> Request:
+        return Request(f"http://127.0.0.1:{server.port}", (), b"x" * {"m-1": 1}[outbound.id])
+
+    def parse(answer: Response) -> Result:
+        raise KeyError(answer.body)
+
+    with http_server(lambda *_: http_answer(200)) as server:
+        http = Http(timeout_seconds=5)
+        found = results(hand_over(http, [rig.outbound(1), rig.outbound(2)], build, parse))
+        http.close()
+    assert {name: type(result) for name, result in found.items()} == {"m-1": Uncertain, "m-2": Rejected}
+
+
 @pytest.mark.parametrize("name", HTTP_ADAPTERS)
-def test_a_fault_in_reading_an_answer_is_uncertain_and_loses_no_others(name: str) -> None:
+def test_an_answer_that_no_parser_follows_is_uncertain(name: str) -> None:
     rig = next(rig for rig in RIGS if rig.name == name)
     nested = http_answer(201, b"[" * 200_000)  # deeper than a parser of JSON follows
     with http_server(lambda request, _: ACCESS_TOKEN if request.path == "/token" else nested) as server:

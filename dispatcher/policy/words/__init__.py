@@ -14,6 +14,4 @@ from dispatcher.model import LANGUAGES, Language
 def words(language: Language) -> dict[str, Any]:
     """The sentences in a language; English for a language we do not write."""
     name = language if language in LANGUAGES else "en"
-    return tomllib.loads(
-        resources.files("dispatcher.policy.words").joinpath(f"{name}.toml").read_text(encoding="utf-8")
-    )
+    return tomllib.loads(resources.files("dispatcher.policy.words").joinpath(f"{name}.toml").read_text(encoding="utf-8"))

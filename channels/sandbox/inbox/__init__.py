@@ -1,0 +1,160 @@
+"""The inbox: pages where a person reads what was sent, as its reader would see it. No script, no outside resource."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import fields
+from datetime import UTC, datetime
+from functools import lru_cache
+from importlib import resources
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+from jinja2 import Environment, PackageLoader
+
+from channels.sandbox.control import counts, send_reply
+from channels.sandbox.events import EventSettings
+from channels.sandbox.fcm import MAGIC_TOKENS
+from channels.sandbox.http import Request, Response, is_foreign
+from channels.sandbox.messages import read_content, read_message
+from channels.sandbox.sendgrid import MAIL_EVENTS, MAIL_REFUSALS
+from channels.sandbox.twilio import parse_form
+from channels.sandbox.twilio_rules import MAGIC_PREFIXES
+from channels.sandbox.world import World
+
+CHANNELS = {"email": "E-mail", "sms": "SMS", "whatsapp": "WhatsApp", "push": "Push"}
+PAGE_ROWS = 50
+SEARCHED_LINES_MAX = 100_000  # how far back a filter looks
+_BLOCK_LINES = 1_000
+
+# A mail is shown inside the page: nothing in it may run, load or post anything.
+_POLICY = (
+    "default-src 'none'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-src 'self'; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'"
+)
+_HEADERS = (("Content-Security-Policy", _POLICY), ("X-Content-Type-Options", "nosniff"), ("Cache-Control", "no-store"))
+
+
+def handle(world: World, request: Request) -> Response:
+    """Answer what a browser asks for."""
+    method, path = request.head.method, request.head.path
+    if method in {"GET", "HEAD"}:
+        if path == "/":
+            return _list(world, dict(parse_qsl(request.head.query)))
+        if path == "/guide":
+            return _guide(world, request.head.headers.get("host", ""))
+        if path == "/inbox.css":
+            return Response(200, _style(), "text/css; charset=utf-8", (("Cache-Control", "max-age=300"),))
+        if path.startswith("/messages/"):
+            return _message(world, path.removeprefix("/messages/"), dict(parse_qsl(request.head.query)))
+    if method == "POST" and path == "/reply" and not is_foreign(request):
+        return _reply(world, request)
+    return _page("absent.html", world, status=404)
+
+
+def _guide(world: World, address: str) -> Response:
+    return _page(
+        "guide.html",
+        world,
+        address=address,
+        mail_events=MAIL_EVENTS,
+        mail_refusals=MAIL_REFUSALS,
+        number_prefixes=MAGIC_PREFIXES,
+        push_tokens=MAGIC_TOKENS,
+        event_settings=[field.name for field in fields(EventSettings)],
+    )
+
+
+def _list(world: World, query: dict[str, str]) -> Response:
+    channel, text = query.get("channel", ""), query.get("q", "").strip()
+    before = int(query["before"]) if query.get("before", "").isdecimal() else world.log.next_seq
+    found = list(_newest(world, channel, text.lower(), before))
+    rows, more = found[:PAGE_ROWS], len(found) > PAGE_ROWS
+    older = urlencode({"channel": channel, "q": text, "before": rows[-1]["seq"]}) if more else ""
+    rows = [row | {"when": _when(row["at"]), "preview": _preview(world, row)} for row in rows]
+    newer = before < world.log.next_seq
+    return _page("list.html", world, rows=rows, channel=channel, q=text, older=older, newer=newer)
+
+
+def _newest(world: World, channel: str, text: str, before: int) -> Iterator[dict[str, Any]]:
+    """Up to a page of arrivals and one more, newest first, whose line holds the text (address, ids) and the channel."""
+    needle, wanted, left = json.dumps(text)[1:-1].encode(), f'"channel":"{channel}"'.encode(), PAGE_ROWS + 1
+    for stop in range(before, max(before - SEARCHED_LINES_MAX, 1), -_BLOCK_LINES):
+        lines = b"".join(world.log.lines(max(stop - _BLOCK_LINES - 1, 0), stop)).splitlines()
+        for line in reversed(lines):
+            if (not channel or wanted in line) and (not text or needle in line.lower()):
+                yield json.loads(line)
+                left -= 1
+                if not left:
+                    return
+
+
+def _preview(world: World, row: dict[str, Any]) -> str:
+    """One line of a message: what a phone would show before it is opened."""
+    if row["provider"] == "twilio":
+        return str(row["text"])
+    content = read_content(world, row["seq"])
+    if content is None:
+        return ""
+    if row["channel"] == "email":
+        return str(content["subject"])
+    return " — ".join(part for part in (content["title"], content["body"]) if part)
+
+
+def _message(world: World, name: str, query: dict[str, str]) -> Response:
+    message = read_message(world, int(name)) if name.isdecimal() else None
+    if message is None:
+        return _page("absent.html", world, status=404)
+    facts = {"when": _when(message["at"]), "stopped": message["address"] in world.stopped}
+    unanswerable = not message.get("sender", "").startswith(("+", "MG", "whatsapp:")) and not message.get("sender", "").isdecimal()
+    neighbours = {"older": message["seq"] - 1, "newer": message["seq"] + 1}
+    neighbours = {word: seq for word, seq in neighbours.items() if world.log.get(seq)}
+    return _page(
+        "message.html",
+        world,
+        m=message | facts,
+        **neighbours,
+        unanswerable=unanswerable,
+        replied=query.get("replied", ""),
+    )
+
+
+def _reply(world: World, request: Request) -> Response:
+    """The buttons of a text message: let its reader send something back."""
+    form = parse_form(request.body)
+    seq = form.get("seq", "")
+    message = read_message(world, int(seq)) if seq.isdecimal() else None
+    if message is None or message["provider"] != "twilio":
+        return _page("absent.html", world, status=404)
+    text = form.get("text", "").strip()
+    reply = {"from": message["address"], "to": message["sender"], "text": text, "channel": message["channel"]}
+    if text:
+        send_reply(world, reply)
+    return Response(303, b"", headers=(("Location", f"/messages/{seq}?{urlencode({'replied': text})}"),))
+
+
+def _when(at: float) -> dict[str, str]:
+    moment = datetime.fromtimestamp(at, UTC)
+    return {
+        "iso": moment.isoformat(),
+        "day": f"{moment:%d %b %Y}",
+        "time": f"{moment:%H:%M:%S}",
+        "short": f"{moment:%H:%M}",
+    }
+
+
+def _page(name: str, world: World, status: int = 200, **values: object) -> Response:
+    totals = counts(world)
+    html = _templates().get_template(name).render(channels=CHANNELS, counts=totals, **values)
+    return Response(status, html.encode(), "text/html; charset=utf-8", _HEADERS)
+
+
+@lru_cache(maxsize=1)
+def _templates() -> Environment:
+    return Environment(loader=PackageLoader("channels.sandbox.inbox", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+
+
+@lru_cache(maxsize=1)
+def _style() -> bytes:
+    return resources.files(__name__).joinpath("inbox.css").read_bytes()

@@ -1,0 +1,25 @@
+"""Small questions about the whole ledger."""
+
+from __future__ import annotations
+
+from dispatcher.ledger.pool import Connection
+from dispatcher.model import State
+from dispatcher.refs import MessageRef
+
+
+def handed_over(connection: Connection) -> int:
+    """Messages that a provider took, whatever became of them."""
+    row = connection.execute("SELECT count(*) FROM messages WHERE receipt IS NOT NULL").fetchone()
+    return int(row[0]) if row else 0
+
+
+def one_message(connection: Connection, campaign_id: str, state: State) -> MessageRef | None:
+    """The first message of a campaign in this state."""
+    row = connection.execute(
+        """
+        SELECT m.period, m.chunk, m.row, m.leg FROM messages m JOIN campaigns c ON c.no = m.campaign_no
+        WHERE c.id = %s AND m.state = %s ORDER BY 1, 2, 3, 4 LIMIT 1
+        """,
+        (campaign_id, state),
+    ).fetchone()
+    return MessageRef(*row) if row else None

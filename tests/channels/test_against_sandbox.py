@@ -1,0 +1,255 @@
+"""The adapters before the sandbox: the providers' own rules, reactions, faults and webhooks."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from channels import sendgrid as sendgrid_module
+from channels import twilio as twilio_module
+from channels.base import (
+    BadAddress,
+    Channel,
+    ChannelError,
+    Event,
+    EventKind,
+    Misconfigured,
+    OptedOut,
+    Outbound,
+    Provider,
+    Receipt,
+    Rejected,
+    Throttled,
+    Unavailable,
+    Uncertain,
+)
+from channels.fcm import Fcm
+from channels.http import Http
+from channels.sandbox import Sandbox, running, write_service_account
+from channels.sendgrid import SendGrid
+from channels.twilio import TwilioSms, TwilioWhatsApp
+from tests.channels.rigs import ACCOUNT, EMAIL, PUSH, SENDER, SMS, WHATSAPP, mailbox, phone, token
+from tests.channels.servers import Arrived, Server, http_answer, http_server
+
+CONTENTS: Mapping[Channel, Any] = {
+    Channel.EMAIL: EMAIL,
+    Channel.SMS: SMS,
+    Channel.WHATSAPP: WHATSAPP,
+    Channel.PUSH: PUSH,
+}
+ADDRESSES: Mapping[Channel, Callable[[int], str]] = {
+    Channel.EMAIL: mailbox,
+    Channel.SMS: phone,
+    Channel.WHATSAPP: phone,
+    Channel.PUSH: token,
+}
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    with running() as started:
+        yield started
+
+
+@pytest.fixture(params=list(Channel))
+def provider(request: pytest.FixtureRequest, sandbox: Sandbox, tmp_path: Path) -> Iterator[Provider]:
+    http = Http(timeout_seconds=5)
+    makers: Mapping[Channel, Callable[[], Provider]] = {
+        Channel.EMAIL: lambda: SendGrid("SG.key", http, sandbox.url),
+        Channel.SMS: lambda: TwilioSms(ACCOUNT, "token", SENDER, http, sandbox.url, f"{sandbox.url}/hook"),
+        Channel.WHATSAPP: lambda: TwilioWhatsApp(ACCOUNT, "token", SENDER, http, sandbox.url, f"{sandbox.url}/hook"),
+        Channel.PUSH: lambda: Fcm(str(write_service_account(tmp_path / "key.json", sandbox.url)), http, sandbox.url),
+    }
+    made = makers[request.param]()
+    yield made
+    made.close()
+
+
+def outbound(channel: Channel, number: int, address: str | None = None) -> Outbound:
+    return Outbound(f"m-{number}", channel, address or ADDRESSES[channel](number), CONTENTS[channel], 3600)
+
+
+def test_everything_arrives_once_under_its_receipt(sandbox: Sandbox, provider: Provider) -> None:
+    batch = [outbound(provider.channel, number) for number in range(200)]
+    found = {sent.id: result for sent, result in provider.send(batch)}
+    arrived = {row["message_id"]: row for row in sandbox.log()}
+    assert len(found) == len(arrived) == 200
+    for sent in batch:
+        assert found[sent.id] == Receipt(arrived[sent.id]["receipt"])
+        assert arrived[sent.id]["address"] == sent.address
+        assert arrived[sent.id]["channel"] == provider.channel
+
+
+def test_a_check_asks_without_sending(sandbox: Sandbox, provider: Provider) -> None:
+    assert provider.check() is None
+    assert list(sandbox.log()) == []
+
+
+def test_a_check_tells_of_refused_keys(sandbox: Sandbox, provider: Provider) -> None:
+    sandbox.refuse_keys(["SG.key", "token", "sandbox@sandbox.iam.gserviceaccount.com"])
+    assert isinstance(provider.check(), Misconfigured)
+    found = [result for _, result in provider.send([outbound(provider.channel, 1)])]
+    assert [type(result) for result in found] == [Misconfigured]
+
+
+def test_faults_of_every_kind_double_nothing_and_lose_nothing(sandbox: Sandbox, provider: Provider) -> None:
+    sandbox.set_faults(
+        [
+            {"share": 0.1},
+            {"share": 0.1, "taken": True},
+            {"share": 0.1, "cut": 40, "taken": True},
+            {"share": 0.1, "status": 429},
+            {"share": 0.1, "status": 500, "taken": True},
+            {"share": 0.1, "status": 503},
+            {"share": 0.1, "status": 400},
+        ]
+    )
+    batch = [outbound(provider.channel, number) for number in range(300)]
+    pairs = [pair for _ in range(3) for pair in provider.send(batch[:100])] + list(provider.send(batch[100:]))
+    sandbox.clear_faults()
+    assert Counter(sent.id for sent, _ in pairs) == Counter(
+        [f"m-{n}" for n in range(100)] * 3 + [f"m-{n}" for n in range(100, 300)]
+    )
+    arrivals = Counter(row["message_id"] for row in sandbox.log())
+    sure = Counter(sent.id for sent, result in pairs if isinstance(result, Receipt))
+    unsure = Counter(sent.id for sent, result in pairs if isinstance(result, Uncertain))
+    for sent in batch:
+        assert sure[sent.id] <= arrivals[sent.id] <= sure[sent.id] + unsure[sent.id] + fcm_internal(pairs, sent)
+    assert {type(result) for _, result in pairs} >= {Receipt, Uncertain, Throttled, Rejected}
+
+
+def fcm_internal(pairs: list[tuple[Outbound, Any]], sent: Outbound) -> int:
+    """FCM's own "try again" (INTERNAL) may stand for a push that did leave: its twin takes its place on the device."""
+    return sum(1 for other, result in pairs if other is sent and isinstance(result, Unavailable) and result.code == "INTERNAL")
+
+
+REACTIONS: list[tuple[Channel, str, type[ChannelError]]] = [
+    (Channel.EMAIL, "badkey@home.example", Misconfigured),
+    (Channel.EMAIL, "credits@home.example", Misconfigured),
+    (Channel.EMAIL, "forbidden@home.example", Misconfigured),
+    (Channel.EMAIL, "toolarge@home.example", Rejected),
+    (Channel.EMAIL, "throttled@home.example", Throttled),
+    (Channel.EMAIL, "broken@home.example", Uncertain),
+    (Channel.EMAIL, "lost@home.example", Uncertain),
+    (Channel.SMS, "+32460920003", Misconfigured),
+    (Channel.SMS, "+32460920429", Throttled),
+    (Channel.SMS, "+32460921211", BadAddress),
+    (Channel.SMS, "+32460921408", Rejected),
+    (Channel.SMS, "+32460921610", OptedOut),
+    (Channel.SMS, "+32460921611", Throttled),
+    (Channel.SMS, "+32460921614", BadAddress),
+    (Channel.SMS, "+32460921999", Rejected),
+    (Channel.SMS, "+32460900002", Uncertain),
+    (Channel.WHATSAPP, "+32460963007", Misconfigured),
+    (Channel.PUSH, "unregistered-1", BadAddress),
+    (Channel.PUSH, "invalid-1", BadAddress),
+    (Channel.PUSH, "badfield-1", Rejected),
+    (Channel.PUSH, "mismatch-1", BadAddress),
+    (Channel.PUSH, "quota-1", Throttled),
+    (Channel.PUSH, "unavailable-1", Unavailable),
+    (Channel.PUSH, "internal-1", Unavailable),
+    (Channel.PUSH, "thirdparty-1", Misconfigured),
+    (Channel.PUSH, "unauthenticated-1", Misconfigured),
+    (Channel.PUSH, "denied-1", Misconfigured),
+    (Channel.PUSH, "lost-1", Uncertain),
+]
+
+
+def test_each_refusal_gets_its_reaction(provider: Provider) -> None:
+    mine = [(address, error) for channel, address, error in REACTIONS if channel is provider.channel]
+    batch = [outbound(provider.channel, number, address) for number, (address, _) in enumerate(mine)]
+    found = {sent.address: result for sent, result in provider.send(batch)}
+    assert {address: type(result) for address, result in found.items()} == dict(mine)
+    waits = [result.retry_after_seconds for result in found.values() if isinstance(result, Throttled)]
+    assert all(wait is not None and wait >= 0 for wait in waits)
+
+
+# -- webhooks ----------------------------------------------------------------------------------------------------------
+
+
+class Hook:
+    """Collects what our parsers make of the sandbox's calls."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.inbound: list[twilio_module.Inbound] = []
+        self.public_key = ""
+        self.lock = threading.Lock()
+
+    def __call__(self, call: Arrived, _: int, server: Callable[[], Server]) -> Any:
+        now, url = datetime.now(UTC), f"http://127.0.0.1:{server().port}{call.path}"
+        signature = call.headers.get("x-twilio-signature", "")
+        with self.lock:
+            if call.path == "/sendgrid":
+                prefix = "x-twilio-email-event-webhook-"
+                stamp, sign = call.headers[prefix + "timestamp"], call.headers[prefix + "signature"]
+                self.events += sendgrid_module.parse_events(call.body, sign, stamp, self.public_key, now)
+            elif call.path.startswith("/status"):
+                self.events += twilio_module.parse_events(url, call.body, signature, "token", now)
+            else:
+                self.inbound.append(twilio_module.parse_inbound(url, call.body, signature, "token"))
+        return http_answer(204)
+
+
+def test_the_news_of_the_sandbox_is_understood(sandbox: Sandbox) -> None:
+    hook, http = Hook(), Http(timeout_seconds=5)
+    hook.public_key = sandbox.sendgrid_webhook_public_key
+    servers: list[Server] = []
+    with http_server(partial(hook, server=lambda: servers[0])) as server:
+        servers.append(server)
+        here = f"http://127.0.0.1:{server.port}"
+        sandbox.set_events(
+            sendgrid_url=f"{here}/sendgrid", twilio_inbound_url=f"{here}/inbound", twilio_statuses=True, delay_seconds=0.0
+        )
+        email = SendGrid("SG.key", http, sandbox.url)
+        sms = TwilioSms(ACCOUNT, "token", SENDER, http, sandbox.url, f"{here}/status")
+        whatsapp = TwilioWhatsApp(ACCOUNT, "token", SENDER, http, sandbox.url, f"{here}/status")
+        sent = [*email.send([named(Channel.EMAIL, n, f"{n}@home.example") for n in MAIL_NEWS])]
+        sent += [*sms.send([named(Channel.SMS, n, f"+324609{n}") for n in TEXT_NEWS])]
+        sent += [*whatsapp.send([named(Channel.WHATSAPP, "read", phone(1))])]
+        sandbox.reply(phone(1), SENDER, "STOP svp", channel="whatsapp")
+        sandbox.wait_for_events()
+        http.close()
+    receipts = {outbound.id: result.name for outbound, result in sent if isinstance(result, Receipt)}
+    news: dict[str, set[EventKind]] = {}
+    for event in hook.events:
+        assert event.message_id is not None
+        assert event.receipt == receipts[event.message_id]
+        news.setdefault(event.message_id, set()).add(event.kind)
+    assert {name: kinds - {EventKind.ACCEPTED} for name, kinds in news.items()} == {**MAIL_NEWS, **TEXT_NEWS, **READ}
+    assert len({event.id for event in hook.events}) == len(hook.events)
+    assert [(call.channel, call.address, call.text) for call in hook.inbound] == [(Channel.WHATSAPP, phone(1), "STOP svp")]
+
+
+MAIL_NEWS = {
+    "usual": {EventKind.DELIVERED},
+    "bounce": {EventKind.BOUNCED},
+    "blocked": {EventKind.FAILED},
+    "dropped": {EventKind.BOUNCED},
+    "unsubscribed": {EventKind.OPTED_OUT},
+    "spamreported": {EventKind.COMPLAINED},
+    "deferred": {EventKind.DEFERRED, EventKind.DELIVERED},
+    "spam": {EventKind.DELIVERED, EventKind.COMPLAINED},
+    "unsubscribe": {EventKind.DELIVERED, EventKind.OPTED_OUT},
+    "click": {EventKind.DELIVERED, EventKind.ENGAGED},
+}
+TEXT_NEWS = {
+    "30005": {EventKind.BOUNCED},
+    "30006": {EventKind.BOUNCED},
+    "30007": {EventKind.FAILED},
+    "30003": {EventKind.FAILED},
+    "99999": {EventKind.FAILED},
+}
+READ = {"read": {EventKind.DELIVERED, EventKind.READ}}
+
+
+def named(channel: Channel, name: str, address: str) -> Outbound:
+    return replace(outbound(channel, 0, address), id=name)

@@ -1,0 +1,134 @@
+"""FCM: the message as it leaves, its limits, and the access token's life."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from channels.base import (
+    BadAddress,
+    Channel,
+    ChannelError,
+    Misconfigured,
+    Outbound,
+    Push,
+    Receipt,
+    Rejected,
+    Throttled,
+    Unavailable,
+)
+from channels.fcm import PAYLOAD_BYTES_MAX, Fcm
+from channels.http import Http, Response
+from tests.channels.rigs import ACCESS_TOKEN, FCM, PUSH, as_json, service_account, token
+from tests.channels.servers import LOST, Answer, Arrived, http_server
+
+NOW = datetime.now(UTC)
+MESSAGE = Outbound("m-1", Channel.PUSH, token(1), PUSH, ttl_seconds=600)
+ADAPTER = Fcm({**service_account(), "token_uri": "http://127.0.0.1:1/token"}, Http(), now=lambda: NOW)
+
+
+def test_a_push_leaves_whole() -> None:
+    request = ADAPTER.build(MESSAGE)
+    assert request.url == "https://fcm.googleapis.com/v1/projects/bank/messages:send"
+    assert json.loads(request.body) == {
+        "message": {
+            "token": token(1),
+            "notification": {"title": "KBC", "body": PUSH.body},
+            "data": {"offer": "1", "message_id": "m-1", "link": PUSH.link},
+            "android": {"ttl": "600s", "notification": {"tag": "m-1"}},
+            "apns": {"headers": {"apns-collapse-id": "m-1", "apns-expiration": str(int(NOW.timestamp()) + 600)}},
+            "webpush": {"headers": {"TTL": "600"}, "notification": {"tag": "m-1"}, "fcm_options": {"link": PUSH.link}},
+        }
+    }
+
+
+def test_a_link_that_browsers_would_not_open_is_for_the_app_alone() -> None:
+    message = json.loads(ADAPTER.build(replace(MESSAGE, content=replace(PUSH, link="bank://offer"))).body)["message"]
+    assert message["data"]["link"] == "bank://offer"
+    assert "fcm_options" not in message["webpush"]
+
+
+def test_a_payload_that_fcm_would_refuse_stays_here() -> None:
+    room = PAYLOAD_BYTES_MAX - len("titlebodymessage_idm-1")
+    ADAPTER.build(replace(MESSAGE, content=Push("", "é" * (room // 2))))
+    with pytest.raises(Rejected, match="payload_too_big"):
+        ADAPTER.build(replace(MESSAGE, content=Push("", "é" * (room // 2 + 1))))
+
+
+def error(code: int, status: str, detail: str = "", message: str = "") -> ChannelError:
+    details = [{"@type": "type.googleapis.com/google.firebase.fcm.v1.FcmError", "errorCode": detail}] if detail else []
+    body = {"error": {"code": code, "status": status, "message": message, "details": details}}
+    result = ADAPTER.parse(Response(code, (), json.dumps(body).encode()))
+    assert isinstance(result, ChannelError)
+    return result
+
+
+def test_a_token_is_given_up_only_when_fcm_says_that_it_is_the_token() -> None:
+    about_token = "The registration token is not a valid FCM registration token"
+    assert isinstance(error(404, "NOT_FOUND", "UNREGISTERED"), BadAddress)
+    assert isinstance(error(400, "INVALID_ARGUMENT", "INVALID_ARGUMENT", about_token), BadAddress)
+    assert isinstance(error(400, "INVALID_ARGUMENT", "INVALID_ARGUMENT", "Invalid TTL"), Rejected)
+    assert isinstance(error(400, "INVALID_ARGUMENT", "", about_token), Rejected)
+    assert isinstance(error(404, "NOT_FOUND"), Misconfigured)
+    assert isinstance(error(400, "BRAND_NEW"), Rejected)
+
+
+def test_a_quota_without_a_time_waits_a_minute() -> None:
+    result = error(429, "RESOURCE_EXHAUSTED", "QUOTA_EXCEEDED")
+    assert isinstance(result, Throttled)
+    assert (result.code, result.retry_after_seconds) == ("QUOTA_EXCEEDED", 60.0)
+
+
+def test_an_access_token_is_minted_once_and_renewed_before_its_end() -> None:
+    clock = [datetime.now(UTC)]
+    with http_server(lambda request, number: ACCESS_TOKEN if request.path == "/token" else FCM.fine(number)) as server:
+        http, base = Http(timeout_seconds=5), f"http://127.0.0.1:{server.port}"
+        fcm = Fcm({**service_account(), "token_uri": f"{base}/token"}, http, base, now=lambda: clock[0])
+        for wait in (timedelta(0), timedelta(minutes=50), timedelta(minutes=6)):
+            clock[0] += wait
+            assert {type(result) for _, result in fcm.send([MESSAGE] * 3)} == {Receipt}
+        http.close()
+    assert Counter(request.path for request in server.arrived) == {"/token": 2, "/v1/projects/bank/messages:send": 9}
+    assert server.arrived[1].headers["authorization"] == "Bearer ya29.x"
+
+
+def test_a_refused_access_token_is_not_offered_again() -> None:
+    def script(request: Arrived, number: int) -> Answer:
+        return ACCESS_TOKEN if request.path == "/token" else FCM.wrong_key if number == 2 else FCM.fine(number)
+
+    with http_server(script) as server:
+        http, base = Http(timeout_seconds=5), f"http://127.0.0.1:{server.port}"
+        fcm = Fcm({**service_account(), "token_uri": f"{base}/token"}, http, base)
+        kinds = [type(result) for _ in range(3) for _, result in fcm.send([MESSAGE])]
+        http.close()
+    assert kinds == [Misconfigured, Receipt, Receipt]
+    assert Counter(request.path == "/token" for request in server.arrived) == {True: 2, False: 3}
+
+
+@pytest.mark.parametrize(
+    ("answer", "fault"),
+    [
+        (as_json(400, {"error": "invalid_grant"}), Misconfigured),
+        (as_json(200, {"surprise": 1}), Misconfigured),
+        (as_json(200, {"access_token": "a\r\nX-Evil: 1", "expires_in": 3600}), Misconfigured),
+        (as_json(503, {}), Unavailable),
+        (LOST, Unavailable),
+        (Answer(b"garbage", close=True), Unavailable),
+    ],
+    ids=["refused", "no token", "two lines", "busy", "lost", "garbage"],
+)
+def test_without_an_access_token_nothing_leaves(answer: Answer, fault: type[ChannelError]) -> None:
+    def script(request: Arrived, _: int) -> Answer:
+        return answer if request.path == "/token" else FCM.fine(1)
+
+    with http_server(script) as server:
+        http, base = Http(timeout_seconds=5), f"http://127.0.0.1:{server.port}"
+        fcm = Fcm({**service_account(), "token_uri": f"{base}/token"}, http, base)
+        assert [type(result) for _, result in fcm.send([MESSAGE, MESSAGE])] == [fault, fault]
+        assert isinstance(fcm.check(), fault)
+        http.close()
+    assert {request.path for request in server.arrived} == {"/token"}

@@ -1,0 +1,189 @@
+"""SendGrid: the mail as it leaves, and the event webhook's traps."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from channels.base import BadPayload, BadSignature, Channel, EventKind, Outbound, Rejected, Throttled, Uncertain
+from channels.checks import RESERVED_HEADERS
+from channels.http import Http, Response
+from channels.sendgrid import SendGrid, parse_events
+from tests.channels.rigs import EMAIL
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+STAMP = str(int(NOW.timestamp()))
+KEY = ec.generate_private_key(ec.SECP256R1())
+PUBLIC_KEY = base64.b64encode(
+    KEY.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+).decode()
+
+ADAPTER = SendGrid("SG.key", Http(), now=lambda: NOW)
+MAIL = Outbound("m-1", Channel.EMAIL, "margaux@home.example", EMAIL)
+
+
+def test_a_mail_leaves_whole() -> None:
+    request = ADAPTER.build(MAIL)
+    assert request.url == "https://api.sendgrid.com/v3/mail/send"
+    assert {"Authorization: Bearer SG.key", "Content-Type: application/json"} <= set(request.headers)
+    mail = json.loads(request.body)
+    assert mail["from"] == {"email": "news@bank.example", "name": "KBC"}
+    assert mail["subject"] == EMAIL.subject
+    assert mail["personalizations"] == [
+        {"to": [{"email": "margaux@home.example"}], "custom_args": {"message_id": "m-1"}, "headers": dict(EMAIL.headers)}
+    ]
+    assert [part["type"] for part in mail["content"]] == ["text/plain", "text/html"]
+    tracking = mail["tracking_settings"]
+    assert not tracking["click_tracking"]["enable"]
+    assert not tracking["click_tracking"]["enable_text"]
+    assert not tracking["open_tracking"]["enable"]
+
+
+@pytest.mark.parametrize("name", sorted(RESERVED_HEADERS))
+def test_a_header_of_sendgrids_own_is_refused(name: str) -> None:
+    outbound = replace(MAIL, content=replace(EMAIL, headers=((name.title(), "x"),)))
+    with pytest.raises(Rejected):
+        ADAPTER.build(outbound)
+
+
+@pytest.mark.parametrize("address", ["a@b.example, c@d.example", "Eve <eve@d.example>", "a@b.example\n", "nobody", "a b@c.d"])
+def test_an_address_is_one_plain_address(address: str) -> None:
+    with pytest.raises(Rejected):
+        ADAPTER.build(replace(MAIL, address=address))
+
+
+def test_a_yes_without_a_name_is_uncertain() -> None:
+    assert isinstance(ADAPTER.parse(Response(202)), Uncertain)
+    assert isinstance(ADAPTER.parse(Response(200)), Uncertain)
+
+
+def test_a_rate_limit_ends_when_sendgrid_says() -> None:
+    reset = b"X-RateLimit-Reset: %d\r\n" % (NOW.timestamp() + 7)
+    result = ADAPTER.parse(Response(429, (b"HTTP/1.1 429 \r\n", reset, b"\r\n")))
+    assert isinstance(result, Throttled)
+    assert result.retry_after_seconds == 7
+
+
+def test_a_refused_field_is_named_and_prose_is_not() -> None:
+    error = {"field": "personalizations.0.to.0.email", "message": "margaux@home.example is no address"}
+    result = ADAPTER.parse(Response(400, (), json.dumps({"errors": [error]}).encode()))
+    assert isinstance(result, Rejected)
+    assert str(result) == "http_400: personalizations.0.to.0.email"
+
+
+# -- events ------------------------------------------------------------------------------------------------------------
+
+
+def signed(body: bytes, stamp: str = STAMP) -> str:
+    return base64.b64encode(KEY.sign(stamp.encode() + body, ec.ECDSA(hashes.SHA256()))).decode()
+
+
+def parse(*rows: dict[str, Any]) -> list[tuple[EventKind, str | None]]:
+    body = json.dumps(rows).encode()
+    return [(event.kind, event.code) for event in parse_events(body, signed(body), STAMP, PUBLIC_KEY, NOW)]
+
+
+def test_an_event_keeps_its_ids_and_time() -> None:
+    row = {"event": "delivered", "sg_event_id": "e1", "sg_message_id": "abc.recvd-1", "message_id": "m-1", "timestamp": 1700000000}
+    body = json.dumps([{**row, "email": "margaux@home.example", "new_field": [1]}]).encode()
+    (event,) = parse_events(body, signed(body), STAMP, PUBLIC_KEY, NOW)
+    assert (event.provider, event.id, event.message_id, event.receipt) == ("sendgrid", "e1", "m-1", "abc")
+    assert event.at == datetime.fromtimestamp(1700000000, UTC)
+    assert "margaux" not in repr(event)
+
+
+def test_every_event_has_its_kind() -> None:
+    assert parse(
+        {"event": "processed"},
+        {"event": "deferred"},
+        {"event": "bounce", "type": "bounce", "status": "5.1.1"},
+        {"event": "bounce", "type": "blocked", "status": "prose"},
+        {"event": "dropped", "reason": "Bounced Address"},
+        {"event": "dropped", "reason": "Unsubscribed Address"},
+        {"event": "dropped", "reason": "Spam Reporting Address"},
+        {"event": "dropped", "reason": "Recipient List over Package Quota"},
+        {"event": "spamreport"},
+        {"event": "group_unsubscribe"},
+        {"event": "group_resubscribe"},
+        {"event": "click"},
+        {"event": "brand_new"},
+        {},
+    ) == [
+        (EventKind.ACCEPTED, None),
+        (EventKind.DEFERRED, None),
+        (EventKind.BOUNCED, "5.1.1"),
+        (EventKind.FAILED, "blocked"),
+        (EventKind.BOUNCED, "dropped_bounced"),
+        (EventKind.OPTED_OUT, "dropped_unsubscribed"),
+        (EventKind.COMPLAINED, "dropped_spam_report"),
+        (EventKind.FAILED, "dropped"),
+        (EventKind.COMPLAINED, None),
+        (EventKind.OPTED_OUT, None),
+        (EventKind.OPTED_IN, None),
+        (EventKind.ENGAGED, None),
+        (EventKind.UNKNOWN, None),
+        (EventKind.UNKNOWN, None),
+    ]
+
+
+def test_an_event_without_an_id_has_the_same_one_twice_and_another_one_not() -> None:
+    body = json.dumps([{"event": "open", "a": 1}, {"a": 1, "event": "open"}, {"event": "open", "a": 2}]).encode()
+    first, again, other = (event.id for event in parse_events(body, signed(body), STAMP, PUBLIC_KEY, NOW))
+    assert first == again != other
+
+
+def test_characters_moved_from_body_to_timestamp_do_not_verify() -> None:
+    body = b"1" + json.dumps([{"event": "delivered"}]).encode()
+    signature = signed(body)
+    with pytest.raises(BadSignature, match=r"signature|age"):
+        parse_events(body[1:], signature, STAMP + "1", PUBLIC_KEY, NOW)
+    moved = b"[" + body
+    with pytest.raises(BadSignature, match="timestamp"):
+        parse_events(moved[1:], signed(moved), STAMP + "[", PUBLIC_KEY, NOW)
+
+
+def test_a_changed_call_does_not_verify() -> None:
+    body = json.dumps([{"event": "delivered", "message_id": "m-1"}]).encode()
+    for sent, signature, stamp in [
+        (body.replace(b"m-1", b"m-2"), signed(body), STAMP),
+        (body, signed(body), str(int(STAMP) + 1)),
+        (body, signed(b"[]"), STAMP),
+    ]:
+        with pytest.raises(BadSignature, match="signature"):
+            parse_events(sent, signature, stamp, PUBLIC_KEY, NOW)
+
+
+@pytest.mark.parametrize("shift", [timedelta(minutes=-11), timedelta(minutes=11)])
+def test_an_old_or_future_call_is_refused(shift: timedelta) -> None:
+    with pytest.raises(BadSignature, match="age"):
+        parse_events(b"[]", signed(b"[]"), STAMP, PUBLIC_KEY, NOW + shift)
+
+
+@given(
+    body=st.binary(max_size=20) | st.just(b"[]"),
+    signature=st.text(max_size=20) | st.just(signed(b"[]")),
+    stamp=st.text(max_size=12) | st.just(STAMP) | st.just("²" * 10),
+    key=st.text(max_size=10) | st.just(PUBLIC_KEY),
+)
+def test_whatever_is_not_sendgrids_is_a_bad_signature(body: bytes, signature: str, stamp: str, key: str) -> None:
+    try:
+        events = parse_events(body, signature, stamp, key, NOW)
+    except BadSignature:
+        return
+    assert events == []
+    assert (body, stamp, key) == (b"[]", STAMP, PUBLIC_KEY)
+
+
+@pytest.mark.parametrize("body", [b"{}", b"[1]", b"nothing", b"[" * 100_000])
+def test_a_signed_body_that_is_no_list_of_events_is_a_bad_payload(body: bytes) -> None:
+    with pytest.raises(BadPayload):
+        parse_events(body, signed(body), STAMP, PUBLIC_KEY, NOW)

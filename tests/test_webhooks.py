@@ -1,0 +1,274 @@
+"""News and answers from outside: only what is signed gets in, it is kept once, and STOP means stop."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from httpx2 import Response
+from starlette.testclient import TestClient
+
+from channels.base import Channel
+from channels.sandbox.keys import EventSigner
+from dispatcher import inbound
+from dispatcher.house import House, WebhookKeys
+from dispatcher.keywords import Meaning, classify
+from dispatcher.ledger import consent, suppressions
+from dispatcher.ledger.chunks import facts_of
+from dispatcher.ledger.keys import address_key
+from dispatcher.ledger.pool import lend
+from dispatcher.ledger.watch import figures
+from dispatcher.web.application import create
+from tests.houses import Broker, Clock, add_people, make_house, person
+
+TOKEN = "a twilio auth token"
+SIGNER = EventSigner()
+ANNA = "+32470000001"
+NOTHING: Mapping[str, str] = {}
+
+
+@dataclass
+class Front:
+    """The webhooks of a house, and ways to call them as the providers do."""
+
+    house: House
+    broker: Broker
+    client: TestClient
+
+    def sendgrid(self, body: bytes, age_seconds: int = 0, headers: Mapping[str, str] = NOTHING) -> Response:
+        timestamp = str(int(self.house.clock().timestamp()) - age_seconds)
+        signed = {
+            "X-Twilio-Email-Event-Webhook-Timestamp": timestamp,
+            "X-Twilio-Email-Event-Webhook-Signature": SIGNER.sign(timestamp, body),
+        }
+        return self.client.post("/webhooks/sendgrid", content=body, headers={**signed, **headers})
+
+    def twilio(self, path: str, fields: Mapping[str, str], signed_path: str | None = None) -> Response:
+        text = f"{self.house.public_url}{signed_path or path}" + "".join(f"{name}{fields[name]}" for name in sorted(fields))
+        signature = b64encode(hmac.digest(TOKEN.encode(), text.encode(), hashlib.sha1)).decode()
+        headers = {"X-Twilio-Signature": signature, "Content-Type": "application/x-www-form-urlencoded"}
+        return self.client.post(path, content=urlencode(fields), headers=headers)
+
+    def text(self, words: str, sender: str = ANNA, **more: str) -> Response:
+        return self.twilio("/webhooks/twilio/inbound", {"MessageSid": "SM1", "From": sender, "Body": words, **more})
+
+    def events(self) -> int:
+        with lend(self.house.pool) as connection:
+            return figures(connection, self.house.clock()).events_unsettled
+
+    def switch(self, recipient_id: str) -> str:
+        with lend(self.house.pool) as connection:
+            return consent.preferences(connection, recipient_id).choices["channel:sms_whatsapp"].value
+
+    def banned(self, recipient_id: str) -> set[str]:
+        with lend(self.house.pool) as connection:
+            return set(facts_of(connection, [recipient_id])[recipient_id].suppressions)
+
+
+@contextmanager
+def open_front(database: str, keys: WebhookKeys) -> Iterator[Front]:
+    broker = Broker()
+    with make_house(database, Clock(), keys) as house, TestClient(create(house, broker)) as client:
+        yield Front(house, broker, client)
+
+
+@pytest.fixture
+def front(database: str) -> Iterator[Front]:
+    with open_front(database, WebhookKeys(SIGNER.public_key, TOKEN)) as opened:
+        yield opened
+
+
+def event(**fields: Any) -> dict[str, Any]:
+    return {"event": "delivered", "sg_event_id": "e-1", "message_id": "202611-1-0-0", "timestamp": 1795431600, **fields}
+
+
+# -- SendGrid ----------------------------------------------------------------------------------------------------------
+
+
+def test_signed_events_are_kept_once_and_put_on_the_inbound_lane(front: Front) -> None:
+    body = json.dumps([event(), event(sg_event_id="e-2", event="open"), event()]).encode()
+    assert front.sendgrid(body).status_code == 204
+    assert front.sendgrid(body).status_code == 204
+    assert front.events() == 2
+    assert front.broker.told_of_events == 2
+
+
+def test_an_event_outlives_a_broker_that_is_away(front: Front) -> None:
+    front.broker.away = True
+    assert front.sendgrid(json.dumps([event()]).encode()).status_code == 204
+    assert front.events() == 1
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-Twilio-Email-Event-Webhook-Signature": ""},
+        {"X-Twilio-Email-Event-Webhook-Signature": "not base64!"},
+        {"X-Twilio-Email-Event-Webhook-Signature": b64encode(b"x" * 70).decode()},
+        {"X-Twilio-Email-Event-Webhook-Timestamp": ""},
+        {"X-Twilio-Email-Event-Webhook-Timestamp": "soon"},
+        {"X-Twilio-Email-Event-Webhook-Timestamp": "1"},
+    ],
+)
+def test_a_call_whose_signature_is_wrong_or_odd_is_refused(front: Front, headers: dict[str, str]) -> None:
+    assert front.sendgrid(json.dumps([event()]).encode(), headers=headers).status_code == 403
+    assert front.events() == 0
+
+
+def test_an_old_call_is_refused(front: Front) -> None:
+    assert front.sendgrid(b"[]", age_seconds=601).status_code == 403
+    assert front.sendgrid(b"[]", age_seconds=599).status_code == 204
+
+
+def test_no_header_at_all_is_refused(front: Front) -> None:
+    for path in ("/webhooks/sendgrid", "/webhooks/twilio/status", "/webhooks/twilio/inbound"):
+        answer = front.client.post(path, content=b"[]")
+        assert answer.status_code == 403, path
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"[1]", b"nonsense", b"[" * 2_000])
+def test_what_is_signed_but_unreadable_is_told_so(front: Front, body: bytes) -> None:
+    assert front.sendgrid(body).status_code == 400
+
+
+def test_what_the_ledger_could_not_keep_costs_nobody_else_their_news(front: Front) -> None:
+    odd = [event(sg_event_id="a\0b"), event(sg_event_id="\ud800"), event(sg_event_id="x" * 5_000), event()]
+    assert front.sendgrid(json.dumps(odd).encode()).status_code == 204
+    assert front.events() == 4
+
+
+def test_a_large_body_is_refused_before_it_is_read_whole(front: Front) -> None:
+    read = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal read
+        while read < 20_000_000:
+            read += 100_000
+            yield b" " * 100_000
+
+    said = front.client.post("/webhooks/sendgrid", content=b"", headers={"Content-Length": "3000000"})
+    unsaid = front.client.post("/webhooks/sendgrid", content=endless())
+    assert (said.status_code, unsaid.status_code) == (413, 413)
+
+
+# -- Twilio ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_status_callback_is_kept_and_its_query_is_part_of_what_is_signed(front: Front) -> None:
+    fields = {"MessageSid": "SM1", "MessageStatus": "delivered", "To": ANNA}
+    path = "/webhooks/twilio/status?message=202611-1-0-0"
+    assert front.twilio(path, fields, signed_path="/webhooks/twilio/status").status_code == 403
+    assert front.twilio(path, fields, signed_path="/webhooks/twilio/status?message=202611-1-1-0").status_code == 403
+    assert front.events() == 0
+    assert front.twilio(path, fields).status_code == 204
+    assert front.events() == 1
+    assert front.broker.told_of_events == 1
+
+
+def test_without_a_token_of_ours_even_a_call_signed_with_nothing_is_refused(database: str) -> None:
+    with open_front(database, WebhookKeys("", "")) as front:
+        url = f"{front.house.public_url}/webhooks/twilio/inbound"
+        fields = {"MessageSid": "SM1", "From": ANNA, "Body": "START"}
+        text = url + "".join(f"{name}{fields[name]}" for name in sorted(fields))
+        signature = b64encode(hmac.digest(b"", text.encode(), hashlib.sha1)).decode()
+        answer = front.client.post(
+            "/webhooks/twilio/inbound",
+            content=urlencode(fields),
+            headers={"X-Twilio-Signature": signature, "Content-Type": "application/x-www-form-urlencoded"},
+        )
+        assert answer.status_code == 403
+        assert front.sendgrid(b"[]").status_code == 403
+
+
+def test_a_signed_call_without_its_parts_is_told_so(front: Front) -> None:
+    assert front.twilio("/webhooks/twilio/status", {"MessageSid": "SM1"}).status_code == 400
+    assert front.twilio("/webhooks/twilio/inbound", {"Body": "STOP"}).status_code == 400
+
+
+# -- what people answer ------------------------------------------------------------------------------------------------
+
+
+def test_stop_switches_the_group_off_for_everyone_with_the_number_and_bans_it_on_its_channel(front: Front) -> None:
+    add_people(front.house, person("anna", 1), person("bert", 1), person("carl", 2))
+    answer = front.text("Stop, svp!")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/xml; charset=utf-8")
+    assert [front.switch(name) for name in ("anna", "bert", "carl")] == ["off", "off", "on"]
+    assert front.banned("anna") == {"sms"}
+    with lend(front.house.pool) as connection:
+        said = consent.history(connection, "anna")[-1]
+        assert (said.subject, said.source, said.actor) == ("channel:sms_whatsapp", "inbound", "sms")
+        assert (
+            suppressions.suppress(
+                connection, Channel.SMS, address_key(front.house.secret, "sms", ANNA), "x", "y", front.house.clock()
+            )
+            == 1
+        )
+
+
+def test_stop_by_whatsapp_counts_for_the_group_too_and_twice_is_once(front: Front) -> None:
+    add_people(front.house, person("anna", 1))
+    for _ in range(2):
+        assert front.text("ARRÊT", f"whatsapp:{ANNA}").status_code == 200
+    assert (front.switch("anna"), front.banned("anna")) == ("off", {"whatsapp"})
+    with lend(front.house.pool) as connection:
+        assert [event.new_value for event in consent.history(connection, "anna") if event.subject == "channel:sms_whatsapp"] == [
+            "on",
+            "off",
+        ]
+
+
+def test_start_lifts_the_ban_and_grants_nothing(front: Front) -> None:
+    add_people(front.house, person("anna", 1))
+    front.text("STOP")
+    front.text("START")
+    assert (front.switch("anna"), front.banned("anna")) == ("off", set())
+
+
+def test_the_providers_own_reading_of_a_stop_counts_whatever_the_words(front: Front) -> None:
+    add_people(front.house, person("anna", 1))
+    front.text("laat me met rust", OptOutType="STOP")
+    assert front.switch("anna") == "off"
+
+
+def test_other_texts_and_unknown_numbers_change_nothing(front: Front) -> None:
+    add_people(front.house, person("anna", 1))
+    front.text("Waar is het stopcontact?")
+    front.text("STOP", "+32479999999")
+    front.text("STOP\0", "not a number \0")
+    assert (front.switch("anna"), front.banned("anna")) == ("on", set())
+    assert inbound.settle_some(front.house) == 0
+
+
+@pytest.mark.parametrize(
+    ("meaning", "texts"),
+    [
+        (
+            Meaning.STOP,
+            (
+                "STOP|stop.|Stop svp|STOP!!!|stop s.v.p.|Arrêt|ARRET|arrêt s'il vous plaît|please STOP|stop, dank u|"
+                "stop dank je wel|Bitte abmelden, danke|uitschrijven aub|Afmelden|STOPP|stop all|opt-out|Opt out|unsubscribe|END|"
+                "quit|revoke|Cancel|stop stop stop|ＳＴＯＰ|s\u00adtop|  stop\n|«Stop»|stop 🛑|hallo, stop"
+            ),
+        ),
+        (Meaning.START, "start|START!|unstop|please start"),
+        (Meaning.HELP, "help|INFO|aide|Aide svp ?"),
+        (
+            Meaning.UNCLEAR,
+            (
+                "|stopcontact|don't stop|stop er niet mee|niet stoppen|nonstop|un stop|stop start|the end|cancel my appointment|"
+                "svp|merci|ok|help stop|12345|🛑|infos"
+            ),
+        ),
+    ],
+)
+def test_a_keyword_counts_alone_or_with_politeness(meaning: Meaning, texts: str) -> None:
+    assert {text: classify(text) for text in texts.split("|")} == dict.fromkeys(texts.split("|"), meaning)
