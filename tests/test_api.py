@@ -22,7 +22,7 @@ from dispatcher.house import House
 from dispatcher.ledger import stops
 from dispatcher.ledger.pool import lend
 from dispatcher.web.application import create
-from dispatcher.web.keys import NO_KEYS, ApiKey, Keys, Right, new_key, read_keys
+from dispatcher.web.keys import NO_KEYS, ApiKey, Keys, Right, local_key, new_key, read_keys
 from tests.houses import NOON, Broker, Clock, add_people, make_house, person
 
 NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
@@ -144,6 +144,15 @@ def test_a_key_is_shown_once_and_its_file_holds_only_its_hash(tmp_path: Path) ->
     assert key not in repr(found)
     with pytest.raises(BadInput, match="rights"):
         new_key("marketing", ["everything"])
+
+
+def test_a_machine_of_its_own_has_one_key_for_everything(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    (first, file), (second, _) = local_key(b"a secret", tmp_path), local_key(b"a secret", tmp_path)
+    assert first == second != local_key(b"another", (tmp_path / "b"))[0]
+    found = read_keys(file).find(first)
+    assert found is not None
+    assert found.rights == set(Right)
 
 
 HASH = f"sha256:{'0' * 64}"
