@@ -39,18 +39,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m channels.sandbox", description="Local doubles of the providers' APIs."
-    )
+    parser = argparse.ArgumentParser(prog="python -m channels.sandbox", description="Local doubles of the providers' APIs.")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8090, help="0 takes a free one")
     parser.add_argument("--state", type=Path, help="folder that remembers arrivals and keys over restarts")
     parser.add_argument("--seed", type=int, default=0, help="for the dice of fault rules")
     parser.add_argument("--sendgrid-webhook", default="", metavar="URL", help="where mail events are posted")
     parser.add_argument("--twilio-inbound", default="", metavar="URL", help="where replies are posted")
-    parser.add_argument(
-        "--tls", type=Path, metavar="FOLDER", help="serve HTTPS; authority.pem for clients is written there"
-    )
+    parser.add_argument("--tls", type=Path, metavar="FOLDER", help="serve HTTPS; authority.pem for clients is written there")
     return parser
 
 

@@ -165,9 +165,7 @@ class Events:
     def _forms(self, item: TextEvents | Reply) -> Iterator[Mapping[str, str]]:
         if isinstance(item, Reply):
             return iter((item.form,))
-        forms = [
-            text_form(item, status, last=index == len(item.statuses) - 1) for index, status in enumerate(item.statuses)
-        ]
+        forms = [text_form(item, status, last=index == len(item.statuses) - 1) for index, status in enumerate(item.statuses)]
         if self.settings.out_of_order:
             self._rng.shuffle(forms)
         return self._repeated(forms)

@@ -35,7 +35,7 @@ SENDER = "+3225550100"
 HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"
 
 
-@pytest.fixture()
+@pytest.fixture
 def sandbox() -> Iterator[Sandbox]:
     with running() as it:
         yield it
@@ -50,7 +50,7 @@ class Webhook:
     answers: list[int] = field(default_factory=list)
 
 
-@pytest.fixture()
+@pytest.fixture
 def webhook() -> Iterator[Webhook]:
     hook = Webhook()
 
@@ -85,7 +85,7 @@ def sendgrid(sandbox: Sandbox, key: str = "SG.key") -> SendGridAPIClient:
     return SendGridAPIClient(key, host=sandbox.url)
 
 
-@pytest.fixture()
+@pytest.fixture
 def fcm(sandbox: Sandbox, tmp_path: Path) -> Iterator[firebase_admin.App]:
     account = sandbox.service_account(tmp_path / "account.json", project="bank")
     app = firebase_admin.initialize_app(credentials.Certificate(str(account)), {"httpTimeout": 5}, name=str(tmp_path))
@@ -133,9 +133,7 @@ def test_sendgrid_takes_a_mail_and_logs_every_recipient_once(sandbox: Sandbox) -
 
 
 def test_each_personalization_gets_its_own_words(sandbox: Sandbox) -> None:
-    mail = Mail(
-        "bank@example.com", subject="Hi -name-", plain_text_content="-name-: -gift-", html_content="<b>-name-</b>"
-    )
+    mail = Mail("bank@example.com", subject="Hi -name-", plain_text_content="-name-: -gift-", html_content="<b>-name-</b>")
     for name, gift in (("Anne", "-name-"), ("Bart", "a train")):
         part = Personalization()
         part.add_to(To(f"{name.lower()}@example.com", name))
@@ -430,9 +428,7 @@ def test_magic_addresses_need_no_rule(sandbox: Sandbox) -> None:
     assert [line["address"] for line in sandbox.log()] == ["lost@example.com"]
 
 
-@pytest.mark.parametrize(
-    "rules", [{}, [{"surprise": 1}], [{"provider": "smtp"}], [{"share": 2}], [{"every": "x"}], [7]]
-)
+@pytest.mark.parametrize("rules", [{}, [{"surprise": 1}], [{"provider": "smtp"}], [{"share": 2}], [{"every": "x"}], [7]])
 def test_a_rule_that_cannot_be_meant_is_refused(sandbox: Sandbox, rules: Any) -> None:
     with pytest.raises(ValueError, match="400"):
         sandbox._ask("PUT", "/_sandbox/faults", rules)
@@ -617,9 +613,7 @@ def test_requests_are_understood_however_they_are_cut_and_packed(sandbox: Sandbo
     assert len({line["receipt"] for line in sandbox.log()}) == 8
 
 
-@pytest.mark.parametrize(
-    "sent", [b"\x16\x03\x01 what\r\n\r\n", b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n", b"x" * 70_000]
-)
+@pytest.mark.parametrize("sent", [b"\x16\x03\x01 what\r\n\r\n", b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n", b"x" * 70_000])
 def test_nonsense_is_answered_with_400(sandbox: Sandbox, sent: bytes) -> None:
     assert talk(sandbox, sent).startswith(b"HTTP/1.1 400")
     assert sandbox.counts()["total"] == 0
@@ -635,9 +629,7 @@ def test_nonsense_is_answered_with_400(sandbox: Sandbox, sent: bytes) -> None:
         ("PUT", "/_sandbox/log", 405, "error"),
     ],
 )
-def test_unknown_ways_get_each_providers_own_no(
-    sandbox: Sandbox, method: str, path: str, status: int, key: str
-) -> None:
+def test_unknown_ways_get_each_providers_own_no(sandbox: Sandbox, method: str, path: str, status: int, key: str) -> None:
     connection = http.client.HTTPConnection(urlsplit(sandbox.url).netloc, timeout=5)
     connection.request(method, path)
     answer = connection.getresponse()

@@ -107,9 +107,7 @@ def _message(world: World, name: str, query: dict[str, str]) -> Response:
     if message is None:
         return _page("absent.html", world, status=404)
     facts = {"when": _when(message["at"]), "stopped": message["address"] in world.stopped}
-    unanswerable = (
-        not message.get("sender", "").startswith(("+", "MG", "whatsapp:")) and not message.get("sender", "").isdecimal()
-    )
+    unanswerable = not message.get("sender", "").startswith(("+", "MG", "whatsapp:")) and not message.get("sender", "").isdecimal()
     neighbours = {"older": message["seq"] - 1, "newer": message["seq"] + 1}
     neighbours = {word: seq for word, seq in neighbours.items() if world.log.get(seq)}
     return _page(
@@ -154,9 +152,7 @@ def _page(name: str, world: World, status: int = 200, **values: object) -> Respo
 
 @lru_cache(maxsize=1)
 def _templates() -> Environment:
-    return Environment(
-        loader=PackageLoader("channels.sandbox.inbox", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
+    return Environment(loader=PackageLoader("channels.sandbox.inbox", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True)
 
 
 @lru_cache(maxsize=1)
