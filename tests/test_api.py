@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -384,6 +385,18 @@ def test_what_is_wrong_with_a_choice_is_told_by_field(desk: Desk, change: dict[s
     assert answer.status_code == 422
     assert list(faults(answer)) == [field]
     assert desk.call("PUT", "/v1/recipients/nobody/preferences", {"source": "branch", "actor": "x"}).status_code == 404
+
+
+def test_openapi_describes_every_body_answer_and_refusal(desk: Desk) -> None:
+    document = desk.client.get("/openapi.json").json()
+    named = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(document)))
+    assert named <= set(document["components"]["schemas"])
+    assert {"Campaign", "Message", "Recipient", "Preferences", "Problem"} <= named
+    for (method, path), form in FORMS.items():
+        operation = document["paths"][path.replace("/anna", "/{recipient_id}")][method.lower()]
+        schema = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+        assert set(form) <= set(document["components"]["schemas"][schema]["properties"])
+        assert {"401", "403", "422", "503"} <= set(operation["responses"])
 
 
 # -- odd calls ---------------------------------------------------------------------------------------------------------

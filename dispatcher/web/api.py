@@ -20,7 +20,7 @@ from dispatcher.ledger.chunks import Due
 from dispatcher.ledger.messages import Message
 from dispatcher.ledger.pool import lend
 from dispatcher.model import ChannelGroup, Mode, OfferType
-from dispatcher.recipients import ERASED, BadRecipient, parse
+from dispatcher.recipients import ERASED, BadRecipient, RecipientForm, parse
 from dispatcher.refs import MessageRef
 from dispatcher.submission import CampaignForm, TriggerForm, parse_campaign, parse_trigger
 from dispatcher.web import answers
@@ -44,7 +44,7 @@ router = APIRouter(prefix="/v1", responses=problems(401, 403, 413, 503))
 for_campaigns = APIRouter(prefix="/campaigns", tags=["campaigns"], dependencies=[Depends(needs(Right.CAMPAIGNS))])
 
 
-@for_campaigns.post("", status_code=201, responses=problems(409, 422), openapi_extra=body(CampaignForm))
+@for_campaigns.post("", status_code=201, responses=problems(409, 422), openapi_extra=body(CampaignForm, "Campaign"))
 def submit_campaign(form: JsonObject, house: HouseHere, broker: BrokerHere, response: Response) -> answers.CampaignTaken:
     """Take a campaign with its whole audience, inline as rows such as `{"recipient": "c-1", "data": {…}}`.
 
@@ -112,7 +112,7 @@ for_messages = APIRouter(prefix="/messages", tags=["messages"], dependencies=[De
 IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", pattern=r'^"?[!#-~]{1,200}"?$')]
 
 
-@for_messages.post("", status_code=202, responses=problems(409, 422), openapi_extra=body(TriggerForm, optional=("key",)))
+@for_messages.post("", status_code=202, responses=problems(409, 422), openapi_extra=body(TriggerForm, "Message", optional=("key",)))
 def send_message(
     form: JsonObject, house: HouseHere, broker: BrokerHere, response: Response, idempotency_key: IdempotencyKey = None
 ) -> answers.MessageTaken:
@@ -165,7 +165,11 @@ RecipientsKey = Annotated[ApiKey, Depends(needs(Right.RECIPIENTS))]
 PreferencesKey = Annotated[ApiKey, Depends(needs(Right.PREFERENCES))]
 
 
-@for_recipients.put("/{recipient_id}", responses={**problems(409, 422), 201: {"model": answers.RecipientTaken}})
+@for_recipients.put(
+    "/{recipient_id}",
+    responses={**problems(409, 422), 201: {"model": answers.RecipientTaken}},
+    openapi_extra=body(RecipientForm, "Recipient", optional=("id",)),
+)
 def put_recipient(
     caller: RecipientsKey, recipient_id: RecipientId, form: JsonObject, house: HouseHere, response: Response
 ) -> answers.RecipientTaken:
@@ -231,7 +235,7 @@ def show_preferences(_: PreferencesKey, recipient_id: RecipientId, house: HouseH
     "/{recipient_id}/preferences",
     response_model=answers.PreferencesTaken,
     responses=problems(404, 412, 422),
-    openapi_extra=body(PreferencesForm),
+    openapi_extra=body(PreferencesForm, "Preferences"),
 )
 def put_preferences(
     _: PreferencesKey,
