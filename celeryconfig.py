@@ -83,7 +83,7 @@ worker_max_tasks_per_child = None  # a fresh child costs its connections and com
 worker_hijack_root_logger = False  # logging is set up by the program: structured, and without personal data
 worker_redirect_stdouts = False  # same
 worker_send_task_events = True  # Flower's lifeblood; names, ids and references only
-task_send_sent_event = True  # same: shows what waits
+task_send_sent_event = False  # a publisher writes this event, arguments included; what waits shows in the lanes
 event_queue_expires = 60  # Flower's queue goes when Flower goes
 result_backend = None  # see task_ignore_result
 

@@ -18,7 +18,7 @@ LOCAL_PART_MAX = 64
 EMAIL_MAX = 254
 
 # Digits and what people put between them. Python's own \d would let Arabic-Indic and full-width digits through.
-_PHONE = re.compile(r"\+[0-9][0-9 ().-]{5,30}", re.ASCII)
+_PHONE = re.compile(r"\+[0-9][0-9 ().-]{4,29}[0-9]", re.ASCII)
 _BETWEEN = str.maketrans("", "", " ().-")
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 Form = TypeVar("Form", bound=BaseModel)
 
@@ -42,6 +43,16 @@ class Door(BaseModel):
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
 
+def _in_reach(at: datetime) -> datetime:
+    if not 1970 <= at.year <= 2200:
+        raise ValueError("lies too far from today")
+    return at
+
+
+# With its zone, and far from the first and last year, where another zone's calendar ends.
+Moment: TypeAlias = Annotated[AwareDatetime, AfterValidator(_in_reach)]
+
+
 def validate(form: type[Form], value: Any, file: str, lines: Mapping[str, int] | None = None) -> Form:
     """The form filled in from plain data. Raises BadInput with every fault; `lines` maps top-level fields to their lines."""
     try:
@@ -55,7 +66,8 @@ def sentences(error: ValidationError, form: type[BaseModel]) -> list[tuple[str, 
     found = []
     for item in error.errors(include_input=False, include_url=False):
         field = ".".join(str(part) for part in item["loc"])
-        message = item["msg"][:1].lower() + item["msg"][1:]
+        message = item["msg"].removeprefix("Value error, ")
+        message = message[:1].lower() + message[1:]
         if item["type"] == "extra_forbidden":
             message = f"unknown field{did_you_mean(field, form.model_fields)}"
         elif item["type"] == "missing":

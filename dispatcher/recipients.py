@@ -69,7 +69,7 @@ def _moment(text: object) -> datetime:
         moment = datetime.fromisoformat(text) if isinstance(text, str) else None
     except ValueError:
         moment = None
-    if moment is None or moment.tzinfo is None:
+    if moment is None or moment.tzinfo is None or moment.year < BIRTH_YEAR_MIN:
         raise ValueError("is not a moment with its zone, such as 2026-11-23T09:00:00+01:00")
     return moment
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from dataclasses import field as option
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, TextIO, TypeAlias
 
@@ -49,11 +50,11 @@ def read_rows(path: Path, cell_of: Callable[[str], Cell | None], columns: Collec
     if path.suffix not in {".jsonl", ".csv"}:
         raise _bad(path, 0, "", "should be a .jsonl or .csv file")
     try:
-        with path.open("rb") as start:
-            if start.read(2) in {b"\xff\xfe", b"\xfe\xff"}:
+        with path.open("rb") as raw:
+            if raw.peek(2)[:2] in {b"\xff\xfe", b"\xfe\xff"}:
                 raise _bad(path, 1, "", "is UTF-16; save it as UTF-8")
-        # what is not UTF-8 becomes lone surrogates, so that the rows around it can still be read
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            # what is not UTF-8 becomes lone surrogates, so that the rows around it can still be read
+            file = TextIOWrapper(raw, encoding="utf-8-sig", errors="surrogateescape", newline="")
             yield from _jsonl(file) if path.suffix == ".jsonl" else _csv(file, path, cell_of, columns)
     except OSError as error:
         raise _bad(path, 0, "", f"can't be read: {error.strerror}") from None

@@ -10,12 +10,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
 from channels.base import Channel
 from dispatcher.audience import Id, inline, read_audience, unstorable
 from dispatcher.content import Catalog, Template
-from dispatcher.faults import BadInput, Door, InputFault, did_you_mean, read_yaml, validate
+from dispatcher.faults import BadInput, Door, InputFault, Moment, did_you_mean, read_yaml, validate
 from dispatcher.ledger.audience import Fault, Row
 from dispatcher.model import Spec
 from dispatcher.policy import Policy
@@ -30,8 +30,8 @@ class CampaignForm(Door):
     channels: Annotated[list[Channel], Field(min_length=1)] | None = None
     route: Literal["first", "all"] = "first"
     audience: str | list[Any] | None = None
-    send_at: AwareDatetime | None = None
-    expires_at: AwareDatetime | None = None
+    send_at: Moment | None = None
+    expires_at: Moment | None = None
     rate_per_second: Annotated[float, Field(ge=0.001, le=1_000_000)] | None = None  # at the least a message in 17 minutes
     holdout_percent: Annotated[float, Field(ge=0, le=100)] = 0.0
     priority: Annotated[int, Field(ge=0, le=9)] = 5
@@ -44,7 +44,7 @@ class TriggerForm(Door):
     recipient: Id
     template: str
     data: dict[str, Any] = Field(default_factory=dict)
-    expires_at: AwareDatetime | None = None
+    expires_at: Moment | None = None
 
 
 @dataclass(frozen=True, slots=True)

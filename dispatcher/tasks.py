@@ -59,6 +59,10 @@ class QuietTask(Task):
 
     Request = QuietRequest
 
+    def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+        """Publish without a readable copy of the arguments in the message's headers."""
+        return super().apply_async(args, kwargs, **{"argsrepr": HIDDEN, "kwargsrepr": HIDDEN, **options})
+
 
 # -- the house, once per process ---------------------------------------------------------------------------------------
 

@@ -253,16 +253,20 @@ def test_other_texts_and_unknown_numbers_change_nothing(front: Front) -> None:
     [
         (
             Meaning.STOP,
-            ("STOP|stop.|Stop svp|STOP!!!|stop s.v.p.|Arrêt|ARRET|arrêt s'il vous plaît|please STOP|stop, dank u|stop dank je wel|"
-            "Bitte abmelden, danke|uitschrijven aub|Afmelden|STOPP|stop all|opt-out|Opt out|unsubscribe|END|quit|revoke|Cancel|"
-            "stop stop stop|ＳＴＯＰ|s\u00adtop|  stop\n|«Stop»|stop 🛑|hallo, stop"),
+            (
+                "STOP|stop.|Stop svp|STOP!!!|stop s.v.p.|Arrêt|ARRET|arrêt s'il vous plaît|please STOP|stop, dank u|"
+                "stop dank je wel|Bitte abmelden, danke|uitschrijven aub|Afmelden|STOPP|stop all|opt-out|Opt out|unsubscribe|END|"
+                "quit|revoke|Cancel|stop stop stop|ＳＴＯＰ|s\u00adtop|  stop\n|«Stop»|stop 🛑|hallo, stop"
+            ),
         ),
         (Meaning.START, "start|START!|unstop|please start"),
         (Meaning.HELP, "help|INFO|aide|Aide svp ?"),
         (
             Meaning.UNCLEAR,
-            ("|stopcontact|don't stop|stop er niet mee|niet stoppen|nonstop|un stop|stop start|the end|cancel my appointment|svp|"
-            "merci|ok|help stop|12345|🛑|infos"),
+            (
+                "|stopcontact|don't stop|stop er niet mee|niet stoppen|nonstop|un stop|stop start|the end|cancel my appointment|"
+                "svp|merci|ok|help stop|12345|🛑|infos"
+            ),
         ),
     ],
 )

@@ -96,9 +96,7 @@ class Sandbox:
         """Raises ValueError with the sandbox's words for a request it refuses, OSError when it is not there."""
         parts = urlsplit(self.url)
         if parts.scheme == "https":
-            connection: http.client.HTTPConnection = http.client.HTTPSConnection(
-                parts.netloc, timeout=60, context=self._trust
-            )
+            connection: http.client.HTTPConnection = http.client.HTTPSConnection(parts.netloc, timeout=60, context=self._trust)
         else:
             connection = http.client.HTTPConnection(parts.netloc, timeout=60)
         body = None if document is None else json.dumps(document).encode()

@@ -106,7 +106,9 @@ class Events:
         self._mail_waits.set()
 
     def add_text(self, events: TextEvents | Reply) -> None:
-        if len(self._texts) >= PENDING_MAX or (isinstance(events, TextEvents) and not self.settings.twilio_statuses):
+        if isinstance(events, TextEvents) and not self.settings.twilio_statuses:
+            return
+        if len(self._texts) >= PENDING_MAX:
             self.counts["dropped"] += 1
             return
         self._texts.append((self._clock() + self.settings.delay_seconds, events))
@@ -165,9 +167,7 @@ class Events:
     def _forms(self, item: TextEvents | Reply) -> Iterator[Mapping[str, str]]:
         if isinstance(item, Reply):
             return iter((item.form,))
-        forms = [
-            text_form(item, status, last=index == len(item.statuses) - 1) for index, status in enumerate(item.statuses)
-        ]
+        forms = [text_form(item, status, last=index == len(item.statuses) - 1) for index, status in enumerate(item.statuses)]
         if self.settings.out_of_order:
             self._rng.shuffle(forms)
         return self._repeated(forms)

@@ -114,9 +114,7 @@ def send(world: World, request: Request) -> Response:
 
 
 def _name(project: str, name: str) -> Response:
-    return Response(
-        200, json.dumps({"name": f"projects/{project}/messages/{name}"}).encode(), "application/json; charset=UTF-8"
-    )
+    return Response(200, json.dumps({"name": f"projects/{project}/messages/{name}"}).encode(), "application/json; charset=UTF-8")
 
 
 def _wrong_field(document: object) -> str:

@@ -79,9 +79,7 @@ def write_certificate(folder: Path) -> tuple[Path, Path, Path]:
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(authority_key, hashes.SHA256())
     )
-    certificate = (
-        _builder(subject, issuer, key).add_extension(names, critical=False).sign(authority_key, hashes.SHA256())
-    )
+    certificate = _builder(subject, issuer, key).add_extension(names, critical=False).sign(authority_key, hashes.SHA256())
     folder.mkdir(parents=True, exist_ok=True)
     paths = folder / "authority.pem", folder / "certificate.pem", folder / "key.pem"
     paths[0].write_bytes(authority.public_bytes(_PEM))

@@ -29,9 +29,7 @@ class Poster:
         head += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         try:
             async with asyncio.timeout(ANSWER_SECONDS_MAX):
-                await self._connect(
-                    parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
-                )
+                await self._connect(parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
                 self._writer.write(head.encode("latin-1") + b"\r\n" + body)
                 return await self._read_answer()
         except (OSError, EOFError, ValueError, TimeoutError, asyncio.LimitOverrunError):

@@ -70,9 +70,7 @@ _PART_FIELDS: Mapping[str, str] = {
     "send_at": "integer",
 }
 _PERSON_FIELDS = frozenset(("email", "name"))
-_REFUSED_LOCAL_PART = (
-    "refused"  # the sandbox's own: an address that SendGrid would call invalid, whatever ours looks like
-)
+_REFUSED_LOCAL_PART = "refused"  # the sandbox's own: an address that SendGrid would call invalid, whatever ours looks like
 
 
 def find_problems(mail: object, now: float) -> list[Problem]:

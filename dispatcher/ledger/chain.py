@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 from dispatcher.ledger.keys import derive
@@ -40,6 +41,8 @@ class ConsentEvent:
 
 
 COLUMNS = ", ".join(ConsentEvent.__slots__)
+columns = attrgetter(*ConsentEvent.__slots__)  # an event as a row; `dataclasses.astuple` would copy deeply, in 60 µs
+_canonical = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +56,8 @@ class Broken:
 
 def link(secret: bytes, event: ConsentEvent, previous_hash: bytes) -> bytes:
     """The hash of an event in its place: every column of it, and through `previous_hash` all that came before."""
-    row = [getattr(event, name) for name in ConsentEvent.__slots__]
-    written = [value.astimezone(UTC).isoformat() if isinstance(value, datetime) else value for value in row]
-    body = json.dumps(written, ensure_ascii=False, separators=(",", ":")).encode()
-    return hmac.digest(derive(secret, "consent"), previous_hash + body, "sha256")
+    written = [value.astimezone(UTC).isoformat() if isinstance(value, datetime) else value for value in columns(event)]
+    return hmac.digest(derive(secret, "consent"), previous_hash + _canonical(written).encode(), "sha256")
 
 
 def standing(event: ConsentEvent) -> dict[str, str]:
@@ -114,8 +115,8 @@ def _faults(
 ) -> Iterator[Broken]:
     due, running = 1, START
     derived: dict[str, dict[str, str]] = {}
-    for *columns, previous_hash, written in rows:
-        event = ConsentEvent(*columns)
+    for *row, previous_hash, written in rows:
+        event = ConsentEvent(*row)
         if event.seq != due:
             yield Broken(recipient_id, due, "missing")
         elif previous_hash != running:

@@ -424,7 +424,7 @@ def resolve_orphans(connection: Connection, now: datetime, stale: datetime) -> i
         """
         UPDATE messages m SET state = 'unresolved', reason = 'worker_lost', updated_at = %(now)s
         FROM chunks k
-        WHERE k.done_at IS NULL AND k.touched_at < %(stale)s AND m.period = k.period AND m.chunk = k.chunk
+        WHERE k.done_at IS NULL AND k.touched_at IS NOT NULL AND m.period = k.period AND m.chunk = k.chunk
           AND m.state = 'claimed' AND m.claimed_at < %(stale)s
         """,
         {"now": now, "stale": stale},

@@ -7,7 +7,7 @@ committed before a no did, or sees it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +16,7 @@ from psycopg.types.json import Jsonb
 from dispatcher import choices
 from dispatcher.choices import BadChoice, Change, Ruling
 from dispatcher.ledger import parked
-from dispatcher.ledger.chain import COLUMNS, START, Broken, ConsentEvent, link, standing, verify
+from dispatcher.ledger.chain import COLUMNS, START, Broken, ConsentEvent, columns, link, standing, verify
 from dispatcher.ledger.parked import No
 from dispatcher.ledger.pool import Connection
 from dispatcher.model import GROUP_OF, ChannelGroup, Choice, Code
@@ -160,11 +160,20 @@ def _numbers(connection: Connection, count: int) -> list[int]:
     return sorted(number for (number,) in rows)
 
 
+_FOLLOW = """
+UPDATE recipients
+SET choices = new.choices, consent_seq = new.seq, consent_head = decode(new.head, 'hex'), version = version + 1,
+    updated_at = %s
+FROM jsonb_to_recordset(%s) AS new (id text, choices jsonb, seq integer, head text)
+WHERE recipients.id = new.id
+"""
+
+
 def _append(
     connection: Connection, secret: bytes, people: Sequence[_Person], results: Mapping[str, Recorded], now: datetime
 ) -> None:
     """Chain and write the events, then let each person's row and parked messages follow."""
-    rows: list[tuple[str, Jsonb, int, bytes]] = []
+    rows: list[dict[str, Any]] = []
     noes: list[No] = []
     with (
         connection.cursor() as cursor,
@@ -174,17 +183,12 @@ def _append(
             head, now_standing = person.head or START, dict(person.choices)
             for event in results[person.id].events:
                 previous, head = head, link(secret, event, head)
-                copy.write_row((*astuple(event), previous, head))
+                copy.write_row((*columns(event), previous, head))
                 now_standing[event.subject] = standing(event)
             noes += _noes(results[person.id].events, now_standing)
-            rows.append((person.id, Jsonb(now_standing), person.seq + len(results[person.id].events), head))
-    connection.execute(
-        "UPDATE recipients SET choices = new.choices, consent_seq = new.seq, consent_head = new.head,"
-        " version = version + 1, updated_at = %s"
-        " FROM unnest(%s::text[], %s::jsonb[], %s::integer[], %s::bytea[]) AS new (id, choices, seq, head)"
-        " WHERE recipients.id = new.id",
-        (now, *(list(column) for column in zip(*rows, strict=True))),
-    )
+            seq = person.seq + len(results[person.id].events)
+            rows.append({"id": person.id, "choices": now_standing, "seq": seq, "head": head.hex()})
+    connection.execute(_FOLLOW, (now, Jsonb(rows)))
     parked.refuse(connection, noes, now)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 
@@ -105,12 +105,16 @@ def _copy(connection: Connection, secret: bytes, batch: Sequence[Recipient]) -> 
     with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
         for r in batch:
             keys = (_key(secret, "email", r.email), _key(secret, "sms", r.phone), _key(secret, "whatsapp", r.whatsapp))
-            devices = json.dumps([asdict(device) for device in r.devices]) if r.devices else "[]"
+            devices = json.dumps([_device(device) for device in r.devices])
             copy.write_row((
                 r.id, r.person, r.language, r.timezone, r.birth_date, list(r.entities), r.has_current_account,
                 r.email, r.phone, r.whatsapp, *keys, devices, r.partner_id, list(r.purchased), json.dumps(r.profile),
                 r.said_at,
             ))  # fmt: skip
+
+
+def _device(device: Device) -> dict[str, Any]:
+    return {"token": device.token, "platform": device.platform, "permission": device.permission}
 
 
 def _key(secret: bytes, kind: str, address: str | None) -> bytes | None:

@@ -7,11 +7,11 @@ from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query, Response
-from pydantic import AwareDatetime, Field, StrictBool, StringConstraints
+from pydantic import Field, StrictBool, StringConstraints
 
 from dispatcher import campaigns, explanations, views
 from dispatcher.choices import changes
-from dispatcher.faults import BadInput, Door, InputFault, validate
+from dispatcher.faults import BadInput, Door, InputFault, Moment, validate
 from dispatcher.house import House
 from dispatcher.ledger import campaigns as kept
 from dispatcher.ledger import consent, messages, recipients
@@ -231,7 +231,7 @@ class PreferencesForm(Door):
     source: Literal["mobile", "touch", "live", "branch"]
     actor: Annotated[str, StringConstraints(min_length=1, max_length=100)]
     wording: Annotated[str, StringConstraints(max_length=100)] = ""
-    at: Annotated[AwareDatetime, Field(strict=False)] | None = None
+    at: Moment | None = None
 
 
 IfMatch = Annotated[str | None, Header(alias="If-Match", description="The ETag of the choices that the person saw.")]
