@@ -126,6 +126,9 @@ class _Row(_Form):
     said_at: Annotated[datetime, BeforeValidator(_moment)] | None = None
 
 
+RecipientForm: TypeAlias = _Row  # for whoever describes it
+
+
 def parse(data: Mapping[str, Any], now: datetime) -> Recipient:
     """One recipient from plain data, in the form that the README's "Files" shows; `id`, `person` and `language` are needed.
 
