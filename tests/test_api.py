@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from dispatcher.house import House
 from dispatcher.ledger import stops
 from dispatcher.ledger.pool import lend
 from dispatcher.web.application import create
-from dispatcher.web.keys import NO_KEYS, ApiKey, Keys, Right, new_key, read_keys
+from dispatcher.web.keys import NO_KEYS, ApiKey, Keys, Right, local_key, new_key, read_keys
 from tests.houses import NOON, Broker, Clock, add_people, make_house, person
 
 NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
@@ -144,6 +145,15 @@ def test_a_key_is_shown_once_and_its_file_holds_only_its_hash(tmp_path: Path) ->
     assert key not in repr(found)
     with pytest.raises(BadInput, match="rights"):
         new_key("marketing", ["everything"])
+
+
+def test_a_machine_of_its_own_has_one_key_for_everything(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    (first, file), (second, _) = local_key(b"a secret", tmp_path), local_key(b"a secret", tmp_path)
+    assert first == second != local_key(b"another", (tmp_path / "b"))[0]
+    found = read_keys(file).find(first)
+    assert found is not None
+    assert found.rights == set(Right)
 
 
 HASH = f"sha256:{'0' * 64}"
@@ -375,6 +385,18 @@ def test_what_is_wrong_with_a_choice_is_told_by_field(desk: Desk, change: dict[s
     assert answer.status_code == 422
     assert list(faults(answer)) == [field]
     assert desk.call("PUT", "/v1/recipients/nobody/preferences", {"source": "branch", "actor": "x"}).status_code == 404
+
+
+def test_openapi_describes_every_body_answer_and_refusal(desk: Desk) -> None:
+    document = desk.client.get("/openapi.json").json()
+    named = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(document)))
+    assert named <= set(document["components"]["schemas"])
+    assert {"Campaign", "Message", "Recipient", "Preferences", "Problem"} <= named
+    for (method, path), form in FORMS.items():
+        operation = document["paths"][path.replace("/anna", "/{recipient_id}")][method.lower()]
+        schema = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+        assert set(form) <= set(document["components"]["schemas"][schema]["properties"])
+        assert {"401", "403", "422", "503"} <= set(operation["responses"])
 
 
 # -- odd calls ---------------------------------------------------------------------------------------------------------
