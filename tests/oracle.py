@@ -19,6 +19,9 @@ erased unknown_recipient cancelled duplicate expired objected choice_none no_cho
 age_unknown no_current_account channel_off suppressed no_address no_os_permission held_out frequency_capped quiet_hours
 """.split()  # noqa: SIM905 - a list of twenty strings is no easier to read
 QUIET = {"push": ("21:00", "08:00"), "sms": ("20:00", "09:00"), "whatsapp": ("20:00", "09:00")}
+SILENT = """
+2026-01-01 2026-04-06 2026-05-01 2026-05-14 2026-05-25 2026-07-21 2026-08-15 2026-11-01 2026-11-11 2026-12-25 2027-01-01
+""".split()  # noqa: SIM905 - Belgium's public holidays but those that are Sundays anyway
 ENTITIES = ("kbc-bank", "cbc-banque", "kbc-insurance")
 SELLERS = {
     "loan": {"kbc-bank", "cbc-banque"},
@@ -212,6 +215,12 @@ def quiet_until(job: Job, facts: Facts, now: datetime, channel: Channel) -> date
         return None
     start, end = QUIET[channel.value]
     moment = now.astimezone(UTC)
-    while start <= (clock := moment.astimezone(home(facts)).strftime("%H:%M")) or clock < end:
+    while start <= (clock := moment.astimezone(home(facts)).strftime("%H:%M")) or clock < end or silent(moment, facts, channel):
         moment = moment.replace(second=0, microsecond=0) + timedelta(minutes=1)
     return None if moment == now else moment
+
+
+def silent(moment: datetime, facts: Facts, channel: Channel) -> bool:
+    """Nobody's telephone rings on a Sunday or a public holiday; the app may still show something."""
+    day = moment.astimezone(home(facts))
+    return channel.value in ("sms", "whatsapp") and (day.strftime("%A") == "Sunday" or day.strftime("%Y-%m-%d") in SILENT)

@@ -119,6 +119,10 @@ def _at(hour: int, minute: int, second: int = 0) -> Disturbance:
     return lambda s: replace(s, now=s.now.replace(hour=hour, minute=minute, second=second))
 
 
+def _on(moment: datetime) -> Disturbance:
+    return lambda s: replace(s, now=moment)
+
+
 def _facts(**changes: Any) -> Disturbance:
     return lambda s: s.with_facts(**changes)
 
@@ -183,6 +187,10 @@ DISTURBANCES: tuple[Disturbance, ...] = (
     lambda s: replace(s, job=replace(s.job, brief=SERVICE_BRIEF)),
     lambda s: replace(s, now=datetime(2026, 3, 1, 11, 0, tzinfo=UTC)),
     lambda s: replace(s, now=datetime(2026, 10, 24, 21, 30, tzinfo=UTC)),
+    *(
+        _on(datetime(2026, *moment, tzinfo=UTC))
+        for moment in ((3, 28, 19, 30), (5, 23, 21, 59), (5, 24, 22, 30), (11, 11, 11, 0), (11, 21, 23, 0), (12, 24, 20, 0))
+    ),
 )
 
 starts = st.builds(

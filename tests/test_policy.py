@@ -413,6 +413,34 @@ def test_quiet_hours_survive_both_changes_of_the_clock(now: str, until: str) -> 
     assert not hours.covers(decision.until.astimezone(ZoneInfo("Europe/Brussels")).time())
 
 
+@pytest.mark.parametrize(
+    ("now", "until"),
+    [
+        ("2026-11-21T21:00", "2026-11-23T08:00"),  # Saturday night, over Sunday, to Monday at nine
+        ("2026-05-23T18:30", "2026-05-26T07:00"),  # the eve of Whitsun: Sunday, then a public holiday
+        ("2026-12-25T11:00", "2026-12-26T08:00"),  # Christmas noon: the day after is an ordinary Saturday
+        ("2026-03-28T20:00", "2026-03-30T07:00"),  # over a silent day with 23 hours
+        ("2026-10-24T20:00", "2026-10-26T08:00"),  # over one with 25
+        ("2026-11-10T22:59", "2026-11-12T08:00"),  # a minute before Armistice Day
+    ],
+)
+def test_silent_days_hold_until_somebody_may_be_disturbed(now: str, until: str) -> None:
+    scene = replace(sendable(channels=(Channel.SMS,)), now=datetime.fromisoformat(now).replace(tzinfo=UTC))
+    decision = decided(scene)
+    assert isinstance(decision, Hold)
+    assert decision.until == datetime.fromisoformat(until).replace(tzinfo=UTC)
+    assert isinstance(decided(replace(scene, now=decision.until)), Send)
+    assert isinstance(decided(scene.with_job(expires_at=decision.until)), Refuse)
+
+
+def test_a_silent_day_begins_and_ends_where_the_recipient_lives() -> None:
+    sunday_in_auckland = datetime(2026, 11, 21, 23, 0, tzinfo=UTC)  # there it is Sunday noon
+    scene = replace(sendable(channels=(Channel.SMS,)), now=sunday_in_auckland).with_facts(timezone="Pacific/Auckland")
+    decision = decided(scene)
+    assert isinstance(decision, Hold)
+    assert decision.until == datetime(2026, 11, 22, 20, 0, tzinfo=UTC)
+
+
 def test_a_hold_that_would_outlast_the_job_is_an_expiry() -> None:
     night = replace(sendable(channels=(Channel.SMS,)), now=datetime(2026, 11, 23, 20, 0, tzinfo=UTC))
     morning = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
@@ -536,6 +564,13 @@ def test_all_faults_of_a_policy_file_are_named_at_once() -> None:
         ("max = 7", "max = 0", "caps.1.max = 0: a whole number"),
         ('name = "a_week"', 'name = "text_messages_a_day"', "caps.2.name = 'text_messages_a_day': another cap has this name"),
         ('channels = ["sms", "whatsapp"]\nmax', 'channels = ["smss"]\nmax', "did you mean 'sms'?"),
+        ('public_holidays = "BE"', 'public_holidays = "Atlantis"', "public_holidays = 'Atlantis': a country such as BE"),
+        ('silent_days = ["sunday", "pub', 'silent_days = ["sonday", "pub', "did you mean 'sunday'?"),
+        (
+            'silent_days = ["sunday", "pub',
+            'silent_days = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday", "pub',
+            "quiet_hours.sms.silent_days: leaves no day",
+        ),
         ("attempts_max = 6", "attempts_max = 6.5", "retry.attempts_max = 6.5: a whole number from 1 to 100"),
     ],
 )
@@ -556,7 +591,7 @@ def test_a_missing_table_is_one_fault_and_not_one_per_key_in_it() -> None:
     with pytest.raises(PolicyFaults) as caught:
         parse("")
     places = [fault.key for fault in caught.value.faults]
-    assert len(places) == len(set(places)) == 15
+    assert len(places) == len(set(places)) == 16
     assert all(fault.right == "is missing" for fault in caught.value.faults)
 
 

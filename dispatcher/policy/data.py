@@ -8,6 +8,7 @@ from datetime import date, datetime, time, timedelta
 
 from channels.base import Channel
 from dispatcher.model import Language
+from dispatcher.policy.calendar import public_holidays
 
 CALENDAR_DAY_SECONDS_MAX = 2 * 86_400.0
 SERVICE = "service"  # where tables go by offer type or mode, the row for service messages
@@ -56,16 +57,31 @@ class SoftOptIn:
 
 @dataclass(frozen=True, slots=True)
 class Quiet:
-    """Hours in which a channel stays silent, by the recipient's wall clock: from `start` until just before `end`."""
+    """When a channel stays silent, by the recipient's wall clock: from `start` until just before `end`, and on whole days.
+
+    `weekdays` are counted from Monday, which is 0; `holidays_of` is the country whose public holidays are silent, if any.
+    """
 
     start: time
     end: time
+    weekdays: frozenset[int] = frozenset()
+    holidays_of: str | None = None
 
     def covers(self, clock: time) -> bool:
         """Whether the wall clock shows a quiet time; the hours may run over midnight."""
         if self.start < self.end:
             return self.start <= clock < self.end
         return clock >= self.start or clock < self.end
+
+    def silent_on(self, day: date) -> bool:
+        """Whether the whole day is silent."""
+        if day.weekday() in self.weekdays:
+            return True
+        return self.holidays_of is not None and day in public_holidays(self.holidays_of, day.year)
+
+    def at(self, local: datetime) -> bool:
+        """Whether a moment, in the recipient's zone, is silent."""
+        return self.covers(local.time()) or self.silent_on(local.date())
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 from channels.base import Channel
 from dispatcher.model import GROUP_OF, ChannelGroup, Mode, OfferType, Source
+from dispatcher.policy.calendar import PUBLIC_HOLIDAY, WEEKDAYS, public_holidays
 from dispatcher.policy.data import SERVICE, Cap, Entity, Permission, Policy, Product, Quiet, Retry, Row, SoftOptIn
 from dispatcher.policy.section import Fault, PolicyFaults, Section
 
@@ -76,7 +77,7 @@ def _policy(top: Section, digest: str) -> Policy:
         coins_need_current_account=needs_account,
         holdout_salt=salt,
         groups=_groups(top.section("channel_groups")),
-        quiet_hours=_quiet_hours(top.section("quiet_hours")),
+        quiet_hours=_quiet_hours(top.section("quiet_hours"), _country(top)),
         caps=tuple(_caps(top)),
         retry=_retry(top.section("retry")),
         topics=_topics(top.section("topics")),
@@ -187,12 +188,27 @@ def _groups(table: Section) -> dict[Channel, str]:
     return groups
 
 
-def _quiet_hours(table: Section) -> dict[Channel, Quiet]:
+def _country(top: Section) -> str:
+    country = top.text("public_holidays")
+    try:
+        if country:
+            public_holidays(country, 2026)
+    except NotImplementedError:
+        top.fault("public_holidays", "a country such as BE, by its ISO 3166-1 code", country)
+    return country
+
+
+def _quiet_hours(table: Section, country: str) -> dict[Channel, Quiet]:
     quiet = {}
     with table:
         for channel in table.each(CHANNELS):
             with table.section(channel) as hours:
-                quiet[Channel(channel)] = Quiet(hours.clock("from"), hours.clock("to"))
+                days = hours.words("silent_days", (*WEEKDAYS, PUBLIC_HOLIDAY), otherwise=())
+                weekdays = frozenset(WEEKDAYS.index(day) for day in days if day != PUBLIC_HOLIDAY)
+                holidays_of = country if PUBLIC_HOLIDAY in days else None
+                quiet[Channel(channel)] = Quiet(hours.clock("from"), hours.clock("to"), weekdays, holidays_of)
+                if len(weekdays) == len(WEEKDAYS):
+                    hours.fault("silent_days", "leaves no day; a channel that is never used has no basis instead")
             if {"from", "to"} <= hours.data.keys() and hours.data["from"] == hours.data["to"]:
                 table.fault(channel, "from and to must differ; a channel that is never used has no basis instead")
     return quiet

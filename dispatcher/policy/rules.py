@@ -18,6 +18,7 @@ from dispatcher.policy.case import basis as basis_of
 from dispatcher.policy.data import Cap
 
 PersonRule: TypeAlias = Callable[[Case], Objection | None]
+MIDNIGHT = time(0, 0)
 ChannelRule: TypeAlias = Callable[[Case, Channel], Objection | None]
 
 # -- about the person and the job --------------------------------------------------------------------------------------
@@ -182,13 +183,14 @@ def _within(cap: Cap, one: Sent, case: Case) -> bool:
 
 
 def quiet_hours(case: Case, channel: Channel) -> Objection | None:
-    """Not at night, by the recipient's clock; the one rule that only delays."""
+    """Not at night, by the recipient's clock, and not on silent days; the one rule that only delays."""
     quiet = case.policy.quiet_hours.get(channel)
-    if case.service or quiet is None or not quiet.covers(case.local.time()):
+    if case.service or quiet is None or not quiet.at(case.local):
         return None
-    until = case.now
-    while quiet.covers(until.astimezone(case.local.tzinfo).time()):  # twice at most, on a night when the clocks change
-        until = next_time(until, quiet.end, case.local.tzinfo)
+    until, local = case.now, case.local
+    while quiet.at(local):  # from night to day, over a run of silent days; the policy leaves at least one weekday open
+        until = next_time(until, quiet.end if quiet.covers(local.time()) else MIDNIGHT, local.tzinfo)
+        local = until.astimezone(local.tzinfo)
     return Objection(Code.QUIET_HOURS, f"policy:quiet_hours.{channel}", until)
 
 
