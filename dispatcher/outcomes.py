@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 
 from channels.base import (
     BadAddress,
+    Channel,
     ChannelError,
     EventKind,
     Misconfigured,
@@ -25,7 +26,7 @@ from channels.base import (
     Unavailable,
     Uncertain,
 )
-from dispatcher.model import State
+from dispatcher.model import Spec, State
 from dispatcher.policy.data import Retry
 
 THROTTLE_SECONDS_MAX = 86_400.0  # a provider that says "in a year" is asked again tomorrow
@@ -156,6 +157,22 @@ def after_event(state: State, kind: EventKind) -> State | None:
     if news is None or state not in _FATE:
         return None
     return news if _FATE[news] > _FATE[state] else None
+
+
+CURABLE = frozenset({State.FAILED, State.DEAD, State.BOUNCED})  # another channel may still reach the person
+
+
+def fallback_at(spec: Spec | None, channel: Channel, state: State, now: datetime) -> datetime | None:
+    """When the next channel should be tried, now that a leg on this one is in this state; None where none should be.
+
+    A leg that is with the provider gets its time to be delivered; one that has failed gives way at once. What may have
+    arrived (unresolved) or has angered somebody (complained) is followed by nothing.
+    """
+    if spec is None or spec.fallback_after_seconds is None or not spec.after(channel):
+        return None
+    if state is State.ACCEPTED:
+        return now + timedelta(seconds=spec.fallback_after_seconds)
+    return now if state in CURABLE else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from dispatcher.ledger import chunks, stops
 from dispatcher.ledger.chunks import Candidate, Chunk, Claim, Entry, Gate, Settlement
 from dispatcher.ledger.pool import Connection, LedgerUnavailable, lend
 from dispatcher.model import Code, Decision, Facts, Hold, Job, Kind, Leg, Refuse, Send, Sent, State
-from dispatcher.outcomes import Outcome, conclude, fold
+from dispatcher.outcomes import Outcome, conclude, fallback_at, fold
 from dispatcher.policy import decide, record
 from dispatcher.refs import MessageRef
 from dispatcher.tokens import PREFERENCES, UNSUBSCRIBE, message_token
@@ -85,7 +85,7 @@ def work(house: House, chunk: Chunk, batch: Sequence[Candidate]) -> Claim:
         claim = chunks.claim(connection, chunk, [item.entry for item in prepared], now, since)
     won = [item for item in prepared if item.entry.candidate.ref in claim.won]
     if won:
-        settle(house, conclude_all(house, won, send(house, won)))
+        settle(house, conclude_all(house, chunk, won, send(house, won)))
     return claim
 
 
@@ -142,14 +142,15 @@ def _used(house: House, chunk: Chunk, decision: Decision) -> frozenset[str] | No
 
 
 def job_of(house: House, chunk: Chunk, candidate: Candidate) -> Job:
-    """The job as the policy sees it. A leg asks for its own channel only."""
+    """The job as the policy sees it. A leg asks for its own channel only; a later leg for those that were not tried yet."""
     spec = chunk.spec
+    channels = spec.after(candidate.tried[-1]) if candidate.tried else spec.channels
     return Job(
         id=str(candidate.ref),
         recipient_id=candidate.facts.recipient_id,
         entity=spec.entity,
         brief=house.catalog[spec.template].brief,
-        channels=spec.channels if candidate.fixed is None else (candidate.fixed,),
+        channels=channels if candidate.fixed is None else (candidate.fixed,),
         campaign_id=chunk.campaign_id,
         expires_at=spec.expires_at,
         holdout_percent=spec.holdout_percent,
@@ -228,7 +229,7 @@ class Concluded:
 
 
 def conclude_all(
-    house: House, won: Sequence[Prepared], results: Mapping[MessageRef, list[tuple[Outbound, Result]]]
+    house: House, chunk: Chunk, won: Sequence[Prepared], results: Mapping[MessageRef, list[tuple[Outbound, Result]]]
 ) -> list[Concluded]:
     """What follows for each message from what its provider said."""
     now = house.clock()
@@ -238,6 +239,8 @@ def conclude_all(
         assert channel is not None  # noqa: S101  a claimed entry has one
         answers = results[candidate.ref]
         outcome = conclude(fold([result for _, result in answers]), candidate.attempts, now, house.dice, house.policy.retry)
+        if outcome.until is None:
+            outcome = replace(outcome, until=fallback_at(chunk.spec, channel, outcome.state, now))
         dead = tuple(outbound.address for outbound, result in answers if isinstance(result, BadAddress))
         concluded.append(Concluded(candidate, channel, house.providers[channel].name, outcome, dead))
     return concluded
@@ -267,6 +270,7 @@ def settle_once(house: House, connection: Connection, concluded: Sequence[Conclu
             consequences.drop_devices(connection, facts.recipient_id, item.dead_addresses, now)
         elif outcome.suppress:
             consequences.suppress(connection, house.secret, facts, item.channel, item.provider, outcome.reason or "", now)
+        consequences.rest(connection, house.policy, facts.recipient_id, item.channel, outcome.reason, now)
         if outcome.opt_out:
             consequences.opt_out(
                 connection, house.secret, facts.recipient_id, item.channel, item.provider, outcome.reason or "", now

@@ -100,7 +100,7 @@ def commercial_codes(job: Job, facts: Facts, now: datetime, channel: Channel) ->
         "no_current_account": job.brief.coins and not facts.has_current_account,
         "channel_off": group not in facts.switches or facts.switches[group].value != "on",
         "held_out": drawn_for_control(job),
-        "frequency_capped": heard_enough(facts, now, channel),
+        "frequency_capped": heard_enough(facts, now, channel) or provider_says_enough(facts, now, channel),
     }
 
 
@@ -207,6 +207,10 @@ def heard_enough(facts: Facts, now: datetime, channel: Channel) -> bool:
     today = [one for one in facts.sent if one.at.astimezone(home(facts)).date() == now.astimezone(home(facts)).date()]
     texts = [one for one in today if one.channel.value in ("sms", "whatsapp")]
     return len(week) >= 7 or (channel.value in ("sms", "whatsapp") and len(texts) >= 2)
+
+
+def provider_says_enough(facts: Facts, now: datetime, channel: Channel) -> bool:
+    return any(name == channel.value and now < rest.until for name, rest in facts.rests.items())
 
 
 def quiet_until(job: Job, facts: Facts, now: datetime, channel: Channel) -> datetime | None:

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 from hypothesis import strategies as st
 
 from channels.base import Channel
-from dispatcher.model import Brief, ChannelGroup, Choice, Device, Facts, Job, Kind, Mode, OfferType, Sent
+from dispatcher.model import Brief, ChannelGroup, Choice, Device, Facts, Job, Kind, Mode, OfferType, Rest, Sent
 
 NOON = datetime(2026, 11, 23, 11, 0, tzinfo=UTC)  # 12:00 in Brussels
 LONG_AGO = datetime(2025, 3, 1, 9, 30, tzinfo=UTC)
@@ -103,6 +103,11 @@ def got(count: int, channel: Channel = Channel.EMAIL, offer: str = "own", second
     )
 
 
+def resting(channel: Channel, seconds: float) -> Disturbance:
+    """The provider takes no more advertising for the person on this channel for so long."""
+    return lambda s: s.with_facts(rests={**s.facts.rests, channel.value: Rest(s.now + timedelta(seconds=seconds), "63049")})
+
+
 def _adult_in(days: int) -> Disturbance:
     def disturb(scene: Scene) -> Scene:
         here = scene.now.astimezone(ZoneInfo("Europe/Brussels")).date() + timedelta(days=days)
@@ -167,6 +172,8 @@ DISTURBANCES: tuple[Disturbance, ...] = (
     *(got(7, offer="kate", seconds_ago=ago) for ago in (7 * 86_400 - 1, 7 * 86_400)),
     *(got(1, channel) for channel in (Channel.SMS, Channel.WHATSAPP)),
     *(got(2, Channel.SMS, seconds_ago=ago) for ago in (60, 12 * 3600, 12 * 3600 + 1)),
+    *(resting(Channel.WHATSAPP, seconds) for seconds in (0, 1)),
+    resting(Channel.EMAIL, 60),
     *(_adult_in(days) for days in (-1, 0, 1)),
     _facts(birth_date=None),
     _facts(birth_date=date(2008, 2, 29)),

@@ -18,7 +18,7 @@ from dispatcher.policy.case import Case, Objection
 from dispatcher.policy.data import Quiet
 from dispatcher.policy.rules import share_percent
 from tests.oracle import tell
-from tests.strategies import BOTH, DISTURBANCES, Disturbance, Scene, got, said, scenes, sendable
+from tests.strategies import BOTH, DISTURBANCES, Disturbance, Scene, got, resting, said, scenes, sendable
 
 POLICY = parse(shipped())
 often = settings(max_examples=400, deadline=None)
@@ -93,6 +93,7 @@ ALONE: dict[str, tuple[Scene, Code]] = {
         Code.NO_OS_PERMISSION,
     ),
     "frequency": (got(7)(sendable()), Code.FREQUENCY_CAPPED),
+    "rest": (resting(Channel.WHATSAPP, 1)(sendable(channels=(Channel.WHATSAPP,))), Code.FREQUENCY_CAPPED),
     "quiet_hours": (
         replace(sendable(channels=(Channel.SMS,)), now=datetime(2026, 11, 23, 20, 0, tzinfo=UTC)),
         Code.QUIET_HOURS,
@@ -461,7 +462,7 @@ caps = [
 ]
 """
     text = shipped()
-    policy = parse(caps + text[: text.index("[[caps]]")] + text[text.index("[holdout]") :])
+    policy = parse(caps + text[: text.index("[[caps]]")] + text[text.index("[rests]") :])
 
     def capped(scene: Scene) -> dict[str, str]:
         decision = decide(scene.job, scene.facts, policy, scene.now)
@@ -591,7 +592,7 @@ def test_a_missing_table_is_one_fault_and_not_one_per_key_in_it() -> None:
     with pytest.raises(PolicyFaults) as caught:
         parse("")
     places = [fault.key for fault in caught.value.faults]
-    assert len(places) == len(set(places)) == 16
+    assert len(places) == len(set(places)) == 17
     assert all(fault.right == "is missing" for fault in caught.value.faults)
 
 

@@ -10,18 +10,20 @@ from typing import Any
 
 import pytest
 
-from channels.base import Channel, ChannelError, Rejected, Unavailable, Uncertain
+from channels.base import BadAddress, Channel, ChannelError, Event, EventKind, Rejected, Unavailable, Uncertain
 from channels.outbox import Outbox
-from dispatcher import campaigns
+from dispatcher import campaigns, inbound
 from dispatcher.campaigns import Admission
+from dispatcher.choices import Change
+from dispatcher.faults import BadInput
 from dispatcher.house import House
 from dispatcher.ledger import campaigns as ledger
-from dispatcher.ledger import messages
+from dispatcher.ledger import chunks, consent, messages
 from dispatcher.ledger.campaigns import Balance
 from dispatcher.ledger.messages import Message
 from dispatcher.ledger.pool import lend
-from dispatcher.model import OfferType
-from dispatcher.pipeline import run_chunk
+from dispatcher.model import CampaignState, OfferType
+from dispatcher.pipeline import prepare_all, run_chunk
 from dispatcher.policy.data import Cap
 from dispatcher.submission import parse_campaign, parse_trigger
 from tests.houses import Clock, add_people, make_house, person
@@ -191,3 +193,186 @@ def test_a_rehearsal_sees_what_was_sent_and_reserves_nothing(house: House) -> No
         rehearsal = campaigns.rehearse(house, parse_campaign(every, campaigns.desk(house)))
         assert rehearsal.states == {"sendable": 2}
         assert rehearsal.channels == {"email": 2, "push": 1}
+
+
+# -- fallback legs -----------------------------------------------------------------------------------------------------
+
+HOUR = 3_600
+FALLBACK: dict[str, Any] = {"channels": ["push", "email", "sms"], "fallback_after_seconds": HOUR}
+
+
+def news(house: House, message: Message, kind: EventKind, code: str | None = None) -> None:
+    assert message.channel is not None
+    name = f"{message.ref}:{kind}"
+    inbound.keep(house, [Event("provider", name, message.channel, kind, house.clock(), str(message.ref), code=code)])
+    inbound.settle_some(house)
+
+
+def told(house: House, recipient_id: str = "c-1", campaign_id: str = "spring") -> list[tuple[str | None, str]]:
+    return [(leg.channel, leg.state.value) for leg in legs(house, recipient_id, campaign_id)]
+
+
+def state_of(house: House, campaign_id: str = "spring") -> CampaignState:
+    with lend(house.pool) as connection:
+        campaign = ledger.find(connection, campaign_id)
+    assert campaign is not None
+    return campaign.state
+
+
+@pytest.mark.parametrize("answer", [Rejected("400"), BadAddress("UNREGISTERED")])
+def test_a_leg_that_fails_gives_way_at_once_and_the_person_counts_once(house: House, answer: ChannelError) -> None:
+    add_people(house, person("c-1"))
+    outbox(house, Channel.PUSH).answers["device-c-1"] = answer
+    submit(house, ["c-1"], **FALLBACK)
+    work(house)
+    assert told(house) == [("push", "failed"), ("email", "accepted")]
+    assert states(house) == {"accepted": 1}
+
+
+def test_a_leg_without_a_delivery_report_gives_way_after_its_time_and_the_last_ends_the_campaign(
+    house: House, clock: Clock
+) -> None:
+    add_people(house, person("c-1"))
+    submit(house, ["c-1"], **FALLBACK)
+    work(house)
+    clock.pass_(HOUR - 1)
+    work(house)
+    assert told(house) == [("push", "accepted")]
+    assert state_of(house) is CampaignState.RUNNING
+    for _ in range(2):
+        clock.pass_(HOUR)
+        work(house)
+    assert told(house) == [("push", "accepted"), ("email", "accepted"), ("sms", "accepted")]
+    assert (states(house), state_of(house)) == ({"accepted": 1}, CampaignState.FINISHED)
+
+
+def test_a_delivered_leg_is_followed_by_none(house: House, clock: Clock) -> None:
+    add_people(house, person("c-1"))
+    submit(house, ["c-1"], **FALLBACK)
+    work(house)
+    news(house, legs(house, "c-1")[0], EventKind.DELIVERED)
+    clock.pass_(2 * HOUR)
+    work(house)
+    assert told(house) == [("push", "delivered")]
+    assert state_of(house) is CampaignState.FINISHED
+
+
+def test_what_may_have_gone_never_falls_back(house: House, clock: Clock) -> None:
+    add_people(house, person("c-1"))
+    outbox(house, Channel.PUSH).answers["device-c-1"] = Uncertain("read")
+    submit(house, ["c-1"], **FALLBACK)
+    for _ in range(3):
+        work(house)
+        clock.pass_(2 * HOUR)
+    assert told(house) == [("push", "unresolved")]
+
+
+def test_news_of_an_arrival_between_decision_and_claim_is_seen_by_the_gate(house: House, clock: Clock) -> None:
+    add_people(house, person("c-1"))
+    submit(house, ["c-1"], **FALLBACK)
+    work(house)
+    first = legs(house, "c-1")[0]
+    clock.pass_(HOUR)
+    due = campaigns.due_chunks(house)[0]
+    with lend(house.pool) as connection:
+        chunk = chunks.find(connection, due.period, due.number)
+        assert chunk is not None
+        prepared = prepare_all(house, chunk, chunks.gather(connection, chunk), {})
+        news(house, first, EventKind.DELIVERED)
+        claim = chunks.claim(connection, chunk, [item.entry for item in prepared], clock.now)
+    assert not claim.won
+    assert claim.changed == {0}
+    run_chunk(house, due.period, due.number)
+    assert told(house) == [("push", "delivered"), (None, "refused")]
+    assert legs(house, "c-1")[1].reason == "duplicate"
+    assert states(house) == {"delivered": 1}
+
+
+def test_a_delivery_that_comes_after_the_fallback_is_only_recorded(house: House, clock: Clock) -> None:
+    add_people(house, person("c-1"))
+    submit(house, ["c-1"], **FALLBACK)
+    work(house)
+    clock.pass_(HOUR)
+    work(house)
+    news(house, legs(house, "c-1")[0], EventKind.DELIVERED)
+    assert told(house) == [("push", "delivered"), ("email", "accepted")]
+    assert states(house) == {"delivered": 1}
+
+
+def test_a_later_leg_is_decided_anew(house: House, clock: Clock) -> None:
+    add_people(house, person("c-1"))
+    submit(house, ["c-1"], **FALLBACK)
+    work(house)
+    with lend(house.pool) as connection:
+        now = clock.now
+        consent.record(connection, house.secret, "c-1", [Change("channel:email", "off")], "mobile", "tests", "", now, now)
+    news(house, legs(house, "c-1")[0], EventKind.FAILED, "x")
+    work(house)
+    assert told(house) == [("push", "failed"), ("sms", "accepted")]
+    with lend(house.pool) as connection:
+        consent.record(connection, house.secret, "c-1", [Change("offer:own", "none")], "mobile", "tests", "", now, now)
+    submit(house, ["c-1"], "summer", **FALLBACK)
+    work(house)
+    assert states(house, "summer") == {"refused": 1}
+
+
+def test_the_legs_of_one_message_count_once_towards_the_caps(house: House) -> None:
+    house = capped(house, ONE_A_DAY)
+    add_people(house, person("c-1"))
+    submit(house, ["c-1"], **FALLBACK)
+    work(house)
+    news(house, legs(house, "c-1")[0], EventKind.BOUNCED)
+    work(house)
+    assert told(house) == [("push", "bounced"), ("email", "accepted")]
+    submit(house, ["c-1"], "summer")
+    work(house)
+    assert balance(house, "summer").reasons == {"frequency_capped": 1}
+
+
+def test_a_provider_s_limit_per_person_closes_its_channel_for_a_day_and_falls_to_the_next(house: House, clock: Clock) -> None:
+    house = capped(house)
+    add_people(house, person("c-1"))
+    asked: dict[str, Any] = {"channels": ["whatsapp", "sms"], "fallback_after_seconds": 4 * HOUR}
+    submit(house, ["c-1"], **asked)
+    work(house)
+    news(house, legs(house, "c-1")[0], EventKind.FAILED, "63049")
+    work(house)
+    assert told(house) == [("whatsapp", "failed"), ("sms", "accepted")]
+    submit(house, ["c-1"], "summer", **asked)
+    work(house)
+    assert told(house, campaign_id="summer") == [("sms", "accepted")]
+    clock.pass_(24 * HOUR)
+    submit(house, ["c-1"], "autumn", **asked)
+    work(house)
+    assert told(house, campaign_id="autumn") == [("whatsapp", "accepted")]
+
+
+def test_a_cancelled_campaign_begins_no_other_leg(house: House, clock: Clock) -> None:
+    add_people(house, person("c-1"))
+    submit(house, ["c-1"], **FALLBACK)
+    work(house)
+    with lend(house.pool) as connection:
+        assert ledger.cancel(connection, "spring", clock.now)
+    clock.pass_(2 * HOUR)
+    work(house)
+    assert told(house) == [("push", "accepted")]
+
+
+def test_a_dead_leg_that_has_fallen_back_is_not_replayed(house: House, clock: Clock) -> None:
+    house = replace(house, policy=replace(house.policy, quiet_hours={}))
+    add_people(house, person("c-1"))
+    outbox(house, Channel.PUSH).answers["device-c-1"] = Unavailable("connect")
+    submit(house, ["c-1"], **FALLBACK)
+    for _ in range(house.policy.retry.attempts_max):
+        work(house)
+        clock.pass_(2 * HOUR - 1)
+    work(house)
+    assert told(house)[0] == ("push", "dead")
+    with lend(house.pool) as connection:
+        assert messages.replay(connection, [legs(house, "c-1")[0].ref], clock.now) == 0
+
+
+@pytest.mark.parametrize("changes", [{"route": "all"}, {"channels": ["email"]}])
+def test_a_fallback_without_anywhere_to_fall_to_is_not_accepted(house: House, changes: dict[str, Any]) -> None:
+    with pytest.raises(BadInput, match="second channel"):
+        submit(house, ["c-1"], **{**FALLBACK, **changes})

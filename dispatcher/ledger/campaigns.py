@@ -55,6 +55,7 @@ def spec_to_json(spec: Spec) -> str:
             "rate_per_second": spec.rate_per_second,
             "holdout_percent": spec.holdout_percent,
             "priority": spec.priority,
+            "fallback_after_seconds": spec.fallback_after_seconds,
         },
         sort_keys=True,
     )
@@ -78,6 +79,7 @@ def spec_from_json(kept: Mapping[str, Any]) -> Spec:
         rate_per_second=kept["rate_per_second"],
         holdout_percent=kept["holdout_percent"],
         priority=kept["priority"],
+        fallback_after_seconds=kept["fallback_after_seconds"],
     )
 
 
@@ -170,7 +172,7 @@ _LEGS = """
 def balance(connection: Connection, campaign: Campaign) -> Balance:
     """Where each recipient of the audience stands, from one snapshot. Those without a message yet are pending."""
     names = {"period": campaign.period, "no": campaign.no, "ranked": [state.value for state in _RANK]}
-    if campaign.spec.route == "first":
+    if campaign.spec.route == "first" and campaign.spec.fallback_after_seconds is None:
         heads = f"SELECT m.state, m.reason, count(*) AS n {_LEGS} GROUP BY 1, 2"
     else:
         heads = f"""
@@ -280,6 +282,14 @@ def cancel(connection: Connection, campaign_id: str, now: datetime) -> bool:
             FROM chunks k
             WHERE k.period = %(period)s AND k.campaign_no = %(no)s AND m.period = k.period AND m.chunk = k.chunk
               AND m.state IN ('pending', 'held', 'waiting')
+            """,
+            names,
+        )
+        connection.execute(  # no leg is followed by another
+            """
+            UPDATE messages m SET until = NULL FROM chunks k
+            WHERE k.period = %(period)s AND k.campaign_no = %(no)s AND m.period = k.period AND m.chunk = k.chunk
+              AND m.until IS NOT NULL
             """,
             names,
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime
 
+from channels.base import Channel
 from dispatcher.ledger.pool import Connection
 from dispatcher.refs import MessageRef
 
@@ -70,6 +71,18 @@ def release(connection: Connection, refs: Collection[MessageRef]) -> int:
         """,
         ([r.period for r in refs], [r.chunk for r in refs], [r.row for r in refs], [r.leg for r in refs]),
     ).rowcount
+
+
+def rest(connection: Connection, recipient_id: str, channel: Channel, code: str, until: datetime, now: datetime) -> None:
+    """Close a channel for a person's advertising until then, because its provider does."""
+    connection.execute(
+        """
+        UPDATE recipients SET version = version + 1, updated_at = %s,
+               rests = rests || jsonb_build_object(%s::text, jsonb_build_object('until', %s::text, 'code', %s::text))
+        WHERE id = %s AND erased_at IS NULL
+        """,
+        (now, channel, until.isoformat(), code, recipient_id),
+    )
 
 
 def prune(connection: Connection, before: datetime, limit: int) -> int:

@@ -10,10 +10,10 @@ from enum import StrEnum
 from typing import Any
 
 from channels.base import Channel
-from dispatcher.ledger import caps
+from dispatcher.ledger import caps, legs
 from dispatcher.ledger.campaigns import spec_from_json
 from dispatcher.ledger.pool import Connection
-from dispatcher.model import CampaignState, Choice, Device, Facts, Person, Sent, Spec, State
+from dispatcher.model import CampaignState, Choice, Device, Facts, Person, Rest, Sent, Spec, State
 from dispatcher.refs import MessageRef
 
 
@@ -34,6 +34,7 @@ class Candidate:
     """One message to be decided: a leg of a job, what is known of its recipient, and the variables that came with the job.
 
     `fixed` is the channel of a leg that was tried before and is due again; None where the channel is still to be chosen.
+    `tried` are the channels of the legs before this one.
     """
 
     ref: MessageRef
@@ -41,6 +42,7 @@ class Candidate:
     data: Mapping[str, Any]
     attempts: int
     fixed: Channel | None
+    tried: tuple[Channel, ...] = ()
 
 
 def find(connection: Connection, period: int, number: int) -> Chunk | None:
@@ -74,14 +76,15 @@ def numbers_of(connection: Connection, period: int, campaign_no: int) -> list[in
 _RECIPIENT = """
     r.id IS NOT NULL, coalesce(r.version, 0), r.erased_at IS NOT NULL, r.person, r.language, r.timezone, r.birth_date,
     r.entities, r.has_current_account, r.email, r.phone, r.whatsapp, r.devices, r.partner_id, r.purchased, r.choices,
-    r.profile,
+    r.profile, r.rests,
     (SELECT jsonb_object_agg(s.channel, 'suppression:' || s.no) FROM suppressions s
      WHERE s.lifted_at IS NULL AND (s.address_key, s.channel) IN
            ((r.email_key, 'email'), (r.phone_key, 'sms'), (r.whatsapp_key, 'whatsapp')))
 """
 
 _GATHER = f"""
-    SELECT j.row, m.leg, m.attempts, m.channel, j.data, j.recipient_id, j.repeat_of, {caps.SENT}, {_RECIPIENT}
+    SELECT j.row, m.leg, m.attempts, m.channel, {legs.TRIED}, j.data, j.recipient_id, coalesce(j.repeat_of, {legs.ARRIVED}),
+           {caps.SENT}, {_RECIPIENT}
     FROM jobs j
     LEFT JOIN messages m ON m.period = j.period AND m.chunk = j.chunk AND m.row = j.row
     LEFT JOIN recipients r ON r.id = j.recipient_id
@@ -102,11 +105,12 @@ def gather(
     names = {"period": chunk.period, "chunk": chunk.number, "rows": None if rows is None else sorted(rows)}
     found = connection.execute(_GATHER, {**names, "since": since, "first": chunk.spec.route == "first"})
     candidates: list[Candidate] = []
-    for row, leg, attempts, channel, data, recipient_id, repeat_of, sent, *recipient in found:
+    for row, leg, attempts, channel, tried, data, recipient_id, repeat_of, sent, *recipient in found:
         facts = _facts(recipient_id, repeat_of, recipient, sent or ())
         if leg is not None:
             fixed = Channel(channel) if channel else None
-            candidates.append(Candidate(_ref(chunk, row, leg), facts, data, attempts, fixed))
+            before = tuple(Channel(name) for name in tried or ())
+            candidates.append(Candidate(_ref(chunk, row, leg), facts, data, attempts, fixed, before))
         elif chunk.spec.route == "all":
             candidates += [
                 Candidate(_ref(chunk, row, index), facts, data, 0, channel) for index, channel in enumerate(chunk.spec.channels)
@@ -124,7 +128,7 @@ def _facts(recipient_id: str, repeat_of: str | None, row: Sequence[Any], sent: S
     known, version, erased, person, language, timezone, birth_date, entities, account, *rest = row
     if not known:
         return Facts(recipient_id, version=0, known=False, repeat_of=repeat_of)
-    email, phone, whatsapp, devices, partner_id, purchased, choices, profile, suppressions = rest
+    email, phone, whatsapp, devices, partner_id, purchased, choices, profile, rests, suppressions = rest
     offers, switches, objections = _choices(choices)
     return Facts(
         recipient_id=recipient_id,
@@ -148,6 +152,7 @@ def _facts(recipient_id: str, repeat_of: str | None, row: Sequence[Any], sent: S
         object_profiling=objections.get("profiling"),
         suppressions=suppressions or {},
         repeat_of=repeat_of,
+        rests={name: Rest(datetime.fromisoformat(kept["until"]), kept["code"]) for name, kept in rests.items()},
         sent=tuple(Sent(no, datetime.fromisoformat(at), Channel(channel), offer) for no, at, channel, offer in sent),
         profile=profile,
     )
@@ -242,6 +247,8 @@ def claim(connection: Connection, chunk: Chunk, entries: Sequence[Entry], now: d
         }
         if since is not None:
             changed |= _sent_meanwhile(connection, chunk, entries, since)
+        if later := [entry.candidate.ref for entry in entries if entry.state is State.CLAIMED and entry.candidate.tried]:
+            changed |= legs.arrived(connection, later)
         kept = [entry for entry in entries if entry.candidate.ref.row not in changed]
         connection.execute("UPDATE chunks SET touched_at = %s WHERE period = %s AND chunk = %s", (now, chunk.period, chunk.number))
         enter = _ENTER if since is None else _ENTER_AND_RESERVE
@@ -436,17 +443,25 @@ def take_next(connection: Connection, chunk: Chunk, now: datetime) -> list[Due]:
 
 
 def release_parked(connection: Connection, now: datetime, limit: int) -> int:
-    """Held and waiting messages whose time has come are pending again, and their chunks open; says how many."""
+    """Held and waiting messages whose time has come are pending again; a leg that had its time is followed by the next, pending.
+    Their chunks are open again. Says how many.
+    """
     with connection.transaction():
         row = connection.execute(
             """
             WITH due AS (
-                SELECT period, chunk, row, leg FROM messages WHERE until <= %(now)s
+                SELECT period, chunk, row, leg, state, campaign_no, recipient_id FROM messages WHERE until <= %(now)s
                 ORDER BY until LIMIT %(limit)s FOR UPDATE SKIP LOCKED
             ), released AS (
-                UPDATE messages m SET state = 'pending', until = NULL, updated_at = %(now)s FROM due d
+                UPDATE messages m SET state = CASE WHEN d.state IN ('held', 'waiting') THEN 'pending' ELSE d.state END,
+                       until = NULL, updated_at = %(now)s
+                FROM due d
                 WHERE m.period = d.period AND m.chunk = d.chunk AND m.row = d.row AND m.leg = d.leg
                 RETURNING m.period, m.chunk
+            ), fallen_back AS (
+                INSERT INTO messages (period, chunk, row, leg, campaign_no, updated_at, recipient_id, state, decision)
+                SELECT period, chunk, row, leg + 1, campaign_no, %(now)s, recipient_id, 'pending', '{}' FROM due
+                WHERE state IN ('accepted', 'failed', 'dead', 'bounced') ON CONFLICT DO NOTHING
             ), opened AS (
                 UPDATE chunks k SET done_at = NULL, touched_at = NULL
                 FROM (SELECT DISTINCT period, chunk FROM released) r WHERE k.period = r.period AND k.chunk = r.chunk

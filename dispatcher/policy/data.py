@@ -104,6 +104,14 @@ class Cap:
 
 
 @dataclass(frozen=True, slots=True)
+class Rests:
+    """The codes by which a provider says that a person has had enough advertising there, and for how long it then rests."""
+
+    codes: frozenset[str]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Retry:
     """Numbers for what follows a failed attempt."""
 
@@ -134,6 +142,7 @@ class Policy:
     groups: Mapping[Channel, str]  # the switch that rules a channel
     quiet_hours: Mapping[Channel, Quiet]
     caps: tuple[Cap, ...]
+    rests: Mapping[Channel, Rests]
     retry: Retry
     topics: Mapping[str, Mapping[Language, str]]  # regulated topic -> language -> warning sentence
 

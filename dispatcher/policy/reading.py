@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from channels.base import Channel
 from dispatcher.model import GROUP_OF, ChannelGroup, Mode, OfferType, Source
 from dispatcher.policy.calendar import PUBLIC_HOLIDAY, WEEKDAYS, public_holidays
-from dispatcher.policy.data import SERVICE, Cap, Entity, Permission, Policy, Product, Quiet, Retry, Row, SoftOptIn
+from dispatcher.policy.data import SERVICE, Cap, Entity, Permission, Policy, Product, Quiet, Rests, Retry, Row, SoftOptIn
 from dispatcher.policy.section import Fault, PolicyFaults, Section
 
 OFFERS = tuple(offer.value for offer in OfferType)
@@ -79,6 +79,7 @@ def _policy(top: Section, digest: str) -> Policy:
         groups=_groups(top.section("channel_groups")),
         quiet_hours=_quiet_hours(top.section("quiet_hours"), _country(top)),
         caps=tuple(_caps(top)),
+        rests=_rests(top.section("rests")),
         retry=_retry(top.section("retry")),
         topics=_topics(top.section("topics")),
     )
@@ -242,6 +243,15 @@ def _window(table: Section) -> float | None:
     if window:
         table.fault("window", 'calendar_day, or a length such as "90 minutes", "36 hours" or "7 days", a year at most', window)
     return 0.0
+
+
+def _rests(table: Section) -> dict[Channel, Rests]:
+    rests = {}
+    with table:
+        for channel in table.each(CHANNELS):
+            with table.section(channel) as row:
+                rests[Channel(channel)] = Rests(frozenset(row.words("codes")), 3_600 * row.number("hours", 1, 8_784))
+    return rests
 
 
 def _retry(table: Section) -> Retry:

@@ -182,6 +182,14 @@ def _within(cap: Cap, one: Sent, case: Case) -> bool:
     return (case.now - one.at).total_seconds() < cap.rolling_seconds
 
 
+def rest(case: Case, channel: Channel) -> Objection | None:
+    """Not where the provider takes no more advertising for this person for now; calling it a service message would be a lie."""
+    resting = case.facts.rests.get(channel)
+    if case.service or resting is None or resting.until <= case.now:
+        return None
+    return Objection(Code.FREQUENCY_CAPPED, f"provider:{resting.code}")
+
+
 def quiet_hours(case: Case, channel: Channel) -> Objection | None:
     """Not at night, by the recipient's clock, and not on silent days; the one rule that only delays."""
     quiet = case.policy.quiet_hours.get(channel)
@@ -236,6 +244,7 @@ RULES = Rules(
         "address": address,
         "push_permission": push_permission,
         "frequency": frequency,
+        "rest": rest,
         "quiet_hours": quiet_hours,
     },
 )

@@ -36,6 +36,7 @@ CREATE TABLE recipients (
     purchased text[] NOT NULL DEFAULT '{}',
     profile jsonb NOT NULL DEFAULT '{}',        -- data category -> variable -> value
     choices jsonb NOT NULL DEFAULT '{}',        -- subject -> {"value", "event", "source", "at"}: derived from consent_events
+    rests jsonb NOT NULL DEFAULT '{}',          -- channel -> {"until", "code"}: a provider's own limit per person
     consent_seq integer NOT NULL DEFAULT 0,     -- the last link of this person's chain of consent events
     consent_head bytea,
     erased_at timestamptz,
@@ -141,7 +142,7 @@ CREATE TABLE messages (                         -- one leg of a job; a job witho
     leg smallint NOT NULL DEFAULT 0,
     attempts smallint NOT NULL DEFAULT 0,
     campaign_no bigint,
-    until timestamptz,                          -- set while parked: held and waiting are looked at again then
+    until timestamptz,                          -- held and waiting are looked at again then; of others it calls the next leg
     claimed_at timestamptz,
     accepted_at timestamptz,
     updated_at timestamptz NOT NULL,
