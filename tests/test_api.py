@@ -24,6 +24,7 @@ from dispatcher.ledger import stops
 from dispatcher.ledger.pool import lend
 from dispatcher.web.application import create
 from dispatcher.web.keys import NO_KEYS, ApiKey, Keys, Right, local_key, new_key, read_keys
+from dispatcher.web.strict_json import read_object
 from tests.houses import NOON, Broker, Clock, add_people, make_house, person
 
 NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
@@ -508,6 +509,23 @@ def test_no_odd_call_is_a_fault_of_ours_and_each_answer_is_one_that_openapi_name
 def test_what_is_no_json_object_is_told_so(desk: Desk, body: bytes) -> None:
     for method, path in FORMS:
         assert desk.call(method, path, body).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("value", "field"),
+    [
+        ('"a\\u0000b"', "data.x"),
+        ("1e999", "data.x"),
+        (str(2**63), "data.x"),
+        ('[0, {"y": "\\u0000"}]', "data.x.1.y"),
+        ('{"\\u0000": 1}', "data.x"),
+    ],
+)
+def test_a_value_that_the_ledger_could_not_keep_is_named(value: str, field: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        read_object(f'{{"data": {{"x": {value}}}}}'.encode())
+    assert [fault.field for fault in caught.value.faults] == [field]
+    assert read_object(b'{"data": {"x": -9223372036854775807, "y": 1e308, "z": "\\n"}}')["data"]["z"] == "\n"
 
 
 def test_a_body_that_is_too_large_is_refused(desk: Desk) -> None:

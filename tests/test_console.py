@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
@@ -23,7 +24,7 @@ from dispatcher.model import CampaignState, Code, State
 from dispatcher.submission import parse_campaign
 from dispatcher.web import words
 from dispatcher.web.application import create
-from dispatcher.web.keys import Keys, new_key, read_keys
+from dispatcher.web.keys import ApiKey, Keys, Right, new_key, read_keys
 from dispatcher.web.session import SESSION_SECONDS
 from tests.houses import Broker, Clock, add_people, make_house, person
 
@@ -61,8 +62,13 @@ class Outline(HTMLParser):
 class Visitor:
     """A browser at the console."""
 
-    def __init__(self, house: House, broker: Broker, clock: Clock, client: TestClient, keys: dict[str, str]) -> None:
-        self.house, self.broker, self.clock, self.client, self.keys = house, broker, clock, client, keys
+    def __init__(self, house: House, broker: Broker, clock: Clock, client: TestClient, held: Keys, keys: dict[str, str]) -> None:
+        self.house, self.broker, self.clock, self.client, self.held, self.keys = house, broker, clock, client, held, keys
+
+    def key(self, name: str) -> ApiKey:
+        found = self.held.find(self.keys[name])
+        assert found is not None
+        return found
 
     def sign_in(self, name: str = "ops") -> Response:
         return self.client.post("/console/login", data={"key": self.keys[name]}, follow_redirects=False)
@@ -101,10 +107,10 @@ def visitor(database: str, tmp_path: Path) -> Iterator[Visitor]:
     (tmp_path / "keys.toml").write_text("\n".join(line for _, line in made.values()))
     broker, clock = Broker(), Clock()
     with make_house(database, clock) as house:
-        app = create(house, broker, read_keys(tmp_path / "keys.toml"))
-        with TestClient(app, base_url="https://dispatcher.example") as client:
+        held = read_keys(tmp_path / "keys.toml")
+        with TestClient(create(house, broker, held), base_url="https://dispatcher.example") as client:
             add_people(house, *PEOPLE)
-            yield Visitor(house, broker, clock, client, {name: key for name, (key, _) in made.items()})
+            yield Visitor(house, broker, clock, client, held, {name: key for name, (key, _) in made.items()})
 
 
 @pytest.fixture
@@ -150,9 +156,11 @@ def test_only_a_key_with_the_right_opens_it(visitor: Visitor) -> None:
 
 def test_a_session_ends_with_its_time_its_key_and_by_signing_out(visitor: Visitor) -> None:
     visitor.sign_in()
-    with TestClient(create(visitor.house, visitor.broker, Keys()), base_url="https://dispatcher.example") as struck:
-        struck.cookies.update(visitor.client.cookies)
-        assert struck.get("/console", follow_redirects=False).status_code == 303
+    ops = visitor.key("ops")
+    for keys in (Keys(), Keys((replace(ops, rights=frozenset({Right.MESSAGES})),)), Keys((replace(ops, digest=bytes(32)),))):
+        with TestClient(create(visitor.house, visitor.broker, keys), base_url="https://dispatcher.example") as later:
+            later.cookies.update(visitor.client.cookies)
+            assert later.get("/console", follow_redirects=False).status_code == 303
     visitor.clock.pass_(SESSION_SECONDS)
     assert visitor.client.get("/console", follow_redirects=False).status_code == 303
     visitor.sign_in()

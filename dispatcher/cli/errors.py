@@ -32,7 +32,7 @@ def run(app: typer.Typer) -> int:
     except (BadChoice, BadRef) as error:
         return _say(as_json, BAD_INPUT, [str(error)])
     except UnknownRecipient as error:
-        return _say(as_json, REFUSED, [f"no recipient has the id {error}"])
+        return _say(as_json, REFUSED, [str(error)])
     except (EngineError, ProcessFault, LedgerUnavailable) as error:
         return _say(as_json, REFUSED, [str(error)])
     except KeyboardInterrupt:
