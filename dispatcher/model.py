@@ -317,6 +317,7 @@ def headline(reasons: tuple[Reason, ...]) -> Reason:
 class CampaignState(StrEnum):
     """The states of a campaign."""
 
+    AWAITING_RELEASE = "awaiting_release"  # so large that a second person has to say yes
     SCHEDULED = "scheduled"
     RUNNING = "running"
     PAUSED = "paused"

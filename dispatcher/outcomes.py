@@ -27,7 +27,7 @@ from channels.base import (
     Uncertain,
 )
 from dispatcher.model import Spec, State
-from dispatcher.policy.data import Retry
+from dispatcher.policy.data import Brake, Retry
 
 THROTTLE_SECONDS_MAX = 86_400.0  # a provider that says "in a year" is asked again tomorrow
 JITTER = 0.25  # share of the waiting time added at random, so that a crowd does not come back as a crowd
@@ -173,6 +173,35 @@ def fallback_at(spec: Spec | None, channel: Channel, state: State, now: datetime
     if state is State.ACCEPTED:
         return now + timedelta(seconds=spec.fallback_after_seconds)
     return now if state in CURABLE else None
+
+
+# -- the complaint brake -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Braking:
+    """What the brake has to say of a campaign."""
+
+    pause: bool
+    note: str
+
+
+def braking(numbers: Brake, taken: int, complained: int, bounced: int) -> Braking | None:
+    """Whether a campaign should stop itself, or only be warned, by its share of complaints and bounces; None if all is well."""
+    if taken < numbers.minimum:
+        return None
+    complaints, bounces = complained / taken, bounced / taken
+    if complaints >= numbers.complaint_rate_pause:
+        return Braking(True, f"paused itself: {_share('complained', complaints, taken, numbers.complaint_rate_pause)}")
+    if bounces >= numbers.bounce_rate_pause:
+        return Braking(True, f"paused itself: {_share('bounced', bounces, taken, numbers.bounce_rate_pause)}")
+    if complaints >= numbers.complaint_rate_warn:
+        return Braking(False, f"warning: {_share('complained', complaints, taken, numbers.complaint_rate_warn)}")
+    return None
+
+
+def _share(what: str, rate: float, taken: int, limit: float) -> str:
+    return f"{rate:.2%} of {taken:,} messages {what}; the limit is {limit:.2%}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -572,6 +572,8 @@ def test_all_faults_of_a_policy_file_are_named_at_once() -> None:
             'silent_days = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday", "pub',
             "quiet_hours.sms.silent_days: leaves no day",
         ),
+        ("complaint_rate_pause = 0.003", "complaint_rate_pause = 0.0003", "complaint_rate_pause = 0.0003: not less than"),
+        ("audience_min = 500_000", "audience_min = -1", "four_eyes.audience_min = -1: a whole number"),
         ("attempts_max = 6", "attempts_max = 6.5", "retry.attempts_max = 6.5: a whole number from 1 to 100"),
     ],
 )
@@ -592,7 +594,7 @@ def test_a_missing_table_is_one_fault_and_not_one_per_key_in_it() -> None:
     with pytest.raises(PolicyFaults) as caught:
         parse("")
     places = [fault.key for fault in caught.value.faults]
-    assert len(places) == len(set(places)) == 17
+    assert len(places) == len(set(places)) == 19
     assert all(fault.right == "is missing" for fault in caught.value.faults)
 
 

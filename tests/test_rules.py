@@ -376,3 +376,105 @@ def test_a_dead_leg_that_has_fallen_back_is_not_replayed(house: House, clock: Cl
 def test_a_fallback_without_anywhere_to_fall_to_is_not_accepted(house: House, changes: dict[str, Any]) -> None:
     with pytest.raises(BadInput, match="second channel"):
         submit(house, ["c-1"], **{**FALLBACK, **changes})
+
+
+# -- four eyes ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_large_campaign_waits_for_somebody_else_than_who_submitted_it(house: House, clock: Clock) -> None:
+    house = replace(house, policy=replace(house.policy, four_eyes_audience_min=1))
+    add_people(house, person("c-1", 1), person("c-2", 2))
+    campaigns.submit(house, parse_campaign(form(["c-1"], "small"), campaigns.desk(house)), by="Anne")
+    campaigns.submit(house, parse_campaign(form(["c-1", "c-2"]), campaigns.desk(house)), by="Anne")
+    work(house)
+    assert (states(house, "small"), states(house)) == ({"accepted": 1}, {"pending": 2})
+    assert state_of(house) is CampaignState.AWAITING_RELEASE
+    with lend(house.pool) as connection:
+        assert not any(ledger.release(connection, "spring", by, clock.now) for by in ("Anne", " anne ", ""))
+        assert not ledger.pause(connection, "spring", clock.now)
+        assert not ledger.resume(connection, "spring", clock.now)
+        assert ledger.release(connection, "spring", "Bart", clock.now)
+        assert not ledger.release(connection, "spring", "Carla", clock.now)
+        found = ledger.find(connection, "spring")
+    assert found is not None
+    assert (found.submitted_by, found.released_by) == ("Anne", "Bart")
+    work(house)
+    assert states(house) == {"accepted": 2}
+
+
+def test_a_released_campaign_keeps_its_rate_from_then_on(house: House, clock: Clock) -> None:
+    house = replace(house, policy=replace(house.policy, four_eyes_audience_min=1))
+    people = [f"c-{number}" for number in range(4)]
+    add_people(house, *(person(recipient_id, number) for number, recipient_id in enumerate(people)))
+    submit(house, people, rate_per_second=1)
+    clock.pass_(HOUR)
+    with lend(house.pool) as connection:
+        assert ledger.release(connection, "spring", "Bart", clock.now)
+    work(house)
+    assert states(house) == {"pending": 3, "accepted": 1}
+
+
+def test_a_campaign_that_waits_for_its_release_can_be_cancelled(house: House, clock: Clock) -> None:
+    house = replace(house, policy=replace(house.policy, four_eyes_audience_min=0))
+    submit(house, ["c-1"])
+    with lend(house.pool) as connection:
+        assert ledger.cancel(connection, "spring", clock.now)
+        assert not ledger.release(connection, "spring", "Bart", clock.now)
+    assert states(house) == {"cancelled": 1}
+
+
+# -- the complaint brake -----------------------------------------------------------------------------------------------
+
+
+def braked(house: House, count: int, complaints: int = 0, bounces: int = 0) -> tuple[CampaignState, str]:
+    """A campaign to so many people, in which some complain and some have no mailbox; more of it is still to come."""
+    people = [f"c-{number}" for number in range(count)]
+    add_people(house, *(person(recipient_id, number % 90) for number, recipient_id in enumerate(people)))
+    submit(house, people, rate_per_second=count / 2)
+    work(house)
+    for number in range(complaints):
+        news(house, legs(house, f"c-{number}")[0], EventKind.COMPLAINED)
+    for number in range(complaints, complaints + bounces):
+        news(house, legs(house, f"c-{number}")[0], EventKind.BOUNCED)
+    campaigns.sweep(house)
+    with lend(house.pool) as connection:
+        found = ledger.find(connection, "spring")
+    assert found is not None
+    return found.state, found.note
+
+
+def brake(house: House, minimum: int = 10) -> House:
+    numbers = replace(
+        house.policy.brake, complaint_rate_warn=0.05, complaint_rate_pause=0.2, bounce_rate_pause=0.3, minimum=minimum
+    )
+    return replace(house, policy=replace(house.policy, brake=numbers))
+
+
+@pytest.mark.parametrize(
+    ("complaints", "bounces", "state", "note"),
+    [
+        (0, 0, CampaignState.RUNNING, ""),
+        (1, 2, CampaignState.RUNNING, "warning: 10.00% of 10 messages complained; the limit is 5.00%"),
+        (2, 0, CampaignState.PAUSED, "paused itself: 20.00% of 10 messages complained; the limit is 20.00%"),
+        (0, 3, CampaignState.PAUSED, "paused itself: 30.00% of 10 messages bounced; the limit is 30.00%"),
+    ],
+)
+def test_a_campaign_that_people_complain_about_stops_itself_and_says_so(
+    house: House, complaints: int, bounces: int, state: CampaignState, note: str
+) -> None:
+    assert braked(brake(house), 20, complaints, bounces) == (state, note)
+
+
+def test_a_few_messages_are_too_few_to_judge_by(house: House) -> None:
+    assert braked(brake(house, minimum=11), 20, complaints=9) == (CampaignState.RUNNING, "")
+
+
+def test_a_campaign_that_a_person_let_go_on_is_judged_by_what_comes_then(house: House, clock: Clock) -> None:
+    house = brake(house)
+    assert braked(house, 20, complaints=5)[0] is CampaignState.PAUSED
+    with lend(house.pool) as connection:
+        assert ledger.resume(connection, "spring", clock.now)
+    clock.pass_(1)
+    work(house)
+    assert states(house) == {"accepted": 15, "complained": 5}
+    assert state_of(house) is CampaignState.FINISHED

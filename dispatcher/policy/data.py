@@ -112,6 +112,16 @@ class Rests:
 
 
 @dataclass(frozen=True, slots=True)
+class Brake:
+    """When a campaign stops itself: rates are shares of the messages that providers took, from `minimum` of them on."""
+
+    complaint_rate_warn: float
+    complaint_rate_pause: float
+    bounce_rate_pause: float
+    minimum: int
+
+
+@dataclass(frozen=True, slots=True)
 class Retry:
     """Numbers for what follows a failed attempt."""
 
@@ -144,6 +154,8 @@ class Policy:
     caps: tuple[Cap, ...]
     rests: Mapping[Channel, Rests]
     retry: Retry
+    brake: Brake
+    four_eyes_audience_min: int  # a campaign with more recipients waits for a second person
     topics: Mapping[str, Mapping[Language, str]]  # regulated topic -> language -> warning sentence
 
     def caps_since(self, now: datetime) -> datetime | None:

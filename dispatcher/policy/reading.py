@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from channels.base import Channel
 from dispatcher.model import GROUP_OF, ChannelGroup, Mode, OfferType, Source
 from dispatcher.policy.calendar import PUBLIC_HOLIDAY, WEEKDAYS, public_holidays
-from dispatcher.policy.data import SERVICE, Cap, Entity, Permission, Policy, Product, Quiet, Rests, Retry, Row, SoftOptIn
+from dispatcher.policy.data import SERVICE, Brake, Cap, Entity, Permission, Policy, Product, Quiet, Rests, Retry, Row, SoftOptIn
 from dispatcher.policy.section import Fault, PolicyFaults, Section
 
 OFFERS = tuple(offer.value for offer in OfferType)
@@ -81,6 +81,8 @@ def _policy(top: Section, digest: str) -> Policy:
         caps=tuple(_caps(top)),
         rests=_rests(top.section("rests")),
         retry=_retry(top.section("retry")),
+        brake=_brake(top.section("brake")),
+        four_eyes_audience_min=_four_eyes(top.section("four_eyes")),
         topics=_topics(top.section("topics")),
     )
 
@@ -266,6 +268,24 @@ def _retry(table: Section) -> Retry:
     if retry.cap_seconds < retry.base_seconds:
         table.fault("cap_seconds", "not less than base_seconds", retry.cap_seconds)
     return retry
+
+
+def _brake(table: Section) -> Brake:
+    with table:
+        brake = Brake(
+            complaint_rate_warn=table.number("complaint_rate_warn", 0, 1),
+            complaint_rate_pause=table.number("complaint_rate_pause", 0, 1),
+            bounce_rate_pause=table.number("bounce_rate_pause", 0, 1),
+            minimum=table.whole("minimum", 1, 10_000_000),
+        )
+    if brake.complaint_rate_pause < brake.complaint_rate_warn:
+        table.fault("complaint_rate_pause", "not less than complaint_rate_warn", brake.complaint_rate_pause)
+    return brake
+
+
+def _four_eyes(table: Section) -> int:
+    with table:
+        return table.whole("audience_min", 0, 1_000_000_000)
 
 
 def _topics(table: Section) -> dict[str, Mapping[str, str]]:

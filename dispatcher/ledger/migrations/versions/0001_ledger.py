@@ -79,11 +79,15 @@ CREATE TABLE campaigns (
     no bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     id text NOT NULL UNIQUE,
     period integer NOT NULL,
-    state text NOT NULL CHECK (state IN ('scheduled', 'running', 'paused', 'finished', 'cancelled')),
+    state text NOT NULL CHECK (state IN ('awaiting_release', 'scheduled', 'running', 'paused', 'finished', 'cancelled')),
     spec jsonb NOT NULL,
     digest bytea NOT NULL,                      -- of what was submitted: the same id with other content is refused
     fanned_out boolean NOT NULL DEFAULT false,
     invalid integer NOT NULL DEFAULT 0,
+    submitted_by text NOT NULL DEFAULT '',
+    released_by text,                           -- the second person, where the size asked for one
+    note text NOT NULL DEFAULT '',              -- what the complaint brake has to say
+    braked jsonb NOT NULL DEFAULT '{}',         -- the counts at its last stop: it judges what came after
     created_at timestamptz NOT NULL,
     paused_at timestamptz,
     started_at timestamptz,
@@ -114,6 +118,7 @@ CREATE TABLE chunks (                           -- what a task refers to: some h
     chunk bigint NOT NULL,
     campaign_no bigint,
     size integer NOT NULL,
+    accepted integer NOT NULL DEFAULT 0,        -- messages that providers took: what the complaint brake divides by
     due_at timestamptz NOT NULL,                -- when it may start (send_at, rate)
     touched_at timestamptz,                     -- when it was last put on the broker
     done_at timestamptz,                        -- every job of it has a message that is past pending and claimed
@@ -189,6 +194,7 @@ CREATE TABLE provider_events (
     PRIMARY KEY (period, provider, id)
 ) PARTITION BY LIST (period);
 CREATE INDEX provider_events_unsettled ON provider_events (received_at) WHERE settled_at IS NULL;
+CREATE INDEX provider_events_bad ON provider_events (period, chunk) WHERE kind IN ('complained', 'bounced');
 CREATE INDEX provider_events_by_message ON provider_events (period, chunk, row, leg);
 
 CREATE TABLE channel_stops (                    -- a channel whose keys or settings are wrong sends nothing until a check passes
