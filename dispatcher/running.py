@@ -6,7 +6,7 @@ import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from dispatcher import processes
@@ -14,6 +14,7 @@ from dispatcher.embedded import Engines, engines
 from dispatcher.ledger.migrations import migrate
 from dispatcher.processes import Command, Processes, supervised
 from dispatcher.settings import Settings
+from dispatcher.web.keys import local_key
 
 READY_SECONDS = 60.0
 FLOWER_PORT = 5555
@@ -36,6 +37,7 @@ class Running:
     engines: Engines
     places: Places
     environ: Mapping[str, str]  # what a command needs to work on the same house
+    key: str | None = field(repr=False)  # opens API and console where this machine is all there is; None where keys were given
 
 
 @contextmanager
@@ -55,10 +57,14 @@ def running(
             "DISPATCHER_BROKER_URL": joined.broker_url,
             "DISPATCHER_SECRET_KEY": settings.secret_key,
         }
+        key = None
+        if settings.api_keys is None and settings.database_url is None:
+            key, keys = local_key(settings.secret_key.encode(), settings.home)
+            shared["DISPATCHER_API_KEYS"] = str(keys)
         places = _places(settings, flower_port)
         with supervised(_commands(settings, workers, flower_port, nice), settings.home / "log", {**environ, **shared}) as children:
             children.await_ready(READY_SECONDS)
-            yield Running(children, joined, places, shared)
+            yield Running(children, joined, places, shared, key)
 
 
 def _commands(settings: Settings, workers: int, flower_port: int | None, nice: int) -> Sequence[Command]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,7 +23,8 @@ from dispatcher.house import House
 from dispatcher.ledger import stops
 from dispatcher.ledger.pool import lend
 from dispatcher.web.application import create
-from dispatcher.web.keys import NO_KEYS, ApiKey, Keys, Right, new_key, read_keys
+from dispatcher.web.keys import NO_KEYS, ApiKey, Keys, Right, local_key, new_key, read_keys
+from dispatcher.web.strict_json import read_object
 from tests.houses import NOON, Broker, Clock, add_people, make_house, person
 
 NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
@@ -144,6 +146,15 @@ def test_a_key_is_shown_once_and_its_file_holds_only_its_hash(tmp_path: Path) ->
     assert key not in repr(found)
     with pytest.raises(BadInput, match="rights"):
         new_key("marketing", ["everything"])
+
+
+def test_a_machine_of_its_own_has_one_key_for_everything(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    (first, file), (second, _) = local_key(b"a secret", tmp_path), local_key(b"a secret", tmp_path)
+    assert first == second != local_key(b"another", (tmp_path / "b"))[0]
+    found = read_keys(file).find(first)
+    assert found is not None
+    assert found.rights == set(Right)
 
 
 HASH = f"sha256:{'0' * 64}"
@@ -377,6 +388,18 @@ def test_what_is_wrong_with_a_choice_is_told_by_field(desk: Desk, change: dict[s
     assert desk.call("PUT", "/v1/recipients/nobody/preferences", {"source": "branch", "actor": "x"}).status_code == 404
 
 
+def test_openapi_describes_every_body_answer_and_refusal(desk: Desk) -> None:
+    document = desk.client.get("/openapi.json").json()
+    named = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(document)))
+    assert named <= set(document["components"]["schemas"])
+    assert {"Campaign", "Message", "Recipient", "Preferences", "Problem"} <= named
+    for (method, path), form in FORMS.items():
+        operation = document["paths"][path.replace("/anna", "/{recipient_id}")][method.lower()]
+        schema = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+        assert set(form) <= set(document["components"]["schemas"][schema]["properties"])
+        assert {"401", "403", "422", "503"} <= set(operation["responses"])
+
+
 # -- odd calls ---------------------------------------------------------------------------------------------------------
 
 ODD_TEXT = (
@@ -486,6 +509,23 @@ def test_no_odd_call_is_a_fault_of_ours_and_each_answer_is_one_that_openapi_name
 def test_what_is_no_json_object_is_told_so(desk: Desk, body: bytes) -> None:
     for method, path in FORMS:
         assert desk.call(method, path, body).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("value", "field"),
+    [
+        ('"a\\u0000b"', "data.x"),
+        ("1e999", "data.x"),
+        (str(2**63), "data.x"),
+        ('[0, {"y": "\\u0000"}]', "data.x.1.y"),
+        ('{"\\u0000": 1}', "data.x"),
+    ],
+)
+def test_a_value_that_the_ledger_could_not_keep_is_named(value: str, field: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        read_object(f'{{"data": {{"x": {value}}}}}'.encode())
+    assert [fault.field for fault in caught.value.faults] == [field]
+    assert read_object(b'{"data": {"x": -9223372036854775807, "y": 1e308, "z": "\\n"}}')["data"]["z"] == "\n"
 
 
 def test_a_body_that_is_too_large_is_refused(desk: Desk) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,6 +17,7 @@ from psycopg.types.json import Jsonb
 from channels.base import Channel
 from dispatcher.choices import SWITCHES, UNSAID, VALUES, BadChoice, Change, changes, rule
 from dispatcher.ledger import consent, recipients, suppressions
+from dispatcher.ledger.chain import START, link
 from dispatcher.ledger.consent import UnknownRecipient, VersionConflict, Word
 from dispatcher.ledger.keys import address_key
 from dispatcher.ledger.partitions import ensure_period
@@ -177,6 +179,18 @@ def test_a_no_waits_for_the_claim_that_came_first(ledger: Connection, database: 
     assert say(ledger, ("channel:email", "off")).version == before + 1  # the gate sees this, and decides again
 
 
+def test_words_that_come_together_are_chained_one_after_the_other(ledger: Connection, database: str) -> None:
+    with ThreadPoolExecutor(1) as other, psycopg.connect(database, autocommit=True) as second:
+        with ledger.transaction():
+            say(ledger, ("channel:email", "off"))
+            waiting = other.submit(say, second, ("channel:email", "on"), at=NOW + HOUR)
+            while not ledger.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone():
+                assert not waiting.done()
+        waiting.result()
+    assert [(event.seq, event.old_value) for event in consent.history(ledger, "c-1")] == [(1, None), (2, "off")]
+    assert consent.verify(ledger, SECRET) == []
+
+
 def test_a_change_names_the_version_it_was_made_from(ledger: Connection) -> None:
     version = consent.preferences(ledger, "c-1").version
     asked = [Change("channel:email", "on")]
@@ -264,8 +278,20 @@ def test_the_chain_shows_every_kind_of_tampering(ledger: Connection, database: s
     with psycopg.connect(database, autocommit=True, cursor_factory=psycopg.ClientCursor) as tampering:
         for who, statement in zip(people, TAMPERINGS, strict=False):
             tampering.execute(statement.encode(), {"who": who})
-    unnoticed = set(people) - {broken.recipient_id for broken in consent.verify(ledger, SECRET)}
-    assert unnoticed == {people[-1]}  # whom nobody touched
+    found = consent.verify(ledger, SECRET)
+    assert set(people) - {broken.recipient_id for broken in found} == {people[-1]}  # whom nobody touched
+    assert consent.Broken(people[TAMPERINGS.index(drop(2))], 2, "missing") in found
+
+
+def test_a_true_event_in_another_history_shows(ledger: Connection) -> None:
+    say(ledger, ("channel:email", "on"))
+    say(ledger, ("channel:push", "on"), at=NOW + HOUR)
+    _, second = consent.history(ledger, "c-1")
+    fork = link(SECRET, second, START)  # as if from a copy in which something else came first
+    ledger.execute("ALTER TABLE consent_events DISABLE TRIGGER ALL")
+    ledger.execute("UPDATE consent_events SET previous_hash = %s, hash = %s WHERE no = %s", (START, fork, second.no))
+    ledger.execute("UPDATE recipients SET consent_head = %s WHERE id = 'c-1'", (fork,))
+    assert consent.verify(ledger, SECRET) == [consent.Broken("c-1", 2, "does not follow the event before it")]
 
 
 def test_the_chain_is_keyed(ledger: Connection) -> None:

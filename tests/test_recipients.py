@@ -130,6 +130,10 @@ near_addresses = st.builds(
 @example("Marie <marie@example.com>")
 @example("marie@example.com\n")
 @example("@example.com")
+@example("a" * 64 + "@example.com")
+@example("a" * 65 + "@example.com")
+@example("aaa@" + "abc." * 61 + "abc.com")
+@example("aaaa@" + "abc." * 61 + "abc.com")
 @example("marie@[127.0.0.1]")
 def test_the_short_way_gives_the_librarys_answer(text: str) -> None:
     assert ours(text) == library(text)

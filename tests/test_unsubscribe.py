@@ -84,6 +84,8 @@ def test_pages_speak_the_recipients_language_unless_asked_otherwise(visits: Visi
     assert f'<html lang="{language}">' in page.text
     assert TEXTS[language]["unsubscribe"]["heading"] in page.text
     assert '<html lang="fr">' in visits.client.get(f"{link}?lang=fr").text
+    onward = visits.client.post(f"{link}?lang=fr", data={"stop": "channel"}).text
+    assert ("?lang=fr" in onward.partition('class="onward"')[2].partition(">")[0]) == (language != "fr")
 
 
 def test_pages_and_tokens_say_nothing_about_the_person(visits: Visits) -> None:
@@ -117,6 +119,7 @@ def test_an_erased_person_finds_a_friendly_page(visits: Visits) -> None:
     for answer in (visits.client.get(link), visits.client.post(link, data=ONE_CLICK)):
         assert answer.status_code == 200
         assert "Your data are erased" in answer.text
+        assert "in our app" not in answer.text
     assert not visits.broker.dues
 
 
@@ -202,6 +205,14 @@ def test_a_no_is_acknowledged_by_one_mail(visits: Visits) -> None:
     assert isinstance(acknowledgement.content, Email)
     assert "commercial e-mails" in acknowledgement.content.text
     assert "November 2026" in acknowledgement.content.text
+
+
+def test_the_acknowledgement_comes_in_the_name_that_the_message_had(visits: Visits) -> None:
+    link = visits.write("c-1", entity="cbc-banque").unsubscribe
+    assert "CBC Banque" in visits.client.get(link).text
+    visits.client.post(link, data=ONE_CLICK)
+    visits.broker.work(visits.house)
+    assert [sent.content.sender_name for sent in visits.sent() if isinstance(sent.content, Email)] == ["CBC Banque"] * 2
 
 
 def test_another_no_is_another_request(visits: Visits) -> None:

@@ -50,7 +50,9 @@ class Visits:
         """What was handed over on a channel."""
         return cast(Outbox, self.house.providers[channel]).sent
 
-    def prepare(self, recipient_id: str, template: str = "loan_offer", channel: Channel = Channel.EMAIL) -> TriggerPlace:
+    def prepare(
+        self, recipient_id: str, template: str = "loan_offer", channel: Channel = Channel.EMAIL, entity: str = "kbc-bank"
+    ) -> TriggerPlace:
         """Have an offer for somebody on its way to the workers."""
         job = {
             "key": f"{template}:{recipient_id}:{channel}",
@@ -59,11 +61,13 @@ class Visits:
             "data": DATA[template],
         }
         trigger = parse_trigger(job, campaigns.desk(self.house))
-        return campaigns.take_trigger(self.house, replace(trigger, spec=replace(trigger.spec, channels=(channel,))))
+        return campaigns.take_trigger(self.house, replace(trigger, spec=replace(trigger.spec, channels=(channel,), entity=entity)))
 
-    def write(self, recipient_id: str, template: str = "loan_offer", channel: Channel = Channel.EMAIL) -> Links:
+    def write(
+        self, recipient_id: str, template: str = "loan_offer", channel: Channel = Channel.EMAIL, entity: str = "kbc-bank"
+    ) -> Links:
         """Send somebody an offer; the links that they find in it."""
-        place = self.prepare(recipient_id, template, channel)
+        place = self.prepare(recipient_id, template, channel, entity)
         run_chunk(self.house, place.period, place.chunk)
         return links(self.sent(channel)[-1])
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import os
 import ssl
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+from channels.sandbox.arrivals import DamagedLogError
 from channels.sandbox.keys import write_certificate
 from channels.sandbox.server import announce, serve
 from channels.sandbox.world import World
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Parse the command line and serve; 2 when the port can't be had."""
+    """Parse the command line and serve; 2 when the port can't be had, or the state folder not be used."""
     options = _parser().parse_args(arguments)
 
     def prepare(world: World) -> None:
@@ -32,8 +34,9 @@ def main(arguments: list[str] | None = None) -> int:
             prepare=prepare,
             ready=announce,
         )
-    except OSError as fault:
-        sys.stderr.write(f"the sandbox can't listen on {options.host}:{options.port}: {fault.strerror}\n")
+    except (OSError, DamagedLogError) as fault:
+        reason = os.strerror(fault.errno) if isinstance(fault, OSError) and fault.errno else str(fault)
+        sys.stderr.write(f"the sandbox can't start on {options.host}:{options.port}: {reason}\n")
         return 2
     return 0
 
@@ -41,13 +44,19 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m channels.sandbox", description="Local doubles of the providers' APIs.")
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8090, help="0 takes a free one")
+    parser.add_argument("--port", type=_port, default=8090, help="0 takes a free one")
     parser.add_argument("--state", type=Path, help="folder that remembers arrivals and keys over restarts")
     parser.add_argument("--seed", type=int, default=0, help="for the dice of fault rules")
     parser.add_argument("--sendgrid-webhook", default="", metavar="URL", help="where mail events are posted")
     parser.add_argument("--twilio-inbound", default="", metavar="URL", help="where replies are posted")
     parser.add_argument("--tls", type=Path, metavar="FOLDER", help="serve HTTPS; authority.pem for clients is written there")
     return parser
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65_535:
+        raise argparse.ArgumentTypeError(f"{text} is no port")
+    return int(text)
 
 
 def _tls(folder: Path) -> ssl.SSLContext:

@@ -16,7 +16,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from json.encoder import encode_basestring_ascii as quoted
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 BLOCK_LINES = 2_000
 
@@ -36,13 +36,17 @@ class Arrival(NamedTuple):
     text: str = ""
 
 
+class DamagedLogError(Exception):
+    """A state folder whose log holds something else than arrivals; nothing was changed in it."""
+
+
 class ArrivalLog:
     """Append, count, read. Sequence numbers start at 1 and never come back, not even after `clear`, while it is
     open."""
 
     def __init__(self, path: Path | None = None, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._file = path.open("a+b", buffering=0) if path else tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  closed by close()
+        self._file = _opened(path)
         self._first = 1
         self._ends = array("Q")  # where each line ends in the file
         self._by_number: dict[str, list[int]] = defaultdict(list)
@@ -56,18 +60,19 @@ class ArrivalLog:
     def append(self, arrivals: Sequence[Arrival]) -> tuple[int, float]:
         """Record messages that came in one request; gives the first one's number and their common time."""
         first, at = self.next_seq, self._clock()
+        lines = [_line(seq, at, arrival) for seq, arrival in enumerate(arrivals, first)]
         end = self._ends[-1] if self._ends else 0
-        lines = []
-        for seq, arrival in enumerate(arrivals, first):
-            line = _line(seq, at, arrival)
-            lines.append(line)
+        _write_all(self._file.fileno(), b"".join(lines), end)
+        for seq, (line, arrival) in enumerate(zip(lines, arrivals, strict=True), first):
             end += len(line)
-            self._ends.append(end)
-            self.counts[arrival.channel] += 1
-            if arrival.provider == "twilio":
-                self._by_number[arrival.address].append(seq)
-        _write_all(self._file.fileno(), b"".join(lines))
+            self._note(seq, end, arrival.channel, arrival.address if arrival.provider == "twilio" else None)
         return first, at
+
+    def _note(self, seq: int, end: int, channel: str, number: str | None) -> None:
+        self._ends.append(end)
+        self.counts[channel] += 1
+        if number is not None:
+            self._by_number[number].append(seq)
 
     def lines(self, after: int = 0, until: int | None = None, provider: str = "") -> Iterator[bytes]:
         """The lines numbered above `after` and below `until`, oldest first, in blocks of some thousand."""
@@ -116,15 +121,27 @@ class ArrivalLog:
             for line in reader:
                 if not line.endswith(b"\n"):
                     break
-                known = json.loads(line)
-                if not self._ends:
-                    self._first = known["seq"]
                 end += len(line)
-                self._ends.append(end)
-                self.counts[known["channel"]] += 1
-                if known["provider"] == "twilio":
-                    self._by_number[known["address"]].append(known["seq"])
+                self._learn(line, end)
         self._file.truncate(end)
+
+    def _learn(self, line: bytes, end: int) -> None:
+        try:
+            known = json.loads(line)
+            number = known["address"] if known["provider"] == "twilio" else None
+            if not self._ends:
+                self._first = known["seq"]
+            self._note(known["seq"], end, known["channel"], number)
+        except (ValueError, KeyError, TypeError):
+            raise DamagedLogError(f"the arrival log is damaged in line {len(self._ends) + 1}") from None
+
+
+def _opened(path: Path | None) -> IO[bytes]:
+    """The log's file, or one without a name that goes when it is closed."""
+    if path is None:
+        return tempfile.TemporaryFile(buffering=0)
+    path.touch()
+    return path.open("r+b", buffering=0)
 
 
 def _line(seq: int, at: float, arrival: Arrival) -> bytes:
@@ -139,6 +156,7 @@ def _line(seq: int, at: float, arrival: Arrival) -> bytes:
     return (line + "}\n").encode()
 
 
-def _write_all(fd: int, data: bytes) -> None:
+def _write_all(fd: int, data: bytes, at: int) -> None:
     while data:
-        data = data[os.write(fd, data) :]
+        written = os.pwrite(fd, data, at)
+        data, at = data[written:], at + written

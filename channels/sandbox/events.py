@@ -106,7 +106,9 @@ class Events:
         self._mail_waits.set()
 
     def add_text(self, events: TextEvents | Reply) -> None:
-        if len(self._texts) >= PENDING_MAX or (isinstance(events, TextEvents) and not self.settings.twilio_statuses):
+        if isinstance(events, TextEvents) and not self.settings.twilio_statuses:
+            return
+        if len(self._texts) >= PENDING_MAX:
             self.counts["dropped"] += 1
             return
         self._texts.append((self._clock() + self.settings.delay_seconds, events))

@@ -107,7 +107,7 @@ def encode(response: Response, *, head_only: bool = False) -> bytes:
 
 
 def is_foreign(request: Request) -> bool:
-    """Whether a browser sent this on behalf of a page that is not ours; such a page may read nothing here, nor change it."""
+    """Whether a browser sent this on behalf of a page that is not ours, which has nothing to change here."""
     origin = request.head.headers.get("origin")
     return origin is not None and origin.partition("://")[2] != request.head.headers.get("host", "")
 

@@ -79,7 +79,7 @@ def send(world: World, request: Request) -> Response:
     if not request.head.headers.get("content-type", "").startswith("application/json"):
         return refusal(415)
     try:
-        mail = from_json(request.body, allow_inf_nan=False)
+        mail = from_json(request.body, allow_inf_nan=False, cache_strings="keys")
     except ValueError:
         return refusal(400)
     if problems := find_problems(mail, world.clock()):

@@ -48,7 +48,6 @@ def submit(
         fail(
             f"{file}: id: campaign {submission.id!r} was submitted before with other content; give this one another id",
             BAD_INPUT,
-            as_json,
         )
     _start(house)
     if wait:
@@ -147,11 +146,11 @@ def _change(campaign_id: str, verb: str, change: Callable[[Connection, str, date
     house = bootstrap.house()
     with lend(house.pool) as connection:
         if ledger.find(connection, campaign_id) is None:
-            fail(f"no campaign has the id {campaign_id}", REFUSED, as_json)
+            fail(f"no campaign has the id {campaign_id}", REFUSED)
         changed = change(connection, campaign_id, house.clock())
     if not changed:
         campaign, _ = _state(house, campaign_id)
-        fail(f"campaign {campaign_id} is {campaign.state}: there is nothing to {verb}", REFUSED, as_json)
+        fail(f"campaign {campaign_id} is {campaign.state}: there is nothing to {verb}", REFUSED)
     if verb == "resume":
         _start(house)
     _show(house, campaign_id, as_json)

@@ -300,6 +300,7 @@ def _stay(program: Running) -> None:
     out.print("\nRunning. Ctrl-C stops it.")
     for name, url in {
         "console": f"{places.web}/console",
+        "  key for it": program.key,
         "sandbox inbox": places.sandbox,
         "preference centre": f"{places.web}/p/{preferences}",
         "one-click unsubscribe": f"{places.web}/u/{unsubscribe}",

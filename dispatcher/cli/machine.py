@@ -14,11 +14,12 @@ from dispatcher.cli.output import REFUSED, Json, err, out, print_json, rows
 from dispatcher.health import check_all
 from dispatcher.processes import stop_signals
 from dispatcher.running import FLOWER_PORT, default_workers, running
+from dispatcher.web import keys
 
 
 def add_to(root: typer.Typer) -> None:
     """Hang these commands onto the root."""
-    for command in (demo, up, check, sandbox):
+    for command in (demo, up, check, sandbox, new_key):
         root.command()(command)
 
 
@@ -52,6 +53,8 @@ def up(
         running(settings, os.environ, workers or default_workers(), FLOWER_PORT if flower else None) as program,
     ):
         out.print(f"API, webhooks, console   {program.places.web}/console")
+        if program.key:
+            out.print(f"key for both             {program.key}")
         if program.places.sandbox:
             out.print(f"sandbox inbox            {program.places.sandbox}")
         if program.places.flower:
@@ -70,6 +73,16 @@ def check(as_json: Json = False) -> None:
         rows("", ("", "what", "says"), [("✓" if finding.ok else "✗", finding.what, finding.says) for finding in findings])
     if not all(finding.ok for finding in findings):
         raise typer.Exit(REFUSED)
+
+
+def new_key(
+    name: Annotated[str, typer.Argument(help="Who calls with it; stands in the ledger as the actor.")],
+    right: Annotated[list[str], typer.Option(help="campaigns, messages, recipients, preferences or console; may be repeated.")],
+) -> None:
+    """Make an API key: the key, shown this once, and the lines to add to the file that DISPATCHER_API_KEYS names."""
+    key, lines = keys.new_key(name, right)
+    err.print(key, markup=False)
+    out.print(lines, markup=False, end="")
 
 
 def sandbox(port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8025) -> None:

@@ -147,7 +147,7 @@ def set_preferences(
         None if object_marketing is None else object_marketing is Switch.ON,
     )
     if not asked:
-        fail("nothing to record: give --offer, --email, --push, --sms-whatsapp or --object-marketing", 2, as_json)
+        fail("nothing to record: give --offer, --email, --push, --sms-whatsapp or --object-marketing", 2)
     house = bootstrap.house()
     now = house.clock()
     with lend(house.pool) as connection:

@@ -198,11 +198,13 @@ class Claim:
     changed: frozenset[int] = frozenset()
 
 
+# `claimed_at` is the database's clock, read while the recipients' locks are held: a claim that won shows a time before any opt-out
+# that it did not see.
 _ENTER = """
     INSERT INTO messages (period, chunk, row, leg, campaign_no, recipient_id, attempts, channel, state, reason, until,
                           claimed_at, updated_at, decision)
     SELECT %(period)s, %(chunk)s, e.row, e.leg, %(no)s, e.recipient_id, e.attempts, e.channel, e.state, e.reason, e.until,
-           CASE WHEN e.state = 'claimed' THEN %(now)s::timestamptz END, %(now)s, e.decision::jsonb
+           CASE WHEN e.state = 'claimed' THEN clock_timestamp() END, %(now)s, e.decision::jsonb
     FROM unnest(%(row)s::int[], %(leg)s::smallint[], %(recipient_id)s::text[], %(attempts)s::smallint[],
                 %(channel)s::text[], %(state)s::text[], %(reason)s::text[], %(until)s::timestamptz[], %(decision)s::text[])
          AS e (row, leg, recipient_id, attempts, channel, state, reason, until, decision)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from dispatcher.ledger.pool import Connection
 from dispatcher.model import State
 from dispatcher.refs import MessageRef
@@ -23,3 +25,9 @@ def one_message(connection: Connection, campaign_id: str, state: State) -> Messa
         (campaign_id, state),
     ).fetchone()
     return MessageRef(*row) if row else None
+
+
+def claims(connection: Connection) -> list[tuple[str, str, str | None, State, datetime | None]]:
+    """Every message's id, recipient, channel, state and time of claim: for proofs over small ledgers."""
+    rows = connection.execute("SELECT period, chunk, row, leg, recipient_id, channel, state, claimed_at FROM messages")
+    return [(str(MessageRef(period, chunk, row, leg)), who, *rest) for period, chunk, row, leg, who, *rest in rows]

@@ -19,14 +19,15 @@ from dispatcher.ledger.campaigns import Campaign
 from dispatcher.ledger.chunks import Due
 from dispatcher.ledger.messages import Message
 from dispatcher.ledger.pool import lend
-from dispatcher.model import CampaignState, ChannelGroup, Mode, OfferType
-from dispatcher.recipients import ERASED, BadRecipient, parse
+from dispatcher.model import ChannelGroup, Mode, OfferType
+from dispatcher.recipients import ERASED, BadRecipient, RecipientForm, parse
 from dispatcher.refs import MessageRef
 from dispatcher.submission import CampaignForm, TriggerForm, parse_campaign, parse_trigger
 from dispatcher.web import answers
 from dispatcher.web.access import needs
 from dispatcher.web.context import BrokerHere, HouseHere, JsonObject, tell
 from dispatcher.web.keys import ApiKey, Right
+from dispatcher.web.moves import Move, made, make
 from dispatcher.web.openapi import body
 from dispatcher.web.problems import answers as problems
 
@@ -43,7 +44,7 @@ router = APIRouter(prefix="/v1", responses=problems(401, 403, 413, 503))
 for_campaigns = APIRouter(prefix="/campaigns", tags=["campaigns"], dependencies=[Depends(needs(Right.CAMPAIGNS))])
 
 
-@for_campaigns.post("", status_code=201, responses=problems(409, 422), openapi_extra=body(CampaignForm))
+@for_campaigns.post("", status_code=201, responses=problems(409, 422), openapi_extra=body(CampaignForm, "Campaign"))
 def submit_campaign(form: JsonObject, house: HouseHere, broker: BrokerHere, response: Response) -> answers.CampaignTaken:
     """Take a campaign with its whole audience, inline as rows such as `{"recipient": "c-1", "data": {…}}`.
 
@@ -85,33 +86,13 @@ def show_campaign(campaign_id: CampaignId, house: HouseHere) -> dict[str, Any]:
 
 
 @for_campaigns.post("/{campaign_id}/{move}", response_model=answers.CampaignMoved, responses=problems(404, 409))
-def move_campaign(
-    campaign_id: CampaignId, move: Annotated[Literal["pause", "resume", "cancel"], Path()], house: HouseHere, broker: BrokerHere
-) -> dict[str, Any]:
+def move_campaign(campaign_id: CampaignId, move: Move, house: HouseHere, broker: BrokerHere) -> dict[str, Any]:
     """Pause, resume or cancel. What is so already is answered like what has just been done; what can't be is a 409."""
-    campaign = move_if_possible(house, campaign_id, move)
-    if campaign is None:
-        raise HTTPException(HTTPStatus.NOT_FOUND)
-    if campaign.state not in REACHED[move]:
-        raise HTTPException(HTTPStatus.CONFLICT, f"a campaign that is {campaign.state.value} can't be put to {move}")
-    if move == "resume":
-        tell(broker.publish, campaigns.due_chunks(house))
+    campaign = _known(make(house, campaign_id, move))
+    if not made(campaign, move):
+        raise HTTPException(HTTPStatus.CONFLICT, f"can't {move} a campaign that is {campaign.state}")
+    tell(broker.publish, campaigns.due_chunks(house))
     return {"id": campaign.id, "state": campaign.state}
-
-
-MOVES = {"pause": kept.pause, "resume": kept.resume, "cancel": kept.cancel}
-REACHED = {
-    "pause": {CampaignState.PAUSED},
-    "resume": {CampaignState.SCHEDULED, CampaignState.RUNNING},
-    "cancel": {CampaignState.CANCELLED},
-}
-
-
-def move_if_possible(house: House, campaign_id: str, move: str) -> Campaign | None:
-    """The campaign after the move, or as it was where the move can't be made; None when there is none."""
-    with lend(house.pool) as connection:
-        MOVES[move](connection, campaign_id, house.clock())
-        return kept.find(connection, campaign_id)
 
 
 def _find(house: House, campaign_id: str) -> Campaign | None:
@@ -131,7 +112,7 @@ for_messages = APIRouter(prefix="/messages", tags=["messages"], dependencies=[De
 IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", pattern=r'^"?[!#-~]{1,200}"?$')]
 
 
-@for_messages.post("", status_code=202, responses=problems(409, 422), openapi_extra=body(TriggerForm, optional=("key",)))
+@for_messages.post("", status_code=202, responses=problems(409, 422), openapi_extra=body(TriggerForm, "Message", optional=("key",)))
 def send_message(
     form: JsonObject, house: HouseHere, broker: BrokerHere, response: Response, idempotency_key: IdempotencyKey = None
 ) -> answers.MessageTaken:
@@ -184,7 +165,11 @@ RecipientsKey = Annotated[ApiKey, Depends(needs(Right.RECIPIENTS))]
 PreferencesKey = Annotated[ApiKey, Depends(needs(Right.PREFERENCES))]
 
 
-@for_recipients.put("/{recipient_id}", responses={**problems(409, 422), 201: {"model": answers.RecipientTaken}})
+@for_recipients.put(
+    "/{recipient_id}",
+    responses={**problems(409, 422), 201: {"model": answers.RecipientTaken}},
+    openapi_extra=body(RecipientForm, "Recipient", optional=("id",)),
+)
 def put_recipient(
     caller: RecipientsKey, recipient_id: RecipientId, form: JsonObject, house: HouseHere, response: Response
 ) -> answers.RecipientTaken:
@@ -250,7 +235,7 @@ def show_preferences(_: PreferencesKey, recipient_id: RecipientId, house: HouseH
     "/{recipient_id}/preferences",
     response_model=answers.PreferencesTaken,
     responses=problems(404, 412, 422),
-    openapi_extra=body(PreferencesForm),
+    openapi_extra=body(PreferencesForm, "Preferences"),
 )
 def put_preferences(
     _: PreferencesKey,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 import secrets
 import tomllib
 from base64 import urlsafe_b64encode
@@ -25,6 +26,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from dispatcher.faults import BadInput, Door, InputFault, read_text, validate
+from dispatcher.ledger.keys import derive
 
 PREFIX = "dsp_"  # so that people, and programs that look for lost secrets, know what they see
 KEY_BYTES = 32
@@ -110,6 +112,19 @@ def new_key(name: str, rights: Iterable[str], random: Callable[[int], bytes] = s
     form = validate(KeyForm, {"name": name, "hash": f"sha256:{_digest(key).hex()}", "rights": list(rights)}, "key")
     listed = ", ".join(f'"{right}"' for right in form.rights)
     return key, f'[[keys]]\nname = "{form.name}"\nhash = "{form.hash}"\nrights = [{listed}]\n'
+
+
+def local_key(secret: bytes, folder: Path) -> tuple[str, Path]:
+    """A key with every right, for a program that runs on one machine alone: the key, and the file (in `folder`) that lets it in.
+
+    It is drawn from the house's secret, so it is the same at each start, and whoever may read the one may make the other.
+    """
+    key, line = new_key("local", Right, random=lambda count: derive(secret, "local-key")[:count])
+    file = folder / "api-keys.toml"
+    draft = file.with_name(f"{file.name}.{os.getpid()}")
+    draft.write_text(line, encoding="utf-8")
+    draft.replace(file)
+    return key, file
 
 
 def _digest(key: str) -> bytes:

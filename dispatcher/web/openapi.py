@@ -16,14 +16,14 @@ _TEMPLATE = "#/components/schemas/{model}"
 _forms: dict[str, dict[str, Any]] = {}
 
 
-def body(form: type[BaseModel], optional: Collection[str] = ()) -> dict[str, Any]:
+def body(form: type[BaseModel], name: str, optional: Collection[str] = ()) -> dict[str, Any]:
     """`openapi_extra` for a route that reads this form. `optional` fields may also come another way, such as in a header."""
     schema = form.model_json_schema(ref_template=_TEMPLATE)
     _forms.update(schema.pop("$defs", {}))
     if optional:
         schema["required"] = [field for field in schema["required"] if field not in optional]
-    _forms[form.__name__] = schema
-    content = {"application/json": {"schema": {"$ref": _TEMPLATE.format(model=form.__name__)}}}
+    _forms[name] = {**schema, "title": name}
+    content = {"application/json": {"schema": {"$ref": _TEMPLATE.format(model=name)}}}
     return {"requestBody": {"required": True, "content": content}}
 
 

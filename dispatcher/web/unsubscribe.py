@@ -16,7 +16,7 @@ from dispatcher.house import House
 from dispatcher.ledger import consent
 from dispatcher.ledger.pool import lend
 from dispatcher.ledger.visitors import Visitor
-from dispatcher.model import Source
+from dispatcher.model import Language, Source
 from dispatcher.tokens import PREFERENCES, UNSUBSCRIBE, message_token
 from dispatcher.web.pages.customer import wording
 from dispatcher.web.visit import Astray, Form, Submitted, VisitRoute, language_of, show, visitor
@@ -70,7 +70,7 @@ def stop(request: Request, token: str, form: Submitted) -> Response:
         word=_word(change),
         new=bool(recorded.events),
         entity=_entity(house, who, language),
-        link=None if one_click else f"../p/{message_token(house.secret, PREFERENCES, str(who.ref))}",
+        link=None if one_click else _onward(house, who, language),
     )
 
 
@@ -93,7 +93,13 @@ def _word(change: Change) -> str:
     return "everything" if change == EVERYTHING else change.subject.partition(":")[2]
 
 
-def _entity(house: House, who: Visitor, language: str) -> str:
+def _onward(house: House, who: Visitor, language: Language) -> str:
+    """The same message's link to the preference centre, in the language that is read; it expires like the one in the mail."""
+    token = message_token(house.secret, PREFERENCES, str(who.ref))
+    return f"../p/{token}" + ("" if language == who.language else f"?lang={language}")
+
+
+def _entity(house: House, who: Visitor, language: Language) -> str:
     entity = house.policy.entities.get(who.entity)
     return entity.names[language] if entity else ""
 

@@ -7,19 +7,27 @@ import http.client
 import json
 import socket
 import ssl
+import subprocess
+import sys
+import urllib.error
 import urllib.request
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import firebase_admin
 import pytest
 from firebase_admin import credentials, exceptions, messaging
+from google.auth.exceptions import RefreshError
 from python_http_client.exceptions import BadRequestsError, HTTPError
+from requests.adapters import HTTPAdapter
 from sendgrid import SendGridAPIClient
 from sendgrid.helpers.eventwebhook import EventWebhook
 from sendgrid.helpers.mail import Cc, CustomArg, Header, Mail, Personalization, Substitution, To
@@ -64,12 +72,12 @@ def webhook() -> Iterator[Webhook]:
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        def log_message(self, format: str, *args: object) -> None:
+        def log_message(self, *_: object) -> None:
             """Say nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     hook.url = f"http://127.0.0.1:{server.server_address[1]}"
-    Thread(target=server.serve_forever, daemon=True).start()
+    Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     yield hook
     server.shutdown()
     server.server_close()
@@ -89,8 +97,9 @@ def sendgrid(sandbox: Sandbox, key: str = "SG.key") -> SendGridAPIClient:
 def fcm(sandbox: Sandbox, tmp_path: Path) -> Iterator[firebase_admin.App]:
     account = sandbox.service_account(tmp_path / "account.json", project="bank")
     app = firebase_admin.initialize_app(credentials.Certificate(str(account)), {"httpTimeout": 5}, name=str(tmp_path))
-    # The SDK has no public way to another address.
-    messaging._get_messaging_service(app)._fcm_url = f"{sandbox.url}/v1/projects/bank/messages:send"
+    service = messaging._get_messaging_service(app)  # the SDK has no public way to another address ...
+    service._fcm_url = f"{sandbox.url}/v1/projects/bank/messages:send"
+    service._client.session.mount("http://", HTTPAdapter(max_retries=0))  # ... nor to stop its repeats
     yield app
     firebase_admin.delete_app(app)
 
@@ -98,6 +107,13 @@ def fcm(sandbox: Sandbox, tmp_path: Path) -> Iterator[firebase_admin.App]:
 def a_mail(to: str = "anne@example.com", **changes: Any) -> dict[str, Any]:
     mail: dict[str, Any] = Mail("bank@example.com", to, "Subject", "text", "<p>html</p>").get()
     return mail | changes
+
+
+def a_push(token: str, **changes: Any) -> messaging.Message:
+    """`token` still is what every server stores; the client's newer `fid` names the same thing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return messaging.Message(token=token, **changes)
 
 
 def post_mail(sandbox: Sandbox, mail: object) -> tuple[int, Any]:
@@ -108,8 +124,9 @@ def post_mail(sandbox: Sandbox, mail: object) -> tuple[int, Any]:
         return refused.status_code, refused.to_dict
 
 
-def get(sandbox: Sandbox, path: str) -> str:
-    with urllib.request.urlopen(sandbox.url + path) as answer:  # noqa: S310  our own sandbox
+def get(sandbox: Sandbox, path: str, form: bytes | None = None, headers: Mapping[str, str] = MappingProxyType({})) -> str:
+    request = urllib.request.Request(sandbox.url + path, form, dict(headers))  # noqa: S310  our own sandbox
+    with urllib.request.urlopen(request) as answer:  # noqa: S310
         page: str = answer.read().decode()
         return page
 
@@ -139,11 +156,12 @@ def test_each_personalization_gets_its_own_words(sandbox: Sandbox) -> None:
         part.add_to(To(f"{name.lower()}@example.com", name))
         part.add_substitution(Substitution("-name-", name))
         part.add_substitution(Substitution("-gift-", gift))
+        part.add_substitution(Substitution("-", "a tag within other tags"))
         part.add_custom_arg(CustomArg("message", f"m-{name}"))
         part.add_header(Header("List-Unsubscribe", f"<https://bank.example/u/{name}>"))
         mail.add_personalization(part)
     sendgrid(sandbox).send(mail)
-    anne, bart = sandbox.message(1), sandbox.message(2)
+    anne, bart = sorted((sandbox.message(seq) for seq in (1, 2)), key=lambda message: str(message["address"]))
     assert (bart["address"], bart["message_id"]) == ("bart@example.com", "m-Bart")
     assert (bart["content"]["subject"], bart["content"]["text"]) == ("Hi Bart", "Bart: a train")
     assert bart["content"]["headers"] == {"List-Unsubscribe": "<https://bank.example/u/Bart>"}
@@ -189,6 +207,13 @@ def test_one_fault_refuses_the_whole_mail_and_is_named_by_its_place(
     assert sandbox.counts()["total"] == 0
 
 
+def test_sendgrids_own_rehearsal_is_checked_and_forgotten(sandbox: Sandbox) -> None:
+    rehearsal = {"mail_settings": {"sandbox_mode": {"enable": True}}}
+    assert post_mail(sandbox, a_mail() | rehearsal)[0] == 200
+    assert post_mail(sandbox, a_mail("nobody@nowhere") | rehearsal)[0] == 400
+    assert sandbox.counts()["total"] == 0
+
+
 def test_limits_are_reached_but_not_passed(sandbox: Sandbox) -> None:
     parts = [{"to": [{"email": f"a{n}@example.com"}], "custom_args": {"message": "x" * 9_993}} for n in range(1_000)]
     assert post_mail(sandbox, a_mail(personalizations=parts))[0] == 202
@@ -213,8 +238,8 @@ def test_keys_are_checked_and_can_be_withdrawn(sandbox: Sandbox, fcm: firebase_a
     with pytest.raises(TwilioRestException) as unknown:
         twilio(sandbox).messages.create(to="+32470000001", from_=SENDER, body="x")
     assert (unknown.value.status, unknown.value.code) == (401, 20003)
-    with pytest.raises(exceptions.FirebaseError):
-        messaging.send(messaging.Message(token="t", data={}), app=fcm)
+    with pytest.raises(RefreshError):
+        messaging.send(a_push("t"), app=fcm)
     assert sandbox.counts()["total"] == 0
 
 
@@ -237,6 +262,16 @@ def test_twilio_takes_lists_and_shows_messages(sandbox: Sandbox) -> None:
     assert client.messages.list(to="+32470000001", date_sent_after=sms.date_created.replace(year=2100)) == []
     assert client.messages(sms.sid or "").fetch().body == "Vous êtes prêt €"
     assert [(line["channel"], line["message_id"]) for line in sandbox.log()] == [("sms", "m 1"), ("whatsapp", "")]
+
+
+def test_a_name_is_never_given_twice_not_even_by_another_run(sandbox: Sandbox) -> None:
+    first = twilio(sandbox).messages.create(to="+32470000001", from_=SENDER, body="x").sid
+    with running() as other:
+        second = twilio(other).messages.create(to="+32470000001", from_=SENDER, body="x").sid
+        assert first != second
+        with pytest.raises(TwilioRestException) as unknown:
+            twilio(other).messages(first or "").fetch()
+    assert unknown.value.code == 20404
 
 
 def test_a_list_of_messages_is_turned_page_by_page(sandbox: Sandbox) -> None:
@@ -295,7 +330,7 @@ def test_segments_are_counted_as_the_network_counts(text: str, segments: int) ->
 
 
 def test_fcm_takes_a_push_through_the_official_client(sandbox: Sandbox, fcm: firebase_admin.App) -> None:
-    push = messaging.Message(token="tok", notification=messaging.Notification("Title", "Body"), data={"message": "m-1"})
+    push = a_push("tok", notification=messaging.Notification("Title", "Body"), data={"message": "m-1"})
     first, second = messaging.send(push, app=fcm), messaging.send(push, app=fcm)
     assert first != second
     assert first.startswith("projects/bank/messages/")
@@ -323,13 +358,13 @@ def test_fcm_takes_a_push_through_the_official_client(sandbox: Sandbox, fcm: fir
 )
 def test_each_fcm_error_has_its_class(fcm: firebase_admin.App, token: str, error: type[Exception]) -> None:
     with pytest.raises(error) as refused:
-        messaging.send(messaging.Message(token=token, data={"a": "b"}), app=fcm)
+        messaging.send(a_push(token, data={"a": "b"}), app=fcm)
     assert type(refused.value) is error
 
 
 def test_an_invalid_token_and_an_invalid_field_can_be_told_apart(fcm: firebase_admin.App) -> None:
     details = []
-    for message in (messaging.Message(token="invalid"), messaging.Message(token="badfield")):
+    for message in (a_push("invalid"), a_push("badfield")):
         with pytest.raises(exceptions.InvalidArgumentError) as refused:
             messaging.send(message, app=fcm)
         error = refused.value.http_response.json()["error"]
@@ -338,9 +373,9 @@ def test_an_invalid_token_and_an_invalid_field_can_be_told_apart(fcm: firebase_a
 
 
 def test_a_push_has_4096_bytes(fcm: firebase_admin.App) -> None:
-    assert messaging.send(messaging.Message(token="tok", data={"k": "é" * 2_047}), app=fcm)
+    assert messaging.send(a_push("tok", data={"k": "é" * 2_047}), app=fcm)
     with pytest.raises(exceptions.InvalidArgumentError, match="too big"):
-        messaging.send(messaging.Message(token="tok", data={"kkk": "é" * 2_047}), app=fcm)
+        messaging.send(a_push("tok", data={"kkk": "é" * 2_047}), app=fcm)
 
 
 # -- faults ------------------------------------------------------------------------------------------------------------
@@ -365,7 +400,7 @@ def test_throttling_looks_like_the_providers_own(sandbox: Sandbox, fcm: firebase
         twilio(sandbox).messages.create(to="+32470000001", from_=SENDER, body="x")
     assert text.value.code == 20429
     with pytest.raises(messaging.QuotaExceededError) as push:
-        messaging.send(messaging.Message(token="tok"), app=fcm)
+        messaging.send(a_push("tok"), app=fcm)
     assert push.value.http_response.headers["Retry-After"]
     assert sandbox.counts()["total"] == 0
 
@@ -566,6 +601,33 @@ def test_a_restarted_sandbox_still_knows_its_arrivals(tmp_path: Path) -> None:
         assert [line["seq"] for line in after.log()] == [1, 2, 3]
 
 
+@contextmanager
+def a_process(state: Path, port: int = 0) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A sandbox started from the command line: the process, and the last word of the line with which it says it is ready."""
+    command = [sys.executable, "-m", "channels.sandbox", "--port", str(port), "--state", str(state)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process, (process.stdout.readline().split() or [""])[-1]
+        finally:
+            process.kill()
+
+
+def test_a_killed_process_forgets_no_message_it_answered_for(tmp_path: Path) -> None:
+    with a_process(tmp_path) as (process, url):
+        assert post_mail(Sandbox(url), a_mail())[0] == 202
+        process.kill()
+        process.wait()
+        with a_process(tmp_path, port := urlsplit(url).port or 0) as (_, again):
+            assert again == url
+            assert [line["address"] for line in Sandbox(url).log()] == ["anne@example.com"]
+            with a_process(tmp_path / "other", port) as (third, _):
+                assert (third.wait(), third.stderr.read() if third.stderr else "") == (
+                    2,
+                    f"the sandbox can't start on 127.0.0.1:{port}: Address already in use\n",
+                )
+
+
 def test_the_log_is_read_from_any_point_and_can_be_forgotten(sandbox: Sandbox) -> None:
     parts = [{"to": [{"email": f"a{n}@example.com"}]} for n in range(1_000)]
     for _ in range(5):
@@ -658,7 +720,7 @@ def test_the_inbox_shows_hostile_content_as_words(sandbox: Sandbox, fcm: firebas
         to="whatsapp:+32470000001", from_="whatsapp:" + SENDER, content_sid="HX" + "3" * 32, content_variables=variables
     )
     push = messaging.Notification(HOSTILE, HOSTILE)
-    messaging.send(messaging.Message(token=HOSTILE, notification=push, data={HOSTILE: HOSTILE}), app=fcm)
+    messaging.send(a_push(HOSTILE, notification=push, data={HOSTILE: HOSTILE}), app=fcm)
     for path in ("/", "/?q=" + urlencode({"": HOSTILE})[1:], *(f"/messages/{seq}" for seq in range(1, 5))):
         page = get(sandbox, path)
         assert "alert(" in page or path.startswith("/?q")
@@ -677,7 +739,7 @@ def test_the_inbox_shows_each_message_as_its_reader_gets_it(sandbox: Sandbox, fc
         content_sid="HX" + "3" * 32,
         content_variables=json.dumps({"1": "Bart", "2": "Gent"}),
     )
-    messaging.send(messaging.Message(token="tok", notification=messaging.Notification("Title", "Body")), app=fcm)
+    messaging.send(a_push("tok", notification=messaging.Notification("Title", "Body")), app=fcm)
     assert "&lt;p&gt;html&lt;/p&gt;" in get(sandbox, "/messages/1")
     assert "2 (UCS-2, 71 characters)" in get(sandbox, "/messages/2")
     assert "Hallo Bart, uw ticket naar Gent" in get(sandbox, "/messages/3")
@@ -694,11 +756,10 @@ def test_the_stop_button_sends_the_reply_and_only_from_our_own_page(sandbox: San
     sandbox.set_events(twilio_inbound_url=webhook.url, delay_seconds=0)
     twilio(sandbox).messages.create(to="+32470000001", from_=SENDER, body="x")
     form = urlencode({"seq": 1, "text": "STOP"}).encode()
-    foreign = urllib.request.Request(f"{sandbox.url}/reply", form, {"Origin": "https://elsewhere.example"})
-    with pytest.raises(urllib.error.HTTPError):
-        urllib.request.urlopen(foreign)  # noqa: S310  our own sandbox
-    with urllib.request.urlopen(f"{sandbox.url}/reply", form) as page:  # noqa: S310
-        assert "closed" in page.read().decode()
+    for path, body in (("/reply", form), ("/_sandbox/reply", b'{"from":"+32470000001","to":"+1","text":"STOP"}')):
+        with pytest.raises(urllib.error.HTTPError):
+            get(sandbox, path, body, {"Origin": "https://elsewhere.example"})
+    assert "closed" in get(sandbox, "/reply", form)
     sandbox.wait_for_events()
     assert [dict(parse_qsl(body))["Body"] for _, _, body in webhook.calls] == ["STOP"]
 

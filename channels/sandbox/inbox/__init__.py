@@ -106,18 +106,16 @@ def _message(world: World, name: str, query: dict[str, str]) -> Response:
     message = read_message(world, int(name)) if name.isdecimal() else None
     if message is None:
         return _page("absent.html", world, status=404)
-    facts = {"when": _when(message["at"]), "stopped": message["address"] in world.stopped}
-    unanswerable = not message.get("sender", "").startswith(("+", "MG", "whatsapp:")) and not message.get("sender", "").isdecimal()
+    facts: dict[str, Any] = {"when": _when(message["at"]), "stopped": message["address"] in world.stopped}
+    facts["answerable"] = _is_answerable(message.get("sender", ""))
     neighbours = {"older": message["seq"] - 1, "newer": message["seq"] + 1}
     neighbours = {word: seq for word, seq in neighbours.items() if world.log.get(seq)}
-    return _page(
-        "message.html",
-        world,
-        m=message | facts,
-        **neighbours,
-        unanswerable=unanswerable,
-        replied=query.get("replied", ""),
-    )
+    return _page("message.html", world, m=message | facts, **neighbours, replied=query.get("replied", ""))
+
+
+def _is_answerable(sender: str) -> bool:
+    """A number, short code or messaging service can be answered, a name can't."""
+    return sender.removeprefix("whatsapp:").lstrip("+").isdecimal() or sender.startswith("MG")
 
 
 def _reply(world: World, request: Request) -> Response:

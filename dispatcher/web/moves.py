@@ -1,0 +1,45 @@
+"""Pausing, resuming and cancelling, the same for the API and the console."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from enum import StrEnum
+
+from dispatcher.house import House
+from dispatcher.ledger import campaigns
+from dispatcher.ledger.campaigns import Campaign
+from dispatcher.ledger.pool import Connection, lend
+from dispatcher.model import CampaignState
+
+
+class Move(StrEnum):
+    """What a person can do to a campaign."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    CANCEL = "cancel"
+
+
+_HOW: Mapping[Move, Callable[[Connection, str, datetime], bool]] = {
+    Move.PAUSE: campaigns.pause,
+    Move.RESUME: campaigns.resume,
+    Move.CANCEL: campaigns.cancel,
+}
+_LEADS_TO: Mapping[Move, frozenset[CampaignState]] = {
+    Move.PAUSE: frozenset({CampaignState.PAUSED}),
+    Move.RESUME: frozenset({CampaignState.SCHEDULED, CampaignState.RUNNING}),
+    Move.CANCEL: frozenset({CampaignState.CANCELLED}),
+}
+
+
+def make(house: House, campaign_id: str, move: Move) -> Campaign | None:
+    """The campaign after the move, or as it was where the move can't be made; None when there is none."""
+    with lend(house.pool) as connection:
+        _HOW[move](connection, campaign_id, house.clock())
+        return campaigns.find(connection, campaign_id)
+
+
+def made(campaign: Campaign, move: Move) -> bool:
+    """Whether the campaign now is where the move leads, just now or long since."""
+    return campaign.state in _LEADS_TO[move]
