@@ -10,7 +10,7 @@ from dispatcher import consequences, keywords
 from dispatcher.choices import Change
 from dispatcher.house import House
 from dispatcher.keywords import Meaning
-from dispatcher.ledger import consent, events, numbers, suppressions
+from dispatcher.ledger import consent, events, numbers, stops, suppressions
 from dispatcher.ledger.consent import Word
 from dispatcher.ledger.events import Unsettled
 from dispatcher.ledger.keys import address_key
@@ -59,10 +59,12 @@ def _move(house: House, connection: Connection, batch: Sequence[Unsettled]) -> N
 
 
 def _follow(house: House, connection: Connection, event: Unsettled) -> None:
-    """Dead addresses and opt-outs that the event reveals."""
+    """Dead addresses, opt-outs and stopped channels that the event reveals."""
     means = meaning(event.kind)
     if event.recipient_id is None:
         return
+    if means.stop_channel:
+        stops.stop(connection, event.channel, event.provider, event.code or event.kind, house.clock())
     if means.suppress and event.address_key is not None:
         consequences.suppress_key(
             connection, event.address_key, event.channel, event.provider, event.code or event.kind, house.clock()
