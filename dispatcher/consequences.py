@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from channels.base import Channel
 from dispatcher import acknowledge
 from dispatcher.choices import Change
 from dispatcher.house import House
-from dispatcher.ledger import consent, suppressions
+from dispatcher.ledger import caps, consent, suppressions
 from dispatcher.ledger.chunks import Due
 from dispatcher.ledger.keys import address_key
 from dispatcher.ledger.partitions import ensure_period, period_of
 from dispatcher.ledger.pool import Connection
 from dispatcher.model import GROUP_OF, Facts, Source
+from dispatcher.policy import Policy
 
 
 def suppress(
@@ -35,6 +36,13 @@ def drop_devices(connection: Connection, recipient_id: str, tokens: Sequence[str
     """Forget the devices on which the app is gone."""
     for token in tokens:
         suppressions.drop_device(connection, recipient_id, token, now)
+
+
+def rest(connection: Connection, policy: Policy, recipient_id: str, channel: Channel, code: str | None, now: datetime) -> None:
+    """Where the code is a provider's limit per person, leave the person alone on this channel for as long as the policy says."""
+    rests = policy.rests.get(channel)
+    if rests is not None and code in rests.codes:
+        caps.rest(connection, recipient_id, channel, code or "", now + timedelta(seconds=rests.seconds), now)
 
 
 def opt_out(

@@ -14,12 +14,12 @@ from dispatcher.keywords import Meaning
 from dispatcher.ledger import consent, events, numbers, stops, suppressions
 from dispatcher.ledger.chunks import Due
 from dispatcher.ledger.consent import Word
-from dispatcher.ledger.events import Unsettled
+from dispatcher.ledger.events import Move, Unsettled
 from dispatcher.ledger.keys import address_key
 from dispatcher.ledger.partitions import ensure_period, period_of
 from dispatcher.ledger.pool import Connection, lend
-from dispatcher.model import GROUP_OF, Source, State
-from dispatcher.outcomes import after_event, meaning
+from dispatcher.model import GROUP_OF, Source
+from dispatcher.outcomes import after_event, fallback_at, meaning
 from dispatcher.refs import MessageRef
 
 BATCH = 1_000
@@ -51,14 +51,15 @@ def settle_some(house: House, publish: Publish) -> int:
 
 def _move(house: House, connection: Connection, batch: Sequence[Unsettled]) -> None:
     states = events.lock_states(connection, sorted({event.ref for event in batch if event.state is not None}))
-    moves: dict[MessageRef, tuple[State, str | None]] = {}
+    moves: dict[MessageRef, Move] = {}
+    now = house.clock()
     for event in batch:
         state = states.get(event.ref)
         after = after_event(state, event.kind) if state is not None else None
         if after is not None and after != state:
             states[event.ref] = after
-            moves[event.ref] = (after, event.code)
-    events.apply(connection, [(ref, state, reason) for ref, (state, reason) in moves.items()], house.clock())
+            moves[event.ref] = Move(event.ref, after, event.code, fallback_at(event.spec, event.channel, after, now))
+    events.apply(connection, list(moves.values()), now)
 
 
 def _follow(house: House, connection: Connection, event: Unsettled) -> Due | None:
@@ -72,6 +73,7 @@ def _follow(house: House, connection: Connection, event: Unsettled) -> Due | Non
         consequences.suppress_key(
             connection, event.address_key, event.channel, event.provider, event.code or event.kind, house.clock()
         )
+    consequences.rest(connection, house.policy, event.recipient_id, event.channel, event.code, house.clock())
     if not means.opt_out:
         return None
     return consequences.opt_out(

@@ -135,7 +135,7 @@ def patient(body: Body) -> Body:
 def submit_campaign(_task: Task, campaign: Mapping[str, Any]) -> None:
     """Take a campaign: the fields of a campaign file, its audience inline or as a file that the worker can read."""
     submission = parse_campaign(campaign, campaigns.desk(house()))
-    admission = campaigns.submit(house(), submission)
+    admission = campaigns.submit(house(), submission, by="celery")
     log.info("campaign submitted", campaign=submission.id, taken=admission.taken, audience=admission.audience)
     publish(campaigns.due_chunks(house()))
 
