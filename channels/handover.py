@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TypeAlias
 
+from channels.alerts import alert
 from channels.base import ChannelError, Misconfigured, Outbound, Receipt, Rejected, Result, Throttled, Uncertain
 from channels.http import Http, Request, Response
 
@@ -78,6 +79,8 @@ def by_status(answer: Response, now: datetime) -> ChannelError:
     if answer.status in {401, 403, 404, 405, 407}:
         return Misconfigured(code, "the key, its rights or the address of the provider")
     if 400 <= answer.status < 500:
+        if answer.status != 413:
+            alert("http", code, known=False)
         return Rejected(code)
     return Uncertain(code)
 

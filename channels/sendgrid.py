@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -26,6 +27,7 @@ from sendgrid.helpers.mail import (
     TrackingSettings,
 )
 
+from channels.alerts import alert
 from channels.base import (
     BadPayload,
     BadSignature,
@@ -153,12 +155,16 @@ _KINDS = {
     "open": EventKind.ENGAGED,
     "click": EventKind.ENGAGED,
 }
-# Why SendGrid dropped a mail before sending it. Any other reason (quota, spam content, …) is no fault of the address.
+# Why SendGrid dropped a mail before sending it. Any other reason is no fault of the address, and a person is told.
+_UNSUBSCRIBED = "dropped_unsubscribed"
 _DROPS = {
     "bounced address": (EventKind.BOUNCED, "dropped_bounced"),
     "invalid": (EventKind.BOUNCED, "dropped_invalid"),
-    "unsubscribed address": (EventKind.OPTED_OUT, "dropped_unsubscribed"),
+    "unsubscribed address": (EventKind.FAILED, _UNSUBSCRIBED),  # the no is an event of its own, see `_events`
     "spam reporting address": (EventKind.COMPLAINED, "dropped_spam_report"),
+    "spam content": (EventKind.FAILED, "dropped_spam_content"),
+    "recipient list over package quota": (EventKind.HALTED, "dropped_over_quota"),
+    "invalid smtpapi header": (EventKind.HALTED, "dropped_invalid_header"),
 }
 _ENHANCED_STATUS = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")
 
@@ -178,7 +184,7 @@ def parse_events(
         raise BadPayload("not JSON") from None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise BadPayload("not a list of objects")
-    return [_event(row, now) for row in rows]
+    return [event for row in rows for event in _events(row, now)]
 
 
 def _verify(body: bytes, signature: str, timestamp: str, public_key: str, now: datetime, age_max: timedelta) -> None:
@@ -201,6 +207,14 @@ def _verifier(public_key: str) -> Any:
     return EventWebhook(public_key)
 
 
+def _events(row: Mapping[str, Any], now: datetime) -> list[Event]:
+    """The event of a row; two where a mail was dropped because its reader had unsubscribed."""
+    event = _event(row, now)
+    if event.code != _UNSUBSCRIBED:
+        return [event]
+    return [event, replace(event, id=f"{event.id}:opted_out", kind=EventKind.OPTED_OUT)]
+
+
 def _event(row: Mapping[str, Any], now: datetime) -> Event:
     kind, code = _kind(row)
     return Event(
@@ -218,13 +232,18 @@ def _event(row: Mapping[str, Any], now: datetime) -> Event:
 def _kind(row: Mapping[str, Any]) -> tuple[EventKind, str | None]:
     name = _text(row, "event") or ""
     if name == "dropped":
-        return _DROPS.get((_text(row, "reason") or "").lower(), (EventKind.FAILED, "dropped"))
+        known = _DROPS.get((_text(row, "reason") or "").lower())
+        if known is None:
+            alert(SendGrid.name, "dropped", known=False)
+        return known or (EventKind.FAILED, "dropped")
     if name == "bounce":
         status = _text(row, "status") or ""
         blocked = row.get("type") == "blocked"  # a refusal for now, by content or reputation: the address is alive
         word = "blocked" if blocked else "bounce"
         code = status if _ENHANCED_STATUS.fullmatch(status) else word
         return (EventKind.FAILED if blocked else EventKind.BOUNCED), code
+    if name not in _KINDS:
+        alert(SendGrid.name, "unknown_event", known=False)  # its name is left out: nobody vouches for it
     return _KINDS.get(name, EventKind.UNKNOWN), None
 
 

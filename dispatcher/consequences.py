@@ -6,9 +6,13 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from channels.base import Channel
+from dispatcher import acknowledge
 from dispatcher.choices import Change
+from dispatcher.house import House
 from dispatcher.ledger import caps, consent, suppressions
+from dispatcher.ledger.chunks import Due
 from dispatcher.ledger.keys import address_key
+from dispatcher.ledger.partitions import ensure_period, period_of
 from dispatcher.ledger.pool import Connection
 from dispatcher.model import GROUP_OF, Facts, Source
 from dispatcher.policy import Policy
@@ -42,8 +46,11 @@ def rest(connection: Connection, policy: Policy, recipient_id: str, channel: Cha
 
 
 def opt_out(
-    connection: Connection, secret: bytes, recipient_id: str, channel: Channel, provider: str, code: str, now: datetime
-) -> None:
-    """Switch the channel's group off for the person, with the provider as the witness."""
-    changes = [Change(f"channel:{GROUP_OF[channel]}", "off")]
-    consent.record(connection, secret, recipient_id, changes, Source.PROVIDER, provider, code, now, now)
+    house: House, connection: Connection, recipient_id: str, channel: Channel, provider: str, code: str, entity: str | None
+) -> Due | None:
+    """Switch the channel's group off for the person, with the provider as the witness; its acknowledgement, if one is due."""
+    now, changes = house.clock(), [Change(f"channel:{GROUP_OF[channel]}", "off")]
+    ensure_period(connection, period_of(now))
+    with connection.transaction():
+        recorded = consent.record(connection, house.secret, recipient_id, changes, Source.PROVIDER, provider, code, now, now)
+        return acknowledge.take(house, connection, recipient_id, recorded.events, entity)

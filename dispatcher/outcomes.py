@@ -140,6 +140,7 @@ _FATE: Mapping[State, int] = {
 _NEWS: Mapping[EventKind, State] = {
     EventKind.ACCEPTED: State.ACCEPTED,
     EventKind.FAILED: State.FAILED,
+    EventKind.HALTED: State.FAILED,
     EventKind.DELIVERED: State.DELIVERED,
     EventKind.ENGAGED: State.DELIVERED,  # scanners open and click too: it arrived, more is not sure
     EventKind.BOUNCED: State.BOUNCED,
@@ -210,6 +211,7 @@ class Meaning:
 
     suppress: bool = False
     opt_out: bool = False
+    stop_channel: bool = False  # ours to mend, as with `Misconfigured` at sending
     lift: bool = False  # the provider's own block is gone; this never grants what the bank's switch refuses
 
 
@@ -218,6 +220,7 @@ _MEANING: Mapping[EventKind, Meaning] = {
     EventKind.COMPLAINED: Meaning(suppress=True, opt_out=True),
     EventKind.OPTED_OUT: Meaning(suppress=True, opt_out=True),
     EventKind.OPTED_IN: Meaning(lift=True),
+    EventKind.HALTED: Meaning(stop_channel=True),
 }
 _NO_MEANING = Meaning()
 

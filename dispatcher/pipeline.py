@@ -85,7 +85,7 @@ def work(house: House, chunk: Chunk, batch: Sequence[Candidate]) -> Claim:
         claim = chunks.claim(connection, chunk, [item.entry for item in prepared], now, since)
     won = [item for item in prepared if item.entry.candidate.ref in claim.won]
     if won:
-        settle(house, conclude_all(house, chunk, won, send(house, won)))
+        settle(house, chunk, conclude_all(house, chunk, won, send(house, won)))
     return claim
 
 
@@ -279,13 +279,13 @@ def conclude_all(
     return concluded
 
 
-def settle(house: House, concluded: Sequence[Concluded]) -> None:
+def settle(house: House, chunk: Chunk, concluded: Sequence[Concluded]) -> None:
     """Write outcomes down. Receipts in hand are worth waiting for: a ledger that went away is asked again for a while."""
     waited_seconds = 0.0
     while True:
         try:
             with lend(house.pool) as connection:
-                return settle_once(house, connection, concluded)
+                return settle_once(house, chunk, connection, concluded)
         except LedgerUnavailable:
             if waited_seconds >= house.limits.settle_patience_seconds:
                 raise
@@ -293,8 +293,10 @@ def settle(house: House, concluded: Sequence[Concluded]) -> None:
         waited_seconds += 1.0
 
 
-def settle_once(house: House, connection: Connection, concluded: Sequence[Concluded]) -> None:
-    """States first, in one statement; then the rare consequences: dead addresses, opt-outs, stopped channels."""
+def settle_once(house: House, chunk: Chunk, connection: Connection, concluded: Sequence[Concluded]) -> None:
+    """States first, in one statement; then the rare consequences: dead addresses, stopped channels, and opt-outs, whose
+    acknowledgement the clock puts on the broker.
+    """
     now = house.clock()
     chunks.settle(connection, [item.settlement for item in concluded], now)
     for item in concluded:
@@ -306,7 +308,7 @@ def settle_once(house: House, connection: Connection, concluded: Sequence[Conclu
         consequences.rest(connection, house.policy, facts.recipient_id, item.channel, outcome.reason, now)
         if outcome.opt_out:
             consequences.opt_out(
-                connection, house.secret, facts.recipient_id, item.channel, item.provider, outcome.reason or "", now
+                house, connection, facts.recipient_id, item.channel, item.provider, outcome.reason or "", chunk.spec.entity
             )
         if outcome.stop_channel:
             stops.stop(connection, item.channel, item.provider, outcome.reason or "", now)

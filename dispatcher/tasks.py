@@ -168,7 +168,7 @@ def send_trigger(period: int, number: int) -> None:
 @app.task(name="dispatcher.settle_events")
 def settle_events() -> None:
     """Apply the provider events that have come in."""
-    while inbound.settle_some(house()):
+    while inbound.settle_some(house(), publish):
         pass
 
 
@@ -182,5 +182,5 @@ def release_due() -> None:
 def sweep() -> None:
     """Each few seconds: put right what a lost worker or a lost broker message left behind."""
     campaigns.sweep(house())
-    while inbound.settle_some(house()):
+    while inbound.settle_some(house(), publish):
         pass

@@ -208,7 +208,7 @@ def news(house: House, message: Message, kind: EventKind, code: str | None = Non
     assert message.channel is not None
     name = f"{message.ref}:{kind}"
     inbound.keep(house, [Event("provider", name, message.channel, kind, house.clock(), str(message.ref), code=code)])
-    inbound.settle_some(house)
+    inbound.settle_some(house, lambda _: None)
 
 
 def told(house: House, recipient_id: str = "c-1", campaign_id: str = "spring") -> list[tuple[str | None, str]]:

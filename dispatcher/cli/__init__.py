@@ -40,4 +40,4 @@ def main() -> None:
     """The console script."""
     from dispatcher.cli.errors import run
 
-    sys.exit(run(app))
+    sys.exit(run(app, sys.argv[1:]))

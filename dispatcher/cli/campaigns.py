@@ -54,7 +54,6 @@ def submit(
         fail(
             f"{file}: id: campaign {submission.id!r} was submitted before with other content; give this one another id",
             BAD_INPUT,
-            as_json,
         )
     _start(house)
     if wait:
@@ -168,13 +167,13 @@ def _change(campaign_id: str, verb: str, change: Callable[[Connection, str, date
     house = bootstrap.house()
     with lend(house.pool) as connection:
         if ledger.find(connection, campaign_id) is None:
-            fail(f"no campaign has the id {campaign_id}", REFUSED, as_json)
+            fail(f"no campaign has the id {campaign_id}", REFUSED)
         changed = change(connection, campaign_id, house.clock())
     if not changed:
         campaign, _ = _state(house, campaign_id)
         mine = verb == "release" and campaign.state is CampaignState.AWAITING_RELEASE
         why = f"submitted by {campaign.submitted_by}: somebody else has to release it" if mine else f"there is nothing to {verb}"
-        fail(f"campaign {campaign_id} is {campaign.state}: {why}", REFUSED, as_json)
+        fail(f"campaign {campaign_id} is {campaign.state}: {why}", REFUSED)
     if verb in ("resume", "release"):
         _start(house)
     _show(house, campaign_id, as_json)

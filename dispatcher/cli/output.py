@@ -14,8 +14,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from dispatcher.faults import InputFault, as_data
-
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 REFUSED, BAD_INPUT = 1, 2
@@ -67,13 +65,17 @@ def readable(value: Any) -> str:
     return "" if value is None else MOMENT.sub(r"\1 \2 UTC", str(value))
 
 
-def fail(message: str, code: int, as_json: bool = False, faults: Sequence[InputFault] = ()) -> NoReturn:
-    """End with a clear word: on stderr for people, as the one document for machines."""
-    if as_json:
-        print_json({"error": message, "faults": as_data(faults)})
-    else:
-        err.print(f"[red]{escape(message)}[/red]")
-    raise typer.Exit(code)
+class Failed(Exception):
+    """Ends a command with a clear word and an exit code."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """End with a clear word; `errors.run` says it, for people or machines."""
+    raise Failed(message, code)
 
 
 def escape(text: str) -> str:

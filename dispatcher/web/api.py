@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query, Response
 from pydantic import Field, StrictBool, StringConstraints
 
-from dispatcher import campaigns, explanations, views
+from dispatcher import acknowledge, campaigns, explanations, views
 from dispatcher.choices import changes
 from dispatcher.faults import BadInput, Door, InputFault, Moment, validate
 from dispatcher.house import House
@@ -252,10 +252,14 @@ def put_preferences(
     recipient_id: RecipientId,
     form: JsonObject,
     house: HouseHere,
+    broker: BrokerHere,
     response: Response,
     if_match: IfMatch = None,
 ) -> dict[str, Any]:
-    """Record what a person said. With `If-Match`, only if nobody changed anything since: else 412, and the ETag that stands."""
+    """Record what a person said. With `If-Match`, only if nobody changed anything since: else 412, and the ETag that stands.
+
+    A no is acknowledged to the person by one e-mail.
+    """
     said = validate(PreferencesForm, form, "preferences")
     asked = changes(
         {offer.value: mode.value for offer, mode in said.offers.items()},
@@ -263,20 +267,10 @@ def put_preferences(
         said.object_marketing,
         said.object_profiling,
     )
-    now = house.clock()
+    recorded = acknowledge.record(
+        house, broker.publish, recipient_id, asked, said.source, said.actor, said.wording, said.at, _version(if_match)
+    )
     with lend(house.pool) as connection:
-        recorded = consent.record(
-            connection,
-            house.secret,
-            recipient_id,
-            asked,
-            said.source,
-            said.actor,
-            said.wording,
-            said.at or now,
-            now,
-            _version(if_match),
-        )
         preferences = consent.preferences(connection, recipient_id)
     response.headers["ETag"] = _etag(preferences.version)
     return {**views.preferences_view(preferences), "outranked": [change.subject for change in recorded.outranked]}

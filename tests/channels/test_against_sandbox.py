@@ -234,7 +234,7 @@ MAIL_NEWS = {
     "bounce": {EventKind.BOUNCED},
     "blocked": {EventKind.FAILED},
     "dropped": {EventKind.BOUNCED},
-    "unsubscribed": {EventKind.OPTED_OUT},
+    "unsubscribed": {EventKind.FAILED, EventKind.OPTED_OUT},
     "spamreported": {EventKind.COMPLAINED},
     "deferred": {EventKind.DEFERRED, EventKind.DELIVERED},
     "spam": {EventKind.DELIVERED, EventKind.COMPLAINED},
