@@ -12,17 +12,19 @@ from itertools import islice
 
 from dispatcher.faults import BadInput, InputFault
 from dispatcher.house import House
-from dispatcher.ledger import audience, campaigns, chunks
+from dispatcher.ledger import audience, brakes, campaigns, caps, chunks
 from dispatcher.ledger.audience import Fault, Loader, Row, TriggerPlace
 from dispatcher.ledger.campaigns import spec_to_json
 from dispatcher.ledger.chunks import Chunk, Due
 from dispatcher.ledger.pool import Connection, lend
 from dispatcher.model import State
-from dispatcher.pipeline import prepare
+from dispatcher.outcomes import braking
+from dispatcher.pipeline import caps_since, prepare_all
 from dispatcher.submission import Desk, Submission, Trigger
 
 Progress = Callable[[int], None]
 RELEASE_BATCH = 5_000
+PRUNE_BATCH = 10_000
 
 
 class Taken(StrEnum):
@@ -61,19 +63,20 @@ def desk(house: House) -> Desk:
 # -- coming in ---------------------------------------------------------------------------------------------------------
 
 
-def submit(house: House, submission: Submission, progress: Progress = lambda _: None) -> Admission:
+def submit(house: House, submission: Submission, progress: Progress = lambda _: None, by: str = "") -> Admission:
     """Take a campaign with its whole audience, or nothing of it; it starts when its moment comes.
 
+    `by` names who submits it. One with a large audience waits until somebody else releases it.
     Raises `BadInput`, also when a file turns out to be unreadable half-way, and `LedgerUnavailable`.
     """
     with lend(house.pool) as connection, connection.transaction():
-        created = campaigns.create(connection, submission.id, submission.spec, house.clock())
+        created = campaigns.create(connection, submission.id, submission.spec, house.clock(), by)
         if created is None:
             return _compare(connection, submission)
         no, period = created
         loader = Loader(connection, no, period, submission.spec, house.clock())
         digest = _load(loader, submission, progress)
-        campaigns.complete(connection, no, digest, loader.invalid)
+        campaigns.complete(connection, no, digest, loader.invalid, loader.taken > house.policy.four_eyes_audience_min)
         return Admission(Taken.NEW, loader.taken, loader.invalid)
 
 
@@ -141,12 +144,12 @@ def _rehearse_chunk(
 ) -> None:
     """Count by recipient: with several legs, one that would leave decides."""
     heads: dict[int, tuple[State, str | None]] = {}
-    for candidate in chunks.gather(connection, chunk):
-        entry = prepare(house, chunk, candidate, {}).entry
+    candidates = chunks.gather(connection, chunk, since=caps_since(house, chunk))
+    for entry in (item.entry for item in prepare_all(house, chunk, candidates, {})):
         if entry.state is State.CLAIMED and entry.channel:
             channels_[entry.channel] += 1
-        if candidate.ref.row not in heads or entry.state is State.CLAIMED:
-            heads[candidate.ref.row] = (entry.state, entry.reason)
+        if entry.candidate.ref.row not in heads or entry.state is State.CLAIMED:
+            heads[entry.candidate.ref.row] = (entry.state, entry.reason)
     for state, reason in heads.values():
         states["sendable" if state is State.CLAIMED else state] += 1
         if reason:
@@ -182,4 +185,18 @@ def sweep(house: House) -> None:
     with lend(house.pool) as connection:
         chunks.resolve_orphans(connection, now, now - timedelta(seconds=house.limits.lease_seconds))
         chunks.close_stopped(connection, now)
+        _brake(house, connection)
         campaigns.finish_ended(connection, now)
+        caps.prune(connection, house.policy.caps_since(now) or now, PRUNE_BATCH)
+
+
+def _brake(house: House, connection: Connection) -> None:
+    """Stop campaigns that too many people complain about, or whose mail comes back; each says so in its note."""
+    for standing in brakes.standings(connection):
+        found = braking(house.policy.brake, standing.taken, standing.complained, standing.bounced)
+        if found is None:
+            continue
+        if found.pause:
+            brakes.stop(connection, standing, found.note, house.clock())
+        elif found.note != standing.note:
+            brakes.warn(connection, standing, found.note)

@@ -35,6 +35,7 @@ class CampaignForm(Door):
     rate_per_second: Annotated[float, Field(ge=0.001, le=1_000_000)] | None = None  # at the least a message in 17 minutes
     holdout_percent: Annotated[float, Field(ge=0, le=100)] = 0.0
     priority: Annotated[int, Field(ge=0, le=9)] = 5
+    fallback_after_seconds: Annotated[float, Field(ge=1, le=30 * 86_400)] | None = None
 
 
 class TriggerForm(Door):
@@ -129,6 +130,7 @@ def _campaign(form: Mapping[str, Any], file: str, lines: Mapping[str, int], audi
         rate_per_second=parsed.rate_per_second,
         holdout_percent=parsed.holdout_percent,
         priority=parsed.priority,
+        fallback_after_seconds=parsed.fallback_after_seconds,
     )
     rows = read_audience(audience) if audience is not None else inline(parsed.audience if isinstance(parsed.audience, list) else [])
     return Submission(parsed.id, spec, _fitting(rows, template))
@@ -149,6 +151,9 @@ def _faults(form: CampaignForm, template: Template, file: str, lines: Mapping[st
     if unwritten:
         message = f"template {template.name} is not written for {', '.join(unwritten)}"
         yield InputFault(file, lines.get("channels", 0), "channels", message)
+    if form.fallback_after_seconds is not None and (form.route == "all" or len(set(form.channels or template.channels)) < 2):
+        message = "needs route first and a second channel to fall back to"
+        yield InputFault(file, lines.get("fallback_after_seconds", 0), "fallback_after_seconds", message)
     if form.expires_at is not None and form.expires_at <= max(desk.now, form.send_at or desk.now):
         yield InputFault(file, lines.get("expires_at", 0), "expires_at", "lies before the campaign could start")
 

@@ -29,6 +29,9 @@ def campaign_view(campaign: Campaign, balance: Balance, now: datetime) -> dict[s
         "started_at": moment(campaign.started_at),
         "finished_at": moment(campaign.finished_at),
         "messages_per_second": messages_per_second(campaign, balance, now),
+        "submitted_by": campaign.submitted_by,
+        "released_by": campaign.released_by,
+        "note": campaign.note,
     }
 
 

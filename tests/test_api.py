@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from httpx2 import Response
@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from channels.base import Channel
+from channels.base import Channel, Email, Outbound
+from channels.outbox import Outbox
 from dispatcher import campaigns
 from dispatcher.faults import BadInput
 from dispatcher.house import House
@@ -57,6 +58,9 @@ class Desk:
 
     def work(self) -> None:
         self.broker.work(self.house)
+
+    def mails(self) -> list[Outbound]:
+        return cast(Outbox, self.house.providers[Channel.EMAIL]).sent
 
 
 @contextmanager
@@ -363,6 +367,19 @@ def test_a_later_word_outranks_an_earlier_yes_and_says_so(desk: Desk) -> None:
     desk.call("PUT", path, {**said, "offers": {"own": "none"}})
     late = desk.call("PUT", path, {**said, "source": "live", "offers": {"own": "tailored"}, "at": "2026-11-22T09:00:00+01:00"})
     assert (late.json()["offers"]["own"], late.json()["outranked"]) == ("none", ["offer:own"])
+
+
+def test_a_no_from_a_desk_is_acknowledged_once(desk: Desk) -> None:
+    add_people(desk.house, person("anna"))
+    form = {"channels": {"email": False, "push": False}, "source": "branch", "actor": "desk-7"}
+    for _ in range(2):
+        assert desk.call("PUT", "/v1/recipients/anna/preferences", form).status_code == 200
+    desk.call("PUT", "/v1/recipients/anna/preferences", {**form, "channels": {"push": True}})
+    assert len(desk.broker.dues) == 1
+    desk.work()
+    (mail,) = desk.mails()
+    assert isinstance(mail.content, Email)
+    assert "of certain kinds or through certain channels" in mail.content.text
 
 
 @pytest.mark.parametrize(

@@ -198,7 +198,7 @@ def test_a_message_tells_its_decision_its_news_and_what_the_customer_is_told(cam
     at = datetime(2026, 11, 23, 11, 0, 5, tzinfo=UTC)
     with lend(campaign.house.pool) as connection:
         events.keep(connection, [Event("sendgrid", "e-1", Channel.EMAIL, EventKind.DELIVERED, at, FIRST)], at)
-    inbound.settle_some(campaign.house)
+    inbound.settle_some(campaign.house, lambda _: None)
     text = campaign.get(f"/console/messages/{FIRST}")
     for part in ("delivered", "contract", "offers.own", "2026-11-23 11:00:05", "import"):
         assert part in text

@@ -9,7 +9,7 @@ from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlencode
 
 import pytest
@@ -17,6 +17,7 @@ from httpx2 import Response
 from starlette.testclient import TestClient
 
 from channels.base import Channel
+from channels.outbox import Outbox
 from channels.sandbox.keys import EventSigner
 from dispatcher import inbound
 from dispatcher.house import House, WebhookKeys
@@ -226,6 +227,15 @@ def test_stop_by_whatsapp_counts_for_the_group_too_and_twice_is_once(front: Fron
         ]
 
 
+def test_a_stop_is_acknowledged_by_one_mail_to_each_who_is_concerned(front: Front) -> None:
+    add_people(front.house, person("anna", 1, language="fr"), person("bert", 1), person("carl", 2), person("dora", 1, email=None))
+    for _ in range(2):
+        front.text("STOP")
+    front.broker.work(front.house)
+    mails = cast(Outbox, front.house.providers[Channel.EMAIL]).sent
+    assert sorted(mail.address for mail in mails) == ["anna@example.org", "bert@example.org"]
+
+
 def test_start_lifts_the_ban_and_grants_nothing(front: Front) -> None:
     add_people(front.house, person("anna", 1))
     front.text("STOP")
@@ -245,7 +255,7 @@ def test_other_texts_and_unknown_numbers_change_nothing(front: Front) -> None:
     front.text("STOP", "+32479999999")
     front.text("STOP\0", "not a number \0")
     assert (front.switch("anna"), front.banned("anna")) == ("on", set())
-    assert inbound.settle_some(front.house) == 0
+    assert inbound.settle_some(front.house, front.broker.publish) == 0
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -34,6 +35,7 @@ def submit(
     audience: Annotated[Path | None, typer.Option(help="A .jsonl or .csv file, in place of the one that FILE names.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Decide and write every message, send and keep nothing.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Return when the campaign has ended.")] = False,
+    by: Annotated[str, typer.Option(help="Who submits it; a large one is released by somebody else.")] = "",
     as_json: Json = False,
 ) -> None:
     """Take in a campaign with its audience; running workers start on it at once."""
@@ -43,7 +45,7 @@ def submit(
         _show_rehearsal(rehearsal_view(submission.id, campaigns.rehearse(house, submission)), as_json)
         return
     with progress("taking in", None) as (bar, task):
-        admission = campaigns.submit(house, submission, lambda done: bar.update(task, completed=done))
+        admission = campaigns.submit(house, submission, lambda done: bar.update(task, completed=done), by or _me())
     if admission.taken is Taken.CONFLICT:
         fail(
             f"{file}: id: campaign {submission.id!r} was submitted before with other content; give this one another id",
@@ -53,6 +55,14 @@ def submit(
     if wait:
         wait_for(house, submission.id)
     _show(house, submission.id, as_json)
+
+
+def _me() -> str:
+    """The name of this account; empty where it has none, as in some containers."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return ""
 
 
 def _start(house: House) -> None:
@@ -74,6 +84,9 @@ def wait_for(house: House, campaign_id: str) -> None:
             decided = campaign.audience - balance.states["pending"]  # type: ignore[index]
             bar.update(task, completed=decided, total=campaign.audience)
             if campaign.state in ENDED:
+                return
+            if campaign.state is CampaignState.AWAITING_RELEASE:
+                err.print("the campaign waits until somebody else releases it: dispatcher campaign release ID --by NAME")
                 return
             still, last = (still + 0.5, last) if decided == last else (0.0, decided)
             if still == PATIENCE_SECONDS:
@@ -133,7 +146,8 @@ def _show(house: House, campaign_id: str, as_json: bool) -> None:
 def print_campaign(view: dict[str, Any]) -> None:
     """A campaign as tables."""
     names = ("id", "state", "template", "entity", "audience", "invalid", "started_at", "finished_at", "messages_per_second")
-    pairs("", {name: view[name] for name in names})
+    told = [name for name in ("submitted_by", "released_by", "note") if view[name]]
+    pairs("", {name: view[name] for name in (*names, *told)})
     rows("\nbalance", ("state", "recipients"), [(state, count) for state, count in view["balance"].items() if count])
     if view["reasons"]:
         rows("\nreasons", ("reason", "recipients"), list(view["reasons"].items()))
@@ -150,10 +164,26 @@ def _change(campaign_id: str, verb: str, change: Callable[[Connection, str, date
         changed = change(connection, campaign_id, house.clock())
     if not changed:
         campaign, _ = _state(house, campaign_id)
-        fail(f"campaign {campaign_id} is {campaign.state}: there is nothing to {verb}", REFUSED)
-    if verb == "resume":
+        mine = verb == "release" and campaign.state is CampaignState.AWAITING_RELEASE
+        why = f"submitted by {campaign.submitted_by}: somebody else has to release it" if mine else f"there is nothing to {verb}"
+        fail(f"campaign {campaign_id} is {campaign.state}: {why}", REFUSED)
+    if verb in ("resume", "release"):
         _start(house)
     _show(house, campaign_id, as_json)
+
+
+@app.command()
+def release(
+    campaign_id: CampaignId,
+    by: Annotated[str, typer.Option(help="Who releases it: somebody else than who submitted it.")],
+    as_json: Json = False,
+) -> None:
+    """Let a campaign start whose audience is so large that a second person has to say yes."""
+
+    def change(connection: Connection, name: str, now: datetime) -> bool:
+        return ledger.release(connection, name, by, now)
+
+    _change(campaign_id, "release", change, as_json)
 
 
 @app.command()

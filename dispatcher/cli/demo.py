@@ -44,7 +44,7 @@ from dispatcher.witness import Witness
 CAMPAIGN = "spring-loan"
 SEED = 2026
 TRIGGERS = 30
-QUIET_HOURS = re.compile(r"^\w+ = \{ from = [\d:]+, to = [\d:]+ \}$", re.MULTILINE)
+QUIET_HOURS = re.compile(r"^\w+ = \{ from = .+ \}$", re.MULTILINE)
 PROJECTS = {
     "nl": ("je nieuwe keuken", "zonnepanelen", "een elektrische fiets"),
     "fr": ("votre nouvelle cuisine", "des panneaux solaires", "un vélo électrique"),

@@ -190,11 +190,11 @@ def move_campaign(
     broker: BrokerHere,
     form_token: Annotated[str, Form()] = "",
 ) -> Response:
-    """Pause, resume or cancel, then show the campaign as it then stands."""
+    """Release, pause, resume or cancel, then show the campaign as it then stands."""
     _same_page(operator, form_token)
     with lend(house.pool) as connection:
         campaign = _campaign(connection, campaign_id)
-    make(house, campaign.id, move)
+    make(house, campaign.id, move, operator.key.name)
     tell(broker.publish, campaigns.due_chunks(house))
     return RedirectResponse(f"/console/campaigns/{campaign.id}", HTTPStatus.SEE_OTHER)
 

@@ -48,10 +48,12 @@ def twilio_status(request: Request, body: RawBody, house: HouseHere, broker: Bro
 
 
 @router.post("/twilio/inbound", response_class=Response)
-def twilio_inbound(request: Request, body: RawBody, house: HouseHere, signature: TwilioSignature = "") -> Response:
+def twilio_inbound(
+    request: Request, body: RawBody, house: HouseHere, broker: BrokerHere, signature: TwilioSignature = ""
+) -> Response:
     """A text from a person, by SMS or WhatsApp: STOP and START are obeyed at once."""
     token, url = house.webhook_keys.twilio_auth_token, _public_url(house, request)
-    inbound.hear(house, _read(token, lambda: twilio.parse_inbound(url, body, signature, token)))
+    inbound.hear(house, broker.publish, _read(token, lambda: twilio.parse_inbound(url, body, signature, token)))
     return Response(TWIML, media_type="text/xml")
 
 

@@ -26,6 +26,7 @@ STATES: Mapping[State, str] = {
 }
 
 CAMPAIGN_STATES: Mapping[CampaignState, str] = {
+    CampaignState.AWAITING_RELEASE: "waits until a second person releases it",
     CampaignState.SCHEDULED: "waits for its moment",
     CampaignState.RUNNING: "is being sent",
     CampaignState.PAUSED: "stands still; nothing of it leaves",

@@ -237,7 +237,7 @@ class Bench:
             events = text_news(**fields, message_id=message_id, channel=channel.value, sid=f"SM{recipient}", now=self.clock())
         inbound.keep(self.house, events)
         inbound.keep(self.house, events)
-        while inbound.settle_some(self.house):
+        while inbound.settle_some(self.house, lambda _: None):
             pass
 
     def message(self, recipient: str) -> Message:
