@@ -64,6 +64,7 @@ class Unsettled:
     state: State | None
     recipient_id: str | None
     entity: str | None
+    at: datetime
     address_key: bytes | None
 
 
@@ -72,7 +73,7 @@ def unsettled(connection: Connection, limit: int) -> list[Unsettled]:
     rows = connection.execute(
         """
         SELECT e.period, coalesce(e.chunk, 1), coalesce(e.row, 0), coalesce(e.leg, 0), e.provider, e.id, e.kind, e.channel, e.code,
-               m.state, m.recipient_id, coalesce(c.spec, t.spec)->>'entity',
+               m.state, m.recipient_id, coalesce(c.spec, t.spec)->>'entity', e.at,
                CASE e.channel WHEN 'email' THEN r.email_key WHEN 'sms' THEN r.phone_key WHEN 'whatsapp' THEN r.whatsapp_key END
         FROM provider_events e
         LEFT JOIN messages m ON m.period = e.period AND m.chunk = e.chunk AND m.row = e.row AND m.leg = e.leg
@@ -94,9 +95,10 @@ def unsettled(connection: Connection, limit: int) -> list[Unsettled]:
             State(state) if state else None,
             recipient_id,
             entity,
+            at,
             bytes(key) if key else None,
         )
-        for period, chunk, row, leg, provider, event_id, kind, channel, code, state, recipient_id, entity, key in rows
+        for period, chunk, row, leg, provider, event_id, kind, channel, code, state, recipient_id, entity, at, key in rows
     ]
 
 
