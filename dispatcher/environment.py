@@ -83,6 +83,17 @@ class Reader:
             self.fault(f"{name} is {value!r}: it must be a number of seconds from {least:g} to {most:g}.")
         return seconds
 
+    def number(self, name: str, default: float, least: float, most: float) -> float:
+        """A number within bounds."""
+        value = self.text(name)
+        try:
+            number = float(value) if value else default
+        except ValueError:
+            number = math.nan
+        if value and not least <= number <= most:
+            self.fault(f"{name} is {value!r}: it must be a number from {least:g} to {most:g}.")
+        return number
+
     def matching(self, name: str, pattern: Pattern) -> str:
         """A value of a known form, or nothing."""
         value = self.text(name)

@@ -28,6 +28,7 @@ from channels.base import (
     Rejected,
     Uncertain,
 )
+from channels.batch import batches
 from channels.fcm import TTL_SECONDS_MAX, Fcm
 from channels.http import Http, Request, Response
 from channels.sendgrid import SendGrid
@@ -235,6 +236,20 @@ def test_every_request_validates(name: str, channel: Channel, language: Language
     for outbound in messages(templates()[name], channel, language, mode):
         for adapter in adapters(channel):
             CHECKS[channel](adapter.build(outbound))
+
+
+@pytest.mark.parametrize("name", sorted(templates()))
+def test_mails_in_batches_validate(name: str) -> None:
+    template = templates()[name]
+    mails = [
+        replace(mail, id=f"{mail.id}-{number}", address=mailbox(number))
+        for mode in sorted(template.brief.modes)
+        for number, mail in enumerate(itertools.chain(*(messages(template, Channel.EMAIL, tongue, mode) for tongue in LANGUAGES)))
+    ]
+    made = list(batches(mails, 1_000))
+    assert len(made) < len(mails) / 2
+    for batch in made:
+        check_mail(adapters(Channel.EMAIL)[0].build_batch(batch))
 
 
 def header(request: Request, name: str) -> str:
