@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import islice
 
 from dispatcher.faults import BadInput, InputFault
 from dispatcher.house import House
-from dispatcher.ledger import audience, brakes, campaigns, caps, chunks
+from dispatcher.ledger import audience, brakes, campaigns, caps, chunks, consent
 from dispatcher.ledger.audience import Fault, Loader, Row, TriggerPlace
 from dispatcher.ledger.campaigns import spec_to_json
-from dispatcher.ledger.chunks import Chunk, Due
+from dispatcher.ledger.chunks import Candidate, Chunk, Due, Entry
 from dispatcher.ledger.pool import Connection, lend
-from dispatcher.model import State
+from dispatcher.model import Choice, Facts, State
 from dispatcher.outcomes import braking
-from dispatcher.pipeline import caps_since, prepare_all
+from dispatcher.pipeline import Ahead, caps_since, prepare_all
 from dispatcher.submission import Desk, Submission, Trigger
 
 Progress = Callable[[int], None]
@@ -116,8 +116,15 @@ class _Rehearsed(Exception):
     """Ends a rehearsal's transaction, so that nothing of it is kept."""
 
 
-def rehearse(house: House, submission: Submission) -> Rehearsal:
-    """Decide and write every message of a campaign as it would be now, through the same code, then forget it all."""
+def rehearse(house: House, submission: Submission, as_of: datetime | None = None) -> Rehearsal:
+    """Decide and write every message of a campaign as it would be now, through the same code, then forget it all.
+
+    With `as_of`, as at that moment: by its clock, and by what people had said until then. Addresses, profiles and
+    suppressions are today's, for of those no history is kept.
+    """
+    if as_of is not None:
+        moment = as_of
+        house = replace(house, clock=lambda: moment)
     states: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     channels_: Counter[str] = Counter()
@@ -127,8 +134,13 @@ def rehearse(house: House, submission: Submission) -> Rehearsal:
                 no, period = campaigns.create(connection, f"{submission.id}?rehearsal", submission.spec, house.clock()) or (0, 0)
                 loader = Loader(connection, no, period, submission.spec, house.clock())
                 _load(loader, submission, lambda _: None)
+                ahead = Ahead()
                 for chunk in _chunks_of(connection, submission, no, period):
-                    _rehearse_chunk(house, connection, chunk, states, reasons, channels_)
+                    candidates = chunks.gather(connection, chunk, since=caps_since(house, chunk))
+                    if as_of is not None:
+                        candidates = _as_of(connection, candidates, as_of)
+                    entries = [item.entry for item in prepare_all(house, chunk, candidates, {}, ahead)]
+                    _count(entries, states, reasons, channels_)
                 raise _Rehearsed
         except _Rehearsed:
             return Rehearsal(loader.taken, loader.invalid, states, reasons, channels_)
@@ -139,13 +151,29 @@ def _chunks_of(connection: Connection, submission: Submission, no: int, period: 
         yield Chunk(period, number, submission.spec, no, submission.id, None)
 
 
-def _rehearse_chunk(
-    house: House, connection: Connection, chunk: Chunk, states: Counter[str], reasons: Counter[str], channels_: Counter[str]
-) -> None:
+def _as_of(connection: Connection, candidates: Sequence[Candidate], moment: datetime) -> list[Candidate]:
+    """The candidates with the choices that were on record at a moment, and what they had been sent by then."""
+    people = {candidate.facts.recipient_id for candidate in candidates}
+    then = consent.choices_as_of(connection, sorted(people), moment)
+    return [replace(candidate, facts=_facts_then(candidate.facts, then, moment)) for candidate in candidates]
+
+
+def _facts_then(facts: Facts, then: Mapping[str, Mapping[str, Choice]], moment: datetime) -> Facts:
+    said = then.get(facts.recipient_id, {})
+    return replace(
+        facts,
+        offers={subject[6:]: choice for subject, choice in said.items() if subject.startswith("offer:")},
+        switches={subject[8:]: choice for subject, choice in said.items() if subject.startswith("channel:")},
+        object_marketing=said.get("objection:marketing"),
+        object_profiling=said.get("objection:profiling"),
+        sent=tuple(one for one in facts.sent if one.at <= moment),
+    )
+
+
+def _count(entries: Sequence[Entry], states: Counter[str], reasons: Counter[str], channels_: Counter[str]) -> None:
     """Count by recipient: with several legs, one that would leave decides."""
     heads: dict[int, tuple[State, str | None]] = {}
-    candidates = chunks.gather(connection, chunk, since=caps_since(house, chunk))
-    for entry in (item.entry for item in prepare_all(house, chunk, candidates, {})):
+    for entry in entries:
         if entry.state is State.CLAIMED and entry.channel:
             channels_[entry.channel] += 1
         if entry.candidate.ref.row not in heads or entry.state is State.CLAIMED:

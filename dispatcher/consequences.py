@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from channels.base import Channel
+from channels.base import Channel, EventKind
 from dispatcher import acknowledge
 from dispatcher.choices import Change
 from dispatcher.house import House
+from dispatcher.keywords import Meaning
 from dispatcher.ledger import caps, consent, suppressions
 from dispatcher.ledger.chunks import Due
 from dispatcher.ledger.keys import address_key
@@ -16,6 +17,10 @@ from dispatcher.ledger.partitions import ensure_period, period_of
 from dispatcher.ledger.pool import Connection
 from dispatcher.model import GROUP_OF, Facts, Source
 from dispatcher.policy import Policy
+
+# Why an address is banned because its owner said no to the provider, and so what their START or resubscribing there lifts. A dead
+# address or a complaint is none of these.
+BLOCKS = frozenset({Meaning.STOP, EventKind.OPTED_OUT, "21610", "dropped_unsubscribed"})
 
 
 def suppress(

@@ -1,23 +1,27 @@
-"""What providers report after hand-off, applied to messages and to people's records, a batch at a time."""
+"""What comes back after hand-off: providers' news, applied to messages and people's records in batches, and what people answer."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from channels.base import Channel, Event
 from channels.twilio import Inbound
-from dispatcher import acknowledge, consequences, keywords
+from dispatcher import acknowledge, consequences, keywords, replies
 from dispatcher.acknowledge import Publish
 from dispatcher.choices import Change
 from dispatcher.house import House
 from dispatcher.keywords import Meaning
-from dispatcher.ledger import consent, events, numbers, stops, suppressions
+from dispatcher.ledger import consent, events, numbers, stops, suppressions, texts
 from dispatcher.ledger.chunks import Due
 from dispatcher.ledger.consent import Word
 from dispatcher.ledger.events import Move, Unsettled
 from dispatcher.ledger.keys import address_key
+from dispatcher.ledger.numbers import Owner
 from dispatcher.ledger.partitions import ensure_period, period_of
 from dispatcher.ledger.pool import Connection, lend
+from dispatcher.ledger.texts import Text
 from dispatcher.model import GROUP_OF, Source
 from dispatcher.outcomes import after_event, fallback_at, meaning
 from dispatcher.refs import MessageRef
@@ -74,6 +78,8 @@ def _follow(house: House, connection: Connection, event: Unsettled) -> Due | Non
             connection, event.address_key, event.channel, event.provider, event.code or event.kind, house.clock()
         )
     consequences.rest(connection, house.policy, event.recipient_id, event.channel, event.code, house.clock())
+    if means.lift and event.address_key is not None:
+        suppressions.lift(connection, event.channel, event.address_key, consequences.BLOCKS, event.at, house.clock())
     if not means.opt_out:
         return None
     return consequences.opt_out(
@@ -84,32 +90,85 @@ def _follow(house: House, connection: Connection, event: Unsettled) -> Due | Non
 # -- what people answer ------------------------------------------------------------------------------------------------
 
 
-def hear(house: House, publish: Publish, said: Inbound) -> Meaning:
-    """Obey a text from a person, and say how it was understood. Doing it twice changes nothing more.
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """How a text was understood, and what to answer in the same conversation; None for nothing."""
+
+    meaning: Meaning
+    answer: str | None = None
+
+
+def hear(house: House, publish: Publish, said: Inbound) -> Heard:
+    """Obey a text from a person. The same one again, by its id, changes nothing and gets the same answer.
 
     STOP bans the number on its channel and switches the whole group off for everyone who has the number: who wrote, among
-    people who share one, can't be known. START lifts the ban, and no more: a switch that is off stays off.
+    people who share one, can't be known. START lifts what a STOP or the provider's block banned, and no more: a switch that
+    is off stays off. HELP is answered, unless the provider says that it has done so. What is unclear waits for a person.
     """
     means = Meaning(said.opt_out.lower()) if said.opt_out in {"STOP", "START", "HELP"} else keywords.classify(said.text)
     key = address_key(house.secret, said.channel, said.address)
     now = house.clock()
-    if means is Meaning.STOP:
-        with lend(house.pool) as connection:
-            ensure_period(connection, period_of(now))
-            with connection.transaction():
-                dues = _stop(house, connection, said.channel, key)
-        acknowledge.tell(publish, *dues)
-    elif means is Meaning.START:
-        with lend(house.pool) as connection:
-            suppressions.lift(connection, said.channel, key, now)
-    return means
+    dues: list[Due | None] = []
+    with lend(house.pool) as connection:
+        ensure_period(connection, period_of(now))
+        owners = numbers.owners(connection, key)
+        ids = [owner.id for owner in owners]
+        with connection.transaction():
+            fresh = texts.take(connection, said.id, said.channel, key, ids, means, said.text, now)
+            if fresh and means is Meaning.STOP:
+                dues = _stop(house, connection, said.channel, key, ids, said.channel, now)
+            elif fresh and means is Meaning.START:
+                suppressions.lift(connection, said.channel, key, consequences.BLOCKS, now, now)
+        answer = _help(house, connection, owners, said.channel) if means is Meaning.HELP and said.opt_out is None else None
+    acknowledge.tell(publish, *dues)
+    return Heard(means, answer)
 
 
-def _stop(house: House, connection: Connection, channel: Channel, key: bytes) -> list[Due | None]:
-    """Ban the number, switch the group off for all who have it, and write what acknowledges that to each."""
+def waiting(house: House, limit: int) -> list[Text]:
+    """The unclear texts that wait for a person, oldest first."""
+    with lend(house.pool) as connection:
+        return texts.waiting(connection, limit)
+
+
+def resolve(house: House, publish: Publish, text_id: str, by: str, stop: bool) -> bool:
+    """Take an unclear text off the list: it was a STOP in other words, or called for nothing. False: it isn't on the list."""
+    now = house.clock()
+    dues: list[Due | None] = []
+    with lend(house.pool) as connection:
+        ensure_period(connection, period_of(now))
+        with connection.transaction():
+            text = texts.close(connection, text_id, by, now)
+            if text is not None and stop:
+                owners = {owner.id for owner in numbers.owners(connection, text.address_key)}
+                concerned = sorted(owners.union(text.recipients))
+                dues = _stop(house, connection, text.channel, text.address_key, concerned, by, text.received_at)
+    acknowledge.tell(publish, *dues)
+    return text is not None
+
+
+def forget_texts(house: House) -> int:
+    """Drop the words of texts that are old; says of how many."""
+    now = house.clock()
+    with lend(house.pool) as connection:
+        return texts.forget(connection, now, now - timedelta(days=texts.DAYS))
+
+
+def _stop(
+    house: House, connection: Connection, channel: Channel, key: bytes, ids: Sequence[str], actor: str, said_at: datetime
+) -> list[Due | None]:
+    """Ban the number, switch the group off for these people, and write what acknowledges that to each."""
     now = house.clock()
     suppressions.suppress(connection, channel, key, Meaning.STOP, Source.INBOUND, now)
     off = (Change(f"channel:{GROUP_OF[channel]}", "off"),)
-    words = [Word(owner, off, now) for owner in numbers.owners(connection, key)]
-    recorded = consent.record_all(connection, house.secret, words, Source.INBOUND, channel, "", now)
-    return [acknowledge.take(house, connection, owner, each.events) for owner, each in recorded.items()]
+    words = [Word(recipient_id, off, said_at) for recipient_id in ids]
+    recorded = consent.record_all(connection, house.secret, words, Source.INBOUND, actor, "", now)
+    entity = numbers.last_entity(connection, ids, channel)
+    return [acknowledge.take(house, connection, recipient_id, each.events, entity) for recipient_id, each in recorded.items()]
+
+
+def _help(house: House, connection: Connection, owners: Sequence[Owner], channel: Channel) -> str:
+    """In the language of the number's first owner, and the name of who wrote there last."""
+    written = numbers.last_entity(connection, [owner.id for owner in owners], channel)
+    entity = house.policy.entities.get(written or "") or next(iter(house.policy.entities.values()))
+    language = owners[0].language if owners else "en"
+    return replies.help_text(language, entity.names[language], entity.contact)

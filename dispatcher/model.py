@@ -128,6 +128,7 @@ class Code(StrEnum):
     WITHHELD_VARIABLE = "withheld_variable"
     MISSING_VARIABLE = "missing_variable"
     CONTENT_GUARD = "content_guard"
+    HOUSEHOLD = "household"
     HELD_OUT = "held_out"
     FREQUENCY_CAPPED = "frequency_capped"
     QUIET_HOURS = "quiet_hours"
@@ -200,6 +201,7 @@ class Facts:
     object_profiling: Choice | None = None
     suppressions: Mapping[str, str] = field(default_factory=dict)  # channel -> evidence, "suppression:<no>"
     repeat_of: str | None = None  # the message id of an earlier row for the person in the campaign, or of a leg that arrived
+    partner_message: str | None = None  # the id of what the registered partner got, where a household gets one message
     rests: Mapping[str, Rest] = field(default_factory=dict)  # by channel
     sent: tuple[Sent, ...] = ()  # as far back as the policy's caps look; the message that is being decided is not among them
     profile: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # data category -> variable -> value
@@ -340,6 +342,8 @@ class Spec:
     rate_per_second: float | None = None
     holdout_percent: float = 0.0
     priority: int = 5  # 0 (first) to 9 (last)
+    variants: tuple[tuple[str, str], ...] = ()  # names and templates of an A/B test; `template` is then the first one's
+    one_per_household: bool = False  # of two registered partners, one
     fallback_after_seconds: float | None = None  # with route "first": how long a leg may go without a delivery report
 
     def after(self, channel: Channel) -> tuple[Channel, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import groupby
 
@@ -21,7 +21,7 @@ from dispatcher.ledger.chunks import Candidate, Chunk, Claim, Entry, Gate, Settl
 from dispatcher.ledger.pool import Connection, LedgerUnavailable, lend
 from dispatcher.model import Code, Decision, Facts, Hold, Job, Kind, Leg, Refuse, Send, Sent, State
 from dispatcher.outcomes import Outcome, conclude, fallback_at, fold
-from dispatcher.policy import decide, record
+from dispatcher.policy import decide, record, variant_of
 from dispatcher.refs import MessageRef
 from dispatcher.tokens import PREFERENCES, UNSUBSCRIBE, message_token
 
@@ -97,18 +97,43 @@ def caps_since(house: House, chunk: Chunk) -> datetime | None:
     return house.policy.caps_since(house.clock()) if chunk.spec.kind is Kind.COMMERCIAL else None
 
 
-def prepare_all(house: House, chunk: Chunk, batch: Sequence[Candidate], stopped: Mapping[Channel, str]) -> list[Prepared]:
-    """Decide and write a batch. Of a person's several messages, each sees those before it, as if they had gone."""
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """What is about to be claimed: the person's next message, and the partner's, are decided as if it had gone."""
+
+    sent: dict[str, tuple[Sent, ...]] = field(default_factory=dict)
+    served: dict[str, str] = field(default_factory=dict)  # recipient -> message id
+
+    def known_to(self, candidate: Candidate) -> Candidate:
+        """The candidate with what is ahead of it."""
+        facts = candidate.facts
+        sent, partner_message = self.sent.get(facts.recipient_id), self.served.get(candidate.partner or "")
+        if sent is None and partner_message is None:
+            return candidate
+        more = facts.sent + (sent or ())
+        return replace(candidate, facts=replace(facts, sent=more, partner_message=facts.partner_message or partner_message))
+
+    def note(self, entry: Entry, offer_type: str | None, now: datetime) -> None:
+        """Take a claim-to-be down."""
+        person = entry.candidate.facts.recipient_id
+        if entry.channel is not None and offer_type is not None:
+            self.sent[person] = (*self.sent.get(person, ()), Sent(0, now, entry.channel, offer_type))
+        if entry.candidate.partner is not None:
+            self.served[person] = str(entry.candidate.ref)
+
+
+def prepare_all(
+    house: House, chunk: Chunk, batch: Sequence[Candidate], stopped: Mapping[Channel, str], ahead: Ahead | None = None
+) -> list[Prepared]:
+    """Decide and write a batch, one after the other: each sees those before it, here and in what was `ahead`."""
+    ahead, spec = ahead or Ahead(), chunk.spec
+    alone = spec.route == "first" and not spec.one_per_household  # then no message bears on another of the campaign
     prepared: list[Prepared] = []
-    ahead: dict[str, tuple[Sent, ...]] = {}
     for candidate in batch:
-        facts, person = candidate.facts, candidate.facts.recipient_id
-        seen = replace(candidate, facts=replace(facts, sent=facts.sent + ahead[person])) if person in ahead else candidate
-        item = prepare(house, chunk, seen, stopped)
+        item = prepare(house, chunk, candidate if alone else ahead.known_to(candidate), stopped)
         prepared.append(item)
-        if item.entry.state is State.CLAIMED and item.entry.channel and chunk.spec.route == "all":
-            sent = Sent(0, house.clock(), item.entry.channel, chunk.spec.offer_type or "")
-            ahead[person] = (*ahead.get(person, ()), sent)
+        if not alone and item.entry.state is State.CLAIMED:
+            ahead.note(item.entry, spec.offer_type, house.clock())
     return prepared
 
 
@@ -117,7 +142,7 @@ def prepare(house: House, chunk: Chunk, candidate: Candidate, stopped: Mapping[C
     now = house.clock()
     job = job_of(house, chunk, candidate)
     decision = decide(job, candidate.facts, house.policy, now)
-    kept = record(decision, candidate.facts, house.policy, job, _used(house, chunk, decision))
+    kept = record(decision, candidate.facts, house.policy, job, _used(house, job, decision))
     if isinstance(decision, Refuse):
         code = decision.headline.code
         return Prepared(Entry(candidate, STATE_OF.get(code, State.REFUSED), candidate.fixed, code, None, kept))
@@ -128,7 +153,7 @@ def prepare(house: House, chunk: Chunk, candidate: Candidate, stopped: Mapping[C
         until = now + timedelta(seconds=house.policy.retry.stopped_seconds)
         return Prepared(Entry(candidate, State.WAITING, leg.channel, stopped[leg.channel], until, kept))
     try:
-        content = house.catalog[chunk.spec.template].render(letter_of(house, chunk, candidate, leg))
+        content = house.catalog[template_of(house, chunk, candidate)].render(letter_of(house, chunk, candidate, leg))
     except ContentRefusal as refusal:
         refused = {**kept, "content": {"code": refusal.code, "where": refusal.variable}}
         return Prepared(Entry(candidate, State.REFUSED, leg.channel, refusal.code, None, refused))
@@ -136,9 +161,17 @@ def prepare(house: House, chunk: Chunk, candidate: Candidate, stopped: Mapping[C
     return Prepared(entry, tuple(outbounds(chunk, candidate, leg.channel, content, now)))
 
 
-def _used(house: House, chunk: Chunk, decision: Decision) -> frozenset[str] | None:
+def _used(house: House, job: Job, decision: Decision) -> frozenset[str] | None:
     """The data categories that the text asks for, where there will be one."""
-    return house.catalog[chunk.spec.template].categories(decision.legs[0].mode) if isinstance(decision, Send) else None
+    return house.catalog[job.brief.template].categories(decision.legs[0].mode) if isinstance(decision, Send) else None
+
+
+def template_of(house: House, chunk: Chunk, candidate: Candidate) -> str:
+    """What this person's message is written from."""
+    spec = chunk.spec
+    if not spec.variants:
+        return spec.template
+    return variant_of(house.policy.holdout_salt, spec.variants, chunk.campaign_id or "", candidate.facts.recipient_id)
 
 
 def job_of(house: House, chunk: Chunk, candidate: Candidate) -> Job:
@@ -149,7 +182,7 @@ def job_of(house: House, chunk: Chunk, candidate: Candidate) -> Job:
         id=str(candidate.ref),
         recipient_id=candidate.facts.recipient_id,
         entity=spec.entity,
-        brief=house.catalog[spec.template].brief,
+        brief=house.catalog[template_of(house, chunk, candidate)].brief,
         channels=channels if candidate.fixed is None else (candidate.fixed,),
         campaign_id=chunk.campaign_id,
         expires_at=spec.expires_at,

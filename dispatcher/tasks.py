@@ -182,5 +182,6 @@ def release_due() -> None:
 def sweep() -> None:
     """Each few seconds: put right what a lost worker or a lost broker message left behind."""
     campaigns.sweep(house())
+    inbound.forget_texts(house())
     while inbound.settle_some(house(), publish):
         pass

@@ -145,6 +145,7 @@ DISTURBANCES: tuple[Disturbance, ...] = (
     _facts(erased=True),
     _facts(recipient_id="c-2"),
     _facts(repeat_of="m-0"),
+    _facts(partner_message="m-2"),
     *(_expires_in(seconds) for seconds in (-1, 0, 1, 5 * 3600, 12 * 3600, 15 * 3600)),
     _facts(object_marketing=said("on", 33)),
     _facts(object_marketing=said("off", 33)),

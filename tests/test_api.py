@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -257,6 +257,23 @@ def test_moves_can_be_repeated_and_what_can_not_be_is_a_conflict(desk: Desk) -> 
     assert move("resume")[0] == 409
     assert move("explode")[0] == 404
     assert desk.call("POST", "/v1/campaigns/winter/pause").status_code == 404
+
+
+def test_a_large_campaign_is_released_by_another_key_than_the_one_that_submitted_it(database: str, tmp_path: Path) -> None:
+    keys, plain = keys_for(tmp_path, anne=ALL_RIGHTS, bart=ALL_RIGHTS)
+    with make_house(database) as house:
+        strict = replace(house, policy=replace(house.policy, four_eyes_audience_min=0))
+        with TestClient(create(strict, Broker(), keys)) as client:
+
+            def post(path: str, who: str, body: Any = None) -> Response:
+                return client.post(path, json=body, headers={"Authorization": f"Bearer {plain[who]}"})
+
+            assert post("/v1/campaigns", "anne", campaign("anna")).status_code == 201
+            mine, theirs = (post("/v1/campaigns/spring/release", who) for who in ("anne", "bart"))
+            assert (mine.status_code, theirs.status_code) == (409, 200)
+            shown = client.get("/v1/campaigns/spring", headers={"Authorization": f"Bearer {plain['anne']}"}).json()
+    assert "somebody else" in mine.json()["detail"]
+    assert (shown["submitted_by"], shown["released_by"]) == ("anne", "bart")
 
 
 # -- messages ----------------------------------------------------------------------------------------------------------

@@ -80,6 +80,7 @@ ALONE: dict[str, tuple[Scene, Code]] = {
     "mode": (sendable(choice="standard").with_brief(modes=frozenset({Mode.TAILORED})), Code.MODE_NOT_ALLOWED),
     "age": (sendable().with_facts(birth_date=date(2008, 11, 24)), Code.MINOR),
     "coins": (sendable(OfferType.KATE).with_facts(has_current_account=False), Code.NO_CURRENT_ACCOUNT),
+    "household": (sendable().with_facts(partner_message="m-2"), Code.HOUSEHOLD),
     "control_group": (sendable().with_job(holdout_percent=100.0), Code.HELD_OUT),
     "basis": (sendable().with_job(entity="another-bank"), Code.NO_BASIS),
     "switch": (sendable().with_facts(switches={}), Code.CHANNEL_OFF),

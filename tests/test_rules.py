@@ -6,15 +6,17 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from shutil import copytree
 from typing import Any
 
 import pytest
 
 from channels.base import BadAddress, Channel, ChannelError, Event, EventKind, Rejected, Unavailable, Uncertain
 from channels.outbox import Outbox
-from dispatcher import campaigns, inbound
+from dispatcher import campaigns, content, inbound
 from dispatcher.campaigns import Admission
 from dispatcher.choices import Change
+from dispatcher.content import Catalog
 from dispatcher.faults import BadInput
 from dispatcher.house import House
 from dispatcher.ledger import campaigns as ledger
@@ -22,11 +24,12 @@ from dispatcher.ledger import chunks, consent, messages
 from dispatcher.ledger.campaigns import Balance
 from dispatcher.ledger.messages import Message
 from dispatcher.ledger.pool import lend
-from dispatcher.model import CampaignState, OfferType
+from dispatcher.model import CampaignState, OfferType, State
 from dispatcher.pipeline import prepare_all, run_chunk
+from dispatcher.policy import variant_of
 from dispatcher.policy.data import Cap
 from dispatcher.submission import parse_campaign, parse_trigger
-from tests.houses import Clock, add_people, make_house, person
+from tests.houses import TEMPLATES, Clock, add_people, make_house, person
 
 OFFER = {"project": "solar panels", "amount": 9000, "offer_url": "https://www.kbc-bank.example/loan"}
 EVERY = frozenset(Channel)
@@ -478,3 +481,143 @@ def test_a_campaign_that_a_person_let_go_on_is_judged_by_what_comes_then(house: 
     work(house)
     assert states(house) == {"accepted": 15, "complained": 5}
     assert state_of(house) is CampaignState.FINISHED
+
+
+# -- variants ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
+    """The shipped templates and a second loan offer."""
+    folder = tmp_path_factory.mktemp("texts") / "templates"
+    copytree(TEMPLATES, folder)
+    copytree(TEMPLATES / "loan_offer", folder / "loan_offer_b")
+    declared = folder / "loan_offer_b" / "template.toml"
+    declared.write_text(declared.read_text(encoding="utf-8").replace('"loan_offer"', '"loan_offer_b"', 1), encoding="utf-8")
+    return content.load(folder)
+
+
+@pytest.fixture
+def two_texts(house: House, catalog: Catalog) -> House:
+    return replace(house, catalog=catalog)
+
+
+def test_an_a_b_test_gives_each_person_one_text_and_counts_by_variant(two_texts: House) -> None:
+    people = [f"c-{number}" for number in range(60)]
+    add_people(two_texts, *(person(recipient_id, number) for number, recipient_id in enumerate(people)))
+    variants = {"short": "loan_offer", "long": "loan_offer_b"}
+    submit(two_texts, people, template=None, variants=variants, holdout_percent=20)
+    work(two_texts)
+    found = balance(two_texts)
+    assert found.states[State.ACCEPTED] == sum(counted.get("accepted", 0) for counted in found.variants.values())
+    assert all(counted["accepted"] > 10 for counted in found.variants.values())
+    with lend(two_texts.pool) as connection:
+        written = connection.execute("SELECT recipient_id, decision->'job'->>1 FROM messages").fetchall()
+    salt = two_texts.policy.holdout_salt
+    assert dict(written) == {each: variant_of(salt, tuple(variants.items()), "spring", each) for each in people}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"variants": {"a": "loan_offer", "b": "loan_offer_b"}},
+        {"template": None},
+        {"template": None, "variants": {"a": "loan_offer"}},
+        {"template": None, "variants": {"a": "loan_offer", "b": "loan_offer"}},
+        {"template": None, "variants": {"a": "loan_offer", "b": "train_ticket"}},
+        {"template": None, "variants": {"a": "loan_offer", "b": "lone_offer"}},
+        {"template": None, "variants": {"a b": "loan_offer", "b": "loan_offer_b"}},
+    ],
+)
+def test_variants_that_do_not_compare_are_not_accepted(two_texts: House, changes: dict[str, Any]) -> None:
+    with pytest.raises(BadInput):
+        submit(two_texts, ["c-1"], **changes)
+
+
+# -- households --------------------------------------------------------------------------------------------------------
+
+
+def couple(house: House, **second: Any) -> None:
+    add_people(house, person("c-1", 1, partner="c-2"), person("c-2", 2, **{"partner": "c-1", **second}), person("c-3", 3))
+
+
+@pytest.mark.parametrize("rate", [None, 1])
+def test_of_two_registered_partners_one_gets_the_household_s_message(house: House, clock: Clock, rate: int | None) -> None:
+    couple(house)
+    submit(house, ["c-1", "c-2", "c-3"], one_per_household=True, rate_per_second=rate)
+    for _ in range(3):
+        work(house)
+        clock.pass_(1)
+    assert states(house) == {"accepted": 2, "refused": 1}
+    assert balance(house).reasons == {"household": 1}
+    assert legs(house, "c-2")[0].decision["reasons"][0][2] == str(legs(house, "c-1")[0].ref)
+
+
+def test_each_partner_s_own_no_wins_and_the_other_may_have_the_message(house: House) -> None:
+    couple(house)
+    with lend(house.pool) as connection:
+        now = house.clock()
+        consent.record(connection, house.secret, "c-1", [Change("offer:own", "none")], "mobile", "tests", "", now, now)
+    submit(house, ["c-1", "c-2"], one_per_household=True)
+    work(house)
+    assert balance(house).reasons == {"choice_none": 1}
+    assert legs(house, "c-2")[0].state is State.ACCEPTED
+
+
+@pytest.mark.parametrize(("changes", "one"), [({"partner": "c-9"}, True), ({}, False)])
+def test_only_who_registered_each_other_are_a_household_and_only_where_the_campaign_asks(
+    house: House, changes: dict[str, Any], one: bool
+) -> None:
+    couple(house, **changes)
+    submit(house, ["c-1", "c-2"], one_per_household=one)
+    work(house)
+    assert states(house) == {"accepted": 2}
+
+
+def test_two_workers_and_a_couple_in_two_chunks_make_one_message(house: House, database: str, clock: Clock) -> None:
+    couple(house)
+    submit(house, ["c-1", "c-2"], one_per_household=True, rate_per_second=1)
+    clock.pass_(10)
+    dues = campaigns.due_chunks(house)
+    assert len(dues) == 2
+    together = threading.Barrier(2)
+
+    def run(each: House, number: int) -> None:
+        together.wait()
+        run_chunk(each, dues[number].period, dues[number].number)
+
+    with make_house(database, clock) as other:
+        threads = [threading.Thread(target=run, args=pair) for pair in ((house, 0), (other, 1))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert states(house) == {"accepted": 1, "refused": 1}
+
+
+def test_a_rehearsal_counts_households_across_chunks(house: House) -> None:
+    couple(house)
+    asked = form(["c-1", "c-3", "c-2"], one_per_household=True, rate_per_second=1)
+    rehearsal = campaigns.rehearse(house, parse_campaign(asked, campaigns.desk(house)))
+    assert (rehearsal.states, rehearsal.reasons) == ({"sendable": 2, "refused": 1}, {"household": 1})
+
+
+# -- a rehearsal of the past -------------------------------------------------------------------------------------------
+
+
+def test_a_rehearsal_as_of_the_past_knows_what_had_been_said_and_sent_by_then(house: House, clock: Clock) -> None:
+    house = capped(house, ONE_A_DAY)
+    add_people(house, person("c-1", 1), person("c-2", 2))
+    clock.pass_(HOUR)
+    then = clock.now
+    clock.pass_(HOUR)
+    submit(house, ["c-1"])
+    work(house)
+    with lend(house.pool) as connection:
+        consent.record(connection, house.secret, "c-2", [Change("offer:own", "none")], "mobile", "tests", "", clock.now, clock.now)
+    asked = form(["c-1", "c-2"], "summer")
+    moments = {"now": None, "then": then, "before": then - timedelta(hours=2)}
+    found = {name: campaigns.rehearse(house, parse_campaign(asked, campaigns.desk(house)), at) for name, at in moments.items()}
+    assert found["now"].reasons == {"frequency_capped": 1, "choice_none": 1}
+    assert found["then"].states == {"sendable": 2}
+    assert found["before"].reasons == {"no_choice": 2}

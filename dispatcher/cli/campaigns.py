@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,6 +34,7 @@ def submit(
     file: Annotated[Path, typer.Argument(help="The campaign, as YAML.")],
     audience: Annotated[Path | None, typer.Option(help="A .jsonl or .csv file, in place of the one that FILE names.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Decide and write every message, send and keep nothing.")] = False,
+    as_of: Annotated[datetime | None, typer.Option(help="With --dry-run: as at that past moment (UTC).")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Return when the campaign has ended.")] = False,
     by: Annotated[str, typer.Option(help="Who submits it; a large one is released by somebody else.")] = "",
     as_json: Json = False,
@@ -42,8 +43,11 @@ def submit(
     house = bootstrap.house()
     submission = read_campaign(file, audience, campaigns.desk(house))
     if dry_run:
-        _show_rehearsal(rehearsal_view(submission.id, campaigns.rehearse(house, submission)), as_json)
+        moment = as_of.replace(tzinfo=UTC) if as_of else None
+        _show_rehearsal(rehearsal_view(submission.id, campaigns.rehearse(house, submission, moment)), as_json)
         return
+    if as_of:
+        fail("--as-of goes with --dry-run: what is sent is sent now", BAD_INPUT)
     with progress("taking in", None) as (bar, task):
         admission = campaigns.submit(house, submission, lambda done: bar.update(task, completed=done), by or _me())
     if admission.taken is Taken.CONFLICT:
@@ -151,6 +155,9 @@ def print_campaign(view: dict[str, Any]) -> None:
     rows("\nbalance", ("state", "recipients"), [(state, count) for state, count in view["balance"].items() if count])
     if view["reasons"]:
         rows("\nreasons", ("reason", "recipients"), list(view["reasons"].items()))
+    if view["variants"]:
+        by_variant = [(name, state, count) for name, states in view["variants"].items() for state, count in states.items()]
+        rows("\nvariants", ("variant", "state", "messages"), by_variant)
     if view["channels"]:
         lines = [(channel, state, count) for channel, states in sorted(view["channels"].items()) for state, count in states.items()]
         rows("\nchannels", ("channel", "state", "messages"), lines)

@@ -169,7 +169,7 @@ def set_preferences(
     if not asked:
         fail("nothing to record: give --offer, --email, --push, --sms-whatsapp or --object-marketing", 2)
     house = bootstrap.house()
-    recorded = acknowledge.record(house, _publish, recipient_id, asked, source, actor, wording, moment(at, "--at"))
+    recorded = acknowledge.record(house, publish, recipient_id, asked, source, actor, wording, moment(at, "--at"))
     events = [{"subject": event.subject, "value": event.new_value, "evidence": event.evidence} for event in recorded.events]
     outranked = [{"subject": change.subject, "value": change.value} for change in recorded.outranked]
     if as_json:
@@ -191,7 +191,8 @@ def _offers(given: list[str]) -> dict[str, str]:
     return {name: value for name, _, value in pairs_}
 
 
-def _publish(dues: Iterable[Due]) -> None:
+def publish(dues: Iterable[Due]) -> None:
+    """Put work on the broker."""
     from dispatcher import tasks
 
     tasks.publish(dues)

@@ -41,6 +41,7 @@ class Balance:
     states: Mapping[State, int]
     reasons: Mapping[str, int]
     channels: Mapping[str, Mapping[str, int]]
+    variants: Mapping[str, Mapping[str, int]]  # decided messages, by the name of the variant
 
 
 def spec_to_json(spec: Spec) -> str:
@@ -59,6 +60,8 @@ def spec_to_json(spec: Spec) -> str:
             "holdout_percent": spec.holdout_percent,
             "priority": spec.priority,
             "fallback_after_seconds": spec.fallback_after_seconds,
+            "variants": spec.variants,
+            "one_per_household": spec.one_per_household,
         },
         sort_keys=True,
     )
@@ -83,6 +86,8 @@ def spec_from_json(kept: Mapping[str, Any]) -> Spec:
         holdout_percent=kept["holdout_percent"],
         priority=kept["priority"],
         fallback_after_seconds=kept["fallback_after_seconds"],
+        variants=tuple((name, template) for name, template in kept["variants"]),
+        one_per_household=kept["one_per_household"],
     )
 
 
@@ -192,6 +197,7 @@ def balance(connection: Connection, campaign: Campaign) -> Balance:
         audience = _audience(connection, campaign)
         counted = connection.execute(heads, names).fetchall()
         legs = connection.execute(f"SELECT m.channel, m.state, count(*) {_LEGS} GROUP BY 1, 2", names).fetchall()
+        variants = _variants(connection, campaign, names)
     states = dict.fromkeys(State, 0)
     reasons: dict[str, int] = {}
     for state, reason, count in counted:
@@ -203,7 +209,21 @@ def balance(connection: Connection, campaign: Campaign) -> Balance:
     for channel, state, count in legs:
         if channel:
             channels.setdefault(channel, {})[state] = count
-    return Balance(states, dict(sorted(reasons.items(), key=lambda item: -item[1])), channels)
+    return Balance(states, dict(sorted(reasons.items(), key=lambda item: -item[1])), channels, variants)
+
+
+def _variants(connection: Connection, campaign: Campaign, names: Mapping[str, Any]) -> dict[str, dict[str, int]]:
+    """States by variant, for a campaign that has any: the decision says which template was this person's."""
+    if not campaign.spec.variants:
+        return {}
+    counted: dict[str, dict[str, int]] = {name: {} for name, _ in campaign.spec.variants}
+    name_of = {template: name for name, template in campaign.spec.variants}
+    for template, state, count in connection.execute(
+        f"SELECT m.decision->'job'->>1, m.state, count(*) {_LEGS} GROUP BY 1, 2", names
+    ):
+        if template in name_of:
+            counted[name_of[template]][state] = count
+    return counted
 
 
 def _audience(connection: Connection, campaign: Campaign) -> int:

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from channels.base import Channel
-from dispatcher.ledger import caps, legs
+from dispatcher.ledger import caps, households, legs
 from dispatcher.ledger.campaigns import spec_from_json
 from dispatcher.ledger.pool import Connection
 from dispatcher.model import CampaignState, Choice, Device, Facts, Person, Rest, Sent, Spec, State
@@ -35,7 +35,7 @@ class Candidate:
     """One message to be decided: a leg of a job, what is known of its recipient, and the variables that came with the job.
 
     `fixed` is the channel of a leg that was tried before and is due again; None where the channel is still to be chosen.
-    `tried` are the channels of the legs before this one.
+    `tried` are the channels of the legs before this one. `partner` is the registered partner, where a household gets one message.
     """
 
     ref: MessageRef
@@ -44,6 +44,7 @@ class Candidate:
     attempts: int
     fixed: Channel | None
     tried: tuple[Channel, ...] = ()
+    partner: str | None = None
 
 
 def find(connection: Connection, period: int, number: int) -> Chunk | None:
@@ -85,7 +86,7 @@ _RECIPIENT = """
 
 _GATHER = f"""
     SELECT j.row, m.leg, m.attempts, m.channel, {legs.TRIED}, j.data, j.recipient_id, coalesce(j.repeat_of, {legs.ARRIVED}),
-           {caps.SENT}, {_RECIPIENT}
+           {households.PARTNER}, {caps.SENT}, {_RECIPIENT}
     FROM jobs j
     LEFT JOIN messages m ON m.period = j.period AND m.chunk = j.chunk AND m.row = j.row
     LEFT JOIN recipients r ON r.id = j.recipient_id
@@ -104,20 +105,23 @@ def gather(
     With route "all" each asked channel is a message of its own, told apart by its leg.
     """
     names = {"period": chunk.period, "chunk": chunk.number, "rows": None if rows is None else sorted(rows)}
-    found = connection.execute(_GATHER, {**names, "since": since, "first": chunk.spec.route == "first"})
+    first, household = chunk.spec.route == "first", chunk.spec.one_per_household
+    found = connection.execute(_GATHER, {**names, "since": since, "first": first, "household": household})
     candidates: list[Candidate] = []
-    for row, leg, attempts, channel, tried, data, recipient_id, repeat_of, sent, *recipient in found:
-        facts = _facts(recipient_id, repeat_of, recipient, sent or ())
+    for row, leg, attempts, channel, tried, data, recipient_id, repeat_of, couple, sent, *recipient in found:
+        partner, partner_message = couple or (None, None)
+        facts = _facts(recipient_id, repeat_of, recipient, sent or (), partner_message)
         if leg is not None:
             fixed = Channel(channel) if channel else None
             before = tuple(Channel(name) for name in tried or ())
-            candidates.append(Candidate(_ref(chunk, row, leg), facts, data, attempts, fixed, before))
+            candidates.append(Candidate(_ref(chunk, row, leg), facts, data, attempts, fixed, before, partner))
         elif chunk.spec.route == "all":
             candidates += [
-                Candidate(_ref(chunk, row, index), facts, data, 0, channel) for index, channel in enumerate(chunk.spec.channels)
+                Candidate(_ref(chunk, row, index), facts, data, 0, channel, (), partner)
+                for index, channel in enumerate(chunk.spec.channels)
             ]
         else:
-            candidates.append(Candidate(_ref(chunk, row, 0), facts, data, 0, None))
+            candidates.append(Candidate(_ref(chunk, row, 0), facts, data, 0, None, (), partner))
     return candidates
 
 
@@ -125,7 +129,9 @@ def _ref(chunk: Chunk, row: int, leg: int) -> MessageRef:
     return MessageRef(chunk.period, chunk.number, row, leg)
 
 
-def _facts(recipient_id: str, repeat_of: str | None, row: Sequence[Any], sent: Sequence[Any] = ()) -> Facts:
+def _facts(
+    recipient_id: str, repeat_of: str | None, row: Sequence[Any], sent: Sequence[Any] = (), partner_message: str | None = None
+) -> Facts:
     known, version, erased, person, language, timezone, birth_date, entities, account, *rest = row
     if not known:
         return Facts(recipient_id, version=0, known=False, repeat_of=repeat_of)
@@ -153,6 +159,7 @@ def _facts(recipient_id: str, repeat_of: str | None, row: Sequence[Any], sent: S
         object_profiling=objections.get("profiling"),
         suppressions=suppressions or {},
         repeat_of=repeat_of,
+        partner_message=partner_message,
         rests={name: Rest(datetime.fromisoformat(kept["until"]), kept["code"]) for name, kept in rests.items()},
         sent=tuple(Sent(no, datetime.fromisoformat(at), Channel(channel), offer) for no, at, channel, offer in sent),
         profile=profile,
@@ -240,7 +247,9 @@ def claim(connection: Connection, chunk: Chunk, entries: Sequence[Entry], now: d
     with connection.transaction():
         if chunk.campaign_no is not None and not _running(connection, chunk.campaign_no):
             return Claim(Gate.SHUT)
-        versions = _lock_versions(connection, {entry.candidate.facts.recipient_id for entry in entries}, alone=since is not None)
+        people = {entry.candidate.facts.recipient_id for entry in entries}
+        partners = {entry.candidate.partner for entry in entries if entry.candidate.partner is not None}
+        versions = _lock_versions(connection, people | partners, alone=since is not None or bool(partners))
         changed = {
             entry.candidate.ref.row
             for entry in entries
@@ -250,6 +259,8 @@ def claim(connection: Connection, chunk: Chunk, entries: Sequence[Entry], now: d
             changed |= _sent_meanwhile(connection, chunk, entries, since)
         if later := [entry.candidate.ref for entry in entries if entry.state is State.CLAIMED and entry.candidate.tried]:
             changed |= legs.arrived(connection, later)
+        if partners:
+            changed |= _served_meanwhile(connection, chunk, entries)
         kept = [entry for entry in entries if entry.candidate.ref.row not in changed]
         connection.execute("UPDATE chunks SET touched_at = %s WHERE period = %s AND chunk = %s", (now, chunk.period, chunk.number))
         enter = _ENTER if since is None else _ENTER_AND_RESERVE
@@ -271,6 +282,20 @@ def _sent_meanwhile(connection: Connection, chunk: Chunk, entries: Sequence[Entr
         if entry.state is State.CLAIMED and (facts := entry.candidate.facts)
     ]
     return caps.unseen(connection, chunk.number, chunk.spec.route == "first", asked, since) if asked else set()
+
+
+def _served_meanwhile(connection: Connection, chunk: Chunk, entries: Sequence[Entry]) -> set[int]:
+    """Rows that would leave although the partner, in this batch or elsewhere, has the household's message by now."""
+    couples = [(entry.candidate, entry.candidate.partner) for entry in entries if entry.state is State.CLAIMED]
+    asked = [(candidate, partner) for candidate, partner in couples if partner is not None]
+    served = households.served(connection, chunk.period, chunk.campaign_no or 0, [partner for _, partner in asked])
+    rows = set()
+    for candidate, partner in asked:
+        if partner in served:
+            rows.add(candidate.ref.row)
+        else:
+            served.add(candidate.facts.recipient_id)
+    return rows
 
 
 def _lock_versions(connection: Connection, recipient_ids: Collection[str], alone: bool) -> dict[str, int]:

@@ -66,6 +66,7 @@ class Unsettled:
     recipient_id: str | None
     entity: str | None
     spec: Spec | None  # of a campaign whose messages fall back to another channel
+    at: datetime
     address_key: bytes | None
 
 
@@ -74,7 +75,7 @@ def unsettled(connection: Connection, limit: int) -> list[Unsettled]:
     rows = connection.execute(
         """
         SELECT e.period, coalesce(e.chunk, 1), coalesce(e.row, 0), coalesce(e.leg, 0), e.provider, e.id, e.kind, e.channel, e.code,
-               m.state, m.recipient_id, coalesce(c.spec, t.spec)->>'entity',
+               m.state, m.recipient_id, coalesce(c.spec, t.spec)->>'entity', e.at,
                CASE WHEN c.spec->'fallback_after_seconds' <> 'null' THEN c.spec END,
                CASE e.channel WHEN 'email' THEN r.email_key WHEN 'sms' THEN r.phone_key WHEN 'whatsapp' THEN r.whatsapp_key END
         FROM provider_events e
@@ -98,9 +99,10 @@ def unsettled(connection: Connection, limit: int) -> list[Unsettled]:
             recipient_id,
             entity,
             spec_from_json(spec) if spec else None,
+            at,
             bytes(key) if key else None,
         )
-        for period, chunk, row, leg, provider, event_id, kind, channel, code, state, recipient_id, entity, spec, key in rows
+        for period, chunk, row, leg, provider, event_id, kind, channel, code, state, recipient_id, entity, at, spec, key in rows
     ]
 
 

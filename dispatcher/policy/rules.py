@@ -6,7 +6,7 @@ No rule permits anything. That is the part of the basis, which `verdict` asks fo
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta, tzinfo
 from typing import TypeAlias
@@ -98,6 +98,12 @@ def coins(case: Case) -> Objection | None:
     return None if case.facts.has_current_account else Objection(Code.NO_CURRENT_ACCOUNT, "recipient:has_current_account")
 
 
+def household(case: Case) -> Objection | None:
+    """One message per household, where the campaign says so. Of registered partners only: nobody else shares a household here."""
+    got = case.facts.partner_message
+    return Objection(Code.HOUSEHOLD, got) if got is not None and not case.service else None
+
+
 def control_group(case: Case) -> Objection | None:
     """A share of each campaign's audience is left alone on purpose, always the same people."""
     job = case.job
@@ -111,6 +117,12 @@ def share_percent(salt: str, campaign_id: str, recipient_id: str) -> float:
     """A number from 0 up to 100, evenly spread over people, always the same for one person in one campaign."""
     digest = hashlib.blake2b("\0".join((salt, campaign_id, recipient_id)).encode(), digest_size=8).digest()
     return int.from_bytes(digest) / 2**64 * 100
+
+
+def variant_of(salt: str, variants: Sequence[tuple[str, str]], campaign_id: str, recipient_id: str) -> str:
+    """The template of an A/B test that a person gets: evenly spread, always the same, and drawn apart from the control group."""
+    drawn = share_percent(f"{salt}/variants", campaign_id, recipient_id)
+    return variants[min(int(drawn * len(variants) / 100), len(variants) - 1)][1]
 
 
 # -- about one channel -------------------------------------------------------------------------------------------------
@@ -235,6 +247,7 @@ RULES = Rules(
         "mode": mode,
         "age": age,
         "coins": coins,
+        "household": household,
         "control_group": control_group,
     },
     channel={

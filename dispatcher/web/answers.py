@@ -62,6 +62,7 @@ class CampaignShown(BaseModel):
     started_at: AwareDatetime | None
     finished_at: AwareDatetime | None
     messages_per_second: float | None
+    variants: dict[str, dict[State, int]]
     submitted_by: str
     released_by: str | None
     note: str

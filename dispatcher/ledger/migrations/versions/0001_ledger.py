@@ -197,6 +197,20 @@ CREATE INDEX provider_events_unsettled ON provider_events (received_at) WHERE se
 CREATE INDEX provider_events_bad ON provider_events (period, chunk) WHERE kind IN ('complained', 'bounced');
 CREATE INDEX provider_events_by_message ON provider_events (period, chunk, row, leg);
 
+CREATE TABLE inbound_texts (                    -- what people answered; a row each, so that none is obeyed twice
+    id text PRIMARY KEY,                        -- the provider's
+    channel text NOT NULL,
+    address_key bytea NOT NULL,
+    recipients text[] NOT NULL,                 -- all who had the number
+    meaning text NOT NULL,
+    words text,                                 -- of unclear ones only, and for a short time
+    received_at timestamptz NOT NULL,
+    closed_at timestamptz,                      -- when a person had read it
+    closed_by text
+);
+CREATE INDEX inbound_texts_kept ON inbound_texts (received_at) WHERE words IS NOT NULL;
+CREATE INDEX inbound_texts_by_recipient ON inbound_texts USING gin (recipients);
+
 CREATE TABLE channel_stops (                    -- a channel whose keys or settings are wrong sends nothing until a check passes
     channel text PRIMARY KEY,
     provider text NOT NULL,
