@@ -260,7 +260,7 @@ GRANT SELECT ON alembic_version TO dispatcher_worker;
 GRANT SELECT, INSERT ON consent_events, audience_faults, policies TO dispatcher_worker;
 GRANT SELECT, INSERT, UPDATE ON
     recipients, suppressions, campaigns, triggers, chunks, jobs, messages, provider_events, inbound_texts TO dispatcher_worker;
-GRANT SELECT, INSERT, DELETE ON channel_stops TO dispatcher_worker;
+GRANT SELECT, INSERT, DELETE ON channel_stops, cap_reservations TO dispatcher_worker;
 """
 
 
