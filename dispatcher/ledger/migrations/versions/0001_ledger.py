@@ -141,6 +141,9 @@ CREATE TABLE jobs (                             -- who is asked for, with the va
 ) PARTITION BY LIST (period);
 CREATE UNIQUE INDEX jobs_once ON jobs (period, campaign_no, recipient_id) WHERE repeat_of IS NULL AND campaign_no IS NOT NULL;
 
+-- A person's jobs are found by their campaigns, through jobs_once; only the few that aren't in it need an index of their own.
+CREATE INDEX jobs_by_recipient ON jobs (recipient_id) WHERE campaign_no IS NULL OR repeat_of IS NOT NULL;
+
 CREATE TABLE messages (                         -- one leg of a job; a job without one is pending
     period integer NOT NULL,
     chunk bigint NOT NULL,
