@@ -151,6 +151,7 @@ class EventKind(StrEnum):
     READ = "read"
     BOUNCED = "bounced"  # the address is dead -> suppress
     FAILED = "failed"  # this message failed, the address is not to blame
+    HALTED = "halted"  # this message failed because our account or sender is not fit -> the channel stops
     COMPLAINED = "complained"
     OPTED_OUT = "opted_out"
     OPTED_IN = "opted_in"

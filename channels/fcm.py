@@ -43,6 +43,9 @@ TTL_SECONDS_MAX = 28 * 24 * 3600
 RETRY_AFTER_SECONDS = 60.0  # Google's least wait where a quota answer names none
 TOKEN_RENEWAL = timedelta(minutes=5)
 
+FOREIGN_TOKENS_MIN = 5
+
+_FOREIGN = "SENDER_ID_MISMATCH"
 _FCM_ERROR = "type.googleapis.com/google.firebase.fcm.v1.FcmError"
 
 # By FcmError's code, else by the status of Google's error body. INTERNAL and UNAVAILABLE are Google's own "try again",
@@ -50,7 +53,7 @@ _FCM_ERROR = "type.googleapis.com/google.firebase.fcm.v1.FcmError"
 # device (`tag`).
 REACTIONS: Reactions = {
     "UNREGISTERED": (BadAddress, "app removed or token replaced"),
-    "SENDER_ID_MISMATCH": (BadAddress, "the token belongs to another project"),
+    _FOREIGN: (BadAddress, "the token belongs to another project"),
     "QUOTA_EXCEEDED": (Throttled, "quota of project, device or topic"),
     "RESOURCE_EXHAUSTED": (Throttled, "quota"),
     "UNAVAILABLE": (Unavailable, "overloaded"),
@@ -84,8 +87,17 @@ class Fcm:
         """One request per device. See `channels.base.Provider`."""
         if fault := self._authorize():
             yield from ((outbound, fault) for outbound in batch)
-        else:
-            yield from hand_over(self._http, batch, self.build, self.parse)
+            return
+        foreign: list[tuple[Outbound, Result]] = []
+        for outbound, result in hand_over(self._http, batch, self.build, self.parse):
+            if isinstance(result, BadAddress) and result.code == _FOREIGN:
+                foreign.append((outbound, result))
+            else:
+                yield outbound, result
+        # Many tokens of another project at once: it is the project's key that is wrong, and no token may be lost for it.
+        ours = len(foreign) >= FOREIGN_TOKENS_MIN and 2 * len(foreign) > len(batch)
+        wrong_project = Misconfigured(_FOREIGN, "the key of another project, it seems")
+        yield from ((outbound, wrong_project if ours else result) for outbound, result in foreign)
 
     def build(self, outbound: Outbound) -> Request:
         """The messages:send request for one device. Raises Rejected for what FCM would not take."""

@@ -6,10 +6,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
-from channels.base import ChannelError, Misconfigured, Outbound, Receipt, Rejected, Result, Throttled, Uncertain
+from channels.alerts import alert
+from channels.base import ChannelError, Misconfigured, Receipt, Rejected, Result, Throttled, Uncertain
 from channels.http import Http, Request, Response
+
+T = TypeVar("T")
 
 Clock: TypeAlias = Callable[[], datetime]
 Reactions: TypeAlias = Mapping[str, tuple[type[ChannelError], str]]  # a provider's code -> the error, and a hint in our words
@@ -26,30 +29,30 @@ def utc_now() -> datetime:
 
 def hand_over(
     http: Http,
-    batch: Iterable[Outbound],
-    build: Callable[[Outbound], Request],
+    batch: Iterable[T],
+    build: Callable[[T], Request],
     parse: Callable[[Response], Result],
-) -> Iterator[tuple[Outbound, Result]]:
-    """Build, send and read a batch; each outbound ends in exactly one result.
+) -> Iterator[tuple[T, Result]]:
+    """Build, send and read a batch, of outbounds mostly; each item ends in exactly one result.
 
     Whatever goes wrong in building one message is that message's `Rejected`; whatever goes wrong in reading an answer
     is `Uncertain`. Messages are built while earlier ones travel.
     """
-    unbuilt: list[tuple[Outbound, Result]] = []
+    unbuilt: list[tuple[T, Result]] = []
 
-    def built() -> Iterator[tuple[Outbound, Request]]:
-        for outbound in batch:
+    def built() -> Iterator[tuple[T, Request]]:
+        for item in batch:
             try:
-                request = build(outbound)
+                request = build(item)
             except ChannelError as refusal:
-                unbuilt.append((outbound, refusal.with_traceback(None)))  # its frames hold the message
+                unbuilt.append((item, refusal.with_traceback(None)))  # its frames hold the message
             except Exception as error:
-                unbuilt.append((outbound, Rejected("unbuildable", type(error).__name__)))
+                unbuilt.append((item, Rejected("unbuildable", type(error).__name__)))
             else:
-                yield outbound, request
+                yield item, request
 
-    for outbound, answer in http.exchange(built()):
-        yield outbound, _read(parse, answer) if isinstance(answer, Response) else answer
+    for item, answer in http.exchange(built()):
+        yield item, _read(parse, answer) if isinstance(answer, Response) else answer
     yield from unbuilt
 
 
@@ -78,6 +81,8 @@ def by_status(answer: Response, now: datetime) -> ChannelError:
     if answer.status in {401, 403, 404, 405, 407}:
         return Misconfigured(code, "the key, its rights or the address of the provider")
     if 400 <= answer.status < 500:
+        if answer.status != 413:
+            alert("http", code, known=False)
         return Rejected(code)
     return Uncertain(code)
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -22,10 +23,12 @@ from sendgrid.helpers.mail import (
     OpenTracking,
     Personalization,
     Subject,
+    Substitution,
     To,
     TrackingSettings,
 )
 
+from channels.alerts import alert
 from channels.base import (
     BadPayload,
     BadSignature,
@@ -40,11 +43,14 @@ from channels.base import (
     Result,
     Throttled,
 )
+from channels.batch import Batch, alone, batches, whole
 from channels.checks import checked
 from channels.handover import Clock, by_status, hand_over, inquire, receipt, utc_now
 from channels.http import Http, Request, Response, header_lines
 
 API = "https://api.sendgrid.com"
+MAILS_PER_REQUEST = 100  # what is unknown when an answer is lost: no more than a killed worker leaves
+MAILS_PER_REQUEST_MAX = 1_000
 SIGNATURE_AGE_MAX = timedelta(minutes=10)
 
 _FIELD = re.compile(r"[a-z0-9_.]{1,80}")
@@ -57,21 +63,63 @@ class SendGrid:
     name = "sendgrid"
     channel = Channel.EMAIL
 
-    def __init__(self, api_key: str, http: Http, base_url: str = API, now: Clock = utc_now) -> None:
+    def __init__(
+        self,
+        api_key: str,
+        http: Http,
+        base_url: str = API,
+        now: Clock = utc_now,
+        mails_per_request: int = MAILS_PER_REQUEST,
+    ) -> None:
         self._http, self._now = http, now
+        self._mails_max = min(max(1, mails_per_request), MAILS_PER_REQUEST_MAX)
         sdk = SendGridAPIClient(api_key).client
         self._headers = header_lines(sdk.request_headers | {"Content-Type": "application/json"})
         self._send_url = f"{base_url.rstrip('/')}/v3/mail/send"
         self._scopes_url = f"{base_url.rstrip('/')}/v3/scopes"
 
     def send(self, batch: Sequence[Outbound]) -> Iterator[tuple[Outbound, Result]]:
-        """One request per mail. See `channels.base.Provider`."""
-        return hand_over(self._http, batch, self.build, self.parse)
+        """As few requests as is good; mails that share a request share its fate, but for a refusal. See `channels.base.Provider`.
+
+        SendGrid refuses a request as a whole for one bad mail in it. A refused request took nothing, so it leaves again in halves,
+        until the mails that are to blame stand alone.
+        """
+        sound: list[Outbound] = []
+        for outbound in batch:
+            refusal = self._refusal(outbound)
+            if refusal is None:
+                sound.append(outbound)
+            else:
+                yield outbound, refusal
+        waiting = list(batches(sound, self._mails_max))
+        while waiting:
+            halves: list[Batch] = []
+            for together, result in hand_over(self._http, waiting, self.build_batch, self.parse):
+                if isinstance(result, Rejected) and len(together.mails) > 1:
+                    halves += together.halves()
+                else:
+                    yield from ((outbound, result) for outbound in together.mails)
+            waiting = halves
 
     def build(self, outbound: Outbound) -> Request:
         """The mail/send request for one mail. Raises Rejected for what SendGrid would not take or might misread."""
-        body = json.dumps(_mail(outbound, checked(outbound, self.channel, Email)).get())
-        return Request(self._send_url, self._headers, body.encode())
+        checked(outbound, self.channel, Email)
+        return self.build_batch(alone(outbound))
+
+    def build_batch(self, batch: Batch) -> Request:
+        """The mail/send request for several."""
+        return Request(self._send_url, self._headers, json.dumps(_mail(batch).get()).encode())
+
+    def _refusal(self, outbound: Outbound) -> Rejected | None:
+        """Why this mail can't leave whatever the others are."""
+        try:
+            checked(outbound, self.channel, Email)
+            whole(outbound).encode()
+        except Rejected as refusal:
+            return refusal.with_traceback(None)  # its frames hold the message
+        except Exception as error:
+            return Rejected("unbuildable", type(error).__name__)
+        return None
 
     def parse(self, answer: Response) -> Result:
         """202 with X-Message-Id is a receipt; 202 without one is `Uncertain` until an event with our id settles it."""
@@ -108,24 +156,28 @@ class SendGrid:
         return min(max(0.0, int(reset) - self._now().timestamp()), 3600.0)
 
 
-def _mail(outbound: Outbound, email: Email) -> Mail:
-    mail = Mail()
-    mail.from_email = From(email.sender_address, email.sender_name)
-    mail.subject = Subject(email.subject)
-    mail.add_personalization(_personalization(outbound, email))
-    mail.add_content(Content("text/plain", email.text))  # first: clients show the last part that they can
-    mail.add_content(Content("text/html", email.html))
+def _mail(batch: Batch) -> Mail:
+    mail, form = Mail(), batch.form
+    mail.from_email = From(form.sender_address, form.sender_name)
+    mail.subject = Subject(form.subject)
+    for outbound, filling in zip(reversed(batch.mails), reversed(batch.fillings), strict=True):
+        mail.add_personalization(_personalization(outbound, filling))  # the SDK puts each before the ones it has
+    mail.add_content(Content("text/plain", form.text))  # first: clients show the last part that they can
+    mail.add_content(Content("text/html", form.html))
     mail.tracking_settings = _UNTRACKED  # tracking rewrites links, the one-click way out too
     return mail
 
 
-def _personalization(outbound: Outbound, email: Email) -> Personalization:
+def _personalization(outbound: Outbound, filling: Mapping[str, str]) -> Personalization:
     to = To()
     to.email = outbound.address  # not To(address), which spends its time on looking for a name
     part = Personalization()
     part.add_to(to)
     part.add_custom_arg(CustomArg("message_id", outbound.id))
-    for name, value in email.headers:
+    for tag, text in filling.items():
+        part.add_substitution(Substitution(tag, text))
+    assert isinstance(outbound.content, Email)  # noqa: S101  it was checked
+    for name, value in outbound.content.headers:
         part.add_header(Header(name, value))
     return part
 
@@ -153,12 +205,16 @@ _KINDS = {
     "open": EventKind.ENGAGED,
     "click": EventKind.ENGAGED,
 }
-# Why SendGrid dropped a mail before sending it. Any other reason (quota, spam content, …) is no fault of the address.
+# Why SendGrid dropped a mail before sending it. Any other reason is no fault of the address, and a person is told.
+_UNSUBSCRIBED = "dropped_unsubscribed"
 _DROPS = {
     "bounced address": (EventKind.BOUNCED, "dropped_bounced"),
     "invalid": (EventKind.BOUNCED, "dropped_invalid"),
-    "unsubscribed address": (EventKind.OPTED_OUT, "dropped_unsubscribed"),
+    "unsubscribed address": (EventKind.FAILED, _UNSUBSCRIBED),  # the no is an event of its own, see `_events`
     "spam reporting address": (EventKind.COMPLAINED, "dropped_spam_report"),
+    "spam content": (EventKind.FAILED, "dropped_spam_content"),
+    "recipient list over package quota": (EventKind.HALTED, "dropped_over_quota"),
+    "invalid smtpapi header": (EventKind.HALTED, "dropped_invalid_header"),
 }
 _ENHANCED_STATUS = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")
 
@@ -178,7 +234,7 @@ def parse_events(
         raise BadPayload("not JSON") from None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise BadPayload("not a list of objects")
-    return [_event(row, now) for row in rows]
+    return [event for row in rows for event in _events(row, now)]
 
 
 def _verify(body: bytes, signature: str, timestamp: str, public_key: str, now: datetime, age_max: timedelta) -> None:
@@ -201,6 +257,14 @@ def _verifier(public_key: str) -> Any:
     return EventWebhook(public_key)
 
 
+def _events(row: Mapping[str, Any], now: datetime) -> list[Event]:
+    """The event of a row; two where a mail was dropped because its reader had unsubscribed."""
+    event = _event(row, now)
+    if event.code != _UNSUBSCRIBED:
+        return [event]
+    return [event, replace(event, id=f"{event.id}:opted_out", kind=EventKind.OPTED_OUT)]
+
+
 def _event(row: Mapping[str, Any], now: datetime) -> Event:
     kind, code = _kind(row)
     return Event(
@@ -218,13 +282,18 @@ def _event(row: Mapping[str, Any], now: datetime) -> Event:
 def _kind(row: Mapping[str, Any]) -> tuple[EventKind, str | None]:
     name = _text(row, "event") or ""
     if name == "dropped":
-        return _DROPS.get((_text(row, "reason") or "").lower(), (EventKind.FAILED, "dropped"))
+        known = _DROPS.get((_text(row, "reason") or "").lower())
+        if known is None:
+            alert(SendGrid.name, "dropped", known=False)
+        return known or (EventKind.FAILED, "dropped")
     if name == "bounce":
         status = _text(row, "status") or ""
         blocked = row.get("type") == "blocked"  # a refusal for now, by content or reputation: the address is alive
         word = "blocked" if blocked else "bounce"
         code = status if _ENHANCED_STATUS.fullmatch(status) else word
         return (EventKind.FAILED if blocked else EventKind.BOUNCED), code
+    if name not in _KINDS:
+        alert(SendGrid.name, "unknown_event", known=False)  # its name is left out: nobody vouches for it
     return _KINDS.get(name, EventKind.UNKNOWN), None
 
 

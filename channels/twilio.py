@@ -9,7 +9,7 @@ import base64
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from logging import getLogger
@@ -22,6 +22,7 @@ from twilio.http.response import Response as SdkResponse
 from twilio.request_validator import RequestValidator
 from twilio.rest import Client
 
+from channels.alerts import alert
 from channels.base import (
     BadAddress,
     BadPayload,
@@ -184,6 +185,8 @@ class Twilio:
         code = _error_code(answer)
         if code is None or not 400 <= answer.status < 500:
             return by_status(answer, self._now())
+        if code not in REACTIONS or code in _ALERTS:
+            alert(self.name, code, known=code in REACTIONS)
         error, hint = REACTIONS.get(code) or (Throttled if answer.status == 429 else Rejected, "a code we do not know")
         if error is Throttled:
             wait = retry_after_seconds(answer, self._now())
@@ -256,15 +259,52 @@ _STATUSES = {
     "failed": EventKind.FAILED,
     "canceled": EventKind.FAILED,
 }
-# Why a message failed on its way. Whatever is not here is no fault of the address: FAILED, with its code on record.
+# Why a message failed on its way. What is not here is no fault of the address either: FAILED, its code on record, and an alert.
 _FAILURES = {
-    "21610": EventKind.OPTED_OUT,
+    "21610": EventKind.FAILED,  # replied STOP: the no is an event of its own, see `parse_events`
+    "21703": EventKind.HALTED,  # no usable sender in the messaging service
+    "30001": EventKind.FAILED,  # the service's queue ran over
+    "30002": EventKind.HALTED,  # account suspended
+    "30003": EventKind.FAILED,  # handset off, no signal
+    "30004": EventKind.FAILED,  # blocked by the carrier or a do-not-call list
     "30005": EventKind.BOUNCED,  # unknown or no longer in service
     "30006": EventKind.BOUNCED,  # landline or unreachable carrier
+    "30007": EventKind.FAILED,  # filtered as spam
+    "30008": EventKind.FAILED,  # the carrier says no more
+    "30022": EventKind.FAILED,  # rate
+    "30023": EventKind.FAILED,  # daily cap
+    "30032": EventKind.FAILED,  # number not verified (US)
+    "30034": EventKind.FAILED,  # number not registered (US)
+    "30036": EventKind.FAILED,  # its validity ran out
+    "30410": EventKind.UNKNOWN,  # the carrier timed out: it may have arrived
+    "30450": EventKind.FAILED,  # blocked for some minutes against SMS pumping
+    "63001": EventKind.HALTED,  # the WhatsApp account does not know us
     "63003": EventKind.BOUNCED,  # not on WhatsApp
+    "63005": EventKind.FAILED,  # content refused
+    "63012": EventKind.FAILED,  # internal error at the provider's provider
+    "63013": EventKind.FAILED,  # against a policy
+    "63015": EventKind.FAILED,  # Twilio's own sandbox: the person has not joined
+    "63016": EventKind.FAILED,  # free text outside the 24-hour window
+    "63017": EventKind.FAILED,  # rate
+    "63018": EventKind.FAILED,  # rate
+    "63019": EventKind.FAILED,  # media
+    "63021": EventKind.FAILED,  # content invalid
     "63024": EventKind.BOUNCED,  # no WhatsApp, or its terms not accepted
+    "63027": EventKind.FAILED,  # no such template in that language
+    "63028": EventKind.FAILED,  # number of parameters
+    "63030": EventKind.FAILED,  # parameter not supported
+    "63032": EventKind.FAILED,  # the person is part of an experiment without marketing
     "63033": EventKind.BOUNCED,  # the person blocked us there
+    "63036": EventKind.FAILED,  # RCS out of reach
+    "63038": EventKind.FAILED,  # daily limit of the account
+    "63041": EventKind.FAILED,  # template paused
+    "63049": EventKind.FAILED,  # Meta chose not to deliver this marketing message
+    "63051": EventKind.HALTED,  # WhatsApp account locked
 }
+# Codes that nothing here can mend, but a person can: settings of countries, numbers and templates, filters, policies.
+_ALERTS = frozenset(
+    {"21408", "21602", "21603", "21604", "21656", "30007", "30032", "30034", "63013", "63015", "63027", "63028", "63030", "63041"}
+)
 _CODE = re.compile(r"[0-9]{5}")
 
 
@@ -280,7 +320,7 @@ class Inbound:
 
 
 def parse_events(url: str, body: bytes, signature: str, auth_token: str, now: datetime) -> list[Event]:
-    """The event of one status callback.
+    """What one status callback tells: an event, or two where a person's STOP stands behind a failure.
 
     `url` is the public one that Twilio called, query included; `body` the raw form; `now` stands in for the time that
     Twilio leaves out. Raises BadSignature, and BadPayload where sid or status are missing.
@@ -290,19 +330,27 @@ def parse_events(url: str, body: bytes, signature: str, auth_token: str, now: da
     if not sid or not status:
         raise BadPayload("no MessageSid or MessageStatus")
     code = error if _CODE.fullmatch(error) else None
+    event = Event(
+        provider=Twilio.name,
+        id=":".join(filter(None, (sid, status, code))),
+        channel=_channel(form.get("To", ""), form.get("From", "")),
+        kind=_kind(status, code),
+        at=now,
+        message_id=next(iter(parse_qs(urlsplit(url).query).get("message", [])), None),
+        receipt=sid,
+        code=code,
+    )
+    opted_out = event.kind is EventKind.FAILED and code == "21610"  # two pieces of news: the message failed, the person said no
+    return [event, replace(event, id=f"{event.id}:opted_out", kind=EventKind.OPTED_OUT)] if opted_out else [event]
+
+
+def _kind(status: str, code: str | None) -> EventKind:
     kind = _STATUSES.get(status, EventKind.UNKNOWN)
-    return [
-        Event(
-            provider=Twilio.name,
-            id=":".join(filter(None, (sid, status, code))),
-            channel=_channel(form.get("To", ""), form.get("From", "")),
-            kind=_FAILURES.get(code or "", kind) if kind is EventKind.FAILED else kind,
-            at=now,
-            message_id=next(iter(parse_qs(urlsplit(url).query).get("message", [])), None),
-            receipt=sid,
-            code=code,
-        )
-    ]
+    if kind is not EventKind.FAILED or code is None:
+        return kind
+    if code not in _FAILURES or code in _ALERTS:
+        alert(Twilio.name, code, known=code in _FAILURES)
+    return _FAILURES.get(code, kind)
 
 
 def parse_inbound(url: str, body: bytes, signature: str, auth_token: str) -> Inbound:

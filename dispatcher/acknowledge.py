@@ -14,7 +14,6 @@ from zoneinfo import ZoneInfo
 import structlog
 
 from channels.base import Channel
-from dispatcher import campaigns
 from dispatcher.choices import Change
 from dispatcher.faults import BadInput
 from dispatcher.house import House
@@ -24,7 +23,7 @@ from dispatcher.ledger.chunks import Due
 from dispatcher.ledger.consent import ConsentEvent, Recorded
 from dispatcher.ledger.partitions import ensure_period, period_of
 from dispatcher.ledger.pool import Connection, lend
-from dispatcher.submission import Trigger, parse_trigger
+from dispatcher.submission import Desk, Trigger, parse_trigger
 
 Publish = Callable[[Iterable[Due]], None]
 
@@ -69,6 +68,8 @@ def take(
     """Write the acknowledgement of one request's events, in the caller's transaction, once: what to `tell` after the commit.
 
     None where no no is among them, or there is no e-mail address. A suppressed address is left to the policy, which refuses.
+    Nobody need be told at once: what is not on a lane is put there by the clock once the lease of its chunk is over. Call
+    `ensure_period` before the transaction.
     """
     noes = [event for event in events if is_no(event)]
     if not noes or not recipients.has_email(connection, recipient_id):
@@ -81,14 +82,15 @@ def take(
     return Due(place.period, place.chunk, None) if place and place.fresh else None
 
 
-def tell(publish: Publish, due: Due | None) -> None:
-    """Put an acknowledgement on the broker. A broker that is away costs a minute, not the acknowledgement."""
-    if due is None:
-        return
-    try:
-        publish([due])
-    except Exception as error:  # whatever a broker's client may raise: the no is recorded, and its caller must hear so
-        log.warning("acknowledgement waits for the sweep", chunk=due.number, error=type(error).__name__)
+def tell(publish: Publish, *dues: Due | None) -> None:
+    """Put acknowledgements on the broker. A broker that is away costs a minute, not the acknowledgement."""
+    for due in dues:
+        if due is None:
+            continue
+        try:
+            publish([due])
+        except Exception as error:  # whatever a broker's client may raise: the no is recorded, and its caller must hear so
+            log.warning("acknowledgement waits for the sweep", chunk=due.number, error=type(error).__name__)
 
 
 def is_no(event: ConsentEvent) -> bool:
@@ -111,7 +113,7 @@ def _trigger(house: House, recipient_id: str, noes: Sequence[ConsentEvent], enti
     said = {name: value for name, value in data.items() if value is not None}
     job = {"key": f"ack:{first.no}", "recipient": recipient_id, "template": TEMPLATE, "data": said}
     try:
-        trigger = parse_trigger(job, campaigns.desk(house))
+        trigger = parse_trigger(job, Desk(house.catalog, house.policy, house.clock()))
     except BadInput as error:  # templates of one's own, without this one or with other variables
         log.error("an opt-out can't be acknowledged", consent_event=first.no, faults=[fault.field for fault in error.faults])
         return None

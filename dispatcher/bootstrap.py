@@ -75,7 +75,13 @@ def examine() -> tuple[Settings, Policy, Catalog, str]:
     """Settings, policy, templates and the policy's text, each read completely. Raises one of `UNFIT`, with all that is wrong."""
     chosen = settings()
     rules, text = policy(chosen)
-    return chosen, rules, content.load(chosen.templates), text
+    return chosen, rules, templates(chosen.templates), text
+
+
+@lru_cache(maxsize=1)
+def templates(folder: Path) -> Catalog:
+    """The templates of a folder, compiled once per process. Raises `TemplateFaults`."""
+    return content.load(folder)
 
 
 def house(connections_max: int = CONNECTIONS_MAX) -> House:

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import islice
 
 from dispatcher.faults import BadInput, InputFault
 from dispatcher.house import House
-from dispatcher.ledger import audience, campaigns, chunks
+from dispatcher.ledger import audience, brakes, campaigns, caps, chunks, consent
 from dispatcher.ledger.audience import Fault, Loader, Row, TriggerPlace
 from dispatcher.ledger.campaigns import spec_to_json
-from dispatcher.ledger.chunks import Chunk, Due
+from dispatcher.ledger.chunks import Candidate, Chunk, Due, Entry
 from dispatcher.ledger.pool import Connection, lend
-from dispatcher.model import State
-from dispatcher.pipeline import prepare
+from dispatcher.model import Choice, Facts, State
+from dispatcher.outcomes import braking
+from dispatcher.pipeline import Ahead, caps_since, prepare_all
 from dispatcher.submission import Desk, Submission, Trigger
 
 Progress = Callable[[int], None]
 RELEASE_BATCH = 5_000
+PRUNE_BATCH = 10_000
 
 
 class Taken(StrEnum):
@@ -61,19 +63,20 @@ def desk(house: House) -> Desk:
 # -- coming in ---------------------------------------------------------------------------------------------------------
 
 
-def submit(house: House, submission: Submission, progress: Progress = lambda _: None) -> Admission:
+def submit(house: House, submission: Submission, progress: Progress = lambda _: None, by: str = "") -> Admission:
     """Take a campaign with its whole audience, or nothing of it; it starts when its moment comes.
 
+    `by` names who submits it. One with a large audience waits until somebody else releases it.
     Raises `BadInput`, also when a file turns out to be unreadable half-way, and `LedgerUnavailable`.
     """
     with lend(house.pool) as connection, connection.transaction():
-        created = campaigns.create(connection, submission.id, submission.spec, house.clock())
+        created = campaigns.create(connection, submission.id, submission.spec, house.clock(), by)
         if created is None:
             return _compare(connection, submission)
         no, period = created
         loader = Loader(connection, no, period, submission.spec, house.clock())
         digest = _load(loader, submission, progress)
-        campaigns.complete(connection, no, digest, loader.invalid)
+        campaigns.complete(connection, no, digest, loader.invalid, loader.taken > house.policy.four_eyes_audience_min)
         return Admission(Taken.NEW, loader.taken, loader.invalid)
 
 
@@ -113,8 +116,15 @@ class _Rehearsed(Exception):
     """Ends a rehearsal's transaction, so that nothing of it is kept."""
 
 
-def rehearse(house: House, submission: Submission) -> Rehearsal:
-    """Decide and write every message of a campaign as it would be now, through the same code, then forget it all."""
+def rehearse(house: House, submission: Submission, as_of: datetime | None = None) -> Rehearsal:
+    """Decide and write every message of a campaign as it would be now, through the same code, then forget it all.
+
+    With `as_of`, as at that moment: by its clock, and by what people had said until then. Addresses, profiles and
+    suppressions are today's, for of those no history is kept.
+    """
+    if as_of is not None:
+        moment = as_of
+        house = replace(house, clock=lambda: moment)
     states: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     channels_: Counter[str] = Counter()
@@ -124,8 +134,13 @@ def rehearse(house: House, submission: Submission) -> Rehearsal:
                 no, period = campaigns.create(connection, f"{submission.id}?rehearsal", submission.spec, house.clock()) or (0, 0)
                 loader = Loader(connection, no, period, submission.spec, house.clock())
                 _load(loader, submission, lambda _: None)
+                ahead = Ahead()
                 for chunk in _chunks_of(connection, submission, no, period):
-                    _rehearse_chunk(house, connection, chunk, states, reasons, channels_)
+                    candidates = chunks.gather(connection, chunk, since=caps_since(house, chunk))
+                    if as_of is not None:
+                        candidates = _as_of(connection, candidates, as_of)
+                    entries = [item.entry for item in prepare_all(house, chunk, candidates, {}, ahead)]
+                    _count(entries, states, reasons, channels_)
                 raise _Rehearsed
         except _Rehearsed:
             return Rehearsal(loader.taken, loader.invalid, states, reasons, channels_)
@@ -136,17 +151,33 @@ def _chunks_of(connection: Connection, submission: Submission, no: int, period: 
         yield Chunk(period, number, submission.spec, no, submission.id, None)
 
 
-def _rehearse_chunk(
-    house: House, connection: Connection, chunk: Chunk, states: Counter[str], reasons: Counter[str], channels_: Counter[str]
-) -> None:
+def _as_of(connection: Connection, candidates: Sequence[Candidate], moment: datetime) -> list[Candidate]:
+    """The candidates with the choices that were on record at a moment, and what they had been sent by then."""
+    people = {candidate.facts.recipient_id for candidate in candidates}
+    then = consent.choices_as_of(connection, sorted(people), moment)
+    return [replace(candidate, facts=_facts_then(candidate.facts, then, moment)) for candidate in candidates]
+
+
+def _facts_then(facts: Facts, then: Mapping[str, Mapping[str, Choice]], moment: datetime) -> Facts:
+    said = then.get(facts.recipient_id, {})
+    return replace(
+        facts,
+        offers={subject[6:]: choice for subject, choice in said.items() if subject.startswith("offer:")},
+        switches={subject[8:]: choice for subject, choice in said.items() if subject.startswith("channel:")},
+        object_marketing=said.get("objection:marketing"),
+        object_profiling=said.get("objection:profiling"),
+        sent=tuple(one for one in facts.sent if one.at <= moment),
+    )
+
+
+def _count(entries: Sequence[Entry], states: Counter[str], reasons: Counter[str], channels_: Counter[str]) -> None:
     """Count by recipient: with several legs, one that would leave decides."""
     heads: dict[int, tuple[State, str | None]] = {}
-    for candidate in chunks.gather(connection, chunk):
-        entry = prepare(house, chunk, candidate, {}).entry
+    for entry in entries:
         if entry.state is State.CLAIMED and entry.channel:
             channels_[entry.channel] += 1
-        if candidate.ref.row not in heads or entry.state is State.CLAIMED:
-            heads[candidate.ref.row] = (entry.state, entry.reason)
+        if entry.candidate.ref.row not in heads or entry.state is State.CLAIMED:
+            heads[entry.candidate.ref.row] = (entry.state, entry.reason)
     for state, reason in heads.values():
         states["sendable" if state is State.CLAIMED else state] += 1
         if reason:
@@ -182,4 +213,18 @@ def sweep(house: House) -> None:
     with lend(house.pool) as connection:
         chunks.resolve_orphans(connection, now, now - timedelta(seconds=house.limits.lease_seconds))
         chunks.close_stopped(connection, now)
+        _brake(house, connection)
         campaigns.finish_ended(connection, now)
+        caps.prune(connection, house.policy.caps_since(now) or now, PRUNE_BATCH)
+
+
+def _brake(house: House, connection: Connection) -> None:
+    """Stop campaigns that too many people complain about, or whose mail comes back; each says so in its note."""
+    for standing in brakes.standings(connection):
+        found = braking(house.policy.brake, standing.taken, standing.complained, standing.bounced)
+        if found is None:
+            continue
+        if found.pause:
+            brakes.stop(connection, standing, found.note, house.clock())
+        elif found.note != standing.note:
+            brakes.warn(connection, standing, found.note)

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from channels.base import Channel
+from channels.base import Channel, EventKind
+from dispatcher import acknowledge
 from dispatcher.choices import Change
-from dispatcher.ledger import consent, suppressions
+from dispatcher.house import House
+from dispatcher.keywords import Meaning
+from dispatcher.ledger import caps, consent, suppressions
+from dispatcher.ledger.chunks import Due
 from dispatcher.ledger.keys import address_key
+from dispatcher.ledger.partitions import ensure_period, period_of
 from dispatcher.ledger.pool import Connection
 from dispatcher.model import GROUP_OF, Facts, Source
+from dispatcher.policy import Policy
+
+# Why an address is banned because its owner said no to the provider, and so what their START or resubscribing there lifts. A dead
+# address or a complaint is none of these.
+BLOCKS = frozenset({Meaning.STOP, EventKind.OPTED_OUT, "21610", "dropped_unsubscribed"})
 
 
 def suppress(
@@ -33,9 +43,19 @@ def drop_devices(connection: Connection, recipient_id: str, tokens: Sequence[str
         suppressions.drop_device(connection, recipient_id, token, now)
 
 
+def rest(connection: Connection, policy: Policy, recipient_id: str, channel: Channel, code: str | None, now: datetime) -> None:
+    """Where the code is a provider's limit per person, leave the person alone on this channel for as long as the policy says."""
+    rests = policy.rests.get(channel)
+    if rests is not None and code in rests.codes:
+        caps.rest(connection, recipient_id, channel, code or "", now + timedelta(seconds=rests.seconds), now)
+
+
 def opt_out(
-    connection: Connection, secret: bytes, recipient_id: str, channel: Channel, provider: str, code: str, now: datetime
-) -> None:
-    """Switch the channel's group off for the person, with the provider as the witness."""
-    changes = [Change(f"channel:{GROUP_OF[channel]}", "off")]
-    consent.record(connection, secret, recipient_id, changes, Source.PROVIDER, provider, code, now, now)
+    house: House, connection: Connection, recipient_id: str, channel: Channel, provider: str, code: str, entity: str | None
+) -> Due | None:
+    """Switch the channel's group off for the person, with the provider as the witness; its acknowledgement, if one is due."""
+    now, changes = house.clock(), [Change(f"channel:{GROUP_OF[channel]}", "off")]
+    ensure_period(connection, period_of(now))
+    with connection.transaction():
+        recorded = consent.record(connection, house.secret, recipient_id, changes, Source.PROVIDER, provider, code, now, now)
+        return acknowledge.take(house, connection, recipient_id, recorded.events, entity)

@@ -1,22 +1,29 @@
-"""What providers report after hand-off, applied to messages and to people's records, a batch at a time."""
+"""What comes back after hand-off: providers' news, applied to messages and people's records in batches, and what people answer."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
-from channels.base import Event
+from channels.base import Channel, Event
 from channels.twilio import Inbound
-from dispatcher import consequences, keywords
+from dispatcher import acknowledge, consequences, keywords, replies
+from dispatcher.acknowledge import Publish
 from dispatcher.choices import Change
 from dispatcher.house import House
 from dispatcher.keywords import Meaning
-from dispatcher.ledger import consent, events, numbers, suppressions
+from dispatcher.ledger import consent, events, numbers, stops, suppressions, texts
+from dispatcher.ledger.chunks import Due
 from dispatcher.ledger.consent import Word
-from dispatcher.ledger.events import Unsettled
+from dispatcher.ledger.events import Move, Unsettled
 from dispatcher.ledger.keys import address_key
+from dispatcher.ledger.numbers import Owner
+from dispatcher.ledger.partitions import ensure_period, period_of
 from dispatcher.ledger.pool import Connection, lend
-from dispatcher.model import GROUP_OF, Source, State
-from dispatcher.outcomes import after_event, meaning
+from dispatcher.ledger.texts import Text
+from dispatcher.model import GROUP_OF, Source
+from dispatcher.outcomes import after_event, fallback_at, meaning
 from dispatcher.refs import MessageRef
 
 BATCH = 1_000
@@ -28,8 +35,8 @@ def keep(house: House, news: Sequence[Event]) -> int:
         return events.keep(connection, news, house.clock())
 
 
-def settle_some(house: House) -> int:
-    """Apply the oldest events not yet applied; says how many there were.
+def settle_some(house: House, publish: Publish) -> int:
+    """Apply the oldest events not yet applied, and have the noes among them acknowledged; says how many events there were.
 
     Order does not matter: states only move forward. Doing it twice does not matter either, so nothing is locked for long: first
     what an event says of the person, each in its own transaction (an opt-out locks the person before the messages, as everybody
@@ -37,61 +44,131 @@ def settle_some(house: House) -> int:
     """
     with lend(house.pool) as connection:
         batch = events.unsettled(connection, BATCH)
-        for event in batch:
-            _follow(house, connection, event)
+        dues = [_follow(house, connection, event) for event in batch]
         if batch:
             with connection.transaction():
                 _move(house, connection, batch)
                 events.settled(connection, batch, house.clock())
-        return len(batch)
+    acknowledge.tell(publish, *dues)
+    return len(batch)
 
 
 def _move(house: House, connection: Connection, batch: Sequence[Unsettled]) -> None:
     states = events.lock_states(connection, sorted({event.ref for event in batch if event.state is not None}))
-    moves: dict[MessageRef, tuple[State, str | None]] = {}
+    moves: dict[MessageRef, Move] = {}
+    now = house.clock()
     for event in batch:
         state = states.get(event.ref)
         after = after_event(state, event.kind) if state is not None else None
         if after is not None and after != state:
             states[event.ref] = after
-            moves[event.ref] = (after, event.code)
-    events.apply(connection, [(ref, state, reason) for ref, (state, reason) in moves.items()], house.clock())
+            moves[event.ref] = Move(event.ref, after, event.code, fallback_at(event.spec, event.channel, after, now))
+    events.apply(connection, list(moves.values()), now)
 
 
-def _follow(house: House, connection: Connection, event: Unsettled) -> None:
-    """Dead addresses and opt-outs that the event reveals."""
+def _follow(house: House, connection: Connection, event: Unsettled) -> Due | None:
+    """Dead addresses, opt-outs and stopped channels that the event reveals; the acknowledgement that an opt-out is owed."""
     means = meaning(event.kind)
     if event.recipient_id is None:
-        return
+        return None
+    if means.stop_channel:
+        stops.stop(connection, event.channel, event.provider, event.code or event.kind, house.clock())
     if means.suppress and event.address_key is not None:
         consequences.suppress_key(
             connection, event.address_key, event.channel, event.provider, event.code or event.kind, house.clock()
         )
-    if means.opt_out:
-        consequences.opt_out(
-            connection, house.secret, event.recipient_id, event.channel, event.provider, event.code or event.kind, house.clock()
-        )
+    consequences.rest(connection, house.policy, event.recipient_id, event.channel, event.code, house.clock())
+    if means.lift and event.address_key is not None:
+        suppressions.lift(connection, event.channel, event.address_key, consequences.BLOCKS, event.at, house.clock())
+    if not means.opt_out:
+        return None
+    return consequences.opt_out(
+        house, connection, event.recipient_id, event.channel, event.provider, event.code or event.kind, event.entity
+    )
 
 
 # -- what people answer ------------------------------------------------------------------------------------------------
 
 
-def hear(house: House, said: Inbound) -> Meaning:
-    """Obey a text from a person, and say how it was understood. Doing it twice changes nothing more.
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """How a text was understood, and what to answer in the same conversation; None for nothing."""
+
+    meaning: Meaning
+    answer: str | None = None
+
+
+def hear(house: House, publish: Publish, said: Inbound) -> Heard:
+    """Obey a text from a person. The same one again, by its id, changes nothing and gets the same answer.
 
     STOP bans the number on its channel and switches the whole group off for everyone who has the number: who wrote, among
-    people who share one, can't be known. START lifts the ban, and no more: a switch that is off stays off.
+    people who share one, can't be known. START lifts what a STOP or the provider's block banned, and no more: a switch that
+    is off stays off. HELP is answered, unless the provider says that it has done so. What is unclear waits for a person.
     """
     means = Meaning(said.opt_out.lower()) if said.opt_out in {"STOP", "START", "HELP"} else keywords.classify(said.text)
     key = address_key(house.secret, said.channel, said.address)
     now = house.clock()
-    if means is Meaning.STOP:
-        with lend(house.pool) as connection:
-            suppressions.suppress(connection, said.channel, key, means, Source.INBOUND, now)
-            off = (Change(f"channel:{GROUP_OF[said.channel]}", "off"),)
-            words = [Word(owner, off, now) for owner in numbers.owners(connection, key)]
-            consent.record_all(connection, house.secret, words, Source.INBOUND, said.channel, "", now)
-    elif means is Meaning.START:
-        with lend(house.pool) as connection:
-            suppressions.lift(connection, said.channel, key, now)
-    return means
+    dues: list[Due | None] = []
+    with lend(house.pool) as connection:
+        ensure_period(connection, period_of(now))
+        owners = numbers.owners(connection, key)
+        ids = [owner.id for owner in owners]
+        with connection.transaction():
+            fresh = texts.take(connection, said.id, said.channel, key, ids, means, said.text, now)
+            if fresh and means is Meaning.STOP:
+                dues = _stop(house, connection, said.channel, key, ids, said.channel, now)
+            elif fresh and means is Meaning.START:
+                suppressions.lift(connection, said.channel, key, consequences.BLOCKS, now, now)
+        answer = _help(house, connection, owners, said.channel) if means is Meaning.HELP and said.opt_out is None else None
+    acknowledge.tell(publish, *dues)
+    return Heard(means, answer)
+
+
+def waiting(house: House, limit: int) -> list[Text]:
+    """The unclear texts that wait for a person, oldest first."""
+    with lend(house.pool) as connection:
+        return texts.waiting(connection, limit)
+
+
+def resolve(house: House, publish: Publish, text_id: str, by: str, stop: bool) -> bool:
+    """Take an unclear text off the list: it was a STOP in other words, or called for nothing. False: it isn't on the list."""
+    now = house.clock()
+    dues: list[Due | None] = []
+    with lend(house.pool) as connection:
+        ensure_period(connection, period_of(now))
+        with connection.transaction():
+            text = texts.close(connection, text_id, by, now)
+            if text is not None and stop:
+                owners = {owner.id for owner in numbers.owners(connection, text.address_key)}
+                concerned = sorted(owners.union(text.recipients))
+                dues = _stop(house, connection, text.channel, text.address_key, concerned, by, text.received_at)
+    acknowledge.tell(publish, *dues)
+    return text is not None
+
+
+def forget_texts(house: House) -> int:
+    """Drop the words of texts that are old; says of how many."""
+    now = house.clock()
+    with lend(house.pool) as connection:
+        return texts.forget(connection, now, now - timedelta(days=texts.DAYS))
+
+
+def _stop(
+    house: House, connection: Connection, channel: Channel, key: bytes, ids: Sequence[str], actor: str, said_at: datetime
+) -> list[Due | None]:
+    """Ban the number, switch the group off for these people, and write what acknowledges that to each."""
+    now = house.clock()
+    suppressions.suppress(connection, channel, key, Meaning.STOP, Source.INBOUND, now)
+    off = (Change(f"channel:{GROUP_OF[channel]}", "off"),)
+    words = [Word(recipient_id, off, said_at) for recipient_id in ids]
+    recorded = consent.record_all(connection, house.secret, words, Source.INBOUND, actor, "", now)
+    entity = numbers.last_entity(connection, ids, channel)
+    return [acknowledge.take(house, connection, recipient_id, each.events, entity) for recipient_id, each in recorded.items()]
+
+
+def _help(house: House, connection: Connection, owners: Sequence[Owner], channel: Channel) -> str:
+    """In the language of the number's first owner, and the name of who wrote there last."""
+    written = numbers.last_entity(connection, [owner.id for owner in owners], channel)
+    entity = house.policy.entities.get(written or "") or next(iter(house.policy.entities.values()))
+    language = owners[0].language if owners else "en"
+    return replies.help_text(language, entity.names[language], entity.contact)

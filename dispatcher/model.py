@@ -128,6 +128,7 @@ class Code(StrEnum):
     WITHHELD_VARIABLE = "withheld_variable"
     MISSING_VARIABLE = "missing_variable"
     CONTENT_GUARD = "content_guard"
+    HOUSEHOLD = "household"
     HELD_OUT = "held_out"
     FREQUENCY_CAPPED = "frequency_capped"
     QUIET_HOURS = "quiet_hours"
@@ -157,6 +158,24 @@ class Device:
 
 
 @dataclass(frozen=True, slots=True)
+class Sent:
+    """A commercial message that the person may have got, or will: reserved when it is claimed. `no` grows with each."""
+
+    no: int
+    at: datetime
+    channel: Channel
+    offer_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """A provider's own limit per person: until then it takes no more advertising for them. `code` is its word for it."""
+
+    until: datetime
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """All that a decision may look at about one recipient, read in one go. `version` grows with every change that could matter."""
 
@@ -181,7 +200,10 @@ class Facts:
     object_marketing: Choice | None = None
     object_profiling: Choice | None = None
     suppressions: Mapping[str, str] = field(default_factory=dict)  # channel -> evidence, "suppression:<no>"
-    repeat_of: str | None = None  # the message id of an earlier row for the same person in the same campaign
+    repeat_of: str | None = None  # the message id of an earlier row for the person in the campaign, or of a leg that arrived
+    partner_message: str | None = None  # the id of what the registered partner got, where a household gets one message
+    rests: Mapping[str, Rest] = field(default_factory=dict)  # by channel
+    sent: tuple[Sent, ...] = ()  # as far back as the policy's caps look; the message that is being decided is not among them
     profile: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # data category -> variable -> value
 
     def address(self, channel: Channel) -> str | None:
@@ -297,6 +319,7 @@ def headline(reasons: tuple[Reason, ...]) -> Reason:
 class CampaignState(StrEnum):
     """The states of a campaign."""
 
+    AWAITING_RELEASE = "awaiting_release"  # so large that a second person has to say yes
     SCHEDULED = "scheduled"
     RUNNING = "running"
     PAUSED = "paused"
@@ -319,3 +342,10 @@ class Spec:
     rate_per_second: float | None = None
     holdout_percent: float = 0.0
     priority: int = 5  # 0 (first) to 9 (last)
+    variants: tuple[tuple[str, str], ...] = ()  # names and templates of an A/B test; `template` is then the first one's
+    one_per_household: bool = False  # of two registered partners, one
+    fallback_after_seconds: float | None = None  # with route "first": how long a leg may go without a delivery report
+
+    def after(self, channel: Channel) -> tuple[Channel, ...]:
+        """The channels that come after this one in the order asked for."""
+        return self.channels[self.channels.index(channel) + 1 :] if channel in self.channels else ()

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 
 from channels.base import (
     BadAddress,
+    Channel,
     ChannelError,
     EventKind,
     Misconfigured,
@@ -25,8 +26,8 @@ from channels.base import (
     Unavailable,
     Uncertain,
 )
-from dispatcher.model import State
-from dispatcher.policy.data import Retry
+from dispatcher.model import Spec, State
+from dispatcher.policy.data import Brake, Retry
 
 THROTTLE_SECONDS_MAX = 86_400.0  # a provider that says "in a year" is asked again tomorrow
 JITTER = 0.25  # share of the waiting time added at random, so that a crowd does not come back as a crowd
@@ -139,6 +140,7 @@ _FATE: Mapping[State, int] = {
 _NEWS: Mapping[EventKind, State] = {
     EventKind.ACCEPTED: State.ACCEPTED,
     EventKind.FAILED: State.FAILED,
+    EventKind.HALTED: State.FAILED,
     EventKind.DELIVERED: State.DELIVERED,
     EventKind.ENGAGED: State.DELIVERED,  # scanners open and click too: it arrived, more is not sure
     EventKind.BOUNCED: State.BOUNCED,
@@ -158,12 +160,58 @@ def after_event(state: State, kind: EventKind) -> State | None:
     return news if _FATE[news] > _FATE[state] else None
 
 
+CURABLE = frozenset({State.FAILED, State.DEAD, State.BOUNCED})  # another channel may still reach the person
+
+
+def fallback_at(spec: Spec | None, channel: Channel, state: State, now: datetime) -> datetime | None:
+    """When the next channel should be tried, now that a leg on this one is in this state; None where none should be.
+
+    A leg that is with the provider gets its time to be delivered; one that has failed gives way at once. What may have
+    arrived (unresolved) or has angered somebody (complained) is followed by nothing.
+    """
+    if spec is None or spec.fallback_after_seconds is None or not spec.after(channel):
+        return None
+    if state is State.ACCEPTED:
+        return now + timedelta(seconds=spec.fallback_after_seconds)
+    return now if state in CURABLE else None
+
+
+# -- the complaint brake -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Braking:
+    """What the brake has to say of a campaign."""
+
+    pause: bool
+    note: str
+
+
+def braking(numbers: Brake, taken: int, complained: int, bounced: int) -> Braking | None:
+    """Whether a campaign should stop itself, or only be warned, by its share of complaints and bounces; None if all is well."""
+    if taken < numbers.minimum:
+        return None
+    complaints, bounces = complained / taken, bounced / taken
+    if complaints >= numbers.complaint_rate_pause:
+        return Braking(True, f"paused itself: {_share('complained', complaints, taken, numbers.complaint_rate_pause)}")
+    if bounces >= numbers.bounce_rate_pause:
+        return Braking(True, f"paused itself: {_share('bounced', bounces, taken, numbers.bounce_rate_pause)}")
+    if complaints >= numbers.complaint_rate_warn:
+        return Braking(False, f"warning: {_share('complained', complaints, taken, numbers.complaint_rate_warn)}")
+    return None
+
+
+def _share(what: str, rate: float, taken: int, limit: float) -> str:
+    return f"{rate:.2%} of {taken:,} messages {what}; the limit is {limit:.2%}"
+
+
 @dataclass(frozen=True, slots=True)
 class Meaning:
     """What news says about the address and the person, whatever the state of the message."""
 
     suppress: bool = False
     opt_out: bool = False
+    stop_channel: bool = False  # ours to mend, as with `Misconfigured` at sending
     lift: bool = False  # the provider's own block is gone; this never grants what the bank's switch refuses
 
 
@@ -172,6 +220,7 @@ _MEANING: Mapping[EventKind, Meaning] = {
     EventKind.COMPLAINED: Meaning(suppress=True, opt_out=True),
     EventKind.OPTED_OUT: Meaning(suppress=True, opt_out=True),
     EventKind.OPTED_IN: Meaning(lift=True),
+    EventKind.HALTED: Meaning(stop_channel=True),
 }
 _NO_MEANING = Meaning()
 

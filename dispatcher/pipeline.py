@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import groupby
 
@@ -19,9 +19,9 @@ from dispatcher.house import House
 from dispatcher.ledger import chunks, stops
 from dispatcher.ledger.chunks import Candidate, Chunk, Claim, Entry, Gate, Settlement
 from dispatcher.ledger.pool import Connection, LedgerUnavailable, lend
-from dispatcher.model import Code, Decision, Facts, Hold, Job, Leg, Refuse, Send, State
-from dispatcher.outcomes import Outcome, conclude, fold
-from dispatcher.policy import decide, record
+from dispatcher.model import Code, Decision, Facts, Hold, Job, Kind, Leg, Refuse, Send, Sent, State
+from dispatcher.outcomes import Outcome, conclude, fallback_at, fold
+from dispatcher.policy import decide, record, variant_of
 from dispatcher.refs import MessageRef
 from dispatcher.tokens import PREFERENCES, UNSUBSCRIBE, message_token
 
@@ -46,9 +46,10 @@ def run_chunk(house: House, period: int, number: int) -> Chunk | None:
     if chunk is None:
         return None
     rows: frozenset[int] | None = None
+    since = caps_since(house, chunk)
     for _ in range(house.limits.decide_rounds_max):
         with lend(house.pool) as connection:
-            candidates = chunks.gather(connection, chunk, rows)
+            candidates = chunks.gather(connection, chunk, rows, since)
         changed: set[int] = set()
         for batch in batches(candidates, house.limits.batch_messages_max):
             claim = work(house, chunk, batch)
@@ -79,15 +80,61 @@ def work(house: House, chunk: Chunk, batch: Sequence[Candidate]) -> Claim:
     """One batch through its whole life. No connection is held while providers are spoken to."""
     with lend(house.pool) as connection:
         stopped = stops.stopped(connection)
-        prepared = [prepare(house, chunk, candidate, stopped) for candidate in batch]
-        claim = chunks.claim(connection, chunk, [item.entry for item in prepared], house.clock())
+        prepared = prepare_all(house, chunk, batch, stopped)
+        now, since = house.clock(), caps_since(house, chunk)
+        claim = chunks.claim(connection, chunk, [item.entry for item in prepared], now, since)
     won = [item for item in prepared if item.entry.candidate.ref in claim.won]
     if won:
-        settle(house, conclude_all(house, won, send(house, won)))
+        settle(house, chunk, conclude_all(house, chunk, won, send(house, won)))
     return claim
 
 
 # -- decide and render -------------------------------------------------------------------------------------------------
+
+
+def caps_since(house: House, chunk: Chunk) -> datetime | None:
+    """How far back the caps look; None where none applies: service messages are exempt."""
+    return house.policy.caps_since(house.clock()) if chunk.spec.kind is Kind.COMMERCIAL else None
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """What is about to be claimed: the person's next message, and the partner's, are decided as if it had gone."""
+
+    sent: dict[str, tuple[Sent, ...]] = field(default_factory=dict)
+    served: dict[str, str] = field(default_factory=dict)  # recipient -> message id
+
+    def known_to(self, candidate: Candidate) -> Candidate:
+        """The candidate with what is ahead of it."""
+        facts = candidate.facts
+        sent, partner_message = self.sent.get(facts.recipient_id), self.served.get(candidate.partner or "")
+        if sent is None and partner_message is None:
+            return candidate
+        more = facts.sent + (sent or ())
+        return replace(candidate, facts=replace(facts, sent=more, partner_message=facts.partner_message or partner_message))
+
+    def note(self, entry: Entry, offer_type: str | None, now: datetime) -> None:
+        """Take a claim-to-be down."""
+        person = entry.candidate.facts.recipient_id
+        if entry.channel is not None and offer_type is not None:
+            self.sent[person] = (*self.sent.get(person, ()), Sent(0, now, entry.channel, offer_type))
+        if entry.candidate.partner is not None:
+            self.served[person] = str(entry.candidate.ref)
+
+
+def prepare_all(
+    house: House, chunk: Chunk, batch: Sequence[Candidate], stopped: Mapping[Channel, str], ahead: Ahead | None = None
+) -> list[Prepared]:
+    """Decide and write a batch, one after the other: each sees those before it, here and in what was `ahead`."""
+    ahead, spec = ahead or Ahead(), chunk.spec
+    alone = spec.route == "first" and not spec.one_per_household  # then no message bears on another of the campaign
+    prepared: list[Prepared] = []
+    for candidate in batch:
+        item = prepare(house, chunk, candidate if alone else ahead.known_to(candidate), stopped)
+        prepared.append(item)
+        if not alone and item.entry.state is State.CLAIMED:
+            ahead.note(item.entry, spec.offer_type, house.clock())
+    return prepared
 
 
 def prepare(house: House, chunk: Chunk, candidate: Candidate, stopped: Mapping[Channel, str]) -> Prepared:
@@ -95,7 +142,7 @@ def prepare(house: House, chunk: Chunk, candidate: Candidate, stopped: Mapping[C
     now = house.clock()
     job = job_of(house, chunk, candidate)
     decision = decide(job, candidate.facts, house.policy, now)
-    kept = record(decision, candidate.facts, house.policy, job, _used(house, chunk, decision))
+    kept = record(decision, candidate.facts, house.policy, job, _used(house, job, decision))
     if isinstance(decision, Refuse):
         code = decision.headline.code
         return Prepared(Entry(candidate, STATE_OF.get(code, State.REFUSED), candidate.fixed, code, None, kept))
@@ -106,7 +153,7 @@ def prepare(house: House, chunk: Chunk, candidate: Candidate, stopped: Mapping[C
         until = now + timedelta(seconds=house.policy.retry.stopped_seconds)
         return Prepared(Entry(candidate, State.WAITING, leg.channel, stopped[leg.channel], until, kept))
     try:
-        content = house.catalog[chunk.spec.template].render(letter_of(house, chunk, candidate, leg))
+        content = house.catalog[template_of(house, chunk, candidate)].render(letter_of(house, chunk, candidate, leg))
     except ContentRefusal as refusal:
         refused = {**kept, "content": {"code": refusal.code, "where": refusal.variable}}
         return Prepared(Entry(candidate, State.REFUSED, leg.channel, refusal.code, None, refused))
@@ -114,20 +161,29 @@ def prepare(house: House, chunk: Chunk, candidate: Candidate, stopped: Mapping[C
     return Prepared(entry, tuple(outbounds(chunk, candidate, leg.channel, content, now)))
 
 
-def _used(house: House, chunk: Chunk, decision: Decision) -> frozenset[str] | None:
+def _used(house: House, job: Job, decision: Decision) -> frozenset[str] | None:
     """The data categories that the text asks for, where there will be one."""
-    return house.catalog[chunk.spec.template].categories(decision.legs[0].mode) if isinstance(decision, Send) else None
+    return house.catalog[job.brief.template].categories(decision.legs[0].mode) if isinstance(decision, Send) else None
+
+
+def template_of(house: House, chunk: Chunk, candidate: Candidate) -> str:
+    """What this person's message is written from."""
+    spec = chunk.spec
+    if not spec.variants:
+        return spec.template
+    return variant_of(house.policy.holdout_salt, spec.variants, chunk.campaign_id or "", candidate.facts.recipient_id)
 
 
 def job_of(house: House, chunk: Chunk, candidate: Candidate) -> Job:
-    """The job as the policy sees it. A leg asks for its own channel only."""
+    """The job as the policy sees it. A leg asks for its own channel only; a later leg for those that were not tried yet."""
     spec = chunk.spec
+    channels = spec.after(candidate.tried[-1]) if candidate.tried else spec.channels
     return Job(
         id=str(candidate.ref),
         recipient_id=candidate.facts.recipient_id,
         entity=spec.entity,
-        brief=house.catalog[spec.template].brief,
-        channels=spec.channels if candidate.fixed is None else (candidate.fixed,),
+        brief=house.catalog[template_of(house, chunk, candidate)].brief,
+        channels=channels if candidate.fixed is None else (candidate.fixed,),
         campaign_id=chunk.campaign_id,
         expires_at=spec.expires_at,
         holdout_percent=spec.holdout_percent,
@@ -206,7 +262,7 @@ class Concluded:
 
 
 def conclude_all(
-    house: House, won: Sequence[Prepared], results: Mapping[MessageRef, list[tuple[Outbound, Result]]]
+    house: House, chunk: Chunk, won: Sequence[Prepared], results: Mapping[MessageRef, list[tuple[Outbound, Result]]]
 ) -> list[Concluded]:
     """What follows for each message from what its provider said."""
     now = house.clock()
@@ -216,18 +272,20 @@ def conclude_all(
         assert channel is not None  # noqa: S101  a claimed entry has one
         answers = results[candidate.ref]
         outcome = conclude(fold([result for _, result in answers]), candidate.attempts, now, house.dice, house.policy.retry)
+        if outcome.until is None:
+            outcome = replace(outcome, until=fallback_at(chunk.spec, channel, outcome.state, now))
         dead = tuple(outbound.address for outbound, result in answers if isinstance(result, BadAddress))
         concluded.append(Concluded(candidate, channel, house.providers[channel].name, outcome, dead))
     return concluded
 
 
-def settle(house: House, concluded: Sequence[Concluded]) -> None:
+def settle(house: House, chunk: Chunk, concluded: Sequence[Concluded]) -> None:
     """Write outcomes down. Receipts in hand are worth waiting for: a ledger that went away is asked again for a while."""
     waited_seconds = 0.0
     while True:
         try:
             with lend(house.pool) as connection:
-                return settle_once(house, connection, concluded)
+                return settle_once(house, chunk, connection, concluded)
         except LedgerUnavailable:
             if waited_seconds >= house.limits.settle_patience_seconds:
                 raise
@@ -235,8 +293,10 @@ def settle(house: House, concluded: Sequence[Concluded]) -> None:
         waited_seconds += 1.0
 
 
-def settle_once(house: House, connection: Connection, concluded: Sequence[Concluded]) -> None:
-    """States first, in one statement; then the rare consequences: dead addresses, opt-outs, stopped channels."""
+def settle_once(house: House, chunk: Chunk, connection: Connection, concluded: Sequence[Concluded]) -> None:
+    """States first, in one statement; then the rare consequences: dead addresses, stopped channels, and opt-outs, whose
+    acknowledgement the clock puts on the broker.
+    """
     now = house.clock()
     chunks.settle(connection, [item.settlement for item in concluded], now)
     for item in concluded:
@@ -245,9 +305,10 @@ def settle_once(house: House, connection: Connection, concluded: Sequence[Conclu
             consequences.drop_devices(connection, facts.recipient_id, item.dead_addresses, now)
         elif outcome.suppress:
             consequences.suppress(connection, house.secret, facts, item.channel, item.provider, outcome.reason or "", now)
+        consequences.rest(connection, house.policy, facts.recipient_id, item.channel, outcome.reason, now)
         if outcome.opt_out:
             consequences.opt_out(
-                connection, house.secret, facts.recipient_id, item.channel, item.provider, outcome.reason or "", now
+                house, connection, facts.recipient_id, item.channel, item.provider, outcome.reason or "", chunk.spec.entity
             )
         if outcome.stop_channel:
             stops.stop(connection, item.channel, item.provider, outcome.reason or "", now)

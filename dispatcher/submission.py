@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,12 +20,15 @@ from dispatcher.ledger.audience import Fault, Row
 from dispatcher.model import Spec
 from dispatcher.policy import Policy
 
+VariantName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,20}$")]
+
 
 class CampaignForm(Door):
     """A campaign as people write it."""
 
     id: Id
-    template: str
+    template: str | None = None
+    variants: Annotated[dict[VariantName, str], Field(min_length=2, max_length=10)] | None = None
     entity: str | None = None
     channels: Annotated[list[Channel], Field(min_length=1)] | None = None
     route: Literal["first", "all"] = "first"
@@ -35,6 +38,8 @@ class CampaignForm(Door):
     rate_per_second: Annotated[float, Field(ge=0.001, le=1_000_000)] | None = None  # at the least a message in 17 minutes
     holdout_percent: Annotated[float, Field(ge=0, le=100)] = 0.0
     priority: Annotated[int, Field(ge=0, le=9)] = 5
+    one_per_household: bool = False
+    fallback_after_seconds: Annotated[float, Field(ge=1, le=30 * 86_400)] | None = None
 
 
 class TriggerForm(Door):
@@ -111,8 +116,9 @@ def parse_trigger(form: Mapping[str, Any], desk: Desk) -> Trigger:
 
 def _campaign(form: Mapping[str, Any], file: str, lines: Mapping[str, int], audience: Path | None, desk: Desk) -> Submission:
     parsed = validate(CampaignForm, form, file, lines)
-    template = _template(parsed.template, file, lines.get("template", 0), desk.catalog)
-    faults = list(_faults(parsed, template, file, lines, desk))
+    templates = list(_templates(parsed, file, lines, desk.catalog))
+    template = templates[0]
+    faults = list(_faults(parsed, templates, file, lines, desk))
     if audience is None and not isinstance(parsed.audience, list):
         faults.append(InputFault(file, 0, "audience", "missing: name a file, or give rows such as {recipient: c-1, data: {…}}"))
     if faults:
@@ -120,7 +126,7 @@ def _campaign(form: Mapping[str, Any], file: str, lines: Mapping[str, int], audi
     spec = Spec(
         template=template.name,
         entity=parsed.entity or template.entity,
-        channels=tuple(dict.fromkeys(parsed.channels or template.channels)),
+        channels=_channels(parsed, templates),
         kind=template.brief.kind,
         offer_type=template.brief.offer_type,
         route=parsed.route,
@@ -129,9 +135,26 @@ def _campaign(form: Mapping[str, Any], file: str, lines: Mapping[str, int], audi
         rate_per_second=parsed.rate_per_second,
         holdout_percent=parsed.holdout_percent,
         priority=parsed.priority,
+        fallback_after_seconds=parsed.fallback_after_seconds,
+        variants=tuple((parsed.variants or {}).items()),
+        one_per_household=parsed.one_per_household,
     )
     rows = read_audience(audience) if audience is not None else inline(parsed.audience if isinstance(parsed.audience, list) else [])
-    return Submission(parsed.id, spec, _fitting(rows, template))
+    return Submission(parsed.id, spec, _fitting(rows, templates))
+
+
+def _templates(form: CampaignForm, file: str, lines: Mapping[str, int], catalog: Catalog) -> Iterator[Template]:
+    """The campaign's template, or those of its variants. Raises BadInput."""
+    if (form.template is None) == (form.variants is None):
+        raise BadInput(InputFault(file, lines.get("template", 0), "template", "name either a template or variants"))
+    for name in (form.template,) if form.template is not None else (form.variants or {}).values():
+        yield _template(name, file, lines.get("template", lines.get("variants", 0)), catalog)
+
+
+def _channels(form: CampaignForm, templates: Sequence[Template]) -> tuple[Channel, ...]:
+    """The channels asked for, or all that every template is written for."""
+    asked = form.channels or [name for name in templates[0].channels if all(name in other.channels for other in templates)]
+    return tuple(dict.fromkeys(asked))
 
 
 def _template(name: str, file: str, line: int, catalog: Catalog) -> Template:
@@ -140,23 +163,39 @@ def _template(name: str, file: str, line: int, catalog: Catalog) -> Template:
     return catalog[name]
 
 
-def _faults(form: CampaignForm, template: Template, file: str, lines: Mapping[str, int], desk: Desk) -> Iterator[InputFault]:
+def _faults(
+    form: CampaignForm, templates: Sequence[Template], file: str, lines: Mapping[str, int], desk: Desk
+) -> Iterator[InputFault]:
     """Faults that show only beside the templates, the policy and the clock."""
     if form.entity is not None and form.entity not in desk.policy.entities:
         message = f"unknown entity {form.entity!r}{did_you_mean(form.entity, desk.policy.entities)}"
         yield InputFault(file, lines.get("entity", 0), "entity", message)
-    unwritten = [channel for channel in form.channels or () if channel not in template.channels]
-    if unwritten:
-        message = f"template {template.name} is not written for {', '.join(unwritten)}"
-        yield InputFault(file, lines.get("channels", 0), "channels", message)
+    for template in templates:
+        unwritten = [channel for channel in form.channels or () if channel not in template.channels]
+        if unwritten:
+            message = f"template {template.name} is not written for {', '.join(unwritten)}"
+            yield InputFault(file, lines.get("channels", 0), "channels", message)
+    if len({template.name for template in templates}) < len(templates) or len({_sort(template) for template in templates}) > 1:
+        message = "should be different templates of one kind, offer type, topic and entity: only then do they compare"
+        yield InputFault(file, lines.get("variants", 0), "variants", message)
+    elif not _channels(form, templates):
+        yield InputFault(file, lines.get("variants", 0), "variants", "no channel is one that all of them are written for")
+    if form.fallback_after_seconds is not None and (form.route == "all" or len(_channels(form, templates)) < 2):
+        message = "needs route first and a second channel to fall back to"
+        yield InputFault(file, lines.get("fallback_after_seconds", 0), "fallback_after_seconds", message)
     if form.expires_at is not None and form.expires_at <= max(desk.now, form.send_at or desk.now):
         yield InputFault(file, lines.get("expires_at", 0), "expires_at", "lies before the campaign could start")
 
 
-def _fitting(rows: Iterable[Row | Fault], template: Template) -> Iterator[Row | Fault]:
-    """Rows whose variables the template can't take become faults."""
+def _sort(template: Template) -> tuple[object, ...]:
+    brief = template.brief
+    return brief.kind, brief.offer_type, brief.topic, brief.coins, brief.product, template.entity
+
+
+def _fitting(rows: Iterable[Row | Fault], templates: Sequence[Template]) -> Iterator[Row | Fault]:
+    """Rows whose variables a template can't take become faults."""
     for row in rows:
-        objections = template.objections(row.data) if isinstance(row, Row) else []
+        objections = [each for template in templates for each in template.objections(row.data)] if isinstance(row, Row) else []
         if objections:
             name, message = objections[0]
             yield Fault(row.line, f"data.{name}", message)

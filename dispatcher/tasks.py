@@ -135,7 +135,7 @@ def patient(body: Body) -> Body:
 def submit_campaign(_task: Task, campaign: Mapping[str, Any]) -> None:
     """Take a campaign: the fields of a campaign file, its audience inline or as a file that the worker can read."""
     submission = parse_campaign(campaign, campaigns.desk(house()))
-    admission = campaigns.submit(house(), submission)
+    admission = campaigns.submit(house(), submission, by="celery")
     log.info("campaign submitted", campaign=submission.id, taken=admission.taken, audience=admission.audience)
     publish(campaigns.due_chunks(house()))
 
@@ -168,7 +168,7 @@ def send_trigger(period: int, number: int) -> None:
 @app.task(name="dispatcher.settle_events")
 def settle_events() -> None:
     """Apply the provider events that have come in."""
-    while inbound.settle_some(house()):
+    while inbound.settle_some(house(), publish):
         pass
 
 
@@ -182,5 +182,6 @@ def release_due() -> None:
 def sweep() -> None:
     """Each few seconds: put right what a lost worker or a lost broker message left behind."""
     campaigns.sweep(house())
-    while inbound.settle_some(house()):
+    inbound.forget_texts(house())
+    while inbound.settle_some(house(), publish):
         pass

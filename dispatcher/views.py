@@ -29,6 +29,10 @@ def campaign_view(campaign: Campaign, balance: Balance, now: datetime) -> dict[s
         "started_at": moment(campaign.started_at),
         "finished_at": moment(campaign.finished_at),
         "messages_per_second": messages_per_second(campaign, balance, now),
+        "variants": {name: dict(states) for name, states in balance.variants.items()},
+        "submitted_by": campaign.submitted_by,
+        "released_by": campaign.released_by,
+        "note": campaign.note,
     }
 
 
@@ -74,7 +78,7 @@ def message_view(message: Message) -> dict[str, Any]:
         "id": str(message.ref),
         "campaign": message.campaign_id,
         "recipient": message.recipient_id,
-        "template": message.spec.template,
+        "template": message.decision["job"][1] if "job" in message.decision else message.spec.template,
         "channel": message.channel,
         "state": message.state,
         "reason": message.reason,

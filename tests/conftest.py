@@ -6,6 +6,7 @@ import itertools
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -47,10 +48,23 @@ def numbers() -> Iterator[int]:
 @pytest.fixture
 def database(running_engines: Engines, template_database: str, numbers: Iterator[int]) -> Iterator[str]:
     """The URL of a fresh, migrated database of this test alone."""
-    name = f"test_{next(numbers)}"
-    _admin(running_engines, f"CREATE DATABASE {name} TEMPLATE {urlsplit(template_database).path[1:]}")
-    yield _with_name(running_engines.database_url, name)
-    _admin(running_engines, f"DROP DATABASE {name} WITH (FORCE)")
+    with _fresh_database(running_engines, template_database, next(numbers)) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def shared_database(running_engines: Engines, template_database: str, numbers: Iterator[int]) -> Iterator[str]:
+    """One fresh, migrated database for all tests of a module, where each keeps to people of its own."""
+    with _fresh_database(running_engines, template_database, next(numbers)) as url:
+        yield url
+
+
+@contextmanager
+def _fresh_database(running: Engines, template: str, number: int) -> Iterator[str]:
+    name = f"test_{number}"
+    _admin(running, f"CREATE DATABASE {name} TEMPLATE {urlsplit(template).path[1:]}")
+    yield _with_name(running.database_url, name)
+    _admin(running, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture

@@ -16,9 +16,12 @@ from dispatcher.model import Facts, Job
 
 STRONGEST_FIRST = """
 erased unknown_recipient cancelled duplicate expired objected choice_none no_choice mode_not_allowed no_basis minor
-age_unknown no_current_account channel_off suppressed no_address no_os_permission held_out quiet_hours
-""".split()  # noqa: SIM905 - a list of nineteen strings is no easier to read
+age_unknown no_current_account channel_off suppressed no_address no_os_permission household held_out frequency_capped quiet_hours
+""".split()  # noqa: SIM905 - a list of words is no easier to read
 QUIET = {"push": ("21:00", "08:00"), "sms": ("20:00", "09:00"), "whatsapp": ("20:00", "09:00")}
+SILENT = """
+2026-01-01 2026-04-06 2026-05-01 2026-05-14 2026-05-25 2026-07-21 2026-08-15 2026-11-01 2026-11-11 2026-12-25 2027-01-01
+""".split()  # noqa: SIM905 - Belgium's public holidays but those that are Sundays anyway
 ENTITIES = ("kbc-bank", "cbc-banque", "kbc-insurance")
 SELLERS = {
     "loan": {"kbc-bank", "cbc-banque"},
@@ -96,7 +99,9 @@ def commercial_codes(job: Job, facts: Facts, now: datetime, channel: Channel) ->
         "age_unknown": grown_up_things and years is None,
         "no_current_account": job.brief.coins and not facts.has_current_account,
         "channel_off": group not in facts.switches or facts.switches[group].value != "on",
+        "household": facts.partner_message is not None,
         "held_out": drawn_for_control(job),
+        "frequency_capped": heard_enough(facts, now, channel) or provider_says_enough(facts, now, channel),
     }
 
 
@@ -197,12 +202,30 @@ def drawn_for_control(job: Job) -> bool:
     return number * 100 < job.holdout_percent * 2**64
 
 
+def heard_enough(facts: Facts, now: datetime, channel: Channel) -> bool:
+    """Seven messages in any seven days; two texts on one day of the recipient's own calendar."""
+    week = [one for one in facts.sent if one.at + timedelta(days=7) > now]
+    today = [one for one in facts.sent if one.at.astimezone(home(facts)).date() == now.astimezone(home(facts)).date()]
+    texts = [one for one in today if one.channel.value in ("sms", "whatsapp")]
+    return len(week) >= 7 or (channel.value in ("sms", "whatsapp") and len(texts) >= 2)
+
+
+def provider_says_enough(facts: Facts, now: datetime, channel: Channel) -> bool:
+    return any(name == channel.value and now < rest.until for name, rest in facts.rests.items())
+
+
 def quiet_until(job: Job, facts: Facts, now: datetime, channel: Channel) -> datetime | None:
     """Walk on, minute by minute, until the recipient's wall clock shows a time at which one may speak."""
     if is_service(job) or channel.value not in QUIET:
         return None
     start, end = QUIET[channel.value]
     moment = now.astimezone(UTC)
-    while start <= (clock := moment.astimezone(home(facts)).strftime("%H:%M")) or clock < end:
+    while start <= (clock := moment.astimezone(home(facts)).strftime("%H:%M")) or clock < end or silent(moment, facts, channel):
         moment = moment.replace(second=0, microsecond=0) + timedelta(minutes=1)
     return None if moment == now else moment
+
+
+def silent(moment: datetime, facts: Facts, channel: Channel) -> bool:
+    """Nobody's telephone rings on a Sunday or a public holiday; the app may still show something."""
+    day = moment.astimezone(home(facts))
+    return channel.value in ("sms", "whatsapp") and (day.strftime("%A") == "Sunday" or day.strftime("%Y-%m-%d") in SILENT)

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 from hypothesis import strategies as st
 
 from channels.base import Channel
-from dispatcher.model import Brief, ChannelGroup, Choice, Device, Facts, Job, Kind, Mode, OfferType
+from dispatcher.model import Brief, ChannelGroup, Choice, Device, Facts, Job, Kind, Mode, OfferType, Rest, Sent
 
 NOON = datetime(2026, 11, 23, 11, 0, tzinfo=UTC)  # 12:00 in Brussels
 LONG_AGO = datetime(2025, 3, 1, 9, 30, tzinfo=UTC)
@@ -96,6 +96,18 @@ def _suppress(channel: Channel) -> Disturbance:
     return lambda s: s.with_facts(suppressions={**s.facts.suppressions, channel.value: f"suppression:{channel}"})
 
 
+def got(count: int, channel: Channel = Channel.EMAIL, offer: str = "own", seconds_ago: float = 60) -> Disturbance:
+    """So many messages more on the person's account."""
+    return lambda s: s.with_facts(
+        sent=s.facts.sent + tuple(Sent(no, s.now - timedelta(seconds=seconds_ago), channel, offer) for no in range(1, count + 1))
+    )
+
+
+def resting(channel: Channel, seconds: float) -> Disturbance:
+    """The provider takes no more advertising for the person on this channel for so long."""
+    return lambda s: s.with_facts(rests={**s.facts.rests, channel.value: Rest(s.now + timedelta(seconds=seconds), "63049")})
+
+
 def _adult_in(days: int) -> Disturbance:
     def disturb(scene: Scene) -> Scene:
         here = scene.now.astimezone(ZoneInfo("Europe/Brussels")).date() + timedelta(days=days)
@@ -110,6 +122,10 @@ def _expires_in(seconds: float) -> Disturbance:
 
 def _at(hour: int, minute: int, second: int = 0) -> Disturbance:
     return lambda s: replace(s, now=s.now.replace(hour=hour, minute=minute, second=second))
+
+
+def _on(moment: datetime) -> Disturbance:
+    return lambda s: replace(s, now=moment)
 
 
 def _facts(**changes: Any) -> Disturbance:
@@ -129,6 +145,7 @@ DISTURBANCES: tuple[Disturbance, ...] = (
     _facts(erased=True),
     _facts(recipient_id="c-2"),
     _facts(repeat_of="m-0"),
+    _facts(partner_message="m-2"),
     *(_expires_in(seconds) for seconds in (-1, 0, 1, 5 * 3600, 12 * 3600, 15 * 3600)),
     _facts(object_marketing=said("on", 33)),
     _facts(object_marketing=said("off", 33)),
@@ -152,6 +169,12 @@ DISTURBANCES: tuple[Disturbance, ...] = (
     _facts(whatsapp=""),
     _facts(devices=()),
     _facts(devices=(Device("only", "ios", False),)),
+    *(got(count) for count in (1, 3, 6, 7)),
+    *(got(7, offer="kate", seconds_ago=ago) for ago in (7 * 86_400 - 1, 7 * 86_400)),
+    *(got(1, channel) for channel in (Channel.SMS, Channel.WHATSAPP)),
+    *(got(2, Channel.SMS, seconds_ago=ago) for ago in (60, 12 * 3600, 12 * 3600 + 1)),
+    *(resting(Channel.WHATSAPP, seconds) for seconds in (0, 1)),
+    resting(Channel.EMAIL, 60),
     *(_adult_in(days) for days in (-1, 0, 1)),
     _facts(birth_date=None),
     _facts(birth_date=date(2008, 2, 29)),
@@ -172,6 +195,10 @@ DISTURBANCES: tuple[Disturbance, ...] = (
     lambda s: replace(s, job=replace(s.job, brief=SERVICE_BRIEF)),
     lambda s: replace(s, now=datetime(2026, 3, 1, 11, 0, tzinfo=UTC)),
     lambda s: replace(s, now=datetime(2026, 10, 24, 21, 30, tzinfo=UTC)),
+    *(
+        _on(datetime(2026, *moment, tzinfo=UTC))
+        for moment in ((3, 28, 19, 30), (5, 23, 21, 59), (5, 24, 22, 30), (11, 11, 11, 0), (11, 21, 23, 0), (12, 24, 20, 0))
+    ),
 )
 
 starts = st.builds(

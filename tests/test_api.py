@@ -6,9 +6,9 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from httpx2 import Response
@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from channels.base import Channel
+from channels.base import Channel, Email, Outbound
+from channels.outbox import Outbox
 from dispatcher import campaigns
 from dispatcher.faults import BadInput
 from dispatcher.house import House
@@ -57,6 +58,9 @@ class Desk:
 
     def work(self) -> None:
         self.broker.work(self.house)
+
+    def mails(self) -> list[Outbound]:
+        return cast(Outbox, self.house.providers[Channel.EMAIL]).sent
 
 
 @contextmanager
@@ -255,6 +259,23 @@ def test_moves_can_be_repeated_and_what_can_not_be_is_a_conflict(desk: Desk) -> 
     assert desk.call("POST", "/v1/campaigns/winter/pause").status_code == 404
 
 
+def test_a_large_campaign_is_released_by_another_key_than_the_one_that_submitted_it(database: str, tmp_path: Path) -> None:
+    keys, plain = keys_for(tmp_path, anne=ALL_RIGHTS, bart=ALL_RIGHTS)
+    with make_house(database) as house:
+        strict = replace(house, policy=replace(house.policy, four_eyes_audience_min=0))
+        with TestClient(create(strict, Broker(), keys)) as client:
+
+            def post(path: str, who: str, body: Any = None) -> Response:
+                return client.post(path, json=body, headers={"Authorization": f"Bearer {plain[who]}"})
+
+            assert post("/v1/campaigns", "anne", campaign("anna")).status_code == 201
+            mine, theirs = (post("/v1/campaigns/spring/release", who) for who in ("anne", "bart"))
+            assert (mine.status_code, theirs.status_code) == (409, 200)
+            shown = client.get("/v1/campaigns/spring", headers={"Authorization": f"Bearer {plain['anne']}"}).json()
+    assert "somebody else" in mine.json()["detail"]
+    assert (shown["submitted_by"], shown["released_by"]) == ("anne", "bart")
+
+
 # -- messages ----------------------------------------------------------------------------------------------------------
 
 
@@ -363,6 +384,19 @@ def test_a_later_word_outranks_an_earlier_yes_and_says_so(desk: Desk) -> None:
     desk.call("PUT", path, {**said, "offers": {"own": "none"}})
     late = desk.call("PUT", path, {**said, "source": "live", "offers": {"own": "tailored"}, "at": "2026-11-22T09:00:00+01:00"})
     assert (late.json()["offers"]["own"], late.json()["outranked"]) == ("none", ["offer:own"])
+
+
+def test_a_no_from_a_desk_is_acknowledged_once(desk: Desk) -> None:
+    add_people(desk.house, person("anna"))
+    form = {"channels": {"email": False, "push": False}, "source": "branch", "actor": "desk-7"}
+    for _ in range(2):
+        assert desk.call("PUT", "/v1/recipients/anna/preferences", form).status_code == 200
+    desk.call("PUT", "/v1/recipients/anna/preferences", {**form, "channels": {"push": True}})
+    assert len(desk.broker.dues) == 1
+    desk.work()
+    (mail,) = desk.mails()
+    assert isinstance(mail.content, Email)
+    assert "of certain kinds or through certain channels" in mail.content.text
 
 
 @pytest.mark.parametrize(

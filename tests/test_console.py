@@ -15,10 +15,11 @@ from starlette.testclient import TestClient
 
 from channels.base import BadAddress, Channel, Event, EventKind
 from channels.outbox import Outbox
+from channels.twilio import Inbound
 from dispatcher import inbound
 from dispatcher.campaigns import desk, due_chunks, submit
 from dispatcher.house import House
-from dispatcher.ledger import events, stops
+from dispatcher.ledger import consent, events, stops
 from dispatcher.ledger.pool import lend
 from dispatcher.model import CampaignState, Code, State
 from dispatcher.submission import parse_campaign
@@ -80,8 +81,9 @@ class Visitor:
         Outline(answer.text)
         return answer.text
 
-    def post(self, path: str, form_token: str) -> Response:
-        return self.client.post(path, data={"form_token": form_token}, headers={"Accept": "text/html"}, follow_redirects=False)
+    def post(self, path: str, form_token: str, **fields: str) -> Response:
+        data = {"form_token": form_token, **fields}
+        return self.client.post(path, data=data, headers={"Accept": "text/html"}, follow_redirects=False)
 
     def form_token(self) -> str:
         found = re.search(r'name="form_token" value="([0-9a-f]{64})"', self.get("/console"))
@@ -126,7 +128,7 @@ def campaign(visitor: Visitor) -> Visitor:
     return visitor
 
 
-PAGES = ["/console", "/console/campaigns/spring", f"/console/messages/{FIRST}", "/console/search?q=x"]
+PAGES = ["/console", "/console/campaigns/spring", f"/console/messages/{FIRST}", "/console/search?q=x", "/console/texts"]
 
 
 # -- coming in ---------------------------------------------------------------------------------------------------------
@@ -198,7 +200,7 @@ def test_a_message_tells_its_decision_its_news_and_what_the_customer_is_told(cam
     at = datetime(2026, 11, 23, 11, 0, 5, tzinfo=UTC)
     with lend(campaign.house.pool) as connection:
         events.keep(connection, [Event("sendgrid", "e-1", Channel.EMAIL, EventKind.DELIVERED, at, FIRST)], at)
-    inbound.settle_some(campaign.house)
+    inbound.settle_some(campaign.house, lambda _: None)
     text = campaign.get(f"/console/messages/{FIRST}")
     for part in ("delivered", "contract", "offers.own", "2026-11-23 11:00:05", "import"):
         assert part in text
@@ -261,6 +263,28 @@ def test_pause_resume_and_cancel_work_from_its_own_forms_only(visitor: Visitor) 
     assert visitor.post("/console/campaigns/winter/cancel", token).status_code == 404
     visitor.client.cookies.clear()
     assert visitor.post("/console/campaigns/spring/resume", token).headers["location"] == "/console/login?to=/console"
+
+
+def test_answers_that_no_machine_understood_are_read_and_resolved_here(visitor: Visitor) -> None:
+    add_people(visitor.house, person("anna", 1), person("bert", 2))
+    for number in (1, 2):
+        words = f"<b>genoeg</b> {number}"
+        inbound.hear(visitor.house, lambda _: None, Inbound(f"SM-{number}", Channel.SMS, f"+3247000000{number}", words))
+    visitor.sign_in()
+    assert "/console/texts" in visitor.get("/console")
+    shown = visitor.get("/console/texts")
+    assert "&lt;b&gt;genoeg&lt;/b&gt; 1" in shown
+    assert "anna" in shown
+    assert "+3247" not in shown
+    token = visitor.form_token()
+    assert visitor.post("/console/texts/SM-1", "", was="stop").status_code == 403
+    assert visitor.post("/console/texts/SM-1", token, was="stop").headers["location"] == "/console/texts"
+    assert visitor.post("/console/texts/SM-2", token, was="nothing").headers["location"] == "/console/texts"
+    assert visitor.post("/console/texts/SM-9", token, was="nothing").headers["location"] == "/console/texts"
+    assert "Nothing waits" in visitor.get("/console/texts")
+    with lend(visitor.house.pool) as connection:
+        assert consent.preferences(connection, "anna").choices["channel:sms_whatsapp"].value == "off"
+        assert consent.preferences(connection, "bert").choices["channel:sms_whatsapp"].value == "on"
 
 
 def test_only_a_page_with_something_under_way_reloads_itself(visitor: Visitor) -> None:

@@ -13,6 +13,7 @@ from channels.base import (
     BadAddress,
     Channel,
     ChannelError,
+    Email,
     Event,
     EventKind,
     Misconfigured,
@@ -31,7 +32,7 @@ from dispatcher.house import House
 from dispatcher.ledger import campaigns as ledger
 from dispatcher.ledger import chunks, consent, messages, stops
 from dispatcher.ledger.campaigns import Balance
-from dispatcher.ledger.chunks import Gate
+from dispatcher.ledger.chunks import Due, Gate
 from dispatcher.ledger.messages import Message
 from dispatcher.ledger.pool import lend
 from dispatcher.model import CampaignState, State
@@ -516,7 +517,7 @@ def test_news_that_overtakes_the_receipt_is_kept(house: House) -> None:
         connection.execute("UPDATE messages SET state = 'claimed', receipt = NULL")
     event = Event("sendgrid", "e-1", Channel.EMAIL, EventKind.DELIVERED, house.clock(), str(ref))
     assert inbound.keep(house, [event, event]) == 1
-    assert inbound.settle_some(house) == 1
+    assert inbound.settle_some(house, lambda _: None) == 1
     with lend(house.pool) as connection:
         late = chunks.Settlement(ref, State.ACCEPTED, None, None, "r-1", "sendgrid", attempt_spent=True)
         chunks.settle(connection, [late], house.clock())
@@ -530,11 +531,44 @@ def test_a_bounce_suppresses_the_address_for_everybody_who_has_it(house: House) 
     work(house)
     event = Event("sendgrid", "e-1", Channel.EMAIL, EventKind.BOUNCED, house.clock(), str(message(house, "c-1").ref), code="550")
     inbound.keep(house, [event])
-    inbound.settle_some(house)
+    inbound.settle_some(house, lambda _: None)
     assert states(house) == {"bounced": 1}
     submit(house, ["c-2"], campaign_id="summer")
     work(house)
     assert balance(house, "summer").reasons == {"suppressed": 1}
+
+
+def test_a_no_that_only_the_provider_knew_is_recorded_and_acknowledged_in_the_senders_name(house: House, clock: Clock) -> None:
+    add_people(house, person("c-1"))
+    outbox(house, Channel.SMS).answers[""] = OptedOut("21610")
+    submit(house, ["c-1"], channels=["sms"], entity="cbc-banque")
+    work(house)
+    with lend(house.pool) as connection:
+        said = consent.history(connection, "c-1")[-1]
+    assert (said.subject, said.new_value, said.source, said.actor) == ("channel:sms_whatsapp", "off", "provider", "outbox")
+    clock.pass_(house.limits.lease_seconds + 1)
+    work(house)
+    (mail,) = outbox(house).sent
+    assert isinstance(mail.content, Email)
+    assert mail.content.sender_name == "CBC Banque"
+
+
+def test_news_of_a_no_is_acknowledged_once_but_not_to_the_address_that_said_it(house: House) -> None:
+    add_people(house, person("c-1"), person("c-2", 2))
+    submit(house, ["c-1"], channels=["sms"])
+    submit(house, ["c-2"], campaign_id="summer")
+    work(house)
+    by_text, by_mail = (str(message(house, who, name).ref) for who, name in (("c-1", "spring"), ("c-2", "summer")))
+    dues: list[Due] = []
+    for number in range(2):
+        said = Event("twilio", f"t-{number}", Channel.SMS, EventKind.OPTED_OUT, house.clock(), by_text, code="21610")
+        complained = Event("sendgrid", f"s-{number}", Channel.EMAIL, EventKind.COMPLAINED, house.clock(), by_mail)
+        inbound.keep(house, [said, complained])
+        inbound.settle_some(house, dues.extend)
+    assert len(dues) == 2
+    for due in dues:
+        run_chunk(house, due.period, due.number)
+    assert [sent.address for sent in outbox(house).sent[1:]] == ["c-1@example.org"]  # a complaint bans the address
 
 
 def test_the_gate_is_shut_for_a_campaign_that_was_cancelled_meanwhile(house: House) -> None:

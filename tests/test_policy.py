@@ -18,7 +18,7 @@ from dispatcher.policy.case import Case, Objection
 from dispatcher.policy.data import Quiet
 from dispatcher.policy.rules import share_percent
 from tests.oracle import tell
-from tests.strategies import BOTH, DISTURBANCES, Disturbance, Scene, said, scenes, sendable
+from tests.strategies import BOTH, DISTURBANCES, Disturbance, Scene, got, resting, said, scenes, sendable
 
 POLICY = parse(shipped())
 often = settings(max_examples=400, deadline=None)
@@ -80,6 +80,7 @@ ALONE: dict[str, tuple[Scene, Code]] = {
     "mode": (sendable(choice="standard").with_brief(modes=frozenset({Mode.TAILORED})), Code.MODE_NOT_ALLOWED),
     "age": (sendable().with_facts(birth_date=date(2008, 11, 24)), Code.MINOR),
     "coins": (sendable(OfferType.KATE).with_facts(has_current_account=False), Code.NO_CURRENT_ACCOUNT),
+    "household": (sendable().with_facts(partner_message="m-2"), Code.HOUSEHOLD),
     "control_group": (sendable().with_job(holdout_percent=100.0), Code.HELD_OUT),
     "basis": (sendable().with_job(entity="another-bank"), Code.NO_BASIS),
     "switch": (sendable().with_facts(switches={}), Code.CHANNEL_OFF),
@@ -92,6 +93,8 @@ ALONE: dict[str, tuple[Scene, Code]] = {
         sendable(channels=(Channel.PUSH,)).with_facts(devices=(Device("t", "ios", False),)),
         Code.NO_OS_PERMISSION,
     ),
+    "frequency": (got(7)(sendable()), Code.FREQUENCY_CAPPED),
+    "rest": (resting(Channel.WHATSAPP, 1)(sendable(channels=(Channel.WHATSAPP,))), Code.FREQUENCY_CAPPED),
     "quiet_hours": (
         replace(sendable(channels=(Channel.SMS,)), now=datetime(2026, 11, 23, 20, 0, tzinfo=UTC)),
         Code.QUIET_HOURS,
@@ -412,6 +415,34 @@ def test_quiet_hours_survive_both_changes_of_the_clock(now: str, until: str) -> 
     assert not hours.covers(decision.until.astimezone(ZoneInfo("Europe/Brussels")).time())
 
 
+@pytest.mark.parametrize(
+    ("now", "until"),
+    [
+        ("2026-11-21T21:00", "2026-11-23T08:00"),  # Saturday night, over Sunday, to Monday at nine
+        ("2026-05-23T18:30", "2026-05-26T07:00"),  # the eve of Whitsun: Sunday, then a public holiday
+        ("2026-12-25T11:00", "2026-12-26T08:00"),  # Christmas noon: the day after is an ordinary Saturday
+        ("2026-03-28T20:00", "2026-03-30T07:00"),  # over a silent day with 23 hours
+        ("2026-10-24T20:00", "2026-10-26T08:00"),  # over one with 25
+        ("2026-11-10T22:59", "2026-11-12T08:00"),  # a minute before Armistice Day
+    ],
+)
+def test_silent_days_hold_until_somebody_may_be_disturbed(now: str, until: str) -> None:
+    scene = replace(sendable(channels=(Channel.SMS,)), now=datetime.fromisoformat(now).replace(tzinfo=UTC))
+    decision = decided(scene)
+    assert isinstance(decision, Hold)
+    assert decision.until == datetime.fromisoformat(until).replace(tzinfo=UTC)
+    assert isinstance(decided(replace(scene, now=decision.until)), Send)
+    assert isinstance(decided(scene.with_job(expires_at=decision.until)), Refuse)
+
+
+def test_a_silent_day_begins_and_ends_where_the_recipient_lives() -> None:
+    sunday_in_auckland = datetime(2026, 11, 21, 23, 0, tzinfo=UTC)  # there it is Sunday noon
+    scene = replace(sendable(channels=(Channel.SMS,)), now=sunday_in_auckland).with_facts(timezone="Pacific/Auckland")
+    decision = decided(scene)
+    assert isinstance(decision, Hold)
+    assert decision.until == datetime(2026, 11, 22, 20, 0, tzinfo=UTC)
+
+
 def test_a_hold_that_would_outlast_the_job_is_an_expiry() -> None:
     night = replace(sendable(channels=(Channel.SMS,)), now=datetime(2026, 11, 23, 20, 0, tzinfo=UTC))
     morning = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
@@ -419,6 +450,45 @@ def test_a_hold_that_would_outlast_the_job_is_an_expiry() -> None:
     decision = decided(night.with_job(expires_at=morning))
     assert isinstance(decision, Refuse)
     assert decision.headline.code is Code.EXPIRED
+
+
+# -- frequency caps ----------------------------------------------------------------------------------------------------
+
+
+def test_each_cap_counts_its_own_channels_and_offers_and_all_of_them_apply() -> None:
+    caps = """
+caps = [
+    { name = "partner", offer_types = ["partner"], max = 1, window = "36 hours" },
+    { name = "texts", channels = ["sms", "whatsapp"], max = 2, window = "calendar_day" },
+]
+"""
+    text = shipped()
+    policy = parse(caps + text[: text.index("[[caps]]")] + text[text.index("[rests]") :])
+
+    def capped(scene: Scene) -> dict[str, str]:
+        decision = decide(scene.job, scene.facts, policy, scene.now)
+        return {reason.channel.value: reason.evidence for reason in decision.reasons if reason.code is Code.FREQUENCY_CAPPED}
+
+    own, partner = sendable(OfferType.OWN, route="all"), sendable(OfferType.PARTNER, route="all")
+    assert capped(got(50)(own)) == {}
+    assert capped(got(1, offer="partner")(own)) == {}
+    assert capped(got(1, offer="partner")(partner)) == dict.fromkeys(map(str, Channel), "policy:caps.partner")
+    assert capped(got(1, offer="partner", seconds_ago=36 * 3600)(partner)) == {}
+    texts = got(1, Channel.SMS)(got(1, Channel.WHATSAPP, "kate")(own))
+    assert capped(texts) == {"sms": "policy:caps.texts", "whatsapp": "policy:caps.texts"}
+
+
+def test_a_service_message_is_exempt_from_every_cap() -> None:
+    assert isinstance(decided(got(50, Channel.SMS)(sendable(None))), Send)
+
+
+def test_a_calendar_day_is_the_recipients_own() -> None:
+    scene = got(2, Channel.SMS, seconds_ago=3600)(sendable(channels=(Channel.SMS,)))
+    midnight_in_auckland = replace(scene, now=datetime(2026, 11, 23, 11, 30, tzinfo=UTC))
+    assert codes(decided(midnight_in_auckland)) == {Code.FREQUENCY_CAPPED}
+    policy = replace(POLICY, quiet_hours={})
+    there = midnight_in_auckland.with_facts(timezone="Pacific/Auckland", sent=scene.facts.sent)
+    assert isinstance(decide(there.job, there.facts, policy, there.now), Send)
 
 
 # -- the control group -------------------------------------------------------------------------------------------------
@@ -490,6 +560,21 @@ def test_all_faults_of_a_policy_file_are_named_at_once() -> None:
         ('service = ["identity"', 'service = [7, "identity"', "categories.service = [7,"),
         ('service = ["identity"', 'service = ["identity", "identity"', "each word once"),
         ("base_seconds = 30", "base_seconds = 0", "retry.base_seconds = 0: a number from 1 to 86400"),
+        ('window = "7 days"', 'window = "7 dayz"', "caps.1.window = '7 dayz': calendar_day, or a length such as"),
+        ('window = "7 days"', 'window = "0 days"', "caps.1.window = '0 days'"),
+        ('window = "7 days"', "", "caps.1.window: is missing"),
+        ("max = 7", "max = 0", "caps.1.max = 0: a whole number"),
+        ('name = "a_week"', 'name = "text_messages_a_day"', "caps.2.name = 'text_messages_a_day': another cap has this name"),
+        ('channels = ["sms", "whatsapp"]\nmax', 'channels = ["smss"]\nmax', "did you mean 'sms'?"),
+        ('public_holidays = "BE"', 'public_holidays = "Atlantis"', "public_holidays = 'Atlantis': a country such as BE"),
+        ('silent_days = ["sunday", "pub', 'silent_days = ["sonday", "pub', "did you mean 'sunday'?"),
+        (
+            'silent_days = ["sunday", "pub',
+            'silent_days = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday", "pub',
+            "quiet_hours.sms.silent_days: leaves no day",
+        ),
+        ("complaint_rate_pause = 0.003", "complaint_rate_pause = 0.0003", "complaint_rate_pause = 0.0003: not less than"),
+        ("audience_min = 500_000", "audience_min = -1", "four_eyes.audience_min = -1: a whole number"),
         ("attempts_max = 6", "attempts_max = 6.5", "retry.attempts_max = 6.5: a whole number from 1 to 100"),
     ],
 )
@@ -510,7 +595,7 @@ def test_a_missing_table_is_one_fault_and_not_one_per_key_in_it() -> None:
     with pytest.raises(PolicyFaults) as caught:
         parse("")
     places = [fault.key for fault in caught.value.faults]
-    assert len(places) == len(set(places)) == 14
+    assert len(places) == len(set(places)) == 19
     assert all(fault.right == "is missing" for fault in caught.value.faults)
 
 

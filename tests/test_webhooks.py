@@ -5,20 +5,26 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlencode
 
+import psycopg
 import pytest
 from httpx2 import Response
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from channels.base import Channel
+from channels.outbox import Outbox
 from channels.sandbox.keys import EventSigner
-from dispatcher import inbound
+from dispatcher import campaigns, inbound
+from dispatcher.content.segments import segments
 from dispatcher.house import House, WebhookKeys
 from dispatcher.keywords import Meaning, classify
 from dispatcher.ledger import consent, suppressions
@@ -26,6 +32,12 @@ from dispatcher.ledger.chunks import facts_of
 from dispatcher.ledger.keys import address_key
 from dispatcher.ledger.pool import lend
 from dispatcher.ledger.watch import figures
+from dispatcher.model import LANGUAGES
+from dispatcher.pipeline import run_chunk
+from dispatcher.refs import MessageRef
+from dispatcher.replies import NOTHING as NOTHING_SAID
+from dispatcher.replies import help_text, twiml
+from dispatcher.submission import parse_trigger
 from dispatcher.web.application import create
 from tests.houses import Broker, Clock, add_people, make_house, person
 
@@ -33,6 +45,11 @@ TOKEN = "a twilio auth token"
 SIGNER = EventSigner()
 ANNA = "+32470000001"
 NOTHING: Mapping[str, str] = {}
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
+    max_leaves=4,
+)
 
 
 @dataclass
@@ -42,6 +59,7 @@ class Front:
     house: House
     broker: Broker
     client: TestClient
+    texts: int = 0
 
     def sendgrid(self, body: bytes, age_seconds: int = 0, headers: Mapping[str, str] = NOTHING) -> Response:
         timestamp = str(int(self.house.clock().timestamp()) - age_seconds)
@@ -58,7 +76,9 @@ class Front:
         return self.client.post(path, content=urlencode(fields), headers=headers)
 
     def text(self, words: str, sender: str = ANNA, **more: str) -> Response:
-        return self.twilio("/webhooks/twilio/inbound", {"MessageSid": "SM1", "From": sender, "Body": words, **more})
+        self.texts += 1
+        fields = {"MessageSid": f"SM{self.texts}", "From": sender, "Body": words, **more}
+        return self.twilio("/webhooks/twilio/inbound", fields)
 
     def events(self) -> int:
         with lend(self.house.pool) as connection:
@@ -194,6 +214,83 @@ def test_a_signed_call_without_its_parts_is_told_so(front: Front) -> None:
     assert front.twilio("/webhooks/twilio/inbound", {"Body": "STOP"}).status_code == 400
 
 
+# -- every kind of call ------------------------------------------------------------------------------------------------
+
+FORM = {"MessageSid": "SM1", "MessageStatus": "delivered", "From": ANNA, "To": "+32460000000", "Body": "STOP"}
+FORM_TYPE = {"Content-Type": "application/x-www-form-urlencoded"}
+PATHS = ("/webhooks/sendgrid", "/webhooks/twilio/status", "/webhooks/twilio/inbound")
+RIGHT = dict(zip(PATHS, (204, 204, 200), strict=True))
+
+
+def signed(front: Front, path: str, signer: EventSigner = SIGNER, token: str = TOKEN) -> tuple[bytes, dict[str, str]]:
+    """The body and headers of a call as the provider makes it."""
+    if path == PATHS[0]:
+        body, timestamp = json.dumps([event()]).encode(), str(int(front.house.clock().timestamp()))
+        names = ("X-Twilio-Email-Event-Webhook-Timestamp", "X-Twilio-Email-Event-Webhook-Signature")
+        return body, dict(zip(names, (timestamp, signer.sign(timestamp, body)), strict=True))
+    text = front.house.public_url + path + "".join(f"{name}{FORM[name]}" for name in sorted(FORM))
+    signature = b64encode(hmac.digest(token.encode(), text.encode(), hashlib.sha1)).decode()
+    return urlencode(FORM).encode(), {"X-Twilio-Signature": signature, **FORM_TYPE}
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_each_kind_of_call_gets_its_answer(front: Front, path: str) -> None:
+    add_people(front.house, person("anna", 1))
+    body, headers = signed(front, path)
+    signature = next(name for name in headers if name.endswith("Signature"))
+    others_body, others = signed(front, path, EventSigner(), "another token")
+
+    def answers(content: bytes, **changes: str | None) -> int:
+        sent = {name: value.encode("latin-1") for name, value in {**headers, **changes}.items() if value is not None}
+        return front.client.post(path, content=content, headers=sent).status_code
+
+    assert answers(others_body, **others) == 403  # another key
+    assert answers(body[:-3]) == 403  # truncated
+    assert answers(b" " + body) == answers(body + b"&x=1") == answers(body.replace(b"SM1", b"SM2").replace(b"e-1", b"e-2")) == 403
+    for odd in (None, "", "=", "é", "A" * 10_000, "MEUCIQ==", headers[signature][:-4]):
+        assert answers(body, **{signature: odd}) == 403, odd
+    assert answers(b"x" * 10_485_760) == 413
+    assert front.events() == 0
+    assert front.switch("anna") == "on"
+    assert [answers(body), answers(body)] == [RIGHT[path]] * 2  # right, and replayed
+    assert front.events() == (path != PATHS[2])
+    with lend(front.house.pool) as connection:
+        heard = [said for said in consent.history(connection, "anna") if said.source == "inbound"]
+    assert len(heard) == (path == PATHS[2])
+
+
+def test_bytes_moved_between_timestamp_and_body_are_noticed(front: Front) -> None:
+    body, headers = signed(front, PATHS[0])
+    timestamp = headers["X-Twilio-Email-Event-Webhook-Timestamp"]
+    for shifted, rest in ((timestamp + body[:1].decode(), body[1:]), (timestamp[:-1], timestamp[-1:].encode() + body)):
+        moved = {**headers, "X-Twilio-Email-Event-Webhook-Timestamp": shifted}
+        assert front.client.post(PATHS[0], content=rest, headers=moved).status_code == 403
+
+
+def test_no_input_is_a_fault_of_ours(front: Front) -> None:
+    """Signed or not, any body, any headers: one of the answers that are meant, never a 500."""
+    heads = st.dictionaries(
+        st.sampled_from([*signed(front, PATHS[0])[1], *signed(front, PATHS[1])[1]]),
+        st.binary(max_size=40),
+        max_size=3,
+    )
+    events_ = st.lists(st.dictionaries(st.sampled_from(list(event())), JSON_VALUES, max_size=5), max_size=3)
+    fields = st.dictionaries(st.sampled_from([*FORM, "OptOutType", "ErrorCode"]), st.text(max_size=30), max_size=6)
+
+    @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(st.sampled_from(PATHS), st.one_of(st.binary(max_size=60), events_, fields), heads, st.booleans())
+    def call(path: str, content: Any, odd: dict[str, bytes], genuine: bool) -> None:
+        if isinstance(content, dict):
+            answer = front.twilio(path, content) if genuine else front.client.post(path, data=content, headers=odd)
+        else:
+            body = content if isinstance(content, bytes) else json.dumps(content).encode()
+            answer = front.sendgrid(body) if genuine else front.client.post(path, content=body, headers=odd)
+        assert answer.status_code in {200, 204, 400, 403}, answer.text
+
+    call()
+    inbound.settle_some(front.house, front.broker.publish)
+
+
 # -- what people answer ------------------------------------------------------------------------------------------------
 
 
@@ -226,11 +323,109 @@ def test_stop_by_whatsapp_counts_for_the_group_too_and_twice_is_once(front: Fron
         ]
 
 
+def test_a_stop_is_acknowledged_by_one_mail_to_each_who_is_concerned(front: Front) -> None:
+    add_people(front.house, person("anna", 1, language="fr"), person("bert", 1), person("carl", 2), person("dora", 1, email=None))
+    for _ in range(2):
+        front.text("STOP")
+    front.broker.work(front.house)
+    mails = cast(Outbox, front.house.providers[Channel.EMAIL]).sent
+    assert sorted(mail.address for mail in mails) == ["anna@example.org", "bert@example.org"]
+
+
 def test_start_lifts_the_ban_and_grants_nothing(front: Front) -> None:
     add_people(front.house, person("anna", 1))
     front.text("STOP")
     front.text("START")
     assert (front.switch("anna"), front.banned("anna")) == ("off", set())
+
+
+def test_start_brings_no_dead_address_back(front: Front) -> None:
+    add_people(front.house, person("anna", 1))
+    with lend(front.house.pool) as connection:
+        key = address_key(front.house.secret, "sms", ANNA)
+        suppressions.suppress(connection, Channel.SMS, key, "30005", "twilio", front.house.clock())
+    front.text("START")
+    assert front.banned("anna") == {"sms"}
+
+
+def test_a_text_that_comes_again_is_answered_and_not_obeyed_again(front: Front) -> None:
+    add_people(front.house, person("anna", 1))
+    start = front.text("START", MessageSid="SM-old")
+    front.text("STOP")
+    again = front.text("START", MessageSid="SM-old")
+    assert (again.status_code, again.text) == (200, start.text)
+    assert front.banned("anna") == {"sms"}
+
+
+def test_resubscribing_at_the_provider_lifts_its_block_and_grants_nothing(front: Front) -> None:
+    add_people(front.house, person("anna"))
+    place = take_service_mail(front.house, "anna")
+    said = {"message_id": str(place), "email": "anna@example.org"}
+    for number, (name, banned) in enumerate((("unsubscribe", {"email"}), ("group_resubscribe", set()), ("spamreport", {"email"}))):
+        front.house.clock.pass_(60)  # type: ignore[attr-defined]
+        at = int(front.house.clock().timestamp())
+        front.sendgrid(json.dumps([event(event=name, sg_event_id=f"n-{number}", timestamp=at, **said)]).encode())
+        inbound.settle_some(front.house, front.broker.publish)
+        assert front.banned("anna") == banned, name
+    front.sendgrid(json.dumps([event(event="group_resubscribe", sg_event_id="n-9", timestamp=at, **said)]).encode())
+    inbound.settle_some(front.house, front.broker.publish)
+    assert front.banned("anna") == {"email"}  # who called us spam is left alone
+    with lend(front.house.pool) as connection:
+        assert consent.preferences(connection, "anna").choices["channel:email"].value == "off"
+
+
+def take_service_mail(house: House, recipient_id: str) -> MessageRef:
+    """A message that was really handed over, for providers to tell news of."""
+    job = {"key": f"k-{recipient_id}", "recipient": recipient_id, "template": "optout_acknowledgement", "data": {}}
+    place = campaigns.take_trigger(house, parse_trigger(job, campaigns.desk(house)))
+    run_chunk(house, place.period, place.chunk)
+    return MessageRef(place.period, place.chunk, 0, 0)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_help_is_answered_in_the_persons_language_within_one_sms(front: Front, language: str) -> None:
+    add_people(front.house, person("anna", 1, language=language))
+    answer = front.text("Aide svp ?")
+    (said,) = re.findall("<Response><Message>(.+)</Message></Response>", answer.text)
+    assert said == help_text(language, "KBC Bank", "https://www.kbc-bank.example/contact")
+    assert "STOP" in said
+    size = segments(said)
+    assert (size.encoding, size.count) == ("GSM-7", 1)
+    assert (front.switch("anna"), front.banned("anna")) == ("on", set())
+
+
+def test_help_that_the_provider_answered_or_from_a_stranger_is_safe(front: Front) -> None:
+    assert front.text("HELP", OptOutType="HELP").text == NOTHING_SAID
+    assert "Reply STOP" in front.text("HELP", "+32479999999").text
+    assert twiml("a & b <c>") == "<?xml version='1.0' encoding='UTF-8'?><Response><Message>a &amp; b &lt;c&gt;</Message></Response>"
+
+
+def test_an_unclear_text_waits_for_a_person_who_may_hear_a_no_in_it(front: Front) -> None:
+    add_people(front.house, person("anna", 1), person("bert", 1))
+    for words in ("Laat me met rust!", "Waar is het stopcontact?", "START", "STOP\0 it"):
+        assert front.text(words).text == NOTHING_SAID
+    first, second, odd = inbound.waiting(front.house, 10)
+    assert (first.words, first.recipients, odd.words) == ("Laat me met rust!", ("anna", "bert"), "STOP\ufffd it")
+    assert inbound.resolve(front.house, front.broker.publish, first.id, "desk-7", stop=True)
+    assert not inbound.resolve(front.house, front.broker.publish, first.id, "desk-8", stop=True)
+    assert inbound.resolve(front.house, front.broker.publish, second.id, "desk-7", stop=False)
+    assert [front.switch(name) for name in ("anna", "bert")] == ["off", "off"]
+    assert front.banned("anna") == {"sms"}
+    assert len(front.broker.dues) == 2  # an acknowledgement each
+    with lend(front.house.pool) as connection:
+        assert consent.history(connection, "anna")[-1].actor == "desk-7"
+    assert inbound.waiting(front.house, 10) == [odd]
+
+
+def test_words_are_forgotten_after_thirty_days(front: Front, database: str) -> None:
+    front.text("Bel me op +32 470 00 00 01")
+    front.house.clock.pass_(29 * 86_400)  # type: ignore[attr-defined]
+    assert inbound.forget_texts(front.house) == 0
+    front.house.clock.pass_(2 * 86_400)  # type: ignore[attr-defined]
+    assert inbound.forget_texts(front.house) == 1
+    assert inbound.waiting(front.house, 10) == []
+    with psycopg.connect(database) as connection:
+        assert connection.execute("SELECT words, closed_by FROM inbound_texts").fetchall() == [(None, "nobody")]
 
 
 def test_the_providers_own_reading_of_a_stop_counts_whatever_the_words(front: Front) -> None:
@@ -245,7 +440,7 @@ def test_other_texts_and_unknown_numbers_change_nothing(front: Front) -> None:
     front.text("STOP", "+32479999999")
     front.text("STOP\0", "not a number \0")
     assert (front.switch("anna"), front.banned("anna")) == ("on", set())
-    assert inbound.settle_some(front.house) == 0
+    assert inbound.settle_some(front.house, front.broker.publish) == 0
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from dispatcher import __version__
-from dispatcher.cli import campaigns, ledger, machine, messages, recipients, templates
+from dispatcher.cli import campaigns, inbound, ledger, machine, messages, recipients, templates
 
 app = typer.Typer(
     help="An omnichannel commercial-messaging dispatcher: consent first, then push, e-mail, SMS and WhatsApp.",
@@ -23,6 +23,7 @@ app.add_typer(messages.app, name="message")
 app.add_typer(messages.dead, name="dead")
 app.add_typer(templates.app, name="templates")
 app.add_typer(ledger.app, name="ledger")
+app.add_typer(inbound.app, name="inbound")
 messages.add_to(app)
 
 
@@ -40,4 +41,4 @@ def main() -> None:
     """The console script."""
     from dispatcher.cli.errors import run
 
-    sys.exit(run(app))
+    sys.exit(run(app, sys.argv[1:]))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,27 +34,39 @@ def submit(
     file: Annotated[Path, typer.Argument(help="The campaign, as YAML.")],
     audience: Annotated[Path | None, typer.Option(help="A .jsonl or .csv file, in place of the one that FILE names.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Decide and write every message, send and keep nothing.")] = False,
+    as_of: Annotated[datetime | None, typer.Option(help="With --dry-run: as at that past moment (UTC).")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Return when the campaign has ended.")] = False,
+    by: Annotated[str, typer.Option(help="Who submits it; a large one is released by somebody else.")] = "",
     as_json: Json = False,
 ) -> None:
     """Take in a campaign with its audience; running workers start on it at once."""
     house = bootstrap.house()
     submission = read_campaign(file, audience, campaigns.desk(house))
     if dry_run:
-        _show_rehearsal(rehearsal_view(submission.id, campaigns.rehearse(house, submission)), as_json)
+        moment = as_of.replace(tzinfo=UTC) if as_of else None
+        _show_rehearsal(rehearsal_view(submission.id, campaigns.rehearse(house, submission, moment)), as_json)
         return
+    if as_of:
+        fail("--as-of goes with --dry-run: what is sent is sent now", BAD_INPUT, as_json)
     with progress("taking in", None) as (bar, task):
-        admission = campaigns.submit(house, submission, lambda done: bar.update(task, completed=done))
+        admission = campaigns.submit(house, submission, lambda done: bar.update(task, completed=done), by or _me())
     if admission.taken is Taken.CONFLICT:
         fail(
             f"{file}: id: campaign {submission.id!r} was submitted before with other content; give this one another id",
             BAD_INPUT,
-            as_json,
         )
     _start(house)
     if wait:
         wait_for(house, submission.id)
     _show(house, submission.id, as_json)
+
+
+def _me() -> str:
+    """The name of this account; empty where it has none, as in some containers."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return ""
 
 
 def _start(house: House) -> None:
@@ -75,6 +88,9 @@ def wait_for(house: House, campaign_id: str) -> None:
             decided = campaign.audience - balance.states["pending"]  # type: ignore[index]
             bar.update(task, completed=decided, total=campaign.audience)
             if campaign.state in ENDED:
+                return
+            if campaign.state is CampaignState.AWAITING_RELEASE:
+                err.print("the campaign waits until somebody else releases it: dispatcher campaign release ID --by NAME")
                 return
             still, last = (still + 0.5, last) if decided == last else (0.0, decided)
             if still == PATIENCE_SECONDS:
@@ -134,10 +150,14 @@ def _show(house: House, campaign_id: str, as_json: bool) -> None:
 def print_campaign(view: dict[str, Any]) -> None:
     """A campaign as tables."""
     names = ("id", "state", "template", "entity", "audience", "invalid", "started_at", "finished_at", "messages_per_second")
-    pairs("", {name: view[name] for name in names})
+    told = [name for name in ("submitted_by", "released_by", "note") if view[name]]
+    pairs("", {name: view[name] for name in (*names, *told)})
     rows("\nbalance", ("state", "recipients"), [(state, count) for state, count in view["balance"].items() if count])
     if view["reasons"]:
         rows("\nreasons", ("reason", "recipients"), list(view["reasons"].items()))
+    if view["variants"]:
+        by_variant = [(name, state, count) for name, states in view["variants"].items() for state, count in states.items()]
+        rows("\nvariants", ("variant", "state", "messages"), by_variant)
     if view["channels"]:
         lines = [(channel, state, count) for channel, states in sorted(view["channels"].items()) for state, count in states.items()]
         rows("\nchannels", ("channel", "state", "messages"), lines)
@@ -147,14 +167,30 @@ def _change(campaign_id: str, verb: str, change: Callable[[Connection, str, date
     house = bootstrap.house()
     with lend(house.pool) as connection:
         if ledger.find(connection, campaign_id) is None:
-            fail(f"no campaign has the id {campaign_id}", REFUSED, as_json)
+            fail(f"no campaign has the id {campaign_id}", REFUSED)
         changed = change(connection, campaign_id, house.clock())
     if not changed:
         campaign, _ = _state(house, campaign_id)
-        fail(f"campaign {campaign_id} is {campaign.state}: there is nothing to {verb}", REFUSED, as_json)
-    if verb == "resume":
+        mine = verb == "release" and campaign.state is CampaignState.AWAITING_RELEASE
+        why = f"submitted by {campaign.submitted_by}: somebody else has to release it" if mine else f"there is nothing to {verb}"
+        fail(f"campaign {campaign_id} is {campaign.state}: {why}", REFUSED)
+    if verb in ("resume", "release"):
         _start(house)
     _show(house, campaign_id, as_json)
+
+
+@app.command()
+def release(
+    campaign_id: CampaignId,
+    by: Annotated[str, typer.Option(help="Who releases it: somebody else than who submitted it.")],
+    as_json: Json = False,
+) -> None:
+    """Let a campaign start whose audience is so large that a second person has to say yes."""
+
+    def change(connection: Connection, name: str, now: datetime) -> bool:
+        return ledger.release(connection, name, by, now)
+
+    _change(campaign_id, "release", change, as_json)
 
 
 @app.command()

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from channels.sandbox.client import Sandbox
 from dispatcher import bootstrap, campaigns
 from dispatcher.cli.campaigns import print_campaign, wait_for
 from dispatcher.cli.messages import explanation, print_explanation
-from dispatcher.cli.output import err, out, progress
+from dispatcher.cli.output import err, out, progress, rows
 from dispatcher.embedded import EngineError, engines
 from dispatcher.house import House
 from dispatcher.ledger import campaigns as ledger
@@ -44,7 +45,7 @@ from dispatcher.witness import Witness
 CAMPAIGN = "spring-loan"
 SEED = 2026
 TRIGGERS = 30
-QUIET_HOURS = re.compile(r"^\w+ = \{ from = [\d:]+, to = [\d:]+ \}$", re.MULTILINE)
+QUIET_HOURS = re.compile(r"^\w+ = \{ from = .+ \}$", re.MULTILINE)
 PROJECTS = {
     "nl": ("je nieuwe keuken", "zonnepanelen", "een elektrische fiets"),
     "fr": ("votre nouvelle cuisine", "des panneaux solaires", "un vélo électrique"),
@@ -256,6 +257,7 @@ def _check(stage: Stage, triggers: Mapping[str, str]) -> dict[str, Any]:
         assert campaign is not None  # noqa: S101  it was submitted above
         balance = ledger.balance(connection, campaign)
         handed_over = overview.handed_over(connection)
+        states = Counter(message.state for ref in triggers if (message := messages.find(connection, MessageRef.parse(ref))))
     view = campaign_view(campaign, balance, house.clock())
     arrivals = list(stage.sandbox.log())
     templates = {arrival["message_id"]: "loan_offer" for arrival in arrivals} | dict(triggers)
@@ -266,7 +268,7 @@ def _check(stage: Stage, triggers: Mapping[str, str]) -> dict[str, Any]:
         "sandbox's messages equal the ledger's accepted": arrived == handed_over,
         "nothing arrived that a choice forbids": not refused,
     }
-    report = {"campaign": view, "triggers": len(triggers), "arrived": arrived, "checks": checks, "faults": refused[:20]}
+    report = {"campaign": view, "triggers": states, "arrived": arrived, "checks": checks, "faults": refused[:20]}
     if not all(checks.values()):
         raise DemoFailed(
             json.dumps({"checks": checks, "faults": refused[:20], "arrived": arrived, "accepted": handed_over}, indent=2)
@@ -276,6 +278,7 @@ def _check(stage: Stage, triggers: Mapping[str, str]) -> dict[str, Any]:
 
 def _tell(stage: Stage, report: Mapping[str, Any]) -> None:
     print_campaign(report["campaign"])
+    rows("\ntriggers", ("state", "messages"), list(report["triggers"].items()))
     out.print()
     for check in report["checks"]:
         out.print(f"[green]✓[/green] {check}")

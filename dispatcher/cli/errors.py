@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 import typer
 
 from dispatcher.choices import BadChoice
-from dispatcher.cli.output import BAD_INPUT, REFUSED, err, escape, print_json
+from dispatcher.cli.output import BAD_INPUT, REFUSED, Failed, err, escape, print_json
 from dispatcher.content import TemplateFaults
 from dispatcher.embedded import EngineError
 from dispatcher.faults import BadInput, InputFault, as_data
@@ -20,19 +19,23 @@ from dispatcher.refs import BadRef
 from dispatcher.settings import SettingsFaults
 
 
-def run(app: typer.Typer) -> int:
+def run(app: typer.Typer, arguments: Sequence[str]) -> int:
     """Run the command line; its exit code. A traceback is a fault of ours, never of the user's."""
-    as_json = "--json" in sys.argv
+    as_json = "--json" in arguments
     try:
-        app(standalone_mode=True)
+        app(list(arguments), standalone_mode=True)
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else REFUSED
     except BadInput as error:
         return _say(as_json, BAD_INPUT, [str(fault) for fault in error.faults], error.faults)
     except (SettingsFaults, TemplateFaults, PolicyFaults) as error:
         return _say(as_json, BAD_INPUT, [str(fault) for fault in error.faults])
+    except Failed as error:
+        return _say(as_json, error.code, [str(error)])
     except (BadChoice, BadRef) as error:
         return _say(as_json, BAD_INPUT, [str(error)])
     except UnknownRecipient as error:
-        return _say(as_json, REFUSED, [f"no recipient has the id {error}"])
+        return _say(as_json, REFUSED, [str(error)])
     except (EngineError, ProcessFault, LedgerUnavailable) as error:
         return _say(as_json, REFUSED, [str(error)])
     except KeyboardInterrupt:

@@ -52,7 +52,7 @@ def send(
     place = campaigns.take_trigger(house, parse_trigger(job, campaigns.desk(house)))
     _publish(Due(place.period, place.chunk, None))
     ref = MessageRef(place.period, place.chunk, 0, 0)
-    message = _wait(house, ref) if wait else _find(house, ref, as_json)
+    message = _wait(house, ref) if wait else _find(house, ref)
     _show(message, as_json)
     if wait and message.state in (State.REFUSED, State.FAILED, State.EXPIRED):
         raise typer.Exit(REFUSED)
@@ -76,10 +76,10 @@ def _wait(house: House, ref: MessageRef) -> Message:
     return fail(f"message {ref} is still {message.state}: is a worker running? (`dispatcher up`)", REFUSED)
 
 
-def _find(house: House, ref: MessageRef, as_json: bool = False) -> Message:
+def _find(house: House, ref: MessageRef) -> Message:
     with lend(house.pool) as connection:
         message = ledger.find(connection, ref)
-    return message or fail(f"no message has the id {ref}", REFUSED, as_json)
+    return message or fail(f"no message has the id {ref}", REFUSED)
 
 
 def _show(message: Message, as_json: bool) -> None:
@@ -97,7 +97,7 @@ def _show(message: Message, as_json: bool) -> None:
 @app.command()
 def show(message_id: MessageId, as_json: Json = False) -> None:
     """Where a message stands."""
-    _show(_find(bootstrap.house(), MessageRef.parse(message_id), as_json), as_json)
+    _show(_find(bootstrap.house(), MessageRef.parse(message_id)), as_json)
 
 
 @app.command("explain")
@@ -110,17 +110,17 @@ def explain_(
 ) -> None:
     """Why a message was sent or not, in sentences that its recipient understands."""
     if language not in LANGUAGES:
-        fail(f"--language: {language!r} is not one of {', '.join(LANGUAGES)}", 2, as_json)
+        fail(f"--language: {language!r} is not one of {', '.join(LANGUAGES)}", 2)
     house = bootstrap.house()
     if message_id:
-        found = [_find(house, MessageRef.parse(message_id), as_json)]
+        found = [_find(house, MessageRef.parse(message_id))]
     elif campaign and recipient:
         with lend(house.pool) as connection:
             found = ledger.of_campaign(connection, campaign, recipient)
     else:
-        fail("name a MESSAGE_ID, or --campaign and --recipient", 2, as_json)
+        fail("name a MESSAGE_ID, or --campaign and --recipient", 2)
     if not found:
-        fail(f"campaign {campaign} has nothing for recipient {recipient}", REFUSED, as_json)
+        fail(f"campaign {campaign} has nothing for recipient {recipient}", REFUSED)
     told = [explanation(house, message, language) for message in found]
     if as_json:
         print_json(told if len(told) > 1 else told[0])
@@ -164,7 +164,7 @@ def replay(
 ) -> None:
     """Give dead messages new attempts; each is decided anew first."""
     if not message_ids and not campaign:
-        fail("name message ids, or --campaign", 2, as_json)
+        fail("name message ids, or --campaign", 2)
     house = bootstrap.house()
     with lend(house.pool) as connection:
         refs = [MessageRef.parse(text) for text in message_ids or ()]

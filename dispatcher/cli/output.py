@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,14 +14,20 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from dispatcher.faults import InputFault, as_data
-
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 REFUSED, BAD_INPUT = 1, 2
 
-out = Console(soft_wrap=True, highlight=False)
-err = Console(stderr=True, soft_wrap=True, highlight=False)
+PIPE_WIDTH = 240  # where nobody watches, nothing is folded
+
+
+def _console(stderr: bool) -> Console:
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, soft_wrap=True, highlight=False, width=None if stream.isatty() else PIPE_WIDTH)
+
+
+out = _console(stderr=False)
+err = _console(stderr=True)
 
 
 def print_json(document: Any) -> None:
@@ -32,10 +39,10 @@ def pairs(title: str, values: Mapping[str, Any]) -> None:
     """A table of names and values; empty ones are left out."""
     table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold")
-    table.add_column()
+    table.add_column(overflow="fold")
     for name, value in values.items():
         if value not in (None, "", {}, []):
-            table.add_row(name, str(value))
+            table.add_row(escape(name), escape(readable(value)))
     out.print(table)
 
 
@@ -44,19 +51,31 @@ def rows(title: str, names: Sequence[str], lines: Sequence[Sequence[Any]]) -> No
     table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
     for index, name in enumerate(names):
         numeric = bool(lines) and all(isinstance(line[index], int | float) for line in lines)
-        table.add_column(name, justify="right" if numeric else "left")
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for line in lines:
-        table.add_row(*("" if cell is None else str(cell) for cell in line))
+        table.add_row(*(escape(readable(cell)) for cell in line))
     out.print(table)
 
 
-def fail(message: str, code: int, as_json: bool = False, faults: Sequence[InputFault] = ()) -> NoReturn:
-    """End with a clear word: on stderr for people, as the one document for machines."""
-    if as_json:
-        print_json({"error": message, "faults": as_data(faults)})
-    else:
-        err.print(f"[red]{escape(message)}[/red]")
-    raise typer.Exit(code)
+MOMENT = re.compile(r"(\d{4}-\d{2}-\d{2})T(\d{2}:\d{2}:\d{2})(?:\.\d+)?\+00:00")
+
+
+def readable(value: Any) -> str:
+    """A value for a table: nothing for None, moments to the second."""
+    return "" if value is None else MOMENT.sub(r"\1 \2 UTC", str(value))
+
+
+class Failed(Exception):
+    """Ends a command with a clear word and an exit code."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """End with a clear word; `errors.run` says it, for people or machines."""
+    raise Failed(message, code)
 
 
 def escape(text: str) -> str:

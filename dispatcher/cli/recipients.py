@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import getpass
-from datetime import UTC, datetime
+from collections.abc import Iterable
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from dispatcher import bootstrap
+from dispatcher import acknowledge, bootstrap
 from dispatcher.choices import changes
 from dispatcher.cli.output import REFUSED, Json, err, fail, out, pairs, print_json, progress, rows
 from dispatcher.faults import BadInput, InputFault
 from dispatcher.ledger import consent, recipients
+from dispatcher.ledger.chunks import Due
 from dispatcher.ledger.pool import lend
 from dispatcher.recipients import import_file
 
@@ -103,16 +105,15 @@ def erase(recipient_id: RecipientId, as_json: Json = False) -> None:
 @preferences.command("show")
 def show_preferences(
     recipient_id: RecipientId,
-    as_of: Annotated[
-        datetime | None, typer.Option(help="What was on record at that time (UTC).", formats=["%Y-%m-%dT%H:%M:%S"])
-    ] = None,
+    as_of: Annotated[str | None, typer.Option(help="What was on record then, such as 2026-11-23T09:00:00+01:00.")] = None,
     as_json: Json = False,
 ) -> None:
     """The choices that stand now, or stood then, each with its proof."""
+    then = moment(as_of, "--as-of")
     house = bootstrap.house()
     with lend(house.pool) as connection:
         standing = consent.preferences(connection, recipient_id)
-        choices = consent.as_of(connection, recipient_id, as_of.replace(tzinfo=UTC)) if as_of else standing.choices
+        choices = consent.as_of(connection, recipient_id, then) if then else standing.choices
     lines = [
         (subject, choice.value, choice.at.isoformat(), choice.source, choice.event) for subject, choice in sorted(choices.items())
     ]
@@ -123,6 +124,25 @@ def show_preferences(
         )
     else:
         rows("", ("subject", "choice", "said at", "source", "evidence"), lines)
+
+
+@preferences.command()
+def history(recipient_id: RecipientId, as_json: Json = False) -> None:
+    """All that a person ever chose, oldest first: when it was said, when recorded, where, by whom, on which wording."""
+    house = bootstrap.house()
+    with lend(house.pool) as connection:
+        consent.preferences(connection, recipient_id)  # a stranger is told as such
+        events = consent.history(connection, recipient_id)
+    fields = ("said_at", "recorded_at", "subject", "old_value", "new_value", "source", "actor", "wording", "evidence")
+    lines = [tuple(_cell(getattr(event, name)) for name in fields) for event in events]
+    if as_json:
+        print_json({"id": recipient_id, "history": [dict(zip(fields, line, strict=True)) for line in lines]})
+    else:
+        rows("", [name.replace("_", " ") for name in fields], lines)
+
+
+def _cell(value: object) -> object:
+    return value.isoformat() if isinstance(value, datetime) else value
 
 
 @preferences.command("set")
@@ -147,18 +167,20 @@ def set_preferences(
         None if object_marketing is None else object_marketing is Switch.ON,
     )
     if not asked:
-        fail("nothing to record: give --offer, --email, --push, --sms-whatsapp or --object-marketing", 2, as_json)
+        fail("nothing to record: give --offer, --email, --push, --sms-whatsapp or --object-marketing", 2)
     house = bootstrap.house()
-    now = house.clock()
-    with lend(house.pool) as connection:
-        recorded = consent.record(connection, house.secret, recipient_id, asked, source, actor, wording, _moment(at) or now, now)
+    recorded = acknowledge.record(house, publish, recipient_id, asked, source, actor, wording, moment(at, "--at"))
     events = [{"subject": event.subject, "value": event.new_value, "evidence": event.evidence} for event in recorded.events]
+    outranked = [{"subject": change.subject, "value": change.value} for change in recorded.outranked]
     if as_json:
-        print_json({"id": recipient_id, "version": recorded.version, "events": events})
-    else:
+        print_json({"id": recipient_id, "version": recorded.version, "events": events, "outranked": outranked})
+        return
+    if events:
         rows("", ("subject", "choice", "evidence"), [tuple(event.values()) for event in events])
-        if not events:
-            out.print("that stands already")
+    for change in recorded.outranked:
+        out.print(f"not taken: {change.subject} {change.value}; a newer word of the person stands", markup=False)
+    if not events and not outranked:
+        out.print("that stands already")
 
 
 def _offers(given: list[str]) -> dict[str, str]:
@@ -169,13 +191,21 @@ def _offers(given: list[str]) -> dict[str, str]:
     return {name: value for name, _, value in pairs_}
 
 
-def _moment(text: str | None) -> datetime | None:
+def publish(dues: Iterable[Due]) -> None:
+    """Put work on the broker."""
+    from dispatcher import tasks
+
+    tasks.publish(dues)
+
+
+def moment(text: str | None, option: str) -> datetime | None:
+    """A moment with its zone, as given for an option. Raises `BadInput`."""
     if text is None:
         return None
     try:
-        moment = datetime.fromisoformat(text)
+        read = datetime.fromisoformat(text)
     except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise BadInput(InputFault("--at", 0, "", f"{text!r} is not a moment with its zone, such as 2026-11-23T09:00:00+01:00"))
-    return moment
+        read = None
+    if read is None or read.tzinfo is None:
+        raise BadInput(InputFault(option, 0, "", f"{text!r} is not a moment with its zone, such as 2026-11-23T09:00:00+01:00"))
+    return read

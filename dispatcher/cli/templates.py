@@ -54,11 +54,11 @@ def preview(
     catalog = content.load(bootstrap.settings().templates)
     _known(name, catalog)
     if language not in LANGUAGES:
-        fail(f"--language: {language!r} is not one of {', '.join(LANGUAGES)}", BAD_INPUT, as_json)
+        fail(f"--language: {language!r} is not one of {', '.join(LANGUAGES)}", BAD_INPUT)
     try:
         written = content.preview(catalog, name, channel, language, mode, _data(data))
     except content.ContentRefusal as refusal:
-        fail(f"{refusal.code}: {refusal.variable}", REFUSED, as_json)
+        fail(f"{refusal.code}: {refusal.variable}", REFUSED)
     fields = asdict(written)
     if as_json:
         print_json(fields)

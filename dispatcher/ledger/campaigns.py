@@ -29,6 +29,9 @@ class Campaign:
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    submitted_by: str
+    released_by: str | None
+    note: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,7 @@ class Balance:
     states: Mapping[State, int]
     reasons: Mapping[str, int]
     channels: Mapping[str, Mapping[str, int]]
+    variants: Mapping[str, Mapping[str, int]]  # decided messages, by the name of the variant
 
 
 def spec_to_json(spec: Spec) -> str:
@@ -55,6 +59,9 @@ def spec_to_json(spec: Spec) -> str:
             "rate_per_second": spec.rate_per_second,
             "holdout_percent": spec.holdout_percent,
             "priority": spec.priority,
+            "fallback_after_seconds": spec.fallback_after_seconds,
+            "variants": spec.variants,
+            "one_per_household": spec.one_per_household,
         },
         sort_keys=True,
     )
@@ -78,10 +85,13 @@ def spec_from_json(kept: Mapping[str, Any]) -> Spec:
         rate_per_second=kept["rate_per_second"],
         holdout_percent=kept["holdout_percent"],
         priority=kept["priority"],
+        fallback_after_seconds=kept["fallback_after_seconds"],
+        variants=tuple((name, template) for name, template in kept["variants"]),
+        one_per_household=kept["one_per_household"],
     )
 
 
-def create(connection: Connection, campaign_id: str, spec: Spec, now: datetime) -> tuple[int, int] | None:
+def create(connection: Connection, campaign_id: str, spec: Spec, now: datetime, by: str = "") -> tuple[int, int] | None:
     """Write a new campaign's row, `scheduled` and not yet fanned out: (no, period), or None when the id is taken.
 
     Call inside the transaction that also loads the audience, so that a campaign is there whole or not at all.
@@ -90,17 +100,20 @@ def create(connection: Connection, campaign_id: str, spec: Spec, now: datetime) 
     ensure_period(connection, period)
     row = connection.execute(
         """
-        INSERT INTO campaigns (id, period, state, spec, digest, created_at)
-        VALUES (%s, %s, 'scheduled', %s, '', %s) ON CONFLICT (id) DO NOTHING RETURNING no
+        INSERT INTO campaigns (id, period, state, spec, digest, created_at, submitted_by)
+        VALUES (%s, %s, 'scheduled', %s, '', %s, %s) ON CONFLICT (id) DO NOTHING RETURNING no
         """,
-        (campaign_id, period, spec_to_json(spec), now),
+        (campaign_id, period, spec_to_json(spec), now, by),
     ).fetchone()
     return (row[0], period) if row else None
 
 
-def complete(connection: Connection, no: int, digest: bytes, invalid: int) -> None:
-    """Mark a campaign's audience as wholly in the ledger; from here on it may start."""
-    connection.execute("UPDATE campaigns SET fanned_out = true, digest = %s, invalid = %s WHERE no = %s", (digest, invalid, no))
+def complete(connection: Connection, no: int, digest: bytes, invalid: int, awaiting_release: bool = False) -> None:
+    """Mark a campaign's audience as wholly in the ledger; from here on it may start, or be released."""
+    state = CampaignState.AWAITING_RELEASE if awaiting_release else CampaignState.SCHEDULED
+    connection.execute(
+        "UPDATE campaigns SET fanned_out = true, digest = %s, invalid = %s, state = %s WHERE no = %s", (digest, invalid, state, no)
+    )
 
 
 def digest_of(connection: Connection, campaign_id: str) -> bytes | None:
@@ -112,7 +125,7 @@ def digest_of(connection: Connection, campaign_id: str) -> bytes | None:
 _SELECT = """
     SELECT c.no, c.id, c.period, c.state, c.spec, c.fanned_out,
            (SELECT coalesce(sum(size), 0)::int FROM chunks k WHERE k.period = c.period AND k.campaign_no = c.no),
-           c.invalid, c.created_at, c.started_at, c.finished_at
+           c.invalid, c.created_at, c.started_at, c.finished_at, c.submitted_by, c.released_by, c.note
     FROM campaigns c
 """
 
@@ -170,7 +183,7 @@ _LEGS = """
 def balance(connection: Connection, campaign: Campaign) -> Balance:
     """Where each recipient of the audience stands, from one snapshot. Those without a message yet are pending."""
     names = {"period": campaign.period, "no": campaign.no, "ranked": [state.value for state in _RANK]}
-    if campaign.spec.route == "first":
+    if campaign.spec.route == "first" and campaign.spec.fallback_after_seconds is None:
         heads = f"SELECT m.state, m.reason, count(*) AS n {_LEGS} GROUP BY 1, 2"
     else:
         heads = f"""
@@ -184,6 +197,7 @@ def balance(connection: Connection, campaign: Campaign) -> Balance:
         audience = _audience(connection, campaign)
         counted = connection.execute(heads, names).fetchall()
         legs = connection.execute(f"SELECT m.channel, m.state, count(*) {_LEGS} GROUP BY 1, 2", names).fetchall()
+        variants = _variants(connection, campaign, names)
     states = dict.fromkeys(State, 0)
     reasons: dict[str, int] = {}
     for state, reason, count in counted:
@@ -195,7 +209,21 @@ def balance(connection: Connection, campaign: Campaign) -> Balance:
     for channel, state, count in legs:
         if channel:
             channels.setdefault(channel, {})[state] = count
-    return Balance(states, dict(sorted(reasons.items(), key=lambda item: -item[1])), channels)
+    return Balance(states, dict(sorted(reasons.items(), key=lambda item: -item[1])), channels, variants)
+
+
+def _variants(connection: Connection, campaign: Campaign, names: Mapping[str, Any]) -> dict[str, dict[str, int]]:
+    """States by variant, for a campaign that has any: the decision says which template was this person's."""
+    if not campaign.spec.variants:
+        return {}
+    counted: dict[str, dict[str, int]] = {name: {} for name, _ in campaign.spec.variants}
+    name_of = {template: name for name, template in campaign.spec.variants}
+    for template, state, count in connection.execute(
+        f"SELECT m.decision->'job'->>1, m.state, count(*) {_LEGS} GROUP BY 1, 2", names
+    ):
+        if template in name_of:
+            counted[name_of[template]][state] = count
+    return counted
 
 
 def _audience(connection: Connection, campaign: Campaign) -> int:
@@ -223,6 +251,25 @@ def start_due(connection: Connection, now: datetime) -> int:
     ).rowcount
 
 
+def release(connection: Connection, campaign_id: str, by: str, now: datetime) -> bool:
+    """Awaiting release -> scheduled, by somebody else than who submitted it. False when it is not theirs to release, or no more.
+
+    Its chunks keep their rate from now on.
+    """
+    with connection.transaction():
+        row = connection.execute(
+            """
+            UPDATE campaigns SET state = 'scheduled', released_by = %(by)s
+            WHERE id = %(id)s AND state = 'awaiting_release' AND lower(trim(%(by)s::text)) NOT IN ('', lower(trim(submitted_by)))
+            RETURNING no, period, created_at
+            """,
+            {"id": campaign_id, "by": by},
+        ).fetchone()
+        if row is not None:
+            _shift(connection, row[0], row[1], row[2], now)
+    return row is not None
+
+
 def pause(connection: Connection, campaign_id: str, now: datetime) -> bool:
     """Running or scheduled -> paused. False when the campaign is in no state to be paused."""
     return bool(
@@ -246,19 +293,23 @@ def resume(connection: Connection, campaign_id: str, now: datetime) -> bool:
         if row is None:
             return False
         no, period, paused_at = row
-        connection.execute(
-            """
-            UPDATE chunks SET due_at = due_at + (%(now)s - %(paused)s), touched_at = NULL
-            WHERE period = %(period)s AND campaign_no = %(no)s AND done_at IS NULL
-              AND due_at + (%(now)s - %(paused)s) > %(now)s
-            """,
-            {"now": now, "paused": paused_at, "period": period, "no": no},
-        )
+        _shift(connection, no, period, paused_at, now)
         connection.execute(
             "UPDATE chunks SET touched_at = NULL WHERE period = %s AND campaign_no = %s AND done_at IS NULL",
             (period, no),
         )
     return True
+
+
+def _shift(connection: Connection, no: int, period: int, stood_since: datetime, now: datetime) -> None:
+    """Move what was due while the campaign stood still, so that it does not all leave at once."""
+    connection.execute(
+        """
+        UPDATE chunks SET due_at = due_at + (%(now)s - %(since)s), touched_at = NULL
+        WHERE period = %(period)s AND campaign_no = %(no)s AND done_at IS NULL AND due_at + (%(now)s - %(since)s) > %(now)s
+        """,
+        {"now": now, "since": stood_since, "period": period, "no": no},
+    )
 
 
 def cancel(connection: Connection, campaign_id: str, now: datetime) -> bool:
@@ -280,6 +331,14 @@ def cancel(connection: Connection, campaign_id: str, now: datetime) -> bool:
             FROM chunks k
             WHERE k.period = %(period)s AND k.campaign_no = %(no)s AND m.period = k.period AND m.chunk = k.chunk
               AND m.state IN ('pending', 'held', 'waiting')
+            """,
+            names,
+        )
+        connection.execute(  # no leg is followed by another
+            """
+            UPDATE messages m SET until = NULL FROM chunks k
+            WHERE k.period = %(period)s AND k.campaign_no = %(no)s AND m.period = k.period AND m.chunk = k.chunk
+              AND m.until IS NOT NULL
             """,
             names,
         )

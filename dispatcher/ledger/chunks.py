@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,9 +11,10 @@ from enum import StrEnum
 from typing import Any
 
 from channels.base import Channel
+from dispatcher.ledger import caps, households, legs
 from dispatcher.ledger.campaigns import spec_from_json
 from dispatcher.ledger.pool import Connection
-from dispatcher.model import CampaignState, Choice, Device, Facts, Person, Spec, State
+from dispatcher.model import CampaignState, Choice, Device, Facts, Person, Rest, Sent, Spec, State
 from dispatcher.refs import MessageRef
 
 
@@ -33,6 +35,7 @@ class Candidate:
     """One message to be decided: a leg of a job, what is known of its recipient, and the variables that came with the job.
 
     `fixed` is the channel of a leg that was tried before and is due again; None where the channel is still to be chosen.
+    `tried` are the channels of the legs before this one. `partner` is the registered partner, where a household gets one message.
     """
 
     ref: MessageRef
@@ -40,6 +43,8 @@ class Candidate:
     data: Mapping[str, Any]
     attempts: int
     fixed: Channel | None
+    tried: tuple[Channel, ...] = ()
+    partner: str | None = None
 
 
 def find(connection: Connection, period: int, number: int) -> Chunk | None:
@@ -73,14 +78,15 @@ def numbers_of(connection: Connection, period: int, campaign_no: int) -> list[in
 _RECIPIENT = """
     r.id IS NOT NULL, coalesce(r.version, 0), r.erased_at IS NOT NULL, r.person, r.language, r.timezone, r.birth_date,
     r.entities, r.has_current_account, r.email, r.phone, r.whatsapp, r.devices, r.partner_id, r.purchased, r.choices,
-    r.profile,
+    r.profile, r.rests,
     (SELECT jsonb_object_agg(s.channel, 'suppression:' || s.no) FROM suppressions s
      WHERE s.lifted_at IS NULL AND (s.address_key, s.channel) IN
            ((r.email_key, 'email'), (r.phone_key, 'sms'), (r.whatsapp_key, 'whatsapp')))
 """
 
 _GATHER = f"""
-    SELECT j.row, m.leg, m.attempts, m.channel, j.data, j.recipient_id, j.repeat_of, {_RECIPIENT}
+    SELECT j.row, m.leg, m.attempts, m.channel, {legs.TRIED}, j.data, j.recipient_id, coalesce(j.repeat_of, {legs.ARRIVED}),
+           {households.PARTNER}, {caps.SENT}, {_RECIPIENT}
     FROM jobs j
     LEFT JOIN messages m ON m.period = j.period AND m.chunk = j.chunk AND m.row = j.row
     LEFT JOIN recipients r ON r.id = j.recipient_id
@@ -90,26 +96,32 @@ _GATHER = f"""
 """
 
 
-def gather(connection: Connection, chunk: Chunk, rows: Collection[int] | None = None) -> list[Candidate]:
+def gather(
+    connection: Connection, chunk: Chunk, rows: Collection[int] | None = None, since: datetime | None = None
+) -> list[Candidate]:
     """All that is known of the chunk's messages that are still to be decided; of some `rows` only, where given.
 
+    `since` is how far back messages already sent are counted; None where they don't matter.
     With route "all" each asked channel is a message of its own, told apart by its leg.
     """
-    found = connection.execute(
-        _GATHER, {"period": chunk.period, "chunk": chunk.number, "rows": None if rows is None else sorted(rows)}
-    )
+    names = {"period": chunk.period, "chunk": chunk.number, "rows": None if rows is None else sorted(rows)}
+    first, household = chunk.spec.route == "first", chunk.spec.one_per_household
+    found = connection.execute(_GATHER, {**names, "since": since, "first": first, "household": household})
     candidates: list[Candidate] = []
-    for row, leg, attempts, channel, data, recipient_id, repeat_of, *recipient in found:
-        facts = _facts(recipient_id, repeat_of, recipient)
+    for row, leg, attempts, channel, tried, data, recipient_id, repeat_of, couple, sent, *recipient in found:
+        partner, partner_message = couple or (None, None)
+        facts = _facts(recipient_id, repeat_of, recipient, sent or (), partner_message)
         if leg is not None:
             fixed = Channel(channel) if channel else None
-            candidates.append(Candidate(_ref(chunk, row, leg), facts, data, attempts, fixed))
+            before = tuple(Channel(name) for name in tried or ())
+            candidates.append(Candidate(_ref(chunk, row, leg), facts, data, attempts, fixed, before, partner))
         elif chunk.spec.route == "all":
             candidates += [
-                Candidate(_ref(chunk, row, index), facts, data, 0, channel) for index, channel in enumerate(chunk.spec.channels)
+                Candidate(_ref(chunk, row, index), facts, data, 0, channel, (), partner)
+                for index, channel in enumerate(chunk.spec.channels)
             ]
         else:
-            candidates.append(Candidate(_ref(chunk, row, 0), facts, data, 0, None))
+            candidates.append(Candidate(_ref(chunk, row, 0), facts, data, 0, None, (), partner))
     return candidates
 
 
@@ -117,11 +129,13 @@ def _ref(chunk: Chunk, row: int, leg: int) -> MessageRef:
     return MessageRef(chunk.period, chunk.number, row, leg)
 
 
-def _facts(recipient_id: str, repeat_of: str | None, row: Sequence[Any]) -> Facts:
+def _facts(
+    recipient_id: str, repeat_of: str | None, row: Sequence[Any], sent: Sequence[Any] = (), partner_message: str | None = None
+) -> Facts:
     known, version, erased, person, language, timezone, birth_date, entities, account, *rest = row
     if not known:
         return Facts(recipient_id, version=0, known=False, repeat_of=repeat_of)
-    email, phone, whatsapp, devices, partner_id, purchased, choices, profile, suppressions = rest
+    email, phone, whatsapp, devices, partner_id, purchased, choices, profile, rests, suppressions = rest
     offers, switches, objections = _choices(choices)
     return Facts(
         recipient_id=recipient_id,
@@ -145,6 +159,9 @@ def _facts(recipient_id: str, repeat_of: str | None, row: Sequence[Any]) -> Fact
         object_profiling=objections.get("profiling"),
         suppressions=suppressions or {},
         repeat_of=repeat_of,
+        partner_message=partner_message,
+        rests={name: Rest(datetime.fromisoformat(kept["until"]), kept["code"]) for name, kept in rests.items()},
+        sent=tuple(Sent(no, datetime.fromisoformat(at), Channel(channel), offer) for no, at, channel, offer in sent),
         profile=profile,
     )
 
@@ -212,29 +229,43 @@ _ENTER = """
     SET channel = excluded.channel, state = excluded.state, reason = excluded.reason, until = excluded.until,
         claimed_at = excluded.claimed_at, updated_at = excluded.updated_at, decision = excluded.decision
     WHERE messages.state = 'pending'
-    RETURNING row, leg, state
+    RETURNING row, leg, state, recipient_id, channel
 """
 
+_ENTER_AND_RESERVE = caps.RESERVE.format(enter=_ENTER)
 
-def claim(connection: Connection, chunk: Chunk, entries: Sequence[Entry], now: datetime) -> Claim:
+
+def claim(connection: Connection, chunk: Chunk, entries: Sequence[Entry], now: datetime, since: datetime | None = None) -> Claim:
     """The gate: in one transaction, lock campaign and recipients against opt-outs, re-read versions, write what still holds.
 
     A recipient's row lock is the order of things: an opt-out takes the opposing lock, so each claim either committed before the
     opt-out did, or sees the changed version here and is decided again. Only claims that were won here may be handed over.
+
+    With `since`, frequency caps apply: the locks keep other claims out too, whoever got another message since the look is
+    decided again, and what is claimed is reserved.
     """
     with connection.transaction():
         if chunk.campaign_no is not None and not _running(connection, chunk.campaign_no):
             return Claim(Gate.SHUT)
-        versions = _lock_versions(connection, [entry.candidate.facts.recipient_id for entry in entries])
+        people = {entry.candidate.facts.recipient_id for entry in entries}
+        partners = {entry.candidate.partner for entry in entries if entry.candidate.partner is not None}
+        versions = _lock_versions(connection, people | partners, alone=since is not None or bool(partners))
         changed = {
             entry.candidate.ref.row
             for entry in entries
             if versions.get(entry.candidate.facts.recipient_id, 0) != entry.candidate.facts.version
         }
+        if since is not None:
+            changed |= _sent_meanwhile(connection, chunk, entries, since)
+        if later := [entry.candidate.ref for entry in entries if entry.state is State.CLAIMED and entry.candidate.tried]:
+            changed |= legs.arrived(connection, later)
+        if partners:
+            changed |= _served_meanwhile(connection, chunk, entries)
         kept = [entry for entry in entries if entry.candidate.ref.row not in changed]
         connection.execute("UPDATE chunks SET touched_at = %s WHERE period = %s AND chunk = %s", (now, chunk.period, chunk.number))
-        written = connection.execute(_ENTER, _columns(chunk, kept, now)).fetchall() if kept else []
-    won = frozenset(_ref(chunk, row, leg) for row, leg, state in written if state == State.CLAIMED)
+        enter = _ENTER if since is None else _ENTER_AND_RESERVE
+        written = connection.execute(enter, _columns(chunk, kept, now)).fetchall() if kept else []
+    won = frozenset(_ref(chunk, row, leg) for row, leg, state, *_ in written if state == State.CLAIMED)
     return Claim(Gate.OPEN, won, frozenset(changed))
 
 
@@ -243,11 +274,37 @@ def _running(connection: Connection, campaign_no: int) -> bool:
     return bool(row and row[0] == CampaignState.RUNNING)
 
 
-def _lock_versions(connection: Connection, recipient_ids: Collection[str]) -> dict[str, int]:
-    """Current versions, each row share-locked until the transaction ends; in the order of ids, so that claims can't deadlock."""
-    rows = connection.execute(
-        "SELECT id, version FROM recipients WHERE id = ANY(%s) ORDER BY id FOR SHARE", (list(set(recipient_ids)),)
-    )
+def _sent_meanwhile(connection: Connection, chunk: Chunk, entries: Sequence[Entry], since: datetime) -> set[int]:
+    """A refusal or a hold stands whatever else the person got; only what would leave is looked at again."""
+    asked = [
+        (entry.candidate.ref.row, facts.recipient_id, max((sent.no for sent in facts.sent), default=0))
+        for entry in entries
+        if entry.state is State.CLAIMED and (facts := entry.candidate.facts)
+    ]
+    return caps.unseen(connection, chunk.number, chunk.spec.route == "first", asked, since) if asked else set()
+
+
+def _served_meanwhile(connection: Connection, chunk: Chunk, entries: Sequence[Entry]) -> set[int]:
+    """Rows that would leave although the partner, in this batch or elsewhere, has the household's message by now."""
+    couples = [(entry.candidate, entry.candidate.partner) for entry in entries if entry.state is State.CLAIMED]
+    asked = [(candidate, partner) for candidate, partner in couples if partner is not None]
+    served = households.served(connection, chunk.period, chunk.campaign_no or 0, [partner for _, partner in asked])
+    rows = set()
+    for candidate, partner in asked:
+        if partner in served:
+            rows.add(candidate.ref.row)
+        else:
+            served.add(candidate.facts.recipient_id)
+    return rows
+
+
+def _lock_versions(connection: Connection, recipient_ids: Collection[str], alone: bool) -> dict[str, int]:
+    """Current versions, each row locked until the transaction ends; in the order of ids, so that claims can't deadlock.
+
+    Opt-outs always wait for the lock; other claims do where it is to be held `alone`.
+    """
+    lock = "FOR NO KEY UPDATE" if alone else "FOR SHARE"
+    rows = connection.execute(f"SELECT id, version FROM recipients WHERE id = ANY(%s) ORDER BY id {lock}", (list(recipient_ids),))
     return {recipient_id: version for recipient_id, version in rows}  # noqa: C416  rows are tuples of Any
 
 
@@ -257,6 +314,7 @@ def _columns(chunk: Chunk, entries: Sequence[Entry], now: datetime) -> dict[str,
         "chunk": chunk.number,
         "no": chunk.campaign_no,
         "now": now,
+        "offer_type": chunk.spec.offer_type,
         "row": [entry.candidate.ref.row for entry in entries],
         "leg": [entry.candidate.ref.leg for entry in entries],
         "recipient_id": [entry.candidate.facts.recipient_id for entry in entries],
@@ -285,8 +343,24 @@ class Settlement:
     attempt_spent: bool
 
 
+NOT_GONE = frozenset({State.FAILED, State.WAITING, State.DEAD})
+
+
 def settle(connection: Connection, settlements: Sequence[Settlement], now: datetime) -> None:
-    """Write what became of a batch of hand-offs. News that overtook us (an event) is not moved back; its receipt is added."""
+    """Write what became of a batch of hand-offs. News that overtook us (an event) is not moved back; its receipt is added.
+
+    What is known not to have left no longer counts towards the person's caps.
+    """
+    with connection.transaction():
+        _write(connection, settlements, now)
+        if stayed := [item.ref for item in settlements if item.state in NOT_GONE]:
+            caps.release(connection, stayed)
+    # On its own, and after: a claim locks chunk before message. If this is lost, the complaint brake misses a few.
+    for (period, number), taken in Counter((item.ref.period, item.ref.chunk) for item in settlements if item.receipt).items():
+        connection.execute("UPDATE chunks SET accepted = accepted + %s WHERE period = %s AND chunk = %s", (taken, period, number))
+
+
+def _write(connection: Connection, settlements: Sequence[Settlement], now: datetime) -> None:
     connection.execute(
         """
         UPDATE messages m
@@ -398,17 +472,25 @@ def take_next(connection: Connection, chunk: Chunk, now: datetime) -> list[Due]:
 
 
 def release_parked(connection: Connection, now: datetime, limit: int) -> int:
-    """Held and waiting messages whose time has come are pending again, and their chunks open; says how many."""
+    """Held and waiting messages whose time has come are pending again; a leg that had its time is followed by the next, pending.
+    Their chunks are open again. Says how many.
+    """
     with connection.transaction():
         row = connection.execute(
             """
             WITH due AS (
-                SELECT period, chunk, row, leg FROM messages WHERE until <= %(now)s
+                SELECT period, chunk, row, leg, state, campaign_no, recipient_id FROM messages WHERE until <= %(now)s
                 ORDER BY until LIMIT %(limit)s FOR UPDATE SKIP LOCKED
             ), released AS (
-                UPDATE messages m SET state = 'pending', until = NULL, updated_at = %(now)s FROM due d
+                UPDATE messages m SET state = CASE WHEN d.state IN ('held', 'waiting') THEN 'pending' ELSE d.state END,
+                       until = NULL, updated_at = %(now)s
+                FROM due d
                 WHERE m.period = d.period AND m.chunk = d.chunk AND m.row = d.row AND m.leg = d.leg
                 RETURNING m.period, m.chunk
+            ), fallen_back AS (
+                INSERT INTO messages (period, chunk, row, leg, campaign_no, updated_at, recipient_id, state, decision)
+                SELECT period, chunk, row, leg + 1, campaign_no, %(now)s, recipient_id, 'pending', '{}' FROM due
+                WHERE state IN ('accepted', 'failed', 'dead', 'bounced') ON CONFLICT DO NOTHING
             ), opened AS (
                 UPDATE chunks k SET done_at = NULL, touched_at = NULL
                 FROM (SELECT DISTINCT period, chunk FROM released) r WHERE k.period = r.period AND k.chunk = r.chunk

@@ -22,7 +22,7 @@ from dispatcher.ledger.pool import Connection
 from dispatcher.model import GROUP_OF, ChannelGroup, Choice, Code
 
 __all__ = ["Broken", "ConsentEvent", "Preferences", "Recorded", "UnknownRecipient", "VersionConflict", "Word", "as_of"]
-__all__ += ["choices_from", "history", "preferences", "record", "record_all", "verify"]
+__all__ += ["choices_as_of", "choices_from", "history", "preferences", "record", "record_all", "verify"]
 
 
 class UnknownRecipient(LookupError):
@@ -234,6 +234,21 @@ def history(connection: Connection, recipient_id: str) -> list[ConsentEvent]:
         (recipient_id,),
     )
     return [ConsentEvent(*row) for row in rows]
+
+
+def choices_as_of(connection: Connection, recipient_ids: Sequence[str], moment: datetime) -> dict[str, dict[str, Choice]]:
+    """`as_of` for many people at once, by person."""
+    rows = connection.execute(
+        """
+        SELECT DISTINCT ON (recipient_id, subject) recipient_id, subject, new_value, no, source, said_at FROM consent_events
+        WHERE recipient_id = ANY(%s) AND recorded_at <= %s ORDER BY recipient_id, subject, seq DESC
+        """,
+        (list(recipient_ids), moment),
+    )
+    known: dict[str, dict[str, Choice]] = {}
+    for recipient_id, subject, value, no, source, said_at in rows:
+        known.setdefault(recipient_id, {})[subject] = Choice(value, f"consent:{no}", source, said_at)
+    return known
 
 
 def as_of(connection: Connection, recipient_id: str, moment: datetime) -> dict[str, Choice]:

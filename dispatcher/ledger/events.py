@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from channels.base import Channel, Event, EventKind
+from dispatcher.ledger.campaigns import spec_from_json
 from dispatcher.ledger.partitions import ensure_period, period_of
 from dispatcher.ledger.pool import Connection
-from dispatcher.model import State
+from dispatcher.model import Spec, State
 from dispatcher.refs import BadRef, MessageRef
 
 
@@ -63,7 +64,9 @@ class Unsettled:
     code: str | None
     state: State | None
     recipient_id: str | None
-    offer_type: str | None
+    entity: str | None
+    spec: Spec | None  # of a campaign whose messages fall back to another channel
+    at: datetime
     address_key: bytes | None
 
 
@@ -72,7 +75,8 @@ def unsettled(connection: Connection, limit: int) -> list[Unsettled]:
     rows = connection.execute(
         """
         SELECT e.period, coalesce(e.chunk, 1), coalesce(e.row, 0), coalesce(e.leg, 0), e.provider, e.id, e.kind, e.channel, e.code,
-               m.state, m.recipient_id, coalesce(c.spec, t.spec)->>'offer_type',
+               m.state, m.recipient_id, coalesce(c.spec, t.spec)->>'entity', e.at,
+               CASE WHEN c.spec->'fallback_after_seconds' <> 'null' THEN c.spec END,
                CASE e.channel WHEN 'email' THEN r.email_key WHEN 'sms' THEN r.phone_key WHEN 'whatsapp' THEN r.whatsapp_key END
         FROM provider_events e
         LEFT JOIN messages m ON m.period = e.period AND m.chunk = e.chunk AND m.row = e.row AND m.leg = e.leg
@@ -93,10 +97,12 @@ def unsettled(connection: Connection, limit: int) -> list[Unsettled]:
             code,
             State(state) if state else None,
             recipient_id,
-            offer_type,
+            entity,
+            spec_from_json(spec) if spec else None,
+            at,
             bytes(key) if key else None,
         )
-        for period, chunk, row, leg, provider, event_id, kind, channel, code, state, recipient_id, offer_type, key in rows
+        for period, chunk, row, leg, provider, event_id, kind, channel, code, state, recipient_id, entity, at, spec, key in rows
     ]
 
 
@@ -114,16 +120,32 @@ def lock_states(connection: Connection, refs: Sequence[MessageRef]) -> dict[Mess
     return {MessageRef(period, chunk, row, leg): State(state) for period, chunk, row, leg, state in rows}
 
 
-def apply(connection: Connection, moves: Sequence[tuple[MessageRef, State, str | None]], now: datetime) -> None:
-    """Move messages to the states that events brought: (message, state, reason)."""
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What news does to a message. `until` is when the next leg is due, if any."""
+
+    ref: MessageRef
+    state: State
+    reason: str | None
+    until: datetime | None
+
+
+def apply(connection: Connection, moves: Sequence[Move], now: datetime) -> None:
+    """Move messages to the states that events brought."""
     connection.execute(
         """
-        UPDATE messages m SET state = s.state, reason = coalesce(s.reason, m.reason), until = NULL, updated_at = %s
-        FROM unnest(%s::int[], %s::bigint[], %s::int[], %s::smallint[], %s::text[], %s::text[])
-             AS s (period, chunk, row, leg, state, reason)
+        UPDATE messages m SET state = s.state, reason = coalesce(s.reason, m.reason), until = s.until, updated_at = %s
+        FROM unnest(%s::int[], %s::bigint[], %s::int[], %s::smallint[], %s::text[], %s::text[], %s::timestamptz[])
+             AS s (period, chunk, row, leg, state, reason, until)
         WHERE m.period = s.period AND m.chunk = s.chunk AND m.row = s.row AND m.leg = s.leg
         """,
-        (now, *_columns([ref for ref, _, _ in moves]), [state for _, state, _ in moves], [reason for _, _, reason in moves]),
+        (
+            now,
+            *_columns([move.ref for move in moves]),
+            [move.state for move in moves],
+            [move.reason for move in moves],
+            [move.until for move in moves],
+        ),
     )
 
 

@@ -134,13 +134,18 @@ def dead(connection: Connection, campaign_id: str | None, limit: int) -> list[tu
 
 
 def replay(connection: Connection, refs: Sequence[MessageRef], now: datetime) -> int:
-    """Give dead messages new attempts, through every check again; says how many were dead. A cancelled campaign's stay dead."""
+    """Give dead messages new attempts, through every check again; says how many were dead. A cancelled campaign's stay dead,
+    and so does what has fallen back to another channel.
+    """
     return connection.execute(
         """
         WITH replayed AS (
             UPDATE messages m SET state = 'waiting', until = %(now)s, attempts = 0, updated_at = %(now)s
             FROM unnest(%(period)s::int[], %(chunk)s::bigint[], %(row)s::int[], %(leg)s::smallint[]) AS r (period, chunk, row, leg)
             WHERE m.period = r.period AND m.chunk = r.chunk AND m.row = r.row AND m.leg = r.leg AND m.state = 'dead'
+              AND NOT EXISTS (
+                SELECT FROM messages o JOIN campaigns f ON f.no = o.campaign_no AND f.spec->>'route' = 'first'
+                WHERE o.period = m.period AND o.chunk = m.chunk AND o.row = m.row AND o.leg > m.leg)
               AND NOT EXISTS (SELECT FROM campaigns c WHERE c.no = m.campaign_no AND c.state = 'cancelled')
             RETURNING m.campaign_no
         ), reopened AS (

@@ -193,7 +193,7 @@ _ERASE = """
 UPDATE recipients
 SET timezone = NULL, birth_date = NULL, entities = '{}', has_current_account = false, email = NULL, phone = NULL,
     whatsapp = NULL, email_key = NULL, phone_key = NULL, whatsapp_key = NULL, devices = '[]', partner_id = NULL,
-    purchased = '{}', profile = '{}', erased_at = %(now)s, updated_at = %(now)s, version = version + 1
+    purchased = '{}', profile = '{}', rests = '{}', erased_at = %(now)s, updated_at = %(now)s, version = version + 1
 WHERE id = %(id)s
 """
 

@@ -4,7 +4,7 @@ they outlive erasure and meet the same address again, whoever brings it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -92,12 +92,18 @@ def _bump(connection: Connection, nos: list[int], now: datetime) -> list[tuple[s
     return [(owner, no, channel) for owner, no, channel in owners]
 
 
-def lift(connection: Connection, channel: Channel, address_key: bytes, now: datetime) -> bool:
-    """End a ban; False where none was in force. It grants nothing: what the person refused stays refused."""
+def lift(
+    connection: Connection, channel: Channel, address_key: bytes, reasons: Collection[str], said_at: datetime, now: datetime
+) -> bool:
+    """End a ban that was made for one of `reasons`, not after `said_at`; False where none such was in force.
+
+    It grants nothing: what the person refused stays refused. Nor does it bring a dead address back to life.
+    """
     with connection.transaction():
         row = connection.execute(
-            "UPDATE suppressions SET lifted_at = %s WHERE channel = %s AND address_key = %s AND lifted_at IS NULL RETURNING no",
-            (now, channel, address_key),
+            "UPDATE suppressions SET lifted_at = %s WHERE channel = %s AND address_key = %s AND lifted_at IS NULL"
+            " AND reason = ANY(%s) AND created_at <= %s RETURNING no",
+            (now, channel, address_key, list(reasons), said_at),
         ).fetchone()
         if row:
             _bump(connection, [row[0]], now)

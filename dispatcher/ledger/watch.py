@@ -31,6 +31,7 @@ class Figures:
     messages_overdue: int
     events_unsettled: int
     oldest_unsettled_at: datetime | None
+    texts_waiting: int
     stops: tuple[Stop, ...]
 
 
@@ -49,7 +50,8 @@ def figures(connection: Connection, now: datetime) -> Figures:
         connection, "SELECT count(*), count(*) FILTER (WHERE until < %s) FROM messages WHERE until IS NOT NULL", now
     )
     unsettled, oldest = _one(connection, "SELECT count(*), min(received_at) FROM provider_events WHERE settled_at IS NULL")
-    return Figures(states, chunks_open, parked, overdue, unsettled, oldest, stops(connection))
+    (texts,) = _one(connection, "SELECT count(*) FROM inbound_texts WHERE words IS NOT NULL AND closed_at IS NULL")
+    return Figures(states, chunks_open, parked, overdue, unsettled, oldest, texts, stops(connection))
 
 
 def stops(connection: Connection) -> tuple[Stop, ...]:

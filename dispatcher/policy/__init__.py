@@ -7,7 +7,7 @@ from dispatcher.policy.data import Entity, Policy, Retry
 from dispatcher.policy.explain import Explanation, explain
 from dispatcher.policy.reading import parse, shipped
 from dispatcher.policy.record import Recorded, from_record, record
-from dispatcher.policy.rules import RULES, Rules
+from dispatcher.policy.rules import RULES, Rules, variant_of
 from dispatcher.policy.section import Fault, PolicyFaults
 from dispatcher.policy.verdict import decide
 
@@ -27,4 +27,5 @@ __all__ = [
     "parse",
     "record",
     "shipped",
+    "variant_of",
 ]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, time
+from datetime import date, datetime, time, timedelta
 
 from channels.base import Channel
 from dispatcher.model import Language
+from dispatcher.policy.calendar import public_holidays
 
+CALENDAR_DAY_SECONDS_MAX = 2 * 86_400.0
 SERVICE = "service"  # where tables go by offer type or mode, the row for service messages
 
 
@@ -55,16 +57,68 @@ class SoftOptIn:
 
 @dataclass(frozen=True, slots=True)
 class Quiet:
-    """Hours in which a channel stays silent, by the recipient's wall clock: from `start` until just before `end`."""
+    """When a channel stays silent, by the recipient's wall clock: from `start` until just before `end`, and on whole days.
+
+    `weekdays` are counted from Monday, which is 0; `holidays_of` is the country whose public holidays are silent, if any.
+    """
 
     start: time
     end: time
+    weekdays: frozenset[int] = frozenset()
+    holidays_of: str | None = None
 
     def covers(self, clock: time) -> bool:
         """Whether the wall clock shows a quiet time; the hours may run over midnight."""
         if self.start < self.end:
             return self.start <= clock < self.end
         return clock >= self.start or clock < self.end
+
+    def silent_on(self, day: date) -> bool:
+        """Whether the whole day is silent."""
+        if day.weekday() in self.weekdays:
+            return True
+        return self.holidays_of is not None and day in public_holidays(self.holidays_of, day.year)
+
+    def at(self, local: datetime) -> bool:
+        """Whether a moment, in the recipient's zone, is silent."""
+        return self.covers(local.time()) or self.silent_on(local.date())
+
+
+@dataclass(frozen=True, slots=True)
+class Cap:
+    """At most so many commercial messages to one person, of some types on some channels, within a window.
+
+    The window rolls (`rolling_seconds`), or is the calendar day in the person's zone where that is None.
+    """
+
+    name: str
+    most: int
+    channels: frozenset[Channel]
+    offer_types: frozenset[str]
+    rolling_seconds: float | None
+
+    @property
+    def reach_seconds(self) -> float:
+        """How far back a message may count, whatever the zone: a calendar day can have 25 hours, two days are surely enough."""
+        return CALENDAR_DAY_SECONDS_MAX if self.rolling_seconds is None else self.rolling_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Rests:
+    """The codes by which a provider says that a person has had enough advertising there, and for how long it then rests."""
+
+    codes: frozenset[str]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Brake:
+    """When a campaign stops itself: rates are shares of the messages that providers took, from `minimum` of them on."""
+
+    complaint_rate_warn: float
+    complaint_rate_pause: float
+    bounce_rate_pause: float
+    minimum: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,5 +151,13 @@ class Policy:
     holdout_salt: str
     groups: Mapping[Channel, str]  # the switch that rules a channel
     quiet_hours: Mapping[Channel, Quiet]
+    caps: tuple[Cap, ...]
+    rests: Mapping[Channel, Rests]
     retry: Retry
+    brake: Brake
+    four_eyes_audience_min: int  # a campaign with more recipients waits for a second person
     topics: Mapping[str, Mapping[Language, str]]  # regulated topic -> language -> warning sentence
+
+    def caps_since(self, now: datetime) -> datetime | None:
+        """How far back messages already sent matter; None without any cap."""
+        return now - timedelta(seconds=max(cap.reach_seconds for cap in self.caps)) if self.caps else None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import resources
 from zoneinfo import ZoneInfo
 
 from channels.base import Channel
 from dispatcher.model import GROUP_OF, ChannelGroup, Mode, OfferType, Source
-from dispatcher.policy.data import SERVICE, Entity, Permission, Policy, Product, Quiet, Retry, Row, SoftOptIn
+from dispatcher.policy.calendar import PUBLIC_HOLIDAY, WEEKDAYS, public_holidays
+from dispatcher.policy.data import SERVICE, Brake, Cap, Entity, Permission, Policy, Product, Quiet, Rests, Retry, Row, SoftOptIn
 from dispatcher.policy.section import Fault, PolicyFaults, Section
 
 OFFERS = tuple(offer.value for offer in OfferType)
@@ -27,6 +28,9 @@ BASES: Mapping[tuple[str, str], tuple[str, ...]] = {
     (OfferType.OWN.value, Mode.STANDARD.value): ("legitimate_interest", "soft_opt_in", "consent"),
     (SERVICE, Mode.STANDARD.value): ("service",),
 }
+
+UNITS = {"minutes": 60, "hours": 3_600, "days": 86_400}
+WINDOW_SECONDS_MAX = 366 * 86_400
 
 Tables = dict[str, dict[str, Row]]  # offer type or "service" -> choice -> row
 
@@ -73,8 +77,12 @@ def _policy(top: Section, digest: str) -> Policy:
         coins_need_current_account=needs_account,
         holdout_salt=salt,
         groups=_groups(top.section("channel_groups")),
-        quiet_hours=_quiet_hours(top.section("quiet_hours")),
+        quiet_hours=_quiet_hours(top.section("quiet_hours"), _country(top)),
+        caps=tuple(_caps(top)),
+        rests=_rests(top.section("rests")),
         retry=_retry(top.section("retry")),
+        brake=_brake(top.section("brake")),
+        four_eyes_audience_min=_four_eyes(top.section("four_eyes")),
         topics=_topics(top.section("topics")),
     )
 
@@ -183,15 +191,69 @@ def _groups(table: Section) -> dict[Channel, str]:
     return groups
 
 
-def _quiet_hours(table: Section) -> dict[Channel, Quiet]:
+def _country(top: Section) -> str:
+    country = top.text("public_holidays")
+    try:
+        if country:
+            public_holidays(country, 2026)
+    except NotImplementedError:
+        top.fault("public_holidays", "a country such as BE, by its ISO 3166-1 code", country)
+    return country
+
+
+def _quiet_hours(table: Section, country: str) -> dict[Channel, Quiet]:
     quiet = {}
     with table:
         for channel in table.each(CHANNELS):
             with table.section(channel) as hours:
-                quiet[Channel(channel)] = Quiet(hours.clock("from"), hours.clock("to"))
+                days = hours.words("silent_days", (*WEEKDAYS, PUBLIC_HOLIDAY), otherwise=())
+                weekdays = frozenset(WEEKDAYS.index(day) for day in days if day != PUBLIC_HOLIDAY)
+                holidays_of = country if PUBLIC_HOLIDAY in days else None
+                quiet[Channel(channel)] = Quiet(hours.clock("from"), hours.clock("to"), weekdays, holidays_of)
+                if len(weekdays) == len(WEEKDAYS):
+                    hours.fault("silent_days", "leaves no day; a channel that is never used has no basis instead")
             if {"from", "to"} <= hours.data.keys() and hours.data["from"] == hours.data["to"]:
                 table.fault(channel, "from and to must differ; a channel that is never used has no basis instead")
     return quiet
+
+
+def _caps(top: Section) -> Iterator[Cap]:
+    names: set[str] = set()
+    for table in top.sections("caps"):
+        with table:
+            cap = Cap(
+                name=table.text("name"),
+                most=table.whole("max", 1, 10_000),
+                channels=frozenset(Channel(name) for name in table.words("channels", CHANNELS, otherwise=CHANNELS)),
+                offer_types=frozenset(table.words("offer_types", OFFERS, otherwise=OFFERS)),
+                rolling_seconds=_window(table),
+            )
+        if cap.name in names:
+            table.fault("name", "another cap has this name; reasons go by it", cap.name)
+        names.add(cap.name)
+        yield cap
+
+
+def _window(table: Section) -> float | None:
+    """Seconds of a rolling window, or None for a calendar day."""
+    window = table.text("window")
+    if window == "calendar_day":
+        return None
+    number, _, unit = window.partition(" ")
+    if unit in UNITS and number.isascii() and number.isdigit() and 0 < int(number) * UNITS[unit] <= WINDOW_SECONDS_MAX:
+        return float(int(number) * UNITS[unit])
+    if window:
+        table.fault("window", 'calendar_day, or a length such as "90 minutes", "36 hours" or "7 days", a year at most', window)
+    return 0.0
+
+
+def _rests(table: Section) -> dict[Channel, Rests]:
+    rests = {}
+    with table:
+        for channel in table.each(CHANNELS):
+            with table.section(channel) as row:
+                rests[Channel(channel)] = Rests(frozenset(row.words("codes")), 3_600 * row.number("hours", 1, 8_784))
+    return rests
 
 
 def _retry(table: Section) -> Retry:
@@ -206,6 +268,24 @@ def _retry(table: Section) -> Retry:
     if retry.cap_seconds < retry.base_seconds:
         table.fault("cap_seconds", "not less than base_seconds", retry.cap_seconds)
     return retry
+
+
+def _brake(table: Section) -> Brake:
+    with table:
+        brake = Brake(
+            complaint_rate_warn=table.number("complaint_rate_warn", 0, 1),
+            complaint_rate_pause=table.number("complaint_rate_pause", 0, 1),
+            bounce_rate_pause=table.number("bounce_rate_pause", 0, 1),
+            minimum=table.whole("minimum", 1, 10_000_000),
+        )
+    if brake.complaint_rate_pause < brake.complaint_rate_warn:
+        table.fault("complaint_rate_pause", "not less than complaint_rate_warn", brake.complaint_rate_pause)
+    return brake
+
+
+def _four_eyes(table: Section) -> int:
+    with table:
+        return table.whole("audience_min", 0, 1_000_000_000)
 
 
 def _topics(table: Section) -> dict[str, Mapping[str, str]]:

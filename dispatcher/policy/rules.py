@@ -6,17 +6,19 @@ No rule permits anything. That is the part of the basis, which `verdict` asks fo
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta, tzinfo
 from typing import TypeAlias
 
 from channels.base import Channel
-from dispatcher.model import Code, Mode
+from dispatcher.model import Code, Mode, Sent
 from dispatcher.policy.case import Case, Objection, age_years
 from dispatcher.policy.case import basis as basis_of
+from dispatcher.policy.data import Cap
 
 PersonRule: TypeAlias = Callable[[Case], Objection | None]
+MIDNIGHT = time(0, 0)
 ChannelRule: TypeAlias = Callable[[Case, Channel], Objection | None]
 
 # -- about the person and the job --------------------------------------------------------------------------------------
@@ -96,6 +98,12 @@ def coins(case: Case) -> Objection | None:
     return None if case.facts.has_current_account else Objection(Code.NO_CURRENT_ACCOUNT, "recipient:has_current_account")
 
 
+def household(case: Case) -> Objection | None:
+    """One message per household, where the campaign says so. Of registered partners only: nobody else shares a household here."""
+    got = case.facts.partner_message
+    return Objection(Code.HOUSEHOLD, got) if got is not None and not case.service else None
+
+
 def control_group(case: Case) -> Objection | None:
     """A share of each campaign's audience is left alone on purpose, always the same people."""
     job = case.job
@@ -109,6 +117,12 @@ def share_percent(salt: str, campaign_id: str, recipient_id: str) -> float:
     """A number from 0 up to 100, evenly spread over people, always the same for one person in one campaign."""
     digest = hashlib.blake2b("\0".join((salt, campaign_id, recipient_id)).encode(), digest_size=8).digest()
     return int.from_bytes(digest) / 2**64 * 100
+
+
+def variant_of(salt: str, variants: Sequence[tuple[str, str]], campaign_id: str, recipient_id: str) -> str:
+    """The template of an A/B test that a person gets: evenly spread, always the same, and drawn apart from the control group."""
+    drawn = share_percent(f"{salt}/variants", campaign_id, recipient_id)
+    return variants[min(int(drawn * len(variants) / 100), len(variants) - 1)][1]
 
 
 # -- about one channel -------------------------------------------------------------------------------------------------
@@ -159,14 +173,44 @@ def push_permission(case: Case, channel: Channel) -> Objection | None:
     return None if allowed else Objection(Code.NO_OS_PERMISSION, "recipient:push.permission")
 
 
-def quiet_hours(case: Case, channel: Channel) -> Objection | None:
-    """Not at night, by the recipient's clock; the one rule that only delays."""
-    quiet = case.policy.quiet_hours.get(channel)
-    if case.service or quiet is None or not quiet.covers(case.local.time()):
+def frequency(case: Case, channel: Channel) -> Objection | None:
+    """Not more often than each cap allows. What is counted was reserved at its claim; the gate sees to it that none is missed."""
+    offer, sent = case.job.brief.offer_type, case.facts.sent
+    if case.service or not sent:
         return None
-    until = case.now
-    while quiet.covers(until.astimezone(case.local.tzinfo).time()):  # twice at most, on a night when the clocks change
-        until = next_time(until, quiet.end, case.local.tzinfo)
+    for cap in case.policy.caps:
+        if channel in cap.channels and offer in cap.offer_types:
+            counted = sum(
+                one.channel in cap.channels and one.offer_type in cap.offer_types and _within(cap, one, case) for one in sent
+            )
+            if counted >= cap.most:
+                return Objection(Code.FREQUENCY_CAPPED, f"policy:caps.{cap.name}")
+    return None
+
+
+def _within(cap: Cap, one: Sent, case: Case) -> bool:
+    if cap.rolling_seconds is None:
+        return one.at.astimezone(case.local.tzinfo).date() == case.local.date()
+    return (case.now - one.at).total_seconds() < cap.rolling_seconds
+
+
+def rest(case: Case, channel: Channel) -> Objection | None:
+    """Not where the provider takes no more advertising for this person for now; calling it a service message would be a lie."""
+    resting = case.facts.rests.get(channel)
+    if case.service or resting is None or resting.until <= case.now:
+        return None
+    return Objection(Code.FREQUENCY_CAPPED, f"provider:{resting.code}")
+
+
+def quiet_hours(case: Case, channel: Channel) -> Objection | None:
+    """Not at night, by the recipient's clock, and not on silent days; the one rule that only delays."""
+    quiet = case.policy.quiet_hours.get(channel)
+    if case.service or quiet is None or not quiet.at(case.local):
+        return None
+    until, local = case.now, case.local
+    while quiet.at(local):  # from night to day, over a run of silent days; the policy leaves at least one weekday open
+        until = next_time(until, quiet.end if quiet.covers(local.time()) else MIDNIGHT, local.tzinfo)
+        local = until.astimezone(local.tzinfo)
     return Objection(Code.QUIET_HOURS, f"policy:quiet_hours.{channel}", until)
 
 
@@ -203,6 +247,7 @@ RULES = Rules(
         "mode": mode,
         "age": age,
         "coins": coins,
+        "household": household,
         "control_group": control_group,
     },
     channel={
@@ -211,6 +256,8 @@ RULES = Rules(
         "suppression": suppression,
         "address": address,
         "push_permission": push_permission,
+        "frequency": frequency,
+        "rest": rest,
         "quiet_hours": quiet_hours,
     },
 )

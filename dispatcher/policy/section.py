@@ -92,6 +92,15 @@ class Section:
                 self._asked.add(key)
                 yield key
 
+    def sections(self, key: str) -> Iterator[Section]:
+        """The tables of a list, as `[[key]]` writes them; `key = []` says that there are none."""
+        value = self._take(key)
+        if not isinstance(value, list):
+            self._wrong(key, value, f"tables headed [[{key}]], or {key} = []", None)
+            return
+        for place, each in enumerate(value, start=1):
+            yield Section(each, self.file, f"{self.place(key)}.{place}", self.faults)
+
     def text(self, key: str) -> str:
         """A string that says something."""
         value = self._take(key)
@@ -99,8 +108,14 @@ class Section:
             return value
         return self._wrong(key, value, "a text in quotes", "")
 
-    def words(self, key: str, known: Collection[str] | None = None) -> tuple[str, ...]:
-        """A list of words, each named once, all known; a single word stands for a list of one."""
+    def words(self, key: str, known: Collection[str] | None = None, otherwise: tuple[str, ...] | None = None) -> tuple[str, ...]:
+        """A list of words, each named once, all known; a single word stands for a list of one.
+
+        A missing list is a fault, unless `otherwise` says what it would be.
+        """
+        if otherwise is not None and key not in self.data:
+            self._asked.add(key)
+            return otherwise
         value = self._take(key)
         listed = [value] if isinstance(value, str) else value
         if not isinstance(listed, list) or not all(isinstance(word, str) and word for word in listed):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from fastapi import FastAPI
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the command line looks in here for keys, and should not wait for a web framework
+    from fastapi import FastAPI
 
 CONNECTIONS_MAX = 8  # calls at work at a time; the others wait for their turn
 

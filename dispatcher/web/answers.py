@@ -62,10 +62,14 @@ class CampaignShown(BaseModel):
     started_at: AwareDatetime | None
     finished_at: AwareDatetime | None
     messages_per_second: float | None
+    variants: dict[str, dict[State, int]]
+    submitted_by: str
+    released_by: str | None
+    note: str
 
 
 class CampaignMoved(BaseModel):
-    """A campaign's state after a pause, resume or cancel."""
+    """A campaign's state after a release, pause, resume or cancel."""
 
     id: str
     state: CampaignState

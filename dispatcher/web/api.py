@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query, Response
 from pydantic import Field, StrictBool, StringConstraints
 
-from dispatcher import campaigns, explanations, views
+from dispatcher import acknowledge, campaigns, explanations, views
 from dispatcher.choices import changes
 from dispatcher.faults import BadInput, Door, InputFault, Moment, validate
 from dispatcher.house import House
@@ -19,7 +19,7 @@ from dispatcher.ledger.campaigns import Campaign
 from dispatcher.ledger.chunks import Due
 from dispatcher.ledger.messages import Message
 from dispatcher.ledger.pool import lend
-from dispatcher.model import ChannelGroup, Mode, OfferType
+from dispatcher.model import CampaignState, ChannelGroup, Mode, OfferType
 from dispatcher.recipients import ERASED, BadRecipient, RecipientForm, parse
 from dispatcher.refs import MessageRef
 from dispatcher.submission import CampaignForm, TriggerForm, parse_campaign, parse_trigger
@@ -41,11 +41,14 @@ router = APIRouter(prefix="/v1", responses=problems(401, 403, 413, 503))
 
 # -- campaigns ---------------------------------------------------------------------------------------------------------
 
+CampaignsKey = Annotated[ApiKey, Depends(needs(Right.CAMPAIGNS))]
 for_campaigns = APIRouter(prefix="/campaigns", tags=["campaigns"], dependencies=[Depends(needs(Right.CAMPAIGNS))])
 
 
 @for_campaigns.post("", status_code=201, responses=problems(409, 422), openapi_extra=body(CampaignForm, "Campaign"))
-def submit_campaign(form: JsonObject, house: HouseHere, broker: BrokerHere, response: Response) -> answers.CampaignTaken:
+def submit_campaign(
+    caller: CampaignsKey, form: JsonObject, house: HouseHere, broker: BrokerHere, response: Response
+) -> answers.CampaignTaken:
     """Take a campaign with its whole audience, inline as rows such as `{"recipient": "c-1", "data": {…}}`.
 
     The same id with the same content gets the same answer, and nothing is done again; with other content, 409.
@@ -55,7 +58,7 @@ def submit_campaign(form: JsonObject, house: HouseHere, broker: BrokerHere, resp
     known = _find(house, str(form.get("id", "")))
     desk = campaigns.desk(house)
     submission = parse_campaign(form, replace(desk, now=known.created_at) if known else desk)
-    if campaigns.submit(house, submission).taken is campaigns.Taken.CONFLICT:
+    if campaigns.submit(house, submission, by=caller.name).taken is campaigns.Taken.CONFLICT:
         raise HTTPException(HTTPStatus.CONFLICT, "this id was used before, with other content")
     tell(broker.publish, campaigns.due_chunks(house))
     response.headers["Location"] = f"/v1/campaigns/{submission.id}"
@@ -86,10 +89,17 @@ def show_campaign(campaign_id: CampaignId, house: HouseHere) -> dict[str, Any]:
 
 
 @for_campaigns.post("/{campaign_id}/{move}", response_model=answers.CampaignMoved, responses=problems(404, 409))
-def move_campaign(campaign_id: CampaignId, move: Move, house: HouseHere, broker: BrokerHere) -> dict[str, Any]:
-    """Pause, resume or cancel. What is so already is answered like what has just been done; what can't be is a 409."""
-    campaign = _known(make(house, campaign_id, move))
+def move_campaign(
+    caller: CampaignsKey, campaign_id: CampaignId, move: Move, house: HouseHere, broker: BrokerHere
+) -> dict[str, Any]:
+    """Release, pause, resume or cancel. What is so already is answered like what has just been done; what can't be is a 409.
+
+    A campaign with a large audience is released by another key than the one that submitted it.
+    """
+    campaign = _known(make(house, campaign_id, move, caller.name))
     if not made(campaign, move):
+        if move is Move.RELEASE and campaign.state is CampaignState.AWAITING_RELEASE:
+            raise HTTPException(HTTPStatus.CONFLICT, "whoever submitted a campaign can't release it: that takes somebody else")
         raise HTTPException(HTTPStatus.CONFLICT, f"can't {move} a campaign that is {campaign.state}")
     tell(broker.publish, campaigns.due_chunks(house))
     return {"id": campaign.id, "state": campaign.state}
@@ -242,10 +252,14 @@ def put_preferences(
     recipient_id: RecipientId,
     form: JsonObject,
     house: HouseHere,
+    broker: BrokerHere,
     response: Response,
     if_match: IfMatch = None,
 ) -> dict[str, Any]:
-    """Record what a person said. With `If-Match`, only if nobody changed anything since: else 412, and the ETag that stands."""
+    """Record what a person said. With `If-Match`, only if nobody changed anything since: else 412, and the ETag that stands.
+
+    A no is acknowledged to the person by one e-mail.
+    """
     said = validate(PreferencesForm, form, "preferences")
     asked = changes(
         {offer.value: mode.value for offer, mode in said.offers.items()},
@@ -253,20 +267,10 @@ def put_preferences(
         said.object_marketing,
         said.object_profiling,
     )
-    now = house.clock()
+    recorded = acknowledge.record(
+        house, broker.publish, recipient_id, asked, said.source, said.actor, said.wording, said.at, _version(if_match)
+    )
     with lend(house.pool) as connection:
-        recorded = consent.record(
-            connection,
-            house.secret,
-            recipient_id,
-            asked,
-            said.source,
-            said.actor,
-            said.wording,
-            said.at or now,
-            now,
-            _version(if_match),
-        )
         preferences = consent.preferences(connection, recipient_id)
     response.headers["ETag"] = _etag(preferences.version)
     return {**views.preferences_view(preferences), "outranked": [change.subject for change in recorded.outranked]}

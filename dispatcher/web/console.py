@@ -1,4 +1,7 @@
-"""The console: how campaigns go, what became of a message and why, what needs a person. Ids only, no addresses or names."""
+"""The console: how campaigns go, what became of a message and why, what needs a person.
+
+Ids only, no addresses or names; of people's own words, those answers that somebody must read.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,14 @@ from urllib.parse import quote
 from fastapi import APIRouter, Depends, Form, HTTPException, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from dispatcher import campaigns
+from dispatcher import campaigns, inbound
 from dispatcher.explanations import explain_message
 from dispatcher.ledger import campaigns as kept
 from dispatcher.ledger import messages
 from dispatcher.ledger.campaigns import Balance, Campaign
 from dispatcher.ledger.messages import Message
 from dispatcher.ledger.pool import Connection, lend
+from dispatcher.ledger.texts import DAYS
 from dispatcher.ledger.watch import figures
 from dispatcher.model import CampaignState
 from dispatcher.policy import Recorded, from_record
@@ -33,6 +37,7 @@ from dispatcher.web.session import COOKIE, SESSION_SECONDS, Session
 router = APIRouter(prefix="/console", include_in_schema=False, default_response_class=HTMLResponse)
 
 CAMPAIGNS_SHOWN = 20
+TEXTS_SHOWN = 100
 FAULTS_SHOWN = 20
 REFRESH_SECONDS = 5
 UNSETTLED_SECONDS_MAX = 60.0  # news that waits for longer needs a person
@@ -190,11 +195,11 @@ def move_campaign(
     broker: BrokerHere,
     form_token: Annotated[str, Form()] = "",
 ) -> Response:
-    """Pause, resume or cancel, then show the campaign as it then stands."""
+    """Release, pause, resume or cancel, then show the campaign as it then stands."""
     _same_page(operator, form_token)
     with lend(house.pool) as connection:
         campaign = _campaign(connection, campaign_id)
-    make(house, campaign.id, move)
+    make(house, campaign.id, move, operator.key.name)
     tell(broker.publish, campaigns.due_chunks(house))
     return RedirectResponse(f"/console/campaigns/{campaign.id}", HTTPStatus.SEE_OTHER)
 
@@ -236,6 +241,30 @@ def message_page(operator: Operator, message_id: str, house: HouseHere, language
 def _recorded(message: Message) -> Recorded | None:
     """The decision read back; None where there was none to take."""
     return from_record(message.decision) if "is" in message.decision else None
+
+
+# -- what people answered ----------------------------------------------------------------------------------------------
+
+
+@router.get("/texts")
+def texts_page(operator: Operator, house: HouseHere) -> str:
+    """The answers that wait for a person."""
+    return page("texts.html", operator=operator, texts=inbound.waiting(house, TEXTS_SHOWN), days=DAYS)
+
+
+@router.post("/texts/{text_id}")
+def resolve_text(
+    operator: Operator,
+    text_id: str,
+    house: HouseHere,
+    broker: BrokerHere,
+    was: Annotated[Literal["stop", "nothing"], Form()],
+    form_token: Annotated[str, Form()] = "",
+) -> Response:
+    """Say what an answer was, and take it off the list. One that somebody else took off is left as they said."""
+    _same_page(operator, form_token)
+    inbound.resolve(house, broker.publish, text_id, f"console:{operator.key.name}", was == "stop")
+    return RedirectResponse("/console/texts", HTTPStatus.SEE_OTHER)
 
 
 @router.get("/search")

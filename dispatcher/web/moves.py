@@ -1,4 +1,4 @@
-"""Pausing, resuming and cancelling, the same for the API and the console."""
+"""Releasing, pausing, resuming and cancelling, the same for the API and the console."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from dispatcher.model import CampaignState
 class Move(StrEnum):
     """What a person can do to a campaign."""
 
+    RELEASE = "release"
     PAUSE = "pause"
     RESUME = "resume"
     CANCEL = "cancel"
@@ -27,16 +28,23 @@ _HOW: Mapping[Move, Callable[[Connection, str, datetime], bool]] = {
     Move.CANCEL: campaigns.cancel,
 }
 _LEADS_TO: Mapping[Move, frozenset[CampaignState]] = {
+    Move.RELEASE: frozenset({CampaignState.SCHEDULED, CampaignState.RUNNING}),
     Move.PAUSE: frozenset({CampaignState.PAUSED}),
     Move.RESUME: frozenset({CampaignState.SCHEDULED, CampaignState.RUNNING}),
     Move.CANCEL: frozenset({CampaignState.CANCELLED}),
 }
 
 
-def make(house: House, campaign_id: str, move: Move) -> Campaign | None:
-    """The campaign after the move, or as it was where the move can't be made; None when there is none."""
+def make(house: House, campaign_id: str, move: Move, by: str) -> Campaign | None:
+    """The campaign after the move, or as it was where the move can't be made; None when there is none.
+
+    `by` is the name of whose key it is: a release takes somebody else than who submitted the campaign.
+    """
     with lend(house.pool) as connection:
-        _HOW[move](connection, campaign_id, house.clock())
+        if move is Move.RELEASE:
+            campaigns.release(connection, campaign_id, by, house.clock())
+        else:
+            _HOW[move](connection, campaign_id, house.clock())
         return campaigns.find(connection, campaign_id)
 
 

@@ -15,6 +15,7 @@ from channels import sendgrid, twilio
 from channels.base import BadPayload, BadSignature, Event
 from dispatcher import inbound
 from dispatcher.house import House
+from dispatcher.replies import twiml
 from dispatcher.web.context import Broker, BrokerHere, HouseHere, RawBody, tell
 from dispatcher.web.problems import answers
 
@@ -22,8 +23,8 @@ log = structlog.get_logger()
 Read = TypeVar("Read")
 
 router = APIRouter(prefix="/webhooks", tags=["webhooks"], responses=answers(400, 403, 413, 503))
-TWIML = "<?xml version='1.0' encoding='UTF-8'?><Response/>"  # nothing to say to the sender
 TEXT_LENGTH_MAX = 300
+WORDS_LENGTH_MAX = 4_096  # the longest WhatsApp message
 _UNKEEPABLE = re.compile("[\0\ud800-\udfff]")  # PostgreSQL keeps neither
 
 SendGridSignature = Annotated[str, Header(alias="X-Twilio-Email-Event-Webhook-Signature")]
@@ -48,11 +49,14 @@ def twilio_status(request: Request, body: RawBody, house: HouseHere, broker: Bro
 
 
 @router.post("/twilio/inbound", response_class=Response)
-def twilio_inbound(request: Request, body: RawBody, house: HouseHere, signature: TwilioSignature = "") -> Response:
-    """A text from a person, by SMS or WhatsApp: STOP and START are obeyed at once."""
+def twilio_inbound(
+    request: Request, body: RawBody, house: HouseHere, broker: BrokerHere, signature: TwilioSignature = ""
+) -> Response:
+    """A text from a person, by SMS or WhatsApp: STOP and START are obeyed at once, HELP is answered."""
     token, url = house.webhook_keys.twilio_auth_token, _public_url(house, request)
-    inbound.hear(house, _read(token, lambda: twilio.parse_inbound(url, body, signature, token)))
-    return Response(TWIML, media_type="text/xml")
+    said = _read(token, lambda: twilio.parse_inbound(url, body, signature, token))
+    kept = replace(said, id=_word(said.id), text=_word(said.text, WORDS_LENGTH_MAX))
+    return Response(twiml(inbound.hear(house, broker.publish, kept).answer), media_type="text/xml")
 
 
 def _read(key: str, parse: Callable[[], Read]) -> Read:
@@ -76,16 +80,16 @@ def _keep(house: House, broker: Broker, news: Sequence[Event]) -> None:
 
 def _keepable(event: Event) -> Event:
     """The event as the ledger can keep it: one odd or endless word must not cost a whole call its answer."""
-
-    def word(text: str) -> str:
-        return _UNKEEPABLE.sub("\ufffd", text)[:TEXT_LENGTH_MAX]
-
     return replace(
         event,
-        id=word(event.id),
-        receipt=event.receipt and word(event.receipt),
-        code=event.code and word(event.code),
+        id=_word(event.id),
+        receipt=event.receipt and _word(event.receipt),
+        code=event.code and _word(event.code),
     )
+
+
+def _word(text: str, length_max: int = TEXT_LENGTH_MAX) -> str:
+    return _UNKEEPABLE.sub("\ufffd", text)[:length_max]
 
 
 def _public_url(house: House, request: Request) -> str:

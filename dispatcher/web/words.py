@@ -26,6 +26,7 @@ STATES: Mapping[State, str] = {
 }
 
 CAMPAIGN_STATES: Mapping[CampaignState, str] = {
+    CampaignState.AWAITING_RELEASE: "waits until a second person releases it",
     CampaignState.SCHEDULED: "waits for its moment",
     CampaignState.RUNNING: "is being sent",
     CampaignState.PAUSED: "stands still; nothing of it leaves",
@@ -54,6 +55,7 @@ REASONS: Mapping[str, str] = {
     Code.WITHHELD_VARIABLE: "the text asks for data that the person’s choice withholds",
     Code.MISSING_VARIABLE: "a variable that the text needs is missing",
     Code.CONTENT_GUARD: "the rendered text did not pass our own check",
+    Code.HOUSEHOLD: "the person’s partner got it, and the campaign is for one per household",
     Code.HELD_OUT: "drawn into the control group",
     Code.FREQUENCY_CAPPED: "has had enough messages for now",
     Code.QUIET_HOURS: "quiet hours where the person lives",

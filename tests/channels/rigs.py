@@ -116,8 +116,8 @@ def service_account() -> Mapping[str, str]:
 
 
 def sendgrid(port: int, http: Http) -> SendGrid:
-    """The adapter, for a server on this machine."""
-    return SendGrid("SG.key", http, base_url=f"http://127.0.0.1:{port}")
+    """The adapter, for a server on this machine, with a request for each mail: tests/channels/test_batch.py has many in one."""
+    return SendGrid("SG.key", http, base_url=f"http://127.0.0.1:{port}", mails_per_request=1)
 
 
 def sms(port: int, http: Http) -> Provider:

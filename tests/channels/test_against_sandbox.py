@@ -63,7 +63,7 @@ def sandbox() -> Iterator[Sandbox]:
 def provider(request: pytest.FixtureRequest, sandbox: Sandbox, tmp_path: Path) -> Iterator[Provider]:
     http = Http(timeout_seconds=5)
     makers: Mapping[Channel, Callable[[], Provider]] = {
-        Channel.EMAIL: lambda: SendGrid("SG.key", http, sandbox.url),
+        Channel.EMAIL: lambda: SendGrid("SG.key", http, sandbox.url, mails_per_request=1),
         Channel.SMS: lambda: TwilioSms(ACCOUNT, "token", SENDER, http, sandbox.url, f"{sandbox.url}/hook"),
         Channel.WHATSAPP: lambda: TwilioWhatsApp(ACCOUNT, "token", SENDER, http, sandbox.url, f"{sandbox.url}/hook"),
         Channel.PUSH: lambda: Fcm(str(write_service_account(tmp_path / "key.json", sandbox.url)), http, sandbox.url),
@@ -209,7 +209,7 @@ def test_the_news_of_the_sandbox_is_understood(sandbox: Sandbox) -> None:
         sandbox.set_events(
             sendgrid_url=f"{here}/sendgrid", twilio_inbound_url=f"{here}/inbound", twilio_statuses=True, delay_seconds=0.0
         )
-        email = SendGrid("SG.key", http, sandbox.url)
+        email = SendGrid("SG.key", http, sandbox.url, mails_per_request=1)
         sms = TwilioSms(ACCOUNT, "token", SENDER, http, sandbox.url, f"{here}/status")
         whatsapp = TwilioWhatsApp(ACCOUNT, "token", SENDER, http, sandbox.url, f"{here}/status")
         sent = [*email.send([named(Channel.EMAIL, n, f"{n}@home.example") for n in MAIL_NEWS])]
@@ -234,7 +234,7 @@ MAIL_NEWS = {
     "bounce": {EventKind.BOUNCED},
     "blocked": {EventKind.FAILED},
     "dropped": {EventKind.BOUNCED},
-    "unsubscribed": {EventKind.OPTED_OUT},
+    "unsubscribed": {EventKind.FAILED, EventKind.OPTED_OUT},
     "spamreported": {EventKind.COMPLAINED},
     "deferred": {EventKind.DEFERRED, EventKind.DELIVERED},
     "spam": {EventKind.DELIVERED, EventKind.COMPLAINED},

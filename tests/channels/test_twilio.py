@@ -162,6 +162,13 @@ def event(**fields: str) -> Any:
     return found
 
 
+def test_a_stop_behind_a_failure_is_news_of_its_own() -> None:
+    body, signature = signed(FIELDS | {"MessageStatus": "failed", "ErrorCode": "21610"})
+    found = parse_events(URL, body, signature, "token", NOW)
+    assert [event.kind for event in found] == [EventKind.FAILED, EventKind.OPTED_OUT]
+    assert len({event.id for event in found}) == 2
+
+
 def test_a_status_is_an_event_of_its_message() -> None:
     found = event()
     assert (found.provider, found.id, found.message_id, found.receipt) == ("twilio", "SM1:delivered", "camp:1/é", "SM1")
@@ -176,7 +183,6 @@ def test_a_status_is_an_event_of_its_message() -> None:
         ("read", "", EventKind.READ),
         ("undelivered", "30003", EventKind.FAILED),
         ("undelivered", "30005", EventKind.BOUNCED),
-        ("failed", "21610", EventKind.OPTED_OUT),
         ("failed", "63024", EventKind.BOUNCED),
         ("failed", "12345", EventKind.FAILED),
         ("failed", "prose", EventKind.FAILED),

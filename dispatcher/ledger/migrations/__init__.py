@@ -4,14 +4,19 @@ from pathlib import Path
 
 import psycopg
 
+from dispatcher.ledger.pool import LedgerUnavailable
+
 HERE = Path(__file__).parent
 HEAD = max(step.name[:4] for step in (HERE / "versions").glob("[0-9]*.py"))
 
 
 def migrate(database_url: str) -> None:
-    """Bring a database to the newest schema; quick where it is there already."""
-    if _revision(database_url) == HEAD:
-        return
+    """Bring a database to the newest schema; quick where it is there already. Raises `LedgerUnavailable`."""
+    try:
+        if _revision(database_url) == HEAD:
+            return
+    except psycopg.OperationalError as error:
+        raise LedgerUnavailable(f"the database can't be reached: {str(error).splitlines()[0]}") from None
     from alembic import command
     from alembic.config import Config
 

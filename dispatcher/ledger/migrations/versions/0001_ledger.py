@@ -36,6 +36,7 @@ CREATE TABLE recipients (
     purchased text[] NOT NULL DEFAULT '{}',
     profile jsonb NOT NULL DEFAULT '{}',        -- data category -> variable -> value
     choices jsonb NOT NULL DEFAULT '{}',        -- subject -> {"value", "event", "source", "at"}: derived from consent_events
+    rests jsonb NOT NULL DEFAULT '{}',          -- channel -> {"until", "code"}: a provider's own limit per person
     consent_seq integer NOT NULL DEFAULT 0,     -- the last link of this person's chain of consent events
     consent_head bytea,
     erased_at timestamptz,
@@ -78,11 +79,15 @@ CREATE TABLE campaigns (
     no bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     id text NOT NULL UNIQUE,
     period integer NOT NULL,
-    state text NOT NULL CHECK (state IN ('scheduled', 'running', 'paused', 'finished', 'cancelled')),
+    state text NOT NULL CHECK (state IN ('awaiting_release', 'scheduled', 'running', 'paused', 'finished', 'cancelled')),
     spec jsonb NOT NULL,
     digest bytea NOT NULL,                      -- of what was submitted: the same id with other content is refused
     fanned_out boolean NOT NULL DEFAULT false,
     invalid integer NOT NULL DEFAULT 0,
+    submitted_by text NOT NULL DEFAULT '',
+    released_by text,                           -- the second person, where the size asked for one
+    note text NOT NULL DEFAULT '',              -- what the complaint brake has to say
+    braked jsonb NOT NULL DEFAULT '{}',         -- the counts at its last stop: it judges what came after
     created_at timestamptz NOT NULL,
     paused_at timestamptz,
     started_at timestamptz,
@@ -113,6 +118,7 @@ CREATE TABLE chunks (                           -- what a task refers to: some h
     chunk bigint NOT NULL,
     campaign_no bigint,
     size integer NOT NULL,
+    accepted integer NOT NULL DEFAULT 0,        -- messages that providers took: what the complaint brake divides by
     due_at timestamptz NOT NULL,                -- when it may start (send_at, rate)
     touched_at timestamptz,                     -- when it was last put on the broker
     done_at timestamptz,                        -- every job of it has a message that is past pending and claimed
@@ -141,7 +147,7 @@ CREATE TABLE messages (                         -- one leg of a job; a job witho
     leg smallint NOT NULL DEFAULT 0,
     attempts smallint NOT NULL DEFAULT 0,
     campaign_no bigint,
-    until timestamptz,                          -- set while parked: held and waiting are looked at again then
+    until timestamptz,                          -- held and waiting are looked at again then; of others it calls the next leg
     claimed_at timestamptz,
     accepted_at timestamptz,
     updated_at timestamptz NOT NULL,
@@ -157,6 +163,19 @@ CREATE TABLE messages (                         -- one leg of a job; a job witho
 -- No index mentions `state`: a message changes it several times, and PostgreSQL keeps such updates cheap (HOT) only then.
 CREATE INDEX messages_by_recipient ON messages (recipient_id);
 CREATE INDEX messages_parked ON messages (until) WHERE until IS NOT NULL;
+
+CREATE TABLE cap_reservations (                 -- what frequency caps count; dropped when no cap looks back to it any more
+    no bigint GENERATED ALWAYS AS IDENTITY,     -- grows per person, for the recipient's row is locked while one is written
+    recipient_id text NOT NULL,
+    at timestamptz NOT NULL,
+    channel text NOT NULL,
+    offer_type text NOT NULL,
+    chunk bigint NOT NULL,
+    row integer NOT NULL,
+    leg smallint NOT NULL
+);
+CREATE INDEX cap_reservations_by_recipient ON cap_reservations (recipient_id);
+CREATE INDEX cap_reservations_by_age ON cap_reservations USING brin (at) WITH (autosummarize = on);
 
 CREATE TABLE provider_events (
     period integer NOT NULL,
@@ -175,7 +194,22 @@ CREATE TABLE provider_events (
     PRIMARY KEY (period, provider, id)
 ) PARTITION BY LIST (period);
 CREATE INDEX provider_events_unsettled ON provider_events (received_at) WHERE settled_at IS NULL;
+CREATE INDEX provider_events_bad ON provider_events (period, chunk) WHERE kind IN ('complained', 'bounced');
 CREATE INDEX provider_events_by_message ON provider_events (period, chunk, row, leg);
+
+CREATE TABLE inbound_texts (                    -- what people answered; a row each, so that none is obeyed twice
+    id text PRIMARY KEY,                        -- the provider's
+    channel text NOT NULL,
+    address_key bytea NOT NULL,
+    recipients text[] NOT NULL,                 -- all who had the number
+    meaning text NOT NULL,
+    words text,                                 -- of unclear ones only, and for a short time
+    received_at timestamptz NOT NULL,
+    closed_at timestamptz,                      -- when a person had read it
+    closed_by text
+);
+CREATE INDEX inbound_texts_kept ON inbound_texts (received_at) WHERE words IS NOT NULL;
+CREATE INDEX inbound_texts_by_recipient ON inbound_texts USING gin (recipients);
 
 CREATE TABLE channel_stops (                    -- a channel whose keys or settings are wrong sends nothing until a check passes
     channel text PRIMARY KEY,

@@ -1,0 +1,47 @@
+"""`dispatcher inbound …`: what people answered by SMS or WhatsApp that no machine understood."""
+
+from __future__ import annotations
+
+import getpass
+from typing import Annotated
+
+import typer
+
+from dispatcher import bootstrap, inbound
+from dispatcher.cli.output import Json, fail, out, print_json, rows
+from dispatcher.cli.recipients import publish
+
+app = typer.Typer(help="Answers that need a person to read them.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_(
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, oldest first.")] = 50,
+    as_json: Json = False,
+) -> None:
+    """The texts that wait, with the ids of those who may have written them. Their words are kept for 30 days."""
+    waiting = inbound.waiting(bootstrap.house(), limit)
+    fields = ("id", "received_at", "channel", "recipients", "text")
+    lines = [(text.id, text.received_at.isoformat(), text.channel.value, list(text.recipients), text.words) for text in waiting]
+    if as_json:
+        print_json({"texts": [dict(zip(fields, line, strict=True)) for line in lines]})
+    elif lines:
+        rows("", [name.replace("_", " ") for name in fields], [(*line[:3], " ".join(line[3]), line[4]) for line in lines])
+    else:
+        out.print("nothing waits")
+
+
+@app.command()
+def close(
+    text_id: Annotated[str, typer.Argument(metavar="ID", help="The text's id.")],
+    stop: Annotated[bool, typer.Option("--stop", help="It said no: obey it as a STOP, from when it came in.")] = False,
+    actor: Annotated[str | None, typer.Option(help="Who read it. Default: you.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Take a text off the list once it has been read."""
+    if not inbound.resolve(bootstrap.house(), publish, text_id, actor or getpass.getuser(), stop):
+        fail(f"no text {text_id} waits", 1, as_json)
+    if as_json:
+        print_json({"id": text_id, "closed": True, "stop": stop})
+    else:
+        out.print("closed, and obeyed as a STOP" if stop else "closed")

@@ -1,0 +1,145 @@
+"""The providers' own descriptions of their APIs, and the table of reactions: a folder beside the checkout, never part of it.
+
+They are `../shared/specs` and `../shared/field` as seen from the checkout; DISPATCHER_SPECS names another place for the first, the
+second stands beside it. A checkout alone can't be held to them: its tests then say so and are passed over, except in CI.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from jsonschema import Draft202012Validator, FormatChecker
+
+from channels.http import Request
+
+CHECKOUT = Path(__file__).parents[2]
+SPECS = Path(os.environ.get("DISPATCHER_SPECS") or CHECKOUT.parent / "shared" / "specs")
+FIELD = SPECS.parent / "field"
+
+
+def need(*paths: Path) -> None:
+    """Pass the calling test over, or fail it in CI, where one of these is absent."""
+    absent = [path for path in paths if not path.exists()]
+    if absent:
+        reason = f"the providers' descriptions are not here: {absent[0].parent.name}/{absent[0].name}; set DISPATCHER_SPECS"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+@lru_cache(maxsize=8)
+def description(name: str) -> dict[str, Any]:
+    """One description, as its provider publishes it."""
+    path = SPECS / f"{name}.json"
+    need(path)
+    read: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return read
+
+
+# -- holding documents to a description --------------------------------------------------------------------------------
+
+
+def _is_sender_or_recipient(value: object) -> bool:
+    return bool(re.fullmatch(r"(whatsapp:)?\+[1-9][0-9]{5,14}|[A-Za-z0-9 ]{1,11}|[0-9]{5,6}", str(value)))
+
+
+def _is_uri(value: object) -> bool:
+    return bool(urlsplit(str(value)).scheme and urlsplit(str(value)).netloc)
+
+
+FORMATS = FormatChecker(("email",))
+FORMATS.checks("phone-number")(_is_sender_or_recipient)
+FORMATS.checks("uri")(_is_uri)
+
+
+def closed(schema: Any) -> Any:
+    """The schema with each object shut against properties that it does not name, so that a misspelt one is found."""
+    if isinstance(schema, list):
+        return [closed(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {name: closed(value) for name, value in schema.items() if name != "nullable"}
+    if "properties" in found and found.get("type") == "object":
+        found.setdefault("additionalProperties", False)
+    if schema.get("nullable") is True and isinstance(found.get("type"), str):  # OpenAPI 3.0's word, also met in 3.1
+        found["type"] = [found["type"], "null"]
+    return found
+
+
+@lru_cache(maxsize=8)
+def _components(name: str) -> dict[str, Any]:
+    return {"schemas": closed(description(name)["components"]["schemas"])}
+
+
+_validators: dict[int, Any] = {}  # by the identity of a schema: descriptions are read once and stay
+
+
+def faults(value: Any, schema: Mapping[str, Any], name: str) -> list[str]:
+    """Where a document breaks a schema of the OpenAPI description `name`, as "place: what"."""
+    if id(schema) not in _validators:
+        whole = {**closed(schema), "components": _components(name)}
+        _validators[id(schema)] = Draft202012Validator(whole, format_checker=FORMATS)
+    return _broken(_validators[id(schema)], value)
+
+
+def _broken(validator: Any, value: Any) -> list[str]:
+    return [f"{error.json_path}: {error.validator} {error.message[:200]}" for error in validator.iter_errors(value)]
+
+
+def operation_of(request: Request, document: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """The described path and operation that a request calls. Raises AssertionError where there is none."""
+    method, parts = ("post" if request.body else "get"), urlsplit(request.url)
+    for path, item in document["paths"].items():
+        shape = re.sub(r"\\\{[^}]*\\\}", "([^/]+)", re.escape(path))
+        found = re.fullmatch(shape, parts.path)
+        if found and method in item:
+            servers = {server["url"] for server in item.get("servers") or document["servers"]}
+            assert f"{parts.scheme}://{parts.netloc}" in servers, "a server that the description does not name"
+            operation: Mapping[str, Any] = item[method]
+            _check_path(found.groups(), operation)
+            return path, operation
+    raise AssertionError(f"the description knows no {method} {parts.path}")
+
+
+def _check_path(values: tuple[str, ...], operation: Mapping[str, Any]) -> None:
+    described = [item["schema"] for item in operation.get("parameters", ()) if item.get("in") == "path"]
+    for value, schema in zip(values, described, strict=True):
+        Draft202012Validator(schema).validate(value)
+
+
+# -- Google's discovery format -----------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=8)
+def _google_validator(word: str, name: str) -> Any:
+    definitions = {other: closed(_google(schema)) for other, schema in description(name)["schemas"].items()}
+    return Draft202012Validator({"$ref": f"#/$defs/{word}", "$defs": definitions})
+
+
+def _google(schema: Any) -> Any:
+    """References by bare name become JSON pointers, "any" becomes no demand, Google's formats become patterns."""
+    if isinstance(schema, list):
+        return [_google(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    plain = {name: _google(value) for name, value in schema.items() if name not in {"description", "enumDescriptions", "id"}}
+    if isinstance(plain.get("$ref"), str):
+        plain["$ref"] = f"#/$defs/{plain['$ref']}"
+    if plain.get("type") == "any":
+        del plain["type"]
+    if plain.get("format") == "google-duration":
+        plain["pattern"] = r"^[0-9]+(\.[0-9]{1,9})?s$"
+    return plain
+
+
+def google_faults(value: Any, word: str, name: str) -> list[str]:
+    """Where a document breaks the schema `word` of the discovery document `name`."""
+    return _broken(_google_validator(word, name), value)
