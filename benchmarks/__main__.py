@@ -17,12 +17,28 @@ from typing import Any
 import psutil
 
 from benchmarks import latency, optouts, report, rows, stages
-from benchmarks.ground import Ground, await_, baseline_worker, ground, say
+from benchmarks.ground import Ground, await_, baseline_worker, campaign_worker, ground, say
 from benchmarks.rows import Run, middle
 from benchmarks.stages import Stages
 from channels.base import Channel
 
-ROWS = {"e-mail single": Channel.EMAIL, "SMS": Channel.SMS, "WhatsApp": Channel.WHATSAPP, "push": Channel.PUSH}
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of the table."""
+
+    name: str
+    channel: Channel
+    mails_per_request: int = 1
+
+
+ROWS = (
+    Row("e-mail single", Channel.EMAIL),
+    Row("e-mail batch", Channel.EMAIL, 100),
+    Row("SMS", Channel.SMS),
+    Row("WhatsApp", Channel.WHATSAPP),
+    Row("push", Channel.PUSH),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +64,15 @@ def main() -> None:
     options = _options()
     sizes = QUICK if options.quick else FULL
     audiences = (*sizes.audiences, 1_000_000) if options.million else sizes.audiences
-    channels = {name: channel for name, channel in ROWS.items() if not options.only or channel in options.only}
+    wanted = [row for row in ROWS if not options.only or row.channel in options.only]
     with ground(max(*audiences, sizes.campaign, sizes.loaded), options.workers) as place:
         found: dict[str, Any] = {"machine": _machine(options.workers), "sizes": asdict(sizes)}
-        found["rows"] = {name: _row(place, name, channel, sizes) for name, channel in channels.items()}
+        found["rows"] = {row.name: _row(place, row, sizes) for row in wanted}
         found["sink"] = _sink_ceiling(place)
         if not options.only:
-            found["audiences"] = {str(people): asdict(_audience(place, people)) for people in audiences}
-            found["latency"] = _latency(place, sizes)
+            with place.running(campaign_worker(place.workers, nice=5), SENDGRID_MAILS_PER_REQUEST="1") as worker:
+                found["audiences"] = {str(people): asdict(_audience(place, worker, people)) for people in audiences}
+                found["latency"] = _latency(place, sizes)
             say("opt-outs against running campaigns")
             found["opt_outs"] = asdict(optouts.measure(place, sizes.race))
     folder = Path("artifacts")
@@ -85,19 +102,21 @@ def _machine(workers: int) -> dict[str, Any]:
     }
 
 
-def _row(place: Ground, name: str, channel: Channel, sizes: Sizes) -> dict[str, Any]:
+def _row(place: Ground, row: Row, sizes: Sizes) -> dict[str, Any]:
     """Ours and the baseline in turns, so that both meet the same neighbours."""
     ours: list[Run] = []
     theirs: list[Run] = []
-    with place.running(baseline_worker(place.workers)) as worker:
+    name, channel = row.name, row.channel
+    worker = place.running(campaign_worker(place.workers), SENDGRID_MAILS_PER_REQUEST=str(row.mails_per_request))
+    with worker as own, place.running(baseline_worker(place.workers)) as other:
         await_("the baseline's worker", rows.baseline_listens, 30)
-        rows.campaign(place, channel, min(1_000, sizes.campaign))  # warm-up
-        rows.baseline_run(place, worker, channel, 20)
+        rows.campaign(place, own, channel, min(1_000, sizes.campaign))  # warm-up
+        rows.baseline_run(place, other, channel, 20)
         for repeat in range(sizes.repeats):
-            ours.append(rows.campaign(place, channel, sizes.campaign))
-            theirs.append(rows.baseline_run(place, worker, channel, sizes.baseline))
+            ours.append(rows.campaign(place, own, channel, sizes.campaign))
+            theirs.append(rows.baseline_run(place, other, channel, sizes.baseline))
             say(f"{name} {repeat + 1}/{sizes.repeats}: {ours[-1].per_second:,.0f}/s, the baseline {theirs[-1].per_second:,.0f}/s")
-    by_stage = [stages.measure(place, channel, sizes.staged) for _ in range(sizes.repeats)]
+    by_stage = [stages.measure(place, channel, sizes.staged, row.mails_per_request) for _ in range(sizes.repeats)]
     staged = sorted(by_stage, key=lambda each: sum(each.cpu_us.values()))[len(by_stage) // 2]
     return _summary(middle(ours), middle(theirs), staged)
 
@@ -119,8 +138,8 @@ def _sink_ceiling(place: Ground) -> dict[str, float]:
     return {"requests_per_cpu_second": seen["requests"] / seen["cpu_seconds"], "requests": seen["requests"]}
 
 
-def _audience(place: Ground, people: int) -> Run:
-    run = rows.campaign(place, Channel.PUSH, people)
+def _audience(place: Ground, worker: int, people: int) -> Run:
+    run = rows.campaign(place, worker, Channel.PUSH, people)
     say(f"audience of {people:,}: {run.cpu_total_us:.0f} µs a message, {run.peak_bytes / 2**20:.0f} MB")
     return run
 

@@ -48,6 +48,7 @@ def under_load(ground: Ground, count: int, people: int) -> Latency:
 def _fire(ground: Ground, count: int) -> Latency:
     from dispatcher import tasks
 
+    ground.forget_caps()
     fired: dict[str, float] = {}
     for number in range(count):
         key = next(_names)

@@ -19,18 +19,17 @@ Snapshot = Mapping[str, float]  # part -> processor seconds so far; "commands" -
 class Meters:
     """The processes that are watched, by the ids of their parents."""
 
-    workers: tuple[int, ...]
     postgres: int
     sink: int
     broker_url: str = field(repr=False)
 
-    def read(self, workers: tuple[int, ...] | None = None) -> Snapshot:
-        """Everything so far; of other workers where given."""
+    def read(self, worker: int) -> Snapshot:
+        """Everything so far; of the worker with this process id."""
         with Redis(unix_socket_path=urlsplit(self.broker_url).path) as broker:
             info = broker.info()
         assert isinstance(info, dict)
         return {
-            "workers": sum(map(cpu_seconds, workers or self.workers)),
+            "workers": cpu_seconds(worker),
             "postgres": cpu_seconds(self.postgres),
             "broker": float(info["used_cpu_sys"]) + float(info["used_cpu_user"]),
             "sink": cpu_seconds(self.sink),
@@ -76,16 +75,15 @@ class Peak:
 
 
 @contextmanager
-def watch_memory(parents: tuple[int, ...], every_seconds: float = 0.5) -> Iterator[Peak]:
-    """Sample the processes under these parents, themselves included, while the block runs."""
+def watch_memory(worker: int, every_seconds: float = 0.5) -> Iterator[Peak]:
+    """Sample the worker and the processes below it while the block runs."""
     peak, stop = Peak(), threading.Event()
 
     def sample() -> None:
         while True:
-            for parent in parents:
-                with suppress(psutil.NoSuchProcess):
-                    below = psutil.Process(parent).children(recursive=True)
-                    peak.bytes = max(peak.bytes, pss_bytes(parent), *(pss_bytes(child.pid) for child in below))
+            with suppress(psutil.NoSuchProcess):
+                below = psutil.Process(worker).children(recursive=True)
+                peak.bytes = max(peak.bytes, pss_bytes(worker), *(pss_bytes(child.pid) for child in below))
             if stop.wait(every_seconds):
                 return
 

@@ -62,9 +62,7 @@ def _words(found: Found) -> Iterator[str]:
     yield ""
     yield "CPU µs: processor time per message, workers, PostgreSQL, broker and sink together; the stages are the worker's own."
     yield "of limit: the dearest of the parts alone (below), as a share of that. × base: by the wall; × base/CPU: by processor time."
-    yield "SQL and broker: statements and commands per message. PSS: the largest worker process. Left out: e-mail in batches." * (
-        "e-mail batch" not in found["rows"]
-    )
+    yield "SQL and broker: statements and commands per message. PSS: the largest worker process."
 
 
 def _limits(found: Found) -> Iterator[str]:

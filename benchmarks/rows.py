@@ -64,19 +64,20 @@ def submit(house: House, ground: Ground, channel: Channel, people: int) -> str:
     return name
 
 
-def campaign(ground: Ground, channel: Channel, people: int) -> Run:
+def campaign(ground: Ground, worker: int, channel: Channel, people: int) -> Run:
     """A whole campaign through the real workers, measured from the broker's first message to the ledger's last word."""
     from dispatcher import tasks
 
     fan_out = time.process_time()
     name = submit(ground.house, ground, channel, people)
     fan_out = time.process_time() - fan_out
-    before, bytes_before = ground.meters.read(), ground.received()["bytes"]
-    with watch_memory(ground.meters.workers) as peak:
+    ground.forget_caps()
+    before, bytes_before = ground.meters.read(worker), ground.received()["bytes"]
+    with watch_memory(worker) as peak:
         started = time.time()
         tasks.publish(campaigns.due_chunks(ground.house))
         await_(name, lambda: finished(ground.house, name), RUN_SECONDS_MAX)
-    spent = between(before, ground.meters.read())
+    spent = between(before, ground.meters.read(worker))
     sent, last = _outcome(name)
     assert sent == people, f"{sent} of {people} were accepted"
     bytes_ = ground.received()["bytes"] - bytes_before
@@ -121,12 +122,12 @@ def baseline_run(ground: Ground, worker: int, channel: Channel, people: int) -> 
     name = next(_names)
     for number in range(people):
         baseline.send.apply_async((name, f"c-{number}", channel.value, offer(number)))
-    before, bytes_before = ground.meters.read((worker,)), ground.received()["bytes"]
+    before, bytes_before = ground.meters.read(worker), ground.received()["bytes"]
     started = time.time()
     baseline.app.control.add_consumer("baseline", destination=BASELINE)
-    with watch_memory((worker,)) as peak:
+    with watch_memory(worker) as peak:
         await_(f"the baseline's {name}", lambda: _baseline_sent(name)[0] == people, RUN_SECONDS_MAX)
-    spent = between(before, ground.meters.read((worker,)))
+    spent = between(before, ground.meters.read(worker))
     baseline.app.control.cancel_consumer("baseline", destination=BASELINE)
     last = _baseline_sent(name)[1]
     bytes_ = ground.received()["bytes"] - bytes_before

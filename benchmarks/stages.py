@@ -17,6 +17,7 @@ from benchmarks.meters import cpu_seconds
 from benchmarks.rows import finished, submit
 from channels.base import Channel, Outbound
 from channels.http import Http, Request
+from channels.sendgrid import SendGrid
 from dispatcher import campaigns, pipeline
 from dispatcher.house import House
 from dispatcher.ledger import chunks
@@ -55,13 +56,15 @@ class Counting(psycopg.Cursor[tuple[Any, ...]]):
         return super().execute(*arguments, **options)
 
 
-def measure(ground: Ground, channel: Channel, people: int) -> Stages:
+def measure(ground: Ground, channel: Channel, people: int, mails_per_request: int) -> Stages:
     """A campaign in this process, stage by stage."""
     options = {"autocommit": True, "options": "-c timezone=UTC", "cursor_factory": Counting}
     with ConnectionPool(
         os.environ["DISPATCHER_DATABASE_URL"], min_size=1, max_size=2, kwargs=options, check=ConnectionPool.check_connection
     ) as pool:
-        house = replace(ground.house, pool=pool)
+        mail = SendGrid("SG.sink", Http(concurrency=200), ground.sink, mails_per_request=mails_per_request)
+        house = replace(ground.house, pool=pool, providers={**ground.house.providers, Channel.EMAIL: mail})
+        ground.forget_caps()
         name = submit(house, ground, channel, people)
         dues = campaigns.due_chunks(house)
         spent = dict.fromkeys(STAGES, 0.0)
@@ -90,7 +93,8 @@ def _chunk(house: House, period: int, number: int, spent: dict[str, float]) -> I
     with lend(house.pool) as connection, _clocked(spent, "gather"):
         chunk = chunks.find(connection, period, number)
         assert chunk
-        candidates = chunks.gather(connection, chunk)
+        since = pipeline.caps_since(house, chunk)
+        candidates = chunks.gather(connection, chunk, None, since)
     for batch in pipeline.batches(candidates, house.limits.batch_messages_max):
         yield from _batch(house, chunk, batch, spent)
     with lend(house.pool) as connection, _clocked(spent, "settle"):
@@ -100,7 +104,7 @@ def _chunk(house: House, period: int, number: int, spent: dict[str, float]) -> I
 def _batch(house: House, chunk: Chunk, batch: Sequence[Candidate], spent: dict[str, float]) -> Iterator[Outbound]:
     """As `pipeline.work` does it, with the rendering done once more to tell it from the decision."""
     with _clocked(spent, "decide"):
-        prepared = [pipeline.prepare(house, chunk, candidate, {}) for candidate in batch]
+        prepared = pipeline.prepare_all(house, chunk, batch, {})
     legs = [_leg(house, chunk, candidate) for candidate in batch]
     rendering = dict.fromkeys(STAGES, 0.0)
     template = house.catalog[chunk.spec.template]
@@ -110,12 +114,13 @@ def _batch(house: House, chunk: Chunk, batch: Sequence[Candidate], spent: dict[s
     spent["render"] += rendering["render"]
     spent["decide"] -= rendering["render"]
     with lend(house.pool) as connection, _clocked(spent, "claim"):
-        claim = chunks.claim(connection, chunk, [item.entry for item in prepared], house.clock())
+        now, since = house.clock(), pipeline.caps_since(house, chunk)
+        claim = chunks.claim(connection, chunk, [item.entry for item in prepared], now, since)
     assert len(claim.won) == len(batch)
     with _clocked(spent, "send"):
         results = pipeline.send(house, prepared)
     with _clocked(spent, "settle"):
-        pipeline.settle(house, pipeline.conclude_all(house, prepared, results))
+        pipeline.settle(house, chunk, pipeline.conclude_all(house, chunk, prepared, results))
     yield from (outbound for item in prepared for outbound in item.outbounds)
 
 

@@ -118,7 +118,8 @@ def providers(chosen: Settings) -> Mapping[Channel, Provider]:
 
 
 def _sendgrid(chosen: Settings, _: Channel, http: Http) -> Provider:
-    return SendGrid(chosen.sendgrid.api_key, http, chosen.sendgrid.base_url)
+    account = chosen.sendgrid
+    return SendGrid(account.api_key, http, account.base_url, mails_per_request=account.mails_per_request)
 
 
 def _twilio(chosen: Settings, channel: Channel, http: Http) -> Provider:

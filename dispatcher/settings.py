@@ -52,6 +52,7 @@ class SendGrid:
     api_key: str = field(repr=False)
     base_url: str
     webhook_public_key: str
+    mails_per_request: int  # more cost less, and are unknown together when an answer is lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,7 @@ class Settings:
                 api_key=read.secret("SENDGRID_API_KEY"),
                 base_url=read.url("SENDGRID_BASE_URL", "https://api.sendgrid.com"),
                 webhook_public_key=read.matching("SENDGRID_WEBHOOK_PUBLIC_KEY", KEY),
+                mails_per_request=read.count("SENDGRID_MAILS_PER_REQUEST", default=100, least=1, most=1_000),
             ),
             twilio=Twilio(
                 account_sid=read.matching("TWILIO_ACCOUNT_SID", SID),
