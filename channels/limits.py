@@ -35,6 +35,10 @@ class Rate:
     reserve: float = 0.1
     alone_share: float = 0.05
 
+    def alone(self) -> Rate:
+        """What one worker allows itself while it can't ask the others."""
+        return Rate(self.per_second * self.alone_share, max(1, int(self.burst * self.alone_share)), self.reserve)
+
     def floor(self, *, first_class: bool) -> float:
         """The tokens that must be left over."""
         return 0.0 if first_class else self.burst * self.reserve
@@ -88,8 +92,7 @@ class SharedBucket:
         self._take = store.register_script(_TAKE)
         self._key, self._rate, self._now = f"dispatcher:rate:{name}", rate, now
         self._name, self._away_until = name, now()
-        share = rate.alone_share
-        self._alone = LocalBucket(Rate(rate.per_second * share, max(1, int(rate.burst * share)), rate.reserve), now)
+        self._alone = LocalBucket(rate.alone(), now)
 
     def take(self, wanted: int, *, first_class: bool) -> int:
         """See `Bucket`."""
@@ -256,15 +259,3 @@ class Failover:
                 return number
             point -= route.weight
         return max(number for number, route in enumerate(self._routes) if route.weight > 0)
-
-
-def brakes(
-    provider: Provider, now: Clock, rate: Rate | None = None, store: Callable[[], Redis] | None = None, account: str = ""
-) -> Provider:
-    """A provider with a breaker and, where a rate is given, the limit of its account."""
-    braked: Provider = Breaker(provider, now)
-    if rate is None:
-        return braked
-    name = account or f"{provider.name}:{provider.channel}"
-    bucket = SharedBucket(store(), name, rate, now) if store else LocalBucket(rate, now)
-    return Limited(braked, bucket, rate.per_second)

@@ -12,9 +12,13 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 
+from redis import Redis
+
 from channels.base import Channel, Provider
 from channels.fcm import Fcm
+from channels.handover import utc_now
 from channels.http import Http
+from channels.limits import Breaker, Bucket, Failover, Limited, LocalBucket, Rate, Route, SharedBucket
 from channels.outbox import Outbox
 from channels.sandbox.keys import EventSigner, write_service_account
 from channels.sendgrid import SendGrid
@@ -111,15 +115,35 @@ def house(connections_max: int = CONNECTIONS_MAX) -> House:
 
 
 def providers(chosen: Settings) -> Mapping[Channel, Provider]:
-    """One adapter per channel, by its written name; all of a process share one transport."""
+    """One adapter per channel, by its written name, behind its brakes; all of a process share one transport."""
     # A batch is in flight at once, so that a call's time limit bounds the batch; it must end well within the lease.
     http = Http(concurrency=2 * BATCH_MESSAGES_MAX, timeout_seconds=min(20.0, chosen.lease_seconds / 3))
-    return {channel: _ADAPTERS[name](chosen, channel, http) for channel, name in chosen.providers.items()}
+    return {channel: _braked(chosen, channel, _ADAPTERS[name](chosen, channel, http)) for channel, name in chosen.providers.items()}
+
+
+def _braked(chosen: Settings, channel: Channel, adapter: Provider) -> Provider:
+    """The adapter with a breaker, a second provider where one is asked for, and the rate of its account where one is given."""
+    provider: Provider = Breaker(adapter, utc_now)
+    if channel is Channel.EMAIL and chosen.failover_email:
+        second = Breaker(_smtp(chosen, channel, Http()), utc_now)
+        provider = Failover([Route(provider, 1.0), Route(second, 0.0)], random.SystemRandom().random)
+    if channel not in chosen.rates:
+        return provider
+    per_second = chosen.rates[channel]
+    rate = Rate(per_second, burst=max(10, round(per_second)))
+    return Limited(provider, _bucket(f"{adapter.name}:{channel}", rate), per_second)
+
+
+def _bucket(name: str, rate: Rate) -> Bucket:
+    """The bucket in the broker's store; one of this process's own where the broker is none that we can ask."""
+    url = broker_url().replace("redis+socket://", "unix://").replace("?virtual_host=", "?db=")
+    if not url.startswith(("redis://", "rediss://", "unix://")):
+        return LocalBucket(rate.alone(), utc_now)
+    return SharedBucket(Redis.from_url(url, socket_timeout=0.5, socket_connect_timeout=0.5), name, rate, utc_now)
 
 
 def _sendgrid(chosen: Settings, _: Channel, http: Http) -> Provider:
-    account = chosen.sendgrid
-    return SendGrid(account.api_key, http, account.base_url, mails_per_request=account.mails_per_request)
+    return SendGrid(chosen.sendgrid.api_key, http, chosen.sendgrid.base_url, mails_per_request=chosen.sendgrid.mails_per_request)
 
 
 def _twilio(chosen: Settings, channel: Channel, http: Http) -> Provider:
@@ -144,7 +168,7 @@ def _sandbox(chosen: Settings, channel: Channel, http: Http) -> Provider:
     """The real adapters, pointed at the local double."""
     url = chosen.sandbox_url
     if channel is Channel.EMAIL:
-        return SendGrid(SANDBOX_API_KEY, http, url)
+        return SendGrid(SANDBOX_API_KEY, http, url, mails_per_request=chosen.sendgrid.mails_per_request)
     if channel is Channel.PUSH:
         return Fcm(str(_sandbox_account(chosen)), http, url)
     return Twilio(channel, SANDBOX_ACCOUNT_SID, SANDBOX_AUTH_TOKEN, SANDBOX_SENDER, http, url, _status_callback(chosen))

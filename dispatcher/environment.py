@@ -83,12 +83,15 @@ class Reader:
             self.fault(f"{name} is {value!r}: it must be a number of seconds from {least:g} to {most:g}.")
         return seconds
 
-    def count(self, name: str, default: int, least: int, most: int) -> int:
-        """A whole number within bounds."""
+    def number(self, name: str, default: float, least: float, most: float) -> float:
+        """A number within bounds."""
         value = self.text(name)
-        number = int(value) if value.isascii() and value.isdigit() else default if not value else least - 1
-        if not least <= number <= most:
-            self.fault(f"{name} is {value!r}: it must be a whole number from {least} to {most}.")
+        try:
+            number = float(value) if value else default
+        except ValueError:
+            number = math.nan
+        if value and not least <= number <= most:
+            self.fault(f"{name} is {value!r}: it must be a number from {least:g} to {most:g}.")
         return number
 
     def matching(self, name: str, pattern: Pattern) -> str:

@@ -14,7 +14,7 @@ NOTHING = "<?xml version='1.0' encoding='UTF-8'?><Response/>"
 
 _HELP: Mapping[Language, str] = {
     "nl": "{name}: je krijgt berichten zoals je koos. Antwoord STOP om ze per sms en WhatsApp te stoppen. Vragen? {contact}",
-    "fr": "{name}: vous recevez les messages choisis. Répondez STOP pour arrêter les SMS et WhatsApp. Aide: {contact}",
+    "fr": "{name}: vous recevez les messages choisis. Répondez STOP pour ne plus recevoir SMS ni WhatsApp. Aide: {contact}",
     "de": "{name}: Sie erhalten Nachrichten wie gewählt. Antworten Sie STOP gegen SMS und WhatsApp. Fragen? {contact}",
     "en": "{name}: you get the messages that you chose. Reply STOP to end them by SMS and WhatsApp. Questions? {contact}",
 }

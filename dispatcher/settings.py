@@ -52,7 +52,7 @@ class SendGrid:
     api_key: str = field(repr=False)
     base_url: str
     webhook_public_key: str
-    mails_per_request: int  # more cost less, and are unknown together when an answer is lost
+    mails_per_request: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +93,8 @@ class Settings:
     twilio: Twilio
     fcm: Fcm
     smtp_url: str = field(repr=False)
+    rates: Mapping[Channel, float]  # messages a second that an account may take; a channel that is not named has no limit of ours
+    failover_email: str  # the provider that takes what the first one surely did not, or ""
     lease_seconds: float  # how long a worker may take from claim to settle before its claims count as lost
     warnings: tuple[str, ...] = ()
 
@@ -119,7 +121,7 @@ class Settings:
                 api_key=read.secret("SENDGRID_API_KEY"),
                 base_url=read.url("SENDGRID_BASE_URL", "https://api.sendgrid.com"),
                 webhook_public_key=read.matching("SENDGRID_WEBHOOK_PUBLIC_KEY", KEY),
-                mails_per_request=read.count("SENDGRID_MAILS_PER_REQUEST", default=100, least=1, most=1_000),
+                mails_per_request=int(read.number("SENDGRID_MAILS_PER_REQUEST", 100, least=1, most=1000)),
             ),
             twilio=Twilio(
                 account_sid=read.matching("TWILIO_ACCOUNT_SID", SID),
@@ -131,6 +133,8 @@ class Settings:
             ),
             fcm=Fcm(credentials=_service_account(read), base_url=read.url("FCM_BASE_URL", "https://fcm.googleapis.com")),
             smtp_url=read.url_with_password("SMTP_URL", ("smtp", "smtps")),
+            rates=_rates(read),
+            failover_email=_failover(read),
             lease_seconds=read.seconds("DISPATCHER_LEASE_SECONDS", default=60.0, least=3.0, most=540.0),
         )
         if read.faults:
@@ -160,6 +164,19 @@ def _by_credentials(read: Reader, channel: Channel) -> str:
     """Half of a provider's credentials choose it too: then the missing half is a fault, not a silent turn to the sandbox."""
     candidates = ((name, needs) for (of, name), needs in NEEDS.items() if of is channel)
     return next((name for name, needs in candidates if any(read.text(need) for need in needs)), "sandbox")
+
+
+def _rates(read: Reader) -> dict[Channel, float]:
+    asked = {channel: read.number(f"DISPATCHER_RATE_{channel.upper()}", 0.0, least=0.01, most=1_000_000) for channel in Channel}
+    return {channel: rate for channel, rate in asked.items() if rate}
+
+
+def _failover(read: Reader) -> str:
+    """The second provider of e-mail."""
+    second = read.choice("DISPATCHER_FAILOVER_EMAIL", ("smtp",))
+    if second and not read.text("SMTP_URL"):
+        read.fault("SMTP_URL is missing: DISPATCHER_FAILOVER_EMAIL=smtp needs it.")
+    return second
 
 
 def _secret_key(read: Reader, required: bool) -> str:

@@ -353,6 +353,18 @@ def test_a_service_message_does_not_ask_for_choices() -> None:
     assert isinstance(decided(night.with_facts(suppressions={name.value: "suppression:1" for name in Channel})), Refuse)
 
 
+def test_a_household_s_data_is_only_for_who_has_a_registered_partner() -> None:
+    def allowed(scene: Scene) -> frozenset[str]:
+        decision = decided(scene)
+        assert isinstance(decision, Send)
+        return decision.legs[0].categories
+
+    alone = allowed(sendable())
+    assert "household" not in alone
+    assert allowed(sendable().with_facts(partner_id="c-2")) == alone | {"household"}
+    assert "household" not in allowed(sendable(choice="standard").with_facts(partner_id="c-2"))
+
+
 # -- the soft opt-in ---------------------------------------------------------------------------------------------------
 
 
@@ -595,7 +607,7 @@ def test_a_missing_table_is_one_fault_and_not_one_per_key_in_it() -> None:
     with pytest.raises(PolicyFaults) as caught:
         parse("")
     places = [fault.key for fault in caught.value.faults]
-    assert len(places) == len(set(places)) == 19
+    assert len(places) == len(set(places)) == 20
     assert all(fault.right == "is missing" for fault in caught.value.faults)
 
 

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from channels.base import Channel
+from dispatcher import bootstrap
 from dispatcher.settings import Settings, SettingsFaults, load
 
 Environ: TypeAlias = dict[str, str]
@@ -187,3 +188,18 @@ def test_without_a_secret_key_one_is_made_once_and_kept_for_the_owner_alone(tmp_
 def test_a_secret_key_of_the_environment_leaves_no_file(sound: Environ) -> None:
     assert load(sound).secret_key == sound["DISPATCHER_SECRET_KEY"]
     assert not Path(sound["DISPATCHER_HOME"]).exists()
+
+
+def test_rates_and_the_second_provider_are_read_and_their_faults_named(sound: Environ) -> None:
+    read = Settings.from_environment(sound | {"DISPATCHER_RATE_SMS": "2.5", "DISPATCHER_FAILOVER_EMAIL": "smtp"})
+    assert (read.rates, read.failover_email, read.sendgrid.mails_per_request) == ({Channel.SMS: 2.5}, "smtp", 100)
+    del sound["SMTP_URL"]
+    wrong = {"DISPATCHER_RATE_PUSH": "fast", "SENDGRID_MAILS_PER_REQUEST": "1001", "DISPATCHER_FAILOVER_EMAIL": "smtp"}
+    said = faults(sound | wrong)
+    assert all(name in said for name in (*wrong, "SMTP_URL is missing"))
+
+
+def test_the_second_provider_of_e_mail_stands_behind_the_first(sound: Environ) -> None:
+    chosen = Settings.from_environment(sound | {"DISPATCHER_PROVIDER_PUSH": "outbox", "DISPATCHER_FAILOVER_EMAIL": "smtp"})
+    names = {channel: provider.name for channel, provider in bootstrap.providers(chosen).items()}
+    assert names == {Channel.EMAIL: "sendgrid+smtp", Channel.SMS: "twilio", Channel.WHATSAPP: "twilio", Channel.PUSH: "outbox"}

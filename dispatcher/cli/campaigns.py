@@ -47,7 +47,7 @@ def submit(
         _show_rehearsal(rehearsal_view(submission.id, campaigns.rehearse(house, submission, moment)), as_json)
         return
     if as_of:
-        fail("--as-of goes with --dry-run: what is sent is sent now", BAD_INPUT, as_json)
+        fail("--as-of goes with --dry-run: what is sent is sent now", BAD_INPUT)
     with progress("taking in", None) as (bar, task):
         admission = campaigns.submit(house, submission, lambda done: bar.update(task, completed=done), by or _me())
     if admission.taken is Taken.CONFLICT:

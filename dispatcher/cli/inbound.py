@@ -40,7 +40,7 @@ def close(
 ) -> None:
     """Take a text off the list once it has been read."""
     if not inbound.resolve(bootstrap.house(), publish, text_id, actor or getpass.getuser(), stop):
-        fail(f"no text {text_id} waits", 1, as_json)
+        fail(f"no text {text_id} waits", 1)
     if as_json:
         print_json({"id": text_id, "closed": True, "stop": stop})
     else:

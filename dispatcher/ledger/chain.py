@@ -60,6 +60,15 @@ def link(secret: bytes, event: ConsentEvent, previous_hash: bytes) -> bytes:
     return hmac.digest(derive(secret, "consent"), previous_hash + _canonical(written).encode(), "sha256")
 
 
+def seal(secret: bytes, recipient_id: str, seq: int, head: bytes | None) -> bytes:
+    """The keyed hash that a person's row bears over the end of their chain; `head` is None where nothing was said yet.
+
+    An older end has another seal, which is nowhere any more: so a chain can't be cut short, not even together with the row.
+    """
+    written = _canonical([recipient_id, seq, (head or START).hex()]).encode()
+    return hmac.digest(derive(secret, "consent end"), written, "sha256")
+
+
 def standing(event: ConsentEvent) -> dict[str, str]:
     """The entry that an event leaves in `recipients.choices` under its subject."""
     at = event.said_at.astimezone(UTC).isoformat()
@@ -69,9 +78,9 @@ def standing(event: ConsentEvent) -> dict[str, str]:
 def verify(connection: Connection, secret: bytes) -> list[Broken]:
     """Walk all chains, some thousand people at a time, and compare each person's row with what their chain says.
 
-    Finds changed, added, missing and swapped events, chains of nobody, and choices that don't follow from the chain.
-    What it can't find: a chain cut short at its end together with the row that knew its length, which takes the
-    database's owner and leaves every remaining hash true; a copy of the heads kept elsewhere would show that too.
+    Finds changed, added, missing and swapped events, chains cut short, chains of nobody, and choices that don't follow from the
+    chain. What it can't find, since it takes no key: that the database's owner put a person back whole, row and chain, to an
+    earlier state of which they had kept a copy, or removed a person and their chain altogether.
     """
     broken: list[Broken] = []
     with connection.transaction():
@@ -81,12 +90,14 @@ def verify(connection: Connection, secret: bytes) -> list[Broken]:
         while people := connection.execute(_PEOPLE, {"last": last, "limit": PEOPLE_PER_STEP}).fetchall():
             last = people[-1][0]
             chains = dict(_chains(connection, [row[0] for row in people]))
-            for recipient_id, seq, head, choices in people:
-                broken += _faults(secret, recipient_id, seq, head, choices, chains.get(recipient_id, []))
+            for recipient_id, seq, head, sealed, choices in people:
+                broken += _faults(secret, recipient_id, (seq, head, sealed), choices, chains.get(recipient_id, []))
     return broken
 
 
-_PEOPLE = "SELECT id, consent_seq, consent_head, choices FROM recipients WHERE id > %(last)s ORDER BY id LIMIT %(limit)s"
+_PEOPLE = """
+SELECT id, consent_seq, consent_head, consent_seal, choices FROM recipients WHERE id > %(last)s ORDER BY id LIMIT %(limit)s
+"""
 
 
 def _strays(connection: Connection) -> list[Broken]:
@@ -108,8 +119,7 @@ def _chains(connection: Connection, ids: list[str]) -> Iterator[tuple[str, list[
 def _faults(
     secret: bytes,
     recipient_id: str,
-    seq: int,
-    head: bytes | None,
+    end: tuple[int, bytes | None, bytes],
     choices: Mapping[str, Any],
     rows: Iterable[tuple[Any, ...]],
 ) -> Iterator[Broken]:
@@ -125,7 +135,10 @@ def _faults(
             yield Broken(recipient_id, event.seq, "changed")
         due, running = event.seq + 1, written
         derived[event.subject] = standing(event)
+    seq, head, sealed = end
     if (due - 1, running) != (seq, head or START):
         yield Broken(recipient_id, due, "the chain does not end where the person's row says")
+    if seal(secret, recipient_id, seq, head) != sealed:
+        yield Broken(recipient_id, None, "the end of the chain was moved")
     if derived != choices:
         yield Broken(recipient_id, None, "the choices are not those of the chain")

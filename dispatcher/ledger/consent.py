@@ -16,7 +16,7 @@ from psycopg.types.json import Jsonb
 from dispatcher import choices
 from dispatcher.choices import BadChoice, Change, Ruling
 from dispatcher.ledger import parked
-from dispatcher.ledger.chain import COLUMNS, START, Broken, ConsentEvent, columns, link, standing, verify
+from dispatcher.ledger.chain import COLUMNS, START, Broken, ConsentEvent, columns, link, seal, standing, verify
 from dispatcher.ledger.parked import No
 from dispatcher.ledger.pool import Connection
 from dispatcher.model import GROUP_OF, ChannelGroup, Choice, Code
@@ -162,9 +162,9 @@ def _numbers(connection: Connection, count: int) -> list[int]:
 
 _FOLLOW = """
 UPDATE recipients
-SET choices = new.choices, consent_seq = new.seq, consent_head = decode(new.head, 'hex'), version = version + 1,
-    updated_at = %s
-FROM jsonb_to_recordset(%s) AS new (id text, choices jsonb, seq integer, head text)
+SET choices = new.choices, consent_seq = new.seq, consent_head = decode(new.head, 'hex'), consent_seal = decode(new.seal, 'hex'),
+    version = version + 1, updated_at = %s
+FROM jsonb_to_recordset(%s) AS new (id text, choices jsonb, seq integer, head text, seal text)
 WHERE recipients.id = new.id
 """
 
@@ -187,7 +187,8 @@ def _append(
                 now_standing[event.subject] = standing(event)
             noes += _noes(results[person.id].events, now_standing)
             seq = person.seq + len(results[person.id].events)
-            rows.append({"id": person.id, "choices": now_standing, "seq": seq, "head": head.hex()})
+            sealed = seal(secret, person.id, seq, head)
+            rows.append({"id": person.id, "choices": now_standing, "seq": seq, "head": head.hex(), "seal": sealed.hex()})
     connection.execute(_FOLLOW, (now, Jsonb(rows)))
     parked.refuse(connection, noes, now)
 

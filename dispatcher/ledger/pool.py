@@ -13,18 +13,24 @@ Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 Pool: TypeAlias = ConnectionPool[Connection]
 
 
+ROLE = "dispatcher_worker"  # what a connection may do: everything that work needs, and not one change to what customers said
+
+
 class LedgerUnavailable(Exception):
     """The database can't be reached; nothing was decided, nothing is lost, and trying again later is right."""
 
 
 def open_pool(database_url: str, size_max: int = 4, wait_seconds_max: float = 10.0) -> Pool:
-    """A pool of autocommit connections, opened on first use, checked before they are lent."""
+    """A pool of autocommit connections in the role of workers, opened on first use, checked before they are lent.
+
+    The database must have been migrated: that makes the role.
+    """
     return ConnectionPool(
         database_url,
         min_size=0,
         max_size=size_max,
         timeout=wait_seconds_max,
-        kwargs={"autocommit": True, "options": "-c timezone=UTC"},
+        kwargs={"autocommit": True, "options": f"-c timezone=UTC -c role={ROLE}"},
         check=ConnectionPool.check_connection,
         open=False,
     )

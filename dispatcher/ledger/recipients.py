@@ -10,6 +10,7 @@ from typing import Any
 
 from dispatcher.choices import OFFERS, Change
 from dispatcher.ledger import consent, parked
+from dispatcher.ledger.chain import seal
 from dispatcher.ledger.consent import UnknownRecipient, Word
 from dispatcher.ledger.keys import address_key
 from dispatcher.ledger.parked import No
@@ -62,16 +63,16 @@ _EXCLUDED = ", ".join(f"excluded.{name}" for name in _ATTRIBUTES)
 
 _TEMPORARY = f"""
 CREATE TEMPORARY TABLE IF NOT EXISTS incoming ON COMMIT DELETE ROWS AS
-SELECT id, {_NAMES}, now() AS said_at FROM recipients WITH NO DATA
+SELECT id, {_NAMES}, consent_seal, now() AS said_at FROM recipients WITH NO DATA
 """
-_COPY = f"COPY incoming (id, {_NAMES}, said_at) FROM STDIN"
+_COPY = f"COPY incoming (id, {_NAMES}, consent_seal, said_at) FROM STDIN"
 _LEAVE_ERASED = """
 DELETE FROM incoming USING recipients r
 WHERE r.id = incoming.id AND r.erased_at >= coalesce(incoming.said_at, '-infinity') RETURNING r.id
 """
 _UPSERT = f"""
-INSERT INTO recipients AS r (id, {_NAMES}, created_at, updated_at)
-SELECT id, {_NAMES}, %(now)s, %(now)s FROM incoming ORDER BY id
+INSERT INTO recipients AS r (id, {_NAMES}, consent_seal, created_at, updated_at)
+SELECT id, {_NAMES}, consent_seal, %(now)s, %(now)s FROM incoming ORDER BY id
 ON CONFLICT (id) DO UPDATE
 SET ({_NAMES}) = ROW ({_EXCLUDED}), erased_at = NULL, version = r.version + 1, updated_at = excluded.updated_at
 WHERE r.erased_at IS NOT NULL OR ({_HELD}) IS DISTINCT FROM ({_EXCLUDED})
@@ -109,7 +110,7 @@ def _copy(connection: Connection, secret: bytes, batch: Sequence[Recipient]) -> 
             copy.write_row((
                 r.id, r.person, r.language, r.timezone, r.birth_date, list(r.entities), r.has_current_account,
                 r.email, r.phone, r.whatsapp, *keys, devices, r.partner_id, list(r.purchased), json.dumps(r.profile),
-                r.said_at,
+                seal(secret, r.id, 0, None), r.said_at,
             ))  # fmt: skip
 
 

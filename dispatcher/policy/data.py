@@ -145,6 +145,7 @@ class Policy:
     offer_types: tuple[str, ...]
     basis: Mapping[str, Mapping[str, Mapping[str, Row]]]  # entity -> offer type or "service" -> choice -> row
     categories: Mapping[str, frozenset[str]]  # mode or "service" -> data categories
+    household_categories: frozenset[str]  # of these, only what a registered partner's household tells
     consent_sources: frozenset[str]
     soft_opt_in: SoftOptIn
     coins_need_current_account: bool

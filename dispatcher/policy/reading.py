@@ -72,6 +72,7 @@ def _policy(top: Section, digest: str) -> Policy:
         offer_types=OFFERS,
         basis=_basis(top, entities),
         categories=_categories(top.section("categories")),
+        household_categories=_household(top.section("household")),
         consent_sources=frozenset(sources),
         soft_opt_in=_soft_opt_in(top.section("soft_opt_in"), entities),
         coins_need_current_account=needs_account,
@@ -165,6 +166,11 @@ def _categories(table: Section) -> dict[str, frozenset[str]]:
     if surplus:
         table.fault("standard", "standard may not use more than tailored does", sorted(surplus))
     return categories
+
+
+def _household(table: Section) -> frozenset[str]:
+    with table:
+        return frozenset(table.words("categories"))
 
 
 def _soft_opt_in(table: Section, entities: Mapping[str, Entity]) -> SoftOptIn:

@@ -91,6 +91,8 @@ def _leg(case: Case, channel: Channel) -> Leg | Heard:
         return "default_deny", NO_LEG
     name, evidence = found
     categories = case.policy.categories[SERVICE if case.service else case.mode.value]
+    if case.facts.partner_id is None:  # children and others who live there have no part in this
+        categories -= case.policy.household_categories
     return Leg(channel, case.mode, name, evidence, categories)
 
 

@@ -25,7 +25,7 @@ from channels.base import (
     Unavailable,
     Uncertain,
 )
-from channels.limits import Breaker, Failover, Limited, LocalBucket, Rate, Route, SharedBucket, brakes
+from channels.limits import Breaker, Failover, Limited, LocalBucket, Rate, Route, SharedBucket
 from channels.outbox import Outbox
 from tests.channels.rigs import EMAIL, closed_port, mailbox
 from tests.houses import Clock
@@ -162,10 +162,10 @@ def test_each_route_takes_its_share() -> None:
     assert (len(first.sent), len(second.sent)) == (90, 10)
 
 
-def test_brakes_pass_on_what_is_asked(store: Redis) -> None:
+def test_brakes_pass_on_what_is_asked() -> None:
     clock, outbox = Clock(), Outbox(Channel.EMAIL)
     outbox.answers = {"": Misconfigured("http_401")}
-    for braked in (brakes(outbox, clock), brakes(outbox, clock, SLOW, lambda: store), brakes(outbox, clock, SLOW)):
+    for braked in (Breaker(outbox, clock), Limited(outbox, LocalBucket(SLOW, clock), 1), Failover([Route(outbox, 1)], lambda: 0.5)):
         assert (braked.name, braked.channel) == ("outbox", Channel.EMAIL)
         assert isinstance(braked.check(), Misconfigured)
         assert list(braked.send([])) == []

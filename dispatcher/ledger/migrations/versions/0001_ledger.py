@@ -39,6 +39,7 @@ CREATE TABLE recipients (
     rests jsonb NOT NULL DEFAULT '{}',          -- channel -> {"until", "code"}: a provider's own limit per person
     consent_seq integer NOT NULL DEFAULT 0,     -- the last link of this person's chain of consent events
     consent_head bytea,
+    consent_seal bytea NOT NULL,                -- keyed hash over id, seq and head: nobody without the key shortens a chain
     erased_at timestamptz,
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now()
@@ -218,13 +219,51 @@ CREATE TABLE channel_stops (                    -- a channel whose keys or setti
     stopped_at timestamptz NOT NULL DEFAULT now()
 );
 
--- Nobody rewrites what a customer said, not by accident either.
+-- Nobody rewrites what a customer said, not by accident either: a trigger for the owner, and for everybody else no right to.
 CREATE FUNCTION refuse_rewrite() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN RAISE EXCEPTION 'consent events are append-only'; END $$;
 CREATE TRIGGER consent_events_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON consent_events
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_rewrite();
+
+-- New months need new partitions, which only the owner may make: workers ask for them here.
+CREATE FUNCTION make_partitions(period integer) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS
+$$ DECLARE parent text; BEGIN
+    PERFORM pg_advisory_xact_lock(hashtext('partitions'));
+    FOREACH parent IN ARRAY ARRAY['chunks', 'jobs', 'messages', 'provider_events'] LOOP
+        EXECUTE format('CREATE TABLE IF NOT EXISTS %I PARTITION OF %I FOR VALUES IN (%s)', parent || '_' || period, parent, period);
+    END LOOP;
+END $$;
+REVOKE EXECUTE ON FUNCTION make_partitions FROM PUBLIC;
+"""
+
+# The role that everything but migrations works in. It belongs to the whole server, so it may be there already.
+WORKER = """
+DO $$ BEGIN
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'dispatcher_worker') THEN
+        CREATE ROLE dispatcher_worker NOLOGIN;
+    END IF;
+EXCEPTION
+    WHEN duplicate_object OR unique_violation THEN NULL;  -- another database of this server was migrated at the same moment
+    WHEN insufficient_privilege THEN
+        RAISE EXCEPTION 'the role dispatcher_worker is missing, and % may not make it', current_user
+            USING HINT = format('An administrator can: CREATE ROLE dispatcher_worker; GRANT dispatcher_worker TO %I', current_user);
+END $$;
+DO $$ BEGIN
+    IF NOT pg_has_role(current_user, 'dispatcher_worker', 'MEMBER') THEN
+        EXECUTE format('GRANT dispatcher_worker TO %I', current_user);
+    END IF;
+END $$;
+GRANT USAGE ON SCHEMA public TO dispatcher_worker;
+GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO dispatcher_worker;
+GRANT EXECUTE ON FUNCTION make_partitions TO dispatcher_worker;
+GRANT SELECT ON alembic_version TO dispatcher_worker;
+GRANT SELECT, INSERT ON consent_events, audience_faults, policies TO dispatcher_worker;
+GRANT SELECT, INSERT, UPDATE ON
+    recipients, suppressions, campaigns, triggers, chunks, jobs, messages, provider_events, inbound_texts TO dispatcher_worker;
+GRANT SELECT, INSERT, DELETE ON channel_stops TO dispatcher_worker;
 """
 
 
 def upgrade() -> None:
     op.execute(SCHEMA)
+    op.execute(WORKER)
