@@ -209,7 +209,7 @@ def _add_people(house: House, people: int) -> None:
             connection.execute("CREATE TEMPORARY TABLE copies ON COMMIT DROP AS SELECT * FROM recipients LIMIT 0")
             connection.execute("ALTER TABLE copies ADD n integer")
             connection.execute(
-                "INSERT INTO copies SELECT r.*, substr(r.id, 3)::int + %s * k FROM recipients r CROSS JOIN generate_series(1, %s) k",
+                "INSERT INTO copies SELECT r.*, substr(r.id, 3)::int + %s * k FROM recipients r, generate_series(1, %s) k",
                 (seeds, -(-people // seeds) - 1),
             )
             connection.execute(

@@ -1,4 +1,4 @@
-"""How long a trigger takes, from its caller's publish to the provider's receipt in hand, when all is quiet and beside a campaign."""
+"""How long a trigger takes, from its caller's publish to the provider's receipt in hand: when all is quiet, and beside a campaign."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def _lines(found: Found) -> Iterator[str]:
         f"{machine['workers']} campaign workers; load before: {machine['load_before']:.1f}\n"
     )
     yield from _aligned([_COLUMNS, *(_row(name, row) for name, row in found["rows"].items())])
-    yield from _words(found)
+    yield from _words()
     yield from _limits(found)
     for people, run in found.get("audiences", {}).items():
         cost = sum(run["cpu_us"].values())
@@ -58,10 +58,10 @@ def _row(name: str, row: Found) -> Sequence[str]:
     )
 
 
-def _words(found: Found) -> Iterator[str]:
+def _words() -> Iterator[str]:
     yield ""
     yield "CPU µs: processor time per message, workers, PostgreSQL, broker and sink together; the stages are the worker's own."
-    yield "of limit: the dearest of the parts alone (below), as a share of that. × base: by the wall; × base/CPU: by processor time."
+    yield "of limit: the dearest of the parts alone (below), as a share. × base: by the wall; × base/CPU: by processor time."
     yield "SQL and broker: statements and commands per message. PSS: the largest worker process."
 
 

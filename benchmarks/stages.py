@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg_pool import ConnectionPool
@@ -15,17 +15,20 @@ from psycopg_pool import ConnectionPool
 from benchmarks.ground import Ground, database
 from benchmarks.meters import cpu_seconds
 from benchmarks.rows import finished, submit
-from channels.base import Channel, Outbound
-from channels.http import Http, Request
+from channels.base import Channel, Provider
+from channels.fcm import Fcm
+from channels.http import Fault, Http, Request, Response
 from channels.sendgrid import SendGrid
+from channels.twilio import TwilioSms, TwilioWhatsApp
 from dispatcher import campaigns, pipeline
 from dispatcher.house import House
 from dispatcher.ledger import chunks
 from dispatcher.ledger.chunks import Candidate, Chunk
-from dispatcher.ledger.pool import lend
+from dispatcher.ledger.pool import ROLE, lend
 from dispatcher.model import Leg, Send
 from dispatcher.policy import decide
 
+T = TypeVar("T")
 STAGES = ("gather", "decide", "render", "claim", "send", "settle")
 ALONE = ("rendering", "posting", "rows")
 
@@ -56,24 +59,54 @@ class Counting(psycopg.Cursor[tuple[Any, ...]]):
         return super().execute(*arguments, **options)
 
 
+class Recording(Http):
+    """The transport, which also keeps what it sends."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.requests: list[Request] = []
+
+    def exchange(self, calls: Iterable[tuple[T, Request]]) -> Generator[tuple[T, Response | Fault]]:
+        """Keep, then send."""
+        return super().exchange(self._kept(calls))
+
+    def _kept(self, calls: Iterable[tuple[T, Request]]) -> Iterator[tuple[T, Request]]:
+        for tag, request in calls:
+            self.requests.append(request)
+            yield tag, request
+
+
+def _adapters(ground: Ground, http: Http, mails_per_request: int) -> dict[Channel, Provider]:
+    """As `bootstrap` makes them, over a transport of ours."""
+    account, token, number = (os.environ[f"TWILIO_{name}"] for name in ("ACCOUNT_SID", "AUTH_TOKEN", "SMS_SENDER"))
+    callback = f"{ground.house.public_url}/webhooks/twilio/status"
+    return {
+        Channel.EMAIL: SendGrid("SG.sink", http, ground.sink, mails_per_request=mails_per_request),
+        Channel.SMS: TwilioSms(account, token, number, http, ground.sink, callback),
+        Channel.WHATSAPP: TwilioWhatsApp(account, token, number, http, ground.sink, callback),
+        Channel.PUSH: Fcm(os.environ["GOOGLE_APPLICATION_CREDENTIALS"], http, ground.sink),
+    }
+
+
 def measure(ground: Ground, channel: Channel, people: int, mails_per_request: int) -> Stages:
     """A campaign in this process, stage by stage."""
-    options = {"autocommit": True, "options": "-c timezone=UTC", "cursor_factory": Counting}
+    options = {"autocommit": True, "options": f"-c timezone=UTC -c role={ROLE}", "cursor_factory": Counting}
     with ConnectionPool(
         os.environ["DISPATCHER_DATABASE_URL"], min_size=1, max_size=2, kwargs=options, check=ConnectionPool.check_connection
     ) as pool:
-        mail = SendGrid("SG.sink", Http(concurrency=200), ground.sink, mails_per_request=mails_per_request)
-        house = replace(ground.house, pool=pool, providers={**ground.house.providers, Channel.EMAIL: mail})
+        http = Recording(concurrency=200)
+        house = replace(ground.house, pool=pool, providers=_adapters(ground, http, mails_per_request))
         ground.forget_caps()
         name = submit(house, ground, channel, people)
         dues = campaigns.due_chunks(house)
         spent = dict.fromkeys(STAGES, 0.0)
         Counting.statements = 0
-        outbounds = [outbound for due in dues for outbound in _chunk(house, due.period, due.number, spent)]
+        for due in dues:
+            _chunk(house, due.period, due.number, spent)
         statements = Counting.statements
         campaigns.sweep(house)
         assert finished(house, name), "every message was to be settled"
-    alone = {"rendering": spent["render"] / people, "posting": _posting(ground, outbounds), "rows": _rows(ground, name)}
+    alone = {"rendering": spent["render"] / people, "posting": _posting(ground, http.requests, people), "rows": _rows(ground, name)}
     return Stages(
         {stage: seconds / people * 1e6 for stage, seconds in spent.items()},
         statements / people,
@@ -88,7 +121,7 @@ def _clocked(spent: dict[str, float], stage: str) -> Iterator[None]:
     spent[stage] += time.process_time() - started
 
 
-def _chunk(house: House, period: int, number: int, spent: dict[str, float]) -> Iterator[Outbound]:
+def _chunk(house: House, period: int, number: int, spent: dict[str, float]) -> None:
     """As `pipeline.run_chunk` does it."""
     with lend(house.pool) as connection, _clocked(spent, "gather"):
         chunk = chunks.find(connection, period, number)
@@ -96,12 +129,12 @@ def _chunk(house: House, period: int, number: int, spent: dict[str, float]) -> I
         since = pipeline.caps_since(house, chunk)
         candidates = chunks.gather(connection, chunk, None, since)
     for batch in pipeline.batches(candidates, house.limits.batch_messages_max):
-        yield from _batch(house, chunk, batch, spent)
+        _batch(house, chunk, batch, spent)
     with lend(house.pool) as connection, _clocked(spent, "settle"):
         chunks.close(connection, chunk, house.clock())
 
 
-def _batch(house: House, chunk: Chunk, batch: Sequence[Candidate], spent: dict[str, float]) -> Iterator[Outbound]:
+def _batch(house: House, chunk: Chunk, batch: Sequence[Candidate], spent: dict[str, float]) -> None:
     """As `pipeline.work` does it, with the rendering done once more to tell it from the decision."""
     with _clocked(spent, "decide"):
         prepared = pipeline.prepare_all(house, chunk, batch, {})
@@ -121,7 +154,6 @@ def _batch(house: House, chunk: Chunk, batch: Sequence[Candidate], spent: dict[s
         results = pipeline.send(house, prepared)
     with _clocked(spent, "settle"):
         pipeline.settle(house, chunk, pipeline.conclude_all(house, chunk, prepared, results))
-    yield from (outbound for item in prepared for outbound in item.outbounds)
 
 
 def _leg(house: House, chunk: Chunk, candidate: Candidate) -> Leg:
@@ -133,18 +165,16 @@ def _leg(house: House, chunk: Chunk, candidate: Candidate) -> Leg:
 # -- the parts alone ---------------------------------------------------------------------------------------------------
 
 
-def _posting(ground: Ground, outbounds: Sequence[Outbound]) -> float:
+def _posting(ground: Ground, requests: Sequence[Request], messages: int) -> float:
     """Seconds per message to post the same bytes and do nothing else, both ends counted."""
-    provider: Any = ground.house.providers[outbounds[0].channel]
-    requests: list[tuple[None, Request]] = [(None, provider.build(outbound)) for outbound in outbounds]
     http = Http(concurrency=32)
     for _ in range(2):  # the first time pays for the connections
         own, theirs = time.process_time(), cpu_seconds(ground.meters.sink)
-        for _ in http.exchange(requests):
+        for _ in http.exchange((None, request) for request in requests):
             pass
         own, theirs = time.process_time() - own, cpu_seconds(ground.meters.sink) - theirs
     http.close()
-    return (own + theirs) / len(outbounds)
+    return (own + theirs) / messages
 
 
 def _rows(ground: Ground, name: str) -> float:
