@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 
 import typer
 
 from dispatcher import __version__
-from dispatcher.cli import campaigns, inbound, ledger, machine, messages, recipients, templates
+from dispatcher.cli import campaigns, consent, inbound, ledger, machine, messages, recipients, templates
 
 app = typer.Typer(
     help="An omnichannel commercial-messaging dispatcher: consent first, then push, e-mail, SMS and WhatsApp.",
@@ -22,6 +23,7 @@ app.add_typer(campaigns.app, name="campaign")
 app.add_typer(messages.app, name="message")
 app.add_typer(messages.dead, name="dead")
 app.add_typer(templates.app, name="templates")
+app.add_typer(consent.app, name="consent")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(inbound.app, name="inbound")
 messages.add_to(app)
@@ -40,5 +42,7 @@ def version(ctx: typer.Context, show: bool = typer.Option(False, "--version", he
 def main() -> None:
     """The console script."""
     from dispatcher.cli.errors import run
+    from dispatcher.logs import configure_logs
 
+    configure_logs(logging.WARNING)  # stdout is for answers
     sys.exit(run(app, sys.argv[1:]))

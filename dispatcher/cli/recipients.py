@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,6 +16,7 @@ from dispatcher.choices import changes
 from dispatcher.cli.output import REFUSED, Json, err, fail, out, pairs, print_json, progress, rows
 from dispatcher.faults import BadInput, InputFault
 from dispatcher.ledger import consent, recipients
+from dispatcher.ledger.chain import ConsentEvent
 from dispatcher.ledger.chunks import Due
 from dispatcher.ledger.pool import lend
 from dispatcher.recipients import import_file
@@ -23,6 +24,7 @@ from dispatcher.recipients import import_file
 app = typer.Typer(help="Import, show, export and erase recipients.", no_args_is_help=True)
 preferences = typer.Typer(help="Show and record what a customer chose.", no_args_is_help=True)
 
+HISTORY = ("said_at", "recorded_at", "subject", "old_value", "new_value", "source", "actor", "wording", "evidence")
 RecipientId = Annotated[str, typer.Argument(metavar="ID", help="The recipient's id.")]
 
 
@@ -133,12 +135,16 @@ def history(recipient_id: RecipientId, as_json: Json = False) -> None:
     with lend(house.pool) as connection:
         consent.preferences(connection, recipient_id)  # a stranger is told as such
         events = consent.history(connection, recipient_id)
-    fields = ("said_at", "recorded_at", "subject", "old_value", "new_value", "source", "actor", "wording", "evidence")
-    lines = [tuple(_cell(getattr(event, name)) for name in fields) for event in events]
     if as_json:
-        print_json({"id": recipient_id, "history": [dict(zip(fields, line, strict=True)) for line in lines]})
+        print_json(history_view(recipient_id, events))
     else:
-        rows("", [name.replace("_", " ") for name in fields], lines)
+        lines = [tuple(_cell(getattr(event, name)) for name in HISTORY) for event in events]
+        rows("", [name.replace("_", " ") for name in HISTORY], lines)
+
+
+def history_view(recipient_id: str, events: Sequence[ConsentEvent]) -> dict[str, Any]:
+    """What a person chose, ready for JSON."""
+    return {"id": recipient_id, "history": [{name: _cell(getattr(event, name)) for name in HISTORY} for event in events]}
 
 
 def _cell(value: object) -> object:

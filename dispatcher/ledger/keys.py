@@ -22,6 +22,11 @@ def derive(secret: bytes, purpose: str) -> bytes:
     return hmac.digest(secret, b"dispatcher/" + purpose.encode(), "sha256")
 
 
+def pseudonym(secret: bytes, recipient_id: str) -> str:
+    """A person's name in documents that leave the house: the same each time, and no way back to the id without the secret."""
+    return hmac.digest(derive(secret, "pseudonym"), recipient_id.encode(), "sha256")[:KEY_BYTES].hex()
+
+
 def address_key(secret: bytes, kind: str, address: str) -> bytes:
     """16 bytes that stand for an address. `kind` is a channel, or "phone".
 

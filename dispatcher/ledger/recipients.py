@@ -164,7 +164,16 @@ def has_email(connection: Connection, recipient_id: str) -> bool:
     return bool(row and row[0])
 
 
-_EXPORT = """
+# The places of a person's jobs, wherever they stand: one look into an index per campaign, and one for triggers and repeated rows.
+_JOBS = """
+SELECT period, chunk, row FROM jobs WHERE recipient_id = %(id)s AND (campaign_no IS NULL OR repeat_of IS NOT NULL)
+UNION ALL
+SELECT j.* FROM campaigns c CROSS JOIN LATERAL (
+    SELECT period, chunk, row FROM jobs
+    WHERE period = c.period AND campaign_no = c.no AND recipient_id = %(id)s AND repeat_of IS NULL OFFSET 0) j
+"""
+
+_EXPORT = f"""
 SELECT jsonb_build_object(
     'consent', (SELECT coalesce(jsonb_agg(to_jsonb(e) ORDER BY e.seq), '[]') FROM consent_events e
                 WHERE e.recipient_id = %(id)s),
@@ -174,15 +183,17 @@ SELECT jsonb_build_object(
                                 WHERE (p.period, p.chunk, p.row, p.leg) = (m.period, m.chunk, m.row, m.leg)))
                      ORDER BY m.period, m.chunk, m.row, m.leg), '[]')
                  FROM messages m LEFT JOIN campaigns ON campaigns.no = m.campaign_no WHERE m.recipient_id = %(id)s),
-    'jobs', (SELECT coalesce(jsonb_agg(to_jsonb(j) ORDER BY j.period, j.chunk, j.row), '[]') FROM jobs j
-             WHERE j.recipient_id = %(id)s)
+    'jobs', (SELECT coalesce(jsonb_agg(to_jsonb(j) ORDER BY j.period, j.chunk, j.row), '[]')
+             FROM jobs j JOIN ({_JOBS}) mine USING (period, chunk, row)),
+    'answers', (SELECT coalesce(jsonb_agg(to_jsonb(t) - 'address_key' - 'recipients' ORDER BY t.received_at, t.id), '[]')
+                FROM inbound_texts t WHERE t.recipients @> ARRAY[%(id)s::text])
 )
 """
 
 
 def export(connection: Connection, recipient_id: str) -> dict[str, Any]:
     """All that is known of a person, ready for JSON: `show`, and the consent history, messages with their decisions and
-    events, and jobs with their variables. Raises `UnknownRecipient`.
+    events, jobs with their variables, and what came back from their number. Raises `UnknownRecipient`.
     """
     with connection.transaction():
         shown = show(connection, recipient_id)
@@ -190,6 +201,14 @@ def export(connection: Connection, recipient_id: str) -> dict[str, Any]:
     return {**shown, **(row[0] if row else {})}
 
 
+EMPTY_JOBS = f"""
+UPDATE jobs j SET data = '{{}}' FROM ({_JOBS}) mine
+WHERE (j.period, j.chunk, j.row) = (mine.period, mine.chunk, mine.row) AND j.data <> '{{}}'
+"""
+_FORGET_ANSWERS = """
+UPDATE inbound_texts SET words = NULL, closed_at = coalesce(closed_at, %(now)s), closed_by = coalesce(closed_by, 'erasure')
+WHERE recipients @> ARRAY[%(id)s::text] AND words IS NOT NULL
+"""
 _ERASE = """
 UPDATE recipients
 SET timezone = NULL, birth_date = NULL, entities = '{}', has_current_account = false, email = NULL, phone = NULL,
@@ -200,7 +219,8 @@ WHERE id = %(id)s
 
 
 def erase(connection: Connection, secret: bytes, recipient_id: str, actor: str, now: datetime) -> bool:
-    """Forget a person: addresses, profile, devices, birth date, what was to be written. False where done before.
+    """Forget a person: addresses, profile, devices, birth date, what was to be written and what they answered. False where
+    done before.
 
     Kept are decisions without content, the consent chain (to which the end of each offer is added), the person's kind
     and language, in which kept decisions can still be explained, and suppressions, which never held an address.
@@ -216,5 +236,6 @@ def erase(connection: Connection, secret: bytes, recipient_id: str, actor: str, 
         ended = [Change(subject, Mode.NONE) for subject in OFFERS if subject in row[0]]
         consent.record(connection, secret, recipient_id, ended, Source.ERASURE, actor, "", now, now)
         connection.execute(_ERASE, {"id": recipient_id, "now": now})
-        connection.execute("UPDATE jobs SET data = '{}' WHERE recipient_id = %s", (recipient_id,))
+        connection.execute(EMPTY_JOBS, {"id": recipient_id})
+        connection.execute(_FORGET_ANSWERS, {"id": recipient_id, "now": now})
     return True

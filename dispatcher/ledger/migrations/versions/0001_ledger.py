@@ -141,6 +141,9 @@ CREATE TABLE jobs (                             -- who is asked for, with the va
 ) PARTITION BY LIST (period);
 CREATE UNIQUE INDEX jobs_once ON jobs (period, campaign_no, recipient_id) WHERE repeat_of IS NULL AND campaign_no IS NOT NULL;
 
+-- A person's jobs are found by their campaigns, through jobs_once; only the few that aren't in it need an index of their own.
+CREATE INDEX jobs_by_recipient ON jobs (recipient_id) WHERE campaign_no IS NULL OR repeat_of IS NOT NULL;
+
 CREATE TABLE messages (                         -- one leg of a job; a job without one is pending
     period integer NOT NULL,
     chunk bigint NOT NULL,
@@ -260,7 +263,7 @@ GRANT SELECT ON alembic_version TO dispatcher_worker;
 GRANT SELECT, INSERT ON consent_events, audience_faults, policies TO dispatcher_worker;
 GRANT SELECT, INSERT, UPDATE ON
     recipients, suppressions, campaigns, triggers, chunks, jobs, messages, provider_events, inbound_texts TO dispatcher_worker;
-GRANT SELECT, INSERT, DELETE ON channel_stops TO dispatcher_worker;
+GRANT SELECT, INSERT, DELETE ON channel_stops, cap_reservations TO dispatcher_worker;
 """
 
 

@@ -1,0 +1,47 @@
+"""`dispatcher consent …`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from dispatcher import bootstrap, dpv
+from dispatcher.cli.output import print_json
+from dispatcher.cli.recipients import RecipientId, history_view
+from dispatcher.ledger import consent
+from dispatcher.ledger.keys import pseudonym
+from dispatcher.ledger.pool import lend
+
+app = typer.Typer(help="Proof of what a person chose.", no_args_is_help=True)
+
+
+class Format(StrEnum):
+    """How the proof is written."""
+
+    JSON = "json"
+    DPV = "dpv"
+
+
+@app.callback()
+def _group() -> None:
+    """Keep `export` a subcommand."""
+
+
+@app.command()
+def export(
+    recipient_id: RecipientId,
+    form: Annotated[
+        Format, typer.Option("--format", help="dpv: ISO/IEC TS 27560 records and a receipt, as JSON-LD, under a pseudonym.")
+    ] = Format.JSON,
+) -> None:
+    """All that a person ever chose, as one JSON document."""
+    house = bootstrap.house()
+    with lend(house.pool) as connection:
+        consent.preferences(connection, recipient_id)  # a stranger is told as such
+        events = consent.history(connection, recipient_id)
+    if form is Format.DPV:
+        print_json(dpv.export(house.policy, pseudonym(house.secret, recipient_id), events, house.clock()))
+    else:
+        print_json(history_view(recipient_id, events))

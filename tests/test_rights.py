@@ -1,0 +1,233 @@
+"""A person's rights, tried through the whole house: to know all, to be forgotten, and to a story that stays true."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from starlette.testclient import TestClient
+
+from channels.base import Channel, Event, EventKind
+from channels.twilio import Inbound
+from dispatcher import campaigns, explanations, inbound
+from dispatcher.choices import Change
+from dispatcher.house import House
+from dispatcher.ledger import consent, messages, recipients, stops
+from dispatcher.ledger.pool import lend
+from dispatcher.model import LANGUAGES
+from dispatcher.pipeline import run_chunk
+from dispatcher.policy import parse, shipped
+from dispatcher.refs import MessageRef
+from dispatcher.submission import parse_campaign, parse_trigger
+from dispatcher.web.application import create
+from dispatcher.web.keys import Right, new_key, read_keys
+from tests.houses import Broker, Clock, add_people, make_house, person
+
+LOAN = {"project": "a kitchen for Zwaantje", "amount": 9000, "offer_url": "https://www.bank.example/loan"}
+ZWAANTJE = person(
+    "c-1",
+    email="zwaantje@example.org",
+    phone="+32470112233",
+    whatsapp="+32470112233",
+    push=[{"token": "zwaantje-token", "platform": "ios", "permission": True}],
+    birth_date="1981-02-03",
+    profile={"identity": {"first_name": "Zwaantje"}},
+)
+OTHER = {**LOAN, "project": "a roof"}
+TRACES = ("zwaantje", "Zwaantje", "470112233", "1981-02-03")
+SECRET = "a-secret-of-the-tests-that-is-long-enough"
+
+
+@pytest.fixture
+def house(database: str) -> Iterator[House]:
+    with make_house(database, Clock()) as made:
+        yield made
+
+
+def live(house: House) -> MessageRef:
+    """A campaign (in which she stands twice), a trigger, one still to come, a bounce, and answers from her number."""
+    add_people(house, ZWAANTJE, person("c-2", 2))
+    rows = [{"recipient": "c-1", "data": LOAN}, {"recipient": "c-2", "data": OTHER}, {"recipient": "c-1", "data": LOAN}]
+    form: dict[str, Any] = {"id": "spring", "template": "loan_offer", "channels": ["email"], "audience": rows}
+    campaigns.submit(house, parse_campaign(form, campaigns.desk(house)))
+    later = {**form, "id": "summer", "send_at": "2026-12-24T09:00:00Z"}
+    campaigns.submit(house, parse_campaign(later, campaigns.desk(house)))
+    job = {"key": "k-1", "recipient": "c-1", "template": "loan_offer", "data": LOAN}
+    place = campaigns.take_trigger(house, parse_trigger(job, campaigns.desk(house)))
+    run_chunk(house, place.period, place.chunk)
+    for due in campaigns.due_chunks(house):
+        run_chunk(house, due.period, due.number)
+    with lend(house.pool) as connection:
+        ref = messages.of_campaign(connection, "spring", "c-1")[0].ref
+    inbound.keep(house, [Event("sendgrid", "e-1", Channel.EMAIL, EventKind.BOUNCED, house.clock(), str(ref), code="550")])
+    inbound.settle_some(house, lambda _: None)
+    for number, words in enumerate(("Zwaantje wil dit niet", "STOP")):
+        inbound.hear(house, lambda _: None, Inbound(f"SM-{number}", Channel.SMS, "+32470112233", words))
+    return ref
+
+
+def everything(database: str) -> str:
+    """Every row of every table, as text."""
+    with psycopg.connect(database) as owner:
+        tables = owner.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+        rows = [owner.execute(f'SELECT t::text FROM "{name}" t').fetchall() for (name,) in tables]  # noqa: S608
+    return "\n".join(text for table in rows for (text,) in table)
+
+
+def test_an_export_tells_all_that_is_known(house: House) -> None:
+    live(house)
+    with lend(house.pool) as connection:
+        known = json.loads(json.dumps(recipients.export(connection, "c-1"), default=str))
+    assert (known["email"], known["phone"], known["profile"]) == (ZWAANTJE["email"], ZWAANTJE["phone"], ZWAANTJE["profile"])
+    assert {ban["channel"] for ban in known["suppressions"]} == {"email", "sms"}
+    assert [event["new_value"] for event in known["consent"] if event["subject"] == "channel:sms_whatsapp"] == ["on", "off"]
+    assert len(known["jobs"]) == 5 + 1  # two in each campaign, a trigger, and the acknowledgement of the STOP
+    assert {job["data"].get("project") for job in known["jobs"]} == {LOAN["project"], None}
+    assert {message["campaign"] for message in known["messages"]} == {"spring", None}
+    assert [event["code"] for message in known["messages"] for event in message["events"]] == ["550"]
+    assert [(answer["meaning"], answer["words"]) for answer in known["answers"]] == [
+        ("unclear", "Zwaantje wil dit niet"),
+        ("stop", None),
+    ]
+
+
+def test_erasure_leaves_no_trace_in_any_table_and_every_decision(house: House, database: str) -> None:
+    ref = live(house)
+    assert all(trace in everything(database) for trace in TRACES)
+    with lend(house.pool) as connection:
+        decided = messages.find(connection, ref)
+        recipients.erase(connection, house.secret, "c-1", "desk", house.clock())
+        assert consent.verify(connection, house.secret) == []
+        after = messages.find(connection, ref)
+        assert decided is not None
+        assert after is not None
+        assert after.decision == decided.decision
+        assert explanations.explain_message(house, connection, after, "nl").why
+        assert recipients.export(connection, "c-1")["jobs"][0]["data"] == {}
+    left = everything(database)
+    assert not [trace for trace in TRACES if trace in left]
+    assert "a roof" in left  # another person's
+    assert inbound.waiting(house, 10) == []
+
+
+def test_a_ban_outlives_erasure_and_stops_the_same_address_under_another_id(house: House) -> None:
+    live(house)
+    with lend(house.pool) as connection:
+        recipients.erase(connection, house.secret, "c-1", "desk", house.clock())
+    add_people(house, {**ZWAANTJE, "id": "c-9", "email": "ZWAANTJE@example.org"})
+    form = {"id": "again", "template": "loan_offer", "channels": ["email", "sms"], "audience": [{"recipient": "c-9", "data": LOAN}]}
+    campaigns.submit(house, parse_campaign(form, campaigns.desk(house)))
+    for due in campaigns.due_chunks(house):
+        run_chunk(house, due.period, due.number)
+    with lend(house.pool) as connection:
+        (message,) = messages.of_campaign(connection, "again", "c-9")
+    assert (message.state, message.reason) == ("refused", "suppressed")
+
+
+def test_finding_a_persons_jobs_reads_indexes_only(house: House, database: str) -> None:
+    live(house)
+    with psycopg.connect(database, autocommit=True) as owner:
+        owner.execute("SET enable_seqscan = off")
+        plan = "\n".join(row[0] for row in owner.execute(f"EXPLAIN {recipients.EMPTY_JOBS}", {"id": "c-1"}))
+    assert "Seq Scan on jobs" not in plan, plan
+
+
+# -- a story that stays true -------------------------------------------------------------------------------------------
+
+
+def changed_since(house: House) -> tuple[str, House]:
+    """The house after its policy, the person's choices and the templates have changed."""
+    text = shipped().replace('"KBC Bank NV"', '"Another Bank NV"').replace("attempts_max = 6", "attempts_max = 2")
+    with lend(house.pool) as connection:
+        now = house.clock()
+        for subject, value in (("offer:own", "none"), ("objection:marketing", "on")):
+            consent.record(connection, house.secret, "c-1", [Change(subject, value)], "mobile", "app", "", now, now)
+        stops.keep_policy(connection, parse(text).digest, text)
+    return text, replace(house, policy=parse(text), catalog=type(house.catalog)({}))
+
+
+def test_an_explanation_outlives_changes_of_policy_choices_and_templates(house: House, database: str, tmp_path: Path) -> None:
+    ref = live(house)
+    key, line = new_key("app", [Right.MESSAGES.value])
+    file = tmp_path / "keys.toml"
+    file.write_text(line)
+
+    def told(of: House) -> dict[str, str]:
+        with TestClient(create(of, Broker(), read_keys(file))) as client:
+            path, headers = f"/v1/messages/{ref}/explanation", {"Authorization": f"Bearer {key}"}
+            return {language: client.get(f"{path}?language={language}", headers=headers).json()["text"] for language in LANGUAGES}
+
+    before = told(house)
+    assert all("KBC Bank NV" in text for text in before.values())
+    text, changed = changed_since(house)
+    assert told(changed) == before
+    policy = tmp_path / "policy.toml"
+    policy.write_text(text)
+    shown = command(database, tmp_path, "message", "explain", str(ref), "--language", "fr", "--json", DISPATCHER_POLICY=str(policy))
+    assert shown["text"] == before["fr"]
+
+
+# -- the command line --------------------------------------------------------------------------------------------------
+
+
+def command(database: str, home: Path, *words: str, **environ: str) -> Any:
+    """What a command prints with --json."""
+    done = subprocess.run(
+        [sys.executable, "-c", "from dispatcher.cli import main; main()", *words],
+        env={
+            **os.environ,
+            "DISPATCHER_HOME": str(home / "home"),
+            "DISPATCHER_DATABASE_URL": database,
+            "DISPATCHER_BROKER_URL": "redis://127.0.0.1:1/0",  # away: what is recorded is recorded
+            "DISPATCHER_SECRET_KEY": SECRET,
+            "DISPATCHER_LEASE_SECONDS": "3",
+            **environ,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_the_command_line_records_shows_and_proves_choices(database: str, tmp_path: Path) -> None:
+    imported = datetime.now(UTC) - timedelta(hours=2)  # commands go by the real clock
+    with make_house(database, Clock(imported)) as house:
+        _try_commands(house, database, tmp_path, imported)
+
+
+def _try_commands(house: House, database: str, tmp_path: Path, imported: datetime) -> None:
+    brussels = timezone(timedelta(hours=1))
+    half, quarter, later = ((imported + timedelta(minutes=n)).astimezone(brussels).isoformat() for n in (30, 15, 45))
+    add_people(house, {**ZWAANTJE, "said_at": (imported - timedelta(hours=1)).isoformat()})
+    by = ("--source", "branch", "--actor", "desk 12", "--json")
+    said = command(database, tmp_path, "preferences", "set", "c-1", "--email", "off", "--at", half, *by)
+    assert [event["subject"] for event in said["events"]] == ["channel:email"]
+    late = command(database, tmp_path, "preferences", "set", "c-1", "--email", "on", "--at", quarter, *by)
+    assert (late["events"], late["outranked"]) == ([], [{"subject": "channel:email", "value": "on"}])
+    with lend(house.pool) as connection:
+        row = connection.execute("SELECT count(*) FROM triggers WHERE key LIKE 'ack:%%'").fetchone()
+    assert row == (1,)
+
+    then = command(database, tmp_path, "preferences", "show", "c-1", "--as-of", later, "--json")
+    assert {choice["subject"]: choice["value"] for choice in then["choices"]}["channel:email"] == "on"
+    history = command(database, tmp_path, "preferences", "history", "c-1", "--json")["history"]
+    assert (history[-1]["subject"], history[-1]["old_value"], history[-1]["new_value"]) == ("channel:email", "on", "off")
+    written = command(database, tmp_path, "consent", "export", "c-1", "--format", "dpv")
+    assert written["@graph"][-1]["@type"] == "dpv:ConsentReceipt"
+    assert "c-1" not in json.dumps(written)
+    inbound.hear(house, lambda _: None, Inbound("SM-1", Channel.SMS, "+32470112233", "genoeg!"))
+    (waiting,) = command(database, tmp_path, "inbound", "list", "--json")["texts"]
+    assert (waiting["id"], waiting["text"], waiting["recipients"]) == ("SM-1", "genoeg!", ["c-1"])
+    assert command(database, tmp_path, "inbound", "close", "SM-1", "--stop", "--json")["closed"]
+    assert command(database, tmp_path, "recipients", "erase", "c-1", "--json") == {"id": "c-1", "erased": True}
