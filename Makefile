@@ -7,7 +7,7 @@ COMPILE := PIP_CONFIG_FILE=/dev/null PIP_FIND_LINKS= PIP_EXTRA_INDEX_URL= CUSTOM
 	.venv/lock/bin/python -m piptools compile pyproject.toml --build-deps-for editable --generate-hashes --strip-extras --allow-unsafe \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --quiet
 
-.PHONY: demo test bench up lock clean
+.PHONY: demo test mutants bench up lock clean
 .DELETE_ON_ERROR:
 
 demo: .venv/run.stamp  ## the whole story in a minute; KEEP=1 leaves it running, RECIPIENTS=N chooses its size
@@ -15,6 +15,11 @@ demo: .venv/run.stamp  ## the whole story in a minute; KEEP=1 leaves it running,
 
 test: .venv/test.stamp  ## every check there is: tests, lint, format, types, import contracts
 	@.venv/bin/python -m pytest $(ARGS)
+
+mutants: .venv/test.stamp  ## changes the code that decides, in small ways one after the other, and counts which the tests notice: minutes
+	@rm -rf mutants
+	@.venv/bin/mutmut run --max-children 2 > mutants.log || (tail -n 40 mutants.log; exit 1)
+	@.venv/bin/python -m tests.mutants
 
 bench: .venv/test.stamp
 	@.venv/bin/python -m benchmarks $(ARGS)
