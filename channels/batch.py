@@ -52,6 +52,9 @@ def alone(mail: Outbound) -> Batch:
 
 def batches(mails: Iterable[Outbound], mails_max: int) -> Iterator[Batch]:
     """The same mails in as few batches as is good, each of `mails_max` at most and with no address twice."""
+    if mails_max == 1:
+        yield from map(alone, mails)
+        return
     for alike in _alike(mails):
         for kin in _families(alike):
             for first in range(0, len(kin), mails_max):

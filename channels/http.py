@@ -220,8 +220,8 @@ class Http:
     """A pool of connections for one process and one thread at a time. Cheap to make: it connects when first used.
 
     `concurrency` requests are in flight at most in each exchange. `timeout_seconds` bounds a request from start to last
-    byte; `ca_file` replaces the bundle of public authorities. A forked child gets connections of its own and leaves its
-    parent's be.
+    byte; `ca_file`, or else the environment's SSL_CERT_FILE, replaces the bundle of public authorities. A forked child gets
+    connections of its own and leaves its parent's be.
     """
 
     def __init__(
@@ -242,7 +242,7 @@ class Http:
             pycurl.PIPEWAIT: 1,  # a cold start waits to learn whether one HTTP/2 connection can carry all
             pycurl.MAXFILESIZE: ANSWER_BYTES_MAX,
             pycurl.MAXAGE_CONN: IDLE_SECONDS_MAX,
-            pycurl.CAINFO: ca_file or certifi.where(),
+            pycurl.CAINFO: ca_file or os.environ.get("SSL_CERT_FILE") or certifi.where(),
             pycurl.NOPROXY: ",".join(filter(None, (*map(os.environ.get, ("no_proxy", "NO_PROXY")), LOOPBACK))),
         }
         self._engines: dict[int, _Engine] = {}  # by process: an inherited one must neither be used nor closed

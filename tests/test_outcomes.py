@@ -223,4 +223,5 @@ def test_what_news_says_of_the_address_and_the_person() -> None:
         EventKind.COMPLAINED: Meaning(suppress=True, opt_out=True),
         EventKind.OPTED_OUT: Meaning(suppress=True, opt_out=True),
         EventKind.OPTED_IN: Meaning(lift=True),
+        EventKind.HALTED: Meaning(stop_channel=True),
     }

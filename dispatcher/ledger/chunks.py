@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -351,13 +351,11 @@ def settle(connection: Connection, settlements: Sequence[Settlement], now: datet
 
     What is known not to have left no longer counts towards the person's caps.
     """
-    with connection.transaction():
+    stayed = [item.ref for item in settlements if item.state in NOT_GONE]
+    with connection.transaction() if stayed else nullcontext():
         _write(connection, settlements, now)
-        if stayed := [item.ref for item in settlements if item.state in NOT_GONE]:
+        if stayed:
             caps.release(connection, stayed)
-    # On its own, and after: a claim locks chunk before message. If this is lost, the complaint brake misses a few.
-    for (period, number), taken in Counter((item.ref.period, item.ref.chunk) for item in settlements if item.receipt).items():
-        connection.execute("UPDATE chunks SET accepted = accepted + %s WHERE period = %s AND chunk = %s", (taken, period, number))
 
 
 def _write(connection: Connection, settlements: Sequence[Settlement], now: datetime) -> None:
@@ -410,10 +408,17 @@ _STILL_OPEN = """
 
 
 def close(connection: Connection, chunk: Chunk, now: datetime) -> bool:
-    """Mark a chunk as done if every job of it has been dealt with; parked messages open it again when they fall due."""
+    """Mark a chunk as done if every job of it has been dealt with; parked messages open it again when they fall due.
+
+    What providers took of it is counted here, once a chunk: the complaint brake divides by it.
+    """
     return bool(
         connection.execute(
-            f"UPDATE chunks k SET done_at = %s WHERE period = %s AND chunk = %s AND done_at IS NULL AND NOT ({_STILL_OPEN})",
+            f"""
+            UPDATE chunks k SET done_at = %s, accepted = (
+                SELECT count(*) FROM messages m WHERE m.period = k.period AND m.chunk = k.chunk AND m.receipt IS NOT NULL)
+            WHERE period = %s AND chunk = %s AND done_at IS NULL AND NOT ({_STILL_OPEN})
+            """,
             (now, chunk.period, chunk.number),
         ).rowcount
     )

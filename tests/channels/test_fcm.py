@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from firebase_admin import messaging
 
 from channels.base import (
     BadAddress,
@@ -44,6 +45,27 @@ def test_a_push_leaves_whole() -> None:
             "webpush": {"headers": {"TTL": "600"}, "notification": {"tag": "m-1"}, "fcm_options": {"link": PUSH.link}},
         }
     }
+
+
+@pytest.mark.parametrize("ttl", [None, 0, 600, 10**8])
+@pytest.mark.parametrize("link", ["", "bank://offer", "https://bank.example/é"])
+def test_our_json_is_what_the_sdk_itself_would_post(ttl: int | None, link: str) -> None:
+    outbound = replace(MESSAGE, content=replace(PUSH, link=link), ttl_seconds=ttl)
+    seconds = None if ttl is None else min(ttl, 28 * 24 * 3600)
+    expiration = {} if seconds is None else {"apns-expiration": str(int(NOW.timestamp()) + seconds)}
+    sdk = messaging.Message(
+        notification=messaging.Notification(title=PUSH.title, body=PUSH.body),
+        data={**PUSH.data, "message_id": "m-1"} | ({"link": link} if link else {}),
+        android=messaging.AndroidConfig(ttl=seconds, notification=messaging.AndroidNotification(tag="m-1")),
+        apns=messaging.APNSConfig(headers={"apns-collapse-id": "m-1", **expiration}),
+        webpush=messaging.WebpushConfig(
+            headers=None if seconds is None else {"TTL": str(seconds)},
+            notification=messaging.WebpushNotification(tag="m-1"),
+            fcm_options=messaging.WebpushFCMOptions(link=link) if link.startswith("https://") else None,
+        ),
+    )
+    sdk.token = token(1)  # its constructor warns of every token
+    assert json.loads(ADAPTER.build(outbound).body) == {"message": json.loads(str(sdk))}
 
 
 def test_a_link_that_browsers_would_not_open_is_for_the_app_alone() -> None:

@@ -13,8 +13,23 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
+from sendgrid.helpers.mail import (
+    ClickTracking,
+    Content,
+    CustomArg,
+    From,
+    Header,
+    Mail,
+    OpenTracking,
+    Personalization,
+    Subject,
+    Substitution,
+    To,
+    TrackingSettings,
+)
 
 from channels.base import BadPayload, BadSignature, Channel, EventKind, Outbound, Rejected, Throttled, Uncertain
+from channels.batch import batches
 from channels.checks import RESERVED_HEADERS
 from channels.http import Http, Response
 from channels.sendgrid import SendGrid, parse_events
@@ -46,6 +61,27 @@ def test_a_mail_leaves_whole() -> None:
     assert not tracking["click_tracking"]["enable"]
     assert not tracking["click_tracking"]["enable_text"]
     assert not tracking["open_tracking"]["enable"]
+
+
+def test_our_json_is_what_the_sdk_itself_would_post() -> None:
+    second = Outbound("m-2", Channel.EMAIL, "emile@home.example", replace(EMAIL, subject="Élan"))
+    (batch,) = batches([MAIL, second], 2)
+    sdk = Mail()
+    sdk.from_email, sdk.subject = From(batch.form.sender_address, batch.form.sender_name), Subject(batch.form.subject)
+    for outbound, filling in list(zip(batch.mails, batch.fillings, strict=True))[::-1]:  # the SDK puts each before the others
+        part = Personalization()
+        part.add_to(To(outbound.address))
+        part.add_custom_arg(CustomArg("message_id", outbound.id))
+        for tag, text in filling.items():
+            part.add_substitution(Substitution(tag, text))
+        for name, value in EMAIL.headers:
+            part.add_header(Header(name, value))
+        sdk.add_personalization(part)
+    sdk.add_content(Content("text/plain", batch.form.text))
+    sdk.add_content(Content("text/html", batch.form.html))
+    sdk.tracking_settings = TrackingSettings(click_tracking=ClickTracking(False, False), open_tracking=OpenTracking(False))
+    assert any(batch.fillings)
+    assert json.loads(ADAPTER.build_batch(batch).body) == sdk.get()
 
 
 @pytest.mark.parametrize("name", sorted(RESERVED_HEADERS))

@@ -1,0 +1,126 @@
+"""The baseline: what a good team writes in a day. One Celery task per message, the official SDKs, one connection and one warm
+client per process; each task reads the contact, checks its permission, renders, writes the message down, sends, and writes down the
+answer: one SELECT and two commits. Same engines, template, sink and machine as ours, Celery's default settings.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import firebase_admin
+import psycopg
+from celery import Celery
+from firebase_admin import credentials, messaging
+from sendgrid import SendGridAPIClient
+from sendgrid.helpers.mail import Content, Header, Mail, To
+from twilio.rest import Client
+
+from channels.base import Channel, Email, Push, Sms, WhatsApp
+from dispatcher import content
+from dispatcher.content import Catalog, Letter, Links, Sender
+from dispatcher.model import Mode
+
+TEMPLATE = "loan_offer"
+ADDRESS = "https://dispatcher.example"
+SCHEMA = """
+    CREATE SCHEMA IF NOT EXISTS baseline;
+    CREATE TABLE IF NOT EXISTS baseline.contacts (
+        id text PRIMARY KEY, language text NOT NULL, first_name text, email text, phone text, device text, allowed boolean NOT NULL);
+    CREATE TABLE IF NOT EXISTS baseline.messages (
+        campaign text NOT NULL, contact text NOT NULL, channel text NOT NULL, status text NOT NULL, provider_id text,
+        created_at timestamptz NOT NULL DEFAULT now(), updated_at timestamptz NOT NULL DEFAULT now(),
+        PRIMARY KEY (campaign, contact));
+    INSERT INTO baseline.contacts
+    SELECT id, language, profile->'identity'->>'first_name', email, phone, devices->0->>'token', true FROM recipients
+    ON CONFLICT DO NOTHING;
+"""
+
+app = Celery("baseline", broker=os.environ.get("DISPATCHER_BROKER_URL"))
+app.conf.update(task_ignore_result=True, task_default_queue="baseline", worker_hijack_root_logger=False)
+
+_kept = threading.local()
+
+
+class Clients:
+    """What a process keeps: the database connection, the templates and the providers' own clients."""
+
+    def __init__(self) -> None:
+        sink = os.environ["SENDGRID_BASE_URL"]
+        self.database = psycopg.connect(os.environ["DISPATCHER_DATABASE_URL"])
+        self.catalog: Catalog = content.load(Path("templates"))
+        self.sendgrid = SendGridAPIClient("SG.sink", host=sink)
+        self.twilio = Client(os.environ["TWILIO_ACCOUNT_SID"], os.environ["TWILIO_AUTH_TOKEN"])
+        self.twilio.api.base_url = sink
+        messaging._MessagingService.FCM_URL = f"{sink}/v1/projects/{{0}}/messages:send"  # the SDK has no setting for it
+        firebase_admin.initialize_app(credentials.Certificate(os.environ["GOOGLE_APPLICATION_CREDENTIALS"]))
+
+
+def clients() -> Clients:
+    """This process's clients, made at first use."""
+    if not hasattr(_kept, "clients"):
+        _kept.clients = Clients()
+    made: Clients = _kept.clients
+    return made
+
+
+@app.task(name="baseline.send")  # type: ignore[untyped-decorator]
+def send(campaign: str, contact: str, channel: str, data: dict[str, Any]) -> None:
+    """One message, from the contact's row to the provider's receipt."""
+    kept = clients()
+    row = kept.database.execute(
+        "SELECT language, first_name, email, phone, device FROM baseline.contacts WHERE id = %s AND allowed", (contact,)
+    ).fetchone()
+    if row is None:
+        return
+    language, first_name, email, phone, device = row
+    letter = _letter(Channel(channel), language, {**data, "first_name": first_name})
+    template = kept.catalog[TEMPLATE]
+    message = template.compose(letter, template.context(letter))
+    kept.database.execute(
+        "INSERT INTO baseline.messages (campaign, contact, channel, status) VALUES (%s, %s, %s, 'sending')",
+        (campaign, contact, channel),
+    )
+    kept.database.commit()
+    receipt = _hand_over(kept, message, email, phone, device)
+    kept.database.execute(
+        "UPDATE baseline.messages SET status = 'sent', provider_id = %s, updated_at = now() WHERE campaign = %s AND contact = %s",
+        (receipt, campaign, contact),
+    )
+    kept.database.commit()
+
+
+def _letter(channel: Channel, language: Any, data: dict[str, Any]) -> Letter:
+    return Letter(
+        channel=channel,
+        language=language,
+        mode=Mode.TAILORED,
+        categories=frozenset({"identity", "transactions", "product"}),
+        data=data,
+        sender=Sender("KBC Bank", "news@mail.example"),
+        links=Links(f"{ADDRESS}/u/{data['first_name']}", f"{ADDRESS}/p/{data['first_name']}"),
+    )
+
+
+def _hand_over(kept: Clients, message: object, email: str, phone: str, device: str) -> str:
+    if isinstance(message, Email):
+        mail = Mail((message.sender_address, message.sender_name), To(email), message.subject)
+        mail.add_content(Content("text/plain", message.text))
+        mail.add_content(Content("text/html", message.html))
+        for name, value in message.headers:
+            mail.add_header(Header(name, value))
+        return str(kept.sendgrid.send(mail).headers["X-Message-Id"])
+    if isinstance(message, Push):
+        notification = messaging.Notification(message.title, message.body)
+        return str(messaging.send(messaging.Message({"link": message.link}, notification, token=device)))
+    if isinstance(message, Sms):
+        return str(kept.twilio.messages.create(to=phone, from_=os.environ["TWILIO_SMS_SENDER"], body=message.text).sid)
+    assert isinstance(message, WhatsApp)
+    to, sender = f"whatsapp:{phone}", f"whatsapp:{os.environ['TWILIO_WHATSAPP_SENDER']}"
+    sent = kept.twilio.messages.create(
+        to=to, from_=sender, content_sid=message.content_sid, content_variables=json.dumps(dict(message.variables))
+    )
+    return str(sent.sid)

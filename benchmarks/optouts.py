@@ -1,0 +1,47 @@
+"""The race of `benchmarks.order` on a database of its own: opt-outs against running campaigns on all channels."""
+
+from __future__ import annotations
+
+import os
+import random
+from contextlib import ExitStack
+from dataclasses import replace
+from urllib.parse import urlsplit
+
+from benchmarks.ground import Ground, database
+from benchmarks.order import Race, race
+from channels.base import Channel, Provider
+from channels.fcm import Fcm
+from channels.http import Http
+from channels.sandbox import Sandbox, running
+from channels.sendgrid import SendGrid
+from channels.twilio import Twilio
+from dispatcher.ledger.migrations import migrate
+from dispatcher.ledger.pool import open_pool
+
+WORKERS = 3
+
+
+def measure(ground: Ground, people: int) -> Race:
+    """One race."""
+    with database() as connection:
+        connection.execute("CREATE DATABASE race")
+    url = urlsplit(os.environ["DISPATCHER_DATABASE_URL"])._replace(path="/race").geturl()
+    migrate(url)
+    with ExitStack() as stack:
+        sandbox = stack.enter_context(running())
+        sandbox.set_events(twilio_statuses=False)
+        pools = [stack.enter_context(open_pool(url)) for _ in range(WORKERS)]
+        houses = [replace(ground.house, pool=pool, providers=_adapters(ground, sandbox)) for pool in pools]
+        return race(houses, sandbox, people, random.Random(2026))
+
+
+def _adapters(ground: Ground, sandbox: Sandbox) -> dict[Channel, Provider]:
+    http = Http(concurrency=50)
+    account = str(sandbox.service_account(ground.home / "race-account.json"))
+    callback = f"{sandbox.url}/callback"  # carries the message id into the log; no statuses are asked for
+    phones = {
+        channel: Twilio(channel, "AC" + "5" * 32, "token", "+32460000000", http, sandbox.url, callback)
+        for channel in (Channel.SMS, Channel.WHATSAPP)
+    }
+    return {Channel.EMAIL: SendGrid("SG.sandbox", http, sandbox.url), Channel.PUSH: Fcm(account, http, sandbox.url), **phones}

@@ -1,0 +1,108 @@
+"""The run as a table for people and as a chart. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from typing import Any
+
+from benchmarks.stages import STAGES
+
+Found = Mapping[str, Any]
+_COLUMNS = ("", "msgs/s", "× base", "× base/CPU", "of limit", "CPU µs", *STAGES, "PostgreSQL", "SQL", "broker", "PSS MB")
+
+
+def table(found: Found) -> str:
+    """The whole run as text."""
+    return "\n".join(_lines(found))
+
+
+def _lines(found: Found) -> Iterator[str]:
+    machine = found["machine"]
+    yield (
+        f"\n{machine['processors']} processors, {machine['memory_gb']} GB, {machine['system']}, Python {machine['python']}; "
+        f"{machine['workers']} campaign workers; load before: {machine['load_before']:.1f}\n"
+    )
+    yield from _aligned([_COLUMNS, *(_row(name, row) for name, row in found["rows"].items())])
+    yield from _words()
+    yield from _limits(found)
+    for people, run in found.get("audiences", {}).items():
+        cost = sum(run["cpu_us"].values())
+        yield (
+            f"{int(people):>9,} recipients (push): {cost:.0f} µs a message, {run['messages'] / run['seconds']:,.0f}/s, "
+            f"fan-out {run['fan_out_us']:.0f} µs a row, largest worker {run['peak_bytes'] / 2**20:.0f} MB"
+        )
+    for when, trigger in found.get("latency", {}).items():
+        yield f"trigger, publish to receipt, {when}: p50 {trigger['p50_ms']:.1f} ms, p99 {trigger['p99_ms']:.1f} ms"
+    if race := found.get("opt_outs"):
+        yield (
+            f"opt-outs: {race['opt_outs']} in running campaigns, {race['late_claims']} claims after one, "
+            f"last arrival {race['last_arrival_seconds'] * 1e3:.0f} ms after its commit"
+        )
+
+
+def _row(name: str, row: Found) -> Sequence[str]:
+    ours, staged = row["ours"], row["stages"]
+    return (
+        name,
+        f"{ours['per_second']:,.0f}",
+        f"{row['times_baseline']:.1f}",
+        f"{row['times_baseline_cpu']:.1f}",
+        f"{row['share_of_limit']:.0%}",
+        f"{ours['cpu_total_us']:.0f}",
+        *(f"{staged['cpu_us'][stage]:.0f}" for stage in STAGES),
+        f"{ours['cpu_us']['postgres']:.0f}",
+        f"{staged['statements']:.3f}",
+        f"{ours['commands']:.3f}",
+        f"{ours['peak_bytes'] / 2**20:.0f}",
+    )
+
+
+def _words() -> Iterator[str]:
+    yield ""
+    yield "CPU µs: processor time per message, workers, PostgreSQL, broker and sink together; the stages are the worker's own."
+    yield "of limit: the dearest of the parts alone (below), as a share. × base: by the wall; × base/CPU: by processor time."
+    yield "SQL and broker: statements and commands per message. PSS: the largest worker process."
+
+
+def _limits(found: Found) -> Iterator[str]:
+    yield ""
+    for name, row in found["rows"].items():
+        base, wire = row["baseline"], (row["ours"]["wire_bytes"], row["baseline"]["wire_bytes"])
+        parts = ", ".join(f"{part} {cost:.0f} µs" for part, cost in row["stages"]["alone_us"].items())
+        yield (
+            f"{name}: alone {parts}; baseline {base['per_second']:,.0f}/s, {base['cpu_total_us']:,.0f} µs, "
+            f"{base['commands']:.1f} broker commands; {wire[0]:,.0f} bytes on the wire (baseline {wire[1]:,.0f})"
+        )
+    sink = found["sink"]
+    yield f"the sink's own ceiling: {sink['requests_per_cpu_second']:,.0f} requests per second of its processor\n"
+
+
+def _aligned(cells: Sequence[Sequence[str]]) -> Iterator[str]:
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        first, *others = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        yield "  ".join((row[0].ljust(len(first)), *others))
+
+
+# -- the chart ---------------------------------------------------------------------------------------------------------
+
+
+def chart(found: Found) -> str:
+    """Bars: how many times the baseline, by processor time."""
+    rows = found["rows"]
+    largest = max((row["times_baseline_cpu"] for row in rows.values()), default=1.0)
+    bars = "".join(_bar(place, name, row["times_baseline_cpu"], largest) for place, (name, row) in enumerate(rows.items()))
+    height = 60 + 36 * len(rows)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="720" height="{height}" font-family="sans-serif" font-size="14">'
+        f'<text x="16" y="28" font-weight="bold">Messages per processor second, times the baseline</text>{bars}</svg>\n'
+    )
+
+
+def _bar(place: int, name: str, times: float, largest: float) -> str:
+    y, width = 48 + 36 * place, 440 * times / largest
+    return (
+        f'<text x="16" y="{y + 18}">{escape(name)}</text><rect x="150" y="{y}" width="{width:.0f}" height="26" fill="#0077b6"/>'
+        f'<text x="{158 + width:.0f}" y="{y + 18}">{times:.1f} ×</text>'
+    )

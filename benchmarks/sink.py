@@ -1,0 +1,136 @@
+"""A cheap stand-in for all providers' send endpoints: one process, TLS, HTTP/1.1 with kept connections, and not a byte looked at
+beyond path and length. It must cost so little that the senders are measured, not the sink.
+
+    python -m benchmarks.sink PORT CERTIFICATE KEY
+
+`GET /count` answers with what has come in and the processor time that it took: {"requests", "bytes", "cpu_seconds"}.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import selectors
+import socket
+import ssl
+import sys
+import time
+from dataclasses import dataclass, field
+
+READ_BYTES = 1 << 18
+_LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)", re.IGNORECASE)
+_QUIET = (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError)
+
+
+@dataclass(slots=True)
+class Counts:
+    """What has come in."""
+
+    requests: int = 0
+    bytes: int = 0
+
+
+@dataclass(slots=True)
+class Peer:
+    """One connection: what was read of the request under way."""
+
+    socket: ssl.SSLSocket
+    greeted: bool = False
+    parts: list[bytes] = field(default_factory=list)
+    missing: int = 0  # bytes of the body still to come, once the head is read
+
+
+def answer(head: bytes, counts: Counts) -> bytes:
+    """What the provider that is spoken to would say."""
+    path = head.split(b" ", 2)[1]
+    if path == b"/count":
+        shown = {"requests": counts.requests, "bytes": counts.bytes, "cpu_seconds": time.process_time()}
+        return _response(b"200 OK", json.dumps(shown).encode())
+    if path == b"/token":
+        return _response(b"200 OK", b'{"access_token": "sink", "expires_in": 3600, "token_type": "Bearer"}')
+    counts.requests += 1
+    if path == b"/v3/mail/send":
+        return b"HTTP/1.1 202 Accepted\r\nX-Message-Id: mail%d\r\nContent-Length: 0\r\n\r\n" % counts.requests
+    if path.startswith(b"/v1/projects/"):
+        return _response(b"200 OK", b'{"name": "projects/sink/messages/%d"}' % counts.requests)
+    return _response(b"201 Created", b'{"sid": "SM%032x", "status": "queued"}' % counts.requests)
+
+
+def _response(status: bytes, body: bytes) -> bytes:
+    return b"HTTP/1.1 %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body)
+
+
+def take(peer: Peer, counts: Counts) -> bool:
+    """Read what has come and answer each whole request; False when the other side has gone."""
+    while True:
+        try:
+            data = peer.socket.recv(READ_BYTES)
+        except _QUIET:
+            return True
+        except OSError:
+            return False
+        if not data:
+            return False
+        counts.bytes += len(data)
+        _digest(peer, data, counts)
+
+
+def _digest(peer: Peer, data: bytes, counts: Counts) -> None:
+    if peer.missing:
+        peer.missing -= len(data)  # clients here never send a second request before the first is answered
+        if peer.missing > 0:
+            return
+    else:
+        peer.parts.append(data)
+        whole = b"".join(peer.parts)
+        end = whole.find(b"\r\n\r\n")
+        if end < 0:
+            return
+        length = _LENGTH.search(whole, 0, end)
+        peer.parts = [whole[:end]]
+        peer.missing = (int(length[1]) if length else 0) - (len(whole) - end - 4)
+        if peer.missing > 0:
+            return
+    head, peer.parts, peer.missing = peer.parts[0], [], 0
+    peer.socket.sendall(answer(head, counts))  # a few hundred bytes: they always fit into the socket's buffer
+
+
+def serve(port: int, certificate: str, key: str) -> None:
+    """Serve until killed."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    counts, selector = Counts(), selectors.DefaultSelector()
+    listener = socket.create_server(("127.0.0.1", port), backlog=1_024)
+    listener.setblocking(False)
+    selector.register(listener, selectors.EVENT_READ, None)
+    while True:
+        for ready, _ in selector.select():
+            if ready.data is None:
+                _welcome(listener, context, selector)
+            elif not _hear(ready.data, counts):
+                selector.unregister(ready.data.socket)
+                ready.data.socket.close()
+
+
+def _welcome(listener: socket.socket, context: ssl.SSLContext, selector: selectors.BaseSelector) -> None:
+    connection, _ = listener.accept()
+    connection.setblocking(False)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    wrapped = context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+    selector.register(wrapped, selectors.EVENT_READ, Peer(wrapped))
+
+
+def _hear(peer: Peer, counts: Counts) -> bool:
+    if not peer.greeted:
+        try:
+            peer.socket.do_handshake()
+        except _QUIET:
+            return True
+        except OSError:
+            return False
+        peer.greeted = True
+    return take(peer, counts)
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]), sys.argv[2], sys.argv[3])
