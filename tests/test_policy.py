@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 
 from channels.base import Channel
 from dispatcher.model import Code, Decision, Device, Hold, Mode, OfferType, Reason, Refuse, Send
-from dispatcher.policy import RULES, PolicyFaults, Retry, Rules, decide, parse, shipped
+from dispatcher.policy import RULES, PolicyFaults, Retry, Rules, decide, parse, shipped, variant_of
 from dispatcher.policy.case import Case, Objection
 from dispatcher.policy.data import Quiet
 from dispatcher.policy.rules import share_percent
 from tests.oracle import tell
-from tests.strategies import BOTH, DISTURBANCES, Disturbance, Scene, got, resting, said, scenes, sendable
+from tests.strategies import BOTH, DISTURBANCES, NOON, Disturbance, Scene, got, resting, said, scenes, sendable
 
 POLICY = parse(shipped())
-often = settings(max_examples=400, deadline=None)
+often = settings(max_examples=4 * settings().max_examples, deadline=None)
 
 
 def decided(scene: Scene, rules: Rules = RULES) -> Decision:
@@ -503,6 +503,22 @@ def test_a_calendar_day_is_the_recipients_own() -> None:
     assert isinstance(decide(there.job, there.facts, policy, there.now), Send)
 
 
+@pytest.mark.parametrize(
+    ("windows", "back"),
+    [
+        ((), None),
+        ((60.0, 86_400.0), timedelta(days=1)),
+        ((60.0, None), timedelta(days=2)),
+        ((7 * 86_400.0, None), timedelta(days=7)),
+    ],
+)
+def test_what_was_sent_is_asked_for_as_far_back_as_some_cap_looks(
+    windows: tuple[float | None, ...], back: timedelta | None
+) -> None:
+    policy = replace(POLICY, caps=tuple(replace(POLICY.caps[0], rolling_seconds=window) for window in windows))
+    assert policy.caps_since(NOON) == (None if back is None else NOON - back)
+
+
 # -- the control group -------------------------------------------------------------------------------------------------
 
 
@@ -515,6 +531,27 @@ def test_the_control_group_is_the_announced_share_and_always_the_same_people() -
     assert ten < twenty
     assert 320 < len(ten) < 480  # 400 expected, four standard deviations
     assert 10 < len(ten & other) < 80  # another campaign draws anew
+
+
+def test_a_variant_is_drawn_evenly_and_apart_from_the_control_group() -> None:
+    variants = (("a", "spring"), ("b", "spring-short"), ("c", "spring-long"))
+    people = [f"c-{n}" for n in range(3000)]
+    drawn = {each: variant_of("2026", variants, "spring", each) for each in people}
+    share = {template: sum(each == template for each in drawn.values()) for _, template in variants}
+    assert all(896 < count < 1104 for count in share.values())  # 1000 expected, four standard deviations
+    held_out = [template for each, template in drawn.items() if share_percent("2026", "spring", each) < 20]
+    assert all(140 < held_out.count(template) < 260 for template in share)  # of 600, 200 expected
+
+
+def test_draws_outlive_the_program_that_made_them() -> None:
+    """A running campaign's control group and variants must not change with a new version: these numbers stay for ever."""
+    assert [round(share_percent("2026", *draw), 9) for draw in (("spring", "c-1"), ("spring", "c-2"), ("summer", "c-1"))] == [
+        59.161597806,
+        98.640019639,
+        72.35183808,
+    ]
+    variants = (("a", "A"), ("b", "B"), ("c", "C"))
+    assert "".join(variant_of("2026", variants, "spring", f"c-{n}") for n in range(8)) == "BBCCBBAA"
 
 
 def test_nobody_is_held_out_who_would_not_have_got_the_message() -> None:
