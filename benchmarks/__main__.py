@@ -1,7 +1,7 @@
 """`make bench`: one run, one table, all ratios within the run.
 
-Each row is the median of several campaigns through real worker processes, beside the same number of runs of the baseline. Everything is
-on this one machine and shares its processors: workers, PostgreSQL, Valkey and the sink. Results are kept under artifacts/.
+Each row is the median of several campaigns through real worker processes, beside as many runs of the baseline. Everything is on
+this one machine and shares its processors: workers, PostgreSQL, Valkey and the sink. Results are kept under artifacts/.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Sizes:
     race: int
 
 
-FULL = Sizes(3, 10_000, 600, 2_000, (1_000, 10_000, 100_000), 100, 40_000, 80)
+FULL = Sizes(3, 6_000, 400, 1_000, (1_000, 10_000, 100_000), 100, 25_000, 80)
 QUICK = Sizes(1, 2_000, 150, 500, (1_000, 5_000), 30, 15_000, 20)
 
 

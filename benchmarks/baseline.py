@@ -29,7 +29,8 @@ ADDRESS = "https://dispatcher.example"
 SCHEMA = """
     CREATE SCHEMA IF NOT EXISTS baseline;
     CREATE TABLE IF NOT EXISTS baseline.contacts (
-        id text PRIMARY KEY, language text NOT NULL, first_name text, email text, phone text, device text, allowed boolean NOT NULL);
+        id text PRIMARY KEY, language text NOT NULL, first_name text, email text, phone text, device text,
+        allowed boolean NOT NULL);
     CREATE TABLE IF NOT EXISTS baseline.messages (
         campaign text NOT NULL, contact text NOT NULL, channel text NOT NULL, status text NOT NULL, provider_id text,
         created_at timestamptz NOT NULL DEFAULT now(), updated_at timestamptz NOT NULL DEFAULT now(),

@@ -1,4 +1,4 @@
-"""Where the benchmark runs: engines, sink and workers of its own in a temporary folder; made-up people who may be sent everything."""
+"""Where the benchmark runs: engines, sink and workers of its own in a temporary folder; people who may be sent everything."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -96,12 +97,17 @@ def measure(ground: Ground, channel: Channel, people: int, mails_per_request: in
         os.environ["DISPATCHER_DATABASE_URL"], min_size=1, max_size=2, kwargs=options, check=ConnectionPool.check_connection
     ) as pool:
         http = Recording(concurrency=200)
+        for _ in http.exchange((None, Request(f"{ground.sink}/count", ())) for _ in range(200)):
+            pass  # connections stand, as they do in a worker
+        http.requests.clear()
         house = replace(ground.house, pool=pool, providers=_adapters(ground, http, mails_per_request))
         ground.forget_caps()
         name = submit(house, ground, channel, people)
         dues = campaigns.due_chunks(house)
         spent = dict.fromkeys(STAGES, 0.0)
         Counting.statements = 0
+        gc.collect()
+        gc.freeze()  # as workers do
         for due in dues:
             _chunk(house, due.period, due.number, spent)
         statements = Counting.statements

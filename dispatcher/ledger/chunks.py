@@ -217,13 +217,14 @@ class Claim:
 
 # `claimed_at` is the database's clock, read while the recipients' locks are held: a claim that won shows a time before any opt-out
 # that it did not see.
+# What may hold many characters or quotes goes over in binary (%b): psycopg writes text arrays in Python, quote by quote.
 _ENTER = """
     INSERT INTO messages (period, chunk, row, leg, campaign_no, recipient_id, attempts, channel, state, reason, until,
                           claimed_at, updated_at, decision)
     SELECT %(period)s, %(chunk)s, e.row, e.leg, %(no)s, e.recipient_id, e.attempts, e.channel, e.state, e.reason, e.until,
            CASE WHEN e.state = 'claimed' THEN clock_timestamp() END, %(now)s, e.decision::jsonb
-    FROM unnest(%(row)s::int[], %(leg)s::smallint[], %(recipient_id)s::text[], %(attempts)s::smallint[],
-                %(channel)s::text[], %(state)s::text[], %(reason)s::text[], %(until)s::timestamptz[], %(decision)s::text[])
+    FROM unnest(%(row)s::int[], %(leg)s::smallint[], %(recipient_id)b::text[], %(attempts)s::smallint[],
+                %(channel)s::text[], %(state)s::text[], %(reason)s::text[], %(until)s::timestamptz[], %(decision)b::text[])
          AS e (row, leg, recipient_id, attempts, channel, state, reason, until, decision)
     ON CONFLICT (period, chunk, row, leg) DO UPDATE
     SET channel = excluded.channel, state = excluded.state, reason = excluded.reason, until = excluded.until,
@@ -368,7 +369,7 @@ def _write(connection: Connection, settlements: Sequence[Settlement], now: datet
             attempts = m.attempts + s.spent::int, receipt = coalesce(s.receipt, m.receipt), provider = s.provider,
             accepted_at = CASE WHEN s.receipt IS NOT NULL THEN %(now)s ELSE m.accepted_at END, updated_at = %(now)s
         FROM unnest(%(period)s::int[], %(chunk)s::bigint[], %(row)s::int[], %(leg)s::smallint[], %(state)s::text[],
-                    %(reason)s::text[], %(until)s::timestamptz[], %(receipt)s::text[], %(provider)s::text[], %(spent)s::bool[])
+                    %(reason)s::text[], %(until)s::timestamptz[], %(receipt)b::text[], %(provider)s::text[], %(spent)s::bool[])
              AS s (period, chunk, row, leg, state, reason, until, receipt, provider, spent)
         WHERE m.period = s.period AND m.chunk = s.chunk AND m.row = s.row AND m.leg = s.leg
         """,
