@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
@@ -285,15 +286,14 @@ def test_a_rule_that_raises_refuses_and_keeps_its_words_to_itself(rules: Rules) 
 
 def test_facts_that_cannot_be_read_refuse() -> None:
     decision = decided(sendable().with_facts(offers=None))
-    assert isinstance(decision, Refuse)
-    assert codes(decision) == {Code.FAULT}
+    assert decision == Refuse(tuple(Reason(Code.FAULT, channel, "case", "rule:case") for channel in Channel))
 
 
 def test_a_moment_without_a_zone_and_a_job_without_channels_are_bugs() -> None:
     scene = sendable()
-    with pytest.raises(ValueError, match="time zone"):
+    with pytest.raises(ValueError, match=r"^now needs a time zone$"):
         decide(scene.job, scene.facts, POLICY, scene.now.replace(tzinfo=None))
-    with pytest.raises(ValueError, match="channel"):
+    with pytest.raises(ValueError, match=r"^a job asks for at least one channel$"):
         decided(scene.with_job(channels=()))
 
 
@@ -533,6 +533,25 @@ def test_silent_days_hold_until_somebody_may_be_disturbed(now: str, until: str) 
     assert isinstance(decided(scene.with_job(expires_at=decision.until)), Refuse)
 
 
+@pytest.mark.parametrize("channels", [(Channel.SMS, Channel.PUSH), (Channel.PUSH, Channel.SMS)])
+def test_a_hold_lasts_until_the_first_channel_opens(channels: tuple[Channel, ...]) -> None:
+    evening = datetime(2026, 11, 23, 21, 0, tzinfo=UTC)
+    hours = {Channel.SMS: Quiet(time(20, 0), time(9, 0)), Channel.PUSH: Quiet(time(20, 0), time(7, 0))}
+    scene = sendable(channels=channels)
+    decision = decide(scene.job, scene.facts, replace(POLICY, quiet_hours=hours), evening)
+    assert isinstance(decision, Hold)
+    assert decision.until == datetime(2026, 11, 24, 6, 0, tzinfo=UTC)
+
+
+def test_a_silent_day_ends_at_midnight_where_the_night_is_not_quiet() -> None:
+    siesta = Quiet(time(12, 0), time(14, 0), weekdays=frozenset({6}))
+    policy = replace(POLICY, quiet_hours={Channel.SMS: siesta})
+    scene = sendable(channels=(Channel.SMS,))
+    decision = decide(scene.job, scene.facts, policy, datetime(2026, 11, 22, 9, 0, tzinfo=UTC))  # Sunday at ten
+    assert isinstance(decision, Hold)
+    assert decision.until == datetime(2026, 11, 22, 23, 0, tzinfo=UTC)  # Monday, in Brussels
+
+
 def test_a_silent_day_begins_and_ends_where_the_recipient_lives() -> None:
     sunday_in_auckland = datetime(2026, 11, 21, 23, 0, tzinfo=UTC)  # there it is Sunday noon
     scene = replace(sendable(channels=(Channel.SMS,)), now=sunday_in_auckland).with_facts(timezone="Pacific/Auckland")
@@ -595,7 +614,9 @@ caps = [
 
 
 def test_a_service_message_is_exempt_from_every_cap() -> None:
-    assert isinstance(decided(got(50, Channel.SMS)(sendable(None))), Send)
+    service = got(50, Channel.SMS)(sendable(None, channels=(Channel.SMS,)))
+    assert isinstance(decided(service), Send)
+    assert isinstance(decided(service.with_brief(offer_type=OfferType.OWN)), Send)  # it is the kind that counts
 
 
 def test_a_calendar_day_is_the_recipients_own() -> None:
@@ -645,6 +666,22 @@ def test_a_variant_is_drawn_evenly_and_apart_from_the_control_group() -> None:
     assert all(896 < count < 1104 for count in share.values())  # 1000 expected, four standard deviations
     held_out = [template for each, template in drawn.items() if share_percent("2026", "spring", each) < 20]
     assert all(140 < held_out.count(template) < 260 for template in share)  # of 600, 200 expected
+
+
+@pytest.mark.parametrize("who", ["c-1", "c-2"])
+def test_a_control_group_is_exactly_those_drawn_below_its_share(who: str) -> None:
+    scene = sendable().with_facts(recipient_id=who).with_job(recipient_id=who)
+    drawn = share_percent(POLICY.holdout_salt, "spring-2026", who)
+    assert isinstance(decided(scene.with_job(holdout_percent=drawn)), Send)
+    assert codes(decided(scene.with_job(holdout_percent=math.nextafter(drawn, 100)))) == {Code.HELD_OUT}
+
+
+def test_a_small_control_group_is_one_too_and_without_a_campaign_there_is_none() -> None:
+    salt = POLICY.holdout_salt
+    drawn_low = next(who for who in map("c-{}".format, range(9999)) if share_percent(salt, "spring-2026", who) < 0.5)
+    scene = sendable().with_facts(recipient_id=drawn_low).with_job(recipient_id=drawn_low, holdout_percent=0.5)
+    assert codes(decided(scene)) == {Code.HELD_OUT}
+    assert isinstance(decided(scene.with_job(campaign_id=None)), Send)
 
 
 def test_draws_outlive_the_program_that_made_them() -> None:
