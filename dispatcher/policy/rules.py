@@ -179,7 +179,7 @@ def frequency(case: Case, channel: Channel) -> Objection | None:
     if case.service or not sent:
         return None
     for cap in case.policy.caps:
-        if channel in cap.channels and offer in cap.offer_types:
+        if len(sent) >= cap.most and channel in cap.channels and offer in cap.offer_types:  # fewer can't reach it: not counted
             counted = sum(
                 one.channel in cap.channels and one.offer_type in cap.offer_types and _within(cap, one, case) for one in sent
             )
