@@ -4,10 +4,11 @@
 PYTHON ?= python3
 PIP := .venv/bin/python -m pip --disable-pip-version-check
 COMPILE := PIP_CONFIG_FILE=/dev/null PIP_FIND_LINKS= PIP_EXTRA_INDEX_URL= CUSTOM_COMPILE_COMMAND='make lock' \
-	.venv/lock/bin/python -m piptools compile pyproject.toml --build-deps-for editable --generate-hashes --strip-extras --allow-unsafe \
+	.venv/lock/bin/python -m piptools compile --generate-hashes --strip-extras --allow-unsafe \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --quiet
+PROJECT := pyproject.toml --build-deps-for editable
 
-.PHONY: demo test bench up lock clean
+.PHONY: demo test mutants bench up lock clean
 .DELETE_ON_ERROR:
 
 demo: .venv/run.stamp  ## the whole story in a minute; KEEP=1 leaves it running, RECIPIENTS=N chooses its size
@@ -16,6 +17,11 @@ demo: .venv/run.stamp  ## the whole story in a minute; KEEP=1 leaves it running,
 test: .venv/test.stamp  ## every check there is: tests, lint, format, types, import contracts
 	@.venv/bin/python -m pytest $(ARGS)
 
+mutants: .venv/mutants.stamp  ## some minutes: changes what decides in a thousand small ways, one by one, and counts what the tests notice
+	@rm -rf mutants
+	@.venv/bin/mutmut run --max-children 2 > mutants.log || (tail -n 40 mutants.log; exit 1)
+	@.venv/bin/python -m tests.mutants
+
 bench: .venv/test.stamp
 	@.venv/bin/python -m benchmarks $(ARGS)
 
@@ -23,11 +29,12 @@ up: .venv/run.stamp  ## for real use on this machine; Ctrl-C stops it without lo
 	@.venv/bin/dispatcher up $(ARGS)
 
 lock: .venv/lock/lock.stamp  ## newest versions that pyproject.toml allows, with the public index's hashes for all platforms
-	$(COMPILE) --upgrade --output-file requirements/run.txt
-	$(COMPILE) --extra test --constraint requirements/run.txt --output-file requirements/test.txt
+	$(COMPILE) $(PROJECT) --upgrade --output-file requirements/run.txt
+	$(COMPILE) $(PROJECT) --extra test --constraint requirements/run.txt --output-file requirements/test.txt
+	$(COMPILE) requirements/mutants.in --constraint requirements/test.txt --output-file requirements/mutants.txt
 
 clean:  ## what was built; never data
-	rm -rf .venv build *.egg-info
+	rm -rf .venv build mutants mutants.log *.egg-info
 
 # A stamp is written last: an install that was broken off is done again, and a second `make` starts at once.
 .venv/bin/python:
@@ -38,6 +45,11 @@ clean:  ## what was built; never data
 	@echo "Installing what requirements/$*.txt pins into .venv …" >&2
 	@$(PIP) install --quiet --require-hashes --requirement requirements/$*.txt
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# Without dependencies of dependencies: the file has them all but a twin of PyYAML that libcst asks for on Python 3.13 and does not use here.
+.venv/mutants.stamp: requirements/mutants.txt | .venv/test.stamp
+	@$(PIP) install --quiet --require-hashes --no-deps --requirement $<
 	@touch $@
 
 .venv/lock/lock.stamp: | .venv/bin/python

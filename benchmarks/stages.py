@@ -25,6 +25,7 @@ from dispatcher import campaigns, pipeline
 from dispatcher.house import House
 from dispatcher.ledger import chunks
 from dispatcher.ledger.chunks import Candidate, Chunk
+from dispatcher.ledger.due import close
 from dispatcher.ledger.pool import ROLE, lend
 from dispatcher.model import Leg, Send
 from dispatcher.policy import decide
@@ -137,7 +138,7 @@ def _chunk(house: House, period: int, number: int, spent: dict[str, float]) -> N
     for batch in pipeline.batches(candidates, house.limits.batch_messages_max):
         _batch(house, chunk, batch, spent)
     with lend(house.pool) as connection, _clocked(spent, "settle"):
-        chunks.close(connection, chunk, house.clock())
+        close(connection, chunk, house.clock())
 
 
 def _batch(house: House, chunk: Chunk, batch: Sequence[Candidate], spent: dict[str, float]) -> None:

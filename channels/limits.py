@@ -44,12 +44,24 @@ class Rate:
         return 0.0 if first_class else self.burst * self.reserve
 
 
-class Bucket(Protocol):
-    """Tokens, one for each message."""
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a bucket gives: tokens now, and how long until the first of the refused ones has its turn behind all refused before."""
 
-    def take(self, wanted: int, *, first_class: bool) -> int:
+    tokens: int
+    wait_seconds: float
+
+
+class Bucket(Protocol):
+    """Tokens, one for each message. What is refused queues up in thought, so that it comes back spread out and not all at once."""
+
+    def take(self, wanted: int, *, first_class: bool) -> Grant:
         """As many of the wanted tokens as there are now."""
         ...
+
+
+# The queue of the refused is no longer than this: some of them may never come back, and others shall not wait for them.
+QUEUE_SECONDS_MAX = 300.0
 
 
 class LocalBucket:
@@ -57,16 +69,18 @@ class LocalBucket:
 
     def __init__(self, rate: Rate, now: Clock) -> None:
         self._rate, self._now = rate, now
-        self._tokens, self._at = 0.0, now()
+        self._tokens, self._at, self._queue_seconds = 0.0, now(), 0.0
 
-    def take(self, wanted: int, *, first_class: bool) -> int:
+    def take(self, wanted: int, *, first_class: bool) -> Grant:
         """See `Bucket`."""
         now, rate = self._now(), self._rate
         passed = max(0.0, (now - self._at).total_seconds())
         self._tokens, self._at = min(float(rate.burst), self._tokens + passed * rate.per_second), now
         granted = max(0, min(wanted, int(self._tokens - rate.floor(first_class=first_class))))
         self._tokens -= granted
-        return granted
+        wait_seconds = max(0.0, self._queue_seconds - passed)
+        self._queue_seconds = min(QUEUE_SECONDS_MAX, wait_seconds + (wanted - granted) / rate.per_second)
+        return Grant(granted, wait_seconds)
 
 
 # The store's own clock counts, so that hosts need not agree on the time. A bucket that nobody used is full, and forgotten.
@@ -74,13 +88,18 @@ _TAKE = """
 local now = redis.call('TIME')
 local at = now[1] + now[2] / 1000000
 local per_second, burst, floor, wanted = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local kept = redis.call('HMGET', KEYS[1], 'tokens', 'at')
-local tokens = burst
-if kept[1] then tokens = math.min(burst, kept[1] + math.max(0, at - kept[2]) * per_second) end
+local kept = redis.call('HMGET', KEYS[1], 'tokens', 'at', 'queue')
+local tokens, wait = burst, 0
+if kept[1] then
+  local passed = math.max(0, at - kept[2])
+  tokens, wait = math.min(burst, kept[1] + passed * per_second), math.max(0, kept[3] - passed)
+end
 local granted = math.max(0, math.min(wanted, math.floor(tokens - floor)))
-redis.call('HSET', KEYS[1], 'tokens', string.format('%.6f', tokens - granted), 'at', string.format('%.6f', at))
-redis.call('PEXPIRE', KEYS[1], math.ceil(burst / per_second * 1000) + 1000)
-return granted
+local queue = math.min(tonumber(ARGV[5]), wait + (wanted - granted) / per_second)
+local function text(number) return string.format('%.6f', number) end
+redis.call('HSET', KEYS[1], 'tokens', text(tokens - granted), 'at', text(at), 'queue', text(queue))
+redis.call('PEXPIRE', KEYS[1], math.ceil(math.max(queue, burst / per_second) * 1000) + 1000)
+return {granted, text(wait)}
 """
 STORE_RETRY = timedelta(seconds=5)
 
@@ -94,12 +113,14 @@ class SharedBucket:
         self._name, self._away_until = name, now()
         self._alone = LocalBucket(rate.alone(), now)
 
-    def take(self, wanted: int, *, first_class: bool) -> int:
+    def take(self, wanted: int, *, first_class: bool) -> Grant:
         """See `Bucket`."""
         if self._now() >= self._away_until:
-            numbers = (self._rate.per_second, self._rate.burst, self._rate.floor(first_class=first_class), wanted)
+            rate = self._rate
+            numbers = [rate.per_second, rate.burst, rate.floor(first_class=first_class), wanted, QUEUE_SECONDS_MAX]
             try:
-                return int(self._take(keys=[self._key], args=list(numbers)))
+                tokens, wait_seconds = self._take(keys=[self._key], args=numbers)
+                return Grant(int(tokens), float(wait_seconds))
             except RedisError:
                 alert(self._name, "rate_store_away")
                 self._away_until = self._now() + STORE_RETRY
@@ -135,11 +156,14 @@ class Limited(Wrapped):
 
     def send(self, batch: Sequence[Outbound]) -> Pairs:
         """See `channels.base.Provider`."""
-        granted = self._bucket.take(len(batch), first_class=len(batch) == 1) if batch else 0
-        if granted:
-            yield from self.inside.send(batch[:granted])
-        for turn, outbound in enumerate(batch[granted:], 1):
-            yield outbound, Throttled("rate_limited", "over our own rate", turn / self._per_second)
+        if not batch:
+            return
+        grant = self._bucket.take(len(batch), first_class=len(batch) == 1)
+        if grant.tokens:
+            yield from self.inside.send(batch[: grant.tokens])
+        for turn, outbound in enumerate(batch[grant.tokens :], 1):
+            seconds = min(QUEUE_SECONDS_MAX, grant.wait_seconds + turn / self._per_second)
+            yield outbound, Throttled("rate_limited", "over our own rate", seconds)
 
 
 # -- trouble -----------------------------------------------------------------------------------------------------------

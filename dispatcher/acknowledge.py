@@ -19,8 +19,8 @@ from dispatcher.faults import BadInput
 from dispatcher.house import House
 from dispatcher.ledger import audience, consent, recipients
 from dispatcher.ledger.campaigns import spec_to_json
-from dispatcher.ledger.chunks import Due
 from dispatcher.ledger.consent import ConsentEvent, Recorded
+from dispatcher.ledger.due import Due
 from dispatcher.ledger.partitions import ensure_period, period_of
 from dispatcher.ledger.pool import Connection, lend
 from dispatcher.submission import Desk, Trigger, parse_trigger

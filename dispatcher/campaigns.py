@@ -12,10 +12,11 @@ from itertools import islice
 
 from dispatcher.faults import BadInput, InputFault
 from dispatcher.house import House
-from dispatcher.ledger import audience, brakes, campaigns, caps, chunks, consent
+from dispatcher.ledger import audience, brakes, campaigns, caps, chunks, consent, due
 from dispatcher.ledger.audience import Fault, Loader, Row, TriggerPlace
 from dispatcher.ledger.campaigns import spec_to_json
-from dispatcher.ledger.chunks import Candidate, Chunk, Due, Entry
+from dispatcher.ledger.chunks import Candidate, Chunk, Entry
+from dispatcher.ledger.due import Due
 from dispatcher.ledger.pool import Connection, lend
 from dispatcher.model import Choice, Facts, State
 from dispatcher.outcomes import braking
@@ -192,8 +193,8 @@ def due_chunks(house: House) -> list[Due]:
     now = house.clock()
     with lend(house.pool) as connection:
         campaigns.start_due(connection, now)
-        chunks.release_parked(connection, now, RELEASE_BATCH)
-        return chunks.take_due(connection, now, now - timedelta(seconds=house.limits.lease_seconds), house.limits.window_chunks)
+        due.release_parked(connection, now, RELEASE_BATCH)
+        return due.take_due(connection, now, now - timedelta(seconds=house.limits.lease_seconds), house.limits.window_chunks)
 
 
 def next_chunk(house: House, chunk: Chunk) -> list[Due]:
@@ -201,7 +202,7 @@ def next_chunk(house: House, chunk: Chunk) -> list[Due]:
     if chunk.campaign_no is None:
         return []
     with lend(house.pool) as connection:
-        following = chunks.take_next(connection, chunk, house.clock())
+        following = due.take_next(connection, chunk, house.clock())
         if not following:
             campaigns.finish_ended(connection, house.clock(), chunk.campaign_no)
         return following
@@ -211,8 +212,8 @@ def sweep(house: House) -> None:
     """Put right what a lost worker left behind, and end campaigns in which nothing is left to do."""
     now = house.clock()
     with lend(house.pool) as connection:
-        chunks.resolve_orphans(connection, now, now - timedelta(seconds=house.limits.lease_seconds))
-        chunks.close_stopped(connection, now)
+        due.resolve_orphans(connection, now, now - timedelta(seconds=house.limits.lease_seconds))
+        due.close_stopped(connection, now)
         _brake(house, connection)
         campaigns.finish_ended(connection, now)
         caps.prune(connection, house.policy.caps_since(now) or now, PRUNE_BATCH)

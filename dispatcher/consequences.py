@@ -11,7 +11,7 @@ from dispatcher.choices import Change
 from dispatcher.house import House
 from dispatcher.keywords import Meaning
 from dispatcher.ledger import caps, consent, suppressions
-from dispatcher.ledger.chunks import Due
+from dispatcher.ledger.due import Due
 from dispatcher.ledger.keys import address_key
 from dispatcher.ledger.partitions import ensure_period, period_of
 from dispatcher.ledger.pool import Connection

@@ -14,8 +14,8 @@ from dispatcher.choices import Change
 from dispatcher.house import House
 from dispatcher.keywords import Meaning
 from dispatcher.ledger import consent, events, numbers, stops, suppressions, texts
-from dispatcher.ledger.chunks import Due
 from dispatcher.ledger.consent import Word
+from dispatcher.ledger.due import Due
 from dispatcher.ledger.events import Move, Unsettled
 from dispatcher.ledger.keys import address_key
 from dispatcher.ledger.numbers import Owner

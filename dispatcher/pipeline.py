@@ -16,7 +16,7 @@ from channels.base import BadAddress, Channel, Content, Outbound, Result
 from dispatcher import consequences
 from dispatcher.content import ContentRefusal, Letter, Links, Sender
 from dispatcher.house import House
-from dispatcher.ledger import chunks, stops
+from dispatcher.ledger import chunks, due, stops
 from dispatcher.ledger.chunks import Candidate, Chunk, Claim, Entry, Gate, Settlement
 from dispatcher.ledger.pool import Connection, LedgerUnavailable, lend
 from dispatcher.model import Code, Decision, Facts, Hold, Job, Kind, Leg, Refuse, Send, Sent, State
@@ -60,7 +60,7 @@ def run_chunk(house: House, period: int, number: int) -> Chunk | None:
             break
         rows = frozenset(changed)
     with lend(house.pool) as connection:
-        chunks.close(connection, chunk, house.clock())
+        due.close(connection, chunk, house.clock())
     return chunk
 
 

@@ -22,7 +22,7 @@ from kombu.exceptions import OperationalError
 from dispatcher import bootstrap, campaigns, inbound
 from dispatcher.faults import BadInput
 from dispatcher.house import House
-from dispatcher.ledger.chunks import Due
+from dispatcher.ledger.due import Due
 from dispatcher.ledger.pool import LedgerUnavailable
 from dispatcher.logs import configure_logs
 from dispatcher.pipeline import run_chunk

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+from hypothesis import Phase, settings
 from redis import Redis
 
 from dispatcher.embedded import Engines, engines
@@ -19,6 +20,9 @@ from dispatcher.ledger.migrations import migrate
 
 TEMPLATE = "migrated"
 BROKER_NUMBERS = range(1, 16)  # 0 is left alone, as in earnest
+
+# For `make mutants`: the same few examples each time, and no effort to make a failing one smaller.
+settings.register_profile("mutants", max_examples=25, derandomize=True, database=None, phases=(Phase.explicit, Phase.generate))
 
 
 @pytest.fixture(scope="session")

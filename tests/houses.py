@@ -16,7 +16,7 @@ from dispatcher import content
 from dispatcher.content import Catalog
 from dispatcher.house import House, WebhookKeys
 from dispatcher.ledger import recipients, stops
-from dispatcher.ledger.chunks import Due
+from dispatcher.ledger.due import Due
 from dispatcher.ledger.pool import lend, open_pool
 from dispatcher.pipeline import run_chunk
 from dispatcher.policy import parse, shipped

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dispatcher import bootstrap
+from channels.base import Channel
+from channels.twilio import Inbound
+from dispatcher import bootstrap, inbound
 from dispatcher.cli import app
 from dispatcher.cli.errors import run
 from dispatcher.ledger import campaigns as ledger
@@ -117,6 +120,52 @@ def test_a_choice_recorded_at_a_desk_stands_and_can_be_asked_for(dispatcher: Dis
     assert [event["subject"] for event in said.json["events"]] == ["channel:email"]
     shown = dispatcher("preferences", "show", "c-1", "--json").json
     assert {choice["subject"]: choice["value"] for choice in shown["choices"]}["channel:email"] == "off"
+
+
+def test_choices_are_recorded_acknowledged_outranked_and_proved(dispatcher: Dispatcher, tmp_path: Path) -> None:
+    imported = datetime.now(UTC) - timedelta(hours=2)  # commands go by the real clock
+    row = {**person("c-1"), "said_at": imported.isoformat()}
+    (tmp_path / "people.jsonl").write_text(json.dumps(row), encoding="utf-8")
+    dispatcher("recipients", "import", tmp_path / "people.jsonl")
+    earlier, later = ((imported + timedelta(minutes=n)).astimezone(timezone(timedelta(hours=1))).isoformat() for n in (30, 60))
+    by = ("--source", "branch", "--actor", "desk 12", "--json")
+    said = dispatcher("preferences", "set", "c-1", "--email", "off", "--at", later, *by).json
+    assert [event["subject"] for event in said["events"]] == ["channel:email"]
+    late = dispatcher("preferences", "set", "c-1", "--email", "on", "--at", earlier, *by).json
+    assert (late["events"], late["outranked"]) == ([], [{"subject": "channel:email", "value": "on"}])
+    told = dispatcher("preferences", "set", "c-1", "--email", "on", "--at", earlier, *by[:-1]).out
+    assert "not taken: channel:email on; a newer word of the person stands" in told
+    with lend(bootstrap.house().pool) as connection:
+        assert connection.execute("SELECT count(*) FROM triggers WHERE key LIKE 'ack:%'").fetchone() == (1,)
+
+    before = dispatcher("preferences", "show", "c-1", "--as-of", earlier, "--json").json
+    assert before["choices"] == []  # said by then, but not yet on record with us
+    assert dispatcher("preferences", "show", "c-1", "--as-of", "2026-11-23T09:00:00").code == 2  # which nine o'clock?
+    history = dispatcher("preferences", "history", "c-1", "--json").json["history"]
+    assert (history[-1]["subject"], history[-1]["old_value"], history[-1]["new_value"]) == ("channel:email", "on", "off")
+    assert dispatcher("consent", "export", "c-1").json["history"] == history
+    written = dispatcher("consent", "export", "c-1", "--format", "dpv")
+    assert written.json["@graph"][-1]["@type"] == "dpv:ConsentReceipt"
+    assert "c-1" not in written.out
+    assert dispatcher("consent", "export", "c-9", "--format", "dpv").code == 1
+
+
+def test_answers_wait_are_obeyed_and_go_with_the_person(dispatcher: Dispatcher, files: Path) -> None:
+    dispatcher("recipients", "import", files / "people.jsonl")
+    for number in (1, 2):
+        inbound.hear(bootstrap.house(), lambda _: None, Inbound(f"SM-{number}", Channel.SMS, "+32470000001", "genoeg!"))
+    waiting = dispatcher("inbound", "list", "--json").json["texts"]
+    assert [(text["id"], text["text"], text["recipients"]) for text in waiting] == [
+        ("SM-1", "genoeg!", ["c-1"]),
+        ("SM-2", "genoeg!", ["c-1"]),
+    ]
+    assert dispatcher("inbound", "close", "SM-1", "--stop", "--json").json["closed"]
+    assert dispatcher("inbound", "close", "SM-1").code == 1
+    stopped = dispatcher("recipients", "export", "c-1").json
+    assert stopped["channels"]["sms_whatsapp"] is False
+    assert dispatcher("recipients", "erase", "c-1", "--json").json == {"id": "c-1", "erased": True}
+    assert dispatcher("inbound", "list", "--json").json["texts"] == []
+    assert dispatcher("ledger", "verify").code == 0
 
 
 def test_a_campaign_can_be_stopped_and_what_can_not_be_is_said(dispatcher: Dispatcher, files: Path) -> None:

@@ -18,7 +18,7 @@ NOW = datetime(2026, 11, 23, 9, tzinfo=UTC)
 POLICY = parse(shipped())
 PSEUDONYM = "0123456789abcdef"
 
-# The terms of DPV 2.1 and of its GDPR and location extensions that we use, looked up on 2026-11-23.
+# The terms of DPV 2.1 and its extensions that we use. Unconfirmed: eu-gdpr A7-3, A21, GDPR, and dpv:hasContact.
 TERMS = {
     *("dpv:AcceptContract", "dpv:TerminateContract", "dpv:ConsentGiven", "dpv:ConsentRefused", "dpv:ConsentWithdrawn"),
     *("dpv:LegitimateInterestObjected", "dpv:LegitimateInterestNotObjected", "dpv:OptingInToProcess", "dpv:OptingOutFromProcess"),

@@ -21,7 +21,7 @@ from dispatcher.policy.words import words
 from tests.strategies import Scene, said, scenes, sendable
 
 POLICY = parse(shipped())
-often = settings(max_examples=150, deadline=None)
+often = settings(max_examples=settings().max_examples * 3 // 2, deadline=None)
 
 
 def kept(scene: Scene, used: list[str] | None = None) -> dict[str, Any]:
@@ -50,6 +50,13 @@ def test_a_decision_survives_being_kept(scene: Scene) -> None:
     if isinstance(decision, Refuse) and isinstance(back.decision, Refuse):
         assert back.decision.headline.code is decision.headline.code
     assert back.policy_digest == POLICY.digest
+    brief = scene.job.brief
+    assert (back.entity, back.template, back.kind, back.offer_type) == (
+        scene.job.entity,
+        brief.template,
+        brief.kind,
+        brief.offer_type,
+    )
 
 
 @often

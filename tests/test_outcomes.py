@@ -25,9 +25,21 @@ from channels.base import (
     Unavailable,
     Uncertain,
 )
-from dispatcher.model import State
-from dispatcher.outcomes import Meaning, Outcome, after_event, backoff_seconds, conclude, dead_addresses, fold, meaning
-from dispatcher.policy.data import Retry
+from dispatcher.model import Kind, Spec, State
+from dispatcher.outcomes import (
+    Braking,
+    Meaning,
+    Outcome,
+    after_event,
+    backoff_seconds,
+    braking,
+    conclude,
+    dead_addresses,
+    fallback_at,
+    fold,
+    meaning,
+)
+from dispatcher.policy.data import Brake, Retry
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 NUMBERS = Retry(attempts_max=4, base_seconds=30, cap_seconds=100, throttle_seconds=60, stopped_seconds=300)
@@ -97,6 +109,10 @@ def test_backoff_doubles_to_the_cap_and_draws_from_the_whole_span() -> None:
     assert backoff_seconds(10**6, lambda: 1.0, NUMBERS) == 100
 
 
+def test_the_next_attempt_lies_ahead_as_far_as_the_dice_say() -> None:
+    assert [seconds(after(Unavailable("connect"), attempts, 0.5)) for attempts in range(3)] == [15, 30, 50]
+
+
 def test_attempts_end() -> None:
     states = [after(Unavailable("connect"), attempts).state for attempts in range(6)]
     assert states == [State.WAITING] * 3 + [State.DEAD] * 3
@@ -135,7 +151,7 @@ def test_an_unknown_error_is_as_uncertain_as_uncertain() -> None:
 
 
 def test_folding_nothing_is_a_bug() -> None:
-    with pytest.raises(ValueError, match="no results"):
+    with pytest.raises(ValueError, match=r"^no results to fold$"):
         fold([])
 
 
@@ -217,10 +233,53 @@ def test_a_state_once_left_is_never_seen_again(state: State, kinds: list[EventKi
     assert state not in path
 
 
+# -- the next channel --------------------------------------------------------------------------------------------------
+
+WITH_FALLBACK = Spec("t", "e", (Channel.PUSH, Channel.EMAIL), Kind.COMMERCIAL, fallback_after_seconds=90)
+
+
+@pytest.mark.parametrize("state", State)
+def test_the_next_channel_is_tried_at_once_after_a_failure_and_in_its_time_after_an_acceptance(state: State) -> None:
+    after_failure = dict.fromkeys((State.FAILED, State.DEAD, State.BOUNCED), NOW)
+    due = {State.ACCEPTED: NOW + timedelta(seconds=90), **after_failure}
+    assert fallback_at(WITH_FALLBACK, Channel.PUSH, state, NOW) == due.get(state)
+
+
+@pytest.mark.parametrize("state", [State.ACCEPTED, State.FAILED])
+def test_nothing_follows_the_last_channel_or_a_job_that_wants_no_fallback(state: State) -> None:
+    without = Spec("t", "e", (Channel.PUSH, Channel.EMAIL), Kind.COMMERCIAL)
+    assert fallback_at(WITH_FALLBACK, Channel.EMAIL, state, NOW) is None
+    assert fallback_at(without, Channel.PUSH, state, NOW) is None
+    assert fallback_at(None, Channel.PUSH, state, NOW) is None
+
+
+# -- the complaint brake -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("taken", "complained", "bounced", "says"),
+    [
+        (999, 999, 999, None),
+        (1000, 9, 99, None),
+        (1000, 10, 99, Braking(False, "warning: 1.00% of 1,000 messages complained; the limit is 1.00%")),
+        (2000, 39, 0, Braking(False, "warning: 1.95% of 2,000 messages complained; the limit is 1.00%")),
+        (2000, 40, 0, Braking(True, "paused itself: 2.00% of 2,000 messages complained; the limit is 2.00%")),
+        (2000, 20, 200, Braking(True, "paused itself: 10.00% of 2,000 messages bounced; the limit is 10.00%")),
+        (2000, 50, 200, Braking(True, "paused itself: 2.50% of 2,000 messages complained; the limit is 2.00%")),
+    ],
+)
+def test_a_campaign_is_stopped_at_its_limits_and_not_before(
+    taken: int, complained: int, bounced: int, says: Braking | None
+) -> None:
+    limits = Brake(complaint_rate_warn=0.01, complaint_rate_pause=0.02, bounce_rate_pause=0.1, minimum=1000)
+    assert braking(limits, taken, complained, bounced) == says
+
+
 def test_what_news_says_of_the_address_and_the_person() -> None:
     assert {kind: meaning(kind) for kind in EventKind if meaning(kind) != Meaning()} == {
         EventKind.BOUNCED: Meaning(suppress=True, opt_out=False, lift=False),
         EventKind.COMPLAINED: Meaning(suppress=True, opt_out=True),
         EventKind.OPTED_OUT: Meaning(suppress=True, opt_out=True),
         EventKind.OPTED_IN: Meaning(lift=True),
+        EventKind.HALTED: Meaning(stop_channel=True),
     }

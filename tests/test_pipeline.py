@@ -32,7 +32,8 @@ from dispatcher.house import House
 from dispatcher.ledger import campaigns as ledger
 from dispatcher.ledger import chunks, consent, messages, stops
 from dispatcher.ledger.campaigns import Balance
-from dispatcher.ledger.chunks import Due, Gate
+from dispatcher.ledger.chunks import Gate
+from dispatcher.ledger.due import Due
 from dispatcher.ledger.messages import Message
 from dispatcher.ledger.pool import lend
 from dispatcher.model import CampaignState, State

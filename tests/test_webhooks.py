@@ -241,7 +241,7 @@ def test_each_kind_of_call_gets_its_answer(front: Front, path: str) -> None:
     others_body, others = signed(front, path, EventSigner(), "another token")
 
     def answers(content: bytes, **changes: str | None) -> int:
-        sent = {name: value.encode("latin-1") for name, value in {**headers, **changes}.items() if value is not None}
+        sent = [(name.encode(), value.encode("latin-1")) for name, value in {**headers, **changes}.items() if value is not None]
         return front.client.post(path, content=content, headers=sent).status_code
 
     assert answers(others_body, **others) == 403  # another key
@@ -280,11 +280,12 @@ def test_no_input_is_a_fault_of_ours(front: Front) -> None:
     @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(st.sampled_from(PATHS), st.one_of(st.binary(max_size=60), events_, fields), heads, st.booleans())
     def call(path: str, content: Any, odd: dict[str, bytes], genuine: bool) -> None:
+        sent = [(name.encode(), value) for name, value in odd.items()]
         if isinstance(content, dict):
-            answer = front.twilio(path, content) if genuine else front.client.post(path, data=content, headers=odd)
+            answer = front.twilio(path, content) if genuine else front.client.post(path, data=content, headers=sent)
         else:
             body = content if isinstance(content, bytes) else json.dumps(content).encode()
-            answer = front.sendgrid(body) if genuine else front.client.post(path, content=body, headers=odd)
+            answer = front.sendgrid(body) if genuine else front.client.post(path, content=body, headers=sent)
         assert answer.status_code in {200, 204, 400, 403}, answer.text
 
     call()

@@ -13,7 +13,7 @@ from dispatcher.explanations import explain_message
 from dispatcher.faults import BadInput, InputFault
 from dispatcher.house import House
 from dispatcher.ledger import messages as ledger
-from dispatcher.ledger.chunks import Due
+from dispatcher.ledger.due import Due
 from dispatcher.ledger.messages import Message
 from dispatcher.ledger.pool import lend
 from dispatcher.model import LANGUAGES, State

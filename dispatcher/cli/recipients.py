@@ -17,7 +17,7 @@ from dispatcher.cli.output import REFUSED, Json, err, fail, out, pairs, print_js
 from dispatcher.faults import BadInput, InputFault
 from dispatcher.ledger import consent, recipients
 from dispatcher.ledger.chain import ConsentEvent
-from dispatcher.ledger.chunks import Due
+from dispatcher.ledger.due import Due
 from dispatcher.ledger.pool import lend
 from dispatcher.recipients import import_file
 

@@ -112,5 +112,5 @@ def _decision(kept: Mapping[str, Any], categories: frozenset[str]) -> Decision:
         return Hold(datetime.fromisoformat(kept["until"]), reasons)
     if kept["is"] == "refuse":
         return Refuse(reasons)
-    legs = (Leg(Channel(name), Mode(mode), basis, why, categories) for name, mode, basis, why in kept.get("legs", ()))
+    legs = (Leg(Channel(name), Mode(mode), basis, why, categories) for name, mode, basis, why in kept["legs"])
     return Send(tuple(legs), reasons)

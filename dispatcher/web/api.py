@@ -16,7 +16,7 @@ from dispatcher.house import House
 from dispatcher.ledger import campaigns as kept
 from dispatcher.ledger import consent, messages, recipients
 from dispatcher.ledger.campaigns import Campaign
-from dispatcher.ledger.chunks import Due
+from dispatcher.ledger.due import Due
 from dispatcher.ledger.messages import Message
 from dispatcher.ledger.pool import lend
 from dispatcher.model import CampaignState, ChannelGroup, Mode, OfferType

@@ -9,7 +9,7 @@ import structlog
 from fastapi import Depends, Request
 
 from dispatcher.house import House
-from dispatcher.ledger.chunks import Due
+from dispatcher.ledger.due import Due
 from dispatcher.web.strict_json import read_object
 
 log = structlog.get_logger()

@@ -25,7 +25,7 @@ from channels.base import (
     Unavailable,
     Uncertain,
 )
-from channels.limits import Breaker, Failover, Limited, LocalBucket, Rate, Route, SharedBucket
+from channels.limits import QUEUE_SECONDS_MAX, Breaker, Failover, Limited, LocalBucket, Rate, Route, SharedBucket
 from channels.outbox import Outbox
 from tests.channels.rigs import EMAIL, closed_port, mailbox
 from tests.houses import Clock
@@ -53,21 +53,21 @@ def store(broker_url: str) -> Iterator[Redis]:
 def test_all_workers_share_one_rate_and_campaigns_leave_the_reserve(store: Redis) -> None:
     clock = Clock()
     buckets = [SharedBucket(store, "mail", SLOW, clock) for _ in range(3)]
-    assert [bucket.take(40, first_class=False) for bucket in buckets] == [40, 40, 10]
-    assert [bucket.take(6, first_class=True) for bucket in buckets] == [6, 4, 0]
-    assert SharedBucket(store, "texts", SLOW, clock).take(1, first_class=False) == 1
+    assert [bucket.take(40, first_class=False).tokens for bucket in buckets] == [40, 40, 10]
+    assert [bucket.take(6, first_class=True).tokens for bucket in buckets] == [6, 4, 0]
+    assert SharedBucket(store, "texts", SLOW, clock).take(1, first_class=False).tokens == 1
 
 
 def test_a_bucket_fills_at_its_rate_up_to_its_brim(store: Redis) -> None:
     clock = Clock()
     bucket = LocalBucket(Rate(per_second=2, burst=10, reserve=0), clock)
-    assert bucket.take(5, first_class=False) == 0
+    assert bucket.take(5, first_class=False).tokens == 0
     clock.pass_(2)
-    assert bucket.take(9, first_class=False) == 4
+    assert bucket.take(9, first_class=False).tokens == 4
     clock.pass_(1000)
-    assert bucket.take(99, first_class=False) == 10
+    assert bucket.take(99, first_class=False).tokens == 10
     shared = SharedBucket(store, "mail", Rate(per_second=1e6, burst=10, reserve=0), clock)
-    assert [shared.take(99, first_class=False) for _ in range(3)] == [10, 10, 10]
+    assert [shared.take(99, first_class=False).tokens for _ in range(3)] == [10, 10, 10]
 
 
 def test_without_the_store_a_small_rate_of_ones_own_holds() -> None:
@@ -75,9 +75,9 @@ def test_without_the_store_a_small_rate_of_ones_own_holds() -> None:
     away = Redis(port=closed_port(), socket_connect_timeout=1)
     bucket = SharedBucket(away, "mail", Rate(per_second=100, burst=100, reserve=0), clock)
     with capture_logs() as logs:
-        assert bucket.take(50, first_class=False) == 0
+        assert bucket.take(50, first_class=False).tokens == 0
         clock.pass_(1)
-        assert bucket.take(50, first_class=False) == 5
+        assert bucket.take(50, first_class=False).tokens == 5
     assert [entry["code"] for entry in logs] == ["rate_store_away"]  # it is not asked again at once
 
 
@@ -85,10 +85,10 @@ def test_the_store_is_used_again_when_it_is_back(store: Redis) -> None:
     clock = Clock()
     bucket = SharedBucket(store, "mail", SLOW, clock)
     store.set("dispatcher:rate:mail", "not a bucket")  # the store answers with an error
-    assert bucket.take(1, first_class=True) == 0
+    assert bucket.take(1, first_class=True).tokens == 0
     store.delete("dispatcher:rate:mail")
     clock.pass_(6)
-    assert bucket.take(1, first_class=True) == 1
+    assert bucket.take(1, first_class=True).tokens == 1
 
 
 def test_what_is_over_the_rate_comes_back_at_its_turn() -> None:
@@ -99,6 +99,16 @@ def test_what_is_over_the_rate_comes_back_at_its_turn() -> None:
     assert [type(result) for _, result in found] == [Receipt] * 4 + [Throttled] * 3
     assert [result.retry_after_seconds for _, result in found if isinstance(result, Throttled)] == [0.25, 0.5, 0.75]
     assert len(outbox.sent) == 4
+    later = [result for _, result in limited.send(mails(2))]
+    assert [result.retry_after_seconds for result in later if isinstance(result, Throttled)] == [1.0, 1.25]  # behind the others
+
+
+def test_the_queue_of_the_refused_is_shared_too_and_has_an_end(store: Redis) -> None:
+    clock = Clock()
+    first, second = (SharedBucket(store, "mail", Rate(per_second=1, burst=10, reserve=0), clock) for _ in range(2))
+    assert first.take(110, first_class=False).wait_seconds == 0
+    assert 10 < second.take(1000, first_class=False).wait_seconds <= 100
+    assert first.take(1, first_class=False).wait_seconds <= QUEUE_SECONDS_MAX
 
 
 # -- trouble -----------------------------------------------------------------------------------------------------------
