@@ -194,10 +194,12 @@ def process(port: int, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """A sandbox in a process of its own, which remembers what arrived."""
     command = [sys.executable, "-m", "channels.sandbox", "--port", str(port), "--state", str(tmp_path / "sandbox")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as started:
-        assert started.stdout is not None
-        assert "ready" in started.stdout.readline()
-        yield started
-        started.kill()
+        try:
+            assert started.stdout is not None
+            assert "ready" in started.stdout.readline()
+            yield started
+        finally:  # leaving Popen's own block waits, for ever if it still runs
+            started.kill()
 
 
 def kill_after(victim: subprocess.Popen[str], sandbox: Sandbox, arrivals: int) -> None:
