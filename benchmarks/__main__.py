@@ -71,6 +71,7 @@ def main() -> None:
         found["sink"] = _sink_ceiling(place)
         if not options.only:
             with place.running(campaign_worker(place.workers, nice=5), SENDGRID_MAILS_PER_REQUEST="1") as worker:
+                rows.campaign(place, worker, Channel.PUSH, 1_000)  # warm-up
                 found["audiences"] = {str(people): asdict(_audience(place, worker, people)) for people in audiences}
                 found["latency"] = _latency(place, sizes)
             say("opt-outs against running campaigns")
