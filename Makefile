@@ -15,7 +15,7 @@ demo: .venv/run.stamp  ## the whole story in a minute; KEEP=1 leaves it running,
 	@.venv/bin/dispatcher demo $(if $(RECIPIENTS),--recipients $(RECIPIENTS)) $(if $(filter-out 0,$(KEEP)),--keep)
 
 test: .venv/test.stamp  ## every check there is: tests, lint, format, types, import contracts
-	@.venv/bin/python -m pytest $(ARGS)
+	@.venv/bin/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
 mutants: .venv/mutants.stamp  ## some minutes: changes what decides in a thousand small ways, one by one, and counts what the tests notice
 	@rm -rf mutants
