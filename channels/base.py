@@ -173,6 +173,17 @@ class Event:
     code: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """A message from a person. `id` is the provider's; `opt_out` its own reading (STOP, START, HELP), where it gives one."""
+
+    id: str
+    channel: Channel
+    address: str
+    text: str
+    opt_out: str | None = None
+
+
 class BadSignature(Exception):
     """A webhook call that was not, or can't be shown to be, the provider's. `why` is one word for our log."""
 

@@ -10,9 +10,10 @@ import base64
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
+from html import escape
 from logging import getLogger
 from typing import NoReturn
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
@@ -32,6 +33,7 @@ from channels.base import (
     ChannelError,
     Event,
     EventKind,
+    Inbound,
     Misconfigured,
     OptedOut,
     Outbound,
@@ -310,17 +312,6 @@ _ALERTS = frozenset(
 _CODE = re.compile(r"[0-9]{5}")
 
 
-@dataclass(frozen=True, slots=True)
-class Inbound:
-    """A message from a person. `opt_out` is Twilio's reading (STOP, START, HELP), given with Advanced Opt-Out only."""
-
-    id: str
-    channel: Channel
-    address: str
-    text: str
-    opt_out: str | None = None
-
-
 def parse_events(url: str, body: bytes, signature: str, auth_token: str, now: datetime) -> list[Event]:
     """What one status callback tells: an event, or two where a person's STOP stands behind a failure.
 
@@ -386,3 +377,11 @@ def _verified(url: str, body: bytes, signature: str, auth_token: str) -> dict[st
 
 def _channel(*addresses: str) -> Channel:
     return Channel.WHATSAPP if any(address.startswith("whatsapp:") for address in addresses) else Channel.SMS
+
+
+NOTHING = "<?xml version='1.0' encoding='UTF-8'?><Response/>"
+
+
+def twiml(text: str | None) -> str:
+    """The answer to an inbound call: one message back to the sender, or nothing."""
+    return NOTHING if text is None else NOTHING.replace("<Response/>", f"<Response><Message>{escape(text)}</Message></Response>")

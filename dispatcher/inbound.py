@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from channels.base import Channel, Event
-from channels.twilio import Inbound
+from channels.base import Channel, Event, Inbound
 from dispatcher import acknowledge, consequences, keywords, replies
 from dispatcher.acknowledge import Publish
 from dispatcher.choices import Change

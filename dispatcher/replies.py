@@ -6,11 +6,8 @@ Each fits one SMS of 160 characters (GSM-7) for names and links of ordinary leng
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
 
 from dispatcher.model import Language
-
-NOTHING = "<?xml version='1.0' encoding='UTF-8'?><Response/>"
 
 _HELP: Mapping[Language, str] = {
     "nl": "{name}: je krijgt berichten zoals je koos. Antwoord STOP om ze per sms en WhatsApp te stoppen. Vragen? {contact}",
@@ -23,8 +20,3 @@ _HELP: Mapping[Language, str] = {
 def help_text(language: Language, name: str, contact: str) -> str:
     """The answer to HELP; in English where we don't write the person's language."""
     return _HELP.get(language, _HELP["en"]).format(name=name, contact=contact)
-
-
-def twiml(text: str | None) -> str:
-    """An answer as Twilio takes it from a webhook: one message back to the sender, or nothing."""
-    return NOTHING if text is None else NOTHING.replace("<Response/>", f"<Response><Message>{escape(text)}</Message></Response>")

@@ -12,10 +12,12 @@ from typing import Any
 
 from channels.base import Channel
 from channels.outbox import Outbox
-from dispatcher import content
+from dispatcher import campaigns, content
 from dispatcher.content import Catalog
 from dispatcher.house import House, WebhookKeys
+from dispatcher.ledger import campaigns as ledger
 from dispatcher.ledger import recipients, stops
+from dispatcher.ledger.campaigns import Balance
 from dispatcher.ledger.due import Due
 from dispatcher.ledger.pool import lend, open_pool
 from dispatcher.pipeline import run_chunk
@@ -124,3 +126,32 @@ def add_people(house: House, *people: Mapping[str, Any]) -> None:
     with lend(house.pool) as connection:
         batch = [parse_recipient(each, house.clock()) for each in people]
         recipients.upsert(connection, house.secret, batch, "tests", house.clock())
+
+
+def work(house: House) -> None:
+    """What beat and workers do until nothing is due."""
+    campaigns.sweep(house)
+    while dues := campaigns.due_chunks(house):
+        for due in dues:
+            chunk = run_chunk(house, due.period, due.number)
+            assert chunk is not None
+            dues += campaigns.next_chunk(house, chunk)
+
+
+def outbox(house: House, channel: Channel = Channel.EMAIL) -> Outbox:
+    provider = house.providers[channel]
+    assert isinstance(provider, Outbox)
+    return provider
+
+
+def balance(house: House, campaign_id: str = "spring") -> Balance:
+    with lend(house.pool) as connection:
+        campaign = ledger.find(connection, campaign_id)
+        assert campaign is not None
+        counted = ledger.balance(connection, campaign)
+    assert sum(counted.states.values()) == campaign.audience
+    return counted
+
+
+def states(house: House, campaign_id: str = "spring") -> dict[str, int]:
+    return {state.value: count for state, count in balance(house, campaign_id).states.items() if count}

@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from channels.base import Channel
-from channels.twilio import Inbound
+from channels.base import Channel, Inbound
 from dispatcher import bootstrap, inbound
 from dispatcher.cli import app
 from dispatcher.cli.errors import run

@@ -13,9 +13,8 @@ import pytest
 from httpx2 import Response
 from starlette.testclient import TestClient
 
-from channels.base import BadAddress, Channel, Event, EventKind
+from channels.base import BadAddress, Channel, Event, EventKind, Inbound
 from channels.outbox import Outbox
-from channels.twilio import Inbound
 from dispatcher import inbound
 from dispatcher.campaigns import desk, due_chunks, submit
 from dispatcher.house import House

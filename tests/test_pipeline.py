@@ -23,7 +23,6 @@ from channels.base import (
     Unavailable,
     Uncertain,
 )
-from channels.outbox import Outbox
 from dispatcher import campaigns, inbound
 from dispatcher.campaigns import Admission, Taken
 from dispatcher.choices import Change
@@ -31,7 +30,6 @@ from dispatcher.faults import BadInput
 from dispatcher.house import House
 from dispatcher.ledger import campaigns as ledger
 from dispatcher.ledger import chunks, consent, messages, stops
-from dispatcher.ledger.campaigns import Balance
 from dispatcher.ledger.chunks import Gate
 from dispatcher.ledger.due import Due
 from dispatcher.ledger.messages import Message
@@ -39,7 +37,16 @@ from dispatcher.ledger.pool import lend
 from dispatcher.model import CampaignState, State
 from dispatcher.pipeline import prepare, run_chunk
 from dispatcher.submission import parse_campaign, parse_trigger
-from tests.houses import Clock, add_people, make_house, person
+from tests.houses import (
+    Clock,
+    add_people,
+    balance,
+    make_house,
+    outbox,
+    person,
+    states,
+    work,
+)
 
 OFFER = {"project": "solar panels", "amount": 9000, "offer_url": "https://www.kbc-bank.example/loan"}
 
@@ -59,35 +66,6 @@ def submit(house: House, recipients: Sequence[str], campaign_id: str = "spring",
     rows = [{"recipient": recipient_id, "data": OFFER} for recipient_id in recipients]
     form = {"id": campaign_id, "template": "loan_offer", "channels": ["email"], "audience": rows, **changes}
     return campaigns.submit(house, parse_campaign(form, campaigns.desk(house)))
-
-
-def work(house: House) -> None:
-    """What beat and workers do until nothing is due."""
-    campaigns.sweep(house)
-    while dues := campaigns.due_chunks(house):
-        for due in dues:
-            chunk = run_chunk(house, due.period, due.number)
-            assert chunk is not None
-            dues += campaigns.next_chunk(house, chunk)
-
-
-def outbox(house: House, channel: Channel = Channel.EMAIL) -> Outbox:
-    provider = house.providers[channel]
-    assert isinstance(provider, Outbox)
-    return provider
-
-
-def balance(house: House, campaign_id: str = "spring") -> Balance:
-    with lend(house.pool) as connection:
-        campaign = ledger.find(connection, campaign_id)
-        assert campaign is not None
-        counted = ledger.balance(connection, campaign)
-    assert sum(counted.states.values()) == campaign.audience
-    return counted
-
-
-def states(house: House, campaign_id: str = "spring") -> dict[str, int]:
-    return {state.value: count for state, count in balance(house, campaign_id).states.items() if count}
 
 
 def message(house: House, recipient_id: str, campaign_id: str = "spring") -> Message:

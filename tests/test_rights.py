@@ -15,8 +15,7 @@ import psycopg
 import pytest
 from starlette.testclient import TestClient
 
-from channels.base import Channel, Event, EventKind
-from channels.twilio import Inbound
+from channels.base import Channel, Event, EventKind, Inbound
 from dispatcher import campaigns, explanations, inbound
 from dispatcher.choices import Change
 from dispatcher.house import House

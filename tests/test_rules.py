@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from channels.base import BadAddress, Channel, ChannelError, Event, EventKind, Rejected, Unavailable, Uncertain
-from channels.outbox import Outbox
 from dispatcher import campaigns, content, inbound
 from dispatcher.campaigns import Admission
 from dispatcher.choices import Change
@@ -21,7 +20,6 @@ from dispatcher.faults import BadInput
 from dispatcher.house import House
 from dispatcher.ledger import campaigns as ledger
 from dispatcher.ledger import chunks, consent, messages
-from dispatcher.ledger.campaigns import Balance
 from dispatcher.ledger.messages import Message
 from dispatcher.ledger.pool import lend
 from dispatcher.model import CampaignState, OfferType, State
@@ -29,7 +27,17 @@ from dispatcher.pipeline import prepare_all, run_chunk
 from dispatcher.policy import variant_of
 from dispatcher.policy.data import Cap
 from dispatcher.submission import parse_campaign, parse_trigger
-from tests.houses import TEMPLATES, Clock, add_people, make_house, person
+from tests.houses import (
+    TEMPLATES,
+    Clock,
+    add_people,
+    balance,
+    make_house,
+    outbox,
+    person,
+    states,
+    work,
+)
 
 OFFER = {"project": "solar panels", "amount": 9000, "offer_url": "https://www.kbc-bank.example/loan"}
 EVERY = frozenset(Channel)
@@ -66,35 +74,6 @@ def trigger(house: House, recipient_id: str, key: str, template: str = "loan_off
     job = {"key": key, "recipient": recipient_id, "template": template, "data": data}
     place = campaigns.take_trigger(house, parse_trigger(job, campaigns.desk(house)))
     return place.period, place.chunk
-
-
-def work(house: House) -> None:
-    """What beat and workers do until nothing is due."""
-    campaigns.sweep(house)
-    while dues := campaigns.due_chunks(house):
-        for due in dues:
-            chunk = run_chunk(house, due.period, due.number)
-            assert chunk is not None
-            dues += campaigns.next_chunk(house, chunk)
-
-
-def outbox(house: House, channel: Channel = Channel.EMAIL) -> Outbox:
-    provider = house.providers[channel]
-    assert isinstance(provider, Outbox)
-    return provider
-
-
-def balance(house: House, campaign_id: str = "spring") -> Balance:
-    with lend(house.pool) as connection:
-        campaign = ledger.find(connection, campaign_id)
-        assert campaign is not None
-        counted = ledger.balance(connection, campaign)
-    assert sum(counted.states.values()) == campaign.audience
-    return counted
-
-
-def states(house: House, campaign_id: str = "spring") -> dict[str, int]:
-    return {state.value: count for state, count in balance(house, campaign_id).states.items() if count}
 
 
 def legs(house: House, recipient_id: str, campaign_id: str = "spring") -> list[Message]:

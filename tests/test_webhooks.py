@@ -23,6 +23,8 @@ from starlette.testclient import TestClient
 from channels.base import Channel
 from channels.outbox import Outbox
 from channels.sandbox.keys import EventSigner
+from channels.twilio import NOTHING as NOTHING_SAID
+from channels.twilio import twiml
 from dispatcher import campaigns, inbound
 from dispatcher.content.segments import segments
 from dispatcher.house import House, WebhookKeys
@@ -35,8 +37,7 @@ from dispatcher.ledger.watch import figures
 from dispatcher.model import LANGUAGES
 from dispatcher.pipeline import run_chunk
 from dispatcher.refs import MessageRef
-from dispatcher.replies import NOTHING as NOTHING_SAID
-from dispatcher.replies import help_text, twiml
+from dispatcher.replies import help_text
 from dispatcher.submission import parse_trigger
 from dispatcher.web.application import create
 from tests.houses import Broker, Clock, add_people, make_house, person

@@ -13,9 +13,9 @@ from fastapi import APIRouter, Header, HTTPException, Request, Response
 
 from channels import sendgrid, twilio
 from channels.base import BadPayload, BadSignature, Event
+from channels.twilio import twiml
 from dispatcher import inbound
 from dispatcher.house import House
-from dispatcher.replies import twiml
 from dispatcher.web.context import Broker, BrokerHere, HouseHere, RawBody, tell
 from dispatcher.web.problems import answers
 

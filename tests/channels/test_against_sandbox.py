@@ -21,6 +21,7 @@ from channels.base import (
     ChannelError,
     Event,
     EventKind,
+    Inbound,
     Misconfigured,
     OptedOut,
     Outbound,
@@ -180,7 +181,7 @@ class Hook:
 
     def __init__(self) -> None:
         self.events: list[Event] = []
-        self.inbound: list[twilio_module.Inbound] = []
+        self.inbound: list[Inbound] = []
         self.public_key = ""
         self.lock = threading.Lock()
 
