@@ -246,7 +246,8 @@ CREATE FUNCTION make_partitions(period integer) RETURNS void LANGUAGE plpgsql SE
 $$ DECLARE parent text; BEGIN
     PERFORM pg_advisory_xact_lock(hashtext('partitions'));
     FOREACH parent IN ARRAY ARRAY['chunks', 'jobs', 'messages', 'provider_events'] LOOP
-        EXECUTE format('CREATE TABLE IF NOT EXISTS %I PARTITION OF %I FOR VALUES IN (%s)', parent || '_' || period, parent, period);
+        EXECUTE format('CREATE TABLE IF NOT EXISTS %I PARTITION OF %I FOR VALUES IN (%s) WITH (fillfactor = %s)',
+            parent || '_' || period, parent, period, CASE parent WHEN 'messages' THEN 50 ELSE 100 END);
     END LOOP;
 END $$;
 REVOKE EXECUTE ON FUNCTION make_partitions FROM PUBLIC;
