@@ -12,7 +12,6 @@ CURLE_SEND_FAIL_REWIND, which is `Uncertain`. A connection that died while idle 
 
 from __future__ import annotations
 
-import json
 import os
 import selectors
 import time
@@ -25,6 +24,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import certifi
 import pycurl
+from pydantic_core import from_json
 
 from channels.base import Unavailable, Uncertain
 
@@ -77,8 +77,8 @@ class Response:
     def fields(self) -> dict[str, Any]:
         """The body's JSON object; empty where it is anything else."""
         try:
-            parsed = json.loads(self.body)
-        except (ValueError, RecursionError):
+            parsed = from_json(self.body)
+        except ValueError:
             return {}
         return parsed if isinstance(parsed, dict) else {}
 
@@ -91,6 +91,11 @@ _BLANK = (b"\r\n", b"\n")
 def _final(head: tuple[bytes, ...] | list[bytes]) -> Iterator[bytes]:
     """The lines under the last status line, last first: interim answers (1xx) have heads of their own before it."""
     return takewhile(lambda line: not line.startswith(b"HTTP/"), reversed(head))
+
+
+def _is_whole(head: list[bytes]) -> bool:
+    """Whether the final head ends in its blank line; trailers may follow."""
+    return bool(head) and (head[-1] in _BLANK or any(line in _BLANK for line in _final(head)))
 
 
 def header_lines(fields: Mapping[str, str]) -> tuple[str, ...]:
@@ -112,6 +117,7 @@ class _Slot:
         self.head: list[bytes] = []
         self.body: list[bytes] = []
         self.upload = BytesIO()
+        self.url = ""
         self.headers: tuple[str, ...] | None = None
         self.done: deque[_Slot] = deque()
         self.tag: Any = None
@@ -123,7 +129,9 @@ class _Slot:
         self.tag, self.done = tag, done
         self.head, self.body, self.upload = [], [], BytesIO(request.body)
         set_option = self.handle.setopt
-        set_option(pycurl.URL, request.url)
+        if self.url != request.url:
+            set_option(pycurl.URL, request.url)
+            self.url = request.url
         if self.headers is not request.headers:
             set_option(pycurl.HTTPHEADER, list(request.headers))
             self.headers = request.headers
@@ -137,7 +145,7 @@ class _Slot:
             set_option(pycurl.HTTPGET, 1)
 
     def finish(self, curl_code: int) -> None:
-        if curl_code == pycurl.E_OK and not any(line in _BLANK for line in _final(self.head)):
+        if curl_code == pycurl.E_OK and not _is_whole(self.head):
             curl_code = pycurl.E_PARTIAL_FILE  # libcurl takes a head that was cut after any line for a whole one
         if curl_code == pycurl.E_OK:
             self.answer = Response(self.handle.getinfo(pycurl.RESPONSE_CODE), tuple(self.head), b"".join(self.body))
@@ -156,6 +164,7 @@ class _Engine:
         self.multi = pycurl.CurlMulti()
         self._flying: dict[pycurl.Curl, _Slot] = {}
         self._selector = selectors.DefaultSelector()
+        self._watched: set[int] = set()
         self._due: float | None = None
         self.multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
         self.multi.setopt(pycurl.M_TIMERFUNCTION, self._remind)
@@ -174,7 +183,7 @@ class _Engine:
             readable = pycurl.CSELECT_IN if events & selectors.EVENT_READ else 0
             writable = pycurl.CSELECT_OUT if events & selectors.EVENT_WRITE else 0
             self.multi.socket_action(key.fd, readable | writable)
-        if self._wait_seconds() <= 0 or not self._selector.get_map():
+        if self._wait_seconds() <= 0 or not self._watched:
             self._due = None
             self.multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
         self._collect()
@@ -206,13 +215,14 @@ class _Engine:
         events = (selectors.EVENT_READ if wanted & pycurl.POLL_IN else 0) | (
             selectors.EVENT_WRITE if wanted & pycurl.POLL_OUT else 0
         )
-        known = descriptor in self._selector.get_map()
         if wanted == pycurl.POLL_REMOVE:
-            if known:
+            if descriptor in self._watched:
+                self._watched.remove(descriptor)
                 self._selector.unregister(descriptor)
-        elif known:
+        elif descriptor in self._watched:
             self._selector.modify(descriptor, events)
         else:
+            self._watched.add(descriptor)
             self._selector.register(descriptor, events)
 
 

@@ -272,8 +272,8 @@ def conclude_all(
         assert channel is not None  # noqa: S101  a claimed entry has one
         answers = results[str(candidate.ref)]
         outcome = conclude(fold([result for _, result in answers]), candidate.attempts, now, house.dice, house.policy.retry)
-        if outcome.until is None:
-            outcome = replace(outcome, until=fallback_at(chunk.spec, channel, outcome.state, now))
+        if outcome.until is None and (until := fallback_at(chunk.spec, channel, outcome.state, now)) is not None:
+            outcome = replace(outcome, until=until)
         dead = tuple(outbound.address for outbound, result in answers if isinstance(result, BadAddress))
         concluded.append(Concluded(candidate, channel, house.providers[channel].name, outcome, dead))
     return concluded
