@@ -21,7 +21,7 @@ from kombu.exceptions import OperationalError
 
 from dispatcher import bootstrap, campaigns, inbound
 from dispatcher.faults import BadInput
-from dispatcher.house import House
+from dispatcher.house import COLLECT_AFTER, House
 from dispatcher.ledger.due import Due
 from dispatcher.ledger.pool import LedgerUnavailable
 from dispatcher.logs import configure_logs
@@ -91,10 +91,11 @@ def _refuse_to_start_unfit(**_: object) -> None:
 @worker_process_init.connect
 def _make_house(**_: object) -> None:
     """Make the house, and keep it out of the garbage collector's sight: to walk templates and SDKs again and again costs 0.1 s a
-    time, which a trigger would notice."""
+    time, which a trigger would notice. What work leaves behind has hardly a cycle, so the collector looks seldom."""
     house()
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*COLLECT_AFTER)
 
 
 @setup_logging.connect
