@@ -157,6 +157,7 @@ class Policy:
     retry: Retry
     brake: Brake
     four_eyes_audience_min: int  # a campaign with more recipients waits for a second person
+    four_eyes_templates: bool  # a commercial text leaves only in a wording that somebody approved
     topics: Mapping[str, Mapping[Language, str]]  # regulated topic -> language -> warning sentence
 
     def caps_since(self, now: datetime) -> datetime | None:

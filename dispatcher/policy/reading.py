@@ -59,8 +59,9 @@ def _policy(top: Section, digest: str) -> Policy:
         signed_by, signed_on = signed.text("by"), signed.day("on")
         sources = consent.words("sources", YES_SOURCES)
         adult_years = ages.whole("adult_years", 1, 120)
-    with top.section("coins") as coins, top.section("holdout") as holdout:
+    with top.section("coins") as coins, top.section("holdout") as holdout, top.section("four_eyes") as four_eyes:
         needs_account, salt = coins.flag("needs_current_account"), holdout.text("salt")
+        audience_min, templates = four_eyes.whole("audience_min", 0, 1_000_000_000), four_eyes.flag("templates")
     entities = _entities(top.section("entities"))
     return Policy(
         digest=digest,
@@ -83,7 +84,8 @@ def _policy(top: Section, digest: str) -> Policy:
         rests=_rests(top.section("rests")),
         retry=_retry(top.section("retry")),
         brake=_brake(top.section("brake")),
-        four_eyes_audience_min=_four_eyes(top.section("four_eyes")),
+        four_eyes_audience_min=audience_min,
+        four_eyes_templates=templates,
         topics=_topics(top.section("topics")),
     )
 
@@ -287,11 +289,6 @@ def _brake(table: Section) -> Brake:
     if brake.complaint_rate_pause < brake.complaint_rate_warn:
         table.fault("complaint_rate_pause", "not less than complaint_rate_warn", brake.complaint_rate_pause)
     return brake
-
-
-def _four_eyes(table: Section) -> int:
-    with table:
-        return table.whole("audience_min", 0, 1_000_000_000)
 
 
 def _topics(table: Section) -> dict[str, Mapping[str, str]]:

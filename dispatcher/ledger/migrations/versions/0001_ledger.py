@@ -16,6 +16,17 @@ CREATE TABLE policies (
     first_used_at timestamptz NOT NULL DEFAULT now()
 );
 
+CREATE TABLE template_approvals (               -- who let which exact wording go out; the newest row of a digest counts
+    no bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    template text NOT NULL,
+    version text NOT NULL,                      -- as the template calls itself; the digest is what counts
+    digest text NOT NULL,
+    approved boolean NOT NULL,                  -- false: the approval is withdrawn
+    actor text NOT NULL,
+    at timestamptz NOT NULL
+);
+CREATE INDEX template_approvals_by_template ON template_approvals (template, digest, no);
+
 CREATE TABLE recipients (
     id text PRIMARY KEY,
     version bigint NOT NULL DEFAULT 1,          -- grows with every change that a decision could notice
@@ -222,9 +233,12 @@ CREATE TABLE channel_stops (                    -- a channel whose keys or setti
     stopped_at timestamptz NOT NULL DEFAULT now()
 );
 
--- Nobody rewrites what a customer said, not by accident either: a trigger for the owner, and for everybody else no right to.
+-- Nobody rewrites what a customer said or who approved what, not by accident either: a trigger for the owner, and for everybody
+-- else no right to.
 CREATE FUNCTION refuse_rewrite() RETURNS trigger LANGUAGE plpgsql AS
-$$ BEGIN RAISE EXCEPTION 'consent events are append-only'; END $$;
+$$ BEGIN RAISE EXCEPTION '% is append-only', TG_TABLE_NAME; END $$;
+CREATE TRIGGER template_approvals_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON template_approvals
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_rewrite();
 CREATE TRIGGER consent_events_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON consent_events
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_rewrite();
 
@@ -260,7 +274,7 @@ GRANT USAGE ON SCHEMA public TO dispatcher_worker;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO dispatcher_worker;
 GRANT EXECUTE ON FUNCTION make_partitions TO dispatcher_worker;
 GRANT SELECT ON alembic_version TO dispatcher_worker;
-GRANT SELECT, INSERT ON consent_events, audience_faults, policies TO dispatcher_worker;
+GRANT SELECT, INSERT ON consent_events, audience_faults, policies, template_approvals TO dispatcher_worker;
 GRANT SELECT, INSERT, UPDATE ON
     recipients, suppressions, campaigns, triggers, chunks, jobs, messages, provider_events, inbound_texts TO dispatcher_worker;
 GRANT SELECT, INSERT, DELETE ON channel_stops, cap_reservations TO dispatcher_worker;
