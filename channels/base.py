@@ -112,6 +112,10 @@ class BadAddress(ChannelError):
     """This address will never work on this channel -> failed, and the address is suppressed."""
 
 
+class NoAddress(BadAddress):
+    """It is no address at all -> as `BadAddress`, on every channel that takes addresses of its kind."""
+
+
 class OptedOut(ChannelError):
     """The provider knows a no that we had not heard -> failed, and the opt-out is recorded."""
 
@@ -160,8 +164,21 @@ class EventKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Again:
+    """What surely did not arrive may leave again: not before `wait_seconds`, each time twice as long, at most `times_max` times."""
+
+    wait_seconds: float
+    times_max: int
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
-    """Later news of a message. `id` is unique per provider: the same news twice has the same id."""
+    """Later news of a message. `id` is unique per provider: the same news twice has the same id.
+
+    `again` stands with a failure after which the message may be repeated, for it reached nobody; `strikes` with one that says
+    little of the address alone, and much when it is the so-manieth in a row. `extra` are the fields that no rule knows, as text and
+    without addresses: see `channels.extras`.
+    """
 
     provider: str
     id: str
@@ -171,6 +188,17 @@ class Event:
     message_id: str | None = None
     receipt: str | None = None
     code: str | None = None
+    again: Again | None = None
+    strikes: int | None = None
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A message that a provider says it took, when asked: its news, and the text as the provider shows it."""
+
+    event: Event
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,4 +243,14 @@ class Provider(Protocol):
 
     def close(self) -> None:
         """Let go of connections."""
+        ...
+
+
+class LooksUp(Protocol):
+    """What some providers can do besides: say afterwards what they took. Reached through `channels.traces`."""
+
+    name: str
+
+    def look_up(self, address: str, since: datetime) -> Sequence[Trace] | ChannelError:
+        """All that the provider took for an address from this sender since a moment; an error where it can't tell completely."""
         ...

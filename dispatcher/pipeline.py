@@ -312,7 +312,7 @@ def settle_once(house: House, chunk: Chunk, connection: Connection, concluded: S
         if item.channel is Channel.PUSH:
             consequences.drop_devices(connection, facts.recipient_id, item.dead_addresses, now)
         elif outcome.suppress:
-            consequences.suppress(connection, house.secret, facts, item.channel, item.provider, outcome.reason or "", now)
+            consequences.suppress(connection, house.secret, facts, outcome, item.channel, item.provider, now)
         consequences.rest(connection, house.policy, facts.recipient_id, item.channel, outcome.reason, now)
         if outcome.opt_out:
             consequences.opt_out(

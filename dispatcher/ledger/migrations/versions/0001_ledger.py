@@ -172,6 +172,7 @@ CREATE TABLE messages (                         -- one leg of a job; a job witho
     reason text,
     receipt text,                               -- the provider's own id
     provider text,
+    returned text[],                            -- receipts of attempts that reached nobody, by the provider's later word
     decision jsonb NOT NULL,
     PRIMARY KEY (period, chunk, row, leg)
 ) PARTITION BY LIST (period);
@@ -203,6 +204,10 @@ CREATE TABLE provider_events (
     chunk bigint,                               -- the message it is about, where the provider told us
     row integer,
     leg smallint,
+    again_seconds double precision,             -- a failure after which the message may leave again: not before, and how often
+    again_max smallint,
+    strikes smallint,                           -- so many such failures in a row ban the address
+    extra jsonb,                                -- fields that no rule knows, without addresses; kept for a short time
     at timestamptz NOT NULL,
     received_at timestamptz NOT NULL DEFAULT now(),
     settled_at timestamptz,
@@ -211,6 +216,32 @@ CREATE TABLE provider_events (
 CREATE INDEX provider_events_unsettled ON provider_events (received_at) WHERE settled_at IS NULL;
 CREATE INDEX provider_events_bad ON provider_events (period, chunk) WHERE kind IN ('complained', 'bounced');
 CREATE INDEX provider_events_by_message ON provider_events (period, chunk, row, leg);
+
+CREATE TABLE doubts (                           -- messages that may have gone: whether a provider can still be asked, and when
+    period integer NOT NULL,
+    chunk bigint NOT NULL,
+    row integer NOT NULL,
+    leg smallint NOT NULL,
+    since timestamptz NOT NULL,
+    ask_at timestamptz,                         -- NULL: nobody can be asked any more; news may still come, else a person decides
+    asked smallint NOT NULL DEFAULT 0,
+    PRIMARY KEY (period, chunk, row, leg)
+);
+CREATE INDEX doubts_due ON doubts (ask_at) WHERE ask_at IS NOT NULL;
+
+CREATE TABLE misses (                           -- failures in a row that say something of an address; a delivery ends the row
+    address_key bytea NOT NULL,
+    channel text NOT NULL,
+    code text NOT NULL,
+    message text NOT NULL,
+    at timestamptz NOT NULL,
+    PRIMARY KEY (address_key, channel, code, message)
+);
+
+CREATE TABLE conversations (                    -- when a number last wrote to us by WhatsApp: for a day it may be answered freely
+    address_key bytea PRIMARY KEY,
+    heard_at timestamptz NOT NULL
+);
 
 CREATE TABLE inbound_texts (                    -- what people answered; a row each, so that none is obeyed twice
     id text PRIMARY KEY,                        -- the provider's
@@ -278,6 +309,7 @@ GRANT SELECT, INSERT ON consent_events, audience_faults, policies, template_appr
 GRANT SELECT, INSERT, UPDATE ON
     recipients, suppressions, campaigns, triggers, chunks, jobs, messages, provider_events, inbound_texts TO dispatcher_worker;
 GRANT SELECT, INSERT, DELETE ON channel_stops, cap_reservations TO dispatcher_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON doubts, misses, conversations TO dispatcher_worker;
 """
 
 
