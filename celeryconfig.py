@@ -51,6 +51,7 @@ task_routes = {
     "dispatcher.settle_events": {"queue": "inbound"},  # providers' news, opt-outs among them, must not wait for a campaign
     "dispatcher.release_due": {"queue": "maintenance"},
     "dispatcher.sweep": {"queue": "maintenance"},
+    "dispatcher.retain": {"queue": "maintenance"},
 }
 
 # -- tasks -------------------------------------------------------------------------------------------------------------
@@ -96,4 +97,5 @@ beat_schedule_filename = str(HOME / "beat-schedule")
 beat_schedule = {
     "release what is due": {"task": "dispatcher.release_due", "schedule": 1.0, "options": {"expires": 2}},
     "sweep": {"task": "dispatcher.sweep", "schedule": 5.0, "options": {"expires": 10}},
+    "retain": {"task": "dispatcher.retain", "schedule": 3_600.0, "options": {"expires": 7_200}},
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from dispatcher import retention
 from dispatcher.approvals import Standing, Wording
 from dispatcher.campaigns import Rehearsal
 from dispatcher.ledger.campaigns import Balance, Campaign
@@ -103,6 +104,18 @@ def wording_view(wording: Wording) -> dict[str, Any]:
         "channels": list(template.channels),
         "standing": wording.standing,
         "approval": {"no": word.no, "approved": word.approved, "actor": word.actor, "at": moment(word.at)} if word else None,
+    }
+
+
+def retention_view(standing: retention.Standing) -> dict[str, Any]:
+    """A kind of data, how long it is kept, and how much of it is due to be cleared."""
+    keeping = standing.keeping
+    return {
+        "class": keeping.term,
+        "what": keeping.what,
+        "kept": str(standing.kept),
+        "older_than": moment(standing.before),
+        "due": standing.due,
     }
 
 

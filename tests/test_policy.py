@@ -768,6 +768,14 @@ def test_all_faults_of_a_policy_file_are_named_at_once() -> None:
         ),
         ("complaint_rate_pause = 0.003", "complaint_rate_pause = 0.0003", "complaint_rate_pause = 0.0003: not less than"),
         ("audience_min = 500_000", "audience_min = -1", "four_eyes.audience_min = -1: a whole number"),
+        ("templates = true", 'templates = "loan_offer"', "four_eyes.templates = 'loan_offer': true or false"),
+        ('content = "30 days"', 'content = "a month"', "retention.content = 'a month': a length such as"),
+        ('content = "30 days"', 'content = "0 days"', "retention.content = '0 days'"),
+        ('content = "30 days"', 'content = "3651 days"', "retention.content = '3651 days': not longer than decisions"),
+        ('news = "30 days"', 'news = "101 years"', "retention.news = '101 years': a length such as"),
+        ('answers = "30 days"', 'anwsers = "30 days"', "retention.anwsers: unknown key; did you mean 'answers'?"),
+        ('decisions = "10 years"', 'decisions = "364 days"', "retention.decisions = '364 days': a year at least"),
+        ('consent = "10 years"', 'consent = "9 years"', "retention.consent = '9 years': not shorter than decisions"),
         ("attempts_max = 6", "attempts_max = 6.5", "retry.attempts_max = 6.5: a whole number from 1 to 100"),
     ],
 )
@@ -784,11 +792,19 @@ def test_what_the_file_says_is_what_the_policy_holds() -> None:
     assert len(policy.digest) == 64
 
 
+def test_a_term_is_counted_by_the_calendar() -> None:
+    leap, noon = datetime(2028, 2, 29, 12, tzinfo=UTC), datetime(2026, 11, 23, 12, tzinfo=UTC)
+    assert POLICY.retention.prospects.before(leap) == datetime(2023, 2, 28, 12, tzinfo=UTC)
+    assert POLICY.retention.decisions.before(noon) == datetime(2016, 11, 23, 12, tzinfo=UTC)
+    assert POLICY.retention.content.before(noon) == datetime(2026, 10, 24, 12, tzinfo=UTC)
+    assert str(POLICY.retention.decisions) == "10 years"
+
+
 def test_a_missing_table_is_one_fault_and_not_one_per_key_in_it() -> None:
     with pytest.raises(PolicyFaults) as caught:
         parse("")
     places = [fault.key for fault in caught.value.faults]
-    assert len(places) == len(set(places)) == 20
+    assert len(places) == len(set(places)) == 21
     assert all(fault.right == "is missing" for fault in caught.value.faults)
 
 

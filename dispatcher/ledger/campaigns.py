@@ -290,8 +290,8 @@ def halt(connection: Connection, no: int, note: str, now: datetime) -> bool:
 
 
 def resume(connection: Connection, campaign_id: str, now: datetime) -> bool:
-    """Paused -> scheduled, from where it starts at once or at its `send_at`; what was due meanwhile keeps its rate, and why it paused
-    is settled."""
+    """Paused -> scheduled, from where it starts at once or at its `send_at`; what was due meanwhile keeps its rate, and why it
+    paused is settled."""
     with connection.transaction():
         row = connection.execute(
             """

@@ -5,13 +5,29 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from importlib import resources
 from zoneinfo import ZoneInfo
 
 from channels.base import Channel
 from dispatcher.model import GROUP_OF, ChannelGroup, Mode, OfferType, Source
 from dispatcher.policy.calendar import PUBLIC_HOLIDAY, WEEKDAYS, public_holidays
-from dispatcher.policy.data import SERVICE, Brake, Cap, Entity, Permission, Policy, Product, Quiet, Rests, Retry, Row, SoftOptIn
+from dispatcher.policy.data import (
+    SERVICE,
+    Brake,
+    Cap,
+    Entity,
+    Permission,
+    Policy,
+    Product,
+    Quiet,
+    Rests,
+    Retention,
+    Retry,
+    Row,
+    SoftOptIn,
+    Term,
+)
 from dispatcher.policy.section import Fault, PolicyFaults, Section
 
 OFFERS = tuple(offer.value for offer in OfferType)
@@ -31,6 +47,8 @@ BASES: Mapping[tuple[str, str], tuple[str, ...]] = {
 
 UNITS = {"minutes": 60, "hours": 3_600, "days": 86_400}
 WINDOW_SECONDS_MAX = 366 * 86_400
+TERM_DAYS_MAX = 36_500
+DECISIONS_DAYS_MIN = 365  # the ledger gives no younger month away, whatever it is asked
 
 Tables = dict[str, dict[str, Row]]  # offer type or "service" -> choice -> row
 
@@ -86,6 +104,7 @@ def _policy(top: Section, digest: str) -> Policy:
         brake=_brake(top.section("brake")),
         four_eyes_audience_min=audience_min,
         four_eyes_templates=templates,
+        retention=_retention(top.section("retention")),
         topics=_topics(top.section("topics")),
     )
 
@@ -289,6 +308,31 @@ def _brake(table: Section) -> Brake:
     if brake.complaint_rate_pause < brake.complaint_rate_warn:
         table.fault("complaint_rate_pause", "not less than complaint_rate_warn", brake.complaint_rate_pause)
     return brake
+
+
+def _retention(table: Section) -> Retention:
+    with table:
+        kept = Retention(**{field.name: _term(table, field.name) for field in fields(Retention)})
+    if kept.decisions.days < DECISIONS_DAYS_MIN:
+        table.fault("decisions", "a year at least", str(kept.decisions))
+    if kept.consent.days < kept.decisions.days:
+        table.fault("consent", "not shorter than decisions, which cite what people said", str(kept.consent))
+    for name in ("content", "news", "answers"):
+        if getattr(kept, name).days > kept.decisions.days:
+            table.fault(name, "not longer than decisions", str(getattr(kept, name)))
+    return kept
+
+
+def _term(table: Section, key: str) -> Term:
+    said = table.text(key)
+    number, _, unit = said.partition(" ")
+    if unit in ("days", "years") and number.isascii() and number.isdigit() and 0 < int(number) <= 36_525:
+        term = Term(int(number), unit)
+        if term.days <= TERM_DAYS_MAX:
+            return term
+    if said:
+        table.fault(key, 'a length such as "30 days" or "10 years", a century at most', said)
+    return Term(TERM_DAYS_MAX, "days")
 
 
 def _topics(table: Section) -> dict[str, Mapping[str, str]]:

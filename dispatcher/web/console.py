@@ -23,7 +23,6 @@ from dispatcher.ledger import messages
 from dispatcher.ledger.campaigns import Balance, Campaign
 from dispatcher.ledger.messages import Message
 from dispatcher.ledger.pool import Connection, lend
-from dispatcher.ledger.texts import DAYS
 from dispatcher.ledger.watch import figures
 from dispatcher.model import CampaignState
 from dispatcher.policy import Recorded, from_record
@@ -251,7 +250,7 @@ def _recorded(message: Message) -> Recorded | None:
 @router.get("/texts")
 def texts_page(operator: Operator, house: HouseHere) -> str:
     """The answers that wait for a person."""
-    return page("texts.html", operator=operator, texts=inbound.waiting(house, TEXTS_SHOWN), days=DAYS)
+    return page("texts.html", operator=operator, texts=inbound.waiting(house, TEXTS_SHOWN), kept=house.policy.retention.answers)
 
 
 @router.post("/texts/{text_id}")
