@@ -768,6 +768,7 @@ def test_all_faults_of_a_policy_file_are_named_at_once() -> None:
         ),
         ("complaint_rate_pause = 0.003", "complaint_rate_pause = 0.0003", "complaint_rate_pause = 0.0003: not less than"),
         ("audience_min = 500_000", "audience_min = -1", "four_eyes.audience_min = -1: a whole number"),
+        ('{ products = ["loan"] }', '{ products = ["laon"] }', "topics.consumer_credit.products = 'laon': did you mean 'loan'?"),
         ("templates = true", 'templates = "loan_offer"', "four_eyes.templates = 'loan_offer': true or false"),
         ('content = "30 days"', 'content = "a month"', "retention.content = 'a month': a length such as"),
         ('content = "30 days"', 'content = "0 days"', "retention.content = '0 days'"),
@@ -788,7 +789,7 @@ def test_what_the_file_says_is_what_the_policy_holds() -> None:
     assert policy.retry == Retry(6, 30.0, 30.0, 60.0, 300.0)
     assert (policy.default_zone, policy.adult_years, policy.signed_on) == ("Europe/Brussels", 18, date(2026, 11, 23))
     assert policy.entities["kbc-insurance"].names["fr"] == "KBC Assurances"
-    assert "coûte" in policy.topics["consumer_credit"]["fr"]
+    assert policy.topics == {"consumer_credit": {"loan"}}
     assert len(policy.digest) == 64
 
 

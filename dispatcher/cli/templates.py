@@ -11,6 +11,7 @@ import typer
 
 from channels.base import Channel, Email
 from dispatcher import approvals, bootstrap, content
+from dispatcher.agreement import disagreements
 from dispatcher.approvals import DIGEST_SHOWN
 from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, err, fail, out, pairs, print_json, rows
 from dispatcher.faults import BadInput, InputFault, did_you_mean, read_text
@@ -26,9 +27,10 @@ Digest = Annotated[str | None, typer.Option(help="The digest that `list` showed.
 
 @app.command()
 def check(name: Annotated[str | None, typer.Argument(help="Default: all.")] = None, as_json: Json = False) -> None:
-    """Read every template completely and name every fault."""
+    """Read every template completely, hold it against the policy, and name every fault."""
     folder = bootstrap.settings().templates
-    faults = [fault for fault in content.check(folder) if name is None or f"/{name}/" in f"/{fault.file}"]
+    found = content.check(folder) or disagreements(bootstrap.policy(bootstrap.settings())[0], content.load(folder).values())
+    faults = [fault for fault in found if name is None or f"/{name}/" in f"/{fault.file}"]
     if as_json:
         print_json({"faults": [asdict(fault) for fault in faults]})
     elif faults:

@@ -194,7 +194,7 @@ class Policy:
     four_eyes_audience_min: int  # a campaign with more recipients waits for a second person
     four_eyes_templates: bool  # a commercial text leaves only in a wording that somebody approved
     retention: Retention
-    topics: Mapping[str, Mapping[Language, str]]  # regulated topic -> language -> warning sentence
+    topics: Mapping[str, frozenset[str]]  # regulated topic -> the products whose offers fall under it
 
     def caps_since(self, now: datetime) -> datetime | None:
         """How far back messages already sent matter; None without any cap."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import fields
 from importlib import resources
 from zoneinfo import ZoneInfo
@@ -81,6 +81,7 @@ def _policy(top: Section, digest: str) -> Policy:
         needs_account, salt = coins.flag("needs_current_account"), holdout.text("salt")
         audience_min, templates = four_eyes.whole("audience_min", 0, 1_000_000_000), four_eyes.flag("templates")
     entities = _entities(top.section("entities"))
+    soft_opt_in = _soft_opt_in(top.section("soft_opt_in"), entities)
     return Policy(
         digest=digest,
         signed_by=signed_by,
@@ -93,7 +94,7 @@ def _policy(top: Section, digest: str) -> Policy:
         categories=_categories(top.section("categories")),
         household_categories=_household(top.section("household")),
         consent_sources=frozenset(sources),
-        soft_opt_in=_soft_opt_in(top.section("soft_opt_in"), entities),
+        soft_opt_in=soft_opt_in,
         coins_need_current_account=needs_account,
         holdout_salt=salt,
         groups=_groups(top.section("channel_groups")),
@@ -105,7 +106,7 @@ def _policy(top: Section, digest: str) -> Policy:
         four_eyes_audience_min=audience_min,
         four_eyes_templates=templates,
         retention=_retention(top.section("retention")),
-        topics=_topics(top.section("topics")),
+        topics=_topics(top.section("topics"), soft_opt_in.products),
     )
 
 
@@ -335,6 +336,10 @@ def _term(table: Section, key: str) -> Term:
     return Term(TERM_DAYS_MAX, "days")
 
 
-def _topics(table: Section) -> dict[str, Mapping[str, str]]:
+def _topics(table: Section, products: Collection[str]) -> dict[str, frozenset[str]]:
+    topics = {}
     with table:
-        return {topic: table.section(topic).languages() for topic in table.each()}
+        for name in table.each():
+            with table.section(name) as topic:
+                topics[name] = frozenset(topic.words("products", products))
+    return topics
