@@ -25,6 +25,7 @@ from channels.sendgrid import SendGrid
 from channels.smtp import Smtp
 from channels.twilio import Twilio
 from dispatcher import content
+from dispatcher.agreement import disagreements
 from dispatcher.content import Catalog, TemplateFaults
 from dispatcher.embedded import Engines, engines
 from dispatcher.house import BATCH_MESSAGES_MAX, House, Limits, WebhookKeys
@@ -79,7 +80,10 @@ def examine() -> tuple[Settings, Policy, Catalog, str]:
     """Settings, policy, templates and the policy's text, each read completely. Raises one of `UNFIT`, with all that is wrong."""
     chosen = settings()
     rules, text = policy(chosen)
-    return chosen, rules, templates(chosen.templates), text
+    catalog = templates(chosen.templates)
+    if faults := disagreements(rules, catalog.values()):
+        raise TemplateFaults(faults)
+    return chosen, rules, catalog, text
 
 
 @lru_cache(maxsize=1)

@@ -14,9 +14,10 @@ from itertools import groupby
 
 from channels.base import BadAddress, Channel, Content, Outbound, Result
 from dispatcher import consequences
+from dispatcher.approvals import unapproved, unsaid
 from dispatcher.content import ContentRefusal, Letter, Links, Sender
 from dispatcher.house import House
-from dispatcher.ledger import chunks, due, stops
+from dispatcher.ledger import campaigns, chunks, due, stops
 from dispatcher.ledger.chunks import Candidate, Chunk, Claim, Entry, Gate, Settlement
 from dispatcher.ledger.pool import Connection, LedgerUnavailable, lend
 from dispatcher.model import Code, Decision, Facts, Hold, Job, Kind, Leg, Refuse, Send, Sent, State
@@ -39,12 +40,17 @@ class Prepared:
 def run_chunk(house: House, period: int, number: int) -> Chunk | None:
     """Work on a chunk until nothing of it is left to decide. Safe to repeat, and to run twice at once: the claim decides.
 
+    A campaign whose text nobody approved, since it was changed or the approval withdrawn, pauses itself, and nothing of it is lost.
     Returns the chunk, or None when there is none of this number. Raises `LedgerUnavailable`; then the chunk is tried again.
     """
     with lend(house.pool) as connection:
         chunk = chunks.find(connection, period, number)
     if chunk is None:
         return None
+    if chunk.campaign_no is not None and (waiting := unapproved(house, chunk.spec.templates, chunk.approved)):
+        with lend(house.pool) as connection:
+            campaigns.halt(connection, chunk.campaign_no, f"paused itself: {unsaid(waiting[0])}", house.clock())
+        return chunk
     rows: frozenset[int] | None = None
     since = caps_since(house, chunk)
     for _ in range(house.limits.decide_rounds_max):
@@ -178,15 +184,17 @@ def job_of(house: House, chunk: Chunk, candidate: Candidate) -> Job:
     """The job as the policy sees it. A leg asks for its own channel only; a later leg for those that were not tried yet."""
     spec = chunk.spec
     channels = spec.after(candidate.tried[-1]) if candidate.tried else spec.channels
+    template = house.catalog[template_of(house, chunk, candidate)]
     return Job(
         id=str(candidate.ref),
         recipient_id=candidate.facts.recipient_id,
         entity=spec.entity,
-        brief=house.catalog[template_of(house, chunk, candidate)].brief,
+        brief=template.brief,
         channels=channels if candidate.fixed is None else (candidate.fixed,),
         campaign_id=chunk.campaign_id,
         expires_at=spec.expires_at,
         holdout_percent=spec.holdout_percent,
+        approval=chunk.approved.get(template.digest),
     )
 
 

@@ -67,6 +67,7 @@ class Template:
 
     brief: Brief
     version: str
+    author: str  # who wrote it; "" where it doesn't say
     digest: str
     entity: str
     channels: tuple[Channel, ...]

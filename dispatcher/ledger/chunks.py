@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from channels.base import Channel
-from dispatcher.ledger import caps, doubts, households, legs
+from dispatcher.ledger import approvals, caps, doubts, households, legs
 from dispatcher.ledger.campaigns import spec_from_json
 from dispatcher.ledger.pool import Connection
 from dispatcher.model import CampaignState, Choice, Device, Facts, Person, Rest, Sent, Spec, State
@@ -20,7 +20,8 @@ from dispatcher.refs import MessageRef
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """What a task works on. `campaign_state` is None for a trigger."""
+    """What a task works on. `campaign_state` is None for a trigger. `approved` are the wordings of its templates that may leave, by
+    digest, each with the number of its approval."""
 
     period: int
     number: int
@@ -28,6 +29,7 @@ class Chunk:
     campaign_no: int | None
     campaign_id: str | None
     campaign_state: CampaignState | None
+    approved: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +63,10 @@ def find(connection: Connection, period: int, number: int) -> Chunk | None:
     ).fetchone()
     if row is None:
         return None
-    spec, no, campaign_id, state = row
-    return Chunk(period, number, spec_from_json(spec), no, campaign_id, CampaignState(state) if state else None)
+    kept, no, campaign_id, state = row
+    spec = spec_from_json(kept)
+    approved = approvals.in_force(connection, spec.templates)
+    return Chunk(period, number, spec, no, campaign_id, CampaignState(state) if state else None, approved)
 
 
 def numbers_of(connection: Connection, period: int, campaign_no: int) -> list[int]:
