@@ -74,10 +74,15 @@ class Plan:
 
 @dataclass(slots=True, eq=False)
 class Path:
-    """What a template writes for all who give the same answers. A gap is filled by a recipe's value, shown by one of `shows`."""
+    """What a template writes for all who give the same answers.
+
+    A gap's number is a place in `fillings`: first what each of the `recipes` gives, as it is; then what those in `escaped` give,
+    as it stands in HTML; then what those in `finished` give, finished.
+    """
 
     recipes: tuple[Recipe, ...]
-    shows: tuple[tuple[int, Finish], ...]  # by a gap's number: the number of the recipe, and how its value is written there
+    escaped: tuple[int, ...]  # numbers of recipes
+    finished: tuple[tuple[int, Finish], ...]
     parts: Mapping[str, Gapped]
     kept: Any = None
     _getters: tuple[Callable[[Values], Any], ...] = ()
@@ -88,18 +93,24 @@ class Path:
     def fillings(self, values: Values) -> tuple[str, ...]:
         """A person's text for every gap."""
         shown = [str(get(values)) for get in self._getters]
-        return tuple([show(shown[number]) for number, show in self.shows])
+        escaped = _escaped([shown[number] for number in self.escaped])
+        return (*shown, *escaped, *[finish(shown[number]) for number, finish in self.finished])
 
     def texts(self, fillings: Sequence[str]) -> Texts:
         """All parts, filled."""
         return {part: gapped.filled(fillings) for part, gapped in self.parts.items()}
 
-    def gaps(self, name: str, show: Finish) -> frozenset[int]:
-        """The numbers of the gaps where the value of this name is shown as it is, but for `show`."""
+    def gaps(self, name: str, *, in_html: bool) -> frozenset[int]:
+        """The gaps that hold the value of this name, and nothing else."""
         wanted = Recipe(name)
-        return frozenset(
-            gap for gap, (number, shown) in enumerate(self.shows) if shown is show and self.recipes[number] == wanted
-        )
+        if in_html:
+            return frozenset(gap for gap in self.html_gaps if self.recipes[self.escaped[gap - len(self.recipes)]] == wanted)
+        return frozenset(gap for gap, recipe in enumerate(self.recipes) if recipe == wanted)
+
+    @property
+    def html_gaps(self) -> range:
+        """The gaps whose fillings are escaped."""
+        return range(len(self.recipes), len(self.recipes) + len(self.escaped))
 
 
 class Written(NamedTuple):
@@ -178,32 +189,46 @@ class Specialiser:
         return self._followable[name]
 
 
-def escaped(text: str) -> str:
-    """The text as it stands in HTML."""
-    return str(escape(text))
+def _escaped(texts: Sequence[str]) -> Sequence[str]:
+    """The texts as they stand in HTML, all at once: what is between them is no character that HTML would escape."""
+    together = str(escape("\0".join(texts))).split("\0")
+    return together if len(together) == len(texts) else [str(escape(text)) for text in texts]
 
 
 def _followed(plan: Plan, trace: Trace) -> Path:
     """The path that these values take. Raises Lost, and whatever the template makes of traced values."""
     context = plan.context(trace.context())
-    shows: dict[tuple[int, Finish], int] = {}
-    parts = {}
+    cuts: dict[str, list[tuple[str, int, bool]]] = {}
     for part, template in plan.parts.items():
         twin = tracing(template.environment).get_template(str(template.name))
-        finish, words, gaps = plan.finish.get(part, str), [], []
-        for before, number, in_html in cut(twin.render(context)):
-            words.append(finish(before))
-            if number >= 0:
-                gaps.append(shows.setdefault((number, _show(finish, in_html)), len(shows)))
+        cuts[part] = list(cut(twin.render(context)))
+    recipes = tuple(trace.recipes)
+    shows: dict[tuple[int, Finish | None], int] = {(number, str): number for number in range(len(recipes))}
+    for in_html in (True, False):  # the order of a path's fillings
+        for part, pieces in cuts.items():
+            for _, number, escaped in pieces:
+                if number >= 0 and escaped is in_html:
+                    shows.setdefault((number, _show(plan.finish.get(part, str), escaped)), len(shows))
+    parts = {}
+    for part, pieces in cuts.items():
+        finish = plan.finish.get(part, str)
+        words = tuple(finish(before) for before, _, _ in pieces)
         "".join(words).encode()  # what is no Unicode has no place in a path
-        parts[part] = Gapped(tuple(words), tuple(gaps))
-    return Path(tuple(trace.recipes), tuple(shows), parts)
+        parts[part] = Gapped(words, tuple(shows[number, _show(finish, escaped)] for _, number, escaped in pieces if number >= 0))
+    extra = list(shows)[len(recipes) :]
+    return Path(
+        recipes,
+        tuple(number for number, show in extra if show is None),
+        tuple((number, show) for number, show in extra if show is not None),
+        parts,
+    )
 
 
-def _show(finish: Finish, in_html: bool) -> Finish:
-    if in_html and finish is not str:
+def _show(finish: Finish, escaped: bool) -> Finish | None:
+    """How a value is shown: None for as it stands in HTML."""
+    if escaped and finish is not str:
         raise Lost
-    return escaped if in_html else finish
+    return None if escaped else finish
 
 
 def _planted(node: _Node, answers: Sequence[tuple[Question, bool]], leaf: _Node) -> _Node:

@@ -6,17 +6,16 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
-from urllib.parse import urlsplit
 
 import jinja2
 
 from channels.base import Channel, Content, Email, Form, Pieces, Push, Sms, WhatsApp
 from dispatcher.content.declaration import RENDERED, Variable
 from dispatcher.content.faults import ContentRefusal
-from dispatcher.content.guard import Terms, Voucher, objection, vouch
+from dispatcher.content.guard import Roles, Terms, Voucher, host_of, objection, vouch
 from dispatcher.content.letter import Letter
 from dispatcher.content.sandbox import MissingVariable, WithheldVariable, absent
-from dispatcher.content.specialise import Path, Plan, Specialiser, Written, escaped
+from dispatcher.content.specialise import Path, Plan, Specialiser, Written
 from dispatcher.content.values import READERS, one_line
 from dispatcher.model import Brief, Code, Kind, Language, Mode, OfferType
 
@@ -213,10 +212,13 @@ class Template:
     def _known(self, path: Path, letter: Letter) -> Known:
         """The form of the mails of a new path, and the guard's word for it."""
         form = Form(*(path.parts[part] for part in _PARTS[Channel.EMAIL]))
-        own = path.gaps(_UNSUBSCRIBE, escaped), path.gaps(_PREFERENCES, escaped), path.gaps(_UNSUBSCRIBE, str)
-        in_html = frozenset(gap for gap, (_, show) in enumerate(path.shows) if show is escaped)
-        terms = self.terms(letter, {})
-        return Known(form, vouch(form, terms, in_html, *own))
+        roles = Roles(
+            in_html=frozenset(path.html_gaps),
+            unsubscribe_html=path.gaps(_UNSUBSCRIBE, in_html=True),
+            preferences_html=path.gaps(_PREFERENCES, in_html=True),
+            unsubscribe_text=path.gaps(_UNSUBSCRIBE, in_html=False),
+        )
+        return Known(form, vouch(form, self.terms(letter, {}), roles))
 
     def _vouched(self, content: Content, letter: Letter, values: Mapping[str, Any], written: Written) -> bool:
         """Whether the guard need not read this message, because it knows its path."""
@@ -259,7 +261,7 @@ def _given(value: Any) -> bool:
 
 
 def _own_hosts(letter: Letter) -> frozenset[str]:
-    hosts = (urlsplit(letter.links.unsubscribe).hostname, urlsplit(letter.links.preferences).hostname)
+    hosts = (host_of(letter.links.unsubscribe), host_of(letter.links.preferences))
     return frozenset({letter.sender.address.rpartition("@")[2], *(host for host in hosts if host)})
 
 
