@@ -6,9 +6,9 @@ asked, with the answers, is a path: one way through a tree of questions. What it
 Whoever gives the same answers gets the same words with their own values in the gaps.
 
 That must be, byte for byte, what the template would have written. A template is followed only where its syntax allows no other
-outcome (`followable`); each new path is held against the template itself, for the person at hand and for hostile values; and a share
-of all texts is written both ways for ever. At the first difference this template is written the ordinary way from then on, and a
-person is told.
+outcome (`followable`); each new path is held against the template itself, for the person at hand and for hostile values; and a
+share of all texts is written both ways for ever. At the first difference this template is written the ordinary way from then on,
+and a person is told.
 """
 
 from __future__ import annotations
@@ -134,17 +134,20 @@ _Node: TypeAlias = _Fork | Path | str | None  # None: nobody came here yet
 
 
 class Specialiser:
-    """The paths of one template. `dice` gives numbers from 0 to 1; `checked_share` of all texts is written both ways."""
+    """The paths of one template. `dice` gives numbers from 0 to 1: where it is below CHECKED_SHARE, a text is written both ways."""
 
-    def __init__(self, name: str, digest: str, dice: Callable[[], float], checked_share: float = CHECKED_SHARE) -> None:
-        self._name, self._digest, self._dice, self._share = name, digest, dice, checked_share
+    def __init__(self, name: str, digest: str, dice: Callable[[], float], paths_max: int = PATHS_MAX) -> None:
+        self._name, self._digest, self._dice, self._paths_max = name, digest, dice, paths_max
         self._roots: dict[Hashable, _Node] = {}
         self._followable: dict[str, bool] = {}
         self.paths = 0
         self.off = False
 
     def write(self, key: Hashable, values: Values, plan: Callable[[], Plan]) -> Written:
-        """What `plan().texts(values)` gives. Whoever shares a `key` must share all of a plan but the values. Raises what Jinja raises."""
+        """What `plan().texts(values)` gives. Whoever shares a `key` must share all of a plan but the values.
+
+        Raises whatever Jinja raises.
+        """
         if self.off or not TYPES.issuperset(map(type, values.values())):
             return Written(plan().texts(values))
         root = (key, tuple(values))  # which values there are decides what a template may ask
@@ -152,7 +155,7 @@ class Specialiser:
             node = self._roots.get(root)
             while isinstance(node, _Fork):
                 node = node.yes if node.ask(values) else node.no
-            if node is None and self.paths < PATHS_MAX:
+            if node is None and self.paths < self._paths_max:
                 node = self._learn(root, values, plan())
             if not isinstance(node, Path):
                 return Written(plan().texts(values))
@@ -160,7 +163,7 @@ class Specialiser:
             texts = node.texts(fillings)
         except Exception:  # whatever a filter or comparison makes of these values, the template itself shall say it
             return Written(plan().texts(values))
-        if self._dice() < self._share and (ordinary := plan().texts(values)) != texts:
+        if self._dice() < CHECKED_SHARE and (ordinary := plan().texts(values)) != texts:
             self.off = True
             log.error("specialised_text_differs", template=self._name, digest=self._digest)
             return Written(ordinary)
@@ -254,15 +257,17 @@ def _probes(trace: Trace) -> Iterator[Values]:
     """The person's values replaced by hostile ones, as many at once as leave the answers what they are."""
     for number in range(len(_PROBES[str])):
         probe = {name: _PROBES[type(value)][number] for name, value in trace.values.items()}
-        while strays := {name for question, answer in trace.answers.items() for name in _astray(question, answer, probe, trace.values)}:
+        while strays := set(_strays(trace, probe)):
             probe |= {name: trace.values[name] for name in strays}
         yield probe
 
 
-def _astray(question: Question, answer: bool, probe: Values, values: Values) -> Sequence[str]:
-    """Those of the question's values that must not be replaced, because the answer would be another."""
-    try:
-        kept = bool(question.asker()(probe)) == answer
-    except Exception:
-        kept = False
-    return () if kept else [name for name in question.names if probe[name] is not values[name]]
+def _strays(trace: Trace, probe: Values) -> Iterator[str]:
+    """The names of replaced values by which an answer becomes another one."""
+    for question, answer in trace.answers.items():
+        try:
+            kept = bool(question.asker()(probe)) == answer
+        except Exception:
+            kept = False
+        if not kept:
+            yield from (name for name in question.names if probe[name] is not trace.values[name])

@@ -1,8 +1,8 @@
 """Values that note what a template asks of them, and what was noted. Pure.
 
-A `Traced` stands for one value of a context while a template is followed. Written, it leaves a mark in the text; tested or compared,
-it answers for the person at hand and notes question and answer; through a filter, it becomes a value that follows from it. Python
-refuses whatever else a template may try with it, and then the template is not followed.
+A `Traced` stands for one value of a context while a template is followed. Written, it leaves a mark in the text; tested or
+compared, it answers for the person at hand and notes question and answer; through a filter, it becomes a value that follows from
+it. Python refuses whatever else a template may try with it, and then the template is not followed.
 """
 
 from __future__ import annotations
