@@ -27,8 +27,43 @@ class Channel(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Gapped:
+    """A text with gaps: `words` stand around them, one more than there are gaps; `gaps` are the numbers of the values that fill
+    them."""
+
+    words: tuple[str, ...]
+    gaps: tuple[int, ...]
+
+    def filled(self, values: Sequence[str]) -> str:
+        """The text with these values in its gaps."""
+        pieces = [""] * (2 * len(self.gaps) + 1)
+        pieces[::2] = self.words
+        pieces[1::2] = [values[gap] for gap in self.gaps]
+        return "".join(pieces)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Form:
+    """What all mails have in common that were written along one path through their template. The object itself is its identity."""
+
+    subject: Gapped
+    html: Gapped
+    text: Gapped
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """Of what a mail was put together: its parts are the form's, filled with these values."""
+
+    form: Form
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Email:
-    """A rendered e-mail. `headers` carries what a commercial mail owes its reader, such as RFC 8058's two."""
+    """A rendered e-mail. `headers` carries what a commercial mail owes its reader, such as RFC 8058's two. `pieces` spare
+    whoever sends many the search for what is common to them; without them it is the same mail.
+    """
 
     sender_name: str
     sender_address: str
@@ -36,6 +71,7 @@ class Email:
     html: str
     text: str
     headers: tuple[tuple[str, str], ...] = ()
+    pieces: Pieces | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from channels.base import (
     Result,
     Throttled,
 )
-from channels.batch import Batch, alone, batches, whole
+from channels.batch import Batch, alone, batches, own
 from channels.checks import checked
 from channels.extras import extra
 from channels.handover import Clock, by_status, hand_over, inquire, receipt, utc_now
@@ -103,7 +103,7 @@ class SendGrid:
         """Why this mail can't leave whatever the others are."""
         try:
             checked(outbound, self.channel, Email)
-            whole(outbound).encode()
+            own(outbound).encode()
         except Rejected as refusal:
             return refusal.with_traceback(None)  # its frames hold the message
         except Exception as error:

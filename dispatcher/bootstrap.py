@@ -80,16 +80,16 @@ def examine() -> tuple[Settings, Policy, Catalog, str]:
     """Settings, policy, templates and the policy's text, each read completely. Raises one of `UNFIT`, with all that is wrong."""
     chosen = settings()
     rules, text = policy(chosen)
-    catalog = templates(chosen.templates)
+    catalog = templates(chosen.templates, chosen.specialise)
     if faults := disagreements(rules, catalog.values()):
         raise TemplateFaults(faults)
     return chosen, rules, catalog, text
 
 
 @lru_cache(maxsize=1)
-def templates(folder: Path) -> Catalog:
+def templates(folder: Path, specialise: bool) -> Catalog:
     """The templates of a folder, compiled once per process. Raises `TemplateFaults`."""
-    return content.load(folder)
+    return content.load(folder, random.random if specialise else None)
 
 
 def house(connections_max: int = CONNECTIONS_MAX) -> House:

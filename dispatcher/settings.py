@@ -95,6 +95,7 @@ class Settings:
     smtp_url: str = field(repr=False)
     rates: Mapping[Channel, float]  # messages a second that an account may take; a channel that is not named has no limit of ours
     failover_email: str  # the provider that takes what the first one surely did not, or ""
+    specialise: bool  # write messages along known paths through their templates; off: run the template for each
     lease_seconds: float  # how long a worker may take from claim to settle before its claims count as lost
     warnings: tuple[str, ...] = ()
 
@@ -135,6 +136,7 @@ class Settings:
             smtp_url=read.url_with_password("SMTP_URL", ("smtp", "smtps")),
             rates=_rates(read),
             failover_email=_failover(read),
+            specialise=(read.choice("DISPATCHER_SPECIALISE", ("on", "off")) or "on") == "on",
             lease_seconds=read.seconds("DISPATCHER_LEASE_SECONDS", default=60.0, least=3.0, most=540.0),
         )
         if read.faults:
