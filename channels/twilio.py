@@ -50,6 +50,7 @@ from channels.base import (
 )
 from channels.checks import checked, one_line
 from channels.extras import extra
+from channels.forms import encoded
 from channels.handover import (
     Clock,
     Reactions,
@@ -188,7 +189,7 @@ class Twilio:
             fields["ValidityPeriod"] = str(min(max(1, outbound.ttl_seconds), TTL_SECONDS_MAX))
         if self._callback_url:
             fields["StatusCallback"] = f"{self._callback_url}?message={quote(outbound.id, safe='')}"
-        return Request(self._messages_url, self._headers, f"{urlencode(fields)}&{self._sender}".encode())
+        return Request(self._messages_url, self._headers, f"{encoded(fields)}&{self._sender}".encode())
 
     def parse(self, answer: Response) -> Result:
         """A 2xx with a sid is a receipt; a 4xx is what REACTIONS say of its code."""

@@ -164,7 +164,7 @@ def rehearse(house: House, submission: Submission, as_of: datetime | None = None
 def _chunks_of(house: House, connection: Connection, submission: Submission, no: int, period: int) -> Iterator[Chunk]:
     approved = {template.digest: 0 for template in house.catalog.values()}  # a rehearsal may come before any approval
     for number in chunks.numbers_of(connection, period, no):
-        yield Chunk(period, number, submission.spec, no, submission.id, None, approved)
+        yield Chunk(period, number, submission.spec, no, submission.id, None, approved=approved)
 
 
 def _as_of(connection: Connection, candidates: Sequence[Candidate], moment: datetime) -> list[Candidate]:

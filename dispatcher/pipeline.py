@@ -23,8 +23,7 @@ from dispatcher.ledger.pool import Connection, LedgerUnavailable, lend
 from dispatcher.model import Code, Decision, Facts, Hold, Job, Kind, Leg, Refuse, Send, Sent, State
 from dispatcher.outcomes import Outcome, conclude, fallback_at, fold
 from dispatcher.policy import decide, record, variant_of
-from dispatcher.refs import MessageRef
-from dispatcher.tokens import PREFERENCES, UNSUBSCRIBE, message_token
+from dispatcher.tokens import PREFERENCES, UNSUBSCRIBE, ref_token
 
 STATE_OF: Mapping[str, State] = {Code.EXPIRED: State.EXPIRED, Code.HELD_OUT: State.HELD_OUT, Code.CANCELLED: State.CANCELLED}
 
@@ -51,14 +50,14 @@ def run_chunk(house: House, period: int, number: int) -> Chunk | None:
         with lend(house.pool) as connection:
             campaigns.halt(connection, chunk.campaign_no, f"paused itself: {unsaid(waiting[0])}", house.clock())
         return chunk
+    stopped = dict(chunk.stopped)
     rows: frozenset[int] | None = None
-    since = caps_since(house, chunk)
     for _ in range(house.limits.decide_rounds_max):
         with lend(house.pool) as connection:
-            candidates = chunks.gather(connection, chunk, rows, since)
+            candidates = chunks.gather(connection, chunk, rows, caps_since(house, chunk))
         changed: set[int] = set()
         for batch in batches(candidates, house.limits.batch_messages_max):
-            claim = work(house, chunk, batch)
+            claim = work(house, chunk, batch, stopped)
             if claim.gate is Gate.SHUT:
                 return chunk
             changed |= claim.changed
@@ -82,16 +81,17 @@ def batches(candidates: Sequence[Candidate], size: int) -> Iterator[list[Candida
         yield batch
 
 
-def work(house: House, chunk: Chunk, batch: Sequence[Candidate]) -> Claim:
-    """One batch through its whole life. No connection is held while providers are spoken to."""
+def work(house: House, chunk: Chunk, batch: Sequence[Candidate], stopped: dict[Channel, str]) -> Claim:
+    """One batch through its whole life. No connection is held while providers are spoken to. What stops a channel stands in
+    `stopped` from then on."""
+    prepared = prepare_all(house, chunk, batch, stopped)
     with lend(house.pool) as connection:
-        stopped = stops.stopped(connection)
-        prepared = prepare_all(house, chunk, batch, stopped)
-        now, since = house.clock(), caps_since(house, chunk)
-        claim = chunks.claim(connection, chunk, [item.entry for item in prepared], now, since)
+        claim = chunks.claim(connection, chunk, [item.entry for item in prepared], house.clock(), caps_since(house, chunk))
     won = [item for item in prepared if item.entry.candidate.ref in claim.won]
     if won:
-        settle(house, chunk, conclude_all(house, chunk, won, send(house, won)))
+        concluded = conclude_all(house, chunk, won, send(house, won))
+        settle(house, chunk, concluded)
+        stopped |= {item.channel: item.outcome.reason or "" for item in concluded if item.outcome.stop_channel}
     return claim
 
 
@@ -201,8 +201,8 @@ def job_of(house: House, chunk: Chunk, candidate: Candidate) -> Job:
 def letter_of(house: House, chunk: Chunk, candidate: Candidate, leg: Leg) -> Letter:
     """All that the rendering may know: only the data categories that the decision allows."""
     entity, facts = house.policy.entities[chunk.spec.entity], candidate.facts
-    unsubscribe = message_token(house.secret, UNSUBSCRIBE, str(candidate.ref))
-    preferences = message_token(house.secret, PREFERENCES, str(candidate.ref))
+    unsubscribe = ref_token(house.secret, UNSUBSCRIBE, candidate.ref)
+    preferences = ref_token(house.secret, PREFERENCES, candidate.ref)
     return Letter(
         channel=leg.channel,
         language=facts.language,
@@ -234,16 +234,16 @@ def addresses(facts: Facts, channel: Channel) -> list[str]:
 # -- send --------------------------------------------------------------------------------------------------------------
 
 
-def send(house: House, won: Sequence[Prepared]) -> Mapping[MessageRef, list[tuple[Outbound, Result]]]:
-    """Hand over what was won, a provider at a time; what came back, by message."""
+def send(house: House, won: Sequence[Prepared]) -> Mapping[str, list[tuple[Outbound, Result]]]:
+    """Hand over what was won, a provider at a time; what came back, by message id."""
     by_channel: dict[Channel, list[Outbound]] = defaultdict(list)
     for item in won:
         for outbound in item.outbounds:
             by_channel[outbound.channel].append(outbound)
-    results: dict[MessageRef, list[tuple[Outbound, Result]]] = defaultdict(list)
+    results: dict[str, list[tuple[Outbound, Result]]] = defaultdict(list)
     for channel, waiting in by_channel.items():
         for outbound, result in house.providers[channel].send(waiting):
-            results[MessageRef.parse(outbound.id)].append((outbound, result))
+            results[outbound.id].append((outbound, result))
     return results
 
 
@@ -270,7 +270,7 @@ class Concluded:
 
 
 def conclude_all(
-    house: House, chunk: Chunk, won: Sequence[Prepared], results: Mapping[MessageRef, list[tuple[Outbound, Result]]]
+    house: House, chunk: Chunk, won: Sequence[Prepared], results: Mapping[str, list[tuple[Outbound, Result]]]
 ) -> list[Concluded]:
     """What follows for each message from what its provider said."""
     now = house.clock()
@@ -278,7 +278,7 @@ def conclude_all(
     for item in won:
         candidate, channel = item.entry.candidate, item.entry.channel
         assert channel is not None  # noqa: S101  a claimed entry has one
-        answers = results[candidate.ref]
+        answers = results[str(candidate.ref)]
         outcome = conclude(fold([result for _, result in answers]), candidate.attempts, now, house.dice, house.policy.retry)
         if outcome.until is None:
             outcome = replace(outcome, until=fallback_at(chunk.spec, channel, outcome.state, now))

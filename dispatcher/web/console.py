@@ -290,7 +290,7 @@ def settle_message(
     form_token: Annotated[str, Form()] = "",
 ) -> Response:
     """Say what became of a message. One that news has reached meanwhile is left as it is."""
-    _same_page(operator, form_token)
+    same_page(operator, form_token)
     doubts.settle_by_hand(house, MessageRef.parse(message_id), was == "accepted", f"console:{operator.key.name}")
     return RedirectResponse("/console/unresolved", HTTPStatus.SEE_OTHER)
 
