@@ -8,7 +8,7 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -30,6 +30,7 @@ from channels.base import (
     Uncertain,
 )
 from channels.checks import checked
+from channels.plugs import Plug
 
 # No line is folded that need not be: a folded List-Unsubscribe turns into encoded words, which no mailbox follows.
 _POLICY = SMTP.clone(max_line_length=990)
@@ -219,3 +220,22 @@ def _reaction(code: int, text: bytes = b"", *, at_recipient: bool = False) -> Ch
     if at_recipient and finer.startswith("5.1.") and finer not in _SENDER_ADDRESS:
         return BadAddress(name, "no such mailbox or domain")
     return Rejected(name) if 500 <= code < 600 else None
+
+
+# -- the plug ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A relay, and who we are there."""
+
+    url: str = field(repr=False)
+
+
+PLUG = Plug(
+    name=Smtp.name,
+    needs={Channel.EMAIL: ("SMTP_URL",)},
+    prefixes=("SMTP_",),
+    read=lambda read: Account(read.url_with_password("SMTP_URL", ("smtp", "smtps"))),
+    make=lambda account, _: Smtp(account.url),
+)

@@ -14,7 +14,7 @@ from channels.base import Channel
 from channels.outbox import Outbox
 from dispatcher import campaigns, content
 from dispatcher.content import Catalog
-from dispatcher.house import House, WebhookKeys
+from dispatcher.house import House
 from dispatcher.ledger import campaigns as ledger
 from dispatcher.ledger import recipients, stops
 from dispatcher.ledger.campaigns import Balance
@@ -26,7 +26,7 @@ from dispatcher.recipients import parse as parse_recipient
 
 TEMPLATES = Path(__file__).parent.parent / "templates"
 NOON = datetime(2026, 11, 23, 11, 0, tzinfo=UTC)  # a Monday, 12:00 in Brussels
-NO_WEBHOOKS = WebhookKeys("", "")
+NO_WEBHOOKS: Mapping[str, str] = {}
 
 
 @dataclass
@@ -79,7 +79,7 @@ def templates() -> Catalog:
 
 @contextmanager
 def make_house(
-    database_url: str, clock: Clock | None = None, webhook_keys: WebhookKeys = NO_WEBHOOKS, wait_seconds_max: float = 10.0
+    database_url: str, clock: Clock | None = None, webhook_keys: Mapping[str, str] = NO_WEBHOOKS, wait_seconds_max: float = 10.0
 ) -> Iterator[House]:
     """A house over this database, for as long as the block lasts."""
     rules = parse(shipped())

@@ -31,7 +31,7 @@ from dispatcher.content import (
 )
 from dispatcher.content.formats import day, money, number, percent
 from dispatcher.content.guard import Terms, objection
-from dispatcher.content.segments import GSM_BASIC, GSM_EXTENSION
+from channels.segments import GSM_BASIC, GSM_EXTENSION
 from dispatcher.model import LANGUAGES, Code, Mode
 
 SECRET = "Zephyrine"  # a value that must never show where it is not allowed

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import jinja2
 
-from channels.base import Channel, Content, Email, Push, Sms, WhatsApp
+from channels.base import Channel, Content, Email, Push, PushOptions, Sms, WhatsApp
 from dispatcher.content.declaration import RENDERED, Variable
 from dispatcher.content.faults import ContentRefusal
 from dispatcher.content.guard import Terms, objection
@@ -72,6 +72,7 @@ class Template:
     channels: tuple[Channel, ...]
     variables: Mapping[str, Variable]
     editions: Mapping[Language, Edition] = field(repr=False)
+    push: PushOptions = field(default_factory=PushOptions)
 
     @property
     def name(self) -> str:
@@ -198,7 +199,7 @@ def _own_hosts(letter: Letter) -> frozenset[str]:
 def _push(template: Template, letter: Letter, context: Context) -> Push:
     parts = template.editions[letter.language].parts
     title, body, link = (parts[f"push.{part}"].render(context) for part in ("title", "body", "link"))
-    return Push(title=one_line(title), body=body, link=link)
+    return Push(title=one_line(title), body=body, link=link, options=template.push)
 
 
 def _email(template: Template, letter: Letter, context: Context) -> Email:
