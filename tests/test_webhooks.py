@@ -23,10 +23,10 @@ from starlette.testclient import TestClient
 from channels.base import Channel
 from channels.outbox import Outbox
 from channels.sandbox.keys import EventSigner
+from channels.segments import segments
 from channels.twilio import NOTHING as NOTHING_SAID
 from channels.twilio import twiml
 from dispatcher import campaigns, inbound
-from channels.segments import segments
 from dispatcher.house import House
 from dispatcher.keywords import Meaning, classify
 from dispatcher.ledger import consent, suppressions

@@ -204,7 +204,7 @@ def test_the_queue_of_the_refused_is_shared_too_and_has_an_end(store: Redis) -> 
 def test_a_bucket_that_nobody_asks_is_forgotten(store: Redis) -> None:
     bucket = SharedBucket(store, "mail", Rate(per_second=1, burst=10), Clock())
     leaving(bucket, 30)
-    assert 0 < store.pttl("dispatcher:rate:mail") <= 60_000  # type: ignore[operator]
+    assert 0 < store.pttl("dispatcher:rate:mail") <= 60_000
 
 
 # -- trouble -----------------------------------------------------------------------------------------------------------
