@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import groupby
 
-from channels.base import BadAddress, Channel, Content, Outbound, Result
+from channels.base import BadAddress, Channel, Content, Outbound, Push, Result
 from dispatcher import consequences
 from dispatcher.approvals import unapproved, unsaid
 from dispatcher.content import ContentRefusal, Letter, Links, Sender
@@ -20,7 +20,7 @@ from dispatcher.house import House
 from dispatcher.ledger import campaigns, chunks, due, stops
 from dispatcher.ledger.chunks import Candidate, Chunk, Claim, Entry, Gate, Settlement
 from dispatcher.ledger.pool import Connection, LedgerUnavailable, lend
-from dispatcher.model import Code, Decision, Facts, Hold, Job, Kind, Leg, Refuse, Send, Sent, State
+from dispatcher.model import Code, Decision, Facts, Hold, Job, Kind, Leg, Refuse, Send, Sent, Spec, State
 from dispatcher.outcomes import Outcome, conclude, fallback_at, fold
 from dispatcher.policy import decide, record, variant_of
 from dispatcher.tokens import PREFERENCES, UNSUBSCRIBE, ref_token
@@ -217,10 +217,17 @@ def letter_of(house: House, chunk: Chunk, candidate: Candidate, leg: Leg) -> Let
 
 def outbounds(chunk: Chunk, candidate: Candidate, channel: Channel, content: Content, now: datetime) -> Iterator[Outbound]:
     """What is handed over: a push once per device that may show it, anything else once."""
-    expires_at = chunk.spec.expires_at
-    ttl_seconds = int((expires_at - now).total_seconds()) if expires_at else None
+    ttl_seconds = _ttl_seconds(chunk.spec, now)
+    if isinstance(content, Push) and chunk.spec.collapse_key:
+        content = replace(content, options=replace(content.options, collapse_key=chunk.spec.collapse_key))
     for address in addresses(candidate.facts, channel):
-        yield Outbound(str(candidate.ref), channel, address, content, ttl_seconds)
+        yield Outbound(str(candidate.ref), channel, address, content, ttl_seconds, chunk.campaign_id or "")
+
+
+def _ttl_seconds(spec: Spec, now: datetime) -> int | None:
+    """How long a provider may go on trying: as long as the campaign says, and never beyond its end."""
+    left = int((spec.expires_at - now).total_seconds()) if spec.expires_at else None
+    return min((seconds for seconds in (left, spec.ttl_seconds) if seconds is not None), default=None)
 
 
 def addresses(facts: Facts, channel: Channel) -> list[str]:

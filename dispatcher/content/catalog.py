@@ -232,6 +232,7 @@ def _template(env: Sandbox, draft: _Draft, name: str, files: Mapping[str, str]) 
         channels=declaration.channels,
         variables=declaration.variables,
         editions=editions,
+        push=declaration.push,
     )
 
 
