@@ -12,14 +12,15 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import groupby
 
-from channels.base import BadAddress, Channel, Content, Outbound, Result
+from channels.base import BadAddress, Channel, Content, Outbound, Push, Result
 from dispatcher import consequences
+from dispatcher.approvals import unapproved, unsaid
 from dispatcher.content import ContentRefusal, Letter, Links, Sender
 from dispatcher.house import House
-from dispatcher.ledger import chunks, due, stops
+from dispatcher.ledger import campaigns, chunks, due, stops
 from dispatcher.ledger.chunks import Candidate, Chunk, Claim, Entry, Gate, Settlement
 from dispatcher.ledger.pool import Connection, LedgerUnavailable, lend
-from dispatcher.model import Code, Decision, Facts, Hold, Job, Kind, Leg, Refuse, Send, Sent, State
+from dispatcher.model import Code, Decision, Facts, Hold, Job, Kind, Leg, Refuse, Send, Sent, Spec, State
 from dispatcher.outcomes import Outcome, conclude, fallback_at, fold
 from dispatcher.policy import decide, record, variant_of
 from dispatcher.tokens import PREFERENCES, UNSUBSCRIBE, ref_token
@@ -38,12 +39,17 @@ class Prepared:
 def run_chunk(house: House, period: int, number: int) -> Chunk | None:
     """Work on a chunk until nothing of it is left to decide. Safe to repeat, and to run twice at once: the claim decides.
 
+    A campaign whose text nobody approved, since it was changed or the approval withdrawn, pauses itself, and nothing of it is lost.
     Returns the chunk, or None when there is none of this number. Raises `LedgerUnavailable`; then the chunk is tried again.
     """
     with lend(house.pool) as connection:
         chunk = chunks.find(connection, period, number)
     if chunk is None:
         return None
+    if chunk.campaign_no is not None and (waiting := unapproved(house, chunk.spec.templates, chunk.approved)):
+        with lend(house.pool) as connection:
+            campaigns.halt(connection, chunk.campaign_no, f"paused itself: {unsaid(waiting[0])}", house.clock())
+        return chunk
     stopped = dict(chunk.stopped)
     rows: frozenset[int] | None = None
     for _ in range(house.limits.decide_rounds_max):
@@ -178,15 +184,17 @@ def job_of(house: House, chunk: Chunk, candidate: Candidate) -> Job:
     """The job as the policy sees it. A leg asks for its own channel only; a later leg for those that were not tried yet."""
     spec = chunk.spec
     channels = spec.after(candidate.tried[-1]) if candidate.tried else spec.channels
+    template = house.catalog[template_of(house, chunk, candidate)]
     return Job(
         id=str(candidate.ref),
         recipient_id=candidate.facts.recipient_id,
         entity=spec.entity,
-        brief=house.catalog[template_of(house, chunk, candidate)].brief,
+        brief=template.brief,
         channels=channels if candidate.fixed is None else (candidate.fixed,),
         campaign_id=chunk.campaign_id,
         expires_at=spec.expires_at,
         holdout_percent=spec.holdout_percent,
+        approval=chunk.approved.get(template.digest),
     )
 
 
@@ -209,10 +217,17 @@ def letter_of(house: House, chunk: Chunk, candidate: Candidate, leg: Leg) -> Let
 
 def outbounds(chunk: Chunk, candidate: Candidate, channel: Channel, content: Content, now: datetime) -> Iterator[Outbound]:
     """What is handed over: a push once per device that may show it, anything else once."""
-    expires_at = chunk.spec.expires_at
-    ttl_seconds = int((expires_at - now).total_seconds()) if expires_at else None
+    ttl_seconds = _ttl_seconds(chunk.spec, now)
+    if isinstance(content, Push) and chunk.spec.collapse_key:
+        content = replace(content, options=replace(content.options, collapse_key=chunk.spec.collapse_key))
     for address in addresses(candidate.facts, channel):
-        yield Outbound(str(candidate.ref), channel, address, content, ttl_seconds)
+        yield Outbound(str(candidate.ref), channel, address, content, ttl_seconds, chunk.campaign_id or "")
+
+
+def _ttl_seconds(spec: Spec, now: datetime) -> int | None:
+    """How long a provider may go on trying: as long as the campaign says, and never beyond its end."""
+    left = int((spec.expires_at - now).total_seconds()) if spec.expires_at else None
+    return min((seconds for seconds in (left, spec.ttl_seconds) if seconds is not None), default=None)
 
 
 def addresses(facts: Facts, channel: Channel) -> list[str]:
@@ -304,7 +319,7 @@ def settle_once(house: House, chunk: Chunk, connection: Connection, concluded: S
         if item.channel is Channel.PUSH:
             consequences.drop_devices(connection, facts.recipient_id, item.dead_addresses, now)
         elif outcome.suppress:
-            consequences.suppress(connection, house.secret, facts, item.channel, item.provider, outcome.reason or "", now)
+            consequences.suppress(connection, house.secret, facts, outcome, item.channel, item.provider, now)
         consequences.rest(connection, house.policy, facts.recipient_id, item.channel, outcome.reason, now)
         if outcome.opt_out:
             consequences.opt_out(

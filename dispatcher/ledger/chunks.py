@@ -12,7 +12,7 @@ from typing import Any
 from pydantic_core import from_json, to_json
 
 from channels.base import Channel
-from dispatcher.ledger import caps, households, legs
+from dispatcher.ledger import approvals, caps, doubts, households, legs
 from dispatcher.ledger.arrays import numbers, words
 from dispatcher.ledger.campaigns import spec_from_json
 from dispatcher.ledger.pool import Connection
@@ -22,7 +22,8 @@ from dispatcher.refs import MessageRef
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """What a task works on. `campaign_state` is None for a trigger; `stopped` are the channels that were stopped, and why."""
+    """What a task works on. `campaign_state` is None for a trigger; `stopped` are the channels that were stopped, and why;
+    `approved` are the wordings of its templates that may leave, by digest, each with the number of its approval."""
 
     period: int
     number: int
@@ -31,6 +32,7 @@ class Chunk:
     campaign_id: str | None
     campaign_state: CampaignState | None
     stopped: Mapping[Channel, str] = field(default_factory=dict)
+    approved: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +66,11 @@ def find(connection: Connection, period: int, number: int) -> Chunk | None:
     ).fetchone()
     if row is None:
         return None
-    spec, no, campaign_id, state, stops = row
+    kept, no, campaign_id, state, stops = row
+    spec = spec_from_json(kept)
     stopped = {Channel(channel): code for channel, code in (stops or {}).items()}
-    return Chunk(period, number, spec_from_json(spec), no, campaign_id, CampaignState(state) if state else None, stopped)
+    approved = approvals.in_force(connection, spec.templates)
+    return Chunk(period, number, spec, no, campaign_id, CampaignState(state) if state else None, stopped, approved)
 
 
 def numbers_of(connection: Connection, period: int, campaign_no: int) -> list[int]:
@@ -84,7 +88,8 @@ _RECIPIENT = """
     r.id IS NOT NULL, r.version, r.erased_at IS NOT NULL, r.person, r.language, r.timezone, r.birth_date, r.has_current_account,
     r.email, r.phone, r.whatsapp, r.partner_id,
     CASE WHEN r.id IS NOT NULL THEN concat(
-        '[', array_to_json(r.entities), ',', array_to_json(r.purchased), ',', r.devices, ',', r.choices, ',', r.profile, ',', r.rests, ',',
+        '[', array_to_json(r.entities), ',', array_to_json(r.purchased), ',', r.devices, ',', r.choices, ',', r.profile, ',',
+        r.rests, ',',
         coalesce((SELECT jsonb_object_agg(s.channel, 'suppression:' || s.no) FROM suppressions s
                   WHERE s.lifted_at IS NULL AND (s.address_key, s.channel) IN
                         ((r.email_key, 'email'), (r.phone_key, 'sms'), (r.whatsapp_key, 'whatsapp'))), '{}'), ']') END
@@ -373,13 +378,16 @@ NOT_GONE = frozenset({State.FAILED, State.WAITING, State.DEAD})
 def settle(connection: Connection, settlements: Sequence[Settlement], now: datetime) -> None:
     """Write what became of a batch of hand-offs. News that overtook us (an event) is not moved back; its receipt is added.
 
-    What is known not to have left no longer counts towards the person's caps.
+    What is known not to have left no longer counts towards the person's caps; what may have is written down to be asked about.
     """
     stayed = [item.ref for item in settlements if item.state in NOT_GONE]
-    with connection.transaction() if stayed else nullcontext():
+    doubtful = [item.ref for item in settlements if item.state is State.UNRESOLVED]
+    with connection.transaction() if stayed or doubtful else nullcontext():
         _write(connection, settlements, now)
         if stayed:
             caps.release(connection, stayed)
+        if doubtful:
+            doubts.open_(connection, doubtful, now)
 
 
 def _write(connection: Connection, settlements: Sequence[Settlement], now: datetime) -> None:
