@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
@@ -22,6 +22,7 @@ from dispatcher.content.followable import followable
 from dispatcher.content.guard import Roles, Terms, objection, vouch
 from dispatcher.content.sandbox import absent, environment
 from dispatcher.content.specialise import Plan, Specialiser, Texts, Written
+from dispatcher.content.traced import Lost, Trace
 from dispatcher.model import LANGUAGES
 from tests.houses import TEMPLATES, templates
 
@@ -34,6 +35,7 @@ MACROS = """\
 {% macro loud(x, y="Anna") %}{{ x | upper }}{% if y %}{{ y }}{% endif %}{% endmacro %}
 """
 LAYOUT = "<head>{% block head %}{{ a }}{% endblock %}</head>{% block body %}{% endblock %}{% if sender.name %}!{% endif %}"
+PIECE = "{% if a %}[{{ a }}]{% endif %}"
 
 
 class Bench:
@@ -42,7 +44,7 @@ class Bench:
     def __init__(self, source: str, dice: float = NEVER, **options: Any) -> None:
         sources = dict.fromkeys(("t.html", "t.txt"), source)
         self.env = environment(
-            {**sources, "macros.html": MACROS, "layout.html": LAYOUT, "piece.txt": "{% if a %}[{{ a }}]{% endif %}"}
+            {**sources, "macros.html": MACROS, "layout.html": LAYOUT, "piece.txt": PIECE, "names.txt": "{% set name = a ~ '' %}"}
         )
         self.specialiser = Specialiser("t", "digest", lambda: dice, **options)
         self.finish: Any = {}
@@ -114,6 +116,8 @@ NASTY = (
     "{% from 'macros.html' import guess as g %}{{ g(x=a ~ '') }}",
     "{% from 'macros.html' import show, guess %}{{ guess(show(a)) }}{{ show(guess(a)) }}",
     "{% from 'macros.html' import loud %}{{ loud('x', a ~ '') }}{{ loud(a ~ b) }}",
+    "{% from 'macros.html' import guess %}{{ guess(*[a ~ '']) }}",
+    "{% from 'names.txt' import name as n2 with context %}{% if n2 == 'Anna' %}yes{% endif %}",
     "{% from 'macros.html' import wrap %}{% set x %}{% call wrap() %}{{ a }}{% endcall %}{% endset %}{{ x | length }}",
     "{% from 'macros.html' import wrap %}{% if wrap(caller=a) %}x{% endif %}",
     "{% macro m(x) %}{{ x ~ '' == 'Anna' }}{% endmacro %}{{ m(a) }}",
@@ -131,6 +135,9 @@ NASTY = (
 )
 # These look harmless, and turn out otherwise when they are followed.
 DECEPTIVE = (
+    "\ud800{{ a }}",
+    "\ue0f0 {{ a }}",
+    "{{ a == '\ue0f0' }}",
     "{{ a in 'Anna Ben' }}",
     "{{ [a] }}{{ (a, b) }}{{ links }}",
     "{{ a | money }}{{ n | date }}{{ d | percent }}",
@@ -267,10 +274,20 @@ def test_any_template_and_any_data_give_the_same_text_or_the_same_error(source: 
 
 
 def test_a_path_that_does_not_hold_for_hostile_values_is_not_taken() -> None:
-    bench = Bench("{{ a }} and {{ b }}")
-    bench.finish = {"t.txt": lambda text: text[:8]}  # not done character by character, as a finish has to be
-    assert bench.write(person()).path is None
-    assert_alike(bench, PEOPLE)
+    for length in (8, 800):
+        bench = Bench("{{ a }} and {{ b }}")
+        bench.finish = {"t.txt": lambda text, length=length: text[:length]}  # not character by character, as a finish has to be
+        assert bench.write(person()).path is None
+        assert_alike(bench, PEOPLE)
+
+
+@pytest.mark.parametrize(
+    "ask", [repr, hash, len, iter, int, float, lambda x: x[0], lambda x: x + 1, lambda x: x(), lambda x: x < "\ue0f0"]
+)
+def test_what_a_value_can_t_note_it_does_not_answer(ask: Callable[[Any], Any]) -> None:
+    (traced,) = Trace({"a": "Anna"}).context().values()
+    with pytest.raises((Lost, TypeError)):
+        ask(traced)
 
 
 def test_a_difference_found_later_ends_it_and_tells_a_person_without_a_value() -> None:
@@ -387,7 +404,7 @@ def test_every_message_is_what_its_template_writes_and_is_refused_alike(name: st
     alike()
 
 
-@pytest.mark.parametrize("name", sorted(set(templates()) - {"optout_acknowledgement"}))
+@pytest.mark.parametrize("name", sorted(templates()))
 def test_shipped_mails_are_put_together_from_pieces(name: str) -> None:
     template = specialised()[name]
     for language in LANGUAGES:
@@ -411,22 +428,18 @@ def test_shipped_mails_are_put_together_from_pieces(name: str) -> None:
 
 NAMED = ("hobby", "url", "unsubscribe", "preferences")
 SOUND = ("WARNING MARK SENDER ", '<a href="', "{unsubscribe}", '">x</a>')
-WORDS = (
-    'href="',
-    'src="',
-    '"',
-    '<a href="',
-    '">',
-    "<p title=",
-    "h",
-    "ref",
-    "=",
-    "https:",
-    "//p.example/",
-    "?q=",
-    "javascript:",
-    " ",
-    "\0",
+CLAUSES: tuple[tuple[str, ...], ...] = (
+    *((word,) for word in ('href="', '"', "h", "ref", "=", "https:", "//p.example/", "javascript:", " ", "https://p.example/?q")),
+    *((f"{{{name}}}",) for name in NAMED),
+    *(('<a href="', f"{{{name}}}", '">') for name in NAMED),
+    ('<a href="https://p.example/', "{hobby}", '">'),
+    ('<a href="', "{unsubscribe}", 'x">'),
+    ('<img src="', "{url}", "?", "{hobby}", '">'),
+    ('<p title="h', "{hobby}", '="javascript:">'),
+    ('<p title="', "{hobby}", '">javascript:"'),
+    ("<p class=href=", "{hobby}", '"javascript:"'),
+    ('<a href="https:\0', "{hobby}", '">'),
+    ("see https://p.example/", "{hobby}"),
 )
 TYPED = (
     "",
@@ -455,7 +468,7 @@ def gapped(pieces: Sequence[str], first: int) -> Gapped:
     return Gapped(tuple(words), tuple(gaps))
 
 
-PIECES = st.lists(st.sampled_from([*WORDS, *(f"{{{name}}}" for name in NAMED)]), max_size=7)
+PIECES = st.lists(st.sampled_from(CLAUSES), max_size=4).map(lambda clauses: [piece for clause in clauses for piece in clause])
 
 
 @given(
@@ -486,10 +499,9 @@ def test_who_vouches_for_a_mail_says_no_more_than_the_guard(
 def test_the_guard_vouches_for_the_mails_that_are_sent_every_day(name: str) -> None:
     template = specialised()[name]
     wanted = example_letter(template, Channel.EMAIL, "fr", max(template.brief.modes))
-    template.render(wanted)
-    assert template.specialiser
-    written = template.specialiser.write((Channel.EMAIL, "fr", wanted.mode, wanted.sender), template.values(wanted), lambda: None)  # type: ignore[arg-type, return-value]
-    if written.path is not None:
-        mail = template.render(wanted)
-        assert isinstance(mail, Email)
-        assert written.path.kept.voucher.passes(mail, written.fillings, lambda: template.terms(wanted, template.values(wanted)))
+    values = template.values(wanted)
+    written = template.written(wanted, values)
+    mail = template.render(wanted)
+    assert isinstance(mail, Email)
+    assert written.path
+    assert written.path.kept.voucher.passes(mail, written.fillings, lambda: template.terms(wanted, values))

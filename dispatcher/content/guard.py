@@ -197,7 +197,8 @@ def vouch(form: Form, terms: Terms, roles: Roles) -> Voucher | None:
         return None
     if terms.commercial and not (_has_link(html, roles.unsubscribe_html) and roles.unsubscribe_text.intersection(text.gaps)):
         return None
-    if not roles.in_html.issuperset(html.gaps) or any(_GAP in words or words.startswith(_TORN) for words in html.words[1:]):
+    torn = any(words.startswith(_TORN) for words in html.words[1:])
+    if torn or not roles.in_html.issuperset(html.gaps) or any(_GAP in words for words in html.words):
         return None
     links = list(_links(html))
     addressed = []

@@ -122,7 +122,7 @@ class Template:
         """The content of one message, guarded. Raises ContentRefusal, never anything else, and never with a value in it."""
         try:
             values = self.values(letter)
-            written = self._written(letter, values)
+            written = self.written(letter, values)
             content = _COMPOSERS[letter.channel](self, letter, written)
         except ContentRefusal:
             raise
@@ -192,7 +192,8 @@ class Template:
         """Write the texts of the letter's channel, unguarded and the ordinary way. Raises whatever Jinja raises."""
         return _COMPOSERS[letter.channel](self, letter, Written(self._plan(letter).rendered(context)))
 
-    def _written(self, letter: Letter, values: Mapping[str, Any]) -> Written:
+    def written(self, letter: Letter, values: Mapping[str, Any]) -> Written:
+        """The texts of the letter's channel, along a known path where there is one. Raises whatever Jinja raises."""
         if self.specialiser is None:
             return Written(self._plan(letter).texts(values))
         key = (letter.channel, letter.language, self.written_mode(letter.mode), letter.sender)
