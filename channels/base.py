@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 
 class Channel(StrEnum):
@@ -40,6 +40,10 @@ class Gapped:
         pieces[::2] = self.words
         pieces[1::2] = [values[gap] for gap in self.gaps]
         return "".join(pieces)
+
+    def says(self, values: Sequence[str]) -> bool:
+        """Whether there is anything in the text with these values in its gaps."""
+        return any(self.words) or any(values[gap] for gap in self.gaps)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,6 +76,24 @@ class Email:
     text: str
     headers: tuple[tuple[str, str], ...] = ()
     pieces: Pieces | None = field(default=None, compare=False, repr=False)
+
+    @classmethod
+    def of(cls, pieces: Pieces, sender_name: str, sender_address: str, headers: tuple[tuple[str, str], ...]) -> Email:
+        """A mail of pieces. Its parts are put together when somebody asks for them: who sends it by its pieces never does."""
+        mail = object.__new__(cls)
+        known = {"sender_name": sender_name, "sender_address": sender_address, "headers": headers, "pieces": pieces}
+        for name, value in known.items():
+            object.__setattr__(mail, name, value)  # the way to fill a frozen class
+        return mail
+
+    if not TYPE_CHECKING:  # or a type checker would take any name for a part
+
+        def __getattr__(self, name: str) -> str:  # asked only for what is not there
+            if name not in {"subject", "html", "text"}:
+                raise AttributeError(name)
+            part = getattr(self.pieces.form, name).filled(self.pieces.values)
+            object.__setattr__(self, name, part)
+            return part
 
 
 @dataclass(frozen=True, slots=True)

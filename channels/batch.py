@@ -93,11 +93,18 @@ def _alike(mails: Iterable[Outbound]) -> Iterable[list[Outbound]]:
     met: Counter[str] = Counter()
     for mail in mails:
         email, address = _email(mail), mail.address.lower()
-        empty = not (email.html and email.text)  # refused by SendGrid, and by no fault of its neighbours
         shape = email.pieces.form if email.pieces else (email.html.count("\n"), email.text.count("\n"))
+        empty = _lacks_a_part(email)  # refused by SendGrid, and by no fault of its neighbours
         found[email.sender_name, email.sender_address, shape, met[address], mail.id if empty else ""].append(mail)
         met[address] += 1
     return found.values()
+
+
+def _lacks_a_part(email: Email) -> bool:
+    if email.pieces:
+        form, values = email.pieces.form, email.pieces.values
+        return not (form.html.says(values) and form.text.says(values))
+    return not (email.html and email.text)
 
 
 def _families(mails: list[Outbound]) -> Iterator[list[Outbound]]:

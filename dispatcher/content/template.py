@@ -291,22 +291,17 @@ def _push(template: Template, letter: Letter, written: Written) -> Push:  # noqa
 
 
 def _email(template: Template, letter: Letter, written: Written) -> Email:
-    texts, path = written.texts, written.path
+    sender = letter.sender
     headers: tuple[tuple[str, str], ...] = ()
     if template.brief.kind is Kind.COMMERCIAL:  # RFC 8058: both, or mail clients offer no button
         headers = (
             ("List-Unsubscribe", f"<{letter.links.unsubscribe}>"),
             ("List-Unsubscribe-Post", "List-Unsubscribe=One-Click"),
         )
-    return Email(
-        sender_name=letter.sender.name,
-        sender_address=letter.sender.address,
-        subject=texts["email.subject"],
-        html=texts["email.html"],
-        text=texts["email.text"],
-        headers=headers,
-        pieces=None if path is None else Pieces(path.kept.form, written.fillings),
-    )
+    if written.path is not None:
+        return Email.of(Pieces(written.path.kept.form, written.fillings), sender.name, sender.address, headers)
+    subject, html, text = (written.texts[part] for part in _PARTS[Channel.EMAIL])
+    return Email(sender.name, sender.address, subject, html, text, headers)
 
 
 def _sms(template: Template, letter: Letter, written: Written) -> Sms:  # noqa: ARG001  one shape for all
