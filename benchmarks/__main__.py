@@ -10,35 +10,30 @@ import argparse
 import json
 import os
 import platform
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from benchmarks import latency, optouts, report, rows, stages
+from benchmarks import goals, killed, latency, optouts, report, rows, stages
 from benchmarks.ground import Ground, await_, baseline_worker, campaign_worker, ground, say
 from benchmarks.rows import Run, middle
-from benchmarks.stages import Stages
+from benchmarks.stages import Stages, Way
 from channels.base import Channel
+from dispatcher.house import BATCH_MESSAGES_MAX
+from dispatcher.running import CAMPAIGN_NICE
 
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A row of the table."""
-
-    name: str
-    channel: Channel
-    mails_per_request: int = 1
-
-
-ROWS = (
-    Row("e-mail single", Channel.EMAIL),
-    Row("e-mail batch", Channel.EMAIL, 100),
-    Row("SMS", Channel.SMS),
-    Row("WhatsApp", Channel.WHATSAPP),
-    Row("push", Channel.PUSH),
-)
+ROWS: Mapping[str, Way] = {
+    "e-mail single, any template": Way(Channel.EMAIL, specialise=False),
+    "e-mail single, recorded paths": Way(Channel.EMAIL),
+    "e-mail batch": Way(Channel.EMAIL, mails_per_request=100),
+    "SMS": Way(Channel.SMS),
+    "WhatsApp": Way(Channel.WHATSAPP),
+    "push": Way(Channel.PUSH),
+}
+LARGE_BATCH = 1_000  # what sub-batches of a hundred are compared with
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,29 +48,25 @@ class Sizes:
     triggers: int
     loaded: int  # the campaign beside the triggers
     race: int
+    killed: int  # the campaign whose workers are killed
 
 
-FULL = Sizes(3, 6_000, 400, 1_000, (1_000, 10_000, 100_000), 100, 25_000, 80)
-QUICK = Sizes(1, 2_000, 150, 500, (1_000, 5_000), 30, 15_000, 20)
+FULL = Sizes(3, 8_000, 400, 3_000, (1_000, 10_000, 100_000), 100, 60_000, 80, 20_000)
+QUICK = Sizes(1, 3_000, 150, 1_000, (1_000, 10_000), 30, 30_000, 20, 10_000)
 
 
 def main() -> None:
     """Run, print, keep."""
     options = _options()
-    sizes = QUICK if options.quick else FULL
-    audiences = (*sizes.audiences, 1_000_000) if options.million else sizes.audiences
-    wanted = [row for row in ROWS if not options.only or row.channel in options.only]
-    with ground(max(*audiences, sizes.campaign, sizes.loaded), options.workers) as place:
+    sizes = _sizes(options)
+    wanted = {name: way for name, way in ROWS.items() if not options.only or way.channel in options.only}
+    with ground(max(*sizes.audiences, sizes.campaign, sizes.loaded), options.workers) as place:
         found: dict[str, Any] = {"machine": _machine(options.workers), "sizes": asdict(sizes)}
-        found["rows"] = {row.name: _row(place, row, sizes) for row in wanted}
+        found["rows"] = {name: _row(place, name, way, sizes) for name, way in wanted.items()}
         found["sink"] = _sink_ceiling(place)
         if not options.only:
-            with place.running(campaign_worker(place.workers, nice=5), SENDGRID_MAILS_PER_REQUEST="1") as worker:
-                rows.campaign(place, worker, Channel.PUSH, 1_000)  # warm-up
-                found["audiences"] = {str(people): asdict(_audience(place, worker, people)) for people in audiences}
-                found["latency"] = _latency(place, sizes)
-            say("opt-outs against running campaigns")
-            found["opt_outs"] = asdict(optouts.measure(place, sizes.race))
+            found |= _beyond_rows(place, sizes)
+    found["goals"] = [asdict(goal) for goal in goals.judged(found)]
     folder = Path("artifacts")
     folder.mkdir(exist_ok=True)
     (folder / "bench.json").write_text(json.dumps(found, indent=2))
@@ -83,13 +74,48 @@ def main() -> None:
     print(report.table(found))
 
 
+def _beyond_rows(place: Ground, sizes: Sizes) -> dict[str, Any]:
+    """Audiences, triggers, opt-outs, and what a killed worker leaves."""
+    found: dict[str, Any] = {}
+    with place.running(campaign_worker(place.workers, nice=CAMPAIGN_NICE), SENDGRID_MAILS_PER_REQUEST="1") as worker:
+        rows.campaign(place, worker, Channel.PUSH, 1_000)  # warm-up
+        found["audiences"] = {str(people): asdict(_audience(place, worker, people)) for people in sizes.audiences}
+        found["latency"] = _latency(place, sizes)
+    found["killed"] = _killed(place, sizes)
+    say("opt-outs against running campaigns")
+    return {**found, "opt_outs": asdict(optouts.measure(place, sizes.race))}
+
+
+def _killed(place: Ground, sizes: Sizes) -> dict[str, float]:
+    """What a kill leaves unknown, and what it costs to leave no more than that."""
+    unknown = killed.measure(place, sizes.killed)
+    cost: dict[int, float] = {}
+    for messages in (LARGE_BATCH, BATCH_MESSAGES_MAX) * 3:  # in turns, the best of each: neighbours only add
+        taken = stages.measure(place, Way(Channel.PUSH, batch_messages=messages), max(2_000, sizes.staged)).total_us
+        cost[messages] = min(taken, cost.get(messages, taken))
+    small, large = cost[BATCH_MESSAGES_MAX], cost[LARGE_BATCH]
+    say(f"killed: {unknown} messages unknown per process; batches of {BATCH_MESSAGES_MAX} cost {small / large - 1:.0%} more")
+    return {"unknown_per_process": unknown, "small_batches_us": small, "large_batches_us": large}
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a tenth of the size, one run each: to see that it works")
+    parser.add_argument("--quick", action="store_true", help="a third of the size, one run each: to see that it works")
     parser.add_argument("--million", action="store_true", help="also an audience of a million")
+    parser.add_argument("--sizes", type=_audiences, help="audiences to run instead of the default, such as 1000,10000")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="campaign worker processes")
-    parser.add_argument("--only", action="append", type=Channel, help="only this channel's row; may be repeated")
+    parser.add_argument("--only", action="append", type=Channel, help="only this channel's rows; may be repeated")
     return parser.parse_args()
+
+
+def _audiences(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
+
+
+def _sizes(options: argparse.Namespace) -> Sizes:
+    sizes = QUICK if options.quick else FULL
+    audiences = options.sizes or sizes.audiences
+    return replace(sizes, audiences=(*audiences, 1_000_000) if options.million else audiences)
 
 
 def _machine(workers: int) -> dict[str, Any]:
@@ -103,23 +129,23 @@ def _machine(workers: int) -> dict[str, Any]:
     }
 
 
-def _row(place: Ground, row: Row, sizes: Sizes) -> dict[str, Any]:
+def _row(place: Ground, name: str, way: Way, sizes: Sizes) -> dict[str, Any]:
     """Ours and the baseline in turns, so that both meet the same neighbours."""
     ours: list[Run] = []
     theirs: list[Run] = []
-    name, channel = row.name, row.channel
-    worker = place.running(campaign_worker(place.workers), SENDGRID_MAILS_PER_REQUEST=str(row.mails_per_request))
+    channel, specialise = way.channel, "on" if way.specialise else "off"
+    settings = {"SENDGRID_MAILS_PER_REQUEST": str(way.mails_per_request), "DISPATCHER_SPECIALISE": specialise}
+    worker = place.running(campaign_worker(place.workers), **settings)
     with worker as own, place.running(baseline_worker(place.workers)) as other:
         await_("the baseline's worker", rows.baseline_listens, 30)
-        rows.campaign(place, own, channel, min(1_000, sizes.campaign))  # warm-up
+        rows.campaign(place, own, channel, min(2_000, sizes.campaign))  # warm-up
         rows.baseline_run(place, other, channel, 20)
         for repeat in range(sizes.repeats):
             ours.append(rows.campaign(place, own, channel, sizes.campaign))
             theirs.append(rows.baseline_run(place, other, channel, sizes.baseline))
             say(f"{name} {repeat + 1}/{sizes.repeats}: {ours[-1].per_second:,.0f}/s, the baseline {theirs[-1].per_second:,.0f}/s")
-    by_stage = [stages.measure(place, channel, sizes.staged, row.mails_per_request) for _ in range(sizes.repeats)]
-    staged = sorted(by_stage, key=lambda each: sum(each.cpu_us.values()))[len(by_stage) // 2]
-    return _summary(middle(ours), middle(theirs), staged)
+    by_stage = [stages.measure(place, way, sizes.staged) for _ in range(sizes.repeats)]
+    return _summary(middle(ours), middle(theirs), sorted(by_stage, key=lambda each: each.total_us)[len(by_stage) // 2])
 
 
 def _summary(ours: Run, theirs: Run, staged: Stages) -> dict[str, Any]:

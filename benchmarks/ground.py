@@ -190,7 +190,7 @@ def _listens(port: int) -> bool:
 
 
 def campaign_worker(workers: int, nice: int = 0) -> Command:
-    """The worker that `make up` runs, for campaigns only; there with a `nice` of 5, which would not be fair beside the baseline."""
+    """The worker that `make up` runs, for campaigns only; there it is nicer, which would not be fair beside the baseline."""
     return processes.worker("campaign", ["campaign"], workers, nice)
 
 

@@ -26,6 +26,8 @@ def _lines(found: Found) -> Iterator[str]:
     yield from _aligned([_COLUMNS, *(_row(name, row) for name, row in found["rows"].items())])
     yield from _words()
     yield from _limits(found)
+    decide = max(row["stages"]["decide_us"] for row in found["rows"].values())
+    yield f"one decision over four channels: {decide:.1f} µs"
     for people, run in found.get("audiences", {}).items():
         cost = sum(run["cpu_us"].values())
         yield (
@@ -39,6 +41,12 @@ def _lines(found: Found) -> Iterator[str]:
             f"opt-outs: {race['opt_outs']} in running campaigns, {race['late_claims']} claims after one, "
             f"last arrival {race['last_arrival_seconds'] * 1e3:.0f} ms after its commit"
         )
+    if kills := found.get("killed"):
+        dearer = kills["small_batches_us"] / kills["large_batches_us"] - 1
+        yield f"kill -9: {kills['unknown_per_process']} messages unknown per process, {dearer:.0%} dearer than batches of 1,000"
+    yield ""
+    asked = [(goal["name"], goal["asked"], goal["shown"], "met" if goal["met"] else "MISSED") for goal in found["goals"]]
+    yield from _aligned([("goal", "asked", "shown", ""), *asked])
 
 
 def _row(name: str, row: Found) -> Sequence[str]:

@@ -4,50 +4,72 @@ from __future__ import annotations
 
 import gc
 import os
+import random
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg_pool import ConnectionPool
 
 from benchmarks.ground import Ground, database
 from benchmarks.meters import cpu_seconds
 from benchmarks.rows import finished, submit
-from channels.base import Channel, Provider
+from channels.base import Channel, Content, Email, Provider
 from channels.fcm import Fcm
 from channels.http import Fault, Http, Request, Response
 from channels.sendgrid import SendGrid
 from channels.twilio import TwilioSms, TwilioWhatsApp
-from dispatcher import campaigns, pipeline
-from dispatcher.house import COLLECT_AFTER, House
+from dispatcher import campaigns, content, pipeline
+from dispatcher.content import Catalog
+from dispatcher.house import BATCH_MESSAGES_MAX, COLLECT_AFTER, House, Limits
 from dispatcher.ledger import chunks
 from dispatcher.ledger.chunks import Candidate, Chunk
-from dispatcher.ledger.due import close
-from dispatcher.ledger.pool import ROLE, lend
+from dispatcher.ledger.due import Due, close
+from dispatcher.ledger.pool import Pool, lend, open_pool
 from dispatcher.model import Leg, Send
 from dispatcher.policy import decide
 
 T = TypeVar("T")
+SAMPLE = 10  # mails of each batch that are held against ordinary rendering
 STAGES = ("gather", "decide", "render", "claim", "send", "settle")
 ALONE = ("rendering", "posting", "rows")
 
 
 @dataclass(frozen=True, slots=True)
 class Stages:
-    """Per message: the worker's own processor microseconds by stage, SQL statements, and each part alone with everything it needs
-    counted (the sink's time for posting, PostgreSQL's for rows)."""
+    """Per message: the worker's own processor microseconds by stage, PostgreSQL's, SQL statements, and each part alone with
+    everything it needs counted (the sink's time for posting, PostgreSQL's for rows). `decide_us` is one decision over all four
+    channels."""
 
     cpu_us: Mapping[str, float]
+    postgres_us: float
     statements: float
     alone_us: Mapping[str, float]
+    decide_us: float
 
     @property
     def limit_us(self) -> float:
         """What the dearest part alone costs: nothing can be faster."""
         return max(self.alone_us.values())
+
+    @property
+    def total_us(self) -> float:
+        """Worker and PostgreSQL together."""
+        return sum(self.cpu_us.values()) + self.postgres_us
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a campaign is sent."""
+
+    channel: Channel
+    mails_per_request: int = 1
+    specialise: bool = True
+    batch_messages: int = BATCH_MESSAGES_MAX
 
 
 class Counting(psycopg.Cursor[tuple[Any, ...]]):
@@ -90,36 +112,70 @@ def _adapters(ground: Ground, http: Http, mails_per_request: int) -> dict[Channe
     }
 
 
-def measure(ground: Ground, channel: Channel, people: int, mails_per_request: int) -> Stages:
+def measure(ground: Ground, way: Way, people: int) -> Stages:
     """A campaign in this process, stage by stage."""
-    options = {"autocommit": True, "options": f"-c timezone=UTC -c role={ROLE}", "cursor_factory": Counting}
-    with ConnectionPool(
-        os.environ["DISPATCHER_DATABASE_URL"], min_size=1, max_size=2, kwargs=options, check=ConnectionPool.check_connection
-    ) as pool:
+    with _counted() as pool:
         http = Recording(concurrency=200)
         for _ in http.exchange((None, Request(f"{ground.sink}/count", ())) for _ in range(200)):
             pass  # connections stand, as they do in a worker
         http.requests.clear()
-        house = replace(ground.house, pool=pool, providers=_adapters(ground, http, mails_per_request))
+        providers = _adapters(ground, http, way.mails_per_request)
+        limits = Limits(batch_messages_max=way.batch_messages)
+        house = replace(ground.house, pool=pool, providers=providers, catalog=catalog(specialise=way.specialise), limits=limits)
         ground.forget_caps()
-        name = submit(house, ground, channel, people)
+        name = submit(house, ground, way.channel, people)
         dues = campaigns.due_chunks(house)
-        spent = dict.fromkeys(STAGES, 0.0)
-        Counting.statements = 0
+        clocks = dict.fromkeys((*STAGES, "rendering"), 0.0)
+        decide_us = _deciding(house, dues[0])
         gc.collect()
         gc.freeze()  # as workers do
         gc.set_threshold(*COLLECT_AFTER)
+        Counting.statements, postgres = 0, cpu_seconds(ground.meters.postgres)
         for due in dues:
-            _chunk(house, due.period, due.number, spent)
-        statements = Counting.statements
+            _chunk(house, due, clocks)
+        statements, postgres = Counting.statements, cpu_seconds(ground.meters.postgres) - postgres
         campaigns.sweep(house)
         assert finished(house, name), "every message was to be settled"
-    alone = {"rendering": spent["render"] / people, "posting": _posting(ground, http.requests, people), "rows": _rows(ground, name)}
+    rendering = clocks.pop("rendering")
+    alone = {"rendering": rendering / people, "posting": _posting(ground, http.requests, people), "rows": _rows(ground, name)}
     return Stages(
-        {stage: seconds / people * 1e6 for stage, seconds in spent.items()},
-        statements / people,
-        {part: seconds * 1e6 for part, seconds in alone.items()},
+        cpu_us={stage: seconds / people * 1e6 for stage, seconds in clocks.items()},
+        postgres_us=postgres / people * 1e6,
+        statements=statements / people,
+        alone_us={part: seconds * 1e6 for part, seconds in alone.items()},
+        decide_us=decide_us,
     )
+
+
+@contextmanager
+def _counted() -> Iterator[Pool]:
+    """The ledger's pool, as workers have it, with statements counted."""
+    with open_pool(os.environ["DISPATCHER_DATABASE_URL"], 2) as pool:
+        assert isinstance(pool.kwargs, dict)
+        pool.kwargs["cursor_factory"] = Counting
+        yield pool
+
+
+@lru_cache(maxsize=2)
+def catalog(*, specialise: bool) -> Catalog:
+    """The templates as a worker with this setting has them."""
+    return content.load(Path("templates"), random.random if specialise else None)
+
+
+def _deciding(house: House, due: Due) -> float:
+    """Microseconds of one decision over all four channels; the best of some rounds, for it is short."""
+    with lend(house.pool) as connection:
+        chunk = chunks.find(connection, due.period, due.number)
+        assert chunk
+        candidates = chunks.gather(connection, chunk)
+    asked = [(replace(pipeline.job_of(house, chunk, each), channels=tuple(Channel)), each.facts) for each in candidates]
+    best, now = float("inf"), house.clock()
+    for _ in range(5):
+        started = time.process_time()
+        for job, facts in asked:
+            decide(job, facts, house.policy, now)
+        best = min(best, time.process_time() - started)
+    return best / len(asked) * 1e6
 
 
 @contextmanager
@@ -129,31 +185,36 @@ def _clocked(spent: dict[str, float], stage: str) -> Iterator[None]:
     spent[stage] += time.process_time() - started
 
 
-def _chunk(house: House, period: int, number: int, spent: dict[str, float]) -> None:
-    """As `pipeline.run_chunk` does it."""
+def _chunk(house: House, due: Due, spent: dict[str, float]) -> None:
+    """As `pipeline.run_chunk` does it, and the task behind it."""
     with lend(house.pool) as connection, _clocked(spent, "gather"):
-        chunk = chunks.find(connection, period, number)
+        chunk = chunks.find(connection, due.period, due.number)
         assert chunk
         since = pipeline.caps_since(house, chunk)
         candidates = chunks.gather(connection, chunk, None, since)
     for batch in pipeline.batches(candidates, house.limits.batch_messages_max):
         _batch(house, chunk, batch, spent)
-    with lend(house.pool) as connection, _clocked(spent, "settle"):
-        close(connection, chunk, house.clock())
+    with _clocked(spent, "settle"):
+        with lend(house.pool) as connection:
+            close(connection, chunk, house.clock())
+        campaigns.next_chunk(house, chunk)
 
 
 def _batch(house: House, chunk: Chunk, batch: Sequence[Candidate], spent: dict[str, float]) -> None:
     """As `pipeline.work` does it, with the rendering done once more to tell it from the decision."""
     with _clocked(spent, "decide"):
         prepared = pipeline.prepare_all(house, chunk, batch, {})
-    legs = [_leg(house, chunk, candidate) for candidate in batch]
-    rendering = dict.fromkeys(STAGES, 0.0)
-    template = house.catalog[chunk.spec.template]
-    with _clocked(rendering, "render"):
-        for candidate, leg in zip(batch, legs, strict=True):
-            template.render(pipeline.letter_of(house, chunk, candidate, leg))
-    spent["render"] += rendering["render"]
-    spent["decide"] -= rendering["render"]
+    letters = [pipeline.letter_of(house, chunk, candidate, _leg(house, chunk, candidate)) for candidate in batch]
+    template, again = house.catalog[chunk.spec.template], dict.fromkeys(("render", "rendering"), 0.0)
+    with _clocked(again, "rendering"):
+        with _clocked(again, "render"):
+            written = [template.render(letter) for letter in letters]
+        texts = [_texts(content) for content in written]
+    ordinary = catalog(specialise=False)[chunk.spec.template]
+    assert texts[:SAMPLE] == [_texts(ordinary.render(letter)) for letter in letters[:SAMPLE]], "a specialised mail differs"
+    spent["render"] += again["render"]
+    spent["rendering"] += again["rendering"]
+    spent["decide"] -= again["render"]
     with lend(house.pool) as connection, _clocked(spent, "claim"):
         now, since = house.clock(), pipeline.caps_since(house, chunk)
         claim = chunks.claim(connection, chunk, [item.entry for item in prepared], now, since)
@@ -162,6 +223,11 @@ def _batch(house: House, chunk: Chunk, batch: Sequence[Candidate], spent: dict[s
         results = pipeline.send(house, prepared)
     with _clocked(spent, "settle"):
         pipeline.settle(house, chunk, pipeline.conclude_all(house, chunk, prepared, results))
+
+
+def _texts(content: Content) -> tuple[str, ...]:
+    """A message's long texts, whole: a mail of pieces is put together here."""
+    return (content.subject, content.html, content.text) if isinstance(content, Email) else ()
 
 
 def _leg(house: House, chunk: Chunk, candidate: Candidate) -> Leg:

@@ -18,6 +18,7 @@ from dispatcher.web.keys import local_key
 
 READY_SECONDS = 60.0
 FLOWER_PORT = 5555
+CAMPAIGN_NICE = 10  # a big campaign must not make one customer wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Running:
 
 @contextmanager
 def running(
-    settings: Settings, environ: Mapping[str, str], workers: int, flower_port: int | None, nice: int = 5
+    settings: Settings, environ: Mapping[str, str], workers: int, flower_port: int | None, nice: int = CAMPAIGN_NICE
 ) -> Iterator[Running]:
     """Run everything as long as the block lasts, then stop it in an order that loses nothing.
 

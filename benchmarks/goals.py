@@ -1,0 +1,79 @@
+"""What we set out to reach, and what this run reached. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Found = Mapping[str, Any]
+PLAIN, PATHS, BATCH = "e-mail single, any template", "e-mail single, recorded paths", "e-mail batch"
+TIMES_BASELINE: Mapping[str, float] = {PLAIN: 18, PATHS: 45, BATCH: 120, "SMS": 38, "WhatsApp": 38, "push": 45}
+SHARE_OF_LIMIT: Mapping[str, float] = {PLAIN: 0.55, PATHS: 0.45}
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """One goal: what was asked for, what this run shows, and whether that will do."""
+
+    name: str
+    asked: str
+    shown: str
+    met: bool
+
+
+def judged(found: Found) -> list[Goal]:
+    """All goals that this run says something about."""
+    return [*_of_rows(found["rows"]), *_of_engine(found), *_of_triggers(found), *_of_kills(found)]
+
+
+def _of_rows(rows: Found) -> Iterator[Goal]:
+    for name, times in TIMES_BASELINE.items():
+        if name in rows:
+            shown, cpu = rows[name]["times_baseline"], rows[name]["times_baseline_cpu"]
+            yield Goal(f"{name}: times the baseline", f"{times:.0f}", f"{shown:.0f} ({cpu:.0f} by CPU)", shown >= times)
+    for name, share in SHARE_OF_LIMIT.items():
+        if name in rows:
+            shown = rows[name]["share_of_limit"]
+            yield Goal(f"{name}: share of the limit", f"{share:.0%}", f"{shown:.0%}", shown >= share)
+    if PATHS in rows and PLAIN in rows:
+        plain, paths = (rows[name]["stages"]["alone_us"]["rendering"] for name in (PLAIN, PATHS))
+        yield Goal("recorded paths: times ordinary rendering, byte-equal", "12", f"{plain / paths:.0f}", plain / paths >= 12)
+    if BATCH in rows and PATHS in rows:
+        fewer = rows[PATHS]["ours"]["wire_bytes"] / rows[BATCH]["ours"]["wire_bytes"]
+        yield Goal("bytes on the wire, batch to single: times fewer", "15", f"{fewer:.0f}", fewer >= 15)
+
+
+def _of_engine(found: Found) -> Iterator[Goal]:
+    rows = found["rows"].values()
+    statements = max(row["stages"]["statements"] for row in rows)
+    commands = max(row["ours"]["commands"] for row in rows)
+    yield Goal("SQL statements a message", "0.02", f"{statements:.3f}", statements < 0.025)  # as the goal is written
+    yield Goal("broker commands a message", "0.05", f"{commands:.3f}", commands < 0.055)
+    decide = max(row["stages"]["decide_us"] for row in rows)
+    yield Goal("one decision over four channels", "50 µs", f"{decide:.0f} µs", decide <= 50)
+    audiences = {int(people): run for people, run in found.get("audiences", {}).items()}
+    if len(audiences) > 1 and 10_000 in audiences:
+        first, last = sum(audiences[10_000]["cpu_us"].values()), sum(audiences[max(audiences)]["cpu_us"].values())
+        goal = f"cost a message at {max(audiences):,} recipients vs at 10,000"
+        yield Goal(goal, "within 15 %", f"{last / first - 1:+.1%}", abs(last / first - 1) <= 0.15)
+    peak = max(run["peak_bytes"] for run in (*(row["ours"] for row in rows), *audiences.values())) / 2**20
+    yield Goal("largest worker process", "130 MB", f"{peak:.0f} MB", peak <= 130)
+
+
+def _of_triggers(found: Found) -> Iterator[Goal]:
+    if "latency" in found:
+        idle, beside = (found["latency"][when]["p99_ms"] for when in ("idle", "beside a campaign"))
+        yield Goal("trigger's p99 beside a campaign", "50 ms", f"{beside:.0f} ms", beside <= 50)
+        yield Goal("… times idle", "3", f"{beside / idle:.1f}", beside <= 3 * idle)
+    if "opt_outs" in found:
+        late = found["opt_outs"]["late_claims"]
+        yield Goal("claims after an opt-out", "0", f"{late}", late == 0)
+
+
+def _of_kills(found: Found) -> Iterator[Goal]:
+    if "killed" in found:
+        unknown, cost = found["killed"]["unknown_per_process"], found["killed"]["small_batches_us"]
+        dearer = cost / found["killed"]["large_batches_us"] - 1
+        yield Goal("unknown after kill -9, per process", "100", f"{unknown}", unknown <= 100)
+        yield Goal("… costing", "at most 15 %", f"{dearer:.0%}", dearer <= 0.15)

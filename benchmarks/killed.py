@@ -1,0 +1,62 @@
+"""What `kill -9` leaves: campaign workers are killed in the middle, and the claims that nobody settled are counted."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import psutil
+
+from benchmarks.ground import Ground, await_, campaign_worker, database
+from benchmarks.rows import submit
+from channels.base import Channel
+from dispatcher import campaigns
+from dispatcher.ledger import campaigns as ledger
+from dispatcher.ledger.pool import lend
+
+ROUNDS = 3  # a kill between two batches leaves nothing
+
+
+def measure(ground: Ground, people: int) -> int:
+    """The most messages that one killed worker process left unknown."""
+    return max(_once(ground, people) for _ in range(ROUNDS))
+
+
+def _once(ground: Ground, people: int) -> int:
+    from dispatcher import tasks
+
+    name = submit(ground.house, ground, Channel.PUSH, people)
+    ground.forget_caps()
+    with ground.running(campaign_worker(ground.workers)) as worker:
+        tasks.publish(campaigns.due_chunks(ground.house))
+        await_("the campaign's start", lambda: _count(name, "accepted") > people // 10, 60)
+        parent = psutil.Process(worker)
+        for process in (parent, *parent.children(recursive=True)):  # the parent first: it must not give a chunk out again
+            os.kill(process.pid, signal.SIGKILL)
+        time.sleep(0.5)  # what they had told PostgreSQL is done by now
+        unknown = _by_chunk(name)
+    with lend(ground.house.pool) as connection:
+        ledger.cancel(connection, name, ground.house.clock())
+    tasks.app.control.purge()
+    return max(unknown, default=0)
+
+
+def _count(name: str, state: str) -> int:
+    with database() as connection:
+        row = connection.execute(
+            "SELECT count(*) FROM messages m JOIN campaigns c ON c.no = m.campaign_no WHERE c.id = %s AND m.state = %s",
+            (name, state),
+        ).fetchone()
+    return int(row[0]) if row else 0
+
+
+def _by_chunk(name: str) -> list[int]:
+    """Messages that are claimed and not settled; a process works on one chunk at a time."""
+    with database() as connection:
+        rows = connection.execute(
+            "SELECT count(*) FROM messages m JOIN campaigns c ON c.no = m.campaign_no WHERE c.id = %s AND m.state = 'claimed' "
+            "GROUP BY m.chunk",
+            (name,),
+        ).fetchall()
+    return [int(row[0]) for row in rows]
