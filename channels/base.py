@@ -79,7 +79,7 @@ class Push:
     body: str
     link: str = ""
     data: Mapping[str, str] = field(default_factory=dict)
-    options: PushOptions = PushOptions()
+    options: PushOptions = field(default=PushOptions(), repr=False)
 
 
 Content: TypeAlias = Email | Sms | WhatsApp | Push

@@ -75,6 +75,12 @@ class Sandbox:
         key: str = self._ask("GET", "/_sandbox/keys")["sendgrid_webhook"]
         return key
 
+    @property
+    def telnyx_webhook_public_key(self) -> str:
+        """The key that Telnyx's webhook calls verify with."""
+        key: str = self._ask("GET", "/_sandbox/keys")["telnyx_webhook"]
+        return key
+
     def service_account(self, path: Path, project: str = "sandbox") -> Path:
         """Write a throw-away Google service account whose token endpoint is this sandbox."""
         return write_service_account(path, self.url, project)

@@ -11,7 +11,7 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import Any, cast
 from urllib.parse import parse_qsl, urlsplit
@@ -24,6 +24,8 @@ from channels.base import (
     EventKind,
     Misconfigured,
     Outbound,
+    Push,
+    PushOptions,
     Receipt,
     Rejected,
     Uncertain,
@@ -207,6 +209,22 @@ ADDRESSES: Mapping[Channel, Callable[[int], str]] = {
     Channel.WHATSAPP: phone,
     Channel.PUSH: token,
 }
+# Each option of a push alone, and all together.
+ALL_OPTIONS = PushOptions(
+    collapse_key="spring-26",
+    ttl_seconds=86_400,
+    priority="high",
+    sound="default",
+    badge=0,
+    image="https://bank.example/coin.png",
+    icon="ic_coin",
+    android_channel="offers",
+)
+OPTIONS = (
+    ALL_OPTIONS,
+    PushOptions(priority="normal"),
+    *(PushOptions(**{option.name: getattr(ALL_OPTIONS, option.name)}) for option in fields(PushOptions)),
+)
 HOSTILE = 'Zoë "<&>" \\ {{1}} %s [x] \U0001f600'
 
 
@@ -217,7 +235,10 @@ def messages(template: Template, channel: Channel, language: Language, mode: Mod
     cases: tuple[tuple[dict[str, Any], int | None], ...] = (*(({}, ttl) for ttl in TTLS), (optional, None), (hostile, None))
     for data, ttl in cases:
         content = template.render(example_letter(template, channel, language, mode, data))
-        yield Outbound("2611-7-3-0", channel, ADDRESSES[channel](1), content, ttl)
+        outbound = Outbound("2611-7-3-0", channel, ADDRESSES[channel](1), content, ttl)
+        yield outbound
+    if isinstance(content, Push):
+        yield from (replace(outbound, content=replace(content, options=options)) for options in OPTIONS)
 
 
 @cache
