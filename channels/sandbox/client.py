@@ -45,6 +45,10 @@ class Sandbox:
         """Put fault rules in force, in place of all former ones; `channels.sandbox.faults` describes them."""
         self._ask("PUT", "/_sandbox/faults", list(rules))
 
+    def set_profile(self, name: str) -> None:
+        """Put a named set of fault rules in force (`channels.sandbox.profiles`)."""
+        self._ask("PUT", f"/_sandbox/profile/{name}")
+
     def clear_faults(self) -> None:
         self._ask("DELETE", "/_sandbox/faults")
 

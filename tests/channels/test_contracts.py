@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cache
+from pathlib import Path
 from typing import Any, cast
 from urllib.parse import parse_qsl, urlsplit
 
@@ -37,7 +38,7 @@ from channels.sendgrid import SendGrid
 from channels.twilio import API, TwilioSms, TwilioWhatsApp
 from dispatcher.content import Template, example_letter
 from dispatcher.model import LANGUAGES, Language, Mode
-from tests.channels.descriptions import description, faults, google_faults, operation_of
+from tests.channels.descriptions import description, faults, google_faults, need, operation_of
 from tests.channels.news import NOW, mail_news, text_news
 from tests.channels.rigs import ACCESS_TOKEN, ACCOUNT, CALLBACK, SENDER, mailbox, phone, service_account, token
 from tests.channels.servers import http_answer, http_server
@@ -436,3 +437,13 @@ def test_a_request_that_the_descriptions_do_not_know_is_found() -> None:
     for url in (request.url + "s", request.url.replace("api.sendgrid.com", "api.sendgrid.net")):
         with pytest.raises(AssertionError):
             check_mail(replace(request, url=url))
+
+
+def test_absent_descriptions_are_said_and_fail_in_ci(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("CI", raising=False)
+    with pytest.raises(pytest.skip.Exception, match=r"descriptions are not here: .*/x.json"):
+        need(tmp_path / "x.json")
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="descriptions are not here"):
+        need(tmp_path / "x.json")
+    need(tmp_path)
