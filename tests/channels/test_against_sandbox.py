@@ -236,7 +236,7 @@ def test_the_news_of_the_sandbox_is_understood(sandbox: Sandbox) -> None:
         sent += [*sms.send([named(Channel.SMS, n, f"+324609{n}") for n in TEXT_NEWS])]
         sent += [*whatsapp.send([named(Channel.WHATSAPP, "read", phone(1))])]
         telnyx = Telnyx("KEY0", SENDER, http, sandbox.url, webhook_url=f"{here}/telnyx")
-        sent += [*telnyx.send([named(Channel.SMS, f"telnyx {n}", f"+324609{n}") for n in OTHER_NEWS])]
+        sent += [*telnyx.send([named(Channel.SMS, f"telnyx {n}", f"+324609{n}") for n in (*OTHER_NEWS, SILENT)])]
         sandbox.reply(phone(1), SENDER, "STOP svp", channel="whatsapp")
         sandbox.reply(phone(2), SENDER, "START", provider="telnyx", opt_out_type="START")
         sandbox.wait_for_events()
@@ -279,6 +279,7 @@ TEXT_NEWS = {
     "30003": {EventKind.FAILED},
     "99999": {EventKind.FAILED},
 }
+SILENT = "00000"  # of whom nothing more is heard
 OTHER_NEWS = {
     "00001": {EventKind.DELIVERED},
     "40001": {EventKind.BOUNCED},
