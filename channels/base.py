@@ -27,8 +27,43 @@ class Channel(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Gapped:
+    """A text with gaps: `words` stand around them, one more than there are gaps; `gaps` are the numbers of the values that fill
+    them."""
+
+    words: tuple[str, ...]
+    gaps: tuple[int, ...]
+
+    def filled(self, values: Sequence[str]) -> str:
+        """The text with these values in its gaps."""
+        pieces = [""] * (2 * len(self.gaps) + 1)
+        pieces[::2] = self.words
+        pieces[1::2] = [values[gap] for gap in self.gaps]
+        return "".join(pieces)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Form:
+    """What all mails have in common that were written along one path through their template. The object itself is its identity."""
+
+    subject: Gapped
+    html: Gapped
+    text: Gapped
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """Of what a mail was put together: its parts are the form's, filled with these values."""
+
+    form: Form
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Email:
-    """A rendered e-mail. `headers` carries what a commercial mail owes its reader, such as RFC 8058's two."""
+    """A rendered e-mail. `headers` carries what a commercial mail owes its reader, such as RFC 8058's two. `pieces` spare
+    whoever sends many the search for what is common to them; without them it is the same mail.
+    """
 
     sender_name: str
     sender_address: str
@@ -36,6 +71,7 @@ class Email:
     html: str
     text: str
     headers: tuple[tuple[str, str], ...] = ()
+    pieces: Pieces | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +169,10 @@ class BadAddress(ChannelError):
     """This address will never work on this channel -> failed, and the address is suppressed."""
 
 
+class NoAddress(BadAddress):
+    """It is no address at all -> as `BadAddress`, on every channel that takes addresses of its kind."""
+
+
 class OptedOut(ChannelError):
     """The provider knows a no that we had not heard -> failed, and the opt-out is recorded."""
 
@@ -181,8 +221,21 @@ class EventKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Again:
+    """What surely did not arrive may leave again: not before `wait_seconds`, each time twice as long, at most `times_max` times."""
+
+    wait_seconds: float
+    times_max: int
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
-    """Later news of a message. `id` is unique per provider: the same news twice has the same id."""
+    """Later news of a message. `id` is unique per provider: the same news twice has the same id.
+
+    `again` stands with a failure after which the message may be repeated, for it reached nobody; `strikes` with one that says
+    little of the address alone, and much when it is the so-manieth in a row. `extra` are the fields that no rule knows, as text and
+    without addresses: see `channels.extras`.
+    """
 
     provider: str
     id: str
@@ -192,6 +245,19 @@ class Event:
     message_id: str | None = None
     receipt: str | None = None
     code: str | None = None
+    again: Again | None = None
+    strikes: int | None = None
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A message that a provider says it took, when asked: its receipt, when that was, the text as it shows it, and all its news."""
+
+    receipt: str
+    at: datetime
+    text: str
+    news: tuple[Event, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,4 +302,14 @@ class Provider(Protocol):
 
     def close(self) -> None:
         """Let go of connections."""
+        ...
+
+
+class LooksUp(Protocol):
+    """What some providers can do besides: say afterwards what they took. Reached through `channels.traces`."""
+
+    name: str
+
+    def look_up(self, address: str, since: datetime) -> Sequence[Trace] | ChannelError:
+        """All that the provider took for an address from this sender since a moment; an error where it can't tell completely."""
         ...

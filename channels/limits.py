@@ -297,6 +297,11 @@ class Failover:
         self.name = "+".join(route.provider.name for route in routes)
         self.channel = routes[0].provider.channel
 
+    @property
+    def providers(self) -> tuple[Provider, ...]:
+        """Those that stand in for one another."""
+        return tuple(route.provider for route in self._routes)
+
     def send(self, batch: Sequence[Outbound]) -> Pairs:
         """See `channels.base.Provider`."""
         shares: list[list[Outbound]] = [[] for _ in self._routes]

@@ -17,6 +17,7 @@ from sendgrid.helpers.eventwebhook import EventWebhook
 
 from channels.alerts import alert
 from channels.base import (
+    Again,
     BadPayload,
     BadSignature,
     Channel,
@@ -30,8 +31,9 @@ from channels.base import (
     Result,
     Throttled,
 )
-from channels.batch import Batch, alone, batches, whole
+from channels.batch import Batch, alone, batches, own
 from channels.checks import checked
+from channels.extras import extra
 from channels.handover import Clock, by_status, hand_over, inquire, receipt, utc_now
 from channels.http import Http, Request, Response, header_lines
 from channels.plugs import Bench, Call, Door, Pattern, Plug, Reader
@@ -103,7 +105,7 @@ class SendGrid:
         """Why this mail can't leave whatever the others are."""
         try:
             checked(outbound, self.channel, Email)
-            whole(outbound).encode()
+            own(outbound).encode()
         except Rejected as refusal:
             return refusal.with_traceback(None)  # its frames hold the message
         except Exception as error:
@@ -205,6 +207,8 @@ _DROPS = {
     "recipient list over package quota": (EventKind.HALTED, "dropped_over_quota"),
     "invalid smtpapi header": (EventKind.HALTED, "dropped_invalid_header"),
 }
+_BLOCKED = Again(4 * 3_600.0, 1)  # the other side took no mail from us just then
+_FIELDS_KNOWN = frozenset({"event", "sg_event_id", "sg_message_id", "message_id", "timestamp"})
 _ENHANCED_STATUS = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")
 
 
@@ -256,6 +260,7 @@ def _events(row: Mapping[str, Any], now: datetime) -> list[Event]:
 
 def _event(row: Mapping[str, Any], now: datetime) -> Event:
     kind, code = _kind(row)
+    blocked = code is not None and row.get("event") == "bounce" and kind is EventKind.FAILED
     return Event(
         provider=SendGrid.name,
         id=_text(row, "sg_event_id") or hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest(),
@@ -265,6 +270,8 @@ def _event(row: Mapping[str, Any], now: datetime) -> Event:
         message_id=_text(row, "message_id"),
         receipt=(_text(row, "sg_message_id") or "").split(".")[0] or None,  # X-Message-Id, then the path it took
         code=code,
+        again=_BLOCKED if blocked else None,
+        extra=extra(row, _FIELDS_KNOWN),
     )
 
 

@@ -23,6 +23,7 @@ from channels.limits import Breaker, Bucket, Failover, Limited, LocalBucket, Rat
 from channels.plugs import Bench, plugs
 from channels.sandbox.doubles import player
 from dispatcher import content
+from dispatcher.agreement import disagreements
 from dispatcher.content import Catalog, TemplateFaults
 from dispatcher.embedded import Engines, engines
 from dispatcher.house import BATCH_MESSAGES_MAX, House, Limits
@@ -72,13 +73,16 @@ def examine() -> tuple[Settings, Policy, Catalog, str]:
     """Settings, policy, templates and the policy's text, each read completely. Raises one of `UNFIT`, with all that is wrong."""
     chosen = settings()
     rules, text = policy(chosen)
-    return chosen, rules, templates(chosen.templates), text
+    catalog = templates(chosen.templates, chosen.specialise)
+    if faults := disagreements(rules, catalog.values()):
+        raise TemplateFaults(faults)
+    return chosen, rules, catalog, text
 
 
 @lru_cache(maxsize=1)
-def templates(folder: Path) -> Catalog:
+def templates(folder: Path, specialise: bool) -> Catalog:
     """The templates of a folder, compiled once per process. Raises `TemplateFaults`."""
-    return content.load(folder)
+    return content.load(folder, random.random if specialise else None)
 
 
 def house(connections_max: int = CONNECTIONS_MAX) -> House:

@@ -59,6 +59,7 @@ class Settings:
     accounts: Mapping[str, Any]  # by the provider's name, each what its file reads
     rates: Mapping[Channel, float]  # messages (SMS: segments) a second; a channel that is not named has no limit of ours
     sandbox_url: str
+    specialise: bool  # write messages along known paths through their templates; off: run the template for each
     lease_seconds: float  # how long a worker may take from claim to settle before its claims count as lost
     warnings: tuple[str, ...] = ()
 
@@ -85,6 +86,7 @@ class Settings:
             accounts={name: plug.read(read) for name, plug in plugs().items()},
             rates=_rates(read),
             sandbox_url=read.url("DISPATCHER_SANDBOX_URL", SANDBOX_URL, in_the_clear=True),
+            specialise=(read.choice("DISPATCHER_SPECIALISE", ("on", "off")) or "on") == "on",
             lease_seconds=read.seconds("DISPATCHER_LEASE_SECONDS", default=60.0, least=3.0, most=540.0),
         )
         if read.faults:

@@ -31,6 +31,7 @@ RESERVED: Mapping[str, frozenset[str]] = {  # what every text may use besides it
 _KEYS = (
     "name",
     "version",
+    "author",
     "kind",
     "entity",
     "offer_type",
@@ -68,6 +69,7 @@ class Declaration:
 
     brief: Brief
     version: str
+    author: str  # who wrote it, and so can't approve it; "" where it doesn't say
     entity: str
     channels: tuple[Channel, ...]
     variables: Mapping[str, Variable]
@@ -100,6 +102,7 @@ def declare(name: str, document: Document, topics: Iterable[str]) -> tuple[Decla
     declaration = Declaration(
         brief=brief,
         version=reader.text(("version",)),
+        author=reader.text(("author",), required=False),
         entity=reader.text(("entity",), pattern=_ENTITY),
         channels=channels,
         variables={key: _variable(reader, key, modes) for key in reader.tables(("variables",))},

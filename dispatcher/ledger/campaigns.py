@@ -284,12 +284,22 @@ def pause(connection: Connection, campaign_id: str, now: datetime) -> bool:
     )
 
 
+def halt(connection: Connection, no: int, note: str, now: datetime) -> bool:
+    """Running -> paused, with a note that says why. False when the campaign runs no more."""
+    return bool(
+        connection.execute(
+            "UPDATE campaigns SET state = 'paused', paused_at = %s, note = %s WHERE no = %s AND state = 'running'", (now, note, no)
+        ).rowcount
+    )
+
+
 def resume(connection: Connection, campaign_id: str, now: datetime) -> bool:
-    """Paused -> scheduled, from where it starts at once or at its `send_at`; what was due meanwhile keeps its rate."""
+    """Paused -> scheduled, from where it starts at once or at its `send_at`; what was due meanwhile keeps its rate, and why it
+    paused is settled."""
     with connection.transaction():
         row = connection.execute(
             """
-            UPDATE campaigns SET state = 'scheduled' WHERE id = %s AND state = 'paused'
+            UPDATE campaigns SET state = 'scheduled', note = '' WHERE id = %s AND state = 'paused'
             RETURNING no, period, paused_at
             """,
             (campaign_id,),
