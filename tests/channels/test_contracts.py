@@ -179,8 +179,17 @@ FLAWS = (
     ),
     Flaw(
         "FCM",
+        "the text on priority says normal and high, though the values listed are NORMAL and HIGH",
+        "capitals leave",
+        lambda: (
+            description(PUSHES)["schemas"]["AndroidConfig"]["properties"]["priority"]["enum"] == ["NORMAL", "HIGH"]
+            and '"normal"' in description(PUSHES)["schemas"]["AndroidConfig"]["properties"]["priority"]["description"]
+        ),
+    ),
+    Flaw(
+        "FCM",
         "the sizes (4,096 bytes, 28 days) are in prose only or missing",
-        "the adapter keeps to them",
+        "the adapter keeps to them, and counts bytes as Google was seen to: tests/channels/test_fcm.py",
         lambda: "maximum" not in description(PUSHES)["schemas"]["AndroidConfig"]["properties"]["ttl"],
     ),
 )
