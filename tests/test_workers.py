@@ -111,9 +111,9 @@ def wait_until(met: Callable[[], bool], machine: Machine, seconds: float = 60.0)
         time.sleep(0.05)
 
 
-def finished(machine: Machine) -> bool:
+def finished(machine: Machine, campaign_id: str = "spring") -> bool:
     with lend(machine.house.pool) as connection:
-        campaign = ledger.find(connection, "spring")
+        campaign = ledger.find(connection, campaign_id)
     return campaign is not None and campaign.state == "finished"
 
 
@@ -184,6 +184,18 @@ def test_events_hide_what_a_caller_put_into_arguments(machine: Machine) -> None:
 def _listen(receiver: Any) -> None:
     with suppress(TimeoutError):
         receiver.capture(limit=None, timeout=5, wakeup=False)
+
+
+def test_a_small_campaign_waits_for_no_more_than_its_turn_behind_a_large_one(machine: Machine) -> None:
+    add_people(machine.house, *(person(f"c-{number}", number % 100) for number in range(5000)))
+    machine.sandbox.set_faults([{"provider": "sendgrid", "delay_seconds": 0.2}])
+    machine.submit(5000)
+    wait_until(lambda: machine.balance().get("accepted", 0) > 0, machine)  # all ten chunks are on the broker
+    machine.submit(50, id="small")
+    wait_until(lambda: finished(machine, "small"), machine)
+    counted = machine.balance()
+    assert counted.get("pending", 0) > 1500, counted  # the chunks that were under way, and what a worker had fetched, went before
+    machine.sandbox.clear_faults()
 
 
 def test_a_killed_worker_child_costs_nobody_a_second_message_and_the_campaign_ends(machine: Machine) -> None:
