@@ -29,9 +29,8 @@ from dispatcher.house import House
 from dispatcher.ledger import campaigns as ledger
 from dispatcher.ledger import messages
 from dispatcher.ledger.pool import lend
-from dispatcher.policy import shipped
 from dispatcher.submission import parse_campaign
-from tests.houses import TEMPLATES, add_people, make_house, person
+from tests.houses import TEMPLATES, add_people, make_house, person, policy_without_quiet_hours
 
 OFFER = {"project": "zonnepanelen", "amount": 9000, "offer_url": "https://www.kbc-bank.example/loan"}
 SECRET = "a-secret-of-the-tests-that-is-long-enough"  # the one that make_house uses
@@ -74,7 +73,7 @@ def machine(database: str, broker_url: str, tmp_path: Path) -> Iterator[Machine]
             "DISPATCHER_BROKER_URL": broker_url,
             "DISPATCHER_SECRET_KEY": SECRET,
             "DISPATCHER_TEMPLATES": str(TEMPLATES),
-            "DISPATCHER_POLICY": str(_policy_without_quiet_hours(tmp_path)),
+            "DISPATCHER_POLICY": str(policy_without_quiet_hours(tmp_path)),
             "DISPATCHER_SANDBOX_URL": double.url,
             "DISPATCHER_LEASE_SECONDS": "4",
         }
@@ -96,12 +95,6 @@ def machine(database: str, broker_url: str, tmp_path: Path) -> Iterator[Machine]
                 child.terminate()
             for child in children:
                 child.wait(30)
-
-
-def _policy_without_quiet_hours(folder: Path) -> Path:
-    path = folder / "policy.toml"
-    path.write_text("\n".join(line for line in shipped().splitlines() if "{ from = " not in line), encoding="utf-8")
-    return path
 
 
 def wait_until(met: Callable[[], bool], machine: Machine, seconds: float = 60.0) -> None:

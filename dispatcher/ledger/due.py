@@ -15,7 +15,7 @@ from dispatcher.refs import MessageRef
 class Due:
     """A chunk to be put on the broker now. `priority` is the campaign's; None marks a trigger.
 
-    One chunk of each campaign is `ahead` of the rest: those go first, campaign by campaign in turn, so that a small one needn't wait
+    One chunk of each campaign is `ahead` of the rest: those go first, campaign by campaign, so that a small one needn't wait
     for all that a large one has on the broker.
     """
 
