@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -19,15 +19,17 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
+import psycopg
 import pytest
 from celery import Celery
 from redis import Redis
 
+from channels.base import Channel
 from channels.sandbox import Sandbox, running
 from dispatcher import campaigns
 from dispatcher.house import House
 from dispatcher.ledger import campaigns as ledger
-from dispatcher.ledger import messages
+from dispatcher.ledger import messages, stops
 from dispatcher.ledger.pool import lend
 from dispatcher.submission import parse_campaign
 from tests.houses import TEMPLATES, add_people, make_house, person, policy_without_quiet_hours
@@ -46,6 +48,12 @@ class Machine:
     worker: subprocess.Popen[bytes]
     log: Path
     broker_url: str
+    environ: Mapping[str, str]
+
+    def run(self, *command: str) -> int:
+        """A `dispatcher` command by somebody at this machine; its exit code."""
+        program = (sys.executable, "-c", "from dispatcher.cli import main; main()", *command)
+        return subprocess.run(program, env=self.environ, capture_output=True, check=False).returncode
 
     def submit(self, count: int, **changes: Any) -> None:
         rows = [{"recipient": f"c-{number}", "data": OFFER} for number in range(count)]
@@ -89,7 +97,7 @@ def machine(database: str, broker_url: str, tmp_path: Path) -> Iterator[Machine]
         celery.config_from_object("celeryconfig")
         celery.conf.broker_url = broker_url
         try:
-            yield Machine(house, double, celery, children[0], log, broker_url)
+            yield Machine(house, double, celery, children[0], log, broker_url, environ)
         finally:
             for child in children:
                 child.terminate()
@@ -177,6 +185,32 @@ def test_events_hide_what_a_caller_put_into_arguments(machine: Machine) -> None:
 def _listen(receiver: Any) -> None:
     with suppress(TimeoutError):
         receiver.capture(limit=None, timeout=5, wakeup=False)
+
+
+def test_a_channel_with_wrong_keys_stops_keeps_its_messages_and_goes_on_when_check_passes(machine: Machine, database: str) -> None:
+    add_people(machine.house, *(person(f"c-{number}", number) for number in range(30)))
+    machine.sandbox.refuse_keys(["SG.sandbox"])
+    machine.submit(30)
+    wait_until(lambda: machine.balance() == {"waiting": 30}, machine)
+    with lend(machine.house.pool) as connection:
+        assert stops.stopped(connection) == {Channel.EMAIL: "http_401"}
+    assert machine.run("check") == 1
+    machine.submit(20, id="later", channels=["push", "email"], route="all")  # the other channels go on
+    wait_until(lambda: machine.sandbox.counts()["push"] == 20, machine)
+    assert machine.sandbox.counts()["email"] == 0
+
+    machine.sandbox.refuse_keys([])
+    assert machine.run("check") == 0
+    with psycopg.connect(database) as connection_of_owner:  # the five minutes that they rest are over
+        connection_of_owner.execute("UPDATE messages SET until = now() WHERE state = 'waiting'")
+    wait_until(lambda: finished(machine) and finished(machine, "later"), machine)
+    assert machine.balance() == {"accepted": 30}
+    arrivals = Counter(arrival["message_id"] for arrival in machine.sandbox.log())
+    assert len(arrivals) == 30 + 2 * 20
+    assert max(arrivals.values()) == 1
+    with lend(machine.house.pool) as connection:
+        assert stops.stopped(connection) == {}
+        assert messages.of_campaign(connection, "spring", "c-0")[0].attempts == 1
 
 
 def test_a_small_campaign_waits_for_no_more_than_its_turn_behind_a_large_one(machine: Machine) -> None:
