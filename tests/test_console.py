@@ -13,7 +13,7 @@ import pytest
 from httpx2 import Response
 from starlette.testclient import TestClient
 
-from channels.base import BadAddress, Channel, Event, EventKind, Inbound
+from channels.base import BadAddress, Channel, Event, EventKind, Inbound, Uncertain
 from channels.outbox import Outbox
 from dispatcher import inbound
 from dispatcher.campaigns import desk, due_chunks, submit
@@ -26,7 +26,7 @@ from dispatcher.web import words
 from dispatcher.web.application import create
 from dispatcher.web.keys import ApiKey, Keys, Right, new_key, read_keys
 from dispatcher.web.session import SESSION_SECONDS
-from tests.houses import Broker, Clock, add_people, make_house, person
+from tests.houses import Broker, Clock, add_people, balance, make_house, person, work
 
 LOAN = {"offer_url": "https://www.bank.example/loan", "project": "a bike", "amount": 5_000}
 FIRST = "202611-1-0-0"  # the first message of a fresh ledger
@@ -284,6 +284,31 @@ def test_answers_that_no_machine_understood_are_read_and_resolved_here(visitor: 
     with lend(visitor.house.pool) as connection:
         assert consent.preferences(connection, "anna").choices["channel:sms_whatsapp"].value == "off"
         assert consent.preferences(connection, "bert").choices["channel:sms_whatsapp"].value == "on"
+
+
+def test_what_may_have_gone_is_shown_and_settled_here(visitor: Visitor) -> None:
+    email = visitor.house.providers[Channel.EMAIL]
+    assert isinstance(email, Outbox)
+    email.answers[""] = Uncertain("timeout")
+    submit_campaign(visitor.house)
+    work(visitor.house)
+    visitor.sign_in()
+    assert "/console/unresolved" in visitor.get("/console")
+    shown = visitor.get("/console/unresolved")
+    found = re.findall(r'action="/console/unresolved/([0-9-]+)"', shown)
+    assert len(found) == 2
+    assert "anna" in shown
+    assert "@" not in shown
+    token = visitor.form_token()
+    assert visitor.post(f"/console/unresolved/{found[0]}", "", was="accepted").status_code == 403
+    for message_id, was in zip(found, ("accepted", "failed"), strict=True):
+        assert visitor.post(f"/console/unresolved/{message_id}", token, was=was).headers["location"] == "/console/unresolved"
+        assert was in visitor.get(f"/console/messages/{message_id}")
+        assert visitor.post(f"/console/unresolved/{message_id}", token, was="failed").status_code == 303  # settled: left as it is
+    assert "None." in visitor.get("/console/unresolved")
+    for nothing in ("x", "202611-9-0-0"):
+        assert visitor.post(f"/console/unresolved/{nothing}", token, was="failed").status_code in {303, 404}
+    assert balance(visitor.house).states[State.ACCEPTED] == 1
 
 
 def test_only_a_page_with_something_under_way_reloads_itself(visitor: Visitor) -> None:
