@@ -13,13 +13,15 @@ import pytest
 from httpx2 import Response
 from starlette.testclient import TestClient
 
+from channels.alerts import alert, listen
 from channels.base import BadAddress, Channel, Event, EventKind, Inbound, Uncertain
 from channels.outbox import Outbox
 from dispatcher import inbound
-from dispatcher.campaigns import desk, due_chunks, submit
+from dispatcher.campaigns import desk, due_chunks, submit, sweep
 from dispatcher.house import House
 from dispatcher.ledger import consent, events, stops
 from dispatcher.ledger.pool import lend
+from dispatcher.listening import listener
 from dispatcher.model import CampaignState, Code, State
 from dispatcher.submission import parse_campaign
 from dispatcher.web import words
@@ -241,6 +243,25 @@ def test_what_needs_a_person_stands_on_top(campaign: Visitor) -> None:
     assert "sms is stopped" in alerts[0]
     assert "20003" in alerts[0]
     assert "not applied: 1" in alerts[1]
+
+
+def test_a_code_that_nobody_knows_is_shown_for_a_week(campaign: Visitor) -> None:
+    listen(listener(campaign.house.pool, campaign.clock))
+    try:
+        for _ in range(2):
+            alert("twilio", "29999", known=False)
+        alert("twilio", "30007")
+        campaign.clock.pass_(120)
+        alert("twilio", "29999", known=False)
+    finally:
+        listen(lambda *_: None)
+    unknown, known = campaign.get("/console").split('role="alert"')[1:]
+    assert ("29999" in unknown, "2026-11-23 11:02:00" in unknown, "Nobody has said" in unknown) == (True, True, True)
+    assert ("30007" in known, "have a look" in known) == (True, True)
+    assert 'dispatcher_provider_codes{known="false"} 1\n' in campaign.client.get("/metrics").text
+    campaign.clock.pass_(7 * 86_400)
+    sweep(campaign.house)
+    assert 'role="alert"' not in campaign.get("/console")
 
 
 # -- what it does ------------------------------------------------------------------------------------------------------
