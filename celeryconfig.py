@@ -54,6 +54,7 @@ task_routes = {
     "dispatcher.release_due": {"queue": "maintenance"},
     "dispatcher.sweep": {"queue": "maintenance"},
     "dispatcher.ask_providers": {"queue": "maintenance"},
+    "dispatcher.retain": {"queue": "maintenance"},
 }
 
 # -- tasks -------------------------------------------------------------------------------------------------------------
@@ -100,4 +101,5 @@ beat_schedule = {
     "release what is due": {"task": "dispatcher.release_due", "schedule": 1.0, "options": {"expires": 2}},
     "ask what became of it": {"task": "dispatcher.ask_providers", "schedule": 8.0, "options": {"expires": 10}},
     "sweep": {"task": "dispatcher.sweep", "schedule": 5.0, "options": {"expires": 10}},
+    "retain": {"task": "dispatcher.retain", "schedule": 3_600.0, "options": {"expires": 7_200}},
 }

@@ -27,8 +27,43 @@ class Channel(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Gapped:
+    """A text with gaps: `words` stand around them, one more than there are gaps; `gaps` are the numbers of the values that fill
+    them."""
+
+    words: tuple[str, ...]
+    gaps: tuple[int, ...]
+
+    def filled(self, values: Sequence[str]) -> str:
+        """The text with these values in its gaps."""
+        pieces = [""] * (2 * len(self.gaps) + 1)
+        pieces[::2] = self.words
+        pieces[1::2] = [values[gap] for gap in self.gaps]
+        return "".join(pieces)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Form:
+    """What all mails have in common that were written along one path through their template. The object itself is its identity."""
+
+    subject: Gapped
+    html: Gapped
+    text: Gapped
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """Of what a mail was put together: its parts are the form's, filled with these values."""
+
+    form: Form
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Email:
-    """A rendered e-mail. `headers` carries what a commercial mail owes its reader, such as RFC 8058's two."""
+    """A rendered e-mail. `headers` carries what a commercial mail owes its reader, such as RFC 8058's two. `pieces` spare
+    whoever sends many the search for what is common to them; without them it is the same mail.
+    """
 
     sender_name: str
     sender_address: str
@@ -36,6 +71,7 @@ class Email:
     html: str
     text: str
     headers: tuple[tuple[str, str], ...] = ()
+    pieces: Pieces | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +90,24 @@ class WhatsApp:
 
 
 @dataclass(frozen=True, slots=True)
+class PushOptions:
+    """How a notification behaves on its device. What is not said here is left to the app and its platform.
+
+    Of several notifications with one `collapse_key`, a device that was away gets the last, and one that shows an earlier puts the
+    later in its place. FCM keeps messages of four keys per device at most.
+    """
+
+    collapse_key: str = ""
+    ttl_seconds: int | None = None  # how long it may wait for its device
+    priority: str = ""  # "high" wakes a sleeping device, "normal" does not
+    sound: str = ""  # "default", or a file of the app's
+    badge: int | None = None  # the number on the app's icon; 0 takes it away
+    image: str = ""  # an https address
+    icon: str = ""  # a drawable of the Android app's
+    android_channel: str = ""  # the Android app's notification channel, which people can switch off by itself
+
+
+@dataclass(frozen=True, slots=True)
 class Push:
     """A rendered notification for one device; `data` goes to the app unseen and holds ids and links only."""
 
@@ -61,6 +115,7 @@ class Push:
     body: str
     link: str = ""
     data: Mapping[str, str] = field(default_factory=dict)
+    options: PushOptions = PushOptions()
 
 
 Content: TypeAlias = Email | Sms | WhatsApp | Push
@@ -71,7 +126,8 @@ class Outbound:
     """One hand-off: one content for one address.
 
     `id` is the message's id; it says nothing about the person, travels with the message where the provider lets it, and comes
-    back in events. A push to a person with three devices is three outbounds of one id.
+    back in events. A push to a person with three devices is three outbounds of one id. `flow` is the campaign it belongs to, "" for
+    a trigger: flows that share a provider's rate get equal shares of it.
     """
 
     id: str
@@ -79,6 +135,7 @@ class Outbound:
     address: str
     content: Content
     ttl_seconds: int | None = None
+    flow: str = ""
 
 
 # -- what comes back ---------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from channels.base import Channel, Event, EventKind, Inbound
 from dispatcher import acknowledge, consequences, keywords, replies
@@ -186,13 +186,6 @@ def resolve(house: House, publish: Publish, text_id: str, by: str, stop: bool) -
                 dues = _stop(house, connection, text.channel, text.address_key, concerned, by, text.received_at)
     acknowledge.tell(publish, *dues)
     return text is not None
-
-
-def forget_texts(house: House) -> int:
-    """Drop the words of texts that are old; says of how many."""
-    now = house.clock()
-    with lend(house.pool) as connection:
-        return texts.forget(connection, now, now - timedelta(days=texts.DAYS))
 
 
 def _stop(

@@ -20,7 +20,7 @@ def list_(
     limit: Annotated[int, typer.Option(min=1, help="At most so many, oldest first.")] = 50,
     as_json: Json = False,
 ) -> None:
-    """The texts that wait, with the ids of those who may have written them. Their words are kept for 30 days."""
+    """The texts that wait, with the ids of those who may have written them. The policy says how long their words are kept."""
     waiting = inbound.waiting(bootstrap.house(), limit)
     fields = ("id", "received_at", "answer_until", "channel", "recipients", "text")
     lines = [

@@ -20,6 +20,12 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from dispatcher.content import formats
 
 _FILTERS = ("capitalize", "d", "default", "first", "join", "last", "length", "lower", "trim", "upper")
+SHAPES: Mapping[str, Callable[..., str]] = {  # filters that write a value as the letter's language does
+    "money": formats.money,
+    "number": formats.number,
+    "percent": formats.percent,
+    "date": formats.day,
+}
 
 
 class MissingVariable(UndefinedError):
@@ -85,13 +91,7 @@ def environment(sources: Mapping[str, str]) -> Sandbox:
     )
     env.globals.clear()
     env.filters = {name: FILTERS[name] for name in _FILTERS}
-    for name, shape in (
-        ("money", formats.money),
-        ("number", formats.number),
-        ("percent", formats.percent),
-        ("date", formats.day),
-    ):
-        env.filters[name] = _in_language(shape)
+    env.filters |= {name: _in_language(shape) for name, shape in SHAPES.items()}
     return env
 
 

@@ -12,7 +12,6 @@ from dispatcher.keywords import Meaning
 from dispatcher.ledger.conversations import WINDOW
 from dispatcher.ledger.pool import Connection
 
-DAYS = 30  # how long the words of an unclear text are kept
 FORGOTTEN = "nobody"  # who closed a text that was left until then
 
 
@@ -72,6 +71,14 @@ def close(connection: Connection, text_id: str, by: str, now: datetime) -> Text 
     row = connection.execute(_WAITING.format(_OPEN, "id = %s") + " FOR UPDATE", (text_id,)).fetchone()
     connection.execute("UPDATE inbound_texts SET closed_at = %s, closed_by = %s WHERE id = %s AND " + _OPEN, (now, by, text_id))
     return _text(row) if row else None
+
+
+def old(connection: Connection, before: datetime) -> int:
+    """Of how many texts received before a moment the words are still there."""
+    row = connection.execute(
+        "SELECT count(*) FROM inbound_texts WHERE words IS NOT NULL AND received_at < %s", (before,)
+    ).fetchone()
+    return int(row[0]) if row else 0
 
 
 def forget(connection: Connection, now: datetime, before: datetime) -> int:

@@ -55,6 +55,7 @@ REASONS: Mapping[str, str] = {
     Code.WITHHELD_VARIABLE: "the text asks for data that the person’s choice withholds",
     Code.MISSING_VARIABLE: "a variable that the text needs is missing",
     Code.CONTENT_GUARD: "the rendered text did not pass our own check",
+    Code.TEMPLATE_NOT_APPROVED: "nobody approved the template as it was then",
     Code.HOUSEHOLD: "the person’s partner got it, and the campaign is for one per household",
     Code.HELD_OUT: "drawn into the control group",
     Code.FREQUENCY_CAPPED: "has had enough messages for now",
