@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from channels.alerts import alert
 from channels.base import (
+    Again,
     BadAddress,
     BadPayload,
     BadSignature,
@@ -37,6 +38,7 @@ from channels.base import (
     Throttled,
 )
 from channels.checks import checked
+from channels.extras import extra
 from channels.handover import Clock, Reactions, by_status, hand_over, inquire, receipt, retry_after_seconds, utc_now
 from channels.http import Http, Request, Response, header_lines
 from channels.plugs import NUMBER, SENDER_NAME, Bench, Call, Door, News, Pattern, Plug, Reader
@@ -121,6 +123,9 @@ _FAILURES: Mapping[str, EventKind] = {
     "40321": EventKind.HALTED,  # no usable sender in the profile
     "40322": EventKind.FAILED,  # content
 }
+# What was too fast reached nobody and may leave again.
+_AGAIN = {"40011": Again(60.0, 5), "40016": Again(86_400.0, 2), "40018": Again(60.0, 5)}
+_FIELDS_KNOWN = frozenset({"id", "errors", "to", "from", "text", "cc", "webhook_url"})
 # Codes that nothing here can mend, but a person can.
 _ALERTS = frozenset({"10002", "10004", "10015", "40002", "40003", "40009", "40010", "40015", "40017", "40309", "40316", "40322"})
 _CODE = re.compile(r"[0-9]{5}")
@@ -286,6 +291,8 @@ def _events(call: Mapping[str, Any], payload: Mapping[str, Any], event_id: str, 
         message_id=_message_id(_text(_object(call.get("meta")).get("delivered_to"))),
         receipt=_text(payload.get("id")),
         code=code,
+        again=_AGAIN.get(code or "") if kind is EventKind.FAILED else None,
+        extra=extra(payload, _FIELDS_KNOWN),
     )
     yield event
     if kind is EventKind.FAILED and code == STOPPED and "stop" in words:

@@ -260,6 +260,7 @@ def test_unknown_fields_of_news_are_kept_without_addresses_shown_and_forgotten_w
         "reason": "450 <anna@example.org> busy, call +32 470 00 00 01",
         "bounce_classification": "Reputation",
         "tls": 1,
+        "day": "2026-11-23",
         "new": {"nested": ["x"]},
     }
     inbound.keep(house, mail_news(row, now=house.clock()))
@@ -267,6 +268,7 @@ def test_unknown_fields_of_news_are_kept_without_addresses_shown_and_forgotten_w
         "reason": "450 <…> busy, call …",
         "bounce_classification": "Reputation",
         "tls": "1",
+        "day": "2026-11-23",
         "type": "blocked",
         "status": "4.7.1",
         "new": '{"nested": ["x"]}',

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from channels.base import (
+    Again,
     BadAddress,
     BadPayload,
     BadSignature,
@@ -185,6 +186,18 @@ def test_every_failure_on_the_way_is_told_apart(code: str) -> None:
     assert isinstance(event, Event)
     assert (event.kind, event.code) == (_FAILURES.get(code, EventKind.FAILED), code)
     assert bool(logs) == (code in _ALERTS or code not in _FAILURES)
+
+
+def test_what_was_too_fast_may_leave_again_and_what_no_rule_knows_is_kept_without_addresses() -> None:
+    body = json.loads(recorded("message_failed"))
+    (event,) = read(json.dumps(body).encode())
+    assert isinstance(event, Event)
+    assert (event.again, event.extra["parts"], event.extra["encoding"]) == (None, "1", "GSM-7")
+    assert not any(private in json.dumps(dict(event.extra)) for private in ("+32", "Margaux", "bank.example"))
+    body["data"]["payload"]["errors"][0]["code"] = "40018"
+    (event,) = read(json.dumps(body).encode())
+    assert isinstance(event, Event)
+    assert event.again == Again(60.0, 5)
 
 
 def test_a_call_that_is_not_telnyx_s_is_refused() -> None:
