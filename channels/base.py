@@ -83,10 +83,14 @@ class Sms:
 
 @dataclass(frozen=True, slots=True)
 class WhatsApp:
-    """An approved WhatsApp template and the values for its numbered places ("1", "2", …)."""
+    """An approved WhatsApp template and the values for its numbered places ("1", "2", …).
 
-    content_sid: str
-    variables: Mapping[str, str]
+    Or a `text` in free words in place of both: WhatsApp takes it within a day of the person's own words, and never else.
+    """
+
+    content_sid: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -258,19 +258,25 @@ TwilioWhatsApp = partial(Twilio, Channel.WHATSAPP)
 
 
 def _sms(outbound: Outbound) -> dict[str, str]:
-    text = checked(outbound, Channel.SMS, Sms).text
+    return {"To": outbound.address, "Body": _fitting(checked(outbound, Channel.SMS, Sms).text)}
+
+
+def _fitting(text: str) -> str:
+    """The text, where Twilio would take it; else raises Rejected."""
     if not text or len(text) > BODY_CHARACTERS_MAX:
         code = "21617" if text else "21602"
         raise Rejected(code, REACTIONS[code][1])
-    return {"To": outbound.address, "Body": text}
+    return text
 
 
 def _whatsapp(outbound: Outbound) -> dict[str, str]:
-    template = checked(outbound, Channel.WHATSAPP, WhatsApp)
+    content = checked(outbound, Channel.WHATSAPP, WhatsApp)
+    if content.text:
+        return {"To": f"whatsapp:{outbound.address}", "Body": _fitting(content.text)}
     return {
         "To": f"whatsapp:{outbound.address}",
-        "ContentSid": one_line(template.content_sid, "content_sid"),
-        "ContentVariables": json.dumps(dict(template.variables), ensure_ascii=False),
+        "ContentSid": one_line(content.content_sid, "content_sid"),
+        "ContentVariables": json.dumps(dict(content.variables), ensure_ascii=False),
     }
 
 

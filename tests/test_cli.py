@@ -185,6 +185,9 @@ def test_answers_wait_are_obeyed_and_go_with_the_person(dispatcher: Dispatcher, 
         ("SM-1", "genoeg!", ["c-1"]),
         ("SM-2", "genoeg!", ["c-1"]),
     ]
+    assert dispatcher("inbound", "answer", "SM-2", "Begrepen!", "--json").json == {"id": "SM-2", "answered": True}
+    again = dispatcher("inbound", "answer", "SM-2", "Begrepen!")
+    assert (again.code, again.err.strip()) == (1, "it does not wait any more")
     assert dispatcher("inbound", "close", "SM-1", "--stop", "--json").json["closed"]
     assert dispatcher("inbound", "close", "SM-1").code == 1
     stopped = dispatcher("recipients", "export", "c-1").json
@@ -196,6 +199,7 @@ def test_answers_wait_are_obeyed_and_go_with_the_person(dispatcher: Dispatcher, 
 
 def test_a_message_that_may_have_gone_is_listed_and_settled_by_who_knows(dispatcher: Dispatcher, files: Path) -> None:
     dispatcher("recipients", "import", files / "people.jsonl")
+    approve(dispatcher)
     dispatcher("campaign", "submit", files / "campaign.yaml")
     outbox = Outbox(Channel.EMAIL)
     outbox.answers[""] = Uncertain("timeout")

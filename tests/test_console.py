@@ -14,7 +14,7 @@ from httpx2 import Response
 from starlette.testclient import TestClient
 
 from channels.alerts import alert, listen
-from channels.base import BadAddress, Channel, Event, EventKind, Inbound, Uncertain
+from channels.base import BadAddress, Channel, Event, EventKind, Inbound, Uncertain, WhatsApp
 from channels.outbox import Outbox
 from dispatcher import inbound
 from dispatcher.campaigns import desk, due_chunks, submit, sweep
@@ -305,6 +305,24 @@ def test_answers_that_no_machine_understood_are_read_and_resolved_here(visitor: 
     with lend(visitor.house.pool) as connection:
         assert consent.preferences(connection, "anna").choices["channel:sms_whatsapp"].value == "off"
         assert consent.preferences(connection, "bert").choices["channel:sms_whatsapp"].value == "on"
+
+
+def test_an_answer_in_free_words_leaves_from_here_or_it_is_said_why_not(visitor: Visitor) -> None:
+    add_people(visitor.house, person("anna", 1))
+    for number in (1, 2):
+        inbound.hear(visitor.house, lambda _: None, Inbound(f"SM-{number}", Channel.WHATSAPP, "+32470000001", "hallo?"))
+    visitor.sign_in()
+    token = visitor.form_token()
+    assert "may be answered in free words until 2026-11-24 11:00:00" in visitor.get("/console/texts")
+    assert visitor.post("/console/texts/SM-1/answer", "", words="Ja?").status_code == 403
+    assert visitor.post("/console/texts/SM-1/answer", token, words="Ja?").headers["location"] == "/console/texts"
+    whatsapp = visitor.house.providers[Channel.WHATSAPP]
+    assert isinstance(whatsapp, Outbox)
+    assert [outbound.content for outbound in whatsapp.sent] == [WhatsApp(text="Ja?")]
+    visitor.clock.pass_(25 * 3600)
+    visitor.sign_in()
+    refused = visitor.post("/console/texts/SM-2/answer", visitor.form_token(), words="Ja?")
+    assert (refused.status_code, "that time is over" in refused.text) == (409, True)
 
 
 def test_what_may_have_gone_is_shown_and_settled_here(visitor: Visitor) -> None:
