@@ -315,5 +315,7 @@ class LooksUp(Protocol):
     name: str
 
     def look_up(self, address: str, since: datetime) -> Sequence[Trace] | ChannelError:
-        """All that the provider took for an address from this sender since a moment; an error where it can't tell completely."""
+        """All that the provider took for an address from this sender since a moment; an error where it can't tell completely, which
+        is `Rejected` where it never will.
+        """
         ...

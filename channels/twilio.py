@@ -236,7 +236,7 @@ class Twilio:
             place = str(page.get("next_page_uri") or "")
             if not place.startswith("/2010-04-01/") or any(trace is not None and trace.at < since for trace in traces):
                 return found
-        return Uncertain("too_many_messages")
+        return Rejected("too_many_messages")
 
     def _trace(self, row: Mapping[str, object]) -> Trace | None:
         """A row of the list as the status callback would have told it; None for what another sender sent, or we received."""

@@ -231,6 +231,18 @@ def test_news_of_a_delivery_in_the_same_batch_counts_in_its_order(house: House) 
     assert banned(house) == set()
 
 
+def test_a_miss_and_a_later_delivery_in_one_batch_end_the_row_too(house: House) -> None:
+    submit(house, "first")
+    ref, now = str(message(house, "first").ref), house.clock()
+    missed = Event("twilio", "a", Channel.SMS, EventKind.FAILED, now, ref, "SM", "30003", strikes=3)
+    inbound.keep(house, [missed, Event("twilio", "b", Channel.SMS, EventKind.DELIVERED, now + timedelta(seconds=1), ref, "SM")])
+    inbound.settle_some(house, lambda _: None)
+    pass_(house, 60)
+    miss(house, 2)
+    miss(house, 3)
+    assert banned(house) == set()
+
+
 def test_twice_blocked_is_a_number_that_wants_no_more(house: House) -> None:
     for number in (1, 2):
         submit(house, f"b-{number}", template="optout_acknowledgement", audience=SERVICE)
