@@ -105,10 +105,14 @@ class Sms:
 
 @dataclass(frozen=True, slots=True)
 class WhatsApp:
-    """An approved WhatsApp template and the values for its numbered places ("1", "2", …)."""
+    """An approved WhatsApp template and the values for its numbered places ("1", "2", …).
 
-    content_sid: str
-    variables: Mapping[str, str]
+    Or a `text` in free words in place of both: WhatsApp takes it within a day of the person's own words, and never else.
+    """
+
+    content_sid: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +141,7 @@ class Push:
     body: str
     link: str = ""
     data: Mapping[str, str] = field(default_factory=dict)
-    options: PushOptions = PushOptions()
+    options: PushOptions = field(default=PushOptions(), repr=False)
 
 
 Content: TypeAlias = Email | Sms | WhatsApp | Push
@@ -333,5 +337,7 @@ class LooksUp(Protocol):
     name: str
 
     def look_up(self, address: str, since: datetime) -> Sequence[Trace] | ChannelError:
-        """All that the provider took for an address from this sender since a moment; an error where it can't tell completely."""
+        """All that the provider took for an address from this sender since a moment; an error where it can't tell completely, which
+        is `Rejected` where it never will.
+        """
         ...

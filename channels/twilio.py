@@ -236,7 +236,7 @@ class Twilio:
             place = str(page.get("next_page_uri") or "")
             if not place.startswith("/2010-04-01/") or any(trace is not None and trace.at < since for trace in traces):
                 return found
-        return Uncertain("too_many_messages")
+        return Rejected("too_many_messages")
 
     def _trace(self, row: Mapping[str, object]) -> Trace | None:
         """A row of the list as the status callback would have told it; None for what another sender sent, or we received."""
@@ -258,19 +258,25 @@ TwilioWhatsApp = partial(Twilio, Channel.WHATSAPP)
 
 
 def _sms(outbound: Outbound) -> dict[str, str]:
-    text = checked(outbound, Channel.SMS, Sms).text
+    return {"To": outbound.address, "Body": _fitting(checked(outbound, Channel.SMS, Sms).text)}
+
+
+def _fitting(text: str) -> str:
+    """The text, where Twilio would take it; else raises Rejected."""
     if not text or len(text) > BODY_CHARACTERS_MAX:
         code = "21617" if text else "21602"
         raise Rejected(code, REACTIONS[code][1])
-    return {"To": outbound.address, "Body": text}
+    return text
 
 
 def _whatsapp(outbound: Outbound) -> dict[str, str]:
-    template = checked(outbound, Channel.WHATSAPP, WhatsApp)
+    content = checked(outbound, Channel.WHATSAPP, WhatsApp)
+    if content.text:
+        return {"To": f"whatsapp:{outbound.address}", "Body": _fitting(content.text)}
     return {
         "To": f"whatsapp:{outbound.address}",
-        "ContentSid": one_line(template.content_sid, "content_sid"),
-        "ContentVariables": json.dumps(dict(template.variables), ensure_ascii=False),
+        "ContentSid": one_line(content.content_sid, "content_sid"),
+        "ContentVariables": json.dumps(dict(content.variables), ensure_ascii=False),
     }
 
 

@@ -13,7 +13,7 @@ from itertools import islice
 from dispatcher.approvals import hold_door
 from dispatcher.faults import BadInput, InputFault
 from dispatcher.house import House
-from dispatcher.ledger import audience, brakes, campaigns, caps, chunks, consent, conversations, due, misses
+from dispatcher.ledger import alerts, audience, brakes, campaigns, caps, chunks, consent, conversations, due, misses
 from dispatcher.ledger.audience import Fault, Loader, Row, TriggerPlace
 from dispatcher.ledger.campaigns import spec_to_json
 from dispatcher.ledger.chunks import Candidate, Chunk, Entry
@@ -233,8 +233,8 @@ def sweep(house: House) -> None:
         _brake(house, connection)
         campaigns.finish_ended(connection, now)
         caps.prune(connection, house.policy.caps_since(now) or now, PRUNE_BATCH)
-        misses.forget(connection, now)
-        conversations.forget(connection, now)
+        for forget in (misses.forget, conversations.forget, alerts.forget):
+            forget(connection, now)
 
 
 def _brake(house: House, connection: Connection) -> None:
