@@ -42,6 +42,16 @@ def latest(connection: Connection) -> dict[str, Approval]:
     return {approval.digest: approval for approval in (Approval(*row) for row in rows)}
 
 
+# For a spec `s.spec`, as `in_force` gives it for its templates.
+IN_FORCE = """
+    (SELECT jsonb_object_agg(digest, no) FROM (
+        SELECT DISTINCT ON (a.digest) a.digest, a.no, a.approved FROM template_approvals a
+        WHERE a.template = s.spec->>'template' OR a.template IN (SELECT v->>1 FROM jsonb_array_elements(s.spec->'variants') v)
+        ORDER BY a.digest, a.no DESC
+    ) newest WHERE approved)
+"""
+
+
 def in_force(connection: Connection, templates: Collection[str]) -> Mapping[str, int]:
     """The wordings of these templates that may leave: digest -> the number of its approval."""
     rows = connection.execute(

@@ -14,7 +14,7 @@ from dispatcher.ledger.partitions import ensure_period, period_of
 from dispatcher.ledger.pool import Connection
 from dispatcher.model import Spec
 
-CHUNK_SIZE = 1_000  # jobs a task; so large that what is done once a chunk vanishes, so small that its facts are a second old at most
+CHUNK_SIZE = 1_000  # jobs a task: so many that what is done once a chunk vanishes, so few that facts are a second old at most
 BATCH_CHUNKS = 10
 
 
@@ -135,24 +135,33 @@ def take_trigger(connection: Connection, key: str, digest: bytes, spec_json: str
     """Write a trigger as a chunk of one, once per key: its place, or None when the key was used with other content."""
     period = period_of(now)
     ensure_period(connection, period)
-    with connection.transaction():
-        number = connection.execute(
-            """
+    number = connection.execute(
+        """
+        WITH taken AS (
             INSERT INTO triggers (key, digest, period, chunk, spec, created_at)
-            VALUES (%s, %s, %s, nextval('chunk_no'), %s, %s) ON CONFLICT (key) DO NOTHING RETURNING chunk
-            """,
-            (key, digest, period, spec_json, now),
-        ).fetchone()
-        if number is None:
-            return known_trigger(connection, key, digest)
-        connection.execute(
-            "INSERT INTO chunks (period, chunk, size, due_at, touched_at) VALUES (%s, %s, 1, %s, %s)",
-            (period, number[0], now, now),
+            VALUES (%(key)s, %(digest)s, %(period)s, nextval('chunk_no'), %(spec)s, %(now)s)
+            ON CONFLICT (key) DO NOTHING RETURNING period, chunk
+        ), its_chunk AS (
+            INSERT INTO chunks (period, chunk, size, due_at, touched_at) SELECT period, chunk, 1, %(now)s, %(now)s FROM taken
+        ), its_job AS (
+            INSERT INTO jobs (period, chunk, row, line, recipient_id, data)
+            SELECT period, chunk, 0, %(line)s, %(recipient_id)s, %(data)s FROM taken
         )
-        connection.execute(
-            "INSERT INTO jobs (period, chunk, row, line, recipient_id, data) VALUES (%s, %s, 0, %s, %s, %s)",
-            (period, number[0], row.line, row.recipient_id, Jsonb(dict(row.data))),
-        )
+        SELECT chunk FROM taken
+        """,
+        {
+            "key": key,
+            "digest": digest,
+            "period": period,
+            "spec": spec_json,
+            "now": now,
+            "line": row.line,
+            "recipient_id": row.recipient_id,
+            "data": Jsonb(dict(row.data)),
+        },
+    ).fetchone()
+    if number is None:
+        return known_trigger(connection, key, digest)
     return TriggerPlace(period, number[0], fresh=True)
 
 

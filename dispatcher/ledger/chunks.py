@@ -55,22 +55,24 @@ class Candidate:
 def find(connection: Connection, period: int, number: int) -> Chunk | None:
     """The chunk of a reference, with the spec that its jobs share."""
     row = connection.execute(
-        """
-        SELECT coalesce(c.spec, t.spec), c.no, c.id, c.state, (SELECT jsonb_object_agg(channel, code) FROM channel_stops)
-        FROM chunks k
-        LEFT JOIN campaigns c ON c.no = k.campaign_no
-        LEFT JOIN triggers t ON t.chunk = k.chunk AND k.campaign_no IS NULL
-        WHERE k.period = %s AND k.chunk = %s
+        f"""
+        SELECT s.spec, s.no, s.id, s.state, (SELECT jsonb_object_agg(channel, code) FROM channel_stops), {approvals.IN_FORCE}
+        FROM (
+            SELECT coalesce(c.spec, t.spec) AS spec, c.no, c.id, c.state
+            FROM chunks k
+            LEFT JOIN campaigns c ON c.no = k.campaign_no
+            LEFT JOIN triggers t ON t.chunk = k.chunk AND k.campaign_no IS NULL
+            WHERE k.period = %s AND k.chunk = %s
+        ) s
         """,
         (period, number),
     ).fetchone()
     if row is None:
         return None
-    kept, no, campaign_id, state, stops = row
-    spec = spec_from_json(kept)
+    spec, no, campaign_id, state, stops, approved = row
     stopped = {Channel(channel): code for channel, code in (stops or {}).items()}
-    approved = approvals.in_force(connection, spec.templates)
-    return Chunk(period, number, spec, no, campaign_id, CampaignState(state) if state else None, stopped, approved)
+    state = CampaignState(state) if state else None
+    return Chunk(period, number, spec_from_json(spec), no, campaign_id, state, stopped, approved or {})
 
 
 def numbers_of(connection: Connection, period: int, campaign_no: int) -> list[int]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
+from weakref import WeakKeyDictionary
+
+from psycopg.pq import TransactionStatus
 
 from dispatcher.ledger.pool import Connection
 
@@ -12,11 +15,17 @@ def period_of(moment: datetime) -> int:
     return moment.year * 100 + moment.month
 
 
+_ensured: WeakKeyDictionary[Connection, int] = WeakKeyDictionary()  # the month that a connection asked for last
+
+
 def ensure_period(connection: Connection, period: int) -> None:
     """Make a month's partitions where they are missing; safe to call from many processes at once."""
-    if _exists(connection, period):
+    if _ensured.get(connection) == period:
         return
-    connection.execute("SELECT make_partitions(%s)", (period,))
+    if not _exists(connection, period):
+        connection.execute("SELECT make_partitions(%s)", (period,))
+    if connection.info.transaction_status == TransactionStatus.IDLE:  # else it may be undone yet
+        _ensured[connection] = period
 
 
 def over_by(before: datetime, period: int) -> bool:
