@@ -18,6 +18,6 @@ def words(values: Iterable[str | None]) -> str:
 
 
 def _quoted(value: str) -> str:
-    if value.isalnum() and value != "NULL":
+    if value.isalnum() and value.upper() != "NULL":
         return value
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
