@@ -69,7 +69,9 @@ class Response:
     def header(self, name: str) -> str | None:
         """The value of a header of the final answer, whatever the case of its name."""
         wanted = name.lower().encode() + b":"
-        for line in _final(self.head):
+        for line in reversed(self.head):
+            if line.startswith(_STATUS_LINE):
+                return None
             if line[: len(wanted)].lower() == wanted:
                 return line[len(wanted) :].strip().decode("latin-1")
         return None
@@ -86,11 +88,12 @@ class Response:
 Fault: TypeAlias = Unavailable | Uncertain
 
 _BLANK = (b"\r\n", b"\n")
+_STATUS_LINE = b"HTTP/"  # what is above it belongs to an interim answer
 
 
 def _final(head: tuple[bytes, ...] | list[bytes]) -> Iterator[bytes]:
     """The lines under the last status line, last first: interim answers (1xx) have heads of their own before it."""
-    return takewhile(lambda line: not line.startswith(b"HTTP/"), reversed(head))
+    return takewhile(lambda line: not line.startswith(_STATUS_LINE), reversed(head))
 
 
 def _is_whole(head: list[bytes]) -> bool:

@@ -10,17 +10,18 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from itertools import groupby
 
 from channels.base import BadAddress, Channel, Content, Outbound, Push, Result
 from dispatcher import consequences
 from dispatcher.approvals import unapproved, unsaid
-from dispatcher.content import ContentRefusal, Letter, Links, Sender
+from dispatcher.content import ContentRefusal, Letter, Links, Sender, Template
 from dispatcher.house import House
 from dispatcher.ledger import campaigns, chunks, due, stops
 from dispatcher.ledger.chunks import Candidate, Chunk, Claim, Entry, Gate, Settlement
 from dispatcher.ledger.pool import Connection, LedgerUnavailable, lend
-from dispatcher.model import Code, Decision, Facts, Hold, Job, Kind, Leg, Refuse, Send, Sent, Spec, State
+from dispatcher.model import Code, Decision, Facts, Hold, Job, Kind, Leg, Mode, Refuse, Send, Sent, Spec, State
 from dispatcher.outcomes import Outcome, conclude, fallback_at, fold
 from dispatcher.policy import decide, record, variant_of
 from dispatcher.tokens import PREFERENCES, UNSUBSCRIBE, ref_token
@@ -169,7 +170,12 @@ def prepare(house: House, chunk: Chunk, candidate: Candidate, stopped: Mapping[C
 
 def _used(house: House, job: Job, decision: Decision) -> frozenset[str] | None:
     """The data categories that the text asks for, where there will be one."""
-    return house.catalog[job.brief.template].categories(decision.legs[0].mode) if isinstance(decision, Send) else None
+    return _categories(house.catalog[job.brief.template], decision.legs[0].mode) if isinstance(decision, Send) else None
+
+
+@lru_cache(maxsize=256)  # templates by modes
+def _categories(template: Template, mode: Mode) -> frozenset[str]:
+    return template.categories(mode)
 
 
 def template_of(house: House, chunk: Chunk, candidate: Candidate) -> str:
