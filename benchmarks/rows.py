@@ -26,7 +26,8 @@ _names = (f"bench-{number}" for number in itertools.count(1))
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One campaign: `cpu_us` is processor microseconds per message by part (workers, postgres, broker, sink)."""
+    """One campaign, per message: `cpu_us` is processor microseconds by part (workers, postgres, broker, sink), `wal_bytes` what
+    PostgreSQL logged from claim to settle, `ledger_bytes` what its tables and indexes grew by, jobs included."""
 
     messages: int
     seconds: float
@@ -35,6 +36,8 @@ class Run:
     wire_bytes: float
     peak_bytes: int = 0
     fan_out_us: float = 0.0
+    wal_bytes: float = 0.0
+    ledger_bytes: float = 0.0
 
     @property
     def per_second(self) -> float:
@@ -68,20 +71,50 @@ def campaign(ground: Ground, worker: int, channel: Channel, people: int) -> Run:
     """A whole campaign through the real workers, measured from the broker's first message to the ledger's last word."""
     from dispatcher import tasks
 
+    size = _ledger_bytes()
     fan_out = time.process_time()
     name = submit(ground.house, ground, channel, people)
     fan_out = time.process_time() - fan_out
     ground.forget_caps()
-    before, bytes_before = ground.meters.read(worker), ground.received()["bytes"]
+    before, bytes_before, wal = ground.meters.read(worker), ground.received()["bytes"], _wal_bytes()
     with watch_memory(worker) as peak:
         started = time.time()
         tasks.publish(campaigns.due_chunks(ground.house))
         await_(name, lambda: finished(ground.house, name), RUN_SECONDS_MAX)
     spent = between(before, ground.meters.read(worker))
+    wal, size = _wal_bytes() - wal, _ledger_bytes() - size
     sent, last = _outcome(name)
     assert sent == people, f"{sent} of {people} were accepted"
     bytes_ = ground.received()["bytes"] - bytes_before
-    return Run(people, last - started, *_shares(spent, people), bytes_ / people, peak.bytes, fan_out / people * 1e6)
+    return Run(
+        people,
+        last - started,
+        *_shares(spent, people),
+        wire_bytes=bytes_ / people,
+        peak_bytes=peak.bytes,
+        fan_out_us=fan_out / people * 1e6,
+        wal_bytes=wal / people,
+        ledger_bytes=size / people,
+    )
+
+
+def _wal_bytes() -> int:
+    """How much PostgreSQL has ever logged."""
+    return _number("SELECT pg_current_wal_insert_lsn() - '0/0'")
+
+
+def _ledger_bytes() -> int:
+    """Tables and indexes that messages make grow."""
+    return _number(
+        "SELECT sum(pg_total_relation_size(oid)) FROM pg_class"
+        " WHERE relname ~ '^(jobs|messages)_[0-9]+$' OR relname = 'cap_reservations'"
+    )
+
+
+def _number(question: str) -> int:
+    with database() as connection:
+        row = connection.execute(question).fetchone()
+    return int(row[0] or 0) if row else 0
 
 
 def finished(house: House, name: str) -> bool:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
+from channels.base import Misconfigured
 from dispatcher import campaigns
 from dispatcher.house import House
 from dispatcher.ledger import chunks, partitions
@@ -15,7 +17,7 @@ from dispatcher.ledger.chunks import Chunk, Claim, Entry, Gate
 from dispatcher.ledger.pool import lend
 from dispatcher.pipeline import caps_since, prepare_all
 from dispatcher.submission import parse_campaign
-from tests.houses import Clock, add_people, make_house, person, work
+from tests.houses import Clock, add_people, make_house, outbox, person, states, work
 
 OFFER = {"project": "solar panels", "amount": 9000, "offer_url": "https://www.kbc-bank.example/loan"}
 
@@ -91,10 +93,9 @@ def test_a_shut_gate_touches_nothing(house: House) -> None:
         assert connection.execute("SELECT count(*) FROM messages").fetchone() == (0,)
 
 
-def test_updates_of_a_message_stay_on_its_page(house: House) -> None:
-    add_people(house, *(person(f"c-{number}", number) for number in range(30)))
-    entries(house, *(f"c-{number}" for number in range(30)))
-    work(house)
+def test_pages_of_messages_keep_room_for_their_updates(house: House) -> None:
+    add_people(house, person("c-1"))
+    entries(house, "c-1")
     with lend(house.pool) as connection:
         place = f"messages_{partitions.period_of(house.clock())}"
         row = connection.execute("SELECT reloptions FROM pg_class WHERE relname = %s", (place,)).fetchone()
@@ -106,3 +107,15 @@ def test_array_literals_say_what_they_hold(house: House, value: str | None) -> N
     with lend(house.pool) as connection:
         row = connection.execute("SELECT %s::text[], %s::bigint[]", (words([value, "x"]), numbers([1, -(2**62)]))).fetchone()
     assert row == ([value, "x"], [1, -(2**62)])
+
+
+def test_a_channel_that_a_batch_stops_is_left_alone_by_the_next_batch_of_the_chunk(house: House) -> None:
+    small = replace(house, limits=replace(house.limits, batch_messages_max=1))
+    add_people(small, person("c-1", 1), person("c-2", 2))
+    outbox(small).answers["c-1@example.org"] = Misconfigured("401")
+    entries(small, "c-1", "c-2")
+    with lend(small.pool) as connection:
+        connection.execute("UPDATE chunks SET touched_at = NULL")  # as if nobody had been given it
+    work(small)
+    assert states(small) == {"waiting": 2}
+    assert not outbox(small).sent

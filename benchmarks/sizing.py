@@ -1,0 +1,46 @@
+"""The tables of docs/sizing.md, worked out from a run. Pure.
+
+python -m benchmarks.sizing artifacts/bench.json
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+Found = Mapping[str, Any]
+LOAD = 0.7  # what a processor is planned for
+HOURLY = (1_000_000, 10_000_000, 100_000_000)
+DEAREST, CHEAPEST = "e-mail single, any template", "e-mail batch"
+
+
+def tables(found: Found) -> Iterator[str]:
+    """What one message costs, and what so many an hour need, as Markdown."""
+    rows = found["rows"]
+    yield "| | worker | PostgreSQL | broker | in the ledger | written to the log (WAL) |"
+    yield "|---|---|---|---|---|---|"
+    for name, row in rows.items():
+        run = row["ours"]
+        cpu = " | ".join(f"{run['cpu_us'][part]:.0f} µs" for part in ("workers", "postgres", "broker"))
+        yield f"| {name} | {cpu} | {run['ledger_bytes'] / 1e3:.1f} KB | {run['wal_bytes'] / 1e3:.1f} KB |"
+    for name in (DEAREST, CHEAPEST):
+        if name in rows:
+            yield ""
+            yield from _hours(name, rows[name]["ours"])
+
+
+def _hours(name: str, run: Found) -> Iterator[str]:
+    yield f"| {name}: an hour | a second | worker processors | PostgreSQL processors | WAL | ledger grows by |"
+    yield "|---|---|---|---|---|---|"
+    for messages in HOURLY:
+        second = messages / 3_600
+        workers, postgres = (second * run["cpu_us"][part] / 1e6 / LOAD for part in ("workers", "postgres"))
+        wal, grows = second * run["wal_bytes"] / 1e6, messages * run["ledger_bytes"] / 1e9
+        yield f"| {messages / 1e6:.0f} million | {second:,.0f} | {workers:.2g} | {postgres:.2g} | {wal:.2g} MB/s | {grows:.2g} GB |"
+
+
+if __name__ == "__main__":
+    print("\n".join(tables(json.loads(Path(sys.argv[1]).read_text()))))
