@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from shutil import copytree
 from typing import Any
 
@@ -603,3 +603,44 @@ def test_a_rehearsal_as_of_the_past_knows_what_had_been_said_and_sent_by_then(ho
     assert found["now"].reasons == {"frequency_capped": 1, "choice_none": 1}
     assert found["then"].states == {"sendable": 2}
     assert found["before"].reasons == {"no_choice": 2}
+
+
+# -- clocks ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("channel", "zone", "asked", "leaves"),
+    [
+        ("push", "Europe/Brussels", (2027, 3, 27, 21, 30), (2027, 3, 28, 6, 0)),  # the night that is an hour short
+        ("push", "Europe/Brussels", (2026, 10, 24, 20, 30), (2026, 10, 25, 7, 0)),  # and the one that is an hour long
+        ("push", "Pacific/Auckland", (2026, 11, 23, 11, 0), (2026, 11, 23, 19, 0)),
+        ("push", None, (2026, 11, 23, 22, 0), (2026, 11, 24, 7, 0)),  # unknown: the policy's own
+        ("sms", "Europe/Brussels", (2026, 12, 24, 19, 30), (2026, 12, 26, 8, 0)),  # over Christmas
+        ("sms", "Europe/Brussels", (2026, 11, 21, 19, 30), (2026, 11, 23, 8, 0)),  # over a Sunday
+    ],
+)
+def test_a_message_held_over_a_change_of_the_clock_leaves_by_the_new_one(
+    house: House, clock: Clock, channel: str, zone: str | None, asked: tuple[int, ...], leaves: tuple[int, ...]
+) -> None:
+    clock.now = datetime(*asked, tzinfo=UTC)  # type: ignore[misc, arg-type]
+    add_people(house, person("c-1") | ({"timezone": zone} if zone else {}))
+    submit(house, ["c-1"], channels=[channel])
+    work(house)
+    assert balance(house).reasons == {"quiet_hours": 1}
+    clock.now = datetime(*leaves, tzinfo=UTC) - timedelta(seconds=1)  # type: ignore[misc, arg-type]
+    work(house)
+    assert states(house) == {"held": 1}
+    clock.pass_(1)
+    work(house)
+    assert states(house) == {"accepted": 1}
+
+
+def test_a_message_that_was_held_expires_rather_than_arrives_late(house: House, clock: Clock) -> None:
+    clock.now = datetime(2026, 11, 23, 20, 30, tzinfo=UTC)
+    add_people(house, person("c-1"))
+    submit(house, ["c-1"], channels=["push"], expires_at=datetime(2026, 11, 24, 8, 0, tzinfo=UTC).isoformat())
+    work(house)
+    assert states(house) == {"held": 1}
+    clock.now = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
+    work(house)
+    assert states(house) == {"expired": 1}
