@@ -195,10 +195,12 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """A message that a provider says it took, when asked: its news, and the text as the provider shows it."""
+    """A message that a provider says it took, when asked: its receipt, when that was, the text as it shows it, and all its news."""
 
-    event: Event
+    receipt: str
+    at: datetime
     text: str
+    news: tuple[Event, ...]
 
 
 @dataclass(frozen=True, slots=True)

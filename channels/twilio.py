@@ -226,9 +226,9 @@ class Twilio:
                 traces = [self._trace(row) for row in page["messages"]]
             except (KeyError, TypeError, ValueError, AttributeError):
                 return Uncertain("unreadable")
-            found += [trace for trace in traces if trace is not None and trace.event.at >= since]
+            found += [trace for trace in traces if trace is not None and trace.at >= since]
             place = str(page.get("next_page_uri") or "")
-            if not place.startswith("/2010-04-01/") or any(trace and trace.event.at < since for trace in traces):
+            if not place.startswith("/2010-04-01/") or any(trace is not None and trace.at < since for trace in traces):
                 return found
         return Uncertain("too_many_messages")
 
@@ -239,7 +239,8 @@ class Twilio:
             return None
         sid, status, error = str(row["sid"]), str(row["status"]).lower(), str(row.get("error_code") or "")
         created = parsedate_to_datetime(str(row["date_created"]))
-        return Trace(_event(sid, status, error, str(row["to"]), self.channel, created), str(row.get("body") or ""))
+        told = _event(sid, status, error, str(row["to"]), self.channel, created)
+        return Trace(sid, created, str(row.get("body") or ""), tuple(_with_opt_out(told)))
 
     def close(self) -> None:
         """Let go of connections."""
@@ -381,10 +382,10 @@ def parse_events(url: str, body: bytes, signature: str, auth_token: str, now: da
         raise BadPayload("no MessageSid or MessageStatus")
     to, message_id = form.get("To", ""), next(iter(parse_qs(urlsplit(url).query).get("message", [])), None)
     told = _event(sid, status, error, to, _channel(to, form.get("From", "")), now)
-    return with_opt_out(replace(told, message_id=message_id, extra=extra(form, _FIELDS_KNOWN)))
+    return _with_opt_out(replace(told, message_id=message_id, extra=extra(form, _FIELDS_KNOWN)))
 
 
-def with_opt_out(event: Event) -> list[Event]:
+def _with_opt_out(event: Event) -> list[Event]:
     """The event; two where a person's STOP stands behind a failure: the message failed, and the person said no."""
     if event.kind is not EventKind.FAILED or event.code != "21610":
         return [event]

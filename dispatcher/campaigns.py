@@ -13,7 +13,7 @@ from itertools import islice
 from dispatcher.approvals import hold_door
 from dispatcher.faults import BadInput, InputFault
 from dispatcher.house import House
-from dispatcher.ledger import audience, brakes, campaigns, caps, chunks, consent, due
+from dispatcher.ledger import audience, brakes, campaigns, caps, chunks, consent, conversations, due, misses
 from dispatcher.ledger.audience import Fault, Loader, Row, TriggerPlace
 from dispatcher.ledger.campaigns import spec_to_json
 from dispatcher.ledger.chunks import Candidate, Chunk, Entry
@@ -227,11 +227,14 @@ def sweep(house: House) -> None:
     """Put right what a lost worker left behind, and end campaigns in which nothing is left to do."""
     now = house.clock()
     with lend(house.pool) as connection:
-        due.resolve_orphans(connection, now, now - timedelta(seconds=house.limits.lease_seconds))
+        with connection.transaction():
+            due.resolve_orphans(connection, now, now - timedelta(seconds=house.limits.lease_seconds))
         due.close_stopped(connection, now)
         _brake(house, connection)
         campaigns.finish_ended(connection, now)
         caps.prune(connection, house.policy.caps_since(now) or now, PRUNE_BATCH)
+        misses.forget(connection, now)
+        conversations.forget(connection, now)
 
 
 def _brake(house: House, connection: Connection) -> None:

@@ -12,7 +12,7 @@ from dispatcher.acknowledge import Publish
 from dispatcher.choices import Change
 from dispatcher.house import House
 from dispatcher.keywords import Meaning
-from dispatcher.ledger import consent, events, misses, numbers, stops, suppressions, texts
+from dispatcher.ledger import consent, conversations, doubts, events, misses, numbers, stops, suppressions, texts
 from dispatcher.ledger.consent import Word
 from dispatcher.ledger.due import Due
 from dispatcher.ledger.events import Move, Unsettled
@@ -64,6 +64,7 @@ def _end_misses(connection: Connection, signs: Sequence[Sign]) -> None:
 
 def _move(house: House, connection: Connection, batch: Sequence[Unsettled]) -> None:
     standings = events.lock(connection, sorted({event.ref for event in batch if event.state is not None}))
+    unresolved = {ref for ref, standing in standings.items() if standing.state is State.UNRESOLVED}
     moves: dict[MessageRef, Move] = {}
     now = house.clock()
     for event in batch:
@@ -77,6 +78,8 @@ def _move(house: House, connection: Connection, batch: Sequence[Unsettled]) -> N
         moves[event.ref], standings[event.ref] = move, stands(standing, move)
     if moves:
         events.apply(connection, list(moves.values()), now)
+    if resolved := [ref for ref in moves if ref in unresolved]:
+        doubts.close(connection, resolved)
 
 
 def moved(house: House, standing: Standing, event: Unsettled, now: datetime) -> Move | None:
@@ -151,11 +154,14 @@ def hear(house: House, publish: Publish, said: Inbound) -> Heard:
         ids = [owner.id for owner in owners]
         with connection.transaction():
             fresh = texts.take(connection, said.id, said.channel, key, ids, means, said.text, now)
+            if fresh and said.channel is Channel.WHATSAPP:
+                conversations.heard(connection, key, now)
             if fresh and means is Meaning.STOP:
                 dues = _stop(house, connection, said.channel, key, ids, said.channel, now)
             elif fresh and means is Meaning.START:
                 suppressions.lift(connection, said.channel, key, consequences.BLOCKS, now, now)
-        answer = _help(house, connection, owners, said.channel) if means is Meaning.HELP and said.opt_out is None else None
+        asked = means is Meaning.HELP and said.opt_out is None and _may_answer(connection, said.channel, key, now)
+        answer = _help(house, connection, owners, said.channel) if asked else None
     acknowledge.tell(publish, *dues)
     return Heard(means, answer)
 
@@ -193,6 +199,12 @@ def _stop(
     recorded = consent.record_all(connection, house.secret, words, Source.INBOUND, actor, "", now)
     entity = numbers.last_entity(connection, ids, channel)
     return [acknowledge.take(house, connection, recipient_id, each.events, entity) for recipient_id, each in recorded.items()]
+
+
+def _may_answer(connection: Connection, channel: Channel, key: bytes, now: datetime) -> bool:
+    """A call that the provider repeats a day later opens no new window, and its answer would be refused."""
+    until = conversations.open_until(connection, key) if channel is Channel.WHATSAPP else None
+    return channel is not Channel.WHATSAPP or (until is not None and now < until)
 
 
 def _help(house: House, connection: Connection, owners: Sequence[Owner], channel: Channel) -> str:

@@ -19,7 +19,7 @@ from celery.signals import setup_logging, worker_init, worker_process_init
 from celery.worker.request import Request
 from kombu.exceptions import OperationalError
 
-from dispatcher import bootstrap, campaigns, inbound, retention
+from dispatcher import bootstrap, campaigns, doubts, inbound, retention
 from dispatcher.faults import BadInput
 from dispatcher.house import House
 from dispatcher.ledger.due import Due
@@ -181,6 +181,13 @@ def settle_events() -> None:
 def release_due() -> None:
     """Each second: start what is due."""
     publish(campaigns.due_chunks(house()))
+
+
+@app.task(name="dispatcher.ask_providers")
+def ask_providers() -> None:
+    """Now and then: ask what became of messages that may have gone."""
+    if doubts.ask_some(house()):
+        settle_events()
 
 
 @app.task(name="dispatcher.sweep")

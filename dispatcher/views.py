@@ -138,7 +138,8 @@ def message_view(message: Message) -> dict[str, Any]:
         "updated_at": moment(message.updated_at),
         "decision": dict(message.decision),
         "events": [
-            {"provider": news.provider, "kind": news.kind, "code": news.code, "at": moment(news.at)} for news in message.news
+            {"provider": news.provider, "kind": news.kind, "code": news.code, "at": moment(news.at), "extra": dict(news.extra)}
+            for news in message.news
         ],
     }
 

@@ -30,6 +30,7 @@ LANES = {
     "dispatcher.release_due": "maintenance",
     "dispatcher.sweep": "maintenance",
     "dispatcher.retain": "maintenance",
+    "dispatcher.ask_providers": "maintenance",
 }
 # A worker of these settings whose one task notes its start and then does as it is told.
 PROGRAM = """

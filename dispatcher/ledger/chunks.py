@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from channels.base import Channel
-from dispatcher.ledger import approvals, caps, households, legs
+from dispatcher.ledger import approvals, caps, doubts, households, legs
 from dispatcher.ledger.campaigns import spec_from_json
 from dispatcher.ledger.pool import Connection
 from dispatcher.model import CampaignState, Choice, Device, Facts, Person, Rest, Sent, Spec, State
@@ -354,13 +354,16 @@ NOT_GONE = frozenset({State.FAILED, State.WAITING, State.DEAD})
 def settle(connection: Connection, settlements: Sequence[Settlement], now: datetime) -> None:
     """Write what became of a batch of hand-offs. News that overtook us (an event) is not moved back; its receipt is added.
 
-    What is known not to have left no longer counts towards the person's caps.
+    What is known not to have left no longer counts towards the person's caps; what may have is written down to be asked about.
     """
     stayed = [item.ref for item in settlements if item.state in NOT_GONE]
-    with connection.transaction() if stayed else nullcontext():
+    doubtful = [item.ref for item in settlements if item.state is State.UNRESOLVED]
+    with connection.transaction() if stayed or doubtful else nullcontext():
         _write(connection, settlements, now)
         if stayed:
             caps.release(connection, stayed)
+        if doubtful:
+            doubts.open_(connection, doubtful, now)
 
 
 def _write(connection: Connection, settlements: Sequence[Settlement], now: datetime) -> None:

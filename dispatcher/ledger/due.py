@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from dispatcher.ledger import doubts
 from dispatcher.ledger.chunks import Chunk
 from dispatcher.ledger.pool import Connection
+from dispatcher.refs import MessageRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,9 @@ def release_parked(connection: Connection, now: datetime, limit: int) -> int:
             ), opened AS (
                 UPDATE chunks k SET done_at = NULL, touched_at = NULL
                 FROM (SELECT DISTINCT period, chunk FROM released) r WHERE k.period = r.period AND k.chunk = r.chunk
+            ), goes_on AS (
+                UPDATE campaigns SET state = 'running', finished_at = NULL
+                WHERE state = 'finished' AND no IN (SELECT campaign_no FROM due)
             )
             SELECT count(*) FROM released
             """,
@@ -127,15 +132,18 @@ def release_parked(connection: Connection, now: datetime, limit: int) -> int:
 
 def resolve_orphans(connection: Connection, now: datetime, stale: datetime) -> int:
     """Claims whose worker never came back may have gone: `unresolved`, never sent again by a machine. Says how many."""
-    return connection.execute(
+    lost = connection.execute(
         """
         UPDATE messages m SET state = 'unresolved', reason = 'worker_lost', updated_at = %(now)s
         FROM chunks k
         WHERE k.done_at IS NULL AND k.touched_at IS NOT NULL AND m.period = k.period AND m.chunk = k.chunk
           AND m.state = 'claimed' AND m.claimed_at < %(stale)s
+        RETURNING m.period, m.chunk, m.row, m.leg
         """,
         {"now": now, "stale": stale},
-    ).rowcount
+    ).fetchall()
+    doubts.open_(connection, [MessageRef(*place) for place in lost], now)
+    return len(lost)
 
 
 def close_stopped(connection: Connection, now: datetime) -> int:

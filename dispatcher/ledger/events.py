@@ -168,7 +168,8 @@ def apply(connection: Connection, moves: Sequence[Move], now: datetime) -> None:
     """
     connection.execute(
         """
-        UPDATE messages m SET state = s.state, reason = coalesce(s.reason, m.reason), until = s.until, updated_at = %s,
+        UPDATE messages m SET state = s.state, until = s.until, updated_at = %s,
+               reason = CASE WHEN s.state IN ('accepted', 'delivered', 'read') THEN s.reason ELSE coalesce(s.reason, m.reason) END,
                receipt = CASE WHEN m.receipt IS NULL OR m.receipt = ANY(m.returned) THEN coalesce(s.receipt, m.receipt)
                               ELSE m.receipt END,
                accepted_at = CASE WHEN s.receipt IS NULL THEN m.accepted_at ELSE coalesce(m.accepted_at, %s) END,

@@ -15,10 +15,11 @@ from urllib.parse import quote
 from fastapi import APIRouter, Depends, Form, HTTPException, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from dispatcher import campaigns, inbound
+from dispatcher import campaigns, doubts, inbound
 from dispatcher.approvals import Standing, wordings
 from dispatcher.explanations import explain_message
 from dispatcher.ledger import campaigns as kept
+from dispatcher.ledger import doubts as doubts_kept
 from dispatcher.ledger import messages
 from dispatcher.ledger.campaigns import Balance, Campaign
 from dispatcher.ledger.messages import Message
@@ -38,6 +39,7 @@ router = APIRouter(prefix="/console", include_in_schema=False, default_response_
 
 CAMPAIGNS_SHOWN = 20
 TEXTS_SHOWN = 100
+DOUBTS_SHOWN = 200
 FAULTS_SHOWN = 20
 REFRESH_SECONDS = 5
 UNSETTLED_SECONDS_MAX = 60.0  # news that waits for longer needs a person
@@ -266,6 +268,31 @@ def resolve_text(
     same_page(operator, form_token)
     inbound.resolve(house, broker.publish, text_id, f"console:{operator.key.name}", was == "stop")
     return RedirectResponse("/console/texts", HTTPStatus.SEE_OTHER)
+
+
+# -- what may have gone ------------------------------------------------------------------------------------------------
+
+
+@router.get("/unresolved")
+def unresolved_page(operator: Operator, house: HouseHere) -> str:
+    """The messages that may have gone, oldest first."""
+    with lend(house.pool) as connection:
+        lines = doubts_kept.lines(connection, None, DOUBTS_SHOWN)
+    return page("unresolved.html", operator=operator, lines=lines)
+
+
+@router.post("/unresolved/{message_id}")
+def settle_message(
+    operator: Operator,
+    message_id: str,
+    house: HouseHere,
+    was: Annotated[Literal["accepted", "failed"], Form()],
+    form_token: Annotated[str, Form()] = "",
+) -> Response:
+    """Say what became of a message. One that news has reached meanwhile is left as it is."""
+    same_page(operator, form_token)
+    doubts.settle_by_hand(house, MessageRef.parse(message_id), was == "accepted", f"console:{operator.key.name}")
+    return RedirectResponse("/console/unresolved", HTTPStatus.SEE_OTHER)
 
 
 @router.get("/search")

@@ -62,6 +62,8 @@ REASONS: Mapping[str, str] = {
     Code.QUIET_HOURS: "quiet hours where the person lives",
     Code.FAULT: "a fault of ours; in doubt nothing is sent",
     "worker_lost": "its worker never came back, so it may have gone",
+    "not_taken": "asked, the provider knew of no such message",
+    "by_hand": "settled by a person",
 }
 PROVIDERS_OWN = "the provider’s own code"
 

@@ -104,7 +104,11 @@ EXCEPTIONS: Mapping[tuple[str, str], End] = {
 }
 DAY_SECONDS = 86_400.0
 WAITS_SECONDS_MIN = {  # where the table names a least wait, or says "next day", "hours", "much later"
-    **{"21611": 120.0, "QUOTA_EXCEEDED": 60.0, "30003": 7_200.0, "30450": 1_800.0, "63018": 3_600.0},
+    "21611": 120.0,
+    "QUOTA_EXCEEDED": 60.0,
+    "30003": 7_200.0,
+    "30450": 1_800.0,
+    "63018": 3_600.0,
     **dict.fromkeys(("30023", "63038", "63049"), DAY_SECONDS),
 }
 
@@ -211,7 +215,13 @@ CASES = list(cases())
 
 
 TRIES = {
-    **{"30003": 2, "30450": 2, "30023": 2, "63038": 2, "63049": 2, "63012": 3, "bounce type=blocked": 1},
+    "30003": 2,
+    "30450": 2,
+    "30023": 2,
+    "63038": 2,
+    "63049": 2,
+    "63012": 3,
+    "bounce type=blocked": 1,
     **dict.fromkeys(("30001", "30022", "63017", "63018"), 5),
 }
 SENT, PROCESSED = {"status": "sent", "code": ""}, {"event": "processed"}
@@ -380,7 +390,7 @@ AGAIN = [case for case in CASES if case.where == "event" and case.end.state is S
 
 @pytest.mark.parametrize("case", AGAIN, ids=lambda case: case.name)
 def test_what_reached_nobody_leaves_again_as_often_as_the_table_says(bench: Bench, case: Case) -> None:
-    """'At most once', 'once or twice', 'few': then it has failed, and counts towards no cap. Late news of an attempt moves nothing."""
+    """Once or twice, a few times: then it has failed, and counts towards no cap. Late news of a former attempt moves nothing."""
     recipient = bench.send(case.channel, None)
     old = SENT if case.channel is not Channel.EMAIL else PROCESSED
     for tries in range(10):
