@@ -23,7 +23,7 @@ from dispatcher.outcomes import fallback_at
 from dispatcher.refs import MessageRef
 from dispatcher.tokens import PREFERENCES, UNSUBSCRIBE, message_token
 
-BATCH = 30  # questions a turn: a provider shall not notice them
+BATCH = 20  # questions a turn: a provider shall not notice them
 AGAIN_SECONDS = (600.0, 3_600.0)  # after the first answer that leaves the doubt, and after the second; a third is the last
 CLOCKS_SECONDS = 60.0  # by so much the provider's clock and ours may differ
 NOT_TAKEN = "not_taken"  # the provider, asked for the last time, knows of no such message

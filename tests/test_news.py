@@ -12,6 +12,7 @@ import pytest
 
 from channels.base import Again, Channel, Event, EventKind, Inbound
 from channels.extras import FIELDS_MAX, LENGTH_MAX, extra
+from channels.twilio import parse_events
 from dispatcher import campaigns, inbound
 from dispatcher.house import House
 from dispatcher.ledger import campaigns as kept
@@ -23,7 +24,7 @@ from dispatcher.ledger.pool import lend
 from dispatcher.model import CampaignState, State
 from dispatcher.submission import parse_campaign
 from dispatcher.views import message_view
-from tests.channels.news import mail_news, text_news
+from tests.channels.news import AUTH_TOKEN, NOW, mail_news, signed_form, text_news
 from tests.houses import Clock, add_people, make_house, outbox, person, states, work
 
 OFFER = {"project": "a boat", "amount": 9000, "offer_url": "https://www.kbc-bank.example/loan"}
@@ -159,9 +160,6 @@ def test_another_channel_that_is_due_sooner_goes_before_a_repetition(house: Hous
 
 
 def test_to_the_usa_a_marketing_message_that_meta_held_back_is_not_repeated() -> None:
-    from channels.twilio import parse_events
-    from tests.channels.news import AUTH_TOKEN, NOW, signed_form
-
     for number, again in (("+32470000001", Again(86_400.0, 2)), ("+12025550100", None)):
         form = {"MessageSid": "SM1", "MessageStatus": "undelivered", "ErrorCode": "63049", "To": f"whatsapp:{number}"}
         url = "https://bank.example/webhooks/twilio/status?message=m-1"
@@ -282,9 +280,6 @@ def test_unknown_fields_of_news_are_kept_without_addresses_shown_and_forgotten_w
 
 
 def test_twilios_unknown_fields_are_kept_too() -> None:
-    from channels.twilio import parse_events
-    from tests.channels.news import AUTH_TOKEN, NOW, signed_form
-
     form = {"MessageSid": "SM1", "MessageStatus": "sent", "To": ANNA, "From": "+32460000000", "EventType": "READ", "RawDlr": "x"}
     form |= {"ChannelToAddress": ANNA, "ProfileName": "Anna", "WaId": "32470000001"}
     url = "https://bank.example/webhooks/twilio/status?message=m-1"
