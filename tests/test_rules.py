@@ -488,11 +488,14 @@ def test_an_a_b_test_gives_each_person_one_text_and_counts_by_variant(two_texts:
     people = [f"c-{number}" for number in range(60)]
     add_people(two_texts, *(person(recipient_id, number) for number, recipient_id in enumerate(people)))
     variants = {"short": "loan_offer", "long": "loan_offer_b"}
-    submit(two_texts, people, template=None, variants=variants, holdout_percent=20)
+    wanted: dict[str, Any] = {"template": None, "variants": variants, "holdout_percent": 20}
+    rehearsed = campaigns.rehearse(two_texts, parse_campaign(form(people, **wanted), campaigns.desk(two_texts)))
+    submit(two_texts, people, **wanted)
     work(two_texts)
     found = balance(two_texts)
     assert found.states[State.ACCEPTED] == sum(counted.get("accepted", 0) for counted in found.variants.values())
     assert all(counted["accepted"] > 10 for counted in found.variants.values())
+    assert rehearsed.variants == {name: counted["accepted"] for name, counted in found.variants.items()}
     with lend(two_texts.pool) as connection:
         written = connection.execute("SELECT recipient_id, decision->'job'->>1 FROM messages").fetchall()
     salt = two_texts.policy.holdout_salt
