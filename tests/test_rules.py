@@ -27,6 +27,7 @@ from dispatcher.model import CampaignState, OfferType, State
 from dispatcher.pipeline import prepare_all, run_chunk
 from dispatcher.policy import variant_of
 from dispatcher.policy.data import Cap
+from dispatcher.refs import MessageRef
 from dispatcher.submission import parse_campaign, parse_trigger
 from tests.houses import (
     TEMPLATES,
@@ -353,6 +354,32 @@ def test_a_dead_leg_that_has_fallen_back_is_not_replayed(house: House, clock: Cl
     assert told(house)[0] == ("push", "dead")
     with lend(house.pool) as connection:
         assert messages.replay(connection, [legs(house, "c-1")[0].ref], clock.now) == 0
+
+
+@pytest.mark.parametrize("news_comes", [True, False])
+def test_a_trigger_falls_back_like_a_campaign(house: House, clock: Clock, news_comes: bool) -> None:
+    add_people(house, person("c-1"))
+    job = {"key": "k-1", "recipient": "c-1", "template": "loan_offer", "data": OFFER}
+    asked = {**job, "channels": ["push", "sms"], "fallback_after_seconds": HOUR}
+    place = campaigns.take_trigger(house, parse_trigger(asked, campaigns.desk(house)))
+    run_chunk(house, place.period, place.chunk)
+
+    def leg(number: int) -> Message:
+        with lend(house.pool) as connection:
+            found = messages.find(connection, MessageRef(place.period, place.chunk, 0, number))
+        assert found is not None
+        return found
+
+    if news_comes:
+        news(house, leg(0), EventKind.FAILED, "x")
+    else:
+        clock.pass_(HOUR)
+    work(house)
+    stand = [(leg(number).channel, leg(number).state.value) for number in (0, 1)]
+    assert stand == [("push", "failed" if news_comes else "accepted"), ("sms", "accepted")]
+    for wrong in ({"channels": ["sms"]}, {"channels": ["fax"]}):
+        with pytest.raises(BadInput):
+            parse_trigger({**asked, **wrong}, campaigns.desk(house))
 
 
 @pytest.mark.parametrize("changes", [{"route": "all"}, {"channels": ["email"]}])
