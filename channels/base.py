@@ -71,7 +71,8 @@ class Outbound:
     """One hand-off: one content for one address.
 
     `id` is the message's id; it says nothing about the person, travels with the message where the provider lets it, and comes
-    back in events. A push to a person with three devices is three outbounds of one id.
+    back in events. A push to a person with three devices is three outbounds of one id. `sender` is whom an SMS or WhatsApp message
+    is from, where that is not the account's own sender; an e-mail's stands in its content.
     """
 
     id: str
@@ -79,6 +80,7 @@ class Outbound:
     address: str
     content: Content
     ttl_seconds: int | None = None
+    sender: str = ""
 
 
 # -- what comes back ---------------------------------------------------------------------------------------------------
@@ -254,5 +256,5 @@ class LooksUp(Protocol):
     name: str
 
     def look_up(self, address: str, since: datetime) -> Sequence[Trace] | ChannelError:
-        """All that the provider took for an address from this sender since a moment; an error where it can't tell completely."""
+        """All that the provider took for an address since a moment, whoever of ours sent it; an error where it can't tell all."""
         ...

@@ -164,7 +164,8 @@ def prepare(house: House, chunk: Chunk, candidate: Candidate, stopped: Mapping[C
         refused = {**kept, "content": {"code": refusal.code, "where": refusal.variable}}
         return Prepared(Entry(candidate, State.REFUSED, leg.channel, refusal.code, None, refused))
     entry = Entry(candidate, State.CLAIMED, leg.channel, None, None, kept)
-    return Prepared(entry, tuple(outbounds(chunk, candidate, leg.channel, content, now)))
+    sender = house.policy.entities[job.entity].senders.get(leg.channel, "")
+    return Prepared(entry, tuple(outbounds(chunk, candidate, leg.channel, content, now, sender)))
 
 
 def _used(house: House, job: Job, decision: Decision) -> frozenset[str] | None:
@@ -215,12 +216,14 @@ def letter_of(house: House, chunk: Chunk, candidate: Candidate, leg: Leg) -> Let
     )
 
 
-def outbounds(chunk: Chunk, candidate: Candidate, channel: Channel, content: Content, now: datetime) -> Iterator[Outbound]:
-    """What is handed over: a push once per device that may show it, anything else once."""
+def outbounds(
+    chunk: Chunk, candidate: Candidate, channel: Channel, content: Content, now: datetime, sender: str
+) -> Iterator[Outbound]:
+    """What is handed over: a push once per device that may show it, anything else once. `sender` is "" for the account's own."""
     expires_at = chunk.spec.expires_at
     ttl_seconds = int((expires_at - now).total_seconds()) if expires_at else None
     for address in addresses(candidate.facts, channel):
-        yield Outbound(str(candidate.ref), channel, address, content, ttl_seconds)
+        yield Outbound(str(candidate.ref), channel, address, content, ttl_seconds, sender)
 
 
 def addresses(facts: Facts, channel: Channel) -> list[str]:

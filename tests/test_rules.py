@@ -586,6 +586,14 @@ def test_only_who_registered_each_other_are_a_household_and_only_where_the_campa
     assert states(house) == {"accepted": 2}
 
 
+def test_one_side_s_word_alone_makes_no_household_whose_data_may_be_used(house: House) -> None:
+    couple(house)
+    add_people(house, person("c-4", 4, partner="c-3"), person("c-5", 5, partner="nobody"))
+    with lend(house.pool) as connection:
+        found = chunks.facts_of(connection, ["c-1", "c-2", "c-3", "c-4", "c-5"])
+    assert [found[each].partner_id for each in ("c-1", "c-2", "c-3", "c-4", "c-5")] == ["c-2", "c-1", None, None, None]
+
+
 def test_two_workers_and_a_couple_in_two_chunks_make_one_message(house: House, database: str, clock: Clock) -> None:
     couple(house)
     submit(house, ["c-1", "c-2"], one_per_household=True, rate_per_second=1)
@@ -633,6 +641,19 @@ def test_a_rehearsal_as_of_the_past_knows_what_had_been_said_and_sent_by_then(ho
     assert found["now"].reasons == {"frequency_capped": 1, "choice_none": 1}
     assert found["then"].states == {"sendable": 2}
     assert found["before"].reasons == {"no_choice": 2}
+
+
+# -- senders -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_text_message_comes_from_its_entity_s_own_sender_where_it_has_one(house: House) -> None:
+    cbc = replace(house.policy.entities["cbc-banque"], senders={Channel.SMS: "CBC"})
+    house = replace(house, policy=replace(house.policy, entities={**house.policy.entities, "cbc-banque": cbc}))
+    add_people(house, person("c-1"))
+    for name, entity in (("ours", "kbc-bank"), ("theirs", "cbc-banque")):
+        submit(house, ["c-1"], name, entity=entity, channels=["sms"])
+        work(house)
+    assert [outbound.sender for outbound in outbox(house, Channel.SMS).sent] == ["", "CBC"]
 
 
 # -- clocks ------------------------------------------------------------------------------------------------------------

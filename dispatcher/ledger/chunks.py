@@ -79,9 +79,9 @@ def numbers_of(connection: Connection, period: int, campaign_no: int) -> list[in
 
 # -- gather ------------------------------------------------------------------------------------------------------------
 
-_RECIPIENT = """
+_RECIPIENT = f"""
     r.id IS NOT NULL, coalesce(r.version, 0), r.erased_at IS NOT NULL, r.person, r.language, r.timezone, r.birth_date,
-    r.entities, r.has_current_account, r.email, r.phone, r.whatsapp, r.devices, r.partner_id, r.purchased, r.choices,
+    r.entities, r.has_current_account, r.email, r.phone, r.whatsapp, r.devices, {households.PARTNER_ID}, r.purchased, r.choices,
     r.profile, r.rests,
     (SELECT jsonb_object_agg(s.channel, 'suppression:' || s.no) FROM suppressions s
      WHERE s.lifted_at IS NULL AND (s.address_key, s.channel) IN

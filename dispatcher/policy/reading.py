@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from importlib import resources
 from zoneinfo import ZoneInfo
 
@@ -45,6 +46,16 @@ BASES: Mapping[tuple[str, str], tuple[str, ...]] = {
     (SERVICE, Mode.STANDARD.value): ("service",),
 }
 
+NUMBER_OR_SERVICE = r"\+[1-9][0-9]{6,14}|MG[0-9a-fA-F]{32}"
+SENDERS = {
+    "sms": re.compile(NUMBER_OR_SERVICE + "|(?=.*[A-Za-z])[A-Za-z0-9 ]{1,11}"),
+    "whatsapp": re.compile(NUMBER_OR_SERVICE),
+}
+SENDER_RIGHT = {
+    "sms": "a number such as +32470000000, a messaging service, or a name of at most 11 letters, digits and spaces",
+    "whatsapp": "a number such as +32470000000, or a messaging service",
+}
+
 UNITS = {"minutes": 60, "hours": 3_600, "days": 86_400}
 WINDOW_SECONDS_MAX = 366 * 86_400
 TERM_DAYS_MAX = 36_500
@@ -70,6 +81,30 @@ def parse(text: str, file: str = "policy.toml") -> Policy:
     if top.faults:
         raise PolicyFaults(tuple(top.faults))
     return policy
+
+
+def recall(text: str, present: Policy) -> Policy:
+    """A policy of the past, for telling what was decided under it; raises nothing.
+
+    Where later versions of the program ask more of the file than it says, what explanations need is still read from it, and the
+    rest is the present one's.
+    """
+    try:
+        return parse(text)
+    except PolicyFaults:
+        pass
+    try:
+        top = Section(tomllib.loads(text), "kept")
+    except tomllib.TOMLDecodeError:
+        return present
+    zone, adult_years = _zone(top), top.section("ages").whole("adult_years", 1, 120)
+    return replace(
+        present,
+        digest=hashlib.sha256(text.encode()).hexdigest(),
+        entities=_entities(top.section("entities")) or present.entities,
+        default_zone=present.default_zone if any(fault.key == "default_zone" for fault in top.faults) else zone,
+        adult_years=present.adult_years if any(fault.key == "ages.adult_years" for fault in top.faults) else adult_years,
+    )
 
 
 def _policy(top: Section, digest: str) -> Policy:
@@ -131,6 +166,7 @@ def _entities(table: Section) -> dict[str, Entity]:
                     names=entity.section("names").languages(),
                     sender_name=entity.text("sender_name"),
                     sender_address=entity.text("sender_address"),
+                    senders=_senders(entity.section("senders", needed=False)),
                     controllers=entity.words("controllers"),
                     processor=entity.text("processor"),
                     contact=entity.text("contact"),
@@ -142,6 +178,16 @@ def _entities(table: Section) -> dict[str, Entity]:
         if not entities:
             table.fault("", "at least one entity")
     return entities
+
+
+def _senders(table: Section) -> dict[Channel, str]:
+    senders = {}
+    with table:
+        for channel in table.each(SENDERS):
+            senders[Channel(channel)] = table.text(channel)
+            if not SENDERS[channel].fullmatch(senders[Channel(channel)]):
+                table.fault(channel, SENDER_RIGHT[channel], senders[Channel(channel)])
+    return senders
 
 
 def _basis(top: Section, entities: Mapping[str, Entity]) -> dict[str, Tables]:
