@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 import tomllib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import fields, replace
 from importlib import resources
+from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 from channels.base import Channel
@@ -31,6 +32,7 @@ from dispatcher.policy.data import (
 )
 from dispatcher.policy.section import Fault, PolicyFaults, Section
 
+T = TypeVar("T")
 OFFERS = tuple(offer.value for offer in OfferType)
 CHANNELS = tuple(channel.value for channel in Channel)
 # What a link, a reply or a provider tells us is never a yes.
@@ -94,17 +96,23 @@ def recall(text: str, present: Policy) -> Policy:
     except PolicyFaults:
         pass
     try:
-        top = Section(tomllib.loads(text), "kept")
+        kept = tomllib.loads(text)
     except tomllib.TOMLDecodeError:
         return present
-    zone, adult_years = _zone(top), top.section("ages").whole("adult_years", 1, 120)
     return replace(
         present,
         digest=hashlib.sha256(text.encode()).hexdigest(),
-        entities=_entities(top.section("entities")) or present.entities,
-        default_zone=present.default_zone if any(fault.key == "default_zone" for fault in top.faults) else zone,
-        adult_years=present.adult_years if any(fault.key == "ages.adult_years" for fault in top.faults) else adult_years,
+        entities=_recalled(kept.get("entities"), _entities, present.entities),
+        default_zone=_recalled(kept, _zone, present.default_zone),
+        adult_years=_recalled(kept.get("ages"), lambda ages: ages.whole("adult_years", 1, 120), present.adult_years),
     )
+
+
+def _recalled(data: object, read: Callable[[Section], T], otherwise: T) -> T:
+    """What is read from a table, where it can be read without a fault."""
+    section = Section(data, "kept")
+    found = read(section)
+    return otherwise if section.faults else found
 
 
 def _policy(top: Section, digest: str) -> Policy:
