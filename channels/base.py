@@ -131,7 +131,8 @@ class Outbound:
 
     `id` is the message's id; it says nothing about the person, travels with the message where the provider lets it, and comes
     back in events. A push to a person with three devices is three outbounds of one id. `flow` is the campaign it belongs to, "" for
-    a trigger: flows that share a provider's rate get equal shares of it.
+    a trigger: flows that share a provider's rate get equal shares of it. `sender` is whom an SMS or WhatsApp message is from, where
+    that is not the account's own sender; an e-mail's stands in its content.
     """
 
     id: str
@@ -140,6 +141,7 @@ class Outbound:
     content: Content
     ttl_seconds: int | None = None
     flow: str = ""
+    sender: str = ""
 
 
 # -- what comes back ---------------------------------------------------------------------------------------------------
@@ -315,7 +317,7 @@ class LooksUp(Protocol):
     name: str
 
     def look_up(self, address: str, since: datetime) -> Sequence[Trace] | ChannelError:
-        """All that the provider took for an address from this sender since a moment; an error where it can't tell completely, which
-        is `Rejected` where it never will.
+        """All that the provider took for an address since a moment, whoever of ours sent it; an error where it can't tell
+        completely, which is `Rejected` where it never will.
         """
         ...
