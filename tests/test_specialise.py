@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jinja2 import UndefinedError
 from markupsafe import Markup, escape
@@ -471,6 +471,12 @@ def gapped(pieces: Sequence[str], first: int) -> Gapped:
 PIECES = st.lists(st.sampled_from(CLAUSES), max_size=4).map(lambda clauses: [piece for clause in clauses for piece in clause])
 
 
+HARMLESS = {"hobby": "roeien", "url": "https://p.example/x", "unsubscribe": "https://own.example/u?1", "preferences": "x"}
+
+
+@example(['<a href="https://p.example/', "{hobby}", '">'], [], HARMLESS, True, 4)
+@example(['<a href="https:\0', "{hobby}", '">'], [], HARMLESS, True, 4)
+@example(['<p title="h', "{hobby}", '="javascript:">'], [], HARMLESS | {"hobby": "ref"}, False, 4)
 @given(
     PIECES,
     PIECES,
