@@ -51,6 +51,8 @@ task_routes = {
     "dispatcher.settle_events": {"queue": "inbound"},  # providers' news, opt-outs among them, must not wait for a campaign
     "dispatcher.release_due": {"queue": "maintenance"},
     "dispatcher.sweep": {"queue": "maintenance"},
+    "dispatcher.ask_providers": {"queue": "maintenance"},
+    "dispatcher.retain": {"queue": "maintenance"},
 }
 
 # -- tasks -------------------------------------------------------------------------------------------------------------
@@ -95,5 +97,7 @@ beat_schedule_filename = str(HOME / "beat-schedule")
 # `expires` lets an order that found no worker in time lapse: the next one does the same, and they don't pile up.
 beat_schedule = {
     "release what is due": {"task": "dispatcher.release_due", "schedule": 1.0, "options": {"expires": 2}},
+    "ask what became of it": {"task": "dispatcher.ask_providers", "schedule": 15.0, "options": {"expires": 30}},
     "sweep": {"task": "dispatcher.sweep", "schedule": 5.0, "options": {"expires": 10}},
+    "retain": {"task": "dispatcher.retain", "schedule": 3_600.0, "options": {"expires": 7_200}},
 }

@@ -23,6 +23,7 @@ from benchmarks.meters import Meters, pid_of_postgres
 from channels.http import Http, Request, Response
 from channels.sandbox.keys import write_certificate, write_service_account
 from dispatcher import bootstrap, processes
+from dispatcher.approvals import approve_waiting
 from dispatcher.cli.demo import QUIET_HOURS
 from dispatcher.embedded import engines
 from dispatcher.house import House
@@ -138,6 +139,7 @@ def ground(people: int, workers: int) -> Iterator[Ground]:
         baseline.app.conf.broker_url = joined.broker_url  # this process publishes, too
         house = bootstrap.house()
         stack.callback(house.pool.close)
+        approve_waiting(house, "benchmarks")
         _add_people(house, people)
         meters = Meters(
             postgres=pid_of_postgres(home),

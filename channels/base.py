@@ -90,6 +90,24 @@ class WhatsApp:
 
 
 @dataclass(frozen=True, slots=True)
+class PushOptions:
+    """How a notification behaves on its device. What is not said here is left to the app and its platform.
+
+    Of several notifications with one `collapse_key`, a device that was away gets the last, and one that shows an earlier puts the
+    later in its place. FCM keeps messages of four keys per device at most.
+    """
+
+    collapse_key: str = ""
+    ttl_seconds: int | None = None  # how long it may wait for its device
+    priority: str = ""  # "high" wakes a sleeping device, "normal" does not
+    sound: str = ""  # "default", or a file of the app's
+    badge: int | None = None  # the number on the app's icon; 0 takes it away
+    image: str = ""  # an https address
+    icon: str = ""  # a drawable of the Android app's
+    android_channel: str = ""  # the Android app's notification channel, which people can switch off by itself
+
+
+@dataclass(frozen=True, slots=True)
 class Push:
     """A rendered notification for one device; `data` goes to the app unseen and holds ids and links only."""
 
@@ -97,6 +115,7 @@ class Push:
     body: str
     link: str = ""
     data: Mapping[str, str] = field(default_factory=dict)
+    options: PushOptions = PushOptions()
 
 
 Content: TypeAlias = Email | Sms | WhatsApp | Push
@@ -107,7 +126,8 @@ class Outbound:
     """One hand-off: one content for one address.
 
     `id` is the message's id; it says nothing about the person, travels with the message where the provider lets it, and comes
-    back in events. A push to a person with three devices is three outbounds of one id.
+    back in events. A push to a person with three devices is three outbounds of one id. `flow` is the campaign it belongs to, "" for
+    a trigger: flows that share a provider's rate get equal shares of it.
     """
 
     id: str
@@ -115,6 +135,7 @@ class Outbound:
     address: str
     content: Content
     ttl_seconds: int | None = None
+    flow: str = ""
 
 
 # -- what comes back ---------------------------------------------------------------------------------------------------
@@ -146,6 +167,10 @@ class Rejected(ChannelError):
 
 class BadAddress(ChannelError):
     """This address will never work on this channel -> failed, and the address is suppressed."""
+
+
+class NoAddress(BadAddress):
+    """It is no address at all -> as `BadAddress`, on every channel that takes addresses of its kind."""
 
 
 class OptedOut(ChannelError):
@@ -196,8 +221,21 @@ class EventKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Again:
+    """What surely did not arrive may leave again: not before `wait_seconds`, each time twice as long, at most `times_max` times."""
+
+    wait_seconds: float
+    times_max: int
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
-    """Later news of a message. `id` is unique per provider: the same news twice has the same id."""
+    """Later news of a message. `id` is unique per provider: the same news twice has the same id.
+
+    `again` stands with a failure after which the message may be repeated, for it reached nobody; `strikes` with one that says
+    little of the address alone, and much when it is the so-manieth in a row. `extra` are the fields that no rule knows, as text and
+    without addresses: see `channels.extras`.
+    """
 
     provider: str
     id: str
@@ -207,6 +245,19 @@ class Event:
     message_id: str | None = None
     receipt: str | None = None
     code: str | None = None
+    again: Again | None = None
+    strikes: int | None = None
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A message that a provider says it took, when asked: its receipt, when that was, the text as it shows it, and all its news."""
+
+    receipt: str
+    at: datetime
+    text: str
+    news: tuple[Event, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,4 +302,14 @@ class Provider(Protocol):
 
     def close(self) -> None:
         """Let go of connections."""
+        ...
+
+
+class LooksUp(Protocol):
+    """What some providers can do besides: say afterwards what they took. Reached through `channels.traces`."""
+
+    name: str
+
+    def look_up(self, address: str, since: datetime) -> Sequence[Trace] | ChannelError:
+        """All that the provider took for an address from this sender since a moment; an error where it can't tell completely."""
         ...

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -16,6 +17,7 @@ from sendgrid.helpers.eventwebhook import EventWebhook
 
 from channels.alerts import alert
 from channels.base import (
+    Again,
     BadPayload,
     BadSignature,
     Channel,
@@ -31,8 +33,10 @@ from channels.base import (
 )
 from channels.batch import Batch, alone, batches, own
 from channels.checks import checked
+from channels.extras import extra
 from channels.handover import Clock, by_status, hand_over, inquire, receipt, utc_now
 from channels.http import Http, Request, Response, header_lines
+from channels.plugs import Bench, Call, Door, Pattern, Plug, Reader
 
 API = "https://api.sendgrid.com"
 MAILS_PER_REQUEST = 100  # what is unknown when an answer is lost: no more than a killed worker leaves
@@ -203,6 +207,8 @@ _DROPS = {
     "recipient list over package quota": (EventKind.HALTED, "dropped_over_quota"),
     "invalid smtpapi header": (EventKind.HALTED, "dropped_invalid_header"),
 }
+_BLOCKED = Again(4 * 3_600.0, 1)  # the other side took no mail from us just then
+_FIELDS_KNOWN = frozenset({"event", "sg_event_id", "sg_message_id", "message_id", "timestamp"})
 _ENHANCED_STATUS = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")
 
 
@@ -254,6 +260,7 @@ def _events(row: Mapping[str, Any], now: datetime) -> list[Event]:
 
 def _event(row: Mapping[str, Any], now: datetime) -> Event:
     kind, code = _kind(row)
+    blocked = code is not None and row.get("event") == "bounce" and kind is EventKind.FAILED
     return Event(
         provider=SendGrid.name,
         id=_text(row, "sg_event_id") or hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest(),
@@ -263,6 +270,8 @@ def _event(row: Mapping[str, Any], now: datetime) -> Event:
         message_id=_text(row, "message_id"),
         receipt=(_text(row, "sg_message_id") or "").split(".")[0] or None,  # X-Message-Id, then the path it took
         code=code,
+        again=_BLOCKED if blocked else None,
+        extra=extra(row, _FIELDS_KNOWN),
     )
 
 
@@ -294,3 +303,60 @@ def _time(value: object, now: datetime) -> datetime:
         return datetime.fromtimestamp(int(str(value)), UTC)
     except (ValueError, OverflowError, OSError):
         return now
+
+
+# -- the plug ----------------------------------------------------------------------------------------------------------
+
+# The fixed beginning of every P-256 public key in DER; the 65 bytes after it are the point.
+_P256 = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d030107034200")
+KEY = Pattern(
+    re.compile(re.escape(base64.b64encode(_P256[:24]).decode()) + r"[A-Za-z0-9+/]{90}[A-Za-z0-9+/=]{2}"),
+    "the verification key that SendGrid shows, 124 characters that begin with MFkw",
+)
+_HEADERS = "x-twilio-email-event-webhook-"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """SendGrid's API, and the public key (base64 DER) that its event webhook's signatures are checked with."""
+
+    api_key: str = field(repr=False)
+    base_url: str
+    webhook_public_key: str
+    mails_per_request: int
+
+
+def _account(read: Reader) -> Account:
+    return Account(
+        api_key=read.secret("SENDGRID_API_KEY"),
+        base_url=read.url("SENDGRID_BASE_URL", API),
+        webhook_public_key=read.matching("SENDGRID_WEBHOOK_PUBLIC_KEY", KEY),
+        mails_per_request=int(read.number("SENDGRID_MAILS_PER_REQUEST", MAILS_PER_REQUEST, least=1, most=MAILS_PER_REQUEST_MAX)),
+    )
+
+
+def _make(account: Account, bench: Bench) -> SendGrid:
+    return SendGrid(account.api_key, bench.http, account.base_url, mails_per_request=account.mails_per_request)
+
+
+def _read(call: Call, key: str) -> list[Event]:
+    signature, timestamp = (call.headers.get(f"{_HEADERS}{name}", "") for name in ("signature", "timestamp"))
+    return parse_events(call.body, signature, timestamp, key, call.now)
+
+
+def _doubts(account: Account) -> Iterator[str]:
+    if not account.webhook_public_key:
+        yield "SENDGRID_WEBHOOK_PUBLIC_KEY is missing: SendGrid's news of bounces and complaints can't be verified and is refused."
+
+
+PLUG = Plug(
+    name=SendGrid.name,
+    needs={Channel.EMAIL: ("SENDGRID_API_KEY",)},
+    prefixes=("SENDGRID_",),
+    read=_account,
+    make=_make,
+    doors={"": Door(_read)},
+    webhook_key=lambda account: account.webhook_public_key,
+    doubts=_doubts,
+    usual=True,
+)

@@ -10,13 +10,14 @@ import base64
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from functools import partial
 from html import escape
-from logging import getLogger
+from logging import WARNING, getLogger
 from typing import NoReturn
-from urllib.parse import parse_qs, quote, urlencode, urlsplit
+from urllib.parse import parse_qs, quote, urlencode, urljoin, urlsplit
 
 from twilio.base.version import Version
 from twilio.http import HttpClient
@@ -26,6 +27,7 @@ from twilio.rest import Client
 
 from channels.alerts import alert
 from channels.base import (
+    Again,
     BadAddress,
     BadPayload,
     BadSignature,
@@ -35,15 +37,20 @@ from channels.base import (
     EventKind,
     Inbound,
     Misconfigured,
+    NoAddress,
     OptedOut,
     Outbound,
     Rejected,
     Result,
     Sms,
     Throttled,
+    Trace,
+    Uncertain,
     WhatsApp,
 )
 from channels.checks import checked, one_line
+from channels.extras import extra
+from channels.forms import encoded
 from channels.handover import (
     Clock,
     Reactions,
@@ -55,13 +62,18 @@ from channels.handover import (
     utc_now,
 )
 from channels.http import Http, Request, Response, header_lines
+from channels.plugs import NUMBER, SENDER_NAME, Bench, Call, Door, Pattern, Plug, Reader
 
 API = "https://api.twilio.com"
+CONTENT_API = "https://content.twilio.com"
 BODY_CHARACTERS_MAX = 1600
+LIST_SIZE = 1000  # what one page of a list may hold
+LIST_PAGES_MAX = 3  # whoever got more in the time asked about is a case for a person
 TTL_SECONDS_MAX = 36_000
 _WAIT_SECONDS = {"21611": 300.0}  # ten hours of messages wait for this sender: give it minutes
 
-_SERVICE = re.compile(r"MG[0-9a-fA-F]{32}")
+SERVICE = r"MG[0-9a-fA-F]{32}"
+_SERVICE = re.compile(SERVICE)
 
 # Error codes of a refused send. Twilio advises against much logic on codes because they change: what is not here is
 # `Rejected`, neither repeated nor held against the address.
@@ -69,7 +81,7 @@ REACTIONS: Reactions = {
     "20003": (Misconfigured, "wrong account, key or token"),
     "20404": (Misconfigured, "no such account or path"),
     "20429": (Throttled, "too many requests at once"),
-    "21211": (BadAddress, "not a number"),
+    "21211": (NoAddress, "not a number"),
     "21212": (Misconfigured, "invalid sender"),
     "21265": (BadAddress, "a short code"),
     "21266": (BadAddress, "recipient and sender are the same"),
@@ -98,6 +110,8 @@ REACTIONS: Reactions = {
     "63033": (BadAddress, "the person blocked us on WhatsApp"),
 }
 
+
+getLogger("twilio").setLevel(WARNING)  # the SDK logs request bodies at INFO
 
 # -- building through the SDK ------------------------------------------------------------------------------------------
 
@@ -161,7 +175,8 @@ class Twilio:
         outside = {"TWILIO_ACCOUNT_SID": account_sid}  # in place of the environment, where a region or edge may be set
         self._client = Client(account_sid, auth_token, http_client=_Taker(), environment=outside)
         self._client.api.base_url = base_url
-        self._sender = urlencode(_sender(channel, sender))
+        self._from = _sender(channel, sender)
+        self._sender = urlencode(self._from)
         self._messages_url = _taken(partial(self._client.messages.create, to="", body="")).url
         account = _taken(self._client.api.accounts(account_sid).fetch)
         self._account_url = account.url
@@ -179,7 +194,7 @@ class Twilio:
             fields["ValidityPeriod"] = str(min(max(1, outbound.ttl_seconds), TTL_SECONDS_MAX))
         if self._callback_url:
             fields["StatusCallback"] = f"{self._callback_url}?message={quote(outbound.id, safe='')}"
-        return Request(self._messages_url, self._headers, f"{urlencode(fields)}&{self._sender}".encode())
+        return Request(self._messages_url, self._headers, f"{encoded(fields)}&{self._sender}".encode())
 
     def parse(self, answer: Response) -> Result:
         """A 2xx with a sid is a receipt; a 4xx is what REACTIONS say of its code."""
@@ -202,6 +217,36 @@ class Twilio:
         if isinstance(answer, ChannelError):
             return answer
         return None if answer.fields().get("status") == "active" else Misconfigured("account_not_active")
+
+    def look_up(self, address: str, since: datetime) -> Sequence[Trace] | ChannelError:
+        """See `channels.base.LooksUp`. Asked by number alone, newest first: what is still queued has no sending date to ask by."""
+        to = f"whatsapp:{address}" if self.channel is Channel.WHATSAPP else address
+        place = f"{urlsplit(self._messages_url).path}?{urlencode({'To': to, 'PageSize': LIST_SIZE})}"
+        found: list[Trace] = []
+        for _ in range(LIST_PAGES_MAX):
+            answer = inquire(self._http, Request(urljoin(self._messages_url, place), self._headers), self._now)
+            if isinstance(answer, ChannelError):
+                return answer
+            page = answer.fields()
+            try:
+                traces = [self._trace(row) for row in page["messages"]]
+            except (KeyError, TypeError, ValueError, AttributeError):
+                return Uncertain("unreadable")
+            found += [trace for trace in traces if trace is not None and trace.at >= since]
+            place = str(page.get("next_page_uri") or "")
+            if not place.startswith("/2010-04-01/") or any(trace is not None and trace.at < since for trace in traces):
+                return found
+        return Uncertain("too_many_messages")
+
+    def _trace(self, row: Mapping[str, object]) -> Trace | None:
+        """A row of the list as the status callback would have told it; None for what another sender sent, or we received."""
+        name = "messaging_service_sid" if "MessagingServiceSid" in self._from else "from"
+        if row.get("direction") == "inbound" or row[name] not in self._from.values():
+            return None
+        sid, status, error = str(row["sid"]), str(row["status"]).lower(), str(row.get("error_code") or "")
+        created = parsedate_to_datetime(str(row["date_created"]))
+        told = _event(sid, status, error, str(row["to"]), self.channel, created)
+        return Trace(sid, created, str(row.get("body") or ""), tuple(_with_opt_out(told)))
 
     def close(self) -> None:
         """Let go of connections."""
@@ -305,11 +350,30 @@ _FAILURES = {
     "63049": EventKind.FAILED,  # Meta chose not to deliver this marketing message
     "63051": EventKind.HALTED,  # WhatsApp account locked
 }
+# What reached nobody and may leave again: the wait, and how often. Where the provider can't say what became of a message (30008,
+# 30410), or its time was over (30036), there is no other try.
+_MINUTE, _HOUR, _DAY = 60.0, 3_600.0, 86_400.0
+_AGAIN = {
+    "30001": Again(5 * _MINUTE, 5),
+    "30003": Again(4 * _HOUR, 2),
+    "30022": Again(_MINUTE, 5),
+    "30023": Again(_DAY, 2),
+    "30450": Again(30 * _MINUTE, 2),
+    "63012": Again(_MINUTE, 3),
+    "63017": Again(_MINUTE, 5),
+    "63018": Again(_HOUR, 5),  # too fast, or the portfolio's limit, which takes hours
+    "63038": Again(_DAY, 2),
+    "63049": Again(_DAY, 2),
+}
+_NOT_IN_THE_US = "63049"  # Meta: such a message is not to be repeated to a number of the USA
+# Failures that mean a dead address once they come in a row: how many.
+_STRIKES = {"30003": 3, "30004": 2}
 # Codes that nothing here can mend, but a person can: settings of countries, numbers and templates, filters, policies.
 _ALERTS = frozenset(
     {"21408", "21602", "21603", "21604", "21656", "30007", "30032", "30034", "63013", "63015", "63027", "63028", "63030", "63041"}
 )
 _CODE = re.compile(r"[0-9]{5}")
+_FIELDS_KNOWN = frozenset({"MessageSid", "MessageStatus", "ErrorCode", "SmsSid", "SmsStatus", "AccountSid", "ApiVersion"})
 
 
 def parse_events(url: str, body: bytes, signature: str, auth_token: str, now: datetime) -> list[Event]:
@@ -322,19 +386,36 @@ def parse_events(url: str, body: bytes, signature: str, auth_token: str, now: da
     sid, status, error = form.get("MessageSid", ""), form.get("MessageStatus", "").lower(), form.get("ErrorCode", "")
     if not sid or not status:
         raise BadPayload("no MessageSid or MessageStatus")
+    to, message_id = form.get("To", ""), next(iter(parse_qs(urlsplit(url).query).get("message", [])), None)
+    told = _event(sid, status, error, to, _channel(to, form.get("From", "")), now)
+    return _with_opt_out(replace(told, message_id=message_id, extra=extra(form, _FIELDS_KNOWN)))
+
+
+def _with_opt_out(event: Event) -> list[Event]:
+    """The event; two where a person's STOP stands behind a failure: the message failed, and the person said no."""
+    if event.kind is not EventKind.FAILED or event.code != "21610":
+        return [event]
+    return [event, replace(event, id=f"{event.id}:opted_out", kind=EventKind.OPTED_OUT)]
+
+
+def _event(sid: str, status: str, error: str, to: str, channel: Channel, at: datetime) -> Event:
     code = error if _CODE.fullmatch(error) else None
-    event = Event(
+    kind = _kind(status, code)
+    failed = code if kind is EventKind.FAILED and code else ""
+    again = _AGAIN.get(failed)
+    if failed == _NOT_IN_THE_US and to.removeprefix("whatsapp:").startswith("+1"):
+        again = None
+    return Event(
         provider=Twilio.name,
         id=":".join(filter(None, (sid, status, code))),
-        channel=_channel(form.get("To", ""), form.get("From", "")),
-        kind=_kind(status, code),
-        at=now,
-        message_id=next(iter(parse_qs(urlsplit(url).query).get("message", [])), None),
+        channel=channel,
+        kind=kind,
+        at=at,
         receipt=sid,
         code=code,
+        again=again,
+        strikes=_STRIKES.get(failed),
     )
-    opted_out = event.kind is EventKind.FAILED and code == "21610"  # two pieces of news: the message failed, the person said no
-    return [event, replace(event, id=f"{event.id}:opted_out", kind=EventKind.OPTED_OUT)] if opted_out else [event]
 
 
 def _kind(status: str, code: str | None) -> EventKind:
@@ -385,3 +466,65 @@ NOTHING = "<?xml version='1.0' encoding='UTF-8'?><Response/>"
 def twiml(text: str | None) -> str:
     """The answer to an inbound call: one message back to the sender, or nothing."""
     return NOTHING if text is None else NOTHING.replace("<Response/>", f"<Response><Message>{escape(text)}</Message></Response>")
+
+
+# -- the plug ----------------------------------------------------------------------------------------------------------
+
+SID = Pattern(re.compile(r"AC[0-9a-fA-F]{32}"), "AC and 32 hex digits")
+SENDER = Pattern(
+    re.compile(rf"{NUMBER}|{SERVICE}|{SENDER_NAME}"),
+    "a number like +32470000000, a name of at most 11 letters, digits and spaces with a letter in it, or MG and 32 hex digits",
+)
+WHATSAPP_SENDER = Pattern(re.compile(rf"(?:whatsapp:)?{NUMBER}|{SERVICE}"), "a number like +32470000000, or MG and 32 hex digits")
+_KEYS = ("TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN")
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Twilio's APIs. A sender is a number, an alphanumeric name (SMS only) or a messaging service (MG…)."""
+
+    account_sid: str
+    auth_token: str = field(repr=False)
+    base_url: str
+    content_base_url: str
+    sms_sender: str
+    whatsapp_sender: str
+
+
+def _account(read: Reader) -> Account:
+    return Account(
+        account_sid=read.matching("TWILIO_ACCOUNT_SID", SID),
+        auth_token=read.secret("TWILIO_AUTH_TOKEN"),
+        base_url=read.url("TWILIO_BASE_URL", API),
+        content_base_url=read.url("TWILIO_CONTENT_BASE_URL", CONTENT_API),
+        sms_sender=read.matching("TWILIO_SMS_SENDER", SENDER),
+        whatsapp_sender=read.matching("TWILIO_WHATSAPP_SENDER", WHATSAPP_SENDER).removeprefix("whatsapp:"),
+    )
+
+
+def _make(account: Account, bench: Bench) -> Twilio:
+    sender = account.sms_sender if bench.channel is Channel.SMS else account.whatsapp_sender
+    status_url = f"{bench.webhook_url}/status"
+    return Twilio(bench.channel, account.account_sid, account.auth_token, sender, bench.http, account.base_url, status_url)
+
+
+def _signature(call: Call) -> str:
+    return call.headers.get("x-twilio-signature", "")
+
+
+PLUG = Plug(
+    name=Twilio.name,
+    needs={Channel.SMS: (*_KEYS, "TWILIO_SMS_SENDER"), Channel.WHATSAPP: (*_KEYS, "TWILIO_WHATSAPP_SENDER")},
+    prefixes=("TWILIO_",),
+    read=_account,
+    make=_make,
+    doors={
+        "status": Door(lambda call, token: parse_events(call.url, call.body, _signature(call), token, call.now)),
+        "inbound": Door(
+            lambda call, token: [parse_inbound(call.url, call.body, _signature(call), token)],
+            lambda text: (twiml(text), "text/xml"),
+        ),
+    },
+    webhook_key=lambda account: account.auth_token,
+    usual=True,
+)

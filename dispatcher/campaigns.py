@@ -10,9 +10,10 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import islice
 
+from dispatcher.approvals import hold_door
 from dispatcher.faults import BadInput, InputFault
 from dispatcher.house import House
-from dispatcher.ledger import audience, brakes, campaigns, caps, chunks, consent, due
+from dispatcher.ledger import audience, brakes, campaigns, caps, chunks, consent, conversations, due, misses
 from dispatcher.ledger.audience import Fault, Loader, Row, TriggerPlace
 from dispatcher.ledger.campaigns import spec_to_json
 from dispatcher.ledger.chunks import Candidate, Chunk, Entry
@@ -26,6 +27,10 @@ from dispatcher.submission import Desk, Submission, Trigger
 Progress = Callable[[int], None]
 RELEASE_BATCH = 5_000
 PRUNE_BATCH = 10_000
+
+
+class KeyTaken(BadInput):
+    """A trigger's key was used before, with other content."""
 
 
 class Taken(StrEnum):
@@ -54,6 +59,7 @@ class Rehearsal:
     states: Counter[str]
     reasons: Counter[str]
     channels: Counter[str]
+    unapproved: tuple[str, ...] = ()  # what it says of each template that somebody has to approve before the campaign is taken
 
 
 def desk(house: House) -> Desk:
@@ -68,12 +74,15 @@ def submit(house: House, submission: Submission, progress: Progress = lambda _: 
     """Take a campaign with its whole audience, or nothing of it; it starts when its moment comes.
 
     `by` names who submits it. One with a large audience waits until somebody else releases it.
-    Raises `BadInput`, also when a file turns out to be unreadable half-way, and `LedgerUnavailable`.
+    Raises `BadInput`, also for a template that nobody approved and when a file turns out to be unreadable half-way, and
+    `LedgerUnavailable`.
     """
     with lend(house.pool) as connection, connection.transaction():
         created = campaigns.create(connection, submission.id, submission.spec, house.clock(), by)
         if created is None:
             return _compare(connection, submission)
+        if faults := hold_door(house, connection, submission.spec.templates):
+            raise BadInput(*faults)
         no, period = created
         loader = Loader(connection, no, period, submission.spec, house.clock())
         digest = _load(loader, submission, progress)
@@ -103,13 +112,17 @@ def _compare(connection: Connection, submission: Submission) -> Admission:
 
 
 def take_trigger(house: House, trigger: Trigger) -> TriggerPlace:
-    """Take a trigger, once per key. Raises BadInput where the key was used with other content, and LedgerUnavailable."""
+    """Take a trigger, once per key. Raises `KeyTaken`, BadInput for a template that nobody approved, and LedgerUnavailable."""
+    spec = spec_to_json(trigger.spec)
     with lend(house.pool) as connection:
-        place = audience.take_trigger(
-            connection, trigger.key, trigger.digest, spec_to_json(trigger.spec), trigger.row, house.clock()
-        )
+        if faults := hold_door(house, connection, trigger.spec.templates):
+            place = audience.known_trigger(connection, trigger.key, trigger.digest)  # what was taken before stays taken
+            if place is None:
+                raise BadInput(*faults)
+        else:
+            place = audience.take_trigger(connection, trigger.key, trigger.digest, spec, trigger.row, house.clock())
     if place is None:
-        raise BadInput(InputFault("job", 0, "key", "was used before with other content; the same key is the same job"))
+        raise KeyTaken(InputFault("job", 0, "key", "was used before with other content; the same key is the same job"))
     return place
 
 
@@ -136,7 +149,7 @@ def rehearse(house: House, submission: Submission, as_of: datetime | None = None
                 loader = Loader(connection, no, period, submission.spec, house.clock())
                 _load(loader, submission, lambda _: None)
                 ahead = Ahead()
-                for chunk in _chunks_of(connection, submission, no, period):
+                for chunk in _chunks_of(house, connection, submission, no, period):
                     candidates = chunks.gather(connection, chunk, since=caps_since(house, chunk))
                     if as_of is not None:
                         candidates = _as_of(connection, candidates, as_of)
@@ -144,12 +157,14 @@ def rehearse(house: House, submission: Submission, as_of: datetime | None = None
                     _count(entries, states, reasons, channels_)
                 raise _Rehearsed
         except _Rehearsed:
-            return Rehearsal(loader.taken, loader.invalid, states, reasons, channels_)
+            waiting = tuple(fault.message for fault in hold_door(house, connection, submission.spec.templates))
+            return Rehearsal(loader.taken, loader.invalid, states, reasons, channels_, waiting)
 
 
-def _chunks_of(connection: Connection, submission: Submission, no: int, period: int) -> Iterator[Chunk]:
+def _chunks_of(house: House, connection: Connection, submission: Submission, no: int, period: int) -> Iterator[Chunk]:
+    approved = {template.digest: 0 for template in house.catalog.values()}  # a rehearsal may come before any approval
     for number in chunks.numbers_of(connection, period, no):
-        yield Chunk(period, number, submission.spec, no, submission.id, None)
+        yield Chunk(period, number, submission.spec, no, submission.id, None, approved=approved)
 
 
 def _as_of(connection: Connection, candidates: Sequence[Candidate], moment: datetime) -> list[Candidate]:
@@ -212,11 +227,14 @@ def sweep(house: House) -> None:
     """Put right what a lost worker left behind, and end campaigns in which nothing is left to do."""
     now = house.clock()
     with lend(house.pool) as connection:
-        due.resolve_orphans(connection, now, now - timedelta(seconds=house.limits.lease_seconds))
+        with connection.transaction():
+            due.resolve_orphans(connection, now, now - timedelta(seconds=house.limits.lease_seconds))
         due.close_stopped(connection, now)
         _brake(house, connection)
         campaigns.finish_ended(connection, now)
         caps.prune(connection, house.policy.caps_since(now) or now, PRUNE_BATCH)
+        misses.forget(connection, now)
+        conversations.forget(connection, now)
 
 
 def _brake(house: House, connection: Connection) -> None:

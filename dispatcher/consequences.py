@@ -16,6 +16,7 @@ from dispatcher.ledger.keys import address_key
 from dispatcher.ledger.partitions import ensure_period, period_of
 from dispatcher.ledger.pool import Connection
 from dispatcher.model import GROUP_OF, Facts, Source
+from dispatcher.outcomes import Outcome
 from dispatcher.policy import Policy
 
 # Why an address is banned because its owner said no to the provider, and so what their START or resubscribing there lifts. A dead
@@ -23,13 +24,18 @@ from dispatcher.policy import Policy
 BLOCKS = frozenset({Meaning.STOP, EventKind.OPTED_OUT, "21610", "dropped_unsubscribed"})
 
 
+NUMBERS = frozenset({Channel.SMS, Channel.WHATSAPP})  # the channels whose addresses are telephone numbers
+
+
 def suppress(
-    connection: Connection, secret: bytes, facts: Facts, channel: Channel, provider: str, code: str, now: datetime
+    connection: Connection, secret: bytes, facts: Facts, outcome: Outcome, channel: Channel, provider: str, now: datetime
 ) -> None:
-    """Ban the person's address on this channel, whoever else has it too."""
+    """Ban the person's address on this channel, whoever else has it too; on every channel that takes it, if it is none at all."""
     address = facts.address(channel)
     if address:
-        suppress_key(connection, address_key(secret, channel, address), channel, provider, code, now)
+        key = address_key(secret, channel, address)
+        for each in sorted(NUMBERS) if outcome.everywhere and channel in NUMBERS else [channel]:
+            suppress_key(connection, key, each, provider, outcome.reason or "", now)
 
 
 def suppress_key(connection: Connection, key: bytes, channel: Channel, provider: str, code: str, now: datetime) -> None:

@@ -128,6 +128,7 @@ class Code(StrEnum):
     WITHHELD_VARIABLE = "withheld_variable"
     MISSING_VARIABLE = "missing_variable"
     CONTENT_GUARD = "content_guard"
+    TEMPLATE_NOT_APPROVED = "template_not_approved"
     HOUSEHOLD = "household"
     HELD_OUT = "held_out"
     FREQUENCY_CAPPED = "frequency_capped"
@@ -244,6 +245,7 @@ class Job:
     campaign_id: str | None = None
     expires_at: datetime | None = None
     holdout_percent: float = 0.0
+    approval: int | None = None  # the number of the approval that its exact text has; None without one
 
 
 # -- what is decided ---------------------------------------------------------------------------------------------------
@@ -345,6 +347,13 @@ class Spec:
     variants: tuple[tuple[str, str], ...] = ()  # names and templates of an A/B test; `template` is then the first one's
     one_per_household: bool = False  # of two registered partners, one
     fallback_after_seconds: float | None = None  # with route "first": how long a leg may go without a delivery report
+    ttl_seconds: int | None = None  # how long a provider may go on trying to deliver a push or text
+    collapse_key: str | None = None  # of several pushes with one key, a device keeps the last; None: as the template says
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """Every template that its messages may be written from."""
+        return tuple(template for _, template in self.variants) or (self.template,)
 
     def after(self, channel: Channel) -> tuple[Channel, ...]:
         """The channels that come after this one in the order asked for."""

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from channels.base import (
+    Again,
     BadAddress,
     Channel,
     ChannelError,
     EventKind,
     Misconfigured,
+    NoAddress,
     OptedOut,
     Outbound,
     Receipt,
@@ -38,7 +40,8 @@ class Outcome:
     """What becomes of a message after one attempt.
 
     `reason` is the provider's code; `until` is set exactly when the state is waiting. `suppress` bans the address on
-    its channel, `opt_out` records a no of the person, `stop_channel` halts the channel until our settings are mended.
+    its channel, and `everywhere` on all that share its kind; `opt_out` records a no of the person, `stop_channel` halts the
+    channel until our settings are mended.
     """
 
     state: State
@@ -49,6 +52,7 @@ class Outcome:
     suppress: bool = False
     opt_out: bool = False
     stop_channel: bool = False
+    everywhere: bool = False
 
 
 def conclude(result: Result, attempts: int, now: datetime, dice: Callable[[], float], numbers: Retry) -> Outcome:
@@ -69,7 +73,7 @@ def conclude(result: Result, attempts: int, now: datetime, dice: Callable[[], fl
         case Rejected():
             return Outcome(State.FAILED, result.code)
         case BadAddress():
-            return Outcome(State.FAILED, result.code, suppress=True)
+            return Outcome(State.FAILED, result.code, suppress=True, everywhere=isinstance(result, NoAddress))
         case OptedOut():  # the provider blocks the address too, so a service message would only fail there as well
             return Outcome(State.FAILED, result.code, suppress=True, opt_out=True)
         case _:  # Uncertain, and any error this table does not know: it may have gone
@@ -158,6 +162,54 @@ def after_event(state: State, kind: EventKind) -> State | None:
     if news is None or state not in _FATE:
         return None
     return news if _FATE[news] > _FATE[state] else None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a message stands when news of it comes. `returned` are the receipts of attempts that had reached nobody."""
+
+    state: State
+    attempts: int = 0
+    returned: tuple[str, ...] = ()
+    cancelled: bool = False  # its campaign: nothing of it leaves any more
+
+
+_ARRIVED = frozenset({State.DELIVERED, State.READ, State.COMPLAINED})
+_BEFORE_AGAIN = frozenset({State.PENDING, State.HELD})
+
+
+def after_news(standing: Standing, kind: EventKind, receipt: str | None) -> State | None:
+    """As `after_event`, of a message that may have left more than once.
+
+    Late news of an attempt that had reached nobody counts only where that one arrived after all: then no other leaves.
+    """
+    if receipt is None or receipt not in standing.returned:
+        return after_event(standing.state, kind)
+    if _NEWS.get(kind) not in _ARRIVED:
+        return None
+    return after_event(State.CLAIMED if standing.state in _BEFORE_AGAIN else standing.state, kind)
+
+
+def again_at(
+    again: Again | None,
+    standing: Standing,
+    spec: Spec | None,
+    channel: Channel,
+    now: datetime,
+    dice: Callable[[], float],
+    numbers: Retry,
+) -> datetime | None:
+    """When a message that reached nobody leaves again; None where it shall not, or has spent its tries.
+
+    Another channel that is to be tried sooner goes before a repetition. `spec` is that of a job with a fallback, else None.
+    """
+    returns = len(standing.returned)
+    if again is None or standing.cancelled or returns >= again.times_max or standing.attempts >= numbers.attempts_max:
+        return None
+    seconds = again.wait_seconds * 2.0**returns * (1 + JITTER * dice())
+    if spec is not None and spec.after(channel) and seconds > (spec.fallback_after_seconds or 0.0):
+        return None
+    return now + timedelta(seconds=seconds)
 
 
 CURABLE = frozenset({State.FAILED, State.DEAD, State.BOUNCED})  # another channel may still reach the person

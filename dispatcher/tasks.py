@@ -19,7 +19,7 @@ from celery.signals import setup_logging, worker_init, worker_process_init
 from celery.worker.request import Request
 from kombu.exceptions import OperationalError
 
-from dispatcher import bootstrap, campaigns, inbound
+from dispatcher import bootstrap, campaigns, doubts, inbound, retention
 from dispatcher.faults import BadInput
 from dispatcher.house import House
 from dispatcher.ledger.due import Due
@@ -183,10 +183,24 @@ def release_due() -> None:
     publish(campaigns.due_chunks(house()))
 
 
+@app.task(name="dispatcher.ask_providers")
+def ask_providers() -> None:
+    """Now and then: ask what became of messages that may have gone."""
+    if doubts.ask_some(house()):
+        settle_events()
+
+
 @app.task(name="dispatcher.sweep")
 def sweep() -> None:
     """Each few seconds: put right what a lost worker or a lost broker message left behind."""
     campaigns.sweep(house())
-    inbound.forget_texts(house())
     while inbound.settle_some(house(), publish):
         pass
+
+
+@app.task(name="dispatcher.retain")
+def retain() -> None:
+    """Each hour: clear what has been kept for as long as the policy says."""
+    for done in retention.clear(house()):
+        if done.cleared:
+            log.info("retention", kept=done.keeping.term, what=done.keeping.what, cleared=done.cleared)

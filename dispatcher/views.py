@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from dispatcher import retention
+from dispatcher.approvals import Standing, Wording
 from dispatcher.campaigns import Rehearsal
 from dispatcher.ledger.campaigns import Balance, Campaign
 from dispatcher.ledger.consent import Preferences
@@ -69,6 +71,51 @@ def rehearsal_view(campaign_id: str, rehearsal: Rehearsal) -> dict[str, Any]:
         "states": dict(rehearsal.states.most_common()),
         "reasons": dict(rehearsal.reasons.most_common()),
         "channels": dict(rehearsal.channels.most_common()),
+        "unapproved": list(rehearsal.unapproved),
+    }
+
+
+STANDING = {
+    Standing.APPROVED: "was approved by {who}, {when}",
+    Standing.WITHDRAWN: "had its approval withdrawn by {who}, {when}",
+    Standing.WAITING: "waits for somebody to approve it",
+    Standing.FREE: "needs no approval",
+}
+
+
+def standing_words(wording: Wording) -> str:
+    """How a template's present wording stands, for people."""
+    word = wording.word
+    return STANDING[wording.standing].format(who=word.actor if word else "", when=f"{word.at:%Y-%m-%d %H:%M} UTC" if word else "")
+
+
+def wording_view(wording: Wording) -> dict[str, Any]:
+    """A template as it now is, and who approved that; `approval` is the newest word on this digest."""
+    template, word = wording.template, wording.word
+    return {
+        "name": template.name,
+        "version": template.version,
+        "author": template.author,
+        "digest": template.digest,
+        "kind": template.brief.kind,
+        "offer_type": template.brief.offer_type,
+        "topic": template.brief.topic,
+        "modes": sorted(template.brief.modes),
+        "channels": list(template.channels),
+        "standing": wording.standing,
+        "approval": {"no": word.no, "approved": word.approved, "actor": word.actor, "at": moment(word.at)} if word else None,
+    }
+
+
+def retention_view(standing: retention.Standing) -> dict[str, Any]:
+    """A kind of data, how long it is kept, and how much of it is due to be cleared."""
+    keeping = standing.keeping
+    return {
+        "class": keeping.term,
+        "what": keeping.what,
+        "kept": str(standing.kept),
+        "older_than": moment(standing.before),
+        "due": standing.due,
     }
 
 
@@ -91,7 +138,8 @@ def message_view(message: Message) -> dict[str, Any]:
         "updated_at": moment(message.updated_at),
         "decision": dict(message.decision),
         "events": [
-            {"provider": news.provider, "kind": news.kind, "code": news.code, "at": moment(news.at)} for news in message.news
+            {"provider": news.provider, "kind": news.kind, "code": news.code, "at": moment(news.at), "extra": dict(news.extra)}
+            for news in message.news
         ],
     }
 

@@ -13,8 +13,9 @@ from typing import Any
 from channels.base import Channel
 from channels.outbox import Outbox
 from dispatcher import campaigns, content
+from dispatcher.approvals import approve_waiting
 from dispatcher.content import Catalog
-from dispatcher.house import House, WebhookKeys
+from dispatcher.house import House
 from dispatcher.ledger import campaigns as ledger
 from dispatcher.ledger import recipients, stops
 from dispatcher.ledger.campaigns import Balance
@@ -26,7 +27,7 @@ from dispatcher.recipients import parse as parse_recipient
 
 TEMPLATES = Path(__file__).parent.parent / "templates"
 NOON = datetime(2026, 11, 23, 11, 0, tzinfo=UTC)  # a Monday, 12:00 in Brussels
-NO_WEBHOOKS = WebhookKeys("", "")
+NO_WEBHOOKS: Mapping[str, str] = {}
 
 
 @dataclass
@@ -79,9 +80,13 @@ def templates() -> Catalog:
 
 @contextmanager
 def make_house(
-    database_url: str, clock: Clock | None = None, webhook_keys: WebhookKeys = NO_WEBHOOKS, wait_seconds_max: float = 10.0
+    database_url: str,
+    clock: Clock | None = None,
+    webhook_keys: Mapping[str, str] = NO_WEBHOOKS,
+    wait_seconds_max: float = 10.0,
+    approved: bool = True,
 ) -> Iterator[House]:
-    """A house over this database, for as long as the block lasts."""
+    """A house over this database, for as long as the block lasts; its templates are `approved` by somebody, or not yet."""
     rules = parse(shipped())
     with open_pool(database_url, 4, wait_seconds_max) as pool:
         house = House(
@@ -99,6 +104,8 @@ def make_house(
         if wait_seconds_max >= 1:
             with lend(pool) as connection:
                 stops.keep_policy(connection, rules.digest, shipped())
+            if approved:
+                approve_waiting(house, "tests")
         yield house
 
 

@@ -16,7 +16,8 @@ from dispatcher.model import Facts, Job
 
 STRONGEST_FIRST = """
 erased unknown_recipient cancelled duplicate expired objected choice_none no_choice mode_not_allowed no_basis minor
-age_unknown no_current_account channel_off suppressed no_address no_os_permission household held_out frequency_capped quiet_hours
+age_unknown no_current_account channel_off suppressed no_address no_os_permission template_not_approved household held_out
+frequency_capped quiet_hours
 """.split()  # noqa: SIM905 - a list of words is no easier to read
 QUIET = {"push": ("21:00", "08:00"), "sms": ("20:00", "09:00"), "whatsapp": ("20:00", "09:00")}
 SILENT = """
@@ -99,6 +100,7 @@ def commercial_codes(job: Job, facts: Facts, now: datetime, channel: Channel) ->
         "age_unknown": grown_up_things and years is None,
         "no_current_account": job.brief.coins and not facts.has_current_account,
         "channel_off": group not in facts.switches or facts.switches[group].value != "on",
+        "template_not_approved": job.approval is None,
         "household": facts.partner_message is not None,
         "held_out": drawn_for_control(job),
         "frequency_capped": heard_enough(facts, now, channel) or provider_says_enough(facts, now, channel),

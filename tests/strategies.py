@@ -57,7 +57,7 @@ def sendable(
     """A scene in which every asked channel is allowed; `offer` None makes it a service message."""
     coins = offer is OfferType.KATE and choice == "tailored"
     brief = SERVICE_BRIEF if offer is None else Brief("spring", Kind.COMMERCIAL, offer, BOTH, coins=coins, product="loan")
-    job = Job("m-1", "c-1", "kbc-bank", brief, channels, route, campaign_id="spring-2026")
+    job = Job("m-1", "c-1", "kbc-bank", brief, channels, route, campaign_id="spring-2026", approval=7)
     facts = Facts(
         recipient_id="c-1",
         version=7,
@@ -181,6 +181,8 @@ DISTURBANCES: tuple[Disturbance, ...] = (
     _facts(has_current_account=False),
     *(_job(holdout_percent=percent) for percent in (0.0, 50.0, 100.0)),
     _job(campaign_id=None),
+    _job(approval=None),
+    _job(approval=0),
     _job(campaign_id="summer", holdout_percent=50.0),
     _job(entity="kbc-insurance"),
     _job(entity="another-bank"),

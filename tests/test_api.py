@@ -105,6 +105,8 @@ CALLS = [
     ("DELETE", "/v1/recipients/x", Right.RECIPIENTS),
     ("GET", "/v1/recipients/x/preferences", Right.PREFERENCES),
     ("PUT", "/v1/recipients/x/preferences", Right.PREFERENCES),
+    ("GET", "/v1/templates", Right.TEMPLATES),
+    ("POST", "/v1/templates/loan_offer/approve", Right.TEMPLATES),
 ]
 
 

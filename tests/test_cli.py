@@ -93,11 +93,38 @@ def work() -> None:
         dues += campaigns.next_chunk(house, chunk)
 
 
+def approve(dispatcher: Dispatcher) -> None:
+    assert dispatcher("templates", "approve", "loan_offer", "--actor", "Bart").code == 0
+
+
+def test_a_text_is_approved_by_name_before_its_first_campaign(dispatcher: Dispatcher, files: Path) -> None:
+    said = dispatcher("campaign", "submit", files / "campaign.yaml")
+    assert (said.code, "`dispatcher templates approve loan_offer`" in said.err) == (2, True)
+    assert (
+        "before it is taken: loan_offer as it now is" in dispatcher("campaign", "submit", files / "campaign.yaml", "--dry-run").out
+    )
+    waiting = {each["name"]: each for each in dispatcher("templates", "list", "--json").json}["loan_offer"]
+    assert (waiting["standing"], waiting["approval"]) == ("waiting", None)
+    assert dispatcher("templates", "approve", "loan_offer", "--actor", "Bart", "--digest", "0" * 12).code == 2
+    assert "was approved by Bart" in dispatcher("templates", "approve", "loan_offer", "--actor", "Bart").out
+    assert dispatcher("campaign", "submit", files / "campaign.yaml").code == 0
+    assert dispatcher("templates", "withdraw", "loan_offer", "--actor", "Carla", "--json").json["standing"] == "withdrawn"
+    assert "had its approval withdrawn by Carla" in dispatcher("templates", "list").out
+
+
+def test_what_is_kept_for_how_long_can_be_looked_at_and_cleared(dispatcher: Dispatcher) -> None:
+    shown = dispatcher("ledger", "retention", "--json").json
+    assert [(each["class"], each["kept"], each["due"]) for each in shown][-1] == ("consent", "10 years", 0)
+    assert {each["class"] for each in shown} == {"content", "news", "answers", "prospects", "decisions", "consent"}
+    assert "30 days" in dispatcher("ledger", "retention", "--clear").out
+
+
 def test_a_first_campaign_from_import_to_explanation(dispatcher: Dispatcher, files: Path) -> None:
     assert dispatcher("recipients", "import", files / "people.jsonl", "--json").json["new"] == 2
     dry = dispatcher("campaign", "submit", files / "campaign.yaml", "--dry-run", "--json").json
     assert (dry["audience"], dry["states"]) == (3, {"refused": 2, "sendable": 1})
     assert dispatcher("campaign", "list", "--json").json == []
+    approve(dispatcher)
     assert dispatcher("campaign", "submit", files / "campaign.yaml", "--json").json["balance"]["pending"] == 3
     work()
     shown = dispatcher("campaign", "show", "spring", "--json").json
@@ -168,6 +195,7 @@ def test_answers_wait_are_obeyed_and_go_with_the_person(dispatcher: Dispatcher, 
 
 
 def test_a_campaign_can_be_stopped_and_what_can_not_be_is_said(dispatcher: Dispatcher, files: Path) -> None:
+    approve(dispatcher)
     dispatcher("campaign", "submit", files / "campaign.yaml")
     assert dispatcher("campaign", "pause", "spring", "--json").json["state"] == "paused"
     assert dispatcher("campaign", "resume", "spring", "--json").json["state"] in ("scheduled", "running")
@@ -194,6 +222,7 @@ def test_a_campaign_can_be_stopped_and_what_can_not_be_is_said(dispatcher: Dispa
 def test_a_bad_campaign_is_refused_with_file_line_and_field(dispatcher: Dispatcher, tmp_path: Path, text: str, says: str) -> None:
     path = tmp_path / "bad.yaml"
     path.write_text(text, encoding="utf-8")
+    approve(dispatcher)
     said = dispatcher("campaign", "submit", path)
     assert said.code == 2
     assert says in said.err

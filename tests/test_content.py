@@ -16,6 +16,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from channels.base import Channel, Content, Email, Push, Sms, WhatsApp
+from channels.segments import GSM_BASIC, GSM_EXTENSION
 from dispatcher.content import (
     Catalog,
     ContentRefusal,
@@ -31,7 +32,6 @@ from dispatcher.content import (
 )
 from dispatcher.content.formats import day, money, number, percent
 from dispatcher.content.guard import Terms, objection
-from dispatcher.content.segments import GSM_BASIC, GSM_EXTENSION
 from dispatcher.model import LANGUAGES, Code, Mode
 
 SECRET = "Zephyrine"  # a value that must never show where it is not allowed

@@ -85,6 +85,7 @@ ALONE: dict[str, tuple[Scene, Code]] = {
     "mode": (sendable(choice="standard").with_brief(modes=frozenset({Mode.TAILORED})), Code.MODE_NOT_ALLOWED),
     "age": (sendable().with_facts(birth_date=date(2008, 11, 24)), Code.MINOR),
     "coins": (sendable(OfferType.KATE).with_facts(has_current_account=False), Code.NO_CURRENT_ACCOUNT),
+    "approval": (sendable().with_job(approval=None), Code.TEMPLATE_NOT_APPROVED),
     "household": (sendable().with_facts(partner_message="m-2"), Code.HOUSEHOLD),
     "control_group": (sendable().with_job(holdout_percent=100.0), Code.HELD_OUT),
     "basis": (sendable().with_job(entity="another-bank"), Code.NO_BASIS),
@@ -133,6 +134,7 @@ CITED: dict[str, set[str]] = {
     "mode": {"consent:1"},
     "age": {"policy:ages.adult_years"},
     "coins": {"recipient:has_current_account"},
+    "approval": {"template:spring"},
     "household": {"m-2"},
     "control_group": {"campaign:spring-2026"},
     "basis": {"policy:entities.another-bank"},
@@ -766,6 +768,15 @@ def test_all_faults_of_a_policy_file_are_named_at_once() -> None:
         ),
         ("complaint_rate_pause = 0.003", "complaint_rate_pause = 0.0003", "complaint_rate_pause = 0.0003: not less than"),
         ("audience_min = 500_000", "audience_min = -1", "four_eyes.audience_min = -1: a whole number"),
+        ('{ products = ["loan"] }', '{ products = ["laon"] }', "topics.consumer_credit.products = 'laon': did you mean 'loan'?"),
+        ("templates = true", 'templates = "loan_offer"', "four_eyes.templates = 'loan_offer': true or false"),
+        ('content = "30 days"', 'content = "a month"', "retention.content = 'a month': a length such as"),
+        ('content = "30 days"', 'content = "0 days"', "retention.content = '0 days'"),
+        ('content = "30 days"', 'content = "3651 days"', "retention.content = '3651 days': not longer than decisions"),
+        ('news = "30 days"', 'news = "101 years"', "retention.news = '101 years': a length such as"),
+        ('answers = "30 days"', 'anwsers = "30 days"', "retention.anwsers: unknown key; did you mean 'answers'?"),
+        ('decisions = "10 years"', 'decisions = "364 days"', "retention.decisions = '364 days': a year at least"),
+        ('consent = "10 years"', 'consent = "9 years"', "retention.consent = '9 years': not shorter than decisions"),
         ("attempts_max = 6", "attempts_max = 6.5", "retry.attempts_max = 6.5: a whole number from 1 to 100"),
     ],
 )
@@ -778,15 +789,23 @@ def test_what_the_file_says_is_what_the_policy_holds() -> None:
     assert policy.retry == Retry(6, 30.0, 30.0, 60.0, 300.0)
     assert (policy.default_zone, policy.adult_years, policy.signed_on) == ("Europe/Brussels", 18, date(2026, 11, 23))
     assert policy.entities["kbc-insurance"].names["fr"] == "KBC Assurances"
-    assert "coûte" in policy.topics["consumer_credit"]["fr"]
+    assert policy.topics == {"consumer_credit": {"loan"}}
     assert len(policy.digest) == 64
+
+
+def test_a_term_is_counted_by_the_calendar() -> None:
+    leap, noon = datetime(2028, 2, 29, 12, tzinfo=UTC), datetime(2026, 11, 23, 12, tzinfo=UTC)
+    assert POLICY.retention.prospects.before(leap) == datetime(2023, 2, 28, 12, tzinfo=UTC)
+    assert POLICY.retention.decisions.before(noon) == datetime(2016, 11, 23, 12, tzinfo=UTC)
+    assert POLICY.retention.content.before(noon) == datetime(2026, 10, 24, 12, tzinfo=UTC)
+    assert str(POLICY.retention.decisions) == "10 years"
 
 
 def test_a_missing_table_is_one_fault_and_not_one_per_key_in_it() -> None:
     with pytest.raises(PolicyFaults) as caught:
         parse("")
     places = [fault.key for fault in caught.value.faults]
-    assert len(places) == len(set(places)) == 20
+    assert len(places) == len(set(places)) == 21
     assert all(fault.right == "is missing" for fault in caught.value.faults)
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from channels.base import BadAddress, Channel, ChannelError, Event, EventKind, Rejected, Unavailable, Uncertain
 from dispatcher import campaigns, content, inbound
+from dispatcher.approvals import approve_waiting
 from dispatcher.campaigns import Admission
 from dispatcher.choices import Change
 from dispatcher.content import Catalog
@@ -478,7 +479,9 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
 
 @pytest.fixture
 def two_texts(house: House, catalog: Catalog) -> House:
-    return replace(house, catalog=catalog)
+    both = replace(house, catalog=catalog)
+    approve_waiting(both, "tests")
+    return both
 
 
 def test_an_a_b_test_gives_each_person_one_text_and_counts_by_variant(two_texts: House) -> None:

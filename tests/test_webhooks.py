@@ -23,11 +23,11 @@ from starlette.testclient import TestClient
 from channels.base import Channel
 from channels.outbox import Outbox
 from channels.sandbox.keys import EventSigner
+from channels.segments import segments
 from channels.twilio import NOTHING as NOTHING_SAID
 from channels.twilio import twiml
-from dispatcher import campaigns, inbound
-from dispatcher.content.segments import segments
-from dispatcher.house import House, WebhookKeys
+from dispatcher import campaigns, inbound, retention
+from dispatcher.house import House
 from dispatcher.keywords import Meaning, classify
 from dispatcher.ledger import consent, suppressions
 from dispatcher.ledger.chunks import facts_of
@@ -44,6 +44,7 @@ from tests.houses import Broker, Clock, add_people, make_house, person
 
 TOKEN = "a twilio auth token"
 SIGNER = EventSigner()
+KEYS = {"sendgrid": SIGNER.public_key, "twilio": TOKEN, "telnyx": SIGNER.short.public_key}
 ANNA = "+32470000001"
 NOTHING: Mapping[str, str] = {}
 JSON_VALUES = st.recursive(
@@ -95,7 +96,7 @@ class Front:
 
 
 @contextmanager
-def open_front(database: str, keys: WebhookKeys) -> Iterator[Front]:
+def open_front(database: str, keys: Mapping[str, str]) -> Iterator[Front]:
     broker = Broker()
     with make_house(database, Clock(), keys) as house, TestClient(create(house, broker)) as client:
         yield Front(house, broker, client)
@@ -103,7 +104,7 @@ def open_front(database: str, keys: WebhookKeys) -> Iterator[Front]:
 
 @pytest.fixture
 def front(database: str) -> Iterator[Front]:
-    with open_front(database, WebhookKeys(SIGNER.public_key, TOKEN)) as opened:
+    with open_front(database, KEYS) as opened:
         yield opened
 
 
@@ -196,7 +197,7 @@ def test_a_status_callback_is_kept_and_its_query_is_part_of_what_is_signed(front
 
 
 def test_without_a_token_of_ours_even_a_call_signed_with_nothing_is_refused(database: str) -> None:
-    with open_front(database, WebhookKeys("", "")) as front:
+    with open_front(database, {}) as front:
         url = f"{front.house.public_url}/webhooks/twilio/inbound"
         fields = {"MessageSid": "SM1", "From": ANNA, "Body": "START"}
         text = url + "".join(f"{name}{fields[name]}" for name in sorted(fields))
@@ -422,9 +423,10 @@ def test_an_unclear_text_waits_for_a_person_who_may_hear_a_no_in_it(front: Front
 def test_words_are_forgotten_after_thirty_days(front: Front, database: str) -> None:
     front.text("Bel me op +32 470 00 00 01")
     front.house.clock.pass_(29 * 86_400)  # type: ignore[attr-defined]
-    assert inbound.forget_texts(front.house) == 0
+    list(retention.clear(front.house))
+    assert len(inbound.waiting(front.house, 10)) == 1
     front.house.clock.pass_(2 * 86_400)  # type: ignore[attr-defined]
-    assert inbound.forget_texts(front.house) == 1
+    assert {done.keeping.term: done.cleared for done in retention.clear(front.house)}["answers"] == 1
     assert inbound.waiting(front.house, 10) == []
     with psycopg.connect(database) as connection:
         assert connection.execute("SELECT words, closed_by FROM inbound_texts").fetchall() == [(None, "nobody")]

@@ -20,8 +20,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
 
     def prepare(world: World) -> None:
+        doors = f"{options.dispatcher.rstrip('/')}/webhooks" if options.dispatcher else ""
         world.events.settings = replace(
-            world.events.settings, sendgrid_url=options.sendgrid_webhook, twilio_inbound_url=options.twilio_inbound
+            world.events.settings,
+            sendgrid_url=options.sendgrid_webhook or (doors and f"{doors}/sendgrid"),
+            twilio_inbound_url=options.twilio_inbound or (doors and f"{doors}/twilio/inbound"),
+            telnyx_inbound_url=options.telnyx_inbound or (doors and f"{doors}/telnyx"),
         )
 
     try:
@@ -48,7 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--state", type=Path, help="folder that remembers arrivals and keys over restarts")
     parser.add_argument("--seed", type=int, default=0, help="for the dice of fault rules")
     parser.add_argument("--sendgrid-webhook", default="", metavar="URL", help="where mail events are posted")
-    parser.add_argument("--twilio-inbound", default="", metavar="URL", help="where replies are posted")
+    parser.add_argument("--twilio-inbound", default="", metavar="URL", help="where replies to Twilio's numbers are posted")
+    parser.add_argument("--telnyx-inbound", default="", metavar="URL", help="where replies to Telnyx's numbers are posted")
+    parser.add_argument("--dispatcher", default="", metavar="URL", help="post all of these to the webhooks of the dispatcher there")
     parser.add_argument("--tls", type=Path, metavar="FOLDER", help="serve HTTPS; authority.pem for clients is written there")
     return parser
 

@@ -62,11 +62,11 @@ class Sandbox:
         """
         self._ask("PUT", f"/_sandbox/contents/{content_sid}", {"text": text})
 
-    def reply(self, from_: str, to: str, text: str, channel: str = "sms", opt_out_type: str = "") -> None:
+    def reply(self, from_: str, to: str, text: str, channel: str = "sms", opt_out_type: str = "", provider: str = "twilio") -> None:
         """Let a person send a message back: an inbound webhook call, and a closed number when the text is a stop
         word.
         """
-        reply = {"from": from_, "to": to, "text": text, "channel": channel, "opt_out_type": opt_out_type}
+        reply = {"from": from_, "to": to, "text": text, "channel": channel, "opt_out_type": opt_out_type, "provider": provider}
         self._ask("POST", "/_sandbox/reply", reply)
 
     @property

@@ -11,12 +11,10 @@ connection without an answer.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_type_hints
 from urllib.parse import quote
-
-PROVIDERS = ("sendgrid", "twilio", "fcm", "google")  # google: the OAuth token endpoint that FCM's clients ask first
 
 
 class RuleError(ValueError):
@@ -50,14 +48,14 @@ class Fault:
         return self.taken or (not self.status and not self.loses_answer)
 
 
-def parse_rules(rules: object) -> tuple[Fault, ...]:
-    """Read rules from JSON. Raises RuleError."""
+def parse_rules(rules: object, providers: Collection[str]) -> tuple[Fault, ...]:
+    """Read rules, which may name these providers, from JSON. Raises RuleError."""
     if not isinstance(rules, list):
         raise RuleError("expected a list of rules")
-    return tuple(_parse_rule(rule) for rule in rules)
+    return tuple(_parse_rule(rule, providers) for rule in rules)
 
 
-def _parse_rule(rule: object) -> Fault:
+def _parse_rule(rule: object, providers: Collection[str]) -> Fault:
     if not isinstance(rule, dict):
         raise RuleError("a rule is an object")
     unknown = set(rule) - set(get_type_hints(Fault))
@@ -67,8 +65,8 @@ def _parse_rule(rule: object) -> Fault:
     if "error" in known:
         known["error"] = str(known["error"])
     fault = Fault(**known)
-    if fault.provider and fault.provider not in PROVIDERS:
-        raise RuleError(f"provider is one of {', '.join(PROVIDERS)}")
+    if fault.provider and fault.provider not in providers:
+        raise RuleError(f"provider is one of {', '.join(providers)}")
     _check_numbers(fault)
     return fault
 

@@ -114,6 +114,8 @@ def _show_rehearsal(view: dict[str, Any], as_json: bool) -> None:
     for name in ("states", "reasons", "channels"):
         if view[name]:
             rows(f"\n{name}", (name[:-1], "recipients"), list(view[name].items()))
+    for waiting in view["unapproved"]:
+        out.print(f"\nbefore it is taken: {waiting}", markup=False)
 
 
 @app.command("list")

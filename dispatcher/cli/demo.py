@@ -20,8 +20,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from channels.plugs import plugs
 from channels.sandbox.client import Sandbox
 from dispatcher import bootstrap, campaigns
+from dispatcher.approvals import DIGEST_SHOWN, approve_waiting
 from dispatcher.cli.campaigns import print_campaign, wait_for
 from dispatcher.cli.messages import explanation, print_explanation
 from dispatcher.cli.output import err, out, progress, rows
@@ -89,6 +91,7 @@ def _play(program: Running, recipients: int, quiet: bool) -> dict[str, Any]:
     assert program.places.sandbox  # noqa: S101  the demo's providers are the sandbox
     stage = Stage(house, Sandbox(program.places.sandbox), house_folder() / "customers.jsonl", recipients)
     _import(stage)
+    _approve(stage)
     _campaign(stage)
     triggers = _triggers(stage)
     _settle_news(stage)
@@ -125,15 +128,8 @@ def _alone(home: Path) -> Iterator[None]:
 
 def _prepare_environment(home: Path, recipients: int) -> None:
     """The demo never touches real providers, whatever credentials are around, and lifts the quiet hours: it may be night."""
-    real = (
-        "SENDGRID_",
-        "TWILIO_",
-        "FCM_",
-        "SMTP_",
-        "GOOGLE_APPLICATION_CREDENTIALS",
-        "DISPATCHER_PROVIDER_",
-        "DISPATCHER_API_KEYS",
-    )
+    theirs = (prefix for plug in plugs().values() for prefix in plug.prefixes)
+    real = (*theirs, "DISPATCHER_PROVIDER_", "DISPATCHER_FAILOVER_", "DISPATCHER_API_KEYS")
     for name in [name for name in os.environ if name.startswith(real)]:
         del os.environ[name]
     policy = home / "policy.toml"
@@ -173,6 +169,13 @@ def _import(stage: Stage) -> None:
 def _people(stage: Stage) -> Iterator[dict[str, Any]]:
     with stage.people.open(encoding="utf-8") as file:
         yield from map(json.loads, file)
+
+
+def _approve(stage: Stage) -> None:
+    """What a second person does before a text is first used commercially."""
+    for approved in approve_waiting(stage.house, "demo"):
+        template = approved.template
+        err.print(f"approved as it is: template {template.name}, version {template.version}, {template.digest[:DIGEST_SHOWN]}")
 
 
 def _campaign(stage: Stage) -> None:

@@ -10,6 +10,7 @@ import typer
 from dispatcher import bootstrap, inbound
 from dispatcher.cli.output import Json, fail, out, print_json, rows
 from dispatcher.cli.recipients import publish
+from dispatcher.views import moment
 
 app = typer.Typer(help="Answers that need a person to read them.", no_args_is_help=True)
 
@@ -19,14 +20,17 @@ def list_(
     limit: Annotated[int, typer.Option(min=1, help="At most so many, oldest first.")] = 50,
     as_json: Json = False,
 ) -> None:
-    """The texts that wait, with the ids of those who may have written them. Their words are kept for 30 days."""
+    """The texts that wait, with the ids of those who may have written them. The policy says how long their words are kept."""
     waiting = inbound.waiting(bootstrap.house(), limit)
-    fields = ("id", "received_at", "channel", "recipients", "text")
-    lines = [(text.id, text.received_at.isoformat(), text.channel.value, list(text.recipients), text.words) for text in waiting]
+    fields = ("id", "received_at", "answer_until", "channel", "recipients", "text")
+    lines = [
+        (text.id, text.received_at.isoformat(), moment(text.answer_until), text.channel.value, list(text.recipients), text.words)
+        for text in waiting
+    ]
     if as_json:
         print_json({"texts": [dict(zip(fields, line, strict=True)) for line in lines]})
     elif lines:
-        rows("", [name.replace("_", " ") for name in fields], [(*line[:3], " ".join(line[3]), line[4]) for line in lines])
+        rows("", [name.replace("_", " ") for name in fields], [(*line[:4], " ".join(line[4]), line[5]) for line in lines])
     else:
         out.print("nothing waits")
 

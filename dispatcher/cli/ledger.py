@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from dispatcher import bootstrap
-from dispatcher.cli.output import REFUSED, Json, err, out, print_json
+from dispatcher import retention as keeping
+from dispatcher.cli.output import REFUSED, Json, err, out, print_json, rows
 from dispatcher.ledger import audit
 from dispatcher.ledger.pool import lend
+from dispatcher.views import retention_view
 
-app = typer.Typer(help="Check the record.", no_args_is_help=True)
-
-
-@app.callback()
-def _group() -> None:
-    """Keep `verify` a subcommand."""
+app = typer.Typer(help="Check the record, and how long it is kept.", no_args_is_help=True)
 
 
 @app.command()
@@ -32,3 +31,22 @@ def verify(as_json: Json = False) -> None:
         out.print("nothing is wrong: balances add up, no claim is lost, the consent chain is whole")
     if findings:
         raise typer.Exit(REFUSED)
+
+
+@app.command()
+def retention(
+    clear: Annotated[bool, typer.Option("--clear", help="Clear what is due now, rather than within the hour.")] = False,
+    as_json: Json = False,
+) -> None:
+    """How long what is kept, by the policy, and how much of it is due to be cleared. Changes nothing without --clear."""
+    house = bootstrap.house()
+    if clear:
+        for done in keeping.clear(house):
+            if done.cleared:
+                err.print(f"cleared: {done.cleared} x {done.keeping.what}", markup=False)
+    found = keeping.standings(house)
+    if as_json:
+        print_json([retention_view(each) for each in found])
+    else:
+        lines = [(each.keeping.what, str(each.kept), each.before.isoformat(timespec="seconds"), each.due) for each in found]
+        rows("", ("what", "kept for", "older than", "due"), lines)

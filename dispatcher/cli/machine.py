@@ -77,7 +77,9 @@ def check(as_json: Json = False) -> None:
 
 def new_key(
     name: Annotated[str, typer.Argument(help="Who calls with it; stands in the ledger as the actor.")],
-    right: Annotated[list[str], typer.Option(help="campaigns, messages, recipients, preferences or console; may be repeated.")],
+    right: Annotated[
+        list[str], typer.Option(help="campaigns, messages, recipients, preferences, templates or console; may be repeated.")
+    ],
 ) -> None:
     """Make an API key: the key, shown this once, and the lines to add to the file that DISPATCHER_API_KEYS names."""
     key, lines = keys.new_key(name, right)

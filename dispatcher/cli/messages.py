@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import getpass
 import json
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
-from dispatcher import bootstrap, campaigns
+from dispatcher import bootstrap, campaigns, doubts
 from dispatcher.cli.output import REFUSED, Json, err, fail, out, pairs, print_json, rows
 from dispatcher.explanations import explain_message
 from dispatcher.faults import BadInput, InputFault
 from dispatcher.house import House
+from dispatcher.ledger import doubts as doubts_kept
 from dispatcher.ledger import messages as ledger
 from dispatcher.ledger.due import Due
 from dispatcher.ledger.messages import Message
@@ -127,6 +130,48 @@ def explain_(
     else:
         for item in told:
             print_explanation(item)
+
+
+@app.command()
+def unresolved(
+    campaign: Annotated[str | None, typer.Option(help="Of this campaign only.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, oldest first.")] = 200,
+    as_json: Json = False,
+) -> None:
+    """Messages that may have gone: their answer got lost. Providers are asked about them; where none can be, `ask_at` is empty."""
+    with lend(bootstrap.house().pool) as connection:
+        found = doubts_kept.lines(connection, campaign, limit)
+    fields = ("id", "campaign", "recipient", "channel", "reason", "since", "ask_at")
+    lines = [
+        (str(each.ref), each.campaign_id, each.recipient_id, each.channel, each.reason, moment(each.since), moment(each.ask_at))
+        for each in found
+    ]
+    if as_json:
+        print_json([dict(zip(fields, line, strict=True)) for line in lines])
+    else:
+        rows("", [name.replace("_", " ") for name in fields], lines)
+
+
+class Fate(StrEnum):
+    """What a person can say of an unresolved message."""
+
+    ACCEPTED = "accepted"
+    FAILED = "failed"
+
+
+@app.command()
+def settle(
+    message_id: MessageId,
+    fate: Annotated[Fate, typer.Option("--as", help="accepted: it left. failed: it did not, and another channel may follow.")],
+    actor: Annotated[str | None, typer.Option(help="Who knows. Default: you.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what became of a message that may have gone, where no provider can."""
+    house, ref = bootstrap.house(), MessageRef.parse(message_id)
+    _find(house, ref)
+    if not doubts.settle_by_hand(house, ref, fate is Fate.ACCEPTED, actor or getpass.getuser()):
+        fail(f"message {ref} is not unresolved", REFUSED)
+    _show(_find(house, ref), as_json)
 
 
 def explanation(house: House, message: Message, language: str) -> dict[str, Any]:

@@ -10,19 +10,27 @@ from typing import Annotated
 import typer
 
 from channels.base import Channel, Email
-from dispatcher import bootstrap, content
+from dispatcher import approvals, bootstrap, content
+from dispatcher.agreement import disagreements
+from dispatcher.approvals import DIGEST_SHOWN
 from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, err, fail, out, pairs, print_json, rows
 from dispatcher.faults import BadInput, InputFault, did_you_mean, read_text
 from dispatcher.model import LANGUAGES, Mode
+from dispatcher.views import standing_words, wording_view
 
-app = typer.Typer(help="Check and preview message templates.", no_args_is_help=True)
+app = typer.Typer(help="Check, preview and approve message templates.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The template's name.")]
+Actor = Annotated[str, typer.Option(help="Who says so: a person's name, not the author's.")]
+Digest = Annotated[str | None, typer.Option(help="The digest that `list` showed. Default: the template as it now is.")]
 
 
 @app.command()
 def check(name: Annotated[str | None, typer.Argument(help="Default: all.")] = None, as_json: Json = False) -> None:
-    """Read every template completely and name every fault."""
+    """Read every template completely, hold it against the policy, and name every fault."""
     folder = bootstrap.settings().templates
-    faults = [fault for fault in content.check(folder) if name is None or f"/{name}/" in f"/{fault.file}"]
+    found = content.check(folder) or disagreements(bootstrap.policy(bootstrap.settings())[0], content.load(folder).values())
+    faults = [fault for fault in found if name is None or f"/{name}/" in f"/{fault.file}"]
     if as_json:
         print_json({"faults": [asdict(fault) for fault in faults]})
     elif faults:
@@ -67,6 +75,48 @@ def preview(
     pairs("", fields)
     if html:
         out.print(f"\n{html}", markup=False)
+
+
+@app.command("list")
+def list_(as_json: Json = False) -> None:
+    """Every template with the digest of its present wording, and who approved that."""
+    found = approvals.wordings(bootstrap.house())
+    if as_json:
+        print_json([wording_view(each) for each in found])
+        return
+    lines = [
+        (
+            each.template.name,
+            each.template.version,
+            each.template.brief.kind,
+            each.template.digest[:DIGEST_SHOWN],
+            standing_words(each),
+        )
+        for each in found
+    ]
+    rows("", ("template", "version", "kind", "digest", "approval"), lines)
+
+
+@app.command()
+def approve(name: Name, actor: Actor, digest: Digest = None, as_json: Json = False) -> None:
+    """Let a template's present wording be used commercially. A change of any byte of it asks again."""
+    _say(name, True, actor, digest, as_json)
+
+
+@app.command()
+def withdraw(name: Name, actor: Actor, digest: Digest = None, as_json: Json = False) -> None:
+    """Take an approval back: running campaigns with this wording pause themselves."""
+    _say(name, False, actor, digest, as_json)
+
+
+def _say(name: str, approved: bool, actor: str, digest: str | None, as_json: bool) -> None:
+    said = approvals.say(bootstrap.house(), name, approved, actor, digest)
+    if as_json:
+        print_json(wording_view(said))
+    else:
+        out.print(
+            f"{name}, version {said.template.version}, {said.template.digest[:DIGEST_SHOWN]}: {standing_words(said)}", markup=False
+        )
 
 
 def _known(name: str | None, catalog: content.Catalog) -> None:

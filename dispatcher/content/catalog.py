@@ -226,11 +226,13 @@ def _template(env: Sandbox, draft: _Draft, name: str, files: Mapping[str, str]) 
     return Template(
         brief=declaration.brief,
         version=declaration.version,
+        author=declaration.author,
         digest=_digest({file: text for file, text in files.items() if file.startswith((f"{name}/", f"{SHARED}/"))}),
         entity=declaration.entity,
         channels=declaration.channels,
         variables=declaration.variables,
         editions=editions,
+        push=declaration.push,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import jinja2
 
-from channels.base import Channel, Content, Email, Form, Pieces, Push, Sms, WhatsApp
+from channels.base import Channel, Content, Email, Form, Pieces, Push, PushOptions, Sms, WhatsApp
 from dispatcher.content.declaration import RENDERED, Variable
 from dispatcher.content.faults import ContentRefusal
 from dispatcher.content.guard import Roles, Terms, Voucher, host_of, objection, vouch
@@ -80,11 +80,13 @@ class Template:
 
     brief: Brief
     version: str
+    author: str  # who wrote it; "" where it doesn't say
     digest: str
     entity: str
     channels: tuple[Channel, ...]
     variables: Mapping[str, Variable]
     editions: Mapping[Language, Edition] = field(repr=False)
+    push: PushOptions = field(default_factory=PushOptions)
     specialiser: Specialiser | None = field(default=None, repr=False)
     _readings: Mapping[Mode, tuple[Reading, ...]] = field(init=False, repr=False)
 
@@ -285,7 +287,7 @@ _FINISH: Mapping[str, Callable[[str], str]] = {"push.title": one_line, "email.su
 
 def _push(template: Template, letter: Letter, written: Written) -> Push:  # noqa: ARG001  one shape for all
     texts = written.texts
-    return Push(title=texts["push.title"], body=texts["push.body"], link=texts["push.link"])
+    return Push(title=texts["push.title"], body=texts["push.body"], link=texts["push.link"], options=template.push)
 
 
 def _email(template: Template, letter: Letter, written: Written) -> Email:

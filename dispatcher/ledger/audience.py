@@ -144,7 +144,7 @@ def take_trigger(connection: Connection, key: str, digest: bytes, spec_json: str
             (key, digest, period, spec_json, now),
         ).fetchone()
         if number is None:
-            return _known_trigger(connection, key, digest)
+            return known_trigger(connection, key, digest)
         connection.execute(
             "INSERT INTO chunks (period, chunk, size, due_at, touched_at) VALUES (%s, %s, 1, %s, %s)",
             (period, number[0], now, now),
@@ -156,7 +156,8 @@ def take_trigger(connection: Connection, key: str, digest: bytes, spec_json: str
     return TriggerPlace(period, number[0], fresh=True)
 
 
-def _known_trigger(connection: Connection, key: str, digest: bytes) -> TriggerPlace | None:
+def known_trigger(connection: Connection, key: str, digest: bytes) -> TriggerPlace | None:
+    """Where the trigger of this key stands; None where there is none, or one with other content."""
     known = connection.execute("SELECT digest, period, chunk FROM triggers WHERE key = %s", (key,)).fetchone()
     if known is None or bytes(known[0]) != digest:
         return None

@@ -62,6 +62,8 @@ def spec_to_json(spec: Spec) -> str:
             "fallback_after_seconds": spec.fallback_after_seconds,
             "variants": spec.variants,
             "one_per_household": spec.one_per_household,
+            "ttl_seconds": spec.ttl_seconds,
+            "collapse_key": spec.collapse_key,
         },
         sort_keys=True,
     )
@@ -88,6 +90,8 @@ def spec_from_json(kept: Mapping[str, Any]) -> Spec:
         fallback_after_seconds=kept["fallback_after_seconds"],
         variants=tuple((name, template) for name, template in kept["variants"]),
         one_per_household=kept["one_per_household"],
+        ttl_seconds=kept["ttl_seconds"],
+        collapse_key=kept["collapse_key"],
     )
 
 
@@ -280,12 +284,22 @@ def pause(connection: Connection, campaign_id: str, now: datetime) -> bool:
     )
 
 
+def halt(connection: Connection, no: int, note: str, now: datetime) -> bool:
+    """Running -> paused, with a note that says why. False when the campaign runs no more."""
+    return bool(
+        connection.execute(
+            "UPDATE campaigns SET state = 'paused', paused_at = %s, note = %s WHERE no = %s AND state = 'running'", (now, note, no)
+        ).rowcount
+    )
+
+
 def resume(connection: Connection, campaign_id: str, now: datetime) -> bool:
-    """Paused -> scheduled, from where it starts at once or at its `send_at`; what was due meanwhile keeps its rate."""
+    """Paused -> scheduled, from where it starts at once or at its `send_at`; what was due meanwhile keeps its rate, and why it
+    paused is settled."""
     with connection.transaction():
         row = connection.execute(
             """
-            UPDATE campaigns SET state = 'scheduled' WHERE id = %s AND state = 'paused'
+            UPDATE campaigns SET state = 'scheduled', note = '' WHERE id = %s AND state = 'paused'
             RETURNING no, period, paused_at
             """,
             (campaign_id,),

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from dispatcher.ledger import doubts
 from dispatcher.ledger.chunks import Chunk
 from dispatcher.ledger.pool import Connection
+from dispatcher.refs import MessageRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,11 +20,13 @@ class Due:
     priority: int | None
 
 
-_STILL_OPEN = """
-    EXISTS (SELECT FROM jobs j WHERE j.period = k.period AND j.chunk = k.chunk AND NOT EXISTS (
-                SELECT FROM messages m WHERE m.period = j.period AND m.chunk = j.chunk AND m.row = j.row))
-    OR EXISTS (SELECT FROM messages m WHERE m.period = k.period AND m.chunk = k.chunk AND m.state IN ('pending', 'claimed'))
+# How a chunk `k` stands, from its messages alone: comparing jobs with messages, pair by pair, would cost the square of a chunk.
+_STANDING = """
+    LATERAL (SELECT count(DISTINCT m.row) AS dealt_with, count(m.receipt) AS accepted,
+                    count(*) FILTER (WHERE m.state IN ('pending', 'claimed')) AS open
+             FROM messages m WHERE m.period = k.period AND m.chunk = k.chunk) s
 """
+_IS_DONE = "s.dealt_with = k.size AND s.open = 0"
 
 
 def close(connection: Connection, chunk: Chunk, now: datetime) -> bool:
@@ -33,9 +37,9 @@ def close(connection: Connection, chunk: Chunk, now: datetime) -> bool:
     return bool(
         connection.execute(
             f"""
-            UPDATE chunks k SET done_at = %s, accepted = (
-                SELECT count(*) FROM messages m WHERE m.period = k.period AND m.chunk = k.chunk AND m.receipt IS NOT NULL)
-            WHERE period = %s AND chunk = %s AND done_at IS NULL AND NOT ({_STILL_OPEN})
+            UPDATE chunks c SET done_at = %s, accepted = s.accepted FROM chunks k, {_STANDING}
+            WHERE k.period = %s AND k.chunk = %s AND {_IS_DONE}
+              AND c.period = k.period AND c.chunk = k.chunk AND c.done_at IS NULL
             """,
             (now, chunk.period, chunk.number),
         ).rowcount
@@ -117,6 +121,9 @@ def release_parked(connection: Connection, now: datetime, limit: int) -> int:
             ), opened AS (
                 UPDATE chunks k SET done_at = NULL, touched_at = NULL
                 FROM (SELECT DISTINCT period, chunk FROM released) r WHERE k.period = r.period AND k.chunk = r.chunk
+            ), goes_on AS (
+                UPDATE campaigns SET state = 'running', finished_at = NULL
+                WHERE state = 'finished' AND no IN (SELECT campaign_no FROM due)
             )
             SELECT count(*) FROM released
             """,
@@ -127,23 +134,26 @@ def release_parked(connection: Connection, now: datetime, limit: int) -> int:
 
 def resolve_orphans(connection: Connection, now: datetime, stale: datetime) -> int:
     """Claims whose worker never came back may have gone: `unresolved`, never sent again by a machine. Says how many."""
-    return connection.execute(
+    lost = connection.execute(
         """
         UPDATE messages m SET state = 'unresolved', reason = 'worker_lost', updated_at = %(now)s
         FROM chunks k
         WHERE k.done_at IS NULL AND k.touched_at IS NOT NULL AND m.period = k.period AND m.chunk = k.chunk
           AND m.state = 'claimed' AND m.claimed_at < %(stale)s
+        RETURNING m.period, m.chunk, m.row, m.leg
         """,
         {"now": now, "stale": stale},
-    ).rowcount
+    ).fetchall()
+    doubts.open_(connection, [MessageRef(*place) for place in lost], now)
+    return len(lost)
 
 
 def close_stopped(connection: Connection, now: datetime) -> int:
     """Close the chunks of cancelled campaigns in which nothing is claimed any more; says how many."""
     return connection.execute(
         f"""
-        UPDATE chunks k SET done_at = %s FROM campaigns c
-        WHERE c.no = k.campaign_no AND c.state = 'cancelled' AND k.done_at IS NULL AND NOT ({_STILL_OPEN})
+        UPDATE chunks d SET done_at = %s FROM campaigns c JOIN chunks k ON k.period = c.period AND k.campaign_no = c.no, {_STANDING}
+        WHERE c.state = 'cancelled' AND k.done_at IS NULL AND {_IS_DONE} AND d.period = k.period AND d.chunk = k.chunk
         """,
         (now,),
     ).rowcount

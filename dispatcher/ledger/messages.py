@@ -22,6 +22,7 @@ class News:
     kind: str
     code: str | None
     at: datetime
+    extra: Mapping[str, str]  # what no rule knows
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ def _message(connection: Connection, row: Sequence[Any]) -> Message:
     ref = MessageRef(period, chunk, position, leg)
     news = connection.execute(
         """
-        SELECT provider, kind, code, at FROM provider_events
+        SELECT provider, kind, code, at, coalesce(extra, '{}') FROM provider_events
         WHERE period = %s AND chunk = %s AND row = %s AND leg = %s ORDER BY at, kind
         """,
         (ref.period, ref.chunk, ref.row, ref.leg),

@@ -19,6 +19,20 @@ def ensure_period(connection: Connection, period: int) -> None:
     connection.execute("SELECT make_partitions(%s)", (period,))
 
 
+def over_by(before: datetime, period: int) -> bool:
+    """Whether a month had ended by that moment."""
+    return period < period_of(before)
+
+
+def periods(connection: Connection) -> list[int]:
+    """The months that there are, oldest first."""
+    rows = connection.execute(
+        "SELECT substring(c.relname FROM '[0-9]+$')::int FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
+        " WHERE i.inhparent = 'chunks'::regclass ORDER BY 1"
+    )
+    return [period for (period,) in rows]
+
+
 def _exists(connection: Connection, period: int) -> bool:
     row = connection.execute("SELECT to_regclass(%s) IS NOT NULL", (f"provider_events_{period}",)).fetchone()
     return bool(row and row[0])

@@ -133,7 +133,13 @@ SELECT jsonb_strip_nulls(jsonb_build_object(
     'suppressions', (
         SELECT coalesce(jsonb_agg(to_jsonb(s) - 'address_key' ORDER BY s.no), '[]') FROM suppressions s
         WHERE s.channel = 'email' AND s.address_key = r.email_key OR s.channel = 'sms' AND s.address_key = r.phone_key
-           OR s.channel = 'whatsapp' AND s.address_key = r.whatsapp_key)
+           OR s.channel = 'whatsapp' AND s.address_key = r.whatsapp_key),
+    'failures_in_a_row', (
+        SELECT jsonb_agg(to_jsonb(f) - 'address_key' ORDER BY f.at) FROM misses f
+        WHERE f.address_key IN (r.email_key, r.phone_key, r.whatsapp_key)),
+    'whatsapp_window', (
+        SELECT jsonb_build_object('heard_at', max(w.heard_at), 'open_until', max(w.heard_at) + interval '24 hours')
+        FROM conversations w WHERE w.address_key IN (r.phone_key, r.whatsapp_key) HAVING count(*) > 0)
 )), r.profile, r.choices FROM recipients r WHERE r.id = %s
 """
 
@@ -209,6 +215,16 @@ _FORGET_ANSWERS = """
 UPDATE inbound_texts SET words = NULL, closed_at = coalesce(closed_at, %(now)s), closed_by = coalesce(closed_by, 'erasure')
 WHERE recipients @> ARRAY[%(id)s::text] AND words IS NOT NULL
 """
+_FORGET_NEWS = """
+UPDATE provider_events e SET extra = NULL FROM messages m
+WHERE m.recipient_id = %(id)s AND (e.period, e.chunk, e.row, e.leg) = (m.period, m.chunk, m.row, m.leg) AND e.extra IS NOT NULL
+"""
+_FORGET_MISSES = """
+DELETE FROM misses f USING recipients r WHERE r.id = %(id)s AND f.address_key IN (r.email_key, r.phone_key, r.whatsapp_key)
+"""
+_FORGET_CONVERSATIONS = """
+DELETE FROM conversations w USING recipients r WHERE r.id = %(id)s AND w.address_key IN (r.phone_key, r.whatsapp_key)
+"""
 _ERASE = """
 UPDATE recipients
 SET timezone = NULL, birth_date = NULL, entities = '{}', has_current_account = false, email = NULL, phone = NULL,
@@ -235,7 +251,8 @@ def erase(connection: Connection, secret: bytes, recipient_id: str, actor: str, 
         parked.refuse(connection, [No(recipient_id, Code.ERASED, f"erased:{now.isoformat()}", service_too=True)], now)
         ended = [Change(subject, Mode.NONE) for subject in OFFERS if subject in row[0]]
         consent.record(connection, secret, recipient_id, ended, Source.ERASURE, actor, "", now, now)
-        connection.execute(_ERASE, {"id": recipient_id, "now": now})
+        for statement in (_FORGET_NEWS, _FORGET_MISSES, _FORGET_CONVERSATIONS, _ERASE):
+            connection.execute(statement, {"id": recipient_id, "now": now})
         connection.execute(EMPTY_JOBS, {"id": recipient_id})
         connection.execute(_FORGET_ANSWERS, {"id": recipient_id, "now": now})
     return True

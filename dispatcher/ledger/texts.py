@@ -9,15 +9,18 @@ from typing import Any
 
 from channels.base import Channel
 from dispatcher.keywords import Meaning
+from dispatcher.ledger.conversations import WINDOW
 from dispatcher.ledger.pool import Connection
 
-DAYS = 30  # how long the words of an unclear text are kept
 FORGOTTEN = "nobody"  # who closed a text that was left until then
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """An unclear text that waits for a person. `recipients` are the ids of all who had its number, known by its keyed hash only."""
+    """An unclear text that waits for a person. `recipients` are the ids of all who had its number, known by its keyed hash only.
+
+    `answer_until` is when WhatsApp's window for an answer in free words ends; None for an SMS, which has none.
+    """
 
     id: str
     channel: Channel
@@ -25,6 +28,7 @@ class Text:
     recipients: tuple[str, ...]
     words: str
     received_at: datetime
+    answer_until: datetime | None = None
 
 
 def take(
@@ -47,7 +51,12 @@ def take(
     )
 
 
-_WAITING = "SELECT id, channel, address_key, recipients, coalesce(words, ''), received_at FROM inbound_texts WHERE {} AND {}"
+_WAITING = """
+    SELECT id, channel, address_key, recipients, coalesce(words, ''), received_at,
+           CASE channel WHEN 'whatsapp' THEN greatest(received_at, (
+               SELECT heard_at FROM conversations c WHERE c.address_key = t.address_key)) END
+    FROM inbound_texts t WHERE {} AND {}
+"""
 _OPEN = "meaning = 'unclear' AND closed_at IS NULL"
 
 
@@ -64,6 +73,14 @@ def close(connection: Connection, text_id: str, by: str, now: datetime) -> Text 
     return _text(row) if row else None
 
 
+def old(connection: Connection, before: datetime) -> int:
+    """Of how many texts received before a moment the words are still there."""
+    row = connection.execute(
+        "SELECT count(*) FROM inbound_texts WHERE words IS NOT NULL AND received_at < %s", (before,)
+    ).fetchone()
+    return int(row[0]) if row else 0
+
+
 def forget(connection: Connection, now: datetime, before: datetime) -> int:
     """Drop the words of texts received before a moment, read or not; says of how many."""
     return connection.execute(
@@ -74,5 +91,6 @@ def forget(connection: Connection, now: datetime, before: datetime) -> int:
 
 
 def _text(row: tuple[Any, ...]) -> Text:
-    text_id, channel, address_key, recipients, words, received_at = row
-    return Text(text_id, Channel(channel), bytes(address_key), tuple(recipients), words, received_at)
+    text_id, channel, address_key, recipients, words, received_at, heard_at = row
+    until = heard_at + WINDOW if heard_at else None
+    return Text(text_id, Channel(channel), bytes(address_key), tuple(recipients), words, received_at, until)

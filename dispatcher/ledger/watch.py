@@ -23,7 +23,9 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """How things stand. `oldest_unsettled_at` is when the oldest event not yet applied came in."""
+    """How things stand. `oldest_unsettled_at` is when the oldest event not yet applied came in; `unresolved` counts messages that
+    may have gone.
+    """
 
     campaigns: dict[CampaignState, int]
     chunks_open: int
@@ -33,6 +35,7 @@ class Figures:
     oldest_unsettled_at: datetime | None
     texts_waiting: int
     stops: tuple[Stop, ...]
+    unresolved: int
 
 
 def ping(connection: Connection) -> None:
@@ -51,7 +54,8 @@ def figures(connection: Connection, now: datetime) -> Figures:
     )
     unsettled, oldest = _one(connection, "SELECT count(*), min(received_at) FROM provider_events WHERE settled_at IS NULL")
     (texts,) = _one(connection, "SELECT count(*) FROM inbound_texts WHERE words IS NOT NULL AND closed_at IS NULL")
-    return Figures(states, chunks_open, parked, overdue, unsettled, oldest, texts, stops(connection))
+    (unresolved,) = _one(connection, "SELECT count(*) FROM doubts")
+    return Figures(states, chunks_open, parked, overdue, unsettled, oldest, texts, stops(connection), unresolved)
 
 
 def stops(connection: Connection) -> tuple[Stop, ...]:

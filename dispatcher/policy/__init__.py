@@ -3,7 +3,7 @@
 The module `explain` hides behind its one function here, as `record` does.
 """
 
-from dispatcher.policy.data import Entity, Policy, Retry
+from dispatcher.policy.data import Entity, Policy, Retention, Retry, Term
 from dispatcher.policy.explain import Explanation, explain
 from dispatcher.policy.reading import parse, shipped
 from dispatcher.policy.record import Recorded, from_record, record
@@ -19,8 +19,10 @@ __all__ = [
     "Policy",
     "PolicyFaults",
     "Recorded",
+    "Retention",
     "Retry",
     "Rules",
+    "Term",
     "decide",
     "explain",
     "from_record",

@@ -133,6 +133,41 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
+class Term:
+    """A length of time as people agree on it: so many calendar days or years."""
+
+    count: int
+    unit: str  # "days" | "years"
+
+    def __str__(self) -> str:
+        return f"{self.count} {self.unit}"
+
+    @property
+    def days(self) -> int:
+        """About how long, to tell the longer of two."""
+        return self.count * (365 if self.unit == "years" else 1)
+
+    def before(self, now: datetime) -> datetime:
+        """The moment that lies so far back; for 29 February, in other years, the 28th."""
+        if self.unit == "days":
+            return now - timedelta(days=self.count)
+        day = 28 if (now.month, now.day) == (2, 29) else now.day
+        return now.replace(year=now.year - self.count, day=day)
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long each class of data is kept."""
+
+    decisions: Term
+    consent: Term
+    content: Term
+    news: Term
+    answers: Term
+    prospects: Term
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """The whole policy. `digest` is the SHA-256 of the file's text: each decision names it."""
 
@@ -157,7 +192,9 @@ class Policy:
     retry: Retry
     brake: Brake
     four_eyes_audience_min: int  # a campaign with more recipients waits for a second person
-    topics: Mapping[str, Mapping[Language, str]]  # regulated topic -> language -> warning sentence
+    four_eyes_templates: bool  # a commercial text leaves only in a wording that somebody approved
+    retention: Retention
+    topics: Mapping[str, frozenset[str]]  # regulated topic -> the products whose offers fall under it
 
     def caps_since(self, now: datetime) -> datetime | None:
         """How far back messages already sent matter; None without any cap."""

@@ -4,14 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import fields
 from importlib import resources
 from zoneinfo import ZoneInfo
 
 from channels.base import Channel
 from dispatcher.model import GROUP_OF, ChannelGroup, Mode, OfferType, Source
 from dispatcher.policy.calendar import PUBLIC_HOLIDAY, WEEKDAYS, public_holidays
-from dispatcher.policy.data import SERVICE, Brake, Cap, Entity, Permission, Policy, Product, Quiet, Rests, Retry, Row, SoftOptIn
+from dispatcher.policy.data import (
+    SERVICE,
+    Brake,
+    Cap,
+    Entity,
+    Permission,
+    Policy,
+    Product,
+    Quiet,
+    Rests,
+    Retention,
+    Retry,
+    Row,
+    SoftOptIn,
+    Term,
+)
 from dispatcher.policy.section import Fault, PolicyFaults, Section
 
 OFFERS = tuple(offer.value for offer in OfferType)
@@ -31,6 +47,8 @@ BASES: Mapping[tuple[str, str], tuple[str, ...]] = {
 
 UNITS = {"minutes": 60, "hours": 3_600, "days": 86_400}
 WINDOW_SECONDS_MAX = 366 * 86_400
+TERM_DAYS_MAX = 36_500
+DECISIONS_DAYS_MIN = 365  # the ledger gives no younger month away, whatever it is asked
 
 Tables = dict[str, dict[str, Row]]  # offer type or "service" -> choice -> row
 
@@ -59,9 +77,11 @@ def _policy(top: Section, digest: str) -> Policy:
         signed_by, signed_on = signed.text("by"), signed.day("on")
         sources = consent.words("sources", YES_SOURCES)
         adult_years = ages.whole("adult_years", 1, 120)
-    with top.section("coins") as coins, top.section("holdout") as holdout:
+    with top.section("coins") as coins, top.section("holdout") as holdout, top.section("four_eyes") as four_eyes:
         needs_account, salt = coins.flag("needs_current_account"), holdout.text("salt")
+        audience_min, templates = four_eyes.whole("audience_min", 0, 1_000_000_000), four_eyes.flag("templates")
     entities = _entities(top.section("entities"))
+    soft_opt_in = _soft_opt_in(top.section("soft_opt_in"), entities)
     return Policy(
         digest=digest,
         signed_by=signed_by,
@@ -74,7 +94,7 @@ def _policy(top: Section, digest: str) -> Policy:
         categories=_categories(top.section("categories")),
         household_categories=_household(top.section("household")),
         consent_sources=frozenset(sources),
-        soft_opt_in=_soft_opt_in(top.section("soft_opt_in"), entities),
+        soft_opt_in=soft_opt_in,
         coins_need_current_account=needs_account,
         holdout_salt=salt,
         groups=_groups(top.section("channel_groups")),
@@ -83,8 +103,10 @@ def _policy(top: Section, digest: str) -> Policy:
         rests=_rests(top.section("rests")),
         retry=_retry(top.section("retry")),
         brake=_brake(top.section("brake")),
-        four_eyes_audience_min=_four_eyes(top.section("four_eyes")),
-        topics=_topics(top.section("topics")),
+        four_eyes_audience_min=audience_min,
+        four_eyes_templates=templates,
+        retention=_retention(top.section("retention")),
+        topics=_topics(top.section("topics"), soft_opt_in.products),
     )
 
 
@@ -289,11 +311,35 @@ def _brake(table: Section) -> Brake:
     return brake
 
 
-def _four_eyes(table: Section) -> int:
+def _retention(table: Section) -> Retention:
     with table:
-        return table.whole("audience_min", 0, 1_000_000_000)
+        kept = Retention(**{field.name: _term(table, field.name) for field in fields(Retention)})
+    if kept.decisions.days < DECISIONS_DAYS_MIN:
+        table.fault("decisions", "a year at least", str(kept.decisions))
+    if kept.consent.days < kept.decisions.days:
+        table.fault("consent", "not shorter than decisions, which cite what people said", str(kept.consent))
+    for name in ("content", "news", "answers"):
+        if getattr(kept, name).days > kept.decisions.days:
+            table.fault(name, "not longer than decisions", str(getattr(kept, name)))
+    return kept
 
 
-def _topics(table: Section) -> dict[str, Mapping[str, str]]:
+def _term(table: Section, key: str) -> Term:
+    said = table.text(key)
+    number, _, unit = said.partition(" ")
+    if unit in ("days", "years") and number.isascii() and number.isdigit() and 0 < int(number) <= 36_525:
+        term = Term(int(number), unit)
+        if term.days <= TERM_DAYS_MAX:
+            return term
+    if said:
+        table.fault(key, 'a length such as "30 days" or "10 years", a century at most', said)
+    return Term(TERM_DAYS_MAX, "days")
+
+
+def _topics(table: Section, products: Collection[str]) -> dict[str, frozenset[str]]:
+    topics = {}
     with table:
-        return {topic: table.section(topic).languages() for topic in table.each()}
+        for name in table.each():
+            with table.section(name) as topic:
+                topics[name] = frozenset(topic.words("products", products))
+    return topics

@@ -45,6 +45,7 @@ def record(decision: Decision, facts: Facts, policy: Policy, job: Job, used: Ite
         "legs": [[leg.channel.value, leg.mode.value, leg.basis, leg.evidence] for leg in legs],
         "reasons": _reasons(decision.reasons),
         "choices": {about: _choice(choice) for about, choice in _rests_on(decision, facts, policy, job)},
+        "approval": job.approval,
         "until": decision.until.isoformat() if isinstance(decision, Hold) else None,
         "allowed" if used is None else "used": sorted(categories),
     }

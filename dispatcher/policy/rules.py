@@ -98,6 +98,13 @@ def coins(case: Case) -> Objection | None:
     return None if case.facts.has_current_account else Objection(Code.NO_CURRENT_ACCOUNT, "recipient:has_current_account")
 
 
+def approval(case: Case) -> Objection | None:
+    """Four eyes: a commercial text leaves only in the very wording that a named person approved."""
+    if case.service or not case.policy.four_eyes_templates or case.job.approval is not None:
+        return None
+    return Objection(Code.TEMPLATE_NOT_APPROVED, f"template:{case.job.brief.template}")
+
+
 def household(case: Case) -> Objection | None:
     """One message per household, where the campaign says so. Of registered partners only: nobody else shares a household here."""
     got = case.facts.partner_message
@@ -247,6 +254,7 @@ RULES = Rules(
         "mode": mode,
         "age": age,
         "coins": coins,
+        "approval": approval,
         "household": household,
         "control_group": control_group,
     },

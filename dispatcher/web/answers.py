@@ -7,7 +7,8 @@ from typing import Any
 from pydantic import AwareDatetime, BaseModel
 
 from channels.base import Channel
-from dispatcher.model import CampaignState, ChannelGroup, Language, Mode, OfferType, State
+from dispatcher.approvals import Standing
+from dispatcher.model import CampaignState, ChannelGroup, Kind, Language, Mode, OfferType, State
 
 
 class AudienceFault(BaseModel):
@@ -127,6 +128,37 @@ class Explained(BaseModel):
     who: list[str]
     contact: list[str]
     text: str
+
+
+class WordShown(BaseModel):
+    """What somebody said of a wording: approved, or with `approved` false withdrawn."""
+
+    no: int
+    approved: bool
+    actor: str
+    at: AwareDatetime
+
+
+class TemplateShown(BaseModel):
+    """A template as it now is. `approval` is the newest word on this digest."""
+
+    name: str
+    version: str
+    author: str
+    digest: str
+    kind: Kind
+    offer_type: OfferType | None
+    topic: str | None
+    modes: list[Mode]
+    channels: list[Channel]
+    standing: Standing
+    approval: WordShown | None
+
+
+class TemplateList(BaseModel):
+    """All templates."""
+
+    templates: list[TemplateShown]
 
 
 class RecipientTaken(BaseModel):

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query, Response
 from pydantic import Field, StrictBool, StringConstraints
 
-from dispatcher import acknowledge, campaigns, explanations, views
+from dispatcher import acknowledge, approvals, campaigns, explanations, views
 from dispatcher.choices import changes
 from dispatcher.faults import BadInput, Door, InputFault, Moment, validate
 from dispatcher.house import House
@@ -137,7 +137,7 @@ def send_message(
     trigger = parse_trigger(form, campaigns.desk(house))
     try:
         place = campaigns.take_trigger(house, trigger)
-    except BadInput as error:
+    except campaigns.KeyTaken as error:
         raise HTTPException(HTTPStatus.CONFLICT, "this key was used before, with other content") from error
     if place.fresh:
         tell(broker.publish, [Due(place.period, place.chunk, None)])
@@ -288,5 +288,40 @@ def _version(if_match: str | None) -> int | None:
     return int(tag) if tag.isascii() and tag.isdigit() and len(tag) <= 18 and if_match.strip() == _etag(int(tag)) else -1
 
 
-for part in (for_campaigns, for_messages, for_recipients):
+# -- templates ---------------------------------------------------------------------------------------------------------
+
+TemplatesKey = Annotated[ApiKey, Depends(needs(Right.TEMPLATES))]
+TemplateName = Annotated[str, Path(pattern=r"^[a-z][a-z0-9_-]{0,99}$")]
+for_templates = APIRouter(prefix="/templates", tags=["templates"], dependencies=[Depends(needs(Right.TEMPLATES))])
+
+
+class WordingForm(Door):
+    """Which wording a word is about: what the person looked at."""
+
+    digest: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+@for_templates.get("", response_model=answers.TemplateList)
+def list_templates(house: HouseHere) -> dict[str, Any]:
+    """Every template with the digest of its present wording, and who approved that."""
+    return {"templates": [views.wording_view(each) for each in approvals.wordings(house)]}
+
+
+@for_templates.post(
+    "/{name}/{word}",
+    response_model=answers.TemplateShown,
+    responses=problems(404, 422),
+    openapi_extra=body(WordingForm, "Wording"),
+)
+def say_of_template(
+    caller: TemplatesKey, name: TemplateName, word: Literal["approve", "withdraw"], form: JsonObject, house: HouseHere
+) -> dict[str, Any]:
+    """Approve a template's present wording, or withdraw that. The key's name is the person's, and not the author's."""
+    if name not in house.catalog:
+        raise HTTPException(HTTPStatus.NOT_FOUND)
+    digest = validate(WordingForm, form, "approval").digest
+    return views.wording_view(approvals.say(house, name, word == "approve", caller.name, digest))
+
+
+for part in (for_campaigns, for_messages, for_recipients, for_templates):
     router.include_router(part)

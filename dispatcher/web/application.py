@@ -6,7 +6,7 @@ from fastapi import FastAPI
 
 from dispatcher import __version__
 from dispatcher.house import House
-from dispatcher.web import api, console, health, metrics, openapi, preferences, problems, unsubscribe, webhooks
+from dispatcher.web import api, console, health, metrics, openapi, preferences, problems, unsubscribe, webhooks, wordings
 from dispatcher.web.context import Broker
 from dispatcher.web.keys import NO_KEYS, Keys
 from dispatcher.web.shield import Discreet, Headed, Limited
@@ -25,6 +25,7 @@ def create(house: House, broker: Broker, keys: Keys = NO_KEYS) -> FastAPI:
     application.include_router(api.router)
     application.include_router(webhooks.router)
     application.include_router(console.router)
+    application.include_router(wordings.router)
     application.include_router(health.router)
     application.include_router(metrics.router)
     application.include_router(unsubscribe.router)

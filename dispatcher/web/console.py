@@ -15,14 +15,15 @@ from urllib.parse import quote
 from fastapi import APIRouter, Depends, Form, HTTPException, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from dispatcher import campaigns, inbound
+from dispatcher import campaigns, doubts, inbound
+from dispatcher.approvals import Standing, wordings
 from dispatcher.explanations import explain_message
 from dispatcher.ledger import campaigns as kept
+from dispatcher.ledger import doubts as doubts_kept
 from dispatcher.ledger import messages
 from dispatcher.ledger.campaigns import Balance, Campaign
 from dispatcher.ledger.messages import Message
 from dispatcher.ledger.pool import Connection, lend
-from dispatcher.ledger.texts import DAYS
 from dispatcher.ledger.watch import figures
 from dispatcher.model import CampaignState
 from dispatcher.policy import Recorded, from_record
@@ -38,6 +39,7 @@ router = APIRouter(prefix="/console", include_in_schema=False, default_response_
 
 CAMPAIGNS_SHOWN = 20
 TEXTS_SHOWN = 100
+DOUBTS_SHOWN = 200
 FAULTS_SHOWN = 20
 REFRESH_SECONDS = 5
 UNSETTLED_SECONDS_MAX = 60.0  # news that waits for longer needs a person
@@ -90,7 +92,7 @@ def login(request: Request, house: HouseHere, key: Annotated[str, Form()] = "", 
 @router.post("/logout")
 def logout(operator: Operator, form_token: Annotated[str, Form()] = "") -> Response:
     """End the session in this browser."""
-    _same_page(operator, form_token)
+    same_page(operator, form_token)
     answer = RedirectResponse("/console/login", HTTPStatus.SEE_OTHER)
     answer.delete_cookie(COOKIE, path="/console")
     return answer
@@ -101,7 +103,7 @@ def _inside(to: str) -> str:
     return to if re.fullmatch(r"/console(/[A-Za-z0-9][A-Za-z0-9._:-]*)*", to) else "/console"
 
 
-def _same_page(operator: Session, form_token: str) -> None:
+def same_page(operator: Session, form_token: str) -> None:
     """Refuse a form that did not come from a page of this session."""
     if not session.same(operator.form_token, form_token):
         raise HTTPException(HTTPStatus.FORBIDDEN, "this form is not from a page of this session; go back, reload and try again")
@@ -164,6 +166,7 @@ def overview(operator: Operator, request: Request, house: HouseHere, still: bool
         late=waited > UNSETTLED_SECONDS_MAX,
         waited_seconds=waited,
         overdue=found.messages_overdue > OVERDUE_MAX,
+        waiting=sum(each.standing in (Standing.WAITING, Standing.WITHDRAWN) for each in wordings(house)),
         refresh_seconds=_refresh_seconds(still, newest),
     )
 
@@ -196,7 +199,7 @@ def move_campaign(
     form_token: Annotated[str, Form()] = "",
 ) -> Response:
     """Release, pause, resume or cancel, then show the campaign as it then stands."""
-    _same_page(operator, form_token)
+    same_page(operator, form_token)
     with lend(house.pool) as connection:
         campaign = _campaign(connection, campaign_id)
     make(house, campaign.id, move, operator.key.name)
@@ -249,7 +252,7 @@ def _recorded(message: Message) -> Recorded | None:
 @router.get("/texts")
 def texts_page(operator: Operator, house: HouseHere) -> str:
     """The answers that wait for a person."""
-    return page("texts.html", operator=operator, texts=inbound.waiting(house, TEXTS_SHOWN), days=DAYS)
+    return page("texts.html", operator=operator, texts=inbound.waiting(house, TEXTS_SHOWN), kept=house.policy.retention.answers)
 
 
 @router.post("/texts/{text_id}")
@@ -262,9 +265,34 @@ def resolve_text(
     form_token: Annotated[str, Form()] = "",
 ) -> Response:
     """Say what an answer was, and take it off the list. One that somebody else took off is left as they said."""
-    _same_page(operator, form_token)
+    same_page(operator, form_token)
     inbound.resolve(house, broker.publish, text_id, f"console:{operator.key.name}", was == "stop")
     return RedirectResponse("/console/texts", HTTPStatus.SEE_OTHER)
+
+
+# -- what may have gone ------------------------------------------------------------------------------------------------
+
+
+@router.get("/unresolved")
+def unresolved_page(operator: Operator, house: HouseHere) -> str:
+    """The messages that may have gone, oldest first."""
+    with lend(house.pool) as connection:
+        lines = doubts_kept.lines(connection, None, DOUBTS_SHOWN)
+    return page("unresolved.html", operator=operator, lines=lines)
+
+
+@router.post("/unresolved/{message_id}")
+def settle_message(
+    operator: Operator,
+    message_id: str,
+    house: HouseHere,
+    was: Annotated[Literal["accepted", "failed"], Form()],
+    form_token: Annotated[str, Form()] = "",
+) -> Response:
+    """Say what became of a message. One that news has reached meanwhile is left as it is."""
+    same_page(operator, form_token)
+    doubts.settle_by_hand(house, MessageRef.parse(message_id), was == "accepted", f"console:{operator.key.name}")
+    return RedirectResponse("/console/unresolved", HTTPStatus.SEE_OTHER)
 
 
 @router.get("/search")

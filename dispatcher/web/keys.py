@@ -39,6 +39,7 @@ class Right(StrEnum):
     MESSAGES = "messages"
     RECIPIENTS = "recipients"
     PREFERENCES = "preferences"
+    TEMPLATES = "templates"  # approve them, and withdraw that
     CONSOLE = "console"
 
 

@@ -39,6 +39,7 @@ def _lines(house: House, found: Figures) -> Iterator[str]:
     yield _gauge("events_unsettled", "Provider events not yet applied.", [({}, found.events_unsettled)])
     yield _gauge("events_unsettled_age_seconds", "Age of the oldest of them.", [({}, age)])
     yield _gauge("texts_waiting", "Answers by SMS or WhatsApp that a person must read.", [({}, found.texts_waiting)])
+    yield _gauge("messages_unresolved", "Messages that may have gone.", [({}, found.unresolved)])
     yield _gauge(
         "channel_stopped",
         "1 for a channel whose keys or settings are wrong: it sends nothing until a check passes.",

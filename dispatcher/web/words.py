@@ -55,12 +55,15 @@ REASONS: Mapping[str, str] = {
     Code.WITHHELD_VARIABLE: "the text asks for data that the person’s choice withholds",
     Code.MISSING_VARIABLE: "a variable that the text needs is missing",
     Code.CONTENT_GUARD: "the rendered text did not pass our own check",
+    Code.TEMPLATE_NOT_APPROVED: "nobody approved the template as it was then",
     Code.HOUSEHOLD: "the person’s partner got it, and the campaign is for one per household",
     Code.HELD_OUT: "drawn into the control group",
     Code.FREQUENCY_CAPPED: "has had enough messages for now",
     Code.QUIET_HOURS: "quiet hours where the person lives",
     Code.FAULT: "a fault of ours; in doubt nothing is sent",
     "worker_lost": "its worker never came back, so it may have gone",
+    "not_taken": "asked, the provider knew of no such message",
+    "by_hand": "settled by a person",
 }
 PROVIDERS_OWN = "the provider’s own code"
 

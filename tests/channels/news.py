@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -38,5 +39,9 @@ def text_news(
     form = {"MessageSid": sid, "MessageStatus": status, "To": f"{prefix}+32470000001", "From": f"{prefix}+32460000000"}
     form |= {"ErrorCode": code} if code else {}
     url = f"https://bank.example/webhooks/twilio/status?{urlencode({'message': message_id})}"
-    signature = RequestValidator(AUTH_TOKEN).compute_signature(url, form)
-    return twilio.parse_events(url, urlencode(form).encode(), signature, AUTH_TOKEN, now)
+    return twilio.parse_events(url, *signed_form(url, form), AUTH_TOKEN, now)
+
+
+def signed_form(url: str, form: Mapping[str, str]) -> tuple[bytes, str]:
+    """The body and signature of a call of Twilio's."""
+    return urlencode(form).encode(), RequestValidator(AUTH_TOKEN).compute_signature(url, form)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socketserver
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ class Answer:
 
     raw: bytes
     close: bool = False
+    seconds: float = 0.0  # late by so much
 
 
 LOST = Answer(b"", close=True)
@@ -73,6 +75,7 @@ def http_server(script: HttpScript, tls: ssl.SSLContext | None = None) -> Iterat
                 server.connections += 1
             while arrived := _read_request(self.rfile):
                 answer = script(arrived, server.note(arrived))
+                time.sleep(answer.seconds)
                 self.wfile.write(answer.raw)
                 if answer.close:
                     return
@@ -124,8 +127,30 @@ def smtp_server(script: SmtpScript) -> Iterator[Server]:
         yield server
 
 
+# What is said next, and after how many seconds; None closes the connection.
+Line = tuple[bytes, float] | None
+
+
 @contextmanager
-def _serving(server: Server, handler: type[socketserver.StreamRequestHandler]) -> Iterator[None]:
+def talking_server(lines: Callable[[], Line], listens: bool = True) -> Iterator[Server]:
+    """Speaks first, and again after whatever it hears (or without listening), and understands nothing."""
+    server = Server()
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            while line := lines():
+                said, seconds = line
+                time.sleep(seconds)
+                self.request.sendall(said)
+                if listens and not self.request.recv(65_536):
+                    return
+
+    with _serving(server, Handler):
+        yield server
+
+
+@contextmanager
+def _serving(server: Server, handler: type[socketserver.BaseRequestHandler]) -> Iterator[None]:
     class Quiet(socketserver.ThreadingTCPServer):
         daemon_threads = True
         request_queue_size = 128

@@ -92,7 +92,7 @@ def _newest(world: World, channel: str, text: str, before: int) -> Iterator[dict
 
 def _preview(world: World, row: dict[str, Any]) -> str:
     """One line of a message: what a phone would show before it is opened."""
-    if row["provider"] == "twilio":
+    if "text" in row:
         return str(row["text"])
     content = read_content(world, row["seq"])
     if content is None:
@@ -123,10 +123,12 @@ def _reply(world: World, request: Request) -> Response:
     form = parse_form(request.body)
     seq = form.get("seq", "")
     message = read_message(world, int(seq)) if seq.isdecimal() else None
-    if message is None or message["provider"] != "twilio":
+    if message is None or "sender" not in message:
         return _page("absent.html", world, status=404)
     text = form.get("text", "").strip()
-    reply = {"from": message["address"], "to": message["sender"], "text": text, "channel": message["channel"]}
+    reply = {"from": message["address"], "to": message["sender"], "text": text} | {
+        name: message[name] for name in ("channel", "provider")
+    }
     if text:
         send_reply(world, reply)
     return Response(303, b"", headers=(("Location", f"/messages/{seq}?{urlencode({'replied': text})}"),))

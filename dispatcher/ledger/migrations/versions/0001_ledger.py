@@ -16,6 +16,17 @@ CREATE TABLE policies (
     first_used_at timestamptz NOT NULL DEFAULT now()
 );
 
+CREATE TABLE template_approvals (               -- who let which exact wording go out; the newest row of a digest counts
+    no bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    template text NOT NULL,
+    version text NOT NULL,                      -- as the template calls itself; the digest is what counts
+    digest text NOT NULL,
+    approved boolean NOT NULL,                  -- false: the approval is withdrawn
+    actor text NOT NULL,
+    at timestamptz NOT NULL
+);
+CREATE INDEX template_approvals_by_template ON template_approvals (template, digest, no);
+
 CREATE TABLE recipients (
     id text PRIMARY KEY,
     version bigint NOT NULL DEFAULT 1,          -- grows with every change that a decision could notice
@@ -47,6 +58,10 @@ CREATE TABLE recipients (
 CREATE INDEX recipients_by_email_key ON recipients (email_key) WHERE email_key IS NOT NULL;
 CREATE INDEX recipients_by_phone_key ON recipients (phone_key) WHERE phone_key IS NOT NULL;
 CREATE INDEX recipients_by_whatsapp_key ON recipients (whatsapp_key) WHERE whatsapp_key IS NOT NULL;
+
+-- What retention looks through: prospects, and people long erased.
+CREATE INDEX recipients_prospects ON recipients (created_at) WHERE person = 'prospect' AND erased_at IS NULL;
+CREATE INDEX recipients_erased ON recipients (erased_at) WHERE erased_at IS NOT NULL;
 
 CREATE TABLE consent_events (
     no bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -92,7 +107,8 @@ CREATE TABLE campaigns (
     created_at timestamptz NOT NULL,
     paused_at timestamptz,
     started_at timestamptz,
-    finished_at timestamptz
+    finished_at timestamptz,
+    cleared_at timestamptz                      -- when the variables that came with it were forgotten
 );
 
 CREATE TABLE audience_faults (
@@ -144,6 +160,9 @@ CREATE UNIQUE INDEX jobs_once ON jobs (period, campaign_no, recipient_id) WHERE 
 -- A person's jobs are found by their campaigns, through jobs_once; only the few that aren't in it need an index of their own.
 CREATE INDEX jobs_by_recipient ON jobs (recipient_id) WHERE campaign_no IS NULL OR repeat_of IS NOT NULL;
 
+-- Triggers whose variables are still there, oldest first: what retention looks through.
+CREATE INDEX jobs_with_content ON jobs (period, chunk) WHERE campaign_no IS NULL AND data <> '{}';
+
 CREATE TABLE messages (                         -- one leg of a job; a job without one is pending
     period integer NOT NULL,
     chunk bigint NOT NULL,
@@ -161,6 +180,7 @@ CREATE TABLE messages (                         -- one leg of a job; a job witho
     reason text,
     receipt text,                               -- the provider's own id
     provider text,
+    returned text[],                            -- receipts of attempts that reached nobody, by the provider's later word
     decision jsonb NOT NULL,
     PRIMARY KEY (period, chunk, row, leg)
 ) PARTITION BY LIST (period);
@@ -181,6 +201,19 @@ CREATE TABLE cap_reservations (                 -- what frequency caps count; dr
 CREATE INDEX cap_reservations_by_recipient ON cap_reservations (recipient_id);
 CREATE INDEX cap_reservations_by_age ON cap_reservations USING brin (at) WITH (autosummarize = on);
 
+-- The rows, among these, whose person has got another message than those `seen`. Volatile, so that it sees what had been committed
+-- when it is called, not when the statement began that calls it: by then the claim has locked these people.
+CREATE FUNCTION sent_meanwhile(
+    rows integer[], people text[], seen bigint[], since timestamptz, own_chunk bigint, legs_are_one boolean)
+RETURNS SETOF integer LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT AS
+$$ BEGIN RETURN QUERY
+    SELECT e.row FROM unnest(rows, people, seen) AS e (row, recipient_id, seen)
+    WHERE EXISTS (
+        SELECT FROM cap_reservations s
+        WHERE s.recipient_id = e.recipient_id AND s.no > e.seen AND s.at >= since
+          AND NOT (legs_are_one AND s.chunk = own_chunk AND s.row = e.row));
+END $$;
+
 CREATE TABLE provider_events (
     period integer NOT NULL,
     provider text NOT NULL,
@@ -192,6 +225,10 @@ CREATE TABLE provider_events (
     chunk bigint,                               -- the message it is about, where the provider told us
     row integer,
     leg smallint,
+    again_seconds double precision,             -- a failure after which the message may leave again: not before, and how often
+    again_max smallint,
+    strikes smallint,                           -- so many such failures in a row ban the address
+    extra jsonb,                                -- fields that no rule knows, without addresses; kept for a short time
     at timestamptz NOT NULL,
     received_at timestamptz NOT NULL DEFAULT now(),
     settled_at timestamptz,
@@ -200,6 +237,34 @@ CREATE TABLE provider_events (
 CREATE INDEX provider_events_unsettled ON provider_events (received_at) WHERE settled_at IS NULL;
 CREATE INDEX provider_events_bad ON provider_events (period, chunk) WHERE kind IN ('complained', 'bounced');
 CREATE INDEX provider_events_by_message ON provider_events (period, chunk, row, leg);
+
+CREATE INDEX provider_events_extra ON provider_events (received_at) WHERE extra IS NOT NULL;
+
+CREATE TABLE doubts (                           -- messages that may have gone: whether a provider can still be asked, and when
+    period integer NOT NULL,
+    chunk bigint NOT NULL,
+    row integer NOT NULL,
+    leg smallint NOT NULL,
+    since timestamptz NOT NULL,
+    ask_at timestamptz,                         -- NULL: nobody can be asked any more; news may still come, else a person decides
+    asked smallint NOT NULL DEFAULT 0,
+    PRIMARY KEY (period, chunk, row, leg)
+);
+CREATE INDEX doubts_due ON doubts (ask_at) WHERE ask_at IS NOT NULL;
+
+CREATE TABLE misses (                           -- failures in a row that say something of an address; a delivery ends the row
+    address_key bytea NOT NULL,
+    channel text NOT NULL,
+    code text NOT NULL,
+    message text NOT NULL,
+    at timestamptz NOT NULL,
+    PRIMARY KEY (address_key, channel, code, message)
+);
+
+CREATE TABLE conversations (                    -- when a number last wrote to us by WhatsApp: for a day it may be answered freely
+    address_key bytea PRIMARY KEY,
+    heard_at timestamptz NOT NULL
+);
 
 CREATE TABLE inbound_texts (                    -- what people answered; a row each, so that none is obeyed twice
     id text PRIMARY KEY,                        -- the provider's
@@ -222,9 +287,15 @@ CREATE TABLE channel_stops (                    -- a channel whose keys or setti
     stopped_at timestamptz NOT NULL DEFAULT now()
 );
 
--- Nobody rewrites what a customer said, not by accident either: a trigger for the owner, and for everybody else no right to.
+-- Nobody rewrites what a customer said or who approved what, not by accident either: a trigger for the owner, and for everybody
+-- else no right to.
 CREATE FUNCTION refuse_rewrite() RETURNS trigger LANGUAGE plpgsql AS
-$$ BEGIN RAISE EXCEPTION 'consent events are append-only'; END $$;
+$$ BEGIN
+    IF TG_OP = 'DELETE' AND current_setting('dispatcher.retention', true) = 'on' THEN RETURN NULL; END IF;  -- see forget_erased
+    RAISE EXCEPTION '% is append-only', TG_TABLE_NAME;
+END $$;
+CREATE TRIGGER template_approvals_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON template_approvals
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_rewrite();
 CREATE TRIGGER consent_events_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON consent_events
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_rewrite();
 
@@ -233,10 +304,39 @@ CREATE FUNCTION make_partitions(period integer) RETURNS void LANGUAGE plpgsql SE
 $$ DECLARE parent text; BEGIN
     PERFORM pg_advisory_xact_lock(hashtext('partitions'));
     FOREACH parent IN ARRAY ARRAY['chunks', 'jobs', 'messages', 'provider_events'] LOOP
-        EXECUTE format('CREATE TABLE IF NOT EXISTS %I PARTITION OF %I FOR VALUES IN (%s)', parent || '_' || period, parent, period);
+        EXECUTE format('CREATE TABLE IF NOT EXISTS %I PARTITION OF %I FOR VALUES IN (%s) WITH (fillfactor = %s)',
+            parent || '_' || period, parent, period, CASE parent WHEN 'messages' THEN 50 ELSE 100 END);
     END LOOP;
 END $$;
 REVOKE EXECUTE ON FUNCTION make_partitions FROM PUBLIC;
+
+-- What is past for good is the owner's to take away; workers ask for it here. Nothing younger than a year goes, whatever they ask.
+CREATE FUNCTION forget_month(month integer) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT SET lock_timeout = '2s' AS
+$$ DECLARE parent text; over timestamptz := (make_date(month / 100, month % 100, 1) + interval '1 month') AT TIME ZONE 'UTC'; BEGIN
+    IF over > now() - interval '1 year' THEN RAISE EXCEPTION 'the month % is younger than a year', month; END IF;
+    PERFORM pg_advisory_xact_lock(hashtext('partitions'));
+    FOREACH parent IN ARRAY ARRAY['chunks', 'jobs', 'messages', 'provider_events'] LOOP
+        EXECUTE format('DROP TABLE IF EXISTS %I', parent || '_' || month);
+    END LOOP;
+    DELETE FROM audience_faults f USING campaigns c WHERE c.no = f.campaign_no AND c.period = month;
+    DELETE FROM campaigns WHERE period = month;
+    DELETE FROM triggers WHERE period = month;
+    DELETE FROM doubts WHERE period = month;
+    DELETE FROM inbound_texts WHERE received_at < over;
+END $$;
+
+-- An erased person's chain goes whole, with the person's row: a chain of which a part is missing would look forged.
+CREATE FUNCTION forget_erased(before timestamptz, most integer) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT SET dispatcher.retention = 'on' AS
+$$ DECLARE gone text[]; BEGIN
+    IF before > now() - interval '1 year' THEN RAISE EXCEPTION '% is less than a year ago', before; END IF;
+    gone := ARRAY(SELECT id FROM recipients WHERE erased_at < before ORDER BY erased_at LIMIT most FOR UPDATE SKIP LOCKED);
+    DELETE FROM consent_events WHERE recipient_id = ANY (gone);
+    DELETE FROM recipients WHERE id = ANY (gone);
+    RETURN cardinality(gone);
+END $$;
+REVOKE EXECUTE ON FUNCTION forget_month, forget_erased FROM PUBLIC;
 """
 
 # The role that everything but migrations works in. It belongs to the whole server, so it may be there already.
@@ -258,12 +358,13 @@ DO $$ BEGIN
 END $$;
 GRANT USAGE ON SCHEMA public TO dispatcher_worker;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO dispatcher_worker;
-GRANT EXECUTE ON FUNCTION make_partitions TO dispatcher_worker;
+GRANT EXECUTE ON FUNCTION make_partitions, forget_month, forget_erased TO dispatcher_worker;
 GRANT SELECT ON alembic_version TO dispatcher_worker;
-GRANT SELECT, INSERT ON consent_events, audience_faults, policies TO dispatcher_worker;
+GRANT SELECT, INSERT ON consent_events, audience_faults, policies, template_approvals TO dispatcher_worker;
 GRANT SELECT, INSERT, UPDATE ON
     recipients, suppressions, campaigns, triggers, chunks, jobs, messages, provider_events, inbound_texts TO dispatcher_worker;
 GRANT SELECT, INSERT, DELETE ON channel_stops, cap_reservations TO dispatcher_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON doubts, misses, conversations TO dispatcher_worker;
 """
 
 

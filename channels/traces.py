@@ -1,0 +1,38 @@
+"""Asking providers afterwards what they took, through whatever brakes stand around them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from channels.base import ChannelError, LooksUp, Provider, Trace, Uncertain
+
+
+def look_up(provider: Provider, address: str, since: datetime) -> list[Trace] | ChannelError:
+    """All that the channel's providers took for an address since a moment; an error unless each of them could tell."""
+    found: list[Trace] = []
+    for adapter in adapters(provider):
+        if not can_tell(adapter):
+            return Uncertain("cannot_be_asked", adapter.name)
+        asked: LooksUp = adapter  # type: ignore[assignment]  # told by its method
+        told = asked.look_up(address, since)
+        if isinstance(told, ChannelError):
+            return told
+        found += told
+    return found
+
+
+def can_tell(provider: Provider) -> bool:
+    """Whether every provider of the channel can be asked."""
+    return all(hasattr(adapter, "look_up") for adapter in adapters(provider))
+
+
+def adapters(provider: Provider) -> Iterator[Provider]:
+    """The adapters behind a provider's brakes: one, or each of those that stand in for one another."""
+    if hasattr(provider, "inside"):
+        yield from adapters(provider.inside)
+    elif hasattr(provider, "providers"):
+        for each in provider.providers:
+            yield from adapters(each)
+    else:
+        yield provider
