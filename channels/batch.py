@@ -75,7 +75,7 @@ def own(mail: Outbound) -> str:
 
 def mail_of(outbound: Outbound) -> Email | Pieced:
     """The mail, as it came."""
-    assert isinstance(outbound.content, Email | Pieced)  # noqa: S101  adapters check it first
+    assert isinstance(outbound.content, (Email, Pieced))  # noqa: S101  adapters check it first
     return outbound.content
 
 

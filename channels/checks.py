@@ -49,7 +49,7 @@ def checked(outbound: Outbound, channel: Channel, kind: type[C]) -> C:
 def checked_mail(outbound: Outbound) -> Email | Pieced:
     """Like `checked`, for adapters that can do with a mail's pieces."""
     content = outbound.content
-    if outbound.channel is not Channel.EMAIL or not isinstance(content, Email | Pieced):
+    if outbound.channel is not Channel.EMAIL or not isinstance(content, (Email, Pieced)):
         raise Rejected("wrong_content", "this adapter sends e-mail")
     _check_envelope(outbound, Channel.EMAIL)
     _check_mail(content)
