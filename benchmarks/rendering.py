@@ -18,7 +18,8 @@ from channels.http import Fault, Http, Request, Response
 from channels.sendgrid import SendGrid
 from dispatcher.content import Catalog, Letter, Links, Template, example_letter, load
 from dispatcher.model import Language, Mode
-from dispatcher.tokens import PREFERENCES, UNSUBSCRIBE, message_token
+from dispatcher.refs import MessageRef
+from dispatcher.tokens import PREFERENCES, UNSUBSCRIBE, ref_token
 
 T = TypeVar("T")
 
@@ -106,8 +107,8 @@ def _letter(template: Template, number: int) -> Letter:
 
 
 def _links(number: int) -> Links:
-    id_ = f"202611-17-{number}-0"
-    unsubscribe, preferences = (message_token(_SECRET, purpose, id_) for purpose in (UNSUBSCRIBE, PREFERENCES))
+    ref = MessageRef(202611, 17, number)
+    unsubscribe, preferences = (ref_token(_SECRET, purpose, ref) for purpose in (UNSUBSCRIBE, PREFERENCES))
     return Links(f"https://messages.bank.example/u/{unsubscribe}", f"https://messages.bank.example/p/{preferences}")
 
 
