@@ -494,6 +494,17 @@ def test_who_vouches_for_a_mail_says_no_more_than_the_guard(
         assert objection(mail, "", terms) is None
 
 
+def test_nobody_vouches_for_a_value_that_html_does_not_escape() -> None:
+    link, unsubscribe = ('<a href="', "{unsubscribe}", '">x</a>'), NAMED.index("unsubscribe")
+    text = gapped(["{unsubscribe}"], 0)
+    terms = Terms(True, "", "", "", "https://own.example/u")
+    roles = Roles(frozenset({4 + unsubscribe}), frozenset({4 + unsubscribe}), frozenset(), frozenset({unsubscribe}))
+    sound = gapped(link, 4)
+    raw = Gapped((*sound.words, ""), (*sound.gaps, NAMED.index("hobby")))
+    assert vouch(Form(text, sound, text), terms, roles)
+    assert vouch(Form(text, raw, text), terms, roles) is None
+
+
 @pytest.mark.parametrize("name", sorted(templates()))
 def test_the_guard_vouches_for_the_mails_that_are_sent_every_day(name: str) -> None:
     template = specialised()[name]
