@@ -52,18 +52,8 @@ class Form:
 
 
 @dataclass(frozen=True, slots=True)
-class Pieces:
-    """Of what a mail was put together: its parts are the form's, filled with these values."""
-
-    form: Form
-    values: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Email:
-    """A rendered e-mail. `headers` carries what a commercial mail owes its reader, such as RFC 8058's two. `pieces` spare
-    whoever sends many the search for what is common to them; without them it is the same mail.
-    """
+    """A rendered e-mail. `headers` carries what a commercial mail owes its reader, such as RFC 8058's two."""
 
     sender_name: str
     sender_address: str
@@ -71,7 +61,31 @@ class Email:
     html: str
     text: str
     headers: tuple[tuple[str, str], ...] = ()
-    pieces: Pieces | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Pieced:
+    """A rendered e-mail that nobody has put together yet: its parts are a form's, filled with these values. Whoever sends many of
+    one form may never have to; for everybody else `whole` is the same mail in one piece.
+    """
+
+    sender_name: str
+    sender_address: str
+    form: Form
+    values: tuple[str, ...]
+    headers: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def subject(self) -> str:
+        """The subject, put together."""
+        return self.form.subject.filled(self.values)
+
+    def whole(self) -> Email:
+        """The mail, put together."""
+        form, values = self.form, self.values
+        return Email(
+            self.sender_name, self.sender_address, self.subject, form.html.filled(values), form.text.filled(values), self.headers
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +136,7 @@ class Push:
     options: PushOptions = field(default=PushOptions(), repr=False)
 
 
-Content: TypeAlias = Email | Sms | WhatsApp | Push
+Content: TypeAlias = Email | Pieced | Sms | WhatsApp | Push
 
 
 @dataclass(frozen=True, slots=True)
