@@ -20,7 +20,7 @@ from channels.alerts import listen
 from channels.base import Channel, Provider
 from channels.handover import utc_now
 from channels.http import Http
-from channels.limits import Breaker, Bucket, Failover, Limited, LocalBucket, Rate, Route, SharedBucket, one_each, segments_each
+from channels.limits import Breaker, Bucket, Failover, Limited, LocalBucket, Rate, Route, SharedBucket
 from channels.plugs import Bench, plugs
 from channels.sandbox.doubles import player
 from dispatcher import content
@@ -146,7 +146,7 @@ def _braked(chosen: Settings, channel: Channel, first: Provider) -> Provider:
         return provider
     per_second = chosen.rates[channel]
     rate = Rate(per_second, burst=max(10, round(per_second)))
-    return Limited(provider, _bucket(f"{first.name}:{channel}", rate), segments_each if channel is Channel.SMS else one_each)
+    return Limited(provider, _bucket(f"{first.name}:{channel}", rate))
 
 
 def _bucket(name: str, rate: Rate) -> Bucket:

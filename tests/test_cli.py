@@ -101,7 +101,7 @@ def test_a_text_is_approved_by_name_before_its_first_campaign(dispatcher: Dispat
     said = dispatcher("campaign", "submit", files / "campaign.yaml")
     assert (said.code, "`dispatcher templates approve loan_offer`" in said.err) == (2, True)
     assert (
-        "before it is taken: loan_offer as it now is" in dispatcher("campaign", "submit", files / "campaign.yaml", "--dry-run").out
+        "before it starts: loan_offer as it now is" in dispatcher("campaign", "submit", files / "campaign.yaml", "--dry-run").out
     )
     waiting = {each["name"]: each for each in dispatcher("templates", "list", "--json").json}["loan_offer"]
     assert (waiting["standing"], waiting["approval"]) == ("waiting", None)

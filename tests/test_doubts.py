@@ -308,13 +308,11 @@ def sdk_request(**parameters: Any) -> str:
     return taken[0]
 
 
-def test_what_others_sent_or_we_received_is_left_out() -> None:
-    others = [row(0, **{"from": "+32460000009"}), row(0, direction="inbound"), row(1)]
-    found, _ = asked({"messages": others})
-    assert [trace.text for trace in told(found)] == ["text 1"]
+def test_what_we_received_is_left_out_and_each_of_our_senders_counts() -> None:
     service = "MG" + "a" * 32
-    found, _ = asked({"messages": [row(0), row(1, messaging_service_sid=service, **{"from": None})]}, sender=service)
-    assert [trace.receipt for trace in told(found)] == ["SM1"]
+    rows = [row(0, direction="inbound"), row(1, **{"from": "CBC"}), row(2, messaging_service_sid=service, **{"from": None})]
+    found, _ = asked({"messages": rows})
+    assert [trace.receipt for trace in told(found)] == ["SM1", "SM2"]
 
 
 def test_an_answer_that_can_not_be_read_to_its_end_is_no_answer() -> None:
