@@ -246,7 +246,7 @@ THRICE = Again(60.0, 3)
 
 
 @pytest.mark.parametrize(
-    ("state", "kind", "receipt", "then"),
+    ("state", "kind", "attempt", "then"),
     [
         (State.WAITING, EventKind.ACCEPTED, "SM1", None),  # old news of the attempt that had reached nobody
         (State.WAITING, EventKind.FAILED, "SM1", None),
@@ -261,7 +261,6 @@ THRICE = Again(60.0, 3)
         (State.REFUSED, EventKind.DELIVERED, "SM1", None),
         (State.CLAIMED, EventKind.ACCEPTED, "SM2", State.ACCEPTED),  # news of the attempt that counts
         (State.ACCEPTED, EventKind.FAILED, "SM2", State.FAILED),
-        (State.ACCEPTED, EventKind.FAILED, None, State.FAILED),
         (State.PENDING, EventKind.DELIVERED, "SM2", None),
     ],
 )
