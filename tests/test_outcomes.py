@@ -264,10 +264,8 @@ THRICE = Again(60.0, 3)
         (State.PENDING, EventKind.DELIVERED, "SM2", None),
     ],
 )
-def test_news_counts_for_the_attempt_that_it_is_about(
-    state: State, kind: EventKind, receipt: str | None, then: State | None
-) -> None:
-    assert after_news(Standing(state, 2, ONCE_GONE), kind, receipt) is then
+def test_news_counts_for_the_attempt_that_it_is_about(state: State, kind: EventKind, attempt: str, then: State | None) -> None:
+    assert after_news(Standing(state, 2, ONCE_GONE), kind, attempt) is then
 
 
 def again(standing: Standing, spec: Spec | None = None, dice: float = 0.0, said: Again | None = THRICE) -> float | None:
