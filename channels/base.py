@@ -97,10 +97,14 @@ class Sms:
 
 @dataclass(frozen=True, slots=True)
 class WhatsApp:
-    """An approved WhatsApp template and the values for its numbered places ("1", "2", …)."""
+    """An approved WhatsApp template and the values for its numbered places ("1", "2", …).
 
-    content_sid: str
-    variables: Mapping[str, str]
+    Or a `text` in free words in place of both: WhatsApp takes it within a day of the person's own words, and never else.
+    """
+
+    content_sid: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +133,7 @@ class Push:
     body: str
     link: str = ""
     data: Mapping[str, str] = field(default_factory=dict)
-    options: PushOptions = PushOptions()
+    options: PushOptions = field(default=PushOptions(), repr=False)
 
 
 Content: TypeAlias = Email | Pieced | Sms | WhatsApp | Push
@@ -141,7 +145,8 @@ class Outbound:
 
     `id` is the message's id; it says nothing about the person, travels with the message where the provider lets it, and comes
     back in events. A push to a person with three devices is three outbounds of one id. `flow` is the campaign it belongs to, "" for
-    a trigger: flows that share a provider's rate get equal shares of it.
+    a trigger: flows that share a provider's rate get equal shares of it. `sender` is whom an SMS or WhatsApp message is from, where
+    that is not the account's own sender; an e-mail's stands in its content.
     """
 
     id: str
@@ -150,6 +155,7 @@ class Outbound:
     content: Content
     ttl_seconds: int | None = None
     flow: str = ""
+    sender: str = ""
 
 
 # -- what comes back ---------------------------------------------------------------------------------------------------
@@ -325,5 +331,7 @@ class LooksUp(Protocol):
     name: str
 
     def look_up(self, address: str, since: datetime) -> Sequence[Trace] | ChannelError:
-        """All that the provider took for an address from this sender since a moment; an error where it can't tell completely."""
+        """All that the provider took for an address since a moment, whoever of ours sent it; an error where it can't tell
+        completely, which is `Rejected` where it never will.
+        """
         ...

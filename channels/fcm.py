@@ -315,7 +315,7 @@ def _account(read: Reader) -> Account:
 def _is_service_account(path: Path) -> bool:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        whole = all(content[key] for key in ("project_id", "client_email", "private_key"))
+        whole = all(content[key] for key in ("project_id", "client_email", "private_key", "token_uri"))
         return whole and content["type"] == "service_account"
     except (OSError, ValueError, KeyError, TypeError):
         return False

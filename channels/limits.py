@@ -130,7 +130,7 @@ end
 local granted, spent, left, dearest = 0, 0, 0, 0
 for i = 7, #ARGV do
   local cost = tonumber(ARGV[i])
-  if left == 0 and free - spent >= 1 then
+  if free - spent >= 1 then
     granted, spent, dearest = granted + 1, spent + cost, math.max(dearest, cost)
   else
     left = left + cost
@@ -185,26 +185,26 @@ class Wrapped:
         self.inside.close()
 
 
-def one_each(_: Outbound) -> int:
-    """What a message costs where providers count messages."""
-    return 1
-
-
-def segments_each(outbound: Outbound) -> int:
-    """What an SMS costs: its segments, for carriers and providers count those."""
-    return max(1, segments(outbound.content.text).count) if isinstance(outbound.content, Sms) else 1
+def cost_of(outbound: Outbound) -> int:
+    """What a message costs: an SMS its segments, for that is what carriers and providers count; any other message one."""
+    if not isinstance(outbound.content, Sms):
+        return 1
+    try:
+        return max(1, segments(outbound.content.text).count)
+    except TypeError:  # no text where a text belongs: the adapter will refuse it
+        return 1
 
 
 class Limited(Wrapped):
-    """A provider that is given no more than its account may take; `cost` says how much of that a message is.
+    """A provider that is given no more than its account may take.
 
     What is over the rate is told to come back when its turn is, by the rate alone. What belongs to no campaign is a trigger's: it
     may use the reserve.
     """
 
-    def __init__(self, inside: Provider, bucket: Bucket, cost: Callable[[Outbound], int] = one_each) -> None:
+    def __init__(self, inside: Provider, bucket: Bucket) -> None:
         super().__init__(inside)
-        self._bucket, self._cost = bucket, cost
+        self._bucket = bucket
 
     def send(self, batch: Sequence[Outbound]) -> Pairs:
         """See `channels.base.Provider`."""
@@ -215,7 +215,7 @@ class Limited(Wrapped):
             yield from self._send(mine, flow)
 
     def _send(self, batch: Sequence[Outbound], flow: str) -> Pairs:
-        costs = [_priced(self._cost, outbound) for outbound in batch]
+        costs = [cost_of(outbound) for outbound in batch]
         grant = self._bucket.take(costs, flow)
         if grant.messages:
             yield from self.inside.send(batch[: grant.messages])
@@ -223,13 +223,6 @@ class Limited(Wrapped):
         for turn, outbound in zip(turns, batch[grant.messages :], strict=True):
             seconds = min(QUEUE_SECONDS_MAX, grant.wait_seconds + turn / grant.per_second)
             yield outbound, Throttled("rate_limited", "over our own rate", seconds)
-
-
-def _priced(cost: Callable[[Outbound], int], outbound: Outbound) -> int:
-    try:
-        return cost(outbound)
-    except TypeError:  # no text where a text belongs: the adapter refuses it, and that costs nothing
-        return 0
 
 
 # -- trouble -----------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from channels.alerts import alert
 from channels.base import (
+    Again,
     BadAddress,
     BadPayload,
     BadSignature,
@@ -29,6 +30,7 @@ from channels.base import (
     EventKind,
     Inbound,
     Misconfigured,
+    NoAddress,
     OptedOut,
     Outbound,
     Rejected,
@@ -37,6 +39,7 @@ from channels.base import (
     Throttled,
 )
 from channels.checks import checked
+from channels.extras import extra
 from channels.handover import Clock, Reactions, by_status, hand_over, inquire, receipt, retry_after_seconds, utc_now
 from channels.http import Http, Request, Response, header_lines
 from channels.plugs import NUMBER, SENDER_NAME, Bench, Call, Door, News, Pattern, Plug, Reader
@@ -79,7 +82,7 @@ REACTIONS: Reactions = {
     "40305": (Misconfigured, "the sender is not one of the profile's"),
     "40306": (Misconfigured, "a name as sender is not set up"),
     "40309": (Rejected, "sending to this country is switched off in the profile"),
-    "40310": (BadAddress, "not a number"),
+    "40310": (NoAddress, "not a number"),
     "40311": (Misconfigured, "the profile's secret"),
     "40312": (Misconfigured, "the profile is disabled"),
     "40313": (Misconfigured, "the profile's secret"),
@@ -121,6 +124,17 @@ _FAILURES: Mapping[str, EventKind] = {
     "40321": EventKind.HALTED,  # no usable sender in the profile
     "40322": EventKind.FAILED,  # content
 }
+# What reached nobody and may leave again: the wait, and how often. Where the carrier can't say what became of a message (40008), or
+# its time was over (40005, 40014), there is no other try, and none past a filter.
+_MINUTE, _HOUR, _DAY = 60.0, 3_600.0, 86_400.0
+_AGAIN = {
+    "40006": Again(4 * _HOUR, 2),
+    "40011": Again(_MINUTE, 5),
+    "40016": Again(_DAY, 2),
+    "40018": Again(_MINUTE, 5),
+}
+_STRIKES = {"40004": 2, "40008": 3}  # failures that mean a dead number once so many come in a row
+_FIELDS_KNOWN = frozenset({"id", "record_type", "direction", "errors", "tags", "media", "cc", "type"})
 # Codes that nothing here can mend, but a person can.
 _ALERTS = frozenset({"10002", "10004", "10015", "40002", "40003", "40009", "40010", "40015", "40017", "40309", "40316", "40322"})
 _CODE = re.compile(r"[0-9]{5}")
@@ -286,6 +300,9 @@ def _events(call: Mapping[str, Any], payload: Mapping[str, Any], event_id: str, 
         message_id=_message_id(_text(_object(call.get("meta")).get("delivered_to"))),
         receipt=_text(payload.get("id")),
         code=code,
+        again=_AGAIN.get(code or "") if kind is EventKind.FAILED else None,
+        strikes=_STRIKES.get(code or "") if kind is EventKind.FAILED else None,
+        extra=extra(payload, _FIELDS_KNOWN),
     )
     yield event
     if kind is EventKind.FAILED and code == STOPPED and "stop" in words:

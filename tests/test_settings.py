@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import stat
+from collections import Counter
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import TypeAlias
@@ -13,7 +14,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from channels.base import Channel
+from channels.base import Channel, Outbound, Receipt, Sms
+from channels.sandbox import running
 from dispatcher import bootstrap
 from dispatcher.settings import Second, Settings, SettingsFaults, load
 
@@ -30,7 +32,15 @@ def sound(tmp_path: Path) -> Environ:
     """An environment without a fault, in which everything is set and every provider is real."""
     account = tmp_path / "account.json"
     account.write_text(
-        json.dumps({"type": "service_account", "project_id": "p", "client_email": "a@b.example", "private_key": "pr1vate"})
+        json.dumps(
+            {
+                "type": "service_account",
+                "project_id": "p",
+                "client_email": "a@b.example",
+                "private_key": "pr1vate",
+                "token_uri": "https://oauth2.googleapis.com/token",
+            }
+        )
     )
     (tmp_path / "templates").mkdir()
     (tmp_path / "policy.toml").touch()
@@ -233,6 +243,22 @@ def test_the_second_provider_of_e_mail_stands_behind_the_first(sound: Environ) -
         Channel.WHATSAPP: "twilio",
         Channel.PUSH: "outbox",
     }
+
+
+def test_each_provider_of_a_channel_gets_its_share_and_what_the_other_does_not_take(sound: Environ) -> None:
+    with running() as sandbox:
+        here = {"TWILIO_BASE_URL": sandbox.url, "TELNYX_BASE_URL": sandbox.url, "DISPATCHER_FAILOVER_SMS": "telnyx:40"}
+        here["DISPATCHER_PROVIDER_PUSH"] = "outbox"
+        provider = bootstrap.providers(Settings.from_environment(sound | TELNYX | here))[Channel.SMS]
+        batch = [Outbound(f"m-{number}", Channel.SMS, f"+32470000{number:03}", Sms("Bonjour")) for number in range(200)]
+        assert all(isinstance(result, Receipt) for _, result in provider.send(batch))
+        taken = Counter(row["provider"] for row in sandbox.log())
+        assert taken["twilio"] + taken["telnyx"] == 200
+        assert 40 < taken["telnyx"] < 120
+        sandbox.set_faults([{"provider": "twilio", "status": 429}])
+        assert all(isinstance(result, Receipt) for _, result in provider.send(batch))
+        assert len({row["message_id"] for row in sandbox.log(after=200)}) == 200
+        provider.close()
 
 
 def test_a_sandbox_s_keys_verify_its_webhooks_until_real_ones_are_given(sound: Environ, tmp_path: Path) -> None:

@@ -45,6 +45,10 @@ class Sandbox:
         """Put fault rules in force, in place of all former ones; `channels.sandbox.faults` describes them."""
         self._ask("PUT", "/_sandbox/faults", list(rules))
 
+    def set_profile(self, name: str) -> None:
+        """Put a named set of fault rules in force (`channels.sandbox.profiles`)."""
+        self._ask("PUT", f"/_sandbox/profile/{name}")
+
     def clear_faults(self) -> None:
         self._ask("DELETE", "/_sandbox/faults")
 
@@ -73,6 +77,12 @@ class Sandbox:
     def sendgrid_webhook_public_key(self) -> str:
         """The key that event batches verify with."""
         key: str = self._ask("GET", "/_sandbox/keys")["sendgrid_webhook"]
+        return key
+
+    @property
+    def telnyx_webhook_public_key(self) -> str:
+        """The key that Telnyx's webhook calls verify with."""
+        key: str = self._ask("GET", "/_sandbox/keys")["telnyx_webhook"]
         return key
 
     def service_account(self, path: Path, project: str = "sandbox") -> Path:

@@ -13,6 +13,7 @@ from channels.sandbox.events import EventSettings
 from channels.sandbox.faults import RuleError, parse_rules
 from channels.sandbox.http import Request, Response, is_foreign
 from channels.sandbox.messages import read_message
+from channels.sandbox.profiles import PROFILES
 from channels.sandbox.world import World
 
 # Twilio's and Telnyx's default words; they close the number at once and tell the account by the inbound webhook.
@@ -96,6 +97,18 @@ def _set_faults(world: World, request: Request, _rest: str) -> Response:
     return Response(204)
 
 
+def set_profile(world: World, name: str) -> None:
+    """Put a profile's rules in force. Raises ControlError."""
+    if name not in PROFILES:
+        raise ControlError(f"profile is one of {', '.join(PROFILES)}")
+    world.faults.set(parse_rules(list(PROFILES[name][1]), fault_names()), name)
+
+
+def _set_profile(world: World, _request: Request, rest: str) -> Response:
+    set_profile(world, rest)
+    return Response(204)
+
+
 def _clear_faults(world: World, _request: Request, _rest: str) -> Response:
     world.faults.set(())
     return Response(204)
@@ -164,6 +177,7 @@ _ACTIONS: Mapping[tuple[str, str], Action] = {
     ("GET", "faults"): lambda world, _request, _rest: _json([asdict(rule) for rule in world.faults.rules]),
     ("PUT", "faults"): _set_faults,
     ("DELETE", "faults"): _clear_faults,
+    ("PUT", "profile"): _set_profile,
     ("GET", "events"): lambda world, _request, _rest: _json(asdict(world.events.settings)),
     ("PUT", "events"): _set_events,
     ("GET", "keys"): lambda world, _request, _rest: _json(

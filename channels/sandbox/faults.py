@@ -87,6 +87,7 @@ class Faults:
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
         self._rules: tuple[Fault, ...] = ()
+        self.profile = "calm"
         self._seen: list[int] = []
         self._needles: list[tuple[bytes, bytes]] = []
 
@@ -94,9 +95,9 @@ class Faults:
     def rules(self) -> Sequence[Fault]:
         return self._rules
 
-    def set(self, rules: Sequence[Fault]) -> None:
-        """Put these rules in force in place of the former ones."""
-        self._rules = tuple(rules)
+    def set(self, rules: Sequence[Fault], profile: str = "") -> None:
+        """Put these rules in force in place of the former ones; `profile` is what the set is called."""
+        self._rules, self.profile = tuple(rules), profile or ("own" if rules else "calm")
         self._seen = [0] * len(rules)
         self._needles = [(rule.match.encode(), quote(rule.match, safe="").encode()) for rule in rules]
 

@@ -38,8 +38,7 @@ from channels.limits import (
     Rate,
     Route,
     SharedBucket,
-    one_each,
-    segments_each,
+    cost_of,
 )
 from channels.outbox import Outbox
 from tests.channels.rigs import EMAIL, closed_port, mailbox, phone
@@ -133,15 +132,30 @@ def test_a_campaign_waits_behind_its_own_messages_only(store: Redis) -> None:
     assert bucket.take([1] * 10, "large").wait_seconds > 90
     grant = bucket.take([1] * 10, "small")
     assert (grant.wait_seconds, grant.per_second) == (0, 0.5)
+    assert 15 < bucket.take([1], "small").wait_seconds <= 20  # ten at its half of the rate
+
+
+def test_a_campaign_pays_what_it_owes_before_its_share_counts_again(store: Redis) -> None:
+    bucket = SharedBucket(store, "texts", Rate(per_second=100, burst=1_000, reserve=0), Clock())
+    leaving(bucket, 1, "small")
+    assert bucket.take([900], "large").messages == 1  # its half is 500
+    time.sleep(0.05)
+    assert (leaving(bucket, 50, "large"), leaving(bucket, 50, "small")) == (0, 50)
+
+
+def test_the_upper_half_is_for_whoever_asks(store: Redis) -> None:
+    bucket = SharedBucket(store, "texts", SLOW, Clock())
+    assert [leaving(bucket, 1, flow) for flow in ("first", "second")] == [1, 1]
+    assert leaving(bucket, 200, "third") == 48  # more than a third
 
 
 def test_an_sms_costs_its_segments_and_any_other_message_one() -> None:
     long = "x" * 161
     sms = [Outbound("m", Channel.SMS, phone(1), Sms(text)) for text in ("x", long, "€" * 80, "ç" * 71, "")]
-    assert [segments_each(each) for each in sms] == [1, 2, 1, 2, 1]
-    assert one_each(sms[1]) == 1
+    assert [cost_of(each) for each in sms] == [1, 2, 1, 2, 1]
+    assert [cost_of(each) for each in mails(2)] == [1, 1]
     clock, outbox = Clock(), Outbox(Channel.SMS)
-    limited = Limited(outbox, LocalBucket(Rate(per_second=1, burst=4, reserve=0), clock), segments_each)
+    limited = Limited(outbox, LocalBucket(Rate(per_second=1, burst=4, reserve=0), clock))
     clock.pass_(4)
     batch = [Outbound(f"m-{number}", Channel.SMS, phone(number), Sms(long), flow="spring") for number in range(4)]
     found = [result for _, result in limited.send(batch)]

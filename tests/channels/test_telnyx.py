@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from channels.base import (
-    BadAddress,
     BadPayload,
     BadSignature,
     Channel,
@@ -26,6 +25,7 @@ from channels.base import (
     EventKind,
     Inbound,
     Misconfigured,
+    NoAddress,
     OptedOut,
     Outbound,
     Receipt,
@@ -36,7 +36,7 @@ from channels.base import (
 )
 from channels.http import Http, Response
 from channels.plugs import News
-from channels.telnyx import _ALERTS, _FAILURES, REACTIONS, Telnyx, parse_webhook
+from channels.telnyx import _AGAIN, _ALERTS, _FAILURES, _STRIKES, REACTIONS, Telnyx, parse_webhook
 from tests.channels.rigs import SECRET_TEXT, SENDER, phone
 from tests.channels.servers import http_answer, http_server
 
@@ -99,7 +99,7 @@ def test_what_telnyx_would_refuse_stays_here(text: str, code: str) -> None:
         (401, "unauthorized", Misconfigured),
         (429, "too_many_requests", Throttled),
         (403, "stopped", OptedOut),
-        (400, "invalid_recipient", BadAddress),
+        (400, "invalid_recipient", NoAddress),
         (400, "invalid_sender", Misconfigured),
         (500, "stopped", Uncertain),
     ],
@@ -167,6 +167,8 @@ def test_each_recorded_report_is_news_of_our_message(name: str, kinds: list[Even
         ("m-1", "40385f64-5717-4562-b3fc-2c963f66afa6", code)
     }
     assert len({event.id for event in found}) == len(found)
+    assert "parts" in found[0].extra
+    assert not any(personal in str(found[0].extra) for personal in ("+3247", "Margaux", "bank.example"))
     assert found[0].at == datetime(2026, 11, 23, 11, 0, 0, 148_000, tzinfo=UTC)
 
 
@@ -184,6 +186,7 @@ def test_every_failure_on_the_way_is_told_apart(code: str) -> None:
         (event,) = read(json.dumps(body).encode())
     assert isinstance(event, Event)
     assert (event.kind, event.code) == (_FAILURES.get(code, EventKind.FAILED), code)
+    assert (event.again, event.strikes) == (_AGAIN.get(code), _STRIKES.get(code))
     assert bool(logs) == (code in _ALERTS or code not in _FAILURES)
 
 
