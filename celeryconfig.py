@@ -29,6 +29,8 @@ broker_transport_options = {
     "unacked_mutex_expire": 30,
     # Of several lanes of one worker each gets its turn; "priority" and "sorted" let a full lane starve the rest.
     "queue_order_strategy": "round_robin",
+    # Ten priorities are ten, not kombu's four: each campaign's next chunk goes before the rest of its like, see `tasks.publish`.
+    "priority_steps": list(range(10)),
     # A broker that vanishes without goodbye (power, firewall) must not hang a publish for ever. Longer than the one-second BRPOP.
     "socket_timeout": 30.0,
     "socket_connect_timeout": 5.0,
@@ -97,7 +99,7 @@ beat_schedule_filename = str(HOME / "beat-schedule")
 # `expires` lets an order that found no worker in time lapse: the next one does the same, and they don't pile up.
 beat_schedule = {
     "release what is due": {"task": "dispatcher.release_due", "schedule": 1.0, "options": {"expires": 2}},
-    "ask what became of it": {"task": "dispatcher.ask_providers", "schedule": 15.0, "options": {"expires": 30}},
+    "ask what became of it": {"task": "dispatcher.ask_providers", "schedule": 8.0, "options": {"expires": 10}},
     "sweep": {"task": "dispatcher.sweep", "schedule": 5.0, "options": {"expires": 10}},
     "retain": {"task": "dispatcher.retain", "schedule": 3_600.0, "options": {"expires": 7_200}},
 }

@@ -52,18 +52,8 @@ class Form:
 
 
 @dataclass(frozen=True, slots=True)
-class Pieces:
-    """Of what a mail was put together: its parts are the form's, filled with these values."""
-
-    form: Form
-    values: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Email:
-    """A rendered e-mail. `headers` carries what a commercial mail owes its reader, such as RFC 8058's two. `pieces` spare
-    whoever sends many the search for what is common to them; without them it is the same mail.
-    """
+    """A rendered e-mail. `headers` carries what a commercial mail owes its reader, such as RFC 8058's two."""
 
     sender_name: str
     sender_address: str
@@ -71,7 +61,31 @@ class Email:
     html: str
     text: str
     headers: tuple[tuple[str, str], ...] = ()
-    pieces: Pieces | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Pieced:
+    """A rendered e-mail that nobody has put together yet: its parts are a form's, filled with these values. Whoever sends many of
+    one form may never have to; for everybody else `whole` is the same mail in one piece.
+    """
+
+    sender_name: str
+    sender_address: str
+    form: Form
+    values: tuple[str, ...]
+    headers: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def subject(self) -> str:
+        """The subject, put together."""
+        return self.form.subject.filled(self.values)
+
+    def whole(self) -> Email:
+        """The mail, put together."""
+        form, values = self.form, self.values
+        return Email(
+            self.sender_name, self.sender_address, self.subject, form.html.filled(values), form.text.filled(values), self.headers
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +97,14 @@ class Sms:
 
 @dataclass(frozen=True, slots=True)
 class WhatsApp:
-    """An approved WhatsApp template and the values for its numbered places ("1", "2", …)."""
+    """An approved WhatsApp template and the values for its numbered places ("1", "2", …).
 
-    content_sid: str
-    variables: Mapping[str, str]
+    Or a `text` in free words in place of both: WhatsApp takes it within a day of the person's own words, and never else.
+    """
+
+    content_sid: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +136,7 @@ class Push:
     options: PushOptions = field(default=PushOptions(), repr=False)
 
 
-Content: TypeAlias = Email | Sms | WhatsApp | Push
+Content: TypeAlias = Email | Pieced | Sms | WhatsApp | Push
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +145,8 @@ class Outbound:
 
     `id` is the message's id; it says nothing about the person, travels with the message where the provider lets it, and comes
     back in events. A push to a person with three devices is three outbounds of one id. `flow` is the campaign it belongs to, "" for
-    a trigger: flows that share a provider's rate get equal shares of it.
+    a trigger: flows that share a provider's rate get equal shares of it. `sender` is whom an SMS or WhatsApp message is from, where
+    that is not the account's own sender; an e-mail's stands in its content.
     """
 
     id: str
@@ -136,6 +155,7 @@ class Outbound:
     content: Content
     ttl_seconds: int | None = None
     flow: str = ""
+    sender: str = ""
 
 
 # -- what comes back ---------------------------------------------------------------------------------------------------
@@ -311,5 +331,7 @@ class LooksUp(Protocol):
     name: str
 
     def look_up(self, address: str, since: datetime) -> Sequence[Trace] | ChannelError:
-        """All that the provider took for an address from this sender since a moment; an error where it can't tell completely."""
+        """All that the provider took for an address since a moment, whoever of ours sent it; an error where it can't tell
+        completely, which is `Rejected` where it never will.
+        """
         ...

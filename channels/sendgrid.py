@@ -22,7 +22,6 @@ from channels.base import (
     BadSignature,
     Channel,
     ChannelError,
-    Email,
     Event,
     EventKind,
     Misconfigured,
@@ -31,8 +30,8 @@ from channels.base import (
     Result,
     Throttled,
 )
-from channels.batch import Batch, alone, batches, own
-from channels.checks import checked
+from channels.batch import Batch, alone, batches, mail_of, own
+from channels.checks import checked_mail
 from channels.extras import extra
 from channels.handover import Clock, by_status, hand_over, inquire, receipt, utc_now
 from channels.http import Http, Request, Response, header_lines
@@ -94,7 +93,7 @@ class SendGrid:
 
     def build(self, outbound: Outbound) -> Request:
         """The mail/send request for one mail. Raises Rejected for what SendGrid would not take or might misread."""
-        checked(outbound, self.channel, Email)
+        checked_mail(outbound)
         return self.build_batch(alone(outbound))
 
     def build_batch(self, batch: Batch) -> Request:
@@ -104,7 +103,7 @@ class SendGrid:
     def _refusal(self, outbound: Outbound) -> Rejected | None:
         """Why this mail can't leave whatever the others are."""
         try:
-            checked(outbound, self.channel, Email)
+            checked_mail(outbound)
             own(outbound).encode()
         except Rejected as refusal:
             return refusal.with_traceback(None)  # its frames hold the message
@@ -163,10 +162,9 @@ def _mail(batch: Batch) -> dict[str, Any]:
 
 
 def _personalization(outbound: Outbound, filling: Mapping[str, str]) -> dict[str, Any]:
-    assert isinstance(outbound.content, Email)  # noqa: S101  it was checked
     part: dict[str, Any] = {"to": [{"email": outbound.address}]}
-    if outbound.content.headers:
-        part["headers"] = dict(outbound.content.headers)
+    if headers := mail_of(outbound).headers:
+        part["headers"] = dict(headers)
     if filling:
         part["substitutions"] = filling
     part["custom_args"] = {"message_id": outbound.id}

@@ -16,6 +16,7 @@ from typing import Any
 
 from redis import Redis
 
+from channels.alerts import listen
 from channels.base import Channel, Provider
 from channels.handover import utc_now
 from channels.http import Http
@@ -30,6 +31,7 @@ from dispatcher.house import BATCH_MESSAGES_MAX, House, Limits
 from dispatcher.ledger import stops
 from dispatcher.ledger.migrations import migrate
 from dispatcher.ledger.pool import lend, open_pool
+from dispatcher.listening import listener
 from dispatcher.policy import Policy, PolicyFaults, parse, shipped
 from dispatcher.settings import SANDBOX, Settings, SettingsFaults, load
 
@@ -96,6 +98,7 @@ def house(connections_max: int = CONNECTIONS_MAX) -> House:
     pool = open_pool(database_url, connections_max)
     with lend(pool) as connection:
         stops.keep_policy(connection, rules.digest, text)
+    listen(listener(pool, utc_now))
     return House(
         pool=pool,
         policy=rules,

@@ -56,11 +56,11 @@ def check_all() -> list[Finding]:
 
 
 def _broker() -> Finding:
-    url = bootstrap.broker_url().replace("redis+socket://", "unix://")
+    url = bootstrap.broker_url().replace("redis+socket://", "unix://").replace("?virtual_host=", "?db=")
     try:
         with Redis.from_url(url, socket_connect_timeout=5) as client:
             client.ping()
-    except (RedisError, ValueError) as error:
+    except (RedisError, ValueError, TypeError) as error:  # the last for an option that only Celery knows
         return Finding("broker", ok=False, says=f"can't be reached ({type(error).__name__})")
     return Finding("broker", ok=True, says="reachable")
 

@@ -10,6 +10,7 @@ import gc
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import wraps
 from typing import Any, TypeVar
 
@@ -111,7 +112,17 @@ def publish(dues: Iterable[Due]) -> None:
         if due.priority is None:
             send_trigger.apply_async((due.period, due.number))
         else:
-            send_chunk.apply_async((due.period, due.number), priority=due.priority)
+            send_chunk.apply_async((due.period, due.number), priority=_level(due.priority, due.ahead))
+
+
+def _level(priority: int, ahead: bool) -> int:
+    """One of the broker's ten priorities: two neighbours of ours share a pair, and of a pair what is ahead goes first."""
+    return priority // 2 * 2 + (not ahead)
+
+
+def _is_ahead(task: Task) -> bool:
+    level = (task.request.delivery_info or {}).get("priority")
+    return level is not None and level % 2 == 0
 
 
 def publish_events() -> None:
@@ -148,7 +159,8 @@ def submit_campaign(_task: Task, campaign: Mapping[str, Any]) -> None:
 @app.task(name="dispatcher.trigger", base=QuietTask, bind=True, throws=(BadInput,))
 @patient
 def trigger(_task: Task, job: Mapping[str, Any]) -> None:
-    """Take one job and send it at once: {"key", "recipient", "template", "data", "expires_at"?}."""
+    """Take one job and send it at once: {"key", "recipient", "template", "data"}, and if wanted "channels", "expires_at",
+    "fallback_after_seconds"."""
     place = campaigns.take_trigger(house(), parse_trigger(job, campaigns.desk(house())))
     run_chunk(house(), place.period, place.chunk)
 
@@ -156,12 +168,14 @@ def trigger(_task: Task, job: Mapping[str, Any]) -> None:
 # -- our own -----------------------------------------------------------------------------------------------------------
 
 
-@app.task(name="dispatcher.send_chunk")
-def send_chunk(period: int, number: int) -> None:
-    """Work on a campaign's chunk, then put the campaign's next one on the broker. A lost chunk is found again by its lease."""
+@app.task(name="dispatcher.send_chunk", bind=True)
+def send_chunk(task: Task, period: int, number: int) -> None:
+    """Work on a campaign's chunk, then put the campaign's next one on the broker, in its place. A lost chunk is found again by its
+    lease.
+    """
     chunk = run_chunk(house(), period, number)
     if chunk is not None:
-        publish(campaigns.next_chunk(house(), chunk))
+        publish(replace(due, ahead=_is_ahead(task)) for due in campaigns.next_chunk(house(), chunk))
 
 
 @app.task(name="dispatcher.send_trigger")

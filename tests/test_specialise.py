@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
@@ -10,18 +10,19 @@ from functools import lru_cache
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jinja2 import UndefinedError
 from markupsafe import Markup, escape
 from structlog.testing import capture_logs
 
-from channels.base import Channel, Email, Form, Gapped
+from channels.base import Channel, Form, Gapped, Pieced
 from dispatcher.content import Catalog, ContentRefusal, Letter, Links, Template, example_letter, load
 from dispatcher.content.followable import followable
 from dispatcher.content.guard import Roles, Terms, objection, vouch
 from dispatcher.content.sandbox import absent, environment
 from dispatcher.content.specialise import Plan, Specialiser, Texts, Written
+from dispatcher.content.traced import Lost, Trace
 from dispatcher.model import LANGUAGES
 from tests.houses import TEMPLATES, templates
 
@@ -34,6 +35,7 @@ MACROS = """\
 {% macro loud(x, y="Anna") %}{{ x | upper }}{% if y %}{{ y }}{% endif %}{% endmacro %}
 """
 LAYOUT = "<head>{% block head %}{{ a }}{% endblock %}</head>{% block body %}{% endblock %}{% if sender.name %}!{% endif %}"
+PIECE = "{% if a %}[{{ a }}]{% endif %}"
 
 
 class Bench:
@@ -42,7 +44,7 @@ class Bench:
     def __init__(self, source: str, dice: float = NEVER, **options: Any) -> None:
         sources = dict.fromkeys(("t.html", "t.txt"), source)
         self.env = environment(
-            {**sources, "macros.html": MACROS, "layout.html": LAYOUT, "piece.txt": "{% if a %}[{{ a }}]{% endif %}"}
+            {**sources, "macros.html": MACROS, "layout.html": LAYOUT, "piece.txt": PIECE, "names.txt": "{% set name = a ~ '' %}"}
         )
         self.specialiser = Specialiser("t", "digest", lambda: dice, **options)
         self.finish: Any = {}
@@ -70,7 +72,7 @@ def outcome(texts: Any) -> Texts | type[Exception]:
     """What a call wrote, or which error it made."""
     try:
         found = texts()
-        return found.texts if isinstance(found, Written) else dict(found)
+        return found.texts() if isinstance(found, Written) else dict(found)
     except Exception as error:
         return type(error)
 
@@ -114,6 +116,8 @@ NASTY = (
     "{% from 'macros.html' import guess as g %}{{ g(x=a ~ '') }}",
     "{% from 'macros.html' import show, guess %}{{ guess(show(a)) }}{{ show(guess(a)) }}",
     "{% from 'macros.html' import loud %}{{ loud('x', a ~ '') }}{{ loud(a ~ b) }}",
+    "{% from 'macros.html' import guess %}{{ guess(*[a ~ '']) }}",
+    "{% from 'names.txt' import name as n2 with context %}{% if n2 == 'Anna' %}yes{% endif %}",
     "{% from 'macros.html' import wrap %}{% set x %}{% call wrap() %}{{ a }}{% endcall %}{% endset %}{{ x | length }}",
     "{% from 'macros.html' import wrap %}{% if wrap(caller=a) %}x{% endif %}",
     "{% macro m(x) %}{{ x ~ '' == 'Anna' }}{% endmacro %}{{ m(a) }}",
@@ -131,6 +135,9 @@ NASTY = (
 )
 # These look harmless, and turn out otherwise when they are followed.
 DECEPTIVE = (
+    "\ud800{{ a }}",
+    "\ue0f0 {{ a }}",
+    "{{ a == '\ue0f0' }}",
     "{{ a in 'Anna Ben' }}",
     "{{ [a] }}{{ (a, b) }}{{ links }}",
     "{{ a | money }}{{ n | date }}{{ d | percent }}",
@@ -267,10 +274,20 @@ def test_any_template_and_any_data_give_the_same_text_or_the_same_error(source: 
 
 
 def test_a_path_that_does_not_hold_for_hostile_values_is_not_taken() -> None:
-    bench = Bench("{{ a }} and {{ b }}")
-    bench.finish = {"t.txt": lambda text: text[:8]}  # not done character by character, as a finish has to be
-    assert bench.write(person()).path is None
-    assert_alike(bench, PEOPLE)
+    for length in (8, 800):
+        bench = Bench("{{ a }} and {{ b }}")
+        bench.finish = {"t.txt": lambda text, length=length: text[:length]}  # not character by character, as a finish has to be
+        assert bench.write(person()).path is None
+        assert_alike(bench, PEOPLE)
+
+
+@pytest.mark.parametrize(
+    "ask", [repr, hash, len, iter, int, float, lambda x: x[0], lambda x: x + 1, lambda x: x(), lambda x: x < "\ue0f0"]
+)
+def test_what_a_value_can_t_note_it_does_not_answer(ask: Callable[[Any], Any]) -> None:
+    (traced,) = Trace({"a": "Anna"}).context().values()
+    with pytest.raises((Lost, TypeError)):
+        ask(traced)
 
 
 def test_a_difference_found_later_ends_it_and_tells_a_person_without_a_value() -> None:
@@ -279,7 +296,7 @@ def test_a_difference_found_later_ends_it_and_tells_a_person_without_a_value() -
     assert bench.write(person(a="Secret")).path is not None
     bench.finish = {"t.txt": lambda text: text + words[0]}  # the world has changed behind the template's back
     with capture_logs() as logs:
-        assert bench.write(person(a="Secret")).texts["t.txt"] == "Secretfirst"
+        assert bench.write(person(a="Secret")).texts()["t.txt"] == "Secretfirst"
     assert [(entry["event"], entry["template"], entry["digest"]) for entry in logs] == [("specialised_text_differs", "t", "digest")]
     assert "Secret" not in str(logs)
     assert bench.specialiser.off
@@ -316,7 +333,8 @@ def specialised() -> Catalog:
 
 def said(template: Template, wanted: Letter) -> Any:
     try:
-        return template.render(wanted)
+        content = template.render(wanted)
+        return content.whole() if isinstance(content, Pieced) else content
     except ContentRefusal as refusal:
         return refusal.code, refusal.variable
 
@@ -387,46 +405,34 @@ def test_every_message_is_what_its_template_writes_and_is_refused_alike(name: st
     alike()
 
 
-@pytest.mark.parametrize("name", sorted(set(templates()) - {"optout_acknowledgement"}))
+@pytest.mark.parametrize("name", sorted(templates()))
 def test_shipped_mails_are_put_together_from_pieces(name: str) -> None:
     template = specialised()[name]
     for language in LANGUAGES:
         for mode in template.brief.modes:
             mail = template.render(example_letter(template, Channel.EMAIL, language, mode))
             again = template.render(example_letter(template, Channel.EMAIL, language, mode, {"first_name": "Noor"}))
-            assert isinstance(mail, Email)
-            assert isinstance(again, Email)
-            assert mail.pieces
-            assert again.pieces
-            assert mail.pieces.form is again.pieces.form
-            form, values = again.pieces.form, again.pieces.values
-            assert (form.subject.filled(values), form.html.filled(values), form.text.filled(values)) == (
-                again.subject,
-                again.html,
-                again.text,
-            )
+            assert isinstance(mail, Pieced)
+            assert isinstance(again, Pieced)
+            assert mail.form is again.form
 
 
 # -- the guard ---------------------------------------------------------------------------------------------------------
 
 NAMED = ("hobby", "url", "unsubscribe", "preferences")
 SOUND = ("WARNING MARK SENDER ", '<a href="', "{unsubscribe}", '">x</a>')
-WORDS = (
-    'href="',
-    'src="',
-    '"',
-    '<a href="',
-    '">',
-    "<p title=",
-    "h",
-    "ref",
-    "=",
-    "https:",
-    "//p.example/",
-    "?q=",
-    "javascript:",
-    " ",
-    "\0",
+CLAUSES: tuple[tuple[str, ...], ...] = (
+    *((word,) for word in ('href="', '"', "h", "ref", "=", "https:", "//p.example/", "javascript:", " ", "https://p.example/?q")),
+    *((f"{{{name}}}",) for name in NAMED),
+    *(('<a href="', f"{{{name}}}", '">') for name in NAMED),
+    ('<a href="https://p.example/', "{hobby}", '">'),
+    ('<a href="', "{unsubscribe}", 'x">'),
+    ('<img src="', "{url}", "?", "{hobby}", '">'),
+    ('<p title="h', "{hobby}", '="javascript:">'),
+    ('<p title="', "{hobby}", '">javascript:"'),
+    ("<p class=href=", "{hobby}", '"javascript:"'),
+    ('<a href="https:\0', "{hobby}", '">'),
+    ("see https://p.example/", "{hobby}"),
 )
 TYPED = (
     "",
@@ -455,9 +461,15 @@ def gapped(pieces: Sequence[str], first: int) -> Gapped:
     return Gapped(tuple(words), tuple(gaps))
 
 
-PIECES = st.lists(st.sampled_from([*WORDS, *(f"{{{name}}}" for name in NAMED)]), max_size=7)
+PIECES = st.lists(st.sampled_from(CLAUSES), max_size=4).map(lambda clauses: [piece for clause in clauses for piece in clause])
 
 
+HARMLESS = {"hobby": "roeien", "url": "https://p.example/x", "unsubscribe": "https://own.example/u?1", "preferences": "x"}
+
+
+@example(['<a href="https://p.example/', "{hobby}", '">'], [], HARMLESS, True, 4)
+@example(['<a href="https:\0', "{hobby}", '">'], [], HARMLESS, True, 4)
+@example(['<p title="h', "{hobby}", '="javascript:">'], [], HARMLESS | {"hobby": "ref"}, False, 4)
 @given(
     PIECES,
     PIECES,
@@ -472,24 +484,34 @@ def test_who_vouches_for_a_mail_says_no_more_than_the_guard(
     sound = [piece for number, piece in enumerate(SOUND) if number != left_out]
     form = Form(gapped(["Hello"], 0), gapped([*sound, *html], 4), gapped(["WARNING MARK SENDER ", "{unsubscribe}", *text], 0))
     values = (*(typed[name] for name in NAMED), *(str(escape(typed[name])) for name in NAMED))
-    mail = Email("S", "s@x.example", form.subject.filled(values), form.html.filled(values), form.text.filled(values))
+    mail = Pieced("S", "s@x.example", form, values)
     own = frozenset({typed["unsubscribe"], typed["preferences"]})
     terms = Terms(True, "WARNING", "MARK", "SENDER", typed["unsubscribe"], own, to_partner, frozenset({"own.example"}), ("roeien",))
     unsubscribe, preferences = (4 + NAMED.index(name) for name in ("unsubscribe", "preferences"))
     roles = Roles(frozenset(range(4, 8)), frozenset({unsubscribe}), frozenset({preferences}), frozenset({unsubscribe - 4}))
     voucher = vouch(form, terms, roles)
-    if voucher is not None and voucher.passes(mail, values, lambda: terms):
+    if voucher is not None and voucher.passes(mail, lambda: terms):
         assert objection(mail, "", terms) is None
+
+
+def test_nobody_vouches_for_a_value_that_html_does_not_escape() -> None:
+    link, unsubscribe = ('<a href="', "{unsubscribe}", '">x</a>'), NAMED.index("unsubscribe")
+    text = gapped(["{unsubscribe}"], 0)
+    terms = Terms(True, "", "", "", "https://own.example/u")
+    roles = Roles(frozenset({4 + unsubscribe}), frozenset({4 + unsubscribe}), frozenset(), frozenset({unsubscribe}))
+    sound = gapped(link, 4)
+    raw = Gapped((*sound.words, ""), (*sound.gaps, NAMED.index("hobby")))
+    assert vouch(Form(text, sound, text), terms, roles)
+    assert vouch(Form(text, raw, text), terms, roles) is None
 
 
 @pytest.mark.parametrize("name", sorted(templates()))
 def test_the_guard_vouches_for_the_mails_that_are_sent_every_day(name: str) -> None:
     template = specialised()[name]
     wanted = example_letter(template, Channel.EMAIL, "fr", max(template.brief.modes))
-    template.render(wanted)
-    assert template.specialiser
-    written = template.specialiser.write((Channel.EMAIL, "fr", wanted.mode, wanted.sender), template.values(wanted), lambda: None)  # type: ignore[arg-type, return-value]
-    if written.path is not None:
-        mail = template.render(wanted)
-        assert isinstance(mail, Email)
-        assert written.path.kept.voucher.passes(mail, written.fillings, lambda: template.terms(wanted, template.values(wanted)))
+    values = template.values(wanted)
+    written = template.written(wanted, values)
+    mail = template.render(wanted)
+    assert isinstance(mail, Pieced)
+    assert written.path
+    assert written.path.kept.voucher.passes(mail, lambda: template.terms(wanted, values))

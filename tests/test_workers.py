@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -19,19 +19,20 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
+import psycopg
 import pytest
 from celery import Celery
 from redis import Redis
 
+from channels.base import Channel
 from channels.sandbox import Sandbox, running
 from dispatcher import campaigns
 from dispatcher.house import House
 from dispatcher.ledger import campaigns as ledger
-from dispatcher.ledger import messages
+from dispatcher.ledger import messages, stops
 from dispatcher.ledger.pool import lend
-from dispatcher.policy import shipped
 from dispatcher.submission import parse_campaign
-from tests.houses import TEMPLATES, add_people, make_house, person
+from tests.houses import TEMPLATES, add_people, make_house, person, policy_without_quiet_hours
 
 OFFER = {"project": "zonnepanelen", "amount": 9000, "offer_url": "https://www.kbc-bank.example/loan"}
 SECRET = "a-secret-of-the-tests-that-is-long-enough"  # the one that make_house uses
@@ -49,6 +50,12 @@ class Machine:
     worker: subprocess.Popen[bytes]
     log: Path
     broker_url: str
+    environ: Mapping[str, str]
+
+    def run(self, *command: str) -> int:
+        """A `dispatcher` command by somebody at this machine; its exit code."""
+        program = (sys.executable, "-c", "from dispatcher.cli import main; main()", *command)
+        return subprocess.run(program, env=self.environ, capture_output=True, check=False).returncode
 
     def submit(self, count: int, **changes: Any) -> None:
         rows = [{"recipient": f"c-{number}", "data": OFFER} for number in range(count)]
@@ -76,7 +83,7 @@ def machine(database: str, broker_url: str, tmp_path: Path) -> Iterator[Machine]
             "DISPATCHER_BROKER_URL": broker_url,
             "DISPATCHER_SECRET_KEY": SECRET,
             "DISPATCHER_TEMPLATES": str(TEMPLATES),
-            "DISPATCHER_POLICY": str(_policy_without_quiet_hours(tmp_path)),
+            "DISPATCHER_POLICY": str(policy_without_quiet_hours(tmp_path)),
             "DISPATCHER_SANDBOX_URL": double.url,
             "DISPATCHER_LEASE_SECONDS": "4",
         }
@@ -92,18 +99,12 @@ def machine(database: str, broker_url: str, tmp_path: Path) -> Iterator[Machine]
         celery.config_from_object("celeryconfig")
         celery.conf.broker_url = broker_url
         try:
-            yield Machine(house, double, celery, children[0], log, broker_url)
+            yield Machine(house, double, celery, children[0], log, broker_url, environ)
         finally:
             for child in children:
                 child.terminate()
             for child in children:
                 child.wait(STOP_SECONDS_MAX)
-
-
-def _policy_without_quiet_hours(folder: Path) -> Path:
-    path = folder / "policy.toml"
-    path.write_text("\n".join(line for line in shipped().splitlines() if "{ from = " not in line), encoding="utf-8")
-    return path
 
 
 def wait_until(met: Callable[[], bool], machine: Machine, seconds: float = 60.0) -> None:
@@ -113,9 +114,9 @@ def wait_until(met: Callable[[], bool], machine: Machine, seconds: float = 60.0)
         time.sleep(0.05)
 
 
-def finished(machine: Machine) -> bool:
+def finished(machine: Machine, campaign_id: str = "spring") -> bool:
     with lend(machine.house.pool) as connection:
-        campaign = ledger.find(connection, "spring")
+        campaign = ledger.find(connection, campaign_id)
     return campaign is not None and campaign.state == "finished"
 
 
@@ -186,6 +187,44 @@ def test_events_hide_what_a_caller_put_into_arguments(machine: Machine) -> None:
 def _listen(receiver: Any) -> None:
     with suppress(TimeoutError):
         receiver.capture(limit=None, timeout=5, wakeup=False)
+
+
+def test_a_channel_with_wrong_keys_stops_keeps_its_messages_and_goes_on_when_check_passes(machine: Machine, database: str) -> None:
+    add_people(machine.house, *(person(f"c-{number}", number) for number in range(30)))
+    machine.sandbox.refuse_keys(["SG.sandbox"])
+    machine.submit(30)
+    wait_until(lambda: machine.balance() == {"waiting": 30}, machine)
+    with lend(machine.house.pool) as connection:
+        assert stops.stopped(connection) == {Channel.EMAIL: "http_401"}
+    assert machine.run("check") == 1
+    machine.submit(20, id="later", channels=["push", "email"], route="all")  # the other channels go on
+    wait_until(lambda: machine.sandbox.counts()["push"] == 20, machine)
+    assert machine.sandbox.counts()["email"] == 0
+
+    machine.sandbox.refuse_keys([])
+    assert machine.run("check") == 0
+    with psycopg.connect(database) as connection_of_owner:  # the five minutes that they rest are over
+        connection_of_owner.execute("UPDATE messages SET until = now() WHERE state = 'waiting'")
+    wait_until(lambda: finished(machine) and finished(machine, "later"), machine)
+    assert machine.balance() == {"accepted": 30}
+    arrivals = Counter(arrival["message_id"] for arrival in machine.sandbox.log())
+    assert len(arrivals) == 30 + 2 * 20
+    assert max(arrivals.values()) == 1
+    with lend(machine.house.pool) as connection:
+        assert stops.stopped(connection) == {}
+        assert messages.of_campaign(connection, "spring", "c-0")[0].attempts == 1
+
+
+def test_a_small_campaign_waits_for_no_more_than_its_turn_behind_a_large_one(machine: Machine) -> None:
+    add_people(machine.house, *(person(f"c-{number}", number % 100) for number in range(5000)))
+    machine.sandbox.set_faults([{"provider": "sendgrid", "delay_seconds": 0.2}])
+    machine.submit(5000)
+    wait_until(lambda: machine.balance().get("accepted", 0) > 0, machine)  # all ten chunks are on the broker
+    machine.submit(50, id="small")
+    wait_until(lambda: finished(machine, "small"), machine)
+    counted = machine.balance()
+    assert counted.get("pending", 0) > 1500, counted  # the chunks that were under way, and what a worker had fetched, went before
+    machine.sandbox.clear_faults()
 
 
 def test_a_killed_worker_child_costs_nobody_a_second_message_and_the_campaign_ends(machine: Machine) -> None:

@@ -114,11 +114,18 @@ class Path:
 
 
 class Written(NamedTuple):
-    """Texts, and where they were written along a path, that path and the person's fillings."""
+    """What was written: texts, or where a path was taken, that path and the person's fillings."""
 
-    texts: Texts
+    ordinary: Texts | None
     path: Path | None = None
     fillings: tuple[str, ...] = ()
+
+    def texts(self) -> Texts:
+        """All parts, put together."""
+        if self.path is not None:
+            return self.path.texts(self.fillings)
+        assert self.ordinary is not None  # noqa: S101  one or the other
+        return self.ordinary
 
 
 @dataclass(slots=True, eq=False)
@@ -160,14 +167,13 @@ class Specialiser:
             if not isinstance(node, Path):
                 return Written(plan().texts(values))
             fillings = node.fillings(values)
-            texts = node.texts(fillings)
         except Exception:  # whatever a filter or comparison makes of these values, the template itself shall say it
             return Written(plan().texts(values))
-        if self._dice() < CHECKED_SHARE and (ordinary := plan().texts(values)) != texts:
+        if self._dice() < CHECKED_SHARE and (ordinary := plan().texts(values)) != node.texts(fillings):
             self.off = True
             log.error("specialised_text_differs", template=self._name, digest=self._digest)
             return Written(ordinary)
-        return Written(texts, node, fillings)
+        return Written(None, node, fillings)
 
     def _learn(self, root: Hashable, values: Values, plan: Plan) -> _Node:
         """Follow the template for this person, and remember where that led."""

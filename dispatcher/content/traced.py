@@ -120,9 +120,6 @@ class Traced:
     def __repr__(self) -> NoReturn:
         raise Lost
 
-    def __format__(self, _: str) -> NoReturn:
-        raise Lost
-
     def __bool__(self) -> bool:
         return self._trace.asked(Question(self._recipe))
 

@@ -13,11 +13,16 @@ from dispatcher.refs import MessageRef
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A chunk to be put on the broker now. `priority` is the campaign's; None marks a trigger."""
+    """A chunk to be put on the broker now. `priority` is the campaign's; None marks a trigger.
+
+    One chunk of each campaign is `ahead` of the rest: those go first, campaign by campaign, so that a small one needn't wait
+    for all that a large one has on the broker.
+    """
 
     period: int
     number: int
     priority: int | None
+    ahead: bool = False
 
 
 # How a chunk `k` stands, from its messages alone: comparing jobs with messages, pair by pair, would cost the square of a chunk.
@@ -60,14 +65,14 @@ def take_due(connection: Connection, now: datetime, stale: datetime, window: int
                      AND k.done_at IS NULL AND k.touched_at >= %(stale)s) AS n
             FROM campaigns c WHERE c.state = 'running'
         ), of_campaigns AS (
-            SELECT k.period, k.chunk, u.priority FROM under_way u CROSS JOIN LATERAL (
+            SELECT k.period, k.chunk, u.priority, CASE u.n WHEN 0 THEN u.no END AS begun FROM under_way u CROSS JOIN LATERAL (
                 SELECT period, chunk FROM chunks k
                 WHERE k.period = u.period AND k.campaign_no = u.no AND k.done_at IS NULL AND k.due_at <= %(now)s
                   AND (k.touched_at IS NULL OR k.touched_at < %(stale)s)
                 ORDER BY k.due_at, k.chunk LIMIT greatest(%(window)s - u.n, 0) FOR UPDATE SKIP LOCKED
             ) k
         ), of_triggers AS (
-            SELECT period, chunk, NULL::int AS priority FROM chunks
+            SELECT period, chunk, NULL::int AS priority, NULL::bigint AS begun FROM chunks
             WHERE campaign_no IS NULL AND done_at IS NULL AND due_at <= %(now)s
               AND (touched_at IS NULL OR touched_at < %(stale)s)
             LIMIT 1000 FOR UPDATE SKIP LOCKED
@@ -75,11 +80,13 @@ def take_due(connection: Connection, now: datetime, stale: datetime, window: int
             SELECT * FROM of_campaigns UNION ALL SELECT * FROM of_triggers
         )
         UPDATE chunks k SET touched_at = %(now)s FROM picked p WHERE k.period = p.period AND k.chunk = p.chunk
-        RETURNING k.period, k.chunk, p.priority
+        RETURNING k.period, k.chunk, p.priority, p.begun
         """,
         {"now": now, "stale": stale, "window": window},
     ).fetchall()
-    return [Due(period, number, priority) for period, number, priority in rows]
+    rows.sort()
+    first = {begun: number for _, number, _, begun in reversed(rows) if begun is not None}
+    return [Due(period, number, priority, first.get(begun) == number) for period, number, priority, begun in rows]
 
 
 def take_next(connection: Connection, chunk: Chunk, now: datetime) -> list[Due]:

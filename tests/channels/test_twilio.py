@@ -28,6 +28,7 @@ from channels.base import (
     Sms,
     Throttled,
     Uncertain,
+    WhatsApp,
 )
 from channels.http import Http, Response
 from channels.twilio import TwilioSms, TwilioWhatsApp, parse_events, parse_inbound
@@ -77,6 +78,14 @@ def test_a_text_names_its_callback_and_how_long_it_is_worth_sending() -> None:
     assert "ValidityPeriod" not in form(replace(TEXT, ttl_seconds=None))
 
 
+def test_a_message_may_name_another_sender_of_the_account() -> None:
+    service = "MG" + "a" * 32
+    for sender, field in (("CBC", "From"), ("+32460000009", "From"), (service, "MessagingServiceSid")):
+        fields = form(replace(TEXT, sender=sender))
+        assert fields[field] == sender
+        assert {"From", "MessagingServiceSid"} & fields.keys() == {field}
+
+
 def test_a_sender_is_a_number_a_name_or_a_service() -> None:
     service = "MG" + "a" * 32
     assert form(TEXT)["From"] == SENDER
@@ -92,6 +101,15 @@ def test_a_whatsapp_message_is_a_template_and_its_values() -> None:
     assert sent["ContentSid"] == WHATSAPP.content_sid
     assert json.loads(sent["ContentVariables"]) == WHATSAPP.variables
     assert "Body" not in sent
+
+
+def test_an_answer_in_free_words_is_no_template() -> None:
+    sent = form(replace(TEMPLATE, content=WhatsApp(text="Rue Haute 1")))
+    assert (sent["To"], sent["Body"]) == (f"whatsapp:{phone(1)}", "Rue Haute 1")
+    assert not {"ContentSid", "ContentVariables"} & sent.keys()
+    for nothing in (WhatsApp(), WhatsApp(text="x" * 1601)):
+        with pytest.raises(Rejected):
+            form(replace(TEMPLATE, content=nothing))
 
 
 @pytest.mark.parametrize(

@@ -280,6 +280,15 @@ CREATE TABLE inbound_texts (                    -- what people answered; a row e
 CREATE INDEX inbound_texts_kept ON inbound_texts (received_at) WHERE words IS NOT NULL;
 CREATE INDEX inbound_texts_by_recipient ON inbound_texts USING gin (recipients);
 
+CREATE TABLE alerts (                           -- providers' codes that call for a person
+    provider text NOT NULL,
+    code text NOT NULL,
+    known boolean NOT NULL,
+    first_at timestamptz NOT NULL,
+    last_at timestamptz NOT NULL,
+    PRIMARY KEY (provider, code)
+);
+
 CREATE TABLE channel_stops (                    -- a channel whose keys or settings are wrong sends nothing until a check passes
     channel text PRIMARY KEY,
     provider text NOT NULL,
@@ -364,7 +373,7 @@ GRANT SELECT, INSERT ON consent_events, audience_faults, policies, template_appr
 GRANT SELECT, INSERT, UPDATE ON
     recipients, suppressions, campaigns, triggers, chunks, jobs, messages, provider_events, inbound_texts TO dispatcher_worker;
 GRANT SELECT, INSERT, DELETE ON channel_stops, cap_reservations TO dispatcher_worker;
-GRANT SELECT, INSERT, UPDATE, DELETE ON doubts, misses, conversations TO dispatcher_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON doubts, misses, conversations, alerts TO dispatcher_worker;
 """
 
 
