@@ -18,7 +18,7 @@ import psycopg
 from benchmarks.ground import Ground, database
 from benchmarks.meters import cpu_seconds
 from benchmarks.rows import finished, submit
-from channels.base import Channel, Content, Email, Provider
+from channels.base import Channel, Content, Email, Pieced, Provider
 from channels.fcm import Fcm
 from channels.http import Fault, Http, Request, Response
 from channels.sendgrid import SendGrid
@@ -227,7 +227,8 @@ def _batch(house: House, chunk: Chunk, batch: Sequence[Candidate], spent: dict[s
 
 def _texts(content: Content) -> tuple[str, ...]:
     """A message's long texts, whole: a mail of pieces is put together here."""
-    return (content.subject, content.html, content.text) if isinstance(content, Email) else ()
+    mail = content.whole() if isinstance(content, Pieced) else content
+    return (mail.subject, mail.html, mail.text) if isinstance(mail, Email) else ()
 
 
 def _leg(house: House, chunk: Chunk, candidate: Candidate) -> Leg:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 
 class Channel(StrEnum):
@@ -41,10 +41,6 @@ class Gapped:
         pieces[1::2] = [values[gap] for gap in self.gaps]
         return "".join(pieces)
 
-    def says(self, values: Sequence[str]) -> bool:
-        """Whether there is anything in the text with these values in its gaps."""
-        return any(self.words) or any(values[gap] for gap in self.gaps)
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Form:
@@ -56,18 +52,8 @@ class Form:
 
 
 @dataclass(frozen=True, slots=True)
-class Pieces:
-    """Of what a mail was put together: its parts are the form's, filled with these values."""
-
-    form: Form
-    values: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Email:
-    """A rendered e-mail. `headers` carries what a commercial mail owes its reader, such as RFC 8058's two. `pieces` spare
-    whoever sends many the search for what is common to them; without them it is the same mail.
-    """
+    """A rendered e-mail. `headers` carries what a commercial mail owes its reader, such as RFC 8058's two."""
 
     sender_name: str
     sender_address: str
@@ -75,25 +61,31 @@ class Email:
     html: str
     text: str
     headers: tuple[tuple[str, str], ...] = ()
-    pieces: Pieces | None = field(default=None, compare=False, repr=False)
 
-    @classmethod
-    def of(cls, pieces: Pieces, sender_name: str, sender_address: str, headers: tuple[tuple[str, str], ...]) -> Email:
-        """A mail of pieces. Its parts are put together when somebody asks for them: who sends it by its pieces never does."""
-        mail = object.__new__(cls)
-        known = {"sender_name": sender_name, "sender_address": sender_address, "headers": headers, "pieces": pieces}
-        for name, value in known.items():
-            object.__setattr__(mail, name, value)  # the way to fill a frozen class
-        return mail
 
-    if not TYPE_CHECKING:  # or a type checker would take any name for a part
+@dataclass(frozen=True, slots=True)
+class Pieced:
+    """A rendered e-mail that nobody has put together yet: its parts are a form's, filled with these values. Whoever sends many of
+    one form may never have to; for everybody else `whole` is the same mail in one piece.
+    """
 
-        def __getattr__(self, name: str) -> str:  # asked only for what is not there
-            if name not in {"subject", "html", "text"}:
-                raise AttributeError(name)
-            part = getattr(self.pieces.form, name).filled(self.pieces.values)
-            object.__setattr__(self, name, part)
-            return part
+    sender_name: str
+    sender_address: str
+    form: Form
+    values: tuple[str, ...]
+    headers: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def subject(self) -> str:
+        """The subject, put together."""
+        return self.form.subject.filled(self.values)
+
+    def whole(self) -> Email:
+        """The mail, put together."""
+        form, values = self.form, self.values
+        return Email(
+            self.sender_name, self.sender_address, self.subject, form.html.filled(values), form.text.filled(values), self.headers
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +136,7 @@ class Push:
     options: PushOptions = field(default=PushOptions(), repr=False)
 
 
-Content: TypeAlias = Email | Sms | WhatsApp | Push
+Content: TypeAlias = Email | Pieced | Sms | WhatsApp | Push
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +145,8 @@ class Outbound:
 
     `id` is the message's id; it says nothing about the person, travels with the message where the provider lets it, and comes
     back in events. A push to a person with three devices is three outbounds of one id. `flow` is the campaign it belongs to, "" for
-    a trigger: flows that share a provider's rate get equal shares of it.
+    a trigger: flows that share a provider's rate get equal shares of it. `sender` is whom an SMS or WhatsApp message is from, where
+    that is not the account's own sender; an e-mail's stands in its content.
     """
 
     id: str
@@ -162,6 +155,7 @@ class Outbound:
     content: Content
     ttl_seconds: int | None = None
     flow: str = ""
+    sender: str = ""
 
 
 # -- what comes back ---------------------------------------------------------------------------------------------------
@@ -337,7 +331,7 @@ class LooksUp(Protocol):
     name: str
 
     def look_up(self, address: str, since: datetime) -> Sequence[Trace] | ChannelError:
-        """All that the provider took for an address from this sender since a moment; an error where it can't tell completely, which
-        is `Rejected` where it never will.
+        """All that the provider took for an address since a moment, whoever of ours sent it; an error where it can't tell
+        completely, which is `Rejected` where it never will.
         """
         ...

@@ -1,7 +1,7 @@
 """Many rendered e-mails as one: a form with gaps, and for each person what fills them. Pure.
 
 What mails have in common is known in one of two ways. Mails that were written along one path through their template bring it
-with them: the path's words, and each mail's own values between them (`channels.base.Pieces`). Other mails are laid line beside
+with them: the path's words, and each mail's own values between them (`channels.base.Pieced`). Other mails are laid line beside
 line: what differs in a line, between the beginning and the end that all share, becomes a gap. Mails in other languages or with
 other paragraphs would make wide gaps: they are told apart by the lines that differ together, and get a form of their own.
 
@@ -16,12 +16,12 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from os.path import commonprefix
 from typing import TypeAlias
 
-from channels.base import Email, Gapped, Outbound
+from channels.base import Email, Gapped, Outbound, Pieced
 
 SUBSTITUTION_BYTES_MAX = 10_000  # of one person, SendGrid's limit
 _TAG_BYTES = 16  # about what a tag costs each person
@@ -34,11 +34,16 @@ Draft: TypeAlias = tuple[list[Piece], list[Piece], list[Piece]]  # subject, HTML
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Mails of one form. `form` holds tags where they differ; `fillings` gives for each mail the text in the place of each tag."""
+    """Mails of one form. `fillings` gives for each mail the text in the place of each tag. `shared` is None for a mail alone."""
 
-    form: Email
+    shared: Email | None
     mails: tuple[Outbound, ...]
     fillings: tuple[Mapping[str, str], ...]
+
+    @property
+    def form(self) -> Email:
+        """What all share, with tags where they differ; a mail alone is put together."""
+        return self.shared or _whole(self.mails[0])
 
     def halves(self) -> tuple[Batch, ...]:
         """The same mails in two batches. A mail that is left alone is as it was written, without tags."""
@@ -51,7 +56,12 @@ class Batch:
 
 def alone(mail: Outbound) -> Batch:
     """A batch of one, without tags."""
-    return Batch(_email(mail), (mail,), ({},))
+    return Batch(None, (mail,), ({},))
+
+
+def _whole(mail: Outbound) -> Email:
+    email = mail_of(mail)
+    return email.whole() if isinstance(email, Pieced) else email
 
 
 def batches(mails: Iterable[Outbound], mails_max: int) -> Iterator[Batch]:
@@ -60,27 +70,28 @@ def batches(mails: Iterable[Outbound], mails_max: int) -> Iterator[Batch]:
         yield from map(alone, mails)
         return
     for alike in _alike(mails):
-        for kin in [alike] if _email(alike[0]).pieces else _families(alike):
+        for kin in [alike] if isinstance(mail_of(alike[0]), Pieced) else _families(alike):
             for first in range(0, len(kin), mails_max):
                 yield from _join(kin[first : first + mails_max])
 
 
 def own(mail: Outbound) -> str:
     """All text of a mail but the words of its form, if it has one: those are the template's."""
-    email = _email(mail)
-    texts = email.pieces.values if email.pieces else (email.subject, email.html, email.text)
+    email = mail_of(mail)
+    texts = email.values if isinstance(email, Pieced) else (email.subject, email.html, email.text)
     return "\n".join((*texts, *_beside(mail)))
+
+
+def mail_of(outbound: Outbound) -> Email | Pieced:
+    """The mail, as it came."""
+    assert isinstance(outbound.content, (Email, Pieced))  # noqa: S101  adapters check it first
+    return outbound.content
 
 
 def _beside(mail: Outbound) -> Iterator[str]:
     """What a provider may fill besides a mail's parts."""
     yield mail.id
-    yield from (value for _, value in _email(mail).headers)
-
-
-def _email(mail: Outbound) -> Email:
-    assert isinstance(mail.content, Email)  # noqa: S101  adapters check it first
-    return mail.content
+    yield from (value for _, value in mail_of(mail).headers)
 
 
 # -- who can share a form ----------------------------------------------------------------------------------------------
@@ -92,19 +103,18 @@ def _alike(mails: Iterable[Outbound]) -> Iterable[list[Outbound]]:
     found: dict[tuple[object, ...], list[Outbound]] = defaultdict(list)
     met: Counter[str] = Counter()
     for mail in mails:
-        email, address = _email(mail), mail.address.lower()
-        shape = email.pieces.form if email.pieces else (email.html.count("\n"), email.text.count("\n"))
-        empty = _lacks_a_part(email)  # refused by SendGrid, and by no fault of its neighbours
-        found[email.sender_name, email.sender_address, shape, met[address], mail.id if empty else ""].append(mail)
+        email, address = mail_of(mail), mail.address.lower()
+        found[email.sender_name, email.sender_address, _shape(mail), met[address]].append(mail)
         met[address] += 1
     return found.values()
 
 
-def _lacks_a_part(email: Email) -> bool:
-    if email.pieces:
-        form, values = email.pieces.form, email.pieces.values
-        return not (form.html.says(values) and form.text.says(values))
-    return not (email.html and email.text)
+def _shape(mail: Outbound) -> object:
+    """Mails of another shape leave apart. One with an empty part is alone: SendGrid refuses it, by no fault of its neighbours."""
+    email = mail_of(mail)
+    if isinstance(email, Pieced):
+        return email.form if any(email.form.html.words) and any(email.form.text.words) else mail.id
+    return (email.html.count("\n"), email.text.count("\n")) if email.html and email.text else mail.id
 
 
 def _families(mails: list[Outbound]) -> Iterator[list[Outbound]]:
@@ -116,7 +126,7 @@ def _families(mails: list[Outbound]) -> Iterator[list[Outbound]]:
         yield mails
         return
     shared, patterns = 0, Counter[tuple[int, ...]]()
-    for line in _lines(mails):
+    for line in _lines(_wholes(mails)):
         if line.count(line[0]) == len(line):
             shared += len(line[0])
             continue
@@ -133,9 +143,12 @@ def _families(mails: list[Outbound]) -> Iterator[list[Outbound]]:
     yield mails
 
 
-def _lines(mails: Sequence[Outbound]) -> Iterator[Column]:
+def _wholes(mails: Iterable[Outbound]) -> list[Email]:
+    return [email for mail in mails if isinstance(email := mail_of(mail), Email)]
+
+
+def _lines(emails: Sequence[Email]) -> Iterator[Column]:
     """The mails line by line: first the subject, then the HTML's lines, then the text's."""
-    emails = [_email(mail) for mail in mails]
     return zip(*((email.subject, *email.html.split("\n"), *email.text.split("\n")) for email in emails), strict=True)
 
 
@@ -147,7 +160,7 @@ def _join(mails: list[Outbound]) -> Iterator[Batch]:
     if len(mails) == 1:
         yield alone(mails[0])
         return
-    batch = _form(mails, _brought(mails) if _email(mails[0]).pieces else _compared(mails))
+    batch = _form(mails, _compared(emails) if (emails := _wholes(mails)) else _brought(mails))
     fits = [_fits(filling) for filling in batch.fillings]
     if all(fits):
         yield batch
@@ -171,10 +184,11 @@ def _form(mails: Sequence[Outbound], draft: Draft) -> Batch:
     middle = _middle("\n".join(chain(words, *columns, *map(_beside, mails))))
     tags = {column: f"-{middle}{number}-" for number, column in enumerate(columns)}
     subject, html, text = ("".join([tags[piece] if isinstance(piece, tuple) else piece for piece in part]) for part in draft)
+    sender = mail_of(mails[0])
     names = tuple(tags.values())
     rows = zip(*columns, strict=True) if columns else (() for _ in mails)
     fillings = tuple(dict(zip(names, row, strict=True)) for row in rows)
-    return Batch(replace(_email(mails[0]), subject=subject, html=html, text=text, headers=(), pieces=None), tuple(mails), fillings)
+    return Batch(Email(sender.sender_name, sender.sender_address, subject, html, text), tuple(mails), fillings)
 
 
 def _middle(everything: str) -> str:
@@ -184,8 +198,8 @@ def _middle(everything: str) -> str:
 
 def _brought(mails: Sequence[Outbound]) -> Draft:
     """A draft from the pieces that the mails brought with them."""
-    pieces = [pieces for mail in mails if (pieces := _email(mail).pieces)]
-    form, columns = pieces[0].form, list(zip(*(each.values for each in pieces), strict=True))
+    emails = [email for mail in mails if isinstance(email := mail_of(mail), Pieced)]
+    form, columns = emails[0].form, list(zip(*(email.values for email in emails), strict=True))
     return _laid(form.subject, columns), _laid(form.html, columns), _laid(form.text, columns)
 
 
@@ -198,13 +212,13 @@ def _laid(text: Gapped, columns: Sequence[Column]) -> list[Piece]:
     return pieces
 
 
-def _compared(mails: Sequence[Outbound]) -> Draft:
+def _compared(emails: Sequence[Email]) -> Draft:
     """A draft from mails laid side by side."""
     lines: list[list[Piece]] = []
-    for line in _lines(mails):
+    for line in _lines(emails):
         before, gaps, after = _gaps(line)
         lines.append([before, gaps, after] if gaps else [before])
-    html_lines = _email(mails[0]).html.count("\n") + 1
+    html_lines = emails[0].html.count("\n") + 1
     return lines[0], _joined(lines[1 : 1 + html_lines]), _joined(lines[1 + html_lines :])
 
 

@@ -23,20 +23,19 @@ from channels.base import (
     BadSignature,
     Channel,
     ChannelError,
-    Email,
     Event,
     EventKind,
     Form,
     Gapped,
     Misconfigured,
     Outbound,
-    Pieces,
+    Pieced,
     Rejected,
     Result,
     Throttled,
 )
-from channels.batch import Batch, alone, batches, own
-from channels.checks import checked
+from channels.batch import Batch, alone, batches, mail_of, own
+from channels.checks import checked_mail
 from channels.extras import extra
 from channels.handover import Clock, by_status, hand_over, inquire, receipt, utc_now
 from channels.http import Http, Request, Response, header_lines
@@ -98,7 +97,7 @@ class SendGrid:
 
     def build(self, outbound: Outbound) -> Request:
         """The mail/send request for one mail. Raises Rejected for what SendGrid would not take or might misread."""
-        checked(outbound, self.channel, Email)
+        checked_mail(outbound)
         return self.build_batch(alone(outbound))
 
     def build_batch(self, batch: Batch) -> Request:
@@ -108,7 +107,7 @@ class SendGrid:
     def _refusal(self, outbound: Outbound) -> Rejected | None:
         """Why this mail can't leave whatever the others are."""
         try:
-            checked(outbound, self.channel, Email)
+            checked_mail(outbound)
             own(outbound).encode()
         except Rejected as refusal:
             return refusal.with_traceback(None)  # its frames hold the message
@@ -157,11 +156,10 @@ _WHOLE = Form(*(Gapped(("", ""), (gap,)) for gap in range(3)))
 
 
 def _mail(batch: Batch) -> str:
-    mail = batch.form
-    pieces = mail.pieces or Pieces(_WHOLE, (mail.subject, mail.html, mail.text))
+    mail = batch.shared or mail_of(batch.mails[0])
+    form, values = (mail.form, mail.values) if isinstance(mail, Pieced) else (_WHOLE, (mail.subject, mail.html, mail.text))
     people = [_personalization(*each) for each in zip(batch.mails, batch.fillings, strict=True)]
-    values = _in_json(pieces.values)
-    return _laid_out(pieces.form).filled([*values, _sender(mail.sender_name, mail.sender_address), json.dumps(people)])
+    return _laid_out(form).filled([*_in_json(values), _sender(mail.sender_name, mail.sender_address), json.dumps(people)])
 
 
 @lru_cache(maxsize=256)  # forms; a campaign has a few
@@ -199,10 +197,9 @@ def _sender(name: str, address: str) -> str:
 
 
 def _personalization(outbound: Outbound, filling: Mapping[str, str]) -> dict[str, Any]:
-    assert isinstance(outbound.content, Email)  # noqa: S101  it was checked
     part: dict[str, Any] = {"to": [{"email": outbound.address}]}
-    if outbound.content.headers:
-        part["headers"] = dict(outbound.content.headers)
+    if headers := mail_of(outbound).headers:
+        part["headers"] = dict(headers)
     if filling:
         part["substitutions"] = filling
     part["custom_args"] = {"message_id": outbound.id}

@@ -153,7 +153,8 @@ def _taken(call: Callable[[], object]) -> _Taken:
 class Twilio:
     """The adapter of one channel over one account and sender: `TwilioSms` or `TwilioWhatsApp`.
 
-    `sender` is a number, for SMS also an alphanumeric name, or the sid (MG…) of a messaging service. Status callbacks
+    `sender` is a number, for SMS also an alphanumeric name, or the sid (MG…) of a messaging service; an outbound may name another
+    one of the account's. Status callbacks
     are asked for at `callback_url` with the message's id as `?message=`.
     """
 
@@ -175,8 +176,7 @@ class Twilio:
         outside = {"TWILIO_ACCOUNT_SID": account_sid}  # in place of the environment, where a region or edge may be set
         self._client = Client(account_sid, auth_token, http_client=_Taker(), environment=outside)
         self._client.api.base_url = base_url
-        self._from = _sender(channel, sender)
-        self._sender = urlencode(self._from)
+        self._sender = urlencode(_sender(channel, sender))
         self._messages_url = _taken(partial(self._client.messages.create, to="", body="")).url
         account = _taken(self._client.api.accounts(account_sid).fetch)
         self._account_url = account.url
@@ -194,7 +194,8 @@ class Twilio:
             fields["ValidityPeriod"] = str(min(max(1, outbound.ttl_seconds), TTL_SECONDS_MAX))
         if self._callback_url:
             fields["StatusCallback"] = f"{self._callback_url}?message={quote(outbound.id, safe='')}"
-        return Request(self._messages_url, self._headers, f"{encoded(fields)}&{self._sender}".encode())
+        sender = urlencode(_sender(self.channel, outbound.sender)) if outbound.sender else self._sender
+        return Request(self._messages_url, self._headers, f"{encoded(fields)}&{sender}".encode())
 
     def parse(self, answer: Response) -> Result:
         """A 2xx with a sid is a receipt; a 4xx is what REACTIONS say of its code."""
@@ -239,9 +240,8 @@ class Twilio:
         return Rejected("too_many_messages")
 
     def _trace(self, row: Mapping[str, object]) -> Trace | None:
-        """A row of the list as the status callback would have told it; None for what another sender sent, or we received."""
-        name = "messaging_service_sid" if "MessagingServiceSid" in self._from else "from"
-        if row.get("direction") == "inbound" or row[name] not in self._from.values():
+        """A row of the list as the status callback would have told it; None for what we received."""
+        if row.get("direction") == "inbound":
             return None
         sid, status, error = str(row["sid"]), str(row["status"]).lower(), str(row.get("error_code") or "")
         created = parsedate_to_datetime(str(row["date_created"]))

@@ -19,7 +19,7 @@ from dispatcher.ledger.campaigns import spec_to_json
 from dispatcher.ledger.chunks import Candidate, Chunk, Entry
 from dispatcher.ledger.due import Due
 from dispatcher.ledger.pool import Connection, lend
-from dispatcher.model import Choice, Facts, State
+from dispatcher.model import Choice, Facts, Spec, State
 from dispatcher.outcomes import braking
 from dispatcher.pipeline import Ahead, caps_since, prepare_all
 from dispatcher.submission import Desk, Submission, Trigger
@@ -59,7 +59,8 @@ class Rehearsal:
     states: Counter[str]
     reasons: Counter[str]
     channels: Counter[str]
-    unapproved: tuple[str, ...] = ()  # what it says of each template that somebody has to approve before the campaign is taken
+    variants: Counter[str]  # messages that would leave, by the name of the variant
+    needs: tuple[str, ...] = ()  # what people have to do before it can start
 
 
 def desk(house: House) -> Desk:
@@ -142,6 +143,7 @@ def rehearse(house: House, submission: Submission, as_of: datetime | None = None
     states: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     channels_: Counter[str] = Counter()
+    variants: Counter[str] = Counter()
     with lend(house.pool) as connection:
         try:
             with connection.transaction():
@@ -155,10 +157,26 @@ def rehearse(house: House, submission: Submission, as_of: datetime | None = None
                         candidates = _as_of(connection, candidates, as_of)
                     entries = [item.entry for item in prepare_all(house, chunk, candidates, {}, ahead)]
                     _count(entries, states, reasons, channels_)
+                    variants.update(_variants(submission.spec, entries))
                 raise _Rehearsed
         except _Rehearsed:
-            waiting = tuple(fault.message for fault in hold_door(house, connection, submission.spec.templates))
-            return Rehearsal(loader.taken, loader.invalid, states, reasons, channels_, waiting)
+            needs = tuple(_needs(house, connection, submission.spec, loader.taken))
+            return Rehearsal(loader.taken, loader.invalid, states, reasons, channels_, variants, needs)
+
+
+def _needs(house: House, connection: Connection, spec: Spec, audience: int) -> Iterator[str]:
+    """What stands between the campaign and its start: approvals of its texts, and a second person's release."""
+    for fault in hold_door(house, connection, spec.templates):
+        yield fault.message
+    most = house.policy.four_eyes_audience_min
+    if audience > most:
+        yield f"somebody else than its submitter has to release it, for it has more than {most:,} recipients"
+
+
+def _variants(spec: Spec, entries: Sequence[Entry]) -> Counter[str]:
+    name_of = {template: name for name, template in spec.variants}
+    leaving = (entry.decision["job"][1] for entry in entries if entry.state is State.CLAIMED)
+    return Counter(name_of[template] for template in leaving if template in name_of)
 
 
 def _chunks_of(house: House, connection: Connection, submission: Submission, no: int, period: int) -> Iterator[Chunk]:

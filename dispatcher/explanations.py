@@ -9,7 +9,7 @@ from dispatcher.ledger import stops
 from dispatcher.ledger.messages import Message
 from dispatcher.ledger.pool import Connection
 from dispatcher.model import Language
-from dispatcher.policy import Explanation, Policy, explain, parse
+from dispatcher.policy import Explanation, Policy, explain, recall
 
 
 def explain_message(house: House, connection: Connection, message: Message, language: Language) -> Explanation:
@@ -22,7 +22,7 @@ def _policy_of(house: House, connection: Connection, digest: str) -> Policy:
     if digest == house.policy.digest:
         return house.policy
     text = stops.kept_policy(connection, digest)
-    return parse(text) if text else house.policy
+    return recall(text, house.policy) if text else house.policy
 
 
 def _undecided(message: Message, policy: Policy) -> dict[str, Any]:

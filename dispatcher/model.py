@@ -194,7 +194,7 @@ class Facts:
     phone: str | None = None
     whatsapp: str | None = None
     devices: tuple[Device, ...] = ()
-    partner_id: str | None = None
+    partner_id: str | None = None  # registered as such by both
     purchased: frozenset[str] = frozenset()
     offers: Mapping[str, Choice] = field(default_factory=dict)  # by OfferType
     switches: Mapping[str, Choice] = field(default_factory=dict)  # by ChannelGroup

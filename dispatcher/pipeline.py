@@ -165,7 +165,8 @@ def prepare(house: House, chunk: Chunk, candidate: Candidate, stopped: Mapping[C
         refused = {**kept, "content": {"code": refusal.code, "where": refusal.variable}}
         return Prepared(Entry(candidate, State.REFUSED, leg.channel, refusal.code, None, refused))
     entry = Entry(candidate, State.CLAIMED, leg.channel, None, None, kept)
-    return Prepared(entry, tuple(outbounds(chunk, candidate, leg.channel, content, now)))
+    sender = house.policy.entities[job.entity].senders.get(leg.channel, "")
+    return Prepared(entry, tuple(outbounds(chunk, candidate, leg.channel, content, now, sender)))
 
 
 def _used(house: House, job: Job, decision: Decision) -> frozenset[str] | None:
@@ -221,13 +222,15 @@ def letter_of(house: House, chunk: Chunk, candidate: Candidate, leg: Leg) -> Let
     )
 
 
-def outbounds(chunk: Chunk, candidate: Candidate, channel: Channel, content: Content, now: datetime) -> Iterator[Outbound]:
-    """What is handed over: a push once per device that may show it, anything else once."""
-    ttl_seconds = _ttl_seconds(chunk.spec, now)
+def outbounds(
+    chunk: Chunk, candidate: Candidate, channel: Channel, content: Content, now: datetime, sender: str
+) -> Iterator[Outbound]:
+    """What is handed over: a push once per device that may show it, anything else once. `sender` is "" for the account's own."""
+    ttl_seconds, flow = _ttl_seconds(chunk.spec, now), chunk.campaign_id or ""
     if isinstance(content, Push) and chunk.spec.collapse_key:
         content = replace(content, options=replace(content.options, collapse_key=chunk.spec.collapse_key))
     for address in addresses(candidate.facts, channel):
-        yield Outbound(str(candidate.ref), channel, address, content, ttl_seconds, chunk.campaign_id or "")
+        yield Outbound(str(candidate.ref), channel, address, content, ttl_seconds, flow, sender)
 
 
 def _ttl_seconds(spec: Spec, now: datetime) -> int | None:

@@ -20,7 +20,10 @@ from dispatcher.ledger.audience import Fault, Row
 from dispatcher.model import Spec
 from dispatcher.policy import Policy
 
+Channels = Annotated[list[Channel], Field(min_length=1)]
+FallbackSeconds = Annotated[float, Field(ge=1, le=30 * 86_400)]
 CollapseKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,32}$")]  # web push's Topic is the narrowest
+NOWHERE_TO_FALL = "needs route first and a second channel to fall back to"
 VariantName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,20}$")]
 
 
@@ -31,7 +34,7 @@ class CampaignForm(Door):
     template: str | None = None
     variants: Annotated[dict[VariantName, str], Field(min_length=2, max_length=10)] | None = None
     entity: str | None = None
-    channels: Annotated[list[Channel], Field(min_length=1)] | None = None
+    channels: Channels | None = None
     route: Literal["first", "all"] = "first"
     audience: str | list[Any] | None = None
     send_at: Moment | None = None
@@ -40,19 +43,25 @@ class CampaignForm(Door):
     holdout_percent: Annotated[float, Field(ge=0, le=100)] = 0.0
     priority: Annotated[int, Field(ge=0, le=9)] = 5
     one_per_household: bool = False
-    fallback_after_seconds: Annotated[float, Field(ge=1, le=30 * 86_400)] | None = None
+    fallback_after_seconds: FallbackSeconds | None = None
     ttl_seconds: Annotated[int, Field(ge=1, le=28 * 86_400)] | None = None
     collapse_key: CollapseKey | None = None
 
 
 class TriggerForm(Door):
-    """A single job, as the profiling pipeline sends it. `key` is the caller's: the same key is the same job."""
+    """A single job, as the profiling pipeline sends it. `key` is the caller's: the same key is the same job.
+
+    `channels` in the order asked for; left out, the template's. With `fallback_after_seconds` the next one follows where nothing
+    arrived by then.
+    """
 
     key: Annotated[str, StringConstraints(min_length=1, max_length=200)]
     recipient: Id
     template: str
     data: dict[str, Any] = Field(default_factory=dict)
+    channels: Channels | None = None
     expires_at: Moment | None = None
+    fallback_after_seconds: FallbackSeconds | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,15 +112,22 @@ def parse_trigger(form: Mapping[str, Any], desk: Desk) -> Trigger:
     template = _template(parsed.template, "job", 0, desk.catalog)
     if reason := unstorable(parsed.data):
         raise BadInput(InputFault("job", 0, "data", reason))
-    if objections := template.objections(parsed.data):
-        raise BadInput(*(InputFault("job", 0, f"data.{name}", message) for name, message in objections))
+    faults = [InputFault("job", 0, f"data.{name}", message) for name, message in template.objections(parsed.data)]
+    channels = tuple(dict.fromkeys(parsed.channels or template.channels))
+    if message := _unwritten(template, channels):
+        faults.append(InputFault("job", 0, "channels", message))
+    if parsed.fallback_after_seconds is not None and len(channels) < 2:
+        faults.append(InputFault("job", 0, "fallback_after_seconds", NOWHERE_TO_FALL))
+    if faults:
+        raise BadInput(*faults)
     spec = Spec(
         template=template.name,
         entity=template.entity,
-        channels=template.channels,
+        channels=channels,
         kind=template.brief.kind,
         offer_type=template.brief.offer_type,
         expires_at=parsed.expires_at,
+        fallback_after_seconds=parsed.fallback_after_seconds,
     )
     content = json.dumps(parsed.model_dump(mode="json", exclude={"key"}), sort_keys=True)
     return Trigger(parsed.key, spec, Row(0, parsed.recipient, parsed.data), hashlib.sha256(content.encode()).digest())
@@ -176,20 +192,23 @@ def _faults(
         message = f"unknown entity {form.entity!r}{did_you_mean(form.entity, desk.policy.entities)}"
         yield InputFault(file, lines.get("entity", 0), "entity", message)
     for template in templates:
-        unwritten = [channel for channel in form.channels or () if channel not in template.channels]
-        if unwritten:
-            message = f"template {template.name} is not written for {', '.join(unwritten)}"
-            yield InputFault(file, lines.get("channels", 0), "channels", message)
+        if unwritten := _unwritten(template, form.channels or ()):
+            yield InputFault(file, lines.get("channels", 0), "channels", unwritten)
     if len({template.name for template in templates}) < len(templates) or len({_sort(template) for template in templates}) > 1:
         message = "should be different templates of one kind, offer type, topic and entity: only then do they compare"
         yield InputFault(file, lines.get("variants", 0), "variants", message)
     elif not _channels(form, templates):
         yield InputFault(file, lines.get("variants", 0), "variants", "no channel is one that all of them are written for")
     if form.fallback_after_seconds is not None and (form.route == "all" or len(_channels(form, templates)) < 2):
-        message = "needs route first and a second channel to fall back to"
-        yield InputFault(file, lines.get("fallback_after_seconds", 0), "fallback_after_seconds", message)
+        yield InputFault(file, lines.get("fallback_after_seconds", 0), "fallback_after_seconds", NOWHERE_TO_FALL)
     if form.expires_at is not None and form.expires_at <= max(desk.now, form.send_at or desk.now):
         yield InputFault(file, lines.get("expires_at", 0), "expires_at", "lies before the campaign could start")
+
+
+def _unwritten(template: Template, channels: Sequence[Channel]) -> str | None:
+    """That a template is not written for some of these channels, in words."""
+    unwritten = [channel for channel in channels if channel not in template.channels]
+    return f"template {template.name} is not written for {', '.join(unwritten)}" if unwritten else None
 
 
 def _sort(template: Template) -> tuple[object, ...]:

@@ -160,7 +160,8 @@ def submit_campaign(_task: Task, campaign: Mapping[str, Any]) -> None:
 @app.task(name="dispatcher.trigger", base=QuietTask, bind=True, throws=(BadInput,))
 @patient
 def trigger(_task: Task, job: Mapping[str, Any]) -> None:
-    """Take one job and send it at once: {"key", "recipient", "template", "data", "expires_at"?}."""
+    """Take one job and send it at once: {"key", "recipient", "template", "data"}, and if wanted "channels", "expires_at",
+    "fallback_after_seconds"."""
     place = campaigns.take_trigger(house(), parse_trigger(job, campaigns.desk(house())))
     run_chunk(house(), place.period, place.chunk)
 

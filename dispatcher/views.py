@@ -71,7 +71,8 @@ def rehearsal_view(campaign_id: str, rehearsal: Rehearsal) -> dict[str, Any]:
         "states": dict(rehearsal.states.most_common()),
         "reasons": dict(rehearsal.reasons.most_common()),
         "channels": dict(rehearsal.channels.most_common()),
-        "unapproved": list(rehearsal.unapproved),
+        "variants": dict(rehearsal.variants.most_common()),
+        "needs": list(rehearsal.needs),
     }
 
 

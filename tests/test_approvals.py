@@ -37,12 +37,12 @@ OFFER = {"project": "solar panels", "amount": 9000, "offer_url": "https://www.kb
 
 @pytest.fixture(scope="module")
 def changed(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
-    """The shipped templates but for one word of the loan offer, which now also names its author."""
+    """The shipped templates but for the loan offer's version and author."""
     folder = tmp_path_factory.mktemp("texts") / "templates"
     copytree(TEMPLATES, folder)
     declared = folder / "loan_offer" / "template.toml"
-    text = declared.read_text(encoding="utf-8").replace('version = "1"', 'version = "2"\nauthor = "Wim Writer"')
-    declared.write_text(text, encoding="utf-8")
+    text = declared.read_text(encoding="utf-8").replace('version = "1"', 'version = "2"')
+    declared.write_text(text.replace("the program's makers", "Wim Writer"), encoding="utf-8")
     return content.load(folder)
 
 
@@ -101,9 +101,11 @@ def test_a_campaign_with_a_text_that_nobody_approved_is_not_taken(house: House) 
 def test_a_dry_run_asks_for_no_approval_and_says_what_the_campaign_will_ask_for(house: House) -> None:
     rehearsal = campaigns.rehearse(house, asked(house))
     assert rehearsal.states == {"sendable": 2}
-    assert [waiting.partition(" ")[0] for waiting in rehearsal.unapproved] == ["loan_offer"]
+    assert [need.partition(" ")[0] for need in rehearsal.needs] == ["loan_offer"]
     approve(house)
-    assert campaigns.rehearse(house, asked(house)).unapproved == ()
+    assert campaigns.rehearse(house, asked(house)).needs == ()
+    strict = replace(house, policy=replace(house.policy, four_eyes_audience_min=1))
+    assert "somebody else than its submitter" in campaigns.rehearse(strict, asked(house)).needs[0]
 
 
 def test_a_trigger_is_refused_too_and_what_was_taken_before_keeps_its_answer(house: House) -> None:

@@ -73,6 +73,11 @@ def test_a_record_is_small() -> None:
         assert len(json.dumps(kept(scene, ["identity", "product"]), separators=(",", ":"))) < 440
 
 
+def test_a_record_cites_the_approval_of_its_text() -> None:
+    assert kept(sendable().with_job(approval=12))["approval"] == 12
+    assert "approval" not in kept(sendable(None).with_job(approval=None))
+
+
 def test_what_the_text_used_is_never_more_than_what_was_allowed() -> None:
     back = from_record(kept(sendable(choice="standard"), ["identity", "transactions"]))
     assert (set(back.categories), back.used) == ({"identity"}, True)

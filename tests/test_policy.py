@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from channels.base import Channel
 from dispatcher.model import Code, Decision, Device, Hold, Mode, OfferType, Reason, Refuse, Send
-from dispatcher.policy import RULES, PolicyFaults, Retry, Rules, decide, parse, shipped, variant_of
+from dispatcher.policy import RULES, PolicyFaults, Retry, Rules, decide, parse, recall, shipped, variant_of
 from dispatcher.policy.case import Case, Objection
 from dispatcher.policy.case import basis as basis_of
 from dispatcher.policy.data import Permission, Quiet
@@ -769,6 +769,13 @@ def test_all_faults_of_a_policy_file_are_named_at_once() -> None:
         ("complaint_rate_pause = 0.003", "complaint_rate_pause = 0.0003", "complaint_rate_pause = 0.0003: not less than"),
         ("audience_min = 500_000", "audience_min = -1", "four_eyes.audience_min = -1: a whole number"),
         ('{ products = ["loan"] }', '{ products = ["laon"] }', "topics.consumer_credit.products = 'laon': did you mean 'loan'?"),
+        (
+            "contact =",
+            'senders = { sms = "A far too long name" }\ncontact =',
+            "entities.kbc-bank.senders.sms = 'A far too long name': a number",
+        ),
+        ("contact =", 'senders = { whatsapp = "KBC" }\ncontact =', "entities.kbc-bank.senders.whatsapp = 'KBC': a number such as"),
+        ("contact =", 'senders = { push = "KBC" }\ncontact =', "entities.kbc-bank.senders.push: unknown key"),
         ("templates = true", 'templates = "loan_offer"', "four_eyes.templates = 'loan_offer': true or false"),
         ('content = "30 days"', 'content = "a month"', "retention.content = 'a month': a length such as"),
         ('content = "30 days"', 'content = "0 days"', "retention.content = '0 days'"),
@@ -807,6 +814,30 @@ def test_a_missing_table_is_one_fault_and_not_one_per_key_in_it() -> None:
     places = [fault.key for fault in caught.value.faults]
     assert len(places) == len(set(places)) == 21
     assert all(fault.right == "is missing" for fault in caught.value.faults)
+
+
+def test_an_entity_may_have_senders_of_its_own_for_text_messages() -> None:
+    text = shipped().replace("contact =", 'senders = { sms = "KBC", whatsapp = "+32460000002" }\ncontact =', 1)
+    assert parse(text).entities["kbc-bank"].senders == {Channel.SMS: "KBC", Channel.WHATSAPP: "+32460000002"}
+    assert POLICY.entities["kbc-bank"].senders == {}
+
+
+def test_a_policy_of_an_older_version_still_tells_in_whose_name_and_by_which_age() -> None:
+    older = (
+        shipped()
+        .partition("[retention]")[0]
+        .replace("KBC Bank NV", "Kredietbank NV")
+        .replace("adult_years = 18", "adult_years = 21")
+    )
+    with pytest.raises(PolicyFaults):
+        parse(older)
+    then = recall(older, POLICY)
+    assert (then.entities["kbc-bank"].controllers, then.adult_years, then.retention) == (("Kredietbank NV",), 21, POLICY.retention)
+    assert then.digest not in ("", POLICY.digest)
+    assert recall(shipped(), POLICY) == POLICY
+    for hopeless in ("", "[", "default_zone = 7\n[ages]\nadult_years = 'x'"):
+        bare = recall(hopeless, POLICY)
+        assert (bare.entities, bare.default_zone, bare.adult_years) == (POLICY.entities, POLICY.default_zone, POLICY.adult_years)
 
 
 def test_an_entity_may_close_a_single_place_of_the_basis() -> None:

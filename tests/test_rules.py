@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from shutil import copytree
 from typing import Any
 
@@ -27,6 +27,7 @@ from dispatcher.model import CampaignState, OfferType, State
 from dispatcher.pipeline import prepare_all, run_chunk
 from dispatcher.policy import variant_of
 from dispatcher.policy.data import Cap
+from dispatcher.refs import MessageRef
 from dispatcher.submission import parse_campaign, parse_trigger
 from tests.houses import (
     TEMPLATES,
@@ -355,6 +356,32 @@ def test_a_dead_leg_that_has_fallen_back_is_not_replayed(house: House, clock: Cl
         assert messages.replay(connection, [legs(house, "c-1")[0].ref], clock.now) == 0
 
 
+@pytest.mark.parametrize("news_comes", [True, False])
+def test_a_trigger_falls_back_like_a_campaign(house: House, clock: Clock, news_comes: bool) -> None:
+    add_people(house, person("c-1"))
+    job = {"key": "k-1", "recipient": "c-1", "template": "loan_offer", "data": OFFER}
+    asked = {**job, "channels": ["push", "sms"], "fallback_after_seconds": HOUR}
+    place = campaigns.take_trigger(house, parse_trigger(asked, campaigns.desk(house)))
+    run_chunk(house, place.period, place.chunk)
+
+    def leg(number: int) -> Message:
+        with lend(house.pool) as connection:
+            found = messages.find(connection, MessageRef(place.period, place.chunk, 0, number))
+        assert found is not None
+        return found
+
+    if news_comes:
+        news(house, leg(0), EventKind.FAILED, "x")
+    else:
+        clock.pass_(HOUR)
+    work(house)
+    stand = [(leg(number).channel, leg(number).state.value) for number in (0, 1)]
+    assert stand == [("push", "failed" if news_comes else "accepted"), ("sms", "accepted")]
+    for wrong in ({"channels": ["sms"]}, {"channels": ["fax"]}):
+        with pytest.raises(BadInput):
+            parse_trigger({**asked, **wrong}, campaigns.desk(house))
+
+
 @pytest.mark.parametrize("changes", [{"route": "all"}, {"channels": ["email"]}])
 def test_a_fallback_without_anywhere_to_fall_to_is_not_accepted(house: House, changes: dict[str, Any]) -> None:
     with pytest.raises(BadInput, match="second channel"):
@@ -488,11 +515,14 @@ def test_an_a_b_test_gives_each_person_one_text_and_counts_by_variant(two_texts:
     people = [f"c-{number}" for number in range(60)]
     add_people(two_texts, *(person(recipient_id, number) for number, recipient_id in enumerate(people)))
     variants = {"short": "loan_offer", "long": "loan_offer_b"}
-    submit(two_texts, people, template=None, variants=variants, holdout_percent=20)
+    wanted: dict[str, Any] = {"template": None, "variants": variants, "holdout_percent": 20}
+    rehearsed = campaigns.rehearse(two_texts, parse_campaign(form(people, **wanted), campaigns.desk(two_texts)))
+    submit(two_texts, people, **wanted)
     work(two_texts)
     found = balance(two_texts)
     assert found.states[State.ACCEPTED] == sum(counted.get("accepted", 0) for counted in found.variants.values())
     assert all(counted["accepted"] > 10 for counted in found.variants.values())
+    assert rehearsed.variants == {name: counted["accepted"] for name, counted in found.variants.items()}
     with lend(two_texts.pool) as connection:
         written = connection.execute("SELECT recipient_id, decision->'job'->>1 FROM messages").fetchall()
     salt = two_texts.policy.holdout_salt
@@ -556,6 +586,14 @@ def test_only_who_registered_each_other_are_a_household_and_only_where_the_campa
     assert states(house) == {"accepted": 2}
 
 
+def test_one_side_s_word_alone_makes_no_household_whose_data_may_be_used(house: House) -> None:
+    couple(house)
+    add_people(house, person("c-4", 4, partner="c-3"), person("c-5", 5, partner="nobody"))
+    with lend(house.pool) as connection:
+        found = chunks.facts_of(connection, ["c-1", "c-2", "c-3", "c-4", "c-5"])
+    assert [found[each].partner_id for each in ("c-1", "c-2", "c-3", "c-4", "c-5")] == ["c-2", "c-1", None, None, None]
+
+
 def test_two_workers_and_a_couple_in_two_chunks_make_one_message(house: House, database: str, clock: Clock) -> None:
     couple(house)
     submit(house, ["c-1", "c-2"], one_per_household=True, rate_per_second=1)
@@ -603,3 +641,57 @@ def test_a_rehearsal_as_of_the_past_knows_what_had_been_said_and_sent_by_then(ho
     assert found["now"].reasons == {"frequency_capped": 1, "choice_none": 1}
     assert found["then"].states == {"sendable": 2}
     assert found["before"].reasons == {"no_choice": 2}
+
+
+# -- senders -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_text_message_comes_from_its_entity_s_own_sender_where_it_has_one(house: House) -> None:
+    cbc = replace(house.policy.entities["cbc-banque"], senders={Channel.SMS: "CBC"})
+    house = replace(house, policy=replace(house.policy, entities={**house.policy.entities, "cbc-banque": cbc}))
+    add_people(house, person("c-1"))
+    for name, entity in (("ours", "kbc-bank"), ("theirs", "cbc-banque")):
+        submit(house, ["c-1"], name, entity=entity, channels=["sms"])
+        work(house)
+    assert [outbound.sender for outbound in outbox(house, Channel.SMS).sent] == ["", "CBC"]
+
+
+# -- clocks ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("channel", "zone", "asked", "leaves"),
+    [
+        ("push", "Europe/Brussels", (2027, 3, 27, 21, 30), (2027, 3, 28, 6, 0)),  # the night that is an hour short
+        ("push", "Europe/Brussels", (2026, 10, 24, 20, 30), (2026, 10, 25, 7, 0)),  # and the one that is an hour long
+        ("push", "Pacific/Auckland", (2026, 11, 23, 11, 0), (2026, 11, 23, 19, 0)),
+        ("push", None, (2026, 11, 23, 22, 0), (2026, 11, 24, 7, 0)),  # unknown: the policy's own
+        ("sms", "Europe/Brussels", (2026, 12, 24, 19, 30), (2026, 12, 26, 8, 0)),  # over Christmas
+        ("sms", "Europe/Brussels", (2026, 11, 21, 19, 30), (2026, 11, 23, 8, 0)),  # over a Sunday
+    ],
+)
+def test_a_message_held_over_a_change_of_the_clock_leaves_by_the_new_one(
+    house: House, clock: Clock, channel: str, zone: str | None, asked: tuple[int, ...], leaves: tuple[int, ...]
+) -> None:
+    clock.now = datetime(*asked, tzinfo=UTC)  # type: ignore[misc, arg-type]
+    add_people(house, person("c-1") | ({"timezone": zone} if zone else {}))
+    submit(house, ["c-1"], channels=[channel])
+    work(house)
+    assert balance(house).reasons == {"quiet_hours": 1}
+    clock.now = datetime(*leaves, tzinfo=UTC) - timedelta(seconds=1)  # type: ignore[misc, arg-type]
+    work(house)
+    assert states(house) == {"held": 1}
+    clock.pass_(1)
+    work(house)
+    assert states(house) == {"accepted": 1}
+
+
+def test_a_message_that_was_held_expires_rather_than_arrives_late(house: House, clock: Clock) -> None:
+    clock.now = datetime(2026, 11, 23, 20, 30, tzinfo=UTC)
+    add_people(house, person("c-1"))
+    submit(house, ["c-1"], channels=["push"], expires_at=datetime(2026, 11, 24, 8, 0, tzinfo=UTC).isoformat())
+    work(house)
+    assert states(house) == {"held": 1}
+    clock.now = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
+    work(house)
+    assert states(house) == {"expired": 1}

@@ -80,6 +80,13 @@ def test_an_empty_environment_is_the_embedded_house_with_the_sandbox(tmp_path: P
     assert settings.warnings == ()
 
 
+def test_known_paths_are_taken_unless_they_are_switched_off(sound: Environ) -> None:
+    assert Settings.from_environment(sound).specialise
+    assert Settings.from_environment(sound | {"DISPATCHER_SPECIALISE": "on"}).specialise
+    assert not Settings.from_environment(sound | {"DISPATCHER_SPECIALISE": "off"}).specialise
+    assert "DISPATCHER_SPECIALISE is 'no': it must be one of on, off" in faults(sound | {"DISPATCHER_SPECIALISE": "no"})
+
+
 def test_credentials_choose_the_provider_and_its_written_name_goes_before(sound: Environ) -> None:
     settings = Settings.from_environment(sound)
     assert settings.providers == {Channel.EMAIL: "sendgrid", Channel.SMS: "twilio", Channel.WHATSAPP: "twilio", Channel.PUSH: "fcm"}

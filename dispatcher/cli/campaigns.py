@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -90,7 +90,9 @@ def wait_for(house: House, campaign_id: str) -> None:
             if campaign.state in ENDED:
                 return
             if campaign.state is CampaignState.AWAITING_RELEASE:
-                err.print("the campaign waits until somebody else releases it: dispatcher campaign release ID --by NAME")
+                err.print(
+                    f"it waits until somebody else releases it: dispatcher campaign release {campaign_id} --by NAME", markup=False
+                )
                 return
             still, last = (still + 0.5, last) if decided == last else (0.0, decided)
             if still == PATIENCE_SECONDS:
@@ -111,11 +113,11 @@ def _show_rehearsal(view: dict[str, Any], as_json: bool) -> None:
         print_json(view)
         return
     pairs("", {name: view[name] for name in ("id", "audience", "invalid")})
-    for name in ("states", "reasons", "channels"):
+    for name in ("states", "reasons", "channels", "variants"):
         if view[name]:
             rows(f"\n{name}", (name[:-1], "recipients"), list(view[name].items()))
-    for waiting in view["unapproved"]:
-        out.print(f"\nbefore it is taken: {waiting}", markup=False)
+    for need in view["needs"]:
+        out.print(f"\nbefore it starts: {need}", markup=False)
 
 
 @app.command("list")
@@ -157,12 +159,18 @@ def print_campaign(view: dict[str, Any]) -> None:
     rows("\nbalance", ("state", "recipients"), [(state, count) for state, count in view["balance"].items() if count])
     if view["reasons"]:
         rows("\nreasons", ("reason", "recipients"), list(view["reasons"].items()))
-    if view["variants"]:
-        by_variant = [(name, state, count) for name, states in view["variants"].items() for state, count in states.items()]
-        rows("\nvariants", ("variant", "state", "messages"), by_variant)
+    if any(view["variants"].values()):
+        rows("\nvariants", ("variant", "state", "messages", "share"), list(_by_variant(view["variants"])))
     if view["channels"]:
         lines = [(channel, state, count) for channel, states in sorted(view["channels"].items()) for state, count in states.items()]
         rows("\nchannels", ("channel", "state", "messages"), lines)
+
+
+def _by_variant(variants: dict[str, dict[str, int]]) -> Iterator[tuple[str, str, int, str]]:
+    for name, states in variants.items():
+        total = sum(states.values())
+        for state, count in states.items():
+            yield name, state, count, f"{count / total:.1%}"
 
 
 def _change(campaign_id: str, verb: str, change: Callable[[Connection, str, datetime], bool], as_json: bool) -> None:

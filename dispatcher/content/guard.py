@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from html import unescape
@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from markupsafe import escape
 
-from channels.base import Content, Email, Form, Gapped, Push, Sms, WhatsApp
+from channels.base import Content, Email, Form, Gapped, Pieced, Push, Sms, WhatsApp
 
 PUSH_BYTES_MAX = 4_096  # FCM, all of the payload
 SMS_CHARACTERS_MAX = 1_600  # Twilio error 21617
@@ -48,8 +48,8 @@ class Terms:
 def objection(content: Content, shown: str, terms: Terms) -> str | None:
     """The first guard that objects, by name, or None. `shown` is what a WhatsApp reader sees: the approved text, filled
     in."""
-    if isinstance(content, Email):
-        return _first(_email(content, terms))
+    if isinstance(content, Email | Pieced):
+        return _first(_email(content.whole() if isinstance(content, Pieced) else content, terms))
     if isinstance(content, Push):
         return _first(_push(content, terms))
     if isinstance(content, Sms):
@@ -161,9 +161,10 @@ class Voucher:
     addressed: tuple[int, ...]
     links: tuple[Gapped, ...]
 
-    def passes(self, mail: Email, values: Sequence[str], terms: Callable[[], Terms]) -> bool:
+    def passes(self, mail: Pieced, terms: Callable[[], Terms]) -> bool:
         """True only where `objection` would find nothing. False says nothing: then `objection` has to be asked."""
-        if not mail.subject or "\n" in mail.subject or "\r" in mail.subject:
+        subject, values = mail.subject, mail.values
+        if not subject or "\n" in subject or "\r" in subject:
             return False
         for gap in self.quoted:  # an "=" or nothing before a quotation mark could make an attribute of what follows
             if values[gap][-1:] in ("", "="):
@@ -174,7 +175,7 @@ class Voucher:
         if not self.to_partner:
             return True
         held, links = terms(), {unescape(link.filled(values)) for link in self.links}
-        return not any(_leaks(link, held) for link in links.union(_LINK.findall(mail.text)))
+        return not any(_leaks(link, held) for link in links.union(_LINK.findall(mail.form.text.filled(values))))
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,16 +114,18 @@ class Path:
 
 
 class Written(NamedTuple):
-    """What was written: all texts the ordinary way, or a path and the person's fillings."""
+    """What was written: texts, or where a path was taken, that path and the person's fillings."""
 
     ordinary: Texts | None
     path: Path | None = None
     fillings: tuple[str, ...] = ()
 
-    @property
     def texts(self) -> Texts:
-        """All parts; those of a path are put together here, for many who send them never need them whole."""
-        return self.path.texts(self.fillings) if self.path is not None else self.ordinary or {}
+        """All parts, put together."""
+        if self.path is not None:
+            return self.path.texts(self.fillings)
+        assert self.ordinary is not None  # noqa: S101  one or the other
+        return self.ordinary
 
 
 @dataclass(slots=True, eq=False)

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import jinja2
 
-from channels.base import Channel, Content, Email, Form, Pieces, Push, PushOptions, Sms, WhatsApp
+from channels.base import Channel, Content, Email, Form, Pieced, Push, PushOptions, Sms, WhatsApp
 from dispatcher.content.declaration import RENDERED, Variable
 from dispatcher.content.faults import ContentRefusal
 from dispatcher.content.guard import Roles, Terms, Voucher, host_of, objection, vouch
@@ -225,10 +225,10 @@ class Template:
 
     def _vouched(self, content: Content, letter: Letter, values: Mapping[str, Any], written: Written) -> bool:
         """Whether the guard need not read this message, because it knows its path."""
-        if written.path is None or not isinstance(content, Email):
+        if written.path is None or not isinstance(content, Pieced):
             return False
         voucher = written.path.kept.voucher
-        return voucher is not None and voucher.passes(content, written.fillings, lambda: self.terms(letter, values))
+        return voucher is not None and voucher.passes(content, lambda: self.terms(letter, values))
 
     def shown(self, content: Content, letter: Letter) -> str:
         """What a WhatsApp reader sees: the approved text with its places filled; "" on other channels."""
@@ -286,11 +286,11 @@ _FINISH: Mapping[str, Callable[[str], str]] = {"push.title": one_line, "email.su
 
 
 def _push(template: Template, letter: Letter, written: Written) -> Push:  # noqa: ARG001  one shape for all
-    texts = written.texts
+    texts = written.texts()
     return Push(title=texts["push.title"], body=texts["push.body"], link=texts["push.link"], options=template.push)
 
 
-def _email(template: Template, letter: Letter, written: Written) -> Email:
+def _email(template: Template, letter: Letter, written: Written) -> Email | Pieced:
     sender = letter.sender
     headers: tuple[tuple[str, str], ...] = ()
     if template.brief.kind is Kind.COMMERCIAL:  # RFC 8058: both, or mail clients offer no button
@@ -299,18 +299,18 @@ def _email(template: Template, letter: Letter, written: Written) -> Email:
             ("List-Unsubscribe-Post", "List-Unsubscribe=One-Click"),
         )
     if written.path is not None:
-        return Email.of(Pieces(written.path.kept.form, written.fillings), sender.name, sender.address, headers)
-    subject, html, text = (written.texts[part] for part in _PARTS[Channel.EMAIL])
+        return Pieced(sender.name, sender.address, written.path.kept.form, written.fillings, headers)
+    subject, html, text = written.texts().values()
     return Email(sender.name, sender.address, subject, html, text, headers)
 
 
 def _sms(template: Template, letter: Letter, written: Written) -> Sms:  # noqa: ARG001  one shape for all
-    return Sms(text=written.texts["sms.text"])
+    return Sms(text=written.texts()["sms.text"])
 
 
 def _whatsapp(template: Template, letter: Letter, written: Written) -> WhatsApp:
     approved = template.editions[letter.language].whatsapp[template.written_mode(letter.mode)]
-    values = dict(zip(approved.places, written.texts.values(), strict=True))
+    values = dict(zip(approved.places, written.texts().values(), strict=True))
     return WhatsApp(content_sid=approved.content_sid, variables=values)
 
 

@@ -86,15 +86,15 @@ def numbers_of(connection: Connection, period: int, campaign_no: int) -> list[in
 # -- gather ------------------------------------------------------------------------------------------------------------
 
 # All that comes as lists and documents comes as one document: to read one of six parts costs less than to read six.
-_RECIPIENT = """
+_RECIPIENT = f"""
     r.id IS NOT NULL, r.version, r.erased_at IS NOT NULL, r.person, r.language, r.timezone, r.birth_date, r.has_current_account,
-    r.email, r.phone, r.whatsapp, r.partner_id,
+    r.email, r.phone, r.whatsapp, {households.PARTNER_ID},
     CASE WHEN r.id IS NOT NULL THEN concat(
         '[', array_to_json(r.entities), ',', array_to_json(r.purchased), ',', r.devices, ',', r.choices, ',', r.profile, ',',
         r.rests, ',',
         coalesce((SELECT jsonb_object_agg(s.channel, 'suppression:' || s.no) FROM suppressions s
                   WHERE s.lifted_at IS NULL AND (s.address_key, s.channel) IN
-                        ((r.email_key, 'email'), (r.phone_key, 'sms'), (r.whatsapp_key, 'whatsapp'))), '{}'), ']') END
+                        ((r.email_key, 'email'), (r.phone_key, 'sms'), (r.whatsapp_key, 'whatsapp'))), '{{}}'), ']') END
 """
 
 _GATHER = f"""

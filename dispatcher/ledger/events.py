@@ -79,7 +79,7 @@ class Unsettled:
     state: State | None
     recipient_id: str | None
     entity: str | None
-    spec: Spec | None  # of a campaign whose messages fall back to another channel
+    spec: Spec | None  # of a campaign or trigger whose messages fall back to another channel
     at: datetime
     address_key: bytes | None
 
@@ -88,7 +88,7 @@ _UNSETTLED = """
     SELECT e.period, coalesce(e.chunk, 1), coalesce(e.row, 0), coalesce(e.leg, 0), e.provider, e.id, e.kind, e.channel, e.code,
            e.receipt, e.again_seconds, e.again_max, e.strikes,
            m.state, m.recipient_id, coalesce(c.spec, t.spec)->>'entity',
-           CASE WHEN c.spec->'fallback_after_seconds' <> 'null' THEN c.spec END, e.at,
+           CASE WHEN coalesce(c.spec, t.spec)->'fallback_after_seconds' <> 'null' THEN coalesce(c.spec, t.spec) END, e.at,
            CASE e.channel WHEN 'email' THEN r.email_key WHEN 'sms' THEN r.phone_key WHEN 'whatsapp' THEN r.whatsapp_key END
     FROM provider_events e
     LEFT JOIN messages m ON m.period = e.period AND m.chunk = e.chunk AND m.row = e.row AND m.leg = e.leg

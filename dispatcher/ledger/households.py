@@ -9,6 +9,11 @@ from dispatcher.ledger.pool import Connection
 # Whoever stands like this has the message, or may: the partner gets none.
 _HOLDS = ("claimed", "accepted", "delivered", "read", "complained", "unresolved")
 
+# The partner of a recipient `r` who is registered as such by both; one side's word alone makes no household.
+PARTNER_ID = """
+    CASE WHEN r.partner_id IS NOT NULL THEN (SELECT q.id FROM recipients q WHERE q.id = r.partner_id AND q.partner_id = r.id) END
+"""
+
 # In `gather`, for a job `j` of a recipient `r`: the registered partner, and the id of what the campaign sent them.
 PARTNER = f"""
     CASE WHEN %(household)s AND r.partner_id IS NOT NULL THEN (

@@ -22,6 +22,7 @@ class Entity:
     names: Mapping[Language, str]
     sender_name: str  # of its e-mails
     sender_address: str
+    senders: Mapping[Channel, str]  # of its text messages, where not the provider account's own
     controllers: tuple[str, ...]  # who answers for the personal data
     processor: str  # who sends on their behalf
     contact: str  # where a person can be asked

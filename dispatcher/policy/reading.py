@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import tomllib
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import fields
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import fields, replace
 from importlib import resources
+from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 from channels.base import Channel
@@ -30,6 +32,7 @@ from dispatcher.policy.data import (
 )
 from dispatcher.policy.section import Fault, PolicyFaults, Section
 
+T = TypeVar("T")
 OFFERS = tuple(offer.value for offer in OfferType)
 CHANNELS = tuple(channel.value for channel in Channel)
 # What a link, a reply or a provider tells us is never a yes.
@@ -43,6 +46,16 @@ BASES: Mapping[tuple[str, str], tuple[str, ...]] = {
     **{(offer, Mode.STANDARD.value): ("legitimate_interest", "consent") for offer in OFFERS},
     (OfferType.OWN.value, Mode.STANDARD.value): ("legitimate_interest", "soft_opt_in", "consent"),
     (SERVICE, Mode.STANDARD.value): ("service",),
+}
+
+NUMBER_OR_SERVICE = r"\+[1-9][0-9]{6,14}|MG[0-9a-fA-F]{32}"
+SENDERS = {
+    "sms": re.compile(NUMBER_OR_SERVICE + "|(?=.*[A-Za-z])[A-Za-z0-9 ]{1,11}"),
+    "whatsapp": re.compile(NUMBER_OR_SERVICE),
+}
+SENDER_RIGHT = {
+    "sms": "a number such as +32470000000, a messaging service, or a name of at most 11 letters, digits and spaces",
+    "whatsapp": "a number such as +32470000000, or a messaging service",
 }
 
 UNITS = {"minutes": 60, "hours": 3_600, "days": 86_400}
@@ -70,6 +83,36 @@ def parse(text: str, file: str = "policy.toml") -> Policy:
     if top.faults:
         raise PolicyFaults(tuple(top.faults))
     return policy
+
+
+def recall(text: str, present: Policy) -> Policy:
+    """A policy of the past, for telling what was decided under it; raises nothing.
+
+    Where later versions of the program ask more of the file than it says, what explanations need is still read from it, and the
+    rest is the present one's.
+    """
+    try:
+        return parse(text)
+    except PolicyFaults:
+        pass
+    try:
+        kept = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return present
+    return replace(
+        present,
+        digest=hashlib.sha256(text.encode()).hexdigest(),
+        entities=_recalled(kept.get("entities"), _entities, present.entities),
+        default_zone=_recalled(kept, _zone, present.default_zone),
+        adult_years=_recalled(kept.get("ages"), lambda ages: ages.whole("adult_years", 1, 120), present.adult_years),
+    )
+
+
+def _recalled(data: object, read: Callable[[Section], T], otherwise: T) -> T:
+    """What is read from a table, where it can be read without a fault."""
+    section = Section(data, "kept")
+    found = read(section)
+    return otherwise if section.faults else found
 
 
 def _policy(top: Section, digest: str) -> Policy:
@@ -131,6 +174,7 @@ def _entities(table: Section) -> dict[str, Entity]:
                     names=entity.section("names").languages(),
                     sender_name=entity.text("sender_name"),
                     sender_address=entity.text("sender_address"),
+                    senders=_senders(entity.section("senders", needed=False)),
                     controllers=entity.words("controllers"),
                     processor=entity.text("processor"),
                     contact=entity.text("contact"),
@@ -142,6 +186,16 @@ def _entities(table: Section) -> dict[str, Entity]:
         if not entities:
             table.fault("", "at least one entity")
     return entities
+
+
+def _senders(table: Section) -> dict[Channel, str]:
+    senders = {}
+    with table:
+        for channel in table.each(SENDERS):
+            senders[Channel(channel)] = table.text(channel)
+            if not SENDERS[channel].fullmatch(senders[Channel(channel)]):
+                table.fault(channel, SENDER_RIGHT[channel], senders[Channel(channel)])
+    return senders
 
 
 def _basis(top: Section, entities: Mapping[str, Entity]) -> dict[str, Tables]:

@@ -78,6 +78,14 @@ def test_a_text_names_its_callback_and_how_long_it_is_worth_sending() -> None:
     assert "ValidityPeriod" not in form(replace(TEXT, ttl_seconds=None))
 
 
+def test_a_message_may_name_another_sender_of_the_account() -> None:
+    service = "MG" + "a" * 32
+    for sender, field in (("CBC", "From"), ("+32460000009", "From"), (service, "MessagingServiceSid")):
+        fields = form(replace(TEXT, sender=sender))
+        assert fields[field] == sender
+        assert {"From", "MessagingServiceSid"} & fields.keys() == {field}
+
+
 def test_a_sender_is_a_number_a_name_or_a_service() -> None:
     service = "MG" + "a" * 32
     assert form(TEXT)["From"] == SENDER
