@@ -135,7 +135,6 @@ NASTY = (
 )
 # These look harmless, and turn out otherwise when they are followed.
 DECEPTIVE = (
-    "\ud800{{ a }}",
     "\ue0f0 {{ a }}",
     "{{ a == '\ue0f0' }}",
     "{{ a in 'Anna Ben' }}",
@@ -169,13 +168,14 @@ FOLLOWED = (
     "{% include 'piece.txt' %}{{ b }}",
     "{{ m or 'friend' }}{% if m %}{{ m }}{% endif %}{{ m | default('friend') }}",
     "{{ a | default(b, true) }}{{ m is defined }}{{ a is none }}",
+    "{% if a %}{% for x in [n | money] %}{{ loop.index }}{% endfor %}{% endif %}",
     "{% if r is defined %}{{ r }}{% endif %}{{ r | default(a) }}",
 )
 PEOPLE = (
     *(person(a=a, b=b) for a in ("Ben", "Anna", "", "\ue0f0<aZ0>\ue0f1", "<&>\"'") for b in ("Bo", "", "Anna")),
     *(person(n=Decimal(n)) for n in ("0", "1", "-2.5", "1000000")),
     person(a="\ue0f0&lt;aZ1&gt;\ue0f1", b="\x00\u00df\U0001f600", d=date(1, 1, 1), n=7),
-    person(a="\ud800"),
+    person(a="\ud800", n=Decimal("1E+40")),
     person(a=Markup("<b>"), b=None),
     person(a=["Anna"], n=True, d="2026-11-23"),
     {key: value for key, value in person().items() if key != "a"},
@@ -286,6 +286,12 @@ def test_a_path_that_does_not_hold_for_hostile_values_is_not_taken() -> None:
         bench.finish = {"t.txt": lambda text, length=length: text[:length]}  # not character by character, as a finish has to be
         assert bench.write(person()).path is None
         assert_alike(bench, PEOPLE)
+
+
+def test_words_that_are_no_unicode_make_no_path() -> None:
+    bench = Bench("x {{ a }}")
+    bench.finish = {"t.txt": lambda text: text.replace("x", "\ud800")}
+    assert bench.write(person()).path is None
 
 
 @pytest.mark.parametrize(

@@ -155,9 +155,10 @@ class Specialiser:
 
         Raises whatever Jinja raises.
         """
-        if self.off or not TYPES.issuperset(map(type, values.values())):
+        types = tuple(map(type, values.values()))
+        if self.off or not TYPES.issuperset(types):
             return Written(plan().texts(values))
-        root = (key, tuple(values))  # which values there are decides what a template may ask
+        root = (key, tuple(values), types)  # which values there are, and of what type, is not asked but known
         try:
             node = self._roots.get(root)
             while isinstance(node, _Fork):
