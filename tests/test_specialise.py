@@ -20,8 +20,9 @@ from channels.base import Channel, Form, Gapped, Pieced
 from dispatcher.content import Catalog, ContentRefusal, Letter, Links, Template, example_letter, load
 from dispatcher.content.followable import followable
 from dispatcher.content.guard import Roles, Terms, objection, vouch
+from dispatcher.content.paths import Plan, Texts
 from dispatcher.content.sandbox import absent, environment
-from dispatcher.content.specialise import Plan, Specialiser, Texts, Written
+from dispatcher.content.specialise import Specialiser, Written
 from dispatcher.content.traced import Lost, Trace
 from dispatcher.model import LANGUAGES
 from tests.houses import TEMPLATES, templates
@@ -314,6 +315,15 @@ def test_a_difference_found_later_ends_it_and_tells_a_person_without_a_value() -
     assert "Secret" not in str(logs)
     assert bench.specialiser.off
     assert bench.write(person()).path is None
+
+
+def test_an_error_found_later_is_a_difference_too() -> None:
+    bench = Bench("{{ a }}", dice=ALWAYS)
+    assert bench.write(person()).path is not None
+    bench.finish = {"t.txt": int}
+    with capture_logs() as logs, pytest.raises(ValueError, match="int"):
+        bench.write(person())
+    assert [entry["event"] for entry in logs] == ["specialised_text_differs"]
 
 
 def test_most_texts_are_written_once() -> None:
