@@ -53,8 +53,8 @@ task_routes = {
     "dispatcher.settle_events": {"queue": "inbound"},  # providers' news, opt-outs among them, must not wait for a campaign
     "dispatcher.release_due": {"queue": "maintenance"},
     "dispatcher.sweep": {"queue": "maintenance"},
-    "dispatcher.retain": {"queue": "maintenance"},
     "dispatcher.ask_providers": {"queue": "maintenance"},
+    "dispatcher.retain": {"queue": "maintenance"},
 }
 
 # -- tasks -------------------------------------------------------------------------------------------------------------

@@ -27,6 +27,31 @@ class Channel(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Gapped:
+    """A text with gaps: `words` stand around them, one more than there are gaps; `gaps` are the numbers of the values that fill
+    them."""
+
+    words: tuple[str, ...]
+    gaps: tuple[int, ...]
+
+    def filled(self, values: Sequence[str]) -> str:
+        """The text with these values in its gaps."""
+        pieces = [""] * (2 * len(self.gaps) + 1)
+        pieces[::2] = self.words
+        pieces[1::2] = [values[gap] for gap in self.gaps]
+        return "".join(pieces)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Form:
+    """What all mails have in common that were written along one path through their template. The object itself is its identity."""
+
+    subject: Gapped
+    html: Gapped
+    text: Gapped
+
+
+@dataclass(frozen=True, slots=True)
 class Email:
     """A rendered e-mail. `headers` carries what a commercial mail owes its reader, such as RFC 8058's two."""
 
@@ -39,6 +64,31 @@ class Email:
 
 
 @dataclass(frozen=True, slots=True)
+class Pieced:
+    """A rendered e-mail that nobody has put together yet: its parts are a form's, filled with these values. Whoever sends many of
+    one form may never have to; for everybody else `whole` is the same mail in one piece.
+    """
+
+    sender_name: str
+    sender_address: str
+    form: Form
+    values: tuple[str, ...]
+    headers: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def subject(self) -> str:
+        """The subject, put together."""
+        return self.form.subject.filled(self.values)
+
+    def whole(self) -> Email:
+        """The mail, put together."""
+        form, values = self.form, self.values
+        return Email(
+            self.sender_name, self.sender_address, self.subject, form.html.filled(values), form.text.filled(values), self.headers
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Sms:
     """A rendered text message."""
 
@@ -47,10 +97,32 @@ class Sms:
 
 @dataclass(frozen=True, slots=True)
 class WhatsApp:
-    """An approved WhatsApp template and the values for its numbered places ("1", "2", …)."""
+    """An approved WhatsApp template and the values for its numbered places ("1", "2", …).
 
-    content_sid: str
-    variables: Mapping[str, str]
+    Or a `text` in free words in place of both: WhatsApp takes it within a day of the person's own words, and never else.
+    """
+
+    content_sid: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PushOptions:
+    """How a notification behaves on its device. What is not said here is left to the app and its platform.
+
+    Of several notifications with one `collapse_key`, a device that was away gets the last, and one that shows an earlier puts the
+    later in its place. FCM keeps messages of four keys per device at most.
+    """
+
+    collapse_key: str = ""
+    ttl_seconds: int | None = None  # how long it may wait for its device
+    priority: str = ""  # "high" wakes a sleeping device, "normal" does not
+    sound: str = ""  # "default", or a file of the app's
+    badge: int | None = None  # the number on the app's icon; 0 takes it away
+    image: str = ""  # an https address
+    icon: str = ""  # a drawable of the Android app's
+    android_channel: str = ""  # the Android app's notification channel, which people can switch off by itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +133,10 @@ class Push:
     body: str
     link: str = ""
     data: Mapping[str, str] = field(default_factory=dict)
+    options: PushOptions = field(default=PushOptions(), repr=False)
 
 
-Content: TypeAlias = Email | Sms | WhatsApp | Push
+Content: TypeAlias = Email | Pieced | Sms | WhatsApp | Push
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +144,9 @@ class Outbound:
     """One hand-off: one content for one address.
 
     `id` is the message's id; it says nothing about the person, travels with the message where the provider lets it, and comes
-    back in events. A push to a person with three devices is three outbounds of one id. `sender` is whom an SMS or WhatsApp message
-    is from, where that is not the account's own sender; an e-mail's stands in its content.
+    back in events. A push to a person with three devices is three outbounds of one id. `flow` is the campaign it belongs to, "" for
+    a trigger: flows that share a provider's rate get equal shares of it. `sender` is whom an SMS or WhatsApp message is from, where
+    that is not the account's own sender; an e-mail's stands in its content.
     """
 
     id: str
@@ -80,6 +154,7 @@ class Outbound:
     address: str
     content: Content
     ttl_seconds: int | None = None
+    flow: str = ""
     sender: str = ""
 
 
@@ -256,5 +331,7 @@ class LooksUp(Protocol):
     name: str
 
     def look_up(self, address: str, since: datetime) -> Sequence[Trace] | ChannelError:
-        """All that the provider took for an address since a moment, whoever of ours sent it; an error where it can't tell all."""
+        """All that the provider took for an address since a moment, whoever of ours sent it; an error where it can't tell
+        completely, which is `Rejected` where it never will.
+        """
         ...

@@ -1,13 +1,14 @@
 """Many rendered e-mails as one: a form with gaps, and for each person what fills them. Pure.
 
-Mails written from one text have the same lines but for a few, and these differ in a few words. So mails are laid line beside
-line; what differs in a line, between the beginning and the end that all share, becomes a gap with a tag in it. Mails in other
-languages or with other paragraphs would make wide gaps: they are told apart by the lines that differ together, and get a form of
-their own.
+What mails have in common is known in one of two ways. Mails that were written along one path through their template bring it
+with them: the path's words, and each mail's own values between them (`channels.base.Pieced`). Other mails are laid line beside
+line: what differs in a line, between the beginning and the end that all share, becomes a gap. Mails in other languages or with
+other paragraphs would make wide gaps: they are told apart by the lines that differ together, and get a form of their own.
 
-A tag is filled wherever it stands, also in what another tag brought in. So no tag may be met by chance: all tags share a core
-("s0.") that stands in none of the mails, neither in their own words nor in what a person's name may hold. A core has no dash and
-each tag begins and ends with one, so that a core can't come about across the border of a tag either.
+Either way a mail's parts become a row of words that all share and columns of words that differ, and each column gets a tag. A
+tag is filled wherever it stands, also in what another tag brought in. So no tag may come about by chance: all have a character
+in their middle that stands nowhere in these mails, neither in the words of all nor in what a person's name may hold, and behind
+it a number that ends where the tag ends. Wherever a tag is found, that character is a tag's own, and the tag is that one.
 """
 
 from __future__ import annotations
@@ -15,17 +16,20 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import count
+from dataclasses import dataclass
+from itertools import chain
 from os.path import commonprefix
 from typing import TypeAlias
 
-from channels.base import Email, Outbound
+from channels.base import Email, Gapped, Outbound, Pieced
 
 SUBSTITUTION_BYTES_MAX = 10_000  # of one person, SendGrid's limit
 _TAG_BYTES = 16  # about what a tag costs each person
+_MIDDLES = "^`|~\\"  # what few mails hold; any other character does as well
 
-Line: TypeAlias = tuple[str, ...]  # the same line of every mail
+Column: TypeAlias = tuple[str, ...]  # the same piece of every mail
+Piece: TypeAlias = str | Column  # words that all share, or a column
+Draft: TypeAlias = tuple[list[Piece], list[Piece], list[Piece]]  # subject, HTML, text
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,8 @@ class Batch:
 
 def alone(mail: Outbound) -> Batch:
     """A batch of one, without tags."""
-    return Batch(_email(mail), (mail,), ({},))
+    email = mail_of(mail)
+    return Batch(email.whole() if isinstance(email, Pieced) else email, (mail,), ({},))
 
 
 def batches(mails: Iterable[Outbound], mails_max: int) -> Iterator[Batch]:
@@ -56,36 +61,51 @@ def batches(mails: Iterable[Outbound], mails_max: int) -> Iterator[Batch]:
         yield from map(alone, mails)
         return
     for alike in _alike(mails):
-        for kin in _families(alike):
+        for kin in [alike] if isinstance(mail_of(alike[0]), Pieced) else _families(alike):
             for first in range(0, len(kin), mails_max):
                 yield from _join(kin[first : first + mails_max])
 
 
-def whole(mail: Outbound) -> str:
-    """All text of a mail in which a tag could be taken for one."""
-    email = _email(mail)
-    return "\n".join((email.subject, email.html, email.text, mail.id, *(value for _, value in email.headers)))
+def own(mail: Outbound) -> str:
+    """All text of a mail but the words of its form, if it has one: those are the template's."""
+    email = mail_of(mail)
+    texts = email.values if isinstance(email, Pieced) else (email.subject, email.html, email.text)
+    return "\n".join((*texts, *_beside(mail)))
 
 
-def _email(mail: Outbound) -> Email:
-    assert isinstance(mail.content, Email)  # noqa: S101  adapters check it first
-    return mail.content
+def mail_of(outbound: Outbound) -> Email | Pieced:
+    """The mail, as it came."""
+    assert isinstance(outbound.content, (Email, Pieced))  # noqa: S101  adapters check it first
+    return outbound.content
+
+
+def _beside(mail: Outbound) -> Iterator[str]:
+    """What a provider may fill besides a mail's parts."""
+    yield mail.id
+    yield from (value for _, value in mail_of(mail).headers)
 
 
 # -- who can share a form ----------------------------------------------------------------------------------------------
 
 
 def _alike(mails: Iterable[Outbound]) -> Iterable[list[Outbound]]:
-    """Mails of one sender with as many lines; the second mail for an address stands in another list than the first."""
+    """Mails of one sender with one form, or with as many lines; the second mail for an address stands in another list than the
+    first."""
     found: dict[tuple[object, ...], list[Outbound]] = defaultdict(list)
     met: Counter[str] = Counter()
     for mail in mails:
-        email, address = _email(mail), mail.address.lower()
-        empty = not (email.html and email.text)  # refused by SendGrid, and by no fault of its neighbours
-        lines = (email.html.count("\n"), email.text.count("\n"))
-        found[email.sender_name, email.sender_address, lines, met[address], mail.id if empty else ""].append(mail)
+        email, address = mail_of(mail), mail.address.lower()
+        found[email.sender_name, email.sender_address, _shape(mail), met[address]].append(mail)
         met[address] += 1
     return found.values()
+
+
+def _shape(mail: Outbound) -> object:
+    """Mails of another shape leave apart. One with an empty part is alone: SendGrid refuses it, by no fault of its neighbours."""
+    email = mail_of(mail)
+    if isinstance(email, Pieced):
+        return email.form if any(email.form.html.words) and any(email.form.text.words) else mail.id
+    return (email.html.count("\n"), email.text.count("\n")) if email.html and email.text else mail.id
 
 
 def _families(mails: list[Outbound]) -> Iterator[list[Outbound]]:
@@ -97,7 +117,7 @@ def _families(mails: list[Outbound]) -> Iterator[list[Outbound]]:
         yield mails
         return
     shared, patterns = 0, Counter[tuple[int, ...]]()
-    for line in _lines(mails):
+    for line in _lines(_wholes(mails)):
         if line.count(line[0]) == len(line):
             shared += len(line[0])
             continue
@@ -114,9 +134,12 @@ def _families(mails: list[Outbound]) -> Iterator[list[Outbound]]:
     yield mails
 
 
-def _lines(mails: Sequence[Outbound]) -> Iterator[Line]:
+def _wholes(mails: Iterable[Outbound]) -> list[Email]:
+    return [email for mail in mails if isinstance(email := mail_of(mail), Email)]
+
+
+def _lines(emails: Sequence[Email]) -> Iterator[Column]:
     """The mails line by line: first the subject, then the HTML's lines, then the text's."""
-    emails = [_email(mail) for mail in mails]
     return zip(*((email.subject, *email.html.split("\n"), *email.text.split("\n")) for email in emails), strict=True)
 
 
@@ -128,8 +151,8 @@ def _join(mails: list[Outbound]) -> Iterator[Batch]:
     if len(mails) == 1:
         yield alone(mails[0])
         return
-    batch = _form(mails)
-    fits = [len(json.dumps(filling)) <= SUBSTITUTION_BYTES_MAX for filling in batch.fillings]
+    batch = _form(mails, _compared(emails) if (emails := _wholes(mails)) else _brought(mails))
+    fits = [_fits(filling) for filling in batch.fillings]
     if all(fits):
         yield batch
         return
@@ -139,35 +162,62 @@ def _join(mails: list[Outbound]) -> Iterator[Batch]:
         yield from _join(fitting)
 
 
-def _form(mails: list[Outbound]) -> Batch:
-    core = _core([whole(mail) for mail in mails])
-    tags: dict[Line, str] = {}  # what is filled in -> its tag: what differs alike in two places has one tag
-    lines = []
-    for line in _lines(mails):
-        before, gaps, after = _gaps(line)
-        if gaps:
-            lines.append(f"{before}{tags.setdefault(gaps, f'-{core}{len(tags)}-')}{after}")
-        else:
-            lines.append(before)
-    email = _email(mails[0])
-    subject, html_lines = lines[0], email.html.count("\n") + 1
-    html, text = "\n".join(lines[1 : 1 + html_lines]), "\n".join(lines[1 + html_lines :])
+def _fits(filling: Mapping[str, str]) -> bool:
+    characters = sum(map(len, filling.values()))
+    # JSON writes a character in 12 bytes at most, a tag in 24: the exact length is asked for only where it matters.
+    return 12 * characters + 24 * len(filling) <= SUBSTITUTION_BYTES_MAX or len(json.dumps(filling)) <= SUBSTITUTION_BYTES_MAX
+
+
+def _form(mails: Sequence[Outbound], draft: Draft) -> Batch:
+    """The draft with tags in the place of its columns."""
+    columns = dict.fromkeys(piece for part in draft for piece in part if isinstance(piece, tuple))  # what is the same has one tag
+    words = (piece for part in draft for piece in part if isinstance(piece, str))
+    middle = _middle("\n".join(chain(words, *columns, *map(_beside, mails))))
+    tags = {column: f"-{middle}{number}-" for number, column in enumerate(columns)}
+    subject, html, text = ("".join([tags[piece] if isinstance(piece, tuple) else piece for piece in part]) for part in draft)
+    sender = mail_of(mails[0])
     names = tuple(tags.values())
-    columns = zip(*tags, strict=True) if tags else (() for _ in mails)
-    fillings = tuple(dict(zip(names, values, strict=True)) for values in columns)
-    return Batch(replace(email, subject=subject, html=html, text=text, headers=()), tuple(mails), fillings)
+    rows = zip(*columns, strict=True) if columns else (() for _ in mails)
+    fillings = tuple(dict(zip(names, row, strict=True)) for row in rows)
+    return Batch(Email(sender.sender_name, sender.sender_address, subject, html, text), tuple(mails), fillings)
 
 
-def _core(texts: Sequence[str]) -> str:
-    """The first core that stands in none of the texts."""
-    for number in count():
-        core = f"s{number}."
-        if not any(core in text for text in texts):
-            return core
-    raise AssertionError("unreachable")
+def _middle(everything: str) -> str:
+    """A character that stands nowhere in there."""
+    return next(sign for sign in chain(_MIDDLES, map(chr, range(0x2500, 0xD800))) if sign not in everything)
 
 
-def _gaps(line: Line) -> tuple[str, Line, str]:
+def _brought(mails: Sequence[Outbound]) -> Draft:
+    """A draft from the pieces that the mails brought with them."""
+    emails = [email for mail in mails if isinstance(email := mail_of(mail), Pieced)]
+    form, columns = emails[0].form, list(zip(*(email.values for email in emails), strict=True))
+    return _laid(form.subject, columns), _laid(form.html, columns), _laid(form.text, columns)
+
+
+def _laid(text: Gapped, columns: Sequence[Column]) -> list[Piece]:
+    """Words and columns in turn; a column that is the same all the way is words."""
+    pieces: list[Piece] = [text.words[0]]
+    for gap, words in zip(text.gaps, text.words[1:], strict=True):
+        column = columns[gap]
+        pieces += (column[0] if column.count(column[0]) == len(column) else column, words)
+    return pieces
+
+
+def _compared(emails: Sequence[Email]) -> Draft:
+    """A draft from mails laid side by side."""
+    lines: list[list[Piece]] = []
+    for line in _lines(emails):
+        before, gaps, after = _gaps(line)
+        lines.append([before, gaps, after] if gaps else [before])
+    html_lines = emails[0].html.count("\n") + 1
+    return lines[0], _joined(lines[1 : 1 + html_lines]), _joined(lines[1 + html_lines :])
+
+
+def _joined(lines: Iterable[Sequence[Piece]]) -> list[Piece]:
+    return list(chain.from_iterable(("\n", *line) for line in lines))[1:]
+
+
+def _gaps(line: Column) -> tuple[str, Column, str]:
     """What all mails have at the line's beginning, what each has then, what all have at its end. No gaps: the line is the same."""
     if line.count(line[0]) == len(line):
         return line[0], (), ""

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import TypeVar
 
-from channels.base import Channel, Email, Outbound, Push, Rejected, Sms, WhatsApp
+from channels.base import Channel, Email, Outbound, Pieced, Push, Rejected, Sms, WhatsApp
 
 C = TypeVar("C", Email, Sms, WhatsApp, Push)
 
@@ -34,16 +34,32 @@ RESERVED_HEADERS = frozenset(
 
 
 def checked(outbound: Outbound, channel: Channel, kind: type[C]) -> C:
-    """The outbound's content, when it is the channel's and nothing in it could be misread; else raises Rejected."""
-    content = outbound.content
+    """The outbound's content, when it is the channel's and nothing in it could be misread; else raises Rejected. A mail in pieces
+    is put together.
+    """
+    content = outbound.content.whole() if isinstance(outbound.content, Pieced) else outbound.content
     if outbound.channel is not channel or not isinstance(content, kind):
         raise Rejected("wrong_content", f"this adapter sends {kind.__name__}")
-    if not _ADDRESSES[channel].fullmatch(outbound.address):
-        raise Rejected("malformed_address")
-    one_line(outbound.id, "id")
+    _check_envelope(outbound, channel)
     if isinstance(content, Email):
         _check_mail(content)
     return content
+
+
+def checked_mail(outbound: Outbound) -> Email | Pieced:
+    """Like `checked`, for adapters that can do with a mail's pieces."""
+    content = outbound.content
+    if outbound.channel is not Channel.EMAIL or not isinstance(content, (Email, Pieced)):
+        raise Rejected("wrong_content", "this adapter sends e-mail")
+    _check_envelope(outbound, Channel.EMAIL)
+    _check_mail(content)
+    return content
+
+
+def _check_envelope(outbound: Outbound, channel: Channel) -> None:
+    if not _ADDRESSES[channel].fullmatch(outbound.address):
+        raise Rejected("malformed_address")
+    one_line(outbound.id, "id")
 
 
 def one_line(text: str, what: str) -> str:
@@ -53,7 +69,7 @@ def one_line(text: str, what: str) -> str:
     return text
 
 
-def _check_mail(email: Email) -> None:
+def _check_mail(email: Email | Pieced) -> None:
     if not _MAILBOX.fullmatch(email.sender_address):
         raise Rejected("malformed_sender")
     one_line(email.sender_name, "sender_name")

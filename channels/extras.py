@@ -11,7 +11,7 @@ LENGTH_MAX = 300
 
 # Names of fields that hold an address, a name, a device or a link of the person's, in whatever spelling a provider chooses.
 _PERSONAL = re.compile(r"(?i)mail|phone|number|address|profile|waid|agent|url|link|body|text|name$|^(to|from|ip|smtp-id)$")
-_ADDRESS = re.compile(r"[^\s<>]+@[^\s<>]+|(?<![\w-])\+?\d(?:[ ().-]?\d){7,14}(?![\w-])")
+_ADDRESS = re.compile(r"[^\s<>]+@[^\s<>]+|(?<![\w-])\+?\d(?:[ ().-]?\d){8,14}(?![\w-])")
 _UNKEEPABLE = re.compile("[\0\ud800-\udfff]")  # PostgreSQL keeps neither
 HIDDEN = "…"
 

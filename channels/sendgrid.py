@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -21,7 +22,6 @@ from channels.base import (
     BadSignature,
     Channel,
     ChannelError,
-    Email,
     Event,
     EventKind,
     Misconfigured,
@@ -30,11 +30,12 @@ from channels.base import (
     Result,
     Throttled,
 )
-from channels.batch import Batch, alone, batches, whole
-from channels.checks import checked
+from channels.batch import Batch, alone, batches, mail_of, own
+from channels.checks import checked_mail
 from channels.extras import extra
 from channels.handover import Clock, by_status, hand_over, inquire, receipt, utc_now
 from channels.http import Http, Request, Response, header_lines
+from channels.plugs import Bench, Call, Door, Pattern, Plug, Reader
 
 API = "https://api.sendgrid.com"
 MAILS_PER_REQUEST = 100  # what is unknown when an answer is lost: no more than a killed worker leaves
@@ -92,7 +93,7 @@ class SendGrid:
 
     def build(self, outbound: Outbound) -> Request:
         """The mail/send request for one mail. Raises Rejected for what SendGrid would not take or might misread."""
-        checked(outbound, self.channel, Email)
+        checked_mail(outbound)
         return self.build_batch(alone(outbound))
 
     def build_batch(self, batch: Batch) -> Request:
@@ -102,8 +103,8 @@ class SendGrid:
     def _refusal(self, outbound: Outbound) -> Rejected | None:
         """Why this mail can't leave whatever the others are."""
         try:
-            checked(outbound, self.channel, Email)
-            whole(outbound).encode()
+            checked_mail(outbound)
+            own(outbound).encode()
         except Rejected as refusal:
             return refusal.with_traceback(None)  # its frames hold the message
         except Exception as error:
@@ -161,10 +162,9 @@ def _mail(batch: Batch) -> dict[str, Any]:
 
 
 def _personalization(outbound: Outbound, filling: Mapping[str, str]) -> dict[str, Any]:
-    assert isinstance(outbound.content, Email)  # noqa: S101  it was checked
     part: dict[str, Any] = {"to": [{"email": outbound.address}]}
-    if outbound.content.headers:
-        part["headers"] = dict(outbound.content.headers)
+    if headers := mail_of(outbound).headers:
+        part["headers"] = dict(headers)
     if filling:
         part["substitutions"] = filling
     part["custom_args"] = {"message_id": outbound.id}
@@ -301,3 +301,60 @@ def _time(value: object, now: datetime) -> datetime:
         return datetime.fromtimestamp(int(str(value)), UTC)
     except (ValueError, OverflowError, OSError):
         return now
+
+
+# -- the plug ----------------------------------------------------------------------------------------------------------
+
+# The fixed beginning of every P-256 public key in DER; the 65 bytes after it are the point.
+_P256 = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d030107034200")
+KEY = Pattern(
+    re.compile(re.escape(base64.b64encode(_P256[:24]).decode()) + r"[A-Za-z0-9+/]{90}[A-Za-z0-9+/=]{2}"),
+    "the verification key that SendGrid shows, 124 characters that begin with MFkw",
+)
+_HEADERS = "x-twilio-email-event-webhook-"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """SendGrid's API, and the public key (base64 DER) that its event webhook's signatures are checked with."""
+
+    api_key: str = field(repr=False)
+    base_url: str
+    webhook_public_key: str
+    mails_per_request: int
+
+
+def _account(read: Reader) -> Account:
+    return Account(
+        api_key=read.secret("SENDGRID_API_KEY"),
+        base_url=read.url("SENDGRID_BASE_URL", API),
+        webhook_public_key=read.matching("SENDGRID_WEBHOOK_PUBLIC_KEY", KEY),
+        mails_per_request=int(read.number("SENDGRID_MAILS_PER_REQUEST", MAILS_PER_REQUEST, least=1, most=MAILS_PER_REQUEST_MAX)),
+    )
+
+
+def _make(account: Account, bench: Bench) -> SendGrid:
+    return SendGrid(account.api_key, bench.http, account.base_url, mails_per_request=account.mails_per_request)
+
+
+def _read(call: Call, key: str) -> list[Event]:
+    signature, timestamp = (call.headers.get(f"{_HEADERS}{name}", "") for name in ("signature", "timestamp"))
+    return parse_events(call.body, signature, timestamp, key, call.now)
+
+
+def _doubts(account: Account) -> Iterator[str]:
+    if not account.webhook_public_key:
+        yield "SENDGRID_WEBHOOK_PUBLIC_KEY is missing: SendGrid's news of bounces and complaints can't be verified and is refused."
+
+
+PLUG = Plug(
+    name=SendGrid.name,
+    needs={Channel.EMAIL: ("SENDGRID_API_KEY",)},
+    prefixes=("SENDGRID_",),
+    read=_account,
+    make=_make,
+    doors={"": Door(_read)},
+    webhook_key=lambda account: account.webhook_public_key,
+    doubts=_doubts,
+    usual=True,
+)

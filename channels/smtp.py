@@ -6,9 +6,10 @@ import re
 import smtplib
 import socket
 import ssl
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -30,6 +31,7 @@ from channels.base import (
     Uncertain,
 )
 from channels.checks import checked
+from channels.plugs import Plug
 
 # No line is folded that need not be: a folded List-Unsubscribe turns into encoded words, which no mailbox follows.
 _POLICY = SMTP.clone(max_line_length=990)
@@ -102,9 +104,9 @@ class Smtp:
         server, tls = self._server, ssl.create_default_context(cafile=self._ca_file)
         name, timeout = socket.gethostname(), self._timeout_seconds
         if server.tls:
-            client: smtplib.SMTP = smtplib.SMTP_SSL(server.host, server.port, name, timeout=timeout, context=tls)
+            client: smtplib.SMTP = _TlsClient(server.host, server.port, name, timeout=timeout, context=tls)
         else:
-            client = smtplib.SMTP(server.host, server.port, name, timeout=timeout)
+            client = _Client(server.host, server.port, name, timeout=timeout)
         try:
             if server.starttls:
                 client.starttls(context=tls)
@@ -114,6 +116,56 @@ class Smtp:
             client.close()
             raise
         return client
+
+
+class _Lines:
+    """What a relay says, line by line. A whole reply has so many seconds: a relay that speaks without end, or a byte at a time,
+    would otherwise hold us for ever.
+    """
+
+    def __init__(self, sock: socket.socket, seconds: float) -> None:
+        self._sock, self._seconds = sock, seconds
+        self._buffer = b""
+        self._deadline = 0.0
+
+    def begin(self) -> None:
+        """A reply is waited for."""
+        self._deadline = time.monotonic() + self._seconds
+
+    def readline(self, limit: int) -> bytes:
+        """The next line, or what there is of it at the limit or at the end. Raises OSError."""
+        while b"\n" not in self._buffer and len(self._buffer) < limit:
+            left = self._deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            self._sock.settimeout(left)
+            piece = self._sock.recv(8192)
+            if not piece:
+                break
+            self._buffer += piece
+        self._sock.settimeout(self._seconds)
+        end = self._buffer.find(b"\n") + 1 or len(self._buffer)
+        line, self._buffer = self._buffer[: min(end, limit)], self._buffer[min(end, limit) :]
+        return line
+
+    def close(self) -> None:
+        """The socket closes by itself."""
+
+
+class _Client(smtplib.SMTP):
+    """smtplib's client, with a limit to how long a reply may take."""
+
+    def getreply(self) -> tuple[int, bytes]:
+        """As smtplib has it."""
+        sock, seconds = self.sock, self.timeout
+        if sock is not None:
+            self.file = self.file or _Lines(sock, seconds)
+            self.file.begin()
+        return super().getreply()
+
+
+class _TlsClient(_Client, smtplib.SMTP_SSL):
+    """The same, over TLS from the first byte."""
 
 
 class _Session:
@@ -219,3 +271,22 @@ def _reaction(code: int, text: bytes = b"", *, at_recipient: bool = False) -> Ch
     if at_recipient and finer.startswith("5.1.") and finer not in _SENDER_ADDRESS:
         return BadAddress(name, "no such mailbox or domain")
     return Rejected(name) if 500 <= code < 600 else None
+
+
+# -- the plug ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A relay, and who we are there."""
+
+    url: str = field(repr=False)
+
+
+PLUG = Plug(
+    name=Smtp.name,
+    needs={Channel.EMAIL: ("SMTP_URL",)},
+    prefixes=("SMTP_",),
+    read=lambda read: Account(read.url_with_password("SMTP_URL", ("smtp", "smtps"))),
+    make=lambda account, _: Smtp(account.url),
+)

@@ -10,12 +10,12 @@ import base64
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
 from html import escape
-from logging import getLogger
+from logging import WARNING, getLogger
 from typing import NoReturn
 from urllib.parse import parse_qs, quote, urlencode, urljoin, urlsplit
 
@@ -50,6 +50,7 @@ from channels.base import (
 )
 from channels.checks import checked, one_line
 from channels.extras import extra
+from channels.forms import encoded
 from channels.handover import (
     Clock,
     Reactions,
@@ -61,15 +62,18 @@ from channels.handover import (
     utc_now,
 )
 from channels.http import Http, Request, Response, header_lines
+from channels.plugs import NUMBER, SENDER_NAME, Bench, Call, Door, Pattern, Plug, Reader
 
 API = "https://api.twilio.com"
+CONTENT_API = "https://content.twilio.com"
 BODY_CHARACTERS_MAX = 1600
 LIST_SIZE = 1000  # what one page of a list may hold
 LIST_PAGES_MAX = 3  # whoever got more in the time asked about is a case for a person
 TTL_SECONDS_MAX = 36_000
 _WAIT_SECONDS = {"21611": 300.0}  # ten hours of messages wait for this sender: give it minutes
 
-_SERVICE = re.compile(r"MG[0-9a-fA-F]{32}")
+SERVICE = r"MG[0-9a-fA-F]{32}"
+_SERVICE = re.compile(SERVICE)
 
 # Error codes of a refused send. Twilio advises against much logic on codes because they change: what is not here is
 # `Rejected`, neither repeated nor held against the address.
@@ -106,6 +110,8 @@ REACTIONS: Reactions = {
     "63033": (BadAddress, "the person blocked us on WhatsApp"),
 }
 
+
+getLogger("twilio").setLevel(WARNING)  # the SDK logs request bodies at INFO
 
 # -- building through the SDK ------------------------------------------------------------------------------------------
 
@@ -189,7 +195,7 @@ class Twilio:
         if self._callback_url:
             fields["StatusCallback"] = f"{self._callback_url}?message={quote(outbound.id, safe='')}"
         sender = urlencode(_sender(self.channel, outbound.sender)) if outbound.sender else self._sender
-        return Request(self._messages_url, self._headers, f"{urlencode(fields)}&{sender}".encode())
+        return Request(self._messages_url, self._headers, f"{encoded(fields)}&{sender}".encode())
 
     def parse(self, answer: Response) -> Result:
         """A 2xx with a sid is a receipt; a 4xx is what REACTIONS say of its code."""
@@ -231,7 +237,7 @@ class Twilio:
             place = str(page.get("next_page_uri") or "")
             if not place.startswith("/2010-04-01/") or any(trace is not None and trace.at < since for trace in traces):
                 return found
-        return Uncertain("too_many_messages")
+        return Rejected("too_many_messages")
 
     def _trace(self, row: Mapping[str, object]) -> Trace | None:
         """A row of the list as the status callback would have told it; None for what we received."""
@@ -252,19 +258,25 @@ TwilioWhatsApp = partial(Twilio, Channel.WHATSAPP)
 
 
 def _sms(outbound: Outbound) -> dict[str, str]:
-    text = checked(outbound, Channel.SMS, Sms).text
+    return {"To": outbound.address, "Body": _fitting(checked(outbound, Channel.SMS, Sms).text)}
+
+
+def _fitting(text: str) -> str:
+    """The text, where Twilio would take it; else raises Rejected."""
     if not text or len(text) > BODY_CHARACTERS_MAX:
         code = "21617" if text else "21602"
         raise Rejected(code, REACTIONS[code][1])
-    return {"To": outbound.address, "Body": text}
+    return text
 
 
 def _whatsapp(outbound: Outbound) -> dict[str, str]:
-    template = checked(outbound, Channel.WHATSAPP, WhatsApp)
+    content = checked(outbound, Channel.WHATSAPP, WhatsApp)
+    if content.text:
+        return {"To": f"whatsapp:{outbound.address}", "Body": _fitting(content.text)}
     return {
         "To": f"whatsapp:{outbound.address}",
-        "ContentSid": one_line(template.content_sid, "content_sid"),
-        "ContentVariables": json.dumps(dict(template.variables), ensure_ascii=False),
+        "ContentSid": one_line(content.content_sid, "content_sid"),
+        "ContentVariables": json.dumps(dict(content.variables), ensure_ascii=False),
     }
 
 
@@ -460,3 +472,65 @@ NOTHING = "<?xml version='1.0' encoding='UTF-8'?><Response/>"
 def twiml(text: str | None) -> str:
     """The answer to an inbound call: one message back to the sender, or nothing."""
     return NOTHING if text is None else NOTHING.replace("<Response/>", f"<Response><Message>{escape(text)}</Message></Response>")
+
+
+# -- the plug ----------------------------------------------------------------------------------------------------------
+
+SID = Pattern(re.compile(r"AC[0-9a-fA-F]{32}"), "AC and 32 hex digits")
+SENDER = Pattern(
+    re.compile(rf"{NUMBER}|{SERVICE}|{SENDER_NAME}"),
+    "a number like +32470000000, a name of at most 11 letters, digits and spaces with a letter in it, or MG and 32 hex digits",
+)
+WHATSAPP_SENDER = Pattern(re.compile(rf"(?:whatsapp:)?{NUMBER}|{SERVICE}"), "a number like +32470000000, or MG and 32 hex digits")
+_KEYS = ("TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN")
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Twilio's APIs. A sender is a number, an alphanumeric name (SMS only) or a messaging service (MG…)."""
+
+    account_sid: str
+    auth_token: str = field(repr=False)
+    base_url: str
+    content_base_url: str
+    sms_sender: str
+    whatsapp_sender: str
+
+
+def _account(read: Reader) -> Account:
+    return Account(
+        account_sid=read.matching("TWILIO_ACCOUNT_SID", SID),
+        auth_token=read.secret("TWILIO_AUTH_TOKEN"),
+        base_url=read.url("TWILIO_BASE_URL", API),
+        content_base_url=read.url("TWILIO_CONTENT_BASE_URL", CONTENT_API),
+        sms_sender=read.matching("TWILIO_SMS_SENDER", SENDER),
+        whatsapp_sender=read.matching("TWILIO_WHATSAPP_SENDER", WHATSAPP_SENDER).removeprefix("whatsapp:"),
+    )
+
+
+def _make(account: Account, bench: Bench) -> Twilio:
+    sender = account.sms_sender if bench.channel is Channel.SMS else account.whatsapp_sender
+    status_url = f"{bench.webhook_url}/status"
+    return Twilio(bench.channel, account.account_sid, account.auth_token, sender, bench.http, account.base_url, status_url)
+
+
+def _signature(call: Call) -> str:
+    return call.headers.get("x-twilio-signature", "")
+
+
+PLUG = Plug(
+    name=Twilio.name,
+    needs={Channel.SMS: (*_KEYS, "TWILIO_SMS_SENDER"), Channel.WHATSAPP: (*_KEYS, "TWILIO_WHATSAPP_SENDER")},
+    prefixes=("TWILIO_",),
+    read=_account,
+    make=_make,
+    doors={
+        "status": Door(lambda call, token: parse_events(call.url, call.body, _signature(call), token, call.now)),
+        "inbound": Door(
+            lambda call, token: [parse_inbound(call.url, call.body, _signature(call), token)],
+            lambda text: (twiml(text), "text/xml"),
+        ),
+    },
+    webhook_key=lambda account: account.auth_token,
+    usual=True,
+)

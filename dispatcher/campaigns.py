@@ -13,7 +13,7 @@ from itertools import islice
 from dispatcher.approvals import hold_door
 from dispatcher.faults import BadInput, InputFault
 from dispatcher.house import House
-from dispatcher.ledger import audience, brakes, campaigns, caps, chunks, consent, conversations, due, misses
+from dispatcher.ledger import alerts, audience, brakes, campaigns, caps, chunks, consent, conversations, due, misses
 from dispatcher.ledger.audience import Fault, Loader, Row, TriggerPlace
 from dispatcher.ledger.campaigns import spec_to_json
 from dispatcher.ledger.chunks import Candidate, Chunk, Entry
@@ -182,7 +182,7 @@ def _variants(spec: Spec, entries: Sequence[Entry]) -> Counter[str]:
 def _chunks_of(house: House, connection: Connection, submission: Submission, no: int, period: int) -> Iterator[Chunk]:
     approved = {template.digest: 0 for template in house.catalog.values()}  # a rehearsal may come before any approval
     for number in chunks.numbers_of(connection, period, no):
-        yield Chunk(period, number, submission.spec, no, submission.id, None, approved)
+        yield Chunk(period, number, submission.spec, no, submission.id, None, approved=approved)
 
 
 def _as_of(connection: Connection, candidates: Sequence[Candidate], moment: datetime) -> list[Candidate]:
@@ -251,8 +251,8 @@ def sweep(house: House) -> None:
         _brake(house, connection)
         campaigns.finish_ended(connection, now)
         caps.prune(connection, house.policy.caps_since(now) or now, PRUNE_BATCH)
-        misses.forget(connection, now)
-        conversations.forget(connection, now)
+        for forget in (misses.forget, conversations.forget, alerts.forget):
+            forget(connection, now)
 
 
 def _brake(house: House, connection: Connection) -> None:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from channels.base import Channel, ChannelError, Event, EventKind, Trace
+from channels.base import Channel, ChannelError, Event, EventKind, Rejected, Trace
 from channels.traces import can_tell, look_up
 from dispatcher.house import House
 from dispatcher.ledger import doubts, events
@@ -45,26 +45,25 @@ def ask_some(house: House, most: int = BATCH) -> int:
 def ask(house: House, doubt: Doubt) -> bool:
     """Ask about one; False where the provider could not be asked just now."""
     provider = house.providers[doubt.channel]
-    if doubt.address is None or not can_tell(provider):
-        with lend(house.pool) as connection:
-            doubts.postpone(connection, doubt.ref, None)
-        return True
-    since = doubt.claimed_at - timedelta(seconds=CLOCKS_SECONDS)
-    told = look_up(provider, doubt.address, since)
-    if isinstance(told, ChannelError):
-        return False
-    until = doubt.claimed_at + timedelta(seconds=house.limits.lease_seconds + CLOCKS_SECONDS)
-    finding = find(told, marks(house, doubt.ref), house.public_url, doubt.receipts, until)
+    finding: Trace | Finding = Finding.NEVER
+    if doubt.address is not None and can_tell(provider):
+        told = look_up(provider, doubt.address, doubt.claimed_at - timedelta(seconds=CLOCKS_SECONDS))
+        if isinstance(told, ChannelError) and not isinstance(told, Rejected):
+            return False
+        if not isinstance(told, ChannelError):
+            until = doubt.claimed_at + timedelta(seconds=house.limits.lease_seconds + CLOCKS_SECONDS)
+            finding = find(told, marks(house, doubt.ref), house.public_url, doubt.receipts, until)
     with lend(house.pool) as connection, connection.transaction():
         conclude(house, connection, doubt, provider.name, finding)
     return True
 
 
 class Finding(StrEnum):
-    """What a list without our message says."""
+    """What there is to conclude without our message on a list."""
 
     ABSENT = "absent"  # no such message was taken
     UNCLEAR = "unclear"  # one of those may be ours
+    NEVER = "never"  # nobody can be asked about it
 
 
 def marks(house: House, ref: MessageRef) -> tuple[str, str]:
@@ -92,8 +91,8 @@ def conclude(house: House, connection: Connection, doubt: Doubt, provider: str, 
     now = house.clock()
     if isinstance(finding, Trace):
         events.keep(connection, [replace(each, message_id=str(doubt.ref)) for each in finding.news], now)
-        doubts.close(connection, [doubt.ref])
-    elif doubt.asked < len(AGAIN_SECONDS):
+        doubts.postpone(connection, doubt.ref, None)  # its news will tell, if it tells anything
+    elif finding is not Finding.NEVER and doubt.asked < len(AGAIN_SECONDS):
         doubts.postpone(connection, doubt.ref, now + timedelta(seconds=AGAIN_SECONDS[doubt.asked]))
     elif finding is Finding.ABSENT and not doubt.changed:
         _settle(connection, doubt.ref, doubt.channel, doubt.spec, State.FAILED, provider, NOT_TAKEN, {}, now)

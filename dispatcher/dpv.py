@@ -25,6 +25,7 @@ _REFERENCE = {"@type": "@id"}
 
 CONTEXT: Mapping[str, Any] = {
     "dpv": "https://w3id.org/dpv#",
+    "legal-eu": "https://w3id.org/dpv/legal/eu#",
     "eu-gdpr": "https://w3id.org/dpv/legal/eu/gdpr#",
     "loc": "https://w3id.org/dpv/loc#",
     "dct": "http://purl.org/dc/terms/",
@@ -107,7 +108,7 @@ def _record(policy: Policy, subject: str, about: str, said: Sequence[ConsentEven
         "dpv:hasDataController": [_controller_id(name) for name in _controllers(policy)],
         "dpv:hasDataProcessor": [_controller_id(name) for name in _processors(policy)],
         "dpv:hasJurisdiction": "loc:BE",
-        "dpv:hasApplicableLaw": "eu-gdpr:GDPR",
+        "dpv:hasApplicableLaw": "legal-eu:law-GDPR",
         "dpv:hasProcess": _process(policy, about, said[-1].new_value),
         "dpv:hasRecordOfActivity": [_event(policy, subject, event) for event in said],
     }

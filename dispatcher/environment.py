@@ -2,40 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import difflib
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
-OUR_PREFIXES = ("DISPATCHER_", "SENDGRID_", "TWILIO_", "FCM_", "SMTP_")
+from channels.plugs import Pattern, plugs
 
-
-class Pattern(NamedTuple):
-    """How a value must look, and how to say so."""
-
-    regex: re.Pattern[str]
-    right: str
-
-
-NUMBER = r"\+[1-9][0-9]{6,14}"
-SERVICE = r"MG[0-9a-fA-F]{32}"
-SID = Pattern(re.compile(r"AC[0-9a-fA-F]{32}"), "AC and 32 hex digits")
-SENDER = Pattern(
-    re.compile(rf"{NUMBER}|{SERVICE}|(?=.*[A-Za-z])[A-Za-z0-9 ]{{1,11}}"),
-    "a number like +32470000000, a name of at most 11 letters, digits and spaces with a letter in it, or MG and 32 hex digits",
-)
-WHATSAPP_SENDER = Pattern(re.compile(rf"(?:whatsapp:)?{NUMBER}|{SERVICE}"), "a number like +32470000000, or MG and 32 hex digits")
-# The fixed beginning of every P-256 public key in DER; the 65 bytes after it are the point.
-P256 = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d030107034200")
-KEY = Pattern(
-    re.compile(re.escape(base64.b64encode(P256[:24]).decode()) + r"[A-Za-z0-9+/]{90}[A-Za-z0-9+/=]{2}"),
-    "the verification key that SendGrid shows, 124 characters that begin with MFkw",
-)
+OUR_PREFIX = "DISPATCHER_"
 
 
 class Reader:
@@ -146,13 +123,14 @@ class Reader:
 
 def spelling_warnings(environ: Mapping[str, str], known: set[str]) -> Iterator[str]:
     """A word on each variable that looks as if it were meant for us, but isn't one of ours."""
+    prefixes = (OUR_PREFIX, *(prefix for plug in plugs().values() for prefix in plug.prefixes))
     for name in sorted(environ):
-        if name in known or not name.startswith(OUR_PREFIXES):
+        if name in known or not name.startswith(prefixes):
             continue
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
         if near:
             yield f"{name} is not a variable of this program: did you mean {near[0]}?"
-        elif name.startswith("DISPATCHER_"):
+        elif name.startswith(OUR_PREFIX):
             yield f"{name} is not a variable of this program: it has no effect."
 
 

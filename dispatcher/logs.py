@@ -36,5 +36,4 @@ def configure_logs(level: int = logging.INFO) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("twilio").setLevel(logging.WARNING)  # logs request bodies at INFO
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # its warnings hold connection strings

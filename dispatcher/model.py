@@ -347,6 +347,8 @@ class Spec:
     variants: tuple[tuple[str, str], ...] = ()  # names and templates of an A/B test; `template` is then the first one's
     one_per_household: bool = False  # of two registered partners, one
     fallback_after_seconds: float | None = None  # with route "first": how long a leg may go without a delivery report
+    ttl_seconds: int | None = None  # how long a provider may go on trying to deliver a push or text
+    collapse_key: str | None = None  # of several pushes with one key, a device keeps the last; None: as the template says
 
     @property
     def templates(self) -> tuple[str, ...]:

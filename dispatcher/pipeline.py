@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import groupby
 
-from channels.base import BadAddress, Channel, Content, Outbound, Result
+from channels.base import BadAddress, Channel, Content, Outbound, Push, Result
 from dispatcher import consequences
 from dispatcher.approvals import unapproved, unsaid
 from dispatcher.content import ContentRefusal, Letter, Links, Sender
@@ -20,11 +20,10 @@ from dispatcher.house import House
 from dispatcher.ledger import campaigns, chunks, due, stops
 from dispatcher.ledger.chunks import Candidate, Chunk, Claim, Entry, Gate, Settlement
 from dispatcher.ledger.pool import Connection, LedgerUnavailable, lend
-from dispatcher.model import Code, Decision, Facts, Hold, Job, Kind, Leg, Refuse, Send, Sent, State
+from dispatcher.model import Code, Decision, Facts, Hold, Job, Kind, Leg, Refuse, Send, Sent, Spec, State
 from dispatcher.outcomes import Outcome, conclude, fallback_at, fold
 from dispatcher.policy import decide, record, variant_of
-from dispatcher.refs import MessageRef
-from dispatcher.tokens import PREFERENCES, UNSUBSCRIBE, message_token
+from dispatcher.tokens import PREFERENCES, UNSUBSCRIBE, ref_token
 
 STATE_OF: Mapping[str, State] = {Code.EXPIRED: State.EXPIRED, Code.HELD_OUT: State.HELD_OUT, Code.CANCELLED: State.CANCELLED}
 
@@ -51,14 +50,14 @@ def run_chunk(house: House, period: int, number: int) -> Chunk | None:
         with lend(house.pool) as connection:
             campaigns.halt(connection, chunk.campaign_no, f"paused itself: {unsaid(waiting[0])}", house.clock())
         return chunk
+    stopped = dict(chunk.stopped)
     rows: frozenset[int] | None = None
-    since = caps_since(house, chunk)
     for _ in range(house.limits.decide_rounds_max):
         with lend(house.pool) as connection:
-            candidates = chunks.gather(connection, chunk, rows, since)
+            candidates = chunks.gather(connection, chunk, rows, caps_since(house, chunk))
         changed: set[int] = set()
         for batch in batches(candidates, house.limits.batch_messages_max):
-            claim = work(house, chunk, batch)
+            claim = work(house, chunk, batch, stopped)
             if claim.gate is Gate.SHUT:
                 return chunk
             changed |= claim.changed
@@ -82,16 +81,17 @@ def batches(candidates: Sequence[Candidate], size: int) -> Iterator[list[Candida
         yield batch
 
 
-def work(house: House, chunk: Chunk, batch: Sequence[Candidate]) -> Claim:
-    """One batch through its whole life. No connection is held while providers are spoken to."""
+def work(house: House, chunk: Chunk, batch: Sequence[Candidate], stopped: dict[Channel, str]) -> Claim:
+    """One batch through its whole life. No connection is held while providers are spoken to. What stops a channel stands in
+    `stopped` from then on."""
+    prepared = prepare_all(house, chunk, batch, stopped)
     with lend(house.pool) as connection:
-        stopped = stops.stopped(connection)
-        prepared = prepare_all(house, chunk, batch, stopped)
-        now, since = house.clock(), caps_since(house, chunk)
-        claim = chunks.claim(connection, chunk, [item.entry for item in prepared], now, since)
+        claim = chunks.claim(connection, chunk, [item.entry for item in prepared], house.clock(), caps_since(house, chunk))
     won = [item for item in prepared if item.entry.candidate.ref in claim.won]
     if won:
-        settle(house, chunk, conclude_all(house, chunk, won, send(house, won)))
+        concluded = conclude_all(house, chunk, won, send(house, won))
+        settle(house, chunk, concluded)
+        stopped |= {item.channel: item.outcome.reason or "" for item in concluded if item.outcome.stop_channel}
     return claim
 
 
@@ -202,8 +202,8 @@ def job_of(house: House, chunk: Chunk, candidate: Candidate) -> Job:
 def letter_of(house: House, chunk: Chunk, candidate: Candidate, leg: Leg) -> Letter:
     """All that the rendering may know: only the data categories that the decision allows."""
     entity, facts = house.policy.entities[chunk.spec.entity], candidate.facts
-    unsubscribe = message_token(house.secret, UNSUBSCRIBE, str(candidate.ref))
-    preferences = message_token(house.secret, PREFERENCES, str(candidate.ref))
+    unsubscribe = ref_token(house.secret, UNSUBSCRIBE, candidate.ref)
+    preferences = ref_token(house.secret, PREFERENCES, candidate.ref)
     return Letter(
         channel=leg.channel,
         language=facts.language,
@@ -220,10 +220,17 @@ def outbounds(
     chunk: Chunk, candidate: Candidate, channel: Channel, content: Content, now: datetime, sender: str
 ) -> Iterator[Outbound]:
     """What is handed over: a push once per device that may show it, anything else once. `sender` is "" for the account's own."""
-    expires_at = chunk.spec.expires_at
-    ttl_seconds = int((expires_at - now).total_seconds()) if expires_at else None
+    ttl_seconds, flow = _ttl_seconds(chunk.spec, now), chunk.campaign_id or ""
+    if isinstance(content, Push) and chunk.spec.collapse_key:
+        content = replace(content, options=replace(content.options, collapse_key=chunk.spec.collapse_key))
     for address in addresses(candidate.facts, channel):
-        yield Outbound(str(candidate.ref), channel, address, content, ttl_seconds, sender)
+        yield Outbound(str(candidate.ref), channel, address, content, ttl_seconds, flow, sender)
+
+
+def _ttl_seconds(spec: Spec, now: datetime) -> int | None:
+    """How long a provider may go on trying: as long as the campaign says, and never beyond its end."""
+    left = int((spec.expires_at - now).total_seconds()) if spec.expires_at else None
+    return min((seconds for seconds in (left, spec.ttl_seconds) if seconds is not None), default=None)
 
 
 def addresses(facts: Facts, channel: Channel) -> list[str]:
@@ -237,16 +244,16 @@ def addresses(facts: Facts, channel: Channel) -> list[str]:
 # -- send --------------------------------------------------------------------------------------------------------------
 
 
-def send(house: House, won: Sequence[Prepared]) -> Mapping[MessageRef, list[tuple[Outbound, Result]]]:
-    """Hand over what was won, a provider at a time; what came back, by message."""
+def send(house: House, won: Sequence[Prepared]) -> Mapping[str, list[tuple[Outbound, Result]]]:
+    """Hand over what was won, a provider at a time; what came back, by message id."""
     by_channel: dict[Channel, list[Outbound]] = defaultdict(list)
     for item in won:
         for outbound in item.outbounds:
             by_channel[outbound.channel].append(outbound)
-    results: dict[MessageRef, list[tuple[Outbound, Result]]] = defaultdict(list)
+    results: dict[str, list[tuple[Outbound, Result]]] = defaultdict(list)
     for channel, waiting in by_channel.items():
         for outbound, result in house.providers[channel].send(waiting):
-            results[MessageRef.parse(outbound.id)].append((outbound, result))
+            results[outbound.id].append((outbound, result))
     return results
 
 
@@ -273,7 +280,7 @@ class Concluded:
 
 
 def conclude_all(
-    house: House, chunk: Chunk, won: Sequence[Prepared], results: Mapping[MessageRef, list[tuple[Outbound, Result]]]
+    house: House, chunk: Chunk, won: Sequence[Prepared], results: Mapping[str, list[tuple[Outbound, Result]]]
 ) -> list[Concluded]:
     """What follows for each message from what its provider said."""
     now = house.clock()
@@ -281,7 +288,7 @@ def conclude_all(
     for item in won:
         candidate, channel = item.entry.candidate, item.entry.channel
         assert channel is not None  # noqa: S101  a claimed entry has one
-        answers = results[candidate.ref]
+        answers = results[str(candidate.ref)]
         outcome = conclude(fold([result for _, result in answers]), candidate.attempts, now, house.dice, house.policy.retry)
         if outcome.until is None:
             outcome = replace(outcome, until=fallback_at(chunk.spec, channel, outcome.state, now))

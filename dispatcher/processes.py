@@ -191,13 +191,8 @@ def web(host: str, port: int) -> Command:
 
 def sandbox(port: int, state: Path, public_url: str) -> Command:
     """All providers' doubles, which report to our webhooks. Stops last: workers may still be sending."""
-    webhooks = (
-        "--sendgrid-webhook",
-        f"{public_url}/webhooks/sendgrid",
-        "--twilio-inbound",
-        f"{public_url}/webhooks/twilio/inbound",
-    )
-    argv = (sys.executable, "-m", "channels.sandbox", "--port", str(port), "--state", str(state), *webhooks)
+    options = ("--port", str(port), "--state", str(state), "--dispatcher", public_url)
+    argv = (sys.executable, "-m", "channels.sandbox", *options)
     return Command("sandbox", argv, SERVERS, ready=partial(_listens, port))
 
 

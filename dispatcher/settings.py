@@ -5,8 +5,8 @@ Secrets are in no `repr` and in no sentence about a fault: of a value that is or
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator, Mapping
@@ -14,27 +14,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from typing import Any
 
 from channels.base import Channel
-from dispatcher.environment import KEY, SENDER, SID, WHATSAPP_SENDER, Reader, spelling_warnings
+from channels.plugs import plugs
+from dispatcher.environment import Reader, spelling_warnings
 
 SECRET_KEY_LENGTH_MIN = 32
 SANDBOX_URL = "http://127.0.0.1:8025"
-PROVIDERS: Mapping[Channel, tuple[str, ...]] = {
-    Channel.EMAIL: ("sendgrid", "smtp", "outbox", "sandbox"),
-    Channel.SMS: ("twilio", "outbox", "sandbox"),
-    Channel.WHATSAPP: ("twilio", "outbox", "sandbox"),
-    Channel.PUSH: ("fcm", "outbox", "sandbox"),
-}
-REAL = frozenset({"sendgrid", "smtp", "twilio", "fcm"})
-TWILIO_ACCOUNT = ("TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN")
-NEEDS: Mapping[tuple[Channel, str], tuple[str, ...]] = {
-    (Channel.EMAIL, "sendgrid"): ("SENDGRID_API_KEY",),
-    (Channel.EMAIL, "smtp"): ("SMTP_URL",),
-    (Channel.SMS, "twilio"): (*TWILIO_ACCOUNT, "TWILIO_SMS_SENDER"),
-    (Channel.WHATSAPP, "twilio"): (*TWILIO_ACCOUNT, "TWILIO_WHATSAPP_SENDER"),
-    (Channel.PUSH, "fcm"): ("GOOGLE_APPLICATION_CREDENTIALS",),
-}
+SANDBOX = "sandbox"  # in place of a provider's name: the local doubles
+CHANNELS = (Channel.EMAIL, Channel.SMS, Channel.WHATSAPP, Channel.PUSH)
 
 
 class SettingsFaults(Exception):
@@ -46,33 +35,11 @@ class SettingsFaults(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class SendGrid:
-    """SendGrid's API, and the public key (base64 DER) that its event webhook's signatures are checked with."""
+class Second:
+    """The provider that takes what a channel's first one surely did not; `share` (0 to 1) of the messages go there at once."""
 
-    api_key: str = field(repr=False)
-    base_url: str
-    webhook_public_key: str
-    mails_per_request: int
-
-
-@dataclass(frozen=True, slots=True)
-class Twilio:
-    """Twilio's APIs. A sender is a number, an alphanumeric name (SMS only) or a messaging service (MG…)."""
-
-    account_sid: str
-    auth_token: str = field(repr=False)
-    base_url: str
-    content_base_url: str
-    sms_sender: str
-    whatsapp_sender: str
-
-
-@dataclass(frozen=True, slots=True)
-class Fcm:
-    """Firebase Cloud Messaging; `credentials` is a service account's JSON file."""
-
-    credentials: Path | None
-    base_url: str
+    provider: str
+    share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +55,11 @@ class Settings:
     secret_key: str = field(repr=False)
     api_keys: Path | None
     providers: Mapping[Channel, str]
+    seconds: Mapping[Channel, Second]
+    accounts: Mapping[str, Any]  # by the provider's name, each what its file reads
+    rates: Mapping[Channel, float]  # messages (SMS: segments) a second; a channel that is not named has no limit of ours
     sandbox_url: str
-    sendgrid: SendGrid
-    twilio: Twilio
-    fcm: Fcm
-    smtp_url: str = field(repr=False)
-    rates: Mapping[Channel, float]  # messages a second that an account may take; a channel that is not named has no limit of ours
-    failover_email: str  # the provider that takes what the first one surely did not, or ""
+    specialise: bool  # write messages along known paths through their templates; off: run the template for each
     lease_seconds: float  # how long a worker may take from claim to settle before its claims count as lost
     warnings: tuple[str, ...] = ()
 
@@ -106,6 +71,7 @@ class Settings:
         """
         read = Reader(environ)
         database_url = read.url_with_password("DISPATCHER_DATABASE_URL", ("postgresql", "postgres")) or None
+        providers = _providers(read)
         settings = cls(
             home=Path(read.text("DISPATCHER_HOME", "var")).expanduser().absolute(),
             database_url=database_url,
@@ -115,26 +81,12 @@ class Settings:
             public_url=read.url("DISPATCHER_PUBLIC_URL", "http://127.0.0.1:8000"),
             secret_key=_secret_key(read, required=database_url is not None),
             api_keys=read.file("DISPATCHER_API_KEYS"),
-            providers=_providers(read),
-            sandbox_url=read.url("DISPATCHER_SANDBOX_URL", SANDBOX_URL, in_the_clear=True),
-            sendgrid=SendGrid(
-                api_key=read.secret("SENDGRID_API_KEY"),
-                base_url=read.url("SENDGRID_BASE_URL", "https://api.sendgrid.com"),
-                webhook_public_key=read.matching("SENDGRID_WEBHOOK_PUBLIC_KEY", KEY),
-                mails_per_request=int(read.number("SENDGRID_MAILS_PER_REQUEST", 100, least=1, most=1000)),
-            ),
-            twilio=Twilio(
-                account_sid=read.matching("TWILIO_ACCOUNT_SID", SID),
-                auth_token=read.secret("TWILIO_AUTH_TOKEN"),
-                base_url=read.url("TWILIO_BASE_URL", "https://api.twilio.com"),
-                content_base_url=read.url("TWILIO_CONTENT_BASE_URL", "https://content.twilio.com"),
-                sms_sender=read.matching("TWILIO_SMS_SENDER", SENDER),
-                whatsapp_sender=read.matching("TWILIO_WHATSAPP_SENDER", WHATSAPP_SENDER).removeprefix("whatsapp:"),
-            ),
-            fcm=Fcm(credentials=_service_account(read), base_url=read.url("FCM_BASE_URL", "https://fcm.googleapis.com")),
-            smtp_url=read.url_with_password("SMTP_URL", ("smtp", "smtps")),
+            providers=providers,
+            seconds=_seconds(read, providers),
+            accounts={name: plug.read(read) for name, plug in plugs().items()},
             rates=_rates(read),
-            failover_email=_failover(read),
+            sandbox_url=read.url("DISPATCHER_SANDBOX_URL", SANDBOX_URL, in_the_clear=True),
+            specialise=(read.choice("DISPATCHER_SPECIALISE", ("on", "off")) or "on") == "on",
             lease_seconds=read.seconds("DISPATCHER_LEASE_SECONDS", default=60.0, least=3.0, most=540.0),
         )
         if read.faults:
@@ -151,32 +103,60 @@ def load(environ: Mapping[str, str]) -> Settings:
 def _providers(read: Reader) -> dict[Channel, str]:
     """The provider of each channel, by its name where one is given, else by the credentials that are there, else the sandbox."""
     providers = {}
-    for channel, names in PROVIDERS.items():
+    for channel in CHANNELS:
         variable = f"DISPATCHER_PROVIDER_{channel.upper()}"
-        chosen = providers[channel] = read.choice(variable, names) or _by_credentials(read, channel)
-        for need in NEEDS.get((channel, chosen), ()):
-            if not read.text(need):
-                read.fault(f"{need} is missing: {channel} goes through {chosen}, which needs it. Or set {variable}=sandbox.")
+        chosen = providers[channel] = read.choice(variable, (*_serving(channel), SANDBOX)) or _by_credentials(read, channel)
+        _ask_for_needs(read, channel, chosen, f"{channel} goes through {chosen}, which needs it. Or set {variable}=sandbox.")
     return providers
+
+
+def _serving(channel: Channel) -> list[str]:
+    return [name for name, plug in plugs().items() if channel in plug.needs]
 
 
 def _by_credentials(read: Reader, channel: Channel) -> str:
     """Half of a provider's credentials choose it too: then the missing half is a fault, not a silent turn to the sandbox."""
-    candidates = ((name, needs) for (of, name), needs in NEEDS.items() if of is channel)
-    return next((name for name, needs in candidates if any(read.text(need) for need in needs)), "sandbox")
+    second = _second(read, channel)
+    candidates = [name for name in _serving(channel) if any(map(read.text, plugs()[name].needs[channel]))]
+    return next((name for name in candidates if second is None or name != second.provider), SANDBOX)
+
+
+def _ask_for_needs(read: Reader, channel: Channel, name: str, why: str) -> None:
+    for need in plugs()[name].needs[channel] if name in plugs() else ():
+        if not read.text(need):
+            read.fault(f"{need} is missing: {why}")
+
+
+def _seconds(read: Reader, providers: Mapping[Channel, str]) -> dict[Channel, Second]:
+    """The second providers that are asked for."""
+    found = {}
+    for channel in CHANNELS:
+        if second := _second(read, channel):
+            found[channel] = second
+            variable = f"DISPATCHER_FAILOVER_{channel.upper()}"
+            _ask_for_needs(read, channel, second.provider, f"{variable}={second.provider} needs it.")
+            if second.provider == providers[channel]:
+                read.fault(f"{variable} is {second.provider!r}, and so is the first provider: that is no second way.")
+    return found
+
+
+def _second(read: Reader, channel: Channel) -> Second | None:
+    """`name`, or `name:percent` of the messages that go there at once."""
+    variable = f"DISPATCHER_FAILOVER_{channel.upper()}"
+    value = read.text(variable)
+    name, _, percent = value.partition(":")
+    choices = [name for name in _serving(channel) if plugs()[name].real]
+    if value and (name not in choices or not re.fullmatch(r"[0-9]{1,2}", percent or "0")):
+        read.fault(
+            f"{variable} is {value!r}: it must be one of {', '.join(choices)}, or one with a share in percent: {choices[-1]}:10."
+        )
+        return None
+    return Second(name, int(percent or 0) / 100) if value else None
 
 
 def _rates(read: Reader) -> dict[Channel, float]:
     asked = {channel: read.number(f"DISPATCHER_RATE_{channel.upper()}", 0.0, least=0.01, most=1_000_000) for channel in Channel}
     return {channel: rate for channel, rate in asked.items() if rate}
-
-
-def _failover(read: Reader) -> str:
-    """The second provider of e-mail."""
-    second = read.choice("DISPATCHER_FAILOVER_EMAIL", ("smtp",))
-    if second and not read.text("SMTP_URL"):
-        read.fault("SMTP_URL is missing: DISPATCHER_FAILOVER_EMAIL=smtp needs it.")
-    return second
 
 
 def _secret_key(read: Reader, required: bool) -> str:
@@ -206,29 +186,15 @@ def _kept_secret_key(home: Path) -> str:
     return kept.read_text().strip()
 
 
-def _service_account(read: Reader) -> Path | None:
-    """A path to what looks like a service account's key; its content is checked for shape, and never shown."""
-    path = read.file("GOOGLE_APPLICATION_CREDENTIALS")
-    if path is not None:
-        try:
-            content = json.loads(path.read_text())
-            good = content["type"] == "service_account" and all(
-                content[key] for key in ("project_id", "client_email", "private_key")
-            )
-        except (OSError, ValueError, KeyError, TypeError):
-            good = False
-        if not good:
-            read.fault(f"GOOGLE_APPLICATION_CREDENTIALS is {str(path)!r}: that must be the JSON key file of a service account.")
-    return path
-
-
 def _doubts(settings: Settings) -> Iterator[str]:
     """What may be meant so, but is worth a word."""
-    real = sorted(channel for channel, provider in settings.providers.items() if provider in REAL)
+    real = sorted(channel for channel, provider in settings.providers.items() if provider in plugs() and plugs()[provider].real)
     pretended = sorted(settings.providers.keys() - set(real))
     if real and pretended:
         yield f"{' and '.join(real)} reach people, but {' and '.join(pretended)} end in the sandbox or outbox and reach nobody."
     if real and settings.public_url.startswith("http://"):
         yield f"DISPATCHER_PUBLIC_URL is {settings.public_url!r}: its links lead to this machine, where nobody can unsubscribe."
-    if settings.providers[Channel.EMAIL] == "sendgrid" and not settings.sendgrid.webhook_public_key:
-        yield "SENDGRID_WEBHOOK_PUBLIC_KEY is missing: SendGrid's news of bounces and complaints can't be verified and is refused."
+    in_use = {*settings.providers.values(), *(second.provider for second in settings.seconds.values())}
+    for name, plug in plugs().items():
+        if name in in_use:
+            yield from plug.doubts(settings.accounts[name])

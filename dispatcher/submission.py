@@ -22,6 +22,7 @@ from dispatcher.policy import Policy
 
 Channels = Annotated[list[Channel], Field(min_length=1)]
 FallbackSeconds = Annotated[float, Field(ge=1, le=30 * 86_400)]
+CollapseKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,32}$")]  # web push's Topic is the narrowest
 NOWHERE_TO_FALL = "needs route first and a second channel to fall back to"
 VariantName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,20}$")]
 
@@ -43,6 +44,8 @@ class CampaignForm(Door):
     priority: Annotated[int, Field(ge=0, le=9)] = 5
     one_per_household: bool = False
     fallback_after_seconds: FallbackSeconds | None = None
+    ttl_seconds: Annotated[int, Field(ge=1, le=28 * 86_400)] | None = None
+    collapse_key: CollapseKey | None = None
 
 
 class TriggerForm(Door):
@@ -154,6 +157,8 @@ def _campaign(form: Mapping[str, Any], file: str, lines: Mapping[str, int], audi
         fallback_after_seconds=parsed.fallback_after_seconds,
         variants=tuple((parsed.variants or {}).items()),
         one_per_household=parsed.one_per_household,
+        ttl_seconds=parsed.ttl_seconds,
+        collapse_key=parsed.collapse_key,
     )
     rows = read_audience(audience) if audience is not None else inline(parsed.audience if isinstance(parsed.audience, list) else [])
     return Submission(parsed.id, spec, _fitting(rows, templates))

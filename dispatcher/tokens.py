@@ -58,7 +58,11 @@ def unseal(secret: bytes, purpose: str, token: str) -> bytes:
 
 def message_token(secret: bytes, purpose: str, message_id: str) -> str:
     """The token that stands for a message, 43 characters. Raises `BadRef` where `message_id` is none."""
-    ref = MessageRef.parse(message_id)
+    return ref_token(secret, purpose, MessageRef.parse(message_id))
+
+
+def ref_token(secret: bytes, purpose: str, ref: MessageRef) -> str:
+    """The same, by the message's reference."""
     year, month = divmod(ref.period, 100)
     return seal(secret, purpose, _REF.pack((year - 2000) * 12 + month - 1, ref.chunk, ref.row, ref.leg))
 

@@ -25,6 +25,16 @@ BROKER_NUMBERS = range(1, 16)  # 0 is left alone, as in earnest
 settings.register_profile("mutants", max_examples=25, derandomize=True, database=None, phases=(Phase.explicit, Phase.generate))
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say it where everybody looks when the tests against the providers' own descriptions could not run."""
+    from tests.channels.descriptions import SPECS
+
+    if not SPECS.exists():
+        terminalreporter.write_line(
+            "The adapters were not held to the providers' descriptions: the folder is not here; set DISPATCHER_SPECS."
+        )
+
+
 @pytest.fixture(scope="session")
 def running_engines() -> Iterator[Engines]:
     """PostgreSQL and Valkey for this run, in a folder with a short name: a socket's path may have 107 bytes."""

@@ -15,7 +15,7 @@ from channels.outbox import Outbox
 from dispatcher import campaigns, content
 from dispatcher.approvals import approve_waiting
 from dispatcher.content import Catalog
-from dispatcher.house import House, WebhookKeys
+from dispatcher.house import House
 from dispatcher.ledger import campaigns as ledger
 from dispatcher.ledger import recipients, stops
 from dispatcher.ledger.campaigns import Balance
@@ -27,7 +27,7 @@ from dispatcher.recipients import parse as parse_recipient
 
 TEMPLATES = Path(__file__).parent.parent / "templates"
 NOON = datetime(2026, 11, 23, 11, 0, tzinfo=UTC)  # a Monday, 12:00 in Brussels
-NO_WEBHOOKS = WebhookKeys("", "")
+NO_WEBHOOKS: Mapping[str, str] = {}
 
 
 @dataclass
@@ -82,7 +82,7 @@ def templates() -> Catalog:
 def make_house(
     database_url: str,
     clock: Clock | None = None,
-    webhook_keys: WebhookKeys = NO_WEBHOOKS,
+    webhook_keys: Mapping[str, str] = NO_WEBHOOKS,
     wait_seconds_max: float = 10.0,
     approved: bool = True,
 ) -> Iterator[House]:

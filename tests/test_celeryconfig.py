@@ -29,8 +29,8 @@ LANES = {
     "dispatcher.settle_events": "inbound",
     "dispatcher.release_due": "maintenance",
     "dispatcher.sweep": "maintenance",
-    "dispatcher.retain": "maintenance",
     "dispatcher.ask_providers": "maintenance",
+    "dispatcher.retain": "maintenance",
 }
 # A worker of these settings whose one task notes its start and then does as it is told.
 PROGRAM = """

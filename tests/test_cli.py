@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from channels.base import Channel, Inbound
-from dispatcher import bootstrap, inbound
+from channels.base import Channel, Inbound, Uncertain
+from channels.outbox import Outbox
+from dispatcher import bootstrap, campaigns, inbound
 from dispatcher.cli import app
 from dispatcher.cli.errors import run
+from dispatcher.house import House
 from dispatcher.ledger import campaigns as ledger
 from dispatcher.ledger.pool import lend
 from dispatcher.pipeline import run_chunk
@@ -79,11 +81,9 @@ def files(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def work() -> None:
+def work(house: House | None = None) -> None:
     """What a worker would do now."""
-    from dispatcher import campaigns
-
-    house = bootstrap.house()
+    house = house or bootstrap.house()
     with lend(house.pool) as connection:
         connection.execute("UPDATE chunks SET touched_at = NULL")  # the broker's copy of these orders is nobody's here
     dues = campaigns.due_chunks(house)
@@ -185,6 +185,9 @@ def test_answers_wait_are_obeyed_and_go_with_the_person(dispatcher: Dispatcher, 
         ("SM-1", "genoeg!", ["c-1"]),
         ("SM-2", "genoeg!", ["c-1"]),
     ]
+    assert dispatcher("inbound", "answer", "SM-2", "Begrepen!", "--json").json == {"id": "SM-2", "answered": True}
+    again = dispatcher("inbound", "answer", "SM-2", "Begrepen!")
+    assert (again.code, again.err.strip()) == (1, "it does not wait any more")
     assert dispatcher("inbound", "close", "SM-1", "--stop", "--json").json["closed"]
     assert dispatcher("inbound", "close", "SM-1").code == 1
     stopped = dispatcher("recipients", "export", "c-1").json
@@ -192,6 +195,25 @@ def test_answers_wait_are_obeyed_and_go_with_the_person(dispatcher: Dispatcher, 
     assert dispatcher("recipients", "erase", "c-1", "--json").json == {"id": "c-1", "erased": True}
     assert dispatcher("inbound", "list", "--json").json["texts"] == []
     assert dispatcher("ledger", "verify").code == 0
+
+
+def test_a_message_that_may_have_gone_is_listed_and_settled_by_who_knows(dispatcher: Dispatcher, files: Path) -> None:
+    dispatcher("recipients", "import", files / "people.jsonl")
+    approve(dispatcher)
+    dispatcher("campaign", "submit", files / "campaign.yaml")
+    outbox = Outbox(Channel.EMAIL)
+    outbox.answers[""] = Uncertain("timeout")
+    work(replace(bootstrap.house(), providers={Channel.EMAIL: outbox}))
+    (line,) = dispatcher("message", "unresolved", "--json").json
+    assert (line["campaign"], line["recipient"], line["channel"], line["reason"]) == ("spring", "c-1", "email", "timeout")
+    assert dispatcher("message", "unresolved", "--campaign", "winter", "--json").json == []
+    settled = dispatcher("message", "settle", line["id"], "--as", "failed", "--actor", "desk 7", "--json").json
+    assert (settled["state"], settled["reason"], settled["events"][0]["extra"]) == ("failed", "by_hand", {"by": "desk 7"})
+    again = dispatcher("message", "settle", line["id"], "--as", "accepted")
+    assert (again.code, again.err.strip()) == (1, f"message {line['id']} is not unresolved")
+    assert dispatcher("message", "settle", line["id"], "--as", "lost").code == 2
+    assert dispatcher("message", "unresolved", "--json").json == []
+    assert dispatcher("campaign", "show", "spring", "--json").json["balance"]["failed"] == 1
 
 
 def test_a_campaign_can_be_stopped_and_what_can_not_be_is_said(dispatcher: Dispatcher, files: Path) -> None:

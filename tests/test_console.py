@@ -13,20 +13,22 @@ import pytest
 from httpx2 import Response
 from starlette.testclient import TestClient
 
-from channels.base import BadAddress, Channel, Event, EventKind, Inbound
+from channels.alerts import alert, listen
+from channels.base import BadAddress, Channel, Event, EventKind, Inbound, Uncertain, WhatsApp
 from channels.outbox import Outbox
 from dispatcher import inbound
-from dispatcher.campaigns import desk, due_chunks, submit
+from dispatcher.campaigns import desk, due_chunks, submit, sweep
 from dispatcher.house import House
 from dispatcher.ledger import consent, events, stops
 from dispatcher.ledger.pool import lend
+from dispatcher.listening import listener
 from dispatcher.model import CampaignState, Code, State
 from dispatcher.submission import parse_campaign
 from dispatcher.web import words
 from dispatcher.web.application import create
 from dispatcher.web.keys import ApiKey, Keys, Right, new_key, read_keys
 from dispatcher.web.session import SESSION_SECONDS
-from tests.houses import Broker, Clock, add_people, make_house, person
+from tests.houses import Broker, Clock, add_people, balance, make_house, person, work
 
 LOAN = {"offer_url": "https://www.bank.example/loan", "project": "a bike", "amount": 5_000}
 FIRST = "202611-1-0-0"  # the first message of a fresh ledger
@@ -243,6 +245,25 @@ def test_what_needs_a_person_stands_on_top(campaign: Visitor) -> None:
     assert "not applied: 1" in alerts[1]
 
 
+def test_a_code_that_nobody_knows_is_shown_for_a_week(campaign: Visitor) -> None:
+    listen(listener(campaign.house.pool, campaign.clock))
+    try:
+        for _ in range(2):
+            alert("twilio", "29999", known=False)
+        alert("twilio", "30007")
+        campaign.clock.pass_(120)
+        alert("twilio", "29999", known=False)
+    finally:
+        listen(lambda *_: None)
+    unknown, known = campaign.get("/console").split('role="alert"')[1:]
+    assert ("29999" in unknown, "2026-11-23 11:02:00" in unknown, "Nobody has said" in unknown) == (True, True, True)
+    assert ("30007" in known, "have a look" in known) == (True, True)
+    assert 'dispatcher_provider_codes{known="false"} 1\n' in campaign.client.get("/metrics").text
+    campaign.clock.pass_(7 * 86_400)
+    sweep(campaign.house)
+    assert 'role="alert"' not in campaign.get("/console")
+
+
 # -- what it does ------------------------------------------------------------------------------------------------------
 
 
@@ -284,6 +305,49 @@ def test_answers_that_no_machine_understood_are_read_and_resolved_here(visitor: 
     with lend(visitor.house.pool) as connection:
         assert consent.preferences(connection, "anna").choices["channel:sms_whatsapp"].value == "off"
         assert consent.preferences(connection, "bert").choices["channel:sms_whatsapp"].value == "on"
+
+
+def test_an_answer_in_free_words_leaves_from_here_or_it_is_said_why_not(visitor: Visitor) -> None:
+    add_people(visitor.house, person("anna", 1))
+    for number in (1, 2):
+        inbound.hear(visitor.house, lambda _: None, Inbound(f"SM-{number}", Channel.WHATSAPP, "+32470000001", "hallo?"))
+    visitor.sign_in()
+    token = visitor.form_token()
+    assert "may be answered in free words until 2026-11-24 11:00:00" in visitor.get("/console/texts")
+    assert visitor.post("/console/texts/SM-1/answer", "", words="Ja?").status_code == 403
+    assert visitor.post("/console/texts/SM-1/answer", token, words="Ja?").headers["location"] == "/console/texts"
+    whatsapp = visitor.house.providers[Channel.WHATSAPP]
+    assert isinstance(whatsapp, Outbox)
+    assert [outbound.content for outbound in whatsapp.sent] == [WhatsApp(text="Ja?")]
+    visitor.clock.pass_(25 * 3600)
+    visitor.sign_in()
+    refused = visitor.post("/console/texts/SM-2/answer", visitor.form_token(), words="Ja?")
+    assert (refused.status_code, "that time is over" in refused.text) == (409, True)
+
+
+def test_what_may_have_gone_is_shown_and_settled_here(visitor: Visitor) -> None:
+    email = visitor.house.providers[Channel.EMAIL]
+    assert isinstance(email, Outbox)
+    email.answers[""] = Uncertain("timeout")
+    submit_campaign(visitor.house)
+    work(visitor.house)
+    visitor.sign_in()
+    assert "/console/unresolved" in visitor.get("/console")
+    shown = visitor.get("/console/unresolved")
+    found = re.findall(r'action="/console/unresolved/([0-9-]+)"', shown)
+    assert len(found) == 2
+    assert "anna" in shown
+    assert "@" not in shown
+    token = visitor.form_token()
+    assert visitor.post(f"/console/unresolved/{found[0]}", "", was="accepted").status_code == 403
+    for message_id, was in zip(found, ("accepted", "failed"), strict=True):
+        assert visitor.post(f"/console/unresolved/{message_id}", token, was=was).headers["location"] == "/console/unresolved"
+        assert was in visitor.get(f"/console/messages/{message_id}")
+        assert visitor.post(f"/console/unresolved/{message_id}", token, was="failed").status_code == 303  # settled: left as it is
+    assert "None." in visitor.get("/console/unresolved")
+    for nothing in ("x", "202611-9-0-0"):
+        assert visitor.post(f"/console/unresolved/{nothing}", token, was="failed").status_code in {303, 404}
+    assert balance(visitor.house).states[State.ACCEPTED] == 1
 
 
 def test_only_a_page_with_something_under_way_reloads_itself(visitor: Visitor) -> None:

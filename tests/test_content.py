@@ -15,7 +15,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from channels.base import Channel, Content, Email, Push, Sms, WhatsApp
+from channels.base import Channel, Content, Email, Push, PushOptions, Sms, WhatsApp
+from channels.segments import GSM_BASIC, GSM_EXTENSION
 from dispatcher.content import (
     Catalog,
     ContentRefusal,
@@ -31,7 +32,6 @@ from dispatcher.content import (
 )
 from dispatcher.content.formats import day, money, number, percent
 from dispatcher.content.guard import Terms, objection
-from dispatcher.content.segments import GSM_BASIC, GSM_EXTENSION
 from dispatcher.model import LANGUAGES, Code, Mode
 
 SECRET = "Zephyrine"  # a value that must never show where it is not allowed
@@ -205,6 +205,18 @@ HOSTILE: tuple[tuple[str, str, str, int, str, str], ...] = (
     ("hello/template.toml", 'kind = "commercial"\n', "", 1, "kind", "is missing"),
     ("hello/template.toml", '"push", "email"', '"push", "e-mail"', 7, "channels", "did you mean 'email'"),
     ("hello/template.toml", 'topic = "', 'coins = true\ntopic = "', 6, "modes", "tailored contract"),
+    *(
+        ("hello/template.toml", "[variables.first_name]", f"[push]\n{fault}\n[variables.first_name]", 11, field, message)
+        for fault, field, message in (
+            ('collapse_key = "new offers"', "push.collapse_key", "at most 32"),
+            ("ttl_seconds = -1", "push.ttl_seconds", "whole number"),
+            ("badge = true", "push.badge", "whole number"),
+            ('priority = "hihg"', "push.priority", "did you mean 'high'"),
+            ('image = "http://bank.example/i.png"', "push.image", "https"),
+            ('colour = "red"', "push.colour", "unknown key"),
+            ("sound = 1", "push.sound", "must be a text"),
+        )
+    ),
     (
         "hello/template.toml",
         'category = "identity"',
@@ -388,6 +400,18 @@ def test_every_channel_is_written_from_one_letter(hello: Template) -> None:
     assert "roeien" not in sms.text
     whatsapp = hello.render(letter(channel=Channel.WHATSAPP, mode=Mode.STANDARD))
     assert whatsapp == WhatsApp("HX00000000000000000000000000000002", {"1": "Bank & Co", "2": LINKS.unsubscribe})
+
+
+def test_a_push_behaves_as_its_template_declares(tmp_path: Path) -> None:
+    files = small_folder()
+    options = '[push]\ncollapse_key = "hello"\nttl_seconds = 3600\npriority = "high"\nsound = "default"\nbadge = 0\n'
+    more = 'image = "https://bank.example/i.png"\nicon = "ic"\nandroid_channel = "offers"\n'
+    files["hello/template.toml"] = files["hello/template.toml"].replace(
+        "[variables.first_name]", f"{options}{more}[variables.first_name]"
+    )
+    push = load(write(tmp_path, files))["hello"].render(letter(channel=Channel.PUSH))
+    assert isinstance(push, Push)
+    assert push.options == PushOptions("hello", 3600, "high", "default", 0, "https://bank.example/i.png", "ic", "offers")
 
 
 def test_the_job_s_value_wins_over_the_profile_s(hello: Template) -> None:

@@ -14,7 +14,7 @@ import pytest
 from twilio.http import HttpClient
 from twilio.rest import Client
 
-from channels.base import Channel, ChannelError, EventKind, Provider, Trace, Uncertain
+from channels.base import Channel, ChannelError, EventKind, Provider, Rejected, Trace, Uncertain
 from channels.fcm import Fcm
 from channels.http import Http
 from channels.limits import Breaker, Failover, Route
@@ -177,23 +177,30 @@ def test_mail_is_settled_by_news_with_our_id_and_a_push_by_a_person_only(bench: 
     assert bench.listed() == []
 
 
-def test_a_no_found_by_asking_is_a_no(bench: Bench) -> None:
-    sent = bench.send("sms", LOST)
-    now = bench.clock()
-    provider = bench.house.providers[Channel.SMS]
-    (trace,) = [each for each in told(look_up(provider, "+32470000001", now - timedelta(minutes=1))) if each.news]
-    news = tuple(replace(trace.news[0], id=f"x{number}", kind=kind, code="21610") for number, kind in enumerate(STOPPED))
+def find_with(bench: Bench, code: str, *kinds: EventKind) -> None:
+    """Twilio knows the message, and of a failure."""
+    (trace,) = told(look_up(bench.house.providers[Channel.SMS], "+32470000001", bench.clock() - timedelta(minutes=1)))
+    news = tuple(replace(trace.news[0], id=f"x{number}", kind=kind, code=code) for number, kind in enumerate(kinds))
     with lend(bench.house.pool) as connection:
-        doubt = kept.take(connection, now + timedelta(hours=1))
+        doubt = kept.take(connection, bench.clock() + timedelta(hours=1))
         assert doubt is not None
         doubts.conclude(bench.house, connection, doubt, "twilio", replace(trace, news=news))
     bench.pass_(1)
+
+
+def test_news_that_tells_nothing_leaves_the_doubt_to_a_person(bench: Bench) -> None:
+    sent = bench.send("sms", LOST)
+    find_with(bench, "30410", EventKind.UNKNOWN)
+    assert bench.message(str(sent.campaign_id)).state is State.UNRESOLVED
+    assert bench.listed() == [(str(sent.ref), False)]
+
+
+def test_a_no_found_by_asking_is_a_no(bench: Bench) -> None:
+    sent = bench.send("sms", LOST)
+    find_with(bench, "21610", EventKind.FAILED, EventKind.OPTED_OUT)
     assert bench.message(str(sent.campaign_id)).state is State.FAILED
     with lend(bench.house.pool) as connection:
         assert consent.preferences(connection, "anna").choices["channel:sms_whatsapp"].value == "off"
-
-
-STOPPED = (EventKind.FAILED, EventKind.OPTED_OUT)
 
 
 def told(found: list[Trace] | ChannelError) -> list[Trace]:
@@ -296,7 +303,7 @@ def test_an_answer_that_can_not_be_read_to_its_end_is_no_answer() -> None:
     for odd in ({}, {"messages": None}, {"messages": [1]}, {"messages": [{}]}, {"messages": [row(0, date_created="soon")]}):
         assert isinstance(asked(odd)[0], Uncertain)
     endless = {"messages": [row(0)], "next_page_uri": f"/2010-04-01/Accounts/{ACCOUNT}/Messages.json?Page=1"}
-    assert isinstance(asked(endless, endless, endless, endless)[0], Uncertain)
+    assert isinstance(asked(endless, endless, endless, endless)[0], Rejected)
 
 
 def test_every_provider_of_a_channel_must_tell() -> None:

@@ -10,13 +10,13 @@ from typing import Any
 import psycopg
 import pytest
 
-from channels.base import Again, Channel, Event, EventKind, Inbound
+from channels.base import Again, Channel, Event, EventKind, Inbound, Rejected, Sms, Uncertain, WhatsApp
 from channels.extras import FIELDS_MAX, LENGTH_MAX, extra
 from channels.twilio import parse_events
-from dispatcher import campaigns, inbound
+from dispatcher import campaigns, inbound, replying
 from dispatcher.house import House
 from dispatcher.ledger import campaigns as kept
-from dispatcher.ledger import messages, recipients
+from dispatcher.ledger import messages, recipients, stops
 from dispatcher.ledger.chunks import facts_of
 from dispatcher.ledger.messages import Message
 from dispatcher.ledger.misses import SPAN
@@ -231,6 +231,18 @@ def test_news_of_a_delivery_in_the_same_batch_counts_in_its_order(house: House) 
     assert banned(house) == set()
 
 
+def test_a_miss_and_a_later_delivery_in_one_batch_end_the_row_too(house: House) -> None:
+    submit(house, "first")
+    ref, now = str(message(house, "first").ref), house.clock()
+    missed = Event("twilio", "a", Channel.SMS, EventKind.FAILED, now, ref, "SM", "30003", strikes=3)
+    inbound.keep(house, [missed, Event("twilio", "b", Channel.SMS, EventKind.DELIVERED, now + timedelta(seconds=1), ref, "SM")])
+    inbound.settle_some(house, lambda _: None)
+    pass_(house, 60)
+    miss(house, 2)
+    miss(house, 3)
+    assert banned(house) == set()
+
+
 def test_twice_blocked_is_a_number_that_wants_no_more(house: House) -> None:
     for number in (1, 2):
         submit(house, f"b-{number}", template="optout_acknowledgement", audience=SERVICE)
@@ -260,6 +272,7 @@ def test_unknown_fields_of_news_are_kept_without_addresses_shown_and_forgotten_w
         "reason": "450 <anna@example.org> busy, call +32 470 00 00 01",
         "bounce_classification": "Reputation",
         "tls": 1,
+        "day": "2026-11-23",
         "new": {"nested": ["x"]},
     }
     inbound.keep(house, mail_news(row, now=house.clock()))
@@ -267,6 +280,7 @@ def test_unknown_fields_of_news_are_kept_without_addresses_shown_and_forgotten_w
         "reason": "450 <…> busy, call …",
         "bounce_classification": "Reputation",
         "tls": "1",
+        "day": "2026-11-23",
         "type": "blocked",
         "status": "4.7.1",
         "new": '{"nested": ["x"]}',
@@ -343,6 +357,46 @@ def test_the_window_goes_with_the_person_and_with_time(house: House, database: s
     pass_(house, 25 * HOUR)
     campaigns.sweep(house)
     assert known() == 0
+
+
+def reply(house: House, text_id: str = "SM-1", words: str = "Rue Haute 1, open until 5.") -> str | None:
+    return replying.answer(house, text_id, words, "desk 7")
+
+
+def test_a_person_answers_in_free_words_within_the_window_and_once(house: House) -> None:
+    whatsapp(house, "Where is my branch?")
+    pass_(house, 23 * HOUR)
+    assert reply(house, words=" ") == reply(house, words="x" * 1001) == replying.NO_WORDS
+    assert reply(house) is None
+    (left,) = outbox(house, Channel.WHATSAPP).sent
+    assert (left.id, left.address, left.content) == ("answer:SM-1", ANNA, WhatsApp(text="Rue Haute 1, open until 5."))
+    assert inbound.waiting(house, 10) == []
+    assert reply(house) == replying.NOT_WAITING
+    inbound.hear(house, lambda _: None, Inbound("SM-2", Channel.SMS, ANNA, "Where?"))
+    pass_(house, 100 * HOUR)
+    assert reply(house, "SM-2") is None  # an SMS has no window
+    assert outbox(house, Channel.SMS).sent[0].content == Sms("Rue Haute 1, open until 5.")
+
+
+def test_what_may_not_or_can_not_be_answered_is_told_and_waits(house: House) -> None:
+    whatsapp(house, "Where is my branch?")
+    pass_(house, 24 * HOUR)
+    assert reply(house) == replying.WINDOW_OVER
+    whatsapp(house, "Hello?", "SM-2")  # opens it again, for the first text too
+    with lend(house.pool) as connection:
+        stops.stop(connection, Channel.WHATSAPP, "twilio", "63007", house.clock())
+        assert reply(house) == replying.STOPPED
+        stops.lift(connection, Channel.WHATSAPP)
+    outbox(house, Channel.WHATSAPP).answers[""] = Rejected("63016")
+    assert reply(house) == "not taken by the provider: 63016"
+    assert [text.id for text in inbound.waiting(house, 10)] == ["SM-1", "SM-2"]
+    outbox(house, Channel.WHATSAPP).answers[""] = Uncertain("timeout")
+    assert reply(house) == replying.DOUBTFUL
+    assert [text.id for text in inbound.waiting(house, 10)] == ["SM-2"]  # it may have left, so nobody sends it again
+    whatsapp(house, "STOP", "SM-3")
+    assert reply(house, "SM-2") == replying.BANNED
+    inbound.hear(house, lambda _: None, Inbound("SM-4", Channel.SMS, "+32479999999", "Who is this?"))
+    assert reply(house, "SM-4") == replying.NO_NUMBER
 
 
 def test_erasing_a_person_ends_the_count_of_failures(house: House, database: str) -> None:

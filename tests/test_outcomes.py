@@ -10,11 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from channels.base import (
+    Again,
     BadAddress,
     Channel,
     ChannelError,
     EventKind,
     Misconfigured,
+    NoAddress,
     OptedOut,
     Outbound,
     Push,
@@ -30,7 +32,10 @@ from dispatcher.outcomes import (
     Braking,
     Meaning,
     Outcome,
+    Standing,
     after_event,
+    after_news,
+    again_at,
     backoff_seconds,
     braking,
     conclude,
@@ -59,7 +64,8 @@ def seconds(outcome: Outcome) -> float:
     [
         (Receipt("SM1"), Outcome(State.ACCEPTED, None, None, "SM1", True, False, False, False)),
         (Rejected("21617"), Outcome(State.FAILED, "21617", None, None, True, False, False, False)),
-        (BadAddress("21614"), Outcome(State.FAILED, "21614", suppress=True)),
+        (BadAddress("21614"), Outcome(State.FAILED, "21614", suppress=True, everywhere=False)),
+        (NoAddress("21211"), Outcome(State.FAILED, "21211", suppress=True, everywhere=True)),
         (OptedOut("21610"), Outcome(State.FAILED, "21610", suppress=True, opt_out=True)),
         (Uncertain("lost_answer"), Outcome(State.UNRESOLVED, "lost_answer")),
         (ChannelError("never_heard_of"), Outcome(State.UNRESOLVED, "never_heard_of")),
@@ -231,6 +237,62 @@ def test_a_state_once_left_is_never_seen_again(state: State, kinds: list[EventKi
     path = [here for here, before in zip(seen[1:], seen, strict=False) if here is not before]
     assert len(path) == len(set(path))
     assert state not in path
+
+
+# -- again -------------------------------------------------------------------------------------------------------------
+
+ONCE_GONE = ("SM1",)
+THRICE = Again(60.0, 3)
+
+
+@pytest.mark.parametrize(
+    ("state", "kind", "receipt", "then"),
+    [
+        (State.WAITING, EventKind.ACCEPTED, "SM1", None),  # old news of the attempt that had reached nobody
+        (State.WAITING, EventKind.FAILED, "SM1", None),
+        (State.WAITING, EventKind.BOUNCED, "SM1", None),
+        (State.ACCEPTED, EventKind.FAILED, "SM1", None),
+        (State.CLAIMED, EventKind.ACCEPTED, "SM1", None),
+        (State.WAITING, EventKind.DELIVERED, "SM1", State.DELIVERED),  # it arrived after all
+        (State.PENDING, EventKind.DELIVERED, "SM1", State.DELIVERED),
+        (State.HELD, EventKind.READ, "SM1", State.READ),
+        (State.HELD, EventKind.COMPLAINED, "SM1", State.COMPLAINED),
+        (State.FAILED, EventKind.ENGAGED, "SM1", State.DELIVERED),
+        (State.REFUSED, EventKind.DELIVERED, "SM1", None),
+        (State.CLAIMED, EventKind.ACCEPTED, "SM2", State.ACCEPTED),  # news of the attempt that counts
+        (State.ACCEPTED, EventKind.FAILED, "SM2", State.FAILED),
+        (State.ACCEPTED, EventKind.FAILED, None, State.FAILED),
+        (State.PENDING, EventKind.DELIVERED, "SM2", None),
+    ],
+)
+def test_news_counts_for_the_attempt_that_it_is_about(
+    state: State, kind: EventKind, receipt: str | None, then: State | None
+) -> None:
+    assert after_news(Standing(state, 2, ONCE_GONE), kind, receipt) is then
+
+
+def again(standing: Standing, spec: Spec | None = None, dice: float = 0.0, said: Again | None = THRICE) -> float | None:
+    at = again_at(said, standing, spec, Channel.PUSH, NOW, lambda: dice, NUMBERS)
+    return (at - NOW).total_seconds() if at else None
+
+
+def test_what_reached_nobody_waits_twice_as_long_each_time_and_not_for_ever() -> None:
+    waits = [again(Standing(State.ACCEPTED, 1, ONCE_GONE * returns)) for returns in range(5)]
+    assert waits == [60.0, 120.0, 240.0, None, None]
+    assert [again(Standing(State.ACCEPTED, attempts)) for attempts in range(3, 6)] == [60.0, None, None]
+    assert again(Standing(State.ACCEPTED), dice=1.0) == 75.0
+
+
+def test_it_leaves_no_more_where_nobody_said_so_or_its_campaign_is_cancelled() -> None:
+    assert again(Standing(State.ACCEPTED), said=None) is None
+    assert again(Standing(State.ACCEPTED, cancelled=True)) is None
+
+
+def test_a_next_channel_that_is_due_sooner_goes_first() -> None:
+    short, long = (Spec("t", "e", (Channel.PUSH, Channel.EMAIL), Kind.COMMERCIAL, fallback_after_seconds=n) for n in (59, 60))
+    assert [again(Standing(State.ACCEPTED), spec) for spec in (short, long)] == [None, 60.0]
+    last = Spec("t", "e", (Channel.EMAIL, Channel.PUSH), Kind.COMMERCIAL, fallback_after_seconds=1)
+    assert again(Standing(State.ACCEPTED), last) == 60.0
 
 
 # -- the next channel --------------------------------------------------------------------------------------------------

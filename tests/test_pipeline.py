@@ -18,6 +18,8 @@ from channels.base import (
     EventKind,
     Misconfigured,
     OptedOut,
+    Outbound,
+    Push,
     Rejected,
     Throttled,
     Unavailable,
@@ -71,6 +73,11 @@ def submit(house: House, recipients: Sequence[str], campaign_id: str = "spring",
 def message(house: House, recipient_id: str, campaign_id: str = "spring") -> Message:
     with lend(house.pool) as connection:
         return messages.of_campaign(connection, campaign_id, recipient_id)[0]
+
+
+def handed_over(house: House, channel: Channel = Channel.PUSH) -> Outbound:
+    (outbound,) = outbox(house, channel).sent
+    return outbound
 
 
 def say(house: House, recipient_id: str, subject: str, value: str) -> None:
@@ -170,6 +177,28 @@ def test_a_variable_that_nobody_gave_refuses_one_message_only(house: House) -> N
     work(house)
     assert states(house) == {"accepted": 1, "refused": 1}
     assert message(house, "c-2").reason == "missing_variable"
+
+
+def test_a_provider_is_told_how_long_a_message_is_worth_sending_and_whose_it_is(house: House, clock: Clock) -> None:
+    add_people(house, person("c-1", 1))
+    end = (clock() + timedelta(minutes=10)).isoformat()
+    submit(house, ["c-1"], channels=["push"], expires_at=end, ttl_seconds=3600, collapse_key="spring-26")
+    work(house)
+    outbound = handed_over(house)
+    assert (outbound.ttl_seconds, outbound.flow) == (600, "spring")
+    assert isinstance(outbound.content, Push)
+    assert outbound.content.options.collapse_key == "spring-26"
+
+
+def test_a_life_in_seconds_is_enough_and_a_trigger_belongs_to_no_campaign(house: House) -> None:
+    add_people(house, person("c-1", 1))
+    submit(house, ["c-1"], channels=["sms"], ttl_seconds=90)
+    work(house)
+    assert handed_over(house, Channel.SMS).ttl_seconds == 90
+    job = {"key": "k-1", "recipient": "c-1", "template": "optout_acknowledgement"}
+    place = campaigns.take_trigger(house, parse_trigger(job, campaigns.desk(house)))
+    run_chunk(house, place.period, place.chunk)
+    assert [(sent.flow, sent.ttl_seconds) for sent in outbox(house).sent] == [("", None)]
 
 
 # -- the order of an opt-out and a claim -------------------------------------------------------------------------------

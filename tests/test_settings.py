@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import stat
+from collections import Counter
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import TypeAlias
@@ -13,12 +14,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from channels.base import Channel
+from channels.base import Channel, Outbound, Receipt, Sms
+from channels.sandbox import running
 from dispatcher import bootstrap
-from dispatcher.settings import Settings, SettingsFaults, load
+from dispatcher.settings import Second, Settings, SettingsFaults, load
 
 Environ: TypeAlias = dict[str, str]
 SID, TOKEN, SERVICE = "AC" + "0" * 32, "t0ken-of-twilio", "MG" + "a" * 32
+TELNYX = {"TELNYX_API_KEY": "KEY0_telnyx", "TELNYX_SMS_SENDER": "+32460000001", "TELNYX_PUBLIC_KEY": "A" * 43 + "="}
 KEY = base64.b64encode(
     ec.generate_private_key(ec.SECP256R1()).public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 ).decode()
@@ -29,7 +32,15 @@ def sound(tmp_path: Path) -> Environ:
     """An environment without a fault, in which everything is set and every provider is real."""
     account = tmp_path / "account.json"
     account.write_text(
-        json.dumps({"type": "service_account", "project_id": "p", "client_email": "a@b.example", "private_key": "pr1vate"})
+        json.dumps(
+            {
+                "type": "service_account",
+                "project_id": "p",
+                "client_email": "a@b.example",
+                "private_key": "pr1vate",
+                "token_uri": "https://oauth2.googleapis.com/token",
+            }
+        )
     )
     (tmp_path / "templates").mkdir()
     (tmp_path / "policy.toml").touch()
@@ -69,10 +80,17 @@ def test_an_empty_environment_is_the_embedded_house_with_the_sandbox(tmp_path: P
     assert settings.warnings == ()
 
 
+def test_known_paths_are_taken_unless_they_are_switched_off(sound: Environ) -> None:
+    assert Settings.from_environment(sound).specialise
+    assert Settings.from_environment(sound | {"DISPATCHER_SPECIALISE": "on"}).specialise
+    assert not Settings.from_environment(sound | {"DISPATCHER_SPECIALISE": "off"}).specialise
+    assert "DISPATCHER_SPECIALISE is 'no': it must be one of on, off" in faults(sound | {"DISPATCHER_SPECIALISE": "no"})
+
+
 def test_credentials_choose_the_provider_and_its_written_name_goes_before(sound: Environ) -> None:
     settings = Settings.from_environment(sound)
     assert settings.providers == {Channel.EMAIL: "sendgrid", Channel.SMS: "twilio", Channel.WHATSAPP: "twilio", Channel.PUSH: "fcm"}
-    assert settings.twilio.whatsapp_sender == "+32470000000"
+    assert settings.accounts["twilio"].whatsapp_sender == "+32470000000"
     assert settings.public_url == "https://messages.bank.example"
     assert settings.warnings == ()
     named = Settings.from_environment(sound | {"DISPATCHER_PROVIDER_EMAIL": "smtp", "DISPATCHER_PROVIDER_PUSH": "outbox"})
@@ -107,7 +125,7 @@ ONE_FAULT: list[tuple[Environ, str]] = [
         "DISPATCHER_DATABASE_URL (not shown, it may hold a password) can't be read",
     ),
     ({"DISPATCHER_BROKER_URL": "redis://"}, "DISPATCHER_BROKER_URL (not shown"),
-    ({"DISPATCHER_PROVIDER_SMS": "twillio"}, "DISPATCHER_PROVIDER_SMS is 'twillio': it must be one of twilio, outbox, sandbox"),
+    ({"DISPATCHER_PROVIDER_SMS": "twillio"}, "DISPATCHER_PROVIDER_SMS is 'twillio': it must be one of twilio, telnyx, outbox"),
     ({"DISPATCHER_TEMPLATES": "/nowhere"}, "DISPATCHER_TEMPLATES is '/nowhere': there is no such folder"),
     ({"DISPATCHER_POLICY": "/nowhere"}, "DISPATCHER_POLICY is '/nowhere': that file can't be read (No such file"),
     ({"GOOGLE_APPLICATION_CREDENTIALS": "/nowhere"}, "GOOGLE_APPLICATION_CREDENTIALS is '/nowhere': that file can't be read"),
@@ -143,7 +161,7 @@ def test_half_of_a_providers_credentials_are_a_fault_and_not_the_sandbox(tmp_pat
 
 @pytest.mark.parametrize("sender", ["+32470000000", "Bank", "BANK 24", "1A", SERVICE])
 def test_numbers_names_and_services_may_send_sms(sound: Environ, sender: str) -> None:
-    assert Settings.from_environment(sound | {"TWILIO_SMS_SENDER": sender}).twilio.sms_sender == sender
+    assert Settings.from_environment(sound | {"TWILIO_SMS_SENDER": sender}).accounts["twilio"].sms_sender == sender
 
 
 @pytest.mark.parametrize(
@@ -166,8 +184,8 @@ def test_a_name_nearly_ours_gets_a_hint(sound: Environ) -> None:
 
 
 def test_no_secret_is_in_the_repr(sound: Environ) -> None:
-    shown = repr(Settings.from_environment(sound))
-    for secret in ("pass-db", "pass-broker", "pass-smtp", "s3cret", "SG.k3y", TOKEN, "pr1vate"):
+    shown = repr(Settings.from_environment(sound | TELNYX))
+    for secret in ("KEY0_telnyx", "pass-db", "pass-broker", "pass-smtp", "s3cret", "SG.k3y", TOKEN, "pr1vate"):
         assert secret not in shown
 
 
@@ -191,15 +209,65 @@ def test_a_secret_key_of_the_environment_leaves_no_file(sound: Environ) -> None:
 
 
 def test_rates_and_the_second_provider_are_read_and_their_faults_named(sound: Environ) -> None:
-    read = Settings.from_environment(sound | {"DISPATCHER_RATE_SMS": "2.5", "DISPATCHER_FAILOVER_EMAIL": "smtp"})
-    assert (read.rates, read.failover_email, read.sendgrid.mails_per_request) == ({Channel.SMS: 2.5}, "smtp", 100)
+    asked = {"DISPATCHER_RATE_SMS": "2.5", "DISPATCHER_FAILOVER_EMAIL": "smtp", "DISPATCHER_FAILOVER_SMS": "telnyx:20", **TELNYX}
+    read = Settings.from_environment(sound | asked)
+    assert (read.rates, read.accounts["sendgrid"].mails_per_request) == ({Channel.SMS: 2.5}, 100)
+    assert read.seconds == {Channel.EMAIL: Second("smtp"), Channel.SMS: Second("telnyx", 0.2)}
+    assert read.providers[Channel.SMS] == "twilio"
     del sound["SMTP_URL"]
     wrong = {"DISPATCHER_RATE_PUSH": "fast", "SENDGRID_MAILS_PER_REQUEST": "1001", "DISPATCHER_FAILOVER_EMAIL": "smtp"}
-    said = faults(sound | wrong)
-    assert all(name in said for name in (*wrong, "SMTP_URL is missing"))
+    said = faults(sound | wrong | {"DISPATCHER_FAILOVER_SMS": "telnyx"})
+    assert all(name in said for name in (*wrong, "SMTP_URL is missing", "TELNYX_API_KEY is missing: DISPATCHER_FAILOVER_SMS"))
+
+
+@pytest.mark.parametrize("value", ["telnyx:100", "telnyx:-5", "smtp", "outbox", "twilio"])
+def test_a_second_provider_is_another_one_that_reaches_people(sound: Environ, value: str) -> None:
+    said = faults(sound | {"DISPATCHER_PROVIDER_SMS": "twilio", "DISPATCHER_FAILOVER_SMS": value, **TELNYX})
+    assert said.startswith(f"DISPATCHER_FAILOVER_SMS is '{value}'")
+
+
+def test_the_second_provider_s_credentials_do_not_make_it_the_first(sound: Environ) -> None:
+    del sound["TWILIO_SMS_SENDER"]
+    only_telnyx = {name: value for name, value in sound.items() if not name.startswith("TWILIO_")} | TELNYX
+    assert Settings.from_environment(only_telnyx).providers[Channel.SMS] == "telnyx"
+    assert Settings.from_environment(only_telnyx | {"DISPATCHER_FAILOVER_SMS": "telnyx"}).providers[Channel.SMS] == "sandbox"
 
 
 def test_the_second_provider_of_e_mail_stands_behind_the_first(sound: Environ) -> None:
-    chosen = Settings.from_environment(sound | {"DISPATCHER_PROVIDER_PUSH": "outbox", "DISPATCHER_FAILOVER_EMAIL": "smtp"})
+    asked = {"DISPATCHER_PROVIDER_PUSH": "outbox", "DISPATCHER_FAILOVER_EMAIL": "smtp", "DISPATCHER_FAILOVER_SMS": "telnyx:5"}
+    chosen = Settings.from_environment(sound | asked | TELNYX)
     names = {channel: provider.name for channel, provider in bootstrap.providers(chosen).items()}
-    assert names == {Channel.EMAIL: "sendgrid+smtp", Channel.SMS: "twilio", Channel.WHATSAPP: "twilio", Channel.PUSH: "outbox"}
+    assert names == {
+        Channel.EMAIL: "sendgrid+smtp",
+        Channel.SMS: "twilio+telnyx",
+        Channel.WHATSAPP: "twilio",
+        Channel.PUSH: "outbox",
+    }
+
+
+def test_each_provider_of_a_channel_gets_its_share_and_what_the_other_does_not_take(sound: Environ) -> None:
+    with running() as sandbox:
+        here = {"TWILIO_BASE_URL": sandbox.url, "TELNYX_BASE_URL": sandbox.url, "DISPATCHER_FAILOVER_SMS": "telnyx:40"}
+        here["DISPATCHER_PROVIDER_PUSH"] = "outbox"
+        provider = bootstrap.providers(Settings.from_environment(sound | TELNYX | here))[Channel.SMS]
+        batch = [Outbound(f"m-{number}", Channel.SMS, f"+32470000{number:03}", Sms("Bonjour")) for number in range(200)]
+        assert all(isinstance(result, Receipt) for _, result in provider.send(batch))
+        taken = Counter(row["provider"] for row in sandbox.log())
+        assert taken["twilio"] + taken["telnyx"] == 200
+        assert 40 < taken["telnyx"] < 120
+        sandbox.set_faults([{"provider": "twilio", "status": 429}])
+        assert all(isinstance(result, Receipt) for _, result in provider.send(batch))
+        assert len({row["message_id"] for row in sandbox.log(after=200)}) == 200
+        provider.close()
+
+
+def test_a_sandbox_s_keys_verify_its_webhooks_until_real_ones_are_given(sound: Environ, tmp_path: Path) -> None:
+    home = {"DISPATCHER_HOME": str(tmp_path), "DISPATCHER_TEMPLATES": str(tmp_path)}
+    keys = bootstrap.webhook_keys(Settings.from_environment(home))
+    assert keys["sendgrid"].startswith("MFkw")
+    assert keys["twilio"] == "sandbox"
+    assert bootstrap.webhook_keys(Settings.from_environment(sound | home | TELNYX)) == {
+        "sendgrid": KEY,
+        "twilio": TOKEN,
+        "telnyx": TELNYX["TELNYX_PUBLIC_KEY"],
+    }

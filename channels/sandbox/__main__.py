@@ -10,7 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from channels.sandbox.arrivals import DamagedLogError
+from channels.sandbox.control import set_profile
 from channels.sandbox.keys import write_certificate
+from channels.sandbox.profiles import PROFILES
 from channels.sandbox.server import announce, serve
 from channels.sandbox.world import World
 
@@ -20,9 +22,14 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
 
     def prepare(world: World) -> None:
+        doors = f"{options.dispatcher.rstrip('/')}/webhooks" if options.dispatcher else ""
         world.events.settings = replace(
-            world.events.settings, sendgrid_url=options.sendgrid_webhook, twilio_inbound_url=options.twilio_inbound
+            world.events.settings,
+            sendgrid_url=options.sendgrid_webhook or (doors and f"{doors}/sendgrid"),
+            twilio_inbound_url=options.twilio_inbound or (doors and f"{doors}/twilio/inbound"),
+            telnyx_inbound_url=options.telnyx_inbound or (doors and f"{doors}/telnyx"),
         )
+        set_profile(world, options.profile)
 
     try:
         serve(
@@ -47,8 +54,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=_port, default=8090, help="0 takes a free one")
     parser.add_argument("--state", type=Path, help="folder that remembers arrivals and keys over restarts")
     parser.add_argument("--seed", type=int, default=0, help="for the dice of fault rules")
+    parser.add_argument("--profile", default="calm", choices=list(PROFILES), help="how well the providers do today")
     parser.add_argument("--sendgrid-webhook", default="", metavar="URL", help="where mail events are posted")
-    parser.add_argument("--twilio-inbound", default="", metavar="URL", help="where replies are posted")
+    parser.add_argument("--twilio-inbound", default="", metavar="URL", help="where replies to Twilio's numbers are posted")
+    parser.add_argument("--telnyx-inbound", default="", metavar="URL", help="where replies to Telnyx's numbers are posted")
+    parser.add_argument("--dispatcher", default="", metavar="URL", help="post all of these to the webhooks of the dispatcher there")
     parser.add_argument("--tls", type=Path, metavar="FOLDER", help="serve HTTPS; authority.pem for clients is written there")
     return parser
 

@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import NamedTuple, TypeAlias
 
-from channels.sandbox import control, fcm, inbox, sendgrid, twilio, twilio_reads
+from channels.sandbox import control, inbox
+from channels.sandbox.doubles import Refusal, Route, WorldHandler, doubles
 from channels.sandbox.faults import Fault
 from channels.sandbox.http import Handler, Request, Response
 from channels.sandbox.world import World
 
 _log = logging.getLogger(__name__)
-
-WorldHandler: TypeAlias = Callable[[World, Request], Response]
-Refusal: TypeAlias = Callable[..., Response]
-
-
-class Route(NamedTuple):
-    """Where a request goes. A `provider` marks the routes that fault rules apply to; `refusal` is its way to say no."""
-
-    handle: WorldHandler
-    provider: str = ""
-    refusal: Refusal | None = None
 
 
 def make_app(world: World) -> Handler:
@@ -57,41 +45,8 @@ def _faulty(world: World, request: Request, handle: WorldHandler, refusal: Refus
 
 @lru_cache(maxsize=1024)
 def find_route(method: str, path: str) -> Route:
-    """The route of a request; a path that no provider has gets that provider's 404, a wrong method its 405."""
-    if path.startswith("/2010-04-01/Accounts/"):
-        return _twilio_route(method, path)
-    if path.startswith("/v1/projects/"):
-        return _chosen(method, {"POST": fcm.send} if path.endswith("/messages:send") else {}, "fcm", fcm.refusal)
-    if path == "/token":
-        return _chosen(method, {"POST": fcm.give_token}, "google", fcm.token_refusal)
-    if path.startswith("/v3/"):
-        return _chosen(method, _SENDGRID.get(path, {}), "sendgrid", sendgrid.refusal)
-    if path.startswith("/_sandbox/"):
-        return Route(control.handle)
-    return Route(inbox.handle)
-
-
-_SENDGRID: dict[str, dict[str, WorldHandler]] = {
-    "/v3/mail/send": {"POST": sendgrid.send},
-    "/v3/scopes": {"GET": sendgrid.scopes},
-    "/v3/user/webhooks/event/settings/signed": {"GET": sendgrid.signed_settings},
-}
-
-
-def _twilio_route(method: str, path: str) -> Route:
-    parts = path.split("/")[4:]
-    handlers: dict[str, WorldHandler] = {}
-    if parts == [] and path.endswith(".json"):
-        handlers = {"GET": twilio_reads.fetch_account}
-    elif parts == ["Messages.json"]:
-        handlers = {"POST": twilio.send, "GET": twilio_reads.list_messages}
-    elif len(parts) == 2 and parts[0] == "Messages" and parts[1].endswith(".json"):
-        handlers = {"GET": twilio_reads.fetch_message}
-    return _chosen(method, handlers, "twilio", twilio.refusal)
-
-
-def _chosen(method: str, handlers: dict[str, WorldHandler], provider: str, refusal: Refusal) -> Route:
-    if method in handlers:
-        return Route(handlers[method], provider, refusal)
-    refused = refusal(405 if handlers else 404)
-    return Route(lambda _world, _request: refused)
+    """The route of a request; what is no provider's is the sandbox's own."""
+    for double in doubles().values():
+        if route := double.find(method, path):
+            return route
+    return Route(control.handle if path.startswith("/_sandbox/") else inbox.handle)

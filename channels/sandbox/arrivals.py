@@ -22,9 +22,7 @@ BLOCK_LINES = 2_000
 
 
 class Arrival(NamedTuple):
-    """One message for one address. `text` and `sender` are kept for Twilio only, which can be asked for its messages
-    later.
-    """
+    """One message for one address. `sender` and `text` are kept of texts only: Twilio can be asked for its messages later."""
 
     provider: str
     channel: str
@@ -151,7 +149,7 @@ def _line(seq: int, at: float, arrival: Arrival) -> bytes:
         f'{{"seq":{seq},"provider":"{provider}","channel":"{channel}","at":{at:.6f},"address":{quoted(address)},'
         f'"message_id":{quoted(message_id)},"receipt":{quoted(receipt)},"digest":"{digest}"'
     )
-    if provider == "twilio":
+    if sender:
         line += f',"sender":{quoted(sender)},"text":{quoted(text)}'
     return (line + "}\n").encode()
 

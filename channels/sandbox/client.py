@@ -45,6 +45,10 @@ class Sandbox:
         """Put fault rules in force, in place of all former ones; `channels.sandbox.faults` describes them."""
         self._ask("PUT", "/_sandbox/faults", list(rules))
 
+    def set_profile(self, name: str) -> None:
+        """Put a named set of fault rules in force (`channels.sandbox.profiles`)."""
+        self._ask("PUT", f"/_sandbox/profile/{name}")
+
     def clear_faults(self) -> None:
         self._ask("DELETE", "/_sandbox/faults")
 
@@ -62,17 +66,23 @@ class Sandbox:
         """
         self._ask("PUT", f"/_sandbox/contents/{content_sid}", {"text": text})
 
-    def reply(self, from_: str, to: str, text: str, channel: str = "sms", opt_out_type: str = "") -> None:
+    def reply(self, from_: str, to: str, text: str, channel: str = "sms", opt_out_type: str = "", provider: str = "twilio") -> None:
         """Let a person send a message back: an inbound webhook call, and a closed number when the text is a stop
         word.
         """
-        reply = {"from": from_, "to": to, "text": text, "channel": channel, "opt_out_type": opt_out_type}
+        reply = {"from": from_, "to": to, "text": text, "channel": channel, "opt_out_type": opt_out_type, "provider": provider}
         self._ask("POST", "/_sandbox/reply", reply)
 
     @property
     def sendgrid_webhook_public_key(self) -> str:
         """The key that event batches verify with."""
         key: str = self._ask("GET", "/_sandbox/keys")["sendgrid_webhook"]
+        return key
+
+    @property
+    def telnyx_webhook_public_key(self) -> str:
+        """The key that Telnyx's webhook calls verify with."""
+        key: str = self._ask("GET", "/_sandbox/keys")["telnyx_webhook"]
         return key
 
     def service_account(self, path: Path, project: str = "sandbox") -> Path:

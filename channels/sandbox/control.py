@@ -8,16 +8,16 @@ from dataclasses import asdict, replace
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl
 
-from channels.sandbox.events import EventSettings, Reply
+from channels.sandbox.doubles import doubles, fault_names
+from channels.sandbox.events import EventSettings
 from channels.sandbox.faults import RuleError, parse_rules
 from channels.sandbox.http import Request, Response, is_foreign
 from channels.sandbox.messages import read_message
-from channels.sandbox.segments import count_segments
+from channels.sandbox.profiles import PROFILES
 from channels.sandbox.world import World
 
-# Twilio's default words; it blocks the pair of numbers at once and tells the account by the inbound webhook.
+# Twilio's and Telnyx's default words; they close the number at once and tell the account by the inbound webhook.
 STOP_WORDS = frozenset({"STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT"})
-POOL_NUMBER = "+15005550006"  # the one number of every messaging service here
 START_WORDS = frozenset({"START", "UNSTOP", "YES"})
 
 Action: TypeAlias = Callable[[World, Request, str], Response]
@@ -93,7 +93,19 @@ def _message(world: World, _request: Request, rest: str) -> Response:
 
 
 def _set_faults(world: World, request: Request, _rest: str) -> Response:
-    world.faults.set(parse_rules(_document(request)))
+    world.faults.set(parse_rules(_document(request), fault_names()))
+    return Response(204)
+
+
+def set_profile(world: World, name: str) -> None:
+    """Put a profile's rules in force. Raises ControlError."""
+    if name not in PROFILES:
+        raise ControlError(f"profile is one of {', '.join(PROFILES)}")
+    world.faults.set(parse_rules(list(PROFILES[name][1]), fault_names()), name)
+
+
+def _set_profile(world: World, _request: Request, rest: str) -> Response:
+    set_profile(world, rest)
     return Response(204)
 
 
@@ -141,9 +153,9 @@ def _reply(world: World, request: Request, _rest: str) -> Response:
 
 
 def send_reply(world: World, reply: Mapping[str, str]) -> None:
-    """A person's message back: `from` a number `to` one of our senders, over the `channel` sms or whatsapp.
+    """A person's message back: `from` a number `to` one of our senders, over the `channel` sms or whatsapp of a `provider`.
 
-    A stop word closes the number, as Twilio does by default: later messages to it are refused. With an `opt_out_type`
+    A stop word closes the number, as providers do by default: later messages to it are refused. With an `opt_out_type`
     (STOP, START or HELP) the webhook also carries what Twilio's Advanced Opt-Out would add.
     """
     number, word = reply["from"], reply["text"].strip().upper()
@@ -151,36 +163,10 @@ def send_reply(world: World, reply: Mapping[str, str]) -> None:
         world.stopped.add(number)
     elif word in START_WORDS:
         world.stopped.discard(number)
-    if url := world.events.settings.twilio_inbound_url:
-        account, token = next(iter(world.auth_tokens.items()), ("AC" + "0" * 32, ""))
-        world.replies += 1
-        sid = f"SM{world.nonce}{1 << 63 | world.replies:x}"
-        world.events.add_text(Reply(url, token, _inbound_form(reply, account, sid)))
-
-
-def _inbound_form(reply: Mapping[str, str], account: str, sid: str) -> dict[str, str]:
-    whatsapp = reply.get("channel") == "whatsapp"
-    prefix = "whatsapp:" if whatsapp else ""
-    form = {
-        "AccountSid": account,
-        "ApiVersion": "2010-04-01",
-        "Body": reply["text"],
-        "From": prefix + reply["from"],
-        "MessageSid": sid,
-        "NumMedia": "0",
-        "NumSegments": str(count_segments(reply["text"])),
-        "SmsMessageSid": sid,
-        "SmsSid": sid,
-        "SmsStatus": "received",
-        "To": prefix + reply["to"].removeprefix(prefix),
-    }
-    if whatsapp:
-        form |= {"ProfileName": "Sandbox", "WaId": reply["from"].lstrip("+")}
-    if reply["to"].startswith("MG"):
-        form |= {"To": prefix + POOL_NUMBER, "MessagingServiceSid": reply["to"]}
-    if kind := reply.get("opt_out_type"):
-        form["OptOutType"] = kind
-    return form
+    double = doubles().get(reply.get("provider", "twilio"))
+    if double is None or double.hear is None:
+        raise ControlError("this provider has no answers")
+    double.hear(world, reply)
 
 
 _ACTIONS: Mapping[tuple[str, str], Action] = {
@@ -191,9 +177,12 @@ _ACTIONS: Mapping[tuple[str, str], Action] = {
     ("GET", "faults"): lambda world, _request, _rest: _json([asdict(rule) for rule in world.faults.rules]),
     ("PUT", "faults"): _set_faults,
     ("DELETE", "faults"): _clear_faults,
+    ("PUT", "profile"): _set_profile,
     ("GET", "events"): lambda world, _request, _rest: _json(asdict(world.events.settings)),
     ("PUT", "events"): _set_events,
-    ("GET", "keys"): lambda world, _request, _rest: _json({"sendgrid_webhook": world.signer.public_key}),
+    ("GET", "keys"): lambda world, _request, _rest: _json(
+        {"sendgrid_webhook": world.signer.public_key, "telnyx_webhook": world.signer.short.public_key}
+    ),
     ("PUT", "refused-keys"): _set_refused_keys,
     ("PUT", "contents"): _set_content,
     ("POST", "reply"): _reply,

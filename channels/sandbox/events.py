@@ -35,7 +35,8 @@ class EventSettings:
 
     sendgrid_url: str = ""
     twilio_inbound_url: str = ""
-    twilio_statuses: bool = True  # status callbacks go to the URL that each message names
+    telnyx_inbound_url: str = ""
+    twilio_statuses: bool = True  # status callbacks go to the URL that each message names; Telnyx's too
     delay_seconds: float = 0.2
     out_of_order: bool = False
     duplicate_share: float = 0.0
@@ -76,6 +77,15 @@ class Reply(NamedTuple):
     form: Mapping[str, str]
 
 
+class Calls(NamedTuple):
+    """Webhook calls whose bodies are ready, in order; `headers` signs a body at the time of posting."""
+
+    url: str
+    bodies: Sequence[bytes]
+    headers: Callable[[bytes, float], Mapping[str, str]]
+    answers: bool = False  # a person's message, which is posted in any case
+
+
 class Events:
     """The queues and the tasks that empty them. `settings` may be replaced at any time."""
 
@@ -84,7 +94,7 @@ class Events:
         self.counts: Counter[str] = Counter()
         self._signer, self._rng, self._clock = signer, rng, clock
         self._mail: deque[tuple[float, MailEvents]] = deque()
-        self._texts: deque[tuple[float, TextEvents | Reply]] = deque()
+        self._texts: deque[tuple[float, TextEvents | Reply | Calls]] = deque()
         self._busy = 0
         self._mail_waits, self._text_waits = asyncio.Event(), asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -105,8 +115,9 @@ class Events:
         self._mail.append((self._clock() + self.settings.delay_seconds, events))
         self._mail_waits.set()
 
-    def add_text(self, events: TextEvents | Reply) -> None:
-        if isinstance(events, TextEvents) and not self.settings.twilio_statuses:
+    def add_text(self, events: TextEvents | Reply | Calls) -> None:
+        is_answer = isinstance(events, Reply) or (isinstance(events, Calls) and events.answers)
+        if not is_answer and not self.settings.twilio_statuses:
             return
         if len(self._texts) >= PENDING_MAX:
             self.counts["dropped"] += 1
@@ -159,10 +170,17 @@ class Events:
         poster = Poster()
         while True:
             item = await self._next(self._texts, self._text_waits)
-            for form in self._forms(item):
-                body = urlencode(form).encode()
-                await self._deliver(poster, item.url, body, text_headers(item.url, form, item.token), 1)
+            for body, headers in self._calls(item):
+                await self._deliver(poster, item.url, body, headers, 1)
             self._busy -= 1
+
+    def _calls(self, item: TextEvents | Reply | Calls) -> Iterator[tuple[bytes, Mapping[str, str]]]:
+        if isinstance(item, Calls):
+            bodies = list(item.bodies)
+            if self.settings.out_of_order:
+                self._rng.shuffle(bodies)
+            return ((body, item.headers(body, self._clock())) for body in self._repeated(bodies))
+        return ((urlencode(form).encode(), text_headers(item.url, form, item.token)) for form in self._forms(item))
 
     def _forms(self, item: TextEvents | Reply) -> Iterator[Mapping[str, str]]:
         if isinstance(item, Reply):

@@ -11,12 +11,10 @@ connection without an answer.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_type_hints
 from urllib.parse import quote
-
-PROVIDERS = ("sendgrid", "twilio", "fcm", "google")  # google: the OAuth token endpoint that FCM's clients ask first
 
 
 class RuleError(ValueError):
@@ -50,14 +48,14 @@ class Fault:
         return self.taken or (not self.status and not self.loses_answer)
 
 
-def parse_rules(rules: object) -> tuple[Fault, ...]:
-    """Read rules from JSON. Raises RuleError."""
+def parse_rules(rules: object, providers: Collection[str]) -> tuple[Fault, ...]:
+    """Read rules, which may name these providers, from JSON. Raises RuleError."""
     if not isinstance(rules, list):
         raise RuleError("expected a list of rules")
-    return tuple(_parse_rule(rule) for rule in rules)
+    return tuple(_parse_rule(rule, providers) for rule in rules)
 
 
-def _parse_rule(rule: object) -> Fault:
+def _parse_rule(rule: object, providers: Collection[str]) -> Fault:
     if not isinstance(rule, dict):
         raise RuleError("a rule is an object")
     unknown = set(rule) - set(get_type_hints(Fault))
@@ -67,8 +65,8 @@ def _parse_rule(rule: object) -> Fault:
     if "error" in known:
         known["error"] = str(known["error"])
     fault = Fault(**known)
-    if fault.provider and fault.provider not in PROVIDERS:
-        raise RuleError(f"provider is one of {', '.join(PROVIDERS)}")
+    if fault.provider and fault.provider not in providers:
+        raise RuleError(f"provider is one of {', '.join(providers)}")
     _check_numbers(fault)
     return fault
 
@@ -89,6 +87,7 @@ class Faults:
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
         self._rules: tuple[Fault, ...] = ()
+        self.profile = "calm"
         self._seen: list[int] = []
         self._needles: list[tuple[bytes, bytes]] = []
 
@@ -96,9 +95,9 @@ class Faults:
     def rules(self) -> Sequence[Fault]:
         return self._rules
 
-    def set(self, rules: Sequence[Fault]) -> None:
-        """Put these rules in force in place of the former ones."""
-        self._rules = tuple(rules)
+    def set(self, rules: Sequence[Fault], profile: str = "") -> None:
+        """Put these rules in force in place of the former ones; `profile` is what the set is called."""
+        self._rules, self.profile = tuple(rules), profile or ("own" if rules else "calm")
         self._seen = [0] * len(rules)
         self._needles = [(rule.match.encode(), quote(rule.match, safe="").encode()) for rule in rules]
 

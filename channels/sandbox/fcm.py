@@ -5,14 +5,18 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic_core import from_json
 
+from channels.base import Channel
 from channels.sandbox.arrivals import Arrival
+from channels.sandbox.doubles import Double, Route, chosen
 from channels.sandbox.http import Request, Response
+from channels.sandbox.keys import write_service_account
 from channels.sandbox.twilio import parse_form
-from channels.sandbox.world import World, digest
+from channels.sandbox.world import KeptRequest, World, digest
 
 PAYLOAD_BYTES_MAX = 4_096
 TOKEN_SECONDS = 3_600
@@ -200,3 +204,33 @@ def _claims(assertion: str) -> dict[str, Any]:
         return {}
     signed = len(parts) == 3 and parts[2] and isinstance(header, dict) and header.get("alg") == "RS256"
     return claims if signed and isinstance(claims, dict) else {}
+
+
+def _find(method: str, path: str) -> Route | None:
+    if path == "/token":
+        return chosen(method, {"POST": give_token}, "google", token_refusal)
+    if path.startswith("/v1/projects/"):
+        return chosen(method, {"POST": send} if path.endswith("/messages:send") else {}, "fcm", refusal)
+    return None
+
+
+def _read(_world: World, kept: KeptRequest, _seq: int) -> dict[str, Any]:
+    message = json.loads(kept.body)["message"]
+    notification = message.get("notification", {})
+    platforms = {name: message[name] for name in ("android", "apns", "webpush") if name in message}
+    return {
+        "title": notification.get("title", ""),
+        "body": notification.get("body", ""),
+        "image": notification.get("image", ""),
+        "data": message.get("data", {}),
+        **platforms,
+    }
+
+
+def _credentials(url: str, folder: Path) -> Mapping[str, Any]:
+    """A throw-away service account for a sandbox at this address, made at first need."""
+    path = folder / f"service-account-{url.rpartition(':')[2].strip('/')}.json"
+    return {"credentials": path if path.exists() else write_service_account(path, url), "base_url": url}
+
+
+DOUBLE = Double("fcm", _find, _read, frozenset({Channel.PUSH}), _credentials, ("fcm", "google"))

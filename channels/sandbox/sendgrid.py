@@ -5,13 +5,19 @@ webhook.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic_core import from_json
 
+from channels.base import Channel
 from channels.sandbox.arrivals import Arrival
+from channels.sandbox.doubles import Double, Route, WorldHandler, chosen
 from channels.sandbox.events import MailEvents
 from channels.sandbox.http import Request, Response, too_large
+from channels.sandbox.keys import EventSigner
+from channels.sandbox.mails import read_mail
 from channels.sandbox.sendgrid_rules import Problem, find_problems
 from channels.sandbox.world import World, digest
 
@@ -148,3 +154,22 @@ def scopes(world: World, request: Request) -> Response:
 def signed_settings(world: World, request: Request) -> Response:
     """`GET /v3/user/webhooks/event/settings/signed`: the public key that events are checked with."""
     return _check_key(world, request) or Response(200, json.dumps({"public_key": world.signer.public_key}).encode())
+
+
+_HANDLERS: Mapping[str, dict[str, WorldHandler]] = {
+    "/v3/mail/send": {"POST": send},
+    "/v3/scopes": {"GET": scopes},
+    "/v3/user/webhooks/event/settings/signed": {"GET": signed_settings},
+}
+
+
+def _find(method: str, path: str) -> Route | None:
+    return chosen(method, _HANDLERS.get(path, {}), "sendgrid", refusal) if path.startswith("/v3/") else None
+
+
+def _credentials(url: str, folder: Path) -> Mapping[str, Any]:
+    public_key = EventSigner(folder / "event-key.pem").public_key
+    return {"api_key": "SG.sandbox", "base_url": url, "webhook_public_key": public_key}
+
+
+DOUBLE = Double("sendgrid", _find, read_mail, frozenset({Channel.EMAIL}), _credentials)

@@ -20,6 +20,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from channels.plugs import plugs
 from channels.sandbox.client import Sandbox
 from dispatcher import bootstrap, campaigns
 from dispatcher.approvals import DIGEST_SHOWN, approve_waiting
@@ -127,15 +128,8 @@ def _alone(home: Path) -> Iterator[None]:
 
 def _prepare_environment(home: Path, recipients: int) -> None:
     """The demo never touches real providers, whatever credentials are around, and lifts the quiet hours: it may be night."""
-    real = (
-        "SENDGRID_",
-        "TWILIO_",
-        "FCM_",
-        "SMTP_",
-        "GOOGLE_APPLICATION_CREDENTIALS",
-        "DISPATCHER_PROVIDER_",
-        "DISPATCHER_API_KEYS",
-    )
+    theirs = (prefix for plug in plugs().values() for prefix in plug.prefixes)
+    real = (*theirs, "DISPATCHER_PROVIDER_", "DISPATCHER_FAILOVER_", "DISPATCHER_API_KEYS")
     for name in [name for name in os.environ if name.startswith(real)]:
         del os.environ[name]
     policy = home / "policy.toml"

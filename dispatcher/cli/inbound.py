@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from dispatcher import bootstrap, inbound
-from dispatcher.cli.output import Json, fail, out, print_json, rows
+from dispatcher import bootstrap, inbound, replying
+from dispatcher.cli.output import REFUSED, Json, fail, out, print_json, rows
 from dispatcher.cli.recipients import publish
 from dispatcher.views import moment
 
@@ -33,6 +33,23 @@ def list_(
         rows("", [name.replace("_", " ") for name in fields], [(*line[:4], " ".join(line[4]), line[5]) for line in lines])
     else:
         out.print("nothing waits")
+
+
+@app.command()
+def answer(
+    text_id: Annotated[str, typer.Argument(metavar="ID", help="The text's id.")],
+    words: Annotated[str, typer.Argument(help="What to say, in the person's language. Sent as it stands, and not kept.")],
+    actor: Annotated[str | None, typer.Option(help="Who answers. Default: you.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Answer a text in free words, and take it off the list. By WhatsApp that is possible within 24 hours of the person's own."""
+    objection = replying.answer(bootstrap.house(), text_id, words, actor or getpass.getuser())
+    if objection is not None:
+        fail(objection, REFUSED)
+    if as_json:
+        print_json({"id": text_id, "answered": True})
+    else:
+        out.print("answered")
 
 
 @app.command()

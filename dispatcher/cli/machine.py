@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from channels.sandbox.__main__ import main as serve_sandbox
+from channels.sandbox.profiles import PROFILES
 from dispatcher import bootstrap
 from dispatcher.cli.output import REFUSED, Json, err, out, print_json, rows
 from dispatcher.health import check_all
@@ -87,6 +88,15 @@ def new_key(
     out.print(lines, markup=False, end="")
 
 
-def sandbox(port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8025) -> None:
+def sandbox(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8025,
+    profile: Annotated[str, typer.Option(help=f"How well the providers do: {', '.join(PROFILES)}.")] = "calm",
+    state: Annotated[Path | None, typer.Option(help="A folder that remembers arrivals and keys over restarts.")] = None,
+    report_to: Annotated[str, typer.Option(help="The address of a dispatcher to report deliveries, bounces and answers to.")] = "",
+) -> None:
     """All providers' doubles on one port, with an inbox page at /."""
-    raise typer.Exit(subprocess.call([sys.executable, "-m", "channels.sandbox", "--port", str(port)]))  # noqa: S603
+    if profile not in PROFILES:
+        raise typer.BadParameter(f"it must be one of {', '.join(PROFILES)}", param_hint="--profile")
+    options = ["--port", str(port), "--profile", profile, *(["--state", str(state)] if state else [])]
+    report = ["--dispatcher", report_to] if report_to else []
+    raise typer.Exit(serve_sandbox([*options, *report]))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from markupsafe import escape
@@ -16,6 +16,7 @@ from dispatcher.content.inspection import inspect, macros, used
 from dispatcher.content.legal import Legal, read_legal
 from dispatcher.content.preview import rehearse
 from dispatcher.content.sandbox import Sandbox, environment
+from dispatcher.content.specialise import Specialiser
 from dispatcher.content.template import Edition, Template
 from dispatcher.content.texts import FILES, Text, Texts, read_texts
 from dispatcher.model import LANGUAGES, Language
@@ -42,8 +43,11 @@ class Catalog(Mapping[str, Template]):
         return len(self._templates)
 
 
-def load(folder: Path) -> Catalog:
-    """Read, check and compile every template under `folder`. Raises TemplateFaults with all faults there are."""
+def load(folder: Path, dice: Callable[[], float] | None = None) -> Catalog:
+    """Read, check and compile every template under `folder`. Raises TemplateFaults with all faults there are.
+
+    With `dice` (numbers from 0 to 1) texts are written along known paths, see `specialise`; without, each by its template.
+    """
     files, faults = _read(folder)
     draft = _draft(files)
     faults += draft.faults
@@ -54,7 +58,11 @@ def load(folder: Path) -> Catalog:
     faults = [fault for template in templates.values() for fault in rehearse(template, draft.place)]
     if faults:
         raise TemplateFaults(faults)
-    return Catalog(templates)
+    return Catalog(templates if dice is None else {name: _specialised(each, dice) for name, each in templates.items()})
+
+
+def _specialised(template: Template, dice: Callable[[], float]) -> Template:
+    return replace(template, specialiser=Specialiser(template.name, template.digest, dice))
 
 
 def check(folder: Path) -> list[Fault]:
@@ -224,6 +232,7 @@ def _template(env: Sandbox, draft: _Draft, name: str, files: Mapping[str, str]) 
         channels=declaration.channels,
         variables=declaration.variables,
         editions=editions,
+        push=declaration.push,
     )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from channels.base import Channel
+from channels.base import Channel, PushOptions
 from dispatcher.content.faults import Fault, did_you_mean
 from dispatcher.content.toml import Document, Path
 from dispatcher.content.values import READERS
@@ -40,10 +40,13 @@ _KEYS = (
     "topic",
     "coins",
     "product",
+    "push",
     "variables",
 )
 _VARIABLE_KEYS = ("category", "type", "required", "modes", "example")
+_PUSH_KEYS = tuple(PushOptions.__slots__)
 _WORD = re.compile(r"[a-z][a-z0-9_]*\Z")
+_COLLAPSE_KEY = re.compile(r"[A-Za-z0-9_-]{1,32}\Z")  # web push's Topic, the narrowest (RFC 8030)
 _ENTITY = re.compile(r"[a-z][a-z0-9-]*\Z")
 
 
@@ -70,6 +73,7 @@ class Declaration:
     entity: str
     channels: tuple[Channel, ...]
     variables: Mapping[str, Variable]
+    push: PushOptions
 
 
 def declare(name: str, document: Document, topics: Iterable[str]) -> tuple[Declaration, list[Fault]]:
@@ -102,6 +106,7 @@ def declare(name: str, document: Document, topics: Iterable[str]) -> tuple[Decla
         entity=reader.text(("entity",), pattern=_ENTITY),
         channels=channels,
         variables={key: _variable(reader, key, modes) for key in reader.tables(("variables",))},
+        push=_push(reader),
     )
     return declaration, reader.faults
 
@@ -114,6 +119,30 @@ def _offer_type(reader: _Reader, kind: str) -> OfferType | None:
     if reader.get(path) is not None:
         reader.fault(path, "a service message offers nothing: leave it out")
     return None
+
+
+def _push(reader: _Reader) -> PushOptions:
+    """The table `push`: how notifications of this template behave. A campaign may set another collapse key."""
+    path = ("push",)
+    if not isinstance(reader.get(path), Mapping | None):
+        reader.fault(path, "must be a table")
+        return PushOptions()
+    reader.known(path, _PUSH_KEYS)
+    collapse_key, image = (reader.text((*path, key), required=False) for key in ("collapse_key", "image"))
+    if collapse_key and not _COLLAPSE_KEY.match(collapse_key):
+        reader.fault((*path, "collapse_key"), "must be at most 32 letters, digits, - and _")
+    if image and not image.startswith("https://"):
+        reader.fault((*path, "image"), "must be an https address")
+    return PushOptions(
+        collapse_key=collapse_key,
+        ttl_seconds=reader.count((*path, "ttl_seconds"), most=28 * 86_400),
+        priority=reader.word((*path, "priority"), ("high", "normal"), required=False),
+        sound=reader.text((*path, "sound"), required=False),
+        badge=reader.count((*path, "badge"), most=9_999),
+        image=image,
+        icon=reader.text((*path, "icon"), required=False),
+        android_channel=reader.text((*path, "android_channel"), required=False),
+    )
 
 
 def _variable(reader: _Reader, name: str, modes: frozenset[Mode]) -> Variable:
@@ -210,6 +239,15 @@ class _Reader:
         if value is not None and not isinstance(value, bool):
             self.fault(path, "must be true or false")
         return value if isinstance(value, bool) else default
+
+    def count(self, path: Path, *, most: int) -> int | None:
+        value = self.get(path)
+        if value is None:
+            return None
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
+            self.fault(path, f"must be a whole number from 0 to {most}")
+            return None
+        return value
 
     def tables(self, path: Path) -> list[str]:
         value = self.get(path)

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from html import unescape
 from urllib.parse import unquote, urlsplit
 
 from markupsafe import escape
 
-from channels.base import Content, Email, Push, Sms, WhatsApp
+from channels.base import Content, Email, Form, Gapped, Pieced, Push, Sms, WhatsApp
 
 PUSH_BYTES_MAX = 4_096  # FCM, all of the payload
 SMS_CHARACTERS_MAX = 1_600  # Twilio error 21617
 _LINK = re.compile(r"https?://[^\s<>\"']+")
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(?::[0-9]+)?(?=[/?#]|\Z)")
 _SCHEMES = ("https:", "mailto:", "tel:", "#")
 
 
@@ -46,8 +48,8 @@ class Terms:
 def objection(content: Content, shown: str, terms: Terms) -> str | None:
     """The first guard that objects, by name, or None. `shown` is what a WhatsApp reader sees: the approved text, filled
     in."""
-    if isinstance(content, Email):
-        return _first(_email(content, terms))
+    if isinstance(content, Email | Pieced):
+        return _first(_email(content.whole() if isinstance(content, Pieced) else content, terms))
     if isinstance(content, Push):
         return _first(_push(content, terms))
     if isinstance(content, Sms):
@@ -116,13 +118,121 @@ def _links_to(mail: Email, address: str) -> bool:
     return f'href="{escape(address)}"' in mail.html and address in mail.text
 
 
+def host_of(link: str) -> str:
+    """The host that an address names, "" where it names none."""
+    plain = _ORIGIN.match(link)
+    return _host(plain[0] if plain else link)
+
+
+@lru_cache(maxsize=256)  # many links, few hosts
+def _host(link: str) -> str:
+    return urlsplit(link).hostname or ""
+
+
 def _leaks(link: str, terms: Terms) -> bool:
     """A link out of the house must be the same for everybody: no query, no fragment, no personal value anywhere in it."""
     if not link.startswith(("http:", "https:")):
         return False
-    parts = urlsplit(link)
-    host = parts.hostname or ""
+    host = host_of(link)
     if host in terms.own_hosts or any(host.endswith(f".{own}") for own in terms.own_hosts):
         return False
+    parts = urlsplit(link)
     plain = unquote(link).casefold()
     return bool(parts.query or parts.fragment or "@" in parts.netloc) or any(value.casefold() in plain for value in terms.personal)
+
+
+# -- for all mails of one form ------------------------------------------------------------------------------------------
+
+_GAP = "\0"
+# An attribute that begins in a gap's value and goes on in the words behind it.
+_TORN = tuple(f'{name[start:]}="' for name in ("href", "src") for start in range(1, len(name) + 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Voucher:
+    """The guard's word that a mail of one form passes, given by the form's words and a look at few of the values.
+
+    `quoted` are the values that stand before a quotation mark, `addressed` those that a link begins with, `links` all links
+    of the HTML.
+    """
+
+    to_partner: bool
+    quoted: tuple[int, ...]
+    addressed: tuple[int, ...]
+    links: tuple[Gapped, ...]
+
+    def passes(self, mail: Pieced, terms: Callable[[], Terms]) -> bool:
+        """True only where `objection` would find nothing. False says nothing: then `objection` has to be asked."""
+        subject, values = mail.subject, mail.values
+        if not subject or "\n" in subject or "\r" in subject:
+            return False
+        for gap in self.quoted:  # an "=" or nothing before a quotation mark could make an attribute of what follows
+            if values[gap][-1:] in ("", "="):
+                return False
+        for gap in self.addressed:
+            if not values[gap].startswith(_SCHEMES):
+                return False
+        if not self.to_partner:
+            return True
+        held, links = terms(), {unescape(link.filled(values)) for link in self.links}
+        return not any(_leaks(link, held) for link in links.union(_LINK.findall(mail.form.text.filled(values))))
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """What is known of a form's gaps, by number: whose values are escaped for HTML, and which hold the reader's own links."""
+
+    in_html: frozenset[int]
+    unsubscribe_html: frozenset[int]
+    preferences_html: frozenset[int]
+    unsubscribe_text: frozenset[int]
+
+
+def vouch(form: Form, terms: Terms, roles: Roles) -> Voucher | None:
+    """A voucher for the mails of a form, None where its words alone don't say enough. `terms` are those of one of the mails;
+    nothing personal in them is used.
+    """
+    html, text = form.html, form.text
+    spoken = (terms.warning, *((terms.sender, terms.mark) if terms.commercial else ()))
+    if not all(_any(words, text) and (_any(str(escape(words)), html) or _any(words, html)) for words in spoken):
+        return None
+    if terms.commercial and not (_has_link(html, roles.unsubscribe_html) and roles.unsubscribe_text.intersection(text.gaps)):
+        return None
+    torn = any(words.startswith(_TORN) for words in html.words[1:])
+    if torn or not roles.in_html.issuperset(html.gaps) or any(_GAP in words for words in html.words):
+        return None
+    links = list(_links(html))
+    addressed = []
+    for link in links:
+        if link.words[0] == "" and link.gaps:
+            if not (link.words == ("", "") and link.gaps[0] in roles.unsubscribe_html | roles.preferences_html):
+                addressed.append(link.gaps[0])
+        elif not link.words[0].startswith(_SCHEMES):
+            return None
+    quoted = [gap for gap, words in zip(html.gaps, html.words[1:], strict=True) if words.startswith('"')]
+    return Voucher(terms.to_partner, _once(quoted), _once(addressed), tuple(dict.fromkeys(links)))
+
+
+def _once(gaps: list[int]) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(gaps))
+
+
+def _any(words: str, text: Gapped) -> bool:
+    return any(words in piece for piece in text.words)
+
+
+def _has_link(html: Gapped, gaps: frozenset[int]) -> bool:
+    around = zip(html.gaps, html.words, html.words[1:], strict=False)
+    return any(gap in gaps and before.endswith('href="') and after.startswith('"') for gap, before, after in around)
+
+
+def _links(html: Gapped) -> Iterator[Gapped]:
+    """The links as they stand between the words, each with its gaps."""
+    whole = _GAP.join(html.words)
+    for opening in ('href="', 'src="'):
+        end = 0
+        for link in _attributes(whole, opening):
+            start = whole.index(opening, end) + len(opening)
+            end = start
+            first = whole.count(_GAP, 0, start)
+            yield Gapped(tuple(link.split(_GAP)), html.gaps[first : first + link.count(_GAP)])

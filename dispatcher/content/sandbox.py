@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
-from jinja2 import FunctionLoader, StrictUndefined, Undefined, pass_context
+from jinja2 import BytecodeCache, FunctionLoader, StrictUndefined, Undefined, pass_context
+from jinja2.bccache import Bucket
 from jinja2.exceptions import FilterArgumentError, SecurityError, UndefinedError
 from jinja2.filters import FILTERS
 from jinja2.runtime import BlockReference, Context, LoopContext, Macro
@@ -20,6 +21,12 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from dispatcher.content import formats
 
 _FILTERS = ("capitalize", "d", "default", "first", "join", "last", "length", "lower", "trim", "upper")
+SHAPES: Mapping[str, Callable[..., str]] = {  # filters that write a value as the letter's language does
+    "money": formats.money,
+    "number": formats.number,
+    "percent": formats.percent,
+    "date": formats.day,
+}
 
 
 class MissingVariable(UndefinedError):
@@ -82,17 +89,27 @@ def environment(sources: Mapping[str, str]) -> Sandbox:
         lstrip_blocks=True,
         cache_size=-1,
         auto_reload=False,
+        bytecode_cache=_Compiled(),
     )
     env.globals.clear()
     env.filters = {name: FILTERS[name] for name in _FILTERS}
-    for name, shape in (
-        ("money", formats.money),
-        ("number", formats.number),
-        ("percent", formats.percent),
-        ("date", formats.day),
-    ):
-        env.filters[name] = _in_language(shape)
+    env.filters |= {name: _in_language(shape) for name, shape in SHAPES.items()}
     return env
+
+
+class _Compiled(BytecodeCache):
+    """What has been compiled: an overlay of an environment need not do it again, which would take longer than a trigger should."""
+
+    def __init__(self) -> None:
+        self._codes: dict[tuple[str, str], Any] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        """See Jinja."""
+        bucket.code = self._codes.get((bucket.key, bucket.checksum))
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        """See Jinja."""
+        self._codes[bucket.key, bucket.checksum] = bucket.code
 
 
 def _source(name: str, sources: Mapping[str, str]) -> tuple[str, str, None] | None:

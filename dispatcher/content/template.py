@@ -6,16 +6,16 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
-from urllib.parse import urlsplit
 
 import jinja2
 
-from channels.base import Channel, Content, Email, Push, Sms, WhatsApp
+from channels.base import Channel, Content, Email, Form, Pieced, Push, PushOptions, Sms, WhatsApp
 from dispatcher.content.declaration import RENDERED, Variable
 from dispatcher.content.faults import ContentRefusal
-from dispatcher.content.guard import Terms, objection
+from dispatcher.content.guard import Roles, Terms, Voucher, host_of, objection, vouch
 from dispatcher.content.letter import Letter
 from dispatcher.content.sandbox import MissingVariable, WithheldVariable, absent
+from dispatcher.content.specialise import Path, Plan, Specialiser, Written
 from dispatcher.content.values import READERS, one_line
 from dispatcher.model import Brief, Code, Kind, Language, Mode, OfferType
 
@@ -39,6 +39,9 @@ _PLAIN = str.maketrans(
 )
 
 Context: TypeAlias = dict[str, Any]
+Reading: TypeAlias = tuple[str, str, Callable[[Any], Any]]  # a variable's name and category, and what reads its value
+
+_UNSUBSCRIBE, _PREFERENCES = "links.unsubscribe", "links.preferences"  # among values; no variable has a point in its name
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +64,19 @@ class Edition:
     mark: str  # the word that says "advertising"
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is kept with a path through a mail: the form of its mails, and who vouches for them."""
+
+    form: Form
+    voucher: Voucher | None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Template:
-    """One template in all its languages. `digest` changes with any byte that could change a message."""
+    """One template in all its languages. `digest` changes with any byte that could change a message. Without a `specialiser`
+    every text is written the ordinary way.
+    """
 
     brief: Brief
     version: str
@@ -73,6 +86,16 @@ class Template:
     channels: tuple[Channel, ...]
     variables: Mapping[str, Variable]
     editions: Mapping[Language, Edition] = field(repr=False)
+    push: PushOptions = field(default_factory=PushOptions)
+    specialiser: Specialiser | None = field(default=None, repr=False)
+    _readings: Mapping[Mode, tuple[Reading, ...]] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        readings = {
+            mode: tuple((each.name, each.category, READERS[each.type]) for each in self.variables.values() if mode in each.modes)
+            for mode in RENDERED
+        }
+        object.__setattr__(self, "_readings", readings)  # the way to derive a field of a frozen class
 
     @property
     def name(self) -> str:
@@ -98,8 +121,9 @@ class Template:
     def render(self, letter: Letter) -> Content:
         """The content of one message, guarded. Raises ContentRefusal, never anything else, and never with a value in it."""
         try:
-            context = self.context(letter)
-            content = self.compose(letter, context)
+            values = self.values(letter)
+            written = self.written(letter, values)
+            content = _COMPOSERS[letter.channel](self, letter, written)
         except ContentRefusal:
             raise
         except MissingVariable as error:
@@ -108,15 +132,39 @@ class Template:
             raise ContentRefusal(Code.WITHHELD_VARIABLE, error.message or "") from None
         except Exception as error:  # a text's fault must end one message, not a chunk; its message may hold a value
             raise ContentRefusal(Code.FAULT, type(error).__name__) from None
-        objecting = objection(content, self.shown(content, letter), self.terms(letter, context))
+        if self._vouched(content, letter, values, written):
+            return content
+        objecting = objection(content, self.shown(content, letter), self.terms(letter, values))
         if objecting:
             raise ContentRefusal(Code.CONTENT_GUARD, objecting)
         return content
 
+    def values(self, letter: Letter) -> Context:
+        """What this letter's texts may be told about its reader, by name: the variables that there are, and the reader's links."""
+        data, profile, categories = letter.data, letter.profile, letter.categories
+        values: Context = {}
+        for name, category, read in self._readings[self.written_mode(letter.mode)]:
+            if category not in categories:
+                continue
+            value = data.get(name)
+            if not _given(value):
+                value = profile.get(category, {}).get(name)
+                if not _given(value):
+                    continue
+            try:
+                values[name] = read(value)
+            except ValueError:
+                raise ContentRefusal(Code.FAULT, name) from None
+        values[_UNSUBSCRIBE] = letter.links.unsubscribe
+        values[_PREFERENCES] = letter.links.preferences
+        return values
+
     def context(self, letter: Letter) -> Context:
         """The plain dict that every text of this letter is written from."""
-        mode = self.written_mode(letter.mode)
-        sender, links = letter.sender, letter.links
+        return self._context(letter, self.values(letter))
+
+    def _context(self, letter: Letter, values: Mapping[str, Any]) -> Context:
+        mode, sender = self.written_mode(letter.mode), letter.sender
         context: Context = {
             "mode": mode.value,
             "language": letter.language,
@@ -124,10 +172,12 @@ class Template:
             "commercial": self.brief.kind is Kind.COMMERCIAL,
             "warning": self.editions[letter.language].warning,
             "sender": {"name": sender.name, "address": sender.address, "imprint": sender.imprint},
-            "links": {"unsubscribe": links.unsubscribe, "preferences": links.preferences},
+            "links": {"unsubscribe": values[_UNSUBSCRIBE], "preferences": values[_PREFERENCES]},
         }
         for name, variable in self.variables.items():
-            context[name] = _value(variable, letter, mode)
+            allowed = variable.category in letter.categories and mode in variable.modes
+            missing = MissingVariable if allowed else WithheldVariable
+            context[name] = values[name] if name in values else absent(name, missing, required=variable.required)
         return context
 
     def written_mode(self, mode: Mode) -> Mode:
@@ -139,10 +189,46 @@ class Template:
         raise ContentRefusal(Code.FAULT, "mode")
 
     def compose(self, letter: Letter, context: Context) -> Content:
-        """Write the texts of the letter's channel, unguarded. Raises whatever Jinja raises."""
+        """Write the texts of the letter's channel, unguarded and the ordinary way. Raises whatever Jinja raises."""
+        return _COMPOSERS[letter.channel](self, letter, Written(self._plan(letter).rendered(context)))
+
+    def written(self, letter: Letter, values: Mapping[str, Any]) -> Written:
+        """The texts of the letter's channel, along a known path where there is one. Raises whatever Jinja raises."""
+        if self.specialiser is None:
+            return Written(self._plan(letter).texts(values))
+        key = (letter.channel, letter.language, self.written_mode(letter.mode), letter.sender)
+        return self.specialiser.write(key, values, lambda: self._plan(letter))
+
+    def _plan(self, letter: Letter) -> Plan:
+        """The parts of the letter's channel, and what they are written from."""
         if letter.channel not in self.channels:
             raise ContentRefusal(Code.FAULT, "channel")
-        return _COMPOSERS[letter.channel](self, letter, context)
+        edition = self.editions[letter.language]
+        names = _PARTS.get(letter.channel) or _places(edition, self.written_mode(letter.mode))
+        return Plan(
+            parts={name: edition.parts[name] for name in names},
+            context=lambda values: self._context(letter, values),
+            finish=_FINISH if letter.channel is not Channel.WHATSAPP else dict.fromkeys(names, one_line),
+            keep=lambda path: self._known(path, letter) if letter.channel is Channel.EMAIL else None,
+        )
+
+    def _known(self, path: Path, letter: Letter) -> Known:
+        """The form of the mails of a new path, and the guard's word for it."""
+        form = Form(*(path.parts[part] for part in _PARTS[Channel.EMAIL]))
+        roles = Roles(
+            in_html=frozenset(path.html_gaps),
+            unsubscribe_html=path.gaps(_UNSUBSCRIBE, in_html=True),
+            preferences_html=path.gaps(_PREFERENCES, in_html=True),
+            unsubscribe_text=path.gaps(_UNSUBSCRIBE, in_html=False),
+        )
+        return Known(form, vouch(form, self.terms(letter, {}), roles))
+
+    def _vouched(self, content: Content, letter: Letter, values: Mapping[str, Any], written: Written) -> bool:
+        """Whether the guard need not read this message, because it knows its path."""
+        if written.path is None or not isinstance(content, Pieced):
+            return False
+        voucher = written.path.kept.voucher
+        return voucher is not None and voucher.passes(content, lambda: self.terms(letter, values))
 
     def shown(self, content: Content, letter: Letter) -> str:
         """What a WhatsApp reader sees: the approved text with its places filled; "" on other channels."""
@@ -151,7 +237,7 @@ class Template:
         approved = self.editions[letter.language].whatsapp[self.written_mode(letter.mode)]
         return PLACE.sub(lambda place: content.variables[place[1]], approved.text)
 
-    def terms(self, letter: Letter, context: Context) -> Terms:
+    def terms(self, letter: Letter, values: Mapping[str, Any]) -> Terms:
         """What this letter is held to by the guard."""
         edition = self.editions[letter.language]
         to_partner = self.brief.offer_type in (OfferType.PARTNER, OfferType.KATE)
@@ -164,75 +250,71 @@ class Template:
             own_links=frozenset({letter.links.unsubscribe, letter.links.preferences}),
             to_partner=to_partner,
             own_hosts=_own_hosts(letter) if to_partner else frozenset(),
-            personal=self._personal(context) if to_partner else (),
+            personal=self._personal(values) if to_partner else (),
         )
 
-    def _personal(self, context: Context) -> tuple[str, ...]:
+    def _personal(self, values: Mapping[str, Any]) -> tuple[str, ...]:
         """Texts about the person, long enough to be told from chance."""
-        values = (context[name] for name, variable in self.variables.items() if variable.category not in _IMPERSONAL)
-        return tuple(value for value in values if isinstance(value, str) and len(value) > 2)
+        personal = (values.get(name) for name, variable in self.variables.items() if variable.category not in _IMPERSONAL)
+        return tuple(value for value in personal if isinstance(value, str) and len(value) > 2)
 
 
 def _given(value: Any) -> bool:
     return value is not None and not (isinstance(value, str) and not value.strip())  # an empty CSV cell is no value
 
 
-def _value(variable: Variable, letter: Letter, mode: Mode) -> Any:
-    if variable.category not in letter.categories or mode not in variable.modes:
-        return absent(variable.name, WithheldVariable, required=variable.required)
-    value = letter.data.get(variable.name)
-    if not _given(value):
-        value = letter.profile.get(variable.category, {}).get(variable.name)
-    if not _given(value):
-        return absent(variable.name, MissingVariable, required=variable.required)
-    try:
-        return READERS[variable.type](value)
-    except ValueError:
-        raise ContentRefusal(Code.FAULT, variable.name) from None
-
-
 def _own_hosts(letter: Letter) -> frozenset[str]:
-    hosts = (urlsplit(letter.links.unsubscribe).hostname, urlsplit(letter.links.preferences).hostname)
+    hosts = (host_of(letter.links.unsubscribe), host_of(letter.links.preferences))
     return frozenset({letter.sender.address.rpartition("@")[2], *(host for host in hosts if host)})
 
 
-def _push(template: Template, letter: Letter, context: Context) -> Push:
-    parts = template.editions[letter.language].parts
-    title, body, link = (parts[f"push.{part}"].render(context) for part in ("title", "body", "link"))
-    return Push(title=one_line(title), body=body, link=link)
+def _places(edition: Edition, mode: Mode) -> tuple[str, ...]:
+    """The parts of a WhatsApp message."""
+    return tuple(f"whatsapp.{mode.value}.{place}" for place in edition.whatsapp[mode].places)
 
 
-def _email(template: Template, letter: Letter, context: Context) -> Email:
-    parts = template.editions[letter.language].parts
+def _plain(text: str) -> str:
+    return text.translate(_PLAIN)
+
+
+_PARTS: Mapping[Channel, tuple[str, ...]] = {
+    Channel.PUSH: ("push.title", "push.body", "push.link"),
+    Channel.EMAIL: ("email.subject", "email.html", "email.text"),
+    Channel.SMS: ("sms.text",),
+}
+_FINISH: Mapping[str, Callable[[str], str]] = {"push.title": one_line, "email.subject": one_line, "sms.text": _plain}
+
+
+def _push(template: Template, letter: Letter, written: Written) -> Push:  # noqa: ARG001  one shape for all
+    texts = written.texts()
+    return Push(title=texts["push.title"], body=texts["push.body"], link=texts["push.link"], options=template.push)
+
+
+def _email(template: Template, letter: Letter, written: Written) -> Email | Pieced:
+    sender = letter.sender
     headers: tuple[tuple[str, str], ...] = ()
     if template.brief.kind is Kind.COMMERCIAL:  # RFC 8058: both, or mail clients offer no button
         headers = (
             ("List-Unsubscribe", f"<{letter.links.unsubscribe}>"),
             ("List-Unsubscribe-Post", "List-Unsubscribe=One-Click"),
         )
-    return Email(
-        sender_name=letter.sender.name,
-        sender_address=letter.sender.address,
-        subject=one_line(parts["email.subject"].render(context)),
-        html=parts["email.html"].render(context),
-        text=parts["email.text"].render(context),
-        headers=headers,
-    )
+    if written.path is not None:
+        return Pieced(sender.name, sender.address, written.path.kept.form, written.fillings, headers)
+    subject, html, text = written.texts().values()
+    return Email(sender.name, sender.address, subject, html, text, headers)
 
 
-def _sms(template: Template, letter: Letter, context: Context) -> Sms:
-    text = template.editions[letter.language].parts["sms.text"].render(context)
-    return Sms(text=text.translate(_PLAIN))
+def _sms(template: Template, letter: Letter, written: Written) -> Sms:  # noqa: ARG001  one shape for all
+    return Sms(text=written.texts()["sms.text"])
 
 
-def _whatsapp(template: Template, letter: Letter, context: Context) -> WhatsApp:
-    edition, mode = template.editions[letter.language], template.written_mode(letter.mode)
-    approved = edition.whatsapp[mode]
-    values = {place: one_line(edition.parts[f"whatsapp.{mode.value}.{place}"].render(context)) for place in approved.places}
+def _whatsapp(template: Template, letter: Letter, written: Written) -> WhatsApp:
+    approved = template.editions[letter.language].whatsapp[template.written_mode(letter.mode)]
+    values = dict(zip(approved.places, written.texts().values(), strict=True))
     return WhatsApp(content_sid=approved.content_sid, variables=values)
 
 
-_COMPOSERS: Mapping[Channel, Callable[[Template, Letter, Context], Content]] = {
+_COMPOSERS: Mapping[Channel, Callable[[Template, Letter, Written], Content]] = {
     Channel.PUSH: _push,
     Channel.EMAIL: _email,
     Channel.SMS: _sms,

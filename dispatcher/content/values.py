@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 TEXT_CHARACTERS_MAX = 1_000
 URL_CHARACTERS_MAX = 2_000
 _NUMBER_MAX = Decimal(10) ** 12
+_NUMERIC = (int, float, str, Decimal)
+_TEXTUAL = (str, int)
 
 # Line breaks would end a header or a WhatsApp variable, and bidirectional overrides turn the words around them.
 _CONTROLS = (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
@@ -28,7 +30,7 @@ def one_line(text: str) -> str:
 
 def read_text(value: Any) -> str:
     """A string of one line, at most TEXT_CHARACTERS_MAX long; whole numbers are taken as they are written."""
-    if isinstance(value, bool) or not isinstance(value, str | int):
+    if isinstance(value, bool) or not isinstance(value, _TEXTUAL):
         raise ValueError("must be text")
     text = one_line(str(value)).strip()
     if len(text) > TEXT_CHARACTERS_MAX:
@@ -38,8 +40,17 @@ def read_text(value: Any) -> str:
 
 def read_number(value: Any) -> Decimal:
     """A finite number. Strings are read with a point, as in JSON and CSV, whatever the reader's language."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
+    if isinstance(value, bool) or not isinstance(value, _NUMERIC):
         raise ValueError("must be a number")
+    return _parsed(value) if isinstance(value, Decimal) else _number(value)
+
+
+@lru_cache(maxsize=8_192, typed=True)  # amounts and rates recur; nothing says whose they are
+def _number(value: float | str) -> Decimal:
+    return _parsed(value)
+
+
+def _parsed(value: float | str | Decimal) -> Decimal:
     text = str(value)
     if not text.isascii() or "_" in text:
         raise ValueError("must be a number written with ASCII digits")
@@ -49,7 +60,7 @@ def read_number(value: Any) -> Decimal:
         raise ValueError("must be a number such as 12.50") from None
     if not number.is_finite() or abs(number) >= _NUMBER_MAX:
         raise ValueError("is out of range")
-    return number
+    return number or abs(number)  # nobody wants to read "-0"
 
 
 def read_date(value: Any) -> date:

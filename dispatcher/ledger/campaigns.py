@@ -62,6 +62,8 @@ def spec_to_json(spec: Spec) -> str:
             "fallback_after_seconds": spec.fallback_after_seconds,
             "variants": spec.variants,
             "one_per_household": spec.one_per_household,
+            "ttl_seconds": spec.ttl_seconds,
+            "collapse_key": spec.collapse_key,
         },
         sort_keys=True,
     )
@@ -88,6 +90,8 @@ def spec_from_json(kept: Mapping[str, Any]) -> Spec:
         fallback_after_seconds=kept["fallback_after_seconds"],
         variants=tuple((name, template) for name, template in kept["variants"]),
         one_per_household=kept["one_per_household"],
+        ttl_seconds=kept["ttl_seconds"],
+        collapse_key=kept["collapse_key"],
     )
 
 

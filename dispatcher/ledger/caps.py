@@ -21,42 +21,22 @@ SENT = """
           AND NOT (%(first)s AND s.chunk = j.chunk AND s.row = j.row)) END
 """
 
-# In `claim`: around the statement that enters the messages.
+# In `claim`, among what changed: the rows whose person has got another message since the look. A function, because it looks after
+# the locks are had, which the statement around it does not: nobody else reserves for these people meanwhile, and numbers only grow.
+MEANWHILE = """
+    UNION ALL
+    SELECT sent_meanwhile(array_agg(a.row), array_agg(a.recipient_id), array_agg(a.seen), %(since)s, %(chunk)s, %(first)s)
+    FROM asked a WHERE a.state = 'claimed' AND NOT a.is_changed
+"""  # a refusal or a hold stands whatever else the person got
+
+# In `claim`, after the messages were entered.
 RESERVE = """
-    WITH entered AS ({enter}), reserved AS (
+    , reserved AS (
         INSERT INTO cap_reservations (recipient_id, at, channel, offer_type, chunk, row, leg)
         SELECT recipient_id, %(now)s::timestamptz, channel, %(offer_type)s::text, %(chunk)s::bigint, row, leg
         FROM entered WHERE state = 'claimed'
     )
-    SELECT row, leg, state FROM entered
 """
-
-_UNSEEN = """
-    SELECT e.row FROM unnest(%(row)s::int[], %(recipient_id)s::text[], %(seen)s::bigint[]) AS e (row, recipient_id, seen)
-    WHERE EXISTS (
-        SELECT FROM cap_reservations s
-        WHERE s.recipient_id = e.recipient_id AND s.no > e.seen AND s.at >= %(since)s
-          AND NOT (%(first)s AND s.chunk = %(chunk)s AND s.row = e.row))
-"""
-
-
-def unseen(connection: Connection, chunk: int, first: bool, asked: Collection[tuple[int, str, int]], since: datetime) -> set[int]:
-    """The rows, among `asked` (row, recipient, newest reservation seen), whose person has got another message since the look.
-
-    Exact while the recipients' rows are locked by a claim: nobody else reserves for them meanwhile, and numbers only grow.
-    """
-    rows = connection.execute(
-        _UNSEEN,
-        {
-            "row": [row for row, _, _ in asked],
-            "recipient_id": [recipient_id for _, recipient_id, _ in asked],
-            "seen": [seen for _, _, seen in asked],
-            "chunk": chunk,
-            "first": first,
-            "since": since,
-        },
-    )
-    return {row for (row,) in rows}
 
 
 def release(connection: Connection, refs: Collection[MessageRef]) -> int:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from pydantic_core import from_json, to_json
+
 from channels.base import Channel
 from dispatcher.ledger import approvals, caps, doubts, households, legs
+from dispatcher.ledger.arrays import numbers, words
 from dispatcher.ledger.campaigns import spec_from_json
 from dispatcher.ledger.pool import Connection
 from dispatcher.model import CampaignState, Choice, Device, Facts, Person, Rest, Sent, Spec, State
@@ -20,8 +22,8 @@ from dispatcher.refs import MessageRef
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """What a task works on. `campaign_state` is None for a trigger. `approved` are the wordings of its templates that may leave, by
-    digest, each with the number of its approval."""
+    """What a task works on. `campaign_state` is None for a trigger; `stopped` are the channels that were stopped, and why;
+    `approved` are the wordings of its templates that may leave, by digest, each with the number of its approval."""
 
     period: int
     number: int
@@ -29,6 +31,7 @@ class Chunk:
     campaign_no: int | None
     campaign_id: str | None
     campaign_state: CampaignState | None
+    stopped: Mapping[Channel, str] = field(default_factory=dict)
     approved: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -53,7 +56,7 @@ def find(connection: Connection, period: int, number: int) -> Chunk | None:
     """The chunk of a reference, with the spec that its jobs share."""
     row = connection.execute(
         """
-        SELECT coalesce(c.spec, t.spec), c.no, c.id, c.state
+        SELECT coalesce(c.spec, t.spec), c.no, c.id, c.state, (SELECT jsonb_object_agg(channel, code) FROM channel_stops)
         FROM chunks k
         LEFT JOIN campaigns c ON c.no = k.campaign_no
         LEFT JOIN triggers t ON t.chunk = k.chunk AND k.campaign_no IS NULL
@@ -63,10 +66,11 @@ def find(connection: Connection, period: int, number: int) -> Chunk | None:
     ).fetchone()
     if row is None:
         return None
-    kept, no, campaign_id, state = row
+    kept, no, campaign_id, state, stops = row
     spec = spec_from_json(kept)
+    stopped = {Channel(channel): code for channel, code in (stops or {}).items()}
     approved = approvals.in_force(connection, spec.templates)
-    return Chunk(period, number, spec, no, campaign_id, CampaignState(state) if state else None, approved)
+    return Chunk(period, number, spec, no, campaign_id, CampaignState(state) if state else None, stopped, approved)
 
 
 def numbers_of(connection: Connection, period: int, campaign_no: int) -> list[int]:
@@ -79,20 +83,26 @@ def numbers_of(connection: Connection, period: int, campaign_no: int) -> list[in
 
 # -- gather ------------------------------------------------------------------------------------------------------------
 
+# All that comes as lists and documents comes as one document: to read one of six parts costs less than to read six.
 _RECIPIENT = f"""
-    r.id IS NOT NULL, coalesce(r.version, 0), r.erased_at IS NOT NULL, r.person, r.language, r.timezone, r.birth_date,
-    r.entities, r.has_current_account, r.email, r.phone, r.whatsapp, r.devices, {households.PARTNER_ID}, r.purchased, r.choices,
-    r.profile, r.rests,
-    (SELECT jsonb_object_agg(s.channel, 'suppression:' || s.no) FROM suppressions s
-     WHERE s.lifted_at IS NULL AND (s.address_key, s.channel) IN
-           ((r.email_key, 'email'), (r.phone_key, 'sms'), (r.whatsapp_key, 'whatsapp')))
+    r.id IS NOT NULL, r.version, r.erased_at IS NOT NULL, r.person, r.language, r.timezone, r.birth_date, r.has_current_account,
+    r.email, r.phone, r.whatsapp, {households.PARTNER_ID},
+    CASE WHEN r.id IS NOT NULL THEN concat(
+        '[', array_to_json(r.entities), ',', array_to_json(r.purchased), ',', r.devices, ',', r.choices, ',', r.profile, ',',
+        r.rests, ',',
+        coalesce((SELECT jsonb_object_agg(s.channel, 'suppression:' || s.no) FROM suppressions s
+                  WHERE s.lifted_at IS NULL AND (s.address_key, s.channel) IN
+                        ((r.email_key, 'email'), (r.phone_key, 'sms'), (r.whatsapp_key, 'whatsapp'))), '{{}}'), ']') END
 """
 
 _GATHER = f"""
     SELECT j.row, m.leg, m.attempts, m.channel, {legs.TRIED}, j.data, j.recipient_id, coalesce(j.repeat_of, {legs.ARRIVED}),
            {households.PARTNER}, {caps.SENT}, {_RECIPIENT}
     FROM jobs j
-    LEFT JOIN messages m ON m.period = j.period AND m.chunk = j.chunk AND m.row = j.row
+    LEFT JOIN LATERAL (
+        SELECT * FROM messages m WHERE m.period = j.period AND m.chunk = j.chunk AND m.row = j.row
+        ORDER BY m.leg -- keeps the planner from comparing all jobs of a chunk with all its messages
+    ) m ON true
     LEFT JOIN recipients r ON r.id = j.recipient_id
     WHERE j.period = %(period)s AND j.chunk = %(chunk)s AND (m.state IS NULL OR m.state = 'pending')
       AND (%(rows)s::int[] IS NULL OR j.row = ANY(%(rows)s))
@@ -136,11 +146,12 @@ def _ref(chunk: Chunk, row: int, leg: int) -> MessageRef:
 def _facts(
     recipient_id: str, repeat_of: str | None, row: Sequence[Any], sent: Sequence[Any] = (), partner_message: str | None = None
 ) -> Facts:
-    known, version, erased, person, language, timezone, birth_date, entities, account, *rest = row
+    known, version, erased, person, language, timezone, birth_date, account, email, phone, whatsapp, partner_id, document = row
     if not known:
         return Facts(recipient_id, version=0, known=False, repeat_of=repeat_of)
-    email, phone, whatsapp, devices, partner_id, purchased, choices, profile, rests, suppressions = rest
-    offers, switches, objections = _choices(choices)
+    entities, purchased, devices, choices, profile, rests, suppressions = from_json(document)
+    sorted_out = _choices(choices)
+    objections = sorted_out["objection"]
     return Facts(
         recipient_id=recipient_id,
         version=version,
@@ -154,29 +165,29 @@ def _facts(
         email=email,
         phone=phone,
         whatsapp=whatsapp,
-        devices=tuple(Device(item["token"], item["platform"], item["permission"]) for item in devices),
+        devices=tuple([Device(item["token"], item["platform"], item["permission"]) for item in devices]),
         partner_id=partner_id,
         purchased=frozenset(purchased),
-        offers=offers,
-        switches=switches,
+        offers=sorted_out["offer"],
+        switches=sorted_out["channel"],
         object_marketing=objections.get("marketing"),
         object_profiling=objections.get("profiling"),
-        suppressions=suppressions or {},
+        suppressions=suppressions,
         repeat_of=repeat_of,
         partner_message=partner_message,
         rests={name: Rest(datetime.fromisoformat(kept["until"]), kept["code"]) for name, kept in rests.items()},
-        sent=tuple(Sent(no, datetime.fromisoformat(at), Channel(channel), offer) for no, at, channel, offer in sent),
+        sent=tuple([Sent(no, datetime.fromisoformat(at), Channel(channel), offer) for no, at, channel, offer in sent]),
         profile=profile,
     )
 
 
-def _choices(kept: Mapping[str, Mapping[str, str]]) -> tuple[dict[str, Choice], dict[str, Choice], dict[str, Choice]]:
-    """The derived current choices, by what they are about: offers, channel switches, objections."""
+def _choices(kept: Mapping[str, Mapping[str, str]]) -> Mapping[str, dict[str, Choice]]:
+    """The derived current choices, by what they are about ("offer", "channel" for switches, "objection"), then by name."""
     sorted_out: dict[str, dict[str, Choice]] = {"offer": {}, "channel": {}, "objection": {}}
-    for subject, choice in kept.items():
+    for subject, said in kept.items():
         about, _, name = subject.partition(":")
-        sorted_out[about][name] = Choice(choice["value"], choice["event"], choice["source"], datetime.fromisoformat(choice["at"]))
-    return sorted_out["offer"], sorted_out["channel"], sorted_out["objection"]
+        sorted_out[about][name] = Choice(said["value"], said["event"], said["source"], datetime.fromisoformat(said["at"]))
+    return sorted_out
 
 
 def facts_of(connection: Connection, recipient_ids: Sequence[str]) -> dict[str, Facts]:
@@ -219,25 +230,48 @@ class Claim:
     changed: frozenset[int] = frozenset()
 
 
-# `claimed_at` is the database's clock, read while the recipients' locks are held: a claim that won shows a time before any opt-out
-# that it did not see.
-# What may hold many characters or quotes goes over in binary (%b): psycopg writes text arrays in Python, quote by quote.
-_ENTER = """
-    INSERT INTO messages (period, chunk, row, leg, campaign_no, recipient_id, attempts, channel, state, reason, until,
-                          claimed_at, updated_at, decision)
-    SELECT %(period)s, %(chunk)s, e.row, e.leg, %(no)s, e.recipient_id, e.attempts, e.channel, e.state, e.reason, e.until,
-           CASE WHEN e.state = 'claimed' THEN clock_timestamp() END, %(now)s, e.decision::jsonb
-    FROM unnest(%(row)s::int[], %(leg)s::smallint[], %(recipient_id)b::text[], %(attempts)s::smallint[],
-                %(channel)s::text[], %(state)s::text[], %(reason)s::text[], %(until)s::timestamptz[], %(decision)b::text[])
-         AS e (row, leg, recipient_id, attempts, channel, state, reason, until, decision)
-    ON CONFLICT (period, chunk, row, leg) DO UPDATE
-    SET channel = excluded.channel, state = excluded.state, reason = excluded.reason, until = excluded.until,
-        claimed_at = excluded.claimed_at, updated_at = excluded.updated_at, decision = excluded.decision
-    WHERE messages.state = 'pending'
-    RETURNING row, leg, state, recipient_id, channel
+# One statement, so that the gate costs one round trip and one commit. Its parts depend on each other in this order: the campaign's
+# lock, the recipients' locks (PostgreSQL gives the version that is current once a lock is had), what changed, what enters.
+# `claimed_at` is the database's clock, read while the locks are held: a claim that won shows a time before any opt-out that it did
+# not see. What may hold many quotes goes over in binary (%b).
+_CLAIM = """
+    WITH gate AS MATERIALIZED (
+        SELECT state = 'running' AS is_open FROM campaigns WHERE no = %(no)s FOR SHARE
+    ), locked AS MATERIALIZED (
+        SELECT id, version FROM recipients
+        WHERE id = ANY(%(people)b::text[]) AND coalesce((SELECT is_open FROM gate), %(no)s IS NULL) ORDER BY id {lock}
+    ), asked AS MATERIALIZED (
+        SELECT e.*, coalesce(l.version, 0) <> e.version AS is_changed
+        FROM unnest(%(row)s::int[], %(leg)s::smallint[], %(recipient_id)b::text[], %(version)s::bigint[], %(seen)s::bigint[],
+                    %(attempts)s::smallint[], %(channel)s::text[], %(state)s::text[], %(reason)s::text[],
+                    %(until)s::timestamptz[], %(decision)b::text[])
+             AS e (row, leg, recipient_id, version, seen, attempts, channel, state, reason, until, decision)
+        LEFT JOIN locked l ON l.id = e.recipient_id
+        WHERE coalesce((SELECT is_open FROM gate), %(no)s IS NULL)
+    ), changed AS MATERIALIZED (
+        SELECT row FROM asked WHERE is_changed {meanwhile}
+    ), touched AS (
+        UPDATE chunks SET touched_at = %(now)s
+        WHERE period = %(period)s AND chunk = %(chunk)s AND coalesce((SELECT is_open FROM gate), %(no)s IS NULL)
+    ), entered AS (
+        INSERT INTO messages (period, chunk, row, leg, campaign_no, recipient_id, attempts, channel, state, reason, until,
+                              claimed_at, updated_at, decision)
+        SELECT %(period)s, %(chunk)s, e.row, e.leg, %(no)s, e.recipient_id, e.attempts, e.channel, e.state, e.reason, e.until,
+               CASE WHEN e.state = 'claimed' THEN clock_timestamp() END, %(now)s, e.decision::jsonb
+        FROM asked e WHERE e.row NOT IN (SELECT row FROM changed)
+        ON CONFLICT (period, chunk, row, leg) DO UPDATE
+        SET channel = excluded.channel, state = excluded.state, reason = excluded.reason, until = excluded.until,
+            claimed_at = excluded.claimed_at, updated_at = excluded.updated_at, decision = excluded.decision
+        WHERE messages.state = 'pending'
+        RETURNING row, leg, state, recipient_id, channel
+    ) {reserve}
+    SELECT 'changed', row, 0 FROM changed
+    UNION ALL SELECT 'lost', row, leg FROM asked WHERE (row, leg) NOT IN (SELECT row, leg FROM entered)
+    UNION ALL SELECT 'shut', 0, 0 WHERE NOT coalesce((SELECT is_open FROM gate), %(no)s IS NULL)
 """
-
-_ENTER_AND_RESERVE = caps.RESERVE.format(enter=_ENTER)
+_PLAIN = _CLAIM.format(lock="FOR SHARE", meanwhile="", reserve="")
+_ALONE = _CLAIM.format(lock="FOR NO KEY UPDATE", meanwhile="", reserve="")
+_CAPPED = _CLAIM.format(lock="FOR NO KEY UPDATE", meanwhile=caps.MEANWHILE, reserve=caps.RESERVE)
 
 
 def claim(connection: Connection, chunk: Chunk, entries: Sequence[Entry], now: datetime, since: datetime | None = None) -> Claim:
@@ -249,44 +283,32 @@ def claim(connection: Connection, chunk: Chunk, entries: Sequence[Entry], now: d
     With `since`, frequency caps apply: the locks keep other claims out too, whoever got another message since the look is
     decided again, and what is claimed is reserved.
     """
+    later = [entry.candidate.ref for entry in entries if entry.state is State.CLAIMED and entry.candidate.tried]
+    partners = {entry.candidate.partner for entry in entries if entry.candidate.partner is not None}
+    if not later and not partners:
+        return _enter(connection, chunk, entries, now, since, _PLAIN if since is None else _CAPPED)
     with connection.transaction():
-        if chunk.campaign_no is not None and not _running(connection, chunk.campaign_no):
-            return Claim(Gate.SHUT)
-        people = {entry.candidate.facts.recipient_id for entry in entries}
-        partners = {entry.candidate.partner for entry in entries if entry.candidate.partner is not None}
-        versions = _lock_versions(connection, people | partners, alone=since is not None or bool(partners))
-        changed = {
-            entry.candidate.ref.row
-            for entry in entries
-            if versions.get(entry.candidate.facts.recipient_id, 0) != entry.candidate.facts.version
-        }
-        if since is not None:
-            changed |= _sent_meanwhile(connection, chunk, entries, since)
-        if later := [entry.candidate.ref for entry in entries if entry.state is State.CLAIMED and entry.candidate.tried]:
-            changed |= legs.arrived(connection, later)
-        if partners:
-            changed |= _served_meanwhile(connection, chunk, entries)
+        _lock(connection, partners | {entry.candidate.facts.recipient_id for entry in entries})
+        changed = legs.arrived(connection, later) | _served_meanwhile(connection, chunk, entries)
         kept = [entry for entry in entries if entry.candidate.ref.row not in changed]
-        connection.execute("UPDATE chunks SET touched_at = %s WHERE period = %s AND chunk = %s", (now, chunk.period, chunk.number))
-        enter = _ENTER if since is None else _ENTER_AND_RESERVE
-        written = connection.execute(enter, _columns(chunk, kept, now)).fetchall() if kept else []
-    won = frozenset(_ref(chunk, row, leg) for row, leg, state, *_ in written if state == State.CLAIMED)
-    return Claim(Gate.OPEN, won, frozenset(changed))
+        claim = _enter(connection, chunk, kept, now, since, _ALONE if since is None else _CAPPED)
+    return claim if claim.gate is Gate.SHUT else replace(claim, changed=claim.changed | changed)
 
 
-def _running(connection: Connection, campaign_no: int) -> bool:
-    row = connection.execute("SELECT state FROM campaigns WHERE no = %s FOR SHARE", (campaign_no,)).fetchone()
-    return bool(row and row[0] == CampaignState.RUNNING)
-
-
-def _sent_meanwhile(connection: Connection, chunk: Chunk, entries: Sequence[Entry], since: datetime) -> set[int]:
-    """A refusal or a hold stands whatever else the person got; only what would leave is looked at again."""
-    asked = [
-        (entry.candidate.ref.row, facts.recipient_id, max((sent.no for sent in facts.sent), default=0))
-        for entry in entries
-        if entry.state is State.CLAIMED and (facts := entry.candidate.facts)
-    ]
-    return caps.unseen(connection, chunk.number, chunk.spec.route == "first", asked, since) if asked else set()
+def _enter(
+    connection: Connection, chunk: Chunk, entries: Sequence[Entry], now: datetime, since: datetime | None, statement: str
+) -> Claim:
+    asked = {entry.candidate.ref for entry in entries if entry.state is State.CLAIMED}
+    changed: set[int] = set()
+    lost: set[MessageRef] = set()
+    for what, row, leg in connection.execute(statement, _columns(chunk, entries, now, since)):
+        if what == "shut":
+            return Claim(Gate.SHUT)
+        if what == "changed":
+            changed.add(row)
+        else:
+            lost.add(_ref(chunk, row, leg))
+    return Claim(Gate.OPEN, frozenset(asked - lost), frozenset(changed))
 
 
 def _served_meanwhile(connection: Connection, chunk: Chunk, entries: Sequence[Entry]) -> set[int]:
@@ -303,32 +325,34 @@ def _served_meanwhile(connection: Connection, chunk: Chunk, entries: Sequence[En
     return rows
 
 
-def _lock_versions(connection: Connection, recipient_ids: Collection[str], alone: bool) -> dict[str, int]:
-    """Current versions, each row locked until the transaction ends; in the order of ids, so that claims can't deadlock.
-
-    Opt-outs always wait for the lock; other claims do where it is to be held `alone`.
-    """
-    lock = "FOR NO KEY UPDATE" if alone else "FOR SHARE"
-    rows = connection.execute(f"SELECT id, version FROM recipients WHERE id = ANY(%s) ORDER BY id {lock}", (list(recipient_ids),))
-    return {recipient_id: version for recipient_id, version in rows}  # noqa: C416  rows are tuples of Any
+def _lock(connection: Connection, recipient_ids: Collection[str]) -> None:
+    """Lock these rows against opt-outs and other claims; in the order of ids, as every claim does, so that they can't deadlock."""
+    connection.execute("SELECT FROM recipients WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE", (list(recipient_ids),))
 
 
-def _columns(chunk: Chunk, entries: Sequence[Entry], now: datetime) -> dict[str, Any]:
+def _columns(chunk: Chunk, entries: Sequence[Entry], now: datetime, since: datetime | None) -> dict[str, Any]:
+    candidates = [entry.candidate for entry in entries]
+    people = [candidate.facts.recipient_id for candidate in candidates]
     return {
         "period": chunk.period,
         "chunk": chunk.number,
         "no": chunk.campaign_no,
         "now": now,
+        "since": since,
+        "first": chunk.spec.route == "first",
         "offer_type": chunk.spec.offer_type,
-        "row": [entry.candidate.ref.row for entry in entries],
-        "leg": [entry.candidate.ref.leg for entry in entries],
-        "recipient_id": [entry.candidate.facts.recipient_id for entry in entries],
-        "attempts": [entry.candidate.attempts for entry in entries],
-        "channel": [entry.channel for entry in entries],
-        "state": [entry.state for entry in entries],
-        "reason": [entry.reason for entry in entries],
+        "people": list(set(people)),
+        "row": numbers(candidate.ref.row for candidate in candidates),
+        "leg": numbers(candidate.ref.leg for candidate in candidates),
+        "recipient_id": people,
+        "version": numbers(candidate.facts.version for candidate in candidates),
+        "seen": numbers(max((sent.no for sent in candidate.facts.sent), default=0) for candidate in candidates),
+        "attempts": numbers(candidate.attempts for candidate in candidates),
+        "channel": words(entry.channel for entry in entries),
+        "state": words(entry.state for entry in entries),
+        "reason": words(entry.reason for entry in entries),
         "until": [entry.until for entry in entries],
-        "decision": [json.dumps(entry.decision) for entry in entries],
+        "decision": [to_json(entry.decision).decode() for entry in entries],
     }
 
 
@@ -376,21 +400,21 @@ def _write(connection: Connection, settlements: Sequence[Settlement], now: datet
             attempts = m.attempts + s.spent::int, receipt = coalesce(s.receipt, m.receipt), provider = s.provider,
             accepted_at = CASE WHEN s.receipt IS NOT NULL THEN %(now)s ELSE m.accepted_at END, updated_at = %(now)s
         FROM unnest(%(period)s::int[], %(chunk)s::bigint[], %(row)s::int[], %(leg)s::smallint[], %(state)s::text[],
-                    %(reason)s::text[], %(until)s::timestamptz[], %(receipt)b::text[], %(provider)s::text[], %(spent)s::bool[])
+                    %(reason)s::text[], %(until)s::timestamptz[], %(receipt)s::text[], %(provider)s::text[], %(spent)s::bool[])
              AS s (period, chunk, row, leg, state, reason, until, receipt, provider, spent)
         WHERE m.period = s.period AND m.chunk = s.chunk AND m.row = s.row AND m.leg = s.leg
         """,
         {
             "now": now,
-            "period": [item.ref.period for item in settlements],
-            "chunk": [item.ref.chunk for item in settlements],
-            "row": [item.ref.row for item in settlements],
-            "leg": [item.ref.leg for item in settlements],
-            "state": [item.state for item in settlements],
-            "reason": [item.reason for item in settlements],
+            "period": numbers(item.ref.period for item in settlements),
+            "chunk": numbers(item.ref.chunk for item in settlements),
+            "row": numbers(item.ref.row for item in settlements),
+            "leg": numbers(item.ref.leg for item in settlements),
+            "state": words(item.state for item in settlements),
+            "reason": words(item.reason for item in settlements),
             "until": [item.until for item in settlements],
-            "receipt": [item.receipt for item in settlements],
-            "provider": [item.provider for item in settlements],
+            "receipt": words(item.receipt for item in settlements),
+            "provider": words(item.provider for item in settlements),
             "spent": [item.attempt_spent for item in settlements],
         },
     )

@@ -25,11 +25,13 @@ class Due:
     ahead: bool = False
 
 
-_STILL_OPEN = """
-    EXISTS (SELECT FROM jobs j WHERE j.period = k.period AND j.chunk = k.chunk AND NOT EXISTS (
-                SELECT FROM messages m WHERE m.period = j.period AND m.chunk = j.chunk AND m.row = j.row))
-    OR EXISTS (SELECT FROM messages m WHERE m.period = k.period AND m.chunk = k.chunk AND m.state IN ('pending', 'claimed'))
+# How a chunk `k` stands, from its messages alone: comparing jobs with messages, pair by pair, would cost the square of a chunk.
+_STANDING = """
+    LATERAL (SELECT count(DISTINCT m.row) AS dealt_with, count(m.receipt) AS accepted,
+                    count(*) FILTER (WHERE m.state IN ('pending', 'claimed')) AS open
+             FROM messages m WHERE m.period = k.period AND m.chunk = k.chunk) s
 """
+_IS_DONE = "s.dealt_with = k.size AND s.open = 0"
 
 
 def close(connection: Connection, chunk: Chunk, now: datetime) -> bool:
@@ -40,9 +42,9 @@ def close(connection: Connection, chunk: Chunk, now: datetime) -> bool:
     return bool(
         connection.execute(
             f"""
-            UPDATE chunks k SET done_at = %s, accepted = (
-                SELECT count(*) FROM messages m WHERE m.period = k.period AND m.chunk = k.chunk AND m.receipt IS NOT NULL)
-            WHERE period = %s AND chunk = %s AND done_at IS NULL AND NOT ({_STILL_OPEN})
+            UPDATE chunks c SET done_at = %s, accepted = s.accepted FROM chunks k, {_STANDING}
+            WHERE k.period = %s AND k.chunk = %s AND {_IS_DONE}
+              AND c.period = k.period AND c.chunk = k.chunk AND c.done_at IS NULL
             """,
             (now, chunk.period, chunk.number),
         ).rowcount
@@ -157,8 +159,8 @@ def close_stopped(connection: Connection, now: datetime) -> int:
     """Close the chunks of cancelled campaigns in which nothing is claimed any more; says how many."""
     return connection.execute(
         f"""
-        UPDATE chunks k SET done_at = %s FROM campaigns c
-        WHERE c.no = k.campaign_no AND c.state = 'cancelled' AND k.done_at IS NULL AND NOT ({_STILL_OPEN})
+        UPDATE chunks d SET done_at = %s FROM campaigns c JOIN chunks k ON k.period = c.period AND k.campaign_no = c.no, {_STANDING}
+        WHERE c.state = 'cancelled' AND k.done_at IS NULL AND {_IS_DONE} AND d.period = k.period AND d.chunk = k.chunk
         """,
         (now,),
     ).rowcount

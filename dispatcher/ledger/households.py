@@ -10,7 +10,9 @@ from dispatcher.ledger.pool import Connection
 _HOLDS = ("claimed", "accepted", "delivered", "read", "complained", "unresolved")
 
 # The partner of a recipient `r` who is registered as such by both; one side's word alone makes no household.
-PARTNER_ID = "(SELECT q.id FROM recipients q WHERE q.id = r.partner_id AND q.partner_id = r.id)"
+PARTNER_ID = """
+    CASE WHEN r.partner_id IS NOT NULL THEN (SELECT q.id FROM recipients q WHERE q.id = r.partner_id AND q.partner_id = r.id) END
+"""
 
 # In `gather`, for a job `j` of a recipient `r`: the registered partner, and the id of what the campaign sent them.
 PARTNER = f"""

@@ -28,6 +28,15 @@ def owners(connection: Connection, address_key: bytes) -> list[Owner]:
     return [Owner(*row) for row in rows]
 
 
+def number(connection: Connection, address_key: bytes) -> str | None:
+    """The number itself, while somebody on record has it."""
+    row = connection.execute(
+        "SELECT phone FROM recipients WHERE phone_key = %(key)s UNION SELECT whatsapp FROM recipients WHERE whatsapp_key = %(key)s",
+        {"key": address_key},
+    ).fetchone()
+    return str(row[0]) if row else None
+
+
 def last_entity(connection: Connection, recipient_ids: Sequence[str], channel: Channel) -> str | None:
     """In whose name the newest message left to any of these people on this channel; None where none did."""
     row = connection.execute(

@@ -92,6 +92,14 @@ def _bump(connection: Connection, nos: list[int], now: datetime) -> list[tuple[s
     return [(owner, no, channel) for owner, no, channel in owners]
 
 
+def in_force(connection: Connection, channel: Channel, address_key: bytes) -> bool:
+    """Whether this address is banned on this channel now."""
+    row = connection.execute(
+        "SELECT FROM suppressions WHERE channel = %s AND address_key = %s AND lifted_at IS NULL", (channel, address_key)
+    )
+    return row.fetchone() is not None
+
+
 def lift(
     connection: Connection, channel: Channel, address_key: bytes, reasons: Collection[str], said_at: datetime, now: datetime
 ) -> bool:

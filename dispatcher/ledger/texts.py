@@ -68,9 +68,20 @@ def waiting(connection: Connection, limit: int) -> list[Text]:
 
 def close(connection: Connection, text_id: str, by: str, now: datetime) -> Text | None:
     """Take a text off the list, in the caller's transaction; None where it isn't on it."""
-    row = connection.execute(_WAITING.format(_OPEN, "id = %s") + " FOR UPDATE", (text_id,)).fetchone()
+    text = find(connection, text_id)
     connection.execute("UPDATE inbound_texts SET closed_at = %s, closed_by = %s WHERE id = %s AND " + _OPEN, (now, by, text_id))
+    return text
+
+
+def find(connection: Connection, text_id: str) -> Text | None:
+    """A text that waits, locked in the caller's transaction; None where it isn't on the list."""
+    row = connection.execute(_WAITING.format(_OPEN, "id = %s") + " FOR UPDATE", (text_id,)).fetchone()
     return _text(row) if row else None
+
+
+def reopen(connection: Connection, text_id: str) -> None:
+    """Put a text back on the list, whose answer did not leave."""
+    connection.execute("UPDATE inbound_texts SET closed_at = NULL, closed_by = NULL WHERE id = %s", (text_id,))
 
 
 def old(connection: Connection, before: datetime) -> int:

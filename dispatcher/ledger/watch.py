@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from channels.base import Channel
+from dispatcher.ledger.alerts import Alert, newest
 from dispatcher.ledger.pool import Connection
 from dispatcher.model import CampaignState
 
@@ -36,6 +37,7 @@ class Figures:
     texts_waiting: int
     stops: tuple[Stop, ...]
     unresolved: int
+    alerts: tuple[Alert, ...]
 
 
 def ping(connection: Connection) -> None:
@@ -55,7 +57,9 @@ def figures(connection: Connection, now: datetime) -> Figures:
     unsettled, oldest = _one(connection, "SELECT count(*), min(received_at) FROM provider_events WHERE settled_at IS NULL")
     (texts,) = _one(connection, "SELECT count(*) FROM inbound_texts WHERE words IS NOT NULL AND closed_at IS NULL")
     (unresolved,) = _one(connection, "SELECT count(*) FROM doubts")
-    return Figures(states, chunks_open, parked, overdue, unsettled, oldest, texts, stops(connection), unresolved)
+    return Figures(
+        states, chunks_open, parked, overdue, unsettled, oldest, texts, stops(connection), unresolved, newest(connection)
+    )
 
 
 def stops(connection: Connection) -> tuple[Stop, ...]:

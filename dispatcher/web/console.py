@@ -15,7 +15,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Depends, Form, HTTPException, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from dispatcher import campaigns, doubts, inbound
+from dispatcher import campaigns, doubts, inbound, replying
 from dispatcher.approvals import Standing, wordings
 from dispatcher.explanations import explain_message
 from dispatcher.ledger import campaigns as kept
@@ -267,6 +267,18 @@ def resolve_text(
     """Say what an answer was, and take it off the list. One that somebody else took off is left as they said."""
     same_page(operator, form_token)
     inbound.resolve(house, broker.publish, text_id, f"console:{operator.key.name}", was == "stop")
+    return RedirectResponse("/console/texts", HTTPStatus.SEE_OTHER)
+
+
+@router.post("/texts/{text_id}/answer")
+def answer_text(
+    operator: Operator, text_id: str, house: HouseHere, words: Annotated[str, Form()], form_token: Annotated[str, Form()] = ""
+) -> Response:
+    """Answer a text in free words, and take it off the list. What can't be sent is told, and left on it."""
+    same_page(operator, form_token)
+    objection = replying.answer(house, text_id, words, f"console:{operator.key.name}")
+    if objection is not None:
+        raise HTTPException(HTTPStatus.CONFLICT, objection)
     return RedirectResponse("/console/texts", HTTPStatus.SEE_OTHER)
 
 

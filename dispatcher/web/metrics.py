@@ -41,6 +41,11 @@ def _lines(house: House, found: Figures) -> Iterator[str]:
     yield _gauge("texts_waiting", "Answers by SMS or WhatsApp that a person must read.", [({}, found.texts_waiting)])
     yield _gauge("messages_unresolved", "Messages that may have gone.", [({}, found.unresolved)])
     yield _gauge(
+        "provider_codes",
+        "Codes of providers that call for a person, heard in the last week; of unknown ones nobody has said what should follow.",
+        [({"known": str(known).lower()}, sum(alert.known is known for alert in found.alerts)) for known in (True, False)],
+    )
+    yield _gauge(
         "channel_stopped",
         "1 for a channel whose keys or settings are wrong: it sends nothing until a check passes.",
         [({"channel": channel}, channel in stopped) for channel in Channel],

@@ -6,71 +6,75 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from http import HTTPStatus
-from typing import Annotated, TypeVar
 
 import structlog
-from fastapi import APIRouter, Header, HTTPException, Request, Response
+from fastapi import APIRouter, HTTPException, Request, Response
 
-from channels import sendgrid, twilio
-from channels.base import BadPayload, BadSignature, Event
-from channels.twilio import twiml
+from channels.base import BadPayload, BadSignature, Event, Inbound
+from channels.plugs import Call, Door, News, plugs
 from dispatcher import inbound
 from dispatcher.house import House
 from dispatcher.web.context import Broker, BrokerHere, HouseHere, RawBody, tell
 from dispatcher.web.problems import answers
 
 log = structlog.get_logger()
-Read = TypeVar("Read")
 
 router = APIRouter(prefix="/webhooks", tags=["webhooks"], responses=answers(400, 403, 413, 503))
 TEXT_LENGTH_MAX = 300
 WORDS_LENGTH_MAX = 4_096  # the longest WhatsApp message
 _UNKEEPABLE = re.compile("[\0\ud800-\udfff]")  # PostgreSQL keeps neither
 
-SendGridSignature = Annotated[str, Header(alias="X-Twilio-Email-Event-Webhook-Signature")]
-SendGridTimestamp = Annotated[str, Header(alias="X-Twilio-Email-Event-Webhook-Timestamp")]
-TwilioSignature = Annotated[str, Header(alias="X-Twilio-Signature")]
+
+def _opened(provider: str, door: Door) -> Callable[..., Response]:
+    """The handler of one door."""
+
+    def handle(request: Request, body: RawBody, house: HouseHere, broker: BrokerHere) -> Response:
+        call = Call(_public_url(house, request), body, dict(request.headers.items()), house.clock())
+        news = _read(door, call, house.webhook_keys.get(provider, ""))
+        events = [each for each in news if isinstance(each, Event)]
+        if events:
+            _keep(house, broker, events)
+        answers = [_hear(house, broker, each) for each in news if isinstance(each, Inbound)]
+        if door.answer is None:
+            return Response(status_code=HTTPStatus.NO_CONTENT)
+        content, media_type = door.answer(next(filter(None, answers), None))
+        return Response(content, media_type=media_type)
+
+    return handle
 
 
-@router.post("/sendgrid", status_code=204)
-def sendgrid_events(
-    body: RawBody, house: HouseHere, broker: BrokerHere, signature: SendGridSignature = "", timestamp: SendGridTimestamp = ""
-) -> None:
-    """SendGrid's event webhook."""
-    key = house.webhook_keys.sendgrid_public_key
-    _keep(house, broker, _read(key, lambda: sendgrid.parse_events(body, signature, timestamp, key, house.clock())))
+for _plug in plugs().values():
+    for _path, _door in _plug.doors.items():
+        _place = "/".join(filter(None, (_plug.name, _path)))
+        router.add_api_route(
+            f"/{_place}",
+            _opened(_plug.name, _door),
+            methods=["POST"],
+            name=_place,
+            summary=f"What {_plug.name} tells: {_path or 'events'}, signed",
+            status_code=HTTPStatus.NO_CONTENT if _door.answer is None else HTTPStatus.OK,
+            response_class=Response,
+        )
 
 
-@router.post("/twilio/status", status_code=204)
-def twilio_status(request: Request, body: RawBody, house: HouseHere, broker: BrokerHere, signature: TwilioSignature = "") -> None:
-    """Twilio's status callback, for SMS and WhatsApp."""
-    token, url = house.webhook_keys.twilio_auth_token, _public_url(house, request)
-    _keep(house, broker, _read(token, lambda: twilio.parse_events(url, body, signature, token, house.clock())))
-
-
-@router.post("/twilio/inbound", response_class=Response)
-def twilio_inbound(
-    request: Request, body: RawBody, house: HouseHere, broker: BrokerHere, signature: TwilioSignature = ""
-) -> Response:
-    """A text from a person, by SMS or WhatsApp: STOP and START are obeyed at once, HELP is answered."""
-    token, url = house.webhook_keys.twilio_auth_token, _public_url(house, request)
-    said = _read(token, lambda: twilio.parse_inbound(url, body, signature, token))
-    kept = replace(said, id=_word(said.id), text=_word(said.text, WORDS_LENGTH_MAX))
-    return Response(twiml(inbound.hear(house, broker.publish, kept).answer), media_type="text/xml")
-
-
-def _read(key: str, parse: Callable[[], Read]) -> Read:
+def _read(door: Door, call: Call, key: str) -> Sequence[News]:
     """What a signed call says. Without a key of ours nothing can be verified, and what is not verified is refused."""
     try:
         if not key:
             raise BadSignature("unconfigured")
-        return parse()
+        return door.read(call, key)
     except BadSignature as error:
         log.warning("webhook refused", why=error.why)
         raise HTTPException(HTTPStatus.FORBIDDEN, "not signed by the provider") from None
     except BadPayload as error:
         log.warning("webhook unreadable", why=str(error))
         raise HTTPException(HTTPStatus.BAD_REQUEST, "signed, but can't be read") from None
+
+
+def _hear(house: House, broker: Broker, said: Inbound) -> str | None:
+    """A text from a person: STOP and START are obeyed at once, HELP is answered where the door can carry an answer."""
+    kept = replace(said, id=_word(said.id), text=_word(said.text, WORDS_LENGTH_MAX))
+    return inbound.hear(house, broker.publish, kept).answer
 
 
 def _keep(house: House, broker: Broker, news: Sequence[Event]) -> None:

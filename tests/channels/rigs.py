@@ -34,6 +34,7 @@ from channels.http import Http
 from channels.outbox import Outbox
 from channels.sendgrid import SendGrid
 from channels.smtp import Smtp
+from channels.telnyx import Telnyx
 from channels.twilio import TwilioSms, TwilioWhatsApp
 from tests.channels.servers import LOST, Answer, Arrived, http_answer, http_server, smtp_server
 
@@ -130,6 +131,11 @@ def whatsapp(port: int, http: Http) -> Provider:
     return TwilioWhatsApp(ACCOUNT, "token", SENDER, http, base_url=f"http://127.0.0.1:{port}", callback_url=CALLBACK)
 
 
+def telnyx(port: int, http: Http) -> Telnyx:
+    """The adapter, for a server on this machine."""
+    return Telnyx("KEY0", SENDER, http, f"http://127.0.0.1:{port}", webhook_url="https://bank.example/webhooks/telnyx")
+
+
 def fcm(port: int, http: Http) -> Fcm:
     """The adapter, for a server on this machine."""
     account = {**service_account(), "token_uri": f"http://127.0.0.1:{port}/token"}
@@ -175,6 +181,12 @@ FCM = Answers(
     throttled=_google(429, "RESOURCE_EXHAUSTED", "quota", "Retry-After: 2"),
     wrong_key=_google(401, "UNAUTHENTICATED", "credential"),
     echo=lambda words: _google(400, "INVALID_ARGUMENT", words),
+)
+TELNYX = Answers(
+    fine=lambda number: as_json(200, {"data": {"id": f"{number:08}-5717-4562-b3fc-2c963f66afa6", "record_type": "message"}}),
+    throttled=as_json(429, {"errors": [{"code": "10011", "title": "Too many requests"}]}, "Retry-After: 2"),
+    wrong_key=as_json(401, {"errors": [{"code": "10009", "title": "Authentication failed"}]}),
+    echo=lambda words: as_json(400, {"errors": [{"code": "40310", "title": words, "detail": words}]}),
 )
 ACCESS_TOKEN = as_json(200, {"access_token": "ya29.x", "expires_in": 3600, "token_type": "Bearer"})
 
@@ -262,6 +274,7 @@ HTTP_ADAPTERS: Mapping[str, tuple[Callable[[int, Http], Any], Answers]] = {
     "sms": (sms, TWILIO),
     "whatsapp": (whatsapp, TWILIO),
     "fcm": (fcm, FCM),
+    "telnyx": (telnyx, TELNYX),
 }
 BROKEN_EMAIL = replace(EMAIL, text=NOT_TEXT)
 
@@ -270,6 +283,7 @@ RIGS = (
     Rig("sms", Channel.SMS, SMS, phone, partial(http_world, sms, TWILIO), Sms(NOT_TEXT)),
     Rig("whatsapp", Channel.WHATSAPP, WHATSAPP, phone, partial(http_world, whatsapp, TWILIO), WhatsApp("HX", NOT_TEXT)),
     Rig("fcm", Channel.PUSH, PUSH, token, partial(http_world, fcm, FCM), Push("KBC", NOT_TEXT)),
+    Rig("telnyx", Channel.SMS, SMS, phone, partial(http_world, telnyx, TELNYX), Sms(NOT_TEXT)),
     Rig("smtp", Channel.EMAIL, EMAIL, mailbox, smtp_world, BROKEN_EMAIL, says_when=False),
     Rig("outbox", Channel.EMAIL, EMAIL, mailbox, outbox_world, Sms("not a mail")),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socketserver
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ class Answer:
 
     raw: bytes
     close: bool = False
+    seconds: float = 0.0  # late by so much
 
 
 LOST = Answer(b"", close=True)
@@ -73,6 +75,7 @@ def http_server(script: HttpScript, tls: ssl.SSLContext | None = None) -> Iterat
                 server.connections += 1
             while arrived := _read_request(self.rfile):
                 answer = script(arrived, server.note(arrived))
+                time.sleep(answer.seconds)
                 self.wfile.write(answer.raw)
                 if answer.close:
                     return
@@ -124,8 +127,65 @@ def smtp_server(script: SmtpScript) -> Iterator[Server]:
         yield server
 
 
+# What is said next, and after how many seconds; None closes the connection.
+Line = tuple[bytes, float] | None
+
+
 @contextmanager
-def _serving(server: Server, handler: type[socketserver.StreamRequestHandler]) -> Iterator[None]:
+def talking_server(lines: Callable[[], Line], listens: bool = True) -> Iterator[Server]:
+    """Speaks first, and again after whatever it hears (or without listening), and understands nothing."""
+    server = Server()
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            while line := lines():
+                said, seconds = line
+                time.sleep(seconds)
+                self.request.sendall(said)
+                if listens and not self.request.recv(65_536):
+                    return
+
+    with _serving(server, Handler):
+        yield server
+
+
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_DATA, _HEADERS, _SETTINGS, _PING, _ACK, _END = 0, 1, 4, 6, 1, 1
+_STATUS_200 = b"\x88"  # HPACK's name for ":status: 200"
+
+
+@contextmanager
+def http2_server(tls: ssl.SSLContext) -> Iterator[Server]:
+    """As much of HTTP/2 (RFC 9113) as it takes to say 200 to everything."""
+    server = Server()
+
+    class Handler(socketserver.StreamRequestHandler):
+        def setup(self) -> None:
+            self.request = tls.wrap_socket(self.request, server_side=True)
+            super().setup()
+
+        def handle(self) -> None:
+            assert self.rfile.read(len(_PREFACE)) == _PREFACE
+            server.connections += 1
+            self.say(_SETTINGS)
+            while head := self.rfile.read(9):
+                kind, flags, stream = head[3], head[4], int.from_bytes(head[5:])
+                payload = self.rfile.read(int.from_bytes(head[:3]))
+                if kind in {_SETTINGS, _PING} and not flags & _ACK:
+                    self.say(kind, _ACK, payload=payload if kind == _PING else b"")
+                if kind in {_DATA, _HEADERS} and flags & _END:
+                    server.note(stream)
+                    self.say(_HEADERS, _END | 4, stream, _STATUS_200)  # 4: no more headers follow
+
+        def say(self, kind: int, flags: int = 0, stream: int = 0, payload: bytes = b"") -> None:
+            self.wfile.write(len(payload).to_bytes(3) + bytes((kind, flags)) + stream.to_bytes(4) + payload)
+
+    with _serving(server, Handler):
+        yield server
+
+
+@contextmanager
+def _serving(server: Server, handler: type[socketserver.BaseRequestHandler]) -> Iterator[None]:
     class Quiet(socketserver.ThreadingTCPServer):
         daemon_threads = True
         request_queue_size = 128

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from channels import sendgrid as sendgrid_module
+from channels import telnyx as telnyx_module
 from channels import twilio as twilio_module
 from channels.base import (
     BadAddress,
@@ -23,6 +24,7 @@ from channels.base import (
     EventKind,
     Inbound,
     Misconfigured,
+    NoAddress,
     OptedOut,
     Outbound,
     Provider,
@@ -36,6 +38,7 @@ from channels.fcm import Fcm
 from channels.http import Http
 from channels.sandbox import Sandbox, running, write_service_account
 from channels.sendgrid import SendGrid
+from channels.telnyx import Telnyx
 from channels.twilio import TwilioSms, TwilioWhatsApp
 from tests.channels.rigs import ACCOUNT, EMAIL, PUSH, SENDER, SMS, WHATSAPP, mailbox, phone, token
 from tests.channels.servers import Arrived, Server, http_answer, http_server
@@ -60,13 +63,14 @@ def sandbox() -> Iterator[Sandbox]:
         yield started
 
 
-@pytest.fixture(params=list(Channel))
+@pytest.fixture(params=[*Channel, "telnyx"])
 def provider(request: pytest.FixtureRequest, sandbox: Sandbox, tmp_path: Path) -> Iterator[Provider]:
     http = Http(timeout_seconds=5)
-    makers: Mapping[Channel, Callable[[], Provider]] = {
+    makers: Mapping[str, Callable[[], Provider]] = {
         Channel.EMAIL: lambda: SendGrid("SG.key", http, sandbox.url, mails_per_request=1),
         Channel.SMS: lambda: TwilioSms(ACCOUNT, "token", SENDER, http, sandbox.url, f"{sandbox.url}/hook"),
         Channel.WHATSAPP: lambda: TwilioWhatsApp(ACCOUNT, "token", SENDER, http, sandbox.url, f"{sandbox.url}/hook"),
+        "telnyx": lambda: Telnyx("KEY0", SENDER, http, sandbox.url, webhook_url=f"{sandbox.url}/hook"),
         Channel.PUSH: lambda: Fcm(str(write_service_account(tmp_path / "key.json", sandbox.url)), http, sandbox.url),
     }
     made = makers[request.param]()
@@ -95,7 +99,7 @@ def test_a_check_asks_without_sending(sandbox: Sandbox, provider: Provider) -> N
 
 
 def test_a_check_tells_of_refused_keys(sandbox: Sandbox, provider: Provider) -> None:
-    sandbox.refuse_keys(["SG.key", "token", "sandbox@sandbox.iam.gserviceaccount.com"])
+    sandbox.refuse_keys(["SG.key", "token", "KEY0", "sandbox@sandbox.iam.gserviceaccount.com"])
     assert isinstance(provider.check(), Misconfigured)
     found = [result for _, result in provider.send([outbound(provider.channel, 1)])]
     assert [type(result) for result in found] == [Misconfigured]
@@ -132,7 +136,7 @@ def fcm_internal(pairs: list[tuple[Outbound, Any]], sent: Outbound) -> int:
     return sum(1 for other, result in pairs if other is sent and isinstance(result, Unavailable) and result.code == "INTERNAL")
 
 
-REACTIONS: list[tuple[Channel, str, type[ChannelError]]] = [
+REACTIONS: list[tuple[str, str, type[ChannelError]]] = [
     (Channel.EMAIL, "badkey@home.example", Misconfigured),
     (Channel.EMAIL, "credits@home.example", Misconfigured),
     (Channel.EMAIL, "forbidden@home.example", Misconfigured),
@@ -142,13 +146,20 @@ REACTIONS: list[tuple[Channel, str, type[ChannelError]]] = [
     (Channel.EMAIL, "lost@home.example", Uncertain),
     (Channel.SMS, "+32460920003", Misconfigured),
     (Channel.SMS, "+32460920429", Throttled),
-    (Channel.SMS, "+32460921211", BadAddress),
+    (Channel.SMS, "+32460921211", NoAddress),
     (Channel.SMS, "+32460921408", Rejected),
     (Channel.SMS, "+32460921610", OptedOut),
     (Channel.SMS, "+32460921611", Throttled),
     (Channel.SMS, "+32460921614", BadAddress),
     (Channel.SMS, "+32460921999", Rejected),
     (Channel.SMS, "+32460900002", Uncertain),
+    ("telnyx", "+32460910009", Misconfigured),
+    ("telnyx", "+32460910011", Throttled),
+    ("telnyx", "+32460940300", OptedOut),
+    ("telnyx", "+32460940310", NoAddress),
+    ("telnyx", "+32460940318", Throttled),
+    ("telnyx", "+32460940322", Rejected),
+    ("telnyx", "+32460900002", Uncertain),
     (Channel.WHATSAPP, "+32460963007", Misconfigured),
     (Channel.PUSH, "unregistered-1", BadAddress),
     (Channel.PUSH, "invalid-1", BadAddress),
@@ -165,7 +176,8 @@ REACTIONS: list[tuple[Channel, str, type[ChannelError]]] = [
 
 
 def test_each_refusal_gets_its_reaction(provider: Provider) -> None:
-    mine = [(address, error) for channel, address, error in REACTIONS if channel is provider.channel]
+    whose = "telnyx" if provider.name == "telnyx" else provider.channel
+    mine = [(address, error) for who, address, error in REACTIONS if who == whose]
     batch = [outbound(provider.channel, number, address) for number, (address, _) in enumerate(mine)]
     found = {sent.address: result for sent, result in provider.send(batch)}
     assert {address: type(result) for address, result in found.items()} == dict(mine)
@@ -182,7 +194,7 @@ class Hook:
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.inbound: list[Inbound] = []
-        self.public_key = ""
+        self.public_key = self.short_key = ""
         self.lock = threading.Lock()
 
     def __call__(self, call: Arrived, _: int, server: Callable[[], Server]) -> Any:
@@ -193,6 +205,10 @@ class Hook:
                 prefix = "x-twilio-email-event-webhook-"
                 stamp, sign = call.headers[prefix + "timestamp"], call.headers[prefix + "signature"]
                 self.events += sendgrid_module.parse_events(call.body, sign, stamp, self.public_key, now)
+            elif call.path.startswith("/telnyx"):
+                sign, stamp = call.headers["telnyx-signature-ed25519"], call.headers["telnyx-timestamp"]
+                for news in telnyx_module.parse_webhook(call.body, sign, stamp, self.short_key, now):
+                    (self.events if isinstance(news, Event) else self.inbound).append(news)  # type: ignore[arg-type]
             elif call.path.startswith("/status"):
                 self.events += twilio_module.parse_events(url, call.body, signature, "token", now)
             else:
@@ -202,13 +218,17 @@ class Hook:
 
 def test_the_news_of_the_sandbox_is_understood(sandbox: Sandbox) -> None:
     hook, http = Hook(), Http(timeout_seconds=5)
-    hook.public_key = sandbox.sendgrid_webhook_public_key
+    hook.public_key, hook.short_key = sandbox.sendgrid_webhook_public_key, sandbox.telnyx_webhook_public_key
     servers: list[Server] = []
     with http_server(partial(hook, server=lambda: servers[0])) as server:
         servers.append(server)
         here = f"http://127.0.0.1:{server.port}"
         sandbox.set_events(
-            sendgrid_url=f"{here}/sendgrid", twilio_inbound_url=f"{here}/inbound", twilio_statuses=True, delay_seconds=0.0
+            sendgrid_url=f"{here}/sendgrid",
+            twilio_inbound_url=f"{here}/inbound",
+            telnyx_inbound_url=f"{here}/telnyx",
+            twilio_statuses=True,
+            delay_seconds=0.0,
         )
         email = SendGrid("SG.key", http, sandbox.url, mails_per_request=1)
         sms = TwilioSms(ACCOUNT, "token", SENDER, http, sandbox.url, f"{here}/status")
@@ -216,7 +236,10 @@ def test_the_news_of_the_sandbox_is_understood(sandbox: Sandbox) -> None:
         sent = [*email.send([named(Channel.EMAIL, n, f"{n}@home.example") for n in MAIL_NEWS])]
         sent += [*sms.send([named(Channel.SMS, n, f"+324609{n}") for n in TEXT_NEWS])]
         sent += [*whatsapp.send([named(Channel.WHATSAPP, "read", phone(1))])]
+        telnyx = Telnyx("KEY0", SENDER, http, sandbox.url, webhook_url=f"{here}/telnyx")
+        sent += [*telnyx.send([named(Channel.SMS, f"telnyx {n}", f"+324609{n}") for n in (*OTHER_NEWS, SILENT)])]
         sandbox.reply(phone(1), SENDER, "STOP svp", channel="whatsapp")
+        sandbox.reply(phone(2), SENDER, "START", provider="telnyx", opt_out_type="START")
         sandbox.wait_for_events()
         http.close()
     receipts = {outbound.id: result.name for outbound, result in sent if isinstance(result, Receipt)}
@@ -225,9 +248,17 @@ def test_the_news_of_the_sandbox_is_understood(sandbox: Sandbox) -> None:
         assert event.message_id is not None
         assert event.receipt == receipts[event.message_id]
         news.setdefault(event.message_id, set()).add(event.kind)
-    assert {name: kinds - {EventKind.ACCEPTED} for name, kinds in news.items()} == {**MAIL_NEWS, **TEXT_NEWS, **READ}
+    assert {name: kinds - {EventKind.ACCEPTED} for name, kinds in news.items()} == {
+        **MAIL_NEWS,
+        **TEXT_NEWS,
+        **READ,
+        **{f"telnyx {n}": kinds for n, kinds in OTHER_NEWS.items()},
+    }
     assert len({event.id for event in hook.events}) == len(hook.events)
-    assert [(call.channel, call.address, call.text) for call in hook.inbound] == [(Channel.WHATSAPP, phone(1), "STOP svp")]
+    assert {(call.channel, call.address, call.text, call.opt_out) for call in hook.inbound} == {
+        (Channel.WHATSAPP, phone(1), "STOP svp", None),
+        (Channel.SMS, phone(2), "START", "START"),
+    }
 
 
 MAIL_NEWS = {
@@ -248,6 +279,13 @@ TEXT_NEWS = {
     "30007": {EventKind.FAILED},
     "30003": {EventKind.FAILED},
     "99999": {EventKind.FAILED},
+}
+SILENT = "00000"  # of whom nothing more is heard
+OTHER_NEWS = {
+    "00001": {EventKind.DELIVERED},
+    "40001": {EventKind.BOUNCED},
+    "40008": {EventKind.FAILED},
+    "40013": {EventKind.HALTED},
 }
 READ = {"read": {EventKind.DELIVERED, EventKind.READ}}
 

@@ -5,30 +5,32 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channels.base import Channel, Email, Outbound, Receipt, Rejected, Throttled, Uncertain
+from channels.base import Channel, Email, Form, Gapped, Outbound, Pieced, Receipt, Rejected, Throttled, Uncertain
 from channels.batch import SUBSTITUTION_BYTES_MAX, Batch, batches
 from channels.http import Http
 from channels.sandbox import Sandbox, running
 from channels.sendgrid import SendGrid
-from dispatcher.content import Links, example_letter
+from dispatcher.content import Catalog, Links, example_letter, load
 from dispatcher.model import LANGUAGES, Mode
 from tests.channels.rigs import EMAIL, as_json, mailbox
 from tests.channels.servers import LOST, Answer, Arrived, http_answer, http_server
-from tests.houses import templates
+from tests.houses import TEMPLATES, templates
 
 HOSTILE = (
     "Anna",
-    "-s0.0-",
-    "s0.",
-    "-s1.12--s2.0-",
+    "-^0-",
+    "^",
+    "^0--`1-",
+    "^`|~\\",
     "{{ first_name }} {% x %}",
     "%s %(name)s %open-track%",
     "\"quoted\" \\ 'single' \\u0041 \\n",
@@ -67,9 +69,15 @@ def arrived(sandbox: Sandbox, mails: Sequence[Outbound], mails_per_request: int)
 MAILS = [(name, mode) for name, template in sorted(templates().items()) for mode in sorted(template.brief.modes)]
 
 
-def written(name: str, mode: Mode) -> list[Outbound]:
+@lru_cache(maxsize=1)
+def specialised() -> Catalog:
+    """The shipped templates, whose mails come in pieces."""
+    return load(TEMPLATES, lambda: 1.0)
+
+
+def written(catalog: Catalog, name: str, mode: Mode) -> list[Outbound]:
     """For every language, a mail for each hostile value in every text that the template takes."""
-    template = templates()[name]
+    template = catalog[name]
     texts = [variable.name for variable in template.variables.values() if variable.type == "text"]
     mails = []
     for language in LANGUAGES:
@@ -79,35 +87,53 @@ def written(name: str, mode: Mode) -> list[Outbound]:
             person = f"{language}-{number}"
             links = Links(f"https://bank.example/u/{person}?a=1&b=2", f"https://bank.example/p/{person}")
             letter = example_letter(template, Channel.EMAIL, language, mode, data, links=links)
-            content = template.compose(letter, template.context(letter))
-            mails.append(Outbound(person, Channel.EMAIL, f"{person}@home.example", content))
+            mails.append(Outbound(person, Channel.EMAIL, f"{person}@home.example", template.render(letter)))
     return mails
 
 
+@pytest.mark.parametrize("catalog", [templates, specialised])
 @pytest.mark.parametrize(("name", "mode"), MAILS)
-def test_each_reader_gets_the_mail_they_would_have_got_alone(sandbox: Sandbox, name: str, mode: Mode) -> None:
-    mails = written(name, mode)
+def test_each_reader_gets_the_mail_they_would_have_got_alone(
+    sandbox: Sandbox, catalog: Callable[[], Catalog], name: str, mode: Mode
+) -> None:
+    mails = written(catalog(), name, mode)
     together, requests = arrived(sandbox, mails, 100)
     single, _ = arrived(sandbox, mails, 1)
     assert together == single
     assert requests <= 3 * len(LANGUAGES)  # a language, and within it the paths through the text
 
 
-WORD = st.sampled_from(["a", "-", "s0.", "s", "0", ".", "1-", "-s0.0-", "s1.", "é", "\U0001f600", "\n", " "])
+WORD = st.sampled_from(["a", "-", "^", "`", "0", "1-", "-^0-", "^0-", "-`1", "\u2500", "é", "\U0001f600", "\n", " "])
 TEXT = st.lists(WORD, min_size=1, max_size=6).map("".join)
 HTML = st.lists(WORD | st.just("shared line\n"), min_size=1, max_size=8).map("".join)
-FAMILY = st.lists(st.builds(lambda s, h, t: replace(EMAIL, subject=s, html=h, text=t), TEXT, HTML, TEXT), max_size=9)
+FAMILY: st.SearchStrategy[list[Email | Pieced]] = st.lists(
+    st.builds(lambda s, h, t: replace(EMAIL, subject=s, html=h, text=t), TEXT, HTML, TEXT), max_size=9
+)
+GAPPED = st.lists(st.tuples(TEXT | st.just(""), st.integers(0, 3)), max_size=4).map(
+    lambda parts: Gapped((*(words for words, _ in parts), "end"), tuple(gap for _, gap in parts))
+)
 
 
-@given(FAMILY, st.randoms(use_true_random=False), st.integers(1, 10))
-def test_tags_are_filled_rightly_whatever_the_order(emails: list[Email], dice: Any, mails_max: int) -> None:
+@st.composite
+def of_one_form(draw: st.DrawFn) -> list[Email | Pieced]:
+    """Mails that come in pieces."""
+    form = Form(draw(GAPPED), draw(GAPPED), draw(GAPPED))
+    rows = draw(st.lists(st.tuples(*[TEXT | st.just("")] * 4), max_size=5))
+    return [Pieced(EMAIL.sender_name, EMAIL.sender_address, form, row) for row in rows]
+
+
+FAMILIES = st.lists(FAMILY | of_one_form(), max_size=3).map(lambda families: [email for family in families for email in family])
+
+
+@given(FAMILIES, st.randoms(use_true_random=False), st.integers(1, 10))
+def test_tags_are_filled_rightly_whatever_the_order(emails: list[Email | Pieced], dice: Any, mails_max: int) -> None:
     mails = [Outbound(str(number), Channel.EMAIL, mailbox(number % 7), email) for number, email in enumerate(emails)]
     made = list(batches(mails, mails_max))
     assert Counter(mail.id for batch in made for mail in batch.mails) == Counter(mail.id for mail in mails)
     for batch in made:
         assert len({mail.address for mail in batch.mails}) == len(batch.mails) <= mails_max
         for mail, filling in zip(batch.mails, batch.fillings, strict=True):
-            email: Any = mail.content
+            email: Any = mail.content.whole() if isinstance(mail.content, Pieced) else mail.content
             for part in ("subject", "html", "text"):
                 assert filled(getattr(batch.form, part), filling, dice) == getattr(email, part)
 
@@ -132,8 +158,38 @@ def mail(number: int, **changes: Any) -> Outbound:
 def test_a_form_says_once_what_all_share() -> None:
     (batch,) = batches([mail(number, subject=f"For person {number}") for number in range(10, 60)], 100)
     assert batch.form.html.count("paragraph 7 of all") == 1
-    assert [dict(filling) for filling in batch.fillings] == [{"-s0.0-": str(number)} for number in range(10, 60)]
-    assert batch.form.subject == "For person -s0.0-"
+    assert [dict(filling) for filling in batch.fillings] == [{"-^0-": str(number)} for number in range(10, 60)]
+    assert batch.form.subject == "For person -^0-"
+
+
+def pieced(number: int, form: Form, *values: str) -> Outbound:
+    return replace(mail(number), content=Pieced(EMAIL.sender_name, EMAIL.sender_address, form, values))
+
+
+def test_mails_of_one_form_leave_together_however_they_differ() -> None:
+    form = Form(Gapped(("For ", ""), (0,)), Gapped(("<p>", " ", "", "</p>"), (1, 2, 2)), Gapped(("", "\n", ""), (0, 3)))
+    mails = [pieced(n, form, f"person {n}", f"person {n}", "line\n" * (n + 1), "the same") for n in range(50)]
+    (batch,) = batches(mails, 100)
+    assert (batch.form.subject, batch.form.html, batch.form.text) == ("For -^0-", "<p>-^0- -^1--^1-</p>", "-^0-\nthe same")
+    assert [dict(filling) for filling in batch.fillings] == [{"-^0-": f"person {n}", "-^1-": "line\n" * (n + 1)} for n in range(50)]
+
+
+def test_forms_of_different_paths_are_not_mixed() -> None:
+    words = Gapped(("same words ", ""), (0,))
+    forms = [Form(words, words, words), Form(words, words, words)]
+    mails = [pieced(n, forms[n % 2], "x") for n in range(10)]
+    assert sorted([sent.id for sent in batch.mails] for batch in batches(mails, 100)) == [
+        [f"m-{n}" for n in range(first, 10, 2)] for first in (0, 1)
+    ]
+
+
+def test_a_tag_holds_no_character_of_the_mails() -> None:
+    words = Gapped(("x|", ""), (0,))
+    form = Form(words, words, words)
+    (batch,) = batches([replace(pieced(n, form, f"^{n}"), id=f"`{n}") for n in range(3)], 100)
+    assert batch.form.subject == "x|-~0-"
+    (batch,) = batches([pieced(n, form, f"{n}^`~\\") for n in range(3)], 100)
+    assert batch.form.subject == "x|-\u25000-"
 
 
 def test_senders_sizes_and_repeated_addresses_part_mails() -> None:

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from firebase_admin import messaging
@@ -17,12 +18,13 @@ from channels.base import (
     Misconfigured,
     Outbound,
     Push,
+    PushOptions,
     Receipt,
     Rejected,
     Throttled,
     Unavailable,
 )
-from channels.fcm import PAYLOAD_BYTES_MAX, Fcm
+from channels.fcm import ENVELOPE_BYTES, PAIR_BYTES, PAYLOAD_BYTES_MAX, Fcm, payload_bytes
 from channels.http import Http, Response
 from tests.channels.rigs import ACCESS_TOKEN, FCM, PUSH, as_json, service_account, token
 from tests.channels.servers import LOST, Answer, Arrived, http_server
@@ -74,11 +76,118 @@ def test_a_link_that_browsers_would_not_open_is_for_the_app_alone() -> None:
     assert "fcm_options" not in message["webpush"]
 
 
+OPTIONS = PushOptions(
+    collapse_key="spring",
+    ttl_seconds=300,
+    priority="high",
+    sound="coin.caf",
+    badge=3,
+    image="https://bank.example/i.png",
+    icon="ic_coin",
+    android_channel="offers",
+)
+
+
+def optioned(options: PushOptions, ttl: int | None = 600) -> Any:
+    push = replace(MESSAGE, content=replace(PUSH, options=options), ttl_seconds=ttl)
+    return json.loads(ADAPTER.build(push).body)["message"]
+
+
+def test_each_option_reaches_the_platforms_that_know_it() -> None:
+    message = optioned(OPTIONS)
+    expiration = str(int(NOW.timestamp()) + 300)
+    image = "https://bank.example/i.png"
+    assert message["notification"]["image"] == image
+    assert message["android"] == {
+        "collapse_key": "spring",
+        "priority": "HIGH",
+        "ttl": "300s",
+        "notification": {
+            "tag": "spring",
+            "sound": "coin.caf",
+            "icon": "ic_coin",
+            "channel_id": "offers",
+            "notification_count": 3,
+        },
+    }
+    assert message["apns"] == {
+        "headers": {"apns-collapse-id": "spring", "apns-expiration": expiration, "apns-priority": "10"},
+        "payload": {"aps": {"sound": "coin.caf", "badge": 3, "mutable-content": 1}},
+    }
+    assert message["webpush"] == {
+        "headers": {"TTL": "300", "Urgency": "high", "Topic": "spring"},
+        "notification": {"tag": "spring", "image": image},
+        "fcm_options": {"link": PUSH.link},
+    }
+
+
+def test_the_shorter_of_two_lives_counts_and_a_badge_of_none_is_not_a_badge_of_nought() -> None:
+    assert optioned(OPTIONS, ttl=60)["android"]["ttl"] == "60s"
+    assert optioned(OPTIONS, ttl=None)["android"]["ttl"] == "300s"
+    assert "ttl" not in optioned(PushOptions(), ttl=None)["android"]
+    assert optioned(PushOptions(badge=0))["apns"]["payload"] == {"aps": {"badge": 0}}
+    assert "payload" not in optioned(PushOptions())["apns"]
+    assert optioned(PushOptions(priority="normal"))["apns"]["headers"]["apns-priority"] == "5"
+
+
+def test_what_is_asked_for_is_what_the_sdk_would_ask_for() -> None:
+    sdk = messaging.Message(
+        notification=messaging.Notification(title=PUSH.title, body=PUSH.body, image=OPTIONS.image),
+        data={**PUSH.data, "message_id": "m-1", "link": PUSH.link},
+        android=messaging.AndroidConfig(
+            ttl=300,
+            collapse_key="spring",
+            priority="high",
+            notification=messaging.AndroidNotification(
+                tag="spring", sound="coin.caf", icon="ic_coin", channel_id="offers", notification_count=3
+            ),
+        ),
+        apns=messaging.APNSConfig(
+            headers={
+                "apns-collapse-id": "spring",
+                "apns-expiration": str(int(NOW.timestamp()) + 300),
+                "apns-priority": "10",
+            },
+            payload=messaging.APNSPayload(messaging.Aps(sound="coin.caf", badge=3, mutable_content=True)),
+        ),
+        webpush=messaging.WebpushConfig(
+            headers={"TTL": "300", "Urgency": "high", "Topic": "spring"},
+            notification=messaging.WebpushNotification(tag="spring", image=OPTIONS.image),
+            fcm_options=messaging.WebpushFCMOptions(link=PUSH.link),
+        ),
+    )
+    sdk.token = token(1)
+    theirs = json.loads(str(sdk))
+    theirs["android"]["priority"] = theirs["android"]["priority"].upper()  # both are read; the description has capitals
+    assert optioned(OPTIONS) == theirs
+
+
 def test_a_payload_that_fcm_would_refuse_stays_here() -> None:
-    room = PAYLOAD_BYTES_MAX - len("titlebodymessage_idm-1")
-    ADAPTER.build(replace(MESSAGE, content=Push("", "é" * (room // 2))))
+    # Two entries to show, one for the app and the tag: names, values and what FCM's own packing takes of each.
+    room = PAYLOAD_BYTES_MAX - ENVELOPE_BYTES - 4 * PAIR_BYTES - len("titlebodymessage_idm-1tagm-1")
+    full = "é" * (room // 2) + "x" * (room % 2)
+    ADAPTER.build(replace(MESSAGE, content=Push("", full)))
     with pytest.raises(Rejected, match="payload_too_big"):
-        ADAPTER.build(replace(MESSAGE, content=Push("", "é" * (room // 2 + 1))))
+        ADAPTER.build(replace(MESSAGE, content=Push("", full + "x")))
+
+
+@pytest.mark.parametrize("pairs", [1, 2, 3])
+def test_bytes_are_counted_as_google_was_seen_to_count_them(pairs: int) -> None:
+    """Somebody tried: of 4,096 bytes, one pair of data leaves 4,051 for name and value, two leave 4,045, three 4,039."""
+    seen = {1: 4051, 2: 4045, 3: 4039}[pairs]
+    names = "abc"[:pairs]
+    data = dict.fromkeys(names, "value") | {"a": "x" * (seen - 5 * (pairs - 1) - pairs)}
+    assert payload_bytes({"data": data}) == PAYLOAD_BYTES_MAX
+
+
+def test_the_platform_that_is_told_most_decides_about_the_size() -> None:
+    bare, told = (
+        payload_bytes({"data": {"a": "b"}}),
+        payload_bytes({"data": {"a": "b"}, "apns": {"payload": {"aps": {"badge": 12}}}}),
+    )
+    assert told == bare + len("aps") + PAIR_BYTES + len("badge12") + PAIR_BYTES
+    more = {"data": {"a": "b"}, "apns": {"payload": {"aps": {"badge": 12}}}, "android": {"notification": {"tag": "x" * 90}}}
+    assert payload_bytes(more) == bare + len("tag") + 90 + PAIR_BYTES
 
 
 def error(code: int, status: str, detail: str = "", message: str = "") -> ChannelError:

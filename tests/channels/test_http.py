@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from channels.base import Unavailable, Uncertain
 from channels.http import ANSWER_BYTES_MAX, Fault, Http, Request, Response, header_lines
 from tests.channels.rigs import closed_port
-from tests.channels.servers import LOST, Answer, Arrived, http_answer, http_server
+from tests.channels.servers import LOST, Answer, Arrived, http2_server, http_answer, http_server
 
 FINE = http_answer(200, b"fine")
 HEADERS = header_lines({"X-Test": "1"})
@@ -160,6 +160,17 @@ def test_tls_is_spoken_only_with_whom_the_authorities_vouch_for(http: Http, tmp_
     assert isinstance(stranger, Unavailable)
     assert stranger.code == "certificate"
     assert status(friend) == 200
+
+
+def test_where_a_provider_offers_http_2_one_connection_carries_all(tmp_path: Path) -> None:
+    ca_file, context = certificate(tmp_path)
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    http = Http(ca_file=str(ca_file), timeout_seconds=5)
+    with http2_server(context) as server:
+        answers = [answer for _, answer in http.exchange((number, post(server.port, scheme="https")) for number in range(50))]
+        http.close()
+    assert [status(answer) for answer in answers] == [200] * 50
+    assert (server.connections, len(server.arrived)) == (1, 50)
 
 
 def certificate(folder: Path) -> tuple[Path, ssl.SSLContext]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,13 +23,25 @@ from channels.base import (
     Receipt,
     Rejected,
     Result,
+    Sms,
     Throttled,
     Unavailable,
     Uncertain,
 )
-from channels.limits import QUEUE_SECONDS_MAX, Breaker, Failover, Limited, LocalBucket, Rate, Route, SharedBucket
+from channels.limits import (
+    QUEUE_SECONDS_MAX,
+    Breaker,
+    Bucket,
+    Failover,
+    Limited,
+    LocalBucket,
+    Rate,
+    Route,
+    SharedBucket,
+    cost_of,
+)
 from channels.outbox import Outbox
-from tests.channels.rigs import EMAIL, closed_port, mailbox
+from tests.channels.rigs import EMAIL, closed_port, mailbox, phone
 from tests.houses import Clock
 
 SLOW = Rate(per_second=0.001, burst=100)
@@ -50,24 +64,114 @@ def store(broker_url: str) -> Iterator[Redis]:
 # -- rates -------------------------------------------------------------------------------------------------------------
 
 
+def leaving(bucket: Bucket, wanted: int, flow: str = "spring") -> int:
+    return bucket.take([1] * wanted, flow).messages
+
+
 def test_all_workers_share_one_rate_and_campaigns_leave_the_reserve(store: Redis) -> None:
     clock = Clock()
     buckets = [SharedBucket(store, "mail", SLOW, clock) for _ in range(3)]
-    assert [bucket.take(40, first_class=False).tokens for bucket in buckets] == [40, 40, 10]
-    assert [bucket.take(6, first_class=True).tokens for bucket in buckets] == [6, 4, 0]
-    assert SharedBucket(store, "texts", SLOW, clock).take(1, first_class=False).tokens == 1
+    assert [leaving(bucket, 40) for bucket in buckets] == [40, 40, 10]
+    assert [leaving(bucket, 6, flow="") for bucket in buckets] == [6, 4, 0]
+    assert leaving(SharedBucket(store, "texts", SLOW, clock), 1) == 1
 
 
 def test_a_bucket_fills_at_its_rate_up_to_its_brim(store: Redis) -> None:
     clock = Clock()
     bucket = LocalBucket(Rate(per_second=2, burst=10, reserve=0), clock)
-    assert bucket.take(5, first_class=False).tokens == 0
+    assert leaving(bucket, 5) == 0
     clock.pass_(2)
-    assert bucket.take(9, first_class=False).tokens == 4
+    assert leaving(bucket, 9) == 4
     clock.pass_(1000)
-    assert bucket.take(99, first_class=False).tokens == 10
+    assert leaving(bucket, 99) == 10
     shared = SharedBucket(store, "mail", Rate(per_second=1e6, burst=10, reserve=0), clock)
-    assert [shared.take(99, first_class=False).tokens for _ in range(3)] == [10, 10, 10]
+    assert [leaving(shared, 99) for _ in range(3)] == [10, 10, 10]
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_message_of_several_tokens_leaves_and_what_it_owes_is_paid_before_the_next(store: Redis, shared: bool) -> None:
+    clock, rate = Clock(), Rate(per_second=0.001, burst=10, reserve=0)
+    bucket: Bucket = SharedBucket(store, "texts", rate, clock) if shared else LocalBucket(rate, clock)
+    clock.pass_(10_000)
+    assert bucket.take([4, 4, 4, 4], "spring").messages == 3
+    refused = bucket.take([1], "")
+    assert refused.messages == 0  # two are owed
+    if not shared:
+        clock.pass_(2_000)
+        assert bucket.take([1], "").messages == 0
+        clock.pass_(1_001)
+        assert bucket.take([24], "").messages == 1  # dearer than what is there, and not for ever too dear
+
+
+def test_campaigns_that_ask_at_once_get_equal_shares_whatever_their_workers(store: Redis) -> None:
+    bucket = SharedBucket(store, "texts", Rate(per_second=2_000, burst=400), Clock())
+    taken: Counter[str] = Counter()
+    leaving(bucket, 1, "small")
+    while bucket.take([1] * 50, "large").messages:  # it was alone, and used that
+        pass
+    for _ in range(100):
+        for flow in (*["large"] * 8, "small"):
+            taken[flow] += leaving(bucket, 50, flow)
+        time.sleep(0.003)
+    assert taken["small"] > 100
+    assert 0.6 < taken["large"] / taken["small"] < 1.7  # eight askings to one
+
+
+def test_what_a_campaign_leaves_of_its_share_the_others_get(store: Redis) -> None:
+    bucket = SharedBucket(store, "texts", SLOW, Clock())
+    assert leaving(bucket, 1, "small") == 1
+    assert leaving(bucket, 200, "large") == 50  # its half, or the upper half, which nobody has touched
+    assert leaving(bucket, 200, "large") == 0
+    assert leaving(bucket, 200, "small") == 39  # down to the reserve
+    assert leaving(bucket, 200, "") == 10
+
+
+def test_a_campaign_waits_behind_its_own_messages_only(store: Redis) -> None:
+    bucket = SharedBucket(store, "texts", Rate(per_second=1, burst=10, reserve=0), Clock())
+    assert bucket.take([1] * 110, "large").wait_seconds == 0
+    assert bucket.take([1] * 10, "large").wait_seconds > 90
+    grant = bucket.take([1] * 10, "small")
+    assert (grant.wait_seconds, grant.per_second) == (0, 0.5)
+    assert 15 < bucket.take([1], "small").wait_seconds <= 20  # ten at its half of the rate
+
+
+def test_a_campaign_pays_what_it_owes_before_its_share_counts_again(store: Redis) -> None:
+    bucket = SharedBucket(store, "texts", Rate(per_second=100, burst=1_000, reserve=0), Clock())
+    leaving(bucket, 1, "small")
+    assert bucket.take([900], "large").messages == 1  # its half is 500
+    time.sleep(0.05)
+    assert (leaving(bucket, 50, "large"), leaving(bucket, 50, "small")) == (0, 50)
+
+
+def test_the_upper_half_is_for_whoever_asks(store: Redis) -> None:
+    bucket = SharedBucket(store, "texts", SLOW, Clock())
+    assert [leaving(bucket, 1, flow) for flow in ("first", "second")] == [1, 1]
+    assert leaving(bucket, 200, "third") == 48  # more than a third
+
+
+def test_an_sms_costs_its_segments_and_any_other_message_one() -> None:
+    long = "x" * 161
+    sms = [Outbound("m", Channel.SMS, phone(1), Sms(text)) for text in ("x", long, "€" * 80, "ç" * 71, "")]
+    assert [cost_of(each) for each in sms] == [1, 2, 1, 2, 1]
+    assert [cost_of(each) for each in mails(2)] == [1, 1]
+    clock, outbox = Clock(), Outbox(Channel.SMS)
+    limited = Limited(outbox, LocalBucket(Rate(per_second=1, burst=4, reserve=0), clock))
+    clock.pass_(4)
+    batch = [Outbound(f"m-{number}", Channel.SMS, phone(number), Sms(long), flow="spring") for number in range(4)]
+    found = [result for _, result in limited.send(batch)]
+    assert [type(result) for result in found] == [Receipt, Receipt, Throttled, Throttled]
+    assert [result.retry_after_seconds for result in found if isinstance(result, Throttled)] == [2.0, 4.0]
+    broken = replace(batch[0], content=Sms(None))  # type: ignore[arg-type]
+    assert isinstance(dict(limited.send([broken]))[broken], Throttled)
+
+
+def test_a_trigger_is_known_by_having_no_campaign(store: Redis) -> None:
+    outbox = Outbox(Channel.EMAIL)
+    limited = Limited(outbox, SharedBucket(store, "mail", SLOW, Clock()))
+    campaign = [replace(mail, flow="spring") for mail in mails(100)]
+    assert kinds(limited.send(campaign)) == {Receipt: 90, Throttled: 10}
+    assert kinds(limited.send([campaign[-1]])) == {Throttled: 1}  # one of a campaign is no trigger
+    assert kinds(limited.send(mails(12))) == {Receipt: 10, Throttled: 2}
 
 
 def test_without_the_store_a_small_rate_of_ones_own_holds() -> None:
@@ -75,9 +179,9 @@ def test_without_the_store_a_small_rate_of_ones_own_holds() -> None:
     away = Redis(port=closed_port(), socket_connect_timeout=1)
     bucket = SharedBucket(away, "mail", Rate(per_second=100, burst=100, reserve=0), clock)
     with capture_logs() as logs:
-        assert bucket.take(50, first_class=False).tokens == 0
+        assert leaving(bucket, 50) == 0
         clock.pass_(1)
-        assert bucket.take(50, first_class=False).tokens == 5
+        assert leaving(bucket, 50) == 5
     assert [entry["code"] for entry in logs] == ["rate_store_away"]  # it is not asked again at once
 
 
@@ -85,15 +189,15 @@ def test_the_store_is_used_again_when_it_is_back(store: Redis) -> None:
     clock = Clock()
     bucket = SharedBucket(store, "mail", SLOW, clock)
     store.set("dispatcher:rate:mail", "not a bucket")  # the store answers with an error
-    assert bucket.take(1, first_class=True).tokens == 0
+    assert leaving(bucket, 1, flow="") == 0
     store.delete("dispatcher:rate:mail")
     clock.pass_(6)
-    assert bucket.take(1, first_class=True).tokens == 1
+    assert leaving(bucket, 1, flow="") == 1
 
 
 def test_what_is_over_the_rate_comes_back_at_its_turn() -> None:
     clock, outbox = Clock(), Outbox(Channel.EMAIL)
-    limited = Limited(outbox, LocalBucket(Rate(per_second=4, burst=8, reserve=0), clock), 4)
+    limited = Limited(outbox, LocalBucket(Rate(per_second=4, burst=8, reserve=0), clock))
     clock.pass_(1)
     found = list(limited.send(mails(7)))
     assert [type(result) for _, result in found] == [Receipt] * 4 + [Throttled] * 3
@@ -106,9 +210,15 @@ def test_what_is_over_the_rate_comes_back_at_its_turn() -> None:
 def test_the_queue_of_the_refused_is_shared_too_and_has_an_end(store: Redis) -> None:
     clock = Clock()
     first, second = (SharedBucket(store, "mail", Rate(per_second=1, burst=10, reserve=0), clock) for _ in range(2))
-    assert first.take(110, first_class=False).wait_seconds == 0
-    assert 10 < second.take(1000, first_class=False).wait_seconds <= 100
-    assert first.take(1, first_class=False).wait_seconds <= QUEUE_SECONDS_MAX
+    assert first.take([1] * 110, "spring").wait_seconds == 0
+    assert 10 < second.take([1] * 1000, "spring").wait_seconds <= 100
+    assert first.take([1], "spring").wait_seconds <= QUEUE_SECONDS_MAX
+
+
+def test_a_bucket_that_nobody_asks_is_forgotten(store: Redis) -> None:
+    bucket = SharedBucket(store, "mail", Rate(per_second=1, burst=10), Clock())
+    leaving(bucket, 30)
+    assert 0 < store.pttl("dispatcher:rate:mail") <= 60_000
 
 
 # -- trouble -----------------------------------------------------------------------------------------------------------
@@ -175,7 +285,7 @@ def test_each_route_takes_its_share() -> None:
 def test_brakes_pass_on_what_is_asked() -> None:
     clock, outbox = Clock(), Outbox(Channel.EMAIL)
     outbox.answers = {"": Misconfigured("http_401")}
-    for braked in (Breaker(outbox, clock), Limited(outbox, LocalBucket(SLOW, clock), 1), Failover([Route(outbox, 1)], lambda: 0.5)):
+    for braked in (Breaker(outbox, clock), Limited(outbox, LocalBucket(SLOW, clock)), Failover([Route(outbox, 1)], lambda: 0.5)):
         assert (braked.name, braked.channel) == ("outbox", Channel.EMAIL)
         assert isinstance(braked.check(), Misconfigured)
         assert list(braked.send([])) == []

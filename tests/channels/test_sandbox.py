@@ -36,6 +36,7 @@ from twilio.request_validator import RequestValidator
 from twilio.rest import Client
 
 from channels.sandbox import Sandbox, running, write_certificate
+from channels.sandbox.profiles import PROFILES
 from channels.sandbox.segments import count_segments
 
 ACCOUNT, AUTH_TOKEN = "AC" + "1" * 32, "token-of-the-account"
@@ -762,6 +763,51 @@ def test_the_stop_button_sends_the_reply_and_only_from_our_own_page(sandbox: San
     assert "closed" in get(sandbox, "/reply", form)
     sandbox.wait_for_events()
     assert [dict(parse_qsl(body))["Body"] for _, _, body in webhook.calls] == ["STOP"]
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_each_profile_can_be_chosen_on_its_page_and_is_in_force_at_once(sandbox: Sandbox, name: str) -> None:
+    get(sandbox, "/faults", urlencode({"profile": name}).encode())
+    page = get(sandbox, "/faults")
+    assert f'value="{name}" aria-pressed="true"' in page
+    assert page.count('aria-pressed="true"') == 1
+    rules = json.loads(get(sandbox, "/_sandbox/faults"))
+    assert len(rules) == len(PROFILES[name][1])
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        get(sandbox, "/faults", urlencode({"profile": name}).encode(), {"Origin": "https://elsewhere.example"})
+
+
+def test_a_profile_is_what_it_says(sandbox: Sandbox) -> None:
+    sandbox.set_profile("down")
+    assert post_mail(sandbox, a_mail())[0] == 503
+    assert "down" in get(sandbox, "/")
+    with pytest.raises(ValueError, match="profile is one of calm, slow"):
+        sandbox.set_profile("sunny")
+    sandbox.set_profile("calm")
+    assert post_mail(sandbox, a_mail())[0] == 202
+    sandbox.set_faults([{"provider": "telnyx", "status": 429}])
+    assert "own" in get(sandbox, "/faults")
+
+
+def test_the_list_follows_what_comes_when_asked_to(sandbox: Sandbox) -> None:
+    for path, seconds in (("/?follow=1", "2"), ("/", None)):
+        with urllib.request.urlopen(sandbox.url + path) as answer:  # noqa: S310
+            assert answer.headers["Refresh"] == seconds
+
+
+def test_a_push_shows_how_it_behaves_on_each_platform(sandbox: Sandbox) -> None:
+    message = {
+        "token": "t-1",
+        "notification": {"title": "Hello", "body": "You", "image": "https://bank.example/i.png"},
+        "android": {"collapse_key": "spring", "notification": {"notification_count": 3}},
+        "apns": {"payload": {"aps": {"sound": "coin.caf"}}},
+    }
+    body = json.dumps({"message": message}).encode()
+    get(sandbox, "/v1/projects/p/messages:send", body, {"Authorization": "Bearer x"})
+    page = get(sandbox, "/messages/1")
+    for told in ("payload.aps.sound", "coin.caf", "notification.notification_count", "spring", "https://bank.example/i.png"):
+        assert told in page
+    assert '<b class="badge-count"' in page
 
 
 def test_old_content_goes_but_the_arrival_stays(sandbox: Sandbox) -> None:

@@ -28,6 +28,7 @@ from channels.base import (
     Sms,
     Throttled,
     Uncertain,
+    WhatsApp,
 )
 from channels.http import Http, Response
 from channels.twilio import TwilioSms, TwilioWhatsApp, parse_events, parse_inbound
@@ -100,6 +101,15 @@ def test_a_whatsapp_message_is_a_template_and_its_values() -> None:
     assert sent["ContentSid"] == WHATSAPP.content_sid
     assert json.loads(sent["ContentVariables"]) == WHATSAPP.variables
     assert "Body" not in sent
+
+
+def test_an_answer_in_free_words_is_no_template() -> None:
+    sent = form(replace(TEMPLATE, content=WhatsApp(text="Rue Haute 1")))
+    assert (sent["To"], sent["Body"]) == (f"whatsapp:{phone(1)}", "Rue Haute 1")
+    assert not {"ContentSid", "ContentVariables"} & sent.keys()
+    for nothing in (WhatsApp(), WhatsApp(text="x" * 1601)):
+        with pytest.raises(Rejected):
+            form(replace(TEMPLATE, content=nothing))
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib import resources
@@ -13,11 +13,14 @@ from urllib.parse import parse_qsl, urlencode
 
 from jinja2 import Environment, PackageLoader
 
-from channels.sandbox.control import counts, send_reply
+from channels.sandbox.control import ControlError, counts, send_reply, set_profile
+from channels.sandbox.doubles import fault_names
 from channels.sandbox.events import EventSettings
+from channels.sandbox.faults import Fault
 from channels.sandbox.fcm import MAGIC_TOKENS
 from channels.sandbox.http import Request, Response, is_foreign
 from channels.sandbox.messages import read_content, read_message
+from channels.sandbox.profiles import PROFILES
 from channels.sandbox.sendgrid import MAIL_EVENTS, MAIL_REFUSALS
 from channels.sandbox.twilio import parse_form
 from channels.sandbox.twilio_rules import MAGIC_PREFIXES
@@ -25,6 +28,7 @@ from channels.sandbox.world import World
 
 CHANNELS = {"email": "E-mail", "sms": "SMS", "whatsapp": "WhatsApp", "push": "Push"}
 PAGE_ROWS = 50
+FOLLOW_SECONDS = 2
 SEARCHED_LINES_MAX = 100_000  # how far back a filter looks
 _BLOCK_LINES = 1_000
 
@@ -42,6 +46,8 @@ def handle(world: World, request: Request) -> Response:
     if method in {"GET", "HEAD"}:
         if path == "/":
             return _list(world, dict(parse_qsl(request.head.query)))
+        if path == "/faults":
+            return _page("faults.html", world, rules=[_told(rule) for rule in world.faults.rules], profiles=PROFILES)
         if path == "/guide":
             return _guide(world, request.head.headers.get("host", ""))
         if path == "/inbox.css":
@@ -50,6 +56,8 @@ def handle(world: World, request: Request) -> Response:
             return _message(world, path.removeprefix("/messages/"), dict(parse_qsl(request.head.query)))
     if method == "POST" and path == "/reply" and not is_foreign(request):
         return _reply(world, request)
+    if method == "POST" and path == "/faults" and not is_foreign(request):
+        return _choose_profile(world, request)
     return _page("absent.html", world, status=404)
 
 
@@ -62,8 +70,23 @@ def _guide(world: World, address: str) -> Response:
         mail_refusals=MAIL_REFUSALS,
         number_prefixes=MAGIC_PREFIXES,
         push_tokens=MAGIC_TOKENS,
+        provider_names=fault_names(),
         event_settings=[field.name for field in fields(EventSettings)],
     )
+
+
+def _told(rule: Fault) -> str:
+    """A rule in the words of the interface, without what is as usual."""
+    usual = asdict(Fault())
+    return json.dumps({name: value for name, value in asdict(rule).items() if value != usual[name]}) if rule != Fault() else "{}"
+
+
+def _choose_profile(world: World, request: Request) -> Response:
+    try:
+        set_profile(world, parse_form(request.body).get("profile", ""))
+    except ControlError:
+        return _page("absent.html", world, status=404)
+    return Response(303, b"", headers=(("Location", "/faults"),))
 
 
 def _list(world: World, query: dict[str, str]) -> Response:
@@ -73,8 +96,9 @@ def _list(world: World, query: dict[str, str]) -> Response:
     rows, more = found[:PAGE_ROWS], len(found) > PAGE_ROWS
     older = urlencode({"channel": channel, "q": text, "before": rows[-1]["seq"]}) if more else ""
     rows = [row | {"when": _when(row["at"]), "preview": _preview(world, row)} for row in rows]
-    newer = before < world.log.next_seq
-    return _page("list.html", world, rows=rows, channel=channel, q=text, older=older, newer=newer)
+    newer, follow = before < world.log.next_seq, query.get("follow") == "1"
+    response = _page("list.html", world, rows=rows, channel=channel, q=text, older=older, newer=newer, follow=follow)
+    return response._replace(headers=(*response.headers, ("Refresh", str(FOLLOW_SECONDS)))) if follow else response
 
 
 def _newest(world: World, channel: str, text: str, before: int) -> Iterator[dict[str, Any]]:
@@ -92,7 +116,7 @@ def _newest(world: World, channel: str, text: str, before: int) -> Iterator[dict
 
 def _preview(world: World, row: dict[str, Any]) -> str:
     """One line of a message: what a phone would show before it is opened."""
-    if row["provider"] == "twilio":
+    if "text" in row:
         return str(row["text"])
     content = read_content(world, row["seq"])
     if content is None:
@@ -123,10 +147,12 @@ def _reply(world: World, request: Request) -> Response:
     form = parse_form(request.body)
     seq = form.get("seq", "")
     message = read_message(world, int(seq)) if seq.isdecimal() else None
-    if message is None or message["provider"] != "twilio":
+    if message is None or "sender" not in message:
         return _page("absent.html", world, status=404)
     text = form.get("text", "").strip()
-    reply = {"from": message["address"], "to": message["sender"], "text": text, "channel": message["channel"]}
+    reply = {"from": message["address"], "to": message["sender"], "text": text} | {
+        name: message[name] for name in ("channel", "provider")
+    }
     if text:
         send_reply(world, reply)
     return Response(303, b"", headers=(("Location", f"/messages/{seq}?{urlencode({'replied': text})}"),))
@@ -144,7 +170,7 @@ def _when(at: float) -> dict[str, str]:
 
 def _page(name: str, world: World, status: int = 200, **values: object) -> Response:
     totals = counts(world)
-    html = _templates().get_template(name).render(channels=CHANNELS, counts=totals, **values)
+    html = _templates().get_template(name).render(channels=CHANNELS, counts=totals, weather=world.faults.profile, **values)
     return Response(status, html.encode(), "text/html; charset=utf-8", _HEADERS)
 
 

@@ -201,6 +201,19 @@ CREATE TABLE cap_reservations (                 -- what frequency caps count; dr
 CREATE INDEX cap_reservations_by_recipient ON cap_reservations (recipient_id);
 CREATE INDEX cap_reservations_by_age ON cap_reservations USING brin (at) WITH (autosummarize = on);
 
+-- The rows, among these, whose person has got another message than those `seen`. Volatile, so that it sees what had been committed
+-- when it is called, not when the statement began that calls it: by then the claim has locked these people.
+CREATE FUNCTION sent_meanwhile(
+    rows integer[], people text[], seen bigint[], since timestamptz, own_chunk bigint, legs_are_one boolean)
+RETURNS SETOF integer LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT AS
+$$ BEGIN RETURN QUERY
+    SELECT e.row FROM unnest(rows, people, seen) AS e (row, recipient_id, seen)
+    WHERE EXISTS (
+        SELECT FROM cap_reservations s
+        WHERE s.recipient_id = e.recipient_id AND s.no > e.seen AND s.at >= since
+          AND NOT (legs_are_one AND s.chunk = own_chunk AND s.row = e.row));
+END $$;
+
 CREATE TABLE provider_events (
     period integer NOT NULL,
     provider text NOT NULL,
@@ -267,6 +280,15 @@ CREATE TABLE inbound_texts (                    -- what people answered; a row e
 CREATE INDEX inbound_texts_kept ON inbound_texts (received_at) WHERE words IS NOT NULL;
 CREATE INDEX inbound_texts_by_recipient ON inbound_texts USING gin (recipients);
 
+CREATE TABLE alerts (                           -- providers' codes that call for a person
+    provider text NOT NULL,
+    code text NOT NULL,
+    known boolean NOT NULL,
+    first_at timestamptz NOT NULL,
+    last_at timestamptz NOT NULL,
+    PRIMARY KEY (provider, code)
+);
+
 CREATE TABLE channel_stops (                    -- a channel whose keys or settings are wrong sends nothing until a check passes
     channel text PRIMARY KEY,
     provider text NOT NULL,
@@ -291,7 +313,8 @@ CREATE FUNCTION make_partitions(period integer) RETURNS void LANGUAGE plpgsql SE
 $$ DECLARE parent text; BEGIN
     PERFORM pg_advisory_xact_lock(hashtext('partitions'));
     FOREACH parent IN ARRAY ARRAY['chunks', 'jobs', 'messages', 'provider_events'] LOOP
-        EXECUTE format('CREATE TABLE IF NOT EXISTS %I PARTITION OF %I FOR VALUES IN (%s)', parent || '_' || period, parent, period);
+        EXECUTE format('CREATE TABLE IF NOT EXISTS %I PARTITION OF %I FOR VALUES IN (%s) WITH (fillfactor = %s)',
+            parent || '_' || period, parent, period, CASE parent WHEN 'messages' THEN 50 ELSE 100 END);
     END LOOP;
 END $$;
 REVOKE EXECUTE ON FUNCTION make_partitions FROM PUBLIC;
@@ -350,7 +373,7 @@ GRANT SELECT, INSERT ON consent_events, audience_faults, policies, template_appr
 GRANT SELECT, INSERT, UPDATE ON
     recipients, suppressions, campaigns, triggers, chunks, jobs, messages, provider_events, inbound_texts TO dispatcher_worker;
 GRANT SELECT, INSERT, DELETE ON channel_stops, cap_reservations TO dispatcher_worker;
-GRANT SELECT, INSERT, UPDATE, DELETE ON doubts, misses, conversations TO dispatcher_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON doubts, misses, conversations, alerts TO dispatcher_worker;
 """
 
 

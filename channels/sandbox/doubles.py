@@ -1,0 +1,76 @@
+"""How a provider's double joins the sandbox: its file has a `DOUBLE`, as the adapter's has a `PLUG`; no list names them."""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+from channels.base import Channel
+from channels.sandbox.http import Request, Response
+from channels.sandbox.world import KeptRequest, World
+
+WorldHandler: TypeAlias = Callable[[World, Request], Response]
+Refusal: TypeAlias = Callable[..., Response]
+
+
+class Route(NamedTuple):
+    """Where a request goes. A `provider` marks the routes that fault rules apply to; `refusal` is its way to say no."""
+
+    handle: WorldHandler
+    provider: str = ""
+    refusal: Refusal | None = None
+
+
+def _none(_url: str, _folder: Path) -> Mapping[str, Any]:
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Double:
+    """One provider's double.
+
+    `find` gives the route of a method and path, or None for a path that is not this provider's. `read` makes one message of a kept
+    request readable: its reader sees what the keys of the result say. On the channels it `plays`, "sandbox" as a provider's name
+    means this one, and `credentials` (of the sandbox's address and folder) are the fields of the adapter's account that lead here:
+    such as no real provider would take, so that nothing can leave by mistake. `hear` lets a person answer: an inbound webhook call.
+    """
+
+    name: str
+    find: Callable[[str, str], Route | None]
+    read: Callable[[World, KeptRequest, int], Mapping[str, Any]]
+    plays: frozenset[Channel] = frozenset()
+    credentials: Callable[[str, Path], Mapping[str, Any]] = _none
+    fault_names: tuple[str, ...] = ()  # what fault rules may call its routes; nothing means its name
+    hear: Callable[[World, Mapping[str, str]], None] | None = None
+
+
+@lru_cache(maxsize=1)
+def doubles() -> Mapping[str, Double]:
+    """All doubles by name."""
+    package = import_module("channels.sandbox")
+    names = [module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_")]
+    found = [getattr(import_module(f"channels.sandbox.{name}"), "DOUBLE", None) for name in names]
+    return {double.name: double for double in found if isinstance(double, Double)}
+
+
+def fault_names() -> list[str]:
+    """What fault rules may call a provider; google is the OAuth endpoint that FCM's clients ask first."""
+    return [name for double in doubles().values() for name in double.fault_names or (double.name,)]
+
+
+def player(channel: Channel) -> Double:
+    """The double that "sandbox" means on this channel."""
+    return next(double for double in doubles().values() if channel in double.plays)
+
+
+def chosen(method: str, handlers: Mapping[str, WorldHandler], provider: str, refusal: Refusal) -> Route:
+    """The route of a path that has these handlers; a path without any gets the provider's 404, a wrong method its 405."""
+    if method in handlers:
+        return Route(handlers[method], provider, refusal)
+    refused = refusal(405 if handlers else 404)
+    return Route(lambda _world, _request: refused)

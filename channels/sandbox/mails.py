@@ -1,0 +1,51 @@
+"""Making a mail of a kept request to SendGrid readable: what its reader gets, the substitutions made."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from channels.sandbox.world import KeptRequest, World
+
+_parsed = lru_cache(maxsize=4)(json.loads)  # a page of the inbox may show fifty mails of one request
+
+
+def read_mail(_world: World, kept: KeptRequest, seq: int) -> dict[str, Any]:
+    """The mail that is message `seq`."""
+    mail = _parsed(kept.body)
+    index, part = seq - kept.first, {}
+    for part in mail["personalizations"]:
+        count = sum(len(part.get(kind, ())) for kind in ("to", "cc", "bcc"))
+        if index < count:
+            break
+        index -= count
+    changes = _substitutions(part.get("substitutions", {}), mail.get("sections", {}))
+    bodies = {item["type"].lower(): substituted(item["value"], changes) for item in mail.get("content", ())}
+    headers = {**mail.get("headers", {}), **part.get("headers", {})}
+    return {
+        "from": part.get("from") or mail["from"],
+        "to": part["to"],
+        "cc": part.get("cc", []),
+        "subject": substituted(part.get("subject") or mail.get("subject", ""), changes),
+        "headers": headers,
+        "text": bodies.get("text/plain", ""),
+        "html": bodies.get("text/html", ""),
+        "custom_args": {**mail.get("custom_args", {}), **part.get("custom_args", {})},
+        "template_id": mail.get("template_id", ""),
+    }
+
+
+def _substitutions(own: Mapping[str, str], sections: Mapping[str, str]) -> dict[str, str]:
+    """Values may name sections, which are filled in first."""
+    return {tag: substituted(value, sections) for tag, value in own.items()}
+
+
+def substituted(text: str, changes: Mapping[str, str]) -> str:
+    """Replace every tag in one pass: what a value brings in is never taken for a tag itself."""
+    if not changes:
+        return text
+    tags = "|".join(re.escape(tag) for tag in sorted(changes, key=len, reverse=True) if tag)
+    return re.sub(tags, lambda found: changes[found[0]], text)

@@ -1,0 +1,231 @@
+"""Telnyx's Messages API (v2) as its clients see it: sending, key checks, and signed webhooks of what became of a message.
+
+The same numbers have a reaction as with Twilio: behind one of the prefixes, five digits are Telnyx's error code, or a word.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+from uuid import UUID
+
+from pydantic_core import from_json
+
+from channels.sandbox.arrivals import Arrival
+from channels.sandbox.doubles import Double, Route, WorldHandler, chosen
+from channels.sandbox.events import Calls
+from channels.sandbox.http import Request, Response
+from channels.sandbox.segments import count_segments, is_gsm
+from channels.sandbox.twilio_rules import DELIVERED_ONLY, LOST, SILENT, magic_code
+from channels.sandbox.world import KeptRequest, World, digest
+
+SEGMENTS_MAX = 10
+REFUSALS = range(10_000, 40_000)  # five digits in here refuse at once, as do the codes 40300 to 40399
+STOPPED = 40300
+
+_NUMBER = re.compile(r"\+[1-9]\d{6,14}")
+_WORDS: Mapping[int, tuple[int, str]] = {
+    10004: (422, "Missing required parameter"),
+    10005: (404, "Resource not found"),
+    10007: (500, "Unexpected error"),
+    10009: (401, "Authentication failed"),
+    10010: (403, "Authorization failed"),
+    10011: (429, "Too many requests"),
+    10015: (400, "Bad Request"),
+    20100: (403, "Insufficient funds"),
+    40300: (403, "Blocked due to STOP message"),
+    40302: (400, "Message too large"),
+    40305: (400, "Invalid 'from' address"),
+    40306: (400, "Alpha sender not configured"),
+    40310: (400, "Invalid 'to' address"),
+    40316: (400, "No content provided for message"),
+    40318: (429, "Message queue full"),
+}
+_CODE_OF_STATUS = {400: 10015, 401: 10009, 403: 10010, 404: 10005, 405: 10005, 422: 10015, 429: 10011}
+
+
+def refusal(status: int, error: str = "", _now: float = 0.0) -> Response:
+    """Telnyx's error answer: by its own code (`error`), by HTTP status, or both."""
+    code = int(error) if error.isdecimal() else _CODE_OF_STATUS.get(status, 10007)
+    usual_status, title = _WORDS.get(code, (400, "The request was refused"))
+    fault = {
+        "code": str(code),
+        "title": title,
+        "detail": title,
+        "meta": {"url": f"https://developers.telnyx.com/docs/overview/errors/{code}"},
+    }
+    status = status or usual_status
+    return Response(status, json.dumps({"errors": [fault]}).encode(), headers=(("Retry-After", "1"),) if status == 429 else ())
+
+
+def send(world: World, request: Request) -> Response:
+    """`POST /v2/messages`: 200 with the message."""
+    if refused := _check_key(world, request):
+        return refused
+    try:
+        message = from_json(request.body)
+    except ValueError:
+        return refusal(400)
+    if code := _fault(message, world):
+        return refusal(0, str(code))
+    url = message.get("webhook_url") or ""
+    seq = world.log.next_seq
+    arrival = Arrival(
+        provider="telnyx",
+        channel="sms",
+        address=message["to"],
+        message_id=dict(parse_qsl(urlsplit(url).query)).get("message", ""),
+        receipt=str(UUID(world.name(seq))),
+        digest=digest(request.body),
+        sender=message.get("from") or message["messaging_profile_id"],
+        text=message["text"],
+    )
+    world.take(request.body, (arrival,))
+    magic = magic_code(arrival.address)
+    if url and magic != SILENT:
+        failure = None if magic == DELIVERED_ONLY else magic
+        world.events.add_text(Calls(url, _reports(world, arrival, url, failure), _signed(world)))
+    body = json.dumps({"data": _resource(arrival, world.clock(), "queued")}).encode()
+    return Response(200, body, lost=magic == LOST)
+
+
+def _check_key(world: World, request: Request) -> Response | None:
+    scheme, _, key = request.head.headers.get("authorization", "").partition(" ")
+    return refusal(401) if scheme != "Bearer" or not key or key in world.refused_keys else None
+
+
+def _fault(message: object, world: World) -> int | None:
+    """The code of the first thing that Telnyx would refuse."""
+    if not isinstance(message, dict) or not isinstance(message.get("to"), str):
+        return 10004
+    sender, profile, text = (message.get(name) for name in ("from", "messaging_profile_id", "text"))
+    if not sender and not profile:
+        return 40305
+    if sender and not _NUMBER.fullmatch(str(sender)) and not profile:
+        return 40306
+    if not _NUMBER.fullmatch(message["to"]):
+        return 40310
+    if not isinstance(text, str) or not text:
+        return 40316
+    if count_segments(text) > SEGMENTS_MAX:
+        return 40302
+    magic = magic_code(message["to"])
+    if magic is not None and (magic in REFUSALS or STOPPED <= magic < STOPPED + 100):
+        return magic
+    return STOPPED if message["to"] in world.stopped else None
+
+
+def _moment(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
+
+
+def _resource(arrival: Arrival, at: float, status: str, code: int | None = None) -> dict[str, Any]:
+    """The message as Telnyx shows it."""
+    number = _NUMBER.fullmatch(arrival.sender) is not None
+    valid_until = datetime.fromtimestamp(at, UTC) + timedelta(hours=1)
+    return {
+        "record_type": "message",
+        "direction": "outbound",
+        "id": arrival.receipt,
+        "type": "SMS",
+        "from": {"phone_number": arrival.sender, "carrier": "Telnyx" if number else "", "line_type": "Wireless" if number else ""},
+        "to": [{"phone_number": arrival.address, "status": status, "carrier": "Sandbox", "line_type": "Wireless"}],
+        "text": arrival.text,
+        "encoding": "GSM-7" if is_gsm(arrival.text) else "UCS-2",
+        "parts": count_segments(arrival.text),
+        "errors": [{"code": str(code), "title": _WORDS.get(code, (0, "Delivery failed"))[1]}] if code else [],
+        "received_at": _moment(at),
+        "valid_until": valid_until.isoformat(timespec="milliseconds"),
+        "tags": [],
+        "media": [],
+    }
+
+
+def _reports(world: World, arrival: Arrival, url: str, code: int | None) -> list[bytes]:
+    last = "delivery_failed" if code else "delivered"
+    steps = (("message.sent", "sent", None), ("message.finalized", last, code))
+    return [
+        _event(world, f"{arrival.receipt}:{status}", kind, _resource(arrival, world.clock(), status, failure), url)
+        for kind, status, failure in steps
+    ]
+
+
+def _event(world: World, identity: str, kind: str, payload: Mapping[str, Any], url: str) -> bytes:
+    """One call's body. Its id depends on message and kind only: told twice, it is the same event."""
+    moment = _moment(world.clock())
+    data = {"record_type": "event", "id": identity, "event_type": kind, "occurred_at": moment, "payload": payload}
+    return json.dumps({"data": data, "meta": {"attempt": 1, "delivered_to": url}}).encode()
+
+
+def _signed(world: World) -> Callable[[bytes, float], Mapping[str, str]]:
+    signer = world.signer.short
+
+    def headers(body: bytes, at: float) -> Mapping[str, str]:
+        stamp = str(int(at))
+        return {
+            "Content-Type": "application/json",
+            "User-Agent": "telnyx-webhooks",
+            "telnyx-signature-ed25519": signer.sign(stamp, body),
+            "telnyx-timestamp": stamp,
+        }
+
+    return headers
+
+
+def profiles(world: World, request: Request) -> Response:
+    """`GET /v2/messaging_profiles[/{id}]`: the cheap way to ask whether a key works."""
+    profile = {"record_type": "messaging_profile", "id": request.head.path.split("/")[-1], "name": "Sandbox", "enabled": True}
+    one = request.head.path.count("/") > 2
+    return _check_key(world, request) or Response(200, json.dumps({"data": profile if one else [profile]}).encode())
+
+
+def _hear(world: World, reply: Mapping[str, str]) -> None:
+    """An inbound webhook call."""
+    url = world.events.settings.telnyx_inbound_url
+    if not url:
+        return
+    world.replies += 1
+    name = str(UUID(f"{world.nonce}{1 << 63 | world.replies:x}"))
+    payload = {
+        "record_type": "message",
+        "direction": "inbound",
+        "id": name,
+        "type": "SMS",
+        "from": {"phone_number": reply["from"], "carrier": "Sandbox", "line_type": "Wireless"},
+        "to": [{"phone_number": reply["to"], "status": "webhook_delivered"}],
+        "text": reply["text"],
+        "autoresponse_type": reply.get("opt_out_type") or None,
+        "errors": [],
+    }
+    body = _event(world, f"{name}:received", "message.received", payload, url)
+    world.events.add_text(Calls(url, [body], _signed(world), answers=True))
+
+
+def _find(method: str, path: str) -> Route | None:
+    if not path.startswith("/v2/"):
+        return None
+    handlers: dict[str, WorldHandler] = {"POST": send} if path == "/v2/messages" else {}
+    if path.startswith("/v2/messaging_profiles"):
+        handlers = {"GET": profiles}
+    return chosen(method, handlers, "telnyx", refusal)
+
+
+def _read(_world: World, kept: KeptRequest, _seq: int) -> dict[str, Any]:
+    message = json.loads(kept.body)
+    return {
+        "from": message.get("from") or message["messaging_profile_id"],
+        "to": message["to"],
+        "text": message["text"],
+        "segments": count_segments(message["text"]),
+        "encoding": "GSM-7" if is_gsm(message["text"]) else "UCS-2",
+        "content_sid": "",
+        "variables": {},
+        "status_callback": message.get("webhook_url", ""),
+    }
+
+
+DOUBLE = Double("telnyx", _find, _read, hear=_hear)
