@@ -749,6 +749,11 @@ def test_all_faults_of_a_policy_file_are_named_at_once() -> None:
         ("needs_current_account = true", 'needs_current_account = "yes"', "true or false"),
         ('sender_address = "news@kbc-bank.example"', 'sender_address = "news"', "an e-mail address"),
         ('sold_by = ["kbc-insurance"]', 'sold_by = ["kbc-insurence"]', "did you mean 'kbc-insurance'?"),
+        (
+            'analogous = ["insurance"]',
+            'analogous = ["insurence"]',
+            "soft_opt_in.products.insurance.analogous = 'insurence': did you mean",
+        ),
         ("[coins]", "[[coins]]", "bank.toml: coins = [{'needs_current_account': True}]: a table"),
         ('by = "example policy, signed by nobody"', 'by = " "', "signed.by = ' ': a text in quotes"),
         ('service = ["identity"', 'service = [7, "identity"', "categories.service = [7,"),
