@@ -741,13 +741,33 @@ def test_all_faults_of_a_policy_file_are_named_at_once() -> None:
         ('email = "contract"', 'email = "legitimate_interest"', "basis.own.tailored.email = 'legitimate_interest'"),
         ('"preference_centre", "import"]', '"provider"]', "consent.sources = 'provider'"),
         ('sms_whatsapp = ["sms", "whatsapp"]', 'sms_whatsapp = ["sms"]', "channel_groups.sms_whatsapp: must hold"),
-        ('standard = ["identity",', 'standard = ["shoe_size", "identity",', "categories.standard = ['shoe_size']"),
+        (
+            'standard = ["identity",',
+            'standard = ["shoe_size", "identity",',
+            "categories.standard = ['shoe_size']: standard may not use more than tailored does",
+        ),
         ("adult_years = 18", "adult_years = true", "ages.adult_years = True: a whole number"),
-        ('default_zone = "Europe/Brussels"', 'default_zone = "Europe/Brusels"', "default_zone = 'Europe/Brusels'"),
-        ("[holdout]", "[holdout", "is not TOML"),
+        (
+            'default_zone = "Europe/Brussels"',
+            'default_zone = "Europe/Brusels"',
+            "bank.toml: default_zone = 'Europe/Brusels': a time zone such as Europe/Brussels",
+        ),
+        ("[holdout]", "[holdout", "bank.toml: the file: is not TOML: "),
         ("on = 2026-11-23", 'on = "soon"', "signed.on = 'soon': a date such as"),
         ("needs_current_account = true", 'needs_current_account = "yes"', "true or false"),
-        ('sender_address = "news@kbc-bank.example"', 'sender_address = "news"', "an e-mail address"),
+        (
+            'sender_address = "news@kbc-bank.example"',
+            'sender_address = "news"',
+            "bank.toml: entities.kbc-bank.sender_address = 'news': an e-mail address",
+        ),
+        (
+            'controllers = ["KBC Bank NV"]',
+            "controllers = []",
+            "bank.toml: entities.kbc-bank.controllers: at least one company that answers",
+        ),
+        ("[basis.own.tailored]", "[basis.own.tailord]", "basis.own.tailord: unknown key; did you mean 'tailored'?"),
+        ('push = "service"', 'push = "servise"', "basis.service.push = 'servise': did you mean 'service'?"),
+        ('email = ["email"]', 'email = ["emial"]', "channel_groups.email = 'emial': did you mean 'email'?"),
         ('sold_by = ["kbc-insurance"]', 'sold_by = ["kbc-insurence"]', "did you mean 'kbc-insurance'?"),
         (
             'analogous = ["insurance"]',
@@ -756,8 +776,12 @@ def test_all_faults_of_a_policy_file_are_named_at_once() -> None:
         ),
         ("[coins]", "[[coins]]", "bank.toml: coins = [{'needs_current_account': True}]: a table"),
         ('by = "example policy, signed by nobody"', 'by = " "', "signed.by = ' ': a text in quotes"),
-        ('service = ["identity"', 'service = [7, "identity"', "categories.service = [7,"),
-        ('service = ["identity"', 'service = ["identity", "identity"', "each word once"),
+        ('service = ["identity"', 'service = [7, "identity"', "'partner_offer', 'coins', 'contact']: a list of words"),
+        (
+            'service = ["identity"',
+            'service = ["identity", "identity"',
+            "'identity', 'language', 'product', 'partner_offer', 'coins', 'contact']: each word once",
+        ),
         ("base_seconds = 30", "base_seconds = 0", "retry.base_seconds = 0: a number from 1 to 86400"),
         ('window = "7 days"', 'window = "7 dayz"', "caps.1.window = '7 dayz': calendar_day, or a length such as"),
         ('window = "7 days"', 'window = "0 days"', "caps.1.window = '0 days'"),
@@ -856,6 +880,16 @@ def test_a_length_that_is_none_is_not_taken(wrong: str) -> None:
 def test_a_year_is_the_least_that_decisions_are_kept() -> None:
     shorter = shipped().replace('decisions = "10 years"', 'decisions = "1 years"')
     assert parse(shorter).retention.decisions.days == 365
+
+
+def test_there_is_an_entity_at_least_and_faults_stand_one_to_a_line() -> None:
+    text = shipped()
+    start, end = text.index("[entities.kbc-bank]"), text.index("[basis.own.tailored]")
+    with pytest.raises(PolicyFaults) as caught:
+        parse(f"entities = {{}}\n{text[:start]}{text[end:]}")
+    lines = str(caught.value).splitlines()
+    assert "policy.toml: entities: at least one entity" in lines
+    assert len(lines) == len(caught.value.faults) > 1
 
 
 def test_caps_are_a_list_of_tables_and_may_be_none() -> None:

@@ -132,9 +132,9 @@ def retention(table: Section) -> Retention:
 def _term(table: Section, key: str) -> Term:
     said = table.text(key)
     number, _, unit = said.partition(" ")
-    if unit in ("days", "years") and number.isascii() and number.isdigit() and 0 < int(number) <= 36_525:
+    if unit in ("days", "years") and number.isascii() and number.isdigit():
         term = Term(int(number), unit)
-        if term.days <= TERM_DAYS_MAX:
+        if 0 < term.days <= TERM_DAYS_MAX:
             return term
     if said:
         table.fault(key, 'a length such as "30 days" or "10 years", a century at most', said)
