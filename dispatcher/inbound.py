@@ -84,13 +84,14 @@ def _move(house: House, connection: Connection, batch: Sequence[Unsettled]) -> N
 
 def moved(house: House, standing: Standing, event: Unsettled, now: datetime) -> Move | None:
     """What an event does to a message that stands so; None for nothing."""
-    state = after_news(standing, event.kind, event.receipt)
+    attempt = event.receipt or event.id
+    state = after_news(standing, event.kind, attempt)
     if state is None or state is standing.state:
         return None
     if state is State.FAILED:
         until = again_at(event.again, standing, event.spec, event.channel, now, house.dice, house.policy.retry)
         if until is not None:
-            return Move(event.ref, State.WAITING, event.code, until, event.receipt, event.provider, event.receipt or event.id)
+            return Move(event.ref, State.WAITING, event.code, until, event.receipt, event.provider, attempt)
     until = None if standing.cancelled else fallback_at(event.spec, event.channel, state, now)
     return Move(event.ref, state, event.code, until, event.receipt, event.provider)
 

@@ -178,12 +178,12 @@ _ARRIVED = frozenset({State.DELIVERED, State.READ, State.COMPLAINED})
 _BEFORE_AGAIN = frozenset({State.PENDING, State.HELD})
 
 
-def after_news(standing: Standing, kind: EventKind, receipt: str | None) -> State | None:
-    """As `after_event`, of a message that may have left more than once.
+def after_news(standing: Standing, kind: EventKind, attempt: str) -> State | None:
+    """As `after_event`, of a message that may have left more than once. `attempt` is the receipt that the news is about.
 
     Late news of an attempt that had reached nobody counts only where that one arrived after all: then no other leaves.
     """
-    if receipt is None or receipt not in standing.returned:
+    if attempt not in standing.returned:
         return after_event(standing.state, kind)
     if _NEWS.get(kind) not in _ARRIVED:
         return None

@@ -32,6 +32,7 @@ from dispatcher.content import (
 )
 from dispatcher.content.formats import day, money, number, percent
 from dispatcher.content.guard import Terms, objection
+from dispatcher.content.values import read_number
 from dispatcher.model import LANGUAGES, Code, Mode
 
 SECRET = "Zephyrine"  # a value that must never show where it is not allowed
@@ -462,6 +463,12 @@ def test_a_value_of_the_wrong_type_refuses_the_message_and_is_not_repeated(hello
     told = letter(data={**letter().data, variable: value})
     assert refusal(hello, told) == (Code.FAULT, variable)
     assert [name for name, _ in hello.objections(told.data)] == [variable]
+
+
+def test_a_number_is_read_as_it_is_written_whatever_was_read_before() -> None:
+    for value in (1, 1.0, "1", "1.00", Decimal("1.0"), Decimal(1), 1):
+        assert str(read_number(value)) == str(value)
+    assert [str(read_number(value)) for value in (-0.0, 0.0, "-0")] == ["0.0", "0.0", "0"]
 
 
 def test_a_job_s_data_is_judged_at_the_door(hello: Template) -> None:

@@ -14,7 +14,7 @@ import pytest
 from twilio.http import HttpClient
 from twilio.rest import Client
 
-from channels.base import Channel, ChannelError, EventKind, Provider, Rejected, Trace, Uncertain
+from channels.base import Again, Channel, ChannelError, Event, EventKind, Provider, Rejected, Trace, Uncertain
 from channels.fcm import Fcm
 from channels.http import Http
 from channels.limits import Breaker, Failover, Route
@@ -51,8 +51,8 @@ class Bench:
     clock: Clock
     campaigns: int = 0
 
-    def send(self, channel: str, fault: Mapping[str, Any], *also: str, **changes: Any) -> Message:
-        """One message to anna that ends unresolved."""
+    def send(self, channel: str, fault: Mapping[str, Any], *also: str, state: State = State.UNRESOLVED, **changes: Any) -> Message:
+        """One message to anna, which ends unresolved if nothing else is said."""
         self.campaigns += 1
         name = f"t-{self.campaigns}"
         self.sandbox.set_faults([fault])
@@ -62,7 +62,7 @@ class Bench:
         work(self.house)
         self.sandbox.clear_faults()
         message = self.message(name)
-        assert message.state is State.UNRESOLVED
+        assert message.state is state
         return message
 
     def message(self, name: str, leg: int = 0) -> Message:
@@ -111,6 +111,23 @@ def test_a_message_that_twilio_took_is_found_by_asking_and_has_its_receipt(bench
     assert all(message.reason is None and message.accepted_at and message.attempts == 1 for message in settled)
     assert bench.listed() == []
     assert bench.pass_(10_000) == 0
+
+
+def test_a_second_attempt_that_got_lost_is_found_under_its_own_receipt(bench: Bench) -> None:
+    first = bench.send("sms", {"provider": "fcm"}, state=State.ACCEPTED)
+    now, ref = bench.clock(), str(first.ref)
+    back = Event("twilio", "e-1", Channel.SMS, EventKind.FAILED, now, ref, first.receipt, "30001", again=Again(1.0, 1))
+    inbound.keep(bench.house, [back])
+    bench.pass_(1)
+    bench.sandbox.set_faults([LOST])
+    bench.clock.pass_(10)
+    work(bench.house)
+    assert bench.message(str(first.campaign_id)).state is State.UNRESOLVED
+    bench.sandbox.clear_faults()
+    bench.pass_(121)
+    found = bench.message(str(first.campaign_id))
+    assert (found.state, found.attempts) == (State.DELIVERED, 2)
+    assert [arrival["receipt"] for arrival in bench.sandbox.log()] == [first.receipt, found.receipt]
 
 
 def test_what_twilio_never_took_has_failed_once_it_was_asked_three_times_and_the_next_channel_follows(bench: Bench) -> None:

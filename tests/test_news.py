@@ -105,6 +105,21 @@ def test_a_campaign_that_ended_at_the_same_moment_is_found_running_when_the_mess
     assert states(house) == {"accepted": 1}
 
 
+def test_two_workers_that_apply_the_same_news_repeat_a_message_once(house: House, database: str) -> None:
+    submit(house)
+    ref, now = str(message(house).ref), house.clock()
+    for number, receipt in enumerate(("sms-1", None)):  # the second names no attempt, as a mail's news might
+        event = Event("twilio", f"e-{number}", Channel.SMS, EventKind.FAILED, now, ref, receipt, "30001", again=Again(60.0, 5))
+        inbound.keep(house, [event])
+        inbound.settle_some(house, lambda _: None)
+        until = message(house).until
+        pass_(house, 10)
+        with psycopg.connect(database) as connection:
+            connection.execute("UPDATE provider_events SET settled_at = NULL")  # the other worker had read it before
+        inbound.settle_some(house, lambda _: None)
+        assert message(house).until == until
+
+
 def test_the_provider_that_takes_its_word_back_keeps_a_second_one_from_leaving(house: House) -> None:
     submit(house)
     hear(house, "undelivered", "30003")

@@ -89,6 +89,7 @@ class EventShown(BaseModel):
     kind: str
     code: str | None
     at: AwareDatetime
+    extra: dict[str, str]  # what no rule knows; kept for a short time
 
 
 class MessageShown(BaseModel):

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 from firebase_admin import messaging
+from hypothesis import given
+from hypothesis import strategies as st
 
 from channels.base import (
     BadAddress,
@@ -188,6 +190,27 @@ def test_the_platform_that_is_told_most_decides_about_the_size() -> None:
     assert told == bare + len("aps") + PAIR_BYTES + len("badge12") + PAIR_BYTES
     more = {"data": {"a": "b"}, "apns": {"payload": {"aps": {"badge": 12}}}, "android": {"notification": {"tag": "x" * 90}}}
     assert payload_bytes(more) == bare + len("tag") + 90 + PAIR_BYTES
+
+
+@given(
+    title=st.text(max_size=60),
+    size=st.integers(3_000, 4_100),
+    sign=st.sampled_from(["x", "é", "€", "\U0001f600"]),
+    options=st.sampled_from(
+        [PushOptions(), OPTIONS, replace(OPTIONS, sound="s" * 200), replace(OPTIONS, image="https://x.example/" + "i" * 300)]
+    ),
+)
+def test_a_push_leaves_exactly_when_it_is_small_enough(title: str, size: int, sign: str, options: PushOptions) -> None:
+    def leaving(body: str) -> Any:
+        push = Push(title, body, link="https://bank.example/x", data={"offer": "1"}, options=options)
+        return json.loads(ADAPTER.build(replace(MESSAGE, content=push)).body)["message"]
+
+    body = sign * (size // len(sign.encode()))
+    if payload_bytes(leaving("")) + len(body.encode()) <= PAYLOAD_BYTES_MAX:
+        assert payload_bytes(leaving(body)) <= PAYLOAD_BYTES_MAX
+    else:
+        with pytest.raises(Rejected, match="payload_too_big"):
+            leaving(body)
 
 
 def error(code: int, status: str, detail: str = "", message: str = "") -> ChannelError:
