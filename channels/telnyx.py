@@ -177,6 +177,8 @@ class Telnyx:
             code = "40302" if text else "40316"
             raise Rejected(code, REACTIONS[code][1])
         fields: dict[str, Any] = {**self._sender, "to": outbound.address, "text": text, "type": "SMS"}
+        if outbound.sender:
+            fields["from"] = outbound.sender
         if self._webhook_url:
             webhook_url = f"{self._webhook_url}?message={quote(outbound.id, safe='')}"
             fields |= {"webhook_url": webhook_url, "use_profile_webhooks": False}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from redis import Redis, RedisError
 
 from dispatcher import bootstrap
+from dispatcher.approvals import Standing, wordings
 from dispatcher.content import TemplateFaults
 from dispatcher.embedded import EngineError
 from dispatcher.house import House
@@ -50,9 +51,17 @@ def check_all() -> list[Finding]:
             ok=True,
             says=f"signed by {house.policy.signed_by}, {house.policy.signed_on}; digest {house.policy.digest[:12]}",
         ),
-        Finding("templates", ok=True, says=", ".join(sorted(house.catalog))),
+        Finding("templates", ok=True, says=_templates(house)),
     ]
     return [*findings, *_providers(house)]
+
+
+def _templates(house: House) -> str:
+    """All by name, and which of them nobody approved as they now are."""
+    found = wordings(house)
+    waiting = [each.template.name for each in found if each.standing in (Standing.WAITING, Standing.WITHDRAWN)]
+    names = ", ".join(each.template.name for each in found)
+    return f"{names}; not approved as they now are: {', '.join(waiting)}" if waiting else names
 
 
 def _broker() -> Finding:

@@ -101,6 +101,8 @@ def test_a_text_is_approved_by_name_before_its_first_campaign(dispatcher: Dispat
     said = dispatcher("campaign", "submit", files / "campaign.yaml")
     assert (said.code, "`dispatcher templates approve loan_offer`" in said.err) == (2, True)
     assert "before it starts: loan_offer as it now is" in dispatcher("campaign", "submit", files / "campaign.yaml", "--dry-run").out
+    found = {each["what"]: each["says"] for each in dispatcher("check", "--json").json}
+    assert "loan_offer" in found["templates"].partition("; not approved as they now are: ")[2]
     waiting = {each["name"]: each for each in dispatcher("templates", "list", "--json").json}["loan_offer"]
     assert (waiting["standing"], waiting["approval"]) == ("waiting", None)
     assert dispatcher("templates", "approve", "loan_offer", "--actor", "Bart", "--digest", "0" * 12).code == 2

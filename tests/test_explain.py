@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from channels.base import Channel
 from dispatcher.model import LANGUAGES, Code, Mode, OfferType, Refuse, Send, Source, State
 from dispatcher.policy import Explanation, decide, explain, from_record, parse, record, shipped
-from dispatcher.policy.reading import BASES
+from dispatcher.policy.grants import BASES
 from dispatcher.policy.words import words
 from tests.strategies import Scene, said, scenes, sendable
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -740,18 +741,47 @@ def test_all_faults_of_a_policy_file_are_named_at_once() -> None:
         ('email = "contract"', 'email = "legitimate_interest"', "basis.own.tailored.email = 'legitimate_interest'"),
         ('"preference_centre", "import"]', '"provider"]', "consent.sources = 'provider'"),
         ('sms_whatsapp = ["sms", "whatsapp"]', 'sms_whatsapp = ["sms"]', "channel_groups.sms_whatsapp: must hold"),
-        ('standard = ["identity",', 'standard = ["shoe_size", "identity",', "categories.standard = ['shoe_size']"),
+        (
+            'standard = ["identity",',
+            'standard = ["shoe_size", "identity",',
+            "categories.standard = ['shoe_size']: standard may not use more than tailored does",
+        ),
         ("adult_years = 18", "adult_years = true", "ages.adult_years = True: a whole number"),
-        ('default_zone = "Europe/Brussels"', 'default_zone = "Europe/Brusels"', "default_zone = 'Europe/Brusels'"),
-        ("[holdout]", "[holdout", "is not TOML"),
+        (
+            'default_zone = "Europe/Brussels"',
+            'default_zone = "Europe/Brusels"',
+            "bank.toml: default_zone = 'Europe/Brusels': a time zone such as Europe/Brussels",
+        ),
+        ("[holdout]", "[holdout", "bank.toml: the file: is not TOML: "),
         ("on = 2026-11-23", 'on = "soon"', "signed.on = 'soon': a date such as"),
         ("needs_current_account = true", 'needs_current_account = "yes"', "true or false"),
-        ('sender_address = "news@kbc-bank.example"', 'sender_address = "news"', "an e-mail address"),
+        (
+            'sender_address = "news@kbc-bank.example"',
+            'sender_address = "news"',
+            "bank.toml: entities.kbc-bank.sender_address = 'news': an e-mail address",
+        ),
+        (
+            'controllers = ["KBC Bank NV"]',
+            "controllers = []",
+            "bank.toml: entities.kbc-bank.controllers: at least one company that answers",
+        ),
+        ("[basis.own.tailored]", "[basis.own.tailord]", "basis.own.tailord: unknown key; did you mean 'tailored'?"),
+        ('push = "service"', 'push = "servise"', "basis.service.push = 'servise': did you mean 'service'?"),
+        ('email = ["email"]', 'email = ["emial"]', "channel_groups.email = 'emial': did you mean 'email'?"),
         ('sold_by = ["kbc-insurance"]', 'sold_by = ["kbc-insurence"]', "did you mean 'kbc-insurance'?"),
-        ("[coins]", "[[coins]]", "coins = [{"),
+        (
+            'analogous = ["insurance"]',
+            'analogous = ["insurence"]',
+            "soft_opt_in.products.insurance.analogous = 'insurence': did you mean",
+        ),
+        ("[coins]", "[[coins]]", "bank.toml: coins = [{'needs_current_account': True}]: a table"),
         ('by = "example policy, signed by nobody"', 'by = " "', "signed.by = ' ': a text in quotes"),
-        ('service = ["identity"', 'service = [7, "identity"', "categories.service = [7,"),
-        ('service = ["identity"', 'service = ["identity", "identity"', "each word once"),
+        ('service = ["identity"', 'service = [7, "identity"', "'partner_offer', 'coins', 'contact']: a list of words"),
+        (
+            'service = ["identity"',
+            'service = ["identity", "identity"',
+            "'identity', 'language', 'product', 'partner_offer', 'coins', 'contact']: each word once",
+        ),
         ("base_seconds = 30", "base_seconds = 0", "retry.base_seconds = 0: a number from 1 to 86400"),
         ('window = "7 days"', 'window = "7 dayz"', "caps.1.window = '7 dayz': calendar_day, or a length such as"),
         ('window = "7 days"', 'window = "0 days"', "caps.1.window = '0 days'"),
@@ -776,6 +806,12 @@ def test_all_faults_of_a_policy_file_are_named_at_once() -> None:
         ),
         ("contact =", 'senders = { whatsapp = "KBC" }\ncontact =', "entities.kbc-bank.senders.whatsapp = 'KBC': a number such as"),
         ("contact =", 'senders = { push = "KBC" }\ncontact =', "entities.kbc-bank.senders.push: unknown key"),
+        ('channels = ["sms", "whatsapp"]\nmax', 'offer_types = ["onw"]\nmax', "caps.2.offer_types = 'onw': did you mean 'own'?"),
+        ('channels = ["sms", "whatsapp"]\nmax', 'chanels = ["sms"]\nmax', "caps.2.chanels: unknown key; did you mean 'channels'?"),
+        ('window = "7 days"', 'window = "367 days"', "caps.1.window = '367 days': calendar_day, or a length"),
+        ("push = { from = 21", "pusch = { from = 21", "quiet_hours.pusch: unknown key; did you mean 'push'?"),
+        ("from = 21:00:00", 'from = "21:00"', "quiet_hours.push.from = '21:00': a time such as 21:00:00"),
+        ("whatsapp = { codes", "whatsup = { codes", "rests.whatsup: unknown key; did you mean 'whatsapp'?"),
         ("templates = true", 'templates = "loan_offer"', "four_eyes.templates = 'loan_offer': true or false"),
         ('content = "30 days"', 'content = "a month"', "retention.content = 'a month': a length such as"),
         ('content = "30 days"', 'content = "0 days"', "retention.content = '0 days'"),
@@ -789,6 +825,80 @@ def test_all_faults_of_a_policy_file_are_named_at_once() -> None:
 )
 def test_a_policy_that_contradicts_itself_or_the_law_is_not_accepted(old: str, new: str, fault: str) -> None:
     assert any(fault in line for line in faults_of((old, new)))
+
+
+BOUNDS = [
+    ("max = 7", "caps.1.max", 1, 10_000),
+    ("attempts_max = 6", "retry.attempts_max", 1, 100),
+    ("base_seconds = 30", "retry.base_seconds", 1, 3600),  # more would exceed cap_seconds
+    ("cap_seconds = 3600", "retry.cap_seconds", 30, 604_800),  # less would fall below base_seconds
+    ("throttle_seconds = 60", "retry.throttle_seconds", 1, 86_400),
+    ("stopped_seconds = 300", "retry.stopped_seconds", 1, 86_400),
+    ("complaint_rate_warn = 0.001", "brake.complaint_rate_warn", 0, 0.003),  # as often warned as paused at the most
+    ("complaint_rate_pause = 0.003", "brake.complaint_rate_pause", 0.001, 1),
+    ("bounce_rate_pause = 0.05", "brake.bounce_rate_pause", 0, 1),
+    ("minimum = 1000", "brake.minimum", 1, 10_000_000),
+    ("audience_min = 500_000", "four_eyes.audience_min", 0, 1_000_000_000),
+    ("adult_years = 18", "ages.adult_years", 1, 120),
+    ("hours = 24", "rests.whatsapp.hours", 1, 8_784),
+]
+
+
+@pytest.mark.parametrize(("written", "key", "least", "most"), BOUNDS)
+def test_a_number_is_taken_up_to_its_bounds_and_not_beyond(written: str, key: str, least: float, most: float) -> None:
+    name = written.partition(" = ")[0]
+    for right in (least, most):
+        parse(shipped().replace(written, f"{name} = {right}", 1))
+    below = least - 1 if isinstance(least, int) else least / 2
+    for wrong in (below, most + 1):
+        faults = faults_of((written, f"{name} = {wrong}"))
+        assert any(fault.startswith(f"bank.toml: {key} = ") or "not less than" in fault for fault in faults)
+
+
+@pytest.mark.parametrize(
+    ("written", "right"),
+    [
+        ('window = "7 days"', 'window = "366 days"'),
+        ('window = "7 days"', 'window = "1 minutes"'),
+        ('decisions = "10 years"', 'decisions = "3650 days"'),
+        ('consent = "10 years"', 'consent = "100 years"'),
+        ('consent = "10 years"', 'consent = "36500 days"'),
+        ('content = "30 days"', 'content = "10 years"'),
+        ('content = "30 days"', 'content = "1 days"'),
+    ],
+)
+def test_a_length_is_taken_up_to_its_bounds(written: str, right: str) -> None:
+    parse(shipped().replace(written, right, 1))
+
+
+@pytest.mark.parametrize("wrong", ["100 years 1", "101 years", "36501 days", "-1 days", "1  days", "days", "٣ days", "1.5 years"])
+def test_a_length_that_is_none_is_not_taken(wrong: str) -> None:
+    [fault] = faults_of(('consent = "10 years"', f'consent = "{wrong}"'))
+    assert fault.startswith(f"bank.toml: retention.consent = {wrong!r}: a length such as")
+
+
+def test_a_year_is_the_least_that_decisions_are_kept() -> None:
+    shorter = shipped().replace('decisions = "10 years"', 'decisions = "1 years"')
+    assert parse(shorter).retention.decisions.days == 365
+
+
+def test_there_is_an_entity_at_least_and_faults_stand_one_to_a_line() -> None:
+    text = shipped()
+    start, end = text.index("[entities.kbc-bank]"), text.index("[basis.own.tailored]")
+    with pytest.raises(PolicyFaults) as caught:
+        parse(f"entities = {{}}\n{text[:start]}{text[end:]}")
+    lines = str(caught.value).splitlines()
+    assert "policy.toml: entities: at least one entity" in lines
+    assert len(lines) == len(caught.value.faults) > 1
+
+
+def test_caps_are_a_list_of_tables_and_may_be_none() -> None:
+    before, _, after = shipped().partition("[[caps]]")
+    rest = after[after.index("[rests]") :]
+    assert parse(f"caps = []\n{before}{rest}").caps == ()
+    with pytest.raises(PolicyFaults) as caught:
+        parse(f"caps = 7\n{before}{rest}")
+    assert str(caught.value) == "policy.toml: caps = 7: tables headed [[caps]], or caps = []"
 
 
 def test_what_the_file_says_is_what_the_policy_holds() -> None:
@@ -816,6 +926,18 @@ def test_a_missing_table_is_one_fault_and_not_one_per_key_in_it() -> None:
     assert all(fault.right == "is missing" for fault in caught.value.faults)
 
 
+def test_an_entity_may_open_a_place_that_the_common_tables_leave_shut() -> None:
+    text = shipped()
+    start, end = text.index("[basis.kate.tailored]"), text.index("[basis.service]")
+    opened = '[entities.kbc-bank.basis.kate.tailored]\nemail = "contract"\n[entities.kbc-bank.basis.partner.tailored]\nsms = []\n'
+    policy = parse(text[:start] + opened + text[end:])
+    kate = policy.basis["kbc-bank"]["kate"]
+    assert {choice: set(row) for choice, row in kate.items()} == {"tailored": {Channel.EMAIL}}
+    assert "kate" not in policy.basis["cbc-banque"]
+    partner = policy.basis["kbc-bank"]["partner"]
+    assert (partner["tailored"][Channel.SMS], len(partner["tailored"][Channel.EMAIL]), len(partner["standard"])) == ((), 1, 4)
+
+
 def test_an_entity_may_have_senders_of_its_own_for_text_messages() -> None:
     text = shipped().replace("contact =", 'senders = { sms = "KBC", whatsapp = "+32460000002" }\ncontact =', 1)
     assert parse(text).entities["kbc-bank"].senders == {Channel.SMS: "KBC", Channel.WHATSAPP: "+32460000002"}
@@ -833,7 +955,8 @@ def test_a_policy_of_an_older_version_still_tells_in_whose_name_and_by_which_age
         parse(older)
     then = recall(older, POLICY)
     assert (then.entities["kbc-bank"].controllers, then.adult_years, then.retention) == (("Kredietbank NV",), 21, POLICY.retention)
-    assert then.digest not in ("", POLICY.digest)
+    assert then.digest == hashlib.sha256(older.encode()).hexdigest()
+    assert recall(older.replace("Europe/Brussels", "Europe/Lisbon"), POLICY).default_zone == "Europe/Lisbon"
     assert recall(shipped(), POLICY) == POLICY
     for hopeless in ("", "[", "default_zone = 7\n[ages]\nadult_years = 'x'"):
         bare = recall(hopeless, POLICY)

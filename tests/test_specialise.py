@@ -20,8 +20,9 @@ from channels.base import Channel, Form, Gapped, Pieced
 from dispatcher.content import Catalog, ContentRefusal, Letter, Links, Template, example_letter, load
 from dispatcher.content.followable import followable
 from dispatcher.content.guard import Roles, Terms, objection, vouch
+from dispatcher.content.paths import Plan, Texts
 from dispatcher.content.sandbox import absent, environment
-from dispatcher.content.specialise import Plan, Specialiser, Texts, Written
+from dispatcher.content.specialise import Specialiser, Written
 from dispatcher.content.traced import Lost, Trace
 from dispatcher.model import LANGUAGES
 from tests.houses import TEMPLATES, templates
@@ -135,7 +136,6 @@ NASTY = (
 )
 # These look harmless, and turn out otherwise when they are followed.
 DECEPTIVE = (
-    "\ud800{{ a }}",
     "\ue0f0 {{ a }}",
     "{{ a == '\ue0f0' }}",
     "{{ a in 'Anna Ben' }}",
@@ -169,13 +169,14 @@ FOLLOWED = (
     "{% include 'piece.txt' %}{{ b }}",
     "{{ m or 'friend' }}{% if m %}{{ m }}{% endif %}{{ m | default('friend') }}",
     "{{ a | default(b, true) }}{{ m is defined }}{{ a is none }}",
+    "{% if a %}{% for x in [n | money] %}{{ loop.index }}{% endfor %}{% endif %}",
     "{% if r is defined %}{{ r }}{% endif %}{{ r | default(a) }}",
 )
 PEOPLE = (
     *(person(a=a, b=b) for a in ("Ben", "Anna", "", "\ue0f0<aZ0>\ue0f1", "<&>\"'") for b in ("Bo", "", "Anna")),
     *(person(n=Decimal(n)) for n in ("0", "1", "-2.5", "1000000")),
     person(a="\ue0f0&lt;aZ1&gt;\ue0f1", b="\x00\u00df\U0001f600", d=date(1, 1, 1), n=7),
-    person(a="\ud800"),
+    person(a="\ud800", n=Decimal("1E+40")),
     person(a=Markup("<b>"), b=None),
     person(a=["Anna"], n=True, d="2026-11-23"),
     {key: value for key, value in person().items() if key != "a"},
@@ -288,6 +289,12 @@ def test_a_path_that_does_not_hold_for_hostile_values_is_not_taken() -> None:
         assert_alike(bench, PEOPLE)
 
 
+def test_words_that_are_no_unicode_make_no_path() -> None:
+    bench = Bench("x {{ a }}")
+    bench.finish = {"t.txt": lambda text: text.replace("x", "\ud800")}
+    assert bench.write(person()).path is None
+
+
 @pytest.mark.parametrize(
     "ask", [repr, hash, len, iter, int, float, lambda x: x[0], lambda x: x + 1, lambda x: x(), lambda x: x < "\ue0f0"]
 )
@@ -308,6 +315,15 @@ def test_a_difference_found_later_ends_it_and_tells_a_person_without_a_value() -
     assert "Secret" not in str(logs)
     assert bench.specialiser.off
     assert bench.write(person()).path is None
+
+
+def test_an_error_found_later_is_a_difference_too() -> None:
+    bench = Bench("{{ a }}", dice=ALWAYS)
+    assert bench.write(person()).path is not None
+    bench.finish = {"t.txt": int}
+    with capture_logs() as logs, pytest.raises(ValueError, match="int"):
+        bench.write(person())
+    assert [entry["event"] for entry in logs] == ["specialised_text_differs"]
 
 
 def test_most_texts_are_written_once() -> None:

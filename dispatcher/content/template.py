@@ -14,8 +14,9 @@ from dispatcher.content.declaration import RENDERED, Variable
 from dispatcher.content.faults import ContentRefusal
 from dispatcher.content.guard import Roles, Terms, Voucher, host_of, objection, vouch
 from dispatcher.content.letter import Letter
+from dispatcher.content.paths import Path, Plan
 from dispatcher.content.sandbox import MissingVariable, WithheldVariable, absent
-from dispatcher.content.specialise import Path, Plan, Specialiser, Written
+from dispatcher.content.specialise import Specialiser, Written
 from dispatcher.content.values import READERS, one_line
 from dispatcher.model import Brief, Code, Kind, Language, Mode, OfferType
 

@@ -84,11 +84,11 @@ class Question:
 
 @dataclass(slots=True)
 class Trace:
-    """What one run of a template asked of a person's values, in order, and which of them it wrote."""
+    """What one run of a template asked of a person's values, in order, and what it wrote or worked out."""
 
     values: Values = field(repr=False)
     answers: dict[Question, bool] = field(default_factory=dict)
-    recipes: dict[Recipe, int] = field(default_factory=dict)  # what was written -> the number in its mark
+    recipes: dict[Recipe, int] = field(default_factory=dict)  # what was written or worked out -> the number in its mark
 
     def context(self) -> dict[str, Any]:
         """Traced values in the place of the person's."""
@@ -100,9 +100,13 @@ class Trace:
             self.answers[question] = bool(question.asker()(self.values))
         return self.answers[question]
 
+    def number(self, recipe: Recipe) -> int:
+        """The recipe's number; noted."""
+        return self.recipes.setdefault(recipe, len(self.recipes))
+
     def mark(self, recipe: Recipe) -> str:
         """What stands in the text for the value of a recipe."""
-        return _MARK.format(self.recipes.setdefault(recipe, len(self.recipes)))
+        return _MARK.format(self.number(recipe))
 
 
 class Traced:
@@ -156,7 +160,9 @@ class Traced:
         value = function(*before, self._value, *after)
         if type(value) not in TYPES or any(type(argument) is not str for argument in after):
             raise Lost
-        return Traced(self._trace, Recipe(self._recipe.name, (*self._recipe.steps, (function, before, after))), value)
+        recipe = Recipe(self._recipe.name, (*self._recipe.steps, (function, before, after)))
+        self._trace.number(recipe)  # whether it is written or not: for another value the function may make an error
+        return Traced(self._trace, recipe, value)
 
 
 @lru_cache(maxsize=4)

@@ -86,6 +86,10 @@ def test_a_text_leaves_whole() -> None:
     }
 
 
+def test_a_message_may_name_another_sender_of_the_account() -> None:
+    assert json.loads(ADAPTER.build(replace(MESSAGE, sender="CBC")).body)["from"] == "CBC"
+
+
 @pytest.mark.parametrize(("text", "code"), [("x" * 1531, "40302"), ("ç" * 671, "40302"), ("", "40316")])
 def test_what_telnyx_would_refuse_stays_here(text: str, code: str) -> None:
     with pytest.raises(Rejected, match=code):

@@ -1,0 +1,109 @@
+"""Who sends, and on which basis they may: the tables of entities and of bases."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from channels.base import Channel
+from dispatcher.model import Mode, OfferType
+from dispatcher.policy.data import SERVICE, Entity, Permission, Row
+from dispatcher.policy.section import Section
+
+OFFERS = tuple(offer.value for offer in OfferType)
+CHANNELS = tuple(channel.value for channel in Channel)
+CHOICES = (Mode.TAILORED.value, Mode.STANDARD.value)
+
+# Which bases make sense where: a contract only for who accepted it, the soft opt-in only for own offers.
+BASES: Mapping[tuple[str, str], tuple[str, ...]] = {
+    **{(offer, Mode.TAILORED.value): ("contract", "consent") for offer in OFFERS},
+    **{(offer, Mode.STANDARD.value): ("legitimate_interest", "consent") for offer in OFFERS},
+    (OfferType.OWN.value, Mode.STANDARD.value): ("legitimate_interest", "soft_opt_in", "consent"),
+    (SERVICE, Mode.STANDARD.value): ("service",),
+}
+
+NUMBER_OR_SERVICE = r"\+[1-9][0-9]{6,14}|MG[0-9a-fA-F]{32}"
+SENDERS = {
+    "sms": re.compile(NUMBER_OR_SERVICE + "|(?=.*[A-Za-z])[A-Za-z0-9 ]{1,11}"),
+    "whatsapp": re.compile(NUMBER_OR_SERVICE),
+}
+SENDER_RIGHT = {
+    "sms": "a number such as +32470000000, a messaging service, or a name of at most 11 letters, digits and spaces",
+    "whatsapp": "a number such as +32470000000, or a messaging service",
+}
+
+Tables = dict[str, dict[str, Row]]  # offer type or "service" -> choice -> row
+
+
+def entities_of(table: Section) -> dict[str, Entity]:
+    """The companies in whose name messages go out."""
+    entities = {}
+    with table:
+        for name in table.each():
+            with table.section(name) as entity:
+                entity.section("basis", needed=False)  # read with the tables that it changes
+                entities[name] = Entity(
+                    id=name,
+                    names=entity.section("names").languages(),
+                    sender_name=entity.text("sender_name"),
+                    sender_address=entity.text("sender_address"),
+                    senders=_senders(entity.section("senders", needed=False)),
+                    controllers=entity.words("controllers"),
+                    processor=entity.text("processor"),
+                    contact=entity.text("contact"),
+                )
+                if "@" not in entities[name].sender_address:
+                    entity.fault("sender_address", "an e-mail address", entities[name].sender_address)
+                if not entities[name].controllers:
+                    entity.fault("controllers", "at least one company that answers for the personal data")
+        if not entities:
+            table.fault("", "at least one entity")
+    return entities
+
+
+def _senders(table: Section) -> dict[Channel, str]:
+    senders = {}
+    with table:
+        for channel in table.each(SENDERS):
+            senders[Channel(channel)] = table.text(channel)
+            if not SENDERS[channel].fullmatch(senders[Channel(channel)]):
+                table.fault(channel, SENDER_RIGHT[channel], senders[Channel(channel)])
+    return senders
+
+
+def basis_of(top: Section, entities: Mapping[str, Entity]) -> dict[str, Tables]:
+    """What each entity may, by type of offer and choice: the common tables with its own places in them."""
+    common = _tables(top.section("basis"))
+    basis = {}
+    for name in entities:
+        own = top.section("entities").section(name).section("basis", needed=False)
+        basis[name] = _merged(common, _tables(own))
+    return basis
+
+
+def _tables(table: Section) -> Tables:
+    tables: Tables = {}
+    with table:
+        for offer in table.each(OFFERS):
+            with table.section(offer) as choices:
+                tables[offer] = {choice: _row(choices.section(choice), BASES[offer, choice]) for choice in choices.each(CHOICES)}
+        for service in table.each((SERVICE,)):
+            standard = Mode.STANDARD.value
+            tables[service] = {standard: _row(table.section(service), BASES[service, standard])}
+    return tables
+
+
+def _row(table: Section, bases: tuple[str, ...]) -> Row:
+    with table:
+        return {
+            Channel(channel): tuple(Permission(basis, f"policy:{table.place(channel)}") for basis in table.words(channel, bases))
+            for channel in table.each(CHANNELS)
+        }
+
+
+def _merged(common: Tables, own: Tables) -> Tables:
+    merged: Tables = {}
+    for offer in common.keys() | own.keys():
+        ours, theirs = common.get(offer, {}), own.get(offer, {})
+        merged[offer] = {choice: {**ours.get(choice, {}), **theirs.get(choice, {})} for choice in ours.keys() | theirs.keys()}
+    return merged

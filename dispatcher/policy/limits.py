@@ -1,0 +1,141 @@
+"""How often, when and how long: the tables of quiet hours, caps, rests, retries, brake and retention."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields
+
+from channels.base import Channel
+from dispatcher.policy.calendar import PUBLIC_HOLIDAY, WEEKDAYS, public_holidays
+from dispatcher.policy.data import Brake, Cap, Quiet, Rests, Retention, Retry, Term
+from dispatcher.policy.grants import CHANNELS, OFFERS
+from dispatcher.policy.section import Section
+
+UNITS = {"minutes": 60, "hours": 3_600, "days": 86_400}
+WINDOW_SECONDS_MAX = 366 * 86_400
+TERM_DAYS_MAX = 36_500
+DECISIONS_DAYS_MIN = 365  # the ledger gives no younger month away, whatever it is asked
+
+
+def country(top: Section) -> str:
+    """Whose public holidays count."""
+    name = top.text("public_holidays")
+    try:
+        if name:
+            public_holidays(name, 2026)
+    except NotImplementedError:
+        top.fault("public_holidays", "a country such as BE, by its ISO 3166-1 code", name)
+    return name
+
+
+def quiet_hours(table: Section, holidays_of: str) -> dict[Channel, Quiet]:
+    """When channels are silent, with the public holidays of that country."""
+    quiet = {}
+    with table:
+        for channel in table.each(CHANNELS):
+            with table.section(channel) as hours:
+                days = hours.words("silent_days", (*WEEKDAYS, PUBLIC_HOLIDAY), otherwise=())
+                weekdays = frozenset(WEEKDAYS.index(day) for day in days if day != PUBLIC_HOLIDAY)
+                whose = holidays_of if PUBLIC_HOLIDAY in days else None
+                quiet[Channel(channel)] = Quiet(hours.clock("from"), hours.clock("to"), weekdays, whose)
+                if len(weekdays) == len(WEEKDAYS):
+                    hours.fault("silent_days", "leaves no day; a channel that is never used has no basis instead")
+            if {"from", "to"} <= hours.data.keys() and hours.data["from"] == hours.data["to"]:
+                table.fault(channel, "from and to must differ; a channel that is never used has no basis instead")
+    return quiet
+
+
+def caps(top: Section) -> Iterator[Cap]:
+    """The frequency caps."""
+    names: set[str] = set()
+    for table in top.sections("caps"):
+        with table:
+            cap = Cap(
+                name=table.text("name"),
+                most=table.whole("max", 1, 10_000),
+                channels=frozenset(Channel(name) for name in table.words("channels", CHANNELS, otherwise=CHANNELS)),
+                offer_types=frozenset(table.words("offer_types", OFFERS, otherwise=OFFERS)),
+                rolling_seconds=_window(table),
+            )
+        if cap.name in names:
+            table.fault("name", "another cap has this name; reasons go by it", cap.name)
+        names.add(cap.name)
+        yield cap
+
+
+def _window(table: Section) -> float | None:
+    """Seconds of a rolling window, or None for a calendar day."""
+    window = table.text("window")
+    if window == "calendar_day":
+        return None
+    number, _, unit = window.partition(" ")
+    if unit in UNITS and number.isascii() and number.isdigit() and 0 < int(number) * UNITS[unit] <= WINDOW_SECONDS_MAX:
+        return float(int(number) * UNITS[unit])
+    if window:
+        table.fault("window", 'calendar_day, or a length such as "90 minutes", "36 hours" or "7 days", a year at most', window)
+    return 0.0
+
+
+def rests(table: Section) -> dict[Channel, Rests]:
+    """Providers' own limits per person."""
+    found = {}
+    with table:
+        for channel in table.each(CHANNELS):
+            with table.section(channel) as row:
+                found[Channel(channel)] = Rests(frozenset(row.words("codes")), 3_600 * row.number("hours", 1, 8_784))
+    return found
+
+
+def retry(table: Section) -> Retry:
+    """Numbers for failed attempts."""
+    with table:
+        numbers = Retry(
+            attempts_max=table.whole("attempts_max", 1, 100),
+            base_seconds=table.number("base_seconds", 1, 86_400),
+            cap_seconds=table.number("cap_seconds", 1, 604_800),
+            throttle_seconds=table.number("throttle_seconds", 1, 86_400),
+            stopped_seconds=table.number("stopped_seconds", 1, 86_400),
+        )
+    if numbers.cap_seconds < numbers.base_seconds:
+        table.fault("cap_seconds", "not less than base_seconds", numbers.cap_seconds)
+    return numbers
+
+
+def brake(table: Section) -> Brake:
+    """When campaigns stop themselves."""
+    with table:
+        numbers = Brake(
+            complaint_rate_warn=table.number("complaint_rate_warn", 0, 1),
+            complaint_rate_pause=table.number("complaint_rate_pause", 0, 1),
+            bounce_rate_pause=table.number("bounce_rate_pause", 0, 1),
+            minimum=table.whole("minimum", 1, 10_000_000),
+        )
+    if numbers.complaint_rate_pause < numbers.complaint_rate_warn:
+        table.fault("complaint_rate_pause", "not less than complaint_rate_warn", numbers.complaint_rate_pause)
+    return numbers
+
+
+def retention(table: Section) -> Retention:
+    """How long what is kept."""
+    with table:
+        kept = Retention(**{field.name: _term(table, field.name) for field in fields(Retention)})
+    if kept.decisions.days < DECISIONS_DAYS_MIN:
+        table.fault("decisions", "a year at least", str(kept.decisions))
+    if kept.consent.days < kept.decisions.days:
+        table.fault("consent", "not shorter than decisions, which cite what people said", str(kept.consent))
+    for name in ("content", "news", "answers"):
+        if getattr(kept, name).days > kept.decisions.days:
+            table.fault(name, "not longer than decisions", str(getattr(kept, name)))
+    return kept
+
+
+def _term(table: Section, key: str) -> Term:
+    said = table.text(key)
+    number, _, unit = said.partition(" ")
+    if unit in ("days", "years") and number.isascii() and number.isdigit():
+        term = Term(int(number), unit)
+        if 0 < term.days <= TERM_DAYS_MAX:
+            return term
+    if said:
+        table.fault(key, 'a length such as "30 days" or "10 years", a century at most', said)
+    return Term(TERM_DAYS_MAX, "days")
