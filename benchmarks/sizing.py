@@ -39,7 +39,12 @@ def _hours(name: str, run: Found) -> Iterator[str]:
         second = messages / 3_600
         workers, postgres = (second * run["cpu_us"][part] / 1e6 / LOAD for part in ("workers", "postgres"))
         wal, grows = second * run["wal_bytes"] / 1e6, messages * run["ledger_bytes"] / 1e9
-        yield f"| {messages / 1e6:.0f} million | {second:,.0f} | {workers:.2g} | {postgres:.2g} | {wal:.2g} MB/s | {grows:.2g} GB |"
+        needs = f"{_shown(workers)} | {_shown(postgres)} | {_shown(wal)} MB/s | {_shown(grows)} GB"
+        yield f"| {messages / 1e6:.0f} million | {second:,.0f} | {needs} |"
+
+
+def _shown(number: float) -> str:
+    return f"{number:,.0f}" if number >= 10 else f"{number:.2g}"
 
 
 if __name__ == "__main__":

@@ -168,6 +168,7 @@ def _deciding(house: House, due: Due) -> float:
         chunk = chunks.find(connection, due.period, due.number)
         assert chunk
         candidates = chunks.gather(connection, chunk)
+    pipeline.prepare_all(house, chunk, candidates[:200], {})  # templates are compiled and paths known, as in a worker at work
     asked = [(replace(pipeline.job_of(house, chunk, each), channels=tuple(Channel)), each.facts) for each in candidates]
     best, now = float("inf"), house.clock()
     for _ in range(5):
