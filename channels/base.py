@@ -136,7 +136,13 @@ class Push:
     options: PushOptions = field(default=PushOptions(), repr=False)
 
 
-Content: TypeAlias = Email | Pieced | Sms | WhatsApp | Push
+Whole: TypeAlias = Email | Sms | WhatsApp | Push
+Content: TypeAlias = Whole | Pieced
+
+
+def whole(content: Content) -> Whole:
+    """The content as a person sees it: a mail in pieces is put together."""
+    return content.whole() if isinstance(content, Pieced) else content
 
 
 @dataclass(frozen=True, slots=True)

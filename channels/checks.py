@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import TypeVar
 
-from channels.base import Channel, Email, Outbound, Pieced, Push, Rejected, Sms, WhatsApp
+from channels.base import Channel, Email, Outbound, Pieced, Push, Rejected, Sms, WhatsApp, whole
 
 C = TypeVar("C", Email, Sms, WhatsApp, Push)
 
@@ -37,7 +37,7 @@ def checked(outbound: Outbound, channel: Channel, kind: type[C]) -> C:
     """The outbound's content, when it is the channel's and nothing in it could be misread; else raises Rejected. A mail in pieces
     is put together.
     """
-    content = outbound.content.whole() if isinstance(outbound.content, Pieced) else outbound.content
+    content = whole(outbound.content)
     if outbound.channel is not channel or not isinstance(content, kind):
         raise Rejected("wrong_content", f"this adapter sends {kind.__name__}")
     _check_envelope(outbound, channel)

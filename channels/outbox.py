@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from channels.base import Channel, ChannelError, Email, Outbound, Push, Receipt, Result, Sms, Uncertain, WhatsApp
@@ -18,7 +19,7 @@ _KINDS: Mapping[Channel, Any] = {
 
 
 class Outbox:
-    """`sent` holds all that arrived, in order. `answers` scripts an error by address, "" for every other address.
+    """`sent` holds all that arrived, in order, mails put together. `answers` scripts an error by address, "" for every other.
 
     An `Uncertain` is an answer that was lost: that message did arrive.
     """
@@ -44,13 +45,13 @@ class Outbox:
 
     def _take(self, outbound: Outbound) -> Result:
         try:
-            checked(outbound, self.channel, _KINDS[self.channel])
+            content = checked(outbound, self.channel, _KINDS[self.channel])
         except ChannelError as refusal:
             return refusal.with_traceback(None)
         answer = self.answers.get(outbound.address) or self.answers.get("")
         if answer is not None and not isinstance(answer, Uncertain):
             return answer
-        self.sent.append(outbound)
+        self.sent.append(replace(outbound, content=content))
         return answer or Receipt(f"{self.channel}-{len(self.sent)}")
 
 

@@ -127,6 +127,7 @@ class Plug(Generic[A]):
     doors: Mapping[str, Door] = field(default_factory=dict)  # by the path below /webhooks/<name>, "" for that itself
     webhook_key: Callable[[A], str] = lambda _: ""  # verifies calls at the doors; an empty one verifies nothing
     doubts: Callable[[A], Iterable[str]] = _nothing  # what may be meant so, but is worth a word
+    together: Callable[[A], int] = lambda _: 1  # messages that one request of its carries at most
     usual: bool = False  # goes before others whose credentials are there as well
     real: bool = True  # reaches people
 

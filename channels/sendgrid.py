@@ -391,5 +391,6 @@ PLUG = Plug(
     doors={"": Door(_read)},
     webhook_key=lambda account: account.webhook_public_key,
     doubts=_doubts,
+    together=lambda account: account.mails_per_request,
     usual=True,
 )

@@ -110,7 +110,7 @@ def house(connections_max: int = CONNECTIONS_MAX) -> House:
         clock=lambda: datetime.now(UTC),
         dice=random.SystemRandom().random,
         pause=time.sleep,
-        limits=Limits(lease_seconds=chosen.lease_seconds),
+        limits=Limits(lease_seconds=chosen.lease_seconds, together=together(chosen)),
     )
 
 
@@ -126,6 +126,12 @@ def adapter(chosen: Settings, channel: Channel, name: str, http: Http) -> Provid
     found, account = account_of(chosen, channel, name)
     plug = plugs()[found]
     return plug.make(account, Bench(channel, http, f"{chosen.public_url.rstrip('/')}/webhooks/{found}"))
+
+
+def together(chosen: Settings) -> Mapping[Channel, int]:
+    """How many messages one request carries, by channel."""
+    found = {channel: account_of(chosen, channel, name) for channel, name in chosen.providers.items()}
+    return {channel: plugs()[name].together(account) for channel, (name, account) in found.items()}
 
 
 def account_of(chosen: Settings, channel: Channel, name: str) -> tuple[str, Any]:

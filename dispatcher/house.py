@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -19,15 +19,21 @@ COLLECT_AFTER = (50_000, 20, 100)  # objects, young and middle garbage collectio
 class Limits:
     """Numbers of the engine, each a promise to somebody.
 
-    `batch_messages_max` is what one killed worker process leaves `unresolved` at most. `lease_seconds` is how long a worker may
-    take from claim to settle before its claims count as lost; it exceeds the longest provider call.
+    `batch_messages_max` is what one killed worker process leaves `unresolved` at most; `together` is what one request carries, by
+    channel: who asks for more there than a batch accepts that loss. `lease_seconds` is how long a worker may take from claim to
+    settle before its claims count as lost; it exceeds the longest provider call.
     """
 
     batch_messages_max: int = BATCH_MESSAGES_MAX
+    together: Mapping[Channel, int] = field(default_factory=dict)
     lease_seconds: float = 60.0
     window_chunks: int = 64  # chunks of one campaign on the broker at a time
     decide_rounds_max: int = 5  # times a chunk is decided again because choices changed meanwhile; then it waits for its next turn
     settle_patience_seconds: float = 20.0  # how long receipts in hand wait for a ledger that went away
+
+    def batch(self, channels: Sequence[Channel]) -> int:
+        """How many messages are claimed at once: a batch, or a whole request's where all go by one channel that carries more."""
+        return max(self.batch_messages_max, self.together.get(channels[0], 1) if len(channels) == 1 else 1)
 
 
 @dataclass(frozen=True, slots=True)

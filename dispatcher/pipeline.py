@@ -57,7 +57,7 @@ def run_chunk(house: House, period: int, number: int) -> Chunk | None:
         with lend(house.pool) as connection:
             candidates = chunks.gather(connection, chunk, rows, caps_since(house, chunk))
         changed: set[int] = set()
-        for batch in batches(candidates, house.limits.batch_messages_max):
+        for batch in batches(candidates, house.limits.batch(chunk.spec.channels)):
             claim = work(house, chunk, batch, stopped)
             if claim.gate is Gate.SHUT:
                 return chunk

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -21,10 +22,12 @@ from channels.base import (
     Outbound,
     Push,
     Rejected,
+    Result,
     Throttled,
     Unavailable,
     Uncertain,
 )
+from channels.outbox import Outbox
 from dispatcher import campaigns, inbound
 from dispatcher.campaigns import Admission, Taken
 from dispatcher.choices import Change
@@ -202,6 +205,32 @@ def test_a_life_in_seconds_is_enough_and_a_trigger_belongs_to_no_campaign(house:
 
 
 # -- the order of an opt-out and a claim -------------------------------------------------------------------------------
+
+
+class Counting(Outbox):
+    """An outbox that notes how many messages come at once."""
+
+    def __init__(self, channel: Channel) -> None:
+        super().__init__(channel)
+        self.handed: list[int] = []
+
+    def send(self, batch: Sequence[Outbound]) -> Iterator[tuple[Outbound, Result]]:
+        """See `channels.base.Provider`."""
+        self.handed.append(len(batch))
+        return super().send(batch)
+
+
+@pytest.mark.parametrize(("channels", "handed"), [(["email"], [4, 1]), (["email", "sms"], [2, 2, 1])])
+def test_a_batch_grows_to_what_one_request_carries_where_all_go_by_that_channel(
+    house: House, channels: list[str], handed: list[int]
+) -> None:
+    counting = Counting(Channel.EMAIL)
+    limits = replace(house.limits, batch_messages_max=2, together={Channel.EMAIL: 4})
+    larger = replace(house, providers={**house.providers, Channel.EMAIL: counting}, limits=limits)
+    add_people(house, *(person(f"c-{number}", number) for number in range(5)))
+    submit(larger, [f"c-{number}" for number in range(5)], channels=channels)
+    work(larger)
+    assert counting.handed == handed
 
 
 def test_a_choice_made_after_gathering_is_seen_by_the_gate(house: House) -> None:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Form, HTTPException, Query, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from pydantic import BaseModel
 
-from channels.base import Channel, Content, Email, Sms
+from channels.base import Channel, Email, Sms, Whole, whole
 from dispatcher import approvals
 from dispatcher.content import ContentRefusal, Sender, Template, example_letter, segments
 from dispatcher.house import House
@@ -53,12 +53,12 @@ def _choice(asked: Choice, template: Template) -> dict[str, str]:
     return {name: getattr(asked, name) if getattr(asked, name) in values else values[0] for name, values in known.items()}
 
 
-def _written(house: House, template: Template, choice: dict[str, str]) -> tuple[Content, str]:
+def _written(house: House, template: Template, choice: dict[str, str]) -> tuple[Whole, str]:
     """The content from the template's examples, and what a WhatsApp reader would see. Raises ContentRefusal."""
     entity = house.policy.entities.get(template.entity)
     sender = Sender(entity.names[choice["language"]], entity.sender_address) if entity else None
     letter = example_letter(template, Channel(choice["channel"]), choice["language"], Mode(choice["mode"]), sender=sender)
-    content = template.render(letter)
+    content = whole(template.render(letter))
     return content, template.shown(content, letter)
 
 
