@@ -17,7 +17,7 @@ demo: .venv/run.stamp  ## the whole story in a minute; KEEP=1 leaves it running,
 test: .venv/test.stamp  ## every check there is: tests, lint, format, types, import contracts
 	@.venv/bin/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
-mutants: .venv/mutants.stamp  ## some minutes: changes what decides in a thousand small ways, one by one, and counts what the tests notice
+mutants: .venv/mutants.stamp  ## some minutes: changes what decides in some thousand small ways, one by one, and counts what the tests notice
 	@rm -rf mutants
 	@.venv/bin/mutmut run --max-children 2 > mutants.log || (tail -n 40 mutants.log; exit 1)
 	@.venv/bin/python -m tests.mutants
