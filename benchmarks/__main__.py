@@ -29,6 +29,7 @@ ROWS: Mapping[str, Way] = {
     "e-mail single, any template": Way(Channel.EMAIL, specialise=False),
     "e-mail single, recorded paths": Way(Channel.EMAIL),
     "e-mail batch": Way(Channel.EMAIL, mails_per_request=100),
+    "e-mail batch of 1,000": Way(Channel.EMAIL, mails_per_request=1_000, batch_messages=1_000),
     "SMS": Way(Channel.SMS),
     "WhatsApp": Way(Channel.WHATSAPP),
     "push": Way(Channel.PUSH),
