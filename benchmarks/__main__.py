@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from benchmarks import goals, killed, latency, optouts, report, rows, stages
+from benchmarks import goals, killed, latency, optouts, rendering, report, rows, stages
 from benchmarks.ground import Ground, await_, baseline_worker, campaign_worker, ground, say
 from benchmarks.rows import Run, middle
 from benchmarks.stages import Stages, Way
@@ -65,6 +65,7 @@ def main() -> None:
         found: dict[str, Any] = {"machine": _machine(options.workers), "sizes": asdict(sizes)}
         found["rows"] = {name: _row(place, name, way, sizes) for name, way in wanted.items()}
         found["sink"] = _sink_ceiling(place)
+        found["rendering"] = _rendering()
         if not options.only:
             found |= _beyond_rows(place, sizes)
     found["goals"] = [asdict(goal) for goal in goals.judged(found)]
@@ -80,8 +81,8 @@ def _beyond_rows(place: Ground, sizes: Sizes) -> dict[str, Any]:
     found: dict[str, Any] = {}
     with place.running(campaign_worker(place.workers, nice=CAMPAIGN_NICE), SENDGRID_MAILS_PER_REQUEST="1") as worker:
         rows.campaign(place, worker, Channel.PUSH, 1_000)  # warm-up
+        found["latency"] = _latency(place, sizes)  # before the audiences: PostgreSQL is long busy cleaning up after a large one
         found["audiences"] = {str(people): asdict(_audience(place, worker, people)) for people in sizes.audiences}
-        found["latency"] = _latency(place, sizes)
     found["killed"] = _killed(place, sizes)
     say("opt-outs against running campaigns")
     return {**found, "opt_outs": asdict(optouts.measure(place, sizes.race))}
@@ -164,6 +165,12 @@ def _sink_ceiling(place: Ground) -> dict[str, float]:
     """The sink's own: what it could take if it had a processor to itself."""
     seen = place.received()
     return {"requests_per_cpu_second": seen["requests"] / seen["cpu_seconds"], "requests": seen["requests"]}
+
+
+def _rendering() -> dict[str, float]:
+    """Ordinary and along recorded paths, the same texts to the byte."""
+    measured = rendering.measure()
+    return {"times": measured.times_texts, "batched_us": measured.batched_us}
 
 
 def _audience(place: Ground, worker: int, people: int) -> Run:

@@ -36,20 +36,20 @@ def _of_rows(rows: Found) -> Iterator[Goal]:
         if name in rows:
             shown = rows[name]["share_of_limit"]
             yield Goal(f"{name}: share of the limit", f"{share:.0%}", f"{shown:.0%}", shown >= share)
-    if PATHS in rows and PLAIN in rows:
-        plain, paths = (rows[name]["stages"]["alone_us"]["rendering"] for name in (PLAIN, PATHS))
-        yield Goal("recorded paths: times ordinary rendering, byte-equal", "12", f"{plain / paths:.0f}", plain / paths >= 12)
     if BATCH in rows and PATHS in rows:
         fewer = rows[PATHS]["ours"]["wire_bytes"] / rows[BATCH]["ours"]["wire_bytes"]
         yield Goal("bytes on the wire, batch to single: times fewer", "15", f"{fewer:.0f}", fewer >= 15)
 
 
 def _of_engine(found: Found) -> Iterator[Goal]:
+    if "rendering" in found:
+        times = found["rendering"]["times"]
+        yield Goal("recorded paths: times ordinary rendering, byte-equal", "12", f"{times:.1f}", times >= 12)
     rows = found["rows"].values()
     statements = max(row["stages"]["statements"] for row in rows)
     commands = max(row["ours"]["commands"] for row in rows)
-    yield Goal("SQL statements a message", "0.02", f"{statements:.3f}", statements < 0.025)  # as the goal is written
-    yield Goal("broker commands a message", "0.05", f"{commands:.3f}", commands < 0.055)
+    yield Goal("SQL statements a message", "0.02", f"{statements:.3f}", statements <= 0.02)
+    yield Goal("broker commands a message", "0.05", f"{commands:.3f}", commands <= 0.05)
     decide = max(row["stages"]["decide_us"] for row in rows)
     yield Goal("one decision over four channels", "50 µs", f"{decide:.0f} µs", decide <= 50)
     audiences = {int(people): run for people, run in found.get("audiences", {}).items()}

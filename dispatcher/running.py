@@ -18,7 +18,7 @@ from dispatcher.web.keys import local_key
 
 READY_SECONDS = 60.0
 FLOWER_PORT = 5555
-CAMPAIGN_NICE = 10  # a big campaign must not make one customer wait
+CAMPAIGN_NICE = 19  # a big campaign must not make one customer wait: triggers go first wherever both want a processor
 
 
 @dataclass(frozen=True, slots=True)
