@@ -61,7 +61,8 @@ def main() -> None:
     options = _options()
     sizes = _sizes(options)
     wanted = {name: way for name, way in ROWS.items() if not options.only or way.channel in options.only}
-    with ground(max(*sizes.audiences, sizes.campaign, sizes.loaded), options.workers) as place:
+    people = max(*sizes.audiences, sizes.campaign, sizes.loaded)
+    with ground(people, options.workers, one_authority=options.one_authority) as place:
         found: dict[str, Any] = {"machine": _machine(options.workers), "sizes": asdict(sizes)}
         found["rows"] = {name: _row(place, name, way, sizes) for name, way in wanted.items()}
         found["sink"] = _sink_ceiling(place)
@@ -106,6 +107,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--million", action="store_true", help="also an audience of a million")
     parser.add_argument("--sizes", type=_audiences, help="audiences to run instead of the default, such as 1000,10000")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="campaign worker processes")
+    parser.add_argument("--one-authority", action="store_true", help="trust the sink's authority only: see the baseline")
     parser.add_argument("--only", action="append", type=Channel, help="only this channel's rows; may be repeated")
     return parser.parse_args()
 

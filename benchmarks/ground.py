@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import certifi
 import psycopg
 
 from benchmarks import baseline
@@ -117,8 +118,15 @@ def await_(what: str, done: Callable[[], bool], seconds: float) -> None:
         time.sleep(0.05)
 
 
+def _bundle(home: Path, authority: Path) -> Path:
+    """Whom both sides trust: the public authorities, as on any machine, and the sink's own."""
+    bundle = home / "bundle.pem"
+    bundle.write_text(Path(certifi.where()).read_text(encoding="utf-8") + authority.read_text(encoding="utf-8"), encoding="utf-8")
+    return bundle
+
+
 @contextmanager
-def ground(people: int, workers: int) -> Iterator[Ground]:
+def ground(people: int, workers: int, *, one_authority: bool = False) -> Iterator[Ground]:
     """Start everything, with this many people in the ledger; all of it is gone afterwards."""
     home = Path(tempfile.mkdtemp(prefix="dispatcher-bench-"))
     with ExitStack() as stack:
@@ -129,7 +137,8 @@ def ground(people: int, workers: int) -> Iterator[Ground]:
         sink = f"https://localhost:{port}"
         environ = {**_clean(os.environ), **_environment(home, sink, joined.database_url, joined.broker_url)}
         authority, certificate, key = write_certificate(home)
-        environ |= {"SSL_CERT_FILE": str(authority), "REQUESTS_CA_BUNDLE": str(authority)}
+        bundle = authority if one_authority else _bundle(home, authority)
+        environ |= {"SSL_CERT_FILE": str(bundle), "REQUESTS_CA_BUNDLE": str(bundle)}
         os.environ.clear()
         os.environ.update(environ)
         triggers = processes.worker("transactional", ["transactional"], 1)
