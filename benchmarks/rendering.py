@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from channels.base import Channel, Content, Outbound, Pieced, Receipt
+from channels.base import Channel, Outbound, Receipt, whole
 from channels.http import Fault, Http, Request, Response
 from channels.sendgrid import SendGrid
 from dispatcher.content import Catalog, Letter, Links, Template, example_letter, load
@@ -69,7 +69,7 @@ def measure(templates: Path = Path("templates"), people: int = 400, rounds: int 
     plain, quick = (_loan_offer(load(templates, dice)) for dice in (None, random.random))
     letters = [_letter(plain, number) for number in range(people)]
     for letter in letters:
-        assert _whole(quick.render(letter)) == plain.render(letter), "byte for byte"
+        assert whole(quick.render(letter)) == plain.render(letter), "byte for byte"
     values = [plain.values(letter) for letter in letters]
 
     def texts(template: Template) -> Callable[[], None]:
@@ -117,10 +117,6 @@ def _mails(template: Template, letters: Sequence[Letter]) -> list[Outbound]:
         Outbound(f"202611-17-{number}-0", Channel.EMAIL, f"reader-{number}@home.example", template.render(letter))
         for number, letter in enumerate(letters)
     ]
-
-
-def _whole(content: Content) -> Content:
-    return content.whole() if isinstance(content, Pieced) else content
 
 
 def _bodies(template: Template, letter: Letter, values: dict[str, Any]) -> Sequence[str]:

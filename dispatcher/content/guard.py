@@ -1,7 +1,7 @@
 """What a finished message must hold, or must not, before it may leave. Pure; one function per promise.
 
 Sources: CEL VII.64 (credit warning), CEL XII.12-13 (sender named, recognisable as advertising, an electronic way out),
-the bank's promise that partners and merchants never receive personal data, and FCM's size limit.
+the bank's promise that partners and merchants never receive personal data, and a push's size limit.
 """
 
 from __future__ import annotations
