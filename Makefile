@@ -20,7 +20,7 @@ test: .venv/test.stamp  ## every check there is: tests, lint, format, types, imp
 mutants: .venv/mutants.stamp  ## some minutes: changes what decides in some thousand small ways, one by one, and counts what the tests notice
 	@rm -rf mutants
 	@.venv/bin/mutmut run --max-children 2 > mutants.log || (tail -n 40 mutants.log; exit 1)
-	@.venv/bin/python -m tests.mutants
+	@.venv/bin/python -m tests.support.mutants
 
 bench: .venv/test.stamp
 	@.venv/bin/python -m benchmarks $(ARGS)

@@ -17,13 +17,13 @@ from typing import Any
 
 import psutil
 
-from benchmarks import goals, killed, latency, optouts, rendering, report, rows, stages
-from benchmarks.ground import Ground, await_, baseline_worker, campaign_worker, ground, say
-from benchmarks.rows import Run, middle
-from benchmarks.stages import Stages, Way
+from benchmarks import goals, killed, latency, optouts, rendering, report, stage_costs, throughput
+from benchmarks.environment import Ground, await_, baseline_worker, campaign_worker, ground, say
+from benchmarks.stage_costs import Stages, Way
+from benchmarks.throughput import Run, middle
 from channels.base import Channel
-from dispatcher.house import BATCH_MESSAGES_MAX
-from dispatcher.running import CAMPAIGN_NICE
+from dispatcher.devserver.stack import CAMPAIGN_NICE
+from dispatcher.runtime.services import BATCH_MESSAGES_MAX
 
 ROWS: Mapping[str, Way] = {
     "e-mail single, any template": Way(Channel.EMAIL, specialise=False),
@@ -81,7 +81,7 @@ def _beyond_rows(place: Ground, sizes: Sizes) -> dict[str, Any]:
     """Audiences, triggers, opt-outs, and what a killed worker leaves."""
     found: dict[str, Any] = {}
     with place.running(campaign_worker(place.workers, nice=CAMPAIGN_NICE), SENDGRID_MAILS_PER_REQUEST="1") as worker:
-        rows.campaign(place, worker, Channel.PUSH, 1_000)  # warm-up
+        throughput.campaign(place, worker, Channel.PUSH, 1_000)  # warm-up
         found["latency"] = _latency(place, sizes)  # before the audiences: PostgreSQL is long busy cleaning up after a large one
         found["audiences"] = {str(people): asdict(_audience(place, worker, people)) for people in sizes.audiences}
     found["killed"] = _killed(place, sizes)
@@ -94,7 +94,7 @@ def _killed(place: Ground, sizes: Sizes) -> dict[str, float]:
     unknown = killed.measure(place, sizes.killed)
     cost: dict[int, float] = {}
     for messages in (LARGE_BATCH, BATCH_MESSAGES_MAX) * 3:  # in turns, the best of each: neighbours only add
-        taken = stages.measure(place, Way(Channel.PUSH, batch_messages=messages), max(2_000, sizes.staged)).total_us
+        taken = stage_costs.measure(place, Way(Channel.PUSH, batch_messages=messages), max(2_000, sizes.staged)).total_us
         cost[messages] = min(taken, cost.get(messages, taken))
     small, large = cost[BATCH_MESSAGES_MAX], cost[LARGE_BATCH]
     say(f"killed: {unknown} messages unknown per process; batches of {BATCH_MESSAGES_MAX} cost {small / large - 1:.0%} more")
@@ -141,14 +141,14 @@ def _row(place: Ground, name: str, way: Way, sizes: Sizes) -> dict[str, Any]:
     settings = {"SENDGRID_MAILS_PER_REQUEST": str(way.mails_per_request), "DISPATCHER_SPECIALISE": specialise}
     worker = place.running(campaign_worker(place.workers), **settings)
     with worker as own, place.running(baseline_worker(place.workers)) as other:
-        await_("the baseline's worker", rows.baseline_listens, 30)
-        rows.campaign(place, own, channel, min(2_000, sizes.campaign))  # warm-up
-        rows.baseline_run(place, other, channel, 20)
+        await_("the baseline's worker", throughput.baseline_listens, 30)
+        throughput.campaign(place, own, channel, min(2_000, sizes.campaign))  # warm-up
+        throughput.baseline_run(place, other, channel, 20)
         for repeat in range(sizes.repeats):
-            ours.append(rows.campaign(place, own, channel, sizes.campaign))
-            theirs.append(rows.baseline_run(place, other, channel, sizes.baseline))
+            ours.append(throughput.campaign(place, own, channel, sizes.campaign))
+            theirs.append(throughput.baseline_run(place, other, channel, sizes.baseline))
             say(f"{name} {repeat + 1}/{sizes.repeats}: {ours[-1].per_second:,.0f}/s, the baseline {theirs[-1].per_second:,.0f}/s")
-    by_stage = [stages.measure(place, way, sizes.staged) for _ in range(sizes.repeats)]
+    by_stage = [stage_costs.measure(place, way, sizes.staged) for _ in range(sizes.repeats)]
     return _summary(middle(ours), middle(theirs), sorted(by_stage, key=lambda each: each.total_us)[len(by_stage) // 2])
 
 
@@ -176,7 +176,7 @@ def _rendering() -> dict[str, float]:
 
 
 def _audience(place: Ground, worker: int, people: int) -> Run:
-    run = rows.campaign(place, worker, Channel.PUSH, people)
+    run = throughput.campaign(place, worker, Channel.PUSH, people)
     say(f"audience of {people:,}: {run.cpu_total_us:.0f} µs a message, {run.peak_bytes / 2**20:.0f} MB")
     return run
 

@@ -25,7 +25,7 @@ from twilio.rest import Client
 from channels.base import Channel, Email, Push, Sms, WhatsApp
 from dispatcher import content
 from dispatcher.content import Catalog, Letter, Links, Sender
-from dispatcher.model import Mode
+from dispatcher.domain.message import Mode
 
 TEMPLATE = "loan_offer"
 ADDRESS = "https://dispatcher.example"

@@ -8,12 +8,12 @@ import time
 
 import psutil
 
-from benchmarks.ground import Ground, await_, campaign_worker, database
-from benchmarks.rows import submit
+from benchmarks.environment import Ground, await_, campaign_worker, database
+from benchmarks.throughput import submit
 from channels.base import Channel
-from dispatcher import campaigns
-from dispatcher.ledger import campaigns as ledger
-from dispatcher.ledger.pool import lend
+from dispatcher.campaigns import scheduler
+from dispatcher.ledger.campaigns import lifecycle
+from dispatcher.ledger.connection import lend
 
 ROUNDS = 3  # a kill between two batches leaves nothing
 
@@ -29,7 +29,7 @@ def _once(ground: Ground, people: int) -> int:
     name = submit(ground.house, ground, Channel.PUSH, people)
     ground.forget_caps()
     with ground.running(campaign_worker(ground.workers)) as worker:
-        tasks.publish(campaigns.due_chunks(ground.house))
+        tasks.publish(scheduler.due_chunks(ground.house))
         await_("the campaign's start", lambda: _count(name, "accepted") > people // 10, 60)
         parent = psutil.Process(worker)
         for process in (parent, *parent.children(recursive=True)):  # the parent first: it must not give a chunk out again
@@ -37,7 +37,7 @@ def _once(ground: Ground, people: int) -> int:
         time.sleep(0.5)  # what they had told PostgreSQL is done by now
         unknown = _by_chunk(name)
     with lend(ground.house.pool) as connection:
-        ledger.cancel(connection, name, ground.house.clock())
+        lifecycle.cancel(connection, name, ground.house.clock())
     tasks.app.control.purge()
     return max(unknown, default=0)
 

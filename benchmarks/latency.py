@@ -6,10 +6,10 @@ import itertools
 import time
 from dataclasses import dataclass
 
-from benchmarks.ground import Ground, await_, database, say
-from benchmarks.rows import finished, submit
+from benchmarks.environment import Ground, await_, database, say
+from benchmarks.throughput import finished, submit
 from channels.base import Channel
-from dispatcher import campaigns
+from dispatcher.campaigns import scheduler
 
 TEMPLATE = "coin_earned"
 DATA = {"coins_earned": 5, "merchant": "Café Minuit", "coins_url": "https://www.kbc-bank.example/kate-coins"}
@@ -37,7 +37,7 @@ def under_load(ground: Ground, count: int, people: int) -> Latency:
     from dispatcher import tasks
 
     name = submit(ground.house, ground, Channel.EMAIL, people)
-    tasks.publish(campaigns.due_chunks(ground.house))
+    tasks.publish(scheduler.due_chunks(ground.house))
     time.sleep(0.5)
     measured = _fire(ground, count)
     if finished(ground.house, name):

@@ -8,17 +8,17 @@ from contextlib import ExitStack
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-from benchmarks.ground import Ground, database
-from benchmarks.order import Race, race
+from benchmarks.environment import Ground, database
+from benchmarks.optout_ordering import Race, race
 from channels.base import Channel, Provider
-from channels.fcm import Fcm
 from channels.http import Http
+from channels.providers.fcm import Fcm
+from channels.providers.sendgrid import SendGrid
+from channels.providers.twilio import Twilio
 from channels.sandbox import Sandbox, running
-from channels.sendgrid import SendGrid
-from channels.twilio import Twilio
-from dispatcher.approvals import approve_waiting
+from dispatcher.campaigns.template_approval import approve_waiting
+from dispatcher.ledger.connection import open_pool
 from dispatcher.ledger.migrations import migrate
-from dispatcher.ledger.pool import open_pool
 
 WORKERS = 3
 

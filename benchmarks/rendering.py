@@ -15,11 +15,12 @@ from typing import Any, TypeVar
 
 from channels.base import Channel, Outbound, Receipt, whole
 from channels.http import Fault, Http, Request, Response
-from channels.sendgrid import SendGrid
+from channels.providers.sendgrid import SendGrid
+from dispatcher.consent.link_tokens import PREFERENCES, UNSUBSCRIBE, ref_token
 from dispatcher.content import Catalog, Letter, Links, Template, example_letter, load
-from dispatcher.model import Language, Mode
-from dispatcher.refs import MessageRef
-from dispatcher.tokens import PREFERENCES, UNSUBSCRIBE, ref_token
+from dispatcher.domain.message import Mode
+from dispatcher.domain.message_id import MessageRef
+from dispatcher.domain.recipient import Language
 
 T = TypeVar("T")
 

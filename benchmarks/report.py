@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from benchmarks.stages import STAGES
+from benchmarks.stage_costs import STAGES
 
 Found = Mapping[str, Any]
 _COLUMNS = ("", "msgs/s", "× base", "× base/CPU", "of limit", "CPU µs", *STAGES, "PostgreSQL", "SQL", "broker", "PSS MB")

@@ -20,14 +20,21 @@ from celery.signals import setup_logging, worker_init, worker_process_init
 from celery.worker.request import Request
 from kombu.exceptions import OperationalError
 
-from dispatcher import bootstrap, campaigns, doubts, inbound, retention
-from dispatcher.faults import BadInput
-from dispatcher.house import COLLECT_AFTER, House
-from dispatcher.ledger.due import Due
-from dispatcher.ledger.pool import LedgerUnavailable
-from dispatcher.logs import configure_logs
-from dispatcher.pipeline import run_chunk
-from dispatcher.submission import parse_campaign, parse_trigger
+from dispatcher.campaigns import scheduler
+from dispatcher.campaigns import submission as submission_module
+from dispatcher.delivery import reconciliation
+from dispatcher.delivery.pipeline import run_chunk
+from dispatcher.inbound import provider_events
+from dispatcher.intake.campaign import parse_campaign
+from dispatcher.intake.errors import BadInput
+from dispatcher.intake.trigger import parse_trigger
+from dispatcher.ledger.connection import LedgerUnavailable
+from dispatcher.ledger.delivery.scheduling import Due
+from dispatcher.maintenance import retention
+from dispatcher.maintenance import sweep as sweep_module
+from dispatcher.runtime import bootstrap
+from dispatcher.runtime.logs import configure_logs
+from dispatcher.runtime.services import COLLECT_AFTER, House
 
 BROKER_FAULTS = (OperationalError,)  # what publishing raises when the broker can't be reached
 HIDDEN = "(kept out of events)"
@@ -151,10 +158,10 @@ def patient(body: Body) -> Body:
 @patient
 def submit_campaign(_task: Task, campaign: Mapping[str, Any]) -> None:
     """Take a campaign: the fields of a campaign file, its audience inline or as a file that the worker can read."""
-    submission = parse_campaign(campaign, campaigns.desk(house()))
-    admission = campaigns.submit(house(), submission, by="celery")
+    submission = parse_campaign(campaign, submission_module.desk(house()))
+    admission = submission_module.submit(house(), submission, by="celery")
     log.info("campaign submitted", campaign=submission.id, taken=admission.taken, audience=admission.audience)
-    publish(campaigns.due_chunks(house()))
+    publish(scheduler.due_chunks(house()))
 
 
 @app.task(name="dispatcher.trigger", base=QuietTask, bind=True, throws=(BadInput,))
@@ -162,7 +169,7 @@ def submit_campaign(_task: Task, campaign: Mapping[str, Any]) -> None:
 def trigger(_task: Task, job: Mapping[str, Any]) -> None:
     """Take one job and send it at once: {"key", "recipient", "template", "data"}, and if wanted "channels", "expires_at",
     "fallback_after_seconds"."""
-    place = campaigns.take_trigger(house(), parse_trigger(job, campaigns.desk(house())))
+    place = submission_module.take_trigger(house(), parse_trigger(job, submission_module.desk(house())))
     run_chunk(house(), place.period, place.chunk)
 
 
@@ -176,7 +183,7 @@ def send_chunk(task: Task, period: int, number: int) -> None:
     """
     chunk = run_chunk(house(), period, number)
     if chunk is not None:
-        publish(replace(due, ahead=_is_ahead(task)) for due in campaigns.next_chunk(house(), chunk))
+        publish(replace(due, ahead=_is_ahead(task)) for due in scheduler.next_chunk(house(), chunk))
 
 
 @app.task(name="dispatcher.send_trigger")
@@ -188,28 +195,28 @@ def send_trigger(period: int, number: int) -> None:
 @app.task(name="dispatcher.settle_events")
 def settle_events() -> None:
     """Apply the provider events that have come in."""
-    while inbound.settle_some(house(), publish):
+    while provider_events.settle_some(house(), publish):
         pass
 
 
 @app.task(name="dispatcher.release_due")
 def release_due() -> None:
     """Each second: start what is due."""
-    publish(campaigns.due_chunks(house()))
+    publish(scheduler.due_chunks(house()))
 
 
 @app.task(name="dispatcher.ask_providers")
 def ask_providers() -> None:
     """Now and then: ask what became of messages that may have gone."""
-    if doubts.ask_some(house()):
+    if reconciliation.ask_some(house()):
         settle_events()
 
 
 @app.task(name="dispatcher.sweep")
 def sweep() -> None:
     """Each few seconds: put right what a lost worker or a lost broker message left behind."""
-    campaigns.sweep(house())
-    while inbound.settle_some(house(), publish):
+    sweep_module.sweep(house())
+    while provider_events.settle_some(house(), publish):
         pass
 
 

@@ -27,7 +27,7 @@ settings.register_profile("mutants", max_examples=25, derandomize=True, database
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say it where everybody looks when the tests against the providers' own descriptions could not run."""
-    from tests.channels.descriptions import SPECS
+    from tests.support.api_descriptions import SPECS
 
     if not SPECS.exists():
         terminalreporter.write_line(

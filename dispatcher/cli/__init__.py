@@ -42,7 +42,7 @@ def version(ctx: typer.Context, show: bool = typer.Option(False, "--version", he
 def main() -> None:
     """The console script."""
     from dispatcher.cli.errors import run
-    from dispatcher.logs import configure_logs
+    from dispatcher.runtime.logs import configure_logs
 
     configure_logs(logging.WARNING)  # stdout is for answers
     sys.exit(run(app, sys.argv[1:]))

@@ -11,16 +11,19 @@ from typing import Annotated, Any
 import click
 import typer
 
-from dispatcher import bootstrap, campaigns
-from dispatcher.campaigns import Taken
+from dispatcher.campaigns import dry_run as dry_run_module
+from dispatcher.campaigns import scheduler
+from dispatcher.campaigns import submission as submission_module
+from dispatcher.campaigns.submission import Taken
 from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, err, fail, out, pairs, print_json, progress, rows
-from dispatcher.house import House
-from dispatcher.ledger import campaigns as ledger
-from dispatcher.ledger import export as ledger_export
-from dispatcher.ledger.pool import Connection, lend
-from dispatcher.model import CampaignState
-from dispatcher.submission import read_campaign
-from dispatcher.views import campaign_line, campaign_view, rehearsal_view
+from dispatcher.domain.campaign import CampaignState
+from dispatcher.intake.campaign import read_campaign
+from dispatcher.ledger.campaigns import balance as balance_module
+from dispatcher.ledger.campaigns import csv_export, lifecycle
+from dispatcher.ledger.connection import Connection, lend
+from dispatcher.runtime import bootstrap
+from dispatcher.runtime.services import House
+from dispatcher.web.serializers import campaign_line, campaign_view, rehearsal_view
 
 app = typer.Typer(help="Submit, watch and stop campaigns.", no_args_is_help=True)
 
@@ -41,15 +44,15 @@ def submit(
 ) -> None:
     """Take in a campaign with its audience; running workers start on it at once."""
     house = bootstrap.house()
-    submission = read_campaign(file, audience, campaigns.desk(house))
+    submission = read_campaign(file, audience, submission_module.desk(house))
     if dry_run:
         moment = as_of.replace(tzinfo=UTC) if as_of else None
-        _show_rehearsal(rehearsal_view(submission.id, campaigns.rehearse(house, submission, moment)), as_json)
+        _show_rehearsal(rehearsal_view(submission.id, dry_run_module.rehearse(house, submission, moment)), as_json)
         return
     if as_of:
         fail("--as-of goes with --dry-run: what is sent is sent now", BAD_INPUT)
     with progress("taking in", None) as (bar, task):
-        admission = campaigns.submit(house, submission, lambda done: bar.update(task, completed=done), by or _me())
+        admission = submission_module.submit(house, submission, lambda done: bar.update(task, completed=done), by or _me())
     if admission.taken is Taken.CONFLICT:
         fail(
             f"{file}: id: campaign {submission.id!r} was submitted before with other content; give this one another id",
@@ -74,7 +77,7 @@ def _start(house: House) -> None:
     from dispatcher import tasks
 
     try:
-        tasks.publish(campaigns.due_chunks(house))
+        tasks.publish(scheduler.due_chunks(house))
     except tasks.BROKER_FAULTS:
         err.print("the broker can't be reached; the campaign is in the ledger and starts when it is back")
 
@@ -100,12 +103,12 @@ def wait_for(house: House, campaign_id: str) -> None:
             house.pause(0.5)
 
 
-def _state(house: House, campaign_id: str) -> tuple[ledger.Campaign, ledger.Balance]:
+def _state(house: House, campaign_id: str) -> tuple[lifecycle.Campaign, balance_module.Balance]:
     with lend(house.pool) as connection:
-        campaign = ledger.find(connection, campaign_id)
+        campaign = lifecycle.find(connection, campaign_id)
         if campaign is None:
             fail(f"no campaign has the id {campaign_id}", REFUSED)
-        return campaign, ledger.balance(connection, campaign)
+        return campaign, balance_module.balance(connection, campaign)
 
 
 def _show_rehearsal(view: dict[str, Any], as_json: bool) -> None:
@@ -125,7 +128,7 @@ def list_(limit: Annotated[int, typer.Option(min=1)] = 50, as_json: Json = False
     """The newest campaigns."""
     house = bootstrap.house()
     with lend(house.pool) as connection:
-        lines = [campaign_line(campaign) for campaign in ledger.newest(connection, limit)]
+        lines = [campaign_line(campaign) for campaign in lifecycle.newest(connection, limit)]
     if as_json:
         print_json(lines)
     else:
@@ -147,7 +150,7 @@ def _show(house: House, campaign_id: str, as_json: bool) -> None:
     print_campaign(view)
     if campaign.invalid:
         with lend(house.pool) as connection:
-            faults = ledger.faults(connection, campaign.no, 20)
+            faults = lifecycle.faults(connection, campaign.no, 20)
         rows("\nrows that could not be read", ("line", "field", "why"), faults)
 
 
@@ -176,7 +179,7 @@ def _by_variant(variants: dict[str, dict[str, int]]) -> Iterator[tuple[str, str,
 def _change(campaign_id: str, verb: str, change: Callable[[Connection, str, datetime], bool], as_json: bool) -> None:
     house = bootstrap.house()
     with lend(house.pool) as connection:
-        if ledger.find(connection, campaign_id) is None:
+        if lifecycle.find(connection, campaign_id) is None:
             fail(f"no campaign has the id {campaign_id}", REFUSED)
         changed = change(connection, campaign_id, house.clock())
     if not changed:
@@ -198,7 +201,7 @@ def release(
     """Let a campaign start whose audience is so large that a second person has to say yes."""
 
     def change(connection: Connection, name: str, now: datetime) -> bool:
-        return ledger.release(connection, name, by, now)
+        return lifecycle.release(connection, name, by, now)
 
     _change(campaign_id, "release", change, as_json)
 
@@ -206,19 +209,19 @@ def release(
 @app.command()
 def pause(campaign_id: CampaignId, as_json: Json = False) -> None:
     """Stop claiming messages until resumed."""
-    _change(campaign_id, "pause", ledger.pause, as_json)
+    _change(campaign_id, "pause", lifecycle.pause, as_json)
 
 
 @app.command()
 def resume(campaign_id: CampaignId, as_json: Json = False) -> None:
     """Go on where the campaign was paused."""
-    _change(campaign_id, "resume", ledger.resume, as_json)
+    _change(campaign_id, "resume", lifecycle.resume, as_json)
 
 
 @app.command()
 def cancel(campaign_id: CampaignId, as_json: Json = False) -> None:
     """Stop for good: what is not handed over becomes `cancelled`."""
-    _change(campaign_id, "cancel", ledger.cancel, as_json)
+    _change(campaign_id, "cancel", lifecycle.cancel, as_json)
 
 
 @app.command()
@@ -227,6 +230,6 @@ def export(campaign_id: CampaignId, file: Annotated[Path | None, typer.Option(he
     house = bootstrap.house()
     campaign, _ = _state(house, campaign_id)
     with lend(house.pool) as connection, click.open_file(str(file or "-"), "wb") as target:
-        ledger_export.campaign_csv(connection, campaign, target.write)
+        csv_export.campaign_csv(connection, campaign, target.write)
     if file:
         out.print(f"written: {file}", markup=False)

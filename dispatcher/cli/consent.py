@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from dispatcher import bootstrap, dpv
 from dispatcher.cli.output import print_json
 from dispatcher.cli.recipients import RecipientId, history_view
-from dispatcher.ledger import consent
-from dispatcher.ledger.keys import pseudonym
-from dispatcher.ledger.pool import lend
+from dispatcher.consent import dpv_export
+from dispatcher.ledger.connection import lend
+from dispatcher.ledger.consent import events as consent
+from dispatcher.ledger.keyed_hash import pseudonym
+from dispatcher.runtime import bootstrap
 
 app = typer.Typer(help="Proof of what a person chose.", no_args_is_help=True)
 
@@ -42,6 +43,6 @@ def export(
         consent.preferences(connection, recipient_id)  # a stranger is told as such
         events = consent.history(connection, recipient_id)
     if form is Format.DPV:
-        print_json(dpv.export(house.policy, pseudonym(house.secret, recipient_id), events, house.clock()))
+        print_json(dpv_export.export(house.policy, pseudonym(house.secret, recipient_id), events, house.clock()))
     else:
         print_json(history_view(recipient_id, events))

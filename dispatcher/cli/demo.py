@@ -20,29 +20,34 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from channels.plugs import plugs
+from channels.registry import plugs
 from channels.sandbox.client import Sandbox
-from dispatcher import bootstrap, campaigns
-from dispatcher.approvals import DIGEST_SHOWN, approve_waiting
+from dispatcher.campaigns import scheduler, submission
+from dispatcher.campaigns.template_approval import approve_waiting
 from dispatcher.cli.campaigns import print_campaign, wait_for
 from dispatcher.cli.messages import explanation, print_explanation
 from dispatcher.cli.output import err, out, progress, rows
+from dispatcher.consent.link_tokens import PREFERENCES, UNSUBSCRIBE, message_token
+from dispatcher.delivery.approval_check import DIGEST_SHOWN
+from dispatcher.demo.delivery_checker import Witness
+from dispatcher.demo.sample_customers import customers
+from dispatcher.devserver.stack import FLOWER_PORT, Running, default_workers, free_port, running
+from dispatcher.devserver.supervisor import stop_signals
+from dispatcher.domain.message import State
+from dispatcher.domain.message_id import MessageRef
 from dispatcher.embedded import EngineError, engines
-from dispatcher.house import House
-from dispatcher.ledger import campaigns as ledger
-from dispatcher.ledger import events, messages, overview
-from dispatcher.ledger.pool import lend
-from dispatcher.model import State
+from dispatcher.intake.campaign import parse_campaign
+from dispatcher.intake.recipient_import import import_file
+from dispatcher.ledger.campaigns import balance as balance_module
+from dispatcher.ledger.campaigns import lifecycle
+from dispatcher.ledger.connection import lend
+from dispatcher.ledger.delivery import messages
+from dispatcher.ledger.inbound import provider_events
+from dispatcher.ledger.maintenance import diagnostics
 from dispatcher.policy import shipped
-from dispatcher.processes import stop_signals
-from dispatcher.recipients import import_file
-from dispatcher.refs import MessageRef
-from dispatcher.running import FLOWER_PORT, Running, default_workers, free_port, running
-from dispatcher.samples import customers
-from dispatcher.submission import parse_campaign
-from dispatcher.tokens import PREFERENCES, UNSUBSCRIBE, message_token
-from dispatcher.views import campaign_view
-from dispatcher.witness import Witness
+from dispatcher.runtime import bootstrap
+from dispatcher.runtime.services import House
+from dispatcher.web.serializers import campaign_view
 
 CAMPAIGN = "spring-loan"
 SEED = 2026
@@ -191,8 +196,8 @@ def _campaign(stage: Stage) -> None:
     }
     from dispatcher import tasks
 
-    campaigns.submit(house, parse_campaign(form, campaigns.desk(house)))
-    tasks.publish(campaigns.due_chunks(house))
+    submission.submit(house, parse_campaign(form, submission.desk(house)))
+    tasks.publish(scheduler.due_chunks(house))
     wait_for(house, CAMPAIGN)
 
 
@@ -245,7 +250,7 @@ def _settle_news(stage: Stage) -> None:
         stage.sandbox.wait_for_events(120.0)
         while True:
             with lend(stage.house.pool) as connection:
-                if not events.unsettled(connection, 1):
+                if not provider_events.unsettled(connection, 1):
                     return
             stage.house.pause(0.2)
 
@@ -256,10 +261,10 @@ def _settle_news(stage: Stage) -> None:
 def _check(stage: Stage, triggers: Mapping[str, str]) -> dict[str, Any]:
     house = stage.house
     with lend(house.pool) as connection:
-        campaign = ledger.find(connection, CAMPAIGN)
+        campaign = lifecycle.find(connection, CAMPAIGN)
         assert campaign is not None  # noqa: S101  it was submitted above
-        balance = ledger.balance(connection, campaign)
-        handed_over = overview.handed_over(connection)
+        balance = balance_module.balance(connection, campaign)
+        handed_over = diagnostics.handed_over(connection)
         states = Counter(message.state for ref in triggers if (message := messages.find(connection, MessageRef.parse(ref))))
     view = campaign_view(campaign, balance, house.clock())
     arrivals = list(stage.sandbox.log())
@@ -288,7 +293,7 @@ def _tell(stage: Stage, report: Mapping[str, Any]) -> None:
     out.print("\nThree messages, explained to their recipients:")
     with lend(stage.house.pool) as connection:
         for state, language in ((State.DELIVERED, "en"), (State.REFUSED, "fr"), (State.HELD_OUT, "nl")):
-            ref = overview.one_message(connection, CAMPAIGN, state)
+            ref = diagnostics.one_message(connection, CAMPAIGN, state)
             message = messages.find(connection, ref) if ref else None
             if message:
                 out.print()
@@ -300,7 +305,7 @@ def _stay(program: Running) -> None:
     """Leave it running until Ctrl-C."""
     house = bootstrap.house()
     with lend(house.pool) as connection:
-        ref = overview.one_message(connection, CAMPAIGN, State.DELIVERED)
+        ref = diagnostics.one_message(connection, CAMPAIGN, State.DELIVERED)
     unsubscribe, preferences = (message_token(house.secret, purpose, str(ref)) for purpose in (UNSUBSCRIBE, PREFERENCES))
     places = program.places
     out.print("\nRunning. Ctrl-C stops it.")

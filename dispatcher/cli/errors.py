@@ -6,17 +6,17 @@ from collections.abc import Sequence
 
 import typer
 
-from dispatcher.choices import BadChoice
 from dispatcher.cli.output import BAD_INPUT, REFUSED, Failed, err, escape, print_json
 from dispatcher.content import TemplateFaults
+from dispatcher.devserver.supervisor import ProcessFault
+from dispatcher.domain.message_id import BadRef
+from dispatcher.domain.preferences import BadChoice
 from dispatcher.embedded import EngineError
-from dispatcher.faults import BadInput, InputFault, as_data
-from dispatcher.ledger.consent import UnknownRecipient
-from dispatcher.ledger.pool import LedgerUnavailable
+from dispatcher.intake.errors import BadInput, InputFault, as_data
+from dispatcher.ledger.connection import LedgerUnavailable
+from dispatcher.ledger.consent.events import UnknownRecipient
 from dispatcher.policy import PolicyFaults
-from dispatcher.processes import ProcessFault
-from dispatcher.refs import BadRef
-from dispatcher.settings import SettingsFaults
+from dispatcher.runtime.settings import SettingsFaults
 
 
 def run(app: typer.Typer, arguments: Sequence[str]) -> int:

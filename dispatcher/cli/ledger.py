@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from dispatcher import bootstrap
-from dispatcher import retention as keeping
 from dispatcher.cli.output import REFUSED, Json, err, out, print_json, rows
-from dispatcher.ledger import audit
-from dispatcher.ledger.pool import lend
-from dispatcher.views import retention_view
+from dispatcher.ledger.connection import lend
+from dispatcher.ledger.maintenance import audit
+from dispatcher.maintenance import retention as keeping
+from dispatcher.runtime import bootstrap
+from dispatcher.web.serializers import retention_view
 
 app = typer.Typer(help="Check the record, and how long it is kept.", no_args_is_help=True)
 

@@ -10,12 +10,12 @@ import typer
 
 from channels.sandbox.__main__ import main as serve_sandbox
 from channels.sandbox.profiles import PROFILES
-from dispatcher import bootstrap
 from dispatcher.cli.output import REFUSED, Json, err, out, print_json, rows
-from dispatcher.health import check_all
-from dispatcher.processes import stop_signals
-from dispatcher.running import FLOWER_PORT, default_workers, running
-from dispatcher.web import keys
+from dispatcher.devserver.stack import FLOWER_PORT, default_workers, running
+from dispatcher.devserver.supervisor import stop_signals
+from dispatcher.maintenance.health_check import check_all
+from dispatcher.runtime import bootstrap
+from dispatcher.web import api_keys
 
 
 def add_to(root: typer.Typer) -> None:
@@ -83,7 +83,7 @@ def new_key(
     ],
 ) -> None:
     """Make an API key: the key, shown this once, and the lines to add to the file that DISPATCHER_API_KEYS names."""
-    key, lines = keys.new_key(name, right)
+    key, lines = api_keys.new_key(name, right)
     err.print(key, markup=False)
     out.print(lines, markup=False, end="")
 

@@ -9,20 +9,23 @@ from typing import Annotated, Any
 
 import typer
 
-from dispatcher import bootstrap, campaigns, doubts
+from dispatcher.campaigns import submission
 from dispatcher.cli.output import REFUSED, Json, err, fail, out, pairs, print_json, rows
-from dispatcher.explanations import explain_message
-from dispatcher.faults import BadInput, InputFault
-from dispatcher.house import House
-from dispatcher.ledger import doubts as doubts_kept
-from dispatcher.ledger import messages as ledger
-from dispatcher.ledger.due import Due
-from dispatcher.ledger.messages import Message
-from dispatcher.ledger.pool import lend
-from dispatcher.model import LANGUAGES, State
-from dispatcher.refs import MessageRef
-from dispatcher.submission import parse_trigger
-from dispatcher.views import explanation_view, message_view, moment
+from dispatcher.delivery import reconciliation
+from dispatcher.delivery.explanation import explain_message
+from dispatcher.domain.message import State
+from dispatcher.domain.message_id import MessageRef
+from dispatcher.domain.recipient import LANGUAGES
+from dispatcher.intake.errors import BadInput, InputFault
+from dispatcher.intake.trigger import parse_trigger
+from dispatcher.ledger.connection import lend
+from dispatcher.ledger.delivery import messages
+from dispatcher.ledger.delivery import unresolved as doubts_kept
+from dispatcher.ledger.delivery.messages import Message
+from dispatcher.ledger.delivery.scheduling import Due
+from dispatcher.runtime import bootstrap
+from dispatcher.runtime.services import House
+from dispatcher.web.serializers import explanation_view, message_view, moment
 
 app = typer.Typer(help="Show and explain single messages.", no_args_is_help=True)
 dead = typer.Typer(help="Messages whose attempts are spent, and how they come back.", no_args_is_help=True)
@@ -52,7 +55,7 @@ def send(
         raise BadInput(InputFault("--data", 0, "", f"is not JSON: {error.msg} at column {error.colno}")) from None
     house = bootstrap.house()
     job = {"key": key, "recipient": recipient, "template": template, "data": variables}
-    place = campaigns.take_trigger(house, parse_trigger(job, campaigns.desk(house)))
+    place = submission.take_trigger(house, parse_trigger(job, submission.desk(house)))
     _publish(Due(place.period, place.chunk, None))
     ref = MessageRef(place.period, place.chunk, 0, 0)
     message = _wait(house, ref) if wait else _find(house, ref)
@@ -81,7 +84,7 @@ def _wait(house: House, ref: MessageRef) -> Message:
 
 def _find(house: House, ref: MessageRef) -> Message:
     with lend(house.pool) as connection:
-        message = ledger.find(connection, ref)
+        message = messages.find(connection, ref)
     return message or fail(f"no message has the id {ref}", REFUSED)
 
 
@@ -119,7 +122,7 @@ def explain_(
         found = [_find(house, MessageRef.parse(message_id))]
     elif campaign and recipient:
         with lend(house.pool) as connection:
-            found = ledger.of_campaign(connection, campaign, recipient)
+            found = messages.of_campaign(connection, campaign, recipient)
     else:
         fail("name a MESSAGE_ID, or --campaign and --recipient", 2)
     if not found:
@@ -169,7 +172,7 @@ def settle(
     """Say what became of a message that may have gone, where no provider can."""
     house, ref = bootstrap.house(), MessageRef.parse(message_id)
     _find(house, ref)
-    if not doubts.settle_by_hand(house, ref, fate is Fate.ACCEPTED, actor or getpass.getuser()):
+    if not reconciliation.settle_by_hand(house, ref, fate is Fate.ACCEPTED, actor or getpass.getuser()):
         fail(f"message {ref} is not unresolved", REFUSED)
     _show(_find(house, ref), as_json)
 
@@ -193,7 +196,8 @@ def list_dead(campaign: Annotated[str | None, typer.Option()] = None, as_json: J
     house = bootstrap.house()
     with lend(house.pool) as connection:
         lines = [
-            (str(ref), campaign_id, reason, moment(at)) for ref, campaign_id, reason, at in ledger.dead(connection, campaign, 1000)
+            (str(ref), campaign_id, reason, moment(at))
+            for ref, campaign_id, reason, at in messages.dead(connection, campaign, 1000)
         ]
     if as_json:
         print_json([dict(zip(("id", "campaign", "reason", "since"), line, strict=True)) for line in lines])
@@ -213,8 +217,8 @@ def replay(
     house = bootstrap.house()
     with lend(house.pool) as connection:
         refs = [MessageRef.parse(text) for text in message_ids or ()]
-        refs += [ref for ref, *_ in ledger.dead(connection, campaign, 1_000_000)] if campaign else []
-        replayed = ledger.replay(connection, refs, house.clock())
+        refs += [ref for ref, *_ in messages.dead(connection, campaign, 1_000_000)] if campaign else []
+        replayed = messages.replay(connection, refs, house.clock())
     if as_json:
         print_json({"replayed": replayed})
     else:

@@ -11,15 +11,17 @@ from typing import Annotated, Any
 
 import typer
 
-from dispatcher import acknowledge, bootstrap
-from dispatcher.choices import changes
 from dispatcher.cli.output import REFUSED, Json, err, fail, out, pairs, print_json, progress, rows
-from dispatcher.faults import BadInput, InputFault
-from dispatcher.ledger import consent, recipients
-from dispatcher.ledger.chain import ConsentEvent
-from dispatcher.ledger.due import Due
-from dispatcher.ledger.pool import lend
-from dispatcher.recipients import import_file
+from dispatcher.consent import acknowledgement
+from dispatcher.domain.preferences import changes
+from dispatcher.intake.errors import BadInput, InputFault
+from dispatcher.intake.recipient_import import import_file
+from dispatcher.ledger.connection import lend
+from dispatcher.ledger.consent import events as consent
+from dispatcher.ledger.consent import recipients
+from dispatcher.ledger.consent.hash_chain import ConsentEvent
+from dispatcher.ledger.delivery.scheduling import Due
+from dispatcher.runtime import bootstrap
 
 app = typer.Typer(help="Import, show, export and erase recipients.", no_args_is_help=True)
 preferences = typer.Typer(help="Show and record what a customer chose.", no_args_is_help=True)
@@ -175,7 +177,7 @@ def set_preferences(
     if not asked:
         fail("nothing to record: give --offer, --email, --push, --sms-whatsapp or --object-marketing", 2)
     house = bootstrap.house()
-    recorded = acknowledge.record(house, publish, recipient_id, asked, source, actor, wording, moment(at, "--at"))
+    recorded = acknowledgement.record(house, publish, recipient_id, asked, source, actor, wording, moment(at, "--at"))
     events = [{"subject": event.subject, "value": event.new_value, "evidence": event.evidence} for event in recorded.events]
     outranked = [{"subject": change.subject, "value": change.value} for change in recorded.outranked]
     if as_json:

@@ -10,13 +10,17 @@ from typing import Annotated
 import typer
 
 from channels.base import Channel, Email
-from dispatcher import approvals, bootstrap, content
-from dispatcher.agreement import disagreements
-from dispatcher.approvals import DIGEST_SHOWN
+from dispatcher import content
+from dispatcher.campaigns import template_approval
 from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, err, fail, out, pairs, print_json, rows
-from dispatcher.faults import BadInput, InputFault, did_you_mean, read_text
-from dispatcher.model import LANGUAGES, Mode
-from dispatcher.views import standing_words, wording_view
+from dispatcher.delivery.approval_check import DIGEST_SHOWN
+from dispatcher.domain.message import Mode
+from dispatcher.domain.recipient import LANGUAGES
+from dispatcher.domain.spelling import did_you_mean
+from dispatcher.intake.errors import BadInput, InputFault, read_text
+from dispatcher.runtime import bootstrap
+from dispatcher.runtime.consistency import disagreements
+from dispatcher.web.serializers import standing_words, wording_view
 
 app = typer.Typer(help="Check, preview and approve message templates.", no_args_is_help=True)
 
@@ -80,7 +84,7 @@ def preview(
 @app.command("list")
 def list_(as_json: Json = False) -> None:
     """Every template with the digest of its present wording, and who approved that."""
-    found = approvals.wordings(bootstrap.house())
+    found = template_approval.wordings(bootstrap.house())
     if as_json:
         print_json([wording_view(each) for each in found])
         return
@@ -110,7 +114,7 @@ def withdraw(name: Name, actor: Actor, digest: Digest = None, as_json: Json = Fa
 
 
 def _say(name: str, approved: bool, actor: str, digest: str | None, as_json: bool) -> None:
-    said = approvals.say(bootstrap.house(), name, approved, actor, digest)
+    said = template_approval.say(bootstrap.house(), name, approved, actor, digest)
     if as_json:
         print_json(wording_view(said))
     else:

@@ -7,12 +7,12 @@ A folder holds `_shared/` (mail layout, macros, `legal.toml`) and one folder per
 language `texts.toml`, `email.html`, `email.txt`.
 """
 
-from channels.segments import Segments, segments
+from channels.sms_segments import Segments, segments
 from dispatcher.content.catalog import Catalog, check, load
 from dispatcher.content.declaration import Variable
-from dispatcher.content.faults import ContentRefusal, Fault, TemplateFaults
-from dispatcher.content.letter import Letter, Links, Sender
+from dispatcher.content.errors import ContentRefusal, Fault, TemplateFaults
 from dispatcher.content.preview import example_letter, preview
+from dispatcher.content.render_request import Letter, Links, Sender
 from dispatcher.content.template import Template
 
 __all__ = [

@@ -11,15 +11,15 @@ from markupsafe import escape
 
 from dispatcher.content import toml
 from dispatcher.content.declaration import Declaration, Variable, declare
-from dispatcher.content.faults import Fault, TemplateFaults, did_you_mean
-from dispatcher.content.inspection import inspect, macros, used
+from dispatcher.content.environment import Sandbox, environment
+from dispatcher.content.errors import Fault, TemplateFaults, did_you_mean
 from dispatcher.content.legal import Legal, read_legal
 from dispatcher.content.preview import rehearse
-from dispatcher.content.sandbox import Sandbox, environment
-from dispatcher.content.specialise import Specialiser
+from dispatcher.content.source_files import FILES, Text, Texts, read_texts
+from dispatcher.content.specialiser.decision_tree import Specialiser
+from dispatcher.content.static_checks import inspect, macros, used
 from dispatcher.content.template import Edition, Template
-from dispatcher.content.texts import FILES, Text, Texts, read_texts
-from dispatcher.model import LANGUAGES, Language
+from dispatcher.domain.recipient import LANGUAGES, Language
 
 SHARED = "_shared"
 _SUFFIXES = frozenset({".toml", ".html", ".txt"})

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from channels.base import Channel, PushOptions
-from dispatcher.content.faults import Fault, did_you_mean
+from dispatcher.content.errors import Fault, did_you_mean
 from dispatcher.content.toml import Document, Path
 from dispatcher.content.values import READERS
-from dispatcher.model import LANGUAGES, Brief, Kind, Language, Mode, OfferType
+from dispatcher.domain.message import Brief, Kind, Mode, OfferType
+from dispatcher.domain.recipient import LANGUAGES, Language
 
 RENDERED = (Mode.TAILORED, Mode.STANDARD)  # the modes in which a message can be written
 RESERVED: Mapping[str, frozenset[str]] = {  # what every text may use besides its variables, with the parts of each

@@ -14,7 +14,7 @@ from babel import Locale
 from babel.dates import format_date
 from babel.numbers import format_currency, format_decimal, format_percent
 
-from dispatcher.model import Language
+from dispatcher.domain.recipient import Language
 
 # English has no Belgian convention that its readers would know; British is what Belgian banks write.
 LOCALES: Mapping[Language, Locale] = {

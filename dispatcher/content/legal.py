@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dispatcher.content import toml
-from dispatcher.content.faults import Fault, did_you_mean
-from dispatcher.model import LANGUAGES, Language
+from dispatcher.content.errors import Fault, did_you_mean
+from dispatcher.domain.recipient import LANGUAGES, Language
 
 
 @dataclass(frozen=True, slots=True)

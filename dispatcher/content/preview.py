@@ -8,10 +8,12 @@ from traceback import walk_tb
 from typing import Any
 
 from channels.base import Channel, Content
-from dispatcher.content.faults import ContentRefusal, Fault
-from dispatcher.content.letter import Letter, Links, Sender
+from dispatcher.content.errors import ContentRefusal, Fault
+from dispatcher.content.render_request import Letter, Links, Sender
 from dispatcher.content.template import Template
-from dispatcher.model import Code, Language, Mode
+from dispatcher.domain.decision import Code
+from dispatcher.domain.message import Mode
+from dispatcher.domain.recipient import Language
 
 _LINKS = Links(unsubscribe="https://www.bank.example/u/preview", preferences="https://www.bank.example/p/preview")
 

@@ -11,14 +11,16 @@ import jinja2
 
 from channels.base import Channel, Content, Email, Form, Pieced, Push, PushOptions, Sms, WhatsApp
 from dispatcher.content.declaration import RENDERED, Variable
-from dispatcher.content.faults import ContentRefusal
+from dispatcher.content.environment import MissingVariable, WithheldVariable, absent
+from dispatcher.content.errors import ContentRefusal
 from dispatcher.content.guard import Roles, Terms, Voucher, host_of, objection, vouch
-from dispatcher.content.letter import Letter
-from dispatcher.content.paths import Path, Plan
-from dispatcher.content.sandbox import MissingVariable, WithheldVariable, absent
-from dispatcher.content.specialise import Specialiser, Written
+from dispatcher.content.render_request import Letter
+from dispatcher.content.specialiser.compiled_path import Path, Plan
+from dispatcher.content.specialiser.decision_tree import Specialiser, Written
 from dispatcher.content.values import READERS, one_line
-from dispatcher.model import Brief, Code, Kind, Language, Mode, OfferType
+from dispatcher.domain.decision import Code
+from dispatcher.domain.message import Brief, Kind, Mode, OfferType
+from dispatcher.domain.recipient import Language
 
 PLACE = re.compile(r"\{\{(\d+)\}\}")  # a numbered place in an approved WhatsApp text
 _IMPERSONAL = frozenset({"product", "partner_offer"})  # data categories that say nothing about the recipient

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from dispatcher.content.faults import Fault
+from dispatcher.content.errors import Fault
 
 Path: TypeAlias = tuple[str, ...]
 

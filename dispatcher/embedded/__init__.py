@@ -19,7 +19,7 @@ from pathlib import Path
 from dispatcher.embedded import postgres, valkey
 from dispatcher.embedded.account import prepare
 from dispatcher.embedded.daemon import EngineError
-from dispatcher.embedded.sharing import shared
+from dispatcher.embedded.refcount_lock import shared
 
 __all__ = ["EngineError", "Engines", "engines"]
 

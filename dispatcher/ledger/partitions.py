@@ -7,7 +7,7 @@ from weakref import WeakKeyDictionary
 
 from psycopg.pq import TransactionStatus
 
-from dispatcher.ledger.pool import Connection
+from dispatcher.ledger.connection import Connection
 
 
 def period_of(moment: datetime) -> int:

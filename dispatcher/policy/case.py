@@ -9,7 +9,9 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from channels.base import Channel
-from dispatcher.model import Choice, Code, Facts, Job, Kind, Mode
+from dispatcher.domain.decision import Code
+from dispatcher.domain.message import Job, Kind, Mode
+from dispatcher.domain.recipient import Choice, Facts
 from dispatcher.policy.data import SERVICE, Permission, Policy, Row
 
 NOTHING: Row = {}

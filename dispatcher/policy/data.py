@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 
 from channels.base import Channel
-from dispatcher.model import Language
+from dispatcher.domain.recipient import Language
 from dispatcher.policy.calendar import public_holidays
 
 CALENDAR_DAY_SECONDS_MAX = 2 * 86_400.0

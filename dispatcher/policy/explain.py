@@ -12,11 +12,13 @@ from datetime import datetime, tzinfo
 from typing import Any
 
 from channels.base import Channel
-from dispatcher.model import Code, Hold, Language, Leg, Mode, Reason, Refuse, Send, State, headline
+from dispatcher.domain.decision import Code, Hold, Leg, Reason, Refuse, Send, headline
+from dispatcher.domain.message import Mode, State
+from dispatcher.domain.recipient import Language
 from dispatcher.policy.case import zone as zone_of
 from dispatcher.policy.data import Policy
+from dispatcher.policy.explanations import words
 from dispatcher.policy.record import Recorded, from_record
-from dispatcher.policy.words import words
 
 Told = tuple[str, ...]  # sentences
 

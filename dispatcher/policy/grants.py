@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from channels.base import Channel
-from dispatcher.model import Mode, OfferType
+from dispatcher.domain.message import Mode, OfferType
 from dispatcher.policy.data import SERVICE, Entity, Permission, Row
 from dispatcher.policy.section import Section
 

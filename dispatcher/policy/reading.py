@@ -11,7 +11,7 @@ from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 from channels.base import Channel
-from dispatcher.model import GROUP_OF, ChannelGroup, Source
+from dispatcher.domain.recipient import GROUP_OF, ChannelGroup, Source
 from dispatcher.policy import limits
 from dispatcher.policy.data import SERVICE, Entity, Policy, Product, SoftOptIn
 from dispatcher.policy.grants import CHANNELS, CHOICES, OFFERS, basis_of, entities_of

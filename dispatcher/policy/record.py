@@ -12,7 +12,9 @@ from datetime import datetime
 from typing import Any
 
 from channels.base import Channel
-from dispatcher.model import Choice, Code, Decision, Facts, Hold, Job, Leg, Mode, Reason, Refuse, Send
+from dispatcher.domain.decision import Code, Decision, Hold, Leg, Reason, Refuse, Send
+from dispatcher.domain.message import Job, Mode
+from dispatcher.domain.recipient import Choice, Facts
 from dispatcher.policy.data import Policy
 
 Record = dict[str, Any]

@@ -12,7 +12,9 @@ from datetime import UTC, datetime, time, timedelta, tzinfo
 from typing import TypeAlias
 
 from channels.base import Channel
-from dispatcher.model import Code, Mode, Sent
+from dispatcher.domain.decision import Code
+from dispatcher.domain.message import Mode
+from dispatcher.domain.recipient import Sent
 from dispatcher.policy.case import Case, Objection, age_years
 from dispatcher.policy.case import basis as basis_of
 from dispatcher.policy.data import Cap

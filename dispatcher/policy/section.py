@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date, time
 from typing import Any, TypeVar
 
-from dispatcher.model import LANGUAGES, Language
+from dispatcher.domain.recipient import LANGUAGES, Language
 
 T = TypeVar("T")
 

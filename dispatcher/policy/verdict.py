@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from channels.base import Channel
-from dispatcher.model import Code, Decision, Facts, Hold, Job, Leg, Reason, Refuse, Send
+from dispatcher.domain.decision import Code, Decision, Hold, Leg, Reason, Refuse, Send
+from dispatcher.domain.message import Job
+from dispatcher.domain.recipient import Facts
 from dispatcher.policy.case import Case, Objection, basis
 from dispatcher.policy.data import SERVICE, Policy
 from dispatcher.policy.rules import RULES, Rules

@@ -12,9 +12,10 @@ CONNECTIONS_MAX = 8  # calls at work at a time; the others wait for their turn
 
 def app() -> FastAPI:
     """The application that `uvicorn --factory dispatcher.web:app` serves. Raises BadInput where the file of API keys is wrong."""
-    from dispatcher import bootstrap, tasks
-    from dispatcher.web.application import create
-    from dispatcher.web.keys import read_keys
+    from dispatcher import tasks
+    from dispatcher.runtime import bootstrap
+    from dispatcher.web.api_keys import read_keys
+    from dispatcher.web.app import create
 
     keys = read_keys(bootstrap.settings().api_keys)
     return create(bootstrap.house(CONNECTIONS_MAX), tasks, keys)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from dispatcher.ledger.pool import lend
-from dispatcher.ledger.watch import ping
-from dispatcher.web.context import HouseHere
-from dispatcher.web.problems import answers
+from dispatcher.ledger.connection import lend
+from dispatcher.ledger.maintenance.metrics import ping
+from dispatcher.web.dependencies import HouseHere
+from dispatcher.web.errors import answers
 
 router = APIRouter(tags=["health"])
 WAIT_SECONDS_MAX = 2.0  # load balancers ask every few seconds

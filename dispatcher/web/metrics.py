@@ -8,11 +8,11 @@ from fastapi import APIRouter
 from fastapi.responses import PlainTextResponse
 
 from channels.base import Channel
-from dispatcher.house import House
-from dispatcher.ledger.pool import lend
-from dispatcher.ledger.watch import Figures, figures
-from dispatcher.web.context import HouseHere
-from dispatcher.web.problems import answers
+from dispatcher.ledger.connection import lend
+from dispatcher.ledger.maintenance.metrics import Figures, figures
+from dispatcher.runtime.services import House
+from dispatcher.web.dependencies import HouseHere
+from dispatcher.web.errors import answers
 
 router = APIRouter(tags=["health"])
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"

@@ -11,11 +11,11 @@ import structlog
 from fastapi import APIRouter, HTTPException, Request, Response
 
 from channels.base import BadPayload, BadSignature, Event, Inbound
-from channels.plugs import Call, Door, News, plugs
-from dispatcher import inbound
-from dispatcher.house import House
-from dispatcher.web.context import Broker, BrokerHere, HouseHere, RawBody, tell
-from dispatcher.web.problems import answers
+from channels.registry import Call, Door, News, plugs
+from dispatcher.inbound import customer_replies, provider_events
+from dispatcher.runtime.services import House
+from dispatcher.web.dependencies import Broker, BrokerHere, HouseHere, RawBody, tell
+from dispatcher.web.errors import answers
 
 log = structlog.get_logger()
 
@@ -74,11 +74,11 @@ def _read(door: Door, call: Call, key: str) -> Sequence[News]:
 def _hear(house: House, broker: Broker, said: Inbound) -> str | None:
     """A text from a person: STOP and START are obeyed at once, HELP is answered where the door can carry an answer."""
     kept = replace(said, id=_word(said.id), text=_word(said.text, WORDS_LENGTH_MAX))
-    return inbound.hear(house, broker.publish, kept).answer
+    return customer_replies.hear(house, broker.publish, kept).answer
 
 
 def _keep(house: House, broker: Broker, news: Sequence[Event]) -> None:
-    inbound.keep(house, [_keepable(event) for event in news])
+    provider_events.keep(house, [_keepable(event) for event in news])
     tell(broker.publish_events)
 
 

@@ -13,9 +13,6 @@ from typing import Any
 
 import pytest
 
-from channels import sendgrid as sendgrid_module
-from channels import telnyx as telnyx_module
-from channels import twilio as twilio_module
 from channels.base import (
     BadAddress,
     Channel,
@@ -34,14 +31,16 @@ from channels.base import (
     Unavailable,
     Uncertain,
 )
-from channels.fcm import Fcm
 from channels.http import Http
+from channels.providers import sendgrid, twilio
+from channels.providers import telnyx as telnyx_module
+from channels.providers.fcm import Fcm
+from channels.providers.sendgrid import SendGrid
+from channels.providers.telnyx import Telnyx
+from channels.providers.twilio import TwilioSms, TwilioWhatsApp
 from channels.sandbox import Sandbox, running, write_service_account
-from channels.sendgrid import SendGrid
-from channels.telnyx import Telnyx
-from channels.twilio import TwilioSms, TwilioWhatsApp
-from tests.channels.rigs import ACCOUNT, EMAIL, PUSH, SENDER, SMS, WHATSAPP, mailbox, phone, token
-from tests.channels.servers import Arrived, Server, http_answer, http_server
+from tests.support.http_servers import Arrived, Server, http_answer, http_server
+from tests.support.provider_cases import ACCOUNT, EMAIL, PUSH, SENDER, SMS, WHATSAPP, mailbox, phone, token
 
 CONTENTS: Mapping[Channel, Any] = {
     Channel.EMAIL: EMAIL,
@@ -204,15 +203,15 @@ class Hook:
             if call.path == "/sendgrid":
                 prefix = "x-twilio-email-event-webhook-"
                 stamp, sign = call.headers[prefix + "timestamp"], call.headers[prefix + "signature"]
-                self.events += sendgrid_module.parse_events(call.body, sign, stamp, self.public_key, now)
+                self.events += sendgrid.parse_events(call.body, sign, stamp, self.public_key, now)
             elif call.path.startswith("/telnyx"):
                 sign, stamp = call.headers["telnyx-signature-ed25519"], call.headers["telnyx-timestamp"]
                 for news in telnyx_module.parse_webhook(call.body, sign, stamp, self.short_key, now):
                     (self.events if isinstance(news, Event) else self.inbound).append(news)  # type: ignore[arg-type]
             elif call.path.startswith("/status"):
-                self.events += twilio_module.parse_events(url, call.body, signature, "token", now)
+                self.events += twilio.parse_events(url, call.body, signature, "token", now)
             else:
-                self.inbound.append(twilio_module.parse_inbound(url, call.body, signature, "token"))
+                self.inbound.append(twilio.parse_inbound(url, call.body, signature, "token"))
         return http_answer(204)
 
 

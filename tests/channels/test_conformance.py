@@ -23,10 +23,10 @@ from channels.base import (
     Unavailable,
     Uncertain,
 )
-from channels.handover import hand_over
 from channels.http import Http, Request, Response
-from tests.channels.rigs import ACCESS_TOKEN, HTTP_ADAPTERS, RIGS, SECRET_TEXT, Rig
-from tests.channels.servers import Answer, http_answer, http_server
+from channels.http_adapter import hand_over
+from tests.support.http_servers import Answer, http_answer, http_server
+from tests.support.provider_cases import ACCESS_TOKEN, HTTP_ADAPTERS, RIGS, SECRET_TEXT, Rig
 
 LINE_BREAK = "x\r\nBcc: someone@else.example"
 

@@ -26,10 +26,10 @@ from channels.base import (
     Throttled,
     Unavailable,
 )
-from channels.fcm import ENVELOPE_BYTES, PAIR_BYTES, PAYLOAD_BYTES_MAX, Fcm, payload_bytes
 from channels.http import Http, Response
-from tests.channels.rigs import ACCESS_TOKEN, FCM, PUSH, as_json, service_account, token
-from tests.channels.servers import LOST, Answer, Arrived, http_server
+from channels.providers.fcm import ENVELOPE_BYTES, PAIR_BYTES, PAYLOAD_BYTES_MAX, Fcm, payload_bytes
+from tests.support.http_servers import LOST, Answer, Arrived, http_server
+from tests.support.provider_cases import ACCESS_TOKEN, FCM, PUSH, as_json, service_account, token
 
 NOW = datetime.now(UTC)
 MESSAGE = Outbound("m-1", Channel.PUSH, token(1), PUSH, ttl_seconds=600)

@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from channels.base import Unavailable, Uncertain
 from channels.http import ANSWER_BYTES_MAX, Fault, Http, Request, Response, header_lines
-from tests.channels.rigs import closed_port
-from tests.channels.servers import LOST, Answer, Arrived, http2_server, http_answer, http_server
+from tests.support.http_servers import LOST, Answer, Arrived, http2_server, http_answer, http_server
+from tests.support.provider_cases import closed_port
 
 FINE = http_answer(200, b"fine")
 HEADERS = header_lines({"X-Test": "1"})

@@ -23,9 +23,9 @@ from channels.base import (
     Uncertain,
 )
 from channels.http import Http
-from channels.smtp import Smtp
-from tests.channels.rigs import ACCESS_TOKEN, HTTP_ADAPTERS, RIGS, Rig
-from tests.channels.servers import Answer, Line, http_server, talking_server
+from channels.providers.smtp import Smtp
+from tests.support.http_servers import Answer, Line, http_server, talking_server
+from tests.support.provider_cases import ACCESS_TOKEN, HTTP_ADAPTERS, RIGS, Rig
 
 ENDS = (Receipt, Rejected, BadAddress, OptedOut, Throttled, Unavailable, Uncertain, Misconfigured)
 PATIENCE_SECONDS = 0.15

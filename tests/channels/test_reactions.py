@@ -12,26 +12,31 @@ import pytest
 from structlog.testing import capture_logs
 
 from channels.base import Channel, Event, Misconfigured, Outbound
-from channels.fcm import FOREIGN_TOKENS_MIN, Fcm
 from channels.http import Http
-from dispatcher import campaigns, inbound
-from dispatcher.house import House
-from dispatcher.ledger import consent, messages, stops
-from dispatcher.ledger.chunks import facts_of
-from dispatcher.ledger.messages import Message
-from dispatcher.ledger.pool import lend
-from dispatcher.model import Facts, State
-from dispatcher.outcomes import JITTER
-from dispatcher.pipeline import run_chunk
-from dispatcher.submission import parse_campaign
-from tests.channels.descriptions import FIELD, need
-from tests.channels.news import mail_news, text_news
-from tests.channels.rigs import ACCESS_TOKEN, PUSH, as_json, fcm, sendgrid, sms, token, whatsapp
-from tests.channels.rigs import FCM as FCM_ANSWERS
-from tests.channels.rigs import SENDGRID as MAIL_ANSWERS
-from tests.channels.rigs import TWILIO as TEXT_ANSWERS
-from tests.channels.servers import LOST, Answer, Arrived, http_answer, http_server
-from tests.houses import Clock, add_people, make_house, person
+from channels.providers.fcm import FOREIGN_TOKENS_MIN, Fcm
+from dispatcher.campaigns import scheduler, submission
+from dispatcher.delivery.outcomes import JITTER
+from dispatcher.delivery.pipeline import run_chunk
+from dispatcher.domain.message import State
+from dispatcher.domain.recipient import Facts
+from dispatcher.inbound import provider_events
+from dispatcher.intake.campaign import parse_campaign
+from dispatcher.ledger.connection import lend
+from dispatcher.ledger.consent import events as consent
+from dispatcher.ledger.delivery import messages
+from dispatcher.ledger.delivery.claims import facts_of
+from dispatcher.ledger.delivery.messages import Message
+from dispatcher.ledger.maintenance import stopped_channels
+from dispatcher.maintenance import sweep
+from dispatcher.runtime.services import House
+from tests.support.api_descriptions import FIELD, need
+from tests.support.http_servers import LOST, Answer, Arrived, http_answer, http_server
+from tests.support.provider_cases import ACCESS_TOKEN, PUSH, as_json, fcm, sendgrid, sms, token, whatsapp
+from tests.support.provider_cases import FCM as FCM_ANSWERS
+from tests.support.provider_cases import SENDGRID as MAIL_ANSWERS
+from tests.support.provider_cases import TWILIO as TEXT_ANSWERS
+from tests.support.services import Clock, add_people, make_house, person
+from tests.support.signed_webhooks import mail_news, text_news
 
 Row = Mapping[str, Any]
 TABLE = FIELD / "error_reactions.json"
@@ -246,14 +251,14 @@ class Bench:
         data = {"project": "solar panels", "amount": 9000, "offer_url": "https://www.kbc-bank.example/loan"}
         rows = [{"recipient": recipient, "data": data}]
         form = {"id": recipient, "template": "loan_offer", "channels": [channel.value], "audience": rows}
-        campaigns.submit(self.house, parse_campaign(form, campaigns.desk(self.house)))
+        submission.submit(self.house, parse_campaign(form, submission.desk(self.house)))
         self.work()
         return recipient
 
     def work(self) -> None:
         """What beat and workers do."""
-        campaigns.sweep(self.house)
-        for due in campaigns.due_chunks(self.house):
+        sweep.sweep(self.house)
+        for due in scheduler.due_chunks(self.house):
             run_chunk(self.house, due.period, due.number)
 
     def await_acceptance(self, recipient: str) -> Message:
@@ -277,9 +282,9 @@ class Bench:
         else:
             told = {"sid": f"SM{recipient}", **fields}
             events = text_news(**told, message_id=message_id, channel=channel.value, now=self.clock())
-        inbound.keep(self.house, events)
-        inbound.keep(self.house, events)
-        while inbound.settle_some(self.house, lambda _: None):
+        provider_events.keep(self.house, events)
+        provider_events.keep(self.house, events)
+        while provider_events.settle_some(self.house, lambda _: None):
             pass
 
     def message(self, recipient: str) -> Message:
@@ -310,9 +315,9 @@ class Bench:
     def stopped(self) -> set[Channel]:
         """The stopped channels; they are let go again, for the next case."""
         with lend(self.house.pool) as connection:
-            found = set(stops.stopped(connection))
+            found = set(stopped_channels.stopped(connection))
             for channel in found:
-                stops.lift(connection, channel)
+                stopped_channels.lift(connection, channel)
         return found
 
 

@@ -29,11 +29,11 @@ from sendgrid.helpers.mail import (
 )
 
 from channels.base import BadPayload, BadSignature, Channel, EventKind, Outbound, Rejected, Throttled, Uncertain
-from channels.batch import batches
-from channels.checks import RESERVED_HEADERS
 from channels.http import Http, Response
-from channels.sendgrid import SendGrid, parse_events
-from tests.channels.rigs import EMAIL
+from channels.mail_batching import batches
+from channels.providers.sendgrid import SendGrid, parse_events
+from channels.validation import RESERVED_HEADERS
+from tests.support.provider_cases import EMAIL
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 STAMP = str(int(NOW.timestamp()))

@@ -21,9 +21,9 @@ from channels.base import (
     Unavailable,
     Uncertain,
 )
-from channels.smtp import Smtp
-from tests.channels.rigs import EMAIL
-from tests.channels.servers import smtp_server
+from channels.providers.smtp import Smtp
+from tests.support.http_servers import smtp_server
+from tests.support.provider_cases import EMAIL
 
 MAIL = Outbound("camp:1", Channel.EMAIL, "margaux@home.example", EMAIL)
 

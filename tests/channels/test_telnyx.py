@@ -35,10 +35,10 @@ from channels.base import (
     Uncertain,
 )
 from channels.http import Http, Response
-from channels.plugs import News
-from channels.telnyx import _AGAIN, _ALERTS, _FAILURES, _STRIKES, REACTIONS, Telnyx, parse_webhook
-from tests.channels.rigs import SECRET_TEXT, SENDER, phone
-from tests.channels.servers import http_answer, http_server
+from channels.providers.telnyx import _AGAIN, _ALERTS, _FAILURES, _STRIKES, REACTIONS, Telnyx, parse_webhook
+from channels.registry import News
+from tests.support.http_servers import http_answer, http_server
+from tests.support.provider_cases import SECRET_TEXT, SENDER, phone
 
 RECORDED = Path(__file__).parent / "recorded" / "telnyx"
 NOW = datetime(2026, 11, 23, 11, 0, 1, tzinfo=UTC)

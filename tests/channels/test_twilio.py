@@ -31,9 +31,9 @@ from channels.base import (
     WhatsApp,
 )
 from channels.http import Http, Response
-from channels.twilio import TwilioSms, TwilioWhatsApp, parse_events, parse_inbound
-from tests.channels.rigs import ACCOUNT, CALLBACK, SENDER, SMS, TWILIO, WHATSAPP, phone
-from tests.channels.servers import http_server
+from channels.providers.twilio import TwilioSms, TwilioWhatsApp, parse_events, parse_inbound
+from tests.support.http_servers import http_server
+from tests.support.provider_cases import ACCOUNT, CALLBACK, SENDER, SMS, TWILIO, WHATSAPP, phone
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 TEXT = Outbound("camp:1/é", Channel.SMS, phone(1), SMS, ttl_seconds=3600)

@@ -8,9 +8,10 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from dispatcher.ledger.campaigns import Balance
-from dispatcher.model import CampaignState, State
-from dispatcher.web import words
+from dispatcher.domain.campaign import CampaignState
+from dispatcher.domain.message import State
+from dispatcher.ledger.campaigns.balance import Balance
+from dispatcher.web.console import labels
 
 FOLDER = Path(__file__).parent
 
@@ -60,6 +61,6 @@ _environment = Environment(
 )
 _environment.filters.update(number=number, when=when, pieces=pieces)
 _environment.globals.update(
-    percent=percent, order=ORDER, states=words.STATES, reason_words=words.reason, campaign_states=words.CAMPAIGN_STATES
+    percent=percent, order=ORDER, states=labels.STATES, reason_words=labels.reason, campaign_states=labels.CAMPAIGN_STATES
 )
 _environment.globals["CampaignState"] = CampaignState

@@ -15,7 +15,7 @@ from babel.dates import format_date
 from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
-from dispatcher.model import LANGUAGES, Language
+from dispatcher.domain.recipient import LANGUAGES, Language
 
 _HERE = files(__package__)
 _TEMPLATES = ("base.html", "unsubscribe.html", "done.html", "preferences.html", "notice.html")

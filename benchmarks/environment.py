@@ -1,0 +1,258 @@
+"""Where the benchmark runs: engines, sink and workers of its own in a temporary folder; people who may be sent everything."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import certifi
+import psycopg
+
+from benchmarks import baseline
+from benchmarks.resource_usage import Meters, pid_of_postgres
+from channels.http import Http, Request, Response
+from channels.sandbox.keys import write_certificate, write_service_account
+from dispatcher.campaigns.template_approval import approve_waiting
+from dispatcher.cli.demo import QUIET_HOURS
+from dispatcher.devserver import supervisor as processes
+from dispatcher.devserver.stack import free_port
+from dispatcher.devserver.supervisor import Command, Processes, supervised
+from dispatcher.embedded import engines
+from dispatcher.intake.recipient_import import parse
+from dispatcher.ledger.connection import lend
+from dispatcher.ledger.consent import recipients
+from dispatcher.ledger.migrations import migrate
+from dispatcher.policy import shipped
+from dispatcher.runtime import bootstrap
+from dispatcher.runtime.services import House
+
+READY_SECONDS = 60.0
+LANGUAGES = ("nl", "fr", "en", "nl")
+# All that the shipped loan offer can tell: a mail of some 15 KB.
+OFFER: Mapping[str, Any] = {
+    "offer_url": "https://www.kbc-bank.example/loan",
+    "valid_until": "2027-03-31",
+    "example_amount": 10000,
+    "example_months": 48,
+    "example_instalment": 231.91,
+    "example_total": 11131.68,
+    "annual_percentage_rate": 5.49,
+    "borrowing_rate": 5.49,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What the measurements stand on."""
+
+    house: House
+    home: Path
+    sink: str
+    processes: Processes
+    meters: Meters
+    environ: Mapping[str, str] = field(repr=False)
+    workers: int
+
+    def audience(self, people: int) -> Path:
+        """An audience file for this many people, written once."""
+        path = self.home / f"audience-{people}.jsonl"
+        if not path.exists():
+            with path.open("w") as file:
+                file.writelines(json.dumps({"recipient": f"c-{n}", "data": offer(n)}) + "\n" for n in range(people))
+        return path
+
+    def received(self) -> Mapping[str, Any]:
+        """What the sink has seen so far."""
+        http = Http()
+        try:
+            answer = http.ask(Request(f"{self.sink}/count", ()))
+        finally:
+            http.close()
+        assert isinstance(answer, Response), answer
+        return answer.fields()
+
+    @contextmanager
+    def running(self, command: Command, **environ: str) -> Iterator[int]:
+        """One more process for as long as the block lasts; its id."""
+        with supervised([command], self.home / "log", {**self.environ, **environ}) as started:
+            yield started.children[command.name].process.pid
+
+    def forget_caps(self) -> None:
+        """As if a cap's window had passed: the same people get one campaign after the other here."""
+        with database() as connection:
+            connection.execute("TRUNCATE cap_reservations")
+
+
+def database() -> psycopg.Connection[tuple[Any, ...]]:
+    """A connection to the ledger, for questions that only a benchmark asks."""
+    return psycopg.connect(os.environ["DISPATCHER_DATABASE_URL"], autocommit=True)
+
+
+def offer(number: int) -> dict[str, Any]:
+    """One person's variables."""
+    return {**OFFER, "project": f"project number {number % 97}", "amount": 5_000 + 500 * (number % 40)}
+
+
+def say(words: str) -> None:
+    """Progress, on stderr."""
+    sys.stderr.write(f"{time.strftime('%H:%M:%S')}  {words}\n")
+    sys.stderr.flush()
+
+
+def await_(what: str, done: Callable[[], bool], seconds: float) -> None:
+    """Wait for something, but not for ever."""
+    deadline = time.monotonic() + seconds
+    while not done():
+        if time.monotonic() > deadline:
+            raise SystemExit(f"gave up on {what} after {seconds:.0f} s")
+        time.sleep(0.05)
+
+
+def _bundle(home: Path, authority: Path) -> Path:
+    """Whom both sides trust: the public authorities, as on any machine, and the sink's own."""
+    bundle = home / "bundle.pem"
+    bundle.write_text(Path(certifi.where()).read_text(encoding="utf-8") + authority.read_text(encoding="utf-8"), encoding="utf-8")
+    return bundle
+
+
+@contextmanager
+def ground(people: int, workers: int, *, one_authority: bool = False) -> Iterator[Ground]:
+    """Start everything, with this many people in the ledger; all of it is gone afterwards."""
+    home = Path(tempfile.mkdtemp(prefix="dispatcher-bench-"))
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, home, ignore_errors=True)
+        joined = stack.enter_context(engines(home))
+        migrate(joined.database_url)
+        port = free_port()
+        sink = f"https://localhost:{port}"
+        environ = {**_clean(os.environ), **_environment(home, sink, joined.database_url, joined.broker_url)}
+        authority, certificate, key = write_certificate(home)
+        bundle = authority if one_authority else _bundle(home, authority)
+        environ |= {"SSL_CERT_FILE": str(bundle), "REQUESTS_CA_BUNDLE": str(bundle)}
+        os.environ.clear()
+        os.environ.update(environ)
+        triggers = processes.worker("transactional", ["transactional"], 1)
+        commands = [_sink(port, certificate, key), triggers]
+        started = stack.enter_context(supervised(commands, home / "log", environ))
+        started.await_ready(READY_SECONDS)
+        baseline.app.conf.broker_url = joined.broker_url  # this process publishes, too
+        house = bootstrap.house()
+        stack.callback(house.pool.close)
+        approve_waiting(house, "benchmarks")
+        _add_people(house, people)
+        meters = Meters(
+            postgres=pid_of_postgres(home),
+            sink=started.children["sink"].process.pid,
+            broker_url=joined.broker_url,
+        )
+        yield Ground(house, home, sink, started, meters, environ, workers)
+
+
+def _clean(environ: Mapping[str, str]) -> dict[str, str]:
+    """Nothing here may reach a real provider or ledger."""
+    foreign = ("DISPATCHER_", "SENDGRID_", "TWILIO_", "FCM_", "SMTP_", "GOOGLE_")
+    return {name: value for name, value in environ.items() if not name.startswith(foreign)}
+
+
+def _environment(home: Path, sink: str, database_url: str, broker_url: str) -> dict[str, str]:
+    policy = home / "policy.toml"
+    rules = QUIET_HOURS.sub("", shipped())  # it may be night
+    policy.write_text(rules.replace("audience_min = 500_000", "audience_min = 5_000_000"), encoding="utf-8")
+    return {
+        "DISPATCHER_HOME": str(home),
+        "DISPATCHER_DATABASE_URL": database_url,
+        "DISPATCHER_BROKER_URL": broker_url,
+        "DISPATCHER_SECRET_KEY": "a-secret-of-the-benchmark-that-nobody-needs-to-know",
+        "DISPATCHER_POLICY": str(policy),
+        "DISPATCHER_PUBLIC_URL": "https://dispatcher.example",
+        "SENDGRID_API_KEY": "SG.sink",
+        "SENDGRID_BASE_URL": sink,
+        "TWILIO_ACCOUNT_SID": "AC" + "5" * 32,
+        "TWILIO_AUTH_TOKEN": "sink",
+        "TWILIO_BASE_URL": sink,
+        "TWILIO_SMS_SENDER": "+32460000000",
+        "TWILIO_WHATSAPP_SENDER": "+32460000000",
+        "GOOGLE_APPLICATION_CREDENTIALS": str(write_service_account(home / "account.json", sink, "sink")),
+        "FCM_BASE_URL": sink,
+    }
+
+
+def _sink(port: int, certificate: Path, key: Path) -> Command:
+    argv = (sys.executable, "-m", "benchmarks.sink", str(port), str(certificate), str(key))
+    return Command("sink", argv, processes.SERVERS, ready=partial(_listens, port))
+
+
+def _listens(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1.0):
+        return True
+    return False
+
+
+def campaign_worker(workers: int, nice: int = 0) -> Command:
+    """The worker that `make up` runs, for campaigns only; there it is nicer, which would not be fair beside the baseline."""
+    return processes.worker("campaign", ["campaign"], workers, nice)
+
+
+def baseline_worker(workers: int) -> Command:
+    """The baseline's worker: Celery's defaults; it is told what to consume when the queue is full."""
+    options = ("worker", "--queues", "idle", "--concurrency", str(workers), "--hostname", "baseline@bench", "--loglevel", "WARNING")
+    argv = (sys.executable, "-m", "celery", "-A", "benchmarks.baseline", *options)
+    return Command("baseline", argv, processes.WORKERS)
+
+
+def _add_people(house: House, people: int) -> None:
+    """A few hundred through the front door, the others as their copies."""
+    seeds = min(people, 200)
+    with lend(house.pool) as connection:
+        batch = [parse(_person(number), house.clock()) for number in range(seeds)]
+        recipients.upsert(connection, house.secret, batch, "benchmark", house.clock())
+        with connection.transaction():
+            connection.execute("CREATE TEMPORARY TABLE copies ON COMMIT DROP AS SELECT * FROM recipients LIMIT 0")
+            connection.execute("ALTER TABLE copies ADD n integer")
+            connection.execute(
+                "INSERT INTO copies SELECT r.*, substr(r.id, 3)::int + %s * k FROM recipients r, generate_series(1, %s) k",
+                (seeds, -(-people // seeds) - 1),
+            )
+            connection.execute(
+                """
+                UPDATE copies SET id = 'c-' || n, email = 'c-' || n || '@example.org', phone = '+3245' || lpad(n::text, 7, '0'),
+                    whatsapp = '+3245' || lpad(n::text, 7, '0'), email_key = sha256(('e' || n)::bytea),
+                    phone_key = sha256(('p' || n)::bytea), whatsapp_key = sha256(('w' || n)::bytea),
+                    devices = jsonb_set(devices, '{0,token}', to_jsonb('device-' || n))
+                """
+            )
+            connection.execute("ALTER TABLE copies DROP n")
+            connection.execute("INSERT INTO recipients SELECT * FROM copies")
+    with database() as connection:
+        connection.execute(baseline.SCHEMA)
+        connection.execute("VACUUM ANALYZE")
+
+
+def _person(number: int) -> dict[str, Any]:
+    phone = f"+3245{number:07}"
+    return {
+        "id": f"c-{number}",
+        "person": "customer",
+        "language": LANGUAGES[number % len(LANGUAGES)],
+        "birth_date": "1980-01-31",
+        "entities": ["kbc-bank"],
+        "has_current_account": True,
+        "email": f"c-{number}@example.org",
+        "phone": phone,
+        "whatsapp": phone,
+        "push": [{"token": f"device-{number}", "platform": "android", "permission": True}],
+        "offers": {"own": "tailored", "partner": "none", "kate": "tailored"},
+        "channels": {"email": True, "push": True, "sms_whatsapp": True},
+        "profile": {"identity": {"first_name": f"Élise {number}"}},
+    }

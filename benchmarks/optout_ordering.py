@@ -1,0 +1,136 @@
+"""Opt-outs fired at random moments into running campaigns: is anything claimed after a no, and how late is the last arrival?"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from channels.base import Channel
+from channels.sandbox import Sandbox
+from dispatcher.campaigns import scheduler, submission
+from dispatcher.delivery.pipeline import run_chunk
+from dispatcher.domain.preferences import Change
+from dispatcher.domain.recipient import GROUP_OF
+from dispatcher.intake.campaign import parse_campaign
+from dispatcher.intake.recipient_import import parse
+from dispatcher.ledger.connection import lend
+from dispatcher.ledger.consent import events, recipients
+from dispatcher.ledger.maintenance import diagnostics
+from dispatcher.runtime.services import House
+
+OFFER = {"project": "solar panels", "amount": 9000, "offer_url": "https://www.kbc-bank.example/loan"}
+NOES = (
+    ("channel:email", "off"),
+    ("channel:push", "off"),
+    ("channel:sms_whatsapp", "off"),
+    ("offer:own", "none"),
+    ("objection:marketing", "on"),
+)
+EVERYTHING = ("offer:own", "objection:marketing")
+COVERED: Mapping[str, frozenset[Channel]] = {
+    subject: frozenset(channel for channel in Channel if subject in (*EVERYTHING, f"channel:{GROUP_OF[channel]}"))
+    for subject, _ in NOES
+}
+
+
+@dataclass(frozen=True, slots=True)
+class No:
+    """One opt-out: its scope, and when its transaction had committed (unix seconds, the machine's clock)."""
+
+    recipient_id: str
+    covered: frozenset[Channel]
+    committed_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Race:
+    """What a race showed. `late_claims` must be zero; `last_arrival_seconds` is the longest time from an opt-out's commit to an
+    arrival that it would have forbidden, all of them claimed before it."""
+
+    opt_outs: int
+    arrivals: int
+    refused: int
+    late_claims: int
+    arrived_after: int
+    last_arrival_seconds: float
+
+
+def race(houses: Sequence[House], sandbox: Sandbox, people: int, dice: random.Random) -> Race:
+    """Run a campaign per channel with one worker thread per house, and half of the people opting out meanwhile."""
+    ids = [f"c-{number}" for number in range(people)]
+    _add_people(houses[0], ids)
+    for channel in Channel:
+        form = {"id": f"race-{channel}", "template": "loan_offer", "channels": [channel], "audience": [_row(id_) for id_ in ids]}
+        submission.submit(houses[0], parse_campaign(form, submission.desk(houses[0])))
+    workers = [threading.Thread(target=_work, args=(house,)) for house in houses]
+    for worker in workers:
+        worker.start()
+    noes = [_say_no(houses[0], id_, dice) for id_ in dice.sample(ids, people // 2)]
+    for worker in workers:
+        worker.join()
+    return _judge(houses[0], sandbox, noes)
+
+
+def _row(recipient_id: str) -> dict[str, Any]:
+    return {"recipient": recipient_id, "data": OFFER}
+
+
+def _add_people(house: House, ids: Sequence[str]) -> None:
+    batch = [parse(_person(id_, number), house.clock()) for number, id_ in enumerate(ids)]
+    with lend(house.pool) as connection:
+        recipients.upsert(connection, house.secret, batch, "race", house.clock())
+
+
+def _person(recipient_id: str, number: int) -> dict[str, Any]:
+    phone = f"+32450{number:06d}"
+    return {
+        "id": recipient_id,
+        "person": "customer",
+        "language": "en",
+        "birth_date": "1980-01-31",
+        "entities": ["kbc-bank"],
+        "email": f"{recipient_id}@example.org",
+        "phone": phone,
+        "whatsapp": phone,
+        "push": [{"token": f"device-{recipient_id}", "platform": "android", "permission": True}],
+        "offers": {"own": "tailored"},
+    }
+
+
+def _work(house: House) -> None:
+    """A worker's loop, without a broker between: chunk after chunk until nothing is due."""
+    while dues := scheduler.due_chunks(house):
+        for due in dues:
+            chunk = run_chunk(house, due.period, due.number)
+            if chunk is not None:
+                dues += scheduler.next_chunk(house, chunk)
+
+
+def _say_no(house: House, recipient_id: str, dice: random.Random) -> No:
+    time.sleep(dice.random() * 0.01)
+    subject, value = dice.choice(NOES)
+    now = house.clock()
+    with lend(house.pool) as connection:
+        events.record(connection, house.secret, recipient_id, [Change(subject, value)], "mobile", "race", "", now, now)
+    return No(recipient_id, COVERED[subject], time.time())
+
+
+def _judge(house: House, sandbox: Sandbox, noes: Sequence[No]) -> Race:
+    said = {no.recipient_id: no for no in noes}
+    arrived = {arrival["message_id"]: arrival["at"] for arrival in sandbox.log()}
+    late_claims, after = 0, [0.0]
+    with lend(house.pool) as connection:
+        rows = diagnostics.claims(connection)
+    refused = sum(state == "refused" for _, _, _, state, _ in rows)
+    for message_id, recipient_id, channel, _state, claimed_at in rows:
+        no = said.get(recipient_id)
+        if no is None or claimed_at is None or channel not in no.covered:
+            continue
+        late_claims += claimed_at.timestamp() > no.committed_at
+        if message_id in arrived and arrived[message_id] > no.committed_at:
+            after.append(arrived[message_id] - no.committed_at)
+    return Race(len(noes), len(arrived), refused, late_claims, len(after) - 1, max(after))

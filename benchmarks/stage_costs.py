@@ -1,0 +1,275 @@
+"""The worker's processor time by stage, through the pipeline's own functions, and what its parts would cost alone: the limit."""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import time
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psycopg
+
+from benchmarks.environment import Ground, database
+from benchmarks.resource_usage import cpu_seconds
+from benchmarks.throughput import finished, submit
+from channels.base import Channel, Content, Email, Pieced, Provider
+from channels.http import Fault, Http, Request, Response
+from channels.providers.fcm import Fcm
+from channels.providers.sendgrid import SendGrid
+from channels.providers.twilio import TwilioSms, TwilioWhatsApp
+from dispatcher import content
+from dispatcher.campaigns import scheduler
+from dispatcher.content import Catalog
+from dispatcher.delivery import pipeline
+from dispatcher.domain.decision import Leg, Send
+from dispatcher.ledger.connection import Pool, lend, open_pool
+from dispatcher.ledger.delivery import claims
+from dispatcher.ledger.delivery.claims import Candidate, Chunk
+from dispatcher.ledger.delivery.scheduling import Due, close
+from dispatcher.maintenance import sweep
+from dispatcher.policy import decide
+from dispatcher.runtime.services import BATCH_MESSAGES_MAX, COLLECT_AFTER, House, Limits
+
+T = TypeVar("T")
+SAMPLE = 10  # mails of each batch that are held against ordinary rendering
+STAGES = ("gather", "decide", "render", "claim", "send", "settle")
+ALONE = ("rendering", "posting", "rows")
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """Per message: the worker's own processor microseconds by stage, PostgreSQL's, SQL statements, and each part alone with
+    everything it needs counted (the sink's time for posting, PostgreSQL's for rows). `decide_us` is one decision over all four
+    channels."""
+
+    cpu_us: Mapping[str, float]
+    postgres_us: float
+    statements: float
+    alone_us: Mapping[str, float]
+    decide_us: float
+
+    @property
+    def limit_us(self) -> float:
+        """What the dearest part alone costs: nothing can be faster."""
+        return max(self.alone_us.values())
+
+    @property
+    def total_us(self) -> float:
+        """Worker and PostgreSQL together."""
+        return sum(self.cpu_us.values()) + self.postgres_us
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a campaign is sent."""
+
+    channel: Channel
+    mails_per_request: int = 1
+    specialise: bool = True
+    batch_messages: int = BATCH_MESSAGES_MAX
+
+
+class Counting(psycopg.Cursor[tuple[Any, ...]]):
+    """A cursor that counts its statements."""
+
+    statements = 0
+
+    def execute(self, *arguments: Any, **options: Any) -> Any:
+        """Count, then execute."""
+        Counting.statements += 1
+        return super().execute(*arguments, **options)
+
+
+class Recording(Http):
+    """The transport, which also keeps what it sends."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.requests: list[Request] = []
+
+    def exchange(self, calls: Iterable[tuple[T, Request]]) -> Generator[tuple[T, Response | Fault]]:
+        """Keep, then send."""
+        return super().exchange(self._kept(calls))
+
+    def _kept(self, calls: Iterable[tuple[T, Request]]) -> Iterator[tuple[T, Request]]:
+        for tag, request in calls:
+            self.requests.append(request)
+            yield tag, request
+
+
+def _adapters(ground: Ground, http: Http, mails_per_request: int) -> dict[Channel, Provider]:
+    """As `bootstrap` makes them, over a transport of ours."""
+    account, token, number = (os.environ[f"TWILIO_{name}"] for name in ("ACCOUNT_SID", "AUTH_TOKEN", "SMS_SENDER"))
+    callback = f"{ground.house.public_url}/webhooks/twilio/status"
+    return {
+        Channel.EMAIL: SendGrid("SG.sink", http, ground.sink, mails_per_request=mails_per_request),
+        Channel.SMS: TwilioSms(account, token, number, http, ground.sink, callback),
+        Channel.WHATSAPP: TwilioWhatsApp(account, token, number, http, ground.sink, callback),
+        Channel.PUSH: Fcm(os.environ["GOOGLE_APPLICATION_CREDENTIALS"], http, ground.sink),
+    }
+
+
+def measure(ground: Ground, way: Way, people: int) -> Stages:
+    """A campaign in this process, stage by stage."""
+    with _counted() as pool:
+        http = Recording(concurrency=200)
+        for _ in http.exchange((None, Request(f"{ground.sink}/count", ())) for _ in range(200)):
+            pass  # connections stand, as they do in a worker
+        http.requests.clear()
+        providers = _adapters(ground, http, way.mails_per_request)
+        limits = Limits(batch_messages_max=way.batch_messages)
+        house = replace(ground.house, pool=pool, providers=providers, catalog=catalog(specialise=way.specialise), limits=limits)
+        ground.forget_caps()
+        name = submit(house, ground, way.channel, people)
+        dues = scheduler.due_chunks(house)
+        clocks = dict.fromkeys((*STAGES, "rendering"), 0.0)
+        decide_us = _deciding(house, dues[0])
+        gc.collect()
+        gc.freeze()  # as workers do
+        gc.set_threshold(*COLLECT_AFTER)
+        Counting.statements, postgres = 0, cpu_seconds(ground.meters.postgres)
+        for due in dues:
+            _chunk(house, due, clocks)
+        statements, postgres = Counting.statements, cpu_seconds(ground.meters.postgres) - postgres
+        sweep.sweep(house)
+        assert finished(house, name), "every message was to be settled"
+    rendering = clocks.pop("rendering")
+    alone = {"rendering": rendering / people, "posting": _posting(ground, http.requests, people), "rows": _rows(ground, name)}
+    return Stages(
+        cpu_us={stage: seconds / people * 1e6 for stage, seconds in clocks.items()},
+        postgres_us=postgres / people * 1e6,
+        statements=statements / people,
+        alone_us={part: seconds * 1e6 for part, seconds in alone.items()},
+        decide_us=decide_us,
+    )
+
+
+@contextmanager
+def _counted() -> Iterator[Pool]:
+    """The ledger's pool, as workers have it, with statements counted."""
+    with open_pool(os.environ["DISPATCHER_DATABASE_URL"], 2) as pool:
+        assert isinstance(pool.kwargs, dict)
+        pool.kwargs["cursor_factory"] = Counting
+        yield pool
+
+
+@lru_cache(maxsize=2)
+def catalog(*, specialise: bool) -> Catalog:
+    """The templates as a worker with this setting has them."""
+    return content.load(Path("templates"), random.random if specialise else None)
+
+
+def _deciding(house: House, due: Due) -> float:
+    """Microseconds of one decision over all four channels; the best of some rounds, for it is short."""
+    with lend(house.pool) as connection:
+        chunk = claims.find(connection, due.period, due.number)
+        assert chunk
+        candidates = claims.gather(connection, chunk)
+    pipeline.prepare_all(house, chunk, candidates[:200], {})  # templates are compiled and paths known, as in a worker at work
+    asked = [(replace(pipeline.job_of(house, chunk, each), channels=tuple(Channel)), each.facts) for each in candidates]
+    best, now = float("inf"), house.clock()
+    for _ in range(5):
+        started = time.process_time()
+        for job, facts in asked:
+            decide(job, facts, house.policy, now)
+        best = min(best, time.process_time() - started)
+    return best / len(asked) * 1e6
+
+
+@contextmanager
+def _clocked(spent: dict[str, float], stage: str) -> Iterator[None]:
+    started = time.process_time()
+    yield
+    spent[stage] += time.process_time() - started
+
+
+def _chunk(house: House, due: Due, spent: dict[str, float]) -> None:
+    """As `pipeline.run_chunk` does it, and the task behind it."""
+    with lend(house.pool) as connection, _clocked(spent, "gather"):
+        chunk = claims.find(connection, due.period, due.number)
+        assert chunk
+        since = pipeline.caps_since(house, chunk)
+        candidates = claims.gather(connection, chunk, None, since)
+    for batch in pipeline.batches(candidates, house.limits.batch_messages_max):
+        _batch(house, chunk, batch, spent)
+    with _clocked(spent, "settle"):
+        with lend(house.pool) as connection:
+            close(connection, chunk, house.clock())
+        scheduler.next_chunk(house, chunk)
+
+
+def _batch(house: House, chunk: Chunk, batch: Sequence[Candidate], spent: dict[str, float]) -> None:
+    """As `pipeline.work` does it, with the rendering done once more to tell it from the decision."""
+    with _clocked(spent, "decide"):
+        prepared = pipeline.prepare_all(house, chunk, batch, {})
+    letters = [pipeline.letter_of(house, chunk, candidate, _leg(house, chunk, candidate)) for candidate in batch]
+    template, again = house.catalog[chunk.spec.template], dict.fromkeys(("render", "rendering"), 0.0)
+    with _clocked(again, "rendering"):
+        with _clocked(again, "render"):
+            written = [template.render(letter) for letter in letters]
+        texts = [_texts(content) for content in written]
+    ordinary = catalog(specialise=False)[chunk.spec.template]
+    assert texts[:SAMPLE] == [_texts(ordinary.render(letter)) for letter in letters[:SAMPLE]], "a specialised mail differs"
+    spent["render"] += again["render"]
+    spent["rendering"] += again["rendering"]
+    spent["decide"] -= again["render"]
+    with lend(house.pool) as connection, _clocked(spent, "claim"):
+        now, since = house.clock(), pipeline.caps_since(house, chunk)
+        claim = claims.claim(connection, chunk, [item.entry for item in prepared], now, since)
+    assert len(claim.won) == len(batch)
+    with _clocked(spent, "send"):
+        results = pipeline.send(house, prepared)
+    with _clocked(spent, "settle"):
+        pipeline.settle(house, chunk, pipeline.conclude_all(house, chunk, prepared, results))
+
+
+def _texts(content: Content) -> tuple[str, ...]:
+    """A message's long texts, whole: a mail of pieces is put together here."""
+    mail = content.whole() if isinstance(content, Pieced) else content
+    return (mail.subject, mail.html, mail.text) if isinstance(mail, Email) else ()
+
+
+def _leg(house: House, chunk: Chunk, candidate: Candidate) -> Leg:
+    decision = decide(pipeline.job_of(house, chunk, candidate), candidate.facts, house.policy, house.clock())
+    assert isinstance(decision, Send), decision
+    return decision.legs[0]
+
+
+# -- the parts alone ---------------------------------------------------------------------------------------------------
+
+
+def _posting(ground: Ground, requests: Sequence[Request], messages: int) -> float:
+    """Seconds per message to post the same bytes and do nothing else, both ends counted."""
+    http = Http(concurrency=32)
+    for _ in range(2):  # the first time pays for the connections
+        own, theirs = time.process_time(), cpu_seconds(ground.meters.sink)
+        for _ in http.exchange((None, request) for request in requests):
+            pass
+        own, theirs = time.process_time() - own, cpu_seconds(ground.meters.sink) - theirs
+    http.close()
+    return (own + theirs) / messages
+
+
+def _rows(ground: Ground, name: str) -> float:
+    """Seconds per message to copy the same finished rows into PostgreSQL, a hundred a transaction, both ends counted."""
+    with database() as connection:
+        rows = connection.execute(
+            "SELECT m.* FROM messages m JOIN campaigns c ON c.no = m.campaign_no WHERE c.id = %s", (name,)
+        ).fetchall()
+        columns = [(*row[:-1], psycopg.types.json.Jsonb(row[-1])) for row in rows]
+        connection.execute("DROP TABLE IF EXISTS bench_twin")
+        connection.execute("CREATE TABLE bench_twin (LIKE messages INCLUDING ALL)")
+        own, theirs = time.process_time(), cpu_seconds(ground.meters.postgres)
+        for start in range(0, len(columns), 100):
+            with connection.cursor() as cursor, cursor.copy("COPY bench_twin FROM STDIN") as copy:
+                for row in columns[start : start + 100]:
+                    copy.write_row(row)
+        own, theirs = time.process_time() - own, cpu_seconds(ground.meters.postgres) - theirs
+        connection.execute("DROP TABLE bench_twin")
+    return (own + theirs) / len(columns)

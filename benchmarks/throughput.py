@@ -1,0 +1,178 @@
+"""Throughput: a campaign through real workers, the baseline through its own, and what the parts cost alone."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from benchmarks import baseline
+from benchmarks.environment import Ground, await_, database, offer
+from benchmarks.resource_usage import between, watch_memory
+from channels.base import Channel
+from dispatcher.campaigns import scheduler, submission
+from dispatcher.domain.campaign import CampaignState
+from dispatcher.intake.campaign import parse_campaign
+from dispatcher.ledger.campaigns import lifecycle
+from dispatcher.ledger.connection import lend
+from dispatcher.runtime.services import House
+
+TEMPLATE = baseline.TEMPLATE
+BASELINE = ["baseline@bench"]
+RUN_SECONDS_MAX = 900.0  # for a million
+_names = (f"bench-{number}" for number in itertools.count(1))
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One campaign, per message: `cpu_us` is processor microseconds by part (workers, postgres, broker, sink), `wal_bytes` what
+    PostgreSQL logged from claim to settle, `ledger_bytes` what its tables and indexes grew by, jobs included."""
+
+    messages: int
+    seconds: float
+    cpu_us: Mapping[str, float]
+    commands: float
+    wire_bytes: float
+    peak_bytes: int = 0
+    fan_out_us: float = 0.0
+    wal_bytes: float = 0.0
+    ledger_bytes: float = 0.0
+
+    @property
+    def per_second(self) -> float:
+        """Messages a second, by the wall."""
+        return self.messages / self.seconds
+
+    @property
+    def cpu_total_us(self) -> float:
+        """Processor microseconds per message, everything counted."""
+        return sum(self.cpu_us.values())
+
+
+def middle(runs: Sequence[Run]) -> Run:
+    """The run in the middle, by processor time: the wall belongs to neighbours too."""
+    return sorted(runs, key=lambda run: run.cpu_total_us)[len(runs) // 2]
+
+
+# -- ours --------------------------------------------------------------------------------------------------------------
+
+
+def submit(house: House, ground: Ground, channel: Channel, people: int) -> str:
+    """Fan a campaign out; its id."""
+    name = next(_names)
+    form = {"id": name, "template": TEMPLATE, "channels": [channel], "audience": str(ground.audience(people))}
+    admission = submission.submit(house, parse_campaign(form, submission.desk(house)))
+    assert admission.taken is submission.Taken.NEW, admission
+    return name
+
+
+def campaign(ground: Ground, worker: int, channel: Channel, people: int) -> Run:
+    """A whole campaign through the real workers, measured from the broker's first message to the ledger's last word."""
+    from dispatcher import tasks
+
+    size = _ledger_bytes()
+    fan_out = time.process_time()
+    name = submit(ground.house, ground, channel, people)
+    fan_out = time.process_time() - fan_out
+    ground.forget_caps()
+    before, bytes_before, wal = ground.meters.read(worker), ground.received()["bytes"], _wal_bytes()
+    with watch_memory(worker) as peak:
+        started = time.time()
+        tasks.publish(scheduler.due_chunks(ground.house))
+        await_(name, lambda: finished(ground.house, name), RUN_SECONDS_MAX)
+    spent = between(before, ground.meters.read(worker))
+    wal, size = _wal_bytes() - wal, _ledger_bytes() - size
+    sent, last = _outcome(name)
+    assert sent == people, f"{sent} of {people} were accepted"
+    bytes_ = ground.received()["bytes"] - bytes_before
+    return Run(
+        people,
+        last - started,
+        *_shares(spent, people),
+        wire_bytes=bytes_ / people,
+        peak_bytes=peak.bytes,
+        fan_out_us=fan_out / people * 1e6,
+        wal_bytes=wal / people,
+        ledger_bytes=size / people,
+    )
+
+
+def _wal_bytes() -> int:
+    """How much PostgreSQL has ever logged."""
+    return _number("SELECT pg_current_wal_insert_lsn() - '0/0'")
+
+
+def _ledger_bytes() -> int:
+    """Tables and indexes that messages make grow."""
+    return _number(
+        "SELECT sum(pg_total_relation_size(oid)) FROM pg_class"
+        " WHERE relname ~ '^(jobs|messages)_[0-9]+$' OR relname = 'cap_reservations'"
+    )
+
+
+def _number(question: str) -> int:
+    with database() as connection:
+        row = connection.execute(question).fetchone()
+    return int(row[0] or 0) if row else 0
+
+
+def finished(house: House, name: str) -> bool:
+    with lend(house.pool) as connection:
+        found = lifecycle.find(connection, name)
+    return found is not None and found.state is CampaignState.FINISHED
+
+
+def _outcome(name: str) -> tuple[int, float]:
+    """How many were accepted, and when the last one was."""
+    with database() as connection:
+        row = connection.execute(
+            """
+            SELECT count(*) FILTER (WHERE receipt IS NOT NULL), extract(epoch FROM max(m.updated_at))
+            FROM messages m JOIN campaigns c ON c.no = m.campaign_no WHERE c.id = %s
+            """,
+            (name,),
+        ).fetchone()
+    assert row
+    return int(row[0]), float(row[1])
+
+
+def _shares(spent: Mapping[str, float], messages: int) -> tuple[dict[str, float], float]:
+    parts = ("workers", "postgres", "broker", "sink")
+    return {part: spent[part] / messages * 1e6 for part in parts}, spent["commands"] / messages
+
+
+# -- the baseline ------------------------------------------------------------------------------------------------------
+
+
+def baseline_listens() -> bool:
+    """Whether the baseline's worker can be told what to consume."""
+    return bool(baseline.app.control.ping(BASELINE, timeout=0.5))
+
+
+def baseline_run(ground: Ground, worker: int, channel: Channel, people: int) -> Run:
+    """As many single tasks, waiting on the broker before the clock starts: publishing is not counted against the baseline."""
+    name = next(_names)
+    for number in range(people):
+        baseline.send.apply_async((name, f"c-{number}", channel.value, offer(number)))
+    before, bytes_before = ground.meters.read(worker), ground.received()["bytes"]
+    started = time.time()
+    baseline.app.control.add_consumer("baseline", destination=BASELINE)
+    with watch_memory(worker) as peak:
+        await_(f"the baseline's {name}", lambda: _baseline_sent(name)[0] == people, RUN_SECONDS_MAX)
+    spent = between(before, ground.meters.read(worker))
+    baseline.app.control.cancel_consumer("baseline", destination=BASELINE)
+    last = _baseline_sent(name)[1]
+    bytes_ = ground.received()["bytes"] - bytes_before
+    return Run(people, last - started, *_shares(spent, people), bytes_ / people, peak.bytes)
+
+
+def _baseline_sent(name: str) -> tuple[int, float]:
+    with database() as connection:
+        row = connection.execute(
+            "SELECT count(*), coalesce(extract(epoch FROM max(updated_at)), 0) FROM baseline.messages "
+            "WHERE campaign = %s AND status = 'sent'",
+            (name,),
+        ).fetchone()
+    assert row
+    return int(row[0]), float(row[1])

@@ -1,0 +1,343 @@
+"""Push through Firebase Cloud Messaging's HTTP v1 API. The official SDK holds the credentials."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from firebase_admin import credentials
+from google.auth import exceptions as auth_exceptions
+from google.auth import transport
+
+from channels.base import (
+    BadAddress,
+    Channel,
+    ChannelError,
+    Misconfigured,
+    Outbound,
+    Push,
+    PushOptions,
+    Receipt,
+    Rejected,
+    Result,
+    Throttled,
+    Unavailable,
+)
+from channels.http import Http, Request, Response, header_lines
+from channels.http_adapter import Clock, Reactions, by_status, hand_over, receipt, retry_after_seconds, utc_now
+from channels.registry import Bench, Plug, Reader
+from channels.validation import checked
+
+API = "https://fcm.googleapis.com"
+PAYLOAD_BYTES_MAX = 4096
+TTL_SECONDS_MAX = 28 * 24 * 3600
+RETRY_AFTER_SECONDS = 60.0  # Google's least wait where a quota answer names none
+TOKEN_RENEWAL = timedelta(minutes=5)
+
+FOREIGN_TOKENS_MIN = 5
+
+_FOREIGN = "SENDER_ID_MISMATCH"
+_FCM_ERROR = "type.googleapis.com/google.firebase.fcm.v1.FcmError"
+
+# By FcmError's code, else by the status of Google's error body. INTERNAL and UNAVAILABLE are Google's own "try again",
+# given in a whole and readable answer; should the first push have left after all, the second one takes its place on the
+# device (`tag`).
+REACTIONS: Reactions = {
+    "UNREGISTERED": (BadAddress, "app removed or token replaced"),
+    _FOREIGN: (BadAddress, "the token belongs to another project"),
+    "QUOTA_EXCEEDED": (Throttled, "quota of project, device or topic"),
+    "RESOURCE_EXHAUSTED": (Throttled, "quota"),
+    "UNAVAILABLE": (Unavailable, "overloaded"),
+    "INTERNAL": (Unavailable, "internal error"),
+    "THIRD_PARTY_AUTH_ERROR": (Misconfigured, "the key for APNs or web push"),
+    "UNAUTHENTICATED": (Misconfigured, "our credential"),
+    "PERMISSION_DENIED": (Misconfigured, "API switched off or role missing"),
+    "INVALID_ARGUMENT": (Rejected, "a fault in the message"),
+}
+
+
+class Fcm:
+    """The push adapter. `account` is the path of a service account's key file, or its content.
+
+    Access tokens come from the credential's own `token_uri`, over the same transport, and are kept until shortly before
+    their end.
+    """
+
+    name = "fcm"
+    channel = Channel.PUSH
+
+    def __init__(self, account: str | Mapping[str, Any], http: Http, base_url: str = API, now: Clock = utc_now) -> None:
+        certificate = credentials.Certificate(account if isinstance(account, str) else dict(account))
+        self._http, self._now = http, now
+        self._credential = certificate.get_credential()
+        self._headers: tuple[str, ...] = ()
+        self._renewal = datetime.min.replace(tzinfo=UTC)
+        self._url = f"{base_url.rstrip('/')}/v1/projects/{certificate.project_id}/messages:send"
+
+    def send(self, batch: Sequence[Outbound]) -> Iterator[tuple[Outbound, Result]]:
+        """One request per device. See `channels.base.Provider`."""
+        if fault := self._authorize():
+            yield from ((outbound, fault) for outbound in batch)
+            return
+        foreign: list[tuple[Outbound, Result]] = []
+        for outbound, result in hand_over(self._http, batch, self.build, self.parse):
+            if isinstance(result, BadAddress) and result.code == _FOREIGN:
+                foreign.append((outbound, result))
+            else:
+                yield outbound, result
+        # Many tokens of another project at once: it is the project's key that is wrong, and no token may be lost for it.
+        ours = len(foreign) >= FOREIGN_TOKENS_MIN and 2 * len(foreign) > len(batch)
+        wrong_project = Misconfigured(_FOREIGN, "the key of another project, it seems")
+        yield from ((outbound, wrong_project if ours else result) for outbound, result in foreign)
+
+    def build(self, outbound: Outbound) -> Request:
+        """The messages:send request for one device. Raises Rejected for what FCM would not take."""
+        message = _message(outbound, checked(outbound, self.channel, Push), self._now())
+        return Request(self._url, self._headers, json.dumps({"message": message}).encode())
+
+    def parse(self, answer: Response) -> Result:
+        """A 200 with a name is a receipt; else what REACTIONS say of the FcmError's code or of the error's status."""
+        fields = answer.fields()
+        if answer.status == 200:
+            return receipt(fields.get("name"))
+        code, message = _error(fields)
+        if answer.status == 401:
+            self._renewal = datetime.min.replace(tzinfo=UTC)  # a revoked token is not offered again
+        if code not in REACTIONS or answer.status < 400:
+            return self._throttled("http_429", "", answer) if answer.status == 429 else by_status(answer, self._now())
+        error, hint = REACTIONS[code]
+        if error is Throttled:
+            return self._throttled(code, hint, answer)
+        if code == "INVALID_ARGUMENT" and "registration token" in message:
+            return BadAddress(code, "not a registration token")
+        return error(code, hint)
+
+    def check(self) -> ChannelError | None:
+        """Mint a token and have FCM validate, not send, a message to a topic."""
+        if fault := self._authorize():
+            return fault
+        body = json.dumps({"validate_only": True, "message": {"topic": "dispatcher-check", "data": {"check": "1"}}})
+        answer = self._http.ask(Request(self._url, self._headers, body.encode()))
+        result = self.parse(answer) if isinstance(answer, Response) else answer
+        return None if isinstance(result, Receipt) else result
+
+    def close(self) -> None:
+        """Let go of connections."""
+        self._http.close()
+
+    def _throttled(self, code: str, hint: str, answer: Response) -> Throttled:
+        wait = retry_after_seconds(answer, self._now())
+        return Throttled(code, hint, RETRY_AFTER_SECONDS if wait is None else wait)
+
+    def _authorize(self) -> ChannelError | None:
+        """See that `_headers` hold a fresh access token."""
+        if self._now() < self._renewal:
+            return None
+        try:
+            self._credential.refresh(_Carrier(self._http))
+            fields = {"Authorization": f"Bearer {self._credential.token}", "Content-Type": "application/json"}
+            self._headers = header_lines(fields)
+        except auth_exceptions.TransportError:
+            return Unavailable("no_access_token", "the token server gave no usable answer")
+        except Exception:  # google-auth names a refusal RefreshError and lets other faults of an odd answer through
+            return Misconfigured("no_access_token", "the service account's key was refused")
+        expiry = self._credential.expiry or self._now().replace(tzinfo=None)
+        self._renewal = expiry.replace(tzinfo=UTC) - TOKEN_RENEWAL
+        return None
+
+
+class _Carrier(transport.Request):
+    """google-auth's seam for own transports. Its retries sleep for seconds, so a passing fault ends this attempt."""
+
+    def __init__(self, http: Http) -> None:
+        self._http = http
+
+    def __call__(
+        self,
+        url: str,
+        method: str = "GET",  # noqa: ARG002 - google-auth's signature
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,  # noqa: ARG002
+        **_: Any,
+    ) -> _Carried:
+        answer = self._http.ask(Request(url, header_lines(headers or {}), body or b""))
+        if not isinstance(answer, Response) or answer.status >= 500 or answer.status in {408, 429}:
+            raise auth_exceptions.TransportError("no usable answer")  # type: ignore[no-untyped-call]
+        return _Carried(answer.status, answer.body)
+
+
+@dataclass(frozen=True, slots=True)
+class _Carried:
+    """google-auth's view of an answer."""
+
+    status: int
+    data: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+# Laid out by hand: the SDK's objects cost several times as much as the JSON. Tests hold our bytes against theirs.
+def _message(outbound: Outbound, push: Push, now: datetime) -> dict[str, Any]:
+    options = push.options
+    ttl = _ttl_seconds(outbound.ttl_seconds, options.ttl_seconds)
+    frame = _frame(options, ttl)
+    # The tag lets a repeated push take the first one's place on the device. No collapse key of ours, unless one is asked for: FCM
+    # keeps four of them per device at most and drops other messages that wait for it.
+    tag = options.collapse_key or outbound.id
+    data = {**push.data, "message_id": outbound.id}
+    if push.link:
+        data["link"] = push.link
+    message: dict[str, Any] = {
+        "token": outbound.address,
+        "notification": {"title": push.title, "body": push.body, **frame.common},
+        "data": data,
+        "android": {**frame.android, "notification": {"tag": tag, **frame.on_android}},
+        "apns": {**frame.apns, "headers": {"apns-collapse-id": tag, **frame.to_apns}},
+        "webpush": {**frame.webpush, "notification": {"tag": tag, **frame.in_browsers}},
+    }
+    if ttl is not None:
+        message["apns"]["headers"]["apns-expiration"] = str(int(now.timestamp()) + ttl)
+    if push.link.startswith("https://"):
+        message["webpush"]["fcm_options"] = {"link": push.link}
+    _check_size(message, frame, "".join((push.title, push.body, tag, *data, *data.values())))
+    return message
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """What pushes with the same options and life have in common. `bytes_counted` are those that FCM counts of it, if not fewer."""
+
+    common: Mapping[str, Any]
+    android: Mapping[str, Any]
+    on_android: Mapping[str, Any]
+    apns: Mapping[str, Any]
+    to_apns: Mapping[str, str]
+    webpush: Mapping[str, Any]
+    in_browsers: Mapping[str, Any]
+    bytes_counted: int
+
+
+@lru_cache(maxsize=1024)
+def _frame(options: PushOptions, ttl: int | None) -> _Frame:
+    image = _given(image=options.image)
+    aps = _given(sound=options.sound, badge=options.badge)
+    if options.image:
+        aps["mutable-content"] = 1  # lets the app's extension fetch the image
+    on_android = _given(
+        sound=options.sound, icon=options.icon, channel_id=options.android_channel, notification_count=options.badge
+    )
+    to_browsers = _given(TTL=None if ttl is None else str(ttl), Urgency=options.priority, Topic=options.collapse_key)
+    return _Frame(
+        common=image,
+        android=_given(
+            collapse_key=options.collapse_key,
+            priority=options.priority.upper(),
+            ttl=None if ttl is None else f"{ttl}s",
+        ),
+        on_android=on_android,
+        apns={"payload": {"aps": aps}} if aps else {},
+        to_apns=_given(**{"apns-priority": {"high": "10", "normal": "5"}.get(options.priority)}),
+        webpush={"headers": to_browsers} if to_browsers else {},
+        in_browsers=image,
+        bytes_counted=sum(map(_counted, ({"title": "", "body": "", "tag": ""}, image, on_android, {"aps": aps}, image))),
+    )
+
+
+def _given(**fields: object) -> dict[str, Any]:
+    """The fields that say something."""
+    return {name: value for name, value in fields.items() if value not in ("", None)}
+
+
+def _ttl_seconds(*asked: int | None) -> int | None:
+    """The shortest of the times that are asked for, as FCM takes it."""
+    given = [seconds for seconds in asked if seconds is not None]
+    return min(max(0, min(given)), TTL_SECONDS_MAX) if given else None
+
+
+def _check_size(message: Mapping[str, Any], frame: _Frame, words: str) -> None:
+    """Raises Rejected. Counted exactly only where it could be too much: a character has four bytes at most."""
+    most = ENVELOPE_BYTES + frame.bytes_counted + PAIR_BYTES * len(message["data"]) + 4 * len(words)
+    if most > PAYLOAD_BYTES_MAX and payload_bytes(message) > PAYLOAD_BYTES_MAX:
+        raise Rejected("payload_too_big", "FCM takes 4,096 bytes")
+
+
+# Google's page of error codes counts keys and values. Who tried it out byte by byte found 39 bytes less, and 6 for each pair
+# besides: so much goes to its own packing. What is meant for one platform only travels to that one, so the largest counts.
+ENVELOPE_BYTES, PAIR_BYTES = 39, 6
+
+
+def payload_bytes(message: Mapping[str, Any]) -> int:
+    """How many bytes of a message FCM counts towards its limit of 4,096."""
+    android, apns, webpush = (message.get(platform, {}) for platform in ("android", "apns", "webpush"))
+    platforms = (android.get("notification", {}), apns.get("payload", {}), webpush.get("notification", {}))
+    common = _counted(message.get("notification", {})) + _counted(message.get("data", {}))
+    return ENVELOPE_BYTES + common + max(map(_counted, platforms))
+
+
+def _counted(fields: Mapping[str, Any]) -> int:
+    return sum(
+        len(name.encode()) + PAIR_BYTES + (_counted(value) if isinstance(value, Mapping) else len(str(value).encode()))
+        for name, value in fields.items()
+    )
+
+
+def _error(fields: Mapping[str, Any]) -> tuple[str, str]:
+    """The error's code and, where an FcmError detail gives it, Google's prose about it, which is for our eyes only.
+
+    Without that detail Google speaks of the request (BadRequest), whatever its prose says of tokens.
+    """
+    error = fields.get("error")
+    error = error if isinstance(error, dict) else {}
+    details = error.get("details")
+    for detail in details if isinstance(details, list) else []:
+        if isinstance(detail, dict) and detail.get("@type") == _FCM_ERROR:
+            return str(detail.get("errorCode")), str(error.get("message")).lower()
+    return str(error.get("status")), ""
+
+
+# -- the plug ----------------------------------------------------------------------------------------------------------
+
+_KEY_FILE = "GOOGLE_APPLICATION_CREDENTIALS"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Firebase Cloud Messaging; `credentials` is a service account's JSON file."""
+
+    credentials: Path | None
+    base_url: str
+
+
+def _account(read: Reader) -> Account:
+    path = read.file(_KEY_FILE)
+    if path is not None and not _is_service_account(path):  # its content is checked for shape, and never shown
+        read.fault(f"{_KEY_FILE} is {str(path)!r}: that must be the JSON key file of a service account.")
+    return Account(credentials=path, base_url=read.url("FCM_BASE_URL", API))
+
+
+def _is_service_account(path: Path) -> bool:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        whole = all(content[key] for key in ("project_id", "client_email", "private_key", "token_uri"))
+        return whole and content["type"] == "service_account"
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _make(account: Account, bench: Bench) -> Fcm:
+    return Fcm(str(account.credentials), bench.http, account.base_url)
+
+
+PLUG = Plug(
+    name=Fcm.name,
+    needs={Channel.PUSH: (_KEY_FILE,)},
+    prefixes=("FCM_", _KEY_FILE),
+    read=_account,
+    make=_make,
+    usual=True,
+)

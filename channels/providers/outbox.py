@@ -1,0 +1,65 @@
+"""An adapter that keeps what it is given: for tests and dry runs. It keeps the promises of the real ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from channels.base import Channel, ChannelError, Email, Outbound, Push, Receipt, Result, Sms, Uncertain, WhatsApp
+from channels.registry import Plug
+from channels.validation import checked
+
+_KINDS: Mapping[Channel, Any] = {
+    Channel.EMAIL: Email,
+    Channel.SMS: Sms,
+    Channel.WHATSAPP: WhatsApp,
+    Channel.PUSH: Push,
+}
+
+
+class Outbox:
+    """`sent` holds all that arrived, in order, mails put together. `answers` scripts an error by address, "" for every other.
+
+    An `Uncertain` is an answer that was lost: that message did arrive.
+    """
+
+    name = "outbox"
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.sent: list[Outbound] = []
+        self.answers: dict[str, ChannelError] = {}
+
+    def send(self, batch: Sequence[Outbound]) -> Iterator[tuple[Outbound, Result]]:
+        """See `channels.base.Provider`."""
+        for outbound in batch:
+            yield outbound, self._take(outbound)
+
+    def check(self) -> ChannelError | None:
+        """The error scripted for every address, if there is one."""
+        return self.answers.get("")
+
+    def close(self) -> None:
+        """Nothing to let go of: `sent` stays."""
+
+    def _take(self, outbound: Outbound) -> Result:
+        try:
+            content = checked(outbound, self.channel, _KINDS[self.channel])
+        except ChannelError as refusal:
+            return refusal.with_traceback(None)
+        answer = self.answers.get(outbound.address) or self.answers.get("")
+        if answer is not None and not isinstance(answer, Uncertain):
+            return answer
+        self.sent.append(replace(outbound, content=content))
+        return answer or Receipt(f"{self.channel}-{len(self.sent)}")
+
+
+PLUG = Plug(
+    name=Outbox.name,
+    needs=dict.fromkeys(Channel, ()),
+    prefixes=(),
+    read=lambda _: None,
+    make=lambda _, bench: Outbox(bench.channel),
+    real=False,
+)

@@ -1,0 +1,396 @@
+"""E-mail through SendGrid: mail send v3 out, the signed event webhook in. The official SDK builds and verifies."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from json.encoder import encode_basestring_ascii
+from typing import Any
+
+from sendgrid import SendGridAPIClient
+from sendgrid.helpers.eventwebhook import EventWebhook
+
+from channels.alerts import alert
+from channels.base import (
+    Again,
+    BadPayload,
+    BadSignature,
+    Channel,
+    ChannelError,
+    Event,
+    EventKind,
+    Form,
+    Gapped,
+    Misconfigured,
+    Outbound,
+    Pieced,
+    Rejected,
+    Result,
+    Throttled,
+)
+from channels.http import Http, Request, Response, header_lines
+from channels.http_adapter import Clock, by_status, hand_over, inquire, receipt, utc_now
+from channels.mail_batching import Batch, alone, batches, mail_of, own
+from channels.redaction import extra
+from channels.registry import Bench, Call, Door, Pattern, Plug, Reader
+from channels.validation import checked_mail
+
+API = "https://api.sendgrid.com"
+MAILS_PER_REQUEST = 100  # what is unknown when an answer is lost: no more than a killed worker leaves
+MAILS_PER_REQUEST_MAX = 1_000
+SIGNATURE_AGE_MAX = timedelta(minutes=10)
+
+_FIELD = re.compile(r"[a-z0-9_.]{1,80}")
+# Tracking rewrites links, the one-click way out too.
+_UNTRACKED = json.dumps({"click_tracking": {"enable": False, "enable_text": False}, "open_tracking": {"enable": False}})
+
+
+class SendGrid:
+    """The e-mail adapter. `check` needs the key's right to read its own scopes, which every key has."""
+
+    name = "sendgrid"
+    channel = Channel.EMAIL
+
+    def __init__(
+        self,
+        api_key: str,
+        http: Http,
+        base_url: str = API,
+        now: Clock = utc_now,
+        mails_per_request: int = MAILS_PER_REQUEST,
+    ) -> None:
+        self._http, self._now = http, now
+        self._mails_max = min(max(1, mails_per_request), MAILS_PER_REQUEST_MAX)
+        sdk = SendGridAPIClient(api_key).client
+        self._headers = header_lines(sdk.request_headers | {"Content-Type": "application/json"})
+        self._send_url = f"{base_url.rstrip('/')}/v3/mail/send"
+        self._scopes_url = f"{base_url.rstrip('/')}/v3/scopes"
+
+    def send(self, batch: Sequence[Outbound]) -> Iterator[tuple[Outbound, Result]]:
+        """As few requests as is good; mails that share a request share its fate, but for a refusal. See `channels.base.Provider`.
+
+        SendGrid refuses a request as a whole for one bad mail in it. A refused request took nothing, so it leaves again in halves,
+        until the mails that are to blame stand alone.
+        """
+        sound: list[Outbound] = []
+        for outbound in batch:
+            refusal = self._refusal(outbound)
+            if refusal is None:
+                sound.append(outbound)
+            else:
+                yield outbound, refusal
+        waiting = list(batches(sound, self._mails_max))
+        while waiting:
+            halves: list[Batch] = []
+            for together, result in hand_over(self._http, waiting, self.build_batch, self.parse):
+                if isinstance(result, Rejected) and len(together.mails) > 1:
+                    halves += together.halves()
+                else:
+                    yield from ((outbound, result) for outbound in together.mails)
+            waiting = halves
+
+    def build(self, outbound: Outbound) -> Request:
+        """The mail/send request for one mail. Raises Rejected for what SendGrid would not take or might misread."""
+        checked_mail(outbound)
+        return self.build_batch(alone(outbound))
+
+    def build_batch(self, batch: Batch) -> Request:
+        """The mail/send request for several."""
+        return Request(self._send_url, self._headers, _mail(batch).encode())
+
+    def _refusal(self, outbound: Outbound) -> Rejected | None:
+        """Why this mail can't leave whatever the others are."""
+        try:
+            checked_mail(outbound)
+            own(outbound).encode()
+        except Rejected as refusal:
+            return refusal.with_traceback(None)  # its frames hold the message
+        except Exception as error:
+            return Rejected("unbuildable", type(error).__name__)
+        return None
+
+    def parse(self, answer: Response) -> Result:
+        """202 with X-Message-Id is a receipt; 202 without one is `Uncertain` until an event with our id settles it."""
+        if answer.status == 202:
+            return receipt(answer.header("X-Message-Id"))
+        if answer.status == 429:
+            return Throttled("http_429", retry_after_seconds=self._reset_seconds(answer))
+        field, message = _first_error(answer)
+        if answer.status == 401 and "credits" in message:  # the same status as a wrong key; a person must buy or wait
+            return Misconfigured("credits_exceeded", "the plan's mails are used up")
+        if answer.status == 400:
+            return Rejected("http_400", field)
+        if answer.status == 415:
+            return Rejected("http_415", "we sent something else than JSON")
+        return by_status(answer, self._now())
+
+    def check(self) -> ChannelError | None:
+        """Read the key's scopes and look for the right to send."""
+        answer = inquire(self._http, Request(self._scopes_url, self._headers), self._now)
+        if isinstance(answer, ChannelError):
+            return answer
+        scopes = answer.fields().get("scopes")
+        return None if isinstance(scopes, list) and "mail.send" in scopes else Misconfigured("no_mail_send_scope")
+
+    def close(self) -> None:
+        """Let go of connections."""
+        self._http.close()
+
+    def _reset_seconds(self, answer: Response) -> float | None:
+        reset = answer.header("X-RateLimit-Reset") or ""  # SendGrid sends a unix time and documents no Retry-After
+        if not (reset.isascii() and reset.isdigit()):
+            fallback = by_status(answer, self._now())
+            return fallback.retry_after_seconds if isinstance(fallback, Throttled) else None
+        return min(max(0.0, int(reset) - self._now().timestamp()), 3600.0)
+
+
+# Laid out by hand: the SDK's objects cost several times as much as the JSON. Tests hold our bytes against theirs. Of a mail of
+# pieces only the values are to be written, since the words are known; any other mail is one value a part.
+_WHOLE = Form(*(Gapped(("", ""), (gap,)) for gap in range(3)))
+
+
+def _mail(batch: Batch) -> str:
+    mail = batch.shared or mail_of(batch.mails[0])
+    form, values = (mail.form, mail.values) if isinstance(mail, Pieced) else (_WHOLE, (mail.subject, mail.html, mail.text))
+    people = [_personalization(*each) for each in zip(batch.mails, batch.fillings, strict=True)]
+    return _laid_out(form).filled([*_in_json(values), _sender(mail.sender_name, mail.sender_address), json.dumps(people)])
+
+
+@lru_cache(maxsize=256)  # forms; a campaign has a few
+def _laid_out(form: Form) -> Gapped:
+    """The whole request for mails of a form. Behind a mail's own values stand its sender, last but one, and its people."""
+    words, gaps = [""], list[int]()
+    for part in (
+        Gapped(('{"from": ', ', "subject": "'), (-2,)),
+        _escaped(form.subject),
+        Gapped(('", "personalizations": ', ', "content": [{"type": "text/plain", "value": "'), (-1,)),
+        _escaped(form.text),  # first: clients show the last part that they can
+        Gapped(('"}, {"type": "text/html", "value": "',), ()),
+        _escaped(form.html),
+        Gapped((f'"}}], "tracking_settings": {_UNTRACKED}}}',), ()),
+    ):
+        words[-1] += part.words[0]
+        words += part.words[1:]
+        gaps += part.gaps
+    return Gapped(tuple(words), tuple(gaps))
+
+
+def _escaped(part: Gapped) -> Gapped:
+    return Gapped(tuple(_in_json(part.words)), part.gaps)
+
+
+def _in_json(texts: Sequence[str]) -> list[str]:
+    """The texts as they stand between a JSON string's quotation marks; at once, for each by itself costs several times as much."""
+    together = encode_basestring_ascii("\0".join(texts))[1:-1].split("\\u0000")
+    return together if len(together) == len(texts) else [encode_basestring_ascii(text)[1:-1] for text in texts]
+
+
+@lru_cache(maxsize=256)
+def _sender(name: str, address: str) -> str:
+    return json.dumps({"name": name, "email": address})
+
+
+def _personalization(outbound: Outbound, filling: Mapping[str, str]) -> dict[str, Any]:
+    part: dict[str, Any] = {"to": [{"email": outbound.address}]}
+    if headers := mail_of(outbound).headers:
+        part["headers"] = dict(headers)
+    if filling:
+        part["substitutions"] = filling
+    part["custom_args"] = {"message_id": outbound.id}
+    return part
+
+
+def _first_error(answer: Response) -> tuple[str, str]:
+    """Where SendGrid saw the fault, as a path of field names, and its prose, which is for our eyes only."""
+    errors = answer.fields().get("errors")
+    first = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else {}
+    field, message = str(first.get("field")), str(first.get("message"))
+    return field if _FIELD.fullmatch(field) else "", message.lower()
+
+
+# -- the event webhook -------------------------------------------------------------------------------------------------
+
+_KINDS = {
+    "processed": EventKind.ACCEPTED,
+    "deferred": EventKind.DEFERRED,
+    "delivered": EventKind.DELIVERED,
+    "bounce": EventKind.BOUNCED,
+    "dropped": EventKind.FAILED,
+    "spamreport": EventKind.COMPLAINED,
+    "unsubscribe": EventKind.OPTED_OUT,
+    "group_unsubscribe": EventKind.OPTED_OUT,
+    "group_resubscribe": EventKind.OPTED_IN,
+    "open": EventKind.ENGAGED,
+    "click": EventKind.ENGAGED,
+}
+# Why SendGrid dropped a mail before sending it. Any other reason is no fault of the address, and a person is told.
+_UNSUBSCRIBED = "dropped_unsubscribed"
+_DROPS = {
+    "bounced address": (EventKind.BOUNCED, "dropped_bounced"),
+    "invalid": (EventKind.BOUNCED, "dropped_invalid"),
+    "unsubscribed address": (EventKind.FAILED, _UNSUBSCRIBED),  # the no is an event of its own, see `_events`
+    "spam reporting address": (EventKind.COMPLAINED, "dropped_spam_report"),
+    "spam content": (EventKind.FAILED, "dropped_spam_content"),
+    "recipient list over package quota": (EventKind.HALTED, "dropped_over_quota"),
+    "invalid smtpapi header": (EventKind.HALTED, "dropped_invalid_header"),
+}
+_BLOCKED = Again(4 * 3_600.0, 1)  # the other side took no mail from us just then
+_FIELDS_KNOWN = frozenset({"event", "sg_event_id", "sg_message_id", "message_id", "timestamp"})
+_ENHANCED_STATUS = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")
+
+
+def parse_events(
+    body: bytes, signature: str, timestamp: str, public_key: str, now: datetime, age_max: timedelta = SIGNATURE_AGE_MAX
+) -> list[Event]:
+    """The events of one webhook call.
+
+    `signature` and `timestamp` are the values of the X-Twilio-Email-Event-Webhook- headers, `public_key` the base64 key
+    of the account's settings. Raises BadSignature, and BadPayload where the signed body is not a list of objects.
+    """
+    _verify(body, signature, timestamp, public_key, now, age_max)
+    try:
+        rows = json.loads(body)
+    except (ValueError, RecursionError):
+        raise BadPayload("not JSON") from None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise BadPayload("not a list of objects")
+    return [event for row in rows for event in _events(row, now)]
+
+
+def _verify(body: bytes, signature: str, timestamp: str, public_key: str, now: datetime, age_max: timedelta) -> None:
+    # Signed is timestamp + body without anything between: a timestamp with other characters than digits could have
+    # borrowed them from the body.
+    if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) <= 12):
+        raise BadSignature("timestamp")
+    if abs(now.timestamp() - int(timestamp)) > age_max.total_seconds():
+        raise BadSignature("age")
+    try:
+        genuine = _verifier(public_key).verify_signature(body.decode(), signature, timestamp)
+    except Exception:  # not base64, not UTF-8, not a key of this kind: the SDK trips over each in its own way
+        raise BadSignature("malformed") from None
+    if not genuine:
+        raise BadSignature("signature")
+
+
+@lru_cache(maxsize=4)
+def _verifier(public_key: str) -> Any:
+    return EventWebhook(public_key)
+
+
+def _events(row: Mapping[str, Any], now: datetime) -> list[Event]:
+    """The event of a row; two where a mail was dropped because its reader had unsubscribed."""
+    event = _event(row, now)
+    if event.code != _UNSUBSCRIBED:
+        return [event]
+    return [event, replace(event, id=f"{event.id}:opted_out", kind=EventKind.OPTED_OUT)]
+
+
+def _event(row: Mapping[str, Any], now: datetime) -> Event:
+    kind, code = _kind(row)
+    blocked = code is not None and row.get("event") == "bounce" and kind is EventKind.FAILED
+    return Event(
+        provider=SendGrid.name,
+        id=_text(row, "sg_event_id") or hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest(),
+        channel=Channel.EMAIL,
+        kind=kind,
+        at=_time(row.get("timestamp"), now),
+        message_id=_text(row, "message_id"),
+        receipt=(_text(row, "sg_message_id") or "").split(".")[0] or None,  # X-Message-Id, then the path it took
+        code=code,
+        again=_BLOCKED if blocked else None,
+        extra=extra(row, _FIELDS_KNOWN),
+    )
+
+
+def _kind(row: Mapping[str, Any]) -> tuple[EventKind, str | None]:
+    name = _text(row, "event") or ""
+    if name == "dropped":
+        known = _DROPS.get((_text(row, "reason") or "").lower())
+        if known is None:
+            alert(SendGrid.name, "dropped", known=False)
+        return known or (EventKind.FAILED, "dropped")
+    if name == "bounce":
+        status = _text(row, "status") or ""
+        blocked = row.get("type") == "blocked"  # a refusal for now, by content or reputation: the address is alive
+        word = "blocked" if blocked else "bounce"
+        code = status if _ENHANCED_STATUS.fullmatch(status) else word
+        return (EventKind.FAILED if blocked else EventKind.BOUNCED), code
+    if name not in _KINDS:
+        alert(SendGrid.name, "unknown_event", known=False)  # its name is left out: nobody vouches for it
+    return _KINDS.get(name, EventKind.UNKNOWN), None
+
+
+def _text(row: Mapping[str, Any], key: str) -> str | None:
+    value = row.get(key)
+    return value if isinstance(value, str) and value else None
+
+
+def _time(value: object, now: datetime) -> datetime:
+    try:
+        return datetime.fromtimestamp(int(str(value)), UTC)
+    except (ValueError, OverflowError, OSError):
+        return now
+
+
+# -- the plug ----------------------------------------------------------------------------------------------------------
+
+# The fixed beginning of every P-256 public key in DER; the 65 bytes after it are the point.
+_P256 = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d030107034200")
+KEY = Pattern(
+    re.compile(re.escape(base64.b64encode(_P256[:24]).decode()) + r"[A-Za-z0-9+/]{90}[A-Za-z0-9+/=]{2}"),
+    "the verification key that SendGrid shows, 124 characters that begin with MFkw",
+)
+_HEADERS = "x-twilio-email-event-webhook-"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """SendGrid's API, and the public key (base64 DER) that its event webhook's signatures are checked with."""
+
+    api_key: str = field(repr=False)
+    base_url: str
+    webhook_public_key: str
+    mails_per_request: int
+
+
+def _account(read: Reader) -> Account:
+    return Account(
+        api_key=read.secret("SENDGRID_API_KEY"),
+        base_url=read.url("SENDGRID_BASE_URL", API),
+        webhook_public_key=read.matching("SENDGRID_WEBHOOK_PUBLIC_KEY", KEY),
+        mails_per_request=int(read.number("SENDGRID_MAILS_PER_REQUEST", MAILS_PER_REQUEST, least=1, most=MAILS_PER_REQUEST_MAX)),
+    )
+
+
+def _make(account: Account, bench: Bench) -> SendGrid:
+    return SendGrid(account.api_key, bench.http, account.base_url, mails_per_request=account.mails_per_request)
+
+
+def _read(call: Call, key: str) -> list[Event]:
+    signature, timestamp = (call.headers.get(f"{_HEADERS}{name}", "") for name in ("signature", "timestamp"))
+    return parse_events(call.body, signature, timestamp, key, call.now)
+
+
+def _doubts(account: Account) -> Iterator[str]:
+    if not account.webhook_public_key:
+        yield "SENDGRID_WEBHOOK_PUBLIC_KEY is missing: SendGrid's news of bounces and complaints can't be verified and is refused."
+
+
+PLUG = Plug(
+    name=SendGrid.name,
+    needs={Channel.EMAIL: ("SENDGRID_API_KEY",)},
+    prefixes=("SENDGRID_",),
+    read=_account,
+    make=_make,
+    doors={"": Door(_read)},
+    webhook_key=lambda account: account.webhook_public_key,
+    doubts=_doubts,
+    together=lambda account: account.mails_per_request,
+    usual=True,
+)

@@ -1,0 +1,401 @@
+"""SMS through Telnyx's Messages API (v2), delivery reports and inbound messages through its signed webhooks.
+
+Written from Telnyx's public documentation: the API reference of `POST /v2/messages`, the guide to receiving webhooks and the
+reference of messaging error codes, as of November 2026. There is no SDK in between: request and signature are a few lines.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import parse_qs, quote, urlsplit
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from channels.alerts import alert
+from channels.base import (
+    Again,
+    BadAddress,
+    BadPayload,
+    BadSignature,
+    Channel,
+    ChannelError,
+    Event,
+    EventKind,
+    Inbound,
+    Misconfigured,
+    NoAddress,
+    OptedOut,
+    Outbound,
+    Rejected,
+    Result,
+    Sms,
+    Throttled,
+)
+from channels.http import Http, Request, Response, header_lines
+from channels.http_adapter import Clock, Reactions, by_status, hand_over, inquire, receipt, retry_after_seconds, utc_now
+from channels.redaction import extra
+from channels.registry import NUMBER, SENDER_NAME, Bench, Call, Door, News, Pattern, Plug, Reader
+from channels.sms_segments import segments
+from channels.validation import checked
+
+API = "https://api.telnyx.com"
+SEGMENTS_MAX = 10
+SIGNATURE_AGE_MAX = timedelta(minutes=5)
+STOPPED = "40300"  # "Blocked due to STOP message"; met with other words too, which then say nothing of the person
+
+# Error codes of a refused send. What is not here is `Rejected`, neither repeated nor held against the address.
+REACTIONS: Reactions = {
+    "10001": (Misconfigured, "the sender is not active"),
+    "10002": (Rejected, "not a number"),
+    "10003": (Misconfigured, "the webhook's address"),
+    "10004": (Rejected, "a parameter is missing"),
+    "10005": (Misconfigured, "no such path or profile"),
+    "10006": (Misconfigured, "no such profile, or not ours"),
+    "10009": (Misconfigured, "wrong key"),
+    "10010": (Misconfigured, "the key may not do this"),
+    "10011": (Throttled, "too many requests at once"),
+    "10015": (Rejected, "malformed"),
+    "10016": (Rejected, "not a number"),
+    "20002": (Misconfigured, "the key was revoked"),
+    "20006": (Misconfigured, "the key has expired"),
+    "20012": (Misconfigured, "account inactive"),
+    "20013": (Misconfigured, "account blocked"),
+    "20014": (Misconfigured, "account not verified"),
+    "20015": (Misconfigured, "messaging is not enabled"),
+    "20016": (Misconfigured, "account not verified"),
+    "20017": (Misconfigured, "account not verified"),
+    "20100": (Misconfigured, "no funds"),
+    "40001": (BadAddress, "a landline, or no route"),
+    "40012": (BadAddress, "the carrier knows no such number"),
+    "40013": (Misconfigured, "the carrier refuses the sender"),
+    STOPPED: (OptedOut, "replied STOP"),
+    "40301": (Rejected, "this number takes no such message"),
+    "40302": (Rejected, "text too long"),
+    "40304": (Rejected, "contents that exclude each other"),
+    "40305": (Misconfigured, "the sender is not one of the profile's"),
+    "40306": (Misconfigured, "a name as sender is not set up"),
+    "40309": (Rejected, "sending to this country is switched off in the profile"),
+    "40310": (NoAddress, "not a number"),
+    "40311": (Misconfigured, "the profile's secret"),
+    "40312": (Misconfigured, "the profile is disabled"),
+    "40313": (Misconfigured, "the profile's secret"),
+    "40314": (Misconfigured, "messaging is disabled for the account"),
+    "40315": (Misconfigured, "the sender is in bad repute"),
+    "40316": (Rejected, "no text"),
+    "40318": (Throttled, "the queue is full"),
+    "40319": (Rejected, "no way from this sender to this number"),
+    "40320": (Misconfigured, "the sender is not usable yet"),
+    "40321": (Misconfigured, "no usable sender in the profile"),
+    "40322": (Rejected, "content refused"),
+    "40328": (Rejected, "text too long"),
+    "40329": (Misconfigured, "the sender is not verified"),
+}
+# Why a message failed on its way. What is not here is no fault of the address either: FAILED, its code on record, and an alert.
+_FAILURES: Mapping[str, EventKind] = {
+    "40001": EventKind.BOUNCED,  # a landline, or no route
+    "40002": EventKind.FAILED,  # filtered as spam, for now
+    "40003": EventKind.FAILED,  # filtered as spam, from this sender for ever
+    "40004": EventKind.FAILED,  # the carrier says no more
+    "40005": EventKind.FAILED,  # expired on its way
+    "40006": EventKind.FAILED,  # the carrier can't be reached
+    "40007": EventKind.FAILED,  # a loop
+    "40008": EventKind.FAILED,  # the carrier says no more
+    "40009": EventKind.FAILED,  # content
+    "40010": EventKind.FAILED,  # sender not registered (US)
+    "40011": EventKind.FAILED,  # rate
+    "40012": EventKind.BOUNCED,  # no such number
+    "40013": EventKind.HALTED,  # the carrier refuses the sender
+    "40014": EventKind.FAILED,  # expired in the queue
+    "40015": EventKind.FAILED,  # filtered by Telnyx
+    "40016": EventKind.FAILED,  # daily limit (US)
+    "40017": EventKind.FAILED,  # filtered as spam (US)
+    "40018": EventKind.FAILED,  # rate (US)
+    STOPPED: EventKind.FAILED,  # the no is an event of its own, see `_events`
+    "40312": EventKind.HALTED,  # the profile is disabled
+    "40314": EventKind.HALTED,  # messaging is disabled for the account
+    "40315": EventKind.HALTED,  # the sender is in bad repute
+    "40321": EventKind.HALTED,  # no usable sender in the profile
+    "40322": EventKind.FAILED,  # content
+}
+# What reached nobody and may leave again: the wait, and how often. Where the carrier can't say what became of a message (40008), or
+# its time was over (40005, 40014), there is no other try, and none past a filter.
+_MINUTE, _HOUR, _DAY = 60.0, 3_600.0, 86_400.0
+_AGAIN = {
+    "40006": Again(4 * _HOUR, 2),
+    "40011": Again(_MINUTE, 5),
+    "40016": Again(_DAY, 2),
+    "40018": Again(_MINUTE, 5),
+}
+_STRIKES = {"40004": 2, "40008": 3}  # failures that mean a dead number once so many come in a row
+_FIELDS_KNOWN = frozenset({"id", "record_type", "direction", "errors", "tags", "media", "cc", "type"})
+# Codes that nothing here can mend, but a person can.
+_ALERTS = frozenset({"10002", "10004", "10015", "40002", "40003", "40009", "40010", "40015", "40017", "40309", "40316", "40322"})
+_CODE = re.compile(r"[0-9]{5}")
+
+
+class Telnyx:
+    """The SMS adapter over one account. `sender` is a number, or a name of the messaging profile `profile_id`.
+
+    Reports are asked for at `webhook_url` with the message's id as `?message=`. Telnyx takes no validity period: a message that was
+    handed over in time may arrive late.
+    """
+
+    name = "telnyx"
+    channel = Channel.SMS
+
+    def __init__(
+        self,
+        api_key: str,
+        sender: str,
+        http: Http,
+        base_url: str = API,
+        profile_id: str = "",
+        webhook_url: str | None = None,
+        now: Clock = utc_now,
+    ) -> None:
+        self._http, self._now, self._webhook_url = http, now, webhook_url
+        self._headers = header_lines({"Authorization": f"Bearer {api_key}", "Content-Type": "application/json"})
+        self._messages_url = f"{base_url}/v2/messages"
+        self._check_url = f"{base_url}/v2/messaging_profiles" + (f"/{profile_id}" if profile_id else "")
+        self._sender = {"from": sender} | ({"messaging_profile_id": profile_id} if profile_id else {})
+
+    def send(self, batch: Sequence[Outbound]) -> Iterator[tuple[Outbound, Result]]:
+        """One request per message. See `channels.base.Provider`."""
+        return hand_over(self._http, batch, self.build, self.parse)
+
+    def build(self, outbound: Outbound) -> Request:
+        """The request for one message. Raises Rejected for what Telnyx would not take."""
+        text = checked(outbound, Channel.SMS, Sms).text
+        if not 0 < segments(text).count <= SEGMENTS_MAX:
+            code = "40302" if text else "40316"
+            raise Rejected(code, REACTIONS[code][1])
+        fields: dict[str, Any] = {**self._sender, "to": outbound.address, "text": text, "type": "SMS"}
+        if outbound.sender:
+            fields["from"] = outbound.sender
+        if self._webhook_url:
+            webhook_url = f"{self._webhook_url}?message={quote(outbound.id, safe='')}"
+            fields |= {"webhook_url": webhook_url, "use_profile_webhooks": False}
+        return Request(self._messages_url, self._headers, json.dumps(fields).encode())
+
+    def parse(self, answer: Response) -> Result:
+        """A 2xx with an id is a receipt; a 4xx is what REACTIONS say of its code."""
+        fields = answer.fields()
+        if 200 <= answer.status < 300:
+            return receipt(_object(fields.get("data")).get("id"))
+        code, words = _first_error(fields)
+        if code is None or not 400 <= answer.status < 500:
+            return by_status(answer, self._now())
+        known = code in REACTIONS and (code != STOPPED or "stop" in words)
+        if not known or code in _ALERTS:
+            alert(self.name, code, known=known)
+        error, hint = REACTIONS[code] if known else (Throttled if answer.status == 429 else Rejected, "a code we do not know")
+        if error is Throttled:
+            return Throttled(code, hint, retry_after_seconds(answer, self._now()))
+        return error(code, hint)
+
+    def check(self) -> ChannelError | None:
+        """Fetch the messaging profile, or the list of them."""
+        answer = inquire(self._http, Request(self._check_url, self._headers), self._now)
+        if isinstance(answer, ChannelError):
+            return answer
+        return (
+            Misconfigured("40312", REACTIONS["40312"][1]) if _object(answer.fields().get("data")).get("enabled") is False else None
+        )
+
+    def close(self) -> None:
+        """Let go of connections."""
+        self._http.close()
+
+
+def _object(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _first(value: object) -> Mapping[str, Any]:
+    return _object(value[0]) if isinstance(value, list) and value else {}
+
+
+def _first_error(holder: Mapping[str, Any]) -> tuple[str | None, str]:
+    """The code of the first error and Telnyx's prose about it, which is for our eyes only."""
+    error = _first(holder.get("errors"))
+    code = str(error.get("code"))
+    return code if _CODE.fullmatch(code) else None, f"{error.get('title')} {error.get('detail')}".lower()
+
+
+# -- the webhook -------------------------------------------------------------------------------------------------------
+
+_STATUSES: Mapping[str, EventKind] = {
+    "scheduled": EventKind.ACCEPTED,
+    "queued": EventKind.ACCEPTED,
+    "sending": EventKind.ACCEPTED,
+    "sent": EventKind.ACCEPTED,
+    "delivery_unconfirmed": EventKind.ACCEPTED,  # the carrier sends no reports
+    "delivered": EventKind.DELIVERED,
+    "expired": EventKind.FAILED,
+    "cancelled": EventKind.FAILED,
+    "sending_failed": EventKind.FAILED,
+    "delivery_failed": EventKind.FAILED,
+}
+
+
+def parse_webhook(
+    body: bytes, signature: str, timestamp: str, public_key: str, now: datetime, age_max: timedelta = SIGNATURE_AGE_MAX
+) -> list[News]:
+    """What one webhook call tells: an event, two where a person's STOP stands behind a failure, or a person's message.
+
+    `signature` and `timestamp` are the values of the telnyx-signature-ed25519 and telnyx-timestamp headers, `public_key` the
+    account's, in base64. Raises BadSignature, and BadPayload where the signed body is no event of a message.
+    """
+    _verify(body, signature, timestamp, public_key, now, age_max)
+    try:
+        call = _object(json.loads(body))
+    except (ValueError, RecursionError):
+        raise BadPayload("not JSON") from None
+    data = _object(call.get("data"))
+    payload = _object(data.get("payload"))
+    event_id, message = _text(data.get("id")), _text(payload.get("id"))
+    if not event_id or not message:
+        raise BadPayload("no id of the event or of the message")
+    if data.get("event_type") == "message.received":
+        return [_inbound(payload, message)]
+    return list(_events(call, payload, event_id, _time(data.get("occurred_at"), now)))
+
+
+def _verify(body: bytes, signature: str, timestamp: str, public_key: str, now: datetime, age_max: timedelta) -> None:
+    if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) <= 12):
+        raise BadSignature("timestamp")
+    if abs(now.timestamp() - int(timestamp)) > age_max.total_seconds():
+        raise BadSignature("age")
+    try:
+        key = Ed25519PublicKey.from_public_bytes(base64.b64decode(public_key, validate=True))
+        key.verify(base64.b64decode(signature, validate=True), timestamp.encode() + b"|" + body)
+    except InvalidSignature:
+        raise BadSignature("signature") from None
+    except ValueError:  # not base64, or of another length
+        raise BadSignature("malformed") from None
+
+
+def _inbound(payload: Mapping[str, Any], message: str) -> Inbound:
+    sender = _text(_object(payload.get("from")).get("phone_number"))
+    if not sender:
+        raise BadPayload("no number of the sender")
+    taken_for = _text(payload.get("autoresponse_type"))  # STOP, START or HELP, which Telnyx has then answered itself
+    return Inbound(message, Channel.SMS, sender, _text(payload.get("text")) or "", taken_for)
+
+
+def _events(call: Mapping[str, Any], payload: Mapping[str, Any], event_id: str, at: datetime) -> Iterator[Event]:
+    code, words = _first_error(payload)
+    kind = _kind(_text(_first(payload.get("to")).get("status")) or "", code)
+    event = Event(
+        provider=Telnyx.name,
+        id=event_id,
+        channel=Channel.SMS,
+        kind=kind,
+        at=at,
+        message_id=_message_id(_text(_object(call.get("meta")).get("delivered_to"))),
+        receipt=_text(payload.get("id")),
+        code=code,
+        again=_AGAIN.get(code or "") if kind is EventKind.FAILED else None,
+        strikes=_STRIKES.get(code or "") if kind is EventKind.FAILED else None,
+        extra=extra(payload, _FIELDS_KNOWN),
+    )
+    yield event
+    if kind is EventKind.FAILED and code == STOPPED and "stop" in words:
+        yield replace(event, id=f"{event_id}:opted_out", kind=EventKind.OPTED_OUT)
+
+
+def _kind(status: str, code: str | None) -> EventKind:
+    kind = _STATUSES.get(status, EventKind.UNKNOWN)
+    if kind is not EventKind.FAILED or code is None:
+        return kind
+    if code not in _FAILURES or code in _ALERTS:
+        alert(Telnyx.name, code, known=code in _FAILURES)
+    return _FAILURES.get(code, kind)
+
+
+def _message_id(delivered_to: str | None) -> str | None:
+    """Our id, from the address that the signed body says it was sent to: the address that was called is not signed."""
+    try:
+        return next(iter(parse_qs(urlsplit(delivered_to or "").query).get("message", [])), None)
+    except ValueError:
+        return None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _time(value: object, now: datetime) -> datetime:
+    try:
+        moment = datetime.fromisoformat(str(value))
+    except ValueError:
+        return now
+    return moment if moment.tzinfo else now
+
+
+# -- the plug ----------------------------------------------------------------------------------------------------------
+
+SENDER = Pattern(
+    re.compile(rf"{NUMBER}|{SENDER_NAME}"), "a number like +32470000000, or a name of at most 11 letters, digits and spaces"
+)
+PROFILE = Pattern(re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"), "the profile's id, 36 characters")
+KEY = Pattern(re.compile(r"[A-Za-z0-9+/]{43}="), "the public key that Telnyx shows, 44 characters")
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Telnyx's API. The sender is a number, or a name (which needs the profile it belongs to)."""
+
+    api_key: str = field(repr=False)
+    base_url: str
+    sms_sender: str
+    messaging_profile_id: str
+    public_key: str
+
+
+def _account(read: Reader) -> Account:
+    account = Account(
+        api_key=read.secret("TELNYX_API_KEY"),
+        base_url=read.url("TELNYX_BASE_URL", API),
+        sms_sender=read.matching("TELNYX_SMS_SENDER", SENDER),
+        messaging_profile_id=read.matching("TELNYX_MESSAGING_PROFILE_ID", PROFILE),
+        public_key=read.matching("TELNYX_PUBLIC_KEY", KEY),
+    )
+    if account.sms_sender and not account.sms_sender.startswith("+") and not account.messaging_profile_id:
+        read.fault("TELNYX_MESSAGING_PROFILE_ID is missing: a name as TELNYX_SMS_SENDER belongs to a messaging profile.")
+    return account
+
+
+def _make(account: Account, bench: Bench) -> Telnyx:
+    return Telnyx(
+        account.api_key, account.sms_sender, bench.http, account.base_url, account.messaging_profile_id, bench.webhook_url
+    )
+
+
+def _read(call: Call, key: str) -> list[News]:
+    signature, timestamp = (call.headers.get(f"telnyx-{name}", "") for name in ("signature-ed25519", "timestamp"))
+    return parse_webhook(call.body, signature, timestamp, key, call.now)
+
+
+def _doubts(account: Account) -> Iterator[str]:
+    if not account.public_key:
+        yield "TELNYX_PUBLIC_KEY is missing: Telnyx's delivery reports and people's answers can't be verified and are refused."
+
+
+PLUG = Plug(
+    name=Telnyx.name,
+    needs={Channel.SMS: ("TELNYX_API_KEY", "TELNYX_SMS_SENDER")},
+    prefixes=("TELNYX_",),
+    read=_account,
+    make=_make,
+    doors={"": Door(_read)},
+    webhook_key=lambda account: account.public_key,
+    doubts=_doubts,
+)

@@ -1,0 +1,527 @@
+"""SMS and WhatsApp through Twilio's Messages API, status callbacks and inbound messages through its signed webhooks.
+
+The official SDK names each error and says where and with which headers to post: at its own seam, `HttpClient`, we take a request
+from it. The form itself is laid out here, field for field as the SDK's.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from functools import partial
+from html import escape
+from logging import WARNING, getLogger
+from typing import NoReturn
+from urllib.parse import parse_qs, quote, urlencode, urljoin, urlsplit
+
+from twilio.base.version import Version
+from twilio.http import HttpClient
+from twilio.http.response import Response as SdkResponse
+from twilio.request_validator import RequestValidator
+from twilio.rest import Client
+
+from channels.alerts import alert
+from channels.base import (
+    Again,
+    BadAddress,
+    BadPayload,
+    BadSignature,
+    Channel,
+    ChannelError,
+    Event,
+    EventKind,
+    Inbound,
+    Misconfigured,
+    NoAddress,
+    OptedOut,
+    Outbound,
+    Rejected,
+    Result,
+    Sms,
+    Throttled,
+    Trace,
+    Uncertain,
+    WhatsApp,
+)
+from channels.http import Http, Request, Response, header_lines
+from channels.http_adapter import Clock, Reactions, by_status, hand_over, inquire, receipt, retry_after_seconds, utc_now
+from channels.redaction import extra
+from channels.registry import NUMBER, SENDER_NAME, Bench, Call, Door, Pattern, Plug, Reader
+from channels.urlencoded import encoded
+from channels.validation import checked, one_line
+
+API = "https://api.twilio.com"
+CONTENT_API = "https://content.twilio.com"
+BODY_CHARACTERS_MAX = 1600
+LIST_SIZE = 1000  # what one page of a list may hold
+LIST_PAGES_MAX = 3  # whoever got more in the time asked about is a case for a person
+TTL_SECONDS_MAX = 36_000
+_WAIT_SECONDS = {"21611": 300.0}  # ten hours of messages wait for this sender: give it minutes
+
+SERVICE = r"MG[0-9a-fA-F]{32}"
+_SERVICE = re.compile(SERVICE)
+
+# Error codes of a refused send. Twilio advises against much logic on codes because they change: what is not here is
+# `Rejected`, neither repeated nor held against the address.
+REACTIONS: Reactions = {
+    "20003": (Misconfigured, "wrong account, key or token"),
+    "20404": (Misconfigured, "no such account or path"),
+    "20429": (Throttled, "too many requests at once"),
+    "21211": (NoAddress, "not a number"),
+    "21212": (Misconfigured, "invalid sender"),
+    "21265": (BadAddress, "a short code"),
+    "21266": (BadAddress, "recipient and sender are the same"),
+    "21268": (BadAddress, "a premium number"),
+    "21408": (Rejected, "sending to this country is switched off in the account"),
+    "21602": (Rejected, "no text"),
+    "21603": (Rejected, "no sender"),
+    "21604": (Rejected, "no recipient"),
+    "21606": (Misconfigured, "this sender cannot send there"),
+    "21608": (Misconfigured, "trial account"),
+    "21610": (OptedOut, "replied STOP"),
+    "21611": (Throttled, "the sender's queue is full"),
+    "21612": (Rejected, "no route from this sender to this number"),
+    "21614": (BadAddress, "not a mobile number"),
+    "21617": (Rejected, "text too long"),
+    "21635": (BadAddress, "a landline"),
+    "21655": (Misconfigured, "invalid ContentSid"),
+    "21656": (Rejected, "content variables are not an object of strings"),
+    "21658": (Rejected, "a parameter is too long"),
+    "21659": (Misconfigured, "the sender is not a number of Twilio's"),
+    "21660": (Misconfigured, "the sender belongs to another account"),
+    "21661": (Misconfigured, "the sender cannot send SMS"),
+    "21703": (Misconfigured, "no usable sender in the messaging service"),
+    "21705": (Misconfigured, "invalid messaging service"),
+    "63007": (Misconfigured, "no such WhatsApp sender"),
+    "63033": (BadAddress, "the person blocked us on WhatsApp"),
+}
+
+
+getLogger("twilio").setLevel(WARNING)  # the SDK logs request bodies at INFO
+
+# -- building through the SDK ------------------------------------------------------------------------------------------
+
+
+class _Taken(Exception):
+    def __init__(self, url: str, data: dict[str, object], headers: dict[str, str], auth: tuple[str, str]) -> None:
+        super().__init__()
+        self.url, self.data, self.headers, self.auth = url, data, headers, auth
+
+
+class _Taker(HttpClient):  # type: ignore[misc]  # the SDK ships no types
+    """The SDK's seam for own HTTP clients: takes what the SDK would send, and sends nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(getLogger(__name__), is_async=False)
+
+    def request(
+        self,
+        method: str,  # noqa: ARG002 - the SDK's signature
+        uri: str,
+        params: dict[str, object] | None = None,  # noqa: ARG002
+        data: dict[str, object] | None = None,
+        headers: dict[str, str] | None = None,
+        auth: tuple[str, str] | None = None,
+        timeout: float | None = None,  # noqa: ARG002
+        allow_redirects: bool = False,  # noqa: ARG002
+    ) -> NoReturn:
+        raise _Taken(uri, data or {}, headers or {}, auth or ("", ""))
+
+
+def _taken(call: Callable[[], object]) -> _Taken:
+    try:
+        call()
+    except _Taken as taken:
+        return taken
+    raise AssertionError("the SDK sent no request")
+
+
+class Twilio:
+    """The adapter of one channel over one account and sender: `TwilioSms` or `TwilioWhatsApp`.
+
+    `sender` is a number, for SMS also an alphanumeric name, or the sid (MG…) of a messaging service; an outbound may name another
+    one of the account's. Status callbacks
+    are asked for at `callback_url` with the message's id as `?message=`.
+    """
+
+    name = "twilio"
+
+    def __init__(
+        self,
+        channel: Channel,
+        account_sid: str,
+        auth_token: str,
+        sender: str,
+        http: Http,
+        base_url: str = API,
+        callback_url: str | None = None,
+        now: Clock = utc_now,
+    ) -> None:
+        self.channel = channel
+        self._http, self._now, self._callback_url = http, now, callback_url
+        outside = {"TWILIO_ACCOUNT_SID": account_sid}  # in place of the environment, where a region or edge may be set
+        self._client = Client(account_sid, auth_token, http_client=_Taker(), environment=outside)
+        self._client.api.base_url = base_url
+        self._sender = urlencode(_sender(channel, sender))
+        self._messages_url = _taken(partial(self._client.messages.create, to="", body="")).url
+        account = _taken(self._client.api.accounts(account_sid).fetch)
+        self._account_url = account.url
+        form = {"Content-Type": "application/x-www-form-urlencoded"}
+        self._headers = header_lines(account.headers | _basic(*account.auth) | form)
+
+    def send(self, batch: Sequence[Outbound]) -> Iterator[tuple[Outbound, Result]]:
+        """One request per message. See `channels.base.Provider`."""
+        return hand_over(self._http, batch, self.build, self.parse)
+
+    def build(self, outbound: Outbound) -> Request:
+        """The request that the SDK would send. Raises Rejected for what Twilio would not take."""
+        fields = _FIELDS[self.channel](outbound)
+        if outbound.ttl_seconds is not None:
+            fields["ValidityPeriod"] = str(min(max(1, outbound.ttl_seconds), TTL_SECONDS_MAX))
+        if self._callback_url:
+            fields["StatusCallback"] = f"{self._callback_url}?message={quote(outbound.id, safe='')}"
+        sender = urlencode(_sender(self.channel, outbound.sender)) if outbound.sender else self._sender
+        return Request(self._messages_url, self._headers, f"{encoded(fields)}&{sender}".encode())
+
+    def parse(self, answer: Response) -> Result:
+        """A 2xx with a sid is a receipt; a 4xx is what REACTIONS say of its code."""
+        if 200 <= answer.status < 300:
+            return receipt(answer.fields().get("sid"))
+        code = _error_code(answer)
+        if code is None or not 400 <= answer.status < 500:
+            return by_status(answer, self._now())
+        if code not in REACTIONS or code in _ALERTS:
+            alert(self.name, code, known=code in REACTIONS)
+        error, hint = REACTIONS.get(code) or (Throttled if answer.status == 429 else Rejected, "a code we do not know")
+        if error is Throttled:
+            wait = retry_after_seconds(answer, self._now())
+            return Throttled(code, hint, _WAIT_SECONDS.get(code) if wait is None else wait)
+        return error(code, hint)
+
+    def check(self) -> ChannelError | None:
+        """Fetch the account."""
+        answer = inquire(self._http, Request(self._account_url, self._headers), self._now)
+        if isinstance(answer, ChannelError):
+            return answer
+        return None if answer.fields().get("status") == "active" else Misconfigured("account_not_active")
+
+    def look_up(self, address: str, since: datetime) -> Sequence[Trace] | ChannelError:
+        """See `channels.base.LooksUp`. Asked by number alone, newest first: what is still queued has no sending date to ask by."""
+        to = f"whatsapp:{address}" if self.channel is Channel.WHATSAPP else address
+        place = f"{urlsplit(self._messages_url).path}?{urlencode({'To': to, 'PageSize': LIST_SIZE})}"
+        found: list[Trace] = []
+        for _ in range(LIST_PAGES_MAX):
+            answer = inquire(self._http, Request(urljoin(self._messages_url, place), self._headers), self._now)
+            if isinstance(answer, ChannelError):
+                return answer
+            page = answer.fields()
+            try:
+                traces = [self._trace(row) for row in page["messages"]]
+            except (KeyError, TypeError, ValueError, AttributeError):
+                return Uncertain("unreadable")
+            found += [trace for trace in traces if trace is not None and trace.at >= since]
+            place = str(page.get("next_page_uri") or "")
+            if not place.startswith("/2010-04-01/") or any(trace is not None and trace.at < since for trace in traces):
+                return found
+        return Rejected("too_many_messages")
+
+    def _trace(self, row: Mapping[str, object]) -> Trace | None:
+        """A row of the list as the status callback would have told it; None for what we received."""
+        if row.get("direction") == "inbound":
+            return None
+        sid, status, error = str(row["sid"]), str(row["status"]).lower(), str(row.get("error_code") or "")
+        created = parsedate_to_datetime(str(row["date_created"]))
+        told = _event(sid, status, error, str(row["to"]), self.channel, created)
+        return Trace(sid, created, str(row.get("body") or ""), tuple(_with_opt_out(told)))
+
+    def close(self) -> None:
+        """Let go of connections."""
+        self._http.close()
+
+
+TwilioSms = partial(Twilio, Channel.SMS)
+TwilioWhatsApp = partial(Twilio, Channel.WHATSAPP)
+
+
+def _sms(outbound: Outbound) -> dict[str, str]:
+    return {"To": outbound.address, "Body": _fitting(checked(outbound, Channel.SMS, Sms).text)}
+
+
+def _fitting(text: str) -> str:
+    """The text, where Twilio would take it; else raises Rejected."""
+    if not text or len(text) > BODY_CHARACTERS_MAX:
+        code = "21617" if text else "21602"
+        raise Rejected(code, REACTIONS[code][1])
+    return text
+
+
+def _whatsapp(outbound: Outbound) -> dict[str, str]:
+    content = checked(outbound, Channel.WHATSAPP, WhatsApp)
+    if content.text:
+        return {"To": f"whatsapp:{outbound.address}", "Body": _fitting(content.text)}
+    return {
+        "To": f"whatsapp:{outbound.address}",
+        "ContentSid": one_line(content.content_sid, "content_sid"),
+        "ContentVariables": json.dumps(dict(content.variables), ensure_ascii=False),
+    }
+
+
+# Laid out by hand: the SDK's `create` costs more than all else in a message's hand-over. Tests hold our bytes against its own.
+_FIELDS: Mapping[Channel, Callable[[Outbound], dict[str, str]]] = {Channel.SMS: _sms, Channel.WHATSAPP: _whatsapp}
+
+
+def _sender(channel: Channel, sender: str) -> dict[str, str]:
+    if _SERVICE.fullmatch(sender):
+        return {"MessagingServiceSid": sender}
+    return {"From": sender if channel is Channel.SMS else f"whatsapp:{sender.removeprefix('whatsapp:')}"}
+
+
+def _basic(user: str, secret: str) -> dict[str, str]:
+    return {"Authorization": "Basic " + base64.b64encode(f"{user}:{secret}".encode()).decode()}
+
+
+def _error_code(answer: Response) -> str | None:
+    """Twilio's code, as the SDK reads it from either of its error formats; None where the answer holds none."""
+    error = Version.exception("POST", "", SdkResponse(answer.status, answer.body.decode(errors="replace")), "")
+    return str(error.code) if isinstance(error.code, int) and error.code >= 10_000 else None
+
+
+# -- the webhooks ------------------------------------------------------------------------------------------------------
+
+_STATUSES = {
+    "accepted": EventKind.ACCEPTED,
+    "scheduled": EventKind.ACCEPTED,
+    "queued": EventKind.ACCEPTED,
+    "sending": EventKind.ACCEPTED,
+    "sent": EventKind.ACCEPTED,
+    "delivered": EventKind.DELIVERED,
+    "read": EventKind.READ,
+    "undelivered": EventKind.FAILED,
+    "failed": EventKind.FAILED,
+    "canceled": EventKind.FAILED,
+}
+# Why a message failed on its way. What is not here is no fault of the address either: FAILED, its code on record, and an alert.
+_FAILURES = {
+    "21610": EventKind.FAILED,  # replied STOP: the no is an event of its own, see `parse_events`
+    "21703": EventKind.HALTED,  # no usable sender in the messaging service
+    "30001": EventKind.FAILED,  # the service's queue ran over
+    "30002": EventKind.HALTED,  # account suspended
+    "30003": EventKind.FAILED,  # handset off, no signal
+    "30004": EventKind.FAILED,  # blocked by the carrier or a do-not-call list
+    "30005": EventKind.BOUNCED,  # unknown or no longer in service
+    "30006": EventKind.BOUNCED,  # landline or unreachable carrier
+    "30007": EventKind.FAILED,  # filtered as spam
+    "30008": EventKind.FAILED,  # the carrier says no more
+    "30022": EventKind.FAILED,  # rate
+    "30023": EventKind.FAILED,  # daily cap
+    "30032": EventKind.FAILED,  # number not verified (US)
+    "30034": EventKind.FAILED,  # number not registered (US)
+    "30036": EventKind.FAILED,  # its validity ran out
+    "30410": EventKind.UNKNOWN,  # the carrier timed out: it may have arrived
+    "30450": EventKind.FAILED,  # blocked for some minutes against SMS pumping
+    "63001": EventKind.HALTED,  # the WhatsApp account does not know us
+    "63003": EventKind.BOUNCED,  # not on WhatsApp
+    "63005": EventKind.FAILED,  # content refused
+    "63012": EventKind.FAILED,  # internal error at the provider's provider
+    "63013": EventKind.FAILED,  # against a policy
+    "63015": EventKind.FAILED,  # Twilio's own sandbox: the person has not joined
+    "63016": EventKind.FAILED,  # free text outside the 24-hour window
+    "63017": EventKind.FAILED,  # rate
+    "63018": EventKind.FAILED,  # rate
+    "63019": EventKind.FAILED,  # media
+    "63021": EventKind.FAILED,  # content invalid
+    "63024": EventKind.BOUNCED,  # no WhatsApp, or its terms not accepted
+    "63027": EventKind.FAILED,  # no such template in that language
+    "63028": EventKind.FAILED,  # number of parameters
+    "63030": EventKind.FAILED,  # parameter not supported
+    "63032": EventKind.FAILED,  # the person is part of an experiment without marketing
+    "63033": EventKind.BOUNCED,  # the person blocked us there
+    "63036": EventKind.FAILED,  # RCS out of reach
+    "63038": EventKind.FAILED,  # daily limit of the account
+    "63041": EventKind.FAILED,  # template paused
+    "63049": EventKind.FAILED,  # Meta chose not to deliver this marketing message
+    "63051": EventKind.HALTED,  # WhatsApp account locked
+}
+# What reached nobody and may leave again: the wait, and how often. Where the provider can't say what became of a message (30008,
+# 30410), or its time was over (30036), there is no other try.
+_MINUTE, _HOUR, _DAY = 60.0, 3_600.0, 86_400.0
+_AGAIN = {
+    "30001": Again(5 * _MINUTE, 5),
+    "30003": Again(4 * _HOUR, 2),
+    "30022": Again(_MINUTE, 5),
+    "30023": Again(_DAY, 2),
+    "30450": Again(30 * _MINUTE, 2),
+    "63012": Again(_MINUTE, 3),
+    "63017": Again(_MINUTE, 5),
+    "63018": Again(_HOUR, 5),  # too fast, or the portfolio's limit, which takes hours
+    "63038": Again(_DAY, 2),
+    "63049": Again(_DAY, 2),
+}
+_NOT_IN_THE_US = "63049"  # Meta: such a message is not to be repeated to a number of the USA
+# Failures that mean a dead address once they come in a row: how many.
+_STRIKES = {"30003": 3, "30004": 2}
+# Codes that nothing here can mend, but a person can: settings of countries, numbers and templates, filters, policies.
+_ALERTS = frozenset(
+    {"21408", "21602", "21603", "21604", "21656", "30007", "30032", "30034", "63013", "63015", "63027", "63028", "63030", "63041"}
+)
+_CODE = re.compile(r"[0-9]{5}")
+_FIELDS_KNOWN = frozenset({"MessageSid", "MessageStatus", "ErrorCode", "SmsSid", "SmsStatus", "AccountSid", "ApiVersion"})
+
+
+def parse_events(url: str, body: bytes, signature: str, auth_token: str, now: datetime) -> list[Event]:
+    """What one status callback tells: an event, or two where a person's STOP stands behind a failure.
+
+    `url` is the public one that Twilio called, query included; `body` the raw form; `now` stands in for the time that
+    Twilio leaves out. Raises BadSignature, and BadPayload where sid or status are missing.
+    """
+    form = _verified(url, body, signature, auth_token)
+    sid, status, error = form.get("MessageSid", ""), form.get("MessageStatus", "").lower(), form.get("ErrorCode", "")
+    if not sid or not status:
+        raise BadPayload("no MessageSid or MessageStatus")
+    to, message_id = form.get("To", ""), next(iter(parse_qs(urlsplit(url).query).get("message", [])), None)
+    told = _event(sid, status, error, to, _channel(to, form.get("From", "")), now)
+    return _with_opt_out(replace(told, message_id=message_id, extra=extra(form, _FIELDS_KNOWN)))
+
+
+def _with_opt_out(event: Event) -> list[Event]:
+    """The event; two where a person's STOP stands behind a failure: the message failed, and the person said no."""
+    if event.kind is not EventKind.FAILED or event.code != "21610":
+        return [event]
+    return [event, replace(event, id=f"{event.id}:opted_out", kind=EventKind.OPTED_OUT)]
+
+
+def _event(sid: str, status: str, error: str, to: str, channel: Channel, at: datetime) -> Event:
+    code = error if _CODE.fullmatch(error) else None
+    kind = _kind(status, code)
+    failed = code if kind is EventKind.FAILED and code else ""
+    again = _AGAIN.get(failed)
+    if failed == _NOT_IN_THE_US and to.removeprefix("whatsapp:").startswith("+1"):
+        again = None
+    return Event(
+        provider=Twilio.name,
+        id=":".join(filter(None, (sid, status, code))),
+        channel=channel,
+        kind=kind,
+        at=at,
+        receipt=sid,
+        code=code,
+        again=again,
+        strikes=_STRIKES.get(failed),
+    )
+
+
+def _kind(status: str, code: str | None) -> EventKind:
+    kind = _STATUSES.get(status, EventKind.UNKNOWN)
+    if kind is not EventKind.FAILED or code is None:
+        return kind
+    if code not in _FAILURES or code in _ALERTS:
+        alert(Twilio.name, code, known=code in _FAILURES)
+    return _FAILURES.get(code, kind)
+
+
+def parse_inbound(url: str, body: bytes, signature: str, auth_token: str) -> Inbound:
+    """The message of one inbound call; arguments and errors as for `parse_events`."""
+    form = _verified(url, body, signature, auth_token)
+    sid, sender = form.get("MessageSid", ""), form.get("From", "")
+    if not sid or not sender:
+        raise BadPayload("no MessageSid or From")
+    address = sender.removeprefix("whatsapp:")
+    return Inbound(sid, _channel(sender), address, form.get("Body", ""), form.get("OptOutType"))
+
+
+class _Form(dict[str, list[str]]):
+    """A form whose fields may repeat, in the shape that the SDK's validator asks for."""
+
+    def getlist(self, name: str) -> list[str]:
+        return self[name]
+
+
+def _verified(url: str, body: bytes, signature: str, auth_token: str) -> dict[str, str]:
+    """The form, each field's first value, once the signature over public URL and fields is shown to be Twilio's."""
+    try:
+        form = _Form(parse_qs(body.decode(), keep_blank_values=True, strict_parsing=bool(body)))
+        genuine = RequestValidator(auth_token).validate(url, form, signature)
+    except (ValueError, TypeError, AttributeError):  # the SDK trips over missing and odd parts
+        raise BadSignature("malformed") from None
+    if not genuine:
+        raise BadSignature("signature")
+    return {name: values[0] for name, values in form.items()}
+
+
+def _channel(*addresses: str) -> Channel:
+    return Channel.WHATSAPP if any(address.startswith("whatsapp:") for address in addresses) else Channel.SMS
+
+
+NOTHING = "<?xml version='1.0' encoding='UTF-8'?><Response/>"
+
+
+def twiml(text: str | None) -> str:
+    """The answer to an inbound call: one message back to the sender, or nothing."""
+    return NOTHING if text is None else NOTHING.replace("<Response/>", f"<Response><Message>{escape(text)}</Message></Response>")
+
+
+# -- the plug ----------------------------------------------------------------------------------------------------------
+
+SID = Pattern(re.compile(r"AC[0-9a-fA-F]{32}"), "AC and 32 hex digits")
+SENDER = Pattern(
+    re.compile(rf"{NUMBER}|{SERVICE}|{SENDER_NAME}"),
+    "a number like +32470000000, a name of at most 11 letters, digits and spaces with a letter in it, or MG and 32 hex digits",
+)
+WHATSAPP_SENDER = Pattern(re.compile(rf"(?:whatsapp:)?{NUMBER}|{SERVICE}"), "a number like +32470000000, or MG and 32 hex digits")
+_KEYS = ("TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN")
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Twilio's APIs. A sender is a number, an alphanumeric name (SMS only) or a messaging service (MG…)."""
+
+    account_sid: str
+    auth_token: str = field(repr=False)
+    base_url: str
+    content_base_url: str
+    sms_sender: str
+    whatsapp_sender: str
+
+
+def _account(read: Reader) -> Account:
+    return Account(
+        account_sid=read.matching("TWILIO_ACCOUNT_SID", SID),
+        auth_token=read.secret("TWILIO_AUTH_TOKEN"),
+        base_url=read.url("TWILIO_BASE_URL", API),
+        content_base_url=read.url("TWILIO_CONTENT_BASE_URL", CONTENT_API),
+        sms_sender=read.matching("TWILIO_SMS_SENDER", SENDER),
+        whatsapp_sender=read.matching("TWILIO_WHATSAPP_SENDER", WHATSAPP_SENDER).removeprefix("whatsapp:"),
+    )
+
+
+def _make(account: Account, bench: Bench) -> Twilio:
+    sender = account.sms_sender if bench.channel is Channel.SMS else account.whatsapp_sender
+    status_url = f"{bench.webhook_url}/status"
+    return Twilio(bench.channel, account.account_sid, account.auth_token, sender, bench.http, account.base_url, status_url)
+
+
+def _signature(call: Call) -> str:
+    return call.headers.get("x-twilio-signature", "")
+
+
+PLUG = Plug(
+    name=Twilio.name,
+    needs={Channel.SMS: (*_KEYS, "TWILIO_SMS_SENDER"), Channel.WHATSAPP: (*_KEYS, "TWILIO_WHATSAPP_SENDER")},
+    prefixes=("TWILIO_",),
+    read=_account,
+    make=_make,
+    doors={
+        "status": Door(lambda call, token: parse_events(call.url, call.body, _signature(call), token, call.now)),
+        "inbound": Door(
+            lambda call, token: [parse_inbound(call.url, call.body, _signature(call), token)],
+            lambda text: (twiml(text), "text/xml"),
+        ),
+    },
+    webhook_key=lambda account: account.auth_token,
+    usual=True,
+)

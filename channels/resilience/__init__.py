@@ -1,0 +1,1 @@
+"""Rate limiter, circuit breaker and failover: wrappers around a provider."""

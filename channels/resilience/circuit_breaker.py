@@ -1,0 +1,60 @@
+"""Brakes around a provider: a rate that all workers share, a pause after trouble, a second provider for what surely did not leave.
+
+Each is itself a `Provider`. What a brake holds back has not left the house: it ends in `Throttled`, which costs no attempt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from channels.alerts import alert
+from channels.base import Outbound, Provider, Result, Throttled, Unavailable, Uncertain
+from channels.http_adapter import Clock
+from channels.resilience.wrapper import Pairs, Wrapped
+
+# -- trouble -----------------------------------------------------------------------------------------------------------
+
+
+class Breaker(Wrapped):
+    """A provider that is left in peace for some seconds once `faults_max` requests in a row had no good end.
+
+    After the pause one message goes ahead to see. Mails that shared a request count once.
+    """
+
+    def __init__(self, inside: Provider, now: Clock, faults_max: int = 5, pause_seconds: float = 10.0) -> None:
+        super().__init__(inside)
+        self._now, self._faults_max, self._pause_seconds = now, faults_max, pause_seconds
+        self._faults, self._open_until = 0, now()
+
+    def send(self, batch: Sequence[Outbound]) -> Pairs:
+        """See `channels.base.Provider`."""
+        if self._now() < self._open_until:
+            yield from self._hold(batch)
+        elif self._faults < self._faults_max:
+            yield from self._watch(batch)
+        else:
+            yield from self._watch(batch[:1])
+            yield from self._hold(batch[1:]) if self._faults else self._watch(batch[1:])
+
+    def _watch(self, batch: Sequence[Outbound]) -> Pairs:
+        last: Result | None = None
+        for outbound, result in self.inside.send(batch):
+            if result is not last:
+                self._count(result)
+            last = result
+            yield outbound, result
+
+    def _count(self, result: Result) -> None:
+        if not isinstance(result, Unavailable | Uncertain):
+            self._faults = 0
+            return
+        self._faults += 1
+        if self._faults >= self._faults_max:
+            if self._now() >= self._open_until:
+                alert(self.name, "paused")
+            self._open_until = self._now() + timedelta(seconds=self._pause_seconds)
+
+    def _hold(self, batch: Sequence[Outbound]) -> Pairs:
+        seconds = max(0.0, (self._open_until - self._now()).total_seconds())
+        yield from ((outbound, Throttled("paused", "the provider is left in peace", seconds)) for outbound in batch)

@@ -1,0 +1,29 @@
+"""Brakes around a provider: a rate that all workers share, a pause after trouble, a second provider for what surely did not leave.
+
+Each is itself a `Provider`. What a brake holds back has not left the house: it ends in `Throttled`, which costs no attempt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypeAlias
+
+from channels.base import ChannelError, Outbound, Provider, Result
+
+Pairs: TypeAlias = Iterator[tuple[Outbound, Result]]
+
+
+class Wrapped:
+    """What all brakes have in common: the name and channel of the provider inside."""
+
+    def __init__(self, inside: Provider) -> None:
+        self.inside = inside
+        self.name, self.channel = inside.name, inside.channel
+
+    def check(self) -> ChannelError | None:
+        """The provider's own check."""
+        return self.inside.check()
+
+    def close(self) -> None:
+        """Let go of connections."""
+        self.inside.close()

@@ -1,0 +1,1 @@
+"""Use cases about campaigns and triggers: submission, dry run, schedule, actions, template approval."""

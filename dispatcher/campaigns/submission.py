@@ -1,0 +1,106 @@
+"""Campaigns and triggers, from submission to the last leg: fan-out, dry runs, and what the clock sets going."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import islice
+
+from dispatcher.campaigns.template_approval import hold_door
+from dispatcher.intake.campaign import Desk, Submission
+from dispatcher.intake.errors import BadInput, InputFault
+from dispatcher.intake.trigger import Trigger
+from dispatcher.ledger.campaigns import audience, lifecycle
+from dispatcher.ledger.campaigns.audience import Fault, Loader, Row, TriggerPlace
+from dispatcher.ledger.connection import Connection, lend
+from dispatcher.ledger.spec_codec import spec_to_json
+from dispatcher.runtime.services import House
+
+Progress = Callable[[int], None]
+
+
+class KeyTaken(BadInput):
+    """A trigger's key was used before, with other content."""
+
+
+class Taken(StrEnum):
+    """What became of a submission."""
+
+    NEW = "new"
+    KNOWN = "known"  # the same id with the same content: nothing was done again
+    CONFLICT = "conflict"  # the same id with other content: refused
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A submission's answer: how many rows were taken, and how many could not be read."""
+
+    taken: Taken
+    audience: int = 0
+    invalid: int = 0
+
+
+def desk(house: House) -> Desk:
+    """What submissions are held against, as of now."""
+    return Desk(house.catalog, house.policy, house.clock())
+
+
+# -- coming in ---------------------------------------------------------------------------------------------------------
+
+
+def submit(house: House, submission: Submission, progress: Progress = lambda _: None, by: str = "") -> Admission:
+    """Take a campaign with its whole audience, or nothing of it; it starts when its moment comes.
+
+    `by` names who submits it. One with a large audience waits until somebody else releases it.
+    Raises `BadInput`, also for a template that nobody approved and when a file turns out to be unreadable half-way, and
+    `LedgerUnavailable`.
+    """
+    with lend(house.pool) as connection, connection.transaction():
+        created = lifecycle.create(connection, submission.id, submission.spec, house.clock(), by)
+        if created is None:
+            return _compare(connection, submission)
+        if faults := hold_door(house, connection, submission.spec.templates):
+            raise BadInput(*faults)
+        no, period = created
+        loader = Loader(connection, no, period, submission.spec, house.clock())
+        digest = _load(loader, submission, progress)
+        lifecycle.complete(connection, no, digest, loader.invalid, loader.taken > house.policy.four_eyes_audience_min)
+        return Admission(Taken.NEW, loader.taken, loader.invalid)
+
+
+def _load(loader: Loader, submission: Submission, progress: Progress) -> bytes:
+    """Stream the audience into the ledger; the digest of all that was submitted."""
+    digest = hashlib.sha256(spec_to_json(submission.spec).encode())
+    rows = iter(submission.audience)
+    while batch := list(islice(rows, loader.batch_size)):
+        for row in batch:
+            digest.update(repr(row).encode())
+        loader.take([row for row in batch if isinstance(row, Row)])
+        loader.note(row for row in batch if isinstance(row, Fault))
+        progress(loader.taken)
+    return digest.digest()
+
+
+def _compare(connection: Connection, submission: Submission) -> Admission:
+    digest = hashlib.sha256(spec_to_json(submission.spec).encode())
+    for row in submission.audience:
+        digest.update(repr(row).encode())
+    same = lifecycle.digest_of(connection, submission.id) == digest.digest()
+    return Admission(Taken.KNOWN if same else Taken.CONFLICT)
+
+
+def take_trigger(house: House, trigger: Trigger) -> TriggerPlace:
+    """Take a trigger, once per key. Raises `KeyTaken`, BadInput for a template that nobody approved, and LedgerUnavailable."""
+    spec = spec_to_json(trigger.spec)
+    with lend(house.pool) as connection:
+        if faults := hold_door(house, connection, trigger.spec.templates):
+            place = audience.known_trigger(connection, trigger.key, trigger.digest)  # what was taken before stays taken
+            if place is None:
+                raise BadInput(*faults)
+        else:
+            place = audience.take_trigger(connection, trigger.key, trigger.digest, spec, trigger.row, house.clock())
+    if place is None:
+        raise KeyTaken(InputFault("job", 0, "key", "was used before with other content; the same key is the same job"))
+    return place

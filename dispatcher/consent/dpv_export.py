@@ -1,0 +1,185 @@
+"""A person's choices as consent records and a receipt, for others' machines to read. Pure.
+
+ISO/IEC TS 27560:2023 in the words of the Data Privacy Vocabulary (DPV 2.1, profile dpv-27560), as JSON-LD. One record tells of one
+thing that can be chosen, with all that was ever said of it; the receipt holds the records.
+
+Accepting the tailored contract is not consent: such an event accepts a contract, and its basis is the contract's performance
+(GDPR art. 6.1.b). Which bases a standard choice rests on is the policy's to say. The person goes by a pseudonym.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from itertools import groupby
+from typing import Any
+
+from dispatcher.domain.message import Mode
+from dispatcher.ledger.consent.hash_chain import ConsentEvent
+from dispatcher.policy import Policy
+
+Node = dict[str, Any]
+PROFILE = "https://w3id.org/dpv/schema/dpv-27560#"
+_TIME = {"@type": "xsd:dateTime"}
+_REFERENCE = {"@type": "@id"}
+
+CONTEXT: Mapping[str, Any] = {
+    "dpv": "https://w3id.org/dpv#",
+    "legal-eu": "https://w3id.org/dpv/legal/eu#",
+    "eu-gdpr": "https://w3id.org/dpv/legal/eu/gdpr#",
+    "loc": "https://w3id.org/dpv/loc#",
+    "dct": "http://purl.org/dc/terms/",
+    "xsd": "http://www.w3.org/2001/XMLSchema#",
+    "dct:created": _TIME,
+    "dct:modified": _TIME,
+    "dct:issued": _TIME,
+    "dpv:isIndicatedAtTime": _TIME,
+    **dict.fromkeys(
+        (
+            *("dct:conformsTo", "dct:publisher", "dpv:hasDataSubject", "dpv:hasDataController", "dpv:hasDataProcessor"),
+            *("dpv:hasJurisdiction", "dpv:hasApplicableLaw", "dpv:hasLegalBasis", "dpv:hasPurpose", "dpv:hasRight"),
+            *("dpv:hasConsentStatus", "dpv:hasContractControl", "dpv:hasStatus", "dpv:hasInvolvement", "dpv:isIndicatedBy"),
+        ),
+        _REFERENCE,
+    ),
+}
+
+BASES: Mapping[str, str] = {  # the policy's words; a soft opt-in is direct marketing on legitimate interest (recital 47)
+    "contract": "eu-gdpr:A6-1-b-contract-performance",
+    "legitimate_interest": "eu-gdpr:A6-1-f",
+    "soft_opt_in": "eu-gdpr:A6-1-f",
+    "consent": "eu-gdpr:A6-1-a",
+}
+CONSENT, INTEREST = BASES["consent"], BASES["legitimate_interest"]
+_PURPOSE: Mapping[str, str] = {Mode.TAILORED: "dpv:PersonalisedAdvertising", Mode.STANDARD: "dpv:DirectMarketing"}
+_RIGHTS = {CONSENT: "eu-gdpr:A7-3", INTEREST: "eu-gdpr:A21"}  # to withdraw consent; to object
+
+
+def export(policy: Policy, pseudonym: str, events: Sequence[ConsentEvent], now: datetime) -> Node:
+    """The JSON-LD document: who is responsible, a record for each thing chosen, and the receipt. `events` are one person's."""
+    subject = f"urn:dispatcher:person:{pseudonym}"
+    by_subject = sorted(events, key=lambda event: event.subject)
+    records = [_record(policy, subject, about, list(said)) for about, said in groupby(by_subject, key=lambda event: event.subject)]
+    receipt = {
+        "@id": f"urn:dispatcher:receipt:{pseudonym}:{_moment(now)}",
+        "@type": "dpv:ConsentReceipt",
+        "dct:identifier": f"{pseudonym}:{_moment(now)}",
+        "dct:conformsTo": f"{PROFILE}receipt",
+        "dct:issued": _moment(now),
+        "dct:publisher": [_controller_id(name) for name in _controllers(policy)],
+        "dpv:hasRecordOfActivity": records,
+    }
+    return {"@context": dict(CONTEXT), "@graph": [{"@id": subject, "@type": "dpv:DataSubject"}, *_parties(policy), receipt]}
+
+
+def _parties(policy: Policy) -> Iterator[Node]:
+    contacts = {name: entity.contact for entity in policy.entities.values() for name in entity.controllers}
+    for name in _controllers(policy):
+        party = {"@id": _controller_id(name), "@type": "dpv:DataController", "dpv:hasName": name}
+        yield {**party, "dpv:hasContact": contacts[name]}
+    for name in _processors(policy):
+        yield {"@id": _controller_id(name), "@type": "dpv:DataProcessor", "dpv:hasName": name}
+
+
+def _controllers(policy: Policy) -> list[str]:
+    return list(dict.fromkeys(name for entity in policy.entities.values() for name in entity.controllers))
+
+
+def _processors(policy: Policy) -> list[str]:
+    return list(dict.fromkeys(entity.processor for entity in policy.entities.values()))
+
+
+def _controller_id(name: str) -> str:
+    return "urn:dispatcher:party:" + "-".join(name.lower().split())
+
+
+def _record(policy: Policy, subject: str, about: str, said: Sequence[ConsentEvent]) -> Node:
+    """All that was said of one thing, oldest first; `dpv:hasProcess` is what stands now."""
+    said = sorted(said, key=lambda event: event.seq)
+    pseudonym = subject.rpartition(":")[2]
+    return {
+        "@id": f"urn:dispatcher:record:{pseudonym}:{about}",
+        "@type": "dpv:ConsentRecord",
+        "dct:identifier": f"{pseudonym}:{about}",
+        "dct:conformsTo": f"{PROFILE}record",
+        "dct:created": _moment(said[0].recorded_at),
+        "dct:modified": _moment(said[-1].recorded_at),
+        "dpv:hasDataSubject": subject,
+        "dpv:hasDataController": [_controller_id(name) for name in _controllers(policy)],
+        "dpv:hasDataProcessor": [_controller_id(name) for name in _processors(policy)],
+        "dpv:hasJurisdiction": "loc:BE",
+        "dpv:hasApplicableLaw": "legal-eu:law-GDPR",
+        "dpv:hasProcess": _process(policy, about, said[-1].new_value),
+        "dpv:hasRecordOfActivity": [_event(policy, subject, event) for event in said],
+    }
+
+
+def _process(policy: Policy, about: str, value: str) -> Node:
+    """What the value that stands allows: a purpose with its bases where it allows something, else the purpose alone."""
+    kind, _, what = about.partition(":")
+    process = {"@type": "dpv:Process", "dct:title": about, "dct:description": value}
+    if kind != "offer":
+        return {**process, "dpv:hasPurpose": "dpv:DirectMarketing" if about != "objection:profiling" else "dpv:Personalisation"}
+    found = bases(policy, what, value)
+    process["dpv:hasPurpose"] = _PURPOSE.get(value, "dpv:DirectMarketing")
+    if not found:
+        return process
+    rights = [_RIGHTS[basis] for basis in found if basis in _RIGHTS]
+    return {**process, "dpv:hasLegalBasis": found, **({"dpv:hasRight": rights} if rights else {})}
+
+
+def bases(policy: Policy, offer: str, choice: str) -> list[str]:
+    """The legal bases, as DPV calls them, that the policy may rest a message of this offer type and choice on."""
+    rows = [tables.get(offer, {}).get(choice, {}) for tables in policy.basis.values()]
+    return list(dict.fromkeys(BASES[one.basis] for row in rows for permissions in row.values() for one in permissions))
+
+
+def _event(policy: Policy, subject: str, event: ConsentEvent) -> Node:
+    told: Node = {
+        "@id": f"urn:dispatcher:{event.evidence}",
+        "dct:identifier": event.evidence,
+        "dct:description": f"{event.subject}: {event.old_value or 'unsaid'} to {event.new_value}",
+        "dpv:isIndicatedAtTime": _moment(event.said_at),
+        "dct:created": _moment(event.recorded_at),
+        "dpv:isIndicatedBy": subject,
+        "dpv:hasIndicationMethod": f"{event.source}, recorded by {event.actor}",
+    }
+    if event.wording:
+        told["dpv:hasNotice"] = {"@type": "dpv:Notice", "dct:identifier": event.wording}
+    for relation, status in _statuses(policy, event):
+        told.setdefault(relation, []).append(status)
+    return told
+
+
+def _statuses(policy: Policy, event: ConsentEvent) -> Iterable[tuple[str, str]]:
+    """What the event did, in DPV's words: to a contract, to consent, to a legitimate interest, to a channel."""
+    kind, _, what = event.subject.partition(":")
+    if kind == "channel":
+        return [("dpv:hasInvolvement", "dpv:OptingInToProcess" if event.new_value == "on" else "dpv:OptingOutFromProcess")]
+    if kind == "objection":
+        objects = "dpv:LegitimateInterestObjected" if event.new_value == "on" else "dpv:LegitimateInterestNotObjected"
+        return [("dpv:hasStatus", objects)]
+    return [*_contract(event), *_standard(policy, what, event)]
+
+
+def _contract(event: ConsentEvent) -> Iterator[tuple[str, str]]:
+    if event.new_value == Mode.TAILORED:
+        yield "dpv:hasContractControl", "dpv:AcceptContract"
+    elif event.old_value == Mode.TAILORED:
+        yield "dpv:hasContractControl", "dpv:TerminateContract"
+
+
+def _standard(policy: Policy, offer: str, event: ConsentEvent) -> Iterator[tuple[str, str]]:
+    """Standard messages rest on consent, on legitimate interest or on both, as the policy says; none ends or refuses both."""
+    found = bases(policy, offer, Mode.STANDARD)
+    given, ended = event.new_value == Mode.STANDARD, event.new_value == Mode.NONE
+    if CONSENT in found and given:
+        yield "dpv:hasConsentStatus", "dpv:ConsentGiven"
+    if CONSENT in found and (ended or event.old_value == Mode.STANDARD):
+        yield "dpv:hasConsentStatus", "dpv:ConsentWithdrawn" if event.old_value == Mode.STANDARD else "dpv:ConsentRefused"
+    if INTEREST in found and (given or ended):
+        yield "dpv:hasStatus", "dpv:LegitimateInterestNotObjected" if given else "dpv:LegitimateInterestObjected"
+
+
+def _moment(at: datetime) -> str:
+    return at.isoformat()

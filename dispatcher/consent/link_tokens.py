@@ -1,0 +1,77 @@
+"""Opaque signed tokens for links, such as `/u/{token}`: nobody can read, alter or make one without the secret. Pure.
+
+AES-SIV (RFC 5297) encrypts and signs in one, needs no nonce (so a token costs 16 bytes beyond its payload) and always
+gives the same token for the same payload, which gives nothing away here: a link in a resent mail is the same link.
+Tokens carry no date; whoever wants them to end puts a date into the payload.
+"""
+
+from __future__ import annotations
+
+import hmac
+import struct
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from functools import lru_cache
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+
+from dispatcher.domain.message_id import MessageRef
+
+# The purposes of tokens that name a message. A link that unsubscribes must not open the preference centre: mail programs and
+# their scanners get to see it, for years.
+UNSUBSCRIBE = "unsubscribe"
+PREFERENCES = "preferences"
+
+_REF = struct.Struct(">HQIH")  # months since the year 2000, chunk, row, leg: 16 bytes, so 43 characters of token
+
+
+class BadToken(ValueError):
+    """Not a token of ours for this purpose: made up, cut, altered, or sealed with another secret."""
+
+    def __init__(self) -> None:
+        super().__init__("not a valid token")
+
+
+@lru_cache(maxsize=64)
+def _cipher(secret: bytes) -> AESSIV:
+    if not secret:
+        raise ValueError("the secret is empty")
+    return AESSIV(hmac.digest(secret, b"dispatcher/tokens", "sha512"))
+
+
+def seal(secret: bytes, purpose: str, payload: bytes) -> str:
+    """A URL-safe token for a payload of at least one byte; `purpose` is bound in and must be named to open it."""
+    return urlsafe_b64encode(_cipher(secret).encrypt(payload, [purpose.encode()])).rstrip(b"=").decode()
+
+
+def unseal(secret: bytes, purpose: str, token: str) -> bytes:
+    """The payload of a token that `seal` made with this secret and purpose. Raises `BadToken` for anything else."""
+    try:
+        sealed = urlsafe_b64decode(token + "=" * (-len(token) % 4))
+        payload = _cipher(secret).decrypt(sealed, [purpose.encode()])
+    except (ValueError, InvalidTag):
+        raise BadToken from None
+    if seal(secret, purpose, payload) != token:  # base64 spells the same bytes in several ways; a token has one spelling
+        raise BadToken
+    return payload
+
+
+def message_token(secret: bytes, purpose: str, message_id: str) -> str:
+    """The token that stands for a message, 43 characters. Raises `BadRef` where `message_id` is none."""
+    return ref_token(secret, purpose, MessageRef.parse(message_id))
+
+
+def ref_token(secret: bytes, purpose: str, ref: MessageRef) -> str:
+    """The same, by the message's reference."""
+    year, month = divmod(ref.period, 100)
+    return seal(secret, purpose, _REF.pack((year - 2000) * 12 + month - 1, ref.chunk, ref.row, ref.leg))
+
+
+def read_message_token(secret: bytes, purpose: str, token: str) -> str:
+    """The id of the message that a token stands for. Raises `BadToken`, also for a token made for another purpose."""
+    payload = unseal(secret, purpose, token)
+    if len(payload) != _REF.size:
+        raise BadToken
+    months, chunk, row, leg = _REF.unpack(payload)
+    year, month = divmod(months, 12)
+    return str(MessageRef((2000 + year) * 100 + month + 1, chunk, row, leg))

@@ -1,0 +1,48 @@
+"""What one rendering is told: the words in which other rooms ask for a message. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from channels.base import Channel
+from dispatcher.domain.message import Mode
+from dispatcher.domain.recipient import Language
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """In whose name a message goes: the entity's display name in the reader's language, its e-mail address, its postal
+    line."""
+
+    name: str
+    address: str
+    imprint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """The reader's own two https links: one-click unsubscribe (RFC 8058) and the preference centre."""
+
+    unsubscribe: str
+    preferences: str
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """All that one rendering may know. `categories` are the data categories that the decision allows; data of others is
+    not looked at.
+
+    `data` are the job's variables, by name; `profile` is data category -> variable -> value. The job's value wins over
+    the profile's.
+    """
+
+    channel: Channel
+    language: Language
+    mode: Mode
+    categories: frozenset[str]
+    data: Mapping[str, Any]
+    sender: Sender
+    links: Links
+    profile: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -1,0 +1,129 @@
+"""The texts of one template in one language: `texts.toml` (short ones), `email.html`, `email.txt`. Each value is a
+Jinja source."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from channels.base import Channel
+from dispatcher.content import toml
+from dispatcher.content.errors import Fault, did_you_mean
+from dispatcher.content.template import PLACE, Approved
+from dispatcher.content.toml import Document, Path
+from dispatcher.domain.message import Mode
+
+SHORT: Mapping[str, tuple[str, ...]] = {
+    "push": ("title", "body", "link"),
+    "email": ("subject", "preheader"),
+    "sms": ("text",),
+}
+FILES: Mapping[str, str] = {"email.html": "email.html", "email.text": "email.txt"}  # part -> its own file
+_CONTENT_SID = re.compile(r"HX[0-9a-f]{32}\Z")
+_NUMBER = re.compile(r"[1-9][0-9]?\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A Jinja source and where its first line stands, so that a fault can point there."""
+
+    source: str
+    file: str
+    line: int = 1
+
+
+@dataclass(slots=True)
+class Texts:
+    """What one language folder holds, by part ("push.title", "whatsapp.standard.1", …)."""
+
+    parts: dict[str, Text] = field(default_factory=dict)
+    whatsapp: dict[Mode, Approved] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+
+
+def read_texts(folder: str, files: Mapping[str, str], channels: Iterable[Channel], modes: Iterable[Mode]) -> Texts:
+    """Read the language folder `folder` out of `files`; what a declared channel needs and is not there is a fault."""
+    texts, wanted = Texts(), {channel.value for channel in channels}
+    if Channel.EMAIL in wanted:
+        _read_files(texts, folder, files)
+    file = f"{folder}/texts.toml"
+    if file not in files:
+        texts.faults.append(Fault(file, 1, "file", "", "is missing"))
+        return texts
+    document = toml.read(file, files[file])
+    if isinstance(document, Fault):
+        texts.faults.append(document)
+        return texts
+    texts.faults += _unknown(document, (), document.data, (*SHORT, "whatsapp"))
+    for channel, keys in SHORT.items():
+        table = document.data.get(channel, {})
+        texts.faults += _unknown(document, (channel,), table, keys)
+        for key in keys if channel in wanted else ():
+            _take(texts, document, (channel, key))
+    if Channel.WHATSAPP in wanted:
+        _read_whatsapp(texts, document, list(modes))
+    return texts
+
+
+def _read_files(texts: Texts, folder: str, files: Mapping[str, str]) -> None:
+    for part, name in FILES.items():
+        file = f"{folder}/{name}"
+        if file in files:
+            texts.parts[part] = Text(files[file], file)
+        else:
+            texts.faults.append(Fault(file, 1, "file", "", "is missing, and the template declares e-mail"))
+
+
+def _unknown(document: Document, path: Path, table: object, known: Iterable[str]) -> Iterator[Fault]:
+    if not isinstance(table, Mapping):
+        yield document.fault(path, "", "must be a table")
+        return
+    for key in table:
+        if key not in known:
+            yield document.fault((*path, key), "", f"unknown key: {did_you_mean(key, known)}")
+
+
+def _take(texts: Texts, document: Document, path: Path) -> str:
+    """Take one text; "" and a fault where it is missing or empty."""
+    found: Any = document.data
+    for key in path:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    if not isinstance(found, str) or not found.strip():
+        texts.faults.append(
+            document.fault(path, "" if found is None else found, "is missing" if found is None else "must be a text")
+        )
+        return ""
+    texts.parts[".".join(path)] = Text(found.strip(), document.file, document.line(*path))
+    return found.strip()
+
+
+def _read_whatsapp(texts: Texts, document: Document, modes: list[Mode]) -> None:
+    table = document.data.get("whatsapp", {})
+    texts.faults += _unknown(document, ("whatsapp",), table, [mode.value for mode in modes])
+    for mode in modes:
+        path = ("whatsapp", mode.value)
+        inner = table.get(mode.value) if isinstance(table, Mapping) else None
+        if not isinstance(inner, Mapping):
+            texts.faults.append(document.fault(path, "", "is missing, and the template declares whatsapp"))
+            continue
+        places = tuple(key for key in inner if _NUMBER.match(key))
+        texts.faults += _unknown(document, path, inner, ("content_sid", "approved", *places))
+        for place in places:
+            _take(texts, document, (*path, place))
+        texts.whatsapp[mode] = approved = Approved(
+            str(inner.get("content_sid", "")), str(inner.get("approved", "")).strip(), places
+        )
+        texts.faults += (document.fault((*path, key), value, message) for key, value, message in _objections(approved))
+
+
+def _objections(approved: Approved) -> Iterator[tuple[str, str, str]]:
+    """What WhatsApp's review would send back."""
+    if not _CONTENT_SID.match(approved.content_sid):
+        yield "content_sid", approved.content_sid, "must be HX and 32 hexadecimal digits"
+    numbered = [str(number) for number in range(1, len(approved.places) + 1)]
+    if sorted(approved.places, key=int) != numbered or set(PLACE.findall(approved.text)) != set(numbered):
+        yield "approved", "", "its places {{1}}, {{2}}, … must be numbered without a gap and each have a value below"
+    if not approved.text or approved.text.startswith("{{") or approved.text.endswith("}}"):
+        yield "approved", "", "a WhatsApp text begins and ends with words, not with a place"

@@ -1,0 +1,1 @@
+"""The life of a chunk: gather, decide, render, claim, send, conclude, settle."""

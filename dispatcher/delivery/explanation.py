@@ -1,0 +1,30 @@
+"""A message's explanation, under the policy that it was decided by."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dispatcher.domain.recipient import Language
+from dispatcher.ledger.connection import Connection
+from dispatcher.ledger.delivery.messages import Message
+from dispatcher.ledger.maintenance import policies
+from dispatcher.policy import Explanation, Policy, explain, recall
+from dispatcher.runtime.services import House
+
+
+def explain_message(house: House, connection: Connection, message: Message, language: Language) -> Explanation:
+    """Why a message was sent or not, true to its recorded decision. A job that nobody has decided yet is told as such."""
+    kept = message.decision or _undecided(message, house.policy)
+    return explain(kept, language, _policy_of(house, connection, kept["policy"]), message.state, message.reason, message.channel)
+
+
+def _policy_of(house: House, connection: Connection, digest: str) -> Policy:
+    if digest == house.policy.digest:
+        return house.policy
+    text = policies.kept_policy(connection, digest)
+    return recall(text, house.policy) if text else house.policy
+
+
+def _undecided(message: Message, policy: Policy) -> dict[str, Any]:
+    spec = message.spec
+    return {"policy": policy.digest, "is": "refuse", "job": [spec.entity, spec.template, spec.kind, spec.offer_type], "reasons": []}

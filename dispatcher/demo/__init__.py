@@ -1,0 +1,1 @@
+"""`dispatcher demo`: made-up customers and a check of what was delivered."""

@@ -1,0 +1,1 @@
+"""`dispatcher up`: every part as a child process on this machine."""

@@ -1,0 +1,110 @@
+"""The whole program on one machine: engines, workers, beat, web, Flower, and the sandbox where no provider is set."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from dispatcher.devserver import supervisor as processes
+from dispatcher.devserver.supervisor import Command, Processes, supervised
+from dispatcher.embedded import Engines, engines
+from dispatcher.ledger.migrations import migrate
+from dispatcher.runtime.settings import Settings
+from dispatcher.web.api_keys import local_key
+
+READY_SECONDS = 60.0
+FLOWER_PORT = 5555
+CAMPAIGN_NICE = 19  # a big campaign must not make one customer wait: triggers go first wherever both want a processor
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where people look."""
+
+    web: str
+    sandbox: str | None
+    flower: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The program at work."""
+
+    processes: Processes
+    engines: Engines
+    places: Places
+    environ: Mapping[str, str]  # what a command needs to work on the same house
+    key: str | None = field(repr=False)  # opens API and console where this machine is all there is; None where keys were given
+
+
+@contextmanager
+def running(
+    settings: Settings, environ: Mapping[str, str], workers: int, flower_port: int | None, nice: int = CAMPAIGN_NICE
+) -> Iterator[Running]:
+    """Run everything as long as the block lasts, then stop it in an order that loses nothing.
+
+    Triggers have a worker of their own, and campaign workers run at a lower priority (`nice`): a big campaign must not make one
+    customer wait. Raises `EngineError`, `ProcessFault`.
+    """
+    with engines(settings.home, settings.database_url, settings.broker_url) as joined:
+        migrate(joined.database_url)
+        shared = {
+            "DISPATCHER_HOME": str(settings.home),
+            "DISPATCHER_DATABASE_URL": joined.database_url,
+            "DISPATCHER_BROKER_URL": joined.broker_url,
+            "DISPATCHER_SECRET_KEY": settings.secret_key,
+        }
+        key = None
+        if settings.api_keys is None and settings.database_url is None:
+            key, keys = local_key(settings.secret_key.encode(), settings.home)
+            shared["DISPATCHER_API_KEYS"] = str(keys)
+        places = _places(settings, flower_port)
+        with supervised(_commands(settings, workers, flower_port, nice), settings.home / "log", {**environ, **shared}) as children:
+            children.await_ready(READY_SECONDS)
+            yield Running(children, joined, places, shared, key)
+
+
+def _commands(settings: Settings, workers: int, flower_port: int | None, nice: int) -> Sequence[Command]:
+    web_port = urlsplit(settings.public_url).port or 8000
+    commands = [
+        processes.worker("transactional", ["transactional", "inbound"], 1),
+        processes.worker("campaign", ["campaign"], workers, nice),
+        processes.worker("maintenance", ["maintenance", "fanout"], 1),
+        processes.beat(),
+        processes.web("127.0.0.1", web_port),
+    ]
+    if flower_port:
+        commands.append(processes.flower(flower_port))
+    if _uses_sandbox(settings):
+        port = urlsplit(settings.sandbox_url).port or 8025
+        commands.insert(0, processes.sandbox(port, settings.home / "sandbox", settings.public_url.rstrip("/")))
+    return commands
+
+
+def _uses_sandbox(settings: Settings) -> bool:
+    return "sandbox" in settings.providers.values()
+
+
+def _places(settings: Settings, flower_port: int | None) -> Places:
+    return Places(
+        web=settings.public_url.rstrip("/"),
+        sandbox=settings.sandbox_url if _uses_sandbox(settings) else None,
+        flower=f"http://127.0.0.1:{flower_port}" if flower_port else None,
+    )
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def default_workers() -> int:
+    """Campaign worker processes: one per processor."""
+    return max(1, len(os.sched_getaffinity(0)))

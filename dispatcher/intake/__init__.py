@@ -1,0 +1,1 @@
+"""Everything that comes in as a file or JSON: parsed and validated here, trusted behind it."""

@@ -1,0 +1,63 @@
+"""The door for audiences: JSONL and CSV files, or rows inline, become a stream of rows and faults. Nothing is held whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, StringConstraints, ValidationError
+
+from dispatcher.intake.errors import Door, sentences
+from dispatcher.intake.rows import BadRow, Cell, read_rows
+from dispatcher.ledger.campaigns.audience import Fault, Row
+
+Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$")]
+DATA_BYTES_MAX = 64 * 1024
+
+
+class AudienceRow(Door):
+    """One line of an audience."""
+
+    recipient: Id
+    data: dict[str, Any] = Field(default_factory=dict)
+
+
+def read_audience(path: Path) -> Iterator[Row | Fault]:
+    """The rows of a file, streamed. Raises BadInput where the file as a whole can't be read."""
+    for row in read_rows(path, _cell, ("recipient", "data.<variable>")):
+        yield Fault(row.line, row.field, row.reason) if isinstance(row, BadRow) else _row(row.line, row.data)
+
+
+def inline(rows: Sequence[Any]) -> Iterator[Row | Fault]:
+    """Rows that came with the campaign itself; their place in the list is their line."""
+    for line, row in enumerate(rows, start=1):
+        yield _row(line, row)
+
+
+def unstorable(data: Any) -> str | None:
+    """Why the ledger can't keep this JSON, if so: PostgreSQL takes no null characters, no half characters and no NaN."""
+    try:
+        text = json.dumps(data, ensure_ascii=False, allow_nan=False)
+        size = len(text.encode())
+    except (ValueError, RecursionError):  # UnicodeEncodeError is a ValueError
+        return "holds something that is not JSON text"
+    if "\\u0000" in text:
+        return "holds a null character"
+    return f"is larger than {DATA_BYTES_MAX} bytes" if size > DATA_BYTES_MAX else None
+
+
+def _cell(column: str) -> Cell | None:
+    """How a CSV column's cells are read: as they stand; the template's declaration gives them their types."""
+    return str if column == "recipient" or (column.startswith("data.") and column.count(".") == 1) else None
+
+
+def _row(line: int, value: Any) -> Row | Fault:
+    try:
+        row = AudienceRow.model_validate(value)
+    except ValidationError as error:
+        field, message = sentences(error, AudienceRow)[0]
+        return Fault(line, field, message)
+    reason = unstorable(row.data)
+    return Fault(line, "data", reason) if reason else Row(line, row.recipient, row.data)

@@ -1,0 +1,120 @@
+"""Bad input, said clearly: which file, line and field, what is there, and what would be right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias, TypeVar
+
+import yaml
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, ValidationError
+
+from dispatcher.domain.spelling import did_you_mean
+
+Form = TypeVar("Form", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class InputFault:
+    """One thing that is wrong. `line` is 0 where the input has no lines, `field` empty where it is the whole of it."""
+
+    file: str
+    line: int
+    field: str
+    message: str
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        return f"{place}: {self.field}: {self.message}" if self.field else f"{place}: {self.message}"
+
+
+class BadInput(Exception):
+    """Input that can't be taken; nothing of it was. Holds every fault found."""
+
+    def __init__(self, *faults: InputFault) -> None:
+        super().__init__("\n".join(str(fault) for fault in faults))
+        self.faults = faults
+
+
+class Door(BaseModel):
+    """What every form at a door has in common: no unknown fields, no stray blanks."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+
+def _in_reach(at: datetime) -> datetime:
+    if not 1970 <= at.year <= 2200:
+        raise ValueError("lies too far from today")
+    return at
+
+
+# With its zone, and far from the first and last year, where another zone's calendar ends.
+Moment: TypeAlias = Annotated[AwareDatetime, AfterValidator(_in_reach)]
+
+
+def validate(form: type[Form], value: Any, file: str, lines: Mapping[str, int] | None = None) -> Form:
+    """The form filled in from plain data. Raises BadInput with every fault; `lines` maps top-level fields to their lines."""
+    try:
+        return form.model_validate(value)
+    except ValidationError as error:
+        raise BadInput(*(InputFault(file, _line(lines, field), field, text) for field, text in sentences(error, form))) from None
+
+
+def sentences(error: ValidationError, form: type[BaseModel]) -> list[tuple[str, str]]:
+    """A validation error as (field, what is wrong) pairs, without the values: those may be personal."""
+    found = []
+    for item in error.errors(include_input=False, include_url=False):
+        field = ".".join(str(part) for part in item["loc"])
+        message = item["msg"].removeprefix("Value error, ")
+        message = message[:1].lower() + message[1:]
+        if item["type"] == "extra_forbidden":
+            message = f"unknown field{did_you_mean(field, form.model_fields)}"
+        elif item["type"] == "missing":
+            message = "missing"
+        found.append((field, message))
+    return found
+
+
+def _line(lines: Mapping[str, int] | None, field: str) -> int:
+    return (lines or {}).get(field.partition(".")[0], 0)
+
+
+def read_text(path: Path) -> str:
+    """A file's text. Raises BadInput where it can't be read or is no UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise BadInput(InputFault(str(path), 0, "", f"can't be read: {error.strerror}")) from None
+    except UnicodeDecodeError:
+        raise BadInput(InputFault(str(path), 0, "", "is not UTF-8 text; save it as UTF-8")) from None
+
+
+def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
+    """A YAML mapping, and the line of each of its top-level keys. Raises BadInput."""
+    text = read_text(path)
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        value = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        raise BadInput(InputFault(str(path), line, "", f"is not YAML: {error.problem}")) from None
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise BadInput(InputFault(str(path), 0, "", "is not YAML")) from None
+    if not isinstance(value, dict) or not isinstance(node, yaml.MappingNode):
+        raise BadInput(InputFault(str(path), 1, "", "should hold `key: value` lines"))
+    lines: dict[str, int] = {}
+    faults = []
+    for key, _ in node.value:
+        if key.value in lines:
+            faults.append(InputFault(str(path), key.start_mark.line + 1, key.value, "is given twice"))
+        lines[key.value] = key.start_mark.line + 1
+    if faults:
+        raise BadInput(*faults)
+    return value, lines
+
+
+def as_data(faults: Sequence[InputFault]) -> list[dict[str, Any]]:
+    """Faults for machines."""
+    return [{"file": fault.file, "line": fault.line, "field": fault.field, "message": fault.message} for fault in faults]

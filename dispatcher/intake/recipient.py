@@ -1,0 +1,188 @@
+"""The form of one recipient: plain data becomes a `Recipient` in normal form, or a fault that names its field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, datetime
+from functools import lru_cache
+from typing import Annotated, Any, Literal, TypeAlias
+from zoneinfo import available_timezones
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+
+from dispatcher.domain import addresses
+from dispatcher.domain.preferences import changes
+from dispatcher.domain.recipient import Device
+from dispatcher.domain.spelling import did_you_mean
+from dispatcher.ledger.consent.recipients import Recipient
+
+BIRTH_YEAR_MIN = 1890
+
+
+class BadRecipient(ValueError):
+    """A recipient that can't be taken: which field, and why. Neither holds a value, which might be personal."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}" if field else reason)
+        self.field = field
+        self.reason = reason
+
+
+# -- the form ----------------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1)
+def _timezones() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
+def _timezone(name: str) -> str:
+    if name not in _timezones():
+        raise ValueError("unknown time zone" + did_you_mean(name, _timezones()))
+    return name
+
+
+def _day(text: object) -> date:
+    try:
+        day = date.fromisoformat(text) if isinstance(text, str) and len(text) == 10 else None
+    except ValueError:
+        day = None
+    if day is None or day.year < BIRTH_YEAR_MIN:
+        raise ValueError("is not a date such as 1980-01-31")
+    return day
+
+
+def _moment(text: object) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text) if isinstance(text, str) else None
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None or moment.year < BIRTH_YEAR_MIN:
+        raise ValueError("is not a moment with its zone, such as 2026-11-23T09:00:00+01:00")
+    return moment
+
+
+Word: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}$")]
+Words: TypeAlias = Annotated[list[Word], Field(max_length=100)]
+Phone: TypeAlias = Annotated[str, AfterValidator(addresses.phone)]
+Mode: TypeAlias = Literal["tailored", "standard", "none"]
+Value: TypeAlias = Annotated[str, StringConstraints(max_length=4_000)] | bool | int | float | None
+Variables: TypeAlias = Annotated[dict[Word, Value], Field(max_length=500)]
+
+
+class _Form(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _Device(_Form):
+    token: Annotated[str, StringConstraints(pattern=r"^[!-~]{1,4096}$")]
+    platform: Literal["android", "ios", "web"]
+    permission: bool
+
+
+class Offers(_Form):
+    """A choice per offer type."""
+
+    own: Mode | None = None
+    partner: Mode | None = None
+    kate: Mode | None = None
+
+
+class Channels(_Form):
+    """The three switches."""
+
+    email: bool | None = None
+    push: bool | None = None
+    sms_whatsapp: bool | None = None
+
+
+class RecipientForm(_Form):
+    """A recipient as files and the API tell it."""
+
+    id: Word
+    person: Literal["customer", "former", "platform_user", "prospect"]
+    language: Literal["nl", "fr", "de", "en"]
+    timezone: Annotated[str, AfterValidator(_timezone)] | None = None
+    birth_date: Annotated[date, BeforeValidator(_day)] | None = None
+    entities: Words = []
+    has_current_account: bool = False
+    email: Annotated[str, AfterValidator(addresses.email)] | None = None
+    phone: Phone | None = None
+    whatsapp: Phone | None = None
+    push: Annotated[list[_Device], Field(max_length=50)] = []
+    partner: Word | None = None
+    purchased: Words = []
+    offers: Offers | None = None
+    channels: Channels | None = None
+    object_marketing: bool | None = None
+    object_profiling: bool | None = None
+    profile: Annotated[dict[Word, Variables], Field(max_length=50)] = {}
+    said_at: Annotated[datetime, BeforeValidator(_moment)] | None = None
+
+
+def parse(data: Mapping[str, Any], now: datetime) -> Recipient:
+    """One recipient from plain data, in the form that the README's "Files" shows; `id`, `person` and `language` are needed.
+
+    Takes also `object_profiling`, and `said_at`: when the choices in it were made. Raises `BadRecipient`.
+    """
+    try:
+        row = RecipientForm.model_validate(data)
+    except ValidationError as error:
+        raise _first_fault(error) from None
+    if row.birth_date and row.birth_date > now.date():
+        raise BadRecipient("birth_date", "lies in the future")
+    if row.said_at and row.said_at > now:
+        raise BadRecipient("said_at", "lies in the future")
+    if row.partner == row.id:
+        raise BadRecipient("partner", "is the recipient itself")
+    return _recipient(row)
+
+
+def _recipient(row: RecipientForm) -> Recipient:
+    devices = {device.token: Device(device.token, device.platform, device.permission) for device in row.push}
+    return Recipient(
+        id=row.id,
+        person=row.person,
+        language=row.language,
+        timezone=row.timezone,
+        birth_date=row.birth_date,
+        entities=tuple(sorted(set(row.entities))),
+        has_current_account=row.has_current_account,
+        email=row.email,
+        phone=row.phone,
+        whatsapp=row.whatsapp,
+        devices=tuple(devices.values()),
+        partner_id=row.partner,
+        purchased=tuple(sorted(set(row.purchased))),
+        profile=row.profile,
+        changes=changes(_said(row.offers), _said(row.channels), row.object_marketing, row.object_profiling),
+        said_at=row.said_at,
+    )
+
+
+def _said(block: BaseModel | None) -> dict[str, Any]:
+    return {name: value for name, value in block if value is not None} if block else {}
+
+
+_PARTS: Mapping[str, type[_Form]] = {"offers": Offers, "channels": Channels, "push": _Device}
+_REASONS = {
+    "missing": "is missing",
+    "string_pattern_mismatch": "has characters, or a length, that are not taken here",
+    "model_type": "should be an object",
+    "model_attributes_type": "should be an object",
+}
+
+
+def _first_fault(error: ValidationError) -> BadRecipient:
+    fault = error.errors(include_url=False, include_input=False)[0]
+    place = [str(step) for step in fault["loc"]]
+    if place and place[0] == "profile":
+        place = place[:3]  # beyond stand the names of the types that were tried
+    kind = fault["type"]
+    if kind == "extra_forbidden":
+        reason = "unknown field" + did_you_mean(place[-1], (_PARTS[place[0]] if len(place) > 1 else RecipientForm).model_fields)
+    elif kind == "value_error":
+        reason = str(fault["ctx"]["error"])
+    else:
+        reason = _REASONS.get(kind) or fault["msg"].replace("Input should be", "should be")
+    return BadRecipient(".".join(place), reason)

@@ -1,0 +1,169 @@
+"""The door for recipients: files of any length, checked row by row, then taken in."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+from pydantic_core import from_json
+
+from dispatcher.intake.recipient import BadRecipient, Channels, Offers, RecipientForm, parse
+from dispatcher.intake.rows import BadRow, Cell, Row, read_rows
+from dispatcher.ledger.connection import Connection
+from dispatcher.ledger.consent.recipients import Recipient, upsert
+
+__all__ = ["BATCH_ROWS", "ERASED", "BadRecipient", "Imported", "RecipientForm", "import_file", "parse", "read_recipients"]
+
+BATCH_ROWS = 2_000
+FAULTS_SHOWN = 20
+ERASED = "this person was erased; a row that brings them back needs a said_at after that"
+
+
+# -- CSV ---------------------------------------------------------------------------------------------------------------
+
+
+def _boolean(text: str) -> bool:
+    if text not in {"true", "false"}:
+        raise ValueError("should be true or false")
+    return text == "true"
+
+
+def _json(text: str) -> Any:
+    try:
+        return from_json(text, allow_inf_nan=False)
+    except ValueError:
+        raise ValueError("is not JSON") from None
+
+
+def _words(text: str) -> Any:
+    return _json(text) if text.startswith("[") else text.split("|")
+
+
+_CELLS: Mapping[str, Cell] = {
+    **dict.fromkeys(
+        ("id", "person", "language", "timezone", "birth_date", "email", "phone", "whatsapp", "partner", "said_at"), str
+    ),
+    **dict.fromkeys(("has_current_account", "object_marketing", "object_profiling"), _boolean),
+    **dict.fromkeys(("entities", "purchased"), _words),
+    **dict.fromkeys(("push", "offers", "channels", "profile"), _json),
+    **{f"offers.{name}": str for name in Offers.model_fields},
+    **{f"channels.{name}": _boolean for name in Channels.model_fields},
+}
+
+
+def _cell(column: str) -> Cell | None:
+    """How a column's cells are read: as text, where nothing else is said; lists as JSON or with | between the words."""
+    if column.startswith("profile."):
+        depth = len(column.split("."))  # a category as JSON, or one variable, which is always text
+        return _json if depth == 2 else str if depth == 3 else None
+    return _CELLS.get(column)
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What an import came to. `faults` are the first bad rows as (line, field, reason), without a value; all of them, with
+    their rows, stand in the reject file `rejects`, which is None where there were none.
+    """
+
+    new: int
+    changed: int
+    unchanged: int
+    rejected: int
+    faults: tuple[tuple[int, str, str], ...]
+    rejects: Path | None
+
+
+def read_recipients(path: Path, now: datetime) -> Iterator[tuple[Row, Recipient] | BadRow]:
+    """Stream a file's recipients, each with its row; what can't be taken comes as `BadRow`. Raises `BadInput`."""
+    for row in read_rows(path, _cell, [*_CELLS, "profile.<category>.<variable>"]):
+        if isinstance(row, BadRow):
+            yield row
+            continue
+        try:
+            yield row, parse(row.data, now)
+        except BadRecipient as error:
+            yield BadRow(row.line, error.field, error.reason, _at(row.data, error.field), row.data)
+
+
+def _at(data: Any, field: str) -> Any:
+    for step in field.split(".") if field else ():
+        data = data.get(step) if isinstance(data, dict) else data[int(step)] if isinstance(data, list) else None
+    return data if field else None
+
+
+class _Rejects:
+    """The reject file, made with its first row. A file left from an earlier import is removed: it would mislead."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.count = 0
+        self.first: list[tuple[int, str, str]] = []
+        self._file: TextIO | None = None
+        path.unlink(missing_ok=True)
+
+    def add(self, bad: BadRow) -> None:
+        if self._file is None:  # for the owner's eyes only: rows are personal
+            self._file = os.fdopen(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8")
+        line = json.dumps(asdict(bad), ensure_ascii=False, default=str)
+        self._file.write(line.encode("utf-8", "replace").decode() + "\n")  # a row may be rejected for not being UTF-8
+        self.count += 1
+        if len(self.first) < FAULTS_SHOWN:
+            self.first.append((bad.line, bad.field, bad.reason))
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+def import_file(
+    connection: Connection,
+    secret: bytes,
+    path: Path,
+    rejects: Path,
+    actor: str,
+    now: datetime,
+    progress: Callable[[int], None] | None = None,
+) -> Imported:
+    """Take in a file, a batch at a time, each in a transaction of its own; `progress` hears how many rows are done.
+
+    A row replaces what was known of its recipient; how its choices are heard, `ledger.recipients.upsert` tells. Bad rows
+    go to `rejects` (JSONL: line, field, reason, value, row) and stop nothing. Raises `BadInput` where the file as a whole
+    can't be read.
+    """
+    counts: Counter[str] = Counter()
+    with closing(_Rejects(rejects)) as rejected:
+        for batch in _batches(read_recipients(path, now), rejected):
+            taken = upsert(connection, secret, [recipient for _, recipient in batch.values()], actor, now)
+            counts.update(new=len(taken.new), changed=len(taken.changed), unchanged=len(taken.unchanged))
+            for recipient_id in taken.erased:
+                row = batch[recipient_id][0]
+                rejected.add(BadRow(row.line, "id", ERASED, recipient_id, row.data))
+            if progress:
+                progress(counts.total() + rejected.count)
+    kept = rejects if rejected.count else None
+    return Imported(counts["new"], counts["changed"], counts["unchanged"], rejected.count, tuple(rejected.first), kept)
+
+
+def _batches(items: Iterable[tuple[Row, Recipient] | BadRow], rejected: _Rejects) -> Iterator[dict[str, tuple[Row, Recipient]]]:
+    """Good rows by id, some thousand at a time. A batch ends before a second row for the same person, which comes after."""
+    batch: dict[str, tuple[Row, Recipient]] = {}
+    for item in items:
+        if isinstance(item, BadRow):
+            rejected.add(item)
+            continue
+        if len(batch) == BATCH_ROWS or item[1].id in batch:
+            yield batch
+            batch = {}
+        batch[item[1].id] = item
+    if batch:
+        yield batch

@@ -1,0 +1,160 @@
+"""Rows of JSONL and CSV files, streamed: a row that can't be read is told with its line, and never stops the others."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from dataclasses import field as option
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Any, TextIO, TypeAlias
+
+from pydantic_core import from_json
+
+from dispatcher.domain.spelling import did_you_mean
+from dispatcher.intake.errors import BadInput, InputFault
+
+ROW_LENGTH_MAX = 256 * 1024
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")  # what `surrogateescape` makes of bytes that are no text
+csv.field_size_limit(ROW_LENGTH_MAX)  # a quote that is never closed would otherwise swallow the file
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row as plain data, nested as its JSON or the dots in its columns say. `line` is where it begins."""
+
+    line: int
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A row that can't be taken. `value` and `row` may be personal: they go into the reject file and nowhere else."""
+
+    line: int
+    field: str
+    reason: str
+    value: Any = option(default=None, repr=False)
+    row: Any = option(default=None, repr=False)
+
+
+Cell: TypeAlias = Callable[[str], Any]  # a cell's text as a value; raises ValueError(reason)
+
+
+def read_rows(path: Path, cell_of: Callable[[str], Cell | None], columns: Collection[str]) -> Iterator[Row | BadRow]:
+    """Stream a .jsonl or .csv file. `cell_of` reads a CSV column's cells, None where there is no such column; `columns`
+    are the names to suggest then. An empty cell is an absent field. Raises `BadInput` where the file as a whole can't be
+    read: missing, of another kind, in another encoding, without or with a wrong header.
+    """
+    if path.suffix not in {".jsonl", ".csv"}:
+        raise _bad(path, 0, "", "should be a .jsonl or .csv file")
+    try:
+        with path.open("rb") as raw:
+            if raw.peek(2)[:2] in {b"\xff\xfe", b"\xfe\xff"}:
+                raise _bad(path, 1, "", "is UTF-16; save it as UTF-8")
+            # what is not UTF-8 becomes lone surrogates, so that the rows around it can still be read
+            file = TextIOWrapper(raw, encoding="utf-8-sig", errors="surrogateescape", newline="")
+            yield from _jsonl(file) if path.suffix == ".jsonl" else _csv(file, path, cell_of, columns)
+    except OSError as error:
+        raise _bad(path, 0, "", f"can't be read: {error.strerror}") from None
+
+
+def _bad(path: Path, line: int, column: str, message: str) -> BadInput:
+    return BadInput(InputFault(str(path), line, column, message))
+
+
+def _unfit(text: str) -> str | None:
+    """Why no row can be made of this text, if so."""
+    if "\0" in text or "\\u0000" in text:
+        return "holds a null character"
+    if _NOT_UTF8.search(text):
+        return "is not UTF-8; save the file as UTF-8"
+    return None
+
+
+def _jsonl(file: TextIO) -> Iterator[Row | BadRow]:
+    line = 0
+    while text := file.readline(ROW_LENGTH_MAX):
+        line += 1
+        if len(text) == ROW_LENGTH_MAX and not text.endswith("\n"):
+            while text and not text.endswith("\n"):
+                text = file.readline(ROW_LENGTH_MAX)
+            yield BadRow(line, "", f"is longer than {ROW_LENGTH_MAX} characters")
+        elif text.strip():
+            yield _json_row(line, text)
+
+
+def _json_row(line: int, text: str) -> Row | BadRow:
+    reason = _unfit(text)
+    if reason is None:
+        try:
+            data = from_json(text, allow_inf_nan=False)
+        except ValueError as error:
+            reason = f"is not JSON: {str(error).replace(' at line 1', ' at')}"
+        else:
+            if isinstance(data, dict):
+                return Row(line, data)
+            reason = "is not a JSON object"
+    return BadRow(line, "", reason, row=text.strip())
+
+
+def _csv(file: TextIO, path: Path, cell_of: Callable[[str], Cell | None], columns: Collection[str]) -> Iterator[Row | BadRow]:
+    first = file.readline(ROW_LENGTH_MAX)
+    delimiter = ";" if ";" in first and "," not in first else ","  # spreadsheets in Belgium write semicolons
+    header = next(csv.reader([first], delimiter=delimiter), [])
+    cells = _header(path, header, cell_of, columns)
+    reader = csv.reader(file, delimiter=delimiter, strict=True)
+    line = 2
+    while True:
+        try:
+            texts = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield BadRow(line, "", f"is not CSV: {error}")
+        else:
+            if texts:
+                yield _csv_row(line, texts, header, cells)
+        line = reader.line_num + 2
+
+
+def _header(
+    path: Path, header: list[str], cell_of: Callable[[str], Cell | None], columns: Collection[str]
+) -> list[tuple[list[str], Cell]]:
+    """Where in a row each column's value goes, and how its cells are read."""
+    if not header:
+        raise _bad(path, 1, "", "is empty; the first line names the columns")
+    cells, faults = [], []
+    for name in header:
+        cell = cell_of(name)
+        if cell is None:
+            faults.append(InputFault(str(path), 1, name, f"unknown column{did_you_mean(name, columns)}"))
+        else:
+            cells.append((name.split("."), cell))
+        if header.count(name) > 1 or any(other.startswith(f"{name}.") for other in header):
+            faults.append(InputFault(str(path), 1, name, "is given twice"))
+    if faults:
+        raise BadInput(*dict.fromkeys(faults))
+    return cells
+
+
+def _csv_row(line: int, texts: list[str], header: list[str], cells: list[tuple[list[str], Cell]]) -> Row | BadRow:
+    if len(texts) != len(header):
+        return BadRow(line, "", f"has {len(texts)} cells where the header has {len(header)}", row=texts)
+    data: dict[str, Any] = {}
+    for name, text, (path, cell) in zip(header, texts, cells, strict=True):
+        if not text:
+            continue
+        try:
+            if reason := _unfit(text):
+                raise ValueError(reason)
+            value = cell(text)
+        except ValueError as error:
+            return BadRow(line, name, str(error), text, dict(zip(header, texts, strict=True)))
+        place = data
+        for step in path[:-1]:
+            place = place.setdefault(step, {})
+        place[path[-1]] = value
+    return Row(line, data)

@@ -1,0 +1,173 @@
+"""An audience on its way in: rows become jobs, some thousand at a time, and are never held whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from dispatcher.domain.campaign import Spec
+from dispatcher.ledger.connection import Connection
+from dispatcher.ledger.partitions import ensure_period, period_of
+
+CHUNK_SIZE = 1_000  # jobs a task: so many that what is done once a chunk vanishes, so few that facts are a second old at most
+BATCH_CHUNKS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One readable line of an audience."""
+
+    line: int
+    recipient_id: str
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One line that could not be read, and why. `message` holds no personal data."""
+
+    line: int
+    field: str
+    message: str
+
+
+_STAGE = """
+    CREATE TEMPORARY TABLE IF NOT EXISTS audience_stage
+    (chunk bigint, row integer, line integer, recipient_id text, data jsonb) ON COMMIT DELETE ROWS
+"""
+
+# The first row for a person is the job; a later one is kept too, and points at the first: policy refuses it as a duplicate.
+_TAKE_STAGE = """
+    INSERT INTO jobs (period, chunk, row, campaign_no, line, recipient_id, repeat_of, data)
+    SELECT %(period)s, s.chunk, s.row, %(no)s, s.line, s.recipient_id,
+           CASE WHEN earlier.chunk IS NOT NULL THEN format('%%s-%%s-%%s-0', %(period)s, earlier.chunk, earlier.row)
+                WHEN s.nth > 1 THEN format('%%s-%%s-%%s-0', %(period)s, s.first_chunk, s.first_row) END,
+           s.data
+    FROM (
+        SELECT *, row_number() OVER person AS nth,
+               first_value(chunk) OVER person AS first_chunk, first_value(row) OVER person AS first_row
+        FROM audience_stage WINDOW person AS (PARTITION BY recipient_id ORDER BY chunk, row)
+    ) s
+    LEFT JOIN jobs earlier ON earlier.period = %(period)s AND earlier.campaign_no = %(no)s
+          AND earlier.recipient_id = s.recipient_id AND earlier.repeat_of IS NULL
+"""
+
+
+class Loader:
+    """Loads one campaign's audience inside the caller's transaction; memory does not grow with the audience."""
+
+    def __init__(self, connection: Connection, no: int, period: int, spec: Spec, now: datetime) -> None:
+        self._connection = connection
+        self._names = {"no": no, "period": period}
+        self._start = max(spec.send_at or now, now)
+        self._rate = spec.rate_per_second
+        self._size = chunk_size(spec)
+        self.taken = 0
+        self.invalid = 0
+        connection.execute(_STAGE)
+
+    @property
+    def batch_size(self) -> int:
+        """How many rows `take` wants at a time."""
+        return self._size * BATCH_CHUNKS
+
+    def take(self, rows: Sequence[Row]) -> None:
+        """Write a batch of rows as jobs, in chunks of their own."""
+        if not rows:
+            return
+        parts = [rows[start : start + self._size] for start in range(0, len(rows), self._size)]
+        numbers = [
+            row[0] for row in self._connection.execute("SELECT nextval('chunk_no') FROM generate_series(1, %s)", (len(parts),))
+        ]
+        with self._connection.cursor() as cursor:
+            cursor.execute("TRUNCATE audience_stage")
+            with cursor.copy("COPY audience_stage FROM STDIN") as copy:
+                for number, part in zip(numbers, parts, strict=True):
+                    for position, row in enumerate(part):
+                        copy.write_row((number, position, row.line, row.recipient_id, json.dumps(row.data)))
+            cursor.execute(_TAKE_STAGE, self._names)
+            cursor.executemany(
+                "INSERT INTO chunks (period, chunk, campaign_no, size, due_at) VALUES (%s, %s, %s, %s, %s)",
+                [
+                    (self._names["period"], number, self._names["no"], len(part), self._due(index))
+                    for index, (number, part) in enumerate(zip(numbers, parts, strict=True))
+                ],
+            )
+        self.taken += len(rows)
+
+    def _due(self, index: int) -> datetime:
+        """When a chunk may start: at once, or spread so that the campaign keeps its rate."""
+        if self._rate is None:
+            return self._start
+        return self._start + timedelta(seconds=(self.taken + index * self._size) / self._rate)
+
+    def note(self, faults: Iterable[Fault]) -> None:
+        """Keep the lines that could not be read, for `campaign show` and `campaign export`."""
+        with (
+            self._connection.cursor() as cursor,
+            cursor.copy("COPY audience_faults (campaign_no, line, field, message) FROM STDIN") as copy,
+        ):
+            for fault in faults:
+                copy.write_row((self._names["no"], fault.line, fault.field, fault.message))
+                self.invalid += 1
+
+
+def chunk_size(spec: Spec) -> int:
+    """Jobs a chunk: fewer where the campaign has a rate, so that a second's worth is not sent in a burst of several."""
+    return CHUNK_SIZE if spec.rate_per_second is None else max(1, min(CHUNK_SIZE, int(spec.rate_per_second)))
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerPlace:
+    """Where a trigger's only job stands. `fresh` is False when the key was here before, with the same content."""
+
+    period: int
+    chunk: int
+    fresh: bool
+
+
+def take_trigger(connection: Connection, key: str, digest: bytes, spec_json: str, row: Row, now: datetime) -> TriggerPlace | None:
+    """Write a trigger as a chunk of one, once per key: its place, or None when the key was used with other content."""
+    period = period_of(now)
+    ensure_period(connection, period)
+    number = connection.execute(
+        """
+        WITH taken AS (
+            INSERT INTO triggers (key, digest, period, chunk, spec, created_at)
+            VALUES (%(key)s, %(digest)s, %(period)s, nextval('chunk_no'), %(spec)s, %(now)s)
+            ON CONFLICT (key) DO NOTHING RETURNING period, chunk
+        ), its_chunk AS (
+            INSERT INTO chunks (period, chunk, size, due_at, touched_at) SELECT period, chunk, 1, %(now)s, %(now)s FROM taken
+        ), its_job AS (
+            INSERT INTO jobs (period, chunk, row, line, recipient_id, data)
+            SELECT period, chunk, 0, %(line)s, %(recipient_id)s, %(data)s FROM taken
+        )
+        SELECT chunk FROM taken
+        """,
+        {
+            "key": key,
+            "digest": digest,
+            "period": period,
+            "spec": spec_json,
+            "now": now,
+            "line": row.line,
+            "recipient_id": row.recipient_id,
+            "data": Jsonb(dict(row.data)),
+        },
+    ).fetchone()
+    if number is None:
+        return known_trigger(connection, key, digest)
+    return TriggerPlace(period, number[0], fresh=True)
+
+
+def known_trigger(connection: Connection, key: str, digest: bytes) -> TriggerPlace | None:
+    """Where the trigger of this key stands; None where there is none, or one with other content."""
+    known = connection.execute("SELECT digest, period, chunk FROM triggers WHERE key = %s", (key,)).fetchone()
+    if known is None or bytes(known[0]) != digest:
+        return None
+    return TriggerPlace(known[1], known[2], fresh=False)

@@ -1,0 +1,260 @@
+"""Recipients in the ledger: taken in by the thousand, shown, exported, erased."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any
+
+from dispatcher.domain.decision import Code
+from dispatcher.domain.message import Mode
+from dispatcher.domain.preferences import OFFERS, Change
+from dispatcher.domain.recipient import Device, Source
+from dispatcher.ledger.connection import Connection
+from dispatcher.ledger.consent import events, revoke_pending
+from dispatcher.ledger.consent.events import UnknownRecipient, Word
+from dispatcher.ledger.consent.hash_chain import seal
+from dispatcher.ledger.consent.revoke_pending import No
+from dispatcher.ledger.keyed_hash import address_key
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """One person as the bank's master data tells it, checked and in normal form (see `dispatcher.recipients.parse`).
+
+    `changes` are the choices that came along and `said_at` when they were made, None where the file doesn't tell.
+    """
+
+    id: str
+    person: str
+    language: str
+    timezone: str | None = None
+    birth_date: date | None = None
+    entities: tuple[str, ...] = ()
+    has_current_account: bool = False
+    email: str | None = None
+    phone: str | None = None
+    whatsapp: str | None = None
+    devices: tuple[Device, ...] = ()
+    partner_id: str | None = None
+    purchased: tuple[str, ...] = ()
+    profile: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    changes: tuple[Change, ...] = ()
+    said_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What became of a batch, by id. `erased` were left alone: an import does not undo an erasure."""
+
+    new: frozenset[str]
+    changed: frozenset[str]
+    unchanged: frozenset[str]
+    erased: frozenset[str]
+
+
+_ATTRIBUTES = (
+    *("person", "language", "timezone", "birth_date", "entities", "has_current_account", "email", "phone", "whatsapp"),
+    *("email_key", "phone_key", "whatsapp_key", "devices", "partner_id", "purchased", "profile"),
+)
+_NAMES = ", ".join(_ATTRIBUTES)
+_HELD = ", ".join(f"r.{name}" for name in _ATTRIBUTES)
+_EXCLUDED = ", ".join(f"excluded.{name}" for name in _ATTRIBUTES)
+
+_TEMPORARY = f"""
+CREATE TEMPORARY TABLE IF NOT EXISTS incoming ON COMMIT DELETE ROWS AS
+SELECT id, {_NAMES}, consent_seal, now() AS said_at FROM recipients WITH NO DATA
+"""
+_COPY = f"COPY incoming (id, {_NAMES}, consent_seal, said_at) FROM STDIN"
+_LEAVE_ERASED = """
+DELETE FROM incoming USING recipients r
+WHERE r.id = incoming.id AND r.erased_at >= coalesce(incoming.said_at, '-infinity') RETURNING r.id
+"""
+_UPSERT = f"""
+INSERT INTO recipients AS r (id, {_NAMES}, consent_seal, created_at, updated_at)
+SELECT id, {_NAMES}, consent_seal, %(now)s, %(now)s FROM incoming ORDER BY id
+ON CONFLICT (id) DO UPDATE
+SET ({_NAMES}) = ROW ({_EXCLUDED}), erased_at = NULL, version = r.version + 1, updated_at = excluded.updated_at
+WHERE r.erased_at IS NOT NULL OR ({_HELD}) IS DISTINCT FROM ({_EXCLUDED})
+RETURNING id, xmax = 0
+"""
+
+
+def upsert(connection: Connection, secret: bytes, batch: Sequence[Recipient], actor: str, now: datetime) -> Taken:
+    """Take in a batch (each id once) in one transaction: attributes are replaced, choices become consent events.
+
+    What is equal already stays untouched, version included. An import is the bank's master data, not the person
+    speaking, so its choices obey `choices.rule`: they may always let less through, but override a choice that the
+    person made elsewhere only where the row's `said_at` is later. An erased person comes back only by a row said after
+    the erasure.
+    """
+    ids = {recipient.id for recipient in batch}
+    with connection.transaction():
+        _copy(connection, secret, batch)
+        erased = {row[0] for row in connection.execute(_LEAVE_ERASED)}
+        written: dict[str, bool] = dict(connection.execute(_UPSERT, {"now": now}).fetchall())
+        words = [Word(r.id, r.changes, r.said_at) for r in batch if r.changes and r.id not in erased]
+        recorded = events.record_all(connection, secret, words, Source.IMPORT, actor, "", now) if words else {}
+        connection.execute("TRUNCATE incoming")  # for a caller whose own transaction goes on
+    new = {recipient_id for recipient_id, inserted in written.items() if inserted}
+    changed = (written.keys() | {recipient_id for recipient_id, result in recorded.items() if result.events}) - new
+    return Taken(frozenset(new), frozenset(changed), frozenset(ids - new - changed - erased), frozenset(erased))
+
+
+def _copy(connection: Connection, secret: bytes, batch: Sequence[Recipient]) -> None:
+    connection.execute(_TEMPORARY)
+    with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
+        for r in batch:
+            keys = (_key(secret, "email", r.email), _key(secret, "sms", r.phone), _key(secret, "whatsapp", r.whatsapp))
+            devices = json.dumps([_device(device) for device in r.devices])
+            copy.write_row((
+                r.id, r.person, r.language, r.timezone, r.birth_date, list(r.entities), r.has_current_account,
+                r.email, r.phone, r.whatsapp, *keys, devices, r.partner_id, list(r.purchased), json.dumps(r.profile),
+                seal(secret, r.id, 0, None), r.said_at,
+            ))  # fmt: skip
+
+
+def _device(device: Device) -> dict[str, Any]:
+    return {"token": device.token, "platform": device.platform, "permission": device.permission}
+
+
+def _key(secret: bytes, kind: str, address: str | None) -> bytes | None:
+    return address_key(secret, kind, address) if address else None
+
+
+# -- a person's rights -------------------------------------------------------------------------------------------------
+
+_SHOW = """
+SELECT jsonb_strip_nulls(jsonb_build_object(
+    'id', r.id, 'version', r.version, 'person', r.person, 'language', r.language, 'timezone', r.timezone,
+    'birth_date', r.birth_date, 'entities', r.entities, 'has_current_account', r.has_current_account,
+    'email', r.email, 'phone', r.phone, 'whatsapp', r.whatsapp, 'push', r.devices, 'partner', r.partner_id,
+    'purchased', r.purchased, 'created_at', r.created_at, 'updated_at', r.updated_at, 'erased_at', r.erased_at,
+    'suppressions', (
+        SELECT coalesce(jsonb_agg(to_jsonb(s) - 'address_key' ORDER BY s.no), '[]') FROM suppressions s
+        WHERE s.channel = 'email' AND s.address_key = r.email_key OR s.channel = 'sms' AND s.address_key = r.phone_key
+           OR s.channel = 'whatsapp' AND s.address_key = r.whatsapp_key),
+    'failures_in_a_row', (
+        SELECT jsonb_agg(to_jsonb(f) - 'address_key' ORDER BY f.at) FROM misses f
+        WHERE f.address_key IN (r.email_key, r.phone_key, r.whatsapp_key)),
+    'whatsapp_window', (
+        SELECT jsonb_build_object('heard_at', max(w.heard_at), 'open_until', max(w.heard_at) + interval '24 hours')
+        FROM conversations w WHERE w.address_key IN (r.phone_key, r.whatsapp_key) HAVING count(*) > 0)
+)), r.profile, r.choices FROM recipients r WHERE r.id = %s
+"""
+
+
+def show(connection: Connection, recipient_id: str) -> dict[str, Any]:
+    """All that stands about a person, ready for JSON, in the words of the import file, with the proof of each choice in
+    `choices`. Raises `UnknownRecipient`.
+    """
+    row = connection.execute(_SHOW, (recipient_id,)).fetchone()
+    if row is None:
+        raise UnknownRecipient(recipient_id)
+    shown, profile, choices = row
+    values = {subject: entry["value"] for subject, entry in choices.items()}
+    return {
+        **shown,
+        "offers": {subject[6:]: value for subject, value in values.items() if subject.startswith("offer:")},
+        "channels": {subject[8:]: value == "on" for subject, value in values.items() if subject.startswith("channel:")},
+        "object_marketing": values.get("objection:marketing") == "on",
+        "object_profiling": values.get("objection:profiling") == "on",
+        "choices": choices,
+        "profile": profile,
+    }
+
+
+def has_email(connection: Connection, recipient_id: str) -> bool:
+    """Whether the person can be written to by e-mail at all; False for a person who is not there."""
+    row = connection.execute("SELECT email IS NOT NULL FROM recipients WHERE id = %s", (recipient_id,)).fetchone()
+    return bool(row and row[0])
+
+
+# The places of a person's jobs, wherever they stand: one look into an index per campaign, and one for triggers and repeated rows.
+_JOBS = """
+SELECT period, chunk, row FROM jobs WHERE recipient_id = %(id)s AND (campaign_no IS NULL OR repeat_of IS NOT NULL)
+UNION ALL
+SELECT j.* FROM campaigns c CROSS JOIN LATERAL (
+    SELECT period, chunk, row FROM jobs
+    WHERE period = c.period AND campaign_no = c.no AND recipient_id = %(id)s AND repeat_of IS NULL OFFSET 0) j
+"""
+
+_EXPORT = f"""
+SELECT jsonb_build_object(
+    'consent', (SELECT coalesce(jsonb_agg(to_jsonb(e) ORDER BY e.seq), '[]') FROM consent_events e
+                WHERE e.recipient_id = %(id)s),
+    'messages', (SELECT coalesce(jsonb_agg(to_jsonb(m) || jsonb_build_object(
+                     'id', concat_ws('-', m.period, m.chunk, m.row, m.leg), 'campaign', campaigns.id,
+                     'events', (SELECT coalesce(jsonb_agg(to_jsonb(p) ORDER BY p.at), '[]') FROM provider_events p
+                                WHERE (p.period, p.chunk, p.row, p.leg) = (m.period, m.chunk, m.row, m.leg)))
+                     ORDER BY m.period, m.chunk, m.row, m.leg), '[]')
+                 FROM messages m LEFT JOIN campaigns ON campaigns.no = m.campaign_no WHERE m.recipient_id = %(id)s),
+    'jobs', (SELECT coalesce(jsonb_agg(to_jsonb(j) ORDER BY j.period, j.chunk, j.row), '[]')
+             FROM jobs j JOIN ({_JOBS}) mine USING (period, chunk, row)),
+    'answers', (SELECT coalesce(jsonb_agg(to_jsonb(t) - 'address_key' - 'recipients' ORDER BY t.received_at, t.id), '[]')
+                FROM inbound_texts t WHERE t.recipients @> ARRAY[%(id)s::text])
+)
+"""
+
+
+def export(connection: Connection, recipient_id: str) -> dict[str, Any]:
+    """All that is known of a person, ready for JSON: `show`, and the consent history, messages with their decisions and
+    events, jobs with their variables, and what came back from their number. Raises `UnknownRecipient`.
+    """
+    with connection.transaction():
+        shown = show(connection, recipient_id)
+        row = connection.execute(_EXPORT, {"id": recipient_id}).fetchone()
+    return {**shown, **(row[0] if row else {})}
+
+
+EMPTY_JOBS = f"""
+UPDATE jobs j SET data = '{{}}' FROM ({_JOBS}) mine
+WHERE (j.period, j.chunk, j.row) = (mine.period, mine.chunk, mine.row) AND j.data <> '{{}}'
+"""
+_FORGET_ANSWERS = """
+UPDATE inbound_texts SET words = NULL, closed_at = coalesce(closed_at, %(now)s), closed_by = coalesce(closed_by, 'erasure')
+WHERE recipients @> ARRAY[%(id)s::text] AND words IS NOT NULL
+"""
+_FORGET_NEWS = """
+UPDATE provider_events e SET extra = NULL FROM messages m
+WHERE m.recipient_id = %(id)s AND (e.period, e.chunk, e.row, e.leg) = (m.period, m.chunk, m.row, m.leg) AND e.extra IS NOT NULL
+"""
+_FORGET_MISSES = """
+DELETE FROM misses f USING recipients r WHERE r.id = %(id)s AND f.address_key IN (r.email_key, r.phone_key, r.whatsapp_key)
+"""
+_FORGET_CONVERSATIONS = """
+DELETE FROM conversations w USING recipients r WHERE r.id = %(id)s AND w.address_key IN (r.phone_key, r.whatsapp_key)
+"""
+_ERASE = """
+UPDATE recipients
+SET timezone = NULL, birth_date = NULL, entities = '{}', has_current_account = false, email = NULL, phone = NULL,
+    whatsapp = NULL, email_key = NULL, phone_key = NULL, whatsapp_key = NULL, devices = '[]', partner_id = NULL,
+    purchased = '{}', profile = '{}', rests = '{}', erased_at = %(now)s, updated_at = %(now)s, version = version + 1
+WHERE id = %(id)s
+"""
+
+
+def erase(connection: Connection, secret: bytes, recipient_id: str, actor: str, now: datetime) -> bool:
+    """Forget a person: addresses, profile, devices, birth date, what was to be written and what they answered. False where
+    done before.
+
+    Kept are decisions without content, the consent chain (to which the end of each offer is added), the person's kind
+    and language, in which kept decisions can still be explained, and suppressions, which never held an address.
+    Raises `UnknownRecipient`.
+    """
+    with connection.transaction():
+        row = connection.execute("SELECT choices, erased_at FROM recipients WHERE id = %s FOR UPDATE", (recipient_id,)).fetchone()
+        if row is None:
+            raise UnknownRecipient(recipient_id)
+        if row[1] is not None:
+            return False
+        revoke_pending.refuse(connection, [No(recipient_id, Code.ERASED, f"erased:{now.isoformat()}", service_too=True)], now)
+        ended = [Change(subject, Mode.NONE) for subject in OFFERS if subject in row[0]]
+        events.record(connection, secret, recipient_id, ended, Source.ERASURE, actor, "", now, now)
+        for statement in (_FORGET_NEWS, _FORGET_MISSES, _FORGET_CONVERSATIONS, _ERASE):
+            connection.execute(statement, {"id": recipient_id, "now": now})
+        connection.execute(EMPTY_JOBS, {"id": recipient_id})
+        connection.execute(_FORGET_ANSWERS, {"id": recipient_id, "now": now})
+    return True

@@ -1,0 +1,131 @@
+"""Bans on addresses: hard bounces, complaints, STOP at the provider. They know an address by its keyed hash only, so
+they outlive erasure and meet the same address again, whoever brings it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from channels.base import Channel
+from dispatcher.domain.decision import Code
+from dispatcher.ledger.connection import Connection
+from dispatcher.ledger.consent import revoke_pending
+from dispatcher.ledger.consent.revoke_pending import No
+
+
+@dataclass(frozen=True, slots=True)
+class Ban:
+    """One address (see `keys.address_key`) that shall not be used on one channel."""
+
+    channel: Channel
+    address_key: bytes
+    reason: str
+    source: str
+
+
+# Who has the address: the three places where it may stand, each by its own index.
+_OWNERS = """
+SELECT r.id, s.no, s.channel FROM suppressions s JOIN recipients r ON r.email_key = s.address_key
+WHERE s.no = ANY (%(nos)s) AND s.channel = 'email'
+UNION ALL
+SELECT r.id, s.no, s.channel FROM suppressions s JOIN recipients r ON r.phone_key = s.address_key
+WHERE s.no = ANY (%(nos)s) AND s.channel = 'sms'
+UNION ALL
+SELECT r.id, s.no, s.channel FROM suppressions s JOIN recipients r ON r.whatsapp_key = s.address_key
+WHERE s.no = ANY (%(nos)s) AND s.channel = 'whatsapp'
+"""
+
+
+def suppress(connection: Connection, channel: Channel, address_key: bytes, reason: str, source: str, now: datetime) -> int:
+    """Ban one address on one channel; see `suppress_all`. Returns the suppression's number, new or standing."""
+    return suppress_all(connection, [Ban(channel, address_key, reason, source)], now)[0]
+
+
+def suppress_all(connection: Connection, bans: Sequence[Ban], now: datetime) -> list[int]:
+    """Ban addresses and, in the same transaction, turn away what is parked for them. Returns numbers in `bans`' order.
+
+    Idempotent: a ban in force keeps its number, reason and date. Push has no ban by address: a dead token is dropped
+    from the person's devices (`drop_device`).
+    """
+    first = {(ban.channel, ban.address_key): ban for ban in bans}
+    ordered = sorted(first.values(), key=lambda ban: (ban.address_key, ban.channel))  # one order: no deadlocks
+    with connection.transaction():
+        new = connection.execute(
+            "INSERT INTO suppressions (channel, address_key, reason, source, created_at)"
+            " SELECT *, %s FROM unnest(%s::text[], %s::bytea[], %s::text[], %s::text[])"
+            " ON CONFLICT (address_key, channel) WHERE lifted_at IS NULL DO NOTHING RETURNING no",
+            (
+                now,
+                [ban.channel for ban in ordered],
+                [ban.address_key for ban in ordered],
+                [ban.reason for ban in ordered],
+                [ban.source for ban in ordered],
+            ),
+        ).fetchall()
+        if new:
+            _reach(connection, [no for (no,) in new], now)
+        standing = connection.execute(
+            "SELECT s.no FROM unnest(%s::text[], %s::bytea[]) WITH ORDINALITY AS b (channel, address_key, place)"
+            " JOIN suppressions s USING (channel, address_key) WHERE s.lifted_at IS NULL ORDER BY b.place",
+            ([ban.channel for ban in bans], [ban.address_key for ban in bans]),
+        ).fetchall()
+    return [no for (no,) in standing]
+
+
+def _reach(connection: Connection, nos: list[int], now: datetime) -> None:
+    owners = _bump(connection, nos, now)
+    revoke_pending.refuse(
+        connection,
+        [No(owner, Code.SUPPRESSED, f"suppression:{no}", (channel,), service_too=True) for owner, no, channel in owners],
+        now,
+    )
+
+
+def _bump(connection: Connection, nos: list[int], now: datetime) -> list[tuple[str, int, str]]:
+    """Lock those who have these addresses, so that no claim runs beside, and let their decisions be taken anew."""
+    owners = connection.execute(_OWNERS, {"nos": nos}).fetchall()
+    ids = sorted({owner for owner, _, _ in owners})
+    connection.execute("SELECT FROM recipients WHERE id = ANY(%s) ORDER BY id FOR UPDATE", (ids,))
+    connection.execute("UPDATE recipients SET version = version + 1, updated_at = %s WHERE id = ANY(%s)", (now, ids))
+    return [(owner, no, channel) for owner, no, channel in owners]
+
+
+def in_force(connection: Connection, channel: Channel, address_key: bytes) -> bool:
+    """Whether this address is banned on this channel now."""
+    row = connection.execute(
+        "SELECT FROM suppressions WHERE channel = %s AND address_key = %s AND lifted_at IS NULL", (channel, address_key)
+    )
+    return row.fetchone() is not None
+
+
+def lift(
+    connection: Connection, channel: Channel, address_key: bytes, reasons: Collection[str], said_at: datetime, now: datetime
+) -> bool:
+    """End a ban that was made for one of `reasons`, not after `said_at`; False where none such was in force.
+
+    It grants nothing: what the person refused stays refused. Nor does it bring a dead address back to life.
+    """
+    with connection.transaction():
+        row = connection.execute(
+            "UPDATE suppressions SET lifted_at = %s WHERE channel = %s AND address_key = %s AND lifted_at IS NULL"
+            " AND reason = ANY(%s) AND created_at <= %s RETURNING no",
+            (now, channel, address_key, list(reasons), said_at),
+        ).fetchone()
+        if row:
+            _bump(connection, [row[0]], now)
+    return row is not None
+
+
+def drop_device(connection: Connection, recipient_id: str, token: str, now: datetime) -> bool:
+    """Forget one installed app, whose token the provider declared dead; other devices stay. False: not there."""
+    with connection.transaction():
+        dropped = connection.execute(
+            "UPDATE recipients SET version = version + 1, updated_at = %(now)s, devices = (SELECT"
+            " coalesce(jsonb_agg(device ORDER BY place) FILTER (WHERE device ->> 'token' <> %(token)s), '[]')"
+            " FROM jsonb_array_elements(devices) WITH ORDINALITY AS d (device, place))"
+            " WHERE id = %(id)s AND devices @> jsonb_build_array(jsonb_build_object('token', %(token)s::text))",
+            {"now": now, "token": token, "id": recipient_id},
+        )
+    return dropped.rowcount > 0

@@ -1,0 +1,427 @@
+"""The hot path's SQL: gather, claim, settle, each one round trip for a whole batch."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from pydantic_core import from_json, to_json
+
+from channels.base import Channel
+from dispatcher.domain.campaign import CampaignState, Spec
+from dispatcher.domain.message import State
+from dispatcher.domain.message_id import MessageRef
+from dispatcher.domain.recipient import Choice, Device, Facts, Person, Rest, Sent
+from dispatcher.ledger.campaigns import template_approvals
+from dispatcher.ledger.connection import Connection
+from dispatcher.ledger.delivery import fallback_legs, frequency_caps, households, unresolved
+from dispatcher.ledger.pg_arrays import numbers, words
+from dispatcher.ledger.spec_codec import spec_from_json
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What a task works on. `campaign_state` is None for a trigger; `stopped` are the channels that were stopped, and why;
+    `approved` are the wordings of its templates that may leave, by digest, each with the number of its approval."""
+
+    period: int
+    number: int
+    spec: Spec
+    campaign_no: int | None
+    campaign_id: str | None
+    campaign_state: CampaignState | None
+    stopped: Mapping[Channel, str] = field(default_factory=dict)
+    approved: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One message to be decided: a leg of a job, what is known of its recipient, and the variables that came with the job.
+
+    `fixed` is the channel of a leg that was tried before and is due again; None where the channel is still to be chosen.
+    `tried` are the channels of the legs before this one. `partner` is the registered partner, where a household gets one message.
+    """
+
+    ref: MessageRef
+    facts: Facts
+    data: Mapping[str, Any]
+    attempts: int
+    fixed: Channel | None
+    tried: tuple[Channel, ...] = ()
+    partner: str | None = None
+
+
+def find(connection: Connection, period: int, number: int) -> Chunk | None:
+    """The chunk of a reference, with the spec that its jobs share."""
+    row = connection.execute(
+        f"""
+        SELECT s.spec, s.no, s.id, s.state, (SELECT jsonb_object_agg(channel, code) FROM channel_stops),
+               {template_approvals.IN_FORCE}
+        FROM (
+            SELECT coalesce(c.spec, t.spec) AS spec, c.no, c.id, c.state
+            FROM chunks k
+            LEFT JOIN campaigns c ON c.no = k.campaign_no
+            LEFT JOIN triggers t ON t.chunk = k.chunk AND k.campaign_no IS NULL
+            WHERE k.period = %s AND k.chunk = %s
+        ) s
+        """,
+        (period, number),
+    ).fetchone()
+    if row is None:
+        return None
+    spec, no, campaign_id, state, stops, approved = row
+    stopped = {Channel(channel): code for channel, code in (stops or {}).items()}
+    state = CampaignState(state) if state else None
+    return Chunk(period, number, spec_from_json(spec), no, campaign_id, state, stopped, approved or {})
+
+
+def numbers_of(connection: Connection, period: int, campaign_no: int) -> list[int]:
+    """The numbers of a campaign's chunks, in the order of its audience."""
+    rows = connection.execute(
+        "SELECT chunk FROM chunks WHERE period = %s AND campaign_no = %s ORDER BY chunk", (period, campaign_no)
+    )
+    return [row[0] for row in rows]
+
+
+# -- gather ------------------------------------------------------------------------------------------------------------
+
+# All that comes as lists and documents comes as one document: to read one of six parts costs less than to read six.
+_RECIPIENT = f"""
+    r.id IS NOT NULL, r.version, r.erased_at IS NOT NULL, r.person, r.language, r.timezone, r.birth_date, r.has_current_account,
+    r.email, r.phone, r.whatsapp, {households.PARTNER_ID},
+    CASE WHEN r.id IS NOT NULL THEN concat(
+        '[', array_to_json(r.entities), ',', array_to_json(r.purchased), ',', r.devices, ',', r.choices, ',', r.profile, ',',
+        r.rests, ',',
+        coalesce((SELECT jsonb_object_agg(s.channel, 'suppression:' || s.no) FROM suppressions s
+                  WHERE s.lifted_at IS NULL AND (s.address_key, s.channel) IN
+                        ((r.email_key, 'email'), (r.phone_key, 'sms'), (r.whatsapp_key, 'whatsapp'))), '{{}}'), ']') END
+"""
+
+_GATHER = f"""
+    SELECT j.row, m.leg, m.attempts, m.channel, {fallback_legs.TRIED}, j.data, j.recipient_id,
+           coalesce(j.repeat_of, {fallback_legs.ARRIVED}),
+           {households.PARTNER}, {frequency_caps.SENT}, {_RECIPIENT}
+    FROM jobs j
+    LEFT JOIN LATERAL (
+        SELECT * FROM messages m WHERE m.period = j.period AND m.chunk = j.chunk AND m.row = j.row
+        ORDER BY m.leg -- keeps the planner from comparing all jobs of a chunk with all its messages
+    ) m ON true
+    LEFT JOIN recipients r ON r.id = j.recipient_id
+    WHERE j.period = %(period)s AND j.chunk = %(chunk)s AND (m.state IS NULL OR m.state = 'pending')
+      AND (%(rows)s::int[] IS NULL OR j.row = ANY(%(rows)s))
+    ORDER BY j.row, m.leg
+"""
+
+
+def gather(
+    connection: Connection, chunk: Chunk, rows: Collection[int] | None = None, since: datetime | None = None
+) -> list[Candidate]:
+    """All that is known of the chunk's messages that are still to be decided; of some `rows` only, where given.
+
+    `since` is how far back messages already sent are counted; None where they don't matter.
+    With route "all" each asked channel is a message of its own, told apart by its leg.
+    """
+    names = {"period": chunk.period, "chunk": chunk.number, "rows": None if rows is None else sorted(rows)}
+    first, household = chunk.spec.route == "first", chunk.spec.one_per_household
+    found = connection.execute(_GATHER, {**names, "since": since, "first": first, "household": household})
+    candidates: list[Candidate] = []
+    for row, leg, attempts, channel, tried, data, recipient_id, repeat_of, couple, sent, *recipient in found:
+        partner, partner_message = couple or (None, None)
+        facts = _facts(recipient_id, repeat_of, recipient, sent or (), partner_message)
+        if leg is not None:
+            fixed = Channel(channel) if channel else None
+            before = tuple(Channel(name) for name in tried or ())
+            candidates.append(Candidate(_ref(chunk, row, leg), facts, data, attempts, fixed, before, partner))
+        elif chunk.spec.route == "all":
+            candidates += [
+                Candidate(_ref(chunk, row, index), facts, data, 0, channel, (), partner)
+                for index, channel in enumerate(chunk.spec.channels)
+            ]
+        else:
+            candidates.append(Candidate(_ref(chunk, row, 0), facts, data, 0, None, (), partner))
+    return candidates
+
+
+def _ref(chunk: Chunk, row: int, leg: int) -> MessageRef:
+    return MessageRef(chunk.period, chunk.number, row, leg)
+
+
+def _facts(
+    recipient_id: str, repeat_of: str | None, row: Sequence[Any], sent: Sequence[Any] = (), partner_message: str | None = None
+) -> Facts:
+    known, version, erased, person, language, timezone, birth_date, account, email, phone, whatsapp, partner_id, document = row
+    if not known:
+        return Facts(recipient_id, version=0, known=False, repeat_of=repeat_of)
+    entities, purchased, devices, choices, profile, rests, suppressions = from_json(document)
+    sorted_out = _choices(choices)
+    objections = sorted_out["objection"]
+    return Facts(
+        recipient_id=recipient_id,
+        version=version,
+        erased=erased,
+        person=Person(person),
+        language=language,
+        timezone=timezone,
+        birth_date=birth_date,
+        entities=frozenset(entities),
+        has_current_account=account,
+        email=email,
+        phone=phone,
+        whatsapp=whatsapp,
+        devices=tuple([Device(item["token"], item["platform"], item["permission"]) for item in devices]),
+        partner_id=partner_id,
+        purchased=frozenset(purchased),
+        offers=sorted_out["offer"],
+        switches=sorted_out["channel"],
+        object_marketing=objections.get("marketing"),
+        object_profiling=objections.get("profiling"),
+        suppressions=suppressions,
+        repeat_of=repeat_of,
+        partner_message=partner_message,
+        rests={name: Rest(datetime.fromisoformat(kept["until"]), kept["code"]) for name, kept in rests.items()},
+        sent=tuple([Sent(no, datetime.fromisoformat(at), Channel(channel), offer) for no, at, channel, offer in sent]),
+        profile=profile,
+    )
+
+
+def _choices(kept: Mapping[str, Mapping[str, str]]) -> Mapping[str, dict[str, Choice]]:
+    """The derived current choices, by what they are about ("offer", "channel" for switches, "objection"), then by name."""
+    sorted_out: dict[str, dict[str, Choice]] = {"offer": {}, "channel": {}, "objection": {}}
+    for subject, said in kept.items():
+        about, _, name = subject.partition(":")
+        sorted_out[about][name] = Choice(said["value"], said["event"], said["source"], datetime.fromisoformat(said["at"]))
+    return sorted_out
+
+
+def facts_of(connection: Connection, recipient_ids: Sequence[str]) -> dict[str, Facts]:
+    """What is known of these recipients, whether or not a job asks for them."""
+    rows = connection.execute(
+        f"SELECT asked.id, {_RECIPIENT} FROM unnest(%s::text[]) asked (id) LEFT JOIN recipients r ON r.id = asked.id",
+        (list(recipient_ids),),
+    )
+    return {recipient_id: _facts(recipient_id, None, recipient) for recipient_id, *recipient in rows}
+
+
+# -- claim: the gate ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A decision on its way into the ledger. `state` is claimed, refused, expired, held_out, held or waiting."""
+
+    candidate: Candidate
+    state: State
+    channel: Channel | None
+    reason: str | None
+    until: datetime | None
+    decision: Mapping[str, Any]
+
+
+class Gate(StrEnum):
+    """Whether the campaign may go on."""
+
+    OPEN = "open"
+    SHUT = "shut"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What the gate let through: `won` may be handed over, `changed` rows are to be decided again, the rest is another worker's."""
+
+    gate: Gate
+    won: frozenset[MessageRef] = frozenset()
+    changed: frozenset[int] = frozenset()
+
+
+# One statement, so that the gate costs one round trip and one commit. Its parts depend on each other in this order: the campaign's
+# lock, the recipients' locks (PostgreSQL gives the version that is current once a lock is had), what changed, what enters.
+# `claimed_at` is the database's clock, read while the locks are held: a claim that won shows a time before any opt-out that it did
+# not see. What may hold many quotes goes over in binary (%b).
+_CLAIM = """
+    WITH gate AS MATERIALIZED (
+        SELECT state = 'running' AS is_open FROM campaigns WHERE no = %(no)s FOR SHARE
+    ), locked AS MATERIALIZED (
+        SELECT id, version FROM recipients
+        WHERE id = ANY(%(people)b::text[]) AND coalesce((SELECT is_open FROM gate), %(no)s IS NULL) ORDER BY id {lock}
+    ), asked AS MATERIALIZED (
+        SELECT e.*, coalesce(l.version, 0) <> e.version AS is_changed
+        FROM unnest(%(row)s::int[], %(leg)s::smallint[], %(recipient_id)b::text[], %(version)s::bigint[], %(seen)s::bigint[],
+                    %(attempts)s::smallint[], %(channel)s::text[], %(state)s::text[], %(reason)s::text[],
+                    %(until)s::timestamptz[], %(decision)b::text[])
+             AS e (row, leg, recipient_id, version, seen, attempts, channel, state, reason, until, decision)
+        LEFT JOIN locked l ON l.id = e.recipient_id
+        WHERE coalesce((SELECT is_open FROM gate), %(no)s IS NULL)
+    ), changed AS MATERIALIZED (
+        SELECT row FROM asked WHERE is_changed {meanwhile}
+    ), touched AS (
+        UPDATE chunks SET touched_at = %(now)s
+        WHERE period = %(period)s AND chunk = %(chunk)s AND coalesce((SELECT is_open FROM gate), %(no)s IS NULL)
+    ), entered AS (
+        INSERT INTO messages (period, chunk, row, leg, campaign_no, recipient_id, attempts, channel, state, reason, until,
+                              claimed_at, updated_at, decision)
+        SELECT %(period)s, %(chunk)s, e.row, e.leg, %(no)s, e.recipient_id, e.attempts, e.channel, e.state, e.reason, e.until,
+               CASE WHEN e.state = 'claimed' THEN clock_timestamp() END, %(now)s, e.decision::jsonb
+        FROM asked e WHERE e.row NOT IN (SELECT row FROM changed)
+        ON CONFLICT (period, chunk, row, leg) DO UPDATE
+        SET channel = excluded.channel, state = excluded.state, reason = excluded.reason, until = excluded.until,
+            claimed_at = excluded.claimed_at, updated_at = excluded.updated_at, decision = excluded.decision
+        WHERE messages.state = 'pending'
+        RETURNING row, leg, state, recipient_id, channel
+    ) {reserve}
+    SELECT 'changed', row, 0 FROM changed
+    UNION ALL SELECT 'lost', row, leg FROM asked WHERE (row, leg) NOT IN (SELECT row, leg FROM entered)
+    UNION ALL SELECT 'shut', 0, 0 WHERE NOT coalesce((SELECT is_open FROM gate), %(no)s IS NULL)
+"""
+_PLAIN = _CLAIM.format(lock="FOR SHARE", meanwhile="", reserve="")
+_ALONE = _CLAIM.format(lock="FOR NO KEY UPDATE", meanwhile="", reserve="")
+_CAPPED = _CLAIM.format(lock="FOR NO KEY UPDATE", meanwhile=frequency_caps.MEANWHILE, reserve=frequency_caps.RESERVE)
+
+
+def claim(connection: Connection, chunk: Chunk, entries: Sequence[Entry], now: datetime, since: datetime | None = None) -> Claim:
+    """The gate: in one transaction, lock campaign and recipients against opt-outs, re-read versions, write what still holds.
+
+    A recipient's row lock is the order of things: an opt-out takes the opposing lock, so each claim either committed before the
+    opt-out did, or sees the changed version here and is decided again. Only claims that were won here may be handed over.
+
+    With `since`, frequency caps apply: the locks keep other claims out too, whoever got another message since the look is
+    decided again, and what is claimed is reserved.
+    """
+    later = [entry.candidate.ref for entry in entries if entry.state is State.CLAIMED and entry.candidate.tried]
+    partners = {entry.candidate.partner for entry in entries if entry.candidate.partner is not None}
+    if not later and not partners:
+        return _enter(connection, chunk, entries, now, since, _PLAIN if since is None else _CAPPED)
+    with connection.transaction():
+        _lock(connection, partners | {entry.candidate.facts.recipient_id for entry in entries})
+        changed = fallback_legs.arrived(connection, later) | _served_meanwhile(connection, chunk, entries)
+        kept = [entry for entry in entries if entry.candidate.ref.row not in changed]
+        claim = _enter(connection, chunk, kept, now, since, _ALONE if since is None else _CAPPED)
+    return claim if claim.gate is Gate.SHUT else replace(claim, changed=claim.changed | changed)
+
+
+def _enter(
+    connection: Connection, chunk: Chunk, entries: Sequence[Entry], now: datetime, since: datetime | None, statement: str
+) -> Claim:
+    asked = {entry.candidate.ref for entry in entries if entry.state is State.CLAIMED}
+    changed: set[int] = set()
+    lost: set[MessageRef] = set()
+    for what, row, leg in connection.execute(statement, _columns(chunk, entries, now, since)):
+        if what == "shut":
+            return Claim(Gate.SHUT)
+        if what == "changed":
+            changed.add(row)
+        else:
+            lost.add(_ref(chunk, row, leg))
+    return Claim(Gate.OPEN, frozenset(asked - lost), frozenset(changed))
+
+
+def _served_meanwhile(connection: Connection, chunk: Chunk, entries: Sequence[Entry]) -> set[int]:
+    """Rows that would leave although the partner, in this batch or elsewhere, has the household's message by now."""
+    couples = [(entry.candidate, entry.candidate.partner) for entry in entries if entry.state is State.CLAIMED]
+    asked = [(candidate, partner) for candidate, partner in couples if partner is not None]
+    served = households.served(connection, chunk.period, chunk.campaign_no or 0, [partner for _, partner in asked])
+    rows = set()
+    for candidate, partner in asked:
+        if partner in served:
+            rows.add(candidate.ref.row)
+        else:
+            served.add(candidate.facts.recipient_id)
+    return rows
+
+
+def _lock(connection: Connection, recipient_ids: Collection[str]) -> None:
+    """Lock these rows against opt-outs and other claims; in the order of ids, as every claim does, so that they can't deadlock."""
+    connection.execute("SELECT FROM recipients WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE", (list(recipient_ids),))
+
+
+def _columns(chunk: Chunk, entries: Sequence[Entry], now: datetime, since: datetime | None) -> dict[str, Any]:
+    candidates = [entry.candidate for entry in entries]
+    people = [candidate.facts.recipient_id for candidate in candidates]
+    return {
+        "period": chunk.period,
+        "chunk": chunk.number,
+        "no": chunk.campaign_no,
+        "now": now,
+        "since": since,
+        "first": chunk.spec.route == "first",
+        "offer_type": chunk.spec.offer_type,
+        "people": list(set(people)),
+        "row": numbers(candidate.ref.row for candidate in candidates),
+        "leg": numbers(candidate.ref.leg for candidate in candidates),
+        "recipient_id": people,
+        "version": numbers(candidate.facts.version for candidate in candidates),
+        "seen": numbers(max((sent.no for sent in candidate.facts.sent), default=0) for candidate in candidates),
+        "attempts": numbers(candidate.attempts for candidate in candidates),
+        "channel": words(entry.channel for entry in entries),
+        "state": words(entry.state for entry in entries),
+        "reason": words(entry.reason for entry in entries),
+        "until": [entry.until for entry in entries],
+        "decision": [to_json(entry.decision).decode() for entry in entries],
+    }
+
+
+# -- settle ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What became of one hand-off."""
+
+    ref: MessageRef
+    state: State
+    reason: str | None
+    until: datetime | None
+    receipt: str | None
+    provider: str
+    attempt_spent: bool
+
+
+NOT_GONE = frozenset({State.FAILED, State.WAITING, State.DEAD})
+
+
+def settle(connection: Connection, settlements: Sequence[Settlement], now: datetime) -> None:
+    """Write what became of a batch of hand-offs. News that overtook us (an event) is not moved back; its receipt is added.
+
+    What is known not to have left no longer counts towards the person's caps; what may have is written down to be asked about.
+    """
+    stayed = [item.ref for item in settlements if item.state in NOT_GONE]
+    doubtful = [item.ref for item in settlements if item.state is State.UNRESOLVED]
+    with connection.transaction() if stayed or doubtful else nullcontext():
+        _write(connection, settlements, now)
+        if stayed:
+            frequency_caps.release(connection, stayed)
+        if doubtful:
+            unresolved.open_(connection, doubtful, now)
+
+
+def _write(connection: Connection, settlements: Sequence[Settlement], now: datetime) -> None:
+    connection.execute(
+        """
+        UPDATE messages m
+        SET state = CASE WHEN m.state IN ('claimed', 'unresolved') THEN s.state ELSE m.state END,
+            reason = CASE WHEN m.state IN ('claimed', 'unresolved') THEN s.reason ELSE m.reason END,
+            until = CASE WHEN m.state IN ('claimed', 'unresolved') THEN s.until ELSE m.until END,
+            attempts = m.attempts + s.spent::int, receipt = coalesce(s.receipt, m.receipt), provider = s.provider,
+            accepted_at = CASE WHEN s.receipt IS NOT NULL THEN %(now)s ELSE m.accepted_at END, updated_at = %(now)s
+        FROM unnest(%(period)s::int[], %(chunk)s::bigint[], %(row)s::int[], %(leg)s::smallint[], %(state)s::text[],
+                    %(reason)s::text[], %(until)s::timestamptz[], %(receipt)s::text[], %(provider)s::text[], %(spent)s::bool[])
+             AS s (period, chunk, row, leg, state, reason, until, receipt, provider, spent)
+        WHERE m.period = s.period AND m.chunk = s.chunk AND m.row = s.row AND m.leg = s.leg
+        """,
+        {
+            "now": now,
+            "period": numbers(item.ref.period for item in settlements),
+            "chunk": numbers(item.ref.chunk for item in settlements),
+            "row": numbers(item.ref.row for item in settlements),
+            "leg": numbers(item.ref.leg for item in settlements),
+            "state": words(item.state for item in settlements),
+            "reason": words(item.reason for item in settlements),
+            "until": [item.until for item in settlements],
+            "receipt": words(item.receipt for item in settlements),
+            "provider": words(item.provider for item in settlements),
+            "spent": [item.attempt_spent for item in settlements],
+        },
+    )

@@ -1,0 +1,31 @@
+"""When a number last wrote to us by WhatsApp. For a day it may be answered in free words; outside, Meta lets approved templates
+through and nothing else (Twilio's 63016). A number is known by its keyed hash.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from dispatcher.ledger.connection import Connection
+
+WINDOW = timedelta(hours=24)
+
+
+def heard(connection: Connection, address_key: bytes, now: datetime) -> None:
+    """The person wrote just now."""
+    connection.execute(
+        "INSERT INTO conversations AS c (address_key, heard_at) VALUES (%s, %s)"
+        " ON CONFLICT (address_key) DO UPDATE SET heard_at = greatest(c.heard_at, excluded.heard_at)",
+        (address_key, now),
+    )
+
+
+def open_until(connection: Connection, address_key: bytes) -> datetime | None:
+    """Until when the number may, or might, be answered in free words; None where it never wrote, or long ago."""
+    row = connection.execute("SELECT heard_at FROM conversations WHERE address_key = %s", (address_key,)).fetchone()
+    return row[0] + WINDOW if row else None
+
+
+def forget(connection: Connection, now: datetime) -> int:
+    """Drop what is over; says how many."""
+    return connection.execute("DELETE FROM conversations WHERE heard_at <= %s", (now - WINDOW,)).rowcount

@@ -1,0 +1,45 @@
+"""What should never be wrong, looked for: balances, lost claims, the consent chain."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from dispatcher.domain.message import State
+from dispatcher.ledger.campaigns import balance as balance_module
+from dispatcher.ledger.campaigns import lifecycle
+from dispatcher.ledger.connection import Connection
+from dispatcher.ledger.consent import hash_chain
+
+
+def verify(connection: Connection, secret: bytes, now: datetime, lease_seconds: float) -> list[str]:
+    """Everything found, in sentences with ids; empty when all is well."""
+    return [
+        *_balances(connection),
+        *_lost_claims(connection, now - timedelta(seconds=2 * lease_seconds)),
+        *(_chain_fault(broken) for broken in hash_chain.verify(connection, secret)),
+    ]
+
+
+def _balances(connection: Connection) -> list[str]:
+    """Per campaign: the rows of its audience, the sizes of its chunks and its balance must be one number."""
+    found = []
+    for campaign in lifecycle.newest(connection, 1_000_000):
+        balance = balance_module.balance(connection, campaign)
+        counted = sum(balance.states.values())
+        if counted != campaign.audience or balance.states[State.PENDING] < 0:
+            found.append(f"campaign {campaign.id}: the balance counts {counted} of {campaign.audience} recipients")
+        if campaign.state == "finished" and balance.states[State.PENDING]:
+            found.append(f"campaign {campaign.id} is finished with {balance.states[State.PENDING]} recipients pending")
+    return found
+
+
+def _lost_claims(connection: Connection, before: datetime) -> list[str]:
+    rows = connection.execute(
+        "SELECT period, chunk, row, leg FROM messages WHERE state = 'claimed' AND claimed_at < %s LIMIT 1000", (before,)
+    )
+    return [f"message {'-'.join(map(str, row))} is claimed, and its worker never came back" for row in rows]
+
+
+def _chain_fault(broken: hash_chain.Broken) -> str:
+    place = f", event {broken.seq}" if broken.seq else ""
+    return f"consent chain of {broken.recipient_id}{place}: {broken.fault}"

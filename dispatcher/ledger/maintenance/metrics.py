@@ -1,0 +1,74 @@
+"""Figures for those who watch over the house: each from a small index, none about a person."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from channels.base import Channel
+from dispatcher.domain.campaign import CampaignState
+from dispatcher.ledger.connection import Connection
+from dispatcher.ledger.maintenance.alerts import Alert, newest
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """A channel that sends nothing until a check passes."""
+
+    channel: Channel
+    provider: str
+    code: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """How things stand. `oldest_unsettled_at` is when the oldest event not yet applied came in; `unresolved` counts messages that
+    may have gone.
+    """
+
+    campaigns: dict[CampaignState, int]
+    chunks_open: int
+    messages_parked: int
+    messages_overdue: int
+    events_unsettled: int
+    oldest_unsettled_at: datetime | None
+    texts_waiting: int
+    stops: tuple[Stop, ...]
+    unresolved: int
+    alerts: tuple[Alert, ...]
+
+
+def ping(connection: Connection) -> None:
+    """Ask the database for a sign of life."""
+    connection.execute("SELECT 1")
+
+
+def figures(connection: Connection, now: datetime) -> Figures:
+    """Count what stands around."""
+    states = dict.fromkeys(CampaignState, 0)
+    for state, count in connection.execute("SELECT state, count(*) FROM campaigns GROUP BY 1"):
+        states[CampaignState(state)] = count
+    (chunks_open,) = _one(connection, "SELECT count(*) FROM chunks WHERE done_at IS NULL")
+    parked, overdue = _one(
+        connection, "SELECT count(*), count(*) FILTER (WHERE until < %s) FROM messages WHERE until IS NOT NULL", now
+    )
+    unsettled, oldest = _one(connection, "SELECT count(*), min(received_at) FROM provider_events WHERE settled_at IS NULL")
+    (texts,) = _one(connection, "SELECT count(*) FROM inbound_texts WHERE words IS NOT NULL AND closed_at IS NULL")
+    (unresolved,) = _one(connection, "SELECT count(*) FROM doubts")
+    return Figures(
+        states, chunks_open, parked, overdue, unsettled, oldest, texts, stops(connection), unresolved, newest(connection)
+    )
+
+
+def stops(connection: Connection) -> tuple[Stop, ...]:
+    """The stopped channels, and why."""
+    rows = connection.execute("SELECT channel, provider, code, stopped_at FROM channel_stops ORDER BY stopped_at")
+    return tuple(Stop(Channel(channel), provider, code, since) for channel, provider, code, since in rows)
+
+
+def _one(connection: Connection, statement: str, *values: object) -> tuple[Any, ...]:
+    row = connection.execute(statement, values).fetchone()
+    assert row is not None  # noqa: S101  an aggregate has one row
+    return row

@@ -1,0 +1,29 @@
+"""Channels whose keys or settings are wrong: stopped until a check passes. And the policies ever used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from channels.base import Channel
+from dispatcher.ledger.connection import Connection
+
+
+def stop(connection: Connection, channel: Channel, provider: str, code: str, now: datetime) -> bool:
+    """Stop a channel; False when it was stopped already."""
+    return bool(
+        connection.execute(
+            "INSERT INTO channel_stops (channel, provider, code, stopped_at) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING",
+            (channel, provider, code, now),
+        ).rowcount
+    )
+
+
+def lift(connection: Connection, channel: Channel) -> bool:
+    """Let a channel send again; False when it was not stopped."""
+    return bool(connection.execute("DELETE FROM channel_stops WHERE channel = %s", (channel,)).rowcount)
+
+
+def stopped(connection: Connection) -> Mapping[Channel, str]:
+    """The stopped channels, with the provider's code that stopped each."""
+    return {Channel(channel): code for channel, code in connection.execute("SELECT channel, code FROM channel_stops")}

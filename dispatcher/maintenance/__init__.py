@@ -1,0 +1,1 @@
+"""Periodic work: sweep, retention, health check."""

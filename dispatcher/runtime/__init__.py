@@ -1,0 +1,1 @@
+"""What a process starts with: settings, bootstrap, services, logs, alerts."""

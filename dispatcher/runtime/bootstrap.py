@@ -1,0 +1,181 @@
+"""The one place that chooses implementations: from the environment to a house that is ready to work in."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import random
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from redis import Redis
+
+from channels.alerts import listen
+from channels.base import Channel, Provider
+from channels.http import Http
+from channels.http_adapter import utc_now
+from channels.registry import Bench, plugs
+from channels.resilience.circuit_breaker import Breaker
+from channels.resilience.failover import Failover, Route
+from channels.resilience.rate_limiter import Bucket, Limited, LocalBucket, Rate, SharedBucket
+from channels.sandbox.doubles import player
+from dispatcher import content
+from dispatcher.content import Catalog, TemplateFaults
+from dispatcher.embedded import Engines, engines
+from dispatcher.ledger.connection import lend, open_pool
+from dispatcher.ledger.maintenance import policies
+from dispatcher.ledger.migrations import migrate
+from dispatcher.policy import Policy, PolicyFaults, parse, shipped
+from dispatcher.runtime.alert_sink import listener
+from dispatcher.runtime.consistency import disagreements
+from dispatcher.runtime.services import BATCH_MESSAGES_MAX, House, Limits
+from dispatcher.runtime.settings import SANDBOX, Settings, SettingsFaults, load
+
+UNFIT = (SettingsFaults, PolicyFaults, TemplateFaults)
+CONNECTIONS_MAX = 2  # per process: one works, one may be asked beside it
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """This process's settings. Raises `SettingsFaults`."""
+    return load(os.environ)
+
+
+@lru_cache(maxsize=1)
+def joined_engines() -> Engines:
+    """The engines, joined for as long as this process lives; forked children share them."""
+    stack = ExitStack()
+    joined = stack.enter_context(engines(settings().home, settings().database_url, settings().broker_url))
+    atexit.register(stack.close)
+    return joined
+
+
+def broker_url() -> str:
+    """Where Celery finds its broker."""
+    return joined_engines().broker_url
+
+
+@lru_cache(maxsize=1)
+def migrated(database_url: str) -> None:
+    """Bring the ledger's schema up to date, once per process."""
+    migrate(database_url)
+
+
+def policy(chosen: Settings) -> tuple[Policy, str]:
+    """The policy in force, and its text. Raises `PolicyFaults`."""
+    text = chosen.policy.read_text(encoding="utf-8") if chosen.policy else shipped()
+    return parse(text, str(chosen.policy or "policy.toml")), text
+
+
+def examine() -> tuple[Settings, Policy, Catalog, str]:
+    """Settings, policy, templates and the policy's text, each read completely. Raises one of `UNFIT`, with all that is wrong."""
+    chosen = settings()
+    rules, text = policy(chosen)
+    catalog = templates(chosen.templates, chosen.specialise)
+    if faults := disagreements(rules, catalog.values()):
+        raise TemplateFaults(faults)
+    return chosen, rules, catalog, text
+
+
+@lru_cache(maxsize=1)
+def templates(folder: Path, specialise: bool) -> Catalog:
+    """The templates of a folder, compiled once per process. Raises `TemplateFaults`."""
+    return content.load(folder, random.random if specialise else None)
+
+
+def house(connections_max: int = CONNECTIONS_MAX) -> House:
+    """A house of this process's own.
+
+    Raises `SettingsFaults`, `PolicyFaults`, `TemplateFaults`, `EngineError`, `LedgerUnavailable`.
+    """
+    chosen, rules, catalog, text = examine()
+    database_url = joined_engines().database_url
+    migrated(database_url)
+    pool = open_pool(database_url, connections_max)
+    with lend(pool) as connection:
+        policies.keep_policy(connection, rules.digest, text)
+    listen(listener(pool, utc_now))
+    return House(
+        pool=pool,
+        policy=rules,
+        catalog=catalog,
+        providers=providers(chosen),
+        webhook_keys=webhook_keys(chosen),
+        secret=chosen.secret_key.encode(),
+        public_url=chosen.public_url.rstrip("/"),
+        clock=lambda: datetime.now(UTC),
+        dice=random.SystemRandom().random,
+        pause=time.sleep,
+        limits=Limits(lease_seconds=chosen.lease_seconds, together=together(chosen)),
+    )
+
+
+def providers(chosen: Settings) -> Mapping[Channel, Provider]:
+    """One adapter per channel, by its written name, behind its brakes; all of a process share one transport."""
+    # A batch is in flight at once, so that a call's time limit bounds the batch; it must end well within the lease.
+    http = Http(concurrency=2 * BATCH_MESSAGES_MAX, timeout_seconds=min(20.0, chosen.lease_seconds / 3))
+    return {channel: _braked(chosen, channel, adapter(chosen, channel, name, http)) for channel, name in chosen.providers.items()}
+
+
+def adapter(chosen: Settings, channel: Channel, name: str, http: Http) -> Provider:
+    """The adapter of this name; for "sandbox" the real one that speaks to the local double."""
+    found, account = account_of(chosen, channel, name)
+    plug = plugs()[found]
+    return plug.make(account, Bench(channel, http, f"{chosen.public_url.rstrip('/')}/webhooks/{found}"))
+
+
+def together(chosen: Settings) -> Mapping[Channel, int]:
+    """How many messages one request carries, by channel."""
+    found = {channel: account_of(chosen, channel, name) for channel, name in chosen.providers.items()}
+    return {channel: plugs()[name].together(account) for channel, (name, account) in found.items()}
+
+
+def account_of(chosen: Settings, channel: Channel, name: str) -> tuple[str, Any]:
+    """The provider that a name stands for on a channel, and its account."""
+    if name != SANDBOX:
+        return name, chosen.accounts[name]
+    double = player(channel)
+    return double.name, replace(chosen.accounts[double.name], **double.credentials(chosen.sandbox_url, sandbox_folder(chosen)))
+
+
+def _braked(chosen: Settings, channel: Channel, first: Provider) -> Provider:
+    """The adapter with a breaker, a second provider where one is asked for, and the rate of its account where one is given."""
+    provider: Provider = Breaker(first, utc_now)
+    if second := chosen.seconds.get(channel):
+        other = Breaker(adapter(chosen, channel, second.provider, Http()), utc_now)
+        provider = Failover([Route(provider, 1.0 - second.share), Route(other, second.share)], random.SystemRandom().random)
+    if channel not in chosen.rates:
+        return provider
+    per_second = chosen.rates[channel]
+    rate = Rate(per_second, burst=max(10, round(per_second)))
+    return Limited(provider, _bucket(f"{first.name}:{channel}", rate))
+
+
+def _bucket(name: str, rate: Rate) -> Bucket:
+    """The bucket in the broker's store; one of this process's own where the broker is none that we can ask."""
+    url = broker_url().replace("redis+socket://", "unix://").replace("?virtual_host=", "?db=")
+    if not url.startswith(("redis://", "rediss://", "unix://")):
+        return LocalBucket(rate.alone(), utc_now)
+    return SharedBucket(Redis.from_url(url, socket_timeout=0.5, socket_connect_timeout=0.5), name, rate, utc_now)
+
+
+def sandbox_folder(chosen: Settings) -> Path:
+    """Where the sandbox keeps its arrivals and keys."""
+    return chosen.home / "sandbox"
+
+
+def webhook_keys(chosen: Settings) -> Mapping[str, str]:
+    """What webhook calls are verified with, by provider: the real accounts' keys, or else the sandbox's."""
+    keys = {}
+    for channel, name in chosen.providers.items():
+        if name == SANDBOX:
+            found, account = account_of(chosen, channel, name)
+            keys[found] = plugs()[found].webhook_key(account)
+    real = {name: plug.webhook_key(chosen.accounts[name]) for name, plug in plugs().items()}
+    return keys | {name: key for name, key in real.items() if key}

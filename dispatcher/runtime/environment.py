@@ -1,0 +1,155 @@
+"""Reading single variables: each reader returns a sound value or notes, in a plain sentence, what is wrong with it."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
+
+from channels.registry import Pattern, plugs
+
+OUR_PREFIX = "DISPATCHER_"
+
+
+class Reader:
+    """Variables from one mapping. `faults` grows as they are read; `known` holds every name that was asked for."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self.faults: list[str] = []
+        self.known: set[str] = set()
+
+    def fault(self, sentence: str) -> None:
+        """Note what is wrong, once."""
+        if sentence not in self.faults:
+            self.faults.append(sentence)
+
+    def text(self, name: str, default: str = "") -> str:
+        """A value without the white space around it; an empty one counts as not given."""
+        self.known.add(name)
+        return self._environ.get(name, "").strip() or default
+
+    def secret(self, name: str) -> str:
+        """A value that is never shown: it must be free of white space and control characters, the traces of a bad copy."""
+        value = self.text(name)
+        if not re.fullmatch(r"[!-~]*", value):
+            self.fault(
+                f"{name} (not shown) holds white space or characters outside ASCII: it was probably copied with something else."
+            )
+        return value
+
+    def choice(self, name: str, choices: Iterable[str]) -> str:
+        """One of `choices`, or nothing."""
+        value = self.text(name)
+        if value and value not in choices:
+            self.fault(f"{name} is {value!r}: it must be one of {', '.join(choices)}.")
+        return value
+
+    def seconds(self, name: str, default: float, least: float, most: float) -> float:
+        """A duration within bounds."""
+        value = self.text(name)
+        try:
+            seconds = float(value) if value else default
+        except ValueError:
+            seconds = math.nan
+        if not least <= seconds <= most:
+            self.fault(f"{name} is {value!r}: it must be a number of seconds from {least:g} to {most:g}.")
+        return seconds
+
+    def number(self, name: str, default: float, least: float, most: float) -> float:
+        """A number within bounds."""
+        value = self.text(name)
+        try:
+            number = float(value) if value else default
+        except ValueError:
+            number = math.nan
+        if value and not least <= number <= most:
+            self.fault(f"{name} is {value!r}: it must be a number from {least:g} to {most:g}.")
+        return number
+
+    def matching(self, name: str, pattern: Pattern) -> str:
+        """A value of a known form, or nothing."""
+        value = self.text(name)
+        if value and not pattern.regex.fullmatch(value):
+            self.fault(f"{name} is {value!r}: it must be {pattern.right}.")
+        return value
+
+    def url(self, name: str, default: str, in_the_clear: bool = False) -> str:
+        """An http(s) address without a slash at its end; plain http only on this machine, or where it may go `in_the_clear`."""
+        value = self.text(name, default).rstrip("/")
+        parts = _split(value)
+        if parts is None or parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+            self.fault(f"{name} is {_without_user(value)!r}: it must be an address like {default}.")
+        elif parts.username is not None:
+            self.fault(f"{name} is {_without_user(value)!r}: it must not hold a user or password.")
+        elif parts.scheme == "http" and not in_the_clear and not _is_here(parts.hostname):
+            self.fault(f"{name} is {value!r}: http would go over the network in the clear; it must begin with https://.")
+        return value
+
+    def url_with_password(self, name: str, schemes: tuple[str, ...]) -> str:
+        """A URL that may hold a password and so is never shown; or nothing."""
+        value = self.text(name)
+        parts = _split(value)
+        if value and (parts is None or parts.scheme not in schemes or not (parts.netloc or parts.path.strip("/") or parts.query)):
+            begins = " or ".join(f"{scheme}://" for scheme in schemes)
+            self.fault(f"{name} (not shown, it may hold a password) can't be read: it must begin with {begins} and name a place.")
+        return value
+
+    def file(self, name: str) -> Path | None:
+        """A file that can be read, or nothing."""
+        value = self.text(name)
+        if not value:
+            return None
+        path = Path(value).expanduser().absolute()
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            self.fault(f"{name} is {value!r}: that file can't be read ({error.strerror}).")
+            return None
+        return path
+
+    def folder(self, name: str, default: str) -> Path:
+        """A folder that is there."""
+        value = self.text(name, default)
+        path = Path(value).expanduser().absolute()
+        if not path.is_dir():
+            self.fault(f"{name} is {value!r}: there is no such folder.")
+        return path
+
+
+def spelling_warnings(environ: Mapping[str, str], known: set[str]) -> Iterator[str]:
+    """A word on each variable that looks as if it were meant for us, but isn't one of ours."""
+    prefixes = (OUR_PREFIX, *(prefix for plug in plugs().values() for prefix in plug.prefixes))
+    for name in sorted(environ):
+        if name in known or not name.startswith(prefixes):
+            continue
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+        if near:
+            yield f"{name} is not a variable of this program: did you mean {near[0]}?"
+        elif name.startswith(OUR_PREFIX):
+            yield f"{name} is not a variable of this program: it has no effect."
+
+
+def _split(value: str) -> SplitResult | None:
+    """The parts of a URL; None for one that can't be taken apart, also because of its port."""
+    try:
+        parts = urlsplit(value)
+        return parts if parts.port != 0 and not re.search(r"\s", value) else None
+    except ValueError:
+        return None
+
+
+def _without_user(value: str) -> str:
+    """For showing: what stands before the last @ may be a password."""
+    return f"…@{value.rpartition('@')[2]}" if "@" in value else value
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")

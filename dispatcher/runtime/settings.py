@@ -1,0 +1,200 @@
+"""From the environment to one frozen `Settings`; every fault is named, all at once, before anything starts.
+
+Secrets are in no `repr` and in no sentence about a fault: of a value that is or may hold one, only the name is said.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any
+
+from channels.base import Channel
+from channels.registry import plugs
+from dispatcher.runtime.environment import Reader, spelling_warnings
+
+SECRET_KEY_LENGTH_MIN = 32
+SANDBOX_URL = "http://127.0.0.1:8025"
+SANDBOX = "sandbox"  # in place of a provider's name: the local doubles
+CHANNELS = (Channel.EMAIL, Channel.SMS, Channel.WHATSAPP, Channel.PUSH)
+
+
+class SettingsFaults(Exception):
+    """What is wrong in the environment: one whole sentence per fault, none with a secret in it."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = tuple(faults)
+
+
+@dataclass(frozen=True, slots=True)
+class Second:
+    """The provider that takes what a channel's first one surely did not; `share` (0 to 1) of the messages go there at once."""
+
+    provider: str
+    share: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All that the environment says. Empty strings and None mean "not given"; a URL of None means the embedded engine."""
+
+    home: Path
+    database_url: str | None = field(repr=False)
+    broker_url: str | None = field(repr=False)
+    templates: Path
+    policy: Path | None  # None: the shipped one
+    public_url: str
+    secret_key: str = field(repr=False)
+    api_keys: Path | None
+    providers: Mapping[Channel, str]
+    seconds: Mapping[Channel, Second]
+    accounts: Mapping[str, Any]  # by the provider's name, each what its file reads
+    rates: Mapping[Channel, float]  # messages (SMS: segments) a second; a channel that is not named has no limit of ours
+    sandbox_url: str
+    specialise: bool  # write messages along known paths through their templates; off: run the template for each
+    lease_seconds: float  # how long a worker may take from claim to settle before its claims count as lost
+    warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> Settings:
+        """Read `environ` and nothing else, but for the files it names. Raises `SettingsFaults` with everything that is wrong in it.
+
+        `secret_key` stays empty where it is not given and the database is the embedded one: `load` then keeps one at home.
+        """
+        read = Reader(environ)
+        database_url = read.url_with_password("DISPATCHER_DATABASE_URL", ("postgresql", "postgres")) or None
+        providers = _providers(read)
+        settings = cls(
+            home=Path(read.text("DISPATCHER_HOME", "var")).expanduser().absolute(),
+            database_url=database_url,
+            broker_url=read.url_with_password("DISPATCHER_BROKER_URL", ("redis", "rediss", "redis+socket", "sentinel")) or None,
+            templates=read.folder("DISPATCHER_TEMPLATES", "templates"),
+            policy=read.file("DISPATCHER_POLICY"),
+            public_url=read.url("DISPATCHER_PUBLIC_URL", "http://127.0.0.1:8000"),
+            secret_key=_secret_key(read, required=database_url is not None),
+            api_keys=read.file("DISPATCHER_API_KEYS"),
+            providers=providers,
+            seconds=_seconds(read, providers),
+            accounts={name: plug.read(read) for name, plug in plugs().items()},
+            rates=_rates(read),
+            sandbox_url=read.url("DISPATCHER_SANDBOX_URL", SANDBOX_URL, in_the_clear=True),
+            specialise=(read.choice("DISPATCHER_SPECIALISE", ("on", "off")) or "on") == "on",
+            lease_seconds=read.seconds("DISPATCHER_LEASE_SECONDS", default=60.0, least=3.0, most=540.0),
+        )
+        if read.faults:
+            raise SettingsFaults(read.faults)
+        return replace(settings, warnings=(*spelling_warnings(environ, read.known), *_doubts(settings)))
+
+
+def load(environ: Mapping[str, str]) -> Settings:
+    """`Settings.from_environment`, and a secret key in any case: where the environment gives none, the one kept at home."""
+    settings = Settings.from_environment(environ)
+    return settings if settings.secret_key else replace(settings, secret_key=_kept_secret_key(settings.home))
+
+
+def _providers(read: Reader) -> dict[Channel, str]:
+    """The provider of each channel, by its name where one is given, else by the credentials that are there, else the sandbox."""
+    providers = {}
+    for channel in CHANNELS:
+        variable = f"DISPATCHER_PROVIDER_{channel.upper()}"
+        chosen = providers[channel] = read.choice(variable, (*_serving(channel), SANDBOX)) or _by_credentials(read, channel)
+        _ask_for_needs(read, channel, chosen, f"{channel} goes through {chosen}, which needs it. Or set {variable}=sandbox.")
+    return providers
+
+
+def _serving(channel: Channel) -> list[str]:
+    return [name for name, plug in plugs().items() if channel in plug.needs]
+
+
+def _by_credentials(read: Reader, channel: Channel) -> str:
+    """Half of a provider's credentials choose it too: then the missing half is a fault, not a silent turn to the sandbox."""
+    second = _second(read, channel)
+    candidates = [name for name in _serving(channel) if any(map(read.text, plugs()[name].needs[channel]))]
+    return next((name for name in candidates if second is None or name != second.provider), SANDBOX)
+
+
+def _ask_for_needs(read: Reader, channel: Channel, name: str, why: str) -> None:
+    for need in plugs()[name].needs[channel] if name in plugs() else ():
+        if not read.text(need):
+            read.fault(f"{need} is missing: {why}")
+
+
+def _seconds(read: Reader, providers: Mapping[Channel, str]) -> dict[Channel, Second]:
+    """The second providers that are asked for."""
+    found = {}
+    for channel in CHANNELS:
+        if second := _second(read, channel):
+            found[channel] = second
+            variable = f"DISPATCHER_FAILOVER_{channel.upper()}"
+            _ask_for_needs(read, channel, second.provider, f"{variable}={second.provider} needs it.")
+            if second.provider == providers[channel]:
+                read.fault(f"{variable} is {second.provider!r}, and so is the first provider: that is no second way.")
+    return found
+
+
+def _second(read: Reader, channel: Channel) -> Second | None:
+    """`name`, or `name:percent` of the messages that go there at once."""
+    variable = f"DISPATCHER_FAILOVER_{channel.upper()}"
+    value = read.text(variable)
+    name, _, percent = value.partition(":")
+    choices = [name for name in _serving(channel) if plugs()[name].real]
+    if value and (name not in choices or not re.fullmatch(r"[0-9]{1,2}", percent or "0")):
+        read.fault(
+            f"{variable} is {value!r}: it must be one of {', '.join(choices)}, or one with a share in percent: {choices[-1]}:10."
+        )
+        return None
+    return Second(name, int(percent or 0) / 100) if value else None
+
+
+def _rates(read: Reader) -> dict[Channel, float]:
+    asked = {channel: read.number(f"DISPATCHER_RATE_{channel.upper()}", 0.0, least=0.01, most=1_000_000) for channel in Channel}
+    return {channel: rate for channel, rate in asked.items() if rate}
+
+
+def _secret_key(read: Reader, required: bool) -> str:
+    key = read.secret("DISPATCHER_SECRET_KEY")
+    make = "make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"
+    if key and len(key) < SECRET_KEY_LENGTH_MIN:
+        read.fault(f"DISPATCHER_SECRET_KEY has {len(key)} characters: it needs {SECRET_KEY_LENGTH_MIN} or more; {make}")
+    if required and not key:
+        read.fault(f"DISPATCHER_SECRET_KEY is missing: with a database of your own, all machines must share one key; {make}")
+    return key
+
+
+def _kept_secret_key(home: Path) -> str:
+    """The key in `secret.key`; whoever comes first makes it, whole, and everybody reads the same."""
+    kept = home / "secret.key"
+    if not kept.exists():
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with NamedTemporaryFile("w", dir=home, prefix="secret.key.") as draft:  # of mode 0600
+            draft.write(secrets.token_urlsafe(48))
+            draft.flush()
+            with suppress(FileExistsError):
+                os.link(draft.name, kept)
+    if stat.S_IMODE(kept.stat().st_mode) & 0o077:
+        raise SettingsFaults(
+            [f"{kept} can be read by others, and whoever has it can sign unsubscribe links: chmod 600 it, or make a new one."]
+        )
+    return kept.read_text().strip()
+
+
+def _doubts(settings: Settings) -> Iterator[str]:
+    """What may be meant so, but is worth a word."""
+    real = sorted(channel for channel, provider in settings.providers.items() if provider in plugs() and plugs()[provider].real)
+    pretended = sorted(settings.providers.keys() - set(real))
+    if real and pretended:
+        yield f"{' and '.join(real)} reach people, but {' and '.join(pretended)} end in the sandbox or outbox and reach nobody."
+    if real and settings.public_url.startswith("http://"):
+        yield f"DISPATCHER_PUBLIC_URL is {settings.public_url!r}: its links lead to this machine, where nobody can unsubscribe."
+    in_use = {*settings.providers.values(), *(second.provider for second in settings.seconds.values())}
+    for name, plug in plugs().items():
+        if name in in_use:
+            yield from plug.doubts(settings.accounts[name])

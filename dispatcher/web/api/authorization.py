@@ -1,0 +1,31 @@
+"""Who may call the API: whoever holds a key with the right for it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import Depends, HTTPException, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from dispatcher.web.api_keys import ApiKey, Keys, Right
+
+_bearer = HTTPBearer(auto_error=False, scheme_name="ApiKey", description="An API key with the right that the call needs.")
+
+
+def needs(right: Right) -> Callable[..., Awaitable[ApiKey]]:
+    """A dependency: the caller's key. 401 without a key that we know, 403 where it lacks the right."""
+
+    async def check(request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> ApiKey:
+        keys: Keys = request.app.state.keys
+        caller = keys.find(credentials.credentials) if credentials else None
+        if caller is None:
+            raise HTTPException(
+                HTTPStatus.UNAUTHORIZED, "an API key is needed, as `Authorization: Bearer <key>`", {"WWW-Authenticate": "Bearer"}
+            )
+        if right not in caller.rights:
+            raise HTTPException(HTTPStatus.FORBIDDEN, f"this key lacks the right {right.value!r}")
+        return caller
+
+    return check

@@ -1,0 +1,199 @@
+"""The API's answers as OpenAPI tells them. What leaves is held against these, so the description stays true."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import AwareDatetime, BaseModel
+
+from channels.base import Channel
+from dispatcher.campaigns.template_approval import Standing
+from dispatcher.domain.campaign import CampaignState
+from dispatcher.domain.message import Kind, Mode, OfferType, State
+from dispatcher.domain.recipient import ChannelGroup, Language
+
+
+class AudienceFault(BaseModel):
+    """A row of an audience that could not be read."""
+
+    line: int
+    field: str
+    message: str
+
+
+class CampaignTaken(BaseModel):
+    """A campaign that is in the ledger whole. `faults` shows the first rows that could not be read."""
+
+    id: str
+    audience: int
+    invalid: int
+    faults: list[AudienceFault]
+
+
+class CampaignLine(BaseModel):
+    """A campaign in a list."""
+
+    id: str
+    state: CampaignState
+    template: str
+    audience: int
+    invalid: int
+    created_at: AwareDatetime
+    started_at: AwareDatetime | None
+    finished_at: AwareDatetime | None
+
+
+class CampaignList(BaseModel):
+    """The newest campaigns, newest first."""
+
+    campaigns: list[CampaignLine]
+
+
+class CampaignShown(BaseModel):
+    """A campaign and where its audience stands; `balance` adds up to `audience`."""
+
+    id: str
+    state: CampaignState
+    template: str
+    entity: str
+    audience: int
+    invalid: int
+    balance: dict[State, int]
+    reasons: dict[str, int]
+    channels: dict[Channel, dict[State, int]]
+    created_at: AwareDatetime
+    started_at: AwareDatetime | None
+    finished_at: AwareDatetime | None
+    messages_per_second: float | None
+    variants: dict[str, dict[State, int]]
+    submitted_by: str
+    released_by: str | None
+    note: str
+
+
+class CampaignMoved(BaseModel):
+    """A campaign's state after a release, pause, resume or cancel."""
+
+    id: str
+    state: CampaignState
+
+
+class MessageTaken(BaseModel):
+    """A message that will be decided on and, if nothing is against it, sent."""
+
+    id: str
+
+
+class EventShown(BaseModel):
+    """What a provider told of a message."""
+
+    provider: str
+    kind: str
+    code: str | None
+    at: AwareDatetime
+    extra: dict[str, str]  # what no rule knows; kept for a short time
+
+
+class MessageShown(BaseModel):
+    """A message: what became of it, and the decision behind it as the ledger keeps it."""
+
+    id: str
+    campaign: str | None
+    recipient: str
+    template: str
+    channel: Channel | None
+    state: State
+    reason: str | None
+    until: AwareDatetime | None
+    attempts: int
+    provider: str | None
+    receipt: str | None
+    claimed_at: AwareDatetime | None
+    accepted_at: AwareDatetime | None
+    updated_at: AwareDatetime | None
+    decision: dict[str, Any]
+    events: list[EventShown]
+
+
+class Explained(BaseModel):
+    """Why a message was sent or not: sentences by what they tell, and `text`, which is all of them."""
+
+    id: str
+    recipient: str
+    state: State
+    reason: str | None
+    language: Language
+    at: AwareDatetime | None
+    what: list[str]
+    why: list[str]
+    data: list[str]
+    change: list[str]
+    who: list[str]
+    contact: list[str]
+    text: str
+
+
+class WordShown(BaseModel):
+    """What somebody said of a wording: approved, or with `approved` false withdrawn."""
+
+    no: int
+    approved: bool
+    actor: str
+    at: AwareDatetime
+
+
+class TemplateShown(BaseModel):
+    """A template as it now is. `approval` is the newest word on this digest."""
+
+    name: str
+    version: str
+    author: str
+    digest: str
+    kind: Kind
+    offer_type: OfferType | None
+    topic: str | None
+    modes: list[Mode]
+    channels: list[Channel]
+    standing: Standing
+    approval: WordShown | None
+
+
+class TemplateList(BaseModel):
+    """All templates."""
+
+    templates: list[TemplateShown]
+
+
+class RecipientTaken(BaseModel):
+    """What became of a recipient that was put: `outcome` is new, changed or unchanged."""
+
+    id: str
+    outcome: str
+    version: int
+
+
+class ChoiceShown(BaseModel):
+    """A choice and its proof: the consent event that set it."""
+
+    value: str
+    event: str
+    source: str
+    at: AwareDatetime
+
+
+class PreferencesShown(BaseModel):
+    """A person's choices. What was never said is null. `version` is the ETag, to be named in `If-Match`."""
+
+    recipient: str
+    version: int
+    offers: dict[OfferType, Mode | None]
+    channels: dict[ChannelGroup, bool | None]
+    object_marketing: bool
+    object_profiling: bool
+    choices: dict[str, ChoiceShown]
+
+
+class PreferencesTaken(PreferencesShown):
+    """The choices after a change; `outranked` names what was not taken, since the person said otherwise later."""
+
+    outranked: list[str]

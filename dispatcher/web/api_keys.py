@@ -1,0 +1,132 @@
+"""API keys: a file of hashes with names and rights. The keys themselves are kept by their callers only.
+
+    [[keys]]
+    name = "marketing"
+    hash = "sha256:<64 hex digits>"
+    rights = ["campaigns", "messages"]
+
+A key is 256 random bits, so a plain hash of it can't be searched for, and needs neither salt nor a slow function.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+import tomllib
+from base64 import urlsafe_b64encode
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from dispatcher.intake.errors import BadInput, Door, InputFault, read_text, validate
+from dispatcher.ledger.keyed_hash import derive
+
+PREFIX = "dsp_"  # so that people, and programs that look for lost secrets, know what they see
+KEY_BYTES = 32
+
+
+class Right(StrEnum):
+    """What a key opens."""
+
+    CAMPAIGNS = "campaigns"
+    MESSAGES = "messages"
+    RECIPIENTS = "recipients"
+    PREFERENCES = "preferences"
+    TEMPLATES = "templates"  # approve them, and withdraw that
+    CONSOLE = "console"
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A caller: `name` stands in the ledger as the actor, `digest` is SHA-256 of the key."""
+
+    name: str
+    digest: bytes = field(repr=False)
+    rights: frozenset[Right]
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """All keys that open anything. None of them: everything stays shut."""
+
+    held: tuple[ApiKey, ...] = ()
+
+    def find(self, key: str) -> ApiKey | None:
+        """Whose key this is. Takes the same time whether and where it matches."""
+        return self.of_digest(_digest(key))
+
+    def of_digest(self, digest: bytes) -> ApiKey | None:
+        """The key with this hash, compared as `find` does."""
+        found = None
+        for held in self.held:
+            if hmac.compare_digest(held.digest, digest):
+                found = held
+        return found
+
+
+NO_KEYS = Keys()
+
+
+class KeyForm(Door):
+    """One entry of the file."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    hash: Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+    rights: Annotated[list[Right], Field(min_length=1)]
+
+
+class KeysForm(Door):
+    """The whole file."""
+
+    keys: list[KeyForm]
+
+
+def read_keys(path: Path | None) -> Keys:
+    """The keys in a file; none where there is no file. Raises BadInput with every fault."""
+    if path is None:
+        return NO_KEYS
+    try:
+        written = tomllib.loads(read_text(path))
+    except tomllib.TOMLDecodeError as error:
+        raise BadInput(InputFault(str(path), 0, "", f"is not TOML: {error}")) from None
+    forms = validate(KeysForm, written, str(path)).keys
+    twice = [*_twice("name", (form.name for form in forms)), *_twice("hash", (form.hash for form in forms))]
+    if twice:
+        raise BadInput(*(InputFault(str(path), 0, field, message) for field, message in twice))
+    return Keys(tuple(ApiKey(form.name, bytes.fromhex(form.hash[7:]), frozenset(form.rights)) for form in forms))
+
+
+def _twice(field_: str, values: Iterable[str]) -> list[tuple[str, str]]:
+    return [(field_, f"{value} stands there twice") for value, count in Counter(values).items() if count > 1]
+
+
+def new_key(name: str, rights: Iterable[str], random: Callable[[int], bytes] = secrets.token_bytes) -> tuple[str, str]:
+    """A new key, and the entry for the file. The key is shown this once. Raises BadInput for a bad name or right."""
+    key = PREFIX + urlsafe_b64encode(random(KEY_BYTES)).rstrip(b"=").decode()
+    form = validate(KeyForm, {"name": name, "hash": f"sha256:{_digest(key).hex()}", "rights": list(rights)}, "key")
+    listed = ", ".join(f'"{right}"' for right in form.rights)
+    return key, f'[[keys]]\nname = "{form.name}"\nhash = "{form.hash}"\nrights = [{listed}]\n'
+
+
+def local_key(secret: bytes, folder: Path) -> tuple[str, Path]:
+    """A key with every right, for a program that runs on one machine alone: the key, and the file (in `folder`) that lets it in.
+
+    It is drawn from the house's secret, so it is the same at each start, and whoever may read the one may make the other.
+    """
+    key, line = new_key("local", Right, random=lambda count: derive(secret, "local-key")[:count])
+    file = folder / "api-keys.toml"
+    draft = file.with_name(f"{file.name}.{os.getpid()}")
+    draft.write_text(line, encoding="utf-8")
+    draft.replace(file)
+    return key, file
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()

@@ -1,0 +1,53 @@
+"""Signing in to the console: an API key with the right `console` opens a session, a sealed cookie remembers it.
+
+Nothing is stored: the cookie holds the key's hash and its own end, and is worth nothing once the key is struck from the file.
+"""
+
+from __future__ import annotations
+
+import hmac
+import struct
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from dispatcher.consent.link_tokens import BadToken, seal, unseal
+from dispatcher.ledger.keyed_hash import derive
+from dispatcher.web.api_keys import ApiKey, Keys, Right
+
+COOKIE = "dispatcher_console"
+SESSION_SECONDS = 12 * 3600
+_PURPOSE = "console"
+_PAYLOAD = struct.Struct(">Q32s")  # when it ends, in seconds since 1970; SHA-256 of the key
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Somebody at the console. `form_token` proves that a form came from one of our own pages."""
+
+    key: ApiKey
+    form_token: str = field(repr=False)
+
+
+def begin(secret: bytes, keys: Keys, key: str, now: datetime) -> str | None:
+    """The cookie of a new session; None for a key that doesn't open the console."""
+    found = keys.find(key)
+    if found is None or Right.CONSOLE not in found.rights:
+        return None
+    return seal(secret, _PURPOSE, _PAYLOAD.pack(int(now.timestamp()) + SESSION_SECONDS, found.digest))
+
+
+def resume(secret: bytes, keys: Keys, cookie: str, now: datetime) -> Session | None:
+    """The session of a cookie; None where it is not ours, is over, or its key no longer opens the console."""
+    try:
+        ends_at, digest = _PAYLOAD.unpack(unseal(secret, _PURPOSE, cookie))
+    except (BadToken, struct.error):
+        return None
+    key = keys.of_digest(digest)
+    if key is None or Right.CONSOLE not in key.rights or now.timestamp() >= ends_at:
+        return None
+    return Session(key, hmac.digest(derive(secret, "console-form"), cookie.encode(), "sha256").hex())
+
+
+def same(one: str, other: str) -> bool:
+    """Whether two tokens are equal, in a time that says nothing of where they differ."""
+    return hmac.compare_digest(one.encode(), other.encode("utf-8", "surrogatepass"))

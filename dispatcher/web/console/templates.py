@@ -1,0 +1,131 @@
+"""The console's pages on templates: look at a wording as people would see it, approve it, take that back."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Form, HTTPException, Query, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+from pydantic import BaseModel
+
+from channels.base import Channel, Email, Sms, Whole, whole
+from dispatcher.campaigns import template_approval
+from dispatcher.content import ContentRefusal, Sender, Template, example_letter, segments
+from dispatcher.domain.message import Mode
+from dispatcher.domain.recipient import LANGUAGES
+from dispatcher.ledger.campaigns import template_approvals
+from dispatcher.ledger.connection import lend
+from dispatcher.runtime.services import House
+from dispatcher.web.api_keys import Right
+from dispatcher.web.console.campaigns import Operator, same_page
+from dispatcher.web.dependencies import HouseHere
+from dispatcher.web.pages.console import page
+from dispatcher.web.serializers import standing_words
+
+router = APIRouter(prefix="/console/templates", include_in_schema=False, default_response_class=HTMLResponse)
+
+# The page shows a mail in a frame; the mail has styles of its own, no scripts, and may be framed by the console only.
+WITH_FRAME = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self' data:; frame-src 'self'; "
+    "form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+}
+IN_FRAME = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data: https:; "
+    "frame-ancestors 'self'; base-uri 'none'; sandbox",
+    "X-Frame-Options": "SAMEORIGIN",
+}
+
+
+class Choice(BaseModel):
+    """Which rendering to look at; what is not asked for, or not there, is the template's first."""
+
+    channel: str = ""
+    language: str = ""
+    mode: str = ""
+
+
+def _choice(asked: Choice, template: Template) -> dict[str, str]:
+    known = {
+        "channel": [channel.value for channel in template.channels],
+        "language": list(LANGUAGES),
+        "mode": sorted(mode.value for mode in template.brief.modes),
+    }
+    return {name: getattr(asked, name) if getattr(asked, name) in values else values[0] for name, values in known.items()}
+
+
+def _written(house: House, template: Template, choice: dict[str, str]) -> tuple[Whole, str]:
+    """The content from the template's examples, and what a WhatsApp reader would see. Raises ContentRefusal."""
+    entity = house.policy.entities.get(template.entity)
+    sender = Sender(entity.names[choice["language"]], entity.sender_address) if entity else None
+    letter = example_letter(template, Channel(choice["channel"]), choice["language"], Mode(choice["mode"]), sender=sender)
+    content = whole(template.render(letter))
+    return content, template.shown(content, letter)
+
+
+def _template(name: str, house: HouseHere) -> Template:
+    if name not in house.catalog:
+        raise HTTPException(HTTPStatus.NOT_FOUND, "there is no such template")
+    return house.catalog[name]
+
+
+TemplateHere = Annotated[Template, Depends(_template)]
+
+
+@router.get("")
+def templates_page(operator: Operator, house: HouseHere) -> str:
+    """All templates, and who approved each."""
+    return page("templates.html", operator=operator, wordings=template_approval.wordings(house), words=standing_words)
+
+
+@router.get("/{name}")
+def template_page(operator: Operator, template: TemplateHere, asked: Annotated[Choice, Query()], house: HouseHere) -> Response:
+    """One template: how it stands, how it looks, and what was said of it."""
+    with lend(house.pool) as connection:
+        history = template_approvals.history(connection, template.name)
+    choice = _choice(asked, template)
+    seen: dict[str, Any] = {"content": None, "shown": "", "refused": None}
+    try:
+        seen["content"], seen["shown"] = _written(house, template, choice)
+    except ContentRefusal as refusal:
+        seen["refused"] = refusal
+    text = page(
+        "template.html",
+        operator=operator,
+        wording=template_approval.wording(house, template.name),
+        words=standing_words,
+        may_say=Right.TEMPLATES in operator.key.rights,
+        history=history,
+        choice=choice,
+        languages=LANGUAGES,
+        segments=segments(seen["content"].text) if isinstance(seen["content"], Sms) else None,
+        **seen,
+    )
+    return HTMLResponse(text, headers=WITH_FRAME)
+
+
+@router.get("/{name}/mail")
+def mail(_: Operator, template: TemplateHere, asked: Annotated[Choice, Query()], house: HouseHere) -> Response:
+    """An e-mail alone, for the frame."""
+    try:
+        content, _shown = _written(house, template, _choice(asked, template))
+    except ContentRefusal:
+        raise HTTPException(HTTPStatus.NOT_FOUND, "it can't be written") from None
+    return HTMLResponse(content.html if isinstance(content, Email) else "", headers=IN_FRAME)
+
+
+@router.post("/{name}/{word}")
+def say(
+    operator: Operator,
+    template: TemplateHere,
+    word: Literal["approve", "withdraw"],
+    house: HouseHere,
+    digest: Annotated[str, Form()] = "",
+    form_token: Annotated[str, Form()] = "",
+) -> Response:
+    """Approve the wording that the page showed, or withdraw that."""
+    same_page(operator, form_token)
+    if Right.TEMPLATES not in operator.key.rights:
+        raise HTTPException(HTTPStatus.FORBIDDEN, "your key lacks the right templates")
+    template_approval.say(house, template.name, word == "approve", operator.key.name, digest)
+    return RedirectResponse(f"/console/templates/{template.name}", HTTPStatus.SEE_OTHER)

@@ -1,0 +1,64 @@
+"""What every router finds at hand: the house, the broker, the clock's time, the body of a call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any, Protocol
+
+import structlog
+from fastapi import Depends, Request
+
+from dispatcher.ledger.delivery.scheduling import Due
+from dispatcher.runtime.services import House
+from dispatcher.web.api.strict_json import read_object
+
+log = structlog.get_logger()
+
+
+class Broker(Protocol):
+    """How work is put on the broker; `dispatcher.tasks` is one."""
+
+    def publish(self, dues: Iterable[Due]) -> None:
+        """Put chunks on their lanes."""
+        ...
+
+    def publish_events(self) -> None:
+        """Say that provider events have come in."""
+        ...
+
+
+async def _house(request: Request) -> House:
+    house: House = request.app.state.house
+    return house
+
+
+async def _broker(request: Request) -> Broker:
+    broker: Broker = request.app.state.broker
+    return broker
+
+
+async def _raw_body(request: Request) -> bytes:
+    return await request.body()
+
+
+HouseHere = Annotated[House, Depends(_house)]
+BrokerHere = Annotated[Broker, Depends(_broker)]
+RawBody = Annotated[bytes, Depends(_raw_body)]
+
+
+def _json_object(body: RawBody) -> dict[str, Any]:
+    return read_object(body)
+
+
+JsonObject = Annotated[dict[str, Any], Depends(_json_object)]
+
+
+def tell(publish: Callable[..., None], *arguments: Any) -> None:
+    """Put work on the broker, or leave it to the sweeps: what is in the ledger is found there, a little later.
+
+    So a broker that is away, in whatever way its client tells, is no reason to say that a job was not taken.
+    """
+    try:
+        publish(*arguments)
+    except Exception as error:
+        log.warning("broker is away; the sweep will find the work", fault=type(error).__name__)

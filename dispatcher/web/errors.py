@@ -1,0 +1,118 @@
+"""Every fault as one answer: RFC 9457 problem details for programs, a short page for people. Values are never repeated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from dispatcher.domain.message_id import BadRef
+from dispatcher.domain.preferences import BadChoice
+from dispatcher.intake.errors import BadInput
+from dispatcher.ledger.connection import LedgerUnavailable
+from dispatcher.ledger.consent.events import UnknownRecipient, VersionConflict
+from dispatcher.web.pages.console import page
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_SECONDS = 5
+FIELD_LENGTH_MAX = 200  # a field's name is the caller's too
+MACHINES = ("/v1/", "/webhooks/", "/metrics", "/healthz", "/readyz")
+
+
+class Fault(BaseModel):
+    """One field and what is wrong with it."""
+
+    field: str
+    message: str
+
+
+class Problem(BaseModel):
+    """What went wrong, after RFC 9457. `errors` is there when fields are to blame."""
+
+    title: str
+    status: int
+    detail: str
+    errors: list[Fault] | None = None
+
+
+def answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """For OpenAPI: the problems that a route may answer with."""
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {"schema": schema}}} for status in statuses}
+
+
+def problem(
+    request: Request,
+    status: int,
+    detail: str = "",
+    faults: Sequence[tuple[str, str]] = (),
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """The answer, in the form that the caller can use. `faults` are (field, what is wrong) pairs."""
+    title = HTTPStatus(status).phrase
+    if not request.url.path.startswith(MACHINES) and "text/html" in request.headers.get("accept", ""):
+        text = page("problem.html", title=title, status=status, detail=detail)
+        return HTMLResponse(text, status, headers)
+    body: dict[str, Any] = {"title": title, "status": status, "detail": detail or title}
+    if faults:
+        body["errors"] = [{"field": field[:FIELD_LENGTH_MAX], "message": message} for field, message in faults]
+    return JSONResponse(body, status, headers, MEDIA_TYPE)
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101  registered for it
+    return problem(request, error.status_code, str(error.detail), headers=error.headers)
+
+
+async def _bad_input(request: Request, error: Exception) -> Response:
+    assert isinstance(error, BadInput)  # noqa: S101
+    faults = [(fault.field, fault.message) for fault in error.faults]
+    return problem(request, HTTPStatus.UNPROCESSABLE_ENTITY, "nothing of this was taken", faults)
+
+
+async def _bad_choice(request: Request, error: Exception) -> Response:
+    assert isinstance(error, BadChoice)  # noqa: S101
+    field = "at" if error.field == "said_at" else error.field
+    return problem(request, HTTPStatus.UNPROCESSABLE_ENTITY, "nothing of this was taken", [(field, error.reason)])
+
+
+async def _bad_parameter(request: Request, error: Exception) -> Response:
+    """A path that can name nothing names nothing: 404. Other parameters: 422."""
+    assert isinstance(error, RequestValidationError)  # noqa: S101
+    items = error.errors()
+    if any(item["loc"][0] == "path" for item in items):
+        return problem(request, HTTPStatus.NOT_FOUND)
+    faults = [(".".join(str(part) for part in item["loc"][1:]), item["msg"]) for item in items]
+    return problem(request, HTTPStatus.UNPROCESSABLE_ENTITY, "nothing of this was taken", faults)
+
+
+async def _unknown(request: Request, _: Exception) -> Response:
+    return problem(request, HTTPStatus.NOT_FOUND)
+
+
+async def _conflict(request: Request, error: Exception) -> Response:
+    assert isinstance(error, VersionConflict)  # noqa: S101
+    return problem(request, HTTPStatus.PRECONDITION_FAILED, str(error), headers={"ETag": f'"{error.current}"'})
+
+
+async def _unavailable(request: Request, _: Exception) -> Response:
+    detail = "the ledger can't be reached; try again in a moment"
+    return problem(request, HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": str(RETRY_SECONDS)})
+
+
+def install(application: FastAPI) -> None:
+    """Let the application answer every fault that its routers raise."""
+    application.add_exception_handler(HTTPException, _http)
+    application.add_exception_handler(RequestValidationError, _bad_parameter)
+    application.add_exception_handler(BadInput, _bad_input)
+    application.add_exception_handler(BadChoice, _bad_choice)
+    application.add_exception_handler(BadRef, _unknown)
+    application.add_exception_handler(UnknownRecipient, _unknown)
+    application.add_exception_handler(VersionConflict, _conflict)
+    application.add_exception_handler(LedgerUnavailable, _unavailable)

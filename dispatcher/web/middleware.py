@@ -1,0 +1,121 @@
+"""What stands before every route: how much a caller may send, what browsers are told, and that no fault tells tales."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from dispatcher.web.errors import problem
+
+log = structlog.get_logger()
+
+MEGABYTE = 1_048_576
+BODY_BYTES_MAX = MEGABYTE
+BODY_BYTES_MAX_AT: Mapping[str, int] = {"/webhooks/": 2 * MEGABYTE, "/v1/campaigns": 32 * MEGABYTE}  # audiences come inline
+
+# No scripts at all, styles and forms only from and to ourselves. A page that needs more says so with a header of its own.
+HEADERS: Mapping[str, str] = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",  # our links hold tokens
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+HSTS = "max-age=31536000; includeSubDomains"
+
+
+class Headed:
+    """Sets the headers above wherever the answer does not set them itself."""
+
+    def __init__(self, app: ASGIApp, https: bool) -> None:
+        self._app = app
+        self._headers = {**HEADERS, "Strict-Transport-Security": HSTS} if https else HEADERS
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As ASGI asks."""
+
+        async def send_headed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in self._headers.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, receive, send_headed)
+
+
+class Limited:
+    """Refuses a body that is too large: by what its sender says, and by what in fact comes."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As ASGI asks."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        allowed = next((size for path, size in BODY_BYTES_MAX_AT.items() if scope["path"].startswith(path)), BODY_BYTES_MAX)
+        said = Headers(scope=scope).get("content-length", "")
+        if said.isascii() and said.isdigit() and (len(said) > 15 or int(said) > allowed):
+            await problem(Request(scope), HTTPStatus.REQUEST_ENTITY_TOO_LARGE, _too_large(allowed))(scope, receive, send)
+            return
+        received = 0
+
+        async def receive_limited() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > allowed:
+                raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, _too_large(allowed))
+            return message
+
+        await self._app(scope, receive_limited, send)
+
+
+class Discreet:
+    """A fault of ours: 500 to the caller, its kind and place to the log. Its words stay unsaid: they may hold personal data."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As ASGI asks."""
+        started = False
+
+        async def send_noting(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_noting)
+        except Exception as error:
+            if scope["type"] != "http":
+                raise
+            log.error("a request failed", fault=type(error).__name__, place=_place(error), method=scope["method"])
+            if not started:
+                await problem(Request(scope), HTTPStatus.INTERNAL_SERVER_ERROR)(scope, receive, send)
+
+
+def _too_large(allowed: int) -> str:
+    return f"at most {allowed // MEGABYTE} MB are taken here"
+
+
+def _place(error: BaseException) -> str:
+    """The innermost line of ours, as "module:line"."""
+    place, step = "", error.__traceback__
+    while step is not None:
+        module = step.tb_frame.f_globals.get("__name__", "")
+        if module.startswith(("dispatcher.", "channels.")):
+            place = f"{module}:{step.tb_lineno}"
+        step = step.tb_next
+    return place

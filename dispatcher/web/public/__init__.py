@@ -1,0 +1,1 @@
+"""Pages for customers: preference centre and unsubscribe."""

@@ -1,0 +1,176 @@
+"""The door for people who come by a link in a message: token in, page out; whatever goes wrong ends in plain words.
+
+The link's token is the only credential: no login, no cookie. It reaches us with nothing that a browser would add by itself, so
+another site can't make a visitor's browser act in their name without knowing it (and whoever knows it needs no browser of theirs).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+from urllib.parse import parse_qsl
+
+from fastapi import Depends, Request, Response
+from fastapi.responses import HTMLResponse
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+from starlette.types import Message
+
+from dispatcher.consent.link_tokens import BadToken, read_message_token
+from dispatcher.domain.message_id import MessageRef
+from dispatcher.domain.recipient import LANGUAGES, Language
+from dispatcher.ledger.connection import LedgerUnavailable, lend
+from dispatcher.ledger.consent import link_owner
+from dispatcher.ledger.consent.link_owner import Visitor
+from dispatcher.runtime.services import House
+from dispatcher.web.pages.customer import HEADERS, page
+
+BODY_BYTES_MAX = 16_384
+FIELDS_MAX = 50
+
+
+class Astray(Exception):
+    """A visit that ends at a notice: its name among the texts, and the HTTP status."""
+
+    def __init__(self, notice: str, status: int, language: Language | None = None, **values: object) -> None:
+        super().__init__(notice)
+        self.notice = notice
+        self.status = status
+        self.language = language
+        self.values = values
+
+
+def show(name: str, language: Language, status: int = 200, **context: Any) -> HTMLResponse:
+    """A page as an answer."""
+    return HTMLResponse(page(name, language, **context), status, headers={"Content-Language": language})
+
+
+class VisitRoute(APIRoute):
+    """Gives every answer the headers that keep tokens and choices private, and every fault a page."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """See `fastapi.routing.APIRoute`."""
+        handle: Callable[[Request], Awaitable[Response]] = super().get_route_handler()
+
+        async def guarded(request: Request) -> Response:
+            try:
+                response = await handle(request)
+            except Astray as astray:
+                response = _notice(request, astray)
+            except LedgerUnavailable:
+                response = _notice(request, Astray("unavailable", 503))
+                response.headers["Retry-After"] = "60"
+            response.headers.update(HEADERS)
+            return response
+
+        return guarded
+
+
+def _notice(request: Request, astray: Astray) -> Response:
+    language = _asked_for(request) or astray.language or accepted(request.headers.get("accept-language", ""))
+    return show("notice", language, astray.status, notice=astray.notice, values=astray.values)
+
+
+# -- who comes ---------------------------------------------------------------------------------------------------------
+
+
+def visitor(request: Request, purpose: str, token: str) -> Visitor:
+    """Whose link this is. Raises `Astray` for a token that is not ours, or whose message is gone."""
+    house: House = request.app.state.house
+    try:
+        ref = MessageRef.parse(read_message_token(house.secret, purpose, token))
+    except BadToken:
+        raise Astray("unknown", 404) from None
+    with lend(house.pool) as connection:
+        found = link_owner.find(connection, ref)
+    if found is None:
+        raise Astray("unknown", 404)
+    return found
+
+
+def language_of(request: Request, who: Visitor) -> Language:
+    """The language that the visitor asked for on the page, else the one they have with us."""
+    return _asked_for(request) or (who.language if who.language in LANGUAGES else "en")
+
+
+def _asked_for(request: Request) -> Language | None:
+    asked = request.query_params.get("lang", "")
+    return asked if asked in LANGUAGES else None
+
+
+def accepted(header: str) -> Language:
+    """The best of our languages for an Accept-Language header (RFC 9110, section 12.5.4); English where none fits."""
+    best, best_weight = "en", 0.0
+    for part in header.split(","):
+        tag, _, parameters = part.partition(";")
+        language = tag.strip().lower().partition("-")[0]
+        weight = _weight(parameters)
+        if language in LANGUAGES and weight > best_weight:
+            best, best_weight = language, weight
+    return best
+
+
+def _weight(parameters: str) -> float:
+    name, _, value = parameters.strip().partition("=")
+    if name.strip().lower() != "q":
+        return 1.0
+    try:
+        return float(value)
+    except ValueError:
+        return 0.0
+
+
+# -- what they say -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """The fields of a submitted form, each with all its values. Files are left out."""
+
+    fields: Mapping[str, tuple[str, ...]]
+
+    def one(self, name: str) -> str:
+        """A field's only value; "" where it is missing. Raises `Astray` where it comes more than once."""
+        values = self.fields.get(name, ("",))
+        if len(values) > 1:
+            raise Astray("unreadable", 400)
+        return values[0]
+
+    def all(self, name: str) -> frozenset[str]:
+        """All values of a field that may be ticked several times."""
+        return frozenset(self.fields.get(name, ()))
+
+
+async def read_form(request: Request) -> Form:
+    """A small form, as multipart/form-data or urlencoded (RFC 8058 allows both). Raises `Astray` for anything else."""
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > BODY_BYTES_MAX:
+            raise Astray("unreadable", 413)
+    if request.headers.get("content-type", "").lower().startswith("multipart/"):
+        pairs = await _multipart(request, bytes(body))
+    else:
+        try:
+            pairs = parse_qsl(body.decode("utf-8"), keep_blank_values=True, max_num_fields=FIELDS_MAX)
+        except ValueError:
+            raise Astray("unreadable", 400) from None
+    fields: dict[str, tuple[str, ...]] = {}
+    for name, value in pairs:
+        fields[name] = (*fields.get(name, ()), value)
+    return Form(fields)
+
+
+async def _multipart(request: Request, body: bytes) -> list[tuple[str, str]]:
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    try:
+        async with Request(request.scope, receive).form(max_files=0, max_fields=FIELDS_MAX) as form:
+            return [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
+    except (HTTPException, ValueError, LookupError):  # not the form it says it is, or in no known character set
+        raise Astray("unreadable", 400) from None
+
+
+Submitted = Annotated[Form, Depends(read_form)]

@@ -1,0 +1,197 @@
+"""`/p/{token}`: the preference centre, "How do you want to receive commercial messages?".
+
+The link's token is the credential and no cookie exists, so a foreign site has nothing to ride on. The form carries a second, sealed
+field besides: it names the message and the newest consent event that the page showed. A form of another person, or one that we did
+not make, is refused; one that choices made elsewhere have overtaken is shown anew rather than written over them.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from fastapi import APIRouter, Request, Response
+
+from dispatcher.consent import acknowledgement
+from dispatcher.consent.link_tokens import PREFERENCES, BadToken, seal, unseal
+from dispatcher.domain.message import Mode
+from dispatcher.domain.preferences import OFFERS, SWITCHES, UNSAID, VALUES, Change
+from dispatcher.domain.recipient import Choice, Language, Source
+from dispatcher.ledger.connection import lend
+from dispatcher.ledger.consent import events
+from dispatcher.ledger.consent.events import Preferences, Recorded, VersionConflict
+from dispatcher.ledger.consent.hash_chain import ConsentEvent
+from dispatcher.ledger.consent.link_owner import Visitor
+from dispatcher.runtime.services import House
+from dispatcher.web.pages.customer import wording
+from dispatcher.web.public.link_route import Astray, Form, Submitted, VisitRoute, language_of, show, visitor
+
+DAYS = 90  # how long after its message a link works: long enough to come back to a mail, short enough for a lost mailbox
+FORM = "preferences form"  # the purpose of the sealed field
+OBJECTION = "objection:marketing"
+HISTORY_MAX = 100
+
+_EDITION = struct.Struct(">Q")
+
+router = APIRouter(route_class=VisitRoute, include_in_schema=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a saved form led to: changes that the person made, and channels that "tailored" switched on by itself."""
+
+    made: tuple[ConsentEvent, ...] = ()
+    switched_on: tuple[ConsentEvent, ...] = ()
+    acknowledged: bool = False
+    conflict: bool = False
+
+
+@router.api_route("/p/{token}", methods=["GET", "HEAD"])
+def look(request: Request, token: str) -> Response:
+    """The page, with what stands now."""
+    who = _admitted(request, token)
+    return _page(request, who, None)
+
+
+@router.post("/p/{token}")
+def save(request: Request, token: str, form: Submitted) -> Response:
+    """Record what the person changed on the page, then show the page with what stands now."""
+    house: House = request.app.state.house
+    who = _admitted(request, token)
+    shown = _edition_shown(house, who, form)
+    with lend(house.pool) as connection:
+        standing = events.preferences(connection, who.recipient_id)
+    if edition(standing.choices) != shown:
+        return _page(request, who, Outcome(conflict=True))
+    changes = asked(form, standing.choices, who.language)
+    try:
+        recorded = _record(request, who, changes, standing)
+    except VersionConflict:
+        return _page(request, who, Outcome(conflict=True))
+    return _page(request, who, _outcome(recorded, changes))
+
+
+def _record(request: Request, who: Visitor, changes: Sequence[Change], standing: Preferences) -> Recorded:
+    publish: Callable[..., None] = request.app.state.broker.publish
+    return acknowledgement.record(
+        request.app.state.house,
+        publish,
+        who.recipient_id,
+        changes,
+        Source.PREFERENCE_CENTRE,
+        "recipient",
+        wording(language_of(request, who), "preferences"),
+        expected_version=standing.version,
+        entity=who.entity,
+    )
+
+
+def _outcome(recorded: Recorded, changes: Sequence[Change]) -> Outcome:
+    named = {change.subject for change in changes}
+    return Outcome(
+        made=tuple(event for event in recorded.events if event.subject in named),
+        switched_on=tuple(event for event in recorded.events if event.subject not in named),
+        acknowledged=any(acknowledgement.is_no(event) for event in recorded.events),
+    )
+
+
+# -- who may come ------------------------------------------------------------------------------------------------------
+
+
+def _admitted(request: Request, token: str) -> Visitor:
+    house: House = request.app.state.house
+    who = visitor(request, PREFERENCES, token)
+    if who.erased:
+        raise Astray("erased", 200, who.language)
+    if house.clock() - who.handed_over_at > timedelta(days=DAYS):
+        raise Astray("expired", 410, who.language, days=DAYS)
+    return who
+
+
+def edition(choices: Mapping[str, Choice]) -> int:
+    """The number of the newest consent event that stands; it grows with every change of choice, and with nothing else."""
+    return max((int(choice.event.rpartition(":")[2]) for choice in choices.values()), default=0)
+
+
+def _sealed(house: House, who: Visitor, choices: Mapping[str, Choice]) -> str:
+    return seal(house.secret, FORM, _EDITION.pack(edition(choices)) + str(who.ref).encode())
+
+
+def _edition_shown(house: House, who: Visitor, form: Form) -> int:
+    """The edition that the person saw. Raises `Astray` for a form that is not of our making, or of another message's page."""
+    try:
+        opened = unseal(house.secret, FORM, form.one("page"))
+    except BadToken:
+        raise Astray("unreadable", 400, who.language) from None
+    if opened[_EDITION.size :] != str(who.ref).encode():
+        raise Astray("unreadable", 400, who.language)
+    shown: int = _EDITION.unpack(opened[: _EDITION.size])[0]
+    return shown
+
+
+# -- what they ask -----------------------------------------------------------------------------------------------------
+
+
+def asked(form: Form, choices: Mapping[str, Choice], language: Language | None = None) -> tuple[Change, ...]:
+    """What the form changes, held against what it showed. Raises `Astray` for values that the page does not offer.
+
+    A box that stays as it was says nothing, so that tailored, newly chosen, switches its channel on. One that is cleared says off,
+    and so does "leave off" beside it; that wins.
+    """
+    now = {subject: choice.value for subject, choice in choices.items()}
+    return tuple(_changed(form, now, language))
+
+
+def _changed(form: Form, now: Mapping[str, str], language: Language | None) -> Iterator[Change]:
+    for subject in OFFERS:
+        value = form.one(subject)
+        if value and value not in VALUES[subject]:
+            raise Astray("unreadable", 400, language)
+        if value and value != now.get(subject):
+            yield Change(subject, value)
+    keep_off = form.all("keep-off")
+    for subject in SWITCHES:
+        value = _ticked(form, subject, language)
+        if value != now.get(subject, "off"):
+            yield Change(subject, value)
+        elif value == "off" and subject in keep_off:
+            yield Change(subject, "off")
+    objects = _ticked(form, OBJECTION, language)
+    if objects != now.get(OBJECTION, UNSAID[OBJECTION]):
+        yield Change(OBJECTION, objects)
+
+
+def _ticked(form: Form, subject: str, language: Language | None) -> str:
+    value = form.one(subject)
+    if value not in ("", "on"):
+        raise Astray("unreadable", 400, language)
+    return value or "off"
+
+
+# -- what they see -----------------------------------------------------------------------------------------------------
+
+
+def _page(request: Request, who: Visitor, outcome: Outcome | None) -> Response:
+    house: House = request.app.state.house
+    language = language_of(request, who)
+    with lend(house.pool) as connection:
+        choices = events.preferences(connection, who.recipient_id).choices
+        history = events.history(connection, who.recipient_id)
+    entity = house.policy.entities.get(who.entity)
+    return show(
+        "preferences",
+        language,
+        409 if outcome and outcome.conflict else 200,
+        entity=entity.names[language] if entity else "",
+        now={subject: choice.value for subject, choice in choices.items()},
+        offers=OFFERS,
+        modes=[mode.value for mode in Mode],
+        switches=SWITCHES,
+        objection=OBJECTION,
+        sealed=_sealed(house, who, choices),
+        history=history[: -HISTORY_MAX - 1 : -1],
+        outcome=outcome,
+        zone=house.policy.default_zone,
+    )

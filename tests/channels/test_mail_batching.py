@@ -1,0 +1,279 @@
+"""Many mails in one request: each reader gets, byte for byte, what they would have got alone, and one bad mail costs no other."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from channels.base import Channel, Email, Form, Gapped, Outbound, Pieced, Receipt, Rejected, Throttled, Uncertain
+from channels.http import Http
+from channels.mail_batching import SUBSTITUTION_BYTES_MAX, Batch, batches
+from channels.providers.sendgrid import SendGrid
+from channels.sandbox import Sandbox, running
+from dispatcher.content import Catalog, Links, example_letter, load
+from dispatcher.domain.message import Mode
+from dispatcher.domain.recipient import LANGUAGES
+from tests.support.http_servers import LOST, Answer, Arrived, http_answer, http_server
+from tests.support.provider_cases import EMAIL, as_json, mailbox
+from tests.support.services import TEMPLATES, templates
+
+HOSTILE = (
+    "Anna",
+    "-^0-",
+    "^",
+    "^0--`1-",
+    "^`|~\\",
+    "{{ first_name }} {% x %}",
+    "%s %(name)s %open-track%",
+    "\"quoted\" \\ 'single' \\u0041 \\n",
+    "Zoë Łukasz \U0001f600 e\u0301 \u202eleft",
+    "<b>&amp;</b><!-- -->",
+    "-",
+    "",
+    "  two  blanks  ",
+)
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    with running() as started:
+        yield started
+
+
+def adapter(url: str, mails_per_request: int = 100) -> SendGrid:
+    return SendGrid("SG.key", Http(timeout_seconds=5), url, mails_per_request=mails_per_request)
+
+
+def arrived(sandbox: Sandbox, mails: Sequence[Outbound], mails_per_request: int) -> tuple[dict[str, Any], int]:
+    """The mails as their readers get them, by id, and in how many requests they left."""
+    first = sandbox.counts()["total"]
+    results = dict(adapter(sandbox.url, mails_per_request).send(mails))
+    assert len(results) == len(mails)
+    rows = list(sandbox.log(after=first))
+    receipts = {sent.id: result.name for sent, result in results.items() if isinstance(result, Receipt)}
+    assert receipts == {row["message_id"]: row["receipt"] for row in rows}
+    contents = {row["message_id"]: sandbox.message(row["seq"])["content"] for row in rows}
+    return contents, len({row["receipt"] for row in rows})
+
+
+# -- byte for byte -----------------------------------------------------------------------------------------------------
+
+MAILS = [(name, mode) for name, template in sorted(templates().items()) for mode in sorted(template.brief.modes)]
+
+
+@lru_cache(maxsize=1)
+def specialised() -> Catalog:
+    """The shipped templates, whose mails come in pieces."""
+    return load(TEMPLATES, lambda: 1.0)
+
+
+def written(catalog: Catalog, name: str, mode: Mode) -> list[Outbound]:
+    """For every language, a mail for each hostile value in every text that the template takes."""
+    template = catalog[name]
+    texts = [variable.name for variable in template.variables.values() if variable.type == "text"]
+    mails = []
+    for language in LANGUAGES:
+        for number, value in enumerate(HOSTILE):
+            # Where a text may not be absent, an empty one would be: it gets a blank that no template takes for absence.
+            data = {text: value or (None if not template.variables[text].required else ".") for text in texts}
+            person = f"{language}-{number}"
+            links = Links(f"https://bank.example/u/{person}?a=1&b=2", f"https://bank.example/p/{person}")
+            letter = example_letter(template, Channel.EMAIL, language, mode, data, links=links)
+            mails.append(Outbound(person, Channel.EMAIL, f"{person}@home.example", template.render(letter)))
+    return mails
+
+
+@pytest.mark.parametrize("catalog", [templates, specialised])
+@pytest.mark.parametrize(("name", "mode"), MAILS)
+def test_each_reader_gets_the_mail_they_would_have_got_alone(
+    sandbox: Sandbox, catalog: Callable[[], Catalog], name: str, mode: Mode
+) -> None:
+    mails = written(catalog(), name, mode)
+    together, requests = arrived(sandbox, mails, 100)
+    single, _ = arrived(sandbox, mails, 1)
+    assert together == single
+    assert requests <= 3 * len(LANGUAGES)  # a language, and within it the paths through the text
+
+
+WORD = st.sampled_from(["a", "-", "^", "`", "0", "1-", "-^0-", "^0-", "-`1", "\u2500", "é", "\U0001f600", "\n", " "])
+TEXT = st.lists(WORD, min_size=1, max_size=6).map("".join)
+HTML = st.lists(WORD | st.just("shared line\n"), min_size=1, max_size=8).map("".join)
+FAMILY: st.SearchStrategy[list[Email | Pieced]] = st.lists(
+    st.builds(lambda s, h, t: replace(EMAIL, subject=s, html=h, text=t), TEXT, HTML, TEXT), max_size=9
+)
+GAPPED = st.lists(st.tuples(TEXT | st.just(""), st.integers(0, 3)), max_size=4).map(
+    lambda parts: Gapped((*(words for words, _ in parts), "end"), tuple(gap for _, gap in parts))
+)
+
+
+@st.composite
+def of_one_form(draw: st.DrawFn) -> list[Email | Pieced]:
+    """Mails that come in pieces."""
+    form = Form(draw(GAPPED), draw(GAPPED), draw(GAPPED))
+    rows = draw(st.lists(st.tuples(*[TEXT | st.just("")] * 4), max_size=5))
+    return [Pieced(EMAIL.sender_name, EMAIL.sender_address, form, row) for row in rows]
+
+
+FAMILIES = st.lists(FAMILY | of_one_form(), max_size=3).map(lambda families: [email for family in families for email in family])
+
+
+@given(FAMILIES, st.randoms(use_true_random=False), st.integers(1, 10))
+def test_tags_are_filled_rightly_whatever_the_order(emails: list[Email | Pieced], dice: Any, mails_max: int) -> None:
+    mails = [Outbound(str(number), Channel.EMAIL, mailbox(number % 7), email) for number, email in enumerate(emails)]
+    made = list(batches(mails, mails_max))
+    assert Counter(mail.id for batch in made for mail in batch.mails) == Counter(mail.id for mail in mails)
+    for batch in made:
+        assert len({mail.address for mail in batch.mails}) == len(batch.mails) <= mails_max
+        for mail, filling in zip(batch.mails, batch.fillings, strict=True):
+            email: Any = mail.content.whole() if isinstance(mail.content, Pieced) else mail.content
+            for part in ("subject", "html", "text"):
+                assert filled(getattr(batch.form, part), filling, dice) == getattr(email, part)
+
+
+def filled(text: str, filling: Mapping[str, str], dice: Any) -> str:
+    """As a provider may do it: tag after tag in no certain order, so that a tag brought in by another would be filled too."""
+    tags = list(filling)
+    dice.shuffle(tags)
+    for tag in tags:
+        text = text.replace(tag, filling[tag])
+    return text
+
+
+# -- what goes together ------------------------------------------------------------------------------------------------
+
+
+def mail(number: int, **changes: Any) -> Outbound:
+    html = "\n".join(f"<p>paragraph {line} of all</p>" for line in range(50)) + f"\n<p>Dear person {number},</p>"
+    return Outbound(f"m-{number}", Channel.EMAIL, mailbox(number), replace(EMAIL, **{"html": html, **changes}))
+
+
+def test_a_form_says_once_what_all_share() -> None:
+    (batch,) = batches([mail(number, subject=f"For person {number}") for number in range(10, 60)], 100)
+    assert batch.form.html.count("paragraph 7 of all") == 1
+    assert [dict(filling) for filling in batch.fillings] == [{"-^0-": str(number)} for number in range(10, 60)]
+    assert batch.form.subject == "For person -^0-"
+
+
+def pieced(number: int, form: Form, *values: str) -> Outbound:
+    return replace(mail(number), content=Pieced(EMAIL.sender_name, EMAIL.sender_address, form, values))
+
+
+def test_mails_of_one_form_leave_together_however_they_differ() -> None:
+    form = Form(Gapped(("For ", ""), (0,)), Gapped(("<p>", " ", "", "</p>"), (1, 2, 2)), Gapped(("", "\n", ""), (0, 3)))
+    mails = [pieced(n, form, f"person {n}", f"person {n}", "line\n" * (n + 1), "the same") for n in range(50)]
+    (batch,) = batches(mails, 100)
+    assert (batch.form.subject, batch.form.html, batch.form.text) == ("For -^0-", "<p>-^0- -^1--^1-</p>", "-^0-\nthe same")
+    assert [dict(filling) for filling in batch.fillings] == [{"-^0-": f"person {n}", "-^1-": "line\n" * (n + 1)} for n in range(50)]
+
+
+def test_forms_of_different_paths_are_not_mixed() -> None:
+    words = Gapped(("same words ", ""), (0,))
+    forms = [Form(words, words, words), Form(words, words, words)]
+    mails = [pieced(n, forms[n % 2], "x") for n in range(10)]
+    assert sorted([sent.id for sent in batch.mails] for batch in batches(mails, 100)) == [
+        [f"m-{n}" for n in range(first, 10, 2)] for first in (0, 1)
+    ]
+
+
+def test_a_tag_holds_no_character_of_the_mails() -> None:
+    words = Gapped(("x|", ""), (0,))
+    form = Form(words, words, words)
+    (batch,) = batches([replace(pieced(n, form, f"^{n}"), id=f"`{n}") for n in range(3)], 100)
+    assert batch.form.subject == "x|-~0-"
+    (batch,) = batches([pieced(n, form, f"{n}^`~\\") for n in range(3)], 100)
+    assert batch.form.subject == "x|-\u25000-"
+
+
+def test_senders_sizes_and_repeated_addresses_part_mails() -> None:
+    words = Gapped(("", ""), (0,))
+    hollow = Form(words, words, words)
+    parted = [
+        [pieced(1, hollow, ""), pieced(2, hollow, "x")],
+        [mail(1), mail(2, sender_address="news@other.example")],
+        [mail(1), mail(2, sender_name="Other")],
+        [mail(1), replace(mail(2), address=mailbox(1).upper())],
+        [mail(1), mail(2, text="")],
+        [mail(1), mail(2), mail(3, text="x" * (SUBSTITUTION_BYTES_MAX + 1))],
+    ]
+    assert [len(list(batches(mails, 100))) for mails in parted] == [2] * 6
+    assert [len(batch.mails) for batch in batches([mail(number) for number in range(25)], 10)] == [10, 10, 5]
+
+
+def test_languages_get_forms_of_their_own() -> None:
+    other = "\n".join(f"<p>alinéa {line} pour tous</p>" for line in range(50))
+    mails = [mail(n) if n % 2 else mail(n, html=f"{other}\n<p>Bonjour {n},</p>") for n in range(40)]
+    assert sorted(len(batch.mails) for batch in batches(mails, 100)) == [20, 20]
+
+
+def test_each_reader_has_their_own_way_out(sandbox: Sandbox) -> None:
+    mails = [mail(n, headers=(("List-Unsubscribe", f"<https://bank.example/u/{n}>"),)) for n in range(10)]
+    contents, requests = arrived(sandbox, mails, 100)
+    assert requests == 1
+    for number in range(10):
+        assert contents[f"m-{number}"]["headers"] == {"List-Unsubscribe": f"<https://bank.example/u/{number}>"}
+        assert contents[f"m-{number}"]["custom_args"] == {"message_id": f"m-{number}"}
+
+
+# -- a request's fate --------------------------------------------------------------------------------------------------
+
+
+def test_a_refused_request_is_halved_until_the_guilty_stand_alone(sandbox: Sandbox) -> None:
+    guilty = {7, 8, 63}
+    mails = [replace(mail(n), address="refused@home.example") if n in guilty else mail(n) for n in range(100)]
+    first = sandbox.counts()["total"]
+    results = {sent.id: result for sent, result in adapter(sandbox.url).send(mails)}
+    assert {name for name, result in results.items() if isinstance(result, Rejected)} == {f"m-{n}" for n in guilty}
+    rows = Counter(row["message_id"] for row in sandbox.log(after=first))
+    assert rows == Counter(f"m-{n}" for n in range(100) if n not in guilty)
+
+
+def named(request: Arrived) -> set[str]:
+    return set(re.findall(r'"message_id": "(m-[0-9]+)"', request.body.decode()))
+
+
+def test_a_lost_answer_leaves_only_its_own_request_uncertain() -> None:
+    def script(request: Arrived, number: int) -> Answer:
+        return LOST if "m-13" in named(request) else http_answer(202, b"", f"X-Message-Id: r-{number}")
+
+    with http_server(script) as server:
+        found = {sent.id: result for sent, result in adapter(f"http://127.0.0.1:{server.port}", 10).send([*map(mail, range(30))])}
+        lost = next(named(request) for request in server.arrived if "m-13" in named(request))
+        assert len(server.arrived) == 3
+    assert {name for name, result in found.items() if isinstance(result, Uncertain)} == lost
+    assert len(lost) == 10
+
+
+def test_too_fast_is_said_to_all_and_nothing_is_tried_again() -> None:
+    answer = as_json(429, {"errors": [{"message": "too many requests"}]}, "X-RateLimit-Reset: 99999999999")
+    with http_server(lambda *_: answer) as server:
+        found = [result for _, result in adapter(f"http://127.0.0.1:{server.port}").send([*map(mail, range(30))])]
+        assert len(server.arrived) == 1
+    assert {type(result) for result in found} == {Throttled}
+
+
+def test_a_mail_that_was_parted_from_all_others_leaves_without_tags() -> None:
+    def script(request: Arrived, number: int) -> Answer:
+        alone = len(named(request)) == 1
+        return http_answer(202, b"", f"X-Message-Id: r-{number}") if alone else as_json(400, {"errors": [{}]})
+
+    with http_server(script) as server:
+        found = list(adapter(f"http://127.0.0.1:{server.port}").send([mail(1), mail(2), mail(3)]))
+        last = json.loads(server.arrived[-1].body)
+    assert all(isinstance(result, Receipt) for _, result in found)
+    assert "substitutions" not in last["personalizations"][0]
+
+
+def test_halves_hold_every_mail_once() -> None:
+    (batch,) = batches([*map(mail, range(7))], 100)
+    halves: tuple[Batch, ...] = batch.halves()
+    assert [part.id for half in halves for part in half.mails] == [part.id for part in batch.mails]
+    assert [len(half.mails) for half in halves] == [4, 3]

@@ -1,0 +1,53 @@
+"""A mail of pieces is the same mail: to whoever reads it, and byte for byte in the request that carries it."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import urlencode
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from channels.base import Channel, Email, Form, Gapped, Outbound, Pieced
+from channels.http import Http
+from channels.providers.sendgrid import SendGrid
+from channels.urlencoded import encoded
+
+FORM = Form(
+    Gapped(("Dear ", "!"), (0,)), Gapped(("<p>’", '</p><a href="', '">', "</a>"), (1, 2, 1)), Gapped(("", " \\u0000 "), (0,))
+)
+HEADERS = (("X-Test", "1"),)
+NASTY = ("", '"', "\\", "\\u0000", "a\0b", "é’€", "\U0001f600", "</script>\u2028", "\x7f\t", "x" * 50)
+
+
+@pytest.fixture(scope="module")
+def adapter() -> SendGrid:
+    return SendGrid("SG.key", Http())
+
+
+def of_pieces(*values: str) -> Pieced:
+    return Pieced("KBC", "news@mail.example", FORM, values, HEADERS)
+
+
+def as_written(*values: str) -> Email:
+    subject, html, text = (part.filled(values) for part in (FORM.subject, FORM.html, FORM.text))
+    return Email("KBC", "news@mail.example", subject, html, text, HEADERS)
+
+
+@pytest.mark.parametrize("value", NASTY)
+def test_its_request_is_the_same_to_the_byte(adapter: SendGrid, value: str) -> None:
+    values = ("Élise", value, "https://x.example/?a=b&c")
+    mails = (of_pieces(*values), as_written(*values))
+    quick, plain = (adapter.build(Outbound("202611-1-0-0", Channel.EMAIL, "a@x.example", mail)).body for mail in mails)
+    assert quick == plain
+    assert json.loads(quick)["content"][1]["value"] == as_written(*values).html
+
+
+def test_it_reads_as_the_mail_in_one_piece() -> None:
+    assert of_pieces("a", "b", "c").whole() == as_written("a", "b", "c")
+
+
+@given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), st.text(st.characters(exclude_categories=["Cs"]))))
+def test_a_form_is_encoded_as_the_standard_library_does(fields: dict[str, str]) -> None:
+    assert encoded(fields) == urlencode(fields)

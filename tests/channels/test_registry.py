@@ -1,0 +1,105 @@
+"""Providers join by their own file: what each says of itself holds together, and nothing else has to know of a new one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import channels
+from channels.base import Channel
+from channels.http import Http
+from channels.registry import Bench, plugs
+from channels.sandbox.doubles import doubles, player
+from dispatcher.runtime.environment import Reader
+from tests.support.provider_cases import RIGS
+
+KNOWN = ["fcm", "sendgrid", "twilio", "smtp", "telnyx", "outbox"]  # usual ones first, what reaches nobody last
+
+
+def test_every_file_with_a_plug_takes_part_in_the_order_of_preference() -> None:
+    assert list(plugs()) == KNOWN
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_a_provider_s_variables_are_its_own_and_it_needs_only_what_it_reads(name: str) -> None:
+    plug, read = plugs()[name], Reader({})
+    plug.read(read)
+    assert all(variable.startswith(plug.prefixes) for variable in read.known)
+    assert {need for needs in plug.needs.values() for need in needs} <= read.known
+    assert read.faults == []
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_every_provider_is_held_to_the_conformance_suite(name: str) -> None:
+    assert {rig.channel for rig in RIGS if rig.name == name or rig.name in plugs()[name].needs}
+
+
+@pytest.mark.parametrize("channel", list(Channel))
+def test_every_channel_has_a_double_whose_credentials_make_the_adapter(channel: Channel, tmp_path: Path) -> None:
+    double = player(channel)
+    assert [each.name for each in doubles().values() if channel in each.plays] == [double.name]
+    plug = plugs()[double.name]
+    account = replace(plug.read(Reader({})), **double.credentials("http://127.0.0.1:1", tmp_path))
+    made = plug.make(account, Bench(channel, Http(), "http://x.example/webhooks"))
+    assert (made.name, made.channel) == (double.name, channel)
+
+
+NEW = """
+from channels.base import Channel
+from channels.providers.outbox import Outbox
+from channels.registry import Door, Plug
+
+class Pigeon(Outbox):
+    name = "pigeon"
+
+PLUG = Plug(
+    name="pigeon",
+    needs={Channel.SMS: ("PIGEON_KEY",)},
+    prefixes=("PIGEON_",),
+    read=lambda read: read.secret("PIGEON_KEY"),
+    make=lambda key, bench: Pigeon(bench.channel),
+    doors={"loft": Door(lambda call, key: [])},
+    webhook_key=lambda key: key,
+)
+"""
+ASK = """
+import json, os, sys, channels.providers
+channels.providers.__path__.append(sys.argv[1])
+from dispatcher.runtime import bootstrap
+from dispatcher.runtime.settings import Settings
+from dispatcher.web.webhooks import router
+chosen = Settings.from_environment(dict(os.environ))
+adapters = bootstrap.providers(chosen)
+print(json.dumps({
+    "providers": {channel: provider.name for channel, provider in adapters.items()},
+    "keys": bootstrap.webhook_keys(chosen)["pigeon"],
+    "doors": [route.path for route in router.routes if "pigeon" in route.path],
+    "warnings": chosen.warnings,
+}))
+"""
+
+
+def test_one_file_is_enough(tmp_path: Path) -> None:
+    """A provider that only its own file knows: it is chosen by its credentials, made, and has its door."""
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "pigeon.py").write_text(NEW, encoding="utf-8")
+    environ = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(Path(channels.__path__[0]).parent),
+        "DISPATCHER_HOME": str(tmp_path),
+        "DISPATCHER_TEMPLATES": str(tmp_path),
+        "PIGEON_KEY": "coo",
+        "PIGEON_KEYS": "coo",
+        "DISPATCHER_PROVIDER_PUSH": "outbox",
+    }
+    command = [sys.executable, "-c", ASK, str(tmp_path / "more")]
+    said = json.loads(subprocess.run(command, env=environ, check=True, capture_output=True, text=True).stdout)
+    assert said["providers"]["sms"] == "pigeon"
+    assert (said["keys"], said["doors"]) == ("coo", ["/webhooks/pigeon/loft"])
+    assert "PIGEON_KEYS is not a variable of this program: did you mean PIGEON_KEY?" in said["warnings"]

@@ -1,0 +1,58 @@
+"""An opt-out and a claim have an order: nothing is claimed after a no, on any channel, whoever works at the same time."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from benchmarks.optout_ordering import race
+from channels.base import Channel, Provider
+from channels.http import Http
+from channels.providers.fcm import Fcm
+from channels.providers.sendgrid import SendGrid
+from channels.providers.twilio import Twilio
+from channels.sandbox import Sandbox, running
+from dispatcher.policy import parse, shipped
+from tests.support.services import make_house
+
+RACES = int(os.environ.get("RACES", "2"))  # a hundred in a row: RACES=100 make test ARGS=tests/chaos/test_optout_ordering.py
+
+
+def adapters(sandbox: Sandbox, folder: Path) -> dict[Channel, Provider]:
+    http = Http(concurrency=50)
+    account = str(sandbox.service_account(folder / "account.json"))
+    callback = f"{sandbox.url}/callback"  # carries the message id into the log; no statuses are asked for
+    phones = {
+        channel: Twilio(channel, "AC" + "5" * 32, "token", "+32460000000", http, sandbox.url, callback)
+        for channel in (Channel.SMS, Channel.WHATSAPP)
+    }
+    return {Channel.EMAIL: SendGrid("SG.sandbox", http, sandbox.url), Channel.PUSH: Fcm(account, http, sandbox.url), **phones}
+
+
+@pytest.mark.parametrize("seed", range(RACES))
+def test_nothing_is_claimed_after_an_opt_out_has_committed(database: str, tmp_path: Path, seed: int) -> None:
+    policy = parse("\n".join(line for line in shipped().splitlines() if "{ from = " not in line))
+    with ExitStack() as stack:
+        sandbox = stack.enter_context(running())
+        sandbox.set_events(twilio_statuses=False)
+        houses = [
+            replace(
+                stack.enter_context(make_house(database)),
+                policy=policy,
+                providers=adapters(sandbox, tmp_path),
+                clock=lambda: datetime.now(UTC),
+            )
+            for _ in range(3)
+        ]
+        shown = race(houses, sandbox, people=80, dice=random.Random(seed))
+    sys.stdout.write(f"{shown}\n")
+    assert shown.late_claims == 0
+    assert shown.refused > 0  # the opt-outs came in time for some …
+    assert shown.arrivals > 200  # … and the campaigns ran

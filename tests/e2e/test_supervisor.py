@@ -1,0 +1,115 @@
+"""Supervision of child processes: ready, mended, stopped in order, and never left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import psutil
+import pytest
+
+from dispatcher.devserver.supervisor import SERVERS, SOURCES, WORKERS, Command, ProcessFault, stop_signals, supervised
+from dispatcher.embedded.daemon import wait_until
+
+CALM = "import time; print('up', flush=True); time.sleep(600)"
+# Ends when asked, and says when; the order of stops is read from one file.
+POLITE = """
+import signal, sys, time
+def end(*_):
+    open(sys.argv[2], "a").write(sys.argv[1] + "\\n")
+    sys.exit()
+signal.signal(signal.SIGTERM, end)
+print("up", flush=True)
+time.sleep(600)
+"""
+DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
+
+
+def python(name: str, program: str, *arguments: object, stage: int = WORKERS, stop_seconds_max: float = 20.0) -> Command:
+    return Command(name, (sys.executable, "-c", program, *map(str, arguments)), stage, stop_seconds_max)
+
+
+def said(log: Path, words: str = "up") -> bool:
+    return wait_until(lambda: log.exists() and words in log.read_text(), seconds=30)
+
+
+def test_children_stop_stage_by_stage(tmp_path: Path) -> None:
+    order = tmp_path / "order"
+    commands = [python(str(stage), POLITE, stage, order, stage=stage) for stage in (SERVERS, WORKERS, SOURCES)]
+    with supervised(commands, tmp_path, os.environ) as processes:
+        assert all(said(processes.log(command.name)) for command in commands)
+    assert order.read_text().split() == ["0", "1", "2"]
+
+
+def test_who_does_not_listen_is_killed_with_all_his_children(tmp_path: Path) -> None:
+    program = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {CALM!r}]); {DEAF}"
+    with supervised([python("deaf", program, stop_seconds_max=0.5)], tmp_path, os.environ) as processes:
+        assert wait_until(lambda: processes.log("deaf").exists() and processes.log("deaf").read_text().count("up") == 2, 30)
+        family = psutil.Process(processes.children["deaf"].process.pid)
+        members = [family, *family.children()]
+    assert wait_until(lambda: all(not p.is_running() or p.status() == psutil.STATUS_ZOMBIE for p in members), 10)
+
+
+def test_who_crashes_comes_back_at_once_and_then_ever_later(tmp_path: Path) -> None:
+    now = 0.0
+    with supervised([python("weak", "raise SystemExit(3)")], tmp_path, os.environ) as processes:
+        processes.clock = lambda: now
+        child = processes.children["weak"]
+        child.started_at = now
+        waits = []
+        for _ in range(7):
+            child.process.wait()
+            processes.mend()
+            waits.append(0.0 if child.again_at is None else child.again_at - now)
+            now += waits[-1]
+            processes.mend()
+        assert waits == [0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0]
+        now += 61.0  # this one ran for a minute
+        child.process.wait()
+        processes.mend()
+        assert child.crashes == 1
+
+
+def test_a_child_that_ends_before_it_is_ready_is_named_with_its_log(tmp_path: Path) -> None:
+    command = Command("web", (sys.executable, "-c", "raise SystemExit(3)"), SOURCES, ready=lambda: False)
+    with (
+        supervised([command], tmp_path, os.environ) as processes,
+        pytest.raises(ProcessFault, match=r"web ended with 3; see .*web\.log"),
+    ):
+        processes.await_ready(seconds=30)
+
+
+def _kill_and_wait(number: signal.Signals) -> None:
+    os.kill(os.getpid(), number)
+    threading.Event().wait(5)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_asks_and_the_second_interrupts(number: signal.Signals) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with stop_signals() as asked:
+        os.kill(os.getpid(), number)
+        assert asked.wait(5)
+        with pytest.raises(KeyboardInterrupt):
+            _kill_and_wait(number)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_children_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    program = """
+import os, sys, time; from pathlib import Path; from dispatcher.devserver.supervisor import Command, supervised
+with supervised([Command("calm", (sys.executable, "-c", sys.argv[2]), 0)], Path(sys.argv[1]), os.environ) as processes:
+    print(processes.children["calm"].process.pid, flush=True)
+    time.sleep(600)
+"""
+    parent = subprocess.Popen([sys.executable, "-c", program, tmp_path, CALM], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    child = psutil.Process(int(parent.stdout.readline()))
+    assert said(tmp_path / "calm.log")
+    parent.kill()
+    parent.communicate()
+    assert wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, seconds=10)

@@ -1,0 +1,638 @@
+"""The API keeps its word: shut without a key, the same answer to the same call, and a sentence for whatever is wrong."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from httpx2 import Response
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from starlette.testclient import TestClient
+
+from channels.base import Channel, Email, Outbound
+from channels.providers.outbox import Outbox
+from dispatcher.campaigns import scheduler
+from dispatcher.intake.errors import BadInput
+from dispatcher.ledger.connection import lend
+from dispatcher.ledger.maintenance import stopped_channels
+from dispatcher.maintenance import sweep
+from dispatcher.runtime.services import House
+from dispatcher.web.api.strict_json import read_object
+from dispatcher.web.api_keys import NO_KEYS, ApiKey, Keys, Right, local_key, new_key, read_keys
+from dispatcher.web.app import create
+from tests.support.services import NOON, Broker, Clock, add_people, make_house, person
+
+NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
+LOAN = {"offer_url": "https://www.bank.example/loan", "project": "a bike", "amount": 5_000}
+ALL_RIGHTS = [right.value for right in Right]
+
+
+def keys_for(folder: Path, **rights: list[str]) -> tuple[Keys, dict[str, str]]:
+    """Keys by name, written to a file and read back."""
+    made = {name: new_key(name, listed) for name, listed in rights.items()}
+    file = folder / "keys.toml"
+    file.write_text("\n".join(line for _, line in made.values()))
+    return read_keys(file), {name: key for name, (key, _) in made.items()}
+
+
+@dataclass
+class Desk:
+    """The API of a house, as a caller with every right sees it."""
+
+    house: House
+    broker: Broker
+    clock: Clock
+    client: TestClient
+    key: str = field(repr=False)
+
+    def call(self, method: str, path: str, body: Any = None, **headers: str) -> Response:
+        content = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self.client.request(method, path, content=content, headers={"Authorization": f"Bearer {self.key}", **named})
+
+    def work(self) -> None:
+        self.broker.work(self.house)
+
+    def mails(self) -> list[Outbound]:
+        return cast(Outbox, self.house.providers[Channel.EMAIL]).sent
+
+
+@contextmanager
+def open_desk(database: str, folder: Path, wait_seconds_max: float = 10.0) -> Iterator[Desk]:
+    keys, plain = keys_for(folder, app=ALL_RIGHTS)
+    broker, clock = Broker(), Clock()
+    with make_house(database, clock, wait_seconds_max=wait_seconds_max) as house, TestClient(create(house, broker, keys)) as client:
+        yield Desk(house, broker, clock, client, plain["app"])
+
+
+@pytest.fixture
+def desk(database: str, tmp_path: Path) -> Iterator[Desk]:
+    with open_desk(database, tmp_path) as opened:
+        yield opened
+
+
+def campaign(*recipients: str, **changes: Any) -> dict[str, Any]:
+    rows = [{"recipient": recipient, "data": LOAN} for recipient in recipients]
+    return {"id": "spring", "template": "loan_offer", "channels": ["email"], "audience": rows, **changes}
+
+
+def trigger(**changes: Any) -> dict[str, Any]:
+    return {"key": "k-1", "recipient": "anna", "template": "optout_acknowledgement", "data": {"scope": "email"}, **changes}
+
+
+def faults(answer: Response) -> dict[str, str]:
+    assert answer.headers["content-type"] == "application/problem+json"
+    return {each["field"]: each["message"] for each in answer.json()["errors"]}
+
+
+# -- keys --------------------------------------------------------------------------------------------------------------
+
+CALLS = [
+    ("POST", "/v1/campaigns", Right.CAMPAIGNS),
+    ("GET", "/v1/campaigns", Right.CAMPAIGNS),
+    ("GET", "/v1/campaigns/x", Right.CAMPAIGNS),
+    ("POST", "/v1/campaigns/x/cancel", Right.CAMPAIGNS),
+    ("POST", "/v1/messages", Right.MESSAGES),
+    ("GET", "/v1/messages/202611-1-0-0", Right.MESSAGES),
+    ("GET", "/v1/messages/202611-1-0-0/explanation", Right.MESSAGES),
+    ("PUT", "/v1/recipients/x", Right.RECIPIENTS),
+    ("DELETE", "/v1/recipients/x", Right.RECIPIENTS),
+    ("GET", "/v1/recipients/x/preferences", Right.PREFERENCES),
+    ("PUT", "/v1/recipients/x/preferences", Right.PREFERENCES),
+    ("GET", "/v1/templates", Right.TEMPLATES),
+    ("POST", "/v1/templates/loan_offer/approve", Right.TEMPLATES),
+]
+
+
+def test_every_call_needs_a_key_with_the_right_for_it(database: str, tmp_path: Path) -> None:
+    keys, plain = keys_for(tmp_path, **{right.value: [right.value] for right in Right})
+    with make_house(database) as house, TestClient(create(house, Broker(), keys)) as client:
+        documented = {
+            (method.upper(), path) for path, item in client.get("/openapi.json").json()["paths"].items() for method in item
+        }
+        assert len(CALLS) == len([path for _, path in documented if path.startswith("/v1/")])
+        for method, path, needed in CALLS:
+            assert client.request(method, path, content=b"no JSON").status_code == 401
+            for right, key in plain.items():
+                status = client.request(method, path, content=b"no JSON", headers={"Authorization": f"Bearer {key}"}).status_code
+                assert (status == 403) == (right != needed), (method, path, right, status)
+
+
+def test_without_keys_and_with_odd_ones_everything_stays_shut(desk: Desk) -> None:
+    with TestClient(create(desk.house, desk.broker, NO_KEYS)) as client:
+        assert client.get("/v1/campaigns", headers={"Authorization": f"Bearer {desk.key}"}).status_code == 401
+    for odd in (
+        "",
+        "Bearer",
+        "Bearer ",
+        f"Basic {desk.key}",
+        desk.key,
+        f"Bearer {desk.key}x",
+        f"Bearer {desk.key[:-1]}",
+        "Bearer \xe9",
+    ):
+        answer = desk.client.get("/v1/campaigns", headers=[(b"authorization", odd.encode("latin-1"))])
+        assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer"), odd
+
+
+def test_a_key_is_shown_once_and_its_file_holds_only_its_hash(tmp_path: Path) -> None:
+    key, line = new_key("marketing", ["campaigns", "messages"], random=lambda count: b"\7" * count)
+    assert key not in line
+    (tmp_path / "keys.toml").write_text(line)
+    found = read_keys(tmp_path / "keys.toml").find(key)
+    assert found is not None
+    assert found.name == "marketing"
+    assert found.rights == {Right.CAMPAIGNS, Right.MESSAGES}
+    assert key not in repr(found)
+    with pytest.raises(BadInput, match="rights"):
+        new_key("marketing", ["everything"])
+
+
+def test_a_machine_of_its_own_has_one_key_for_everything(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    (first, file), (second, _) = local_key(b"a secret", tmp_path), local_key(b"a secret", tmp_path)
+    assert first == second != local_key(b"another", (tmp_path / "b"))[0]
+    found = read_keys(file).find(first)
+    assert found is not None
+    assert found.rights == set(Right)
+
+
+HASH = f"sha256:{'0' * 64}"
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ("[[keys", "TOML"),
+        ("", "keys: missing"),
+        ("[[key]]", "keys: missing"),
+        ("[[keys]]\nname = 'a'\nrights = ['console']", "keys.0.hash: missing"),
+        (f"[[keys]]\nname = 'a b'\nhash = '{HASH}'\nrights = ['console']", "keys.0.name"),
+        ("[[keys]]\nname = 'a'\nhash = 'sha256:00'\nrights = ['console']", "keys.0.hash"),
+        (f"[[keys]]\nname = 'a'\nhash = '{HASH}'\nrights = []", "keys.0.rights"),
+        (f"[[keys]]\nname = 'a'\nhash = '{HASH}'\nrights = ['root']", "keys.0.rights.0"),
+        (f"[[keys]]\nname = 'a'\nhash = '{HASH}'\nrights = ['console']\n" * 2, "stands there twice"),
+    ],
+)
+def test_a_malformed_file_of_keys_is_named_and_opens_nothing(tmp_path: Path, text: str, field: str) -> None:
+    (tmp_path / "keys.toml").write_text(text)
+    with pytest.raises(BadInput) as caught:
+        read_keys(tmp_path / "keys.toml")
+    assert field in str(caught.value)
+
+
+# -- campaigns ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_campaign_goes_in_runs_and_is_shown_with_a_balance_that_adds_up(desk: Desk) -> None:
+    add_people(desk.house, person("anna"), person("bert", 2, offers={"own": "none"}))
+    answer = desk.call("POST", "/v1/campaigns", campaign("anna", "bert", "nobody", "?"))
+    assert (answer.status_code, answer.headers["location"]) == (201, "/v1/campaigns/spring")
+    taken = answer.json()
+    assert (taken["audience"], taken["invalid"], [fault["line"] for fault in taken["faults"]]) == (3, 1, [4])
+    desk.work()
+    sweep.sweep(desk.house)
+    desk.clock.pass_(10)
+    shown = desk.call("GET", "/v1/campaigns/spring").json()
+    assert (shown["state"], shown["audience"], shown["invalid"]) == ("finished", 3, 1)
+    assert {state: count for state, count in shown["balance"].items() if count} == {"accepted": 1, "refused": 2}
+    assert shown["reasons"] == {"choice_none": 1, "unknown_recipient": 1}
+    assert shown["channels"]["email"]["accepted"] == 1
+    assert [each["id"] for each in desk.call("GET", "/v1/campaigns?limit=1").json()["campaigns"]] == ["spring"]
+    assert desk.call("GET", "/v1/campaigns?limit=0").status_code == 422
+
+
+def test_the_same_campaign_gets_the_same_answer_and_another_under_its_id_is_refused(desk: Desk) -> None:
+    form = campaign("anna", expires_at="2026-11-23T13:00:00Z")
+    first = desk.call("POST", "/v1/campaigns", form)
+    desk.clock.pass_(86_400)  # it has expired by now, but it was taken
+    again = desk.call("POST", "/v1/campaigns", form)
+    assert (again.status_code, again.content, again.headers["location"]) == (201, first.content, first.headers["location"])
+    assert desk.call("POST", "/v1/campaigns", campaign("bert", expires_at="2026-11-23T13:00:00Z")).status_code == 409
+
+
+def test_a_caller_can_not_make_the_server_read_its_files(desk: Desk, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"recipient": "anna"}\n')
+    assert "audience" in faults(desk.call("POST", "/v1/campaigns", campaign(audience=str(rows))))
+    assert desk.call("GET", "/v1/campaigns/spring").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"template": "loan_ofer"}, "template"),
+        ({"entity": "other-bank"}, "entity"),
+        ({"channels": ["fax"]}, "channels.0"),
+        ({"rate_per_second": 1e-300}, "rate_per_second"),
+        ({"send_at": "tomorrow"}, "send_at"),
+        ({"send_at": "9999-12-31T23:59:59-14:00"}, "send_at"),
+        ({"expires_at": "2026-11-23T10:59:59Z"}, "expires_at"),
+        ({"id": "../x"}, "id"),
+        ({"audience": None}, "audience"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_what_is_wrong_with_a_campaign_is_told_by_field(desk: Desk, changes: dict[str, Any], field: str) -> None:
+    answer = desk.call("POST", "/v1/campaigns", campaign("anna", **changes))
+    assert answer.status_code == 422
+    assert list(faults(answer)) == [field]
+
+
+def test_moves_can_be_repeated_and_what_can_not_be_is_a_conflict(desk: Desk) -> None:
+    desk.call("POST", "/v1/campaigns", campaign("anna", send_at="2026-11-24T09:00:00Z"))
+
+    def move(name: str) -> tuple[int, str | None]:
+        answer = desk.call("POST", f"/v1/campaigns/spring/{name}")
+        return answer.status_code, answer.json().get("state")
+
+    assert [move("pause"), move("pause")] == [(200, "paused")] * 2
+    assert [move("resume"), move("resume")] == [(200, "scheduled")] * 2
+    assert [move("cancel"), move("cancel")] == [(200, "cancelled")] * 2
+    assert move("pause")[0] == 409
+    assert move("resume")[0] == 409
+    assert move("explode")[0] == 404
+    assert desk.call("POST", "/v1/campaigns/winter/pause").status_code == 404
+
+
+def test_a_large_campaign_is_released_by_another_key_than_the_one_that_submitted_it(database: str, tmp_path: Path) -> None:
+    keys, plain = keys_for(tmp_path, anne=ALL_RIGHTS, bart=ALL_RIGHTS)
+    with make_house(database) as house:
+        strict = replace(house, policy=replace(house.policy, four_eyes_audience_min=0))
+        with TestClient(create(strict, Broker(), keys)) as client:
+
+            def post(path: str, who: str, body: Any = None) -> Response:
+                return client.post(path, json=body, headers={"Authorization": f"Bearer {plain[who]}"})
+
+            assert post("/v1/campaigns", "anne", campaign("anna")).status_code == 201
+            mine, theirs = (post("/v1/campaigns/spring/release", who) for who in ("anne", "bart"))
+            assert (mine.status_code, theirs.status_code) == (409, 200)
+            shown = client.get("/v1/campaigns/spring", headers={"Authorization": f"Bearer {plain['anne']}"}).json()
+    assert "somebody else" in mine.json()["detail"]
+    assert (shown["submitted_by"], shown["released_by"]) == ("anne", "bart")
+
+
+# -- messages ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_trigger_is_taken_sent_shown_and_explained(desk: Desk) -> None:
+    add_people(desk.house, person("anna"))
+    answer = desk.call("POST", "/v1/messages", trigger())
+    assert answer.status_code == 202
+    where = answer.headers["location"]
+    assert desk.call("GET", where).json()["state"] == "pending"
+    desk.work()
+    shown = desk.call("GET", where).json()
+    assert (shown["id"], shown["state"], shown["recipient"]) == (answer.json()["id"], "accepted", "anna")
+    told = {language: desk.call("GET", f"{where}/explanation?language={language}").json() for language in ("nl", "fr", "de", "en")}
+    assert len({each["text"] for each in told.values()}) == 4
+    assert desk.call("GET", f"{where}/explanation?language=it").status_code == 422
+
+
+def test_the_same_key_is_the_same_message_wherever_the_key_stands(desk: Desk) -> None:
+    first = desk.call("POST", "/v1/messages", trigger())
+    form = trigger()
+    del form["key"]
+    again = [
+        desk.call("POST", "/v1/messages", trigger()),
+        desk.call("POST", "/v1/messages", form, Idempotency_Key="k-1"),
+        desk.call("POST", "/v1/messages", form, Idempotency_Key='"k-1"'),
+    ]
+    assert [(each.status_code, each.json()) for each in again] == [(202, first.json())] * 3
+    assert len(desk.broker.dues) == 1
+    assert desk.call("POST", "/v1/messages", trigger(recipient="bert")).status_code == 409
+    assert "key" in faults(desk.call("POST", "/v1/messages", form))
+    assert "key" in faults(desk.call("POST", "/v1/messages", trigger(), Idempotency_Key="k-2"))
+
+
+def test_a_message_is_taken_while_the_broker_is_away_and_found_by_the_sweep(desk: Desk) -> None:
+    add_people(desk.house, person("anna"))
+    desk.broker.away = True
+    assert desk.call("POST", "/v1/messages", trigger()).status_code == 202
+    desk.broker.away = False
+    desk.clock.pass_(desk.house.limits.lease_seconds + 1)
+    desk.broker.publish(scheduler.due_chunks(desk.house))
+    desk.work()
+    assert desk.call("GET", "/v1/messages/202611-1-0-0").json()["state"] == "accepted"
+
+
+@pytest.mark.parametrize(
+    "message_id", ["202611-9-0-0", "x", "202611-1-0-0-0", "202611-01-0-0", "%00", "202611-99999999999999999999-0-0"]
+)
+def test_an_id_that_names_nothing_is_not_found(desk: Desk, message_id: str) -> None:
+    assert desk.call("GET", f"/v1/messages/{message_id}").status_code == 404
+    assert desk.call("GET", f"/v1/messages/{message_id}/explanation").status_code == 404
+    assert desk.call("GET", f"/v1/campaigns/{message_id}").status_code == 404
+    assert desk.call("DELETE", f"/v1/recipients/{message_id}").status_code == 404
+
+
+# -- recipients and preferences ----------------------------------------------------------------------------------------
+
+
+def test_a_recipient_is_put_changed_and_erased_for_good(desk: Desk) -> None:
+    form = person("anna")
+    outcomes = [desk.call("PUT", "/v1/recipients/anna", form), desk.call("PUT", "/v1/recipients/anna", form)]
+    outcomes.append(desk.call("PUT", "/v1/recipients/anna", person("anna", language="fr")))
+    assert [(each.status_code, each.json()["outcome"]) for each in outcomes] == [(201, "new"), (200, "unchanged"), (200, "changed")]
+    assert "id" in faults(desk.call("PUT", "/v1/recipients/bert", form))
+    assert [desk.call("DELETE", "/v1/recipients/anna").status_code for _ in range(2)] == [204, 204]
+    assert desk.call("PUT", "/v1/recipients/anna", form).status_code == 409
+    assert desk.call("DELETE", "/v1/recipients/nobody").status_code == 404
+
+
+def test_what_is_wrong_is_told_without_repeating_anybodys_data(desk: Desk) -> None:
+    for name, value in [
+        ("email", "secret.name@nowhere"),
+        ("phone", "0470 secret"),
+        ("birth_date", "secret"),
+        ("language", "secret"),
+        ("said_at", "secret"),
+    ]:
+        answer = desk.call("PUT", "/v1/recipients/anna", {**person("anna"), name: value})
+        assert answer.status_code == 422
+        assert list(faults(answer)) == [name]
+        assert "secret" not in answer.text
+
+
+def test_preferences_are_changed_by_whoever_saw_the_version_that_stands(desk: Desk) -> None:
+    add_people(desk.house, person("anna"))
+    path, change = "/v1/recipients/anna/preferences", {"channels": {"email": False}, "source": "branch", "actor": "desk-7"}
+    seen = desk.call("GET", path)
+    assert (seen.json()["offers"], seen.json()["channels"]["email"]) == (
+        {"own": "tailored", "partner": "none", "kate": "tailored"},
+        True,
+    )
+    changed = desk.call("PUT", path, change, If_Match=seen.headers["etag"])
+    assert (changed.status_code, changed.json()["channels"]["email"]) == (200, False)
+    assert changed.json()["choices"]["channel:email"]["source"] == "branch"
+    assert changed.headers["etag"] == desk.call("GET", path).headers["etag"] != seen.headers["etag"]
+    late = desk.call("PUT", path, {**change, "channels": {"email": True}}, If_Match=seen.headers["etag"])
+    assert (late.status_code, late.headers["etag"]) == (412, changed.headers["etag"])
+    for odd in ("", '"x"', "1", f"W/{changed.headers['etag']}", f'{changed.headers["etag"]}, "2"', '"' + "9" * 30 + '"'):
+        assert desk.call("PUT", path, change, If_Match=odd).status_code == 412, odd
+    assert desk.call("PUT", path, {**change, "channels": {"email": True}}, If_Match="*").json()["channels"]["email"] is True
+    assert desk.call("PUT", path, change).json()["channels"]["email"] is False
+
+
+def test_a_later_word_outranks_an_earlier_yes_and_says_so(desk: Desk) -> None:
+    add_people(desk.house, person("anna"))
+    path, said = "/v1/recipients/anna/preferences", {"source": "mobile", "actor": "app"}
+    desk.call("PUT", path, {**said, "offers": {"own": "none"}})
+    late = desk.call("PUT", path, {**said, "source": "live", "offers": {"own": "tailored"}, "at": "2026-11-22T09:00:00+01:00"})
+    assert (late.json()["offers"]["own"], late.json()["outranked"]) == ("none", ["offer:own"])
+
+
+def test_a_no_from_a_desk_is_acknowledged_once(desk: Desk) -> None:
+    add_people(desk.house, person("anna"))
+    form = {"channels": {"email": False, "push": False}, "source": "branch", "actor": "desk-7"}
+    for _ in range(2):
+        assert desk.call("PUT", "/v1/recipients/anna/preferences", form).status_code == 200
+    desk.call("PUT", "/v1/recipients/anna/preferences", {**form, "channels": {"push": True}})
+    assert len(desk.broker.dues) == 1
+    desk.work()
+    (mail,) = desk.mails()
+    assert isinstance(mail.content, Email)
+    assert "of certain kinds or through certain channels" in mail.content.text
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"source": None}, "source"),
+        ({"source": "import"}, "source"),
+        ({"actor": ""}, "actor"),
+        ({"channels": {"fax": True}}, "channels.fax.[key]"),
+        ({"channels": {"email": "yes"}}, "channels.email"),
+        ({"offers": {"own": "some"}}, "offers.own"),
+        ({"at": "2026-11-24T09:00:00Z"}, "at"),
+        ({"at": "0001-01-01T00:00:00+14:00"}, "at"),
+        ({"at": "2026-11-23T09:00:00"}, "at"),
+    ],
+)
+def test_what_is_wrong_with_a_choice_is_told_by_field(desk: Desk, change: dict[str, Any], field: str) -> None:
+    add_people(desk.house, person("anna"))
+    form = {"channels": {"email": False}, "source": "branch", "actor": "desk-7", **change}
+    answer = desk.call("PUT", "/v1/recipients/anna/preferences", form)
+    assert answer.status_code == 422
+    assert list(faults(answer)) == [field]
+    assert desk.call("PUT", "/v1/recipients/nobody/preferences", {"source": "branch", "actor": "x"}).status_code == 404
+
+
+def test_openapi_describes_every_body_answer_and_refusal(desk: Desk) -> None:
+    document = desk.client.get("/openapi.json").json()
+    named = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(document)))
+    assert named <= set(document["components"]["schemas"])
+    assert {"Campaign", "Message", "Recipient", "Preferences", "Problem"} <= named
+    for (method, path), form in FORMS.items():
+        operation = document["paths"][path.replace("/anna", "/{recipient_id}")][method.lower()]
+        schema = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+        assert set(form) <= set(document["components"]["schemas"][schema]["properties"])
+        assert {"401", "403", "422", "503"} <= set(operation["responses"])
+
+
+# -- odd calls ---------------------------------------------------------------------------------------------------------
+
+ODD_TEXT = (
+    "\0",
+    "a\0b",
+    "\ud800",
+    "é" * 3,
+    "’",
+    "",
+    " ",
+    "x" * 5_000,
+    "../../etc/passwd",
+    "{{7*7}}",
+    "1",
+    "null",
+    "0001-01-01",
+    "9" * 40,
+)
+ODD = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.sampled_from([2**63, -(2**64), 10**30]),
+    st.floats(),
+    st.sampled_from(ODD_TEXT),
+    st.text(max_size=20),
+    st.sampled_from(["2026-11-23T12:00:00Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"]),
+    st.recursive(
+        st.integers() | st.text(max_size=5),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    ),
+)
+FORMS = {
+    ("POST", "/v1/campaigns"): campaign("anna", send_at="2026-11-24T09:00:00Z", rate_per_second=5, holdout_percent=1, priority=3),
+    ("POST", "/v1/messages"): trigger(expires_at="2026-11-24T09:00:00Z"),
+    ("PUT", "/v1/recipients/anna"): person(
+        "anna",
+        timezone="Europe/Brussels",
+        partner="bert",
+        purchased=["loan"],
+        said_at="2026-11-01T00:00:00Z",
+        profile={"a": {"b": 1}},
+    ),
+    ("PUT", "/v1/recipients/anna/preferences"): {
+        "offers": {"own": "none"},
+        "source": "live",
+        "actor": "desk",
+        "at": "2026-11-23T09:00:00Z",
+    },
+}
+
+
+@st.composite
+def disturbed(draw: st.DrawFn) -> tuple[str, str, bytes]:
+    """A good call with one place of its body replaced, in JSON as lenient writers write it, at times cut short."""
+    (method, path), form = draw(st.sampled_from(list(FORMS.items())))
+    copy = json.loads(json.dumps(form))
+    part: Any = copy
+    while True:
+        place = draw(st.sampled_from(sorted(part) if isinstance(part, dict) else range(len(part))))
+        if not isinstance(part[place], dict | list) or not part[place] or draw(st.booleans()):
+            break
+        part = part[place]
+    if isinstance(part, dict) and draw(st.booleans()):
+        part[draw(st.sampled_from(ODD_TEXT))] = part.pop(place)
+    else:
+        part[place] = draw(ODD)
+    if path == "/v1/campaigns" and isinstance(copy, dict):
+        copy["id"] = draw(st.sampled_from([copy.get("id"), *(f"c-{number}" for number in range(1_000))]))
+    body = json.dumps(copy).encode()
+    return method, path, body[: draw(st.sampled_from([None, None, None, len(body) // 2]))]
+
+
+def test_no_odd_call_is_a_fault_of_ours_and_each_answer_is_one_that_openapi_names(desk: Desk) -> None:
+    add_people(desk.house, person("anna"), person("bert", 2))
+    paths = desk.client.get("/openapi.json").json()["paths"]
+
+    @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(disturbed())
+    def odd(call: tuple[str, str, bytes]) -> None:
+        method, path, body = call
+        answer = desk.call(method, path, body)
+        documented = paths[path.replace("/anna", "/{recipient_id}")][method.lower()]["responses"]
+        assert str(answer.status_code) in documented, (answer.status_code, answer.text)
+        assert answer.status_code < 400 or answer.headers["content-type"] == "application/problem+json"
+
+    odd()
+    desk.work()  # and what was taken can be worked on
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b'"x"',
+        b"{",
+        b"\xff",
+        b'{"a": NaN}',
+        b'{"a": 1e999}',
+        b'{"a": "\\u0000"}',
+        b'{"a": "\\ud800"}',
+        b'{"a":' * 5_000,
+    ],
+)
+def test_what_is_no_json_object_is_told_so(desk: Desk, body: bytes) -> None:
+    for method, path in FORMS:
+        assert desk.call(method, path, body).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("value", "field"),
+    [
+        ('"a\\u0000b"', "data.x"),
+        ("1e999", "data.x"),
+        (str(2**63), "data.x"),
+        ('[0, {"y": "\\u0000"}]', "data.x.1.y"),
+        ('{"\\u0000": 1}', "data.x"),
+    ],
+)
+def test_a_value_that_the_ledger_could_not_keep_is_named(value: str, field: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        read_object(f'{{"data": {{"x": {value}}}}}'.encode())
+    assert [fault.field for fault in caught.value.faults] == [field]
+    assert read_object(b'{"data": {"x": -9223372036854775807, "y": 1e308, "z": "\\n"}}')["data"]["z"] == "\n"
+
+
+def test_a_body_that_is_too_large_is_refused(desk: Desk) -> None:
+    assert desk.call("POST", "/v1/messages", b" " * 1_100_000).status_code == 413
+    assert desk.call("POST", "/v1/campaigns", b" " * 1_100_000).status_code == 422
+
+
+def test_an_unknown_path_or_method_is_a_problem_too(desk: Desk) -> None:
+    answers = [desk.call("GET", "/v1/nothing"), desk.call("PATCH", "/v1/campaigns")]
+    assert [(each.status_code, each.headers["content-type"]) for each in answers] == [
+        (404, "application/problem+json"),
+        (405, "application/problem+json"),
+    ]
+
+
+def test_a_fault_of_ours_says_nothing_of_what_was_asked(desk: Desk) -> None:
+    app = create(desk.house, desk.broker)
+
+    @app.get("/broken")
+    def broken() -> None:
+        raise ValueError("anna@example.org")
+
+    with TestClient(app) as client:
+        answer = client.get("/broken")
+    assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
+    assert "anna" not in answer.text
+
+
+def test_browsers_are_told_to_run_frame_and_keep_nothing(desk: Desk) -> None:
+    for path in ("/v1/campaigns", "/v1/nothing", "/healthz"):
+        headers = desk.call("GET", path).headers
+        assert "default-src 'none'" in headers["content-security-policy"]
+        assert (headers["cache-control"], headers["x-content-type-options"]) == ("no-store", "nosniff")
+        assert headers["strict-transport-security"]
+
+
+# -- health ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_ledger_that_is_away_is_told_with_a_time_to_come_back(tmp_path: Path) -> None:
+    with open_desk(NOWHERE, tmp_path, wait_seconds_max=0.2) as desk:
+        assert desk.client.get("/healthz").status_code == 200
+        for method, path, body in [
+            ("GET", "/v1/campaigns", None),
+            ("POST", "/v1/messages", trigger()),
+            ("GET", "/metrics", None),
+            ("GET", "/readyz", None),
+        ]:
+            answer = desk.call(method, path, body)
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "5"), path
+
+
+def test_figures_tell_how_things_stand_and_of_nobody(desk: Desk) -> None:
+    assert desk.client.get("/readyz").status_code == 200
+    add_people(desk.house, person("anna"))
+    desk.call("POST", "/v1/campaigns", campaign("anna"))
+    with lend(desk.house.pool) as connection:
+        stopped_channels.stop(connection, Channel.SMS, "twilio", "20003", NOON)
+    text = desk.client.get("/metrics").text
+    assert 'dispatcher_campaigns{state="running"} 1\n' in text
+    assert "dispatcher_chunks_open 1\n" in text
+    assert 'dispatcher_channel_stopped{channel="sms"} 1\n' in text
+    assert 'dispatcher_channel_stopped{channel="email"} 0\n' in text
+    assert "anna" not in text
+    assert "spring" not in text
+
+
+def test_a_key_compares_by_its_whole_hash() -> None:
+    keys = Keys((ApiKey("a", b"\0" * 32, frozenset()), ApiKey("b", b"\1" * 32, frozenset())))
+    found = keys.of_digest(b"\1" * 32)
+    assert found is not None
+    assert found.name == "b"
+    assert keys.of_digest(b"\1" * 31) is None

@@ -1,0 +1,376 @@
+"""The console: only with a key for it, only through its own forms, and nobody's address on any page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from httpx2 import Response
+from starlette.testclient import TestClient
+
+from channels.alerts import alert, listen
+from channels.base import BadAddress, Channel, Event, EventKind, Inbound, Uncertain, WhatsApp
+from channels.providers.outbox import Outbox
+from dispatcher.campaigns.scheduler import due_chunks
+from dispatcher.campaigns.submission import desk, submit
+from dispatcher.domain.campaign import CampaignState
+from dispatcher.domain.decision import Code
+from dispatcher.domain.message import State
+from dispatcher.inbound import customer_replies
+from dispatcher.inbound.provider_events import settle_some
+from dispatcher.intake.campaign import parse_campaign
+from dispatcher.ledger.connection import lend
+from dispatcher.ledger.consent import events as consent
+from dispatcher.ledger.inbound import provider_events
+from dispatcher.ledger.maintenance import stopped_channels
+from dispatcher.maintenance.sweep import sweep
+from dispatcher.runtime.alert_sink import listener
+from dispatcher.runtime.services import House
+from dispatcher.web.api_keys import ApiKey, Keys, Right, new_key, read_keys
+from dispatcher.web.app import create
+from dispatcher.web.console import labels as words
+from dispatcher.web.console.session import SESSION_SECONDS
+from tests.support.services import Broker, Clock, add_people, balance, make_house, person, work
+
+LOAN = {"offer_url": "https://www.bank.example/loan", "project": "a bike", "amount": 5_000}
+FIRST = "202611-1-0-0"  # the first message of a fresh ledger
+PEOPLE = [
+    person("anna", 1),
+    person("bert", 2, offers={"own": "none"}),
+    person("carl", 3),
+]
+VOID = {"meta", "link", "input", "rect"}
+
+
+class Outline(HTMLParser):
+    """Whether a page's tags are closed in the order in which they were opened."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: ARG002  the parser's signature
+        if tag not in VOID or tag == "rect":
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """`<rect/>`: opened and closed."""
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+class Visitor:
+    """A browser at the console."""
+
+    def __init__(self, house: House, broker: Broker, clock: Clock, client: TestClient, held: Keys, keys: dict[str, str]) -> None:
+        self.house, self.broker, self.clock, self.client, self.held, self.keys = house, broker, clock, client, held, keys
+
+    def key(self, name: str) -> ApiKey:
+        found = self.held.find(self.keys[name])
+        assert found is not None
+        return found
+
+    def sign_in(self, name: str = "ops") -> Response:
+        return self.client.post("/console/login", data={"key": self.keys[name]}, follow_redirects=False)
+
+    def get(self, path: str) -> str:
+        """A page, whole and well formed."""
+        answer = self.client.get(path, headers={"Accept": "text/html"})
+        assert answer.status_code == 200, (path, answer.text)
+        Outline(answer.text)
+        return answer.text
+
+    def post(self, path: str, form_token: str, **fields: str) -> Response:
+        data = {"form_token": form_token, **fields}
+        return self.client.post(path, data=data, headers={"Accept": "text/html"}, follow_redirects=False)
+
+    def form_token(self) -> str:
+        found = re.search(r'name="form_token" value="([0-9a-f]{64})"', self.get("/console"))
+        assert found
+        return found[1]
+
+
+def submit_campaign(house: House, campaign_id: str = "spring", send_at: str | None = None) -> None:
+    rows = [{"recipient": each["id"], "data": LOAN} for each in PEOPLE]
+    form = {
+        "id": campaign_id,
+        "template": "loan_offer",
+        "channels": ["email"],
+        "audience": [*rows, {"recipient": "?"}],
+        "send_at": send_at,
+    }
+    submit(house, parse_campaign(form, desk(house)))
+
+
+@pytest.fixture
+def visitor(database: str, tmp_path: Path) -> Iterator[Visitor]:
+    made = {name: new_key(name, rights) for name, rights in (("ops", ["console"]), ("marketing", ["campaigns", "messages"]))}
+    (tmp_path / "keys.toml").write_text("\n".join(line for _, line in made.values()))
+    broker, clock = Broker(), Clock()
+    with make_house(database, clock) as house:
+        held = read_keys(tmp_path / "keys.toml")
+        with TestClient(create(house, broker, held), base_url="https://dispatcher.example") as client:
+            add_people(house, *PEOPLE)
+            yield Visitor(house, broker, clock, client, held, {name: key for name, (key, _) in made.items()})
+
+
+@pytest.fixture
+def campaign(visitor: Visitor) -> Visitor:
+    """Signed in, with a campaign that has run: one accepted, one refused, one address dead."""
+    email = visitor.house.providers[Channel.EMAIL]
+    assert isinstance(email, Outbox)
+    email.answers["carl@example.org"] = BadAddress("550")
+    submit_campaign(visitor.house)
+    visitor.broker.publish(due_chunks(visitor.house))
+    visitor.broker.work(visitor.house)
+    visitor.sign_in()
+    return visitor
+
+
+PAGES = ["/console", "/console/campaigns/spring", f"/console/messages/{FIRST}", "/console/search?q=x", "/console/texts"]
+
+
+# -- coming in ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_every_page_sends_strangers_to_sign_in_and_tells_them_nothing(visitor: Visitor, path: str) -> None:
+    for cookie in (None, "x", "a" * 70):
+        visitor.client.cookies.clear()
+        if cookie:
+            visitor.client.cookies.set("dispatcher_console", cookie)
+        answer = visitor.client.get(path, follow_redirects=False)
+        assert answer.status_code == 303
+        assert answer.headers["location"].startswith("/console/login?to=/console")
+
+
+def test_only_a_key_with_the_right_opens_it(visitor: Visitor) -> None:
+    assert visitor.sign_in("marketing").status_code == 403
+    assert visitor.client.post("/console/login", data={"key": "\0\ud7ff"}).status_code == 403
+    assert visitor.client.post("/console/login", data={}).status_code == 403
+    answer = visitor.sign_in()
+    assert (answer.status_code, answer.headers["location"]) == (303, "/console")
+    cookie = answer.headers["set-cookie"]
+    assert all(part in cookie for part in ("HttpOnly", "SameSite=strict", "Secure", "Path=/console"))
+    assert "ops" in visitor.get("/console")
+
+
+def test_a_session_ends_with_its_time_its_key_and_by_signing_out(visitor: Visitor) -> None:
+    visitor.sign_in()
+    ops = visitor.key("ops")
+    for keys in (Keys(), Keys((replace(ops, rights=frozenset({Right.MESSAGES})),)), Keys((replace(ops, digest=bytes(32)),))):
+        with TestClient(create(visitor.house, visitor.broker, keys), base_url="https://dispatcher.example") as later:
+            later.cookies.update(visitor.client.cookies)
+            assert later.get("/console", follow_redirects=False).status_code == 303
+    visitor.clock.pass_(SESSION_SECONDS)
+    assert visitor.client.get("/console", follow_redirects=False).status_code == 303
+    visitor.sign_in()
+    assert visitor.post("/console/logout", visitor.form_token()).headers["location"] == "/console/login"
+    assert visitor.client.get("/console", follow_redirects=False).status_code == 303
+
+
+@pytest.mark.parametrize(
+    "to", ["https://evil.example", "//evil.example", "/console/../v1", "/console//evil", "javascript:x", "/console\n"]
+)
+def test_signing_in_leads_nowhere_else(visitor: Visitor, to: str) -> None:
+    answer = visitor.client.post("/console/login", data={"key": visitor.keys["ops"], "to": to}, follow_redirects=False)
+    assert answer.headers["location"] == "/console"
+
+
+# -- what it shows -----------------------------------------------------------------------------------------------------
+
+
+def test_the_list_and_the_campaign_show_a_balance_that_adds_up(campaign: Visitor) -> None:
+    listed, shown = campaign.get("/console"), campaign.get("/console/campaigns/spring")
+    for text in (listed, shown):
+        assert 'aria-label="Balance' in text
+        assert {"accepted 1", "failed 1", "refused 1"} <= set(
+            re.findall(r"[a-z_]+ \d+", text.split('aria-label="Balance')[1].split('"')[0])
+        )
+        assert sum(
+            float(width) for width in re.findall(r'height="10"|width="([\d.]+)" height="10"><title', text) if width
+        ) == pytest.approx(100)
+    assert "the person chose no offers of this type" in shown
+    assert words.PROVIDERS_OWN in shown
+    assert "recipient" in shown.split("Rows that could not be read")[1]
+
+
+def test_a_message_tells_its_decision_its_news_and_what_the_customer_is_told(campaign: Visitor) -> None:
+    at = datetime(2026, 11, 23, 11, 0, 5, tzinfo=UTC)
+    with lend(campaign.house.pool) as connection:
+        provider_events.keep(connection, [Event("sendgrid", "e-1", Channel.EMAIL, EventKind.DELIVERED, at, FIRST)], at)
+    settle_some(campaign.house, lambda _: None)
+    text = campaign.get(f"/console/messages/{FIRST}")
+    for part in ("delivered", "contract", "offers.own", "2026-11-23 11:00:05", "import"):
+        assert part in text
+    assert '<div lang="fr"' in campaign.get(f"/console/messages/{FIRST}?language=fr")
+    assert "choice_none" in campaign.get("/console/search?campaign=spring&recipient=bert")
+
+
+def test_no_page_shows_an_address(campaign: Visitor) -> None:
+    for path in [*PAGES, "/console/messages/202611-1-2-0", "/console/search?campaign=spring&recipient=anna"]:
+        text = campaign.get(path)
+        assert not re.search(r"@example\.org|\+32470|device-(anna|bert|carl)", text), path
+
+
+def test_search_finds_by_id_and_says_when_there_is_nothing(campaign: Visitor) -> None:
+    def goes_to(query: str) -> str:
+        answer = campaign.client.get(f"/console/search?{query}", follow_redirects=False)
+        return str(answer.headers.get("location", answer.status_code))
+
+    assert goes_to("q=spring") == "/console/campaigns/spring"
+    assert goes_to(f"q=+{FIRST}+") == f"/console/messages/{FIRST}"
+    assert goes_to("campaign=spring&recipient=anna") == f"/console/messages/{FIRST}"
+    for nothing in ("q=winter", "q=%00", "q=%3Cscript%3E", "campaign=spring&recipient=%00", "campaign=spring&recipient=nobody", ""):
+        assert goes_to(nothing) == "200"
+    assert "<script>" not in campaign.get("/console/search?q=%3Cscript%3E")
+    for missing in ("/console/campaigns/winter", "/console/campaigns/%00", "/console/messages/x", "/console/messages/202611-9-0-0"):
+        answer = campaign.client.get(missing, headers={"Accept": "text/html"})
+        assert (answer.status_code, answer.headers["content-type"]) == (404, "text/html; charset=utf-8")
+        Outline(answer.text)
+
+
+def test_what_needs_a_person_stands_on_top(campaign: Visitor) -> None:
+    assert 'role="alert"' not in campaign.get("/console")
+    now = campaign.clock()
+    with lend(campaign.house.pool) as connection:
+        stopped_channels.stop(connection, Channel.SMS, "twilio", "20003", now)
+        provider_events.keep(connection, [Event("sendgrid", "e-9", Channel.EMAIL, EventKind.ENGAGED, now, FIRST)], now)
+    campaign.clock.pass_(120)
+    alerts = campaign.get("/console").split('role="alert"')[1:]
+    assert "sms is stopped" in alerts[0]
+    assert "20003" in alerts[0]
+    assert "not applied: 1" in alerts[1]
+
+
+def test_a_code_that_nobody_knows_is_shown_for_a_week(campaign: Visitor) -> None:
+    listen(listener(campaign.house.pool, campaign.clock))
+    try:
+        for _ in range(2):
+            alert("twilio", "29999", known=False)
+        alert("twilio", "30007")
+        campaign.clock.pass_(120)
+        alert("twilio", "29999", known=False)
+    finally:
+        listen(lambda *_: None)
+    unknown, known = campaign.get("/console").split('role="alert"')[1:]
+    assert ("29999" in unknown, "2026-11-23 11:02:00" in unknown, "Nobody has said" in unknown) == (True, True, True)
+    assert ("30007" in known, "have a look" in known) == (True, True)
+    assert 'dispatcher_provider_codes{known="false"} 1\n' in campaign.client.get("/metrics").text
+    campaign.clock.pass_(7 * 86_400)
+    sweep(campaign.house)
+    assert 'role="alert"' not in campaign.get("/console")
+
+
+# -- what it does ------------------------------------------------------------------------------------------------------
+
+
+def test_pause_resume_and_cancel_work_from_its_own_forms_only(visitor: Visitor) -> None:
+    submit_campaign(visitor.house, send_at="2026-11-24T09:00:00Z")
+    visitor.sign_in()
+    token = visitor.form_token()
+    for bad in ("", "0" * 64, "é"):
+        assert visitor.post("/console/campaigns/spring/cancel", bad).status_code == 403
+    assert "paused" not in visitor.get("/console/campaigns/spring")
+    assert visitor.post("/console/campaigns/spring/pause", token).headers["location"] == "/console/campaigns/spring"
+    assert "stands still" in visitor.get("/console/campaigns/spring")
+    visitor.post("/console/campaigns/spring/resume", token)
+    assert "waits for its moment" in visitor.get("/console/campaigns/spring")
+    visitor.post("/console/campaigns/spring/cancel", token)
+    assert "stopped for good" in visitor.get("/console/campaigns/spring")
+    assert visitor.post("/console/campaigns/winter/cancel", token).status_code == 404
+    visitor.client.cookies.clear()
+    assert visitor.post("/console/campaigns/spring/resume", token).headers["location"] == "/console/login?to=/console"
+
+
+def test_answers_that_no_machine_understood_are_read_and_resolved_here(visitor: Visitor) -> None:
+    add_people(visitor.house, person("anna", 1), person("bert", 2))
+    for number in (1, 2):
+        words = f"<b>genoeg</b> {number}"
+        customer_replies.hear(visitor.house, lambda _: None, Inbound(f"SM-{number}", Channel.SMS, f"+3247000000{number}", words))
+    visitor.sign_in()
+    assert "/console/texts" in visitor.get("/console")
+    shown = visitor.get("/console/texts")
+    assert "&lt;b&gt;genoeg&lt;/b&gt; 1" in shown
+    assert "anna" in shown
+    assert "+3247" not in shown
+    token = visitor.form_token()
+    assert visitor.post("/console/texts/SM-1", "", was="stop").status_code == 403
+    assert visitor.post("/console/texts/SM-1", token, was="stop").headers["location"] == "/console/texts"
+    assert visitor.post("/console/texts/SM-2", token, was="nothing").headers["location"] == "/console/texts"
+    assert visitor.post("/console/texts/SM-9", token, was="nothing").headers["location"] == "/console/texts"
+    assert "Nothing waits" in visitor.get("/console/texts")
+    with lend(visitor.house.pool) as connection:
+        assert consent.preferences(connection, "anna").choices["channel:sms_whatsapp"].value == "off"
+        assert consent.preferences(connection, "bert").choices["channel:sms_whatsapp"].value == "on"
+
+
+def test_an_answer_in_free_words_leaves_from_here_or_it_is_said_why_not(visitor: Visitor) -> None:
+    add_people(visitor.house, person("anna", 1))
+    for number in (1, 2):
+        customer_replies.hear(visitor.house, lambda _: None, Inbound(f"SM-{number}", Channel.WHATSAPP, "+32470000001", "hallo?"))
+    visitor.sign_in()
+    token = visitor.form_token()
+    assert "may be answered in free words until 2026-11-24 11:00:00" in visitor.get("/console/texts")
+    assert visitor.post("/console/texts/SM-1/answer", "", words="Ja?").status_code == 403
+    assert visitor.post("/console/texts/SM-1/answer", token, words="Ja?").headers["location"] == "/console/texts"
+    whatsapp = visitor.house.providers[Channel.WHATSAPP]
+    assert isinstance(whatsapp, Outbox)
+    assert [outbound.content for outbound in whatsapp.sent] == [WhatsApp(text="Ja?")]
+    visitor.clock.pass_(25 * 3600)
+    visitor.sign_in()
+    refused = visitor.post("/console/texts/SM-2/answer", visitor.form_token(), words="Ja?")
+    assert (refused.status_code, "that time is over" in refused.text) == (409, True)
+
+
+def test_what_may_have_gone_is_shown_and_settled_here(visitor: Visitor) -> None:
+    email = visitor.house.providers[Channel.EMAIL]
+    assert isinstance(email, Outbox)
+    email.answers[""] = Uncertain("timeout")
+    submit_campaign(visitor.house)
+    work(visitor.house)
+    visitor.sign_in()
+    assert "/console/unresolved" in visitor.get("/console")
+    shown = visitor.get("/console/unresolved")
+    found = re.findall(r'action="/console/unresolved/([0-9-]+)"', shown)
+    assert len(found) == 2
+    assert "anna" in shown
+    assert "@" not in shown
+    token = visitor.form_token()
+    assert visitor.post(f"/console/unresolved/{found[0]}", "", was="accepted").status_code == 403
+    for message_id, was in zip(found, ("accepted", "failed"), strict=True):
+        assert visitor.post(f"/console/unresolved/{message_id}", token, was=was).headers["location"] == "/console/unresolved"
+        assert was in visitor.get(f"/console/messages/{message_id}")
+        assert visitor.post(f"/console/unresolved/{message_id}", token, was="failed").status_code == 303  # settled: left as it is
+    assert "None." in visitor.get("/console/unresolved")
+    for nothing in ("x", "202611-9-0-0"):
+        assert visitor.post(f"/console/unresolved/{nothing}", token, was="failed").status_code in {303, 404}
+    assert balance(visitor.house).states[State.ACCEPTED] == 1
+
+
+def test_only_a_page_with_something_under_way_reloads_itself(visitor: Visitor) -> None:
+    submit_campaign(visitor.house, send_at="2026-11-24T09:00:00Z")
+    visitor.sign_in()
+    assert 'http-equiv="refresh"' in visitor.get("/console")
+    assert 'http-equiv="refresh"' not in visitor.get("/console?still=true")
+    visitor.post("/console/campaigns/spring/cancel", visitor.form_token())
+    assert 'http-equiv="refresh"' not in visitor.get("/console")
+
+
+def test_every_state_and_reason_has_words_and_a_place_in_the_bar() -> None:
+    from dispatcher.web.pages.console import FOLDER, ORDER
+
+    assert set(ORDER) == set(State) == set(words.STATES)
+    assert set(words.CAMPAIGN_STATES) == set(CampaignState)
+    assert set(Code) <= set(words.REASONS)
+    sheet = (FOLDER / "style.css").read_text()
+    assert all(f".s-{state} {{" in sheet for state in State)

@@ -1,0 +1,202 @@
+"""A person's rights, tried through the whole house: to know all, to be forgotten, and to a story that stays true."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from starlette.testclient import TestClient
+
+from channels.base import Channel, Event, EventKind, Inbound
+from dispatcher.campaigns import scheduler, submission
+from dispatcher.delivery import explanation
+from dispatcher.delivery.pipeline import run_chunk
+from dispatcher.domain.message_id import MessageRef
+from dispatcher.domain.preferences import Change
+from dispatcher.domain.recipient import LANGUAGES
+from dispatcher.inbound import customer_replies, provider_events
+from dispatcher.intake.campaign import parse_campaign
+from dispatcher.intake.trigger import parse_trigger
+from dispatcher.ledger.connection import lend
+from dispatcher.ledger.consent import events, recipients
+from dispatcher.ledger.delivery import messages
+from dispatcher.ledger.maintenance import policies
+from dispatcher.policy import parse, shipped
+from dispatcher.runtime.services import House
+from dispatcher.web.api_keys import Right, new_key, read_keys
+from dispatcher.web.app import create
+from tests.support.services import Broker, Clock, add_people, make_house, person
+
+LOAN = {"project": "a kitchen for Zwaantje", "amount": 9000, "offer_url": "https://www.bank.example/loan"}
+ZWAANTJE = person(
+    "c-1",
+    email="zwaantje@example.org",
+    phone="+32470112233",
+    whatsapp="+32470112233",
+    push=[{"token": "zwaantje-token", "platform": "ios", "permission": True}],
+    birth_date="1981-02-03",
+    profile={"identity": {"first_name": "Zwaantje"}},
+)
+OTHER = {**LOAN, "project": "a roof"}
+TRACES = ("zwaantje", "Zwaantje", "470112233", "1981-02-03")
+SECRET = "a-secret-of-the-tests-that-is-long-enough"
+
+
+@pytest.fixture
+def house(database: str) -> Iterator[House]:
+    with make_house(database, Clock()) as made:
+        yield made
+
+
+def live(house: House) -> MessageRef:
+    """A campaign (in which she stands twice), a trigger, one still to come, a bounce, and answers from her number."""
+    add_people(house, ZWAANTJE, person("c-2", 2))
+    rows = [{"recipient": "c-1", "data": LOAN}, {"recipient": "c-2", "data": OTHER}, {"recipient": "c-1", "data": LOAN}]
+    form: dict[str, Any] = {"id": "spring", "template": "loan_offer", "channels": ["email"], "audience": rows}
+    submission.submit(house, parse_campaign(form, submission.desk(house)))
+    later = {**form, "id": "summer", "send_at": "2026-12-24T09:00:00Z"}
+    submission.submit(house, parse_campaign(later, submission.desk(house)))
+    job = {"key": "k-1", "recipient": "c-1", "template": "loan_offer", "data": LOAN}
+    place = submission.take_trigger(house, parse_trigger(job, submission.desk(house)))
+    run_chunk(house, place.period, place.chunk)
+    for due in scheduler.due_chunks(house):
+        run_chunk(house, due.period, due.number)
+    with lend(house.pool) as connection:
+        ref = messages.of_campaign(connection, "spring", "c-1")[0].ref
+    provider_events.keep(house, [Event("sendgrid", "e-1", Channel.EMAIL, EventKind.BOUNCED, house.clock(), str(ref), code="550")])
+    provider_events.settle_some(house, lambda _: None)
+    for number, words in enumerate(("Zwaantje wil dit niet", "STOP")):
+        customer_replies.hear(house, lambda _: None, Inbound(f"SM-{number}", Channel.SMS, "+32470112233", words))
+    return ref
+
+
+def everything(database: str) -> str:
+    """Every row of every table, as text."""
+    with psycopg.connect(database) as owner:
+        tables = owner.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+        rows = [owner.execute(f'SELECT t::text FROM "{name}" t').fetchall() for (name,) in tables]  # noqa: S608
+    return "\n".join(text for table in rows for (text,) in table)
+
+
+def test_an_export_tells_all_that_is_known(house: House) -> None:
+    live(house)
+    with lend(house.pool) as connection:
+        known = json.loads(json.dumps(recipients.export(connection, "c-1"), default=str))
+    assert (known["email"], known["phone"], known["profile"]) == (ZWAANTJE["email"], ZWAANTJE["phone"], ZWAANTJE["profile"])
+    assert {ban["channel"] for ban in known["suppressions"]} == {"email", "sms"}
+    assert [event["new_value"] for event in known["consent"] if event["subject"] == "channel:sms_whatsapp"] == ["on", "off"]
+    assert len(known["jobs"]) == 5 + 1  # two in each campaign, a trigger, and the acknowledgement of the STOP
+    assert {job["data"].get("project") for job in known["jobs"]} == {LOAN["project"], None}
+    assert {message["campaign"] for message in known["messages"]} == {"spring", None}
+    assert [event["code"] for message in known["messages"] for event in message["events"]] == ["550"]
+    assert [(answer["meaning"], answer["words"]) for answer in known["answers"]] == [
+        ("unclear", "Zwaantje wil dit niet"),
+        ("stop", None),
+    ]
+
+
+def test_erasure_leaves_no_trace_in_any_table_and_every_decision(house: House, database: str) -> None:
+    ref = live(house)
+    assert all(trace in everything(database) for trace in TRACES)
+    with lend(house.pool) as connection:
+        decided = messages.find(connection, ref)
+        recipients.erase(connection, house.secret, "c-1", "desk", house.clock())
+        assert events.verify(connection, house.secret) == []
+        after = messages.find(connection, ref)
+        assert decided is not None
+        assert after is not None
+        assert after.decision == decided.decision
+        assert explanation.explain_message(house, connection, after, "nl").why
+        assert recipients.export(connection, "c-1")["jobs"][0]["data"] == {}
+    left = everything(database)
+    assert not [trace for trace in TRACES if trace in left]
+    assert "a roof" in left  # another person's
+    assert customer_replies.waiting(house, 10) == []
+
+
+def test_a_ban_outlives_erasure_and_stops_the_same_address_under_another_id(house: House) -> None:
+    live(house)
+    with lend(house.pool) as connection:
+        recipients.erase(connection, house.secret, "c-1", "desk", house.clock())
+    add_people(house, {**ZWAANTJE, "id": "c-9", "email": "ZWAANTJE@example.org"})
+    form = {"id": "again", "template": "loan_offer", "channels": ["email", "sms"], "audience": [{"recipient": "c-9", "data": LOAN}]}
+    submission.submit(house, parse_campaign(form, submission.desk(house)))
+    for due in scheduler.due_chunks(house):
+        run_chunk(house, due.period, due.number)
+    with lend(house.pool) as connection:
+        (message,) = messages.of_campaign(connection, "again", "c-9")
+    assert (message.state, message.reason) == ("refused", "suppressed")
+
+
+def test_finding_a_persons_jobs_reads_indexes_only(house: House, database: str) -> None:
+    live(house)
+    with psycopg.connect(database, autocommit=True) as owner:
+        owner.execute("SET enable_seqscan = off")
+        plan = "\n".join(row[0] for row in owner.execute(f"EXPLAIN {recipients.EMPTY_JOBS}", {"id": "c-1"}))
+    assert "Seq Scan on jobs" not in plan, plan
+
+
+# -- a story that stays true -------------------------------------------------------------------------------------------
+
+
+def changed_since(house: House) -> tuple[str, House]:
+    """The house after its policy, the person's choices and the templates have changed."""
+    text = shipped().replace('"KBC Bank NV"', '"Another Bank NV"').replace("attempts_max = 6", "attempts_max = 2")
+    with lend(house.pool) as connection:
+        now = house.clock()
+        for subject, value in (("offer:own", "none"), ("objection:marketing", "on")):
+            events.record(connection, house.secret, "c-1", [Change(subject, value)], "mobile", "app", "", now, now)
+        policies.keep_policy(connection, parse(text).digest, text)
+    return text, replace(house, policy=parse(text), catalog=type(house.catalog)({}))
+
+
+def test_an_explanation_outlives_changes_of_policy_choices_and_templates(house: House, database: str, tmp_path: Path) -> None:
+    ref = live(house)
+    key, line = new_key("app", [Right.MESSAGES.value])
+    file = tmp_path / "keys.toml"
+    file.write_text(line)
+
+    def told(of: House) -> dict[str, str]:
+        with TestClient(create(of, Broker(), read_keys(file))) as client:
+            path, headers = f"/v1/messages/{ref}/explanation", {"Authorization": f"Bearer {key}"}
+            return {language: client.get(f"{path}?language={language}", headers=headers).json()["text"] for language in LANGUAGES}
+
+    before = told(house)
+    assert all("KBC Bank NV" in text for text in before.values())
+    text, changed = changed_since(house)
+    assert told(changed) == before
+    policy = tmp_path / "policy.toml"
+    policy.write_text(text)
+    shown = command(database, tmp_path, "message", "explain", str(ref), "--language", "fr", "--json", DISPATCHER_POLICY=str(policy))
+    assert shown["text"] == before["fr"]
+
+
+# -- the command line --------------------------------------------------------------------------------------------------
+
+
+def command(database: str, home: Path, *words: str, **environ: str) -> Any:
+    """What a command prints with --json."""
+    done = subprocess.run(
+        [sys.executable, "-c", "from dispatcher.cli import main; main()", *words],
+        env={
+            **os.environ,
+            "DISPATCHER_HOME": str(home / "home"),
+            "DISPATCHER_DATABASE_URL": database,
+            "DISPATCHER_BROKER_URL": "redis://127.0.0.1:1/0",  # never asked
+            "DISPATCHER_SECRET_KEY": SECRET,
+            **environ,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)

@@ -1,0 +1,289 @@
+"""For each adapter: how to make one, a good message for it, bad ones, and the situations it must live through."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from typing import Any, Literal
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from channels.base import (
+    Channel,
+    ChannelError,
+    Content,
+    Email,
+    Misconfigured,
+    Outbound,
+    Provider,
+    Push,
+    Rejected,
+    Sms,
+    Throttled,
+    Unavailable,
+    Uncertain,
+    WhatsApp,
+)
+from channels.http import Http
+from channels.providers.fcm import Fcm
+from channels.providers.outbox import Outbox
+from channels.providers.sendgrid import SendGrid
+from channels.providers.smtp import Smtp
+from channels.providers.telnyx import Telnyx
+from channels.providers.twilio import TwilioSms, TwilioWhatsApp
+from tests.support.http_servers import LOST, Answer, Arrived, http_answer, http_server, smtp_server
+
+ACCOUNT = "AC" + "1" * 32
+SENDER = "+32460000000"
+CALLBACK = "https://bank.example/webhooks/twilio/status"
+SECRET_TEXT = "Bonjour Margaux"
+
+Situation = Literal["fine", "refused", "second_answer_lost", "garbage", "throttled", "wrong_key", "echo"]
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """An adapter in a situation, and what reached the other side so far (tokens and questions left out)."""
+
+    provider: Provider
+    arrived: Callable[[], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Rig:
+    """One adapter's part in the conformance suite."""
+
+    name: str
+    channel: Channel
+    content: Content
+    address: Callable[[int], str]
+    world: Callable[[Situation], Any]  # -> context manager of a World
+    unbuildable: Content
+    says_when: bool = True  # the provider tells how long to wait
+
+    def outbound(self, number: int) -> Outbound:
+        """A good message."""
+        return Outbound(f"m-{number}", self.channel, self.address(number), self.content, ttl_seconds=3600)
+
+
+EMAIL = Email(
+    sender_name="KBC",
+    sender_address="news@bank.example",
+    subject="Pour vous",
+    html=f"<p>{SECRET_TEXT}</p>",
+    text=SECRET_TEXT,
+    headers=(("List-Unsubscribe", "<https://bank.example/u/x>"), ("List-Unsubscribe-Post", "List-Unsubscribe=One-Click")),
+)
+SMS = Sms(SECRET_TEXT)
+WHATSAPP = WhatsApp("HX" + "2" * 32, {"1": SECRET_TEXT})
+PUSH = Push("KBC", SECRET_TEXT, link="https://bank.example/o/1", data={"offer": "1"})
+
+
+def mailbox(number: int) -> str:
+    """A made-up person's e-mail address."""
+    return f"margaux.{number}@home.example"
+
+
+def phone(number: int) -> str:
+    """A made-up person's number."""
+    return f"+3247{number:07}"
+
+
+def token(number: int) -> str:
+    """A made-up registration token."""
+    return f"token-{number}:" + "A" * 120
+
+
+@cache
+def service_account() -> Mapping[str, str]:
+    """A throw-away service account; `token_uri` is filled in by who serves it."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode()
+    return {
+        "type": "service_account",
+        "project_id": "bank",
+        "private_key_id": "1",
+        "private_key": pem,
+        "client_email": "dispatcher@bank.example",
+    }
+
+
+# -- the adapters, pointed at a port -----------------------------------------------------------------------------------
+
+
+def sendgrid(port: int, http: Http) -> SendGrid:
+    """The adapter, for a server on this machine, with a request for each mail (many: tests/channels/test_mail_batching.py)."""
+    return SendGrid("SG.key", http, base_url=f"http://127.0.0.1:{port}", mails_per_request=1)
+
+
+def sms(port: int, http: Http) -> Provider:
+    """The adapter, for a server on this machine."""
+    return TwilioSms(ACCOUNT, "token", SENDER, http, base_url=f"http://127.0.0.1:{port}", callback_url=CALLBACK)
+
+
+def whatsapp(port: int, http: Http) -> Provider:
+    """The adapter, for a server on this machine."""
+    return TwilioWhatsApp(ACCOUNT, "token", SENDER, http, base_url=f"http://127.0.0.1:{port}", callback_url=CALLBACK)
+
+
+def telnyx(port: int, http: Http) -> Telnyx:
+    """The adapter, for a server on this machine."""
+    return Telnyx("KEY0", SENDER, http, f"http://127.0.0.1:{port}", webhook_url="https://bank.example/webhooks/telnyx")
+
+
+def fcm(port: int, http: Http) -> Fcm:
+    """The adapter, for a server on this machine."""
+    account = {**service_account(), "token_uri": f"http://127.0.0.1:{port}/token"}
+    return Fcm(account, http, base_url=f"http://127.0.0.1:{port}")
+
+
+# -- what the providers answer -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """One provider's way of saying yes, too fast, wrong key, and no with our own words repeated in it."""
+
+    fine: Callable[[int], Answer]
+    throttled: Answer
+    wrong_key: Answer
+    echo: Callable[[str], Answer]
+
+
+def as_json(status: int, value: Any, *headers: str) -> Answer:
+    """An answer with a JSON body."""
+    return http_answer(status, json.dumps(value).encode(), "Content-Type: application/json", *headers)
+
+
+def _google(status: int, word: str, message: str, *headers: str) -> Answer:
+    return as_json(status, {"error": {"code": status, "status": word, "message": message}}, *headers)
+
+
+SENDGRID = Answers(
+    fine=lambda number: http_answer(202, b"", f"X-Message-Id: sg-{number}"),
+    throttled=as_json(429, {"errors": [{"message": "too many requests"}]}, "X-RateLimit-Reset: 99999999999"),
+    wrong_key=as_json(401, {"errors": [{"message": "authorization grant is invalid"}]}),
+    echo=lambda words: as_json(400, {"errors": [{"message": words, "field": words}]}),
+)
+TWILIO = Answers(
+    fine=lambda number: as_json(201, {"sid": f"SM{number:032x}"}),
+    throttled=as_json(429, {"code": 20429, "message": "Too many requests", "status": 429}, "Retry-After: 2"),
+    wrong_key=as_json(401, {"code": 20003, "message": "Authenticate", "status": 401}),
+    echo=lambda words: as_json(400, {"code": 21211, "message": words, "more_info": words, "status": 400}),
+)
+FCM = Answers(
+    fine=lambda number: as_json(200, {"name": f"projects/bank/messages/{number}"}),
+    throttled=_google(429, "RESOURCE_EXHAUSTED", "quota", "Retry-After: 2"),
+    wrong_key=_google(401, "UNAUTHENTICATED", "credential"),
+    echo=lambda words: _google(400, "INVALID_ARGUMENT", words),
+)
+TELNYX = Answers(
+    fine=lambda number: as_json(200, {"data": {"id": f"{number:08}-5717-4562-b3fc-2c963f66afa6", "record_type": "message"}}),
+    throttled=as_json(429, {"errors": [{"code": "10011", "title": "Too many requests"}]}, "Retry-After: 2"),
+    wrong_key=as_json(401, {"errors": [{"code": "10009", "title": "Authentication failed"}]}),
+    echo=lambda words: as_json(400, {"errors": [{"code": "40310", "title": words, "detail": words}]}),
+)
+ACCESS_TOKEN = as_json(200, {"access_token": "ya29.x", "expires_in": 3600, "token_type": "Bearer"})
+
+
+def closed_port() -> int:
+    """A port that refuses connections."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    return port
+
+
+def _script(situation: Situation, answers: Answers) -> Callable[[Arrived, int], Answer]:
+    def script(request: Arrived, number: int) -> Answer:
+        if request.path == "/token":
+            return ACCESS_TOKEN
+        if situation == "garbage":
+            return Answer(b"\x16\x03garbage\r\n\r\n<html>", close=True)
+        if situation == "echo":
+            return answers.echo(request.body.decode())
+        if situation == "throttled":
+            return answers.throttled
+        if situation == "wrong_key":
+            return answers.wrong_key
+        lost = situation == "second_answer_lost" and b"m-2" in request.body + request.path.encode()
+        return LOST if lost else answers.fine(number)
+
+    return script
+
+
+@contextmanager
+def http_world(make: Callable[[int, Http], Provider], answers: Answers, situation: Situation) -> Iterator[World]:
+    """An adapter over HTTP before a scripted server."""
+    http = Http(connect_timeout_seconds=5, timeout_seconds=5)
+    with http_server(_script(situation, answers)) as server:
+        port = closed_port() if situation == "refused" else server.port
+        provider = make(port, http)
+        yield World(provider, lambda: sum(1 for request in server.arrived if request.path != "/token"))
+        provider.close()
+
+
+@contextmanager
+def smtp_world(situation: Situation) -> Iterator[World]:
+    """The SMTP adapter before a scripted relay."""
+
+    def script(line: str, mail: bytes) -> str | None:
+        verb = line.upper().split()[0]
+        if verb == "AUTH":
+            return "535 5.7.8 no" if situation == "wrong_key" else "235 ok"
+        if verb == "RCPT" and situation == "throttled":
+            return "450 4.2.1 later"
+        if verb == "RCPT" and situation == "echo":
+            return f"550 5.1.1 {line}"
+        if verb == "." and situation == "second_answer_lost" and b"<m-2@" in mail:
+            return None
+        if verb == "." and situation == "garbage":
+            return "hello?"
+        return "354 go" if verb == "DATA" else "250 ok"
+
+    with smtp_server(script) as server:
+        port = closed_port() if situation == "refused" else server.port
+        provider = Smtp(f"smtp://user:pass@127.0.0.1:{port}?starttls=no", timeout_seconds=5)
+        yield World(provider, lambda: len(server.arrived))
+
+
+@contextmanager
+def outbox_world(situation: Situation) -> Iterator[World]:
+    """The outbox, told to answer as a provider in that situation would."""
+    outbox = Outbox(Channel.EMAIL)
+    scripted: Mapping[str, dict[str, ChannelError]] = {
+        "refused": {"": Unavailable("refused")},
+        "second_answer_lost": {mailbox(2): Uncertain("no_answer")},
+        "garbage": {"": Uncertain("unreadable")},
+        "throttled": {"": Throttled("http_429", retry_after_seconds=2.0)},
+        "wrong_key": {"": Misconfigured("http_401")},
+        "echo": {"": Rejected("http_400")},
+    }
+    outbox.answers.update(scripted.get(situation, {}))
+    yield World(outbox, lambda: len(outbox.sent))
+
+
+NOT_TEXT: Any = object()  # what a bug elsewhere might put where a text belongs
+
+HTTP_ADAPTERS: Mapping[str, tuple[Callable[[int, Http], Any], Answers]] = {
+    "sendgrid": (sendgrid, SENDGRID),
+    "sms": (sms, TWILIO),
+    "whatsapp": (whatsapp, TWILIO),
+    "fcm": (fcm, FCM),
+    "telnyx": (telnyx, TELNYX),
+}
+BROKEN_EMAIL = replace(EMAIL, text=NOT_TEXT)
+
+RIGS = (
+    Rig("sendgrid", Channel.EMAIL, EMAIL, mailbox, partial(http_world, sendgrid, SENDGRID), BROKEN_EMAIL),
+    Rig("sms", Channel.SMS, SMS, phone, partial(http_world, sms, TWILIO), Sms(NOT_TEXT)),
+    Rig("whatsapp", Channel.WHATSAPP, WHATSAPP, phone, partial(http_world, whatsapp, TWILIO), WhatsApp("HX", NOT_TEXT)),
+    Rig("fcm", Channel.PUSH, PUSH, token, partial(http_world, fcm, FCM), Push("KBC", NOT_TEXT)),
+    Rig("telnyx", Channel.SMS, SMS, phone, partial(http_world, telnyx, TELNYX), Sms(NOT_TEXT)),
+    Rig("smtp", Channel.EMAIL, EMAIL, mailbox, smtp_world, BROKEN_EMAIL, says_when=False),
+    Rig("outbox", Channel.EMAIL, EMAIL, mailbox, outbox_world, Sms("not a mail")),
+)

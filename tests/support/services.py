@@ -1,0 +1,175 @@
+"""A whole house for tests: a real ledger, the shipped policy and templates, outboxes for providers, a clock that tests set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from channels.base import Channel
+from channels.providers.outbox import Outbox
+from dispatcher import content
+from dispatcher.campaigns import scheduler
+from dispatcher.campaigns.template_approval import approve_waiting
+from dispatcher.content import Catalog
+from dispatcher.delivery.pipeline import run_chunk
+from dispatcher.intake.recipient_import import parse as parse_recipient
+from dispatcher.ledger.campaigns import balance as balance_module
+from dispatcher.ledger.campaigns import lifecycle
+from dispatcher.ledger.campaigns.balance import Balance
+from dispatcher.ledger.connection import lend, open_pool
+from dispatcher.ledger.consent import recipients
+from dispatcher.ledger.delivery.scheduling import Due
+from dispatcher.ledger.maintenance import policies
+from dispatcher.maintenance import sweep
+from dispatcher.policy import parse, shipped
+from dispatcher.runtime.services import House
+
+TEMPLATES = Path(__file__).parents[2] / "templates"
+NOON = datetime(2026, 11, 23, 11, 0, tzinfo=UTC)  # a Monday, 12:00 in Brussels
+NO_WEBHOOKS: Mapping[str, str] = {}
+
+
+@dataclass
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    now: datetime = NOON
+
+    def __call__(self) -> datetime:
+        """The time."""
+        return self.now
+
+    def pass_(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += timedelta(seconds=seconds)
+
+
+@dataclass
+class Broker:
+    """Takes work like the broker; `away` makes it refuse, as a client does that can't reach it."""
+
+    dues: list[Due] = field(default_factory=list)
+    told_of_events: int = 0
+    away: bool = False
+
+    def publish(self, dues: Iterable[Due]) -> None:
+        """See `dispatcher.tasks`."""
+        if self.away:
+            raise ConnectionError("away")
+        self.dues += dues
+
+    def publish_events(self) -> None:
+        """See `dispatcher.tasks`."""
+        if self.away:
+            raise ConnectionError("away")
+        self.told_of_events += 1
+
+    def work(self, house: House) -> None:
+        """Do what the workers would do with what is on the broker."""
+        while self.dues:
+            due = self.dues.pop(0)
+            run_chunk(house, due.period, due.number)
+
+
+@lru_cache(maxsize=1)
+def templates() -> Catalog:
+    """The shipped templates, loaded once, and written along known paths as in production."""
+    return content.load(TEMPLATES, lambda: 0.5)
+
+
+@contextmanager
+def make_house(
+    database_url: str,
+    clock: Clock | None = None,
+    webhook_keys: Mapping[str, str] = NO_WEBHOOKS,
+    wait_seconds_max: float = 10.0,
+    approved: bool = True,
+) -> Iterator[House]:
+    """A house over this database, for as long as the block lasts; its templates are `approved` by somebody, or not yet."""
+    rules = parse(shipped())
+    with open_pool(database_url, 4, wait_seconds_max) as pool:
+        house = House(
+            pool=pool,
+            policy=rules,
+            catalog=templates(),
+            providers={channel: Outbox(channel) for channel in Channel},
+            webhook_keys=webhook_keys,
+            secret=b"a-secret-of-the-tests-that-is-long-enough",
+            public_url="https://dispatcher.example",
+            clock=clock or Clock(),
+            dice=lambda: 0.5,
+            pause=lambda _: None,
+        )
+        if wait_seconds_max >= 1:
+            with lend(pool) as connection:
+                policies.keep_policy(connection, rules.digest, shipped())
+            if approved:
+                approve_waiting(house, "tests")
+        yield house
+
+
+def policy_without_quiet_hours(folder: Path) -> Path:
+    """The shipped policy in a file of its own, for workers that can't wait for the morning."""
+    path = folder / "policy.toml"
+    path.write_text("\n".join(line for line in shipped().splitlines() if "{ from = " not in line), encoding="utf-8")
+    return path
+
+
+def person(recipient_id: str, number: int = 1, **changes: Any) -> dict[str, Any]:
+    """A customer, as the import file has them, who may be sent own offers on every channel."""
+    return {
+        "id": recipient_id,
+        "person": "customer",
+        "language": "en",
+        "birth_date": "1980-01-31",
+        "entities": ["kbc-bank"],
+        "has_current_account": True,
+        "email": f"{recipient_id}@example.org",
+        "phone": f"+324700000{number:02}",
+        "whatsapp": f"+324700000{number:02}",
+        "push": [{"token": f"device-{recipient_id}", "platform": "android", "permission": True}],
+        "offers": {"own": "tailored", "partner": "none", "kate": "tailored"},
+        "channels": {"email": True, "push": True, "sms_whatsapp": True},
+        **changes,
+    }
+
+
+def add_people(house: House, *people: Mapping[str, Any]) -> None:
+    """Take recipients in, as an import does."""
+    with lend(house.pool) as connection:
+        batch = [parse_recipient(each, house.clock()) for each in people]
+        recipients.upsert(connection, house.secret, batch, "tests", house.clock())
+
+
+def work(house: House) -> None:
+    """What beat and workers do until nothing is due."""
+    sweep.sweep(house)
+    while dues := scheduler.due_chunks(house):
+        for due in dues:
+            chunk = run_chunk(house, due.period, due.number)
+            assert chunk is not None
+            dues += scheduler.next_chunk(house, chunk)
+
+
+def outbox(house: House, channel: Channel = Channel.EMAIL) -> Outbox:
+    provider = house.providers[channel]
+    assert isinstance(provider, Outbox)
+    return provider
+
+
+def balance(house: House, campaign_id: str = "spring") -> Balance:
+    with lend(house.pool) as connection:
+        campaign = lifecycle.find(connection, campaign_id)
+        assert campaign is not None
+        counted = balance_module.balance(connection, campaign)
+    assert sum(counted.states.values()) == campaign.audience
+    return counted
+
+
+def states(house: House, campaign_id: str = "spring") -> dict[str, int]:
+    return {state.value: count for state, count in balance(house, campaign_id).states.items() if count}

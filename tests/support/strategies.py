@@ -1,0 +1,224 @@
+"""Scenes for the policy: each begins where a message may be sent, then a few things are moved close to an edge.
+
+Facts drawn at random would be refused for ten reasons at once, and a lost rule would go unnoticed among the other nine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from hypothesis import strategies as st
+
+from channels.base import Channel
+from dispatcher.domain.message import Brief, Job, Kind, Mode, OfferType
+from dispatcher.domain.recipient import ChannelGroup, Choice, Device, Facts, Rest, Sent
+
+NOON = datetime(2026, 11, 23, 11, 0, tzinfo=UTC)  # 12:00 in Brussels
+LONG_AGO = datetime(2025, 3, 1, 9, 30, tzinfo=UTC)
+BOTH = frozenset({Mode.TAILORED, Mode.STANDARD})
+SERVICE_BRIEF = Brief("opt-out-acknowledgement", Kind.SERVICE, None, frozenset({Mode.STANDARD}))
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The three things that a decision looks at, besides the policy."""
+
+    job: Job
+    facts: Facts
+    now: datetime = NOON
+
+    def with_job(self, **changes: Any) -> Scene:
+        """The same scene with another job."""
+        return replace(self, job=replace(self.job, **changes))
+
+    def with_brief(self, **changes: Any) -> Scene:
+        """The same scene with another template."""
+        return self.with_job(brief=replace(self.job.brief, **changes))
+
+    def with_facts(self, **changes: Any) -> Scene:
+        """The same scene with another recipient."""
+        return replace(self, facts=replace(self.facts, **changes))
+
+
+def said(value: str, number: int, source: str = "mobile") -> Choice:
+    """A choice as the ledger tells it."""
+    return Choice(value, f"consent:{number}", source, LONG_AGO)
+
+
+def sendable(
+    offer: OfferType | None = OfferType.OWN,
+    choice: str = "tailored",
+    channels: tuple[Channel, ...] = tuple(Channel),
+    route: str = "first",
+) -> Scene:
+    """A scene in which every asked channel is allowed; `offer` None makes it a service message."""
+    coins = offer is OfferType.KATE and choice == "tailored"
+    brief = SERVICE_BRIEF if offer is None else Brief("spring", Kind.COMMERCIAL, offer, BOTH, coins=coins, product="loan")
+    job = Job("m-1", "c-1", "kbc-bank", brief, channels, route, campaign_id="spring-2026", approval=7)
+    facts = Facts(
+        recipient_id="c-1",
+        version=7,
+        language="fr",
+        timezone="Europe/Brussels",
+        birth_date=date(1980, 1, 31),
+        entities=frozenset({"kbc-bank"}),
+        has_current_account=True,
+        email="someone@example.org",
+        phone="+32470000001",
+        whatsapp="+32470000001",
+        devices=(Device("old", "ios", False), Device("new", "android", True)),
+        purchased=frozenset({"mortgage"}),
+        offers={name.value: said(choice, number) for number, name in enumerate(OfferType, 1)},
+        switches={name.value: said("on", number) for number, name in enumerate(ChannelGroup, 11)},
+    )
+    return Scene(job, facts)
+
+
+Disturbance = Callable[[Scene], Scene]
+
+
+def _offer(value: str, source: str = "mobile") -> Disturbance:
+    return lambda s: s.with_facts(offers={**s.facts.offers, (s.job.brief.offer_type or "own"): said(value, 31, source)})
+
+
+def _switch(group: str, value: str | None) -> Disturbance:
+    def disturb(scene: Scene) -> Scene:
+        rest = {name: choice for name, choice in scene.facts.switches.items() if name != group}
+        return scene.with_facts(switches=rest if value is None else {**rest, group: said(value, 32)})
+
+    return disturb
+
+
+def _suppress(channel: Channel) -> Disturbance:
+    return lambda s: s.with_facts(suppressions={**s.facts.suppressions, channel.value: f"suppression:{channel}"})
+
+
+def got(count: int, channel: Channel = Channel.EMAIL, offer: str = "own", seconds_ago: float = 60) -> Disturbance:
+    """So many messages more on the person's account."""
+    return lambda s: s.with_facts(
+        sent=s.facts.sent + tuple(Sent(no, s.now - timedelta(seconds=seconds_ago), channel, offer) for no in range(1, count + 1))
+    )
+
+
+def resting(channel: Channel, seconds: float) -> Disturbance:
+    """The provider takes no more advertising for the person on this channel for so long."""
+    return lambda s: s.with_facts(rests={**s.facts.rests, channel.value: Rest(s.now + timedelta(seconds=seconds), "63049")})
+
+
+def _adult_in(days: int) -> Disturbance:
+    def disturb(scene: Scene) -> Scene:
+        here = scene.now.astimezone(ZoneInfo("Europe/Brussels")).date() + timedelta(days=days)
+        return scene.with_facts(birth_date=here.replace(year=here.year - 18))
+
+    return disturb
+
+
+def _expires_in(seconds: float) -> Disturbance:
+    return lambda s: s.with_job(expires_at=s.now + timedelta(seconds=seconds))
+
+
+def _at(hour: int, minute: int, second: int = 0) -> Disturbance:
+    return lambda s: replace(s, now=s.now.replace(hour=hour, minute=minute, second=second))
+
+
+def _on(moment: datetime) -> Disturbance:
+    return lambda s: replace(s, now=moment)
+
+
+def _facts(**changes: Any) -> Disturbance:
+    return lambda s: s.with_facts(**changes)
+
+
+def _job(**changes: Any) -> Disturbance:
+    return lambda s: s.with_job(**changes)
+
+
+def _brief(**changes: Any) -> Disturbance:
+    return lambda s: s.with_brief(**changes)
+
+
+DISTURBANCES: tuple[Disturbance, ...] = (
+    _facts(known=False),
+    _facts(erased=True),
+    _facts(recipient_id="c-2"),
+    _facts(repeat_of="m-0"),
+    _facts(partner_message="m-2"),
+    *(_expires_in(seconds) for seconds in (-1, 0, 1, 5 * 3600, 12 * 3600, 15 * 3600)),
+    _facts(object_marketing=said("on", 33)),
+    _facts(object_marketing=said("off", 33)),
+    _facts(object_marketing=said("perhaps", 33)),
+    _facts(object_profiling=said("on", 34)),
+    _facts(object_profiling=said("off", 34)),
+    *(_offer(value) for value in ("none", "standard", "tailored", "", "yes")),
+    *(_offer("standard", source) for source in ("provider", "import", "unsubscribe")),
+    _facts(offers={}),
+    _brief(modes=frozenset({Mode.TAILORED})),
+    _brief(modes=frozenset({Mode.STANDARD})),
+    _brief(modes=frozenset()),
+    _brief(offer_type=None),
+    _brief(coins=True),
+    _brief(coins=False),
+    *(_brief(product=product) for product in (None, "insurance", "loan", "train_ticket")),
+    *(_switch(group.value, value) for group in ChannelGroup for value in ("off", "maybe", None)),
+    *(_suppress(channel) for channel in Channel),
+    _facts(email=None),
+    _facts(phone=None),
+    _facts(whatsapp=""),
+    _facts(devices=()),
+    _facts(devices=(Device("only", "ios", False),)),
+    *(got(count) for count in (1, 3, 6, 7)),
+    *(got(7, offer="kate", seconds_ago=ago) for ago in (7 * 86_400 - 1, 7 * 86_400)),
+    *(got(1, channel) for channel in (Channel.SMS, Channel.WHATSAPP)),
+    *(got(2, Channel.SMS, seconds_ago=ago) for ago in (60, 12 * 3600, 12 * 3600 + 1)),
+    *(resting(Channel.WHATSAPP, seconds) for seconds in (0, 1)),
+    resting(Channel.EMAIL, 60),
+    *(_adult_in(days) for days in (-1, 0, 1)),
+    _facts(birth_date=None),
+    _facts(birth_date=date(2008, 2, 29)),
+    _facts(has_current_account=False),
+    *(_job(holdout_percent=percent) for percent in (0.0, 50.0, 100.0)),
+    _job(campaign_id=None),
+    _job(approval=None),
+    _job(approval=0),
+    _job(campaign_id="summer", holdout_percent=50.0),
+    _job(entity="kbc-insurance"),
+    _job(entity="another-bank"),
+    _facts(purchased=frozenset()),
+    _facts(purchased=frozenset({"loan", "insurance"})),
+    _facts(purchased=frozenset({"insurance"})),
+    _facts(entities=frozenset({"kbc-bank", "cbc-banque"})),
+    _facts(entities=frozenset({"kbc-bank", "kbc-insurance"})),
+    _facts(entities=frozenset()),
+    *(_facts(timezone=zone) for zone in (None, "", "Mars/Olympus", "America/New_York", "Pacific/Auckland")),
+    *(_at(*clock) for clock in ((18, 59, 59), (19, 0), (19, 59, 59), (20, 0), (6, 59, 59), (7, 0), (7, 59), (8, 0), (23, 0))),
+    lambda s: replace(s, job=replace(s.job, brief=SERVICE_BRIEF)),
+    lambda s: replace(s, now=datetime(2026, 3, 1, 11, 0, tzinfo=UTC)),
+    lambda s: replace(s, now=datetime(2026, 10, 24, 21, 30, tzinfo=UTC)),
+    *(
+        _on(datetime(2026, *moment, tzinfo=UTC))
+        for moment in ((3, 28, 19, 30), (5, 23, 21, 59), (5, 24, 22, 30), (11, 11, 11, 0), (11, 21, 23, 0), (12, 24, 20, 0))
+    ),
+)
+
+starts = st.builds(
+    sendable,
+    offer=st.sampled_from([*OfferType, None]),
+    choice=st.sampled_from(["tailored", "standard"]),
+    channels=st.permutations(list(Channel)).flatmap(
+        lambda order: st.integers(1, len(order)).map(lambda count: tuple(order[:count]))
+    ),
+    route=st.sampled_from(["first", "all"]),
+)
+
+
+@st.composite
+def scenes(draw: st.DrawFn, disturbances_max: int = 3) -> Scene:
+    """A sendable scene with a few disturbances."""
+    scene = draw(starts)
+    for disturb in draw(st.lists(st.sampled_from(DISTURBANCES), max_size=disturbances_max)):
+        scene = disturb(scene)
+    return scene

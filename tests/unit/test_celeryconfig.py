@@ -1,0 +1,140 @@
+"""Celery's settings, on a real broker and a real worker: lanes, routes, and what becomes of a message whose worker dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from celery import Celery
+from celery.app.defaults import DEFAULTS
+from redis import Redis
+
+import celeryconfig
+from dispatcher.devserver.supervisor import WORKERS, Command, supervised
+from dispatcher.embedded.daemon import wait_until
+
+LANES = {
+    "dispatcher.submit_campaign": "fanout",
+    "dispatcher.trigger": "transactional",
+    "dispatcher.send_trigger": "transactional",
+    "dispatcher.send_chunk": "campaign",
+    "dispatcher.settle_events": "inbound",
+    "dispatcher.release_due": "maintenance",
+    "dispatcher.sweep": "maintenance",
+    "dispatcher.ask_providers": "maintenance",
+    "dispatcher.retain": "maintenance",
+}
+# A worker of these settings whose one task notes its start and then does as it is told.
+PROGRAM = """
+import os, pathlib, signal, sys, time
+from celery import Celery
+app = Celery("trial", broker=os.environ["DISPATCHER_BROKER_URL"], config_source="celeryconfig")
+
+@app.task(name="dispatcher.send_chunk")
+def send_chunk(journal, act):
+    with open(journal, "a") as file:
+        file.write(f"{os.getpid()}\\n")
+    first = len(pathlib.Path(journal).read_text().splitlines()) == 1
+    if act == "die" and first:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if act == "linger":
+        time.sleep(1.5)
+        with open(journal, "a") as file:
+            file.write("done\\n")
+
+app.worker_main(["worker", "--queues", "campaign", "--concurrency", "1", "--without-gossip", "--without-mingle"])
+"""
+
+
+@pytest.fixture
+def app(broker_url: str) -> Iterator[Any]:
+    with Celery("tests", broker=broker_url, config_source="celeryconfig", set_as_current=False) as app:
+        yield app
+
+
+@pytest.fixture
+def broker(broker_url: str) -> Iterator[Redis]:
+    place = urlsplit(broker_url)
+    with Redis(unix_socket_path=place.path, db=int(place.query.partition("=")[2]), decode_responses=True) as client:
+        yield client
+
+
+@contextmanager
+def worker(broker_url: str, folder: Path) -> Iterator[int]:
+    environ = {**os.environ, "DISPATCHER_BROKER_URL": broker_url, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = Command("trial", (sys.executable, "-c", PROGRAM), WORKERS, stop_seconds_max=30.0)
+    with supervised([command], folder, environ) as processes:
+        yield processes.children["trial"].process.pid
+
+
+def lines(journal: Path) -> list[str]:
+    return journal.read_text().splitlines() if journal.exists() else []
+
+
+def test_each_task_lies_in_its_lane_as_json(app: Any, broker: Redis) -> None:
+    for task in LANES:
+        app.send_task(task, args=[{"ref": 1}])
+    for lane in celeryconfig.LANES:
+        messages = [json.loads(message) for message in broker.lrange(lane, 0, -1)]
+        assert {message["headers"]["task"] for message in messages} == {task for task, of in LANES.items() if of == lane}
+        assert all(message["content-type"] == "application/json" for message in messages)
+
+
+def test_the_lanes_are_written_as_flower_reads_them() -> None:
+    assert tuple(queue.name for queue in celeryconfig.task_queues) == celeryconfig.LANES
+
+
+def test_a_lane_that_nobody_serves_is_an_error(app: Any) -> None:
+    with pytest.raises(Exception, match="campagne"):
+        app.send_task("dispatcher.send_chunk", queue="campagne")
+
+
+def test_beat_knows_its_tasks_and_lets_late_ones_lapse(app: Any) -> None:
+    for entry in app.conf.beat_schedule.values():
+        assert entry["task"] in LANES
+        assert entry["schedule"] < entry["options"]["expires"] <= 2 * entry["schedule"]
+
+
+def test_a_task_can_not_outlive_its_message(app: Any) -> None:
+    """Else it would be given out again while it is still at work."""
+    conf = app.conf
+    assert conf.task_soft_time_limit < conf.task_time_limit < conf.broker_transport_options["visibility_timeout"]
+
+
+def test_every_option_of_the_transport_is_one_that_kombu_knows(app: Any) -> None:
+    with app.connection() as connection:
+        known = set(connection.transport.Channel.from_transport_options)
+    assert set(celeryconfig.broker_transport_options) <= known
+
+
+def test_every_setting_is_one_that_celery_knows() -> None:
+    written = {name for name in vars(celeryconfig) if name.islower() and not name.startswith("_")} - {"os"}
+    assert written <= set(DEFAULTS)
+
+
+def test_a_message_whose_child_is_killed_goes_back_and_is_done(app: Any, broker_url: str, tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    app.send_task("dispatcher.send_chunk", args=[str(journal), "die"])
+    with worker(broker_url, tmp_path):
+        assert wait_until(lambda: len(lines(journal)) == 2, seconds=60)
+    assert len(set(lines(journal))) == 2, "another child did it"
+
+
+def test_a_worker_asked_to_stop_finishes_what_it_holds(app: Any, broker: Redis, broker_url: str, tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    for _ in range(2):
+        app.send_task("dispatcher.send_chunk", args=[str(journal), "linger"])
+    with worker(broker_url, tmp_path) as pid:
+        assert wait_until(lambda: len(lines(journal)) == 1, seconds=60)
+        os.kill(pid, signal.SIGTERM)
+    assert [line == "done" for line in lines(journal)] == [False, True], "it ended the one at work"
+    assert broker.llen("campaign") == 1, "and the one that waited still waits, in the broker"
+    assert broker.hlen("unacked") == 0

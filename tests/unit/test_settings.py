@@ -1,0 +1,273 @@
+"""Settings: each fault named, all at once, before anything starts; secrets never shown."""
+
+from __future__ import annotations
+
+import base64
+import json
+import stat
+from collections import Counter
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from channels.base import Channel, Outbound, Receipt, Sms
+from channels.sandbox import running
+from dispatcher.runtime import bootstrap
+from dispatcher.runtime.settings import Second, Settings, SettingsFaults, load
+
+Environ: TypeAlias = dict[str, str]
+SID, TOKEN, SERVICE = "AC" + "0" * 32, "t0ken-of-twilio", "MG" + "a" * 32
+TELNYX = {"TELNYX_API_KEY": "KEY0_telnyx", "TELNYX_SMS_SENDER": "+32460000001", "TELNYX_PUBLIC_KEY": "A" * 43 + "="}
+KEY = base64.b64encode(
+    ec.generate_private_key(ec.SECP256R1()).public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+).decode()
+
+
+@pytest.fixture
+def sound(tmp_path: Path) -> Environ:
+    """An environment without a fault, in which everything is set and every provider is real."""
+    account = tmp_path / "account.json"
+    account.write_text(
+        json.dumps(
+            {
+                "type": "service_account",
+                "project_id": "p",
+                "client_email": "a@b.example",
+                "private_key": "pr1vate",
+                "token_uri": "https://oauth2.googleapis.com/token",
+            }
+        )
+    )
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "policy.toml").touch()
+    (tmp_path / "api-keys.json").touch()
+    return {
+        "DISPATCHER_HOME": str(tmp_path / "home"),
+        "DISPATCHER_DATABASE_URL": "postgresql://u:pass-db@db.example/d",
+        "DISPATCHER_BROKER_URL": "rediss://:pass-broker@broker.example/0",
+        "DISPATCHER_TEMPLATES": str(tmp_path / "templates"),
+        "DISPATCHER_POLICY": str(tmp_path / "policy.toml"),
+        "DISPATCHER_PUBLIC_URL": "https://messages.bank.example/",
+        "DISPATCHER_SECRET_KEY": "s3cret-" * 6,
+        "DISPATCHER_API_KEYS": str(tmp_path / "api-keys.json"),
+        "SENDGRID_API_KEY": "SG.k3y",
+        "SENDGRID_WEBHOOK_PUBLIC_KEY": KEY,
+        "TWILIO_ACCOUNT_SID": SID,
+        "TWILIO_AUTH_TOKEN": TOKEN,
+        "TWILIO_SMS_SENDER": "Bank 2",
+        "TWILIO_WHATSAPP_SENDER": "whatsapp:+32470000000",
+        "GOOGLE_APPLICATION_CREDENTIALS": str(account),
+        "SMTP_URL": "smtps://u:pass-smtp@mail.example:465",
+    }
+
+
+def faults(environ: Environ) -> str:
+    with pytest.raises(SettingsFaults) as caught:
+        Settings.from_environment(environ)
+    return str(caught.value)
+
+
+def test_an_empty_environment_is_the_embedded_house_with_the_sandbox(tmp_path: Path) -> None:
+    settings = Settings.from_environment({"DISPATCHER_TEMPLATES": str(tmp_path)})
+    assert settings.home == Path.cwd() / "var"
+    assert (settings.database_url, settings.broker_url, settings.policy, settings.api_keys) == (None, None, None, None)
+    assert settings.public_url == "http://127.0.0.1:8000"
+    assert settings.providers == dict.fromkeys(Channel, "sandbox")
+    assert settings.warnings == ()
+
+
+def test_known_paths_are_taken_unless_they_are_switched_off(sound: Environ) -> None:
+    assert Settings.from_environment(sound).specialise
+    assert Settings.from_environment(sound | {"DISPATCHER_SPECIALISE": "on"}).specialise
+    assert not Settings.from_environment(sound | {"DISPATCHER_SPECIALISE": "off"}).specialise
+    assert "DISPATCHER_SPECIALISE is 'no': it must be one of on, off" in faults(sound | {"DISPATCHER_SPECIALISE": "no"})
+
+
+def test_credentials_choose_the_provider_and_its_written_name_goes_before(sound: Environ) -> None:
+    settings = Settings.from_environment(sound)
+    assert settings.providers == {Channel.EMAIL: "sendgrid", Channel.SMS: "twilio", Channel.WHATSAPP: "twilio", Channel.PUSH: "fcm"}
+    assert settings.accounts["twilio"].whatsapp_sender == "+32470000000"
+    assert settings.public_url == "https://messages.bank.example"
+    assert settings.warnings == ()
+    named = Settings.from_environment(sound | {"DISPATCHER_PROVIDER_EMAIL": "smtp", "DISPATCHER_PROVIDER_PUSH": "outbox"})
+    assert named.providers[Channel.EMAIL] == "smtp"
+    assert "email and sms and whatsapp reach people, but push end in the sandbox or outbox" in named.warnings[0]
+
+
+ONE_FAULT: list[tuple[Environ, str]] = [
+    ({"SENDGRID_API_KEY": "", "DISPATCHER_PROVIDER_EMAIL": "sendgrid"}, "SENDGRID_API_KEY is missing: email goes through sendgrid"),
+    ({"SMTP_URL": "", "DISPATCHER_PROVIDER_EMAIL": "smtp"}, "SMTP_URL is missing: email goes through smtp"),
+    ({"TWILIO_SMS_SENDER": ""}, "TWILIO_SMS_SENDER is missing: sms goes through twilio"),
+    ({"TWILIO_WHATSAPP_SENDER": ""}, "TWILIO_WHATSAPP_SENDER is missing: whatsapp goes through twilio"),
+    ({"TWILIO_SMS_SENDER": "0470000000"}, "TWILIO_SMS_SENDER is '0470000000': it must be a number like +32"),
+    ({"TWILIO_SMS_SENDER": "TwelveLetter"}, "TWILIO_SMS_SENDER is 'TwelveLetter': it must be"),
+    ({"TWILIO_SMS_SENDER": "12345"}, "TWILIO_SMS_SENDER is '12345': it must be"),
+    ({"TWILIO_SMS_SENDER": SERVICE[:-1]}, "TWILIO_SMS_SENDER is 'MGaaaa"),
+    ({"TWILIO_WHATSAPP_SENDER": "Bank"}, "TWILIO_WHATSAPP_SENDER is 'Bank': it must be a number"),
+    ({"TWILIO_ACCOUNT_SID": "AC12"}, "TWILIO_ACCOUNT_SID is 'AC12': it must be AC and 32 hex digits"),
+    ({"SENDGRID_WEBHOOK_PUBLIC_KEY": KEY[:-2]}, "SENDGRID_WEBHOOK_PUBLIC_KEY is 'MFkw"),
+    (
+        {"SENDGRID_BASE_URL": "http://api.example"},
+        "SENDGRID_BASE_URL is 'http://api.example': http would go over the network in the clear",
+    ),
+    ({"FCM_BASE_URL": "https://fcm.example:99999"}, "FCM_BASE_URL is 'https://fcm.example:99999': it must be an address like"),
+    (
+        {"TWILIO_BASE_URL": "api.twilio.com"},
+        "TWILIO_BASE_URL is 'api.twilio.com': it must be an address like https://api.twilio.com",
+    ),
+    ({"DISPATCHER_PUBLIC_URL": "https://u:hunter2@x.example"}, "DISPATCHER_PUBLIC_URL is '…@x.example': it must not hold a user"),
+    (
+        {"DISPATCHER_DATABASE_URL": "mysql://u:hunter2@x"},
+        "DISPATCHER_DATABASE_URL (not shown, it may hold a password) can't be read",
+    ),
+    ({"DISPATCHER_BROKER_URL": "redis://"}, "DISPATCHER_BROKER_URL (not shown"),
+    ({"DISPATCHER_PROVIDER_SMS": "twillio"}, "DISPATCHER_PROVIDER_SMS is 'twillio': it must be one of twilio, telnyx, outbox"),
+    ({"DISPATCHER_TEMPLATES": "/nowhere"}, "DISPATCHER_TEMPLATES is '/nowhere': there is no such folder"),
+    ({"DISPATCHER_POLICY": "/nowhere"}, "DISPATCHER_POLICY is '/nowhere': that file can't be read (No such file"),
+    ({"GOOGLE_APPLICATION_CREDENTIALS": "/nowhere"}, "GOOGLE_APPLICATION_CREDENTIALS is '/nowhere': that file can't be read"),
+    ({"DISPATCHER_SECRET_KEY": "hunter2"}, "DISPATCHER_SECRET_KEY has 7 characters: it needs 32 or more"),
+    ({"DISPATCHER_SECRET_KEY": ""}, "DISPATCHER_SECRET_KEY is missing: with a database of your own"),
+    ({"SENDGRID_API_KEY": "SG.hunter2 hunter2"}, "SENDGRID_API_KEY (not shown) holds white space"),
+]
+
+
+@pytest.mark.parametrize(("change", "sentence"), ONE_FAULT, ids=[sentence[:60] for _, sentence in ONE_FAULT])
+def test_a_fault_is_named_with_what_would_be_right(sound: Environ, change: Environ, sentence: str) -> None:
+    said = faults(sound | change)
+    assert said.startswith(sentence)
+    assert "\n" not in said, "one fault, one sentence"
+    assert "hunter2" not in said
+
+
+def test_all_faults_are_named_at_once(sound: Environ) -> None:
+    change = {"TWILIO_AUTH_TOKEN": "", "SENDGRID_BASE_URL": "x", "DISPATCHER_HOME": " ", "DISPATCHER_PROVIDER_PUSH": "apns"}
+    said = faults(sound | change).splitlines()
+    assert [sentence.split()[0] for sentence in said] == [
+        "TWILIO_AUTH_TOKEN",  # for sms
+        "TWILIO_AUTH_TOKEN",  # and for whatsapp
+        "DISPATCHER_PROVIDER_PUSH",
+        "SENDGRID_BASE_URL",
+    ]
+
+
+def test_half_of_a_providers_credentials_are_a_fault_and_not_the_sandbox(tmp_path: Path) -> None:
+    said = faults({"DISPATCHER_TEMPLATES": str(tmp_path), "TWILIO_AUTH_TOKEN": TOKEN})
+    assert "TWILIO_ACCOUNT_SID is missing: sms goes through twilio" in said
+
+
+@pytest.mark.parametrize("sender", ["+32470000000", "Bank", "BANK 24", "1A", SERVICE])
+def test_numbers_names_and_services_may_send_sms(sound: Environ, sender: str) -> None:
+    assert Settings.from_environment(sound | {"TWILIO_SMS_SENDER": sender}).accounts["twilio"].sms_sender == sender
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", '{"type": "authorized_user"}', '{"type": "service_account", "private_key": "hunter2"}']
+)
+def test_a_file_that_is_no_service_account_is_named_and_not_shown(sound: Environ, tmp_path: Path, content: str) -> None:
+    (tmp_path / "account.json").write_text(content)
+    said = faults(sound)
+    assert "that must be the JSON key file of a service account" in said
+    assert "hunter2" not in said
+
+
+def test_a_name_nearly_ours_gets_a_hint(sound: Environ) -> None:
+    stray = {"DISPATCHER_BROKR_URL": "x", "DISPATCHER_COLOUR": "x", "TWILIO_SMS_SENDERS": "x", "TWILIO_EDGE": "x"}
+    assert Settings.from_environment(sound | stray).warnings == (
+        "DISPATCHER_BROKR_URL is not a variable of this program: did you mean DISPATCHER_BROKER_URL?",
+        "DISPATCHER_COLOUR is not a variable of this program: it has no effect.",
+        "TWILIO_SMS_SENDERS is not a variable of this program: did you mean TWILIO_SMS_SENDER?",
+    )
+
+
+def test_no_secret_is_in_the_repr(sound: Environ) -> None:
+    shown = repr(Settings.from_environment(sound | TELNYX))
+    for secret in ("KEY0_telnyx", "pass-db", "pass-broker", "pass-smtp", "s3cret", "SG.k3y", TOKEN, "pr1vate"):
+        assert secret not in shown
+
+
+def test_without_a_secret_key_one_is_made_once_and_kept_for_the_owner_alone(tmp_path: Path) -> None:
+    environ = {"DISPATCHER_TEMPLATES": str(tmp_path), "DISPATCHER_HOME": str(tmp_path / "home")}
+    with ThreadPool(8) as pool:
+        keys = {settings.secret_key for settings in pool.map(load, [environ] * 32)}
+    assert len(keys) == 1, "all who start at once agree"
+    assert len(keys.pop()) >= 32
+    kept = tmp_path / "home" / "secret.key"
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    assert [file.name for file in kept.parent.iterdir()] == ["secret.key"]
+    kept.chmod(0o644)
+    with pytest.raises(SettingsFaults, match="can be read by others"):
+        load(environ)
+
+
+def test_a_secret_key_of_the_environment_leaves_no_file(sound: Environ) -> None:
+    assert load(sound).secret_key == sound["DISPATCHER_SECRET_KEY"]
+    assert not Path(sound["DISPATCHER_HOME"]).exists()
+
+
+def test_rates_and_the_second_provider_are_read_and_their_faults_named(sound: Environ) -> None:
+    asked = {"DISPATCHER_RATE_SMS": "2.5", "DISPATCHER_FAILOVER_EMAIL": "smtp", "DISPATCHER_FAILOVER_SMS": "telnyx:20", **TELNYX}
+    read = Settings.from_environment(sound | asked)
+    assert (read.rates, read.accounts["sendgrid"].mails_per_request) == ({Channel.SMS: 2.5}, 100)
+    assert read.seconds == {Channel.EMAIL: Second("smtp"), Channel.SMS: Second("telnyx", 0.2)}
+    assert read.providers[Channel.SMS] == "twilio"
+    del sound["SMTP_URL"]
+    wrong = {"DISPATCHER_RATE_PUSH": "fast", "SENDGRID_MAILS_PER_REQUEST": "1001", "DISPATCHER_FAILOVER_EMAIL": "smtp"}
+    said = faults(sound | wrong | {"DISPATCHER_FAILOVER_SMS": "telnyx"})
+    assert all(name in said for name in (*wrong, "SMTP_URL is missing", "TELNYX_API_KEY is missing: DISPATCHER_FAILOVER_SMS"))
+
+
+@pytest.mark.parametrize("value", ["telnyx:100", "telnyx:-5", "smtp", "outbox", "twilio"])
+def test_a_second_provider_is_another_one_that_reaches_people(sound: Environ, value: str) -> None:
+    said = faults(sound | {"DISPATCHER_PROVIDER_SMS": "twilio", "DISPATCHER_FAILOVER_SMS": value, **TELNYX})
+    assert said.startswith(f"DISPATCHER_FAILOVER_SMS is '{value}'")
+
+
+def test_the_second_provider_s_credentials_do_not_make_it_the_first(sound: Environ) -> None:
+    del sound["TWILIO_SMS_SENDER"]
+    only_telnyx = {name: value for name, value in sound.items() if not name.startswith("TWILIO_")} | TELNYX
+    assert Settings.from_environment(only_telnyx).providers[Channel.SMS] == "telnyx"
+    assert Settings.from_environment(only_telnyx | {"DISPATCHER_FAILOVER_SMS": "telnyx"}).providers[Channel.SMS] == "sandbox"
+
+
+def test_the_second_provider_of_e_mail_stands_behind_the_first(sound: Environ) -> None:
+    asked = {"DISPATCHER_PROVIDER_PUSH": "outbox", "DISPATCHER_FAILOVER_EMAIL": "smtp", "DISPATCHER_FAILOVER_SMS": "telnyx:5"}
+    chosen = Settings.from_environment(sound | asked | TELNYX)
+    names = {channel: provider.name for channel, provider in bootstrap.providers(chosen).items()}
+    assert names == {
+        Channel.EMAIL: "sendgrid+smtp",
+        Channel.SMS: "twilio+telnyx",
+        Channel.WHATSAPP: "twilio",
+        Channel.PUSH: "outbox",
+    }
+
+
+def test_each_provider_of_a_channel_gets_its_share_and_what_the_other_does_not_take(sound: Environ) -> None:
+    with running() as sandbox:
+        here = {"TWILIO_BASE_URL": sandbox.url, "TELNYX_BASE_URL": sandbox.url, "DISPATCHER_FAILOVER_SMS": "telnyx:40"}
+        here["DISPATCHER_PROVIDER_PUSH"] = "outbox"
+        provider = bootstrap.providers(Settings.from_environment(sound | TELNYX | here))[Channel.SMS]
+        batch = [Outbound(f"m-{number}", Channel.SMS, f"+32470000{number:03}", Sms("Bonjour")) for number in range(200)]
+        assert all(isinstance(result, Receipt) for _, result in provider.send(batch))
+        taken = Counter(row["provider"] for row in sandbox.log())
+        assert taken["twilio"] + taken["telnyx"] == 200
+        assert 40 < taken["telnyx"] < 120
+        sandbox.set_faults([{"provider": "twilio", "status": 429}])
+        assert all(isinstance(result, Receipt) for _, result in provider.send(batch))
+        assert len({row["message_id"] for row in sandbox.log(after=200)}) == 200
+        provider.close()
+
+
+def test_a_sandbox_s_keys_verify_its_webhooks_until_real_ones_are_given(sound: Environ, tmp_path: Path) -> None:
+    home = {"DISPATCHER_HOME": str(tmp_path), "DISPATCHER_TEMPLATES": str(tmp_path)}
+    keys = bootstrap.webhook_keys(Settings.from_environment(home))
+    assert keys["sendgrid"].startswith("MFkw")
+    assert keys["twilio"] == "sandbox"
+    assert bootstrap.webhook_keys(Settings.from_environment(sound | home | TELNYX)) == {
+        "sendgrid": KEY,
+        "twilio": TOKEN,
+        "telnyx": TELNYX["TELNYX_PUBLIC_KEY"],
+    }
