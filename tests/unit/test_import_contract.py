@@ -1,0 +1,52 @@
+"""The import contract holds for modules that are not written yet: each of these files would break the build."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LINT_IMPORTS = "from importlinter.cli import lint_imports_command; lint_imports_command()"
+LAYERS, CELERY, POSTGRESQL = (
+    "imports only from the layers below it",
+    "Only tasks knows Celery",
+    "Only the ledger speaks to PostgreSQL",
+)
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the code that a test may add a module to."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for package in ("dispatcher", "channels"):
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("path", "code", "broken"),
+    [
+        ("dispatcher/recommendations.py", "import os", LAYERS),
+        ("dispatcher/consent/recommendations.py", "from dispatcher.delivery import pipeline", LAYERS),
+        ("dispatcher/domain/recommendations.py", "from dispatcher.policy import Policy", LAYERS),
+        ("dispatcher/campaigns/recommendations.py", "from dispatcher.web import api_keys", LAYERS),
+        ("dispatcher/campaigns/recommendations.py", "import celery", CELERY),
+        ("dispatcher/web/api/recommendations.py", "from kombu import Connection", CELERY),
+        ("dispatcher/delivery/recommendations.py", "import psycopg", POSTGRESQL),
+        ("dispatcher/cli/recommendations.py", "from psycopg_pool import ConnectionPool", POSTGRESQL),
+        ("channels/providers/recommendations.py", "from dispatcher.domain import message", "Providers do not know the dispatcher"),
+    ],
+)
+def test_a_new_module_can_not_escape_the_contract(checkout: Path, path: str, code: str, broken: str) -> None:
+    module = checkout / path
+    module.write_text(f"{code}\n", encoding="utf-8")
+    command = [sys.executable, "-c", LINT_IMPORTS, "--no-cache"]
+    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False, env={"COLUMNS": "500"})
+    module.unlink()
+    assert done.returncode == 1, done.stdout
+    assert any(broken in line and line.endswith("BROKEN") for line in done.stdout.splitlines()), done.stdout
