@@ -18,21 +18,21 @@ from typing import Any
 import psutil
 
 from benchmarks import goals, killed, latency, optouts, rendering, report, stage_costs, throughput
-from benchmarks.environment import Ground, await_, baseline_worker, campaign_worker, ground, say
-from benchmarks.stage_costs import Stages, Way
-from benchmarks.throughput import Run, middle
+from benchmarks.environment import BenchEnvironment, await_, baseline_worker, bench_environment, campaign_worker, say
+from benchmarks.stage_costs import SendSetup, StageCosts
+from benchmarks.throughput import ThroughputRun, middle
 from channels.base import Channel
 from dispatcher.devserver.stack import CAMPAIGN_NICE
 from dispatcher.runtime.services import BATCH_MESSAGES_MAX
 
-ROWS: Mapping[str, Way] = {
-    "e-mail single, any template": Way(Channel.EMAIL, specialise=False),
-    "e-mail single, recorded paths": Way(Channel.EMAIL),
-    "e-mail batch": Way(Channel.EMAIL, mails_per_request=100),
-    "e-mail batch of 1,000": Way(Channel.EMAIL, mails_per_request=1_000, batch_messages=1_000),
-    "SMS": Way(Channel.SMS),
-    "WhatsApp": Way(Channel.WHATSAPP),
-    "push": Way(Channel.PUSH),
+ROWS: Mapping[str, SendSetup] = {
+    "e-mail single, any template": SendSetup(Channel.EMAIL, specialise=False),
+    "e-mail single, recorded paths": SendSetup(Channel.EMAIL),
+    "e-mail batch": SendSetup(Channel.EMAIL, mails_per_request=100),
+    "e-mail batch of 1,000": SendSetup(Channel.EMAIL, mails_per_request=1_000, batch_messages=1_000),
+    "SMS": SendSetup(Channel.SMS),
+    "WhatsApp": SendSetup(Channel.WHATSAPP),
+    "push": SendSetup(Channel.PUSH),
 }
 LARGE_BATCH = 1_000  # what sub-batches of a hundred are compared with
 
@@ -62,7 +62,7 @@ def main() -> None:
     sizes = _sizes(options)
     wanted = {name: way for name, way in ROWS.items() if not options.only or way.channel in options.only}
     people = max(*sizes.audiences, sizes.campaign, sizes.loaded)
-    with ground(people, options.workers, one_authority=options.one_authority) as place:
+    with bench_environment(people, options.workers, one_authority=options.one_authority) as place:
         found: dict[str, Any] = {"machine": _machine(options.workers), "sizes": asdict(sizes)}
         found["rows"] = {name: _row(place, name, way, sizes) for name, way in wanted.items()}
         found["sink"] = _sink_ceiling(place)
@@ -77,7 +77,7 @@ def main() -> None:
     print(report.table(found))
 
 
-def _beyond_rows(place: Ground, sizes: Sizes) -> dict[str, Any]:
+def _beyond_rows(place: BenchEnvironment, sizes: Sizes) -> dict[str, Any]:
     """Audiences, triggers, opt-outs, and what a killed worker leaves."""
     found: dict[str, Any] = {}
     with place.running(campaign_worker(place.workers, nice=CAMPAIGN_NICE), SENDGRID_MAILS_PER_REQUEST="1") as worker:
@@ -89,12 +89,12 @@ def _beyond_rows(place: Ground, sizes: Sizes) -> dict[str, Any]:
     return {**found, "opt_outs": asdict(optouts.measure(place, sizes.race))}
 
 
-def _killed(place: Ground, sizes: Sizes) -> dict[str, float]:
+def _killed(place: BenchEnvironment, sizes: Sizes) -> dict[str, float]:
     """What a kill leaves unknown, and what it costs to leave no more than that."""
     unknown = killed.measure(place, sizes.killed)
     cost: dict[int, float] = {}
     for messages in (LARGE_BATCH, BATCH_MESSAGES_MAX) * 3:  # in turns, the best of each: neighbours only add
-        taken = stage_costs.measure(place, Way(Channel.PUSH, batch_messages=messages), max(2_000, sizes.staged)).total_us
+        taken = stage_costs.measure(place, SendSetup(Channel.PUSH, batch_messages=messages), max(2_000, sizes.staged)).total_us
         cost[messages] = min(taken, cost.get(messages, taken))
     small, large = cost[BATCH_MESSAGES_MAX], cost[LARGE_BATCH]
     say(f"killed: {unknown} messages unknown per process; batches of {BATCH_MESSAGES_MAX} cost {small / large - 1:.0%} more")
@@ -133,10 +133,10 @@ def _machine(workers: int) -> dict[str, Any]:
     }
 
 
-def _row(place: Ground, name: str, way: Way, sizes: Sizes) -> dict[str, Any]:
+def _row(place: BenchEnvironment, name: str, way: SendSetup, sizes: Sizes) -> dict[str, Any]:
     """Ours and the baseline in turns, so that both meet the same neighbours."""
-    ours: list[Run] = []
-    theirs: list[Run] = []
+    ours: list[ThroughputRun] = []
+    theirs: list[ThroughputRun] = []
     channel, specialise = way.channel, "on" if way.specialise else "off"
     settings = {"SENDGRID_MAILS_PER_REQUEST": str(way.mails_per_request), "DISPATCHER_SPECIALISE": specialise}
     worker = place.running(campaign_worker(place.workers), **settings)
@@ -152,7 +152,7 @@ def _row(place: Ground, name: str, way: Way, sizes: Sizes) -> dict[str, Any]:
     return _summary(middle(ours), middle(theirs), sorted(by_stage, key=lambda each: each.total_us)[len(by_stage) // 2])
 
 
-def _summary(ours: Run, theirs: Run, staged: Stages) -> dict[str, Any]:
+def _summary(ours: ThroughputRun, theirs: ThroughputRun, staged: StageCosts) -> dict[str, Any]:
     return {
         "ours": {**asdict(ours), "per_second": ours.per_second, "cpu_total_us": ours.cpu_total_us},
         "baseline": {**asdict(theirs), "per_second": theirs.per_second, "cpu_total_us": theirs.cpu_total_us},
@@ -163,7 +163,7 @@ def _summary(ours: Run, theirs: Run, staged: Stages) -> dict[str, Any]:
     }
 
 
-def _sink_ceiling(place: Ground) -> dict[str, float]:
+def _sink_ceiling(place: BenchEnvironment) -> dict[str, float]:
     """The sink's own: what it could take if it had a processor to itself."""
     seen = place.received()
     return {"requests_per_cpu_second": seen["requests"] / seen["cpu_seconds"], "requests": seen["requests"]}
@@ -175,13 +175,13 @@ def _rendering() -> dict[str, float]:
     return {"times": measured.times_texts, "batched_us": measured.batched_us}
 
 
-def _audience(place: Ground, worker: int, people: int) -> Run:
+def _audience(place: BenchEnvironment, worker: int, people: int) -> ThroughputRun:
     run = throughput.campaign(place, worker, Channel.PUSH, people)
     say(f"audience of {people:,}: {run.cpu_total_us:.0f} µs a message, {run.peak_bytes / 2**20:.0f} MB")
     return run
 
 
-def _latency(place: Ground, sizes: Sizes) -> dict[str, Any]:
+def _latency(place: BenchEnvironment, sizes: Sizes) -> dict[str, Any]:
     idle = latency.idle(place, sizes.triggers)
     loaded = latency.under_load(place, sizes.triggers, sizes.loaded)
     say(f"triggers: p99 {idle.p99_ms:.0f} ms idle, {loaded.p99_ms:.0f} ms beside a campaign")

@@ -24,7 +24,7 @@ from twilio.rest import Client
 
 from channels.base import Channel, Email, Push, Sms, WhatsApp
 from dispatcher import content
-from dispatcher.content import Catalog, Letter, Links, Sender
+from dispatcher.content import Catalog, MessageLinks, MessageSender, RenderRequest
 from dispatcher.domain.message import Mode
 
 TEMPLATE = "loan_offer"
@@ -49,7 +49,7 @@ app.conf.update(task_ignore_result=True, task_default_queue="baseline", worker_h
 _kept = threading.local()
 
 
-class Clients:
+class BaselineClients:
     """What a process keeps: the database connection, the templates and the providers' own clients."""
 
     def __init__(self) -> None:
@@ -63,11 +63,11 @@ class Clients:
         firebase_admin.initialize_app(credentials.Certificate(os.environ["GOOGLE_APPLICATION_CREDENTIALS"]))
 
 
-def clients() -> Clients:
+def clients() -> BaselineClients:
     """This process's clients, made at first use."""
     if not hasattr(_kept, "clients"):
-        _kept.clients = Clients()
-    made: Clients = _kept.clients
+        _kept.clients = BaselineClients()
+    made: BaselineClients = _kept.clients
     return made
 
 
@@ -97,19 +97,19 @@ def send(campaign: str, contact: str, channel: str, data: dict[str, Any]) -> Non
     kept.database.commit()
 
 
-def _letter(channel: Channel, language: Any, data: dict[str, Any]) -> Letter:
-    return Letter(
+def _letter(channel: Channel, language: Any, data: dict[str, Any]) -> RenderRequest:
+    return RenderRequest(
         channel=channel,
         language=language,
         mode=Mode.TAILORED,
         categories=frozenset({"identity", "transactions", "product"}),
         data=data,
-        sender=Sender("KBC Bank", "news@mail.example"),
-        links=Links(f"{ADDRESS}/u/{data['first_name']}", f"{ADDRESS}/p/{data['first_name']}"),
+        sender=MessageSender("KBC Bank", "news@mail.example"),
+        links=MessageLinks(f"{ADDRESS}/u/{data['first_name']}", f"{ADDRESS}/p/{data['first_name']}"),
     )
 
 
-def _hand_over(kept: Clients, message: object, email: str, phone: str, device: str) -> str:
+def _hand_over(kept: BaselineClients, message: object, email: str, phone: str, device: str) -> str:
     if isinstance(message, Email):
         mail = Mail((message.sender_address, message.sender_name), To(email), message.subject)
         mail.add_content(Content("text/plain", message.text))

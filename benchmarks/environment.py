@@ -20,14 +20,14 @@ import certifi
 import psycopg
 
 from benchmarks import baseline
-from benchmarks.resource_usage import Meters, pid_of_postgres
-from channels.http import Http, Request, Response
+from benchmarks.resource_usage import ProcessMeters, pid_of_postgres
+from channels.http import HttpRequest, HttpResponse, HttpTransport
 from channels.sandbox.keys import write_certificate, write_service_account
 from dispatcher.campaigns.template_approval import approve_waiting
 from dispatcher.cli.demo import QUIET_HOURS
 from dispatcher.devserver import supervisor as processes
 from dispatcher.devserver.stack import free_port
-from dispatcher.devserver.supervisor import Command, Processes, supervised
+from dispatcher.devserver.supervisor import ChildCommand, Supervisor, supervised
 from dispatcher.embedded import engines
 from dispatcher.intake.recipient_import import parse
 from dispatcher.ledger.connection import lend
@@ -35,7 +35,7 @@ from dispatcher.ledger.consent import recipients
 from dispatcher.ledger.migrations import migrate
 from dispatcher.policy import shipped
 from dispatcher.runtime import bootstrap
-from dispatcher.runtime.services import House
+from dispatcher.runtime.services import Services
 
 READY_SECONDS = 60.0
 LANGUAGES = ("nl", "fr", "en", "nl")
@@ -53,14 +53,14 @@ OFFER: Mapping[str, Any] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class BenchEnvironment:
     """What the measurements stand on."""
 
-    house: House
+    services: Services
     home: Path
     sink: str
-    processes: Processes
-    meters: Meters
+    processes: Supervisor
+    meters: ProcessMeters
     environ: Mapping[str, str] = field(repr=False)
     workers: int
 
@@ -74,16 +74,16 @@ class Ground:
 
     def received(self) -> Mapping[str, Any]:
         """What the sink has seen so far."""
-        http = Http()
+        http = HttpTransport()
         try:
-            answer = http.ask(Request(f"{self.sink}/count", ()))
+            answer = http.ask(HttpRequest(f"{self.sink}/count", ()))
         finally:
             http.close()
-        assert isinstance(answer, Response), answer
+        assert isinstance(answer, HttpResponse), answer
         return answer.fields()
 
     @contextmanager
-    def running(self, command: Command, **environ: str) -> Iterator[int]:
+    def running(self, command: ChildCommand, **environ: str) -> Iterator[int]:
         """One more process for as long as the block lasts; its id."""
         with supervised([command], self.home / "log", {**self.environ, **environ}) as started:
             yield started.children[command.name].process.pid
@@ -127,7 +127,7 @@ def _bundle(home: Path, authority: Path) -> Path:
 
 
 @contextmanager
-def ground(people: int, workers: int, *, one_authority: bool = False) -> Iterator[Ground]:
+def bench_environment(people: int, workers: int, *, one_authority: bool = False) -> Iterator[BenchEnvironment]:
     """Start everything, with this many people in the ledger; all of it is gone afterwards."""
     home = Path(tempfile.mkdtemp(prefix="dispatcher-bench-"))
     with ExitStack() as stack:
@@ -147,16 +147,16 @@ def ground(people: int, workers: int, *, one_authority: bool = False) -> Iterato
         started = stack.enter_context(supervised(commands, home / "log", environ))
         started.await_ready(READY_SECONDS)
         baseline.app.conf.broker_url = joined.broker_url  # this process publishes, too
-        house = bootstrap.house()
-        stack.callback(house.pool.close)
-        approve_waiting(house, "benchmarks")
-        _add_people(house, people)
-        meters = Meters(
+        services = bootstrap.services()
+        stack.callback(services.pool.close)
+        approve_waiting(services, "benchmarks")
+        _add_people(services, people)
+        meters = ProcessMeters(
             postgres=pid_of_postgres(home),
             sink=started.children["sink"].process.pid,
             broker_url=joined.broker_url,
         )
-        yield Ground(house, home, sink, started, meters, environ, workers)
+        yield BenchEnvironment(services, home, sink, started, meters, environ, workers)
 
 
 def _clean(environ: Mapping[str, str]) -> dict[str, str]:
@@ -188,9 +188,9 @@ def _environment(home: Path, sink: str, database_url: str, broker_url: str) -> d
     }
 
 
-def _sink(port: int, certificate: Path, key: Path) -> Command:
+def _sink(port: int, certificate: Path, key: Path) -> ChildCommand:
     argv = (sys.executable, "-m", "benchmarks.sink", str(port), str(certificate), str(key))
-    return Command("sink", argv, processes.SERVERS, ready=partial(_listens, port))
+    return ChildCommand("sink", argv, processes.SERVERS, ready=partial(_listens, port))
 
 
 def _listens(port: int) -> bool:
@@ -199,24 +199,24 @@ def _listens(port: int) -> bool:
     return False
 
 
-def campaign_worker(workers: int, nice: int = 0) -> Command:
+def campaign_worker(workers: int, nice: int = 0) -> ChildCommand:
     """The worker that `make up` runs, for campaigns only; there it is nicer, which would not be fair beside the baseline."""
     return processes.worker("campaign", ["campaign"], workers, nice)
 
 
-def baseline_worker(workers: int) -> Command:
+def baseline_worker(workers: int) -> ChildCommand:
     """The baseline's worker: Celery's defaults; it is told what to consume when the queue is full."""
     options = ("worker", "--queues", "idle", "--concurrency", str(workers), "--hostname", "baseline@bench", "--loglevel", "WARNING")
     argv = (sys.executable, "-m", "celery", "-A", "benchmarks.baseline", *options)
-    return Command("baseline", argv, processes.WORKERS)
+    return ChildCommand("baseline", argv, processes.WORKERS)
 
 
-def _add_people(house: House, people: int) -> None:
+def _add_people(services: Services, people: int) -> None:
     """A few hundred through the front door, the others as their copies."""
     seeds = min(people, 200)
-    with lend(house.pool) as connection:
-        batch = [parse(_person(number), house.clock()) for number in range(seeds)]
-        recipients.upsert(connection, house.secret, batch, "benchmark", house.clock())
+    with lend(services.pool) as connection:
+        batch = [parse(_person(number), services.clock()) for number in range(seeds)]
+        recipients.upsert(connection, services.secret, batch, "benchmark", services.clock())
         with connection.transaction():
             connection.execute("CREATE TEMPORARY TABLE copies ON COMMIT DROP AS SELECT * FROM recipients LIMIT 0")
             connection.execute("ALTER TABLE copies ADD n integer")

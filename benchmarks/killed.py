@@ -8,7 +8,7 @@ import time
 
 import psutil
 
-from benchmarks.environment import Ground, await_, campaign_worker, database
+from benchmarks.environment import BenchEnvironment, await_, campaign_worker, database
 from benchmarks.throughput import submit
 from channels.base import Channel
 from dispatcher.campaigns import scheduler
@@ -18,26 +18,26 @@ from dispatcher.ledger.connection import lend
 ROUNDS = 3  # a kill between two batches leaves nothing
 
 
-def measure(ground: Ground, people: int) -> int:
+def measure(ground: BenchEnvironment, people: int) -> int:
     """The most messages that one killed worker process left unknown."""
     return max(_once(ground, people) for _ in range(ROUNDS))
 
 
-def _once(ground: Ground, people: int) -> int:
+def _once(ground: BenchEnvironment, people: int) -> int:
     from dispatcher import tasks
 
-    name = submit(ground.house, ground, Channel.PUSH, people)
+    name = submit(ground.services, ground, Channel.PUSH, people)
     ground.forget_caps()
     with ground.running(campaign_worker(ground.workers)) as worker:
-        tasks.publish(scheduler.due_chunks(ground.house))
+        tasks.publish(scheduler.due_chunks(ground.services))
         await_("the campaign's start", lambda: _count(name, "accepted") > people // 10, 60)
         parent = psutil.Process(worker)
         for process in (parent, *parent.children(recursive=True)):  # the parent first: it must not give a chunk out again
             os.kill(process.pid, signal.SIGKILL)
         time.sleep(0.5)  # what they had told PostgreSQL is done by now
         unknown = _by_chunk(name)
-    with lend(ground.house.pool) as connection:
-        lifecycle.cancel(connection, name, ground.house.clock())
+    with lend(ground.services.pool) as connection:
+        lifecycle.cancel(connection, name, ground.services.clock())
     tasks.app.control.purge()
     return max(unknown, default=0)
 

@@ -6,7 +6,7 @@ import itertools
 import time
 from dataclasses import dataclass
 
-from benchmarks.environment import Ground, await_, database, say
+from benchmarks.environment import BenchEnvironment, await_, database, say
 from benchmarks.throughput import finished, submit
 from channels.base import Channel
 from dispatcher.campaigns import scheduler
@@ -26,27 +26,27 @@ class Latency:
     p99_ms: float
 
 
-def idle(ground: Ground, count: int) -> Latency:
+def idle(ground: BenchEnvironment, count: int) -> Latency:
     """Triggers with nothing else going on."""
     _fire(ground, 20)  # the worker's connections and templates are warm in earnest, too
     return _fire(ground, count)
 
 
-def under_load(ground: Ground, count: int, people: int) -> Latency:
+def under_load(ground: BenchEnvironment, count: int, people: int) -> Latency:
     """Triggers while the workers run a campaign of single mails at full speed."""
     from dispatcher import tasks
 
-    name = submit(ground.house, ground, Channel.EMAIL, people)
-    tasks.publish(scheduler.due_chunks(ground.house))
+    name = submit(ground.services, ground, Channel.EMAIL, people)
+    tasks.publish(scheduler.due_chunks(ground.services))
     time.sleep(0.5)
     measured = _fire(ground, count)
-    if finished(ground.house, name):
+    if finished(ground.services, name):
         say("the campaign was over before the triggers: these figures flatter")
-    await_(name, lambda: finished(ground.house, name), 240)
+    await_(name, lambda: finished(ground.services, name), 240)
     return measured
 
 
-def _fire(ground: Ground, count: int) -> Latency:
+def _fire(ground: BenchEnvironment, count: int) -> Latency:
     from dispatcher import tasks
 
     ground.forget_caps()

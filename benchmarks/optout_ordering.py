@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from channels.base import Channel
-from channels.sandbox import Sandbox
+from channels.sandbox import SandboxClient
 from dispatcher.campaigns import scheduler, submission
 from dispatcher.delivery.pipeline import run_chunk
 from dispatcher.domain.preferences import Change
@@ -20,7 +20,7 @@ from dispatcher.intake.recipient_import import parse
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import events, recipients
 from dispatcher.ledger.maintenance import diagnostics
-from dispatcher.runtime.services import House
+from dispatcher.runtime.services import Services
 
 OFFER = {"project": "solar panels", "amount": 9000, "offer_url": "https://www.kbc-bank.example/loan"}
 NOES = (
@@ -38,7 +38,7 @@ COVERED: Mapping[str, frozenset[Channel]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class No:
+class TimedOptOut:
     """One opt-out: its scope, and when its transaction had committed (unix seconds, the machine's clock)."""
 
     recipient_id: str
@@ -47,7 +47,7 @@ class No:
 
 
 @dataclass(frozen=True, slots=True)
-class Race:
+class OptOutRace:
     """What a race showed. `late_claims` must be zero; `last_arrival_seconds` is the longest time from an opt-out's commit to an
     arrival that it would have forbidden, all of them claimed before it."""
 
@@ -59,17 +59,17 @@ class Race:
     last_arrival_seconds: float
 
 
-def race(houses: Sequence[House], sandbox: Sandbox, people: int, dice: random.Random) -> Race:
+def race_optouts(houses: Sequence[Services], sandbox: SandboxClient, people: int, rng: random.Random) -> OptOutRace:
     """Run a campaign per channel with one worker thread per house, and half of the people opting out meanwhile."""
     ids = [f"c-{number}" for number in range(people)]
     _add_people(houses[0], ids)
     for channel in Channel:
         form = {"id": f"race-{channel}", "template": "loan_offer", "channels": [channel], "audience": [_row(id_) for id_ in ids]}
-        submission.submit(houses[0], parse_campaign(form, submission.desk(houses[0])))
-    workers = [threading.Thread(target=_work, args=(house,)) for house in houses]
+        submission.submit(houses[0], parse_campaign(form, submission.validation_context(houses[0])))
+    workers = [threading.Thread(target=_work, args=(services,)) for services in houses]
     for worker in workers:
         worker.start()
-    noes = [_say_no(houses[0], id_, dice) for id_ in dice.sample(ids, people // 2)]
+    noes = [_say_no(houses[0], id_, rng) for id_ in rng.sample(ids, people // 2)]
     for worker in workers:
         worker.join()
     return _judge(houses[0], sandbox, noes)
@@ -79,10 +79,10 @@ def _row(recipient_id: str) -> dict[str, Any]:
     return {"recipient": recipient_id, "data": OFFER}
 
 
-def _add_people(house: House, ids: Sequence[str]) -> None:
-    batch = [parse(_person(id_, number), house.clock()) for number, id_ in enumerate(ids)]
-    with lend(house.pool) as connection:
-        recipients.upsert(connection, house.secret, batch, "race", house.clock())
+def _add_people(services: Services, ids: Sequence[str]) -> None:
+    batch = [parse(_person(id_, number), services.clock()) for number, id_ in enumerate(ids)]
+    with lend(services.pool) as connection:
+        recipients.upsert(connection, services.secret, batch, "race", services.clock())
 
 
 def _person(recipient_id: str, number: int) -> dict[str, Any]:
@@ -101,29 +101,29 @@ def _person(recipient_id: str, number: int) -> dict[str, Any]:
     }
 
 
-def _work(house: House) -> None:
+def _work(services: Services) -> None:
     """A worker's loop, without a broker between: chunk after chunk until nothing is due."""
-    while dues := scheduler.due_chunks(house):
+    while dues := scheduler.due_chunks(services):
         for due in dues:
-            chunk = run_chunk(house, due.period, due.number)
+            chunk = run_chunk(services, due.period, due.number)
             if chunk is not None:
-                dues += scheduler.next_chunk(house, chunk)
+                dues += scheduler.next_chunk(services, chunk)
 
 
-def _say_no(house: House, recipient_id: str, dice: random.Random) -> No:
-    time.sleep(dice.random() * 0.01)
-    subject, value = dice.choice(NOES)
-    now = house.clock()
-    with lend(house.pool) as connection:
-        events.record(connection, house.secret, recipient_id, [Change(subject, value)], "mobile", "race", "", now, now)
-    return No(recipient_id, COVERED[subject], time.time())
+def _say_no(services: Services, recipient_id: str, rng: random.Random) -> TimedOptOut:
+    time.sleep(rng.random() * 0.01)
+    subject, value = rng.choice(NOES)
+    now = services.clock()
+    with lend(services.pool) as connection:
+        events.record(connection, services.secret, recipient_id, [Change(subject, value)], "mobile", "race", "", now, now)
+    return TimedOptOut(recipient_id, COVERED[subject], time.time())
 
 
-def _judge(house: House, sandbox: Sandbox, noes: Sequence[No]) -> Race:
+def _judge(services: Services, sandbox: SandboxClient, noes: Sequence[TimedOptOut]) -> OptOutRace:
     said = {no.recipient_id: no for no in noes}
     arrived = {arrival["message_id"]: arrival["at"] for arrival in sandbox.log()}
     late_claims, after = 0, [0.0]
-    with lend(house.pool) as connection:
+    with lend(services.pool) as connection:
         rows = diagnostics.claims(connection)
     refused = sum(state == "refused" for _, _, _, state, _ in rows)
     for message_id, recipient_id, channel, _state, claimed_at in rows:
@@ -133,4 +133,4 @@ def _judge(house: House, sandbox: Sandbox, noes: Sequence[No]) -> Race:
         late_claims += claimed_at.timestamp() > no.committed_at
         if message_id in arrived and arrived[message_id] > no.committed_at:
             after.append(arrived[message_id] - no.committed_at)
-    return Race(len(noes), len(arrived), refused, late_claims, len(after) - 1, max(after))
+    return OptOutRace(len(noes), len(arrived), refused, late_claims, len(after) - 1, max(after))

@@ -8,14 +8,14 @@ from contextlib import ExitStack
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-from benchmarks.environment import Ground, database
-from benchmarks.optout_ordering import Race, race
+from benchmarks.environment import BenchEnvironment, database
+from benchmarks.optout_ordering import OptOutRace, race_optouts
 from channels.base import Channel, Provider
-from channels.http import Http
+from channels.http import HttpTransport
 from channels.providers.fcm import Fcm
 from channels.providers.sendgrid import SendGrid
 from channels.providers.twilio import Twilio
-from channels.sandbox import Sandbox, running
+from channels.sandbox import SandboxClient, running
 from dispatcher.campaigns.template_approval import approve_waiting
 from dispatcher.ledger.connection import open_pool
 from dispatcher.ledger.migrations import migrate
@@ -23,7 +23,7 @@ from dispatcher.ledger.migrations import migrate
 WORKERS = 3
 
 
-def measure(ground: Ground, people: int) -> Race:
+def measure(ground: BenchEnvironment, people: int) -> OptOutRace:
     """One race."""
     with database() as connection:
         connection.execute("CREATE DATABASE race")
@@ -33,13 +33,13 @@ def measure(ground: Ground, people: int) -> Race:
         sandbox = stack.enter_context(running())
         sandbox.set_events(twilio_statuses=False)
         pools = [stack.enter_context(open_pool(url)) for _ in range(WORKERS)]
-        houses = [replace(ground.house, pool=pool, providers=_adapters(ground, sandbox)) for pool in pools]
+        houses = [replace(ground.services, pool=pool, providers=_adapters(ground, sandbox)) for pool in pools]
         approve_waiting(houses[0], "benchmarks")
-        return race(houses, sandbox, people, random.Random(2026))
+        return race_optouts(houses, sandbox, people, random.Random(2026))
 
 
-def _adapters(ground: Ground, sandbox: Sandbox) -> dict[Channel, Provider]:
-    http = Http(concurrency=50)
+def _adapters(ground: BenchEnvironment, sandbox: SandboxClient) -> dict[Channel, Provider]:
+    http = HttpTransport(concurrency=50)
     account = str(sandbox.service_account(ground.home / "race-account.json"))
     callback = f"{sandbox.url}/callback"  # carries the message id into the log; no statuses are asked for
     phones = {

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from channels.base import Channel, Outbound, Receipt, whole
-from channels.http import Fault, Http, Request, Response
+from channels.http import Fault, HttpRequest, HttpResponse, HttpTransport
 from channels.providers.sendgrid import SendGrid
-from dispatcher.consent.link_tokens import PREFERENCES, UNSUBSCRIBE, ref_token
-from dispatcher.content import Catalog, Letter, Links, Template, example_letter, load
+from dispatcher.consent.link_tokens import PREFERENCES, UNSUBSCRIBE, message_id_token
+from dispatcher.content import Catalog, MessageLinks, RenderRequest, Template, example_request, load
 from dispatcher.domain.message import Mode
-from dispatcher.domain.message_id import MessageRef
+from dispatcher.domain.message_id import MessageId
 from dispatcher.domain.recipient import Language
 
 T = TypeVar("T")
@@ -57,17 +57,17 @@ class Rendering:
         return self.tokens_us + self.message_us + self.request_us
 
 
-class _Swallow(Http):
+class _NullTransport(HttpTransport):
     """A transport that costs nothing and takes everything."""
 
-    def exchange(self, calls: Iterable[tuple[T, Request]]) -> Generator[tuple[T, Response | Fault]]:
+    def exchange(self, calls: Iterable[tuple[T, HttpRequest]]) -> Generator[tuple[T, HttpResponse | Fault]]:
         for tag, _ in calls:
-            yield tag, Response(202, (b"HTTP/1.1 202 Accepted", b"X-Message-Id: swallowed"))
+            yield tag, HttpResponse(202, (b"HTTP/1.1 202 Accepted", b"X-Message-Id: swallowed"))
 
 
 def measure(templates: Path = Path("templates"), people: int = 400, rounds: int = 7) -> Rendering:
     """Loan offers to so many people, in LANGUAGES, tailored, each with a name, a project and an amount of their own."""
-    plain, quick = (_loan_offer(load(templates, dice)) for dice in (None, random.random))
+    plain, quick = (_loan_offer(load(templates, rng)) for rng in (None, random.random))
     letters = [_letter(plain, number) for number in range(people)]
     for letter in letters:
         assert whole(quick.render(letter)) == plain.render(letter), "byte for byte"
@@ -82,7 +82,7 @@ def measure(templates: Path = Path("templates"), people: int = 400, rounds: int 
         )
 
     def requests(template: Template) -> Callable[[], None]:
-        sendgrid, mails = SendGrid("SG.none", _Swallow()), _mails(template, letters)
+        sendgrid, mails = SendGrid("SG.none", _NullTransport()), _mails(template, letters)
         assert all(isinstance(result, Receipt) for _, result in sendgrid.send(mails))
         return lambda: _each(list(sendgrid.send(mails[first : first + 100])) for first in range(0, people, 100))
 
@@ -101,26 +101,26 @@ def _loan_offer(catalog: Catalog) -> Template:
     return catalog["loan_offer"]
 
 
-def _letter(template: Template, number: int) -> Letter:
+def _letter(template: Template, number: int) -> RenderRequest:
     data = {"first_name": f"Reader{number}", "project": f"project number {number % 97}", "amount": 5_000 + 500 * (number % 40)}
     language = LANGUAGES[number % len(LANGUAGES)]
-    return example_letter(template, Channel.EMAIL, language, Mode.TAILORED, data, links=_links(number))
+    return example_request(template, Channel.EMAIL, language, Mode.TAILORED, data, links=_links(number))
 
 
-def _links(number: int) -> Links:
-    ref = MessageRef(202611, 17, number)
-    unsubscribe, preferences = (ref_token(_SECRET, purpose, ref) for purpose in (UNSUBSCRIBE, PREFERENCES))
-    return Links(f"https://messages.bank.example/u/{unsubscribe}", f"https://messages.bank.example/p/{preferences}")
+def _links(number: int) -> MessageLinks:
+    ref = MessageId(202611, 17, number)
+    unsubscribe, preferences = (message_id_token(_SECRET, purpose, ref) for purpose in (UNSUBSCRIBE, PREFERENCES))
+    return MessageLinks(f"https://messages.bank.example/u/{unsubscribe}", f"https://messages.bank.example/p/{preferences}")
 
 
-def _mails(template: Template, letters: Sequence[Letter]) -> list[Outbound]:
+def _mails(template: Template, letters: Sequence[RenderRequest]) -> list[Outbound]:
     return [
         Outbound(f"202611-17-{number}-0", Channel.EMAIL, f"reader-{number}@home.example", template.render(letter))
         for number, letter in enumerate(letters)
     ]
 
 
-def _bodies(template: Template, letter: Letter, values: dict[str, Any]) -> Sequence[str]:
+def _bodies(template: Template, letter: RenderRequest, values: dict[str, Any]) -> Sequence[str]:
     texts = template.written(letter, values).texts()
     return texts["email.html"], texts["email.text"]
 

@@ -16,7 +16,7 @@ Snapshot = Mapping[str, float]  # part -> processor seconds so far; "commands" -
 
 
 @dataclass(frozen=True, slots=True)
-class Meters:
+class ProcessMeters:
     """The processes that are watched, by the ids of their parents."""
 
     postgres: int
@@ -68,16 +68,16 @@ def pss_bytes(pid: int) -> int:
 
 
 @dataclass(slots=True)
-class Peak:
+class PeakMemory:
     """The largest PSS of any single worker process that was seen."""
 
     bytes: int = 0
 
 
 @contextmanager
-def watch_memory(worker: int, every_seconds: float = 0.5) -> Iterator[Peak]:
+def watch_memory(worker: int, every_seconds: float = 0.5) -> Iterator[PeakMemory]:
     """Sample the worker and the processes below it while the block runs."""
-    peak, stop = Peak(), threading.Event()
+    peak, stop = PeakMemory(), threading.Event()
 
     def sample() -> None:
         while True:

@@ -23,7 +23,7 @@ _QUIET = (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError)
 
 
 @dataclass(slots=True)
-class Counts:
+class SinkCounts:
     """What has come in."""
 
     requests: int = 0
@@ -31,7 +31,7 @@ class Counts:
 
 
 @dataclass(slots=True)
-class Peer:
+class SinkConnection:
     """One connection: what was read of the request under way."""
 
     socket: ssl.SSLSocket
@@ -40,7 +40,7 @@ class Peer:
     missing: int = 0  # bytes of the body still to come, once the head is read
 
 
-def answer(head: bytes, counts: Counts) -> bytes:
+def answer(head: bytes, counts: SinkCounts) -> bytes:
     """What the provider that is spoken to would say."""
     path = head.split(b" ", 2)[1]
     if path == b"/count":
@@ -60,7 +60,7 @@ def _response(status: bytes, body: bytes) -> bytes:
     return b"HTTP/1.1 %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body)
 
 
-def take(peer: Peer, counts: Counts) -> bool:
+def take(peer: SinkConnection, counts: SinkCounts) -> bool:
     """Read what has come and answer each whole request; False when the other side has gone."""
     while True:
         try:
@@ -75,7 +75,7 @@ def take(peer: Peer, counts: Counts) -> bool:
         _digest(peer, data, counts)
 
 
-def _digest(peer: Peer, data: bytes, counts: Counts) -> None:
+def _digest(peer: SinkConnection, data: bytes, counts: SinkCounts) -> None:
     if peer.missing:
         peer.missing -= len(data)  # clients here never send a second request before the first is answered
         if peer.missing > 0:
@@ -99,7 +99,7 @@ def serve(port: int, certificate: str, key: str) -> None:
     """Serve until killed."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
-    counts, selector = Counts(), selectors.DefaultSelector()
+    counts, selector = SinkCounts(), selectors.DefaultSelector()
     listener = socket.create_server(("127.0.0.1", port), backlog=1_024)
     listener.setblocking(False)
     selector.register(listener, selectors.EVENT_READ, None)
@@ -117,10 +117,10 @@ def _welcome(listener: socket.socket, context: ssl.SSLContext, selector: selecto
     connection.setblocking(False)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     wrapped = context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
-    selector.register(wrapped, selectors.EVENT_READ, Peer(wrapped))
+    selector.register(wrapped, selectors.EVENT_READ, SinkConnection(wrapped))
 
 
-def _hear(peer: Peer, counts: Counts) -> bool:
+def _hear(peer: SinkConnection, counts: SinkCounts) -> bool:
     if not peer.greeted:
         try:
             peer.socket.do_handshake()

@@ -15,11 +15,11 @@ from typing import Any, TypeVar
 
 import psycopg
 
-from benchmarks.environment import Ground, database
+from benchmarks.environment import BenchEnvironment, database
 from benchmarks.resource_usage import cpu_seconds
 from benchmarks.throughput import finished, submit
-from channels.base import Channel, Content, Email, Pieced, Provider
-from channels.http import Fault, Http, Request, Response
+from channels.base import Channel, Content, Email, MergedEmail, Provider
+from channels.http import Fault, HttpRequest, HttpResponse, HttpTransport
 from channels.providers.fcm import Fcm
 from channels.providers.sendgrid import SendGrid
 from channels.providers.twilio import TwilioSms, TwilioWhatsApp
@@ -27,14 +27,14 @@ from dispatcher import content
 from dispatcher.campaigns import scheduler
 from dispatcher.content import Catalog
 from dispatcher.delivery import pipeline
-from dispatcher.domain.decision import Leg, Send
+from dispatcher.domain.decision import Permission, Send
 from dispatcher.ledger.connection import Pool, lend, open_pool
 from dispatcher.ledger.delivery import claims
 from dispatcher.ledger.delivery.claims import Candidate, Chunk
-from dispatcher.ledger.delivery.scheduling import Due, close
+from dispatcher.ledger.delivery.scheduling import DueChunk, close
 from dispatcher.maintenance import sweep
 from dispatcher.policy import decide
-from dispatcher.runtime.services import BATCH_MESSAGES_MAX, COLLECT_AFTER, House, Limits
+from dispatcher.runtime.services import BATCH_MESSAGES_MAX, COLLECT_AFTER, EngineConfig, Services
 
 T = TypeVar("T")
 SAMPLE = 10  # mails of each batch that are held against ordinary rendering
@@ -43,7 +43,7 @@ ALONE = ("rendering", "posting", "rows")
 
 
 @dataclass(frozen=True, slots=True)
-class Stages:
+class StageCosts:
     """Per message: the worker's own processor microseconds by stage, PostgreSQL's, SQL statements, and each part alone with
     everything it needs counted (the sink's time for posting, PostgreSQL's for rows). `decide_us` is one decision over all four
     channels."""
@@ -66,7 +66,7 @@ class Stages:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class SendSetup:
     """How a campaign is sent."""
 
     channel: Channel
@@ -75,38 +75,38 @@ class Way:
     batch_messages: int = BATCH_MESSAGES_MAX
 
 
-class Counting(psycopg.Cursor[tuple[Any, ...]]):
+class StatementCounter(psycopg.Cursor[tuple[Any, ...]]):
     """A cursor that counts its statements."""
 
     statements = 0
 
     def execute(self, *arguments: Any, **options: Any) -> Any:
         """Count, then execute."""
-        Counting.statements += 1
+        StatementCounter.statements += 1
         return super().execute(*arguments, **options)
 
 
-class Recording(Http):
+class RecordingTransport(HttpTransport):
     """The transport, which also keeps what it sends."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.requests: list[Request] = []
+        self.requests: list[HttpRequest] = []
 
-    def exchange(self, calls: Iterable[tuple[T, Request]]) -> Generator[tuple[T, Response | Fault]]:
+    def exchange(self, calls: Iterable[tuple[T, HttpRequest]]) -> Generator[tuple[T, HttpResponse | Fault]]:
         """Keep, then send."""
         return super().exchange(self._kept(calls))
 
-    def _kept(self, calls: Iterable[tuple[T, Request]]) -> Iterator[tuple[T, Request]]:
+    def _kept(self, calls: Iterable[tuple[T, HttpRequest]]) -> Iterator[tuple[T, HttpRequest]]:
         for tag, request in calls:
             self.requests.append(request)
             yield tag, request
 
 
-def _adapters(ground: Ground, http: Http, mails_per_request: int) -> dict[Channel, Provider]:
+def _adapters(ground: BenchEnvironment, http: HttpTransport, mails_per_request: int) -> dict[Channel, Provider]:
     """As `bootstrap` makes them, over a transport of ours."""
     account, token, number = (os.environ[f"TWILIO_{name}"] for name in ("ACCOUNT_SID", "AUTH_TOKEN", "SMS_SENDER"))
-    callback = f"{ground.house.public_url}/webhooks/twilio/status"
+    callback = f"{ground.services.public_url}/webhooks/twilio/status"
     return {
         Channel.EMAIL: SendGrid("SG.sink", http, ground.sink, mails_per_request=mails_per_request),
         Channel.SMS: TwilioSms(account, token, number, http, ground.sink, callback),
@@ -115,33 +115,35 @@ def _adapters(ground: Ground, http: Http, mails_per_request: int) -> dict[Channe
     }
 
 
-def measure(ground: Ground, way: Way, people: int) -> Stages:
+def measure(ground: BenchEnvironment, way: SendSetup, people: int) -> StageCosts:
     """A campaign in this process, stage by stage."""
     with _counted() as pool:
-        http = Recording(concurrency=200)
-        for _ in http.exchange((None, Request(f"{ground.sink}/count", ())) for _ in range(200)):
+        http = RecordingTransport(concurrency=200)
+        for _ in http.exchange((None, HttpRequest(f"{ground.sink}/count", ())) for _ in range(200)):
             pass  # connections stand, as they do in a worker
         http.requests.clear()
         providers = _adapters(ground, http, way.mails_per_request)
-        limits = Limits(batch_messages_max=way.batch_messages)
-        house = replace(ground.house, pool=pool, providers=providers, catalog=catalog(specialise=way.specialise), limits=limits)
+        limits = EngineConfig(batch_messages_max=way.batch_messages)
+        services = replace(
+            ground.services, pool=pool, providers=providers, catalog=catalog(specialise=way.specialise), engine=limits
+        )
         ground.forget_caps()
-        name = submit(house, ground, way.channel, people)
-        dues = scheduler.due_chunks(house)
+        name = submit(services, ground, way.channel, people)
+        dues = scheduler.due_chunks(services)
         clocks = dict.fromkeys((*STAGES, "rendering"), 0.0)
-        decide_us = _deciding(house, dues[0])
+        decide_us = _deciding(services, dues[0])
         gc.collect()
         gc.freeze()  # as workers do
         gc.set_threshold(*COLLECT_AFTER)
-        Counting.statements, postgres = 0, cpu_seconds(ground.meters.postgres)
+        StatementCounter.statements, postgres = 0, cpu_seconds(ground.meters.postgres)
         for due in dues:
-            _chunk(house, due, clocks)
-        statements, postgres = Counting.statements, cpu_seconds(ground.meters.postgres) - postgres
-        sweep.sweep(house)
-        assert finished(house, name), "every message was to be settled"
+            _chunk(services, due, clocks)
+        statements, postgres = StatementCounter.statements, cpu_seconds(ground.meters.postgres) - postgres
+        sweep.sweep(services)
+        assert finished(services, name), "every message was to be settled"
     rendering = clocks.pop("rendering")
     alone = {"rendering": rendering / people, "posting": _posting(ground, http.requests, people), "rows": _rows(ground, name)}
-    return Stages(
+    return StageCosts(
         cpu_us={stage: seconds / people * 1e6 for stage, seconds in clocks.items()},
         postgres_us=postgres / people * 1e6,
         statements=statements / people,
@@ -155,7 +157,7 @@ def _counted() -> Iterator[Pool]:
     """The ledger's pool, as workers have it, with statements counted."""
     with open_pool(os.environ["DISPATCHER_DATABASE_URL"], 2) as pool:
         assert isinstance(pool.kwargs, dict)
-        pool.kwargs["cursor_factory"] = Counting
+        pool.kwargs["cursor_factory"] = StatementCounter
         yield pool
 
 
@@ -165,19 +167,19 @@ def catalog(*, specialise: bool) -> Catalog:
     return content.load(Path("templates"), random.random if specialise else None)
 
 
-def _deciding(house: House, due: Due) -> float:
+def _deciding(services: Services, due: DueChunk) -> float:
     """Microseconds of one decision over all four channels; the best of some rounds, for it is short."""
-    with lend(house.pool) as connection:
+    with lend(services.pool) as connection:
         chunk = claims.find(connection, due.period, due.number)
         assert chunk
         candidates = claims.gather(connection, chunk)
-    pipeline.prepare_all(house, chunk, candidates[:200], {})  # templates are compiled and paths known, as in a worker at work
-    asked = [(replace(pipeline.job_of(house, chunk, each), channels=tuple(Channel)), each.facts) for each in candidates]
-    best, now = float("inf"), house.clock()
+    pipeline.prepare_all(services, chunk, candidates[:200], {})  # templates are compiled and paths known, as in a worker at work
+    asked = [(replace(pipeline.job_of(services, chunk, each), channels=tuple(Channel)), each.facts) for each in candidates]
+    best, now = float("inf"), services.clock()
     for _ in range(5):
         started = time.process_time()
         for job, facts in asked:
-            decide(job, facts, house.policy, now)
+            decide(job, facts, services.policy, now)
         best = min(best, time.process_time() - started)
     return best / len(asked) * 1e6
 
@@ -189,54 +191,54 @@ def _clocked(spent: dict[str, float], stage: str) -> Iterator[None]:
     spent[stage] += time.process_time() - started
 
 
-def _chunk(house: House, due: Due, spent: dict[str, float]) -> None:
+def _chunk(services: Services, due: DueChunk, spent: dict[str, float]) -> None:
     """As `pipeline.run_chunk` does it, and the task behind it."""
-    with lend(house.pool) as connection, _clocked(spent, "gather"):
+    with lend(services.pool) as connection, _clocked(spent, "gather"):
         chunk = claims.find(connection, due.period, due.number)
         assert chunk
-        since = pipeline.caps_since(house, chunk)
+        since = pipeline.caps_since(services, chunk)
         candidates = claims.gather(connection, chunk, None, since)
-    for batch in pipeline.batches(candidates, house.limits.batch_messages_max):
-        _batch(house, chunk, batch, spent)
+    for batch in pipeline.batches(candidates, services.engine.batch_messages_max):
+        _batch(services, chunk, batch, spent)
     with _clocked(spent, "settle"):
-        with lend(house.pool) as connection:
-            close(connection, chunk, house.clock())
-        scheduler.next_chunk(house, chunk)
+        with lend(services.pool) as connection:
+            close(connection, chunk, services.clock())
+        scheduler.next_chunk(services, chunk)
 
 
-def _batch(house: House, chunk: Chunk, batch: Sequence[Candidate], spent: dict[str, float]) -> None:
+def _batch(services: Services, chunk: Chunk, batch: Sequence[Candidate], spent: dict[str, float]) -> None:
     """As `pipeline.work` does it, with the rendering done once more to tell it from the decision."""
     with _clocked(spent, "decide"):
-        prepared = pipeline.prepare_all(house, chunk, batch, {})
-    letters = [pipeline.letter_of(house, chunk, candidate, _leg(house, chunk, candidate)) for candidate in batch]
-    template, again = house.catalog[chunk.spec.template], dict.fromkeys(("render", "rendering"), 0.0)
-    with _clocked(again, "rendering"):
-        with _clocked(again, "render"):
+        prepared = pipeline.prepare_all(services, chunk, batch, {})
+    letters = [pipeline.letter_of(services, chunk, candidate, _leg(services, chunk, candidate)) for candidate in batch]
+    template, retry_hint = services.catalog[chunk.spec.template], dict.fromkeys(("render", "rendering"), 0.0)
+    with _clocked(retry_hint, "rendering"):
+        with _clocked(retry_hint, "render"):
             written = [template.render(letter) for letter in letters]
         texts = [_texts(content) for content in written]
     ordinary = catalog(specialise=False)[chunk.spec.template]
     assert texts[:SAMPLE] == [_texts(ordinary.render(letter)) for letter in letters[:SAMPLE]], "a specialised mail differs"
-    spent["render"] += again["render"]
-    spent["rendering"] += again["rendering"]
-    spent["decide"] -= again["render"]
-    with lend(house.pool) as connection, _clocked(spent, "claim"):
-        now, since = house.clock(), pipeline.caps_since(house, chunk)
+    spent["render"] += retry_hint["render"]
+    spent["rendering"] += retry_hint["rendering"]
+    spent["decide"] -= retry_hint["render"]
+    with lend(services.pool) as connection, _clocked(spent, "claim"):
+        now, since = services.clock(), pipeline.caps_since(services, chunk)
         claim = claims.claim(connection, chunk, [item.entry for item in prepared], now, since)
     assert len(claim.won) == len(batch)
     with _clocked(spent, "send"):
-        results = pipeline.send(house, prepared)
+        results = pipeline.send(services, prepared)
     with _clocked(spent, "settle"):
-        pipeline.settle(house, chunk, pipeline.conclude_all(house, chunk, prepared, results))
+        pipeline.settle(services, chunk, pipeline.conclude_all(services, chunk, prepared, results))
 
 
 def _texts(content: Content) -> tuple[str, ...]:
     """A message's long texts, whole: a mail of pieces is put together here."""
-    mail = content.whole() if isinstance(content, Pieced) else content
+    mail = content.whole() if isinstance(content, MergedEmail) else content
     return (mail.subject, mail.html, mail.text) if isinstance(mail, Email) else ()
 
 
-def _leg(house: House, chunk: Chunk, candidate: Candidate) -> Leg:
-    decision = decide(pipeline.job_of(house, chunk, candidate), candidate.facts, house.policy, house.clock())
+def _leg(services: Services, chunk: Chunk, candidate: Candidate) -> Permission:
+    decision = decide(pipeline.job_of(services, chunk, candidate), candidate.facts, services.policy, services.clock())
     assert isinstance(decision, Send), decision
     return decision.legs[0]
 
@@ -244,9 +246,9 @@ def _leg(house: House, chunk: Chunk, candidate: Candidate) -> Leg:
 # -- the parts alone ---------------------------------------------------------------------------------------------------
 
 
-def _posting(ground: Ground, requests: Sequence[Request], messages: int) -> float:
+def _posting(ground: BenchEnvironment, requests: Sequence[HttpRequest], messages: int) -> float:
     """Seconds per message to post the same bytes and do nothing else, both ends counted."""
-    http = Http(concurrency=32)
+    http = HttpTransport(concurrency=32)
     for _ in range(2):  # the first time pays for the connections
         own, theirs = time.process_time(), cpu_seconds(ground.meters.sink)
         for _ in http.exchange((None, request) for request in requests):
@@ -256,7 +258,7 @@ def _posting(ground: Ground, requests: Sequence[Request], messages: int) -> floa
     return (own + theirs) / messages
 
 
-def _rows(ground: Ground, name: str) -> float:
+def _rows(ground: BenchEnvironment, name: str) -> float:
     """Seconds per message to copy the same finished rows into PostgreSQL, a hundred a transaction, both ends counted."""
     with database() as connection:
         rows = connection.execute(

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks import baseline
-from benchmarks.environment import Ground, await_, database, offer
+from benchmarks.environment import BenchEnvironment, await_, database, offer
 from benchmarks.resource_usage import between, watch_memory
 from channels.base import Channel
 from dispatcher.campaigns import scheduler, submission
@@ -16,7 +16,7 @@ from dispatcher.domain.campaign import CampaignState
 from dispatcher.intake.campaign import parse_campaign
 from dispatcher.ledger.campaigns import lifecycle
 from dispatcher.ledger.connection import lend
-from dispatcher.runtime.services import House
+from dispatcher.runtime.services import Services
 
 TEMPLATE = baseline.TEMPLATE
 BASELINE = ["baseline@bench"]
@@ -25,7 +25,7 @@ _names = (f"bench-{number}" for number in itertools.count(1))
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class ThroughputRun:
     """One campaign, per message: `cpu_us` is processor microseconds by part (workers, postgres, broker, sink), `wal_bytes` what
     PostgreSQL logged from claim to settle, `ledger_bytes` what its tables and indexes grew by, jobs included."""
 
@@ -50,7 +50,7 @@ class Run:
         return sum(self.cpu_us.values())
 
 
-def middle(runs: Sequence[Run]) -> Run:
+def middle(runs: Sequence[ThroughputRun]) -> ThroughputRun:
     """The run in the middle, by processor time: the wall belongs to neighbours too."""
     return sorted(runs, key=lambda run: run.cpu_total_us)[len(runs) // 2]
 
@@ -58,35 +58,35 @@ def middle(runs: Sequence[Run]) -> Run:
 # -- ours --------------------------------------------------------------------------------------------------------------
 
 
-def submit(house: House, ground: Ground, channel: Channel, people: int) -> str:
+def submit(services: Services, ground: BenchEnvironment, channel: Channel, people: int) -> str:
     """Fan a campaign out; its id."""
     name = next(_names)
     form = {"id": name, "template": TEMPLATE, "channels": [channel], "audience": str(ground.audience(people))}
-    admission = submission.submit(house, parse_campaign(form, submission.desk(house)))
-    assert admission.taken is submission.Taken.NEW, admission
+    admission = submission.submit(services, parse_campaign(form, submission.validation_context(services)))
+    assert admission.taken is submission.SubmitStatus.NEW, admission
     return name
 
 
-def campaign(ground: Ground, worker: int, channel: Channel, people: int) -> Run:
+def campaign(ground: BenchEnvironment, worker: int, channel: Channel, people: int) -> ThroughputRun:
     """A whole campaign through the real workers, measured from the broker's first message to the ledger's last word."""
     from dispatcher import tasks
 
     size = _ledger_bytes()
     fan_out = time.process_time()
-    name = submit(ground.house, ground, channel, people)
+    name = submit(ground.services, ground, channel, people)
     fan_out = time.process_time() - fan_out
     ground.forget_caps()
     before, bytes_before, wal = ground.meters.read(worker), ground.received()["bytes"], _wal_bytes()
     with watch_memory(worker) as peak:
         started = time.time()
-        tasks.publish(scheduler.due_chunks(ground.house))
-        await_(name, lambda: finished(ground.house, name), RUN_SECONDS_MAX)
+        tasks.publish(scheduler.due_chunks(ground.services))
+        await_(name, lambda: finished(ground.services, name), RUN_SECONDS_MAX)
     spent = between(before, ground.meters.read(worker))
     wal, size = _wal_bytes() - wal, _ledger_bytes() - size
     sent, last = _outcome(name)
     assert sent == people, f"{sent} of {people} were accepted"
     bytes_ = ground.received()["bytes"] - bytes_before
-    return Run(
+    return ThroughputRun(
         people,
         last - started,
         *_shares(spent, people),
@@ -117,8 +117,8 @@ def _number(question: str) -> int:
     return int(row[0] or 0) if row else 0
 
 
-def finished(house: House, name: str) -> bool:
-    with lend(house.pool) as connection:
+def finished(services: Services, name: str) -> bool:
+    with lend(services.pool) as connection:
         found = lifecycle.find(connection, name)
     return found is not None and found.state is CampaignState.FINISHED
 
@@ -150,7 +150,7 @@ def baseline_listens() -> bool:
     return bool(baseline.app.control.ping(BASELINE, timeout=0.5))
 
 
-def baseline_run(ground: Ground, worker: int, channel: Channel, people: int) -> Run:
+def baseline_run(ground: BenchEnvironment, worker: int, channel: Channel, people: int) -> ThroughputRun:
     """As many single tasks, waiting on the broker before the clock starts: publishing is not counted against the baseline."""
     name = next(_names)
     for number in range(people):
@@ -164,7 +164,7 @@ def baseline_run(ground: Ground, worker: int, channel: Channel, people: int) -> 
     baseline.app.control.cancel_consumer("baseline", destination=BASELINE)
     last = _baseline_sent(name)[1]
     bytes_ = ground.received()["bytes"] - bytes_before
-    return Run(people, last - started, *_shares(spent, people), bytes_ / people, peak.bytes)
+    return ThroughputRun(people, last - started, *_shares(spent, people), bytes_ / people, peak.bytes)
 
 
 def _baseline_sent(name: str) -> tuple[int, float]:

@@ -1,6 +1,6 @@
 """What a person should hear of: a warning in the log with the provider's code, and never anything of the message.
 
-Who runs the adapters may `listen`, to show alerts where people look.
+Who runs the adapters may `set_alert_sink`, to show alerts where people look.
 """
 
 from __future__ import annotations
@@ -23,6 +23,6 @@ def alert(provider: str, code: str, *, known: bool = True) -> None:
         listener(provider, code, known)
 
 
-def listen(listener: Listener) -> None:
+def set_alert_sink(listener: Listener) -> None:
     """Hear of all alerts of this process from now on, in place of who listened before. It must not raise, nor take long."""
     _listeners[:] = [listener]

@@ -27,7 +27,7 @@ class Channel(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Gapped:
+class TextTemplate:
     """A text with gaps: `words` stand around them, one more than there are gaps; `gaps` are the numbers of the values that fill
     them."""
 
@@ -43,12 +43,12 @@ class Gapped:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Form:
+class MailTemplate:
     """What all mails have in common that were written along one path through their template. The object itself is its identity."""
 
-    subject: Gapped
-    html: Gapped
-    text: Gapped
+    subject: TextTemplate
+    html: TextTemplate
+    text: TextTemplate
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +64,14 @@ class Email:
 
 
 @dataclass(frozen=True, slots=True)
-class Pieced:
+class MergedEmail:
     """A rendered e-mail that nobody has put together yet: its parts are a form's, filled with these values. Whoever sends many of
     one form may never have to; for everybody else `whole` is the same mail in one piece.
     """
 
     sender_name: str
     sender_address: str
-    form: Form
+    form: MailTemplate
     values: tuple[str, ...]
     headers: tuple[tuple[str, str], ...] = ()
 
@@ -137,12 +137,12 @@ class Push:
 
 
 Whole: TypeAlias = Email | Sms | WhatsApp | Push
-Content: TypeAlias = Whole | Pieced
+Content: TypeAlias = Whole | MergedEmail
 
 
 def whole(content: Content) -> Whole:
     """The content as a person sees it: a mail in pieces is put together."""
-    return content.whole() if isinstance(content, Pieced) else content
+    return content.whole() if isinstance(content, MergedEmail) else content
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +247,7 @@ class EventKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
+class RetryHint:
     """What surely did not arrive may leave again: not before `wait_seconds`, each time twice as long, at most `times_max` times."""
 
     wait_seconds: float
@@ -271,13 +271,13 @@ class Event:
     message_id: str | None = None
     receipt: str | None = None
     code: str | None = None
-    again: Again | None = None
+    retry_hint: RetryHint | None = None
     strikes: int | None = None
     extra: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Trace:
+class ProviderRecord:
     """A message that a provider says it took, when asked: its receipt, when that was, the text as it shows it, and all its news."""
 
     receipt: str
@@ -287,7 +287,7 @@ class Trace:
 
 
 @dataclass(frozen=True, slots=True)
-class Inbound:
+class InboundText:
     """A message from a person. `id` is the provider's; `opt_out` its own reading (STOP, START, HELP), where it gives one."""
 
     id: str
@@ -331,12 +331,12 @@ class Provider(Protocol):
         ...
 
 
-class LooksUp(Protocol):
+class SupportsLookup(Protocol):
     """What some providers can do besides: say afterwards what they took. Reached through `channels.traces`."""
 
     name: str
 
-    def look_up(self, address: str, since: datetime) -> Sequence[Trace] | ChannelError:
+    def look_up(self, address: str, since: datetime) -> Sequence[ProviderRecord] | ChannelError:
         """All that the provider took for an address since a moment, whoever of ours sent it; an error where it can't tell
         completely, which is `Rejected` where it never will.
         """

@@ -1,6 +1,6 @@
 """The one place where a provider meets the network: pooled, concurrent HTTP over libcurl's multi interface.
 
-Each request ends in a `Response`, whatever its status, or in a fault. Which one follows from what libcurl did with the
+Each request ends in a `HttpResponse`, whatever its status, or in a fault. Which one follows from what libcurl did with the
 body: it takes it from us only when the connection stands and it is about to write. Not a byte of it taken ->
 `Unavailable`, surely not sent; some taken -> `Uncertain`.
 
@@ -50,7 +50,7 @@ _WORDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class HttpRequest:
     """A POST of `body`, or a GET where that is empty. `headers` are whole lines, made once by `header_lines`."""
 
     url: str
@@ -59,7 +59,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Response:
+class HttpResponse:
     """A whole answer. `head` holds the raw header lines, those of interim answers too."""
 
     status: int
@@ -124,11 +124,11 @@ class _Slot:
         self.headers: tuple[str, ...] | None = None
         self.done: deque[_Slot] = deque()
         self.tag: Any = None
-        self.answer: Response | Fault = Unavailable("unsent")
+        self.answer: HttpResponse | Fault = Unavailable("unsent")
         for option, value in options.items():
             self.handle.setopt(option, value)
 
-    def load(self, tag: Any, request: Request, done: deque[_Slot]) -> None:
+    def load(self, tag: Any, request: HttpRequest, done: deque[_Slot]) -> None:
         self.tag, self.done = tag, done
         self.head, self.body, self.upload = [], [], BytesIO(request.body)
         set_option = self.handle.setopt
@@ -151,7 +151,7 @@ class _Slot:
         if curl_code == pycurl.E_OK and not _is_whole(self.head):
             curl_code = pycurl.E_PARTIAL_FILE  # libcurl takes a head that was cut after any line for a whole one
         if curl_code == pycurl.E_OK:
-            self.answer = Response(self.handle.getinfo(pycurl.RESPONSE_CODE), tuple(self.head), b"".join(self.body))
+            self.answer = HttpResponse(self.handle.getinfo(pycurl.RESPONSE_CODE), tuple(self.head), b"".join(self.body))
         else:
             word = _WORDS.get(curl_code, f"curl_{curl_code}")
             self.answer = Uncertain(word) if self.upload.tell() else Unavailable(word)
@@ -229,7 +229,7 @@ class _Engine:
             self._selector.register(descriptor, events)
 
 
-class Http:
+class HttpTransport:
     """A pool of connections for one process and one thread at a time. Cheap to make: it connects when first used.
 
     `concurrency` requests are in flight at most in each exchange. `timeout_seconds` bounds a request from start to last
@@ -261,7 +261,7 @@ class Http:
         self._engines: dict[int, _Engine] = {}  # by process: an inherited one must neither be used nor closed
         self._idle: list[_Slot] = []
 
-    def exchange(self, calls: Iterable[tuple[T, Request]]) -> Generator[tuple[T, Response | Fault]]:
+    def exchange(self, calls: Iterable[tuple[T, HttpRequest]]) -> Generator[tuple[T, HttpResponse | Fault]]:
         """Send all, several at a time, and yield every tag with its answer, in the order of the answers.
 
         `calls` is drawn from as places become free. Exchanges may overlap. Take the answers without long pauses:
@@ -290,7 +290,7 @@ class Http:
             for slot in mine:
                 engine.drop(slot)
 
-    def ask(self, request: Request) -> Response | Fault:
+    def ask(self, request: HttpRequest) -> HttpResponse | Fault:
         """One request, one answer."""
         return next(answer for _, answer in self.exchange([(None, request)]))
 

@@ -10,7 +10,7 @@ from typing import TypeAlias, TypeVar
 
 from channels.alerts import alert
 from channels.base import ChannelError, Misconfigured, Receipt, Rejected, Result, Throttled, Uncertain
-from channels.http import Http, Request, Response
+from channels.http import HttpRequest, HttpResponse, HttpTransport
 
 T = TypeVar("T")
 
@@ -28,10 +28,10 @@ def utc_now() -> datetime:
 
 
 def hand_over(
-    http: Http,
+    http: HttpTransport,
     batch: Iterable[T],
-    build: Callable[[T], Request],
-    parse: Callable[[Response], Result],
+    build: Callable[[T], HttpRequest],
+    parse: Callable[[HttpResponse], Result],
 ) -> Iterator[tuple[T, Result]]:
     """Build, send and read a batch, of outbounds mostly; each item ends in exactly one result.
 
@@ -40,7 +40,7 @@ def hand_over(
     """
     unbuilt: list[tuple[T, Result]] = []
 
-    def built() -> Iterator[tuple[T, Request]]:
+    def built() -> Iterator[tuple[T, HttpRequest]]:
         for item in batch:
             try:
                 request = build(item)
@@ -52,11 +52,11 @@ def hand_over(
                 yield item, request
 
     for item, answer in http.exchange(built()):
-        yield item, _read(parse, answer) if isinstance(answer, Response) else answer
+        yield item, _read(parse, answer) if isinstance(answer, HttpResponse) else answer
     yield from unbuilt
 
 
-def _read(parse: Callable[[Response], Result], answer: Response) -> Result:
+def _read(parse: Callable[[HttpResponse], Result], answer: HttpResponse) -> Result:
     try:
         return parse(answer)
     except Exception as error:
@@ -73,7 +73,7 @@ def receipt(name: object) -> Result:
     return Uncertain("no_name", "taken, it seems, but without a name")
 
 
-def by_status(answer: Response, now: datetime) -> ChannelError:
+def by_status(answer: HttpResponse, now: datetime) -> ChannelError:
     """What a status says where the body names no code that we know. Anything but a plain no (4xx) is `Uncertain`."""
     code = f"http_{answer.status}"
     if answer.status == 429:
@@ -87,7 +87,7 @@ def by_status(answer: Response, now: datetime) -> ChannelError:
     return Uncertain(code)
 
 
-def retry_after_seconds(answer: Response, now: datetime) -> float | None:
+def retry_after_seconds(answer: HttpResponse, now: datetime) -> float | None:
     """The wait that a `Retry-After` asks for, in either of its forms; at most a day. None without a readable one."""
     value = answer.header("Retry-After") or ""
     if value.isascii() and value.isdigit():
@@ -100,9 +100,9 @@ def retry_after_seconds(answer: Response, now: datetime) -> float | None:
     return min(max(0.0, (until - now).total_seconds()), RETRY_AFTER_SECONDS_MAX)
 
 
-def inquire(http: Http, request: Request, now: Clock) -> Response | ChannelError:
+def inquire(http: HttpTransport, request: HttpRequest, now: Clock) -> HttpResponse | ChannelError:
     """For `check`: a question's answer where it is a 200, else what its status says."""
     answer = http.ask(request)
-    if not isinstance(answer, Response) or answer.status == 200:
+    if not isinstance(answer, HttpResponse) or answer.status == 200:
         return answer
     return by_status(answer, now())

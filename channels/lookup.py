@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
-from channels.base import ChannelError, LooksUp, Provider, Trace, Uncertain
+from channels.base import ChannelError, Provider, ProviderRecord, SupportsLookup, Uncertain
 
 
-def look_up(provider: Provider, address: str, since: datetime) -> list[Trace] | ChannelError:
+def look_up(provider: Provider, address: str, since: datetime) -> list[ProviderRecord] | ChannelError:
     """All that the channel's providers took for an address since a moment; an error unless each of them could tell."""
-    found: list[Trace] = []
+    found: list[ProviderRecord] = []
     for adapter in adapters(provider):
         if not can_tell(adapter):
             return Uncertain("cannot_be_asked", adapter.name)
-        asked: LooksUp = adapter  # type: ignore[assignment]  # told by its method
+        asked: SupportsLookup = adapter  # type: ignore[assignment]  # told by its method
         told = asked.look_up(address, since)
         if isinstance(told, ChannelError):
             return told

@@ -21,7 +21,7 @@ from itertools import chain
 from os.path import commonprefix
 from typing import TypeAlias
 
-from channels.base import Email, Gapped, Outbound, Pieced
+from channels.base import Email, MergedEmail, Outbound, TextTemplate
 
 SUBSTITUTION_BYTES_MAX = 10_000  # of one person, SendGrid's limit
 _TAG_BYTES = 16  # about what a tag costs each person
@@ -38,7 +38,7 @@ class Batch:
 
     shared: Email | None
     mails: tuple[Outbound, ...]
-    fillings: tuple[Mapping[str, str], ...]
+    values_by_tag: tuple[Mapping[str, str], ...]
 
     @property
     def form(self) -> Email:
@@ -49,7 +49,9 @@ class Batch:
         """The same mails in two batches. A mail that is left alone is as it was written, without tags."""
         middle = (len(self.mails) + 1) // 2
         return tuple(
-            Batch(self.form, self.mails[part], self.fillings[part]) if len(self.mails[part]) > 1 else alone(self.mails[part][0])
+            Batch(self.form, self.mails[part], self.values_by_tag[part])
+            if len(self.mails[part]) > 1
+            else alone(self.mails[part][0])
             for part in (slice(middle), slice(middle, None))
         )
 
@@ -61,7 +63,7 @@ def alone(mail: Outbound) -> Batch:
 
 def _whole(mail: Outbound) -> Email:
     email = mail_of(mail)
-    return email.whole() if isinstance(email, Pieced) else email
+    return email.whole() if isinstance(email, MergedEmail) else email
 
 
 def batches(mails: Iterable[Outbound], mails_max: int) -> Iterator[Batch]:
@@ -70,7 +72,7 @@ def batches(mails: Iterable[Outbound], mails_max: int) -> Iterator[Batch]:
         yield from map(alone, mails)
         return
     for alike in _alike(mails):
-        for kin in [alike] if isinstance(mail_of(alike[0]), Pieced) else _families(alike):
+        for kin in [alike] if isinstance(mail_of(alike[0]), MergedEmail) else _families(alike):
             for first in range(0, len(kin), mails_max):
                 yield from _join(kin[first : first + mails_max])
 
@@ -78,13 +80,13 @@ def batches(mails: Iterable[Outbound], mails_max: int) -> Iterator[Batch]:
 def own(mail: Outbound) -> str:
     """All text of a mail but the words of its form, if it has one: those are the template's."""
     email = mail_of(mail)
-    texts = email.values if isinstance(email, Pieced) else (email.subject, email.html, email.text)
+    texts = email.values if isinstance(email, MergedEmail) else (email.subject, email.html, email.text)
     return "\n".join((*texts, *_beside(mail)))
 
 
-def mail_of(outbound: Outbound) -> Email | Pieced:
+def mail_of(outbound: Outbound) -> Email | MergedEmail:
     """The mail, as it came."""
-    assert isinstance(outbound.content, (Email, Pieced))  # noqa: S101  adapters check it first
+    assert isinstance(outbound.content, (Email, MergedEmail))  # noqa: S101  adapters check it first
     return outbound.content
 
 
@@ -112,7 +114,7 @@ def _alike(mails: Iterable[Outbound]) -> Iterable[list[Outbound]]:
 def _shape(mail: Outbound) -> object:
     """Mails of another shape leave apart. One with an empty part is alone: SendGrid refuses it, by no fault of its neighbours."""
     email = mail_of(mail)
-    if isinstance(email, Pieced):
+    if isinstance(email, MergedEmail):
         return email.form if any(email.form.html.words) and any(email.form.text.words) else mail.id
     return (email.html.count("\n"), email.text.count("\n")) if email.html and email.text else mail.id
 
@@ -161,7 +163,7 @@ def _join(mails: list[Outbound]) -> Iterator[Batch]:
         yield alone(mails[0])
         return
     batch = _form(mails, _compared(emails) if (emails := _wholes(mails)) else _brought(mails))
-    fits = [_fits(filling) for filling in batch.fillings]
+    fits = [_fits(filling) for filling in batch.values_by_tag]
     if all(fits):
         yield batch
         return
@@ -187,8 +189,8 @@ def _form(mails: Sequence[Outbound], draft: Draft) -> Batch:
     sender = mail_of(mails[0])
     names = tuple(tags.values())
     rows = zip(*columns, strict=True) if columns else (() for _ in mails)
-    fillings = tuple(dict(zip(names, row, strict=True)) for row in rows)
-    return Batch(Email(sender.sender_name, sender.sender_address, subject, html, text), tuple(mails), fillings)
+    values_by_tag = tuple(dict(zip(names, row, strict=True)) for row in rows)
+    return Batch(Email(sender.sender_name, sender.sender_address, subject, html, text), tuple(mails), values_by_tag)
 
 
 def _middle(everything: str) -> str:
@@ -198,12 +200,12 @@ def _middle(everything: str) -> str:
 
 def _brought(mails: Sequence[Outbound]) -> Draft:
     """A draft from the pieces that the mails brought with them."""
-    emails = [email for mail in mails if isinstance(email := mail_of(mail), Pieced)]
+    emails = [email for mail in mails if isinstance(email := mail_of(mail), MergedEmail)]
     form, columns = emails[0].form, list(zip(*(email.values for email in emails), strict=True))
     return _laid(form.subject, columns), _laid(form.html, columns), _laid(form.text, columns)
 
 
-def _laid(text: Gapped, columns: Sequence[Column]) -> list[Piece]:
+def _laid(text: TextTemplate, columns: Sequence[Column]) -> list[Piece]:
     """Words and columns in turn; a column that is the same all the way is words."""
     pieces: list[Piece] = [text.words[0]]
     for gap, words in zip(text.gaps, text.words[1:], strict=True):
@@ -231,6 +233,6 @@ def _gaps(line: Column) -> tuple[str, Column, str]:
     if line.count(line[0]) == len(line):
         return line[0], (), ""
     before = commonprefix([min(line), max(line)])  # noqa: RUF071  character by character is what is wanted
-    rests = [text[len(before) :][::-1] for text in line]
-    after = commonprefix([min(rests), max(rests)])[::-1]  # noqa: RUF071
+    cool_downs = [text[len(before) :][::-1] for text in line]
+    after = commonprefix([min(cool_downs), max(cool_downs)])[::-1]  # noqa: RUF071
     return before, tuple(text[len(before) : len(text) - len(after)] for text in line), after

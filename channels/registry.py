@@ -14,8 +14,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
-from channels.base import Channel, Event, Inbound, Provider
-from channels.http import Http
+from channels.base import Channel, Event, InboundText, Provider
+from channels.http import HttpTransport
 
 A = TypeVar("A")
 
@@ -33,7 +33,7 @@ NUMBER = r"\+[1-9][0-9]{6,14}"
 SENDER_NAME = r"(?=.*[A-Za-z])[A-Za-z0-9 ]{1,11}"  # what GSM networks take in place of a number
 
 
-class Reader(Protocol):
+class VariableReader(Protocol):
     """Reads variables. What is wrong with one is noted, all at once, and a harmless value returned in its place."""
 
     def text(self, name: str, default: str = "") -> str:
@@ -73,21 +73,21 @@ class Reader(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Bench:
+class AdapterContext:
     """What an adapter is made with. `webhook_url` is where this provider's first door is; its other doors are below it."""
 
     channel: Channel
-    http: Http
+    http: HttpTransport
     webhook_url: str
 
 
 # -- what it tells us --------------------------------------------------------------------------------------------------
 
-News: TypeAlias = Event | Inbound
+News: TypeAlias = Event | InboundText
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class WebhookRequest:
     """A webhook call as it came. `url` is the public one, query included; the names of `headers` are in lower case."""
 
     url: str
@@ -97,14 +97,14 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class WebhookEndpoint:
     """One address that a provider calls.
 
     `read` is given the call and the key that verifies it, and raises BadSignature or BadPayload. `answer` writes our answer in the
     same conversation (None for nothing to say) and its media type; without it a provider gets an empty yes.
     """
 
-    read: Callable[[Call, str], Sequence[News]]
+    read: Callable[[WebhookRequest, str], Sequence[News]]
     answer: Callable[[str | None], tuple[str, str]] | None = None
 
 
@@ -116,15 +116,15 @@ def _nothing(_: object) -> Iterable[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Plug(Generic[A]):
+class ProviderPlugin(Generic[A]):
     """One provider. `A` is its account: a frozen dataclass of what the environment says, secrets kept out of its `repr`."""
 
     name: str
     needs: Mapping[Channel, tuple[str, ...]]  # the channels it serves, and the variables without which it can't
     prefixes: tuple[str, ...]  # its variables begin so
-    read: Callable[[Reader], A]
-    make: Callable[[A, Bench], Provider]
-    doors: Mapping[str, Door] = field(default_factory=dict)  # by the path below /webhooks/<name>, "" for that itself
+    read: Callable[[VariableReader], A]
+    make: Callable[[A, AdapterContext], Provider]
+    endpoints: Mapping[str, WebhookEndpoint] = field(default_factory=dict)  # by the path below /webhooks/<name>, "" for that itself
     webhook_key: Callable[[A], str] = lambda _: ""  # verifies calls at the doors; an empty one verifies nothing
     doubts: Callable[[A], Iterable[str]] = _nothing  # what may be meant so, but is worth a word
     together: Callable[[A], int] = lambda _: 1  # messages that one request of its carries at most
@@ -133,9 +133,13 @@ class Plug(Generic[A]):
 
 
 @lru_cache(maxsize=1)
-def plugs() -> Mapping[str, Plug[Any]]:
+def plugins() -> Mapping[str, ProviderPlugin[Any]]:
     """All providers by name, the usual ones first and those that reach nobody last."""
     package = import_module("channels.providers")
     names = [module.name for module in pkgutil.iter_modules(package.__path__) if not module.ispkg]
-    found = [plug for name in names if isinstance(plug := getattr(import_module(f"channels.providers.{name}"), "PLUG", None), Plug)]
-    return {plug.name: plug for plug in sorted(found, key=lambda plug: (not plug.real, not plug.usual, plug.name))}
+    found = [
+        plugin
+        for name in names
+        if isinstance(plugin := getattr(import_module(f"channels.providers.{name}"), "PLUGIN", None), ProviderPlugin)
+    ]
+    return {plugin.name: plugin for plugin in sorted(found, key=lambda plugin: (not plugin.real, not plugin.usual, plugin.name))}

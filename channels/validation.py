@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import TypeVar
 
-from channels.base import Channel, Email, Outbound, Pieced, Push, Rejected, Sms, WhatsApp, whole
+from channels.base import Channel, Email, MergedEmail, Outbound, Push, Rejected, Sms, WhatsApp, whole
 
 C = TypeVar("C", Email, Sms, WhatsApp, Push)
 
@@ -46,10 +46,10 @@ def checked(outbound: Outbound, channel: Channel, kind: type[C]) -> C:
     return content
 
 
-def checked_mail(outbound: Outbound) -> Email | Pieced:
+def checked_mail(outbound: Outbound) -> Email | MergedEmail:
     """Like `checked`, for adapters that can do with a mail's pieces."""
     content = outbound.content
-    if outbound.channel is not Channel.EMAIL or not isinstance(content, (Email, Pieced)):
+    if outbound.channel is not Channel.EMAIL or not isinstance(content, (Email, MergedEmail)):
         raise Rejected("wrong_content", "this adapter sends e-mail")
     _check_envelope(outbound, Channel.EMAIL)
     _check_mail(content)
@@ -69,7 +69,7 @@ def one_line(text: str, what: str) -> str:
     return text
 
 
-def _check_mail(email: Email | Pieced) -> None:
+def _check_mail(email: Email | MergedEmail) -> None:
     if not _MAILBOX.fullmatch(email.sender_address):
         raise Rejected("malformed_sender")
     one_line(email.sender_name, "sender_name")

@@ -29,12 +29,12 @@ from dispatcher.intake.campaign import parse_campaign
 from dispatcher.intake.errors import BadInput
 from dispatcher.intake.trigger import parse_trigger
 from dispatcher.ledger.connection import LedgerUnavailable
-from dispatcher.ledger.delivery.scheduling import Due
+from dispatcher.ledger.delivery.scheduling import DueChunk
 from dispatcher.maintenance import retention
 from dispatcher.maintenance import sweep as sweep_module
 from dispatcher.runtime import bootstrap
 from dispatcher.runtime.logs import configure_logs
-from dispatcher.runtime.services import COLLECT_AFTER, House
+from dispatcher.runtime.services import COLLECT_AFTER, Services
 
 BROKER_FAULTS = (OperationalError,)  # what publishing raises when the broker can't be reached
 HIDDEN = "(kept out of events)"
@@ -49,7 +49,7 @@ if not app.conf.broker_url:
     app.conf.broker_url = bootstrap.broker_url()
 
 
-class QuietRequest(Request):
+class RedactedRequest(Request):
     """A request whose events, logs and repr say nothing of what a caller put into its arguments."""
 
     @property
@@ -63,10 +63,10 @@ class QuietRequest(Request):
         return HIDDEN
 
 
-class QuietTask(Task):
+class RedactedTask(Task):
     """A task whose callers put personal data into its arguments."""
 
-    Request = QuietRequest
+    Request = RedactedRequest
 
     def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
         """Publish without a readable copy of the arguments in the message's headers."""
@@ -75,14 +75,14 @@ class QuietTask(Task):
 
 # -- the house, once per process ---------------------------------------------------------------------------------------
 
-_per_process = threading.local()
+_per_thread = threading.local()
 
 
-def house() -> House:
+def services() -> Services:
     """This process's house, made at first use: connections can't cross a fork."""
-    if not hasattr(_per_process, "house"):
-        _per_process.house = bootstrap.house()
-    made: House = _per_process.house
+    if not hasattr(_per_thread, "services"):
+        _per_thread.services = bootstrap.services()
+    made: Services = _per_thread.services
     return made
 
 
@@ -100,7 +100,7 @@ def _refuse_to_start_unfit(**_: object) -> None:
 def _make_house(**_: object) -> None:
     """Make the house, and keep it out of the garbage collector's sight: to walk templates and SDKs again and again costs 0.1 s a
     time, which a trigger would notice. What work leaves behind has hardly a cycle, so the collector looks seldom."""
-    house()
+    services()
     gc.collect()
     gc.freeze()
     gc.set_threshold(*COLLECT_AFTER)
@@ -114,7 +114,7 @@ def _set_up_logs(**_: object) -> None:
 # -- onto the broker ---------------------------------------------------------------------------------------------------
 
 
-def publish(dues: Iterable[Due]) -> None:
+def publish(dues: Iterable[DueChunk]) -> None:
     """Put chunks on the broker: a campaign's on its lane by priority, a trigger on the fast one."""
     for due in dues:
         if due.priority is None:
@@ -138,7 +138,7 @@ def publish_events() -> None:
     settle_events.apply_async()
 
 
-def patient(body: Body) -> Body:
+def retry_while_unavailable(body: Body) -> Body:
     """Try again, for as long as it takes, while the ledger is away: the job exists only on the broker."""
 
     @wraps(body)
@@ -154,23 +154,23 @@ def patient(body: Body) -> Body:
 # -- what other systems call -------------------------------------------------------------------------------------------
 
 
-@app.task(name="dispatcher.submit_campaign", base=QuietTask, bind=True, throws=(BadInput,))
-@patient
+@app.task(name="dispatcher.submit_campaign", base=RedactedTask, bind=True, throws=(BadInput,))
+@retry_while_unavailable
 def submit_campaign(_task: Task, campaign: Mapping[str, Any]) -> None:
     """Take a campaign: the fields of a campaign file, its audience inline or as a file that the worker can read."""
-    submission = parse_campaign(campaign, submission_module.desk(house()))
-    admission = submission_module.submit(house(), submission, by="celery")
+    submission = parse_campaign(campaign, submission_module.validation_context(services()))
+    admission = submission_module.submit(services(), submission, by="celery")
     log.info("campaign submitted", campaign=submission.id, taken=admission.taken, audience=admission.audience)
-    publish(scheduler.due_chunks(house()))
+    publish(scheduler.due_chunks(services()))
 
 
-@app.task(name="dispatcher.trigger", base=QuietTask, bind=True, throws=(BadInput,))
-@patient
+@app.task(name="dispatcher.trigger", base=RedactedTask, bind=True, throws=(BadInput,))
+@retry_while_unavailable
 def trigger(_task: Task, job: Mapping[str, Any]) -> None:
     """Take one job and send it at once: {"key", "recipient", "template", "data"}, and if wanted "channels", "expires_at",
     "fallback_after_seconds"."""
-    place = submission_module.take_trigger(house(), parse_trigger(job, submission_module.desk(house())))
-    run_chunk(house(), place.period, place.chunk)
+    place = submission_module.take_trigger(services(), parse_trigger(job, submission_module.validation_context(services())))
+    run_chunk(services(), place.period, place.chunk)
 
 
 # -- our own -----------------------------------------------------------------------------------------------------------
@@ -181,48 +181,48 @@ def send_chunk(task: Task, period: int, number: int) -> None:
     """Work on a campaign's chunk, then put the campaign's next one on the broker, in its place. A lost chunk is found again by its
     lease.
     """
-    chunk = run_chunk(house(), period, number)
+    chunk = run_chunk(services(), period, number)
     if chunk is not None:
-        publish(replace(due, ahead=_is_ahead(task)) for due in scheduler.next_chunk(house(), chunk))
+        publish(replace(due, ahead=_is_ahead(task)) for due in scheduler.next_chunk(services(), chunk))
 
 
 @app.task(name="dispatcher.send_trigger")
 def send_trigger(period: int, number: int) -> None:
     """Work on a trigger that is in the ledger already."""
-    run_chunk(house(), period, number)
+    run_chunk(services(), period, number)
 
 
 @app.task(name="dispatcher.settle_events")
 def settle_events() -> None:
     """Apply the provider events that have come in."""
-    while provider_events.settle_some(house(), publish):
+    while provider_events.settle_some(services(), publish):
         pass
 
 
 @app.task(name="dispatcher.release_due")
 def release_due() -> None:
     """Each second: start what is due."""
-    publish(scheduler.due_chunks(house()))
+    publish(scheduler.due_chunks(services()))
 
 
 @app.task(name="dispatcher.ask_providers")
 def ask_providers() -> None:
     """Now and then: ask what became of messages that may have gone."""
-    if reconciliation.ask_some(house()):
+    if reconciliation.ask_some(services()):
         settle_events()
 
 
 @app.task(name="dispatcher.sweep")
 def sweep() -> None:
     """Each few seconds: put right what a lost worker or a lost broker message left behind."""
-    sweep_module.sweep(house())
-    while provider_events.settle_some(house(), publish):
+    sweep_module.sweep(services())
+    while provider_events.settle_some(services(), publish):
         pass
 
 
 @app.task(name="dispatcher.retain")
 def retain() -> None:
     """Each hour: clear what has been kept for as long as the policy says."""
-    for done in retention.clear(house()):
+    for done in retention.clear(services()):
         if done.cleared:
             log.info("retention", kept=done.keeping.term, what=done.keeping.what, cleared=done.cleared)

@@ -28,9 +28,9 @@ from channels.base import (
     Throttled,
     Unavailable,
 )
-from channels.http import Http, Request, Response, header_lines
+from channels.http import HttpRequest, HttpResponse, HttpTransport, header_lines
 from channels.http_adapter import Clock, Reactions, by_status, hand_over, receipt, retry_after_seconds, utc_now
-from channels.registry import Bench, Plug, Reader
+from channels.registry import AdapterContext, ProviderPlugin, VariableReader
 from channels.validation import checked
 
 API = "https://fcm.googleapis.com"
@@ -71,7 +71,7 @@ class Fcm:
     name = "fcm"
     channel = Channel.PUSH
 
-    def __init__(self, account: str | Mapping[str, Any], http: Http, base_url: str = API, now: Clock = utc_now) -> None:
+    def __init__(self, account: str | Mapping[str, Any], http: HttpTransport, base_url: str = API, now: Clock = utc_now) -> None:
         certificate = credentials.Certificate(account if isinstance(account, str) else dict(account))
         self._http, self._now = http, now
         self._credential = certificate.get_credential()
@@ -95,12 +95,12 @@ class Fcm:
         wrong_project = Misconfigured(_FOREIGN, "the key of another project, it seems")
         yield from ((outbound, wrong_project if ours else result) for outbound, result in foreign)
 
-    def build(self, outbound: Outbound) -> Request:
+    def build(self, outbound: Outbound) -> HttpRequest:
         """The messages:send request for one device. Raises Rejected for what FCM would not take."""
         message = _message(outbound, checked(outbound, self.channel, Push), self._now())
-        return Request(self._url, self._headers, json.dumps({"message": message}).encode())
+        return HttpRequest(self._url, self._headers, json.dumps({"message": message}).encode())
 
-    def parse(self, answer: Response) -> Result:
+    def parse(self, answer: HttpResponse) -> Result:
         """A 200 with a name is a receipt; else what REACTIONS say of the FcmError's code or of the error's status."""
         fields = answer.fields()
         if answer.status == 200:
@@ -122,15 +122,15 @@ class Fcm:
         if fault := self._authorize():
             return fault
         body = json.dumps({"validate_only": True, "message": {"topic": "dispatcher-check", "data": {"check": "1"}}})
-        answer = self._http.ask(Request(self._url, self._headers, body.encode()))
-        result = self.parse(answer) if isinstance(answer, Response) else answer
+        answer = self._http.ask(HttpRequest(self._url, self._headers, body.encode()))
+        result = self.parse(answer) if isinstance(answer, HttpResponse) else answer
         return None if isinstance(result, Receipt) else result
 
     def close(self) -> None:
         """Let go of connections."""
         self._http.close()
 
-    def _throttled(self, code: str, hint: str, answer: Response) -> Throttled:
+    def _throttled(self, code: str, hint: str, answer: HttpResponse) -> Throttled:
         wait = retry_after_seconds(answer, self._now())
         return Throttled(code, hint, RETRY_AFTER_SECONDS if wait is None else wait)
 
@@ -139,7 +139,7 @@ class Fcm:
         if self._now() < self._renewal:
             return None
         try:
-            self._credential.refresh(_Carrier(self._http))
+            self._credential.refresh(_TokenTransport(self._http))
             fields = {"Authorization": f"Bearer {self._credential.token}", "Content-Type": "application/json"}
             self._headers = header_lines(fields)
         except auth_exceptions.TransportError:
@@ -151,10 +151,10 @@ class Fcm:
         return None
 
 
-class _Carrier(transport.Request):
+class _TokenTransport(transport.Request):
     """google-auth's seam for own transports. Its retries sleep for seconds, so a passing fault ends this attempt."""
 
-    def __init__(self, http: Http) -> None:
+    def __init__(self, http: HttpTransport) -> None:
         self._http = http
 
     def __call__(
@@ -165,15 +165,15 @@ class _Carrier(transport.Request):
         headers: Mapping[str, str] | None = None,
         timeout: float | None = None,  # noqa: ARG002
         **_: Any,
-    ) -> _Carried:
-        answer = self._http.ask(Request(url, header_lines(headers or {}), body or b""))
-        if not isinstance(answer, Response) or answer.status >= 500 or answer.status in {408, 429}:
+    ) -> _TokenResponse:
+        answer = self._http.ask(HttpRequest(url, header_lines(headers or {}), body or b""))
+        if not isinstance(answer, HttpResponse) or answer.status >= 500 or answer.status in {408, 429}:
             raise auth_exceptions.TransportError("no usable answer")  # type: ignore[no-untyped-call]
-        return _Carried(answer.status, answer.body)
+        return _TokenResponse(answer.status, answer.body)
 
 
 @dataclass(frozen=True, slots=True)
-class _Carried:
+class _TokenResponse:
     """google-auth's view of an answer."""
 
     status: int
@@ -306,18 +306,18 @@ _KEY_FILE = "GOOGLE_APPLICATION_CREDENTIALS"
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class FcmAccount:
     """Firebase Cloud Messaging; `credentials` is a service account's JSON file."""
 
     credentials: Path | None
     base_url: str
 
 
-def _account(read: Reader) -> Account:
+def _account(read: VariableReader) -> FcmAccount:
     path = read.file(_KEY_FILE)
     if path is not None and not _is_service_account(path):  # its content is checked for shape, and never shown
         read.fault(f"{_KEY_FILE} is {str(path)!r}: that must be the JSON key file of a service account.")
-    return Account(credentials=path, base_url=read.url("FCM_BASE_URL", API))
+    return FcmAccount(credentials=path, base_url=read.url("FCM_BASE_URL", API))
 
 
 def _is_service_account(path: Path) -> bool:
@@ -329,11 +329,11 @@ def _is_service_account(path: Path) -> bool:
         return False
 
 
-def _make(account: Account, bench: Bench) -> Fcm:
+def _make(account: FcmAccount, bench: AdapterContext) -> Fcm:
     return Fcm(str(account.credentials), bench.http, account.base_url)
 
 
-PLUG = Plug(
+PLUGIN = ProviderPlugin(
     name=Fcm.name,
     needs={Channel.PUSH: (_KEY_FILE,)},
     prefixes=("FCM_", _KEY_FILE),

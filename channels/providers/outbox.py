@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from channels.base import Channel, ChannelError, Email, Outbound, Push, Receipt, Result, Sms, Uncertain, WhatsApp
-from channels.registry import Plug
+from channels.registry import ProviderPlugin
 from channels.validation import checked
 
 _KINDS: Mapping[Channel, Any] = {
@@ -55,7 +55,7 @@ class Outbox:
         return answer or Receipt(f"{self.channel}-{len(self.sent)}")
 
 
-PLUG = Plug(
+PLUGIN = ProviderPlugin(
     name=Outbox.name,
     needs=dict.fromkeys(Channel, ()),
     prefixes=(),

@@ -18,27 +18,27 @@ from sendgrid.helpers.eventwebhook import EventWebhook
 
 from channels.alerts import alert
 from channels.base import (
-    Again,
     BadPayload,
     BadSignature,
     Channel,
     ChannelError,
     Event,
     EventKind,
-    Form,
-    Gapped,
+    MailTemplate,
+    MergedEmail,
     Misconfigured,
     Outbound,
-    Pieced,
     Rejected,
     Result,
+    RetryHint,
+    TextTemplate,
     Throttled,
 )
-from channels.http import Http, Request, Response, header_lines
+from channels.http import HttpRequest, HttpResponse, HttpTransport, header_lines
 from channels.http_adapter import Clock, by_status, hand_over, inquire, receipt, utc_now
 from channels.mail_batching import Batch, alone, batches, mail_of, own
 from channels.redaction import extra
-from channels.registry import Bench, Call, Door, Pattern, Plug, Reader
+from channels.registry import AdapterContext, Pattern, ProviderPlugin, VariableReader, WebhookEndpoint, WebhookRequest
 from channels.validation import checked_mail
 
 API = "https://api.sendgrid.com"
@@ -60,7 +60,7 @@ class SendGrid:
     def __init__(
         self,
         api_key: str,
-        http: Http,
+        http: HttpTransport,
         base_url: str = API,
         now: Clock = utc_now,
         mails_per_request: int = MAILS_PER_REQUEST,
@@ -95,14 +95,14 @@ class SendGrid:
                     yield from ((outbound, result) for outbound in together.mails)
             waiting = halves
 
-    def build(self, outbound: Outbound) -> Request:
+    def build(self, outbound: Outbound) -> HttpRequest:
         """The mail/send request for one mail. Raises Rejected for what SendGrid would not take or might misread."""
         checked_mail(outbound)
         return self.build_batch(alone(outbound))
 
-    def build_batch(self, batch: Batch) -> Request:
+    def build_batch(self, batch: Batch) -> HttpRequest:
         """The mail/send request for several."""
-        return Request(self._send_url, self._headers, _mail(batch).encode())
+        return HttpRequest(self._send_url, self._headers, _mail(batch).encode())
 
     def _refusal(self, outbound: Outbound) -> Rejected | None:
         """Why this mail can't leave whatever the others are."""
@@ -115,7 +115,7 @@ class SendGrid:
             return Rejected("unbuildable", type(error).__name__)
         return None
 
-    def parse(self, answer: Response) -> Result:
+    def parse(self, answer: HttpResponse) -> Result:
         """202 with X-Message-Id is a receipt; 202 without one is `Uncertain` until an event with our id settles it."""
         if answer.status == 202:
             return receipt(answer.header("X-Message-Id"))
@@ -132,7 +132,7 @@ class SendGrid:
 
     def check(self) -> ChannelError | None:
         """Read the key's scopes and look for the right to send."""
-        answer = inquire(self._http, Request(self._scopes_url, self._headers), self._now)
+        answer = inquire(self._http, HttpRequest(self._scopes_url, self._headers), self._now)
         if isinstance(answer, ChannelError):
             return answer
         scopes = answer.fields().get("scopes")
@@ -142,7 +142,7 @@ class SendGrid:
         """Let go of connections."""
         self._http.close()
 
-    def _reset_seconds(self, answer: Response) -> float | None:
+    def _reset_seconds(self, answer: HttpResponse) -> float | None:
         reset = answer.header("X-RateLimit-Reset") or ""  # SendGrid sends a unix time and documents no Retry-After
         if not (reset.isascii() and reset.isdigit()):
             fallback = by_status(answer, self._now())
@@ -152,37 +152,37 @@ class SendGrid:
 
 # Laid out by hand: the SDK's objects cost several times as much as the JSON. Tests hold our bytes against theirs. Of a mail of
 # pieces only the values are to be written, since the words are known; any other mail is one value a part.
-_WHOLE = Form(*(Gapped(("", ""), (gap,)) for gap in range(3)))
+_WHOLE = MailTemplate(*(TextTemplate(("", ""), (gap,)) for gap in range(3)))
 
 
 def _mail(batch: Batch) -> str:
     mail = batch.shared or mail_of(batch.mails[0])
-    form, values = (mail.form, mail.values) if isinstance(mail, Pieced) else (_WHOLE, (mail.subject, mail.html, mail.text))
-    people = [_personalization(*each) for each in zip(batch.mails, batch.fillings, strict=True)]
+    form, values = (mail.form, mail.values) if isinstance(mail, MergedEmail) else (_WHOLE, (mail.subject, mail.html, mail.text))
+    people = [_personalization(*each) for each in zip(batch.mails, batch.values_by_tag, strict=True)]
     return _laid_out(form).filled([*_in_json(values), _sender(mail.sender_name, mail.sender_address), json.dumps(people)])
 
 
 @lru_cache(maxsize=256)  # forms; a campaign has a few
-def _laid_out(form: Form) -> Gapped:
+def _laid_out(form: MailTemplate) -> TextTemplate:
     """The whole request for mails of a form. Behind a mail's own values stand its sender, last but one, and its people."""
     words, gaps = [""], list[int]()
     for part in (
-        Gapped(('{"from": ', ', "subject": "'), (-2,)),
+        TextTemplate(('{"from": ', ', "subject": "'), (-2,)),
         _escaped(form.subject),
-        Gapped(('", "personalizations": ', ', "content": [{"type": "text/plain", "value": "'), (-1,)),
+        TextTemplate(('", "personalizations": ', ', "content": [{"type": "text/plain", "value": "'), (-1,)),
         _escaped(form.text),  # first: clients show the last part that they can
-        Gapped(('"}, {"type": "text/html", "value": "',), ()),
+        TextTemplate(('"}, {"type": "text/html", "value": "',), ()),
         _escaped(form.html),
-        Gapped((f'"}}], "tracking_settings": {_UNTRACKED}}}',), ()),
+        TextTemplate((f'"}}], "tracking_settings": {_UNTRACKED}}}',), ()),
     ):
         words[-1] += part.words[0]
         words += part.words[1:]
         gaps += part.gaps
-    return Gapped(tuple(words), tuple(gaps))
+    return TextTemplate(tuple(words), tuple(gaps))
 
 
-def _escaped(part: Gapped) -> Gapped:
-    return Gapped(tuple(_in_json(part.words)), part.gaps)
+def _escaped(part: TextTemplate) -> TextTemplate:
+    return TextTemplate(tuple(_in_json(part.words)), part.gaps)
 
 
 def _in_json(texts: Sequence[str]) -> list[str]:
@@ -206,7 +206,7 @@ def _personalization(outbound: Outbound, filling: Mapping[str, str]) -> dict[str
     return part
 
 
-def _first_error(answer: Response) -> tuple[str, str]:
+def _first_error(answer: HttpResponse) -> tuple[str, str]:
     """Where SendGrid saw the fault, as a path of field names, and its prose, which is for our eyes only."""
     errors = answer.fields().get("errors")
     first = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else {}
@@ -240,7 +240,7 @@ _DROPS = {
     "recipient list over package quota": (EventKind.HALTED, "dropped_over_quota"),
     "invalid smtpapi header": (EventKind.HALTED, "dropped_invalid_header"),
 }
-_BLOCKED = Again(4 * 3_600.0, 1)  # the other side took no mail from us just then
+_BLOCKED = RetryHint(4 * 3_600.0, 1)  # the other side took no mail from us just then
 _FIELDS_KNOWN = frozenset({"event", "sg_event_id", "sg_message_id", "message_id", "timestamp"})
 _ENHANCED_STATUS = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")
 
@@ -303,7 +303,7 @@ def _event(row: Mapping[str, Any], now: datetime) -> Event:
         message_id=_text(row, "message_id"),
         receipt=(_text(row, "sg_message_id") or "").split(".")[0] or None,  # X-Message-Id, then the path it took
         code=code,
-        again=_BLOCKED if blocked else None,
+        retry_hint=_BLOCKED if blocked else None,
         extra=extra(row, _FIELDS_KNOWN),
     )
 
@@ -350,7 +350,7 @@ _HEADERS = "x-twilio-email-event-webhook-"
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class SendGridAccount:
     """SendGrid's API, and the public key (base64 DER) that its event webhook's signatures are checked with."""
 
     api_key: str = field(repr=False)
@@ -359,8 +359,8 @@ class Account:
     mails_per_request: int
 
 
-def _account(read: Reader) -> Account:
-    return Account(
+def _account(read: VariableReader) -> SendGridAccount:
+    return SendGridAccount(
         api_key=read.secret("SENDGRID_API_KEY"),
         base_url=read.url("SENDGRID_BASE_URL", API),
         webhook_public_key=read.matching("SENDGRID_WEBHOOK_PUBLIC_KEY", KEY),
@@ -368,27 +368,27 @@ def _account(read: Reader) -> Account:
     )
 
 
-def _make(account: Account, bench: Bench) -> SendGrid:
+def _make(account: SendGridAccount, bench: AdapterContext) -> SendGrid:
     return SendGrid(account.api_key, bench.http, account.base_url, mails_per_request=account.mails_per_request)
 
 
-def _read(call: Call, key: str) -> list[Event]:
+def _read(call: WebhookRequest, key: str) -> list[Event]:
     signature, timestamp = (call.headers.get(f"{_HEADERS}{name}", "") for name in ("signature", "timestamp"))
     return parse_events(call.body, signature, timestamp, key, call.now)
 
 
-def _doubts(account: Account) -> Iterator[str]:
+def _doubts(account: SendGridAccount) -> Iterator[str]:
     if not account.webhook_public_key:
         yield "SENDGRID_WEBHOOK_PUBLIC_KEY is missing: SendGrid's news of bounces and complaints can't be verified and is refused."
 
 
-PLUG = Plug(
+PLUGIN = ProviderPlugin(
     name=SendGrid.name,
     needs={Channel.EMAIL: ("SENDGRID_API_KEY",)},
     prefixes=("SENDGRID_",),
     read=_account,
     make=_make,
-    doors={"": Door(_read)},
+    endpoints={"": WebhookEndpoint(_read)},
     webhook_key=lambda account: account.webhook_public_key,
     doubts=_doubts,
     together=lambda account: account.mails_per_request,

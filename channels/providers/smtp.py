@@ -30,7 +30,7 @@ from channels.base import (
     Unavailable,
     Uncertain,
 )
-from channels.registry import Plug
+from channels.registry import ProviderPlugin
 from channels.validation import checked
 
 # No line is folded that need not be: a folded List-Unsubscribe turns into encoded words, which no mailbox follows.
@@ -118,7 +118,7 @@ class Smtp:
         return client
 
 
-class _Lines:
+class _ReplyReader:
     """What a relay says, line by line. A whole reply has so many seconds: a relay that speaks without end, or a byte at a time,
     would otherwise hold us for ever.
     """
@@ -159,7 +159,7 @@ class _Client(smtplib.SMTP):
         """As smtplib has it."""
         sock, seconds = self.sock, self.timeout
         if sock is not None:
-            self.file = self.file or _Lines(sock, seconds)
+            self.file = self.file or _ReplyReader(sock, seconds)
             self.file.begin()
         return super().getreply()
 
@@ -277,16 +277,16 @@ def _reaction(code: int, text: bytes = b"", *, at_recipient: bool = False) -> Ch
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class SmtpAccount:
     """A relay, and who we are there."""
 
     url: str = field(repr=False)
 
 
-PLUG = Plug(
+PLUGIN = ProviderPlugin(
     name=Smtp.name,
     needs={Channel.EMAIL: ("SMTP_URL",)},
     prefixes=("SMTP_",),
-    read=lambda read: Account(read.url_with_password("SMTP_URL", ("smtp", "smtps"))),
+    read=lambda read: SmtpAccount(read.url_with_password("SMTP_URL", ("smtp", "smtps"))),
     make=lambda account, _: Smtp(account.url),
 )

@@ -20,7 +20,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from channels.alerts import alert
 from channels.base import (
-    Again,
     BadAddress,
     BadPayload,
     BadSignature,
@@ -28,20 +27,31 @@ from channels.base import (
     ChannelError,
     Event,
     EventKind,
-    Inbound,
+    InboundText,
     Misconfigured,
     NoAddress,
     OptedOut,
     Outbound,
     Rejected,
     Result,
+    RetryHint,
     Sms,
     Throttled,
 )
-from channels.http import Http, Request, Response, header_lines
+from channels.http import HttpRequest, HttpResponse, HttpTransport, header_lines
 from channels.http_adapter import Clock, Reactions, by_status, hand_over, inquire, receipt, retry_after_seconds, utc_now
 from channels.redaction import extra
-from channels.registry import NUMBER, SENDER_NAME, Bench, Call, Door, News, Pattern, Plug, Reader
+from channels.registry import (
+    NUMBER,
+    SENDER_NAME,
+    AdapterContext,
+    News,
+    Pattern,
+    ProviderPlugin,
+    VariableReader,
+    WebhookEndpoint,
+    WebhookRequest,
+)
 from channels.sms_segments import segments
 from channels.validation import checked
 
@@ -128,10 +138,10 @@ _FAILURES: Mapping[str, EventKind] = {
 # its time was over (40005, 40014), there is no other try, and none past a filter.
 _MINUTE, _HOUR, _DAY = 60.0, 3_600.0, 86_400.0
 _AGAIN = {
-    "40006": Again(4 * _HOUR, 2),
-    "40011": Again(_MINUTE, 5),
-    "40016": Again(_DAY, 2),
-    "40018": Again(_MINUTE, 5),
+    "40006": RetryHint(4 * _HOUR, 2),
+    "40011": RetryHint(_MINUTE, 5),
+    "40016": RetryHint(_DAY, 2),
+    "40018": RetryHint(_MINUTE, 5),
 }
 _STRIKES = {"40004": 2, "40008": 3}  # failures that mean a dead number once so many come in a row
 _FIELDS_KNOWN = frozenset({"id", "record_type", "direction", "errors", "tags", "media", "cc", "type"})
@@ -154,7 +164,7 @@ class Telnyx:
         self,
         api_key: str,
         sender: str,
-        http: Http,
+        http: HttpTransport,
         base_url: str = API,
         profile_id: str = "",
         webhook_url: str | None = None,
@@ -170,7 +180,7 @@ class Telnyx:
         """One request per message. See `channels.base.Provider`."""
         return hand_over(self._http, batch, self.build, self.parse)
 
-    def build(self, outbound: Outbound) -> Request:
+    def build(self, outbound: Outbound) -> HttpRequest:
         """The request for one message. Raises Rejected for what Telnyx would not take."""
         text = checked(outbound, Channel.SMS, Sms).text
         if not 0 < segments(text).count <= SEGMENTS_MAX:
@@ -182,9 +192,9 @@ class Telnyx:
         if self._webhook_url:
             webhook_url = f"{self._webhook_url}?message={quote(outbound.id, safe='')}"
             fields |= {"webhook_url": webhook_url, "use_profile_webhooks": False}
-        return Request(self._messages_url, self._headers, json.dumps(fields).encode())
+        return HttpRequest(self._messages_url, self._headers, json.dumps(fields).encode())
 
-    def parse(self, answer: Response) -> Result:
+    def parse(self, answer: HttpResponse) -> Result:
         """A 2xx with an id is a receipt; a 4xx is what REACTIONS say of its code."""
         fields = answer.fields()
         if 200 <= answer.status < 300:
@@ -202,7 +212,7 @@ class Telnyx:
 
     def check(self) -> ChannelError | None:
         """Fetch the messaging profile, or the list of them."""
-        answer = inquire(self._http, Request(self._check_url, self._headers), self._now)
+        answer = inquire(self._http, HttpRequest(self._check_url, self._headers), self._now)
         if isinstance(answer, ChannelError):
             return answer
         return (
@@ -282,12 +292,12 @@ def _verify(body: bytes, signature: str, timestamp: str, public_key: str, now: d
         raise BadSignature("malformed") from None
 
 
-def _inbound(payload: Mapping[str, Any], message: str) -> Inbound:
+def _inbound(payload: Mapping[str, Any], message: str) -> InboundText:
     sender = _text(_object(payload.get("from")).get("phone_number"))
     if not sender:
         raise BadPayload("no number of the sender")
     taken_for = _text(payload.get("autoresponse_type"))  # STOP, START or HELP, which Telnyx has then answered itself
-    return Inbound(message, Channel.SMS, sender, _text(payload.get("text")) or "", taken_for)
+    return InboundText(message, Channel.SMS, sender, _text(payload.get("text")) or "", taken_for)
 
 
 def _events(call: Mapping[str, Any], payload: Mapping[str, Any], event_id: str, at: datetime) -> Iterator[Event]:
@@ -302,7 +312,7 @@ def _events(call: Mapping[str, Any], payload: Mapping[str, Any], event_id: str, 
         message_id=_message_id(_text(_object(call.get("meta")).get("delivered_to"))),
         receipt=_text(payload.get("id")),
         code=code,
-        again=_AGAIN.get(code or "") if kind is EventKind.FAILED else None,
+        retry_hint=_AGAIN.get(code or "") if kind is EventKind.FAILED else None,
         strikes=_STRIKES.get(code or "") if kind is EventKind.FAILED else None,
         extra=extra(payload, _FIELDS_KNOWN),
     )
@@ -350,7 +360,7 @@ KEY = Pattern(re.compile(r"[A-Za-z0-9+/]{43}="), "the public key that Telnyx sho
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class TelnyxAccount:
     """Telnyx's API. The sender is a number, or a name (which needs the profile it belongs to)."""
 
     api_key: str = field(repr=False)
@@ -360,8 +370,8 @@ class Account:
     public_key: str
 
 
-def _account(read: Reader) -> Account:
-    account = Account(
+def _account(read: VariableReader) -> TelnyxAccount:
+    account = TelnyxAccount(
         api_key=read.secret("TELNYX_API_KEY"),
         base_url=read.url("TELNYX_BASE_URL", API),
         sms_sender=read.matching("TELNYX_SMS_SENDER", SENDER),
@@ -373,29 +383,29 @@ def _account(read: Reader) -> Account:
     return account
 
 
-def _make(account: Account, bench: Bench) -> Telnyx:
+def _make(account: TelnyxAccount, bench: AdapterContext) -> Telnyx:
     return Telnyx(
         account.api_key, account.sms_sender, bench.http, account.base_url, account.messaging_profile_id, bench.webhook_url
     )
 
 
-def _read(call: Call, key: str) -> list[News]:
+def _read(call: WebhookRequest, key: str) -> list[News]:
     signature, timestamp = (call.headers.get(f"telnyx-{name}", "") for name in ("signature-ed25519", "timestamp"))
     return parse_webhook(call.body, signature, timestamp, key, call.now)
 
 
-def _doubts(account: Account) -> Iterator[str]:
+def _doubts(account: TelnyxAccount) -> Iterator[str]:
     if not account.public_key:
         yield "TELNYX_PUBLIC_KEY is missing: Telnyx's delivery reports and people's answers can't be verified and are refused."
 
 
-PLUG = Plug(
+PLUGIN = ProviderPlugin(
     name=Telnyx.name,
     needs={Channel.SMS: ("TELNYX_API_KEY", "TELNYX_SMS_SENDER")},
     prefixes=("TELNYX_",),
     read=_account,
     make=_make,
-    doors={"": Door(_read)},
+    endpoints={"": WebhookEndpoint(_read)},
     webhook_key=lambda account: account.public_key,
     doubts=_doubts,
 )

@@ -27,7 +27,6 @@ from twilio.rest import Client
 
 from channels.alerts import alert
 from channels.base import (
-    Again,
     BadAddress,
     BadPayload,
     BadSignature,
@@ -35,23 +34,33 @@ from channels.base import (
     ChannelError,
     Event,
     EventKind,
-    Inbound,
+    InboundText,
     Misconfigured,
     NoAddress,
     OptedOut,
     Outbound,
+    ProviderRecord,
     Rejected,
     Result,
+    RetryHint,
     Sms,
     Throttled,
-    Trace,
     Uncertain,
     WhatsApp,
 )
-from channels.http import Http, Request, Response, header_lines
+from channels.http import HttpRequest, HttpResponse, HttpTransport, header_lines
 from channels.http_adapter import Clock, Reactions, by_status, hand_over, inquire, receipt, retry_after_seconds, utc_now
 from channels.redaction import extra
-from channels.registry import NUMBER, SENDER_NAME, Bench, Call, Door, Pattern, Plug, Reader
+from channels.registry import (
+    NUMBER,
+    SENDER_NAME,
+    AdapterContext,
+    Pattern,
+    ProviderPlugin,
+    VariableReader,
+    WebhookEndpoint,
+    WebhookRequest,
+)
 from channels.urlencoded import encoded
 from channels.validation import checked, one_line
 
@@ -107,13 +116,13 @@ getLogger("twilio").setLevel(WARNING)  # the SDK logs request bodies at INFO
 # -- building through the SDK ------------------------------------------------------------------------------------------
 
 
-class _Taken(Exception):
+class _RequestCaptured(Exception):
     def __init__(self, url: str, data: dict[str, object], headers: dict[str, str], auth: tuple[str, str]) -> None:
         super().__init__()
         self.url, self.data, self.headers, self.auth = url, data, headers, auth
 
 
-class _Taker(HttpClient):  # type: ignore[misc]  # the SDK ships no types
+class _CapturingClient(HttpClient):  # type: ignore[misc]  # the SDK ships no types
     """The SDK's seam for own HTTP clients: takes what the SDK would send, and sends nothing."""
 
     def __init__(self) -> None:
@@ -130,13 +139,13 @@ class _Taker(HttpClient):  # type: ignore[misc]  # the SDK ships no types
         timeout: float | None = None,  # noqa: ARG002
         allow_redirects: bool = False,  # noqa: ARG002
     ) -> NoReturn:
-        raise _Taken(uri, data or {}, headers or {}, auth or ("", ""))
+        raise _RequestCaptured(uri, data or {}, headers or {}, auth or ("", ""))
 
 
-def _taken(call: Callable[[], object]) -> _Taken:
+def _taken(call: Callable[[], object]) -> _RequestCaptured:
     try:
         call()
-    except _Taken as taken:
+    except _RequestCaptured as taken:
         return taken
     raise AssertionError("the SDK sent no request")
 
@@ -157,7 +166,7 @@ class Twilio:
         account_sid: str,
         auth_token: str,
         sender: str,
-        http: Http,
+        http: HttpTransport,
         base_url: str = API,
         callback_url: str | None = None,
         now: Clock = utc_now,
@@ -165,7 +174,7 @@ class Twilio:
         self.channel = channel
         self._http, self._now, self._callback_url = http, now, callback_url
         outside = {"TWILIO_ACCOUNT_SID": account_sid}  # in place of the environment, where a region or edge may be set
-        self._client = Client(account_sid, auth_token, http_client=_Taker(), environment=outside)
+        self._client = Client(account_sid, auth_token, http_client=_CapturingClient(), environment=outside)
         self._client.api.base_url = base_url
         self._sender = urlencode(_sender(channel, sender))
         self._messages_url = _taken(partial(self._client.messages.create, to="", body="")).url
@@ -178,7 +187,7 @@ class Twilio:
         """One request per message. See `channels.base.Provider`."""
         return hand_over(self._http, batch, self.build, self.parse)
 
-    def build(self, outbound: Outbound) -> Request:
+    def build(self, outbound: Outbound) -> HttpRequest:
         """The request that the SDK would send. Raises Rejected for what Twilio would not take."""
         fields = _FIELDS[self.channel](outbound)
         if outbound.ttl_seconds is not None:
@@ -186,9 +195,9 @@ class Twilio:
         if self._callback_url:
             fields["StatusCallback"] = f"{self._callback_url}?message={quote(outbound.id, safe='')}"
         sender = urlencode(_sender(self.channel, outbound.sender)) if outbound.sender else self._sender
-        return Request(self._messages_url, self._headers, f"{encoded(fields)}&{sender}".encode())
+        return HttpRequest(self._messages_url, self._headers, f"{encoded(fields)}&{sender}".encode())
 
-    def parse(self, answer: Response) -> Result:
+    def parse(self, answer: HttpResponse) -> Result:
         """A 2xx with a sid is a receipt; a 4xx is what REACTIONS say of its code."""
         if 200 <= answer.status < 300:
             return receipt(answer.fields().get("sid"))
@@ -205,18 +214,18 @@ class Twilio:
 
     def check(self) -> ChannelError | None:
         """Fetch the account."""
-        answer = inquire(self._http, Request(self._account_url, self._headers), self._now)
+        answer = inquire(self._http, HttpRequest(self._account_url, self._headers), self._now)
         if isinstance(answer, ChannelError):
             return answer
         return None if answer.fields().get("status") == "active" else Misconfigured("account_not_active")
 
-    def look_up(self, address: str, since: datetime) -> Sequence[Trace] | ChannelError:
+    def look_up(self, address: str, since: datetime) -> Sequence[ProviderRecord] | ChannelError:
         """See `channels.base.LooksUp`. Asked by number alone, newest first: what is still queued has no sending date to ask by."""
         to = f"whatsapp:{address}" if self.channel is Channel.WHATSAPP else address
         place = f"{urlsplit(self._messages_url).path}?{urlencode({'To': to, 'PageSize': LIST_SIZE})}"
-        found: list[Trace] = []
+        found: list[ProviderRecord] = []
         for _ in range(LIST_PAGES_MAX):
-            answer = inquire(self._http, Request(urljoin(self._messages_url, place), self._headers), self._now)
+            answer = inquire(self._http, HttpRequest(urljoin(self._messages_url, place), self._headers), self._now)
             if isinstance(answer, ChannelError):
                 return answer
             page = answer.fields()
@@ -230,14 +239,14 @@ class Twilio:
                 return found
         return Rejected("too_many_messages")
 
-    def _trace(self, row: Mapping[str, object]) -> Trace | None:
+    def _trace(self, row: Mapping[str, object]) -> ProviderRecord | None:
         """A row of the list as the status callback would have told it; None for what we received."""
         if row.get("direction") == "inbound":
             return None
         sid, status, error = str(row["sid"]), str(row["status"]).lower(), str(row.get("error_code") or "")
         created = parsedate_to_datetime(str(row["date_created"]))
         told = _event(sid, status, error, str(row["to"]), self.channel, created)
-        return Trace(sid, created, str(row.get("body") or ""), tuple(_with_opt_out(told)))
+        return ProviderRecord(sid, created, str(row.get("body") or ""), tuple(_with_opt_out(told)))
 
     def close(self) -> None:
         """Let go of connections."""
@@ -285,7 +294,7 @@ def _basic(user: str, secret: str) -> dict[str, str]:
     return {"Authorization": "Basic " + base64.b64encode(f"{user}:{secret}".encode()).decode()}
 
 
-def _error_code(answer: Response) -> str | None:
+def _error_code(answer: HttpResponse) -> str | None:
     """Twilio's code, as the SDK reads it from either of its error formats; None where the answer holds none."""
     error = Version.exception("POST", "", SdkResponse(answer.status, answer.body.decode(errors="replace")), "")
     return str(error.code) if isinstance(error.code, int) and error.code >= 10_000 else None
@@ -351,16 +360,16 @@ _FAILURES = {
 # 30410), or its time was over (30036), there is no other try.
 _MINUTE, _HOUR, _DAY = 60.0, 3_600.0, 86_400.0
 _AGAIN = {
-    "30001": Again(5 * _MINUTE, 5),
-    "30003": Again(4 * _HOUR, 2),
-    "30022": Again(_MINUTE, 5),
-    "30023": Again(_DAY, 2),
-    "30450": Again(30 * _MINUTE, 2),
-    "63012": Again(_MINUTE, 3),
-    "63017": Again(_MINUTE, 5),
-    "63018": Again(_HOUR, 5),  # too fast, or the portfolio's limit, which takes hours
-    "63038": Again(_DAY, 2),
-    "63049": Again(_DAY, 2),
+    "30001": RetryHint(5 * _MINUTE, 5),
+    "30003": RetryHint(4 * _HOUR, 2),
+    "30022": RetryHint(_MINUTE, 5),
+    "30023": RetryHint(_DAY, 2),
+    "30450": RetryHint(30 * _MINUTE, 2),
+    "63012": RetryHint(_MINUTE, 3),
+    "63017": RetryHint(_MINUTE, 5),
+    "63018": RetryHint(_HOUR, 5),  # too fast, or the portfolio's limit, which takes hours
+    "63038": RetryHint(_DAY, 2),
+    "63049": RetryHint(_DAY, 2),
 }
 _NOT_IN_THE_US = "63049"  # Meta: such a message is not to be repeated to a number of the USA
 # Failures that mean a dead address once they come in a row: how many.
@@ -399,9 +408,9 @@ def _event(sid: str, status: str, error: str, to: str, channel: Channel, at: dat
     code = error if _CODE.fullmatch(error) else None
     kind = _kind(status, code)
     failed = code if kind is EventKind.FAILED and code else ""
-    again = _AGAIN.get(failed)
+    retry_hint = _AGAIN.get(failed)
     if failed == _NOT_IN_THE_US and to.removeprefix("whatsapp:").startswith("+1"):
-        again = None
+        retry_hint = None
     return Event(
         provider=Twilio.name,
         id=":".join(filter(None, (sid, status, code))),
@@ -410,7 +419,7 @@ def _event(sid: str, status: str, error: str, to: str, channel: Channel, at: dat
         at=at,
         receipt=sid,
         code=code,
-        again=again,
+        retry_hint=retry_hint,
         strikes=_STRIKES.get(failed),
     )
 
@@ -424,17 +433,17 @@ def _kind(status: str, code: str | None) -> EventKind:
     return _FAILURES.get(code, kind)
 
 
-def parse_inbound(url: str, body: bytes, signature: str, auth_token: str) -> Inbound:
+def parse_inbound(url: str, body: bytes, signature: str, auth_token: str) -> InboundText:
     """The message of one inbound call; arguments and errors as for `parse_events`."""
     form = _verified(url, body, signature, auth_token)
     sid, sender = form.get("MessageSid", ""), form.get("From", "")
     if not sid or not sender:
         raise BadPayload("no MessageSid or From")
     address = sender.removeprefix("whatsapp:")
-    return Inbound(sid, _channel(sender), address, form.get("Body", ""), form.get("OptOutType"))
+    return InboundText(sid, _channel(sender), address, form.get("Body", ""), form.get("OptOutType"))
 
 
-class _Form(dict[str, list[str]]):
+class _FormFields(dict[str, list[str]]):
     """A form whose fields may repeat, in the shape that the SDK's validator asks for."""
 
     def getlist(self, name: str) -> list[str]:
@@ -444,7 +453,7 @@ class _Form(dict[str, list[str]]):
 def _verified(url: str, body: bytes, signature: str, auth_token: str) -> dict[str, str]:
     """The form, each field's first value, once the signature over public URL and fields is shown to be Twilio's."""
     try:
-        form = _Form(parse_qs(body.decode(), keep_blank_values=True, strict_parsing=bool(body)))
+        form = _FormFields(parse_qs(body.decode(), keep_blank_values=True, strict_parsing=bool(body)))
         genuine = RequestValidator(auth_token).validate(url, form, signature)
     except (ValueError, TypeError, AttributeError):  # the SDK trips over missing and odd parts
         raise BadSignature("malformed") from None
@@ -477,7 +486,7 @@ _KEYS = ("TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN")
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class TwilioAccount:
     """Twilio's APIs. A sender is a number, an alphanumeric name (SMS only) or a messaging service (MG…)."""
 
     account_sid: str
@@ -488,8 +497,8 @@ class Account:
     whatsapp_sender: str
 
 
-def _account(read: Reader) -> Account:
-    return Account(
+def _account(read: VariableReader) -> TwilioAccount:
+    return TwilioAccount(
         account_sid=read.matching("TWILIO_ACCOUNT_SID", SID),
         auth_token=read.secret("TWILIO_AUTH_TOKEN"),
         base_url=read.url("TWILIO_BASE_URL", API),
@@ -499,25 +508,25 @@ def _account(read: Reader) -> Account:
     )
 
 
-def _make(account: Account, bench: Bench) -> Twilio:
+def _make(account: TwilioAccount, bench: AdapterContext) -> Twilio:
     sender = account.sms_sender if bench.channel is Channel.SMS else account.whatsapp_sender
     status_url = f"{bench.webhook_url}/status"
     return Twilio(bench.channel, account.account_sid, account.auth_token, sender, bench.http, account.base_url, status_url)
 
 
-def _signature(call: Call) -> str:
+def _signature(call: WebhookRequest) -> str:
     return call.headers.get("x-twilio-signature", "")
 
 
-PLUG = Plug(
+PLUGIN = ProviderPlugin(
     name=Twilio.name,
     needs={Channel.SMS: (*_KEYS, "TWILIO_SMS_SENDER"), Channel.WHATSAPP: (*_KEYS, "TWILIO_WHATSAPP_SENDER")},
     prefixes=("TWILIO_",),
     read=_account,
     make=_make,
-    doors={
-        "status": Door(lambda call, token: parse_events(call.url, call.body, _signature(call), token, call.now)),
-        "inbound": Door(
+    endpoints={
+        "status": WebhookEndpoint(lambda call, token: parse_events(call.url, call.body, _signature(call), token, call.now)),
+        "inbound": WebhookEndpoint(
             lambda call, token: [parse_inbound(call.url, call.body, _signature(call), token)],
             lambda text: (twiml(text), "text/xml"),
         ),

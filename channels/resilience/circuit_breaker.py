@@ -11,12 +11,12 @@ from datetime import timedelta
 from channels.alerts import alert
 from channels.base import Outbound, Provider, Result, Throttled, Unavailable, Uncertain
 from channels.http_adapter import Clock
-from channels.resilience.wrapper import Pairs, Wrapped
+from channels.resilience.wrapper import Pairs, ProviderWrapper
 
 # -- trouble -----------------------------------------------------------------------------------------------------------
 
 
-class Breaker(Wrapped):
+class CircuitBreaker(ProviderWrapper):
     """A provider that is left in peace for some seconds once `faults_max` requests in a row had no good end.
 
     After the pause one message goes ahead to see. Mails that shared a request count once.

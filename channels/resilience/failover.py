@@ -16,7 +16,7 @@ from channels.resilience.wrapper import Pairs
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class FailoverRoute:
     """One of several providers of a channel. A `weight` of 0 makes it a reserve: only what others could not take goes there."""
 
     provider: Provider
@@ -30,10 +30,10 @@ class Failover:
     from 0 to 1.
     """
 
-    def __init__(self, routes: Sequence[Route], dice: Callable[[], float]) -> None:
+    def __init__(self, routes: Sequence[FailoverRoute], random: Callable[[], float]) -> None:
         if not any(route.weight > 0 for route in routes):
             raise ValueError("no route has a weight")
-        self._routes, self._dice = tuple(routes), dice
+        self._routes, self._dice = tuple(routes), random
         self.name = "+".join(route.provider.name for route in routes)
         self.channel = routes[0].provider.channel
 
@@ -53,12 +53,12 @@ class Failover:
             if share:
                 yield from self._try(number, share, left, tried)
         for number, route in enumerate(self._routes):
-            again = [outbound for outbound, _ in left.values() if number not in tried[id(outbound)]]
-            if again:
+            retry_hint = [outbound for outbound, _ in left.values() if number not in tried[id(outbound)]]
+            if retry_hint:
                 alert(route.provider.name, "failover")
-                for outbound in again:
+                for outbound in retry_hint:
                     del left[id(outbound)]
-                yield from self._try(number, again, left, tried)
+                yield from self._try(number, retry_hint, left, tried)
         yield from left.values()
 
     def check(self) -> ChannelError | None:

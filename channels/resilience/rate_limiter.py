@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 from channels.alerts import alert
 from channels.base import Outbound, Provider, Sms, Throttled
 from channels.http_adapter import Clock
-from channels.resilience.wrapper import Pairs, Wrapped
+from channels.resilience.wrapper import Pairs, ProviderWrapper
 from channels.sms_segments import segments
 
 # -- a rate ------------------------------------------------------------------------------------------------------------
@@ -182,7 +182,7 @@ def cost_of(outbound: Outbound) -> int:
         return 1
 
 
-class Limited(Wrapped):
+class RateLimited(ProviderWrapper):
     """A provider that is given no more than its account may take.
 
     What is over the rate is told to come back when its turn is, by the rate alone. What belongs to no campaign is a trigger's: it

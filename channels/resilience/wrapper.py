@@ -13,7 +13,7 @@ from channels.base import ChannelError, Outbound, Provider, Result
 Pairs: TypeAlias = Iterator[tuple[Outbound, Result]]
 
 
-class Wrapped:
+class ProviderWrapper:
     """What all brakes have in common: the name and channel of the provider inside."""
 
     def __init__(self, inside: Provider) -> None:

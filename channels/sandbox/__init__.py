@@ -21,8 +21,8 @@ keys        signing keys, throw-away service accounts, TLS certificates
 ==========  ===========================================================================================================
 """
 
-from channels.sandbox.client import Sandbox
+from channels.sandbox.client import SandboxClient
 from channels.sandbox.keys import write_certificate, write_service_account
 from channels.sandbox.server import running, serve
 
-__all__ = ["Sandbox", "running", "serve", "write_certificate", "write_service_account"]
+__all__ = ["SandboxClient", "running", "serve", "write_certificate", "write_service_account"]

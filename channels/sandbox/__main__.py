@@ -14,20 +14,20 @@ from channels.sandbox.control import set_profile
 from channels.sandbox.keys import write_certificate
 from channels.sandbox.profiles import PROFILES
 from channels.sandbox.server import announce, serve
-from channels.sandbox.world import World
+from channels.sandbox.world import SandboxState
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line and serve; 2 when the port can't be had, or the state folder not be used."""
     options = _parser().parse_args(arguments)
 
-    def prepare(world: World) -> None:
-        doors = f"{options.dispatcher.rstrip('/')}/webhooks" if options.dispatcher else ""
+    def prepare(world: SandboxState) -> None:
+        endpoints = f"{options.dispatcher.rstrip('/')}/webhooks" if options.dispatcher else ""
         world.events.settings = replace(
             world.events.settings,
-            sendgrid_url=options.sendgrid_webhook or (doors and f"{doors}/sendgrid"),
-            twilio_inbound_url=options.twilio_inbound or (doors and f"{doors}/twilio/inbound"),
-            telnyx_inbound_url=options.telnyx_inbound or (doors and f"{doors}/telnyx"),
+            sendgrid_url=options.sendgrid_webhook or (endpoints and f"{endpoints}/sendgrid"),
+            twilio_inbound_url=options.twilio_inbound or (endpoints and f"{endpoints}/twilio/inbound"),
+            telnyx_inbound_url=options.telnyx_inbound or (endpoints and f"{endpoints}/telnyx"),
         )
         set_profile(world, options.profile)
 

@@ -6,20 +6,20 @@ import logging
 from functools import lru_cache, partial
 
 from channels.sandbox import control, inbox
-from channels.sandbox.doubles import Refusal, Route, WorldHandler, doubles
-from channels.sandbox.faults import Fault
-from channels.sandbox.http import Handler, Request, Response
-from channels.sandbox.world import World
+from channels.sandbox.doubles import Refusal, SandboxRoute, WorldHandler, doubles
+from channels.sandbox.faults import FaultRule
+from channels.sandbox.http import Handler, SandboxRequest, SandboxResponse
+from channels.sandbox.world import SandboxState
 
 _log = logging.getLogger(__name__)
 
 
-def make_app(world: World) -> Handler:
+def make_app(world: SandboxState) -> Handler:
     """All of the sandbox behind one function."""
     return partial(answer, world)
 
 
-def answer(world: World, request: Request) -> Response:
+def answer(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
     """Answer a request; a fault of ours is a 500 with a trace in the log, never a dead connection."""
     route = find_route(request.head.method, request.head.path)
     try:
@@ -28,11 +28,13 @@ def answer(world: World, request: Request) -> Response:
         return route.handle(world, request)
     except Exception:
         _log.exception("a handler failed on %s", request.head.path.split("/")[1])
-        return route.refusal(500) if route.refusal else Response(500, b"internal error", "text/plain")
+        return route.refusal(500) if route.refusal else SandboxResponse(500, b"internal error", "text/plain")
 
 
-def _faulty(world: World, request: Request, handle: WorldHandler, refusal: Refusal, fault: Fault) -> Response:
-    response = handle(world, request) if fault.takes else Response(500)
+def _faulty(
+    world: SandboxState, request: SandboxRequest, handle: WorldHandler, refusal: Refusal, fault: FaultRule
+) -> SandboxResponse:
+    response = handle(world, request) if fault.takes else SandboxResponse(500)
     if fault.status:
         response = refusal(fault.status, fault.error, world.clock())
     if fault.body is not None:
@@ -44,9 +46,9 @@ def _faulty(world: World, request: Request, handle: WorldHandler, refusal: Refus
 
 
 @lru_cache(maxsize=1024)
-def find_route(method: str, path: str) -> Route:
+def find_route(method: str, path: str) -> SandboxRoute:
     """The route of a request; what is no provider's is the sandbox's own."""
     for double in doubles().values():
         if route := double.find(method, path):
             return route
-    return Route(control.handle if path.startswith("/_sandbox/") else inbox.handle)
+    return SandboxRoute(control.handle if path.startswith("/_sandbox/") else inbox.handle)

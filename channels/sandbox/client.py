@@ -14,7 +14,7 @@ from urllib.parse import urlencode, urlsplit
 from channels.sandbox.keys import write_service_account
 
 
-class Sandbox:
+class SandboxClient:
     """A running sandbox at `url`. Any thread may use it: each call is a connection of its own."""
 
     def __init__(self, url: str, trust: ssl.SSLContext | None = None) -> None:

@@ -11,23 +11,23 @@ from urllib.parse import parse_qsl
 from channels.sandbox.doubles import doubles, fault_names
 from channels.sandbox.events import EventSettings
 from channels.sandbox.faults import RuleError, parse_rules
-from channels.sandbox.http import Request, Response, is_foreign
+from channels.sandbox.http import SandboxRequest, SandboxResponse, is_foreign
 from channels.sandbox.messages import read_message
 from channels.sandbox.profiles import PROFILES
-from channels.sandbox.world import World
+from channels.sandbox.world import SandboxState
 
 # Twilio's and Telnyx's default words; they close the number at once and tell the account by the inbound webhook.
 STOP_WORDS = frozenset({"STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT"})
 START_WORDS = frozenset({"START", "UNSTOP", "YES"})
 
-Action: TypeAlias = Callable[[World, Request, str], Response]
+Action: TypeAlias = Callable[[SandboxState, SandboxRequest, str], SandboxResponse]
 
 
 class ControlError(ValueError):
     """A control request that makes no sense; the text goes into the 400."""
 
 
-def handle(world: World, request: Request) -> Response:
+def handle(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
     """Answer one control request."""
     if is_foreign(request):
         return _json({"error": "not from another page"}, 403)
@@ -42,18 +42,18 @@ def handle(world: World, request: Request) -> Response:
         return _json({"error": str(fault)}, 400)
 
 
-def _json(document: object, status: int = 200) -> Response:
-    return Response(status, json.dumps(document).encode())
+def _json(document: object, status: int = 200) -> SandboxResponse:
+    return SandboxResponse(status, json.dumps(document).encode())
 
 
-def _document(request: Request) -> Any:
+def _document(request: SandboxRequest) -> Any:
     try:
         return json.loads(request.body)
     except ValueError:
         raise ControlError("the body is not JSON") from None
 
 
-def _object(request: Request) -> dict[str, Any]:
+def _object(request: SandboxRequest) -> dict[str, Any]:
     document = _document(request)
     if not isinstance(document, dict):
         raise ControlError("expected an object")
@@ -67,54 +67,54 @@ def _number(text: str) -> int:
         raise ControlError(f"{text!r} is not a number") from None
 
 
-def _log(world: World, request: Request, _rest: str) -> Response:
+def _log(world: SandboxState, request: SandboxRequest, _rest: str) -> SandboxResponse:
     query = dict(parse_qsl(request.head.query))
     lines = world.log.lines(_number(query.get("after", "0")), provider=query.get("provider", ""))
-    return Response(200, lines, "application/x-ndjson")
+    return SandboxResponse(200, lines, "application/x-ndjson")
 
 
-def _clear_log(world: World, _request: Request, _rest: str) -> Response:
+def _clear_log(world: SandboxState, _request: SandboxRequest, _rest: str) -> SandboxResponse:
     world.log.clear()
     world.kept.clear()
     world.stopped.clear()
-    return Response(204)
+    return SandboxResponse(204)
 
 
-def counts(world: World) -> dict[str, Any]:
+def counts(world: SandboxState) -> dict[str, Any]:
     """Totals per channel and what became of events; costs nothing to ask."""
     channels = {name: world.log.counts[name] for name in ("push", "email", "sms", "whatsapp")}
     events = {name: world.events.counts[name] for name in ("posted", "retried", "failed", "dropped")}
     return {"total": sum(channels.values()), **channels, "events": events | {"pending": world.events.pending}}
 
 
-def _message(world: World, _request: Request, rest: str) -> Response:
+def _message(world: SandboxState, _request: SandboxRequest, rest: str) -> SandboxResponse:
     message = read_message(world, _number(rest))
     return _json({"error": "no such message"}, 404) if message is None else _json(message)
 
 
-def _set_faults(world: World, request: Request, _rest: str) -> Response:
+def _set_faults(world: SandboxState, request: SandboxRequest, _rest: str) -> SandboxResponse:
     world.faults.set(parse_rules(_document(request), fault_names()))
-    return Response(204)
+    return SandboxResponse(204)
 
 
-def set_profile(world: World, name: str) -> None:
+def set_profile(world: SandboxState, name: str) -> None:
     """Put a profile's rules in force. Raises ControlError."""
     if name not in PROFILES:
         raise ControlError(f"profile is one of {', '.join(PROFILES)}")
     world.faults.set(parse_rules(list(PROFILES[name][1]), fault_names()), name)
 
 
-def _set_profile(world: World, _request: Request, rest: str) -> Response:
+def _set_profile(world: SandboxState, _request: SandboxRequest, rest: str) -> SandboxResponse:
     set_profile(world, rest)
-    return Response(204)
+    return SandboxResponse(204)
 
 
-def _clear_faults(world: World, _request: Request, _rest: str) -> Response:
+def _clear_faults(world: SandboxState, _request: SandboxRequest, _rest: str) -> SandboxResponse:
     world.faults.set(())
-    return Response(204)
+    return SandboxResponse(204)
 
 
-def _set_events(world: World, request: Request, _rest: str) -> Response:
+def _set_events(world: SandboxState, request: SandboxRequest, _rest: str) -> SandboxResponse:
     """Change some of the settings; the others stay."""
     changes, known = _object(request), asdict(EventSettings())
     for name, value in changes.items():
@@ -128,31 +128,31 @@ def _is_number_for(default: object, value: object) -> bool:
     return type(default) is float and type(value) is int
 
 
-def _set_refused_keys(world: World, request: Request, _rest: str) -> Response:
+def _set_refused_keys(world: SandboxState, request: SandboxRequest, _rest: str) -> SandboxResponse:
     keys = _document(request)
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise ControlError("expected a list of keys")
     world.refused_keys = set(keys)
-    return Response(204)
+    return SandboxResponse(204)
 
 
-def _set_content(world: World, request: Request, rest: str) -> Response:
+def _set_content(world: SandboxState, request: SandboxRequest, rest: str) -> SandboxResponse:
     text = _object(request).get("text")
     if not isinstance(text, str):
         raise ControlError("expected a text")
     world.contents[rest] = text
-    return Response(204)
+    return SandboxResponse(204)
 
 
-def _reply(world: World, request: Request, _rest: str) -> Response:
+def _reply(world: SandboxState, request: SandboxRequest, _rest: str) -> SandboxResponse:
     reply = _object(request)
     if not all(isinstance(reply.get(name), str) for name in ("from", "to", "text")):
         raise ControlError("from, to and text are needed")
     send_reply(world, reply)
-    return Response(202)
+    return SandboxResponse(202)
 
 
-def send_reply(world: World, reply: Mapping[str, str]) -> None:
+def send_reply(world: SandboxState, reply: Mapping[str, str]) -> None:
     """A person's message back: `from` a number `to` one of our senders, over the `channel` sms or whatsapp of a `provider`.
 
     A stop word closes the number, as providers do by default: later messages to it are refused. With an `opt_out_type`

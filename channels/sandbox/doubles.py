@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from channels.base import Channel
-from channels.sandbox.http import Request, Response
-from channels.sandbox.world import KeptRequest, World
+from channels.sandbox.http import SandboxRequest, SandboxResponse
+from channels.sandbox.world import SandboxState, StoredRequest
 
-WorldHandler: TypeAlias = Callable[[World, Request], Response]
-Refusal: TypeAlias = Callable[..., Response]
+WorldHandler: TypeAlias = Callable[[SandboxState, SandboxRequest], SandboxResponse]
+Refusal: TypeAlias = Callable[..., SandboxResponse]
 
 
-class Route(NamedTuple):
+class SandboxRoute(NamedTuple):
     """Where a request goes. A `provider` marks the routes that fault rules apply to; `refusal` is its way to say no."""
 
     handle: WorldHandler
@@ -41,12 +41,12 @@ class Double:
     """
 
     name: str
-    find: Callable[[str, str], Route | None]
-    read: Callable[[World, KeptRequest, int], Mapping[str, Any]]
+    find: Callable[[str, str], SandboxRoute | None]
+    read: Callable[[SandboxState, StoredRequest, int], Mapping[str, Any]]
     plays: frozenset[Channel] = frozenset()
     credentials: Callable[[str, Path], Mapping[str, Any]] = _none
     fault_names: tuple[str, ...] = ()  # what fault rules may call its routes; nothing means its name
-    hear: Callable[[World, Mapping[str, str]], None] | None = None
+    hear: Callable[[SandboxState, Mapping[str, str]], None] | None = None
 
 
 @lru_cache(maxsize=1)
@@ -68,9 +68,9 @@ def player(channel: Channel) -> Double:
     return next(double for double in doubles().values() if channel in double.plays)
 
 
-def chosen(method: str, handlers: Mapping[str, WorldHandler], provider: str, refusal: Refusal) -> Route:
+def chosen(method: str, handlers: Mapping[str, WorldHandler], provider: str, refusal: Refusal) -> SandboxRoute:
     """The route of a path that has these handlers; a path without any gets the provider's 404, a wrong method its 405."""
     if method in handlers:
-        return Route(handlers[method], provider, refusal)
+        return SandboxRoute(handlers[method], provider, refusal)
     refused = refusal(405 if handlers else 404)
-    return Route(lambda _world, _request: refused)
+    return SandboxRoute(lambda _world, _request: refused)

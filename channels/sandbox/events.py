@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlencode
 
-from channels.sandbox.keys import EventSigner
+from channels.sandbox.keys import SendGridSigner
 from channels.sandbox.posting import Poster
 
 _T = TypeVar("_T")
@@ -69,7 +69,7 @@ class TextEvents(NamedTuple):
     code: int | None
 
 
-class Reply(NamedTuple):
+class InboundReply(NamedTuple):
     """A message that a person sends back: one inbound webhook call."""
 
     url: str
@@ -77,7 +77,7 @@ class Reply(NamedTuple):
     form: Mapping[str, str]
 
 
-class Calls(NamedTuple):
+class WebhookCalls(NamedTuple):
     """Webhook calls whose bodies are ready, in order; `headers` signs a body at the time of posting."""
 
     url: str
@@ -86,15 +86,15 @@ class Calls(NamedTuple):
     answers: bool = False  # a person's message, which is posted in any case
 
 
-class Events:
+class EventQueue:
     """The queues and the tasks that empty them. `settings` may be replaced at any time."""
 
-    def __init__(self, signer: EventSigner, rng: random.Random, clock: Callable[[], float]) -> None:
+    def __init__(self, signer: SendGridSigner, rng: random.Random, clock: Callable[[], float]) -> None:
         self.settings = EventSettings()
         self.counts: Counter[str] = Counter()
         self._signer, self._rng, self._clock = signer, rng, clock
         self._mail: deque[tuple[float, MailEvents]] = deque()
-        self._texts: deque[tuple[float, TextEvents | Reply | Calls]] = deque()
+        self._texts: deque[tuple[float, TextEvents | InboundReply | WebhookCalls]] = deque()
         self._busy = 0
         self._mail_waits, self._text_waits = asyncio.Event(), asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -115,8 +115,8 @@ class Events:
         self._mail.append((self._clock() + self.settings.delay_seconds, events))
         self._mail_waits.set()
 
-    def add_text(self, events: TextEvents | Reply | Calls) -> None:
-        is_answer = isinstance(events, Reply) or (isinstance(events, Calls) and events.answers)
+    def add_text(self, events: TextEvents | InboundReply | WebhookCalls) -> None:
+        is_answer = isinstance(events, InboundReply) or (isinstance(events, WebhookCalls) and events.answers)
         if not is_answer and not self.settings.twilio_statuses:
             return
         if len(self._texts) >= PENDING_MAX:
@@ -174,16 +174,16 @@ class Events:
                 await self._deliver(poster, item.url, body, headers, 1)
             self._busy -= 1
 
-    def _calls(self, item: TextEvents | Reply | Calls) -> Iterator[tuple[bytes, Mapping[str, str]]]:
-        if isinstance(item, Calls):
+    def _calls(self, item: TextEvents | InboundReply | WebhookCalls) -> Iterator[tuple[bytes, Mapping[str, str]]]:
+        if isinstance(item, WebhookCalls):
             bodies = list(item.bodies)
             if self.settings.out_of_order:
                 self._rng.shuffle(bodies)
             return ((body, item.headers(body, self._clock())) for body in self._repeated(bodies))
         return ((urlencode(form).encode(), text_headers(item.url, form, item.token)) for form in self._forms(item))
 
-    def _forms(self, item: TextEvents | Reply) -> Iterator[Mapping[str, str]]:
-        if isinstance(item, Reply):
+    def _forms(self, item: TextEvents | InboundReply) -> Iterator[Mapping[str, str]]:
+        if isinstance(item, InboundReply):
             return iter((item.form,))
         forms = [text_form(item, status, last=index == len(item.statuses) - 1) for index, status in enumerate(item.statuses)]
         if self.settings.out_of_order:

@@ -22,7 +22,7 @@ class RuleError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class FaultRule:
     """One rule, as described above. A `status` of 0 leaves the provider's own answer as it is."""
 
     provider: str = ""
@@ -48,30 +48,30 @@ class Fault:
         return self.taken or (not self.status and not self.loses_answer)
 
 
-def parse_rules(rules: object, providers: Collection[str]) -> tuple[Fault, ...]:
+def parse_rules(rules: object, providers: Collection[str]) -> tuple[FaultRule, ...]:
     """Read rules, which may name these providers, from JSON. Raises RuleError."""
     if not isinstance(rules, list):
         raise RuleError("expected a list of rules")
     return tuple(_parse_rule(rule, providers) for rule in rules)
 
 
-def _parse_rule(rule: object, providers: Collection[str]) -> Fault:
+def _parse_rule(rule: object, providers: Collection[str]) -> FaultRule:
     if not isinstance(rule, dict):
         raise RuleError("a rule is an object")
-    unknown = set(rule) - set(get_type_hints(Fault))
+    unknown = set(rule) - set(get_type_hints(FaultRule))
     if unknown:
         raise RuleError(f"unknown field: {', '.join(sorted(unknown))}")
     known: dict[str, Any] = dict(rule)
     if "error" in known:
         known["error"] = str(known["error"])
-    fault = Fault(**known)
+    fault = FaultRule(**known)
     if fault.provider and fault.provider not in providers:
         raise RuleError(f"provider is one of {', '.join(providers)}")
     _check_numbers(fault)
     return fault
 
 
-def _check_numbers(fault: Fault) -> None:
+def _check_numbers(fault: FaultRule) -> None:
     try:
         if not (0 <= fault.share <= 1 and fault.every >= 1 and fault.next >= 0 and fault.delay_seconds >= 0):
             raise RuleError("share is 0..1, every is 1 or more, next and delay_seconds are not negative")
@@ -81,27 +81,27 @@ def _check_numbers(fault: Fault) -> None:
         raise RuleError("share, every, next, status and delay_seconds are numbers") from None
 
 
-class Faults:
+class FaultRules:
     """The rules in force, with their counters and dice."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
-        self._rules: tuple[Fault, ...] = ()
+        self._rules: tuple[FaultRule, ...] = ()
         self.profile = "calm"
         self._seen: list[int] = []
         self._needles: list[tuple[bytes, bytes]] = []
 
     @property
-    def rules(self) -> Sequence[Fault]:
+    def rules(self) -> Sequence[FaultRule]:
         return self._rules
 
-    def set(self, rules: Sequence[Fault], profile: str = "") -> None:
+    def set(self, rules: Sequence[FaultRule], profile: str = "") -> None:
         """Put these rules in force in place of the former ones; `profile` is what the set is called."""
         self._rules, self.profile = tuple(rules), profile or ("own" if rules else "calm")
         self._seen = [0] * len(rules)
         self._needles = [(rule.match.encode(), quote(rule.match, safe="").encode()) for rule in rules]
 
-    def pick(self, provider: str, body: bytes) -> Fault | None:
+    def pick(self, provider: str, body: bytes) -> FaultRule | None:
         """The first rule that strikes this request."""
         for index, rule in enumerate(self._rules):
             if rule.provider and rule.provider != provider:
@@ -113,7 +113,7 @@ class Faults:
                     return rule
         return None
 
-    def _strikes(self, rule: Fault, seen: int) -> bool:
+    def _strikes(self, rule: FaultRule, seen: int) -> bool:
         if rule.next:
             return seen <= rule.next
         return seen % rule.every == 0 and (rule.share >= 1 or self._rng.random() < rule.share)

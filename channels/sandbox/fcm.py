@@ -12,11 +12,11 @@ from pydantic_core import from_json
 
 from channels.base import Channel
 from channels.sandbox.arrivals import Arrival
-from channels.sandbox.doubles import Double, Route, chosen
-from channels.sandbox.http import Request, Response
+from channels.sandbox.doubles import Double, SandboxRoute, chosen
+from channels.sandbox.http import SandboxRequest, SandboxResponse
 from channels.sandbox.keys import write_service_account
 from channels.sandbox.twilio import parse_form
-from channels.sandbox.world import KeptRequest, World, digest
+from channels.sandbox.world import SandboxState, StoredRequest, digest
 
 PAYLOAD_BYTES_MAX = 4_096
 TOKEN_SECONDS = 3_600
@@ -62,7 +62,7 @@ _CODE_OF_STATUS = {
 }
 
 
-def refusal(status: int, error: str = "", _now: float = 0.0, *, field: str = "") -> Response:
+def refusal(status: int, error: str = "", _now: float = 0.0, *, field: str = "") -> SandboxResponse:
     """Google's error answer, by FCM's code (`error`) or by HTTP status; `field` names the part of the request at
     fault.
     """
@@ -84,10 +84,10 @@ def refusal(status: int, error: str = "", _now: float = 0.0, *, field: str = "")
         details.append({"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [violation]})
     fault = {"code": status, "message": words, "status": name, **({"details": details} if details else {})}
     headers = (("Retry-After", "60"),) if status == 429 else ()
-    return Response(status, json.dumps({"error": fault}).encode(), "application/json; charset=UTF-8", headers)
+    return SandboxResponse(status, json.dumps({"error": fault}).encode(), "application/json; charset=UTF-8", headers)
 
 
-def send(world: World, request: Request) -> Response:
+def send(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
     """`POST /v1/projects/{project}/messages:send`: 200 and the message's name."""
     scheme, _, access = request.head.headers.get("authorization", "").partition(" ")
     if scheme != "Bearer" or not access or access in world.refused_keys:
@@ -117,8 +117,10 @@ def send(world: World, request: Request) -> Response:
     return _name(project, name)._replace(lost=target.startswith(LOST))
 
 
-def _name(project: str, name: str) -> Response:
-    return Response(200, json.dumps({"name": f"projects/{project}/messages/{name}"}).encode(), "application/json; charset=UTF-8")
+def _name(project: str, name: str) -> SandboxResponse:
+    return SandboxResponse(
+        200, json.dumps({"name": f"projects/{project}/messages/{name}"}).encode(), "application/json; charset=UTF-8"
+    )
 
 
 def _wrong_field(document: object) -> str:
@@ -170,7 +172,7 @@ def _texts(value: object) -> Iterator[str]:
             yield from _texts(inner)
 
 
-def give_token(world: World, request: Request) -> Response:
+def give_token(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
     """`POST /token`: an access token for a signed assertion of any service account (the sandbox knows nobody's public
     key).
     """
@@ -186,13 +188,13 @@ def give_token(world: World, request: Request) -> Response:
         "expires_in": TOKEN_SECONDS,
         "token_type": "Bearer",
     }
-    return Response(200, json.dumps(answer).encode())
+    return SandboxResponse(200, json.dumps(answer).encode())
 
 
-def token_refusal(status: int, error: str = "", _now: float = 0.0) -> Response:
+def token_refusal(status: int, error: str = "", _now: float = 0.0) -> SandboxResponse:
     """The OAuth endpoint's error answer."""
     fault = {"error": error or "invalid_grant", "error_description": "Invalid JWT."}
-    return Response(status or 400, json.dumps(fault).encode())
+    return SandboxResponse(status or 400, json.dumps(fault).encode())
 
 
 def _claims(assertion: str) -> dict[str, Any]:
@@ -206,7 +208,7 @@ def _claims(assertion: str) -> dict[str, Any]:
     return claims if signed and isinstance(claims, dict) else {}
 
 
-def _find(method: str, path: str) -> Route | None:
+def _find(method: str, path: str) -> SandboxRoute | None:
     if path == "/token":
         return chosen(method, {"POST": give_token}, "google", token_refusal)
     if path.startswith("/v1/projects/"):
@@ -214,7 +216,7 @@ def _find(method: str, path: str) -> Route | None:
     return None
 
 
-def _read(_world: World, kept: KeptRequest, _seq: int) -> dict[str, Any]:
+def _read(_world: SandboxState, kept: StoredRequest, _seq: int) -> dict[str, Any]:
     message = json.loads(kept.body)["message"]
     notification = message.get("notification", {})
     platforms = {name: message[name] for name in ("android", "apns", "webpush") if name in message}

@@ -27,7 +27,7 @@ class RequestError(Exception):
     """Bytes that are no HTTP request."""
 
 
-class Head(NamedTuple):
+class RequestHead(NamedTuple):
     """The parsed first part of a request; header names are in lower case."""
 
     method: str
@@ -39,14 +39,14 @@ class Head(NamedTuple):
     closes: bool
 
 
-class Request(NamedTuple):
+class SandboxRequest(NamedTuple):
     """A request as handlers see it."""
 
-    head: Head
+    head: RequestHead
     body: bytes
 
 
-class Response(NamedTuple):
+class SandboxResponse(NamedTuple):
     """An answer. The last three fields are how it fails: late by `delay_seconds`, `cut` after so many bytes, or
     `lost` wholly.
     """
@@ -60,11 +60,11 @@ class Response(NamedTuple):
     lost: bool = False
 
 
-Handler: TypeAlias = Callable[[Request], Response]
+Handler: TypeAlias = Callable[[SandboxRequest], SandboxResponse]
 
 
 @lru_cache(maxsize=4096)
-def parse_head(raw: bytes) -> Head:
+def parse_head(raw: bytes) -> RequestHead:
     """Parse a request line and headers, with the empty line that ends them. Raises RequestError."""
     lines = raw.decode("latin-1")[:-4].split("\r\n")
     try:
@@ -79,10 +79,10 @@ def parse_head(raw: bytes) -> Head:
     chunked = headers.get("transfer-encoding", "").lower() == "chunked"
     connection = headers.get("connection", "").lower()
     closes = connection == "close" or (version == "HTTP/1.0" and connection != "keep-alive")
-    return Head(method, path, query, headers, length, chunked, closes)
+    return RequestHead(method, path, query, headers, length, chunked, closes)
 
 
-def body_of(head: Head, raw: bytes) -> bytes:
+def body_of(head: RequestHead, raw: bytes) -> bytes:
     """Undo a gzip content encoding, never beyond the size that would have been taken plain. Raises RequestError."""
     if head.headers.get("content-encoding", "").lower() != "gzip":
         return raw
@@ -95,7 +95,7 @@ def body_of(head: Head, raw: bytes) -> bytes:
     return plain
 
 
-def encode(response: Response, *, head_only: bool = False) -> bytes:
+def encode(response: SandboxResponse, *, head_only: bool = False) -> bytes:
     """The bytes of an answer whose body is known."""
     body = response.body if isinstance(response.body, bytes) else b""
     text = f"HTTP/1.1 {response.status} {_REASONS.get(response.status, 'Status')}\r\nContent-Length: {len(body)}\r\n"
@@ -106,16 +106,16 @@ def encode(response: Response, *, head_only: bool = False) -> bytes:
     return (text + "\r\n").encode("latin-1") + (b"" if head_only else body)
 
 
-def is_foreign(request: Request) -> bool:
+def is_foreign(request: SandboxRequest) -> bool:
     """Whether a browser sent this on behalf of a page that is not ours, which has nothing to change here."""
     origin = request.head.headers.get("origin")
     return origin is not None and origin.partition("://")[2] != request.head.headers.get("host", "")
 
 
-def too_large() -> Response:
+def too_large() -> SandboxResponse:
     """SendGrid's front door answers this one in HTML, not JSON; so does the sandbox for everybody."""
     page = b"<html>\r\n<head><title>413 Request Entity Too Large</title></head>\r\n<body>nginx</body>\r\n</html>\r\n"
-    return Response(413, page, "text/html", (("Connection", "close"),))
+    return SandboxResponse(413, page, "text/html", (("Connection", "close"),))
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -129,7 +129,7 @@ class Connection(asyncio.BufferedProtocol):
         self._open = open_connections
         self._buffer = bytearray(BUFFER_BYTES)
         self._start = self._end = 0
-        self._head: Head | None = None
+        self._head: RequestHead | None = None
         self._busy = False  # an answer is being held back or streamed
         self._discard = 0  # bytes of a refused body still to be read and dropped
         self._stream: Iterator[bytes] | None = None
@@ -181,10 +181,10 @@ class Connection(asyncio.BufferedProtocol):
             while not self._busy and not self._transport.is_closing() and (request := self._next_request()) is not None:
                 self._answer(request, self._handle(request))
         except RequestError as fault:
-            self._transport.write(encode(Response(400, str(fault).encode(), "text/plain", (("Connection", "close"),))))
+            self._transport.write(encode(SandboxResponse(400, str(fault).encode(), "text/plain", (("Connection", "close"),))))
             self._transport.close()
 
-    def _next_request(self) -> Request | None:
+    def _next_request(self) -> SandboxRequest | None:
         head = self._head or self._next_head()
         if head is None:
             return None
@@ -193,9 +193,9 @@ class Connection(asyncio.BufferedProtocol):
             self._head = head
             return None
         self._head = None
-        return Request(head, body_of(head, raw))
+        return SandboxRequest(head, body_of(head, raw))
 
-    def _next_head(self) -> Head | None:
+    def _next_head(self) -> RequestHead | None:
         end = self._buffer.find(b"\r\n\r\n", self._start, self._end)
         if end < 0:
             if self._end - self._start > HEAD_BYTES_MAX:
@@ -237,7 +237,7 @@ class Connection(asyncio.BufferedProtocol):
                 return b"".join(pieces)
         return None
 
-    def _answer(self, request: Request, response: Response) -> None:
+    def _answer(self, request: SandboxRequest, response: SandboxResponse) -> None:
         if response.delay_seconds:
             self._busy = True
             loop = asyncio.get_running_loop()
@@ -254,13 +254,13 @@ class Connection(asyncio.BufferedProtocol):
         else:
             self._begin_stream(response, response.body)
 
-    def _answer_late(self, request: Request, response: Response) -> None:
+    def _answer_late(self, request: SandboxRequest, response: SandboxResponse) -> None:
         self._busy = False
         if not self._transport.is_closing():
             self._answer(request, response)
             self._advance()
 
-    def _begin_stream(self, response: Response, pieces: Iterator[bytes]) -> None:
+    def _begin_stream(self, response: SandboxResponse, pieces: Iterator[bytes]) -> None:
         """Answer in chunks, made only as fast as the client reads them."""
         self._busy = True
         self._stream = pieces

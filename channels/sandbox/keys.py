@@ -23,7 +23,7 @@ _PEM, _PKCS8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
 _OPEN = serialization.NoEncryption()
 
 
-class EventSigner:
+class SendGridSigner:
     """Signs event batches as SendGrid does: ECDSA P-256 with SHA-256 over the timestamp followed by the raw body."""
 
     def __init__(self, path: Path | None = None) -> None:
@@ -45,16 +45,16 @@ class EventSigner:
         return base64.b64encode(self._key.public_key().public_bytes(serialization.Encoding.DER, der)).decode()
 
     @property
-    def short(self) -> ShortSigner:
+    def short(self) -> TelnyxSigner:
         """A signer of the other kind, whose key follows from this one's: there is one file to keep."""
         secret = self._key.private_numbers().private_value.to_bytes(32, "big")
-        return ShortSigner(hashlib.sha256(secret).digest())
+        return TelnyxSigner(hashlib.sha256(secret).digest())
 
     def sign(self, timestamp: str, body: bytes) -> str:
         return base64.b64encode(self._key.sign(timestamp.encode() + body, ec.ECDSA(hashes.SHA256()))).decode()
 
 
-class ShortSigner:
+class TelnyxSigner:
     """Signs webhook calls as Telnyx does: Ed25519 over the timestamp, a bar and the raw body."""
 
     def __init__(self, secret: bytes) -> None:

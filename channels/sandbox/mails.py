@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from channels.sandbox.world import KeptRequest, World
+from channels.sandbox.world import SandboxState, StoredRequest
 
 _parsed = lru_cache(maxsize=4)(json.loads)  # a page of the inbox may show fifty mails of one request
 
 
-def read_mail(_world: World, kept: KeptRequest, seq: int) -> dict[str, Any]:
+def read_mail(_world: SandboxState, kept: StoredRequest, seq: int) -> dict[str, Any]:
     """The mail that is message `seq`."""
     mail = _parsed(kept.body)
     index, part = seq - kept.first, {}

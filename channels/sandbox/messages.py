@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from channels.sandbox.doubles import doubles
-from channels.sandbox.world import World
+from channels.sandbox.world import SandboxState
 
 
-def read_message(world: World, seq: int) -> dict[str, Any] | None:
+def read_message(world: SandboxState, seq: int) -> dict[str, Any] | None:
     """One message with its `content` as its reader gets it (None when no longer kept); None for an unknown number."""
     line = world.log.get(seq)
     if line is None:
@@ -17,7 +17,7 @@ def read_message(world: World, seq: int) -> dict[str, Any] | None:
     return line | {"content": read_content(world, seq)}
 
 
-def read_content(world: World, seq: int) -> Mapping[str, Any] | None:
+def read_content(world: SandboxState, seq: int) -> Mapping[str, Any] | None:
     """The content of message `seq`; which keys it has depends on the channel."""
     kept = world.kept.find(seq)
     return None if kept is None else doubles()[kept.provider].read(world, kept, seq)

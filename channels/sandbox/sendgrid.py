@@ -13,13 +13,13 @@ from pydantic_core import from_json
 
 from channels.base import Channel
 from channels.sandbox.arrivals import Arrival
-from channels.sandbox.doubles import Double, Route, WorldHandler, chosen
+from channels.sandbox.doubles import Double, SandboxRoute, WorldHandler, chosen
 from channels.sandbox.events import MailEvents
-from channels.sandbox.http import Request, Response, too_large
-from channels.sandbox.keys import EventSigner
+from channels.sandbox.http import SandboxRequest, SandboxResponse, too_large
+from channels.sandbox.keys import SendGridSigner
 from channels.sandbox.mails import read_mail
 from channels.sandbox.sendgrid_rules import Problem, find_problems
-from channels.sandbox.world import World, digest
+from channels.sandbox.world import SandboxState, digest
 
 MESSAGE_ID_NAMES = ("message", "message_id", "id")  # the custom argument that may hold the sender's own id of a message
 
@@ -61,7 +61,7 @@ _WORDS = {
 }
 
 
-def refusal(status: int, message: str = "", now: float = 0.0) -> Response:
+def refusal(status: int, message: str = "", now: float = 0.0) -> SandboxResponse:
     """The documented answer for a status; `message` replaces its words, `now` (unix seconds) sets when a rate limit
     ends.
     """
@@ -71,14 +71,14 @@ def refusal(status: int, message: str = "", now: float = 0.0) -> Response:
     if status == 429:
         error = {"field": None, "message": error["message"]}
     body = json.dumps({"errors": [error]}).encode()
-    return Response(status, body, headers=_rate_headers(now) if status == 429 else ())
+    return SandboxResponse(status, body, headers=_rate_headers(now) if status == 429 else ())
 
 
 def _rate_headers(now: float) -> tuple[tuple[str, str], ...]:
     return ("X-RateLimit-Limit", "600"), ("X-RateLimit-Remaining", "0"), ("X-RateLimit-Reset", str(int(now) + 1))
 
 
-def send(world: World, request: Request) -> Response:
+def send(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
     """`POST /v3/mail/send`: 202 and a message id for all personalizations, or one refusal for all of them."""
     if refused := _check_key(world, request):
         return refused
@@ -96,9 +96,9 @@ def send(world: World, request: Request) -> Response:
         if name in MAIL_REFUSALS:
             return refusal(*MAIL_REFUSALS[name], now=world.clock())
     if _is_rehearsal(mail):
-        return Response(200)
+        return SandboxResponse(200)
     receipt = _take(world, request.body, mail, names)
-    return Response(202, headers=(("X-Message-Id", receipt),), lost=LOST in names)
+    return SandboxResponse(202, headers=(("X-Message-Id", receipt),), lost=LOST in names)
 
 
 def _is_rehearsal(mail: dict[str, Any]) -> bool:
@@ -107,7 +107,7 @@ def _is_rehearsal(mail: dict[str, Any]) -> bool:
     return isinstance(mode, dict) and mode.get("enable") is True
 
 
-def _take(world: World, body: bytes, mail: dict[str, Any], names: list[str]) -> str:
+def _take(world: SandboxState, body: bytes, mail: dict[str, Any], names: list[str]) -> str:
     """Record every recipient of every personalization and plan their events; gives the message id."""
     receipt = world.name(world.log.next_seq)[8:]
     digested = digest(body)
@@ -133,27 +133,27 @@ def recipients(part: dict[str, Any]) -> list[str]:
     return [person["email"] for kind in ("to", "cc", "bcc") for person in part.get(kind) or ()]
 
 
-def _refuse(problems: list[Problem]) -> Response:
+def _refuse(problems: list[Problem]) -> SandboxResponse:
     errors = [{"message": message, "field": field, "help": None} for message, field in problems]
-    return Response(400, json.dumps({"errors": errors}).encode())
+    return SandboxResponse(400, json.dumps({"errors": errors}).encode())
 
 
-def _check_key(world: World, request: Request) -> Response | None:
+def _check_key(world: SandboxState, request: SandboxRequest) -> SandboxResponse | None:
     scheme, _, key = request.head.headers.get("authorization", "").partition(" ")
     if scheme != "Bearer" or not key.startswith("SG.") or key in world.refused_keys:
         return refusal(401)
     return None
 
 
-def scopes(world: World, request: Request) -> Response:
+def scopes(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
     """`GET /v3/scopes`: what a key may do; the cheap way to ask whether it works."""
     allowed = b'{"scopes":["mail.send","mail.batch.create","user.webhooks.event.settings.read"]}'
-    return _check_key(world, request) or Response(200, allowed)
+    return _check_key(world, request) or SandboxResponse(200, allowed)
 
 
-def signed_settings(world: World, request: Request) -> Response:
+def signed_settings(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
     """`GET /v3/user/webhooks/event/settings/signed`: the public key that events are checked with."""
-    return _check_key(world, request) or Response(200, json.dumps({"public_key": world.signer.public_key}).encode())
+    return _check_key(world, request) or SandboxResponse(200, json.dumps({"public_key": world.signer.public_key}).encode())
 
 
 _HANDLERS: Mapping[str, dict[str, WorldHandler]] = {
@@ -163,12 +163,12 @@ _HANDLERS: Mapping[str, dict[str, WorldHandler]] = {
 }
 
 
-def _find(method: str, path: str) -> Route | None:
+def _find(method: str, path: str) -> SandboxRoute | None:
     return chosen(method, _HANDLERS.get(path, {}), "sendgrid", refusal) if path.startswith("/v3/") else None
 
 
 def _credentials(url: str, folder: Path) -> Mapping[str, Any]:
-    public_key = EventSigner(folder / "event-key.pem").public_key
+    public_key = SendGridSigner(folder / "event-key.pem").public_key
     return {"api_key": "SG.sandbox", "base_url": url, "webhook_public_key": public_key}
 
 

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from channels.sandbox.app import make_app
-from channels.sandbox.client import Sandbox
+from channels.sandbox.client import SandboxClient
 from channels.sandbox.http import Connection
-from channels.sandbox.world import World, make_world
+from channels.sandbox.world import SandboxState, make_world
 
 
 @asynccontextmanager
-async def _listening(world: World, host: str, port: int, tls: ssl.SSLContext | None) -> Any:
+async def _listening(world: SandboxState, host: str, port: int, tls: ssl.SSLContext | None) -> Any:
     """The server, accepting; gives its port. Leaving closes every connection and stops the events."""
     handle, open_connections = make_app(world), set[asyncio.Transport]()
     loop = asyncio.get_running_loop()
@@ -38,7 +38,7 @@ async def _listening(world: World, host: str, port: int, tls: ssl.SSLContext | N
 
 
 async def _run(
-    world: World, host: str, port: int, tls: ssl.SSLContext | None, ready: Callable[[int], None], stop: asyncio.Event
+    world: SandboxState, host: str, port: int, tls: ssl.SSLContext | None, ready: Callable[[int], None], stop: asyncio.Event
 ) -> None:
     async with _listening(world, host, port, tls) as bound:
         ready(bound)
@@ -52,7 +52,7 @@ def serve(
     state: Path | None = None,
     seed: int = 0,
     ssl_context: ssl.SSLContext | None = None,
-    prepare: Callable[[World], None] = lambda _world: None,
+    prepare: Callable[[SandboxState], None] = lambda _world: None,
     ready: Callable[[str], None] = lambda _url: None,
 ) -> None:
     """Serve until SIGINT or SIGTERM. `ready` hears the URL once connections are taken; `prepare` may set up the world
@@ -81,7 +81,7 @@ def running(
     state: Path | None = None,
     seed: int = 0,
     ssl_context: ssl.SSLContext | None = None,
-) -> Iterator[Sandbox]:
+) -> Iterator[SandboxClient]:
     """A sandbox in a thread of this process, on a free port unless told otherwise, until the block is left."""
     bound: list[int] = []
     failed: list[BaseException] = []
@@ -109,7 +109,7 @@ def running(
     if failed:
         raise failed[0]
     try:
-        yield Sandbox(_url(host, bound[0], ssl_context))
+        yield SandboxClient(_url(host, bound[0], ssl_context))
     finally:
         loop, stop = control[0]
         with suppress(RuntimeError):  # the loop is gone already

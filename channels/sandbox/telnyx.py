@@ -16,12 +16,12 @@ from uuid import UUID
 from pydantic_core import from_json
 
 from channels.sandbox.arrivals import Arrival
-from channels.sandbox.doubles import Double, Route, WorldHandler, chosen
-from channels.sandbox.events import Calls
-from channels.sandbox.http import Request, Response
+from channels.sandbox.doubles import Double, SandboxRoute, WorldHandler, chosen
+from channels.sandbox.events import WebhookCalls
+from channels.sandbox.http import SandboxRequest, SandboxResponse
 from channels.sandbox.segments import count_segments, is_gsm
 from channels.sandbox.twilio_rules import DELIVERED_ONLY, LOST, SILENT, magic_code
-from channels.sandbox.world import KeptRequest, World, digest
+from channels.sandbox.world import SandboxState, StoredRequest, digest
 
 SEGMENTS_MAX = 10
 REFUSALS = range(10_000, 40_000)  # five digits in here refuse at once, as do the codes 40300 to 40399
@@ -48,7 +48,7 @@ _WORDS: Mapping[int, tuple[int, str]] = {
 _CODE_OF_STATUS = {400: 10015, 401: 10009, 403: 10010, 404: 10005, 405: 10005, 422: 10015, 429: 10011}
 
 
-def refusal(status: int, error: str = "", _now: float = 0.0) -> Response:
+def refusal(status: int, error: str = "", _now: float = 0.0) -> SandboxResponse:
     """Telnyx's error answer: by its own code (`error`), by HTTP status, or both."""
     code = int(error) if error.isdecimal() else _CODE_OF_STATUS.get(status, 10007)
     usual_status, title = _WORDS.get(code, (400, "The request was refused"))
@@ -59,10 +59,12 @@ def refusal(status: int, error: str = "", _now: float = 0.0) -> Response:
         "meta": {"url": f"https://developers.telnyx.com/docs/overview/errors/{code}"},
     }
     status = status or usual_status
-    return Response(status, json.dumps({"errors": [fault]}).encode(), headers=(("Retry-After", "1"),) if status == 429 else ())
+    return SandboxResponse(
+        status, json.dumps({"errors": [fault]}).encode(), headers=(("Retry-After", "1"),) if status == 429 else ()
+    )
 
 
-def send(world: World, request: Request) -> Response:
+def send(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
     """`POST /v2/messages`: 200 with the message."""
     if refused := _check_key(world, request):
         return refused
@@ -88,17 +90,17 @@ def send(world: World, request: Request) -> Response:
     magic = magic_code(arrival.address)
     if url and magic != SILENT:
         failure = None if magic == DELIVERED_ONLY else magic
-        world.events.add_text(Calls(url, _reports(world, arrival, url, failure), _signed(world)))
+        world.events.add_text(WebhookCalls(url, _reports(world, arrival, url, failure), _signed(world)))
     body = json.dumps({"data": _resource(arrival, world.clock(), "queued")}).encode()
-    return Response(200, body, lost=magic == LOST)
+    return SandboxResponse(200, body, lost=magic == LOST)
 
 
-def _check_key(world: World, request: Request) -> Response | None:
+def _check_key(world: SandboxState, request: SandboxRequest) -> SandboxResponse | None:
     scheme, _, key = request.head.headers.get("authorization", "").partition(" ")
     return refusal(401) if scheme != "Bearer" or not key or key in world.refused_keys else None
 
 
-def _fault(message: object, world: World) -> int | None:
+def _fault(message: object, world: SandboxState) -> int | None:
     """The code of the first thing that Telnyx would refuse."""
     if not isinstance(message, dict) or not isinstance(message.get("to"), str):
         return 10004
@@ -145,7 +147,7 @@ def _resource(arrival: Arrival, at: float, status: str, code: int | None = None)
     }
 
 
-def _reports(world: World, arrival: Arrival, url: str, code: int | None) -> list[bytes]:
+def _reports(world: SandboxState, arrival: Arrival, url: str, code: int | None) -> list[bytes]:
     last = "delivery_failed" if code else "delivered"
     steps = (("message.sent", "sent", None), ("message.finalized", last, code))
     return [
@@ -154,14 +156,14 @@ def _reports(world: World, arrival: Arrival, url: str, code: int | None) -> list
     ]
 
 
-def _event(world: World, identity: str, kind: str, payload: Mapping[str, Any], url: str) -> bytes:
+def _event(world: SandboxState, identity: str, kind: str, payload: Mapping[str, Any], url: str) -> bytes:
     """One call's body. Its id depends on message and kind only: told twice, it is the same event."""
     moment = _moment(world.clock())
     data = {"record_type": "event", "id": identity, "event_type": kind, "occurred_at": moment, "payload": payload}
     return json.dumps({"data": data, "meta": {"attempt": 1, "delivered_to": url}}).encode()
 
 
-def _signed(world: World) -> Callable[[bytes, float], Mapping[str, str]]:
+def _signed(world: SandboxState) -> Callable[[bytes, float], Mapping[str, str]]:
     signer = world.signer.short
 
     def headers(body: bytes, at: float) -> Mapping[str, str]:
@@ -176,14 +178,14 @@ def _signed(world: World) -> Callable[[bytes, float], Mapping[str, str]]:
     return headers
 
 
-def profiles(world: World, request: Request) -> Response:
+def profiles(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
     """`GET /v2/messaging_profiles[/{id}]`: the cheap way to ask whether a key works."""
     profile = {"record_type": "messaging_profile", "id": request.head.path.split("/")[-1], "name": "Sandbox", "enabled": True}
     one = request.head.path.count("/") > 2
-    return _check_key(world, request) or Response(200, json.dumps({"data": profile if one else [profile]}).encode())
+    return _check_key(world, request) or SandboxResponse(200, json.dumps({"data": profile if one else [profile]}).encode())
 
 
-def _hear(world: World, reply: Mapping[str, str]) -> None:
+def _hear(world: SandboxState, reply: Mapping[str, str]) -> None:
     """An inbound webhook call."""
     url = world.events.settings.telnyx_inbound_url
     if not url:
@@ -202,10 +204,10 @@ def _hear(world: World, reply: Mapping[str, str]) -> None:
         "errors": [],
     }
     body = _event(world, f"{name}:received", "message.received", payload, url)
-    world.events.add_text(Calls(url, [body], _signed(world), answers=True))
+    world.events.add_text(WebhookCalls(url, [body], _signed(world), answers=True))
 
 
-def _find(method: str, path: str) -> Route | None:
+def _find(method: str, path: str) -> SandboxRoute | None:
     if not path.startswith("/v2/"):
         return None
     handlers: dict[str, WorldHandler] = {"POST": send} if path == "/v2/messages" else {}
@@ -214,7 +216,7 @@ def _find(method: str, path: str) -> Route | None:
     return chosen(method, handlers, "telnyx", refusal)
 
 
-def _read(_world: World, kept: KeptRequest, _seq: int) -> dict[str, Any]:
+def _read(_world: SandboxState, kept: StoredRequest, _seq: int) -> dict[str, Any]:
     message = json.loads(kept.body)
     return {
         "from": message.get("from") or message["messaging_profile_id"],

@@ -14,10 +14,10 @@ from urllib.parse import unquote_plus
 
 from channels.sandbox.arrivals import Arrival
 from channels.sandbox.events import TextEvents
-from channels.sandbox.http import Request, Response
+from channels.sandbox.http import SandboxRequest, SandboxResponse
 from channels.sandbox.segments import count_segments
-from channels.sandbox.twilio_rules import LOST, WHATSAPP, RefusedError, check_message, statuses_of
-from channels.sandbox.world import World, digest
+from channels.sandbox.twilio_rules import LOST, WHATSAPP, MessageRefusal, check_message, statuses_of
+from channels.sandbox.world import SandboxState, digest
 
 _MESSAGE_ID = re.compile(r"[?&](?:message|message_id|id)=([^&#]*)")
 
@@ -52,7 +52,7 @@ _WORDS = {
 _CODE_OF_STATUS = {401: 20003, 404: 20404, 405: 20004, 429: 20429, 500: 20500, 503: 20503}
 
 
-def refusal(status: int, error: str = "", _now: float = 0.0) -> Response:
+def refusal(status: int, error: str = "", _now: float = 0.0) -> SandboxResponse:
     """Twilio's error answer: by its own code (`error`), by HTTP status, or both."""
     code = int(error) if error.isdecimal() else _CODE_OF_STATUS.get(status, 20001)
     usual_status, words = _WORDS.get(code, (400, "The request was refused"))
@@ -60,10 +60,10 @@ def refusal(status: int, error: str = "", _now: float = 0.0) -> Response:
     more = f"https://www.twilio.com/docs/errors/{code}"
     headers = (("Retry-After", "1"), ("Twilio-Concurrent-Requests", "100")) if status == 429 else ()
     fault = {"code": code, "message": words, "more_info": more, "status": status}
-    return Response(status, json.dumps(fault).encode(), headers=headers)
+    return SandboxResponse(status, json.dumps(fault).encode(), headers=headers)
 
 
-def send(world: World, request: Request) -> Response:
+def send(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
     """`POST …/Messages.json`: 201 with the message resource."""
     account = account_of(request)
     if refused := check_key(world, request, account):
@@ -71,7 +71,7 @@ def send(world: World, request: Request) -> Response:
     form = parse_form(request.body)
     try:
         message = check_message(form, world.stopped)
-    except RefusedError as fault:
+    except MessageRefusal as fault:
         return refusal(0, str(fault.code))
     callback, sender = form.get("StatusCallback", ""), form.get("From") or form["MessagingServiceSid"]
     seq = world.log.next_seq
@@ -92,7 +92,7 @@ def send(world: World, request: Request) -> Response:
         world.events.add_text(TextEvents(arrival.receipt, account, form["To"], sender, callback, token, statuses, code))
     status = "accepted" if "MessagingServiceSid" in form else "queued"
     body = json.dumps(resource(account, arrival, world.clock(), status)).encode()
-    return Response(201, body, lost=message.magic == LOST)
+    return SandboxResponse(201, body, lost=message.magic == LOST)
 
 
 def parse_form(body: bytes) -> dict[str, str]:
@@ -119,12 +119,12 @@ def content_text(contents: Mapping[str, str], form: Mapping[str, str]) -> str:
     return text
 
 
-def account_of(request: Request) -> str:
+def account_of(request: SandboxRequest) -> str:
     """The account's SID, from the path."""
     return request.head.path.split("/")[3].removesuffix(".json")
 
 
-def check_key(world: World, request: Request, account: str) -> Response | None:
+def check_key(world: SandboxState, request: SandboxRequest, account: str) -> SandboxResponse | None:
     """Twilio's 401 for wrong credentials, else None. Remembers the account's token: callbacks are signed with it."""
     user, token = _credentials(request.head.headers.get("authorization", ""))
     if not token or token in world.refused_keys or user in world.refused_keys:

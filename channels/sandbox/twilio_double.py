@@ -9,16 +9,16 @@ from typing import Any
 
 from channels.base import Channel
 from channels.sandbox import twilio_reads
-from channels.sandbox.doubles import Double, Route, WorldHandler, chosen
-from channels.sandbox.events import Reply
+from channels.sandbox.doubles import Double, SandboxRoute, WorldHandler, chosen
+from channels.sandbox.events import InboundReply
 from channels.sandbox.segments import count_segments, is_gsm
 from channels.sandbox.twilio import content_text, parse_form, refusal, send
-from channels.sandbox.world import KeptRequest, World
+from channels.sandbox.world import SandboxState, StoredRequest
 
 POOL_NUMBER = "+15005550006"  # the one number of every messaging service here
 
 
-def _find(method: str, path: str) -> Route | None:
+def _find(method: str, path: str) -> SandboxRoute | None:
     if not path.startswith("/2010-04-01/Accounts/"):
         return None
     parts = path.split("/")[4:]
@@ -32,7 +32,7 @@ def _find(method: str, path: str) -> Route | None:
     return chosen(method, handlers, "twilio", refusal)
 
 
-def _read(world: World, kept: KeptRequest, _seq: int) -> dict[str, Any]:
+def _read(world: SandboxState, kept: StoredRequest, _seq: int) -> dict[str, Any]:
     form = parse_form(kept.body)
     text = form.get("Body") or content_text(world.contents, form)
     return {
@@ -47,13 +47,13 @@ def _read(world: World, kept: KeptRequest, _seq: int) -> dict[str, Any]:
     }
 
 
-def _hear(world: World, reply: Mapping[str, str]) -> None:
+def _hear(world: SandboxState, reply: Mapping[str, str]) -> None:
     """An inbound webhook call."""
     if url := world.events.settings.twilio_inbound_url:
         account, token = next(iter(world.auth_tokens.items()), ("AC" + "0" * 32, ""))
         world.replies += 1
         form = _inbound_form(reply, account, f"SM{world.nonce}{1 << 63 | world.replies:x}")
-        world.events.add_text(Reply(url, token, form))
+        world.events.add_text(InboundReply(url, token, form))
 
 
 def _inbound_form(reply: Mapping[str, str], account: str, sid: str) -> dict[str, str]:

@@ -12,16 +12,16 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from channels.sandbox.arrivals import Arrival
-from channels.sandbox.http import Request, Response
+from channels.sandbox.http import SandboxRequest, SandboxResponse
 from channels.sandbox.twilio import account_of, check_key, refusal, resource
 from channels.sandbox.twilio_rules import WHATSAPP, magic_code, statuses_of
-from channels.sandbox.world import World
+from channels.sandbox.world import SandboxState
 
 LISTED_MAX = 20_000  # how far back a list without a number looks
 _EARLIEST, _LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
-def list_messages(world: World, request: Request) -> Response:
+def list_messages(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
     """`GET …/Messages.json?To=…&From=…&DateSent[<|>]=…`: newest first, one page of `PageSize`."""
     account = account_of(request)
     if refused := check_key(world, request, account):
@@ -46,10 +46,10 @@ def list_messages(world: World, request: Request) -> Response:
         "previous_page_uri": f"{path}?{urlencode({**query, 'Page': str(page - 1)})}" if page else None,
         "next_page_uri": more,
     }
-    return Response(200, json.dumps(document).encode())
+    return SandboxResponse(200, json.dumps(document).encode())
 
 
-def fetch_message(world: World, request: Request) -> Response:
+def fetch_message(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
     """`GET …/Messages/{sid}.json`."""
     account = account_of(request)
     if refused := check_key(world, request, account):
@@ -58,10 +58,10 @@ def fetch_message(world: World, request: Request) -> Response:
     line = world.log.get(_seq_of(sid))
     if line is None or line["receipt"] != sid:
         return refusal(404)
-    return Response(200, json.dumps(_logged(account, line)).encode())
+    return SandboxResponse(200, json.dumps(_logged(account, line)).encode())
 
 
-def fetch_account(world: World, request: Request) -> Response:
+def fetch_account(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
     """`GET /2010-04-01/Accounts/{sid}.json`: the cheap way to ask whether a key works."""
     account = account_of(request)
     if refused := check_key(world, request, account):
@@ -79,10 +79,10 @@ def fetch_account(world: World, request: Request) -> Response:
         "uri": f"/2010-04-01/Accounts/{account}.json",
         "subresource_uris": {"messages": f"/2010-04-01/Accounts/{account}/Messages.json"},
     }
-    return Response(200, json.dumps(document).encode())
+    return SandboxResponse(200, json.dumps(document).encode())
 
 
-def _candidates(world: World, query: Mapping[str, str]) -> list[dict[str, Any]]:
+def _candidates(world: SandboxState, query: Mapping[str, str]) -> list[dict[str, Any]]:
     if to := query.get("To"):
         return list(world.log.to_number(to.removeprefix(WHATSAPP)))
     blocks = world.log.lines(max(world.log.next_seq - LISTED_MAX, 0), provider="twilio")

@@ -32,7 +32,7 @@ _SENDER = re.compile(r"\+[1-9]\d{6,14}|\d{3,8}|(?=.*[A-Za-z])[A-Za-z0-9 &+_-]{1,
 _CONTENT_SID, _SERVICE_SID = re.compile(r"HX[0-9a-fA-F]{32}"), re.compile(r"MG[0-9a-fA-F]{32}")
 
 
-class RefusedError(Exception):
+class MessageRefusal(Exception):
     """Twilio would not take this message; `code` is its error code."""
 
     def __init__(self, code: int) -> None:
@@ -40,7 +40,7 @@ class RefusedError(Exception):
         self.code = code
 
 
-class Checked(NamedTuple):
+class CheckedMessage(NamedTuple):
     """A message fit to be taken: the bare number, and what the number's reaction is (None: the usual)."""
 
     number: str
@@ -48,17 +48,17 @@ class Checked(NamedTuple):
     magic: int | None
 
 
-def check_message(form: Mapping[str, str], stopped: Collection[str]) -> Checked:
+def check_message(form: Mapping[str, str], stopped: Collection[str]) -> CheckedMessage:
     """Check the fields of a message in Twilio's order. Raises RefusedError."""
     number, whatsapp = _check_recipient(form.get("To", ""))
     _check_sender(form, whatsapp=whatsapp)
     _check_content(form)
     code = _TEST_RECIPIENTS.get(number) or magic_code(number)
     if code is not None and (FIRST_REFUSAL <= code < FIRST_CALLBACK_CODE or code in _LATE_REFUSALS):
-        raise RefusedError(code)
+        raise MessageRefusal(code)
     if number in stopped:
-        raise RefusedError(63033 if whatsapp else 21610)
-    return Checked(number, whatsapp, code)
+        raise MessageRefusal(63033 if whatsapp else 21610)
+    return CheckedMessage(number, whatsapp, code)
 
 
 def magic_code(number: str) -> int | None:
@@ -79,45 +79,45 @@ def statuses_of(code: int | None, *, whatsapp: bool) -> tuple[tuple[str, ...], i
 
 def _check_recipient(to: str) -> tuple[str, bool]:
     if not to:
-        raise RefusedError(21604)
+        raise MessageRefusal(21604)
     whatsapp = to.startswith(WHATSAPP)
     number = to.removeprefix(WHATSAPP)
     if not _NUMBER.fullmatch(number):
-        raise RefusedError(21211)
+        raise MessageRefusal(21211)
     return number, whatsapp
 
 
 def _check_sender(form: Mapping[str, str], *, whatsapp: bool) -> None:
     sender, service = form.get("From", ""), form.get("MessagingServiceSid", "")
     if service and not _SERVICE_SID.fullmatch(service):
-        raise RefusedError(21705)
+        raise MessageRefusal(21705)
     if not sender:
         if service:
             return
-        raise RefusedError(21603)
+        raise MessageRefusal(21603)
     if not _SENDER.fullmatch(sender):
-        raise RefusedError(21212)
+        raise MessageRefusal(21212)
     if whatsapp != sender.startswith(WHATSAPP):
-        raise RefusedError(63007 if whatsapp else 21910)
+        raise MessageRefusal(63007 if whatsapp else 21910)
     if sender == form["To"]:
-        raise RefusedError(21266)
+        raise MessageRefusal(21266)
     if code := _TEST_SENDERS.get(sender):
-        raise RefusedError(code)
+        raise MessageRefusal(code)
 
 
 def _check_content(form: Mapping[str, str]) -> None:
     if content := form.get("ContentSid"):
         if not _CONTENT_SID.fullmatch(content):
-            raise RefusedError(21655)
+            raise MessageRefusal(21655)
         if not _is_object_of_strings(form.get("ContentVariables") or "{}"):
-            raise RefusedError(21656)
+            raise MessageRefusal(21656)
     elif not form.get("Body") and not form.get("MediaUrl"):
-        raise RefusedError(21602)
+        raise MessageRefusal(21602)
     if len(form.get("Body", "")) > BODY_CHARACTERS_MAX:
-        raise RefusedError(21617)
+        raise MessageRefusal(21617)
     callback = form.get("StatusCallback")
     if callback and not callback.startswith(("http://", "https://")):
-        raise RefusedError(21609)
+        raise MessageRefusal(21609)
 
 
 def _is_object_of_strings(text: str) -> bool:

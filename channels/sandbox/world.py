@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from channels.sandbox.arrivals import Arrival, ArrivalLog
-from channels.sandbox.events import Events
-from channels.sandbox.faults import Faults
-from channels.sandbox.keys import EventSigner
+from channels.sandbox.events import EventQueue
+from channels.sandbox.faults import FaultRules
+from channels.sandbox.keys import SendGridSigner
 
 KEPT_MESSAGES_MAX = 20_000
 KEPT_BYTES_MAX = 64_000_000
 
 
-class KeptRequest(NamedTuple):
+class StoredRequest(NamedTuple):
     """A taken request as it came, holding the messages numbered `first` to `first + size - 1`."""
 
     first: int
@@ -30,16 +30,16 @@ class KeptRequest(NamedTuple):
     body: bytes
 
 
-class Kept:
+class RequestStore:
     """The bodies of the newest requests. They are only read when a person looks, so nothing is parsed or copied
     here."""
 
     def __init__(self, messages_max: int = KEPT_MESSAGES_MAX, bytes_max: int = KEPT_BYTES_MAX) -> None:
-        self._requests: deque[KeptRequest] = deque()
+        self._requests: deque[StoredRequest] = deque()
         self._messages_max, self._bytes_max = messages_max, bytes_max
         self._messages = self._bytes = 0
 
-    def add(self, request: KeptRequest) -> None:
+    def add(self, request: StoredRequest) -> None:
         self._requests.append(request)
         self._messages += request.size
         self._bytes += len(request.body)
@@ -48,7 +48,7 @@ class Kept:
             self._messages -= oldest.size
             self._bytes -= len(oldest.body)
 
-    def find(self, seq: int) -> KeptRequest | None:
+    def find(self, seq: int) -> StoredRequest | None:
         """The request that brought message `seq`, if it is still kept."""
         for request in reversed(self._requests):
             if request.first <= seq:
@@ -61,16 +61,16 @@ class Kept:
 
 
 @dataclass(slots=True)
-class World:
+class SandboxState:
     """State of one sandbox. `nonce` makes names given by this process differ from those of any other run."""
 
     log: ArrivalLog
-    events: Events
-    faults: Faults
-    signer: EventSigner
+    events: EventQueue
+    faults: FaultRules
+    signer: SendGridSigner
     clock: Callable[[], float] = time.time
     nonce: str = field(default_factory=lambda: os.urandom(8).hex())
-    kept: Kept = field(default_factory=Kept)
+    kept: RequestStore = field(default_factory=RequestStore)
     refused_keys: set[str] = field(default_factory=set)  # API keys, auth tokens and access tokens that get a 401
     auth_tokens: dict[str, str] = field(default_factory=dict)  # Twilio account -> the token its client signs in with
     stopped: set[str] = field(default_factory=set)  # numbers that replied STOP
@@ -81,7 +81,7 @@ class World:
     def take(self, body: bytes, arrivals: Sequence[Arrival]) -> int:
         """Record the messages of one request and keep its body; gives the first message's number."""
         first, _ = self.log.append(arrivals)
-        self.kept.add(KeptRequest(first, len(arrivals), arrivals[0].provider, body))
+        self.kept.add(StoredRequest(first, len(arrivals), arrivals[0].provider, body))
         return first
 
     def name(self, seq: int) -> str:
@@ -89,16 +89,16 @@ class World:
         return f"{self.nonce}{seq:016x}"
 
 
-def make_world(state: Path | None = None, *, seed: int = 0, clock: Callable[[], float] = time.time) -> World:
+def make_world(state: Path | None = None, *, seed: int = 0, clock: Callable[[], float] = time.time) -> SandboxState:
     """A fresh world; with a `state` folder one that remembers arrivals and its event key over restarts."""
     if state:
         state.mkdir(parents=True, exist_ok=True)
-    signer = EventSigner(state / "event-key.pem" if state else None)
+    signer = SendGridSigner(state / "event-key.pem" if state else None)
     rng = random.Random(seed)  # noqa: S311  dice for faults, not for secrets
-    return World(
+    return SandboxState(
         log=ArrivalLog(state / "arrivals.jsonl" if state else None, clock),
-        events=Events(signer, rng, clock),
-        faults=Faults(rng),
+        events=EventQueue(signer, rng, clock),
+        faults=FaultRules(rng),
         signer=signer,
         clock=clock,
     )

@@ -10,10 +10,10 @@ from dispatcher.domain.campaign import CampaignState
 from dispatcher.ledger.campaigns import lifecycle
 from dispatcher.ledger.campaigns.lifecycle import Campaign
 from dispatcher.ledger.connection import Connection, lend
-from dispatcher.runtime.services import House
+from dispatcher.runtime.services import Services
 
 
-class Move(StrEnum):
+class CampaignAction(StrEnum):
     """What a person can do to a campaign."""
 
     RELEASE = "release"
@@ -22,32 +22,32 @@ class Move(StrEnum):
     CANCEL = "cancel"
 
 
-_HOW: Mapping[Move, Callable[[Connection, str, datetime], bool]] = {
-    Move.PAUSE: lifecycle.pause,
-    Move.RESUME: lifecycle.resume,
-    Move.CANCEL: lifecycle.cancel,
+_HOW: Mapping[CampaignAction, Callable[[Connection, str, datetime], bool]] = {
+    CampaignAction.PAUSE: lifecycle.pause,
+    CampaignAction.RESUME: lifecycle.resume,
+    CampaignAction.CANCEL: lifecycle.cancel,
 }
-_LEADS_TO: Mapping[Move, frozenset[CampaignState]] = {
-    Move.RELEASE: frozenset({CampaignState.SCHEDULED, CampaignState.RUNNING}),
-    Move.PAUSE: frozenset({CampaignState.PAUSED}),
-    Move.RESUME: frozenset({CampaignState.SCHEDULED, CampaignState.RUNNING}),
-    Move.CANCEL: frozenset({CampaignState.CANCELLED}),
+_LEADS_TO: Mapping[CampaignAction, frozenset[CampaignState]] = {
+    CampaignAction.RELEASE: frozenset({CampaignState.SCHEDULED, CampaignState.RUNNING}),
+    CampaignAction.PAUSE: frozenset({CampaignState.PAUSED}),
+    CampaignAction.RESUME: frozenset({CampaignState.SCHEDULED, CampaignState.RUNNING}),
+    CampaignAction.CANCEL: frozenset({CampaignState.CANCELLED}),
 }
 
 
-def make(house: House, campaign_id: str, move: Move, by: str) -> Campaign | None:
+def apply(services: Services, campaign_id: str, move: CampaignAction, by: str) -> Campaign | None:
     """The campaign after the move, or as it was where the move can't be made; None when there is none.
 
     `by` is the name of whose key it is: a release takes somebody else than who submitted the campaign.
     """
-    with lend(house.pool) as connection:
-        if move is Move.RELEASE:
-            lifecycle.release(connection, campaign_id, by, house.clock())
+    with lend(services.pool) as connection:
+        if move is CampaignAction.RELEASE:
+            lifecycle.release(connection, campaign_id, by, services.clock())
         else:
-            _HOW[move](connection, campaign_id, house.clock())
+            _HOW[move](connection, campaign_id, services.clock())
         return lifecycle.find(connection, campaign_id)
 
 
-def made(campaign: Campaign, move: Move) -> bool:
+def is_in_target_state(campaign: Campaign, move: CampaignAction) -> bool:
     """Whether the campaign now is where the move leads, just now or long since."""
     return campaign.state in _LEADS_TO[move]

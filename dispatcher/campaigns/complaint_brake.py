@@ -8,30 +8,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dispatcher.policy.data import Brake
+from dispatcher.policy.data import ComplaintBrake
 
 # -- the complaint brake -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Braking:
+class BrakeVerdict:
     """What the brake has to say of a campaign."""
 
     pause: bool
     note: str
 
 
-def braking(numbers: Brake, taken: int, complained: int, bounced: int) -> Braking | None:
+def brake_verdict(numbers: ComplaintBrake, taken: int, complained: int, bounced: int) -> BrakeVerdict | None:
     """Whether a campaign should stop itself, or only be warned, by its share of complaints and bounces; None if all is well."""
     if taken < numbers.minimum:
         return None
     complaints, bounces = complained / taken, bounced / taken
     if complaints >= numbers.complaint_rate_pause:
-        return Braking(True, f"paused itself: {_share('complained', complaints, taken, numbers.complaint_rate_pause)}")
+        return BrakeVerdict(True, f"paused itself: {_share('complained', complaints, taken, numbers.complaint_rate_pause)}")
     if bounces >= numbers.bounce_rate_pause:
-        return Braking(True, f"paused itself: {_share('bounced', bounces, taken, numbers.bounce_rate_pause)}")
+        return BrakeVerdict(True, f"paused itself: {_share('bounced', bounces, taken, numbers.bounce_rate_pause)}")
     if complaints >= numbers.complaint_rate_warn:
-        return Braking(False, f"warning: {_share('complained', complaints, taken, numbers.complaint_rate_warn)}")
+        return BrakeVerdict(False, f"warning: {_share('complained', complaints, taken, numbers.complaint_rate_warn)}")
     return None
 
 

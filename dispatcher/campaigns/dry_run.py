@@ -7,24 +7,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from dispatcher.campaigns.submission import _load
-from dispatcher.campaigns.template_approval import hold_door
-from dispatcher.delivery.pipeline import Ahead, caps_since, prepare_all
+from dispatcher.campaigns.submission import load_audience
+from dispatcher.campaigns.template_approval import approval_errors
+from dispatcher.delivery.pipeline import PendingSends, caps_since, prepare_all
 from dispatcher.domain.campaign import Spec
 from dispatcher.domain.message import State
 from dispatcher.domain.recipient import Choice, Facts
 from dispatcher.intake.campaign import Submission
 from dispatcher.ledger.campaigns import lifecycle
-from dispatcher.ledger.campaigns.audience import Loader
+from dispatcher.ledger.campaigns.audience import AudienceLoader
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.consent import events
 from dispatcher.ledger.delivery import claims
-from dispatcher.ledger.delivery.claims import Candidate, Chunk, Entry
-from dispatcher.runtime.services import House
+from dispatcher.ledger.delivery.claims import Candidate, Chunk, ClaimEntry
+from dispatcher.runtime.services import Services
 
 
 @dataclass(frozen=True, slots=True)
-class Rehearsal:
+class DryRun:
     """What a campaign would do now: `states` adds up to the audience. Nothing was sent or kept."""
 
     audience: int
@@ -36,11 +36,11 @@ class Rehearsal:
     needs: tuple[str, ...] = ()  # what people have to do before it can start
 
 
-class _Rehearsed(Exception):
+class _RollBack(Exception):
     """Ends a rehearsal's transaction, so that nothing of it is kept."""
 
 
-def rehearse(house: House, submission: Submission, as_of: datetime | None = None) -> Rehearsal:
+def dry_run(services: Services, submission: Submission, as_of: datetime | None = None) -> DryRun:
     """Decide and write every message of a campaign as it would be now, through the same code, then forget it all.
 
     With `as_of`, as at that moment: by its clock, and by what people had said until then. Addresses, profiles and
@@ -48,48 +48,48 @@ def rehearse(house: House, submission: Submission, as_of: datetime | None = None
     """
     if as_of is not None:
         moment = as_of
-        house = replace(house, clock=lambda: moment)
+        services = replace(services, clock=lambda: moment)
     states: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     channels_: Counter[str] = Counter()
     variants: Counter[str] = Counter()
-    with lend(house.pool) as connection:
+    with lend(services.pool) as connection:
         try:
             with connection.transaction():
-                no, period = lifecycle.create(connection, f"{submission.id}?rehearsal", submission.spec, house.clock()) or (0, 0)
-                loader = Loader(connection, no, period, submission.spec, house.clock())
-                _load(loader, submission, lambda _: None)
-                ahead = Ahead()
-                for chunk in _chunks_of(house, connection, submission, no, period):
-                    candidates = claims.gather(connection, chunk, since=caps_since(house, chunk))
+                no, period = lifecycle.create(connection, f"{submission.id}?rehearsal", submission.spec, services.clock()) or (0, 0)
+                loader = AudienceLoader(connection, no, period, submission.spec, services.clock())
+                load_audience(loader, submission, lambda _: None)
+                ahead = PendingSends()
+                for chunk in _chunks_of(services, connection, submission, no, period):
+                    candidates = claims.gather(connection, chunk, since=caps_since(services, chunk))
                     if as_of is not None:
                         candidates = _as_of(connection, candidates, as_of)
-                    entries = [item.entry for item in prepare_all(house, chunk, candidates, {}, ahead)]
+                    entries = [item.entry for item in prepare_all(services, chunk, candidates, {}, ahead)]
                     _count(entries, states, reasons, channels_)
                     variants.update(_variants(submission.spec, entries))
-                raise _Rehearsed
-        except _Rehearsed:
-            needs = tuple(_needs(house, connection, submission.spec, loader.taken))
-            return Rehearsal(loader.taken, loader.invalid, states, reasons, channels_, variants, needs)
+                raise _RollBack
+        except _RollBack:
+            needs = tuple(_needs(services, connection, submission.spec, loader.taken))
+            return DryRun(loader.taken, loader.invalid, states, reasons, channels_, variants, needs)
 
 
-def _needs(house: House, connection: Connection, spec: Spec, audience: int) -> Iterator[str]:
+def _needs(services: Services, connection: Connection, spec: Spec, audience: int) -> Iterator[str]:
     """What stands between the campaign and its start: approvals of its texts, and a second person's release."""
-    for fault in hold_door(house, connection, spec.templates):
+    for fault in approval_errors(services, connection, spec.templates):
         yield fault.message
-    most = house.policy.four_eyes_audience_min
+    most = services.policy.four_eyes_audience_min
     if audience > most:
         yield f"somebody else than its submitter has to release it, for it has more than {most:,} recipients"
 
 
-def _variants(spec: Spec, entries: Sequence[Entry]) -> Counter[str]:
+def _variants(spec: Spec, entries: Sequence[ClaimEntry]) -> Counter[str]:
     name_of = {template: name for name, template in spec.variants}
     leaving = (entry.decision["job"][1] for entry in entries if entry.state is State.CLAIMED)
     return Counter(name_of[template] for template in leaving if template in name_of)
 
 
-def _chunks_of(house: House, connection: Connection, submission: Submission, no: int, period: int) -> Iterator[Chunk]:
-    approved = {template.digest: 0 for template in house.catalog.values()}  # a rehearsal may come before any approval
+def _chunks_of(services: Services, connection: Connection, submission: Submission, no: int, period: int) -> Iterator[Chunk]:
+    approved = {template.digest: 0 for template in services.catalog.values()}  # a rehearsal may come before any approval
     for number in claims.numbers_of(connection, period, no):
         yield Chunk(period, number, submission.spec, no, submission.id, None, approved=approved)
 
@@ -113,7 +113,7 @@ def _facts_then(facts: Facts, then: Mapping[str, Mapping[str, Choice]], moment: 
     )
 
 
-def _count(entries: Sequence[Entry], states: Counter[str], reasons: Counter[str], channels_: Counter[str]) -> None:
+def _count(entries: Sequence[ClaimEntry], states: Counter[str], reasons: Counter[str], channels_: Counter[str]) -> None:
     """Count by recipient: with several legs, one that would leave decides."""
     heads: dict[int, tuple[State, str | None]] = {}
     for entry in entries:

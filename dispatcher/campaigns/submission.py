@@ -8,24 +8,24 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
 
-from dispatcher.campaigns.template_approval import hold_door
-from dispatcher.intake.campaign import Desk, Submission
-from dispatcher.intake.errors import BadInput, InputFault
+from dispatcher.campaigns.template_approval import approval_errors
+from dispatcher.intake.campaign import Submission, ValidationContext
+from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.intake.trigger import Trigger
 from dispatcher.ledger.campaigns import audience, lifecycle
-from dispatcher.ledger.campaigns.audience import Fault, Loader, Row, TriggerPlace
+from dispatcher.ledger.campaigns.audience import AudienceError, AudienceLoader, AudienceRow, TriggerPlace
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.spec_codec import spec_to_json
-from dispatcher.runtime.services import House
+from dispatcher.runtime.services import Services
 
 Progress = Callable[[int], None]
 
 
-class KeyTaken(BadInput):
+class KeyConflict(BadInput):
     """A trigger's key was used before, with other content."""
 
 
-class Taken(StrEnum):
+class SubmitStatus(StrEnum):
     """What became of a submission."""
 
     NEW = "new"
@@ -34,73 +34,73 @@ class Taken(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Admission:
+class SubmitResult:
     """A submission's answer: how many rows were taken, and how many could not be read."""
 
-    taken: Taken
+    taken: SubmitStatus
     audience: int = 0
     invalid: int = 0
 
 
-def desk(house: House) -> Desk:
+def validation_context(services: Services) -> ValidationContext:
     """What submissions are held against, as of now."""
-    return Desk(house.catalog, house.policy, house.clock())
+    return ValidationContext(services.catalog, services.policy, services.clock())
 
 
 # -- coming in ---------------------------------------------------------------------------------------------------------
 
 
-def submit(house: House, submission: Submission, progress: Progress = lambda _: None, by: str = "") -> Admission:
+def submit(services: Services, submission: Submission, progress: Progress = lambda _: None, by: str = "") -> SubmitResult:
     """Take a campaign with its whole audience, or nothing of it; it starts when its moment comes.
 
     `by` names who submits it. One with a large audience waits until somebody else releases it.
     Raises `BadInput`, also for a template that nobody approved and when a file turns out to be unreadable half-way, and
     `LedgerUnavailable`.
     """
-    with lend(house.pool) as connection, connection.transaction():
-        created = lifecycle.create(connection, submission.id, submission.spec, house.clock(), by)
+    with lend(services.pool) as connection, connection.transaction():
+        created = lifecycle.create(connection, submission.id, submission.spec, services.clock(), by)
         if created is None:
             return _compare(connection, submission)
-        if faults := hold_door(house, connection, submission.spec.templates):
+        if faults := approval_errors(services, connection, submission.spec.templates):
             raise BadInput(*faults)
         no, period = created
-        loader = Loader(connection, no, period, submission.spec, house.clock())
-        digest = _load(loader, submission, progress)
-        lifecycle.complete(connection, no, digest, loader.invalid, loader.taken > house.policy.four_eyes_audience_min)
-        return Admission(Taken.NEW, loader.taken, loader.invalid)
+        loader = AudienceLoader(connection, no, period, submission.spec, services.clock())
+        digest = load_audience(loader, submission, progress)
+        lifecycle.complete(connection, no, digest, loader.invalid, loader.taken > services.policy.four_eyes_audience_min)
+        return SubmitResult(SubmitStatus.NEW, loader.taken, loader.invalid)
 
 
-def _load(loader: Loader, submission: Submission, progress: Progress) -> bytes:
+def load_audience(loader: AudienceLoader, submission: Submission, progress: Progress) -> bytes:
     """Stream the audience into the ledger; the digest of all that was submitted."""
     digest = hashlib.sha256(spec_to_json(submission.spec).encode())
     rows = iter(submission.audience)
     while batch := list(islice(rows, loader.batch_size)):
         for row in batch:
             digest.update(repr(row).encode())
-        loader.take([row for row in batch if isinstance(row, Row)])
-        loader.note(row for row in batch if isinstance(row, Fault))
+        loader.take([row for row in batch if isinstance(row, AudienceRow)])
+        loader.note(row for row in batch if isinstance(row, AudienceError))
         progress(loader.taken)
     return digest.digest()
 
 
-def _compare(connection: Connection, submission: Submission) -> Admission:
+def _compare(connection: Connection, submission: Submission) -> SubmitResult:
     digest = hashlib.sha256(spec_to_json(submission.spec).encode())
     for row in submission.audience:
         digest.update(repr(row).encode())
     same = lifecycle.digest_of(connection, submission.id) == digest.digest()
-    return Admission(Taken.KNOWN if same else Taken.CONFLICT)
+    return SubmitResult(SubmitStatus.KNOWN if same else SubmitStatus.CONFLICT)
 
 
-def take_trigger(house: House, trigger: Trigger) -> TriggerPlace:
-    """Take a trigger, once per key. Raises `KeyTaken`, BadInput for a template that nobody approved, and LedgerUnavailable."""
+def take_trigger(services: Services, trigger: Trigger) -> TriggerPlace:
+    """Take a trigger, once per key. Raises `KeyConflict`, BadInput for a template that nobody approved, and LedgerUnavailable."""
     spec = spec_to_json(trigger.spec)
-    with lend(house.pool) as connection:
-        if faults := hold_door(house, connection, trigger.spec.templates):
+    with lend(services.pool) as connection:
+        if faults := approval_errors(services, connection, trigger.spec.templates):
             place = audience.known_trigger(connection, trigger.key, trigger.digest)  # what was taken before stays taken
             if place is None:
                 raise BadInput(*faults)
         else:
-            place = audience.take_trigger(connection, trigger.key, trigger.digest, spec, trigger.row, house.clock())
+            place = audience.take_trigger(connection, trigger.key, trigger.digest, spec, trigger.row, services.clock())
     if place is None:
-        raise KeyTaken(InputFault("job", 0, "key", "was used before with other content; the same key is the same job"))
+        raise KeyConflict(InputError("job", 0, "key", "was used before with other content; the same key is the same job"))
     return place

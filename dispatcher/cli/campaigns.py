@@ -14,7 +14,7 @@ import typer
 from dispatcher.campaigns import dry_run as dry_run_module
 from dispatcher.campaigns import scheduler
 from dispatcher.campaigns import submission as submission_module
-from dispatcher.campaigns.submission import Taken
+from dispatcher.campaigns.submission import SubmitStatus
 from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, err, fail, out, pairs, print_json, progress, rows
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.intake.campaign import read_campaign
@@ -22,8 +22,8 @@ from dispatcher.ledger.campaigns import balance as balance_module
 from dispatcher.ledger.campaigns import csv_export, lifecycle
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.runtime import bootstrap
-from dispatcher.runtime.services import House
-from dispatcher.web.serializers import campaign_line, campaign_view, rehearsal_view
+from dispatcher.runtime.services import Services
+from dispatcher.web.serializers import campaign_line, campaign_view, dry_run_view
 
 app = typer.Typer(help="Submit, watch and stop campaigns.", no_args_is_help=True)
 
@@ -43,25 +43,25 @@ def submit(
     as_json: Json = False,
 ) -> None:
     """Take in a campaign with its audience; running workers start on it at once."""
-    house = bootstrap.house()
-    submission = read_campaign(file, audience, submission_module.desk(house))
+    services = bootstrap.services()
+    submission = read_campaign(file, audience, submission_module.validation_context(services))
     if dry_run:
         moment = as_of.replace(tzinfo=UTC) if as_of else None
-        _show_rehearsal(rehearsal_view(submission.id, dry_run_module.rehearse(house, submission, moment)), as_json)
+        _show_rehearsal(dry_run_view(submission.id, dry_run_module.dry_run(services, submission, moment)), as_json)
         return
     if as_of:
         fail("--as-of goes with --dry-run: what is sent is sent now", BAD_INPUT)
     with progress("taking in", None) as (bar, task):
-        admission = submission_module.submit(house, submission, lambda done: bar.update(task, completed=done), by or _me())
-    if admission.taken is Taken.CONFLICT:
+        admission = submission_module.submit(services, submission, lambda done: bar.update(task, completed=done), by or _me())
+    if admission.taken is SubmitStatus.CONFLICT:
         fail(
             f"{file}: id: campaign {submission.id!r} was submitted before with other content; give this one another id",
             BAD_INPUT,
         )
-    _start(house)
+    _start(services)
     if wait:
-        wait_for(house, submission.id)
-    _show(house, submission.id, as_json)
+        wait_for(services, submission.id)
+    _show(services, submission.id, as_json)
 
 
 def _me() -> str:
@@ -72,22 +72,22 @@ def _me() -> str:
         return ""
 
 
-def _start(house: House) -> None:
+def _start(services: Services) -> None:
     """Put what is due on the broker. Without a broker it starts when there is one: the ledger has it."""
     from dispatcher import tasks
 
     try:
-        tasks.publish(scheduler.due_chunks(house))
+        tasks.publish(scheduler.due_chunks(services))
     except tasks.BROKER_FAULTS:
         err.print("the broker can't be reached; the campaign is in the ledger and starts when it is back")
 
 
-def wait_for(house: House, campaign_id: str) -> None:
+def wait_for(services: Services, campaign_id: str) -> None:
     """Show progress until the campaign has ended."""
     with progress(campaign_id, None) as (bar, task):
         still, last = 0.0, -1
         while True:
-            campaign, balance = _state(house, campaign_id)
+            campaign, balance = _state(services, campaign_id)
             decided = campaign.audience - balance.states["pending"]  # type: ignore[index]
             bar.update(task, completed=decided, total=campaign.audience)
             if campaign.state in ENDED:
@@ -100,11 +100,11 @@ def wait_for(house: House, campaign_id: str) -> None:
             still, last = (still + 0.5, last) if decided == last else (0.0, decided)
             if still == PATIENCE_SECONDS:
                 err.print("nothing moves: is a worker running? (`dispatcher up`, or `celery -A dispatcher worker`)")
-            house.pause(0.5)
+            services.sleep(0.5)
 
 
-def _state(house: House, campaign_id: str) -> tuple[lifecycle.Campaign, balance_module.Balance]:
-    with lend(house.pool) as connection:
+def _state(services: Services, campaign_id: str) -> tuple[lifecycle.Campaign, balance_module.Balance]:
+    with lend(services.pool) as connection:
         campaign = lifecycle.find(connection, campaign_id)
         if campaign is None:
             fail(f"no campaign has the id {campaign_id}", REFUSED)
@@ -126,8 +126,8 @@ def _show_rehearsal(view: dict[str, Any], as_json: bool) -> None:
 @app.command("list")
 def list_(limit: Annotated[int, typer.Option(min=1)] = 50, as_json: Json = False) -> None:
     """The newest campaigns."""
-    house = bootstrap.house()
-    with lend(house.pool) as connection:
+    services = bootstrap.services()
+    with lend(services.pool) as connection:
         lines = [campaign_line(campaign) for campaign in lifecycle.newest(connection, limit)]
     if as_json:
         print_json(lines)
@@ -138,18 +138,18 @@ def list_(limit: Annotated[int, typer.Option(min=1)] = 50, as_json: Json = False
 @app.command()
 def show(campaign_id: CampaignId, as_json: Json = False) -> None:
     """A campaign's balance: where each recipient stands, and why."""
-    _show(bootstrap.house(), campaign_id, as_json)
+    _show(bootstrap.services(), campaign_id, as_json)
 
 
-def _show(house: House, campaign_id: str, as_json: bool) -> None:
-    campaign, balance = _state(house, campaign_id)
-    view = campaign_view(campaign, balance, house.clock())
+def _show(services: Services, campaign_id: str, as_json: bool) -> None:
+    campaign, balance = _state(services, campaign_id)
+    view = campaign_view(campaign, balance, services.clock())
     if as_json:
         print_json(view)
         return
     print_campaign(view)
     if campaign.invalid:
-        with lend(house.pool) as connection:
+        with lend(services.pool) as connection:
             faults = lifecycle.faults(connection, campaign.no, 20)
         rows("\nrows that could not be read", ("line", "field", "why"), faults)
 
@@ -177,19 +177,19 @@ def _by_variant(variants: dict[str, dict[str, int]]) -> Iterator[tuple[str, str,
 
 
 def _change(campaign_id: str, verb: str, change: Callable[[Connection, str, datetime], bool], as_json: bool) -> None:
-    house = bootstrap.house()
-    with lend(house.pool) as connection:
+    services = bootstrap.services()
+    with lend(services.pool) as connection:
         if lifecycle.find(connection, campaign_id) is None:
             fail(f"no campaign has the id {campaign_id}", REFUSED)
-        changed = change(connection, campaign_id, house.clock())
+        changed = change(connection, campaign_id, services.clock())
     if not changed:
-        campaign, _ = _state(house, campaign_id)
+        campaign, _ = _state(services, campaign_id)
         mine = verb == "release" and campaign.state is CampaignState.AWAITING_RELEASE
         why = f"submitted by {campaign.submitted_by}: somebody else has to release it" if mine else f"there is nothing to {verb}"
         fail(f"campaign {campaign_id} is {campaign.state}: {why}", REFUSED)
     if verb in ("resume", "release"):
-        _start(house)
-    _show(house, campaign_id, as_json)
+        _start(services)
+    _show(services, campaign_id, as_json)
 
 
 @app.command()
@@ -227,9 +227,9 @@ def cancel(campaign_id: CampaignId, as_json: Json = False) -> None:
 @app.command()
 def export(campaign_id: CampaignId, file: Annotated[Path | None, typer.Option(help="Default: stdout.")] = None) -> None:
     """One line per recipient as CSV: id, line, channel, state, reason. No addresses, no contents."""
-    house = bootstrap.house()
-    campaign, _ = _state(house, campaign_id)
-    with lend(house.pool) as connection, click.open_file(str(file or "-"), "wb") as target:
+    services = bootstrap.services()
+    campaign, _ = _state(services, campaign_id)
+    with lend(services.pool) as connection, click.open_file(str(file or "-"), "wb") as target:
         csv_export.campaign_csv(connection, campaign, target.write)
     if file:
         out.print(f"written: {file}", markup=False)

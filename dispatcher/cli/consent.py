@@ -18,7 +18,7 @@ from dispatcher.runtime import bootstrap
 app = typer.Typer(help="Proof of what a person chose.", no_args_is_help=True)
 
 
-class Format(StrEnum):
+class ConsentFormat(StrEnum):
     """How the proof is written."""
 
     JSON = "json"
@@ -34,15 +34,15 @@ def _group() -> None:
 def export(
     recipient_id: RecipientId,
     form: Annotated[
-        Format, typer.Option("--format", help="dpv: ISO/IEC TS 27560 records and a receipt, as JSON-LD, under a pseudonym.")
-    ] = Format.JSON,
+        ConsentFormat, typer.Option("--format", help="dpv: ISO/IEC TS 27560 records and a receipt, as JSON-LD, under a pseudonym.")
+    ] = ConsentFormat.JSON,
 ) -> None:
     """All that a person ever chose, as one JSON document."""
-    house = bootstrap.house()
-    with lend(house.pool) as connection:
+    services = bootstrap.services()
+    with lend(services.pool) as connection:
         consent.preferences(connection, recipient_id)  # a stranger is told as such
         events = consent.history(connection, recipient_id)
-    if form is Format.DPV:
-        print_json(dpv_export.export(house.policy, pseudonym(house.secret, recipient_id), events, house.clock()))
+    if form is ConsentFormat.DPV:
+        print_json(dpv_export.export(services.policy, pseudonym(services.secret, recipient_id), events, services.clock()))
     else:
         print_json(history_view(recipient_id, events))

@@ -20,8 +20,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from channels.registry import plugs
-from channels.sandbox.client import Sandbox
+from channels.registry import plugins
+from channels.sandbox.client import SandboxClient
 from dispatcher.campaigns import scheduler, submission
 from dispatcher.campaigns.template_approval import approve_waiting
 from dispatcher.cli.campaigns import print_campaign, wait_for
@@ -29,12 +29,12 @@ from dispatcher.cli.messages import explanation, print_explanation
 from dispatcher.cli.output import err, out, progress, rows
 from dispatcher.consent.link_tokens import PREFERENCES, UNSUBSCRIBE, message_token
 from dispatcher.delivery.approval_check import DIGEST_SHOWN
-from dispatcher.demo.delivery_checker import Witness
+from dispatcher.demo.delivery_checker import DeliveryChecker
 from dispatcher.demo.sample_customers import customers
-from dispatcher.devserver.stack import FLOWER_PORT, Running, default_workers, free_port, running
+from dispatcher.devserver.stack import FLOWER_PORT, RunningStack, default_workers, free_port, run_stack
 from dispatcher.devserver.supervisor import stop_signals
 from dispatcher.domain.message import State
-from dispatcher.domain.message_id import MessageRef
+from dispatcher.domain.message_id import MessageId
 from dispatcher.embedded import EngineError, engines
 from dispatcher.intake.campaign import parse_campaign
 from dispatcher.intake.recipient_import import import_file
@@ -46,7 +46,7 @@ from dispatcher.ledger.inbound import provider_events
 from dispatcher.ledger.maintenance import diagnostics
 from dispatcher.policy import shipped
 from dispatcher.runtime import bootstrap
-from dispatcher.runtime.services import House
+from dispatcher.runtime.services import Services
 from dispatcher.web.serializers import campaign_view
 
 CAMPAIGN = "spring-loan"
@@ -66,11 +66,11 @@ class DemoFailed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class DemoStage:
     """What the demo works with while it runs."""
 
-    house: House
-    sandbox: Sandbox
+    services: Services
+    sandbox: SandboxClient
     people: Path
     count: int
 
@@ -82,7 +82,7 @@ def run(recipients: int, keep: bool, quiet: bool) -> dict[str, Any]:
         _prepare_environment(home, recipients)
         err.print("starting PostgreSQL, Valkey, workers, the providers' sandbox and the web app …")
         settings = bootstrap.settings()
-        with running(settings, os.environ, default_workers(), FLOWER_PORT if keep else None) as program:
+        with run_stack(settings, os.environ, default_workers(), FLOWER_PORT if keep else None) as program:
             os.environ.update(program.environ)
             bootstrap.settings.cache_clear()
             report = _play(program, recipients, quiet)
@@ -91,10 +91,10 @@ def run(recipients: int, keep: bool, quiet: bool) -> dict[str, Any]:
         return report
 
 
-def _play(program: Running, recipients: int, quiet: bool) -> dict[str, Any]:
-    house = bootstrap.house()
+def _play(program: RunningStack, recipients: int, quiet: bool) -> dict[str, Any]:
+    services = bootstrap.services()
     assert program.places.sandbox  # noqa: S101  the demo's providers are the sandbox
-    stage = Stage(house, Sandbox(program.places.sandbox), house_folder() / "customers.jsonl", recipients)
+    stage = DemoStage(services, SandboxClient(program.places.sandbox), house_folder() / "customers.jsonl", recipients)
     _import(stage)
     _approve(stage)
     _campaign(stage)
@@ -133,7 +133,7 @@ def _alone(home: Path) -> Iterator[None]:
 
 def _prepare_environment(home: Path, recipients: int) -> None:
     """The demo never touches real providers, whatever credentials are around, and lifts the quiet hours: it may be night."""
-    theirs = (prefix for plug in plugs().values() for prefix in plug.prefixes)
+    theirs = (prefix for plugin in plugins().values() for prefix in plugin.prefixes)
     real = (*theirs, "DISPATCHER_PROVIDER_", "DISPATCHER_FAILOVER_", "DISPATCHER_API_KEYS")
     for name in [name for name in os.environ if name.startswith(real)]:
         del os.environ[name]
@@ -155,50 +155,50 @@ def _prepare_environment(home: Path, recipients: int) -> None:
 # -- the show ----------------------------------------------------------------------------------------------------------
 
 
-def _import(stage: Stage) -> None:
-    house = stage.house
-    with lend(house.pool) as connection, progress("customers", stage.count) as (bar, task):
+def _import(stage: DemoStage) -> None:
+    services = stage.services
+    with lend(services.pool) as connection, progress("customers", stage.count) as (bar, task):
         imported = import_file(
             connection,
-            house.secret,
+            services.secret,
             stage.people,
             stage.people.with_suffix(".rejected.jsonl"),
             "demo",
-            house.clock(),
+            services.clock(),
             lambda done: bar.update(task, completed=done),
         )
     if imported.rejected:
         raise DemoFailed(f"{imported.rejected} made-up customers were rejected")
 
 
-def _people(stage: Stage) -> Iterator[dict[str, Any]]:
+def _people(stage: DemoStage) -> Iterator[dict[str, Any]]:
     with stage.people.open(encoding="utf-8") as file:
         yield from map(json.loads, file)
 
 
-def _approve(stage: Stage) -> None:
+def _approve(stage: DemoStage) -> None:
     """What a second person does before a text is first used commercially."""
-    for approved in approve_waiting(stage.house, "demo"):
+    for approved in approve_waiting(stage.services, "demo"):
         template = approved.template
         err.print(f"approved as it is: template {template.name}, version {template.version}, {template.digest[:DIGEST_SHOWN]}")
 
 
-def _campaign(stage: Stage) -> None:
+def _campaign(stage: DemoStage) -> None:
     """A loan offer to everybody, on the first channel that each allows; one in fifty is a control group."""
-    house = stage.house
+    services = stage.services
     form = {
         "id": CAMPAIGN,
         "template": "loan_offer",
         "channels": ["whatsapp", "push", "sms", "email"],
         "holdout_percent": 2,
-        "expires_at": (house.clock() + timedelta(days=14)).isoformat(),
+        "expires_at": (services.clock() + timedelta(days=14)).isoformat(),
         "audience": [{"recipient": person["id"], "data": _offer(index, person)} for index, person in enumerate(_people(stage))],
     }
     from dispatcher import tasks
 
-    submission.submit(house, parse_campaign(form, submission.desk(house)))
-    tasks.publish(scheduler.due_chunks(house))
-    wait_for(house, CAMPAIGN)
+    submission.submit(services, parse_campaign(form, submission.validation_context(services)))
+    tasks.publish(scheduler.due_chunks(services))
+    wait_for(services, CAMPAIGN)
 
 
 def _offer(index: int, person: Mapping[str, Any]) -> dict[str, Any]:
@@ -210,7 +210,7 @@ def _offer(index: int, person: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _triggers(stage: Stage) -> dict[str, str]:
+def _triggers(stage: DemoStage) -> dict[str, str]:
     """Single jobs, put on the broker as the profiling pipeline does it: message id -> template."""
     from dispatcher import tasks
 
@@ -220,7 +220,7 @@ def _triggers(stage: Stage) -> dict[str, str]:
         asked[f"demo-{index}"] = template
         job = {"key": f"demo-{index}", "recipient": person["id"], "template": template, "data": _trigger_data(template)}
         tasks.trigger.apply_async((job,))
-    refs = _await_triggers(stage.house, list(asked))
+    refs = _await_triggers(stage.services, list(asked))
     return {str(ref): asked[key] for key, ref in refs.items()}
 
 
@@ -230,46 +230,46 @@ def _trigger_data(template: str) -> dict[str, Any]:
     return {"coins_earned": 5, "merchant": "Café Minuit", "coins_url": "https://www.kbc-bank.example/kate-coins"}
 
 
-def _await_triggers(house: House, keys: list[str], seconds_max: float = 60.0) -> dict[str, MessageRef]:
+def _await_triggers(services: Services, keys: list[str], seconds_max: float = 60.0) -> dict[str, MessageId]:
     deadline = time.monotonic() + seconds_max
     with progress("triggers", len(keys)) as (bar, task):
         while True:
-            with lend(house.pool) as connection:
+            with lend(services.pool) as connection:
                 decided = messages.decided_triggers(connection, keys)
             bar.update(task, completed=len(decided))
             if len(decided) == len(keys):
                 return decided
             if time.monotonic() > deadline:
                 raise DemoFailed(f"{len(keys) - len(decided)} triggers are not decided after {seconds_max:.0f} s")
-            house.pause(0.1)
+            services.sleep(0.1)
 
 
-def _settle_news(stage: Stage) -> None:
+def _settle_news(stage: DemoStage) -> None:
     """Wait until the sandbox has reported what became of its messages, and the ledger has taken it in."""
     with progress("delivery reports", None):
         stage.sandbox.wait_for_events(120.0)
         while True:
-            with lend(stage.house.pool) as connection:
+            with lend(stage.services.pool) as connection:
                 if not provider_events.unsettled(connection, 1):
                     return
-            stage.house.pause(0.2)
+            stage.services.sleep(0.2)
 
 
 # -- after -------------------------------------------------------------------------------------------------------------
 
 
-def _check(stage: Stage, triggers: Mapping[str, str]) -> dict[str, Any]:
-    house = stage.house
-    with lend(house.pool) as connection:
+def _check(stage: DemoStage, triggers: Mapping[str, str]) -> dict[str, Any]:
+    services = stage.services
+    with lend(services.pool) as connection:
         campaign = lifecycle.find(connection, CAMPAIGN)
         assert campaign is not None  # noqa: S101  it was submitted above
         balance = balance_module.balance(connection, campaign)
         handed_over = diagnostics.handed_over(connection)
-        states = Counter(message.state for ref in triggers if (message := messages.find(connection, MessageRef.parse(ref))))
-    view = campaign_view(campaign, balance, house.clock())
+        states = Counter(message.state for ref in triggers if (message := messages.find(connection, MessageId.parse(ref))))
+    view = campaign_view(campaign, balance, services.clock())
     arrivals = list(stage.sandbox.log())
     templates = {arrival["message_id"]: "loan_offer" for arrival in arrivals} | dict(triggers)
-    refused = Witness(_people(stage), datetime.now(UTC).date()).judge(arrivals, templates)
+    refused = DeliveryChecker(_people(stage), datetime.now(UTC).date()).judge(arrivals, templates)
     arrived = len({arrival["message_id"] for arrival in arrivals})
     checks = {
         "balance equals audience": sum(view["balance"].values()) == view["audience"] == stage.count,
@@ -284,29 +284,29 @@ def _check(stage: Stage, triggers: Mapping[str, str]) -> dict[str, Any]:
     return report
 
 
-def _tell(stage: Stage, report: Mapping[str, Any]) -> None:
+def _tell(stage: DemoStage, report: Mapping[str, Any]) -> None:
     print_campaign(report["campaign"])
     rows("\ntriggers", ("state", "messages"), list(report["triggers"].items()))
     out.print()
     for check in report["checks"]:
         out.print(f"[green]✓[/green] {check}")
     out.print("\nThree messages, explained to their recipients:")
-    with lend(stage.house.pool) as connection:
+    with lend(stage.services.pool) as connection:
         for state, language in ((State.DELIVERED, "en"), (State.REFUSED, "fr"), (State.HELD_OUT, "nl")):
             ref = diagnostics.one_message(connection, CAMPAIGN, state)
             message = messages.find(connection, ref) if ref else None
             if message:
                 out.print()
-                print_explanation(explanation(stage.house, message, language))
+                print_explanation(explanation(stage.services, message, language))
     out.print("\nKEEP=1 make demo leaves all this running, and shows where to look. make up is the same for real use.")
 
 
-def _stay(program: Running) -> None:
+def _stay(program: RunningStack) -> None:
     """Leave it running until Ctrl-C."""
-    house = bootstrap.house()
-    with lend(house.pool) as connection:
+    services = bootstrap.services()
+    with lend(services.pool) as connection:
         ref = diagnostics.one_message(connection, CAMPAIGN, State.DELIVERED)
-    unsubscribe, preferences = (message_token(house.secret, purpose, str(ref)) for purpose in (UNSUBSCRIBE, PREFERENCES))
+    unsubscribe, preferences = (message_token(services.secret, purpose, str(ref)) for purpose in (UNSUBSCRIBE, PREFERENCES))
     places = program.places
     out.print("\nRunning. Ctrl-C stops it.")
     for name, url in {

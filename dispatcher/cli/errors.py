@@ -6,17 +6,17 @@ from collections.abc import Sequence
 
 import typer
 
-from dispatcher.cli.output import BAD_INPUT, REFUSED, Failed, err, escape, print_json
-from dispatcher.content import TemplateFaults
-from dispatcher.devserver.supervisor import ProcessFault
-from dispatcher.domain.message_id import BadRef
+from dispatcher.cli.output import BAD_INPUT, REFUSED, CommandFailure, err, escape, print_json
+from dispatcher.content import InvalidTemplates
+from dispatcher.devserver.supervisor import ProcessError
+from dispatcher.domain.message_id import BadMessageId
 from dispatcher.domain.preferences import BadChoice
 from dispatcher.embedded import EngineError
-from dispatcher.intake.errors import BadInput, InputFault, as_data
+from dispatcher.intake.errors import BadInput, InputError, as_data
 from dispatcher.ledger.connection import LedgerUnavailable
 from dispatcher.ledger.consent.events import UnknownRecipient
-from dispatcher.policy import PolicyFaults
-from dispatcher.runtime.settings import SettingsFaults
+from dispatcher.policy import InvalidPolicy
+from dispatcher.runtime.settings import InvalidSettings
 
 
 def run(app: typer.Typer, arguments: Sequence[str]) -> int:
@@ -28,22 +28,22 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
         return ended.code if isinstance(ended.code, int) else REFUSED
     except BadInput as error:
         return _say(as_json, BAD_INPUT, [str(fault) for fault in error.faults], error.faults)
-    except (SettingsFaults, TemplateFaults, PolicyFaults) as error:
+    except (InvalidSettings, InvalidTemplates, InvalidPolicy) as error:
         return _say(as_json, BAD_INPUT, [str(fault) for fault in error.faults])
-    except Failed as error:
+    except CommandFailure as error:
         return _say(as_json, error.code, [str(error)])
-    except (BadChoice, BadRef) as error:
+    except (BadChoice, BadMessageId) as error:
         return _say(as_json, BAD_INPUT, [str(error)])
     except UnknownRecipient as error:
         return _say(as_json, REFUSED, [str(error)])
-    except (EngineError, ProcessFault, LedgerUnavailable) as error:
+    except (EngineError, ProcessError, LedgerUnavailable) as error:
         return _say(as_json, REFUSED, [str(error)])
     except KeyboardInterrupt:
         return 130
     return 0
 
 
-def _say(as_json: bool, code: int, lines: Sequence[str], faults: Sequence[InputFault] = ()) -> int:
+def _say(as_json: bool, code: int, lines: Sequence[str], faults: Sequence[InputError] = ()) -> int:
     if as_json:
         print_json({"error": "\n".join(lines), "faults": as_data(faults)})
     for line in lines:

@@ -22,7 +22,7 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """The texts that wait, with the ids of those who may have written them. The policy says how long their words are kept."""
-    waiting = customer_replies.waiting(bootstrap.house(), limit)
+    waiting = customer_replies.waiting(bootstrap.services(), limit)
     fields = ("id", "received_at", "answer_until", "channel", "recipients", "text")
     lines = [
         (text.id, text.received_at.isoformat(), moment(text.answer_until), text.channel.value, list(text.recipients), text.words)
@@ -44,7 +44,7 @@ def answer(
     as_json: Json = False,
 ) -> None:
     """Answer a text in free words, and take it off the list. By WhatsApp that is possible within 24 hours of the person's own."""
-    objection = agent_reply.answer(bootstrap.house(), text_id, words, actor or getpass.getuser())
+    objection = agent_reply.answer(bootstrap.services(), text_id, words, actor or getpass.getuser())
     if objection is not None:
         fail(objection, REFUSED)
     if as_json:
@@ -61,7 +61,7 @@ def close(
     as_json: Json = False,
 ) -> None:
     """Take a text off the list once it has been read."""
-    if not customer_replies.resolve(bootstrap.house(), publish, text_id, actor or getpass.getuser(), stop):
+    if not customer_replies.resolve(bootstrap.services(), publish, text_id, actor or getpass.getuser(), stop):
         fail(f"no text {text_id} waits", 1)
     if as_json:
         print_json({"id": text_id, "closed": True, "stop": stop})

@@ -19,9 +19,9 @@ app = typer.Typer(help="Check the record, and how long it is kept.", no_args_is_
 @app.command()
 def verify(as_json: Json = False) -> None:
     """Balances, lost claims, and the chain of consent events: everything that should never be wrong."""
-    house = bootstrap.house()
-    with lend(house.pool) as connection:
-        findings = audit.verify(connection, house.secret, house.clock(), house.limits.lease_seconds)
+    services = bootstrap.services()
+    with lend(services.pool) as connection:
+        findings = audit.verify(connection, services.secret, services.clock(), services.engine.lease_seconds)
     if as_json:
         print_json({"findings": findings})
     elif findings:
@@ -39,12 +39,12 @@ def retention(
     as_json: Json = False,
 ) -> None:
     """How long what is kept, by the policy, and how much of it is due to be cleared. Changes nothing without --clear."""
-    house = bootstrap.house()
+    services = bootstrap.services()
     if clear:
-        for done in keeping.clear(house):
+        for done in keeping.clear(services):
             if done.cleared:
                 err.print(f"cleared: {done.cleared} x {done.keeping.what}", markup=False)
-    found = keeping.standings(house)
+    found = keeping.backlogs(services)
     if as_json:
         print_json([retention_view(each) for each in found])
     else:

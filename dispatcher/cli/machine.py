@@ -11,7 +11,7 @@ import typer
 from channels.sandbox.__main__ import main as serve_sandbox
 from channels.sandbox.profiles import PROFILES
 from dispatcher.cli.output import REFUSED, Json, err, out, print_json, rows
-from dispatcher.devserver.stack import FLOWER_PORT, default_workers, running
+from dispatcher.devserver.stack import FLOWER_PORT, default_workers, run_stack
 from dispatcher.devserver.supervisor import stop_signals
 from dispatcher.maintenance.health_check import check_all
 from dispatcher.runtime import bootstrap
@@ -51,7 +51,7 @@ def up(
         err.print(f"[yellow]{warning}[/yellow]")
     with (
         stop_signals() as asked,
-        running(settings, os.environ, workers or default_workers(), FLOWER_PORT if flower else None) as program,
+        run_stack(settings, os.environ, workers or default_workers(), FLOWER_PORT if flower else None) as program,
     ):
         out.print(f"API, webhooks, console   {program.places.web}/console")
         if program.key:

@@ -14,23 +14,23 @@ from dispatcher.cli.output import REFUSED, Json, err, fail, out, pairs, print_js
 from dispatcher.delivery import reconciliation
 from dispatcher.delivery.explanation import explain_message
 from dispatcher.domain.message import State
-from dispatcher.domain.message_id import MessageRef
+from dispatcher.domain.message_id import MessageId
 from dispatcher.domain.recipient import LANGUAGES
-from dispatcher.intake.errors import BadInput, InputFault
+from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.intake.trigger import parse_trigger
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.delivery import messages
 from dispatcher.ledger.delivery import unresolved as doubts_kept
 from dispatcher.ledger.delivery.messages import Message
-from dispatcher.ledger.delivery.scheduling import Due
+from dispatcher.ledger.delivery.scheduling import DueChunk
 from dispatcher.runtime import bootstrap
-from dispatcher.runtime.services import House
+from dispatcher.runtime.services import Services
 from dispatcher.web.serializers import explanation_view, message_view, moment
 
 app = typer.Typer(help="Show and explain single messages.", no_args_is_help=True)
 dead = typer.Typer(help="Messages whose attempts are spent, and how they come back.", no_args_is_help=True)
 
-MessageId = Annotated[str, typer.Argument(metavar="MESSAGE_ID", help="Such as 202611-123-17-0.")]
+MessageIdArgument = Annotated[str, typer.Argument(metavar="MESSAGE_ID", help="Such as 202611-123-17-0.")]
 MOVING = (State.PENDING, State.CLAIMED)
 WAIT_SECONDS_MAX = 60
 
@@ -52,19 +52,19 @@ def send(
     try:
         variables = json.loads(data)
     except json.JSONDecodeError as error:
-        raise BadInput(InputFault("--data", 0, "", f"is not JSON: {error.msg} at column {error.colno}")) from None
-    house = bootstrap.house()
+        raise BadInput(InputError("--data", 0, "", f"is not JSON: {error.msg} at column {error.colno}")) from None
+    services = bootstrap.services()
     job = {"key": key, "recipient": recipient, "template": template, "data": variables}
-    place = submission.take_trigger(house, parse_trigger(job, submission.desk(house)))
-    _publish(Due(place.period, place.chunk, None))
-    ref = MessageRef(place.period, place.chunk, 0, 0)
-    message = _wait(house, ref) if wait else _find(house, ref)
+    place = submission.take_trigger(services, parse_trigger(job, submission.validation_context(services)))
+    _publish(DueChunk(place.period, place.chunk, None))
+    ref = MessageId(place.period, place.chunk, 0, 0)
+    message = _wait(services, ref) if wait else _find(services, ref)
     _show(message, as_json)
     if wait and message.state in (State.REFUSED, State.FAILED, State.EXPIRED):
         raise typer.Exit(REFUSED)
 
 
-def _publish(due: Due) -> None:
+def _publish(due: DueChunk) -> None:
     from dispatcher import tasks
 
     try:
@@ -73,17 +73,17 @@ def _publish(due: Due) -> None:
         err.print("the broker can't be reached; the message is in the ledger and goes when it is back")
 
 
-def _wait(house: House, ref: MessageRef) -> Message:
+def _wait(services: Services, ref: MessageId) -> Message:
     for _ in range(WAIT_SECONDS_MAX * 10):
-        message = _find(house, ref)
+        message = _find(services, ref)
         if message.state not in MOVING:
             return message
-        house.pause(0.1)
+        services.sleep(0.1)
     return fail(f"message {ref} is still {message.state}: is a worker running? (`dispatcher up`)", REFUSED)
 
 
-def _find(house: House, ref: MessageRef) -> Message:
-    with lend(house.pool) as connection:
+def _find(services: Services, ref: MessageId) -> Message:
+    with lend(services.pool) as connection:
         message = messages.find(connection, ref)
     return message or fail(f"no message has the id {ref}", REFUSED)
 
@@ -101,9 +101,9 @@ def _show(message: Message, as_json: bool) -> None:
 
 
 @app.command()
-def show(message_id: MessageId, as_json: Json = False) -> None:
+def show(message_id: MessageIdArgument, as_json: Json = False) -> None:
     """Where a message stands."""
-    _show(_find(bootstrap.house(), MessageRef.parse(message_id)), as_json)
+    _show(_find(bootstrap.services(), MessageId.parse(message_id)), as_json)
 
 
 @app.command("explain")
@@ -117,17 +117,17 @@ def explain_(
     """Why a message was sent or not, in sentences that its recipient understands."""
     if language not in LANGUAGES:
         fail(f"--language: {language!r} is not one of {', '.join(LANGUAGES)}", 2)
-    house = bootstrap.house()
+    services = bootstrap.services()
     if message_id:
-        found = [_find(house, MessageRef.parse(message_id))]
+        found = [_find(services, MessageId.parse(message_id))]
     elif campaign and recipient:
-        with lend(house.pool) as connection:
+        with lend(services.pool) as connection:
             found = messages.of_campaign(connection, campaign, recipient)
     else:
         fail("name a MESSAGE_ID, or --campaign and --recipient", 2)
     if not found:
         fail(f"campaign {campaign} has nothing for recipient {recipient}", REFUSED)
-    told = [explanation(house, message, language) for message in found]
+    told = [explanation(services, message, language) for message in found]
     if as_json:
         print_json(told if len(told) > 1 else told[0])
     else:
@@ -142,7 +142,7 @@ def unresolved(
     as_json: Json = False,
 ) -> None:
     """Messages that may have gone: their answer got lost. Providers are asked about them; where none can be, `ask_at` is empty."""
-    with lend(bootstrap.house().pool) as connection:
+    with lend(bootstrap.services().pool) as connection:
         found = doubts_kept.lines(connection, campaign, limit)
     fields = ("id", "campaign", "recipient", "channel", "reason", "since", "ask_at")
     lines = [
@@ -155,7 +155,7 @@ def unresolved(
         rows("", [name.replace("_", " ") for name in fields], lines)
 
 
-class Fate(StrEnum):
+class HandSettlement(StrEnum):
     """What a person can say of an unresolved message."""
 
     ACCEPTED = "accepted"
@@ -164,23 +164,25 @@ class Fate(StrEnum):
 
 @app.command()
 def settle(
-    message_id: MessageId,
-    fate: Annotated[Fate, typer.Option("--as", help="accepted: it left. failed: it did not, and another channel may follow.")],
+    message_id: MessageIdArgument,
+    fate: Annotated[
+        HandSettlement, typer.Option("--as", help="accepted: it left. failed: it did not, and another channel may follow.")
+    ],
     actor: Annotated[str | None, typer.Option(help="Who knows. Default: you.")] = None,
     as_json: Json = False,
 ) -> None:
     """Say what became of a message that may have gone, where no provider can."""
-    house, ref = bootstrap.house(), MessageRef.parse(message_id)
-    _find(house, ref)
-    if not reconciliation.settle_by_hand(house, ref, fate is Fate.ACCEPTED, actor or getpass.getuser()):
+    services, ref = bootstrap.services(), MessageId.parse(message_id)
+    _find(services, ref)
+    if not reconciliation.settle_by_hand(services, ref, fate is HandSettlement.ACCEPTED, actor or getpass.getuser()):
         fail(f"message {ref} is not unresolved", REFUSED)
-    _show(_find(house, ref), as_json)
+    _show(_find(services, ref), as_json)
 
 
-def explanation(house: House, message: Message, language: str) -> dict[str, Any]:
+def explanation(services: Services, message: Message, language: str) -> dict[str, Any]:
     """A message's explanation as plain data."""
-    with lend(house.pool) as connection:
-        return explanation_view(message, explain_message(house, connection, message, language))
+    with lend(services.pool) as connection:
+        return explanation_view(message, explain_message(services, connection, message, language))
 
 
 def print_explanation(told: dict[str, Any]) -> None:
@@ -193,8 +195,8 @@ def print_explanation(told: dict[str, Any]) -> None:
 @dead.command("list")
 def list_dead(campaign: Annotated[str | None, typer.Option()] = None, as_json: Json = False) -> None:
     """Messages that were given up."""
-    house = bootstrap.house()
-    with lend(house.pool) as connection:
+    services = bootstrap.services()
+    with lend(services.pool) as connection:
         lines = [
             (str(ref), campaign_id, reason, moment(at))
             for ref, campaign_id, reason, at in messages.dead(connection, campaign, 1000)
@@ -214,11 +216,11 @@ def replay(
     """Give dead messages new attempts; each is decided anew first."""
     if not message_ids and not campaign:
         fail("name message ids, or --campaign", 2)
-    house = bootstrap.house()
-    with lend(house.pool) as connection:
-        refs = [MessageRef.parse(text) for text in message_ids or ()]
+    services = bootstrap.services()
+    with lend(services.pool) as connection:
+        refs = [MessageId.parse(text) for text in message_ids or ()]
         refs += [ref for ref, *_ in messages.dead(connection, campaign, 1_000_000)] if campaign else []
-        replayed = messages.replay(connection, refs, house.clock())
+        replayed = messages.replay(connection, refs, services.clock())
     if as_json:
         print_json({"replayed": replayed})
     else:

@@ -65,7 +65,7 @@ def readable(value: Any) -> str:
     return "" if value is None else MOMENT.sub(r"\1 \2 UTC", str(value))
 
 
-class Failed(Exception):
+class CommandFailure(Exception):
     """Ends a command with a clear word and an exit code."""
 
     def __init__(self, message: str, code: int) -> None:
@@ -75,7 +75,7 @@ class Failed(Exception):
 
 def fail(message: str, code: int) -> NoReturn:
     """End with a clear word; `errors.run` says it, for people or machines."""
-    raise Failed(message, code)
+    raise CommandFailure(message, code)
 
 
 def escape(text: str) -> str:

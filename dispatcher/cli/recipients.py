@@ -14,13 +14,13 @@ import typer
 from dispatcher.cli.output import REFUSED, Json, err, fail, out, pairs, print_json, progress, rows
 from dispatcher.consent import acknowledgement
 from dispatcher.domain.preferences import changes
-from dispatcher.intake.errors import BadInput, InputFault
+from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.intake.recipient_import import import_file
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import events as consent
 from dispatcher.ledger.consent import recipients
 from dispatcher.ledger.consent.hash_chain import ConsentEvent
-from dispatcher.ledger.delivery.scheduling import Due
+from dispatcher.ledger.delivery.scheduling import DueChunk
 from dispatcher.runtime import bootstrap
 
 app = typer.Typer(help="Import, show, export and erase recipients.", no_args_is_help=True)
@@ -37,7 +37,7 @@ class Switch(StrEnum):
     OFF = "off"
 
 
-class Desk(StrEnum):
+class ChoiceSource(StrEnum):
     """Where a choice is recorded by hand."""
 
     MOBILE = "mobile"
@@ -53,11 +53,17 @@ def import_(
     as_json: Json = False,
 ) -> None:
     """Take in recipients: new ones are added, known ones updated, bad rows reported and left out."""
-    house = bootstrap.house()
+    services = bootstrap.services()
     target = rejects or file.with_name(file.name + ".rejected.jsonl")
-    with lend(house.pool) as connection, progress("importing", None) as (bar, task):
+    with lend(services.pool) as connection, progress("importing", None) as (bar, task):
         imported = import_file(
-            connection, house.secret, file, target, getpass.getuser(), house.clock(), lambda done: bar.update(task, completed=done)
+            connection,
+            services.secret,
+            file,
+            target,
+            getpass.getuser(),
+            services.clock(),
+            lambda done: bar.update(task, completed=done),
         )
     counts = {"new": imported.new, "changed": imported.changed, "unchanged": imported.unchanged, "rejected": imported.rejected}
     faults = [{"line": line, "field": field, "message": reason} for line, field, reason in imported.faults]
@@ -77,8 +83,8 @@ def import_(
 @app.command()
 def show(recipient_id: RecipientId, as_json: Json = False) -> None:
     """Everything on record about one person."""
-    house = bootstrap.house()
-    with lend(house.pool) as connection:
+    services = bootstrap.services()
+    with lend(services.pool) as connection:
         known = recipients.show(connection, recipient_id)
     if as_json:
         print_json(known)
@@ -89,17 +95,17 @@ def show(recipient_id: RecipientId, as_json: Json = False) -> None:
 @app.command()
 def export(recipient_id: RecipientId) -> None:
     """All that is known of a person, history and messages included, as JSON."""
-    house = bootstrap.house()
-    with lend(house.pool) as connection:
+    services = bootstrap.services()
+    with lend(services.pool) as connection:
         print_json(recipients.export(connection, recipient_id))
 
 
 @app.command()
 def erase(recipient_id: RecipientId, as_json: Json = False) -> None:
     """Forget a person's addresses, profile and contents; decisions without content, and suppressions, stay."""
-    house = bootstrap.house()
-    with lend(house.pool) as connection:
-        erased = recipients.erase(connection, house.secret, recipient_id, getpass.getuser(), house.clock())
+    services = bootstrap.services()
+    with lend(services.pool) as connection:
+        erased = recipients.erase(connection, services.secret, recipient_id, getpass.getuser(), services.clock())
     if as_json:
         print_json({"id": recipient_id, "erased": erased})
     else:
@@ -114,8 +120,8 @@ def show_preferences(
 ) -> None:
     """The choices that stand now, or stood then, each with its proof."""
     then = moment(as_of, "--as-of")
-    house = bootstrap.house()
-    with lend(house.pool) as connection:
+    services = bootstrap.services()
+    with lend(services.pool) as connection:
         standing = consent.preferences(connection, recipient_id)
         choices = consent.as_of(connection, recipient_id, then) if then else standing.choices
     lines = [
@@ -133,8 +139,8 @@ def show_preferences(
 @preferences.command()
 def history(recipient_id: RecipientId, as_json: Json = False) -> None:
     """All that a person ever chose, oldest first: when it was said, when recorded, where, by whom, on which wording."""
-    house = bootstrap.house()
-    with lend(house.pool) as connection:
+    services = bootstrap.services()
+    with lend(services.pool) as connection:
         consent.preferences(connection, recipient_id)  # a stranger is told as such
         events = consent.history(connection, recipient_id)
     if as_json:
@@ -156,7 +162,7 @@ def _cell(value: object) -> object:
 @preferences.command("set")
 def set_preferences(
     recipient_id: RecipientId,
-    source: Annotated[Desk, typer.Option(help="Where the customer said so.")],
+    source: Annotated[ChoiceSource, typer.Option(help="Where the customer said so.")],
     actor: Annotated[str, typer.Option(help="Who recorded it.")],
     offer: Annotated[list[str] | None, typer.Option(metavar="TYPE=tailored|standard|none")] = None,
     email: Annotated[Switch | None, typer.Option()] = None,
@@ -176,8 +182,8 @@ def set_preferences(
     )
     if not asked:
         fail("nothing to record: give --offer, --email, --push, --sms-whatsapp or --object-marketing", 2)
-    house = bootstrap.house()
-    recorded = acknowledgement.record(house, publish, recipient_id, asked, source, actor, wording, moment(at, "--at"))
+    services = bootstrap.services()
+    recorded = acknowledgement.record(services, publish, recipient_id, asked, source, actor, wording, moment(at, "--at"))
     events = [{"subject": event.subject, "value": event.new_value, "evidence": event.evidence} for event in recorded.events]
     outranked = [{"subject": change.subject, "value": change.value} for change in recorded.outranked]
     if as_json:
@@ -195,11 +201,11 @@ def _offers(given: list[str]) -> dict[str, str]:
     pairs_ = [text.partition("=") for text in given]
     for text, (_, equals, _value) in zip(given, pairs_, strict=True):
         if not equals:
-            raise BadInput(InputFault("--offer", 0, "", f"{text!r} should be TYPE=tailored|standard|none, such as own=standard"))
+            raise BadInput(InputError("--offer", 0, "", f"{text!r} should be TYPE=tailored|standard|none, such as own=standard"))
     return {name: value for name, _, value in pairs_}
 
 
-def publish(dues: Iterable[Due]) -> None:
+def publish(dues: Iterable[DueChunk]) -> None:
     """Put work on the broker."""
     from dispatcher import tasks
 
@@ -215,5 +221,5 @@ def moment(text: str | None, option: str) -> datetime | None:
     except ValueError:
         read = None
     if read is None or read.tzinfo is None:
-        raise BadInput(InputFault(option, 0, "", f"{text!r} is not a moment with its zone, such as 2026-11-23T09:00:00+01:00"))
+        raise BadInput(InputError(option, 0, "", f"{text!r} is not a moment with its zone, such as 2026-11-23T09:00:00+01:00"))
     return read

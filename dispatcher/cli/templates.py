@@ -17,10 +17,10 @@ from dispatcher.delivery.approval_check import DIGEST_SHOWN
 from dispatcher.domain.message import Mode
 from dispatcher.domain.recipient import LANGUAGES
 from dispatcher.domain.spelling import did_you_mean
-from dispatcher.intake.errors import BadInput, InputFault, read_text
+from dispatcher.intake.errors import BadInput, InputError, read_text
 from dispatcher.runtime import bootstrap
 from dispatcher.runtime.consistency import disagreements
-from dispatcher.web.serializers import standing_words, wording_view
+from dispatcher.web.serializers import approval_text, template_view
 
 app = typer.Typer(help="Check, preview and approve message templates.", no_args_is_help=True)
 
@@ -44,7 +44,7 @@ def check(name: Annotated[str | None, typer.Argument(help="Default: all.")] = No
         catalog = content.load(folder)
         _known(name, catalog)
         lines = [
-            (each.name, each.brief.kind, each.brief.offer_type, ", ".join(sorted(each.brief.modes)), ", ".join(each.channels))
+            (each.name, each.info.kind, each.info.offer_type, ", ".join(sorted(each.info.modes)), ", ".join(each.channels))
             for each in catalog.values()
             if name in (None, each.name)
         ]
@@ -84,17 +84,17 @@ def preview(
 @app.command("list")
 def list_(as_json: Json = False) -> None:
     """Every template with the digest of its present wording, and who approved that."""
-    found = template_approval.wordings(bootstrap.house())
+    found = template_approval.template_versions(bootstrap.services())
     if as_json:
-        print_json([wording_view(each) for each in found])
+        print_json([template_view(each) for each in found])
         return
     lines = [
         (
             each.template.name,
             each.template.version,
-            each.template.brief.kind,
+            each.template.info.kind,
             each.template.digest[:DIGEST_SHOWN],
-            standing_words(each),
+            approval_text(each),
         )
         for each in found
     ]
@@ -114,18 +114,18 @@ def withdraw(name: Name, actor: Actor, digest: Digest = None, as_json: Json = Fa
 
 
 def _say(name: str, approved: bool, actor: str, digest: str | None, as_json: bool) -> None:
-    said = template_approval.say(bootstrap.house(), name, approved, actor, digest)
+    said = template_approval.set_approval(bootstrap.services(), name, approved, actor, digest)
     if as_json:
-        print_json(wording_view(said))
+        print_json(template_view(said))
     else:
         out.print(
-            f"{name}, version {said.template.version}, {said.template.digest[:DIGEST_SHOWN]}: {standing_words(said)}", markup=False
+            f"{name}, version {said.template.version}, {said.template.digest[:DIGEST_SHOWN]}: {approval_text(said)}", markup=False
         )
 
 
 def _known(name: str | None, catalog: content.Catalog) -> None:
     if name is not None and name not in catalog:
-        raise BadInput(InputFault("NAME", 0, "", f"there is no template {name!r}{did_you_mean(name, catalog)}"))
+        raise BadInput(InputError("NAME", 0, "", f"there is no template {name!r}{did_you_mean(name, catalog)}"))
 
 
 def _data(path: Path | None) -> dict[str, object]:
@@ -134,7 +134,7 @@ def _data(path: Path | None) -> dict[str, object]:
     try:
         data = json.loads(read_text(path))
     except json.JSONDecodeError as error:
-        raise BadInput(InputFault(str(path), error.lineno, "", f"is not JSON: {error.msg}")) from None
+        raise BadInput(InputError(str(path), error.lineno, "", f"is not JSON: {error.msg}")) from None
     if not isinstance(data, dict):
-        raise BadInput(InputFault(str(path), 1, "", "should be a JSON object: variable -> value"))
+        raise BadInput(InputError(str(path), 1, "", "should be a JSON object: variable -> value"))
     return data

@@ -15,20 +15,20 @@ import structlog
 
 from channels.base import Channel
 from dispatcher.domain.preferences import Change
-from dispatcher.intake.campaign import Desk
+from dispatcher.intake.campaign import ValidationContext
 from dispatcher.intake.errors import BadInput
 from dispatcher.intake.trigger import Trigger, parse_trigger
 from dispatcher.ledger.campaigns import audience
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.consent import events as consent
 from dispatcher.ledger.consent import recipients
-from dispatcher.ledger.consent.events import ConsentEvent, Recorded
-from dispatcher.ledger.delivery.scheduling import Due
+from dispatcher.ledger.consent.events import ConsentEvent, RecordResult
+from dispatcher.ledger.delivery.scheduling import DueChunk
 from dispatcher.ledger.partitions import ensure_period, period_of
 from dispatcher.ledger.spec_codec import spec_to_json
-from dispatcher.runtime.services import House
+from dispatcher.runtime.services import Services
 
-Publish = Callable[[Iterable[Due]], None]
+Publish = Callable[[Iterable[DueChunk]], None]
 
 TEMPLATE = "optout_acknowledgement"
 ALL = "objection:marketing"
@@ -38,7 +38,7 @@ log = structlog.get_logger()
 
 
 def record(
-    house: House,
+    services: Services,
     publish: Publish,
     recipient_id: str,
     changes: Sequence[Change],
@@ -48,27 +48,27 @@ def record(
     said_at: datetime | None = None,
     expected_version: int | None = None,
     entity: str | None = None,
-) -> Recorded:
+) -> RecordResult:
     """Record what one person said just now (or at `said_at`) and have a no acknowledged, in the name of `entity` where given.
 
     Raises what `ledger.consent.record` raises, and `LedgerUnavailable`; then nothing is recorded and nothing acknowledged.
     """
-    now = house.clock()
-    with lend(house.pool) as connection:
+    now = services.clock()
+    with lend(services.pool) as connection:
         ensure_period(connection, period_of(now))  # before the person's row is locked: new partitions lock whole tables
         with connection.transaction():
             recorded = consent.record(
-                connection, house.secret, recipient_id, changes, source, actor, wording, said_at or now, now, expected_version
+                connection, services.secret, recipient_id, changes, source, actor, wording, said_at or now, now, expected_version
             )
-            due = take(house, connection, recipient_id, recorded.events, entity)
-    tell(publish, due)
+            due = acknowledge(services, connection, recipient_id, recorded.events, entity)
+    publish_acknowledgements(publish, due)
     return recorded
 
 
-def take(
-    house: House, connection: Connection, recipient_id: str, events: Sequence[ConsentEvent], entity: str | None = None
-) -> Due | None:
-    """Write the acknowledgement of one request's events, in the caller's transaction, once: what to `tell` after the commit.
+def acknowledge(
+    services: Services, connection: Connection, recipient_id: str, events: Sequence[ConsentEvent], entity: str | None = None
+) -> DueChunk | None:
+    """Write the acknowledgement of one request's events, in the caller's transaction, once. Publish the result after the commit.
 
     None where no no is among them, or there is no e-mail address. A suppressed address is left to the policy, which refuses.
     Nobody need be told at once: what is not on a lane is put there by the clock once the lease of its chunk is over. Call
@@ -77,15 +77,15 @@ def take(
     noes = [event for event in events if is_no(event)]
     if not noes or not recipients.has_email(connection, recipient_id):
         return None
-    trigger = _trigger(house, recipient_id, noes, entity)
+    trigger = _trigger(services, recipient_id, noes, entity)
     if trigger is None:
         return None
     spec = spec_to_json(trigger.spec)
-    place = audience.take_trigger(connection, trigger.key, trigger.digest, spec, trigger.row, house.clock())
-    return Due(place.period, place.chunk, None) if place and place.fresh else None
+    place = audience.take_trigger(connection, trigger.key, trigger.digest, spec, trigger.row, services.clock())
+    return DueChunk(place.period, place.chunk, None) if place and place.fresh else None
 
 
-def tell(publish: Publish, *dues: Due | None) -> None:
+def publish_acknowledgements(publish: Publish, *dues: DueChunk | None) -> None:
     """Put acknowledgements on the broker. A broker that is away costs a minute, not the acknowledgement."""
     for due in dues:
         if due is None:
@@ -109,16 +109,16 @@ def _scope(noes: Sequence[ConsentEvent]) -> str | None:
     return noes[0].subject.partition(":")[2] if len(noes) == 1 else SEVERAL
 
 
-def _trigger(house: House, recipient_id: str, noes: Sequence[ConsentEvent], entity: str | None) -> Trigger | None:
+def _trigger(services: Services, recipient_id: str, noes: Sequence[ConsentEvent], entity: str | None) -> Trigger | None:
     first = noes[0]
-    day = first.said_at.astimezone(ZoneInfo(house.policy.default_zone)).date()
+    day = first.said_at.astimezone(ZoneInfo(services.policy.default_zone)).date()
     data = {"received_on": day.isoformat(), "scope": _scope(noes)}
     said = {name: value for name, value in data.items() if value is not None}
     job = {"key": f"ack:{first.no}", "recipient": recipient_id, "template": TEMPLATE, "data": said}
     try:
-        trigger = parse_trigger(job, Desk(house.catalog, house.policy, house.clock()))
+        trigger = parse_trigger(job, ValidationContext(services.catalog, services.policy, services.clock()))
     except BadInput as error:  # templates of one's own, without this one or with other variables
         log.error("an opt-out can't be acknowledged", consent_event=first.no, faults=[fault.field for fault in error.faults])
         return None
-    known = entity if entity and entity in house.policy.entities else trigger.spec.entity
+    known = entity if entity and entity in services.policy.entities else trigger.spec.entity
     return replace(trigger, spec=replace(trigger.spec, channels=(Channel.EMAIL,), entity=known))

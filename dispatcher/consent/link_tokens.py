@@ -15,7 +15,7 @@ from functools import lru_cache
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
-from dispatcher.domain.message_id import MessageRef
+from dispatcher.domain.message_id import MessageId
 
 # The purposes of tokens that name a message. A link that unsubscribes must not open the preference centre: mail programs and
 # their scanners get to see it, for years.
@@ -58,10 +58,10 @@ def unseal(secret: bytes, purpose: str, token: str) -> bytes:
 
 def message_token(secret: bytes, purpose: str, message_id: str) -> str:
     """The token that stands for a message, 43 characters. Raises `BadRef` where `message_id` is none."""
-    return ref_token(secret, purpose, MessageRef.parse(message_id))
+    return message_id_token(secret, purpose, MessageId.parse(message_id))
 
 
-def ref_token(secret: bytes, purpose: str, ref: MessageRef) -> str:
+def message_id_token(secret: bytes, purpose: str, ref: MessageId) -> str:
     """The same, by the message's reference."""
     year, month = divmod(ref.period, 100)
     return seal(secret, purpose, _REF.pack((year - 2000) * 12 + month - 1, ref.chunk, ref.row, ref.leg))
@@ -74,4 +74,4 @@ def read_message_token(secret: bytes, purpose: str, token: str) -> str:
         raise BadToken
     months, chunk, row, leg = _REF.unpack(payload)
     year, month = divmod(months, 12)
-    return str(MessageRef((2000 + year) * 100 + month + 1, chunk, row, leg))
+    return str(MessageId((2000 + year) * 100 + month + 1, chunk, row, leg))

@@ -10,24 +10,24 @@ language `texts.toml`, `email.html`, `email.txt`.
 from channels.sms_segments import Segments, segments
 from dispatcher.content.catalog import Catalog, check, load
 from dispatcher.content.declaration import Variable
-from dispatcher.content.errors import ContentRefusal, Fault, TemplateFaults
-from dispatcher.content.preview import example_letter, preview
-from dispatcher.content.render_request import Letter, Links, Sender
+from dispatcher.content.errors import ContentRefusal, InvalidTemplates, TemplateError
+from dispatcher.content.preview import example_request, preview
+from dispatcher.content.render_request import MessageLinks, MessageSender, RenderRequest
 from dispatcher.content.template import Template
 
 __all__ = [
     "Catalog",
     "ContentRefusal",
-    "Fault",
-    "Letter",
-    "Links",
+    "InvalidTemplates",
+    "MessageLinks",
+    "MessageSender",
+    "RenderRequest",
     "Segments",
-    "Sender",
     "Template",
-    "TemplateFaults",
+    "TemplateError",
     "Variable",
     "check",
-    "example_letter",
+    "example_request",
     "load",
     "preview",
     "segments",

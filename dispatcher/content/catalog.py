@@ -11,14 +11,14 @@ from markupsafe import escape
 
 from dispatcher.content import toml
 from dispatcher.content.declaration import Declaration, Variable, declare
-from dispatcher.content.environment import Sandbox, environment
-from dispatcher.content.errors import Fault, TemplateFaults, did_you_mean
+from dispatcher.content.environment import TemplateEnvironment, environment
+from dispatcher.content.errors import InvalidTemplates, TemplateError, did_you_mean
 from dispatcher.content.legal import Legal, read_legal
 from dispatcher.content.preview import rehearse
-from dispatcher.content.source_files import FILES, Text, Texts, read_texts
+from dispatcher.content.source_files import FILES, SourceFile, SourceFiles, read_source_files
 from dispatcher.content.specialiser.decision_tree import Specialiser
 from dispatcher.content.static_checks import inspect, macros, used
-from dispatcher.content.template import Edition, Template
+from dispatcher.content.template import LocalizedTemplate, Template
 from dispatcher.domain.recipient import LANGUAGES, Language
 
 SHARED = "_shared"
@@ -43,7 +43,7 @@ class Catalog(Mapping[str, Template]):
         return len(self._templates)
 
 
-def load(folder: Path, dice: Callable[[], float] | None = None) -> Catalog:
+def load(folder: Path, random: Callable[[], float] | None = None) -> Catalog:
     """Read, check and compile every template under `folder`. Raises TemplateFaults with all faults there are.
 
     With `dice` (numbers from 0 to 1) texts are written along known paths, see `specialise`; without, each by its template.
@@ -53,23 +53,23 @@ def load(folder: Path, dice: Callable[[], float] | None = None) -> Catalog:
     faults += draft.faults
     faults += _inspect(draft)
     if faults:
-        raise TemplateFaults(faults)
+        raise InvalidTemplates(faults)
     templates = _compile(draft, files)
     faults = [fault for template in templates.values() for fault in rehearse(template, draft.place)]
     if faults:
-        raise TemplateFaults(faults)
-    return Catalog(templates if dice is None else {name: _specialised(each, dice) for name, each in templates.items()})
+        raise InvalidTemplates(faults)
+    return Catalog(templates if random is None else {name: _specialised(each, random) for name, each in templates.items()})
 
 
-def _specialised(template: Template, dice: Callable[[], float]) -> Template:
-    return replace(template, specialiser=Specialiser(template.name, template.digest, dice))
+def _specialised(template: Template, random: Callable[[], float]) -> Template:
+    return replace(template, specialiser=Specialiser(template.name, template.digest, random))
 
 
-def check(folder: Path) -> list[Fault]:
+def check(folder: Path) -> list[TemplateError]:
     """All faults of the templates under `folder`; none when they can be used."""
     try:
         load(folder)
-    except TemplateFaults as faults:
+    except InvalidTemplates as faults:
         return list(faults.faults)
     return []
 
@@ -79,12 +79,12 @@ class _Draft:
     """What has been read and not yet compiled. `shared` are the layouts and macros; `texts` is by template and language."""
 
     legal: Legal
-    shared: dict[str, Text] = field(default_factory=dict)
+    shared: dict[str, SourceFile] = field(default_factory=dict)
     declarations: dict[str, Declaration] = field(default_factory=dict)
-    texts: dict[tuple[str, Language], Texts] = field(default_factory=dict)
-    faults: list[Fault] = field(default_factory=list)
+    texts: dict[tuple[str, Language], SourceFiles] = field(default_factory=dict)
+    faults: list[TemplateError] = field(default_factory=list)
 
-    def sources(self) -> dict[str, Text]:
+    def sources(self) -> dict[str, SourceFile]:
         """Every Jinja source by the name under which Jinja knows it."""
         named = {_name(key, part): text for key, texts in self.texts.items() for part, text in texts.parts.items()}
         return {**self.shared, **named}
@@ -100,23 +100,23 @@ def _name(key: tuple[str, Language], part: str) -> str:
     return f"{folder}/{FILES[part]}" if part in FILES else f"{folder}/texts.toml#{part}"
 
 
-def _read(folder: Path) -> tuple[dict[str, str], list[Fault]]:
+def _read(folder: Path) -> tuple[dict[str, str], list[TemplateError]]:
     """All files under the folder, by relative name. Hidden files and notes (*.md) are nobody's business."""
     files: dict[str, str] = {}
-    faults: list[Fault] = []
+    faults: list[TemplateError] = []
     if not folder.is_dir():
-        return files, [Fault(str(folder), 1, "folder", "", "is not there")]
+        return files, [TemplateError(str(folder), 1, "folder", "", "is not there")]
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = path.relative_to(folder).as_posix()
         if path.suffix == ".md" or any(part.startswith(".") for part in path.relative_to(folder).parts):
             continue
         if path.suffix not in _SUFFIXES:
-            faults.append(Fault(name, 1, "file", "", "unexpected kind of file: known are .toml, .html, .txt"))
+            faults.append(TemplateError(name, 1, "file", "", "unexpected kind of file: known are .toml, .html, .txt"))
             continue
         try:
             files[name] = path.read_text(encoding="utf-8")
         except (UnicodeDecodeError, OSError):
-            faults.append(Fault(name, 1, "file", "", "can't be read as UTF-8 text"))
+            faults.append(TemplateError(name, 1, "file", "", "can't be read as UTF-8 text"))
     return files, faults
 
 
@@ -124,32 +124,32 @@ def _draft(files: Mapping[str, str]) -> _Draft:
     legal, faults = read_legal(f"{SHARED}/legal.toml", files)
     draft = _Draft(legal, faults=faults)
     shared = (name for name in files if name.startswith(f"{SHARED}/") and not name.endswith(".toml"))
-    draft.shared = {name: Text(files[name], name) for name in shared}
+    draft.shared = {name: SourceFile(files[name], name) for name in shared}
     names = sorted({name.split("/")[0] for name in files} - {SHARED})
     if not names:
-        draft.faults.append(Fault(".", 1, "folder", "", "holds no template"))
+        draft.faults.append(TemplateError(".", 1, "folder", "", "holds no template"))
     for name in names:
         draft.faults += _strays(name, files)
         document = _declaration(name, files)
-        if isinstance(document, Fault):
+        if isinstance(document, TemplateError):
             draft.faults.append(document)
             continue
         declaration, faults = declare(name, document, legal.topics)
         draft.faults += faults
         draft.declarations[name] = declaration
         for language in LANGUAGES:
-            texts = read_texts(f"{name}/{language}", files, declaration.channels, sorted(declaration.brief.modes))
+            texts = read_source_files(f"{name}/{language}", files, declaration.channels, sorted(declaration.info.modes))
             draft.faults += texts.faults
             draft.texts[name, language] = texts
     return draft
 
 
-def _declaration(name: str, files: Mapping[str, str]) -> toml.Document | Fault:
+def _declaration(name: str, files: Mapping[str, str]) -> toml.Document | TemplateError:
     file = f"{name}/template.toml"
-    return toml.read(file, files[file]) if file in files else Fault(file, 1, "file", "", "is missing")
+    return toml.read(file, files[file]) if file in files else TemplateError(file, 1, "file", "", "is missing")
 
 
-def _strays(name: str, files: Mapping[str, str]) -> Iterator[Fault]:
+def _strays(name: str, files: Mapping[str, str]) -> Iterator[TemplateError]:
     """Files that nothing would ever read are a typing error in their name."""
     wanted = {
         "template.toml",
@@ -158,10 +158,10 @@ def _strays(name: str, files: Mapping[str, str]) -> Iterator[Fault]:
     for file in files:
         within = file.removeprefix(f"{name}/")
         if within != file and within not in wanted:
-            yield Fault(file, 1, "file", "", f"is used by nothing: {did_you_mean(within, wanted)}")
+            yield TemplateError(file, 1, "file", "", f"is used by nothing: {did_you_mean(within, wanted)}")
 
 
-def _inspect(draft: _Draft) -> Iterator[Fault]:
+def _inspect(draft: _Draft) -> Iterator[TemplateError]:
     env = environment({})
     shared = {name: macros(env, text.source) for name, text in draft.shared.items()}
     for name, text in draft.shared.items():
@@ -175,17 +175,19 @@ def _inspect(draft: _Draft) -> Iterator[Fault]:
                 yield from _overlooked(draft.legal, variables, text, used(env, text.source))
 
 
-def _overlooked(legal: Legal, variables: Mapping[str, Variable], text: Text, names: frozenset[str]) -> Iterator[Fault]:
+def _overlooked(
+    legal: Legal, variables: Mapping[str, Variable], text: SourceFile, names: frozenset[str]
+) -> Iterator[TemplateError]:
     """What a push would show to whoever sees the screen."""
     for name in names & set(variables):
         if variables[name].category in legal.not_in_push:
             message = f"data of category {variables[name].category!r} is not shown on a locked screen"
-            yield Fault(text.file, text.line, name, "", message)
+            yield TemplateError(text.file, text.line, name, "", message)
 
 
-def _faults(text: Text, findings: Iterable[tuple[int, str, str]]) -> Iterator[Fault]:
+def _faults(text: SourceFile, findings: Iterable[tuple[int, str, str]]) -> Iterator[TemplateError]:
     for line, name, message in findings:
-        yield Fault(text.file, text.line + line - 1, name, "", message)
+        yield TemplateError(text.file, text.line + line - 1, name, "", message)
 
 
 def _compile(draft: _Draft, files: Mapping[str, str]) -> dict[str, Template]:
@@ -193,7 +195,7 @@ def _compile(draft: _Draft, files: Mapping[str, str]) -> dict[str, Template]:
     return {name: _template(env, draft, name, files) for name in draft.declarations}
 
 
-def _whole_mails(draft: _Draft) -> dict[str, Text]:
+def _whole_mails(draft: _Draft) -> dict[str, SourceFile]:
     """All sources, with subject and preheader written into the blocks that the mail layout keeps for them."""
     env, sources = environment({}), draft.sources()
     for key, texts in draft.texts.items():
@@ -203,28 +205,28 @@ def _whole_mails(draft: _Draft) -> dict[str, Text]:
             filled = "".join(
                 f"{{% block {block} %}}{_as_html(env, texts.parts[part].source)}{{% endblock %}}" for block, part in blocks
             )
-            sources[_name(key, "email.html")] = Text(f"{html.source}\n{filled}", html.file)
+            sources[_name(key, "email.html")] = SourceFile(f"{html.source}\n{filled}", html.file)
     return sources
 
 
-def _as_html(env: Sandbox, source: str) -> str:
+def _as_html(env: TemplateEnvironment, source: str) -> str:
     """A plain text's source as an HTML source: its own words escaped here, its variables by the mail they go into."""
     return "".join(str(escape(token)) if kind == "data" else token for _, kind, token in env.lex(source))
 
 
-def _template(env: Sandbox, draft: _Draft, name: str, files: Mapping[str, str]) -> Template:
+def _template(env: TemplateEnvironment, draft: _Draft, name: str, files: Mapping[str, str]) -> Template:
     declaration, legal = draft.declarations[name], draft.legal
     editions = {
-        language: Edition(
+        language: LocalizedTemplate(
             parts={part: env.get_template(_name((name, language), part)) for part in draft.texts[name, language].parts},
             whatsapp=draft.texts[name, language].whatsapp,
-            warning=legal.topics[declaration.brief.topic][language] if declaration.brief.topic else "",
+            warning=legal.topics[declaration.info.topic][language] if declaration.info.topic else "",
             mark=legal.advertising[language],
         )
         for language in LANGUAGES
     }
     return Template(
-        brief=declaration.brief,
+        info=declaration.info,
         version=declaration.version,
         author=declaration.author,
         digest=_digest({file: text for file, text in files.items() if file.startswith((f"{name}/", f"{SHARED}/"))}),

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from channels.base import Channel, PushOptions
-from dispatcher.content.errors import Fault, did_you_mean
+from dispatcher.content.errors import TemplateError, did_you_mean
 from dispatcher.content.toml import Document, Path
 from dispatcher.content.values import READERS
-from dispatcher.domain.message import Brief, Kind, Mode, OfferType
+from dispatcher.domain.message import Kind, Mode, OfferType, TemplateInfo
 from dispatcher.domain.recipient import LANGUAGES, Language
 
 RENDERED = (Mode.TAILORED, Mode.STANDARD)  # the modes in which a message can be written
@@ -68,7 +68,7 @@ class Variable:
 class Declaration:
     """A whole `template.toml`."""
 
-    brief: Brief
+    info: TemplateInfo
     version: str
     author: str  # who wrote it, and so can't approve it; "" where it doesn't say
     entity: str
@@ -77,7 +77,7 @@ class Declaration:
     push: PushOptions
 
 
-def declare(name: str, document: Document, topics: Iterable[str]) -> tuple[Declaration, list[Fault]]:
+def declare(name: str, document: Document, topics: Iterable[str]) -> tuple[Declaration, list[TemplateError]]:
     """Read the declaration of the folder `name`. `topics` are the regulated ones. With faults it only serves to look for
     more."""
     reader = _Reader(document)
@@ -89,7 +89,7 @@ def declare(name: str, document: Document, topics: Iterable[str]) -> tuple[Decla
     modes = frozenset(Mode(mode) for mode in reader.words(("modes",), [mode.value for mode in RENDERED], default=["standard"]))
     channels = tuple(Channel(channel) for channel in reader.words(("channels",), [channel.value for channel in Channel]))
     topic = reader.word(("topic",), list(topics), required=False)
-    brief = Brief(
+    info = TemplateInfo(
         template=name,
         kind=Kind(kind or Kind.COMMERCIAL),
         offer_type=offer_type,
@@ -98,10 +98,10 @@ def declare(name: str, document: Document, topics: Iterable[str]) -> tuple[Decla
         coins=reader.flag(("coins",), default=False),
         product=reader.text(("product",), required=False) or None,
     )
-    if brief.coins and modes != {Mode.TAILORED}:
+    if info.coins and modes != {Mode.TAILORED}:
         reader.fault(("modes",), "Kate Coins need the tailored contract: modes must be ['tailored']")
     declaration = Declaration(
-        brief=brief,
+        info=info,
         version=reader.text(("version",)),
         author=reader.text(("author",), required=False),
         entity=reader.text(("entity",), pattern=_ENTITY),
@@ -186,7 +186,7 @@ class _Reader:
 
     def __init__(self, document: Document) -> None:
         self.document = document
-        self.faults: list[Fault] = []
+        self.faults: list[TemplateError] = []
 
     def fault(self, path: Path, message: str) -> None:
         value = self.get(path)

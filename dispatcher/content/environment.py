@@ -37,7 +37,7 @@ class WithheldVariable(UndefinedError):
     """The text asks for a variable whose data the decision does not allow; the message is its name."""
 
 
-class _Optional(StrictUndefined):
+class _OptionalUndefined(StrictUndefined):
     """A variable that may be absent: false when tested, equal to nothing, still an error when written or reckoned with."""
 
     __slots__ = ()
@@ -55,10 +55,10 @@ class _Optional(StrictUndefined):
 
 def absent(name: str, error: type[UndefinedError], *, required: bool) -> StrictUndefined:
     """What stands in a context for a variable without a value. Raises `error` when a text uses it."""
-    return (StrictUndefined if required else _Optional)(hint=name, name=name, exc=error)
+    return (StrictUndefined if required else _OptionalUndefined)(hint=name, name=name, exc=error)
 
 
-class Sandbox(ImmutableSandboxedEnvironment):
+class TemplateEnvironment(ImmutableSandboxedEnvironment):
     """Denies by default: attributes only of the loop, calls only of macros and blocks, arithmetic only of numbers."""
 
     # `*`, `**` and `%` can blow a short text up to gigabytes; intercepted ones are not folded at compile time either.
@@ -79,9 +79,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return super().call_binop(context, operator, left, right)
 
 
-def environment(sources: Mapping[str, str]) -> Sandbox:
+def environment(sources: Mapping[str, str]) -> TemplateEnvironment:
     """An environment over the sources of one catalog, read once: nothing touches the disk while messages are written."""
-    env = Sandbox(
+    env = TemplateEnvironment(
         loader=FunctionLoader(lambda name: _source(name, sources)),
         autoescape=lambda name: bool(name and name.endswith(".html")),
         undefined=StrictUndefined,
@@ -89,7 +89,7 @@ def environment(sources: Mapping[str, str]) -> Sandbox:
         lstrip_blocks=True,
         cache_size=-1,
         auto_reload=False,
-        bytecode_cache=_Compiled(),
+        bytecode_cache=_BytecodeStore(),
     )
     env.globals.clear()
     env.filters = {name: FILTERS[name] for name in _FILTERS}
@@ -97,7 +97,7 @@ def environment(sources: Mapping[str, str]) -> Sandbox:
     return env
 
 
-class _Compiled(BytecodeCache):
+class _BytecodeStore(BytecodeCache):
     """What has been compiled: an overlay of an environment need not do it again, which would take longer than a trigger should."""
 
     def __init__(self) -> None:

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from dispatcher.domain.decision import Code
+from dispatcher.domain.decision import ReasonCode
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Fault:
+class TemplateError:
     """One fault of a template folder. `file` is relative to the folder; `line` counts from 1; `field` is a key or a name
     in the file."""
 
@@ -25,11 +25,11 @@ class Fault:
         return f"{self.file}:{self.line}: {self.field}{shown}: {self.message}"
 
 
-class TemplateFaults(Exception):
+class InvalidTemplates(Exception):
     """The folder can't be used. `faults` holds all of them, by file and line."""
 
-    def __init__(self, faults: Iterable[Fault]) -> None:
-        self.faults: tuple[Fault, ...] = tuple(sorted(set(faults)))
+    def __init__(self, faults: Iterable[TemplateError]) -> None:
+        self.faults: tuple[TemplateError, ...] = tuple(sorted(set(faults)))
         super().__init__("\n".join(map(str, self.faults)))
 
 
@@ -41,7 +41,7 @@ class ContentRefusal(Exception):
 
     """
 
-    def __init__(self, code: Code, variable: str) -> None:
+    def __init__(self, code: ReasonCode, variable: str) -> None:
         super().__init__(f"{code}: {variable}")
         self.code = code
         self.variable = variable

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from markupsafe import escape
 
-from channels.base import Content, Email, Form, Gapped, Pieced, Push, Sms, WhatsApp
+from channels.base import Content, Email, MailTemplate, MergedEmail, Push, Sms, TextTemplate, WhatsApp
 
 PUSH_BYTES_MAX = 4_096  # FCM, all of the payload
 SMS_CHARACTERS_MAX = 1_600  # Twilio error 21617
@@ -26,7 +26,7 @@ _SCHEMES = ("https:", "mailto:", "tel:", "#")
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class ContentRequirements:
     """What one message is held to.
 
     `warning` is the sentence its regulated topic demands and `mark` the word that says "advertising", both in its
@@ -45,11 +45,11 @@ class Terms:
     personal: tuple[str, ...] = ()
 
 
-def objection(content: Content, shown: str, terms: Terms) -> str | None:
+def objection(content: Content, shown: str, terms: ContentRequirements) -> str | None:
     """The first guard that objects, by name, or None. `shown` is what a WhatsApp reader sees: the approved text, filled
     in."""
-    if isinstance(content, Email | Pieced):
-        return _first(_email(content.whole() if isinstance(content, Pieced) else content, terms))
+    if isinstance(content, Email | MergedEmail):
+        return _first(_email(content.whole() if isinstance(content, MergedEmail) else content, terms))
     if isinstance(content, Push):
         return _first(_push(content, terms))
     if isinstance(content, Sms):
@@ -64,7 +64,7 @@ def _first(checks: Iterator[Check]) -> str | None:
     return next((name for name, content in checks if not content), None)
 
 
-def _email(mail: Email, terms: Terms) -> Iterator[Check]:
+def _email(mail: Email, terms: ContentRequirements) -> Iterator[Check]:
     yield "one_line_subject", bool(mail.subject) and "\n" not in mail.subject and "\r" not in mail.subject
     yield "credit_warning", _says(mail, terms.warning)
     if terms.commercial:
@@ -78,25 +78,25 @@ def _email(mail: Email, terms: Terms) -> Iterator[Check]:
         yield "link_leak", not any(_leaks(link, terms) for link in _LINK.findall(mail.text))
 
 
-def _push(push: Push, terms: Terms) -> Iterator[Check]:
+def _push(push: Push, terms: ContentRequirements) -> Iterator[Check]:
     shown = {"title": push.title, "body": push.body, "link": push.link, "data": dict(push.data)}
     yield "push_size", len(json.dumps(shown, ensure_ascii=False).encode()) <= PUSH_BYTES_MAX
     yield "credit_warning", terms.warning in push.body
     yield "link_leak", not (terms.to_partner and push.link and _leaks(push.link, terms))
 
 
-def _sms(sms: Sms, terms: Terms) -> Iterator[Check]:
+def _sms(sms: Sms, terms: ContentRequirements) -> Iterator[Check]:
     yield "sms_length", 0 < len(sms.text) <= SMS_CHARACTERS_MAX
     yield from _short(sms.text, terms)
 
 
-def _whatsapp(message: WhatsApp, shown: str, terms: Terms) -> Iterator[Check]:
+def _whatsapp(message: WhatsApp, shown: str, terms: ContentRequirements) -> Iterator[Check]:
     # Twilio 21656: a variable may be neither empty nor broken over lines.
     yield "whatsapp_variable", all(value.strip() and "\n" not in value for value in message.variables.values())
     yield from _short(shown, terms)
 
 
-def _short(text: str, terms: Terms) -> Iterator[Check]:
+def _short(text: str, terms: ContentRequirements) -> Iterator[Check]:
     yield "credit_warning", terms.warning in text
     if terms.commercial:
         yield "sender_named", terms.sender in text
@@ -129,7 +129,7 @@ def _host(link: str) -> str:
     return urlsplit(link).hostname or ""
 
 
-def _leaks(link: str, terms: Terms) -> bool:
+def _leaks(link: str, terms: ContentRequirements) -> bool:
     """A link out of the house must be the same for everybody: no query, no fragment, no personal value anywhere in it."""
     if not link.startswith(("http:", "https:")):
         return False
@@ -149,7 +149,7 @@ _TORN = tuple(f'{name[start:]}="' for name in ("href", "src") for start in range
 
 
 @dataclass(frozen=True, slots=True)
-class Voucher:
+class PathCheck:
     """The guard's word that a mail of one form passes, given by the form's words and a look at few of the values.
 
     `quoted` are the values that stand before a quotation mark, `addressed` those that a link begins with, `links` all links
@@ -159,9 +159,9 @@ class Voucher:
     to_partner: bool
     quoted: tuple[int, ...]
     addressed: tuple[int, ...]
-    links: tuple[Gapped, ...]
+    links: tuple[TextTemplate, ...]
 
-    def passes(self, mail: Pieced, terms: Callable[[], Terms]) -> bool:
+    def passes(self, mail: MergedEmail, terms: Callable[[], ContentRequirements]) -> bool:
         """True only where `objection` would find nothing. False says nothing: then `objection` has to be asked."""
         subject, values = mail.subject, mail.values
         if not subject or "\n" in subject or "\r" in subject:
@@ -179,7 +179,7 @@ class Voucher:
 
 
 @dataclass(frozen=True, slots=True)
-class Roles:
+class GapRoles:
     """What is known of a form's gaps, by number: whose values are escaped for HTML, and which hold the reader's own links."""
 
     in_html: frozenset[int]
@@ -188,7 +188,7 @@ class Roles:
     unsubscribe_text: frozenset[int]
 
 
-def vouch(form: Form, terms: Terms, roles: Roles) -> Voucher | None:
+def precheck(form: MailTemplate, terms: ContentRequirements, roles: GapRoles) -> PathCheck | None:
     """A voucher for the mails of a form, None where its words alone don't say enough. `terms` are those of one of the mails;
     nothing personal in them is used.
     """
@@ -210,23 +210,23 @@ def vouch(form: Form, terms: Terms, roles: Roles) -> Voucher | None:
         elif not link.words[0].startswith(_SCHEMES):
             return None
     quoted = [gap for gap, words in zip(html.gaps, html.words[1:], strict=True) if words.startswith('"')]
-    return Voucher(terms.to_partner, _once(quoted), _once(addressed), tuple(dict.fromkeys(links)))
+    return PathCheck(terms.to_partner, _once(quoted), _once(addressed), tuple(dict.fromkeys(links)))
 
 
 def _once(gaps: list[int]) -> tuple[int, ...]:
     return tuple(dict.fromkeys(gaps))
 
 
-def _any(words: str, text: Gapped) -> bool:
+def _any(words: str, text: TextTemplate) -> bool:
     return any(words in piece for piece in text.words)
 
 
-def _has_link(html: Gapped, gaps: frozenset[int]) -> bool:
+def _has_link(html: TextTemplate, gaps: frozenset[int]) -> bool:
     around = zip(html.gaps, html.words, html.words[1:], strict=False)
     return any(gap in gaps and before.endswith('href="') and after.startswith('"') for gap, before, after in around)
 
 
-def _links(html: Gapped) -> Iterator[Gapped]:
+def _links(html: TextTemplate) -> Iterator[TextTemplate]:
     """The links as they stand between the words, each with its gaps."""
     whole = _GAP.join(html.words)
     for opening in ('href="', 'src="'):
@@ -235,4 +235,4 @@ def _links(html: Gapped) -> Iterator[Gapped]:
             start = whole.index(opening, end) + len(opening)
             end = start
             first = whole.count(_GAP, 0, start)
-            yield Gapped(tuple(link.split(_GAP)), html.gaps[first : first + link.count(_GAP)])
+            yield TextTemplate(tuple(link.split(_GAP)), html.gaps[first : first + link.count(_GAP)])

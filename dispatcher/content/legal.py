@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dispatcher.content import toml
-from dispatcher.content.errors import Fault, did_you_mean
+from dispatcher.content.errors import TemplateError, did_you_mean
 from dispatcher.domain.recipient import LANGUAGES, Language
 
 
@@ -21,12 +21,12 @@ class Legal:
     not_in_push: frozenset[str] = frozenset()
 
 
-def read_legal(file: str, files: Mapping[str, str]) -> tuple[Legal, list[Fault]]:
+def read_legal(file: str, files: Mapping[str, str]) -> tuple[Legal, list[TemplateError]]:
     """Read the file out of `files`, with its faults."""
     if file not in files:
-        return Legal(), [Fault(file, 1, "file", "", "is missing")]
+        return Legal(), [TemplateError(file, 1, "file", "", "is missing")]
     document = toml.read(file, files[file])
-    if isinstance(document, Fault):
+    if isinstance(document, TemplateError):
         return Legal(), [document]
     keys = ("advertising", "topics", "push")
     faults = [document.fault((key,), "", f"unknown key: {did_you_mean(key, keys)}") for key in document.data if key not in keys]

@@ -8,14 +8,14 @@ from traceback import walk_tb
 from typing import Any
 
 from channels.base import Channel, Content
-from dispatcher.content.errors import ContentRefusal, Fault
-from dispatcher.content.render_request import Letter, Links, Sender
+from dispatcher.content.errors import ContentRefusal, TemplateError
+from dispatcher.content.render_request import MessageLinks, MessageSender, RenderRequest
 from dispatcher.content.template import Template
-from dispatcher.domain.decision import Code
+from dispatcher.domain.decision import ReasonCode
 from dispatcher.domain.message import Mode
 from dispatcher.domain.recipient import Language
 
-_LINKS = Links(unsubscribe="https://www.bank.example/u/preview", preferences="https://www.bank.example/p/preview")
+_LINKS = MessageLinks(unsubscribe="https://www.bank.example/u/preview", preferences="https://www.bank.example/p/preview")
 
 
 def preview(
@@ -25,26 +25,26 @@ def preview(
     language: Language,
     mode: Mode,
     data: Mapping[str, Any],
-    sender: Sender | None = None,
-    links: Links = _LINKS,
+    sender: MessageSender | None = None,
+    links: MessageLinks = _LINKS,
 ) -> Content:
     """One message as it would leave, with the template's examples for what `data` does not give. Raises KeyError,
     ContentRefusal."""
-    return catalog[name].render(example_letter(catalog[name], channel, language, mode, data, sender, links))
+    return catalog[name].render(example_request(catalog[name], channel, language, mode, data, sender, links))
 
 
-def example_letter(
+def example_request(
     template: Template,
     channel: Channel,
     language: Language,
     mode: Mode,
     data: Mapping[str, Any] | None = None,
-    sender: Sender | None = None,
-    links: Links = _LINKS,
-) -> Letter:
+    sender: MessageSender | None = None,
+    links: MessageLinks = _LINKS,
+) -> RenderRequest:
     """A letter made of examples, to which every category the template declares is open."""
     examples = {variable.name: variable.example[language] for variable in template.variables.values()}
-    return Letter(
+    return RenderRequest(
         channel=channel,
         language=language,
         mode=mode,
@@ -55,33 +55,35 @@ def example_letter(
     )
 
 
-def rehearse(template: Template, place: Callable[[str, int], tuple[str, int]]) -> Iterator[Fault]:
+def rehearse(template: Template, place: Callable[[str, int], tuple[str, int]]) -> Iterator[TemplateError]:
     """Write every channel, language and mode, with all values and with only the required ones; yield what goes wrong.
 
     `place` turns a source's name and line into those of the file it stands in.
     """
     optional = {variable.name: None for variable in template.variables.values() if not variable.required}
     absences: tuple[Mapping[str, Any], ...] = ({}, optional) if optional else ({},)
-    modes = sorted(template.brief.modes)
+    modes = sorted(template.info.modes)
     for language, channel, mode, data in product(template.editions, template.channels, modes, absences):
-        letter = example_letter(template, channel, language, mode, data)
+        letter = example_request(template, channel, language, mode, data)
         try:
             template.render(letter)
         except ContentRefusal as refusal:
             file, line = _where(template, letter, place)
             missing = "" if data is not optional else " without its optional variables"
-            yield Fault(file, line, refusal.variable, "", f"{_WHY[refusal.code]}: {channel}, {mode}, from the examples{missing}")
+            yield TemplateError(
+                file, line, refusal.variable, "", f"{_WHY[refusal.code]}: {channel}, {mode}, from the examples{missing}"
+            )
 
 
-_WHY: Mapping[Code, str] = {
-    Code.MISSING_VARIABLE: "is used but may be absent",
-    Code.WITHHELD_VARIABLE: "is used in a mode that it does not declare",
-    Code.CONTENT_GUARD: "the content guard objects",
-    Code.FAULT: "can't be written",
+_WHY: Mapping[ReasonCode, str] = {
+    ReasonCode.MISSING_VARIABLE: "is used but may be absent",
+    ReasonCode.WITHHELD_VARIABLE: "is used in a mode that it does not declare",
+    ReasonCode.CONTENT_GUARD: "the content guard objects",
+    ReasonCode.FAULT: "can't be written",
 }
 
 
-def _where(template: Template, letter: Letter, place: Callable[[str, int], tuple[str, int]]) -> tuple[str, int]:
+def _where(template: Template, letter: RenderRequest, place: Callable[[str, int], tuple[str, int]]) -> tuple[str, int]:
     """The file and line at which writing stops; the guard stops nowhere, so the file it looked at."""
     folder = f"{template.name}/{letter.language}"
     whole = (f"{folder}/email.html" if letter.channel is Channel.EMAIL else f"{folder}/texts.toml", 1)
@@ -94,6 +96,8 @@ def _where(template: Template, letter: Letter, place: Callable[[str, int], tuple
     return whole
 
 
-def _sender(entity: str) -> Sender:
+def _sender(entity: str) -> MessageSender:
     words = entity.split("-")
-    return Sender(" ".join(word.upper() if len(word) <= 3 else word.capitalize() for word in words), f"info@{entity}.example")
+    return MessageSender(
+        " ".join(word.upper() if len(word) <= 3 else word.capitalize() for word in words), f"info@{entity}.example"
+    )

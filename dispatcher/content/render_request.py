@@ -12,7 +12,7 @@ from dispatcher.domain.recipient import Language
 
 
 @dataclass(frozen=True, slots=True)
-class Sender:
+class MessageSender:
     """In whose name a message goes: the entity's display name in the reader's language, its e-mail address, its postal
     line."""
 
@@ -22,7 +22,7 @@ class Sender:
 
 
 @dataclass(frozen=True, slots=True)
-class Links:
+class MessageLinks:
     """The reader's own two https links: one-click unsubscribe (RFC 8058) and the preference centre."""
 
     unsubscribe: str
@@ -30,7 +30,7 @@ class Links:
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class RenderRequest:
     """All that one rendering may know. `categories` are the data categories that the decision allows; data of others is
     not looked at.
 
@@ -43,6 +43,6 @@ class Letter:
     mode: Mode
     categories: frozenset[str]
     data: Mapping[str, Any]
-    sender: Sender
-    links: Links
+    sender: MessageSender
+    links: MessageLinks
     profile: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -10,8 +10,8 @@ from typing import Any
 
 from channels.base import Channel
 from dispatcher.content import toml
-from dispatcher.content.errors import Fault, did_you_mean
-from dispatcher.content.template import PLACE, Approved
+from dispatcher.content.errors import TemplateError, did_you_mean
+from dispatcher.content.template import PLACE, WhatsAppTemplate
 from dispatcher.content.toml import Document, Path
 from dispatcher.domain.message import Mode
 
@@ -26,7 +26,7 @@ _NUMBER = re.compile(r"[1-9][0-9]?\Z")
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class SourceFile:
     """A Jinja source and where its first line stands, so that a fault can point there."""
 
     source: str
@@ -35,25 +35,25 @@ class Text:
 
 
 @dataclass(slots=True)
-class Texts:
+class SourceFiles:
     """What one language folder holds, by part ("push.title", "whatsapp.standard.1", …)."""
 
-    parts: dict[str, Text] = field(default_factory=dict)
-    whatsapp: dict[Mode, Approved] = field(default_factory=dict)
-    faults: list[Fault] = field(default_factory=list)
+    parts: dict[str, SourceFile] = field(default_factory=dict)
+    whatsapp: dict[Mode, WhatsAppTemplate] = field(default_factory=dict)
+    faults: list[TemplateError] = field(default_factory=list)
 
 
-def read_texts(folder: str, files: Mapping[str, str], channels: Iterable[Channel], modes: Iterable[Mode]) -> Texts:
+def read_source_files(folder: str, files: Mapping[str, str], channels: Iterable[Channel], modes: Iterable[Mode]) -> SourceFiles:
     """Read the language folder `folder` out of `files`; what a declared channel needs and is not there is a fault."""
-    texts, wanted = Texts(), {channel.value for channel in channels}
+    texts, wanted = SourceFiles(), {channel.value for channel in channels}
     if Channel.EMAIL in wanted:
         _read_files(texts, folder, files)
     file = f"{folder}/texts.toml"
     if file not in files:
-        texts.faults.append(Fault(file, 1, "file", "", "is missing"))
+        texts.faults.append(TemplateError(file, 1, "file", "", "is missing"))
         return texts
     document = toml.read(file, files[file])
-    if isinstance(document, Fault):
+    if isinstance(document, TemplateError):
         texts.faults.append(document)
         return texts
     texts.faults += _unknown(document, (), document.data, (*SHORT, "whatsapp"))
@@ -67,16 +67,16 @@ def read_texts(folder: str, files: Mapping[str, str], channels: Iterable[Channel
     return texts
 
 
-def _read_files(texts: Texts, folder: str, files: Mapping[str, str]) -> None:
+def _read_files(texts: SourceFiles, folder: str, files: Mapping[str, str]) -> None:
     for part, name in FILES.items():
         file = f"{folder}/{name}"
         if file in files:
-            texts.parts[part] = Text(files[file], file)
+            texts.parts[part] = SourceFile(files[file], file)
         else:
-            texts.faults.append(Fault(file, 1, "file", "", "is missing, and the template declares e-mail"))
+            texts.faults.append(TemplateError(file, 1, "file", "", "is missing, and the template declares e-mail"))
 
 
-def _unknown(document: Document, path: Path, table: object, known: Iterable[str]) -> Iterator[Fault]:
+def _unknown(document: Document, path: Path, table: object, known: Iterable[str]) -> Iterator[TemplateError]:
     if not isinstance(table, Mapping):
         yield document.fault(path, "", "must be a table")
         return
@@ -85,7 +85,7 @@ def _unknown(document: Document, path: Path, table: object, known: Iterable[str]
             yield document.fault((*path, key), "", f"unknown key: {did_you_mean(key, known)}")
 
 
-def _take(texts: Texts, document: Document, path: Path) -> str:
+def _take(texts: SourceFiles, document: Document, path: Path) -> str:
     """Take one text; "" and a fault where it is missing or empty."""
     found: Any = document.data
     for key in path:
@@ -95,11 +95,11 @@ def _take(texts: Texts, document: Document, path: Path) -> str:
             document.fault(path, "" if found is None else found, "is missing" if found is None else "must be a text")
         )
         return ""
-    texts.parts[".".join(path)] = Text(found.strip(), document.file, document.line(*path))
+    texts.parts[".".join(path)] = SourceFile(found.strip(), document.file, document.line(*path))
     return found.strip()
 
 
-def _read_whatsapp(texts: Texts, document: Document, modes: list[Mode]) -> None:
+def _read_whatsapp(texts: SourceFiles, document: Document, modes: list[Mode]) -> None:
     table = document.data.get("whatsapp", {})
     texts.faults += _unknown(document, ("whatsapp",), table, [mode.value for mode in modes])
     for mode in modes:
@@ -112,13 +112,13 @@ def _read_whatsapp(texts: Texts, document: Document, modes: list[Mode]) -> None:
         texts.faults += _unknown(document, path, inner, ("content_sid", "approved", *places))
         for place in places:
             _take(texts, document, (*path, place))
-        texts.whatsapp[mode] = approved = Approved(
+        texts.whatsapp[mode] = approved = WhatsAppTemplate(
             str(inner.get("content_sid", "")), str(inner.get("approved", "")).strip(), places
         )
         texts.faults += (document.fault((*path, key), value, message) for key, value, message in _objections(approved))
 
 
-def _objections(approved: Approved) -> Iterator[tuple[str, str, str]]:
+def _objections(approved: WhatsAppTemplate) -> Iterator[tuple[str, str, str]]:
     """What WhatsApp's review would send back."""
     if not _CONTENT_SID.match(approved.content_sid):
         yield "content_sid", approved.content_sid, "must be HX and 32 hexadecimal digits"

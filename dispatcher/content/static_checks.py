@@ -12,7 +12,7 @@ from typing import TypeAlias
 from jinja2 import TemplateSyntaxError, meta, nodes
 
 from dispatcher.content.declaration import RESERVED, Variable
-from dispatcher.content.environment import Sandbox
+from dispatcher.content.environment import TemplateEnvironment
 from dispatcher.content.errors import did_you_mean
 from dispatcher.domain.message import Mode
 
@@ -25,7 +25,7 @@ _ADDRESS = re.compile(r"\b(?:href|src)\s*=\s*[\"']\s*\{\{-?\s*(\w+)")
 
 
 def inspect(
-    env: Sandbox, name: str, source: str, variables: Mapping[str, Variable], shared: Mapping[str, frozenset[str]]
+    env: TemplateEnvironment, name: str, source: str, variables: Mapping[str, Variable], shared: Mapping[str, frozenset[str]]
 ) -> list[Finding]:
     """All findings for one source.
 
@@ -53,12 +53,12 @@ def inspect(
     return sorted(set(found))
 
 
-def used(env: Sandbox, source: str) -> frozenset[str]:
+def used(env: TemplateEnvironment, source: str) -> frozenset[str]:
     """The names a text asks its context for."""
     return frozenset(meta.find_undeclared_variables(env.parse(source)))
 
 
-def macros(env: Sandbox, source: str) -> frozenset[str]:
+def macros(env: TemplateEnvironment, source: str) -> frozenset[str]:
     """The macros a source defines; none where it can't be read, which `inspect` tells."""
     try:
         return frozenset(node.name for node in env.parse(source).find_all(nodes.Macro))

@@ -9,17 +9,17 @@ from typing import Any, TypeAlias
 
 import jinja2
 
-from channels.base import Channel, Content, Email, Form, Pieced, Push, PushOptions, Sms, WhatsApp
+from channels.base import Channel, Content, Email, MailTemplate, MergedEmail, Push, PushOptions, Sms, WhatsApp
 from dispatcher.content.declaration import RENDERED, Variable
 from dispatcher.content.environment import MissingVariable, WithheldVariable, absent
 from dispatcher.content.errors import ContentRefusal
-from dispatcher.content.guard import Roles, Terms, Voucher, host_of, objection, vouch
-from dispatcher.content.render_request import Letter
-from dispatcher.content.specialiser.compiled_path import Path, Plan
-from dispatcher.content.specialiser.decision_tree import Specialiser, Written
+from dispatcher.content.guard import ContentRequirements, GapRoles, PathCheck, host_of, objection, precheck
+from dispatcher.content.render_request import RenderRequest
+from dispatcher.content.specialiser.compiled_path import CompiledPath, RenderPlan
+from dispatcher.content.specialiser.decision_tree import RenderedParts, Specialiser
 from dispatcher.content.values import READERS, one_line
-from dispatcher.domain.decision import Code
-from dispatcher.domain.message import Brief, Kind, Mode, OfferType
+from dispatcher.domain.decision import ReasonCode
+from dispatcher.domain.message import Kind, Mode, OfferType, TemplateInfo
 from dispatcher.domain.recipient import Language
 
 PLACE = re.compile(r"\{\{(\d+)\}\}")  # a numbered place in an approved WhatsApp text
@@ -48,7 +48,7 @@ _UNSUBSCRIBE, _PREFERENCES = "links.unsubscribe", "links.preferences"  # among v
 
 
 @dataclass(frozen=True, slots=True)
-class Approved:
+class WhatsAppTemplate:
     """A WhatsApp text as the provider approved it, with places {{1}}, {{2}}, …; `content_sid` is its name there."""
 
     content_sid: str
@@ -57,22 +57,22 @@ class Approved:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Edition:
+class LocalizedTemplate:
     """A template in one language. `parts` are compiled texts, such as "push.title", "email.html" and
     "whatsapp.standard.1"."""
 
     parts: Mapping[str, jinja2.Template]
-    whatsapp: Mapping[Mode, Approved]
+    whatsapp: Mapping[Mode, WhatsAppTemplate]
     warning: str  # the sentence its regulated topic demands, or ""
     mark: str  # the word that says "advertising"
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class RequestInputs:
     """What is kept with a path through a mail: the form of its mails, and who vouches for them."""
 
-    form: Form
-    voucher: Voucher | None
+    form: MailTemplate
+    voucher: PathCheck | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,14 +81,14 @@ class Template:
     every text is written the ordinary way.
     """
 
-    brief: Brief
+    info: TemplateInfo
     version: str
     author: str  # who wrote it; "" where it doesn't say
     digest: str
     entity: str
     channels: tuple[Channel, ...]
     variables: Mapping[str, Variable]
-    editions: Mapping[Language, Edition] = field(repr=False)
+    editions: Mapping[Language, LocalizedTemplate] = field(repr=False)
     push: PushOptions = field(default_factory=PushOptions)
     specialiser: Specialiser | None = field(default=None, repr=False)
     _readings: Mapping[Mode, tuple[Reading, ...]] = field(init=False, repr=False)
@@ -103,7 +103,7 @@ class Template:
     @property
     def name(self) -> str:
         """The name of its folder."""
-        return self.brief.template
+        return self.info.template
 
     def categories(self, mode: Mode) -> frozenset[str]:
         """The data categories that a text in this mode draws on, where the data is there."""
@@ -121,7 +121,7 @@ class Template:
                 found.append((name, str(error)))
         return found
 
-    def render(self, letter: Letter) -> Content:
+    def render(self, letter: RenderRequest) -> Content:
         """The content of one message, guarded. Raises ContentRefusal, never anything else, and never with a value in it."""
         try:
             values = self.values(letter)
@@ -130,19 +130,19 @@ class Template:
         except ContentRefusal:
             raise
         except MissingVariable as error:
-            raise ContentRefusal(Code.MISSING_VARIABLE, error.message or "") from None
+            raise ContentRefusal(ReasonCode.MISSING_VARIABLE, error.message or "") from None
         except WithheldVariable as error:
-            raise ContentRefusal(Code.WITHHELD_VARIABLE, error.message or "") from None
+            raise ContentRefusal(ReasonCode.WITHHELD_VARIABLE, error.message or "") from None
         except Exception as error:  # a text's fault must end one message, not a chunk; its message may hold a value
-            raise ContentRefusal(Code.FAULT, type(error).__name__) from None
+            raise ContentRefusal(ReasonCode.FAULT, type(error).__name__) from None
         if self._vouched(content, letter, values, written):
             return content
         objecting = objection(content, self.shown(content, letter), self.terms(letter, values))
         if objecting:
-            raise ContentRefusal(Code.CONTENT_GUARD, objecting)
+            raise ContentRefusal(ReasonCode.CONTENT_GUARD, objecting)
         return content
 
-    def values(self, letter: Letter) -> Context:
+    def values(self, letter: RenderRequest) -> Context:
         """What this letter's texts may be told about its reader, by name: the variables that there are, and the reader's links."""
         data, profile, categories = letter.data, letter.profile, letter.categories
         values: Context = {}
@@ -157,22 +157,22 @@ class Template:
             try:
                 values[name] = read(value)
             except ValueError:
-                raise ContentRefusal(Code.FAULT, name) from None
+                raise ContentRefusal(ReasonCode.FAULT, name) from None
         values[_UNSUBSCRIBE] = letter.links.unsubscribe
         values[_PREFERENCES] = letter.links.preferences
         return values
 
-    def context(self, letter: Letter) -> Context:
+    def context(self, letter: RenderRequest) -> Context:
         """The plain dict that every text of this letter is written from."""
         return self._context(letter, self.values(letter))
 
-    def _context(self, letter: Letter, values: Mapping[str, Any]) -> Context:
+    def _context(self, letter: RenderRequest, values: Mapping[str, Any]) -> Context:
         mode, sender = self.written_mode(letter.mode), letter.sender
         context: Context = {
             "mode": mode.value,
             "language": letter.language,
             "channel": letter.channel.value,
-            "commercial": self.brief.kind is Kind.COMMERCIAL,
+            "commercial": self.info.kind is Kind.COMMERCIAL,
             "warning": self.editions[letter.language].warning,
             "sender": {"name": sender.name, "address": sender.address, "imprint": sender.imprint},
             "links": {"unsubscribe": values[_UNSUBSCRIBE], "preferences": values[_PREFERENCES]},
@@ -185,67 +185,67 @@ class Template:
 
     def written_mode(self, mode: Mode) -> Mode:
         """The mode to write in: the decision's. A service message has one way of writing whatever the reader chose."""
-        if mode in self.brief.modes:
+        if mode in self.info.modes:
             return mode
-        if self.brief.kind is Kind.SERVICE:
-            return next(written for written in RENDERED if written in self.brief.modes)
-        raise ContentRefusal(Code.FAULT, "mode")
+        if self.info.kind is Kind.SERVICE:
+            return next(written for written in RENDERED if written in self.info.modes)
+        raise ContentRefusal(ReasonCode.FAULT, "mode")
 
-    def compose(self, letter: Letter, context: Context) -> Content:
+    def compose(self, letter: RenderRequest, context: Context) -> Content:
         """Write the texts of the letter's channel, unguarded and the ordinary way. Raises whatever Jinja raises."""
-        return _COMPOSERS[letter.channel](self, letter, Written(self._plan(letter).rendered(context)))
+        return _COMPOSERS[letter.channel](self, letter, RenderedParts(self._plan(letter).rendered(context)))
 
-    def written(self, letter: Letter, values: Mapping[str, Any]) -> Written:
+    def written(self, letter: RenderRequest, values: Mapping[str, Any]) -> RenderedParts:
         """The texts of the letter's channel, along a known path where there is one. Raises whatever Jinja raises."""
         if self.specialiser is None:
-            return Written(self._plan(letter).texts(values))
+            return RenderedParts(self._plan(letter).texts(values))
         key = (letter.channel, letter.language, self.written_mode(letter.mode), letter.sender)
         return self.specialiser.write(key, values, lambda: self._plan(letter))
 
-    def _plan(self, letter: Letter) -> Plan:
+    def _plan(self, letter: RenderRequest) -> RenderPlan:
         """The parts of the letter's channel, and what they are written from."""
         if letter.channel not in self.channels:
-            raise ContentRefusal(Code.FAULT, "channel")
+            raise ContentRefusal(ReasonCode.FAULT, "channel")
         edition = self.editions[letter.language]
         names = _PARTS.get(letter.channel) or _places(edition, self.written_mode(letter.mode))
-        return Plan(
+        return RenderPlan(
             parts={name: edition.parts[name] for name in names},
             context=lambda values: self._context(letter, values),
             finish=_FINISH if letter.channel is not Channel.WHATSAPP else dict.fromkeys(names, one_line),
             keep=lambda path: self._known(path, letter) if letter.channel is Channel.EMAIL else None,
         )
 
-    def _known(self, path: Path, letter: Letter) -> Known:
+    def _known(self, path: CompiledPath, letter: RenderRequest) -> RequestInputs:
         """The form of the mails of a new path, and the guard's word for it."""
-        form = Form(*(path.parts[part] for part in _PARTS[Channel.EMAIL]))
-        roles = Roles(
+        form = MailTemplate(*(path.parts[part] for part in _PARTS[Channel.EMAIL]))
+        roles = GapRoles(
             in_html=frozenset(path.html_gaps),
             unsubscribe_html=path.gaps(_UNSUBSCRIBE, in_html=True),
             preferences_html=path.gaps(_PREFERENCES, in_html=True),
             unsubscribe_text=path.gaps(_UNSUBSCRIBE, in_html=False),
         )
-        return Known(form, vouch(form, self.terms(letter, {}), roles))
+        return RequestInputs(form, precheck(form, self.terms(letter, {}), roles))
 
-    def _vouched(self, content: Content, letter: Letter, values: Mapping[str, Any], written: Written) -> bool:
+    def _vouched(self, content: Content, letter: RenderRequest, values: Mapping[str, Any], written: RenderedParts) -> bool:
         """Whether the guard need not read this message, because it knows its path."""
-        if written.path is None or not isinstance(content, Pieced):
+        if written.path is None or not isinstance(content, MergedEmail):
             return False
         voucher = written.path.kept.voucher
         return voucher is not None and voucher.passes(content, lambda: self.terms(letter, values))
 
-    def shown(self, content: Content, letter: Letter) -> str:
+    def shown(self, content: Content, letter: RenderRequest) -> str:
         """What a WhatsApp reader sees: the approved text with its places filled; "" on other channels."""
         if not isinstance(content, WhatsApp):
             return ""
         approved = self.editions[letter.language].whatsapp[self.written_mode(letter.mode)]
         return PLACE.sub(lambda place: content.variables[place[1]], approved.text)
 
-    def terms(self, letter: Letter, values: Mapping[str, Any]) -> Terms:
+    def terms(self, letter: RenderRequest, values: Mapping[str, Any]) -> ContentRequirements:
         """What this letter is held to by the guard."""
         edition = self.editions[letter.language]
-        to_partner = self.brief.offer_type in (OfferType.PARTNER, OfferType.KATE)
-        return Terms(
-            commercial=self.brief.kind is Kind.COMMERCIAL,
+        to_partner = self.info.offer_type in (OfferType.PARTNER, OfferType.KATE)
+        return ContentRequirements(
+            commercial=self.info.kind is Kind.COMMERCIAL,
             warning=edition.warning,
             mark=edition.mark,
             sender=letter.sender.name,
@@ -266,12 +266,12 @@ def _given(value: Any) -> bool:
     return value is not None and not (isinstance(value, str) and not value.strip())  # an empty CSV cell is no value
 
 
-def _own_hosts(letter: Letter) -> frozenset[str]:
+def _own_hosts(letter: RenderRequest) -> frozenset[str]:
     hosts = (host_of(letter.links.unsubscribe), host_of(letter.links.preferences))
     return frozenset({letter.sender.address.rpartition("@")[2], *(host for host in hosts if host)})
 
 
-def _places(edition: Edition, mode: Mode) -> tuple[str, ...]:
+def _places(edition: LocalizedTemplate, mode: Mode) -> tuple[str, ...]:
     """The parts of a WhatsApp message."""
     return tuple(f"whatsapp.{mode.value}.{place}" for place in edition.whatsapp[mode].places)
 
@@ -288,36 +288,36 @@ _PARTS: Mapping[Channel, tuple[str, ...]] = {
 _FINISH: Mapping[str, Callable[[str], str]] = {"push.title": one_line, "email.subject": one_line, "sms.text": _plain}
 
 
-def _push(template: Template, letter: Letter, written: Written) -> Push:  # noqa: ARG001  one shape for all
+def _push(template: Template, letter: RenderRequest, written: RenderedParts) -> Push:  # noqa: ARG001  one shape for all
     texts = written.texts()
     return Push(title=texts["push.title"], body=texts["push.body"], link=texts["push.link"], options=template.push)
 
 
-def _email(template: Template, letter: Letter, written: Written) -> Email | Pieced:
+def _email(template: Template, letter: RenderRequest, written: RenderedParts) -> Email | MergedEmail:
     sender = letter.sender
     headers: tuple[tuple[str, str], ...] = ()
-    if template.brief.kind is Kind.COMMERCIAL:  # RFC 8058: both, or mail clients offer no button
+    if template.info.kind is Kind.COMMERCIAL:  # RFC 8058: both, or mail clients offer no button
         headers = (
             ("List-Unsubscribe", f"<{letter.links.unsubscribe}>"),
             ("List-Unsubscribe-Post", "List-Unsubscribe=One-Click"),
         )
     if written.path is not None:
-        return Pieced(sender.name, sender.address, written.path.kept.form, written.fillings, headers)
+        return MergedEmail(sender.name, sender.address, written.path.kept.form, written.values_by_tag, headers)
     subject, html, text = written.texts().values()
     return Email(sender.name, sender.address, subject, html, text, headers)
 
 
-def _sms(template: Template, letter: Letter, written: Written) -> Sms:  # noqa: ARG001  one shape for all
+def _sms(template: Template, letter: RenderRequest, written: RenderedParts) -> Sms:  # noqa: ARG001  one shape for all
     return Sms(text=written.texts()["sms.text"])
 
 
-def _whatsapp(template: Template, letter: Letter, written: Written) -> WhatsApp:
+def _whatsapp(template: Template, letter: RenderRequest, written: RenderedParts) -> WhatsApp:
     approved = template.editions[letter.language].whatsapp[template.written_mode(letter.mode)]
     values = dict(zip(approved.places, written.texts().values(), strict=True))
     return WhatsApp(content_sid=approved.content_sid, variables=values)
 
 
-_COMPOSERS: Mapping[Channel, Callable[[Template, Letter, Written], Content]] = {
+_COMPOSERS: Mapping[Channel, Callable[[Template, RenderRequest, RenderedParts], Content]] = {
     Channel.PUSH: _push,
     Channel.EMAIL: _email,
     Channel.SMS: _sms,

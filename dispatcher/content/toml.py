@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from dispatcher.content.errors import Fault
+from dispatcher.content.errors import TemplateError
 
 Path: TypeAlias = tuple[str, ...]
 
@@ -32,19 +32,19 @@ class Document:
             path = path[:-1]
         return self.lines.get(path, 1)
 
-    def fault(self, path: Path, value: object, message: str) -> Fault:
+    def fault(self, path: Path, value: object, message: str) -> TemplateError:
         """A fault at a key of this file."""
-        return Fault(self.file, self.line(*path), ".".join(path), str(value), message)
+        return TemplateError(self.file, self.line(*path), ".".join(path), str(value), message)
 
 
-def read(file: str, source: str) -> Document | Fault:
+def read(file: str, source: str) -> Document | TemplateError:
     """Parse `source`; a syntax error comes back as the fault it is."""
     try:
         data = tomllib.loads(source)
     except tomllib.TOMLDecodeError as error:
         at = _AT_LINE.search(str(error))
         line = int(at[1]) if at and at[1] else source.count("\n") + 1
-        return Fault(file, line, "syntax", "", _AT_LINE.sub("", str(error)))
+        return TemplateError(file, line, "syntax", "", _AT_LINE.sub("", str(error)))
     return Document(file, data, _lines(source))
 
 

@@ -10,21 +10,21 @@ from collections.abc import Collection, Mapping
 from dispatcher.content import Template
 from dispatcher.domain.message import Kind
 from dispatcher.policy import Policy
-from dispatcher.runtime.services import House
+from dispatcher.runtime.services import Services
 
 DIGEST_SHOWN = 12  # characters: enough for people to compare, and to name a wording by
 
 
-def unapproved(house: House, names: Collection[str], in_force: Mapping[str, int]) -> list[Template]:
+def unapproved(services: Services, names: Collection[str], in_force: Mapping[str, int]) -> list[Template]:
     """The templates among these whose present wording is not among the approved ones."""
-    asked = [house.catalog[name] for name in names if _needs(house.catalog[name], house.policy)]
+    asked = [services.catalog[name] for name in names if _needs(services.catalog[name], services.policy)]
     return [template for template in asked if template.digest not in in_force]
 
 
-def unsaid(template: Template) -> str:
+def not_approved_text(template: Template) -> str:
     """That a template waits, in words."""
     return f"{template.name} as it now is (version {template.version}, {template.digest[:DIGEST_SHOWN]}) is not approved by anybody"
 
 
 def _needs(template: Template, policy: Policy) -> bool:
-    return policy.four_eyes_templates and template.brief.kind is Kind.COMMERCIAL
+    return policy.four_eyes_templates and template.info.kind is Kind.COMMERCIAL

@@ -9,20 +9,20 @@ from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.delivery.messages import Message
 from dispatcher.ledger.maintenance import policies
 from dispatcher.policy import Explanation, Policy, explain, recall
-from dispatcher.runtime.services import House
+from dispatcher.runtime.services import Services
 
 
-def explain_message(house: House, connection: Connection, message: Message, language: Language) -> Explanation:
+def explain_message(services: Services, connection: Connection, message: Message, language: Language) -> Explanation:
     """Why a message was sent or not, true to its recorded decision. A job that nobody has decided yet is told as such."""
-    kept = message.decision or _undecided(message, house.policy)
-    return explain(kept, language, _policy_of(house, connection, kept["policy"]), message.state, message.reason, message.channel)
+    kept = message.decision or _undecided(message, services.policy)
+    return explain(kept, language, _policy_of(services, connection, kept["policy"]), message.state, message.reason, message.channel)
 
 
-def _policy_of(house: House, connection: Connection, digest: str) -> Policy:
-    if digest == house.policy.digest:
-        return house.policy
+def _policy_of(services: Services, connection: Connection, digest: str) -> Policy:
+    if digest == services.policy.digest:
+        return services.policy
     text = policies.kept_policy(connection, digest)
-    return recall(text, house.policy) if text else house.policy
+    return recall(text, services.policy) if text else services.policy
 
 
 def _undecided(message: Message, policy: Policy) -> dict[str, Any]:

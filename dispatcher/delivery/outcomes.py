@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from channels.base import (
-    Again,
     BadAddress,
     Channel,
     ChannelError,
@@ -24,13 +23,14 @@ from channels.base import (
     Receipt,
     Rejected,
     Result,
+    RetryHint,
     Throttled,
     Unavailable,
     Uncertain,
 )
 from dispatcher.domain.campaign import Spec
-from dispatcher.domain.message import Standing, State
-from dispatcher.policy.data import Retry
+from dispatcher.domain.message import MessageStatus, State
+from dispatcher.policy.data import RetryPolicy
 
 THROTTLE_SECONDS_MAX = 86_400.0  # a provider that says "in a year" is asked again tomorrow
 
@@ -58,13 +58,13 @@ class Outcome:
     everywhere: bool = False
 
 
-def conclude(result: Result, attempts: int, now: datetime, dice: Callable[[], float], numbers: Retry) -> Outcome:
+def conclude(result: Result, attempts: int, now: datetime, random: Callable[[], float], numbers: RetryPolicy) -> Outcome:
     """The action for one result. `attempts` counts those spent before this one; `dice` gives a number from 0 to 1."""
     match result:
         case Receipt(name):
             return Outcome(State.ACCEPTED, receipt=name)
         case Throttled():
-            seconds = _throttle_seconds(result.retry_after_seconds, numbers) * (1 + JITTER * dice())
+            seconds = _throttle_seconds(result.retry_after_seconds, numbers) * (1 + JITTER * random())
             return Outcome(State.WAITING, result.code, now + timedelta(seconds=seconds), attempt_spent=False)
         case Misconfigured():
             until = now + timedelta(seconds=numbers.stopped_seconds)
@@ -72,7 +72,7 @@ def conclude(result: Result, attempts: int, now: datetime, dice: Callable[[], fl
         case Unavailable():
             if attempts + 1 >= numbers.attempts_max:
                 return Outcome(State.DEAD, result.code)
-            return Outcome(State.WAITING, result.code, now + timedelta(seconds=backoff_seconds(attempts, dice, numbers)))
+            return Outcome(State.WAITING, result.code, now + timedelta(seconds=backoff_seconds(attempts, random, numbers)))
         case Rejected():
             return Outcome(State.FAILED, result.code)
         case BadAddress():
@@ -83,13 +83,13 @@ def conclude(result: Result, attempts: int, now: datetime, dice: Callable[[], fl
             return Outcome(State.UNRESOLVED, result.code)
 
 
-def backoff_seconds(attempts: int, dice: Callable[[], float], numbers: Retry) -> float:
+def backoff_seconds(attempts: int, random: Callable[[], float], numbers: RetryPolicy) -> float:
     """Exponential with full jitter: evenly drawn between nothing and a bound that doubles with each spent attempt."""
     doublings = min(attempts, 60)  # beyond that the cap rules anyway, and the float would overflow
-    return dice() * min(numbers.cap_seconds, numbers.base_seconds * 2.0**doublings)
+    return random() * min(numbers.cap_seconds, numbers.base_seconds * 2.0**doublings)
 
 
-def _throttle_seconds(said: float | None, numbers: Retry) -> float:
+def _throttle_seconds(said: float | None, numbers: RetryPolicy) -> float:
     if said is None or math.isnan(said) or said < 0:
         return numbers.throttle_seconds
     return min(said, THROTTLE_SECONDS_MAX)
@@ -174,7 +174,7 @@ _ARRIVED = frozenset({State.DELIVERED, State.READ, State.COMPLAINED})
 _BEFORE_AGAIN = frozenset({State.PENDING, State.HELD})
 
 
-def after_news(standing: Standing, kind: EventKind, attempt: str) -> State | None:
+def after_provider_event(standing: MessageStatus, kind: EventKind, attempt: str) -> State | None:
     """As `after_event`, of a message that may have left more than once. `attempt` is the receipt that the news is about.
 
     Late news of an attempt that had reached nobody counts only where that one arrived after all: then no other leaves.
@@ -186,23 +186,23 @@ def after_news(standing: Standing, kind: EventKind, attempt: str) -> State | Non
     return after_event(State.CLAIMED if standing.state in _BEFORE_AGAIN else standing.state, kind)
 
 
-def again_at(
-    again: Again | None,
-    standing: Standing,
+def retry_at(
+    retry_hint: RetryHint | None,
+    standing: MessageStatus,
     spec: Spec | None,
     channel: Channel,
     now: datetime,
-    dice: Callable[[], float],
-    numbers: Retry,
+    random: Callable[[], float],
+    numbers: RetryPolicy,
 ) -> datetime | None:
     """When a message that reached nobody leaves again; None where it shall not, or has spent its tries.
 
     Another channel that is to be tried sooner goes before a repetition. `spec` is that of a job with a fallback, else None.
     """
     returns = len(standing.returned)
-    if again is None or standing.cancelled or returns >= again.times_max or standing.attempts >= numbers.attempts_max:
+    if retry_hint is None or standing.cancelled or returns >= retry_hint.times_max or standing.attempts >= numbers.attempts_max:
         return None
-    seconds = again.wait_seconds * 2.0**returns * (1 + JITTER * dice())
+    seconds = retry_hint.wait_seconds * 2.0**returns * (1 + JITTER * random())
     if spec is not None and spec.after(channel) and seconds > (spec.fallback_after_seconds or 0.0):
         return None
     return now + timedelta(seconds=seconds)
@@ -225,7 +225,7 @@ def fallback_at(spec: Spec | None, channel: Channel, state: State, now: datetime
 
 
 @dataclass(frozen=True, slots=True)
-class Meaning:
+class EventEffect:
     """What news says about the address and the person, whatever the state of the message."""
 
     suppress: bool = False
@@ -234,18 +234,18 @@ class Meaning:
     lift: bool = False  # the provider's own block is gone; this never grants what the bank's switch refuses
 
 
-_MEANING: Mapping[EventKind, Meaning] = {
-    EventKind.BOUNCED: Meaning(suppress=True),
-    EventKind.COMPLAINED: Meaning(suppress=True, opt_out=True),
-    EventKind.OPTED_OUT: Meaning(suppress=True, opt_out=True),
-    EventKind.OPTED_IN: Meaning(lift=True),
-    EventKind.HALTED: Meaning(stop_channel=True),
+_MEANING: Mapping[EventKind, EventEffect] = {
+    EventKind.BOUNCED: EventEffect(suppress=True),
+    EventKind.COMPLAINED: EventEffect(suppress=True, opt_out=True),
+    EventKind.OPTED_OUT: EventEffect(suppress=True, opt_out=True),
+    EventKind.OPTED_IN: EventEffect(lift=True),
+    EventKind.HALTED: EventEffect(stop_channel=True),
 }
 
 
-_NO_MEANING = Meaning()
+_NO_MEANING = EventEffect()
 
 
-def meaning(kind: EventKind) -> Meaning:
+def event_effect(kind: EventKind) -> EventEffect:
     """What news means for suppression and opt-out."""
     return _MEANING.get(kind, _NO_MEANING)

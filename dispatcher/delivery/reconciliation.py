@@ -11,19 +11,19 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from channels.base import Channel, ChannelError, Event, EventKind, Rejected, Trace
+from channels.base import Channel, ChannelError, Event, EventKind, ProviderRecord, Rejected
 from channels.lookup import can_tell, look_up
 from dispatcher.consent.link_tokens import PREFERENCES, UNSUBSCRIBE, message_token
 from dispatcher.delivery.outcomes import fallback_at
 from dispatcher.domain.campaign import Spec
 from dispatcher.domain.message import State
-from dispatcher.domain.message_id import MessageRef
+from dispatcher.domain.message_id import MessageId
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.delivery import unresolved
-from dispatcher.ledger.delivery.unresolved import Doubt
+from dispatcher.ledger.delivery.unresolved import UnresolvedSend
 from dispatcher.ledger.inbound import provider_events
-from dispatcher.ledger.inbound.provider_events import Move
-from dispatcher.runtime.services import House
+from dispatcher.ledger.inbound.provider_events import StatusChange
+from dispatcher.runtime.services import Services
 
 BATCH = 20  # questions a turn: a provider shall not notice them
 AGAIN_SECONDS = (600.0, 3_600.0)  # after the first answer that leaves the doubt, and after the second; a third is the last
@@ -32,35 +32,35 @@ NOT_TAKEN = "not_taken"  # the provider, asked for the last time, knows of no su
 BY_HAND = "by_hand"
 
 
-def ask_some(house: House, most: int = BATCH) -> int:
+def ask_some(services: Services, most: int = BATCH) -> int:
     """Ask about the messages whose time has come, until a provider is out of reach; says of how many. What was found is kept as the
     provider's news, which `inbound.settle_some` applies.
     """
     for count in range(most):
-        with lend(house.pool) as connection:
-            doubt = unresolved.take(connection, house.clock())
-        if doubt is None or not ask(house, doubt):
+        with lend(services.pool) as connection:
+            doubt = unresolved.take(connection, services.clock())
+        if doubt is None or not ask(services, doubt):
             return count
     return most
 
 
-def ask(house: House, doubt: Doubt) -> bool:
+def ask(services: Services, doubt: UnresolvedSend) -> bool:
     """Ask about one; False where the provider could not be asked just now."""
-    provider = house.providers[doubt.channel]
-    finding: Trace | Finding = Finding.NEVER
+    provider = services.providers[doubt.channel]
+    finding: ProviderRecord | LookupResult = LookupResult.NEVER
     if doubt.address is not None and can_tell(provider):
         told = look_up(provider, doubt.address, doubt.claimed_at - timedelta(seconds=CLOCKS_SECONDS))
         if isinstance(told, ChannelError) and not isinstance(told, Rejected):
             return False
         if not isinstance(told, ChannelError):
-            until = doubt.claimed_at + timedelta(seconds=house.limits.lease_seconds + CLOCKS_SECONDS)
-            finding = find(told, marks(house, doubt.ref), house.public_url, doubt.receipts, until)
-    with lend(house.pool) as connection, connection.transaction():
-        conclude(house, connection, doubt, provider.name, finding)
+            until = doubt.claimed_at + timedelta(seconds=services.engine.lease_seconds + CLOCKS_SECONDS)
+            finding = find(told, marks(services, doubt.ref), services.public_url, doubt.receipts, until)
+    with lend(services.pool) as connection, connection.transaction():
+        conclude(services, connection, doubt, provider.name, finding)
     return True
 
 
-class Finding(StrEnum):
+class LookupResult(StrEnum):
     """What there is to conclude without our message on a list."""
 
     ABSENT = "absent"  # no such message was taken
@@ -68,14 +68,14 @@ class Finding(StrEnum):
     NEVER = "never"  # nobody can be asked about it
 
 
-def marks(house: House, ref: MessageRef) -> tuple[str, str]:
+def marks(services: Services, ref: MessageId) -> tuple[str, str]:
     """What stands in this message's text and in no other's."""
-    return message_token(house.secret, UNSUBSCRIBE, str(ref)), message_token(house.secret, PREFERENCES, str(ref))
+    return message_token(services.secret, UNSUBSCRIBE, str(ref)), message_token(services.secret, PREFERENCES, str(ref))
 
 
 def find(
-    traces: Sequence[Trace], marked: Collection[str], our_url: str, former: Collection[str], until: datetime
-) -> Trace | Finding:
+    traces: Sequence[ProviderRecord], marked: Collection[str], our_url: str, former: Collection[str], until: datetime
+) -> ProviderRecord | LookupResult:
     """The message whose text is `marked`, or what its absence means. Pure.
 
     A text without any link of ours, taken before `until`, can't be told apart. `former` are receipts of earlier attempts.
@@ -85,37 +85,39 @@ def find(
         if any(mark in trace.text for mark in marked):
             return trace
     unclear = any(trace.at <= until and our_url not in trace.text for trace in new)
-    return Finding.UNCLEAR if unclear else Finding.ABSENT
+    return LookupResult.UNCLEAR if unclear else LookupResult.ABSENT
 
 
-def conclude(house: House, connection: Connection, doubt: Doubt, provider: str, finding: Trace | Finding) -> None:
+def conclude(
+    services: Services, connection: Connection, doubt: UnresolvedSend, provider: str, finding: ProviderRecord | LookupResult
+) -> None:
     """Write an answer down, in the caller's transaction."""
-    now = house.clock()
-    if isinstance(finding, Trace):
+    now = services.clock()
+    if isinstance(finding, ProviderRecord):
         provider_events.keep(connection, [replace(each, message_id=str(doubt.ref)) for each in finding.news], now)
         unresolved.postpone(connection, doubt.ref, None)  # its news will tell, if it tells anything
-    elif finding is not Finding.NEVER and doubt.asked < len(AGAIN_SECONDS):
+    elif finding is not LookupResult.NEVER and doubt.asked < len(AGAIN_SECONDS):
         unresolved.postpone(connection, doubt.ref, now + timedelta(seconds=AGAIN_SECONDS[doubt.asked]))
-    elif finding is Finding.ABSENT and not doubt.changed:
+    elif finding is LookupResult.ABSENT and not doubt.changed:
         _settle(connection, doubt.ref, doubt.channel, doubt.spec, State.FAILED, provider, NOT_TAKEN, {}, now)
     else:
         unresolved.postpone(connection, doubt.ref, None)
 
 
-def settle_by_hand(house: House, ref: MessageRef, arrived: bool, by: str) -> bool:
+def settle_by_hand(services: Services, ref: MessageId, arrived: bool, by: str) -> bool:
     """Take a person's word for what became of an unresolved message; False where it is in doubt no more. `by` is kept with it."""
     state = State.ACCEPTED if arrived else State.FAILED
-    with lend(house.pool) as connection, connection.transaction():
+    with lend(services.pool) as connection, connection.transaction():
         about = unresolved.about(connection, ref)
         if about is None:
             return False
         channel, spec = about
-        return _settle(connection, ref, channel, spec, state, "person", BY_HAND, {"by": by}, house.clock())
+        return _settle(connection, ref, channel, spec, state, "person", BY_HAND, {"by": by}, services.clock())
 
 
 def _settle(
     connection: Connection,
-    ref: MessageRef,
+    ref: MessageId,
     channel: Channel,
     spec: Spec | None,
     state: State,
@@ -132,6 +134,6 @@ def _settle(
     news = Event(provider, f"{code}:{ref}:{standing.attempts}", channel, kind, now, str(ref), code=code, extra=extra)
     until = None if standing.cancelled else fallback_at(spec, channel, state, now)
     provider_events.keep(connection, [news], now)
-    provider_events.apply(connection, [Move(ref, state, None if state is State.ACCEPTED else code, until)], now)
+    provider_events.apply(connection, [StatusChange(ref, state, None if state is State.ACCEPTED else code, until)], now)
     unresolved.close(connection, [ref])
     return True

@@ -8,21 +8,21 @@ from datetime import datetime, timedelta
 from channels.base import Channel, EventKind
 from dispatcher.consent import acknowledgement
 from dispatcher.delivery.outcomes import Outcome
-from dispatcher.domain.opt_out_keywords import Meaning
+from dispatcher.domain.opt_out_keywords import ReplyMeaning
 from dispatcher.domain.preferences import Change
 from dispatcher.domain.recipient import GROUP_OF, Facts, Source
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.consent import events, suppressions
 from dispatcher.ledger.delivery import frequency_caps
-from dispatcher.ledger.delivery.scheduling import Due
+from dispatcher.ledger.delivery.scheduling import DueChunk
 from dispatcher.ledger.keyed_hash import address_key
 from dispatcher.ledger.partitions import ensure_period, period_of
 from dispatcher.policy import Policy
-from dispatcher.runtime.services import House
+from dispatcher.runtime.services import Services
 
 # Why an address is banned because its owner said no to the provider, and so what their START or resubscribing there lifts. A dead
 # address or a complaint is none of these.
-BLOCKS = frozenset({Meaning.STOP, EventKind.OPTED_OUT, "21610", "dropped_unsubscribed"})
+BLOCKS = frozenset({ReplyMeaning.STOP, EventKind.OPTED_OUT, "21610", "dropped_unsubscribed"})
 
 
 NUMBERS = frozenset({Channel.SMS, Channel.WHATSAPP})  # the channels whose addresses are telephone numbers
@@ -52,17 +52,17 @@ def drop_devices(connection: Connection, recipient_id: str, tokens: Sequence[str
 
 def rest(connection: Connection, policy: Policy, recipient_id: str, channel: Channel, code: str | None, now: datetime) -> None:
     """Where the code is a provider's limit per person, leave the person alone on this channel for as long as the policy says."""
-    rests = policy.rests.get(channel)
-    if rests is not None and code in rests.codes:
-        frequency_caps.rest(connection, recipient_id, channel, code or "", now + timedelta(seconds=rests.seconds), now)
+    cool_downs = policy.cool_downs.get(channel)
+    if cool_downs is not None and code in cool_downs.codes:
+        frequency_caps.rest(connection, recipient_id, channel, code or "", now + timedelta(seconds=cool_downs.seconds), now)
 
 
 def opt_out(
-    house: House, connection: Connection, recipient_id: str, channel: Channel, provider: str, code: str, entity: str | None
-) -> Due | None:
+    services: Services, connection: Connection, recipient_id: str, channel: Channel, provider: str, code: str, entity: str | None
+) -> DueChunk | None:
     """Switch the channel's group off for the person, with the provider as the witness; its acknowledgement, if one is due."""
-    now, changes = house.clock(), [Change(f"channel:{GROUP_OF[channel]}", "off")]
+    now, changes = services.clock(), [Change(f"channel:{GROUP_OF[channel]}", "off")]
     ensure_period(connection, period_of(now))
     with connection.transaction():
-        recorded = events.record(connection, house.secret, recipient_id, changes, Source.PROVIDER, provider, code, now, now)
-        return acknowledgement.take(house, connection, recipient_id, recorded.events, entity)
+        recorded = events.record(connection, services.secret, recipient_id, changes, Source.PROVIDER, provider, code, now, now)
+        return acknowledgement.acknowledge(services, connection, recipient_id, recorded.events, entity)

@@ -15,7 +15,7 @@ OFFER_OF = {"loan_offer": "own", "train_ticket": "partner", "coin_earned": "kate
 SWITCH_OF = {"email": "email", "push": "push", "sms": "sms_whatsapp", "whatsapp": "sms_whatsapp"}
 
 
-class Witness:
+class DeliveryChecker:
     """Knows the customers by their addresses, and judges arrivals one by one."""
 
     def __init__(self, customers: Iterable[Mapping[str, Any]], today: date) -> None:

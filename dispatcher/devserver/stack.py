@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from dispatcher.devserver import supervisor as processes
-from dispatcher.devserver.supervisor import Command, Processes, supervised
+from dispatcher.devserver.supervisor import ChildCommand, Supervisor, supervised
 from dispatcher.embedded import Engines, engines
 from dispatcher.ledger.migrations import migrate
 from dispatcher.runtime.settings import Settings
@@ -22,7 +22,7 @@ CAMPAIGN_NICE = 19  # a big campaign must not make one customer wait: triggers g
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class StackUrls:
     """Where people look."""
 
     web: str
@@ -31,20 +31,20 @@ class Places:
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
+class RunningStack:
     """The program at work."""
 
-    processes: Processes
+    processes: Supervisor
     engines: Engines
-    places: Places
+    places: StackUrls
     environ: Mapping[str, str]  # what a command needs to work on the same house
     key: str | None = field(repr=False)  # opens API and console where this machine is all there is; None where keys were given
 
 
 @contextmanager
-def running(
+def run_stack(
     settings: Settings, environ: Mapping[str, str], workers: int, flower_port: int | None, nice: int = CAMPAIGN_NICE
-) -> Iterator[Running]:
+) -> Iterator[RunningStack]:
     """Run everything as long as the block lasts, then stop it in an order that loses nothing.
 
     Triggers have a worker of their own, and campaign workers run at a lower priority (`nice`): a big campaign must not make one
@@ -65,10 +65,10 @@ def running(
         places = _places(settings, flower_port)
         with supervised(_commands(settings, workers, flower_port, nice), settings.home / "log", {**environ, **shared}) as children:
             children.await_ready(READY_SECONDS)
-            yield Running(children, joined, places, shared, key)
+            yield RunningStack(children, joined, places, shared, key)
 
 
-def _commands(settings: Settings, workers: int, flower_port: int | None, nice: int) -> Sequence[Command]:
+def _commands(settings: Settings, workers: int, flower_port: int | None, nice: int) -> Sequence[ChildCommand]:
     web_port = urlsplit(settings.public_url).port or 8000
     commands = [
         processes.worker("transactional", ["transactional", "inbound"], 1),
@@ -89,8 +89,8 @@ def _uses_sandbox(settings: Settings) -> bool:
     return "sandbox" in settings.providers.values()
 
 
-def _places(settings: Settings, flower_port: int | None) -> Places:
-    return Places(
+def _places(settings: Settings, flower_port: int | None) -> StackUrls:
+    return StackUrls(
         web=settings.public_url.rstrip("/"),
         sandbox=settings.sandbox_url if _uses_sandbox(settings) else None,
         flower=f"http://127.0.0.1:{flower_port}" if flower_port else None,

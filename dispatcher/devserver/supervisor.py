@@ -33,12 +33,12 @@ STEADY_SECONDS = 60.0  # who ran this long has recovered: the next crash is a fi
 PAUSE_SECONDS = 0.2
 
 
-class ProcessFault(Exception):
+class ProcessError(Exception):
     """A child did not become ready; the message names it and its log."""
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class ChildCommand:
     """One child: what to run, and how. `stage` orders the stop, lowest first; children of one stage stop together."""
 
     name: str
@@ -50,10 +50,10 @@ class Command:
 
 
 @dataclass(slots=True)
-class Child:
+class ChildProcess:
     """A command at work. `crashes` counts those since it last ran steadily."""
 
-    command: Command
+    command: ChildCommand
     process: subprocess.Popen[bytes]
     started_at: float
     crashes: int = 0
@@ -61,31 +61,31 @@ class Child:
 
 
 @dataclass(slots=True)
-class Processes:
+class Supervisor:
     """Children by name. `environ` is theirs; each writes to a log of its own."""
 
     log_folder: Path
     environ: Mapping[str, str]
     clock: Callable[[], float] = time.monotonic
-    children: dict[str, Child] = field(default_factory=dict)
+    children: dict[str, ChildProcess] = field(default_factory=dict)
 
-    def start(self, command: Command) -> None:
+    def start(self, command: ChildCommand) -> None:
         """Start a child, and remember it under its name."""
-        self.children[command.name] = Child(command, self._open(command), self.clock())
+        self.children[command.name] = ChildProcess(command, self._open(command), self.clock())
 
     def log(self, name: str) -> Path:
         """Where a child's words go."""
         return self.log_folder / f"{name}.log"
 
     def await_ready(self, seconds: float) -> None:
-        """Return when all are ready. Raises `ProcessFault` when one ends, or isn't ready in `seconds`."""
+        """Return when all are ready. Raises `ProcessError` when one ends, or isn't ready in `seconds`."""
         deadline = self.clock() + seconds
         for child in self.children.values():
             ready = child.command.ready
             while ready is not None and not ready():
                 if child.process.poll() is not None or self.clock() > deadline:
                     what = "is not ready" if child.process.returncode is None else f"ended with {child.process.returncode}"
-                    raise ProcessFault(f"{child.command.name} {what}; see {self.log(child.command.name)}")
+                    raise ProcessError(f"{child.command.name} {what}; see {self.log(child.command.name)}")
                 time.sleep(PAUSE_SECONDS / 4)
 
     def mend(self) -> None:
@@ -116,7 +116,7 @@ class Processes:
                 _end(child.process, max(0.0, deadline - self.clock()))
         self.children.clear()
 
-    def _open(self, command: Command) -> subprocess.Popen[bytes]:
+    def _open(self, command: ChildCommand) -> subprocess.Popen[bytes]:
         with self.log(command.name).open("ab") as log:
             return subprocess.Popen(  # noqa: S603 - our own commands
                 command.argv,
@@ -130,10 +130,10 @@ class Processes:
 
 
 @contextmanager
-def supervised(commands: Sequence[Command], log_folder: Path, environ: Mapping[str, str]) -> Iterator[Processes]:
+def supervised(commands: Sequence[ChildCommand], log_folder: Path, environ: Mapping[str, str]) -> Iterator[Supervisor]:
     """Run `commands`, started in their order, as long as the block lasts; stopped by stages, also when it raises."""
     log_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    processes = Processes(log_folder, environ)
+    processes = Supervisor(log_folder, environ)
     try:
         for command in commands:
             processes.start(command)
@@ -165,35 +165,35 @@ def stop_signals() -> Iterator[threading.Event]:
 SOURCES, WORKERS, SERVERS = 0, 1, 2  # stages: who brings work, who does it, whom the workers need until the end
 
 
-def worker(name: str, lanes: Sequence[str], concurrency: int, nice: int = 0) -> Command:
+def worker(name: str, lanes: Sequence[str], concurrency: int, nice: int = 0) -> ChildCommand:
     """A Celery worker. Its warm shutdown may last as long as the longest task may."""
     options = ("--queues", ",".join(lanes), "--concurrency", str(concurrency), "--hostname", f"{name}@%h", "--loglevel", "INFO")
     quiet = ("--without-gossip", "--without-mingle")  # workers tell each other nothing that we use
-    return Command(name, (*_celery(), "worker", *options, *quiet), WORKERS, stop_seconds_max=550.0, nice=nice)
+    return ChildCommand(name, (*_celery(), "worker", *options, *quiet), WORKERS, stop_seconds_max=550.0, nice=nice)
 
 
-def beat() -> Command:
+def beat() -> ChildCommand:
     """Celery's clock; exactly one per house. No pid file: the engines' lock and the parent see to that."""
-    return Command("beat", (*_celery(), "beat", "--pidfile", "", "--loglevel", "INFO"), SOURCES)
+    return ChildCommand("beat", (*_celery(), "beat", "--pidfile", "", "--loglevel", "INFO"), SOURCES)
 
 
-def flower(port: int) -> Command:
+def flower(port: int) -> ChildCommand:
     """Celery's dashboard, on this machine only."""
-    return Command("flower", (*_celery(), "flower", "--address=127.0.0.1", f"--port={port}"), SOURCES)
+    return ChildCommand("flower", (*_celery(), "flower", "--address=127.0.0.1", f"--port={port}"), SOURCES)
 
 
-def web(host: str, port: int) -> Command:
+def web(host: str, port: int) -> ChildCommand:
     """API, webhooks, preference centre and console."""
     where = ("--host", host, "--port", str(port), "--no-access-log")  # an access log would hold unsubscribe tokens
     argv = (sys.executable, "-m", "uvicorn", "--factory", "dispatcher.web:app", *where)
-    return Command("web", argv, SOURCES, ready=partial(_listens, port))
+    return ChildCommand("web", argv, SOURCES, ready=partial(_listens, port))
 
 
-def sandbox(port: int, state: Path, public_url: str) -> Command:
+def sandbox(port: int, state: Path, public_url: str) -> ChildCommand:
     """All providers' doubles, which report to our webhooks. Stops last: workers may still be sending."""
     options = ("--port", str(port), "--state", str(state), "--dispatcher", public_url)
     argv = (sys.executable, "-m", "channels.sandbox", *options)
-    return Command("sandbox", argv, SERVERS, ready=partial(_listens, port))
+    return ChildCommand("sandbox", argv, SERVERS, ready=partial(_listens, port))
 
 
 def _listens(port: int) -> bool:

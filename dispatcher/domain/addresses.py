@@ -22,14 +22,14 @@ _PHONE = re.compile(r"\+[0-9][0-9 ().-]{4,29}[0-9]", re.ASCII)
 _BETWEEN = str.maketrans("", "", " ().-")
 
 
-class BadAddress(ValueError):
+class InvalidAddress(ValueError):
     """Not an address. The message gives the reason and never the address."""
 
 
 def email(text: str) -> str:
     """An e-mail address with its domain in lower case and ASCII (IDNA): what SMTP and every provider takes.
 
-    Raises `BadAddress`. The answer is the library's, always; the short way is there because it takes a tenth of the time.
+    Raises `InvalidAddress`. The answer is the library's, always; the short way is there because it takes a tenth of the time.
     """
     local, _, domain = text.rpartition("@")
     if (
@@ -47,7 +47,7 @@ def _ask(text: str) -> str:
     try:
         found = validate_email(text, check_deliverability=False, allow_smtputf8=False, strict=True)
     except EmailNotValidError:
-        raise BadAddress("is not a valid e-mail address") from None
+        raise InvalidAddress("is not a valid e-mail address") from None
     return f"{found.ascii_local_part}@{found.ascii_domain}"
 
 
@@ -55,16 +55,16 @@ def _ask(text: str) -> str:
 def _domain(domain: str) -> str | None:
     try:
         return _ask(f"a@{domain}").removeprefix("a@")
-    except BadAddress:
+    except InvalidAddress:
         return None
 
 
 def phone(text: str) -> str:
     """A telephone number as +32470123456 (E.164). Blanks, dots, dashes and brackets between digits don't matter; letters,
-    extensions, other scripts' digits and numbers that no network would route are refused. Raises `BadAddress`.
+    extensions, other scripts' digits and numbers that no network would route are refused. Raises `InvalidAddress`.
     """
     if not _PHONE.fullmatch(text):
-        raise BadAddress("is not a number in international form, such as +32 470 12 34 56")
+        raise InvalidAddress("is not a number in international form, such as +32 470 12 34 56")
     return _number(text.translate(_BETWEEN))
 
 
@@ -73,7 +73,7 @@ def _number(text: str) -> str:
     try:
         number = phonenumbers.parse(text)
     except phonenumbers.NumberParseException:
-        raise BadAddress("is not a telephone number") from None
+        raise InvalidAddress("is not a telephone number") from None
     if not (phonenumbers.is_possible_number(number) and phonenumbers.is_valid_number(number)):
-        raise BadAddress("is not a number that exists in its country's plan")
+        raise InvalidAddress("is not a number that exists in its country's plan")
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)

@@ -15,7 +15,7 @@ from channels.base import Channel
 from dispatcher.domain.message import Mode
 
 
-class Code(StrEnum):
+class ReasonCode(StrEnum):
     """Why a message was refused or held, strongest first: when several rules object, the earliest here is the headline.
 
     Stable words; marketing tools count by them. A provider's refusal carries the provider's own code instead.
@@ -56,14 +56,14 @@ class Code(StrEnum):
 class Reason:
     """One rule's objection on one channel. `evidence` names the fact behind it ("consent:12", "suppression:4", "policy:<key>")."""
 
-    code: Code
+    code: ReasonCode
     channel: Channel
     rule: str
     evidence: str
 
 
 @dataclass(frozen=True, slots=True)
-class Leg:
+class Permission:
     """A permission: this channel, in this mode, on this basis. `evidence` names the choice or policy key it rests on."""
 
     channel: Channel
@@ -77,7 +77,7 @@ class Leg:
 class Send:
     """Leave now, on these legs (one for route "first"); `reasons` says why other asked channels were passed over."""
 
-    legs: tuple[Leg, ...]
+    legs: tuple[Permission, ...]
     reasons: tuple[Reason, ...] = ()
 
 
@@ -109,9 +109,9 @@ class Refuse:
 Decision: TypeAlias = Send | Hold | Refuse
 
 
-_RANK = {code: rank for rank, code in enumerate(Code)}
+_RANK = {code: rank for rank, code in enumerate(ReasonCode)}
 
 
 def headline(reasons: tuple[Reason, ...]) -> Reason:
-    """The strongest reason, by the order of `Code`; among equals the first asked channel's."""
+    """The strongest reason, by the order of `ReasonCode`; among equals the first asked channel's."""
     return min(reasons, key=lambda reason: _RANK[reason.code])

@@ -61,7 +61,7 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Brief:
+class TemplateInfo:
     """What a template declares about itself: the part of it that the policy looks at."""
 
     template: str
@@ -80,7 +80,7 @@ class Job:
     id: str  # message id of the job's first leg
     recipient_id: str
     entity: str
-    brief: Brief
+    info: TemplateInfo
     channels: tuple[Channel, ...]  # in the order asked for
     route: str = "first"  # "first" | "all"
     campaign_id: str | None = None
@@ -90,7 +90,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class MessageStatus:
     """How a message stands when news of it comes. `returned` are the receipts of attempts that had reached nobody."""
 
     state: State

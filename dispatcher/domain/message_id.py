@@ -16,7 +16,7 @@ ROW_MAX = 2**31 - 1  # integer
 LEG_MAX = 2**15 - 1  # smallint
 
 
-class BadRef(ValueError):
+class BadMessageId(ValueError):
     """Not a message id. The text is left out: whoever sent it may have put anything there."""
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class BadRef(ValueError):
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class MessageRef:
+class MessageId:
     """Where a message stands in the ledger: `period` is a month as 202611, `chunk` counts from 1, the others from 0."""
 
     period: int
@@ -33,14 +33,14 @@ class MessageRef:
     leg: int = 0
 
     @classmethod
-    def parse(cls, text: str) -> MessageRef:
-        """The reference that `str` wrote. Raises `BadRef` for any other text: each message has exactly one spelling."""
+    def parse(cls, text: str) -> MessageId:
+        """The reference that `str` wrote. Raises `BadMessageId` for any other text: each message has exactly one spelling."""
         match = _ID.fullmatch(text)
         if match is None:
-            raise BadRef
+            raise BadMessageId
         period, chunk, row, leg = (int(part) for part in match.groups())
         if chunk > CHUNK_MAX or row > ROW_MAX or leg > LEG_MAX:
-            raise BadRef
+            raise BadMessageId
         return cls(period, chunk, row, leg)
 
     def __str__(self) -> str:

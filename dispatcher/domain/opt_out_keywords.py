@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 
-class Meaning(StrEnum):
+class ReplyMeaning(StrEnum):
     """What a text asks for. UNCLEAR is for a person to read."""
 
     STOP = "stop"
@@ -20,10 +20,10 @@ class Meaning(StrEnum):
     UNCLEAR = "unclear"
 
 
-_WORDS: Mapping[Meaning, str] = {
-    Meaning.STOP: "stop unsubscribe end quit stopall revoke optout cancel arret afmelden uitschrijven stopp abmelden",
-    Meaning.START: "start unstop",
-    Meaning.HELP: "help info aide",
+_WORDS: Mapping[ReplyMeaning, str] = {
+    ReplyMeaning.STOP: "stop unsubscribe end quit stopall revoke optout cancel arret afmelden uitschrijven stopp abmelden",
+    ReplyMeaning.START: "start unstop",
+    ReplyMeaning.HELP: "help info aide",
 }
 _MEANS = {word: meaning for meaning, words in _WORDS.items() for word in words.split()}
 
@@ -36,13 +36,13 @@ _POLITE = frozenset(_POLITE_WORDS.split())
 _WORD = re.compile(r"[^\W_]+")
 
 
-def classify(text: str) -> Meaning:
+def classify(text: str) -> ReplyMeaning:
     """What a text asks for. Texts with keywords of two meanings, or with any other word, are unclear."""
     words = [word for word in _WORD.findall(_plain(text)) if word not in _POLITE]
-    if _MEANS.get("".join(words)) is Meaning.STOP:  # "stop all", "opt-out"; a "un stop" starts nothing
-        return Meaning.STOP
-    meanings = {_MEANS.get(word, Meaning.UNCLEAR) for word in words}
-    return meanings.pop() if len(meanings) == 1 else Meaning.UNCLEAR
+    if _MEANS.get("".join(words)) is ReplyMeaning.STOP:  # "stop all", "opt-out"; a "un stop" starts nothing
+        return ReplyMeaning.STOP
+    meanings = {_MEANS.get(word, ReplyMeaning.UNCLEAR) for word in words}
+    return meanings.pop() if len(meanings) == 1 else ReplyMeaning.UNCLEAR
 
 
 def _plain(text: str) -> str:

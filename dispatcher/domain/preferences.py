@@ -71,14 +71,14 @@ def narrows(change: Change, current: str | None) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Ruling:
+class RuleResult:
     """Which changes of a request count, in the order to write them down, and which a newer word outranks."""
 
     taken: tuple[Change, ...]
     outranked: tuple[Change, ...] = ()
 
 
-def rule(current: Mapping[str, Choice], asked: Sequence[Change], said_at: datetime | None, closed: bool = False) -> Ruling:
+def rule(current: Mapping[str, Choice], asked: Sequence[Change], said_at: datetime | None, closed: bool = False) -> RuleResult:
     """Hold a request against what stands.
 
     What stands already is not said again. Accepting tailored switches on every channel that the request leaves unnamed.
@@ -104,7 +104,7 @@ def rule(current: Mapping[str, Choice], asked: Sequence[Change], said_at: dateti
         for subject in SWITCHES:
             if subject not in last_word:
                 hear(Change(subject, "on"))
-    return Ruling(tuple(taken), tuple(outranked))
+    return RuleResult(tuple(taken), tuple(outranked))
 
 
 def _outranks(standing: Choice | None, said_at: datetime | None) -> bool:

@@ -83,7 +83,7 @@ class Device:
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class SentMessage:
     """A commercial message that the person may have got, or will: reserved when it is claimed. `no` grows with each."""
 
     no: int
@@ -93,7 +93,7 @@ class Sent:
 
 
 @dataclass(frozen=True, slots=True)
-class Rest:
+class CoolDown:
     """A provider's own limit per person: until then it takes no more advertising for them. `code` is its word for it."""
 
     until: datetime
@@ -127,8 +127,8 @@ class Facts:
     suppressions: Mapping[str, str] = field(default_factory=dict)  # channel -> evidence, "suppression:<no>"
     repeat_of: str | None = None  # the message id of an earlier row for the person in the campaign, or of a leg that arrived
     partner_message: str | None = None  # the id of what the registered partner got, where a household gets one message
-    rests: Mapping[str, Rest] = field(default_factory=dict)  # by channel
-    sent: tuple[Sent, ...] = ()  # as far back as the policy's caps look; the message that is being decided is not among them
+    cool_downs: Mapping[str, CoolDown] = field(default_factory=dict)  # by channel
+    sent: tuple[SentMessage, ...] = ()  # as far back as the policy's caps look; the message that is being decided is not among them
     profile: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # data category -> variable -> value
 
     def address(self, channel: Channel) -> str | None:

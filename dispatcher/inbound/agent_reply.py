@@ -12,9 +12,9 @@ from channels.base import Channel, ChannelError, Content, Outbound, Result, Sms,
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.consent import suppressions
 from dispatcher.ledger.inbound import inbound_messages, phone_owners
-from dispatcher.ledger.inbound.inbound_messages import Text
+from dispatcher.ledger.inbound.inbound_messages import InboundMessage
 from dispatcher.ledger.maintenance import stopped_channels
-from dispatcher.runtime.services import House
+from dispatcher.runtime.services import Services
 
 WORDS_LENGTH_MAX = 1_000
 
@@ -27,15 +27,15 @@ STOPPED = "the channel is stopped"
 DOUBTFUL = "it may have left: the provider's answer got lost"
 
 
-def answer(house: House, text_id: str, words: str, by: str) -> str | None:
+def answer(services: Services, text_id: str, words: str, by: str) -> str | None:
     """Answer a text that waits, and take it off the list; None where it left, else why not, in words for who asked.
 
     What did not leave waits again. What may have left does not: nothing of ours leaves twice.
     """
     if not 0 < len(words.strip()) <= WORDS_LENGTH_MAX:
         return NO_WORDS
-    now = house.clock()
-    with lend(house.pool) as connection, connection.transaction():
+    now = services.clock()
+    with lend(services.pool) as connection, connection.transaction():
         text = inbound_messages.find(connection, text_id)
         if text is None:
             return NOT_WAITING
@@ -45,10 +45,10 @@ def answer(house: House, text_id: str, words: str, by: str) -> str | None:
         if address is None:
             return NO_NUMBER
         inbound_messages.close(connection, text_id, by, now)
-    return _told(house, text_id, _send(house, text, address, words.strip()))
+    return _told(services, text_id, _send(services, text, address, words.strip()))
 
 
-def _objection(connection: Connection, text: Text, now: datetime) -> str | None:
+def _objection(connection: Connection, text: InboundMessage, now: datetime) -> str | None:
     if text.answer_until is not None and now >= text.answer_until:
         return WINDOW_OVER
     if suppressions.in_force(connection, text.channel, text.address_key):
@@ -56,18 +56,18 @@ def _objection(connection: Connection, text: Text, now: datetime) -> str | None:
     return STOPPED if text.channel in stopped_channels.stopped(connection) else None
 
 
-def _send(house: House, text: Text, address: str, words: str) -> Result:
+def _send(services: Services, text: InboundMessage, address: str, words: str) -> Result:
     content: Content = WhatsApp(text=words) if text.channel is Channel.WHATSAPP else Sms(words)
     outbound = Outbound(f"answer:{text.id}", text.channel, address, content)
-    ((_, result),) = house.providers[text.channel].send([outbound])
+    ((_, result),) = services.providers[text.channel].send([outbound])
     return result
 
 
-def _told(house: House, text_id: str, result: Result) -> str | None:
+def _told(services: Services, text_id: str, result: Result) -> str | None:
     if not isinstance(result, ChannelError):
         return None
     if isinstance(result, Uncertain):
         return DOUBTFUL
-    with lend(house.pool) as connection:
+    with lend(services.pool) as connection:
         inbound_messages.reopen(connection, text_id)
     return f"not taken by the provider: {result}"

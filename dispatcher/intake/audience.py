@@ -9,28 +9,28 @@ from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints, ValidationError
 
-from dispatcher.intake.errors import Door, sentences
-from dispatcher.intake.rows import BadRow, Cell, read_rows
-from dispatcher.ledger.campaigns.audience import Fault, Row
+from dispatcher.intake.errors import StrictModel, sentences
+from dispatcher.intake.rows import Cell, UnreadableRow, read_rows
+from dispatcher.ledger.campaigns.audience import AudienceError, AudienceRow
 
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$")]
 DATA_BYTES_MAX = 64 * 1024
 
 
-class AudienceRow(Door):
+class AudienceRowForm(StrictModel):
     """One line of an audience."""
 
     recipient: Id
     data: dict[str, Any] = Field(default_factory=dict)
 
 
-def read_audience(path: Path) -> Iterator[Row | Fault]:
+def read_audience(path: Path) -> Iterator[AudienceRow | AudienceError]:
     """The rows of a file, streamed. Raises BadInput where the file as a whole can't be read."""
     for row in read_rows(path, _cell, ("recipient", "data.<variable>")):
-        yield Fault(row.line, row.field, row.reason) if isinstance(row, BadRow) else _row(row.line, row.data)
+        yield AudienceError(row.line, row.field, row.reason) if isinstance(row, UnreadableRow) else _row(row.line, row.data)
 
 
-def inline(rows: Sequence[Any]) -> Iterator[Row | Fault]:
+def inline(rows: Sequence[Any]) -> Iterator[AudienceRow | AudienceError]:
     """Rows that came with the campaign itself; their place in the list is their line."""
     for line, row in enumerate(rows, start=1):
         yield _row(line, row)
@@ -53,11 +53,11 @@ def _cell(column: str) -> Cell | None:
     return str if column == "recipient" or (column.startswith("data.") and column.count(".") == 1) else None
 
 
-def _row(line: int, value: Any) -> Row | Fault:
+def _row(line: int, value: Any) -> AudienceRow | AudienceError:
     try:
-        row = AudienceRow.model_validate(value)
+        row = AudienceRowForm.model_validate(value)
     except ValidationError as error:
-        field, message = sentences(error, AudienceRow)[0]
-        return Fault(line, field, message)
+        field, message = sentences(error, AudienceRowForm)[0]
+        return AudienceError(line, field, message)
     reason = unstorable(row.data)
-    return Fault(line, "data", reason) if reason else Row(line, row.recipient, row.data)
+    return AudienceError(line, "data", reason) if reason else AudienceRow(line, row.recipient, row.data)

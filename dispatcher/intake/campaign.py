@@ -15,8 +15,8 @@ from dispatcher.content import Catalog, Template
 from dispatcher.domain.campaign import Spec
 from dispatcher.domain.spelling import did_you_mean
 from dispatcher.intake.audience import Id, inline, read_audience
-from dispatcher.intake.errors import BadInput, Door, InputFault, Moment, read_yaml, validate
-from dispatcher.ledger.campaigns.audience import Fault, Row
+from dispatcher.intake.errors import BadInput, InputError, Moment, StrictModel, read_yaml, validate
+from dispatcher.ledger.campaigns.audience import AudienceError, AudienceRow
 from dispatcher.policy import Policy
 
 Channels = Annotated[list[Channel], Field(min_length=1)]
@@ -34,7 +34,7 @@ NOWHERE_TO_FALL = "needs route first and a second channel to fall back to"
 VariantName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,20}$")]
 
 
-class CampaignForm(Door):
+class CampaignForm(StrictModel):
     """A campaign as people write it."""
 
     id: Id
@@ -61,11 +61,11 @@ class Submission:
 
     id: str
     spec: Spec
-    audience: Iterable[Row | Fault]
+    audience: Iterable[AudienceRow | AudienceError]
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class ValidationContext:
     """What submissions are held against."""
 
     catalog: Catalog
@@ -73,7 +73,7 @@ class Desk:
     now: datetime
 
 
-def read_campaign(path: Path, audience: Path | None, desk: Desk) -> Submission:
+def read_campaign(path: Path, audience: Path | None, desk: ValidationContext) -> Submission:
     """A campaign from its YAML file; its audience is the file given, or the one it names (beside it). Raises BadInput."""
     form, lines = read_yaml(path)
     if audience is None and isinstance(form.get("audience"), str):
@@ -81,27 +81,29 @@ def read_campaign(path: Path, audience: Path | None, desk: Desk) -> Submission:
     return _campaign(form, str(path), lines, audience, desk)
 
 
-def parse_campaign(form: Mapping[str, Any], desk: Desk) -> Submission:
+def parse_campaign(form: Mapping[str, Any], desk: ValidationContext) -> Submission:
     """A campaign from JSON, its audience inline or a file that this machine can read. Raises BadInput."""
     named = form.get("audience")
     return _campaign(form, "campaign", {}, Path(named) if isinstance(named, str) else None, desk)
 
 
-def _campaign(form: Mapping[str, Any], file: str, lines: Mapping[str, int], audience: Path | None, desk: Desk) -> Submission:
+def _campaign(
+    form: Mapping[str, Any], file: str, lines: Mapping[str, int], audience: Path | None, desk: ValidationContext
+) -> Submission:
     parsed = validate(CampaignForm, form, file, lines)
     templates = list(_templates(parsed, file, lines, desk.catalog))
     template = templates[0]
     faults = list(_faults(parsed, templates, file, lines, desk))
     if audience is None and not isinstance(parsed.audience, list):
-        faults.append(InputFault(file, 0, "audience", "missing: name a file, or give rows such as {recipient: c-1, data: {…}}"))
+        faults.append(InputError(file, 0, "audience", "missing: name a file, or give rows such as {recipient: c-1, data: {…}}"))
     if faults:
         raise BadInput(*faults)
     spec = Spec(
         template=template.name,
         entity=parsed.entity or template.entity,
         channels=_channels(parsed, templates),
-        kind=template.brief.kind,
-        offer_type=template.brief.offer_type,
+        kind=template.info.kind,
+        offer_type=template.info.offer_type,
         route=parsed.route,
         send_at=parsed.send_at,
         expires_at=parsed.expires_at,
@@ -121,7 +123,7 @@ def _campaign(form: Mapping[str, Any], file: str, lines: Mapping[str, int], audi
 def _templates(form: CampaignForm, file: str, lines: Mapping[str, int], catalog: Catalog) -> Iterator[Template]:
     """The campaign's template, or those of its variants. Raises BadInput."""
     if (form.template is None) == (form.variants is None):
-        raise BadInput(InputFault(file, lines.get("template", 0), "template", "name either a template or variants"))
+        raise BadInput(InputError(file, lines.get("template", 0), "template", "name either a template or variants"))
     for name in (form.template,) if form.template is not None else (form.variants or {}).values():
         yield _template(name, file, lines.get("template", lines.get("variants", 0)), catalog)
 
@@ -134,29 +136,29 @@ def _channels(form: CampaignForm, templates: Sequence[Template]) -> tuple[Channe
 
 def _template(name: str, file: str, line: int, catalog: Catalog) -> Template:
     if name not in catalog:
-        raise BadInput(InputFault(file, line, "template", f"unknown template {name!r}{did_you_mean(name, catalog)}"))
+        raise BadInput(InputError(file, line, "template", f"unknown template {name!r}{did_you_mean(name, catalog)}"))
     return catalog[name]
 
 
 def _faults(
-    form: CampaignForm, templates: Sequence[Template], file: str, lines: Mapping[str, int], desk: Desk
-) -> Iterator[InputFault]:
+    form: CampaignForm, templates: Sequence[Template], file: str, lines: Mapping[str, int], desk: ValidationContext
+) -> Iterator[InputError]:
     """Faults that show only beside the templates, the policy and the clock."""
     if form.entity is not None and form.entity not in desk.policy.entities:
         message = f"unknown entity {form.entity!r}{did_you_mean(form.entity, desk.policy.entities)}"
-        yield InputFault(file, lines.get("entity", 0), "entity", message)
+        yield InputError(file, lines.get("entity", 0), "entity", message)
     for template in templates:
         if unwritten := _unwritten(template, form.channels or ()):
-            yield InputFault(file, lines.get("channels", 0), "channels", unwritten)
+            yield InputError(file, lines.get("channels", 0), "channels", unwritten)
     if len({template.name for template in templates}) < len(templates) or len({_sort(template) for template in templates}) > 1:
         message = "should be different templates of one kind, offer type, topic and entity: only then do they compare"
-        yield InputFault(file, lines.get("variants", 0), "variants", message)
+        yield InputError(file, lines.get("variants", 0), "variants", message)
     elif not _channels(form, templates):
-        yield InputFault(file, lines.get("variants", 0), "variants", "no channel is one that all of them are written for")
+        yield InputError(file, lines.get("variants", 0), "variants", "no channel is one that all of them are written for")
     if form.fallback_after_seconds is not None and (form.route == "all" or len(_channels(form, templates)) < 2):
-        yield InputFault(file, lines.get("fallback_after_seconds", 0), "fallback_after_seconds", NOWHERE_TO_FALL)
+        yield InputError(file, lines.get("fallback_after_seconds", 0), "fallback_after_seconds", NOWHERE_TO_FALL)
     if form.expires_at is not None and form.expires_at <= max(desk.now, form.send_at or desk.now):
-        yield InputFault(file, lines.get("expires_at", 0), "expires_at", "lies before the campaign could start")
+        yield InputError(file, lines.get("expires_at", 0), "expires_at", "lies before the campaign could start")
 
 
 def _unwritten(template: Template, channels: Sequence[Channel]) -> str | None:
@@ -166,16 +168,18 @@ def _unwritten(template: Template, channels: Sequence[Channel]) -> str | None:
 
 
 def _sort(template: Template) -> tuple[object, ...]:
-    brief = template.brief
-    return brief.kind, brief.offer_type, brief.topic, brief.coins, brief.product, template.entity
+    info = template.info
+    return info.kind, info.offer_type, info.topic, info.coins, info.product, template.entity
 
 
-def _fitting(rows: Iterable[Row | Fault], templates: Sequence[Template]) -> Iterator[Row | Fault]:
+def _fitting(rows: Iterable[AudienceRow | AudienceError], templates: Sequence[Template]) -> Iterator[AudienceRow | AudienceError]:
     """Rows whose variables a template can't take become faults."""
     for row in rows:
-        objections = [each for template in templates for each in template.objections(row.data)] if isinstance(row, Row) else []
+        objections = (
+            [each for template in templates for each in template.objections(row.data)] if isinstance(row, AudienceRow) else []
+        )
         if objections:
             name, message = objections[0]
-            yield Fault(row.line, f"data.{name}", message)
+            yield AudienceError(row.line, f"data.{name}", message)
         else:
             yield row

@@ -17,7 +17,7 @@ Form = TypeVar("Form", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
-class InputFault:
+class InputError:
     """One thing that is wrong. `line` is 0 where the input has no lines, `field` empty where it is the whole of it."""
 
     file: str
@@ -33,12 +33,12 @@ class InputFault:
 class BadInput(Exception):
     """Input that can't be taken; nothing of it was. Holds every fault found."""
 
-    def __init__(self, *faults: InputFault) -> None:
+    def __init__(self, *faults: InputError) -> None:
         super().__init__("\n".join(str(fault) for fault in faults))
         self.faults = faults
 
 
-class Door(BaseModel):
+class StrictModel(BaseModel):
     """What every form at a door has in common: no unknown fields, no stray blanks."""
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
@@ -59,7 +59,7 @@ def validate(form: type[Form], value: Any, file: str, lines: Mapping[str, int] |
     try:
         return form.model_validate(value)
     except ValidationError as error:
-        raise BadInput(*(InputFault(file, _line(lines, field), field, text) for field, text in sentences(error, form))) from None
+        raise BadInput(*(InputError(file, _line(lines, field), field, text) for field, text in sentences(error, form))) from None
 
 
 def sentences(error: ValidationError, form: type[BaseModel]) -> list[tuple[str, str]]:
@@ -86,9 +86,9 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise BadInput(InputFault(str(path), 0, "", f"can't be read: {error.strerror}")) from None
+        raise BadInput(InputError(str(path), 0, "", f"can't be read: {error.strerror}")) from None
     except UnicodeDecodeError:
-        raise BadInput(InputFault(str(path), 0, "", "is not UTF-8 text; save it as UTF-8")) from None
+        raise BadInput(InputError(str(path), 0, "", "is not UTF-8 text; save it as UTF-8")) from None
 
 
 def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
@@ -99,22 +99,22 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
         value = yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
-        raise BadInput(InputFault(str(path), line, "", f"is not YAML: {error.problem}")) from None
+        raise BadInput(InputError(str(path), line, "", f"is not YAML: {error.problem}")) from None
     except (yaml.YAMLError, ValueError, RecursionError):
-        raise BadInput(InputFault(str(path), 0, "", "is not YAML")) from None
+        raise BadInput(InputError(str(path), 0, "", "is not YAML")) from None
     if not isinstance(value, dict) or not isinstance(node, yaml.MappingNode):
-        raise BadInput(InputFault(str(path), 1, "", "should hold `key: value` lines"))
+        raise BadInput(InputError(str(path), 1, "", "should hold `key: value` lines"))
     lines: dict[str, int] = {}
     faults = []
     for key, _ in node.value:
         if key.value in lines:
-            faults.append(InputFault(str(path), key.start_mark.line + 1, key.value, "is given twice"))
+            faults.append(InputError(str(path), key.start_mark.line + 1, key.value, "is given twice"))
         lines[key.value] = key.start_mark.line + 1
     if faults:
         raise BadInput(*faults)
     return value, lines
 
 
-def as_data(faults: Sequence[InputFault]) -> list[dict[str, Any]]:
+def as_data(faults: Sequence[InputError]) -> list[dict[str, Any]]:
     """Faults for machines."""
     return [{"file": fault.file, "line": fault.line, "field": fault.field, "message": fault.message} for fault in faults]

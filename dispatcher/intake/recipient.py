@@ -70,17 +70,17 @@ Value: TypeAlias = Annotated[str, StringConstraints(max_length=4_000)] | bool | 
 Variables: TypeAlias = Annotated[dict[Word, Value], Field(max_length=500)]
 
 
-class _Form(BaseModel):
+class _StrictBlock(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class _Device(_Form):
+class _Device(_StrictBlock):
     token: Annotated[str, StringConstraints(pattern=r"^[!-~]{1,4096}$")]
     platform: Literal["android", "ios", "web"]
     permission: bool
 
 
-class Offers(_Form):
+class OffersBlock(_StrictBlock):
     """A choice per offer type."""
 
     own: Mode | None = None
@@ -88,7 +88,7 @@ class Offers(_Form):
     kate: Mode | None = None
 
 
-class Channels(_Form):
+class ChannelsBlock(_StrictBlock):
     """The three switches."""
 
     email: bool | None = None
@@ -96,7 +96,7 @@ class Channels(_Form):
     sms_whatsapp: bool | None = None
 
 
-class RecipientForm(_Form):
+class RecipientForm(_StrictBlock):
     """A recipient as files and the API tell it."""
 
     id: Word
@@ -112,8 +112,8 @@ class RecipientForm(_Form):
     push: Annotated[list[_Device], Field(max_length=50)] = []
     partner: Word | None = None
     purchased: Words = []
-    offers: Offers | None = None
-    channels: Channels | None = None
+    offers: OffersBlock | None = None
+    channels: ChannelsBlock | None = None
     object_marketing: bool | None = None
     object_profiling: bool | None = None
     profile: Annotated[dict[Word, Variables], Field(max_length=50)] = {}
@@ -164,7 +164,7 @@ def _said(block: BaseModel | None) -> dict[str, Any]:
     return {name: value for name, value in block if value is not None} if block else {}
 
 
-_PARTS: Mapping[str, type[_Form]] = {"offers": Offers, "channels": Channels, "push": _Device}
+_PARTS: Mapping[str, type[_StrictBlock]] = {"offers": OffersBlock, "channels": ChannelsBlock, "push": _Device}
 _REASONS = {
     "missing": "is missing",
     "string_pattern_mismatch": "has characters, or a length, that are not taken here",

@@ -14,12 +14,12 @@ from typing import Any, TextIO
 
 from pydantic_core import from_json
 
-from dispatcher.intake.recipient import BadRecipient, Channels, Offers, RecipientForm, parse
-from dispatcher.intake.rows import BadRow, Cell, Row, read_rows
+from dispatcher.intake.recipient import BadRecipient, ChannelsBlock, OffersBlock, RecipientForm, parse
+from dispatcher.intake.rows import Cell, SourceRow, UnreadableRow, read_rows
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.consent.recipients import Recipient, upsert
 
-__all__ = ["BATCH_ROWS", "ERASED", "BadRecipient", "Imported", "RecipientForm", "import_file", "parse", "read_recipients"]
+__all__ = ["BATCH_ROWS", "ERASED", "BadRecipient", "ImportResult", "RecipientForm", "import_file", "parse", "read_recipients"]
 
 BATCH_ROWS = 2_000
 FAULTS_SHOWN = 20
@@ -53,8 +53,8 @@ _CELLS: Mapping[str, Cell] = {
     **dict.fromkeys(("has_current_account", "object_marketing", "object_profiling"), _boolean),
     **dict.fromkeys(("entities", "purchased"), _words),
     **dict.fromkeys(("push", "offers", "channels", "profile"), _json),
-    **{f"offers.{name}": str for name in Offers.model_fields},
-    **{f"channels.{name}": _boolean for name in Channels.model_fields},
+    **{f"offers.{name}": str for name in OffersBlock.model_fields},
+    **{f"channels.{name}": _boolean for name in ChannelsBlock.model_fields},
 }
 
 
@@ -70,7 +70,7 @@ def _cell(column: str) -> Cell | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Imported:
+class ImportResult:
     """What an import came to. `faults` are the first bad rows as (line, field, reason), without a value; all of them, with
     their rows, stand in the reject file `rejects`, which is None where there were none.
     """
@@ -83,16 +83,16 @@ class Imported:
     rejects: Path | None
 
 
-def read_recipients(path: Path, now: datetime) -> Iterator[tuple[Row, Recipient] | BadRow]:
-    """Stream a file's recipients, each with its row; what can't be taken comes as `BadRow`. Raises `BadInput`."""
+def read_recipients(path: Path, now: datetime) -> Iterator[tuple[SourceRow, Recipient] | UnreadableRow]:
+    """Stream a file's recipients, each with its row; what can't be taken comes as `UnreadableRow`. Raises `BadInput`."""
     for row in read_rows(path, _cell, [*_CELLS, "profile.<category>.<variable>"]):
-        if isinstance(row, BadRow):
+        if isinstance(row, UnreadableRow):
             yield row
             continue
         try:
             yield row, parse(row.data, now)
         except BadRecipient as error:
-            yield BadRow(row.line, error.field, error.reason, _at(row.data, error.field), row.data)
+            yield UnreadableRow(row.line, error.field, error.reason, _at(row.data, error.field), row.data)
 
 
 def _at(data: Any, field: str) -> Any:
@@ -101,7 +101,7 @@ def _at(data: Any, field: str) -> Any:
     return data if field else None
 
 
-class _Rejects:
+class _RejectFile:
     """The reject file, made with its first row. A file left from an earlier import is removed: it would mislead."""
 
     def __init__(self, path: Path) -> None:
@@ -111,7 +111,7 @@ class _Rejects:
         self._file: TextIO | None = None
         path.unlink(missing_ok=True)
 
-    def add(self, bad: BadRow) -> None:
+    def add(self, bad: UnreadableRow) -> None:
         if self._file is None:  # for the owner's eyes only: rows are personal
             self._file = os.fdopen(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8")
         line = json.dumps(asdict(bad), ensure_ascii=False, default=str)
@@ -133,7 +133,7 @@ def import_file(
     actor: str,
     now: datetime,
     progress: Callable[[int], None] | None = None,
-) -> Imported:
+) -> ImportResult:
     """Take in a file, a batch at a time, each in a transaction of its own; `progress` hears how many rows are done.
 
     A row replaces what was known of its recipient; how its choices are heard, `ledger.recipients.upsert` tells. Bad rows
@@ -141,24 +141,26 @@ def import_file(
     can't be read.
     """
     counts: Counter[str] = Counter()
-    with closing(_Rejects(rejects)) as rejected:
+    with closing(_RejectFile(rejects)) as rejected:
         for batch in _batches(read_recipients(path, now), rejected):
             taken = upsert(connection, secret, [recipient for _, recipient in batch.values()], actor, now)
             counts.update(new=len(taken.new), changed=len(taken.changed), unchanged=len(taken.unchanged))
             for recipient_id in taken.erased:
                 row = batch[recipient_id][0]
-                rejected.add(BadRow(row.line, "id", ERASED, recipient_id, row.data))
+                rejected.add(UnreadableRow(row.line, "id", ERASED, recipient_id, row.data))
             if progress:
                 progress(counts.total() + rejected.count)
     kept = rejects if rejected.count else None
-    return Imported(counts["new"], counts["changed"], counts["unchanged"], rejected.count, tuple(rejected.first), kept)
+    return ImportResult(counts["new"], counts["changed"], counts["unchanged"], rejected.count, tuple(rejected.first), kept)
 
 
-def _batches(items: Iterable[tuple[Row, Recipient] | BadRow], rejected: _Rejects) -> Iterator[dict[str, tuple[Row, Recipient]]]:
+def _batches(
+    items: Iterable[tuple[SourceRow, Recipient] | UnreadableRow], rejected: _RejectFile
+) -> Iterator[dict[str, tuple[SourceRow, Recipient]]]:
     """Good rows by id, some thousand at a time. A batch ends before a second row for the same person, which comes after."""
-    batch: dict[str, tuple[Row, Recipient]] = {}
+    batch: dict[str, tuple[SourceRow, Recipient]] = {}
     for item in items:
-        if isinstance(item, BadRow):
+        if isinstance(item, UnreadableRow):
             rejected.add(item)
             continue
         if len(batch) == BATCH_ROWS or item[1].id in batch:

@@ -14,7 +14,7 @@ from typing import Any, TextIO, TypeAlias
 from pydantic_core import from_json
 
 from dispatcher.domain.spelling import did_you_mean
-from dispatcher.intake.errors import BadInput, InputFault
+from dispatcher.intake.errors import BadInput, InputError
 
 ROW_LENGTH_MAX = 256 * 1024
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")  # what `surrogateescape` makes of bytes that are no text
@@ -22,7 +22,7 @@ csv.field_size_limit(ROW_LENGTH_MAX)  # a quote that is never closed would other
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class SourceRow:
     """One row as plain data, nested as its JSON or the dots in its columns say. `line` is where it begins."""
 
     line: int
@@ -30,7 +30,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class BadRow:
+class UnreadableRow:
     """A row that can't be taken. `value` and `row` may be personal: they go into the reject file and nowhere else."""
 
     line: int
@@ -43,7 +43,7 @@ class BadRow:
 Cell: TypeAlias = Callable[[str], Any]  # a cell's text as a value; raises ValueError(reason)
 
 
-def read_rows(path: Path, cell_of: Callable[[str], Cell | None], columns: Collection[str]) -> Iterator[Row | BadRow]:
+def read_rows(path: Path, cell_of: Callable[[str], Cell | None], columns: Collection[str]) -> Iterator[SourceRow | UnreadableRow]:
     """Stream a .jsonl or .csv file. `cell_of` reads a CSV column's cells, None where there is no such column; `columns`
     are the names to suggest then. An empty cell is an absent field. Raises `BadInput` where the file as a whole can't be
     read: missing, of another kind, in another encoding, without or with a wrong header.
@@ -62,7 +62,7 @@ def read_rows(path: Path, cell_of: Callable[[str], Cell | None], columns: Collec
 
 
 def _bad(path: Path, line: int, column: str, message: str) -> BadInput:
-    return BadInput(InputFault(str(path), line, column, message))
+    return BadInput(InputError(str(path), line, column, message))
 
 
 def _unfit(text: str) -> str | None:
@@ -74,19 +74,19 @@ def _unfit(text: str) -> str | None:
     return None
 
 
-def _jsonl(file: TextIO) -> Iterator[Row | BadRow]:
+def _jsonl(file: TextIO) -> Iterator[SourceRow | UnreadableRow]:
     line = 0
     while text := file.readline(ROW_LENGTH_MAX):
         line += 1
         if len(text) == ROW_LENGTH_MAX and not text.endswith("\n"):
             while text and not text.endswith("\n"):
                 text = file.readline(ROW_LENGTH_MAX)
-            yield BadRow(line, "", f"is longer than {ROW_LENGTH_MAX} characters")
+            yield UnreadableRow(line, "", f"is longer than {ROW_LENGTH_MAX} characters")
         elif text.strip():
             yield _json_row(line, text)
 
 
-def _json_row(line: int, text: str) -> Row | BadRow:
+def _json_row(line: int, text: str) -> SourceRow | UnreadableRow:
     reason = _unfit(text)
     if reason is None:
         try:
@@ -95,12 +95,14 @@ def _json_row(line: int, text: str) -> Row | BadRow:
             reason = f"is not JSON: {str(error).replace(' at line 1', ' at')}"
         else:
             if isinstance(data, dict):
-                return Row(line, data)
+                return SourceRow(line, data)
             reason = "is not a JSON object"
-    return BadRow(line, "", reason, row=text.strip())
+    return UnreadableRow(line, "", reason, row=text.strip())
 
 
-def _csv(file: TextIO, path: Path, cell_of: Callable[[str], Cell | None], columns: Collection[str]) -> Iterator[Row | BadRow]:
+def _csv(
+    file: TextIO, path: Path, cell_of: Callable[[str], Cell | None], columns: Collection[str]
+) -> Iterator[SourceRow | UnreadableRow]:
     first = file.readline(ROW_LENGTH_MAX)
     delimiter = ";" if ";" in first and "," not in first else ","  # spreadsheets in Belgium write semicolons
     header = next(csv.reader([first], delimiter=delimiter), [])
@@ -113,7 +115,7 @@ def _csv(file: TextIO, path: Path, cell_of: Callable[[str], Cell | None], column
         except StopIteration:
             return
         except csv.Error as error:
-            yield BadRow(line, "", f"is not CSV: {error}")
+            yield UnreadableRow(line, "", f"is not CSV: {error}")
         else:
             if texts:
                 yield _csv_row(line, texts, header, cells)
@@ -130,19 +132,19 @@ def _header(
     for name in header:
         cell = cell_of(name)
         if cell is None:
-            faults.append(InputFault(str(path), 1, name, f"unknown column{did_you_mean(name, columns)}"))
+            faults.append(InputError(str(path), 1, name, f"unknown column{did_you_mean(name, columns)}"))
         else:
             cells.append((name.split("."), cell))
         if header.count(name) > 1 or any(other.startswith(f"{name}.") for other in header):
-            faults.append(InputFault(str(path), 1, name, "is given twice"))
+            faults.append(InputError(str(path), 1, name, "is given twice"))
     if faults:
         raise BadInput(*dict.fromkeys(faults))
     return cells
 
 
-def _csv_row(line: int, texts: list[str], header: list[str], cells: list[tuple[list[str], Cell]]) -> Row | BadRow:
+def _csv_row(line: int, texts: list[str], header: list[str], cells: list[tuple[list[str], Cell]]) -> SourceRow | UnreadableRow:
     if len(texts) != len(header):
-        return BadRow(line, "", f"has {len(texts)} cells where the header has {len(header)}", row=texts)
+        return UnreadableRow(line, "", f"has {len(texts)} cells where the header has {len(header)}", row=texts)
     data: dict[str, Any] = {}
     for name, text, (path, cell) in zip(header, texts, cells, strict=True):
         if not text:
@@ -152,9 +154,9 @@ def _csv_row(line: int, texts: list[str], header: list[str], cells: list[tuple[l
                 raise ValueError(reason)
             value = cell(text)
         except ValueError as error:
-            return BadRow(line, name, str(error), text, dict(zip(header, texts, strict=True)))
+            return UnreadableRow(line, name, str(error), text, dict(zip(header, texts, strict=True)))
         place = data
         for step in path[:-1]:
             place = place.setdefault(step, {})
         place[path[-1]] = value
-    return Row(line, data)
+    return SourceRow(line, data)

@@ -7,12 +7,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 
-def numbers(values: Iterable[int]) -> str:
+def int_array(values: Iterable[int]) -> str:
     """An array of whole numbers."""
     return "{" + ",".join(map(str, values)) + "}"
 
 
-def words(values: Iterable[str | None]) -> str:
+def text_array(values: Iterable[str | None]) -> str:
     """An array of texts and NULLs. For short ones: what holds many quotes goes over faster in binary (%b)."""
     return "{" + ",".join("NULL" if value is None else _quoted(value) for value in values) + "}"
 

@@ -11,18 +11,18 @@ from dispatcher.ledger.consent import recipients
 from dispatcher.ledger.inbound import inbound_messages
 from dispatcher.ledger.maintenance import retention
 from dispatcher.policy import Term
-from dispatcher.runtime.services import House
+from dispatcher.runtime.services import Services
 
 ACTOR = "retention"
 STEPS_MAX = 100  # of one kind in one run: the rest is the next run's
 PROSPECTS_A_STEP = 100
 
 Due = Callable[[Connection, datetime], int]
-Step = Callable[[House, Connection, datetime], int]  # clears some of what is older than that; 0 when nothing is left
+Step = Callable[[Services, Connection, datetime], int]  # clears some of what is older than that; 0 when nothing is left
 
 
 @dataclass(frozen=True, slots=True)
-class Keeping:
+class RetentionClass:
     """One kind of data: the policy's term for it, what it is, and how it is counted and cleared."""
 
     term: str  # the key in [retention]
@@ -32,73 +32,78 @@ class Keeping:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class RetentionBacklog:
     """How a kind stands: kept for so long, so much of it older than that moment."""
 
-    keeping: Keeping
+    keeping: RetentionClass
     kept: Term
     before: datetime
     due: int
 
 
 @dataclass(frozen=True, slots=True)
-class Cleared:
+class ClearResult:
     """What a run did to a kind."""
 
-    keeping: Keeping
+    keeping: RetentionClass
     cleared: int
 
 
 def _by_ledger(step: Callable[[Connection, datetime, datetime], int]) -> Step:
-    return lambda house, connection, before: step(connection, before, house.clock())
+    return lambda services, connection, before: step(connection, before, services.clock())
 
 
-def _answers(house: House, connection: Connection, before: datetime) -> int:
-    return inbound_messages.forget(connection, house.clock(), before)
+def _answers(services: Services, connection: Connection, before: datetime) -> int:
+    return inbound_messages.forget(connection, services.clock(), before)
 
 
-def _prospects(house: House, connection: Connection, before: datetime) -> int:
+def _prospects(services: Services, connection: Connection, before: datetime) -> int:
     found = retention.silent_prospects(connection, before, PROSPECTS_A_STEP)
     for recipient_id in found:
-        recipients.erase(connection, house.secret, recipient_id, ACTOR, house.clock())
+        recipients.erase(connection, services.secret, recipient_id, ACTOR, services.clock())
     return len(found)
 
 
 KEEPINGS = (
-    Keeping("content", "campaigns' variables", retention.campaigns_due, _by_ledger(retention.clear_campaign)),
-    Keeping("content", "triggers' variables", retention.triggers_due, _by_ledger(retention.clear_triggers)),
-    Keeping("news", "what providers tell beyond what is acted on", retention.news_due, _by_ledger(retention.clear_news)),
-    Keeping("answers", "words that people answered", inbound_messages.old, _answers),
-    Keeping("prospects", "prospects who told us nothing since", retention.prospects_due, _prospects),
-    Keeping("decisions", "months of decisions", retention.months_due, _by_ledger(retention.drop_month)),
-    Keeping("consent", "what erased people had said", retention.erased_due, _by_ledger(retention.forget_erased)),
+    RetentionClass("content", "campaigns' variables", retention.campaigns_due, _by_ledger(retention.clear_campaign)),
+    RetentionClass("content", "triggers' variables", retention.triggers_due, _by_ledger(retention.clear_triggers)),
+    RetentionClass(
+        "news",
+        "what providers tell beyond what is acted on",
+        retention.provider_events_due,
+        _by_ledger(retention.clear_provider_events),
+    ),
+    RetentionClass("answers", "words that people answered", inbound_messages.old, _answers),
+    RetentionClass("prospects", "prospects who told us nothing since", retention.prospects_due, _prospects),
+    RetentionClass("decisions", "months of decisions", retention.months_due, _by_ledger(retention.drop_month)),
+    RetentionClass("consent", "what erased people had said", retention.erased_due, _by_ledger(retention.forget_erased)),
 )
 
 
-def standings(house: House) -> list[Standing]:
+def backlogs(services: Services) -> list[RetentionBacklog]:
     """Every kind: how long it is kept, and how much of it is due now. Changes nothing."""
-    with lend(house.pool) as connection:
-        return [_standing(house, connection, keeping) for keeping in KEEPINGS]
+    with lend(services.pool) as connection:
+        return [_standing(services, connection, keeping) for keeping in KEEPINGS]
 
 
-def _standing(house: House, connection: Connection, keeping: Keeping) -> Standing:
-    kept: Term = getattr(house.policy.retention, keeping.term)
-    before = kept.before(house.clock())
-    return Standing(keeping, kept, before, keeping.due(connection, before))
+def _standing(services: Services, connection: Connection, keeping: RetentionClass) -> RetentionBacklog:
+    kept: Term = getattr(services.policy.retention, keeping.term)
+    before = kept.before(services.clock())
+    return RetentionBacklog(keeping, kept, before, keeping.due(connection, before))
 
 
-def clear(house: House, steps_max: int = STEPS_MAX) -> Iterator[Cleared]:
+def clear(services: Services, steps_max: int = STEPS_MAX) -> Iterator[ClearResult]:
     """Clear what is due, kind by kind, and say how much that was; at most so many steps of each kind."""
     for keeping in KEEPINGS:
-        before = getattr(house.policy.retention, keeping.term).before(house.clock())
-        with lend(house.pool) as connection:
-            yield Cleared(keeping, _clear(house, connection, keeping, before, steps_max))
+        before = getattr(services.policy.retention, keeping.term).before(services.clock())
+        with lend(services.pool) as connection:
+            yield ClearResult(keeping, _clear(services, connection, keeping, before, steps_max))
 
 
-def _clear(house: House, connection: Connection, keeping: Keeping, before: datetime, steps_max: int) -> int:
+def _clear(services: Services, connection: Connection, keeping: RetentionClass, before: datetime, steps_max: int) -> int:
     cleared = 0
     for _ in range(steps_max):
-        step = keeping.step(house, connection, before)
+        step = keeping.step(services, connection, before)
         cleared += step
         if not step:
             break

@@ -3,24 +3,24 @@
 The module `explain` hides behind its one function here, as `record` does.
 """
 
-from dispatcher.policy.data import Entity, Policy, Retention, Retry, Term
+from dispatcher.policy.data import Entity, Policy, RetentionTerms, RetryPolicy, Term
 from dispatcher.policy.explain import Explanation, explain
 from dispatcher.policy.reading import parse, recall, shipped
-from dispatcher.policy.record import Recorded, from_record, record
+from dispatcher.policy.record import DecisionRecord, from_record, record
 from dispatcher.policy.rules import RULES, Rules, variant_of
-from dispatcher.policy.section import Fault, PolicyFaults
+from dispatcher.policy.section import InvalidPolicy, PolicyError
 from dispatcher.policy.verdict import decide
 
 __all__ = [
     "RULES",
+    "DecisionRecord",
     "Entity",
     "Explanation",
-    "Fault",
+    "InvalidPolicy",
     "Policy",
-    "PolicyFaults",
-    "Recorded",
-    "Retention",
-    "Retry",
+    "PolicyError",
+    "RetentionTerms",
+    "RetryPolicy",
     "Rules",
     "Term",
     "decide",

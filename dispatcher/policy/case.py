@@ -9,10 +9,10 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from channels.base import Channel
-from dispatcher.domain.decision import Code
+from dispatcher.domain.decision import ReasonCode
 from dispatcher.domain.message import Job, Kind, Mode
 from dispatcher.domain.recipient import Choice, Facts
-from dispatcher.policy.data import SERVICE, Permission, Policy, Row
+from dispatcher.policy.data import SERVICE, BasisGrant, Policy, Row
 
 NOTHING: Row = {}
 NO_TABLE: Mapping[str, Row] = {}
@@ -22,20 +22,20 @@ CHOSEN = {Mode.TAILORED.value: Mode.TAILORED, Mode.STANDARD.value: Mode.STANDARD
 class Objection(NamedTuple):
     """What a rule says against a send. With `until` it only says "not now"."""
 
-    code: Code
+    code: ReasonCode
     evidence: str
     until: datetime | None = None
 
 
-class Case:
+class DecisionCase:
     """The things that several rules need, in slots: built once per decision, and decisions come by the thousand."""
 
     __slots__ = ("choice", "chosen", "facts", "job", "local", "mode", "now", "policy", "profiling", "row", "service")
 
     def __init__(self, job: Job, facts: Facts, policy: Policy, now: datetime) -> None:
-        brief = job.brief
+        info = job.info
         self.job, self.facts, self.policy, self.now = job, facts, policy, now
-        self.service = brief.kind is Kind.SERVICE
+        self.service = info.kind is Kind.SERVICE
         self.local = now.astimezone(zone(facts.timezone, policy.default_zone))
         self.profiling = facts.object_profiling is None or facts.object_profiling.value == "off"
         self.choice: Choice | None = None  # on record for the template's offer type, whatever it says
@@ -43,7 +43,7 @@ class Case:
         if self.service:
             table, choice = SERVICE, Mode.STANDARD.value
         else:
-            table, choice = brief.offer_type or "", ""
+            table, choice = info.offer_type or "", ""
             self.choice = facts.offers.get(table)
             if self.choice is not None:
                 choice = self.choice.value
@@ -57,16 +57,16 @@ class Case:
         A tailored customer's contract also covers a standard rendering. The reverse never holds, and Kate Coins, which
         are personal by nature, need the tailored choice and no objection to profiling.
         """
-        brief = self.job.brief
-        standard = Mode.STANDARD if Mode.STANDARD in brief.modes else None
+        info = self.job.info
+        standard = Mode.STANDARD if Mode.STANDARD in info.modes else None
         if self.service:
             return standard
         if self.chosen is Mode.TAILORED and self.profiling:
-            return Mode.TAILORED if Mode.TAILORED in brief.modes else standard
-        return standard if self.chosen is not None and not brief.coins else None
+            return Mode.TAILORED if Mode.TAILORED in info.modes else standard
+        return standard if self.chosen is not None and not info.coins else None
 
 
-def basis(case: Case, channel: Channel) -> tuple[str, str] | None:
+def basis(case: DecisionCase, channel: Channel) -> tuple[str, str] | None:
     """The first basis that the policy allows here and whose conditions hold, with its evidence; None without one."""
     for permission in case.row.get(channel, ()):
         evidence = _stands(permission, case)
@@ -75,7 +75,7 @@ def basis(case: Case, channel: Channel) -> tuple[str, str] | None:
     return None
 
 
-def _stands(permission: Permission, case: Case) -> str | None:
+def _stands(permission: BasisGrant, case: DecisionCase) -> str | None:
     choice = case.choice
     match permission.basis:
         case "service":
@@ -91,11 +91,11 @@ def _stands(permission: Permission, case: Case) -> str | None:
     return None
 
 
-def _soft_opt_in(case: Case) -> str | None:
+def _soft_opt_in(case: DecisionCase) -> str | None:
     """An analogous product, surely bought from this very entity, with the objection offered; else None."""
-    terms, brief, facts = case.policy.soft_opt_in, case.job.brief, case.facts
-    offered = terms.products.get(brief.product or "")
-    if not terms.objection_offered or brief.offer_type != "own" or offered is None:
+    terms, info, facts = case.policy.soft_opt_in, case.job.info, case.facts
+    offered = terms.products.get(info.product or "")
+    if not terms.objection_offered or info.offer_type != "own" or offered is None:
         return None
     for name in sorted(facts.purchased & offered.analogous):
         # The record does not say where it was bought: only one of the person's entities may be a seller of it.

@@ -29,7 +29,7 @@ class Entity:
 
 
 @dataclass(frozen=True, slots=True)
-class Permission:
+class BasisGrant:
     """A basis that the file allows in one place of its tables. `key` is that place, as evidence."""
 
     basis: str
@@ -37,7 +37,7 @@ class Permission:
 
 
 # channel -> the bases to try, in order; one such row per entity, offer type (or "service") and choice
-Row = Mapping[Channel, tuple[Permission, ...]]
+Row = Mapping[Channel, tuple[BasisGrant, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class SoftOptIn:
 
 
 @dataclass(frozen=True, slots=True)
-class Quiet:
+class QuietHours:
     """When a channel stays silent, by the recipient's wall clock: from `start` until just before `end`, and on whole days.
 
     `weekdays` are counted from Monday, which is 0; `holidays_of` is the country whose public holidays are silent, if any.
@@ -86,7 +86,7 @@ class Quiet:
 
 
 @dataclass(frozen=True, slots=True)
-class Cap:
+class FrequencyCap:
     """At most so many commercial messages to one person, of some types on some channels, within a window.
 
     The window rolls (`rolling_seconds`), or is the calendar day in the person's zone where that is None.
@@ -105,7 +105,7 @@ class Cap:
 
 
 @dataclass(frozen=True, slots=True)
-class Rests:
+class CoolDownRules:
     """The codes by which a provider says that a person has had enough advertising there, and for how long it then rests."""
 
     codes: frozenset[str]
@@ -113,7 +113,7 @@ class Rests:
 
 
 @dataclass(frozen=True, slots=True)
-class Brake:
+class ComplaintBrake:
     """When a campaign stops itself: rates are shares of the messages that providers took, from `minimum` of them on."""
 
     complaint_rate_warn: float
@@ -123,7 +123,7 @@ class Brake:
 
 
 @dataclass(frozen=True, slots=True)
-class Retry:
+class RetryPolicy:
     """Numbers for what follows a failed attempt."""
 
     attempts_max: int
@@ -157,7 +157,7 @@ class Term:
 
 
 @dataclass(frozen=True, slots=True)
-class Retention:
+class RetentionTerms:
     """How long each class of data is kept."""
 
     decisions: Term
@@ -187,14 +187,14 @@ class Policy:
     coins_need_current_account: bool
     holdout_salt: str
     groups: Mapping[Channel, str]  # the switch that rules a channel
-    quiet_hours: Mapping[Channel, Quiet]
-    caps: tuple[Cap, ...]
-    rests: Mapping[Channel, Rests]
-    retry: Retry
-    brake: Brake
+    quiet_hours: Mapping[Channel, QuietHours]
+    caps: tuple[FrequencyCap, ...]
+    cool_downs: Mapping[Channel, CoolDownRules]
+    retry: RetryPolicy
+    brake: ComplaintBrake
     four_eyes_audience_min: int  # a campaign with more recipients waits for a second person
     four_eyes_templates: bool  # a commercial text leaves only in a wording that somebody approved
-    retention: Retention
+    retention: RetentionTerms
     topics: Mapping[str, frozenset[str]]  # regulated topic -> the products whose offers fall under it
 
     def caps_since(self, now: datetime) -> datetime | None:

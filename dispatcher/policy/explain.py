@@ -12,20 +12,20 @@ from datetime import datetime, tzinfo
 from typing import Any
 
 from channels.base import Channel
-from dispatcher.domain.decision import Code, Hold, Leg, Reason, Refuse, Send, headline
+from dispatcher.domain.decision import Hold, Permission, Reason, ReasonCode, Refuse, Send, headline
 from dispatcher.domain.message import Mode, State
 from dispatcher.domain.recipient import Language
 from dispatcher.policy.case import zone as zone_of
 from dispatcher.policy.data import Policy
-from dispatcher.policy.explanations import words
-from dispatcher.policy.record import Recorded, from_record
+from dispatcher.policy.explanations import messages
+from dispatcher.policy.record import DecisionRecord, from_record
 
 Told = tuple[str, ...]  # sentences
 
 NOT_SENT = frozenset({State.REFUSED, State.EXPIRED, State.CANCELLED, State.HELD_OUT})
 # These say all there is to say: of such a person nothing else is known, or the lack of a basis only follows from them.
-ENOUGH = frozenset({Code.ERASED, Code.UNKNOWN_RECIPIENT})
-NO_BASIS_FOLLOWS = frozenset({Code.CHOICE_NONE, Code.NO_CHOICE})
+ENOUGH = frozenset({ReasonCode.ERASED, ReasonCode.UNKNOWN_RECIPIENT})
+NO_BASIS_FOLLOWS = frozenset({ReasonCode.CHOICE_NONE, ReasonCode.NO_CHOICE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def explain(
 
     `reason` is a code of ours or of the provider; `channel` narrows a decision with several legs to one message of it.
     """
-    teller = _Teller(from_record(kept), language, policy, channel)
+    teller = _Explainer(from_record(kept), language, policy, channel)
     state = state or _state_of(teller.recorded)
     legs = teller.legs if state not in NOT_SENT else ()
     return Explanation(
@@ -73,27 +73,27 @@ def explain(
     )
 
 
-def _state_of(recorded: Recorded) -> State:
+def _state_of(recorded: DecisionRecord) -> State:
     match recorded.decision:
         case Send():
             return State.PENDING
         case Hold():
             return State.HELD
         case Refuse(reasons):
-            known = {Code.EXPIRED: State.EXPIRED, Code.HELD_OUT: State.HELD_OUT}
+            known = {ReasonCode.EXPIRED: State.EXPIRED, ReasonCode.HELD_OUT: State.HELD_OUT}
             return known.get(headline(reasons).code, State.REFUSED)
 
 
-class _Teller:
+class _Explainer:
     """Holds what every sentence needs: the record, the language's words, and the policy for names."""
 
-    def __init__(self, recorded: Recorded, language: Language, policy: Policy, channel: Channel | None) -> None:
+    def __init__(self, recorded: DecisionRecord, language: Language, policy: Policy, channel: Channel | None) -> None:
         self.recorded, self.language, self.policy = recorded, language, policy
-        self.words = words(language)
+        self.words = messages(language)
         self.entity = policy.entities.get(recorded.entity)
         decision = recorded.decision
         every = decision.legs if isinstance(decision, Send) else ()
-        self.legs: tuple[Leg, ...] = tuple(leg for leg in every if leg.channel is channel) or every
+        self.legs: tuple[Permission, ...] = tuple(leg for leg in every if leg.channel is channel) or every
         self.zone = zone_of(None, policy.default_zone)
         self.by_event = {choice.event: about for about, choice in recorded.choices.items()}
 
@@ -105,11 +105,11 @@ class _Teller:
             state = State.PENDING
         channels = _joined([self.words["channel"][leg.channel] for leg in self.legs], self.words["form"]["and"])
         told = self.words["state"][state].format(channel=channels, until=until)
-        if reason is None or reason in set(Code):
+        if reason is None or reason in set(ReasonCode):
             return (told,)
         return told, self.words["why"]["provider"].format(code=reason)
 
-    def permissions(self, legs: tuple[Leg, ...]) -> Told:
+    def permissions(self, legs: tuple[Permission, ...]) -> Told:
         """The choice and the basis of a send, and why other channels were passed over."""
         text, choice = self.words["text"], self.recorded.choices.get(f"offers.{self.recorded.offer_type}")
         told = []
@@ -129,7 +129,7 @@ class _Teller:
             return self._later("why", reason)
         return tuple(dict.fromkeys(self._why(said, channels) for said, channels in self._weighed()))
 
-    def change(self, legs: tuple[Leg, ...], reason: str | None) -> Told:
+    def change(self, legs: tuple[Permission, ...], reason: str | None) -> Told:
         """What would have led to another outcome: only where one thing alone would have."""
         if legs:
             if self.recorded.offer_type is None:
@@ -174,20 +174,20 @@ class _Teller:
         """The objections worth telling, strongest first, each once with its channels."""
         reasons = self.recorded.decision.reasons
         codes = {said.code for said in reasons}
-        merged: dict[tuple[Code, str], tuple[Reason, list[Channel]]] = {}
+        merged: dict[tuple[ReasonCode, str], tuple[Reason, list[Channel]]] = {}
         for said in reasons:
-            if said.code is Code.NO_BASIS and codes & NO_BASIS_FOLLOWS:
+            if said.code is ReasonCode.NO_BASIS and codes & NO_BASIS_FOLLOWS:
                 continue
             # One lacking basis per channel is one sentence, however many places of the policy would have to allow it.
-            evidence = "" if said.code is Code.NO_BASIS else said.evidence
+            evidence = "" if said.code is ReasonCode.NO_BASIS else said.evidence
             merged.setdefault((said.code, evidence), (said, []))[1].append(said.channel)
-        rank = list(Code).index
+        rank = list(ReasonCode).index
         weighed = sorted(merged.values(), key=lambda entry: rank(entry[0].code))
         return weighed[:1] if weighed and weighed[0][0].code in ENOUGH else weighed
 
     def _later(self, table: str, reason: str | None) -> Told:
         """The sentence for a reason that came up after the decision to send, where it is one of ours."""
-        sentence = self.words[table].get(reason) if reason in set(Code) else None
+        sentence = self.words[table].get(reason) if reason in set(ReasonCode) else None
         return (sentence.format(**self._places(None, [leg.channel for leg in self.legs])),) if sentence else ()
 
     def _why(self, said: Reason, channels: list[Channel]) -> str:

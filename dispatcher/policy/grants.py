@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from channels.base import Channel
 from dispatcher.domain.message import Mode, OfferType
-from dispatcher.policy.data import SERVICE, Entity, Permission, Row
+from dispatcher.policy.data import SERVICE, BasisGrant, Entity, Row
 from dispatcher.policy.section import Section
 
 OFFERS = tuple(offer.value for offer in OfferType)
@@ -96,7 +96,7 @@ def _tables(table: Section) -> Tables:
 def _row(table: Section, bases: tuple[str, ...]) -> Row:
     with table:
         return {
-            Channel(channel): tuple(Permission(basis, f"policy:{table.place(channel)}") for basis in table.words(channel, bases))
+            Channel(channel): tuple(BasisGrant(basis, f"policy:{table.place(channel)}") for basis in table.words(channel, bases))
             for channel in table.each(CHANNELS)
         }
 

@@ -7,7 +7,7 @@ from dataclasses import fields
 
 from channels.base import Channel
 from dispatcher.policy.calendar import PUBLIC_HOLIDAY, WEEKDAYS, public_holidays
-from dispatcher.policy.data import Brake, Cap, Quiet, Rests, Retention, Retry, Term
+from dispatcher.policy.data import ComplaintBrake, CoolDownRules, FrequencyCap, QuietHours, RetentionTerms, RetryPolicy, Term
 from dispatcher.policy.grants import CHANNELS, OFFERS
 from dispatcher.policy.section import Section
 
@@ -28,7 +28,7 @@ def country(top: Section) -> str:
     return name
 
 
-def quiet_hours(table: Section, holidays_of: str) -> dict[Channel, Quiet]:
+def quiet_hours(table: Section, holidays_of: str) -> dict[Channel, QuietHours]:
     """When channels are silent, with the public holidays of that country."""
     quiet = {}
     with table:
@@ -37,7 +37,7 @@ def quiet_hours(table: Section, holidays_of: str) -> dict[Channel, Quiet]:
                 days = hours.words("silent_days", (*WEEKDAYS, PUBLIC_HOLIDAY), otherwise=())
                 weekdays = frozenset(WEEKDAYS.index(day) for day in days if day != PUBLIC_HOLIDAY)
                 whose = holidays_of if PUBLIC_HOLIDAY in days else None
-                quiet[Channel(channel)] = Quiet(hours.clock("from"), hours.clock("to"), weekdays, whose)
+                quiet[Channel(channel)] = QuietHours(hours.clock("from"), hours.clock("to"), weekdays, whose)
                 if len(weekdays) == len(WEEKDAYS):
                     hours.fault("silent_days", "leaves no day; a channel that is never used has no basis instead")
             if {"from", "to"} <= hours.data.keys() and hours.data["from"] == hours.data["to"]:
@@ -45,12 +45,12 @@ def quiet_hours(table: Section, holidays_of: str) -> dict[Channel, Quiet]:
     return quiet
 
 
-def caps(top: Section) -> Iterator[Cap]:
+def caps(top: Section) -> Iterator[FrequencyCap]:
     """The frequency caps."""
     names: set[str] = set()
     for table in top.sections("caps"):
         with table:
-            cap = Cap(
+            cap = FrequencyCap(
                 name=table.text("name"),
                 most=table.whole("max", 1, 10_000),
                 channels=frozenset(Channel(name) for name in table.words("channels", CHANNELS, otherwise=CHANNELS)),
@@ -76,20 +76,20 @@ def _window(table: Section) -> float | None:
     return 0.0
 
 
-def rests(table: Section) -> dict[Channel, Rests]:
+def cool_downs(table: Section) -> dict[Channel, CoolDownRules]:
     """Providers' own limits per person."""
     found = {}
     with table:
         for channel in table.each(CHANNELS):
             with table.section(channel) as row:
-                found[Channel(channel)] = Rests(frozenset(row.words("codes")), 3_600 * row.number("hours", 1, 8_784))
+                found[Channel(channel)] = CoolDownRules(frozenset(row.words("codes")), 3_600 * row.number("hours", 1, 8_784))
     return found
 
 
-def retry(table: Section) -> Retry:
+def retry(table: Section) -> RetryPolicy:
     """Numbers for failed attempts."""
     with table:
-        numbers = Retry(
+        numbers = RetryPolicy(
             attempts_max=table.whole("attempts_max", 1, 100),
             base_seconds=table.number("base_seconds", 1, 86_400),
             cap_seconds=table.number("cap_seconds", 1, 604_800),
@@ -101,10 +101,10 @@ def retry(table: Section) -> Retry:
     return numbers
 
 
-def brake(table: Section) -> Brake:
+def complaint_brake(table: Section) -> ComplaintBrake:
     """When campaigns stop themselves."""
     with table:
-        numbers = Brake(
+        numbers = ComplaintBrake(
             complaint_rate_warn=table.number("complaint_rate_warn", 0, 1),
             complaint_rate_pause=table.number("complaint_rate_pause", 0, 1),
             bounce_rate_pause=table.number("bounce_rate_pause", 0, 1),
@@ -115,10 +115,10 @@ def brake(table: Section) -> Brake:
     return numbers
 
 
-def retention(table: Section) -> Retention:
+def retention(table: Section) -> RetentionTerms:
     """How long what is kept."""
     with table:
-        kept = Retention(**{field.name: _term(table, field.name) for field in fields(Retention)})
+        kept = RetentionTerms(**{field.name: _term(table, field.name) for field in fields(RetentionTerms)})
     if kept.decisions.days < DECISIONS_DAYS_MIN:
         table.fault("decisions", "a year at least", str(kept.decisions))
     if kept.consent.days < kept.decisions.days:

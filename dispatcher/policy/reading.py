@@ -15,7 +15,7 @@ from dispatcher.domain.recipient import GROUP_OF, ChannelGroup, Source
 from dispatcher.policy import limits
 from dispatcher.policy.data import SERVICE, Entity, Policy, Product, SoftOptIn
 from dispatcher.policy.grants import CHANNELS, CHOICES, OFFERS, basis_of, entities_of
-from dispatcher.policy.section import Fault, PolicyFaults, Section
+from dispatcher.policy.section import InvalidPolicy, PolicyError, Section
 
 T = TypeVar("T")
 # What a link, a reply or a provider tells us is never a yes.
@@ -29,16 +29,16 @@ def shipped() -> str:
 
 
 def parse(text: str, file: str = "policy.toml") -> Policy:
-    """Read a policy. Raises `PolicyFaults` with every fault at once; `file` is only a name for them."""
+    """Read a policy. Raises `InvalidPolicy` with every fault at once; `file` is only a name for them."""
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise PolicyFaults((Fault(file, "the file", None, f"is not TOML: {error}"),)) from None
+        raise InvalidPolicy((PolicyError(file, "the file", None, f"is not TOML: {error}"),)) from None
     top = Section(data, file)
     with top:
         policy = _policy(top, hashlib.sha256(text.encode()).hexdigest())
     if top.faults:
-        raise PolicyFaults(tuple(top.faults))
+        raise InvalidPolicy(tuple(top.faults))
     return policy
 
 
@@ -50,7 +50,7 @@ def recall(text: str, present: Policy) -> Policy:
     """
     try:
         return parse(text)
-    except PolicyFaults:
+    except InvalidPolicy:
         pass
     try:
         kept = tomllib.loads(text)
@@ -100,9 +100,9 @@ def _policy(top: Section, digest: str) -> Policy:
         groups=_groups(top.section("channel_groups")),
         quiet_hours=limits.quiet_hours(top.section("quiet_hours"), limits.country(top)),
         caps=tuple(limits.caps(top)),
-        rests=limits.rests(top.section("rests")),
+        cool_downs=limits.cool_downs(top.section("rests")),
         retry=limits.retry(top.section("retry")),
-        brake=limits.brake(top.section("brake")),
+        brake=limits.complaint_brake(top.section("brake")),
         four_eyes_audience_min=audience_min,
         four_eyes_templates=templates,
         retention=limits.retention(top.section("retention")),

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from channels.base import Channel
-from dispatcher.domain.decision import Code, Decision, Hold, Leg, Reason, Refuse, Send
+from dispatcher.domain.decision import Decision, Hold, Permission, Reason, ReasonCode, Refuse, Send
 from dispatcher.domain.message import Job, Mode
 from dispatcher.domain.recipient import Choice, Facts
 from dispatcher.policy.data import Policy
@@ -21,7 +21,7 @@ Record = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class DecisionRecord:
     """A record read back. `choices` goes by what they are about: "offers.own", "switches.email", "object_marketing"."""
 
     policy_digest: str
@@ -43,7 +43,7 @@ def record(decision: Decision, facts: Facts, policy: Policy, job: Job, used: Ite
     kept: Record = {
         "policy": policy.digest,
         "is": type(decision).__name__.lower(),
-        "job": [job.entity, job.brief.template, job.brief.kind.value, job.brief.offer_type],
+        "job": [job.entity, job.info.template, job.info.kind.value, job.info.offer_type],
         "legs": [[leg.channel.value, leg.mode.value, leg.basis, leg.evidence] for leg in legs],
         "reasons": _reasons(decision.reasons),
         "choices": {about: _choice(choice) for about, choice in _rests_on(decision, facts, policy, job)},
@@ -54,11 +54,11 @@ def record(decision: Decision, facts: Facts, policy: Policy, job: Job, used: Ite
     return {key: value for key, value in kept.items() if value}
 
 
-def from_record(kept: Mapping[str, Any]) -> Recorded:
+def from_record(kept: Mapping[str, Any]) -> DecisionRecord:
     """Read a record back. Raises KeyError or ValueError for what `record` did not write."""
     entity, template, kind, offer_type = kept["job"]
     categories = frozenset(kept.get("used", kept.get("allowed", ())))
-    return Recorded(
+    return DecisionRecord(
         policy_digest=kept["policy"],
         entity=entity,
         template=template,
@@ -87,10 +87,10 @@ def _rests_on(decision: Decision, facts: Facts, policy: Policy, job: Job) -> Ite
     cited = {said.evidence for said in decision.reasons}
     legs = decision.legs if isinstance(decision, Send) else ()
     groups = {policy.groups[leg.channel] for leg in legs}
-    if job.brief.offer_type is None:  # a service message rests on no choice
+    if job.info.offer_type is None:  # a service message rests on no choice
         return
     for offer, choice in facts.offers.items():
-        if offer == job.brief.offer_type:
+        if offer == job.info.offer_type:
             yield f"offers.{offer}", choice
     for group, choice in facts.switches.items():
         if group in groups or choice.event in cited:
@@ -107,7 +107,7 @@ def _choice(choice: Choice) -> list[str]:
 
 def _decision(kept: Mapping[str, Any], categories: frozenset[str]) -> Decision:
     reasons = tuple(
-        Reason(Code(code), Channel(channel), rule, evidence)
+        Reason(ReasonCode(code), Channel(channel), rule, evidence)
         for code, rule, evidence, *channels in kept.get("reasons", ())
         for channel in channels
     )
@@ -115,5 +115,5 @@ def _decision(kept: Mapping[str, Any], categories: frozenset[str]) -> Decision:
         return Hold(datetime.fromisoformat(kept["until"]), reasons)
     if kept["is"] == "refuse":
         return Refuse(reasons)
-    legs = (Leg(Channel(name), Mode(mode), basis, why, categories) for name, mode, basis, why in kept["legs"])
+    legs = (Permission(Channel(name), Mode(mode), basis, why, categories) for name, mode, basis, why in kept["legs"])
     return Send(tuple(legs), reasons)

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class PolicyError:
     """One thing wrong in the file. `key` is the dotted place, `right` says what would be right there."""
 
     file: str
@@ -30,10 +30,10 @@ class Fault:
         return f"{self.file}: {self.key}{shown}: {self.right}"
 
 
-class PolicyFaults(ValueError):
+class InvalidPolicy(ValueError):
     """The file can't be used. `faults` holds everything that is wrong with it, not only the first."""
 
-    def __init__(self, faults: tuple[Fault, ...]) -> None:
+    def __init__(self, faults: tuple[PolicyError, ...]) -> None:
         super().__init__("\n".join(map(str, faults)))
         self.faults = faults
 
@@ -52,15 +52,15 @@ class Section:
 
     __slots__ = ("_asked", "data", "faults", "file", "path")
 
-    def __init__(self, data: object, file: str, path: str = "", faults: list[Fault] | None = None) -> None:
+    def __init__(self, data: object, file: str, path: str = "", faults: list[PolicyError] | None = None) -> None:
         self.file, self.path = file, path
-        self.faults: list[Fault] = [] if faults is None else faults
+        self.faults: list[PolicyError] = [] if faults is None else faults
         self._asked: set[str] = set()
         self.data: dict[str, Any] = {}
         if isinstance(data, dict):
             self.data = data
         elif data is not None:
-            self.faults.append(Fault(file, path, data, "a table"))
+            self.faults.append(PolicyError(file, path, data, "a table"))
 
     def __enter__(self) -> Section:
         return self
@@ -72,7 +72,7 @@ class Section:
 
     def fault(self, key: str, right: str, value: object = None) -> None:
         """Note a fault at a key of this table."""
-        self.faults.append(Fault(self.file, self.place(key), value, right))
+        self.faults.append(PolicyError(self.file, self.place(key), value, right))
 
     def place(self, key: str) -> str:
         """The dotted place of a key."""

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from channels.base import Channel
-from dispatcher.domain.decision import Code, Decision, Hold, Leg, Reason, Refuse, Send
+from dispatcher.domain.decision import Decision, Hold, Permission, Reason, ReasonCode, Refuse, Send
 from dispatcher.domain.message import Job
 from dispatcher.domain.recipient import Facts
-from dispatcher.policy.case import Case, Objection, basis
+from dispatcher.policy.case import DecisionCase, Objection, basis
 from dispatcher.policy.data import SERVICE, Policy
 from dispatcher.policy.rules import RULES, Rules
 
-NO_LEG = Objection(Code.NO_BASIS, "rule:default_deny")  # no rule objected, yet nothing was found that permits
+NO_LEG = Objection(ReasonCode.NO_BASIS, "rule:default_deny")  # no rule objected, yet nothing was found that permits
 
 
 def decide(job: Job, facts: Facts, policy: Policy, now: datetime, rules: Rules = RULES) -> Decision:
@@ -31,15 +31,15 @@ def decide(job: Job, facts: Facts, policy: Policy, now: datetime, rules: Rules =
         raise ValueError("a job asks for at least one channel")
     channels = tuple(dict.fromkeys(job.channels))
     try:
-        case = Case(job, facts, policy, now)
+        case = DecisionCase(job, facts, policy, now)
     except Exception:  # whatever is wrong with these facts, nothing is sent on them
-        return Refuse(tuple(Reason(Code.FAULT, channel, "case", "rule:case") for channel in channels))
+        return Refuse(tuple(Reason(ReasonCode.FAULT, channel, "case", "rule:case") for channel in channels))
     return _weigh(case, channels, rules)
 
 
-def _weigh(case: Case, channels: tuple[Channel, ...], rules: Rules) -> Decision:
+def _weigh(case: DecisionCase, channels: tuple[Channel, ...], rules: Rules) -> Decision:
     about_person = list(_hear_person(case, rules))
-    legs: list[Leg] = []
+    legs: list[Permission] = []
     refusals: list[Reason] = []
     delays: list[Reason] = []
     held_until: datetime | None = None
@@ -47,7 +47,7 @@ def _weigh(case: Case, channels: tuple[Channel, ...], rules: Rules) -> Decision:
         heard = [*about_person, *_hear_channel(case, channel, rules)]
         if not heard:
             leg = _leg(case, channel)
-            if isinstance(leg, Leg):
+            if isinstance(leg, Permission):
                 legs.append(leg)
                 continue
             heard = [leg]
@@ -66,27 +66,27 @@ def _weigh(case: Case, channels: tuple[Channel, ...], rules: Rules) -> Decision:
 Heard = tuple[str, Objection]  # the rule's name and what it says
 
 
-def _hear_person(case: Case, rules: Rules) -> Iterator[Heard]:
+def _hear_person(case: DecisionCase, rules: Rules) -> Iterator[Heard]:
     for name, rule in rules.person.items():
         try:
             said = rule(case)
         except Exception:
-            said = Objection(Code.FAULT, f"rule:{name}")
+            said = Objection(ReasonCode.FAULT, f"rule:{name}")
         if said is not None:
             yield name, said
 
 
-def _hear_channel(case: Case, channel: Channel, rules: Rules) -> Iterator[Heard]:
+def _hear_channel(case: DecisionCase, channel: Channel, rules: Rules) -> Iterator[Heard]:
     for name, rule in rules.channel.items():
         try:
             said = rule(case, channel)
         except Exception:
-            said = Objection(Code.FAULT, f"rule:{name}")
+            said = Objection(ReasonCode.FAULT, f"rule:{name}")
         if said is not None:
             yield name, said
 
 
-def _leg(case: Case, channel: Channel) -> Leg | Heard:
+def _leg(case: DecisionCase, channel: Channel) -> Permission | Heard:
     """The permission itself: a leg exists only where a mode and a basis are positively found."""
     found = basis(case, channel)
     if found is None or case.mode is None:
@@ -95,10 +95,10 @@ def _leg(case: Case, channel: Channel) -> Leg | Heard:
     categories = case.policy.categories[SERVICE if case.service else case.mode.value]
     if case.facts.partner_id is None:  # children and others who live there have no part in this
         categories -= case.policy.household_categories
-    return Leg(channel, case.mode, name, evidence, categories)
+    return Permission(channel, case.mode, name, evidence, categories)
 
 
-def _delay(case: Case, heard: list[Heard]) -> datetime | None:
+def _delay(case: DecisionCase, heard: list[Heard]) -> datetime | None:
     """Until when all of these only say "not now"; None when one of them says no, or the job would be over by then.
 
     In the latter case the expiry joins what was heard.
@@ -109,7 +109,7 @@ def _delay(case: Case, heard: list[Heard]) -> datetime | None:
         return None
     expires_at = case.job.expires_at
     if expires_at is not None and expires_at <= until:
-        heard.append(("expiry", Objection(Code.EXPIRED, "job:expires_at")))
+        heard.append(("expiry", Objection(ReasonCode.EXPIRED, "job:expires_at")))
         return None
     return until
 

@@ -13,7 +13,7 @@ QUIET = timedelta(minutes=1)
 WAIT_SECONDS_MAX = 1.0  # messages are in flight meanwhile
 
 
-def listener(pool: Pool, clock: Callable[[], datetime]) -> Listener:
+def alert_sink(pool: Pool, clock: Callable[[], datetime]) -> Listener:
     """Who writes alerts down. One that can't be written is in the log, at least."""
     told: dict[tuple[str, str], datetime] = {}
 

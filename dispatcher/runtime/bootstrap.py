@@ -16,34 +16,34 @@ from typing import Any
 
 from redis import Redis
 
-from channels.alerts import listen
+from channels.alerts import set_alert_sink
 from channels.base import Channel, Provider
-from channels.http import Http
+from channels.http import HttpTransport
 from channels.http_adapter import utc_now
-from channels.registry import Bench, plugs
-from channels.resilience.circuit_breaker import Breaker
-from channels.resilience.failover import Failover, Route
-from channels.resilience.rate_limiter import Bucket, Limited, LocalBucket, Rate, SharedBucket
+from channels.registry import AdapterContext, plugins
+from channels.resilience.circuit_breaker import CircuitBreaker
+from channels.resilience.failover import Failover, FailoverRoute
+from channels.resilience.rate_limiter import Bucket, LocalBucket, Rate, RateLimited, SharedBucket
 from channels.sandbox.doubles import player
 from dispatcher import content
-from dispatcher.content import Catalog, TemplateFaults
+from dispatcher.content import Catalog, InvalidTemplates
 from dispatcher.embedded import Engines, engines
 from dispatcher.ledger.connection import lend, open_pool
 from dispatcher.ledger.maintenance import policies
 from dispatcher.ledger.migrations import migrate
-from dispatcher.policy import Policy, PolicyFaults, parse, shipped
-from dispatcher.runtime.alert_sink import listener
+from dispatcher.policy import InvalidPolicy, Policy, parse, shipped
+from dispatcher.runtime.alert_sink import alert_sink
 from dispatcher.runtime.consistency import disagreements
-from dispatcher.runtime.services import BATCH_MESSAGES_MAX, House, Limits
-from dispatcher.runtime.settings import SANDBOX, Settings, SettingsFaults, load
+from dispatcher.runtime.services import BATCH_MESSAGES_MAX, EngineConfig, Services
+from dispatcher.runtime.settings import SANDBOX, InvalidSettings, Settings, load
 
-UNFIT = (SettingsFaults, PolicyFaults, TemplateFaults)
+UNFIT = (InvalidSettings, InvalidPolicy, InvalidTemplates)
 CONNECTIONS_MAX = 2  # per process: one works, one may be asked beside it
 
 
 @lru_cache(maxsize=1)
 def settings() -> Settings:
-    """This process's settings. Raises `SettingsFaults`."""
+    """This process's settings. Raises `InvalidSettings`."""
     return load(os.environ)
 
 
@@ -68,7 +68,7 @@ def migrated(database_url: str) -> None:
 
 
 def policy(chosen: Settings) -> tuple[Policy, str]:
-    """The policy in force, and its text. Raises `PolicyFaults`."""
+    """The policy in force, and its text. Raises `InvalidPolicy`."""
     text = chosen.policy.read_text(encoding="utf-8") if chosen.policy else shipped()
     return parse(text, str(chosen.policy or "policy.toml")), text
 
@@ -79,20 +79,20 @@ def examine() -> tuple[Settings, Policy, Catalog, str]:
     rules, text = policy(chosen)
     catalog = templates(chosen.templates, chosen.specialise)
     if faults := disagreements(rules, catalog.values()):
-        raise TemplateFaults(faults)
+        raise InvalidTemplates(faults)
     return chosen, rules, catalog, text
 
 
 @lru_cache(maxsize=1)
 def templates(folder: Path, specialise: bool) -> Catalog:
-    """The templates of a folder, compiled once per process. Raises `TemplateFaults`."""
+    """The templates of a folder, compiled once per process. Raises `InvalidTemplates`."""
     return content.load(folder, random.random if specialise else None)
 
 
-def house(connections_max: int = CONNECTIONS_MAX) -> House:
+def services(connections_max: int = CONNECTIONS_MAX) -> Services:
     """A house of this process's own.
 
-    Raises `SettingsFaults`, `PolicyFaults`, `TemplateFaults`, `EngineError`, `LedgerUnavailable`.
+    Raises `InvalidSettings`, `InvalidPolicy`, `InvalidTemplates`, `EngineError`, `LedgerUnavailable`.
     """
     chosen, rules, catalog, text = examine()
     database_url = joined_engines().database_url
@@ -100,8 +100,8 @@ def house(connections_max: int = CONNECTIONS_MAX) -> House:
     pool = open_pool(database_url, connections_max)
     with lend(pool) as connection:
         policies.keep_policy(connection, rules.digest, text)
-    listen(listener(pool, utc_now))
-    return House(
+    set_alert_sink(alert_sink(pool, utc_now))
+    return Services(
         pool=pool,
         policy=rules,
         catalog=catalog,
@@ -110,30 +110,30 @@ def house(connections_max: int = CONNECTIONS_MAX) -> House:
         secret=chosen.secret_key.encode(),
         public_url=chosen.public_url.rstrip("/"),
         clock=lambda: datetime.now(UTC),
-        dice=random.SystemRandom().random,
-        pause=time.sleep,
-        limits=Limits(lease_seconds=chosen.lease_seconds, together=together(chosen)),
+        random=random.SystemRandom().random,
+        sleep=time.sleep,
+        engine=EngineConfig(lease_seconds=chosen.lease_seconds, together=messages_per_request(chosen)),
     )
 
 
 def providers(chosen: Settings) -> Mapping[Channel, Provider]:
     """One adapter per channel, by its written name, behind its brakes; all of a process share one transport."""
     # A batch is in flight at once, so that a call's time limit bounds the batch; it must end well within the lease.
-    http = Http(concurrency=2 * BATCH_MESSAGES_MAX, timeout_seconds=min(20.0, chosen.lease_seconds / 3))
+    http = HttpTransport(concurrency=2 * BATCH_MESSAGES_MAX, timeout_seconds=min(20.0, chosen.lease_seconds / 3))
     return {channel: _braked(chosen, channel, adapter(chosen, channel, name, http)) for channel, name in chosen.providers.items()}
 
 
-def adapter(chosen: Settings, channel: Channel, name: str, http: Http) -> Provider:
+def adapter(chosen: Settings, channel: Channel, name: str, http: HttpTransport) -> Provider:
     """The adapter of this name; for "sandbox" the real one that speaks to the local double."""
     found, account = account_of(chosen, channel, name)
-    plug = plugs()[found]
-    return plug.make(account, Bench(channel, http, f"{chosen.public_url.rstrip('/')}/webhooks/{found}"))
+    plugin = plugins()[found]
+    return plugin.make(account, AdapterContext(channel, http, f"{chosen.public_url.rstrip('/')}/webhooks/{found}"))
 
 
-def together(chosen: Settings) -> Mapping[Channel, int]:
+def messages_per_request(chosen: Settings) -> Mapping[Channel, int]:
     """How many messages one request carries, by channel."""
     found = {channel: account_of(chosen, channel, name) for channel, name in chosen.providers.items()}
-    return {channel: plugs()[name].together(account) for channel, (name, account) in found.items()}
+    return {channel: plugins()[name].together(account) for channel, (name, account) in found.items()}
 
 
 def account_of(chosen: Settings, channel: Channel, name: str) -> tuple[str, Any]:
@@ -146,15 +146,17 @@ def account_of(chosen: Settings, channel: Channel, name: str) -> tuple[str, Any]
 
 def _braked(chosen: Settings, channel: Channel, first: Provider) -> Provider:
     """The adapter with a breaker, a second provider where one is asked for, and the rate of its account where one is given."""
-    provider: Provider = Breaker(first, utc_now)
+    provider: Provider = CircuitBreaker(first, utc_now)
     if second := chosen.seconds.get(channel):
-        other = Breaker(adapter(chosen, channel, second.provider, Http()), utc_now)
-        provider = Failover([Route(provider, 1.0 - second.share), Route(other, second.share)], random.SystemRandom().random)
+        other = CircuitBreaker(adapter(chosen, channel, second.provider, HttpTransport()), utc_now)
+        provider = Failover(
+            [FailoverRoute(provider, 1.0 - second.share), FailoverRoute(other, second.share)], random.SystemRandom().random
+        )
     if channel not in chosen.rates:
         return provider
     per_second = chosen.rates[channel]
     rate = Rate(per_second, burst=max(10, round(per_second)))
-    return Limited(provider, _bucket(f"{first.name}:{channel}", rate))
+    return RateLimited(provider, _bucket(f"{first.name}:{channel}", rate))
 
 
 def _bucket(name: str, rate: Rate) -> Bucket:
@@ -176,6 +178,6 @@ def webhook_keys(chosen: Settings) -> Mapping[str, str]:
     for channel, name in chosen.providers.items():
         if name == SANDBOX:
             found, account = account_of(chosen, channel, name)
-            keys[found] = plugs()[found].webhook_key(account)
-    real = {name: plug.webhook_key(chosen.accounts[name]) for name, plug in plugs().items()}
+            keys[found] = plugins()[found].webhook_key(account)
+    real = {name: plugin.webhook_key(chosen.accounts[name]) for name, plugin in plugins().items()}
     return keys | {name: key for name, key in real.items() if key}

@@ -10,12 +10,12 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
-from channels.registry import Pattern, plugs
+from channels.registry import Pattern, plugins
 
 OUR_PREFIX = "DISPATCHER_"
 
 
-class Reader:
+class EnvironmentReader:
     """Variables from one mapping. `faults` grows as they are read; `known` holds every name that was asked for."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
@@ -123,7 +123,7 @@ class Reader:
 
 def spelling_warnings(environ: Mapping[str, str], known: set[str]) -> Iterator[str]:
     """A word on each variable that looks as if it were meant for us, but isn't one of ours."""
-    prefixes = (OUR_PREFIX, *(prefix for plug in plugs().values() for prefix in plug.prefixes))
+    prefixes = (OUR_PREFIX, *(prefix for plugin in plugins().values() for prefix in plugin.prefixes))
     for name in sorted(environ):
         if name in known or not name.startswith(prefixes):
             continue

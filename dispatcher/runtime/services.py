@@ -16,7 +16,7 @@ COLLECT_AFTER = (50_000, 20, 100)  # objects, young and middle garbage collectio
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class EngineConfig:
     """Numbers of the engine, each a promise to somebody.
 
     `batch_messages_max` is what one killed worker process leaves `unresolved` at most; `together` is what one request carries, by
@@ -37,7 +37,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class House:
+class Services:
     """The implementations and the world: ledger, policy, templates, providers, clock and dice."""
 
     pool: Pool
@@ -48,6 +48,6 @@ class House:
     secret: bytes = field(repr=False)
     public_url: str
     clock: Callable[[], datetime]
-    dice: Callable[[], float]
-    pause: Callable[[float], None]
-    limits: Limits = field(default_factory=Limits)
+    random: Callable[[], float]
+    sleep: Callable[[float], None]
+    engine: EngineConfig = field(default_factory=EngineConfig)

@@ -17,8 +17,8 @@ from tempfile import NamedTemporaryFile
 from typing import Any
 
 from channels.base import Channel
-from channels.registry import plugs
-from dispatcher.runtime.environment import Reader, spelling_warnings
+from channels.registry import plugins
+from dispatcher.runtime.environment import EnvironmentReader, spelling_warnings
 
 SECRET_KEY_LENGTH_MIN = 32
 SANDBOX_URL = "http://127.0.0.1:8025"
@@ -26,7 +26,7 @@ SANDBOX = "sandbox"  # in place of a provider's name: the local doubles
 CHANNELS = (Channel.EMAIL, Channel.SMS, Channel.WHATSAPP, Channel.PUSH)
 
 
-class SettingsFaults(Exception):
+class InvalidSettings(Exception):
     """What is wrong in the environment: one whole sentence per fault, none with a secret in it."""
 
     def __init__(self, faults: list[str]) -> None:
@@ -35,7 +35,7 @@ class SettingsFaults(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Second:
+class SecondProvider:
     """The provider that takes what a channel's first one surely did not; `share` (0 to 1) of the messages go there at once."""
 
     provider: str
@@ -55,7 +55,7 @@ class Settings:
     secret_key: str = field(repr=False)
     api_keys: Path | None
     providers: Mapping[Channel, str]
-    seconds: Mapping[Channel, Second]
+    seconds: Mapping[Channel, SecondProvider]
     accounts: Mapping[str, Any]  # by the provider's name, each what its file reads
     rates: Mapping[Channel, float]  # messages (SMS: segments) a second; a channel that is not named has no limit of ours
     sandbox_url: str
@@ -65,11 +65,11 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Settings:
-        """Read `environ` and nothing else, but for the files it names. Raises `SettingsFaults` with everything that is wrong in it.
+        """Read `environ` and nothing else, but for the files it names. Raises `InvalidSettings` with everything that is wrong.
 
         `secret_key` stays empty where it is not given and the database is the embedded one: `load` then keeps one at home.
         """
-        read = Reader(environ)
+        read = EnvironmentReader(environ)
         database_url = read.url_with_password("DISPATCHER_DATABASE_URL", ("postgresql", "postgres")) or None
         providers = _providers(read)
         settings = cls(
@@ -83,14 +83,14 @@ class Settings:
             api_keys=read.file("DISPATCHER_API_KEYS"),
             providers=providers,
             seconds=_seconds(read, providers),
-            accounts={name: plug.read(read) for name, plug in plugs().items()},
+            accounts={name: plugin.read(read) for name, plugin in plugins().items()},
             rates=_rates(read),
             sandbox_url=read.url("DISPATCHER_SANDBOX_URL", SANDBOX_URL, in_the_clear=True),
             specialise=(read.choice("DISPATCHER_SPECIALISE", ("on", "off")) or "on") == "on",
             lease_seconds=read.seconds("DISPATCHER_LEASE_SECONDS", default=60.0, least=3.0, most=540.0),
         )
         if read.faults:
-            raise SettingsFaults(read.faults)
+            raise InvalidSettings(read.faults)
         return replace(settings, warnings=(*spelling_warnings(environ, read.known), *_doubts(settings)))
 
 
@@ -100,7 +100,7 @@ def load(environ: Mapping[str, str]) -> Settings:
     return settings if settings.secret_key else replace(settings, secret_key=_kept_secret_key(settings.home))
 
 
-def _providers(read: Reader) -> dict[Channel, str]:
+def _providers(read: EnvironmentReader) -> dict[Channel, str]:
     """The provider of each channel, by its name where one is given, else by the credentials that are there, else the sandbox."""
     providers = {}
     for channel in CHANNELS:
@@ -111,23 +111,23 @@ def _providers(read: Reader) -> dict[Channel, str]:
 
 
 def _serving(channel: Channel) -> list[str]:
-    return [name for name, plug in plugs().items() if channel in plug.needs]
+    return [name for name, plugin in plugins().items() if channel in plugin.needs]
 
 
-def _by_credentials(read: Reader, channel: Channel) -> str:
+def _by_credentials(read: EnvironmentReader, channel: Channel) -> str:
     """Half of a provider's credentials choose it too: then the missing half is a fault, not a silent turn to the sandbox."""
     second = _second(read, channel)
-    candidates = [name for name in _serving(channel) if any(map(read.text, plugs()[name].needs[channel]))]
+    candidates = [name for name in _serving(channel) if any(map(read.text, plugins()[name].needs[channel]))]
     return next((name for name in candidates if second is None or name != second.provider), SANDBOX)
 
 
-def _ask_for_needs(read: Reader, channel: Channel, name: str, why: str) -> None:
-    for need in plugs()[name].needs[channel] if name in plugs() else ():
+def _ask_for_needs(read: EnvironmentReader, channel: Channel, name: str, why: str) -> None:
+    for need in plugins()[name].needs[channel] if name in plugins() else ():
         if not read.text(need):
             read.fault(f"{need} is missing: {why}")
 
 
-def _seconds(read: Reader, providers: Mapping[Channel, str]) -> dict[Channel, Second]:
+def _seconds(read: EnvironmentReader, providers: Mapping[Channel, str]) -> dict[Channel, SecondProvider]:
     """The second providers that are asked for."""
     found = {}
     for channel in CHANNELS:
@@ -140,26 +140,26 @@ def _seconds(read: Reader, providers: Mapping[Channel, str]) -> dict[Channel, Se
     return found
 
 
-def _second(read: Reader, channel: Channel) -> Second | None:
+def _second(read: EnvironmentReader, channel: Channel) -> SecondProvider | None:
     """`name`, or `name:percent` of the messages that go there at once."""
     variable = f"DISPATCHER_FAILOVER_{channel.upper()}"
     value = read.text(variable)
     name, _, percent = value.partition(":")
-    choices = [name for name in _serving(channel) if plugs()[name].real]
+    choices = [name for name in _serving(channel) if plugins()[name].real]
     if value and (name not in choices or not re.fullmatch(r"[0-9]{1,2}", percent or "0")):
         read.fault(
             f"{variable} is {value!r}: it must be one of {', '.join(choices)}, or one with a share in percent: {choices[-1]}:10."
         )
         return None
-    return Second(name, int(percent or 0) / 100) if value else None
+    return SecondProvider(name, int(percent or 0) / 100) if value else None
 
 
-def _rates(read: Reader) -> dict[Channel, float]:
+def _rates(read: EnvironmentReader) -> dict[Channel, float]:
     asked = {channel: read.number(f"DISPATCHER_RATE_{channel.upper()}", 0.0, least=0.01, most=1_000_000) for channel in Channel}
     return {channel: rate for channel, rate in asked.items() if rate}
 
 
-def _secret_key(read: Reader, required: bool) -> str:
+def _secret_key(read: EnvironmentReader, required: bool) -> str:
     key = read.secret("DISPATCHER_SECRET_KEY")
     make = "make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"
     if key and len(key) < SECRET_KEY_LENGTH_MIN:
@@ -180,7 +180,7 @@ def _kept_secret_key(home: Path) -> str:
             with suppress(FileExistsError):
                 os.link(draft.name, kept)
     if stat.S_IMODE(kept.stat().st_mode) & 0o077:
-        raise SettingsFaults(
+        raise InvalidSettings(
             [f"{kept} can be read by others, and whoever has it can sign unsubscribe links: chmod 600 it, or make a new one."]
         )
     return kept.read_text().strip()
@@ -188,13 +188,13 @@ def _kept_secret_key(home: Path) -> str:
 
 def _doubts(settings: Settings) -> Iterator[str]:
     """What may be meant so, but is worth a word."""
-    real = sorted(channel for channel, provider in settings.providers.items() if provider in plugs() and plugs()[provider].real)
+    real = sorted(channel for channel, provider in settings.providers.items() if provider in plugins() and plugins()[provider].real)
     pretended = sorted(settings.providers.keys() - set(real))
     if real and pretended:
         yield f"{' and '.join(real)} reach people, but {' and '.join(pretended)} end in the sandbox or outbox and reach nobody."
     if real and settings.public_url.startswith("http://"):
         yield f"DISPATCHER_PUBLIC_URL is {settings.public_url!r}: its links lead to this machine, where nobody can unsubscribe."
     in_use = {*settings.providers.values(), *(second.provider for second in settings.seconds.values())}
-    for name, plug in plugs().items():
+    for name, plugin in plugins().items():
         if name in in_use:
-            yield from plug.doubts(settings.accounts[name])
+            yield from plugin.doubts(settings.accounts[name])

@@ -18,4 +18,4 @@ def app() -> FastAPI:
     from dispatcher.web.app import create
 
     keys = read_keys(bootstrap.settings().api_keys)
-    return create(bootstrap.house(CONNECTIONS_MAX), tasks, keys)
+    return create(bootstrap.services(CONNECTIONS_MAX), tasks, keys)

@@ -25,7 +25,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from dispatcher.intake.errors import BadInput, Door, InputFault, read_text, validate
+from dispatcher.intake.errors import BadInput, InputError, StrictModel, read_text, validate
 from dispatcher.ledger.keyed_hash import derive
 
 PREFIX = "dsp_"  # so that people, and programs that look for lost secrets, know what they see
@@ -53,7 +53,7 @@ class ApiKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
+class ApiKeyRing:
     """All keys that open anything. None of them: everything stays shut."""
 
     held: tuple[ApiKey, ...] = ()
@@ -71,10 +71,10 @@ class Keys:
         return found
 
 
-NO_KEYS = Keys()
+NO_KEYS = ApiKeyRing()
 
 
-class KeyForm(Door):
+class ApiKeyForm(StrictModel):
     """One entry of the file."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -82,25 +82,25 @@ class KeyForm(Door):
     rights: Annotated[list[Right], Field(min_length=1)]
 
 
-class KeysForm(Door):
+class ApiKeysForm(StrictModel):
     """The whole file."""
 
-    keys: list[KeyForm]
+    keys: list[ApiKeyForm]
 
 
-def read_keys(path: Path | None) -> Keys:
+def read_keys(path: Path | None) -> ApiKeyRing:
     """The keys in a file; none where there is no file. Raises BadInput with every fault."""
     if path is None:
         return NO_KEYS
     try:
         written = tomllib.loads(read_text(path))
     except tomllib.TOMLDecodeError as error:
-        raise BadInput(InputFault(str(path), 0, "", f"is not TOML: {error}")) from None
-    forms = validate(KeysForm, written, str(path)).keys
+        raise BadInput(InputError(str(path), 0, "", f"is not TOML: {error}")) from None
+    forms = validate(ApiKeysForm, written, str(path)).keys
     twice = [*_twice("name", (form.name for form in forms)), *_twice("hash", (form.hash for form in forms))]
     if twice:
-        raise BadInput(*(InputFault(str(path), 0, field, message) for field, message in twice))
-    return Keys(tuple(ApiKey(form.name, bytes.fromhex(form.hash[7:]), frozenset(form.rights)) for form in forms))
+        raise BadInput(*(InputError(str(path), 0, field, message) for field, message in twice))
+    return ApiKeyRing(tuple(ApiKey(form.name, bytes.fromhex(form.hash[7:]), frozenset(form.rights)) for form in forms))
 
 
 def _twice(field_: str, values: Iterable[str]) -> list[tuple[str, str]]:
@@ -110,7 +110,7 @@ def _twice(field_: str, values: Iterable[str]) -> list[tuple[str, str]]:
 def new_key(name: str, rights: Iterable[str], random: Callable[[int], bytes] = secrets.token_bytes) -> tuple[str, str]:
     """A new key, and the entry for the file. The key is shown this once. Raises BadInput for a bad name or right."""
     key = PREFIX + urlsafe_b64encode(random(KEY_BYTES)).rstrip(b"=").decode()
-    form = validate(KeyForm, {"name": name, "hash": f"sha256:{_digest(key).hex()}", "rights": list(rights)}, "key")
+    form = validate(ApiKeyForm, {"name": name, "hash": f"sha256:{_digest(key).hex()}", "rights": list(rights)}, "key")
     listed = ", ".join(f'"{right}"' for right in form.rights)
     return key, f'[[keys]]\nname = "{form.name}"\nhash = "{form.hash}"\nrights = [{listed}]\n'
 

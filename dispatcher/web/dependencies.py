@@ -8,17 +8,17 @@ from typing import Annotated, Any, Protocol
 import structlog
 from fastapi import Depends, Request
 
-from dispatcher.ledger.delivery.scheduling import Due
-from dispatcher.runtime.services import House
+from dispatcher.ledger.delivery.scheduling import DueChunk
+from dispatcher.runtime.services import Services
 from dispatcher.web.api.strict_json import read_object
 
 log = structlog.get_logger()
 
 
-class Broker(Protocol):
+class TaskPublisher(Protocol):
     """How work is put on the broker; `dispatcher.tasks` is one."""
 
-    def publish(self, dues: Iterable[Due]) -> None:
+    def publish(self, dues: Iterable[DueChunk]) -> None:
         """Put chunks on their lanes."""
         ...
 
@@ -27,13 +27,13 @@ class Broker(Protocol):
         ...
 
 
-async def _house(request: Request) -> House:
-    house: House = request.app.state.house
-    return house
+async def _house(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
 
 
-async def _broker(request: Request) -> Broker:
-    broker: Broker = request.app.state.broker
+async def _broker(request: Request) -> TaskPublisher:
+    broker: TaskPublisher = request.app.state.broker
     return broker
 
 
@@ -41,8 +41,8 @@ async def _raw_body(request: Request) -> bytes:
     return await request.body()
 
 
-HouseHere = Annotated[House, Depends(_house)]
-BrokerHere = Annotated[Broker, Depends(_broker)]
+ServicesHere = Annotated[Services, Depends(_house)]
+PublisherHere = Annotated[TaskPublisher, Depends(_broker)]
 RawBody = Annotated[bytes, Depends(_raw_body)]
 
 
@@ -53,7 +53,7 @@ def _json_object(body: RawBody) -> dict[str, Any]:
 JsonObject = Annotated[dict[str, Any], Depends(_json_object)]
 
 
-def tell(publish: Callable[..., None], *arguments: Any) -> None:
+def publish_or_leave(publish: Callable[..., None], *arguments: Any) -> None:
     """Put work on the broker, or leave it to the sweeps: what is in the ledger is found there, a little later.
 
     So a broker that is away, in whatever way its client tells, is no reason to say that a job was not taken.

@@ -12,7 +12,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from dispatcher.domain.message_id import BadRef
+from dispatcher.domain.message_id import BadMessageId
 from dispatcher.domain.preferences import BadChoice
 from dispatcher.intake.errors import BadInput
 from dispatcher.ledger.connection import LedgerUnavailable
@@ -25,7 +25,7 @@ FIELD_LENGTH_MAX = 200  # a field's name is the caller's too
 MACHINES = ("/v1/", "/webhooks/", "/metrics", "/healthz", "/readyz")
 
 
-class Fault(BaseModel):
+class FieldError(BaseModel):
     """One field and what is wrong with it."""
 
     field: str
@@ -38,7 +38,7 @@ class Problem(BaseModel):
     title: str
     status: int
     detail: str
-    errors: list[Fault] | None = None
+    errors: list[FieldError] | None = None
 
 
 def answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -112,7 +112,7 @@ def install(application: FastAPI) -> None:
     application.add_exception_handler(RequestValidationError, _bad_parameter)
     application.add_exception_handler(BadInput, _bad_input)
     application.add_exception_handler(BadChoice, _bad_choice)
-    application.add_exception_handler(BadRef, _unknown)
+    application.add_exception_handler(BadMessageId, _unknown)
     application.add_exception_handler(UnknownRecipient, _unknown)
     application.add_exception_handler(VersionConflict, _conflict)
     application.add_exception_handler(LedgerUnavailable, _unavailable)

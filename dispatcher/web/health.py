@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.maintenance.metrics import ping
-from dispatcher.web.dependencies import HouseHere
+from dispatcher.web.dependencies import ServicesHere
 from dispatcher.web.errors import answers
 
 router = APIRouter(tags=["health"])
@@ -20,8 +20,8 @@ async def alive() -> dict[str, str]:
 
 
 @router.get("/readyz", responses=answers(503))
-def ready(house: HouseHere) -> dict[str, str]:
+def ready(services: ServicesHere) -> dict[str, str]:
     """The ledger answers too; 503 while it does not. A broker that is away delays work, but stops nobody from bringing it."""
-    with lend(house.pool, WAIT_SECONDS_MAX) as connection:
+    with lend(services.pool, WAIT_SECONDS_MAX) as connection:
         ping(connection)
     return {"status": "ok"}

@@ -9,9 +9,10 @@ from fastapi.responses import PlainTextResponse
 
 from channels.base import Channel
 from dispatcher.ledger.connection import lend
-from dispatcher.ledger.maintenance.metrics import Figures, figures
-from dispatcher.runtime.services import House
-from dispatcher.web.dependencies import HouseHere
+from dispatcher.ledger.maintenance.metrics import Metrics
+from dispatcher.ledger.maintenance.metrics import metrics as figures
+from dispatcher.runtime.services import Services
+from dispatcher.web.dependencies import ServicesHere
 from dispatcher.web.errors import answers
 
 router = APIRouter(tags=["health"])
@@ -20,16 +21,16 @@ Sample = tuple[Mapping[str, str], float]
 
 
 @router.get("/metrics", response_class=PlainTextResponse, responses=answers(503))
-def metrics(house: HouseHere) -> PlainTextResponse:
+def metrics(services: ServicesHere) -> PlainTextResponse:
     """How things stand, for Prometheus."""
-    with lend(house.pool) as connection:
-        found = figures(connection, house.clock())
-    return PlainTextResponse("".join(_lines(house, found)), media_type=MEDIA_TYPE)
+    with lend(services.pool) as connection:
+        found = figures(connection, services.clock())
+    return PlainTextResponse("".join(_lines(services, found)), media_type=MEDIA_TYPE)
 
 
-def _lines(house: House, found: Figures) -> Iterator[str]:
+def _lines(services: Services, found: Metrics) -> Iterator[str]:
     stopped = {stop.channel for stop in found.stops}
-    age = (house.clock() - found.oldest_unsettled_at).total_seconds() if found.oldest_unsettled_at else 0.0
+    age = (services.clock() - found.oldest_unsettled_at).total_seconds() if found.oldest_unsettled_at else 0.0
     yield _gauge("campaigns", "Campaigns by state.", [({"state": state}, count) for state, count in found.campaigns.items()])
     yield _gauge("chunks_open", "Chunks of campaigns and triggers not yet dealt with.", [({}, found.chunks_open)])
     yield _gauge("messages_parked", "Messages held or waiting.", [({}, found.messages_parked)])

@@ -32,7 +32,7 @@ HEADERS: Mapping[str, str] = {
 HSTS = "max-age=31536000; includeSubDomains"
 
 
-class Headed:
+class SecurityHeaders:
     """Sets the headers above wherever the answer does not set them itself."""
 
     def __init__(self, app: ASGIApp, https: bool) -> None:
@@ -52,7 +52,7 @@ class Headed:
         await self._app(scope, receive, send_headed)
 
 
-class Limited:
+class BodySizeLimit:
     """Refuses a body that is too large: by what its sender says, and by what in fact comes."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -81,7 +81,7 @@ class Limited:
         await self._app(scope, receive_limited, send)
 
 
-class Discreet:
+class ErrorBoundary:
     """A fault of ours: 500 to the caller, its kind and place to the log. Its words stay unsaid: they may hold personal data."""
 
     def __init__(self, app: ASGIApp) -> None:

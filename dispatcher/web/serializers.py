@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from dispatcher.campaigns.dry_run import Rehearsal
-from dispatcher.campaigns.template_approval import Standing, Wording
+from dispatcher.campaigns.dry_run import DryRun
+from dispatcher.campaigns.template_approval import ApprovalStatus, TemplateVersion
 from dispatcher.domain.message import OfferType, State
 from dispatcher.domain.recipient import ChannelGroup
 from dispatcher.ledger.campaigns.balance import Balance
@@ -63,7 +63,7 @@ def campaign_line(campaign: Campaign) -> dict[str, Any]:
     }
 
 
-def rehearsal_view(campaign_id: str, rehearsal: Rehearsal) -> dict[str, Any]:
+def dry_run_view(campaign_id: str, rehearsal: DryRun) -> dict[str, Any]:
     """What a campaign would do; `states` sums to `audience`."""
     return {
         "id": campaign_id,
@@ -79,20 +79,20 @@ def rehearsal_view(campaign_id: str, rehearsal: Rehearsal) -> dict[str, Any]:
 
 
 STANDING = {
-    Standing.APPROVED: "was approved by {who}, {when}",
-    Standing.WITHDRAWN: "had its approval withdrawn by {who}, {when}",
-    Standing.WAITING: "waits for somebody to approve it",
-    Standing.FREE: "needs no approval",
+    ApprovalStatus.APPROVED: "was approved by {who}, {when}",
+    ApprovalStatus.WITHDRAWN: "had its approval withdrawn by {who}, {when}",
+    ApprovalStatus.WAITING: "waits for somebody to approve it",
+    ApprovalStatus.FREE: "needs no approval",
 }
 
 
-def standing_words(wording: Wording) -> str:
+def approval_text(wording: TemplateVersion) -> str:
     """How a template's present wording stands, for people."""
     word = wording.word
     return STANDING[wording.standing].format(who=word.actor if word else "", when=f"{word.at:%Y-%m-%d %H:%M} UTC" if word else "")
 
 
-def wording_view(wording: Wording) -> dict[str, Any]:
+def template_view(wording: TemplateVersion) -> dict[str, Any]:
     """A template as it now is, and who approved that; `approval` is the newest word on this digest."""
     template, word = wording.template, wording.word
     return {
@@ -100,17 +100,17 @@ def wording_view(wording: Wording) -> dict[str, Any]:
         "version": template.version,
         "author": template.author,
         "digest": template.digest,
-        "kind": template.brief.kind,
-        "offer_type": template.brief.offer_type,
-        "topic": template.brief.topic,
-        "modes": sorted(template.brief.modes),
+        "kind": template.info.kind,
+        "offer_type": template.info.offer_type,
+        "topic": template.info.topic,
+        "modes": sorted(template.info.modes),
         "channels": list(template.channels),
         "standing": wording.standing,
         "approval": {"no": word.no, "approved": word.approved, "actor": word.actor, "at": moment(word.at)} if word else None,
     }
 
 
-def retention_view(standing: retention.Standing) -> dict[str, Any]:
+def retention_view(standing: retention.RetentionBacklog) -> dict[str, Any]:
     """A kind of data, how long it is kept, and how much of it is due to be cleared."""
     keeping = standing.keeping
     return {

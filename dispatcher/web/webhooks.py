@@ -10,11 +10,11 @@ from http import HTTPStatus
 import structlog
 from fastapi import APIRouter, HTTPException, Request, Response
 
-from channels.base import BadPayload, BadSignature, Event, Inbound
-from channels.registry import Call, Door, News, plugs
+from channels.base import BadPayload, BadSignature, Event, InboundText
+from channels.registry import News, WebhookEndpoint, WebhookRequest, plugins
 from dispatcher.inbound import customer_replies, provider_events
-from dispatcher.runtime.services import House
-from dispatcher.web.dependencies import Broker, BrokerHere, HouseHere, RawBody, tell
+from dispatcher.runtime.services import Services
+from dispatcher.web.dependencies import PublisherHere, RawBody, ServicesHere, TaskPublisher, publish_or_leave
 from dispatcher.web.errors import answers
 
 log = structlog.get_logger()
@@ -25,16 +25,16 @@ WORDS_LENGTH_MAX = 4_096  # the longest WhatsApp message
 _UNKEEPABLE = re.compile("[\0\ud800-\udfff]")  # PostgreSQL keeps neither
 
 
-def _opened(provider: str, door: Door) -> Callable[..., Response]:
+def _opened(provider: str, door: WebhookEndpoint) -> Callable[..., Response]:
     """The handler of one door."""
 
-    def handle(request: Request, body: RawBody, house: HouseHere, broker: BrokerHere) -> Response:
-        call = Call(_public_url(house, request), body, dict(request.headers.items()), house.clock())
-        news = _read(door, call, house.webhook_keys.get(provider, ""))
+    def handle(request: Request, body: RawBody, services: ServicesHere, broker: PublisherHere) -> Response:
+        call = WebhookRequest(_public_url(services, request), body, dict(request.headers.items()), services.clock())
+        news = _read(door, call, services.webhook_keys.get(provider, ""))
         events = [each for each in news if isinstance(each, Event)]
         if events:
-            _keep(house, broker, events)
-        answers = [_hear(house, broker, each) for each in news if isinstance(each, Inbound)]
+            _keep(services, broker, events)
+        answers = [_hear(services, broker, each) for each in news if isinstance(each, InboundText)]
         if door.answer is None:
             return Response(status_code=HTTPStatus.NO_CONTENT)
         content, media_type = door.answer(next(filter(None, answers), None))
@@ -43,8 +43,8 @@ def _opened(provider: str, door: Door) -> Callable[..., Response]:
     return handle
 
 
-for _plug in plugs().values():
-    for _path, _door in _plug.doors.items():
+for _plug in plugins().values():
+    for _path, _door in _plug.endpoints.items():
         _place = "/".join(filter(None, (_plug.name, _path)))
         router.add_api_route(
             f"/{_place}",
@@ -57,7 +57,7 @@ for _plug in plugs().values():
         )
 
 
-def _read(door: Door, call: Call, key: str) -> Sequence[News]:
+def _read(door: WebhookEndpoint, call: WebhookRequest, key: str) -> Sequence[News]:
     """What a signed call says. Without a key of ours nothing can be verified, and what is not verified is refused."""
     try:
         if not key:
@@ -71,15 +71,15 @@ def _read(door: Door, call: Call, key: str) -> Sequence[News]:
         raise HTTPException(HTTPStatus.BAD_REQUEST, "signed, but can't be read") from None
 
 
-def _hear(house: House, broker: Broker, said: Inbound) -> str | None:
+def _hear(services: Services, broker: TaskPublisher, said: InboundText) -> str | None:
     """A text from a person: STOP and START are obeyed at once, HELP is answered where the door can carry an answer."""
     kept = replace(said, id=_word(said.id), text=_word(said.text, WORDS_LENGTH_MAX))
-    return customer_replies.hear(house, broker.publish, kept).answer
+    return customer_replies.handle_reply(services, broker.publish, kept).answer
 
 
-def _keep(house: House, broker: Broker, news: Sequence[Event]) -> None:
-    provider_events.keep(house, [_keepable(event) for event in news])
-    tell(broker.publish_events)
+def _keep(services: Services, broker: TaskPublisher, news: Sequence[Event]) -> None:
+    provider_events.keep(services, [_keepable(event) for event in news])
+    publish_or_leave(broker.publish_events)
 
 
 def _keepable(event: Event) -> Event:
@@ -96,7 +96,7 @@ def _word(text: str, length_max: int = TEXT_LENGTH_MAX) -> str:
     return _UNKEEPABLE.sub("\ufffd", text)[:length_max]
 
 
-def _public_url(house: House, request: Request) -> str:
+def _public_url(services: Services, request: Request) -> str:
     """The URL that the provider called and signed: our public one, with path and query as they came."""
     query = request.scope["query_string"].decode("latin-1")
-    return house.public_url + request.url.path + (f"?{query}" if query else "")
+    return services.public_url + request.url.path + (f"?{query}" if query else "")

@@ -19,7 +19,7 @@ from channels.base import (
     ChannelError,
     Event,
     EventKind,
-    Inbound,
+    InboundText,
     Misconfigured,
     NoAddress,
     OptedOut,
@@ -31,14 +31,14 @@ from channels.base import (
     Unavailable,
     Uncertain,
 )
-from channels.http import Http
+from channels.http import HttpTransport
 from channels.providers import sendgrid, twilio
 from channels.providers import telnyx as telnyx_module
 from channels.providers.fcm import Fcm
 from channels.providers.sendgrid import SendGrid
 from channels.providers.telnyx import Telnyx
 from channels.providers.twilio import TwilioSms, TwilioWhatsApp
-from channels.sandbox import Sandbox, running, write_service_account
+from channels.sandbox import SandboxClient, running, write_service_account
 from tests.support.http_servers import Arrived, Server, http_answer, http_server
 from tests.support.provider_cases import ACCOUNT, EMAIL, PUSH, SENDER, SMS, WHATSAPP, mailbox, phone, token
 
@@ -57,14 +57,14 @@ ADDRESSES: Mapping[Channel, Callable[[int], str]] = {
 
 
 @pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
+def sandbox() -> Iterator[SandboxClient]:
     with running() as started:
         yield started
 
 
 @pytest.fixture(params=[*Channel, "telnyx"])
-def provider(request: pytest.FixtureRequest, sandbox: Sandbox, tmp_path: Path) -> Iterator[Provider]:
-    http = Http(timeout_seconds=5)
+def provider(request: pytest.FixtureRequest, sandbox: SandboxClient, tmp_path: Path) -> Iterator[Provider]:
+    http = HttpTransport(timeout_seconds=5)
     makers: Mapping[str, Callable[[], Provider]] = {
         Channel.EMAIL: lambda: SendGrid("SG.key", http, sandbox.url, mails_per_request=1),
         Channel.SMS: lambda: TwilioSms(ACCOUNT, "token", SENDER, http, sandbox.url, f"{sandbox.url}/hook"),
@@ -81,7 +81,7 @@ def outbound(channel: Channel, number: int, address: str | None = None) -> Outbo
     return Outbound(f"m-{number}", channel, address or ADDRESSES[channel](number), CONTENTS[channel], 3600)
 
 
-def test_everything_arrives_once_under_its_receipt(sandbox: Sandbox, provider: Provider) -> None:
+def test_everything_arrives_once_under_its_receipt(sandbox: SandboxClient, provider: Provider) -> None:
     batch = [outbound(provider.channel, number) for number in range(200)]
     found = {sent.id: result for sent, result in provider.send(batch)}
     arrived = {row["message_id"]: row for row in sandbox.log()}
@@ -92,19 +92,19 @@ def test_everything_arrives_once_under_its_receipt(sandbox: Sandbox, provider: P
         assert arrived[sent.id]["channel"] == provider.channel
 
 
-def test_a_check_asks_without_sending(sandbox: Sandbox, provider: Provider) -> None:
+def test_a_check_asks_without_sending(sandbox: SandboxClient, provider: Provider) -> None:
     assert provider.check() is None
     assert list(sandbox.log()) == []
 
 
-def test_a_check_tells_of_refused_keys(sandbox: Sandbox, provider: Provider) -> None:
+def test_a_check_tells_of_refused_keys(sandbox: SandboxClient, provider: Provider) -> None:
     sandbox.refuse_keys(["SG.key", "token", "KEY0", "sandbox@sandbox.iam.gserviceaccount.com"])
     assert isinstance(provider.check(), Misconfigured)
     found = [result for _, result in provider.send([outbound(provider.channel, 1)])]
     assert [type(result) for result in found] == [Misconfigured]
 
 
-def test_faults_of_every_kind_double_nothing_and_lose_nothing(sandbox: Sandbox, provider: Provider) -> None:
+def test_faults_of_every_kind_double_nothing_and_lose_nothing(sandbox: SandboxClient, provider: Provider) -> None:
     sandbox.set_faults(
         [
             {"share": 0.1},
@@ -192,7 +192,7 @@ class Hook:
 
     def __init__(self) -> None:
         self.events: list[Event] = []
-        self.inbound: list[Inbound] = []
+        self.inbound: list[InboundText] = []
         self.public_key = self.short_key = ""
         self.lock = threading.Lock()
 
@@ -215,8 +215,8 @@ class Hook:
         return http_answer(204)
 
 
-def test_the_news_of_the_sandbox_is_understood(sandbox: Sandbox) -> None:
-    hook, http = Hook(), Http(timeout_seconds=5)
+def test_the_news_of_the_sandbox_is_understood(sandbox: SandboxClient) -> None:
+    hook, http = Hook(), HttpTransport(timeout_seconds=5)
     hook.public_key, hook.short_key = sandbox.sendgrid_webhook_public_key, sandbox.telnyx_webhook_public_key
     servers: list[Server] = []
     with http_server(partial(hook, server=lambda: servers[0])) as server:

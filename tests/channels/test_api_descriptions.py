@@ -20,12 +20,12 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from channels.base import Channel, ChannelError, EventKind, Misconfigured, Outbound, Push, PushOptions, Receipt, Rejected, Uncertain
-from channels.http import Http, Request, Response
+from channels.http import HttpRequest, HttpResponse, HttpTransport
 from channels.mail_batching import batches
 from channels.providers.fcm import TTL_SECONDS_MAX, Fcm
 from channels.providers.sendgrid import SendGrid
 from channels.providers.twilio import API, TwilioSms, TwilioWhatsApp
-from dispatcher.content import Template, example_letter
+from dispatcher.content import Template, example_request
 from dispatcher.domain.message import Mode
 from dispatcher.domain.recipient import LANGUAGES, Language
 from tests.support.api_descriptions import description, faults, google_faults, need, operation_of
@@ -35,7 +35,7 @@ from tests.support.services import templates
 from tests.support.signed_webhooks import NOW, mail_news, text_news
 
 MAIL, TEXTS, PUSHES, WEBHOOKS = "tsg_mail_v3", "twilio_api_v2010", "fcm_v1_discovery", "tsg_webhooks_v3"
-HTTP = Http()
+HTTP = HttpTransport()
 
 
 # -- what is wrong with the descriptions, and what is done about it ----------------------------------------------------
@@ -197,7 +197,7 @@ WRITTEN = [
     for name, template in sorted(templates().items())
     for channel in template.channels
     for language in LANGUAGES
-    for mode in sorted(template.brief.modes)
+    for mode in sorted(template.info.modes)
 ]
 written = pytest.mark.parametrize(("name", "channel", "language", "mode"), WRITTEN)
 
@@ -234,7 +234,7 @@ def messages(template: Template, channel: Channel, language: Language, mode: Mod
     hostile = {name: HOSTILE for name, variable in template.variables.items() if variable.type == "text"}
     cases: tuple[tuple[dict[str, Any], int | None], ...] = (*(({}, ttl) for ttl in TTLS), (optional, None), (hostile, None))
     for data, ttl in cases:
-        content = template.render(example_letter(template, channel, language, mode, data))
+        content = template.render(example_request(template, channel, language, mode, data))
         outbound = Outbound("2611-7-3-0", channel, ADDRESSES[channel](1), content, ttl)
         yield outbound
     if isinstance(content, Push):
@@ -264,7 +264,7 @@ def test_mails_in_batches_validate(name: str) -> None:
     template = templates()[name]
     mails = [
         replace(mail, id=f"{mail.id}-{number}", address=mailbox(number))
-        for mode in sorted(template.brief.modes)
+        for mode in sorted(template.info.modes)
         for number, mail in enumerate(itertools.chain(*(messages(template, Channel.EMAIL, tongue, mode) for tongue in LANGUAGES)))
     ]
     made = list(batches(mails, 1_000))
@@ -273,12 +273,12 @@ def test_mails_in_batches_validate(name: str) -> None:
         check_mail(adapters(Channel.EMAIL)[0].build_batch(batch))
 
 
-def header(request: Request, name: str) -> str:
+def header(request: HttpRequest, name: str) -> str:
     (value,) = (line.partition(": ")[2] for line in request.headers if line.lower().startswith(f"{name}: "))
     return value
 
 
-def check_mail(request: Request) -> None:
+def check_mail(request: HttpRequest) -> None:
     document = description(MAIL)
     _, operation = operation_of(request, document)
     body = document["components"]["requestBodies"][operation["requestBody"]["$ref"].rpartition("/")[2]]
@@ -288,7 +288,7 @@ def check_mail(request: Request) -> None:
     assert faults(json.loads(request.body), _body(body)["schema"], MAIL) == []
 
 
-def check_text(request: Request) -> None:
+def check_text(request: HttpRequest) -> None:
     document = description(TEXTS)
     _, operation = operation_of(request, document)
     _check_basic(request, document)
@@ -307,13 +307,13 @@ def check_text(request: Request) -> None:
     assert all(isinstance(value, str) for value in json.loads(fields.get("ContentVariables", "{}")).values())
 
 
-def _check_basic(request: Request, document: Mapping[str, Any]) -> None:
+def _check_basic(request: HttpRequest, document: Mapping[str, Any]) -> None:
     assert document["components"]["securitySchemes"]["accountSid_authToken"]["scheme"] == "basic"
     scheme, _, secret = header(request, "authorization").partition(" ")
     assert (scheme, base64.b64decode(secret)) == ("Basic", f"{ACCOUNT}:token".encode())
 
 
-def check_push(request: Request) -> None:
+def check_push(request: HttpRequest) -> None:
     document = description(PUSHES)
     method = document["resources"]["projects"]["resources"]["messages"]["methods"]["send"]
     path = urlsplit(request.url).path.removeprefix("/")
@@ -338,7 +338,7 @@ def camel(value: Any, schemas: Mapping[str, Any], name: str) -> Any:
     return found
 
 
-CHECKS: Mapping[Channel, Callable[[Request], None]] = {
+CHECKS: Mapping[Channel, Callable[[HttpRequest], None]] = {
     Channel.EMAIL: check_mail,
     Channel.SMS: check_text,
     Channel.WHATSAPP: check_text,
@@ -360,8 +360,8 @@ def test_a_check_asks_what_the_descriptions_know() -> None:
         TwilioSms(ACCOUNT, "token", SENDER, HTTP, here).check()
         Fcm({**service_account(), "token_uri": f"{here}/token"}, HTTP, here).check()
     account, _, push = server.arrived
-    operation_of(Request(f"https://api.twilio.com{account.path}", ()), description(TEXTS))
-    check_push(Request(f"https://fcm.googleapis.com{push.path}", (), push.body))
+    operation_of(HttpRequest(f"https://api.twilio.com{account.path}", ()), description(TEXTS))
+    check_push(HttpRequest(f"https://fcm.googleapis.com{push.path}", (), push.body))
 
 
 # -- what comes back ---------------------------------------------------------------------------------------------------
@@ -381,12 +381,12 @@ def test_every_described_answer_of_sendgrid_is_understood() -> None:
     document = description(MAIL)
     adapter, described = adapters(Channel.EMAIL)[0], document["paths"]["/v3/mail/send"]["post"]["responses"]
     assert set(described) == {"202", *MAIL_ANSWERS}
-    assert adapter.parse(Response(202, (b"HTTP/1.1 202 Accepted\r\n", b"X-Message-Id: abc\r\n"))) == Receipt("abc")
+    assert adapter.parse(HttpResponse(202, (b"HTTP/1.1 202 Accepted\r\n", b"X-Message-Id: abc\r\n"))) == Receipt("abc")
     for status, expected in MAIL_ANSWERS.items():
         answer = _body(document["components"]["responses"][described[status]["$ref"].rpartition("/")[2]])
         for example in answer["examples"].values():
             assert faults(example["value"], answer["schema"], MAIL) == []
-            result = adapter.parse(Response(int(status), (), json.dumps(example["value"]).encode()))
+            result = adapter.parse(HttpResponse(int(status), (), json.dumps(example["value"]).encode()))
             assert type(result) is expected
 
 
@@ -395,7 +395,7 @@ def test_every_described_answer_of_twilio_is_understood() -> None:
     (adapter, *_) = adapters(Channel.SMS)
     for example in answer["examples"].values():
         assert faults(example["value"], answer["schema"], TEXTS) == []
-        assert adapter.parse(Response(201, (), json.dumps(example["value"]).encode())) == Receipt(example["value"]["sid"])
+        assert adapter.parse(HttpResponse(201, (), json.dumps(example["value"]).encode())) == Receipt(example["value"]["sid"])
 
 
 def test_every_described_status_of_twilio_is_known_or_shown_to_a_person() -> None:
@@ -407,7 +407,7 @@ def test_every_described_status_of_twilio_is_known_or_shown_to_a_person() -> Non
 def test_a_described_answer_of_fcm_is_a_receipt() -> None:
     message = {"name": "projects/bank/messages/0:1500415314455276%31bd1c9631bd1c96"}
     assert google_faults(message, "Message", PUSHES) == []
-    assert adapters(Channel.PUSH)[0].parse(Response(200, (), json.dumps(message).encode())) == Receipt(message["name"])
+    assert adapters(Channel.PUSH)[0].parse(HttpResponse(200, (), json.dumps(message).encode())) == Receipt(message["name"])
 
 
 def test_every_event_that_sendgrid_can_be_told_to_send_is_known() -> None:

@@ -23,7 +23,7 @@ from channels.base import (
     Unavailable,
     Uncertain,
 )
-from channels.http import Http, Request, Response
+from channels.http import HttpRequest, HttpResponse, HttpTransport
 from channels.http_adapter import hand_over
 from tests.support.http_servers import Answer, http_answer, http_server
 from tests.support.provider_cases import ACCESS_TOKEN, HTTP_ADAPTERS, RIGS, SECRET_TEXT, Rig
@@ -159,11 +159,11 @@ def test_a_yes_cut_anywhere_is_uncertain(name: str) -> None:
     rig = next(rig for rig in RIGS if rig.name == name)
     whole = answers.fine(1).raw
     with http_server(lambda _, number: Answer(whole[: number - 1], close=True)) as server:
-        http = Http(timeout_seconds=5)
+        http = HttpTransport(timeout_seconds=5)
         provider = make(server.port, http)
         requests = [(number, provider.build(rig.outbound(1))) for number in range(len(whole))]
         found = [answer for _, answer in http.exchange(requests)]
-        read = [provider.parse(answer) if isinstance(answer, Response) else answer for answer in found]
+        read = [provider.parse(answer) if isinstance(answer, HttpResponse) else answer for answer in found]
         http.close()
     assert len(read) == len(whole)
     assert {type(result) for result in read} == {Uncertain}
@@ -187,7 +187,7 @@ HEADERS = st.lists(
     max_size=2,
 )
 RESPONSES = st.builds(
-    lambda status, headers, body: Response(
+    lambda status, headers, body: HttpResponse(
         status, (b"HTTP/1.1 200 OK\r\n", *(name + b": " + value + b"\r\n" for name, value in headers), b"\r\n"), body
     ),
     st.sampled_from([200, 201, 202, 400, 401, 403, 404, 413, 429, 500, 503]) | st.integers(100, 999),
@@ -196,12 +196,12 @@ RESPONSES = st.builds(
 )
 
 
-READERS = {name: make(1, Http()) for name, (make, _) in HTTP_ADAPTERS.items()}
+READERS = {name: make(1, HttpTransport()) for name, (make, _) in HTTP_ADAPTERS.items()}
 
 
 @pytest.mark.parametrize("name", HTTP_ADAPTERS)
 @given(answer=RESPONSES)
-def test_any_answer_is_a_receipt_or_one_of_seven_errors(name: str, answer: Response) -> None:
+def test_any_answer_is_a_receipt_or_one_of_seven_errors(name: str, answer: HttpResponse) -> None:
     provider = READERS[name]
     result = provider.parse(answer)
     assert isinstance(result, Receipt | ChannelError)
@@ -215,14 +215,14 @@ def test_any_answer_is_a_receipt_or_one_of_seven_errors(name: str, answer: Respo
 def test_a_bug_in_building_or_reading_ends_in_a_result() -> None:
     rig = RIGS[0]
 
-    def build(outbound: Outbound) -> Request:
-        return Request(f"http://127.0.0.1:{server.port}", (), b"x" * {"m-1": 1}[outbound.id])
+    def build(outbound: Outbound) -> HttpRequest:
+        return HttpRequest(f"http://127.0.0.1:{server.port}", (), b"x" * {"m-1": 1}[outbound.id])
 
-    def parse(answer: Response) -> Result:
+    def parse(answer: HttpResponse) -> Result:
         raise KeyError(answer.body)
 
     with http_server(lambda *_: http_answer(200)) as server:
-        http = Http(timeout_seconds=5)
+        http = HttpTransport(timeout_seconds=5)
         found = results(hand_over(http, [rig.outbound(1), rig.outbound(2)], build, parse))
         http.close()
     assert {name: type(result) for name, result in found.items()} == {"m-1": Uncertain, "m-2": Rejected}
@@ -233,7 +233,7 @@ def test_an_answer_that_no_parser_follows_is_uncertain(name: str) -> None:
     rig = next(rig for rig in RIGS if rig.name == name)
     nested = http_answer(201, b"[" * 200_000)  # deeper than a parser of JSON follows
     with http_server(lambda request, _: ACCESS_TOKEN if request.path == "/token" else nested) as server:
-        provider = HTTP_ADAPTERS[name][0](server.port, Http(timeout_seconds=5))
+        provider = HTTP_ADAPTERS[name][0](server.port, HttpTransport(timeout_seconds=5))
         found = results(provider.send([rig.outbound(1), rig.outbound(2)]))
         provider.close()
     assert [type(result) for result in found.values()] == [Uncertain, Uncertain]

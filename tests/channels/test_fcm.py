@@ -26,14 +26,14 @@ from channels.base import (
     Throttled,
     Unavailable,
 )
-from channels.http import Http, Response
+from channels.http import HttpResponse, HttpTransport
 from channels.providers.fcm import ENVELOPE_BYTES, PAIR_BYTES, PAYLOAD_BYTES_MAX, Fcm, payload_bytes
 from tests.support.http_servers import LOST, Answer, Arrived, http_server
 from tests.support.provider_cases import ACCESS_TOKEN, FCM, PUSH, as_json, service_account, token
 
 NOW = datetime.now(UTC)
 MESSAGE = Outbound("m-1", Channel.PUSH, token(1), PUSH, ttl_seconds=600)
-ADAPTER = Fcm({**service_account(), "token_uri": "http://127.0.0.1:1/token"}, Http(), now=lambda: NOW)
+ADAPTER = Fcm({**service_account(), "token_uri": "http://127.0.0.1:1/token"}, HttpTransport(), now=lambda: NOW)
 
 
 def test_a_push_leaves_whole() -> None:
@@ -216,7 +216,7 @@ def test_a_push_leaves_exactly_when_it_is_small_enough(title: str, size: int, si
 def error(code: int, status: str, detail: str = "", message: str = "") -> ChannelError:
     details = [{"@type": "type.googleapis.com/google.firebase.fcm.v1.FcmError", "errorCode": detail}] if detail else []
     body = {"error": {"code": code, "status": status, "message": message, "details": details}}
-    result = ADAPTER.parse(Response(code, (), json.dumps(body).encode()))
+    result = ADAPTER.parse(HttpResponse(code, (), json.dumps(body).encode()))
     assert isinstance(result, ChannelError)
     return result
 
@@ -240,7 +240,7 @@ def test_a_quota_without_a_time_waits_a_minute() -> None:
 def test_an_access_token_is_minted_once_and_renewed_before_its_end() -> None:
     clock = [datetime.now(UTC)]
     with http_server(lambda request, number: ACCESS_TOKEN if request.path == "/token" else FCM.fine(number)) as server:
-        http, base = Http(timeout_seconds=5), f"http://127.0.0.1:{server.port}"
+        http, base = HttpTransport(timeout_seconds=5), f"http://127.0.0.1:{server.port}"
         fcm = Fcm({**service_account(), "token_uri": f"{base}/token"}, http, base, now=lambda: clock[0])
         for wait in (timedelta(0), timedelta(minutes=50), timedelta(minutes=6)):
             clock[0] += wait
@@ -255,7 +255,7 @@ def test_a_refused_access_token_is_not_offered_again() -> None:
         return ACCESS_TOKEN if request.path == "/token" else FCM.wrong_key if number == 2 else FCM.fine(number)
 
     with http_server(script) as server:
-        http, base = Http(timeout_seconds=5), f"http://127.0.0.1:{server.port}"
+        http, base = HttpTransport(timeout_seconds=5), f"http://127.0.0.1:{server.port}"
         fcm = Fcm({**service_account(), "token_uri": f"{base}/token"}, http, base)
         kinds = [type(result) for _ in range(3) for _, result in fcm.send([MESSAGE])]
         http.close()
@@ -280,7 +280,7 @@ def test_without_an_access_token_nothing_leaves(answer: Answer, fault: type[Chan
         return answer if request.path == "/token" else FCM.fine(1)
 
     with http_server(script) as server:
-        http, base = Http(timeout_seconds=5), f"http://127.0.0.1:{server.port}"
+        http, base = HttpTransport(timeout_seconds=5), f"http://127.0.0.1:{server.port}"
         fcm = Fcm({**service_account(), "token_uri": f"{base}/token"}, http, base)
         assert [type(result) for _, result in fcm.send([MESSAGE, MESSAGE])] == [fault, fault]
         assert isinstance(fcm.check(), fault)

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from channels.base import Unavailable, Uncertain
-from channels.http import ANSWER_BYTES_MAX, Fault, Http, Request, Response, header_lines
+from channels.http import ANSWER_BYTES_MAX, Fault, HttpRequest, HttpResponse, HttpTransport, header_lines
 from tests.support.http_servers import LOST, Answer, Arrived, http2_server, http_answer, http_server
 from tests.support.provider_cases import closed_port
 
@@ -24,22 +24,22 @@ HEADERS = header_lines({"X-Test": "1"})
 
 
 @pytest.fixture
-def http() -> Iterator[Http]:
-    made = Http(concurrency=8, connect_timeout_seconds=1, timeout_seconds=5)
+def http() -> Iterator[HttpTransport]:
+    made = HttpTransport(concurrency=8, connect_timeout_seconds=1, timeout_seconds=5)
     yield made
     made.close()
 
 
-def post(port: int, body: bytes = b"body", scheme: str = "http") -> Request:
-    return Request(f"{scheme}://127.0.0.1:{port}/x", HEADERS, body)
+def post(port: int, body: bytes = b"body", scheme: str = "http") -> HttpRequest:
+    return HttpRequest(f"{scheme}://127.0.0.1:{port}/x", HEADERS, body)
 
 
-def status(answer: Response | Fault) -> int:
-    assert isinstance(answer, Response), answer
+def status(answer: HttpResponse | Fault) -> int:
+    assert isinstance(answer, HttpResponse), answer
     return answer.status
 
 
-def test_connections_are_kept_between_calls_and_bounded_by_the_concurrency(http: Http) -> None:
+def test_connections_are_kept_between_calls_and_bounded_by_the_concurrency(http: HttpTransport) -> None:
     with http_server(lambda *_: FINE) as server:
         for _ in range(3):
             answers = dict(http.exchange((number, post(server.port, b"%d" % number)) for number in range(1, 41)))
@@ -49,7 +49,7 @@ def test_connections_are_kept_between_calls_and_bounded_by_the_concurrency(http:
         assert sorted(arrived.body for arrived in server.arrived) == sorted(b"%d" % n for n in range(1, 41) for _ in "123")
 
 
-def test_a_post_read_on_a_kept_connection_and_never_answered_is_not_sent_again(http: Http) -> None:
+def test_a_post_read_on_a_kept_connection_and_never_answered_is_not_sent_again(http: HttpTransport) -> None:
     with http_server(lambda _, number: FINE if number == 1 else LOST) as server:
         assert status(http.ask(post(server.port))) == 200
         answer = http.ask(post(server.port))
@@ -59,15 +59,15 @@ def test_a_post_read_on_a_kept_connection_and_never_answered_is_not_sent_again(h
         assert server.connections == 1
 
 
-def test_a_question_may_be_asked_again(http: Http) -> None:
+def test_a_question_may_be_asked_again(http: HttpTransport) -> None:
     with http_server(lambda _, number: LOST if number == 2 else FINE) as server:
         assert status(http.ask(post(server.port, b""))) == 200
         assert status(http.ask(post(server.port, b""))) == 200
         assert [arrived.method for arrived in server.arrived] == ["GET"] * 3
 
 
-def test_what_never_left_is_unavailable(http: Http) -> None:
-    unresolved = Request("http://nobody.invalid/", HEADERS, b"x")
+def test_what_never_left_is_unavailable(http: HttpTransport) -> None:
+    unresolved = HttpRequest("http://nobody.invalid/", HEADERS, b"x")
     with http_server(lambda *_: FINE) as plain:
         answers = [http.ask(post(closed_port())), http.ask(unresolved), http.ask(post(plain.port, scheme="https"))]
         assert plain.arrived == []
@@ -85,7 +85,7 @@ def test_what_never_left_is_unavailable(http: Http) -> None:
     ],
     ids=["none", "head", "second head", "body", "endless"],
 )
-def test_what_left_without_a_whole_answer_is_uncertain(http: Http, raw: bytes, code: str) -> None:
+def test_what_left_without_a_whole_answer_is_uncertain(http: HttpTransport, raw: bytes, code: str) -> None:
     with http_server(lambda *_: Answer(raw, close=True)) as server:
         answer = http.ask(post(server.port))
         assert isinstance(answer, Uncertain)
@@ -94,7 +94,7 @@ def test_what_left_without_a_whole_answer_is_uncertain(http: Http, raw: bytes, c
 
 
 def test_an_answer_that_does_not_come_in_time_is_uncertain() -> None:
-    http = Http(timeout_seconds=0.1)
+    http = HttpTransport(timeout_seconds=0.1)
     with http_server(lambda *_: Answer(b"HTTP/1.1 200 OK\r\n")) as server:
         answer = http.ask(post(server.port))
         http.close()
@@ -102,13 +102,13 @@ def test_an_answer_that_does_not_come_in_time_is_uncertain() -> None:
     assert answer.code == "timeout"
 
 
-def test_a_redirect_is_an_answer_and_not_followed(http: Http) -> None:
+def test_a_redirect_is_an_answer_and_not_followed(http: HttpTransport) -> None:
     with http_server(lambda *_: http_answer(307, b"", "Location: /elsewhere")) as server:
         assert status(http.ask(post(server.port))) == 307
         assert len(server.arrived) == 1
 
 
-def test_exchanges_may_overlap_and_be_abandoned(http: Http) -> None:
+def test_exchanges_may_overlap_and_be_abandoned(http: HttpTransport) -> None:
     with http_server(lambda request, _: http_answer(200, request.body)) as server:
         outer = http.exchange((number, post(server.port, b"outer")) for number in range(30))
         first = next(outer)
@@ -118,11 +118,11 @@ def test_exchanges_may_overlap_and_be_abandoned(http: Http) -> None:
         next(abandoned)
         abandoned.close()
         assert status(http.ask(post(server.port))) == 200
-    assert {answer.body for answer in inner if isinstance(answer, Response)} == {b"inner"}
-    assert [answer.body for _, answer in rest if isinstance(answer, Response)] == [b"outer"] * 30
+    assert {answer.body for answer in inner if isinstance(answer, HttpResponse)} == {b"inner"}
+    assert [answer.body for _, answer in rest if isinstance(answer, HttpResponse)] == [b"outer"] * 30
 
 
-def test_a_forked_child_leaves_its_parents_connections_be(http: Http) -> None:
+def test_a_forked_child_leaves_its_parents_connections_be(http: HttpTransport) -> None:
     with http_server(lambda *_: FINE) as server:
         assert status(http.ask(post(server.port))) == 200
         child = os.fork()
@@ -136,7 +136,7 @@ def test_a_forked_child_leaves_its_parents_connections_be(http: Http) -> None:
 
 def test_headers_are_read_from_the_final_answer() -> None:
     head = (b"HTTP/1.1 103 Early\r\n", b"X-A: early\r\n", b"\r\n", b"HTTP/1.1 200 OK\r\n", b"x-b:  late \r\n", b"\r\n")
-    answer = Response(200, head)
+    answer = HttpResponse(200, head)
     assert answer.header("X-B") == "late"
     assert answer.header("X-A") is None
 
@@ -146,9 +146,9 @@ def test_a_key_that_breaks_its_line_is_no_header() -> None:
         header_lines({"Authorization": "Bearer a\r\nX-Evil: 1"})
 
 
-def test_tls_is_spoken_only_with_whom_the_authorities_vouch_for(http: Http, tmp_path: Path) -> None:
+def test_tls_is_spoken_only_with_whom_the_authorities_vouch_for(http: HttpTransport, tmp_path: Path) -> None:
     ca_file, context = certificate(tmp_path)
-    trusting = Http(ca_file=str(ca_file), timeout_seconds=5)
+    trusting = HttpTransport(ca_file=str(ca_file), timeout_seconds=5)
 
     def secure(request: Arrived, _: int) -> Answer:
         return http_answer(200, request.body)
@@ -165,7 +165,7 @@ def test_tls_is_spoken_only_with_whom_the_authorities_vouch_for(http: Http, tmp_
 def test_where_a_provider_offers_http_2_one_connection_carries_all(tmp_path: Path) -> None:
     ca_file, context = certificate(tmp_path)
     context.set_alpn_protocols(["h2", "http/1.1"])
-    http = Http(ca_file=str(ca_file), timeout_seconds=5)
+    http = HttpTransport(ca_file=str(ca_file), timeout_seconds=5)
     with http2_server(context) as server:
         answers = [answer for _, answer in http.exchange((number, post(server.port, scheme="https")) for number in range(50))]
         http.close()

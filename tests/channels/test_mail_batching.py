@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channels.base import Channel, Email, Form, Gapped, Outbound, Pieced, Receipt, Rejected, Throttled, Uncertain
-from channels.http import Http
+from channels.base import Channel, Email, MailTemplate, MergedEmail, Outbound, Receipt, Rejected, TextTemplate, Throttled, Uncertain
+from channels.http import HttpTransport
 from channels.mail_batching import SUBSTITUTION_BYTES_MAX, Batch, batches
 from channels.providers.sendgrid import SendGrid
-from channels.sandbox import Sandbox, running
-from dispatcher.content import Catalog, Links, example_letter, load
+from channels.sandbox import SandboxClient, running
+from dispatcher.content import Catalog, MessageLinks, example_request, load
 from dispatcher.domain.message import Mode
 from dispatcher.domain.recipient import LANGUAGES
 from tests.support.http_servers import LOST, Answer, Arrived, http_answer, http_server
@@ -44,16 +44,16 @@ HOSTILE = (
 
 
 @pytest.fixture(scope="module")
-def sandbox() -> Iterator[Sandbox]:
+def sandbox() -> Iterator[SandboxClient]:
     with running() as started:
         yield started
 
 
 def adapter(url: str, mails_per_request: int = 100) -> SendGrid:
-    return SendGrid("SG.key", Http(timeout_seconds=5), url, mails_per_request=mails_per_request)
+    return SendGrid("SG.key", HttpTransport(timeout_seconds=5), url, mails_per_request=mails_per_request)
 
 
-def arrived(sandbox: Sandbox, mails: Sequence[Outbound], mails_per_request: int) -> tuple[dict[str, Any], int]:
+def arrived(sandbox: SandboxClient, mails: Sequence[Outbound], mails_per_request: int) -> tuple[dict[str, Any], int]:
     """The mails as their readers get them, by id, and in how many requests they left."""
     first = sandbox.counts()["total"]
     results = dict(adapter(sandbox.url, mails_per_request).send(mails))
@@ -67,7 +67,7 @@ def arrived(sandbox: Sandbox, mails: Sequence[Outbound], mails_per_request: int)
 
 # -- byte for byte -----------------------------------------------------------------------------------------------------
 
-MAILS = [(name, mode) for name, template in sorted(templates().items()) for mode in sorted(template.brief.modes)]
+MAILS = [(name, mode) for name, template in sorted(templates().items()) for mode in sorted(template.info.modes)]
 
 
 @lru_cache(maxsize=1)
@@ -86,8 +86,8 @@ def written(catalog: Catalog, name: str, mode: Mode) -> list[Outbound]:
             # Where a text may not be absent, an empty one would be: it gets a blank that no template takes for absence.
             data = {text: value or (None if not template.variables[text].required else ".") for text in texts}
             person = f"{language}-{number}"
-            links = Links(f"https://bank.example/u/{person}?a=1&b=2", f"https://bank.example/p/{person}")
-            letter = example_letter(template, Channel.EMAIL, language, mode, data, links=links)
+            links = MessageLinks(f"https://bank.example/u/{person}?a=1&b=2", f"https://bank.example/p/{person}")
+            letter = example_request(template, Channel.EMAIL, language, mode, data, links=links)
             mails.append(Outbound(person, Channel.EMAIL, f"{person}@home.example", template.render(letter)))
     return mails
 
@@ -95,7 +95,7 @@ def written(catalog: Catalog, name: str, mode: Mode) -> list[Outbound]:
 @pytest.mark.parametrize("catalog", [templates, specialised])
 @pytest.mark.parametrize(("name", "mode"), MAILS)
 def test_each_reader_gets_the_mail_they_would_have_got_alone(
-    sandbox: Sandbox, catalog: Callable[[], Catalog], name: str, mode: Mode
+    sandbox: SandboxClient, catalog: Callable[[], Catalog], name: str, mode: Mode
 ) -> None:
     mails = written(catalog(), name, mode)
     together, requests = arrived(sandbox, mails, 100)
@@ -107,42 +107,42 @@ def test_each_reader_gets_the_mail_they_would_have_got_alone(
 WORD = st.sampled_from(["a", "-", "^", "`", "0", "1-", "-^0-", "^0-", "-`1", "\u2500", "é", "\U0001f600", "\n", " "])
 TEXT = st.lists(WORD, min_size=1, max_size=6).map("".join)
 HTML = st.lists(WORD | st.just("shared line\n"), min_size=1, max_size=8).map("".join)
-FAMILY: st.SearchStrategy[list[Email | Pieced]] = st.lists(
+FAMILY: st.SearchStrategy[list[Email | MergedEmail]] = st.lists(
     st.builds(lambda s, h, t: replace(EMAIL, subject=s, html=h, text=t), TEXT, HTML, TEXT), max_size=9
 )
 GAPPED = st.lists(st.tuples(TEXT | st.just(""), st.integers(0, 3)), max_size=4).map(
-    lambda parts: Gapped((*(words for words, _ in parts), "end"), tuple(gap for _, gap in parts))
+    lambda parts: TextTemplate((*(words for words, _ in parts), "end"), tuple(gap for _, gap in parts))
 )
 
 
 @st.composite
-def of_one_form(draw: st.DrawFn) -> list[Email | Pieced]:
+def of_one_form(draw: st.DrawFn) -> list[Email | MergedEmail]:
     """Mails that come in pieces."""
-    form = Form(draw(GAPPED), draw(GAPPED), draw(GAPPED))
+    form = MailTemplate(draw(GAPPED), draw(GAPPED), draw(GAPPED))
     rows = draw(st.lists(st.tuples(*[TEXT | st.just("")] * 4), max_size=5))
-    return [Pieced(EMAIL.sender_name, EMAIL.sender_address, form, row) for row in rows]
+    return [MergedEmail(EMAIL.sender_name, EMAIL.sender_address, form, row) for row in rows]
 
 
 FAMILIES = st.lists(FAMILY | of_one_form(), max_size=3).map(lambda families: [email for family in families for email in family])
 
 
 @given(FAMILIES, st.randoms(use_true_random=False), st.integers(1, 10))
-def test_tags_are_filled_rightly_whatever_the_order(emails: list[Email | Pieced], dice: Any, mails_max: int) -> None:
+def test_tags_are_filled_rightly_whatever_the_order(emails: list[Email | MergedEmail], random: Any, mails_max: int) -> None:
     mails = [Outbound(str(number), Channel.EMAIL, mailbox(number % 7), email) for number, email in enumerate(emails)]
     made = list(batches(mails, mails_max))
     assert Counter(mail.id for batch in made for mail in batch.mails) == Counter(mail.id for mail in mails)
     for batch in made:
         assert len({mail.address for mail in batch.mails}) == len(batch.mails) <= mails_max
-        for mail, filling in zip(batch.mails, batch.fillings, strict=True):
-            email: Any = mail.content.whole() if isinstance(mail.content, Pieced) else mail.content
+        for mail, filling in zip(batch.mails, batch.values_by_tag, strict=True):
+            email: Any = mail.content.whole() if isinstance(mail.content, MergedEmail) else mail.content
             for part in ("subject", "html", "text"):
-                assert filled(getattr(batch.form, part), filling, dice) == getattr(email, part)
+                assert filled(getattr(batch.form, part), filling, random) == getattr(email, part)
 
 
-def filled(text: str, filling: Mapping[str, str], dice: Any) -> str:
+def filled(text: str, filling: Mapping[str, str], random: Any) -> str:
     """As a provider may do it: tag after tag in no certain order, so that a tag brought in by another would be filled too."""
     tags = list(filling)
-    dice.shuffle(tags)
+    random.shuffle(tags)
     for tag in tags:
         text = text.replace(tag, filling[tag])
     return text
@@ -159,45 +159,49 @@ def mail(number: int, **changes: Any) -> Outbound:
 def test_a_form_says_once_what_all_share() -> None:
     (batch,) = batches([mail(number, subject=f"For person {number}") for number in range(10, 60)], 100)
     assert batch.form.html.count("paragraph 7 of all") == 1
-    assert [dict(filling) for filling in batch.fillings] == [{"-^0-": str(number)} for number in range(10, 60)]
+    assert [dict(filling) for filling in batch.values_by_tag] == [{"-^0-": str(number)} for number in range(10, 60)]
     assert batch.form.subject == "For person -^0-"
 
 
-def pieced(number: int, form: Form, *values: str) -> Outbound:
-    return replace(mail(number), content=Pieced(EMAIL.sender_name, EMAIL.sender_address, form, values))
+def merged(number: int, form: MailTemplate, *values: str) -> Outbound:
+    return replace(mail(number), content=MergedEmail(EMAIL.sender_name, EMAIL.sender_address, form, values))
 
 
 def test_mails_of_one_form_leave_together_however_they_differ() -> None:
-    form = Form(Gapped(("For ", ""), (0,)), Gapped(("<p>", " ", "", "</p>"), (1, 2, 2)), Gapped(("", "\n", ""), (0, 3)))
-    mails = [pieced(n, form, f"person {n}", f"person {n}", "line\n" * (n + 1), "the same") for n in range(50)]
+    form = MailTemplate(
+        TextTemplate(("For ", ""), (0,)), TextTemplate(("<p>", " ", "", "</p>"), (1, 2, 2)), TextTemplate(("", "\n", ""), (0, 3))
+    )
+    mails = [merged(n, form, f"person {n}", f"person {n}", "line\n" * (n + 1), "the same") for n in range(50)]
     (batch,) = batches(mails, 100)
     assert (batch.form.subject, batch.form.html, batch.form.text) == ("For -^0-", "<p>-^0- -^1--^1-</p>", "-^0-\nthe same")
-    assert [dict(filling) for filling in batch.fillings] == [{"-^0-": f"person {n}", "-^1-": "line\n" * (n + 1)} for n in range(50)]
+    assert [dict(filling) for filling in batch.values_by_tag] == [
+        {"-^0-": f"person {n}", "-^1-": "line\n" * (n + 1)} for n in range(50)
+    ]
 
 
 def test_forms_of_different_paths_are_not_mixed() -> None:
-    words = Gapped(("same words ", ""), (0,))
-    forms = [Form(words, words, words), Form(words, words, words)]
-    mails = [pieced(n, forms[n % 2], "x") for n in range(10)]
+    words = TextTemplate(("same words ", ""), (0,))
+    forms = [MailTemplate(words, words, words), MailTemplate(words, words, words)]
+    mails = [merged(n, forms[n % 2], "x") for n in range(10)]
     assert sorted([sent.id for sent in batch.mails] for batch in batches(mails, 100)) == [
         [f"m-{n}" for n in range(first, 10, 2)] for first in (0, 1)
     ]
 
 
 def test_a_tag_holds_no_character_of_the_mails() -> None:
-    words = Gapped(("x|", ""), (0,))
-    form = Form(words, words, words)
-    (batch,) = batches([replace(pieced(n, form, f"^{n}"), id=f"`{n}") for n in range(3)], 100)
+    words = TextTemplate(("x|", ""), (0,))
+    form = MailTemplate(words, words, words)
+    (batch,) = batches([replace(merged(n, form, f"^{n}"), id=f"`{n}") for n in range(3)], 100)
     assert batch.form.subject == "x|-~0-"
-    (batch,) = batches([pieced(n, form, f"{n}^`~\\") for n in range(3)], 100)
+    (batch,) = batches([merged(n, form, f"{n}^`~\\") for n in range(3)], 100)
     assert batch.form.subject == "x|-\u25000-"
 
 
 def test_senders_sizes_and_repeated_addresses_part_mails() -> None:
-    words = Gapped(("", ""), (0,))
-    hollow = Form(words, words, words)
+    words = TextTemplate(("", ""), (0,))
+    hollow = MailTemplate(words, words, words)
     parted = [
-        [pieced(1, hollow, ""), pieced(2, hollow, "x")],
+        [merged(1, hollow, ""), merged(2, hollow, "x")],
         [mail(1), mail(2, sender_address="news@other.example")],
         [mail(1), mail(2, sender_name="Other")],
         [mail(1), replace(mail(2), address=mailbox(1).upper())],
@@ -214,7 +218,7 @@ def test_languages_get_forms_of_their_own() -> None:
     assert sorted(len(batch.mails) for batch in batches(mails, 100)) == [20, 20]
 
 
-def test_each_reader_has_their_own_way_out(sandbox: Sandbox) -> None:
+def test_each_reader_has_their_own_way_out(sandbox: SandboxClient) -> None:
     mails = [mail(n, headers=(("List-Unsubscribe", f"<https://bank.example/u/{n}>"),)) for n in range(10)]
     contents, requests = arrived(sandbox, mails, 100)
     assert requests == 1
@@ -226,7 +230,7 @@ def test_each_reader_has_their_own_way_out(sandbox: Sandbox) -> None:
 # -- a request's fate --------------------------------------------------------------------------------------------------
 
 
-def test_a_refused_request_is_halved_until_the_guilty_stand_alone(sandbox: Sandbox) -> None:
+def test_a_refused_request_is_halved_until_the_guilty_stand_alone(sandbox: SandboxClient) -> None:
     guilty = {7, 8, 63}
     mails = [replace(mail(n), address="refused@home.example") if n in guilty else mail(n) for n in range(100)]
     first = sandbox.counts()["total"]

@@ -9,13 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channels.base import Channel, Email, Form, Gapped, Outbound, Pieced
-from channels.http import Http
+from channels.base import Channel, Email, MailTemplate, MergedEmail, Outbound, TextTemplate
+from channels.http import HttpTransport
 from channels.providers.sendgrid import SendGrid
 from channels.urlencoded import encoded
 
-FORM = Form(
-    Gapped(("Dear ", "!"), (0,)), Gapped(("<p>’", '</p><a href="', '">', "</a>"), (1, 2, 1)), Gapped(("", " \\u0000 "), (0,))
+FORM = MailTemplate(
+    TextTemplate(("Dear ", "!"), (0,)),
+    TextTemplate(("<p>’", '</p><a href="', '">', "</a>"), (1, 2, 1)),
+    TextTemplate(("", " \\u0000 "), (0,)),
 )
 HEADERS = (("X-Test", "1"),)
 NASTY = ("", '"', "\\", "\\u0000", "a\0b", "é’€", "\U0001f600", "</script>\u2028", "\x7f\t", "x" * 50)
@@ -23,11 +25,11 @@ NASTY = ("", '"', "\\", "\\u0000", "a\0b", "é’€", "\U0001f600", "</script>\
 
 @pytest.fixture(scope="module")
 def adapter() -> SendGrid:
-    return SendGrid("SG.key", Http())
+    return SendGrid("SG.key", HttpTransport())
 
 
-def of_pieces(*values: str) -> Pieced:
-    return Pieced("KBC", "news@mail.example", FORM, values, HEADERS)
+def of_pieces(*values: str) -> MergedEmail:
+    return MergedEmail("KBC", "news@mail.example", FORM, values, HEADERS)
 
 
 def as_written(*values: str) -> Email:

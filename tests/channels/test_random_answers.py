@@ -22,7 +22,7 @@ from channels.base import (
     Unavailable,
     Uncertain,
 )
-from channels.http import Http
+from channels.http import HttpTransport
 from channels.providers.smtp import Smtp
 from tests.support.http_servers import Answer, Line, http_server, talking_server
 from tests.support.provider_cases import ACCESS_TOKEN, HTTP_ADAPTERS, RIGS, Rig
@@ -84,7 +84,7 @@ def test_over_http_anything_ends_well(name: str) -> None:
         return ACCESS_TOKEN if request.path == "/token" else answers.pop() if answers else Answer(b"", close=True)
 
     with http_server(script) as server:
-        http = Http(timeout_seconds=PATIENCE_SECONDS)
+        http = HttpTransport(timeout_seconds=PATIENCE_SECONDS)
         provider = make(server.port, http)
         list(provider.send([]))  # FCM asks for its access token with the first message
 

@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from channels.base import Channel, Event, Misconfigured, Outbound
-from channels.http import Http
+from channels.http import HttpTransport
 from channels.providers.fcm import FOREIGN_TOKENS_MIN, Fcm
 from dispatcher.campaigns import scheduler, submission
 from dispatcher.delivery.outcomes import JITTER
@@ -28,14 +28,14 @@ from dispatcher.ledger.delivery.claims import facts_of
 from dispatcher.ledger.delivery.messages import Message
 from dispatcher.ledger.maintenance import stopped_channels
 from dispatcher.maintenance import sweep
-from dispatcher.runtime.services import House
+from dispatcher.runtime.services import Services
 from tests.support.api_descriptions import FIELD, need
 from tests.support.http_servers import LOST, Answer, Arrived, http_answer, http_server
 from tests.support.provider_cases import ACCESS_TOKEN, PUSH, as_json, fcm, sendgrid, sms, token, whatsapp
 from tests.support.provider_cases import FCM as FCM_ANSWERS
 from tests.support.provider_cases import SENDGRID as MAIL_ANSWERS
 from tests.support.provider_cases import TWILIO as TEXT_ANSWERS
-from tests.support.services import Clock, add_people, make_house, person
+from tests.support.services import Clock, add_people, make_services, person
 from tests.support.signed_webhooks import mail_news, text_news
 
 Row = Mapping[str, Any]
@@ -233,10 +233,10 @@ SENT, PROCESSED = {"status": "sent", "code": ""}, {"event": "processed"}
 
 
 @dataclass
-class Bench:
+class ReactionSetup:
     """A real ledger and the real adapters, before one server that plays all providers."""
 
-    house: House
+    services: Services
     clock: Clock
     answer: Answer | None = None
     people: int = 0
@@ -247,19 +247,19 @@ class Bench:
         self.answer = answer
         recipient = f"c-{self.people}"
         number = f"+3247{self.people:07}"
-        add_people(self.house, person(recipient, phone=number, whatsapp=number))
+        add_people(self.services, person(recipient, phone=number, whatsapp=number))
         data = {"project": "solar panels", "amount": 9000, "offer_url": "https://www.kbc-bank.example/loan"}
         rows = [{"recipient": recipient, "data": data}]
         form = {"id": recipient, "template": "loan_offer", "channels": [channel.value], "audience": rows}
-        submission.submit(self.house, parse_campaign(form, submission.desk(self.house)))
+        submission.submit(self.services, parse_campaign(form, submission.validation_context(self.services)))
         self.work()
         return recipient
 
     def work(self) -> None:
         """What beat and workers do."""
-        sweep.sweep(self.house)
-        for due in scheduler.due_chunks(self.house):
-            run_chunk(self.house, due.period, due.number)
+        sweep.sweep(self.services)
+        for due in scheduler.due_chunks(self.services):
+            run_chunk(self.services, due.period, due.number)
 
     def await_acceptance(self, recipient: str) -> Message:
         """Work hour by hour, for what is due by night has to wait for the day."""
@@ -282,18 +282,18 @@ class Bench:
         else:
             told = {"sid": f"SM{recipient}", **fields}
             events = text_news(**told, message_id=message_id, channel=channel.value, now=self.clock())
-        provider_events.keep(self.house, events)
-        provider_events.keep(self.house, events)
-        while provider_events.settle_some(self.house, lambda _: None):
+        provider_events.keep(self.services, events)
+        provider_events.keep(self.services, events)
+        while provider_events.settle_some(self.services, lambda _: None):
             pass
 
     def message(self, recipient: str) -> Message:
-        with lend(self.house.pool) as connection:
+        with lend(self.services.pool) as connection:
             (found,) = messages.of_campaign(connection, recipient, recipient)
         return found
 
     def facts(self, recipient: str) -> Facts:
-        with lend(self.house.pool) as connection:
+        with lend(self.services.pool) as connection:
             return facts_of(connection, [recipient])[recipient]
 
     def banned(self, recipient: str, channel: Channel) -> set[str]:
@@ -303,18 +303,18 @@ class Bench:
 
     def counted(self, recipient: str) -> int:
         """How many of the person's messages count towards their caps."""
-        with lend(self.house.pool) as connection:
+        with lend(self.services.pool) as connection:
             rows = connection.execute("SELECT FROM cap_reservations WHERE recipient_id = %s", (recipient,))
             return len(rows.fetchall())
 
     def switched_off(self, recipient: str) -> bool:
-        with lend(self.house.pool) as connection:
+        with lend(self.services.pool) as connection:
             choices = consent.preferences(connection, recipient).choices
         return any(choice.value == "off" for subject, choice in choices.items() if subject.startswith("channel:"))
 
     def stopped(self) -> set[Channel]:
         """The stopped channels; they are let go again, for the next case."""
-        with lend(self.house.pool) as connection:
+        with lend(self.services.pool) as connection:
             found = set(stopped_channels.stopped(connection))
             for channel in found:
                 stopped_channels.lift(connection, channel)
@@ -322,8 +322,8 @@ class Bench:
 
 
 @pytest.fixture(scope="module")
-def bench(shared_database: str) -> Iterator[Bench]:
-    clock, http = Clock(), Http(timeout_seconds=5)
+def setup(shared_database: str) -> Iterator[ReactionSetup]:
+    clock, http = Clock(), HttpTransport(timeout_seconds=5)
 
     def script(request: Arrived, number: int) -> Answer:
         if request.path == "/token":
@@ -331,10 +331,10 @@ def bench(shared_database: str) -> Iterator[Bench]:
         answers = MAIL_ANSWERS if "mail/send" in request.path else FCM_ANSWERS if "messages:" in request.path else TEXT_ANSWERS
         return made.answer or answers.fine(number)
 
-    with http_server(script) as server, make_house(shared_database, clock) as house:
+    with http_server(script) as server, make_services(shared_database, clock) as services:
         makers = {Channel.EMAIL: sendgrid, Channel.SMS: sms, Channel.WHATSAPP: whatsapp, Channel.PUSH: fcm}
         providers = {channel: make(server.port, http) for channel, make in makers.items()}
-        made = Bench(replace(house, providers=providers), clock)
+        made = ReactionSetup(replace(services, providers=providers), clock)
         yield made
         http.close()
 
@@ -346,26 +346,26 @@ def test_the_table_of_reactions_is_here() -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_each_row_ends_as_the_table_says(bench: Bench, case: Case) -> None:
+def test_each_row_ends_as_the_table_says(setup: ReactionSetup, case: Case) -> None:
     with capture_logs() as logs:
-        recipient = bench.send(case.channel, case.answer)
+        recipient = setup.send(case.channel, case.answer)
         for fields in case.news:
-            assert bench.message(recipient).state in {State.ACCEPTED, State.UNRESOLVED}
-            bench.hear(case.channel, recipient, fields)
-    message, stopped = bench.message(recipient), bench.stopped()
+            assert setup.message(recipient).state in {State.ACCEPTED, State.UNRESOLVED}
+            setup.hear(case.channel, recipient, fields)
+    message, stopped = setup.message(recipient), setup.stopped()
     alerts = [entry for entry in logs if entry["log_level"] == "warning"]
-    banned = bench.banned(recipient, case.channel)
+    banned = setup.banned(recipient, case.channel)
     found = End(
         state=message.state,
         suppress=bool(banned),
-        opt_out=bench.switched_off(recipient),
+        opt_out=setup.switched_off(recipient),
         stop=stopped == {case.channel},
         alert=bool(alerts),
     )
     assert found == case.end
     assert banned == (case.banned if case.end.suppress else set())
     assert recipient not in json.dumps(alerts)
-    _check_waiting(case, message, bench.clock())
+    _check_waiting(case, message, setup.clock())
 
 
 def _check_waiting(case: Case, message: Message, now: datetime) -> None:
@@ -394,29 +394,29 @@ AGAIN = [case for case in CASES if case.where == "event" and case.end.state is S
 
 
 @pytest.mark.parametrize("case", AGAIN, ids=lambda case: case.name)
-def test_what_reached_nobody_leaves_again_as_often_as_the_table_says(bench: Bench, case: Case) -> None:
+def test_what_reached_nobody_leaves_again_as_often_as_the_table_says(setup: ReactionSetup, case: Case) -> None:
     """Once or twice, a few times: then it has failed, and counts towards no cap. Late news of a former attempt moves nothing."""
-    recipient = bench.send(case.channel, None)
+    recipient = setup.send(case.channel, None)
     old = SENT if case.channel is not Channel.EMAIL else PROCESSED
     for tries in range(10):
-        assert bench.await_acceptance(recipient).state is State.ACCEPTED
+        assert setup.await_acceptance(recipient).state is State.ACCEPTED
         fields = {**case.news[0], "sid": f"{recipient}-{tries}"}
-        bench.hear(case.channel, recipient, fields)
-        bench.hear(case.channel, recipient, {**fields, **old})
-        message = bench.message(recipient)
+        setup.hear(case.channel, recipient, fields)
+        setup.hear(case.channel, recipient, {**fields, **old})
+        message = setup.message(recipient)
         if message.state is State.FAILED:
             break
         assert message.state is State.WAITING
     assert tries == message.attempts - 1 == TRIES[str(case.row["code"])]
     assert message.reason
-    assert bench.counted(recipient) == 0
+    assert setup.counted(recipient) == 0
 
 
 def test_many_tokens_of_another_project_stop_the_channel_and_lose_none() -> None:
     error = {"code": 403, "status": "PERMISSION_DENIED", "details": [{"@type": FCM_ERROR, "errorCode": "SENDER_ID_MISMATCH"}]}
     foreign = as_json(403, {"error": error})
     with http_server(lambda request, _: ACCESS_TOKEN if request.path == "/token" else foreign) as server:
-        adapter: Fcm = fcm(server.port, Http(timeout_seconds=5))
+        adapter: Fcm = fcm(server.port, HttpTransport(timeout_seconds=5))
         batch = [Outbound(f"m-{number}", Channel.PUSH, token(number), PUSH) for number in range(FOREIGN_TOKENS_MIN)]
         found = [result for _, result in adapter.send(batch)]
         adapter.close()

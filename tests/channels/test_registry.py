@@ -13,58 +13,58 @@ import pytest
 
 import channels
 from channels.base import Channel
-from channels.http import Http
-from channels.registry import Bench, plugs
+from channels.http import HttpTransport
+from channels.registry import AdapterContext, plugins
 from channels.sandbox.doubles import doubles, player
-from dispatcher.runtime.environment import Reader
+from dispatcher.runtime.environment import EnvironmentReader
 from tests.support.provider_cases import RIGS
 
 KNOWN = ["fcm", "sendgrid", "twilio", "smtp", "telnyx", "outbox"]  # usual ones first, what reaches nobody last
 
 
 def test_every_file_with_a_plug_takes_part_in_the_order_of_preference() -> None:
-    assert list(plugs()) == KNOWN
+    assert list(plugins()) == KNOWN
 
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_a_provider_s_variables_are_its_own_and_it_needs_only_what_it_reads(name: str) -> None:
-    plug, read = plugs()[name], Reader({})
-    plug.read(read)
-    assert all(variable.startswith(plug.prefixes) for variable in read.known)
-    assert {need for needs in plug.needs.values() for need in needs} <= read.known
+    plugin, read = plugins()[name], EnvironmentReader({})
+    plugin.read(read)
+    assert all(variable.startswith(plugin.prefixes) for variable in read.known)
+    assert {need for needs in plugin.needs.values() for need in needs} <= read.known
     assert read.faults == []
 
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_every_provider_is_held_to_the_conformance_suite(name: str) -> None:
-    assert {rig.channel for rig in RIGS if rig.name == name or rig.name in plugs()[name].needs}
+    assert {rig.channel for rig in RIGS if rig.name == name or rig.name in plugins()[name].needs}
 
 
 @pytest.mark.parametrize("channel", list(Channel))
 def test_every_channel_has_a_double_whose_credentials_make_the_adapter(channel: Channel, tmp_path: Path) -> None:
     double = player(channel)
     assert [each.name for each in doubles().values() if channel in each.plays] == [double.name]
-    plug = plugs()[double.name]
-    account = replace(plug.read(Reader({})), **double.credentials("http://127.0.0.1:1", tmp_path))
-    made = plug.make(account, Bench(channel, Http(), "http://x.example/webhooks"))
+    plugin = plugins()[double.name]
+    account = replace(plugin.read(EnvironmentReader({})), **double.credentials("http://127.0.0.1:1", tmp_path))
+    made = plugin.make(account, AdapterContext(channel, HttpTransport(), "http://x.example/webhooks"))
     assert (made.name, made.channel) == (double.name, channel)
 
 
 NEW = """
 from channels.base import Channel
 from channels.providers.outbox import Outbox
-from channels.registry import Door, Plug
+from channels.registry import ProviderPlugin, WebhookEndpoint
 
 class Pigeon(Outbox):
     name = "pigeon"
 
-PLUG = Plug(
+PLUGIN = ProviderPlugin(
     name="pigeon",
     needs={Channel.SMS: ("PIGEON_KEY",)},
     prefixes=("PIGEON_",),
     read=lambda read: read.secret("PIGEON_KEY"),
     make=lambda key, bench: Pigeon(bench.channel),
-    doors={"loft": Door(lambda call, key: [])},
+    endpoints={"loft": WebhookEndpoint(lambda call, key: [])},
     webhook_key=lambda key: key,
 )
 """

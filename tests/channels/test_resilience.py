@@ -29,9 +29,9 @@ from channels.base import (
     Uncertain,
 )
 from channels.providers.outbox import Outbox
-from channels.resilience.circuit_breaker import Breaker
-from channels.resilience.failover import Failover, Route
-from channels.resilience.rate_limiter import QUEUE_SECONDS_MAX, Bucket, Limited, LocalBucket, Rate, SharedBucket, cost_of
+from channels.resilience.circuit_breaker import CircuitBreaker
+from channels.resilience.failover import Failover, FailoverRoute
+from channels.resilience.rate_limiter import QUEUE_SECONDS_MAX, Bucket, LocalBucket, Rate, RateLimited, SharedBucket, cost_of
 from tests.support.provider_cases import EMAIL, closed_port, mailbox, phone
 from tests.support.services import Clock
 
@@ -146,7 +146,7 @@ def test_an_sms_costs_its_segments_and_any_other_message_one() -> None:
     assert [cost_of(each) for each in sms] == [1, 2, 1, 2, 1]
     assert [cost_of(each) for each in mails(2)] == [1, 1]
     clock, outbox = Clock(), Outbox(Channel.SMS)
-    limited = Limited(outbox, LocalBucket(Rate(per_second=1, burst=4, reserve=0), clock))
+    limited = RateLimited(outbox, LocalBucket(Rate(per_second=1, burst=4, reserve=0), clock))
     clock.pass_(4)
     batch = [Outbound(f"m-{number}", Channel.SMS, phone(number), Sms(long), flow="spring") for number in range(4)]
     found = [result for _, result in limited.send(batch)]
@@ -158,7 +158,7 @@ def test_an_sms_costs_its_segments_and_any_other_message_one() -> None:
 
 def test_a_trigger_is_known_by_having_no_campaign(store: Redis) -> None:
     outbox = Outbox(Channel.EMAIL)
-    limited = Limited(outbox, SharedBucket(store, "mail", SLOW, Clock()))
+    limited = RateLimited(outbox, SharedBucket(store, "mail", SLOW, Clock()))
     campaign = [replace(mail, flow="spring") for mail in mails(100)]
     assert kinds(limited.send(campaign)) == {Receipt: 90, Throttled: 10}
     assert kinds(limited.send([campaign[-1]])) == {Throttled: 1}  # one of a campaign is no trigger
@@ -188,7 +188,7 @@ def test_the_store_is_used_again_when_it_is_back(store: Redis) -> None:
 
 def test_what_is_over_the_rate_comes_back_at_its_turn() -> None:
     clock, outbox = Clock(), Outbox(Channel.EMAIL)
-    limited = Limited(outbox, LocalBucket(Rate(per_second=4, burst=8, reserve=0), clock))
+    limited = RateLimited(outbox, LocalBucket(Rate(per_second=4, burst=8, reserve=0), clock))
     clock.pass_(1)
     found = list(limited.send(mails(7)))
     assert [type(result) for _, result in found] == [Receipt] * 4 + [Throttled] * 3
@@ -218,7 +218,7 @@ def test_a_bucket_that_nobody_asks_is_forgotten(store: Redis) -> None:
 @pytest.mark.parametrize("fault", [Unavailable("refused"), Uncertain("no_answer")])
 def test_a_provider_in_trouble_is_left_in_peace_and_tried_with_one(fault: ChannelError) -> None:
     clock, outbox = Clock(), Outbox(Channel.EMAIL)
-    breaker = Breaker(outbox, clock, faults_max=3, pause_seconds=10)
+    breaker = CircuitBreaker(outbox, clock, faults_max=3, pause_seconds=10)
     outbox.answers = {mailbox(number): type(fault)(fault.code) for number in range(5)}
     assert kinds(breaker.send(mails(5))) == {type(fault): 5}
     held = list(breaker.send(mails(5, 5)))
@@ -232,7 +232,7 @@ def test_a_provider_in_trouble_is_left_in_peace_and_tried_with_one(fault: Channe
 
 def test_refusals_and_a_single_lost_request_bring_no_pause() -> None:
     clock, outbox = Clock(), Outbox(Channel.EMAIL)
-    breaker = Breaker(outbox, clock, faults_max=3)
+    breaker = CircuitBreaker(outbox, clock, faults_max=3)
     outbox.answers = {"": Uncertain("no_answer")}  # one answer, shared by all: mails of one request
     assert kinds(breaker.send(mails(50))) == {Uncertain: 50}
     outbox.answers = {"": Rejected("http_400")}
@@ -249,7 +249,7 @@ ENDED: Sequence[ChannelError] = (Uncertain("no_answer"), Rejected("http_400"), B
 def test_only_what_surely_stayed_takes_the_second_way() -> None:
     first, second = Outbox(Channel.EMAIL), Outbox(Channel.EMAIL)
     first.answers = {mailbox(number): error for number, error in enumerate((*STAYED, *ENDED))}
-    both = Failover([Route(first, 1), Route(second, 0)], lambda: 0.5)
+    both = Failover([FailoverRoute(first, 1), FailoverRoute(second, 0)], lambda: 0.5)
     found = {sent.id: result for sent, result in both.send(mails(8))}
     assert [sent.id for sent in second.sent] == ["m-0", "m-1", "m-2"]
     assert [found[f"m-{number}"] for number in range(3, 7)] == list(ENDED)
@@ -259,7 +259,7 @@ def test_only_what_surely_stayed_takes_the_second_way() -> None:
 def test_what_neither_takes_keeps_the_last_word_and_goes_round_once() -> None:
     first, second = Outbox(Channel.EMAIL), Outbox(Channel.EMAIL)
     first.answers, second.answers = {"": Unavailable("refused")}, {"": Throttled("450")}
-    both = Failover([Route(first, 1), Route(second, 1)], itertools.cycle([0.0, 0.99]).__next__)
+    both = Failover([FailoverRoute(first, 1), FailoverRoute(second, 1)], itertools.cycle([0.0, 0.99]).__next__)
     batch = [*mails(3), *mails(3)]  # a push to two devices has one id twice; here whole messages are
     found = list(both.send(batch))
     assert len(found) == 6
@@ -268,15 +268,19 @@ def test_what_neither_takes_keeps_the_last_word_and_goes_round_once() -> None:
 
 def test_each_route_takes_its_share() -> None:
     first, second = Outbox(Channel.EMAIL), Outbox(Channel.EMAIL)
-    dice = itertools.cycle(number / 100 for number in range(100)).__next__
-    assert kinds(Failover([Route(first, 9), Route(second, 1)], dice).send(mails(100))) == {Receipt: 100}
+    random = itertools.cycle(number / 100 for number in range(100)).__next__
+    assert kinds(Failover([FailoverRoute(first, 9), FailoverRoute(second, 1)], random).send(mails(100))) == {Receipt: 100}
     assert (len(first.sent), len(second.sent)) == (90, 10)
 
 
 def test_brakes_pass_on_what_is_asked() -> None:
     clock, outbox = Clock(), Outbox(Channel.EMAIL)
     outbox.answers = {"": Misconfigured("http_401")}
-    for braked in (Breaker(outbox, clock), Limited(outbox, LocalBucket(SLOW, clock)), Failover([Route(outbox, 1)], lambda: 0.5)):
+    for braked in (
+        CircuitBreaker(outbox, clock),
+        RateLimited(outbox, LocalBucket(SLOW, clock)),
+        Failover([FailoverRoute(outbox, 1)], lambda: 0.5),
+    ):
         assert (braked.name, braked.channel) == ("outbox", Channel.EMAIL)
         assert isinstance(braked.check(), Misconfigured)
         assert list(braked.send([])) == []

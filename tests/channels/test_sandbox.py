@@ -35,7 +35,7 @@ from twilio.base.exceptions import TwilioRestException
 from twilio.request_validator import RequestValidator
 from twilio.rest import Client
 
-from channels.sandbox import Sandbox, running, write_certificate
+from channels.sandbox import SandboxClient, running, write_certificate
 from channels.sandbox.profiles import PROFILES
 from channels.sandbox.segments import count_segments
 
@@ -45,7 +45,7 @@ HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"
 
 
 @pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
+def sandbox() -> Iterator[SandboxClient]:
     with running() as it:
         yield it
 
@@ -84,18 +84,18 @@ def webhook() -> Iterator[Webhook]:
     server.server_close()
 
 
-def twilio(sandbox: Sandbox, token: str = AUTH_TOKEN) -> Client:
+def twilio(sandbox: SandboxClient, token: str = AUTH_TOKEN) -> Client:
     client = Client(ACCOUNT, token)
     client.api.base_url = sandbox.url
     return client
 
 
-def sendgrid(sandbox: Sandbox, key: str = "SG.key") -> SendGridAPIClient:
+def sendgrid(sandbox: SandboxClient, key: str = "SG.key") -> SendGridAPIClient:
     return SendGridAPIClient(key, host=sandbox.url)
 
 
 @pytest.fixture
-def fcm(sandbox: Sandbox, tmp_path: Path) -> Iterator[firebase_admin.App]:
+def fcm(sandbox: SandboxClient, tmp_path: Path) -> Iterator[firebase_admin.App]:
     account = sandbox.service_account(tmp_path / "account.json", project="bank")
     app = firebase_admin.initialize_app(credentials.Certificate(str(account)), {"httpTimeout": 5}, name=str(tmp_path))
     service = messaging._get_messaging_service(app)  # the SDK has no public way to another address ...
@@ -117,7 +117,7 @@ def a_push(token: str, **changes: Any) -> messaging.Message:
         return messaging.Message(token=token, **changes)
 
 
-def post_mail(sandbox: Sandbox, mail: object) -> tuple[int, Any]:
+def post_mail(sandbox: SandboxClient, mail: object) -> tuple[int, Any]:
     """Send any JSON as a mail; gives status and parsed answer."""
     try:
         return sendgrid(sandbox).client.mail.send.post(request_body=mail).status_code, None
@@ -125,7 +125,7 @@ def post_mail(sandbox: Sandbox, mail: object) -> tuple[int, Any]:
         return refused.status_code, refused.to_dict
 
 
-def get(sandbox: Sandbox, path: str, form: bytes | None = None, headers: Mapping[str, str] = MappingProxyType({})) -> str:
+def get(sandbox: SandboxClient, path: str, form: bytes | None = None, headers: Mapping[str, str] = MappingProxyType({})) -> str:
     request = urllib.request.Request(sandbox.url + path, form, dict(headers))  # noqa: S310  our own sandbox
     with urllib.request.urlopen(request) as answer:  # noqa: S310
         page: str = answer.read().decode()
@@ -135,7 +135,7 @@ def get(sandbox: Sandbox, path: str, form: bytes | None = None, headers: Mapping
 # -- the three APIs, through the official clients ----------------------------------------------------------------------
 
 
-def test_sendgrid_takes_a_mail_and_logs_every_recipient_once(sandbox: Sandbox) -> None:
+def test_sendgrid_takes_a_mail_and_logs_every_recipient_once(sandbox: SandboxClient) -> None:
     mail = Mail("bank@example.com", "anne@example.com", "Hello", "text", "<p>html</p>")
     mail.add_cc(Cc("bart@example.com"))
     mail.add_custom_arg(CustomArg("message", "m-1"))
@@ -150,7 +150,7 @@ def test_sendgrid_takes_a_mail_and_logs_every_recipient_once(sandbox: Sandbox) -
     assert sandbox.counts()["email"] == sandbox.counts()["total"] == 3
 
 
-def test_each_personalization_gets_its_own_words(sandbox: Sandbox) -> None:
+def test_each_personalization_gets_its_own_words(sandbox: SandboxClient) -> None:
     mail = Mail("bank@example.com", subject="Hi -name-", plain_text_content="-name-: -gift-", html_content="<b>-name-</b>")
     for name, gift in (("Anne", "-name-"), ("Bart", "a train")):
         part = Personalization()
@@ -200,7 +200,7 @@ PART = {"to": [{"email": "a@example.com"}]}
     ],
 )
 def test_one_fault_refuses_the_whole_mail_and_is_named_by_its_place(
-    sandbox: Sandbox, changes: dict[str, Any], field_: str | None
+    sandbox: SandboxClient, changes: dict[str, Any], field_: str | None
 ) -> None:
     status, answer = post_mail(sandbox, a_mail() | changes)
     assert status == 400
@@ -208,27 +208,27 @@ def test_one_fault_refuses_the_whole_mail_and_is_named_by_its_place(
     assert sandbox.counts()["total"] == 0
 
 
-def test_sendgrids_own_rehearsal_is_checked_and_forgotten(sandbox: Sandbox) -> None:
+def test_sendgrids_own_rehearsal_is_checked_and_forgotten(sandbox: SandboxClient) -> None:
     rehearsal = {"mail_settings": {"sandbox_mode": {"enable": True}}}
     assert post_mail(sandbox, a_mail() | rehearsal)[0] == 200
     assert post_mail(sandbox, a_mail("nobody@nowhere") | rehearsal)[0] == 400
     assert sandbox.counts()["total"] == 0
 
 
-def test_limits_are_reached_but_not_passed(sandbox: Sandbox) -> None:
+def test_limits_are_reached_but_not_passed(sandbox: SandboxClient) -> None:
     parts = [{"to": [{"email": f"a{n}@example.com"}], "custom_args": {"message": "x" * 9_993}} for n in range(1_000)]
     assert post_mail(sandbox, a_mail(personalizations=parts))[0] == 202
     assert sandbox.counts()["email"] == 1_000
 
 
-def test_sendgrid_answers_html_to_what_is_too_large(sandbox: Sandbox) -> None:
+def test_sendgrid_answers_html_to_what_is_too_large(sandbox: SandboxClient) -> None:
     with pytest.raises(HTTPError) as refused:
         sendgrid(sandbox).send(a_mail(content=[{"type": "text/plain", "value": "x" * 31_000_000}]))
     assert refused.value.status_code == 413
     assert refused.value.body.startswith(b"<html>")
 
 
-def test_keys_are_checked_and_can_be_withdrawn(sandbox: Sandbox, fcm: firebase_admin.App) -> None:
+def test_keys_are_checked_and_can_be_withdrawn(sandbox: SandboxClient, fcm: firebase_admin.App) -> None:
     assert "mail.send" in json.loads(sendgrid(sandbox).client.scopes.get().body)["scopes"]
     assert twilio(sandbox).api.v2010.accounts(ACCOUNT).fetch().status == "active"
     with pytest.raises(HTTPError) as refused:
@@ -244,7 +244,7 @@ def test_keys_are_checked_and_can_be_withdrawn(sandbox: Sandbox, fcm: firebase_a
     assert sandbox.counts()["total"] == 0
 
 
-def test_twilio_takes_lists_and_shows_messages(sandbox: Sandbox) -> None:
+def test_twilio_takes_lists_and_shows_messages(sandbox: SandboxClient) -> None:
     client = twilio(sandbox)
     callback = "https://bank.example/webhooks/twilio/status?" + urlencode({"message": "m 1"})
     sms = client.messages.create(to="+32470000001", from_=SENDER, body="Vous êtes prêt €", status_callback=callback)
@@ -265,7 +265,7 @@ def test_twilio_takes_lists_and_shows_messages(sandbox: Sandbox) -> None:
     assert [(line["channel"], line["message_id"]) for line in sandbox.log()] == [("sms", "m 1"), ("whatsapp", "")]
 
 
-def test_a_name_is_never_given_twice_not_even_by_another_run(sandbox: Sandbox) -> None:
+def test_a_name_is_never_given_twice_not_even_by_another_run(sandbox: SandboxClient) -> None:
     first = twilio(sandbox).messages.create(to="+32470000001", from_=SENDER, body="x").sid
     with running() as other:
         second = twilio(other).messages.create(to="+32470000001", from_=SENDER, body="x").sid
@@ -275,7 +275,7 @@ def test_a_name_is_never_given_twice_not_even_by_another_run(sandbox: Sandbox) -
     assert unknown.value.code == 20404
 
 
-def test_a_list_of_messages_is_turned_page_by_page(sandbox: Sandbox) -> None:
+def test_a_list_of_messages_is_turned_page_by_page(sandbox: SandboxClient) -> None:
     client = twilio(sandbox)
     sids = [client.messages.create(to="+32470000001", from_=SENDER, body=str(n)).sid for n in range(5)]
     assert [message.sid for message in client.messages.list(to="+32470000001", page_size=2)] == sids[::-1]
@@ -300,7 +300,7 @@ def test_a_list_of_messages_is_turned_page_by_page(sandbox: Sandbox) -> None:
         ({"body": None, "content_sid": "HX" + "3" * 32, "content_variables": '{"1": 1}'}, 21656),
     ],
 )
-def test_twilio_refuses_with_its_codes(sandbox: Sandbox, changes: dict[str, Any], code: int) -> None:
+def test_twilio_refuses_with_its_codes(sandbox: SandboxClient, changes: dict[str, Any], code: int) -> None:
     fields = {"to": "+32470000001", "from_": SENDER, "body": "x"} | changes
     with pytest.raises(TwilioRestException) as refused:
         twilio(sandbox).messages.create(**{name: value for name, value in fields.items() if value is not None})
@@ -330,7 +330,7 @@ def test_segments_are_counted_as_the_network_counts(text: str, segments: int) ->
     assert count_segments(text) == segments
 
 
-def test_fcm_takes_a_push_through_the_official_client(sandbox: Sandbox, fcm: firebase_admin.App) -> None:
+def test_fcm_takes_a_push_through_the_official_client(sandbox: SandboxClient, fcm: firebase_admin.App) -> None:
     push = a_push("tok", notification=messaging.Notification("Title", "Body"), data={"message": "m-1"})
     first, second = messaging.send(push, app=fcm), messaging.send(push, app=fcm)
     assert first != second
@@ -382,7 +382,7 @@ def test_a_push_has_4096_bytes(fcm: firebase_admin.App) -> None:
 # -- faults ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_lost_answer_is_a_recorded_message(sandbox: Sandbox) -> None:
+def test_a_lost_answer_is_a_recorded_message(sandbox: SandboxClient) -> None:
     sandbox.set_faults([{"provider": "sendgrid", "next": 1, "taken": True}, {"provider": "sendgrid", "next": 1}])
     for _ in range(2):  # the first is taken, the second is not; the client cannot know
         with pytest.raises((ConnectionError, http.client.RemoteDisconnected)):
@@ -391,7 +391,7 @@ def test_a_lost_answer_is_a_recorded_message(sandbox: Sandbox) -> None:
     assert post_mail(sandbox, a_mail())[0] == 202
 
 
-def test_throttling_looks_like_the_providers_own(sandbox: Sandbox, fcm: firebase_admin.App) -> None:
+def test_throttling_looks_like_the_providers_own(sandbox: SandboxClient, fcm: firebase_admin.App) -> None:
     sandbox.set_faults([{"status": 429, "provider": name} for name in ("sendgrid", "twilio", "fcm")])
     with pytest.raises(HTTPError) as mail:
         sendgrid(sandbox).send(a_mail())
@@ -406,7 +406,7 @@ def test_throttling_looks_like_the_providers_own(sandbox: Sandbox, fcm: firebase
     assert sandbox.counts()["total"] == 0
 
 
-def test_rules_choose_by_address_count_and_provider_code(sandbox: Sandbox) -> None:
+def test_rules_choose_by_address_count_and_provider_code(sandbox: SandboxClient) -> None:
     sandbox.set_faults(
         [
             {"provider": "twilio", "match": "+32470000007", "error": 21610, "status": 400},
@@ -444,7 +444,7 @@ def test_a_share_of_faults_is_the_same_for_the_same_seed() -> None:
     assert set(patterns[0]) == {202, 500}
 
 
-def test_an_answer_can_be_cut_and_late(sandbox: Sandbox) -> None:
+def test_an_answer_can_be_cut_and_late(sandbox: SandboxClient) -> None:
     sandbox.set_faults([{"provider": "twilio", "cut": 300, "taken": True, "delay_seconds": 0.05}])
     connection = http.client.HTTPConnection(urlsplit(sandbox.url).netloc, timeout=5)
     headers = {"Authorization": "Basic QUM6dA==", "Content-Type": "application/x-www-form-urlencoded"}
@@ -455,7 +455,7 @@ def test_an_answer_can_be_cut_and_late(sandbox: Sandbox) -> None:
     assert sandbox.counts()["sms"] == 1
 
 
-def test_magic_addresses_need_no_rule(sandbox: Sandbox) -> None:
+def test_magic_addresses_need_no_rule(sandbox: SandboxClient) -> None:
     assert post_mail(sandbox, a_mail("credits@example.com"))[1]["errors"][0]["message"] == "Maximum credits exceeded"
     assert post_mail(sandbox, a_mail("throttled+3@example.com"))[0] == 429
     assert post_mail(sandbox, a_mail("refused@example.com"))[1]["errors"][0]["field"] == "personalizations.0.to.0.email"
@@ -465,7 +465,7 @@ def test_magic_addresses_need_no_rule(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize("rules", [{}, [{"surprise": 1}], [{"provider": "smtp"}], [{"share": 2}], [{"every": "x"}], [7]])
-def test_a_rule_that_cannot_be_meant_is_refused(sandbox: Sandbox, rules: Any) -> None:
+def test_a_rule_that_cannot_be_meant_is_refused(sandbox: SandboxClient, rules: Any) -> None:
     with pytest.raises(ValueError, match="400"):
         sandbox._ask("PUT", "/_sandbox/faults", rules)
 
@@ -473,7 +473,7 @@ def test_a_rule_that_cannot_be_meant_is_refused(sandbox: Sandbox, rules: Any) ->
 # -- events ------------------------------------------------------------------------------------------------------------
 
 
-def test_mail_events_verify_with_the_official_validator(sandbox: Sandbox, webhook: Webhook) -> None:
+def test_mail_events_verify_with_the_official_validator(sandbox: SandboxClient, webhook: Webhook) -> None:
     sandbox.set_events(sendgrid_url=webhook.url + "/webhooks/sendgrid", delay_seconds=0)
     receipt = sendgrid(sandbox).send(a_mail(custom_args={"message": "m-1"})).headers["X-Message-Id"]
     for name in ("bounce", "blocked", "spam", "dropped", "silent"):
@@ -504,7 +504,7 @@ def test_mail_events_verify_with_the_official_validator(sandbox: Sandbox, webhoo
     assert events[0]["sg_message_id"].startswith(receipt + ".")
 
 
-def test_many_mail_events_travel_together(sandbox: Sandbox, webhook: Webhook) -> None:
+def test_many_mail_events_travel_together(sandbox: SandboxClient, webhook: Webhook) -> None:
     sandbox.set_events(sendgrid_url=webhook.url, delay_seconds=0)
     parts = [{"to": [{"email": f"a{n}@example.com"}]} for n in range(1_000)]
     post_mail(sandbox, a_mail(personalizations=parts))
@@ -515,7 +515,7 @@ def test_many_mail_events_travel_together(sandbox: Sandbox, webhook: Webhook) ->
     assert len(sizes) <= 4
 
 
-def test_status_callbacks_verify_and_follow_the_number(sandbox: Sandbox, webhook: Webhook) -> None:
+def test_status_callbacks_verify_and_follow_the_number(sandbox: SandboxClient, webhook: Webhook) -> None:
     sandbox.set_events(delay_seconds=0)
     client = twilio(sandbox)
     for to, from_ in (
@@ -543,7 +543,7 @@ def test_status_callbacks_verify_and_follow_the_number(sandbox: Sandbox, webhook
     }
 
 
-def test_events_can_come_twice_and_out_of_order_with_the_same_identity(sandbox: Sandbox, webhook: Webhook) -> None:
+def test_events_can_come_twice_and_out_of_order_with_the_same_identity(sandbox: SandboxClient, webhook: Webhook) -> None:
     sandbox.set_events(sendgrid_url=webhook.url, delay_seconds=0, duplicate_share=1, out_of_order=True)
     for _ in range(10):
         sendgrid(sandbox).send(a_mail())
@@ -554,7 +554,7 @@ def test_events_can_come_twice_and_out_of_order_with_the_same_identity(sandbox: 
     assert [event["event"] for event in events] != ["processed", "processed", "delivered", "delivered"] * 10
 
 
-def test_a_webhook_that_fails_is_asked_again(sandbox: Sandbox, webhook: Webhook) -> None:
+def test_a_webhook_that_fails_is_asked_again(sandbox: SandboxClient, webhook: Webhook) -> None:
     sandbox.set_events(sendgrid_url=webhook.url, delay_seconds=0, retries=2, retry_seconds=0.01)
     webhook.answers += [500, 503, 200, 500, 500, 500]
     for _ in range(2):
@@ -563,7 +563,7 @@ def test_a_webhook_that_fails_is_asked_again(sandbox: Sandbox, webhook: Webhook)
     assert sandbox.counts()["events"] == {"posted": 2, "failed": 2, "retried": 4, "dropped": 0, "pending": 0}
 
 
-def test_a_reply_reaches_the_account_and_stop_closes_the_number(sandbox: Sandbox, webhook: Webhook) -> None:
+def test_a_reply_reaches_the_account_and_stop_closes_the_number(sandbox: SandboxClient, webhook: Webhook) -> None:
     sandbox.set_events(twilio_inbound_url=webhook.url + "/inbound", delay_seconds=0)
     client = twilio(sandbox)
     client.messages.create(to="+32470000001", from_=SENDER, body="x")
@@ -616,12 +616,12 @@ def a_process(state: Path, port: int = 0) -> Iterator[tuple[subprocess.Popen[str
 
 def test_a_killed_process_forgets_no_message_it_answered_for(tmp_path: Path) -> None:
     with a_process(tmp_path) as (process, url):
-        assert post_mail(Sandbox(url), a_mail())[0] == 202
+        assert post_mail(SandboxClient(url), a_mail())[0] == 202
         process.kill()
         process.wait()
-        with a_process(tmp_path, port := urlsplit(url).port or 0) as (_, again):
-            assert again == url
-            assert [line["address"] for line in Sandbox(url).log()] == ["anne@example.com"]
+        with a_process(tmp_path, port := urlsplit(url).port or 0) as (_, retry_hint):
+            assert retry_hint == url
+            assert [line["address"] for line in SandboxClient(url).log()] == ["anne@example.com"]
             with a_process(tmp_path / "other", port) as (third, _):
                 assert (third.wait(), third.stderr.read() if third.stderr else "") == (
                     2,
@@ -629,7 +629,7 @@ def test_a_killed_process_forgets_no_message_it_answered_for(tmp_path: Path) -> 
                 )
 
 
-def test_the_log_is_read_from_any_point_and_can_be_forgotten(sandbox: Sandbox) -> None:
+def test_the_log_is_read_from_any_point_and_can_be_forgotten(sandbox: SandboxClient) -> None:
     parts = [{"to": [{"email": f"a{n}@example.com"}]} for n in range(1_000)]
     for _ in range(5):
         post_mail(sandbox, a_mail(personalizations=parts))
@@ -647,7 +647,7 @@ def test_the_log_is_read_from_any_point_and_can_be_forgotten(sandbox: Sandbox) -
 # -- HTTP --------------------------------------------------------------------------------------------------------------
 
 
-def talk(sandbox: Sandbox, sent: bytes, pieces: int = 1) -> bytes:
+def talk(sandbox: SandboxClient, sent: bytes, pieces: int = 1) -> bytes:
     """Send raw bytes in so many pieces; gives all that comes back until the sandbox closes."""
     with socket.create_connection(("127.0.0.1", urlsplit(sandbox.url).port or 0), timeout=5) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -662,7 +662,7 @@ def raw_mail(body: bytes, *headers: str) -> bytes:
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
-def test_requests_are_understood_however_they_are_cut_and_packed(sandbox: Sandbox) -> None:
+def test_requests_are_understood_however_they_are_cut_and_packed(sandbox: SandboxClient) -> None:
     body = json.dumps(a_mail()).encode()
     plain = raw_mail(body, f"Content-Length: {len(body)}")
     chunks = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (body[:7], body[7:], b""))
@@ -677,7 +677,7 @@ def test_requests_are_understood_however_they_are_cut_and_packed(sandbox: Sandbo
 
 
 @pytest.mark.parametrize("sent", [b"\x16\x03\x01 what\r\n\r\n", b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n", b"x" * 70_000])
-def test_nonsense_is_answered_with_400(sandbox: Sandbox, sent: bytes) -> None:
+def test_nonsense_is_answered_with_400(sandbox: SandboxClient, sent: bytes) -> None:
     assert talk(sandbox, sent).startswith(b"HTTP/1.1 400")
     assert sandbox.counts()["total"] == 0
 
@@ -692,7 +692,7 @@ def test_nonsense_is_answered_with_400(sandbox: Sandbox, sent: bytes) -> None:
         ("PUT", "/_sandbox/log", 405, "error"),
     ],
 )
-def test_unknown_ways_get_each_providers_own_no(sandbox: Sandbox, method: str, path: str, status: int, key: str) -> None:
+def test_unknown_ways_get_each_providers_own_no(sandbox: SandboxClient, method: str, path: str, status: int, key: str) -> None:
     connection = http.client.HTTPConnection(urlsplit(sandbox.url).netloc, timeout=5)
     connection.request(method, path)
     answer = connection.getresponse()
@@ -705,14 +705,14 @@ def test_it_speaks_tls_with_a_certificate_of_its_own(tmp_path: Path) -> None:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate, key)
     with running(ssl_context=context) as sandbox:
-        trusting = Sandbox(sandbox.url, trust=ssl.create_default_context(cafile=str(authority)))
+        trusting = SandboxClient(sandbox.url, trust=ssl.create_default_context(cafile=str(authority)))
         assert trusting.counts()["total"] == 0
 
 
 # -- the inbox ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_inbox_shows_hostile_content_as_words(sandbox: Sandbox, fcm: firebase_admin.App) -> None:
+def test_the_inbox_shows_hostile_content_as_words(sandbox: SandboxClient, fcm: firebase_admin.App) -> None:
     mail = Mail("bank@example.com", To("anne@example.com", HOSTILE), f"Subject {HOSTILE}", HOSTILE, HOSTILE)
     sendgrid(sandbox).send(mail)
     twilio(sandbox).messages.create(to="+32470000001", from_=SENDER, body=HOSTILE)
@@ -730,7 +730,7 @@ def test_the_inbox_shows_hostile_content_as_words(sandbox: Sandbox, fcm: firebas
     assert 'sandbox="allow-popups allow-popups-to-escape-sandbox"' in get(sandbox, "/messages/1")
 
 
-def test_the_inbox_shows_each_message_as_its_reader_gets_it(sandbox: Sandbox, fcm: firebase_admin.App) -> None:
+def test_the_inbox_shows_each_message_as_its_reader_gets_it(sandbox: SandboxClient, fcm: firebase_admin.App) -> None:
     sandbox.set_content("HX" + "3" * 32, "Hallo {{1}}, uw ticket naar {{2}}")
     sendgrid(sandbox).send(a_mail("anne@example.com"))
     twilio(sandbox).messages.create(to="+32470000001", from_=SENDER, body="ç" * 71)
@@ -753,7 +753,7 @@ def test_the_inbox_shows_each_message_as_its_reader_gets_it(sandbox: Sandbox, fc
     assert "--paper" in get(sandbox, "/inbox.css")
 
 
-def test_the_stop_button_sends_the_reply_and_only_from_our_own_page(sandbox: Sandbox, webhook: Webhook) -> None:
+def test_the_stop_button_sends_the_reply_and_only_from_our_own_page(sandbox: SandboxClient, webhook: Webhook) -> None:
     sandbox.set_events(twilio_inbound_url=webhook.url, delay_seconds=0)
     twilio(sandbox).messages.create(to="+32470000001", from_=SENDER, body="x")
     form = urlencode({"seq": 1, "text": "STOP"}).encode()
@@ -766,7 +766,7 @@ def test_the_stop_button_sends_the_reply_and_only_from_our_own_page(sandbox: San
 
 
 @pytest.mark.parametrize("name", PROFILES)
-def test_each_profile_can_be_chosen_on_its_page_and_is_in_force_at_once(sandbox: Sandbox, name: str) -> None:
+def test_each_profile_can_be_chosen_on_its_page_and_is_in_force_at_once(sandbox: SandboxClient, name: str) -> None:
     get(sandbox, "/faults", urlencode({"profile": name}).encode())
     page = get(sandbox, "/faults")
     assert f'value="{name}" aria-pressed="true"' in page
@@ -777,7 +777,7 @@ def test_each_profile_can_be_chosen_on_its_page_and_is_in_force_at_once(sandbox:
         get(sandbox, "/faults", urlencode({"profile": name}).encode(), {"Origin": "https://elsewhere.example"})
 
 
-def test_a_profile_is_what_it_says(sandbox: Sandbox) -> None:
+def test_a_profile_is_what_it_says(sandbox: SandboxClient) -> None:
     sandbox.set_profile("down")
     assert post_mail(sandbox, a_mail())[0] == 503
     assert "down" in get(sandbox, "/")
@@ -789,13 +789,13 @@ def test_a_profile_is_what_it_says(sandbox: Sandbox) -> None:
     assert "own" in get(sandbox, "/faults")
 
 
-def test_the_list_follows_what_comes_when_asked_to(sandbox: Sandbox) -> None:
+def test_the_list_follows_what_comes_when_asked_to(sandbox: SandboxClient) -> None:
     for path, seconds in (("/?follow=1", "2"), ("/", None)):
         with urllib.request.urlopen(sandbox.url + path) as answer:  # noqa: S310
             assert answer.headers["Refresh"] == seconds
 
 
-def test_a_push_shows_how_it_behaves_on_each_platform(sandbox: Sandbox) -> None:
+def test_a_push_shows_how_it_behaves_on_each_platform(sandbox: SandboxClient) -> None:
     message = {
         "token": "t-1",
         "notification": {"title": "Hello", "body": "You", "image": "https://bank.example/i.png"},
@@ -810,7 +810,7 @@ def test_a_push_shows_how_it_behaves_on_each_platform(sandbox: Sandbox) -> None:
     assert '<b class="badge-count"' in page
 
 
-def test_old_content_goes_but_the_arrival_stays(sandbox: Sandbox) -> None:
+def test_old_content_goes_but_the_arrival_stays(sandbox: SandboxClient) -> None:
     parts = [{"to": [{"email": f"a{n}@example.com"}]} for n in range(1_000)]
     for _ in range(21):
         post_mail(sandbox, a_mail(personalizations=parts))
@@ -820,7 +820,7 @@ def test_old_content_goes_but_the_arrival_stays(sandbox: Sandbox) -> None:
     assert "no longer kept" in get(sandbox, "/messages/1")
 
 
-def test_bad_requests_of_the_client_say_what_they_miss(sandbox: Sandbox) -> None:
+def test_bad_requests_of_the_client_say_what_they_miss(sandbox: SandboxClient) -> None:
     with pytest.raises(BadRequestsError):
         sendgrid(sandbox).client.mail.send.post(request_body=["not", "a", "mail"])
     with pytest.raises(ValueError, match="surprise"):

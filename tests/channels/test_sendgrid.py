@@ -29,7 +29,7 @@ from sendgrid.helpers.mail import (
 )
 
 from channels.base import BadPayload, BadSignature, Channel, EventKind, Outbound, Rejected, Throttled, Uncertain
-from channels.http import Http, Response
+from channels.http import HttpResponse, HttpTransport
 from channels.mail_batching import batches
 from channels.providers.sendgrid import SendGrid, parse_events
 from channels.validation import RESERVED_HEADERS
@@ -42,7 +42,7 @@ PUBLIC_KEY = base64.b64encode(
     KEY.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
 ).decode()
 
-ADAPTER = SendGrid("SG.key", Http(), now=lambda: NOW)
+ADAPTER = SendGrid("SG.key", HttpTransport(), now=lambda: NOW)
 MAIL = Outbound("m-1", Channel.EMAIL, "margaux@home.example", EMAIL)
 
 
@@ -68,7 +68,7 @@ def test_our_json_is_what_the_sdk_itself_would_post() -> None:
     (batch,) = batches([MAIL, second], 2)
     sdk = Mail()
     sdk.from_email, sdk.subject = From(batch.form.sender_address, batch.form.sender_name), Subject(batch.form.subject)
-    for outbound, filling in list(zip(batch.mails, batch.fillings, strict=True))[::-1]:  # the SDK puts each before the others
+    for outbound, filling in list(zip(batch.mails, batch.values_by_tag, strict=True))[::-1]:  # the SDK puts each before the others
         part = Personalization()
         part.add_to(To(outbound.address))
         part.add_custom_arg(CustomArg("message_id", outbound.id))
@@ -80,7 +80,7 @@ def test_our_json_is_what_the_sdk_itself_would_post() -> None:
     sdk.add_content(Content("text/plain", batch.form.text))
     sdk.add_content(Content("text/html", batch.form.html))
     sdk.tracking_settings = TrackingSettings(click_tracking=ClickTracking(False, False), open_tracking=OpenTracking(False))
-    assert any(batch.fillings)
+    assert any(batch.values_by_tag)
     assert json.loads(ADAPTER.build_batch(batch).body) == sdk.get()
 
 
@@ -98,20 +98,20 @@ def test_an_address_is_one_plain_address(address: str) -> None:
 
 
 def test_a_yes_without_a_name_is_uncertain() -> None:
-    assert isinstance(ADAPTER.parse(Response(202)), Uncertain)
-    assert isinstance(ADAPTER.parse(Response(200)), Uncertain)
+    assert isinstance(ADAPTER.parse(HttpResponse(202)), Uncertain)
+    assert isinstance(ADAPTER.parse(HttpResponse(200)), Uncertain)
 
 
 def test_a_rate_limit_ends_when_sendgrid_says() -> None:
     reset = b"X-RateLimit-Reset: %d\r\n" % (NOW.timestamp() + 7)
-    result = ADAPTER.parse(Response(429, (b"HTTP/1.1 429 \r\n", reset, b"\r\n")))
+    result = ADAPTER.parse(HttpResponse(429, (b"HTTP/1.1 429 \r\n", reset, b"\r\n")))
     assert isinstance(result, Throttled)
     assert result.retry_after_seconds == 7
 
 
 def test_a_refused_field_is_named_and_prose_is_not() -> None:
     error = {"field": "personalizations.0.to.0.email", "message": "margaux@home.example is no address"}
-    result = ADAPTER.parse(Response(400, (), json.dumps({"errors": [error]}).encode()))
+    result = ADAPTER.parse(HttpResponse(400, (), json.dumps({"errors": [error]}).encode()))
     assert isinstance(result, Rejected)
     assert str(result) == "http_400: personalizations.0.to.0.email"
 
@@ -174,8 +174,8 @@ def test_every_event_has_its_kind() -> None:
 
 def test_an_event_without_an_id_has_the_same_one_twice_and_another_one_not() -> None:
     body = json.dumps([{"event": "open", "a": 1}, {"a": 1, "event": "open"}, {"event": "open", "a": 2}]).encode()
-    first, again, other = (event.id for event in parse_events(body, signed(body), STAMP, PUBLIC_KEY, NOW))
-    assert first == again != other
+    first, retry_hint, other = (event.id for event in parse_events(body, signed(body), STAMP, PUBLIC_KEY, NOW))
+    assert first == retry_hint != other
 
 
 def test_characters_moved_from_body_to_timestamp_do_not_verify() -> None:

@@ -23,7 +23,7 @@ from channels.base import (
     ChannelError,
     Event,
     EventKind,
-    Inbound,
+    InboundText,
     Misconfigured,
     NoAddress,
     OptedOut,
@@ -34,7 +34,7 @@ from channels.base import (
     Throttled,
     Uncertain,
 )
-from channels.http import Http, Response
+from channels.http import HttpResponse, HttpTransport
 from channels.providers.telnyx import _AGAIN, _ALERTS, _FAILURES, _STRIKES, REACTIONS, Telnyx, parse_webhook
 from channels.registry import News
 from tests.support.http_servers import http_answer, http_server
@@ -44,7 +44,7 @@ RECORDED = Path(__file__).parent / "recorded" / "telnyx"
 NOW = datetime(2026, 11, 23, 11, 0, 1, tzinfo=UTC)
 SIGNER = Ed25519PrivateKey.generate()
 PUBLIC_KEY = base64.b64encode(SIGNER.public_key().public_bytes_raw()).decode()
-ADAPTER = Telnyx("KEY0", SENDER, Http(), webhook_url="https://bank.example/webhooks/telnyx", now=lambda: NOW)
+ADAPTER = Telnyx("KEY0", SENDER, HttpTransport(), webhook_url="https://bank.example/webhooks/telnyx", now=lambda: NOW)
 MESSAGE = Outbound("m 1", Channel.SMS, phone(1), Sms(SECRET_TEXT), ttl_seconds=60)
 
 
@@ -76,7 +76,7 @@ def test_a_text_leaves_whole() -> None:
         "webhook_url": "https://bank.example/webhooks/telnyx?message=m%201",
         "use_profile_webhooks": False,
     }
-    named = Telnyx("KEY0", "Bank", Http(), profile_id="p-1")
+    named = Telnyx("KEY0", "Bank", HttpTransport(), profile_id="p-1")
     assert json.loads(named.build(MESSAGE).body) == {
         "from": "Bank",
         "messaging_profile_id": "p-1",
@@ -109,16 +109,16 @@ def test_what_telnyx_would_refuse_stays_here(text: str, code: str) -> None:
     ],
 )
 def test_each_recorded_refusal_gets_its_reaction(status: int, name: str, expected: type[ChannelError]) -> None:
-    assert type(ADAPTER.parse(Response(status, (), recorded(name)))) is expected
+    assert type(ADAPTER.parse(HttpResponse(status, (), recorded(name)))) is expected
 
 
 def test_the_recorded_yes_is_a_receipt() -> None:
-    assert ADAPTER.parse(Response(200, (), recorded("accepted"))) == Receipt("40385f64-5717-4562-b3fc-2c963f66afa6")
+    assert ADAPTER.parse(HttpResponse(200, (), recorded("accepted"))) == Receipt("40385f64-5717-4562-b3fc-2c963f66afa6")
 
 
 def refused(code: str, title: str = "Blocked due to STOP message", status: int = 400) -> tuple[ChannelError, list[Any]]:
     with capture_logs() as logs:
-        result = ADAPTER.parse(Response(status, (), json.dumps({"errors": [{"code": code, "title": title}]}).encode()))
+        result = ADAPTER.parse(HttpResponse(status, (), json.dumps({"errors": [{"code": code, "title": title}]}).encode()))
     assert isinstance(result, ChannelError)
     return result, logs
 
@@ -141,7 +141,7 @@ def test_an_unknown_code_is_neither_repeated_nor_held_against_the_number_and_a_p
 def test_a_check_asks_for_the_profile_and_sees_that_it_is_enabled() -> None:
     bodies = [{"data": []}, {"data": {"id": "p-1", "enabled": True}}, {"data": {"id": "p-1", "enabled": False}}]
     with http_server(lambda _, number: http_answer(200, json.dumps(bodies[number - 1]).encode())) as server:
-        http, here = Http(timeout_seconds=5), f"http://127.0.0.1:{server.port}"
+        http, here = HttpTransport(timeout_seconds=5), f"http://127.0.0.1:{server.port}"
         assert Telnyx("KEY0", SENDER, http, here).check() is None
         profiled = Telnyx("KEY0", SENDER, http, here, profile_id="p-1")
         assert profiled.check() is None
@@ -178,7 +178,7 @@ def test_each_recorded_report_is_news_of_our_message(name: str, kinds: list[Even
 
 def test_a_person_s_answer_is_heard_with_what_telnyx_took_it_for() -> None:
     assert read(recorded("message_received")) == [
-        Inbound("84cca175-9755-4859-b67f-4730d7f58aa3", Channel.SMS, "+32470000001", "Stop", "STOP")
+        InboundText("84cca175-9755-4859-b67f-4730d7f58aa3", Channel.SMS, "+32470000001", "Stop", "STOP")
     ]
 
 
@@ -190,7 +190,7 @@ def test_every_failure_on_the_way_is_told_apart(code: str) -> None:
         (event,) = read(json.dumps(body).encode())
     assert isinstance(event, Event)
     assert (event.kind, event.code) == (_FAILURES.get(code, EventKind.FAILED), code)
-    assert (event.again, event.strikes) == (_AGAIN.get(code), _STRIKES.get(code))
+    assert (event.retry_hint, event.strikes) == (_AGAIN.get(code), _STRIKES.get(code))
     assert bool(logs) == (code in _ALERTS or code not in _FAILURES)
 
 
@@ -228,4 +228,4 @@ def test_a_call_that_is_not_telnyx_s_is_refused() -> None:
 )
 def test_any_signed_body_is_news_or_unreadable(body: bytes) -> None:
     with suppress(BadPayload):
-        assert all(isinstance(each, Event | Inbound) for each in read(body))
+        assert all(isinstance(each, Event | InboundText) for each in read(body))

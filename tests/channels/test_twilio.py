@@ -30,7 +30,7 @@ from channels.base import (
     Uncertain,
     WhatsApp,
 )
-from channels.http import Http, Response
+from channels.http import HttpResponse, HttpTransport
 from channels.providers.twilio import TwilioSms, TwilioWhatsApp, parse_events, parse_inbound
 from tests.support.http_servers import http_server
 from tests.support.provider_cases import ACCOUNT, CALLBACK, SENDER, SMS, TWILIO, WHATSAPP, phone
@@ -38,18 +38,18 @@ from tests.support.provider_cases import ACCOUNT, CALLBACK, SENDER, SMS, TWILIO,
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 TEXT = Outbound("camp:1/é", Channel.SMS, phone(1), SMS, ttl_seconds=3600)
 TEMPLATE = Outbound("camp:2", Channel.WHATSAPP, phone(1), WHATSAPP)
-ADAPTER = TwilioSms(ACCOUNT, "token", SENDER, Http(), now=lambda: NOW)
+ADAPTER = TwilioSms(ACCOUNT, "token", SENDER, HttpTransport(), now=lambda: NOW)
 
 
 def form(outbound: Outbound, sender: str = SENDER) -> dict[str, str]:
     make = TwilioSms if outbound.channel is Channel.SMS else TwilioWhatsApp
-    request = make(ACCOUNT, "token", sender, Http(), callback_url=CALLBACK).build(outbound)
+    request = make(ACCOUNT, "token", sender, HttpTransport(), callback_url=CALLBACK).build(outbound)
     return {name: values[0] for name, values in parse_qs(request.body.decode(), strict_parsing=True).items()}
 
 
 def test_our_request_is_the_one_that_the_sdk_itself_would_post() -> None:
     with http_server(lambda _, number: TWILIO.fine(number)) as server:
-        http, base = Http(timeout_seconds=5), f"http://127.0.0.1:{server.port}"
+        http, base = HttpTransport(timeout_seconds=5), f"http://127.0.0.1:{server.port}"
         ours = TwilioSms(ACCOUNT, "token", SENDER, http, base, CALLBACK)
         assert [type(result) for _, result in ours.send([TEXT])] == [Receipt]
         sdk = Client(ACCOUNT, "token")
@@ -129,7 +129,7 @@ def test_a_text_that_is_too_long_stays_here() -> None:
 
 
 def refused(status: int, body: object, *headers: bytes) -> ChannelError:
-    result = ADAPTER.parse(Response(status, (b"HTTP/1.1 400 \r\n", *headers, b"\r\n"), json.dumps(body).encode()))
+    result = ADAPTER.parse(HttpResponse(status, (b"HTTP/1.1 400 \r\n", *headers, b"\r\n"), json.dumps(body).encode()))
     assert isinstance(result, ChannelError)
     return result
 

@@ -12,21 +12,21 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.optout_ordering import race
+from benchmarks.optout_ordering import race_optouts
 from channels.base import Channel, Provider
-from channels.http import Http
+from channels.http import HttpTransport
 from channels.providers.fcm import Fcm
 from channels.providers.sendgrid import SendGrid
 from channels.providers.twilio import Twilio
-from channels.sandbox import Sandbox, running
+from channels.sandbox import SandboxClient, running
 from dispatcher.policy import parse, shipped
-from tests.support.services import make_house
+from tests.support.services import make_services
 
 RACES = int(os.environ.get("RACES", "2"))  # a hundred in a row: RACES=100 make test ARGS=tests/chaos/test_optout_ordering.py
 
 
-def adapters(sandbox: Sandbox, folder: Path) -> dict[Channel, Provider]:
-    http = Http(concurrency=50)
+def adapters(sandbox: SandboxClient, folder: Path) -> dict[Channel, Provider]:
+    http = HttpTransport(concurrency=50)
     account = str(sandbox.service_account(folder / "account.json"))
     callback = f"{sandbox.url}/callback"  # carries the message id into the log; no statuses are asked for
     phones = {
@@ -44,14 +44,14 @@ def test_nothing_is_claimed_after_an_opt_out_has_committed(database: str, tmp_pa
         sandbox.set_events(twilio_statuses=False)
         houses = [
             replace(
-                stack.enter_context(make_house(database)),
+                stack.enter_context(make_services(database)),
                 policy=policy,
                 providers=adapters(sandbox, tmp_path),
                 clock=lambda: datetime.now(UTC),
             )
             for _ in range(3)
         ]
-        shown = race(houses, sandbox, people=80, dice=random.Random(seed))
+        shown = race_optouts(houses, sandbox, people=80, rng=random.Random(seed))
     sys.stdout.write(f"{shown}\n")
     assert shown.late_claims == 0
     assert shown.refused > 0  # the opt-outs came in time for some …

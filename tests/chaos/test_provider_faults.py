@@ -20,26 +20,26 @@ import psycopg
 import pytest
 
 from channels.base import Channel
-from channels.sandbox import Sandbox
+from channels.sandbox import SandboxClient
 from dispatcher.campaigns import submission
 from dispatcher.delivery import reconciliation
 from dispatcher.delivery.explanation import explain_message
 from dispatcher.devserver import supervisor
 from dispatcher.devserver.stack import free_port
-from dispatcher.devserver.supervisor import Processes, supervised
+from dispatcher.devserver.supervisor import Supervisor, supervised
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.message import State
-from dispatcher.domain.message_id import MessageRef
+from dispatcher.domain.message_id import MessageId
 from dispatcher.intake.campaign import parse_campaign
 from dispatcher.ledger.campaigns import balance, lifecycle
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.delivery import messages
 from dispatcher.ledger.maintenance import stopped_channels
-from dispatcher.ledger.maintenance.metrics import figures
+from dispatcher.ledger.maintenance.metrics import metrics
 from dispatcher.runtime import bootstrap
-from dispatcher.runtime.services import House
+from dispatcher.runtime.services import Services
 from dispatcher.runtime.settings import load
-from tests.support.services import TEMPLATES, add_people, make_house, person, policy_without_quiet_hours
+from tests.support.services import TEMPLATES, add_people, make_services, person, policy_without_quiet_hours
 
 PEOPLE = int(os.environ.get("STORM", "1000")) // len(Channel)  # of each channel
 PATIENCE_SECONDS = 120 + PEOPLE / 10
@@ -92,9 +92,9 @@ def storm() -> list[dict[str, Any]]:
 class Weather:
     """The program at work in a storm, and hands that do what people and time do."""
 
-    house: House
-    children: Processes
-    sandbox: Sandbox
+    services: Services
+    children: Supervisor
+    sandbox: SandboxClient
     database: str
 
     def sql(self, statement: str) -> list[tuple[Any, ...]]:
@@ -109,29 +109,29 @@ class Weather:
         while not done():
             assert time.monotonic() < deadline, self.sql("SELECT channel, state, reason, count(*) FROM messages GROUP BY 1, 2, 3")
             self.sql("UPDATE messages SET until = now() WHERE state = 'waiting' AND until > now() + interval '1 second'")
-            with lend(self.house.pool) as connection:
+            with lend(self.services.pool) as connection:
                 for channel in stopped_channels.stopped(connection):
-                    if self.house.providers[channel].check() is None:
+                    if self.services.providers[channel].check() is None:
                         stopped_channels.lift(connection, channel)
             time.sleep(0.3)
 
     def sent(self) -> bool:
         """Whether all campaigns have ended."""
-        with lend(self.house.pool) as connection:
+        with lend(self.services.pool) as connection:
             return all(campaign.state is CampaignState.FINISHED for campaign in all_of(connection))
 
     def heard(self) -> bool:
         """Whether all news has come in and is applied."""
         if self.sandbox.counts()["events"]["pending"]:
             return False
-        with lend(self.house.pool) as connection:
-            return figures(connection, self.house.clock()).events_unsettled == 0
+        with lend(self.services.pool) as connection:
+            return metrics(connection, self.services.clock()).events_unsettled == 0
 
     def ask(self) -> None:
         """Time passes, and the providers are asked as often as ever about what may have gone."""
         for _ in range(len(reconciliation.AGAIN_SECONDS) + 1):
             self.sql("UPDATE doubts SET ask_at = now() WHERE ask_at IS NOT NULL")
-            while reconciliation.ask_some(self.house):
+            while reconciliation.ask_some(self.services):
                 pass
         self.until(self.heard)
 
@@ -161,18 +161,20 @@ def weather(database: str, broker_url: str, home: Path) -> Iterator[Weather]:
         supervisor.beat(),
         supervisor.web("127.0.0.1", web),
     ]
-    with make_house(database) as still, supervised(commands, home / "log", environ) as children:
-        house = replace(still, clock=lambda: datetime.now(UTC), providers=bootstrap.providers(load(environ)), public_url=public_url)
+    with make_services(database) as still, supervised(commands, home / "log", environ) as children:
+        services = replace(
+            still, clock=lambda: datetime.now(UTC), providers=bootstrap.providers(load(environ)), public_url=public_url
+        )
         children.await_ready(60)
-        yield Weather(house, children, Sandbox(f"http://127.0.0.1:{double}"), database)
+        yield Weather(services, children, SandboxClient(f"http://127.0.0.1:{double}"), database)
 
 
-def submit(house: House) -> None:
+def submit(services: Services) -> None:
     for place, channel in enumerate(Channel):
         numbers = range(place * PEOPLE, (place + 1) * PEOPLE)
         phones = {number: f"+3247{number:07}" for number in numbers}
         add_people(
-            house,
+            services,
             *(
                 person(f"c-{n}", language=LANGUAGES[n % 4], phone=phones[n], whatsapp=phones[n], email=f"{n}@home.example")
                 for n in numbers
@@ -180,7 +182,7 @@ def submit(house: House) -> None:
         )
         rows = [{"recipient": f"c-{number}", "data": OFFER} for number in numbers]
         form = {"id": channel.value, "template": "loan_offer", "channels": [channel.value], "audience": rows}
-        submission.submit(house, parse_campaign(form, submission.desk(house)))
+        submission.submit(services, parse_campaign(form, submission.validation_context(services)))
 
 
 def all_of(connection: Any) -> list[lifecycle.Campaign]:
@@ -194,7 +196,7 @@ def test_a_tenth_of_faults_loses_nothing_doubles_nothing_and_leaves_nothing_unex
     with weather(database, broker_url, tmp_path) as storming:
         storming.sandbox.set_faults(storm())
         storming.sandbox.set_events(out_of_order=True, duplicate_share=0.1)
-        submit(storming.house)
+        submit(storming.services)
         storming.until(storming.sent)
         storming.sandbox.clear_faults()
         storming.until(storming.heard)
@@ -214,7 +216,7 @@ def test_the_same_with_a_sandbox_that_is_killed_and_started_again(
 ) -> None:
     with weather(database, broker_url, tmp_path) as storming:
         storming.sandbox.set_faults(storm())
-        submit(storming.house)
+        submit(storming.services)
         storming.until(lambda: storming.sandbox.counts()["total"] >= PEOPLE)
         storming.children.children["sandbox"].process.kill()
         time.sleep(3)  # what runs into the dead port waits, and comes back
@@ -231,7 +233,7 @@ def test_the_same_with_a_sandbox_that_is_killed_and_started_again(
     assert sum(line.state in GONE for line in told) > 0.7 * len(told)
 
 
-def answers(sandbox: Sandbox) -> bool:
+def answers(sandbox: SandboxClient) -> bool:
     try:
         return bool(sandbox.counts())
     except OSError:
@@ -256,7 +258,7 @@ class Line:
 
 def closed_books(storming: Weather) -> tuple[list[Line], Counter[str]]:
     """All messages and what arrived, once the balance adds up, nothing arrived twice, and every end is true and explained."""
-    with lend(storming.house.pool) as connection:
+    with lend(storming.services.pool) as connection:
         for campaign in all_of(connection):
             assert campaign.state is CampaignState.FINISHED
             assert sum(balance.balance(connection, campaign).states.values()) == campaign.audience == PEOPLE
@@ -279,30 +281,30 @@ def closed_books(storming: Weather) -> tuple[list[Line], Counter[str]]:
             assert count == (line.state in GONE), f"{line.channel} {line.ref} {line.state} {line.reason}"
         if line.state in GONE and line.channel is not Channel.EMAIL:
             assert arrived[line.receipt] == line.ref
-    acknowledged(storming.house, others)
-    explained(storming.house, lines)
+    acknowledged(storming.services, others)
+    explained(storming.services, lines)
     return lines, arrivals
 
 
-def acknowledged(house: House, arrivals: Counter[str]) -> None:
+def acknowledged(services: Services, arrivals: Counter[str]) -> None:
     """What else arrived are letters to those whose no a provider told us of, one each."""
-    with lend(house.pool) as connection:
+    with lend(services.pool) as connection:
         for message_id, count in arrivals.items():
-            letter = messages.find(connection, MessageRef.parse(message_id))
+            letter = messages.find(connection, MessageId.parse(message_id))
             assert letter is not None
             assert (letter.spec.template, count) == ("optout_acknowledgement", 1)
 
 
-def explained(house: House, lines: list[Line]) -> None:
+def explained(services: Services, lines: list[Line]) -> None:
     """Each kind of end says why, in every language."""
     kinds = {(line.channel, line.state, line.reason): line for line in lines}
-    with lend(house.pool) as connection:
+    with lend(services.pool) as connection:
         for (_, state, reason), line in kinds.items():
             assert (reason is None) == (state in GONE)
-            message = messages.find(connection, MessageRef.parse(line.ref))
+            message = messages.find(connection, MessageId.parse(line.ref))
             assert message is not None
             for language in LANGUAGES:
-                assert explain_message(house, connection, message, language).text
+                assert explain_message(services, connection, message, language).text
 
 
 def told_of(lines: list[Line], capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,12 +49,12 @@ def browser() -> Iterator[Browser]:
 def visits(database: str) -> Iterator[Visits]:
     """A house whose application is served on a free port, and whose links lead there."""
     with open_visits(database) as opened, serving(opened) as url:
-        yield replace(opened, house=replace(opened.house, public_url=url))
+        yield replace(opened, services=replace(opened.services, public_url=url))
 
 
 @contextmanager
 def serving(visits: Visits) -> Iterator[str]:
-    config = uvicorn.Config(create(visits.house, visits.broker), host="127.0.0.1", port=0, log_level="warning", access_log=False)
+    config = uvicorn.Config(create(visits.services, visits.broker), host="127.0.0.1", port=0, log_level="warning", access_log=False)
     server = uvicorn.Server(config)
     listening = config.bind_socket()
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
@@ -90,9 +90,9 @@ def keep(page: Page, name: str) -> None:
 
 def received(visits: Visits, recipient_id: str = "c-1", language: str = "en", **changes: Any) -> tuple[str, str]:
     """The two links that somebody finds in an offer by e-mail."""
-    add_people(visits.house, person(recipient_id, language=language, **changes))
+    add_people(visits.services, person(recipient_id, language=language, **changes))
     links = visits.write(recipient_id)
-    return f"{visits.house.public_url}{links.unsubscribe}", f"{visits.house.public_url}{links.preferences}"
+    return f"{visits.services.public_url}{links.unsubscribe}", f"{visits.services.public_url}{links.preferences}"
 
 
 # -- two steps ---------------------------------------------------------------------------------------------------------
@@ -216,7 +216,7 @@ def each_page(
         yield "preferences", page
         page.get_by_role("button", name=texts["preferences"]["save"]).click()
         yield "saved", page
-        page.goto(f"{visits.house.public_url}/u/nonsense?lang={language}")
+        page.goto(f"{visits.services.public_url}/u/nonsense?lang={language}")
         yield "unknown", page
 
     with opened(browser, size, scripts=True, dark=dark) as page:

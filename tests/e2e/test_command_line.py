@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from channels.base import Channel, Inbound, Uncertain
+from channels.base import Channel, InboundText, Uncertain
 from channels.providers.outbox import Outbox
 from dispatcher.campaigns import scheduler
 from dispatcher.cli import app
@@ -21,7 +21,7 @@ from dispatcher.inbound import customer_replies
 from dispatcher.ledger.campaigns import lifecycle
 from dispatcher.ledger.connection import lend
 from dispatcher.runtime import bootstrap
-from dispatcher.runtime.services import House
+from dispatcher.runtime.services import Services
 from tests.support.services import TEMPLATES, person
 
 CACHES = (bootstrap.settings, bootstrap.joined_engines, bootstrap.migrated)
@@ -83,16 +83,16 @@ def files(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def work(house: House | None = None) -> None:
+def work(services: Services | None = None) -> None:
     """What a worker would do now."""
-    house = house or bootstrap.house()
-    with lend(house.pool) as connection:
+    services = services or bootstrap.services()
+    with lend(services.pool) as connection:
         connection.execute("UPDATE chunks SET touched_at = NULL")  # the broker's copy of these orders is nobody's here
-    dues = scheduler.due_chunks(house)
+    dues = scheduler.due_chunks(services)
     for due in dues:
-        chunk = run_chunk(house, due.period, due.number)
+        chunk = run_chunk(services, due.period, due.number)
         assert chunk is not None
-        dues += scheduler.next_chunk(house, chunk)
+        dues += scheduler.next_chunk(services, chunk)
 
 
 def approve(dispatcher: Dispatcher) -> None:
@@ -163,7 +163,7 @@ def test_choices_are_recorded_acknowledged_outranked_and_proved(dispatcher: Disp
     assert (late["events"], late["outranked"]) == ([], [{"subject": "channel:email", "value": "on"}])
     told = dispatcher("preferences", "set", "c-1", "--email", "on", "--at", earlier, *by[:-1]).out
     assert "not taken: channel:email on; a newer word of the person stands" in told
-    with lend(bootstrap.house().pool) as connection:
+    with lend(bootstrap.services().pool) as connection:
         assert connection.execute("SELECT count(*) FROM triggers WHERE key LIKE 'ack:%'").fetchone() == (1,)
 
     before = dispatcher("preferences", "show", "c-1", "--as-of", earlier, "--json").json
@@ -181,15 +181,17 @@ def test_choices_are_recorded_acknowledged_outranked_and_proved(dispatcher: Disp
 def test_answers_wait_are_obeyed_and_go_with_the_person(dispatcher: Dispatcher, files: Path) -> None:
     dispatcher("recipients", "import", files / "people.jsonl")
     for number in (1, 2):
-        customer_replies.hear(bootstrap.house(), lambda _: None, Inbound(f"SM-{number}", Channel.SMS, "+32470000001", "genoeg!"))
+        customer_replies.handle_reply(
+            bootstrap.services(), lambda _: None, InboundText(f"SM-{number}", Channel.SMS, "+32470000001", "genoeg!")
+        )
     waiting = dispatcher("inbound", "list", "--json").json["texts"]
     assert [(text["id"], text["text"], text["recipients"]) for text in waiting] == [
         ("SM-1", "genoeg!", ["c-1"]),
         ("SM-2", "genoeg!", ["c-1"]),
     ]
     assert dispatcher("inbound", "answer", "SM-2", "Begrepen!", "--json").json == {"id": "SM-2", "answered": True}
-    again = dispatcher("inbound", "answer", "SM-2", "Begrepen!")
-    assert (again.code, again.err.strip()) == (1, "it does not wait any more")
+    retry_hint = dispatcher("inbound", "answer", "SM-2", "Begrepen!")
+    assert (retry_hint.code, retry_hint.err.strip()) == (1, "it does not wait any more")
     assert dispatcher("inbound", "close", "SM-1", "--stop", "--json").json["closed"]
     assert dispatcher("inbound", "close", "SM-1").code == 1
     stopped = dispatcher("recipients", "export", "c-1").json
@@ -205,14 +207,14 @@ def test_a_message_that_may_have_gone_is_listed_and_settled_by_who_knows(dispatc
     dispatcher("campaign", "submit", files / "campaign.yaml")
     outbox = Outbox(Channel.EMAIL)
     outbox.answers[""] = Uncertain("timeout")
-    work(replace(bootstrap.house(), providers={Channel.EMAIL: outbox}))
+    work(replace(bootstrap.services(), providers={Channel.EMAIL: outbox}))
     (line,) = dispatcher("message", "unresolved", "--json").json
     assert (line["campaign"], line["recipient"], line["channel"], line["reason"]) == ("spring", "c-1", "email", "timeout")
     assert dispatcher("message", "unresolved", "--campaign", "winter", "--json").json == []
     settled = dispatcher("message", "settle", line["id"], "--as", "failed", "--actor", "desk 7", "--json").json
     assert (settled["state"], settled["reason"], settled["events"][0]["extra"]) == ("failed", "by_hand", {"by": "desk 7"})
-    again = dispatcher("message", "settle", line["id"], "--as", "accepted")
-    assert (again.code, again.err.strip()) == (1, f"message {line['id']} is not unresolved")
+    retry_hint = dispatcher("message", "settle", line["id"], "--as", "accepted")
+    assert (retry_hint.code, retry_hint.err.strip()) == (1, f"message {line['id']} is not unresolved")
     assert dispatcher("message", "settle", line["id"], "--as", "lost").code == 2
     assert dispatcher("message", "unresolved", "--json").json == []
     assert dispatcher("campaign", "show", "spring", "--json").json["balance"]["failed"] == 1
@@ -224,8 +226,8 @@ def test_a_campaign_can_be_stopped_and_what_can_not_be_is_said(dispatcher: Dispa
     assert dispatcher("campaign", "pause", "spring", "--json").json["state"] == "paused"
     assert dispatcher("campaign", "resume", "spring", "--json").json["state"] in ("scheduled", "running")
     assert dispatcher("campaign", "cancel", "spring", "--json").json["balance"]["cancelled"] == 3
-    again = dispatcher("campaign", "cancel", "spring")
-    assert (again.code, again.err.strip()) == (1, "campaign spring is cancelled: there is nothing to cancel")
+    retry_hint = dispatcher("campaign", "cancel", "spring")
+    assert (retry_hint.code, retry_hint.err.strip()) == (1, "campaign spring is cancelled: there is nothing to cancel")
 
 
 @pytest.mark.parametrize(
@@ -251,7 +253,7 @@ def test_a_bad_campaign_is_refused_with_file_line_and_field(dispatcher: Dispatch
     assert said.code == 2
     assert says in said.err
     assert not said.out
-    with lend(bootstrap.house().pool) as connection:
+    with lend(bootstrap.services().pool) as connection:
         assert not lifecycle.newest(connection, 1)
 
 
@@ -284,9 +286,9 @@ def test_a_key_used_with_other_content_is_refused(dispatcher: Dispatcher, files:
     dispatcher("recipients", "import", files / "people.jsonl")
     assert dispatcher("send", "c-1", "optout_acknowledgement", "--key", "k-1").code == 0
     assert dispatcher("send", "c-1", "optout_acknowledgement", "--key", "k-1").code == 0
-    again = dispatcher("send", "c-2", "optout_acknowledgement", "--key", "k-1")
-    assert again.code == 2
-    assert "key: was used before" in again.err
+    retry_hint = dispatcher("send", "c-2", "optout_acknowledgement", "--key", "k-1")
+    assert retry_hint.code == 2
+    assert "key: was used before" in retry_hint.err
 
 
 def test_settings_that_are_wrong_are_all_named_at_once(dispatcher: Dispatcher, monkeypatch: pytest.MonkeyPatch) -> None:

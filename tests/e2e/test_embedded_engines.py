@@ -193,9 +193,9 @@ def test_a_path_too_long_for_a_socket_gets_a_short_private_one(home: Path) -> No
         assert stat.S_IMODE(sockets.stat().st_mode) == 0o700
         with engines(deep) as second:
             assert second.broker_url == found.broker_url
-    with engines(deep) as again:
-        assert read(again) == (42, "42")
-        assert again.broker_url == found.broker_url, "remembered"
+    with engines(deep) as retry_hint:
+        assert read(retry_hint) == (42, "42")
+        assert retry_hint.broker_url == found.broker_url, "remembered"
 
 
 def test_what_can_not_start_says_so_with_the_engines_own_words(home: Path) -> None:

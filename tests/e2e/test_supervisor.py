@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from dispatcher.devserver.supervisor import SERVERS, SOURCES, WORKERS, Command, ProcessFault, stop_signals, supervised
+from dispatcher.devserver.supervisor import SERVERS, SOURCES, WORKERS, ChildCommand, ProcessError, stop_signals, supervised
 from dispatcher.embedded.daemon import wait_until
 
 CALM = "import time; print('up', flush=True); time.sleep(600)"
@@ -29,8 +29,8 @@ time.sleep(600)
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
 
 
-def python(name: str, program: str, *arguments: object, stage: int = WORKERS, stop_seconds_max: float = 20.0) -> Command:
-    return Command(name, (sys.executable, "-c", program, *map(str, arguments)), stage, stop_seconds_max)
+def python(name: str, program: str, *arguments: object, stage: int = WORKERS, stop_seconds_max: float = 20.0) -> ChildCommand:
+    return ChildCommand(name, (sys.executable, "-c", program, *map(str, arguments)), stage, stop_seconds_max)
 
 
 def said(log: Path, words: str = "up") -> bool:
@@ -75,10 +75,10 @@ def test_who_crashes_comes_back_at_once_and_then_ever_later(tmp_path: Path) -> N
 
 
 def test_a_child_that_ends_before_it_is_ready_is_named_with_its_log(tmp_path: Path) -> None:
-    command = Command("web", (sys.executable, "-c", "raise SystemExit(3)"), SOURCES, ready=lambda: False)
+    command = ChildCommand("web", (sys.executable, "-c", "raise SystemExit(3)"), SOURCES, ready=lambda: False)
     with (
         supervised([command], tmp_path, os.environ) as processes,
-        pytest.raises(ProcessFault, match=r"web ended with 3; see .*web\.log"),
+        pytest.raises(ProcessError, match=r"web ended with 3; see .*web\.log"),
     ):
         processes.await_ready(seconds=30)
 
@@ -101,8 +101,8 @@ def test_the_first_signal_asks_and_the_second_interrupts(number: signal.Signals)
 
 def test_children_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     program = """
-import os, sys, time; from pathlib import Path; from dispatcher.devserver.supervisor import Command, supervised
-with supervised([Command("calm", (sys.executable, "-c", sys.argv[2]), 0)], Path(sys.argv[1]), os.environ) as processes:
+import os, sys, time; from pathlib import Path; from dispatcher.devserver.supervisor import ChildCommand, supervised
+with supervised([ChildCommand("calm", (sys.executable, "-c", sys.argv[2]), 0)], Path(sys.argv[1]), os.environ) as processes:
     print(processes.children["calm"].process.pid, flush=True)
     time.sleep(600)
 """

@@ -25,7 +25,7 @@ from celery import Celery
 from redis import Redis
 
 from channels.base import Channel
-from channels.sandbox import Sandbox, running
+from channels.sandbox import SandboxClient, running
 from dispatcher.campaigns import submission as submission_module
 from dispatcher.intake.campaign import parse_campaign
 from dispatcher.ledger.campaigns import balance as balance_module
@@ -33,8 +33,8 @@ from dispatcher.ledger.campaigns import lifecycle
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.delivery import messages
 from dispatcher.ledger.maintenance import stopped_channels
-from dispatcher.runtime.services import House
-from tests.support.services import TEMPLATES, add_people, make_house, person, policy_without_quiet_hours
+from dispatcher.runtime.services import Services
+from tests.support.services import TEMPLATES, add_people, make_services, person, policy_without_quiet_hours
 
 OFFER = {"project": "zonnepanelen", "amount": 9000, "offer_url": "https://www.kbc-bank.example/loan"}
 SECRET = "a-secret-of-the-tests-that-is-long-enough"  # the one that make_house uses
@@ -46,8 +46,8 @@ STOP_SECONDS_MAX = 90.0
 class Machine:
     """Workers at work on a ledger, a broker and a sandbox of this test alone."""
 
-    house: House
-    sandbox: Sandbox
+    services: Services
+    sandbox: SandboxClient
     celery: Celery
     worker: subprocess.Popen[bytes]
     log: Path
@@ -65,7 +65,7 @@ class Machine:
         self.celery.send_task("dispatcher.submit_campaign", (form,), queue="fanout")
 
     def balance(self) -> dict[str, int]:
-        with lend(self.house.pool) as connection:
+        with lend(self.services.pool) as connection:
             campaign = lifecycle.find(connection, "spring")
             if campaign is None:
                 return {}
@@ -76,8 +76,8 @@ class Machine:
 
 @pytest.fixture
 def machine(database: str, broker_url: str, tmp_path: Path) -> Iterator[Machine]:
-    with make_house(database) as still, running() as double:
-        house = replace(still, clock=lambda: datetime.now(UTC))
+    with make_services(database) as still, running() as double:
+        services = replace(still, clock=lambda: datetime.now(UTC))
         environ = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("DISPATCHER_", "SENDGRID_", "TWILIO_"))},
             "DISPATCHER_HOME": str(tmp_path),
@@ -101,7 +101,7 @@ def machine(database: str, broker_url: str, tmp_path: Path) -> Iterator[Machine]
         celery.config_from_object("celeryconfig")
         celery.conf.broker_url = broker_url
         try:
-            yield Machine(house, double, celery, children[0], log, broker_url, environ)
+            yield Machine(services, double, celery, children[0], log, broker_url, environ)
         finally:
             for child in children:
                 child.terminate()
@@ -117,13 +117,13 @@ def wait_until(met: Callable[[], bool], machine: Machine, seconds: float = 60.0)
 
 
 def finished(machine: Machine, campaign_id: str = "spring") -> bool:
-    with lend(machine.house.pool) as connection:
+    with lend(machine.services.pool) as connection:
         campaign = lifecycle.find(connection, campaign_id)
     return campaign is not None and campaign.state == "finished"
 
 
 def test_a_campaign_and_a_trigger_go_through_workers_and_no_personal_data_is_seen_on_the_way(machine: Machine) -> None:
-    add_people(machine.house, *(person(f"c-{number}", number, language="nl") for number in range(40)))
+    add_people(machine.services, *(person(f"c-{number}", number, language="nl") for number in range(40)))
     with Redis(unix_socket_path=urlsplit(machine.broker_url).path).monitor() as monitor:  # type: ignore[no-untyped-call]
         submission = parse_campaign(
             {
@@ -133,9 +133,9 @@ def test_a_campaign_and_a_trigger_go_through_workers_and_no_personal_data_is_see
                 "route": "all",
                 "audience": [{"recipient": f"c-{number}", "data": OFFER} for number in range(40)],
             },
-            submission_module.desk(machine.house),
+            submission_module.validation_context(machine.services),
         )
-        submission_module.submit(machine.house, submission)  # beat finds it
+        submission_module.submit(machine.services, submission)  # beat finds it
         wait_until(lambda: finished(machine), machine)
         job = {"key": "k-1", "recipient": "c-1", "template": "optout_acknowledgement", "data": {"first_name": "Zwaantje"}}
         machine.celery.send_task("dispatcher.trigger", (job,), queue="transactional", argsrepr="(…)")
@@ -169,7 +169,7 @@ def _heard(monitor: Any) -> str:
 
 
 def test_events_hide_what_a_caller_put_into_arguments(machine: Machine) -> None:
-    add_people(machine.house, person("c-1"))
+    add_people(machine.services, person("c-1"))
     received: list[dict[str, Any]] = []
     job = {"key": "k-1", "recipient": "c-1", "template": "optout_acknowledgement", "data": {"first_name": "Zwaantje"}}
     wait_until(lambda: "ready" in machine.log.read_text(), machine)
@@ -192,11 +192,11 @@ def _listen(receiver: Any) -> None:
 
 
 def test_a_channel_with_wrong_keys_stops_keeps_its_messages_and_goes_on_when_check_passes(machine: Machine, database: str) -> None:
-    add_people(machine.house, *(person(f"c-{number}", number) for number in range(30)))
+    add_people(machine.services, *(person(f"c-{number}", number) for number in range(30)))
     machine.sandbox.refuse_keys(["SG.sandbox"])
     machine.submit(30)
     wait_until(lambda: machine.balance() == {"waiting": 30}, machine)
-    with lend(machine.house.pool) as connection:
+    with lend(machine.services.pool) as connection:
         assert stopped_channels.stopped(connection) == {Channel.EMAIL: "http_401"}
     assert machine.run("check") == 1
     machine.submit(20, id="later", channels=["push", "email"], route="all")  # the other channels go on
@@ -212,13 +212,13 @@ def test_a_channel_with_wrong_keys_stops_keeps_its_messages_and_goes_on_when_che
     arrivals = Counter(arrival["message_id"] for arrival in machine.sandbox.log())
     assert len(arrivals) == 30 + 2 * 20
     assert max(arrivals.values()) == 1
-    with lend(machine.house.pool) as connection:
+    with lend(machine.services.pool) as connection:
         assert stopped_channels.stopped(connection) == {}
         assert messages.of_campaign(connection, "spring", "c-0")[0].attempts == 1
 
 
 def test_a_small_campaign_waits_for_no_more_than_its_turn_behind_a_large_one(machine: Machine) -> None:
-    add_people(machine.house, *(person(f"c-{number}", number % 100) for number in range(5000)))
+    add_people(machine.services, *(person(f"c-{number}", number % 100) for number in range(5000)))
     machine.sandbox.set_faults([{"provider": "sendgrid", "delay_seconds": 0.2}])
     machine.submit(5000)
     wait_until(lambda: machine.balance().get("accepted", 0) > 0, machine)  # all ten chunks are on the broker
@@ -230,7 +230,7 @@ def test_a_small_campaign_waits_for_no_more_than_its_turn_behind_a_large_one(mac
 
 
 def test_a_killed_worker_child_costs_nobody_a_second_message_and_the_campaign_ends(machine: Machine) -> None:
-    add_people(machine.house, *(person(f"c-{number}", number % 100) for number in range(1500)))
+    add_people(machine.services, *(person(f"c-{number}", number % 100) for number in range(1500)))
     machine.sandbox.set_faults([{"provider": "sendgrid", "share": 1.0, "delay_seconds": 2.0}])
     machine.submit(1500)
     wait_until(lambda: machine.balance().get("claimed", 0) >= 100, machine)
@@ -245,5 +245,5 @@ def test_a_killed_worker_child_costs_nobody_a_second_message_and_the_campaign_en
     arrivals = Counter(arrival["address"] for arrival in machine.sandbox.log())
     assert max(arrivals.values()) == 1
     assert counted["accepted"] <= len(arrivals) <= 1500
-    with lend(machine.house.pool) as connection:
+    with lend(machine.services.pool) as connection:
         assert messages.of_campaign(connection, "spring", "c-0")[0].attempts <= 1

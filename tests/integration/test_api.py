@@ -23,18 +23,18 @@ from dispatcher.intake.errors import BadInput
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.maintenance import stopped_channels
 from dispatcher.maintenance import sweep
-from dispatcher.runtime.services import House
+from dispatcher.runtime.services import Services
 from dispatcher.web.api.strict_json import read_object
-from dispatcher.web.api_keys import NO_KEYS, ApiKey, Keys, Right, local_key, new_key, read_keys
+from dispatcher.web.api_keys import NO_KEYS, ApiKey, ApiKeyRing, Right, local_key, new_key, read_keys
 from dispatcher.web.app import create
-from tests.support.services import NOON, Broker, Clock, add_people, make_house, person
+from tests.support.services import NOON, Broker, Clock, add_people, make_services, person
 
 NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
 LOAN = {"offer_url": "https://www.bank.example/loan", "project": "a bike", "amount": 5_000}
 ALL_RIGHTS = [right.value for right in Right]
 
 
-def keys_for(folder: Path, **rights: list[str]) -> tuple[Keys, dict[str, str]]:
+def keys_for(folder: Path, **rights: list[str]) -> tuple[ApiKeyRing, dict[str, str]]:
     """Keys by name, written to a file and read back."""
     made = {name: new_key(name, listed) for name, listed in rights.items()}
     file = folder / "keys.toml"
@@ -46,7 +46,7 @@ def keys_for(folder: Path, **rights: list[str]) -> tuple[Keys, dict[str, str]]:
 class Desk:
     """The API of a house, as a caller with every right sees it."""
 
-    house: House
+    services: Services
     broker: Broker
     clock: Clock
     client: TestClient
@@ -58,18 +58,21 @@ class Desk:
         return self.client.request(method, path, content=content, headers={"Authorization": f"Bearer {self.key}", **named})
 
     def work(self) -> None:
-        self.broker.work(self.house)
+        self.broker.work(self.services)
 
     def mails(self) -> list[Outbound]:
-        return cast(Outbox, self.house.providers[Channel.EMAIL]).sent
+        return cast(Outbox, self.services.providers[Channel.EMAIL]).sent
 
 
 @contextmanager
 def open_desk(database: str, folder: Path, wait_seconds_max: float = 10.0) -> Iterator[Desk]:
     keys, plain = keys_for(folder, app=ALL_RIGHTS)
     broker, clock = Broker(), Clock()
-    with make_house(database, clock, wait_seconds_max=wait_seconds_max) as house, TestClient(create(house, broker, keys)) as client:
-        yield Desk(house, broker, clock, client, plain["app"])
+    with (
+        make_services(database, clock, wait_seconds_max=wait_seconds_max) as services,
+        TestClient(create(services, broker, keys)) as client,
+    ):
+        yield Desk(services, broker, clock, client, plain["app"])
 
 
 @pytest.fixture
@@ -113,7 +116,7 @@ CALLS = [
 
 def test_every_call_needs_a_key_with_the_right_for_it(database: str, tmp_path: Path) -> None:
     keys, plain = keys_for(tmp_path, **{right.value: [right.value] for right in Right})
-    with make_house(database) as house, TestClient(create(house, Broker(), keys)) as client:
+    with make_services(database) as services, TestClient(create(services, Broker(), keys)) as client:
         documented = {
             (method.upper(), path) for path, item in client.get("/openapi.json").json()["paths"].items() for method in item
         }
@@ -126,7 +129,7 @@ def test_every_call_needs_a_key_with_the_right_for_it(database: str, tmp_path: P
 
 
 def test_without_keys_and_with_odd_ones_everything_stays_shut(desk: Desk) -> None:
-    with TestClient(create(desk.house, desk.broker, NO_KEYS)) as client:
+    with TestClient(create(desk.services, desk.broker, NO_KEYS)) as client:
         assert client.get("/v1/campaigns", headers={"Authorization": f"Bearer {desk.key}"}).status_code == 401
     for odd in (
         "",
@@ -192,13 +195,13 @@ def test_a_malformed_file_of_keys_is_named_and_opens_nothing(tmp_path: Path, tex
 
 
 def test_a_campaign_goes_in_runs_and_is_shown_with_a_balance_that_adds_up(desk: Desk) -> None:
-    add_people(desk.house, person("anna"), person("bert", 2, offers={"own": "none"}))
+    add_people(desk.services, person("anna"), person("bert", 2, offers={"own": "none"}))
     answer = desk.call("POST", "/v1/campaigns", campaign("anna", "bert", "nobody", "?"))
     assert (answer.status_code, answer.headers["location"]) == (201, "/v1/campaigns/spring")
     taken = answer.json()
     assert (taken["audience"], taken["invalid"], [fault["line"] for fault in taken["faults"]]) == (3, 1, [4])
     desk.work()
-    sweep.sweep(desk.house)
+    sweep.sweep(desk.services)
     desk.clock.pass_(10)
     shown = desk.call("GET", "/v1/campaigns/spring").json()
     assert (shown["state"], shown["audience"], shown["invalid"]) == ("finished", 3, 1)
@@ -213,8 +216,12 @@ def test_the_same_campaign_gets_the_same_answer_and_another_under_its_id_is_refu
     form = campaign("anna", expires_at="2026-11-23T13:00:00Z")
     first = desk.call("POST", "/v1/campaigns", form)
     desk.clock.pass_(86_400)  # it has expired by now, but it was taken
-    again = desk.call("POST", "/v1/campaigns", form)
-    assert (again.status_code, again.content, again.headers["location"]) == (201, first.content, first.headers["location"])
+    retry_hint = desk.call("POST", "/v1/campaigns", form)
+    assert (retry_hint.status_code, retry_hint.content, retry_hint.headers["location"]) == (
+        201,
+        first.content,
+        first.headers["location"],
+    )
     assert desk.call("POST", "/v1/campaigns", campaign("bert", expires_at="2026-11-23T13:00:00Z")).status_code == 409
 
 
@@ -264,8 +271,8 @@ def test_moves_can_be_repeated_and_what_can_not_be_is_a_conflict(desk: Desk) -> 
 
 def test_a_large_campaign_is_released_by_another_key_than_the_one_that_submitted_it(database: str, tmp_path: Path) -> None:
     keys, plain = keys_for(tmp_path, anne=ALL_RIGHTS, bart=ALL_RIGHTS)
-    with make_house(database) as house:
-        strict = replace(house, policy=replace(house.policy, four_eyes_audience_min=0))
+    with make_services(database) as services:
+        strict = replace(services, policy=replace(services.policy, four_eyes_audience_min=0))
         with TestClient(create(strict, Broker(), keys)) as client:
 
             def post(path: str, who: str, body: Any = None) -> Response:
@@ -283,7 +290,7 @@ def test_a_large_campaign_is_released_by_another_key_than_the_one_that_submitted
 
 
 def test_a_trigger_is_taken_sent_shown_and_explained(desk: Desk) -> None:
-    add_people(desk.house, person("anna"))
+    add_people(desk.services, person("anna"))
     answer = desk.call("POST", "/v1/messages", trigger())
     assert answer.status_code == 202
     where = answer.headers["location"]
@@ -300,12 +307,12 @@ def test_the_same_key_is_the_same_message_wherever_the_key_stands(desk: Desk) ->
     first = desk.call("POST", "/v1/messages", trigger())
     form = trigger()
     del form["key"]
-    again = [
+    retry_hint = [
         desk.call("POST", "/v1/messages", trigger()),
         desk.call("POST", "/v1/messages", form, Idempotency_Key="k-1"),
         desk.call("POST", "/v1/messages", form, Idempotency_Key='"k-1"'),
     ]
-    assert [(each.status_code, each.json()) for each in again] == [(202, first.json())] * 3
+    assert [(each.status_code, each.json()) for each in retry_hint] == [(202, first.json())] * 3
     assert len(desk.broker.dues) == 1
     assert desk.call("POST", "/v1/messages", trigger(recipient="bert")).status_code == 409
     assert "key" in faults(desk.call("POST", "/v1/messages", form))
@@ -313,12 +320,12 @@ def test_the_same_key_is_the_same_message_wherever_the_key_stands(desk: Desk) ->
 
 
 def test_a_message_is_taken_while_the_broker_is_away_and_found_by_the_sweep(desk: Desk) -> None:
-    add_people(desk.house, person("anna"))
+    add_people(desk.services, person("anna"))
     desk.broker.away = True
     assert desk.call("POST", "/v1/messages", trigger()).status_code == 202
     desk.broker.away = False
-    desk.clock.pass_(desk.house.limits.lease_seconds + 1)
-    desk.broker.publish(scheduler.due_chunks(desk.house))
+    desk.clock.pass_(desk.services.engine.lease_seconds + 1)
+    desk.broker.publish(scheduler.due_chunks(desk.services))
     desk.work()
     assert desk.call("GET", "/v1/messages/202611-1-0-0").json()["state"] == "accepted"
 
@@ -362,7 +369,7 @@ def test_what_is_wrong_is_told_without_repeating_anybodys_data(desk: Desk) -> No
 
 
 def test_preferences_are_changed_by_whoever_saw_the_version_that_stands(desk: Desk) -> None:
-    add_people(desk.house, person("anna"))
+    add_people(desk.services, person("anna"))
     path, change = "/v1/recipients/anna/preferences", {"channels": {"email": False}, "source": "branch", "actor": "desk-7"}
     seen = desk.call("GET", path)
     assert (seen.json()["offers"], seen.json()["channels"]["email"]) == (
@@ -382,7 +389,7 @@ def test_preferences_are_changed_by_whoever_saw_the_version_that_stands(desk: De
 
 
 def test_a_later_word_outranks_an_earlier_yes_and_says_so(desk: Desk) -> None:
-    add_people(desk.house, person("anna"))
+    add_people(desk.services, person("anna"))
     path, said = "/v1/recipients/anna/preferences", {"source": "mobile", "actor": "app"}
     desk.call("PUT", path, {**said, "offers": {"own": "none"}})
     late = desk.call("PUT", path, {**said, "source": "live", "offers": {"own": "tailored"}, "at": "2026-11-22T09:00:00+01:00"})
@@ -390,7 +397,7 @@ def test_a_later_word_outranks_an_earlier_yes_and_says_so(desk: Desk) -> None:
 
 
 def test_a_no_from_a_desk_is_acknowledged_once(desk: Desk) -> None:
-    add_people(desk.house, person("anna"))
+    add_people(desk.services, person("anna"))
     form = {"channels": {"email": False, "push": False}, "source": "branch", "actor": "desk-7"}
     for _ in range(2):
         assert desk.call("PUT", "/v1/recipients/anna/preferences", form).status_code == 200
@@ -417,7 +424,7 @@ def test_a_no_from_a_desk_is_acknowledged_once(desk: Desk) -> None:
     ],
 )
 def test_what_is_wrong_with_a_choice_is_told_by_field(desk: Desk, change: dict[str, Any], field: str) -> None:
-    add_people(desk.house, person("anna"))
+    add_people(desk.services, person("anna"))
     form = {"channels": {"email": False}, "source": "branch", "actor": "desk-7", **change}
     answer = desk.call("PUT", "/v1/recipients/anna/preferences", form)
     assert answer.status_code == 422
@@ -511,7 +518,7 @@ def disturbed(draw: st.DrawFn) -> tuple[str, str, bytes]:
 
 
 def test_no_odd_call_is_a_fault_of_ours_and_each_answer_is_one_that_openapi_names(desk: Desk) -> None:
-    add_people(desk.house, person("anna"), person("bert", 2))
+    add_people(desk.services, person("anna"), person("bert", 2))
     paths = desk.client.get("/openapi.json").json()["paths"]
 
     @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -579,7 +586,7 @@ def test_an_unknown_path_or_method_is_a_problem_too(desk: Desk) -> None:
 
 
 def test_a_fault_of_ours_says_nothing_of_what_was_asked(desk: Desk) -> None:
-    app = create(desk.house, desk.broker)
+    app = create(desk.services, desk.broker)
 
     @app.get("/broken")
     def broken() -> None:
@@ -617,9 +624,9 @@ def test_a_ledger_that_is_away_is_told_with_a_time_to_come_back(tmp_path: Path) 
 
 def test_figures_tell_how_things_stand_and_of_nobody(desk: Desk) -> None:
     assert desk.client.get("/readyz").status_code == 200
-    add_people(desk.house, person("anna"))
+    add_people(desk.services, person("anna"))
     desk.call("POST", "/v1/campaigns", campaign("anna"))
-    with lend(desk.house.pool) as connection:
+    with lend(desk.services.pool) as connection:
         stopped_channels.stop(connection, Channel.SMS, "twilio", "20003", NOON)
     text = desk.client.get("/metrics").text
     assert 'dispatcher_campaigns{state="running"} 1\n' in text
@@ -631,7 +638,7 @@ def test_figures_tell_how_things_stand_and_of_nobody(desk: Desk) -> None:
 
 
 def test_a_key_compares_by_its_whole_hash() -> None:
-    keys = Keys((ApiKey("a", b"\0" * 32, frozenset()), ApiKey("b", b"\1" * 32, frozenset())))
+    keys = ApiKeyRing((ApiKey("a", b"\0" * 32, frozenset()), ApiKey("b", b"\1" * 32, frozenset())))
     found = keys.of_digest(b"\1" * 32)
     assert found is not None
     assert found.name == "b"

@@ -19,7 +19,7 @@ from dispatcher.domain.preferences import SWITCHES, UNSAID, VALUES, BadChoice, C
 from dispatcher.domain.recipient import Choice, Device
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.consent import events, recipients, suppressions
-from dispatcher.ledger.consent.events import UnknownRecipient, VersionConflict, Word
+from dispatcher.ledger.consent.events import ConsentStatement, UnknownRecipient, VersionConflict
 from dispatcher.ledger.consent.hash_chain import START, link, seal
 from dispatcher.ledger.consent.recipients import Recipient
 from dispatcher.ledger.keyed_hash import address_key
@@ -50,7 +50,7 @@ def ledger(database: str) -> Iterator[Connection]:
         yield connection
 
 
-def say(ledger: Connection, *said: tuple[str, str], at: datetime = NOW, source: str = "mobile") -> events.Recorded:
+def say(ledger: Connection, *said: tuple[str, str], at: datetime = NOW, source: str = "mobile") -> events.RecordResult:
     """Marie says something, and it is recorded at that moment."""
     asked = [Change(subject, value) for subject, value in said]
     return events.record(ledger, SECRET, "c-1", asked, source, "app", "v1", at, at)
@@ -93,9 +93,9 @@ def test_accepting_tailored_switches_all_channels_on_but_those_named(ledger: Con
 
 def test_saying_the_same_again_changes_nothing(ledger: Connection) -> None:
     before = say(ledger, ("objection:marketing", "on"))
-    again = say(ledger, ("objection:marketing", "on"), at=NOW + HOUR)
-    assert again.events == ()
-    assert again.version == before.version
+    retry_hint = say(ledger, ("objection:marketing", "on"), at=NOW + HOUR)
+    assert retry_hint.events == ()
+    assert retry_hint.version == before.version
     assert say(ledger, ("objection:profiling", "off"), at=NOW + HOUR).events == ()  # nobody objects unasked
 
 
@@ -212,8 +212,8 @@ def test_impossible_choices_are_refused(ledger: Connection) -> None:
 
 
 def test_many_words_at_once_leave_what_each_alone_would(ledger: Connection) -> None:
-    words = [Word("c-2", changes({"own": "tailored"}), NOW), Word("c-1", changes({"kate": "none"}), NOW)]
-    results = events.record_all(ledger, SECRET, [*words, Word("nobody", words[0].changes)], "import", "x", "", NOW)
+    words = [ConsentStatement("c-2", changes({"own": "tailored"}), NOW), ConsentStatement("c-1", changes({"kate": "none"}), NOW)]
+    results = events.record_all(ledger, SECRET, [*words, ConsentStatement("nobody", words[0].changes)], "import", "x", "", NOW)
     assert results.keys() == {"c-1", "c-2"}
     assert values(ledger, "c-1") == {"offer:kate": "none"}
     assert values(ledger, "c-2") == {"offer:own": "tailored", **dict.fromkeys(SWITCHES, "on")}
@@ -282,7 +282,7 @@ def test_the_chain_shows_every_kind_of_tampering(ledger: Connection, database: s
     people = [f"t-{number}" for number in range(len(TAMPERINGS) + 1)]
     recipients.upsert(ledger, SECRET, [replace(MARIE, id=who) for who in people], "test", NOW)
     for hours, said in enumerate(({"email": True}, {"push": True}, {"email": False})):
-        words = [Word(who, changes(channels=said), NOW + hours * HOUR) for who in people]
+        words = [ConsentStatement(who, changes(channels=said), NOW + hours * HOUR) for who in people]
         events.record_all(ledger, SECRET, words, "mobile", "app", "", NOW + hours * HOUR)
     assert events.verify(ledger, SECRET) == []
     ledger.execute("ALTER TABLE consent_events DISABLE TRIGGER ALL")
@@ -291,7 +291,7 @@ def test_the_chain_shows_every_kind_of_tampering(ledger: Connection, database: s
             tampering.execute(statement.encode(), {"who": who})
     found = events.verify(ledger, SECRET)
     assert set(people) - {broken.recipient_id for broken in found} == {people[-1]}  # whom nobody touched
-    assert events.Broken(people[TAMPERINGS.index(drop(2))], 2, "missing") in found
+    assert events.ChainBreak(people[TAMPERINGS.index(drop(2))], 2, "missing") in found
 
 
 def test_a_true_event_in_another_history_shows(ledger: Connection) -> None:
@@ -304,12 +304,12 @@ def test_a_true_event_in_another_history_shows(ledger: Connection) -> None:
     ledger.execute(
         "UPDATE recipients SET consent_head = %s, consent_seal = %s WHERE id = 'c-1'", (fork, seal(SECRET, "c-1", 2, fork))
     )
-    assert events.verify(ledger, SECRET) == [events.Broken("c-1", 2, "does not follow the event before it")]
+    assert events.verify(ledger, SECRET) == [events.ChainBreak("c-1", 2, "does not follow the event before it")]
 
 
 def test_the_chain_is_keyed(ledger: Connection) -> None:
     say(ledger, ("channel:email", "on"))
-    assert events.Broken("c-1", 1, "changed") in events.verify(ledger, b"another secret")
+    assert events.ChainBreak("c-1", 1, "changed") in events.verify(ledger, b"another secret")
 
 
 # -- what has not left -------------------------------------------------------------------------------------------------
@@ -434,7 +434,7 @@ def test_a_ban_on_an_address_stops_its_channel_for_whoever_has_it(ledger: Connec
 
 def test_bans_are_answered_in_the_order_asked(ledger: Connection) -> None:
     keys = [address_key(SECRET, "email", f"{name}@example.com") for name in ("z", "a", "z", "m")]
-    bans = [suppressions.Ban(Channel.EMAIL, key, "bounce", "sendgrid") for key in keys]
+    bans = [suppressions.Suppression(Channel.EMAIL, key, "bounce", "sendgrid") for key in keys]
     numbers = suppressions.suppress_all(ledger, bans, NOW)
     assert numbers[0] == numbers[2]
     assert numbers == [suppressions.suppress(ledger, Channel.EMAIL, key, "", "", NOW) for key in keys]

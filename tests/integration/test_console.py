@@ -13,13 +13,13 @@ import pytest
 from httpx2 import Response
 from starlette.testclient import TestClient
 
-from channels.alerts import alert, listen
-from channels.base import BadAddress, Channel, Event, EventKind, Inbound, Uncertain, WhatsApp
+from channels.alerts import alert, set_alert_sink
+from channels.base import BadAddress, Channel, Event, EventKind, InboundText, Uncertain, WhatsApp
 from channels.providers.outbox import Outbox
 from dispatcher.campaigns.scheduler import due_chunks
-from dispatcher.campaigns.submission import desk, submit
+from dispatcher.campaigns.submission import submit, validation_context
 from dispatcher.domain.campaign import CampaignState
-from dispatcher.domain.decision import Code
+from dispatcher.domain.decision import ReasonCode
 from dispatcher.domain.message import State
 from dispatcher.inbound import customer_replies
 from dispatcher.inbound.provider_events import settle_some
@@ -29,13 +29,13 @@ from dispatcher.ledger.consent import events as consent
 from dispatcher.ledger.inbound import provider_events
 from dispatcher.ledger.maintenance import stopped_channels
 from dispatcher.maintenance.sweep import sweep
-from dispatcher.runtime.alert_sink import listener
-from dispatcher.runtime.services import House
-from dispatcher.web.api_keys import ApiKey, Keys, Right, new_key, read_keys
+from dispatcher.runtime.alert_sink import alert_sink
+from dispatcher.runtime.services import Services
+from dispatcher.web.api_keys import ApiKey, ApiKeyRing, Right, new_key, read_keys
 from dispatcher.web.app import create
 from dispatcher.web.console import labels as words
 from dispatcher.web.console.session import SESSION_SECONDS
-from tests.support.services import Broker, Clock, add_people, balance, make_house, person, work
+from tests.support.services import Broker, Clock, add_people, balance, make_services, person, work
 
 LOAN = {"offer_url": "https://www.bank.example/loan", "project": "a bike", "amount": 5_000}
 FIRST = "202611-1-0-0"  # the first message of a fresh ledger
@@ -71,8 +71,10 @@ class Outline(HTMLParser):
 class Visitor:
     """A browser at the console."""
 
-    def __init__(self, house: House, broker: Broker, clock: Clock, client: TestClient, held: Keys, keys: dict[str, str]) -> None:
-        self.house, self.broker, self.clock, self.client, self.held, self.keys = house, broker, clock, client, held, keys
+    def __init__(
+        self, services: Services, broker: Broker, clock: Clock, client: TestClient, held: ApiKeyRing, keys: dict[str, str]
+    ) -> None:
+        self.services, self.broker, self.clock, self.client, self.held, self.keys = services, broker, clock, client, held, keys
 
     def key(self, name: str) -> ApiKey:
         found = self.held.find(self.keys[name])
@@ -99,7 +101,7 @@ class Visitor:
         return found[1]
 
 
-def submit_campaign(house: House, campaign_id: str = "spring", send_at: str | None = None) -> None:
+def submit_campaign(services: Services, campaign_id: str = "spring", send_at: str | None = None) -> None:
     rows = [{"recipient": each["id"], "data": LOAN} for each in PEOPLE]
     form = {
         "id": campaign_id,
@@ -108,7 +110,7 @@ def submit_campaign(house: House, campaign_id: str = "spring", send_at: str | No
         "audience": [*rows, {"recipient": "?"}],
         "send_at": send_at,
     }
-    submit(house, parse_campaign(form, desk(house)))
+    submit(services, parse_campaign(form, validation_context(services)))
 
 
 @pytest.fixture
@@ -116,22 +118,22 @@ def visitor(database: str, tmp_path: Path) -> Iterator[Visitor]:
     made = {name: new_key(name, rights) for name, rights in (("ops", ["console"]), ("marketing", ["campaigns", "messages"]))}
     (tmp_path / "keys.toml").write_text("\n".join(line for _, line in made.values()))
     broker, clock = Broker(), Clock()
-    with make_house(database, clock) as house:
+    with make_services(database, clock) as services:
         held = read_keys(tmp_path / "keys.toml")
-        with TestClient(create(house, broker, held), base_url="https://dispatcher.example") as client:
-            add_people(house, *PEOPLE)
-            yield Visitor(house, broker, clock, client, held, {name: key for name, (key, _) in made.items()})
+        with TestClient(create(services, broker, held), base_url="https://dispatcher.example") as client:
+            add_people(services, *PEOPLE)
+            yield Visitor(services, broker, clock, client, held, {name: key for name, (key, _) in made.items()})
 
 
 @pytest.fixture
 def campaign(visitor: Visitor) -> Visitor:
     """Signed in, with a campaign that has run: one accepted, one refused, one address dead."""
-    email = visitor.house.providers[Channel.EMAIL]
+    email = visitor.services.providers[Channel.EMAIL]
     assert isinstance(email, Outbox)
     email.answers["carl@example.org"] = BadAddress("550")
-    submit_campaign(visitor.house)
-    visitor.broker.publish(due_chunks(visitor.house))
-    visitor.broker.work(visitor.house)
+    submit_campaign(visitor.services)
+    visitor.broker.publish(due_chunks(visitor.services))
+    visitor.broker.work(visitor.services)
     visitor.sign_in()
     return visitor
 
@@ -167,8 +169,12 @@ def test_only_a_key_with_the_right_opens_it(visitor: Visitor) -> None:
 def test_a_session_ends_with_its_time_its_key_and_by_signing_out(visitor: Visitor) -> None:
     visitor.sign_in()
     ops = visitor.key("ops")
-    for keys in (Keys(), Keys((replace(ops, rights=frozenset({Right.MESSAGES})),)), Keys((replace(ops, digest=bytes(32)),))):
-        with TestClient(create(visitor.house, visitor.broker, keys), base_url="https://dispatcher.example") as later:
+    for keys in (
+        ApiKeyRing(),
+        ApiKeyRing((replace(ops, rights=frozenset({Right.MESSAGES})),)),
+        ApiKeyRing((replace(ops, digest=bytes(32)),)),
+    ):
+        with TestClient(create(visitor.services, visitor.broker, keys), base_url="https://dispatcher.example") as later:
             later.cookies.update(visitor.client.cookies)
             assert later.get("/console", follow_redirects=False).status_code == 303
     visitor.clock.pass_(SESSION_SECONDS)
@@ -206,9 +212,9 @@ def test_the_list_and_the_campaign_show_a_balance_that_adds_up(campaign: Visitor
 
 def test_a_message_tells_its_decision_its_news_and_what_the_customer_is_told(campaign: Visitor) -> None:
     at = datetime(2026, 11, 23, 11, 0, 5, tzinfo=UTC)
-    with lend(campaign.house.pool) as connection:
+    with lend(campaign.services.pool) as connection:
         provider_events.keep(connection, [Event("sendgrid", "e-1", Channel.EMAIL, EventKind.DELIVERED, at, FIRST)], at)
-    settle_some(campaign.house, lambda _: None)
+    settle_some(campaign.services, lambda _: None)
     text = campaign.get(f"/console/messages/{FIRST}")
     for part in ("delivered", "contract", "offers.own", "2026-11-23 11:00:05", "import"):
         assert part in text
@@ -242,7 +248,7 @@ def test_search_finds_by_id_and_says_when_there_is_nothing(campaign: Visitor) ->
 def test_what_needs_a_person_stands_on_top(campaign: Visitor) -> None:
     assert 'role="alert"' not in campaign.get("/console")
     now = campaign.clock()
-    with lend(campaign.house.pool) as connection:
+    with lend(campaign.services.pool) as connection:
         stopped_channels.stop(connection, Channel.SMS, "twilio", "20003", now)
         provider_events.keep(connection, [Event("sendgrid", "e-9", Channel.EMAIL, EventKind.ENGAGED, now, FIRST)], now)
     campaign.clock.pass_(120)
@@ -253,7 +259,7 @@ def test_what_needs_a_person_stands_on_top(campaign: Visitor) -> None:
 
 
 def test_a_code_that_nobody_knows_is_shown_for_a_week(campaign: Visitor) -> None:
-    listen(listener(campaign.house.pool, campaign.clock))
+    set_alert_sink(alert_sink(campaign.services.pool, campaign.clock))
     try:
         for _ in range(2):
             alert("twilio", "29999", known=False)
@@ -261,13 +267,13 @@ def test_a_code_that_nobody_knows_is_shown_for_a_week(campaign: Visitor) -> None
         campaign.clock.pass_(120)
         alert("twilio", "29999", known=False)
     finally:
-        listen(lambda *_: None)
+        set_alert_sink(lambda *_: None)
     unknown, known = campaign.get("/console").split('role="alert"')[1:]
     assert ("29999" in unknown, "2026-11-23 11:02:00" in unknown, "Nobody has said" in unknown) == (True, True, True)
     assert ("30007" in known, "have a look" in known) == (True, True)
     assert 'dispatcher_provider_codes{known="false"} 1\n' in campaign.client.get("/metrics").text
     campaign.clock.pass_(7 * 86_400)
-    sweep(campaign.house)
+    sweep(campaign.services)
     assert 'role="alert"' not in campaign.get("/console")
 
 
@@ -275,7 +281,7 @@ def test_a_code_that_nobody_knows_is_shown_for_a_week(campaign: Visitor) -> None
 
 
 def test_pause_resume_and_cancel_work_from_its_own_forms_only(visitor: Visitor) -> None:
-    submit_campaign(visitor.house, send_at="2026-11-24T09:00:00Z")
+    submit_campaign(visitor.services, send_at="2026-11-24T09:00:00Z")
     visitor.sign_in()
     token = visitor.form_token()
     for bad in ("", "0" * 64, "é"):
@@ -293,10 +299,12 @@ def test_pause_resume_and_cancel_work_from_its_own_forms_only(visitor: Visitor) 
 
 
 def test_answers_that_no_machine_understood_are_read_and_resolved_here(visitor: Visitor) -> None:
-    add_people(visitor.house, person("anna", 1), person("bert", 2))
+    add_people(visitor.services, person("anna", 1), person("bert", 2))
     for number in (1, 2):
         words = f"<b>genoeg</b> {number}"
-        customer_replies.hear(visitor.house, lambda _: None, Inbound(f"SM-{number}", Channel.SMS, f"+3247000000{number}", words))
+        customer_replies.handle_reply(
+            visitor.services, lambda _: None, InboundText(f"SM-{number}", Channel.SMS, f"+3247000000{number}", words)
+        )
     visitor.sign_in()
     assert "/console/texts" in visitor.get("/console")
     shown = visitor.get("/console/texts")
@@ -309,21 +317,23 @@ def test_answers_that_no_machine_understood_are_read_and_resolved_here(visitor: 
     assert visitor.post("/console/texts/SM-2", token, was="nothing").headers["location"] == "/console/texts"
     assert visitor.post("/console/texts/SM-9", token, was="nothing").headers["location"] == "/console/texts"
     assert "Nothing waits" in visitor.get("/console/texts")
-    with lend(visitor.house.pool) as connection:
+    with lend(visitor.services.pool) as connection:
         assert consent.preferences(connection, "anna").choices["channel:sms_whatsapp"].value == "off"
         assert consent.preferences(connection, "bert").choices["channel:sms_whatsapp"].value == "on"
 
 
 def test_an_answer_in_free_words_leaves_from_here_or_it_is_said_why_not(visitor: Visitor) -> None:
-    add_people(visitor.house, person("anna", 1))
+    add_people(visitor.services, person("anna", 1))
     for number in (1, 2):
-        customer_replies.hear(visitor.house, lambda _: None, Inbound(f"SM-{number}", Channel.WHATSAPP, "+32470000001", "hallo?"))
+        customer_replies.handle_reply(
+            visitor.services, lambda _: None, InboundText(f"SM-{number}", Channel.WHATSAPP, "+32470000001", "hallo?")
+        )
     visitor.sign_in()
     token = visitor.form_token()
     assert "may be answered in free words until 2026-11-24 11:00:00" in visitor.get("/console/texts")
     assert visitor.post("/console/texts/SM-1/answer", "", words="Ja?").status_code == 403
     assert visitor.post("/console/texts/SM-1/answer", token, words="Ja?").headers["location"] == "/console/texts"
-    whatsapp = visitor.house.providers[Channel.WHATSAPP]
+    whatsapp = visitor.services.providers[Channel.WHATSAPP]
     assert isinstance(whatsapp, Outbox)
     assert [outbound.content for outbound in whatsapp.sent] == [WhatsApp(text="Ja?")]
     visitor.clock.pass_(25 * 3600)
@@ -333,11 +343,11 @@ def test_an_answer_in_free_words_leaves_from_here_or_it_is_said_why_not(visitor:
 
 
 def test_what_may_have_gone_is_shown_and_settled_here(visitor: Visitor) -> None:
-    email = visitor.house.providers[Channel.EMAIL]
+    email = visitor.services.providers[Channel.EMAIL]
     assert isinstance(email, Outbox)
     email.answers[""] = Uncertain("timeout")
-    submit_campaign(visitor.house)
-    work(visitor.house)
+    submit_campaign(visitor.services)
+    work(visitor.services)
     visitor.sign_in()
     assert "/console/unresolved" in visitor.get("/console")
     shown = visitor.get("/console/unresolved")
@@ -354,11 +364,11 @@ def test_what_may_have_gone_is_shown_and_settled_here(visitor: Visitor) -> None:
     assert "None." in visitor.get("/console/unresolved")
     for nothing in ("x", "202611-9-0-0"):
         assert visitor.post(f"/console/unresolved/{nothing}", token, was="failed").status_code in {303, 404}
-    assert balance(visitor.house).states[State.ACCEPTED] == 1
+    assert balance(visitor.services).states[State.ACCEPTED] == 1
 
 
 def test_only_a_page_with_something_under_way_reloads_itself(visitor: Visitor) -> None:
-    submit_campaign(visitor.house, send_at="2026-11-24T09:00:00Z")
+    submit_campaign(visitor.services, send_at="2026-11-24T09:00:00Z")
     visitor.sign_in()
     assert 'http-equiv="refresh"' in visitor.get("/console")
     assert 'http-equiv="refresh"' not in visitor.get("/console?still=true")
@@ -371,6 +381,6 @@ def test_every_state_and_reason_has_words_and_a_place_in_the_bar() -> None:
 
     assert set(ORDER) == set(State) == set(words.STATES)
     assert set(words.CAMPAIGN_STATES) == set(CampaignState)
-    assert set(Code) <= set(words.REASONS)
+    assert set(ReasonCode) <= set(words.REASONS)
     sheet = (FOLDER / "style.css").read_text()
     assert all(f".s-{state} {{" in sheet for state in State)

@@ -15,11 +15,11 @@ import psycopg
 import pytest
 from starlette.testclient import TestClient
 
-from channels.base import Channel, Event, EventKind, Inbound
+from channels.base import Channel, Event, EventKind, InboundText
 from dispatcher.campaigns import scheduler, submission
 from dispatcher.delivery import explanation
 from dispatcher.delivery.pipeline import run_chunk
-from dispatcher.domain.message_id import MessageRef
+from dispatcher.domain.message_id import MessageId
 from dispatcher.domain.preferences import Change
 from dispatcher.domain.recipient import LANGUAGES
 from dispatcher.inbound import customer_replies, provider_events
@@ -30,10 +30,10 @@ from dispatcher.ledger.consent import events, recipients
 from dispatcher.ledger.delivery import messages
 from dispatcher.ledger.maintenance import policies
 from dispatcher.policy import parse, shipped
-from dispatcher.runtime.services import House
+from dispatcher.runtime.services import Services
 from dispatcher.web.api_keys import Right, new_key, read_keys
 from dispatcher.web.app import create
-from tests.support.services import Broker, Clock, add_people, make_house, person
+from tests.support.services import Broker, Clock, add_people, make_services, person
 
 LOAN = {"project": "a kitchen for Zwaantje", "amount": 9000, "offer_url": "https://www.bank.example/loan"}
 ZWAANTJE = person(
@@ -51,30 +51,32 @@ SECRET = "a-secret-of-the-tests-that-is-long-enough"
 
 
 @pytest.fixture
-def house(database: str) -> Iterator[House]:
-    with make_house(database, Clock()) as made:
+def services(database: str) -> Iterator[Services]:
+    with make_services(database, Clock()) as made:
         yield made
 
 
-def live(house: House) -> MessageRef:
+def live(services: Services) -> MessageId:
     """A campaign (in which she stands twice), a trigger, one still to come, a bounce, and answers from her number."""
-    add_people(house, ZWAANTJE, person("c-2", 2))
+    add_people(services, ZWAANTJE, person("c-2", 2))
     rows = [{"recipient": "c-1", "data": LOAN}, {"recipient": "c-2", "data": OTHER}, {"recipient": "c-1", "data": LOAN}]
     form: dict[str, Any] = {"id": "spring", "template": "loan_offer", "channels": ["email"], "audience": rows}
-    submission.submit(house, parse_campaign(form, submission.desk(house)))
+    submission.submit(services, parse_campaign(form, submission.validation_context(services)))
     later = {**form, "id": "summer", "send_at": "2026-12-24T09:00:00Z"}
-    submission.submit(house, parse_campaign(later, submission.desk(house)))
+    submission.submit(services, parse_campaign(later, submission.validation_context(services)))
     job = {"key": "k-1", "recipient": "c-1", "template": "loan_offer", "data": LOAN}
-    place = submission.take_trigger(house, parse_trigger(job, submission.desk(house)))
-    run_chunk(house, place.period, place.chunk)
-    for due in scheduler.due_chunks(house):
-        run_chunk(house, due.period, due.number)
-    with lend(house.pool) as connection:
+    place = submission.take_trigger(services, parse_trigger(job, submission.validation_context(services)))
+    run_chunk(services, place.period, place.chunk)
+    for due in scheduler.due_chunks(services):
+        run_chunk(services, due.period, due.number)
+    with lend(services.pool) as connection:
         ref = messages.of_campaign(connection, "spring", "c-1")[0].ref
-    provider_events.keep(house, [Event("sendgrid", "e-1", Channel.EMAIL, EventKind.BOUNCED, house.clock(), str(ref), code="550")])
-    provider_events.settle_some(house, lambda _: None)
+    provider_events.keep(
+        services, [Event("sendgrid", "e-1", Channel.EMAIL, EventKind.BOUNCED, services.clock(), str(ref), code="550")]
+    )
+    provider_events.settle_some(services, lambda _: None)
     for number, words in enumerate(("Zwaantje wil dit niet", "STOP")):
-        customer_replies.hear(house, lambda _: None, Inbound(f"SM-{number}", Channel.SMS, "+32470112233", words))
+        customer_replies.handle_reply(services, lambda _: None, InboundText(f"SM-{number}", Channel.SMS, "+32470112233", words))
     return ref
 
 
@@ -86,9 +88,9 @@ def everything(database: str) -> str:
     return "\n".join(text for table in rows for (text,) in table)
 
 
-def test_an_export_tells_all_that_is_known(house: House) -> None:
-    live(house)
-    with lend(house.pool) as connection:
+def test_an_export_tells_all_that_is_known(services: Services) -> None:
+    live(services)
+    with lend(services.pool) as connection:
         known = json.loads(json.dumps(recipients.export(connection, "c-1"), default=str))
     assert (known["email"], known["phone"], known["profile"]) == (ZWAANTJE["email"], ZWAANTJE["phone"], ZWAANTJE["profile"])
     assert {ban["channel"] for ban in known["suppressions"]} == {"email", "sms"}
@@ -103,41 +105,41 @@ def test_an_export_tells_all_that_is_known(house: House) -> None:
     ]
 
 
-def test_erasure_leaves_no_trace_in_any_table_and_every_decision(house: House, database: str) -> None:
-    ref = live(house)
+def test_erasure_leaves_no_trace_in_any_table_and_every_decision(services: Services, database: str) -> None:
+    ref = live(services)
     assert all(trace in everything(database) for trace in TRACES)
-    with lend(house.pool) as connection:
+    with lend(services.pool) as connection:
         decided = messages.find(connection, ref)
-        recipients.erase(connection, house.secret, "c-1", "desk", house.clock())
-        assert events.verify(connection, house.secret) == []
+        recipients.erase(connection, services.secret, "c-1", "desk", services.clock())
+        assert events.verify(connection, services.secret) == []
         after = messages.find(connection, ref)
         assert decided is not None
         assert after is not None
         assert after.decision == decided.decision
-        assert explanation.explain_message(house, connection, after, "nl").why
+        assert explanation.explain_message(services, connection, after, "nl").why
         assert recipients.export(connection, "c-1")["jobs"][0]["data"] == {}
     left = everything(database)
     assert not [trace for trace in TRACES if trace in left]
     assert "a roof" in left  # another person's
-    assert customer_replies.waiting(house, 10) == []
+    assert customer_replies.waiting(services, 10) == []
 
 
-def test_a_ban_outlives_erasure_and_stops_the_same_address_under_another_id(house: House) -> None:
-    live(house)
-    with lend(house.pool) as connection:
-        recipients.erase(connection, house.secret, "c-1", "desk", house.clock())
-    add_people(house, {**ZWAANTJE, "id": "c-9", "email": "ZWAANTJE@example.org"})
+def test_a_ban_outlives_erasure_and_stops_the_same_address_under_another_id(services: Services) -> None:
+    live(services)
+    with lend(services.pool) as connection:
+        recipients.erase(connection, services.secret, "c-1", "desk", services.clock())
+    add_people(services, {**ZWAANTJE, "id": "c-9", "email": "ZWAANTJE@example.org"})
     form = {"id": "again", "template": "loan_offer", "channels": ["email", "sms"], "audience": [{"recipient": "c-9", "data": LOAN}]}
-    submission.submit(house, parse_campaign(form, submission.desk(house)))
-    for due in scheduler.due_chunks(house):
-        run_chunk(house, due.period, due.number)
-    with lend(house.pool) as connection:
+    submission.submit(services, parse_campaign(form, submission.validation_context(services)))
+    for due in scheduler.due_chunks(services):
+        run_chunk(services, due.period, due.number)
+    with lend(services.pool) as connection:
         (message,) = messages.of_campaign(connection, "again", "c-9")
     assert (message.state, message.reason) == ("refused", "suppressed")
 
 
-def test_finding_a_persons_jobs_reads_indexes_only(house: House, database: str) -> None:
-    live(house)
+def test_finding_a_persons_jobs_reads_indexes_only(services: Services, database: str) -> None:
+    live(services)
     with psycopg.connect(database, autocommit=True) as owner:
         owner.execute("SET enable_seqscan = off")
         plan = "\n".join(row[0] for row in owner.execute(f"EXPLAIN {recipients.EMPTY_JOBS}", {"id": "c-1"}))
@@ -147,31 +149,31 @@ def test_finding_a_persons_jobs_reads_indexes_only(house: House, database: str) 
 # -- a story that stays true -------------------------------------------------------------------------------------------
 
 
-def changed_since(house: House) -> tuple[str, House]:
+def changed_since(services: Services) -> tuple[str, Services]:
     """The house after its policy, the person's choices and the templates have changed."""
     text = shipped().replace('"KBC Bank NV"', '"Another Bank NV"').replace("attempts_max = 6", "attempts_max = 2")
-    with lend(house.pool) as connection:
-        now = house.clock()
+    with lend(services.pool) as connection:
+        now = services.clock()
         for subject, value in (("offer:own", "none"), ("objection:marketing", "on")):
-            events.record(connection, house.secret, "c-1", [Change(subject, value)], "mobile", "app", "", now, now)
+            events.record(connection, services.secret, "c-1", [Change(subject, value)], "mobile", "app", "", now, now)
         policies.keep_policy(connection, parse(text).digest, text)
-    return text, replace(house, policy=parse(text), catalog=type(house.catalog)({}))
+    return text, replace(services, policy=parse(text), catalog=type(services.catalog)({}))
 
 
-def test_an_explanation_outlives_changes_of_policy_choices_and_templates(house: House, database: str, tmp_path: Path) -> None:
-    ref = live(house)
+def test_an_explanation_outlives_changes_of_policy_choices_and_templates(services: Services, database: str, tmp_path: Path) -> None:
+    ref = live(services)
     key, line = new_key("app", [Right.MESSAGES.value])
     file = tmp_path / "keys.toml"
     file.write_text(line)
 
-    def told(of: House) -> dict[str, str]:
+    def told(of: Services) -> dict[str, str]:
         with TestClient(create(of, Broker(), read_keys(file))) as client:
             path, headers = f"/v1/messages/{ref}/explanation", {"Authorization": f"Bearer {key}"}
             return {language: client.get(f"{path}?language={language}", headers=headers).json()["text"] for language in LANGUAGES}
 
-    before = told(house)
+    before = told(services)
     assert all("KBC Bank NV" in text for text in before.values())
-    text, changed = changed_since(house)
+    text, changed = changed_since(services)
     assert told(changed) == before
     policy = tmp_path / "policy.toml"
     policy.write_text(text)

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from channels.base import Channel
-from dispatcher.domain.decision import Code, Refuse, Send
+from dispatcher.domain.decision import ReasonCode, Refuse, Send
 from dispatcher.domain.message import Mode, OfferType, State
 from dispatcher.domain.recipient import LANGUAGES, Source
 from dispatcher.policy import Explanation, decide, explain, from_record, parse, record, shipped
-from dispatcher.policy.explanations import words
+from dispatcher.policy.explanations import messages
 from dispatcher.policy.grants import BASES
 from tests.support.strategies import Scene, said, scenes, sendable
 
@@ -52,12 +52,12 @@ def test_a_decision_survives_being_kept(scene: Scene) -> None:
     if isinstance(decision, Refuse) and isinstance(back.decision, Refuse):
         assert back.decision.headline.code is decision.headline.code
     assert back.policy_digest == POLICY.digest
-    brief = scene.job.brief
+    info = scene.job.info
     assert (back.entity, back.template, back.kind, back.offer_type) == (
         scene.job.entity,
-        brief.template,
-        brief.kind,
-        brief.offer_type,
+        info.template,
+        info.kind,
+        info.offer_type,
     )
 
 
@@ -119,17 +119,17 @@ def places(sentence: str) -> set[str | None]:
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_language_tells_the_same_with_the_same_places(language: str) -> None:
-    ours, english = dict(leaves(words(language))), dict(leaves(words("en")))
+    ours, english = dict(leaves(messages(language))), dict(leaves(messages("en")))
     assert ours.keys() == english.keys()
     assert {key: places(text) - {"day"} for key, text in ours.items()} == {
         key: places(text) - {"day"} for key, text in english.items()
     }
-    assert len(words(language)["form"]["months"]) == 12
+    assert len(messages(language)["form"]["months"]) == 12
 
 
 def test_there_are_words_for_everything_that_can_happen() -> None:
-    english = words("en")
-    assert set(Code) <= english["why"].keys()
+    english = messages("en")
+    assert set(ReasonCode) <= english["why"].keys()
     assert set(State) == english["state"].keys()
     assert set(Source) == english["source"].keys()
     assert set(Channel) == english["channel"].keys()
@@ -142,7 +142,7 @@ BEFORE = {None, State.PENDING, State.HELD, State.REFUSED, State.EXPIRED, State.C
 
 
 @often
-@given(scenes(), st.sampled_from(LANGUAGES), st.sampled_from([None, *State]), st.sampled_from([None, "21614", *Code]))
+@given(scenes(), st.sampled_from(LANGUAGES), st.sampled_from([None, *State]), st.sampled_from([None, "21614", *ReasonCode]))
 def test_every_story_is_whole_sentences(scene: Scene, language: str, state: State | None, reason: str | None) -> None:
     if not isinstance(decide(scene.job, scene.facts, POLICY, scene.now), Send) and state not in BEFORE:
         state = None  # nothing arrives that was not sent

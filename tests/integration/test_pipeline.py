@@ -30,7 +30,7 @@ from channels.base import (
 from channels.providers.outbox import Outbox
 from dispatcher.campaigns import dry_run, scheduler
 from dispatcher.campaigns import submission as submission_module
-from dispatcher.campaigns.submission import Admission, Taken
+from dispatcher.campaigns.submission import SubmitResult, SubmitStatus
 from dispatcher.delivery.pipeline import prepare, run_chunk
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.message import State
@@ -43,12 +43,12 @@ from dispatcher.ledger.campaigns import lifecycle
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import events
 from dispatcher.ledger.delivery import claims, messages
-from dispatcher.ledger.delivery.claims import Gate
+from dispatcher.ledger.delivery.claims import CampaignGate
 from dispatcher.ledger.delivery.messages import Message
-from dispatcher.ledger.delivery.scheduling import Due
+from dispatcher.ledger.delivery.scheduling import DueChunk
 from dispatcher.ledger.maintenance import stopped_channels
-from dispatcher.runtime.services import House
-from tests.support.services import Clock, add_people, balance, make_house, outbox, person, states, work
+from dispatcher.runtime.services import Services
+from tests.support.services import Clock, add_people, balance, make_services, outbox, person, states, work
 
 OFFER = {"project": "solar panels", "amount": 9000, "offer_url": "https://www.kbc-bank.example/loan"}
 
@@ -59,49 +59,49 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def house(database: str, clock: Clock) -> Iterator[House]:
-    with make_house(database, clock) as made:
+def services(database: str, clock: Clock) -> Iterator[Services]:
+    with make_services(database, clock) as made:
         yield made
 
 
-def submit(house: House, recipients: Sequence[str], campaign_id: str = "spring", **changes: Any) -> Admission:
+def submit(services: Services, recipients: Sequence[str], campaign_id: str = "spring", **changes: Any) -> SubmitResult:
     rows = [{"recipient": recipient_id, "data": OFFER} for recipient_id in recipients]
     form = {"id": campaign_id, "template": "loan_offer", "channels": ["email"], "audience": rows, **changes}
-    return submission_module.submit(house, parse_campaign(form, submission_module.desk(house)))
+    return submission_module.submit(services, parse_campaign(form, submission_module.validation_context(services)))
 
 
-def message(house: House, recipient_id: str, campaign_id: str = "spring") -> Message:
-    with lend(house.pool) as connection:
+def message(services: Services, recipient_id: str, campaign_id: str = "spring") -> Message:
+    with lend(services.pool) as connection:
         return messages.of_campaign(connection, campaign_id, recipient_id)[0]
 
 
-def handed_over(house: House, channel: Channel = Channel.PUSH) -> Outbound:
-    (outbound,) = outbox(house, channel).sent
+def handed_over(services: Services, channel: Channel = Channel.PUSH) -> Outbound:
+    (outbound,) = outbox(services, channel).sent
     return outbound
 
 
-def say(house: House, recipient_id: str, subject: str, value: str) -> None:
-    with lend(house.pool) as connection:
-        now = house.clock()
-        events.record(connection, house.secret, recipient_id, [Change(subject, value)], "mobile", "tests", "", now, now)
+def say(services: Services, recipient_id: str, subject: str, value: str) -> None:
+    with lend(services.pool) as connection:
+        now = services.clock()
+        events.record(connection, services.secret, recipient_id, [Change(subject, value)], "mobile", "tests", "", now, now)
 
 
 # -- who gets what -----------------------------------------------------------------------------------------------------
 
 
-def test_each_recipient_ends_in_one_state_with_one_reason(house: House) -> None:
+def test_each_recipient_ends_in_one_state_with_one_reason(services: Services) -> None:
     add_people(
-        house,
+        services,
         person("c-1", 1),
         person("c-2", 2, offers={"own": "none"}),
         person("c-3", 3, channels={"email": False, "push": True, "sms_whatsapp": True}),
         person("c-4", 4, object_marketing=True),
         {name: value for name, value in person("c-5", 5).items() if name != "email"},
     )
-    submit(house, ["c-1", "c-2", "c-3", "c-4", "c-5", "nobody", "c-1"])
-    work(house)
-    assert states(house) == {"accepted": 1, "refused": 6}
-    assert balance(house).reasons == {
+    submit(services, ["c-1", "c-2", "c-3", "c-4", "c-5", "nobody", "c-1"])
+    work(services)
+    assert states(services) == {"accepted": 1, "refused": 6}
+    assert balance(services).reasons == {
         "choice_none": 1,
         "channel_off": 1,
         "objected": 1,
@@ -109,96 +109,96 @@ def test_each_recipient_ends_in_one_state_with_one_reason(house: House) -> None:
         "unknown_recipient": 1,
         "duplicate": 1,
     }
-    assert [outbound.address for outbound in outbox(house).sent] == ["c-1@example.org"]
-    with lend(house.pool) as connection:
+    assert [outbound.address for outbound in outbox(services).sent] == ["c-1@example.org"]
+    with lend(services.pool) as connection:
         campaign = lifecycle.find(connection, "spring")
     assert campaign is not None
     assert campaign.state is CampaignState.FINISHED
 
 
-def test_a_message_is_written_in_the_reader_s_language_with_both_ways_out(house: House) -> None:
-    add_people(house, person("c-1", language="fr"))
-    submit(house, ["c-1"])
-    work(house)
-    mail: Any = outbox(house).sent[0].content
+def test_a_message_is_written_in_the_reader_s_language_with_both_ways_out(services: Services) -> None:
+    add_people(services, person("c-1", language="fr"))
+    submit(services, ["c-1"])
+    work(services)
+    mail: Any = outbox(services).sent[0].content
     assert "Attention, emprunter de l'argent coûte aussi de l'argent." in mail.text
     headers = dict(mail.headers)
     assert headers["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
     assert headers["List-Unsubscribe"].startswith("<https://dispatcher.example/u/")
 
 
-def test_the_first_allowed_channel_is_used_and_the_others_are_left_alone(house: House) -> None:
-    add_people(house, person("c-1", channels={"email": True, "push": False, "sms_whatsapp": True}))
-    submit(house, ["c-1"], channels=["push", "sms", "email"])
-    work(house)
-    assert len(outbox(house, Channel.SMS).sent) == 1
-    assert not outbox(house, Channel.PUSH).sent
-    assert not outbox(house, Channel.EMAIL).sent
+def test_the_first_allowed_channel_is_used_and_the_others_are_left_alone(services: Services) -> None:
+    add_people(services, person("c-1", channels={"email": True, "push": False, "sms_whatsapp": True}))
+    submit(services, ["c-1"], channels=["push", "sms", "email"])
+    work(services)
+    assert len(outbox(services, Channel.SMS).sent) == 1
+    assert not outbox(services, Channel.PUSH).sent
+    assert not outbox(services, Channel.EMAIL).sent
 
 
-def test_route_all_uses_each_allowed_channel_and_counts_a_person_once(house: House) -> None:
-    add_people(house, person("c-1", 1), person("c-2", 2, channels={"email": False, "push": False, "sms_whatsapp": True}))
-    submit(house, ["c-1", "c-2"], channels=["push", "email", "sms"], route="all")
-    work(house)
-    assert states(house) == {"accepted": 2}
-    counted = balance(house).channels
+def test_route_all_uses_each_allowed_channel_and_counts_a_person_once(services: Services) -> None:
+    add_people(services, person("c-1", 1), person("c-2", 2, channels={"email": False, "push": False, "sms_whatsapp": True}))
+    submit(services, ["c-1", "c-2"], channels=["push", "email", "sms"], route="all")
+    work(services)
+    assert states(services) == {"accepted": 2}
+    counted = balance(services).channels
     assert counted == {"push": {"accepted": 1, "refused": 1}, "email": {"accepted": 1, "refused": 1}, "sms": {"accepted": 2}}
 
 
-def test_a_push_goes_to_every_device_that_may_show_it_and_a_dead_one_is_forgotten(house: House) -> None:
+def test_a_push_goes_to_every_device_that_may_show_it_and_a_dead_one_is_forgotten(services: Services) -> None:
     devices = [{"token": token, "platform": "ios", "permission": token != "muted"} for token in ("phone", "tablet", "muted")]
-    add_people(house, person("c-1", push=devices))
-    outbox(house, Channel.PUSH).answers["tablet"] = BadAddress("UNREGISTERED")
-    submit(house, ["c-1"], channels=["push"])
-    work(house)
-    assert states(house) == {"accepted": 1}
-    with lend(house.pool) as connection:
+    add_people(services, person("c-1", push=devices))
+    outbox(services, Channel.PUSH).answers["tablet"] = BadAddress("UNREGISTERED")
+    submit(services, ["c-1"], channels=["push"])
+    work(services)
+    assert states(services) == {"accepted": 1}
+    with lend(services.pool) as connection:
         known = claims.facts_of(connection, ["c-1"])["c-1"]
     assert [device.token for device in known.devices] == ["phone", "muted"]
 
 
-def test_quiet_hours_hold_a_message_until_morning_and_it_is_decided_anew_then(house: House, clock: Clock) -> None:
+def test_quiet_hours_hold_a_message_until_morning_and_it_is_decided_anew_then(services: Services, clock: Clock) -> None:
     clock.pass_(12 * 3600)  # midnight in Brussels
-    add_people(house, person("c-1", 1), person("c-2", 2))
-    submit(house, ["c-1", "c-2"], channels=["sms"])
-    work(house)
-    assert states(house) == {"held": 2}
-    say(house, "c-2", "offer:own", "none")
-    assert states(house) == {"held": 1, "refused": 1}
+    add_people(services, person("c-1", 1), person("c-2", 2))
+    submit(services, ["c-1", "c-2"], channels=["sms"])
+    work(services)
+    assert states(services) == {"held": 2}
+    say(services, "c-2", "offer:own", "none")
+    assert states(services) == {"held": 1, "refused": 1}
     clock.pass_(12 * 3600)
-    work(house)
-    assert states(house) == {"accepted": 1, "refused": 1}
+    work(services)
+    assert states(services) == {"accepted": 1, "refused": 1}
 
 
-def test_a_variable_that_nobody_gave_refuses_one_message_only(house: House) -> None:
-    add_people(house, person("c-1", 1), person("c-2", 2))
+def test_a_variable_that_nobody_gave_refuses_one_message_only(services: Services) -> None:
+    add_people(services, person("c-1", 1), person("c-2", 2))
     rows = [{"recipient": "c-1", "data": OFFER}, {"recipient": "c-2", "data": {"project": "a boat"}}]
-    submit(house, [], audience=rows)
-    work(house)
-    assert states(house) == {"accepted": 1, "refused": 1}
-    assert message(house, "c-2").reason == "missing_variable"
+    submit(services, [], audience=rows)
+    work(services)
+    assert states(services) == {"accepted": 1, "refused": 1}
+    assert message(services, "c-2").reason == "missing_variable"
 
 
-def test_a_provider_is_told_how_long_a_message_is_worth_sending_and_whose_it_is(house: House, clock: Clock) -> None:
-    add_people(house, person("c-1", 1))
+def test_a_provider_is_told_how_long_a_message_is_worth_sending_and_whose_it_is(services: Services, clock: Clock) -> None:
+    add_people(services, person("c-1", 1))
     end = (clock() + timedelta(minutes=10)).isoformat()
-    submit(house, ["c-1"], channels=["push"], expires_at=end, ttl_seconds=3600, collapse_key="spring-26")
-    work(house)
-    outbound = handed_over(house)
+    submit(services, ["c-1"], channels=["push"], expires_at=end, ttl_seconds=3600, collapse_key="spring-26")
+    work(services)
+    outbound = handed_over(services)
     assert (outbound.ttl_seconds, outbound.flow) == (600, "spring")
     assert isinstance(outbound.content, Push)
     assert outbound.content.options.collapse_key == "spring-26"
 
 
-def test_a_life_in_seconds_is_enough_and_a_trigger_belongs_to_no_campaign(house: House) -> None:
-    add_people(house, person("c-1", 1))
-    submit(house, ["c-1"], channels=["sms"], ttl_seconds=90)
-    work(house)
-    assert handed_over(house, Channel.SMS).ttl_seconds == 90
+def test_a_life_in_seconds_is_enough_and_a_trigger_belongs_to_no_campaign(services: Services) -> None:
+    add_people(services, person("c-1", 1))
+    submit(services, ["c-1"], channels=["sms"], ttl_seconds=90)
+    work(services)
+    assert handed_over(services, Channel.SMS).ttl_seconds == 90
     job = {"key": "k-1", "recipient": "c-1", "template": "optout_acknowledgement"}
-    place = submission_module.take_trigger(house, parse_trigger(job, submission_module.desk(house)))
-    run_chunk(house, place.period, place.chunk)
-    assert [(sent.flow, sent.ttl_seconds) for sent in outbox(house).sent] == [("", None)]
+    place = submission_module.take_trigger(services, parse_trigger(job, submission_module.validation_context(services)))
+    run_chunk(services, place.period, place.chunk)
+    assert [(sent.flow, sent.ttl_seconds) for sent in outbox(services).sent] == [("", None)]
 
 
 # -- the order of an opt-out and a claim -------------------------------------------------------------------------------
@@ -219,47 +219,47 @@ class Counting(Outbox):
 
 @pytest.mark.parametrize(("channels", "handed"), [(["email"], [4, 1]), (["email", "sms"], [2, 2, 1])])
 def test_a_batch_grows_to_what_one_request_carries_where_all_go_by_that_channel(
-    house: House, channels: list[str], handed: list[int]
+    services: Services, channels: list[str], handed: list[int]
 ) -> None:
     counting = Counting(Channel.EMAIL)
-    limits = replace(house.limits, batch_messages_max=2, together={Channel.EMAIL: 4})
-    larger = replace(house, providers={**house.providers, Channel.EMAIL: counting}, limits=limits)
-    add_people(house, *(person(f"c-{number}", number) for number in range(5)))
+    limits = replace(services.engine, batch_messages_max=2, together={Channel.EMAIL: 4})
+    larger = replace(services, providers={**services.providers, Channel.EMAIL: counting}, engine=limits)
+    add_people(services, *(person(f"c-{number}", number) for number in range(5)))
     submit(larger, [f"c-{number}" for number in range(5)], channels=channels)
     work(larger)
     assert counting.handed == handed
 
 
-def test_a_choice_made_after_gathering_is_seen_by_the_gate(house: House) -> None:
-    add_people(house, person("c-1", 1), person("c-2", 2))
-    submit(house, ["c-1", "c-2"])
-    due = scheduler.due_chunks(house)[0]
-    with lend(house.pool) as connection:
+def test_a_choice_made_after_gathering_is_seen_by_the_gate(services: Services) -> None:
+    add_people(services, person("c-1", 1), person("c-2", 2))
+    submit(services, ["c-1", "c-2"])
+    due = scheduler.due_chunks(services)[0]
+    with lend(services.pool) as connection:
         chunk = claims.find(connection, due.period, due.number)
         assert chunk is not None
-        prepared = [prepare(house, chunk, candidate, {}) for candidate in claims.gather(connection, chunk)]
-        say(house, "c-2", "channel:email", "off")
-        claim = claims.claim(connection, chunk, [item.entry for item in prepared], house.clock())
+        prepared = [prepare(services, chunk, candidate, {}) for candidate in claims.gather(connection, chunk)]
+        say(services, "c-2", "channel:email", "off")
+        claim = claims.claim(connection, chunk, [item.entry for item in prepared], services.clock())
     assert {ref.row for ref in claim.won} == {0}
     assert claim.changed == {1}
 
 
-def test_an_opt_out_waits_for_a_claim_and_never_slips_past_it(house: House) -> None:
-    add_people(house, person("c-1"))
-    submit(house, ["c-1"])
-    due = scheduler.due_chunks(house)[0]
+def test_an_opt_out_waits_for_a_claim_and_never_slips_past_it(services: Services) -> None:
+    add_people(services, person("c-1"))
+    submit(services, ["c-1"])
+    due = scheduler.due_chunks(services)[0]
     opted_out = threading.Event()
 
     def opt_out() -> None:
-        say(house, "c-1", "channel:email", "off")
+        say(services, "c-1", "channel:email", "off")
         opted_out.set()
 
-    with lend(house.pool) as connection:
+    with lend(services.pool) as connection:
         chunk = claims.find(connection, due.period, due.number)
         assert chunk is not None
-        entries = [prepare(house, chunk, candidate, {}).entry for candidate in claims.gather(connection, chunk)]
+        entries = [prepare(services, chunk, candidate, {}).entry for candidate in claims.gather(connection, chunk)]
         with connection.transaction():
-            assert claims.claim(connection, chunk, entries, house.clock()).won
+            assert claims.claim(connection, chunk, entries, services.clock()).won
             thread = threading.Thread(target=opt_out)
             thread.start()
             assert not opted_out.wait(0.3)  # the claim's lock keeps it waiting
@@ -267,18 +267,20 @@ def test_an_opt_out_waits_for_a_claim_and_never_slips_past_it(house: House) -> N
         assert opted_out.is_set()
 
 
-def test_two_workers_on_one_chunk_send_nothing_twice(house: House, database: str, clock: Clock) -> None:
+def test_two_workers_on_one_chunk_send_nothing_twice(services: Services, database: str, clock: Clock) -> None:
     recipients = [f"c-{number}" for number in range(60)]
-    add_people(house, *(person(recipient_id, number) for number, recipient_id in enumerate(recipients)))
-    submit(house, recipients)
-    due = scheduler.due_chunks(house)[0]
-    with make_house(database, clock) as other:
-        threads = [threading.Thread(target=run_chunk, args=(each, due.period, due.number)) for each in (house, other, house, other)]
+    add_people(services, *(person(recipient_id, number) for number, recipient_id in enumerate(recipients)))
+    submit(services, recipients)
+    due = scheduler.due_chunks(services)[0]
+    with make_services(database, clock) as other:
+        threads = [
+            threading.Thread(target=run_chunk, args=(each, due.period, due.number)) for each in (services, other, services, other)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        sent = [outbound.address for outbound in (*outbox(house).sent, *outbox(other).sent)]
+        sent = [outbound.address for outbound in (*outbox(services).sent, *outbox(other).sent)]
     assert sorted(sent) == sorted(f"{recipient_id}@example.org" for recipient_id in recipients)
 
 
@@ -297,108 +299,108 @@ def test_two_workers_on_one_chunk_send_nothing_twice(house: House, database: str
         (Misconfigured("401"), "waiting"),
     ],
 )
-def test_each_error_has_its_one_action(house: House, answer: ChannelError, state: str) -> None:
-    add_people(house, person("c-1", 1), person("c-2", 2))
-    outbox(house).answers["c-1@example.org"] = answer
-    submit(house, ["c-1", "c-2"])
-    work(house)
-    assert states(house) == {state: 1, "accepted": 1}
-    assert message(house, "c-1").reason == answer.code
+def test_each_error_has_its_one_action(services: Services, answer: ChannelError, state: str) -> None:
+    add_people(services, person("c-1", 1), person("c-2", 2))
+    outbox(services).answers["c-1@example.org"] = answer
+    submit(services, ["c-1", "c-2"])
+    work(services)
+    assert states(services) == {state: 1, "accepted": 1}
+    assert message(services, "c-1").reason == answer.code
     if isinstance(answer, Misconfigured):
-        with lend(house.pool) as connection:
+        with lend(services.pool) as connection:
             assert stopped_channels.stopped(connection) == {Channel.EMAIL: "401"}
 
 
-def test_what_may_have_gone_is_never_sent_again(house: House, clock: Clock) -> None:
-    add_people(house, person("c-1"))
-    outbox(house).answers["c-1@example.org"] = Uncertain("read")
-    submit(house, ["c-1"])
+def test_what_may_have_gone_is_never_sent_again(services: Services, clock: Clock) -> None:
+    add_people(services, person("c-1"))
+    outbox(services).answers["c-1@example.org"] = Uncertain("read")
+    submit(services, ["c-1"])
     for _ in range(5):
-        work(house)
+        work(services)
         clock.pass_(3600)
-    assert len(outbox(house).sent) == 1
+    assert len(outbox(services).sent) == 1
 
 
-def test_throttling_costs_no_attempt_and_the_message_leaves_later(house: House, clock: Clock) -> None:
-    add_people(house, person("c-1"))
-    outbox(house).answers["c-1@example.org"] = Throttled("429", retry_after_seconds=30)
-    submit(house, ["c-1"])
-    work(house)
-    outbox(house).answers.clear()
-    assert message(house, "c-1").attempts == 0
+def test_throttling_costs_no_attempt_and_the_message_leaves_later(services: Services, clock: Clock) -> None:
+    add_people(services, person("c-1"))
+    outbox(services).answers["c-1@example.org"] = Throttled("429", retry_after_seconds=30)
+    submit(services, ["c-1"])
+    work(services)
+    outbox(services).answers.clear()
+    assert message(services, "c-1").attempts == 0
     clock.pass_(60)
-    work(house)
-    assert states(house) == {"accepted": 1}
+    work(services)
+    assert states(services) == {"accepted": 1}
 
 
-def test_attempts_run_out_and_a_dead_message_can_be_replayed(house: House, clock: Clock) -> None:
-    add_people(house, person("c-1"))
-    outbox(house).answers["c-1@example.org"] = Unavailable("connect")
-    submit(house, ["c-1"])
-    for _ in range(house.policy.retry.attempts_max):
-        work(house)
+def test_attempts_run_out_and_a_dead_message_can_be_replayed(services: Services, clock: Clock) -> None:
+    add_people(services, person("c-1"))
+    outbox(services).answers["c-1@example.org"] = Unavailable("connect")
+    submit(services, ["c-1"])
+    for _ in range(services.policy.retry.attempts_max):
+        work(services)
         clock.pass_(7200)
-    assert states(house) == {"dead": 1}
-    outbox(house).answers.clear()
-    with lend(house.pool) as connection:
-        assert messages.replay(connection, [message(house, "c-1").ref], house.clock()) == 1
-    work(house)
-    assert states(house) == {"accepted": 1}
+    assert states(services) == {"dead": 1}
+    outbox(services).answers.clear()
+    with lend(services.pool) as connection:
+        assert messages.replay(connection, [message(services, "c-1").ref], services.clock()) == 1
+    work(services)
+    assert states(services) == {"accepted": 1}
 
 
-def test_a_stopped_channel_keeps_its_messages_and_sends_them_when_it_is_mended(house: House, clock: Clock) -> None:
+def test_a_stopped_channel_keeps_its_messages_and_sends_them_when_it_is_mended(services: Services, clock: Clock) -> None:
     recipients = [f"c-{number}" for number in range(3)]
-    add_people(house, *(person(recipient_id, number) for number, recipient_id in enumerate(recipients)))
-    outbox(house).answers[""] = Misconfigured("401")
-    submit(house, recipients)
-    work(house)
-    assert states(house) == {"waiting": 3}
-    outbox(house).answers.clear()
+    add_people(services, *(person(recipient_id, number) for number, recipient_id in enumerate(recipients)))
+    outbox(services).answers[""] = Misconfigured("401")
+    submit(services, recipients)
+    work(services)
+    assert states(services) == {"waiting": 3}
+    outbox(services).answers.clear()
     clock.pass_(3600)
-    work(house)
-    assert states(house) == {"waiting": 3}  # nobody has said that it is mended
-    with lend(house.pool) as connection:
+    work(services)
+    assert states(services) == {"waiting": 3}  # nobody has said that it is mended
+    with lend(services.pool) as connection:
         assert stopped_channels.lift(connection, Channel.EMAIL)
     clock.pass_(3600)
-    work(house)
-    assert states(house) == {"accepted": 3}
+    work(services)
+    assert states(services) == {"accepted": 3}
 
 
-def test_a_no_that_only_the_provider_knew_is_on_record_and_holds_for_the_next_campaign(house: House) -> None:
-    add_people(house, person("c-1"))
-    outbox(house, Channel.SMS).answers["+32470000001"] = OptedOut("21610")
-    submit(house, ["c-1"], channels=["sms"])
-    work(house)
-    with lend(house.pool) as connection:
+def test_a_no_that_only_the_provider_knew_is_on_record_and_holds_for_the_next_campaign(services: Services) -> None:
+    add_people(services, person("c-1"))
+    outbox(services, Channel.SMS).answers["+32470000001"] = OptedOut("21610")
+    submit(services, ["c-1"], channels=["sms"])
+    work(services)
+    with lend(services.pool) as connection:
         history = events.history(connection, "c-1")
     assert (history[-1].subject, history[-1].new_value, history[-1].source) == ("channel:sms_whatsapp", "off", "provider")
-    submit(house, ["c-1"], campaign_id="summer", channels=["whatsapp"])
-    work(house)
-    assert balance(house, "summer").reasons == {"channel_off": 1}
+    submit(services, ["c-1"], campaign_id="summer", channels=["whatsapp"])
+    work(services)
+    assert balance(services, "summer").reasons == {"channel_off": 1}
 
 
 # -- lost workers ------------------------------------------------------------------------------------------------------
 
 
-def test_claims_of_a_lost_worker_become_unresolved_and_the_others_leave(house: House, clock: Clock) -> None:
+def test_claims_of_a_lost_worker_become_unresolved_and_the_others_leave(services: Services, clock: Clock) -> None:
     recipients = [f"c-{number}" for number in range(5)]
-    add_people(house, *(person(recipient_id, number) for number, recipient_id in enumerate(recipients)))
-    submit(house, recipients)
-    due = scheduler.due_chunks(house)[0]
-    with lend(house.pool) as connection:  # a worker claims two, and is killed before it hands them over
+    add_people(services, *(person(recipient_id, number) for number, recipient_id in enumerate(recipients)))
+    submit(services, recipients)
+    due = scheduler.due_chunks(services)[0]
+    with lend(services.pool) as connection:  # a worker claims two, and is killed before it hands them over
         chunk = claims.find(connection, due.period, due.number)
         assert chunk is not None
-        entries = [prepare(house, chunk, candidate, {}).entry for candidate in claims.gather(connection, chunk)][:2]
-        assert len(claims.claim(connection, chunk, entries, house.clock()).won) == 2
+        entries = [prepare(services, chunk, candidate, {}).entry for candidate in claims.gather(connection, chunk)][:2]
+        assert len(claims.claim(connection, chunk, entries, services.clock()).won) == 2
         # claimed by the test's clock, not the database's
         connection.execute("UPDATE messages SET claimed_at = %s WHERE state = 'claimed'", (clock.now,))
-    work(house)
-    assert states(house)["claimed"] == 2  # within the lease the worker may still come back
-    clock.pass_(house.limits.lease_seconds + 1)
-    work(house)
-    assert states(house) == {"unresolved": 2, "accepted": 3}
-    assert len(outbox(house).sent) == 3
-    with lend(house.pool) as connection:
+    work(services)
+    assert states(services)["claimed"] == 2  # within the lease the worker may still come back
+    clock.pass_(services.engine.lease_seconds + 1)
+    work(services)
+    assert states(services) == {"unresolved": 2, "accepted": 3}
+    assert len(outbox(services).sent) == 3
+    with lend(services.pool) as connection:
         campaign = lifecycle.find(connection, "spring")
     assert campaign is not None
     assert campaign.state is CampaignState.FINISHED
@@ -407,23 +409,23 @@ def test_claims_of_a_lost_worker_become_unresolved_and_the_others_leave(house: H
 # -- campaigns ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_same_campaign_again_is_known_and_another_one_under_its_id_is_refused(house: House) -> None:
-    add_people(house, person("c-1"))
-    assert submit(house, ["c-1"]).taken is Taken.NEW
-    assert submit(house, ["c-1"]).taken is Taken.KNOWN
-    assert submit(house, ["c-1", "c-2"]).taken is Taken.CONFLICT
-    work(house)
-    assert len(outbox(house).sent) == 1
+def test_the_same_campaign_again_is_known_and_another_one_under_its_id_is_refused(services: Services) -> None:
+    add_people(services, person("c-1"))
+    assert submit(services, ["c-1"]).taken is SubmitStatus.NEW
+    assert submit(services, ["c-1"]).taken is SubmitStatus.KNOWN
+    assert submit(services, ["c-1", "c-2"]).taken is SubmitStatus.CONFLICT
+    work(services)
+    assert len(outbox(services).sent) == 1
 
 
-def test_rows_that_cannot_be_read_are_counted_told_and_stop_nobody(house: House) -> None:
-    add_people(house, person("c-1"))
+def test_rows_that_cannot_be_read_are_counted_told_and_stop_nobody(services: Services) -> None:
+    add_people(services, person("c-1"))
     rows = [{"recipient": "c-1", "data": OFFER}, {"recipient": 7}, "x", {"recipient": "c-2", "data": {"amount": "a lot"}}]
-    admission = submit(house, [], audience=rows)
+    admission = submit(services, [], audience=rows)
     assert (admission.audience, admission.invalid) == (1, 3)
-    work(house)
-    assert states(house) == {"accepted": 1}
-    with lend(house.pool) as connection:
+    work(services)
+    assert states(services) == {"accepted": 1}
+    with lend(services.pool) as connection:
         campaign = lifecycle.find(connection, "spring")
         assert campaign is not None
         assert [(line, field) for line, field, _ in lifecycle.faults(connection, campaign.no, 10)] == [
@@ -433,87 +435,89 @@ def test_rows_that_cannot_be_read_are_counted_told_and_stop_nobody(house: House)
         ]
 
 
-def test_a_campaign_whose_audience_breaks_off_is_not_there_at_all(house: House) -> None:
-    submission = parse_campaign({"id": "spring", "template": "loan_offer", "audience": []}, submission_module.desk(house))
+def test_a_campaign_whose_audience_breaks_off_is_not_there_at_all(services: Services) -> None:
+    submission = parse_campaign(
+        {"id": "spring", "template": "loan_offer", "audience": []}, submission_module.validation_context(services)
+    )
 
     def broken() -> Iterator[Any]:
         yield from ()
         raise BadInput
 
     with pytest.raises(BadInput):
-        submission_module.submit(house, type(submission)(submission.id, submission.spec, broken()))
-    with lend(house.pool) as connection:
+        submission_module.submit(services, type(submission)(submission.id, submission.spec, broken()))
+    with lend(services.pool) as connection:
         assert lifecycle.find(connection, "spring") is None
 
 
-def test_a_rehearsal_counts_as_the_campaign_would_and_leaves_nothing(house: House) -> None:
-    add_people(house, person("c-1", 1), person("c-2", 2, offers={"own": "none"}))
+def test_a_rehearsal_counts_as_the_campaign_would_and_leaves_nothing(services: Services) -> None:
+    add_people(services, person("c-1", 1), person("c-2", 2, offers={"own": "none"}))
     rows = [{"recipient": recipient_id, "data": OFFER} for recipient_id in ("c-1", "c-2", "c-1")]
     form = {"id": "spring", "template": "loan_offer", "channels": ["email"], "audience": rows}
-    rehearsal = dry_run.rehearse(house, parse_campaign(form, submission_module.desk(house)))
+    rehearsal = dry_run.dry_run(services, parse_campaign(form, submission_module.validation_context(services)))
     assert rehearsal.audience == 3
     assert rehearsal.states == {"sendable": 1, "refused": 2}
     assert rehearsal.reasons == {"choice_none": 1, "duplicate": 1}
-    assert not outbox(house).sent
-    with lend(house.pool) as connection:
+    assert not outbox(services).sent
+    with lend(services.pool) as connection:
         assert not lifecycle.newest(connection, 10)
         assert connection.execute("SELECT count(*) FROM jobs").fetchone() == (0,)
 
 
-def test_a_paused_campaign_claims_nothing_and_goes_on_when_resumed(house: House) -> None:
-    add_people(house, person("c-1"))
-    submit(house, ["c-1"])
-    due = scheduler.due_chunks(house)[0]
-    with lend(house.pool) as connection:
-        assert lifecycle.pause(connection, "spring", house.clock())
-    run_chunk(house, due.period, due.number)
-    assert states(house) == {"pending": 1}
-    with lend(house.pool) as connection:
-        assert lifecycle.resume(connection, "spring", house.clock())
-    work(house)
-    assert states(house) == {"accepted": 1}
+def test_a_paused_campaign_claims_nothing_and_goes_on_when_resumed(services: Services) -> None:
+    add_people(services, person("c-1"))
+    submit(services, ["c-1"])
+    due = scheduler.due_chunks(services)[0]
+    with lend(services.pool) as connection:
+        assert lifecycle.pause(connection, "spring", services.clock())
+    run_chunk(services, due.period, due.number)
+    assert states(services) == {"pending": 1}
+    with lend(services.pool) as connection:
+        assert lifecycle.resume(connection, "spring", services.clock())
+    work(services)
+    assert states(services) == {"accepted": 1}
 
 
-def test_a_cancelled_campaign_sends_nothing_more_and_still_adds_up(house: House, clock: Clock) -> None:
+def test_a_cancelled_campaign_sends_nothing_more_and_still_adds_up(services: Services, clock: Clock) -> None:
     clock.pass_(12 * 3600)
     recipients = [f"c-{number}" for number in range(4)]
-    add_people(house, *(person(recipient_id, number) for number, recipient_id in enumerate(recipients)))
-    submit(house, recipients, rate_per_second=2, channels=["sms"])
-    work(house)  # the first two are held, the others are not due yet
-    with lend(house.pool) as connection:
-        assert lifecycle.cancel(connection, "spring", house.clock())
+    add_people(services, *(person(recipient_id, number) for number, recipient_id in enumerate(recipients)))
+    submit(services, recipients, rate_per_second=2, channels=["sms"])
+    work(services)  # the first two are held, the others are not due yet
+    with lend(services.pool) as connection:
+        assert lifecycle.cancel(connection, "spring", services.clock())
     clock.pass_(24 * 3600)
-    work(house)
-    assert states(house) == {"cancelled": 4}
-    assert not outbox(house, Channel.SMS).sent
+    work(services)
+    assert states(services) == {"cancelled": 4}
+    assert not outbox(services, Channel.SMS).sent
 
 
-def test_a_rate_is_kept_and_a_scheduled_campaign_waits_for_its_moment(house: House, clock: Clock) -> None:
+def test_a_rate_is_kept_and_a_scheduled_campaign_waits_for_its_moment(services: Services, clock: Clock) -> None:
     recipients = [f"c-{number}" for number in range(6)]
-    add_people(house, *(person(recipient_id, number) for number, recipient_id in enumerate(recipients)))
-    submit(house, recipients, rate_per_second=2, send_at=(clock.now + timedelta(hours=1)).isoformat())
+    add_people(services, *(person(recipient_id, number) for number, recipient_id in enumerate(recipients)))
+    submit(services, recipients, rate_per_second=2, send_at=(clock.now + timedelta(hours=1)).isoformat())
     seen = []
     for seconds in (0, 3599, 1, 1, 1):
         clock.pass_(seconds)
-        work(house)
-        seen.append(len(outbox(house).sent))
+        work(services)
+        seen.append(len(outbox(services).sent))
     assert seen == [0, 0, 2, 4, 6]
 
 
-def test_an_expired_campaign_ends_as_expired_not_late(house: House, clock: Clock) -> None:
-    add_people(house, person("c-1"))
-    submit(house, ["c-1"], expires_at=(clock.now + timedelta(hours=1)).isoformat())
+def test_an_expired_campaign_ends_as_expired_not_late(services: Services, clock: Clock) -> None:
+    add_people(services, person("c-1"))
+    submit(services, ["c-1"], expires_at=(clock.now + timedelta(hours=1)).isoformat())
     clock.pass_(3601)
-    work(house)
-    assert states(house) == {"expired": 1}
+    work(services)
+    assert states(services) == {"expired": 1}
 
 
-def test_a_control_group_is_left_out_on_purpose_and_counted(house: House) -> None:
+def test_a_control_group_is_left_out_on_purpose_and_counted(services: Services) -> None:
     recipients = [f"c-{number}" for number in range(40)]
-    add_people(house, *(person(recipient_id, number) for number, recipient_id in enumerate(recipients)))
-    submit(house, recipients, holdout_percent=50)
-    work(house)
-    counted = states(house)
+    add_people(services, *(person(recipient_id, number) for number, recipient_id in enumerate(recipients)))
+    submit(services, recipients, holdout_percent=50)
+    work(services)
+    counted = states(services)
     assert counted["held_out"] + counted["accepted"] == 40
     assert 5 < counted["held_out"] < 35
 
@@ -521,97 +525,103 @@ def test_a_control_group_is_left_out_on_purpose_and_counted(house: House) -> Non
 # -- triggers and news -------------------------------------------------------------------------------------------------
 
 
-def test_a_trigger_s_key_is_one_job_whatever_happens(house: House) -> None:
-    add_people(house, person("c-1"))
+def test_a_trigger_s_key_is_one_job_whatever_happens(services: Services) -> None:
+    add_people(services, person("c-1"))
     job: dict[str, Any] = {"key": "k-1", "recipient": "c-1", "template": "optout_acknowledgement", "data": {}}
-    first = submission_module.take_trigger(house, parse_trigger(job, submission_module.desk(house)))
-    again = submission_module.take_trigger(house, parse_trigger(job, submission_module.desk(house)))
-    assert (first.period, first.chunk) == (again.period, again.chunk)
-    for place in (first, again):
-        run_chunk(house, place.period, place.chunk)
-    assert len(outbox(house).sent) == 1
+    first = submission_module.take_trigger(services, parse_trigger(job, submission_module.validation_context(services)))
+    retry_hint = submission_module.take_trigger(services, parse_trigger(job, submission_module.validation_context(services)))
+    assert (first.period, first.chunk) == (retry_hint.period, retry_hint.chunk)
+    for place in (first, retry_hint):
+        run_chunk(services, place.period, place.chunk)
+    assert len(outbox(services).sent) == 1
     with pytest.raises(BadInput, match="key"):
-        submission_module.take_trigger(house, parse_trigger({**job, "recipient": "c-2"}, submission_module.desk(house)))
+        submission_module.take_trigger(
+            services, parse_trigger({**job, "recipient": "c-2"}, submission_module.validation_context(services))
+        )
 
 
-def test_a_service_message_reaches_who_objects_to_marketing(house: House) -> None:
-    add_people(house, person("c-1", object_marketing=True, channels={"email": False, "push": False, "sms_whatsapp": False}))
+def test_a_service_message_reaches_who_objects_to_marketing(services: Services) -> None:
+    add_people(services, person("c-1", object_marketing=True, channels={"email": False, "push": False, "sms_whatsapp": False}))
     job = {"key": "k-1", "recipient": "c-1", "template": "optout_acknowledgement", "data": {}}
-    place = submission_module.take_trigger(house, parse_trigger(job, submission_module.desk(house)))
-    run_chunk(house, place.period, place.chunk)
-    assert len(outbox(house).sent) == 1
+    place = submission_module.take_trigger(services, parse_trigger(job, submission_module.validation_context(services)))
+    run_chunk(services, place.period, place.chunk)
+    assert len(outbox(services).sent) == 1
 
 
-def test_news_that_overtakes_the_receipt_is_kept(house: House) -> None:
-    add_people(house, person("c-1"))
-    submit(house, ["c-1"])
-    work(house)
-    ref = message(house, "c-1").ref
-    with lend(house.pool) as connection:
+def test_news_that_overtakes_the_receipt_is_kept(services: Services) -> None:
+    add_people(services, person("c-1"))
+    submit(services, ["c-1"])
+    work(services)
+    ref = message(services, "c-1").ref
+    with lend(services.pool) as connection:
         connection.execute("UPDATE messages SET state = 'claimed', receipt = NULL")
-    event = Event("sendgrid", "e-1", Channel.EMAIL, EventKind.DELIVERED, house.clock(), str(ref))
-    assert provider_events.keep(house, [event, event]) == 1
-    assert provider_events.settle_some(house, lambda _: None) == 1
-    with lend(house.pool) as connection:
+    event = Event("sendgrid", "e-1", Channel.EMAIL, EventKind.DELIVERED, services.clock(), str(ref))
+    assert provider_events.keep(services, [event, event]) == 1
+    assert provider_events.settle_some(services, lambda _: None) == 1
+    with lend(services.pool) as connection:
         late = claims.Settlement(ref, State.ACCEPTED, None, None, "r-1", "sendgrid", attempt_spent=True)
-        claims.settle(connection, [late], house.clock())
-    settled = message(house, "c-1")
+        claims.settle(connection, [late], services.clock())
+    settled = message(services, "c-1")
     assert (settled.state, settled.receipt) == (State.DELIVERED, "r-1")
 
 
-def test_a_bounce_suppresses_the_address_for_everybody_who_has_it(house: House) -> None:
-    add_people(house, person("c-1", 1), person("c-2", 2, email="c-1@example.org"))
-    submit(house, ["c-1"])
-    work(house)
-    event = Event("sendgrid", "e-1", Channel.EMAIL, EventKind.BOUNCED, house.clock(), str(message(house, "c-1").ref), code="550")
-    provider_events.keep(house, [event])
-    provider_events.settle_some(house, lambda _: None)
-    assert states(house) == {"bounced": 1}
-    submit(house, ["c-2"], campaign_id="summer")
-    work(house)
-    assert balance(house, "summer").reasons == {"suppressed": 1}
+def test_a_bounce_suppresses_the_address_for_everybody_who_has_it(services: Services) -> None:
+    add_people(services, person("c-1", 1), person("c-2", 2, email="c-1@example.org"))
+    submit(services, ["c-1"])
+    work(services)
+    event = Event(
+        "sendgrid", "e-1", Channel.EMAIL, EventKind.BOUNCED, services.clock(), str(message(services, "c-1").ref), code="550"
+    )
+    provider_events.keep(services, [event])
+    provider_events.settle_some(services, lambda _: None)
+    assert states(services) == {"bounced": 1}
+    submit(services, ["c-2"], campaign_id="summer")
+    work(services)
+    assert balance(services, "summer").reasons == {"suppressed": 1}
 
 
-def test_a_no_that_only_the_provider_knew_is_recorded_and_acknowledged_in_the_senders_name(house: House, clock: Clock) -> None:
-    add_people(house, person("c-1"))
-    outbox(house, Channel.SMS).answers[""] = OptedOut("21610")
-    submit(house, ["c-1"], channels=["sms"], entity="cbc-banque")
-    work(house)
-    with lend(house.pool) as connection:
+def test_a_no_that_only_the_provider_knew_is_recorded_and_acknowledged_in_the_senders_name(
+    services: Services, clock: Clock
+) -> None:
+    add_people(services, person("c-1"))
+    outbox(services, Channel.SMS).answers[""] = OptedOut("21610")
+    submit(services, ["c-1"], channels=["sms"], entity="cbc-banque")
+    work(services)
+    with lend(services.pool) as connection:
         said = events.history(connection, "c-1")[-1]
     assert (said.subject, said.new_value, said.source, said.actor) == ("channel:sms_whatsapp", "off", "provider", "outbox")
-    clock.pass_(house.limits.lease_seconds + 1)
-    work(house)
-    (mail,) = outbox(house).sent
+    clock.pass_(services.engine.lease_seconds + 1)
+    work(services)
+    (mail,) = outbox(services).sent
     assert isinstance(mail.content, Email)
     assert mail.content.sender_name == "CBC Banque"
 
 
-def test_news_of_a_no_is_acknowledged_once_but_not_to_the_address_that_said_it(house: House) -> None:
-    add_people(house, person("c-1"), person("c-2", 2))
-    submit(house, ["c-1"], channels=["sms"])
-    submit(house, ["c-2"], campaign_id="summer")
-    work(house)
-    by_text, by_mail = (str(message(house, who, name).ref) for who, name in (("c-1", "spring"), ("c-2", "summer")))
-    dues: list[Due] = []
+def test_news_of_a_no_is_acknowledged_once_but_not_to_the_address_that_said_it(services: Services) -> None:
+    add_people(services, person("c-1"), person("c-2", 2))
+    submit(services, ["c-1"], channels=["sms"])
+    submit(services, ["c-2"], campaign_id="summer")
+    work(services)
+    by_text, by_mail = (str(message(services, who, name).ref) for who, name in (("c-1", "spring"), ("c-2", "summer")))
+    dues: list[DueChunk] = []
     for number in range(2):
-        said = Event("twilio", f"t-{number}", Channel.SMS, EventKind.OPTED_OUT, house.clock(), by_text, code="21610")
-        complained = Event("sendgrid", f"s-{number}", Channel.EMAIL, EventKind.COMPLAINED, house.clock(), by_mail)
-        provider_events.keep(house, [said, complained])
-        provider_events.settle_some(house, dues.extend)
+        said = Event("twilio", f"t-{number}", Channel.SMS, EventKind.OPTED_OUT, services.clock(), by_text, code="21610")
+        complained = Event("sendgrid", f"s-{number}", Channel.EMAIL, EventKind.COMPLAINED, services.clock(), by_mail)
+        provider_events.keep(services, [said, complained])
+        provider_events.settle_some(services, dues.extend)
     assert len(dues) == 2
     for due in dues:
-        run_chunk(house, due.period, due.number)
-    assert [sent.address for sent in outbox(house).sent[1:]] == ["c-1@example.org"]  # a complaint bans the address
+        run_chunk(services, due.period, due.number)
+    assert [sent.address for sent in outbox(services).sent[1:]] == ["c-1@example.org"]  # a complaint bans the address
 
 
-def test_the_gate_is_shut_for_a_campaign_that_was_cancelled_meanwhile(house: House) -> None:
-    add_people(house, person("c-1"))
-    submit(house, ["c-1"])
-    due = scheduler.due_chunks(house)[0]
-    with lend(house.pool) as connection:
+def test_the_gate_is_shut_for_a_campaign_that_was_cancelled_meanwhile(services: Services) -> None:
+    add_people(services, person("c-1"))
+    submit(services, ["c-1"])
+    due = scheduler.due_chunks(services)[0]
+    with lend(services.pool) as connection:
         chunk = claims.find(connection, due.period, due.number)
         assert chunk is not None
-        entries = [prepare(house, chunk, candidate, {}).entry for candidate in claims.gather(connection, chunk)]
-        lifecycle.cancel(connection, "spring", house.clock())
-        assert claims.claim(connection, chunk, entries, house.clock()).gate is Gate.SHUT
+        entries = [prepare(services, chunk, candidate, {}).entry for candidate in claims.gather(connection, chunk)]
+        lifecycle.cancel(connection, "spring", services.clock())
+        assert claims.claim(connection, chunk, entries, services.clock()).gate is CampaignGate.SHUT

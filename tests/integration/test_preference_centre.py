@@ -18,7 +18,7 @@ from dispatcher.domain.recipient import LANGUAGES, Choice, Source
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import events, recipients
 from dispatcher.web.pages.customer import TEXTS
-from dispatcher.web.public.link_route import Form
+from dispatcher.web.public.link_route import SubmittedForm
 from dispatcher.web.public.preferences import DAYS, OBJECTION, asked
 from tests.support.form_client import Visits, open_visits
 from tests.support.services import NOON, add_people, person
@@ -30,7 +30,7 @@ DAY = 86_400.0
 def visits(database: str) -> Iterator[Visits]:
     with open_visits(database) as opened:
         add_people(
-            opened.house, person("c-1", offers={"own": "standard", "partner": "none"}, channels={"email": True, "push": False})
+            opened.services, person("c-1", offers={"own": "standard", "partner": "none"}, channels={"email": True, "push": False})
         )
         yield opened
 
@@ -122,7 +122,7 @@ def test_a_page_overtaken_by_another_choice_is_shown_anew(visits: Visits) -> Non
 def test_news_that_is_no_choice_does_not_overtake_a_page(visits: Visits) -> None:
     link = visits.write("c-1").preferences
     form = fill(visits, link, offer_own="none")
-    add_people(visits.house, person("c-1", language="fr", offers={}, channels={}))
+    add_people(visits.services, person("c-1", language="fr", offers={}, channels={}))
     assert visits.client.post(link, data=form).status_code == 200
     assert visits.values("c-1")["offer:own"] == "none"
 
@@ -130,15 +130,15 @@ def test_news_that_is_no_choice_does_not_overtake_a_page(visits: Visits) -> None
 def record(visits: Visits, change: Change) -> None:
     """The person speaks elsewhere."""
     now = visits.clock()
-    with lend(visits.house.pool) as connection:
-        events.record(connection, visits.house.secret, "c-1", [change], Source.BRANCH, "teller", "", now, now)
+    with lend(visits.services.pool) as connection:
+        events.record(connection, visits.services.secret, "c-1", [change], Source.BRANCH, "teller", "", now, now)
 
 
 # -- who gets in -------------------------------------------------------------------------------------------------------
 
 
 def test_a_form_must_come_from_the_page_of_the_same_message(visits: Visits) -> None:
-    add_people(visits.house, person("c-2", 2))
+    add_people(visits.services, person("c-2", 2))
     link, other = visits.write("c-1").preferences, visits.write("c-2").preferences
     own, foreign = fill(visits, link, offer_own="none"), fill(visits, other, offer_own="none")
     for form in ({**own, "page": ""}, {**own, "page": "made-up"}, {**own, "page": foreign["page"]}, {"offer:own": "none"}):
@@ -170,8 +170,8 @@ def test_a_link_works_for_its_time_and_then_says_how_to_go_on(visits: Visits) ->
 def test_an_erased_person_finds_a_friendly_page(visits: Visits) -> None:
     link = visits.write("c-1").preferences
     form = fill(visits, link, offer_own="tailored")
-    with lend(visits.house.pool) as connection:
-        recipients.erase(connection, visits.house.secret, "c-1", "tests", visits.clock())
+    with lend(visits.services.pool) as connection:
+        recipients.erase(connection, visits.services.secret, "c-1", "tests", visits.clock())
     for answer in (visits.client.get(link), visits.client.post(link, data=form)):
         assert "Your data are erased" in answer.text
     assert visits.values("c-1")["offer:own"] == "none"
@@ -185,7 +185,7 @@ def test_values_that_the_page_does_not_offer_are_refused(visits: Visits, field: 
 
 
 def test_the_page_does_not_say_who_the_person_is(visits: Visits) -> None:
-    add_people(visits.house, person("somebody", 2))
+    add_people(visits.services, person("somebody", 2))
     link = visits.write("somebody").preferences
     page = visits.client.get(link).text
     assert not re.search(r"somebody|example\.org|32470|device-somebody", page)
@@ -197,7 +197,7 @@ def test_the_page_does_not_say_who_the_person_is(visits: Visits) -> None:
 def test_several_noes_of_one_request_are_acknowledged_once(visits: Visits) -> None:
     link = visits.write("c-1").preferences
     visits.client.post(link, data=fill(visits, link, offer_own="none", channel_email=None))
-    visits.broker.work(visits.house)
+    visits.broker.work(visits.services)
     (_, acknowledgement) = visits.sent()
     assert isinstance(acknowledgement.content, Email)
     assert "of certain kinds or through certain channels" in acknowledgement.content.text
@@ -231,7 +231,7 @@ def test_what_the_form_showed_when_sent_is_what_stands_after(
     """Said plainly: offers and objection as sent; a channel as sent, unless tailored is new and nobody said off."""
     now = {subject: Choice(value, "consent:1", Source.IMPORT, NOON) for subject, value in standing.items()}
     sent: dict[str, tuple[str, ...]] = {name: (value,) for name, value in wanted.items() if name in OFFERS or value == "on"}
-    form = Form({**sent, "keep-off": tuple(keep)})
+    form = SubmittedForm({**sent, "keep-off": tuple(keep)})
     after = dict(standing)
     after.update({change.subject: change.value for change in rule(now, asked(form, now), NOON).taken})
     newly_tailored = any(wanted.get(offer) == "tailored" != standing.get(offer) for offer in OFFERS)

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from channels.base import Again, Channel, Event, EventKind, Inbound, Rejected, Sms, Uncertain, WhatsApp
+from channels.base import Channel, Event, EventKind, InboundText, Rejected, RetryHint, Sms, Uncertain, WhatsApp
 from channels.providers.twilio import parse_events
 from channels.redaction import FIELDS_MAX, LENGTH_MAX, extra
 from dispatcher.campaigns import submission
@@ -27,9 +27,9 @@ from dispatcher.ledger.delivery.messages import Message
 from dispatcher.ledger.inbound.soft_bounces import SPAN
 from dispatcher.ledger.maintenance import stopped_channels
 from dispatcher.maintenance import sweep
-from dispatcher.runtime.services import House
+from dispatcher.runtime.services import Services
 from dispatcher.web.serializers import message_view
-from tests.support.services import Clock, add_people, make_house, outbox, person, states, work
+from tests.support.services import Clock, add_people, make_services, outbox, person, states, work
 from tests.support.signed_webhooks import AUTH_TOKEN, NOW, mail_news, signed_form, text_news
 
 OFFER = {"project": "a boat", "amount": 9000, "offer_url": "https://www.kbc-bank.example/loan"}
@@ -39,246 +39,253 @@ ANNA = "+32470000001"
 
 
 @pytest.fixture
-def house(database: str) -> Iterator[House]:
-    with make_house(database, Clock()) as made:
+def services(database: str) -> Iterator[Services]:
+    with make_services(database, Clock()) as made:
         add_people(made, person("anna", 1))
         yield made
 
 
-def pass_(house: House, seconds: float) -> None:
-    assert isinstance(house.clock, Clock)
-    house.clock.pass_(seconds)
+def pass_(services: Services, seconds: float) -> None:
+    assert isinstance(services.clock, Clock)
+    services.clock.pass_(seconds)
 
 
-def submit(house: House, campaign_id: str = "spring", **changes: Any) -> None:
+def submit(services: Services, campaign_id: str = "spring", **changes: Any) -> None:
     form = {"id": campaign_id, "template": "loan_offer", "channels": ["sms"], "audience": [{"recipient": "anna", "data": OFFER}]}
-    submission.submit(house, parse_campaign({**form, **changes}, submission.desk(house)))
-    work(house)
+    submission.submit(services, parse_campaign({**form, **changes}, submission.validation_context(services)))
+    work(services)
 
 
-def message(house: House, campaign_id: str = "spring", leg: int = 0) -> Message:
-    with lend(house.pool) as connection:
+def message(services: Services, campaign_id: str = "spring", leg: int = 0) -> Message:
+    with lend(services.pool) as connection:
         return messages.of_campaign(connection, campaign_id, "anna")[leg]
 
 
-def hear(house: House, status: str, code: str = "", campaign_id: str = "spring", receipt: str | None = None) -> None:
+def hear(services: Services, status: str, code: str = "", campaign_id: str = "spring", receipt: str | None = None) -> None:
     """A status callback about the message's newest attempt, or that of a receipt."""
-    told = message(house, campaign_id)
+    told = message(services, campaign_id)
     sid = receipt or str(told.receipt)
-    provider_events.keep(house, text_news(status, code, str(told.ref), "sms", sid, house.clock()))
-    provider_events.settle_some(house, lambda _: None)
+    provider_events.keep(services, text_news(status, code, str(told.ref), "sms", sid, services.clock()))
+    provider_events.settle_some(services, lambda _: None)
 
 
-def campaign(house: House, campaign_id: str = "spring") -> CampaignState:
-    with lend(house.pool) as connection:
+def campaign(services: Services, campaign_id: str = "spring") -> CampaignState:
+    with lend(services.pool) as connection:
         found = lifecycle.find(connection, campaign_id)
     assert found is not None
     return found.state
 
 
-def banned(house: House) -> set[str]:
-    with lend(house.pool) as connection:
+def banned(services: Services) -> set[str]:
+    with lend(services.pool) as connection:
         return set(facts_of(connection, ["anna"])["anna"].suppressions)
 
 
 # -- again -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_finished_campaign_goes_on_for_a_message_that_reached_nobody_and_ends_again(house: House) -> None:
-    submit(house)
-    assert (states(house), campaign(house)) == ({"accepted": 1}, CampaignState.FINISHED)
-    hear(house, "undelivered", "30001")
-    assert (states(house), campaign(house)) == ({"waiting": 1}, CampaignState.RUNNING)
-    pass_(house, 299)
-    work(house)
-    assert len(outbox(house, Channel.SMS).sent) == 1
-    pass_(house, 300)
-    work(house)
-    assert (states(house), campaign(house)) == ({"accepted": 1}, CampaignState.FINISHED)
-    assert (len(outbox(house, Channel.SMS).sent), message(house).attempts, message(house).receipt) == (2, 2, "sms-2")
-    hear(house, "delivered")
-    assert states(house) == {"delivered": 1}
+def test_a_finished_campaign_goes_on_for_a_message_that_reached_nobody_and_ends_again(services: Services) -> None:
+    submit(services)
+    assert (states(services), campaign(services)) == ({"accepted": 1}, CampaignState.FINISHED)
+    hear(services, "undelivered", "30001")
+    assert (states(services), campaign(services)) == ({"waiting": 1}, CampaignState.RUNNING)
+    pass_(services, 299)
+    work(services)
+    assert len(outbox(services, Channel.SMS).sent) == 1
+    pass_(services, 300)
+    work(services)
+    assert (states(services), campaign(services)) == ({"accepted": 1}, CampaignState.FINISHED)
+    assert (len(outbox(services, Channel.SMS).sent), message(services).attempts, message(services).receipt) == (2, 2, "sms-2")
+    hear(services, "delivered")
+    assert states(services) == {"delivered": 1}
 
 
-def test_a_campaign_that_ended_at_the_same_moment_is_found_running_when_the_message_is_due(house: House, database: str) -> None:
-    submit(house)
-    hear(house, "undelivered", "30001")
+def test_a_campaign_that_ended_at_the_same_moment_is_found_running_when_the_message_is_due(
+    services: Services, database: str
+) -> None:
+    submit(services)
+    hear(services, "undelivered", "30001")
     with psycopg.connect(database) as connection:
         connection.execute("UPDATE campaigns SET state = 'finished'")
-    pass_(house, HOUR)
-    work(house)
-    assert states(house) == {"accepted": 1}
+    pass_(services, HOUR)
+    work(services)
+    assert states(services) == {"accepted": 1}
 
 
-def test_two_workers_that_apply_the_same_news_repeat_a_message_once(house: House, database: str) -> None:
-    submit(house)
-    ref, now = str(message(house).ref), house.clock()
+def test_two_workers_that_apply_the_same_news_repeat_a_message_once(services: Services, database: str) -> None:
+    submit(services)
+    ref, now = str(message(services).ref), services.clock()
     for number, receipt in enumerate(("sms-1", None)):  # the second names no attempt, as a mail's news might
-        event = Event("twilio", f"e-{number}", Channel.SMS, EventKind.FAILED, now, ref, receipt, "30001", again=Again(60.0, 5))
-        provider_events.keep(house, [event])
-        provider_events.settle_some(house, lambda _: None)
-        until = message(house).until
-        pass_(house, 10)
+        event = Event(
+            "twilio", f"e-{number}", Channel.SMS, EventKind.FAILED, now, ref, receipt, "30001", retry_hint=RetryHint(60.0, 5)
+        )
+        provider_events.keep(services, [event])
+        provider_events.settle_some(services, lambda _: None)
+        until = message(services).until
+        pass_(services, 10)
         with psycopg.connect(database) as connection:
             connection.execute("UPDATE provider_events SET settled_at = NULL")  # the other worker had read it before
-        provider_events.settle_some(house, lambda _: None)
-        assert message(house).until == until
+        provider_events.settle_some(services, lambda _: None)
+        assert message(services).until == until
 
 
-def test_the_provider_that_takes_its_word_back_keeps_a_second_one_from_leaving(house: House) -> None:
-    submit(house)
-    hear(house, "undelivered", "30003")
-    hear(house, "delivered", receipt="sms-1")
-    pass_(house, 24 * HOUR)
-    work(house)
-    assert (states(house), len(outbox(house, Channel.SMS).sent)) == ({"delivered": 1}, 1)
+def test_the_provider_that_takes_its_word_back_keeps_a_second_one_from_leaving(services: Services) -> None:
+    submit(services)
+    hear(services, "undelivered", "30003")
+    hear(services, "delivered", receipt="sms-1")
+    pass_(services, 24 * HOUR)
+    work(services)
+    assert (states(services), len(outbox(services, Channel.SMS).sent)) == ({"delivered": 1}, 1)
 
 
-def test_also_when_the_message_was_due_but_had_to_wait_for_the_day(house: House) -> None:
-    submit(house)
-    hear(house, "undelivered", "30003")
-    pass_(house, 10 * HOUR)  # 22:00 in Brussels
-    work(house)
-    assert states(house) == {"held": 1}
-    hear(house, "sent", receipt="sms-1")
-    assert states(house) == {"held": 1}
-    hear(house, "delivered", receipt="sms-1")
-    pass_(house, 24 * HOUR)
-    work(house)
-    assert (states(house), len(outbox(house, Channel.SMS).sent)) == ({"delivered": 1}, 1)
+def test_also_when_the_message_was_due_but_had_to_wait_for_the_day(services: Services) -> None:
+    submit(services)
+    hear(services, "undelivered", "30003")
+    pass_(services, 10 * HOUR)  # 22:00 in Brussels
+    work(services)
+    assert states(services) == {"held": 1}
+    hear(services, "sent", receipt="sms-1")
+    assert states(services) == {"held": 1}
+    hear(services, "delivered", receipt="sms-1")
+    pass_(services, 24 * HOUR)
+    work(services)
+    assert (states(services), len(outbox(services, Channel.SMS).sent)) == ({"delivered": 1}, 1)
 
 
-def test_a_no_said_meanwhile_stops_it(house: House) -> None:
-    submit(house)
-    hear(house, "undelivered", "30001")
-    customer_replies.hear(house, lambda _: None, Inbound("SM-in", Channel.SMS, ANNA, "STOP"))
-    pass_(house, HOUR)
-    work(house)
-    assert (states(house), len(outbox(house, Channel.SMS).sent)) == ({"refused": 1}, 1)
+def test_a_no_said_meanwhile_stops_it(services: Services) -> None:
+    submit(services)
+    hear(services, "undelivered", "30001")
+    customer_replies.handle_reply(services, lambda _: None, InboundText("SM-in", Channel.SMS, ANNA, "STOP"))
+    pass_(services, HOUR)
+    work(services)
+    assert (states(services), len(outbox(services, Channel.SMS).sent)) == ({"refused": 1}, 1)
 
 
-def test_a_cancelled_campaign_repeats_nothing_and_falls_back_to_nothing(house: House) -> None:
+def test_a_cancelled_campaign_repeats_nothing_and_falls_back_to_nothing(services: Services) -> None:
     for name, code in (("a", "30001"), ("b", "30007")):
-        submit(house, name, channels=["sms", "email"], fallback_after_seconds=3600)
-        with lend(house.pool) as connection:
-            assert lifecycle.cancel(connection, name, house.clock())
-        hear(house, "undelivered", code, name)
-        pass_(house, 2 * HOUR)
-        work(house)
-        assert states(house, name) == {"failed": 1}
-    assert outbox(house).sent == []
+        submit(services, name, channels=["sms", "email"], fallback_after_seconds=3600)
+        with lend(services.pool) as connection:
+            assert lifecycle.cancel(connection, name, services.clock())
+        hear(services, "undelivered", code, name)
+        pass_(services, 2 * HOUR)
+        work(services)
+        assert states(services, name) == {"failed": 1}
+    assert outbox(services).sent == []
 
 
-def test_another_channel_that_is_due_sooner_goes_before_a_repetition(house: House) -> None:
-    submit(house, "sooner", channels=["sms", "email"], fallback_after_seconds=HOUR)
-    hear(house, "undelivered", "30003", "sooner")  # in four hours at the earliest
-    submit(house, "later", channels=["sms", "email"], fallback_after_seconds=HOUR)
-    hear(house, "undelivered", "30022", "later")  # in a minute
-    work(house)
-    assert (message(house, "sooner").state, message(house, "sooner", 1).channel) == (State.FAILED, Channel.EMAIL)
-    assert message(house, "later").state is State.WAITING
+def test_another_channel_that_is_due_sooner_goes_before_a_repetition(services: Services) -> None:
+    submit(services, "sooner", channels=["sms", "email"], fallback_after_seconds=HOUR)
+    hear(services, "undelivered", "30003", "sooner")  # in four hours at the earliest
+    submit(services, "later", channels=["sms", "email"], fallback_after_seconds=HOUR)
+    hear(services, "undelivered", "30022", "later")  # in a minute
+    work(services)
+    assert (message(services, "sooner").state, message(services, "sooner", 1).channel) == (State.FAILED, Channel.EMAIL)
+    assert message(services, "later").state is State.WAITING
 
 
 def test_to_the_usa_a_marketing_message_that_meta_held_back_is_not_repeated() -> None:
-    for number, again in (("+32470000001", Again(86_400.0, 2)), ("+12025550100", None)):
+    for number, retry_hint in (("+32470000001", RetryHint(86_400.0, 2)), ("+12025550100", None)):
         form = {"MessageSid": "SM1", "MessageStatus": "undelivered", "ErrorCode": "63049", "To": f"whatsapp:{number}"}
         url = "https://bank.example/webhooks/twilio/status?message=m-1"
         (event,) = parse_events(url, *signed_form(url, form), AUTH_TOKEN, NOW)
-        assert event.again == again
+        assert event.retry_hint == retry_hint
 
 
 # -- failures in a row -------------------------------------------------------------------------------------------------
 
 
-def miss(house: House, number: int, code: str = "30003", kind: EventKind = EventKind.FAILED, strikes: int | None = 3) -> None:
+def miss(services: Services, number: int, code: str = "30003", kind: EventKind = EventKind.FAILED, strikes: int | None = 3) -> None:
     """News about a message of its own."""
     name = f"c-{number}"
-    with lend(house.pool) as connection:
+    with lend(services.pool) as connection:
         known = lifecycle.find(connection, name)
     if known is None:
         submit(
-            house, name, template="optout_acknowledgement", audience=[{"recipient": "anna", "data": {"received_on": "2026-11-23"}}]
+            services,
+            name,
+            template="optout_acknowledgement",
+            audience=[{"recipient": "anna", "data": {"received_on": "2026-11-23"}}],
         )
-    told = message(house, name)
-    event_id = f"{name}-{kind}-{house.clock()}"
-    event = Event("twilio", event_id, Channel.SMS, kind, house.clock(), str(told.ref), "SM", code, strikes=strikes)
-    provider_events.keep(house, [event])
-    provider_events.settle_some(house, lambda _: None)
+    told = message(services, name)
+    event_id = f"{name}-{kind}-{services.clock()}"
+    event = Event("twilio", event_id, Channel.SMS, kind, services.clock(), str(told.ref), "SM", code, strikes=strikes)
+    provider_events.keep(services, [event])
+    provider_events.settle_some(services, lambda _: None)
 
 
-def test_three_messages_in_a_row_that_found_no_handset_end_a_number(house: House) -> None:
+def test_three_messages_in_a_row_that_found_no_handset_end_a_number(services: Services) -> None:
     for number in (1, 1, 1, 2):  # the same message, however often, counts once
-        miss(house, number)
-        pass_(house, HOUR)
-        assert banned(house) == set()
-    miss(house, 3)
-    assert banned(house) == {"sms"}
-    with lend(house.pool) as connection:
+        miss(services, number)
+        pass_(services, HOUR)
+        assert banned(services) == set()
+    miss(services, 3)
+    assert banned(services) == {"sms"}
+    with lend(services.pool) as connection:
         (ban,) = recipients.show(connection, "anna")["suppressions"]
     assert (ban["reason"], ban["source"]) == ("30003", "twilio")
 
 
-def test_a_delivery_between_them_or_a_week_or_another_reason_begins_the_row_anew(house: House) -> None:
-    miss(house, 1)
-    miss(house, 2)
-    pass_(house, 1)
-    miss(house, 4, "", EventKind.DELIVERED, None)
-    pass_(house, 1)
-    miss(house, 5)
-    miss(house, 6)
-    miss(house, 7, "30004")
-    assert banned(house) == set()
-    pass_(house, SPAN.total_seconds())
-    miss(house, 8)
-    miss(house, 9)
-    assert banned(house) == set()
-    miss(house, 10)
-    assert banned(house) == {"sms"}
+def test_a_delivery_between_them_or_a_week_or_another_reason_begins_the_row_anew(services: Services) -> None:
+    miss(services, 1)
+    miss(services, 2)
+    pass_(services, 1)
+    miss(services, 4, "", EventKind.DELIVERED, None)
+    pass_(services, 1)
+    miss(services, 5)
+    miss(services, 6)
+    miss(services, 7, "30004")
+    assert banned(services) == set()
+    pass_(services, SPAN.total_seconds())
+    miss(services, 8)
+    miss(services, 9)
+    assert banned(services) == set()
+    miss(services, 10)
+    assert banned(services) == {"sms"}
 
 
-def test_news_of_a_delivery_in_the_same_batch_counts_in_its_order(house: House) -> None:
+def test_news_of_a_delivery_in_the_same_batch_counts_in_its_order(services: Services) -> None:
     for number in (1, 2):
-        miss(house, number)
-    pass_(house, 60)
-    submit(house, "last")
-    ref, now = str(message(house, "last").ref), house.clock()
+        miss(services, number)
+    pass_(services, 60)
+    submit(services, "last")
+    ref, now = str(message(services, "last").ref), services.clock()
     news = [
         Event("twilio", "a", Channel.SMS, EventKind.FAILED, now, ref, "SM", "30003", strikes=3),
         Event("twilio", "b", Channel.SMS, EventKind.DELIVERED, now - timedelta(seconds=30), ref, "SM"),
     ]
-    provider_events.keep(house, news)
-    provider_events.settle_some(house, lambda _: None)
-    assert banned(house) == set()
+    provider_events.keep(services, news)
+    provider_events.settle_some(services, lambda _: None)
+    assert banned(services) == set()
 
 
-def test_a_miss_and_a_later_delivery_in_one_batch_end_the_row_too(house: House) -> None:
-    submit(house, "first")
-    ref, now = str(message(house, "first").ref), house.clock()
+def test_a_miss_and_a_later_delivery_in_one_batch_end_the_row_too(services: Services) -> None:
+    submit(services, "first")
+    ref, now = str(message(services, "first").ref), services.clock()
     missed = Event("twilio", "a", Channel.SMS, EventKind.FAILED, now, ref, "SM", "30003", strikes=3)
     provider_events.keep(
-        house, [missed, Event("twilio", "b", Channel.SMS, EventKind.DELIVERED, now + timedelta(seconds=1), ref, "SM")]
+        services, [missed, Event("twilio", "b", Channel.SMS, EventKind.DELIVERED, now + timedelta(seconds=1), ref, "SM")]
     )
-    provider_events.settle_some(house, lambda _: None)
-    pass_(house, 60)
-    miss(house, 2)
-    miss(house, 3)
-    assert banned(house) == set()
+    provider_events.settle_some(services, lambda _: None)
+    pass_(services, 60)
+    miss(services, 2)
+    miss(services, 3)
+    assert banned(services) == set()
 
 
-def test_twice_blocked_is_a_number_that_wants_no_more(house: House) -> None:
+def test_twice_blocked_is_a_number_that_wants_no_more(services: Services) -> None:
     for number in (1, 2):
-        submit(house, f"b-{number}", template="optout_acknowledgement", audience=SERVICE)
-        assert banned(house) == set()
-        hear(house, "undelivered", "30004", f"b-{number}")
-    assert banned(house) == {"sms"}
+        submit(services, f"b-{number}", template="optout_acknowledgement", audience=SERVICE)
+        assert banned(services) == set()
+        hear(services, "undelivered", "30004", f"b-{number}")
+    assert banned(services) == {"sms"}
 
 
 # -- what no rule knows ------------------------------------------------------------------------------------------------
 
 
-def test_unknown_fields_of_news_are_kept_without_addresses_shown_and_forgotten_with_the_person(house: House) -> None:
-    submit(house, channels=["email"])
-    ref = str(message(house).ref)
+def test_unknown_fields_of_news_are_kept_without_addresses_shown_and_forgotten_with_the_person(services: Services) -> None:
+    submit(services, channels=["email"])
+    ref = str(message(services).ref)
     row = {
         "event": "bounce",
         "type": "blocked",
@@ -297,7 +304,7 @@ def test_unknown_fields_of_news_are_kept_without_addresses_shown_and_forgotten_w
         "day": "2026-11-23",
         "new": {"nested": ["x"]},
     }
-    provider_events.keep(house, mail_news(row, now=house.clock()))
+    provider_events.keep(services, mail_news(row, now=services.clock()))
     expected = {
         "reason": "450 <…> busy, call …",
         "bounce_classification": "Reputation",
@@ -307,12 +314,12 @@ def test_unknown_fields_of_news_are_kept_without_addresses_shown_and_forgotten_w
         "status": "4.7.1",
         "new": '{"nested": ["x"]}',
     }
-    assert message_view(message(house))["events"][0]["extra"] == expected
-    with lend(house.pool) as connection:
+    assert message_view(message(services))["events"][0]["extra"] == expected
+    with lend(services.pool) as connection:
         exported = recipients.export(connection, "anna")
         assert exported["messages"][0]["events"][0]["extra"] == expected
-        assert recipients.erase(connection, house.secret, "anna", "desk", house.clock())
-    assert message_view(message(house))["events"][0]["extra"] == {}
+        assert recipients.erase(connection, services.secret, "anna", "desk", services.clock())
+    assert message_view(message(services))["events"][0]["extra"] == {}
 
 
 def test_twilios_unknown_fields_are_kept_too() -> None:
@@ -332,103 +339,103 @@ def test_fields_without_end_are_cut_and_what_can_not_be_kept_is_made_fit() -> No
 # -- WhatsApp's window -------------------------------------------------------------------------------------------------
 
 
-def whatsapp(house: House, text: str, text_id: str = "SM-1") -> str | None:
-    return customer_replies.hear(house, lambda _: None, Inbound(text_id, Channel.WHATSAPP, ANNA, text)).answer
+def whatsapp(services: Services, text: str, text_id: str = "SM-1") -> str | None:
+    return customer_replies.handle_reply(services, lambda _: None, InboundText(text_id, Channel.WHATSAPP, ANNA, text)).answer
 
 
-def window(house: House) -> dict[str, str] | None:
-    with lend(house.pool) as connection:
+def window(services: Services) -> dict[str, str] | None:
+    with lend(services.pool) as connection:
         return recipients.show(connection, "anna").get("whatsapp_window")
 
 
-def test_what_a_person_writes_by_whatsapp_opens_a_window_of_a_day_for_an_answer_in_free_words(house: House) -> None:
-    assert window(house) is None
-    customer_replies.hear(house, lambda _: None, Inbound("SM-0", Channel.SMS, ANNA, "hallo?"))
-    assert window(house) is None
-    assert whatsapp(house, "Where is my branch?") is None
-    assert window(house) == {"heard_at": "2026-11-23T11:00:00+00:00", "open_until": "2026-11-24T11:00:00+00:00"}
-    sms, text = customer_replies.waiting(house, 10)
-    assert (sms.answer_until, text.answer_until) == (None, house.clock() + timedelta(hours=24))
-    pass_(house, HOUR)
-    whatsapp(house, "Hello?", "SM-2")
-    assert customer_replies.waiting(house, 10)[1].answer_until == house.clock() + timedelta(
+def test_what_a_person_writes_by_whatsapp_opens_a_window_of_a_day_for_an_answer_in_free_words(services: Services) -> None:
+    assert window(services) is None
+    customer_replies.handle_reply(services, lambda _: None, InboundText("SM-0", Channel.SMS, ANNA, "hallo?"))
+    assert window(services) is None
+    assert whatsapp(services, "Where is my branch?") is None
+    assert window(services) == {"heard_at": "2026-11-23T11:00:00+00:00", "open_until": "2026-11-24T11:00:00+00:00"}
+    sms, text = customer_replies.waiting(services, 10)
+    assert (sms.answer_until, text.answer_until) == (None, services.clock() + timedelta(hours=24))
+    pass_(services, HOUR)
+    whatsapp(services, "Hello?", "SM-2")
+    assert customer_replies.waiting(services, 10)[1].answer_until == services.clock() + timedelta(
         hours=24
     )  # of the conversation, not of the text
 
 
-def test_help_is_answered_within_it_and_a_call_repeated_a_day_later_opens_none(house: House) -> None:
-    assert "Reply STOP" in str(whatsapp(house, "HELP"))
-    pass_(house, 23 * HOUR)
-    assert "Reply STOP" in str(whatsapp(house, "HELP"))
-    pass_(house, HOUR)
-    assert whatsapp(house, "HELP") is None
-    assert whatsapp(house, "HELP", "SM-2") is not None
+def test_help_is_answered_within_it_and_a_call_repeated_a_day_later_opens_none(services: Services) -> None:
+    assert "Reply STOP" in str(whatsapp(services, "HELP"))
+    pass_(services, 23 * HOUR)
+    assert "Reply STOP" in str(whatsapp(services, "HELP"))
+    pass_(services, HOUR)
+    assert whatsapp(services, "HELP") is None
+    assert whatsapp(services, "HELP", "SM-2") is not None
 
 
-def test_the_window_goes_with_the_person_and_with_time(house: House, database: str) -> None:
+def test_the_window_goes_with_the_person_and_with_time(services: Services, database: str) -> None:
     def known() -> int:
         with psycopg.connect(database) as connection:
             (count,) = connection.execute("SELECT count(*) FROM conversations").fetchone() or (0,)
             return int(count)
 
-    whatsapp(house, "Hello?")
-    with lend(house.pool) as connection:
+    whatsapp(services, "Hello?")
+    with lend(services.pool) as connection:
         assert "whatsapp_window" in recipients.export(connection, "anna")
-        recipients.erase(connection, house.secret, "anna", "desk", house.clock())
+        recipients.erase(connection, services.secret, "anna", "desk", services.clock())
     assert known() == 0
-    whatsapp(house, "Hello?", "SM-2")
+    whatsapp(services, "Hello?", "SM-2")
     assert known() == 1
-    pass_(house, 25 * HOUR)
-    sweep.sweep(house)
+    pass_(services, 25 * HOUR)
+    sweep.sweep(services)
     assert known() == 0
 
 
-def reply(house: House, text_id: str = "SM-1", words: str = "Rue Haute 1, open until 5.") -> str | None:
-    return agent_reply.answer(house, text_id, words, "desk 7")
+def reply(services: Services, text_id: str = "SM-1", words: str = "Rue Haute 1, open until 5.") -> str | None:
+    return agent_reply.answer(services, text_id, words, "desk 7")
 
 
-def test_a_person_answers_in_free_words_within_the_window_and_once(house: House) -> None:
-    whatsapp(house, "Where is my branch?")
-    pass_(house, 23 * HOUR)
-    assert reply(house, words=" ") == reply(house, words="x" * 1001) == agent_reply.NO_WORDS
-    assert reply(house) is None
-    (left,) = outbox(house, Channel.WHATSAPP).sent
+def test_a_person_answers_in_free_words_within_the_window_and_once(services: Services) -> None:
+    whatsapp(services, "Where is my branch?")
+    pass_(services, 23 * HOUR)
+    assert reply(services, words=" ") == reply(services, words="x" * 1001) == agent_reply.NO_WORDS
+    assert reply(services) is None
+    (left,) = outbox(services, Channel.WHATSAPP).sent
     assert (left.id, left.address, left.content) == ("answer:SM-1", ANNA, WhatsApp(text="Rue Haute 1, open until 5."))
-    assert customer_replies.waiting(house, 10) == []
-    assert reply(house) == agent_reply.NOT_WAITING
-    customer_replies.hear(house, lambda _: None, Inbound("SM-2", Channel.SMS, ANNA, "Where?"))
-    pass_(house, 100 * HOUR)
-    assert reply(house, "SM-2") is None  # an SMS has no window
-    assert outbox(house, Channel.SMS).sent[0].content == Sms("Rue Haute 1, open until 5.")
+    assert customer_replies.waiting(services, 10) == []
+    assert reply(services) == agent_reply.NOT_WAITING
+    customer_replies.handle_reply(services, lambda _: None, InboundText("SM-2", Channel.SMS, ANNA, "Where?"))
+    pass_(services, 100 * HOUR)
+    assert reply(services, "SM-2") is None  # an SMS has no window
+    assert outbox(services, Channel.SMS).sent[0].content == Sms("Rue Haute 1, open until 5.")
 
 
-def test_what_may_not_or_can_not_be_answered_is_told_and_waits(house: House) -> None:
-    whatsapp(house, "Where is my branch?")
-    pass_(house, 24 * HOUR)
-    assert reply(house) == agent_reply.WINDOW_OVER
-    whatsapp(house, "Hello?", "SM-2")  # opens it again, for the first text too
-    with lend(house.pool) as connection:
-        stopped_channels.stop(connection, Channel.WHATSAPP, "twilio", "63007", house.clock())
-        assert reply(house) == agent_reply.STOPPED
+def test_what_may_not_or_can_not_be_answered_is_told_and_waits(services: Services) -> None:
+    whatsapp(services, "Where is my branch?")
+    pass_(services, 24 * HOUR)
+    assert reply(services) == agent_reply.WINDOW_OVER
+    whatsapp(services, "Hello?", "SM-2")  # opens it again, for the first text too
+    with lend(services.pool) as connection:
+        stopped_channels.stop(connection, Channel.WHATSAPP, "twilio", "63007", services.clock())
+        assert reply(services) == agent_reply.STOPPED
         stopped_channels.lift(connection, Channel.WHATSAPP)
-    outbox(house, Channel.WHATSAPP).answers[""] = Rejected("63016")
-    assert reply(house) == "not taken by the provider: 63016"
-    assert [text.id for text in customer_replies.waiting(house, 10)] == ["SM-1", "SM-2"]
-    outbox(house, Channel.WHATSAPP).answers[""] = Uncertain("timeout")
-    assert reply(house) == agent_reply.DOUBTFUL
-    assert [text.id for text in customer_replies.waiting(house, 10)] == ["SM-2"]  # it may have left, so nobody sends it again
-    whatsapp(house, "STOP", "SM-3")
-    assert reply(house, "SM-2") == agent_reply.BANNED
-    customer_replies.hear(house, lambda _: None, Inbound("SM-4", Channel.SMS, "+32479999999", "Who is this?"))
-    assert reply(house, "SM-4") == agent_reply.NO_NUMBER
+    outbox(services, Channel.WHATSAPP).answers[""] = Rejected("63016")
+    assert reply(services) == "not taken by the provider: 63016"
+    assert [text.id for text in customer_replies.waiting(services, 10)] == ["SM-1", "SM-2"]
+    outbox(services, Channel.WHATSAPP).answers[""] = Uncertain("timeout")
+    assert reply(services) == agent_reply.DOUBTFUL
+    assert [text.id for text in customer_replies.waiting(services, 10)] == ["SM-2"]  # it may have left, so nobody sends it again
+    whatsapp(services, "STOP", "SM-3")
+    assert reply(services, "SM-2") == agent_reply.BANNED
+    customer_replies.handle_reply(services, lambda _: None, InboundText("SM-4", Channel.SMS, "+32479999999", "Who is this?"))
+    assert reply(services, "SM-4") == agent_reply.NO_NUMBER
 
 
-def test_erasing_a_person_ends_the_count_of_failures(house: House, database: str) -> None:
-    miss(house, 1)
-    with lend(house.pool) as connection:
+def test_erasing_a_person_ends_the_count_of_failures(services: Services, database: str) -> None:
+    miss(services, 1)
+    with lend(services.pool) as connection:
         (failure,) = recipients.export(connection, "anna")["failures_in_a_row"]
         assert (failure["channel"], failure["code"]) == ("sms", "30003")
         assert "address_key" not in json.dumps(failure)
-        recipients.erase(connection, house.secret, "anna", "desk", house.clock())
+        recipients.erase(connection, services.secret, "anna", "desk", services.clock())
     with psycopg.connect(database) as connection:
         assert connection.execute("SELECT FROM misses").fetchall() == []

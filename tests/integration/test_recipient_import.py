@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from dispatcher.demo.sample_customers import customers
 from dispatcher.domain import addresses
 from dispatcher.intake.errors import BadInput
-from dispatcher.intake.recipient_import import BATCH_ROWS, BadRecipient, Imported, import_file, parse
+from dispatcher.intake.recipient_import import BATCH_ROWS, BadRecipient, ImportResult, import_file, parse
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.consent import events, recipients
 
@@ -52,7 +52,7 @@ def ledger(database: str) -> Iterator[Connection]:
         yield connection
 
 
-Import = Callable[[Path], Imported]
+Import = Callable[[Path], ImportResult]
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_a_number_has_one_normal_form(text: str, normal: str) -> None:
     ],
 )
 def test_what_would_have_to_be_guessed_is_no_number(text: str) -> None:
-    with pytest.raises(addresses.BadAddress) as refusal:
+    with pytest.raises(addresses.InvalidAddress) as refusal:
         addresses.phone(text)
     assert len(text) < 8 or text not in str(refusal.value)
 
@@ -108,7 +108,7 @@ def library(text: str) -> str | None:
 def ours(text: str) -> str | None:
     try:
         return addresses.email(text)
-    except addresses.BadAddress:
+    except addresses.InvalidAddress:
         return None
 
 
@@ -257,8 +257,8 @@ def test_only_what_changed_gets_a_new_version(ledger: Connection, take: Import, 
     before = [events.preferences(ledger, row["id"]).version for row in rows]
     rows[1] = {name: value for name, value in rows[1].items() if name != "email"}
     rows[2] = rows[2] | {"object_marketing": True}
-    again = take(jsonl(tmp_path / "a.jsonl", rows))
-    assert (again.new, again.changed, again.unchanged) == (0, 2, 1)
+    retry_hint = take(jsonl(tmp_path / "a.jsonl", rows))
+    assert (retry_hint.new, retry_hint.changed, retry_hint.unchanged) == (0, 2, 1)
     after = [events.preferences(ledger, row["id"]).version for row in rows]
     assert (after[0], after[1], after[2]) == (before[0], before[1] + 1, before[2] + 1)
     assert "email" not in recipients.show(ledger, "c-3")  # a row replaces what was known
@@ -362,9 +362,9 @@ def test_an_erased_persons_row_is_rejected_with_its_line(ledger: Connection, tak
     path = jsonl(tmp_path / "a.jsonl", [FULL | {"id": "c-9"}, FULL])
     take(path)
     recipients.erase(ledger, SECRET, "c-1", "test", NOW)
-    again = take(path)
-    assert (again.unchanged, again.rejected) == (1, 1)
-    assert again.faults[0][:2] == (2, "id")
+    retry_hint = take(path)
+    assert (retry_hint.unchanged, retry_hint.rejected) == (1, 1)
+    assert retry_hint.faults[0][:2] == (2, "id")
 
 
 # -- made-up customers -------------------------------------------------------------------------------------------------

@@ -14,19 +14,19 @@ import pytest
 from twilio.http import HttpClient
 from twilio.rest import Client
 
-from channels.base import Again, Channel, ChannelError, Event, EventKind, Provider, Rejected, Trace, Uncertain
-from channels.http import Http
+from channels.base import Channel, ChannelError, Event, EventKind, Provider, ProviderRecord, Rejected, RetryHint, Uncertain
+from channels.http import HttpTransport
 from channels.lookup import look_up
 from channels.providers.fcm import Fcm
 from channels.providers.outbox import Outbox
 from channels.providers.sendgrid import SendGrid
 from channels.providers.twilio import LIST_SIZE, Twilio, TwilioSms, TwilioWhatsApp
-from channels.resilience.circuit_breaker import Breaker
-from channels.resilience.failover import Failover, Route
-from channels.sandbox import Sandbox, running, write_service_account
+from channels.resilience.circuit_breaker import CircuitBreaker
+from channels.resilience.failover import Failover, FailoverRoute
+from channels.sandbox import SandboxClient, running, write_service_account
 from dispatcher.campaigns import submission
 from dispatcher.delivery import reconciliation
-from dispatcher.delivery.reconciliation import AGAIN_SECONDS, Finding, find
+from dispatcher.delivery.reconciliation import AGAIN_SECONDS, LookupResult, find
 from dispatcher.domain.message import State
 from dispatcher.inbound import provider_events
 from dispatcher.intake.campaign import parse_campaign
@@ -34,11 +34,11 @@ from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import events
 from dispatcher.ledger.delivery import messages, unresolved
 from dispatcher.ledger.delivery.messages import Message
-from dispatcher.ledger.maintenance.metrics import figures
-from dispatcher.runtime.services import House
+from dispatcher.ledger.maintenance.metrics import metrics
+from dispatcher.runtime.services import Services
 from tests.support.http_servers import http_server
 from tests.support.provider_cases import ACCOUNT, SENDER, as_json
-from tests.support.services import Clock, add_people, make_house, person, work
+from tests.support.services import Clock, add_people, make_services, person, work
 from tests.support.signed_webhooks import mail_news
 
 LOST: Mapping[str, Any] = {"provider": "twilio", "next": 1, "taken": True}  # taken, and the answer lost
@@ -46,11 +46,11 @@ NEVER: Mapping[str, Any] = {"provider": "twilio", "next": 1}
 
 
 @dataclass
-class Bench:
+class ReconciliationSetup:
     """A house whose providers are the real adapters, behind their brakes, before a sandbox."""
 
-    house: House
-    sandbox: Sandbox
+    services: Services
+    sandbox: SandboxClient
     clock: Clock
     campaigns: int = 0
 
@@ -61,169 +61,169 @@ class Bench:
         self.sandbox.set_faults([fault])
         rows = [{"recipient": "anna", "data": {"received_on": "2026-11-23"}}]
         form = {"id": name, "template": "optout_acknowledgement", "channels": [channel, *also], "audience": rows, **changes}
-        submission.submit(self.house, parse_campaign(form, submission.desk(self.house)))
-        work(self.house)
+        submission.submit(self.services, parse_campaign(form, submission.validation_context(self.services)))
+        work(self.services)
         self.sandbox.clear_faults()
         message = self.message(name)
         assert message.state is state
         return message
 
     def message(self, name: str, leg: int = 0) -> Message:
-        with lend(self.house.pool) as connection:
+        with lend(self.services.pool) as connection:
             return messages.of_campaign(connection, name, "anna")[leg]
 
     def pass_(self, seconds: float) -> int:
         """Time passes, and what is due is asked about; says how many questions there were."""
         self.clock.pass_(seconds)
-        count = reconciliation.ask_some(self.house)
-        provider_events.settle_some(self.house, lambda _: None)
+        count = reconciliation.ask_some(self.services)
+        provider_events.settle_some(self.services, lambda _: None)
         return count
 
     def listed(self) -> list[tuple[str, bool]]:
         """What people are shown: ids, and whether anybody can still be asked."""
-        with lend(self.house.pool) as connection:
+        with lend(self.services.pool) as connection:
             return [(str(line.ref), line.ask_at is not None) for line in unresolved.lines(connection, None, 10)]
 
 
 @pytest.fixture
-def bench(database: str, tmp_path: Path) -> Iterator[Bench]:
-    clock, http = Clock(datetime.now(UTC)), Http(timeout_seconds=2)
-    with running() as sandbox, make_house(database, clock) as house:
+def setup(database: str, tmp_path: Path) -> Iterator[ReconciliationSetup]:
+    clock, http = Clock(datetime.now(UTC)), HttpTransport(timeout_seconds=2)
+    with running() as sandbox, make_services(database, clock) as services:
         providers: dict[Channel, Provider] = {
-            Channel.SMS: Breaker(TwilioSms(ACCOUNT, "token", SENDER, http, sandbox.url), clock),
-            Channel.WHATSAPP: Breaker(TwilioWhatsApp(ACCOUNT, "token", SENDER, http, sandbox.url), clock),
+            Channel.SMS: CircuitBreaker(TwilioSms(ACCOUNT, "token", SENDER, http, sandbox.url), clock),
+            Channel.WHATSAPP: CircuitBreaker(TwilioWhatsApp(ACCOUNT, "token", SENDER, http, sandbox.url), clock),
             Channel.EMAIL: SendGrid("SG.key", http, sandbox.url),
             Channel.PUSH: Fcm(str(write_service_account(tmp_path / "account.json", sandbox.url)), http, sandbox.url),
         }
-        add_people(house, person("anna"))
-        yield Bench(replace(house, providers=providers), sandbox, clock)
+        add_people(services, person("anna"))
+        yield ReconciliationSetup(replace(services, providers=providers), sandbox, clock)
         http.close()
 
 
 @pytest.mark.parametrize(("channel", "state"), [("sms", State.DELIVERED), ("whatsapp", State.READ)])
-def test_a_message_that_twilio_took_is_found_by_asking_and_has_its_receipt(bench: Bench, channel: str, state: State) -> None:
-    first = bench.send(channel, LOST)
-    other = bench.send(channel, LOST)  # to the same number at the same time: told apart by the links in the text
-    assert bench.pass_(60) == 0  # its own news comes first
-    assert bench.listed() == [(str(first.ref), True), (str(other.ref), True)]
-    assert bench.pass_(61) == 2
-    settled = [bench.message(str(message.campaign_id)) for message in (first, other)]
-    receipts = {arrival["receipt"] for arrival in bench.sandbox.log()}
+def test_a_message_that_twilio_took_is_found_by_lookup(setup: ReconciliationSetup, channel: str, state: State) -> None:
+    first = setup.send(channel, LOST)
+    other = setup.send(channel, LOST)  # to the same number at the same time: told apart by the links in the text
+    assert setup.pass_(60) == 0  # its own news comes first
+    assert setup.listed() == [(str(first.ref), True), (str(other.ref), True)]
+    assert setup.pass_(61) == 2
+    settled = [setup.message(str(message.campaign_id)) for message in (first, other)]
+    receipts = {arrival["receipt"] for arrival in setup.sandbox.log()}
     assert [message.state for message in settled] == [state] * 2
     assert {message.receipt for message in settled} == receipts
     assert all(message.reason is None and message.accepted_at and message.attempts == 1 for message in settled)
-    assert bench.listed() == []
-    assert bench.pass_(10_000) == 0
+    assert setup.listed() == []
+    assert setup.pass_(10_000) == 0
 
 
-def test_a_second_attempt_that_got_lost_is_found_under_its_own_receipt(bench: Bench) -> None:
-    first = bench.send("sms", {"provider": "fcm"}, state=State.ACCEPTED)
-    now, ref = bench.clock(), str(first.ref)
-    back = Event("twilio", "e-1", Channel.SMS, EventKind.FAILED, now, ref, first.receipt, "30001", again=Again(1.0, 1))
-    provider_events.keep(bench.house, [back])
-    bench.pass_(1)
-    bench.sandbox.set_faults([LOST])
-    bench.clock.pass_(10)
-    work(bench.house)
-    assert bench.message(str(first.campaign_id)).state is State.UNRESOLVED
-    bench.sandbox.clear_faults()
-    bench.pass_(121)
-    found = bench.message(str(first.campaign_id))
+def test_a_second_attempt_that_got_lost_is_found_under_its_own_receipt(setup: ReconciliationSetup) -> None:
+    first = setup.send("sms", {"provider": "fcm"}, state=State.ACCEPTED)
+    now, ref = setup.clock(), str(first.ref)
+    back = Event("twilio", "e-1", Channel.SMS, EventKind.FAILED, now, ref, first.receipt, "30001", retry_hint=RetryHint(1.0, 1))
+    provider_events.keep(setup.services, [back])
+    setup.pass_(1)
+    setup.sandbox.set_faults([LOST])
+    setup.clock.pass_(10)
+    work(setup.services)
+    assert setup.message(str(first.campaign_id)).state is State.UNRESOLVED
+    setup.sandbox.clear_faults()
+    setup.pass_(121)
+    found = setup.message(str(first.campaign_id))
     assert (found.state, found.attempts) == (State.DELIVERED, 2)
-    assert [arrival["receipt"] for arrival in bench.sandbox.log()] == [first.receipt, found.receipt]
+    assert [arrival["receipt"] for arrival in setup.sandbox.log()] == [first.receipt, found.receipt]
 
 
-def test_what_twilio_never_took_has_failed_once_it_was_asked_three_times_and_the_next_channel_follows(bench: Bench) -> None:
-    sent = bench.send("sms", NEVER, "email", fallback_after_seconds=3600)
+def test_what_twilio_never_took_fails_after_three_lookups(setup: ReconciliationSetup) -> None:
+    sent = setup.send("sms", NEVER, "email", fallback_after_seconds=3600)
     name = str(sent.campaign_id)
     for seconds in (121.0, *AGAIN_SECONDS):
-        assert bench.message(name).state is State.UNRESOLVED
-        assert bench.pass_(seconds) == 1
-    failed = bench.message(name)
+        assert setup.message(name).state is State.UNRESOLVED
+        assert setup.pass_(seconds) == 1
+    failed = setup.message(name)
     assert (failed.state, failed.reason, failed.receipt) == (State.FAILED, "not_taken", None)
     assert [(news.provider, news.kind, news.code) for news in failed.news] == [("twilio", "failed", "not_taken")]
-    work(bench.house)
-    assert (bench.message(name, 1).channel, bench.message(name, 1).state) == (Channel.EMAIL, State.ACCEPTED)
-    assert bench.sandbox.counts() | {"events": 0} == {"total": 1, "email": 1, "sms": 0, "whatsapp": 0, "push": 0, "events": 0}
+    work(setup.services)
+    assert (setup.message(name, 1).channel, setup.message(name, 1).state) == (Channel.EMAIL, State.ACCEPTED)
+    assert setup.sandbox.counts() | {"events": 0} == {"total": 1, "email": 1, "sms": 0, "whatsapp": 0, "push": 0, "events": 0}
 
 
-def test_an_absence_proves_nothing_once_the_persons_record_has_changed(bench: Bench) -> None:
-    sent = bench.send("sms", LOST)
-    bench.clock.pass_(100)
-    add_people(bench.house, person("anna", 77))
+def test_an_absence_proves_nothing_once_the_persons_record_has_changed(setup: ReconciliationSetup) -> None:
+    sent = setup.send("sms", LOST)
+    setup.clock.pass_(100)
+    add_people(setup.services, person("anna", 77))
     for seconds in (121.0, *AGAIN_SECONDS):
-        bench.pass_(seconds)
-    assert bench.message(str(sent.campaign_id)).state is State.UNRESOLVED
-    assert bench.listed() == [(str(sent.ref), False)]
+        setup.pass_(seconds)
+    assert setup.message(str(sent.campaign_id)).state is State.UNRESOLVED
+    assert setup.listed() == [(str(sent.ref), False)]
 
 
-def test_a_provider_that_is_away_is_asked_later(bench: Bench) -> None:
-    sent = bench.send("sms", LOST)
-    bench.sandbox.set_faults([{"provider": "twilio", "status": 503}])
+def test_a_provider_that_is_away_is_asked_later(setup: ReconciliationSetup) -> None:
+    sent = setup.send("sms", LOST)
+    setup.sandbox.set_faults([{"provider": "twilio", "status": 503}])
     for _ in range(5):
-        assert bench.pass_(4_000) == 0
-    assert bench.listed() == [(str(sent.ref), True)]
-    bench.sandbox.clear_faults()
-    assert bench.pass_(121) == 1
-    assert bench.message(str(sent.campaign_id)).state is State.DELIVERED
+        assert setup.pass_(4_000) == 0
+    assert setup.listed() == [(str(sent.ref), True)]
+    setup.sandbox.clear_faults()
+    assert setup.pass_(121) == 1
+    assert setup.message(str(sent.campaign_id)).state is State.DELIVERED
 
 
-def test_mail_is_settled_by_news_with_our_id_and_a_push_by_a_person_only(bench: Bench) -> None:
-    mail = bench.send("email", {"provider": "sendgrid", "next": 1, "taken": True})
-    push = bench.send("push", {"provider": "fcm", "next": 1, "taken": True})
-    assert bench.pass_(121) == 2
-    assert bench.listed() == [(str(mail.ref), False), (str(push.ref), False)]
+def test_mail_is_settled_by_news_with_our_id_and_a_push_by_a_person_only(setup: ReconciliationSetup) -> None:
+    mail = setup.send("email", {"provider": "sendgrid", "next": 1, "taken": True})
+    push = setup.send("push", {"provider": "fcm", "next": 1, "taken": True})
+    assert setup.pass_(121) == 2
+    assert setup.listed() == [(str(mail.ref), False), (str(push.ref), False)]
     news = {"event": "processed", "sg_event_id": "e-1", "message_id": str(mail.ref), "sg_message_id": "x-1.recvd", "timestamp": 1}
-    provider_events.keep(bench.house, mail_news(news, now=bench.clock()))
-    bench.pass_(1)
-    found = bench.message(str(mail.campaign_id))
+    provider_events.keep(setup.services, mail_news(news, now=setup.clock()))
+    setup.pass_(1)
+    found = setup.message(str(mail.campaign_id))
     assert (found.state, found.receipt, found.reason) == (State.ACCEPTED, "x-1", None)
-    assert bench.listed() == [(str(push.ref), False)]
-    with lend(bench.house.pool) as connection:
-        assert figures(connection, bench.clock()).unresolved == 1
+    assert setup.listed() == [(str(push.ref), False)]
+    with lend(setup.services.pool) as connection:
+        assert metrics(connection, setup.clock()).unresolved == 1
 
-    assert reconciliation.settle_by_hand(bench.house, push.ref, False, "desk 7")
-    assert not reconciliation.settle_by_hand(bench.house, push.ref, True, "desk 8")
-    assert not reconciliation.settle_by_hand(bench.house, mail.ref, False, "desk 8")
-    bench.pass_(1)
-    told = bench.message(str(push.campaign_id))
+    assert reconciliation.settle_by_hand(setup.services, push.ref, False, "desk 7")
+    assert not reconciliation.settle_by_hand(setup.services, push.ref, True, "desk 8")
+    assert not reconciliation.settle_by_hand(setup.services, mail.ref, False, "desk 8")
+    setup.pass_(1)
+    told = setup.message(str(push.campaign_id))
     assert (told.state, told.reason, told.news[0].provider, told.news[0].extra) == (
         State.FAILED,
         "by_hand",
         "person",
         {"by": "desk 7"},
     )
-    assert bench.message(str(mail.campaign_id)).state is State.ACCEPTED
-    assert bench.listed() == []
+    assert setup.message(str(mail.campaign_id)).state is State.ACCEPTED
+    assert setup.listed() == []
 
 
-def find_with(bench: Bench, code: str, *kinds: EventKind) -> None:
+def find_with(setup: ReconciliationSetup, code: str, *kinds: EventKind) -> None:
     """Twilio knows the message, and of a failure."""
-    (trace,) = told(look_up(bench.house.providers[Channel.SMS], "+32470000001", bench.clock() - timedelta(minutes=1)))
+    (trace,) = told(look_up(setup.services.providers[Channel.SMS], "+32470000001", setup.clock() - timedelta(minutes=1)))
     news = tuple(replace(trace.news[0], id=f"x{number}", kind=kind, code=code) for number, kind in enumerate(kinds))
-    with lend(bench.house.pool) as connection:
-        doubt = unresolved.take(connection, bench.clock() + timedelta(hours=1))
+    with lend(setup.services.pool) as connection:
+        doubt = unresolved.take(connection, setup.clock() + timedelta(hours=1))
         assert doubt is not None
-        reconciliation.conclude(bench.house, connection, doubt, "twilio", replace(trace, news=news))
-    bench.pass_(1)
+        reconciliation.conclude(setup.services, connection, doubt, "twilio", replace(trace, news=news))
+    setup.pass_(1)
 
 
-def test_news_that_tells_nothing_leaves_the_doubt_to_a_person(bench: Bench) -> None:
-    sent = bench.send("sms", LOST)
-    find_with(bench, "30410", EventKind.UNKNOWN)
-    assert bench.message(str(sent.campaign_id)).state is State.UNRESOLVED
-    assert bench.listed() == [(str(sent.ref), False)]
+def test_news_that_tells_nothing_leaves_the_doubt_to_a_person(setup: ReconciliationSetup) -> None:
+    sent = setup.send("sms", LOST)
+    find_with(setup, "30410", EventKind.UNKNOWN)
+    assert setup.message(str(sent.campaign_id)).state is State.UNRESOLVED
+    assert setup.listed() == [(str(sent.ref), False)]
 
 
-def test_a_no_found_by_asking_is_a_no(bench: Bench) -> None:
-    sent = bench.send("sms", LOST)
-    find_with(bench, "21610", EventKind.FAILED, EventKind.OPTED_OUT)
-    assert bench.message(str(sent.campaign_id)).state is State.FAILED
-    with lend(bench.house.pool) as connection:
+def test_a_no_found_by_asking_is_a_no(setup: ReconciliationSetup) -> None:
+    sent = setup.send("sms", LOST)
+    find_with(setup, "21610", EventKind.FAILED, EventKind.OPTED_OUT)
+    assert setup.message(str(sent.campaign_id)).state is State.FAILED
+    with lend(setup.services.pool) as connection:
         assert events.preferences(connection, "anna").choices["channel:sms_whatsapp"].value == "off"
 
 
-def told(found: list[Trace] | ChannelError) -> list[Trace]:
+def told(found: list[ProviderRecord] | ChannelError) -> list[ProviderRecord]:
     assert not isinstance(found, ChannelError)
     return found
 
@@ -237,25 +237,25 @@ URL = "https://bank.example"
 @pytest.mark.parametrize(
     ("texts", "finding"),
     [
-        ([], Finding.ABSENT),
+        ([], LookupResult.ABSENT),
         ([f"Hallo {URL}/u/mine"], 0),
         ([f"{URL}/u/others", f"Hallo {URL}/p/mine-too"], 1),
-        ([f"{URL}/u/others"], Finding.ABSENT),
-        (["your code is 1234"], Finding.UNCLEAR),
+        ([f"{URL}/u/others"], LookupResult.ABSENT),
+        (["your code is 1234"], LookupResult.UNCLEAR),
         (["your code is 1234", f"{URL}/u/mine"], 1),
-        (["", f"{URL}/u/others"], Finding.UNCLEAR),
+        (["", f"{URL}/u/others"], LookupResult.UNCLEAR),
     ],
 )
 def test_a_text_is_ours_by_its_link_and_a_text_without_any_could_be(texts: list[str], finding: Any) -> None:
-    traces = [Trace(f"SM{number}", NOON, text, ()) for number, text in enumerate(texts)]
+    traces = [ProviderRecord(f"SM{number}", NOON, text, ()) for number, text in enumerate(texts)]
     found = find(traces, ("mine", "mine-too"), URL, (), NOON)
     assert found == (traces[finding] if isinstance(finding, int) else finding)
 
 
 def test_a_former_attempt_is_not_the_one_asked_about_and_later_texts_are_not_ours() -> None:
-    mine = Trace("SM1", NOON, f"{URL}/u/mine", ())
-    assert find([mine], ("mine",), URL, ("SM1",), NOON) is Finding.ABSENT
-    assert find([Trace("SM2", NOON, "code", ())], ("mine",), URL, (), NOON - timedelta(seconds=1)) is Finding.ABSENT
+    mine = ProviderRecord("SM1", NOON, f"{URL}/u/mine", ())
+    assert find([mine], ("mine",), URL, ("SM1",), NOON) is LookupResult.ABSENT
+    assert find([ProviderRecord("SM2", NOON, "code", ())], ("mine",), URL, (), NOON - timedelta(seconds=1)) is LookupResult.ABSENT
 
 
 # -- asking Twilio -----------------------------------------------------------------------------------------------------
@@ -277,10 +277,10 @@ def row(number: int, **changes: Any) -> dict[str, Any]:
     }
 
 
-def asked(*pages: Any, sender: str = SENDER, hours: float = 2.5) -> tuple[list[Trace] | ChannelError, list[str]]:
+def asked(*pages: Any, sender: str = SENDER, hours: float = 2.5) -> tuple[list[ProviderRecord] | ChannelError, list[str]]:
     """What the adapter reads in these pages, and the requests that it made."""
     with http_server(lambda _, number: as_json(200, pages[number - 1])) as server:
-        http = Http(timeout_seconds=2)
+        http = HttpTransport(timeout_seconds=2)
         adapter = TwilioSms(ACCOUNT, "token", sender, http, f"http://127.0.0.1:{server.port}")
         found = look_up(adapter, "+32470000001", NOON - timedelta(hours=hours))
         http.close()
@@ -328,11 +328,11 @@ def test_an_answer_that_can_not_be_read_to_its_end_is_no_answer() -> None:
 
 def test_every_provider_of_a_channel_must_tell() -> None:
     with http_server(lambda _, __: as_json(200, {"messages": [row(0)]})) as server:
-        http = Http(timeout_seconds=2)
+        http = HttpTransport(timeout_seconds=2)
         adapter = Twilio(Channel.SMS, ACCOUNT, "token", SENDER, http, f"http://127.0.0.1:{server.port}")
         since = NOON - timedelta(hours=1)
-        two = Failover([Route(adapter, 1.0), Route(adapter, 0.0)], lambda: 0.0)
+        two = Failover([FailoverRoute(adapter, 1.0), FailoverRoute(adapter, 0.0)], lambda: 0.0)
         assert [trace.receipt for trace in told(look_up(two, "+32470000001", since))] == ["SM0", "SM0"]
-        mute = Failover([Route(adapter, 1.0), Route(Outbox(Channel.SMS), 0.0)], lambda: 0.0)
+        mute = Failover([FailoverRoute(adapter, 1.0), FailoverRoute(Outbox(Channel.SMS), 0.0)], lambda: 0.0)
         assert isinstance(look_up(mute, "+32470000001", since), Uncertain)
         http.close()

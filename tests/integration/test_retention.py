@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from channels.base import Channel, Event, EventKind, Inbound
+from channels.base import Channel, Event, EventKind, InboundText
 from dispatcher.campaigns import submission
 from dispatcher.delivery.pipeline import run_chunk
 from dispatcher.domain.preferences import Change
@@ -22,8 +22,8 @@ from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import events, recipients
 from dispatcher.ledger.maintenance import audit
 from dispatcher.maintenance import retention
-from dispatcher.runtime.services import House
-from tests.support.services import Broker, Clock, add_people, make_house, person, states, work
+from dispatcher.runtime.services import Services
+from tests.support.services import Broker, Clock, add_people, make_services, person, states, work
 
 OFFER = {"project": "solar panels", "amount": 9000, "offer_url": "https://www.kbc-bank.example/loan"}
 DAY = 86_400
@@ -37,142 +37,146 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def house(database: str, clock: Clock) -> Iterator[House]:
-    with make_house(database, clock) as made:
+def services(database: str, clock: Clock) -> Iterator[Services]:
+    with make_services(database, clock) as made:
         yield made
 
 
-def submit(house: House, campaign_id: str = "spring", **changes: Any) -> None:
+def submit(services: Services, campaign_id: str = "spring", **changes: Any) -> None:
     rows = [{"recipient": recipient_id, "data": OFFER} for recipient_id in ("c-1", "c-2")]
     form = {"id": campaign_id, "template": "loan_offer", "channels": ["email"], "audience": rows, **changes}
-    submission.submit(house, parse_campaign(form, submission.desk(house)))
+    submission.submit(services, parse_campaign(form, submission.validation_context(services)))
 
 
-def trigger(house: House, key: str) -> None:
+def trigger(services: Services, key: str) -> None:
     job = {"key": key, "recipient": "c-1", "template": "loan_offer", "data": OFFER}
-    place = submission.take_trigger(house, parse_trigger(job, submission.desk(house)))
-    run_chunk(house, place.period, place.chunk)
+    place = submission.take_trigger(services, parse_trigger(job, submission.validation_context(services)))
+    run_chunk(services, place.period, place.chunk)
 
 
-def clear(house: House, steps_max: int = retention.STEPS_MAX) -> dict[str, int]:
+def clear(services: Services, steps_max: int = retention.STEPS_MAX) -> dict[str, int]:
     """What a run cleared, by kind; before it, the view must have said as much."""
-    due = {standing.keeping.what: standing.due for standing in retention.standings(house)}
-    cleared = {done.keeping.what: done.cleared for done in retention.clear(house, steps_max)}
+    due = {standing.keeping.what: standing.due for standing in retention.backlogs(services)}
+    cleared = {done.keeping.what: done.cleared for done in retention.clear(services, steps_max)}
     if steps_max == retention.STEPS_MAX:
         assert cleared == due
-        assert not any(standing.due for standing in retention.standings(house))
+        assert not any(standing.due for standing in retention.backlogs(services))
     return {what: count for what, count in cleared.items() if count}
 
 
-def ask(house: House, statement: str) -> list[tuple[Any, ...]]:
-    with lend(house.pool) as connection:
+def ask(services: Services, statement: str) -> list[tuple[Any, ...]]:
+    with lend(services.pool) as connection:
         return connection.execute(statement.encode()).fetchall()
 
 
 # -- content -----------------------------------------------------------------------------------------------------------
 
 
-def test_variables_go_thirty_days_after_the_end_and_decisions_stay(house: House, clock: Clock) -> None:
-    add_people(house, person("c-1", 1), person("c-2", 2))
-    submit(house)
-    trigger(house, "k-1")
-    submit(house, "later", send_at=datetime(2027, 6, 1, tzinfo=UTC).isoformat())
-    work(house)
+def test_variables_go_thirty_days_after_the_end_and_decisions_stay(services: Services, clock: Clock) -> None:
+    add_people(services, person("c-1", 1), person("c-2", 2))
+    submit(services)
+    trigger(services, "k-1")
+    submit(services, "later", send_at=datetime(2027, 6, 1, tzinfo=UTC).isoformat())
+    work(services)
     clock.pass_(30 * DAY - 1)
-    assert clear(house) == {}
+    assert clear(services) == {}
     clock.pass_(2)
-    assert clear(house) == {"campaigns' variables": 1, "triggers' variables": 1}
+    assert clear(services) == {"campaigns' variables": 1, "triggers' variables": 1}
     kept = ask(
-        house, "SELECT c.id, j.data = '{}', count(*) FROM jobs j LEFT JOIN campaigns c ON c.no = j.campaign_no GROUP BY 1, 2"
+        services, "SELECT c.id, j.data = '{}', count(*) FROM jobs j LEFT JOIN campaigns c ON c.no = j.campaign_no GROUP BY 1, 2"
     )
     assert sorted(kept, key=str) == [("later", False, 2), ("spring", True, 2), (None, True, 1)]
-    assert states(house) == {"accepted": 2}
-    assert ask(house, "SELECT count(*) FROM messages WHERE decision ? 'is'") == [(3,)]
+    assert states(services) == {"accepted": 2}
+    assert ask(services, "SELECT count(*) FROM messages WHERE decision ? 'is'") == [(3,)]
 
 
-def test_what_one_run_leaves_the_next_one_takes(house: House, clock: Clock) -> None:
+def test_what_one_run_leaves_the_next_one_takes(services: Services, clock: Clock) -> None:
     for name in ("spring", "summer", "autumn"):
-        submit(house, name)
-    work(house)
+        submit(services, name)
+    work(services)
     clock.pass_(31 * DAY)
-    assert [clear(house, steps_max=2), clear(house)] == [{"campaigns' variables": 2}, {"campaigns' variables": 1}]
+    assert [clear(services, steps_max=2), clear(services)] == [{"campaigns' variables": 2}, {"campaigns' variables": 1}]
 
 
-def test_what_providers_say_beyond_what_is_acted_on_goes_and_the_news_stays(house: House, clock: Clock) -> None:
+def test_what_providers_say_beyond_what_is_acted_on_goes_and_the_news_stays(services: Services, clock: Clock) -> None:
     told = Event("sendgrid", "e-1", Channel.EMAIL, EventKind.DELIVERED, clock.now, message_id="202611-1-0-0", extra={"ip": "x"})
-    provider_events.keep(house, [told])
+    provider_events.keep(services, [told])
     clock.pass_(31 * DAY)
-    assert clear(house) == {"what providers tell beyond what is acted on": 1}
-    assert ask(house, "SELECT kind, extra FROM provider_events") == [("delivered", None)]
+    assert clear(services) == {"what providers tell beyond what is acted on": 1}
+    assert ask(services, "SELECT kind, extra FROM provider_events") == [("delivered", None)]
 
 
 # -- prospects ---------------------------------------------------------------------------------------------------------
 
 
-def test_prospects_who_tell_us_nothing_for_five_years_are_erased_and_customers_are_not(house: House, clock: Clock) -> None:
-    add_people(house, *(person(name, n, person="prospect") for n, name in enumerate(("silent", "spoke"), 1)), person("customer", 3))
+def test_prospects_who_tell_us_nothing_for_five_years_are_erased_and_customers_are_not(services: Services, clock: Clock) -> None:
+    add_people(
+        services, *(person(name, n, person="prospect") for n, name in enumerate(("silent", "spoke"), 1)), person("customer", 3)
+    )
     clock.now = datetime(2030, 1, 1, tzinfo=UTC)
-    with lend(house.pool) as connection:
+    with lend(services.pool) as connection:
         word = [Change("channel:email", "off")]
-        events.record(connection, house.secret, "spoke", word, "mobile", "tests", "", clock.now, clock.now)
+        events.record(connection, services.secret, "spoke", word, "mobile", "tests", "", clock.now, clock.now)
         word = [Change("channel:sms_whatsapp", "off")]
-        events.record(connection, house.secret, "silent", word, "import", "tests", "", clock.now, clock.now)
-    assert clear(house) == {}
+        events.record(connection, services.secret, "silent", word, "import", "tests", "", clock.now, clock.now)
+    assert clear(services) == {}
     clock.now = datetime(2031, 11, 25, tzinfo=UTC)
-    assert clear(house) == {"prospects who told us nothing since": 1}
-    assert ask(house, "SELECT id FROM recipients WHERE erased_at IS NOT NULL") == [("silent",)]
+    assert clear(services) == {"prospects who told us nothing since": 1}
+    assert ask(services, "SELECT id FROM recipients WHERE erased_at IS NOT NULL") == [("silent",)]
     clock.now = datetime(2035, 1, 2, tzinfo=UTC)
-    assert clear(house) == {"prospects who told us nothing since": 1}
-    assert ask(house, "SELECT id, email FROM recipients WHERE erased_at IS NULL") == [("customer", "customer@example.org")]
+    assert clear(services) == {"prospects who told us nothing since": 1}
+    assert ask(services, "SELECT id, email FROM recipients WHERE erased_at IS NULL") == [("customer", "customer@example.org")]
 
 
 # -- decisions and consent ---------------------------------------------------------------------------------------------
 
 
-def old_times(house: House, clock: Clock) -> None:
+def old_times(services: Services, clock: Clock) -> None:
     """A campaign, a trigger and a text of twelve years ago, and the same campaign of today."""
     clock.now = LONG_AGO
-    add_people(house, person("c-1", 1), person("c-2", 2))
-    submit(house)
-    trigger(house, "k-1")
+    add_people(services, person("c-1", 1), person("c-2", 2))
+    submit(services)
+    trigger(services, "k-1")
     broker = Broker()
-    customer_replies.hear(house, broker.publish, Inbound("SM-1", Channel.SMS, "+32470000001", "STOP"))
-    broker.work(house)
-    work(house)
+    customer_replies.handle_reply(services, broker.publish, InboundText("SM-1", Channel.SMS, "+32470000001", "STOP"))
+    broker.work(services)
+    work(services)
     clock.now = NOW
-    submit(house, "today")
-    work(house)
+    submit(services, "today")
+    work(services)
 
 
-def test_months_in_which_all_ended_ten_years_ago_are_dropped_whole(house: House, clock: Clock) -> None:
-    old_times(house, clock)
-    assert clear(house)["months of decisions"] == 1
-    with lend(house.pool) as connection:
+def test_months_in_which_all_ended_ten_years_ago_are_dropped_whole(services: Services, clock: Clock) -> None:
+    old_times(services, clock)
+    assert clear(services)["months of decisions"] == 1
+    with lend(services.pool) as connection:
         assert partitions.periods(connection) == [202611]
         assert lifecycle.find(connection, "spring") is None
-        assert audit.verify(connection, house.secret, clock.now, 60) == []
-    assert ask(house, "SELECT (SELECT count(*) FROM triggers), (SELECT count(*) FROM inbound_texts)") == [(0, 0)]
-    assert sum(states(house, "today").values()) == 2
+        assert audit.verify(connection, services.secret, clock.now, 60) == []
+    assert ask(services, "SELECT (SELECT count(*) FROM triggers), (SELECT count(*) FROM inbound_texts)") == [(0, 0)]
+    assert sum(states(services, "today").values()) == 2
 
 
-def test_a_month_in_which_something_is_not_over_stays(house: House, clock: Clock) -> None:
+def test_a_month_in_which_something_is_not_over_stays(services: Services, clock: Clock) -> None:
     clock.now = LONG_AGO
-    submit(house, send_at=datetime(2026, 12, 1, tzinfo=UTC).isoformat())
+    submit(services, send_at=datetime(2026, 12, 1, tzinfo=UTC).isoformat())
     clock.now = NOW
-    assert clear(house) == {}
+    assert clear(services) == {}
 
 
-def test_an_erased_person_s_chain_goes_whole_after_ten_years_and_the_others_hold(house: House, clock: Clock, database: str) -> None:
+def test_an_erased_person_s_chain_goes_whole_after_ten_years_and_the_others_hold(
+    services: Services, clock: Clock, database: str
+) -> None:
     clock.now = LONG_AGO
-    add_people(house, person("c-1", 1), person("c-2", 2))
-    with lend(house.pool) as connection:
-        recipients.erase(connection, house.secret, "c-1", "tests", clock.now)
+    add_people(services, person("c-1", 1), person("c-2", 2))
+    with lend(services.pool) as connection:
+        recipients.erase(connection, services.secret, "c-1", "tests", clock.now)
     clock.now = datetime(2024, 3, 9, tzinfo=UTC)
-    assert clear(house) == {}
+    assert clear(services) == {}
     clock.now = datetime(2024, 3, 11, tzinfo=UTC)
-    assert clear(house) == {"what erased people had said": 1}
-    with lend(house.pool) as connection:
-        assert audit.verify(connection, house.secret, clock.now, 60) == []
+    assert clear(services) == {"what erased people had said": 1}
+    with lend(services.pool) as connection:
+        assert audit.verify(connection, services.secret, clock.now, 60) == []
         assert events.history(connection, "c-1") == []
         assert len(events.history(connection, "c-2")) > 0
     with psycopg.connect(database) as owner, pytest.raises(psycopg.errors.RaiseException, match="append-only"):
@@ -189,6 +193,6 @@ def test_an_erased_person_s_chain_goes_whole_after_ten_years_and_the_others_hold
         ("SET dispatcher.retention = 'on'; DELETE FROM consent_events", psycopg.errors.InsufficientPrivilege),
     ],
 )
-def test_whatever_a_worker_asks_for_nothing_young_goes(house: House, statement: str, error: type[Exception]) -> None:
-    with lend(house.pool) as worker, pytest.raises(error):
+def test_whatever_a_worker_asks_for_nothing_young_goes(services: Services, statement: str, error: type[Exception]) -> None:
+    with lend(services.pool) as worker, pytest.raises(error):
         worker.execute(statement.encode())

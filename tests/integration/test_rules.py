@@ -14,13 +14,13 @@ import pytest
 from channels.base import BadAddress, Channel, ChannelError, Event, EventKind, Rejected, Unavailable, Uncertain
 from dispatcher import content
 from dispatcher.campaigns import dry_run, scheduler, submission
-from dispatcher.campaigns.submission import Admission
+from dispatcher.campaigns.submission import SubmitResult
 from dispatcher.campaigns.template_approval import approve_waiting
 from dispatcher.content import Catalog
 from dispatcher.delivery.pipeline import prepare_all, run_chunk
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.message import OfferType, State
-from dispatcher.domain.message_id import MessageRef
+from dispatcher.domain.message_id import MessageId
 from dispatcher.domain.preferences import Change
 from dispatcher.inbound import provider_events
 from dispatcher.intake.campaign import parse_campaign
@@ -33,14 +33,14 @@ from dispatcher.ledger.delivery import claims, messages
 from dispatcher.ledger.delivery.messages import Message
 from dispatcher.maintenance import sweep
 from dispatcher.policy import variant_of
-from dispatcher.policy.data import Cap
-from dispatcher.runtime.services import House
-from tests.support.services import TEMPLATES, Clock, add_people, balance, make_house, outbox, person, states, work
+from dispatcher.policy.data import FrequencyCap
+from dispatcher.runtime.services import Services
+from tests.support.services import TEMPLATES, Clock, add_people, balance, make_services, outbox, person, states, work
 
 OFFER = {"project": "solar panels", "amount": 9000, "offer_url": "https://www.kbc-bank.example/loan"}
 EVERY = frozenset(Channel)
 OFFERS = frozenset(OfferType)
-ONE_A_DAY = Cap("one", 1, EVERY, OFFERS, 86_400.0)
+ONE_A_DAY = FrequencyCap("one", 1, EVERY, OFFERS, 86_400.0)
 
 
 @pytest.fixture
@@ -49,13 +49,13 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def house(database: str, clock: Clock) -> Iterator[House]:
-    with make_house(database, clock) as made:
+def services(database: str, clock: Clock) -> Iterator[Services]:
+    with make_services(database, clock) as made:
         yield made
 
 
-def capped(house: House, *caps: Cap) -> House:
-    return replace(house, policy=replace(house.policy, caps=caps))
+def capped(services: Services, *caps: FrequencyCap) -> Services:
+    return replace(services, policy=replace(services.policy, caps=caps))
 
 
 def form(recipients: Sequence[str], campaign_id: str = "spring", **changes: Any) -> dict[str, Any]:
@@ -63,114 +63,118 @@ def form(recipients: Sequence[str], campaign_id: str = "spring", **changes: Any)
     return {"id": campaign_id, "template": "loan_offer", "channels": ["email"], "audience": rows, **changes}
 
 
-def submit(house: House, recipients: Sequence[str], campaign_id: str = "spring", **changes: Any) -> Admission:
-    return submission.submit(house, parse_campaign(form(recipients, campaign_id, **changes), submission.desk(house)))
+def submit(services: Services, recipients: Sequence[str], campaign_id: str = "spring", **changes: Any) -> SubmitResult:
+    return submission.submit(
+        services, parse_campaign(form(recipients, campaign_id, **changes), submission.validation_context(services))
+    )
 
 
-def trigger(house: House, recipient_id: str, key: str, template: str = "loan_offer") -> tuple[int, int]:
+def trigger(services: Services, recipient_id: str, key: str, template: str = "loan_offer") -> tuple[int, int]:
     data = OFFER if template == "loan_offer" else {}
     job = {"key": key, "recipient": recipient_id, "template": template, "data": data}
-    place = submission.take_trigger(house, parse_trigger(job, submission.desk(house)))
+    place = submission.take_trigger(services, parse_trigger(job, submission.validation_context(services)))
     return place.period, place.chunk
 
 
-def legs(house: House, recipient_id: str, campaign_id: str = "spring") -> list[Message]:
-    with lend(house.pool) as connection:
+def legs(services: Services, recipient_id: str, campaign_id: str = "spring") -> list[Message]:
+    with lend(services.pool) as connection:
         return messages.of_campaign(connection, campaign_id, recipient_id)
 
 
 # -- frequency caps ----------------------------------------------------------------------------------------------------
 
 
-def test_twenty_workers_one_person_and_a_cap_of_one_make_one_message(house: House, database: str, clock: Clock) -> None:
-    add_people(house, person("c-1"))
-    house = capped(house, ONE_A_DAY)
-    places = [trigger(house, "c-1", f"k-{number}") for number in range(20)]
+def test_twenty_workers_one_person_and_a_cap_of_one_make_one_message(services: Services, database: str, clock: Clock) -> None:
+    add_people(services, person("c-1"))
+    services = capped(services, ONE_A_DAY)
+    places = [trigger(services, "c-1", f"k-{number}") for number in range(20)]
     together = threading.Barrier(20)
 
-    def run(each: House, place: tuple[int, int]) -> None:
+    def run(each: Services, place: tuple[int, int]) -> None:
         together.wait()
         run_chunk(each, *place)
 
-    with make_house(database, clock) as one, make_house(database, clock) as other:
-        houses = [capped(each, ONE_A_DAY) for each in (house, one, other)]
+    with make_services(database, clock) as one, make_services(database, clock) as other:
+        houses = [capped(each, ONE_A_DAY) for each in (services, one, other)]
         threads = [threading.Thread(target=run, args=(houses[n % 3], place)) for n, place in enumerate(places)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
         assert sum(len(outbox(each, channel).sent) for each in houses for channel in Channel) == 1
-    with lend(house.pool) as connection:
+    with lend(services.pool) as connection:
         found = connection.execute("SELECT state, reason, count(*) FROM messages GROUP BY 1, 2 ORDER BY 1").fetchall()
     assert found == [("accepted", None, 1), ("refused", "frequency_capped", 19)]
 
 
-def test_a_claim_that_another_overtook_is_decided_again_on_the_next_channel(house: House) -> None:
-    house = capped(house, Cap("mail", 1, frozenset({Channel.EMAIL}), OFFERS, 3_600.0))
-    add_people(house, person("c-1"))
-    submit(house, ["c-1"])
-    submit(house, ["c-1"], "summer", channels=["email", "push"])
-    work(house)
-    assert (states(house), states(house, "summer")) == ({"accepted": 1}, {"accepted": 1})
-    assert (len(outbox(house).sent), len(outbox(house, Channel.PUSH).sent)) == (1, 1)
+def test_a_claim_that_another_overtook_is_decided_again_on_the_next_channel(services: Services) -> None:
+    services = capped(services, FrequencyCap("mail", 1, frozenset({Channel.EMAIL}), OFFERS, 3_600.0))
+    add_people(services, person("c-1"))
+    submit(services, ["c-1"])
+    submit(services, ["c-1"], "summer", channels=["email", "push"])
+    work(services)
+    assert (states(services), states(services, "summer")) == ({"accepted": 1}, {"accepted": 1})
+    assert (len(outbox(services).sent), len(outbox(services, Channel.PUSH).sent)) == (1, 1)
 
 
-def test_with_route_all_each_channel_is_a_message_of_its_own(house: House) -> None:
-    house = capped(house, replace(ONE_A_DAY, most=2))
-    add_people(house, person("c-1"))
-    submit(house, ["c-1"], route="all", channels=["email", "push", "sms"])
-    work(house)
-    assert balance(house).channels == {"email": {"accepted": 1}, "push": {"accepted": 1}, "sms": {"refused": 1}}
-    assert legs(house, "c-1")[2].reason == "frequency_capped"
+def test_with_route_all_each_channel_is_a_message_of_its_own(services: Services) -> None:
+    services = capped(services, replace(ONE_A_DAY, most=2))
+    add_people(services, person("c-1"))
+    submit(services, ["c-1"], route="all", channels=["email", "push", "sms"])
+    work(services)
+    assert balance(services).channels == {"email": {"accepted": 1}, "push": {"accepted": 1}, "sms": {"refused": 1}}
+    assert legs(services, "c-1")[2].reason == "frequency_capped"
 
 
 @pytest.mark.parametrize(
     ("answer", "counts"),
     [(None, True), (Uncertain("read"), True), (Rejected("400"), False), (Unavailable("connect"), False)],
 )
-def test_only_what_is_known_not_to_have_left_gives_its_place_back(house: House, answer: ChannelError | None, counts: bool) -> None:
-    house = capped(house, ONE_A_DAY)
-    add_people(house, person("c-1"))
+def test_only_what_is_known_not_to_have_left_gives_its_place_back(
+    services: Services, answer: ChannelError | None, counts: bool
+) -> None:
+    services = capped(services, ONE_A_DAY)
+    add_people(services, person("c-1"))
     if answer is not None:
-        outbox(house).answers["c-1@example.org"] = answer
-    submit(house, ["c-1"])
-    work(house)
-    submit(house, ["c-1"], "summer", channels=["push"])
-    work(house)
-    assert states(house, "summer") == ({"refused": 1} if counts else {"accepted": 1})
+        outbox(services).answers["c-1@example.org"] = answer
+    submit(services, ["c-1"])
+    work(services)
+    submit(services, ["c-1"], "summer", channels=["push"])
+    work(services)
+    assert states(services, "summer") == ({"refused": 1} if counts else {"accepted": 1})
 
 
-def test_service_messages_neither_count_nor_are_capped(house: House) -> None:
-    house = capped(house, ONE_A_DAY)
-    add_people(house, person("c-1"))
+def test_service_messages_neither_count_nor_are_capped(services: Services) -> None:
+    services = capped(services, ONE_A_DAY)
+    add_people(services, person("c-1"))
     for key, template in (("k-1", "optout_acknowledgement"), ("k-2", "loan_offer"), ("k-3", "optout_acknowledgement")):
-        run_chunk(house, *trigger(house, "c-1", key, template))
-    assert sum(len(outbox(house, channel).sent) for channel in Channel) == 3
+        run_chunk(services, *trigger(services, "c-1", key, template))
+    assert sum(len(outbox(services, channel).sent) for channel in Channel) == 3
 
 
-def test_a_rolling_window_frees_a_place_and_old_reservations_are_dropped(house: House, clock: Clock) -> None:
-    house = capped(house, ONE_A_DAY)
-    add_people(house, person("c-1"))
-    submit(house, ["c-1"])
-    work(house)
+def test_a_rolling_window_frees_a_place_and_old_reservations_are_dropped(services: Services, clock: Clock) -> None:
+    services = capped(services, ONE_A_DAY)
+    add_people(services, person("c-1"))
+    submit(services, ["c-1"])
+    work(services)
     clock.pass_(86_400)
-    submit(house, ["c-1"], "summer")
-    work(house)
-    assert states(house, "summer") == {"accepted": 1}
+    submit(services, ["c-1"], "summer")
+    work(services)
+    assert states(services, "summer") == {"accepted": 1}
     clock.pass_(1)
-    sweep.sweep(house)
-    with lend(house.pool) as connection:
+    sweep.sweep(services)
+    with lend(services.pool) as connection:
         assert connection.execute("SELECT at FROM cap_reservations").fetchall() == [(clock.now - timedelta(seconds=1),)]
 
 
-def test_a_rehearsal_sees_what_was_sent_and_reserves_nothing(house: House) -> None:
-    house = capped(house, replace(ONE_A_DAY, most=2))
-    add_people(house, person("c-1", 1), person("c-2", 2))
-    submit(house, ["c-1"])
-    work(house)
+def test_a_rehearsal_sees_what_was_sent_and_reserves_nothing(services: Services) -> None:
+    services = capped(services, replace(ONE_A_DAY, most=2))
+    add_people(services, person("c-1", 1), person("c-2", 2))
+    submit(services, ["c-1"])
+    work(services)
     every = form(["c-1", "c-2"], "summer", route="all", channels=["email", "push", "sms"])
     for _ in range(2):
-        rehearsal = dry_run.rehearse(house, parse_campaign(every, submission.desk(house)))
+        rehearsal = dry_run.dry_run(services, parse_campaign(every, submission.validation_context(services)))
         assert rehearsal.states == {"sendable": 2}
         assert rehearsal.channels == {"email": 2, "push": 1}
 
@@ -181,221 +185,221 @@ HOUR = 3_600
 FALLBACK: dict[str, Any] = {"channels": ["push", "email", "sms"], "fallback_after_seconds": HOUR}
 
 
-def news(house: House, message: Message, kind: EventKind, code: str | None = None) -> None:
+def news(services: Services, message: Message, kind: EventKind, code: str | None = None) -> None:
     assert message.channel is not None
     name = f"{message.ref}:{kind}"
-    provider_events.keep(house, [Event("provider", name, message.channel, kind, house.clock(), str(message.ref), code=code)])
-    provider_events.settle_some(house, lambda _: None)
+    provider_events.keep(services, [Event("provider", name, message.channel, kind, services.clock(), str(message.ref), code=code)])
+    provider_events.settle_some(services, lambda _: None)
 
 
-def told(house: House, recipient_id: str = "c-1", campaign_id: str = "spring") -> list[tuple[str | None, str]]:
-    return [(leg.channel, leg.state.value) for leg in legs(house, recipient_id, campaign_id)]
+def told(services: Services, recipient_id: str = "c-1", campaign_id: str = "spring") -> list[tuple[str | None, str]]:
+    return [(leg.channel, leg.state.value) for leg in legs(services, recipient_id, campaign_id)]
 
 
-def state_of(house: House, campaign_id: str = "spring") -> CampaignState:
-    with lend(house.pool) as connection:
+def state_of(services: Services, campaign_id: str = "spring") -> CampaignState:
+    with lend(services.pool) as connection:
         campaign = lifecycle.find(connection, campaign_id)
     assert campaign is not None
     return campaign.state
 
 
 @pytest.mark.parametrize("answer", [Rejected("400"), BadAddress("UNREGISTERED")])
-def test_a_leg_that_fails_gives_way_at_once_and_the_person_counts_once(house: House, answer: ChannelError) -> None:
-    add_people(house, person("c-1"))
-    outbox(house, Channel.PUSH).answers["device-c-1"] = answer
-    submit(house, ["c-1"], **FALLBACK)
-    work(house)
-    assert told(house) == [("push", "failed"), ("email", "accepted")]
-    assert states(house) == {"accepted": 1}
+def test_a_leg_that_fails_gives_way_at_once_and_the_person_counts_once(services: Services, answer: ChannelError) -> None:
+    add_people(services, person("c-1"))
+    outbox(services, Channel.PUSH).answers["device-c-1"] = answer
+    submit(services, ["c-1"], **FALLBACK)
+    work(services)
+    assert told(services) == [("push", "failed"), ("email", "accepted")]
+    assert states(services) == {"accepted": 1}
 
 
 def test_a_leg_without_a_delivery_report_gives_way_after_its_time_and_the_last_ends_the_campaign(
-    house: House, clock: Clock
+    services: Services, clock: Clock
 ) -> None:
-    add_people(house, person("c-1"))
-    submit(house, ["c-1"], **FALLBACK)
-    work(house)
+    add_people(services, person("c-1"))
+    submit(services, ["c-1"], **FALLBACK)
+    work(services)
     clock.pass_(HOUR - 1)
-    work(house)
-    assert told(house) == [("push", "accepted")]
-    assert state_of(house) is CampaignState.RUNNING
+    work(services)
+    assert told(services) == [("push", "accepted")]
+    assert state_of(services) is CampaignState.RUNNING
     for _ in range(2):
         clock.pass_(HOUR)
-        work(house)
-    assert told(house) == [("push", "accepted"), ("email", "accepted"), ("sms", "accepted")]
-    assert (states(house), state_of(house)) == ({"accepted": 1}, CampaignState.FINISHED)
+        work(services)
+    assert told(services) == [("push", "accepted"), ("email", "accepted"), ("sms", "accepted")]
+    assert (states(services), state_of(services)) == ({"accepted": 1}, CampaignState.FINISHED)
 
 
-def test_a_delivered_leg_is_followed_by_none(house: House, clock: Clock) -> None:
-    add_people(house, person("c-1"))
-    submit(house, ["c-1"], **FALLBACK)
-    work(house)
-    news(house, legs(house, "c-1")[0], EventKind.DELIVERED)
+def test_a_delivered_leg_is_followed_by_none(services: Services, clock: Clock) -> None:
+    add_people(services, person("c-1"))
+    submit(services, ["c-1"], **FALLBACK)
+    work(services)
+    news(services, legs(services, "c-1")[0], EventKind.DELIVERED)
     clock.pass_(2 * HOUR)
-    work(house)
-    assert told(house) == [("push", "delivered")]
-    assert state_of(house) is CampaignState.FINISHED
+    work(services)
+    assert told(services) == [("push", "delivered")]
+    assert state_of(services) is CampaignState.FINISHED
 
 
-def test_what_may_have_gone_never_falls_back(house: House, clock: Clock) -> None:
-    add_people(house, person("c-1"))
-    outbox(house, Channel.PUSH).answers["device-c-1"] = Uncertain("read")
-    submit(house, ["c-1"], **FALLBACK)
+def test_what_may_have_gone_never_falls_back(services: Services, clock: Clock) -> None:
+    add_people(services, person("c-1"))
+    outbox(services, Channel.PUSH).answers["device-c-1"] = Uncertain("read")
+    submit(services, ["c-1"], **FALLBACK)
     for _ in range(3):
-        work(house)
+        work(services)
         clock.pass_(2 * HOUR)
-    assert told(house) == [("push", "unresolved")]
+    assert told(services) == [("push", "unresolved")]
 
 
-def test_news_of_an_arrival_between_decision_and_claim_is_seen_by_the_gate(house: House, clock: Clock) -> None:
-    add_people(house, person("c-1"))
-    submit(house, ["c-1"], **FALLBACK)
-    work(house)
-    first = legs(house, "c-1")[0]
+def test_news_of_an_arrival_between_decision_and_claim_is_seen_by_the_gate(services: Services, clock: Clock) -> None:
+    add_people(services, person("c-1"))
+    submit(services, ["c-1"], **FALLBACK)
+    work(services)
+    first = legs(services, "c-1")[0]
     clock.pass_(HOUR)
-    due = scheduler.due_chunks(house)[0]
-    with lend(house.pool) as connection:
+    due = scheduler.due_chunks(services)[0]
+    with lend(services.pool) as connection:
         chunk = claims.find(connection, due.period, due.number)
         assert chunk is not None
-        prepared = prepare_all(house, chunk, claims.gather(connection, chunk), {})
-        news(house, first, EventKind.DELIVERED)
+        prepared = prepare_all(services, chunk, claims.gather(connection, chunk), {})
+        news(services, first, EventKind.DELIVERED)
         claim = claims.claim(connection, chunk, [item.entry for item in prepared], clock.now)
     assert not claim.won
     assert claim.changed == {0}
-    run_chunk(house, due.period, due.number)
-    assert told(house) == [("push", "delivered"), (None, "refused")]
-    assert legs(house, "c-1")[1].reason == "duplicate"
-    assert states(house) == {"delivered": 1}
+    run_chunk(services, due.period, due.number)
+    assert told(services) == [("push", "delivered"), (None, "refused")]
+    assert legs(services, "c-1")[1].reason == "duplicate"
+    assert states(services) == {"delivered": 1}
 
 
-def test_a_delivery_that_comes_after_the_fallback_is_only_recorded(house: House, clock: Clock) -> None:
-    add_people(house, person("c-1"))
-    submit(house, ["c-1"], **FALLBACK)
-    work(house)
+def test_a_delivery_that_comes_after_the_fallback_is_only_recorded(services: Services, clock: Clock) -> None:
+    add_people(services, person("c-1"))
+    submit(services, ["c-1"], **FALLBACK)
+    work(services)
     clock.pass_(HOUR)
-    work(house)
-    news(house, legs(house, "c-1")[0], EventKind.DELIVERED)
-    assert told(house) == [("push", "delivered"), ("email", "accepted")]
-    assert states(house) == {"delivered": 1}
+    work(services)
+    news(services, legs(services, "c-1")[0], EventKind.DELIVERED)
+    assert told(services) == [("push", "delivered"), ("email", "accepted")]
+    assert states(services) == {"delivered": 1}
 
 
-def test_a_later_leg_is_decided_anew(house: House, clock: Clock) -> None:
-    add_people(house, person("c-1"))
-    submit(house, ["c-1"], **FALLBACK)
-    work(house)
-    with lend(house.pool) as connection:
+def test_a_later_leg_is_decided_anew(services: Services, clock: Clock) -> None:
+    add_people(services, person("c-1"))
+    submit(services, ["c-1"], **FALLBACK)
+    work(services)
+    with lend(services.pool) as connection:
         now = clock.now
-        events.record(connection, house.secret, "c-1", [Change("channel:email", "off")], "mobile", "tests", "", now, now)
-    news(house, legs(house, "c-1")[0], EventKind.FAILED, "x")
-    work(house)
-    assert told(house) == [("push", "failed"), ("sms", "accepted")]
-    with lend(house.pool) as connection:
-        events.record(connection, house.secret, "c-1", [Change("offer:own", "none")], "mobile", "tests", "", now, now)
-    submit(house, ["c-1"], "summer", **FALLBACK)
-    work(house)
-    assert states(house, "summer") == {"refused": 1}
+        events.record(connection, services.secret, "c-1", [Change("channel:email", "off")], "mobile", "tests", "", now, now)
+    news(services, legs(services, "c-1")[0], EventKind.FAILED, "x")
+    work(services)
+    assert told(services) == [("push", "failed"), ("sms", "accepted")]
+    with lend(services.pool) as connection:
+        events.record(connection, services.secret, "c-1", [Change("offer:own", "none")], "mobile", "tests", "", now, now)
+    submit(services, ["c-1"], "summer", **FALLBACK)
+    work(services)
+    assert states(services, "summer") == {"refused": 1}
 
 
-def test_the_legs_of_one_message_count_once_towards_the_caps(house: House) -> None:
-    house = capped(house, ONE_A_DAY)
-    add_people(house, person("c-1"))
-    submit(house, ["c-1"], **FALLBACK)
-    work(house)
-    news(house, legs(house, "c-1")[0], EventKind.BOUNCED)
-    work(house)
-    assert told(house) == [("push", "bounced"), ("email", "accepted")]
-    submit(house, ["c-1"], "summer")
-    work(house)
-    assert balance(house, "summer").reasons == {"frequency_capped": 1}
+def test_the_legs_of_one_message_count_once_towards_the_caps(services: Services) -> None:
+    services = capped(services, ONE_A_DAY)
+    add_people(services, person("c-1"))
+    submit(services, ["c-1"], **FALLBACK)
+    work(services)
+    news(services, legs(services, "c-1")[0], EventKind.BOUNCED)
+    work(services)
+    assert told(services) == [("push", "bounced"), ("email", "accepted")]
+    submit(services, ["c-1"], "summer")
+    work(services)
+    assert balance(services, "summer").reasons == {"frequency_capped": 1}
 
 
-def test_a_provider_s_limit_per_person_closes_its_channel_for_a_day_and_falls_to_the_next(house: House, clock: Clock) -> None:
-    house = capped(house)
-    add_people(house, person("c-1"))
+def test_a_provider_s_limit_per_person_closes_its_channel_for_a_day_and_falls_to_the_next(services: Services, clock: Clock) -> None:
+    services = capped(services)
+    add_people(services, person("c-1"))
     asked: dict[str, Any] = {"channels": ["whatsapp", "sms"], "fallback_after_seconds": 4 * HOUR}
-    submit(house, ["c-1"], **asked)
-    work(house)
-    news(house, legs(house, "c-1")[0], EventKind.FAILED, "63049")
-    work(house)
-    assert told(house) == [("whatsapp", "failed"), ("sms", "accepted")]
-    submit(house, ["c-1"], "summer", **asked)
-    work(house)
-    assert told(house, campaign_id="summer") == [("sms", "accepted")]
+    submit(services, ["c-1"], **asked)
+    work(services)
+    news(services, legs(services, "c-1")[0], EventKind.FAILED, "63049")
+    work(services)
+    assert told(services) == [("whatsapp", "failed"), ("sms", "accepted")]
+    submit(services, ["c-1"], "summer", **asked)
+    work(services)
+    assert told(services, campaign_id="summer") == [("sms", "accepted")]
     clock.pass_(24 * HOUR)
-    submit(house, ["c-1"], "autumn", **asked)
-    work(house)
-    assert told(house, campaign_id="autumn") == [("whatsapp", "accepted")]
+    submit(services, ["c-1"], "autumn", **asked)
+    work(services)
+    assert told(services, campaign_id="autumn") == [("whatsapp", "accepted")]
 
 
-def test_a_cancelled_campaign_begins_no_other_leg(house: House, clock: Clock) -> None:
-    add_people(house, person("c-1"))
-    submit(house, ["c-1"], **FALLBACK)
-    work(house)
-    with lend(house.pool) as connection:
+def test_a_cancelled_campaign_begins_no_other_leg(services: Services, clock: Clock) -> None:
+    add_people(services, person("c-1"))
+    submit(services, ["c-1"], **FALLBACK)
+    work(services)
+    with lend(services.pool) as connection:
         assert lifecycle.cancel(connection, "spring", clock.now)
     clock.pass_(2 * HOUR)
-    work(house)
-    assert told(house) == [("push", "accepted")]
+    work(services)
+    assert told(services) == [("push", "accepted")]
 
 
-def test_a_dead_leg_that_has_fallen_back_is_not_replayed(house: House, clock: Clock) -> None:
-    house = replace(house, policy=replace(house.policy, quiet_hours={}))
-    add_people(house, person("c-1"))
-    outbox(house, Channel.PUSH).answers["device-c-1"] = Unavailable("connect")
-    submit(house, ["c-1"], **FALLBACK)
-    for _ in range(house.policy.retry.attempts_max):
-        work(house)
+def test_a_dead_leg_that_has_fallen_back_is_not_replayed(services: Services, clock: Clock) -> None:
+    services = replace(services, policy=replace(services.policy, quiet_hours={}))
+    add_people(services, person("c-1"))
+    outbox(services, Channel.PUSH).answers["device-c-1"] = Unavailable("connect")
+    submit(services, ["c-1"], **FALLBACK)
+    for _ in range(services.policy.retry.attempts_max):
+        work(services)
         clock.pass_(2 * HOUR - 1)
-    work(house)
-    assert told(house)[0] == ("push", "dead")
-    with lend(house.pool) as connection:
-        assert messages.replay(connection, [legs(house, "c-1")[0].ref], clock.now) == 0
+    work(services)
+    assert told(services)[0] == ("push", "dead")
+    with lend(services.pool) as connection:
+        assert messages.replay(connection, [legs(services, "c-1")[0].ref], clock.now) == 0
 
 
 @pytest.mark.parametrize("news_comes", [True, False])
-def test_a_trigger_falls_back_like_a_campaign(house: House, clock: Clock, news_comes: bool) -> None:
-    add_people(house, person("c-1"))
+def test_a_trigger_falls_back_like_a_campaign(services: Services, clock: Clock, news_comes: bool) -> None:
+    add_people(services, person("c-1"))
     job = {"key": "k-1", "recipient": "c-1", "template": "loan_offer", "data": OFFER}
     asked = {**job, "channels": ["push", "sms"], "fallback_after_seconds": HOUR}
-    place = submission.take_trigger(house, parse_trigger(asked, submission.desk(house)))
-    run_chunk(house, place.period, place.chunk)
+    place = submission.take_trigger(services, parse_trigger(asked, submission.validation_context(services)))
+    run_chunk(services, place.period, place.chunk)
 
     def leg(number: int) -> Message:
-        with lend(house.pool) as connection:
-            found = messages.find(connection, MessageRef(place.period, place.chunk, 0, number))
+        with lend(services.pool) as connection:
+            found = messages.find(connection, MessageId(place.period, place.chunk, 0, number))
         assert found is not None
         return found
 
     if news_comes:
-        news(house, leg(0), EventKind.FAILED, "x")
+        news(services, leg(0), EventKind.FAILED, "x")
     else:
         clock.pass_(HOUR)
-    work(house)
+    work(services)
     stand = [(leg(number).channel, leg(number).state.value) for number in (0, 1)]
     assert stand == [("push", "failed" if news_comes else "accepted"), ("sms", "accepted")]
     for wrong in ({"channels": ["sms"]}, {"channels": ["fax"]}):
         with pytest.raises(BadInput):
-            parse_trigger({**asked, **wrong}, submission.desk(house))
+            parse_trigger({**asked, **wrong}, submission.validation_context(services))
 
 
 @pytest.mark.parametrize("changes", [{"route": "all"}, {"channels": ["email"]}])
-def test_a_fallback_without_anywhere_to_fall_to_is_not_accepted(house: House, changes: dict[str, Any]) -> None:
+def test_a_fallback_without_anywhere_to_fall_to_is_not_accepted(services: Services, changes: dict[str, Any]) -> None:
     with pytest.raises(BadInput, match="second channel"):
-        submit(house, ["c-1"], **{**FALLBACK, **changes})
+        submit(services, ["c-1"], **{**FALLBACK, **changes})
 
 
 # -- four eyes ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_large_campaign_waits_for_somebody_else_than_who_submitted_it(house: House, clock: Clock) -> None:
-    house = replace(house, policy=replace(house.policy, four_eyes_audience_min=1))
-    add_people(house, person("c-1", 1), person("c-2", 2))
-    submission.submit(house, parse_campaign(form(["c-1"], "small"), submission.desk(house)), by="Anne")
-    submission.submit(house, parse_campaign(form(["c-1", "c-2"]), submission.desk(house)), by="Anne")
-    work(house)
-    assert (states(house, "small"), states(house)) == ({"accepted": 1}, {"pending": 2})
-    assert state_of(house) is CampaignState.AWAITING_RELEASE
-    with lend(house.pool) as connection:
+def test_a_large_campaign_waits_for_somebody_else_than_who_submitted_it(services: Services, clock: Clock) -> None:
+    services = replace(services, policy=replace(services.policy, four_eyes_audience_min=1))
+    add_people(services, person("c-1", 1), person("c-2", 2))
+    submission.submit(services, parse_campaign(form(["c-1"], "small"), submission.validation_context(services)), by="Anne")
+    submission.submit(services, parse_campaign(form(["c-1", "c-2"]), submission.validation_context(services)), by="Anne")
+    work(services)
+    assert (states(services, "small"), states(services)) == ({"accepted": 1}, {"pending": 2})
+    assert state_of(services) is CampaignState.AWAITING_RELEASE
+    with lend(services.pool) as connection:
         assert not any(lifecycle.release(connection, "spring", by, clock.now) for by in ("Anne", " anne ", ""))
         assert not lifecycle.pause(connection, "spring", clock.now)
         assert not lifecycle.resume(connection, "spring", clock.now)
@@ -404,56 +408,56 @@ def test_a_large_campaign_waits_for_somebody_else_than_who_submitted_it(house: H
         found = lifecycle.find(connection, "spring")
     assert found is not None
     assert (found.submitted_by, found.released_by) == ("Anne", "Bart")
-    work(house)
-    assert states(house) == {"accepted": 2}
+    work(services)
+    assert states(services) == {"accepted": 2}
 
 
-def test_a_released_campaign_keeps_its_rate_from_then_on(house: House, clock: Clock) -> None:
-    house = replace(house, policy=replace(house.policy, four_eyes_audience_min=1))
+def test_a_released_campaign_keeps_its_rate_from_then_on(services: Services, clock: Clock) -> None:
+    services = replace(services, policy=replace(services.policy, four_eyes_audience_min=1))
     people = [f"c-{number}" for number in range(4)]
-    add_people(house, *(person(recipient_id, number) for number, recipient_id in enumerate(people)))
-    submit(house, people, rate_per_second=1)
+    add_people(services, *(person(recipient_id, number) for number, recipient_id in enumerate(people)))
+    submit(services, people, rate_per_second=1)
     clock.pass_(HOUR)
-    with lend(house.pool) as connection:
+    with lend(services.pool) as connection:
         assert lifecycle.release(connection, "spring", "Bart", clock.now)
-    work(house)
-    assert states(house) == {"pending": 3, "accepted": 1}
+    work(services)
+    assert states(services) == {"pending": 3, "accepted": 1}
 
 
-def test_a_campaign_that_waits_for_its_release_can_be_cancelled(house: House, clock: Clock) -> None:
-    house = replace(house, policy=replace(house.policy, four_eyes_audience_min=0))
-    submit(house, ["c-1"])
-    with lend(house.pool) as connection:
+def test_a_campaign_that_waits_for_its_release_can_be_cancelled(services: Services, clock: Clock) -> None:
+    services = replace(services, policy=replace(services.policy, four_eyes_audience_min=0))
+    submit(services, ["c-1"])
+    with lend(services.pool) as connection:
         assert lifecycle.cancel(connection, "spring", clock.now)
         assert not lifecycle.release(connection, "spring", "Bart", clock.now)
-    assert states(house) == {"cancelled": 1}
+    assert states(services) == {"cancelled": 1}
 
 
 # -- the complaint brake -----------------------------------------------------------------------------------------------
 
 
-def braked(house: House, count: int, complaints: int = 0, bounces: int = 0) -> tuple[CampaignState, str]:
+def braked(services: Services, count: int, complaints: int = 0, bounces: int = 0) -> tuple[CampaignState, str]:
     """A campaign to so many people, in which some complain and some have no mailbox; more of it is still to come."""
     people = [f"c-{number}" for number in range(count)]
-    add_people(house, *(person(recipient_id, number % 90) for number, recipient_id in enumerate(people)))
-    submit(house, people, rate_per_second=count / 2)
-    work(house)
+    add_people(services, *(person(recipient_id, number % 90) for number, recipient_id in enumerate(people)))
+    submit(services, people, rate_per_second=count / 2)
+    work(services)
     for number in range(complaints):
-        news(house, legs(house, f"c-{number}")[0], EventKind.COMPLAINED)
+        news(services, legs(services, f"c-{number}")[0], EventKind.COMPLAINED)
     for number in range(complaints, complaints + bounces):
-        news(house, legs(house, f"c-{number}")[0], EventKind.BOUNCED)
-    sweep.sweep(house)
-    with lend(house.pool) as connection:
+        news(services, legs(services, f"c-{number}")[0], EventKind.BOUNCED)
+    sweep.sweep(services)
+    with lend(services.pool) as connection:
         found = lifecycle.find(connection, "spring")
     assert found is not None
     return found.state, found.note
 
 
-def brake(house: House, minimum: int = 10) -> House:
+def brake(services: Services, minimum: int = 10) -> Services:
     numbers = replace(
-        house.policy.brake, complaint_rate_warn=0.05, complaint_rate_pause=0.2, bounce_rate_pause=0.3, minimum=minimum
+        services.policy.brake, complaint_rate_warn=0.05, complaint_rate_pause=0.2, bounce_rate_pause=0.3, minimum=minimum
     )
-    return replace(house, policy=replace(house.policy, brake=numbers))
+    return replace(services, policy=replace(services.policy, brake=numbers))
 
 
 @pytest.mark.parametrize(
@@ -466,24 +470,24 @@ def brake(house: House, minimum: int = 10) -> House:
     ],
 )
 def test_a_campaign_that_people_complain_about_stops_itself_and_says_so(
-    house: House, complaints: int, bounces: int, state: CampaignState, note: str
+    services: Services, complaints: int, bounces: int, state: CampaignState, note: str
 ) -> None:
-    assert braked(brake(house), 20, complaints, bounces) == (state, note)
+    assert braked(brake(services), 20, complaints, bounces) == (state, note)
 
 
-def test_a_few_messages_are_too_few_to_judge_by(house: House) -> None:
-    assert braked(brake(house, minimum=11), 20, complaints=9) == (CampaignState.RUNNING, "")
+def test_a_few_messages_are_too_few_to_judge_by(services: Services) -> None:
+    assert braked(brake(services, minimum=11), 20, complaints=9) == (CampaignState.RUNNING, "")
 
 
-def test_a_campaign_that_a_person_let_go_on_is_judged_by_what_comes_then(house: House, clock: Clock) -> None:
-    house = brake(house)
-    assert braked(house, 20, complaints=5)[0] is CampaignState.PAUSED
-    with lend(house.pool) as connection:
+def test_a_campaign_that_a_person_let_go_on_is_judged_by_what_comes_then(services: Services, clock: Clock) -> None:
+    services = brake(services)
+    assert braked(services, 20, complaints=5)[0] is CampaignState.PAUSED
+    with lend(services.pool) as connection:
         assert lifecycle.resume(connection, "spring", clock.now)
     clock.pass_(1)
-    work(house)
-    assert states(house) == {"accepted": 15, "complained": 5}
-    assert state_of(house) is CampaignState.FINISHED
+    work(services)
+    assert states(services) == {"accepted": 15, "complained": 5}
+    assert state_of(services) is CampaignState.FINISHED
 
 
 # -- variants ----------------------------------------------------------------------------------------------------------
@@ -501,18 +505,18 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
 
 
 @pytest.fixture
-def two_texts(house: House, catalog: Catalog) -> House:
-    both = replace(house, catalog=catalog)
+def two_texts(services: Services, catalog: Catalog) -> Services:
+    both = replace(services, catalog=catalog)
     approve_waiting(both, "tests")
     return both
 
 
-def test_an_a_b_test_gives_each_person_one_text_and_counts_by_variant(two_texts: House) -> None:
+def test_an_a_b_test_gives_each_person_one_text_and_counts_by_variant(two_texts: Services) -> None:
     people = [f"c-{number}" for number in range(60)]
     add_people(two_texts, *(person(recipient_id, number) for number, recipient_id in enumerate(people)))
     variants = {"short": "loan_offer", "long": "loan_offer_b"}
     wanted: dict[str, Any] = {"template": None, "variants": variants, "holdout_percent": 20}
-    rehearsed = dry_run.rehearse(two_texts, parse_campaign(form(people, **wanted), submission.desk(two_texts)))
+    rehearsed = dry_run.dry_run(two_texts, parse_campaign(form(people, **wanted), submission.validation_context(two_texts)))
     submit(two_texts, people, **wanted)
     work(two_texts)
     found = balance(two_texts)
@@ -537,7 +541,7 @@ def test_an_a_b_test_gives_each_person_one_text_and_counts_by_variant(two_texts:
         {"template": None, "variants": {"a b": "loan_offer", "b": "loan_offer_b"}},
     ],
 )
-def test_variants_that_do_not_compare_are_not_accepted(two_texts: House, changes: dict[str, Any]) -> None:
+def test_variants_that_do_not_compare_are_not_accepted(two_texts: Services, changes: dict[str, Any]) -> None:
     with pytest.raises(BadInput):
         submit(two_texts, ["c-1"], **changes)
 
@@ -545,95 +549,100 @@ def test_variants_that_do_not_compare_are_not_accepted(two_texts: House, changes
 # -- households --------------------------------------------------------------------------------------------------------
 
 
-def couple(house: House, **second: Any) -> None:
-    add_people(house, person("c-1", 1, partner="c-2"), person("c-2", 2, **{"partner": "c-1", **second}), person("c-3", 3))
+def couple(services: Services, **second: Any) -> None:
+    add_people(services, person("c-1", 1, partner="c-2"), person("c-2", 2, **{"partner": "c-1", **second}), person("c-3", 3))
 
 
 @pytest.mark.parametrize("rate", [None, 1])
-def test_of_two_registered_partners_one_gets_the_household_s_message(house: House, clock: Clock, rate: int | None) -> None:
-    couple(house)
-    submit(house, ["c-1", "c-2", "c-3"], one_per_household=True, rate_per_second=rate)
+def test_of_two_registered_partners_one_gets_the_household_s_message(services: Services, clock: Clock, rate: int | None) -> None:
+    couple(services)
+    submit(services, ["c-1", "c-2", "c-3"], one_per_household=True, rate_per_second=rate)
     for _ in range(3):
-        work(house)
+        work(services)
         clock.pass_(1)
-    assert states(house) == {"accepted": 2, "refused": 1}
-    assert balance(house).reasons == {"household": 1}
-    assert legs(house, "c-2")[0].decision["reasons"][0][2] == str(legs(house, "c-1")[0].ref)
+    assert states(services) == {"accepted": 2, "refused": 1}
+    assert balance(services).reasons == {"household": 1}
+    assert legs(services, "c-2")[0].decision["reasons"][0][2] == str(legs(services, "c-1")[0].ref)
 
 
-def test_each_partner_s_own_no_wins_and_the_other_may_have_the_message(house: House) -> None:
-    couple(house)
-    with lend(house.pool) as connection:
-        now = house.clock()
-        events.record(connection, house.secret, "c-1", [Change("offer:own", "none")], "mobile", "tests", "", now, now)
-    submit(house, ["c-1", "c-2"], one_per_household=True)
-    work(house)
-    assert balance(house).reasons == {"choice_none": 1}
-    assert legs(house, "c-2")[0].state is State.ACCEPTED
+def test_each_partner_s_own_no_wins_and_the_other_may_have_the_message(services: Services) -> None:
+    couple(services)
+    with lend(services.pool) as connection:
+        now = services.clock()
+        events.record(connection, services.secret, "c-1", [Change("offer:own", "none")], "mobile", "tests", "", now, now)
+    submit(services, ["c-1", "c-2"], one_per_household=True)
+    work(services)
+    assert balance(services).reasons == {"choice_none": 1}
+    assert legs(services, "c-2")[0].state is State.ACCEPTED
 
 
 @pytest.mark.parametrize(("changes", "one"), [({"partner": "c-9"}, True), ({}, False)])
 def test_only_who_registered_each_other_are_a_household_and_only_where_the_campaign_asks(
-    house: House, changes: dict[str, Any], one: bool
+    services: Services, changes: dict[str, Any], one: bool
 ) -> None:
-    couple(house, **changes)
-    submit(house, ["c-1", "c-2"], one_per_household=one)
-    work(house)
-    assert states(house) == {"accepted": 2}
+    couple(services, **changes)
+    submit(services, ["c-1", "c-2"], one_per_household=one)
+    work(services)
+    assert states(services) == {"accepted": 2}
 
 
-def test_one_side_s_word_alone_makes_no_household_whose_data_may_be_used(house: House) -> None:
-    couple(house)
-    add_people(house, person("c-4", 4, partner="c-3"), person("c-5", 5, partner="nobody"))
-    with lend(house.pool) as connection:
+def test_one_side_s_word_alone_makes_no_household_whose_data_may_be_used(services: Services) -> None:
+    couple(services)
+    add_people(services, person("c-4", 4, partner="c-3"), person("c-5", 5, partner="nobody"))
+    with lend(services.pool) as connection:
         found = claims.facts_of(connection, ["c-1", "c-2", "c-3", "c-4", "c-5"])
     assert [found[each].partner_id for each in ("c-1", "c-2", "c-3", "c-4", "c-5")] == ["c-2", "c-1", None, None, None]
 
 
-def test_two_workers_and_a_couple_in_two_chunks_make_one_message(house: House, database: str, clock: Clock) -> None:
-    couple(house)
-    submit(house, ["c-1", "c-2"], one_per_household=True, rate_per_second=1)
+def test_two_workers_and_a_couple_in_two_chunks_make_one_message(services: Services, database: str, clock: Clock) -> None:
+    couple(services)
+    submit(services, ["c-1", "c-2"], one_per_household=True, rate_per_second=1)
     clock.pass_(10)
-    dues = scheduler.due_chunks(house)
+    dues = scheduler.due_chunks(services)
     assert len(dues) == 2
     together = threading.Barrier(2)
 
-    def run(each: House, number: int) -> None:
+    def run(each: Services, number: int) -> None:
         together.wait()
         run_chunk(each, dues[number].period, dues[number].number)
 
-    with make_house(database, clock) as other:
-        threads = [threading.Thread(target=run, args=pair) for pair in ((house, 0), (other, 1))]
+    with make_services(database, clock) as other:
+        threads = [threading.Thread(target=run, args=pair) for pair in ((services, 0), (other, 1))]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-    assert states(house) == {"accepted": 1, "refused": 1}
+    assert states(services) == {"accepted": 1, "refused": 1}
 
 
-def test_a_rehearsal_counts_households_across_chunks(house: House) -> None:
-    couple(house)
+def test_a_rehearsal_counts_households_across_chunks(services: Services) -> None:
+    couple(services)
     asked = form(["c-1", "c-3", "c-2"], one_per_household=True, rate_per_second=1)
-    rehearsal = dry_run.rehearse(house, parse_campaign(asked, submission.desk(house)))
+    rehearsal = dry_run.dry_run(services, parse_campaign(asked, submission.validation_context(services)))
     assert (rehearsal.states, rehearsal.reasons) == ({"sendable": 2, "refused": 1}, {"household": 1})
 
 
 # -- a rehearsal of the past -------------------------------------------------------------------------------------------
 
 
-def test_a_rehearsal_as_of_the_past_knows_what_had_been_said_and_sent_by_then(house: House, clock: Clock) -> None:
-    house = capped(house, ONE_A_DAY)
-    add_people(house, person("c-1", 1), person("c-2", 2))
+def test_a_rehearsal_as_of_the_past_knows_what_had_been_said_and_sent_by_then(services: Services, clock: Clock) -> None:
+    services = capped(services, ONE_A_DAY)
+    add_people(services, person("c-1", 1), person("c-2", 2))
     clock.pass_(HOUR)
     then = clock.now
     clock.pass_(HOUR)
-    submit(house, ["c-1"])
-    work(house)
-    with lend(house.pool) as connection:
-        events.record(connection, house.secret, "c-2", [Change("offer:own", "none")], "mobile", "tests", "", clock.now, clock.now)
+    submit(services, ["c-1"])
+    work(services)
+    with lend(services.pool) as connection:
+        events.record(
+            connection, services.secret, "c-2", [Change("offer:own", "none")], "mobile", "tests", "", clock.now, clock.now
+        )
     asked = form(["c-1", "c-2"], "summer")
     moments = {"now": None, "then": then, "before": then - timedelta(hours=2)}
-    found = {name: dry_run.rehearse(house, parse_campaign(asked, submission.desk(house)), at) for name, at in moments.items()}
+    found = {
+        name: dry_run.dry_run(services, parse_campaign(asked, submission.validation_context(services)), at)
+        for name, at in moments.items()
+    }
     assert found["now"].reasons == {"frequency_capped": 1, "choice_none": 1}
     assert found["then"].states == {"sendable": 2}
     assert found["before"].reasons == {"no_choice": 2}
@@ -642,14 +651,14 @@ def test_a_rehearsal_as_of_the_past_knows_what_had_been_said_and_sent_by_then(ho
 # -- senders -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_text_message_comes_from_its_entity_s_own_sender_where_it_has_one(house: House) -> None:
-    cbc = replace(house.policy.entities["cbc-banque"], senders={Channel.SMS: "CBC"})
-    house = replace(house, policy=replace(house.policy, entities={**house.policy.entities, "cbc-banque": cbc}))
-    add_people(house, person("c-1"))
+def test_a_text_message_comes_from_its_entity_s_own_sender_where_it_has_one(services: Services) -> None:
+    cbc = replace(services.policy.entities["cbc-banque"], senders={Channel.SMS: "CBC"})
+    services = replace(services, policy=replace(services.policy, entities={**services.policy.entities, "cbc-banque": cbc}))
+    add_people(services, person("c-1"))
     for name, entity in (("ours", "kbc-bank"), ("theirs", "cbc-banque")):
-        submit(house, ["c-1"], name, entity=entity, channels=["sms"])
-        work(house)
-    assert [outbound.sender for outbound in outbox(house, Channel.SMS).sent] == ["", "CBC"]
+        submit(services, ["c-1"], name, entity=entity, channels=["sms"])
+        work(services)
+    assert [outbound.sender for outbound in outbox(services, Channel.SMS).sent] == ["", "CBC"]
 
 
 # -- clocks ------------------------------------------------------------------------------------------------------------
@@ -667,27 +676,27 @@ def test_a_text_message_comes_from_its_entity_s_own_sender_where_it_has_one(hous
     ],
 )
 def test_a_message_held_over_a_change_of_the_clock_leaves_by_the_new_one(
-    house: House, clock: Clock, channel: str, zone: str | None, asked: tuple[int, ...], leaves: tuple[int, ...]
+    services: Services, clock: Clock, channel: str, zone: str | None, asked: tuple[int, ...], leaves: tuple[int, ...]
 ) -> None:
     clock.now = datetime(*asked, tzinfo=UTC)  # type: ignore[misc, arg-type]
-    add_people(house, person("c-1") | ({"timezone": zone} if zone else {}))
-    submit(house, ["c-1"], channels=[channel])
-    work(house)
-    assert balance(house).reasons == {"quiet_hours": 1}
+    add_people(services, person("c-1") | ({"timezone": zone} if zone else {}))
+    submit(services, ["c-1"], channels=[channel])
+    work(services)
+    assert balance(services).reasons == {"quiet_hours": 1}
     clock.now = datetime(*leaves, tzinfo=UTC) - timedelta(seconds=1)  # type: ignore[misc, arg-type]
-    work(house)
-    assert states(house) == {"held": 1}
+    work(services)
+    assert states(services) == {"held": 1}
     clock.pass_(1)
-    work(house)
-    assert states(house) == {"accepted": 1}
+    work(services)
+    assert states(services) == {"accepted": 1}
 
 
-def test_a_message_that_was_held_expires_rather_than_arrives_late(house: House, clock: Clock) -> None:
+def test_a_message_that_was_held_expires_rather_than_arrives_late(services: Services, clock: Clock) -> None:
     clock.now = datetime(2026, 11, 23, 20, 30, tzinfo=UTC)
-    add_people(house, person("c-1"))
-    submit(house, ["c-1"], channels=["push"], expires_at=datetime(2026, 11, 24, 8, 0, tzinfo=UTC).isoformat())
-    work(house)
-    assert states(house) == {"held": 1}
+    add_people(services, person("c-1"))
+    submit(services, ["c-1"], channels=["push"], expires_at=datetime(2026, 11, 24, 8, 0, tzinfo=UTC).isoformat())
+    work(services)
+    assert states(services) == {"held": 1}
     clock.now = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
-    work(house)
-    assert states(house) == {"expired": 1}
+    work(services)
+    assert states(services) == {"expired": 1}

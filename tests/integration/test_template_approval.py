@@ -16,13 +16,13 @@ from starlette.testclient import TestClient
 from channels.base import Channel
 from dispatcher import content
 from dispatcher.campaigns import dry_run, submission, template_approval
-from dispatcher.campaigns.template_approval import Standing
+from dispatcher.campaigns.template_approval import ApprovalStatus
 from dispatcher.content import Catalog
 from dispatcher.delivery.explanation import explain_message
 from dispatcher.delivery.pipeline import run_chunk
 from dispatcher.domain.campaign import CampaignState
-from dispatcher.domain.decision import Code
-from dispatcher.domain.message_id import MessageRef
+from dispatcher.domain.decision import ReasonCode
+from dispatcher.domain.message_id import MessageId
 from dispatcher.domain.recipient import LANGUAGES
 from dispatcher.intake.campaign import Submission, parse_campaign
 from dispatcher.intake.errors import BadInput
@@ -30,10 +30,10 @@ from dispatcher.intake.trigger import parse_trigger
 from dispatcher.ledger.campaigns import lifecycle, template_approvals
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.delivery import messages
-from dispatcher.runtime.services import House
+from dispatcher.runtime.services import Services
 from dispatcher.web.api_keys import new_key, read_keys
 from dispatcher.web.app import create
-from tests.support.services import TEMPLATES, Broker, Clock, add_people, balance, make_house, outbox, person, states, work
+from tests.support.services import TEMPLATES, Broker, Clock, add_people, balance, make_services, outbox, person, states, work
 
 OFFER = {"project": "solar panels", "amount": 9000, "offer_url": "https://www.kbc-bank.example/loan"}
 
@@ -50,38 +50,38 @@ def changed(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
 
 
 @pytest.fixture
-def house(database: str) -> Iterator[House]:
-    with make_house(database, Clock(), approved=False) as made:
+def services(database: str) -> Iterator[Services]:
+    with make_services(database, Clock(), approved=False) as made:
         add_people(made, person("c-1", 1), person("c-2", 2))
         yield made
 
 
-def approve(house: House, name: str = "loan_offer", actor: str = "Bart") -> None:
-    template_approval.say(house, name, True, actor)
+def approve(services: Services, name: str = "loan_offer", actor: str = "Bart") -> None:
+    template_approval.set_approval(services, name, True, actor)
 
 
-def withdraw(house: House, name: str = "loan_offer") -> None:
-    template_approval.say(house, name, False, "Bart")
+def withdraw(services: Services, name: str = "loan_offer") -> None:
+    template_approval.set_approval(services, name, False, "Bart")
 
 
-def asked(house: House, campaign_id: str = "spring", **changes: Any) -> Submission:
+def asked(services: Services, campaign_id: str = "spring", **changes: Any) -> Submission:
     rows = [{"recipient": recipient_id, "data": OFFER} for recipient_id in ("c-1", "c-2")]
     form = {"id": campaign_id, "template": "loan_offer", "channels": ["email"], "audience": rows, **changes}
-    return parse_campaign(form, submission.desk(house))
+    return parse_campaign(form, submission.validation_context(services))
 
 
-def submit(house: House, **changes: Any) -> None:
-    submission.submit(house, asked(house, **changes))
+def submit(services: Services, **changes: Any) -> None:
+    submission.submit(services, asked(services, **changes))
 
 
-def trigger(house: House, key: str = "k-1", template: str = "loan_offer", **data: Any) -> tuple[int, int]:
+def trigger(services: Services, key: str = "k-1", template: str = "loan_offer", **data: Any) -> tuple[int, int]:
     job = {"key": key, "recipient": "c-1", "template": template, "data": data or OFFER}
-    place = submission.take_trigger(house, parse_trigger(job, submission.desk(house)))
+    place = submission.take_trigger(services, parse_trigger(job, submission.validation_context(services)))
     return place.period, place.chunk
 
 
-def campaign(house: House) -> lifecycle.Campaign:
-    with lend(house.pool) as connection:
+def campaign(services: Services) -> lifecycle.Campaign:
+    with lend(services.pool) as connection:
         found = lifecycle.find(connection, "spring")
     assert found is not None
     return found
@@ -90,114 +90,114 @@ def campaign(house: House) -> lifecycle.Campaign:
 # -- at the door -------------------------------------------------------------------------------------------------------
 
 
-def test_a_campaign_with_a_text_that_nobody_approved_is_not_taken(house: House) -> None:
+def test_a_campaign_with_a_text_that_nobody_approved_is_not_taken(services: Services) -> None:
     with pytest.raises(BadInput, match=r"template: loan_offer as it now is \(version 1, [0-9a-f]{12}\) is not approved by anybody"):
-        submit(house)
-    with lend(house.pool) as connection:
+        submit(services)
+    with lend(services.pool) as connection:
         assert lifecycle.find(connection, "spring") is None
-    approve(house)
-    submit(house)
-    work(house)
-    assert states(house) == {"accepted": 2}
+    approve(services)
+    submit(services)
+    work(services)
+    assert states(services) == {"accepted": 2}
 
 
-def test_a_dry_run_asks_for_no_approval_and_says_what_the_campaign_will_ask_for(house: House) -> None:
-    rehearsal = dry_run.rehearse(house, asked(house))
+def test_a_dry_run_asks_for_no_approval_and_says_what_the_campaign_will_ask_for(services: Services) -> None:
+    rehearsal = dry_run.dry_run(services, asked(services))
     assert rehearsal.states == {"sendable": 2}
     assert [need.partition(" ")[0] for need in rehearsal.needs] == ["loan_offer"]
-    approve(house)
-    assert dry_run.rehearse(house, asked(house)).needs == ()
-    strict = replace(house, policy=replace(house.policy, four_eyes_audience_min=1))
-    assert "somebody else than its submitter" in dry_run.rehearse(strict, asked(house)).needs[0]
+    approve(services)
+    assert dry_run.dry_run(services, asked(services)).needs == ()
+    strict = replace(services, policy=replace(services.policy, four_eyes_audience_min=1))
+    assert "somebody else than its submitter" in dry_run.dry_run(strict, asked(services)).needs[0]
 
 
-def test_a_trigger_is_refused_too_and_what_was_taken_before_keeps_its_answer(house: House) -> None:
+def test_a_trigger_is_refused_too_and_what_was_taken_before_keeps_its_answer(services: Services) -> None:
     with pytest.raises(BadInput, match="not approved"):
-        trigger(house)
-    approve(house)
-    place = trigger(house)
-    withdraw(house)
-    assert trigger(house) == place
+        trigger(services)
+    approve(services)
+    place = trigger(services)
+    withdraw(services)
+    assert trigger(services) == place
     with pytest.raises(BadInput, match="not approved"):
-        trigger(house, "k-2")
+        trigger(services, "k-2")
 
 
-def test_a_service_message_needs_nobody_s_approval(house: House) -> None:
-    run_chunk(house, *trigger(house, template="optout_acknowledgement", scope="email"))
-    assert len(outbox(house).sent) == 1
+def test_a_service_message_needs_nobody_s_approval(services: Services) -> None:
+    run_chunk(services, *trigger(services, template="optout_acknowledgement", scope="email"))
+    assert len(outbox(services).sent) == 1
     with pytest.raises(BadInput, match="service message"):
-        approve(house, "optout_acknowledgement")
+        approve(services, "optout_acknowledgement")
 
 
-def test_a_policy_may_ask_for_no_approvals(house: House) -> None:
-    free = replace(house, policy=replace(house.policy, four_eyes_templates=False))
+def test_a_policy_may_ask_for_no_approvals(services: Services) -> None:
+    free = replace(services, policy=replace(services.policy, four_eyes_templates=False))
     submit(free)
     work(free)
     assert states(free) == {"accepted": 2}
-    assert {wording.standing for wording in template_approval.wordings(free)} == {Standing.FREE}
+    assert {wording.standing for wording in template_approval.template_versions(free)} == {ApprovalStatus.FREE}
 
 
 # -- what was running --------------------------------------------------------------------------------------------------
 
 
 def test_a_running_campaign_whose_text_changes_pauses_itself_and_goes_on_once_the_new_one_is_approved(
-    house: House, changed: Catalog
+    services: Services, changed: Catalog
 ) -> None:
-    approve(house)
-    submit(house)
-    later = replace(house, catalog=changed)
+    approve(services)
+    submit(services)
+    later = replace(services, catalog=changed)
     work(later)
-    assert campaign(house).state is CampaignState.PAUSED
-    assert campaign(house).note.startswith("paused itself: loan_offer as it now is (version 2, ")
-    assert states(house) == {"pending": 2}
+    assert campaign(services).state is CampaignState.PAUSED
+    assert campaign(services).note.startswith("paused itself: loan_offer as it now is (version 2, ")
+    assert states(services) == {"pending": 2}
     approve(later)
-    with lend(house.pool) as connection:
-        assert lifecycle.resume(connection, "spring", house.clock())
+    with lend(services.pool) as connection:
+        assert lifecycle.resume(connection, "spring", services.clock())
     work(later)
-    assert states(house) == {"accepted": 2}
-    assert campaign(house).note == ""
+    assert states(services) == {"accepted": 2}
+    assert campaign(services).note == ""
 
 
-def test_a_withdrawn_approval_stops_what_has_not_left(house: House) -> None:
-    approve(house)
-    submit(house, rate_per_second=1)
-    work(house)
-    withdraw(house)
-    assert isinstance(house.clock, Clock)
-    house.clock.pass_(10)
-    work(house)
-    assert (campaign(house).state, states(house)) == (CampaignState.PAUSED, {"pending": 1, "accepted": 1})
+def test_a_withdrawn_approval_stops_what_has_not_left(services: Services) -> None:
+    approve(services)
+    submit(services, rate_per_second=1)
+    work(services)
+    withdraw(services)
+    assert isinstance(services.clock, Clock)
+    services.clock.pass_(10)
+    work(services)
+    assert (campaign(services).state, states(services)) == (CampaignState.PAUSED, {"pending": 1, "accepted": 1})
 
 
-def test_a_trigger_that_meets_another_wording_at_its_worker_is_refused_and_says_so(house: House, changed: Catalog) -> None:
-    approve(house)
-    period, chunk = trigger(house)
-    run_chunk(replace(house, catalog=changed), period, chunk)
-    with lend(house.pool) as connection:
-        message = messages.find(connection, MessageRef(period, chunk, 0))
+def test_a_trigger_that_meets_another_wording_at_its_worker_is_refused_and_says_so(services: Services, changed: Catalog) -> None:
+    approve(services)
+    period, chunk = trigger(services)
+    run_chunk(replace(services, catalog=changed), period, chunk)
+    with lend(services.pool) as connection:
+        message = messages.find(connection, MessageId(period, chunk, 0))
         assert message is not None
-        told = explain_message(house, connection, message, "en")
-    assert (message.state, message.reason) == ("refused", Code.TEMPLATE_NOT_APPROVED)
+        told = explain_message(services, connection, message, "en")
+    assert (message.state, message.reason) == ("refused", ReasonCode.TEMPLATE_NOT_APPROVED)
     assert "The text had not been approved on our side yet." in told.why
-    assert outbox(house).sent == []
+    assert outbox(services).sent == []
 
 
-def test_a_decision_cites_the_approval_that_its_text_had(house: House) -> None:
-    approve(house, "train_ticket")
-    approve(house)
-    submit(house)
-    work(house)
-    with lend(house.pool) as connection:
+def test_a_decision_cites_the_approval_that_its_text_had(services: Services) -> None:
+    approve(services, "train_ticket")
+    approve(services)
+    submit(services)
+    work(services)
+    with lend(services.pool) as connection:
         [message] = messages.of_campaign(connection, "spring", "c-1")
         [word] = template_approvals.history(connection, "loan_offer")
     assert message.decision["approval"] == word.no
-    assert (word.actor, word.digest) == ("Bart", house.catalog["loan_offer"].digest)
+    assert (word.actor, word.digest) == ("Bart", services.catalog["loan_offer"].digest)
 
 
-def test_every_variant_needs_an_approval(house: House) -> None:
-    texts = {name: replace(house.catalog["loan_offer"], digest=letter * 64) for name, letter in (("a", "1"), ("b", "2"))}
-    named = {name: replace(text, brief=replace(text.brief, template=name)) for name, text in texts.items()}
-    both = replace(house, catalog=Catalog(named))
+def test_every_variant_needs_an_approval(services: Services) -> None:
+    texts = {name: replace(services.catalog["loan_offer"], digest=letter * 64) for name, letter in (("a", "1"), ("b", "2"))}
+    named = {name: replace(text, info=replace(text.info, template=name)) for name, text in texts.items()}
+    both = replace(services, catalog=Catalog(named))
     approve(both, "a")
     with pytest.raises(BadInput, match="template: b as it now is"):
         submit(both, template=None, variants={"x": "a", "y": "b"})
@@ -209,33 +209,33 @@ def test_every_variant_needs_an_approval(house: House) -> None:
 # -- who may say so ----------------------------------------------------------------------------------------------------
 
 
-def test_an_approval_is_somebody_s_of_what_they_saw_and_never_the_author_s(house: House, changed: Catalog) -> None:
-    later = replace(house, catalog=changed)
+def test_an_approval_is_somebody_s_of_what_they_saw_and_never_the_author_s(services: Services, changed: Catalog) -> None:
+    later = replace(services, catalog=changed)
     digest = later.catalog["loan_offer"].digest
     for name, actor, seen, complaint in (
         ("loan_offer", "  ", None, "somebody's"),
         ("loan_offer", "wim writer", None, "somebody else has to approve it"),
-        ("loan_offer", "Bart", house.catalog["loan_offer"].digest, "look at it again"),
+        ("loan_offer", "Bart", services.catalog["loan_offer"].digest, "look at it again"),
         ("loan_offer", "Bart", digest[:11], "look at it again"),
         ("lone_offer", "Bart", None, "did you mean loan_offer"),
     ):
         with pytest.raises(BadInput, match=complaint):
-            template_approval.say(later, name, True, actor, seen)
+            template_approval.set_approval(later, name, True, actor, seen)
     with pytest.raises(BadInput, match="no approval that could be withdrawn"):
         withdraw(later)
-    assert template_approval.say(later, "loan_offer", True, "Bart", digest[:12]).standing is Standing.APPROVED
-    again = template_approval.say(later, "loan_offer", True, "Carla", digest)
-    assert (again.word.actor if again.word else "") == "Bart"
+    assert template_approval.set_approval(later, "loan_offer", True, "Bart", digest[:12]).standing is ApprovalStatus.APPROVED
+    retry_hint = template_approval.set_approval(later, "loan_offer", True, "Carla", digest)
+    assert (retry_hint.word.actor if retry_hint.word else "") == "Bart"
     withdraw(later)
-    assert template_approval.wording(later, "loan_offer").standing is Standing.WITHDRAWN
+    assert template_approval.template_version(later, "loan_offer").standing is ApprovalStatus.WITHDRAWN
 
 
 @pytest.mark.parametrize("statement", ["UPDATE template_approvals SET actor = 'x'", "DELETE FROM template_approvals"])
-def test_nobody_rewrites_who_approved_what(house: House, database: str, statement: str) -> None:
-    approve(house)
+def test_nobody_rewrites_who_approved_what(services: Services, database: str, statement: str) -> None:
+    approve(services)
     with psycopg.connect(database) as owner, pytest.raises(psycopg.errors.RaiseException, match="append-only"):
         owner.execute(statement.encode())
-    with lend(house.pool) as worker, pytest.raises(psycopg.errors.InsufficientPrivilege):
+    with lend(services.pool) as worker, pytest.raises(psycopg.errors.InsufficientPrivilege):
         worker.execute(statement.encode())
 
 
@@ -243,21 +243,21 @@ def test_nobody_rewrites_who_approved_what(house: House, database: str, statemen
 
 
 @pytest.fixture
-def browser(house: House, tmp_path: Path) -> Iterator[tuple[TestClient, dict[str, str]]]:
+def browser(services: Services, tmp_path: Path) -> Iterator[tuple[TestClient, dict[str, str]]]:
     rights = {"Bart": ["console", "templates"], "Anne": ["console", "campaigns"]}
     made = {name: new_key(name, listed) for name, listed in rights.items()}
     (tmp_path / "keys.toml").write_text("\n".join(line for _, line in made.values()))
     keys = read_keys(tmp_path / "keys.toml")
-    with TestClient(create(house, Broker(), keys), base_url="https://dispatcher.example") as client:
+    with TestClient(create(services, Broker(), keys), base_url="https://dispatcher.example") as client:
         yield client, {name: key for name, (key, _) in made.items()}
 
 
-def test_the_api_lists_approves_and_withdraws(house: House, browser: tuple[TestClient, dict[str, str]]) -> None:
+def test_the_api_lists_approves_and_withdraws(services: Services, browser: tuple[TestClient, dict[str, str]]) -> None:
     client, keys = browser
     headers = {"Authorization": f"Bearer {keys['Bart']}"}
     listed = {each["name"]: each for each in client.get("/v1/templates", headers=headers).json()["templates"]}
     assert {name: each["standing"] for name, each in listed.items()} == {
-        wording.template.name: wording.standing for wording in template_approval.wordings(house)
+        wording.template.name: wording.standing for wording in template_approval.template_versions(services)
     }
     body = {"digest": listed["loan_offer"]["digest"]}
     approved = client.post("/v1/templates/loan_offer/approve", json=body, headers=headers)
@@ -269,10 +269,10 @@ def test_the_api_lists_approves_and_withdraws(house: House, browser: tuple[TestC
 
 
 def test_at_the_console_a_wording_is_looked_at_and_approved_by_who_may(
-    house: House, browser: tuple[TestClient, dict[str, str]]
+    services: Services, browser: tuple[TestClient, dict[str, str]]
 ) -> None:
     client, keys = browser
-    place, digest = "/console/templates/loan_offer", house.catalog["loan_offer"].digest
+    place, digest = "/console/templates/loan_offer", services.catalog["loan_offer"].digest
 
     def post(word: str, token: str, seen: str = digest) -> int:
         data = {"form_token": token, "digest": seen}
@@ -289,22 +289,22 @@ def test_at_the_console_a_wording_is_looked_at_and_approved_by_who_may(
     assert "Approve this wording" in client.get(place).text
     assert post("approve", "x") == 403
     assert post("approve", token, "0" * 64) == 422
-    assert template_approval.wording(house, "loan_offer").standing is Standing.WAITING
+    assert template_approval.template_version(services, "loan_offer").standing is ApprovalStatus.WAITING
     assert post("approve", token) == 303
     shown = client.get(place).text
     assert "was approved by Bart" in shown
     assert "Withdraw the approval" in shown
     assert "was approved by Bart" in client.get("/console/templates").text
     assert post("withdraw", token) == 303
-    assert template_approval.wording(house, "loan_offer").standing is Standing.WITHDRAWN
+    assert template_approval.template_version(services, "loan_offer").standing is ApprovalStatus.WITHDRAWN
 
 
-def test_every_rendering_of_every_template_can_be_looked_at(house: House, browser: tuple[TestClient, dict[str, str]]) -> None:
+def test_every_rendering_of_every_template_can_be_looked_at(services: Services, browser: tuple[TestClient, dict[str, str]]) -> None:
     client, keys = browser
     assert client.get("/console/templates/loan_offer/mail", follow_redirects=False).status_code == 303
     client.post("/console/login", data={"key": keys["Anne"]})
-    for template in house.catalog.values():
-        for channel, language, mode in product(template.channels, LANGUAGES, sorted(template.brief.modes)):
+    for template in services.catalog.values():
+        for channel, language, mode in product(template.channels, LANGUAGES, sorted(template.info.modes)):
             answer = client.get(f"/console/templates/{template.name}?channel={channel}&language={language}&mode={mode}")
             assert answer.status_code == 200
             assert "can’t be written" not in answer.text

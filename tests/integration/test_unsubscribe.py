@@ -28,7 +28,7 @@ ONE_CLICK = {"List-Unsubscribe": "One-Click"}
 @pytest.fixture
 def visits(database: str) -> Iterator[Visits]:
     with open_visits(database) as opened:
-        add_people(opened.house, person("c-1"))
+        add_people(opened.services, person("c-1"))
         yield opened
 
 
@@ -67,7 +67,7 @@ def test_one_click_switches_the_messages_channel_off_without_login_redirect_or_c
 def test_the_page_stops_what_is_pressed_and_nothing_else(
     visits: Visits, channel: Channel, template: str, press: str, expected: tuple[str, str]
 ) -> None:
-    add_people(visits.house, person("c-2", 2, offers={"own": "tailored", "partner": "standard"}))
+    add_people(visits.services, person("c-2", 2, offers={"own": "tailored", "partner": "standard"}))
     link, before = visits.write("c-2", template, channel).unsubscribe, visits.values("c-2")
     answer = visits.client.post(link, data={"stop": press})
     assert visits.values("c-2") == {**before, expected[0]: expected[1]}
@@ -78,7 +78,7 @@ def test_the_page_stops_what_is_pressed_and_nothing_else(
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_pages_speak_the_recipients_language_unless_asked_otherwise(visits: Visits, language: str) -> None:
-    add_people(visits.house, person("c-2", 2, language=language))
+    add_people(visits.services, person("c-2", 2, language=language))
     link = visits.write("c-2").unsubscribe
     page = visits.client.get(link, headers={"Accept-Language": "es"})
     assert f'<html lang="{language}">' in page.text
@@ -89,7 +89,7 @@ def test_pages_speak_the_recipients_language_unless_asked_otherwise(visits: Visi
 
 
 def test_pages_and_tokens_say_nothing_about_the_person(visits: Visits) -> None:
-    add_people(visits.house, person("somebody", 2))
+    add_people(visits.services, person("somebody", 2))
     link = visits.write("somebody").unsubscribe
     pages = [visits.client.get(link), visits.client.post(link, data={"stop": "everything"}), visits.client.get("/u/nonsense")]
     for page in pages:
@@ -114,8 +114,8 @@ def test_old_mail_still_works_when_its_content_is_gone(visits: Visits, database:
 
 def test_an_erased_person_finds_a_friendly_page(visits: Visits) -> None:
     link = visits.write("c-1").unsubscribe
-    with lend(visits.house.pool) as connection:
-        recipients.erase(connection, visits.house.secret, "c-1", "tests", visits.clock())
+    with lend(visits.services.pool) as connection:
+        recipients.erase(connection, visits.services.secret, "c-1", "tests", visits.clock())
     for answer in (visits.client.get(link), visits.client.post(link, data=ONE_CLICK)):
         assert answer.status_code == 200
         assert "Your data are erased" in answer.text
@@ -125,7 +125,7 @@ def test_an_erased_person_finds_a_friendly_page(visits: Visits) -> None:
 
 @pytest.mark.parametrize(("header", "language"), [("fr-BE,fr;q=0.9,en;q=0.8", "fr"), ("es, de;q=0.1", "de"), ("x;q=z,,;", "en")])
 def test_a_bad_token_is_answered_in_plain_words_in_the_visitors_language(visits: Visits, header: str, language: str) -> None:
-    unused = message_token(visits.house.secret, UNSUBSCRIBE, "202611-999-0-0")
+    unused = message_token(visits.services.secret, UNSUBSCRIBE, "202611-999-0-0")
     preferences = visits.write("c-1").preferences.rpartition("/")[2]
     for token in ("nonsense", "é%00", unused, preferences, "A" * 2000):
         for answer in (
@@ -185,7 +185,7 @@ def test_no_body_ends_in_a_fault_of_ours(visits: Visits) -> None:
 
 def test_a_ledger_that_is_away_is_said_so() -> None:
     with open_visits("postgresql://nobody@127.0.0.1:1/nothing", wait_seconds_max=0.1) as visits:
-        link = f"/u/{message_token(visits.house.secret, UNSUBSCRIBE, '202611-1-0-0')}"
+        link = f"/u/{message_token(visits.services.secret, UNSUBSCRIBE, '202611-1-0-0')}"
         for answer in (visits.client.get(link), visits.client.post(link, data=ONE_CLICK)):
             assert answer.status_code == 503
             assert "Please try again in a moment" in answer.text
@@ -200,7 +200,7 @@ def test_a_no_is_acknowledged_by_one_mail(visits: Visits) -> None:
     for _ in range(3):
         visits.client.post(link, data=ONE_CLICK)
     assert len(visits.broker.dues) == 1
-    visits.broker.work(visits.house)
+    visits.broker.work(visits.services)
     (_, acknowledgement) = visits.sent()
     assert isinstance(acknowledgement.content, Email)
     assert "commercial e-mails" in acknowledgement.content.text
@@ -211,7 +211,7 @@ def test_the_acknowledgement_comes_in_the_name_that_the_message_had(visits: Visi
     link = visits.write("c-1", entity="cbc-banque").unsubscribe
     assert "CBC Banque" in visits.client.get(link).text
     visits.client.post(link, data=ONE_CLICK)
-    visits.broker.work(visits.house)
+    visits.broker.work(visits.services)
     assert [sent.content.sender_name for sent in visits.sent() if isinstance(sent.content, Email)] == ["CBC Banque"] * 2
 
 
@@ -219,19 +219,19 @@ def test_another_no_is_another_request(visits: Visits) -> None:
     link = visits.write("c-1").unsubscribe
     for press in ("offer", "channel", "everything"):
         visits.client.post(link, data={"stop": press})
-    visits.broker.work(visits.house)
+    visits.broker.work(visits.services)
     assert len(visits.sent()) == 4
 
 
 def test_no_acknowledgement_goes_to_a_suppressed_address_or_to_none(visits: Visits) -> None:
-    add_people(visits.house, person("c-2", 2, email=None))
+    add_people(visits.services, person("c-2", 2, email=None))
     by_text, by_mail = visits.write("c-2", channel=Channel.SMS).unsubscribe, visits.write("c-1").unsubscribe
-    with lend(visits.house.pool) as connection:
-        key = address_key(visits.house.secret, "email", "c-1@example.org")
+    with lend(visits.services.pool) as connection:
+        key = address_key(visits.services.secret, "email", "c-1@example.org")
         suppressions.suppress(connection, Channel.EMAIL, key, "bounce", "tests", visits.clock())
     visits.client.post(by_mail, data=ONE_CLICK)
     visits.client.post(by_text, data={"stop": "channel"})
-    visits.broker.work(visits.house)
+    visits.broker.work(visits.services)
     assert len(visits.sent()) == 1
     assert [len(visits.sent(channel)) for channel in (Channel.SMS, Channel.WHATSAPP, Channel.PUSH)] == [1, 0, 0]
 
@@ -242,9 +242,9 @@ def test_a_broker_that_is_away_costs_neither_the_no_nor_its_acknowledgement(visi
     assert visits.client.post(link, data=ONE_CLICK).status_code == 200
     assert visits.values("c-1")["channel:email"] == "off"
     visits.broker.away = False
-    visits.clock.pass_(visits.house.limits.lease_seconds + 1)
-    visits.broker.publish(scheduler.due_chunks(visits.house))
-    visits.broker.work(visits.house)
+    visits.clock.pass_(visits.services.engine.lease_seconds + 1)
+    visits.broker.publish(scheduler.due_chunks(visits.services))
+    visits.broker.work(visits.services)
     assert len(visits.sent()) == 2
 
 
@@ -252,5 +252,5 @@ def test_what_was_prepared_before_the_no_is_not_sent(visits: Visits) -> None:
     link = visits.write("c-1").unsubscribe
     prepared = visits.prepare("c-1", channel=Channel.PUSH)
     visits.client.post(link, data={"stop": "everything"})
-    run_chunk(visits.house, prepared.period, prepared.chunk)
+    run_chunk(visits.services, prepared.period, prepared.chunk)
     assert not visits.sent(Channel.PUSH)

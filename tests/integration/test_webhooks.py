@@ -24,12 +24,12 @@ from channels.base import Channel
 from channels.providers.outbox import Outbox
 from channels.providers.twilio import NOTHING as NOTHING_SAID
 from channels.providers.twilio import twiml
-from channels.sandbox.keys import EventSigner
+from channels.sandbox.keys import SendGridSigner
 from channels.sms_segments import segments
 from dispatcher.campaigns import submission
 from dispatcher.delivery.pipeline import run_chunk
-from dispatcher.domain.message_id import MessageRef
-from dispatcher.domain.opt_out_keywords import Meaning, classify
+from dispatcher.domain.message_id import MessageId
+from dispatcher.domain.opt_out_keywords import ReplyMeaning, classify
 from dispatcher.domain.recipient import LANGUAGES
 from dispatcher.inbound import customer_replies, provider_events
 from dispatcher.inbound.help_reply import help_text
@@ -39,14 +39,14 @@ from dispatcher.ledger.consent import events as consent
 from dispatcher.ledger.consent import suppressions
 from dispatcher.ledger.delivery.claims import facts_of
 from dispatcher.ledger.keyed_hash import address_key
-from dispatcher.ledger.maintenance.metrics import figures
+from dispatcher.ledger.maintenance.metrics import metrics
 from dispatcher.maintenance import retention
-from dispatcher.runtime.services import House
+from dispatcher.runtime.services import Services
 from dispatcher.web.app import create
-from tests.support.services import Broker, Clock, add_people, make_house, person
+from tests.support.services import Broker, Clock, add_people, make_services, person
 
 TOKEN = "a twilio auth token"
-SIGNER = EventSigner()
+SIGNER = SendGridSigner()
 KEYS = {"sendgrid": SIGNER.public_key, "twilio": TOKEN, "telnyx": SIGNER.short.public_key}
 ANNA = "+32470000001"
 NOTHING: Mapping[str, str] = {}
@@ -61,13 +61,13 @@ JSON_VALUES = st.recursive(
 class Front:
     """The webhooks of a house, and ways to call them as the providers do."""
 
-    house: House
+    services: Services
     broker: Broker
     client: TestClient
     texts: int = 0
 
     def sendgrid(self, body: bytes, age_seconds: int = 0, headers: Mapping[str, str] = NOTHING) -> Response:
-        timestamp = str(int(self.house.clock().timestamp()) - age_seconds)
+        timestamp = str(int(self.services.clock().timestamp()) - age_seconds)
         signed = {
             "X-Twilio-Email-Event-Webhook-Timestamp": timestamp,
             "X-Twilio-Email-Event-Webhook-Signature": SIGNER.sign(timestamp, body),
@@ -75,13 +75,13 @@ class Front:
         return self.client.post("/webhooks/sendgrid", content=body, headers={**signed, **headers})
 
     def twilio(self, path: str, fields: Mapping[str, str], signed_path: str | None = None) -> Response:
-        text = f"{self.house.public_url}{signed_path or path}" + "".join(f"{name}{fields[name]}" for name in sorted(fields))
+        text = f"{self.services.public_url}{signed_path or path}" + "".join(f"{name}{fields[name]}" for name in sorted(fields))
         signature = b64encode(hmac.digest(TOKEN.encode(), text.encode(), hashlib.sha1)).decode()
         headers = {"X-Twilio-Signature": signature, "Content-Type": "application/x-www-form-urlencoded"}
         return self.client.post(path, content=urlencode(fields), headers=headers)
 
-    def telnyx_call(self, call: Mapping[str, Any], signer: EventSigner = SIGNER) -> tuple[bytes, dict[str, str]]:
-        body, timestamp = json.dumps(call).encode(), str(int(self.house.clock().timestamp()))
+    def telnyx_call(self, call: Mapping[str, Any], signer: SendGridSigner = SIGNER) -> tuple[bytes, dict[str, str]]:
+        body, timestamp = json.dumps(call).encode(), str(int(self.services.clock().timestamp()))
         return body, {"Telnyx-Signature-Ed25519": signer.short.sign(timestamp, body), "Telnyx-Timestamp": timestamp}
 
     def text(self, words: str, sender: str = ANNA, **more: str) -> Response:
@@ -90,23 +90,23 @@ class Front:
         return self.twilio("/webhooks/twilio/inbound", fields)
 
     def events(self) -> int:
-        with lend(self.house.pool) as connection:
-            return figures(connection, self.house.clock()).events_unsettled
+        with lend(self.services.pool) as connection:
+            return metrics(connection, self.services.clock()).events_unsettled
 
     def switch(self, recipient_id: str) -> str:
-        with lend(self.house.pool) as connection:
+        with lend(self.services.pool) as connection:
             return consent.preferences(connection, recipient_id).choices["channel:sms_whatsapp"].value
 
     def banned(self, recipient_id: str) -> set[str]:
-        with lend(self.house.pool) as connection:
+        with lend(self.services.pool) as connection:
             return set(facts_of(connection, [recipient_id])[recipient_id].suppressions)
 
 
 @contextmanager
 def open_front(database: str, keys: Mapping[str, str]) -> Iterator[Front]:
     broker = Broker()
-    with make_house(database, Clock(), keys) as house, TestClient(create(house, broker)) as client:
-        yield Front(house, broker, client)
+    with make_services(database, Clock(), keys) as services, TestClient(create(services, broker)) as client:
+        yield Front(services, broker, client)
 
 
 @pytest.fixture
@@ -205,7 +205,7 @@ def test_a_status_callback_is_kept_and_its_query_is_part_of_what_is_signed(front
 
 def test_without_a_token_of_ours_even_a_call_signed_with_nothing_is_refused(database: str) -> None:
     with open_front(database, {}) as front:
-        url = f"{front.house.public_url}/webhooks/twilio/inbound"
+        url = f"{front.services.public_url}/webhooks/twilio/inbound"
         fields = {"MessageSid": "SM1", "From": ANNA, "Body": "START"}
         text = url + "".join(f"{name}{fields[name]}" for name in sorted(fields))
         signature = b64encode(hmac.digest(b"", text.encode(), hashlib.sha1)).decode()
@@ -235,25 +235,25 @@ PATHS = ("/webhooks/sendgrid", "/webhooks/twilio/status", "/webhooks/twilio/inbo
 RIGHT = dict(zip(PATHS, (204, 204, 200, 204), strict=True))
 
 
-def signed(front: Front, path: str, signer: EventSigner = SIGNER, token: str = TOKEN) -> tuple[bytes, dict[str, str]]:
+def signed(front: Front, path: str, signer: SendGridSigner = SIGNER, token: str = TOKEN) -> tuple[bytes, dict[str, str]]:
     """The body and headers of a call as the provider makes it."""
     if path == PATHS[3]:
         return front.telnyx_call(REPORT, signer)
     if path == PATHS[0]:
-        body, timestamp = json.dumps([event()]).encode(), str(int(front.house.clock().timestamp()))
+        body, timestamp = json.dumps([event()]).encode(), str(int(front.services.clock().timestamp()))
         names = ("X-Twilio-Email-Event-Webhook-Timestamp", "X-Twilio-Email-Event-Webhook-Signature")
         return body, dict(zip(names, (timestamp, signer.sign(timestamp, body)), strict=True))
-    text = front.house.public_url + path + "".join(f"{name}{FORM[name]}" for name in sorted(FORM))
+    text = front.services.public_url + path + "".join(f"{name}{FORM[name]}" for name in sorted(FORM))
     signature = b64encode(hmac.digest(token.encode(), text.encode(), hashlib.sha1)).decode()
     return urlencode(FORM).encode(), {"X-Twilio-Signature": signature, **FORM_TYPE}
 
 
 @pytest.mark.parametrize("path", PATHS)
 def test_each_kind_of_call_gets_its_answer(front: Front, path: str) -> None:
-    add_people(front.house, person("anna", 1))
+    add_people(front.services, person("anna", 1))
     body, headers = signed(front, path)
     signature = next(name for name in headers if "Signature" in name)
-    others_body, others = signed(front, path, EventSigner(), "another token")
+    others_body, others = signed(front, path, SendGridSigner(), "another token")
 
     def answers(content: bytes, **changes: str | None) -> int:
         sent = [(name.encode(), value.encode("latin-1")) for name, value in {**headers, **changes}.items() if value is not None]
@@ -269,7 +269,7 @@ def test_each_kind_of_call_gets_its_answer(front: Front, path: str) -> None:
     assert front.switch("anna") == "on"
     assert [answers(body), answers(body)] == [RIGHT[path]] * 2  # right, and replayed
     assert front.events() == (path != PATHS[2])
-    with lend(front.house.pool) as connection:
+    with lend(front.services.pool) as connection:
         heard = [said for said in consent.history(connection, "anna") if said.source == "inbound"]
     assert len(heard) == (path == PATHS[2])
 
@@ -304,14 +304,14 @@ def test_no_input_is_a_fault_of_ours(front: Front) -> None:
         assert answer.status_code in {200, 204, 400, 403}, answer.text
 
     call()
-    provider_events.settle_some(front.house, front.broker.publish)
+    provider_events.settle_some(front.services, front.broker.publish)
 
 
 # -- what people answer ------------------------------------------------------------------------------------------------
 
 
 def test_stop_by_another_provider_is_the_same_stop(front: Front) -> None:
-    add_people(front.house, person("anna", 1), person("bert", 2))
+    add_people(front.services, person("anna", 1), person("bert", 2))
     said = {"id": "t-1", "from": {"phone_number": ANNA}, "text": "stop svp", "autoresponse_type": None}
     body, headers = front.telnyx_call({"data": {"id": "e-1", "event_type": "message.received", "payload": said}})
     assert front.client.post("/webhooks/telnyx", content=body, headers=headers).status_code == 204
@@ -320,28 +320,28 @@ def test_stop_by_another_provider_is_the_same_stop(front: Front) -> None:
 
 
 def test_stop_switches_the_group_off_for_everyone_with_the_number_and_bans_it_on_its_channel(front: Front) -> None:
-    add_people(front.house, person("anna", 1), person("bert", 1), person("carl", 2))
+    add_people(front.services, person("anna", 1), person("bert", 1), person("carl", 2))
     answer = front.text("Stop, svp!")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "text/xml; charset=utf-8")
     assert [front.switch(name) for name in ("anna", "bert", "carl")] == ["off", "off", "on"]
     assert front.banned("anna") == {"sms"}
-    with lend(front.house.pool) as connection:
+    with lend(front.services.pool) as connection:
         said = consent.history(connection, "anna")[-1]
         assert (said.subject, said.source, said.actor) == ("channel:sms_whatsapp", "inbound", "sms")
         assert (
             suppressions.suppress(
-                connection, Channel.SMS, address_key(front.house.secret, "sms", ANNA), "x", "y", front.house.clock()
+                connection, Channel.SMS, address_key(front.services.secret, "sms", ANNA), "x", "y", front.services.clock()
             )
             == 1
         )
 
 
 def test_stop_by_whatsapp_counts_for_the_group_too_and_twice_is_once(front: Front) -> None:
-    add_people(front.house, person("anna", 1))
+    add_people(front.services, person("anna", 1))
     for _ in range(2):
         assert front.text("ARRÊT", f"whatsapp:{ANNA}").status_code == 200
     assert (front.switch("anna"), front.banned("anna")) == ("off", {"whatsapp"})
-    with lend(front.house.pool) as connection:
+    with lend(front.services.pool) as connection:
         assert [event.new_value for event in consent.history(connection, "anna") if event.subject == "channel:sms_whatsapp"] == [
             "on",
             "off",
@@ -349,67 +349,69 @@ def test_stop_by_whatsapp_counts_for_the_group_too_and_twice_is_once(front: Fron
 
 
 def test_a_stop_is_acknowledged_by_one_mail_to_each_who_is_concerned(front: Front) -> None:
-    add_people(front.house, person("anna", 1, language="fr"), person("bert", 1), person("carl", 2), person("dora", 1, email=None))
+    add_people(
+        front.services, person("anna", 1, language="fr"), person("bert", 1), person("carl", 2), person("dora", 1, email=None)
+    )
     for _ in range(2):
         front.text("STOP")
-    front.broker.work(front.house)
-    mails = cast(Outbox, front.house.providers[Channel.EMAIL]).sent
+    front.broker.work(front.services)
+    mails = cast(Outbox, front.services.providers[Channel.EMAIL]).sent
     assert sorted(mail.address for mail in mails) == ["anna@example.org", "bert@example.org"]
 
 
 def test_start_lifts_the_ban_and_grants_nothing(front: Front) -> None:
-    add_people(front.house, person("anna", 1))
+    add_people(front.services, person("anna", 1))
     front.text("STOP")
     front.text("START")
     assert (front.switch("anna"), front.banned("anna")) == ("off", set())
 
 
 def test_start_brings_no_dead_address_back(front: Front) -> None:
-    add_people(front.house, person("anna", 1))
-    with lend(front.house.pool) as connection:
-        key = address_key(front.house.secret, "sms", ANNA)
-        suppressions.suppress(connection, Channel.SMS, key, "30005", "twilio", front.house.clock())
+    add_people(front.services, person("anna", 1))
+    with lend(front.services.pool) as connection:
+        key = address_key(front.services.secret, "sms", ANNA)
+        suppressions.suppress(connection, Channel.SMS, key, "30005", "twilio", front.services.clock())
     front.text("START")
     assert front.banned("anna") == {"sms"}
 
 
 def test_a_text_that_comes_again_is_answered_and_not_obeyed_again(front: Front) -> None:
-    add_people(front.house, person("anna", 1))
+    add_people(front.services, person("anna", 1))
     start = front.text("START", MessageSid="SM-old")
     front.text("STOP")
-    again = front.text("START", MessageSid="SM-old")
-    assert (again.status_code, again.text) == (200, start.text)
+    retry_hint = front.text("START", MessageSid="SM-old")
+    assert (retry_hint.status_code, retry_hint.text) == (200, start.text)
     assert front.banned("anna") == {"sms"}
 
 
 def test_resubscribing_at_the_provider_lifts_its_block_and_grants_nothing(front: Front) -> None:
-    add_people(front.house, person("anna"))
-    place = take_service_mail(front.house, "anna")
+    add_people(front.services, person("anna"))
+    place = take_service_mail(front.services, "anna")
     said = {"message_id": str(place), "email": "anna@example.org"}
     for number, (name, banned) in enumerate((("unsubscribe", {"email"}), ("group_resubscribe", set()), ("spamreport", {"email"}))):
-        front.house.clock.pass_(60)  # type: ignore[attr-defined]
-        at = int(front.house.clock().timestamp())
+        front.services.clock.pass_(60)  # type: ignore[attr-defined]
+        at = int(front.services.clock().timestamp())
         front.sendgrid(json.dumps([event(event=name, sg_event_id=f"n-{number}", timestamp=at, **said)]).encode())
-        provider_events.settle_some(front.house, front.broker.publish)
+        provider_events.settle_some(front.services, front.broker.publish)
         assert front.banned("anna") == banned, name
     front.sendgrid(json.dumps([event(event="group_resubscribe", sg_event_id="n-9", timestamp=at, **said)]).encode())
-    provider_events.settle_some(front.house, front.broker.publish)
+    provider_events.settle_some(front.services, front.broker.publish)
     assert front.banned("anna") == {"email"}  # who called us spam is left alone
-    with lend(front.house.pool) as connection:
+    with lend(front.services.pool) as connection:
         assert consent.preferences(connection, "anna").choices["channel:email"].value == "off"
 
 
-def take_service_mail(house: House, recipient_id: str) -> MessageRef:
+def take_service_mail(services: Services, recipient_id: str) -> MessageId:
     """A message that was really handed over, for providers to tell news of."""
     job = {"key": f"k-{recipient_id}", "recipient": recipient_id, "template": "optout_acknowledgement", "data": {}}
-    place = submission.take_trigger(house, parse_trigger(job, submission.desk(house)))
-    run_chunk(house, place.period, place.chunk)
-    return MessageRef(place.period, place.chunk, 0, 0)
+    place = submission.take_trigger(services, parse_trigger(job, submission.validation_context(services)))
+    run_chunk(services, place.period, place.chunk)
+    return MessageId(place.period, place.chunk, 0, 0)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_help_is_answered_in_the_persons_language_within_one_sms(front: Front, language: str) -> None:
-    add_people(front.house, person("anna", 1, language=language))
+    add_people(front.services, person("anna", 1, language=language))
     answer = front.text("Aide svp ?")
     (said,) = re.findall("<Response><Message>(.+)</Message></Response>", answer.text)
     assert said == help_text(language, "KBC Bank", "https://www.kbc-bank.example/contact")
@@ -426,64 +428,64 @@ def test_help_that_the_provider_answered_or_from_a_stranger_is_safe(front: Front
 
 
 def test_an_unclear_text_waits_for_a_person_who_may_hear_a_no_in_it(front: Front) -> None:
-    add_people(front.house, person("anna", 1), person("bert", 1))
+    add_people(front.services, person("anna", 1), person("bert", 1))
     for words in ("Laat me met rust!", "Waar is het stopcontact?", "START", "STOP\0 it"):
         assert front.text(words).text == NOTHING_SAID
-    first, second, odd = customer_replies.waiting(front.house, 10)
+    first, second, odd = customer_replies.waiting(front.services, 10)
     assert (first.words, first.recipients, odd.words) == ("Laat me met rust!", ("anna", "bert"), "STOP\ufffd it")
-    assert customer_replies.resolve(front.house, front.broker.publish, first.id, "desk-7", stop=True)
-    assert not customer_replies.resolve(front.house, front.broker.publish, first.id, "desk-8", stop=True)
-    assert customer_replies.resolve(front.house, front.broker.publish, second.id, "desk-7", stop=False)
+    assert customer_replies.resolve(front.services, front.broker.publish, first.id, "desk-7", stop=True)
+    assert not customer_replies.resolve(front.services, front.broker.publish, first.id, "desk-8", stop=True)
+    assert customer_replies.resolve(front.services, front.broker.publish, second.id, "desk-7", stop=False)
     assert [front.switch(name) for name in ("anna", "bert")] == ["off", "off"]
     assert front.banned("anna") == {"sms"}
     assert len(front.broker.dues) == 2  # an acknowledgement each
-    with lend(front.house.pool) as connection:
+    with lend(front.services.pool) as connection:
         assert consent.history(connection, "anna")[-1].actor == "desk-7"
-    assert customer_replies.waiting(front.house, 10) == [odd]
+    assert customer_replies.waiting(front.services, 10) == [odd]
 
 
 def test_words_are_forgotten_after_thirty_days(front: Front, database: str) -> None:
     front.text("Bel me op +32 470 00 00 01")
-    front.house.clock.pass_(29 * 86_400)  # type: ignore[attr-defined]
-    list(retention.clear(front.house))
-    assert len(customer_replies.waiting(front.house, 10)) == 1
-    front.house.clock.pass_(2 * 86_400)  # type: ignore[attr-defined]
-    assert {done.keeping.term: done.cleared for done in retention.clear(front.house)}["answers"] == 1
-    assert customer_replies.waiting(front.house, 10) == []
+    front.services.clock.pass_(29 * 86_400)  # type: ignore[attr-defined]
+    list(retention.clear(front.services))
+    assert len(customer_replies.waiting(front.services, 10)) == 1
+    front.services.clock.pass_(2 * 86_400)  # type: ignore[attr-defined]
+    assert {done.keeping.term: done.cleared for done in retention.clear(front.services)}["answers"] == 1
+    assert customer_replies.waiting(front.services, 10) == []
     with psycopg.connect(database) as connection:
         assert connection.execute("SELECT words, closed_by FROM inbound_texts").fetchall() == [(None, "nobody")]
 
 
 def test_the_providers_own_reading_of_a_stop_counts_whatever_the_words(front: Front) -> None:
-    add_people(front.house, person("anna", 1))
+    add_people(front.services, person("anna", 1))
     front.text("laat me met rust", OptOutType="STOP")
     assert front.switch("anna") == "off"
 
 
 def test_other_texts_and_unknown_numbers_change_nothing(front: Front) -> None:
-    add_people(front.house, person("anna", 1))
+    add_people(front.services, person("anna", 1))
     front.text("Waar is het stopcontact?")
     front.text("STOP", "+32479999999")
     front.text("STOP\0", "not a number \0")
     assert (front.switch("anna"), front.banned("anna")) == ("on", set())
-    assert provider_events.settle_some(front.house, front.broker.publish) == 0
+    assert provider_events.settle_some(front.services, front.broker.publish) == 0
 
 
 @pytest.mark.parametrize(
     ("meaning", "texts"),
     [
         (
-            Meaning.STOP,
+            ReplyMeaning.STOP,
             (
                 "STOP|stop.|Stop svp|STOP!!!|stop s.v.p.|Arrêt|ARRET|arrêt s'il vous plaît|please STOP|stop, dank u|"
                 "stop dank je wel|Bitte abmelden, danke|uitschrijven aub|Afmelden|STOPP|stop all|opt-out|Opt out|unsubscribe|END|"
                 "quit|revoke|Cancel|stop stop stop|ＳＴＯＰ|s\u00adtop|  stop\n|«Stop»|stop 🛑|hallo, stop"
             ),
         ),
-        (Meaning.START, "start|START!|unstop|please start"),
-        (Meaning.HELP, "help|INFO|aide|Aide svp ?"),
+        (ReplyMeaning.START, "start|START!|unstop|please start"),
+        (ReplyMeaning.HELP, "help|INFO|aide|Aide svp ?"),
         (
-            Meaning.UNCLEAR,
+            ReplyMeaning.UNCLEAR,
             (
                 "|stopcontact|don't stop|stop er niet mee|niet stoppen|nonstop|un stop|stop start|the end|cancel my appointment|"
                 "svp|merci|ok|help stop|12345|🛑|infos"
@@ -491,5 +493,5 @@ def test_other_texts_and_unknown_numbers_change_nothing(front: Front) -> None:
         ),
     ],
 )
-def test_a_keyword_counts_alone_or_with_politeness(meaning: Meaning, texts: str) -> None:
+def test_a_keyword_counts_alone_or_with_politeness(meaning: ReplyMeaning, texts: str) -> None:
     assert {text: classify(text) for text in texts.split("|")} == dict.fromkeys(texts.split("|"), meaning)

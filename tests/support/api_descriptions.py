@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 
-from channels.http import Request
+from channels.http import HttpRequest
 
 CHECKOUT = Path(__file__).parents[2]
 SPECS = Path(os.environ.get("DISPATCHER_SPECS") or CHECKOUT.parent / "shared" / "specs")
@@ -94,7 +94,7 @@ def _broken(validator: Any, value: Any) -> list[str]:
     return [f"{error.json_path}: {error.validator} {error.message[:200]}" for error in validator.iter_errors(value)]
 
 
-def operation_of(request: Request, document: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+def operation_of(request: HttpRequest, document: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     """The described path and operation that a request calls. Raises AssertionError where there is none."""
     method, parts = ("post" if request.body else "get"), urlsplit(request.url)
     for path, item in document["paths"].items():

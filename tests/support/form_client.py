@@ -20,9 +20,9 @@ from dispatcher.ledger.campaigns.audience import TriggerPlace
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import events
 from dispatcher.ledger.consent.hash_chain import ConsentEvent
-from dispatcher.runtime.services import House
+from dispatcher.runtime.services import Services
 from dispatcher.web.app import create
-from tests.support.services import Broker, Clock, make_house
+from tests.support.services import Broker, Clock, make_services
 
 LOAN = {"project": "a bathroom", "amount": 9000, "offer_url": "https://www.bank.example/loan"}
 TRAIN = {"partner": "Train Shop", "discount": 40, "offer_url": "https://tickets.train.example/weekend"}
@@ -41,14 +41,14 @@ class Links:
 class Visits:
     """A house and its front."""
 
-    house: House
+    services: Services
     broker: Broker
     clock: Clock
     client: TestClient
 
     def sent(self, channel: Channel = Channel.EMAIL) -> list[Outbound]:
         """What was handed over on a channel."""
-        return cast(Outbox, self.house.providers[channel]).sent
+        return cast(Outbox, self.services.providers[channel]).sent
 
     def prepare(
         self, recipient_id: str, template: str = "loan_offer", channel: Channel = Channel.EMAIL, entity: str = "kbc-bank"
@@ -60,26 +60,28 @@ class Visits:
             "template": template,
             "data": DATA[template],
         }
-        trigger = parse_trigger(job, submission.desk(self.house))
-        return submission.take_trigger(self.house, replace(trigger, spec=replace(trigger.spec, channels=(channel,), entity=entity)))
+        trigger = parse_trigger(job, submission.validation_context(self.services))
+        return submission.take_trigger(
+            self.services, replace(trigger, spec=replace(trigger.spec, channels=(channel,), entity=entity))
+        )
 
     def write(
         self, recipient_id: str, template: str = "loan_offer", channel: Channel = Channel.EMAIL, entity: str = "kbc-bank"
     ) -> Links:
         """Send somebody an offer; the links that they find in it."""
         place = self.prepare(recipient_id, template, channel, entity)
-        run_chunk(self.house, place.period, place.chunk)
+        run_chunk(self.services, place.period, place.chunk)
         return links(self.sent(channel)[-1])
 
     def values(self, recipient_id: str) -> dict[str, str]:
         """What somebody's choices are now."""
-        with lend(self.house.pool) as connection:
+        with lend(self.services.pool) as connection:
             found = events.preferences(connection, recipient_id).choices
         return {subject: choice.value for subject, choice in found.items()}
 
     def said(self, recipient_id: str) -> Sequence[ConsentEvent]:
         """What somebody said after the import, oldest first."""
-        with lend(self.house.pool) as connection:
+        with lend(self.services.pool) as connection:
             return [event for event in events.history(connection, recipient_id) if event.source != "import"]
 
 
@@ -95,6 +97,6 @@ def links(outbound: Outbound) -> Links:
 def open_visits(database: str, wait_seconds_max: float = 10.0) -> Iterator[Visits]:
     """A house with its web application, called without a network."""
     clock, broker = Clock(), Broker()
-    with make_house(database, clock, wait_seconds_max=wait_seconds_max) as house:
-        client = TestClient(create(house, broker), follow_redirects=False)
-        yield Visits(house, broker, clock, client)
+    with make_services(database, clock, wait_seconds_max=wait_seconds_max) as services:
+        client = TestClient(create(services, broker), follow_redirects=False)
+        yield Visits(services, broker, clock, client)

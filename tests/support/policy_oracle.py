@@ -91,7 +91,7 @@ def commercial_codes(job: Job, facts: Facts, now: datetime, channel: Channel) ->
     """What only advertising has to respect."""
     wish = chosen(job, facts)
     years = age(facts, now)
-    grown_up_things = job.brief.coins or wish == "tailored"
+    grown_up_things = job.info.coins or wish == "tailored"
     group = "sms_whatsapp" if channel.value in ("sms", "whatsapp") else channel.value
     return {
         "objected": objects(facts.object_marketing),
@@ -99,7 +99,7 @@ def commercial_codes(job: Job, facts: Facts, now: datetime, channel: Channel) ->
         "no_choice": wish not in ("tailored", "standard", "none"),
         "minor": grown_up_things and years is not None and years < 18,
         "age_unknown": grown_up_things and years is None,
-        "no_current_account": job.brief.coins and not facts.has_current_account,
+        "no_current_account": job.info.coins and not facts.has_current_account,
         "channel_off": group not in facts.switches or facts.switches[group].value != "on",
         "template_not_approved": job.approval is None,
         "household": facts.partner_message is not None,
@@ -109,12 +109,12 @@ def commercial_codes(job: Job, facts: Facts, now: datetime, channel: Channel) ->
 
 
 def is_service(job: Job) -> bool:
-    return job.brief.kind.value == "service"
+    return job.info.kind.value == "service"
 
 
 def chosen(job: Job, facts: Facts) -> str | None:
     for offer, choice in facts.offers.items():
-        if offer == job.brief.offer_type:
+        if offer == job.info.offer_type:
             return choice.value
     return None
 
@@ -125,12 +125,12 @@ def objects(choice: object) -> bool:
 
 def written(job: Job, facts: Facts) -> str | None:
     """In which rendering the message would be written."""
-    there = {mode.value for mode in job.brief.modes}
+    there = {mode.value for mode in job.info.modes}
     if is_service(job):
         return "standard" if "standard" in there else None
     wish = chosen(job, facts)
     profiling_allowed = not objects(facts.object_profiling)
-    if job.brief.coins and not (wish == "tailored" and profiling_allowed):
+    if job.info.coins and not (wish == "tailored" and profiling_allowed):
         return None
     if wish == "tailored" and profiling_allowed and "tailored" in there:
         return "tailored"
@@ -152,16 +152,16 @@ def basis(job: Job, facts: Facts, channel: Channel) -> str | None:
         return None
     if channel.value == "push":
         return "legitimate_interest"
-    if job.brief.offer_type == "own" and bought_something_like_it(job, facts):
+    if job.info.offer_type == "own" and bought_something_like_it(job, facts):
         return "soft_opt_in"
-    return "consent" if facts.offers[job.brief.offer_type or ""].source in SOURCES_OF_A_YES else None
+    return "consent" if facts.offers[job.info.offer_type or ""].source in SOURCES_OF_A_YES else None
 
 
 def bought_something_like_it(job: Job, facts: Facts) -> bool:
     for family in FAMILIES:
         for product in family & facts.purchased:
             sellers = [entity for entity in facts.entities if entity in SELLERS[product]]
-            if job.brief.product in family and sellers == [job.entity]:
+            if job.info.product in family and sellers == [job.entity]:
                 return True
     return False
 
@@ -214,7 +214,7 @@ def heard_enough(facts: Facts, now: datetime, channel: Channel) -> bool:
 
 
 def provider_says_enough(facts: Facts, now: datetime, channel: Channel) -> bool:
-    return any(name == channel.value and now < rest.until for name, rest in facts.rests.items())
+    return any(name == channel.value and now < rest.until for name, rest in facts.cool_downs.items())
 
 
 def quiet_until(job: Job, facts: Facts, now: datetime, channel: Channel) -> datetime | None:

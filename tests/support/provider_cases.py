@@ -29,7 +29,7 @@ from channels.base import (
     Uncertain,
     WhatsApp,
 )
-from channels.http import Http
+from channels.http import HttpTransport
 from channels.providers.fcm import Fcm
 from channels.providers.outbox import Outbox
 from channels.providers.sendgrid import SendGrid
@@ -116,27 +116,27 @@ def service_account() -> Mapping[str, str]:
 # -- the adapters, pointed at a port -----------------------------------------------------------------------------------
 
 
-def sendgrid(port: int, http: Http) -> SendGrid:
+def sendgrid(port: int, http: HttpTransport) -> SendGrid:
     """The adapter, for a server on this machine, with a request for each mail (many: tests/channels/test_mail_batching.py)."""
     return SendGrid("SG.key", http, base_url=f"http://127.0.0.1:{port}", mails_per_request=1)
 
 
-def sms(port: int, http: Http) -> Provider:
+def sms(port: int, http: HttpTransport) -> Provider:
     """The adapter, for a server on this machine."""
     return TwilioSms(ACCOUNT, "token", SENDER, http, base_url=f"http://127.0.0.1:{port}", callback_url=CALLBACK)
 
 
-def whatsapp(port: int, http: Http) -> Provider:
+def whatsapp(port: int, http: HttpTransport) -> Provider:
     """The adapter, for a server on this machine."""
     return TwilioWhatsApp(ACCOUNT, "token", SENDER, http, base_url=f"http://127.0.0.1:{port}", callback_url=CALLBACK)
 
 
-def telnyx(port: int, http: Http) -> Telnyx:
+def telnyx(port: int, http: HttpTransport) -> Telnyx:
     """The adapter, for a server on this machine."""
     return Telnyx("KEY0", SENDER, http, f"http://127.0.0.1:{port}", webhook_url="https://bank.example/webhooks/telnyx")
 
 
-def fcm(port: int, http: Http) -> Fcm:
+def fcm(port: int, http: HttpTransport) -> Fcm:
     """The adapter, for a server on this machine."""
     account = {**service_account(), "token_uri": f"http://127.0.0.1:{port}/token"}
     return Fcm(account, http, base_url=f"http://127.0.0.1:{port}")
@@ -217,9 +217,9 @@ def _script(situation: Situation, answers: Answers) -> Callable[[Arrived, int], 
 
 
 @contextmanager
-def http_world(make: Callable[[int, Http], Provider], answers: Answers, situation: Situation) -> Iterator[World]:
+def http_world(make: Callable[[int, HttpTransport], Provider], answers: Answers, situation: Situation) -> Iterator[World]:
     """An adapter over HTTP before a scripted server."""
-    http = Http(connect_timeout_seconds=5, timeout_seconds=5)
+    http = HttpTransport(connect_timeout_seconds=5, timeout_seconds=5)
     with http_server(_script(situation, answers)) as server:
         port = closed_port() if situation == "refused" else server.port
         provider = make(port, http)
@@ -269,7 +269,7 @@ def outbox_world(situation: Situation) -> Iterator[World]:
 
 NOT_TEXT: Any = object()  # what a bug elsewhere might put where a text belongs
 
-HTTP_ADAPTERS: Mapping[str, tuple[Callable[[int, Http], Any], Answers]] = {
+HTTP_ADAPTERS: Mapping[str, tuple[Callable[[int, HttpTransport], Any], Answers]] = {
     "sendgrid": (sendgrid, SENDGRID),
     "sms": (sms, TWILIO),
     "whatsapp": (whatsapp, TWILIO),

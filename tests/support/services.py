@@ -23,11 +23,11 @@ from dispatcher.ledger.campaigns import lifecycle
 from dispatcher.ledger.campaigns.balance import Balance
 from dispatcher.ledger.connection import lend, open_pool
 from dispatcher.ledger.consent import recipients
-from dispatcher.ledger.delivery.scheduling import Due
+from dispatcher.ledger.delivery.scheduling import DueChunk
 from dispatcher.ledger.maintenance import policies
 from dispatcher.maintenance import sweep
 from dispatcher.policy import parse, shipped
-from dispatcher.runtime.services import House
+from dispatcher.runtime.services import Services
 
 TEMPLATES = Path(__file__).parents[2] / "templates"
 NOON = datetime(2026, 11, 23, 11, 0, tzinfo=UTC)  # a Monday, 12:00 in Brussels
@@ -53,11 +53,11 @@ class Clock:
 class Broker:
     """Takes work like the broker; `away` makes it refuse, as a client does that can't reach it."""
 
-    dues: list[Due] = field(default_factory=list)
+    dues: list[DueChunk] = field(default_factory=list)
     told_of_events: int = 0
     away: bool = False
 
-    def publish(self, dues: Iterable[Due]) -> None:
+    def publish(self, dues: Iterable[DueChunk]) -> None:
         """See `dispatcher.tasks`."""
         if self.away:
             raise ConnectionError("away")
@@ -69,11 +69,11 @@ class Broker:
             raise ConnectionError("away")
         self.told_of_events += 1
 
-    def work(self, house: House) -> None:
+    def work(self, services: Services) -> None:
         """Do what the workers would do with what is on the broker."""
         while self.dues:
             due = self.dues.pop(0)
-            run_chunk(house, due.period, due.number)
+            run_chunk(services, due.period, due.number)
 
 
 @lru_cache(maxsize=1)
@@ -83,17 +83,17 @@ def templates() -> Catalog:
 
 
 @contextmanager
-def make_house(
+def make_services(
     database_url: str,
     clock: Clock | None = None,
     webhook_keys: Mapping[str, str] = NO_WEBHOOKS,
     wait_seconds_max: float = 10.0,
     approved: bool = True,
-) -> Iterator[House]:
+) -> Iterator[Services]:
     """A house over this database, for as long as the block lasts; its templates are `approved` by somebody, or not yet."""
     rules = parse(shipped())
     with open_pool(database_url, 4, wait_seconds_max) as pool:
-        house = House(
+        services = Services(
             pool=pool,
             policy=rules,
             catalog=templates(),
@@ -102,15 +102,15 @@ def make_house(
             secret=b"a-secret-of-the-tests-that-is-long-enough",
             public_url="https://dispatcher.example",
             clock=clock or Clock(),
-            dice=lambda: 0.5,
-            pause=lambda _: None,
+            random=lambda: 0.5,
+            sleep=lambda _: None,
         )
         if wait_seconds_max >= 1:
             with lend(pool) as connection:
                 policies.keep_policy(connection, rules.digest, shipped())
             if approved:
-                approve_waiting(house, "tests")
-        yield house
+                approve_waiting(services, "tests")
+        yield services
 
 
 def policy_without_quiet_hours(folder: Path) -> Path:
@@ -139,31 +139,31 @@ def person(recipient_id: str, number: int = 1, **changes: Any) -> dict[str, Any]
     }
 
 
-def add_people(house: House, *people: Mapping[str, Any]) -> None:
+def add_people(services: Services, *people: Mapping[str, Any]) -> None:
     """Take recipients in, as an import does."""
-    with lend(house.pool) as connection:
-        batch = [parse_recipient(each, house.clock()) for each in people]
-        recipients.upsert(connection, house.secret, batch, "tests", house.clock())
+    with lend(services.pool) as connection:
+        batch = [parse_recipient(each, services.clock()) for each in people]
+        recipients.upsert(connection, services.secret, batch, "tests", services.clock())
 
 
-def work(house: House) -> None:
+def work(services: Services) -> None:
     """What beat and workers do until nothing is due."""
-    sweep.sweep(house)
-    while dues := scheduler.due_chunks(house):
+    sweep.sweep(services)
+    while dues := scheduler.due_chunks(services):
         for due in dues:
-            chunk = run_chunk(house, due.period, due.number)
+            chunk = run_chunk(services, due.period, due.number)
             assert chunk is not None
-            dues += scheduler.next_chunk(house, chunk)
+            dues += scheduler.next_chunk(services, chunk)
 
 
-def outbox(house: House, channel: Channel = Channel.EMAIL) -> Outbox:
-    provider = house.providers[channel]
+def outbox(services: Services, channel: Channel = Channel.EMAIL) -> Outbox:
+    provider = services.providers[channel]
     assert isinstance(provider, Outbox)
     return provider
 
 
-def balance(house: House, campaign_id: str = "spring") -> Balance:
-    with lend(house.pool) as connection:
+def balance(services: Services, campaign_id: str = "spring") -> Balance:
+    with lend(services.pool) as connection:
         campaign = lifecycle.find(connection, campaign_id)
         assert campaign is not None
         counted = balance_module.balance(connection, campaign)
@@ -171,5 +171,5 @@ def balance(house: House, campaign_id: str = "spring") -> Balance:
     return counted
 
 
-def states(house: House, campaign_id: str = "spring") -> dict[str, int]:
-    return {state.value: count for state, count in balance(house, campaign_id).states.items() if count}
+def states(services: Services, campaign_id: str = "spring") -> dict[str, int]:
+    return {state.value: count for state, count in balance(services, campaign_id).states.items() if count}

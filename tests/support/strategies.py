@@ -14,13 +14,13 @@ from zoneinfo import ZoneInfo
 from hypothesis import strategies as st
 
 from channels.base import Channel
-from dispatcher.domain.message import Brief, Job, Kind, Mode, OfferType
-from dispatcher.domain.recipient import ChannelGroup, Choice, Device, Facts, Rest, Sent
+from dispatcher.domain.message import Job, Kind, Mode, OfferType, TemplateInfo
+from dispatcher.domain.recipient import ChannelGroup, Choice, CoolDown, Device, Facts, SentMessage
 
 NOON = datetime(2026, 11, 23, 11, 0, tzinfo=UTC)  # 12:00 in Brussels
 LONG_AGO = datetime(2025, 3, 1, 9, 30, tzinfo=UTC)
 BOTH = frozenset({Mode.TAILORED, Mode.STANDARD})
-SERVICE_BRIEF = Brief("opt-out-acknowledgement", Kind.SERVICE, None, frozenset({Mode.STANDARD}))
+SERVICE_BRIEF = TemplateInfo("opt-out-acknowledgement", Kind.SERVICE, None, frozenset({Mode.STANDARD}))
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Scene:
 
     def with_brief(self, **changes: Any) -> Scene:
         """The same scene with another template."""
-        return self.with_job(brief=replace(self.job.brief, **changes))
+        return self.with_job(info=replace(self.job.info, **changes))
 
     def with_facts(self, **changes: Any) -> Scene:
         """The same scene with another recipient."""
@@ -57,8 +57,8 @@ def sendable(
 ) -> Scene:
     """A scene in which every asked channel is allowed; `offer` None makes it a service message."""
     coins = offer is OfferType.KATE and choice == "tailored"
-    brief = SERVICE_BRIEF if offer is None else Brief("spring", Kind.COMMERCIAL, offer, BOTH, coins=coins, product="loan")
-    job = Job("m-1", "c-1", "kbc-bank", brief, channels, route, campaign_id="spring-2026", approval=7)
+    info = SERVICE_BRIEF if offer is None else TemplateInfo("spring", Kind.COMMERCIAL, offer, BOTH, coins=coins, product="loan")
+    job = Job("m-1", "c-1", "kbc-bank", info, channels, route, campaign_id="spring-2026", approval=7)
     facts = Facts(
         recipient_id="c-1",
         version=7,
@@ -82,7 +82,7 @@ Disturbance = Callable[[Scene], Scene]
 
 
 def _offer(value: str, source: str = "mobile") -> Disturbance:
-    return lambda s: s.with_facts(offers={**s.facts.offers, (s.job.brief.offer_type or "own"): said(value, 31, source)})
+    return lambda s: s.with_facts(offers={**s.facts.offers, (s.job.info.offer_type or "own"): said(value, 31, source)})
 
 
 def _switch(group: str, value: str | None) -> Disturbance:
@@ -100,13 +100,16 @@ def _suppress(channel: Channel) -> Disturbance:
 def got(count: int, channel: Channel = Channel.EMAIL, offer: str = "own", seconds_ago: float = 60) -> Disturbance:
     """So many messages more on the person's account."""
     return lambda s: s.with_facts(
-        sent=s.facts.sent + tuple(Sent(no, s.now - timedelta(seconds=seconds_ago), channel, offer) for no in range(1, count + 1))
+        sent=s.facts.sent
+        + tuple(SentMessage(no, s.now - timedelta(seconds=seconds_ago), channel, offer) for no in range(1, count + 1))
     )
 
 
 def resting(channel: Channel, seconds: float) -> Disturbance:
     """The provider takes no more advertising for the person on this channel for so long."""
-    return lambda s: s.with_facts(rests={**s.facts.rests, channel.value: Rest(s.now + timedelta(seconds=seconds), "63049")})
+    return lambda s: s.with_facts(
+        cool_downs={**s.facts.cool_downs, channel.value: CoolDown(s.now + timedelta(seconds=seconds), "63049")}
+    )
 
 
 def _adult_in(days: int) -> Disturbance:
@@ -195,7 +198,7 @@ DISTURBANCES: tuple[Disturbance, ...] = (
     _facts(entities=frozenset()),
     *(_facts(timezone=zone) for zone in (None, "", "Mars/Olympus", "America/New_York", "Pacific/Auckland")),
     *(_at(*clock) for clock in ((18, 59, 59), (19, 0), (19, 59, 59), (20, 0), (6, 59, 59), (7, 0), (7, 59), (8, 0), (23, 0))),
-    lambda s: replace(s, job=replace(s.job, brief=SERVICE_BRIEF)),
+    lambda s: replace(s, job=replace(s.job, info=SERVICE_BRIEF)),
     lambda s: replace(s, now=datetime(2026, 3, 1, 11, 0, tzinfo=UTC)),
     lambda s: replace(s, now=datetime(2026, 10, 24, 21, 30, tzinfo=UTC)),
     *(

@@ -18,7 +18,7 @@ from celery.app.defaults import DEFAULTS
 from redis import Redis
 
 import celeryconfig
-from dispatcher.devserver.supervisor import WORKERS, Command, supervised
+from dispatcher.devserver.supervisor import WORKERS, ChildCommand, supervised
 from dispatcher.embedded.daemon import wait_until
 
 LANES = {
@@ -70,7 +70,7 @@ def broker(broker_url: str) -> Iterator[Redis]:
 @contextmanager
 def worker(broker_url: str, folder: Path) -> Iterator[int]:
     environ = {**os.environ, "DISPATCHER_BROKER_URL": broker_url, "PYTHONPATH": str(Path(__file__).parents[2])}
-    command = Command("trial", (sys.executable, "-c", PROGRAM), WORKERS, stop_seconds_max=30.0)
+    command = ChildCommand("trial", (sys.executable, "-c", PROGRAM), WORKERS, stop_seconds_max=30.0)
     with supervised([command], folder, environ) as processes:
         yield processes.children["trial"].process.pid
 

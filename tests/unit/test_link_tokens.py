@@ -5,12 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatcher.consent.link_tokens import PREFERENCES, UNSUBSCRIBE, BadToken, message_token, read_message_token, seal, unseal
-from dispatcher.domain.message_id import CHUNK_MAX, LEG_MAX, ROW_MAX, BadRef, MessageRef
+from dispatcher.domain.message_id import CHUNK_MAX, LEG_MAX, ROW_MAX, BadMessageId, MessageId
 
 SECRET = b"a secret of the tests"
 
 refs = st.builds(
-    MessageRef,
+    MessageId,
     st.builds(lambda year, month: year * 100 + month, st.integers(2000, 2999), st.integers(1, 12)),
     st.integers(1, CHUNK_MAX),
     st.integers(0, ROW_MAX),
@@ -19,9 +19,9 @@ refs = st.builds(
 
 
 @given(refs)
-def test_a_reference_survives_its_text_and_its_token(ref: MessageRef) -> None:
+def test_a_reference_survives_its_text_and_its_token(ref: MessageId) -> None:
     token = message_token(SECRET, UNSUBSCRIBE, str(ref))
-    assert MessageRef.parse(str(ref)) == ref
+    assert MessageId.parse(str(ref)) == ref
     assert read_message_token(SECRET, UNSUBSCRIBE, token) == str(ref)
     assert len(token) <= 48
     assert set(token) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
@@ -37,8 +37,8 @@ def test_a_reference_survives_its_text_and_its_token(ref: MessageRef) -> None:
     ],
 )
 def test_a_message_has_exactly_one_spelling(text: str) -> None:
-    with pytest.raises(BadRef):
-        MessageRef.parse(text)
+    with pytest.raises(BadMessageId):
+        MessageId.parse(text)
 
 
 @given(st.binary(min_size=1, max_size=64), st.data())

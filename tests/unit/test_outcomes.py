@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from channels.base import (
-    Again,
     BadAddress,
     Channel,
     ChannelError,
@@ -23,34 +22,35 @@ from channels.base import (
     Receipt,
     Rejected,
     Result,
+    RetryHint,
     Throttled,
     Unavailable,
     Uncertain,
 )
-from dispatcher.campaigns.complaint_brake import Braking, braking
+from dispatcher.campaigns.complaint_brake import BrakeVerdict, brake_verdict
 from dispatcher.delivery.outcomes import (
-    Meaning,
+    EventEffect,
     Outcome,
     after_event,
-    after_news,
-    again_at,
+    after_provider_event,
     backoff_seconds,
     conclude,
     dead_addresses,
+    event_effect,
     fallback_at,
     fold,
-    meaning,
+    retry_at,
 )
 from dispatcher.domain.campaign import Spec
-from dispatcher.domain.message import Kind, Standing, State
-from dispatcher.policy.data import Brake, Retry
+from dispatcher.domain.message import Kind, MessageStatus, State
+from dispatcher.policy.data import ComplaintBrake, RetryPolicy
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
-NUMBERS = Retry(attempts_max=4, base_seconds=30, cap_seconds=100, throttle_seconds=60, stopped_seconds=300)
+NUMBERS = RetryPolicy(attempts_max=4, base_seconds=30, cap_seconds=100, throttle_seconds=60, stopped_seconds=300)
 
 
-def after(result: Result, attempts: int = 0, dice: float = 0.0) -> Outcome:
-    return conclude(result, attempts, NOW, lambda: dice, NUMBERS)
+def after(result: Result, attempts: int = 0, random: float = 0.0) -> Outcome:
+    return conclude(result, attempts, NOW, lambda: random, NUMBERS)
 
 
 def seconds(outcome: Outcome) -> float:
@@ -86,7 +86,7 @@ def test_every_error_of_the_family_has_its_row() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "dice", "least", "most"),
+    ("said", "random", "least", "most"),
     [
         (7.0, 0.0, 7, 7),
         (7.0, 0.999, 7.1, 9),
@@ -99,9 +99,9 @@ def test_every_error_of_the_family_has_its_row() -> None:
     ],
 )
 def test_a_throttled_message_waits_at_least_what_was_asked_and_never_for_ever(
-    said: float | None, dice: float, least: float, most: float
+    said: float | None, random: float, least: float, most: float
 ) -> None:
-    outcome = after(Throttled("429", retry_after_seconds=said), attempts=99, dice=dice)
+    outcome = after(Throttled("429", retry_after_seconds=said), attempts=99, random=random)
     assert least <= seconds(outcome) <= most
     assert not outcome.attempt_spent
     assert outcome.state is State.WAITING
@@ -224,8 +224,8 @@ news = st.lists(st.sampled_from(EventKind), max_size=6)
 def test_any_order_and_any_repeat_of_the_same_news_ends_in_the_same_state(
     state: State, kinds: list[EventKind], data: st.DataObject
 ) -> None:
-    again = data.draw(st.permutations(kinds + kinds[:2]))
-    assert told(state, again) is told(state, kinds)
+    retry_hint = data.draw(st.permutations(kinds + kinds[:2]))
+    assert told(state, retry_hint) is told(state, kinds)
 
 
 @given(st.sampled_from(State), news)
@@ -241,7 +241,7 @@ def test_a_state_once_left_is_never_seen_again(state: State, kinds: list[EventKi
 # -- again -------------------------------------------------------------------------------------------------------------
 
 ONCE_GONE = ("SM1",)
-THRICE = Again(60.0, 3)
+THRICE = RetryHint(60.0, 3)
 
 
 @pytest.mark.parametrize(
@@ -264,31 +264,33 @@ THRICE = Again(60.0, 3)
     ],
 )
 def test_news_counts_for_the_attempt_that_it_is_about(state: State, kind: EventKind, attempt: str, then: State | None) -> None:
-    assert after_news(Standing(state, 2, ONCE_GONE), kind, attempt) is then
+    assert after_provider_event(MessageStatus(state, 2, ONCE_GONE), kind, attempt) is then
 
 
-def again(standing: Standing, spec: Spec | None = None, dice: float = 0.0, said: Again | None = THRICE) -> float | None:
-    at = again_at(said, standing, spec, Channel.PUSH, NOW, lambda: dice, NUMBERS)
+def retry_hint(
+    standing: MessageStatus, spec: Spec | None = None, random: float = 0.0, said: RetryHint | None = THRICE
+) -> float | None:
+    at = retry_at(said, standing, spec, Channel.PUSH, NOW, lambda: random, NUMBERS)
     return (at - NOW).total_seconds() if at else None
 
 
 def test_what_reached_nobody_waits_twice_as_long_each_time_and_not_for_ever() -> None:
-    waits = [again(Standing(State.ACCEPTED, 1, ONCE_GONE * returns)) for returns in range(5)]
+    waits = [retry_hint(MessageStatus(State.ACCEPTED, 1, ONCE_GONE * returns)) for returns in range(5)]
     assert waits == [60.0, 120.0, 240.0, None, None]
-    assert [again(Standing(State.ACCEPTED, attempts)) for attempts in range(3, 6)] == [60.0, None, None]
-    assert again(Standing(State.ACCEPTED), dice=1.0) == 75.0
+    assert [retry_hint(MessageStatus(State.ACCEPTED, attempts)) for attempts in range(3, 6)] == [60.0, None, None]
+    assert retry_hint(MessageStatus(State.ACCEPTED), random=1.0) == 75.0
 
 
 def test_it_leaves_no_more_where_nobody_said_so_or_its_campaign_is_cancelled() -> None:
-    assert again(Standing(State.ACCEPTED), said=None) is None
-    assert again(Standing(State.ACCEPTED, cancelled=True)) is None
+    assert retry_hint(MessageStatus(State.ACCEPTED), said=None) is None
+    assert retry_hint(MessageStatus(State.ACCEPTED, cancelled=True)) is None
 
 
 def test_a_next_channel_that_is_due_sooner_goes_first() -> None:
     short, long = (Spec("t", "e", (Channel.PUSH, Channel.EMAIL), Kind.COMMERCIAL, fallback_after_seconds=n) for n in (59, 60))
-    assert [again(Standing(State.ACCEPTED), spec) for spec in (short, long)] == [None, 60.0]
+    assert [retry_hint(MessageStatus(State.ACCEPTED), spec) for spec in (short, long)] == [None, 60.0]
     last = Spec("t", "e", (Channel.EMAIL, Channel.PUSH), Kind.COMMERCIAL, fallback_after_seconds=1)
-    assert again(Standing(State.ACCEPTED), last) == 60.0
+    assert retry_hint(MessageStatus(State.ACCEPTED), last) == 60.0
 
 
 # -- the next channel --------------------------------------------------------------------------------------------------
@@ -319,25 +321,25 @@ def test_nothing_follows_the_last_channel_or_a_job_that_wants_no_fallback(state:
     [
         (999, 999, 999, None),
         (1000, 9, 99, None),
-        (1000, 10, 99, Braking(False, "warning: 1.00% of 1,000 messages complained; the limit is 1.00%")),
-        (2000, 39, 0, Braking(False, "warning: 1.95% of 2,000 messages complained; the limit is 1.00%")),
-        (2000, 40, 0, Braking(True, "paused itself: 2.00% of 2,000 messages complained; the limit is 2.00%")),
-        (2000, 20, 200, Braking(True, "paused itself: 10.00% of 2,000 messages bounced; the limit is 10.00%")),
-        (2000, 50, 200, Braking(True, "paused itself: 2.50% of 2,000 messages complained; the limit is 2.00%")),
+        (1000, 10, 99, BrakeVerdict(False, "warning: 1.00% of 1,000 messages complained; the limit is 1.00%")),
+        (2000, 39, 0, BrakeVerdict(False, "warning: 1.95% of 2,000 messages complained; the limit is 1.00%")),
+        (2000, 40, 0, BrakeVerdict(True, "paused itself: 2.00% of 2,000 messages complained; the limit is 2.00%")),
+        (2000, 20, 200, BrakeVerdict(True, "paused itself: 10.00% of 2,000 messages bounced; the limit is 10.00%")),
+        (2000, 50, 200, BrakeVerdict(True, "paused itself: 2.50% of 2,000 messages complained; the limit is 2.00%")),
     ],
 )
 def test_a_campaign_is_stopped_at_its_limits_and_not_before(
-    taken: int, complained: int, bounced: int, says: Braking | None
+    taken: int, complained: int, bounced: int, says: BrakeVerdict | None
 ) -> None:
-    limits = Brake(complaint_rate_warn=0.01, complaint_rate_pause=0.02, bounce_rate_pause=0.1, minimum=1000)
-    assert braking(limits, taken, complained, bounced) == says
+    limits = ComplaintBrake(complaint_rate_warn=0.01, complaint_rate_pause=0.02, bounce_rate_pause=0.1, minimum=1000)
+    assert brake_verdict(limits, taken, complained, bounced) == says
 
 
 def test_what_news_says_of_the_address_and_the_person() -> None:
-    assert {kind: meaning(kind) for kind in EventKind if meaning(kind) != Meaning()} == {
-        EventKind.BOUNCED: Meaning(suppress=True, opt_out=False, lift=False),
-        EventKind.COMPLAINED: Meaning(suppress=True, opt_out=True),
-        EventKind.OPTED_OUT: Meaning(suppress=True, opt_out=True),
-        EventKind.OPTED_IN: Meaning(lift=True),
-        EventKind.HALTED: Meaning(stop_channel=True),
+    assert {kind: event_effect(kind) for kind in EventKind if event_effect(kind) != EventEffect()} == {
+        EventKind.BOUNCED: EventEffect(suppress=True, opt_out=False, lift=False),
+        EventKind.COMPLAINED: EventEffect(suppress=True, opt_out=True),
+        EventKind.OPTED_OUT: EventEffect(suppress=True, opt_out=True),
+        EventKind.OPTED_IN: EventEffect(lift=True),
+        EventKind.HALTED: EventEffect(stop_channel=True),
     }

@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from channels.base import Channel
-from dispatcher.domain.decision import Code, Decision, Hold, Reason, Refuse, Send
+from dispatcher.domain.decision import Decision, Hold, Reason, ReasonCode, Refuse, Send
 from dispatcher.domain.message import Mode, OfferType
 from dispatcher.domain.recipient import Device
-from dispatcher.policy import RULES, PolicyFaults, Retry, Rules, decide, parse, recall, shipped, variant_of
-from dispatcher.policy.case import Case, Objection
+from dispatcher.policy import RULES, InvalidPolicy, RetryPolicy, Rules, decide, parse, recall, shipped, variant_of
+from dispatcher.policy.case import DecisionCase, Objection
 from dispatcher.policy.case import basis as basis_of
-from dispatcher.policy.data import Permission, Quiet
+from dispatcher.policy.data import BasisGrant, QuietHours
 from dispatcher.policy.rules import next_time, share_percent
 from tests.support.policy_oracle import tell
 from tests.support.strategies import BOTH, DISTURBANCES, NOON, Disturbance, Scene, got, resting, said, scenes, sendable
@@ -33,7 +33,7 @@ def decided(scene: Scene, rules: Rules = RULES) -> Decision:
     return decide(scene.job, scene.facts, POLICY, scene.now, rules)
 
 
-def codes(decision: Decision) -> set[Code]:
+def codes(decision: Decision) -> set[ReasonCode]:
     return {reason.code for reason in decision.reasons}
 
 
@@ -78,35 +78,35 @@ def test_the_second_telling_agrees_on_each_single_disturbance(offer: OfferType |
 
 # -- every rule is needed ----------------------------------------------------------------------------------------------
 
-ALONE: dict[str, tuple[Scene, Code]] = {
-    "erased": (sendable().with_facts(erased=True), Code.ERASED),
-    "known": (sendable().with_facts(known=False), Code.UNKNOWN_RECIPIENT),
-    "duplicate": (sendable().with_facts(repeat_of="m-0"), Code.DUPLICATE),
-    "expiry": (sendable().with_job(expires_at=sendable().now), Code.EXPIRED),
-    "objection": (sendable().with_facts(object_marketing=said("on", 5)), Code.OBJECTED),
-    "choice": (sendable().with_facts(offers={"own": said("none", 5)}), Code.CHOICE_NONE),
-    "mode": (sendable(choice="standard").with_brief(modes=frozenset({Mode.TAILORED})), Code.MODE_NOT_ALLOWED),
-    "age": (sendable().with_facts(birth_date=date(2008, 11, 24)), Code.MINOR),
-    "coins": (sendable(OfferType.KATE).with_facts(has_current_account=False), Code.NO_CURRENT_ACCOUNT),
-    "approval": (sendable().with_job(approval=None), Code.TEMPLATE_NOT_APPROVED),
-    "household": (sendable().with_facts(partner_message="m-2"), Code.HOUSEHOLD),
-    "control_group": (sendable().with_job(holdout_percent=100.0), Code.HELD_OUT),
-    "basis": (sendable().with_job(entity="another-bank"), Code.NO_BASIS),
-    "switch": (sendable().with_facts(switches={}), Code.CHANNEL_OFF),
+ALONE: dict[str, tuple[Scene, ReasonCode]] = {
+    "erased": (sendable().with_facts(erased=True), ReasonCode.ERASED),
+    "known": (sendable().with_facts(known=False), ReasonCode.UNKNOWN_RECIPIENT),
+    "duplicate": (sendable().with_facts(repeat_of="m-0"), ReasonCode.DUPLICATE),
+    "expiry": (sendable().with_job(expires_at=sendable().now), ReasonCode.EXPIRED),
+    "objection": (sendable().with_facts(object_marketing=said("on", 5)), ReasonCode.OBJECTED),
+    "choice": (sendable().with_facts(offers={"own": said("none", 5)}), ReasonCode.CHOICE_NONE),
+    "mode": (sendable(choice="standard").with_brief(modes=frozenset({Mode.TAILORED})), ReasonCode.MODE_NOT_ALLOWED),
+    "age": (sendable().with_facts(birth_date=date(2008, 11, 24)), ReasonCode.MINOR),
+    "coins": (sendable(OfferType.KATE).with_facts(has_current_account=False), ReasonCode.NO_CURRENT_ACCOUNT),
+    "approval": (sendable().with_job(approval=None), ReasonCode.TEMPLATE_NOT_APPROVED),
+    "household": (sendable().with_facts(partner_message="m-2"), ReasonCode.HOUSEHOLD),
+    "control_group": (sendable().with_job(holdout_percent=100.0), ReasonCode.HELD_OUT),
+    "basis": (sendable().with_job(entity="another-bank"), ReasonCode.NO_BASIS),
+    "switch": (sendable().with_facts(switches={}), ReasonCode.CHANNEL_OFF),
     "suppression": (
         sendable().with_facts(suppressions={name.value: "suppression:4" for name in Channel}),
-        Code.SUPPRESSED,
+        ReasonCode.SUPPRESSED,
     ),
-    "address": (sendable().with_facts(email=None, phone=None, whatsapp=None, devices=()), Code.NO_ADDRESS),
+    "address": (sendable().with_facts(email=None, phone=None, whatsapp=None, devices=()), ReasonCode.NO_ADDRESS),
     "push_permission": (
         sendable(channels=(Channel.PUSH,)).with_facts(devices=(Device("t", "ios", False),)),
-        Code.NO_OS_PERMISSION,
+        ReasonCode.NO_OS_PERMISSION,
     ),
-    "frequency": (got(7)(sendable()), Code.FREQUENCY_CAPPED),
-    "rest": (resting(Channel.WHATSAPP, 1)(sendable(channels=(Channel.WHATSAPP,))), Code.FREQUENCY_CAPPED),
+    "frequency": (got(7)(sendable()), ReasonCode.FREQUENCY_CAPPED),
+    "rest": (resting(Channel.WHATSAPP, 1)(sendable(channels=(Channel.WHATSAPP,))), ReasonCode.FREQUENCY_CAPPED),
     "quiet_hours": (
         replace(sendable(channels=(Channel.SMS,)), now=datetime(2026, 11, 23, 20, 0, tzinfo=UTC)),
-        Code.QUIET_HOURS,
+        ReasonCode.QUIET_HOURS,
     ),
 }
 
@@ -159,19 +159,21 @@ def test_each_rule_cites_what_it_looked_at(name: str) -> None:
 @pytest.mark.parametrize(
     ("scene", "rule", "code", "evidence"),
     [
-        (sendable().with_facts(recipient_id="c-2"), "known", Code.UNKNOWN_RECIPIENT, "job:recipient_id"),
-        (sendable().with_facts(offers={}), "choice", Code.NO_CHOICE, "recipient:offers.own"),
-        (sendable().with_facts(offers={"own": said("yes", 5)}), "choice", Code.NO_CHOICE, "consent:5"),
-        (sendable().with_facts(birth_date=None), "age", Code.AGE_UNKNOWN, "recipient:birth_date"),
+        (sendable().with_facts(recipient_id="c-2"), "known", ReasonCode.UNKNOWN_RECIPIENT, "job:recipient_id"),
+        (sendable().with_facts(offers={}), "choice", ReasonCode.NO_CHOICE, "recipient:offers.own"),
+        (sendable().with_facts(offers={"own": said("yes", 5)}), "choice", ReasonCode.NO_CHOICE, "consent:5"),
+        (sendable().with_facts(birth_date=None), "age", ReasonCode.AGE_UNKNOWN, "recipient:birth_date"),
     ],
 )
-def test_a_rule_with_two_reasons_cites_the_right_one(scene: Scene, rule: str, code: Code, evidence: str) -> None:
+def test_a_rule_with_two_reasons_cites_the_right_one(scene: Scene, rule: str, code: ReasonCode, evidence: str) -> None:
     reasons = {(reason.code, reason.evidence) for reason in decided(scene).reasons if reason.rule == rule}
     assert reasons == {(code, evidence)}
 
 
-@pytest.mark.parametrize(("name", "code"), [("basis", Code.NO_BASIS), ("mode", Code.NO_BASIS), ("choice", Code.NO_BASIS)])
-def test_even_without_the_rule_nothing_leaves_that_no_permission_was_found_for(name: str, code: Code) -> None:
+@pytest.mark.parametrize(
+    ("name", "code"), [("basis", ReasonCode.NO_BASIS), ("mode", ReasonCode.NO_BASIS), ("choice", ReasonCode.NO_BASIS)]
+)
+def test_even_without_the_rule_nothing_leaves_that_no_permission_was_found_for(name: str, code: ReasonCode) -> None:
     decision = decided(ALONE[name][0], without(RULES, name))
     assert isinstance(decision, Refuse)
     assert decision.headline.code is code
@@ -190,7 +192,7 @@ def test_the_undisturbed_scene_sends_on_every_channel(offer: OfferType | None, c
 
 def test_no_rules_at_all_is_still_not_a_permission() -> None:
     nothing_known = sendable().with_facts(offers={})
-    denied = tuple(Reason(Code.NO_BASIS, channel, "default_deny", "rule:default_deny") for channel in Channel)
+    denied = tuple(Reason(ReasonCode.NO_BASIS, channel, "default_deny", "rule:default_deny") for channel in Channel)
     assert decided(nothing_known, Rules({}, {})) == Refuse(denied)
 
 
@@ -211,16 +213,16 @@ COMMERCIAL_BASES = ("contract", "consent", "legitimate_interest", "soft_opt_in")
 def test_a_basis_asks_for_its_conditions_even_where_no_policy_file_could_put_it(
     basis: str, offer: OfferType | None, choice: str
 ) -> None:
-    row = {Channel.EMAIL: (Permission(basis, "policy:basis.wrong"),)}
+    row = {Channel.EMAIL: (BasisGrant(basis, "policy:basis.wrong"),)}
     policy = replace(POLICY, basis={"kbc-bank": {offer or "service": {choice: row}}})
     scene = sendable(offer, choice)
-    assert basis_of(Case(scene.job, scene.facts, policy, scene.now), Channel.EMAIL) is None
+    assert basis_of(DecisionCase(scene.job, scene.facts, policy, scene.now), Channel.EMAIL) is None
 
 
 @often
-@given(scenes(), st.sampled_from(list(Channel)), st.sampled_from(list(Code)))
-def test_one_more_objection_never_turns_a_no_into_a_yes(scene: Scene, where: Channel, code: Code) -> None:
-    def grumble(_: Case, channel: Channel) -> Objection | None:
+@given(scenes(), st.sampled_from(list(Channel)), st.sampled_from(list(ReasonCode)))
+def test_one_more_objection_never_turns_a_no_into_a_yes(scene: Scene, where: Channel, code: ReasonCode) -> None:
+    def grumble(_: DecisionCase, channel: Channel) -> Objection | None:
         return Objection(code, "test:grumble") if channel is where else None
 
     before = decided(scene)
@@ -236,10 +238,10 @@ def test_one_more_objection_never_turns_a_no_into_a_yes(scene: Scene, where: Cha
 
 @often
 @given(scenes(), st.randoms(use_true_random=False))
-def test_the_order_of_facts_and_rules_does_not_matter(scene: Scene, dice: object) -> None:
+def test_the_order_of_facts_and_rules_does_not_matter(scene: Scene, random: object) -> None:
     def shuffled(mapping: dict[str, object]) -> dict[str, object]:
         items = list(mapping.items())
-        dice.shuffle(items)  # type: ignore[attr-defined]
+        random.shuffle(items)  # type: ignore[attr-defined]
         return dict(items)
 
     mixed = scene.with_facts(
@@ -274,9 +276,9 @@ def test_a_hold_ends_before_the_job_does_and_for_good(scene: Scene) -> None:
     if isinstance(held, Hold):
         assert held.until > scene.now
         assert scene.job.expires_at is None or held.until < scene.job.expires_at
-        again = decided(replace(scene, now=held.until))
-        assert not isinstance(again, Hold)
-        assert any(reason.channel not in {other.channel for other in again.reasons} for reason in held.reasons)
+        retry_hint = decided(replace(scene, now=held.until))
+        assert not isinstance(retry_hint, Hold)
+        assert any(reason.channel not in {other.channel for other in retry_hint.reasons} for reason in held.reasons)
 
 
 def bomb(*_: object) -> Objection | None:
@@ -286,12 +288,12 @@ def bomb(*_: object) -> Objection | None:
 @pytest.mark.parametrize("rules", [Rules({"bomb": bomb}, {}), Rules({}, {"bomb": bomb})])
 def test_a_rule_that_raises_refuses_and_keeps_its_words_to_itself(rules: Rules) -> None:
     decision = decided(sendable(), rules)
-    assert decision == Refuse(tuple(Reason(Code.FAULT, channel, "bomb", "rule:bomb") for channel in Channel))
+    assert decision == Refuse(tuple(Reason(ReasonCode.FAULT, channel, "bomb", "rule:bomb") for channel in Channel))
 
 
 def test_facts_that_cannot_be_read_refuse() -> None:
     decision = decided(sendable().with_facts(offers=None))
-    assert decision == Refuse(tuple(Reason(Code.FAULT, channel, "case", "rule:case") for channel in Channel))
+    assert decision == Refuse(tuple(Reason(ReasonCode.FAULT, channel, "case", "rule:case") for channel in Channel))
 
 
 def test_a_moment_without_a_zone_and_a_job_without_channels_are_bugs() -> None:
@@ -343,13 +345,13 @@ def test_evidence_names_the_fact_behind_the_reason() -> None:
 )
 def test_a_lacking_basis_names_the_place_in_the_policy(change: Disturbance, evidence: str) -> None:
     decision = decided(change(sendable(channels=(Channel.EMAIL,))))
-    assert {reason.evidence for reason in decision.reasons if reason.code is Code.NO_BASIS} == {evidence}
+    assert {reason.evidence for reason in decision.reasons if reason.code is ReasonCode.NO_BASIS} == {evidence}
 
 
 def test_a_service_message_too_needs_a_place_in_the_policy() -> None:
     policy = parse(shipped().replace('[basis.service]\npush = "service"\n', "[basis.service]\n"))
     scene = sendable(None, channels=(Channel.PUSH,))
-    expected = Reason(Code.NO_BASIS, Channel.PUSH, "basis", "policy:basis.service.push")
+    expected = Reason(ReasonCode.NO_BASIS, Channel.PUSH, "basis", "policy:basis.service.push")
     assert decide(scene.job, scene.facts, policy, scene.now) == Refuse((expected,))
 
 
@@ -370,13 +372,13 @@ def test_a_service_message_too_needs_a_place_in_the_policy() -> None:
 )
 def test_a_rendering_that_is_not_allowed_is_blamed_on_choice_objection_or_template(scene: Scene, evidence: str) -> None:
     decision = decided(scene)
-    assert {reason.evidence for reason in decision.reasons if reason.code is Code.MODE_NOT_ALLOWED} == {evidence}
+    assert {reason.evidence for reason in decision.reasons if reason.code is ReasonCode.MODE_NOT_ALLOWED} == {evidence}
 
 
 def test_a_commercial_template_without_an_offer_type_finds_no_choice() -> None:
     decision = decided(sendable().with_brief(offer_type=None))
     assert isinstance(decision, Refuse)
-    assert (decision.headline.code, decision.headline.evidence) == (Code.NO_CHOICE, "template:spring")
+    assert (decision.headline.code, decision.headline.evidence) == (ReasonCode.NO_CHOICE, "template:spring")
 
 
 def test_route_first_takes_the_asked_order_and_says_why_it_passed_others_over() -> None:
@@ -384,7 +386,7 @@ def test_route_first_takes_the_asked_order_and_says_why_it_passed_others_over() 
     decision = decided(scene)
     assert isinstance(decision, Send)
     assert [leg.channel for leg in decision.legs] == [Channel.EMAIL]
-    assert decision.reasons == (Reason(Code.NO_ADDRESS, Channel.SMS, "address", "recipient:sms"),)
+    assert decision.reasons == (Reason(ReasonCode.NO_ADDRESS, Channel.SMS, "address", "recipient:sms"),)
 
 
 def test_a_channel_asked_twice_is_one_leg() -> None:
@@ -494,7 +496,7 @@ def test_a_birthday_counts_by_the_recipients_own_calendar() -> None:
     scene = sendable().with_facts(birth_date=date(2008, 11, 24), timezone="Pacific/Auckland")
     eve_in_brussels = datetime(2026, 11, 23, 11, 0, tzinfo=UTC)  # midnight in Auckland
     assert isinstance(decided(replace(scene, now=eve_in_brussels).with_job(channels=(Channel.EMAIL,))), Send)
-    assert codes(decided(replace(scene, now=eve_in_brussels - timedelta(seconds=1)))) >= {Code.MINOR}
+    assert codes(decided(replace(scene, now=eve_in_brussels - timedelta(seconds=1)))) >= {ReasonCode.MINOR}
 
 
 @pytest.mark.parametrize(
@@ -507,7 +509,7 @@ def test_a_birthday_counts_by_the_recipients_own_calendar() -> None:
     ],
 )
 def test_quiet_hours_survive_both_changes_of_the_clock(now: str, until: str) -> None:
-    hours = Quiet(time(22, 0), time(2, 30))
+    hours = QuietHours(time(22, 0), time(2, 30))
     policy = replace(POLICY, quiet_hours={Channel.SMS: hours})
     scene = sendable(channels=(Channel.SMS,))
     start = datetime.fromisoformat(now).replace(tzinfo=UTC)
@@ -541,7 +543,7 @@ def test_silent_days_hold_until_somebody_may_be_disturbed(now: str, until: str) 
 @pytest.mark.parametrize("channels", [(Channel.SMS, Channel.PUSH), (Channel.PUSH, Channel.SMS)])
 def test_a_hold_lasts_until_the_first_channel_opens(channels: tuple[Channel, ...]) -> None:
     evening = datetime(2026, 11, 23, 21, 0, tzinfo=UTC)
-    hours = {Channel.SMS: Quiet(time(20, 0), time(9, 0)), Channel.PUSH: Quiet(time(20, 0), time(7, 0))}
+    hours = {Channel.SMS: QuietHours(time(20, 0), time(9, 0)), Channel.PUSH: QuietHours(time(20, 0), time(7, 0))}
     scene = sendable(channels=channels)
     decision = decide(scene.job, scene.facts, replace(POLICY, quiet_hours=hours), evening)
     assert isinstance(decision, Hold)
@@ -549,7 +551,7 @@ def test_a_hold_lasts_until_the_first_channel_opens(channels: tuple[Channel, ...
 
 
 def test_a_silent_day_ends_at_midnight_where_the_night_is_not_quiet() -> None:
-    siesta = Quiet(time(12, 0), time(14, 0), weekdays=frozenset({6}))
+    siesta = QuietHours(time(12, 0), time(14, 0), weekdays=frozenset({6}))
     policy = replace(POLICY, quiet_hours={Channel.SMS: siesta})
     scene = sendable(channels=(Channel.SMS,))
     decision = decide(scene.job, scene.facts, policy, datetime(2026, 11, 22, 9, 0, tzinfo=UTC))  # Sunday at ten
@@ -571,17 +573,17 @@ def test_a_hold_that_would_outlast_the_job_is_an_expiry() -> None:
     assert decided(night.with_job(expires_at=morning + timedelta(seconds=1))) == decided(night)
     decision = decided(night.with_job(expires_at=morning))
     assert isinstance(decision, Refuse)
-    assert decision.headline == Reason(Code.EXPIRED, Channel.SMS, "expiry", "job:expires_at")
+    assert decision.headline == Reason(ReasonCode.EXPIRED, Channel.SMS, "expiry", "job:expires_at")
 
 
 @pytest.mark.parametrize(
     ("hours", "quiet"),
     [
-        (Quiet(time(12, 0), time(14, 0)), [False, True, True, False, False]),
-        (Quiet(time(14, 0), time(12, 0)), [True, False, False, True, True]),
+        (QuietHours(time(12, 0), time(14, 0)), [False, True, True, False, False]),
+        (QuietHours(time(14, 0), time(12, 0)), [True, False, False, True, True]),
     ],
 )
-def test_quiet_hours_begin_on_the_stroke_and_end_on_it(hours: Quiet, quiet: list[bool]) -> None:
+def test_quiet_hours_begin_on_the_stroke_and_end_on_it(hours: QuietHours, quiet: list[bool]) -> None:
     clocks = (time(11, 59, 59), time(12, 0), time(13, 59, 59), time(14, 0), time(23, 0))
     assert [hours.covers(clock) for clock in clocks] == quiet
 
@@ -607,7 +609,7 @@ caps = [
 
     def capped(scene: Scene) -> dict[str, str]:
         decision = decide(scene.job, scene.facts, policy, scene.now)
-        return {reason.channel.value: reason.evidence for reason in decision.reasons if reason.code is Code.FREQUENCY_CAPPED}
+        return {reason.channel.value: reason.evidence for reason in decision.reasons if reason.code is ReasonCode.FREQUENCY_CAPPED}
 
     own, partner = sendable(OfferType.OWN, route="all"), sendable(OfferType.PARTNER, route="all")
     assert capped(got(50)(own)) == {}
@@ -627,7 +629,7 @@ def test_a_service_message_is_exempt_from_every_cap() -> None:
 def test_a_calendar_day_is_the_recipients_own() -> None:
     scene = got(2, Channel.SMS, seconds_ago=3600)(sendable(channels=(Channel.SMS,)))
     midnight_in_auckland = replace(scene, now=datetime(2026, 11, 23, 11, 30, tzinfo=UTC))
-    assert codes(decided(midnight_in_auckland)) == {Code.FREQUENCY_CAPPED}
+    assert codes(decided(midnight_in_auckland)) == {ReasonCode.FREQUENCY_CAPPED}
     policy = replace(POLICY, quiet_hours={})
     there = midnight_in_auckland.with_facts(timezone="Pacific/Auckland", sent=scene.facts.sent)
     assert isinstance(decide(there.job, there.facts, policy, there.now), Send)
@@ -678,14 +680,14 @@ def test_a_control_group_is_exactly_those_drawn_below_its_share(who: str) -> Non
     scene = sendable().with_facts(recipient_id=who).with_job(recipient_id=who)
     drawn = share_percent(POLICY.holdout_salt, "spring-2026", who)
     assert isinstance(decided(scene.with_job(holdout_percent=drawn)), Send)
-    assert codes(decided(scene.with_job(holdout_percent=math.nextafter(drawn, 100)))) == {Code.HELD_OUT}
+    assert codes(decided(scene.with_job(holdout_percent=math.nextafter(drawn, 100)))) == {ReasonCode.HELD_OUT}
 
 
 def test_a_small_control_group_is_one_too_and_without_a_campaign_there_is_none() -> None:
     salt = POLICY.holdout_salt
     drawn_low = next(who for who in map("c-{}".format, range(9999)) if share_percent(salt, "spring-2026", who) < 0.5)
     scene = sendable().with_facts(recipient_id=drawn_low).with_job(recipient_id=drawn_low, holdout_percent=0.5)
-    assert codes(decided(scene)) == {Code.HELD_OUT}
+    assert codes(decided(scene)) == {ReasonCode.HELD_OUT}
     assert isinstance(decided(scene.with_job(campaign_id=None)), Send)
 
 
@@ -704,7 +706,7 @@ def test_draws_outlive_the_program_that_made_them() -> None:
 def test_nobody_is_held_out_who_would_not_have_got_the_message() -> None:
     decision = decided(ALONE["switch"][0].with_job(holdout_percent=100.0))
     assert isinstance(decision, Refuse)
-    assert decision.headline.code is Code.CHANNEL_OFF
+    assert decision.headline.code is ReasonCode.CHANNEL_OFF
 
 
 # -- the file ----------------------------------------------------------------------------------------------------------
@@ -715,7 +717,7 @@ def faults_of(*changes: tuple[str, str]) -> list[str]:
     for old, new in changes:
         assert old in text
         text = text.replace(old, new, 1)
-    with pytest.raises(PolicyFaults) as caught:
+    with pytest.raises(InvalidPolicy) as caught:
         parse(text, "bank.toml")
     return [str(fault) for fault in caught.value.faults]
 
@@ -887,7 +889,7 @@ def test_a_year_is_the_least_that_decisions_are_kept() -> None:
 def test_there_is_an_entity_at_least_and_faults_stand_one_to_a_line() -> None:
     text = shipped()
     start, end = text.index("[entities.kbc-bank]"), text.index("[basis.own.tailored]")
-    with pytest.raises(PolicyFaults) as caught:
+    with pytest.raises(InvalidPolicy) as caught:
         parse(f"entities = {{}}\n{text[:start]}{text[end:]}")
     lines = str(caught.value).splitlines()
     assert "policy.toml: entities: at least one entity" in lines
@@ -898,14 +900,14 @@ def test_caps_are_a_list_of_tables_and_may_be_none() -> None:
     before, _, after = shipped().partition("[[caps]]")
     rest = after[after.index("[rests]") :]
     assert parse(f"caps = []\n{before}{rest}").caps == ()
-    with pytest.raises(PolicyFaults) as caught:
+    with pytest.raises(InvalidPolicy) as caught:
         parse(f"caps = 7\n{before}{rest}")
     assert str(caught.value) == "policy.toml: caps = 7: tables headed [[caps]], or caps = []"
 
 
 def test_what_the_file_says_is_what_the_policy_holds() -> None:
     policy = parse(shipped().replace("cap_seconds = 3600", "cap_seconds = 30"))
-    assert policy.retry == Retry(6, 30.0, 30.0, 60.0, 300.0)
+    assert policy.retry == RetryPolicy(6, 30.0, 30.0, 60.0, 300.0)
     assert (policy.default_zone, policy.adult_years, policy.signed_on) == ("Europe/Brussels", 18, date(2026, 11, 23))
     assert policy.entities["kbc-insurance"].names["fr"] == "KBC Assurances"
     assert policy.topics == {"consumer_credit": {"loan"}}
@@ -921,7 +923,7 @@ def test_a_term_is_counted_by_the_calendar() -> None:
 
 
 def test_a_missing_table_is_one_fault_and_not_one_per_key_in_it() -> None:
-    with pytest.raises(PolicyFaults) as caught:
+    with pytest.raises(InvalidPolicy) as caught:
         parse("")
     places = [fault.key for fault in caught.value.faults]
     assert len(places) == len(set(places)) == 21
@@ -953,7 +955,7 @@ def test_a_policy_of_an_older_version_still_tells_in_whose_name_and_by_which_age
         .replace("KBC Bank NV", "Kredietbank NV")
         .replace("adult_years = 18", "adult_years = 21")
     )
-    with pytest.raises(PolicyFaults):
+    with pytest.raises(InvalidPolicy):
         parse(older)
     then = recall(older, POLICY)
     assert (then.entities["kbc-bank"].controllers, then.adult_years, then.retention) == (("Kredietbank NV",), 21, POLICY.retention)
@@ -976,7 +978,7 @@ def test_an_entity_may_close_a_single_place_of_the_basis() -> None:
     decision = decide(scene.job, scene.facts, policy, scene.now)
     assert isinstance(decision, Send)
     assert {reason.channel for reason in decision.reasons} == {Channel.WHATSAPP}
-    assert codes(decision) == {Code.NO_BASIS}
+    assert codes(decision) == {ReasonCode.NO_BASIS}
     assert decide(scene.with_job(entity="kbc-bank").job, scene.facts, policy, scene.now).reasons == ()
 
 

@@ -20,26 +20,26 @@ from channels.sms_segments import GSM_BASIC, GSM_EXTENSION
 from dispatcher.content import (
     Catalog,
     ContentRefusal,
-    Letter,
-    Links,
-    Sender,
+    InvalidTemplates,
+    MessageLinks,
+    MessageSender,
+    RenderRequest,
     Template,
-    TemplateFaults,
     check,
     load,
     preview,
     segments,
 )
 from dispatcher.content.formats import day, money, number, percent
-from dispatcher.content.guard import Terms, objection
+from dispatcher.content.guard import ContentRequirements, objection
 from dispatcher.content.values import read_number
-from dispatcher.domain.decision import Code
+from dispatcher.domain.decision import ReasonCode
 from dispatcher.domain.message import Mode
 from dispatcher.domain.recipient import LANGUAGES
 
 SECRET = "Zephyrine"  # a value that must never show where it is not allowed
-LINKS = Links("https://bank.example/u/abc?t=1&k=2", "https://bank.example/p/abc")
-SENDER = Sender("Bank & Co", "news@bank.example")
+LINKS = MessageLinks("https://bank.example/u/abc?t=1&k=2", "https://bank.example/p/abc")
+SENDER = MessageSender("Bank & Co", "news@bank.example")
 ALL = frozenset({"identity", "transactions", "product"})
 
 LEGAL = """\
@@ -176,8 +176,8 @@ def hello(catalog: Catalog) -> Template:
     return catalog["hello"]
 
 
-def letter(**changes: Any) -> Letter:
-    base = Letter(
+def letter(**changes: Any) -> RenderRequest:
+    base = RenderRequest(
         channel=Channel.EMAIL,
         language="nl",
         mode=Mode.TAILORED,
@@ -189,7 +189,7 @@ def letter(**changes: Any) -> Letter:
     return replace(base, **changes)
 
 
-def refusal(template: Template, wanted: Letter) -> tuple[Code, str]:
+def refusal(template: Template, wanted: RenderRequest) -> tuple[ReasonCode, str]:
     with pytest.raises(ContentRefusal) as caught:
         template.render(wanted)
     assert SECRET not in str(caught.value)
@@ -308,7 +308,7 @@ def test_all_faults_are_told_at_once_and_in_order(tmp_path: Path) -> None:
     for language in LANGUAGES:
         files[f"hello/{language}/email.txt"] = "{{ nobody }}"
     (write(tmp_path, files) / "hello" / "nl" / "texts.toml").write_bytes(b"\xff")
-    with pytest.raises(TemplateFaults) as caught:
+    with pytest.raises(InvalidTemplates) as caught:
         load(tmp_path)
     places = [(fault.file, fault.line) for fault in caught.value.faults]
     assert places == sorted(places)
@@ -442,7 +442,7 @@ def test_data_that_the_decision_does_not_allow_reaches_no_text(hello: Template, 
     if mode is Mode.STANDARD or channel is Channel.WHATSAPP:
         assert SECRET not in str(hello.render(told))
     else:
-        assert refusal(hello, told) == (Code.WITHHELD_VARIABLE, "hobby")
+        assert refusal(hello, told) == (ReasonCode.WITHHELD_VARIABLE, "hobby")
 
 
 def test_a_variable_of_the_other_mode_stays_out_even_where_its_category_is_allowed(hello: Template) -> None:
@@ -452,7 +452,7 @@ def test_a_variable_of_the_other_mode_stays_out_even_where_its_category_is_allow
 
 def test_a_missing_variable_refuses_only_the_texts_that_ask_for_it(hello: Template) -> None:
     told = letter(channel=Channel.PUSH, data={"offer_url": "https://partner.example/boten"})
-    assert refusal(hello, told) == (Code.MISSING_VARIABLE, "hobby")
+    assert refusal(hello, told) == (ReasonCode.MISSING_VARIABLE, "hobby")
     hello.render(replace(told, mode=Mode.STANDARD))
     hello.render(replace(told, channel=Channel.WHATSAPP))
 
@@ -463,7 +463,7 @@ def test_a_missing_variable_refuses_only_the_texts_that_ask_for_it(hello: Templa
 )
 def test_a_value_of_the_wrong_type_refuses_the_message_and_is_not_repeated(hello: Template, variable: str, value: Any) -> None:
     told = letter(data={**letter().data, variable: value})
-    assert refusal(hello, told) == (Code.FAULT, variable)
+    assert refusal(hello, told) == (ReasonCode.FAULT, variable)
     assert [name for name, _ in hello.objections(told.data)] == [variable]
 
 
@@ -479,8 +479,8 @@ def test_a_job_s_data_is_judged_at_the_door(hello: Template) -> None:
 
 
 def test_what_a_template_does_not_have_is_a_refusal_never_another_error(hello: Template) -> None:
-    assert refusal(hello, letter(mode=Mode.NONE)) == (Code.FAULT, "mode")
-    assert refusal(hello, letter(language="it"))[0] is Code.FAULT
+    assert refusal(hello, letter(mode=Mode.NONE)) == (ReasonCode.FAULT, "mode")
+    assert refusal(hello, letter(language="it"))[0] is ReasonCode.FAULT
 
 
 def test_a_preview_takes_examples_for_what_is_not_given(catalog: Catalog) -> None:
@@ -524,7 +524,7 @@ def test_a_hostile_value_stays_a_value(hello: Template, value: str) -> None:
 
 # -- what a message must hold ------------------------------------------------------------------------------------------
 
-TERMS = Terms(
+TERMS = ContentRequirements(
     commercial=True,
     warning="L'argent coûte.",
     mark="Publicité",
@@ -599,13 +599,13 @@ def test_the_guard_names_what_it_objects_to(content: Content, guard: str) -> Non
 
 
 def test_a_service_message_owes_no_way_out() -> None:
-    service = Terms(commercial=False, warning="", mark="Publicité", sender="Bank", unsubscribe="")
+    service = ContentRequirements(commercial=False, warning="", mark="Publicité", sender="Bank", unsubscribe="")
     assert objection(Sms("Your choice is recorded."), "", service) is None
 
 
 def test_a_rendering_that_the_guard_refuses_never_leaves(hello: Template) -> None:
     told = letter(data={**letter().data, "offer_url": "https://partner.example/?customer=42"})
-    assert refusal(hello, told) == (Code.CONTENT_GUARD, "link_leak")
+    assert refusal(hello, told) == (ReasonCode.CONTENT_GUARD, "link_leak")
 
 
 # -- SMS segments ------------------------------------------------------------------------------------------------------

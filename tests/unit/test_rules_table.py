@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 
 from dispatcher.domain.campaign import CampaignState
-from dispatcher.domain.decision import Code
+from dispatcher.domain.decision import ReasonCode
 from dispatcher.domain.message import State
 from dispatcher.intake.campaign import CampaignForm
 from dispatcher.policy import RULES, shipped
@@ -54,7 +54,7 @@ def test_every_key_is_one_of_the_policy_or_of_a_campaign_and_every_table_of_the_
 
 def test_every_reason_code_is_one_and_none_is_missing() -> None:
     shown = re.findall(r"(state )?`([^`]+)`", " ".join(row[CODE] for row in table()))
-    assert {word for state, word in shown if not state} == {code.value for code in Code}
+    assert {word for state, word in shown if not state} == {code.value for code in ReasonCode}
     assert {word for state, word in shown if state} <= {state.value for state in (*State, *CampaignState)}
 
 

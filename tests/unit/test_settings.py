@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from channels.base import Channel, Outbound, Receipt, Sms
 from channels.sandbox import running
 from dispatcher.runtime import bootstrap
-from dispatcher.runtime.settings import Second, Settings, SettingsFaults, load
+from dispatcher.runtime.settings import InvalidSettings, SecondProvider, Settings, load
 
 Environ: TypeAlias = dict[str, str]
 SID, TOKEN, SERVICE = "AC" + "0" * 32, "t0ken-of-twilio", "MG" + "a" * 32
@@ -66,7 +66,7 @@ def sound(tmp_path: Path) -> Environ:
 
 
 def faults(environ: Environ) -> str:
-    with pytest.raises(SettingsFaults) as caught:
+    with pytest.raises(InvalidSettings) as caught:
         Settings.from_environment(environ)
     return str(caught.value)
 
@@ -199,7 +199,7 @@ def test_without_a_secret_key_one_is_made_once_and_kept_for_the_owner_alone(tmp_
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     assert [file.name for file in kept.parent.iterdir()] == ["secret.key"]
     kept.chmod(0o644)
-    with pytest.raises(SettingsFaults, match="can be read by others"):
+    with pytest.raises(InvalidSettings, match="can be read by others"):
         load(environ)
 
 
@@ -212,7 +212,7 @@ def test_rates_and_the_second_provider_are_read_and_their_faults_named(sound: En
     asked = {"DISPATCHER_RATE_SMS": "2.5", "DISPATCHER_FAILOVER_EMAIL": "smtp", "DISPATCHER_FAILOVER_SMS": "telnyx:20", **TELNYX}
     read = Settings.from_environment(sound | asked)
     assert (read.rates, read.accounts["sendgrid"].mails_per_request) == ({Channel.SMS: 2.5}, 100)
-    assert read.seconds == {Channel.EMAIL: Second("smtp"), Channel.SMS: Second("telnyx", 0.2)}
+    assert read.seconds == {Channel.EMAIL: SecondProvider("smtp"), Channel.SMS: SecondProvider("telnyx", 0.2)}
     assert read.providers[Channel.SMS] == "twilio"
     del sound["SMTP_URL"]
     wrong = {"DISPATCHER_RATE_PUSH": "fast", "SENDGRID_MAILS_PER_REQUEST": "1001", "DISPATCHER_FAILOVER_EMAIL": "smtp"}

@@ -11,7 +11,7 @@ import pytest
 
 from channels.base import Channel, Email, Push, Sms, WhatsApp
 from dispatcher import policy
-from dispatcher.content import Catalog, ContentRefusal, Letter, Template, example_letter, load, segments
+from dispatcher.content import Catalog, ContentRefusal, RenderRequest, Template, example_request, load, segments
 from dispatcher.content.legal import read_legal
 from dispatcher.content.template import PLACE
 from dispatcher.domain.message import Kind, Mode, OfferType
@@ -43,13 +43,13 @@ def catalog() -> Catalog:
 
 def allowed(template: Template, mode: Mode) -> frozenset[str]:
     """The data categories that the shipped policy opens to a template."""
-    kind = "service" if template.brief.kind is Kind.SERVICE else mode.value
+    kind = "service" if template.info.kind is Kind.SERVICE else mode.value
     return policy.parse(policy.shipped()).categories[kind]
 
 
-def letter(template: Template, channel: Channel, language: Language, mode: Mode) -> Letter:
+def letter(template: Template, channel: Channel, language: Language, mode: Mode) -> RenderRequest:
     """A letter of examples, with no more data than the shipped policy allows."""
-    return replace(example_letter(template, channel, language, mode), categories=allowed(template, mode))
+    return replace(example_request(template, channel, language, mode), categories=allowed(template, mode))
 
 
 class Page(HTMLParser):
@@ -81,10 +81,10 @@ class Page(HTMLParser):
 
 
 def test_the_shipped_templates_are_these(catalog: Catalog) -> None:
-    declared = {name: (t.brief.kind.value, t.brief.offer_type, set(t.brief.modes)) for name, t in catalog.items()}
+    declared = {name: (t.info.kind.value, t.info.offer_type, set(t.info.modes)) for name, t in catalog.items()}
     assert declared == SHIPPED
-    assert catalog["loan_offer"].brief.topic == "consumer_credit"
-    assert catalog["coin_earned"].brief.coins
+    assert catalog["loan_offer"].info.topic == "consumer_credit"
+    assert catalog["coin_earned"].info.coins
     assert catalog["optout_acknowledgement"].channels[0] is Channel.EMAIL
 
 
@@ -149,7 +149,7 @@ def test_credit_is_never_advertised_without_its_warning(catalog: Catalog, langua
     legal, _ = read_legal(file, {file: (FOLDER / file).read_text(encoding="utf-8")})
     warning = legal.topics["consumer_credit"][language]
     assert warning not in policy.shipped()  # the sentence has one place
-    for mode in template.brief.modes:
+    for mode in template.info.modes:
         mail, sms, push, whatsapp = (
             template.render(letter(template, channel, language, mode))
             for channel in (Channel.EMAIL, Channel.SMS, Channel.PUSH, Channel.WHATSAPP)
@@ -184,7 +184,7 @@ def test_a_loan_shows_the_whole_representative_example_or_no_rate(catalog: Catal
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_a_commercial_message_has_its_way_out_on_every_channel(catalog: Catalog, name: str, language: Language) -> None:
     template = catalog[name]
-    for mode in template.brief.modes:
+    for mode in template.info.modes:
         told = letter(template, Channel.EMAIL, language, mode)
         mail = template.render(told)
         assert isinstance(mail, Email)
@@ -230,7 +230,7 @@ def test_approved_whatsapp_texts_have_names_of_their_own(catalog: Catalog) -> No
 @commercial
 def test_standard_renderings_use_no_profile(catalog: Catalog, name: str) -> None:
     template = catalog[name]
-    if Mode.STANDARD not in template.brief.modes:
+    if Mode.STANDARD not in template.info.modes:
         return
     told = letter(template, Channel.EMAIL, "fr", Mode.STANDARD)
     tailored = {name: "Zephyrine" for name, v in template.variables.items() if v.category not in told.categories}
@@ -244,7 +244,7 @@ def test_standard_renderings_use_no_profile(catalog: Catalog, name: str) -> None
 def test_hostile_names_stay_names(catalog: Catalog, name: str, value: str) -> None:
     template = catalog[name]
     texts: dict[str, Any] = {v.name: value for v in template.variables.values() if v.type == "text"}
-    for mode in template.brief.modes:
+    for mode in template.info.modes:
         told = letter(template, Channel.EMAIL, "de", mode)
         plain, hostile = template.render(told), template.render(replace(told, data={**told.data, **texts}))
         assert isinstance(plain, Email)
@@ -266,7 +266,7 @@ def test_templates_and_policy_speak_of_the_same_things(catalog: Catalog) -> None
     rules = policy.parse(policy.shipped())
     assert disagreements(rules, catalog.values()) == []
     loan = catalog["loan_offer"]
-    strange = replace(loan, entity="kbc-bnak", brief=replace(loan.brief, topic="gambling", product=None))
+    strange = replace(loan, entity="kbc-bnak", info=replace(loan.info, topic="gambling", product=None))
     told = [f"{fault.field} = {fault.value}: {fault.message}" for fault in disagreements(rules, [strange])]
     assert told[0] == "entity = kbc-bnak: is not in the policy: did you mean 'kbc-bank'?"
     assert told[1].startswith("topic = gambling: is not in the policy")
@@ -275,7 +275,7 @@ def test_templates_and_policy_speak_of_the_same_things(catalog: Catalog) -> None
 @pytest.mark.parametrize("topic", [None, "gambling"])
 def test_an_offer_of_a_loan_can_not_leave_out_that_it_is_one(catalog: Catalog, topic: str | None) -> None:
     loan = catalog["loan_offer"]
-    bare = replace(loan, brief=replace(loan.brief, topic=topic))
+    bare = replace(loan, info=replace(loan.info, topic=topic))
     rules = policy.parse(policy.shipped())
     assert "must be 'consumer_credit': by the policy that rules offers of a loan" in {
         fault.message for fault in disagreements(rules, [bare])

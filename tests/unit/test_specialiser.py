@@ -16,14 +16,14 @@ from jinja2 import UndefinedError
 from markupsafe import Markup, escape
 from structlog.testing import capture_logs
 
-from channels.base import Channel, Form, Gapped, Pieced
-from dispatcher.content import Catalog, ContentRefusal, Letter, Links, Template, example_letter, load
+from channels.base import Channel, MailTemplate, MergedEmail, TextTemplate
+from dispatcher.content import Catalog, ContentRefusal, MessageLinks, RenderRequest, Template, example_request, load
 from dispatcher.content.environment import absent, environment
-from dispatcher.content.guard import Roles, Terms, objection, vouch
-from dispatcher.content.specialiser.compiled_path import Plan, Texts
-from dispatcher.content.specialiser.decision_tree import Specialiser, Written
+from dispatcher.content.guard import ContentRequirements, GapRoles, objection, precheck
+from dispatcher.content.specialiser.compiled_path import RenderPlan, Texts
+from dispatcher.content.specialiser.decision_tree import RenderedParts, Specialiser
 from dispatcher.content.specialiser.syntax_check import followable
-from dispatcher.content.specialiser.tracer import Lost, Trace
+from dispatcher.content.specialiser.tracer import Trace, Untraceable
 from dispatcher.domain.recipient import LANGUAGES
 from tests.support.services import TEMPLATES, templates
 
@@ -39,21 +39,21 @@ LAYOUT = "<head>{% block head %}{{ a }}{% endblock %}</head>{% block body %}{% e
 PIECE = "{% if a %}[{{ a }}]{% endif %}"
 
 
-class Bench:
+class SpecialiserSetup:
     """One template of two parts (HTML and plain), and the paths that its readers have left."""
 
-    def __init__(self, source: str, dice: float = NEVER, **options: Any) -> None:
+    def __init__(self, source: str, random: float = NEVER, **options: Any) -> None:
         sources = dict.fromkeys(("t.html", "t.txt"), source)
         self.env = environment(
             {**sources, "macros.html": MACROS, "layout.html": LAYOUT, "piece.txt": PIECE, "names.txt": "{% set name = a ~ '' %}"}
         )
-        self.specialiser = Specialiser("t", "digest", lambda: dice, **options)
+        self.specialiser = Specialiser("t", "digest", lambda: random, **options)
         self.finish: Any = {}
 
-    def plan(self) -> Plan:
-        return Plan({name: self.env.get_template(name) for name in ("t.html", "t.txt")}, context, self.finish)
+    def plan(self) -> RenderPlan:
+        return RenderPlan({name: self.env.get_template(name) for name in ("t.html", "t.txt")}, context, self.finish)
 
-    def write(self, values: Mapping[str, Any]) -> Written:
+    def write(self, values: Mapping[str, Any]) -> RenderedParts:
         return self.specialiser.write("key", values, self.plan)
 
 
@@ -73,15 +73,15 @@ def outcome(texts: Any) -> Texts | type[Exception]:
     """What a call wrote, or which error it made."""
     try:
         found = texts()
-        return found.texts() if isinstance(found, Written) else dict(found)
+        return found.texts() if isinstance(found, RenderedParts) else dict(found)
     except Exception as error:
         return type(error)
 
 
-def assert_alike(bench: Bench, people: Iterable[Mapping[str, Any]]) -> None:
+def assert_alike(setup: SpecialiserSetup, people: Iterable[Mapping[str, Any]]) -> None:
     for values in people:
-        ordinary = outcome(lambda values=values: bench.plan().texts(values))
-        assert outcome(lambda values=values: bench.write(values)) == ordinary
+        ordinary = outcome(lambda values=values: setup.plan().texts(values))
+        assert outcome(lambda values=values: setup.write(values)) == ordinary
 
 
 # -- byte for byte -----------------------------------------------------------------------------------------------------
@@ -185,29 +185,29 @@ PEOPLE = (
 
 @pytest.mark.parametrize("source", [*NASTY, *DECEPTIVE, *FOLLOWED])
 def test_a_path_is_taken_only_where_it_writes_what_the_template_writes(source: str) -> None:
-    assert_alike(Bench(source), (*PEOPLE, *PEOPLE))
+    assert_alike(SpecialiserSetup(source), (*PEOPLE, *PEOPLE))
 
 
 @pytest.mark.parametrize("source", NASTY)
 def test_what_looks_at_written_text_is_known_by_its_syntax(source: str) -> None:
-    assert not followable(Bench(source).env.get_template("t.html"))
+    assert not followable(SpecialiserSetup(source).env.get_template("t.html"))
 
 
 @pytest.mark.parametrize("source", DECEPTIVE)
 def test_what_can_t_be_followed_is_written_by_its_template(source: str) -> None:
-    bench = Bench(source)
-    assert outcome(lambda: bench.write(person())) == outcome(lambda: bench.plan().texts(person()))
-    assert bench.specialiser.paths == 1
-    bench.finish = {"t.txt": str.upper}  # no path was kept that could have spared the finish
-    assert outcome(lambda: bench.write(person())) == outcome(lambda: bench.plan().texts(person()))
+    setup = SpecialiserSetup(source)
+    assert outcome(lambda: setup.write(person())) == outcome(lambda: setup.plan().texts(person()))
+    assert setup.specialiser.paths == 1
+    setup.finish = {"t.txt": str.upper}  # no path was kept that could have spared the finish
+    assert outcome(lambda: setup.write(person())) == outcome(lambda: setup.plan().texts(person()))
 
 
 @pytest.mark.parametrize("source", FOLLOWED)
 def test_people_with_the_same_answers_share_a_path(source: str) -> None:
-    bench = Bench(source)
-    first, second = bench.write(person()), bench.write(person(a="Bea", d=date(2027, 1, 1)))
+    setup = SpecialiserSetup(source)
+    first, second = setup.write(person()), setup.write(person(a="Bea", d=date(2027, 1, 1)))
     assert first.path is second.path is not None
-    assert bench.specialiser.paths == 1
+    assert setup.specialiser.paths == 1
 
 
 NAMES = st.sampled_from(
@@ -274,8 +274,8 @@ PERSONS = st.one_of(
 @given(SOURCES, st.lists(PERSONS, min_size=1, max_size=6))
 @settings(max_examples=150, deadline=None)
 def test_any_template_and_any_data_give_the_same_text_or_the_same_error(source: str, people: list[dict[str, Any]]) -> None:
-    bench = Bench("{% from 'macros.html' import show, guess, wrap %}{% set x = b %}" + source)
-    assert_alike(bench, (*people, *({**one, **another} for one in people for another in people)))
+    setup = SpecialiserSetup("{% from 'macros.html' import show, guess, wrap %}{% set x = b %}" + source)
+    assert_alike(setup, (*people, *({**one, **another} for one in people for another in people)))
 
 
 # -- the checks that stay ----------------------------------------------------------------------------------------------
@@ -283,16 +283,16 @@ def test_any_template_and_any_data_give_the_same_text_or_the_same_error(source: 
 
 def test_a_path_that_does_not_hold_for_hostile_values_is_not_taken() -> None:
     for length in (8, 800):
-        bench = Bench("{{ a }} and {{ b }}")
-        bench.finish = {"t.txt": lambda text, length=length: text[:length]}  # not character by character, as a finish has to be
-        assert bench.write(person()).path is None
-        assert_alike(bench, PEOPLE)
+        setup = SpecialiserSetup("{{ a }} and {{ b }}")
+        setup.finish = {"t.txt": lambda text, length=length: text[:length]}  # not character by character, as a finish has to be
+        assert setup.write(person()).path is None
+        assert_alike(setup, PEOPLE)
 
 
 def test_words_that_are_no_unicode_make_no_path() -> None:
-    bench = Bench("x {{ a }}")
-    bench.finish = {"t.txt": lambda text: text.replace("x", "\ud800")}
-    assert bench.write(person()).path is None
+    setup = SpecialiserSetup("x {{ a }}")
+    setup.finish = {"t.txt": lambda text: text.replace("x", "\ud800")}
+    assert setup.write(person()).path is None
 
 
 @pytest.mark.parametrize(
@@ -300,48 +300,48 @@ def test_words_that_are_no_unicode_make_no_path() -> None:
 )
 def test_what_a_value_can_t_note_it_does_not_answer(ask: Callable[[Any], Any]) -> None:
     (traced,) = Trace({"a": "Anna"}).context().values()
-    with pytest.raises((Lost, TypeError)):
+    with pytest.raises((Untraceable, TypeError)):
         ask(traced)
 
 
 def test_a_difference_found_later_ends_it_and_tells_a_person_without_a_value() -> None:
-    bench, words = Bench("{{ a }}", dice=ALWAYS), ["first"]
-    bench.finish = {"t.txt": lambda text: f"{text}"}
-    assert bench.write(person(a="Secret")).path is not None
-    bench.finish = {"t.txt": lambda text: text + words[0]}  # the world has changed behind the template's back
+    setup, words = SpecialiserSetup("{{ a }}", random=ALWAYS), ["first"]
+    setup.finish = {"t.txt": lambda text: f"{text}"}
+    assert setup.write(person(a="Secret")).path is not None
+    setup.finish = {"t.txt": lambda text: text + words[0]}  # the world has changed behind the template's back
     with capture_logs() as logs:
-        assert bench.write(person(a="Secret")).texts()["t.txt"] == "Secretfirst"
+        assert setup.write(person(a="Secret")).texts()["t.txt"] == "Secretfirst"
     assert [(entry["event"], entry["template"], entry["digest"]) for entry in logs] == [("specialised_text_differs", "t", "digest")]
     assert "Secret" not in str(logs)
-    assert bench.specialiser.off
-    assert bench.write(person()).path is None
+    assert setup.specialiser.off
+    assert setup.write(person()).path is None
 
 
 def test_an_error_found_later_is_a_difference_too() -> None:
-    bench = Bench("{{ a }}", dice=ALWAYS)
-    assert bench.write(person()).path is not None
-    bench.finish = {"t.txt": int}
+    setup = SpecialiserSetup("{{ a }}", random=ALWAYS)
+    assert setup.write(person()).path is not None
+    setup.finish = {"t.txt": int}
     with capture_logs() as logs, pytest.raises(ValueError, match="int"):
-        bench.write(person())
+        setup.write(person())
     assert [entry["event"] for entry in logs] == ["specialised_text_differs"]
 
 
 def test_most_texts_are_written_once() -> None:
-    bench = Bench("{{ a }}", dice=0.5)
-    bench.write(person())
-    bench.finish = {"t.txt": str.upper}
-    assert bench.write(person()).path is not None
+    setup = SpecialiserSetup("{{ a }}", random=0.5)
+    setup.write(person())
+    setup.finish = {"t.txt": str.upper}
+    assert setup.write(person()).path is not None
 
 
 def test_paths_are_few_whatever_the_template_asks() -> None:
-    bench = Bench("".join(f"{{% if a == '{number}' %}}{number}{{% endif %}}" for number in range(20)), paths_max=8)
-    assert_alike(bench, [person(a=str(number)) for number in range(20)])
-    assert bench.specialiser.paths == 8
+    setup = SpecialiserSetup("".join(f"{{% if a == '{number}' %}}{number}{{% endif %}}" for number in range(20)), paths_max=8)
+    assert_alike(setup, [person(a=str(number)) for number in range(20)])
+    assert setup.specialiser.paths == 8
 
 
 def test_a_path_remembers_words_and_never_values() -> None:
-    bench = Bench("{% if a == 'Anna' or n > 2 %}{{ a }}{{ a | upper }}{{ n | money }}{% endif %}")
-    written = bench.write(person(a="Zephyrine", n=Decimal(917263)))
+    setup = SpecialiserSetup("{% if a == 'Anna' or n > 2 %}{{ a }}{{ a | upper }}{{ n | money }}{% endif %}")
+    written = setup.write(person(a="Zephyrine", n=Decimal(917263)))
     assert written.path is not None
     assert not any(value in repr(written.path) for value in ("Zephyrine", "ZEPHYRINE", "917263", "bank.example"))
 
@@ -354,10 +354,10 @@ def specialised() -> Catalog:
     return load(TEMPLATES, lambda: NEVER)
 
 
-def said(template: Template, wanted: Letter) -> Any:
+def said(template: Template, wanted: RenderRequest) -> Any:
     try:
         content = template.render(wanted)
-        return content.whole() if isinstance(content, Pieced) else content
+        return content.whole() if isinstance(content, MergedEmail) else content
     except ContentRefusal as refusal:
         return refusal.code, refusal.variable
 
@@ -395,11 +395,11 @@ VALUES: Mapping[str, st.SearchStrategy[Any]] = {
 
 
 @st.composite
-def letters(draw: st.DrawFn, name: str) -> Letter:
+def letters(draw: st.DrawFn, name: str) -> RenderRequest:
     """A letter from a template's examples, with some of its values replaced or taken away."""
     template = templates()[name]
-    modes = sorted(template.brief.modes)
-    wanted = example_letter(
+    modes = sorted(template.info.modes)
+    wanted = example_request(
         template, draw(st.sampled_from(template.channels)), draw(st.sampled_from(LANGUAGES)), draw(st.sampled_from(modes))
     )
     changed = draw(st.lists(st.sampled_from(sorted(template.variables)), max_size=4))
@@ -409,9 +409,9 @@ def letters(draw: st.DrawFn, name: str) -> Letter:
         st.sampled_from(
             [
                 wanted.links,
-                Links("http://127.0.0.1/u/a?x=1&y", "http://127.0.0.1/p/a"),
-                Links("", ""),
-                Links("https://b.example/u=", "x"),
+                MessageLinks("http://127.0.0.1/u/a?x=1&y", "http://127.0.0.1/p/a"),
+                MessageLinks("", ""),
+                MessageLinks("https://b.example/u=", "x"),
             ]
         )
     )
@@ -422,7 +422,7 @@ def letters(draw: st.DrawFn, name: str) -> Letter:
 def test_every_message_is_what_its_template_writes_and_is_refused_alike(name: str) -> None:
     @given(letters(name))
     @settings(max_examples=60, deadline=None)
-    def alike(wanted: Letter) -> None:
+    def alike(wanted: RenderRequest) -> None:
         assert said(specialised()[name], wanted) == said(templates()[name], wanted)
 
     alike()
@@ -432,12 +432,12 @@ def test_every_message_is_what_its_template_writes_and_is_refused_alike(name: st
 def test_shipped_mails_are_put_together_from_pieces(name: str) -> None:
     template = specialised()[name]
     for language in LANGUAGES:
-        for mode in template.brief.modes:
-            mail = template.render(example_letter(template, Channel.EMAIL, language, mode))
-            again = template.render(example_letter(template, Channel.EMAIL, language, mode, {"first_name": "Noor"}))
-            assert isinstance(mail, Pieced)
-            assert isinstance(again, Pieced)
-            assert mail.form is again.form
+        for mode in template.info.modes:
+            mail = template.render(example_request(template, Channel.EMAIL, language, mode))
+            retry_hint = template.render(example_request(template, Channel.EMAIL, language, mode, {"first_name": "Noor"}))
+            assert isinstance(mail, MergedEmail)
+            assert isinstance(retry_hint, MergedEmail)
+            assert mail.form is retry_hint.form
 
 
 # -- the guard ---------------------------------------------------------------------------------------------------------
@@ -472,7 +472,7 @@ TYPED = (
 )
 
 
-def gapped(pieces: Sequence[str], first: int) -> Gapped:
+def gapped(pieces: Sequence[str], first: int) -> TextTemplate:
     """A text whose pieces in braces are gaps, numbered from `first`."""
     words, gaps = [""], []
     for piece in pieces:
@@ -481,7 +481,7 @@ def gapped(pieces: Sequence[str], first: int) -> Gapped:
             words.append("")
         else:
             words[-1] += piece
-    return Gapped(tuple(words), tuple(gaps))
+    return TextTemplate(tuple(words), tuple(gaps))
 
 
 PIECES = st.lists(st.sampled_from(CLAUSES), max_size=4).map(lambda clauses: [piece for clause in clauses for piece in clause])
@@ -507,14 +507,18 @@ def test_who_vouches_for_a_mail_says_no_more_than_the_guard(
     html: list[str], text: list[str], typed: dict[str, str], to_partner: bool, left_out: int
 ) -> None:
     sound = [piece for number, piece in enumerate(SOUND) if number != left_out]
-    form = Form(gapped(["Hello"], 0), gapped([*sound, *html], 4), gapped(["WARNING MARK SENDER ", "{unsubscribe}", *text], 0))
+    form = MailTemplate(
+        gapped(["Hello"], 0), gapped([*sound, *html], 4), gapped(["WARNING MARK SENDER ", "{unsubscribe}", *text], 0)
+    )
     values = (*(typed[name] for name in NAMED), *(str(escape(typed[name])) for name in NAMED))
-    mail = Pieced("S", "s@x.example", form, values)
+    mail = MergedEmail("S", "s@x.example", form, values)
     own = frozenset({typed["unsubscribe"], typed["preferences"]})
-    terms = Terms(True, "WARNING", "MARK", "SENDER", typed["unsubscribe"], own, to_partner, frozenset({"own.example"}), ("roeien",))
+    terms = ContentRequirements(
+        True, "WARNING", "MARK", "SENDER", typed["unsubscribe"], own, to_partner, frozenset({"own.example"}), ("roeien",)
+    )
     unsubscribe, preferences = (4 + NAMED.index(name) for name in ("unsubscribe", "preferences"))
-    roles = Roles(frozenset(range(4, 8)), frozenset({unsubscribe}), frozenset({preferences}), frozenset({unsubscribe - 4}))
-    voucher = vouch(form, terms, roles)
+    roles = GapRoles(frozenset(range(4, 8)), frozenset({unsubscribe}), frozenset({preferences}), frozenset({unsubscribe - 4}))
+    voucher = precheck(form, terms, roles)
     if voucher is not None and voucher.passes(mail, lambda: terms):
         assert objection(mail, "", terms) is None
 
@@ -522,21 +526,21 @@ def test_who_vouches_for_a_mail_says_no_more_than_the_guard(
 def test_nobody_vouches_for_a_value_that_html_does_not_escape() -> None:
     link, unsubscribe = ('<a href="', "{unsubscribe}", '">x</a>'), NAMED.index("unsubscribe")
     text = gapped(["{unsubscribe}"], 0)
-    terms = Terms(True, "", "", "", "https://own.example/u")
-    roles = Roles(frozenset({4 + unsubscribe}), frozenset({4 + unsubscribe}), frozenset(), frozenset({unsubscribe}))
+    terms = ContentRequirements(True, "", "", "", "https://own.example/u")
+    roles = GapRoles(frozenset({4 + unsubscribe}), frozenset({4 + unsubscribe}), frozenset(), frozenset({unsubscribe}))
     sound = gapped(link, 4)
-    raw = Gapped((*sound.words, ""), (*sound.gaps, NAMED.index("hobby")))
-    assert vouch(Form(text, sound, text), terms, roles)
-    assert vouch(Form(text, raw, text), terms, roles) is None
+    raw = TextTemplate((*sound.words, ""), (*sound.gaps, NAMED.index("hobby")))
+    assert precheck(MailTemplate(text, sound, text), terms, roles)
+    assert precheck(MailTemplate(text, raw, text), terms, roles) is None
 
 
 @pytest.mark.parametrize("name", sorted(templates()))
 def test_the_guard_vouches_for_the_mails_that_are_sent_every_day(name: str) -> None:
     template = specialised()[name]
-    wanted = example_letter(template, Channel.EMAIL, "fr", max(template.brief.modes))
+    wanted = example_request(template, Channel.EMAIL, "fr", max(template.info.modes))
     values = template.values(wanted)
     written = template.written(wanted, values)
     mail = template.render(wanted)
-    assert isinstance(mail, Pieced)
+    assert isinstance(mail, MergedEmail)
     assert written.path
     assert written.path.kept.voucher.passes(mail, lambda: template.terms(wanted, values))

@@ -16,15 +16,15 @@ from jinja2 import Environment, PackageLoader
 from channels.sandbox.control import ControlError, counts, send_reply, set_profile
 from channels.sandbox.doubles import fault_names
 from channels.sandbox.events import EventSettings
-from channels.sandbox.faults import Fault
+from channels.sandbox.faults import FaultRule
 from channels.sandbox.fcm import MAGIC_TOKENS
-from channels.sandbox.http import Request, Response, is_foreign
+from channels.sandbox.http import SandboxRequest, SandboxResponse, is_foreign
 from channels.sandbox.messages import read_content, read_message
 from channels.sandbox.profiles import PROFILES
 from channels.sandbox.sendgrid import MAIL_EVENTS, MAIL_REFUSALS
 from channels.sandbox.twilio import parse_form
 from channels.sandbox.twilio_rules import MAGIC_PREFIXES
-from channels.sandbox.world import World
+from channels.sandbox.world import SandboxState
 
 CHANNELS = {"email": "E-mail", "sms": "SMS", "whatsapp": "WhatsApp", "push": "Push"}
 PAGE_ROWS = 50
@@ -40,7 +40,7 @@ _POLICY = (
 _HEADERS = (("Content-Security-Policy", _POLICY), ("X-Content-Type-Options", "nosniff"), ("Cache-Control", "no-store"))
 
 
-def handle(world: World, request: Request) -> Response:
+def handle(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
     """Answer what a browser asks for."""
     method, path = request.head.method, request.head.path
     if method in {"GET", "HEAD"}:
@@ -51,7 +51,7 @@ def handle(world: World, request: Request) -> Response:
         if path == "/guide":
             return _guide(world, request.head.headers.get("host", ""))
         if path == "/inbox.css":
-            return Response(200, _style(), "text/css; charset=utf-8", (("Cache-Control", "max-age=300"),))
+            return SandboxResponse(200, _style(), "text/css; charset=utf-8", (("Cache-Control", "max-age=300"),))
         if path.startswith("/messages/"):
             return _message(world, path.removeprefix("/messages/"), dict(parse_qsl(request.head.query)))
     if method == "POST" and path == "/reply" and not is_foreign(request):
@@ -61,7 +61,7 @@ def handle(world: World, request: Request) -> Response:
     return _page("absent.html", world, status=404)
 
 
-def _guide(world: World, address: str) -> Response:
+def _guide(world: SandboxState, address: str) -> SandboxResponse:
     return _page(
         "guide.html",
         world,
@@ -75,21 +75,23 @@ def _guide(world: World, address: str) -> Response:
     )
 
 
-def _told(rule: Fault) -> str:
+def _told(rule: FaultRule) -> str:
     """A rule in the words of the interface, without what is as usual."""
-    usual = asdict(Fault())
-    return json.dumps({name: value for name, value in asdict(rule).items() if value != usual[name]}) if rule != Fault() else "{}"
+    usual = asdict(FaultRule())
+    return (
+        json.dumps({name: value for name, value in asdict(rule).items() if value != usual[name]}) if rule != FaultRule() else "{}"
+    )
 
 
-def _choose_profile(world: World, request: Request) -> Response:
+def _choose_profile(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
     try:
         set_profile(world, parse_form(request.body).get("profile", ""))
     except ControlError:
         return _page("absent.html", world, status=404)
-    return Response(303, b"", headers=(("Location", "/faults"),))
+    return SandboxResponse(303, b"", headers=(("Location", "/faults"),))
 
 
-def _list(world: World, query: dict[str, str]) -> Response:
+def _list(world: SandboxState, query: dict[str, str]) -> SandboxResponse:
     channel, text = query.get("channel", ""), query.get("q", "").strip()
     before = int(query["before"]) if query.get("before", "").isdecimal() else world.log.next_seq
     found = list(_newest(world, channel, text.lower(), before))
@@ -101,7 +103,7 @@ def _list(world: World, query: dict[str, str]) -> Response:
     return response._replace(headers=(*response.headers, ("Refresh", str(FOLLOW_SECONDS)))) if follow else response
 
 
-def _newest(world: World, channel: str, text: str, before: int) -> Iterator[dict[str, Any]]:
+def _newest(world: SandboxState, channel: str, text: str, before: int) -> Iterator[dict[str, Any]]:
     """Up to a page of arrivals and one more, newest first, whose line holds the text (address, ids) and the channel."""
     needle, wanted, left = json.dumps(text)[1:-1].encode(), f'"channel":"{channel}"'.encode(), PAGE_ROWS + 1
     for stop in range(before, max(before - SEARCHED_LINES_MAX, 1), -_BLOCK_LINES):
@@ -114,7 +116,7 @@ def _newest(world: World, channel: str, text: str, before: int) -> Iterator[dict
                     return
 
 
-def _preview(world: World, row: dict[str, Any]) -> str:
+def _preview(world: SandboxState, row: dict[str, Any]) -> str:
     """One line of a message: what a phone would show before it is opened."""
     if "text" in row:
         return str(row["text"])
@@ -126,7 +128,7 @@ def _preview(world: World, row: dict[str, Any]) -> str:
     return " — ".join(part for part in (content["title"], content["body"]) if part)
 
 
-def _message(world: World, name: str, query: dict[str, str]) -> Response:
+def _message(world: SandboxState, name: str, query: dict[str, str]) -> SandboxResponse:
     message = read_message(world, int(name)) if name.isdecimal() else None
     if message is None:
         return _page("absent.html", world, status=404)
@@ -142,7 +144,7 @@ def _is_answerable(sender: str) -> bool:
     return sender.removeprefix("whatsapp:").lstrip("+").isdecimal() or sender.startswith("MG")
 
 
-def _reply(world: World, request: Request) -> Response:
+def _reply(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
     """The buttons of a text message: let its reader send something back."""
     form = parse_form(request.body)
     seq = form.get("seq", "")
@@ -155,7 +157,7 @@ def _reply(world: World, request: Request) -> Response:
     }
     if text:
         send_reply(world, reply)
-    return Response(303, b"", headers=(("Location", f"/messages/{seq}?{urlencode({'replied': text})}"),))
+    return SandboxResponse(303, b"", headers=(("Location", f"/messages/{seq}?{urlencode({'replied': text})}"),))
 
 
 def _when(at: float) -> dict[str, str]:
@@ -168,10 +170,10 @@ def _when(at: float) -> dict[str, str]:
     }
 
 
-def _page(name: str, world: World, status: int = 200, **values: object) -> Response:
+def _page(name: str, world: SandboxState, status: int = 200, **values: object) -> SandboxResponse:
     totals = counts(world)
     html = _templates().get_template(name).render(channels=CHANNELS, counts=totals, weather=world.faults.profile, **values)
-    return Response(status, html.encode(), "text/html; charset=utf-8", _HEADERS)
+    return SandboxResponse(status, html.encode(), "text/html; charset=utf-8", _HEADERS)
 
 
 @lru_cache(maxsize=1)

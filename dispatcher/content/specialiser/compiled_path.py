@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 import jinja2
 from markupsafe import escape
 
-from channels.base import Gapped
-from dispatcher.content.specialiser.tracer import Lost, Recipe, Trace, Values, cut, tracing
+from channels.base import TextTemplate
+from dispatcher.content.specialiser.tracer import Recipe, Trace, Untraceable, Values, cut, tracing
 
 Texts: TypeAlias = dict[str, str]  # by the name of the part, such as "email.html"
 Finish: TypeAlias = Callable[[str], str]
@@ -33,7 +33,7 @@ _PROBES: Mapping[type, Sequence[Any]] = {
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Plan:
+class RenderPlan:
     """What is to be written, and from what.
 
     `finish` is done to the text of a part, character by character: so it may as well be done to its pieces. `context` puts values,
@@ -43,7 +43,7 @@ class Plan:
     parts: Mapping[str, jinja2.Template]
     context: Callable[[Values], Mapping[str, Any]]
     finish: Mapping[str, Finish] = field(default_factory=dict)
-    keep: Callable[[Path], Any] = lambda _: None
+    keep: Callable[[CompiledPath], Any] = lambda _: None
 
     def texts(self, values: Values) -> Texts:
         """All parts, written the ordinary way. Raises whatever Jinja raises."""
@@ -55,7 +55,7 @@ class Plan:
 
 
 @dataclass(slots=True, eq=False)
-class Path:
+class CompiledPath:
     """What a template writes for all who give the same answers.
 
     A gap's number is a place in `fillings`: first what each of the `recipes` gives, as it is; then what those in `escaped` give,
@@ -65,22 +65,22 @@ class Path:
     recipes: tuple[Recipe, ...]
     escaped: tuple[int, ...]  # numbers of recipes
     finished: tuple[tuple[int, Finish], ...]
-    parts: Mapping[str, Gapped]
+    parts: Mapping[str, TextTemplate]
     kept: Any = None
     _getters: tuple[Callable[[Values], Any], ...] = ()
 
     def __post_init__(self) -> None:
         self._getters = tuple(recipe.getter() for recipe in self.recipes)
 
-    def fillings(self, values: Values) -> tuple[str, ...]:
+    def values_by_tag(self, values: Values) -> tuple[str, ...]:
         """A person's text for every gap."""
         shown = [str(get(values)) for get in self._getters]
         escaped = _escaped([shown[number] for number in self.escaped])
         return (*shown, *escaped, *[finish(shown[number]) for number, finish in self.finished])
 
-    def texts(self, fillings: Sequence[str]) -> Texts:
+    def texts(self, values_by_tag: Sequence[str]) -> Texts:
         """All parts, filled."""
-        return {part: gapped.filled(fillings) for part, gapped in self.parts.items()}
+        return {part: gapped.filled(values_by_tag) for part, gapped in self.parts.items()}
 
     def gaps(self, name: str, *, in_html: bool) -> frozenset[int]:
         """The gaps that hold the value of this name, and nothing else."""
@@ -101,7 +101,7 @@ def _escaped(texts: Sequence[str]) -> Sequence[str]:
     return together if len(together) == len(texts) else [str(escape(text)) for text in texts]
 
 
-def follow(plan: Plan, trace: Trace) -> Path:
+def follow(plan: RenderPlan, trace: Trace) -> CompiledPath:
     """The path that these values take. Raises Lost, and whatever the template makes of traced values."""
     context = plan.context(trace.context())
     cuts: dict[str, list[tuple[str, int, bool]]] = {}
@@ -120,9 +120,11 @@ def follow(plan: Plan, trace: Trace) -> Path:
         finish = plan.finish.get(part, str)
         words = tuple(finish(before) for before, _, _ in pieces)
         "".join(words).encode()  # what is no Unicode has no place in a path
-        parts[part] = Gapped(words, tuple(shows[number, _show(finish, escaped)] for _, number, escaped in pieces if number >= 0))
+        parts[part] = TextTemplate(
+            words, tuple(shows[number, _show(finish, escaped)] for _, number, escaped in pieces if number >= 0)
+        )
     extra = list(shows)[len(recipes) :]
-    return Path(
+    return CompiledPath(
         recipes,
         tuple(number for number, show in extra if show is None),
         tuple((number, show) for number, show in extra if show is not None),
@@ -133,13 +135,13 @@ def follow(plan: Plan, trace: Trace) -> Path:
 def _show(finish: Finish, escaped: bool) -> Finish | None:
     """How a value is shown: None for as it stands in HTML."""
     if escaped and finish is not str:
-        raise Lost
+        raise Untraceable
     return None if escaped else finish
 
 
-def proven(path: Path, plan: Plan, trace: Trace) -> bool:
+def proven(path: CompiledPath, plan: RenderPlan, trace: Trace) -> bool:
     """Whether the path says what the template says, for the person at hand and for all probes that take the same path."""
-    return all(path.texts(path.fillings(values)) == plan.texts(values) for values in (trace.values, *_probes(trace)))
+    return all(path.texts(path.values_by_tag(values)) == plan.texts(values) for values in (trace.values, *_probes(trace)))
 
 
 def _probes(trace: Trace) -> Iterator[Values]:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, TypeAlias
 import jinja2
 import structlog
 
-from dispatcher.content.specialiser.compiled_path import Path, Plan, Texts, follow, proven
+from dispatcher.content.specialiser.compiled_path import CompiledPath, RenderPlan, Texts, follow, proven
 from dispatcher.content.specialiser.syntax_check import followable
 from dispatcher.content.specialiser.tracer import TYPES, Question, Trace, Values
 
@@ -30,17 +30,17 @@ CHECKED_SHARE = 0.001
 log = structlog.get_logger()
 
 
-class Written(NamedTuple):
+class RenderedParts(NamedTuple):
     """What was written: texts, or where a path was taken, that path and the person's fillings."""
 
     ordinary: Texts | None
-    path: Path | None = None
-    fillings: tuple[str, ...] = ()
+    path: CompiledPath | None = None
+    values_by_tag: tuple[str, ...] = ()
 
     def texts(self) -> Texts:
         """All parts, put together."""
         if self.path is not None:
-            return self.path.texts(self.fillings)
+            return self.path.texts(self.values_by_tag)
         assert self.ordinary is not None  # noqa: S101  one or the other
         return self.ordinary
 
@@ -54,36 +54,36 @@ class _Fork:
 
 
 _ORDINARY = "ordinary"  # where a path can't be followed
-_Node: TypeAlias = _Fork | Path | str | None  # None: nobody came here yet
+_Node: TypeAlias = _Fork | CompiledPath | str | None  # None: nobody came here yet
 
 
 class Specialiser:
     """The paths of one template. `dice` gives numbers from 0 to 1: where it is below CHECKED_SHARE, a text is written both ways."""
 
-    def __init__(self, name: str, digest: str, dice: Callable[[], float], paths_max: int = PATHS_MAX) -> None:
-        self._name, self._digest, self._dice, self._paths_max = name, digest, dice, paths_max
+    def __init__(self, name: str, digest: str, random: Callable[[], float], paths_max: int = PATHS_MAX) -> None:
+        self._name, self._digest, self._dice, self._paths_max = name, digest, random, paths_max
         self._roots: dict[Hashable, _Node] = {}
         self._followable: dict[str, bool] = {}
         self.paths = 0
         self.off = False
 
-    def write(self, key: Hashable, values: Values, plan: Callable[[], Plan]) -> Written:
+    def write(self, key: Hashable, values: Values, plan: Callable[[], RenderPlan]) -> RenderedParts:
         """What `plan().texts(values)` gives. Whoever shares a `key` must share all of a plan but the values.
 
         Raises whatever Jinja raises.
         """
-        path: Path | None = None
-        fillings: tuple[str, ...] = ()
+        path: CompiledPath | None = None
+        values_by_tag: tuple[str, ...] = ()
         try:
             path = None if self.off else self._path(key, values, plan)
-            fillings = path.fillings(values) if path else ()
+            values_by_tag = path.values_by_tag(values) if path else ()
         except Exception:  # whatever a filter or comparison makes of these values, the template itself shall say it
             path = None
-        if path is None or (self._dice() < CHECKED_SHARE and not self._holds(path.texts(fillings), values, plan())):
-            return Written(plan().texts(values))
-        return Written(None, path, fillings)
+        if path is None or (self._dice() < CHECKED_SHARE and not self._holds(path.texts(values_by_tag), values, plan())):
+            return RenderedParts(plan().texts(values))
+        return RenderedParts(None, path, values_by_tag)
 
-    def _holds(self, texts: Texts, values: Values, plan: Plan) -> bool:
+    def _holds(self, texts: Texts, values: Values, plan: RenderPlan) -> bool:
         """Whether the template itself writes these texts. Where it does not, no path is taken any more."""
         try:
             same = plan.texts(values) == texts
@@ -94,7 +94,7 @@ class Specialiser:
             log.error("specialised_text_differs", template=self._name, digest=self._digest)
         return same
 
-    def _path(self, key: Hashable, values: Values, plan: Callable[[], Plan]) -> Path | None:
+    def _path(self, key: Hashable, values: Values, plan: Callable[[], RenderPlan]) -> CompiledPath | None:
         """The path that these values take, perhaps as the first to do so."""
         types = tuple(map(type, values.values()))
         if not TYPES.issuperset(types):
@@ -105,9 +105,9 @@ class Specialiser:
             node = node.yes if node.ask(values) else node.no
         if node is None and self.paths < self._paths_max:
             node = self._learn(root, values, plan())
-        return node if isinstance(node, Path) else None
+        return node if isinstance(node, CompiledPath) else None
 
-    def _learn(self, root: Hashable, values: Values, plan: Plan) -> _Node:
+    def _learn(self, root: Hashable, values: Values, plan: RenderPlan) -> _Node:
         """Follow the template for this person, and remember where that led."""
         self.paths += 1
         trace = Trace(values)

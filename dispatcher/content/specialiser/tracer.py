@@ -1,6 +1,6 @@
 """Values that note what a template asks of them, and what was noted. Pure.
 
-A `Traced` stands for one value of a context while a template is followed. Written, it leaves a mark in the text; tested or
+A `TracedValue` stands for one value of a context while a template is followed. Written, it leaves a mark in the text; tested or
 compared, it answers for the person at hand and notes question and answer; through a filter, it becomes a value that follows from
 it. Python refuses whatever else a template may try with it, and then the template is not followed.
 """
@@ -31,7 +31,7 @@ _MARK = f"{EDGES[0]}<aZ{{}}>{EDGES[1]}"
 _MARKS = re.compile(f"{EDGES[0]}(?:(<)aZ([0-9]+)>|&lt;aZ([0-9]+)&gt;){EDGES[1]}")
 
 
-class Lost(Exception):
+class Untraceable(Exception):
     """A template did something that can't be followed."""
 
 
@@ -92,7 +92,7 @@ class Trace:
 
     def context(self) -> dict[str, Any]:
         """Traced values in the place of the person's."""
-        return {name: Traced(self, Recipe(name), value) for name, value in self.values.items()}
+        return {name: TracedValue(self, Recipe(name), value) for name, value in self.values.items()}
 
     def asked(self, question: Question) -> bool:
         """The person's answer; noted."""
@@ -109,7 +109,7 @@ class Trace:
         return _MARK.format(self.number(recipe))
 
 
-class Traced:
+class TracedValue:
     """One value of a traced context. Not a `str`, whatever it stands for, so that nothing takes it for one unseen."""
 
     __slots__ = ("_recipe", "_trace", "_value")
@@ -122,7 +122,7 @@ class Traced:
         return self._trace.mark(self._recipe)
 
     def __repr__(self) -> NoReturn:
-        raise Lost
+        raise Untraceable
 
     def __bool__(self) -> bool:
         return self._trace.asked(Question(self._recipe))
@@ -149,20 +149,20 @@ class Traced:
         return self._compared(operator.contains, other)
 
     def _compared(self, compare: Callable[[Any, Any], bool], other: object) -> bool:
-        if isinstance(other, Traced):
+        if isinstance(other, TracedValue):
             return self._trace.asked(Question(self._recipe, compare, other._recipe))
         if type(other) not in _CONSTANTS or (isinstance(other, str) and any(edge in other for edge in EDGES)):
-            raise Lost
+            raise Untraceable
         return self._trace.asked(Question(self._recipe, compare, other))
 
-    def derived(self, function: Callable[..., Any], before: tuple[Any, ...], after: tuple[Any, ...]) -> Traced:
+    def derived(self, function: Callable[..., Any], before: tuple[Any, ...], after: tuple[Any, ...]) -> TracedValue:
         """The value that a pure function of this one gives."""
         value = function(*before, self._value, *after)
         if type(value) not in TYPES or any(type(argument) is not str for argument in after):
-            raise Lost
+            raise Untraceable
         recipe = Recipe(self._recipe.name, (*self._recipe.steps, (function, before, after)))
         self._trace.number(recipe)  # whether it is written or not: for another value the function may make an error
-        return Traced(self._trace, recipe, value)
+        return TracedValue(self._trace, recipe, value)
 
 
 @lru_cache(maxsize=4)
@@ -178,15 +178,15 @@ def _followed(name: str, filter_: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(filter_)  # keeps Jinja's note of whether the filter wants the context
     def followed(*arguments: Any, **named: Any) -> Any:
-        if not any(isinstance(argument, Traced) for argument in (*arguments, *named.values())):
+        if not any(isinstance(argument, TracedValue) for argument in (*arguments, *named.values())):
             return filter_(*arguments, **named)
         before: tuple[Any, ...] = ()
         function = filter_
         if name in SHAPES:
             context, *rest = arguments
             before, function, arguments = (context.get("language"),), SHAPES[name], tuple(rest)
-        if named or before == (None,) or not isinstance(arguments[0], Traced):
-            raise Lost
+        if named or before == (None,) or not isinstance(arguments[0], TracedValue):
+            raise Untraceable
         return arguments[0].derived(function, before, arguments[1:])
 
     return followed
@@ -205,5 +205,5 @@ def cut(text: str) -> Iterator[tuple[str, int, bool]]:
 
 def _words(text: str) -> str:
     if any(edge in text for edge in EDGES):
-        raise Lost
+        raise Untraceable
     return text

@@ -19,7 +19,7 @@ BATCH_CHUNKS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class AudienceRow:
     """One readable line of an audience."""
 
     line: int
@@ -28,7 +28,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class AudienceError:
     """One line that could not be read, and why. `message` holds no personal data."""
 
     line: int
@@ -58,7 +58,7 @@ _TAKE_STAGE = """
 """
 
 
-class Loader:
+class AudienceLoader:
     """Loads one campaign's audience inside the caller's transaction; memory does not grow with the audience."""
 
     def __init__(self, connection: Connection, no: int, period: int, spec: Spec, now: datetime) -> None:
@@ -76,7 +76,7 @@ class Loader:
         """How many rows `take` wants at a time."""
         return self._size * BATCH_CHUNKS
 
-    def take(self, rows: Sequence[Row]) -> None:
+    def take(self, rows: Sequence[AudienceRow]) -> None:
         """Write a batch of rows as jobs, in chunks of their own."""
         if not rows:
             return
@@ -106,7 +106,7 @@ class Loader:
             return self._start
         return self._start + timedelta(seconds=(self.taken + index * self._size) / self._rate)
 
-    def note(self, faults: Iterable[Fault]) -> None:
+    def note(self, faults: Iterable[AudienceError]) -> None:
         """Keep the lines that could not be read, for `campaign show` and `campaign export`."""
         with (
             self._connection.cursor() as cursor,
@@ -131,7 +131,9 @@ class TriggerPlace:
     fresh: bool
 
 
-def take_trigger(connection: Connection, key: str, digest: bytes, spec_json: str, row: Row, now: datetime) -> TriggerPlace | None:
+def take_trigger(
+    connection: Connection, key: str, digest: bytes, spec_json: str, row: AudienceRow, now: datetime
+) -> TriggerPlace | None:
     """Write a trigger as a chunk of one, once per key: its place, or None when the key was used with other content."""
     period = period_of(now)
     ensure_period(connection, period)

@@ -11,7 +11,7 @@ from dispatcher.ledger.connection import Connection
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class CampaignRates:
     """A running campaign since the brake last stopped it, or from its start."""
 
     no: int
@@ -41,15 +41,15 @@ _STANDINGS = """
 """
 
 
-def standings(connection: Connection) -> list[Standing]:
+def campaign_rates(connection: Connection) -> list[CampaignRates]:
     """How the running campaigns stand."""
     return [
-        Standing(no, name, note, taken - base[0], complained - base[1], bounced - base[2], (taken, complained, bounced))
+        CampaignRates(no, name, note, taken - base[0], complained - base[1], bounced - base[2], (taken, complained, bounced))
         for no, name, note, *base, taken, complained, bounced in connection.execute(_STANDINGS)
     ]
 
 
-def stop(connection: Connection, standing: Standing, note: str, now: datetime) -> bool:
+def stop(connection: Connection, standing: CampaignRates, note: str, now: datetime) -> bool:
     """Pause the campaign with a note; False when it runs no more."""
     base = dict(zip(("taken", "complained", "bounced"), standing.ever, strict=True))
     return bool(
@@ -60,6 +60,6 @@ def stop(connection: Connection, standing: Standing, note: str, now: datetime) -
     )
 
 
-def warn(connection: Connection, standing: Standing, note: str) -> None:
+def warn(connection: Connection, standing: CampaignRates, note: str) -> None:
     """Leave a note on the campaign."""
     connection.execute("UPDATE campaigns SET note = %s WHERE no = %s", (note, standing.no))

@@ -14,15 +14,24 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from dispatcher.domain import preferences as choices
-from dispatcher.domain.decision import Code
-from dispatcher.domain.preferences import BadChoice, Change, Ruling
+from dispatcher.domain.decision import ReasonCode
+from dispatcher.domain.preferences import BadChoice, Change, RuleResult
 from dispatcher.domain.recipient import GROUP_OF, ChannelGroup, Choice
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.consent import revoke_pending
-from dispatcher.ledger.consent.hash_chain import COLUMNS, START, Broken, ConsentEvent, columns, link, seal, standing, verify
-from dispatcher.ledger.consent.revoke_pending import No
+from dispatcher.ledger.consent.hash_chain import COLUMNS, START, ChainBreak, ConsentEvent, columns, link, seal, standing, verify
+from dispatcher.ledger.consent.revoke_pending import OptOut
 
-__all__ = ["Broken", "ConsentEvent", "Preferences", "Recorded", "UnknownRecipient", "VersionConflict", "Word", "as_of"]
+__all__ = [
+    "ChainBreak",
+    "ConsentEvent",
+    "ConsentStatement",
+    "Preferences",
+    "RecordResult",
+    "UnknownRecipient",
+    "VersionConflict",
+    "as_of",
+]
 __all__ += ["choices_as_of", "choices_from", "history", "preferences", "record", "record_all", "verify"]
 
 
@@ -43,7 +52,7 @@ class VersionConflict(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
+class ConsentStatement:
     """What one person said at one moment. `said_at` None: nobody knows when, see `choices.rule`."""
 
     recipient_id: str
@@ -52,7 +61,7 @@ class Word:
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class RecordResult:
     """What a word led to: the person's version now, the new events, and what a newer word outranked."""
 
     version: int
@@ -90,7 +99,7 @@ def record(
     said_at: datetime,
     now: datetime,
     expected_version: int | None = None,
-) -> Recorded:
+) -> RecordResult:
     """Record what one person said and stop what it forbids, in one transaction.
 
     `wording` is the version of the text the person saw. Raises `UnknownRecipient`, `BadChoice` for a `said_at` in the
@@ -102,19 +111,19 @@ def record(
             raise UnknownRecipient(recipient_id)
         if expected_version is not None and people[0].version != expected_version:
             raise VersionConflict(people[0].version)
-        word = Word(recipient_id, tuple(changes), said_at)
+        word = ConsentStatement(recipient_id, tuple(changes), said_at)
         return record_all(connection, secret, [word], source, actor, wording, now)[recipient_id]
 
 
 def record_all(
     connection: Connection,
     secret: bytes,
-    words: Iterable[Word],
+    words: Iterable[ConsentStatement],
     source: str,
     actor: str,
     wording: str,
     now: datetime,
-) -> dict[str, Recorded]:
+) -> dict[str, RecordResult]:
     """Record what many people said, one word each, set-based, in one transaction; unknown people are left out."""
     said = {word.recipient_id: word for word in words}
     if any(word.said_at and word.said_at > now for word in said.values()):
@@ -123,7 +132,7 @@ def record_all(
         people = _lock(connection, list(said))
         rulings = {person.id: _rule(person, said[person.id]) for person in people}
         numbers = iter(_numbers(connection, sum(len(ruling.taken) for ruling in rulings.values())))
-        results: dict[str, Recorded] = {}
+        results: dict[str, RecordResult] = {}
         for person in people:
             word, ruling = said[person.id], rulings[person.id]
             events = tuple(
@@ -134,7 +143,7 @@ def record_all(
                 )
                 for place, change in enumerate(ruling.taken, start=1)
             )  # fmt: skip
-            results[person.id] = Recorded(person.version + bool(events), events, ruling.outranked)
+            results[person.id] = RecordResult(person.version + bool(events), events, ruling.outranked)
         changed = [person for person in people if results[person.id].events]
         if changed:
             _append(connection, secret, changed, results, now)
@@ -150,7 +159,7 @@ def _lock(connection: Connection, ids: list[str]) -> list[_Person]:
     return [_Person(*row) for row in rows]
 
 
-def _rule(person: _Person, word: Word) -> Ruling:
+def _rule(person: _Person, word: ConsentStatement) -> RuleResult:
     return choices.rule(choices_from(person.choices), word.changes, word.said_at, closed=person.erased)
 
 
@@ -171,11 +180,11 @@ WHERE recipients.id = new.id
 
 
 def _append(
-    connection: Connection, secret: bytes, people: Sequence[_Person], results: Mapping[str, Recorded], now: datetime
+    connection: Connection, secret: bytes, people: Sequence[_Person], results: Mapping[str, RecordResult], now: datetime
 ) -> None:
     """Chain and write the events, then let each person's row and parked messages follow."""
     rows: list[dict[str, Any]] = []
-    noes: list[No] = []
+    noes: list[OptOut] = []
     with (
         connection.cursor() as cursor,
         cursor.copy(f"COPY consent_events ({COLUMNS}, previous_hash, hash) FROM STDIN") as copy,
@@ -191,22 +200,22 @@ def _append(
             sealed = seal(secret, person.id, seq, head)
             rows.append({"id": person.id, "choices": now_standing, "seq": seq, "head": head.hex(), "seal": sealed.hex()})
     connection.execute(_FOLLOW, (now, Jsonb(rows)))
-    revoke_pending.refuse(connection, noes, now)
+    revoke_pending.revoke_pending(connection, noes, now)
 
 
-def _noes(events: Sequence[ConsentEvent], now_standing: Mapping[str, Mapping[str, str]]) -> list[No]:
+def _noes(events: Sequence[ConsentEvent], now_standing: Mapping[str, Mapping[str, str]]) -> list[OptOut]:
     """The events that forbid outright. What merely narrows (tailored to standard) is decided anew, by the version."""
     no_channel_left = all(now_standing.get(subject, {}).get("value") == "off" for subject in choices.SWITCHES)
     noes = []
     for event in events:
         subject, _, what = event.subject.partition(":")
         if subject == "offer" and event.new_value == "none":
-            noes.append(No(event.recipient_id, Code.CHOICE_NONE, event.evidence, offer_type=what))
+            noes.append(OptOut(event.recipient_id, ReasonCode.CHOICE_NONE, event.evidence, offer_type=what))
         elif subject == "channel" and event.new_value == "off":
             closed = tuple(str(channel) for channel, group in GROUP_OF.items() if group == ChannelGroup(what))
-            noes.append(No(event.recipient_id, Code.CHANNEL_OFF, event.evidence, closed, no_channel_left))
+            noes.append(OptOut(event.recipient_id, ReasonCode.CHANNEL_OFF, event.evidence, closed, no_channel_left))
         elif event.subject == "objection:marketing" and event.new_value == "on":
-            noes.append(No(event.recipient_id, Code.OBJECTED, event.evidence))
+            noes.append(OptOut(event.recipient_id, ReasonCode.OBJECTED, event.evidence))
     return noes
 
 

@@ -46,7 +46,7 @@ _canonical = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True)
-class Broken:
+class ChainBreak:
     """A fault in one person's chain; `seq` is the place where it shows, None where it is about the person's row."""
 
     recipient_id: str
@@ -75,14 +75,14 @@ def standing(event: ConsentEvent) -> dict[str, str]:
     return {"value": event.new_value, "event": event.evidence, "source": event.source, "at": at}
 
 
-def verify(connection: Connection, secret: bytes) -> list[Broken]:
+def verify(connection: Connection, secret: bytes) -> list[ChainBreak]:
     """Walk all chains, some thousand people at a time, and compare each person's row with what their chain says.
 
     Finds changed, added, missing and swapped events, chains cut short, chains of nobody, and choices that don't follow from the
     chain. What it can't find, since it takes no key: that the database's owner put a person back whole, row and chain, to an
     earlier state of which they had kept a copy, or removed a person and their chain altogether.
     """
-    broken: list[Broken] = []
+    broken: list[ChainBreak] = []
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         broken += _strays(connection)
@@ -100,11 +100,11 @@ SELECT id, consent_seq, consent_head, consent_seal, choices FROM recipients WHER
 """
 
 
-def _strays(connection: Connection) -> list[Broken]:
+def _strays(connection: Connection) -> list[ChainBreak]:
     rows = connection.execute(
         "SELECT DISTINCT e.recipient_id FROM consent_events e LEFT JOIN recipients r ON r.id = e.recipient_id WHERE r.id IS NULL"
     ).fetchall()
-    return [Broken(recipient_id, None, "the chain belongs to nobody") for (recipient_id,) in rows]
+    return [ChainBreak(recipient_id, None, "the chain belongs to nobody") for (recipient_id,) in rows]
 
 
 def _chains(connection: Connection, ids: list[str]) -> Iterator[tuple[str, list[tuple[Any, ...]]]]:
@@ -122,23 +122,23 @@ def _faults(
     end: tuple[int, bytes | None, bytes],
     choices: Mapping[str, Any],
     rows: Iterable[tuple[Any, ...]],
-) -> Iterator[Broken]:
+) -> Iterator[ChainBreak]:
     due, running = 1, START
     derived: dict[str, dict[str, str]] = {}
     for *row, previous_hash, written in rows:
         event = ConsentEvent(*row)
         if event.seq != due:
-            yield Broken(recipient_id, due, "missing")
+            yield ChainBreak(recipient_id, due, "missing")
         elif previous_hash != running:
-            yield Broken(recipient_id, event.seq, "does not follow the event before it")
+            yield ChainBreak(recipient_id, event.seq, "does not follow the event before it")
         if link(secret, event, previous_hash) != written:
-            yield Broken(recipient_id, event.seq, "changed")
+            yield ChainBreak(recipient_id, event.seq, "changed")
         due, running = event.seq + 1, written
         derived[event.subject] = standing(event)
     seq, head, sealed = end
     if (due - 1, running) != (seq, head or START):
-        yield Broken(recipient_id, due, "the chain does not end where the person's row says")
+        yield ChainBreak(recipient_id, due, "the chain does not end where the person's row says")
     if seal(secret, recipient_id, seq, head) != sealed:
-        yield Broken(recipient_id, None, "the end of the chain was moved")
+        yield ChainBreak(recipient_id, None, "the end of the chain was moved")
     if derived != choices:
-        yield Broken(recipient_id, None, "the choices are not those of the chain")
+        yield ChainBreak(recipient_id, None, "the choices are not those of the chain")

@@ -7,16 +7,16 @@ from datetime import datetime
 
 from channels.base import Channel
 from dispatcher.domain.message import OfferType
-from dispatcher.domain.message_id import MessageRef
+from dispatcher.domain.message_id import MessageId
 from dispatcher.domain.recipient import GROUP_OF, ChannelGroup, Language
 from dispatcher.ledger.connection import Connection
 
 
 @dataclass(frozen=True, slots=True)
-class Visitor:
+class LinkOwner:
     """The recipient of a message that was handed over, and what the message was. `offer_type` is None for a service message."""
 
-    ref: MessageRef
+    ref: MessageId
     recipient_id: str
     language: Language
     erased: bool
@@ -31,7 +31,7 @@ class Visitor:
         return GROUP_OF[self.channel]
 
 
-def find(connection: Connection, ref: MessageRef) -> Visitor | None:
+def find(connection: Connection, ref: MessageId) -> LinkOwner | None:
     """Who got this message; None where it never left or is not there any more. Needs no job: content is kept for days, links work
     for years."""
     row = connection.execute(
@@ -52,4 +52,4 @@ def find(connection: Connection, ref: MessageRef) -> Visitor | None:
         return None
     recipient_id, language, erased, entity, channel, offer_type, handed_over_at = row
     offer = OfferType(offer_type) if offer_type else None
-    return Visitor(ref, recipient_id, language, erased, entity or "", Channel(channel), offer, handed_over_at)
+    return LinkOwner(ref, recipient_id, language, erased, entity or "", Channel(channel), offer, handed_over_at)

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 
-from dispatcher.domain.decision import Code
+from dispatcher.domain.decision import ReasonCode
 from dispatcher.domain.message import Mode
 from dispatcher.domain.preferences import OFFERS, Change
 from dispatcher.domain.recipient import Device, Source
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.consent import events, revoke_pending
-from dispatcher.ledger.consent.events import UnknownRecipient, Word
+from dispatcher.ledger.consent.events import ConsentStatement, UnknownRecipient
 from dispatcher.ledger.consent.hash_chain import seal
-from dispatcher.ledger.consent.revoke_pending import No
+from dispatcher.ledger.consent.revoke_pending import OptOut
 from dispatcher.ledger.keyed_hash import address_key
 
 
@@ -46,7 +46,7 @@ class Recipient:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class UpsertResult:
     """What became of a batch, by id. `erased` were left alone: an import does not undo an erasure."""
 
     new: frozenset[str]
@@ -82,7 +82,7 @@ RETURNING id, xmax = 0
 """
 
 
-def upsert(connection: Connection, secret: bytes, batch: Sequence[Recipient], actor: str, now: datetime) -> Taken:
+def upsert(connection: Connection, secret: bytes, batch: Sequence[Recipient], actor: str, now: datetime) -> UpsertResult:
     """Take in a batch (each id once) in one transaction: attributes are replaced, choices become consent events.
 
     What is equal already stays untouched, version included. An import is the bank's master data, not the person
@@ -95,12 +95,12 @@ def upsert(connection: Connection, secret: bytes, batch: Sequence[Recipient], ac
         _copy(connection, secret, batch)
         erased = {row[0] for row in connection.execute(_LEAVE_ERASED)}
         written: dict[str, bool] = dict(connection.execute(_UPSERT, {"now": now}).fetchall())
-        words = [Word(r.id, r.changes, r.said_at) for r in batch if r.changes and r.id not in erased]
+        words = [ConsentStatement(r.id, r.changes, r.said_at) for r in batch if r.changes and r.id not in erased]
         recorded = events.record_all(connection, secret, words, Source.IMPORT, actor, "", now) if words else {}
         connection.execute("TRUNCATE incoming")  # for a caller whose own transaction goes on
     new = {recipient_id for recipient_id, inserted in written.items() if inserted}
     changed = (written.keys() | {recipient_id for recipient_id, result in recorded.items() if result.events}) - new
-    return Taken(frozenset(new), frozenset(changed), frozenset(ids - new - changed - erased), frozenset(erased))
+    return UpsertResult(frozenset(new), frozenset(changed), frozenset(ids - new - changed - erased), frozenset(erased))
 
 
 def _copy(connection: Connection, secret: bytes, batch: Sequence[Recipient]) -> None:
@@ -250,7 +250,9 @@ def erase(connection: Connection, secret: bytes, recipient_id: str, actor: str, 
             raise UnknownRecipient(recipient_id)
         if row[1] is not None:
             return False
-        revoke_pending.refuse(connection, [No(recipient_id, Code.ERASED, f"erased:{now.isoformat()}", service_too=True)], now)
+        revoke_pending.revoke_pending(
+            connection, [OptOut(recipient_id, ReasonCode.ERASED, f"erased:{now.isoformat()}", service_too=True)], now
+        )
         ended = [Change(subject, Mode.NONE) for subject in OFFERS if subject in row[0]]
         events.record(connection, secret, recipient_id, ended, Source.ERASURE, actor, "", now, now)
         for statement in (_FORGET_NEWS, _FORGET_MISSES, _FORGET_CONVERSATIONS, _ERASE):

@@ -8,21 +8,21 @@ from datetime import datetime
 
 from psycopg.types.json import Jsonb
 
-from dispatcher.domain.decision import Code
+from dispatcher.domain.decision import ReasonCode
 from dispatcher.ledger.connection import Connection
 
-_RANK = {code: rank for rank, code in enumerate(Code)}
+_RANK = {code: rank for rank, code in enumerate(ReasonCode)}
 
 
 @dataclass(frozen=True, slots=True)
-class No:
+class OptOut:
     """One person's no and its scope: channels (None: all), offer type (None: all), service messages too or not.
 
     `no_channel_left`: the no leaves the person no channel at all, so messages that have none yet fall under it too.
     """
 
     recipient_id: str
-    code: Code
+    code: ReasonCode
     evidence: str
     channels: tuple[str, ...] | None = None
     no_channel_left: bool = False
@@ -57,7 +57,7 @@ WHERE (m.period, m.chunk, m.row, m.leg) = (hit.period, hit.chunk, hit.row, hit.l
 """
 
 
-def refuse(connection: Connection, said: Sequence[No], now: datetime) -> int:
+def revoke_pending(connection: Connection, said: Sequence[OptOut], now: datetime) -> int:
     """Refuse the parked messages that these fall upon; the strongest no of a person gives the reason. Returns how many.
 
     The caller holds the recipients' rows FOR UPDATE, so no claim runs beside it. What was already stored in `decision`

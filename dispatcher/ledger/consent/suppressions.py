@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from channels.base import Channel
-from dispatcher.domain.decision import Code
+from dispatcher.domain.decision import ReasonCode
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.consent import revoke_pending
-from dispatcher.ledger.consent.revoke_pending import No
+from dispatcher.ledger.consent.revoke_pending import OptOut
 
 
 @dataclass(frozen=True, slots=True)
-class Ban:
+class Suppression:
     """One address (see `keys.address_key`) that shall not be used on one channel."""
 
     channel: Channel
@@ -40,10 +40,10 @@ WHERE s.no = ANY (%(nos)s) AND s.channel = 'whatsapp'
 
 def suppress(connection: Connection, channel: Channel, address_key: bytes, reason: str, source: str, now: datetime) -> int:
     """Ban one address on one channel; see `suppress_all`. Returns the suppression's number, new or standing."""
-    return suppress_all(connection, [Ban(channel, address_key, reason, source)], now)[0]
+    return suppress_all(connection, [Suppression(channel, address_key, reason, source)], now)[0]
 
 
-def suppress_all(connection: Connection, bans: Sequence[Ban], now: datetime) -> list[int]:
+def suppress_all(connection: Connection, bans: Sequence[Suppression], now: datetime) -> list[int]:
     """Ban addresses and, in the same transaction, turn away what is parked for them. Returns numbers in `bans`' order.
 
     Idempotent: a ban in force keeps its number, reason and date. Push has no ban by address: a dead token is dropped
@@ -76,9 +76,9 @@ def suppress_all(connection: Connection, bans: Sequence[Ban], now: datetime) -> 
 
 def _reach(connection: Connection, nos: list[int], now: datetime) -> None:
     owners = _bump(connection, nos, now)
-    revoke_pending.refuse(
+    revoke_pending.revoke_pending(
         connection,
-        [No(owner, Code.SUPPRESSED, f"suppression:{no}", (channel,), service_too=True) for owner, no, channel in owners],
+        [OptOut(owner, ReasonCode.SUPPRESSED, f"suppression:{no}", (channel,), service_too=True) for owner, no, channel in owners],
         now,
     )
 

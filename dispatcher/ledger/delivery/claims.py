@@ -14,12 +14,12 @@ from pydantic_core import from_json, to_json
 from channels.base import Channel
 from dispatcher.domain.campaign import CampaignState, Spec
 from dispatcher.domain.message import State
-from dispatcher.domain.message_id import MessageRef
-from dispatcher.domain.recipient import Choice, Device, Facts, Person, Rest, Sent
+from dispatcher.domain.message_id import MessageId
+from dispatcher.domain.recipient import Choice, CoolDown, Device, Facts, Person, SentMessage
 from dispatcher.ledger.campaigns import template_approvals
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.delivery import fallback_legs, frequency_caps, households, unresolved
-from dispatcher.ledger.pg_arrays import numbers, words
+from dispatcher.ledger.pg_arrays import int_array, text_array
 from dispatcher.ledger.spec_codec import spec_from_json
 
 
@@ -46,7 +46,7 @@ class Candidate:
     `tried` are the channels of the legs before this one. `partner` is the registered partner, where a household gets one message.
     """
 
-    ref: MessageRef
+    ref: MessageId
     facts: Facts
     data: Mapping[str, Any]
     attempts: int
@@ -146,8 +146,8 @@ def gather(
     return candidates
 
 
-def _ref(chunk: Chunk, row: int, leg: int) -> MessageRef:
-    return MessageRef(chunk.period, chunk.number, row, leg)
+def _ref(chunk: Chunk, row: int, leg: int) -> MessageId:
+    return MessageId(chunk.period, chunk.number, row, leg)
 
 
 def _facts(
@@ -156,7 +156,7 @@ def _facts(
     known, version, erased, person, language, timezone, birth_date, account, email, phone, whatsapp, partner_id, document = row
     if not known:
         return Facts(recipient_id, version=0, known=False, repeat_of=repeat_of)
-    entities, purchased, devices, choices, profile, rests, suppressions = from_json(document)
+    entities, purchased, devices, choices, profile, cool_downs, suppressions = from_json(document)
     sorted_out = _choices(choices)
     objections = sorted_out["objection"]
     return Facts(
@@ -182,8 +182,8 @@ def _facts(
         suppressions=suppressions,
         repeat_of=repeat_of,
         partner_message=partner_message,
-        rests={name: Rest(datetime.fromisoformat(kept["until"]), kept["code"]) for name, kept in rests.items()},
-        sent=tuple([Sent(no, datetime.fromisoformat(at), Channel(channel), offer) for no, at, channel, offer in sent]),
+        cool_downs={name: CoolDown(datetime.fromisoformat(kept["until"]), kept["code"]) for name, kept in cool_downs.items()},
+        sent=tuple([SentMessage(no, datetime.fromisoformat(at), Channel(channel), offer) for no, at, channel, offer in sent]),
         profile=profile,
     )
 
@@ -210,7 +210,7 @@ def facts_of(connection: Connection, recipient_ids: Sequence[str]) -> dict[str, 
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ClaimEntry:
     """A decision on its way into the ledger. `state` is claimed, refused, expired, held_out, held or waiting."""
 
     candidate: Candidate
@@ -221,7 +221,7 @@ class Entry:
     decision: Mapping[str, Any]
 
 
-class Gate(StrEnum):
+class CampaignGate(StrEnum):
     """Whether the campaign may go on."""
 
     OPEN = "open"
@@ -232,8 +232,8 @@ class Gate(StrEnum):
 class Claim:
     """What the gate let through: `won` may be handed over, `changed` rows are to be decided again, the rest is another worker's."""
 
-    gate: Gate
-    won: frozenset[MessageRef] = frozenset()
+    gate: CampaignGate
+    won: frozenset[MessageId] = frozenset()
     changed: frozenset[int] = frozenset()
 
 
@@ -281,7 +281,9 @@ _ALONE = _CLAIM.format(lock="FOR NO KEY UPDATE", meanwhile="", reserve="")
 _CAPPED = _CLAIM.format(lock="FOR NO KEY UPDATE", meanwhile=frequency_caps.MEANWHILE, reserve=frequency_caps.RESERVE)
 
 
-def claim(connection: Connection, chunk: Chunk, entries: Sequence[Entry], now: datetime, since: datetime | None = None) -> Claim:
+def claim(
+    connection: Connection, chunk: Chunk, entries: Sequence[ClaimEntry], now: datetime, since: datetime | None = None
+) -> Claim:
     """The gate: in one transaction, lock campaign and recipients against opt-outs, re-read versions, write what still holds.
 
     A recipient's row lock is the order of things: an opt-out takes the opposing lock, so each claim either committed before the
@@ -299,26 +301,26 @@ def claim(connection: Connection, chunk: Chunk, entries: Sequence[Entry], now: d
         changed = fallback_legs.arrived(connection, later) | _served_meanwhile(connection, chunk, entries)
         kept = [entry for entry in entries if entry.candidate.ref.row not in changed]
         claim = _enter(connection, chunk, kept, now, since, _ALONE if since is None else _CAPPED)
-    return claim if claim.gate is Gate.SHUT else replace(claim, changed=claim.changed | changed)
+    return claim if claim.gate is CampaignGate.SHUT else replace(claim, changed=claim.changed | changed)
 
 
 def _enter(
-    connection: Connection, chunk: Chunk, entries: Sequence[Entry], now: datetime, since: datetime | None, statement: str
+    connection: Connection, chunk: Chunk, entries: Sequence[ClaimEntry], now: datetime, since: datetime | None, statement: str
 ) -> Claim:
     asked = {entry.candidate.ref for entry in entries if entry.state is State.CLAIMED}
     changed: set[int] = set()
-    lost: set[MessageRef] = set()
+    lost: set[MessageId] = set()
     for what, row, leg in connection.execute(statement, _columns(chunk, entries, now, since)):
         if what == "shut":
-            return Claim(Gate.SHUT)
+            return Claim(CampaignGate.SHUT)
         if what == "changed":
             changed.add(row)
         else:
             lost.add(_ref(chunk, row, leg))
-    return Claim(Gate.OPEN, frozenset(asked - lost), frozenset(changed))
+    return Claim(CampaignGate.OPEN, frozenset(asked - lost), frozenset(changed))
 
 
-def _served_meanwhile(connection: Connection, chunk: Chunk, entries: Sequence[Entry]) -> set[int]:
+def _served_meanwhile(connection: Connection, chunk: Chunk, entries: Sequence[ClaimEntry]) -> set[int]:
     """Rows that would leave although the partner, in this batch or elsewhere, has the household's message by now."""
     couples = [(entry.candidate, entry.candidate.partner) for entry in entries if entry.state is State.CLAIMED]
     asked = [(candidate, partner) for candidate, partner in couples if partner is not None]
@@ -337,7 +339,7 @@ def _lock(connection: Connection, recipient_ids: Collection[str]) -> None:
     connection.execute("SELECT FROM recipients WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE", (list(recipient_ids),))
 
 
-def _columns(chunk: Chunk, entries: Sequence[Entry], now: datetime, since: datetime | None) -> dict[str, Any]:
+def _columns(chunk: Chunk, entries: Sequence[ClaimEntry], now: datetime, since: datetime | None) -> dict[str, Any]:
     candidates = [entry.candidate for entry in entries]
     people = [candidate.facts.recipient_id for candidate in candidates]
     return {
@@ -349,15 +351,15 @@ def _columns(chunk: Chunk, entries: Sequence[Entry], now: datetime, since: datet
         "first": chunk.spec.route == "first",
         "offer_type": chunk.spec.offer_type,
         "people": list(set(people)),
-        "row": numbers(candidate.ref.row for candidate in candidates),
-        "leg": numbers(candidate.ref.leg for candidate in candidates),
+        "row": int_array(candidate.ref.row for candidate in candidates),
+        "leg": int_array(candidate.ref.leg for candidate in candidates),
         "recipient_id": people,
-        "version": numbers(candidate.facts.version for candidate in candidates),
-        "seen": numbers(max((sent.no for sent in candidate.facts.sent), default=0) for candidate in candidates),
-        "attempts": numbers(candidate.attempts for candidate in candidates),
-        "channel": words(entry.channel for entry in entries),
-        "state": words(entry.state for entry in entries),
-        "reason": words(entry.reason for entry in entries),
+        "version": int_array(candidate.facts.version for candidate in candidates),
+        "seen": int_array(max((sent.no for sent in candidate.facts.sent), default=0) for candidate in candidates),
+        "attempts": int_array(candidate.attempts for candidate in candidates),
+        "channel": text_array(entry.channel for entry in entries),
+        "state": text_array(entry.state for entry in entries),
+        "reason": text_array(entry.reason for entry in entries),
         "until": [entry.until for entry in entries],
         "decision": [to_json(entry.decision).decode() for entry in entries],
     }
@@ -370,7 +372,7 @@ def _columns(chunk: Chunk, entries: Sequence[Entry], now: datetime, since: datet
 class Settlement:
     """What became of one hand-off."""
 
-    ref: MessageRef
+    ref: MessageId
     state: State
     reason: str | None
     until: datetime | None
@@ -413,15 +415,15 @@ def _write(connection: Connection, settlements: Sequence[Settlement], now: datet
         """,
         {
             "now": now,
-            "period": numbers(item.ref.period for item in settlements),
-            "chunk": numbers(item.ref.chunk for item in settlements),
-            "row": numbers(item.ref.row for item in settlements),
-            "leg": numbers(item.ref.leg for item in settlements),
-            "state": words(item.state for item in settlements),
-            "reason": words(item.reason for item in settlements),
+            "period": int_array(item.ref.period for item in settlements),
+            "chunk": int_array(item.ref.chunk for item in settlements),
+            "row": int_array(item.ref.row for item in settlements),
+            "leg": int_array(item.ref.leg for item in settlements),
+            "state": text_array(item.state for item in settlements),
+            "reason": text_array(item.reason for item in settlements),
             "until": [item.until for item in settlements],
-            "receipt": words(item.receipt for item in settlements),
-            "provider": words(item.provider for item in settlements),
+            "receipt": text_array(item.receipt for item in settlements),
+            "provider": text_array(item.provider for item in settlements),
             "spent": [item.attempt_spent for item in settlements],
         },
     )

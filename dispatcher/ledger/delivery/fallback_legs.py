@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dispatcher.domain.message_id import MessageRef
+from dispatcher.domain.message_id import MessageId
 from dispatcher.ledger.connection import Connection
 
 # Of these nobody can say that the person did not get it, or wants another.
@@ -23,7 +23,7 @@ ARRIVED = f"""
 """
 
 
-def arrived(connection: Connection, refs: Sequence[MessageRef]) -> set[int]:
+def arrived(connection: Connection, refs: Sequence[MessageId]) -> set[int]:
     """The rows of these later legs before which a leg arrived after all. News of the others waits until the claim is done."""
     rows = connection.execute(
         """

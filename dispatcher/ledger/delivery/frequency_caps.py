@@ -10,7 +10,7 @@ from collections.abc import Collection
 from datetime import datetime
 
 from channels.base import Channel
-from dispatcher.domain.message_id import MessageRef
+from dispatcher.domain.message_id import MessageId
 from dispatcher.ledger.connection import Connection
 
 # In `gather`: what to count for a job `j`. Legs of one message in a fallback order count as one.
@@ -39,7 +39,7 @@ RESERVE = """
 """
 
 
-def release(connection: Connection, refs: Collection[MessageRef]) -> int:
+def release(connection: Connection, refs: Collection[MessageId]) -> int:
     """Forget the reservations of those of these messages that stand as not having left; says how many."""
     return connection.execute(
         """

@@ -10,13 +10,13 @@ from typing import Any
 from channels.base import Channel
 from dispatcher.domain.campaign import Spec
 from dispatcher.domain.message import State
-from dispatcher.domain.message_id import MessageRef
+from dispatcher.domain.message_id import MessageId
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.spec_codec import spec_from_json
 
 
 @dataclass(frozen=True, slots=True)
-class News:
+class DeliveryReport:
     """One provider event of a message."""
 
     provider: str
@@ -30,7 +30,7 @@ class News:
 class Message:
     """A message's row. A job that nobody has decided yet has none: it shows as pending, with an empty decision."""
 
-    ref: MessageRef
+    ref: MessageId
     campaign_id: str | None
     spec: Spec
     recipient_id: str
@@ -45,7 +45,7 @@ class Message:
     accepted_at: datetime | None
     updated_at: datetime | None
     decision: Mapping[str, Any]
-    news: tuple[News, ...]
+    news: tuple[DeliveryReport, ...]
 
 
 _SELECT = """
@@ -60,7 +60,7 @@ _SELECT = """
 """
 
 
-def find(connection: Connection, ref: MessageRef) -> Message | None:
+def find(connection: Connection, ref: MessageId) -> Message | None:
     """The message of this id; None when there is none, nor a job that would become it."""
     row = connection.execute(
         _SELECT + "WHERE j.period = %s AND j.chunk = %s AND j.row = %s AND coalesce(m.leg, 0) = %s",
@@ -82,7 +82,7 @@ def of_campaign(connection: Connection, campaign_id: str, recipient_id: str) -> 
 def _message(connection: Connection, row: Sequence[Any]) -> Message:
     period, chunk, position, leg, campaign_id, spec, recipient_id, channel, state, *rest = row
     reason, until, attempts, provider, receipt, claimed_at, accepted_at, updated_at, decision = rest
-    ref = MessageRef(period, chunk, position, leg)
+    ref = MessageId(period, chunk, position, leg)
     news = connection.execute(
         """
         SELECT provider, kind, code, at, coalesce(extra, '{}') FROM provider_events
@@ -106,11 +106,11 @@ def _message(connection: Connection, row: Sequence[Any]) -> Message:
         accepted_at,
         updated_at,
         decision,
-        tuple(News(*item) for item in news),
+        tuple(DeliveryReport(*item) for item in news),
     )
 
 
-def decided_triggers(connection: Connection, keys: Sequence[str]) -> dict[str, MessageRef]:
+def decided_triggers(connection: Connection, keys: Sequence[str]) -> dict[str, MessageId]:
     """Those of these triggers that are past deciding and handing over, by their keys."""
     rows = connection.execute(
         """
@@ -119,10 +119,10 @@ def decided_triggers(connection: Connection, keys: Sequence[str]) -> dict[str, M
         """,
         (list(keys),),
     )
-    return {key: MessageRef(*place) for key, *place in rows}
+    return {key: MessageId(*place) for key, *place in rows}
 
 
-def dead(connection: Connection, campaign_id: str | None, limit: int) -> list[tuple[MessageRef, str | None, str | None, datetime]]:
+def dead(connection: Connection, campaign_id: str | None, limit: int) -> list[tuple[MessageId, str | None, str | None, datetime]]:
     """Messages whose attempts are spent: (ref, campaign id, reason, since), newest first."""
     rows = connection.execute(
         """
@@ -132,10 +132,10 @@ def dead(connection: Connection, campaign_id: str | None, limit: int) -> list[tu
         """,
         {"id": campaign_id, "limit": limit},
     )
-    return [(MessageRef(period, chunk, row, leg), *rest) for period, chunk, row, leg, *rest in rows]
+    return [(MessageId(period, chunk, row, leg), *rest) for period, chunk, row, leg, *rest in rows]
 
 
-def replay(connection: Connection, refs: Sequence[MessageRef], now: datetime) -> int:
+def replay(connection: Connection, refs: Sequence[MessageId], now: datetime) -> int:
     """Give dead messages new attempts, through every check again; says how many were dead. A cancelled campaign's stay dead,
     and so does what has fallen back to another channel.
     """

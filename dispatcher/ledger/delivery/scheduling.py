@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from dispatcher.domain.message_id import MessageRef
+from dispatcher.domain.message_id import MessageId
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.delivery import unresolved
 from dispatcher.ledger.delivery.claims import Chunk
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
+class DueChunk:
     """A chunk to be put on the broker now. `priority` is the campaign's; None marks a trigger.
 
     One chunk of each campaign is `ahead` of the rest: those go first, campaign by campaign, so that a small one needn't wait
@@ -51,7 +51,7 @@ def close(connection: Connection, chunk: Chunk, now: datetime) -> bool:
     )
 
 
-def take_due(connection: Connection, now: datetime, stale: datetime, window: int) -> list[Due]:
+def take_due(connection: Connection, now: datetime, stale: datetime, window: int) -> list[DueChunk]:
     """Chunks to put on the broker now, marked as touched: due and never put there, or put there before `stale` and not done.
 
     Each running campaign has at most `window` chunks under way: the broker stays short whatever the audience, campaigns share the
@@ -86,10 +86,10 @@ def take_due(connection: Connection, now: datetime, stale: datetime, window: int
     ).fetchall()
     rows.sort()
     first = {begun: number for _, number, _, begun in reversed(rows) if begun is not None}
-    return [Due(period, number, priority, first.get(begun) == number) for period, number, priority, begun in rows]
+    return [DueChunk(period, number, priority, first.get(begun) == number) for period, number, priority, begun in rows]
 
 
-def take_next(connection: Connection, chunk: Chunk, now: datetime) -> list[Due]:
+def take_next(connection: Connection, chunk: Chunk, now: datetime) -> list[DueChunk]:
     """The next chunk of the same campaign, in place of one just done; empty when none is due."""
     rows = connection.execute(
         """
@@ -102,7 +102,7 @@ def take_next(connection: Connection, chunk: Chunk, now: datetime) -> list[Due]:
         """,
         {"now": now, "no": chunk.campaign_no, "period": chunk.period},
     ).fetchall()
-    return [Due(period, number, priority) for period, number, priority in rows]
+    return [DueChunk(period, number, priority) for period, number, priority in rows]
 
 
 def release_parked(connection: Connection, now: datetime, limit: int) -> int:
@@ -151,7 +151,7 @@ def resolve_orphans(connection: Connection, now: datetime, stale: datetime) -> i
         """,
         {"now": now, "stale": stale},
     ).fetchall()
-    unresolved.open_(connection, [MessageRef(*place) for place in lost], now)
+    unresolved.open_(connection, [MessageId(*place) for place in lost], now)
     return len(lost)
 
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from channels.base import Channel
 from dispatcher.domain.campaign import Spec
 from dispatcher.domain.message import State
-from dispatcher.domain.message_id import MessageRef
+from dispatcher.domain.message_id import MessageId
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.spec_codec import spec_from_json
 
@@ -17,14 +17,14 @@ FIRST_SECONDS = 120.0  # news that comes by itself is given this long, and who a
 
 
 @dataclass(frozen=True, slots=True)
-class Doubt:
+class UnresolvedSend:
     """An unresolved message, and what is needed to ask about it. `asked` counts the answers that left the doubt.
 
     `address` is today's, None where there is none; `changed` that the person's record has changed since the claim, so that it may
     be another. `receipts` are those of former attempts. `spec` is that of a job with a fallback.
     """
 
-    ref: MessageRef
+    ref: MessageId
     channel: Channel
     recipient_id: str
     asked: int
@@ -36,10 +36,10 @@ class Doubt:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class UnresolvedRow:
     """An unresolved message as people are shown it. `ask_at` is None where nobody can be asked any more."""
 
-    ref: MessageRef
+    ref: MessageId
     campaign_id: str | None
     recipient_id: str
     channel: Channel | None
@@ -48,7 +48,7 @@ class Line:
     ask_at: datetime | None
 
 
-def open_(connection: Connection, refs: Sequence[MessageRef], now: datetime) -> None:
+def open_(connection: Connection, refs: Sequence[MessageId], now: datetime) -> None:
     """Write down that these may have gone, in the transaction that says so of them."""
     connection.execute(
         """
@@ -60,7 +60,7 @@ def open_(connection: Connection, refs: Sequence[MessageRef], now: datetime) -> 
     )
 
 
-def close(connection: Connection, refs: Sequence[MessageRef]) -> None:
+def close(connection: Connection, refs: Sequence[MessageId]) -> None:
     """These are in doubt no more."""
     connection.execute(
         "DELETE FROM doubts d USING unnest(%s::int[], %s::bigint[], %s::int[], %s::smallint[]) AS r (period, chunk, row, leg)"
@@ -69,7 +69,7 @@ def close(connection: Connection, refs: Sequence[MessageRef]) -> None:
     )
 
 
-def take(connection: Connection, now: datetime) -> Doubt | None:
+def take(connection: Connection, now: datetime) -> UnresolvedSend | None:
     """The message to ask about next, for this caller alone for a while; None where none is due."""
     row = connection.execute(
         """
@@ -93,15 +93,15 @@ def take(connection: Connection, now: datetime) -> Doubt | None:
     if row is None:
         return None
     period, chunk, number, leg, state, channel, recipient_id, asked, claimed_at, address, changed, receipts, spec = row
-    ref = MessageRef(period, chunk, number, leg)
+    ref = MessageId(period, chunk, number, leg)
     if state != State.UNRESOLVED:
         close(connection, [ref])
         return take(connection, now)
     about = spec_from_json(spec) if spec else None
-    return Doubt(ref, Channel(channel), recipient_id, asked, claimed_at, address, changed, tuple(receipts), about)
+    return UnresolvedSend(ref, Channel(channel), recipient_id, asked, claimed_at, address, changed, tuple(receipts), about)
 
 
-def about(connection: Connection, ref: MessageRef) -> tuple[Channel, Spec | None] | None:
+def about(connection: Connection, ref: MessageId) -> tuple[Channel, Spec | None] | None:
     """The channel of an unresolved message and, where it has a fallback, its spec; None where it isn't unresolved."""
     row = connection.execute(
         """
@@ -114,7 +114,7 @@ def about(connection: Connection, ref: MessageRef) -> tuple[Channel, Spec | None
     return (Channel(row[0]), spec_from_json(row[1]) if row[1] else None) if row else None
 
 
-def postpone(connection: Connection, ref: MessageRef, ask_at: datetime | None) -> None:
+def postpone(connection: Connection, ref: MessageId, ask_at: datetime | None) -> None:
     """An answer left the doubt: ask again then, or never."""
     connection.execute(
         "UPDATE doubts SET ask_at = %s, asked = asked + 1 WHERE (period, chunk, row, leg) = (%s, %s, %s, %s)",
@@ -122,7 +122,7 @@ def postpone(connection: Connection, ref: MessageRef, ask_at: datetime | None) -
     )
 
 
-def lines(connection: Connection, campaign_id: str | None, limit: int) -> list[Line]:
+def lines(connection: Connection, campaign_id: str | None, limit: int) -> list[UnresolvedRow]:
     """The unresolved messages, oldest first."""
     rows = connection.execute(
         """
@@ -134,10 +134,10 @@ def lines(connection: Connection, campaign_id: str | None, limit: int) -> list[L
         {"id": campaign_id, "limit": limit},
     )
     return [
-        Line(MessageRef(period, chunk, row, leg), campaign, recipient_id, Channel(channel) if channel else None, *rest)
+        UnresolvedRow(MessageId(period, chunk, row, leg), campaign, recipient_id, Channel(channel) if channel else None, *rest)
         for period, chunk, row, leg, campaign, recipient_id, channel, *rest in rows
     ]
 
 
-def _columns(refs: Sequence[MessageRef]) -> tuple[list[int], list[int], list[int], list[int]]:
+def _columns(refs: Sequence[MessageId]) -> tuple[list[int], list[int], list[int], list[int]]:
     return [ref.period for ref in refs], [ref.chunk for ref in refs], [ref.row for ref in refs], [ref.leg for ref in refs]

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from channels.base import Channel
-from dispatcher.domain.opt_out_keywords import Meaning
+from dispatcher.domain.opt_out_keywords import ReplyMeaning
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.inbound.whatsapp_window import WINDOW
 
@@ -16,7 +16,7 @@ FORGOTTEN = "nobody"  # who closed a text that was left until then
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class InboundMessage:
     """An unclear text that waits for a person. `recipients` are the ids of all who had its number, known by its keyed hash only.
 
     `answer_until` is when WhatsApp's window for an answer in free words ends; None for an SMS, which has none.
@@ -37,7 +37,7 @@ def take(
     channel: Channel,
     address_key: bytes,
     recipients: Sequence[str],
-    meaning: Meaning,
+    meaning: ReplyMeaning,
     words: str,
     now: datetime,
 ) -> bool:
@@ -46,7 +46,7 @@ def take(
         connection.execute(
             "INSERT INTO inbound_texts (id, channel, address_key, recipients, meaning, words, received_at)"
             " VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
-            (text_id, channel, address_key, list(recipients), meaning, words if meaning is Meaning.UNCLEAR else None, now),
+            (text_id, channel, address_key, list(recipients), meaning, words if meaning is ReplyMeaning.UNCLEAR else None, now),
         ).rowcount
     )
 
@@ -60,20 +60,20 @@ _WAITING = """
 _OPEN = "meaning = 'unclear' AND closed_at IS NULL"
 
 
-def waiting(connection: Connection, limit: int) -> list[Text]:
+def waiting(connection: Connection, limit: int) -> list[InboundMessage]:
     """The texts that wait for a person, oldest first."""
     rows = connection.execute(_WAITING.format(_OPEN, "true") + " ORDER BY received_at, id LIMIT %s", (limit,))
     return [_text(row) for row in rows]
 
 
-def close(connection: Connection, text_id: str, by: str, now: datetime) -> Text | None:
+def close(connection: Connection, text_id: str, by: str, now: datetime) -> InboundMessage | None:
     """Take a text off the list, in the caller's transaction; None where it isn't on it."""
     text = find(connection, text_id)
     connection.execute("UPDATE inbound_texts SET closed_at = %s, closed_by = %s WHERE id = %s AND " + _OPEN, (now, by, text_id))
     return text
 
 
-def find(connection: Connection, text_id: str) -> Text | None:
+def find(connection: Connection, text_id: str) -> InboundMessage | None:
     """A text that waits, locked in the caller's transaction; None where it isn't on the list."""
     row = connection.execute(_WAITING.format(_OPEN, "id = %s") + " FOR UPDATE", (text_id,)).fetchone()
     return _text(row) if row else None
@@ -101,7 +101,7 @@ def forget(connection: Connection, now: datetime, before: datetime) -> int:
     ).rowcount
 
 
-def _text(row: tuple[Any, ...]) -> Text:
+def _text(row: tuple[Any, ...]) -> InboundMessage:
     text_id, channel, address_key, recipients, words, received_at, heard_at = row
     until = heard_at + WINDOW if heard_at else None
-    return Text(text_id, Channel(channel), bytes(address_key), tuple(recipients), words, received_at, until)
+    return InboundMessage(text_id, Channel(channel), bytes(address_key), tuple(recipients), words, received_at, until)

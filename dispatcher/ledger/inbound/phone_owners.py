@@ -11,21 +11,21 @@ from dispatcher.ledger.connection import Connection
 
 
 @dataclass(frozen=True, slots=True)
-class Owner:
+class PhoneOwner:
     """Somebody who has the number."""
 
     id: str
     language: Language
 
 
-def owners(connection: Connection, address_key: bytes) -> list[Owner]:
+def owners(connection: Connection, address_key: bytes) -> list[PhoneOwner]:
     """All who have this number, for SMS or WhatsApp. It comes as its keyed hash, see `keys.address_key`."""
     rows = connection.execute(
         "SELECT id, language FROM recipients WHERE phone_key = %(key)s"
         " UNION SELECT id, language FROM recipients WHERE whatsapp_key = %(key)s ORDER BY id",
         {"key": address_key},
     )
-    return [Owner(*row) for row in rows]
+    return [PhoneOwner(*row) for row in rows]
 
 
 def number(connection: Connection, address_key: bytes) -> str | None:

@@ -9,10 +9,10 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from channels.base import Again, Channel, Event, EventKind
+from channels.base import Channel, Event, EventKind, RetryHint
 from dispatcher.domain.campaign import Spec
-from dispatcher.domain.message import Standing, State
-from dispatcher.domain.message_id import BadRef, MessageRef
+from dispatcher.domain.message import MessageStatus, State
+from dispatcher.domain.message_id import BadMessageId, MessageId
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.delivery import frequency_caps
 from dispatcher.ledger.partitions import ensure_period, period_of
@@ -48,33 +48,33 @@ def keep(connection: Connection, events: Sequence[Event], now: datetime) -> int:
             "row": [ref.row if ref else None for ref in refs],
             "leg": [ref.leg if ref else None for ref in refs],
             "at": [event.at for event in events],
-            "again_seconds": [event.again and event.again.wait_seconds for event in events],
-            "again_max": [event.again and event.again.times_max for event in events],
+            "again_seconds": [event.retry_hint and event.retry_hint.wait_seconds for event in events],
+            "again_max": [event.retry_hint and event.retry_hint.times_max for event in events],
             "strikes": [event.strikes for event in events],
             "extra": [Jsonb(dict(event.extra)) if event.extra else None for event in events],
         },
     ).rowcount
 
 
-def _ref(message_id: str | None) -> MessageRef | None:
+def _ref(message_id: str | None) -> MessageId | None:
     try:
-        return MessageRef.parse(message_id) if message_id else None
-    except BadRef:
+        return MessageId.parse(message_id) if message_id else None
+    except BadMessageId:
         return None
 
 
 @dataclass(frozen=True, slots=True)
-class Unsettled:
+class PendingEvent:
     """A stored event and the message it is about, as it stands now; `state` is None when the message is not in the ledger."""
 
-    ref: MessageRef
+    ref: MessageId
     provider: str
     id: str
     kind: EventKind
     channel: Channel
     code: str | None
     receipt: str | None
-    again: Again | None
+    retry_hint: RetryHint | None
     strikes: int | None
     state: State | None
     recipient_id: str | None
@@ -99,23 +99,23 @@ _UNSETTLED = """
 """
 
 
-def unsettled(connection: Connection, limit: int) -> list[Unsettled]:
+def unsettled(connection: Connection, limit: int) -> list[PendingEvent]:
     """The oldest events not yet applied, each with its message as it stands."""
     return [_unsettled(row) for row in connection.execute(_UNSETTLED, (limit,))]
 
 
-def _unsettled(row: Sequence[Any]) -> Unsettled:
+def _unsettled(row: Sequence[Any]) -> PendingEvent:
     period, chunk, number, leg, provider, event_id, kind, channel, code, receipt, seconds, most, strikes, *about = row
     state, recipient_id, entity, spec, at, key = about
-    return Unsettled(
-        MessageRef(period, chunk, number, leg),
+    return PendingEvent(
+        MessageId(period, chunk, number, leg),
         provider,
         event_id,
         EventKind(kind),
         Channel(channel),
         code,
         receipt,
-        Again(seconds, most) if seconds is not None else None,
+        RetryHint(seconds, most) if seconds is not None else None,
         strikes,
         State(state) if state else None,
         recipient_id,
@@ -126,7 +126,7 @@ def _unsettled(row: Sequence[Any]) -> Unsettled:
     )
 
 
-def lock(connection: Connection, refs: Sequence[MessageRef]) -> dict[MessageRef, Standing]:
+def lock(connection: Connection, refs: Sequence[MessageId]) -> dict[MessageId, MessageStatus]:
     """How these messages stand, locked in one order so that a settle and an event can't cross."""
     rows = connection.execute(
         """
@@ -141,19 +141,19 @@ def lock(connection: Connection, refs: Sequence[MessageRef]) -> dict[MessageRef,
         _columns(refs),
     )
     return {
-        MessageRef(period, chunk, row, leg): Standing(State(state), attempts, tuple(returned), cancelled)
+        MessageId(period, chunk, row, leg): MessageStatus(State(state), attempts, tuple(returned), cancelled)
         for period, chunk, row, leg, state, attempts, returned, cancelled in rows
     }
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
+class StatusChange:
     """What news does to a message. `until` is when it leaves again, or the next leg is due, if any.
 
     `receipt` and `provider` say of which attempt the news is; `returned` that it had reached nobody.
     """
 
-    ref: MessageRef
+    ref: MessageId
     state: State
     reason: str | None
     until: datetime | None = None
@@ -162,7 +162,7 @@ class Move:
     returned: str | None = None
 
 
-def apply(connection: Connection, moves: Sequence[Move], now: datetime) -> None:
+def apply(connection: Connection, moves: Sequence[StatusChange], now: datetime) -> None:
     """Move messages to the states that events brought, in the caller's transaction. What reached nobody counts towards no cap, and
     a campaign that had ended goes on where something of it waits again.
     """
@@ -198,7 +198,7 @@ def apply(connection: Connection, moves: Sequence[Move], now: datetime) -> None:
         _reopen(connection, parked)
 
 
-def _reopen(connection: Connection, refs: Sequence[MessageRef]) -> None:
+def _reopen(connection: Connection, refs: Sequence[MessageId]) -> None:
     connection.execute(
         """
         UPDATE campaigns c SET state = 'running', finished_at = NULL
@@ -210,11 +210,11 @@ def _reopen(connection: Connection, refs: Sequence[MessageRef]) -> None:
     )
 
 
-def _columns(refs: Sequence[MessageRef]) -> tuple[list[int], list[int], list[int], list[int]]:
+def _columns(refs: Sequence[MessageId]) -> tuple[list[int], list[int], list[int], list[int]]:
     return [ref.period for ref in refs], [ref.chunk for ref in refs], [ref.row for ref in refs], [ref.leg for ref in refs]
 
 
-def settled(connection: Connection, events: Sequence[Unsettled], now: datetime) -> None:
+def settled(connection: Connection, events: Sequence[PendingEvent], now: datetime) -> None:
     """Mark events as applied."""
     connection.execute(
         """

@@ -13,7 +13,7 @@ SPAN = timedelta(days=7)  # what lies further apart is no row
 
 
 @dataclass(frozen=True, slots=True)
-class Sign:
+class DeliverySignal:
     """Something arrived at an address, known by its keyed hash."""
 
     channel: Channel
@@ -34,7 +34,7 @@ def note(connection: Connection, channel: Channel, address_key: bytes, code: str
     return int(row[0]) if row else 0
 
 
-def end(connection: Connection, signs: Sequence[Sign]) -> None:
+def end(connection: Connection, signs: Sequence[DeliverySignal]) -> None:
     """End the rows of addresses that work."""
     connection.execute(
         "DELETE FROM misses m USING unnest(%s::text[], %s::bytea[], %s::timestamptz[]) AS s (channel, address_key, at)"

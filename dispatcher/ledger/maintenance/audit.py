@@ -40,6 +40,6 @@ def _lost_claims(connection: Connection, before: datetime) -> list[str]:
     return [f"message {'-'.join(map(str, row))} is claimed, and its worker never came back" for row in rows]
 
 
-def _chain_fault(broken: hash_chain.Broken) -> str:
+def _chain_fault(broken: hash_chain.ChainBreak) -> str:
     place = f", event {broken.seq}" if broken.seq else ""
     return f"consent chain of {broken.recipient_id}{place}: {broken.fault}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from dispatcher.domain.message import State
-from dispatcher.domain.message_id import MessageRef
+from dispatcher.domain.message_id import MessageId
 from dispatcher.ledger.connection import Connection
 
 
@@ -15,7 +15,7 @@ def handed_over(connection: Connection) -> int:
     return int(row[0]) if row else 0
 
 
-def one_message(connection: Connection, campaign_id: str, state: State) -> MessageRef | None:
+def one_message(connection: Connection, campaign_id: str, state: State) -> MessageId | None:
     """The first message of a campaign in this state."""
     row = connection.execute(
         """
@@ -24,10 +24,10 @@ def one_message(connection: Connection, campaign_id: str, state: State) -> Messa
         """,
         (campaign_id, state),
     ).fetchone()
-    return MessageRef(*row) if row else None
+    return MessageId(*row) if row else None
 
 
 def claims(connection: Connection) -> list[tuple[str, str, str | None, State, datetime | None]]:
     """Every message's id, recipient, channel, state and time of claim: for proofs over small ledgers."""
     rows = connection.execute("SELECT period, chunk, row, leg, recipient_id, channel, state, claimed_at FROM messages")
-    return [(str(MessageRef(period, chunk, row, leg)), who, *rest) for period, chunk, row, leg, who, *rest in rows]
+    return [(str(MessageId(period, chunk, row, leg)), who, *rest) for period, chunk, row, leg, who, *rest in rows]

@@ -13,7 +13,7 @@ from dispatcher.ledger.maintenance.alerts import Alert, newest
 
 
 @dataclass(frozen=True, slots=True)
-class Stop:
+class ChannelStop:
     """A channel that sends nothing until a check passes."""
 
     channel: Channel
@@ -23,7 +23,7 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class Metrics:
     """How things stand. `oldest_unsettled_at` is when the oldest event not yet applied came in; `unresolved` counts messages that
     may have gone.
     """
@@ -35,7 +35,7 @@ class Figures:
     events_unsettled: int
     oldest_unsettled_at: datetime | None
     texts_waiting: int
-    stops: tuple[Stop, ...]
+    stops: tuple[ChannelStop, ...]
     unresolved: int
     alerts: tuple[Alert, ...]
 
@@ -45,7 +45,7 @@ def ping(connection: Connection) -> None:
     connection.execute("SELECT 1")
 
 
-def figures(connection: Connection, now: datetime) -> Figures:
+def metrics(connection: Connection, now: datetime) -> Metrics:
     """Count what stands around."""
     states = dict.fromkeys(CampaignState, 0)
     for state, count in connection.execute("SELECT state, count(*) FROM campaigns GROUP BY 1"):
@@ -57,15 +57,15 @@ def figures(connection: Connection, now: datetime) -> Figures:
     unsettled, oldest = _one(connection, "SELECT count(*), min(received_at) FROM provider_events WHERE settled_at IS NULL")
     (texts,) = _one(connection, "SELECT count(*) FROM inbound_texts WHERE words IS NOT NULL AND closed_at IS NULL")
     (unresolved,) = _one(connection, "SELECT count(*) FROM doubts")
-    return Figures(
+    return Metrics(
         states, chunks_open, parked, overdue, unsettled, oldest, texts, stops(connection), unresolved, newest(connection)
     )
 
 
-def stops(connection: Connection) -> tuple[Stop, ...]:
+def stops(connection: Connection) -> tuple[ChannelStop, ...]:
     """The stopped channels, and why."""
     rows = connection.execute("SELECT channel, provider, code, stopped_at FROM channel_stops ORDER BY stopped_at")
-    return tuple(Stop(Channel(channel), provider, code, since) for channel, provider, code, since in rows)
+    return tuple(ChannelStop(Channel(channel), provider, code, since) for channel, provider, code, since in rows)
 
 
 def _one(connection: Connection, statement: str, *values: object) -> tuple[Any, ...]:

@@ -74,12 +74,12 @@ def clear_triggers(connection: Connection, before: datetime, _: datetime) -> int
 _TOLD = "FROM provider_events WHERE extra IS NOT NULL AND received_at < %s"
 
 
-def news_due(connection: Connection, before: datetime) -> int:
+def provider_events_due(connection: Connection, before: datetime) -> int:
     """Events that came in before then and still have what nothing acts on."""
     return _count(connection, f"SELECT count(*) {_TOLD}", before)
 
 
-def clear_news(connection: Connection, before: datetime, _: datetime) -> int:
+def clear_provider_events(connection: Connection, before: datetime, _: datetime) -> int:
     """Drop that of some of them."""
     return connection.execute(
         f"""

@@ -11,7 +11,7 @@ from dispatcher.domain.recipient import LANGUAGES, Language
 
 
 @cache
-def words(language: Language) -> dict[str, Any]:
+def messages(language: Language) -> dict[str, Any]:
     """The sentences in a language; English for a language we do not write."""
     name = language if language in LANGUAGES else "en"
     return tomllib.loads(resources.files("dispatcher.policy.explanations").joinpath(f"{name}.toml").read_text(encoding="utf-8"))

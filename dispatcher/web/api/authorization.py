@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import Depends, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from dispatcher.web.api_keys import ApiKey, Keys, Right
+from dispatcher.web.api_keys import ApiKey, ApiKeyRing, Right
 
 _bearer = HTTPBearer(auto_error=False, scheme_name="ApiKey", description="An API key with the right that the call needs.")
 
@@ -18,7 +18,7 @@ def needs(right: Right) -> Callable[..., Awaitable[ApiKey]]:
     """A dependency: the caller's key. 401 without a key that we know, 403 where it lacks the right."""
 
     async def check(request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> ApiKey:
-        keys: Keys = request.app.state.keys
+        keys: ApiKeyRing = request.app.state.keys
         caller = keys.find(credentials.credentials) if credentials else None
         if caller is None:
             raise HTTPException(

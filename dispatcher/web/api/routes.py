@@ -11,16 +11,16 @@ from pydantic import Field, StrictBool, StringConstraints
 
 from dispatcher.campaigns import scheduler, template_approval
 from dispatcher.campaigns import submission as submission_module
-from dispatcher.campaigns.actions import Move, made, make
+from dispatcher.campaigns.actions import CampaignAction, apply, is_in_target_state
 from dispatcher.consent import acknowledgement
 from dispatcher.delivery import explanation
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.message import Mode, OfferType
-from dispatcher.domain.message_id import MessageRef
+from dispatcher.domain.message_id import MessageId
 from dispatcher.domain.preferences import changes
 from dispatcher.domain.recipient import ChannelGroup
 from dispatcher.intake.campaign import CampaignForm, parse_campaign
-from dispatcher.intake.errors import BadInput, Door, InputFault, Moment, validate
+from dispatcher.intake.errors import BadInput, InputError, Moment, StrictModel, validate
 from dispatcher.intake.recipient_import import ERASED, BadRecipient, RecipientForm, parse
 from dispatcher.intake.trigger import TriggerForm, parse_trigger
 from dispatcher.ledger.campaigns import balance, lifecycle
@@ -29,14 +29,14 @@ from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import events, recipients
 from dispatcher.ledger.delivery import messages
 from dispatcher.ledger.delivery.messages import Message
-from dispatcher.ledger.delivery.scheduling import Due
-from dispatcher.runtime.services import House
+from dispatcher.ledger.delivery.scheduling import DueChunk
+from dispatcher.runtime.services import Services
 from dispatcher.web import serializers
 from dispatcher.web.api import schemas
 from dispatcher.web.api.authorization import needs
 from dispatcher.web.api.openapi import body
 from dispatcher.web.api_keys import ApiKey, Right
-from dispatcher.web.dependencies import BrokerHere, HouseHere, JsonObject, tell
+from dispatcher.web.dependencies import JsonObject, PublisherHere, ServicesHere, publish_or_leave
 from dispatcher.web.errors import answers as problems
 
 ID = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$"
@@ -55,66 +55,66 @@ for_campaigns = APIRouter(prefix="/campaigns", tags=["campaigns"], dependencies=
 
 @for_campaigns.post("", status_code=201, responses=problems(409, 422), openapi_extra=body(CampaignForm, "Campaign"))
 def submit_campaign(
-    caller: CampaignsKey, form: JsonObject, house: HouseHere, broker: BrokerHere, response: Response
-) -> schemas.CampaignTaken:
+    caller: CampaignsKey, form: JsonObject, services: ServicesHere, broker: PublisherHere, response: Response
+) -> schemas.CampaignAccepted:
     """Take a campaign with its whole audience, inline as rows such as `{"recipient": "c-1", "data": {…}}`.
 
     The same id with the same content gets the same answer, and nothing is done again; with other content, 409.
     """
     if isinstance(form.get("audience"), str):
-        raise BadInput(InputFault("campaign", 0, "audience", "should be a list of rows; files of ours can't be named here"))
-    known = _find(house, str(form.get("id", "")))
-    desk = submission_module.desk(house)
+        raise BadInput(InputError("campaign", 0, "audience", "should be a list of rows; files of ours can't be named here"))
+    known = _find(services, str(form.get("id", "")))
+    desk = submission_module.validation_context(services)
     submission = parse_campaign(form, replace(desk, now=known.created_at) if known else desk)
-    if submission_module.submit(house, submission, by=caller.name).taken is submission_module.Taken.CONFLICT:
+    if submission_module.submit(services, submission, by=caller.name).taken is submission_module.SubmitStatus.CONFLICT:
         raise HTTPException(HTTPStatus.CONFLICT, "this id was used before, with other content")
-    tell(broker.publish, scheduler.due_chunks(house))
+    publish_or_leave(broker.publish, scheduler.due_chunks(services))
     response.headers["Location"] = f"/v1/campaigns/{submission.id}"
-    with lend(house.pool) as connection:
+    with lend(services.pool) as connection:
         campaign = _known(lifecycle.find(connection, submission.id))
         faults = lifecycle.faults(connection, campaign.no, FAULTS_SHOWN)
-    return schemas.CampaignTaken(
+    return schemas.CampaignAccepted(
         id=campaign.id,
         audience=campaign.audience,
         invalid=campaign.invalid,
-        faults=[schemas.AudienceFault(line=line, field=field, message=message) for line, field, message in faults],
+        faults=[schemas.AudienceErrorBody(line=line, field=field, message=message) for line, field, message in faults],
     )
 
 
 @for_campaigns.get("", response_model=schemas.CampaignList, responses=problems(422))
-def list_campaigns(house: HouseHere, limit: Annotated[int, Query(ge=1, le=500)] = 50) -> dict[str, Any]:
+def list_campaigns(services: ServicesHere, limit: Annotated[int, Query(ge=1, le=500)] = 50) -> dict[str, Any]:
     """The newest campaigns, newest first."""
-    with lend(house.pool) as connection:
+    with lend(services.pool) as connection:
         return {"campaigns": [serializers.campaign_line(campaign) for campaign in lifecycle.newest(connection, limit)]}
 
 
-@for_campaigns.get("/{campaign_id}", response_model=schemas.CampaignShown, responses=problems(404))
-def show_campaign(campaign_id: CampaignId, house: HouseHere) -> dict[str, Any]:
+@for_campaigns.get("/{campaign_id}", response_model=schemas.CampaignBody, responses=problems(404))
+def show_campaign(campaign_id: CampaignId, services: ServicesHere) -> dict[str, Any]:
     """A campaign with its balance."""
-    with lend(house.pool) as connection:
+    with lend(services.pool) as connection:
         campaign = _known(lifecycle.find(connection, campaign_id))
-        return serializers.campaign_view(campaign, balance.balance(connection, campaign), house.clock())
+        return serializers.campaign_view(campaign, balance.balance(connection, campaign), services.clock())
 
 
-@for_campaigns.post("/{campaign_id}/{move}", response_model=schemas.CampaignMoved, responses=problems(404, 409))
-def move_campaign(
-    caller: CampaignsKey, campaign_id: CampaignId, move: Move, house: HouseHere, broker: BrokerHere
+@for_campaigns.post("/{campaign_id}/{move}", response_model=schemas.CampaignStateBody, responses=problems(404, 409))
+def act_on_campaign(
+    caller: CampaignsKey, campaign_id: CampaignId, move: CampaignAction, services: ServicesHere, broker: PublisherHere
 ) -> dict[str, Any]:
     """Release, pause, resume or cancel. What is so already is answered like what has just been done; what can't be is a 409.
 
     A campaign with a large audience is released by another key than the one that submitted it.
     """
-    campaign = _known(make(house, campaign_id, move, caller.name))
-    if not made(campaign, move):
-        if move is Move.RELEASE and campaign.state is CampaignState.AWAITING_RELEASE:
+    campaign = _known(apply(services, campaign_id, move, caller.name))
+    if not is_in_target_state(campaign, move):
+        if move is CampaignAction.RELEASE and campaign.state is CampaignState.AWAITING_RELEASE:
             raise HTTPException(HTTPStatus.CONFLICT, "whoever submitted a campaign can't release it: that takes somebody else")
         raise HTTPException(HTTPStatus.CONFLICT, f"can't {move} a campaign that is {campaign.state}")
-    tell(broker.publish, scheduler.due_chunks(house))
+    publish_or_leave(broker.publish, scheduler.due_chunks(services))
     return {"id": campaign.id, "state": campaign.state}
 
 
-def _find(house: House, campaign_id: str) -> Campaign | None:
-    with lend(house.pool) as connection:
+def _find(services: Services, campaign_id: str) -> Campaign | None:
+    with lend(services.pool) as connection:
         return lifecycle.find(connection, campaign_id)
 
 
@@ -132,8 +132,8 @@ IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", pattern=r
 
 @for_messages.post("", status_code=202, responses=problems(409, 422), openapi_extra=body(TriggerForm, "Message", optional=("key",)))
 def send_message(
-    form: JsonObject, house: HouseHere, broker: BrokerHere, response: Response, idempotency_key: IdempotencyKey = None
-) -> schemas.MessageTaken:
+    form: JsonObject, services: ServicesHere, broker: PublisherHere, response: Response, idempotency_key: IdempotencyKey = None
+) -> schemas.MessageAccepted:
     """Take one message, to be sent at once; its key comes in the body or as `Idempotency-Key`.
 
     The same key with the same content gets the same answer, and nothing is done again; with other content, 409.
@@ -141,36 +141,36 @@ def send_message(
     if idempotency_key is not None:
         key = idempotency_key.strip('"')
         if form.setdefault("key", key) != key:
-            raise BadInput(InputFault("job", 0, "key", "is not the one in the header Idempotency-Key"))
-    trigger = parse_trigger(form, submission_module.desk(house))
+            raise BadInput(InputError("job", 0, "key", "is not the one in the header Idempotency-Key"))
+    trigger = parse_trigger(form, submission_module.validation_context(services))
     try:
-        place = submission_module.take_trigger(house, trigger)
-    except submission_module.KeyTaken as error:
+        place = submission_module.take_trigger(services, trigger)
+    except submission_module.KeyConflict as error:
         raise HTTPException(HTTPStatus.CONFLICT, "this key was used before, with other content") from error
     if place.fresh:
-        tell(broker.publish, [Due(place.period, place.chunk, None)])
-    message_id = str(MessageRef(place.period, place.chunk, 0))
+        publish_or_leave(broker.publish, [DueChunk(place.period, place.chunk, None)])
+    message_id = str(MessageId(place.period, place.chunk, 0))
     response.headers["Location"] = f"/v1/messages/{message_id}"
-    return schemas.MessageTaken(id=message_id)
+    return schemas.MessageAccepted(id=message_id)
 
 
-@for_messages.get("/{message_id}", response_model=schemas.MessageShown, responses=problems(404))
-def show_message(message_id: str, house: HouseHere) -> dict[str, Any]:
+@for_messages.get("/{message_id}", response_model=schemas.MessageBody, responses=problems(404))
+def show_message(message_id: str, services: ServicesHere) -> dict[str, Any]:
     """A message, the decision behind it, and what its provider told us since."""
-    return serializers.message_view(_message(house, message_id))
+    return serializers.message_view(_message(services, message_id))
 
 
-@for_messages.get("/{message_id}/explanation", response_model=schemas.Explained, responses=problems(404, 422))
-def explain_message(message_id: str, house: HouseHere, language: Literal["nl", "fr", "de", "en"] = "en") -> dict[str, Any]:
+@for_messages.get("/{message_id}/explanation", response_model=schemas.ExplanationBody, responses=problems(404, 422))
+def explain_message(message_id: str, services: ServicesHere, language: Literal["nl", "fr", "de", "en"] = "en") -> dict[str, Any]:
     """Why a message was sent or not, in sentences for the customer, true to the decision as it was taken."""
-    message = _message(house, message_id)
-    with lend(house.pool) as connection:
-        return serializers.explanation_view(message, explanation.explain_message(house, connection, message, language))
+    message = _message(services, message_id)
+    with lend(services.pool) as connection:
+        return serializers.explanation_view(message, explanation.explain_message(services, connection, message, language))
 
 
-def _message(house: House, message_id: str) -> Message:
-    with lend(house.pool) as connection:
-        message = messages.find(connection, MessageRef.parse(message_id))
+def _message(services: Services, message_id: str) -> Message:
+    with lend(services.pool) as connection:
+        message = messages.find(connection, MessageId.parse(message_id))
     if message is None:
         raise HTTPException(HTTPStatus.NOT_FOUND)
     return message
@@ -185,35 +185,35 @@ PreferencesKey = Annotated[ApiKey, Depends(needs(Right.PREFERENCES))]
 
 @for_recipients.put(
     "/{recipient_id}",
-    responses={**problems(409, 422), 201: {"model": schemas.RecipientTaken}},
+    responses={**problems(409, 422), 201: {"model": schemas.RecipientResult}},
     openapi_extra=body(RecipientForm, "Recipient", optional=("id",)),
 )
 def put_recipient(
-    caller: RecipientsKey, recipient_id: RecipientId, form: JsonObject, house: HouseHere, response: Response
-) -> schemas.RecipientTaken:
+    caller: RecipientsKey, recipient_id: RecipientId, form: JsonObject, services: ServicesHere, response: Response
+) -> schemas.RecipientResult:
     """Take in a recipient, in the form of the import file; what was known of them before is replaced. 201 for a new one."""
     if form.setdefault("id", recipient_id) != recipient_id:
-        raise BadInput(InputFault("recipient", 0, "id", "is not the one in the path"))
+        raise BadInput(InputError("recipient", 0, "id", "is not the one in the path"))
     try:
-        recipient = parse(form, house.clock())
+        recipient = parse(form, services.clock())
     except BadRecipient as error:
-        raise BadInput(InputFault("recipient", 0, error.field, error.reason)) from None
-    with lend(house.pool) as connection:
-        taken = recipients.upsert(connection, house.secret, [recipient], actor(caller), house.clock())
+        raise BadInput(InputError("recipient", 0, error.field, error.reason)) from None
+    with lend(services.pool) as connection:
+        taken = recipients.upsert(connection, services.secret, [recipient], actor(caller), services.clock())
         if taken.erased:
             raise HTTPException(HTTPStatus.CONFLICT, ERASED)
         version = events.preferences(connection, recipient_id).version
     outcome = "new" if taken.new else "changed" if taken.changed else "unchanged"
     if taken.new:
         response.status_code = HTTPStatus.CREATED
-    return schemas.RecipientTaken(id=recipient_id, outcome=outcome, version=version)
+    return schemas.RecipientResult(id=recipient_id, outcome=outcome, version=version)
 
 
 @for_recipients.delete("/{recipient_id}", status_code=204, responses=problems(404))
-def erase_recipient(caller: RecipientsKey, recipient_id: RecipientId, house: HouseHere) -> None:
+def erase_recipient(caller: RecipientsKey, recipient_id: RecipientId, services: ServicesHere) -> None:
     """Forget a person. Decisions stay, without content; bans on addresses stay, without the address."""
-    with lend(house.pool) as connection:
-        recipients.erase(connection, house.secret, recipient_id, actor(caller), house.clock())
+    with lend(services.pool) as connection:
+        recipients.erase(connection, services.secret, recipient_id, actor(caller), services.clock())
 
 
 def actor(caller: ApiKey) -> str:
@@ -224,7 +224,7 @@ def actor(caller: ApiKey) -> str:
 # -- preferences -------------------------------------------------------------------------------------------------------
 
 
-class PreferencesForm(Door):
+class PreferencesForm(StrictModel):
     """What a person said, where, and to whom. What is left out stays as it is."""
 
     offers: dict[OfferType, Mode] = Field(default_factory=dict)
@@ -240,10 +240,10 @@ class PreferencesForm(Door):
 IfMatch = Annotated[str | None, Header(alias="If-Match", description="The ETag of the choices that the person saw.")]
 
 
-@for_recipients.get("/{recipient_id}/preferences", response_model=schemas.PreferencesShown, responses=problems(404))
-def show_preferences(_: PreferencesKey, recipient_id: RecipientId, house: HouseHere, response: Response) -> dict[str, Any]:
+@for_recipients.get("/{recipient_id}/preferences", response_model=schemas.PreferencesBody, responses=problems(404))
+def show_preferences(_: PreferencesKey, recipient_id: RecipientId, services: ServicesHere, response: Response) -> dict[str, Any]:
     """A person's choices, each with its proof. The ETag is their version."""
-    with lend(house.pool) as connection:
+    with lend(services.pool) as connection:
         preferences = events.preferences(connection, recipient_id)
     response.headers["ETag"] = _etag(preferences.version)
     return serializers.preferences_view(preferences)
@@ -251,7 +251,7 @@ def show_preferences(_: PreferencesKey, recipient_id: RecipientId, house: HouseH
 
 @for_recipients.put(
     "/{recipient_id}/preferences",
-    response_model=schemas.PreferencesTaken,
+    response_model=schemas.PreferencesResult,
     responses=problems(404, 412, 422),
     openapi_extra=body(PreferencesForm, "Preferences"),
 )
@@ -259,8 +259,8 @@ def put_preferences(
     _: PreferencesKey,
     recipient_id: RecipientId,
     form: JsonObject,
-    house: HouseHere,
-    broker: BrokerHere,
+    services: ServicesHere,
+    broker: PublisherHere,
     response: Response,
     if_match: IfMatch = None,
 ) -> dict[str, Any]:
@@ -276,9 +276,9 @@ def put_preferences(
         said.object_profiling,
     )
     recorded = acknowledgement.record(
-        house, broker.publish, recipient_id, asked, said.source, said.actor, said.wording, said.at, _version(if_match)
+        services, broker.publish, recipient_id, asked, said.source, said.actor, said.wording, said.at, _version(if_match)
     )
-    with lend(house.pool) as connection:
+    with lend(services.pool) as connection:
         preferences = events.preferences(connection, recipient_id)
     response.headers["ETag"] = _etag(preferences.version)
     return {**serializers.preferences_view(preferences), "outranked": [change.subject for change in recorded.outranked]}
@@ -303,32 +303,32 @@ TemplateName = Annotated[str, Path(pattern=r"^[a-z][a-z0-9_-]{0,99}$")]
 for_templates = APIRouter(prefix="/templates", tags=["templates"], dependencies=[Depends(needs(Right.TEMPLATES))])
 
 
-class WordingForm(Door):
+class TemplateVersionForm(StrictModel):
     """Which wording a word is about: what the person looked at."""
 
     digest: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 @for_templates.get("", response_model=schemas.TemplateList)
-def list_templates(house: HouseHere) -> dict[str, Any]:
+def list_templates(services: ServicesHere) -> dict[str, Any]:
     """Every template with the digest of its present wording, and who approved that."""
-    return {"templates": [serializers.wording_view(each) for each in template_approval.wordings(house)]}
+    return {"templates": [serializers.template_view(each) for each in template_approval.template_versions(services)]}
 
 
 @for_templates.post(
     "/{name}/{word}",
-    response_model=schemas.TemplateShown,
+    response_model=schemas.TemplateBody,
     responses=problems(404, 422),
-    openapi_extra=body(WordingForm, "Wording"),
+    openapi_extra=body(TemplateVersionForm, "Wording"),
 )
-def say_of_template(
-    caller: TemplatesKey, name: TemplateName, word: Literal["approve", "withdraw"], form: JsonObject, house: HouseHere
+def set_template_approval(
+    caller: TemplatesKey, name: TemplateName, word: Literal["approve", "withdraw"], form: JsonObject, services: ServicesHere
 ) -> dict[str, Any]:
     """Approve a template's present wording, or withdraw that. The key's name is the person's, and not the author's."""
-    if name not in house.catalog:
+    if name not in services.catalog:
         raise HTTPException(HTTPStatus.NOT_FOUND)
-    digest = validate(WordingForm, form, "approval").digest
-    return serializers.wording_view(template_approval.say(house, name, word == "approve", caller.name, digest))
+    digest = validate(TemplateVersionForm, form, "approval").digest
+    return serializers.template_view(template_approval.set_approval(services, name, word == "approve", caller.name, digest))
 
 
 for part in (for_campaigns, for_messages, for_recipients, for_templates):

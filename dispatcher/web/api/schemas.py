@@ -7,13 +7,13 @@ from typing import Any
 from pydantic import AwareDatetime, BaseModel
 
 from channels.base import Channel
-from dispatcher.campaigns.template_approval import Standing
+from dispatcher.campaigns.template_approval import ApprovalStatus
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.message import Kind, Mode, OfferType, State
 from dispatcher.domain.recipient import ChannelGroup, Language
 
 
-class AudienceFault(BaseModel):
+class AudienceErrorBody(BaseModel):
     """A row of an audience that could not be read."""
 
     line: int
@@ -21,16 +21,16 @@ class AudienceFault(BaseModel):
     message: str
 
 
-class CampaignTaken(BaseModel):
+class CampaignAccepted(BaseModel):
     """A campaign that is in the ledger whole. `faults` shows the first rows that could not be read."""
 
     id: str
     audience: int
     invalid: int
-    faults: list[AudienceFault]
+    faults: list[AudienceErrorBody]
 
 
-class CampaignLine(BaseModel):
+class CampaignSummary(BaseModel):
     """A campaign in a list."""
 
     id: str
@@ -46,10 +46,10 @@ class CampaignLine(BaseModel):
 class CampaignList(BaseModel):
     """The newest campaigns, newest first."""
 
-    campaigns: list[CampaignLine]
+    campaigns: list[CampaignSummary]
 
 
-class CampaignShown(BaseModel):
+class CampaignBody(BaseModel):
     """A campaign and where its audience stands; `balance` adds up to `audience`."""
 
     id: str
@@ -71,20 +71,20 @@ class CampaignShown(BaseModel):
     note: str
 
 
-class CampaignMoved(BaseModel):
+class CampaignStateBody(BaseModel):
     """A campaign's state after a release, pause, resume or cancel."""
 
     id: str
     state: CampaignState
 
 
-class MessageTaken(BaseModel):
+class MessageAccepted(BaseModel):
     """A message that will be decided on and, if nothing is against it, sent."""
 
     id: str
 
 
-class EventShown(BaseModel):
+class DeliveryReportBody(BaseModel):
     """What a provider told of a message."""
 
     provider: str
@@ -94,7 +94,7 @@ class EventShown(BaseModel):
     extra: dict[str, str]  # what no rule knows; kept for a short time
 
 
-class MessageShown(BaseModel):
+class MessageBody(BaseModel):
     """A message: what became of it, and the decision behind it as the ledger keeps it."""
 
     id: str
@@ -112,10 +112,10 @@ class MessageShown(BaseModel):
     accepted_at: AwareDatetime | None
     updated_at: AwareDatetime | None
     decision: dict[str, Any]
-    events: list[EventShown]
+    events: list[DeliveryReportBody]
 
 
-class Explained(BaseModel):
+class ExplanationBody(BaseModel):
     """Why a message was sent or not: sentences by what they tell, and `text`, which is all of them."""
 
     id: str
@@ -133,7 +133,7 @@ class Explained(BaseModel):
     text: str
 
 
-class WordShown(BaseModel):
+class ApprovalBody(BaseModel):
     """What somebody said of a wording: approved, or with `approved` false withdrawn."""
 
     no: int
@@ -142,7 +142,7 @@ class WordShown(BaseModel):
     at: AwareDatetime
 
 
-class TemplateShown(BaseModel):
+class TemplateBody(BaseModel):
     """A template as it now is. `approval` is the newest word on this digest."""
 
     name: str
@@ -154,17 +154,17 @@ class TemplateShown(BaseModel):
     topic: str | None
     modes: list[Mode]
     channels: list[Channel]
-    standing: Standing
-    approval: WordShown | None
+    standing: ApprovalStatus
+    approval: ApprovalBody | None
 
 
 class TemplateList(BaseModel):
     """All templates."""
 
-    templates: list[TemplateShown]
+    templates: list[TemplateBody]
 
 
-class RecipientTaken(BaseModel):
+class RecipientResult(BaseModel):
     """What became of a recipient that was put: `outcome` is new, changed or unchanged."""
 
     id: str
@@ -172,7 +172,7 @@ class RecipientTaken(BaseModel):
     version: int
 
 
-class ChoiceShown(BaseModel):
+class ChoiceBody(BaseModel):
     """A choice and its proof: the consent event that set it."""
 
     value: str
@@ -181,7 +181,7 @@ class ChoiceShown(BaseModel):
     at: AwareDatetime
 
 
-class PreferencesShown(BaseModel):
+class PreferencesBody(BaseModel):
     """A person's choices. What was never said is null. `version` is the ETag, to be named in `If-Match`."""
 
     recipient: str
@@ -190,10 +190,10 @@ class PreferencesShown(BaseModel):
     channels: dict[ChannelGroup, bool | None]
     object_marketing: bool
     object_profiling: bool
-    choices: dict[str, ChoiceShown]
+    choices: dict[str, ChoiceBody]
 
 
-class PreferencesTaken(PreferencesShown):
+class PreferencesResult(PreferencesBody):
     """The choices after a change; `outranked` names what was not taken, since the person said otherwise later."""
 
     outranked: list[str]

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from dispatcher.intake.errors import BadInput, InputFault
+from dispatcher.intake.errors import BadInput, InputError
 
 INTEGER_MAX = 2**63 - 1
 
@@ -18,27 +18,27 @@ def read_object(body: bytes) -> dict[str, Any]:
     try:
         value = from_json(body, allow_inf_nan=False)
     except ValueError as error:
-        raise BadInput(InputFault("body", 0, "", f"is not JSON: {error}")) from None
+        raise BadInput(InputError("body", 0, "", f"is not JSON: {error}")) from None
     if not isinstance(value, dict):
-        raise BadInput(InputFault("body", 0, "", "should be a JSON object"))
+        raise BadInput(InputError("body", 0, "", "should be a JSON object"))
     fault = next(_faults(value, ""), None)
     if fault is not None:
         raise BadInput(fault)
     return value
 
 
-def _faults(value: Any, field: str) -> Iterator[InputFault]:
+def _faults(value: Any, field: str) -> Iterator[InputError]:
     if isinstance(value, dict):
         for key, item in value.items():
             if "\0" in key:
-                yield InputFault("body", 0, field, "has a field with the character U+0000 in its name")
+                yield InputError("body", 0, field, "has a field with the character U+0000 in its name")
             yield from _faults(item, f"{field}.{key}" if field else key)
     elif isinstance(value, list):
         for place, item in enumerate(value):
             yield from _faults(item, f"{field}.{place}" if field else str(place))
     elif isinstance(value, str) and "\0" in value:
-        yield InputFault("body", 0, field, "holds the character U+0000")
+        yield InputError("body", 0, field, "holds the character U+0000")
     elif isinstance(value, int) and abs(value) > INTEGER_MAX:
-        yield InputFault("body", 0, field, "is a whole number of more than 64 bits")
+        yield InputError("body", 0, field, "is a whole number of more than 64 bits")
     elif isinstance(value, float) and not math.isfinite(value):
-        yield InputFault("body", 0, field, "is a number too large to be kept")
+        yield InputError("body", 0, field, "is a number too large to be kept")

@@ -16,12 +16,12 @@ from fastapi import APIRouter, Depends, Form, HTTPException, Query, Request, Res
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from dispatcher.campaigns import scheduler
-from dispatcher.campaigns.actions import Move, make
-from dispatcher.campaigns.template_approval import Standing, wordings
+from dispatcher.campaigns.actions import CampaignAction, apply
+from dispatcher.campaigns.template_approval import ApprovalStatus, template_versions
 from dispatcher.delivery import reconciliation
 from dispatcher.delivery.explanation import explain_message
 from dispatcher.domain.campaign import CampaignState
-from dispatcher.domain.message_id import BadRef, MessageRef
+from dispatcher.domain.message_id import BadMessageId, MessageId
 from dispatcher.inbound import agent_reply, customer_replies
 from dispatcher.ledger.campaigns import balance as balance_module
 from dispatcher.ledger.campaigns import lifecycle
@@ -30,11 +30,11 @@ from dispatcher.ledger.campaigns.lifecycle import Campaign
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.delivery import messages, unresolved
 from dispatcher.ledger.delivery.messages import Message
-from dispatcher.ledger.maintenance.metrics import figures
-from dispatcher.policy import Recorded, from_record
+from dispatcher.ledger.maintenance.metrics import metrics
+from dispatcher.policy import DecisionRecord, from_record
 from dispatcher.web.console import session
-from dispatcher.web.console.session import COOKIE, SESSION_SECONDS, Session
-from dispatcher.web.dependencies import BrokerHere, HouseHere, tell
+from dispatcher.web.console.session import COOKIE, SESSION_SECONDS, ConsoleSession
+from dispatcher.web.dependencies import PublisherHere, ServicesHere, publish_or_leave
 from dispatcher.web.pages.console import FOLDER, page
 from dispatcher.web.serializers import messages_per_second
 
@@ -55,16 +55,16 @@ LANGUAGES = Literal["en", "nl", "fr", "de"]
 # -- coming in ---------------------------------------------------------------------------------------------------------
 
 
-async def _session(request: Request, house: HouseHere) -> Session:
+async def _session(request: Request, services: ServicesHere) -> ConsoleSession:
     """Who is at the console. Nobody: on to the page for signing in."""
-    found = session.resume(house.secret, request.app.state.keys, request.cookies.get(COOKIE, ""), house.clock())
+    found = session.resume(services.secret, request.app.state.keys, request.cookies.get(COOKIE, ""), services.clock())
     if found is None:
         to = quote(request.url.path, safe="/") if request.method == "GET" else "/console"
         raise HTTPException(HTTPStatus.SEE_OTHER, "sign in first", {"Location": f"/console/login?to={to}"})
     return found
 
 
-Operator = Annotated[Session, Depends(_session)]
+Operator = Annotated[ConsoleSession, Depends(_session)]
 
 
 @router.get("/login")
@@ -74,9 +74,9 @@ def login_page(to: str = "/console") -> str:
 
 
 @router.post("/login")
-def login(request: Request, house: HouseHere, key: Annotated[str, Form()] = "", to: Annotated[str, Form()] = "") -> Response:
+def login(request: Request, services: ServicesHere, key: Annotated[str, Form()] = "", to: Annotated[str, Form()] = "") -> Response:
     """Open a session for a key with the right to it."""
-    cookie = session.begin(house.secret, request.app.state.keys, key.strip(), house.clock())
+    cookie = session.begin(services.secret, request.app.state.keys, key.strip(), services.clock())
     if cookie is None:
         return HTMLResponse(page("login.html", to=_inside(to), wrong=True), HTTPStatus.FORBIDDEN)
     answer = RedirectResponse(_inside(to), HTTPStatus.SEE_OTHER)
@@ -85,7 +85,7 @@ def login(request: Request, house: HouseHere, key: Annotated[str, Form()] = "", 
         cookie,
         max_age=SESSION_SECONDS,
         path="/console",
-        secure=house.public_url.startswith("https://"),
+        secure=services.public_url.startswith("https://"),
         httponly=True,
         samesite="strict",
     )
@@ -106,7 +106,7 @@ def _inside(to: str) -> str:
     return to if re.fullmatch(r"/console(/[A-Za-z0-9][A-Za-z0-9._:-]*)*", to) else "/console"
 
 
-def same_page(operator: Session, form_token: str) -> None:
+def same_page(operator: ConsoleSession, form_token: str) -> None:
     """Refuse a form that did not come from a page of this session."""
     if not session.same(operator.form_token, form_token):
         raise HTTPException(HTTPStatus.FORBIDDEN, "this form is not from a page of this session; go back, reload and try again")
@@ -122,7 +122,7 @@ def style() -> Response:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class CampaignRow:
     """A campaign in the list."""
 
     campaign: Campaign
@@ -130,7 +130,7 @@ class Line:
     per_second: float | None
 
 
-class Balances:
+class BalanceCache:
     """Balances counted lately: counting a large campaign takes a second, and the list asks for many, again and again."""
 
     def __init__(self) -> None:
@@ -148,16 +148,16 @@ class Balances:
 
 
 @router.get("")
-def overview(operator: Operator, request: Request, house: HouseHere, still: bool = False) -> str:
+def overview(operator: Operator, request: Request, services: ServicesHere, still: bool = False) -> str:
     """The newest campaigns, and what needs a person."""
-    now = house.clock()
-    balances: Balances = request.app.state.balances
-    with lend(house.pool) as connection:
+    now = services.clock()
+    balances: BalanceCache = request.app.state.balances
+    with lend(services.pool) as connection:
         newest = lifecycle.newest(connection, CAMPAIGNS_SHOWN)
         counted = balances.of(connection, newest, now)
-        found = figures(connection, now)
+        found = metrics(connection, now)
     lines = [
-        Line(campaign, balance, messages_per_second(campaign, balance, now))
+        CampaignRow(campaign, balance, messages_per_second(campaign, balance, now))
         for campaign, balance in zip(newest, counted, strict=True)
     ]
     waited = (now - found.oldest_unsettled_at).total_seconds() if found.oldest_unsettled_at else 0.0
@@ -169,15 +169,15 @@ def overview(operator: Operator, request: Request, house: HouseHere, still: bool
         late=waited > UNSETTLED_SECONDS_MAX,
         waited_seconds=waited,
         overdue=found.messages_overdue > OVERDUE_MAX,
-        waiting=sum(each.standing in (Standing.WAITING, Standing.WITHDRAWN) for each in wordings(house)),
+        waiting=sum(each.standing in (ApprovalStatus.WAITING, ApprovalStatus.WITHDRAWN) for each in template_versions(services)),
         refresh_seconds=_refresh_seconds(still, newest),
     )
 
 
 @router.get("/campaigns/{campaign_id}")
-def campaign_page(operator: Operator, campaign_id: str, house: HouseHere, still: bool = False) -> str:
+def campaign_page(operator: Operator, campaign_id: str, services: ServicesHere, still: bool = False) -> str:
     """A campaign: its balance, reasons and channels."""
-    with lend(house.pool) as connection:
+    with lend(services.pool) as connection:
         campaign = _campaign(connection, campaign_id)
         balance = balance_module.balance(connection, campaign)
         faults = lifecycle.faults(connection, campaign.no, FAULTS_SHOWN)
@@ -187,7 +187,7 @@ def campaign_page(operator: Operator, campaign_id: str, house: HouseHere, still:
         campaign=campaign,
         balance=balance,
         faults=faults,
-        per_second=messages_per_second(campaign, balance, house.clock()),
+        per_second=messages_per_second(campaign, balance, services.clock()),
         refresh_seconds=_refresh_seconds(still, [campaign]),
     )
 
@@ -196,17 +196,17 @@ def campaign_page(operator: Operator, campaign_id: str, house: HouseHere, still:
 def move_campaign(
     operator: Operator,
     campaign_id: str,
-    move: Move,
-    house: HouseHere,
-    broker: BrokerHere,
+    move: CampaignAction,
+    services: ServicesHere,
+    broker: PublisherHere,
     form_token: Annotated[str, Form()] = "",
 ) -> Response:
     """Release, pause, resume or cancel, then show the campaign as it then stands."""
     same_page(operator, form_token)
-    with lend(house.pool) as connection:
+    with lend(services.pool) as connection:
         campaign = _campaign(connection, campaign_id)
-    make(house, campaign.id, move, operator.key.name)
-    tell(broker.publish, scheduler.due_chunks(house))
+    apply(services, campaign.id, move, operator.key.name)
+    publish_or_leave(broker.publish, scheduler.due_chunks(services))
     return RedirectResponse(f"/console/campaigns/{campaign.id}", HTTPStatus.SEE_OTHER)
 
 
@@ -226,13 +226,15 @@ def _campaign(connection: Connection, campaign_id: str) -> Campaign:
 
 
 @router.get("/messages/{message_id}")
-def message_page(operator: Operator, message_id: str, house: HouseHere, language: Annotated[LANGUAGES, Query()] = "en") -> str:
+def message_page(
+    operator: Operator, message_id: str, services: ServicesHere, language: Annotated[LANGUAGES, Query()] = "en"
+) -> str:
     """A message: what became of it, the decision, the explanation, the provider's news."""
-    with lend(house.pool) as connection:
-        message = messages.find(connection, MessageRef.parse(message_id))
+    with lend(services.pool) as connection:
+        message = messages.find(connection, MessageId.parse(message_id))
         if message is None:
             raise HTTPException(HTTPStatus.NOT_FOUND, "there is no such message")
-        told = explain_message(house, connection, message, language)
+        told = explain_message(services, connection, message, language)
     return page(
         "message.html",
         operator=operator,
@@ -244,7 +246,7 @@ def message_page(operator: Operator, message_id: str, house: HouseHere, language
     )
 
 
-def _recorded(message: Message) -> Recorded | None:
+def _recorded(message: Message) -> DecisionRecord | None:
     """The decision read back; None where there was none to take."""
     return from_record(message.decision) if "is" in message.decision else None
 
@@ -253,10 +255,13 @@ def _recorded(message: Message) -> Recorded | None:
 
 
 @router.get("/texts")
-def texts_page(operator: Operator, house: HouseHere) -> str:
+def texts_page(operator: Operator, services: ServicesHere) -> str:
     """The answers that wait for a person."""
     return page(
-        "texts.html", operator=operator, texts=customer_replies.waiting(house, TEXTS_SHOWN), kept=house.policy.retention.answers
+        "texts.html",
+        operator=operator,
+        texts=customer_replies.waiting(services, TEXTS_SHOWN),
+        kept=services.policy.retention.answers,
     )
 
 
@@ -264,24 +269,24 @@ def texts_page(operator: Operator, house: HouseHere) -> str:
 def resolve_text(
     operator: Operator,
     text_id: str,
-    house: HouseHere,
-    broker: BrokerHere,
+    services: ServicesHere,
+    broker: PublisherHere,
     was: Annotated[Literal["stop", "nothing"], Form()],
     form_token: Annotated[str, Form()] = "",
 ) -> Response:
     """Say what an answer was, and take it off the list. One that somebody else took off is left as they said."""
     same_page(operator, form_token)
-    customer_replies.resolve(house, broker.publish, text_id, f"console:{operator.key.name}", was == "stop")
+    customer_replies.resolve(services, broker.publish, text_id, f"console:{operator.key.name}", was == "stop")
     return RedirectResponse("/console/texts", HTTPStatus.SEE_OTHER)
 
 
 @router.post("/texts/{text_id}/answer")
 def answer_text(
-    operator: Operator, text_id: str, house: HouseHere, words: Annotated[str, Form()], form_token: Annotated[str, Form()] = ""
+    operator: Operator, text_id: str, services: ServicesHere, words: Annotated[str, Form()], form_token: Annotated[str, Form()] = ""
 ) -> Response:
     """Answer a text in free words, and take it off the list. What can't be sent is told, and left on it."""
     same_page(operator, form_token)
-    objection = agent_reply.answer(house, text_id, words, f"console:{operator.key.name}")
+    objection = agent_reply.answer(services, text_id, words, f"console:{operator.key.name}")
     if objection is not None:
         raise HTTPException(HTTPStatus.CONFLICT, objection)
     return RedirectResponse("/console/texts", HTTPStatus.SEE_OTHER)
@@ -291,9 +296,9 @@ def answer_text(
 
 
 @router.get("/unresolved")
-def unresolved_page(operator: Operator, house: HouseHere) -> str:
+def unresolved_page(operator: Operator, services: ServicesHere) -> str:
     """The messages that may have gone, oldest first."""
-    with lend(house.pool) as connection:
+    with lend(services.pool) as connection:
         lines = unresolved.lines(connection, None, DOUBTS_SHOWN)
     return page("unresolved.html", operator=operator, lines=lines)
 
@@ -302,22 +307,22 @@ def unresolved_page(operator: Operator, house: HouseHere) -> str:
 def settle_message(
     operator: Operator,
     message_id: str,
-    house: HouseHere,
+    services: ServicesHere,
     was: Annotated[Literal["accepted", "failed"], Form()],
     form_token: Annotated[str, Form()] = "",
 ) -> Response:
     """Say what became of a message. One that news has reached meanwhile is left as it is."""
     same_page(operator, form_token)
-    reconciliation.settle_by_hand(house, MessageRef.parse(message_id), was == "accepted", f"console:{operator.key.name}")
+    reconciliation.settle_by_hand(services, MessageId.parse(message_id), was == "accepted", f"console:{operator.key.name}")
     return RedirectResponse("/console/unresolved", HTTPStatus.SEE_OTHER)
 
 
 @router.get("/search")
-def search(operator: Operator, house: HouseHere, q: str = "", campaign: str = "", recipient: str = "") -> Any:
+def search(operator: Operator, services: ServicesHere, q: str = "", campaign: str = "", recipient: str = "") -> Any:
     """Find a message or campaign by its id, or what a campaign had for one recipient."""
     q, campaign, recipient = q.strip(), campaign.strip(), recipient.strip()
     found: list[Message] = []
-    with lend(house.pool) as connection:
+    with lend(services.pool) as connection:
         if place := _place_of(connection, q):
             return RedirectResponse(place, HTTPStatus.SEE_OTHER)
         if ID.fullmatch(campaign) and ID.fullmatch(recipient):
@@ -330,7 +335,7 @@ def search(operator: Operator, house: HouseHere, q: str = "", campaign: str = ""
 def _place_of(connection: Connection, q: str) -> str | None:
     """The page of what has this id."""
     try:
-        return f"/console/messages/{MessageRef.parse(q)}"
-    except BadRef:
+        return f"/console/messages/{MessageId.parse(q)}"
+    except BadMessageId:
         known = ID.fullmatch(q) and lifecycle.find(connection, q)
         return f"/console/campaigns/{q}" if known else None

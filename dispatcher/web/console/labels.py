@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dispatcher.domain.campaign import CampaignState
-from dispatcher.domain.decision import Code
+from dispatcher.domain.decision import ReasonCode
 from dispatcher.domain.message import State
 
 STATES: Mapping[State, str] = {
@@ -37,32 +37,32 @@ CAMPAIGN_STATES: Mapping[CampaignState, str] = {
 }
 
 REASONS: Mapping[str, str] = {
-    Code.ERASED: "the person was erased",
-    Code.UNKNOWN_RECIPIENT: "no recipient has this id",
-    Code.CANCELLED: "the campaign was cancelled",
-    Code.DUPLICATE: "the person is in the audience more than once",
-    Code.EXPIRED: "too late to be of use",
-    Code.OBJECTED: "the person objects to all marketing",
-    Code.CHOICE_NONE: "the person chose no offers of this type",
-    Code.NO_CHOICE: "the person made no choice for this type of offer",
-    Code.MODE_NOT_ALLOWED: "the template is not written for what the person chose",
-    Code.NO_BASIS: "the policy names no lawful basis for this",
-    Code.MINOR: "under age",
-    Code.AGE_UNKNOWN: "age unknown",
-    Code.NO_CURRENT_ACCOUNT: "Kate Coins need a current account",
-    Code.CHANNEL_OFF: "the person switched the channel off, or never on",
-    Code.SUPPRESSED: "the address is banned: bounce, complaint or STOP",
-    Code.NO_ADDRESS: "no address for the channel",
-    Code.NO_OS_PERMISSION: "no device lets the app show notifications",
-    Code.WITHHELD_VARIABLE: "the text asks for data that the person’s choice withholds",
-    Code.MISSING_VARIABLE: "a variable that the text needs is missing",
-    Code.CONTENT_GUARD: "the rendered text did not pass our own check",
-    Code.TEMPLATE_NOT_APPROVED: "nobody approved the template as it was then",
-    Code.HOUSEHOLD: "the person’s partner got it, and the campaign is for one per household",
-    Code.HELD_OUT: "drawn into the control group",
-    Code.FREQUENCY_CAPPED: "has had enough messages for now",
-    Code.QUIET_HOURS: "quiet hours where the person lives",
-    Code.FAULT: "a fault of ours; in doubt nothing is sent",
+    ReasonCode.ERASED: "the person was erased",
+    ReasonCode.UNKNOWN_RECIPIENT: "no recipient has this id",
+    ReasonCode.CANCELLED: "the campaign was cancelled",
+    ReasonCode.DUPLICATE: "the person is in the audience more than once",
+    ReasonCode.EXPIRED: "too late to be of use",
+    ReasonCode.OBJECTED: "the person objects to all marketing",
+    ReasonCode.CHOICE_NONE: "the person chose no offers of this type",
+    ReasonCode.NO_CHOICE: "the person made no choice for this type of offer",
+    ReasonCode.MODE_NOT_ALLOWED: "the template is not written for what the person chose",
+    ReasonCode.NO_BASIS: "the policy names no lawful basis for this",
+    ReasonCode.MINOR: "under age",
+    ReasonCode.AGE_UNKNOWN: "age unknown",
+    ReasonCode.NO_CURRENT_ACCOUNT: "Kate Coins need a current account",
+    ReasonCode.CHANNEL_OFF: "the person switched the channel off, or never on",
+    ReasonCode.SUPPRESSED: "the address is banned: bounce, complaint or STOP",
+    ReasonCode.NO_ADDRESS: "no address for the channel",
+    ReasonCode.NO_OS_PERMISSION: "no device lets the app show notifications",
+    ReasonCode.WITHHELD_VARIABLE: "the text asks for data that the person’s choice withholds",
+    ReasonCode.MISSING_VARIABLE: "a variable that the text needs is missing",
+    ReasonCode.CONTENT_GUARD: "the rendered text did not pass our own check",
+    ReasonCode.TEMPLATE_NOT_APPROVED: "nobody approved the template as it was then",
+    ReasonCode.HOUSEHOLD: "the person’s partner got it, and the campaign is for one per household",
+    ReasonCode.HELD_OUT: "drawn into the control group",
+    ReasonCode.FREQUENCY_CAPPED: "has had enough messages for now",
+    ReasonCode.QUIET_HOURS: "quiet hours where the person lives",
+    ReasonCode.FAULT: "a fault of ours; in doubt nothing is sent",
     "worker_lost": "its worker never came back, so it may have gone",
     "not_taken": "asked, the provider knew of no such message",
     "by_hand": "settled by a person",

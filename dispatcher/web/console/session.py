@@ -12,7 +12,7 @@ from datetime import datetime
 
 from dispatcher.consent.link_tokens import BadToken, seal, unseal
 from dispatcher.ledger.keyed_hash import derive
-from dispatcher.web.api_keys import ApiKey, Keys, Right
+from dispatcher.web.api_keys import ApiKey, ApiKeyRing, Right
 
 COOKIE = "dispatcher_console"
 SESSION_SECONDS = 12 * 3600
@@ -21,14 +21,14 @@ _PAYLOAD = struct.Struct(">Q32s")  # when it ends, in seconds since 1970; SHA-25
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class ConsoleSession:
     """Somebody at the console. `form_token` proves that a form came from one of our own pages."""
 
     key: ApiKey
     form_token: str = field(repr=False)
 
 
-def begin(secret: bytes, keys: Keys, key: str, now: datetime) -> str | None:
+def begin(secret: bytes, keys: ApiKeyRing, key: str, now: datetime) -> str | None:
     """The cookie of a new session; None for a key that doesn't open the console."""
     found = keys.find(key)
     if found is None or Right.CONSOLE not in found.rights:
@@ -36,7 +36,7 @@ def begin(secret: bytes, keys: Keys, key: str, now: datetime) -> str | None:
     return seal(secret, _PURPOSE, _PAYLOAD.pack(int(now.timestamp()) + SESSION_SECONDS, found.digest))
 
 
-def resume(secret: bytes, keys: Keys, cookie: str, now: datetime) -> Session | None:
+def resume(secret: bytes, keys: ApiKeyRing, cookie: str, now: datetime) -> ConsoleSession | None:
     """The session of a cookie; None where it is not ours, is over, or its key no longer opens the console."""
     try:
         ends_at, digest = _PAYLOAD.unpack(unseal(secret, _PURPOSE, cookie))
@@ -45,7 +45,7 @@ def resume(secret: bytes, keys: Keys, cookie: str, now: datetime) -> Session | N
     key = keys.of_digest(digest)
     if key is None or Right.CONSOLE not in key.rights or now.timestamp() >= ends_at:
         return None
-    return Session(key, hmac.digest(derive(secret, "console-form"), cookie.encode(), "sha256").hex())
+    return ConsoleSession(key, hmac.digest(derive(secret, "console-form"), cookie.encode(), "sha256").hex())
 
 
 def same(one: str, other: str) -> bool:

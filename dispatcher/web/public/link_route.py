@@ -18,19 +18,19 @@ from starlette.exceptions import HTTPException
 from starlette.types import Message
 
 from dispatcher.consent.link_tokens import BadToken, read_message_token
-from dispatcher.domain.message_id import MessageRef
+from dispatcher.domain.message_id import MessageId
 from dispatcher.domain.recipient import LANGUAGES, Language
 from dispatcher.ledger.connection import LedgerUnavailable, lend
 from dispatcher.ledger.consent import link_owner
-from dispatcher.ledger.consent.link_owner import Visitor
-from dispatcher.runtime.services import House
+from dispatcher.ledger.consent.link_owner import LinkOwner
+from dispatcher.runtime.services import Services
 from dispatcher.web.pages.customer import HEADERS, page
 
 BODY_BYTES_MAX = 16_384
 FIELDS_MAX = 50
 
 
-class Astray(Exception):
+class PageError(Exception):
     """A visit that ends at a notice: its name among the texts, and the HTTP status."""
 
     def __init__(self, notice: str, status: int, language: Language | None = None, **values: object) -> None:
@@ -46,7 +46,7 @@ def show(name: str, language: Language, status: int = 200, **context: Any) -> HT
     return HTMLResponse(page(name, language, **context), status, headers={"Content-Language": language})
 
 
-class VisitRoute(APIRoute):
+class LinkRoute(APIRoute):
     """Gives every answer the headers that keep tokens and choices private, and every fault a page."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -56,10 +56,10 @@ class VisitRoute(APIRoute):
         async def guarded(request: Request) -> Response:
             try:
                 response = await handle(request)
-            except Astray as astray:
+            except PageError as astray:
                 response = _notice(request, astray)
             except LedgerUnavailable:
-                response = _notice(request, Astray("unavailable", 503))
+                response = _notice(request, PageError("unavailable", 503))
                 response.headers["Retry-After"] = "60"
             response.headers.update(HEADERS)
             return response
@@ -67,7 +67,7 @@ class VisitRoute(APIRoute):
         return guarded
 
 
-def _notice(request: Request, astray: Astray) -> Response:
+def _notice(request: Request, astray: PageError) -> Response:
     language = _asked_for(request) or astray.language or accepted(request.headers.get("accept-language", ""))
     return show("notice", language, astray.status, notice=astray.notice, values=astray.values)
 
@@ -75,21 +75,21 @@ def _notice(request: Request, astray: Astray) -> Response:
 # -- who comes ---------------------------------------------------------------------------------------------------------
 
 
-def visitor(request: Request, purpose: str, token: str) -> Visitor:
-    """Whose link this is. Raises `Astray` for a token that is not ours, or whose message is gone."""
-    house: House = request.app.state.house
+def owner_of_link(request: Request, purpose: str, token: str) -> LinkOwner:
+    """Whose link this is. Raises `PageError` for a token that is not ours, or whose message is gone."""
+    services: Services = request.app.state.services
     try:
-        ref = MessageRef.parse(read_message_token(house.secret, purpose, token))
+        ref = MessageId.parse(read_message_token(services.secret, purpose, token))
     except BadToken:
-        raise Astray("unknown", 404) from None
-    with lend(house.pool) as connection:
+        raise PageError("unknown", 404) from None
+    with lend(services.pool) as connection:
         found = link_owner.find(connection, ref)
     if found is None:
-        raise Astray("unknown", 404)
+        raise PageError("unknown", 404)
     return found
 
 
-def language_of(request: Request, who: Visitor) -> Language:
+def language_of(request: Request, who: LinkOwner) -> Language:
     """The language that the visitor asked for on the page, else the one they have with us."""
     return _asked_for(request) or (who.language if who.language in LANGUAGES else "en")
 
@@ -125,16 +125,16 @@ def _weight(parameters: str) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class SubmittedForm:
     """The fields of a submitted form, each with all its values. Files are left out."""
 
     fields: Mapping[str, tuple[str, ...]]
 
     def one(self, name: str) -> str:
-        """A field's only value; "" where it is missing. Raises `Astray` where it comes more than once."""
+        """A field's only value; "" where it is missing. Raises `PageError` where it comes more than once."""
         values = self.fields.get(name, ("",))
         if len(values) > 1:
-            raise Astray("unreadable", 400)
+            raise PageError("unreadable", 400)
         return values[0]
 
     def all(self, name: str) -> frozenset[str]:
@@ -142,24 +142,24 @@ class Form:
         return frozenset(self.fields.get(name, ()))
 
 
-async def read_form(request: Request) -> Form:
-    """A small form, as multipart/form-data or urlencoded (RFC 8058 allows both). Raises `Astray` for anything else."""
+async def read_form(request: Request) -> SubmittedForm:
+    """A small form, as multipart/form-data or urlencoded (RFC 8058 allows both). Raises `PageError` for anything else."""
     body = bytearray()
     async for part in request.stream():
         body += part
         if len(body) > BODY_BYTES_MAX:
-            raise Astray("unreadable", 413)
+            raise PageError("unreadable", 413)
     if request.headers.get("content-type", "").lower().startswith("multipart/"):
         pairs = await _multipart(request, bytes(body))
     else:
         try:
             pairs = parse_qsl(body.decode("utf-8"), keep_blank_values=True, max_num_fields=FIELDS_MAX)
         except ValueError:
-            raise Astray("unreadable", 400) from None
+            raise PageError("unreadable", 400) from None
     fields: dict[str, tuple[str, ...]] = {}
     for name, value in pairs:
         fields[name] = (*fields.get(name, ()), value)
-    return Form(fields)
+    return SubmittedForm(fields)
 
 
 async def _multipart(request: Request, body: bytes) -> list[tuple[str, str]]:
@@ -170,7 +170,7 @@ async def _multipart(request: Request, body: bytes) -> list[tuple[str, str]]:
         async with Request(request.scope, receive).form(max_files=0, max_fields=FIELDS_MAX) as form:
             return [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
     except (HTTPException, ValueError, LookupError):  # not the form it says it is, or in no known character set
-        raise Astray("unreadable", 400) from None
+        raise PageError("unreadable", 400) from None
 
 
-Submitted = Annotated[Form, Depends(read_form)]
+Submitted = Annotated[SubmittedForm, Depends(read_form)]

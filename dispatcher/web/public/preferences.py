@@ -21,12 +21,12 @@ from dispatcher.domain.preferences import OFFERS, SWITCHES, UNSAID, VALUES, Chan
 from dispatcher.domain.recipient import Choice, Language, Source
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import events
-from dispatcher.ledger.consent.events import Preferences, Recorded, VersionConflict
+from dispatcher.ledger.consent.events import Preferences, RecordResult, VersionConflict
 from dispatcher.ledger.consent.hash_chain import ConsentEvent
-from dispatcher.ledger.consent.link_owner import Visitor
-from dispatcher.runtime.services import House
+from dispatcher.ledger.consent.link_owner import LinkOwner
+from dispatcher.runtime.services import Services
 from dispatcher.web.pages.customer import wording
-from dispatcher.web.public.link_route import Astray, Form, Submitted, VisitRoute, language_of, show, visitor
+from dispatcher.web.public.link_route import LinkRoute, PageError, Submitted, SubmittedForm, language_of, owner_of_link, show
 
 DAYS = 90  # how long after its message a link works: long enough to come back to a mail, short enough for a lost mailbox
 FORM = "preferences form"  # the purpose of the sealed field
@@ -35,11 +35,11 @@ HISTORY_MAX = 100
 
 _EDITION = struct.Struct(">Q")
 
-router = APIRouter(route_class=VisitRoute, include_in_schema=False)
+router = APIRouter(route_class=LinkRoute, include_in_schema=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class SaveResult:
     """What a saved form led to: changes that the person made, and channels that "tailored" switched on by itself."""
 
     made: tuple[ConsentEvent, ...] = ()
@@ -58,25 +58,25 @@ def look(request: Request, token: str) -> Response:
 @router.post("/p/{token}")
 def save(request: Request, token: str, form: Submitted) -> Response:
     """Record what the person changed on the page, then show the page with what stands now."""
-    house: House = request.app.state.house
+    services: Services = request.app.state.services
     who = _admitted(request, token)
-    shown = _edition_shown(house, who, form)
-    with lend(house.pool) as connection:
+    shown = _edition_shown(services, who, form)
+    with lend(services.pool) as connection:
         standing = events.preferences(connection, who.recipient_id)
-    if edition(standing.choices) != shown:
-        return _page(request, who, Outcome(conflict=True))
+    if language_version(standing.choices) != shown:
+        return _page(request, who, SaveResult(conflict=True))
     changes = asked(form, standing.choices, who.language)
     try:
         recorded = _record(request, who, changes, standing)
     except VersionConflict:
-        return _page(request, who, Outcome(conflict=True))
+        return _page(request, who, SaveResult(conflict=True))
     return _page(request, who, _outcome(recorded, changes))
 
 
-def _record(request: Request, who: Visitor, changes: Sequence[Change], standing: Preferences) -> Recorded:
+def _record(request: Request, who: LinkOwner, changes: Sequence[Change], standing: Preferences) -> RecordResult:
     publish: Callable[..., None] = request.app.state.broker.publish
     return acknowledgement.record(
-        request.app.state.house,
+        request.app.state.services,
         publish,
         who.recipient_id,
         changes,
@@ -88,9 +88,9 @@ def _record(request: Request, who: Visitor, changes: Sequence[Change], standing:
     )
 
 
-def _outcome(recorded: Recorded, changes: Sequence[Change]) -> Outcome:
+def _outcome(recorded: RecordResult, changes: Sequence[Change]) -> SaveResult:
     named = {change.subject for change in changes}
-    return Outcome(
+    return SaveResult(
         made=tuple(event for event in recorded.events if event.subject in named),
         switched_on=tuple(event for event in recorded.events if event.subject not in named),
         acknowledged=any(acknowledgement.is_no(event) for event in recorded.events),
@@ -100,33 +100,33 @@ def _outcome(recorded: Recorded, changes: Sequence[Change]) -> Outcome:
 # -- who may come ------------------------------------------------------------------------------------------------------
 
 
-def _admitted(request: Request, token: str) -> Visitor:
-    house: House = request.app.state.house
-    who = visitor(request, PREFERENCES, token)
+def _admitted(request: Request, token: str) -> LinkOwner:
+    services: Services = request.app.state.services
+    who = owner_of_link(request, PREFERENCES, token)
     if who.erased:
-        raise Astray("erased", 200, who.language)
-    if house.clock() - who.handed_over_at > timedelta(days=DAYS):
-        raise Astray("expired", 410, who.language, days=DAYS)
+        raise PageError("erased", 200, who.language)
+    if services.clock() - who.handed_over_at > timedelta(days=DAYS):
+        raise PageError("expired", 410, who.language, days=DAYS)
     return who
 
 
-def edition(choices: Mapping[str, Choice]) -> int:
+def language_version(choices: Mapping[str, Choice]) -> int:
     """The number of the newest consent event that stands; it grows with every change of choice, and with nothing else."""
     return max((int(choice.event.rpartition(":")[2]) for choice in choices.values()), default=0)
 
 
-def _sealed(house: House, who: Visitor, choices: Mapping[str, Choice]) -> str:
-    return seal(house.secret, FORM, _EDITION.pack(edition(choices)) + str(who.ref).encode())
+def _sealed(services: Services, who: LinkOwner, choices: Mapping[str, Choice]) -> str:
+    return seal(services.secret, FORM, _EDITION.pack(language_version(choices)) + str(who.ref).encode())
 
 
-def _edition_shown(house: House, who: Visitor, form: Form) -> int:
-    """The edition that the person saw. Raises `Astray` for a form that is not of our making, or of another message's page."""
+def _edition_shown(services: Services, who: LinkOwner, form: SubmittedForm) -> int:
+    """The edition that the person saw. Raises `PageError` for a form that is not of our making, or of another message's page."""
     try:
-        opened = unseal(house.secret, FORM, form.one("page"))
+        opened = unseal(services.secret, FORM, form.one("page"))
     except BadToken:
-        raise Astray("unreadable", 400, who.language) from None
+        raise PageError("unreadable", 400, who.language) from None
     if opened[_EDITION.size :] != str(who.ref).encode():
-        raise Astray("unreadable", 400, who.language)
+        raise PageError("unreadable", 400, who.language)
     shown: int = _EDITION.unpack(opened[: _EDITION.size])[0]
     return shown
 
@@ -134,8 +134,8 @@ def _edition_shown(house: House, who: Visitor, form: Form) -> int:
 # -- what they ask -----------------------------------------------------------------------------------------------------
 
 
-def asked(form: Form, choices: Mapping[str, Choice], language: Language | None = None) -> tuple[Change, ...]:
-    """What the form changes, held against what it showed. Raises `Astray` for values that the page does not offer.
+def asked(form: SubmittedForm, choices: Mapping[str, Choice], language: Language | None = None) -> tuple[Change, ...]:
+    """What the form changes, held against what it showed. Raises `PageError` for values that the page does not offer.
 
     A box that stays as it was says nothing, so that tailored, newly chosen, switches its channel on. One that is cleared says off,
     and so does "leave off" beside it; that wins.
@@ -144,11 +144,11 @@ def asked(form: Form, choices: Mapping[str, Choice], language: Language | None =
     return tuple(_changed(form, now, language))
 
 
-def _changed(form: Form, now: Mapping[str, str], language: Language | None) -> Iterator[Change]:
+def _changed(form: SubmittedForm, now: Mapping[str, str], language: Language | None) -> Iterator[Change]:
     for subject in OFFERS:
         value = form.one(subject)
         if value and value not in VALUES[subject]:
-            raise Astray("unreadable", 400, language)
+            raise PageError("unreadable", 400, language)
         if value and value != now.get(subject):
             yield Change(subject, value)
     keep_off = form.all("keep-off")
@@ -163,23 +163,23 @@ def _changed(form: Form, now: Mapping[str, str], language: Language | None) -> I
         yield Change(OBJECTION, objects)
 
 
-def _ticked(form: Form, subject: str, language: Language | None) -> str:
+def _ticked(form: SubmittedForm, subject: str, language: Language | None) -> str:
     value = form.one(subject)
     if value not in ("", "on"):
-        raise Astray("unreadable", 400, language)
+        raise PageError("unreadable", 400, language)
     return value or "off"
 
 
 # -- what they see -----------------------------------------------------------------------------------------------------
 
 
-def _page(request: Request, who: Visitor, outcome: Outcome | None) -> Response:
-    house: House = request.app.state.house
+def _page(request: Request, who: LinkOwner, outcome: SaveResult | None) -> Response:
+    services: Services = request.app.state.services
     language = language_of(request, who)
-    with lend(house.pool) as connection:
+    with lend(services.pool) as connection:
         choices = events.preferences(connection, who.recipient_id).choices
         history = events.history(connection, who.recipient_id)
-    entity = house.policy.entities.get(who.entity)
+    entity = services.policy.entities.get(who.entity)
     return show(
         "preferences",
         language,
@@ -190,8 +190,8 @@ def _page(request: Request, who: Visitor, outcome: Outcome | None) -> Response:
         modes=[mode.value for mode in Mode],
         switches=SWITCHES,
         objection=OBJECTION,
-        sealed=_sealed(house, who, choices),
+        sealed=_sealed(services, who, choices),
         history=history[: -HISTORY_MAX - 1 : -1],
         outcome=outcome,
-        zone=house.policy.default_zone,
+        zone=services.policy.default_zone,
     )

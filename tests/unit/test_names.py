@@ -1,0 +1,20 @@
+"""One word, one meaning: no class name is defined in two modules, and no module hides behind an alias."""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("dispatcher", "channels", "benchmarks", "tests")
+TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
+
+
+def test_no_class_name_is_defined_in_two_modules() -> None:
+    defined = defaultdict(list)
+    for path, tree in TREES.items():
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef):
+                defined[node.name].append(str(path.relative_to(ROOT)))
+    assert {name: paths for name, paths in defined.items() if len(paths) > 1} == {}
