@@ -8,7 +8,7 @@ COMPILE := PIP_CONFIG_FILE=/dev/null PIP_FIND_LINKS= PIP_EXTRA_INDEX_URL= CUSTOM
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --quiet
 PROJECT := pyproject.toml --build-deps-for editable
 
-.PHONY: demo test mutants bench up lock clean
+.PHONY: demo test mutants bench docs up lock clean
 .DELETE_ON_ERROR:
 
 demo: .venv/run.stamp  ## the whole story in a minute; KEEP=1 leaves it running, RECIPIENTS=N chooses its size
@@ -25,12 +25,17 @@ mutants: .venv/mutants.stamp  ## some minutes: changes what decides in some thou
 bench: .venv/test.stamp
 	@.venv/bin/python -m benchmarks $(ARGS)
 
+docs: .venv/docs.stamp  ## the documentation as a site in build/docs; a dead link, a dead anchor or any other warning fails
+	@.venv/bin/python -m sphinx -W -n --keep-going -q -b html -d build/doctrees docs build/docs
+	@echo "The documentation is in $(CURDIR)/build/docs/index.html"
+
 up: .venv/run.stamp  ## for real use on this machine; Ctrl-C stops it without loss
 	@.venv/bin/dispatcher up $(ARGS)
 
 lock: .venv/lock/lock.stamp  ## newest versions that pyproject.toml allows, with the public index's hashes for all platforms
 	$(COMPILE) $(PROJECT) --upgrade --output-file requirements/run.txt
 	$(COMPILE) $(PROJECT) --extra test --constraint requirements/run.txt --output-file requirements/test.txt
+	$(COMPILE) $(PROJECT) --extra docs --constraint requirements/test.txt --output-file requirements/docs.txt
 	$(COMPILE) requirements/mutants.in --constraint requirements/test.txt --output-file requirements/mutants.txt
 
 clean:  ## what was built; never data
@@ -41,7 +46,7 @@ clean:  ## what was built; never data
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.x …")'
 	@$(PYTHON) -m venv .venv
 
-.venv/run.stamp .venv/test.stamp: .venv/%.stamp: requirements/%.txt pyproject.toml | .venv/bin/python
+.venv/run.stamp .venv/test.stamp .venv/docs.stamp: .venv/%.stamp: requirements/%.txt pyproject.toml | .venv/bin/python
 	@echo "Installing what requirements/$*.txt pins into .venv …" >&2
 	@$(PIP) install --quiet --require-hashes --requirement requirements/$*.txt
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
