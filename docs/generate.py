@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 import sys
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,15 +26,20 @@ import typer
 from pydantic import BaseModel
 
 from channels.base import Channel
-from channels.plugs import Plug, plugs
+from channels.registry import Plug, plugs
 from dispatcher.cli import app
-from dispatcher.house import House
-from dispatcher.model import CampaignState, Code, State
+from dispatcher.domain.campaign import CampaignState
+from dispatcher.domain.decision import Code
+from dispatcher.domain.message import State
+from dispatcher.intake.campaign import CampaignForm
+from dispatcher.intake.recipient import RecipientForm
+from dispatcher.intake.trigger import TriggerForm
 from dispatcher.policy import RULES
-from dispatcher.recipient_form import RecipientForm
-from dispatcher.submission import CampaignForm, TriggerForm
-from dispatcher.web import words
-from dispatcher.web.application import Broker, create
+from dispatcher.runtime.environment import OUR_PREFIX, Reader, Variable
+from dispatcher.runtime.services import House
+from dispatcher.runtime.settings import variables
+from dispatcher.web.app import Broker, create
+from dispatcher.web.console import labels
 
 PAGES = Path(__file__).parent
 RULES_FILE = PAGES / "reference" / "rules.toml"
@@ -74,18 +79,18 @@ def code(text: str) -> str:
 
 def states() -> str:
     """The states of a message."""
-    return table(("state", "meaning"), [(code(state), words.STATES[state]) for state in State])
+    return table(("state", "meaning"), [(code(state), labels.STATES[state]) for state in State])
 
 
 def campaign_states() -> str:
     """The states of a campaign."""
-    return table(("state", "meaning"), [(code(state), words.CAMPAIGN_STATES[state]) for state in CampaignState])
+    return table(("state", "meaning"), [(code(state), labels.CAMPAIGN_STATES[state]) for state in CampaignState])
 
 
 def reason_codes() -> str:
     """The policy's codes, strongest first, then the codes that the program itself adds later."""
-    rows = [(code(each), words.REASONS[each]) for each in Code]
-    later = [(code(each), meaning) for each, meaning in words.REASONS.items() if each not in set(Code)]
+    rows = [(code(each), labels.REASONS[each]) for each in Code]
+    later = [(code(each), meaning) for each, meaning in labels.REASONS.items() if each not in set(Code)]
     return f"{table(('code', 'meaning'), rows)}\nCodes that are set after the decision:\n\n{table(('code', 'meaning'), later)}"
 
 
@@ -165,13 +170,10 @@ def _commands(command: Any, context: Any) -> Iterator[str]:
 
 
 def _command(command: Any, context: Any) -> str:
-    records = [record for parameter in command.params if (record := parameter.get_help_record(context))]
     head = f"### `{context.command_path}`\n\n{_sentence(command.help)}\n"
-    return (
-        f"{head}\n{table(('argument or option', 'meaning'), [(code(name.replace('int range', 'int')), meaning) for name, meaning in records])}"
-        if records
-        else head
-    )
+    records = [record for parameter in command.params if (record := parameter.get_help_record(context))]
+    rows = [(code(name.replace("int range", "int")), meaning) for name, meaning in records]
+    return f"{head}\n{table(('argument or option', 'meaning'), rows)}" if rows else head
 
 
 def _sentence(text: str | None) -> str:
@@ -253,7 +255,7 @@ _BOUNDS = {
 
 
 def _type(schema: Mapping[str, Any]) -> str:
-    """A schema in a few words."""
+    """A schema in a few labels."""
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2].lstrip("_")
         return f"[{name}](#schema-{name.lower()})"
@@ -304,6 +306,30 @@ def recipient_fields() -> str:
     return _form(RecipientForm)
 
 
+# -- the configuration -------------------------------------------------------------------------------------------------
+
+
+def settings() -> str:
+    """The program's own variables."""
+    return _variables([each for each in variables() if each.name.startswith(OUR_PREFIX)])
+
+
+def provider_settings() -> str:
+    """The variables of each provider, from its own file."""
+    parts = []
+    for name, plug in plugs().items():
+        reader = Reader({})
+        plug.read(reader)
+        if reader.known:
+            parts.append(f"### `{name}`\n\n{_variables(reader.known.values())}")
+    return "\n".join(parts)
+
+
+def _variables(found: Iterable[Variable]) -> str:
+    rows = [(code(each.name), each.about, each.values, code(each.default)) for each in found]
+    return table(("variable", "meaning", "values", "default"), rows)
+
+
 # -- providers ---------------------------------------------------------------------------------------------------------
 
 
@@ -327,10 +353,12 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "command-line": command_line,
     "other-rules": other_rules,
     "person-rules": person_rules,
+    "provider-settings": provider_settings,
     "providers": providers,
     "reason-codes": reason_codes,
     "recipient-fields": recipient_fields,
     "rule-tests": rule_tests,
+    "settings": settings,
     "states": states,
     "trigger-fields": trigger_fields,
 }

@@ -31,7 +31,7 @@ def test_a_provider_s_variables_are_its_own_and_it_needs_only_what_it_reads(name
     plug, read = plugs()[name], Reader({})
     plug.read(read)
     assert all(variable.startswith(plug.prefixes) for variable in read.known)
-    assert {need for needs in plug.needs.values() for need in needs} <= read.known
+    assert {need for needs in plug.needs.values() for need in needs} <= read.known.keys()
     assert read.faults == []
 
 
