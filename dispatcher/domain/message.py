@@ -37,7 +37,7 @@ class Kind(StrEnum):
 
 
 class State(StrEnum):
-    """The states of a message; docs/reference/states.md draws them."""
+    """The states of a message."""
 
     PENDING = "pending"
     CLAIMED = "claimed"

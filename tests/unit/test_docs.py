@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import tomllib
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
@@ -29,18 +28,7 @@ LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
 
 
-@lru_cache(maxsize=1)
-def ours() -> tuple[Path, ...]:
-    """Every Markdown page of the project."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"],  # noqa: S607
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.split()
-    found = [ROOT / name for name in listed] or [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]  # a copy without git
-    return tuple(path for path in found if path.exists())
+OURS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 
 def prose(page: Path) -> str:
@@ -66,7 +54,7 @@ def test_every_generated_part_is_on_a_page() -> None:
     assert set(re.findall(r"<!-- generated: ([a-z-]+) -->", written)) == set(generate.PARTS)
 
 
-@pytest.mark.parametrize("page", ours(), ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", OURS, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
     dead = [target for target in LINK.findall(prose(page)) if not _leads_somewhere(page, target)]
     assert not dead
@@ -80,7 +68,7 @@ def _leads_somewhere(page: Path, target: str) -> bool:
     return there.exists() and (not anchor or there.suffix != ".md" or anchor in anchors(there))
 
 
-@pytest.mark.parametrize("page", ours(), ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", OURS, ids=lambda page: str(page.relative_to(ROOT)))
 def test_paths_in_code_type_exist(page: Path) -> None:
     missing = [path for path in _paths(prose(page)) if not (ROOT / path).exists()]
     assert not missing
@@ -102,9 +90,7 @@ def test_architecture_says_where_to_make_a_change() -> None:
     section = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").partition("## To change X, open Y\n")[2]
     rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("| ")][1:]
     assert len(rows) >= CHANGES_MIN
-    assert all(
-        list(_paths(row[1])) or "celeryconfig.py" in row[1] or "own file" in row[1] or "provider's file" in row[1] for row in rows
-    )
+    assert all("`" in row[1] or "provider's file" in row[1] for row in rows)  # the paths themselves are checked above
 
 
 def test_every_variable_says_what_it_is_for() -> None:
