@@ -111,7 +111,7 @@ def _settings(read: Reader) -> Settings:
             "DISPATCHER_LEASE_SECONDS", default=60.0, least=3.0, most=540.0, about="how long a worker may take from claim to settle"
         ),
         specialise=read.choice(
-            "DISPATCHER_SPECIALISE", ("on", "off"), "on", about="render along recorded paths; `off` runs the template each time"
+            "DISPATCHER_SPECIALISE", ("on", "off"), "on", about="render along compiled paths; `off` runs the template each time"
         )
         == "on",
         sandbox_url=read.url("DISPATCHER_SANDBOX_URL", SANDBOX_URL, in_the_clear=True, about="where the sandbox is"),
