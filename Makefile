@@ -8,7 +8,7 @@ COMPILE := PIP_CONFIG_FILE=/dev/null PIP_FIND_LINKS= PIP_EXTRA_INDEX_URL= CUSTOM
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --quiet
 PROJECT := pyproject.toml --build-deps-for editable
 
-.PHONY: demo test mutants bench docs up lock clean
+.PHONY: demo test mutants bench docs screenshots up lock clean
 .DELETE_ON_ERROR:
 
 demo: .venv/run.stamp  ## the whole story in a minute; KEEP=1 leaves it running, RECIPIENTS=N chooses its size
@@ -28,6 +28,9 @@ bench: .venv/test.stamp
 docs: .venv/docs.stamp  ## the documentation as a site in build/docs; a dead link, a dead anchor or any other warning fails
 	@.venv/bin/python -m sphinx -W -n --keep-going -q -b html -d build/doctrees docs build/docs
 	@echo "The documentation is in $(CURDIR)/build/docs/index.html"
+
+screenshots: .venv/test.stamp  ## pictures of a running demo: docs/images and build/screenshots; needs chromium
+	@.venv/bin/python -m docs.screenshots
 
 up: .venv/run.stamp  ## for real use on this machine; Ctrl-C stops it without loss
 	@.venv/bin/dispatcher up $(ARGS)
