@@ -23,5 +23,4 @@ html_show_copyright = False
 html_last_updated_fmt = None
 html_static_path = ["_static"] if Path(__file__).with_name("_static").is_dir() else []
 html_css_files = ["site.css"] if html_static_path else []
-copybutton_prompt_text = "$ "
 pygments_style = "friendly"
