@@ -1,4 +1,4 @@
-"""The tables of docs/sizing.md, worked out from a run. Pure.
+"""The tables of docs/explanation/sizing.md, worked out from a run. Pure.
 
 python -m benchmarks.sizing artifacts/bench.json
 """

@@ -34,33 +34,36 @@ SENDER_NAME = r"(?=.*[A-Za-z])[A-Za-z0-9 ]{1,11}"  # what GSM networks take in p
 
 
 class VariableReader(Protocol):
-    """Reads variables. What is wrong with one is noted, all at once, and a harmless value returned in its place."""
+    """Reads variables. What is wrong with one is noted, all at once, and a harmless value returned in its place.
 
-    def text(self, name: str, default: str = "") -> str:
+    `about` says what the variable is for, in one line of Markdown: the configuration page is generated from it.
+    """
+
+    def text(self, name: str, default: str = "", *, about: str = "") -> str:
         """A value without the white space around it."""
         ...
 
-    def secret(self, name: str) -> str:
+    def secret(self, name: str, *, about: str = "") -> str:
         """A value that is never shown."""
         ...
 
-    def number(self, name: str, default: float, least: float, most: float) -> float:
+    def number(self, name: str, default: float, least: float, most: float, *, about: str = "") -> float:
         """A number within bounds."""
         ...
 
-    def matching(self, name: str, pattern: Pattern) -> str:
+    def matching(self, name: str, pattern: Pattern, *, about: str = "") -> str:
         """A value of a known form, or nothing."""
         ...
 
-    def url(self, name: str, default: str) -> str:
+    def url(self, name: str, default: str, *, about: str = "") -> str:
         """An address, https but on this machine."""
         ...
 
-    def url_with_password(self, name: str, schemes: tuple[str, ...]) -> str:
+    def url_with_password(self, name: str, schemes: tuple[str, ...], *, about: str = "") -> str:
         """A URL that is never shown, or nothing."""
         ...
 
-    def file(self, name: str) -> Path | None:
+    def file(self, name: str, *, about: str = "") -> Path | None:
         """A file that can be read, or nothing."""
         ...
 

@@ -314,10 +314,10 @@ class FcmAccount:
 
 
 def _account(read: VariableReader) -> FcmAccount:
-    path = read.file(_KEY_FILE)
+    path = read.file(_KEY_FILE, about="a service account's JSON key file")
     if path is not None and not _is_service_account(path):  # its content is checked for shape, and never shown
         read.fault(f"{_KEY_FILE} is {str(path)!r}: that must be the JSON key file of a service account.")
-    return FcmAccount(credentials=path, base_url=read.url("FCM_BASE_URL", API))
+    return FcmAccount(credentials=path, base_url=read.url("FCM_BASE_URL", API, about="where the API is"))
 
 
 def _is_service_account(path: Path) -> bool:

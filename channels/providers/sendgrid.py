@@ -361,10 +361,18 @@ class SendGridAccount:
 
 def _account(read: VariableReader) -> SendGridAccount:
     return SendGridAccount(
-        api_key=read.secret("SENDGRID_API_KEY"),
-        base_url=read.url("SENDGRID_BASE_URL", API),
-        webhook_public_key=read.matching("SENDGRID_WEBHOOK_PUBLIC_KEY", KEY),
-        mails_per_request=int(read.number("SENDGRID_MAILS_PER_REQUEST", MAILS_PER_REQUEST, least=1, most=MAILS_PER_REQUEST_MAX)),
+        api_key=read.secret("SENDGRID_API_KEY", about="the API key"),
+        base_url=read.url("SENDGRID_BASE_URL", API, about="where the API is"),
+        webhook_public_key=read.matching("SENDGRID_WEBHOOK_PUBLIC_KEY", KEY, about="verifies calls of the event webhook"),
+        mails_per_request=int(
+            read.number(
+                "SENDGRID_MAILS_PER_REQUEST",
+                MAILS_PER_REQUEST,
+                least=1,
+                most=MAILS_PER_REQUEST_MAX,
+                about="mails in one request; so many are unknown after a crash",
+            )
+        ),
     )
 
 

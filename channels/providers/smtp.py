@@ -287,6 +287,8 @@ PLUGIN = ProviderPlugin(
     name=Smtp.name,
     needs={Channel.EMAIL: ("SMTP_URL",)},
     prefixes=("SMTP_",),
-    read=lambda read: SmtpAccount(read.url_with_password("SMTP_URL", ("smtp", "smtps"))),
+    read=lambda read: SmtpAccount(
+        read.url_with_password("SMTP_URL", ("smtp", "smtps"), about="the relay, such as `smtp://user:password@host:587`")
+    ),
     make=lambda account, _: Smtp(account.url),
 )

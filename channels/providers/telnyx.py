@@ -372,11 +372,11 @@ class TelnyxAccount:
 
 def _account(read: VariableReader) -> TelnyxAccount:
     account = TelnyxAccount(
-        api_key=read.secret("TELNYX_API_KEY"),
-        base_url=read.url("TELNYX_BASE_URL", API),
-        sms_sender=read.matching("TELNYX_SMS_SENDER", SENDER),
-        messaging_profile_id=read.matching("TELNYX_MESSAGING_PROFILE_ID", PROFILE),
-        public_key=read.matching("TELNYX_PUBLIC_KEY", KEY),
+        api_key=read.secret("TELNYX_API_KEY", about="the API key"),
+        base_url=read.url("TELNYX_BASE_URL", API, about="where the API is"),
+        sms_sender=read.matching("TELNYX_SMS_SENDER", SENDER, about="the sender of SMS; a name needs the messaging profile"),
+        messaging_profile_id=read.matching("TELNYX_MESSAGING_PROFILE_ID", PROFILE, about="the messaging profile"),
+        public_key=read.matching("TELNYX_PUBLIC_KEY", KEY, about="verifies webhook calls"),
     )
     if account.sms_sender and not account.sms_sender.startswith("+") and not account.messaging_profile_id:
         read.fault("TELNYX_MESSAGING_PROFILE_ID is missing: a name as TELNYX_SMS_SENDER belongs to a messaging profile.")

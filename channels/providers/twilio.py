@@ -499,12 +499,14 @@ class TwilioAccount:
 
 def _account(read: VariableReader) -> TwilioAccount:
     return TwilioAccount(
-        account_sid=read.matching("TWILIO_ACCOUNT_SID", SID),
-        auth_token=read.secret("TWILIO_AUTH_TOKEN"),
-        base_url=read.url("TWILIO_BASE_URL", API),
-        content_base_url=read.url("TWILIO_CONTENT_BASE_URL", CONTENT_API),
-        sms_sender=read.matching("TWILIO_SMS_SENDER", SENDER),
-        whatsapp_sender=read.matching("TWILIO_WHATSAPP_SENDER", WHATSAPP_SENDER).removeprefix("whatsapp:"),
+        account_sid=read.matching("TWILIO_ACCOUNT_SID", SID, about="the account"),
+        auth_token=read.secret("TWILIO_AUTH_TOKEN", about="the account's token; also verifies webhook calls"),
+        base_url=read.url("TWILIO_BASE_URL", API, about="where the API is"),
+        content_base_url=read.url("TWILIO_CONTENT_BASE_URL", CONTENT_API, about="where the Content API is; checked, not used yet"),
+        sms_sender=read.matching("TWILIO_SMS_SENDER", SENDER, about="the sender of SMS"),
+        whatsapp_sender=read.matching(
+            "TWILIO_WHATSAPP_SENDER", WHATSAPP_SENDER, about="the sender of WhatsApp messages"
+        ).removeprefix("whatsapp:"),
     )
 
 

@@ -1,6 +1,6 @@
 """The nouns of the house: frozen, plain, known to everyone. Pure: the standard library and `channels.base` only.
 
-Words are those of the README's glossary: a *job* is a request that may end in no message; a *message* is one leg of a job on one
+Words are those of GLOSSARY.md: a *job* is a request that may end in no message; a *message* is one leg of a job on one
 channel; a *reason* says why not, with the evidence behind it.
 """
 

@@ -121,7 +121,7 @@ class RecipientForm(_StrictBlock):
 
 
 def parse(data: Mapping[str, Any], now: datetime) -> Recipient:
-    """One recipient from plain data, in the form that the README's "Files" shows; `id`, `person` and `language` are needed.
+    """One recipient from plain data, in the form of docs/reference/files.md; `id`, `person` and `language` are needed.
 
     Takes also `object_profiling`, and `said_at`: when the choices in it were made. Raises `BadRecipient`.
     """

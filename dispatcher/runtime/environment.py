@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
@@ -15,42 +16,58 @@ from channels.registry import Pattern, plugins
 OUR_PREFIX = "DISPATCHER_"
 
 
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """What a variable says of itself: the configuration page is generated from it. `values` is empty where any text will do."""
+
+    name: str
+    about: str
+    values: str
+    default: str
+
+
 class EnvironmentReader:
-    """Variables from one mapping. `faults` grows as they are read; `known` holds every name that was asked for."""
+    """Variables from one mapping. `faults` grows as they are read; `known` holds every variable that was asked for, by name."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
         self.faults: list[str] = []
-        self.known: set[str] = set()
+        self.known: dict[str, Variable] = {}
 
     def fault(self, sentence: str) -> None:
         """Note what is wrong, once."""
         if sentence not in self.faults:
             self.faults.append(sentence)
 
-    def text(self, name: str, default: str = "") -> str:
+    def text(self, name: str, default: str = "", *, about: str = "", values: str = "") -> str:
         """A value without the white space around it; an empty one counts as not given."""
-        self.known.add(name)
+        self._declare(name, about, values, default)
         return self._environ.get(name, "").strip() or default
 
-    def secret(self, name: str) -> str:
+    def _declare(self, name: str, about: str, values: str = "", default: str = "") -> None:
+        """Note the variable; a later look at the same one, without `about`, changes nothing."""
+        if about or name not in self.known:
+            self.known[name] = Variable(name, about, values, default)
+
+    def secret(self, name: str, *, about: str = "") -> str:
         """A value that is never shown: it must be free of white space and control characters, the traces of a bad copy."""
-        value = self.text(name)
+        value = self.text(name, about=about)
         if not re.fullmatch(r"[!-~]*", value):
             self.fault(
                 f"{name} (not shown) holds white space or characters outside ASCII: it was probably copied with something else."
             )
         return value
 
-    def choice(self, name: str, choices: Iterable[str]) -> str:
-        """One of `choices`, or nothing."""
-        value = self.text(name)
+    def choice(self, name: str, choices: Iterable[str], default: str = "", *, about: str = "") -> str:
+        """One of `choices`, or the default."""
+        value = self.text(name, default, about=about, values=", ".join(f"`{choice}`" for choice in choices))
         if value and value not in choices:
             self.fault(f"{name} is {value!r}: it must be one of {', '.join(choices)}.")
         return value
 
-    def seconds(self, name: str, default: float, least: float, most: float) -> float:
+    def seconds(self, name: str, default: float, least: float, most: float, *, about: str = "") -> float:
         """A duration within bounds."""
+        self._declare(name, about, f"{least:g} to {most:g}", f"{default:g}")
         value = self.text(name)
         try:
             seconds = float(value) if value else default
@@ -60,8 +77,9 @@ class EnvironmentReader:
             self.fault(f"{name} is {value!r}: it must be a number of seconds from {least:g} to {most:g}.")
         return seconds
 
-    def number(self, name: str, default: float, least: float, most: float) -> float:
+    def number(self, name: str, default: float, least: float, most: float, *, about: str = "") -> float:
         """A number within bounds."""
+        self._declare(name, about, f"{least:,.10g} to {most:,.10g}", f"{default:g}" if default else "")
         value = self.text(name)
         try:
             number = float(value) if value else default
@@ -71,16 +89,16 @@ class EnvironmentReader:
             self.fault(f"{name} is {value!r}: it must be a number from {least:g} to {most:g}.")
         return number
 
-    def matching(self, name: str, pattern: Pattern) -> str:
+    def matching(self, name: str, pattern: Pattern, *, about: str = "") -> str:
         """A value of a known form, or nothing."""
-        value = self.text(name)
+        value = self.text(name, about=about, values=pattern.right)
         if value and not pattern.regex.fullmatch(value):
             self.fault(f"{name} is {value!r}: it must be {pattern.right}.")
         return value
 
-    def url(self, name: str, default: str, in_the_clear: bool = False) -> str:
+    def url(self, name: str, default: str, in_the_clear: bool = False, *, about: str = "") -> str:
         """An http(s) address without a slash at its end; plain http only on this machine, or where it may go `in_the_clear`."""
-        value = self.text(name, default).rstrip("/")
+        value = self.text(name, default, about=about).rstrip("/")
         parts = _split(value)
         if parts is None or parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
             self.fault(f"{name} is {_without_user(value)!r}: it must be an address like {default}.")
@@ -90,18 +108,18 @@ class EnvironmentReader:
             self.fault(f"{name} is {value!r}: http would go over the network in the clear; it must begin with https://.")
         return value
 
-    def url_with_password(self, name: str, schemes: tuple[str, ...]) -> str:
+    def url_with_password(self, name: str, schemes: tuple[str, ...], *, about: str = "") -> str:
         """A URL that may hold a password and so is never shown; or nothing."""
-        value = self.text(name)
+        value = self.text(name, about=about, values=", ".join(f"`{scheme}://…`" for scheme in schemes))
         parts = _split(value)
         if value and (parts is None or parts.scheme not in schemes or not (parts.netloc or parts.path.strip("/") or parts.query)):
             begins = " or ".join(f"{scheme}://" for scheme in schemes)
             self.fault(f"{name} (not shown, it may hold a password) can't be read: it must begin with {begins} and name a place.")
         return value
 
-    def file(self, name: str) -> Path | None:
+    def file(self, name: str, *, about: str = "") -> Path | None:
         """A file that can be read, or nothing."""
-        value = self.text(name)
+        value = self.text(name, about=about)
         if not value:
             return None
         path = Path(value).expanduser().absolute()
@@ -112,16 +130,16 @@ class EnvironmentReader:
             return None
         return path
 
-    def folder(self, name: str, default: str) -> Path:
+    def folder(self, name: str, default: str, *, about: str = "") -> Path:
         """A folder that is there."""
-        value = self.text(name, default)
+        value = self.text(name, default, about=about)
         path = Path(value).expanduser().absolute()
         if not path.is_dir():
             self.fault(f"{name} is {value!r}: there is no such folder.")
         return path
 
 
-def spelling_warnings(environ: Mapping[str, str], known: set[str]) -> Iterator[str]:
+def spelling_warnings(environ: Mapping[str, str], known: Collection[str]) -> Iterator[str]:
     """A word on each variable that looks as if it were meant for us, but isn't one of ours."""
     prefixes = (OUR_PREFIX, *(prefix for plugin in plugins().values() for prefix in plugin.prefixes))
     for name in sorted(environ):

@@ -9,7 +9,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 
 from channels.base import Channel
 from channels.registry import plugins
-from dispatcher.runtime.environment import EnvironmentReader, spelling_warnings
+from dispatcher.runtime.environment import EnvironmentReader, Variable, spelling_warnings
 
 SECRET_KEY_LENGTH_MIN = 32
 SANDBOX_URL = "http://127.0.0.1:8025"
@@ -70,28 +70,60 @@ class Settings:
         `secret_key` stays empty where it is not given and the database is the embedded one: `load` then keeps one at home.
         """
         read = EnvironmentReader(environ)
-        database_url = read.url_with_password("DISPATCHER_DATABASE_URL", ("postgresql", "postgres")) or None
-        providers = _providers(read)
-        settings = cls(
-            home=Path(read.text("DISPATCHER_HOME", "var")).expanduser().absolute(),
-            database_url=database_url,
-            broker_url=read.url_with_password("DISPATCHER_BROKER_URL", ("redis", "rediss", "redis+socket", "sentinel")) or None,
-            templates=read.folder("DISPATCHER_TEMPLATES", "templates"),
-            policy=read.file("DISPATCHER_POLICY"),
-            public_url=read.url("DISPATCHER_PUBLIC_URL", "http://127.0.0.1:8000"),
-            secret_key=_secret_key(read, required=database_url is not None),
-            api_keys=read.file("DISPATCHER_API_KEYS"),
-            providers=providers,
-            seconds=_seconds(read, providers),
-            accounts={name: plugin.read(read) for name, plugin in plugins().items()},
-            rates=_rates(read),
-            sandbox_url=read.url("DISPATCHER_SANDBOX_URL", SANDBOX_URL, in_the_clear=True),
-            specialise=(read.choice("DISPATCHER_SPECIALISE", ("on", "off")) or "on") == "on",
-            lease_seconds=read.seconds("DISPATCHER_LEASE_SECONDS", default=60.0, least=3.0, most=540.0),
-        )
+        settings = _settings(read)
         if read.faults:
             raise InvalidSettings(read.faults)
         return replace(settings, warnings=(*spelling_warnings(environ, read.known), *_doubts(settings)))
+
+
+def _settings(read: EnvironmentReader) -> Settings:
+    home = Path(read.text("DISPATCHER_HOME", "var", about="where data, keys and logs are kept")).expanduser().absolute()
+    database_url = read.url_with_password(
+        "DISPATCHER_DATABASE_URL",
+        ("postgresql", "postgres"),
+        about="your own PostgreSQL; without it an embedded one is started",
+    )
+    broker_url = read.url_with_password(
+        "DISPATCHER_BROKER_URL",
+        ("redis", "rediss", "redis+socket", "sentinel"),
+        about="your own Valkey or Redis; without it an embedded one is started",
+    )
+    secret_key = _secret_key(read, required=bool(database_url))
+    public_url = read.url(
+        "DISPATCHER_PUBLIC_URL", "http://127.0.0.1:8000", about="where customers and providers reach the web application"
+    )
+    providers = _providers(read)
+    return Settings(
+        home=home,
+        database_url=database_url or None,
+        broker_url=broker_url or None,
+        templates=read.folder("DISPATCHER_TEMPLATES", "templates", about="the folder of message templates"),
+        policy=read.file("DISPATCHER_POLICY", about="your policy; without it the shipped `policy.toml`"),
+        public_url=public_url,
+        secret_key=secret_key,
+        api_keys=read.file(
+            "DISPATCHER_API_KEYS", about="file of hashed API keys with names and rights; without it the API answers nobody"
+        ),
+        providers=providers,
+        seconds=_seconds(read, providers),
+        rates=_rates(read),
+        lease_seconds=read.seconds(
+            "DISPATCHER_LEASE_SECONDS", default=60.0, least=3.0, most=540.0, about="how long a worker may take from claim to settle"
+        ),
+        specialise=read.choice(
+            "DISPATCHER_SPECIALISE", ("on", "off"), "on", about="render along compiled paths; `off` runs the template each time"
+        )
+        == "on",
+        sandbox_url=read.url("DISPATCHER_SANDBOX_URL", SANDBOX_URL, in_the_clear=True, about="where the sandbox is"),
+        accounts={name: plugin.read(read) for name, plugin in plugins().items()},
+    )
+
+
+def variables() -> Sequence[Variable]:
+    """Every variable that is read, in the order of reading, with what it says of itself."""
+    read = EnvironmentReader({})
+    _settings(read)
+    return tuple(read.known.values())
 
 
 def load(environ: Mapping[str, str]) -> Settings:
@@ -105,7 +137,9 @@ def _providers(read: EnvironmentReader) -> dict[Channel, str]:
     providers = {}
     for channel in CHANNELS:
         variable = f"DISPATCHER_PROVIDER_{channel.upper()}"
-        chosen = providers[channel] = read.choice(variable, (*_serving(channel), SANDBOX)) or _by_credentials(read, channel)
+        about = f"the provider of channel `{channel}`; if not set: by credentials, else `{SANDBOX}`"
+        named = read.choice(variable, (*_serving(channel), SANDBOX), about=about)
+        chosen = providers[channel] = named or _by_credentials(read, channel)
         _ask_for_needs(read, channel, chosen, f"{channel} goes through {chosen}, which needs it. Or set {variable}=sandbox.")
     return providers
 
@@ -143,7 +177,8 @@ def _seconds(read: EnvironmentReader, providers: Mapping[Channel, str]) -> dict[
 def _second(read: EnvironmentReader, channel: Channel) -> SecondProvider | None:
     """`name`, or `name:percent` of the messages that go there at once."""
     variable = f"DISPATCHER_FAILOVER_{channel.upper()}"
-    value = read.text(variable)
+    about = f"the provider that takes what the first one of `{channel}` surely did not; `name:20` gives it 20 % at once"
+    value = read.text(variable, about=about)
     name, _, percent = value.partition(":")
     choices = [name for name in _serving(channel) if plugins()[name].real]
     if value and (name not in choices or not re.fullmatch(r"[0-9]{1,2}", percent or "0")):
@@ -155,12 +190,25 @@ def _second(read: EnvironmentReader, channel: Channel) -> SecondProvider | None:
 
 
 def _rates(read: EnvironmentReader) -> dict[Channel, float]:
-    asked = {channel: read.number(f"DISPATCHER_RATE_{channel.upper()}", 0.0, least=0.01, most=1_000_000) for channel in Channel}
+    asked = {
+        channel: read.number(
+            f"DISPATCHER_RATE_{channel.upper()}",
+            0.0,
+            least=0.01,
+            most=1_000_000,
+            about=f"{'SMS segments' if channel is Channel.SMS else 'messages'} a second, over all workers; no limit if not set",
+        )
+        for channel in Channel
+    }
     return {channel: rate for channel, rate in asked.items() if rate}
 
 
 def _secret_key(read: EnvironmentReader, required: bool) -> str:
-    key = read.secret("DISPATCHER_SECRET_KEY")
+    key = read.secret(
+        "DISPATCHER_SECRET_KEY",
+        about="signs links and keys hashes; needed with your own database, the same on all machines; else made once, in "
+        "`DISPATCHER_HOME`",
+    )
     make = "make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"
     if key and len(key) < SECRET_KEY_LENGTH_MIN:
         read.fault(f"DISPATCHER_SECRET_KEY has {len(key)} characters: it needs {SECRET_KEY_LENGTH_MIN} or more; {make}")

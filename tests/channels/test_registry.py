@@ -31,7 +31,7 @@ def test_a_provider_s_variables_are_its_own_and_it_needs_only_what_it_reads(name
     plugin, read = plugins()[name], EnvironmentReader({})
     plugin.read(read)
     assert all(variable.startswith(plugin.prefixes) for variable in read.known)
-    assert {need for needs in plugin.needs.values() for need in needs} <= read.known
+    assert {need for needs in plugin.needs.values() for need in needs} <= read.known.keys()
     assert read.faults == []
 
 

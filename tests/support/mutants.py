@@ -1,7 +1,7 @@
 """The score of `make mutants`: how many small changes to the deciding code the tests notice, and which they do not.
 
-mutmut keeps, for each file, what became of each change. No score is asked for: the survivors that docs/policy.md does not
-account for are to be read, and what changes a verdict gets a test.
+mutmut keeps, for each file, what became of each change. No score is asked for: the survivors that docs/explanation/policy.md does
+not account for are to be read, and what changes a verdict gets a test.
 """
 
 from __future__ import annotations

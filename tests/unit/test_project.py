@@ -26,7 +26,7 @@ def test_the_house_is_in_order(arguments: tuple[str, ...]) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("lock", ["run", "test"])
+@pytest.mark.parametrize("lock", ["run", "test", "docs"])
 def test_a_lock_pins_every_dependency_by_hash_and_names_no_place(lock: str) -> None:
     lines = (ROOT / "requirements" / f"{lock}.txt").read_text().splitlines()
     entries = [line for line in lines if line and not line.lstrip().startswith("#")]
@@ -41,5 +41,5 @@ def _wanted(lock: str) -> set[str]:
     document = tomllib.loads((ROOT / "pyproject.toml").read_text())
     project = document["project"]
     wanted = [*project["dependencies"], *document["build-system"]["requires"]]
-    wanted += project["optional-dependencies"]["test"] if lock == "test" else []
+    wanted += project["optional-dependencies"].get(lock, [])
     return {re.sub(r"[-_.]+", "-", re.split(r"[\[<>=!~; ]", name)[0]).lower() for name in wanted}

@@ -1,0 +1,122 @@
+"""Takes the pictures of the documentation from a running demo: `make screenshots`. Needs a chromium.
+
+The two that README shows go to `docs/images/`; one of every other page goes to `build/screenshots/`, to look at.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.request import Request, urlopen
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+ROOT = Path(__file__).parent.parent
+SHOWN, OTHERS = ROOT / "docs" / "images", ROOT / "build" / "screenshots"
+RECIPIENTS = 300
+ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+PLACES = ("console", "key for it", "sandbox inbox", "preference centre", "one-click unsubscribe")  # as the demo names them
+PLACE = re.compile(rf"^ +({'|'.join(PLACES)}) +(\S+)$")
+OFFER = {"project": "your new kitchen", "amount": 12_000, "offer_url": "https://www.kbc-bank.example/loan"}
+ENGLISH = "ol.rows a:has-text('your new kitchen')"
+CONSOLE = {
+    "overview": "",
+    "unresolved": "/unresolved",
+    "inbound": "/texts",
+    "templates": "/templates",
+    "template": "/templates/loan_offer",
+}
+
+
+@contextmanager
+def demo(home: Path) -> Iterator[Mapping[str, str]]:
+    """A demo that keeps running, and the addresses that it prints."""
+    command = [str(Path(sys.executable).with_name("dispatcher")), "demo", "--recipients", str(RECIPIENTS), "--keep"]
+    environ = {**os.environ, "DISPATCHER_HOME": str(home), "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, text=True)  # noqa: S603  our own
+    assert process.stdout is not None  # noqa: S101  it is a pipe
+    places: dict[str, str] = {}
+    try:
+        for line in process.stdout:
+            if found := PLACE.match(line):
+                places[found[1]] = found[2]
+            if len(places) == len(PLACES):
+                break
+        yield places
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate()
+
+
+def send_an_english_mail(places: Mapping[str, str], home: Path) -> None:
+    """A loan offer to somebody who reads English and may have it."""
+    with (home / "demo" / "customers.jsonl").open(encoding="utf-8") as file:
+        people = [person for person in map(json.loads, file) if person["language"] == "en" and person.get("email")]
+    address = f"{places['console'].removesuffix('/console')}/v1/messages"
+    headers = {"Authorization": f"Bearer {places['key for it']}", "Content-Type": "application/json"}
+    for person in people:
+        if person.get("offers", {}).get("own") == "tailored":
+            job = {"key": person["id"], "recipient": person["id"], "template": "loan_offer", "channels": ["email"], "data": OFFER}
+            urlopen(Request(address, json.dumps(job).encode(), headers)).close()  # noqa: S310  our own address
+
+
+def sign_in(page: Page, places: Mapping[str, str]) -> None:
+    """Open the console."""
+    page.goto(places["console"])
+    page.fill("input[name=key]", places["key for it"])
+    page.press("input[name=key]", "Enter")
+    page.wait_for_load_state()
+
+
+def open_page(browser: Browser, width: int, height: int) -> Page:
+    """A fresh window."""
+    return browser.new_context(viewport={"width": width, "height": height}).new_page()
+
+
+def take_all(browser: Browser, places: Mapping[str, str]) -> None:
+    """All pictures."""
+    console = open_page(browser, 1180, 820)
+    sign_in(console, places)
+    console.goto(f"{places['console']}/campaigns/spring-loan")
+    console.screenshot(path=SHOWN / "console.png")
+    for name, path in CONSOLE.items():
+        console.goto(f"{places['console']}{path}")
+        console.screenshot(path=OTHERS / f"console-{name}.png", full_page=True)
+    inbox = open_page(browser, 900, 1000)
+    inbox.goto(f"{places['sandbox inbox']}/?channel=email&q=")
+    while not inbox.query_selector(ENGLISH):  # it is on its way
+        inbox.wait_for_timeout(200)
+        inbox.reload()
+    inbox.screenshot(path=OTHERS / "inbox.png")
+    inbox.click(ENGLISH)
+    inbox.screenshot(path=SHOWN / "mail.png")
+    for name in ("preference centre", "one-click unsubscribe"):
+        inbox.goto(places[name])
+        inbox.screenshot(path=OTHERS / f"{name.replace(' ', '-')}.png", full_page=True)
+
+
+def main() -> None:
+    """Run a demo, take the pictures, stop it."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        sys.exit("no chromium is installed")
+    OTHERS.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="shots") as folder, demo(Path(folder)) as places, sync_playwright() as playwright:
+        send_an_english_mail(places, Path(folder))
+        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        take_all(browser, places)
+        browser.close()
+    sys.stdout.write(f"pictures: {SHOWN}, {OTHERS}\n")
+
+
+if __name__ == "__main__":
+    main()
