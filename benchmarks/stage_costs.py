@@ -19,7 +19,7 @@ from benchmarks.environment import BenchEnvironment, database
 from benchmarks.resource_usage import cpu_seconds
 from benchmarks.throughput import finished, submit
 from channels.base import Channel, Content, Email, MergedEmail, Provider
-from channels.http import Fault, HttpRequest, HttpResponse, HttpTransport
+from channels.http import TransportError, HttpRequest, HttpResponse, HttpTransport
 from channels.providers.fcm import Fcm
 from channels.providers.sendgrid import SendGrid
 from channels.providers.twilio import TwilioSms, TwilioWhatsApp
@@ -93,7 +93,7 @@ class RecordingTransport(HttpTransport):
         super().__init__(**options)
         self.requests: list[HttpRequest] = []
 
-    def exchange(self, calls: Iterable[tuple[T, HttpRequest]]) -> Generator[tuple[T, HttpResponse | Fault]]:
+    def exchange(self, calls: Iterable[tuple[T, HttpRequest]]) -> Generator[tuple[T, HttpResponse | TransportError]]:
         """Keep, then send."""
         return super().exchange(self._kept(calls))
 

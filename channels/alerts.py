@@ -10,19 +10,19 @@ from typing import TypeAlias
 
 import structlog
 
-Listener: TypeAlias = Callable[[str, str, bool], None]  # provider, code, known
+AlertCallback: TypeAlias = Callable[[str, str, bool], None]  # provider, code, known
 
 log = structlog.get_logger()
-_listeners: list[Listener] = []
+_callbacks: list[AlertCallback] = []
 
 
 def alert(provider: str, code: str, *, known: bool = True) -> None:
     """Tell of a code that calls for a person. `known` is False where nobody has yet said what should follow from it."""
     log.warning("provider_code" if known else "unknown_provider_code", provider=provider, code=code)
-    for listener in _listeners:
+    for listener in _callbacks:
         listener(provider, code, known)
 
 
-def set_alert_sink(listener: Listener) -> None:
+def set_alert_sink(listener: AlertCallback) -> None:
     """Hear of all alerts of this process from now on, in place of who listened before. It must not raise, nor take long."""
-    _listeners[:] = [listener]
+    _callbacks[:] = [listener]

@@ -66,7 +66,7 @@ class Email:
 @dataclass(frozen=True, slots=True)
 class MergedEmail:
     """A rendered e-mail that nobody has put together yet: its parts are a form's, filled with these values. Whoever sends many of
-    one form may never have to; for everybody else `whole` is the same mail in one piece.
+    one form may never have to; for everybody else `assemble` is the same mail in one piece.
     """
 
     sender_name: str
@@ -136,11 +136,11 @@ class Push:
     options: PushOptions = field(default=PushOptions(), repr=False)
 
 
-Whole: TypeAlias = Email | Sms | WhatsApp | Push
-Content: TypeAlias = Whole | MergedEmail
+PlainContent: TypeAlias = Email | Sms | WhatsApp | Push
+Content: TypeAlias = PlainContent | MergedEmail
 
 
-def whole(content: Content) -> Whole:
+def assemble(content: Content) -> PlainContent:
     """The content as a person sees it: a mail in pieces is put together."""
     return content.whole() if isinstance(content, MergedEmail) else content
 

@@ -34,7 +34,7 @@ ANSWER_BYTES_MAX = 1_000_000
 IDLE_SECONDS_MAX = 20  # under the keep-alive of common front ends, so that we rarely write to a connection about to close
 LOOPBACK = "localhost,127.0.0.1,::1"
 
-_WORDS = {
+_ERROR_CODES = {
     pycurl.E_COULDNT_RESOLVE_HOST: "unresolved_host",
     pycurl.E_COULDNT_CONNECT: "refused",
     pycurl.E_OPERATION_TIMEDOUT: "timeout",
@@ -85,20 +85,20 @@ class HttpResponse:
         return parsed if isinstance(parsed, dict) else {}
 
 
-Fault: TypeAlias = Unavailable | Uncertain
+TransportError: TypeAlias = Unavailable | Uncertain
 
 _BLANK = (b"\r\n", b"\n")
 _STATUS_LINE = b"HTTP/"  # what is above it belongs to an interim answer
 
 
-def _final(head: tuple[bytes, ...] | list[bytes]) -> Iterator[bytes]:
+def _final_head(head: tuple[bytes, ...] | list[bytes]) -> Iterator[bytes]:
     """The lines under the last status line, last first: interim answers (1xx) have heads of their own before it."""
     return takewhile(lambda line: not line.startswith(_STATUS_LINE), reversed(head))
 
 
-def _is_whole(head: list[bytes]) -> bool:
+def _is_complete(head: list[bytes]) -> bool:
     """Whether the final head ends in its blank line; trailers may follow."""
-    return bool(head) and (head[-1] in _BLANK or any(line in _BLANK for line in _final(head)))
+    return bool(head) and (head[-1] in _BLANK or any(line in _BLANK for line in _final_head(head)))
 
 
 def header_lines(fields: Mapping[str, str]) -> tuple[str, ...]:
@@ -124,7 +124,7 @@ class _Slot:
         self.headers: tuple[str, ...] | None = None
         self.done: deque[_Slot] = deque()
         self.tag: Any = None
-        self.answer: HttpResponse | Fault = Unavailable("unsent")
+        self.answer: HttpResponse | TransportError = Unavailable("unsent")
         for option, value in options.items():
             self.handle.setopt(option, value)
 
@@ -148,12 +148,12 @@ class _Slot:
             set_option(pycurl.HTTPGET, 1)
 
     def finish(self, curl_code: int) -> None:
-        if curl_code == pycurl.E_OK and not _is_whole(self.head):
+        if curl_code == pycurl.E_OK and not _is_complete(self.head):
             curl_code = pycurl.E_PARTIAL_FILE  # libcurl takes a head that was cut after any line for a whole one
         if curl_code == pycurl.E_OK:
             self.answer = HttpResponse(self.handle.getinfo(pycurl.RESPONSE_CODE), tuple(self.head), b"".join(self.body))
         else:
-            word = _WORDS.get(curl_code, f"curl_{curl_code}")
+            word = _ERROR_CODES.get(curl_code, f"curl_{curl_code}")
             self.answer = Uncertain(word) if self.upload.tell() else Unavailable(word)
         self.done.append(self)
 
@@ -261,7 +261,7 @@ class HttpTransport:
         self._engines: dict[int, _Engine] = {}  # by process: an inherited one must neither be used nor closed
         self._idle: list[_Slot] = []
 
-    def exchange(self, calls: Iterable[tuple[T, HttpRequest]]) -> Generator[tuple[T, HttpResponse | Fault]]:
+    def exchange(self, calls: Iterable[tuple[T, HttpRequest]]) -> Generator[tuple[T, HttpResponse | TransportError]]:
         """Send all, several at a time, and yield every tag with its answer, in the order of the answers.
 
         `calls` is drawn from as places become free. Exchanges may overlap. Take the answers without long pauses:
@@ -290,7 +290,7 @@ class HttpTransport:
             for slot in mine:
                 engine.drop(slot)
 
-    def ask(self, request: HttpRequest) -> HttpResponse | Fault:
+    def ask(self, request: HttpRequest) -> HttpResponse | TransportError:
         """One request, one answer."""
         return next(answer for _, answer in self.exchange([(None, request)]))
 

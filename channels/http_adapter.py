@@ -15,11 +15,11 @@ from channels.http import HttpRequest, HttpResponse, HttpTransport
 T = TypeVar("T")
 
 Clock: TypeAlias = Callable[[], datetime]
-Reactions: TypeAlias = Mapping[str, tuple[type[ChannelError], str]]  # a provider's code -> the error, and a hint in our words
+ErrorCodes: TypeAlias = Mapping[str, tuple[type[ChannelError], str]]  # a provider's code -> the error, and a hint in our words
 
 RETRY_AFTER_SECONDS_MAX = 24 * 3600.0
 
-_NAME = re.compile(r"[!-~]{1,512}")
+_RECEIPT = re.compile(r"[!-~]{1,512}")
 
 
 def utc_now() -> datetime:
@@ -27,7 +27,7 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def hand_over(
+def send_all(
     http: HttpTransport,
     batch: Iterable[T],
     build: Callable[[T], HttpRequest],
@@ -52,11 +52,11 @@ def hand_over(
                 yield item, request
 
     for item, answer in http.exchange(built()):
-        yield item, _read(parse, answer) if isinstance(answer, HttpResponse) else answer
+        yield item, _parse_response(parse, answer) if isinstance(answer, HttpResponse) else answer
     yield from unbuilt
 
 
-def _read(parse: Callable[[HttpResponse], Result], answer: HttpResponse) -> Result:
+def _parse_response(parse: Callable[[HttpResponse], Result], answer: HttpResponse) -> Result:
     try:
         return parse(answer)
     except Exception as error:
@@ -66,14 +66,14 @@ def _read(parse: Callable[[HttpResponse], Result], answer: HttpResponse) -> Resu
 # -- after sending -----------------------------------------------------------------------------------------------------
 
 
-def receipt(name: object) -> Result:
+def parse_receipt(name: object) -> Result:
     """A receipt, when the provider's name for the message can be one; a "yes" without a name is `Uncertain`."""
-    if isinstance(name, str) and _NAME.fullmatch(name):
+    if isinstance(name, str) and _RECEIPT.fullmatch(name):
         return Receipt(name)
     return Uncertain("no_name", "taken, it seems, but without a name")
 
 
-def by_status(answer: HttpResponse, now: datetime) -> ChannelError:
+def error_from_status(answer: HttpResponse, now: datetime) -> ChannelError:
     """What a status says where the body names no code that we know. Anything but a plain no (4xx) is `Uncertain`."""
     code = f"http_{answer.status}"
     if answer.status == 429:
@@ -100,9 +100,9 @@ def retry_after_seconds(answer: HttpResponse, now: datetime) -> float | None:
     return min(max(0.0, (until - now).total_seconds()), RETRY_AFTER_SECONDS_MAX)
 
 
-def inquire(http: HttpTransport, request: HttpRequest, now: Clock) -> HttpResponse | ChannelError:
+def fetch(http: HttpTransport, request: HttpRequest, now: Clock) -> HttpResponse | ChannelError:
     """For `check`: a question's answer where it is a 200, else what its status says."""
     answer = http.ask(request)
     if not isinstance(answer, HttpResponse) or answer.status == 200:
         return answer
-    return by_status(answer, now())
+    return error_from_status(answer, now())

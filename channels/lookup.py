@@ -11,8 +11,8 @@ from channels.base import ChannelError, Provider, ProviderRecord, SupportsLookup
 def look_up(provider: Provider, address: str, since: datetime) -> list[ProviderRecord] | ChannelError:
     """All that the channel's providers took for an address since a moment; an error unless each of them could tell."""
     found: list[ProviderRecord] = []
-    for adapter in adapters(provider):
-        if not can_tell(adapter):
+    for adapter in unwrap(provider):
+        if not supports_lookup(adapter):
             return Uncertain("cannot_be_asked", adapter.name)
         asked: SupportsLookup = adapter  # type: ignore[assignment]  # told by its method
         told = asked.look_up(address, since)
@@ -22,17 +22,17 @@ def look_up(provider: Provider, address: str, since: datetime) -> list[ProviderR
     return found
 
 
-def can_tell(provider: Provider) -> bool:
+def supports_lookup(provider: Provider) -> bool:
     """Whether every provider of the channel can be asked."""
-    return all(hasattr(adapter, "look_up") for adapter in adapters(provider))
+    return all(hasattr(adapter, "look_up") for adapter in unwrap(provider))
 
 
-def adapters(provider: Provider) -> Iterator[Provider]:
+def unwrap(provider: Provider) -> Iterator[Provider]:
     """The adapters behind a provider's brakes: one, or each of those that stand in for one another."""
     if hasattr(provider, "inside"):
-        yield from adapters(provider.inside)
+        yield from unwrap(provider.inside)
     elif hasattr(provider, "providers"):
         for each in provider.providers:
-            yield from adapters(each)
+            yield from unwrap(each)
     else:
         yield provider

@@ -25,7 +25,7 @@ from channels.base import Email, MergedEmail, Outbound, TextTemplate
 
 SUBSTITUTION_BYTES_MAX = 10_000  # of one person, SendGrid's limit
 _TAG_BYTES = 16  # about what a tag costs each person
-_MIDDLES = "^`|~\\"  # what few mails hold; any other character does as well
+_MARKERS = "^`|~\\"  # what few mails hold; any other character does as well
 
 Column: TypeAlias = tuple[str, ...]  # the same piece of every mail
 Piece: TypeAlias = str | Column  # words that all share, or a column
@@ -33,7 +33,7 @@ Draft: TypeAlias = tuple[list[Piece], list[Piece], list[Piece]]  # subject, HTML
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class MailBatch:
     """Mails of one form. `fillings` gives for each mail the text in the place of each tag. `shared` is None for a mail alone."""
 
     shared: Email | None
@@ -43,83 +43,83 @@ class Batch:
     @property
     def form(self) -> Email:
         """What all share, with tags where they differ; a mail alone is put together."""
-        return self.shared or _whole(self.mails[0])
+        return self.shared or _assembled(self.mails[0])
 
-    def halves(self) -> tuple[Batch, ...]:
+    def halves(self) -> tuple[MailBatch, ...]:
         """The same mails in two batches. A mail that is left alone is as it was written, without tags."""
         middle = (len(self.mails) + 1) // 2
         return tuple(
-            Batch(self.form, self.mails[part], self.values_by_tag[part])
+            MailBatch(self.form, self.mails[part], self.values_by_tag[part])
             if len(self.mails[part]) > 1
-            else alone(self.mails[part][0])
+            else single(self.mails[part][0])
             for part in (slice(middle), slice(middle, None))
         )
 
 
-def alone(mail: Outbound) -> Batch:
+def single(mail: Outbound) -> MailBatch:
     """A batch of one, without tags."""
-    return Batch(None, (mail,), ({},))
+    return MailBatch(None, (mail,), ({},))
 
 
-def _whole(mail: Outbound) -> Email:
-    email = mail_of(mail)
+def _assembled(mail: Outbound) -> Email:
+    email = email_of(mail)
     return email.whole() if isinstance(email, MergedEmail) else email
 
 
-def batches(mails: Iterable[Outbound], mails_max: int) -> Iterator[Batch]:
+def group_mails(mails: Iterable[Outbound], mails_max: int) -> Iterator[MailBatch]:
     """The same mails in as few batches as is good, each of `mails_max` at most and with no address twice."""
     if mails_max == 1:
-        yield from map(alone, mails)
+        yield from map(single, mails)
         return
-    for alike in _alike(mails):
-        for kin in [alike] if isinstance(mail_of(alike[0]), MergedEmail) else _families(alike):
+    for alike in _group_compatible(mails):
+        for kin in [alike] if isinstance(email_of(alike[0]), MergedEmail) else _split_by_pattern(alike):
             for first in range(0, len(kin), mails_max):
-                yield from _join(kin[first : first + mails_max])
+                yield from _merge(kin[first : first + mails_max])
 
 
-def own(mail: Outbound) -> str:
+def own_text(mail: Outbound) -> str:
     """All text of a mail but the words of its form, if it has one: those are the template's."""
-    email = mail_of(mail)
+    email = email_of(mail)
     texts = email.values if isinstance(email, MergedEmail) else (email.subject, email.html, email.text)
-    return "\n".join((*texts, *_beside(mail)))
+    return "\n".join((*texts, *_other_values(mail)))
 
 
-def mail_of(outbound: Outbound) -> Email | MergedEmail:
+def email_of(outbound: Outbound) -> Email | MergedEmail:
     """The mail, as it came."""
     assert isinstance(outbound.content, (Email, MergedEmail))  # noqa: S101  adapters check it first
     return outbound.content
 
 
-def _beside(mail: Outbound) -> Iterator[str]:
+def _other_values(mail: Outbound) -> Iterator[str]:
     """What a provider may fill besides a mail's parts."""
     yield mail.id
-    yield from (value for _, value in mail_of(mail).headers)
+    yield from (value for _, value in email_of(mail).headers)
 
 
 # -- who can share a form ----------------------------------------------------------------------------------------------
 
 
-def _alike(mails: Iterable[Outbound]) -> Iterable[list[Outbound]]:
+def _group_compatible(mails: Iterable[Outbound]) -> Iterable[list[Outbound]]:
     """Mails of one sender with one form, or with as many lines; the second mail for an address stands in another list than the
     first."""
     found: dict[tuple[object, ...], list[Outbound]] = defaultdict(list)
     met: Counter[str] = Counter()
     for mail in mails:
-        email, address = mail_of(mail), mail.address.lower()
-        found[email.sender_name, email.sender_address, _shape(mail), met[address]].append(mail)
+        email, address = email_of(mail), mail.address.lower()
+        found[email.sender_name, email.sender_address, _shape_key(mail), met[address]].append(mail)
         met[address] += 1
     return found.values()
 
 
-def _shape(mail: Outbound) -> object:
+def _shape_key(mail: Outbound) -> object:
     """Mails of another shape leave apart. One with an empty part is alone: SendGrid refuses it, by no fault of its neighbours."""
-    email = mail_of(mail)
+    email = email_of(mail)
     if isinstance(email, MergedEmail):
         return email.form if any(email.form.html.words) and any(email.form.text.words) else mail.id
     return (email.html.count("\n"), email.text.count("\n")) if email.html and email.text else mail.id
 
 
-def _families(mails: list[Outbound]) -> Iterator[list[Outbound]]:
+def _split_by_pattern(mails: list[Outbound]) -> Iterator[list[Outbound]]:
     """Parted further where forms of their own cost less than wide gaps.
 
     Lines that differ in the same pattern (these mails one way, those another) do so for one reason, such as the language.
@@ -128,7 +128,7 @@ def _families(mails: list[Outbound]) -> Iterator[list[Outbound]]:
         yield mails
         return
     shared, patterns = 0, Counter[tuple[int, ...]]()
-    for line in _lines(_wholes(mails)):
+    for line in _lines(_plain_emails(mails)):
         if line.count(line[0]) == len(line):
             shared += len(line[0])
             continue
@@ -140,13 +140,13 @@ def _families(mails: list[Outbound]) -> Iterator[list[Outbound]]:
         ((pattern, saved),) = patterns.most_common(1)
         if saved > (len(set(pattern)) - 1) * shared:
             for number in sorted(set(pattern)):
-                yield from _families([mail for mail, its in zip(mails, pattern, strict=True) if its == number])
+                yield from _split_by_pattern([mail for mail, its in zip(mails, pattern, strict=True) if its == number])
             return
     yield mails
 
 
-def _wholes(mails: Iterable[Outbound]) -> list[Email]:
-    return [email for mail in mails if isinstance(email := mail_of(mail), Email)]
+def _plain_emails(mails: Iterable[Outbound]) -> list[Email]:
+    return [email for mail in mails if isinstance(email := email_of(mail), Email)]
 
 
 def _lines(emails: Sequence[Email]) -> Iterator[Column]:
@@ -157,20 +157,20 @@ def _lines(emails: Sequence[Email]) -> Iterator[Column]:
 # -- the form ----------------------------------------------------------------------------------------------------------
 
 
-def _join(mails: list[Outbound]) -> Iterator[Batch]:
+def _merge(mails: list[Outbound]) -> Iterator[MailBatch]:
     """One batch of these, and beside it those that differ too much."""
     if len(mails) == 1:
-        yield alone(mails[0])
+        yield single(mails[0])
         return
-    batch = _form(mails, _compared(emails) if (emails := _wholes(mails)) else _brought(mails))
+    batch = _build_batch(mails, _draft_from_lines(emails) if (emails := _plain_emails(mails)) else _draft_from_templates(mails))
     fits = [_fits(filling) for filling in batch.values_by_tag]
     if all(fits):
         yield batch
         return
     fitting = [mail for mail, its in zip(mails, fits, strict=True) if its]
-    yield from (alone(mail) for mail, its in zip(mails, fits, strict=True) if not its)
+    yield from (single(mail) for mail, its in zip(mails, fits, strict=True) if not its)
     if fitting:
-        yield from _join(fitting)
+        yield from _merge(fitting)
 
 
 def _fits(filling: Mapping[str, str]) -> bool:
@@ -179,33 +179,33 @@ def _fits(filling: Mapping[str, str]) -> bool:
     return 12 * characters + 24 * len(filling) <= SUBSTITUTION_BYTES_MAX or len(json.dumps(filling)) <= SUBSTITUTION_BYTES_MAX
 
 
-def _form(mails: Sequence[Outbound], draft: Draft) -> Batch:
+def _build_batch(mails: Sequence[Outbound], draft: Draft) -> MailBatch:
     """The draft with tags in the place of its columns."""
     columns = dict.fromkeys(piece for part in draft for piece in part if isinstance(piece, tuple))  # what is the same has one tag
     words = (piece for part in draft for piece in part if isinstance(piece, str))
-    middle = _middle("\n".join(chain(words, *columns, *map(_beside, mails))))
+    middle = _unused_character("\n".join(chain(words, *columns, *map(_other_values, mails))))
     tags = {column: f"-{middle}{number}-" for number, column in enumerate(columns)}
     subject, html, text = ("".join([tags[piece] if isinstance(piece, tuple) else piece for piece in part]) for part in draft)
-    sender = mail_of(mails[0])
+    sender = email_of(mails[0])
     names = tuple(tags.values())
     rows = zip(*columns, strict=True) if columns else (() for _ in mails)
     values_by_tag = tuple(dict(zip(names, row, strict=True)) for row in rows)
-    return Batch(Email(sender.sender_name, sender.sender_address, subject, html, text), tuple(mails), values_by_tag)
+    return MailBatch(Email(sender.sender_name, sender.sender_address, subject, html, text), tuple(mails), values_by_tag)
 
 
-def _middle(everything: str) -> str:
+def _unused_character(everything: str) -> str:
     """A character that stands nowhere in there."""
-    return next(sign for sign in chain(_MIDDLES, map(chr, range(0x2500, 0xD800))) if sign not in everything)
+    return next(sign for sign in chain(_MARKERS, map(chr, range(0x2500, 0xD800))) if sign not in everything)
 
 
-def _brought(mails: Sequence[Outbound]) -> Draft:
+def _draft_from_templates(mails: Sequence[Outbound]) -> Draft:
     """A draft from the pieces that the mails brought with them."""
-    emails = [email for mail in mails if isinstance(email := mail_of(mail), MergedEmail)]
+    emails = [email for mail in mails if isinstance(email := email_of(mail), MergedEmail)]
     form, columns = emails[0].form, list(zip(*(email.values for email in emails), strict=True))
-    return _laid(form.subject, columns), _laid(form.html, columns), _laid(form.text, columns)
+    return _pieces(form.subject, columns), _pieces(form.html, columns), _pieces(form.text, columns)
 
 
-def _laid(text: TextTemplate, columns: Sequence[Column]) -> list[Piece]:
+def _pieces(text: TextTemplate, columns: Sequence[Column]) -> list[Piece]:
     """Words and columns in turn; a column that is the same all the way is words."""
     pieces: list[Piece] = [text.words[0]]
     for gap, words in zip(text.gaps, text.words[1:], strict=True):
@@ -214,21 +214,21 @@ def _laid(text: TextTemplate, columns: Sequence[Column]) -> list[Piece]:
     return pieces
 
 
-def _compared(emails: Sequence[Email]) -> Draft:
+def _draft_from_lines(emails: Sequence[Email]) -> Draft:
     """A draft from mails laid side by side."""
     lines: list[list[Piece]] = []
     for line in _lines(emails):
-        before, gaps, after = _gaps(line)
+        before, gaps, after = _split_line(line)
         lines.append([before, gaps, after] if gaps else [before])
     html_lines = emails[0].html.count("\n") + 1
-    return lines[0], _joined(lines[1 : 1 + html_lines]), _joined(lines[1 + html_lines :])
+    return lines[0], _join_lines(lines[1 : 1 + html_lines]), _join_lines(lines[1 + html_lines :])
 
 
-def _joined(lines: Iterable[Sequence[Piece]]) -> list[Piece]:
+def _join_lines(lines: Iterable[Sequence[Piece]]) -> list[Piece]:
     return list(chain.from_iterable(("\n", *line) for line in lines))[1:]
 
 
-def _gaps(line: Column) -> tuple[str, Column, str]:
+def _split_line(line: Column) -> tuple[str, Column, str]:
     """What all mails have at the line's beginning, what each has then, what all have at its end. No gaps: the line is the same."""
     if line.count(line[0]) == len(line):
         return line[0], (), ""

@@ -29,7 +29,7 @@ class Pattern(NamedTuple):
     right: str
 
 
-NUMBER = r"\+[1-9][0-9]{6,14}"
+PHONE_NUMBER = r"\+[1-9][0-9]{6,14}"
 SENDER_NAME = r"(?=.*[A-Za-z])[A-Za-z0-9 ]{1,11}"  # what GSM networks take in place of a number
 
 
@@ -86,7 +86,7 @@ class AdapterContext:
 
 # -- what it tells us --------------------------------------------------------------------------------------------------
 
-News: TypeAlias = Event | InboundText
+WebhookItem: TypeAlias = Event | InboundText
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +107,14 @@ class WebhookEndpoint:
     same conversation (None for nothing to say) and its media type; without it a provider gets an empty yes.
     """
 
-    read: Callable[[WebhookRequest, str], Sequence[News]]
+    read: Callable[[WebhookRequest, str], Sequence[WebhookItem]]
     answer: Callable[[str | None], tuple[str, str]] | None = None
 
 
 # -- the plug ----------------------------------------------------------------------------------------------------------
 
 
-def _nothing(_: object) -> Iterable[str]:
+def _no_warnings(_: object) -> Iterable[str]:
     return ()
 
 
@@ -129,7 +129,7 @@ class ProviderPlugin(Generic[A]):
     make: Callable[[A, AdapterContext], Provider]
     endpoints: Mapping[str, WebhookEndpoint] = field(default_factory=dict)  # by the path below /webhooks/<name>, "" for that itself
     webhook_key: Callable[[A], str] = lambda _: ""  # verifies calls at the doors; an empty one verifies nothing
-    doubts: Callable[[A], Iterable[str]] = _nothing  # what may be meant so, but is worth a word
+    doubts: Callable[[A], Iterable[str]] = _no_warnings  # what may be meant so, but is worth a word
     together: Callable[[A], int] = lambda _: 1  # messages that one request of its carries at most
     usual: bool = False  # goes before others whose credentials are there as well
     real: bool = True  # reaches people

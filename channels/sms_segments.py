@@ -27,7 +27,7 @@ class Segments:
     units: int
 
 
-def segments(text: str) -> Segments:
+def count_segments(text: str) -> Segments:
     """Count the segments of `text`."""
     if _GSM.issuperset(text):
         return _count("GSM-7", [2 if character in GSM_EXTENSION else 1 for character in text], 160, 153)

@@ -29,9 +29,9 @@ from channels.base import (
     Unavailable,
 )
 from channels.http import HttpRequest, HttpResponse, HttpTransport, header_lines
-from channels.http_adapter import Clock, Reactions, by_status, hand_over, receipt, retry_after_seconds, utc_now
+from channels.http_adapter import Clock, ErrorCodes, error_from_status, send_all, parse_receipt, retry_after_seconds, utc_now
 from channels.registry import AdapterContext, ProviderPlugin, VariableReader
-from channels.validation import checked
+from channels.validation import check_content
 
 API = "https://fcm.googleapis.com"
 PAYLOAD_BYTES_MAX = 4096
@@ -39,17 +39,17 @@ TTL_SECONDS_MAX = 28 * 24 * 3600
 RETRY_AFTER_SECONDS = 60.0  # Google's least wait where a quota answer names none
 TOKEN_RENEWAL = timedelta(minutes=5)
 
-FOREIGN_TOKENS_MIN = 5
+OTHER_PROJECT_TOKENS_MIN = 5
 
-_FOREIGN = "SENDER_ID_MISMATCH"
+_OTHER_PROJECT = "SENDER_ID_MISMATCH"
 _FCM_ERROR = "type.googleapis.com/google.firebase.fcm.v1.FcmError"
 
 # By FcmError's code, else by the status of Google's error body. INTERNAL and UNAVAILABLE are Google's own "try again",
 # given in a whole and readable answer; should the first push have left after all, the second one takes its place on the
 # device (`tag`).
-REACTIONS: Reactions = {
+ERROR_CODES: ErrorCodes = {
     "UNREGISTERED": (BadAddress, "app removed or token replaced"),
-    _FOREIGN: (BadAddress, "the token belongs to another project"),
+    _OTHER_PROJECT: (BadAddress, "the token belongs to another project"),
     "QUOTA_EXCEEDED": (Throttled, "quota of project, device or topic"),
     "RESOURCE_EXHAUSTED": (Throttled, "quota"),
     "UNAVAILABLE": (Unavailable, "overloaded"),
@@ -85,32 +85,32 @@ class Fcm:
             yield from ((outbound, fault) for outbound in batch)
             return
         foreign: list[tuple[Outbound, Result]] = []
-        for outbound, result in hand_over(self._http, batch, self.build, self.parse):
-            if isinstance(result, BadAddress) and result.code == _FOREIGN:
+        for outbound, result in send_all(self._http, batch, self.build, self.parse):
+            if isinstance(result, BadAddress) and result.code == _OTHER_PROJECT:
                 foreign.append((outbound, result))
             else:
                 yield outbound, result
         # Many tokens of another project at once: it is the project's key that is wrong, and no token may be lost for it.
-        ours = len(foreign) >= FOREIGN_TOKENS_MIN and 2 * len(foreign) > len(batch)
-        wrong_project = Misconfigured(_FOREIGN, "the key of another project, it seems")
+        ours = len(foreign) >= OTHER_PROJECT_TOKENS_MIN and 2 * len(foreign) > len(batch)
+        wrong_project = Misconfigured(_OTHER_PROJECT, "the key of another project, it seems")
         yield from ((outbound, wrong_project if ours else result) for outbound, result in foreign)
 
     def build(self, outbound: Outbound) -> HttpRequest:
         """The messages:send request for one device. Raises Rejected for what FCM would not take."""
-        message = _message(outbound, checked(outbound, self.channel, Push), self._now())
+        message = _message(outbound, check_content(outbound, self.channel, Push), self._now())
         return HttpRequest(self._url, self._headers, json.dumps({"message": message}).encode())
 
     def parse(self, answer: HttpResponse) -> Result:
         """A 200 with a name is a receipt; else what REACTIONS say of the FcmError's code or of the error's status."""
         fields = answer.fields()
         if answer.status == 200:
-            return receipt(fields.get("name"))
+            return parse_receipt(fields.get("name"))
         code, message = _error(fields)
         if answer.status == 401:
             self._renewal = datetime.min.replace(tzinfo=UTC)  # a revoked token is not offered again
-        if code not in REACTIONS or answer.status < 400:
-            return self._throttled("http_429", "", answer) if answer.status == 429 else by_status(answer, self._now())
-        error, hint = REACTIONS[code]
+        if code not in ERROR_CODES or answer.status < 400:
+            return self._throttled("http_429", "", answer) if answer.status == 429 else error_from_status(answer, self._now())
+        error, hint = ERROR_CODES[code]
         if error is Throttled:
             return self._throttled(code, hint, answer)
         if code == "INVALID_ARGUMENT" and "registration token" in message:
@@ -185,7 +185,7 @@ class _TokenResponse:
 def _message(outbound: Outbound, push: Push, now: datetime) -> dict[str, Any]:
     options = push.options
     ttl = _ttl_seconds(outbound.ttl_seconds, options.ttl_seconds)
-    frame = _frame(options, ttl)
+    frame = _options_fields(options, ttl)
     # The tag lets a repeated push take the first one's place on the device. No collapse key of ours, unless one is asked for: FCM
     # keeps four of them per device at most and drops other messages that wait for it.
     tag = options.collapse_key or outbound.id
@@ -209,7 +209,7 @@ def _message(outbound: Outbound, push: Push, now: datetime) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Frame:
+class _OptionsFields:
     """What pushes with the same options and life have in common. `bytes_counted` are those that FCM counts of it, if not fewer."""
 
     common: Mapping[str, Any]
@@ -223,32 +223,32 @@ class _Frame:
 
 
 @lru_cache(maxsize=1024)
-def _frame(options: PushOptions, ttl: int | None) -> _Frame:
-    image = _given(image=options.image)
-    aps = _given(sound=options.sound, badge=options.badge)
+def _options_fields(options: PushOptions, ttl: int | None) -> _OptionsFields:
+    image = _set_fields(image=options.image)
+    aps = _set_fields(sound=options.sound, badge=options.badge)
     if options.image:
         aps["mutable-content"] = 1  # lets the app's extension fetch the image
-    on_android = _given(
+    on_android = _set_fields(
         sound=options.sound, icon=options.icon, channel_id=options.android_channel, notification_count=options.badge
     )
-    to_browsers = _given(TTL=None if ttl is None else str(ttl), Urgency=options.priority, Topic=options.collapse_key)
-    return _Frame(
+    to_browsers = _set_fields(TTL=None if ttl is None else str(ttl), Urgency=options.priority, Topic=options.collapse_key)
+    return _OptionsFields(
         common=image,
-        android=_given(
+        android=_set_fields(
             collapse_key=options.collapse_key,
             priority=options.priority.upper(),
             ttl=None if ttl is None else f"{ttl}s",
         ),
         on_android=on_android,
         apns={"payload": {"aps": aps}} if aps else {},
-        to_apns=_given(**{"apns-priority": {"high": "10", "normal": "5"}.get(options.priority)}),
+        to_apns=_set_fields(**{"apns-priority": {"high": "10", "normal": "5"}.get(options.priority)}),
         webpush={"headers": to_browsers} if to_browsers else {},
         in_browsers=image,
-        bytes_counted=sum(map(_counted, ({"title": "", "body": "", "tag": ""}, image, on_android, {"aps": aps}, image))),
+        bytes_counted=sum(map(_count_bytes, ({"title": "", "body": "", "tag": ""}, image, on_android, {"aps": aps}, image))),
     )
 
 
-def _given(**fields: object) -> dict[str, Any]:
+def _set_fields(**fields: object) -> dict[str, Any]:
     """The fields that say something."""
     return {name: value for name, value in fields.items() if value not in ("", None)}
 
@@ -259,7 +259,7 @@ def _ttl_seconds(*asked: int | None) -> int | None:
     return min(max(0, min(given)), TTL_SECONDS_MAX) if given else None
 
 
-def _check_size(message: Mapping[str, Any], frame: _Frame, words: str) -> None:
+def _check_size(message: Mapping[str, Any], frame: _OptionsFields, words: str) -> None:
     """Raises Rejected. Counted exactly only where it could be too much: a character has four bytes at most."""
     most = ENVELOPE_BYTES + frame.bytes_counted + PAIR_BYTES * len(message["data"]) + 4 * len(words)
     if most > PAYLOAD_BYTES_MAX and payload_bytes(message) > PAYLOAD_BYTES_MAX:
@@ -275,13 +275,13 @@ def payload_bytes(message: Mapping[str, Any]) -> int:
     """How many bytes of a message FCM counts towards its limit of 4,096."""
     android, apns, webpush = (message.get(platform, {}) for platform in ("android", "apns", "webpush"))
     platforms = (android.get("notification", {}), apns.get("payload", {}), webpush.get("notification", {}))
-    common = _counted(message.get("notification", {})) + _counted(message.get("data", {}))
-    return ENVELOPE_BYTES + common + max(map(_counted, platforms))
+    common = _count_bytes(message.get("notification", {})) + _count_bytes(message.get("data", {}))
+    return ENVELOPE_BYTES + common + max(map(_count_bytes, platforms))
 
 
-def _counted(fields: Mapping[str, Any]) -> int:
+def _count_bytes(fields: Mapping[str, Any]) -> int:
     return sum(
-        len(name.encode()) + PAIR_BYTES + (_counted(value) if isinstance(value, Mapping) else len(str(value).encode()))
+        len(name.encode()) + PAIR_BYTES + (_count_bytes(value) if isinstance(value, Mapping) else len(str(value).encode()))
         for name, value in fields.items()
     )
 
@@ -313,7 +313,7 @@ class FcmAccount:
     base_url: str
 
 
-def _account(read: VariableReader) -> FcmAccount:
+def _read_account(read: VariableReader) -> FcmAccount:
     path = read.file(_KEY_FILE, about="a service account's JSON key file")
     if path is not None and not _is_service_account(path):  # its content is checked for shape, and never shown
         read.fault(f"{_KEY_FILE} is {str(path)!r}: that must be the JSON key file of a service account.")
@@ -329,7 +329,7 @@ def _is_service_account(path: Path) -> bool:
         return False
 
 
-def _make(account: FcmAccount, bench: AdapterContext) -> Fcm:
+def _make_adapter(account: FcmAccount, bench: AdapterContext) -> Fcm:
     return Fcm(str(account.credentials), bench.http, account.base_url)
 
 
@@ -337,7 +337,7 @@ PLUGIN = ProviderPlugin(
     name=Fcm.name,
     needs={Channel.PUSH: (_KEY_FILE,)},
     prefixes=("FCM_", _KEY_FILE),
-    read=_account,
-    make=_make,
+    read=_read_account,
+    make=_make_adapter,
     usual=True,
 )

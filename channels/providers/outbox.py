@@ -8,9 +8,9 @@ from typing import Any
 
 from channels.base import Channel, ChannelError, Email, Outbound, Push, Receipt, Result, Sms, Uncertain, WhatsApp
 from channels.registry import ProviderPlugin
-from channels.validation import checked
+from channels.validation import check_content
 
-_KINDS: Mapping[Channel, Any] = {
+_CONTENT_TYPES: Mapping[Channel, Any] = {
     Channel.EMAIL: Email,
     Channel.SMS: Sms,
     Channel.WHATSAPP: WhatsApp,
@@ -45,7 +45,7 @@ class Outbox:
 
     def _take(self, outbound: Outbound) -> Result:
         try:
-            content = checked(outbound, self.channel, _KINDS[self.channel])
+            content = check_content(outbound, self.channel, _CONTENT_TYPES[self.channel])
         except ChannelError as refusal:
             return refusal.with_traceback(None)
         answer = self.answers.get(outbound.address) or self.answers.get("")

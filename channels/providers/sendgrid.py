@@ -35,11 +35,11 @@ from channels.base import (
     Throttled,
 )
 from channels.http import HttpRequest, HttpResponse, HttpTransport, header_lines
-from channels.http_adapter import Clock, by_status, hand_over, inquire, receipt, utc_now
-from channels.mail_batching import Batch, alone, batches, mail_of, own
-from channels.redaction import extra
+from channels.http_adapter import Clock, error_from_status, send_all, fetch, parse_receipt, utc_now
+from channels.mail_batching import MailBatch, single, group_mails, email_of, own_text
+from channels.redaction import extra_fields
 from channels.registry import AdapterContext, Pattern, ProviderPlugin, VariableReader, WebhookEndpoint, WebhookRequest
-from channels.validation import checked_mail
+from channels.validation import check_mail
 
 API = "https://api.sendgrid.com"
 MAILS_PER_REQUEST = 100  # what is unknown when an answer is lost: no more than a killed worker leaves
@@ -48,7 +48,7 @@ SIGNATURE_AGE_MAX = timedelta(minutes=10)
 
 _FIELD = re.compile(r"[a-z0-9_.]{1,80}")
 # Tracking rewrites links, the one-click way out too.
-_UNTRACKED = json.dumps({"click_tracking": {"enable": False, "enable_text": False}, "open_tracking": {"enable": False}})
+_TRACKING_OFF = json.dumps({"click_tracking": {"enable": False, "enable_text": False}, "open_tracking": {"enable": False}})
 
 
 class SendGrid:
@@ -85,10 +85,10 @@ class SendGrid:
                 sound.append(outbound)
             else:
                 yield outbound, refusal
-        waiting = list(batches(sound, self._mails_max))
+        waiting = list(group_mails(sound, self._mails_max))
         while waiting:
-            halves: list[Batch] = []
-            for together, result in hand_over(self._http, waiting, self.build_batch, self.parse):
+            halves: list[MailBatch] = []
+            for together, result in send_all(self._http, waiting, self.build_batch, self.parse):
                 if isinstance(result, Rejected) and len(together.mails) > 1:
                     halves += together.halves()
                 else:
@@ -97,18 +97,18 @@ class SendGrid:
 
     def build(self, outbound: Outbound) -> HttpRequest:
         """The mail/send request for one mail. Raises Rejected for what SendGrid would not take or might misread."""
-        checked_mail(outbound)
-        return self.build_batch(alone(outbound))
+        check_mail(outbound)
+        return self.build_batch(single(outbound))
 
-    def build_batch(self, batch: Batch) -> HttpRequest:
+    def build_batch(self, batch: MailBatch) -> HttpRequest:
         """The mail/send request for several."""
-        return HttpRequest(self._send_url, self._headers, _mail(batch).encode())
+        return HttpRequest(self._send_url, self._headers, _request_body(batch).encode())
 
     def _refusal(self, outbound: Outbound) -> Rejected | None:
         """Why this mail can't leave whatever the others are."""
         try:
-            checked_mail(outbound)
-            own(outbound).encode()
+            check_mail(outbound)
+            own_text(outbound).encode()
         except Rejected as refusal:
             return refusal.with_traceback(None)  # its frames hold the message
         except Exception as error:
@@ -118,7 +118,7 @@ class SendGrid:
     def parse(self, answer: HttpResponse) -> Result:
         """202 with X-Message-Id is a receipt; 202 without one is `Uncertain` until an event with our id settles it."""
         if answer.status == 202:
-            return receipt(answer.header("X-Message-Id"))
+            return parse_receipt(answer.header("X-Message-Id"))
         if answer.status == 429:
             return Throttled("http_429", retry_after_seconds=self._reset_seconds(answer))
         field, message = _first_error(answer)
@@ -128,11 +128,11 @@ class SendGrid:
             return Rejected("http_400", field)
         if answer.status == 415:
             return Rejected("http_415", "we sent something else than JSON")
-        return by_status(answer, self._now())
+        return error_from_status(answer, self._now())
 
     def check(self) -> ChannelError | None:
         """Read the key's scopes and look for the right to send."""
-        answer = inquire(self._http, HttpRequest(self._scopes_url, self._headers), self._now)
+        answer = fetch(self._http, HttpRequest(self._scopes_url, self._headers), self._now)
         if isinstance(answer, ChannelError):
             return answer
         scopes = answer.fields().get("scopes")
@@ -145,35 +145,35 @@ class SendGrid:
     def _reset_seconds(self, answer: HttpResponse) -> float | None:
         reset = answer.header("X-RateLimit-Reset") or ""  # SendGrid sends a unix time and documents no Retry-After
         if not (reset.isascii() and reset.isdigit()):
-            fallback = by_status(answer, self._now())
+            fallback = error_from_status(answer, self._now())
             return fallback.retry_after_seconds if isinstance(fallback, Throttled) else None
         return min(max(0.0, int(reset) - self._now().timestamp()), 3600.0)
 
 
 # Laid out by hand: the SDK's objects cost several times as much as the JSON. Tests hold our bytes against theirs. Of a mail of
 # pieces only the values are to be written, since the words are known; any other mail is one value a part.
-_WHOLE = MailTemplate(*(TextTemplate(("", ""), (gap,)) for gap in range(3)))
+_PLAIN_TEMPLATE = MailTemplate(*(TextTemplate(("", ""), (gap,)) for gap in range(3)))
 
 
-def _mail(batch: Batch) -> str:
-    mail = batch.shared or mail_of(batch.mails[0])
-    form, values = (mail.form, mail.values) if isinstance(mail, MergedEmail) else (_WHOLE, (mail.subject, mail.html, mail.text))
+def _request_body(batch: MailBatch) -> str:
+    mail = batch.shared or email_of(batch.mails[0])
+    form, values = (mail.form, mail.values) if isinstance(mail, MergedEmail) else (_PLAIN_TEMPLATE, (mail.subject, mail.html, mail.text))
     people = [_personalization(*each) for each in zip(batch.mails, batch.values_by_tag, strict=True)]
-    return _laid_out(form).filled([*_in_json(values), _sender(mail.sender_name, mail.sender_address), json.dumps(people)])
+    return _request_template(form).filled([*_json_escape(values), _sender(mail.sender_name, mail.sender_address), json.dumps(people)])
 
 
 @lru_cache(maxsize=256)  # forms; a campaign has a few
-def _laid_out(form: MailTemplate) -> TextTemplate:
+def _request_template(form: MailTemplate) -> TextTemplate:
     """The whole request for mails of a form. Behind a mail's own values stand its sender, last but one, and its people."""
     words, gaps = [""], list[int]()
     for part in (
         TextTemplate(('{"from": ', ', "subject": "'), (-2,)),
-        _escaped(form.subject),
+        _escape(form.subject),
         TextTemplate(('", "personalizations": ', ', "content": [{"type": "text/plain", "value": "'), (-1,)),
-        _escaped(form.text),  # first: clients show the last part that they can
+        _escape(form.text),  # first: clients show the last part that they can
         TextTemplate(('"}, {"type": "text/html", "value": "',), ()),
-        _escaped(form.html),
-        TextTemplate((f'"}}], "tracking_settings": {_UNTRACKED}}}',), ()),
+        _escape(form.html),
+        TextTemplate((f'"}}], "tracking_settings": {_TRACKING_OFF}}}',), ()),
     ):
         words[-1] += part.words[0]
         words += part.words[1:]
@@ -181,11 +181,11 @@ def _laid_out(form: MailTemplate) -> TextTemplate:
     return TextTemplate(tuple(words), tuple(gaps))
 
 
-def _escaped(part: TextTemplate) -> TextTemplate:
-    return TextTemplate(tuple(_in_json(part.words)), part.gaps)
+def _escape(part: TextTemplate) -> TextTemplate:
+    return TextTemplate(tuple(_json_escape(part.words)), part.gaps)
 
 
-def _in_json(texts: Sequence[str]) -> list[str]:
+def _json_escape(texts: Sequence[str]) -> list[str]:
     """The texts as they stand between a JSON string's quotation marks; at once, for each by itself costs several times as much."""
     together = encode_basestring_ascii("\0".join(texts))[1:-1].split("\\u0000")
     return together if len(together) == len(texts) else [encode_basestring_ascii(text)[1:-1] for text in texts]
@@ -198,7 +198,7 @@ def _sender(name: str, address: str) -> str:
 
 def _personalization(outbound: Outbound, filling: Mapping[str, str]) -> dict[str, Any]:
     part: dict[str, Any] = {"to": [{"email": outbound.address}]}
-    if headers := mail_of(outbound).headers:
+    if headers := email_of(outbound).headers:
         part["headers"] = dict(headers)
     if filling:
         part["substitutions"] = filling
@@ -230,18 +230,18 @@ _KINDS = {
     "click": EventKind.ENGAGED,
 }
 # Why SendGrid dropped a mail before sending it. Any other reason is no fault of the address, and a person is told.
-_UNSUBSCRIBED = "dropped_unsubscribed"
-_DROPS = {
+_DROPPED_UNSUBSCRIBED = "dropped_unsubscribed"
+_DROP_REASONS = {
     "bounced address": (EventKind.BOUNCED, "dropped_bounced"),
     "invalid": (EventKind.BOUNCED, "dropped_invalid"),
-    "unsubscribed address": (EventKind.FAILED, _UNSUBSCRIBED),  # the no is an event of its own, see `_events`
+    "unsubscribed address": (EventKind.FAILED, _DROPPED_UNSUBSCRIBED),  # the no is an event of its own, see `_events`
     "spam reporting address": (EventKind.COMPLAINED, "dropped_spam_report"),
     "spam content": (EventKind.FAILED, "dropped_spam_content"),
     "recipient list over package quota": (EventKind.HALTED, "dropped_over_quota"),
     "invalid smtpapi header": (EventKind.HALTED, "dropped_invalid_header"),
 }
-_BLOCKED = RetryHint(4 * 3_600.0, 1)  # the other side took no mail from us just then
-_FIELDS_KNOWN = frozenset({"event", "sg_event_id", "sg_message_id", "message_id", "timestamp"})
+_BLOCKED_RETRY = RetryHint(4 * 3_600.0, 1)  # the other side took no mail from us just then
+_KNOWN_FIELDS = frozenset({"event", "sg_event_id", "sg_message_id", "message_id", "timestamp"})
 _ENHANCED_STATUS = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")
 
 
@@ -286,7 +286,7 @@ def _verifier(public_key: str) -> Any:
 def _events(row: Mapping[str, Any], now: datetime) -> list[Event]:
     """The event of a row; two where a mail was dropped because its reader had unsubscribed."""
     event = _event(row, now)
-    if event.code != _UNSUBSCRIBED:
+    if event.code != _DROPPED_UNSUBSCRIBED:
         return [event]
     return [event, replace(event, id=f"{event.id}:opted_out", kind=EventKind.OPTED_OUT)]
 
@@ -303,15 +303,15 @@ def _event(row: Mapping[str, Any], now: datetime) -> Event:
         message_id=_text(row, "message_id"),
         receipt=(_text(row, "sg_message_id") or "").split(".")[0] or None,  # X-Message-Id, then the path it took
         code=code,
-        retry_hint=_BLOCKED if blocked else None,
-        extra=extra(row, _FIELDS_KNOWN),
+        retry_hint=_BLOCKED_RETRY if blocked else None,
+        extra=extra_fields(row, _KNOWN_FIELDS),
     )
 
 
 def _kind(row: Mapping[str, Any]) -> tuple[EventKind, str | None]:
     name = _text(row, "event") or ""
     if name == "dropped":
-        known = _DROPS.get((_text(row, "reason") or "").lower())
+        known = _DROP_REASONS.get((_text(row, "reason") or "").lower())
         if known is None:
             alert(SendGrid.name, "dropped", known=False)
         return known or (EventKind.FAILED, "dropped")
@@ -342,7 +342,7 @@ def _time(value: object, now: datetime) -> datetime:
 
 # The fixed beginning of every P-256 public key in DER; the 65 bytes after it are the point.
 _P256 = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d030107034200")
-KEY = Pattern(
+WEBHOOK_KEY = Pattern(
     re.compile(re.escape(base64.b64encode(_P256[:24]).decode()) + r"[A-Za-z0-9+/]{90}[A-Za-z0-9+/=]{2}"),
     "the verification key that SendGrid shows, 124 characters that begin with MFkw",
 )
@@ -359,11 +359,11 @@ class SendGridAccount:
     mails_per_request: int
 
 
-def _account(read: VariableReader) -> SendGridAccount:
+def _read_account(read: VariableReader) -> SendGridAccount:
     return SendGridAccount(
         api_key=read.secret("SENDGRID_API_KEY", about="the API key"),
         base_url=read.url("SENDGRID_BASE_URL", API, about="where the API is"),
-        webhook_public_key=read.matching("SENDGRID_WEBHOOK_PUBLIC_KEY", KEY, about="verifies calls of the event webhook"),
+        webhook_public_key=read.matching("SENDGRID_WEBHOOK_PUBLIC_KEY", WEBHOOK_KEY, about="verifies calls of the event webhook"),
         mails_per_request=int(
             read.number(
                 "SENDGRID_MAILS_PER_REQUEST",
@@ -376,16 +376,16 @@ def _account(read: VariableReader) -> SendGridAccount:
     )
 
 
-def _make(account: SendGridAccount, bench: AdapterContext) -> SendGrid:
+def _make_adapter(account: SendGridAccount, bench: AdapterContext) -> SendGrid:
     return SendGrid(account.api_key, bench.http, account.base_url, mails_per_request=account.mails_per_request)
 
 
-def _read(call: WebhookRequest, key: str) -> list[Event]:
+def _read_webhook(call: WebhookRequest, key: str) -> list[Event]:
     signature, timestamp = (call.headers.get(f"{_HEADERS}{name}", "") for name in ("signature", "timestamp"))
     return parse_events(call.body, signature, timestamp, key, call.now)
 
 
-def _doubts(account: SendGridAccount) -> Iterator[str]:
+def _warnings(account: SendGridAccount) -> Iterator[str]:
     if not account.webhook_public_key:
         yield "SENDGRID_WEBHOOK_PUBLIC_KEY is missing: SendGrid's news of bounces and complaints can't be verified and is refused."
 
@@ -394,11 +394,11 @@ PLUGIN = ProviderPlugin(
     name=SendGrid.name,
     needs={Channel.EMAIL: ("SENDGRID_API_KEY",)},
     prefixes=("SENDGRID_",),
-    read=_account,
-    make=_make,
-    endpoints={"": WebhookEndpoint(_read)},
+    read=_read_account,
+    make=_make_adapter,
+    endpoints={"": WebhookEndpoint(_read_webhook)},
     webhook_key=lambda account: account.webhook_public_key,
-    doubts=_doubts,
+    doubts=_warnings,
     together=lambda account: account.mails_per_request,
     usual=True,
 )

@@ -31,13 +31,13 @@ from channels.base import (
     Uncertain,
 )
 from channels.registry import ProviderPlugin
-from channels.validation import checked
+from channels.validation import check_content
 
 # No line is folded that need not be: a folded List-Unsubscribe turns into encoded words, which no mailbox follows.
 _POLICY = SMTP.clone(max_line_length=990)
 _ENHANCED = re.compile(rb"([245]\.\d{1,3}\.\d{1,3})\b")
 _SENDER_ADDRESS = {"5.1.7", "5.1.8"}  # the two 5.1.x codes (RFC 3463) that speak of the sender's address
-_SWITCH = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
+_BOOLEANS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +50,11 @@ class _Server:
     starttls: bool
 
 
-def _server(url: str) -> _Server:
+def _parse_url(url: str) -> _Server:
     parts = urlsplit(url)
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     starttls = options.pop("starttls", "yes").lower()
-    if parts.scheme not in {"smtp", "smtps"} or not parts.hostname or options or starttls not in _SWITCH:
+    if parts.scheme not in {"smtp", "smtps"} or not parts.hostname or options or starttls not in _BOOLEANS:
         raise ValueError("SMTP_URL must look like smtp://user:password@host:587?starttls=yes or smtps://…")
     tls = parts.scheme == "smtps"
     return _Server(
@@ -63,7 +63,7 @@ def _server(url: str) -> _Server:
         user=unquote(parts.username or ""),
         password=unquote(parts.password or ""),
         tls=tls,
-        starttls=_SWITCH[starttls] and not tls,
+        starttls=_BOOLEANS[starttls] and not tls,
     )
 
 
@@ -78,7 +78,7 @@ class Smtp:
     channel = Channel.EMAIL
 
     def __init__(self, url: str, timeout_seconds: float = 30.0, ca_file: str | None = None) -> None:
-        self._server, self._timeout_seconds, self._ca_file = _server(url), timeout_seconds, ca_file
+        self._server, self._timeout_seconds, self._ca_file = _parse_url(url), timeout_seconds, ca_file
 
     def send(self, batch: Sequence[Outbound]) -> Iterator[tuple[Outbound, Result]]:
         """See `channels.base.Provider`. While the relay can't be reached, the rest of the batch is not tried."""
@@ -181,7 +181,7 @@ class _Session:
             try:
                 self._client = self._connect()
             except smtplib.SMTPAuthenticationError as error:
-                self._fault = _reaction(error.smtp_code) or Unavailable("unreadable")
+                self._fault = _error_from_reply(error.smtp_code) or Unavailable("unreadable")
             except smtplib.SMTPNotSupportedError:
                 self._fault = Misconfigured("not_supported", "the relay offers no STARTTLS, or no login")
             except (smtplib.SMTPException, OSError, ValueError):
@@ -198,15 +198,15 @@ class _Session:
             for step, at_recipient in ((partial(client.mail, sender), False), (partial(client.rcpt, recipient), True)):
                 code, text = step()
                 if code not in {250, 251}:
-                    return self._start_over(_reaction(code, text, at_recipient=at_recipient) or Unavailable("unreadable"))
+                    return self._start_over(_error_from_reply(code, text, at_recipient=at_recipient) or Unavailable("unreadable"))
             sending = True
             code, text = client.data(mail)
         except smtplib.SMTPDataError as error:  # DATA itself was refused, the mail stayed here
-            return self._start_over(_reaction(error.smtp_code) or Unavailable("unreadable"))
+            return self._start_over(_error_from_reply(error.smtp_code) or Unavailable("unreadable"))
         except (smtplib.SMTPException, OSError, ValueError):
             self._drop()
             return Uncertain("connection_lost") if sending else Unavailable("connection_lost")
-        return None if code == 250 else self._start_over(_reaction(code, text) or Uncertain("unreadable"))
+        return None if code == 250 else self._start_over(_error_from_reply(code, text) or Uncertain("unreadable"))
 
     def end(self) -> None:
         client, self._client = self._client, None
@@ -232,8 +232,8 @@ class _Session:
 
 def _send_one(session: _Session, outbound: Outbound) -> Result:
     try:
-        email = checked(outbound, Channel.EMAIL, Email)
-        mail = _mail(outbound, email)
+        email = check_content(outbound, Channel.EMAIL, Email)
+        mail = _mime_message(outbound, email)
         letter = mail.as_bytes()
     except ChannelError as refusal:
         return refusal.with_traceback(None)  # its frames hold the message
@@ -243,7 +243,7 @@ def _send_one(session: _Session, outbound: Outbound) -> Result:
     return fault or Receipt(str(mail["Message-ID"]))
 
 
-def _mail(outbound: Outbound, email: Email) -> EmailMessage:
+def _mime_message(outbound: Outbound, email: Email) -> EmailMessage:
     domain = email.sender_address.partition("@")[2]
     mail = EmailMessage(policy=_POLICY)
     mail["From"] = Address(email.sender_name, addr_spec=email.sender_address)
@@ -257,7 +257,7 @@ def _mail(outbound: Outbound, email: Email) -> EmailMessage:
     return mail
 
 
-def _reaction(code: int, text: bytes = b"", *, at_recipient: bool = False) -> ChannelError | None:
+def _error_from_reply(code: int, text: bytes = b"", *, at_recipient: bool = False) -> ChannelError | None:
     """What a refusal says: RFC 5321's code, and RFC 3463's finer one where given. None for what is no refusal."""
     found = _ENHANCED.match(text)
     finer = found[1].decode() if found else ""

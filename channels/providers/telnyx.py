@@ -39,29 +39,29 @@ from channels.base import (
     Throttled,
 )
 from channels.http import HttpRequest, HttpResponse, HttpTransport, header_lines
-from channels.http_adapter import Clock, Reactions, by_status, hand_over, inquire, receipt, retry_after_seconds, utc_now
-from channels.redaction import extra
+from channels.http_adapter import Clock, ErrorCodes, error_from_status, send_all, fetch, parse_receipt, retry_after_seconds, utc_now
+from channels.redaction import extra_fields
 from channels.registry import (
-    NUMBER,
+    PHONE_NUMBER,
     SENDER_NAME,
     AdapterContext,
-    News,
+    WebhookItem,
     Pattern,
     ProviderPlugin,
     VariableReader,
     WebhookEndpoint,
     WebhookRequest,
 )
-from channels.sms_segments import segments
-from channels.validation import checked
+from channels.sms_segments import count_segments
+from channels.validation import check_content
 
 API = "https://api.telnyx.com"
 SEGMENTS_MAX = 10
 SIGNATURE_AGE_MAX = timedelta(minutes=5)
-STOPPED = "40300"  # "Blocked due to STOP message"; met with other words too, which then say nothing of the person
+STOP_CODE = "40300"  # "Blocked due to STOP message"; met with other words too, which then say nothing of the person
 
 # Error codes of a refused send. What is not here is `Rejected`, neither repeated nor held against the address.
-REACTIONS: Reactions = {
+ERROR_CODES: ErrorCodes = {
     "10001": (Misconfigured, "the sender is not active"),
     "10002": (Rejected, "not a number"),
     "10003": (Misconfigured, "the webhook's address"),
@@ -85,7 +85,7 @@ REACTIONS: Reactions = {
     "40001": (BadAddress, "a landline, or no route"),
     "40012": (BadAddress, "the carrier knows no such number"),
     "40013": (Misconfigured, "the carrier refuses the sender"),
-    STOPPED: (OptedOut, "replied STOP"),
+    STOP_CODE: (OptedOut, "replied STOP"),
     "40301": (Rejected, "this number takes no such message"),
     "40302": (Rejected, "text too long"),
     "40304": (Rejected, "contents that exclude each other"),
@@ -108,7 +108,7 @@ REACTIONS: Reactions = {
     "40329": (Misconfigured, "the sender is not verified"),
 }
 # Why a message failed on its way. What is not here is no fault of the address either: FAILED, its code on record, and an alert.
-_FAILURES: Mapping[str, EventKind] = {
+_FAILURE_CODES: Mapping[str, EventKind] = {
     "40001": EventKind.BOUNCED,  # a landline, or no route
     "40002": EventKind.FAILED,  # filtered as spam, for now
     "40003": EventKind.FAILED,  # filtered as spam, from this sender for ever
@@ -127,7 +127,7 @@ _FAILURES: Mapping[str, EventKind] = {
     "40016": EventKind.FAILED,  # daily limit (US)
     "40017": EventKind.FAILED,  # filtered as spam (US)
     "40018": EventKind.FAILED,  # rate (US)
-    STOPPED: EventKind.FAILED,  # the no is an event of its own, see `_events`
+    STOP_CODE: EventKind.FAILED,  # the no is an event of its own, see `_events`
     "40312": EventKind.HALTED,  # the profile is disabled
     "40314": EventKind.HALTED,  # messaging is disabled for the account
     "40315": EventKind.HALTED,  # the sender is in bad repute
@@ -137,16 +137,16 @@ _FAILURES: Mapping[str, EventKind] = {
 # What reached nobody and may leave again: the wait, and how often. Where the carrier can't say what became of a message (40008), or
 # its time was over (40005, 40014), there is no other try, and none past a filter.
 _MINUTE, _HOUR, _DAY = 60.0, 3_600.0, 86_400.0
-_AGAIN = {
+_RETRY_HINTS = {
     "40006": RetryHint(4 * _HOUR, 2),
     "40011": RetryHint(_MINUTE, 5),
     "40016": RetryHint(_DAY, 2),
     "40018": RetryHint(_MINUTE, 5),
 }
-_STRIKES = {"40004": 2, "40008": 3}  # failures that mean a dead number once so many come in a row
-_FIELDS_KNOWN = frozenset({"id", "record_type", "direction", "errors", "tags", "media", "cc", "type"})
+_SOFT_BOUNCE_LIMITS = {"40004": 2, "40008": 3}  # failures that mean a dead number once so many come in a row
+_KNOWN_FIELDS = frozenset({"id", "record_type", "direction", "errors", "tags", "media", "cc", "type"})
 # Codes that nothing here can mend, but a person can.
-_ALERTS = frozenset({"10002", "10004", "10015", "40002", "40003", "40009", "40010", "40015", "40017", "40309", "40316", "40322"})
+_ALERT_CODES = frozenset({"10002", "10004", "10015", "40002", "40003", "40009", "40010", "40015", "40017", "40309", "40316", "40322"})
 _CODE = re.compile(r"[0-9]{5}")
 
 
@@ -178,14 +178,14 @@ class Telnyx:
 
     def send(self, batch: Sequence[Outbound]) -> Iterator[tuple[Outbound, Result]]:
         """One request per message. See `channels.base.Provider`."""
-        return hand_over(self._http, batch, self.build, self.parse)
+        return send_all(self._http, batch, self.build, self.parse)
 
     def build(self, outbound: Outbound) -> HttpRequest:
         """The request for one message. Raises Rejected for what Telnyx would not take."""
-        text = checked(outbound, Channel.SMS, Sms).text
-        if not 0 < segments(text).count <= SEGMENTS_MAX:
+        text = check_content(outbound, Channel.SMS, Sms).text
+        if not 0 < count_segments(text).count <= SEGMENTS_MAX:
             code = "40302" if text else "40316"
-            raise Rejected(code, REACTIONS[code][1])
+            raise Rejected(code, ERROR_CODES[code][1])
         fields: dict[str, Any] = {**self._sender, "to": outbound.address, "text": text, "type": "SMS"}
         if outbound.sender:
             fields["from"] = outbound.sender
@@ -198,25 +198,25 @@ class Telnyx:
         """A 2xx with an id is a receipt; a 4xx is what REACTIONS say of its code."""
         fields = answer.fields()
         if 200 <= answer.status < 300:
-            return receipt(_object(fields.get("data")).get("id"))
+            return parse_receipt(_object(fields.get("data")).get("id"))
         code, words = _first_error(fields)
         if code is None or not 400 <= answer.status < 500:
-            return by_status(answer, self._now())
-        known = code in REACTIONS and (code != STOPPED or "stop" in words)
-        if not known or code in _ALERTS:
+            return error_from_status(answer, self._now())
+        known = code in ERROR_CODES and (code != STOP_CODE or "stop" in words)
+        if not known or code in _ALERT_CODES:
             alert(self.name, code, known=known)
-        error, hint = REACTIONS[code] if known else (Throttled if answer.status == 429 else Rejected, "a code we do not know")
+        error, hint = ERROR_CODES[code] if known else (Throttled if answer.status == 429 else Rejected, "a code we do not know")
         if error is Throttled:
             return Throttled(code, hint, retry_after_seconds(answer, self._now()))
         return error(code, hint)
 
     def check(self) -> ChannelError | None:
         """Fetch the messaging profile, or the list of them."""
-        answer = inquire(self._http, HttpRequest(self._check_url, self._headers), self._now)
+        answer = fetch(self._http, HttpRequest(self._check_url, self._headers), self._now)
         if isinstance(answer, ChannelError):
             return answer
         return (
-            Misconfigured("40312", REACTIONS["40312"][1]) if _object(answer.fields().get("data")).get("enabled") is False else None
+            Misconfigured("40312", ERROR_CODES["40312"][1]) if _object(answer.fields().get("data")).get("enabled") is False else None
         )
 
     def close(self) -> None:
@@ -257,7 +257,7 @@ _STATUSES: Mapping[str, EventKind] = {
 
 def parse_webhook(
     body: bytes, signature: str, timestamp: str, public_key: str, now: datetime, age_max: timedelta = SIGNATURE_AGE_MAX
-) -> list[News]:
+) -> list[WebhookItem]:
     """What one webhook call tells: an event, two where a person's STOP stands behind a failure, or a person's message.
 
     `signature` and `timestamp` are the values of the telnyx-signature-ed25519 and telnyx-timestamp headers, `public_key` the
@@ -312,12 +312,12 @@ def _events(call: Mapping[str, Any], payload: Mapping[str, Any], event_id: str, 
         message_id=_message_id(_text(_object(call.get("meta")).get("delivered_to"))),
         receipt=_text(payload.get("id")),
         code=code,
-        retry_hint=_AGAIN.get(code or "") if kind is EventKind.FAILED else None,
-        strikes=_STRIKES.get(code or "") if kind is EventKind.FAILED else None,
-        extra=extra(payload, _FIELDS_KNOWN),
+        retry_hint=_RETRY_HINTS.get(code or "") if kind is EventKind.FAILED else None,
+        strikes=_SOFT_BOUNCE_LIMITS.get(code or "") if kind is EventKind.FAILED else None,
+        extra=extra_fields(payload, _KNOWN_FIELDS),
     )
     yield event
-    if kind is EventKind.FAILED and code == STOPPED and "stop" in words:
+    if kind is EventKind.FAILED and code == STOP_CODE and "stop" in words:
         yield replace(event, id=f"{event_id}:opted_out", kind=EventKind.OPTED_OUT)
 
 
@@ -325,9 +325,9 @@ def _kind(status: str, code: str | None) -> EventKind:
     kind = _STATUSES.get(status, EventKind.UNKNOWN)
     if kind is not EventKind.FAILED or code is None:
         return kind
-    if code not in _FAILURES or code in _ALERTS:
-        alert(Telnyx.name, code, known=code in _FAILURES)
-    return _FAILURES.get(code, kind)
+    if code not in _FAILURE_CODES or code in _ALERT_CODES:
+        alert(Telnyx.name, code, known=code in _FAILURE_CODES)
+    return _FAILURE_CODES.get(code, kind)
 
 
 def _message_id(delivered_to: str | None) -> str | None:
@@ -353,10 +353,10 @@ def _time(value: object, now: datetime) -> datetime:
 # -- the plug ----------------------------------------------------------------------------------------------------------
 
 SENDER = Pattern(
-    re.compile(rf"{NUMBER}|{SENDER_NAME}"), "a number like +32470000000, or a name of at most 11 letters, digits and spaces"
+    re.compile(rf"{PHONE_NUMBER}|{SENDER_NAME}"), "a number like +32470000000, or a name of at most 11 letters, digits and spaces"
 )
 PROFILE = Pattern(re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"), "the profile's id, 36 characters")
-KEY = Pattern(re.compile(r"[A-Za-z0-9+/]{43}="), "the public key that Telnyx shows, 44 characters")
+PUBLIC_KEY = Pattern(re.compile(r"[A-Za-z0-9+/]{43}="), "the public key that Telnyx shows, 44 characters")
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,31 +370,31 @@ class TelnyxAccount:
     public_key: str
 
 
-def _account(read: VariableReader) -> TelnyxAccount:
+def _read_account(read: VariableReader) -> TelnyxAccount:
     account = TelnyxAccount(
         api_key=read.secret("TELNYX_API_KEY", about="the API key"),
         base_url=read.url("TELNYX_BASE_URL", API, about="where the API is"),
         sms_sender=read.matching("TELNYX_SMS_SENDER", SENDER, about="the sender of SMS; a name needs the messaging profile"),
         messaging_profile_id=read.matching("TELNYX_MESSAGING_PROFILE_ID", PROFILE, about="the messaging profile"),
-        public_key=read.matching("TELNYX_PUBLIC_KEY", KEY, about="verifies webhook calls"),
+        public_key=read.matching("TELNYX_PUBLIC_KEY", PUBLIC_KEY, about="verifies webhook calls"),
     )
     if account.sms_sender and not account.sms_sender.startswith("+") and not account.messaging_profile_id:
         read.fault("TELNYX_MESSAGING_PROFILE_ID is missing: a name as TELNYX_SMS_SENDER belongs to a messaging profile.")
     return account
 
 
-def _make(account: TelnyxAccount, bench: AdapterContext) -> Telnyx:
+def _make_adapter(account: TelnyxAccount, bench: AdapterContext) -> Telnyx:
     return Telnyx(
         account.api_key, account.sms_sender, bench.http, account.base_url, account.messaging_profile_id, bench.webhook_url
     )
 
 
-def _read(call: WebhookRequest, key: str) -> list[News]:
+def _read_webhook(call: WebhookRequest, key: str) -> list[WebhookItem]:
     signature, timestamp = (call.headers.get(f"telnyx-{name}", "") for name in ("signature-ed25519", "timestamp"))
     return parse_webhook(call.body, signature, timestamp, key, call.now)
 
 
-def _doubts(account: TelnyxAccount) -> Iterator[str]:
+def _warnings(account: TelnyxAccount) -> Iterator[str]:
     if not account.public_key:
         yield "TELNYX_PUBLIC_KEY is missing: Telnyx's delivery reports and people's answers can't be verified and are refused."
 
@@ -403,9 +403,9 @@ PLUGIN = ProviderPlugin(
     name=Telnyx.name,
     needs={Channel.SMS: ("TELNYX_API_KEY", "TELNYX_SMS_SENDER")},
     prefixes=("TELNYX_",),
-    read=_account,
-    make=_make,
-    endpoints={"": WebhookEndpoint(_read)},
+    read=_read_account,
+    make=_make_adapter,
+    endpoints={"": WebhookEndpoint(_read_webhook)},
     webhook_key=lambda account: account.public_key,
-    doubts=_doubts,
+    doubts=_warnings,
 )

@@ -49,10 +49,10 @@ from channels.base import (
     WhatsApp,
 )
 from channels.http import HttpRequest, HttpResponse, HttpTransport, header_lines
-from channels.http_adapter import Clock, Reactions, by_status, hand_over, inquire, receipt, retry_after_seconds, utc_now
-from channels.redaction import extra
+from channels.http_adapter import Clock, ErrorCodes, error_from_status, send_all, fetch, parse_receipt, retry_after_seconds, utc_now
+from channels.redaction import extra_fields
 from channels.registry import (
-    NUMBER,
+    PHONE_NUMBER,
     SENDER_NAME,
     AdapterContext,
     Pattern,
@@ -61,8 +61,8 @@ from channels.registry import (
     WebhookEndpoint,
     WebhookRequest,
 )
-from channels.urlencoded import encoded
-from channels.validation import checked, one_line
+from channels.urlencoded import encode_form
+from channels.validation import check_content, check_one_line
 
 API = "https://api.twilio.com"
 CONTENT_API = "https://content.twilio.com"
@@ -72,12 +72,12 @@ LIST_PAGES_MAX = 3  # whoever got more in the time asked about is a case for a p
 TTL_SECONDS_MAX = 36_000
 _WAIT_SECONDS = {"21611": 300.0}  # ten hours of messages wait for this sender: give it minutes
 
-SERVICE = r"MG[0-9a-fA-F]{32}"
-_SERVICE = re.compile(SERVICE)
+SERVICE_SID = r"MG[0-9a-fA-F]{32}"
+_SERVICE_SID = re.compile(SERVICE_SID)
 
 # Error codes of a refused send. Twilio advises against much logic on codes because they change: what is not here is
 # `Rejected`, neither repeated nor held against the address.
-REACTIONS: Reactions = {
+ERROR_CODES: ErrorCodes = {
     "20003": (Misconfigured, "wrong account, key or token"),
     "20404": (Misconfigured, "no such account or path"),
     "20429": (Throttled, "too many requests at once"),
@@ -142,7 +142,7 @@ class _CapturingClient(HttpClient):  # type: ignore[misc]  # the SDK ships no ty
         raise _RequestCaptured(uri, data or {}, headers or {}, auth or ("", ""))
 
 
-def _taken(call: Callable[[], object]) -> _RequestCaptured:
+def _capture(call: Callable[[], object]) -> _RequestCaptured:
     try:
         call()
     except _RequestCaptured as taken:
@@ -176,37 +176,37 @@ class Twilio:
         outside = {"TWILIO_ACCOUNT_SID": account_sid}  # in place of the environment, where a region or edge may be set
         self._client = Client(account_sid, auth_token, http_client=_CapturingClient(), environment=outside)
         self._client.api.base_url = base_url
-        self._sender = urlencode(_sender(channel, sender))
-        self._messages_url = _taken(partial(self._client.messages.create, to="", body="")).url
-        account = _taken(self._client.api.accounts(account_sid).fetch)
+        self._sender = urlencode(_sender_field(channel, sender))
+        self._messages_url = _capture(partial(self._client.messages.create, to="", body="")).url
+        account = _capture(self._client.api.accounts(account_sid).fetch)
         self._account_url = account.url
         form = {"Content-Type": "application/x-www-form-urlencoded"}
-        self._headers = header_lines(account.headers | _basic(*account.auth) | form)
+        self._headers = header_lines(account.headers | _basic_auth(*account.auth) | form)
 
     def send(self, batch: Sequence[Outbound]) -> Iterator[tuple[Outbound, Result]]:
         """One request per message. See `channels.base.Provider`."""
-        return hand_over(self._http, batch, self.build, self.parse)
+        return send_all(self._http, batch, self.build, self.parse)
 
     def build(self, outbound: Outbound) -> HttpRequest:
         """The request that the SDK would send. Raises Rejected for what Twilio would not take."""
-        fields = _FIELDS[self.channel](outbound)
+        fields = _FIELDS_BY_CHANNEL[self.channel](outbound)
         if outbound.ttl_seconds is not None:
             fields["ValidityPeriod"] = str(min(max(1, outbound.ttl_seconds), TTL_SECONDS_MAX))
         if self._callback_url:
             fields["StatusCallback"] = f"{self._callback_url}?message={quote(outbound.id, safe='')}"
-        sender = urlencode(_sender(self.channel, outbound.sender)) if outbound.sender else self._sender
-        return HttpRequest(self._messages_url, self._headers, f"{encoded(fields)}&{sender}".encode())
+        sender = urlencode(_sender_field(self.channel, outbound.sender)) if outbound.sender else self._sender
+        return HttpRequest(self._messages_url, self._headers, f"{encode_form(fields)}&{sender}".encode())
 
     def parse(self, answer: HttpResponse) -> Result:
         """A 2xx with a sid is a receipt; a 4xx is what REACTIONS say of its code."""
         if 200 <= answer.status < 300:
-            return receipt(answer.fields().get("sid"))
+            return parse_receipt(answer.fields().get("sid"))
         code = _error_code(answer)
         if code is None or not 400 <= answer.status < 500:
-            return by_status(answer, self._now())
-        if code not in REACTIONS or code in _ALERTS:
-            alert(self.name, code, known=code in REACTIONS)
-        error, hint = REACTIONS.get(code) or (Throttled if answer.status == 429 else Rejected, "a code we do not know")
+            return error_from_status(answer, self._now())
+        if code not in ERROR_CODES or code in _ALERT_CODES:
+            alert(self.name, code, known=code in ERROR_CODES)
+        error, hint = ERROR_CODES.get(code) or (Throttled if answer.status == 429 else Rejected, "a code we do not know")
         if error is Throttled:
             wait = retry_after_seconds(answer, self._now())
             return Throttled(code, hint, _WAIT_SECONDS.get(code) if wait is None else wait)
@@ -214,7 +214,7 @@ class Twilio:
 
     def check(self) -> ChannelError | None:
         """Fetch the account."""
-        answer = inquire(self._http, HttpRequest(self._account_url, self._headers), self._now)
+        answer = fetch(self._http, HttpRequest(self._account_url, self._headers), self._now)
         if isinstance(answer, ChannelError):
             return answer
         return None if answer.fields().get("status") == "active" else Misconfigured("account_not_active")
@@ -225,7 +225,7 @@ class Twilio:
         place = f"{urlsplit(self._messages_url).path}?{urlencode({'To': to, 'PageSize': LIST_SIZE})}"
         found: list[ProviderRecord] = []
         for _ in range(LIST_PAGES_MAX):
-            answer = inquire(self._http, HttpRequest(urljoin(self._messages_url, place), self._headers), self._now)
+            answer = fetch(self._http, HttpRequest(urljoin(self._messages_url, place), self._headers), self._now)
             if isinstance(answer, ChannelError):
                 return answer
             page = answer.fields()
@@ -257,40 +257,40 @@ TwilioSms = partial(Twilio, Channel.SMS)
 TwilioWhatsApp = partial(Twilio, Channel.WHATSAPP)
 
 
-def _sms(outbound: Outbound) -> dict[str, str]:
-    return {"To": outbound.address, "Body": _fitting(checked(outbound, Channel.SMS, Sms).text)}
+def _sms_fields(outbound: Outbound) -> dict[str, str]:
+    return {"To": outbound.address, "Body": _check_body(check_content(outbound, Channel.SMS, Sms).text)}
 
 
-def _fitting(text: str) -> str:
+def _check_body(text: str) -> str:
     """The text, where Twilio would take it; else raises Rejected."""
     if not text or len(text) > BODY_CHARACTERS_MAX:
         code = "21617" if text else "21602"
-        raise Rejected(code, REACTIONS[code][1])
+        raise Rejected(code, ERROR_CODES[code][1])
     return text
 
 
-def _whatsapp(outbound: Outbound) -> dict[str, str]:
-    content = checked(outbound, Channel.WHATSAPP, WhatsApp)
+def _whatsapp_fields(outbound: Outbound) -> dict[str, str]:
+    content = check_content(outbound, Channel.WHATSAPP, WhatsApp)
     if content.text:
-        return {"To": f"whatsapp:{outbound.address}", "Body": _fitting(content.text)}
+        return {"To": f"whatsapp:{outbound.address}", "Body": _check_body(content.text)}
     return {
         "To": f"whatsapp:{outbound.address}",
-        "ContentSid": one_line(content.content_sid, "content_sid"),
+        "ContentSid": check_one_line(content.content_sid, "content_sid"),
         "ContentVariables": json.dumps(dict(content.variables), ensure_ascii=False),
     }
 
 
 # Laid out by hand: the SDK's `create` costs more than all else in a message's hand-over. Tests hold our bytes against its own.
-_FIELDS: Mapping[Channel, Callable[[Outbound], dict[str, str]]] = {Channel.SMS: _sms, Channel.WHATSAPP: _whatsapp}
+_FIELDS_BY_CHANNEL: Mapping[Channel, Callable[[Outbound], dict[str, str]]] = {Channel.SMS: _sms_fields, Channel.WHATSAPP: _whatsapp_fields}
 
 
-def _sender(channel: Channel, sender: str) -> dict[str, str]:
-    if _SERVICE.fullmatch(sender):
+def _sender_field(channel: Channel, sender: str) -> dict[str, str]:
+    if _SERVICE_SID.fullmatch(sender):
         return {"MessagingServiceSid": sender}
     return {"From": sender if channel is Channel.SMS else f"whatsapp:{sender.removeprefix('whatsapp:')}"}
 
 
-def _basic(user: str, secret: str) -> dict[str, str]:
+def _basic_auth(user: str, secret: str) -> dict[str, str]:
     return {"Authorization": "Basic " + base64.b64encode(f"{user}:{secret}".encode()).decode()}
 
 
@@ -315,7 +315,7 @@ _STATUSES = {
     "canceled": EventKind.FAILED,
 }
 # Why a message failed on its way. What is not here is no fault of the address either: FAILED, its code on record, and an alert.
-_FAILURES = {
+_FAILURE_CODES = {
     "21610": EventKind.FAILED,  # replied STOP: the no is an event of its own, see `parse_events`
     "21703": EventKind.HALTED,  # no usable sender in the messaging service
     "30001": EventKind.FAILED,  # the service's queue ran over
@@ -359,7 +359,7 @@ _FAILURES = {
 # What reached nobody and may leave again: the wait, and how often. Where the provider can't say what became of a message (30008,
 # 30410), or its time was over (30036), there is no other try.
 _MINUTE, _HOUR, _DAY = 60.0, 3_600.0, 86_400.0
-_AGAIN = {
+_RETRY_HINTS = {
     "30001": RetryHint(5 * _MINUTE, 5),
     "30003": RetryHint(4 * _HOUR, 2),
     "30022": RetryHint(_MINUTE, 5),
@@ -371,15 +371,15 @@ _AGAIN = {
     "63038": RetryHint(_DAY, 2),
     "63049": RetryHint(_DAY, 2),
 }
-_NOT_IN_THE_US = "63049"  # Meta: such a message is not to be repeated to a number of the USA
+_NO_RETRY_IN_US = "63049"  # Meta: such a message is not to be repeated to a number of the USA
 # Failures that mean a dead address once they come in a row: how many.
-_STRIKES = {"30003": 3, "30004": 2}
+_SOFT_BOUNCE_LIMITS = {"30003": 3, "30004": 2}
 # Codes that nothing here can mend, but a person can: settings of countries, numbers and templates, filters, policies.
-_ALERTS = frozenset(
+_ALERT_CODES = frozenset(
     {"21408", "21602", "21603", "21604", "21656", "30007", "30032", "30034", "63013", "63015", "63027", "63028", "63030", "63041"}
 )
 _CODE = re.compile(r"[0-9]{5}")
-_FIELDS_KNOWN = frozenset({"MessageSid", "MessageStatus", "ErrorCode", "SmsSid", "SmsStatus", "AccountSid", "ApiVersion"})
+_KNOWN_FIELDS = frozenset({"MessageSid", "MessageStatus", "ErrorCode", "SmsSid", "SmsStatus", "AccountSid", "ApiVersion"})
 
 
 def parse_events(url: str, body: bytes, signature: str, auth_token: str, now: datetime) -> list[Event]:
@@ -388,13 +388,13 @@ def parse_events(url: str, body: bytes, signature: str, auth_token: str, now: da
     `url` is the public one that Twilio called, query included; `body` the raw form; `now` stands in for the time that
     Twilio leaves out. Raises BadSignature, and BadPayload where sid or status are missing.
     """
-    form = _verified(url, body, signature, auth_token)
+    form = _verify_form(url, body, signature, auth_token)
     sid, status, error = form.get("MessageSid", ""), form.get("MessageStatus", "").lower(), form.get("ErrorCode", "")
     if not sid or not status:
         raise BadPayload("no MessageSid or MessageStatus")
     to, message_id = form.get("To", ""), next(iter(parse_qs(urlsplit(url).query).get("message", [])), None)
     told = _event(sid, status, error, to, _channel(to, form.get("From", "")), now)
-    return _with_opt_out(replace(told, message_id=message_id, extra=extra(form, _FIELDS_KNOWN)))
+    return _with_opt_out(replace(told, message_id=message_id, extra=extra_fields(form, _KNOWN_FIELDS)))
 
 
 def _with_opt_out(event: Event) -> list[Event]:
@@ -408,8 +408,8 @@ def _event(sid: str, status: str, error: str, to: str, channel: Channel, at: dat
     code = error if _CODE.fullmatch(error) else None
     kind = _kind(status, code)
     failed = code if kind is EventKind.FAILED and code else ""
-    retry_hint = _AGAIN.get(failed)
-    if failed == _NOT_IN_THE_US and to.removeprefix("whatsapp:").startswith("+1"):
+    retry_hint = _RETRY_HINTS.get(failed)
+    if failed == _NO_RETRY_IN_US and to.removeprefix("whatsapp:").startswith("+1"):
         retry_hint = None
     return Event(
         provider=Twilio.name,
@@ -420,7 +420,7 @@ def _event(sid: str, status: str, error: str, to: str, channel: Channel, at: dat
         receipt=sid,
         code=code,
         retry_hint=retry_hint,
-        strikes=_STRIKES.get(failed),
+        strikes=_SOFT_BOUNCE_LIMITS.get(failed),
     )
 
 
@@ -428,14 +428,14 @@ def _kind(status: str, code: str | None) -> EventKind:
     kind = _STATUSES.get(status, EventKind.UNKNOWN)
     if kind is not EventKind.FAILED or code is None:
         return kind
-    if code not in _FAILURES or code in _ALERTS:
-        alert(Twilio.name, code, known=code in _FAILURES)
-    return _FAILURES.get(code, kind)
+    if code not in _FAILURE_CODES or code in _ALERT_CODES:
+        alert(Twilio.name, code, known=code in _FAILURE_CODES)
+    return _FAILURE_CODES.get(code, kind)
 
 
 def parse_inbound(url: str, body: bytes, signature: str, auth_token: str) -> InboundText:
     """The message of one inbound call; arguments and errors as for `parse_events`."""
-    form = _verified(url, body, signature, auth_token)
+    form = _verify_form(url, body, signature, auth_token)
     sid, sender = form.get("MessageSid", ""), form.get("From", "")
     if not sid or not sender:
         raise BadPayload("no MessageSid or From")
@@ -450,7 +450,7 @@ class _FormFields(dict[str, list[str]]):
         return self[name]
 
 
-def _verified(url: str, body: bytes, signature: str, auth_token: str) -> dict[str, str]:
+def _verify_form(url: str, body: bytes, signature: str, auth_token: str) -> dict[str, str]:
     """The form, each field's first value, once the signature over public URL and fields is shown to be Twilio's."""
     try:
         form = _FormFields(parse_qs(body.decode(), keep_blank_values=True, strict_parsing=bool(body)))
@@ -466,22 +466,22 @@ def _channel(*addresses: str) -> Channel:
     return Channel.WHATSAPP if any(address.startswith("whatsapp:") for address in addresses) else Channel.SMS
 
 
-NOTHING = "<?xml version='1.0' encoding='UTF-8'?><Response/>"
+EMPTY_TWIML = "<?xml version='1.0' encoding='UTF-8'?><Response/>"
 
 
-def twiml(text: str | None) -> str:
+def twiml_response(text: str | None) -> str:
     """The answer to an inbound call: one message back to the sender, or nothing."""
-    return NOTHING if text is None else NOTHING.replace("<Response/>", f"<Response><Message>{escape(text)}</Message></Response>")
+    return EMPTY_TWIML if text is None else EMPTY_TWIML.replace("<Response/>", f"<Response><Message>{escape(text)}</Message></Response>")
 
 
 # -- the plug ----------------------------------------------------------------------------------------------------------
 
 SID = Pattern(re.compile(r"AC[0-9a-fA-F]{32}"), "AC and 32 hex digits")
 SENDER = Pattern(
-    re.compile(rf"{NUMBER}|{SERVICE}|{SENDER_NAME}"),
+    re.compile(rf"{PHONE_NUMBER}|{SERVICE_SID}|{SENDER_NAME}"),
     "a number like +32470000000, a name of at most 11 letters, digits and spaces with a letter in it, or MG and 32 hex digits",
 )
-WHATSAPP_SENDER = Pattern(re.compile(rf"(?:whatsapp:)?{NUMBER}|{SERVICE}"), "a number like +32470000000, or MG and 32 hex digits")
+WHATSAPP_SENDER = Pattern(re.compile(rf"(?:whatsapp:)?{PHONE_NUMBER}|{SERVICE_SID}"), "a number like +32470000000, or MG and 32 hex digits")
 _KEYS = ("TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN")
 
 
@@ -497,7 +497,7 @@ class TwilioAccount:
     whatsapp_sender: str
 
 
-def _account(read: VariableReader) -> TwilioAccount:
+def _read_account(read: VariableReader) -> TwilioAccount:
     return TwilioAccount(
         account_sid=read.matching("TWILIO_ACCOUNT_SID", SID, about="the account"),
         auth_token=read.secret("TWILIO_AUTH_TOKEN", about="the account's token; also verifies webhook calls"),
@@ -510,7 +510,7 @@ def _account(read: VariableReader) -> TwilioAccount:
     )
 
 
-def _make(account: TwilioAccount, bench: AdapterContext) -> Twilio:
+def _make_adapter(account: TwilioAccount, bench: AdapterContext) -> Twilio:
     sender = account.sms_sender if bench.channel is Channel.SMS else account.whatsapp_sender
     status_url = f"{bench.webhook_url}/status"
     return Twilio(bench.channel, account.account_sid, account.auth_token, sender, bench.http, account.base_url, status_url)
@@ -524,13 +524,13 @@ PLUGIN = ProviderPlugin(
     name=Twilio.name,
     needs={Channel.SMS: (*_KEYS, "TWILIO_SMS_SENDER"), Channel.WHATSAPP: (*_KEYS, "TWILIO_WHATSAPP_SENDER")},
     prefixes=("TWILIO_",),
-    read=_account,
-    make=_make,
+    read=_read_account,
+    make=_make_adapter,
     endpoints={
         "status": WebhookEndpoint(lambda call, token: parse_events(call.url, call.body, _signature(call), token, call.now)),
         "inbound": WebhookEndpoint(
             lambda call, token: [parse_inbound(call.url, call.body, _signature(call), token)],
-            lambda text: (twiml(text), "text/xml"),
+            lambda text: (twiml_response(text), "text/xml"),
         ),
     },
     webhook_key=lambda account: account.auth_token,

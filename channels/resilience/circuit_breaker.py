@@ -11,7 +11,7 @@ from datetime import timedelta
 from channels.alerts import alert
 from channels.base import Outbound, Provider, Result, Throttled, Unavailable, Uncertain
 from channels.http_adapter import Clock
-from channels.resilience.wrapper import Pairs, ProviderWrapper
+from channels.resilience.wrapper import Results, ProviderWrapper
 
 # -- trouble -----------------------------------------------------------------------------------------------------------
 
@@ -27,7 +27,7 @@ class CircuitBreaker(ProviderWrapper):
         self._now, self._faults_max, self._pause_seconds = now, faults_max, pause_seconds
         self._faults, self._open_until = 0, now()
 
-    def send(self, batch: Sequence[Outbound]) -> Pairs:
+    def send(self, batch: Sequence[Outbound]) -> Results:
         """See `channels.base.Provider`."""
         if self._now() < self._open_until:
             yield from self._hold(batch)
@@ -37,7 +37,7 @@ class CircuitBreaker(ProviderWrapper):
             yield from self._watch(batch[:1])
             yield from self._hold(batch[1:]) if self._faults else self._watch(batch[1:])
 
-    def _watch(self, batch: Sequence[Outbound]) -> Pairs:
+    def _watch(self, batch: Sequence[Outbound]) -> Results:
         last: Result | None = None
         for outbound, result in self.inside.send(batch):
             if result is not last:
@@ -55,6 +55,6 @@ class CircuitBreaker(ProviderWrapper):
                 alert(self.name, "paused")
             self._open_until = self._now() + timedelta(seconds=self._pause_seconds)
 
-    def _hold(self, batch: Sequence[Outbound]) -> Pairs:
+    def _hold(self, batch: Sequence[Outbound]) -> Results:
         seconds = max(0.0, (self._open_until - self._now()).total_seconds())
         yield from ((outbound, Throttled("paused", "the provider is left in peace", seconds)) for outbound in batch)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from channels.alerts import alert
 from channels.base import ChannelError, Misconfigured, Outbound, Provider, Result, Throttled, Unavailable
-from channels.resilience.wrapper import Pairs
+from channels.resilience.wrapper import Results
 
 # -- a second way ------------------------------------------------------------------------------------------------------
 
@@ -42,7 +42,7 @@ class Failover:
         """Those that stand in for one another."""
         return tuple(route.provider for route in self._routes)
 
-    def send(self, batch: Sequence[Outbound]) -> Pairs:
+    def send(self, batch: Sequence[Outbound]) -> Results:
         """See `channels.base.Provider`."""
         shares: list[list[Outbound]] = [[] for _ in self._routes]
         for outbound in batch:
@@ -72,7 +72,7 @@ class Failover:
 
     def _try(
         self, number: int, share: Sequence[Outbound], left: dict[int, tuple[Outbound, Result]], tried: dict[int, set[int]]
-    ) -> Pairs:
+    ) -> Results:
         for outbound, result in self._routes[number].provider.send(share):
             tried.setdefault(id(outbound), set()).add(number)
             if isinstance(result, Unavailable | Throttled | Misconfigured):

@@ -17,8 +17,8 @@ from redis.exceptions import RedisError
 from channels.alerts import alert
 from channels.base import Outbound, Provider, Sms, Throttled
 from channels.http_adapter import Clock
-from channels.resilience.wrapper import Pairs, ProviderWrapper
-from channels.sms_segments import segments
+from channels.resilience.wrapper import Results, ProviderWrapper
+from channels.sms_segments import count_segments
 
 # -- a rate ------------------------------------------------------------------------------------------------------------
 
@@ -57,7 +57,7 @@ class Grant:
     per_second: float
 
 
-class Bucket(Protocol):
+class TokenBucket(Protocol):
     """Tokens, for messages that cost one or several. What is refused queues up in thought, so that it comes back spread out.
 
     A message leaves when there is a token for its first part; what is missing of the others is owed. So none is too dear for ever,
@@ -73,7 +73,7 @@ class Bucket(Protocol):
 QUEUE_SECONDS_MAX = 300.0
 
 
-FLOW_SECONDS = 5.0  # a flow that has not asked for so long, and for which nothing waits, has no share
+FLOW_IDLE_SECONDS = 5.0  # a flow that has not asked for so long, and for which nothing waits, has no share
 
 
 class LocalBucket:
@@ -84,7 +84,7 @@ class LocalBucket:
         self._tokens, self._at, self._queue_seconds = 0.0, now(), 0.0
 
     def take(self, costs: Sequence[int], flow: str) -> Grant:
-        """See `Bucket`."""
+        """See `TokenBucket`."""
         now, rate = self._now(), self._rate
         passed = max(0.0, (now - self._at).total_seconds())
         self._tokens, self._at = min(float(rate.burst), self._tokens + passed * rate.per_second), now
@@ -102,7 +102,7 @@ class LocalBucket:
 #
 # Fair shares: each campaign that asks has an account of its own beside the bucket, filled at its share of the rate. Where there are
 # several, one may take what is on its account, or what lies in the upper half of the bucket: that is what others left.
-_TAKE = """
+_TAKE_SCRIPT = """
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 local per_second, burst, floor = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -146,38 +146,38 @@ return {granted, text(wait), text(share)}
 """
 
 
-STORE_RETRY = timedelta(seconds=5)
+STORE_RETRY_AFTER = timedelta(seconds=5)
 
 
 class SharedBucket:
     """A bucket that all workers share, in the broker's store. While the store is away, a small one of this process's own."""
 
     def __init__(self, store: Redis, name: str, rate: Rate, now: Clock) -> None:
-        self._take = store.register_script(_TAKE)
+        self._take = store.register_script(_TAKE_SCRIPT)
         self._key, self._rate, self._now = f"dispatcher:rate:{name}", rate, now
         self._name, self._away_until = name, now()
         self._alone = LocalBucket(rate.alone(), now)
 
     def take(self, costs: Sequence[int], flow: str) -> Grant:
-        """See `Bucket`. Campaigns that ask at the same time get equal shares, whatever the number of their workers."""
+        """See `TokenBucket`. Campaigns that ask at the same time get equal shares, whatever the number of their workers."""
         if self._now() >= self._away_until:
             rate = self._rate
-            numbers = (rate.per_second, rate.burst, rate.floor(first_class=not flow), QUEUE_SECONDS_MAX, FLOW_SECONDS)
+            numbers = (rate.per_second, rate.burst, rate.floor(first_class=not flow), QUEUE_SECONDS_MAX, FLOW_IDLE_SECONDS)
             try:
                 messages, wait_seconds, per_second = self._take(keys=[self._key], args=[*numbers, flow, *costs])
                 return Grant(int(messages), float(wait_seconds), float(per_second))
             except RedisError:
                 alert(self._name, "rate_store_away")
-                self._away_until = self._now() + STORE_RETRY
+                self._away_until = self._now() + STORE_RETRY_AFTER
         return self._alone.take(costs, flow)
 
 
-def cost_of(outbound: Outbound) -> int:
+def token_cost(outbound: Outbound) -> int:
     """What a message costs: an SMS its segments, for that is what carriers and providers count; any other message one."""
     if not isinstance(outbound.content, Sms):
         return 1
     try:
-        return max(1, segments(outbound.content.text).count)
+        return max(1, count_segments(outbound.content.text).count)
     except TypeError:  # no text where a text belongs: the adapter will refuse it
         return 1
 
@@ -189,11 +189,11 @@ class RateLimited(ProviderWrapper):
     may use the reserve.
     """
 
-    def __init__(self, inside: Provider, bucket: Bucket) -> None:
+    def __init__(self, inside: Provider, bucket: TokenBucket) -> None:
         super().__init__(inside)
         self._bucket = bucket
 
-    def send(self, batch: Sequence[Outbound]) -> Pairs:
+    def send(self, batch: Sequence[Outbound]) -> Results:
         """See `channels.base.Provider`."""
         flows: dict[str, list[Outbound]] = {}
         for outbound in batch:
@@ -201,8 +201,8 @@ class RateLimited(ProviderWrapper):
         for flow, mine in flows.items():
             yield from self._send(mine, flow)
 
-    def _send(self, batch: Sequence[Outbound], flow: str) -> Pairs:
-        costs = [cost_of(outbound) for outbound in batch]
+    def _send(self, batch: Sequence[Outbound], flow: str) -> Results:
+        costs = [token_cost(outbound) for outbound in batch]
         grant = self._bucket.take(costs, flow)
         if grant.messages:
             yield from self.inside.send(batch[: grant.messages])

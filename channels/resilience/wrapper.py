@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from channels.base import ChannelError, Outbound, Provider, Result
 
-Pairs: TypeAlias = Iterator[tuple[Outbound, Result]]
+Results: TypeAlias = Iterator[tuple[Outbound, Result]]
 
 
 class ProviderWrapper:

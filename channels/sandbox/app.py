@@ -6,7 +6,7 @@ import logging
 from functools import lru_cache, partial
 
 from channels.sandbox import control, inbox
-from channels.sandbox.doubles import Refusal, SandboxRoute, WorldHandler, doubles
+from channels.sandbox.doubles import Refusal, SandboxRoute, RouteHandler, doubles
 from channels.sandbox.faults import FaultRule
 from channels.sandbox.http import Handler, SandboxRequest, SandboxResponse
 from channels.sandbox.world import SandboxState
@@ -24,15 +24,15 @@ def answer(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
     route = find_route(request.head.method, request.head.path)
     try:
         if route.refusal and world.faults.rules and (fault := world.faults.pick(route.provider, request.body)):
-            return _faulty(world, request, route.handle, route.refusal, fault)
+            return _apply_fault(world, request, route.handle, route.refusal, fault)
         return route.handle(world, request)
     except Exception:
         _log.exception("a handler failed on %s", request.head.path.split("/")[1])
         return route.refusal(500) if route.refusal else SandboxResponse(500, b"internal error", "text/plain")
 
 
-def _faulty(
-    world: SandboxState, request: SandboxRequest, handle: WorldHandler, refusal: Refusal, fault: FaultRule
+def _apply_fault(
+    world: SandboxState, request: SandboxRequest, handle: RouteHandler, refusal: Refusal, fault: FaultRule
 ) -> SandboxResponse:
     response = handle(world, request) if fault.takes else SandboxResponse(500)
     if fault.status:

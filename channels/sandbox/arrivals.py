@@ -44,7 +44,7 @@ class ArrivalLog:
 
     def __init__(self, path: Path | None = None, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._file = _opened(path)
+        self._file = _open(path)
         self._first = 1
         self._ends = array("Q")  # where each line ends in the file
         self._by_number: dict[str, list[int]] = defaultdict(list)
@@ -134,7 +134,7 @@ class ArrivalLog:
             raise DamagedLogError(f"the arrival log is damaged in line {len(self._ends) + 1}") from None
 
 
-def _opened(path: Path | None) -> IO[bytes]:
+def _open(path: Path | None) -> IO[bytes]:
     """The log's file, or one without a name that goes when it is closed."""
     if path is None:
         return tempfile.TemporaryFile(buffering=0)

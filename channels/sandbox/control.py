@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 from channels.sandbox.doubles import doubles, fault_names
 from channels.sandbox.events import EventSettings
 from channels.sandbox.faults import RuleError, parse_rules
-from channels.sandbox.http import SandboxRequest, SandboxResponse, is_foreign
+from channels.sandbox.http import SandboxRequest, SandboxResponse, is_cross_origin
 from channels.sandbox.messages import read_message
 from channels.sandbox.profiles import PROFILES
 from channels.sandbox.world import SandboxState
@@ -29,7 +29,7 @@ class ControlError(ValueError):
 
 def handle(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
     """Answer one control request."""
-    if is_foreign(request):
+    if is_cross_origin(request):
         return _json({"error": "not from another page"}, 403)
     name, _, rest = request.head.path.removeprefix("/_sandbox/").partition("/")
     action = _ACTIONS.get((request.head.method, name))

@@ -14,19 +14,19 @@ from channels.base import Channel
 from channels.sandbox.http import SandboxRequest, SandboxResponse
 from channels.sandbox.world import SandboxState, StoredRequest
 
-WorldHandler: TypeAlias = Callable[[SandboxState, SandboxRequest], SandboxResponse]
+RouteHandler: TypeAlias = Callable[[SandboxState, SandboxRequest], SandboxResponse]
 Refusal: TypeAlias = Callable[..., SandboxResponse]
 
 
 class SandboxRoute(NamedTuple):
     """Where a request goes. A `provider` marks the routes that fault rules apply to; `refusal` is its way to say no."""
 
-    handle: WorldHandler
+    handle: RouteHandler
     provider: str = ""
     refusal: Refusal | None = None
 
 
-def _none(_url: str, _folder: Path) -> Mapping[str, Any]:
+def _no_credentials(_url: str, _folder: Path) -> Mapping[str, Any]:
     return {}
 
 
@@ -44,7 +44,7 @@ class Double:
     find: Callable[[str, str], SandboxRoute | None]
     read: Callable[[SandboxState, StoredRequest, int], Mapping[str, Any]]
     plays: frozenset[Channel] = frozenset()
-    credentials: Callable[[str, Path], Mapping[str, Any]] = _none
+    credentials: Callable[[str, Path], Mapping[str, Any]] = _no_credentials
     fault_names: tuple[str, ...] = ()  # what fault rules may call its routes; nothing means its name
     hear: Callable[[SandboxState, Mapping[str, str]], None] | None = None
 
@@ -63,12 +63,12 @@ def fault_names() -> list[str]:
     return [name for double in doubles().values() for name in double.fault_names or (double.name,)]
 
 
-def player(channel: Channel) -> Double:
+def double_for(channel: Channel) -> Double:
     """The double that "sandbox" means on this channel."""
     return next(double for double in doubles().values() if channel in double.plays)
 
 
-def chosen(method: str, handlers: Mapping[str, WorldHandler], provider: str, refusal: Refusal) -> SandboxRoute:
+def route_for(method: str, handlers: Mapping[str, RouteHandler], provider: str, refusal: Refusal) -> SandboxRoute:
     """The route of a path that has these handlers; a path without any gets the provider's 404, a wrong method its 405."""
     if method in handlers:
         return SandboxRoute(handlers[method], provider, refusal)

@@ -26,7 +26,7 @@ _T = TypeVar("_T")
 
 PENDING_MAX = 500_000
 BATCH_EVENTS_MAX = 1_000
-MAIL_USUAL = ("processed", "delivered")
+DEFAULT_MAIL_EVENTS = ("processed", "delivered")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ class EventQueue:
             self._busy -= 1
 
     def _mail_payload(self, events: MailEvents) -> list[dict[str, Any]]:
-        kinds = MAIL_USUAL if events.kinds is None else events.kinds
+        kinds = DEFAULT_MAIL_EVENTS if events.kinds is None else events.kinds
         payload = [mail_event(events, kind, int(self._clock())) for kind in kinds]
         return list(self._repeated(payload))
 

@@ -12,7 +12,7 @@ from pydantic_core import from_json
 
 from channels.base import Channel
 from channels.sandbox.arrivals import Arrival
-from channels.sandbox.doubles import Double, SandboxRoute, chosen
+from channels.sandbox.doubles import Double, SandboxRoute, route_for
 from channels.sandbox.http import SandboxRequest, SandboxResponse
 from channels.sandbox.keys import write_service_account
 from channels.sandbox.twilio import parse_form
@@ -38,7 +38,7 @@ MAGIC_TOKENS: Mapping[str, str] = {
 }
 LOST = "lost"  # taken, but the connection closes without an answer
 
-_STATUS = {
+_ERRORS = {
     "INVALID_ARGUMENT": (400, "INVALID_ARGUMENT", "The registration token is not a valid FCM registration token"),
     "MESSAGE_TOO_BIG": (400, "INVALID_ARGUMENT", "Message is too big"),  # told apart by its words only
     "UNAUTHENTICATED": (401, "UNAUTHENTICATED", "Request had invalid authentication credentials."),
@@ -51,7 +51,7 @@ _STATUS = {
     "INTERNAL": (500, "INTERNAL", "Internal error encountered."),
     "UNAVAILABLE": (503, "UNAVAILABLE", "The service is currently unavailable."),
 }
-_CODE_OF_STATUS = {
+_CODE_BY_STATUS = {
     400: "+INVALID_ARGUMENT",
     401: "+UNAUTHENTICATED",
     403: "+PERMISSION_DENIED",
@@ -66,8 +66,8 @@ def refusal(status: int, error: str = "", _now: float = 0.0, *, field: str = "")
     """Google's error answer, by FCM's code (`error`) or by HTTP status; `field` names the part of the request at
     fault.
     """
-    code = error or _CODE_OF_STATUS.get(status, "INTERNAL")
-    usual, name, words = _STATUS.get(code.removeprefix("+"), (400, code, "The request was refused."))
+    code = error or _CODE_BY_STATUS.get(status, "INTERNAL")
+    usual, name, words = _ERRORS.get(code.removeprefix("+"), (400, code, "The request was refused."))
     status = status or usual
     if code == "+INVALID_ARGUMENT":
         words = f"Invalid value at '{field or 'message'}'"
@@ -96,7 +96,7 @@ def send(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
         document = from_json(request.body, allow_inf_nan=False)
     except ValueError:
         return refusal(400)
-    if field := _wrong_field(document):
+    if field := _invalid_field(document):
         return refusal(400, "+INVALID_ARGUMENT", field=field)
     message = document["message"]
     if _payload_bytes(message) > PAYLOAD_BYTES_MAX:
@@ -107,23 +107,23 @@ def send(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
         return refusal(0, magic, field="message.token" if magic == "INVALID_ARGUMENT" else "")
     project = request.head.path.split("/")[3]
     if document.get("validate_only"):
-        return _name(project, "fake_message_id")
+        return _success(project, "fake_message_id")
     data = message.get("data", {})
     message_id = next((data[name] for name in _MESSAGE_ID_NAMES if name in data), "")
     name = f"0:{world.log.next_seq:016x}%{world.nonce}"
     receipt = f"projects/{project}/messages/{name}"
     address = target or message.get("topic") or message["condition"]
     world.take(request.body, (Arrival("fcm", "push", address, message_id, receipt, digest(request.body)),))
-    return _name(project, name)._replace(lost=target.startswith(LOST))
+    return _success(project, name)._replace(lost=target.startswith(LOST))
 
 
-def _name(project: str, name: str) -> SandboxResponse:
+def _success(project: str, name: str) -> SandboxResponse:
     return SandboxResponse(
         200, json.dumps({"name": f"projects/{project}/messages/{name}"}).encode(), "application/json; charset=UTF-8"
     )
 
 
-def _wrong_field(document: object) -> str:
+def _invalid_field(document: object) -> str:
     """The first field that Google's front end would refuse, as a path; empty when there is none."""
     if not isinstance(document, dict) or not isinstance(document.get("message"), dict):
         return "message"
@@ -133,10 +133,10 @@ def _wrong_field(document: object) -> str:
     for name in ("token", "fid", "topic", "condition"):
         if name in message and (not isinstance(message[name], str) or not message[name]):
             return f"message.{name}"
-    return _wrong_data(message.get("data", {})) or _wrong_notification(message.get("notification", {}))
+    return _invalid_data(message.get("data", {})) or _invalid_notification(message.get("notification", {}))
 
 
-def _wrong_data(data: object) -> str:
+def _invalid_data(data: object) -> str:
     if not isinstance(data, dict):
         return "message.data"
     for name, value in data.items():
@@ -147,7 +147,7 @@ def _wrong_data(data: object) -> str:
     return ""
 
 
-def _wrong_notification(notification: object) -> str:
+def _invalid_notification(notification: object) -> str:
     if not isinstance(notification, dict):
         return "message.notification"
     wrong = (name for name in ("title", "body", "image") if not isinstance(notification.get(name, ""), str))
@@ -172,7 +172,7 @@ def _texts(value: object) -> Iterator[str]:
             yield from _texts(inner)
 
 
-def give_token(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
+def issue_token(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
     """`POST /token`: an access token for a signed assertion of any service account (the sandbox knows nobody's public
     key).
     """
@@ -208,15 +208,15 @@ def _claims(assertion: str) -> dict[str, Any]:
     return claims if signed and isinstance(claims, dict) else {}
 
 
-def _find(method: str, path: str) -> SandboxRoute | None:
+def _find_route(method: str, path: str) -> SandboxRoute | None:
     if path == "/token":
-        return chosen(method, {"POST": give_token}, "google", token_refusal)
+        return route_for(method, {"POST": issue_token}, "google", token_refusal)
     if path.startswith("/v1/projects/"):
-        return chosen(method, {"POST": send} if path.endswith("/messages:send") else {}, "fcm", refusal)
+        return route_for(method, {"POST": send} if path.endswith("/messages:send") else {}, "fcm", refusal)
     return None
 
 
-def _read(_world: SandboxState, kept: StoredRequest, _seq: int) -> dict[str, Any]:
+def _read_content(_world: SandboxState, kept: StoredRequest, _seq: int) -> dict[str, Any]:
     message = json.loads(kept.body)["message"]
     notification = message.get("notification", {})
     platforms = {name: message[name] for name in ("android", "apns", "webpush") if name in message}
@@ -235,4 +235,4 @@ def _credentials(url: str, folder: Path) -> Mapping[str, Any]:
     return {"credentials": path if path.exists() else write_service_account(path, url), "base_url": url}
 
 
-DOUBLE = Double("fcm", _find, _read, frozenset({Channel.PUSH}), _credentials, ("fcm", "google"))
+DOUBLE = Double("fcm", _find_route, _read_content, frozenset({Channel.PUSH}), _credentials, ("fcm", "google"))

@@ -82,7 +82,7 @@ def parse_head(raw: bytes) -> RequestHead:
     return RequestHead(method, path, query, headers, length, chunked, closes)
 
 
-def body_of(head: RequestHead, raw: bytes) -> bytes:
+def decode_body(head: RequestHead, raw: bytes) -> bytes:
     """Undo a gzip content encoding, never beyond the size that would have been taken plain. Raises RequestError."""
     if head.headers.get("content-encoding", "").lower() != "gzip":
         return raw
@@ -106,7 +106,7 @@ def encode(response: SandboxResponse, *, head_only: bool = False) -> bytes:
     return (text + "\r\n").encode("latin-1") + (b"" if head_only else body)
 
 
-def is_foreign(request: SandboxRequest) -> bool:
+def is_cross_origin(request: SandboxRequest) -> bool:
     """Whether a browser sent this on behalf of a page that is not ours, which has nothing to change here."""
     origin = request.head.headers.get("origin")
     return origin is not None and origin.partition("://")[2] != request.head.headers.get("host", "")
@@ -193,7 +193,7 @@ class Connection(asyncio.BufferedProtocol):
             self._head = head
             return None
         self._head = None
-        return SandboxRequest(head, body_of(head, raw))
+        return SandboxRequest(head, decode_body(head, raw))
 
     def _next_head(self) -> RequestHead | None:
         end = self._buffer.find(b"\r\n\r\n", self._start, self._end)

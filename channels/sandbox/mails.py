@@ -10,12 +10,12 @@ from typing import Any
 
 from channels.sandbox.world import SandboxState, StoredRequest
 
-_parsed = lru_cache(maxsize=4)(json.loads)  # a page of the inbox may show fifty mails of one request
+_parse = lru_cache(maxsize=4)(json.loads)  # a page of the inbox may show fifty mails of one request
 
 
 def read_mail(_world: SandboxState, kept: StoredRequest, seq: int) -> dict[str, Any]:
     """The mail that is message `seq`."""
-    mail = _parsed(kept.body)
+    mail = _parse(kept.body)
     index, part = seq - kept.first, {}
     for part in mail["personalizations"]:
         count = sum(len(part.get(kind, ())) for kind in ("to", "cc", "bcc"))
@@ -23,13 +23,13 @@ def read_mail(_world: SandboxState, kept: StoredRequest, seq: int) -> dict[str, 
             break
         index -= count
     changes = _substitutions(part.get("substitutions", {}), mail.get("sections", {}))
-    bodies = {item["type"].lower(): substituted(item["value"], changes) for item in mail.get("content", ())}
+    bodies = {item["type"].lower(): substitute(item["value"], changes) for item in mail.get("content", ())}
     headers = {**mail.get("headers", {}), **part.get("headers", {})}
     return {
         "from": part.get("from") or mail["from"],
         "to": part["to"],
         "cc": part.get("cc", []),
-        "subject": substituted(part.get("subject") or mail.get("subject", ""), changes),
+        "subject": substitute(part.get("subject") or mail.get("subject", ""), changes),
         "headers": headers,
         "text": bodies.get("text/plain", ""),
         "html": bodies.get("text/html", ""),
@@ -40,10 +40,10 @@ def read_mail(_world: SandboxState, kept: StoredRequest, seq: int) -> dict[str, 
 
 def _substitutions(own: Mapping[str, str], sections: Mapping[str, str]) -> dict[str, str]:
     """Values may name sections, which are filled in first."""
-    return {tag: substituted(value, sections) for tag, value in own.items()}
+    return {tag: substitute(value, sections) for tag, value in own.items()}
 
 
-def substituted(text: str, changes: Mapping[str, str]) -> str:
+def substitute(text: str, changes: Mapping[str, str]) -> str:
     """Replace every tag in one pass: what a value brings in is never taken for a tag itself."""
     if not changes:
         return text

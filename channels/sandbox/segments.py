@@ -8,8 +8,8 @@ _BASIC = frozenset(
     "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?"
     "¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà"
 )
-_EXTENDED = frozenset("^{}\\[~]|€\f")
-_GSM = _BASIC | _EXTENDED
+_EXTENSION = frozenset("^{}\\[~]|€\f")
+_GSM = _BASIC | _EXTENSION
 
 
 def is_gsm(text: str) -> bool:
@@ -21,7 +21,7 @@ def count_segments(text: str) -> int:
     """Segments of one message; a pair (escape + character, or two surrogates) is never split between two."""
     signs = set(text)
     if signs <= _GSM:
-        return _count(text, signs & _EXTENDED, single=160, joined=153)
+        return _count(text, signs & _EXTENSION, single=160, joined=153)
     return _count(text, {sign for sign in signs if ord(sign) > 0xFFFF}, single=70, joined=67)
 
 

@@ -13,7 +13,7 @@ from pydantic_core import from_json
 
 from channels.base import Channel
 from channels.sandbox.arrivals import Arrival
-from channels.sandbox.doubles import Double, SandboxRoute, WorldHandler, chosen
+from channels.sandbox.doubles import Double, SandboxRoute, RouteHandler, route_for
 from channels.sandbox.events import MailEvents
 from channels.sandbox.http import SandboxRequest, SandboxResponse, too_large
 from channels.sandbox.keys import SendGridSigner
@@ -49,7 +49,7 @@ MAIL_REFUSALS: dict[str, tuple[int, str]] = {
 }
 LOST = "lost"  # taken, but the connection closes without an answer
 
-_WORDS = {
+_MESSAGES = {
     400: "Bad Request",
     401: "The provided authorization grant is invalid, expired, or revoked",
     403: "The from address does not match a verified Sender Identity.",
@@ -67,7 +67,7 @@ def refusal(status: int, message: str = "", now: float = 0.0) -> SandboxResponse
     """
     if status == 413:
         return too_large()
-    error = {"message": message or _WORDS.get(status, "service unavailable"), "field": None, "help": None}
+    error = {"message": message or _MESSAGES.get(status, "service unavailable"), "field": None, "help": None}
     if status == 429:
         error = {"field": None, "message": error["message"]}
     body = json.dumps({"errors": [error]}).encode()
@@ -95,19 +95,19 @@ def send(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
     for name in names:
         if name in MAIL_REFUSALS:
             return refusal(*MAIL_REFUSALS[name], now=world.clock())
-    if _is_rehearsal(mail):
+    if _is_sandbox_mode(mail):
         return SandboxResponse(200)
-    receipt = _take(world, request.body, mail, names)
+    receipt = _record(world, request.body, mail, names)
     return SandboxResponse(202, headers=(("X-Message-Id", receipt),), lost=LOST in names)
 
 
-def _is_rehearsal(mail: dict[str, Any]) -> bool:
+def _is_sandbox_mode(mail: dict[str, Any]) -> bool:
     """SendGrid's own sandbox mode: checked, answered with 200, and forgotten."""
     mode = mail.get("mail_settings", {}).get("sandbox_mode")
     return isinstance(mode, dict) and mode.get("enable") is True
 
 
-def _take(world: SandboxState, body: bytes, mail: dict[str, Any], names: list[str]) -> str:
+def _record(world: SandboxState, body: bytes, mail: dict[str, Any], names: list[str]) -> str:
     """Record every recipient of every personalization and plan their events; gives the message id."""
     receipt = world.name(world.log.next_seq)[8:]
     digested = digest(body)
@@ -156,15 +156,15 @@ def signed_settings(world: SandboxState, request: SandboxRequest) -> SandboxResp
     return _check_key(world, request) or SandboxResponse(200, json.dumps({"public_key": world.signer.public_key}).encode())
 
 
-_HANDLERS: Mapping[str, dict[str, WorldHandler]] = {
+_HANDLERS: Mapping[str, dict[str, RouteHandler]] = {
     "/v3/mail/send": {"POST": send},
     "/v3/scopes": {"GET": scopes},
     "/v3/user/webhooks/event/settings/signed": {"GET": signed_settings},
 }
 
 
-def _find(method: str, path: str) -> SandboxRoute | None:
-    return chosen(method, _HANDLERS.get(path, {}), "sendgrid", refusal) if path.startswith("/v3/") else None
+def _find_route(method: str, path: str) -> SandboxRoute | None:
+    return route_for(method, _HANDLERS.get(path, {}), "sendgrid", refusal) if path.startswith("/v3/") else None
 
 
 def _credentials(url: str, folder: Path) -> Mapping[str, Any]:
@@ -172,4 +172,4 @@ def _credentials(url: str, folder: Path) -> Mapping[str, Any]:
     return {"api_key": "SG.sandbox", "base_url": url, "webhook_public_key": public_key}
 
 
-DOUBLE = Double("sendgrid", _find, read_mail, frozenset({Channel.EMAIL}), _credentials)
+DOUBLE = Double("sendgrid", _find_route, read_mail, frozenset({Channel.EMAIL}), _credentials)

@@ -70,7 +70,7 @@ _PART_FIELDS: Mapping[str, str] = {
     "send_at": "integer",
 }
 _PERSON_FIELDS = frozenset(("email", "name"))
-_REFUSED_LOCAL_PART = "refused"  # the sandbox's own: an address that SendGrid would call invalid, whatever ours looks like
+_INVALID_LOCAL_PART = "refused"  # the sandbox's own: an address that SendGrid would call invalid, whatever ours looks like
 
 
 def find_problems(mail: object, now: float) -> list[Problem]:
@@ -174,7 +174,7 @@ def is_address(address: str) -> bool:
     if len(address) > 320 or not _ADDRESS.fullmatch(address):
         return False
     local = address.partition("@")[0]
-    return len(local) <= 64 and local.partition("+")[0].lower() != _REFUSED_LOCAL_PART
+    return len(local) <= 64 and local.partition("+")[0].lower() != _INVALID_LOCAL_PART
 
 
 def _check_part_fields(mail: Mapping[str, Any], part: Mapping[str, Any], place: str, now: float) -> Iterator[Problem]:

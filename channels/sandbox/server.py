@@ -16,7 +16,7 @@ from typing import Any
 from channels.sandbox.app import make_app
 from channels.sandbox.client import SandboxClient
 from channels.sandbox.http import Connection
-from channels.sandbox.world import SandboxState, make_world
+from channels.sandbox.world import SandboxState, make_state
 
 
 @asynccontextmanager
@@ -65,7 +65,7 @@ def serve(
         stop, loop = asyncio.Event(), asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
-        world = make_world(state, seed=seed)
+        world = make_state(state, seed=seed)
         prepare(world)
         await _run(world, host, port, ssl_context, lambda bound: ready(_url(host, bound, ssl_context)), stop)
 
@@ -94,7 +94,7 @@ def running(
     async def main() -> None:
         stop = asyncio.Event()
         control.append((asyncio.get_running_loop(), stop))
-        await _run(make_world(state, seed=seed), host, port, ssl_context, ready, stop)
+        await _run(make_state(state, seed=seed), host, port, ssl_context, ready, stop)
 
     def work() -> None:
         try:

@@ -16,7 +16,7 @@ from uuid import UUID
 from pydantic_core import from_json
 
 from channels.sandbox.arrivals import Arrival
-from channels.sandbox.doubles import Double, SandboxRoute, WorldHandler, chosen
+from channels.sandbox.doubles import Double, SandboxRoute, RouteHandler, route_for
 from channels.sandbox.events import WebhookCalls
 from channels.sandbox.http import SandboxRequest, SandboxResponse
 from channels.sandbox.segments import count_segments, is_gsm
@@ -25,10 +25,10 @@ from channels.sandbox.world import SandboxState, StoredRequest, digest
 
 SEGMENTS_MAX = 10
 REFUSALS = range(10_000, 40_000)  # five digits in here refuse at once, as do the codes 40300 to 40399
-STOPPED = 40300
+STOP_CODE = 40300
 
 _NUMBER = re.compile(r"\+[1-9]\d{6,14}")
-_WORDS: Mapping[int, tuple[int, str]] = {
+_ERRORS: Mapping[int, tuple[int, str]] = {
     10004: (422, "Missing required parameter"),
     10005: (404, "Resource not found"),
     10007: (500, "Unexpected error"),
@@ -45,13 +45,13 @@ _WORDS: Mapping[int, tuple[int, str]] = {
     40316: (400, "No content provided for message"),
     40318: (429, "Message queue full"),
 }
-_CODE_OF_STATUS = {400: 10015, 401: 10009, 403: 10010, 404: 10005, 405: 10005, 422: 10015, 429: 10011}
+_CODE_BY_STATUS = {400: 10015, 401: 10009, 403: 10010, 404: 10005, 405: 10005, 422: 10015, 429: 10011}
 
 
 def refusal(status: int, error: str = "", _now: float = 0.0) -> SandboxResponse:
     """Telnyx's error answer: by its own code (`error`), by HTTP status, or both."""
-    code = int(error) if error.isdecimal() else _CODE_OF_STATUS.get(status, 10007)
-    usual_status, title = _WORDS.get(code, (400, "The request was refused"))
+    code = int(error) if error.isdecimal() else _CODE_BY_STATUS.get(status, 10007)
+    usual_status, title = _ERRORS.get(code, (400, "The request was refused"))
     fault = {
         "code": str(code),
         "title": title,
@@ -72,7 +72,7 @@ def send(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
         message = from_json(request.body)
     except ValueError:
         return refusal(400)
-    if code := _fault(message, world):
+    if code := _refusal_code(message, world):
         return refusal(0, str(code))
     url = message.get("webhook_url") or ""
     seq = world.log.next_seq
@@ -90,7 +90,7 @@ def send(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
     magic = magic_code(arrival.address)
     if url and magic != SILENT:
         failure = None if magic == DELIVERED_ONLY else magic
-        world.events.add_text(WebhookCalls(url, _reports(world, arrival, url, failure), _signed(world)))
+        world.events.add_text(WebhookCalls(url, _reports(world, arrival, url, failure), _signed_headers(world)))
     body = json.dumps({"data": _resource(arrival, world.clock(), "queued")}).encode()
     return SandboxResponse(200, body, lost=magic == LOST)
 
@@ -100,7 +100,7 @@ def _check_key(world: SandboxState, request: SandboxRequest) -> SandboxResponse 
     return refusal(401) if scheme != "Bearer" or not key or key in world.refused_keys else None
 
 
-def _fault(message: object, world: SandboxState) -> int | None:
+def _refusal_code(message: object, world: SandboxState) -> int | None:
     """The code of the first thing that Telnyx would refuse."""
     if not isinstance(message, dict) or not isinstance(message.get("to"), str):
         return 10004
@@ -116,12 +116,12 @@ def _fault(message: object, world: SandboxState) -> int | None:
     if count_segments(text) > SEGMENTS_MAX:
         return 40302
     magic = magic_code(message["to"])
-    if magic is not None and (magic in REFUSALS or STOPPED <= magic < STOPPED + 100):
+    if magic is not None and (magic in REFUSALS or STOP_CODE <= magic < STOP_CODE + 100):
         return magic
-    return STOPPED if message["to"] in world.stopped else None
+    return STOP_CODE if message["to"] in world.stopped else None
 
 
-def _moment(at: float) -> str:
+def _isoformat(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
 
 
@@ -139,8 +139,8 @@ def _resource(arrival: Arrival, at: float, status: str, code: int | None = None)
         "text": arrival.text,
         "encoding": "GSM-7" if is_gsm(arrival.text) else "UCS-2",
         "parts": count_segments(arrival.text),
-        "errors": [{"code": str(code), "title": _WORDS.get(code, (0, "Delivery failed"))[1]}] if code else [],
-        "received_at": _moment(at),
+        "errors": [{"code": str(code), "title": _ERRORS.get(code, (0, "Delivery failed"))[1]}] if code else [],
+        "received_at": _isoformat(at),
         "valid_until": valid_until.isoformat(timespec="milliseconds"),
         "tags": [],
         "media": [],
@@ -158,12 +158,12 @@ def _reports(world: SandboxState, arrival: Arrival, url: str, code: int | None) 
 
 def _event(world: SandboxState, identity: str, kind: str, payload: Mapping[str, Any], url: str) -> bytes:
     """One call's body. Its id depends on message and kind only: told twice, it is the same event."""
-    moment = _moment(world.clock())
+    moment = _isoformat(world.clock())
     data = {"record_type": "event", "id": identity, "event_type": kind, "occurred_at": moment, "payload": payload}
     return json.dumps({"data": data, "meta": {"attempt": 1, "delivered_to": url}}).encode()
 
 
-def _signed(world: SandboxState) -> Callable[[bytes, float], Mapping[str, str]]:
+def _signed_headers(world: SandboxState) -> Callable[[bytes, float], Mapping[str, str]]:
     signer = world.signer.short
 
     def headers(body: bytes, at: float) -> Mapping[str, str]:
@@ -185,7 +185,7 @@ def profiles(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
     return _check_key(world, request) or SandboxResponse(200, json.dumps({"data": profile if one else [profile]}).encode())
 
 
-def _hear(world: SandboxState, reply: Mapping[str, str]) -> None:
+def _receive_reply(world: SandboxState, reply: Mapping[str, str]) -> None:
     """An inbound webhook call."""
     url = world.events.settings.telnyx_inbound_url
     if not url:
@@ -204,19 +204,19 @@ def _hear(world: SandboxState, reply: Mapping[str, str]) -> None:
         "errors": [],
     }
     body = _event(world, f"{name}:received", "message.received", payload, url)
-    world.events.add_text(WebhookCalls(url, [body], _signed(world), answers=True))
+    world.events.add_text(WebhookCalls(url, [body], _signed_headers(world), answers=True))
 
 
-def _find(method: str, path: str) -> SandboxRoute | None:
+def _find_route(method: str, path: str) -> SandboxRoute | None:
     if not path.startswith("/v2/"):
         return None
-    handlers: dict[str, WorldHandler] = {"POST": send} if path == "/v2/messages" else {}
+    handlers: dict[str, RouteHandler] = {"POST": send} if path == "/v2/messages" else {}
     if path.startswith("/v2/messaging_profiles"):
         handlers = {"GET": profiles}
-    return chosen(method, handlers, "telnyx", refusal)
+    return route_for(method, handlers, "telnyx", refusal)
 
 
-def _read(_world: SandboxState, kept: StoredRequest, _seq: int) -> dict[str, Any]:
+def _read_content(_world: SandboxState, kept: StoredRequest, _seq: int) -> dict[str, Any]:
     message = json.loads(kept.body)
     return {
         "from": message.get("from") or message["messaging_profile_id"],
@@ -230,4 +230,4 @@ def _read(_world: SandboxState, kept: StoredRequest, _seq: int) -> dict[str, Any
     }
 
 
-DOUBLE = Double("telnyx", _find, _read, hear=_hear)
+DOUBLE = Double("telnyx", _find_route, _read_content, hear=_receive_reply)

@@ -21,7 +21,7 @@ from channels.sandbox.world import SandboxState, digest
 
 _MESSAGE_ID = re.compile(r"[?&](?:message|message_id|id)=([^&#]*)")
 
-_WORDS = {
+_ERRORS = {
     20003: (401, "Authenticate"),
     20004: (405, "Method not allowed"),
     20404: (404, "The requested resource was not found"),
@@ -49,13 +49,13 @@ _WORDS = {
     21910: (400, "Invalid 'From' and 'To' pair"),
     63007: (400, "No Channel was found with the specified From address"),
 }
-_CODE_OF_STATUS = {401: 20003, 404: 20404, 405: 20004, 429: 20429, 500: 20500, 503: 20503}
+_CODE_BY_STATUS = {401: 20003, 404: 20404, 405: 20004, 429: 20429, 500: 20500, 503: 20503}
 
 
 def refusal(status: int, error: str = "", _now: float = 0.0) -> SandboxResponse:
     """Twilio's error answer: by its own code (`error`), by HTTP status, or both."""
-    code = int(error) if error.isdecimal() else _CODE_OF_STATUS.get(status, 20001)
-    usual_status, words = _WORDS.get(code, (400, "The request was refused"))
+    code = int(error) if error.isdecimal() else _CODE_BY_STATUS.get(status, 20001)
+    usual_status, words = _ERRORS.get(code, (400, "The request was refused"))
     status = status or usual_status
     more = f"https://www.twilio.com/docs/errors/{code}"
     headers = (("Retry-After", "1"), ("Twilio-Concurrent-Requests", "100")) if status == 429 else ()
@@ -98,14 +98,14 @@ def send(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
 def parse_form(body: bytes) -> dict[str, str]:
     """A form as an object; of a repeated field the last value counts."""
     pairs = (pair.partition("=") for pair in body.decode("latin-1").split("&") if pair)
-    return {_unquoted(name): _unquoted(value) for name, _, value in pairs}
+    return {_unquote(name): _unquote(value) for name, _, value in pairs}
 
 
-_unquoted_by_rote = lru_cache(maxsize=4096)(unquote_plus)  # senders, callbacks and campaign texts come again and again
+_cached_unquote = lru_cache(maxsize=4096)(unquote_plus)  # senders, callbacks and campaign texts come again and again
 
 
-def _unquoted(text: str) -> str:
-    return _unquoted_by_rote(text) if "%" in text or "+" in text else text
+def _unquote(text: str) -> str:
+    return _cached_unquote(text) if "%" in text or "+" in text else text
 
 
 def content_text(contents: Mapping[str, str], form: Mapping[str, str]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from channels.base import Channel
 from channels.sandbox import twilio_reads
-from channels.sandbox.doubles import Double, SandboxRoute, WorldHandler, chosen
+from channels.sandbox.doubles import Double, SandboxRoute, RouteHandler, route_for
 from channels.sandbox.events import InboundReply
 from channels.sandbox.segments import count_segments, is_gsm
 from channels.sandbox.twilio import content_text, parse_form, refusal, send
@@ -18,21 +18,21 @@ from channels.sandbox.world import SandboxState, StoredRequest
 POOL_NUMBER = "+15005550006"  # the one number of every messaging service here
 
 
-def _find(method: str, path: str) -> SandboxRoute | None:
+def _find_route(method: str, path: str) -> SandboxRoute | None:
     if not path.startswith("/2010-04-01/Accounts/"):
         return None
     parts = path.split("/")[4:]
-    handlers: dict[str, WorldHandler] = {}
+    handlers: dict[str, RouteHandler] = {}
     if parts == [] and path.endswith(".json"):
         handlers = {"GET": twilio_reads.fetch_account}
     elif parts == ["Messages.json"]:
         handlers = {"POST": send, "GET": twilio_reads.list_messages}
     elif len(parts) == 2 and parts[0] == "Messages" and parts[1].endswith(".json"):
         handlers = {"GET": twilio_reads.fetch_message}
-    return chosen(method, handlers, "twilio", refusal)
+    return route_for(method, handlers, "twilio", refusal)
 
 
-def _read(world: SandboxState, kept: StoredRequest, _seq: int) -> dict[str, Any]:
+def _read_content(world: SandboxState, kept: StoredRequest, _seq: int) -> dict[str, Any]:
     form = parse_form(kept.body)
     text = form.get("Body") or content_text(world.contents, form)
     return {
@@ -47,7 +47,7 @@ def _read(world: SandboxState, kept: StoredRequest, _seq: int) -> dict[str, Any]
     }
 
 
-def _hear(world: SandboxState, reply: Mapping[str, str]) -> None:
+def _receive_reply(world: SandboxState, reply: Mapping[str, str]) -> None:
     """An inbound webhook call."""
     if url := world.events.settings.twilio_inbound_url:
         account, token = next(iter(world.auth_tokens.items()), ("AC" + "0" * 32, ""))
@@ -92,4 +92,4 @@ def _credentials(url: str, _folder: Path) -> Mapping[str, Any]:
     }
 
 
-DOUBLE = Double("twilio", _find, _read, frozenset({Channel.SMS, Channel.WHATSAPP}), _credentials, hear=_hear)
+DOUBLE = Double("twilio", _find_route, _read_content, frozenset({Channel.SMS, Channel.WHATSAPP}), _credentials, hear=_receive_reply)

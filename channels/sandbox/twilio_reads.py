@@ -36,7 +36,7 @@ def list_messages(world: SandboxState, request: SandboxRequest) -> SandboxRespon
     shown = found[start : start + size]
     more = f"{path}?{urlencode({**query, 'Page': str(page + 1)})}" if len(found) > start + size else None
     document = {
-        "messages": [_logged(account, line) for line in shown],
+        "messages": [_resource_of(account, line) for line in shown],
         "page": page,
         "page_size": size,
         "start": start,
@@ -58,7 +58,7 @@ def fetch_message(world: SandboxState, request: SandboxRequest) -> SandboxRespon
     line = world.log.get(_seq_of(sid))
     if line is None or line["receipt"] != sid:
         return refusal(404)
-    return SandboxResponse(200, json.dumps(_logged(account, line)).encode())
+    return SandboxResponse(200, json.dumps(_resource_of(account, line)).encode())
 
 
 def fetch_account(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
@@ -94,13 +94,13 @@ def _matches(line: Mapping[str, Any], query: Mapping[str, str]) -> bool:
     return (
         (to is None or (line["channel"] == "whatsapp") == to.startswith(WHATSAPP))
         and query.get("From", line["sender"]) == line["sender"]
-        and _moment(query.get("DateSent"), sent).date() == sent.date()
-        and _moment(query.get("DateSent>"), _EARLIEST) <= sent
-        and sent <= _moment(query.get("DateSent<"), _LATEST)
+        and _parse_time(query.get("DateSent"), sent).date() == sent.date()
+        and _parse_time(query.get("DateSent>"), _EARLIEST) <= sent
+        and sent <= _parse_time(query.get("DateSent<"), _LATEST)
     )
 
 
-def _moment(text: str | None, default: datetime) -> datetime:
+def _parse_time(text: str | None, default: datetime) -> datetime:
     """A day or a moment, in ISO 8601 as the SDK writes it or in RFC 2822. Raises ValueError or TypeError."""
     if not text:
         return default
@@ -111,7 +111,7 @@ def _moment(text: str | None, default: datetime) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _logged(account: str, line: Mapping[str, Any]) -> dict[str, Any]:
+def _resource_of(account: str, line: Mapping[str, Any]) -> dict[str, Any]:
     arrival = Arrival(**{name: line[name] for name in Arrival._fields})
     statuses, code = statuses_of(magic_code(arrival.address), whatsapp=arrival.channel == "whatsapp")
     return resource(account, arrival, line["at"], statuses[-1], code)

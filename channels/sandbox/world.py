@@ -17,8 +17,8 @@ from channels.sandbox.events import EventQueue
 from channels.sandbox.faults import FaultRules
 from channels.sandbox.keys import SendGridSigner
 
-KEPT_MESSAGES_MAX = 20_000
-KEPT_BYTES_MAX = 64_000_000
+STORED_MESSAGES_MAX = 20_000
+STORED_BYTES_MAX = 64_000_000
 
 
 class StoredRequest(NamedTuple):
@@ -34,7 +34,7 @@ class RequestStore:
     """The bodies of the newest requests. They are only read when a person looks, so nothing is parsed or copied
     here."""
 
-    def __init__(self, messages_max: int = KEPT_MESSAGES_MAX, bytes_max: int = KEPT_BYTES_MAX) -> None:
+    def __init__(self, messages_max: int = STORED_MESSAGES_MAX, bytes_max: int = STORED_BYTES_MAX) -> None:
         self._requests: deque[StoredRequest] = deque()
         self._messages_max, self._bytes_max = messages_max, bytes_max
         self._messages = self._bytes = 0
@@ -89,7 +89,7 @@ class SandboxState:
         return f"{self.nonce}{seq:016x}"
 
 
-def make_world(state: Path | None = None, *, seed: int = 0, clock: Callable[[], float] = time.time) -> SandboxState:
+def make_state(state: Path | None = None, *, seed: int = 0, clock: Callable[[], float] = time.time) -> SandboxState:
     """A fresh world; with a `state` folder one that remembers arrivals and its event key over restarts."""
     if state:
         state.mkdir(parents=True, exist_ok=True)

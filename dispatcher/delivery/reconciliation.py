@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from channels.base import Channel, ChannelError, Event, EventKind, ProviderRecord, Rejected
-from channels.lookup import can_tell, look_up
+from channels.lookup import supports_lookup, look_up
 from dispatcher.consent.link_tokens import PREFERENCES, UNSUBSCRIBE, message_token
 from dispatcher.delivery.outcomes import fallback_at
 from dispatcher.domain.campaign import Spec
@@ -48,7 +48,7 @@ def ask(services: Services, doubt: UnresolvedSend) -> bool:
     """Ask about one; False where the provider could not be asked just now."""
     provider = services.providers[doubt.channel]
     finding: ProviderRecord | LookupResult = LookupResult.NEVER
-    if doubt.address is not None and can_tell(provider):
+    if doubt.address is not None and supports_lookup(provider):
         told = look_up(provider, doubt.address, doubt.claimed_at - timedelta(seconds=CLOCKS_SECONDS))
         if isinstance(told, ChannelError) and not isinstance(told, Rejected):
             return False

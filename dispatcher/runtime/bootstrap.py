@@ -23,8 +23,8 @@ from channels.http_adapter import utc_now
 from channels.registry import AdapterContext, plugins
 from channels.resilience.circuit_breaker import CircuitBreaker
 from channels.resilience.failover import Failover, FailoverRoute
-from channels.resilience.rate_limiter import Bucket, LocalBucket, Rate, RateLimited, SharedBucket
-from channels.sandbox.doubles import player
+from channels.resilience.rate_limiter import TokenBucket, LocalBucket, Rate, RateLimited, SharedBucket
+from channels.sandbox.doubles import double_for
 from dispatcher import content
 from dispatcher.content import Catalog, InvalidTemplates
 from dispatcher.embedded import Engines, engines
@@ -140,7 +140,7 @@ def account_of(chosen: Settings, channel: Channel, name: str) -> tuple[str, Any]
     """The provider that a name stands for on a channel, and its account."""
     if name != SANDBOX:
         return name, chosen.accounts[name]
-    double = player(channel)
+    double = double_for(channel)
     return double.name, replace(chosen.accounts[double.name], **double.credentials(chosen.sandbox_url, sandbox_folder(chosen)))
 
 
@@ -159,7 +159,7 @@ def _braked(chosen: Settings, channel: Channel, first: Provider) -> Provider:
     return RateLimited(provider, _bucket(f"{first.name}:{channel}", rate))
 
 
-def _bucket(name: str, rate: Rate) -> Bucket:
+def _bucket(name: str, rate: Rate) -> TokenBucket:
     """The bucket in the broker's store; one of this process's own where the broker is none that we can ask."""
     url = broker_url().replace("redis+socket://", "unix://").replace("?virtual_host=", "?db=")
     if not url.startswith(("redis://", "rediss://", "unix://")):

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from channels.base import Unavailable, Uncertain
-from channels.http import ANSWER_BYTES_MAX, Fault, HttpRequest, HttpResponse, HttpTransport, header_lines
-from tests.support.http_servers import LOST, Answer, Arrived, http2_server, http_answer, http_server
+from channels.http import ANSWER_BYTES_MAX, TransportError, HttpRequest, HttpResponse, HttpTransport, header_lines
+from tests.support.http_servers import LOST, Answer, ReceivedRequest, http2_server, http_answer, http_server
 from tests.support.provider_cases import closed_port
 
 FINE = http_answer(200, b"fine")
@@ -34,7 +34,7 @@ def post(port: int, body: bytes = b"body", scheme: str = "http") -> HttpRequest:
     return HttpRequest(f"{scheme}://127.0.0.1:{port}/x", HEADERS, body)
 
 
-def status(answer: HttpResponse | Fault) -> int:
+def status(answer: HttpResponse | TransportError) -> int:
     assert isinstance(answer, HttpResponse), answer
     return answer.status
 
@@ -150,7 +150,7 @@ def test_tls_is_spoken_only_with_whom_the_authorities_vouch_for(http: HttpTransp
     ca_file, context = certificate(tmp_path)
     trusting = HttpTransport(ca_file=str(ca_file), timeout_seconds=5)
 
-    def secure(request: Arrived, _: int) -> Answer:
+    def secure(request: ReceivedRequest, _: int) -> Answer:
         return http_answer(200, request.body)
 
     with http_server(secure, tls=context) as server:

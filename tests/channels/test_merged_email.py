@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from channels.base import Channel, Email, MailTemplate, MergedEmail, Outbound, TextTemplate
 from channels.http import HttpTransport
 from channels.providers.sendgrid import SendGrid
-from channels.urlencoded import encoded
+from channels.urlencoded import encode_form
 
 FORM = MailTemplate(
     TextTemplate(("Dear ", "!"), (0,)),
@@ -52,4 +52,4 @@ def test_it_reads_as_the_mail_in_one_piece() -> None:
 
 @given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), st.text(st.characters(exclude_categories=["Cs"]))))
 def test_a_form_is_encoded_as_the_standard_library_does(fields: dict[str, str]) -> None:
-    assert encoded(fields) == urlencode(fields)
+    assert encode_form(fields) == urlencode(fields)

@@ -15,9 +15,9 @@ import channels
 from channels.base import Channel
 from channels.http import HttpTransport
 from channels.registry import AdapterContext, plugins
-from channels.sandbox.doubles import doubles, player
+from channels.sandbox.doubles import doubles, double_for
 from dispatcher.runtime.environment import EnvironmentReader
-from tests.support.provider_cases import RIGS
+from tests.support.provider_cases import PROVIDER_CASES
 
 KNOWN = ["fcm", "sendgrid", "twilio", "smtp", "telnyx", "outbox"]  # usual ones first, what reaches nobody last
 
@@ -37,12 +37,12 @@ def test_a_provider_s_variables_are_its_own_and_it_needs_only_what_it_reads(name
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_every_provider_is_held_to_the_conformance_suite(name: str) -> None:
-    assert {rig.channel for rig in RIGS if rig.name == name or rig.name in plugins()[name].needs}
+    assert {rig.channel for rig in PROVIDER_CASES if rig.name == name or rig.name in plugins()[name].needs}
 
 
 @pytest.mark.parametrize("channel", list(Channel))
 def test_every_channel_has_a_double_whose_credentials_make_the_adapter(channel: Channel, tmp_path: Path) -> None:
-    double = player(channel)
+    double = double_for(channel)
     assert [each.name for each in doubles().values() if channel in each.plays] == [double.name]
     plugin = plugins()[double.name]
     account = replace(plugin.read(EnvironmentReader({})), **double.credentials("http://127.0.0.1:1", tmp_path))

@@ -18,7 +18,7 @@ from channels.sandbox.doubles import fault_names
 from channels.sandbox.events import EventSettings
 from channels.sandbox.faults import FaultRule
 from channels.sandbox.fcm import MAGIC_TOKENS
-from channels.sandbox.http import SandboxRequest, SandboxResponse, is_foreign
+from channels.sandbox.http import SandboxRequest, SandboxResponse, is_cross_origin
 from channels.sandbox.messages import read_content, read_message
 from channels.sandbox.profiles import PROFILES
 from channels.sandbox.sendgrid import MAIL_EVENTS, MAIL_REFUSALS
@@ -47,17 +47,17 @@ def handle(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
         if path == "/":
             return _list(world, dict(parse_qsl(request.head.query)))
         if path == "/faults":
-            return _page("faults.html", world, rules=[_told(rule) for rule in world.faults.rules], profiles=PROFILES)
+            return _page("faults.html", world, rules=[_rule_as_json(rule) for rule in world.faults.rules], profiles=PROFILES)
         if path == "/guide":
             return _guide(world, request.head.headers.get("host", ""))
         if path == "/inbox.css":
             return SandboxResponse(200, _style(), "text/css; charset=utf-8", (("Cache-Control", "max-age=300"),))
         if path.startswith("/messages/"):
             return _message(world, path.removeprefix("/messages/"), dict(parse_qsl(request.head.query)))
-    if method == "POST" and path == "/reply" and not is_foreign(request):
+    if method == "POST" and path == "/reply" and not is_cross_origin(request):
         return _reply(world, request)
-    if method == "POST" and path == "/faults" and not is_foreign(request):
-        return _choose_profile(world, request)
+    if method == "POST" and path == "/faults" and not is_cross_origin(request):
+        return _set_profile(world, request)
     return _page("absent.html", world, status=404)
 
 
@@ -75,7 +75,7 @@ def _guide(world: SandboxState, address: str) -> SandboxResponse:
     )
 
 
-def _told(rule: FaultRule) -> str:
+def _rule_as_json(rule: FaultRule) -> str:
     """A rule in the words of the interface, without what is as usual."""
     usual = asdict(FaultRule())
     return (
@@ -83,7 +83,7 @@ def _told(rule: FaultRule) -> str:
     )
 
 
-def _choose_profile(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
+def _set_profile(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
     try:
         set_profile(world, parse_form(request.body).get("profile", ""))
     except ControlError:
@@ -97,7 +97,7 @@ def _list(world: SandboxState, query: dict[str, str]) -> SandboxResponse:
     found = list(_newest(world, channel, text.lower(), before))
     rows, more = found[:PAGE_ROWS], len(found) > PAGE_ROWS
     older = urlencode({"channel": channel, "q": text, "before": rows[-1]["seq"]}) if more else ""
-    rows = [row | {"when": _when(row["at"]), "preview": _preview(world, row)} for row in rows]
+    rows = [row | {"when": _format_time(row["at"]), "preview": _preview(world, row)} for row in rows]
     newer, follow = before < world.log.next_seq, query.get("follow") == "1"
     response = _page("list.html", world, rows=rows, channel=channel, q=text, older=older, newer=newer, follow=follow)
     return response._replace(headers=(*response.headers, ("Refresh", str(FOLLOW_SECONDS)))) if follow else response
@@ -132,14 +132,14 @@ def _message(world: SandboxState, name: str, query: dict[str, str]) -> SandboxRe
     message = read_message(world, int(name)) if name.isdecimal() else None
     if message is None:
         return _page("absent.html", world, status=404)
-    facts: dict[str, Any] = {"when": _when(message["at"]), "stopped": message["address"] in world.stopped}
-    facts["answerable"] = _is_answerable(message.get("sender", ""))
+    facts: dict[str, Any] = {"when": _format_time(message["at"]), "stopped": message["address"] in world.stopped}
+    facts["answerable"] = _can_reply(message.get("sender", ""))
     neighbours = {"older": message["seq"] - 1, "newer": message["seq"] + 1}
     neighbours = {word: seq for word, seq in neighbours.items() if world.log.get(seq)}
     return _page("message.html", world, m=message | facts, **neighbours, replied=query.get("replied", ""))
 
 
-def _is_answerable(sender: str) -> bool:
+def _can_reply(sender: str) -> bool:
     """A number, short code or messaging service can be answered, a name can't."""
     return sender.removeprefix("whatsapp:").lstrip("+").isdecimal() or sender.startswith("MG")
 
@@ -160,7 +160,7 @@ def _reply(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
     return SandboxResponse(303, b"", headers=(("Location", f"/messages/{seq}?{urlencode({'replied': text})}"),))
 
 
-def _when(at: float) -> dict[str, str]:
+def _format_time(at: float) -> dict[str, str]:
     moment = datetime.fromtimestamp(at, UTC)
     return {
         "iso": moment.isoformat(),
