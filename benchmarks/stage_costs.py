@@ -233,7 +233,7 @@ def _batch(services: Services, chunk: Chunk, batch: Sequence[Candidate], spent: 
 
 def _texts(content: Content) -> tuple[str, ...]:
     """A message's long texts, whole: a mail of pieces is put together here."""
-    mail = content.whole() if isinstance(content, MergedEmail) else content
+    mail = content.assemble() if isinstance(content, MergedEmail) else content
     return (mail.subject, mail.html, mail.text) if isinstance(mail, Email) else ()
 
 

@@ -34,7 +34,7 @@ class TextTemplate:
     words: tuple[str, ...]
     gaps: tuple[int, ...]
 
-    def filled(self, values: Sequence[str]) -> str:
+    def fill(self, values: Sequence[str]) -> str:
         """The text with these values in its gaps."""
         pieces = [""] * (2 * len(self.gaps) + 1)
         pieces[::2] = self.words
@@ -71,20 +71,25 @@ class MergedEmail:
 
     sender_name: str
     sender_address: str
-    form: MailTemplate
+    template: MailTemplate
     values: tuple[str, ...]
     headers: tuple[tuple[str, str], ...] = ()
 
     @property
     def subject(self) -> str:
         """The subject, put together."""
-        return self.form.subject.filled(self.values)
+        return self.template.subject.fill(self.values)
 
-    def whole(self) -> Email:
+    def assemble(self) -> Email:
         """The mail, put together."""
-        form, values = self.form, self.values
+        template, values = self.template, self.values
         return Email(
-            self.sender_name, self.sender_address, self.subject, form.html.filled(values), form.text.filled(values), self.headers
+            self.sender_name,
+            self.sender_address,
+            self.subject,
+            template.html.fill(values),
+            template.text.fill(values),
+            self.headers,
         )
 
 
@@ -142,7 +147,7 @@ Content: TypeAlias = PlainContent | MergedEmail
 
 def assemble(content: Content) -> PlainContent:
     """The content as a person sees it: a mail in pieces is put together."""
-    return content.whole() if isinstance(content, MergedEmail) else content
+    return content.assemble() if isinstance(content, MergedEmail) else content
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +277,7 @@ class Event:
     receipt: str | None = None
     code: str | None = None
     retry_hint: RetryHint | None = None
-    strikes: int | None = None
+    soft_bounce_limit: int | None = None
     extra: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -283,7 +288,7 @@ class ProviderRecord:
     receipt: str
     at: datetime
     text: str
-    news: tuple[Event, ...]
+    events: tuple[Event, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,9 +305,9 @@ class InboundText:
 class BadSignature(Exception):
     """A webhook call that was not, or can't be shown to be, the provider's. `why` is one word for our log."""
 
-    def __init__(self, why: str) -> None:
-        super().__init__(why)
-        self.why = why
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class BadPayload(Exception):

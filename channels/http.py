@@ -290,7 +290,7 @@ class HttpTransport:
             for slot in mine:
                 engine.drop(slot)
 
-    def ask(self, request: HttpRequest) -> HttpResponse | TransportError:
+    def request(self, request: HttpRequest) -> HttpResponse | TransportError:
         """One request, one answer."""
         return next(answer for _, answer in self.exchange([(None, request)]))
 

@@ -102,7 +102,7 @@ def retry_after_seconds(answer: HttpResponse, now: datetime) -> float | None:
 
 def fetch(http: HttpTransport, request: HttpRequest, now: Clock) -> HttpResponse | ChannelError:
     """For `check`: a question's answer where it is a 200, else what its status says."""
-    answer = http.ask(request)
+    answer = http.request(request)
     if not isinstance(answer, HttpResponse) or answer.status == 200:
         return answer
     return error_from_status(answer, now())

@@ -29,8 +29,8 @@ def supports_lookup(provider: Provider) -> bool:
 
 def unwrap(provider: Provider) -> Iterator[Provider]:
     """The adapters behind a provider's brakes: one, or each of those that stand in for one another."""
-    if hasattr(provider, "inside"):
-        yield from unwrap(provider.inside)
+    if hasattr(provider, "inner"):
+        yield from unwrap(provider.inner)
     elif hasattr(provider, "providers"):
         for each in provider.providers:
             yield from unwrap(each)

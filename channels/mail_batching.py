@@ -63,7 +63,7 @@ def single(mail: Outbound) -> MailBatch:
 
 def _assembled(mail: Outbound) -> Email:
     email = email_of(mail)
-    return email.whole() if isinstance(email, MergedEmail) else email
+    return email.assemble() if isinstance(email, MergedEmail) else email
 
 
 def group_mails(mails: Iterable[Outbound], mails_max: int) -> Iterator[MailBatch]:
@@ -115,7 +115,7 @@ def _shape_key(mail: Outbound) -> object:
     """Mails of another shape leave apart. One with an empty part is alone: SendGrid refuses it, by no fault of its neighbours."""
     email = email_of(mail)
     if isinstance(email, MergedEmail):
-        return email.form if any(email.form.html.words) and any(email.form.text.words) else mail.id
+        return email.template if any(email.template.html.words) and any(email.template.text.words) else mail.id
     return (email.html.count("\n"), email.text.count("\n")) if email.html and email.text else mail.id
 
 
@@ -201,7 +201,7 @@ def _unused_character(everything: str) -> str:
 def _draft_from_templates(mails: Sequence[Outbound]) -> Draft:
     """A draft from the pieces that the mails brought with them."""
     emails = [email for mail in mails if isinstance(email := email_of(mail), MergedEmail)]
-    form, columns = emails[0].form, list(zip(*(email.values for email in emails), strict=True))
+    form, columns = emails[0].template, list(zip(*(email.values for email in emails), strict=True))
     return _pieces(form.subject, columns), _pieces(form.html, columns), _pieces(form.text, columns)
 
 

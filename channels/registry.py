@@ -124,14 +124,14 @@ class ProviderPlugin(Generic[A]):
 
     name: str
     needs: Mapping[Channel, tuple[str, ...]]  # the channels it serves, and the variables without which it can't
-    prefixes: tuple[str, ...]  # its variables begin so
-    read: Callable[[VariableReader], A]
-    make: Callable[[A, AdapterContext], Provider]
+    variable_prefixes: tuple[str, ...]  # its variables begin so
+    read_account: Callable[[VariableReader], A]
+    make_adapter: Callable[[A, AdapterContext], Provider]
     endpoints: Mapping[str, WebhookEndpoint] = field(default_factory=dict)  # by the path below /webhooks/<name>, "" for that itself
     webhook_key: Callable[[A], str] = lambda _: ""  # verifies calls at the doors; an empty one verifies nothing
-    doubts: Callable[[A], Iterable[str]] = _no_warnings  # what may be meant so, but is worth a word
-    together: Callable[[A], int] = lambda _: 1  # messages that one request of its carries at most
-    usual: bool = False  # goes before others whose credentials are there as well
+    warnings: Callable[[A], Iterable[str]] = _no_warnings  # what may be meant so, but is worth a word
+    messages_per_request: Callable[[A], int] = lambda _: 1  # messages that one request of its carries at most
+    preferred: bool = False  # goes before others whose credentials are there as well
     real: bool = True  # reaches people
 
 
@@ -145,4 +145,6 @@ def plugins() -> Mapping[str, ProviderPlugin[Any]]:
         for name in names
         if isinstance(plugin := getattr(import_module(f"channels.providers.{name}"), "PLUGIN", None), ProviderPlugin)
     ]
-    return {plugin.name: plugin for plugin in sorted(found, key=lambda plugin: (not plugin.real, not plugin.usual, plugin.name))}
+    return {
+        plugin.name: plugin for plugin in sorted(found, key=lambda plugin: (not plugin.real, not plugin.preferred, plugin.name))
+    }

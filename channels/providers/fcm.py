@@ -122,7 +122,7 @@ class Fcm:
         if fault := self._authorize():
             return fault
         body = json.dumps({"validate_only": True, "message": {"topic": "dispatcher-check", "data": {"check": "1"}}})
-        answer = self._http.ask(HttpRequest(self._url, self._headers, body.encode()))
+        answer = self._http.request(HttpRequest(self._url, self._headers, body.encode()))
         result = self.parse(answer) if isinstance(answer, HttpResponse) else answer
         return None if isinstance(result, Receipt) else result
 
@@ -166,7 +166,7 @@ class _TokenTransport(transport.Request):
         timeout: float | None = None,  # noqa: ARG002
         **_: Any,
     ) -> _TokenResponse:
-        answer = self._http.ask(HttpRequest(url, header_lines(headers or {}), body or b""))
+        answer = self._http.request(HttpRequest(url, header_lines(headers or {}), body or b""))
         if not isinstance(answer, HttpResponse) or answer.status >= 500 or answer.status in {408, 429}:
             raise auth_exceptions.TransportError("no usable answer")  # type: ignore[no-untyped-call]
         return _TokenResponse(answer.status, answer.body)
@@ -329,15 +329,15 @@ def _is_service_account(path: Path) -> bool:
         return False
 
 
-def _make_adapter(account: FcmAccount, bench: AdapterContext) -> Fcm:
-    return Fcm(str(account.credentials), bench.http, account.base_url)
+def _make_adapter(account: FcmAccount, context: AdapterContext) -> Fcm:
+    return Fcm(str(account.credentials), context.http, account.base_url)
 
 
 PLUGIN = ProviderPlugin(
     name=Fcm.name,
     needs={Channel.PUSH: (_KEY_FILE,)},
-    prefixes=("FCM_", _KEY_FILE),
-    read=_read_account,
-    make=_make_adapter,
-    usual=True,
+    variable_prefixes=("FCM_", _KEY_FILE),
+    read_account=_read_account,
+    make_adapter=_make_adapter,
+    preferred=True,
 )

@@ -58,8 +58,8 @@ class Outbox:
 PLUGIN = ProviderPlugin(
     name=Outbox.name,
     needs=dict.fromkeys(Channel, ()),
-    prefixes=(),
-    read=lambda _: None,
-    make=lambda _, bench: Outbox(bench.channel),
+    variable_prefixes=(),
+    read_account=lambda _: None,
+    make_adapter=lambda _, context: Outbox(context.channel),
     real=False,
 )

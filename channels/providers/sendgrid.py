@@ -157,9 +157,11 @@ _PLAIN_TEMPLATE = MailTemplate(*(TextTemplate(("", ""), (gap,)) for gap in range
 
 def _request_body(batch: MailBatch) -> str:
     mail = batch.shared or email_of(batch.mails[0])
-    form, values = (mail.form, mail.values) if isinstance(mail, MergedEmail) else (_PLAIN_TEMPLATE, (mail.subject, mail.html, mail.text))
+    form, values = (
+        (mail.template, mail.values) if isinstance(mail, MergedEmail) else (_PLAIN_TEMPLATE, (mail.subject, mail.html, mail.text))
+    )
     people = [_personalization(*each) for each in zip(batch.mails, batch.values_by_tag, strict=True)]
-    return _request_template(form).filled([*_json_escape(values), _sender(mail.sender_name, mail.sender_address), json.dumps(people)])
+    return _request_template(form).fill([*_json_escape(values), _sender(mail.sender_name, mail.sender_address), json.dumps(people)])
 
 
 @lru_cache(maxsize=256)  # forms; a campaign has a few
@@ -376,8 +378,8 @@ def _read_account(read: VariableReader) -> SendGridAccount:
     )
 
 
-def _make_adapter(account: SendGridAccount, bench: AdapterContext) -> SendGrid:
-    return SendGrid(account.api_key, bench.http, account.base_url, mails_per_request=account.mails_per_request)
+def _make_adapter(account: SendGridAccount, context: AdapterContext) -> SendGrid:
+    return SendGrid(account.api_key, context.http, account.base_url, mails_per_request=account.mails_per_request)
 
 
 def _read_webhook(call: WebhookRequest, key: str) -> list[Event]:
@@ -393,12 +395,12 @@ def _warnings(account: SendGridAccount) -> Iterator[str]:
 PLUGIN = ProviderPlugin(
     name=SendGrid.name,
     needs={Channel.EMAIL: ("SENDGRID_API_KEY",)},
-    prefixes=("SENDGRID_",),
-    read=_read_account,
-    make=_make_adapter,
+    variable_prefixes=("SENDGRID_",),
+    read_account=_read_account,
+    make_adapter=_make_adapter,
     endpoints={"": WebhookEndpoint(_read_webhook)},
     webhook_key=lambda account: account.webhook_public_key,
-    doubts=_warnings,
-    together=lambda account: account.mails_per_request,
-    usual=True,
+    warnings=_warnings,
+    messages_per_request=lambda account: account.mails_per_request,
+    preferred=True,
 )

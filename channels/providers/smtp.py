@@ -286,9 +286,9 @@ class SmtpAccount:
 PLUGIN = ProviderPlugin(
     name=Smtp.name,
     needs={Channel.EMAIL: ("SMTP_URL",)},
-    prefixes=("SMTP_",),
-    read=lambda read: SmtpAccount(
+    variable_prefixes=("SMTP_",),
+    read_account=lambda read: SmtpAccount(
         read.url_with_password("SMTP_URL", ("smtp", "smtps"), about="the relay, such as `smtp://user:password@host:587`")
     ),
-    make=lambda account, _: Smtp(account.url),
+    make_adapter=lambda account, _: Smtp(account.url),
 )

@@ -146,7 +146,9 @@ _RETRY_HINTS = {
 _SOFT_BOUNCE_LIMITS = {"40004": 2, "40008": 3}  # failures that mean a dead number once so many come in a row
 _KNOWN_FIELDS = frozenset({"id", "record_type", "direction", "errors", "tags", "media", "cc", "type"})
 # Codes that nothing here can mend, but a person can.
-_ALERT_CODES = frozenset({"10002", "10004", "10015", "40002", "40003", "40009", "40010", "40015", "40017", "40309", "40316", "40322"})
+_ALERT_CODES = frozenset(
+    {"10002", "10004", "10015", "40002", "40003", "40009", "40010", "40015", "40017", "40309", "40316", "40322"}
+)
 _CODE = re.compile(r"[0-9]{5}")
 
 
@@ -216,7 +218,9 @@ class Telnyx:
         if isinstance(answer, ChannelError):
             return answer
         return (
-            Misconfigured("40312", ERROR_CODES["40312"][1]) if _object(answer.fields().get("data")).get("enabled") is False else None
+            Misconfigured("40312", ERROR_CODES["40312"][1])
+            if _object(answer.fields().get("data")).get("enabled") is False
+            else None
         )
 
     def close(self) -> None:
@@ -313,7 +317,7 @@ def _events(call: Mapping[str, Any], payload: Mapping[str, Any], event_id: str, 
         receipt=_text(payload.get("id")),
         code=code,
         retry_hint=_RETRY_HINTS.get(code or "") if kind is EventKind.FAILED else None,
-        strikes=_SOFT_BOUNCE_LIMITS.get(code or "") if kind is EventKind.FAILED else None,
+        soft_bounce_limit=_SOFT_BOUNCE_LIMITS.get(code or "") if kind is EventKind.FAILED else None,
         extra=extra_fields(payload, _KNOWN_FIELDS),
     )
     yield event
@@ -383,9 +387,9 @@ def _read_account(read: VariableReader) -> TelnyxAccount:
     return account
 
 
-def _make_adapter(account: TelnyxAccount, bench: AdapterContext) -> Telnyx:
+def _make_adapter(account: TelnyxAccount, context: AdapterContext) -> Telnyx:
     return Telnyx(
-        account.api_key, account.sms_sender, bench.http, account.base_url, account.messaging_profile_id, bench.webhook_url
+        account.api_key, account.sms_sender, context.http, account.base_url, account.messaging_profile_id, context.webhook_url
     )
 
 
@@ -402,10 +406,10 @@ def _warnings(account: TelnyxAccount) -> Iterator[str]:
 PLUGIN = ProviderPlugin(
     name=Telnyx.name,
     needs={Channel.SMS: ("TELNYX_API_KEY", "TELNYX_SMS_SENDER")},
-    prefixes=("TELNYX_",),
-    read=_read_account,
-    make=_make_adapter,
+    variable_prefixes=("TELNYX_",),
+    read_account=_read_account,
+    make_adapter=_make_adapter,
     endpoints={"": WebhookEndpoint(_read_webhook)},
     webhook_key=lambda account: account.public_key,
-    doubts=_warnings,
+    warnings=_warnings,
 )

@@ -281,7 +281,10 @@ def _whatsapp_fields(outbound: Outbound) -> dict[str, str]:
 
 
 # Laid out by hand: the SDK's `create` costs more than all else in a message's hand-over. Tests hold our bytes against its own.
-_FIELDS_BY_CHANNEL: Mapping[Channel, Callable[[Outbound], dict[str, str]]] = {Channel.SMS: _sms_fields, Channel.WHATSAPP: _whatsapp_fields}
+_FIELDS_BY_CHANNEL: Mapping[Channel, Callable[[Outbound], dict[str, str]]] = {
+    Channel.SMS: _sms_fields,
+    Channel.WHATSAPP: _whatsapp_fields,
+}
 
 
 def _sender_field(channel: Channel, sender: str) -> dict[str, str]:
@@ -420,7 +423,7 @@ def _event(sid: str, status: str, error: str, to: str, channel: Channel, at: dat
         receipt=sid,
         code=code,
         retry_hint=retry_hint,
-        strikes=_SOFT_BOUNCE_LIMITS.get(failed),
+        soft_bounce_limit=_SOFT_BOUNCE_LIMITS.get(failed),
     )
 
 
@@ -471,7 +474,11 @@ EMPTY_TWIML = "<?xml version='1.0' encoding='UTF-8'?><Response/>"
 
 def twiml_response(text: str | None) -> str:
     """The answer to an inbound call: one message back to the sender, or nothing."""
-    return EMPTY_TWIML if text is None else EMPTY_TWIML.replace("<Response/>", f"<Response><Message>{escape(text)}</Message></Response>")
+    return (
+        EMPTY_TWIML
+        if text is None
+        else EMPTY_TWIML.replace("<Response/>", f"<Response><Message>{escape(text)}</Message></Response>")
+    )
 
 
 # -- the plug ----------------------------------------------------------------------------------------------------------
@@ -481,7 +488,9 @@ SENDER = Pattern(
     re.compile(rf"{PHONE_NUMBER}|{SERVICE_SID}|{SENDER_NAME}"),
     "a number like +32470000000, a name of at most 11 letters, digits and spaces with a letter in it, or MG and 32 hex digits",
 )
-WHATSAPP_SENDER = Pattern(re.compile(rf"(?:whatsapp:)?{PHONE_NUMBER}|{SERVICE_SID}"), "a number like +32470000000, or MG and 32 hex digits")
+WHATSAPP_SENDER = Pattern(
+    re.compile(rf"(?:whatsapp:)?{PHONE_NUMBER}|{SERVICE_SID}"), "a number like +32470000000, or MG and 32 hex digits"
+)
 _KEYS = ("TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN")
 
 
@@ -510,10 +519,10 @@ def _read_account(read: VariableReader) -> TwilioAccount:
     )
 
 
-def _make_adapter(account: TwilioAccount, bench: AdapterContext) -> Twilio:
-    sender = account.sms_sender if bench.channel is Channel.SMS else account.whatsapp_sender
-    status_url = f"{bench.webhook_url}/status"
-    return Twilio(bench.channel, account.account_sid, account.auth_token, sender, bench.http, account.base_url, status_url)
+def _make_adapter(account: TwilioAccount, context: AdapterContext) -> Twilio:
+    sender = account.sms_sender if context.channel is Channel.SMS else account.whatsapp_sender
+    status_url = f"{context.webhook_url}/status"
+    return Twilio(context.channel, account.account_sid, account.auth_token, sender, context.http, account.base_url, status_url)
 
 
 def _signature(call: WebhookRequest) -> str:
@@ -523,9 +532,9 @@ def _signature(call: WebhookRequest) -> str:
 PLUGIN = ProviderPlugin(
     name=Twilio.name,
     needs={Channel.SMS: (*_KEYS, "TWILIO_SMS_SENDER"), Channel.WHATSAPP: (*_KEYS, "TWILIO_WHATSAPP_SENDER")},
-    prefixes=("TWILIO_",),
-    read=_read_account,
-    make=_make_adapter,
+    variable_prefixes=("TWILIO_",),
+    read_account=_read_account,
+    make_adapter=_make_adapter,
     endpoints={
         "status": WebhookEndpoint(lambda call, token: parse_events(call.url, call.body, _signature(call), token, call.now)),
         "inbound": WebhookEndpoint(
@@ -534,5 +543,5 @@ PLUGIN = ProviderPlugin(
         ),
     },
     webhook_key=lambda account: account.auth_token,
-    usual=True,
+    preferred=True,
 )

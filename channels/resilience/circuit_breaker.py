@@ -22,24 +22,24 @@ class CircuitBreaker(ProviderWrapper):
     After the pause one message goes ahead to see. Mails that shared a request count once.
     """
 
-    def __init__(self, inside: Provider, now: Clock, faults_max: int = 5, pause_seconds: float = 10.0) -> None:
-        super().__init__(inside)
-        self._now, self._faults_max, self._pause_seconds = now, faults_max, pause_seconds
-        self._faults, self._open_until = 0, now()
+    def __init__(self, inner: Provider, now: Clock, failures_max: int = 5, pause_seconds: float = 10.0) -> None:
+        super().__init__(inner)
+        self._now, self._failures_max, self._pause_seconds = now, failures_max, pause_seconds
+        self._failures, self._open_until = 0, now()
 
     def send(self, batch: Sequence[Outbound]) -> Results:
         """See `channels.base.Provider`."""
         if self._now() < self._open_until:
             yield from self._hold(batch)
-        elif self._faults < self._faults_max:
+        elif self._failures < self._failures_max:
             yield from self._watch(batch)
         else:
             yield from self._watch(batch[:1])
-            yield from self._hold(batch[1:]) if self._faults else self._watch(batch[1:])
+            yield from self._hold(batch[1:]) if self._failures else self._watch(batch[1:])
 
     def _watch(self, batch: Sequence[Outbound]) -> Results:
         last: Result | None = None
-        for outbound, result in self.inside.send(batch):
+        for outbound, result in self.inner.send(batch):
             if result is not last:
                 self._count(result)
             last = result
@@ -47,10 +47,10 @@ class CircuitBreaker(ProviderWrapper):
 
     def _count(self, result: Result) -> None:
         if not isinstance(result, Unavailable | Uncertain):
-            self._faults = 0
+            self._failures = 0
             return
-        self._faults += 1
-        if self._faults >= self._faults_max:
+        self._failures += 1
+        if self._failures >= self._failures_max:
             if self._now() >= self._open_until:
                 alert(self.name, "paused")
             self._open_until = self._now() + timedelta(seconds=self._pause_seconds)

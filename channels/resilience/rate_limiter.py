@@ -34,15 +34,15 @@ class Rate:
     per_second: float
     burst: int
     reserve: float = 0.1
-    alone_share: float = 0.05
+    fallback_share: float = 0.05
 
-    def alone(self) -> Rate:
+    def fallback(self) -> Rate:
         """What one worker allows itself while it can't ask the others."""
-        return Rate(self.per_second * self.alone_share, max(1, int(self.burst * self.alone_share)), self.reserve)
+        return Rate(self.per_second * self.fallback_share, max(1, int(self.burst * self.fallback_share)), self.reserve)
 
-    def floor(self, *, first_class: bool) -> float:
+    def reserved_tokens(self, *, trigger: bool) -> float:
         """The tokens that must be left over."""
-        return 0.0 if first_class else self.burst * self.reserve
+        return 0.0 if trigger else self.burst * self.reserve
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class LocalBucket:
         now, rate = self._now(), self._rate
         passed = max(0.0, (now - self._at).total_seconds())
         self._tokens, self._at = min(float(rate.burst), self._tokens + passed * rate.per_second), now
-        messages, spent, free = 0, 0, self._tokens - rate.floor(first_class=not flow)
+        messages, spent, free = 0, 0, self._tokens - rate.reserved_tokens(trigger=not flow)
         while messages < len(costs) and free - spent >= 1:
             spent += costs[messages]
             messages += 1
@@ -156,20 +156,20 @@ class SharedBucket:
         self._take = store.register_script(_TAKE_SCRIPT)
         self._key, self._rate, self._now = f"dispatcher:rate:{name}", rate, now
         self._name, self._away_until = name, now()
-        self._alone = LocalBucket(rate.alone(), now)
+        self._fallback = LocalBucket(rate.fallback(), now)
 
     def take(self, costs: Sequence[int], flow: str) -> Grant:
         """See `TokenBucket`. Campaigns that ask at the same time get equal shares, whatever the number of their workers."""
         if self._now() >= self._away_until:
             rate = self._rate
-            numbers = (rate.per_second, rate.burst, rate.floor(first_class=not flow), QUEUE_SECONDS_MAX, FLOW_IDLE_SECONDS)
+            numbers = (rate.per_second, rate.burst, rate.reserved_tokens(trigger=not flow), QUEUE_SECONDS_MAX, FLOW_IDLE_SECONDS)
             try:
                 messages, wait_seconds, per_second = self._take(keys=[self._key], args=[*numbers, flow, *costs])
                 return Grant(int(messages), float(wait_seconds), float(per_second))
             except RedisError:
                 alert(self._name, "rate_store_away")
                 self._away_until = self._now() + STORE_RETRY_AFTER
-        return self._alone.take(costs, flow)
+        return self._fallback.take(costs, flow)
 
 
 def token_cost(outbound: Outbound) -> int:
@@ -189,8 +189,8 @@ class RateLimited(ProviderWrapper):
     may use the reserve.
     """
 
-    def __init__(self, inside: Provider, bucket: TokenBucket) -> None:
-        super().__init__(inside)
+    def __init__(self, inner: Provider, bucket: TokenBucket) -> None:
+        super().__init__(inner)
         self._bucket = bucket
 
     def send(self, batch: Sequence[Outbound]) -> Results:
@@ -205,7 +205,7 @@ class RateLimited(ProviderWrapper):
         costs = [token_cost(outbound) for outbound in batch]
         grant = self._bucket.take(costs, flow)
         if grant.messages:
-            yield from self.inside.send(batch[: grant.messages])
+            yield from self.inner.send(batch[: grant.messages])
         turns = accumulate(costs[grant.messages :])
         for turn, outbound in zip(turns, batch[grant.messages :], strict=True):
             seconds = min(QUEUE_SECONDS_MAX, grant.wait_seconds + turn / grant.per_second)

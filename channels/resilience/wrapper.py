@@ -16,14 +16,14 @@ Results: TypeAlias = Iterator[tuple[Outbound, Result]]
 class ProviderWrapper:
     """What all brakes have in common: the name and channel of the provider inside."""
 
-    def __init__(self, inside: Provider) -> None:
-        self.inside = inside
-        self.name, self.channel = inside.name, inside.channel
+    def __init__(self, inner: Provider) -> None:
+        self.inner = inner
+        self.name, self.channel = inner.name, inner.channel
 
     def check(self) -> ChannelError | None:
         """The provider's own check."""
-        return self.inside.check()
+        return self.inner.check()
 
     def close(self) -> None:
         """Let go of connections."""
-        self.inside.close()
+        self.inner.close()

@@ -14,28 +14,28 @@ from channels.sandbox.control import set_profile
 from channels.sandbox.keys import write_certificate
 from channels.sandbox.profiles import PROFILES
 from channels.sandbox.server import announce, serve
-from channels.sandbox.world import SandboxState
+from channels.sandbox.state import SandboxState
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line and serve; 2 when the port can't be had, or the state folder not be used."""
     options = _parser().parse_args(arguments)
 
-    def prepare(world: SandboxState) -> None:
+    def prepare(state: SandboxState) -> None:
         endpoints = f"{options.dispatcher.rstrip('/')}/webhooks" if options.dispatcher else ""
-        world.events.settings = replace(
-            world.events.settings,
+        state.events.settings = replace(
+            state.events.settings,
             sendgrid_url=options.sendgrid_webhook or (endpoints and f"{endpoints}/sendgrid"),
             twilio_inbound_url=options.twilio_inbound or (endpoints and f"{endpoints}/twilio/inbound"),
             telnyx_inbound_url=options.telnyx_inbound or (endpoints and f"{endpoints}/telnyx"),
         )
-        set_profile(world, options.profile)
+        set_profile(state, options.profile)
 
     try:
         serve(
             host=options.host,
             port=options.port,
-            state=options.state,
+            state_folder=options.state,
             seed=options.seed,
             ssl_context=_tls(options.tls) if options.tls else None,
             prepare=prepare,

@@ -9,34 +9,34 @@ from channels.sandbox import control, inbox
 from channels.sandbox.doubles import Refusal, SandboxRoute, RouteHandler, doubles
 from channels.sandbox.faults import FaultRule
 from channels.sandbox.http import Handler, SandboxRequest, SandboxResponse
-from channels.sandbox.world import SandboxState
+from channels.sandbox.state import SandboxState
 
 _log = logging.getLogger(__name__)
 
 
-def make_app(world: SandboxState) -> Handler:
+def make_app(state: SandboxState) -> Handler:
     """All of the sandbox behind one function."""
-    return partial(answer, world)
+    return partial(handle, state)
 
 
-def answer(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
+def handle(state: SandboxState, request: SandboxRequest) -> SandboxResponse:
     """Answer a request; a fault of ours is a 500 with a trace in the log, never a dead connection."""
     route = find_route(request.head.method, request.head.path)
     try:
-        if route.refusal and world.faults.rules and (fault := world.faults.pick(route.provider, request.body)):
-            return _apply_fault(world, request, route.handle, route.refusal, fault)
-        return route.handle(world, request)
+        if route.refusal and state.faults.rules and (fault := state.faults.pick(route.provider, request.body)):
+            return _apply_fault(state, request, route.handle, route.refusal, fault)
+        return route.handle(state, request)
     except Exception:
         _log.exception("a handler failed on %s", request.head.path.split("/")[1])
         return route.refusal(500) if route.refusal else SandboxResponse(500, b"internal error", "text/plain")
 
 
 def _apply_fault(
-    world: SandboxState, request: SandboxRequest, handle: RouteHandler, refusal: Refusal, fault: FaultRule
+    state: SandboxState, request: SandboxRequest, handle: RouteHandler, refusal: Refusal, fault: FaultRule
 ) -> SandboxResponse:
-    response = handle(world, request) if fault.takes else SandboxResponse(500)
+    response = handle(state, request) if fault.records_message else SandboxResponse(500)
     if fault.status:
-        response = refusal(fault.status, fault.error, world.clock())
+        response = refusal(fault.status, fault.error, state.clock())
     if fault.body is not None:
         response = response._replace(body=fault.body.encode())
     if fault.headers:
@@ -49,6 +49,6 @@ def _apply_fault(
 def find_route(method: str, path: str) -> SandboxRoute:
     """The route of a request; what is no provider's is the sandbox's own."""
     for double in doubles().values():
-        if route := double.find(method, path):
+        if route := double.find_route(method, path):
             return route
     return SandboxRoute(control.handle if path.startswith("/_sandbox/") else inbox.handle)

@@ -47,9 +47,9 @@ class ArrivalLog:
         self._file = _open(path)
         self._first = 1
         self._ends = array("Q")  # where each line ends in the file
-        self._by_number: dict[str, list[int]] = defaultdict(list)
+        self._seqs_by_number: dict[str, list[int]] = defaultdict(list)
         self.counts: Counter[str] = Counter()
-        self._replay()
+        self._restore()
 
     @property
     def next_seq(self) -> int:
@@ -63,14 +63,14 @@ class ArrivalLog:
         _write_all(self._file.fileno(), b"".join(lines), end)
         for seq, (line, arrival) in enumerate(zip(lines, arrivals, strict=True), first):
             end += len(line)
-            self._note(seq, end, arrival.channel, arrival.address if arrival.provider == "twilio" else None)
+            self._index(seq, end, arrival.channel, arrival.address if arrival.provider == "twilio" else None)
         return first, at
 
-    def _note(self, seq: int, end: int, channel: str, number: str | None) -> None:
+    def _index(self, seq: int, end: int, channel: str, number: str | None) -> None:
         self._ends.append(end)
         self.counts[channel] += 1
         if number is not None:
-            self._by_number[number].append(seq)
+            self._seqs_by_number[number].append(seq)
 
     def lines(self, after: int = 0, until: int | None = None, provider: str = "") -> Iterator[bytes]:
         """The lines numbered above `after` and below `until`, oldest first, in blocks of some thousand."""
@@ -90,16 +90,16 @@ class ArrivalLog:
         line: dict[str, Any] = json.loads(self._read(seq, seq + 1))
         return line
 
-    def to_number(self, address: str) -> Iterable[dict[str, Any]]:
+    def messages_to(self, address: str) -> Iterable[dict[str, Any]]:
         """Twilio's messages to one number, newest first."""
-        found = (self.get(seq) for seq in reversed(self._by_number.get(address, ())))
+        found = (self.get(seq) for seq in reversed(self._seqs_by_number.get(address, ())))
         return (line for line in found if line is not None)
 
     def clear(self) -> None:
         """Forget everything but the numbering."""
         self._first = self.next_seq
         self._ends = array("Q")
-        self._by_number.clear()
+        self._seqs_by_number.clear()
         self.counts.clear()
         self._file.truncate(0)
 
@@ -111,7 +111,7 @@ class ArrivalLog:
         end = self._ends[stop - self._first - 1]
         return os.pread(self._file.fileno(), end - start, start)
 
-    def _replay(self) -> None:
+    def _restore(self) -> None:
         """Learn from the file what an earlier process recorded; a line torn by its end is cut off."""
         self._file.seek(0)
         end = 0
@@ -120,16 +120,16 @@ class ArrivalLog:
                 if not line.endswith(b"\n"):
                     break
                 end += len(line)
-                self._learn(line, end)
+                self._restore_line(line, end)
         self._file.truncate(end)
 
-    def _learn(self, line: bytes, end: int) -> None:
+    def _restore_line(self, line: bytes, end: int) -> None:
         try:
             known = json.loads(line)
             number = known["address"] if known["provider"] == "twilio" else None
             if not self._ends:
                 self._first = known["seq"]
-            self._note(known["seq"], end, known["channel"], number)
+            self._index(known["seq"], end, known["channel"], number)
         except (ValueError, KeyError, TypeError):
             raise DamagedLogError(f"the arrival log is damaged in line {len(self._ends) + 1}") from None
 

@@ -24,65 +24,65 @@ class SandboxClient:
     def log(self, after: int = 0, provider: str = "") -> Iterator[dict[str, Any]]:
         """Arrivals numbered above `after`, oldest first, streamed: seq, provider, channel, at (unix seconds), address,
         message_id (the sender's own), receipt (the provider's name given), digest (of the request's body)."""
-        with self._answer("GET", f"/_sandbox/log?{urlencode({'after': after, 'provider': provider})}") as answer:
-            for line in answer:
+        with self._open("GET", f"/_sandbox/log?{urlencode({'after': after, 'provider': provider})}") as response:
+            for line in response:
                 yield json.loads(line)
 
     def clear_log(self) -> None:
-        self._ask("DELETE", "/_sandbox/log")
+        self._request("DELETE", "/_sandbox/log")
 
     def counts(self) -> dict[str, Any]:
         """`total`, each channel's count, and `events` (posted, retried, failed, dropped, pending)."""
-        counts: dict[str, Any] = self._ask("GET", "/_sandbox/counts")
+        counts: dict[str, Any] = self._request("GET", "/_sandbox/counts")
         return counts
 
     def message(self, seq: int) -> dict[str, Any]:
         """An arrival with its `content` as its reader gets it (None when the body is no longer kept)."""
-        message: dict[str, Any] = self._ask("GET", f"/_sandbox/messages/{seq}")
+        message: dict[str, Any] = self._request("GET", f"/_sandbox/messages/{seq}")
         return message
 
     def set_faults(self, rules: Sequence[Mapping[str, Any]]) -> None:
         """Put fault rules in force, in place of all former ones; `channels.sandbox.faults` describes them."""
-        self._ask("PUT", "/_sandbox/faults", list(rules))
+        self._request("PUT", "/_sandbox/faults", list(rules))
 
     def set_profile(self, name: str) -> None:
         """Put a named set of fault rules in force (`channels.sandbox.profiles`)."""
-        self._ask("PUT", f"/_sandbox/profile/{name}")
+        self._request("PUT", f"/_sandbox/profile/{name}")
 
     def clear_faults(self) -> None:
-        self._ask("DELETE", "/_sandbox/faults")
+        self._request("DELETE", "/_sandbox/faults")
 
     def set_events(self, **settings: object) -> None:
         """Change event settings (`channels.sandbox.events.EventSettings`), such as `sendgrid_url`."""
-        self._ask("PUT", "/_sandbox/events", settings)
+        self._request("PUT", "/_sandbox/events", settings)
 
     def refuse_keys(self, keys: Sequence[str]) -> None:
         """From now on answer these API keys, auth tokens and access tokens with 401 (and all others normally)."""
-        self._ask("PUT", "/_sandbox/refused-keys", list(keys))
+        self._request("PUT", "/_sandbox/refused-keys", list(keys))
 
     def set_content(self, content_sid: str, text: str) -> None:
         """Tell the text of a WhatsApp template, with places {{1}}, {{2}} …, so that messages show as their readers
         see them.
         """
-        self._ask("PUT", f"/_sandbox/contents/{content_sid}", {"text": text})
+        self._request("PUT", f"/_sandbox/contents/{content_sid}", {"text": text})
 
     def reply(self, from_: str, to: str, text: str, channel: str = "sms", opt_out_type: str = "", provider: str = "twilio") -> None:
         """Let a person send a message back: an inbound webhook call, and a closed number when the text is a stop
         word.
         """
         reply = {"from": from_, "to": to, "text": text, "channel": channel, "opt_out_type": opt_out_type, "provider": provider}
-        self._ask("POST", "/_sandbox/reply", reply)
+        self._request("POST", "/_sandbox/reply", reply)
 
     @property
     def sendgrid_webhook_public_key(self) -> str:
         """The key that event batches verify with."""
-        key: str = self._ask("GET", "/_sandbox/keys")["sendgrid_webhook"]
+        key: str = self._request("GET", "/_sandbox/keys")["sendgrid_webhook"]
         return key
 
     @property
     def telnyx_webhook_public_key(self) -> str:
         """The key that Telnyx's webhook calls verify with."""
-        key: str = self._ask("GET", "/_sandbox/keys")["telnyx_webhook"]
+        key: str = self._request("GET", "/_sandbox/keys")["telnyx_webhook"]
         return key
 
     def service_account(self, path: Path, project: str = "sandbox") -> Path:
@@ -97,12 +97,12 @@ class SandboxClient:
                 raise TimeoutError("events still pending")
             time.sleep(0.02)
 
-    def _ask(self, method: str, path: str, document: object = None) -> Any:
-        with self._answer(method, path, document) as answer:
-            body = answer.read()
+    def _request(self, method: str, path: str, document: object = None) -> Any:
+        with self._open(method, path, document) as response:
+            body = response.read()
         return json.loads(body) if body else None
 
-    def _answer(self, method: str, path: str, document: object = None) -> http.client.HTTPResponse:
+    def _open(self, method: str, path: str, document: object = None) -> http.client.HTTPResponse:
         """Raises ValueError with the sandbox's words for a request it refuses, OSError when it is not there."""
         parts = urlsplit(self.url)
         if parts.scheme == "https":
@@ -111,8 +111,8 @@ class SandboxClient:
             connection = http.client.HTTPConnection(parts.netloc, timeout=60)
         body = None if document is None else json.dumps(document).encode()
         connection.request(method, path, body, {"Connection": "close"})
-        answer = connection.getresponse()
-        if answer.status >= 400:
-            with answer:
-                raise ValueError(f"sandbox: {answer.status} {answer.read().decode(errors='replace')}")
-        return answer
+        response = connection.getresponse()
+        if response.status >= 400:
+            with response:
+                raise ValueError(f"sandbox: {response.status} {response.read().decode(errors='replace')}")
+        return response

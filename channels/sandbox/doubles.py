@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from channels.base import Channel
 from channels.sandbox.http import SandboxRequest, SandboxResponse
-from channels.sandbox.world import SandboxState, StoredRequest
+from channels.sandbox.state import SandboxState, StoredRequest
 
 RouteHandler: TypeAlias = Callable[[SandboxState, SandboxRequest], SandboxResponse]
 Refusal: TypeAlias = Callable[..., SandboxResponse]
@@ -41,12 +41,12 @@ class Double:
     """
 
     name: str
-    find: Callable[[str, str], SandboxRoute | None]
-    read: Callable[[SandboxState, StoredRequest, int], Mapping[str, Any]]
-    plays: frozenset[Channel] = frozenset()
+    find_route: Callable[[str, str], SandboxRoute | None]
+    read_content: Callable[[SandboxState, StoredRequest, int], Mapping[str, Any]]
+    channels: frozenset[Channel] = frozenset()
     credentials: Callable[[str, Path], Mapping[str, Any]] = _no_credentials
     fault_names: tuple[str, ...] = ()  # what fault rules may call its routes; nothing means its name
-    hear: Callable[[SandboxState, Mapping[str, str]], None] | None = None
+    receive_reply: Callable[[SandboxState, Mapping[str, str]], None] | None = None
 
 
 @lru_cache(maxsize=1)
@@ -65,7 +65,7 @@ def fault_names() -> list[str]:
 
 def double_for(channel: Channel) -> Double:
     """The double that "sandbox" means on this channel."""
-    return next(double for double in doubles().values() if channel in double.plays)
+    return next(double for double in doubles().values() if channel in double.channels)
 
 
 def route_for(method: str, handlers: Mapping[str, RouteHandler], provider: str, refusal: Refusal) -> SandboxRoute:
@@ -73,4 +73,4 @@ def route_for(method: str, handlers: Mapping[str, RouteHandler], provider: str, 
     if method in handlers:
         return SandboxRoute(handlers[method], provider, refusal)
     refused = refusal(405 if handlers else 404)
-    return SandboxRoute(lambda _world, _request: refused)
+    return SandboxRoute(lambda _state, _request: refused)

@@ -83,7 +83,7 @@ class WebhookCalls(NamedTuple):
     url: str
     bodies: Sequence[bytes]
     headers: Callable[[bytes, float], Mapping[str, str]]
-    answers: bool = False  # a person's message, which is posted in any case
+    inbound: bool = False  # a person's message, which is posted in any case
 
 
 class EventQueue:
@@ -100,7 +100,7 @@ class EventQueue:
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
-    def wants_mail(self) -> bool:
+    def mail_wanted(self) -> bool:
         return bool(self.settings.sendgrid_url)
 
     @property
@@ -116,7 +116,7 @@ class EventQueue:
         self._mail_waits.set()
 
     def add_text(self, events: TextEvents | InboundReply | WebhookCalls) -> None:
-        is_answer = isinstance(events, InboundReply) or (isinstance(events, WebhookCalls) and events.answers)
+        is_answer = isinstance(events, InboundReply) or (isinstance(events, WebhookCalls) and events.inbound)
         if not is_answer and not self.settings.twilio_statuses:
             return
         if len(self._texts) >= PENDING_MAX:

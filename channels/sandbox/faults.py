@@ -43,7 +43,7 @@ class FaultRule:
         return not self.status and self.cut is None and not self.delay_seconds
 
     @property
-    def takes(self) -> bool:
+    def records_message(self) -> bool:
         """Whether the request is handled as usual behind the fault."""
         return self.taken or (not self.status and not self.loses_answer)
 
@@ -88,7 +88,7 @@ class FaultRules:
         self._rng = rng
         self._rules: tuple[FaultRule, ...] = ()
         self.profile = "calm"
-        self._seen: list[int] = []
+        self._matches: list[int] = []
         self._needles: list[tuple[bytes, bytes]] = []
 
     @property
@@ -98,7 +98,7 @@ class FaultRules:
     def set(self, rules: Sequence[FaultRule], profile: str = "") -> None:
         """Put these rules in force in place of the former ones; `profile` is what the set is called."""
         self._rules, self.profile = tuple(rules), profile or ("own" if rules else "calm")
-        self._seen = [0] * len(rules)
+        self._matches = [0] * len(rules)
         self._needles = [(rule.match.encode(), quote(rule.match, safe="").encode()) for rule in rules]
 
     def pick(self, provider: str, body: bytes) -> FaultRule | None:
@@ -108,12 +108,12 @@ class FaultRules:
                 continue
             plain, encoded = self._needles[index]
             if plain in body or encoded in body:
-                self._seen[index] += 1
-                if self._strikes(rule, self._seen[index]):
+                self._matches[index] += 1
+                if self._applies(rule, self._matches[index]):
                     return rule
         return None
 
-    def _strikes(self, rule: FaultRule, seen: int) -> bool:
+    def _applies(self, rule: FaultRule, matches: int) -> bool:
         if rule.next:
-            return seen <= rule.next
-        return seen % rule.every == 0 and (rule.share >= 1 or self._rng.random() < rule.share)
+            return matches <= rule.next
+        return matches % rule.every == 0 and (rule.share >= 1 or self._rng.random() < rule.share)

@@ -16,7 +16,7 @@ from channels.sandbox.doubles import Double, SandboxRoute, route_for
 from channels.sandbox.http import SandboxRequest, SandboxResponse
 from channels.sandbox.keys import write_service_account
 from channels.sandbox.twilio import parse_form
-from channels.sandbox.world import SandboxState, StoredRequest, digest
+from channels.sandbox.state import SandboxState, StoredRequest, digest
 
 PAYLOAD_BYTES_MAX = 4_096
 TOKEN_SECONDS = 3_600
@@ -87,10 +87,10 @@ def refusal(status: int, error: str = "", _now: float = 0.0, *, field: str = "")
     return SandboxResponse(status, json.dumps({"error": fault}).encode(), "application/json; charset=UTF-8", headers)
 
 
-def send(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
+def send(state: SandboxState, request: SandboxRequest) -> SandboxResponse:
     """`POST /v1/projects/{project}/messages:send`: 200 and the message's name."""
     scheme, _, access = request.head.headers.get("authorization", "").partition(" ")
-    if scheme != "Bearer" or not access or access in world.refused_keys:
+    if scheme != "Bearer" or not access or access in state.refused_keys:
         return refusal(401)
     try:
         document = from_json(request.body, allow_inf_nan=False)
@@ -110,10 +110,10 @@ def send(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
         return _success(project, "fake_message_id")
     data = message.get("data", {})
     message_id = next((data[name] for name in _MESSAGE_ID_NAMES if name in data), "")
-    name = f"0:{world.log.next_seq:016x}%{world.nonce}"
+    name = f"0:{state.log.next_seq:016x}%{state.nonce}"
     receipt = f"projects/{project}/messages/{name}"
     address = target or message.get("topic") or message["condition"]
-    world.take(request.body, (Arrival("fcm", "push", address, message_id, receipt, digest(request.body)),))
+    state.record(request.body, (Arrival("fcm", "push", address, message_id, receipt, digest(request.body)),))
     return _success(project, name)._replace(lost=target.startswith(LOST))
 
 
@@ -172,7 +172,7 @@ def _texts(value: object) -> Iterator[str]:
             yield from _texts(inner)
 
 
-def issue_token(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
+def issue_token(state: SandboxState, request: SandboxRequest) -> SandboxResponse:
     """`POST /token`: an access token for a signed assertion of any service account (the sandbox knows nobody's public
     key).
     """
@@ -180,11 +180,11 @@ def issue_token(world: SandboxState, request: SandboxRequest) -> SandboxResponse
     claims = _claims(form.get("assertion", ""))
     if form.get("grant_type") != JWT_GRANT or not {"iss", "aud", "iat", "exp"} <= claims.keys():
         return token_refusal(400)
-    if claims["iss"] in world.refused_keys:
+    if claims["iss"] in state.refused_keys:
         return token_refusal(401)
-    world.tokens_given += 1
+    state.tokens_issued += 1
     answer = {
-        "access_token": f"ya29.{world.nonce}.{world.tokens_given}",
+        "access_token": f"ya29.{state.nonce}.{state.tokens_issued}",
         "expires_in": TOKEN_SECONDS,
         "token_type": "Bearer",
     }
@@ -216,7 +216,7 @@ def _find_route(method: str, path: str) -> SandboxRoute | None:
     return None
 
 
-def _read_content(_world: SandboxState, kept: StoredRequest, _seq: int) -> dict[str, Any]:
+def _read_content(_state: SandboxState, kept: StoredRequest, _seq: int) -> dict[str, Any]:
     message = json.loads(kept.body)["message"]
     notification = message.get("notification", {})
     platforms = {name: message[name] for name in ("android", "apns", "webpush") if name in message}

@@ -45,7 +45,7 @@ class SendGridSigner:
         return base64.b64encode(self._key.public_key().public_bytes(serialization.Encoding.DER, der)).decode()
 
     @property
-    def short(self) -> TelnyxSigner:
+    def telnyx(self) -> TelnyxSigner:
         """A signer of the other kind, whose key follows from this one's: there is one file to keep."""
         secret = self._key.private_numbers().private_value.to_bytes(32, "big")
         return TelnyxSigner(hashlib.sha256(secret).digest())

@@ -8,15 +8,15 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from channels.sandbox.world import SandboxState, StoredRequest
+from channels.sandbox.state import SandboxState, StoredRequest
 
 _parse = lru_cache(maxsize=4)(json.loads)  # a page of the inbox may show fifty mails of one request
 
 
-def read_mail(_world: SandboxState, kept: StoredRequest, seq: int) -> dict[str, Any]:
+def read_mail(_state: SandboxState, request: StoredRequest, seq: int) -> dict[str, Any]:
     """The mail that is message `seq`."""
-    mail = _parse(kept.body)
-    index, part = seq - kept.first, {}
+    mail = _parse(request.body)
+    index, part = seq - request.first, {}
     for part in mail["personalizations"]:
         count = sum(len(part.get(kind, ())) for kind in ("to", "cc", "bcc"))
         if index < count:

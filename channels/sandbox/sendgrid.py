@@ -19,7 +19,7 @@ from channels.sandbox.http import SandboxRequest, SandboxResponse, too_large
 from channels.sandbox.keys import SendGridSigner
 from channels.sandbox.mails import read_mail
 from channels.sandbox.sendgrid_rules import Problem, find_problems
-from channels.sandbox.world import SandboxState, digest
+from channels.sandbox.state import SandboxState, digest
 
 MESSAGE_ID_NAMES = ("message", "message_id", "id")  # the custom argument that may hold the sender's own id of a message
 
@@ -78,9 +78,9 @@ def _rate_headers(now: float) -> tuple[tuple[str, str], ...]:
     return ("X-RateLimit-Limit", "600"), ("X-RateLimit-Remaining", "0"), ("X-RateLimit-Reset", str(int(now) + 1))
 
 
-def send(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
+def send(state: SandboxState, request: SandboxRequest) -> SandboxResponse:
     """`POST /v3/mail/send`: 202 and a message id for all personalizations, or one refusal for all of them."""
-    if refused := _check_key(world, request):
+    if refused := _check_key(state, request):
         return refused
     if not request.head.headers.get("content-type", "").startswith("application/json"):
         return refusal(415)
@@ -88,16 +88,16 @@ def send(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
         mail = from_json(request.body, allow_inf_nan=False, cache_strings="keys")
     except ValueError:
         return refusal(400)
-    if problems := find_problems(mail, world.clock()):
+    if problems := find_problems(mail, state.clock()):
         return _refuse(problems)
     addresses = [part["to"][0]["email"] for part in mail["personalizations"]]
     names = [address.partition("@")[0].partition("+")[0].lower() for address in addresses]
     for name in names:
         if name in MAIL_REFUSALS:
-            return refusal(*MAIL_REFUSALS[name], now=world.clock())
+            return refusal(*MAIL_REFUSALS[name], now=state.clock())
     if _is_sandbox_mode(mail):
         return SandboxResponse(200)
-    receipt = _record(world, request.body, mail, names)
+    receipt = _record(state, request.body, mail, names)
     return SandboxResponse(202, headers=(("X-Message-Id", receipt),), lost=LOST in names)
 
 
@@ -107,9 +107,9 @@ def _is_sandbox_mode(mail: dict[str, Any]) -> bool:
     return isinstance(mode, dict) and mode.get("enable") is True
 
 
-def _record(world: SandboxState, body: bytes, mail: dict[str, Any], names: list[str]) -> str:
+def _record(state: SandboxState, body: bytes, mail: dict[str, Any], names: list[str]) -> str:
     """Record every recipient of every personalization and plan their events; gives the message id."""
-    receipt = world.name(world.log.next_seq)[8:]
+    receipt = state.unique_id(state.log.next_seq)[8:]
     digested = digest(body)
     common = mail.get("custom_args") or {}
     arrivals, events = [], []
@@ -120,11 +120,11 @@ def _record(world: SandboxState, body: bytes, mail: dict[str, Any], names: list[
         for recipient in recipients(part):
             arrivals.append(Arrival("sendgrid", "email", recipient, message_id, receipt, digested))
             events.append((recipient, arguments, MAIL_EVENTS.get(name)))
-    first = world.take(body, arrivals)
-    if world.events.wants_mail:
+    first = state.record(body, arrivals)
+    if state.events.mail_wanted:
         categories = mail.get("categories", [])
         for seq, (recipient, arguments, kinds) in enumerate(events, first):
-            world.events.add_mail(MailEvents(seq, recipient, receipt, arguments, categories, kinds))
+            state.events.add_mail(MailEvents(seq, recipient, receipt, arguments, categories, kinds))
     return receipt
 
 
@@ -138,22 +138,22 @@ def _refuse(problems: list[Problem]) -> SandboxResponse:
     return SandboxResponse(400, json.dumps({"errors": errors}).encode())
 
 
-def _check_key(world: SandboxState, request: SandboxRequest) -> SandboxResponse | None:
+def _check_key(state: SandboxState, request: SandboxRequest) -> SandboxResponse | None:
     scheme, _, key = request.head.headers.get("authorization", "").partition(" ")
-    if scheme != "Bearer" or not key.startswith("SG.") or key in world.refused_keys:
+    if scheme != "Bearer" or not key.startswith("SG.") or key in state.refused_keys:
         return refusal(401)
     return None
 
 
-def scopes(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
+def scopes(state: SandboxState, request: SandboxRequest) -> SandboxResponse:
     """`GET /v3/scopes`: what a key may do; the cheap way to ask whether it works."""
     allowed = b'{"scopes":["mail.send","mail.batch.create","user.webhooks.event.settings.read"]}'
-    return _check_key(world, request) or SandboxResponse(200, allowed)
+    return _check_key(state, request) or SandboxResponse(200, allowed)
 
 
-def signed_settings(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
+def signed_settings(state: SandboxState, request: SandboxRequest) -> SandboxResponse:
     """`GET /v3/user/webhooks/event/settings/signed`: the public key that events are checked with."""
-    return _check_key(world, request) or SandboxResponse(200, json.dumps({"public_key": world.signer.public_key}).encode())
+    return _check_key(state, request) or SandboxResponse(200, json.dumps({"public_key": state.signer.public_key}).encode())
 
 
 _HANDLERS: Mapping[str, dict[str, RouteHandler]] = {

@@ -16,31 +16,31 @@ from typing import Any
 from channels.sandbox.app import make_app
 from channels.sandbox.client import SandboxClient
 from channels.sandbox.http import Connection
-from channels.sandbox.world import SandboxState, make_state
+from channels.sandbox.state import SandboxState, make_state
 
 
 @asynccontextmanager
-async def _listening(world: SandboxState, host: str, port: int, tls: ssl.SSLContext | None) -> Any:
+async def _listening(state: SandboxState, host: str, port: int, tls: ssl.SSLContext | None) -> Any:
     """The server, accepting; gives its port. Leaving closes every connection and stops the events."""
-    handle, open_connections = make_app(world), set[asyncio.Transport]()
+    handle, open_connections = make_app(state), set[asyncio.Transport]()
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Connection(handle, open_connections), host, port, ssl=tls, backlog=1024)
-    world.events.start()
+    state.events.start()
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
         for transport in tuple(open_connections):
             transport.abort()
-        await world.events.stop()
+        await state.events.stop()
         await asyncio.sleep(0)  # let the aborted connections say good-bye
-        world.log.close()
+        state.log.close()
 
 
 async def _run(
-    world: SandboxState, host: str, port: int, tls: ssl.SSLContext | None, ready: Callable[[int], None], stop: asyncio.Event
+    state: SandboxState, host: str, port: int, tls: ssl.SSLContext | None, ready: Callable[[int], None], stop: asyncio.Event
 ) -> None:
-    async with _listening(world, host, port, tls) as bound:
+    async with _listening(state, host, port, tls) as bound:
         ready(bound)
         await stop.wait()
 
@@ -49,10 +49,10 @@ def serve(
     *,
     host: str = "127.0.0.1",
     port: int = 0,
-    state: Path | None = None,
+    state_folder: Path | None = None,
     seed: int = 0,
     ssl_context: ssl.SSLContext | None = None,
-    prepare: Callable[[SandboxState], None] = lambda _world: None,
+    prepare: Callable[[SandboxState], None] = lambda _state: None,
     ready: Callable[[str], None] = lambda _url: None,
 ) -> None:
     """Serve until SIGINT or SIGTERM. `ready` hears the URL once connections are taken; `prepare` may set up the world
@@ -65,9 +65,9 @@ def serve(
         stop, loop = asyncio.Event(), asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
-        world = make_state(state, seed=seed)
-        prepare(world)
-        await _run(world, host, port, ssl_context, lambda bound: ready(_url(host, bound, ssl_context)), stop)
+        state = make_state(state_folder, seed=seed)
+        prepare(state)
+        await _run(state, host, port, ssl_context, lambda bound: ready(_url(host, bound, ssl_context)), stop)
 
     gc.set_threshold(100_000, 50, 100)  # nearly nothing here is cyclic; looking for cycles all the time costs a tenth
     asyncio.run(main())
@@ -78,7 +78,7 @@ def running(
     *,
     host: str = "127.0.0.1",
     port: int = 0,
-    state: Path | None = None,
+    state_folder: Path | None = None,
     seed: int = 0,
     ssl_context: ssl.SSLContext | None = None,
 ) -> Iterator[SandboxClient]:
@@ -94,7 +94,7 @@ def running(
     async def main() -> None:
         stop = asyncio.Event()
         control.append((asyncio.get_running_loop(), stop))
-        await _run(make_state(state, seed=seed), host, port, ssl_context, ready, stop)
+        await _run(make_state(state_folder, seed=seed), host, port, ssl_context, ready, stop)
 
     def work() -> None:
         try:

@@ -21,7 +21,7 @@ from channels.sandbox.events import WebhookCalls
 from channels.sandbox.http import SandboxRequest, SandboxResponse
 from channels.sandbox.segments import count_segments, is_gsm
 from channels.sandbox.twilio_rules import DELIVERED_ONLY, LOST, SILENT, magic_code
-from channels.sandbox.world import SandboxState, StoredRequest, digest
+from channels.sandbox.state import SandboxState, StoredRequest, digest
 
 SEGMENTS_MAX = 10
 REFUSALS = range(10_000, 40_000)  # five digits in here refuse at once, as do the codes 40300 to 40399
@@ -64,43 +64,43 @@ def refusal(status: int, error: str = "", _now: float = 0.0) -> SandboxResponse:
     )
 
 
-def send(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
+def send(state: SandboxState, request: SandboxRequest) -> SandboxResponse:
     """`POST /v2/messages`: 200 with the message."""
-    if refused := _check_key(world, request):
+    if refused := _check_key(state, request):
         return refused
     try:
         message = from_json(request.body)
     except ValueError:
         return refusal(400)
-    if code := _refusal_code(message, world):
+    if code := _refusal_code(message, state):
         return refusal(0, str(code))
     url = message.get("webhook_url") or ""
-    seq = world.log.next_seq
+    seq = state.log.next_seq
     arrival = Arrival(
         provider="telnyx",
         channel="sms",
         address=message["to"],
         message_id=dict(parse_qsl(urlsplit(url).query)).get("message", ""),
-        receipt=str(UUID(world.name(seq))),
+        receipt=str(UUID(state.unique_id(seq))),
         digest=digest(request.body),
         sender=message.get("from") or message["messaging_profile_id"],
         text=message["text"],
     )
-    world.take(request.body, (arrival,))
+    state.record(request.body, (arrival,))
     magic = magic_code(arrival.address)
     if url and magic != SILENT:
         failure = None if magic == DELIVERED_ONLY else magic
-        world.events.add_text(WebhookCalls(url, _reports(world, arrival, url, failure), _signed_headers(world)))
-    body = json.dumps({"data": _resource(arrival, world.clock(), "queued")}).encode()
+        state.events.add_text(WebhookCalls(url, _reports(state, arrival, url, failure), _signed_headers(state)))
+    body = json.dumps({"data": _resource(arrival, state.clock(), "queued")}).encode()
     return SandboxResponse(200, body, lost=magic == LOST)
 
 
-def _check_key(world: SandboxState, request: SandboxRequest) -> SandboxResponse | None:
+def _check_key(state: SandboxState, request: SandboxRequest) -> SandboxResponse | None:
     scheme, _, key = request.head.headers.get("authorization", "").partition(" ")
-    return refusal(401) if scheme != "Bearer" or not key or key in world.refused_keys else None
+    return refusal(401) if scheme != "Bearer" or not key or key in state.refused_keys else None
 
 
-def _refusal_code(message: object, world: SandboxState) -> int | None:
+def _refusal_code(message: object, state: SandboxState) -> int | None:
     """The code of the first thing that Telnyx would refuse."""
     if not isinstance(message, dict) or not isinstance(message.get("to"), str):
         return 10004
@@ -118,7 +118,7 @@ def _refusal_code(message: object, world: SandboxState) -> int | None:
     magic = magic_code(message["to"])
     if magic is not None and (magic in REFUSALS or STOP_CODE <= magic < STOP_CODE + 100):
         return magic
-    return STOP_CODE if message["to"] in world.stopped else None
+    return STOP_CODE if message["to"] in state.stopped else None
 
 
 def _isoformat(at: float) -> str:
@@ -147,24 +147,24 @@ def _resource(arrival: Arrival, at: float, status: str, code: int | None = None)
     }
 
 
-def _reports(world: SandboxState, arrival: Arrival, url: str, code: int | None) -> list[bytes]:
+def _reports(state: SandboxState, arrival: Arrival, url: str, code: int | None) -> list[bytes]:
     last = "delivery_failed" if code else "delivered"
     steps = (("message.sent", "sent", None), ("message.finalized", last, code))
     return [
-        _event(world, f"{arrival.receipt}:{status}", kind, _resource(arrival, world.clock(), status, failure), url)
+        _event(state, f"{arrival.receipt}:{status}", kind, _resource(arrival, state.clock(), status, failure), url)
         for kind, status, failure in steps
     ]
 
 
-def _event(world: SandboxState, identity: str, kind: str, payload: Mapping[str, Any], url: str) -> bytes:
+def _event(state: SandboxState, identity: str, kind: str, payload: Mapping[str, Any], url: str) -> bytes:
     """One call's body. Its id depends on message and kind only: told twice, it is the same event."""
-    moment = _isoformat(world.clock())
+    moment = _isoformat(state.clock())
     data = {"record_type": "event", "id": identity, "event_type": kind, "occurred_at": moment, "payload": payload}
     return json.dumps({"data": data, "meta": {"attempt": 1, "delivered_to": url}}).encode()
 
 
-def _signed_headers(world: SandboxState) -> Callable[[bytes, float], Mapping[str, str]]:
-    signer = world.signer.short
+def _signed_headers(state: SandboxState) -> Callable[[bytes, float], Mapping[str, str]]:
+    signer = state.signer.telnyx
 
     def headers(body: bytes, at: float) -> Mapping[str, str]:
         stamp = str(int(at))
@@ -178,20 +178,20 @@ def _signed_headers(world: SandboxState) -> Callable[[bytes, float], Mapping[str
     return headers
 
 
-def profiles(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
+def profiles(state: SandboxState, request: SandboxRequest) -> SandboxResponse:
     """`GET /v2/messaging_profiles[/{id}]`: the cheap way to ask whether a key works."""
     profile = {"record_type": "messaging_profile", "id": request.head.path.split("/")[-1], "name": "Sandbox", "enabled": True}
     one = request.head.path.count("/") > 2
-    return _check_key(world, request) or SandboxResponse(200, json.dumps({"data": profile if one else [profile]}).encode())
+    return _check_key(state, request) or SandboxResponse(200, json.dumps({"data": profile if one else [profile]}).encode())
 
 
-def _receive_reply(world: SandboxState, reply: Mapping[str, str]) -> None:
+def _receive_reply(state: SandboxState, reply: Mapping[str, str]) -> None:
     """An inbound webhook call."""
-    url = world.events.settings.telnyx_inbound_url
+    url = state.events.settings.telnyx_inbound_url
     if not url:
         return
-    world.replies += 1
-    name = str(UUID(f"{world.nonce}{1 << 63 | world.replies:x}"))
+    state.replies += 1
+    name = str(UUID(f"{state.nonce}{1 << 63 | state.replies:x}"))
     payload = {
         "record_type": "message",
         "direction": "inbound",
@@ -203,8 +203,8 @@ def _receive_reply(world: SandboxState, reply: Mapping[str, str]) -> None:
         "autoresponse_type": reply.get("opt_out_type") or None,
         "errors": [],
     }
-    body = _event(world, f"{name}:received", "message.received", payload, url)
-    world.events.add_text(WebhookCalls(url, [body], _signed_headers(world), answers=True))
+    body = _event(state, f"{name}:received", "message.received", payload, url)
+    state.events.add_text(WebhookCalls(url, [body], _signed_headers(state), inbound=True))
 
 
 def _find_route(method: str, path: str) -> SandboxRoute | None:
@@ -216,8 +216,8 @@ def _find_route(method: str, path: str) -> SandboxRoute | None:
     return route_for(method, handlers, "telnyx", refusal)
 
 
-def _read_content(_world: SandboxState, kept: StoredRequest, _seq: int) -> dict[str, Any]:
-    message = json.loads(kept.body)
+def _read_content(_state: SandboxState, request: StoredRequest, _seq: int) -> dict[str, Any]:
+    message = json.loads(request.body)
     return {
         "from": message.get("from") or message["messaging_profile_id"],
         "to": message["to"],
@@ -230,4 +230,4 @@ def _read_content(_world: SandboxState, kept: StoredRequest, _seq: int) -> dict[
     }
 
 
-DOUBLE = Double("telnyx", _find_route, _read_content, hear=_receive_reply)
+DOUBLE = Double("telnyx", _find_route, _read_content, receive_reply=_receive_reply)

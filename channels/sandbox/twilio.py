@@ -17,7 +17,7 @@ from channels.sandbox.events import TextEvents
 from channels.sandbox.http import SandboxRequest, SandboxResponse
 from channels.sandbox.segments import count_segments
 from channels.sandbox.twilio_rules import LOST, WHATSAPP, MessageRefusal, check_message, statuses_of
-from channels.sandbox.world import SandboxState, digest
+from channels.sandbox.state import SandboxState, digest
 
 _MESSAGE_ID = re.compile(r"[?&](?:message|message_id|id)=([^&#]*)")
 
@@ -63,35 +63,35 @@ def refusal(status: int, error: str = "", _now: float = 0.0) -> SandboxResponse:
     return SandboxResponse(status, json.dumps(fault).encode(), headers=headers)
 
 
-def send(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
+def send(state: SandboxState, request: SandboxRequest) -> SandboxResponse:
     """`POST …/Messages.json`: 201 with the message resource."""
     account = account_of(request)
-    if refused := check_key(world, request, account):
+    if refused := check_key(state, request, account):
         return refused
     form = parse_form(request.body)
     try:
-        message = check_message(form, world.stopped)
+        message = check_message(form, state.stopped)
     except MessageRefusal as fault:
         return refusal(0, str(fault.code))
     callback, sender = form.get("StatusCallback", ""), form.get("From") or form["MessagingServiceSid"]
-    seq = world.log.next_seq
+    seq = state.log.next_seq
     arrival = Arrival(
         provider="twilio",
         channel="whatsapp" if message.whatsapp else "sms",
         address=message.number,
         message_id=_message_id(callback),
-        receipt="SM" + world.name(seq),
+        receipt="SM" + state.unique_id(seq),
         digest=digest(request.body),
         sender=sender,
-        text=form.get("Body") or content_text(world.contents, form),
+        text=form.get("Body") or content_text(state.contents, form),
     )
-    world.take(request.body, (arrival,))
+    state.record(request.body, (arrival,))
     if callback:
         statuses, code = statuses_of(message.magic, whatsapp=message.whatsapp)
-        token = world.auth_tokens[account]
-        world.events.add_text(TextEvents(arrival.receipt, account, form["To"], sender, callback, token, statuses, code))
+        token = state.auth_tokens[account]
+        state.events.add_text(TextEvents(arrival.receipt, account, form["To"], sender, callback, token, statuses, code))
     status = "accepted" if "MessagingServiceSid" in form else "queued"
-    body = json.dumps(resource(account, arrival, world.clock(), status)).encode()
+    body = json.dumps(resource(account, arrival, state.clock(), status)).encode()
     return SandboxResponse(201, body, lost=message.magic == LOST)
 
 
@@ -124,15 +124,15 @@ def account_of(request: SandboxRequest) -> str:
     return request.head.path.split("/")[3].removesuffix(".json")
 
 
-def check_key(world: SandboxState, request: SandboxRequest, account: str) -> SandboxResponse | None:
+def check_key(state: SandboxState, request: SandboxRequest, account: str) -> SandboxResponse | None:
     """Twilio's 401 for wrong credentials, else None. Remembers the account's token: callbacks are signed with it."""
     user, token = _credentials(request.head.headers.get("authorization", ""))
-    if not token or token in world.refused_keys or user in world.refused_keys:
+    if not token or token in state.refused_keys or user in state.refused_keys:
         return refusal(401)
     if user == account:
-        world.auth_tokens[account] = token
+        state.auth_tokens[account] = token
     elif user.startswith("SK"):
-        world.auth_tokens.setdefault(account, token)
+        state.auth_tokens.setdefault(account, token)
     else:
         return refusal(401)
     return None

@@ -13,7 +13,7 @@ from channels.sandbox.doubles import Double, SandboxRoute, RouteHandler, route_f
 from channels.sandbox.events import InboundReply
 from channels.sandbox.segments import count_segments, is_gsm
 from channels.sandbox.twilio import content_text, parse_form, refusal, send
-from channels.sandbox.world import SandboxState, StoredRequest
+from channels.sandbox.state import SandboxState, StoredRequest
 
 POOL_NUMBER = "+15005550006"  # the one number of every messaging service here
 
@@ -32,9 +32,9 @@ def _find_route(method: str, path: str) -> SandboxRoute | None:
     return route_for(method, handlers, "twilio", refusal)
 
 
-def _read_content(world: SandboxState, kept: StoredRequest, _seq: int) -> dict[str, Any]:
-    form = parse_form(kept.body)
-    text = form.get("Body") or content_text(world.contents, form)
+def _read_content(state: SandboxState, request: StoredRequest, _seq: int) -> dict[str, Any]:
+    form = parse_form(request.body)
+    text = form.get("Body") or content_text(state.contents, form)
     return {
         "from": form.get("From") or form.get("MessagingServiceSid", ""),
         "to": form["To"],
@@ -47,13 +47,13 @@ def _read_content(world: SandboxState, kept: StoredRequest, _seq: int) -> dict[s
     }
 
 
-def _receive_reply(world: SandboxState, reply: Mapping[str, str]) -> None:
+def _receive_reply(state: SandboxState, reply: Mapping[str, str]) -> None:
     """An inbound webhook call."""
-    if url := world.events.settings.twilio_inbound_url:
-        account, token = next(iter(world.auth_tokens.items()), ("AC" + "0" * 32, ""))
-        world.replies += 1
-        form = _inbound_form(reply, account, f"SM{world.nonce}{1 << 63 | world.replies:x}")
-        world.events.add_text(InboundReply(url, token, form))
+    if url := state.events.settings.twilio_inbound_url:
+        account, token = next(iter(state.auth_tokens.items()), ("AC" + "0" * 32, ""))
+        state.replies += 1
+        form = _inbound_form(reply, account, f"SM{state.nonce}{1 << 63 | state.replies:x}")
+        state.events.add_text(InboundReply(url, token, form))
 
 
 def _inbound_form(reply: Mapping[str, str], account: str, sid: str) -> dict[str, str]:
@@ -92,4 +92,6 @@ def _credentials(url: str, _folder: Path) -> Mapping[str, Any]:
     }
 
 
-DOUBLE = Double("twilio", _find_route, _read_content, frozenset({Channel.SMS, Channel.WHATSAPP}), _credentials, hear=_receive_reply)
+DOUBLE = Double(
+    "twilio", _find_route, _read_content, frozenset({Channel.SMS, Channel.WHATSAPP}), _credentials, receive_reply=_receive_reply
+)

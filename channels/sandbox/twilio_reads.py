@@ -15,21 +15,21 @@ from channels.sandbox.arrivals import Arrival
 from channels.sandbox.http import SandboxRequest, SandboxResponse
 from channels.sandbox.twilio import account_of, check_key, refusal, resource
 from channels.sandbox.twilio_rules import WHATSAPP, magic_code, statuses_of
-from channels.sandbox.world import SandboxState
+from channels.sandbox.state import SandboxState
 
 LISTED_MAX = 20_000  # how far back a list without a number looks
 _EARLIEST, _LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
-def list_messages(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
+def list_messages(state: SandboxState, request: SandboxRequest) -> SandboxResponse:
     """`GET …/Messages.json?To=…&From=…&DateSent[<|>]=…`: newest first, one page of `PageSize`."""
     account = account_of(request)
-    if refused := check_key(world, request, account):
+    if refused := check_key(state, request, account):
         return refused
     path, query = request.head.path, dict(parse_qsl(request.head.query))
     try:
         size, page = int(query.get("PageSize", "50")), int(query.get("Page", "0"))
-        found = [line for line in _candidates(world, query) if _matches(line, query)]
+        found = [line for line in _candidates(state, query) if _matches(line, query)]
     except (ValueError, TypeError):
         return refusal(400)
     start = page * size
@@ -49,24 +49,24 @@ def list_messages(world: SandboxState, request: SandboxRequest) -> SandboxRespon
     return SandboxResponse(200, json.dumps(document).encode())
 
 
-def fetch_message(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
+def fetch_message(state: SandboxState, request: SandboxRequest) -> SandboxResponse:
     """`GET …/Messages/{sid}.json`."""
     account = account_of(request)
-    if refused := check_key(world, request, account):
+    if refused := check_key(state, request, account):
         return refused
     sid = request.head.path.rpartition("/")[2].removesuffix(".json")
-    line = world.log.get(_seq_of(sid))
+    line = state.log.get(_seq_of(sid))
     if line is None or line["receipt"] != sid:
         return refusal(404)
     return SandboxResponse(200, json.dumps(_resource_of(account, line)).encode())
 
 
-def fetch_account(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
+def fetch_account(state: SandboxState, request: SandboxRequest) -> SandboxResponse:
     """`GET /2010-04-01/Accounts/{sid}.json`: the cheap way to ask whether a key works."""
     account = account_of(request)
-    if refused := check_key(world, request, account):
+    if refused := check_key(state, request, account):
         return refused
-    moment = format_datetime(datetime.fromtimestamp(world.clock(), UTC))
+    moment = format_datetime(datetime.fromtimestamp(state.clock(), UTC))
     document = {
         "sid": account,
         "friendly_name": "Sandbox",
@@ -82,10 +82,10 @@ def fetch_account(world: SandboxState, request: SandboxRequest) -> SandboxRespon
     return SandboxResponse(200, json.dumps(document).encode())
 
 
-def _candidates(world: SandboxState, query: Mapping[str, str]) -> list[dict[str, Any]]:
+def _candidates(state: SandboxState, query: Mapping[str, str]) -> list[dict[str, Any]]:
     if to := query.get("To"):
-        return list(world.log.to_number(to.removeprefix(WHATSAPP)))
-    blocks = world.log.lines(max(world.log.next_seq - LISTED_MAX, 0), provider="twilio")
+        return list(state.log.messages_to(to.removeprefix(WHATSAPP)))
+    blocks = state.log.lines(max(state.log.next_seq - LISTED_MAX, 0), provider="twilio")
     return [json.loads(line) for block in blocks for line in block.splitlines()][::-1]
 
 

@@ -94,7 +94,7 @@ def conclude(
     """Write an answer down, in the caller's transaction."""
     now = services.clock()
     if isinstance(finding, ProviderRecord):
-        provider_events.keep(connection, [replace(each, message_id=str(doubt.ref)) for each in finding.news], now)
+        provider_events.keep(connection, [replace(each, message_id=str(doubt.ref)) for each in finding.events], now)
         unresolved.postpone(connection, doubt.ref, None)  # its news will tell, if it tells anything
     elif finding is not LookupResult.NEVER and doubt.asked < len(AGAIN_SECONDS):
         unresolved.postpone(connection, doubt.ref, now + timedelta(seconds=AGAIN_SECONDS[doubt.asked]))

@@ -64,7 +64,7 @@ def _read(door: WebhookEndpoint, call: WebhookRequest, key: str) -> Sequence[Web
             raise BadSignature("unconfigured")
         return door.read(call, key)
     except BadSignature as error:
-        log.warning("webhook refused", why=error.why)
+        log.warning("webhook refused", why=error.reason)
         raise HTTPException(HTTPStatus.FORBIDDEN, "not signed by the provider") from None
     except BadPayload as error:
         log.warning("webhook unreadable", why=str(error))

@@ -105,9 +105,9 @@ FLAWS = (
         "the examples of errors write the word null where the field is null",
         "only names of our own fields are taken over as hints",
         lambda: (
-            _body(load_description(MAIL)["components"]["responses"]["PostMailSend400"])["examples"]["Unauthorized request"]["value"][
-                "errors"
-            ][0]["field"]
+            _body(load_description(MAIL)["components"]["responses"]["PostMailSend400"])["examples"]["Unauthorized request"][
+                "value"
+            ]["errors"][0]["field"]
             == "null"
         ),
     ),
@@ -115,9 +115,9 @@ FLAWS = (
         "SendGrid",
         "nullable, a word of OpenAPI 3.0, in a 3.1 document",
         "descriptions.closed reads it as a type",
-        lambda: load_description(MAIL)["components"]["schemas"]["ErrorResponse"]["properties"]["errors"]["items"]["properties"]["field"][
-            "nullable"
-        ],
+        lambda: load_description(MAIL)["components"]["schemas"]["ErrorResponse"]["properties"]["errors"]["items"]["properties"][
+            "field"
+        ]["nullable"],
     ),
     Flaw(
         "Twilio Messages",

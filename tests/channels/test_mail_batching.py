@@ -134,7 +134,7 @@ def test_tags_are_filled_rightly_whatever_the_order(emails: list[Email | MergedE
     for batch in made:
         assert len({mail.address for mail in batch.mails}) == len(batch.mails) <= mails_max
         for mail, filling in zip(batch.mails, batch.values_by_tag, strict=True):
-            email: Any = mail.content.whole() if isinstance(mail.content, MergedEmail) else mail.content
+            email: Any = mail.content.assemble() if isinstance(mail.content, MergedEmail) else mail.content
             for part in ("subject", "html", "text"):
                 assert filled(getattr(batch.form, part), filling, random) == getattr(email, part)
 

@@ -31,7 +31,15 @@ from channels.base import (
 from channels.providers.outbox import Outbox
 from channels.resilience.circuit_breaker import CircuitBreaker
 from channels.resilience.failover import Failover, FailoverRoute
-from channels.resilience.rate_limiter import QUEUE_SECONDS_MAX, TokenBucket, LocalBucket, Rate, RateLimited, SharedBucket, token_cost
+from channels.resilience.rate_limiter import (
+    QUEUE_SECONDS_MAX,
+    TokenBucket,
+    LocalBucket,
+    Rate,
+    RateLimited,
+    SharedBucket,
+    token_cost,
+)
 from tests.support.provider_cases import EMAIL, closed_port, mailbox, phone
 from tests.support.services import Clock
 
@@ -218,7 +226,7 @@ def test_a_bucket_that_nobody_asks_is_forgotten(store: Redis) -> None:
 @pytest.mark.parametrize("fault", [Unavailable("refused"), Uncertain("no_answer")])
 def test_a_provider_in_trouble_is_left_in_peace_and_tried_with_one(fault: ChannelError) -> None:
     clock, outbox = Clock(), Outbox(Channel.EMAIL)
-    breaker = CircuitBreaker(outbox, clock, faults_max=3, pause_seconds=10)
+    breaker = CircuitBreaker(outbox, clock, failures_max=3, pause_seconds=10)
     outbox.answers = {mailbox(number): type(fault)(fault.code) for number in range(5)}
     assert kinds(breaker.send(mails(5))) == {type(fault): 5}
     held = list(breaker.send(mails(5, 5)))
@@ -232,7 +240,7 @@ def test_a_provider_in_trouble_is_left_in_peace_and_tried_with_one(fault: Channe
 
 def test_refusals_and_a_single_lost_request_bring_no_pause() -> None:
     clock, outbox = Clock(), Outbox(Channel.EMAIL)
-    breaker = CircuitBreaker(outbox, clock, faults_max=3)
+    breaker = CircuitBreaker(outbox, clock, failures_max=3)
     outbox.answers = {"": Uncertain("no_answer")}  # one answer, shared by all: mails of one request
     assert kinds(breaker.send(mails(50))) == {Uncertain: 50}
     outbox.answers = {"": Rejected("http_400")}

@@ -467,7 +467,7 @@ def test_magic_addresses_need_no_rule(sandbox: SandboxClient) -> None:
 @pytest.mark.parametrize("rules", [{}, [{"surprise": 1}], [{"provider": "smtp"}], [{"share": 2}], [{"every": "x"}], [7]])
 def test_a_rule_that_cannot_be_meant_is_refused(sandbox: SandboxClient, rules: Any) -> None:
     with pytest.raises(ValueError, match="400"):
-        sandbox._ask("PUT", "/_sandbox/faults", rules)
+        sandbox._request("PUT", "/_sandbox/faults", rules)
 
 
 # -- events ------------------------------------------------------------------------------------------------------------
@@ -586,13 +586,13 @@ def test_a_reply_reaches_the_account_and_stop_closes_the_number(sandbox: Sandbox
 
 
 def test_a_restarted_sandbox_still_knows_its_arrivals(tmp_path: Path) -> None:
-    with running(state=tmp_path) as before:
+    with running(state_folder=tmp_path) as before:
         post_mail(before, a_mail())
         sid = twilio(before).messages.create(to="+32470000001", from_=SENDER, body="Bonjour").sid or ""
         key, lines = before.sendgrid_webhook_public_key, list(before.log())
     with (tmp_path / "arrivals.jsonl").open("a") as file:
         file.write('{"seq":3,"provider":"twi')  # the process died while it wrote
-    with running(state=tmp_path) as after:
+    with running(state_folder=tmp_path) as after:
         assert list(after.log()) == lines
         assert after.sendgrid_webhook_public_key == key
         assert twilio(after).messages(sid).fetch().body == "Bonjour"

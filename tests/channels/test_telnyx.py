@@ -35,7 +35,15 @@ from channels.base import (
     Uncertain,
 )
 from channels.http import HttpResponse, HttpTransport
-from channels.providers.telnyx import _RETRY_HINTS, _ALERT_CODES, _FAILURE_CODES, _SOFT_BOUNCE_LIMITS, ERROR_CODES, Telnyx, parse_webhook
+from channels.providers.telnyx import (
+    _RETRY_HINTS,
+    _ALERT_CODES,
+    _FAILURE_CODES,
+    _SOFT_BOUNCE_LIMITS,
+    ERROR_CODES,
+    Telnyx,
+    parse_webhook,
+)
 from channels.registry import WebhookItem
 from tests.support.http_servers import http_answer, http_server
 from tests.support.provider_cases import SECRET_TEXT, SENDER, phone
@@ -190,7 +198,7 @@ def test_every_failure_on_the_way_is_told_apart(code: str) -> None:
         (event,) = read(json.dumps(body).encode())
     assert isinstance(event, Event)
     assert (event.kind, event.code) == (_FAILURE_CODES.get(code, EventKind.FAILED), code)
-    assert (event.retry_hint, event.strikes) == (_RETRY_HINTS.get(code), _SOFT_BOUNCE_LIMITS.get(code))
+    assert (event.retry_hint, event.soft_bounce_limit) == (_RETRY_HINTS.get(code), _SOFT_BOUNCE_LIMITS.get(code))
     assert bool(logs) == (code in _ALERT_CODES or code not in _FAILURE_CODES)
 
 

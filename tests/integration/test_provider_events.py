@@ -208,7 +208,7 @@ def miss(services: Services, number: int, code: str = "30003", kind: EventKind =
         )
     told = message(services, name)
     event_id = f"{name}-{kind}-{services.clock()}"
-    event = Event("twilio", event_id, Channel.SMS, kind, services.clock(), str(told.ref), "SM", code, strikes=strikes)
+    event = Event("twilio", event_id, Channel.SMS, kind, services.clock(), str(told.ref), "SM", code, soft_bounce_limit=strikes)
     provider_events.keep(services, [event])
     provider_events.settle_some(services, lambda _: None)
 
@@ -250,7 +250,7 @@ def test_news_of_a_delivery_in_the_same_batch_counts_in_its_order(services: Serv
     submit(services, "last")
     ref, now = str(message(services, "last").ref), services.clock()
     news = [
-        Event("twilio", "a", Channel.SMS, EventKind.FAILED, now, ref, "SM", "30003", strikes=3),
+        Event("twilio", "a", Channel.SMS, EventKind.FAILED, now, ref, "SM", "30003", soft_bounce_limit=3),
         Event("twilio", "b", Channel.SMS, EventKind.DELIVERED, now - timedelta(seconds=30), ref, "SM"),
     ]
     provider_events.keep(services, news)
@@ -261,7 +261,7 @@ def test_news_of_a_delivery_in_the_same_batch_counts_in_its_order(services: Serv
 def test_a_miss_and_a_later_delivery_in_one_batch_end_the_row_too(services: Services) -> None:
     submit(services, "first")
     ref, now = str(message(services, "first").ref), services.clock()
-    missed = Event("twilio", "a", Channel.SMS, EventKind.FAILED, now, ref, "SM", "30003", strikes=3)
+    missed = Event("twilio", "a", Channel.SMS, EventKind.FAILED, now, ref, "SM", "30003", soft_bounce_limit=3)
     provider_events.keep(
         services, [missed, Event("twilio", "b", Channel.SMS, EventKind.DELIVERED, now + timedelta(seconds=1), ref, "SM")]
     )

@@ -200,11 +200,11 @@ def test_mail_is_settled_by_news_with_our_id_and_a_push_by_a_person_only(setup: 
 def find_with(setup: ReconciliationSetup, code: str, *kinds: EventKind) -> None:
     """Twilio knows the message, and of a failure."""
     (trace,) = told(look_up(setup.services.providers[Channel.SMS], "+32470000001", setup.clock() - timedelta(minutes=1)))
-    news = tuple(replace(trace.news[0], id=f"x{number}", kind=kind, code=code) for number, kind in enumerate(kinds))
+    news = tuple(replace(trace.events[0], id=f"x{number}", kind=kind, code=code) for number, kind in enumerate(kinds))
     with lend(setup.services.pool) as connection:
         doubt = unresolved.take(connection, setup.clock() + timedelta(hours=1))
         assert doubt is not None
-        reconciliation.conclude(setup.services, connection, doubt, "twilio", replace(trace, news=news))
+        reconciliation.conclude(setup.services, connection, doubt, "twilio", replace(trace, events=news))
     setup.pass_(1)
 
 

@@ -217,7 +217,9 @@ def _script(situation: Situation, answers: ProviderAnswers) -> Callable[[Receive
 
 
 @contextmanager
-def http_scenario(make: Callable[[int, HttpTransport], Provider], answers: ProviderAnswers, situation: Situation) -> Iterator[Scenario]:
+def http_scenario(
+    make: Callable[[int, HttpTransport], Provider], answers: ProviderAnswers, situation: Situation
+) -> Iterator[Scenario]:
     """An adapter over HTTP before a scripted server."""
     http = HttpTransport(connect_timeout_seconds=5, timeout_seconds=5)
     with http_server(_script(situation, answers)) as server:

@@ -70,33 +70,33 @@ class SandboxState:
     signer: SendGridSigner
     clock: Callable[[], float] = time.time
     nonce: str = field(default_factory=lambda: os.urandom(8).hex())
-    kept: RequestStore = field(default_factory=RequestStore)
+    requests: RequestStore = field(default_factory=RequestStore)
     refused_keys: set[str] = field(default_factory=set)  # API keys, auth tokens and access tokens that get a 401
     auth_tokens: dict[str, str] = field(default_factory=dict)  # Twilio account -> the token its client signs in with
     stopped: set[str] = field(default_factory=set)  # numbers that replied STOP
     contents: dict[str, str] = field(default_factory=dict)  # WhatsApp template texts by content SID
-    tokens_given: int = 0
+    tokens_issued: int = 0
     replies: int = 0
 
-    def take(self, body: bytes, arrivals: Sequence[Arrival]) -> int:
+    def record(self, body: bytes, arrivals: Sequence[Arrival]) -> int:
         """Record the messages of one request and keep its body; gives the first message's number."""
         first, _ = self.log.append(arrivals)
-        self.kept.add(StoredRequest(first, len(arrivals), arrivals[0].provider, body))
+        self.requests.add(StoredRequest(first, len(arrivals), arrivals[0].provider, body))
         return first
 
-    def name(self, seq: int) -> str:
+    def unique_id(self, seq: int) -> str:
         """32 hexadecimal digits, unique for ever; the last sixteen are the message's number."""
         return f"{self.nonce}{seq:016x}"
 
 
-def make_state(state: Path | None = None, *, seed: int = 0, clock: Callable[[], float] = time.time) -> SandboxState:
+def make_state(state_folder: Path | None = None, *, seed: int = 0, clock: Callable[[], float] = time.time) -> SandboxState:
     """A fresh world; with a `state` folder one that remembers arrivals and its event key over restarts."""
-    if state:
-        state.mkdir(parents=True, exist_ok=True)
-    signer = SendGridSigner(state / "event-key.pem" if state else None)
+    if state_folder:
+        state_folder.mkdir(parents=True, exist_ok=True)
+    signer = SendGridSigner(state_folder / "event-key.pem" if state_folder else None)
     rng = random.Random(seed)  # noqa: S311  dice for faults, not for secrets
     return SandboxState(
-        log=ArrivalLog(state / "arrivals.jsonl" if state else None, clock),
+        log=ArrivalLog(state_folder / "arrivals.jsonl" if state_folder else None, clock),
         events=EventQueue(signer, rng, clock),
         faults=FaultRules(rng),
         signer=signer,
