@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from channels.base import Channel, Outbound, Receipt, assemble
-from channels.http import TransportError, HttpRequest, HttpResponse, HttpTransport
+from channels.http import HttpRequest, HttpResponse, HttpTransport, TransportError
 from channels.providers.sendgrid import SendGrid
 from dispatcher.consent.link_tokens import PREFERENCES, UNSUBSCRIBE, message_id_token
 from dispatcher.content import Catalog, MessageLinks, RenderRequest, Template, example_request, load

@@ -19,7 +19,7 @@ from benchmarks.environment import BenchEnvironment, database
 from benchmarks.resource_usage import cpu_seconds
 from benchmarks.throughput import finished, submit
 from channels.base import Channel, Content, Email, MergedEmail, Provider
-from channels.http import TransportError, HttpRequest, HttpResponse, HttpTransport
+from channels.http import HttpRequest, HttpResponse, HttpTransport, TransportError
 from channels.providers.fcm import Fcm
 from channels.providers.sendgrid import SendGrid
 from channels.providers.twilio import TwilioSms, TwilioWhatsApp

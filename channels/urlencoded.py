@@ -1,4 +1,4 @@
-"""`application/x-www-form-urlencoded`, byte for byte as the standard library writes it in half the time."""
+"""`application/x-www-form-urlencoded`: the same bytes as the standard library, in half the time."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ _ESCAPES = ["+" if number == 0x20 else quote_from_bytes(bytes([number]), safe=""
 
 
 def encode_form(fields: Mapping[str, str]) -> str:
-    """The fields in their order. Raises UnicodeEncodeError for a text that UTF-8 cannot hold."""
+    """Encode the fields in their order. Raises UnicodeEncodeError for a text that UTF-8 cannot encode."""
     return "&".join([f"{_quote(name)}={_quote(value)}" for name, value in fields.items()])
 
 
 def _quote(text: str) -> str:
-    return text.encode().decode("latin-1").translate(_ESCAPES)  # one character a byte, and the table goes by them
+    return text.encode().decode("latin-1").translate(_ESCAPES)  # one character per byte, as the table needs

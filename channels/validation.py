@@ -1,6 +1,6 @@
-"""What every adapter asks of an outbound before it builds anything: the right content, a plain address, single lines.
+"""Checks of an outbound that every adapter makes first: the right content type, a plain address, single lines. Pure.
 
-Pure. A refusal here is ours, not the provider's, so it is `Rejected` and never held against the address.
+A refusal here is ours and not the provider's, so it is `Rejected` and the address is not suppressed.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ C = TypeVar("C", Email, Sms, WhatsApp, Push)
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,76}")
-_E164 = re.compile(r"\+[1-9][0-9]{5,14}")  # also keeps a channel's prefix ("messenger:…") out of an SMS
-_MAILBOX = re.compile(r"[^\s<>(),;:\"\[\]\\@]{1,64}@[^\s<>(),;:\"\[\]\\@]{1,255}")  # one, without a display name
+_E164 = re.compile(r"\+[1-9][0-9]{5,14}")  # also keeps channel prefixes ("messenger:…") out of SMS
+_MAILBOX = re.compile(r"[^\s<>(),;:\"\[\]\\@]{1,64}@[^\s<>(),;:\"\[\]\\@]{1,255}")  # exactly one, without a display name
 _TOKEN = re.compile(r"[!-~]{1,4096}")
 
 _ADDRESS_PATTERNS: Mapping[Channel, re.Pattern[str]] = {
@@ -26,7 +26,7 @@ _ADDRESS_PATTERNS: Mapping[Channel, re.Pattern[str]] = {
     Channel.PUSH: _TOKEN,
 }
 
-# The headers a mail gets from its own fields or from the provider: SendGrid refuses a mail that names one of them.
+# Headers that follow from a mail's fields or that the provider sets: SendGrid refuses a mail that sets one of them.
 RESERVED_HEADERS = frozenset(
     {"x-sg-id", "x-sg-eid", "received", "dkim-signature", "content-type", "content-transfer-encoding"}
     | {"to", "from", "subject", "reply-to", "cc", "bcc"}
@@ -34,9 +34,7 @@ RESERVED_HEADERS = frozenset(
 
 
 def check_content(outbound: Outbound, channel: Channel, kind: type[C]) -> C:
-    """The outbound's content, when it is the channel's and nothing in it could be misread; else raises Rejected. A mail in pieces
-    is put together.
-    """
+    """Return the content, assembled. Raises Rejected if it is not the channel's or if something in it could be misread."""
     content = assemble(outbound.content)
     if outbound.channel is not channel or not isinstance(content, kind):
         raise Rejected("wrong_content", f"this adapter sends {kind.__name__}")
@@ -47,7 +45,7 @@ def check_content(outbound: Outbound, channel: Channel, kind: type[C]) -> C:
 
 
 def check_mail(outbound: Outbound) -> Email | MergedEmail:
-    """Like `check_content`, for adapters that can do with a mail's pieces."""
+    """Like `check_content`, for adapters that can send a merged e-mail as it is."""
     content = outbound.content
     if outbound.channel is not Channel.EMAIL or not isinstance(content, (Email, MergedEmail)):
         raise Rejected("wrong_content", "this adapter sends e-mail")
@@ -63,7 +61,7 @@ def _check_envelope(outbound: Outbound, channel: Channel) -> None:
 
 
 def check_one_line(text: str, what: str) -> str:
-    """The text, when it can stand on a line of its own; raises Rejected where it is empty or could break the line."""
+    """Return the text. Raises Rejected if it is empty or contains a line break or another control character."""
     if not text or _CONTROL.search(text):
         raise Rejected("not_one_line", what)
     return text
@@ -76,6 +74,6 @@ def _check_email_fields(email: Email | MergedEmail) -> None:
     check_one_line(email.subject, "subject")
     for name, value in email.headers:
         if not _HEADER_NAME.fullmatch(name) or name.lower() in RESERVED_HEADERS:
-            raise Rejected("reserved_header", "a header that is not the caller's to set")
+            raise Rejected("reserved_header", "a header that callers may not set")
         if not check_one_line(value, "header").isascii():
             raise Rejected("unencoded_header")

@@ -98,7 +98,7 @@ class Smtp:
             session.end()
 
     def close(self) -> None:
-        """Nothing to let go of: a connection lasts for a batch."""
+        """Do nothing: a connection lasts for one batch."""
 
     def _connect(self) -> smtplib.SMTP:
         server, tls = self._server, ssl.create_default_context(cafile=self._ca_file)
@@ -273,7 +273,7 @@ def _error_from_reply(code: int, text: bytes = b"", *, at_recipient: bool = Fals
     return Rejected(name) if 500 <= code < 600 else None
 
 
-# -- the plug ----------------------------------------------------------------------------------------------------------
+# -- the plugin ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,17 +39,17 @@ from channels.base import (
     Throttled,
 )
 from channels.http import HttpRequest, HttpResponse, HttpTransport, header_lines
-from channels.http_adapter import Clock, ErrorCodes, error_from_status, send_all, fetch, parse_receipt, retry_after_seconds, utc_now
+from channels.http_adapter import Clock, ErrorCodes, error_from_status, fetch, parse_receipt, retry_after_seconds, send_all, utc_now
 from channels.redaction import extra_fields
 from channels.registry import (
     PHONE_NUMBER,
     SENDER_NAME,
     AdapterContext,
-    WebhookItem,
     Pattern,
     ProviderPlugin,
     VariableReader,
     WebhookEndpoint,
+    WebhookItem,
     WebhookRequest,
 )
 from channels.sms_segments import count_segments
@@ -224,7 +224,7 @@ class Telnyx:
         )
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close connections."""
         self._http.close()
 
 
@@ -354,7 +354,7 @@ def _time(value: object, now: datetime) -> datetime:
     return moment if moment.tzinfo else now
 
 
-# -- the plug ----------------------------------------------------------------------------------------------------------
+# -- the plugin ----------------------------------------------------------------------------------------------------------
 
 SENDER = Pattern(
     re.compile(rf"{PHONE_NUMBER}|{SENDER_NAME}"), "a number like +32470000000, or a name of at most 11 letters, digits and spaces"
@@ -374,16 +374,16 @@ class TelnyxAccount:
     public_key: str
 
 
-def _read_account(read: VariableReader) -> TelnyxAccount:
+def _read_account(reader: VariableReader) -> TelnyxAccount:
     account = TelnyxAccount(
-        api_key=read.secret("TELNYX_API_KEY", about="the API key"),
-        base_url=read.url("TELNYX_BASE_URL", API, about="where the API is"),
-        sms_sender=read.matching("TELNYX_SMS_SENDER", SENDER, about="the sender of SMS; a name needs the messaging profile"),
-        messaging_profile_id=read.matching("TELNYX_MESSAGING_PROFILE_ID", PROFILE, about="the messaging profile"),
-        public_key=read.matching("TELNYX_PUBLIC_KEY", PUBLIC_KEY, about="verifies webhook calls"),
+        api_key=reader.secret("TELNYX_API_KEY", about="the API key"),
+        base_url=reader.url("TELNYX_BASE_URL", API, about="the base URL of the API"),
+        sms_sender=reader.matching("TELNYX_SMS_SENDER", SENDER, about="the sender of SMS; a name needs the messaging profile"),
+        messaging_profile_id=reader.matching("TELNYX_MESSAGING_PROFILE_ID", PROFILE, about="the messaging profile"),
+        public_key=reader.matching("TELNYX_PUBLIC_KEY", PUBLIC_KEY, about="verifies webhook calls"),
     )
     if account.sms_sender and not account.sms_sender.startswith("+") and not account.messaging_profile_id:
-        read.fault("TELNYX_MESSAGING_PROFILE_ID is missing: a name as TELNYX_SMS_SENDER belongs to a messaging profile.")
+        reader.fault("TELNYX_MESSAGING_PROFILE_ID is missing: a name as TELNYX_SMS_SENDER belongs to a messaging profile.")
     return account
 
 

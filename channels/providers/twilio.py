@@ -49,7 +49,7 @@ from channels.base import (
     WhatsApp,
 )
 from channels.http import HttpRequest, HttpResponse, HttpTransport, header_lines
-from channels.http_adapter import Clock, ErrorCodes, error_from_status, send_all, fetch, parse_receipt, retry_after_seconds, utc_now
+from channels.http_adapter import Clock, ErrorCodes, error_from_status, fetch, parse_receipt, retry_after_seconds, send_all, utc_now
 from channels.redaction import extra_fields
 from channels.registry import (
     PHONE_NUMBER,
@@ -249,7 +249,7 @@ class Twilio:
         return ProviderRecord(sid, created, str(row.get("body") or ""), tuple(_with_opt_out(told)))
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close connections."""
         self._http.close()
 
 
@@ -481,7 +481,7 @@ def twiml_response(text: str | None) -> str:
     )
 
 
-# -- the plug ----------------------------------------------------------------------------------------------------------
+# -- the plugin ----------------------------------------------------------------------------------------------------------
 
 SID = Pattern(re.compile(r"AC[0-9a-fA-F]{32}"), "AC and 32 hex digits")
 SENDER = Pattern(
@@ -506,14 +506,16 @@ class TwilioAccount:
     whatsapp_sender: str
 
 
-def _read_account(read: VariableReader) -> TwilioAccount:
+def _read_account(reader: VariableReader) -> TwilioAccount:
     return TwilioAccount(
-        account_sid=read.matching("TWILIO_ACCOUNT_SID", SID, about="the account"),
-        auth_token=read.secret("TWILIO_AUTH_TOKEN", about="the account's token; also verifies webhook calls"),
-        base_url=read.url("TWILIO_BASE_URL", API, about="where the API is"),
-        content_base_url=read.url("TWILIO_CONTENT_BASE_URL", CONTENT_API, about="where the Content API is; checked, not used yet"),
-        sms_sender=read.matching("TWILIO_SMS_SENDER", SENDER, about="the sender of SMS"),
-        whatsapp_sender=read.matching(
+        account_sid=reader.matching("TWILIO_ACCOUNT_SID", SID, about="the account"),
+        auth_token=reader.secret("TWILIO_AUTH_TOKEN", about="the account's token; also verifies webhook calls"),
+        base_url=reader.url("TWILIO_BASE_URL", API, about="the base URL of the API"),
+        content_base_url=reader.url(
+            "TWILIO_CONTENT_BASE_URL", CONTENT_API, about="the base URL of the Content API; checked, not used yet"
+        ),
+        sms_sender=reader.matching("TWILIO_SMS_SENDER", SENDER, about="the sender of SMS"),
+        whatsapp_sender=reader.matching(
             "TWILIO_WHATSAPP_SENDER", WHATSAPP_SENDER, about="the sender of WhatsApp messages"
         ).removeprefix("whatsapp:"),
     )

@@ -6,7 +6,7 @@ import logging
 from functools import lru_cache, partial
 
 from channels.sandbox import control, inbox
-from channels.sandbox.doubles import Refusal, SandboxRoute, RouteHandler, doubles
+from channels.sandbox.doubles import Refusal, RouteHandler, SandboxRoute, doubles
 from channels.sandbox.faults import FaultRule
 from channels.sandbox.http import Handler, SandboxRequest, SandboxResponse
 from channels.sandbox.state import SandboxState

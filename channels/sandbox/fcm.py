@@ -15,8 +15,8 @@ from channels.sandbox.arrivals import Arrival
 from channels.sandbox.doubles import Double, SandboxRoute, route_for
 from channels.sandbox.http import SandboxRequest, SandboxResponse
 from channels.sandbox.keys import write_service_account
-from channels.sandbox.twilio import parse_form
 from channels.sandbox.state import SandboxState, StoredRequest, digest
+from channels.sandbox.twilio import parse_form
 
 PAYLOAD_BYTES_MAX = 4_096
 TOKEN_SECONDS = 3_600

@@ -13,7 +13,7 @@ from pydantic_core import from_json
 
 from channels.base import Channel
 from channels.sandbox.arrivals import Arrival
-from channels.sandbox.doubles import Double, SandboxRoute, RouteHandler, route_for
+from channels.sandbox.doubles import Double, RouteHandler, SandboxRoute, route_for
 from channels.sandbox.events import MailEvents
 from channels.sandbox.http import SandboxRequest, SandboxResponse, too_large
 from channels.sandbox.keys import SendGridSigner

@@ -16,12 +16,12 @@ from uuid import UUID
 from pydantic_core import from_json
 
 from channels.sandbox.arrivals import Arrival
-from channels.sandbox.doubles import Double, SandboxRoute, RouteHandler, route_for
+from channels.sandbox.doubles import Double, RouteHandler, SandboxRoute, route_for
 from channels.sandbox.events import WebhookCalls
 from channels.sandbox.http import SandboxRequest, SandboxResponse
 from channels.sandbox.segments import count_segments, is_gsm
-from channels.sandbox.twilio_rules import DELIVERED_ONLY, LOST, SILENT, magic_code
 from channels.sandbox.state import SandboxState, StoredRequest, digest
+from channels.sandbox.twilio_rules import DELIVERED_ONLY, LOST, SILENT, magic_code
 
 SEGMENTS_MAX = 10
 REFUSALS = range(10_000, 40_000)  # five digits in here refuse at once, as do the codes 40300 to 40399

@@ -16,8 +16,8 @@ from channels.sandbox.arrivals import Arrival
 from channels.sandbox.events import TextEvents
 from channels.sandbox.http import SandboxRequest, SandboxResponse
 from channels.sandbox.segments import count_segments
-from channels.sandbox.twilio_rules import LOST, WHATSAPP, MessageRefusal, check_message, statuses_of
 from channels.sandbox.state import SandboxState, digest
+from channels.sandbox.twilio_rules import LOST, WHATSAPP, MessageRefusal, check_message, statuses_of
 
 _MESSAGE_ID = re.compile(r"[?&](?:message|message_id|id)=([^&#]*)")
 

@@ -9,11 +9,11 @@ from typing import Any
 
 from channels.base import Channel
 from channels.sandbox import twilio_reads
-from channels.sandbox.doubles import Double, SandboxRoute, RouteHandler, route_for
+from channels.sandbox.doubles import Double, RouteHandler, SandboxRoute, route_for
 from channels.sandbox.events import InboundReply
 from channels.sandbox.segments import count_segments, is_gsm
-from channels.sandbox.twilio import content_text, parse_form, refusal, send
 from channels.sandbox.state import SandboxState, StoredRequest
+from channels.sandbox.twilio import content_text, parse_form, refusal, send
 
 POOL_NUMBER = "+15005550006"  # the one number of every messaging service here
 

@@ -13,9 +13,9 @@ from urllib.parse import parse_qsl, urlencode
 
 from channels.sandbox.arrivals import Arrival
 from channels.sandbox.http import SandboxRequest, SandboxResponse
+from channels.sandbox.state import SandboxState
 from channels.sandbox.twilio import account_of, check_key, refusal, resource
 from channels.sandbox.twilio_rules import WHATSAPP, magic_code, statuses_of
-from channels.sandbox.state import SandboxState
 
 LISTED_MAX = 20_000  # how far back a list without a number looks
 _EARLIEST, _LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)

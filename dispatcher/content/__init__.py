@@ -27,8 +27,8 @@ __all__ = [
     "TemplateError",
     "Variable",
     "check",
+    "count_segments",
     "example_request",
     "load",
     "preview",
-    "count_segments",
 ]

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from channels.base import Channel, ChannelError, Event, EventKind, ProviderRecord, Rejected
-from channels.lookup import supports_lookup, look_up
+from channels.lookup import look_up, supports_lookup
 from dispatcher.consent.link_tokens import PREFERENCES, UNSUBSCRIBE, message_token
 from dispatcher.delivery.outcomes import fallback_at
 from dispatcher.domain.campaign import Spec

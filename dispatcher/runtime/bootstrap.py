@@ -23,7 +23,7 @@ from channels.http_adapter import utc_now
 from channels.registry import AdapterContext, plugins
 from channels.resilience.circuit_breaker import CircuitBreaker
 from channels.resilience.failover import Failover, FailoverRoute
-from channels.resilience.rate_limiter import TokenBucket, LocalBucket, Rate, RateLimited, SharedBucket
+from channels.resilience.rate_limiter import LocalBucket, Rate, RateLimited, SharedBucket, TokenBucket
 from channels.sandbox.doubles import double_for
 from dispatcher import content
 from dispatcher.content import Catalog, InvalidTemplates

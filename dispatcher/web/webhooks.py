@@ -11,7 +11,7 @@ import structlog
 from fastapi import APIRouter, HTTPException, Request, Response
 
 from channels.base import BadPayload, BadSignature, Event, InboundText
-from channels.registry import WebhookItem, WebhookEndpoint, WebhookRequest, plugins
+from channels.registry import WebhookEndpoint, WebhookItem, WebhookRequest, plugins
 from dispatcher.inbound import customer_replies, provider_events
 from dispatcher.runtime.services import Services
 from dispatcher.web.dependencies import PublisherHere, RawBody, ServicesHere, TaskPublisher, publish_or_leave

@@ -28,7 +28,7 @@ from channels.providers.twilio import API, TwilioSms, TwilioWhatsApp
 from dispatcher.content import Template, example_request
 from dispatcher.domain.message import Mode
 from dispatcher.domain.recipient import LANGUAGES, Language
-from tests.support.api_descriptions import load_description, violations, google_violations, require, operation_of
+from tests.support.api_descriptions import google_violations, load_description, operation_of, require, violations
 from tests.support.http_servers import http_answer, http_server
 from tests.support.provider_cases import ACCESS_TOKEN, ACCOUNT, CALLBACK, SENDER, mailbox, phone, service_account, token
 from tests.support.services import templates

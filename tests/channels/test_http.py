@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from channels.base import Unavailable, Uncertain
-from channels.http import ANSWER_BYTES_MAX, TransportError, HttpRequest, HttpResponse, HttpTransport, header_lines
+from channels.http import ANSWER_BYTES_MAX, HttpRequest, HttpResponse, HttpTransport, TransportError, header_lines
 from tests.support.http_servers import LOST, Answer, ReceivedRequest, http2_server, http_answer, http_server
 from tests.support.provider_cases import closed_port
 

@@ -136,7 +136,7 @@ def test_tags_are_filled_rightly_whatever_the_order(emails: list[Email | MergedE
         for mail, filling in zip(batch.mails, batch.values_by_tag, strict=True):
             email: Any = mail.content.assemble() if isinstance(mail.content, MergedEmail) else mail.content
             for part in ("subject", "html", "text"):
-                assert filled(getattr(batch.form, part), filling, random) == getattr(email, part)
+                assert filled(getattr(batch.template, part), filling, random) == getattr(email, part)
 
 
 def filled(text: str, filling: Mapping[str, str], random: Any) -> str:
@@ -158,9 +158,9 @@ def mail(number: int, **changes: Any) -> Outbound:
 
 def test_a_form_says_once_what_all_share() -> None:
     (batch,) = group_mails([mail(number, subject=f"For person {number}") for number in range(10, 60)], 100)
-    assert batch.form.html.count("paragraph 7 of all") == 1
+    assert batch.template.html.count("paragraph 7 of all") == 1
     assert [dict(filling) for filling in batch.values_by_tag] == [{"-^0-": str(number)} for number in range(10, 60)]
-    assert batch.form.subject == "For person -^0-"
+    assert batch.template.subject == "For person -^0-"
 
 
 def merged(number: int, form: MailTemplate, *values: str) -> Outbound:
@@ -173,7 +173,11 @@ def test_mails_of_one_form_leave_together_however_they_differ() -> None:
     )
     mails = [merged(n, form, f"person {n}", f"person {n}", "line\n" * (n + 1), "the same") for n in range(50)]
     (batch,) = group_mails(mails, 100)
-    assert (batch.form.subject, batch.form.html, batch.form.text) == ("For -^0-", "<p>-^0- -^1--^1-</p>", "-^0-\nthe same")
+    assert (batch.template.subject, batch.template.html, batch.template.text) == (
+        "For -^0-",
+        "<p>-^0- -^1--^1-</p>",
+        "-^0-\nthe same",
+    )
     assert [dict(filling) for filling in batch.values_by_tag] == [
         {"-^0-": f"person {n}", "-^1-": "line\n" * (n + 1)} for n in range(50)
     ]
@@ -192,9 +196,9 @@ def test_a_tag_holds_no_character_of_the_mails() -> None:
     words = TextTemplate(("x|", ""), (0,))
     form = MailTemplate(words, words, words)
     (batch,) = group_mails([replace(merged(n, form, f"^{n}"), id=f"`{n}") for n in range(3)], 100)
-    assert batch.form.subject == "x|-~0-"
+    assert batch.template.subject == "x|-~0-"
     (batch,) = group_mails([merged(n, form, f"{n}^`~\\") for n in range(3)], 100)
-    assert batch.form.subject == "x|-\u25000-"
+    assert batch.template.subject == "x|-\u25000-"
 
 
 def test_senders_sizes_and_repeated_addresses_part_mails() -> None:

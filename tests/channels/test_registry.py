@@ -15,7 +15,7 @@ import channels
 from channels.base import Channel
 from channels.http import HttpTransport
 from channels.registry import AdapterContext, plugins
-from channels.sandbox.doubles import doubles, double_for
+from channels.sandbox.doubles import double_for, doubles
 from dispatcher.runtime.environment import EnvironmentReader
 from tests.support.provider_cases import PROVIDER_CASES
 

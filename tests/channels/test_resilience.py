@@ -33,11 +33,11 @@ from channels.resilience.circuit_breaker import CircuitBreaker
 from channels.resilience.failover import Failover, FailoverRoute
 from channels.resilience.rate_limiter import (
     QUEUE_SECONDS_MAX,
-    TokenBucket,
     LocalBucket,
     Rate,
     RateLimited,
     SharedBucket,
+    TokenBucket,
     token_cost,
 )
 from tests.support.provider_cases import EMAIL, closed_port, mailbox, phone

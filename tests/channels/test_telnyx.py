@@ -36,9 +36,9 @@ from channels.base import (
 )
 from channels.http import HttpResponse, HttpTransport
 from channels.providers.telnyx import (
-    _RETRY_HINTS,
     _ALERT_CODES,
     _FAILURE_CODES,
+    _RETRY_HINTS,
     _SOFT_BOUNCE_LIMITS,
     ERROR_CODES,
     Telnyx,

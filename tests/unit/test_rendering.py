@@ -26,9 +26,9 @@ from dispatcher.content import (
     RenderRequest,
     Template,
     check,
+    count_segments,
     load,
     preview,
-    count_segments,
 )
 from dispatcher.content.formats import day, money, number, percent
 from dispatcher.content.guard import ContentRequirements, objection

@@ -11,7 +11,7 @@ import pytest
 
 from channels.base import Channel, Email, Push, Sms, WhatsApp
 from dispatcher import policy
-from dispatcher.content import Catalog, ContentRefusal, RenderRequest, Template, example_request, load, count_segments
+from dispatcher.content import Catalog, ContentRefusal, RenderRequest, Template, count_segments, example_request, load
 from dispatcher.content.legal import read_legal
 from dispatcher.content.template import PLACE
 from dispatcher.domain.message import Kind, Mode, OfferType

@@ -22,9 +22,9 @@ from channels.sandbox.http import SandboxRequest, SandboxResponse, is_cross_orig
 from channels.sandbox.messages import read_content, read_message
 from channels.sandbox.profiles import PROFILES
 from channels.sandbox.sendgrid import MAIL_EVENTS, MAIL_REFUSALS
+from channels.sandbox.state import SandboxState
 from channels.sandbox.twilio import parse_form
 from channels.sandbox.twilio_rules import MAGIC_PREFIXES
-from channels.sandbox.state import SandboxState
 
 CHANNELS = {"email": "E-mail", "sms": "SMS", "whatsapp": "WhatsApp", "push": "Push"}
 PAGE_ROWS = 50

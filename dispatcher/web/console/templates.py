@@ -9,9 +9,9 @@ from fastapi import APIRouter, Depends, Form, HTTPException, Query, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from pydantic import BaseModel
 
-from channels.base import Channel, Email, Sms, PlainContent, assemble
+from channels.base import Channel, Email, PlainContent, Sms, assemble
 from dispatcher.campaigns import template_approval
-from dispatcher.content import ContentRefusal, MessageSender, Template, example_request, count_segments
+from dispatcher.content import ContentRefusal, MessageSender, Template, count_segments, example_request
 from dispatcher.domain.message import Mode
 from dispatcher.domain.recipient import LANGUAGES
 from dispatcher.ledger.campaigns import template_approvals
