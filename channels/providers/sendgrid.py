@@ -110,7 +110,7 @@ class SendGrid:
             check_mail(outbound)
             own_text(outbound).encode()
         except Rejected as refusal:
-            return refusal.with_traceback(None)  # its frames hold the message
+            return refusal.with_traceback(None)  # its stack frames hold the message
         except Exception as error:
             return Rejected("unbuildable", type(error).__name__)
         return None
@@ -391,7 +391,7 @@ def _read_webhook(call: WebhookRequest, key: str) -> list[Event]:
 
 def _warnings(account: SendGridAccount) -> Iterator[str]:
     if not account.webhook_public_key:
-        yield "SENDGRID_WEBHOOK_PUBLIC_KEY is missing: SendGrid's reports of bounces and complaints cannot be verified and are refused."
+        yield "SENDGRID_WEBHOOK_PUBLIC_KEY is missing: reports of bounces and complaints cannot be verified and are refused."
 
 
 PLUGIN = ProviderPlugin(

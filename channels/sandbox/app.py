@@ -1,4 +1,4 @@
-"""Which request goes to which handler, and what a fault rule does to it on the way."""
+"""Routing of requests to handlers, and application of fault rules."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _log = logging.getLogger(__name__)
 
 
 def make_app(state: SandboxState) -> Handler:
-    """All of the sandbox behind one function."""
+    """Return the sandbox as one handler."""
     return partial(handle, state)
 
 
 def handle(state: SandboxState, request: SandboxRequest) -> SandboxResponse:
-    """Answer a request; a fault of ours is a 500 with a trace in the log, never a dead connection."""
+    """Answer a request. An exception becomes a 500 with a traceback in the log."""
     route = find_route(request.head.method, request.head.path)
     try:
         if route.refusal and state.faults.rules and (fault := state.faults.pick(route.provider, request.body)):
@@ -40,14 +40,14 @@ def _apply_fault(
     if fault.body is not None:
         response = response._replace(body=fault.body.encode())
     if fault.headers:
-        kept = tuple(pair for pair in response.headers if pair[0].lower() not in map(str.lower, fault.headers))
-        response = response._replace(headers=kept + tuple(fault.headers.items()))
+        headers = tuple(pair for pair in response.headers if pair[0].lower() not in map(str.lower, fault.headers))
+        response = response._replace(headers=headers + tuple(fault.headers.items()))
     return response._replace(delay_seconds=fault.delay_seconds, cut=fault.cut, lost=response.lost or fault.loses_answer)
 
 
 @lru_cache(maxsize=1024)
 def find_route(method: str, path: str) -> SandboxRoute:
-    """The route of a request; what is no provider's is the sandbox's own."""
+    """Return the route of a request. Paths of no provider belong to the sandbox itself."""
     for double in doubles().values():
         if route := double.find_route(method, path):
             return route

@@ -1,4 +1,4 @@
-"""The sandbox's own interface under `/_sandbox/`: the arrival log, faults, events, replies. JSON in and out."""
+"""The control API under `/_sandbox/`: the arrival log, faults, events, replies. JSON in and out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from channels.sandbox.messages import read_message
 from channels.sandbox.profiles import PROFILES
 from channels.sandbox.state import SandboxState
 
-# Twilio's and Telnyx's default words; they close the number at once and tell the account by the inbound webhook.
+# Default keywords of Twilio and Telnyx. They block the number at once, and the inbound webhook reports them.
 STOP_WORDS = frozenset({"STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT"})
 START_WORDS = frozenset({"START", "UNSTOP", "YES"})
 
@@ -24,13 +24,13 @@ Action: TypeAlias = Callable[[SandboxState, SandboxRequest, str], SandboxRespons
 
 
 class ControlError(ValueError):
-    """A control request that makes no sense; the text goes into the 400."""
+    """An invalid control request; the text is in the 400 answer."""
 
 
 def handle(state: SandboxState, request: SandboxRequest) -> SandboxResponse:
     """Answer one control request."""
     if is_cross_origin(request):
-        return _json({"error": "not from another page"}, 403)
+        return _json({"error": "cross-origin requests are refused"}, 403)
     name, _, rest = request.head.path.removeprefix("/_sandbox/").partition("/")
     action = _ACTIONS.get((request.head.method, name))
     if action is None:
@@ -81,7 +81,7 @@ def _clear_log(state: SandboxState, _request: SandboxRequest, _rest: str) -> San
 
 
 def counts(state: SandboxState) -> dict[str, Any]:
-    """Totals per channel and what became of events; costs nothing to ask."""
+    """Return totals per channel and of events. Cheap to call."""
     channels = {name: state.log.counts[name] for name in ("push", "email", "sms", "whatsapp")}
     events = {name: state.events.counts[name] for name in ("posted", "retried", "failed", "dropped")}
     return {"total": sum(channels.values()), **channels, "events": events | {"pending": state.events.pending}}
@@ -98,7 +98,7 @@ def _set_faults(state: SandboxState, request: SandboxRequest, _rest: str) -> San
 
 
 def set_profile(state: SandboxState, name: str) -> None:
-    """Put a profile's rules in force. Raises ControlError."""
+    """Replace the fault rules by those of a profile. Raises ControlError."""
     if name not in PROFILES:
         raise ControlError(f"profile is one of {', '.join(PROFILES)}")
     state.faults.set(parse_rules(list(PROFILES[name][1]), fault_names()), name)
@@ -115,7 +115,7 @@ def _clear_faults(state: SandboxState, _request: SandboxRequest, _rest: str) -> 
 
 
 def _set_events(state: SandboxState, request: SandboxRequest, _rest: str) -> SandboxResponse:
-    """Change some of the settings; the others stay."""
+    """Change some settings and keep the others."""
     changes, known = _object(request), asdict(EventSettings())
     for name, value in changes.items():
         if name not in known or (type(value) is not type(known[name]) and not _is_number_for(known[name], value)):
@@ -153,19 +153,19 @@ def _reply(state: SandboxState, request: SandboxRequest, _rest: str) -> SandboxR
 
 
 def send_reply(state: SandboxState, reply: Mapping[str, str]) -> None:
-    """A person's message back: `from` a number `to` one of our senders, over the `channel` sms or whatsapp of a `provider`.
+    """Send a reply `from` a person's number `to` one of our senders, on the `channel` sms or whatsapp of a `provider`.
 
-    A stop word closes the number, as providers do by default: later messages to it are refused. With an `opt_out_type`
-    (STOP, START or HELP) the webhook also carries what Twilio's Advanced Opt-Out would add.
+    An opt-out keyword blocks the number, as providers do by default: later messages to it are refused. With an `opt_out_type`
+    (STOP, START or HELP) the webhook call also has the field of Twilio's Advanced Opt-Out.
     """
-    number, word = reply["from"], reply["text"].strip().upper()
-    if word in STOP_WORDS:
+    number, keyword = reply["from"], reply["text"].strip().upper()
+    if keyword in STOP_WORDS:
         state.stopped.add(number)
-    elif word in START_WORDS:
+    elif keyword in START_WORDS:
         state.stopped.discard(number)
     double = doubles().get(reply.get("provider", "twilio"))
     if double is None or double.receive_reply is None:
-        raise ControlError("this provider has no answers")
+        raise ControlError("this provider has no replies")
     double.receive_reply(state, reply)
 
 

@@ -1,4 +1,4 @@
-"""Firebase Cloud Messaging (HTTP v1) as its clients see it, and the OAuth token endpoint that they ask first."""
+"""Double of Firebase Cloud Messaging (HTTP v1), and the OAuth token endpoint that its clients call first."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TOKEN_SECONDS = 3_600
 JWT_GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _MESSAGE_ID_NAMES = ("message", "message_id", "id")
 
-# Tokens beginning so get the answer of this FCM error code ("+" before it: Google's own refusal, without an FcmError).
+# A token with this prefix gets this FCM error code ("+": a general Google error, without an FcmError detail).
 MAGIC_TOKENS: Mapping[str, str] = {
     "unregistered": "UNREGISTERED",
     "invalid": "INVALID_ARGUMENT",
@@ -40,7 +40,7 @@ LOST = "lost"  # taken, but the connection closes without an answer
 
 _ERRORS = {
     "INVALID_ARGUMENT": (400, "INVALID_ARGUMENT", "The registration token is not a valid FCM registration token"),
-    "MESSAGE_TOO_BIG": (400, "INVALID_ARGUMENT", "Message is too big"),  # told apart by its words only
+    "MESSAGE_TOO_BIG": (400, "INVALID_ARGUMENT", "Message is too big"),  # differs from the others by its message only
     "UNAUTHENTICATED": (401, "UNAUTHENTICATED", "Request had invalid authentication credentials."),
     "THIRD_PARTY_AUTH_ERROR": (401, "UNAUTHENTICATED", "Auth error from APNS or Web Push Service"),
     "PERMISSION_DENIED": (403, "PERMISSION_DENIED", "Permission denied on this project."),
@@ -63,14 +63,12 @@ _CODE_BY_STATUS = {
 
 
 def refusal(status: int, error: str = "", _now: float = 0.0, *, field: str = "") -> SandboxResponse:
-    """Google's error answer, by FCM's code (`error`) or by HTTP status; `field` names the part of the request at
-    fault.
-    """
+    """Return Google's error answer, by FCM's code (`error`) or by HTTP status; `field` names the invalid field."""
     code = error or _CODE_BY_STATUS.get(status, "INTERNAL")
-    usual, name, words = _ERRORS.get(code.removeprefix("+"), (400, code, "The request was refused."))
-    status = status or usual
+    default_status, name, text = _ERRORS.get(code.removeprefix("+"), (400, code, "The request was refused."))
+    status = status or default_status
     if code == "+INVALID_ARGUMENT":
-        words = f"Invalid value at '{field or 'message'}'"
+        text = f"Invalid value at '{field or 'message'}'"
     details: list[dict[str, Any]] = []
     if not code.startswith("+"):
         details.append(
@@ -80,9 +78,9 @@ def refusal(status: int, error: str = "", _now: float = 0.0, *, field: str = "")
             }
         )
     if field or code == "+INVALID_ARGUMENT":
-        violation = {"field": field or "message", "description": words}
+        violation = {"field": field or "message", "description": text}
         details.append({"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [violation]})
-    fault = {"code": status, "message": words, "status": name, **({"details": details} if details else {})}
+    fault = {"code": status, "message": text, "status": name, **({"details": details} if details else {})}
     headers = (("Retry-After", "60"),) if status == 429 else ()
     return SandboxResponse(status, json.dumps({"error": fault}).encode(), "application/json; charset=UTF-8", headers)
 
@@ -124,7 +122,7 @@ def _success(project: str, name: str) -> SandboxResponse:
 
 
 def _invalid_field(document: object) -> str:
-    """The first field that Google's front end would refuse, as a path; empty when there is none."""
+    """Return the path of the first field that Google's front end would refuse; empty if there is none."""
     if not isinstance(document, dict) or not isinstance(document.get("message"), dict):
         return "message"
     message = document["message"]
@@ -155,7 +153,7 @@ def _invalid_notification(notification: object) -> str:
 
 
 def _payload_bytes(message: Mapping[str, Any]) -> int:
-    """Keys and values of what travels to the device: the data and the notification."""
+    """Count the bytes of keys and values of the data and the notification."""
     parts = (message.get("data", {}), message.get("notification", {}))
     return sum(len(text.encode()) for text in _texts(parts))
 
@@ -173,9 +171,7 @@ def _texts(value: object) -> Iterator[str]:
 
 
 def issue_token(state: SandboxState, request: SandboxRequest) -> SandboxResponse:
-    """`POST /token`: an access token for a signed assertion of any service account (the sandbox knows nobody's public
-    key).
-    """
+    """`POST /token`: an access token for a signed assertion of any service account (the sandbox has no public keys)."""
     form = parse_form(request.body)
     claims = _claims(form.get("assertion", ""))
     if form.get("grant_type") != JWT_GRANT or not {"iss", "aud", "iat", "exp"} <= claims.keys():
@@ -192,13 +188,13 @@ def issue_token(state: SandboxState, request: SandboxRequest) -> SandboxResponse
 
 
 def token_refusal(status: int, error: str = "", _now: float = 0.0) -> SandboxResponse:
-    """The OAuth endpoint's error answer."""
+    """Return the OAuth endpoint's error answer."""
     fault = {"error": error or "invalid_grant", "error_description": "Invalid JWT."}
     return SandboxResponse(status or 400, json.dumps(fault).encode())
 
 
 def _claims(assertion: str) -> dict[str, Any]:
-    """What a JWT says, its signature unchecked; nothing for what is no JWT."""
+    """Return the claims of a JWT, without checking its signature; empty for anything else."""
     parts = assertion.split(".")
     try:
         header, claims = (json.loads(base64.urlsafe_b64decode(part + "==")) for part in parts[:2])
@@ -216,8 +212,8 @@ def _find_route(method: str, path: str) -> SandboxRoute | None:
     return None
 
 
-def _read_content(_state: SandboxState, kept: StoredRequest, _seq: int) -> dict[str, Any]:
-    message = json.loads(kept.body)["message"]
+def _read_content(_state: SandboxState, request: StoredRequest, _seq: int) -> dict[str, Any]:
+    message = json.loads(request.body)["message"]
     notification = message.get("notification", {})
     platforms = {name: message[name] for name in ("android", "apns", "webpush") if name in message}
     return {
@@ -230,7 +226,7 @@ def _read_content(_state: SandboxState, kept: StoredRequest, _seq: int) -> dict[
 
 
 def _credentials(url: str, folder: Path) -> Mapping[str, Any]:
-    """A throw-away service account for a sandbox at this address, made at first need."""
+    """Return a service account for a sandbox at this URL, made on first use."""
     path = folder / f"service-account-{url.rpartition(':')[2].strip('/')}.json"
     return {"credentials": path if path.exists() else write_service_account(path, url), "base_url": url}
 

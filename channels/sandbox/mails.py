@@ -1,4 +1,4 @@
-"""Making a mail of a kept request to SendGrid readable: what its reader gets, the substitutions made."""
+"""Read one mail from a stored request to SendGrid, as the recipient sees it, with substitutions applied."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 
 from channels.sandbox.state import SandboxState, StoredRequest
 
-_parse = lru_cache(maxsize=4)(json.loads)  # a page of the inbox may show fifty mails of one request
+_parse = lru_cache(maxsize=4)(json.loads)  # a page of the inbox can show fifty mails of one request
 
 
 def read_mail(_state: SandboxState, request: StoredRequest, seq: int) -> dict[str, Any]:
-    """The mail that is message `seq`."""
+    """Return the mail with number `seq`."""
     mail = _parse(request.body)
     index, part = seq - request.first, {}
     for part in mail["personalizations"]:
@@ -38,14 +38,14 @@ def read_mail(_state: SandboxState, request: StoredRequest, seq: int) -> dict[st
     }
 
 
-def _substitutions(own: Mapping[str, str], sections: Mapping[str, str]) -> dict[str, str]:
-    """Values may name sections, which are filled in first."""
-    return {tag: substitute(value, sections) for tag, value in own.items()}
+def _substitutions(values: Mapping[str, str], sections: Mapping[str, str]) -> dict[str, str]:
+    """Values may refer to sections, which are filled in first."""
+    return {tag: substitute(value, sections) for tag, value in values.items()}
 
 
 def substitute(text: str, changes: Mapping[str, str]) -> str:
-    """Replace every tag in one pass: what a value brings in is never taken for a tag itself."""
+    """Replace all tags in one pass, so that tags inside values are not replaced."""
     if not changes:
         return text
     tags = "|".join(re.escape(tag) for tag in sorted(changes, key=len, reverse=True) if tag)
-    return re.sub(tags, lambda found: changes[found[0]], text)
+    return re.sub(tags, lambda match: changes[match[0]], text)

@@ -1,4 +1,4 @@
-"""Turning what was kept into messages that a person or a test can read. Nothing here runs while messages arrive."""
+"""Stored requests as messages that a person or a test can read. Runs only when somebody reads, not when messages arrive."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from channels.sandbox.state import SandboxState
 
 
 def read_message(state: SandboxState, seq: int) -> dict[str, Any] | None:
-    """One message with its `content` as its reader gets it (None when no longer kept); None for an unknown number."""
+    """Return a message with its `content` as the recipient sees it (None if no longer stored); None for an unknown number."""
     line = state.log.get(seq)
     if line is None:
         return None
@@ -18,6 +18,6 @@ def read_message(state: SandboxState, seq: int) -> dict[str, Any] | None:
 
 
 def read_content(state: SandboxState, seq: int) -> Mapping[str, Any] | None:
-    """The content of message `seq`; which keys it has depends on the channel."""
+    """Return the content of message `seq`; its keys depend on the channel."""
     request = state.requests.find(seq)
     return None if request is None else doubles()[request.provider].read_content(state, request, seq)

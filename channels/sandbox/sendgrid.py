@@ -1,6 +1,4 @@
-"""SendGrid's v3 mail API as its clients see it: `POST /v3/mail/send`, key checks, and the public key of the event
-webhook.
-"""
+"""Double of SendGrid's v3 mail API: `POST /v3/mail/send`, key checks, and the public key of the event webhook."""
 
 from __future__ import annotations
 
@@ -15,15 +13,15 @@ from channels.base import Channel
 from channels.sandbox.arrivals import Arrival
 from channels.sandbox.doubles import Double, RouteHandler, SandboxRoute, route_for
 from channels.sandbox.events import MailEvents
-from channels.sandbox.http import SandboxRequest, SandboxResponse, too_large
+from channels.sandbox.http import SandboxRequest, SandboxResponse, payload_too_large
 from channels.sandbox.keys import SendGridSigner
 from channels.sandbox.mails import read_mail
 from channels.sandbox.sendgrid_rules import Problem, find_problems
 from channels.sandbox.state import SandboxState, digest
 
-MESSAGE_ID_NAMES = ("message", "message_id", "id")  # the custom argument that may hold the sender's own id of a message
+MESSAGE_ID_NAMES = ("message", "message_id", "id")  # custom arguments that may hold the sender's message id
 
-# Local parts (before any "+…") with a reaction of their own: what happens after the mail is taken ...
+# Local parts of addresses (before any "+…") that cause these events after the mail is taken ...
 MAIL_EVENTS: dict[str, tuple[str, ...]] = {
     "bounce": ("processed", "bounce"),
     "blocked": ("processed", "blocked"),
@@ -37,7 +35,7 @@ MAIL_EVENTS: dict[str, tuple[str, ...]] = {
     "click": ("processed", "delivered", "open", "click"),
     "silent": (),
 }
-# ... and what is answered instead of taking it: status and SendGrid's words.
+# ... or this refusal: status and SendGrid's message.
 MAIL_REFUSALS: dict[str, tuple[int, str]] = {
     "badkey": (401, ""),
     "credits": (401, "Maximum credits exceeded"),
@@ -62,11 +60,9 @@ _MESSAGES = {
 
 
 def refusal(status: int, message: str = "", now: float = 0.0) -> SandboxResponse:
-    """The documented answer for a status; `message` replaces its words, `now` (unix seconds) sets when a rate limit
-    ends.
-    """
+    """Return the documented answer for a status; `message` replaces its text, a rate limit ends 1 s after `now` (unix seconds)."""
     if status == 413:
-        return too_large()
+        return payload_too_large()
     error = {"message": message or _MESSAGES.get(status, "service unavailable"), "field": None, "help": None}
     if status == 429:
         error = {"field": None, "message": error["message"]}
@@ -79,7 +75,7 @@ def _rate_headers(now: float) -> tuple[tuple[str, str], ...]:
 
 
 def send(state: SandboxState, request: SandboxRequest) -> SandboxResponse:
-    """`POST /v3/mail/send`: 202 and a message id for all personalizations, or one refusal for all of them."""
+    """`POST /v3/mail/send`: 202 and one message id for all personalizations, or one refusal for all of them."""
     if refused := _check_key(state, request):
         return refused
     if not request.head.headers.get("content-type", "").startswith("application/json"):
@@ -102,20 +98,20 @@ def send(state: SandboxState, request: SandboxRequest) -> SandboxResponse:
 
 
 def _is_sandbox_mode(mail: dict[str, Any]) -> bool:
-    """SendGrid's own sandbox mode: checked, answered with 200, and forgotten."""
+    """Tell whether SendGrid's own sandbox mode is on: the mail is checked, answered with 200, and not recorded."""
     mode = mail.get("mail_settings", {}).get("sandbox_mode")
     return isinstance(mode, dict) and mode.get("enable") is True
 
 
 def _record(state: SandboxState, body: bytes, mail: dict[str, Any], names: list[str]) -> str:
-    """Record every recipient of every personalization and plan their events; gives the message id."""
+    """Record each recipient of each personalization and queue their events. Returns the message id."""
     receipt = state.unique_id(state.log.next_seq)[8:]
     digested = digest(body)
     common = mail.get("custom_args") or {}
     arrivals, events = [], []
     for part, name in zip(mail["personalizations"], names, strict=True):
-        own = part.get("custom_args")
-        arguments = {**common, **own} if own else common
+        part_arguments = part.get("custom_args")
+        arguments = {**common, **part_arguments} if part_arguments else common
         message_id = next((arguments[key] for key in MESSAGE_ID_NAMES if key in arguments), "")
         for recipient in recipients(part):
             arrivals.append(Arrival("sendgrid", "email", recipient, message_id, receipt, digested))
@@ -129,7 +125,7 @@ def _record(state: SandboxState, body: bytes, mail: dict[str, Any], names: list[
 
 
 def recipients(part: dict[str, Any]) -> list[str]:
-    """Everybody a personalization goes to, in the order of the arrival log."""
+    """Return all recipients of a personalization, in the order of the arrival log."""
     return [person["email"] for kind in ("to", "cc", "bcc") for person in part.get(kind) or ()]
 
 
@@ -146,13 +142,13 @@ def _check_key(state: SandboxState, request: SandboxRequest) -> SandboxResponse 
 
 
 def scopes(state: SandboxState, request: SandboxRequest) -> SandboxResponse:
-    """`GET /v3/scopes`: what a key may do; the cheap way to ask whether it works."""
+    """`GET /v3/scopes`: what a key may do; clients use it to check a key."""
     allowed = b'{"scopes":["mail.send","mail.batch.create","user.webhooks.event.settings.read"]}'
     return _check_key(state, request) or SandboxResponse(200, allowed)
 
 
 def signed_settings(state: SandboxState, request: SandboxRequest) -> SandboxResponse:
-    """`GET /v3/user/webhooks/event/settings/signed`: the public key that events are checked with."""
+    """`GET /v3/user/webhooks/event/settings/signed`: the public key that verifies events."""
     return _check_key(state, request) or SandboxResponse(200, json.dumps({"public_key": state.signer.public_key}).encode())
 
 

@@ -1,4 +1,4 @@
-"""Running the sandbox: in a process of its own (`serve`), or in a thread beside a test (`running`)."""
+"""Run the sandbox: in its own process (`serve`), or in a thread beside a test (`running`)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from channels.sandbox.state import SandboxState, make_state
 
 @asynccontextmanager
 async def _listening(state: SandboxState, host: str, port: int, tls: ssl.SSLContext | None) -> Any:
-    """The server, accepting; gives its port. Leaving closes every connection and stops the events."""
+    """Start the server and yield its port. At the end close every connection and stop the events."""
     handle, open_connections = make_app(state), set[asyncio.Transport]()
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Connection(handle, open_connections), host, port, ssl=tls, backlog=1024)
@@ -33,7 +33,7 @@ async def _listening(state: SandboxState, host: str, port: int, tls: ssl.SSLCont
         for transport in tuple(open_connections):
             transport.abort()
         await state.events.stop()
-        await asyncio.sleep(0)  # let the aborted connections say good-bye
+        await asyncio.sleep(0)  # let the aborted connections finish
         state.log.close()
 
 
@@ -55,10 +55,9 @@ def serve(
     prepare: Callable[[SandboxState], None] = lambda _state: None,
     ready: Callable[[str], None] = lambda _url: None,
 ) -> None:
-    """Serve until SIGINT or SIGTERM. `ready` hears the URL once connections are taken; `prepare` may set up the world
-    before.
+    """Serve until SIGINT or SIGTERM. `prepare` may change the state before; `ready` is called with the URL when the server listens.
 
-    Raises OSError when the port is taken.
+    Raises OSError if the port is in use.
     """
 
     async def main() -> None:
@@ -69,7 +68,7 @@ def serve(
         prepare(state)
         await _run(state, host, port, ssl_context, lambda bound: ready(_url(host, bound, ssl_context)), stop)
 
-    gc.set_threshold(100_000, 50, 100)  # nearly nothing here is cyclic; looking for cycles all the time costs a tenth
+    gc.set_threshold(100_000, 50, 100)  # hardly any reference cycles here; searching for them often costs a tenth of the time
     asyncio.run(main())
 
 
@@ -82,7 +81,7 @@ def running(
     seed: int = 0,
     ssl_context: ssl.SSLContext | None = None,
 ) -> Iterator[SandboxClient]:
-    """A sandbox in a thread of this process, on a free port unless told otherwise, until the block is left."""
+    """Run a sandbox in a thread of this process until the block ends; by default on a free port."""
     bound: list[int] = []
     failed: list[BaseException] = []
     started, control = threading.Event(), list[tuple[asyncio.AbstractEventLoop, asyncio.Event]]()
@@ -112,7 +111,7 @@ def running(
         yield SandboxClient(_url(host, bound[0], ssl_context))
     finally:
         loop, stop = control[0]
-        with suppress(RuntimeError):  # the loop is gone already
+        with suppress(RuntimeError):  # the loop is already closed
             loop.call_soon_threadsafe(stop.set)
         thread.join()
 
@@ -122,6 +121,6 @@ def _url(host: str, port: int, tls: ssl.SSLContext | None) -> str:
 
 
 def announce(url: str) -> None:
-    """Say on standard output, in one line that a parent process can wait for, where the sandbox is."""
+    """Print the URL in one line on standard output; a parent process can wait for it."""
     sys.stdout.write(f"sandbox ready at {url}\n")
     sys.stdout.flush()

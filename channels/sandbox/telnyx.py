@@ -1,6 +1,6 @@
-"""Telnyx's Messages API (v2) as its clients see it: sending, key checks, and signed webhooks of what became of a message.
+"""Double of Telnyx's Messages API (v2): sending, key checks, and signed webhook calls.
 
-The same numbers have a reaction as with Twilio: behind one of the prefixes, five digits are Telnyx's error code, or a word.
+Magic numbers work as with Twilio's double: after one of the prefixes come five digits, Telnyx's error code or a special case.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from channels.sandbox.state import SandboxState, StoredRequest, digest
 from channels.sandbox.twilio_rules import DELIVERED_ONLY, LOST, SILENT, magic_code
 
 SEGMENTS_MAX = 10
-REFUSALS = range(10_000, 40_000)  # five digits in here refuse at once, as do the codes 40300 to 40399
+REFUSALS = range(10_000, 40_000)  # these codes refuse at once, as do the codes 40300 to 40399
 STOP_CODE = 40300
 
 _NUMBER = re.compile(r"\+[1-9]\d{6,14}")
@@ -49,16 +49,16 @@ _CODE_BY_STATUS = {400: 10015, 401: 10009, 403: 10010, 404: 10005, 405: 10005, 4
 
 
 def refusal(status: int, error: str = "", _now: float = 0.0) -> SandboxResponse:
-    """Telnyx's error answer: by its own code (`error`), by HTTP status, or both."""
+    """Return Telnyx's error answer, by its own code (`error`), by HTTP status, or both."""
     code = int(error) if error.isdecimal() else _CODE_BY_STATUS.get(status, 10007)
-    usual_status, title = _ERRORS.get(code, (400, "The request was refused"))
+    default_status, title = _ERRORS.get(code, (400, "The request was refused"))
     fault = {
         "code": str(code),
         "title": title,
         "detail": title,
         "meta": {"url": f"https://developers.telnyx.com/docs/overview/errors/{code}"},
     }
-    status = status or usual_status
+    status = status or default_status
     return SandboxResponse(
         status, json.dumps({"errors": [fault]}).encode(), headers=(("Retry-After", "1"),) if status == 429 else ()
     )
@@ -101,7 +101,7 @@ def _check_key(state: SandboxState, request: SandboxRequest) -> SandboxResponse 
 
 
 def _refusal_code(message: object, state: SandboxState) -> int | None:
-    """The code of the first thing that Telnyx would refuse."""
+    """Return the code of the first problem, or None."""
     if not isinstance(message, dict) or not isinstance(message.get("to"), str):
         return 10004
     sender, profile, text = (message.get(name) for name in ("from", "messaging_profile_id", "text"))
@@ -126,7 +126,7 @@ def _isoformat(at: float) -> str:
 
 
 def _resource(arrival: Arrival, at: float, status: str, code: int | None = None) -> dict[str, Any]:
-    """The message as Telnyx shows it."""
+    """Return the message as Telnyx shows it."""
     number = _NUMBER.fullmatch(arrival.sender) is not None
     valid_until = datetime.fromtimestamp(at, UTC) + timedelta(hours=1)
     return {
@@ -157,7 +157,7 @@ def _reports(state: SandboxState, arrival: Arrival, url: str, code: int | None) 
 
 
 def _event(state: SandboxState, identity: str, kind: str, payload: Mapping[str, Any], url: str) -> bytes:
-    """One call's body. Its id depends on message and kind only: told twice, it is the same event."""
+    """Return the body of one call. Its id depends only on message and kind, so a repeated event has the same id."""
     moment = _isoformat(state.clock())
     data = {"record_type": "event", "id": identity, "event_type": kind, "occurred_at": moment, "payload": payload}
     return json.dumps({"data": data, "meta": {"attempt": 1, "delivered_to": url}}).encode()
@@ -179,14 +179,14 @@ def _signed_headers(state: SandboxState) -> Callable[[bytes, float], Mapping[str
 
 
 def profiles(state: SandboxState, request: SandboxRequest) -> SandboxResponse:
-    """`GET /v2/messaging_profiles[/{id}]`: the cheap way to ask whether a key works."""
+    """`GET /v2/messaging_profiles[/{id}]`: clients use it to check a key."""
     profile = {"record_type": "messaging_profile", "id": request.head.path.split("/")[-1], "name": "Sandbox", "enabled": True}
     one = request.head.path.count("/") > 2
     return _check_key(state, request) or SandboxResponse(200, json.dumps({"data": profile if one else [profile]}).encode())
 
 
 def _receive_reply(state: SandboxState, reply: Mapping[str, str]) -> None:
-    """An inbound webhook call."""
+    """Queue an inbound webhook call."""
     url = state.events.settings.telnyx_inbound_url
     if not url:
         return

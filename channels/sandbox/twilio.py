@@ -1,4 +1,4 @@
-"""Twilio's Messages API (2010-04-01) as its clients see it: sending. What can be asked later is in `twilio_reads`."""
+"""Double of Twilio's Messages API (2010-04-01): sending. Queries are in `twilio_reads`."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ _CODE_BY_STATUS = {401: 20003, 404: 20404, 405: 20004, 429: 20429, 500: 20500, 5
 
 
 def refusal(status: int, error: str = "", _now: float = 0.0) -> SandboxResponse:
-    """Twilio's error answer: by its own code (`error`), by HTTP status, or both."""
+    """Return Twilio's error answer, by its own code (`error`), by HTTP status, or both."""
     code = int(error) if error.isdecimal() else _CODE_BY_STATUS.get(status, 20001)
-    usual_status, words = _ERRORS.get(code, (400, "The request was refused"))
-    status = status or usual_status
+    default_status, text = _ERRORS.get(code, (400, "The request was refused"))
+    status = status or default_status
     more = f"https://www.twilio.com/docs/errors/{code}"
     headers = (("Retry-After", "1"), ("Twilio-Concurrent-Requests", "100")) if status == 429 else ()
-    fault = {"code": code, "message": words, "more_info": more, "status": status}
+    fault = {"code": code, "message": text, "more_info": more, "status": status}
     return SandboxResponse(status, json.dumps(fault).encode(), headers=headers)
 
 
@@ -96,12 +96,12 @@ def send(state: SandboxState, request: SandboxRequest) -> SandboxResponse:
 
 
 def parse_form(body: bytes) -> dict[str, str]:
-    """A form as an object; of a repeated field the last value counts."""
+    """Parse a form; the last value of a repeated field counts."""
     pairs = (pair.partition("=") for pair in body.decode("latin-1").split("&") if pair)
     return {_unquote(name): _unquote(value) for name, _, value in pairs}
 
 
-_cached_unquote = lru_cache(maxsize=4096)(unquote_plus)  # senders, callbacks and campaign texts come again and again
+_cached_unquote = lru_cache(maxsize=4096)(unquote_plus)  # senders, callbacks and campaign texts repeat
 
 
 def _unquote(text: str) -> str:
@@ -109,7 +109,7 @@ def _unquote(text: str) -> str:
 
 
 def content_text(contents: Mapping[str, str], form: Mapping[str, str]) -> str:
-    """A WhatsApp template with its variables filled in; of an unknown template, the variables alone."""
+    """Return a WhatsApp template with its variables filled in; only the variables for an unknown template."""
     variables: dict[str, str] = json.loads(form.get("ContentVariables") or "{}")
     text = contents.get(form.get("ContentSid", ""))
     if text is None:
@@ -120,12 +120,12 @@ def content_text(contents: Mapping[str, str], form: Mapping[str, str]) -> str:
 
 
 def account_of(request: SandboxRequest) -> str:
-    """The account's SID, from the path."""
+    """Return the account's SID, from the path."""
     return request.head.path.split("/")[3].removesuffix(".json")
 
 
 def check_key(state: SandboxState, request: SandboxRequest, account: str) -> SandboxResponse | None:
-    """Twilio's 401 for wrong credentials, else None. Remembers the account's token: callbacks are signed with it."""
+    """Return Twilio's 401 for wrong credentials, else None. Stores the account's token, which signs callbacks."""
     user, token = _credentials(request.head.headers.get("authorization", ""))
     if not token or token in state.refused_keys or user in state.refused_keys:
         return refusal(401)
@@ -149,13 +149,13 @@ def _credentials(header: str) -> tuple[str, str]:
 
 
 def _message_id(callback: str) -> str:
-    """The sender's own id of a message, which travels in the query of its status callback."""
-    found = _MESSAGE_ID.search(callback)
-    return unquote_plus(found[1]) if found else ""
+    """Return the sender's message id, from the query of the status callback."""
+    match = _MESSAGE_ID.search(callback)
+    return unquote_plus(match[1]) if match else ""
 
 
 def resource(account: str, arrival: Arrival, at: float, status: str, code: int | None = None) -> dict[str, Any]:
-    """The message as Twilio shows it."""
+    """Return the message as Twilio shows it."""
     moment = _rfc2822(int(at))
     service = arrival.sender if arrival.sender.startswith("MG") else None
     uri = f"/2010-04-01/Accounts/{account}/Messages/{arrival.receipt}"

@@ -1,4 +1,4 @@
-"""Twilio's double as a whole: its paths, its messages made readable, and people's answers to them."""
+"""Twilio's `DOUBLE`: its routes, readable messages, and people's replies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from channels.sandbox.segments import count_segments, is_gsm
 from channels.sandbox.state import SandboxState, StoredRequest
 from channels.sandbox.twilio import content_text, parse_form, refusal, send
 
-POOL_NUMBER = "+15005550006"  # the one number of every messaging service here
+POOL_NUMBER = "+15005550006"  # the number of every messaging service in the sandbox
 
 
 def _find_route(method: str, path: str) -> SandboxRoute | None:
@@ -48,7 +48,7 @@ def _read_content(state: SandboxState, request: StoredRequest, _seq: int) -> dic
 
 
 def _receive_reply(state: SandboxState, reply: Mapping[str, str]) -> None:
-    """An inbound webhook call."""
+    """Queue an inbound webhook call."""
     if url := state.events.settings.twilio_inbound_url:
         account, token = next(iter(state.auth_tokens.items()), ("AC" + "0" * 32, ""))
         state.replies += 1

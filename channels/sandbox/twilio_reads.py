@@ -1,6 +1,4 @@
-"""What Twilio can be asked afterwards: the messages to a number, one message, the account. Answered from the arrival
-log.
-"""
+"""Queries of Twilio's double: the messages to a number, one message, the account. Answered from the arrival log."""
 
 from __future__ import annotations
 
@@ -17,7 +15,7 @@ from channels.sandbox.state import SandboxState
 from channels.sandbox.twilio import account_of, check_key, refusal, resource
 from channels.sandbox.twilio_rules import WHATSAPP, magic_code, statuses_of
 
-LISTED_MAX = 20_000  # how far back a list without a number looks
+LISTED_MAX = 20_000  # how many messages a list without a number searches
 _EARLIEST, _LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
@@ -29,12 +27,12 @@ def list_messages(state: SandboxState, request: SandboxRequest) -> SandboxRespon
     path, query = request.head.path, dict(parse_qsl(request.head.query))
     try:
         size, page = int(query.get("PageSize", "50")), int(query.get("Page", "0"))
-        found = [line for line in _candidates(state, query) if _matches(line, query)]
+        lines = [line for line in _candidates(state, query) if _matches(line, query)]
     except (ValueError, TypeError):
         return refusal(400)
     start = page * size
-    shown = found[start : start + size]
-    more = f"{path}?{urlencode({**query, 'Page': str(page + 1)})}" if len(found) > start + size else None
+    shown = lines[start : start + size]
+    more = f"{path}?{urlencode({**query, 'Page': str(page + 1)})}" if len(lines) > start + size else None
     document = {
         "messages": [_resource_of(account, line) for line in shown],
         "page": page,
@@ -62,7 +60,7 @@ def fetch_message(state: SandboxState, request: SandboxRequest) -> SandboxRespon
 
 
 def fetch_account(state: SandboxState, request: SandboxRequest) -> SandboxResponse:
-    """`GET /2010-04-01/Accounts/{sid}.json`: the cheap way to ask whether a key works."""
+    """`GET /2010-04-01/Accounts/{sid}.json`: clients use it to check a key."""
     account = account_of(request)
     if refused := check_key(state, request, account):
         return refused
@@ -101,7 +99,7 @@ def _matches(line: Mapping[str, Any], query: Mapping[str, str]) -> bool:
 
 
 def _parse_time(text: str | None, default: datetime) -> datetime:
-    """A day or a moment, in ISO 8601 as the SDK writes it or in RFC 2822. Raises ValueError or TypeError."""
+    """Parse a day or a time, in ISO 8601 as the SDK writes it or in RFC 2822. Raises ValueError or TypeError."""
     if not text:
         return default
     try:
@@ -118,7 +116,7 @@ def _resource_of(account: str, line: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _seq_of(sid: str) -> int:
-    """The number of a message is the end of its SID; 0 for what is no SID of ours."""
+    """Return a message's number, which is the end of its SID; 0 for another SID."""
     try:
         return int(sid[-16:], 16)
     except ValueError:

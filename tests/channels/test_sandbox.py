@@ -625,7 +625,7 @@ def test_a_killed_process_forgets_no_message_it_answered_for(tmp_path: Path) -> 
             with a_process(tmp_path / "other", port) as (third, _):
                 assert (third.wait(), third.stderr.read() if third.stderr else "") == (
                     2,
-                    f"the sandbox can't start on 127.0.0.1:{port}: Address already in use\n",
+                    f"the sandbox cannot start on 127.0.0.1:{port}: Address already in use\n",
                 )
 
 
@@ -760,7 +760,7 @@ def test_the_stop_button_sends_the_reply_and_only_from_our_own_page(sandbox: San
     for path, body in (("/reply", form), ("/_sandbox/reply", b'{"from":"+32470000001","to":"+1","text":"STOP"}')):
         with pytest.raises(urllib.error.HTTPError):
             get(sandbox, path, body, {"Origin": "https://elsewhere.example"})
-    assert "closed" in get(sandbox, "/reply", form)
+    assert "blocked" in get(sandbox, "/reply", form)
     sandbox.wait_for_events()
     assert [dict(parse_qsl(body))["Body"] for _, _, body in webhook.calls] == ["STOP"]
 
@@ -817,7 +817,7 @@ def test_old_content_goes_but_the_arrival_stays(sandbox: SandboxClient) -> None:
     assert sandbox.message(1)["content"] is None
     assert sandbox.message(21_000)["content"]["to"] == [{"email": "a999@example.com"}]
     assert sandbox.counts()["email"] == 21_000
-    assert "no longer kept" in get(sandbox, "/messages/1")
+    assert "no longer stored" in get(sandbox, "/messages/1")
 
 
 def test_bad_requests_of_the_client_say_what_they_miss(sandbox: SandboxClient) -> None:

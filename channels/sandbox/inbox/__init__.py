@@ -1,4 +1,4 @@
-"""The inbox: pages where a person reads what was sent, as its reader would see it. No script, no outside resource."""
+"""The inbox: pages that show messages as recipients would see them. No scripts, no external resources."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from channels.sandbox.twilio_rules import MAGIC_PREFIXES
 CHANNELS = {"email": "E-mail", "sms": "SMS", "whatsapp": "WhatsApp", "push": "Push"}
 PAGE_ROWS = 50
 FOLLOW_SECONDS = 2
-SEARCHED_LINES_MAX = 100_000  # how far back a filter looks
+SEARCHED_LINES_MAX = 100_000  # how many arrivals a filter searches
 _BLOCK_LINES = 1_000
 
-# A mail is shown inside the page: nothing in it may run, load or post anything.
+# A mail is shown inside the page: nothing in it may run scripts, load resources or submit forms.
 _POLICY = (
     "default-src 'none'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-src 'self'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'"
@@ -41,7 +41,7 @@ _HEADERS = (("Content-Security-Policy", _POLICY), ("X-Content-Type-Options", "no
 
 
 def handle(state: SandboxState, request: SandboxRequest) -> SandboxResponse:
-    """Answer what a browser asks for."""
+    """Answer a browser's request."""
     method, path = request.head.method, request.head.path
     if method in {"GET", "HEAD"}:
         if path == "/":
@@ -76,10 +76,12 @@ def _guide(state: SandboxState, address: str) -> SandboxResponse:
 
 
 def _rule_as_json(rule: FaultRule) -> str:
-    """A rule in the words of the interface, without what is as usual."""
-    usual = asdict(FaultRule())
+    """Return a rule as JSON, without default values."""
+    defaults = asdict(FaultRule())
     return (
-        json.dumps({name: value for name, value in asdict(rule).items() if value != usual[name]}) if rule != FaultRule() else "{}"
+        json.dumps({name: value for name, value in asdict(rule).items() if value != defaults[name]})
+        if rule != FaultRule()
+        else "{}"
     )
 
 
@@ -94,8 +96,8 @@ def _set_profile(state: SandboxState, request: SandboxRequest) -> SandboxRespons
 def _list(state: SandboxState, query: dict[str, str]) -> SandboxResponse:
     channel, text = query.get("channel", ""), query.get("q", "").strip()
     before = int(query["before"]) if query.get("before", "").isdecimal() else state.log.next_seq
-    found = list(_newest(state, channel, text.lower(), before))
-    rows, more = found[:PAGE_ROWS], len(found) > PAGE_ROWS
+    rows = list(_newest(state, channel, text.lower(), before))
+    rows, more = rows[:PAGE_ROWS], len(rows) > PAGE_ROWS
     older = urlencode({"channel": channel, "q": text, "before": rows[-1]["seq"]}) if more else ""
     rows = [row | {"when": _format_time(row["at"]), "preview": _preview(state, row)} for row in rows]
     newer, follow = before < state.log.next_seq, query.get("follow") == "1"
@@ -104,20 +106,20 @@ def _list(state: SandboxState, query: dict[str, str]) -> SandboxResponse:
 
 
 def _newest(state: SandboxState, channel: str, text: str, before: int) -> Iterator[dict[str, Any]]:
-    """Up to a page of arrivals and one more, newest first, whose line holds the text (address, ids) and the channel."""
-    needle, wanted, left = json.dumps(text)[1:-1].encode(), f'"channel":"{channel}"'.encode(), PAGE_ROWS + 1
+    """Yield a page of arrivals and one more, newest first. Their line contains the text (address, ids) and the channel."""
+    needle, channel_field, remaining = json.dumps(text)[1:-1].encode(), f'"channel":"{channel}"'.encode(), PAGE_ROWS + 1
     for stop in range(before, max(before - SEARCHED_LINES_MAX, 1), -_BLOCK_LINES):
         lines = b"".join(state.log.lines(max(stop - _BLOCK_LINES - 1, 0), stop)).splitlines()
         for line in reversed(lines):
-            if (not channel or wanted in line) and (not text or needle in line.lower()):
+            if (not channel or channel_field in line) and (not text or needle in line.lower()):
                 yield json.loads(line)
-                left -= 1
-                if not left:
+                remaining -= 1
+                if not remaining:
                     return
 
 
 def _preview(state: SandboxState, row: dict[str, Any]) -> str:
-    """One line of a message: what a phone would show before it is opened."""
+    """Return one line of a message, as a phone shows it in a list."""
     if "text" in row:
         return str(row["text"])
     content = read_content(state, row["seq"])
@@ -133,19 +135,19 @@ def _message(state: SandboxState, name: str, query: dict[str, str]) -> SandboxRe
     if message is None:
         return _page("not_found.html", state, status=404)
     facts: dict[str, Any] = {"when": _format_time(message["at"]), "stopped": message["address"] in state.stopped}
-    facts["answerable"] = _can_reply(message.get("sender", ""))
+    facts["can_reply"] = _can_reply(message.get("sender", ""))
     neighbours = {"older": message["seq"] - 1, "newer": message["seq"] + 1}
-    neighbours = {word: seq for word, seq in neighbours.items() if state.log.get(seq)}
+    neighbours = {direction: seq for direction, seq in neighbours.items() if state.log.get(seq)}
     return _page("message.html", state, m=message | facts, **neighbours, replied=query.get("replied", ""))
 
 
 def _can_reply(sender: str) -> bool:
-    """A number, short code or messaging service can be answered, a name can't."""
+    """Tell whether a sender can get replies: a number, short code or messaging service, but not a name."""
     return sender.removeprefix("whatsapp:").lstrip("+").isdecimal() or sender.startswith("MG")
 
 
 def _reply(state: SandboxState, request: SandboxRequest) -> SandboxResponse:
-    """The buttons of a text message: let its reader send something back."""
+    """Handle the reply buttons of a message: send a reply as the recipient."""
     form = parse_form(request.body)
     seq = form.get("seq", "")
     message = read_message(state, int(seq)) if seq.isdecimal() else None
