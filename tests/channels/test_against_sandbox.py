@@ -39,7 +39,7 @@ from channels.providers.sendgrid import SendGrid
 from channels.providers.telnyx import Telnyx
 from channels.providers.twilio import TwilioSms, TwilioWhatsApp
 from channels.sandbox import SandboxClient, running, write_service_account
-from tests.support.http_servers import Arrived, Server, http_answer, http_server
+from tests.support.http_servers import ReceivedRequest, ServerLog, http_answer, http_server
 from tests.support.provider_cases import ACCOUNT, EMAIL, PUSH, SENDER, SMS, WHATSAPP, mailbox, phone, token
 
 CONTENTS: Mapping[Channel, Any] = {
@@ -196,7 +196,7 @@ class Hook:
         self.public_key = self.short_key = ""
         self.lock = threading.Lock()
 
-    def __call__(self, call: Arrived, _: int, server: Callable[[], Server]) -> Any:
+    def __call__(self, call: ReceivedRequest, _: int, server: Callable[[], ServerLog]) -> Any:
         now, url = datetime.now(UTC), f"http://127.0.0.1:{server().port}{call.path}"
         signature = call.headers.get("x-twilio-signature", "")
         with self.lock:
@@ -218,7 +218,7 @@ class Hook:
 def test_the_news_of_the_sandbox_is_understood(sandbox: SandboxClient) -> None:
     hook, http = Hook(), HttpTransport(timeout_seconds=5)
     hook.public_key, hook.short_key = sandbox.sendgrid_webhook_public_key, sandbox.telnyx_webhook_public_key
-    servers: list[Server] = []
+    servers: list[ServerLog] = []
     with http_server(partial(hook, server=lambda: servers[0])) as server:
         servers.append(server)
         here = f"http://127.0.0.1:{server.port}"

@@ -24,16 +24,16 @@ from channels.base import (
     Uncertain,
 )
 from channels.http import HttpRequest, HttpResponse, HttpTransport
-from channels.http_adapter import hand_over
+from channels.http_adapter import send_all
 from tests.support.http_servers import Answer, http_answer, http_server
-from tests.support.provider_cases import ACCESS_TOKEN, HTTP_ADAPTERS, RIGS, SECRET_TEXT, Rig
+from tests.support.provider_cases import ACCESS_TOKEN, HTTP_ADAPTERS, PROVIDER_CASES, SECRET_TEXT, ProviderCase
 
 LINE_BREAK = "x\r\nBcc: someone@else.example"
 
 
-@pytest.fixture(params=RIGS, ids=lambda rig: rig.name)
-def rig(request: pytest.FixtureRequest) -> Rig:
-    chosen: Rig = request.param
+@pytest.fixture(params=PROVIDER_CASES, ids=lambda rig: rig.name)
+def rig(request: pytest.FixtureRequest) -> ProviderCase:
+    chosen: ProviderCase = request.param
     return chosen
 
 
@@ -46,7 +46,7 @@ def results(answers: Iterable[tuple[Outbound, Result]]) -> dict[str, Result]:
     return found
 
 
-def test_every_message_of_a_batch_gets_one_receipt_of_its_own(rig: Rig) -> None:
+def test_every_message_of_a_batch_gets_one_receipt_of_its_own(rig: ProviderCase) -> None:
     batch = [rig.outbound(number) for number in range(1, 101)]
     with rig.world("fine") as world:
         found = results(world.provider.send(batch))
@@ -56,12 +56,12 @@ def test_every_message_of_a_batch_gets_one_receipt_of_its_own(rig: Rig) -> None:
     assert len(set(found.values())) == 100
 
 
-def test_an_empty_batch_is_no_work(rig: Rig) -> None:
+def test_an_empty_batch_is_no_work(rig: ProviderCase) -> None:
     with rig.world("fine") as world:
         assert list(world.provider.send([])) == []
 
 
-def test_bad_messages_are_refused_and_lose_no_others(rig: Rig) -> None:
+def test_bad_messages_are_refused_and_lose_no_others(rig: ProviderCase) -> None:
     good = [rig.outbound(1), rig.outbound(2)]
     bad = [
         replace(rig.outbound(3), content=rig.unbuildable),
@@ -76,7 +76,7 @@ def test_bad_messages_are_refused_and_lose_no_others(rig: Rig) -> None:
     assert all(type(found[outbound.id]) is Rejected for outbound in bad)
 
 
-def test_nothing_that_breaks_a_line_leaves_the_house(rig: Rig) -> None:
+def test_nothing_that_breaks_a_line_leaves_the_house(rig: ProviderCase) -> None:
     good = rig.outbound(1)
     evil = [replace(good, id=LINE_BREAK)]
     if isinstance(good.content, Email):
@@ -96,14 +96,14 @@ def test_nothing_that_breaks_a_line_leaves_the_house(rig: Rig) -> None:
     assert len(found) == len(evil)
 
 
-def test_a_refused_connection_is_unavailable(rig: Rig) -> None:
+def test_a_refused_connection_is_unavailable(rig: ProviderCase) -> None:
     with rig.world("refused") as world:
         found = results(world.provider.send([rig.outbound(1), rig.outbound(2)]))
         assert isinstance(world.provider.check(), Unavailable)
     assert [type(result) for result in found.values()] == [Unavailable, Unavailable]
 
 
-def test_a_lost_answer_is_uncertain_and_nothing_is_sent_twice(rig: Rig) -> None:
+def test_a_lost_answer_is_uncertain_and_nothing_is_sent_twice(rig: ProviderCase) -> None:
     with rig.world("second_answer_lost") as world:
         first = results(world.provider.send([rig.outbound(1)]))
         second = results(world.provider.send([rig.outbound(2)]))  # over the connection that the first one left
@@ -114,28 +114,28 @@ def test_a_lost_answer_is_uncertain_and_nothing_is_sent_twice(rig: Rig) -> None:
     assert isinstance(third["m-3"], Receipt)
 
 
-def test_garbage_is_uncertain(rig: Rig) -> None:
+def test_garbage_is_uncertain(rig: ProviderCase) -> None:
     with rig.world("garbage") as world:
         found = results(world.provider.send([rig.outbound(1), rig.outbound(2)]))
         assert world.arrived() == 2
     assert [type(result) for result in found.values()] == [Uncertain, Uncertain]
 
 
-def test_too_fast_is_throttled_with_the_time_to_wait(rig: Rig) -> None:
+def test_too_fast_is_throttled_with_the_time_to_wait(rig: ProviderCase) -> None:
     with rig.world("throttled") as world:
         found = results(world.provider.send([rig.outbound(1)]))["m-1"]
     assert isinstance(found, Throttled)
     assert (found.retry_after_seconds is not None and found.retry_after_seconds >= 2) or not rig.says_when
 
 
-def test_a_wrong_key_is_misconfigured(rig: Rig) -> None:
+def test_a_wrong_key_is_misconfigured(rig: ProviderCase) -> None:
     with rig.world("wrong_key") as world:
         found = results(world.provider.send([rig.outbound(1), rig.outbound(2)]))
         assert isinstance(world.provider.check(), Misconfigured)
     assert [type(result) for result in found.values()] == [Misconfigured, Misconfigured]
 
 
-def test_an_error_holds_neither_address_nor_text(rig: Rig) -> None:
+def test_an_error_holds_neither_address_nor_text(rig: ProviderCase) -> None:
     outbound = rig.outbound(1)
     unbuildable = replace(rig.outbound(2), content=rig.unbuildable)
     malformed = replace(rig.outbound(3), address=outbound.address + "\n")
@@ -156,7 +156,7 @@ def test_an_error_holds_neither_address_nor_text(rig: Rig) -> None:
 @pytest.mark.parametrize("name", HTTP_ADAPTERS)
 def test_a_yes_cut_anywhere_is_uncertain(name: str) -> None:
     make, answers = HTTP_ADAPTERS[name]
-    rig = next(rig for rig in RIGS if rig.name == name)
+    rig = next(rig for rig in PROVIDER_CASES if rig.name == name)
     whole = answers.fine(1).raw
     with http_server(lambda _, number: Answer(whole[: number - 1], close=True)) as server:
         http = HttpTransport(timeout_seconds=5)
@@ -213,7 +213,7 @@ def test_any_answer_is_a_receipt_or_one_of_seven_errors(name: str, answer: HttpR
 
 
 def test_a_bug_in_building_or_reading_ends_in_a_result() -> None:
-    rig = RIGS[0]
+    rig = PROVIDER_CASES[0]
 
     def build(outbound: Outbound) -> HttpRequest:
         return HttpRequest(f"http://127.0.0.1:{server.port}", (), b"x" * {"m-1": 1}[outbound.id])
@@ -223,14 +223,14 @@ def test_a_bug_in_building_or_reading_ends_in_a_result() -> None:
 
     with http_server(lambda *_: http_answer(200)) as server:
         http = HttpTransport(timeout_seconds=5)
-        found = results(hand_over(http, [rig.outbound(1), rig.outbound(2)], build, parse))
+        found = results(send_all(http, [rig.outbound(1), rig.outbound(2)], build, parse))
         http.close()
     assert {name: type(result) for name, result in found.items()} == {"m-1": Uncertain, "m-2": Rejected}
 
 
 @pytest.mark.parametrize("name", HTTP_ADAPTERS)
 def test_an_answer_that_no_parser_follows_is_uncertain(name: str) -> None:
-    rig = next(rig for rig in RIGS if rig.name == name)
+    rig = next(rig for rig in PROVIDER_CASES if rig.name == name)
     nested = http_answer(201, b"[" * 200_000)  # deeper than a parser of JSON follows
     with http_server(lambda request, _: ACCESS_TOKEN if request.path == "/token" else nested) as server:
         provider = HTTP_ADAPTERS[name][0](server.port, HttpTransport(timeout_seconds=5))

@@ -28,7 +28,7 @@ from channels.base import (
 )
 from channels.http import HttpResponse, HttpTransport
 from channels.providers.fcm import ENVELOPE_BYTES, PAIR_BYTES, PAYLOAD_BYTES_MAX, Fcm, payload_bytes
-from tests.support.http_servers import LOST, Answer, Arrived, http_server
+from tests.support.http_servers import LOST, Answer, ReceivedRequest, http_server
 from tests.support.provider_cases import ACCESS_TOKEN, FCM, PUSH, as_json, service_account, token
 
 NOW = datetime.now(UTC)
@@ -251,7 +251,7 @@ def test_an_access_token_is_minted_once_and_renewed_before_its_end() -> None:
 
 
 def test_a_refused_access_token_is_not_offered_again() -> None:
-    def script(request: Arrived, number: int) -> Answer:
+    def script(request: ReceivedRequest, number: int) -> Answer:
         return ACCESS_TOKEN if request.path == "/token" else FCM.wrong_key if number == 2 else FCM.fine(number)
 
     with http_server(script) as server:
@@ -276,7 +276,7 @@ def test_a_refused_access_token_is_not_offered_again() -> None:
     ids=["refused", "no token", "two lines", "busy", "lost", "garbage"],
 )
 def test_without_an_access_token_nothing_leaves(answer: Answer, fault: type[ChannelError]) -> None:
-    def script(request: Arrived, _: int) -> Answer:
+    def script(request: ReceivedRequest, _: int) -> Answer:
         return answer if request.path == "/token" else FCM.fine(1)
 
     with http_server(script) as server:

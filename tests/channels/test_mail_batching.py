@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 
 from channels.base import Channel, Email, MailTemplate, MergedEmail, Outbound, Receipt, Rejected, TextTemplate, Throttled, Uncertain
 from channels.http import HttpTransport
-from channels.mail_batching import SUBSTITUTION_BYTES_MAX, Batch, batches
+from channels.mail_batching import SUBSTITUTION_BYTES_MAX, MailBatch, group_mails
 from channels.providers.sendgrid import SendGrid
 from channels.sandbox import SandboxClient, running
 from dispatcher.content import Catalog, MessageLinks, example_request, load
 from dispatcher.domain.message import Mode
 from dispatcher.domain.recipient import LANGUAGES
-from tests.support.http_servers import LOST, Answer, Arrived, http_answer, http_server
+from tests.support.http_servers import LOST, Answer, ReceivedRequest, http_answer, http_server
 from tests.support.provider_cases import EMAIL, as_json, mailbox
 from tests.support.services import TEMPLATES, templates
 
@@ -129,14 +129,14 @@ FAMILIES = st.lists(FAMILY | of_one_form(), max_size=3).map(lambda families: [em
 @given(FAMILIES, st.randoms(use_true_random=False), st.integers(1, 10))
 def test_tags_are_filled_rightly_whatever_the_order(emails: list[Email | MergedEmail], random: Any, mails_max: int) -> None:
     mails = [Outbound(str(number), Channel.EMAIL, mailbox(number % 7), email) for number, email in enumerate(emails)]
-    made = list(batches(mails, mails_max))
+    made = list(group_mails(mails, mails_max))
     assert Counter(mail.id for batch in made for mail in batch.mails) == Counter(mail.id for mail in mails)
     for batch in made:
         assert len({mail.address for mail in batch.mails}) == len(batch.mails) <= mails_max
         for mail, filling in zip(batch.mails, batch.values_by_tag, strict=True):
-            email: Any = mail.content.whole() if isinstance(mail.content, MergedEmail) else mail.content
+            email: Any = mail.content.assemble() if isinstance(mail.content, MergedEmail) else mail.content
             for part in ("subject", "html", "text"):
-                assert filled(getattr(batch.form, part), filling, random) == getattr(email, part)
+                assert filled(getattr(batch.template, part), filling, random) == getattr(email, part)
 
 
 def filled(text: str, filling: Mapping[str, str], random: Any) -> str:
@@ -157,10 +157,10 @@ def mail(number: int, **changes: Any) -> Outbound:
 
 
 def test_a_form_says_once_what_all_share() -> None:
-    (batch,) = batches([mail(number, subject=f"For person {number}") for number in range(10, 60)], 100)
-    assert batch.form.html.count("paragraph 7 of all") == 1
+    (batch,) = group_mails([mail(number, subject=f"For person {number}") for number in range(10, 60)], 100)
+    assert batch.template.html.count("paragraph 7 of all") == 1
     assert [dict(filling) for filling in batch.values_by_tag] == [{"-^0-": str(number)} for number in range(10, 60)]
-    assert batch.form.subject == "For person -^0-"
+    assert batch.template.subject == "For person -^0-"
 
 
 def merged(number: int, form: MailTemplate, *values: str) -> Outbound:
@@ -172,8 +172,12 @@ def test_mails_of_one_form_leave_together_however_they_differ() -> None:
         TextTemplate(("For ", ""), (0,)), TextTemplate(("<p>", " ", "", "</p>"), (1, 2, 2)), TextTemplate(("", "\n", ""), (0, 3))
     )
     mails = [merged(n, form, f"person {n}", f"person {n}", "line\n" * (n + 1), "the same") for n in range(50)]
-    (batch,) = batches(mails, 100)
-    assert (batch.form.subject, batch.form.html, batch.form.text) == ("For -^0-", "<p>-^0- -^1--^1-</p>", "-^0-\nthe same")
+    (batch,) = group_mails(mails, 100)
+    assert (batch.template.subject, batch.template.html, batch.template.text) == (
+        "For -^0-",
+        "<p>-^0- -^1--^1-</p>",
+        "-^0-\nthe same",
+    )
     assert [dict(filling) for filling in batch.values_by_tag] == [
         {"-^0-": f"person {n}", "-^1-": "line\n" * (n + 1)} for n in range(50)
     ]
@@ -183,7 +187,7 @@ def test_forms_of_different_paths_are_not_mixed() -> None:
     words = TextTemplate(("same words ", ""), (0,))
     forms = [MailTemplate(words, words, words), MailTemplate(words, words, words)]
     mails = [merged(n, forms[n % 2], "x") for n in range(10)]
-    assert sorted([sent.id for sent in batch.mails] for batch in batches(mails, 100)) == [
+    assert sorted([sent.id for sent in batch.mails] for batch in group_mails(mails, 100)) == [
         [f"m-{n}" for n in range(first, 10, 2)] for first in (0, 1)
     ]
 
@@ -191,10 +195,10 @@ def test_forms_of_different_paths_are_not_mixed() -> None:
 def test_a_tag_holds_no_character_of_the_mails() -> None:
     words = TextTemplate(("x|", ""), (0,))
     form = MailTemplate(words, words, words)
-    (batch,) = batches([replace(merged(n, form, f"^{n}"), id=f"`{n}") for n in range(3)], 100)
-    assert batch.form.subject == "x|-~0-"
-    (batch,) = batches([merged(n, form, f"{n}^`~\\") for n in range(3)], 100)
-    assert batch.form.subject == "x|-\u25000-"
+    (batch,) = group_mails([replace(merged(n, form, f"^{n}"), id=f"`{n}") for n in range(3)], 100)
+    assert batch.template.subject == "x|-~0-"
+    (batch,) = group_mails([merged(n, form, f"{n}^`~\\") for n in range(3)], 100)
+    assert batch.template.subject == "x|-\u25000-"
 
 
 def test_senders_sizes_and_repeated_addresses_part_mails() -> None:
@@ -208,14 +212,14 @@ def test_senders_sizes_and_repeated_addresses_part_mails() -> None:
         [mail(1), mail(2, text="")],
         [mail(1), mail(2), mail(3, text="x" * (SUBSTITUTION_BYTES_MAX + 1))],
     ]
-    assert [len(list(batches(mails, 100))) for mails in parted] == [2] * 6
-    assert [len(batch.mails) for batch in batches([mail(number) for number in range(25)], 10)] == [10, 10, 5]
+    assert [len(list(group_mails(mails, 100))) for mails in parted] == [2] * 6
+    assert [len(batch.mails) for batch in group_mails([mail(number) for number in range(25)], 10)] == [10, 10, 5]
 
 
 def test_languages_get_forms_of_their_own() -> None:
     other = "\n".join(f"<p>alinéa {line} pour tous</p>" for line in range(50))
     mails = [mail(n) if n % 2 else mail(n, html=f"{other}\n<p>Bonjour {n},</p>") for n in range(40)]
-    assert sorted(len(batch.mails) for batch in batches(mails, 100)) == [20, 20]
+    assert sorted(len(batch.mails) for batch in group_mails(mails, 100)) == [20, 20]
 
 
 def test_each_reader_has_their_own_way_out(sandbox: SandboxClient) -> None:
@@ -240,12 +244,12 @@ def test_a_refused_request_is_halved_until_the_guilty_stand_alone(sandbox: Sandb
     assert rows == Counter(f"m-{n}" for n in range(100) if n not in guilty)
 
 
-def named(request: Arrived) -> set[str]:
+def named(request: ReceivedRequest) -> set[str]:
     return set(re.findall(r'"message_id": "(m-[0-9]+)"', request.body.decode()))
 
 
 def test_a_lost_answer_leaves_only_its_own_request_uncertain() -> None:
-    def script(request: Arrived, number: int) -> Answer:
+    def script(request: ReceivedRequest, number: int) -> Answer:
         return LOST if "m-13" in named(request) else http_answer(202, b"", f"X-Message-Id: r-{number}")
 
     with http_server(script) as server:
@@ -265,7 +269,7 @@ def test_too_fast_is_said_to_all_and_nothing_is_tried_again() -> None:
 
 
 def test_a_mail_that_was_parted_from_all_others_leaves_without_tags() -> None:
-    def script(request: Arrived, number: int) -> Answer:
+    def script(request: ReceivedRequest, number: int) -> Answer:
         alone = len(named(request)) == 1
         return http_answer(202, b"", f"X-Message-Id: r-{number}") if alone else as_json(400, {"errors": [{}]})
 
@@ -277,7 +281,7 @@ def test_a_mail_that_was_parted_from_all_others_leaves_without_tags() -> None:
 
 
 def test_halves_hold_every_mail_once() -> None:
-    (batch,) = batches([*map(mail, range(7))], 100)
-    halves: tuple[Batch, ...] = batch.halves()
+    (batch,) = group_mails([*map(mail, range(7))], 100)
+    halves: tuple[MailBatch, ...] = batch.halves()
     assert [part.id for half in halves for part in half.mails] == [part.id for part in batch.mails]
     assert [len(half.mails) for half in halves] == [4, 3]

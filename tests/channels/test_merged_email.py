@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from channels.base import Channel, Email, MailTemplate, MergedEmail, Outbound, TextTemplate
 from channels.http import HttpTransport
 from channels.providers.sendgrid import SendGrid
-from channels.urlencoded import encoded
+from channels.urlencoded import encode_form
 
 FORM = MailTemplate(
     TextTemplate(("Dear ", "!"), (0,)),
@@ -33,7 +33,7 @@ def of_pieces(*values: str) -> MergedEmail:
 
 
 def as_written(*values: str) -> Email:
-    subject, html, text = (part.filled(values) for part in (FORM.subject, FORM.html, FORM.text))
+    subject, html, text = (part.fill(values) for part in (FORM.subject, FORM.html, FORM.text))
     return Email("KBC", "news@mail.example", subject, html, text, HEADERS)
 
 
@@ -47,9 +47,9 @@ def test_its_request_is_the_same_to_the_byte(adapter: SendGrid, value: str) -> N
 
 
 def test_it_reads_as_the_mail_in_one_piece() -> None:
-    assert of_pieces("a", "b", "c").whole() == as_written("a", "b", "c")
+    assert of_pieces("a", "b", "c").assemble() == as_written("a", "b", "c")
 
 
 @given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), st.text(st.characters(exclude_categories=["Cs"]))))
 def test_a_form_is_encoded_as_the_standard_library_does(fields: dict[str, str]) -> None:
-    assert encoded(fields) == urlencode(fields)
+    assert encode_form(fields) == urlencode(fields)

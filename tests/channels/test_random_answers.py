@@ -24,8 +24,8 @@ from channels.base import (
 )
 from channels.http import HttpTransport
 from channels.providers.smtp import Smtp
-from tests.support.http_servers import Answer, Line, http_server, talking_server
-from tests.support.provider_cases import ACCESS_TOKEN, HTTP_ADAPTERS, RIGS, Rig
+from tests.support.http_servers import Answer, Line, http_server, raw_server
+from tests.support.provider_cases import ACCESS_TOKEN, HTTP_ADAPTERS, PROVIDER_CASES, ProviderCase
 
 ENDS = (Receipt, Rejected, BadAddress, OptedOut, Throttled, Unavailable, Uncertain, Misconfigured)
 PATIENCE_SECONDS = 0.15
@@ -77,7 +77,7 @@ def http_answers(draw: st.DrawFn) -> Answer:
 @pytest.mark.parametrize("name", HTTP_ADAPTERS)
 def test_over_http_anything_ends_well(name: str) -> None:
     make: Any = HTTP_ADAPTERS[name][0]
-    rig = next(rig for rig in RIGS if rig.name == name)
+    rig = next(rig for rig in PROVIDER_CASES if rig.name == name)
     answers: list[Answer] = []
 
     def script(request: Any, _: int) -> Answer:
@@ -111,10 +111,10 @@ LINES = st.none() | st.tuples(REPLIES, LATE)
 
 
 def test_over_smtp_anything_ends_well() -> None:
-    rig: Rig = next(rig for rig in RIGS if rig.name == "smtp")
+    rig: ProviderCase = next(rig for rig in PROVIDER_CASES if rig.name == "smtp")
     lines: list[Line] = []
 
-    with talking_server(lambda: lines.pop(0) if lines else None) as server:
+    with raw_server(lambda: lines.pop(0) if lines else None) as server:
         smtp = Smtp(f"smtp://user:pass@127.0.0.1:{server.port}?starttls=no", timeout_seconds=PATIENCE_SECONDS)
 
         @over_sockets
@@ -129,11 +129,11 @@ def test_over_smtp_anything_ends_well() -> None:
 
 
 def test_a_relay_that_speaks_without_end_is_not_listened_to_for_ever() -> None:
-    rig = next(rig for rig in RIGS if rig.name == "smtp")
+    rig = next(rig for rig in PROVIDER_CASES if rig.name == "smtp")
 
     good = (b"220 relay", b"250 relay", b"250 ok", b"250 ok", b"354 go", b"250 ok")
     lines: list[Line] = [*[(b"220-wait\r\n", PATIENCE_SECONDS / 10)] * 30, (b"\r\n".join(good) + b"\r\n", 0.0), (b"", 3.0)]
-    with talking_server(lambda: lines.pop(0) if lines else None, listens=False) as server:
+    with raw_server(lambda: lines.pop(0) if lines else None, listens=False) as server:
         smtp = Smtp(f"smtp://127.0.0.1:{server.port}?starttls=no", timeout_seconds=PATIENCE_SECONDS)
         batch = [rig.outbound(1)]
         assert [type(result) for result in ends(smtp.send(batch), batch)] == [Unavailable]

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from channels.base import Channel, Event, Misconfigured, Outbound
 from channels.http import HttpTransport
-from channels.providers.fcm import FOREIGN_TOKENS_MIN, Fcm
+from channels.providers.fcm import OTHER_PROJECT_TOKENS_MIN, Fcm
 from dispatcher.campaigns import scheduler, submission
 from dispatcher.delivery.outcomes import JITTER
 from dispatcher.delivery.pipeline import run_chunk
@@ -29,14 +29,14 @@ from dispatcher.ledger.delivery.messages import Message
 from dispatcher.ledger.maintenance import stopped_channels
 from dispatcher.maintenance import sweep
 from dispatcher.runtime.services import Services
-from tests.support.api_descriptions import FIELD, need
-from tests.support.http_servers import LOST, Answer, Arrived, http_answer, http_server
+from tests.support.api_descriptions import FIELD, require
+from tests.support.http_servers import LOST, Answer, ReceivedRequest, http_answer, http_server
 from tests.support.provider_cases import ACCESS_TOKEN, PUSH, as_json, fcm, sendgrid, sms, token, whatsapp
 from tests.support.provider_cases import FCM as FCM_ANSWERS
 from tests.support.provider_cases import SENDGRID as MAIL_ANSWERS
 from tests.support.provider_cases import TWILIO as TEXT_ANSWERS
 from tests.support.services import Clock, add_people, make_services, person
-from tests.support.signed_webhooks import mail_news, text_news
+from tests.support.signed_webhooks import sendgrid_events, twilio_events
 
 Row = Mapping[str, Any]
 TABLE = FIELD / "error_reactions.json"
@@ -278,10 +278,10 @@ class ReactionSetup:
         if channel is Channel.EMAIL:
             sid = fields.get("sid", recipient)
             own = {"sg_event_id": f"{sid}-{fields['event']}", "message_id": message_id, "timestamp": "1795431600"}
-            events = mail_news({**fields, **own, "sg_message_id": f"{sid}.recvd"}, now=self.clock())
+            events = sendgrid_events({**fields, **own, "sg_message_id": f"{sid}.recvd"}, now=self.clock())
         else:
             told = {"sid": f"SM{recipient}", **fields}
-            events = text_news(**told, message_id=message_id, channel=channel.value, now=self.clock())
+            events = twilio_events(**told, message_id=message_id, channel=channel.value, now=self.clock())
         provider_events.keep(self.services, events)
         provider_events.keep(self.services, events)
         while provider_events.settle_some(self.services, lambda _: None):
@@ -325,7 +325,7 @@ class ReactionSetup:
 def setup(shared_database: str) -> Iterator[ReactionSetup]:
     clock, http = Clock(), HttpTransport(timeout_seconds=5)
 
-    def script(request: Arrived, number: int) -> Answer:
+    def script(request: ReceivedRequest, number: int) -> Answer:
         if request.path == "/token":
             return ACCESS_TOKEN
         answers = MAIL_ANSWERS if "mail/send" in request.path else FCM_ANSWERS if "messages:" in request.path else TEXT_ANSWERS
@@ -340,7 +340,7 @@ def setup(shared_database: str) -> Iterator[ReactionSetup]:
 
 
 def test_the_table_of_reactions_is_here() -> None:
-    need(TABLE)
+    require(TABLE)
     assert len(ROWS) == 108
     assert {id(case.row) for case in CASES} == {id(row) for row in ROWS}
 
@@ -417,7 +417,7 @@ def test_many_tokens_of_another_project_stop_the_channel_and_lose_none() -> None
     foreign = as_json(403, {"error": error})
     with http_server(lambda request, _: ACCESS_TOKEN if request.path == "/token" else foreign) as server:
         adapter: Fcm = fcm(server.port, HttpTransport(timeout_seconds=5))
-        batch = [Outbound(f"m-{number}", Channel.PUSH, token(number), PUSH) for number in range(FOREIGN_TOKENS_MIN)]
+        batch = [Outbound(f"m-{number}", Channel.PUSH, token(number), PUSH) for number in range(OTHER_PROJECT_TOKENS_MIN)]
         found = [result for _, result in adapter.send(batch)]
         adapter.close()
     assert [type(result) for result in found] == [Misconfigured] * len(batch)

@@ -15,9 +15,9 @@ import channels
 from channels.base import Channel
 from channels.http import HttpTransport
 from channels.registry import AdapterContext, plugins
-from channels.sandbox.doubles import doubles, player
+from channels.sandbox.doubles import double_for, doubles
 from dispatcher.runtime.environment import EnvironmentReader
-from tests.support.provider_cases import RIGS
+from tests.support.provider_cases import PROVIDER_CASES
 
 KNOWN = ["fcm", "sendgrid", "twilio", "smtp", "telnyx", "outbox"]  # usual ones first, what reaches nobody last
 
@@ -29,24 +29,24 @@ def test_every_file_with_a_plug_takes_part_in_the_order_of_preference() -> None:
 @pytest.mark.parametrize("name", KNOWN)
 def test_a_provider_s_variables_are_its_own_and_it_needs_only_what_it_reads(name: str) -> None:
     plugin, read = plugins()[name], EnvironmentReader({})
-    plugin.read(read)
-    assert all(variable.startswith(plugin.prefixes) for variable in read.known)
+    plugin.read_account(read)
+    assert all(variable.startswith(plugin.variable_prefixes) for variable in read.known)
     assert {need for needs in plugin.needs.values() for need in needs} <= read.known.keys()
     assert read.faults == []
 
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_every_provider_is_held_to_the_conformance_suite(name: str) -> None:
-    assert {rig.channel for rig in RIGS if rig.name == name or rig.name in plugins()[name].needs}
+    assert {rig.channel for rig in PROVIDER_CASES if rig.name == name or rig.name in plugins()[name].needs}
 
 
 @pytest.mark.parametrize("channel", list(Channel))
 def test_every_channel_has_a_double_whose_credentials_make_the_adapter(channel: Channel, tmp_path: Path) -> None:
-    double = player(channel)
-    assert [each.name for each in doubles().values() if channel in each.plays] == [double.name]
+    double = double_for(channel)
+    assert [each.name for each in doubles().values() if channel in each.channels] == [double.name]
     plugin = plugins()[double.name]
-    account = replace(plugin.read(EnvironmentReader({})), **double.credentials("http://127.0.0.1:1", tmp_path))
-    made = plugin.make(account, AdapterContext(channel, HttpTransport(), "http://x.example/webhooks"))
+    account = replace(plugin.read_account(EnvironmentReader({})), **double.credentials("http://127.0.0.1:1", tmp_path))
+    made = plugin.make_adapter(account, AdapterContext(channel, HttpTransport(), "http://x.example/webhooks"))
     assert (made.name, made.channel) == (double.name, channel)
 
 
@@ -61,9 +61,9 @@ class Pigeon(Outbox):
 PLUGIN = ProviderPlugin(
     name="pigeon",
     needs={Channel.SMS: ("PIGEON_KEY",)},
-    prefixes=("PIGEON_",),
-    read=lambda read: read.secret("PIGEON_KEY"),
-    make=lambda key, bench: Pigeon(bench.channel),
+    variable_prefixes=("PIGEON_",),
+    read_account=lambda read: read.secret("PIGEON_KEY"),
+    make_adapter=lambda key, bench: Pigeon(bench.channel),
     endpoints={"loft": WebhookEndpoint(lambda call, key: [])},
     webhook_key=lambda key: key,
 )

@@ -31,7 +31,15 @@ from channels.base import (
 from channels.providers.outbox import Outbox
 from channels.resilience.circuit_breaker import CircuitBreaker
 from channels.resilience.failover import Failover, FailoverRoute
-from channels.resilience.rate_limiter import QUEUE_SECONDS_MAX, Bucket, LocalBucket, Rate, RateLimited, SharedBucket, cost_of
+from channels.resilience.rate_limiter import (
+    QUEUE_SECONDS_MAX,
+    LocalBucket,
+    Rate,
+    RateLimited,
+    SharedBucket,
+    TokenBucket,
+    token_cost,
+)
 from tests.support.provider_cases import EMAIL, closed_port, mailbox, phone
 from tests.support.services import Clock
 
@@ -55,7 +63,7 @@ def store(broker_url: str) -> Iterator[Redis]:
 # -- rates -------------------------------------------------------------------------------------------------------------
 
 
-def leaving(bucket: Bucket, wanted: int, flow: str = "spring") -> int:
+def leaving(bucket: TokenBucket, wanted: int, flow: str = "spring") -> int:
     return bucket.take([1] * wanted, flow).messages
 
 
@@ -82,7 +90,7 @@ def test_a_bucket_fills_at_its_rate_up_to_its_brim(store: Redis) -> None:
 @pytest.mark.parametrize("shared", [True, False])
 def test_a_message_of_several_tokens_leaves_and_what_it_owes_is_paid_before_the_next(store: Redis, shared: bool) -> None:
     clock, rate = Clock(), Rate(per_second=0.001, burst=10, reserve=0)
-    bucket: Bucket = SharedBucket(store, "texts", rate, clock) if shared else LocalBucket(rate, clock)
+    bucket: TokenBucket = SharedBucket(store, "texts", rate, clock) if shared else LocalBucket(rate, clock)
     clock.pass_(10_000)
     assert bucket.take([4, 4, 4, 4], "spring").messages == 3
     refused = bucket.take([1], "")
@@ -143,8 +151,8 @@ def test_the_upper_half_is_for_whoever_asks(store: Redis) -> None:
 def test_an_sms_costs_its_segments_and_any_other_message_one() -> None:
     long = "x" * 161
     sms = [Outbound("m", Channel.SMS, phone(1), Sms(text)) for text in ("x", long, "€" * 80, "ç" * 71, "")]
-    assert [cost_of(each) for each in sms] == [1, 2, 1, 2, 1]
-    assert [cost_of(each) for each in mails(2)] == [1, 1]
+    assert [token_cost(each) for each in sms] == [1, 2, 1, 2, 1]
+    assert [token_cost(each) for each in mails(2)] == [1, 1]
     clock, outbox = Clock(), Outbox(Channel.SMS)
     limited = RateLimited(outbox, LocalBucket(Rate(per_second=1, burst=4, reserve=0), clock))
     clock.pass_(4)
@@ -218,7 +226,7 @@ def test_a_bucket_that_nobody_asks_is_forgotten(store: Redis) -> None:
 @pytest.mark.parametrize("fault", [Unavailable("refused"), Uncertain("no_answer")])
 def test_a_provider_in_trouble_is_left_in_peace_and_tried_with_one(fault: ChannelError) -> None:
     clock, outbox = Clock(), Outbox(Channel.EMAIL)
-    breaker = CircuitBreaker(outbox, clock, faults_max=3, pause_seconds=10)
+    breaker = CircuitBreaker(outbox, clock, failures_max=3, pause_seconds=10)
     outbox.answers = {mailbox(number): type(fault)(fault.code) for number in range(5)}
     assert kinds(breaker.send(mails(5))) == {type(fault): 5}
     held = list(breaker.send(mails(5, 5)))
@@ -232,7 +240,7 @@ def test_a_provider_in_trouble_is_left_in_peace_and_tried_with_one(fault: Channe
 
 def test_refusals_and_a_single_lost_request_bring_no_pause() -> None:
     clock, outbox = Clock(), Outbox(Channel.EMAIL)
-    breaker = CircuitBreaker(outbox, clock, faults_max=3)
+    breaker = CircuitBreaker(outbox, clock, failures_max=3)
     outbox.answers = {"": Uncertain("no_answer")}  # one answer, shared by all: mails of one request
     assert kinds(breaker.send(mails(50))) == {Uncertain: 50}
     outbox.answers = {"": Rejected("http_400")}

@@ -467,7 +467,7 @@ def test_magic_addresses_need_no_rule(sandbox: SandboxClient) -> None:
 @pytest.mark.parametrize("rules", [{}, [{"surprise": 1}], [{"provider": "smtp"}], [{"share": 2}], [{"every": "x"}], [7]])
 def test_a_rule_that_cannot_be_meant_is_refused(sandbox: SandboxClient, rules: Any) -> None:
     with pytest.raises(ValueError, match="400"):
-        sandbox._ask("PUT", "/_sandbox/faults", rules)
+        sandbox._request("PUT", "/_sandbox/faults", rules)
 
 
 # -- events ------------------------------------------------------------------------------------------------------------
@@ -586,13 +586,13 @@ def test_a_reply_reaches_the_account_and_stop_closes_the_number(sandbox: Sandbox
 
 
 def test_a_restarted_sandbox_still_knows_its_arrivals(tmp_path: Path) -> None:
-    with running(state=tmp_path) as before:
+    with running(state_folder=tmp_path) as before:
         post_mail(before, a_mail())
         sid = twilio(before).messages.create(to="+32470000001", from_=SENDER, body="Bonjour").sid or ""
         key, lines = before.sendgrid_webhook_public_key, list(before.log())
     with (tmp_path / "arrivals.jsonl").open("a") as file:
         file.write('{"seq":3,"provider":"twi')  # the process died while it wrote
-    with running(state=tmp_path) as after:
+    with running(state_folder=tmp_path) as after:
         assert list(after.log()) == lines
         assert after.sendgrid_webhook_public_key == key
         assert twilio(after).messages(sid).fetch().body == "Bonjour"
@@ -625,7 +625,7 @@ def test_a_killed_process_forgets_no_message_it_answered_for(tmp_path: Path) -> 
             with a_process(tmp_path / "other", port) as (third, _):
                 assert (third.wait(), third.stderr.read() if third.stderr else "") == (
                     2,
-                    f"the sandbox can't start on 127.0.0.1:{port}: Address already in use\n",
+                    f"the sandbox cannot start on 127.0.0.1:{port}: Address already in use\n",
                 )
 
 
@@ -760,7 +760,7 @@ def test_the_stop_button_sends_the_reply_and_only_from_our_own_page(sandbox: San
     for path, body in (("/reply", form), ("/_sandbox/reply", b'{"from":"+32470000001","to":"+1","text":"STOP"}')):
         with pytest.raises(urllib.error.HTTPError):
             get(sandbox, path, body, {"Origin": "https://elsewhere.example"})
-    assert "closed" in get(sandbox, "/reply", form)
+    assert "blocked" in get(sandbox, "/reply", form)
     sandbox.wait_for_events()
     assert [dict(parse_qsl(body))["Body"] for _, _, body in webhook.calls] == ["STOP"]
 
@@ -817,7 +817,7 @@ def test_old_content_goes_but_the_arrival_stays(sandbox: SandboxClient) -> None:
     assert sandbox.message(1)["content"] is None
     assert sandbox.message(21_000)["content"]["to"] == [{"email": "a999@example.com"}]
     assert sandbox.counts()["email"] == 21_000
-    assert "no longer kept" in get(sandbox, "/messages/1")
+    assert "no longer stored" in get(sandbox, "/messages/1")
 
 
 def test_bad_requests_of_the_client_say_what_they_miss(sandbox: SandboxClient) -> None:

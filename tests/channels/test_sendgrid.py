@@ -30,7 +30,7 @@ from sendgrid.helpers.mail import (
 
 from channels.base import BadPayload, BadSignature, Channel, EventKind, Outbound, Rejected, Throttled, Uncertain
 from channels.http import HttpResponse, HttpTransport
-from channels.mail_batching import batches
+from channels.mail_batching import group_mails
 from channels.providers.sendgrid import SendGrid, parse_events
 from channels.validation import RESERVED_HEADERS
 from tests.support.provider_cases import EMAIL
@@ -65,9 +65,9 @@ def test_a_mail_leaves_whole() -> None:
 
 def test_our_json_is_what_the_sdk_itself_would_post() -> None:
     second = Outbound("m-2", Channel.EMAIL, "emile@home.example", replace(EMAIL, subject="Élan"))
-    (batch,) = batches([MAIL, second], 2)
+    (batch,) = group_mails([MAIL, second], 2)
     sdk = Mail()
-    sdk.from_email, sdk.subject = From(batch.form.sender_address, batch.form.sender_name), Subject(batch.form.subject)
+    sdk.from_email, sdk.subject = From(batch.template.sender_address, batch.template.sender_name), Subject(batch.template.subject)
     for outbound, filling in list(zip(batch.mails, batch.values_by_tag, strict=True))[::-1]:  # the SDK puts each before the others
         part = Personalization()
         part.add_to(To(outbound.address))
@@ -77,8 +77,8 @@ def test_our_json_is_what_the_sdk_itself_would_post() -> None:
         for name, value in EMAIL.headers:
             part.add_header(Header(name, value))
         sdk.add_personalization(part)
-    sdk.add_content(Content("text/plain", batch.form.text))
-    sdk.add_content(Content("text/html", batch.form.html))
+    sdk.add_content(Content("text/plain", batch.template.text))
+    sdk.add_content(Content("text/html", batch.template.html))
     sdk.tracking_settings = TrackingSettings(click_tracking=ClickTracking(False, False), open_tracking=OpenTracking(False))
     assert any(batch.values_by_tag)
     assert json.loads(ADAPTER.build_batch(batch).body) == sdk.get()

@@ -35,8 +35,16 @@ from channels.base import (
     Uncertain,
 )
 from channels.http import HttpResponse, HttpTransport
-from channels.providers.telnyx import _AGAIN, _ALERTS, _FAILURES, _STRIKES, REACTIONS, Telnyx, parse_webhook
-from channels.registry import News
+from channels.providers.telnyx import (
+    _ALERT_CODES,
+    _FAILURE_CODES,
+    _RETRY_HINTS,
+    _SOFT_BOUNCE_LIMITS,
+    ERROR_CODES,
+    Telnyx,
+    parse_webhook,
+)
+from channels.registry import WebhookItem
 from tests.support.http_servers import http_answer, http_server
 from tests.support.provider_cases import SECRET_TEXT, SENDER, phone
 
@@ -57,7 +65,7 @@ def signed(body: bytes, at: datetime = NOW, between: bytes = b"|") -> tuple[str,
     return base64.b64encode(SIGNER.sign(stamp.encode() + between + body)).decode(), stamp
 
 
-def read(body: bytes) -> list[News]:
+def read(body: bytes) -> list[WebhookItem]:
     return parse_webhook(body, *signed(body), PUBLIC_KEY, NOW)
 
 
@@ -123,11 +131,11 @@ def refused(code: str, title: str = "Blocked due to STOP message", status: int =
     return result, logs
 
 
-@pytest.mark.parametrize("code", REACTIONS)
+@pytest.mark.parametrize("code", ERROR_CODES)
 def test_every_code_of_the_table_is_what_it_says_and_calls_a_person_where_one_can_mend_it(code: str) -> None:
     result, logs = refused(code)
-    assert (type(result), result.code) == (REACTIONS[code][0], code)
-    assert [log["event"] for log in logs] == (["provider_code"] if code in _ALERTS else [])
+    assert (type(result), result.code) == (ERROR_CODES[code][0], code)
+    assert [log["event"] for log in logs] == (["provider_code"] if code in _ALERT_CODES else [])
 
 
 def test_an_unknown_code_is_neither_repeated_nor_held_against_the_number_and_a_person_hears() -> None:
@@ -182,16 +190,16 @@ def test_a_person_s_answer_is_heard_with_what_telnyx_took_it_for() -> None:
     ]
 
 
-@pytest.mark.parametrize("code", [*_FAILURES, "49999"])
+@pytest.mark.parametrize("code", [*_FAILURE_CODES, "49999"])
 def test_every_failure_on_the_way_is_told_apart(code: str) -> None:
     body = json.loads(recorded("message_failed"))
     body["data"]["payload"]["errors"] = [{"code": code, "title": "some words"}]
     with capture_logs() as logs:
         (event,) = read(json.dumps(body).encode())
     assert isinstance(event, Event)
-    assert (event.kind, event.code) == (_FAILURES.get(code, EventKind.FAILED), code)
-    assert (event.retry_hint, event.strikes) == (_AGAIN.get(code), _STRIKES.get(code))
-    assert bool(logs) == (code in _ALERTS or code not in _FAILURES)
+    assert (event.kind, event.code) == (_FAILURE_CODES.get(code, EventKind.FAILED), code)
+    assert (event.retry_hint, event.soft_bounce_limit) == (_RETRY_HINTS.get(code), _SOFT_BOUNCE_LIMITS.get(code))
+    assert bool(logs) == (code in _ALERT_CODES or code not in _FAILURE_CODES)
 
 
 def test_a_call_that_is_not_telnyx_s_is_refused() -> None:

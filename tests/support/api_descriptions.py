@@ -25,7 +25,7 @@ SPECS = Path(os.environ.get("DISPATCHER_SPECS") or CHECKOUT.parent / "shared" / 
 FIELD = SPECS.parent / "field"
 
 
-def need(*paths: Path) -> None:
+def require(*paths: Path) -> None:
     """Pass the calling test over, or fail it in CI, where one of these is absent."""
     absent = [path for path in paths if not path.exists()]
     if absent:
@@ -36,10 +36,10 @@ def need(*paths: Path) -> None:
 
 
 @lru_cache(maxsize=8)
-def description(name: str) -> dict[str, Any]:
+def load_description(name: str) -> dict[str, Any]:
     """One description, as its provider publishes it."""
     path = SPECS / f"{name}.json"
-    need(path)
+    require(path)
     read: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return read
 
@@ -60,13 +60,13 @@ FORMATS.checks("phone-number")(_is_sender_or_recipient)
 FORMATS.checks("uri")(_is_uri)
 
 
-def closed(schema: Any) -> Any:
+def forbid_additional(schema: Any) -> Any:
     """The schema with each object shut against properties that it does not name, so that a misspelt one is found."""
     if isinstance(schema, list):
-        return [closed(item) for item in schema]
+        return [forbid_additional(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    found = {name: closed(value) for name, value in schema.items() if name != "nullable"}
+    found = {name: forbid_additional(value) for name, value in schema.items() if name != "nullable"}
     if "properties" in found and found.get("type") == "object":
         found.setdefault("additionalProperties", False)
     if schema.get("nullable") is True and isinstance(found.get("type"), str):  # OpenAPI 3.0's word, also met in 3.1
@@ -76,21 +76,21 @@ def closed(schema: Any) -> Any:
 
 @lru_cache(maxsize=8)
 def _components(name: str) -> dict[str, Any]:
-    return {"schemas": closed(description(name)["components"]["schemas"])}
+    return {"schemas": forbid_additional(load_description(name)["components"]["schemas"])}
 
 
 _validators: dict[int, Any] = {}  # by the identity of a schema: descriptions are read once and stay
 
 
-def faults(value: Any, schema: Mapping[str, Any], name: str) -> list[str]:
+def violations(value: Any, schema: Mapping[str, Any], name: str) -> list[str]:
     """Where a document breaks a schema of the OpenAPI description `name`, as "place: what"."""
     if id(schema) not in _validators:
-        whole = {**closed(schema), "components": _components(name)}
+        whole = {**forbid_additional(schema), "components": _components(name)}
         _validators[id(schema)] = Draft202012Validator(whole, format_checker=FORMATS)
-    return _broken(_validators[id(schema)], value)
+    return _messages(_validators[id(schema)], value)
 
 
-def _broken(validator: Any, value: Any) -> list[str]:
+def _messages(validator: Any, value: Any) -> list[str]:
     return [f"{error.json_path}: {error.validator} {error.message[:200]}" for error in validator.iter_errors(value)]
 
 
@@ -120,7 +120,7 @@ def _check_path(values: tuple[str, ...], operation: Mapping[str, Any]) -> None:
 
 @lru_cache(maxsize=8)
 def _google_validator(word: str, name: str) -> Any:
-    definitions = {other: closed(_google(schema)) for other, schema in description(name)["schemas"].items()}
+    definitions = {other: forbid_additional(_google(schema)) for other, schema in load_description(name)["schemas"].items()}
     return Draft202012Validator({"$ref": f"#/$defs/{word}", "$defs": definitions})
 
 
@@ -140,6 +140,6 @@ def _google(schema: Any) -> Any:
     return plain
 
 
-def google_faults(value: Any, word: str, name: str) -> list[str]:
+def google_violations(value: Any, word: str, name: str) -> list[str]:
     """Where a document breaks the schema `word` of the discovery document `name`."""
-    return _broken(_google_validator(word, name), value)
+    return _messages(_google_validator(word, name), value)

@@ -13,7 +13,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Arrived:
+class ReceivedRequest:
     """A request that was read to its last byte."""
 
     method: str
@@ -41,7 +41,7 @@ def http_answer(status: int, body: bytes = b"", *headers: str) -> Answer:
 
 
 @dataclass(slots=True)
-class Server:
+class ServerLog:
     """What a running scripted server has seen."""
 
     port: int = 0
@@ -56,13 +56,13 @@ class Server:
             return len(self.arrived)
 
 
-HttpScript = Callable[[Arrived, int], Answer]
+HttpScript = Callable[[ReceivedRequest, int], Answer]
 
 
 @contextmanager
-def http_server(script: HttpScript, tls: ssl.SSLContext | None = None) -> Iterator[Server]:
+def http_server(script: HttpScript, tls: ssl.SSLContext | None = None) -> Iterator[ServerLog]:
     """A server that answers each whole request as the script says; the script hears the request and its number."""
-    server = Server()
+    server = ServerLog()
 
     class Handler(socketserver.StreamRequestHandler):
         def setup(self) -> None:
@@ -84,14 +84,14 @@ def http_server(script: HttpScript, tls: ssl.SSLContext | None = None) -> Iterat
         yield server
 
 
-def _read_request(stream: Any) -> Arrived | None:
+def _read_request(stream: Any) -> ReceivedRequest | None:
     method, path = [*stream.readline().decode().split(), "", ""][:2]
     headers: dict[str, str] = {}
     while line := stream.readline().strip():
         name, _, value = line.decode().partition(":")
         headers[name.lower()] = value.strip()
     body = stream.read(int(headers.get("content-length", 0)))
-    return Arrived(method, path, headers, body) if method else None
+    return ReceivedRequest(method, path, headers, body) if method else None
 
 
 # A relay's reply to a command, or to a mail where the command is "."; None closes the connection instead.
@@ -99,9 +99,9 @@ SmtpScript = Callable[[str, bytes], str | None]
 
 
 @contextmanager
-def smtp_server(script: SmtpScript) -> Iterator[Server]:
+def smtp_server(script: SmtpScript) -> Iterator[ServerLog]:
     """A relay that replies to each command as the script says; the script hears the line, and the mail after DATA."""
-    server = Server()
+    server = ServerLog()
 
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
@@ -132,9 +132,9 @@ Line = tuple[bytes, float] | None
 
 
 @contextmanager
-def talking_server(lines: Callable[[], Line], listens: bool = True) -> Iterator[Server]:
+def raw_server(lines: Callable[[], Line], listens: bool = True) -> Iterator[ServerLog]:
     """Speaks first, and again after whatever it hears (or without listening), and understands nothing."""
-    server = Server()
+    server = ServerLog()
 
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:
@@ -155,9 +155,9 @@ _STATUS_200 = b"\x88"  # HPACK's name for ":status: 200"
 
 
 @contextmanager
-def http2_server(tls: ssl.SSLContext) -> Iterator[Server]:
+def http2_server(tls: ssl.SSLContext) -> Iterator[ServerLog]:
     """As much of HTTP/2 (RFC 9113) as it takes to say 200 to everything."""
-    server = Server()
+    server = ServerLog()
 
     class Handler(socketserver.StreamRequestHandler):
         def setup(self) -> None:
@@ -185,7 +185,7 @@ def http2_server(tls: ssl.SSLContext) -> Iterator[Server]:
 
 
 @contextmanager
-def _serving(server: Server, handler: type[socketserver.BaseRequestHandler]) -> Iterator[None]:
+def _serving(server: ServerLog, handler: type[socketserver.BaseRequestHandler]) -> Iterator[None]:
     class Quiet(socketserver.ThreadingTCPServer):
         daemon_threads = True
         request_queue_size = 128

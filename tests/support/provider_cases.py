@@ -36,7 +36,7 @@ from channels.providers.sendgrid import SendGrid
 from channels.providers.smtp import Smtp
 from channels.providers.telnyx import Telnyx
 from channels.providers.twilio import TwilioSms, TwilioWhatsApp
-from tests.support.http_servers import LOST, Answer, Arrived, http_answer, http_server, smtp_server
+from tests.support.http_servers import LOST, Answer, ReceivedRequest, http_answer, http_server, smtp_server
 
 ACCOUNT = "AC" + "1" * 32
 SENDER = "+32460000000"
@@ -47,7 +47,7 @@ Situation = Literal["fine", "refused", "second_answer_lost", "garbage", "throttl
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class Scenario:
     """An adapter in a situation, and what reached the other side so far (tokens and questions left out)."""
 
     provider: Provider
@@ -55,7 +55,7 @@ class World:
 
 
 @dataclass(frozen=True, slots=True)
-class Rig:
+class ProviderCase:
     """One adapter's part in the conformance suite."""
 
     name: str
@@ -146,7 +146,7 @@ def fcm(port: int, http: HttpTransport) -> Fcm:
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class ProviderAnswers:
     """One provider's way of saying yes, too fast, wrong key, and no with our own words repeated in it."""
 
     fine: Callable[[int], Answer]
@@ -164,25 +164,25 @@ def _google(status: int, word: str, message: str, *headers: str) -> Answer:
     return as_json(status, {"error": {"code": status, "status": word, "message": message}}, *headers)
 
 
-SENDGRID = Answers(
+SENDGRID = ProviderAnswers(
     fine=lambda number: http_answer(202, b"", f"X-Message-Id: sg-{number}"),
     throttled=as_json(429, {"errors": [{"message": "too many requests"}]}, "X-RateLimit-Reset: 99999999999"),
     wrong_key=as_json(401, {"errors": [{"message": "authorization grant is invalid"}]}),
     echo=lambda words: as_json(400, {"errors": [{"message": words, "field": words}]}),
 )
-TWILIO = Answers(
+TWILIO = ProviderAnswers(
     fine=lambda number: as_json(201, {"sid": f"SM{number:032x}"}),
     throttled=as_json(429, {"code": 20429, "message": "Too many requests", "status": 429}, "Retry-After: 2"),
     wrong_key=as_json(401, {"code": 20003, "message": "Authenticate", "status": 401}),
     echo=lambda words: as_json(400, {"code": 21211, "message": words, "more_info": words, "status": 400}),
 )
-FCM = Answers(
+FCM = ProviderAnswers(
     fine=lambda number: as_json(200, {"name": f"projects/bank/messages/{number}"}),
     throttled=_google(429, "RESOURCE_EXHAUSTED", "quota", "Retry-After: 2"),
     wrong_key=_google(401, "UNAUTHENTICATED", "credential"),
     echo=lambda words: _google(400, "INVALID_ARGUMENT", words),
 )
-TELNYX = Answers(
+TELNYX = ProviderAnswers(
     fine=lambda number: as_json(200, {"data": {"id": f"{number:08}-5717-4562-b3fc-2c963f66afa6", "record_type": "message"}}),
     throttled=as_json(429, {"errors": [{"code": "10011", "title": "Too many requests"}]}, "Retry-After: 2"),
     wrong_key=as_json(401, {"errors": [{"code": "10009", "title": "Authentication failed"}]}),
@@ -198,8 +198,8 @@ def closed_port() -> int:
     return port
 
 
-def _script(situation: Situation, answers: Answers) -> Callable[[Arrived, int], Answer]:
-    def script(request: Arrived, number: int) -> Answer:
+def _script(situation: Situation, answers: ProviderAnswers) -> Callable[[ReceivedRequest, int], Answer]:
+    def script(request: ReceivedRequest, number: int) -> Answer:
         if request.path == "/token":
             return ACCESS_TOKEN
         if situation == "garbage":
@@ -217,18 +217,20 @@ def _script(situation: Situation, answers: Answers) -> Callable[[Arrived, int], 
 
 
 @contextmanager
-def http_world(make: Callable[[int, HttpTransport], Provider], answers: Answers, situation: Situation) -> Iterator[World]:
+def http_scenario(
+    make: Callable[[int, HttpTransport], Provider], answers: ProviderAnswers, situation: Situation
+) -> Iterator[Scenario]:
     """An adapter over HTTP before a scripted server."""
     http = HttpTransport(connect_timeout_seconds=5, timeout_seconds=5)
     with http_server(_script(situation, answers)) as server:
         port = closed_port() if situation == "refused" else server.port
         provider = make(port, http)
-        yield World(provider, lambda: sum(1 for request in server.arrived if request.path != "/token"))
+        yield Scenario(provider, lambda: sum(1 for request in server.arrived if request.path != "/token"))
         provider.close()
 
 
 @contextmanager
-def smtp_world(situation: Situation) -> Iterator[World]:
+def smtp_scenario(situation: Situation) -> Iterator[Scenario]:
     """The SMTP adapter before a scripted relay."""
 
     def script(line: str, mail: bytes) -> str | None:
@@ -248,11 +250,11 @@ def smtp_world(situation: Situation) -> Iterator[World]:
     with smtp_server(script) as server:
         port = closed_port() if situation == "refused" else server.port
         provider = Smtp(f"smtp://user:pass@127.0.0.1:{port}?starttls=no", timeout_seconds=5)
-        yield World(provider, lambda: len(server.arrived))
+        yield Scenario(provider, lambda: len(server.arrived))
 
 
 @contextmanager
-def outbox_world(situation: Situation) -> Iterator[World]:
+def outbox_scenario(situation: Situation) -> Iterator[Scenario]:
     """The outbox, told to answer as a provider in that situation would."""
     outbox = Outbox(Channel.EMAIL)
     scripted: Mapping[str, dict[str, ChannelError]] = {
@@ -264,12 +266,12 @@ def outbox_world(situation: Situation) -> Iterator[World]:
         "echo": {"": Rejected("http_400")},
     }
     outbox.answers.update(scripted.get(situation, {}))
-    yield World(outbox, lambda: len(outbox.sent))
+    yield Scenario(outbox, lambda: len(outbox.sent))
 
 
 NOT_TEXT: Any = object()  # what a bug elsewhere might put where a text belongs
 
-HTTP_ADAPTERS: Mapping[str, tuple[Callable[[int, HttpTransport], Any], Answers]] = {
+HTTP_ADAPTERS: Mapping[str, tuple[Callable[[int, HttpTransport], Any], ProviderAnswers]] = {
     "sendgrid": (sendgrid, SENDGRID),
     "sms": (sms, TWILIO),
     "whatsapp": (whatsapp, TWILIO),
@@ -278,12 +280,12 @@ HTTP_ADAPTERS: Mapping[str, tuple[Callable[[int, HttpTransport], Any], Answers]]
 }
 BROKEN_EMAIL = replace(EMAIL, text=NOT_TEXT)
 
-RIGS = (
-    Rig("sendgrid", Channel.EMAIL, EMAIL, mailbox, partial(http_world, sendgrid, SENDGRID), BROKEN_EMAIL),
-    Rig("sms", Channel.SMS, SMS, phone, partial(http_world, sms, TWILIO), Sms(NOT_TEXT)),
-    Rig("whatsapp", Channel.WHATSAPP, WHATSAPP, phone, partial(http_world, whatsapp, TWILIO), WhatsApp("HX", NOT_TEXT)),
-    Rig("fcm", Channel.PUSH, PUSH, token, partial(http_world, fcm, FCM), Push("KBC", NOT_TEXT)),
-    Rig("telnyx", Channel.SMS, SMS, phone, partial(http_world, telnyx, TELNYX), Sms(NOT_TEXT)),
-    Rig("smtp", Channel.EMAIL, EMAIL, mailbox, smtp_world, BROKEN_EMAIL, says_when=False),
-    Rig("outbox", Channel.EMAIL, EMAIL, mailbox, outbox_world, Sms("not a mail")),
+PROVIDER_CASES = (
+    ProviderCase("sendgrid", Channel.EMAIL, EMAIL, mailbox, partial(http_scenario, sendgrid, SENDGRID), BROKEN_EMAIL),
+    ProviderCase("sms", Channel.SMS, SMS, phone, partial(http_scenario, sms, TWILIO), Sms(NOT_TEXT)),
+    ProviderCase("whatsapp", Channel.WHATSAPP, WHATSAPP, phone, partial(http_scenario, whatsapp, TWILIO), WhatsApp("HX", NOT_TEXT)),
+    ProviderCase("fcm", Channel.PUSH, PUSH, token, partial(http_scenario, fcm, FCM), Push("KBC", NOT_TEXT)),
+    ProviderCase("telnyx", Channel.SMS, SMS, phone, partial(http_scenario, telnyx, TELNYX), Sms(NOT_TEXT)),
+    ProviderCase("smtp", Channel.EMAIL, EMAIL, mailbox, smtp_scenario, BROKEN_EMAIL, says_when=False),
+    ProviderCase("outbox", Channel.EMAIL, EMAIL, mailbox, outbox_scenario, Sms("not a mail")),
 )

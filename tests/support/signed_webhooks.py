@@ -24,14 +24,14 @@ _PUBLIC_KEY = base64.b64encode(
 ).decode()
 
 
-def mail_news(*rows: dict[str, Any], now: datetime = NOW) -> list[Event]:
+def sendgrid_events(*rows: dict[str, Any], now: datetime = NOW) -> list[Event]:
     """One call of SendGrid's event webhook."""
     body, stamp = json.dumps(rows).encode(), str(int(now.timestamp()))
     signature = base64.b64encode(_KEY.sign(stamp.encode() + body, ec.ECDSA(hashes.SHA256()))).decode()
     return sendgrid.parse_events(body, signature, stamp, _PUBLIC_KEY, now)
 
 
-def text_news(
+def twilio_events(
     status: str, code: str = "", message_id: str = "m-1", channel: str = "sms", sid: str = "SM" + "1" * 32, now: datetime = NOW
 ) -> list[Event]:
     """One status callback of Twilio's."""
