@@ -15,16 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from channels.base import Unavailable
-
 Seconds: TypeAlias = Callable[[], float]
-
-
-class StaleClaim(Unavailable):
-    """The claim's deadline has passed before this message was handed off: nothing was sent -> waiting, no attempt spent."""
-
-    def __init__(self) -> None:
-        super().__init__("stale_claim", "the claim's deadline has passed")
 
 
 def boot_seconds() -> float:
