@@ -159,7 +159,7 @@ class _Slot:
         """Lend libcurl a part of the body. It asks when the connection stands and it is about to write, so this is the last look."""
         if not self.admit(self.tag):
             self.refused = True
-            return pycurl.READFUNC_ABORT
+            return int(pycurl.READFUNC_ABORT)
         part: bytes = self.upload.read(size)
         return part
 
