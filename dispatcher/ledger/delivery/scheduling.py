@@ -7,7 +7,7 @@ from datetime import datetime
 
 from dispatcher.domain.message_id import MessageId
 from dispatcher.ledger.connection import Connection
-from dispatcher.ledger.delivery import unresolved
+from dispatcher.ledger.delivery import frequency_caps, unresolved
 from dispatcher.ledger.delivery.claims import Chunk
 from dispatcher.ledger.message_key import KEY, key_of, same_chunk, same_message
 
@@ -142,22 +142,40 @@ def release_parked(connection: Connection, now: datetime, limit: int) -> int:
 
 
 def resolve_orphans(connection: Connection, now: datetime, stale: datetime) -> int:
-    """Mark expired claims as `unresolved`: their worker was lost, so they may have been sent, and no machine sends them again.
+    """End expired claims, in the caller's transaction: their worker was lost. Returns the number of messages.
 
-    Returns their number.
+    Where a byte of the claim may have left, its messages are `unresolved`, and no machine sends them again; the claim keeps its
+    number, so that the worker may still settle if it comes back. A claim that was never started is revoked, and its messages are
+    pending again: start and revocation are the same row, so only one of them can be written.
     """
-    lost = connection.execute(
+    expired = connection.execute(
         f"""
-        UPDATE messages m SET state = 'unresolved', reason = 'worker_lost', updated_at = %(now)s
-        FROM chunks k
-        WHERE k.done_at IS NULL AND k.touched_at IS NOT NULL AND {same_chunk("m", "k")}
-          AND m.state = 'claimed' AND m.claimed_at < %(stale)s
+        WITH expired AS (
+            SELECT {key_of("m")}, m.claim_no FROM messages m JOIN chunks k ON {same_chunk("m", "k")}
+            WHERE k.done_at IS NULL AND k.touched_at IS NOT NULL AND m.state = 'claimed' AND m.claimed_at < %(stale)s
+            FOR UPDATE OF m
+        ), revoked AS (
+            INSERT INTO claim_starts (claim_no, is_revoked)
+            SELECT DISTINCT claim_no, true FROM expired WHERE claim_no IS NOT NULL ORDER BY 1
+            ON CONFLICT DO NOTHING RETURNING claim_no
+        ), reopened AS (
+            UPDATE chunks k SET touched_at = NULL
+            FROM (SELECT DISTINCT period, chunk FROM expired WHERE claim_no IN (SELECT claim_no FROM revoked)) e
+            WHERE {same_chunk("k", "e")}
+        )
+        UPDATE messages m
+        SET state = CASE WHEN r.claim_no IS NULL THEN 'unresolved' ELSE 'pending' END,
+            reason = CASE WHEN r.claim_no IS NULL THEN 'worker_lost' END,
+            claim_no = CASE WHEN r.claim_no IS NULL THEN e.claim_no END, updated_at = %(now)s
+        FROM expired e LEFT JOIN revoked r ON r.claim_no = e.claim_no WHERE {same_message("m", "e")}
         RETURNING {key_of("m")}
         """,
         {"now": now, "stale": stale},
     ).fetchall()
-    unresolved.open_(connection, [MessageId(*key) for key in lost], now)
-    return len(lost)
+    ids = [MessageId(*key) for key in expired]
+    unresolved.open_(connection, ids, now)
+    frequency_caps.release(connection, ids)
+    return len(ids)
 
 
 def close_stopped(connection: Connection, now: datetime) -> int:

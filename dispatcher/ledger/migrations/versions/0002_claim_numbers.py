@@ -13,10 +13,12 @@ ALTER TABLE messages
     ADD COLUMN claim_no bigint,                 -- of the claim that is not settled yet; NULL once it is
     ADD COLUMN address_key bytea;               -- keyed hash of the address that was written to; NULL for push
 
--- Claims of which a byte may have left. A claim that expires without a row here was never started: its messages are sent again.
-CREATE TABLE started_claims (
+-- A claim is started before its first byte leaves, or revoked when it expires without a start. Whoever writes the row first wins,
+-- so a revoked claim sends nothing, and the messages of a started one are never sent again by machine.
+CREATE TABLE claim_starts (
     claim_no bigint PRIMARY KEY,
-    started_at timestamptz NOT NULL DEFAULT clock_timestamp()
+    is_revoked boolean NOT NULL DEFAULT false,
+    at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
 -- The rows, among these, whose address is suppressed now. Volatile, so that it sees what was committed when it is called and not
@@ -54,7 +56,7 @@ END $$;
 
 WORKER = """
 GRANT USAGE ON SEQUENCE claim_number TO dispatcher_worker;
-GRANT SELECT, INSERT, DELETE ON started_claims TO dispatcher_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON claim_starts TO dispatcher_worker;
 """
 
 
