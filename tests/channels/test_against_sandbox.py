@@ -81,7 +81,7 @@ def outbound(channel: Channel, number: int, address: str | None = None) -> Outbo
     return Outbound(f"m-{number}", channel, address or ADDRESSES[channel](number), CONTENTS[channel], 3600)
 
 
-def test_everything_arrives_once_under_its_receipt(sandbox: SandboxClient, provider: Provider) -> None:
+def test_each_message_arrives_once_with_its_receipt(sandbox: SandboxClient, provider: Provider) -> None:
     batch = [outbound(provider.channel, number) for number in range(200)]
     found = {sent.id: result for sent, result in provider.send(batch)}
     arrived = {row["message_id"]: row for row in sandbox.log()}
@@ -92,19 +92,19 @@ def test_everything_arrives_once_under_its_receipt(sandbox: SandboxClient, provi
         assert arrived[sent.id]["channel"] == provider.channel
 
 
-def test_a_check_asks_without_sending(sandbox: SandboxClient, provider: Provider) -> None:
+def test_a_check_sends_no_message(sandbox: SandboxClient, provider: Provider) -> None:
     assert provider.check() is None
     assert list(sandbox.log()) == []
 
 
-def test_a_check_tells_of_refused_keys(sandbox: SandboxClient, provider: Provider) -> None:
+def test_a_check_reports_refused_keys(sandbox: SandboxClient, provider: Provider) -> None:
     sandbox.refuse_keys(["SG.key", "token", "KEY0", "sandbox@sandbox.iam.gserviceaccount.com"])
     assert isinstance(provider.check(), Misconfigured)
     found = [result for _, result in provider.send([outbound(provider.channel, 1)])]
     assert [type(result) for result in found] == [Misconfigured]
 
 
-def test_faults_of_every_kind_double_nothing_and_lose_nothing(sandbox: SandboxClient, provider: Provider) -> None:
+def test_faults_cause_no_duplicate_and_no_loss(sandbox: SandboxClient, provider: Provider) -> None:
     sandbox.set_faults(
         [
             {"share": 0.1},
@@ -174,7 +174,7 @@ REACTIONS: list[tuple[str, str, type[ChannelError]]] = [
 ]
 
 
-def test_each_refusal_gets_its_reaction(provider: Provider) -> None:
+def test_each_refusal_has_its_error(provider: Provider) -> None:
     whose = "telnyx" if provider.name == "telnyx" else provider.channel
     mine = [(address, error) for who, address, error in REACTIONS if who == whose]
     batch = [outbound(provider.channel, number, address) for number, (address, _) in enumerate(mine)]
@@ -215,7 +215,7 @@ class Hook:
         return http_answer(204)
 
 
-def test_the_news_of_the_sandbox_is_understood(sandbox: SandboxClient) -> None:
+def test_events_of_the_sandbox_are_parsed(sandbox: SandboxClient) -> None:
     hook, http = Hook(), HttpTransport(timeout_seconds=5)
     hook.public_key, hook.short_key = sandbox.sendgrid_webhook_public_key, sandbox.telnyx_webhook_public_key
     servers: list[ServerLog] = []

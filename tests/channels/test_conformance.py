@@ -46,7 +46,7 @@ def results(answers: Iterable[tuple[Outbound, Result]]) -> dict[str, Result]:
     return found
 
 
-def test_every_message_of_a_batch_gets_one_receipt_of_its_own(rig: ProviderCase) -> None:
+def test_each_message_of_a_batch_gets_its_own_receipt(rig: ProviderCase) -> None:
     batch = [rig.outbound(number) for number in range(1, 101)]
     with rig.world("fine") as world:
         found = results(world.provider.send(batch))
@@ -56,12 +56,12 @@ def test_every_message_of_a_batch_gets_one_receipt_of_its_own(rig: ProviderCase)
     assert len(set(found.values())) == 100
 
 
-def test_an_empty_batch_is_no_work(rig: ProviderCase) -> None:
+def test_an_empty_batch_sends_nothing(rig: ProviderCase) -> None:
     with rig.world("fine") as world:
         assert list(world.provider.send([])) == []
 
 
-def test_bad_messages_are_refused_and_lose_no_others(rig: ProviderCase) -> None:
+def test_bad_messages_are_refused_and_others_are_sent(rig: ProviderCase) -> None:
     good = [rig.outbound(1), rig.outbound(2)]
     bad = [
         replace(rig.outbound(3), content=rig.unbuildable),
@@ -76,7 +76,7 @@ def test_bad_messages_are_refused_and_lose_no_others(rig: ProviderCase) -> None:
     assert all(type(found[outbound.id]) is Rejected for outbound in bad)
 
 
-def test_nothing_that_breaks_a_line_leaves_the_house(rig: ProviderCase) -> None:
+def test_text_with_line_breaks_is_refused_where_unsafe(rig: ProviderCase) -> None:
     good = rig.outbound(1)
     evil = [replace(good, id=LINE_BREAK)]
     if isinstance(good.content, Email):
@@ -114,14 +114,14 @@ def test_a_lost_answer_is_uncertain_and_nothing_is_sent_twice(rig: ProviderCase)
     assert isinstance(third["m-3"], Receipt)
 
 
-def test_garbage_is_uncertain(rig: ProviderCase) -> None:
+def test_an_unreadable_answer_is_uncertain(rig: ProviderCase) -> None:
     with rig.world("garbage") as world:
         found = results(world.provider.send([rig.outbound(1), rig.outbound(2)]))
         assert world.arrived() == 2
     assert [type(result) for result in found.values()] == [Uncertain, Uncertain]
 
 
-def test_too_fast_is_throttled_with_the_time_to_wait(rig: ProviderCase) -> None:
+def test_a_rate_limit_is_throttled_with_the_wait(rig: ProviderCase) -> None:
     with rig.world("throttled") as world:
         found = results(world.provider.send([rig.outbound(1)]))["m-1"]
     assert isinstance(found, Throttled)
@@ -135,7 +135,7 @@ def test_a_wrong_key_is_misconfigured(rig: ProviderCase) -> None:
     assert [type(result) for result in found.values()] == [Misconfigured, Misconfigured]
 
 
-def test_an_error_holds_neither_address_nor_text(rig: ProviderCase) -> None:
+def test_errors_contain_neither_address_nor_text(rig: ProviderCase) -> None:
     outbound = rig.outbound(1)
     unbuildable = replace(rig.outbound(2), content=rig.unbuildable)
     malformed = replace(rig.outbound(3), address=outbound.address + "\n")
@@ -154,7 +154,7 @@ def test_an_error_holds_neither_address_nor_text(rig: ProviderCase) -> None:
 
 
 @pytest.mark.parametrize("name", HTTP_ADAPTERS)
-def test_a_yes_cut_anywhere_is_uncertain(name: str) -> None:
+def test_a_success_cut_at_any_byte_is_uncertain(name: str) -> None:
     make, answers = HTTP_ADAPTERS[name]
     rig = next(rig for rig in PROVIDER_CASES if rig.name == name)
     whole = answers.fine(1).raw
@@ -201,7 +201,7 @@ READERS = {name: make(1, HttpTransport()) for name, (make, _) in HTTP_ADAPTERS.i
 
 @pytest.mark.parametrize("name", HTTP_ADAPTERS)
 @given(answer=RESPONSES)
-def test_any_answer_is_a_receipt_or_one_of_seven_errors(name: str, answer: HttpResponse) -> None:
+def test_any_answer_gives_a_receipt_or_a_known_error(name: str, answer: HttpResponse) -> None:
     provider = READERS[name]
     result = provider.parse(answer)
     assert isinstance(result, Receipt | ChannelError)
@@ -212,7 +212,7 @@ def test_any_answer_is_a_receipt_or_one_of_seven_errors(name: str, answer: HttpR
         assert isinstance(result, Uncertain | Unavailable)
 
 
-def test_a_bug_in_building_or_reading_ends_in_a_result() -> None:
+def test_exceptions_in_build_or_parse_become_results() -> None:
     rig = PROVIDER_CASES[0]
 
     def build(outbound: Outbound) -> HttpRequest:
@@ -229,7 +229,7 @@ def test_a_bug_in_building_or_reading_ends_in_a_result() -> None:
 
 
 @pytest.mark.parametrize("name", HTTP_ADAPTERS)
-def test_an_answer_that_no_parser_follows_is_uncertain(name: str) -> None:
+def test_a_too_deeply_nested_answer_is_uncertain(name: str) -> None:
     rig = next(rig for rig in PROVIDER_CASES if rig.name == name)
     nested = http_answer(201, b"[" * 200_000)  # deeper than a parser of JSON follows
     with http_server(lambda request, _: ACCESS_TOKEN if request.path == "/token" else nested) as server:

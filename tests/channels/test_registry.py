@@ -22,12 +22,12 @@ from tests.support.provider_cases import PROVIDER_CASES
 KNOWN = ["fcm", "sendgrid", "twilio", "smtp", "telnyx", "outbox"]  # usual ones first, what reaches nobody last
 
 
-def test_every_file_with_a_plug_takes_part_in_the_order_of_preference() -> None:
+def test_all_plugins_are_found_in_order_of_preference() -> None:
     assert list(plugins()) == KNOWN
 
 
 @pytest.mark.parametrize("name", KNOWN)
-def test_a_provider_s_variables_are_its_own_and_it_needs_only_what_it_reads(name: str) -> None:
+def test_a_plugin_needs_only_its_own_variables(name: str) -> None:
     plugin, read = plugins()[name], EnvironmentReader({})
     plugin.read_account(read)
     assert all(variable.startswith(plugin.variable_prefixes) for variable in read.known)
@@ -36,12 +36,12 @@ def test_a_provider_s_variables_are_its_own_and_it_needs_only_what_it_reads(name
 
 
 @pytest.mark.parametrize("name", KNOWN)
-def test_every_provider_is_held_to_the_conformance_suite(name: str) -> None:
+def test_every_provider_has_a_conformance_case(name: str) -> None:
     assert {rig.channel for rig in PROVIDER_CASES if rig.name == name or rig.name in plugins()[name].needs}
 
 
 @pytest.mark.parametrize("channel", list(Channel))
-def test_every_channel_has_a_double_whose_credentials_make_the_adapter(channel: Channel, tmp_path: Path) -> None:
+def test_each_channel_has_a_double_with_usable_credentials(channel: Channel, tmp_path: Path) -> None:
     double = double_for(channel)
     assert [each.name for each in doubles().values() if channel in each.channels] == [double.name]
     plugin = plugins()[double.name]
@@ -85,7 +85,7 @@ print(json.dumps({
 """
 
 
-def test_one_file_is_enough(tmp_path: Path) -> None:
+def test_one_file_is_enough_to_add_a_provider(tmp_path: Path) -> None:
     """A provider that only its own file knows: it is chosen by its credentials, made, and has its door."""
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "pigeon.py").write_text(NEW, encoding="utf-8")

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import pytest
@@ -23,6 +23,7 @@ from channels.http import HttpRequest
 CHECKOUT = Path(__file__).parents[2]
 SPECS = Path(os.environ.get("DISPATCHER_SPECS") or CHECKOUT.parent / "shared" / "specs")
 FIELD = SPECS.parent / "field"
+MAIL, TEXTS, PUSHES, WEBHOOKS = "tsg_mail_v3", "twilio_api_v2010", "fcm_v1_discovery", "tsg_webhooks_v3"
 
 
 def require(*paths: Path) -> None:
@@ -42,6 +43,30 @@ def load_description(name: str) -> dict[str, Any]:
     require(path)
     read: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return read
+
+
+def mail_fields() -> dict[str, Any]:
+    """Return the described fields of a mail/send request."""
+    found: dict[str, Any] = media_type(load_description(MAIL)["components"]["requestBodies"]["PostMailSend"])["schema"][
+        "properties"
+    ]
+    return found
+
+
+def media_type(holder: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the only media type of a described body."""
+    (content,) = holder["content"].values()
+    return cast(dict[str, Any], content)
+
+
+def create_operation() -> dict[str, Any]:
+    """Return Twilio's operation that creates a message."""
+    return cast(dict[str, Any], load_description(TEXTS)["paths"]["/2010-04-01/Accounts/{AccountSid}/Messages.json"]["post"])
+
+
+def message_form() -> dict[str, Any]:
+    """Return the described form of a Twilio message."""
+    return media_type(create_operation()["requestBody"])
 
 
 # -- holding documents to a description --------------------------------------------------------------------------------
