@@ -53,8 +53,8 @@ def webhook() -> Iterator[Webhook]:
 def firebase_app(sandbox: SandboxClient, tmp_path: Path) -> Iterator[firebase_admin.App]:
     account = sandbox.service_account(tmp_path / "account.json", project="bank")
     app = firebase_admin.initialize_app(credentials.Certificate(str(account)), {"httpTimeout": 5}, name=str(tmp_path))
-    service = messaging._get_messaging_service(app)  # the SDK has no public way to another address ...
+    service = messaging._get_messaging_service(app)  # the SDK has no public option for the URL ...
     service._fcm_url = f"{sandbox.url}/v1/projects/bank/messages:send"
-    service._client.session.mount("http://", HTTPAdapter(max_retries=0))  # ... nor to stop its repeats
+    service._client.session.mount("http://", HTTPAdapter(max_retries=0))  # ... or to disable its retries
     yield app
     firebase_admin.delete_app(app)

@@ -1,4 +1,4 @@
-"""The adapters before the sandbox: the providers' own rules, reactions, faults and webhooks."""
+"""The adapters against the sandbox: the providers' checks, errors, faults and webhooks."""
 
 from __future__ import annotations
 
@@ -131,11 +131,11 @@ def test_faults_cause_no_duplicate_and_no_loss(sandbox: SandboxClient, provider:
 
 
 def fcm_internal(pairs: list[tuple[Outbound, Any]], sent: Outbound) -> int:
-    """FCM's own "try again" (INTERNAL) may stand for a push that did leave: its twin takes its place on the device."""
+    """FCM's "try again" (INTERNAL) can follow a push message that was sent: the second one replaces it on the device."""
     return sum(1 for other, result in pairs if other is sent and isinstance(result, Unavailable) and result.code == "INTERNAL")
 
 
-REACTIONS: list[tuple[str, str, type[ChannelError]]] = [
+EXPECTED_ERRORS: list[tuple[str, str, type[ChannelError]]] = [
     (Channel.EMAIL, "badkey@home.example", Misconfigured),
     (Channel.EMAIL, "credits@home.example", Misconfigured),
     (Channel.EMAIL, "forbidden@home.example", Misconfigured),
@@ -176,7 +176,7 @@ REACTIONS: list[tuple[str, str, type[ChannelError]]] = [
 
 def test_each_refusal_has_its_error(provider: Provider) -> None:
     whose = "telnyx" if provider.name == "telnyx" else provider.channel
-    mine = [(address, error) for who, address, error in REACTIONS if who == whose]
+    mine = [(address, error) for who, address, error in EXPECTED_ERRORS if who == whose]
     batch = [outbound(provider.channel, number, address) for number, (address, _) in enumerate(mine)]
     found = {sent.address: result for sent, result in provider.send(batch)}
     assert {address: type(result) for address, result in found.items()} == dict(mine)
@@ -188,7 +188,7 @@ def test_each_refusal_has_its_error(provider: Provider) -> None:
 
 
 class Hook:
-    """Collects what our parsers make of the sandbox's calls."""
+    """Collects what our parsers return for the sandbox's calls."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -206,8 +206,8 @@ class Hook:
                 self.events += sendgrid.parse_events(call.body, sign, stamp, self.public_key, now)
             elif call.path.startswith("/telnyx"):
                 sign, stamp = call.headers["telnyx-signature-ed25519"], call.headers["telnyx-timestamp"]
-                for news in telnyx_module.parse_webhook(call.body, sign, stamp, self.short_key, now):
-                    (self.events if isinstance(news, Event) else self.inbound).append(news)  # type: ignore[arg-type]
+                for item in telnyx_module.parse_webhook(call.body, sign, stamp, self.short_key, now):
+                    (self.events if isinstance(item, Event) else self.inbound).append(item)  # type: ignore[arg-type]
             elif call.path.startswith("/status"):
                 self.events += twilio.parse_events(url, call.body, signature, "token", now)
             else:
@@ -242,12 +242,12 @@ def test_events_of_the_sandbox_are_parsed(sandbox: SandboxClient) -> None:
         sandbox.wait_for_events()
         http.close()
     receipts = {outbound.id: result.name for outbound, result in sent if isinstance(result, Receipt)}
-    news: dict[str, set[EventKind]] = {}
+    kinds_by_id: dict[str, set[EventKind]] = {}
     for event in hook.events:
         assert event.message_id is not None
         assert event.receipt == receipts[event.message_id]
-        news.setdefault(event.message_id, set()).add(event.kind)
-    assert {name: kinds - {EventKind.ACCEPTED} for name, kinds in news.items()} == {
+        kinds_by_id.setdefault(event.message_id, set()).add(event.kind)
+    assert {name: kinds - {EventKind.ACCEPTED} for name, kinds in kinds_by_id.items()} == {
         **MAIL_NEWS,
         **TEXT_NEWS,
         **READ,
@@ -279,7 +279,7 @@ TEXT_NEWS = {
     "30003": {EventKind.FAILED},
     "99999": {EventKind.FAILED},
 }
-SILENT = "00000"  # of whom nothing more is heard
+SILENT = "00000"  # no events follow
 OTHER_NEWS = {
     "00001": {EventKind.DELIVERED},
     "40001": {EventKind.BOUNCED},

@@ -24,12 +24,12 @@ from tests.support.api_descriptions import (
 
 @dataclass(frozen=True, slots=True)
 class Flaw:
-    """One fault of a description. `seen` shows that it is (still) there; `mend` is what this program does about it."""
+    """One error of a description. `is_present` tells whether it is still there; `handling` is what this program does about it."""
 
     where: str
     what: str
-    mend: str
-    seen: Callable[[], bool]
+    handling: str
+    is_present: Callable[[], bool]
 
 
 FLAWS = (
@@ -142,7 +142,7 @@ FLAWS = (
     Flaw(
         "FCM",
         "the sizes (4,096 bytes, 28 days) are in prose only or missing",
-        "the adapter keeps to them, and counts bytes as Google was seen to: tests/channels/test_fcm.py",
+        "the adapter enforces them, and counts bytes as measurements show: tests/channels/test_fcm.py",
         lambda: "maximum" not in load_description(PUSHES)["schemas"]["AndroidConfig"]["properties"]["ttl"],
     ),
 )
@@ -150,4 +150,4 @@ FLAWS = (
 
 @pytest.mark.parametrize("flaw", FLAWS, ids=lambda flaw: f"{flaw.where}: {flaw.what}")
 def test_each_known_flaw_is_still_there(flaw: Flaw) -> None:
-    assert flaw.seen(), f"mended by the provider; take it off the list (it was handled so: {flaw.mend})"
+    assert flaw.is_present(), f"fixed by the provider; remove it from the list (it was handled like this: {flaw.handling})"

@@ -68,7 +68,7 @@ ADDRESSES: Mapping[Channel, Callable[[int], str]] = {
     Channel.WHATSAPP: phone,
     Channel.PUSH: token,
 }
-# Each option of a push alone, and all together.
+# Each push option alone, and all together.
 ALL_OPTIONS = PushOptions(
     collapse_key="spring-26",
     ttl_seconds=86_400,
@@ -88,7 +88,7 @@ HOSTILE = 'Zoë "<&>" \\ {{1}} %s [x] \U0001f600'
 
 
 def messages(template: Template, channel: Channel, language: Language, mode: Mode) -> Iterator[Outbound]:
-    """With all data and each time to live, without what is optional, with hostile texts."""
+    """Yield messages with all data and each time to live, without optional data, and with hostile texts."""
     optional = {name: None for name, variable in template.variables.items() if not variable.required}
     hostile = {name: HOSTILE for name, variable in template.variables.items() if variable.type == "text"}
     cases: tuple[tuple[dict[str, Any], int | None], ...] = (*(({}, ttl) for ttl in TTLS), (optional, None), (hostile, None))
@@ -102,7 +102,7 @@ def messages(template: Template, channel: Channel, language: Language, mode: Mod
 
 @cache
 def adapters(channel: Channel) -> list[Any]:
-    """The channel's adapter with each set of options. Nothing is sent."""
+    """Return the channel's adapter with each set of options. Nothing is sent."""
     if channel is Channel.EMAIL:
         return [SendGrid("SG.key", HTTP)]
     if channel is Channel.PUSH:
@@ -187,7 +187,7 @@ def check_push(request: HttpRequest) -> None:
 
 
 def camel(value: Any, schemas: Mapping[str, Any], name: str) -> Any:
-    """The document with the names of its messages' fields in camelCase; names that are data (headers, `data`) stay."""
+    """Return the document with field names in camelCase; names that are data (headers, `data`) stay."""
     fields = schemas[name]["properties"]
     found = {}
     for key, item in value.items():
@@ -260,7 +260,7 @@ def test_every_described_twilio_answer_is_parsed() -> None:
 def test_every_described_twilio_status_has_a_kind() -> None:
     described = load_description(TEXTS)["components"]["schemas"]["message_enum_status"]["enum"]
     unknown = {status for status in described if twilio_events(status)[0].kind is EventKind.UNKNOWN}
-    assert unknown == {"receiving", "received", "partially_delivered"}  # the first two are of messages to us
+    assert unknown == {"receiving", "received", "partially_delivered"}  # the first two belong to inbound messages
 
 
 def test_a_described_answer_of_fcm_is_a_receipt() -> None:

@@ -1,4 +1,4 @@
-"""FCM: the message as it leaves, its limits, and the access token's life."""
+"""FCM adapter: requests, size limits, access tokens."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_our_json_equals_the_sdks(ttl: int | None, link: str) -> None:
             fcm_options=messaging.WebpushFCMOptions(link=link) if link.startswith("https://") else None,
         ),
     )
-    sdk.token = token(1)  # its constructor warns of every token
+    sdk.token = token(1)  # its constructor warns about every token
     assert json.loads(ADAPTER.build(outbound).body) == {"message": json.loads(str(sdk))}
 
 
@@ -160,12 +160,12 @@ def test_push_options_equal_the_sdks() -> None:
     )
     sdk.token = token(1)
     theirs = json.loads(str(sdk))
-    theirs["android"]["priority"] = theirs["android"]["priority"].upper()  # both are read; the description has capitals
+    theirs["android"]["priority"] = theirs["android"]["priority"].upper()  # FCM accepts both; the description has capitals
     assert optioned(OPTIONS) == theirs
 
 
 def test_a_payload_that_fcm_would_refuse_is_not_sent() -> None:
-    # Two entries to show, one for the app and the tag: names, values and what FCM's own packing takes of each.
+    # Two entries to show, one for the app and the tag: names, values and FCM's own overhead for each.
     room = PAYLOAD_BYTES_MAX - ENVELOPE_BYTES - 4 * PAIR_BYTES - len("titlebodymessage_idm-1tagm-1")
     full = "é" * (room // 2) + "x" * (room % 2)
     ADAPTER.build(replace(MESSAGE, content=Push("", full)))
@@ -175,7 +175,7 @@ def test_a_payload_that_fcm_would_refuse_is_not_sent() -> None:
 
 @pytest.mark.parametrize("pairs", [1, 2, 3])
 def test_bytes_are_counted_as_google_counts_them(pairs: int) -> None:
-    """Somebody tried: of 4,096 bytes, one pair of data leaves 4,051 for name and value, two leave 4,045, three 4,039."""
+    """Measured: of 4,096 bytes, one data pair leaves 4,051 for name and value, two leave 4,045, three 4,039."""
     seen = {1: 4051, 2: 4045, 3: 4039}[pairs]
     names = "abc"[:pairs]
     data = dict.fromkeys(names, "value") | {"a": "x" * (seen - 5 * (pairs - 1) - pairs)}
@@ -183,11 +183,11 @@ def test_bytes_are_counted_as_google_counts_them(pairs: int) -> None:
 
 
 def test_the_largest_platform_decides_the_payload_size() -> None:
-    bare, told = (
+    bare, with_badge = (
         payload_bytes({"data": {"a": "b"}}),
         payload_bytes({"data": {"a": "b"}, "apns": {"payload": {"aps": {"badge": 12}}}}),
     )
-    assert told == bare + len("aps") + PAIR_BYTES + len("badge12") + PAIR_BYTES
+    assert with_badge == bare + len("aps") + PAIR_BYTES + len("badge12") + PAIR_BYTES
     more = {"data": {"a": "b"}, "apns": {"payload": {"aps": {"badge": 12}}}, "android": {"notification": {"tag": "x" * 90}}}
     assert payload_bytes(more) == bare + len("tag") + 90 + PAIR_BYTES
 

@@ -1,4 +1,4 @@
-"""The transport: what is known of a request after anything that can happen to it."""
+"""HTTP transport: whether a request was certainly not sent, or may have been, after each kind of failure."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_http_2_uses_one_connection(tmp_path: Path) -> None:
 
 
 def certificate(folder: Path) -> tuple[Path, ssl.SSLContext]:
-    """A self-signed certificate for this machine: its file, and a server's side of it."""
+    """Return a self-signed certificate for localhost: its file, and a server context with it."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
     now = dt.datetime.now(dt.UTC)

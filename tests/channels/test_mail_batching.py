@@ -1,4 +1,4 @@
-"""Many mails in one request: each reader gets, byte for byte, what they would have got alone, and one bad mail costs no other."""
+"""Many mails in one request: each recipient gets the same bytes as alone, and one bad mail affects no other."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def adapter(url: str, mails_per_request: int = 100) -> SendGrid:
 
 
 def arrived(sandbox: SandboxClient, mails: Sequence[Outbound], mails_per_request: int) -> tuple[dict[str, Any], int]:
-    """The mails as their readers get them, by id, and in how many requests they left."""
+    """Return the mails as recipients get them, by id, and the number of requests."""
     first = sandbox.counts()["total"]
     results = dict(adapter(sandbox.url, mails_per_request).send(mails))
     assert len(results) == len(mails)
@@ -72,18 +72,18 @@ MAILS = [(name, mode) for name, template in sorted(templates().items()) for mode
 
 @lru_cache(maxsize=1)
 def specialised() -> Catalog:
-    """The shipped templates, whose mails come in pieces."""
+    """Return the shipped templates whose mails are merged e-mails."""
     return load(TEMPLATES, lambda: 1.0)
 
 
 def written(catalog: Catalog, name: str, mode: Mode) -> list[Outbound]:
-    """For every language, a mail for each hostile value in every text that the template takes."""
+    """Return, for each language, a mail for each hostile value in every text variable of the template."""
     template = catalog[name]
     texts = [variable.name for variable in template.variables.values() if variable.type == "text"]
     mails = []
     for language in LANGUAGES:
         for number, value in enumerate(HOSTILE):
-            # Where a text may not be absent, an empty one would be: it gets a blank that no template takes for absence.
+            # An empty text counts as absent: a required one gets a space, which no template treats as absent.
             data = {text: value or (None if not template.variables[text].required else ".") for text in texts}
             person = f"{language}-{number}"
             links = MessageLinks(f"https://bank.example/u/{person}?a=1&b=2", f"https://bank.example/p/{person}")
@@ -99,7 +99,7 @@ def test_batching_does_not_change_any_mail(sandbox: SandboxClient, catalog: Call
     together, requests = arrived(sandbox, mails, 100)
     single, _ = arrived(sandbox, mails, 1)
     assert together == single
-    assert requests <= 3 * len(LANGUAGES)  # a language, and within it the paths through the text
+    assert requests <= 3 * len(LANGUAGES)  # languages, with the compiled paths of each
 
 
 WORD = st.sampled_from(["a", "-", "^", "`", "0", "1-", "-^0-", "^0-", "-`1", "\u2500", "é", "\U0001f600", "\n", " "])
@@ -115,7 +115,7 @@ GAPPED = st.lists(st.tuples(TEXT | st.just(""), st.integers(0, 3)), max_size=4).
 
 @st.composite
 def of_one_form(draw: st.DrawFn) -> list[Email | MergedEmail]:
-    """Mails that come in pieces."""
+    """Generate merged e-mails of one template."""
     form = MailTemplate(draw(GAPPED), draw(GAPPED), draw(GAPPED))
     rows = draw(st.lists(st.tuples(*[TEXT | st.just("")] * 4), max_size=5))
     return [MergedEmail(EMAIL.sender_name, EMAIL.sender_address, form, row) for row in rows]
@@ -138,7 +138,7 @@ def test_tags_can_be_replaced_in_any_order(emails: list[Email | MergedEmail], ra
 
 
 def filled(text: str, filling: Mapping[str, str], random: Any) -> str:
-    """As a provider may do it: tag after tag in no certain order, so that a tag brought in by another would be filled too."""
+    """Replace tags one after the other in random order, as a provider may do: tags inside values would be replaced too."""
     tags = list(filling)
     random.shuffle(tags)
     for tag in tags:

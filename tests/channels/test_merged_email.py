@@ -1,4 +1,4 @@
-"""A mail of pieces is the same mail: to whoever reads it, and byte for byte in the request that carries it."""
+"""A merged e-mail equals the plain mail: when assembled, and byte for byte in the request."""
 
 from __future__ import annotations
 

@@ -188,7 +188,7 @@ def test_each_row_has_the_outcome_of_the_table(setup: ReactionSetup, case: React
 
 
 def _check_waiting(case: ReactionCase, message: Message, now: datetime) -> None:
-    """What waits has a time; being too fast, or badly set up, spends no attempt."""
+    """A waiting message has a time; a rate limit or wrong settings spend no attempt."""
     if message.state is not State.WAITING:
         assert message.until is None
         return
@@ -200,7 +200,7 @@ def _check_waiting(case: ReactionCase, message: Message, now: datetime) -> None:
 
 
 def test_the_table_agrees_on_suppressions() -> None:
-    """Our classes against the table's own column, so that a slip in the tables above can't hide. We are wider in one place: an
+    """Compare our classes with the table's own column, to find mistakes in our tables. We are wider in one place: an
     unsubscribe from a group is one from all.
     """
     for case in CASES:
@@ -214,7 +214,7 @@ RETRIED = [case for case in CASES if case.where == "event" and case.outcome.stat
 
 @pytest.mark.parametrize("case", RETRIED, ids=lambda case: case.name)
 def test_retries_follow_the_table(setup: ReactionSetup, case: ReactionCase) -> None:
-    """Once or twice, a few times: then it has failed, and counts towards no cap. Late news of a former attempt moves nothing."""
+    """After its retries the message fails and counts towards no cap. Late events of an earlier attempt do nothing."""
     recipient = setup.send(case.channel, None)
     old = SENT if case.channel is not Channel.EMAIL else PROCESSED
     for tries in range(10):

@@ -1,4 +1,4 @@
-"""Providers join by their own file: what each says of itself holds together, and nothing else has to know of a new one."""
+"""Provider plugins: each is consistent, and a new provider needs only its own file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from channels.sandbox.doubles import double_for, doubles
 from dispatcher.runtime.environment import EnvironmentReader
 from tests.support.provider_cases import PROVIDER_CASES
 
-KNOWN = ["fcm", "sendgrid", "twilio", "smtp", "telnyx", "outbox"]  # usual ones first, what reaches nobody last
+KNOWN = ["fcm", "sendgrid", "twilio", "smtp", "telnyx", "outbox"]  # preferred ones first, those that reach nobody last
 
 
 def test_all_plugins_are_found_in_order_of_preference() -> None:
@@ -37,7 +37,7 @@ def test_a_plugin_needs_only_its_own_variables(name: str) -> None:
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_every_provider_has_a_conformance_case(name: str) -> None:
-    assert {rig.channel for rig in PROVIDER_CASES if rig.name == name or rig.name in plugins()[name].needs}
+    assert {case.channel for case in PROVIDER_CASES if case.name == name or case.name in plugins()[name].needs}
 
 
 @pytest.mark.parametrize("channel", list(Channel))
@@ -63,7 +63,7 @@ PLUGIN = ProviderPlugin(
     needs={Channel.SMS: ("PIGEON_KEY",)},
     variable_prefixes=("PIGEON_",),
     read_account=lambda read: read.secret("PIGEON_KEY"),
-    make_adapter=lambda key, bench: Pigeon(bench.channel),
+    make_adapter=lambda key, context: Pigeon(context.channel),
     endpoints={"loft": WebhookEndpoint(lambda call, key: [])},
     webhook_key=lambda key: key,
 )
@@ -79,14 +79,14 @@ adapters = bootstrap.providers(chosen)
 print(json.dumps({
     "providers": {channel: provider.name for channel, provider in adapters.items()},
     "keys": bootstrap.webhook_keys(chosen)["pigeon"],
-    "doors": [route.path for route in router.routes if "pigeon" in route.path],
+    "endpoints": [route.path for route in router.routes if "pigeon" in route.path],
     "warnings": chosen.warnings,
 }))
 """
 
 
 def test_one_file_is_enough_to_add_a_provider(tmp_path: Path) -> None:
-    """A provider that only its own file knows: it is chosen by its credentials, made, and has its door."""
+    """A provider from one new file is chosen by its credentials, made, and has its webhook endpoint."""
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "pigeon.py").write_text(NEW, encoding="utf-8")
     environ = {
@@ -99,7 +99,7 @@ def test_one_file_is_enough_to_add_a_provider(tmp_path: Path) -> None:
         "DISPATCHER_PROVIDER_PUSH": "outbox",
     }
     command = [sys.executable, "-c", ASK, str(tmp_path / "more")]
-    said = json.loads(subprocess.run(command, env=environ, check=True, capture_output=True, text=True).stdout)
-    assert said["providers"]["sms"] == "pigeon"
-    assert (said["keys"], said["doors"]) == ("coo", ["/webhooks/pigeon/loft"])
-    assert "PIGEON_KEYS is not a variable of this program: did you mean PIGEON_KEY?" in said["warnings"]
+    answer = json.loads(subprocess.run(command, env=environ, check=True, capture_output=True, text=True).stdout)
+    assert answer["providers"]["sms"] == "pigeon"
+    assert (answer["keys"], answer["endpoints"]) == ("coo", ["/webhooks/pigeon/loft"])
+    assert "PIGEON_KEYS is not a variable of this program: did you mean PIGEON_KEY?" in answer["warnings"]

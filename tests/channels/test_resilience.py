@@ -1,4 +1,4 @@
-"""Brakes: a rate is shared and never exceeded, trouble brings a pause, and only what surely stayed takes the second way."""
+"""Rate limiter, circuit breaker and failover."""
 
 from __future__ import annotations
 
@@ -94,32 +94,32 @@ def test_a_token_debt_is_paid_before_the_next_message(store: Redis, shared: bool
     clock.pass_(10_000)
     assert bucket.take([4, 4, 4, 4], "spring").messages == 3
     refused = bucket.take([1], "")
-    assert refused.messages == 0  # two are owed
+    assert refused.messages == 0  # a debt of two tokens
     if not shared:
         clock.pass_(2_000)
         assert bucket.take([1], "").messages == 0
         clock.pass_(1_001)
-        assert bucket.take([24], "").messages == 1  # dearer than what is there, and not for ever too dear
+        assert bucket.take([24], "").messages == 1  # costs more than the burst, and is still sent
 
 
 def test_campaigns_get_equal_shares_with_any_workers(store: Redis) -> None:
     bucket = SharedBucket(store, "texts", Rate(per_second=2_000, burst=400), Clock())
     taken: Counter[str] = Counter()
     leaving(bucket, 1, "small")
-    while bucket.take([1] * 50, "large").messages:  # it was alone, and used that
+    while bucket.take([1] * 50, "large").messages:  # alone, it uses the whole rate
         pass
     for _ in range(100):
         for flow in (*["large"] * 8, "small"):
             taken[flow] += leaving(bucket, 50, flow)
         time.sleep(0.003)
     assert taken["small"] > 100
-    assert 0.6 < taken["large"] / taken["small"] < 1.7  # eight askings to one
+    assert 0.6 < taken["large"] / taken["small"] < 1.7  # with eight requests to one
 
 
 def test_an_unused_share_goes_to_other_campaigns(store: Redis) -> None:
     bucket = SharedBucket(store, "texts", SLOW, Clock())
     assert leaving(bucket, 1, "small") == 1
-    assert leaving(bucket, 200, "large") == 50  # its half, or the upper half, which nobody has touched
+    assert leaving(bucket, 200, "large") == 50  # its half, or the unused upper half
     assert leaving(bucket, 200, "large") == 0
     assert leaving(bucket, 200, "small") == 39  # down to the reserve
     assert leaving(bucket, 200, "") == 10
@@ -169,7 +169,7 @@ def test_a_message_without_campaign_uses_the_reserve(store: Redis) -> None:
     limited = RateLimited(outbox, SharedBucket(store, "mail", SLOW, Clock()))
     campaign = [replace(mail, flow="spring") for mail in mails(100)]
     assert kinds(limited.send(campaign)) == {Receipt: 90, Throttled: 10}
-    assert kinds(limited.send([campaign[-1]])) == {Throttled: 1}  # one of a campaign is no trigger
+    assert kinds(limited.send([campaign[-1]])) == {Throttled: 1}  # a campaign message is not a trigger
     assert kinds(limited.send(mails(12))) == {Receipt: 10, Throttled: 2}
 
 
@@ -181,7 +181,7 @@ def test_without_the_store_a_small_local_rate_applies() -> None:
         assert leaving(bucket, 50) == 0
         clock.pass_(1)
         assert leaving(bucket, 50) == 5
-    assert [entry["code"] for entry in logs] == ["rate_store_away"]  # it is not asked again at once
+    assert [entry["code"] for entry in logs] == ["rate_store_away"]  # it is not used again at once
 
 
 def test_the_store_is_used_again_after_an_outage(store: Redis) -> None:
@@ -268,7 +268,7 @@ def test_each_route_is_tried_once_and_the_last_error_stays() -> None:
     first, second = Outbox(Channel.EMAIL), Outbox(Channel.EMAIL)
     first.answers, second.answers = {"": Unavailable("refused")}, {"": Throttled("450")}
     both = Failover([FailoverRoute(first, 1), FailoverRoute(second, 1)], itertools.cycle([0.0, 0.99]).__next__)
-    batch = [*mails(3), *mails(3)]  # a push to two devices has one id twice; here whole messages are
+    batch = [*mails(3), *mails(3)]  # a push message to two devices has the same id twice; here all messages have
     found = list(both.send(batch))
     assert len(found) == 6
     assert Counter(type(result) for _, result in found) == {Throttled: 3, Unavailable: 3}

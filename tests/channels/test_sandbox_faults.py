@@ -49,7 +49,7 @@ def test_keys_are_checked_and_can_be_refused(sandbox: SandboxClient, firebase_ap
 
 def test_a_lost_answer_is_a_recorded_message(sandbox: SandboxClient) -> None:
     sandbox.set_faults([{"provider": "sendgrid", "next": 1, "taken": True}, {"provider": "sendgrid", "next": 1}])
-    for _ in range(2):  # the first is taken, the second is not; the client cannot know
+    for _ in range(2):  # the first is taken, the second is not; the client cannot tell
         with pytest.raises((ConnectionError, http.client.RemoteDisconnected)):
             sendgrid_client(sandbox).send(make_mail())
     assert sandbox.counts()["email"] == 1

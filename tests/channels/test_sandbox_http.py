@@ -21,7 +21,7 @@ from tests.support.sandbox_clients import (
 
 
 def exchange_raw(sandbox: SandboxClient, sent: bytes, pieces: int = 1) -> bytes:
-    """Send raw bytes in so many pieces; gives all that comes back until the sandbox closes."""
+    """Send raw bytes in `pieces` parts. Returns all bytes until the sandbox closes the connection."""
     with socket.create_connection(("127.0.0.1", urlsplit(sandbox.url).port or 0), timeout=5) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         size = -(-len(sent) // pieces)

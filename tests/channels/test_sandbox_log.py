@@ -24,7 +24,7 @@ def test_arrivals_survive_a_restart(tmp_path: Path) -> None:
         sid = twilio_client(before).messages.create(to="+32470000001", from_=SENDER, body="Bonjour").sid or ""
         key, lines = before.sendgrid_webhook_public_key, list(before.log())
     with (tmp_path / "arrivals.jsonl").open("a") as file:
-        file.write('{"seq":3,"provider":"twi')  # the process died while it wrote
+        file.write('{"seq":3,"provider":"twi')  # the process was killed while writing
     with running(state_folder=tmp_path) as after:
         assert list(after.log()) == lines
         assert after.sendgrid_webhook_public_key == key
@@ -37,7 +37,7 @@ def test_arrivals_survive_a_restart(tmp_path: Path) -> None:
 
 @contextmanager
 def sandbox_process(state: Path, port: int = 0) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A sandbox started from the command line: the process, and the last word of the line with which it says it is ready."""
+    """Start a sandbox from the command line. Yields the process and the URL that it prints when it is ready."""
     command = [sys.executable, "-m", "channels.sandbox", "--port", str(port), "--state", str(state)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

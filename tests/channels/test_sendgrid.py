@@ -1,4 +1,4 @@
-"""SendGrid: the mail as it leaves, and the event webhook's traps."""
+"""SendGrid adapter: requests and the event webhook."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_our_json_equals_the_sdks() -> None:
     (batch,) = group_mails([MAIL, second], 2)
     sdk = Mail()
     sdk.from_email, sdk.subject = From(batch.template.sender_address, batch.template.sender_name), Subject(batch.template.subject)
-    for outbound, filling in list(zip(batch.mails, batch.values_by_tag, strict=True))[::-1]:  # the SDK puts each before the others
+    for outbound, filling in list(zip(batch.mails, batch.values_by_tag, strict=True))[::-1]:  # the SDK inserts at the front
         part = Personalization()
         part.add_to(To(outbound.address))
         part.add_custom_arg(CustomArg("message_id", outbound.id))

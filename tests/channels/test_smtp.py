@@ -1,4 +1,4 @@
-"""SMTP: the mail as a reader's program sees it, and the relay's replies."""
+"""SMTP adapter: the mail as a mail client parses it, and the relay's replies."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MAIL = Outbound("camp:1", Channel.EMAIL, "margaux@home.example", EMAIL)
 
 
 def deliver(replies: dict[str, str | None], *batch: Outbound) -> tuple[list[Result], list[bytes], int]:
-    """Results, mails that arrived, connections; `replies` by first word of the command."""
+    """Return results, mails that arrived and the number of connections; `replies` are by command."""
     usual = {"data": "354 go", ".": "250 2.0.0 queued"}
 
     def script(line: str, _: bytes) -> str | None:

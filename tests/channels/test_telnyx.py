@@ -1,4 +1,4 @@
-"""Telnyx: the request as it leaves, what the recorded answers and calls mean, and that only its signature opens the door."""
+"""Telnyx adapter: requests, recorded answers, and signed webhook calls."""
 
 from __future__ import annotations
 

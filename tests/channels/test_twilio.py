@@ -1,4 +1,4 @@
-"""Twilio: our request is the SDK's, byte for byte; and the webhooks' traps."""
+"""Twilio adapter: requests equal the SDK's byte for byte; webhooks."""
 
 from __future__ import annotations
 
@@ -155,12 +155,12 @@ def test_a_refusal_keeps_its_code(status: int, body: object, error: type[Channel
 
 
 def test_a_full_sender_queue_waits_some_minutes() -> None:
-    full, told, dated = (
+    queue_full, with_seconds, with_date = (
         refused(400, {"code": 21611}),
         refused(429, {"code": 20429}, b"retry-after: 3\r\n"),
         refused(429, {"code": 20429}, b"Retry-After: Sun, 01 Mar 2026 12:00:09 GMT\r\n"),
     )
-    waits = [error.retry_after_seconds for error in (full, told, dated) if isinstance(error, Throttled)]
+    waits = [error.retry_after_seconds for error in (queue_full, with_seconds, with_date) if isinstance(error, Throttled)]
     assert waits == [300.0, 3.0, 9.0]
 
 

@@ -131,16 +131,16 @@ def cases() -> Iterator[ReactionCase]:
 def text_cases(row: Row) -> Iterator[ReactionCase]:
     code = "29999" if row["code"] is None else str(row["code"])
     channel = Channel.WHATSAPP if code.startswith("63") else Channel.SMS
-    at_send, in_news = "send" in row["where"], "callback" in row["where"]
+    at_send, in_events = "send" in row["where"], "callback" in row["where"]
     if code == "5xx or no answer":
         for number, answer in enumerate((http_answer(500), http_answer(503, b"<html>"), LOST)):
             yield ReactionCase(row, "send", channel, answer, variant=number)
-    elif at_send or not in_news:
+    elif at_send or not in_events:
         statuses = [status for status in (401, 404, 429) if str(status) in row["where"]] or [400]
         yield ReactionCase(
             row, "send", channel, as_json(statuses[0], {"code": int(code), "message": "prose", "status": statuses[0]})
         )
-    if in_news or row["code"] is None:
+    if in_events or row["code"] is None:
         yield ReactionCase(row, "event", channel, None, ({"status": "undelivered", "code": code},))
         yield ReactionCase(row, "event", channel, None, ({"status": "sent"}, {"status": "failed", "code": code}), variant=1)
 

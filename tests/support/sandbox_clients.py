@@ -24,7 +24,7 @@ SENDER = "+3225550100"
 
 @dataclass
 class Webhook:
-    """A web server that notes what is posted to it and answers with the given statuses, then with 200."""
+    """A web server that records calls, and answers with the given statuses and then with 200."""
 
     url: str = ""
     calls: list[tuple[str, dict[str, str], str]] = field(default_factory=list)
@@ -47,14 +47,14 @@ def make_mail(to: str = "anne@example.com", **changes: Any) -> dict[str, Any]:
 
 
 def make_push(token: str, **changes: Any) -> messaging.Message:
-    """`token` still is what every server stores; the client's newer `fid` names the same thing."""
+    """Make a message for a `token`, which servers still use; the SDK's newer `fid` means the same and warns about it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         return messaging.Message(token=token, **changes)
 
 
 def post_mail(sandbox: SandboxClient, mail: object) -> tuple[int, Any]:
-    """Send any JSON as a mail; gives status and parsed answer."""
+    """Send any JSON as a mail. Returns status and parsed answer."""
     try:
         return sendgrid_client(sandbox).client.mail.send.post(request_body=mail).status_code, None
     except HTTPError as refused:
