@@ -1,4 +1,4 @@
-"""HTTP transport: pooled, concurrent requests over libcurl's multi interface. All traffic to providers goes through it.
+"""HTTP transport: pooled, concurrent requests over libcurl's multi interface. All HTTP requests to providers use it.
 
 Each request ends in an `HttpResponse`, whatever its status, or in an error. The error depends on what libcurl did with the
 body: it reads the body from us only when the connection is open and it is about to write. No byte read -> `Unavailable`,

@@ -1,4 +1,4 @@
-"""Small scripted servers on real sockets, for answers that a faithful provider would never give."""
+"""Small scripted servers on real sockets, for answers that the sandbox never gives."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class ReceivedRequest:
-    """A request that was read to its last byte."""
+    """A request that was read completely."""
 
     method: str
     path: str
@@ -24,25 +24,25 @@ class ReceivedRequest:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Raw bytes, and whether the connection closes after them. `Answer(b"", True)` is an answer that got lost."""
+    """Raw bytes, and whether the connection closes after them. `Answer(b"", True)` is a lost answer."""
 
     raw: bytes
     close: bool = False
-    seconds: float = 0.0  # late by so much
+    seconds: float = 0.0  # delay
 
 
 LOST = Answer(b"", close=True)
 
 
 def http_answer(status: int, body: bytes = b"", *headers: str) -> Answer:
-    """A whole HTTP/1.1 answer."""
+    """Return a complete HTTP/1.1 answer."""
     lines = [f"HTTP/1.1 {status} Status", f"Content-Length: {len(body)}", *headers, "", ""]
     return Answer("\r\n".join(lines).encode() + body)
 
 
 @dataclass(slots=True)
 class ServerLog:
-    """What a running scripted server has seen."""
+    """What a scripted server has received."""
 
     port: int = 0
     arrived: list[Any] = field(default_factory=list)
@@ -50,7 +50,7 @@ class ServerLog:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def note(self, thing: Any) -> int:
-        """Record an arrival; its number, from 1."""
+        """Record an item. Returns its number, from 1."""
         with self.lock:
             self.arrived.append(thing)
             return len(self.arrived)
@@ -61,7 +61,7 @@ HttpScript = Callable[[ReceivedRequest, int], Answer]
 
 @contextmanager
 def http_server(script: HttpScript, tls: ssl.SSLContext | None = None) -> Iterator[ServerLog]:
-    """A server that answers each whole request as the script says; the script hears the request and its number."""
+    """Serve HTTP; the script gets each complete request and its number, and returns the answer."""
     server = ServerLog()
 
     class Handler(socketserver.StreamRequestHandler):
@@ -100,7 +100,7 @@ SmtpScript = Callable[[str, bytes], str | None]
 
 @contextmanager
 def smtp_server(script: SmtpScript) -> Iterator[ServerLog]:
-    """A relay that replies to each command as the script says; the script hears the line, and the mail after DATA."""
+    """Serve SMTP; the script gets each command line, and the mail after DATA, and returns the reply."""
     server = ServerLog()
 
     class Handler(socketserver.StreamRequestHandler):
@@ -127,21 +127,21 @@ def smtp_server(script: SmtpScript) -> Iterator[ServerLog]:
         yield server
 
 
-# What is said next, and after how many seconds; None closes the connection.
+# The next bytes, and the delay before them in seconds; None closes the connection.
 Line = tuple[bytes, float] | None
 
 
 @contextmanager
 def raw_server(lines: Callable[[], Line], listens: bool = True) -> Iterator[ServerLog]:
-    """Speaks first, and again after whatever it hears (or without listening), and understands nothing."""
+    """Send the first bytes, and more after anything received (or without reading), whatever the protocol."""
     server = ServerLog()
 
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:
             while line := lines():
-                said, seconds = line
+                data, seconds = line
                 time.sleep(seconds)
-                self.request.sendall(said)
+                self.request.sendall(data)
                 if listens and not self.request.recv(65_536):
                     return
 
@@ -156,7 +156,7 @@ _STATUS_200 = b"\x88"  # HPACK's name for ":status: 200"
 
 @contextmanager
 def http2_server(tls: ssl.SSLContext) -> Iterator[ServerLog]:
-    """As much of HTTP/2 (RFC 9113) as it takes to say 200 to everything."""
+    """Serve the part of HTTP/2 (RFC 9113) that is needed to answer 200 to everything."""
     server = ServerLog()
 
     class Handler(socketserver.StreamRequestHandler):
@@ -186,14 +186,14 @@ def http2_server(tls: ssl.SSLContext) -> Iterator[ServerLog]:
 
 @contextmanager
 def _serving(server: ServerLog, handler: type[socketserver.BaseRequestHandler]) -> Iterator[None]:
-    class Quiet(socketserver.ThreadingTCPServer):
+    class _QuietServer(socketserver.ThreadingTCPServer):
         daemon_threads = True
         request_queue_size = 128
 
         def handle_error(self, request: Any, client_address: Any) -> None:
-            """A client that hangs up is part of the play."""
+            """Ignore clients that close the connection; tests do so."""
 
-    with Quiet(("127.0.0.1", 0), handler) as listener:
+    with _QuietServer(("127.0.0.1", 0), handler) as listener:
         server.port = listener.server_address[1]
         threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         try:

@@ -1,4 +1,4 @@
-"""For each adapter: how to make one, a good message for it, bad ones, and the situations it must live through."""
+"""Provider cases for the conformance suite: how to make each adapter, a valid and invalid messages, and situations to handle."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ Situation = Literal["fine", "refused", "second_answer_lost", "garbage", "throttl
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """An adapter in a situation, and what reached the other side so far (tokens and questions left out)."""
+    """An adapter in a situation, and the number of messages that reached the server so far."""
 
     provider: Provider
     arrived: Callable[[], int]
@@ -56,18 +56,18 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True)
 class ProviderCase:
-    """One adapter's part in the conformance suite."""
+    """One adapter in the conformance suite."""
 
     name: str
     channel: Channel
     content: Content
     address: Callable[[int], str]
-    world: Callable[[Situation], Any]  # -> context manager of a World
-    unbuildable: Content
-    says_when: bool = True  # the provider tells how long to wait
+    scenario: Callable[[Situation], Any]  # -> context manager of a Scenario
+    invalid_content: Content
+    gives_wait: bool = True  # the provider says how long to wait
 
     def outbound(self, number: int) -> Outbound:
-        """A good message."""
+        """Return a valid message."""
         return Outbound(f"m-{number}", self.channel, self.address(number), self.content, ttl_seconds=3600)
 
 
@@ -85,23 +85,23 @@ PUSH = Push("KBC", SECRET_TEXT, link="https://bank.example/o/1", data={"offer": 
 
 
 def mailbox(number: int) -> str:
-    """A made-up person's e-mail address."""
+    """Return an invented e-mail address."""
     return f"margaux.{number}@home.example"
 
 
 def phone(number: int) -> str:
-    """A made-up person's number."""
+    """Return an invented telephone number."""
     return f"+3247{number:07}"
 
 
 def token(number: int) -> str:
-    """A made-up registration token."""
+    """Return an invented registration token."""
     return f"token-{number}:" + "A" * 120
 
 
 @cache
 def service_account() -> Mapping[str, str]:
-    """A throw-away service account; `token_uri` is filled in by who serves it."""
+    """Return a temporary service account without `token_uri`."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode()
     return {
@@ -113,41 +113,41 @@ def service_account() -> Mapping[str, str]:
     }
 
 
-# -- the adapters, pointed at a port -----------------------------------------------------------------------------------
+# -- adapters for a local port -----------------------------------------------------------------------------------
 
 
 def sendgrid(port: int, http: HttpTransport) -> SendGrid:
-    """The adapter, for a server on this machine, with a request for each mail (many: tests/channels/test_mail_batching.py)."""
+    """Return an adapter for a local server, with one mail per request (for more: tests/channels/test_mail_batching.py)."""
     return SendGrid("SG.key", http, base_url=f"http://127.0.0.1:{port}", mails_per_request=1)
 
 
 def sms(port: int, http: HttpTransport) -> Provider:
-    """The adapter, for a server on this machine."""
+    """Return an adapter for a local server."""
     return TwilioSms(ACCOUNT, "token", SENDER, http, base_url=f"http://127.0.0.1:{port}", callback_url=CALLBACK)
 
 
 def whatsapp(port: int, http: HttpTransport) -> Provider:
-    """The adapter, for a server on this machine."""
+    """Return an adapter for a local server."""
     return TwilioWhatsApp(ACCOUNT, "token", SENDER, http, base_url=f"http://127.0.0.1:{port}", callback_url=CALLBACK)
 
 
 def telnyx(port: int, http: HttpTransport) -> Telnyx:
-    """The adapter, for a server on this machine."""
+    """Return an adapter for a local server."""
     return Telnyx("KEY0", SENDER, http, f"http://127.0.0.1:{port}", webhook_url="https://bank.example/webhooks/telnyx")
 
 
 def fcm(port: int, http: HttpTransport) -> Fcm:
-    """The adapter, for a server on this machine."""
+    """Return an adapter for a local server."""
     account = {**service_account(), "token_uri": f"http://127.0.0.1:{port}/token"}
     return Fcm(account, http, base_url=f"http://127.0.0.1:{port}")
 
 
-# -- what the providers answer -----------------------------------------------------------------------------------------
+# -- answers of the providers -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderAnswers:
-    """One provider's way of saying yes, too fast, wrong key, and no with our own words repeated in it."""
+    """One provider's answers: success, rate limit, wrong key, and a refusal that repeats our text."""
 
     fine: Callable[[int], Answer]
     throttled: Answer
@@ -156,7 +156,7 @@ class ProviderAnswers:
 
 
 def as_json(status: int, value: Any, *headers: str) -> Answer:
-    """An answer with a JSON body."""
+    """Return an answer with a JSON body."""
     return http_answer(status, json.dumps(value).encode(), "Content-Type: application/json", *headers)
 
 
@@ -192,7 +192,7 @@ ACCESS_TOKEN = as_json(200, {"access_token": "ya29.x", "expires_in": 3600, "toke
 
 
 def closed_port() -> int:
-    """A port that refuses connections."""
+    """Return a port that refuses connections."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
     return port
@@ -220,7 +220,7 @@ def _script(situation: Situation, answers: ProviderAnswers) -> Callable[[Receive
 def http_scenario(
     make: Callable[[int, HttpTransport], Provider], answers: ProviderAnswers, situation: Situation
 ) -> Iterator[Scenario]:
-    """An adapter over HTTP before a scripted server."""
+    """Start a scripted server, and yield an HTTP adapter for it."""
     http = HttpTransport(connect_timeout_seconds=5, timeout_seconds=5)
     with http_server(_script(situation, answers)) as server:
         port = closed_port() if situation == "refused" else server.port
@@ -231,7 +231,7 @@ def http_scenario(
 
 @contextmanager
 def smtp_scenario(situation: Situation) -> Iterator[Scenario]:
-    """The SMTP adapter before a scripted relay."""
+    """Start a scripted relay, and yield the SMTP adapter for it."""
 
     def script(line: str, mail: bytes) -> str | None:
         verb = line.upper().split()[0]
@@ -255,7 +255,7 @@ def smtp_scenario(situation: Situation) -> Iterator[Scenario]:
 
 @contextmanager
 def outbox_scenario(situation: Situation) -> Iterator[Scenario]:
-    """The outbox, told to answer as a provider in that situation would."""
+    """Yield the outbox, set to answer as a provider would in the situation."""
     outbox = Outbox(Channel.EMAIL)
     scripted: Mapping[str, dict[str, ChannelError]] = {
         "refused": {"": Unavailable("refused")},
@@ -269,7 +269,7 @@ def outbox_scenario(situation: Situation) -> Iterator[Scenario]:
     yield Scenario(outbox, lambda: len(outbox.sent))
 
 
-NOT_TEXT: Any = object()  # what a bug elsewhere might put where a text belongs
+NOT_TEXT: Any = object()  # what a bug elsewhere could pass instead of a text
 
 HTTP_ADAPTERS: Mapping[str, tuple[Callable[[int, HttpTransport], Any], ProviderAnswers]] = {
     "sendgrid": (sendgrid, SENDGRID),
@@ -286,6 +286,6 @@ PROVIDER_CASES = (
     ProviderCase("whatsapp", Channel.WHATSAPP, WHATSAPP, phone, partial(http_scenario, whatsapp, TWILIO), WhatsApp("HX", NOT_TEXT)),
     ProviderCase("fcm", Channel.PUSH, PUSH, token, partial(http_scenario, fcm, FCM), Push("KBC", NOT_TEXT)),
     ProviderCase("telnyx", Channel.SMS, SMS, phone, partial(http_scenario, telnyx, TELNYX), Sms(NOT_TEXT)),
-    ProviderCase("smtp", Channel.EMAIL, EMAIL, mailbox, smtp_scenario, BROKEN_EMAIL, says_when=False),
+    ProviderCase("smtp", Channel.EMAIL, EMAIL, mailbox, smtp_scenario, BROKEN_EMAIL, gives_wait=False),
     ProviderCase("outbox", Channel.EMAIL, EMAIL, mailbox, outbox_scenario, Sms("not a mail")),
 )
