@@ -18,9 +18,9 @@ from typing import Any
 import psutil
 
 from benchmarks import goals, killed, latency, optouts, rendering, report, stage_costs, throughput
-from benchmarks.environment import BenchEnvironment, await_, baseline_worker, bench_environment, campaign_worker, say
+from benchmarks.environment import BenchEnvironment, baseline_worker, bench_environment, campaign_worker, log_progress, wait_for
 from benchmarks.stage_costs import SendSetup, StageCosts
-from benchmarks.throughput import ThroughputRun, middle
+from benchmarks.throughput import ThroughputRun, median_run
 from channels.base import Channel
 from dispatcher.devserver.stack import CAMPAIGN_NICE
 from dispatcher.runtime.services import BATCH_MESSAGES_MAX
@@ -68,8 +68,8 @@ def main() -> None:
         found["sink"] = _sink_ceiling(place)
         found["rendering"] = _rendering()
         if not options.only:
-            found |= _beyond_rows(place, sizes)
-    found["goals"] = [asdict(goal) for goal in goals.judged(found)]
+            found |= _other_measurements(place, sizes)
+    found["goals"] = [asdict(goal) for goal in goals.evaluate(found)]
     folder = Path("artifacts")
     folder.mkdir(exist_ok=True)
     (folder / "bench.json").write_text(json.dumps(found, indent=2))
@@ -77,7 +77,7 @@ def main() -> None:
     print(report.table(found))
 
 
-def _beyond_rows(place: BenchEnvironment, sizes: Sizes) -> dict[str, Any]:
+def _other_measurements(place: BenchEnvironment, sizes: Sizes) -> dict[str, Any]:
     """Audiences, triggers, opt-outs, and what a killed worker leaves."""
     found: dict[str, Any] = {}
     with place.running(campaign_worker(place.workers, nice=CAMPAIGN_NICE), SENDGRID_MAILS_PER_REQUEST="1") as worker:
@@ -85,7 +85,7 @@ def _beyond_rows(place: BenchEnvironment, sizes: Sizes) -> dict[str, Any]:
         found["latency"] = _latency(place, sizes)  # before the audiences: PostgreSQL is long busy cleaning up after a large one
         found["audiences"] = {str(people): asdict(_audience(place, worker, people)) for people in sizes.audiences}
     found["killed"] = _killed(place, sizes)
-    say("opt-outs against running campaigns")
+    log_progress("opt-outs against running campaigns")
     return {**found, "opt_outs": asdict(optouts.measure(place, sizes.race))}
 
 
@@ -97,7 +97,9 @@ def _killed(place: BenchEnvironment, sizes: Sizes) -> dict[str, float]:
         taken = stage_costs.measure(place, SendSetup(Channel.PUSH, batch_messages=messages), max(2_000, sizes.staged)).total_us
         cost[messages] = min(taken, cost.get(messages, taken))
     small, large = cost[BATCH_MESSAGES_MAX], cost[LARGE_BATCH]
-    say(f"killed: {unknown} messages unknown per process; batches of {BATCH_MESSAGES_MAX} cost {small / large - 1:.0%} more")
+    log_progress(
+        f"killed: {unknown} messages unknown per process; batches of {BATCH_MESSAGES_MAX} cost {small / large - 1:.0%} more"
+    )
     return {"unknown_per_process": unknown, "small_batches_us": small, "large_batches_us": large}
 
 
@@ -141,15 +143,17 @@ def _row(place: BenchEnvironment, name: str, way: SendSetup, sizes: Sizes) -> di
     settings = {"SENDGRID_MAILS_PER_REQUEST": str(way.mails_per_request), "DISPATCHER_SPECIALISE": specialise}
     worker = place.running(campaign_worker(place.workers), **settings)
     with worker as own, place.running(baseline_worker(place.workers)) as other:
-        await_("the baseline's worker", throughput.baseline_listens, 30)
+        wait_for("the baseline's worker", throughput.baseline_is_ready, 30)
         throughput.campaign(place, own, channel, min(2_000, sizes.campaign))  # warm-up
         throughput.baseline_run(place, other, channel, 20)
         for repeat in range(sizes.repeats):
             ours.append(throughput.campaign(place, own, channel, sizes.campaign))
             theirs.append(throughput.baseline_run(place, other, channel, sizes.baseline))
-            say(f"{name} {repeat + 1}/{sizes.repeats}: {ours[-1].per_second:,.0f}/s, the baseline {theirs[-1].per_second:,.0f}/s")
+            log_progress(
+                f"{name} {repeat + 1}/{sizes.repeats}: {ours[-1].per_second:,.0f}/s, the baseline {theirs[-1].per_second:,.0f}/s"
+            )
     by_stage = [stage_costs.measure(place, way, sizes.staged) for _ in range(sizes.repeats)]
-    return _summary(middle(ours), middle(theirs), sorted(by_stage, key=lambda each: each.total_us)[len(by_stage) // 2])
+    return _summary(median_run(ours), median_run(theirs), sorted(by_stage, key=lambda each: each.total_us)[len(by_stage) // 2])
 
 
 def _summary(ours: ThroughputRun, theirs: ThroughputRun, staged: StageCosts) -> dict[str, Any]:
@@ -177,14 +181,14 @@ def _rendering() -> dict[str, float]:
 
 def _audience(place: BenchEnvironment, worker: int, people: int) -> ThroughputRun:
     run = throughput.campaign(place, worker, Channel.PUSH, people)
-    say(f"audience of {people:,}: {run.cpu_total_us:.0f} µs a message, {run.peak_bytes / 2**20:.0f} MB")
+    log_progress(f"audience of {people:,}: {run.cpu_total_us:.0f} µs a message, {run.peak_bytes / 2**20:.0f} MB")
     return run
 
 
 def _latency(place: BenchEnvironment, sizes: Sizes) -> dict[str, Any]:
     idle = latency.idle(place, sizes.triggers)
     loaded = latency.under_load(place, sizes.triggers, sizes.loaded)
-    say(f"triggers: p99 {idle.p99_ms:.0f} ms idle, {loaded.p99_ms:.0f} ms beside a campaign")
+    log_progress(f"triggers: p99 {idle.p99_ms:.0f} ms idle, {loaded.p99_ms:.0f} ms beside a campaign")
     return {"idle": asdict(idle), "beside a campaign": asdict(loaded)}
 
 

@@ -46,7 +46,7 @@ SCHEMA = """
 app = Celery("baseline", broker=os.environ.get("DISPATCHER_BROKER_URL"))
 app.conf.update(task_ignore_result=True, task_default_queue="baseline", worker_hijack_root_logger=False)
 
-_kept = threading.local()
+_process = threading.local()
 
 
 class BaselineClients:
@@ -65,9 +65,9 @@ class BaselineClients:
 
 def clients() -> BaselineClients:
     """This process's clients, made at first use."""
-    if not hasattr(_kept, "clients"):
-        _kept.clients = BaselineClients()
-    made: BaselineClients = _kept.clients
+    if not hasattr(_process, "clients"):
+        _process.clients = BaselineClients()
+    made: BaselineClients = _process.clients
     return made
 
 
@@ -81,7 +81,7 @@ def send(campaign: str, contact: str, channel: str, data: dict[str, Any]) -> Non
     if row is None:
         return
     language, first_name, email, phone, device = row
-    letter = _letter(Channel(channel), language, {**data, "first_name": first_name})
+    letter = _render_request(Channel(channel), language, {**data, "first_name": first_name})
     template = kept.catalog[TEMPLATE]
     message = template.compose(letter, template.context(letter))
     kept.database.execute(
@@ -89,7 +89,7 @@ def send(campaign: str, contact: str, channel: str, data: dict[str, Any]) -> Non
         (campaign, contact, channel),
     )
     kept.database.commit()
-    receipt = _hand_over(kept, message, email, phone, device)
+    receipt = _send_message(kept, message, email, phone, device)
     kept.database.execute(
         "UPDATE baseline.messages SET status = 'sent', provider_id = %s, updated_at = now() WHERE campaign = %s AND contact = %s",
         (receipt, campaign, contact),
@@ -97,7 +97,7 @@ def send(campaign: str, contact: str, channel: str, data: dict[str, Any]) -> Non
     kept.database.commit()
 
 
-def _letter(channel: Channel, language: Any, data: dict[str, Any]) -> RenderRequest:
+def _render_request(channel: Channel, language: Any, data: dict[str, Any]) -> RenderRequest:
     return RenderRequest(
         channel=channel,
         language=language,
@@ -109,7 +109,7 @@ def _letter(channel: Channel, language: Any, data: dict[str, Any]) -> RenderRequ
     )
 
 
-def _hand_over(kept: BaselineClients, message: object, email: str, phone: str, device: str) -> str:
+def _send_message(kept: BaselineClients, message: object, email: str, phone: str, device: str) -> str:
     if isinstance(message, Email):
         mail = Mail((message.sender_address, message.sender_name), To(email), message.subject)
         mail.add_content(Content("text/plain", message.text))

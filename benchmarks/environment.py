@@ -104,13 +104,13 @@ def offer(number: int) -> dict[str, Any]:
     return {**OFFER, "project": f"project number {number % 97}", "amount": 5_000 + 500 * (number % 40)}
 
 
-def say(words: str) -> None:
+def log_progress(words: str) -> None:
     """Progress, on stderr."""
     sys.stderr.write(f"{time.strftime('%H:%M:%S')}  {words}\n")
     sys.stderr.flush()
 
 
-def await_(what: str, done: Callable[[], bool], seconds: float) -> None:
+def wait_for(what: str, done: Callable[[], bool], seconds: float) -> None:
     """Wait for something, but not for ever."""
     deadline = time.monotonic() + seconds
     while not done():
@@ -119,7 +119,7 @@ def await_(what: str, done: Callable[[], bool], seconds: float) -> None:
         time.sleep(0.05)
 
 
-def _bundle(home: Path, authority: Path) -> Path:
+def _certificate_bundle(home: Path, authority: Path) -> Path:
     """Whom both sides trust: the public authorities, as on any machine, and the sink's own."""
     bundle = home / "bundle.pem"
     bundle.write_text(Path(certifi.where()).read_text(encoding="utf-8") + authority.read_text(encoding="utf-8"), encoding="utf-8")
@@ -136,9 +136,9 @@ def bench_environment(people: int, workers: int, *, one_authority: bool = False)
         migrate(joined.database_url)
         port = free_port()
         sink = f"https://localhost:{port}"
-        environ = {**_clean(os.environ), **_environment(home, sink, joined.database_url, joined.broker_url)}
+        environ = {**_without_own_settings(os.environ), **_environment(home, sink, joined.database_url, joined.broker_url)}
         authority, certificate, key = write_certificate(home)
-        bundle = authority if one_authority else _bundle(home, authority)
+        bundle = authority if one_authority else _certificate_bundle(home, authority)
         environ |= {"SSL_CERT_FILE": str(bundle), "REQUESTS_CA_BUNDLE": str(bundle)}
         os.environ.clear()
         os.environ.update(environ)
@@ -159,7 +159,7 @@ def bench_environment(people: int, workers: int, *, one_authority: bool = False)
         yield BenchEnvironment(services, home, sink, started, meters, environ, workers)
 
 
-def _clean(environ: Mapping[str, str]) -> dict[str, str]:
+def _without_own_settings(environ: Mapping[str, str]) -> dict[str, str]:
     """Nothing here may reach a real provider or ledger."""
     foreign = ("DISPATCHER_", "SENDGRID_", "TWILIO_", "FCM_", "SMTP_", "GOOGLE_")
     return {name: value for name, value in environ.items() if not name.startswith(foreign)}
@@ -190,10 +190,10 @@ def _environment(home: Path, sink: str, database_url: str, broker_url: str) -> d
 
 def _sink(port: int, certificate: Path, key: Path) -> ChildCommand:
     argv = (sys.executable, "-m", "benchmarks.sink", str(port), str(certificate), str(key))
-    return ChildCommand("sink", argv, processes.SERVERS, ready=partial(_listens, port))
+    return ChildCommand("sink", argv, processes.SERVERS, ready=partial(_accepts_connections, port))
 
 
-def _listens(port: int) -> bool:
+def _accepts_connections(port: int) -> bool:
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1.0):
         return True
     return False

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-Found = Mapping[str, Any]
+Results = Mapping[str, Any]
 PLAIN, PATHS, BATCH = "e-mail single, any template", "e-mail single, recorded paths", "e-mail batch"
 TIMES_BASELINE: Mapping[str, float] = {PLAIN: 18, PATHS: 45, BATCH: 120, "SMS": 38, "WhatsApp": 38, "push": 45}
 SHARE_OF_LIMIT: Mapping[str, float] = {PLAIN: 0.55, PATHS: 0.45}
@@ -22,12 +22,12 @@ class Goal:
     met: bool
 
 
-def judged(found: Found) -> list[Goal]:
+def evaluate(found: Results) -> list[Goal]:
     """All goals that this run says something about."""
-    return [*_of_rows(found["rows"]), *_of_engine(found), *_of_triggers(found), *_of_kills(found)]
+    return [*_row_goals(found["rows"]), *_engine_goals(found), *_trigger_goals(found), *_kill_goals(found)]
 
 
-def _of_rows(rows: Found) -> Iterator[Goal]:
+def _row_goals(rows: Results) -> Iterator[Goal]:
     for name, times in TIMES_BASELINE.items():
         if name in rows:
             shown, cpu = rows[name]["times_baseline"], rows[name]["times_baseline_cpu"]
@@ -41,7 +41,7 @@ def _of_rows(rows: Found) -> Iterator[Goal]:
         yield Goal("bytes on the wire, batch to single: times fewer", "15", f"{fewer:.0f}", fewer >= 15)
 
 
-def _of_engine(found: Found) -> Iterator[Goal]:
+def _engine_goals(found: Results) -> Iterator[Goal]:
     if "rendering" in found:
         times = found["rendering"]["times"]
         yield Goal("recorded paths: times ordinary rendering, byte-equal", "12", f"{times:.1f}", times >= 12)
@@ -61,7 +61,7 @@ def _of_engine(found: Found) -> Iterator[Goal]:
     yield Goal("largest worker process", "130 MB", f"{peak:.0f} MB", peak <= 130)
 
 
-def _of_triggers(found: Found) -> Iterator[Goal]:
+def _trigger_goals(found: Results) -> Iterator[Goal]:
     if "latency" in found:
         idle, beside = (found["latency"][when]["p99_ms"] for when in ("idle", "beside a campaign"))
         yield Goal("trigger's p99 beside a campaign", "50 ms", f"{beside:.0f} ms", beside <= 50)
@@ -71,7 +71,7 @@ def _of_triggers(found: Found) -> Iterator[Goal]:
         yield Goal("claims after an opt-out", "0", f"{late}", late == 0)
 
 
-def _of_kills(found: Found) -> Iterator[Goal]:
+def _kill_goals(found: Results) -> Iterator[Goal]:
     if "killed" in found:
         unknown, cost = found["killed"]["unknown_per_process"], found["killed"]["small_batches_us"]
         dearer = cost / found["killed"]["large_batches_us"] - 1

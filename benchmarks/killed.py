@@ -8,7 +8,7 @@ import time
 
 import psutil
 
-from benchmarks.environment import BenchEnvironment, await_, campaign_worker, database
+from benchmarks.environment import BenchEnvironment, campaign_worker, database, wait_for
 from benchmarks.throughput import submit
 from channels.base import Channel
 from dispatcher.campaigns import scheduler
@@ -20,17 +20,17 @@ ROUNDS = 3  # a kill between two batches leaves nothing
 
 def measure(ground: BenchEnvironment, people: int) -> int:
     """The most messages that one killed worker process left unknown."""
-    return max(_once(ground, people) for _ in range(ROUNDS))
+    return max(_kill_once(ground, people) for _ in range(ROUNDS))
 
 
-def _once(ground: BenchEnvironment, people: int) -> int:
+def _kill_once(ground: BenchEnvironment, people: int) -> int:
     from dispatcher import tasks
 
     name = submit(ground.services, ground, Channel.PUSH, people)
     ground.forget_caps()
     with ground.running(campaign_worker(ground.workers)) as worker:
         tasks.publish(scheduler.due_chunks(ground.services))
-        await_("the campaign's start", lambda: _count(name, "accepted") > people // 10, 60)
+        wait_for("the campaign's start", lambda: _count(name, "accepted") > people // 10, 60)
         parent = psutil.Process(worker)
         for process in (parent, *parent.children(recursive=True)):  # the parent first: it must not give a chunk out again
             os.kill(process.pid, signal.SIGKILL)

@@ -6,7 +6,7 @@ import itertools
 import time
 from dataclasses import dataclass
 
-from benchmarks.environment import BenchEnvironment, await_, database, say
+from benchmarks.environment import BenchEnvironment, database, log_progress, wait_for
 from benchmarks.throughput import finished, submit
 from channels.base import Channel
 from dispatcher.campaigns import scheduler
@@ -28,8 +28,8 @@ class Latency:
 
 def idle(ground: BenchEnvironment, count: int) -> Latency:
     """Triggers with nothing else going on."""
-    _fire(ground, 20)  # the worker's connections and templates are warm in earnest, too
-    return _fire(ground, count)
+    _send_triggers(ground, 20)  # the worker's connections and templates are warm in earnest, too
+    return _send_triggers(ground, count)
 
 
 def under_load(ground: BenchEnvironment, count: int, people: int) -> Latency:
@@ -39,14 +39,14 @@ def under_load(ground: BenchEnvironment, count: int, people: int) -> Latency:
     name = submit(ground.services, ground, Channel.EMAIL, people)
     tasks.publish(scheduler.due_chunks(ground.services))
     time.sleep(0.5)
-    measured = _fire(ground, count)
+    measured = _send_triggers(ground, count)
     if finished(ground.services, name):
-        say("the campaign was over before the triggers: these figures flatter")
-    await_(name, lambda: finished(ground.services, name), 240)
+        log_progress("the campaign was over before the triggers: these figures flatter")
+    wait_for(name, lambda: finished(ground.services, name), 240)
     return measured
 
 
-def _fire(ground: BenchEnvironment, count: int) -> Latency:
+def _send_triggers(ground: BenchEnvironment, count: int) -> Latency:
     from dispatcher import tasks
 
     ground.forget_caps()
@@ -57,7 +57,7 @@ def _fire(ground: BenchEnvironment, count: int) -> Latency:
         job = {"key": key, "recipient": f"c-{number}", "template": TEMPLATE, "data": DATA}
         tasks.trigger.apply_async((job,))
         time.sleep(PAUSE_SECONDS)
-    await_("triggers", lambda: len(_accepted(fired)) == count, 60)
+    wait_for("triggers", lambda: len(_accepted(fired)) == count, 60)
     taken = sorted((at - fired[key]) * 1e3 for key, at in _accepted(fired).items())
     return Latency(count, taken[count // 2], taken[min(count - 1, count * 99 // 100)])
 

@@ -23,17 +23,17 @@ from dispatcher.ledger.maintenance import diagnostics
 from dispatcher.runtime.services import Services
 
 OFFER = {"project": "solar panels", "amount": 9000, "offer_url": "https://www.kbc-bank.example/loan"}
-NOES = (
+OPT_OUTS = (
     ("channel:email", "off"),
     ("channel:push", "off"),
     ("channel:sms_whatsapp", "off"),
     ("offer:own", "none"),
     ("objection:marketing", "on"),
 )
-EVERYTHING = ("offer:own", "objection:marketing")
+ALL_CHANNELS = ("offer:own", "objection:marketing")
 COVERED: Mapping[str, frozenset[Channel]] = {
-    subject: frozenset(channel for channel in Channel if subject in (*EVERYTHING, f"channel:{GROUP_OF[channel]}"))
-    for subject, _ in NOES
+    subject: frozenset(channel for channel in Channel if subject in (*ALL_CHANNELS, f"channel:{GROUP_OF[channel]}"))
+    for subject, _ in OPT_OUTS
 }
 
 
@@ -66,13 +66,13 @@ def race_optouts(houses: Sequence[Services], sandbox: SandboxClient, people: int
     for channel in Channel:
         form = {"id": f"race-{channel}", "template": "loan_offer", "channels": [channel], "audience": [_row(id_) for id_ in ids]}
         submission.submit(houses[0], parse_campaign(form, submission.validation_context(houses[0])))
-    workers = [threading.Thread(target=_work, args=(services,)) for services in houses]
+    workers = [threading.Thread(target=_run_chunks, args=(services,)) for services in houses]
     for worker in workers:
         worker.start()
-    noes = [_say_no(houses[0], id_, rng) for id_ in rng.sample(ids, people // 2)]
+    noes = [_opt_out(houses[0], id_, rng) for id_ in rng.sample(ids, people // 2)]
     for worker in workers:
         worker.join()
-    return _judge(houses[0], sandbox, noes)
+    return _compare(houses[0], sandbox, noes)
 
 
 def _row(recipient_id: str) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def _person(recipient_id: str, number: int) -> dict[str, Any]:
     }
 
 
-def _work(services: Services) -> None:
+def _run_chunks(services: Services) -> None:
     """A worker's loop, without a broker between: chunk after chunk until nothing is due."""
     while dues := scheduler.due_chunks(services):
         for due in dues:
@@ -110,16 +110,16 @@ def _work(services: Services) -> None:
                 dues += scheduler.next_chunk(services, chunk)
 
 
-def _say_no(services: Services, recipient_id: str, rng: random.Random) -> TimedOptOut:
+def _opt_out(services: Services, recipient_id: str, rng: random.Random) -> TimedOptOut:
     time.sleep(rng.random() * 0.01)
-    subject, value = rng.choice(NOES)
+    subject, value = rng.choice(OPT_OUTS)
     now = services.clock()
     with lend(services.pool) as connection:
         events.record(connection, services.secret, recipient_id, [Change(subject, value)], "mobile", "race", "", now, now)
     return TimedOptOut(recipient_id, COVERED[subject], time.time())
 
 
-def _judge(services: Services, sandbox: SandboxClient, noes: Sequence[TimedOptOut]) -> OptOutRace:
+def _compare(services: Services, sandbox: SandboxClient, noes: Sequence[TimedOptOut]) -> OptOutRace:
     said = {no.recipient_id: no for no in noes}
     arrived = {arrival["message_id"]: arrival["at"] for arrival in sandbox.log()}
     late_claims, after = 0, [0.0]

@@ -68,31 +68,31 @@ class _NullTransport(HttpTransport):
 def measure(templates: Path = Path("templates"), people: int = 400, rounds: int = 7) -> Rendering:
     """Loan offers to so many people, in LANGUAGES, tailored, each with a name, a project and an amount of their own."""
     plain, quick = (_loan_offer(load(templates, rng)) for rng in (None, random.random))
-    letters = [_letter(plain, number) for number in range(people)]
+    letters = [_render_request(plain, number) for number in range(people)]
     for letter in letters:
         assert whole(quick.render(letter)) == plain.render(letter), "byte for byte"
     values = [plain.values(letter) for letter in letters]
 
     def texts(template: Template) -> Callable[[], None]:
-        return lambda: _each(template.written(*each).texts() for each in zip(letters, values, strict=True))
+        return lambda: _consume(template.written(*each).texts() for each in zip(letters, values, strict=True))
 
     def messages(template: Template) -> Callable[[], None]:
-        return lambda: _each(
+        return lambda: _consume(
             [template.render(letter) for letter in letters[first : first + 100]] for first in range(0, people, 100)
         )
 
     def requests(template: Template) -> Callable[[], None]:
         sendgrid, mails = SendGrid("SG.none", _NullTransport()), _mails(template, letters)
         assert all(isinstance(result, Receipt) for _, result in sendgrid.send(mails))
-        return lambda: _each(list(sendgrid.send(mails[first : first + 100])) for first in range(0, people, 100))
+        return lambda: _consume(list(sendgrid.send(mails[first : first + 100])) for first in range(0, people, 100))
 
     makers = (texts, messages, requests)
-    works = [*(make(template) for make in makers for template in (plain, quick)), lambda: _each(map(_links, range(people)))]
+    works = [*(make(template) for make in makers for template in (plain, quick)), lambda: _consume(map(_links, range(people)))]
     size = sum(len(part.encode()) for letter, each in zip(letters, values, strict=True) for part in _bodies(plain, letter, each))
     return Rendering(size / people, *(seconds / people * 1e6 for seconds in _medians(rounds, works)))
 
 
-def _each(made: Iterable[object]) -> None:
+def _consume(made: Iterable[object]) -> None:
     """Make one after the other; keep none: what memory costs is another measurement."""
     deque(made, maxlen=0)
 
@@ -101,7 +101,7 @@ def _loan_offer(catalog: Catalog) -> Template:
     return catalog["loan_offer"]
 
 
-def _letter(template: Template, number: int) -> RenderRequest:
+def _render_request(template: Template, number: int) -> RenderRequest:
     data = {"first_name": f"Reader{number}", "project": f"project number {number % 97}", "amount": 5_000 + 500 * (number % 40)}
     language = LANGUAGES[number % len(LANGUAGES)]
     return example_request(template, Channel.EMAIL, language, Mode.TAILORED, data, links=_links(number))

@@ -8,23 +8,23 @@ from typing import Any
 
 from benchmarks.stage_costs import STAGES
 
-Found = Mapping[str, Any]
+Results = Mapping[str, Any]
 _COLUMNS = ("", "msgs/s", "× base", "× base/CPU", "of limit", "CPU µs", *STAGES, "PostgreSQL", "SQL", "broker", "PSS MB")
 
 
-def table(found: Found) -> str:
+def table(found: Results) -> str:
     """The whole run as text."""
     return "\n".join(_lines(found))
 
 
-def _lines(found: Found) -> Iterator[str]:
+def _lines(found: Results) -> Iterator[str]:
     machine = found["machine"]
     yield (
         f"\n{machine['processors']} processors, {machine['memory_gb']} GB, {machine['system']}, Python {machine['python']}; "
         f"{machine['workers']} campaign workers; load before: {machine['load_before']:.1f}\n"
     )
     yield from _aligned([_COLUMNS, *(_row(name, row) for name, row in found["rows"].items())])
-    yield from _words()
+    yield from _legend()
     yield from _limits(found)
     decide = max(row["stages"]["decide_us"] for row in found["rows"].values())
     yield f"one decision over four channels: {decide:.1f} µs"
@@ -49,7 +49,7 @@ def _lines(found: Found) -> Iterator[str]:
     yield from _aligned([("goal", "asked", "shown", ""), *asked])
 
 
-def _row(name: str, row: Found) -> Sequence[str]:
+def _row(name: str, row: Results) -> Sequence[str]:
     ours, staged = row["ours"], row["stages"]
     return (
         name,
@@ -66,14 +66,14 @@ def _row(name: str, row: Found) -> Sequence[str]:
     )
 
 
-def _words() -> Iterator[str]:
+def _legend() -> Iterator[str]:
     yield ""
     yield "CPU µs: processor time per message, workers, PostgreSQL, broker and sink together; the stages are the worker's own."
     yield "of limit: the dearest of the parts alone (below), as a share. × base: by the wall; × base/CPU: by processor time."
     yield "SQL and broker: statements and commands per message. PSS: the largest worker process."
 
 
-def _limits(found: Found) -> Iterator[str]:
+def _limits(found: Results) -> Iterator[str]:
     yield ""
     for name, row in found["rows"].items():
         base, wire = row["baseline"], (row["ours"]["wire_bytes"], row["baseline"]["wire_bytes"])
@@ -96,7 +96,7 @@ def _aligned(cells: Sequence[Sequence[str]]) -> Iterator[str]:
 # -- the chart ---------------------------------------------------------------------------------------------------------
 
 
-def chart(found: Found) -> str:
+def chart(found: Results) -> str:
     """Bars: how many times the baseline, by processor time."""
     rows = found["rows"]
     largest = max((row["times_baseline_cpu"] for row in rows.values()), default=1.0)

@@ -60,7 +60,7 @@ def _response(status: bytes, body: bytes) -> bytes:
     return b"HTTP/1.1 %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body)
 
 
-def take(peer: SinkConnection, counts: SinkCounts) -> bool:
+def read_requests(peer: SinkConnection, counts: SinkCounts) -> bool:
     """Read what has come and answer each whole request; False when the other side has gone."""
     while True:
         try:
@@ -72,10 +72,10 @@ def take(peer: SinkConnection, counts: SinkCounts) -> bool:
         if not data:
             return False
         counts.bytes += len(data)
-        _digest(peer, data, counts)
+        _process(peer, data, counts)
 
 
-def _digest(peer: SinkConnection, data: bytes, counts: SinkCounts) -> None:
+def _process(peer: SinkConnection, data: bytes, counts: SinkCounts) -> None:
     if peer.missing:
         peer.missing -= len(data)  # clients here never send a second request before the first is answered
         if peer.missing > 0:
@@ -106,13 +106,13 @@ def serve(port: int, certificate: str, key: str) -> None:
     while True:
         for ready, _ in selector.select():
             if ready.data is None:
-                _welcome(listener, context, selector)
-            elif not _hear(ready.data, counts):
+                _accept(listener, context, selector)
+            elif not _serve_connection(ready.data, counts):
                 selector.unregister(ready.data.socket)
                 ready.data.socket.close()
 
 
-def _welcome(listener: socket.socket, context: ssl.SSLContext, selector: selectors.BaseSelector) -> None:
+def _accept(listener: socket.socket, context: ssl.SSLContext, selector: selectors.BaseSelector) -> None:
     connection, _ = listener.accept()
     connection.setblocking(False)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -120,7 +120,7 @@ def _welcome(listener: socket.socket, context: ssl.SSLContext, selector: selecto
     selector.register(wrapped, selectors.EVENT_READ, SinkConnection(wrapped))
 
 
-def _hear(peer: SinkConnection, counts: SinkCounts) -> bool:
+def _serve_connection(peer: SinkConnection, counts: SinkCounts) -> bool:
     if not peer.greeted:
         try:
             peer.socket.do_handshake()
@@ -129,7 +129,7 @@ def _hear(peer: SinkConnection, counts: SinkCounts) -> bool:
         except OSError:
             return False
         peer.greeted = True
-    return take(peer, counts)
+    return read_requests(peer, counts)
 
 
 if __name__ == "__main__":

@@ -117,7 +117,7 @@ def _adapters(ground: BenchEnvironment, http: HttpTransport, mails_per_request: 
 
 def measure(ground: BenchEnvironment, way: SendSetup, people: int) -> StageCosts:
     """A campaign in this process, stage by stage."""
-    with _counted() as pool:
+    with _counting_pool() as pool:
         http = RecordingTransport(concurrency=200)
         for _ in http.exchange((None, HttpRequest(f"{ground.sink}/count", ())) for _ in range(200)):
             pass  # connections stand, as they do in a worker
@@ -131,7 +131,7 @@ def measure(ground: BenchEnvironment, way: SendSetup, people: int) -> StageCosts
         name = submit(services, ground, way.channel, people)
         dues = scheduler.due_chunks(services)
         clocks = dict.fromkeys((*STAGES, "rendering"), 0.0)
-        decide_us = _deciding(services, dues[0])
+        decide_us = _decision_us(services, dues[0])
         gc.collect()
         gc.freeze()  # as workers do
         gc.set_threshold(*COLLECT_AFTER)
@@ -153,7 +153,7 @@ def measure(ground: BenchEnvironment, way: SendSetup, people: int) -> StageCosts
 
 
 @contextmanager
-def _counted() -> Iterator[Pool]:
+def _counting_pool() -> Iterator[Pool]:
     """The ledger's pool, as workers have it, with statements counted."""
     with open_pool(os.environ["DISPATCHER_DATABASE_URL"], 2) as pool:
         assert isinstance(pool.kwargs, dict)
@@ -167,7 +167,7 @@ def catalog(*, specialise: bool) -> Catalog:
     return content.load(Path("templates"), random.random if specialise else None)
 
 
-def _deciding(services: Services, due: DueChunk) -> float:
+def _decision_us(services: Services, due: DueChunk) -> float:
     """Microseconds of one decision over all four channels; the best of some rounds, for it is short."""
     with lend(services.pool) as connection:
         chunk = claims.find(connection, due.period, due.number)
@@ -185,7 +185,7 @@ def _deciding(services: Services, due: DueChunk) -> float:
 
 
 @contextmanager
-def _clocked(spent: dict[str, float], stage: str) -> Iterator[None]:
+def _timed(spent: dict[str, float], stage: str) -> Iterator[None]:
     started = time.process_time()
     yield
     spent[stage] += time.process_time() - started
@@ -193,14 +193,14 @@ def _clocked(spent: dict[str, float], stage: str) -> Iterator[None]:
 
 def _chunk(services: Services, due: DueChunk, spent: dict[str, float]) -> None:
     """As `pipeline.run_chunk` does it, and the task behind it."""
-    with lend(services.pool) as connection, _clocked(spent, "gather"):
+    with lend(services.pool) as connection, _timed(spent, "gather"):
         chunk = claims.find(connection, due.period, due.number)
         assert chunk
         since = pipeline.caps_since(services, chunk)
         candidates = claims.gather(connection, chunk, None, since)
     for batch in pipeline.batches(candidates, services.engine.batch_messages_max):
         _batch(services, chunk, batch, spent)
-    with _clocked(spent, "settle"):
+    with _timed(spent, "settle"):
         with lend(services.pool) as connection:
             close(connection, chunk, services.clock())
         scheduler.next_chunk(services, chunk)
@@ -208,12 +208,12 @@ def _chunk(services: Services, due: DueChunk, spent: dict[str, float]) -> None:
 
 def _batch(services: Services, chunk: Chunk, batch: Sequence[Candidate], spent: dict[str, float]) -> None:
     """As `pipeline.work` does it, with the rendering done once more to tell it from the decision."""
-    with _clocked(spent, "decide"):
+    with _timed(spent, "decide"):
         prepared = pipeline.prepare_all(services, chunk, batch, {})
     letters = [pipeline.letter_of(services, chunk, candidate, _leg(services, chunk, candidate)) for candidate in batch]
     template, retry_hint = services.catalog[chunk.spec.template], dict.fromkeys(("render", "rendering"), 0.0)
-    with _clocked(retry_hint, "rendering"):
-        with _clocked(retry_hint, "render"):
+    with _timed(retry_hint, "rendering"):
+        with _timed(retry_hint, "render"):
             written = [template.render(letter) for letter in letters]
         texts = [_texts(content) for content in written]
     ordinary = catalog(specialise=False)[chunk.spec.template]
@@ -221,13 +221,13 @@ def _batch(services: Services, chunk: Chunk, batch: Sequence[Candidate], spent: 
     spent["render"] += retry_hint["render"]
     spent["rendering"] += retry_hint["rendering"]
     spent["decide"] -= retry_hint["render"]
-    with lend(services.pool) as connection, _clocked(spent, "claim"):
+    with lend(services.pool) as connection, _timed(spent, "claim"):
         now, since = services.clock(), pipeline.caps_since(services, chunk)
         claim = claims.claim(connection, chunk, [item.entry for item in prepared], now, since)
     assert len(claim.won) == len(batch)
-    with _clocked(spent, "send"):
+    with _timed(spent, "send"):
         results = pipeline.send(services, prepared)
-    with _clocked(spent, "settle"):
+    with _timed(spent, "settle"):
         pipeline.settle(services, chunk, pipeline.conclude_all(services, chunk, prepared, results))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks import baseline
-from benchmarks.environment import BenchEnvironment, await_, database, offer
+from benchmarks.environment import BenchEnvironment, database, offer, wait_for
 from benchmarks.resource_usage import between, watch_memory
 from channels.base import Channel
 from dispatcher.campaigns import scheduler, submission
@@ -50,7 +50,7 @@ class ThroughputRun:
         return sum(self.cpu_us.values())
 
 
-def middle(runs: Sequence[ThroughputRun]) -> ThroughputRun:
+def median_run(runs: Sequence[ThroughputRun]) -> ThroughputRun:
     """The run in the middle, by processor time: the wall belongs to neighbours too."""
     return sorted(runs, key=lambda run: run.cpu_total_us)[len(runs) // 2]
 
@@ -80,7 +80,7 @@ def campaign(ground: BenchEnvironment, worker: int, channel: Channel, people: in
     with watch_memory(worker) as peak:
         started = time.time()
         tasks.publish(scheduler.due_chunks(ground.services))
-        await_(name, lambda: finished(ground.services, name), RUN_SECONDS_MAX)
+        wait_for(name, lambda: finished(ground.services, name), RUN_SECONDS_MAX)
     spent = between(before, ground.meters.read(worker))
     wal, size = _wal_bytes() - wal, _ledger_bytes() - size
     sent, last = _outcome(name)
@@ -89,7 +89,7 @@ def campaign(ground: BenchEnvironment, worker: int, channel: Channel, people: in
     return ThroughputRun(
         people,
         last - started,
-        *_shares(spent, people),
+        *_per_message(spent, people),
         wire_bytes=bytes_ / people,
         peak_bytes=peak.bytes,
         fan_out_us=fan_out / people * 1e6,
@@ -137,7 +137,7 @@ def _outcome(name: str) -> tuple[int, float]:
     return int(row[0]), float(row[1])
 
 
-def _shares(spent: Mapping[str, float], messages: int) -> tuple[dict[str, float], float]:
+def _per_message(spent: Mapping[str, float], messages: int) -> tuple[dict[str, float], float]:
     parts = ("workers", "postgres", "broker", "sink")
     return {part: spent[part] / messages * 1e6 for part in parts}, spent["commands"] / messages
 
@@ -145,7 +145,7 @@ def _shares(spent: Mapping[str, float], messages: int) -> tuple[dict[str, float]
 # -- the baseline ------------------------------------------------------------------------------------------------------
 
 
-def baseline_listens() -> bool:
+def baseline_is_ready() -> bool:
     """Whether the baseline's worker can be told what to consume."""
     return bool(baseline.app.control.ping(BASELINE, timeout=0.5))
 
@@ -159,12 +159,12 @@ def baseline_run(ground: BenchEnvironment, worker: int, channel: Channel, people
     started = time.time()
     baseline.app.control.add_consumer("baseline", destination=BASELINE)
     with watch_memory(worker) as peak:
-        await_(f"the baseline's {name}", lambda: _baseline_sent(name)[0] == people, RUN_SECONDS_MAX)
+        wait_for(f"the baseline's {name}", lambda: _baseline_sent(name)[0] == people, RUN_SECONDS_MAX)
     spent = between(before, ground.meters.read(worker))
     baseline.app.control.cancel_consumer("baseline", destination=BASELINE)
     last = _baseline_sent(name)[1]
     bytes_ = ground.received()["bytes"] - bytes_before
-    return ThroughputRun(people, last - started, *_shares(spent, people), bytes_ / people, peak.bytes)
+    return ThroughputRun(people, last - started, *_per_message(spent, people), bytes_ / people, peak.bytes)
 
 
 def _baseline_sent(name: str) -> tuple[int, float]:

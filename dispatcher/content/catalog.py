@@ -10,14 +10,14 @@ from pathlib import Path
 from markupsafe import escape
 
 from dispatcher.content import toml
-from dispatcher.content.declaration import Declaration, Variable, declare
+from dispatcher.content.declaration import Declaration, Variable, read_declaration
 from dispatcher.content.environment import TemplateEnvironment, environment
 from dispatcher.content.errors import InvalidTemplates, TemplateError, did_you_mean
 from dispatcher.content.legal import Legal, read_legal
-from dispatcher.content.preview import rehearse
+from dispatcher.content.preview import check_examples
 from dispatcher.content.source_files import FILES, SourceFile, SourceFiles, read_source_files
 from dispatcher.content.specialiser.decision_tree import Specialiser
-from dispatcher.content.static_checks import inspect, macros, used
+from dispatcher.content.static_checks import check_source, defined_macros, used_variables
 from dispatcher.content.template import LocalizedTemplate, Template
 from dispatcher.domain.recipient import LANGUAGES, Language
 
@@ -48,20 +48,20 @@ def load(folder: Path, random: Callable[[], float] | None = None) -> Catalog:
 
     With `dice` (numbers from 0 to 1) texts are written along known paths, see `specialise`; without, each by its template.
     """
-    files, faults = _read(folder)
+    files, faults = _read_folder(folder)
     draft = _draft(files)
     faults += draft.faults
-    faults += _inspect(draft)
+    faults += _check_sources(draft)
     if faults:
         raise InvalidTemplates(faults)
     templates = _compile(draft, files)
-    faults = [fault for template in templates.values() for fault in rehearse(template, draft.place)]
+    faults = [fault for template in templates.values() for fault in check_examples(template, draft.place)]
     if faults:
         raise InvalidTemplates(faults)
-    return Catalog(templates if random is None else {name: _specialised(each, random) for name, each in templates.items()})
+    return Catalog(templates if random is None else {name: _specialise(each, random) for name, each in templates.items()})
 
 
-def _specialised(template: Template, random: Callable[[], float]) -> Template:
+def _specialise(template: Template, random: Callable[[], float]) -> Template:
     return replace(template, specialiser=Specialiser(template.name, template.digest, random))
 
 
@@ -86,7 +86,7 @@ class _Draft:
 
     def sources(self) -> dict[str, SourceFile]:
         """Every Jinja source by the name under which Jinja knows it."""
-        named = {_name(key, part): text for key, texts in self.texts.items() for part, text in texts.parts.items()}
+        named = {_source_name(key, part): text for key, texts in self.texts.items() for part, text in texts.parts.items()}
         return {**self.shared, **named}
 
     def place(self, name: str, line: int) -> tuple[str, int]:
@@ -95,12 +95,12 @@ class _Draft:
         return text.file, text.line + line - 1
 
 
-def _name(key: tuple[str, Language], part: str) -> str:
+def _source_name(key: tuple[str, Language], part: str) -> str:
     folder = "/".join(key)
     return f"{folder}/{FILES[part]}" if part in FILES else f"{folder}/texts.toml#{part}"
 
 
-def _read(folder: Path) -> tuple[dict[str, str], list[TemplateError]]:
+def _read_folder(folder: Path) -> tuple[dict[str, str], list[TemplateError]]:
     """All files under the folder, by relative name. Hidden files and notes (*.md) are nobody's business."""
     files: dict[str, str] = {}
     faults: list[TemplateError] = []
@@ -129,12 +129,12 @@ def _draft(files: Mapping[str, str]) -> _Draft:
     if not names:
         draft.faults.append(TemplateError(".", 1, "folder", "", "holds no template"))
     for name in names:
-        draft.faults += _strays(name, files)
+        draft.faults += _unused_files(name, files)
         document = _declaration(name, files)
         if isinstance(document, TemplateError):
             draft.faults.append(document)
             continue
-        declaration, faults = declare(name, document, legal.topics)
+        declaration, faults = read_declaration(name, document, legal.topics)
         draft.faults += faults
         draft.declarations[name] = declaration
         for language in LANGUAGES:
@@ -149,7 +149,7 @@ def _declaration(name: str, files: Mapping[str, str]) -> toml.Document | Templat
     return toml.read(file, files[file]) if file in files else TemplateError(file, 1, "file", "", "is missing")
 
 
-def _strays(name: str, files: Mapping[str, str]) -> Iterator[TemplateError]:
+def _unused_files(name: str, files: Mapping[str, str]) -> Iterator[TemplateError]:
     """Files that nothing would ever read are a typing error in their name."""
     wanted = {
         "template.toml",
@@ -161,21 +161,21 @@ def _strays(name: str, files: Mapping[str, str]) -> Iterator[TemplateError]:
             yield TemplateError(file, 1, "file", "", f"is used by nothing: {did_you_mean(within, wanted)}")
 
 
-def _inspect(draft: _Draft) -> Iterator[TemplateError]:
+def _check_sources(draft: _Draft) -> Iterator[TemplateError]:
     env = environment({})
-    shared = {name: macros(env, text.source) for name, text in draft.shared.items()}
+    shared = {name: defined_macros(env, text.source) for name, text in draft.shared.items()}
     for name, text in draft.shared.items():
-        yield from _faults(text, inspect(env, name, text.source, {}, shared))
+        yield from _template_errors(text, check_source(env, name, text.source, {}, shared))
     for key, texts in draft.texts.items():
         variables = draft.declarations[key[0]].variables
         for part, text in texts.parts.items():
-            findings = inspect(env, _name(key, part), text.source, variables, shared)
-            yield from _faults(text, findings)
+            findings = check_source(env, _source_name(key, part), text.source, variables, shared)
+            yield from _template_errors(text, findings)
             if part.startswith("push.") and not findings:
-                yield from _overlooked(draft.legal, variables, text, used(env, text.source))
+                yield from _private_data_in_push(draft.legal, variables, text, used_variables(env, text.source))
 
 
-def _overlooked(
+def _private_data_in_push(
     legal: Legal, variables: Mapping[str, Variable], text: SourceFile, names: frozenset[str]
 ) -> Iterator[TemplateError]:
     """What a push would show to whoever sees the screen."""
@@ -185,17 +185,17 @@ def _overlooked(
             yield TemplateError(text.file, text.line, name, "", message)
 
 
-def _faults(text: SourceFile, findings: Iterable[tuple[int, str, str]]) -> Iterator[TemplateError]:
+def _template_errors(text: SourceFile, findings: Iterable[tuple[int, str, str]]) -> Iterator[TemplateError]:
     for line, name, message in findings:
         yield TemplateError(text.file, text.line + line - 1, name, "", message)
 
 
 def _compile(draft: _Draft, files: Mapping[str, str]) -> dict[str, Template]:
-    env = environment({name: text.source for name, text in _whole_mails(draft).items()})
+    env = environment({name: text.source for name, text in _sources_with_mail_blocks(draft).items()})
     return {name: _template(env, draft, name, files) for name in draft.declarations}
 
 
-def _whole_mails(draft: _Draft) -> dict[str, SourceFile]:
+def _sources_with_mail_blocks(draft: _Draft) -> dict[str, SourceFile]:
     """All sources, with subject and preheader written into the blocks that the mail layout keeps for them."""
     env, sources = environment({}), draft.sources()
     for key, texts in draft.texts.items():
@@ -205,7 +205,7 @@ def _whole_mails(draft: _Draft) -> dict[str, SourceFile]:
             filled = "".join(
                 f"{{% block {block} %}}{_as_html(env, texts.parts[part].source)}{{% endblock %}}" for block, part in blocks
             )
-            sources[_name(key, "email.html")] = SourceFile(f"{html.source}\n{filled}", html.file)
+            sources[_source_name(key, "email.html")] = SourceFile(f"{html.source}\n{filled}", html.file)
     return sources
 
 
@@ -218,7 +218,7 @@ def _template(env: TemplateEnvironment, draft: _Draft, name: str, files: Mapping
     declaration, legal = draft.declarations[name], draft.legal
     editions = {
         language: LocalizedTemplate(
-            parts={part: env.get_template(_name((name, language), part)) for part in draft.texts[name, language].parts},
+            parts={part: env.get_template(_source_name((name, language), part)) for part in draft.texts[name, language].parts},
             whatsapp=draft.texts[name, language].whatsapp,
             warning=legal.topics[declaration.info.topic][language] if declaration.info.topic else "",
             mark=legal.advertising[language],

@@ -19,7 +19,7 @@ from dispatcher.content.values import READERS
 from dispatcher.domain.message import Kind, Mode, OfferType, TemplateInfo
 from dispatcher.domain.recipient import LANGUAGES, Language
 
-RENDERED = (Mode.TAILORED, Mode.STANDARD)  # the modes in which a message can be written
+RENDER_MODES = (Mode.TAILORED, Mode.STANDARD)  # the modes in which a message can be written
 RESERVED: Mapping[str, frozenset[str]] = {  # what every text may use besides its variables, with the parts of each
     "mode": frozenset(),
     "language": frozenset(),
@@ -46,7 +46,7 @@ _KEYS = (
 )
 _VARIABLE_KEYS = ("category", "type", "required", "modes", "example")
 _PUSH_KEYS = tuple(PushOptions.__slots__)
-_WORD = re.compile(r"[a-z][a-z0-9_]*\Z")
+_IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*\Z")
 _COLLAPSE_KEY = re.compile(r"[A-Za-z0-9_-]{1,32}\Z")  # web push's Topic, the narrowest (RFC 8030)
 _ENTITY = re.compile(r"[a-z][a-z0-9-]*\Z")
 
@@ -77,7 +77,7 @@ class Declaration:
     push: PushOptions
 
 
-def declare(name: str, document: Document, topics: Iterable[str]) -> tuple[Declaration, list[TemplateError]]:
+def read_declaration(name: str, document: Document, topics: Iterable[str]) -> tuple[Declaration, list[TemplateError]]:
     """Read the declaration of the folder `name`. `topics` are the regulated ones. With faults it only serves to look for
     more."""
     reader = _Reader(document)
@@ -86,7 +86,7 @@ def declare(name: str, document: Document, topics: Iterable[str]) -> tuple[Decla
         reader.fault(("name",), f"must be the folder's name, {name!r}")
     kind = reader.word(("kind",), [kind.value for kind in Kind])
     offer_type = _offer_type(reader, kind)
-    modes = frozenset(Mode(mode) for mode in reader.words(("modes",), [mode.value for mode in RENDERED], default=["standard"]))
+    modes = frozenset(Mode(mode) for mode in reader.words(("modes",), [mode.value for mode in RENDER_MODES], default=["standard"]))
     channels = tuple(Channel(channel) for channel in reader.words(("channels",), [channel.value for channel in Channel]))
     topic = reader.word(("topic",), list(topics), required=False)
     info = TemplateInfo(
@@ -148,14 +148,16 @@ def _push(reader: _Reader) -> PushOptions:
 
 def _variable(reader: _Reader, name: str, modes: frozenset[Mode]) -> Variable:
     path = ("variables", name)
-    if not _WORD.match(name) or name in RESERVED:
+    if not _IDENTIFIER.match(name) or name in RESERVED:
         reader.fault(path, "is reserved" if name in RESERVED else "must be a lower-case word such as first_name")
     reader.known(path, _VARIABLE_KEYS)
     kind = reader.word((*path, "type"), READERS, required=False) or "text"
-    own = reader.words((*path, "modes"), [mode.value for mode in RENDERED if mode in modes], default=[mode.value for mode in modes])
+    own = reader.words(
+        (*path, "modes"), [mode.value for mode in RENDER_MODES if mode in modes], default=[mode.value for mode in modes]
+    )
     return Variable(
         name=name,
-        category=reader.text((*path, "category"), pattern=_WORD),
+        category=reader.text((*path, "category"), pattern=_IDENTIFIER),
         type=kind,
         required=reader.flag((*path, "required"), default=True),
         modes=frozenset(map(Mode, own)),

@@ -21,7 +21,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from dispatcher.content import formats
 
 _FILTERS = ("capitalize", "d", "default", "first", "join", "last", "length", "lower", "trim", "upper")
-SHAPES: Mapping[str, Callable[..., str]] = {  # filters that write a value as the letter's language does
+LANGUAGE_FILTERS: Mapping[str, Callable[..., str]] = {  # filters that write a value as the letter's language does
     "money": formats.money,
     "number": formats.number,
     "percent": formats.percent,
@@ -53,7 +53,7 @@ class _OptionalUndefined(StrictUndefined):
         return True
 
 
-def absent(name: str, error: type[UndefinedError], *, required: bool) -> StrictUndefined:
+def missing_value(name: str, error: type[UndefinedError], *, required: bool) -> StrictUndefined:
     """What stands in a context for a variable without a value. Raises `error` when a text uses it."""
     return (StrictUndefined if required else _OptionalUndefined)(hint=name, name=name, exc=error)
 
@@ -82,7 +82,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
 def environment(sources: Mapping[str, str]) -> TemplateEnvironment:
     """An environment over the sources of one catalog, read once: nothing touches the disk while messages are written."""
     env = TemplateEnvironment(
-        loader=FunctionLoader(lambda name: _source(name, sources)),
+        loader=FunctionLoader(lambda name: _load_source(name, sources)),
         autoescape=lambda name: bool(name and name.endswith(".html")),
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -93,7 +93,7 @@ def environment(sources: Mapping[str, str]) -> TemplateEnvironment:
     )
     env.globals.clear()
     env.filters = {name: FILTERS[name] for name in _FILTERS}
-    env.filters |= {name: _in_language(shape) for name, shape in SHAPES.items()}
+    env.filters |= {name: _language_filter(shape) for name, shape in LANGUAGE_FILTERS.items()}
     return env
 
 
@@ -112,12 +112,12 @@ class _BytecodeStore(BytecodeCache):
         self._codes[bucket.key, bucket.checksum] = bucket.code
 
 
-def _source(name: str, sources: Mapping[str, str]) -> tuple[str, str, None] | None:
+def _load_source(name: str, sources: Mapping[str, str]) -> tuple[str, str, None] | None:
     """The source with its name in the place of a file name, which is how a traceback tells where a text stopped."""
     return (sources[name], name, None) if name in sources else None
 
 
-def _in_language(shape: Callable[..., str]) -> Callable[..., str]:
+def _language_filter(shape: Callable[..., str]) -> Callable[..., str]:
     @pass_context
     def shaped(context: Context, value: Any, *arguments: Any) -> str:
         language = context.get("language")

@@ -45,64 +45,64 @@ class ContentRequirements:
     personal: tuple[str, ...] = ()
 
 
-def objection(content: Content, shown: str, terms: ContentRequirements) -> str | None:
+def failed_check(content: Content, shown: str, terms: ContentRequirements) -> str | None:
     """The first guard that objects, by name, or None. `shown` is what a WhatsApp reader sees: the approved text, filled
     in."""
     if isinstance(content, Email | MergedEmail):
-        return _first(_email(content.whole() if isinstance(content, MergedEmail) else content, terms))
+        return _first_failed(_email(content.whole() if isinstance(content, MergedEmail) else content, terms))
     if isinstance(content, Push):
-        return _first(_push(content, terms))
+        return _first_failed(_push(content, terms))
     if isinstance(content, Sms):
-        return _first(_sms(content, terms))
-    return _first(_whatsapp(content, shown, terms))
+        return _first_failed(_sms(content, terms))
+    return _first_failed(_whatsapp(content, shown, terms))
 
 
 Check = tuple[str, bool]  # a guard's name, and whether it is content
 
 
-def _first(checks: Iterator[Check]) -> str | None:
+def _first_failed(checks: Iterator[Check]) -> str | None:
     return next((name for name, content in checks if not content), None)
 
 
 def _email(mail: Email, terms: ContentRequirements) -> Iterator[Check]:
     yield "one_line_subject", bool(mail.subject) and "\n" not in mail.subject and "\r" not in mail.subject
-    yield "credit_warning", _says(mail, terms.warning)
+    yield "credit_warning", _contains(mail, terms.warning)
     if terms.commercial:
-        yield "sender_named", _says(mail, terms.sender)
-        yield "advertising_mark", _says(mail, terms.mark)
+        yield "sender_named", _contains(mail, terms.sender)
+        yield "advertising_mark", _contains(mail, terms.mark)
         yield "way_out", bool(terms.unsubscribe) and _links_to(mail, terms.unsubscribe)
     links = [link for attribute in ('href="', 'src="') for link in _attributes(mail.html, attribute)]
     yield "link_scheme", all(link.startswith(_SCHEMES) or unescape(link) in terms.own_links for link in links)
     if terms.to_partner:
-        yield "link_leak", not any(_leaks(unescape(link), terms) for link in links)
-        yield "link_leak", not any(_leaks(link, terms) for link in _LINK.findall(mail.text))
+        yield "link_leak", not any(_leaks_personal_data(unescape(link), terms) for link in links)
+        yield "link_leak", not any(_leaks_personal_data(link, terms) for link in _LINK.findall(mail.text))
 
 
 def _push(push: Push, terms: ContentRequirements) -> Iterator[Check]:
     shown = {"title": push.title, "body": push.body, "link": push.link, "data": dict(push.data)}
     yield "push_size", len(json.dumps(shown, ensure_ascii=False).encode()) <= PUSH_BYTES_MAX
     yield "credit_warning", terms.warning in push.body
-    yield "link_leak", not (terms.to_partner and push.link and _leaks(push.link, terms))
+    yield "link_leak", not (terms.to_partner and push.link and _leaks_personal_data(push.link, terms))
 
 
 def _sms(sms: Sms, terms: ContentRequirements) -> Iterator[Check]:
     yield "sms_length", 0 < len(sms.text) <= SMS_CHARACTERS_MAX
-    yield from _short(sms.text, terms)
+    yield from _text_message(sms.text, terms)
 
 
 def _whatsapp(message: WhatsApp, shown: str, terms: ContentRequirements) -> Iterator[Check]:
     # Twilio 21656: a variable may be neither empty nor broken over lines.
     yield "whatsapp_variable", all(value.strip() and "\n" not in value for value in message.variables.values())
-    yield from _short(shown, terms)
+    yield from _text_message(shown, terms)
 
 
-def _short(text: str, terms: ContentRequirements) -> Iterator[Check]:
+def _text_message(text: str, terms: ContentRequirements) -> Iterator[Check]:
     yield "credit_warning", terms.warning in text
     if terms.commercial:
         yield "sender_named", terms.sender in text
         yield "way_out", bool(terms.unsubscribe) and terms.unsubscribe in text
     if terms.to_partner:
-        yield "link_leak", not any(_leaks(link, terms) for link in _LINK.findall(text))
+        yield "link_leak", not any(_leaks_personal_data(link, terms) for link in _LINK.findall(text))
 
 
 def _attributes(html: str, opening: str) -> list[str]:
@@ -110,7 +110,7 @@ def _attributes(html: str, opening: str) -> list[str]:
     return [piece.partition('"')[0] for piece in html.split(opening)[1:]]
 
 
-def _says(mail: Email, words: str) -> bool:
+def _contains(mail: Email, words: str) -> bool:
     return words in mail.text and (str(escape(words)) in mail.html or words in mail.html)
 
 
@@ -129,7 +129,7 @@ def _host(link: str) -> str:
     return urlsplit(link).hostname or ""
 
 
-def _leaks(link: str, terms: ContentRequirements) -> bool:
+def _leaks_personal_data(link: str, terms: ContentRequirements) -> bool:
     """A link out of the house must be the same for everybody: no query, no fragment, no personal value anywhere in it."""
     if not link.startswith(("http:", "https:")):
         return False
@@ -145,7 +145,7 @@ def _leaks(link: str, terms: ContentRequirements) -> bool:
 
 _GAP = "\0"
 # An attribute that begins in a gap's value and goes on in the words behind it.
-_TORN = tuple(f'{name[start:]}="' for name in ("href", "src") for start in range(1, len(name) + 1))
+_SPLIT_ATTRIBUTES = tuple(f'{name[start:]}="' for name in ("href", "src") for start in range(1, len(name) + 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ class PathCheck:
     links: tuple[TextTemplate, ...]
 
     def passes(self, mail: MergedEmail, terms: Callable[[], ContentRequirements]) -> bool:
-        """True only where `objection` would find nothing. False says nothing: then `objection` has to be asked."""
+        """True only where `failed_check` would find nothing. False says nothing: then `failed_check` has to be asked."""
         subject, values = mail.subject, mail.values
         if not subject or "\n" in subject or "\r" in subject:
             return False
@@ -175,7 +175,7 @@ class PathCheck:
         if not self.to_partner:
             return True
         held, links = terms(), {unescape(link.filled(values)) for link in self.links}
-        return not any(_leaks(link, held) for link in links.union(_LINK.findall(mail.form.text.filled(values))))
+        return not any(_leaks_personal_data(link, held) for link in links.union(_LINK.findall(mail.form.text.filled(values))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,14 +194,14 @@ def precheck(form: MailTemplate, terms: ContentRequirements, roles: GapRoles) ->
     """
     html, text = form.html, form.text
     spoken = (terms.warning, *((terms.sender, terms.mark) if terms.commercial else ()))
-    if not all(_any(words, text) and (_any(str(escape(words)), html) or _any(words, html)) for words in spoken):
+    if not all(_occurs_in(words, text) and (_occurs_in(str(escape(words)), html) or _occurs_in(words, html)) for words in spoken):
         return None
     if terms.commercial and not (_has_link(html, roles.unsubscribe_html) and roles.unsubscribe_text.intersection(text.gaps)):
         return None
-    torn = any(words.startswith(_TORN) for words in html.words[1:])
+    torn = any(words.startswith(_SPLIT_ATTRIBUTES) for words in html.words[1:])
     if torn or not roles.in_html.issuperset(html.gaps) or any(_GAP in words for words in html.words):
         return None
-    links = list(_links(html))
+    links = list(_gapped_links(html))
     addressed = []
     for link in links:
         if link.words[0] == "" and link.gaps:
@@ -210,14 +210,14 @@ def precheck(form: MailTemplate, terms: ContentRequirements, roles: GapRoles) ->
         elif not link.words[0].startswith(_SCHEMES):
             return None
     quoted = [gap for gap, words in zip(html.gaps, html.words[1:], strict=True) if words.startswith('"')]
-    return PathCheck(terms.to_partner, _once(quoted), _once(addressed), tuple(dict.fromkeys(links)))
+    return PathCheck(terms.to_partner, _unique(quoted), _unique(addressed), tuple(dict.fromkeys(links)))
 
 
-def _once(gaps: list[int]) -> tuple[int, ...]:
+def _unique(gaps: list[int]) -> tuple[int, ...]:
     return tuple(dict.fromkeys(gaps))
 
 
-def _any(words: str, text: TextTemplate) -> bool:
+def _occurs_in(words: str, text: TextTemplate) -> bool:
     return any(words in piece for piece in text.words)
 
 
@@ -226,7 +226,7 @@ def _has_link(html: TextTemplate, gaps: frozenset[int]) -> bool:
     return any(gap in gaps and before.endswith('href="') and after.startswith('"') for gap, before, after in around)
 
 
-def _links(html: TextTemplate) -> Iterator[TextTemplate]:
+def _gapped_links(html: TextTemplate) -> Iterator[TextTemplate]:
     """The links as they stand between the words, each with its gaps."""
     whole = _GAP.join(html.words)
     for opening in ('href="', 'src="'):

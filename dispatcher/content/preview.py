@@ -55,7 +55,7 @@ def example_request(
     )
 
 
-def rehearse(template: Template, place: Callable[[str, int], tuple[str, int]]) -> Iterator[TemplateError]:
+def check_examples(template: Template, place: Callable[[str, int], tuple[str, int]]) -> Iterator[TemplateError]:
     """Write every channel, language and mode, with all values and with only the required ones; yield what goes wrong.
 
     `place` turns a source's name and line into those of the file it stands in.
@@ -68,14 +68,14 @@ def rehearse(template: Template, place: Callable[[str, int], tuple[str, int]]) -
         try:
             template.render(letter)
         except ContentRefusal as refusal:
-            file, line = _where(template, letter, place)
+            file, line = _error_place(template, letter, place)
             missing = "" if data is not optional else " without its optional variables"
             yield TemplateError(
-                file, line, refusal.variable, "", f"{_WHY[refusal.code]}: {channel}, {mode}, from the examples{missing}"
+                file, line, refusal.variable, "", f"{_MESSAGES[refusal.code]}: {channel}, {mode}, from the examples{missing}"
             )
 
 
-_WHY: Mapping[ReasonCode, str] = {
+_MESSAGES: Mapping[ReasonCode, str] = {
     ReasonCode.MISSING_VARIABLE: "is used but may be absent",
     ReasonCode.WITHHELD_VARIABLE: "is used in a mode that it does not declare",
     ReasonCode.CONTENT_GUARD: "the content guard objects",
@@ -83,7 +83,7 @@ _WHY: Mapping[ReasonCode, str] = {
 }
 
 
-def _where(template: Template, letter: RenderRequest, place: Callable[[str, int], tuple[str, int]]) -> tuple[str, int]:
+def _error_place(template: Template, letter: RenderRequest, place: Callable[[str, int], tuple[str, int]]) -> tuple[str, int]:
     """The file and line at which writing stops; the guard stops nowhere, so the file it looked at."""
     folder = f"{template.name}/{letter.language}"
     whole = (f"{folder}/email.html" if letter.channel is Channel.EMAIL else f"{folder}/texts.toml", 1)

@@ -11,11 +11,11 @@ from typing import Any
 from channels.base import Channel
 from dispatcher.content import toml
 from dispatcher.content.errors import TemplateError, did_you_mean
-from dispatcher.content.template import PLACE, WhatsAppTemplate
+from dispatcher.content.template import PLACEHOLDER, WhatsAppTemplate
 from dispatcher.content.toml import Document, Path
 from dispatcher.domain.message import Mode
 
-SHORT: Mapping[str, tuple[str, ...]] = {
+SHORT_TEXTS: Mapping[str, tuple[str, ...]] = {
     "push": ("title", "body", "link"),
     "email": ("subject", "preheader"),
     "sms": ("text",),
@@ -56,12 +56,12 @@ def read_source_files(folder: str, files: Mapping[str, str], channels: Iterable[
     if isinstance(document, TemplateError):
         texts.faults.append(document)
         return texts
-    texts.faults += _unknown(document, (), document.data, (*SHORT, "whatsapp"))
-    for channel, keys in SHORT.items():
+    texts.faults += _unknown(document, (), document.data, (*SHORT_TEXTS, "whatsapp"))
+    for channel, keys in SHORT_TEXTS.items():
         table = document.data.get(channel, {})
         texts.faults += _unknown(document, (channel,), table, keys)
         for key in keys if channel in wanted else ():
-            _take(texts, document, (channel, key))
+            _read_text(texts, document, (channel, key))
     if Channel.WHATSAPP in wanted:
         _read_whatsapp(texts, document, list(modes))
     return texts
@@ -85,7 +85,7 @@ def _unknown(document: Document, path: Path, table: object, known: Iterable[str]
             yield document.fault((*path, key), "", f"unknown key: {did_you_mean(key, known)}")
 
 
-def _take(texts: SourceFiles, document: Document, path: Path) -> str:
+def _read_text(texts: SourceFiles, document: Document, path: Path) -> str:
     """Take one text; "" and a fault where it is missing or empty."""
     found: Any = document.data
     for key in path:
@@ -111,19 +111,19 @@ def _read_whatsapp(texts: SourceFiles, document: Document, modes: list[Mode]) ->
         places = tuple(key for key in inner if _NUMBER.match(key))
         texts.faults += _unknown(document, path, inner, ("content_sid", "approved", *places))
         for place in places:
-            _take(texts, document, (*path, place))
+            _read_text(texts, document, (*path, place))
         texts.whatsapp[mode] = approved = WhatsAppTemplate(
             str(inner.get("content_sid", "")), str(inner.get("approved", "")).strip(), places
         )
-        texts.faults += (document.fault((*path, key), value, message) for key, value, message in _objections(approved))
+        texts.faults += (document.fault((*path, key), value, message) for key, value, message in _review_errors(approved))
 
 
-def _objections(approved: WhatsAppTemplate) -> Iterator[tuple[str, str, str]]:
+def _review_errors(approved: WhatsAppTemplate) -> Iterator[tuple[str, str, str]]:
     """What WhatsApp's review would send back."""
     if not _CONTENT_SID.match(approved.content_sid):
         yield "content_sid", approved.content_sid, "must be HX and 32 hexadecimal digits"
     numbered = [str(number) for number in range(1, len(approved.places) + 1)]
-    if sorted(approved.places, key=int) != numbered or set(PLACE.findall(approved.text)) != set(numbered):
+    if sorted(approved.places, key=int) != numbered or set(PLACEHOLDER.findall(approved.text)) != set(numbered):
         yield "approved", "", "its places {{1}}, {{2}}, … must be numbered without a gap and each have a value below"
     if not approved.text or approved.text.startswith("{{") or approved.text.endswith("}}"):
         yield "approved", "", "a WhatsApp text begins and ends with words, not with a place"

@@ -24,7 +24,7 @@ _UNQUOTED = re.compile(r"\s[\w-]+=\s*\{\{")
 _ADDRESS = re.compile(r"\b(?:href|src)\s*=\s*[\"']\s*\{\{-?\s*(\w+)")
 
 
-def inspect(
+def check_source(
     env: TemplateEnvironment, name: str, source: str, variables: Mapping[str, Variable], shared: Mapping[str, frozenset[str]]
 ) -> list[Finding]:
     """All findings for one source.
@@ -42,10 +42,10 @@ def inspect(
         return [(1, "syntax", f"can't be compiled ({type(error).__name__})")]
     found = [
         *_undeclared(tree, variables),
-        *_parts(tree),
+        *_attributes(tree),
         *_modes(tree),
         *_references(tree, name, shared),
-        *_shapes(tree),
+        *_loops_and_escaping(tree),
         *_calls(tree),
     ]
     if name.endswith(".html"):
@@ -53,13 +53,13 @@ def inspect(
     return sorted(set(found))
 
 
-def used(env: TemplateEnvironment, source: str) -> frozenset[str]:
+def used_variables(env: TemplateEnvironment, source: str) -> frozenset[str]:
     """The names a text asks its context for."""
     return frozenset(meta.find_undeclared_variables(env.parse(source)))
 
 
-def macros(env: TemplateEnvironment, source: str) -> frozenset[str]:
-    """The macros a source defines; none where it can't be read, which `inspect` tells."""
+def defined_macros(env: TemplateEnvironment, source: str) -> frozenset[str]:
+    """The macros a source defines; none where it can't be read, which `check_source` tells."""
     try:
         return frozenset(node.name for node in env.parse(source).find_all(nodes.Macro))
     except (TemplateSyntaxError, RecursionError):
@@ -69,14 +69,14 @@ def macros(env: TemplateEnvironment, source: str) -> frozenset[str]:
 def _undeclared(tree: nodes.Template, variables: Mapping[str, Variable]) -> Iterator[Finding]:
     known = {*variables, *RESERVED}
     # Jinja's own search does not see in a block what the file imports or sets around it.
-    inside = {*_imported(tree), *(node.name for node in tree.find_all(nodes.Macro))}
+    inside = {*_imported_names(tree), *(node.name for node in tree.find_all(nodes.Macro))}
     inside |= {node.name for node in tree.find_all(nodes.Name) if node.ctx == "store"}
     for unknown in meta.find_undeclared_variables(tree) - known - inside:
         line = next((node.lineno for node in tree.find_all(nodes.Name) if node.name == unknown), 1)
         yield line, unknown, f"undeclared variable: {did_you_mean(unknown, known)}"
 
 
-def _parts(tree: nodes.Template) -> Iterator[Finding]:
+def _attributes(tree: nodes.Template) -> Iterator[Finding]:
     for node in tree.find_all(nodes.Getattr):
         owner = node.node.name if isinstance(node.node, nodes.Name) else ""
         if owner == "loop" and not node.attr.startswith("_"):
@@ -110,7 +110,7 @@ def _references(tree: nodes.Template, name: str, shared: Mapping[str, frozenset[
                     yield node.lineno, macro, f"no such macro in {target}: {did_you_mean(macro, shared[target])}"
 
 
-def _shapes(tree: nodes.Template) -> Iterator[Finding]:
+def _loops_and_escaping(tree: nodes.Template) -> Iterator[Finding]:
     for loop in tree.find_all(nodes.For):
         if not isinstance(loop.iter, _LITERAL) or loop.recursive:
             yield loop.lineno, "for", "loops only over a list written right there"
@@ -125,14 +125,14 @@ def _calls(tree: nodes.Template) -> Iterator[Finding]:
     defined = [(node.lineno, node.name) for node in tree.find_all(nodes.Macro)]
     for within in (tree, *tree.find_all(nodes.Macro)):
         before = within.lineno if isinstance(within, nodes.Macro) else 10**9
-        callable_here = {"super", "caller", *_imported(tree), *(name for line, name in defined if line < before)}
+        callable_here = {"super", "caller", *_imported_names(tree), *(name for line, name in defined if line < before)}
         for call in within.find_all(nodes.Call):
             target = call.node.name if isinstance(call.node, nodes.Name) else ""
             if target not in callable_here:
                 yield call.lineno, target or "call", "only macros written above or imported can be called"
 
 
-def _imported(tree: nodes.Template) -> set[str]:
+def _imported_names(tree: nodes.Template) -> set[str]:
     aliases = (alias for node in tree.find_all(nodes.FromImport) for alias in node.names)
     return {alias[1] if isinstance(alias, tuple) else alias for alias in aliases}
 

@@ -10,10 +10,10 @@ from typing import Any, TypeAlias
 import jinja2
 
 from channels.base import Channel, Content, Email, MailTemplate, MergedEmail, Push, PushOptions, Sms, WhatsApp
-from dispatcher.content.declaration import RENDERED, Variable
-from dispatcher.content.environment import MissingVariable, WithheldVariable, absent
+from dispatcher.content.declaration import RENDER_MODES, Variable
+from dispatcher.content.environment import MissingVariable, WithheldVariable, missing_value
 from dispatcher.content.errors import ContentRefusal
-from dispatcher.content.guard import ContentRequirements, GapRoles, PathCheck, host_of, objection, precheck
+from dispatcher.content.guard import ContentRequirements, GapRoles, PathCheck, failed_check, host_of, precheck
 from dispatcher.content.render_request import RenderRequest
 from dispatcher.content.specialiser.compiled_path import CompiledPath, RenderPlan
 from dispatcher.content.specialiser.decision_tree import RenderedParts, Specialiser
@@ -22,10 +22,10 @@ from dispatcher.domain.decision import ReasonCode
 from dispatcher.domain.message import Kind, Mode, OfferType, TemplateInfo
 from dispatcher.domain.recipient import Language
 
-PLACE = re.compile(r"\{\{(\d+)\}\}")  # a numbered place in an approved WhatsApp text
-_IMPERSONAL = frozenset({"product", "partner_offer"})  # data categories that say nothing about the recipient
+PLACEHOLDER = re.compile(r"\{\{(\d+)\}\}")  # a numbered place in an approved WhatsApp text
+_IMPERSONAL_CATEGORIES = frozenset({"product", "partner_offer"})  # data categories that say nothing about the recipient
 # Typography that costs: one of these in an SMS turns 160 characters a segment into 70.
-_PLAIN = str.maketrans(
+_SMS_REPLACEMENTS = str.maketrans(
     {
         "\u00a0": " ",
         "\u202f": " ",
@@ -42,7 +42,7 @@ _PLAIN = str.maketrans(
 )
 
 Context: TypeAlias = dict[str, Any]
-Reading: TypeAlias = tuple[str, str, Callable[[Any], Any]]  # a variable's name and category, and what reads its value
+VariableReader: TypeAlias = tuple[str, str, Callable[[Any], Any]]  # a variable's name and category, and what reads its value
 
 _UNSUBSCRIBE, _PREFERENCES = "links.unsubscribe", "links.preferences"  # among values; no variable has a point in its name
 
@@ -68,7 +68,7 @@ class LocalizedTemplate:
 
 
 @dataclass(frozen=True, slots=True)
-class RequestInputs:
+class CompiledMail:
     """What is kept with a path through a mail: the form of its mails, and who vouches for them."""
 
     form: MailTemplate
@@ -91,12 +91,12 @@ class Template:
     editions: Mapping[Language, LocalizedTemplate] = field(repr=False)
     push: PushOptions = field(default_factory=PushOptions)
     specialiser: Specialiser | None = field(default=None, repr=False)
-    _readings: Mapping[Mode, tuple[Reading, ...]] = field(init=False, repr=False)
+    _readings: Mapping[Mode, tuple[VariableReader, ...]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         readings = {
             mode: tuple((each.name, each.category, READERS[each.type]) for each in self.variables.values() if mode in each.modes)
-            for mode in RENDERED
+            for mode in RENDER_MODES
         }
         object.__setattr__(self, "_readings", readings)  # the way to derive a field of a frozen class
 
@@ -115,7 +115,7 @@ class Template:
         found = [(name, "not declared by the template") for name in data if name not in self.variables]
         for name, variable in self.variables.items():
             try:
-                if _given(value := data.get(name)):
+                if _has_value(value := data.get(name)):
                     READERS[variable.type](value)
             except ValueError as error:
                 found.append((name, str(error)))
@@ -137,7 +137,7 @@ class Template:
             raise ContentRefusal(ReasonCode.FAULT, type(error).__name__) from None
         if self._vouched(content, letter, values, written):
             return content
-        objecting = objection(content, self.shown(content, letter), self.terms(letter, values))
+        objecting = failed_check(content, self.shown(content, letter), self.terms(letter, values))
         if objecting:
             raise ContentRefusal(ReasonCode.CONTENT_GUARD, objecting)
         return content
@@ -150,9 +150,9 @@ class Template:
             if category not in categories:
                 continue
             value = data.get(name)
-            if not _given(value):
+            if not _has_value(value):
                 value = profile.get(category, {}).get(name)
-                if not _given(value):
+                if not _has_value(value):
                     continue
             try:
                 values[name] = read(value)
@@ -180,7 +180,7 @@ class Template:
         for name, variable in self.variables.items():
             allowed = variable.category in letter.categories and mode in variable.modes
             missing = MissingVariable if allowed else WithheldVariable
-            context[name] = values[name] if name in values else absent(name, missing, required=variable.required)
+            context[name] = values[name] if name in values else missing_value(name, missing, required=variable.required)
         return context
 
     def written_mode(self, mode: Mode) -> Mode:
@@ -188,7 +188,7 @@ class Template:
         if mode in self.info.modes:
             return mode
         if self.info.kind is Kind.SERVICE:
-            return next(written for written in RENDERED if written in self.info.modes)
+            return next(written for written in RENDER_MODES if written in self.info.modes)
         raise ContentRefusal(ReasonCode.FAULT, "mode")
 
     def compose(self, letter: RenderRequest, context: Context) -> Content:
@@ -207,15 +207,15 @@ class Template:
         if letter.channel not in self.channels:
             raise ContentRefusal(ReasonCode.FAULT, "channel")
         edition = self.editions[letter.language]
-        names = _PARTS.get(letter.channel) or _places(edition, self.written_mode(letter.mode))
+        names = _PARTS.get(letter.channel) or _whatsapp_parts(edition, self.written_mode(letter.mode))
         return RenderPlan(
             parts={name: edition.parts[name] for name in names},
             context=lambda values: self._context(letter, values),
-            finish=_FINISH if letter.channel is not Channel.WHATSAPP else dict.fromkeys(names, one_line),
+            finish=_POSTPROCESS if letter.channel is not Channel.WHATSAPP else dict.fromkeys(names, one_line),
             keep=lambda path: self._known(path, letter) if letter.channel is Channel.EMAIL else None,
         )
 
-    def _known(self, path: CompiledPath, letter: RenderRequest) -> RequestInputs:
+    def _known(self, path: CompiledPath, letter: RenderRequest) -> CompiledMail:
         """The form of the mails of a new path, and the guard's word for it."""
         form = MailTemplate(*(path.parts[part] for part in _PARTS[Channel.EMAIL]))
         roles = GapRoles(
@@ -224,7 +224,7 @@ class Template:
             preferences_html=path.gaps(_PREFERENCES, in_html=True),
             unsubscribe_text=path.gaps(_UNSUBSCRIBE, in_html=False),
         )
-        return RequestInputs(form, precheck(form, self.terms(letter, {}), roles))
+        return CompiledMail(form, precheck(form, self.terms(letter, {}), roles))
 
     def _vouched(self, content: Content, letter: RenderRequest, values: Mapping[str, Any], written: RenderedParts) -> bool:
         """Whether the guard need not read this message, because it knows its path."""
@@ -238,7 +238,7 @@ class Template:
         if not isinstance(content, WhatsApp):
             return ""
         approved = self.editions[letter.language].whatsapp[self.written_mode(letter.mode)]
-        return PLACE.sub(lambda place: content.variables[place[1]], approved.text)
+        return PLACEHOLDER.sub(lambda place: content.variables[place[1]], approved.text)
 
     def terms(self, letter: RenderRequest, values: Mapping[str, Any]) -> ContentRequirements:
         """What this letter is held to by the guard."""
@@ -258,11 +258,13 @@ class Template:
 
     def _personal(self, values: Mapping[str, Any]) -> tuple[str, ...]:
         """Texts about the person, long enough to be told from chance."""
-        personal = (values.get(name) for name, variable in self.variables.items() if variable.category not in _IMPERSONAL)
+        personal = (
+            values.get(name) for name, variable in self.variables.items() if variable.category not in _IMPERSONAL_CATEGORIES
+        )
         return tuple(value for value in personal if isinstance(value, str) and len(value) > 2)
 
 
-def _given(value: Any) -> bool:
+def _has_value(value: Any) -> bool:
     return value is not None and not (isinstance(value, str) and not value.strip())  # an empty CSV cell is no value
 
 
@@ -271,13 +273,13 @@ def _own_hosts(letter: RenderRequest) -> frozenset[str]:
     return frozenset({letter.sender.address.rpartition("@")[2], *(host for host in hosts if host)})
 
 
-def _places(edition: LocalizedTemplate, mode: Mode) -> tuple[str, ...]:
+def _whatsapp_parts(edition: LocalizedTemplate, mode: Mode) -> tuple[str, ...]:
     """The parts of a WhatsApp message."""
     return tuple(f"whatsapp.{mode.value}.{place}" for place in edition.whatsapp[mode].places)
 
 
-def _plain(text: str) -> str:
-    return text.translate(_PLAIN)
+def _gsm_typography(text: str) -> str:
+    return text.translate(_SMS_REPLACEMENTS)
 
 
 _PARTS: Mapping[Channel, tuple[str, ...]] = {
@@ -285,7 +287,7 @@ _PARTS: Mapping[Channel, tuple[str, ...]] = {
     Channel.EMAIL: ("email.subject", "email.html", "email.text"),
     Channel.SMS: ("sms.text",),
 }
-_FINISH: Mapping[str, Callable[[str], str]] = {"push.title": one_line, "email.subject": one_line, "sms.text": _plain}
+_POSTPROCESS: Mapping[str, Callable[[str], str]] = {"push.title": one_line, "email.subject": one_line, "sms.text": _gsm_typography}
 
 
 def _push(template: Template, letter: RenderRequest, written: RenderedParts) -> Push:  # noqa: ARG001  one shape for all

@@ -42,15 +42,15 @@ def read_number(value: Any) -> Decimal:
     """A finite number. Strings are read with a point, as in JSON and CSV, whatever the reader's language."""
     if isinstance(value, bool) or not isinstance(value, _NUMERIC):
         raise ValueError("must be a number")
-    return _parsed(value) if isinstance(value, Decimal) else _number(value)
+    return _parse_number(value) if isinstance(value, Decimal) else _cached_number(value)
 
 
 @lru_cache(maxsize=8_192, typed=True)  # amounts and rates recur; nothing says whose they are
-def _number(value: float | str) -> Decimal:
-    return _parsed(value)
+def _cached_number(value: float | str) -> Decimal:
+    return _parse_number(value)
 
 
-def _parsed(value: float | str | Decimal) -> Decimal:
+def _parse_number(value: float | str | Decimal) -> Decimal:
     text = str(value)
     if not text.isascii() or "_" in text:
         raise ValueError("must be a number written with ASCII digits")

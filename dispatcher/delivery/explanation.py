@@ -8,7 +8,7 @@ from dispatcher.domain.recipient import Language
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.delivery.messages import Message
 from dispatcher.ledger.maintenance import policies
-from dispatcher.policy import Explanation, Policy, explain, recall
+from dispatcher.policy import Explanation, Policy, explain, parse_former
 from dispatcher.runtime.services import Services
 
 
@@ -22,7 +22,7 @@ def _policy_of(services: Services, connection: Connection, digest: str) -> Polic
     if digest == services.policy.digest:
         return services.policy
     text = policies.kept_policy(connection, digest)
-    return recall(text, services.policy) if text else services.policy
+    return parse_former(text, services.policy) if text else services.policy
 
 
 def _undecided(message: Message, policy: Policy) -> dict[str, Any]:

@@ -9,8 +9,8 @@ import phonenumbers
 from email_validator import EmailNotValidError, validate_email
 
 # A plain mailbox name; anything else is asked of the library. Names of roles are left to it too: it lower-cases them.
-_PLAIN = re.compile(r"[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*", re.ASCII)
-_ROLE = re.compile(
+_PLAIN_LOCAL_PART = re.compile(r"[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*", re.ASCII)
+_ROLE_NAME = re.compile(
     "info|marketing|sales|support|abuse|noc|security|postmaster|hostmaster|usenet|news|webmaster|www|uucp|ftp",
     re.IGNORECASE,
 )
@@ -19,7 +19,7 @@ EMAIL_MAX = 254
 
 # Digits and what people put between them. Python's own \d would let Arabic-Indic and full-width digits through.
 _PHONE = re.compile(r"\+[0-9][0-9 ().-]{4,29}[0-9]", re.ASCII)
-_BETWEEN = str.maketrans("", "", " ().-")
+_SEPARATORS = str.maketrans("", "", " ().-")
 
 
 class InvalidAddress(ValueError):
@@ -34,16 +34,16 @@ def email(text: str) -> str:
     local, _, domain = text.rpartition("@")
     if (
         len(local) <= LOCAL_PART_MAX
-        and _PLAIN.fullmatch(local)
-        and not _ROLE.fullmatch(local)
+        and _PLAIN_LOCAL_PART.fullmatch(local)
+        and not _ROLE_NAME.fullmatch(local)
         and (known := _domain(domain)) is not None
         and len(local) + 1 + len(known) <= EMAIL_MAX
     ):
         return f"{local}@{known}"
-    return _ask(text)
+    return _validate(text)
 
 
-def _ask(text: str) -> str:
+def _validate(text: str) -> str:
     try:
         found = validate_email(text, check_deliverability=False, allow_smtputf8=False, strict=True)
     except EmailNotValidError:
@@ -54,7 +54,7 @@ def _ask(text: str) -> str:
 @lru_cache(maxsize=65_536)
 def _domain(domain: str) -> str | None:
     try:
-        return _ask(f"a@{domain}").removeprefix("a@")
+        return _validate(f"a@{domain}").removeprefix("a@")
     except InvalidAddress:
         return None
 
@@ -65,7 +65,7 @@ def phone(text: str) -> str:
     """
     if not _PHONE.fullmatch(text):
         raise InvalidAddress("is not a number in international form, such as +32 470 12 34 56")
-    return _number(text.translate(_BETWEEN))
+    return _number(text.translate(_SEPARATORS))
 
 
 @lru_cache(maxsize=8_192)  # the same number is often both phone and whatsapp

@@ -20,12 +20,12 @@ class ReplyMeaning(StrEnum):
     UNCLEAR = "unclear"
 
 
-_WORDS: Mapping[ReplyMeaning, str] = {
+_KEYWORDS: Mapping[ReplyMeaning, str] = {
     ReplyMeaning.STOP: "stop unsubscribe end quit stopall revoke optout cancel arret afmelden uitschrijven stopp abmelden",
     ReplyMeaning.START: "start unstop",
     ReplyMeaning.HELP: "help info aide",
 }
-_MEANS = {word: meaning for meaning, words in _WORDS.items() for word in words.split()}
+_MEANING_OF = {word: meaning for meaning, words in _KEYWORDS.items() for word in words.split()}
 
 # What may stand around a keyword and change nothing. "please stop", "stop svp", "arrêt s'il vous plaît", "bitte abmelden, danke".
 _POLITE_WORDS = """
@@ -38,14 +38,14 @@ _WORD = re.compile(r"[^\W_]+")
 
 def classify(text: str) -> ReplyMeaning:
     """What a text asks for. Texts with keywords of two meanings, or with any other word, are unclear."""
-    words = [word for word in _WORD.findall(_plain(text)) if word not in _POLITE]
-    if _MEANS.get("".join(words)) is ReplyMeaning.STOP:  # "stop all", "opt-out"; a "un stop" starts nothing
+    words = [word for word in _WORD.findall(_normalise(text)) if word not in _POLITE]
+    if _MEANING_OF.get("".join(words)) is ReplyMeaning.STOP:  # "stop all", "opt-out"; a "un stop" starts nothing
         return ReplyMeaning.STOP
-    meanings = {_MEANS.get(word, ReplyMeaning.UNCLEAR) for word in words}
+    meanings = {_MEANING_OF.get(word, ReplyMeaning.UNCLEAR) for word in words}
     return meanings.pop() if len(meanings) == 1 else ReplyMeaning.UNCLEAR
 
 
-def _plain(text: str) -> str:
+def _normalise(text: str) -> str:
     """Small letters without accents; what looks like another spelling of a letter becomes that letter."""
     decomposed = unicodedata.normalize("NFKD", text.casefold())
     return "".join(letter for letter in decomposed if not unicodedata.combining(letter) and unicodedata.category(letter) != "Cf")

@@ -21,7 +21,7 @@ VALUES: Mapping[str, tuple[str, ...]] = {
     "objection:marketing": ("on", "off"),
     "objection:profiling": ("on", "off"),
 }
-UNSAID: Mapping[str, str] = {"objection:marketing": "off", "objection:profiling": "off"}  # nobody objects unasked
+DEFAULTS: Mapping[str, str] = {"objection:marketing": "off", "objection:profiling": "off"}  # nobody objects unasked
 OFFERS = tuple(subject for subject in VALUES if subject.startswith("offer:"))
 SWITCHES = tuple(subject for subject in VALUES if subject.startswith("channel:"))
 
@@ -64,21 +64,23 @@ def changes(
     return tuple(said)
 
 
-def narrows(change: Change, current: str | None) -> bool:
+def restricts(change: Change, current: str | None) -> bool:
     """Whether the change lets less through than what stands now; where nothing does, all but the least widens."""
     values = VALUES[change.subject]
     return values.index(change.value) < (values.index(current) if current in values else 1)
 
 
 @dataclass(frozen=True, slots=True)
-class RuleResult:
+class ResolvedChanges:
     """Which changes of a request count, in the order to write them down, and which a newer word outranks."""
 
     taken: tuple[Change, ...]
     outranked: tuple[Change, ...] = ()
 
 
-def rule(current: Mapping[str, Choice], asked: Sequence[Change], said_at: datetime | None, closed: bool = False) -> RuleResult:
+def resolve_changes(
+    current: Mapping[str, Choice], asked: Sequence[Change], said_at: datetime | None, closed: bool = False
+) -> ResolvedChanges:
     """Hold a request against what stands.
 
     What stands already is not said again. Accepting tailored switches on every channel that the request leaves unnamed.
@@ -91,10 +93,10 @@ def rule(current: Mapping[str, Choice], asked: Sequence[Change], said_at: dateti
 
     def hear(change: Change) -> bool:
         standing = current.get(change.subject)
-        value = standing.value if standing else UNSAID.get(change.subject)
+        value = standing.value if standing else DEFAULTS.get(change.subject)
         if value == change.value:
             return False
-        counts = narrows(change, value) or not (closed or _outranks(standing, said_at))
+        counts = restricts(change, value) or not (closed or _is_newer(standing, said_at))
         (taken if counts else outranked).append(change)
         return counts
 
@@ -104,10 +106,10 @@ def rule(current: Mapping[str, Choice], asked: Sequence[Change], said_at: dateti
         for subject in SWITCHES:
             if subject not in last_word:
                 hear(Change(subject, "on"))
-    return RuleResult(tuple(taken), tuple(outranked))
+    return ResolvedChanges(tuple(taken), tuple(outranked))
 
 
-def _outranks(standing: Choice | None, said_at: datetime | None) -> bool:
+def _is_newer(standing: Choice | None, said_at: datetime | None) -> bool:
     if standing is None:
         return False
     if said_at is None:

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dispatcher.embedded import postgres, valkey
-from dispatcher.embedded.account import prepare
+from dispatcher.embedded.account import make_home
 from dispatcher.embedded.daemon import EngineError
-from dispatcher.embedded.refcount_lock import shared
+from dispatcher.embedded.refcount_lock import shared_resource
 
 __all__ = ["EngineError", "Engines", "engines"]
 
@@ -44,8 +44,8 @@ def engines(home: Path, database_url: str | None = None, broker_url: str | None 
     with ExitStack() as stack:
 
         def join(name: str, start: Callable[[Path], str], stop: Callable[[Path], None]) -> str:
-            folder = prepare(home) / name
-            url, mend = stack.enter_context(shared(home / f"{name}.lock", lambda: start(folder), lambda: stop(folder)))
+            folder = make_home(home) / name
+            url, mend = stack.enter_context(shared_resource(home / f"{name}.lock", lambda: start(folder), lambda: stop(folder)))
             mends.append(mend)
             return url
 

@@ -19,14 +19,14 @@ from pathlib import Path
 
 from dispatcher.embedded.daemon import EngineError
 
-ACCOUNT_OF_ROOT = "dispatcher-engines"
+ENGINE_ACCOUNT = "dispatcher-engines"
 SOCKET_FOLDER_LENGTH_MAX = 80  # a socket's whole path may have 107 bytes on Linux, 103 on macOS; its name takes up to 20
 PLAIN_PATH = re.compile(r"[A-Za-z0-9/._-]+")  # the rest would need quoting, by different rules, in two configs and two URLs
 
 log = logging.getLogger("dispatcher.embedded")
 
 
-def prepare(home: Path) -> Path:
+def make_home(home: Path) -> Path:
     """Make the home folder, for its owner's eyes only; root's account may pass. Raises `EngineError` where that can't be."""
     try:
         home.mkdir(mode=0o700 if os.geteuid() else 0o711, parents=True, exist_ok=True)
@@ -34,7 +34,7 @@ def prepare(home: Path) -> Path:
             raise PermissionError
     except OSError as error:
         raise EngineError(
-            f"DISPATCHER_HOME is {home}, where {name_of(os.geteuid())} may not write; choose another folder"
+            f"DISPATCHER_HOME is {home}, where {user_name(os.geteuid())} may not write; choose another folder"
         ) from error
     return home
 
@@ -42,10 +42,10 @@ def prepare(home: Path) -> Path:
 def owner(folder: Path) -> pwd.struct_passwd:
     """Whom the engine in `folder` runs as: who owns the folder, or its parent; for root, the account above."""
     uid = (folder if folder.exists() else folder.parent).stat().st_uid
-    return _account_of_root() if uid == 0 else pwd.getpwuid(uid)
+    return _engine_account() if uid == 0 else pwd.getpwuid(uid)
 
 
-def name_of(uid: int) -> str:
+def user_name(uid: int) -> str:
     """A user's name, or the number of one without."""
     try:
         return pwd.getpwuid(uid).pw_name
@@ -56,17 +56,17 @@ def name_of(uid: int) -> str:
 def make_folder(folder: Path, account: pwd.struct_passwd) -> None:
     """A folder of mode 0700 that belongs to `account` and that it can reach."""
     folder.mkdir(mode=0o700, exist_ok=True)
-    hand_over(folder, account)
-    let_through(folder.parent)
+    change_owner(folder, account)
+    allow_traversal(folder.parent)
 
 
-def hand_over(path: Path, account: pwd.struct_passwd) -> None:
+def change_owner(path: Path, account: pwd.struct_passwd) -> None:
     """Give to `account` what root wrote for it."""
     if os.geteuid() == 0:
         os.chown(path, account.pw_uid, account.pw_gid)
 
 
-def let_through(folder: Path) -> None:
+def allow_traversal(folder: Path) -> None:
     """As root: let other accounts pass through `folder` and those above it, to reach what lies below.
 
     Mode o+x: pass, not look. Each folder so changed is named in the log.
@@ -80,12 +80,12 @@ def let_through(folder: Path) -> None:
             each.chmod(mode | stat.S_IXOTH)
 
 
-def let_read(*folders: Path) -> None:
+def allow_reading(*folders: Path) -> None:
     """As root: let other accounts read and run what is in `folders`, even if it was installed under a strict umask."""
     if os.geteuid() != 0:
         return
     for folder in folders:
-        let_through(folder)
+        allow_traversal(folder)
         for path in (folder, *folder.rglob("*")):
             mode = stat.S_IMODE(path.stat().st_mode)
             wanted = mode | stat.S_IROTH | (stat.S_IXOTH if mode & stat.S_IXUSR else 0)
@@ -130,7 +130,7 @@ def socket_folder(folder: Path, account: pwd.struct_passwd) -> Path:
     if note.exists() and _is_private(remembered := Path(note.read_text()), account):
         return remembered
     made = Path(tempfile.mkdtemp(prefix="dispatcher-"))
-    hand_over(made, account)
+    change_owner(made, account)
     note.write_text(str(made))
     return made
 
@@ -143,9 +143,9 @@ def _is_private(folder: Path, account: pwd.struct_passwd) -> bool:
     return stat.S_ISDIR(found.st_mode) and found.st_uid == account.pw_uid and stat.S_IMODE(found.st_mode) == 0o700
 
 
-def _account_of_root() -> pwd.struct_passwd:
+def _engine_account() -> pwd.struct_passwd:
     try:
-        return pwd.getpwnam(ACCOUNT_OF_ROOT)
+        return pwd.getpwnam(ENGINE_ACCOUNT)
     except KeyError:
         pass
     useradd = shutil.which("useradd", path="/usr/sbin:/sbin:/usr/bin:/bin")
@@ -157,14 +157,14 @@ def _account_of_root() -> pwd.struct_passwd:
         "/nonexistent",
         "--shell",
         "/usr/sbin/nologin",
-        ACCOUNT_OF_ROOT,
+        ENGINE_ACCOUNT,
     ]
     made = useradd and subprocess.run(make, capture_output=True, text=True, check=False)  # noqa: S603 - fixed words
     try:
-        return pwd.getpwnam(ACCOUNT_OF_ROOT)
+        return pwd.getpwnam(ENGINE_ACCOUNT)
     except KeyError as error:
         why = made.stderr.strip() if made else "there is no useradd here"
         raise EngineError(
-            f"PostgreSQL does not run as root, and the account {ACCOUNT_OF_ROOT} can't be made for it ({why}): "
+            f"PostgreSQL does not run as root, and the account {ENGINE_ACCOUNT} can't be made for it ({why}): "
             "make it, work as an ordinary user, or set DISPATCHER_DATABASE_URL and DISPATCHER_BROKER_URL"
         ) from error

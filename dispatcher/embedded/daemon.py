@@ -31,9 +31,9 @@ def find_or_launch(running: Callable[[], bool], answers: Callable[[], bool], lau
     return wait_until(lambda: answers() or not running(), seconds) and answers()
 
 
-def await_end(processes: Iterable[psutil.Process], seconds: float) -> bool:
+def wait_for_exit(processes: Iterable[psutil.Process], seconds: float) -> bool:
     """Whether all have ended within `seconds`; a process that nobody has buried yet has ended."""
-    return wait_until(lambda: not any(process.is_running() and _breathes(process) for process in processes), seconds)
+    return wait_until(lambda: not any(process.is_running() and _is_alive(process) for process in processes), seconds)
 
 
 def wait_until(done: Callable[[], bool], seconds: float) -> bool:
@@ -51,7 +51,7 @@ def tail(log: Path, lines: int = 8) -> str:
     return "\n".join(log.read_text(errors="replace").splitlines()[-lines:]) if log.exists() else "(no log)"
 
 
-def _breathes(process: psutil.Process) -> bool:
+def _is_alive(process: psutil.Process) -> bool:
     try:
         return bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
@@ -60,6 +60,6 @@ def _breathes(process: psutil.Process) -> bool:
 
 def _is_engine(process: psutil.Process, name: str, folder: Path) -> bool:
     try:
-        return process.name().startswith(name) and _breathes(process) and Path(process.cwd()) == folder
+        return process.name().startswith(name) and _is_alive(process) and Path(process.cwd()) == folder
     except (psutil.NoSuchProcess, psutil.AccessDenied):  # gone meanwhile, or another user's
         return False

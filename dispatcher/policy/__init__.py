@@ -5,7 +5,7 @@ The module `explain` hides behind its one function here, as `record` does.
 
 from dispatcher.policy.data import Entity, Policy, RetentionTerms, RetryPolicy, Term
 from dispatcher.policy.explain import Explanation, explain
-from dispatcher.policy.reading import parse, recall, shipped
+from dispatcher.policy.reading import parse, parse_former, shipped
 from dispatcher.policy.record import DecisionRecord, from_record, record
 from dispatcher.policy.rules import RULES, Rules, variant_of
 from dispatcher.policy.section import InvalidPolicy, PolicyError
@@ -27,7 +27,7 @@ __all__ = [
     "explain",
     "from_record",
     "parse",
-    "recall",
+    "parse_former",
     "record",
     "shipped",
     "variant_of",

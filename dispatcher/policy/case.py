@@ -14,9 +14,9 @@ from dispatcher.domain.message import Job, Kind, Mode
 from dispatcher.domain.recipient import Choice, Facts
 from dispatcher.policy.data import SERVICE, BasisGrant, Policy, Row
 
-NOTHING: Row = {}
-NO_TABLE: Mapping[str, Row] = {}
-CHOSEN = {Mode.TAILORED.value: Mode.TAILORED, Mode.STANDARD.value: Mode.STANDARD}
+EMPTY_ROW: Row = {}
+EMPTY_TABLE: Mapping[str, Row] = {}
+PERMITTING_CHOICES = {Mode.TAILORED.value: Mode.TAILORED, Mode.STANDARD.value: Mode.STANDARD}
 
 
 class Objection(NamedTuple):
@@ -36,7 +36,7 @@ class DecisionCase:
         info = job.info
         self.job, self.facts, self.policy, self.now = job, facts, policy, now
         self.service = info.kind is Kind.SERVICE
-        self.local = now.astimezone(zone(facts.timezone, policy.default_zone))
+        self.local = now.astimezone(zone_of(facts.timezone, policy.default_zone))
         self.profiling = facts.object_profiling is None or facts.object_profiling.value == "off"
         self.choice: Choice | None = None  # on record for the template's offer type, whatever it says
         self.chosen: Mode | None = None  # what it says, where that permits anything
@@ -47,8 +47,8 @@ class DecisionCase:
             self.choice = facts.offers.get(table)
             if self.choice is not None:
                 choice = self.choice.value
-                self.chosen = CHOSEN.get(choice)
-        self.row = policy.basis.get(job.entity, {}).get(table, NO_TABLE).get(choice, NOTHING)
+                self.chosen = PERMITTING_CHOICES.get(choice)
+        self.row = policy.basis.get(job.entity, {}).get(table, EMPTY_TABLE).get(choice, EMPTY_ROW)
         self.mode = self._mode()
 
     def _mode(self) -> Mode | None:
@@ -69,13 +69,13 @@ class DecisionCase:
 def basis(case: DecisionCase, channel: Channel) -> tuple[str, str] | None:
     """The first basis that the policy allows here and whose conditions hold, with its evidence; None without one."""
     for permission in case.row.get(channel, ()):
-        evidence = _stands(permission, case)
+        evidence = _evidence_for(permission, case)
         if evidence is not None:
             return permission.basis, evidence
     return None
 
 
-def _stands(permission: BasisGrant, case: DecisionCase) -> str | None:
+def _evidence_for(permission: BasisGrant, case: DecisionCase) -> str | None:
     choice = case.choice
     match permission.basis:
         case "service":
@@ -105,7 +105,7 @@ def _soft_opt_in(case: DecisionCase) -> str | None:
 
 
 @lru_cache(maxsize=1024)
-def zone(name: str | None, default: str) -> tzinfo:
+def zone_of(name: str | None, default: str) -> tzinfo:
     """The recipient's time zone, or the policy's where it is unknown or no zone at all."""
     try:
         return ZoneInfo(name or default)

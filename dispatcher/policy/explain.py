@@ -15,17 +15,17 @@ from channels.base import Channel
 from dispatcher.domain.decision import Hold, Permission, Reason, ReasonCode, Refuse, Send, headline
 from dispatcher.domain.message import Mode, State
 from dispatcher.domain.recipient import Language
-from dispatcher.policy.case import zone as zone_of
+from dispatcher.policy.case import zone_of as zone_of
 from dispatcher.policy.data import Policy
 from dispatcher.policy.explanations import messages
 from dispatcher.policy.record import DecisionRecord, from_record
 
-Told = tuple[str, ...]  # sentences
+Sentences = tuple[str, ...]  # sentences
 
 NOT_SENT = frozenset({State.REFUSED, State.EXPIRED, State.CANCELLED, State.HELD_OUT})
 # These say all there is to say: of such a person nothing else is known, or the lack of a basis only follows from them.
-ENOUGH = frozenset({ReasonCode.ERASED, ReasonCode.UNKNOWN_RECIPIENT})
-NO_BASIS_FOLLOWS = frozenset({ReasonCode.CHOICE_NONE, ReasonCode.NO_CHOICE})
+SUFFICIENT_REASONS = frozenset({ReasonCode.ERASED, ReasonCode.UNKNOWN_RECIPIENT})
+CODES_THAT_IMPLY_NO_BASIS = frozenset({ReasonCode.CHOICE_NONE, ReasonCode.NO_CHOICE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +33,12 @@ class Explanation:
     """The sentences, by what they tell. `text` is all of them in order."""
 
     language: Language
-    what: Told  # became of the message
-    why: Told
-    data: Told  # was used to write it
-    change: Told  # would have led to another outcome
-    who: Told  # sent it, for whom
-    contact: Told  # with a person
+    what: Sentences  # became of the message
+    why: Sentences
+    data: Sentences  # was used to write it
+    change: Sentences  # would have led to another outcome
+    who: Sentences  # sent it, for whom
+    contact: Sentences  # with a person
 
     @property
     def text(self) -> str:
@@ -97,19 +97,19 @@ class _Explainer:
         self.zone = zone_of(None, policy.default_zone)
         self.by_event = {choice.event: about for about, choice in recorded.choices.items()}
 
-    def what(self, state: State, reason: str | None) -> Told:
+    def what(self, state: State, reason: str | None) -> Sentences:
         """The state, and the provider's word for it where there is one."""
         decision = self.recorded.decision
-        until = _moment(decision.until, self.zone, self.words["form"]) if isinstance(decision, Hold) else ""
+        until = _format_moment(decision.until, self.zone, self.words["form"]) if isinstance(decision, Hold) else ""
         if state is State.HELD and not until:  # held by something that came after the decision
             state = State.PENDING
-        channels = _joined([self.words["channel"][leg.channel] for leg in self.legs], self.words["form"]["and"])
+        channels = _join([self.words["channel"][leg.channel] for leg in self.legs], self.words["form"]["and"])
         told = self.words["state"][state].format(channel=channels, until=until)
         if reason is None or reason in set(ReasonCode):
             return (told,)
         return told, self.words["why"]["provider"].format(code=reason)
 
-    def permissions(self, legs: tuple[Permission, ...]) -> Told:
+    def permissions(self, legs: tuple[Permission, ...]) -> Sentences:
         """The choice and the basis of a send, and why other channels were passed over."""
         text, choice = self.words["text"], self.recorded.choices.get(f"offers.{self.recorded.offer_type}")
         told = []
@@ -123,13 +123,13 @@ class _Explainer:
             told += [text["passed_over"].format(channel=self._channels(channels)), self._why(said, channels)]
         return tuple(told)
 
-    def objections(self, reason: str | None) -> Told:
+    def objections(self, reason: str | None) -> Sentences:
         """Everything that speaks against it; after a send decision, the one reason that came later."""
         if isinstance(self.recorded.decision, Send):
             return self._later("why", reason)
         return tuple(dict.fromkeys(self._why(said, channels) for said, channels in self._weighed()))
 
-    def change(self, legs: tuple[Permission, ...], reason: str | None) -> Told:
+    def change(self, legs: tuple[Permission, ...], reason: str | None) -> Sentences:
         """What would have led to another outcome: only where one thing alone would have."""
         if legs:
             if self.recorded.offer_type is None:
@@ -148,25 +148,25 @@ class _Explainer:
         told_all = (self._phrase("change", said, channels) for said, channels in single if channels)
         return tuple(dict.fromkeys(told for told in told_all if told))
 
-    def data(self) -> Told:
+    def data(self) -> Sentences:
         """The data categories behind the text."""
         if not self.recorded.categories:
             return ()
         names = sorted(self.words["category"].get(name, name) for name in self.recorded.categories)
         sentence = self.words["text"]["used" if self.recorded.used else "allowed"]
-        return (sentence.format(categories=_joined(names, self.words["form"]["and"])),)
+        return (sentence.format(categories=_join(names, self.words["form"]["and"])),)
 
-    def who(self) -> Told:
+    def who(self) -> Sentences:
         """Sender, controllers and processor."""
         text = self.words["text"]
         told = [text["sender"].format(entity=self._entity_name())]
         if self.entity is not None:
-            controllers = _joined(self.entity.controllers, self.words["form"]["and"])
+            controllers = _join(self.entity.controllers, self.words["form"]["and"])
             told += [text["controllers"].format(controllers=controllers)]
             told += [text["processor"].format(processor=self.entity.processor)]
         return tuple(told)
 
-    def contact(self) -> Told:
+    def contact(self) -> Sentences:
         """How to reach a person."""
         return (self.words["text"]["contact"].format(contact=self.entity.contact),) if self.entity else ()
 
@@ -176,16 +176,16 @@ class _Explainer:
         codes = {said.code for said in reasons}
         merged: dict[tuple[ReasonCode, str], tuple[Reason, list[Channel]]] = {}
         for said in reasons:
-            if said.code is ReasonCode.NO_BASIS and codes & NO_BASIS_FOLLOWS:
+            if said.code is ReasonCode.NO_BASIS and codes & CODES_THAT_IMPLY_NO_BASIS:
                 continue
             # One lacking basis per channel is one sentence, however many places of the policy would have to allow it.
             evidence = "" if said.code is ReasonCode.NO_BASIS else said.evidence
             merged.setdefault((said.code, evidence), (said, []))[1].append(said.channel)
         rank = list(ReasonCode).index
         weighed = sorted(merged.values(), key=lambda entry: rank(entry[0].code))
-        return weighed[:1] if weighed and weighed[0][0].code in ENOUGH else weighed
+        return weighed[:1] if weighed and weighed[0][0].code in SUFFICIENT_REASONS else weighed
 
-    def _later(self, table: str, reason: str | None) -> Told:
+    def _later(self, table: str, reason: str | None) -> Sentences:
         """The sentence for a reason that came up after the decision to send, where it is one of ours."""
         sentence = self.words[table].get(reason) if reason in set(ReasonCode) else None
         return (sentence.format(**self._places(None, [leg.channel for leg in self.legs])),) if sentence else ()
@@ -213,28 +213,28 @@ class _Explainer:
             "code": "",
         }
         if choice is not None:
-            places["date"] = _date(choice.at.astimezone(self.zone), self.words["form"])
+            places["date"] = _format_date(choice.at.astimezone(self.zone), self.words["form"])
             places["source"] = self.words["source"].get(choice.source, choice.source)
             places["mode"] = self.words["mode"].get(choice.value, choice.value)
         return places
 
     def _channels(self, channels: Iterable[Channel]) -> str:
-        return _joined([self.words["channel"][channel] for channel in channels], self.words["form"]["or"])
+        return _join([self.words["channel"][channel] for channel in channels], self.words["form"]["or"])
 
     def _entity_name(self) -> str:
         return self.entity.names[self.language] if self.entity else self.recorded.entity
 
 
-def _joined(names: Iterable[str], last: str) -> str:
+def _join(names: Iterable[str], last: str) -> str:
     *most, end = [*names] or [""]
     return ", ".join(most) + last + end if most else end
 
 
-def _date(at: datetime, form: Mapping[str, Any]) -> str:
+def _format_date(at: datetime, form: Mapping[str, Any]) -> str:
     pattern = form["first"] if at.day == 1 else form["date"]
     return str(pattern).format(day=at.day, month=form["months"][at.month - 1], year=at.year)
 
 
-def _moment(at: datetime, where: tzinfo, form: Mapping[str, Any]) -> str:
+def _format_moment(at: datetime, where: tzinfo, form: Mapping[str, Any]) -> str:
     local = at.astimezone(where)
-    return str(form["moment"]).format(date=_date(local, form), clock=f"{local:%H:%M}")
+    return str(form["moment"]).format(date=_format_date(local, form), clock=f"{local:%H:%M}")

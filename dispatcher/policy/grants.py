@@ -27,7 +27,7 @@ SENDERS = {
     "sms": re.compile(NUMBER_OR_SERVICE + "|(?=.*[A-Za-z])[A-Za-z0-9 ]{1,11}"),
     "whatsapp": re.compile(NUMBER_OR_SERVICE),
 }
-SENDER_RIGHT = {
+SENDER_EXPECTED = {
     "sms": "a number such as +32470000000, a messaging service, or a name of at most 11 letters, digits and spaces",
     "whatsapp": "a number such as +32470000000, or a messaging service",
 }
@@ -35,7 +35,7 @@ SENDER_RIGHT = {
 Tables = dict[str, dict[str, Row]]  # offer type or "service" -> choice -> row
 
 
-def entities_of(table: Section) -> dict[str, Entity]:
+def read_entities(table: Section) -> dict[str, Entity]:
     """The companies in whose name messages go out."""
     entities = {}
     with table:
@@ -67,17 +67,17 @@ def _senders(table: Section) -> dict[Channel, str]:
         for channel in table.each(SENDERS):
             senders[Channel(channel)] = table.text(channel)
             if not SENDERS[channel].fullmatch(senders[Channel(channel)]):
-                table.fault(channel, SENDER_RIGHT[channel], senders[Channel(channel)])
+                table.fault(channel, SENDER_EXPECTED[channel], senders[Channel(channel)])
     return senders
 
 
-def basis_of(top: Section, entities: Mapping[str, Entity]) -> dict[str, Tables]:
+def read_basis(top: Section, entities: Mapping[str, Entity]) -> dict[str, Tables]:
     """What each entity may, by type of offer and choice: the common tables with its own places in them."""
     common = _tables(top.section("basis"))
     basis = {}
     for name in entities:
         own = top.section("entities").section(name).section("basis", needed=False)
-        basis[name] = _merged(common, _tables(own))
+        basis[name] = _merge(common, _tables(own))
     return basis
 
 
@@ -101,7 +101,7 @@ def _row(table: Section, bases: tuple[str, ...]) -> Row:
         }
 
 
-def _merged(common: Tables, own: Tables) -> Tables:
+def _merge(common: Tables, own: Tables) -> Tables:
     merged: Tables = {}
     for offer in common.keys() | own.keys():
         ours, theirs = common.get(offer, {}), own.get(offer, {})

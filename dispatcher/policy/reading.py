@@ -14,13 +14,13 @@ from channels.base import Channel
 from dispatcher.domain.recipient import GROUP_OF, ChannelGroup, Source
 from dispatcher.policy import limits
 from dispatcher.policy.data import SERVICE, Entity, Policy, Product, SoftOptIn
-from dispatcher.policy.grants import CHANNELS, CHOICES, OFFERS, basis_of, entities_of
+from dispatcher.policy.grants import CHANNELS, CHOICES, OFFERS, read_basis, read_entities
 from dispatcher.policy.section import InvalidPolicy, PolicyError, Section
 
 T = TypeVar("T")
 # What a link, a reply or a provider tells us is never a yes.
-NOT_A_YES = {Source.UNSUBSCRIBE, Source.INBOUND, Source.PROVIDER, Source.ERASURE}
-YES_SOURCES = [source.value for source in Source if source not in NOT_A_YES]
+NOT_CONSENT_SOURCES = {Source.UNSUBSCRIBE, Source.INBOUND, Source.PROVIDER, Source.ERASURE}
+CONSENT_SOURCES = [source.value for source in Source if source not in NOT_CONSENT_SOURCES]
 
 
 def shipped() -> str:
@@ -42,7 +42,7 @@ def parse(text: str, file: str = "policy.toml") -> Policy:
     return policy
 
 
-def recall(text: str, present: Policy) -> Policy:
+def parse_former(text: str, present: Policy) -> Policy:
     """A policy of the past, for telling what was decided under it; raises nothing.
 
     Where later versions of the program ask more of the file than it says, what explanations need is still read from it, and the
@@ -59,13 +59,13 @@ def recall(text: str, present: Policy) -> Policy:
     return replace(
         present,
         digest=hashlib.sha256(text.encode()).hexdigest(),
-        entities=_recalled(kept.get("entities"), entities_of, present.entities),
-        default_zone=_recalled(kept, _zone, present.default_zone),
-        adult_years=_recalled(kept.get("ages"), lambda ages: ages.whole("adult_years", 1, 120), present.adult_years),
+        entities=_read_or_default(kept.get("entities"), read_entities, present.entities),
+        default_zone=_read_or_default(kept, _zone, present.default_zone),
+        adult_years=_read_or_default(kept.get("ages"), lambda ages: ages.whole("adult_years", 1, 120), present.adult_years),
     )
 
 
-def _recalled(data: object, read: Callable[[Section], T], otherwise: T) -> T:
+def _read_or_default(data: object, read: Callable[[Section], T], otherwise: T) -> T:
     """What is read from a table, where it can be read without a fault."""
     section = Section(data, "kept")
     found = read(section)
@@ -75,12 +75,12 @@ def _recalled(data: object, read: Callable[[Section], T], otherwise: T) -> T:
 def _policy(top: Section, digest: str) -> Policy:
     with top.section("signed") as signed, top.section("consent") as consent, top.section("ages") as ages:
         signed_by, signed_on = signed.text("by"), signed.day("on")
-        sources = consent.words("sources", YES_SOURCES)
+        sources = consent.words("sources", CONSENT_SOURCES)
         adult_years = ages.whole("adult_years", 1, 120)
     with top.section("coins") as coins, top.section("holdout") as holdout, top.section("four_eyes") as four_eyes:
         needs_account, salt = coins.flag("needs_current_account"), holdout.text("salt")
         audience_min, templates = four_eyes.whole("audience_min", 0, 1_000_000_000), four_eyes.flag("templates")
-    entities = entities_of(top.section("entities"))
+    entities = read_entities(top.section("entities"))
     soft_opt_in = _soft_opt_in(top.section("soft_opt_in"), entities)
     return Policy(
         digest=digest,
@@ -90,7 +90,7 @@ def _policy(top: Section, digest: str) -> Policy:
         adult_years=adult_years,
         entities=entities,
         offer_types=OFFERS,
-        basis=basis_of(top, entities),
+        basis=read_basis(top, entities),
         categories=_categories(top.section("categories")),
         household_categories=_household(top.section("household")),
         consent_sources=frozenset(sources),

@@ -46,7 +46,7 @@ def record(decision: Decision, facts: Facts, policy: Policy, job: Job, used: Ite
         "job": [job.entity, job.info.template, job.info.kind.value, job.info.offer_type],
         "legs": [[leg.channel.value, leg.mode.value, leg.basis, leg.evidence] for leg in legs],
         "reasons": _reasons(decision.reasons),
-        "choices": {about: _choice(choice) for about, choice in _rests_on(decision, facts, policy, job)},
+        "choices": {about: _choice(choice) for about, choice in _supporting_choices(decision, facts, policy, job)},
         "approval": job.approval,
         "until": decision.until.isoformat() if isinstance(decision, Hold) else None,
         "allowed" if used is None else "used": sorted(categories),
@@ -82,7 +82,7 @@ def _reasons(reasons: tuple[Reason, ...]) -> list[list[str]]:
     return [[*what, *channels] for what, channels in merged.items()]
 
 
-def _rests_on(decision: Decision, facts: Facts, policy: Policy, job: Job) -> Iterable[tuple[str, Choice]]:
+def _supporting_choices(decision: Decision, facts: Facts, policy: Policy, job: Job) -> Iterable[tuple[str, Choice]]:
     """The choice for this type of offer, the switches of the legs, and whatever a reason cites."""
     cited = {said.evidence for said in decision.reasons}
     legs = decision.legs if isinstance(decision, Send) else ()

@@ -13,7 +13,7 @@ from dispatcher.policy.case import DecisionCase, Objection, basis
 from dispatcher.policy.data import SERVICE, Policy
 from dispatcher.policy.rules import RULES, Rules
 
-NO_LEG = Objection(ReasonCode.NO_BASIS, "rule:default_deny")  # no rule objected, yet nothing was found that permits
+NO_PERMISSION = Objection(ReasonCode.NO_BASIS, "rule:default_deny")  # no rule objected, yet nothing was found that permits
 
 
 def decide(job: Job, facts: Facts, policy: Policy, now: datetime, rules: Rules = RULES) -> Decision:
@@ -34,24 +34,24 @@ def decide(job: Job, facts: Facts, policy: Policy, now: datetime, rules: Rules =
         case = DecisionCase(job, facts, policy, now)
     except Exception:  # whatever is wrong with these facts, nothing is sent on them
         return Refuse(tuple(Reason(ReasonCode.FAULT, channel, "case", "rule:case") for channel in channels))
-    return _weigh(case, channels, rules)
+    return _combine(case, channels, rules)
 
 
-def _weigh(case: DecisionCase, channels: tuple[Channel, ...], rules: Rules) -> Decision:
-    about_person = list(_hear_person(case, rules))
+def _combine(case: DecisionCase, channels: tuple[Channel, ...], rules: Rules) -> Decision:
+    about_person = list(_person_objections(case, rules))
     legs: list[Permission] = []
     refusals: list[Reason] = []
     delays: list[Reason] = []
     held_until: datetime | None = None
     for channel in channels:
-        heard = [*about_person, *_hear_channel(case, channel, rules)]
+        heard = [*about_person, *_channel_objections(case, channel, rules)]
         if not heard:
-            leg = _leg(case, channel)
+            leg = _permission(case, channel)
             if isinstance(leg, Permission):
                 legs.append(leg)
                 continue
             heard = [leg]
-        until = _delay(case, heard)
+        until = _delayed_until(case, heard)
         if until is not None:
             delays += [_reason(said, channel) for said in heard]
             held_until = until if held_until is None else min(held_until, until)
@@ -63,10 +63,10 @@ def _weigh(case: DecisionCase, channels: tuple[Channel, ...], rules: Rules) -> D
     return Refuse(tuple(refusals)) if held_until is None else Hold(held_until, tuple(delays))
 
 
-Heard = tuple[str, Objection]  # the rule's name and what it says
+RuleObjection = tuple[str, Objection]  # the rule's name and what it says
 
 
-def _hear_person(case: DecisionCase, rules: Rules) -> Iterator[Heard]:
+def _person_objections(case: DecisionCase, rules: Rules) -> Iterator[RuleObjection]:
     for name, rule in rules.person.items():
         try:
             said = rule(case)
@@ -76,7 +76,7 @@ def _hear_person(case: DecisionCase, rules: Rules) -> Iterator[Heard]:
             yield name, said
 
 
-def _hear_channel(case: DecisionCase, channel: Channel, rules: Rules) -> Iterator[Heard]:
+def _channel_objections(case: DecisionCase, channel: Channel, rules: Rules) -> Iterator[RuleObjection]:
     for name, rule in rules.channel.items():
         try:
             said = rule(case, channel)
@@ -86,11 +86,11 @@ def _hear_channel(case: DecisionCase, channel: Channel, rules: Rules) -> Iterato
             yield name, said
 
 
-def _leg(case: DecisionCase, channel: Channel) -> Permission | Heard:
+def _permission(case: DecisionCase, channel: Channel) -> Permission | RuleObjection:
     """The permission itself: a leg exists only where a mode and a basis are positively found."""
     found = basis(case, channel)
     if found is None or case.mode is None:
-        return "default_deny", NO_LEG
+        return "default_deny", NO_PERMISSION
     name, evidence = found
     categories = case.policy.categories[SERVICE if case.service else case.mode.value]
     if case.facts.partner_id is None:  # children and others who live there have no part in this
@@ -98,7 +98,7 @@ def _leg(case: DecisionCase, channel: Channel) -> Permission | Heard:
     return Permission(channel, case.mode, name, evidence, categories)
 
 
-def _delay(case: DecisionCase, heard: list[Heard]) -> datetime | None:
+def _delayed_until(case: DecisionCase, heard: list[RuleObjection]) -> datetime | None:
     """Until when all of these only say "not now"; None when one of them says no, or the job would be over by then.
 
     In the latter case the expiry joins what was heard.
@@ -114,6 +114,6 @@ def _delay(case: DecisionCase, heard: list[Heard]) -> datetime | None:
     return until
 
 
-def _reason(heard: Heard, channel: Channel) -> Reason:
+def _reason(heard: RuleObjection, channel: Channel) -> Reason:
     name, said = heard
     return Reason(said.code, channel, name, said.evidence)

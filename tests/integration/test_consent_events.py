@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
 
 from channels.base import Channel
-from dispatcher.domain.preferences import SWITCHES, UNSAID, VALUES, BadChoice, Change, changes, rule
+from dispatcher.domain.preferences import DEFAULTS, SWITCHES, VALUES, BadChoice, Change, changes, resolve_changes
 from dispatcher.domain.recipient import Choice, Device
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.consent import events, recipients, suppressions
@@ -149,8 +149,8 @@ def standings(draw: st.DrawFn) -> dict[str, Choice]:
 def test_only_a_newer_word_opens_and_every_word_closes(
     current: dict[str, Choice], asked: list[tuple[str, str]], said_at: datetime | None, closed: bool
 ) -> None:
-    ruling = rule(current, [Change(*item) for item in asked], said_at, closed)
-    before = {**UNSAID, **{subject: choice.value for subject, choice in current.items()}}
+    ruling = resolve_changes(current, [Change(*item) for item in asked], said_at, closed)
+    before = {**DEFAULTS, **{subject: choice.value for subject, choice in current.items()}}
     after = before | {change.subject: change.value for change in ruling.taken}
     for subject, value in dict(asked).items():
         known, standing = VALUES[subject], current.get(subject)

@@ -20,20 +20,20 @@ from dispatcher.domain.recipient import LANGUAGES, Source
 from dispatcher.policy import Explanation, decide, explain, from_record, parse, record, shipped
 from dispatcher.policy.explanations import messages
 from dispatcher.policy.grants import BASES
-from tests.support.strategies import Scene, said, scenes, sendable
+from tests.support.strategies import Scenario, recorded_choice, scenarios, sendable
 
 POLICY = parse(shipped())
 often = settings(max_examples=settings().max_examples * 3 // 2, deadline=None)
 
 
-def kept(scene: Scene, used: list[str] | None = None) -> dict[str, Any]:
+def kept(scene: Scenario, used: list[str] | None = None) -> dict[str, Any]:
     """The record as it comes back from a database."""
     decision = decide(scene.job, scene.facts, POLICY, scene.now)
     back: dict[str, Any] = json.loads(json.dumps(record(decision, scene.facts, POLICY, scene.job, used)))
     return back
 
 
-def told(scene: Scene, language: str = "en", **later: Any) -> Explanation:
+def told(scene: Scenario, language: str = "en", **later: Any) -> Explanation:
     return explain(kept(scene, ["identity", "transactions"]), language, POLICY, **later)
 
 
@@ -41,8 +41,8 @@ def told(scene: Scene, language: str = "en", **later: Any) -> Explanation:
 
 
 @often
-@given(scenes())
-def test_a_decision_survives_being_kept(scene: Scene) -> None:
+@given(scenarios())
+def test_a_decision_survives_being_kept(scene: Scenario) -> None:
     decision = decide(scene.job, scene.facts, POLICY, scene.now)
     back = from_record(kept(scene))
     assert type(back.decision) is type(decision)
@@ -62,8 +62,8 @@ def test_a_decision_survives_being_kept(scene: Scene) -> None:
 
 
 @often
-@given(scenes())
-def test_a_record_and_its_story_hold_no_address(scene: Scene) -> None:
+@given(scenarios())
+def test_a_record_and_its_story_hold_no_address(scene: Scenario) -> None:
     everything = json.dumps(kept(scene)) + explain(kept(scene), "nl", POLICY).text
     assert "someone@" not in everything
     assert "+32470" not in everything
@@ -71,7 +71,7 @@ def test_a_record_and_its_story_hold_no_address(scene: Scene) -> None:
 
 
 def test_a_record_is_small() -> None:
-    for scene in (sendable(), sendable(choice="standard"), sendable().with_facts(offers={"own": said("none", 5)})):
+    for scene in (sendable(), sendable(choice="standard"), sendable().with_facts(offers={"own": recorded_choice("none", 5)})):
         assert len(json.dumps(kept(scene, ["identity", "product"]), separators=(",", ":"))) < 440
 
 
@@ -89,10 +89,10 @@ def test_what_the_text_used_is_never_more_than_what_was_allowed() -> None:
 
 def test_a_record_keeps_the_choices_it_rests_on_and_no_others() -> None:
     scene = sendable(channels=(Channel.EMAIL, Channel.SMS)).with_facts(
-        object_profiling=said("on", 9), object_marketing=said("off", 8)
+        object_profiling=recorded_choice("on", 9), object_marketing=recorded_choice("off", 8)
     )
     assert from_record(kept(scene)).choices.keys() == {"offers.own", "switches.email", "object_profiling"}
-    refused = scene.with_facts(switches={"email": said("off", 7)}, object_marketing=said("on", 8))
+    refused = scene.with_facts(switches={"email": recorded_choice("off", 7)}, object_marketing=recorded_choice("on", 8))
     assert from_record(kept(refused)).choices.keys() == {
         "offers.own",
         "switches.email",
@@ -142,8 +142,8 @@ BEFORE = {None, State.PENDING, State.HELD, State.REFUSED, State.EXPIRED, State.C
 
 
 @often
-@given(scenes(), st.sampled_from(LANGUAGES), st.sampled_from([None, *State]), st.sampled_from([None, "21614", *ReasonCode]))
-def test_every_story_is_whole_sentences(scene: Scene, language: str, state: State | None, reason: str | None) -> None:
+@given(scenarios(), st.sampled_from(LANGUAGES), st.sampled_from([None, *State]), st.sampled_from([None, "21614", *ReasonCode]))
+def test_every_story_is_whole_sentences(scene: Scenario, language: str, state: State | None, reason: str | None) -> None:
     if not isinstance(decide(scene.job, scene.facts, POLICY, scene.now), Send) and state not in BEFORE:
         state = None  # nothing arrives that was not sent
     story = told(scene, language, state=state, reason=reason)
@@ -178,7 +178,7 @@ def test_a_sent_message_tells_choice_source_date_basis_data_and_who(language: st
 
 
 def test_a_refusal_names_the_choice_and_what_would_have_changed_it() -> None:
-    story = told(sendable().with_facts(offers={"own": said("none", 5, "branch")}))
+    story = told(sendable().with_facts(offers={"own": recorded_choice("none", 5, "branch")}))
     assert story.why == ("You chose on 1 March 2025 in a branch not to hear about offers from the bank and the insurer.",)
     assert len(story.change) == 1
     assert "could have received it" in story.change[0]
@@ -186,19 +186,23 @@ def test_a_refusal_names_the_choice_and_what_would_have_changed_it() -> None:
 
 
 def test_only_what_alone_would_have_changed_the_outcome_is_promised() -> None:
-    scene = sendable(channels=(Channel.PUSH, Channel.EMAIL)).with_facts(devices=(), switches={"email": said("off", 9, "live")})
+    scene = sendable(channels=(Channel.PUSH, Channel.EMAIL)).with_facts(
+        devices=(), switches={"email": recorded_choice("off", 9, "live")}
+    )
     assert told(scene).change == ("You would have received it if messages by e-mail were switched on.",)
-    assert isinstance(decide(scene.job, scene.with_facts(switches={"email": said("on", 10)}).facts, POLICY, scene.now), Send)
+    assert isinstance(
+        decide(scene.job, scene.with_facts(switches={"email": recorded_choice("on", 10)}).facts, POLICY, scene.now), Send
+    )
     both = scene.with_facts(email=None)
     assert told(both).change == ("All of these reasons count; every one of them would have had to be different.",)
 
 
 def test_an_objection_to_profiling_is_told_as_such() -> None:
     tailored_only = sendable().with_brief(modes=frozenset({Mode.TAILORED}))
-    story = told(tailored_only.with_facts(object_profiling=said("on", 9, "touch")))
+    story = told(tailored_only.with_facts(object_profiling=recorded_choice("on", 9, "touch")))
     assert "personal profile" in story.why[0]
     assert "in the web bank" in story.why[0]
-    standard = told(sendable().with_facts(object_profiling=said("on", 9)))
+    standard = told(sendable().with_facts(object_profiling=recorded_choice("on", 9)))
     assert "It was written in its standard form." in standard.why
 
 
@@ -212,7 +216,7 @@ def test_what_came_after_the_decision_is_told_too() -> None:
 
 
 def test_a_held_message_says_until_when_by_the_local_clock() -> None:
-    night = Scene(sendable(channels=(Channel.SMS,)).job, sendable().facts, datetime(2026, 11, 23, 20, 0, tzinfo=UTC))
+    night = Scenario(sendable(channels=(Channel.SMS,)).job, sendable().facts, datetime(2026, 11, 23, 20, 0, tzinfo=UTC))
     assert "24 November 2026, 09:00" in told(night).what[0]
 
 

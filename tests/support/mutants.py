@@ -25,28 +25,28 @@ NOTICED = {
 
 def main() -> None:
     """Print the score of each file, then every survivor as a difference."""
-    found = {file: _fates(file) for file in sorted(COPY.rglob("*.py.meta"))}
+    found = {file: _exit_codes(file) for file in sorted(COPY.rglob("*.py.meta"))}
     counted = {file: fates for file, fates in found.items() if fates}
     for file, fates in counted.items():
-        _say(file.relative_to(COPY).with_suffix("").as_posix(), list(fates.values()))
-    _say("all", [fate for fates in counted.values() for fate in fates.values()])
-    for name in sorted(name for fates in counted.values() for name, fate in fates.items() if not _noticed(fate)):
+        _print_score(file.relative_to(COPY).with_suffix("").as_posix(), list(fates.values()))
+    _print_score("all", [fate for fates in counted.values() for fate in fates.values()])
+    for name in sorted(name for fates in counted.values() for name, fate in fates.items() if not _is_noticed(fate)):
         shown = subprocess.run([sys.executable, "-m", "mutmut", "show", name], capture_output=True, text=True, check=True)
         changed = [line for line in shown.stdout.splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---")]
         print("", name, *changed, sep="\n")
 
 
-def _fates(file: Path) -> dict[str, int | None]:
+def _exit_codes(file: Path) -> dict[str, int | None]:
     fates: dict[str, int | None] = json.loads(file.read_text())["exit_code_by_key"]
     return fates
 
 
-def _noticed(fate: int | None) -> bool:
+def _is_noticed(fate: int | None) -> bool:
     return fate in NOTICED
 
 
-def _say(what: str, fates: list[int | None]) -> None:
-    noticed = sum(map(_noticed, fates))
+def _print_score(what: str, fates: list[int | None]) -> None:
+    noticed = sum(map(_is_noticed, fates))
     print(f"{what:32} {noticed:5} of {len(fates):5} noticed  {noticed / len(fates):6.1%}")
 
 

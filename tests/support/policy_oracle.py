@@ -21,7 +21,7 @@ age_unknown no_current_account channel_off suppressed no_address no_os_permissio
 frequency_capped quiet_hours
 """.split()  # noqa: SIM905 - a list of words is no easier to read
 QUIET = {"push": ("21:00", "08:00"), "sms": ("20:00", "09:00"), "whatsapp": ("20:00", "09:00")}
-SILENT = """
+PUBLIC_HOLIDAYS = """
 2026-01-01 2026-04-06 2026-05-01 2026-05-14 2026-05-25 2026-07-21 2026-08-15 2026-11-01 2026-11-11 2026-12-25 2027-01-01
 """.split()  # noqa: SIM905 - Belgium's public holidays but those that are Sundays anyway
 ENTITIES = ("kbc-bank", "cbc-banque", "kbc-insurance")
@@ -33,11 +33,11 @@ SELLERS = {
     "insurance": {"kbc-insurance"},
 }
 FAMILIES = ({"loan", "mortgage"}, {"savings", "investment"}, {"insurance"})
-SOURCES_OF_A_YES = {"mobile", "touch", "live", "branch", "preference_centre", "import"}
+CONSENT_SOURCES = {"mobile", "touch", "live", "branch", "preference_centre", "import"}
 
 
 @dataclass
-class Told:
+class ExpectedDecision:
     """What should come out: the verdict, the strongest reason if it is a no, and the legs or the end of the hold."""
 
     verdict: str
@@ -46,11 +46,11 @@ class Told:
     until: datetime | None = None
 
 
-def tell(job: Job, facts: Facts, now: datetime) -> Told:
+def expected_decision(job: Job, facts: Facts, now: datetime) -> ExpectedDecision:
     """The verdict by the book."""
     legs, noes, holds = [], [], []
     for channel in job.channels:
-        codes = no_codes(job, facts, now, channel)
+        codes = refusal_codes(job, facts, now, channel)
         until = quiet_until(job, facts, now, channel)
         if not codes and until is not None and job.expires_at is not None and job.expires_at <= until:
             codes = {"expired", "quiet_hours"}
@@ -59,15 +59,15 @@ def tell(job: Job, facts: Facts, now: datetime) -> Told:
         elif until is not None:
             holds.append(until)
         else:
-            legs.append((channel.value, written(job, facts) or "?", basis(job, facts, channel) or "?"))
+            legs.append((channel.value, rendered_mode(job, facts) or "?", basis(job, facts, channel) or "?"))
     if legs:
-        return Told("Send", legs=tuple(legs) if job.route == "all" else (legs[0],))
+        return ExpectedDecision("Send", legs=tuple(legs) if job.route == "all" else (legs[0],))
     if holds:
-        return Told("Hold", "quiet_hours", until=min(holds))
-    return Told("Refuse", min(noes, key=STRONGEST_FIRST.index))
+        return ExpectedDecision("Hold", "quiet_hours", until=min(holds))
+    return ExpectedDecision("Refuse", min(noes, key=STRONGEST_FIRST.index))
 
 
-def no_codes(job: Job, facts: Facts, now: datetime, channel: Channel) -> set[str]:
+def refusal_codes(job: Job, facts: Facts, now: datetime, channel: Channel) -> set[str]:
     """Everything that speaks against this channel for good."""
     found = {
         "erased": facts.erased,
@@ -80,7 +80,8 @@ def no_codes(job: Job, facts: Facts, now: datetime, channel: Channel) -> set[str
         "no_os_permission": channel.value == "push"
         and len(facts.devices) > 0
         and not [device for device in facts.devices if device.permission],
-        "mode_not_allowed": written(job, facts) is None and (is_service(job) or chosen(job, facts) in ("tailored", "standard")),
+        "mode_not_allowed": rendered_mode(job, facts) is None
+        and (is_service(job) or chosen(job, facts) in ("tailored", "standard")),
     }
     if not is_service(job):
         found |= commercial_codes(job, facts, now, channel)
@@ -103,8 +104,8 @@ def commercial_codes(job: Job, facts: Facts, now: datetime, channel: Channel) ->
         "channel_off": group not in facts.switches or facts.switches[group].value != "on",
         "template_not_approved": job.approval is None,
         "household": facts.partner_message is not None,
-        "held_out": drawn_for_control(job),
-        "frequency_capped": heard_enough(facts, now, channel) or provider_says_enough(facts, now, channel),
+        "held_out": in_control_group(job),
+        "frequency_capped": cap_reached(facts, now, channel) or cool_down_runs(facts, now, channel),
     }
 
 
@@ -123,7 +124,7 @@ def objects(choice: object) -> bool:
     return choice is not None and getattr(choice, "value", "") != "off"
 
 
-def written(job: Job, facts: Facts) -> str | None:
+def rendered_mode(job: Job, facts: Facts) -> str | None:
     """In which rendering the message would be written."""
     there = {mode.value for mode in job.info.modes}
     if is_service(job):
@@ -152,12 +153,12 @@ def basis(job: Job, facts: Facts, channel: Channel) -> str | None:
         return None
     if channel.value == "push":
         return "legitimate_interest"
-    if job.info.offer_type == "own" and bought_something_like_it(job, facts):
+    if job.info.offer_type == "own" and bought_analogous_product(job, facts):
         return "soft_opt_in"
-    return "consent" if facts.offers[job.info.offer_type or ""].source in SOURCES_OF_A_YES else None
+    return "consent" if facts.offers[job.info.offer_type or ""].source in CONSENT_SOURCES else None
 
 
-def bought_something_like_it(job: Job, facts: Facts) -> bool:
+def bought_analogous_product(job: Job, facts: Facts) -> bool:
     for family in FAMILIES:
         for product in family & facts.purchased:
             sellers = [entity for entity in facts.entities if entity in SELLERS[product]]
@@ -172,7 +173,7 @@ def reachable(facts: Facts, channel: Channel) -> bool:
     return bool({"email": facts.email, "sms": facts.phone, "whatsapp": facts.whatsapp}[channel.value])
 
 
-def home(facts: Facts) -> ZoneInfo:
+def recipient_zone(facts: Facts) -> ZoneInfo:
     try:
         return ZoneInfo(facts.timezone or "Europe/Brussels")
     except (ZoneInfoNotFoundError, ValueError):
@@ -181,7 +182,7 @@ def home(facts: Facts) -> ZoneInfo:
 
 def age(facts: Facts, now: datetime) -> int | None:
     """Count birthdays one by one; 29 February is celebrated on 1 March in other years."""
-    born, today = facts.birth_date, now.astimezone(home(facts)).date()
+    born, today = facts.birth_date, now.astimezone(recipient_zone(facts)).date()
     if born is None:
         return None
     years = 0
@@ -197,7 +198,7 @@ def birthday(born: date, year: int) -> date:
         return date(year, 3, 1)
 
 
-def drawn_for_control(job: Job) -> bool:
+def in_control_group(job: Job) -> bool:
     if job.campaign_id is None:
         return False
     seed = b"2026" + b"\0" + job.campaign_id.encode() + b"\0" + job.recipient_id.encode()
@@ -205,15 +206,17 @@ def drawn_for_control(job: Job) -> bool:
     return number * 100 < job.holdout_percent * 2**64
 
 
-def heard_enough(facts: Facts, now: datetime, channel: Channel) -> bool:
+def cap_reached(facts: Facts, now: datetime, channel: Channel) -> bool:
     """Seven messages in any seven days; two texts on one day of the recipient's own calendar."""
     week = [one for one in facts.sent if one.at + timedelta(days=7) > now]
-    today = [one for one in facts.sent if one.at.astimezone(home(facts)).date() == now.astimezone(home(facts)).date()]
+    today = [
+        one for one in facts.sent if one.at.astimezone(recipient_zone(facts)).date() == now.astimezone(recipient_zone(facts)).date()
+    ]
     texts = [one for one in today if one.channel.value in ("sms", "whatsapp")]
     return len(week) >= 7 or (channel.value in ("sms", "whatsapp") and len(texts) >= 2)
 
 
-def provider_says_enough(facts: Facts, now: datetime, channel: Channel) -> bool:
+def cool_down_runs(facts: Facts, now: datetime, channel: Channel) -> bool:
     return any(name == channel.value and now < rest.until for name, rest in facts.cool_downs.items())
 
 
@@ -223,12 +226,16 @@ def quiet_until(job: Job, facts: Facts, now: datetime, channel: Channel) -> date
         return None
     start, end = QUIET[channel.value]
     moment = now.astimezone(UTC)
-    while start <= (clock := moment.astimezone(home(facts)).strftime("%H:%M")) or clock < end or silent(moment, facts, channel):
+    while (
+        start <= (clock := moment.astimezone(recipient_zone(facts)).strftime("%H:%M"))
+        or clock < end
+        or is_silent_day(moment, facts, channel)
+    ):
         moment = moment.replace(second=0, microsecond=0) + timedelta(minutes=1)
     return None if moment == now else moment
 
 
-def silent(moment: datetime, facts: Facts, channel: Channel) -> bool:
+def is_silent_day(moment: datetime, facts: Facts, channel: Channel) -> bool:
     """Nobody's telephone rings on a Sunday or a public holiday; the app may still show something."""
-    day = moment.astimezone(home(facts))
-    return channel.value in ("sms", "whatsapp") and (day.strftime("%A") == "Sunday" or day.strftime("%Y-%m-%d") in SILENT)
+    day = moment.astimezone(recipient_zone(facts))
+    return channel.value in ("sms", "whatsapp") and (day.strftime("%A") == "Sunday" or day.strftime("%Y-%m-%d") in PUBLIC_HOLIDAYS)

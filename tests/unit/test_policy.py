@@ -17,19 +17,30 @@ from channels.base import Channel
 from dispatcher.domain.decision import Decision, Hold, Reason, ReasonCode, Refuse, Send
 from dispatcher.domain.message import Mode, OfferType
 from dispatcher.domain.recipient import Device
-from dispatcher.policy import RULES, InvalidPolicy, RetryPolicy, Rules, decide, parse, recall, shipped, variant_of
+from dispatcher.policy import RULES, InvalidPolicy, RetryPolicy, Rules, decide, parse, parse_former, shipped, variant_of
 from dispatcher.policy.case import DecisionCase, Objection
 from dispatcher.policy.case import basis as basis_of
 from dispatcher.policy.data import BasisGrant, QuietHours
 from dispatcher.policy.rules import next_time, share_percent
-from tests.support.policy_oracle import tell
-from tests.support.strategies import BOTH, DISTURBANCES, NOON, Disturbance, Scene, got, resting, said, scenes, sendable
+from tests.support.policy_oracle import expected_decision
+from tests.support.strategies import (
+    BOTH,
+    DISTURBANCES,
+    NOON,
+    Disturbance,
+    Scenario,
+    cooling_down,
+    received,
+    recorded_choice,
+    scenarios,
+    sendable,
+)
 
 POLICY = parse(shipped())
 often = settings(max_examples=4 * settings().max_examples, deadline=None)
 
 
-def decided(scene: Scene, rules: Rules = RULES) -> Decision:
+def decided(scene: Scenario, rules: Rules = RULES) -> Decision:
     return decide(scene.job, scene.facts, POLICY, scene.now, rules)
 
 
@@ -37,7 +48,7 @@ def codes(decision: Decision) -> set[ReasonCode]:
     return {reason.code for reason in decision.reasons}
 
 
-def evidence_of(scene: Scene, name: str) -> set[str]:
+def evidence_of(scene: Scenario, name: str) -> set[str]:
     """What one rule cites."""
     return {reason.evidence for reason in decided(scene).reasons if reason.rule == name}
 
@@ -52,8 +63,8 @@ def without(rules: Rules, name: str) -> Rules:
 # -- the two tellings --------------------------------------------------------------------------------------------------
 
 
-def agree(scene: Scene) -> None:
-    decision, told = decided(scene), tell(scene.job, scene.facts, scene.now)
+def agree(scene: Scenario) -> None:
+    decision, told = decided(scene), expected_decision(scene.job, scene.facts, scene.now)
     assert type(decision).__name__ == told.verdict, scene
     if isinstance(decision, Send):
         assert tuple((leg.channel.value, leg.mode.value, leg.basis) for leg in decision.legs) == told.legs
@@ -64,8 +75,8 @@ def agree(scene: Scene) -> None:
 
 
 @often
-@given(scenes())
-def test_the_second_telling_agrees(scene: Scene) -> None:
+@given(scenarios())
+def test_the_second_telling_agrees(scene: Scenario) -> None:
     agree(scene)
 
 
@@ -78,13 +89,13 @@ def test_the_second_telling_agrees_on_each_single_disturbance(offer: OfferType |
 
 # -- every rule is needed ----------------------------------------------------------------------------------------------
 
-ALONE: dict[str, tuple[Scene, ReasonCode]] = {
+ALONE: dict[str, tuple[Scenario, ReasonCode]] = {
     "erased": (sendable().with_facts(erased=True), ReasonCode.ERASED),
     "known": (sendable().with_facts(known=False), ReasonCode.UNKNOWN_RECIPIENT),
     "duplicate": (sendable().with_facts(repeat_of="m-0"), ReasonCode.DUPLICATE),
     "expiry": (sendable().with_job(expires_at=sendable().now), ReasonCode.EXPIRED),
-    "objection": (sendable().with_facts(object_marketing=said("on", 5)), ReasonCode.OBJECTED),
-    "choice": (sendable().with_facts(offers={"own": said("none", 5)}), ReasonCode.CHOICE_NONE),
+    "objection": (sendable().with_facts(object_marketing=recorded_choice("on", 5)), ReasonCode.OBJECTED),
+    "choice": (sendable().with_facts(offers={"own": recorded_choice("none", 5)}), ReasonCode.CHOICE_NONE),
     "mode": (sendable(choice="standard").with_brief(modes=frozenset({Mode.TAILORED})), ReasonCode.MODE_NOT_ALLOWED),
     "age": (sendable().with_facts(birth_date=date(2008, 11, 24)), ReasonCode.MINOR),
     "coins": (sendable(OfferType.KATE).with_facts(has_current_account=False), ReasonCode.NO_CURRENT_ACCOUNT),
@@ -102,8 +113,8 @@ ALONE: dict[str, tuple[Scene, ReasonCode]] = {
         sendable(channels=(Channel.PUSH,)).with_facts(devices=(Device("t", "ios", False),)),
         ReasonCode.NO_OS_PERMISSION,
     ),
-    "frequency": (got(7)(sendable()), ReasonCode.FREQUENCY_CAPPED),
-    "rest": (resting(Channel.WHATSAPP, 1)(sendable(channels=(Channel.WHATSAPP,))), ReasonCode.FREQUENCY_CAPPED),
+    "frequency": (received(7)(sendable()), ReasonCode.FREQUENCY_CAPPED),
+    "rest": (cooling_down(Channel.WHATSAPP, 1)(sendable(channels=(Channel.WHATSAPP,))), ReasonCode.FREQUENCY_CAPPED),
     "quiet_hours": (
         replace(sendable(channels=(Channel.SMS,)), now=datetime(2026, 11, 23, 20, 0, tzinfo=UTC)),
         ReasonCode.QUIET_HOURS,
@@ -161,11 +172,11 @@ def test_each_rule_cites_what_it_looked_at(name: str) -> None:
     [
         (sendable().with_facts(recipient_id="c-2"), "known", ReasonCode.UNKNOWN_RECIPIENT, "job:recipient_id"),
         (sendable().with_facts(offers={}), "choice", ReasonCode.NO_CHOICE, "recipient:offers.own"),
-        (sendable().with_facts(offers={"own": said("yes", 5)}), "choice", ReasonCode.NO_CHOICE, "consent:5"),
+        (sendable().with_facts(offers={"own": recorded_choice("yes", 5)}), "choice", ReasonCode.NO_CHOICE, "consent:5"),
         (sendable().with_facts(birth_date=None), "age", ReasonCode.AGE_UNKNOWN, "recipient:birth_date"),
     ],
 )
-def test_a_rule_with_two_reasons_cites_the_right_one(scene: Scene, rule: str, code: ReasonCode, evidence: str) -> None:
+def test_a_rule_with_two_reasons_cites_the_right_one(scene: Scenario, rule: str, code: ReasonCode, evidence: str) -> None:
     reasons = {(reason.code, reason.evidence) for reason in decided(scene).reasons if reason.rule == rule}
     assert reasons == {(code, evidence)}
 
@@ -220,8 +231,8 @@ def test_a_basis_asks_for_its_conditions_even_where_no_policy_file_could_put_it(
 
 
 @often
-@given(scenes(), st.sampled_from(list(Channel)), st.sampled_from(list(ReasonCode)))
-def test_one_more_objection_never_turns_a_no_into_a_yes(scene: Scene, where: Channel, code: ReasonCode) -> None:
+@given(scenarios(), st.sampled_from(list(Channel)), st.sampled_from(list(ReasonCode)))
+def test_one_more_objection_never_turns_a_no_into_a_yes(scene: Scenario, where: Channel, code: ReasonCode) -> None:
     def grumble(_: DecisionCase, channel: Channel) -> Objection | None:
         return Objection(code, "test:grumble") if channel is where else None
 
@@ -237,8 +248,8 @@ def test_one_more_objection_never_turns_a_no_into_a_yes(scene: Scene, where: Cha
 
 
 @often
-@given(scenes(), st.randoms(use_true_random=False))
-def test_the_order_of_facts_and_rules_does_not_matter(scene: Scene, random: object) -> None:
+@given(scenarios(), st.randoms(use_true_random=False))
+def test_the_order_of_facts_and_rules_does_not_matter(scene: Scenario, random: object) -> None:
     def shuffled(mapping: dict[str, object]) -> dict[str, object]:
         items = list(mapping.items())
         random.shuffle(items)  # type: ignore[attr-defined]
@@ -258,8 +269,8 @@ def test_the_order_of_facts_and_rules_does_not_matter(scene: Scene, random: obje
 
 
 @often
-@given(scenes())
-def test_every_no_gives_a_reason_for_each_asked_channel(scene: Scene) -> None:
+@given(scenarios())
+def test_every_no_gives_a_reason_for_each_asked_channel(scene: Scenario) -> None:
     decision = decided(scene)
     explained = {reason.channel for reason in decision.reasons}
     if isinstance(decision, Refuse):
@@ -270,8 +281,8 @@ def test_every_no_gives_a_reason_for_each_asked_channel(scene: Scene) -> None:
 
 
 @often
-@given(scenes())
-def test_a_hold_ends_before_the_job_does_and_for_good(scene: Scene) -> None:
+@given(scenarios())
+def test_a_hold_ends_before_the_job_does_and_for_good(scene: Scenario) -> None:
     held = decided(scene)
     if isinstance(held, Hold):
         assert held.until > scene.now
@@ -309,8 +320,8 @@ def test_a_moment_without_a_zone_and_a_job_without_channels_are_bugs() -> None:
 
 def test_evidence_names_the_fact_behind_the_reason() -> None:
     scene = sendable(channels=(Channel.EMAIL, Channel.SMS, Channel.WHATSAPP, Channel.PUSH)).with_facts(
-        object_marketing=said("on", 9),
-        switches={"email": said("off", 8)},
+        object_marketing=recorded_choice("on", 9),
+        switches={"email": recorded_choice("off", 8)},
         suppressions={"sms": "suppression:4"},
         repeat_of="m-0",
         birth_date=None,
@@ -334,11 +345,11 @@ def test_evidence_names_the_fact_behind_the_reason() -> None:
     ("change", "evidence"),
     [
         (lambda s: s.with_job(entity="another-bank"), "policy:entities.another-bank"),
-        (lambda s: s.with_facts(offers={"own": said("none", 5)}), "policy:basis.own.none"),
+        (lambda s: s.with_facts(offers={"own": recorded_choice("none", 5)}), "policy:basis.own.none"),
         (lambda s: s.with_facts(offers={}), "policy:basis.own.none"),
-        (lambda s: s.with_facts(offers={"own": said("yes", 5)}), "policy:basis.own.yes"),
+        (lambda s: s.with_facts(offers={"own": recorded_choice("yes", 5)}), "policy:basis.own.yes"),
         (
-            lambda s: s.with_facts(offers={"own": said("standard", 5, "provider")}, purchased=frozenset()),
+            lambda s: s.with_facts(offers={"own": recorded_choice("standard", 5, "provider")}, purchased=frozenset()),
             "policy:basis.own.standard.email",
         ),
     ],
@@ -362,15 +373,15 @@ def test_a_service_message_too_needs_a_place_in_the_policy() -> None:
         (sendable(choice="standard").with_brief(modes=frozenset()), "template:spring"),
         (sendable().with_brief(modes=frozenset()), "template:spring"),
         (sendable(OfferType.KATE, "standard").with_brief(coins=True, modes=frozenset({Mode.STANDARD})), "consent:3"),
-        (sendable(OfferType.KATE).with_facts(object_profiling=said("on", 9)), "consent:9"),
+        (sendable(OfferType.KATE).with_facts(object_profiling=recorded_choice("on", 9)), "consent:9"),
         (
-            sendable().with_facts(object_profiling=said("off", 9)).with_brief(modes=frozenset()),
+            sendable().with_facts(object_profiling=recorded_choice("off", 9)).with_brief(modes=frozenset()),
             "template:spring",
         ),
         (sendable(None).with_brief(modes=frozenset({Mode.TAILORED})), "template:opt-out-acknowledgement"),
     ],
 )
-def test_a_rendering_that_is_not_allowed_is_blamed_on_choice_objection_or_template(scene: Scene, evidence: str) -> None:
+def test_a_rendering_that_is_not_allowed_is_blamed_on_choice_objection_or_template(scene: Scenario, evidence: str) -> None:
     decision = decided(scene)
     assert {reason.evidence for reason in decision.reasons if reason.code is ReasonCode.MODE_NOT_ALLOWED} == {evidence}
 
@@ -396,11 +407,11 @@ def test_a_channel_asked_twice_is_one_leg() -> None:
 
 
 def test_what_a_choice_may_be_written_in() -> None:
-    def mode(scene: Scene) -> Mode | None:
+    def mode(scene: Scenario) -> Mode | None:
         decision = decided(scene)
         return decision.legs[0].mode if isinstance(decision, Send) else None
 
-    objecting = {"object_profiling": said("on", 3)}
+    objecting = {"object_profiling": recorded_choice("on", 3)}
     assert mode(sendable()) is Mode.TAILORED
     assert mode(sendable().with_brief(modes=frozenset({Mode.STANDARD}))) is Mode.STANDARD
     assert mode(sendable().with_facts(**objecting)) is Mode.STANDARD
@@ -422,7 +433,7 @@ def test_a_standard_message_may_use_less_than_a_tailored_one() -> None:
 
 
 def test_a_service_message_does_not_ask_for_choices() -> None:
-    silent = sendable(None).with_facts(offers={}, switches={}, object_marketing=said("on", 1), birth_date=None)
+    silent = sendable(None).with_facts(offers={}, switches={}, object_marketing=recorded_choice("on", 1), birth_date=None)
     night = replace(silent.with_job(holdout_percent=100.0), now=datetime(2026, 11, 23, 23, 0, tzinfo=UTC))
     decision = decided(night)
     assert isinstance(decision, Send)
@@ -431,7 +442,7 @@ def test_a_service_message_does_not_ask_for_choices() -> None:
 
 
 def test_a_household_s_data_is_only_for_who_has_a_registered_partner() -> None:
-    def allowed(scene: Scene) -> frozenset[str]:
+    def allowed(scene: Scenario) -> frozenset[str]:
         decision = decided(scene)
         assert isinstance(decision, Send)
         return decision.legs[0].categories
@@ -451,7 +462,7 @@ def test_a_household_s_data_is_only_for_who_has_a_registered_partner() -> None:
         (sendable(None), "service", "policy:basis.service.email"),
     ],
 )
-def test_a_leg_names_what_permits_it(scene: Scene, basis: str, evidence: str) -> None:
+def test_a_leg_names_what_permits_it(scene: Scenario, basis: str, evidence: str) -> None:
     decision = decided(scene.with_job(channels=(Channel.EMAIL,)))
     assert isinstance(decision, Send)
     assert [(leg.basis, leg.evidence) for leg in decision.legs] == [(basis, evidence)]
@@ -471,11 +482,11 @@ def test_a_leg_names_what_permits_it(scene: Scene, basis: str, evidence: str) ->
         (lambda s: s.with_job(entity="kbc-insurance"), "consent"),
         (lambda s: s.with_brief(offer_type=OfferType.PARTNER), "consent"),
         (lambda s: s.with_brief(product=None), "consent"),
-        (lambda s: s.with_facts(purchased=frozenset(), offers={"own": said("standard", 1, "unsubscribe")}), None),
+        (lambda s: s.with_facts(purchased=frozenset(), offers={"own": recorded_choice("standard", 1, "unsubscribe")}), None),
     ],
 )
 def test_the_soft_opt_in_is_for_own_analogous_products_of_the_same_entity(
-    change: Callable[[Scene], Scene], basis: str | None
+    change: Callable[[Scenario], Scenario], basis: str | None
 ) -> None:
     decision = decided(change(sendable(choice="standard", channels=(Channel.EMAIL,))))
     assert (decision.legs[0].basis if isinstance(decision, Send) else None) == basis
@@ -607,27 +618,27 @@ caps = [
     text = shipped()
     policy = parse(caps + text[: text.index("[[caps]]")] + text[text.index("[rests]") :])
 
-    def capped(scene: Scene) -> dict[str, str]:
+    def capped(scene: Scenario) -> dict[str, str]:
         decision = decide(scene.job, scene.facts, policy, scene.now)
         return {reason.channel.value: reason.evidence for reason in decision.reasons if reason.code is ReasonCode.FREQUENCY_CAPPED}
 
     own, partner = sendable(OfferType.OWN, route="all"), sendable(OfferType.PARTNER, route="all")
-    assert capped(got(50)(own)) == {}
-    assert capped(got(1, offer="partner")(own)) == {}
-    assert capped(got(1, offer="partner")(partner)) == dict.fromkeys(map(str, Channel), "policy:caps.partner")
-    assert capped(got(1, offer="partner", seconds_ago=36 * 3600)(partner)) == {}
-    texts = got(1, Channel.SMS)(got(1, Channel.WHATSAPP, "kate")(own))
+    assert capped(received(50)(own)) == {}
+    assert capped(received(1, offer="partner")(own)) == {}
+    assert capped(received(1, offer="partner")(partner)) == dict.fromkeys(map(str, Channel), "policy:caps.partner")
+    assert capped(received(1, offer="partner", seconds_ago=36 * 3600)(partner)) == {}
+    texts = received(1, Channel.SMS)(received(1, Channel.WHATSAPP, "kate")(own))
     assert capped(texts) == {"sms": "policy:caps.texts", "whatsapp": "policy:caps.texts"}
 
 
 def test_a_service_message_is_exempt_from_every_cap() -> None:
-    service = got(50, Channel.SMS)(sendable(None, channels=(Channel.SMS,)))
+    service = received(50, Channel.SMS)(sendable(None, channels=(Channel.SMS,)))
     assert isinstance(decided(service), Send)
     assert isinstance(decided(service.with_brief(offer_type=OfferType.OWN)), Send)  # it is the kind that counts
 
 
 def test_a_calendar_day_is_the_recipients_own() -> None:
-    scene = got(2, Channel.SMS, seconds_ago=3600)(sendable(channels=(Channel.SMS,)))
+    scene = received(2, Channel.SMS, seconds_ago=3600)(sendable(channels=(Channel.SMS,)))
     midnight_in_auckland = replace(scene, now=datetime(2026, 11, 23, 11, 30, tzinfo=UTC))
     assert codes(decided(midnight_in_auckland)) == {ReasonCode.FREQUENCY_CAPPED}
     policy = replace(POLICY, quiet_hours={})
@@ -957,13 +968,13 @@ def test_a_policy_of_an_older_version_still_tells_in_whose_name_and_by_which_age
     )
     with pytest.raises(InvalidPolicy):
         parse(older)
-    then = recall(older, POLICY)
+    then = parse_former(older, POLICY)
     assert (then.entities["kbc-bank"].controllers, then.adult_years, then.retention) == (("Kredietbank NV",), 21, POLICY.retention)
     assert then.digest == hashlib.sha256(older.encode()).hexdigest()
-    assert recall(older.replace("Europe/Brussels", "Europe/Lisbon"), POLICY).default_zone == "Europe/Lisbon"
-    assert recall(shipped(), POLICY) == POLICY
+    assert parse_former(older.replace("Europe/Brussels", "Europe/Lisbon"), POLICY).default_zone == "Europe/Lisbon"
+    assert parse_former(shipped(), POLICY) == POLICY
     for hopeless in ("", "[", "default_zone = 7\n[ages]\nadult_years = 'x'"):
-        bare = recall(hopeless, POLICY)
+        bare = parse_former(hopeless, POLICY)
         assert (bare.entities, bare.default_zone, bare.adult_years) == (POLICY.entities, POLICY.default_zone, POLICY.adult_years)
 
 

@@ -31,7 +31,7 @@ from dispatcher.content import (
     segments,
 )
 from dispatcher.content.formats import day, money, number, percent
-from dispatcher.content.guard import ContentRequirements, objection
+from dispatcher.content.guard import ContentRequirements, failed_check
 from dispatcher.content.values import read_number
 from dispatcher.domain.decision import ReasonCode
 from dispatcher.domain.message import Mode
@@ -547,8 +547,8 @@ GOOD_PUSH = Push("Hello", "L'argent coûte.", "https://partner.example/a")
 
 @pytest.mark.parametrize("content", [GOOD_MAIL, GOOD_SMS, GOOD_PUSH])
 def test_the_guard_lets_a_sound_message_pass(content: Content) -> None:
-    assert objection(content, "", TERMS) is None
-    assert objection(WhatsApp("HX", {"1": "a"}), GOOD_SMS.text, TERMS) is None
+    assert failed_check(content, "", TERMS) is None
+    assert failed_check(WhatsApp("HX", {"1": "a"}), GOOD_SMS.text, TERMS) is None
 
 
 def changed(content: Email, part: str, old: str, new: str) -> Email:
@@ -572,7 +572,7 @@ def changed(content: Email, part: str, old: str, new: str) -> Email:
     ],
 )
 def test_the_guard_notices_what_a_mail_lacks_in_either_part(part: str, old: str, new: str, guard: str) -> None:
-    assert objection(changed(GOOD_MAIL, part, old, new), "", TERMS) == guard
+    assert failed_check(changed(GOOD_MAIL, part, old, new), "", TERMS) == guard
 
 
 @pytest.mark.parametrize(
@@ -595,12 +595,12 @@ def test_the_guard_notices_what_a_mail_lacks_in_either_part(part: str, old: str,
     ],
 )
 def test_the_guard_names_what_it_objects_to(content: Content, guard: str) -> None:
-    assert objection(content, "", TERMS) == guard
+    assert failed_check(content, "", TERMS) == guard
 
 
 def test_a_service_message_owes_no_way_out() -> None:
     service = ContentRequirements(commercial=False, warning="", mark="Publicité", sender="Bank", unsubscribe="")
-    assert objection(Sms("Your choice is recorded."), "", service) is None
+    assert failed_check(Sms("Your choice is recorded."), "", service) is None
 
 
 def test_a_rendering_that_the_guard_refuses_never_leaves(hello: Template) -> None:

@@ -13,7 +13,7 @@ from channels.base import Channel, Email, Push, Sms, WhatsApp
 from dispatcher import policy
 from dispatcher.content import Catalog, ContentRefusal, RenderRequest, Template, example_request, load, segments
 from dispatcher.content.legal import read_legal
-from dispatcher.content.template import PLACE
+from dispatcher.content.template import PLACEHOLDER
 from dispatcher.domain.message import Kind, Mode, OfferType
 from dispatcher.domain.recipient import LANGUAGES, Language
 from dispatcher.runtime.consistency import disagreements
@@ -224,7 +224,7 @@ def test_approved_whatsapp_texts_have_names_of_their_own(catalog: Catalog) -> No
         text for template in catalog.values() for edition in template.editions.values() for text in edition.whatsapp.values()
     ]
     assert len({text.content_sid for text in approved}) == len(approved) == 24
-    assert all(set(PLACE.findall(text.text)) == set(text.places) for text in approved)
+    assert all(set(PLACEHOLDER.findall(text.text)) == set(text.places) for text in approved)
 
 
 @commercial

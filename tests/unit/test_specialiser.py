@@ -18,11 +18,11 @@ from structlog.testing import capture_logs
 
 from channels.base import Channel, MailTemplate, MergedEmail, TextTemplate
 from dispatcher.content import Catalog, ContentRefusal, MessageLinks, RenderRequest, Template, example_request, load
-from dispatcher.content.environment import absent, environment
-from dispatcher.content.guard import ContentRequirements, GapRoles, objection, precheck
+from dispatcher.content.environment import environment, missing_value
+from dispatcher.content.guard import ContentRequirements, GapRoles, failed_check, precheck
 from dispatcher.content.specialiser.compiled_path import RenderPlan, Texts
 from dispatcher.content.specialiser.decision_tree import RenderedParts, Specialiser
-from dispatcher.content.specialiser.syntax_check import followable
+from dispatcher.content.specialiser.syntax_check import is_traceable
 from dispatcher.content.specialiser.tracer import Trace, Untraceable
 from dispatcher.domain.recipient import LANGUAGES
 from tests.support.services import TEMPLATES, templates
@@ -59,7 +59,7 @@ class SpecialiserSetup:
 
 def context(values: Mapping[str, Any]) -> dict[str, Any]:
     """What a template is told: the values, a constant, and names whose values are absent."""
-    missing = {name: absent(name, UndefinedError, required=name == "r") for name in ("m", "r")}
+    missing = {name: missing_value(name, UndefinedError, required=name == "r") for name in ("m", "r")}
     links = {"unsubscribe": values["links.unsubscribe"]}
     return {**missing, **values, "language": "nl", "mode": "tailored", "sender": {"name": "Bank & Co"}, "links": links}
 
@@ -190,7 +190,7 @@ def test_a_path_is_taken_only_where_it_writes_what_the_template_writes(source: s
 
 @pytest.mark.parametrize("source", NASTY)
 def test_what_looks_at_written_text_is_known_by_its_syntax(source: str) -> None:
-    assert not followable(SpecialiserSetup(source).env.get_template("t.html"))
+    assert not is_traceable(SpecialiserSetup(source).env.get_template("t.html"))
 
 
 @pytest.mark.parametrize("source", DECEPTIVE)
@@ -520,7 +520,7 @@ def test_who_vouches_for_a_mail_says_no_more_than_the_guard(
     roles = GapRoles(frozenset(range(4, 8)), frozenset({unsubscribe}), frozenset({preferences}), frozenset({unsubscribe - 4}))
     voucher = precheck(form, terms, roles)
     if voucher is not None and voucher.passes(mail, lambda: terms):
-        assert objection(mail, "", terms) is None
+        assert failed_check(mail, "", terms) is None
 
 
 def test_nobody_vouches_for_a_value_that_html_does_not_escape() -> None:

@@ -12,10 +12,10 @@ import jinja2
 from markupsafe import escape
 
 from channels.base import TextTemplate
-from dispatcher.content.specialiser.tracer import Recipe, Trace, Untraceable, Values, cut, tracing
+from dispatcher.content.specialiser.tracer import Derivation, Trace, Untraceable, Values, split_at_marks, tracing_environment
 
 Texts: TypeAlias = dict[str, str]  # by the name of the part, such as "email.html"
-Finish: TypeAlias = Callable[[str], str]
+Postprocess: TypeAlias = Callable[[str], str]
 
 # Values that no careful person would send, five of each type: a path must hold for them too.
 _PROBES: Mapping[type, Sequence[Any]] = {
@@ -42,7 +42,7 @@ class RenderPlan:
 
     parts: Mapping[str, jinja2.Template]
     context: Callable[[Values], Mapping[str, Any]]
-    finish: Mapping[str, Finish] = field(default_factory=dict)
+    finish: Mapping[str, Postprocess] = field(default_factory=dict)
     keep: Callable[[CompiledPath], Any] = lambda _: None
 
     def texts(self, values: Values) -> Texts:
@@ -62,9 +62,9 @@ class CompiledPath:
     as it stands in HTML; then what those in `finished` give, finished.
     """
 
-    recipes: tuple[Recipe, ...]
+    recipes: tuple[Derivation, ...]
     escaped: tuple[int, ...]  # numbers of recipes
-    finished: tuple[tuple[int, Finish], ...]
+    finished: tuple[tuple[int, Postprocess], ...]
     parts: Mapping[str, TextTemplate]
     kept: Any = None
     _getters: tuple[Callable[[Values], Any], ...] = ()
@@ -75,7 +75,7 @@ class CompiledPath:
     def values_by_tag(self, values: Values) -> tuple[str, ...]:
         """A person's text for every gap."""
         shown = [str(get(values)) for get in self._getters]
-        escaped = _escaped([shown[number] for number in self.escaped])
+        escaped = _escape_all([shown[number] for number in self.escaped])
         return (*shown, *escaped, *[finish(shown[number]) for number, finish in self.finished])
 
     def texts(self, values_by_tag: Sequence[str]) -> Texts:
@@ -84,7 +84,7 @@ class CompiledPath:
 
     def gaps(self, name: str, *, in_html: bool) -> frozenset[int]:
         """The gaps that hold the value of this name, and nothing else."""
-        wanted = Recipe(name)
+        wanted = Derivation(name)
         if in_html:
             return frozenset(gap for gap in self.html_gaps if self.recipes[self.escaped[gap - len(self.recipes)]] == wanted)
         return frozenset(gap for gap, recipe in enumerate(self.recipes) if recipe == wanted)
@@ -95,33 +95,33 @@ class CompiledPath:
         return range(len(self.recipes), len(self.recipes) + len(self.escaped))
 
 
-def _escaped(texts: Sequence[str]) -> Sequence[str]:
+def _escape_all(texts: Sequence[str]) -> Sequence[str]:
     """The texts as they stand in HTML, all at once: what is between them is no character that HTML would escape."""
     together = str(escape("\0".join(texts))).split("\0")
     return together if len(together) == len(texts) else [str(escape(text)) for text in texts]
 
 
-def follow(plan: RenderPlan, trace: Trace) -> CompiledPath:
+def compile_path(plan: RenderPlan, trace: Trace) -> CompiledPath:
     """The path that these values take. Raises Lost, and whatever the template makes of traced values."""
     context = plan.context(trace.context())
     cuts: dict[str, list[tuple[str, int, bool]]] = {}
     for part, template in plan.parts.items():
-        twin = tracing(template.environment).get_template(str(template.name))
-        cuts[part] = list(cut(twin.render(context)))
+        twin = tracing_environment(template.environment).get_template(str(template.name))
+        cuts[part] = list(split_at_marks(twin.render(context)))
     recipes = tuple(trace.recipes)
-    shows: dict[tuple[int, Finish | None], int] = {(number, str): number for number in range(len(recipes))}
+    shows: dict[tuple[int, Postprocess | None], int] = {(number, str): number for number in range(len(recipes))}
     for in_html in (True, False):  # the order of a path's fillings
         for part, pieces in cuts.items():
             for _, number, escaped in pieces:
                 if number >= 0 and escaped is in_html:
-                    shows.setdefault((number, _show(plan.finish.get(part, str), escaped)), len(shows))
+                    shows.setdefault((number, _presentation(plan.finish.get(part, str), escaped)), len(shows))
     parts = {}
     for part, pieces in cuts.items():
         finish = plan.finish.get(part, str)
         words = tuple(finish(before) for before, _, _ in pieces)
         "".join(words).encode()  # what is no Unicode has no place in a path
         parts[part] = TextTemplate(
-            words, tuple(shows[number, _show(finish, escaped)] for _, number, escaped in pieces if number >= 0)
+            words, tuple(shows[number, _presentation(finish, escaped)] for _, number, escaped in pieces if number >= 0)
         )
     extra = list(shows)[len(recipes) :]
     return CompiledPath(
@@ -132,14 +132,14 @@ def follow(plan: RenderPlan, trace: Trace) -> CompiledPath:
     )
 
 
-def _show(finish: Finish, escaped: bool) -> Finish | None:
+def _presentation(finish: Postprocess, escaped: bool) -> Postprocess | None:
     """How a value is shown: None for as it stands in HTML."""
     if escaped and finish is not str:
         raise Untraceable
     return None if escaped else finish
 
 
-def proven(path: CompiledPath, plan: RenderPlan, trace: Trace) -> bool:
+def verify(path: CompiledPath, plan: RenderPlan, trace: Trace) -> bool:
     """Whether the path says what the template says, for the person at hand and for all probes that take the same path."""
     return all(path.texts(path.values_by_tag(values)) == plan.texts(values) for values in (trace.values, *_probes(trace)))
 
@@ -148,12 +148,12 @@ def _probes(trace: Trace) -> Iterator[Values]:
     """The person's values replaced by hostile ones, as many at once as leave the answers what they are."""
     for number in range(len(_PROBES[str])):
         probe = {name: _PROBES[type(value)][number] for name, value in trace.values.items()}
-        while strays := set(_strays(trace, probe)):
+        while strays := set(_values_that_change_answers(trace, probe)):
             probe |= {name: trace.values[name] for name in strays}
         yield probe
 
 
-def _strays(trace: Trace, probe: Values) -> Iterator[str]:
+def _values_that_change_answers(trace: Trace, probe: Values) -> Iterator[str]:
     """The names of replaced values by which an answer becomes another one."""
     for question, answer in trace.answers.items():
         try:

@@ -6,7 +6,7 @@ asked, with the answers, is a path: one way through a tree of questions. What it
 Whoever gives the same answers gets the same words with their own values in the gaps.
 
 That must be, byte for byte, what the template would have written. A template is followed only where its syntax allows no other
-outcome (`followable`); each new path is held against the template itself, for the person at hand and for hostile values; and a
+outcome (`is_traceable`); each new path is held against the template itself, for the person at hand and for hostile values; and a
 share of all texts is written both ways for ever. At the first difference this template is written the ordinary way from then on,
 and a person is told.
 """
@@ -20,9 +20,9 @@ from typing import Any, NamedTuple, TypeAlias
 import jinja2
 import structlog
 
-from dispatcher.content.specialiser.compiled_path import CompiledPath, RenderPlan, Texts, follow, proven
-from dispatcher.content.specialiser.syntax_check import followable
-from dispatcher.content.specialiser.tracer import TYPES, Question, Trace, Values
+from dispatcher.content.specialiser.compiled_path import CompiledPath, RenderPlan, Texts, compile_path, verify
+from dispatcher.content.specialiser.syntax_check import is_traceable
+from dispatcher.content.specialiser.tracer import TYPES, Condition, Trace, Values
 
 PATHS_MAX = 128  # per template: about 50 KB each where a mail has typographic characters
 CHECKED_SHARE = 0.001
@@ -46,15 +46,15 @@ class RenderedParts(NamedTuple):
 
 
 @dataclass(slots=True, eq=False)
-class _Fork:
-    question: Question
+class _Branch:
+    question: Condition
     ask: Callable[[Values], Any]
     yes: _Node = None
     no: _Node = None
 
 
-_ORDINARY = "ordinary"  # where a path can't be followed
-_Node: TypeAlias = _Fork | CompiledPath | str | None  # None: nobody came here yet
+_UNTRACEABLE = "ordinary"  # where a path can't be followed
+_Node: TypeAlias = _Branch | CompiledPath | str | None  # None: nobody came here yet
 
 
 class Specialiser:
@@ -101,7 +101,7 @@ class Specialiser:
             return None
         root = (key, tuple(values), types)  # which values there are, and of what type, is not asked but known
         node = self._roots.get(root)
-        while isinstance(node, _Fork):
+        while isinstance(node, _Branch):
             node = node.yes if node.ask(values) else node.no
         if node is None and self.paths < self._paths_max:
             node = self._learn(root, values, plan())
@@ -111,34 +111,34 @@ class Specialiser:
         """Follow the template for this person, and remember where that led."""
         self.paths += 1
         trace = Trace(values)
-        leaf: _Node = _ORDINARY
+        leaf: _Node = _UNTRACEABLE
         try:
             if all(self._may_follow(template) for template in plan.parts.values()):
-                path = follow(plan, trace)
-                if proven(path, plan, trace):
+                path = compile_path(plan, trace)
+                if verify(path, plan, trace):
                     path.kept = plan.keep(path)
                     leaf = path
         except Exception as error:  # an error that the template makes by itself is told by the ordinary way
             log.debug("template_not_followed", template=self._name, error=type(error).__name__)
-        self._roots[root] = _planted(self._roots.get(root), list(trace.answers.items()), leaf)
+        self._roots[root] = _insert(self._roots.get(root), list(trace.answers.items()), leaf)
         return leaf
 
     def _may_follow(self, template: jinja2.Template) -> bool:
         name = str(template.name)
         if name not in self._followable:
-            self._followable[name] = followable(template)
+            self._followable[name] = is_traceable(template)
         return self._followable[name]
 
 
-def _planted(node: _Node, answers: Sequence[tuple[Question, bool]], leaf: _Node) -> _Node:
+def _insert(node: _Node, answers: Sequence[tuple[Condition, bool]], leaf: _Node) -> _Node:
     """The tree with one more leaf. Where another question stands than was asked, the tree stays as it is."""
     if not answers:
         return leaf
     question, answer = answers[0]
-    fork = _Fork(question, question.asker()) if node is None else node
-    if isinstance(fork, _Fork) and fork.question == question:
+    fork = _Branch(question, question.asker()) if node is None else node
+    if isinstance(fork, _Branch) and fork.question == question:
         if answer:
-            fork.yes = _planted(fork.yes, answers[1:], leaf)
+            fork.yes = _insert(fork.yes, answers[1:], leaf)
         else:
-            fork.no = _planted(fork.no, answers[1:], leaf)
+            fork.no = _insert(fork.no, answers[1:], leaf)
     return fork

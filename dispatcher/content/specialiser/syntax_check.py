@@ -14,11 +14,11 @@ from collections.abc import Iterable, Iterator, Mapping
 import jinja2
 from jinja2 import nodes
 
-DERIVING = frozenset({"capitalize", "date", "length", "lower", "money", "number", "percent", "trim", "upper"})
-_FILTERS = DERIVING | {"d", "default"}
+DERIVING_FILTERS = frozenset({"capitalize", "date", "length", "lower", "money", "number", "percent", "trim", "upper"})
+_FILTERS = DERIVING_FILTERS | {"d", "default"}
 _TESTS = frozenset({"==", "defined", "eq", "equalto", "ge", "gt", "in", "le", "lessthan", "lt", "ne", "none", "undefined"})
 _LOOP = frozenset({"index", "index0", "revindex", "revindex0", "first", "last", "length"})
-_OWNERS = frozenset({"sender", "links"})  # dicts of the context: their parts are values
+_CONTEXT_DICTS = frozenset({"sender", "links"})  # dicts of the context: their parts are values
 _BUILT_IN = frozenset({"caller", "kwargs", "loop", "self", "super", "varargs"})
 _REFERENCES = (nodes.Extends, nodes.Include, nodes.FromImport)
 _KNOWN = frozenset(
@@ -33,7 +33,7 @@ _KNOWN = frozenset(
 _TEXT = nodes.Concat([])  # stands for whatever is not plain
 
 
-def followable(template: jinja2.Template) -> bool:
+def is_traceable(template: jinja2.Template) -> bool:
     """Whether this template, with all that it extends, includes and imports, only ever looks at plain values."""
     try:
         trees = list(_trees(template.environment, str(template.name), set()))
@@ -41,7 +41,7 @@ def followable(template: jinja2.Template) -> bool:
         if not all(type(node) in _KNOWN for node in everything):
             return False
         plain = _plain_names(everything)
-        return all(_is_plain(seen, plain) for node in everything for seen in _looked_at(node))
+        return all(_is_plain(seen, plain) for node in everything for seen in _inspected(node))
     except (_Unknown, jinja2.TemplateError):
         return False
 
@@ -64,7 +64,7 @@ def _trees(env: jinja2.Environment, name: str, met: set[str]) -> Iterator[nodes.
         yield from _trees(env, target.value, met)
 
 
-def _looked_at(node: nodes.Node) -> Iterable[nodes.Node]:
+def _inspected(node: nodes.Node) -> Iterable[nodes.Node]:
     """The expressions at which this node looks."""
     match node:
         case nodes.If() | nodes.CondExpr():
@@ -95,13 +95,13 @@ def _is_plain(node: nodes.Node | None, plain: frozenset[str]) -> bool:
             return node.name in plain
         case nodes.Getattr():
             owner = node.node.name if isinstance(node.node, nodes.Name) else ""
-            return node.attr in _LOOP if owner == "loop" else owner in _OWNERS & plain
+            return node.attr in _LOOP if owner == "loop" else owner in _CONTEXT_DICTS & plain
         case nodes.Filter() | nodes.Test():
             known = node.name in (_FILTERS if isinstance(node, nodes.Filter) else _TESTS)
             parts = (node.node, *node.args, *(keyword.value for keyword in node.kwargs))
             return known and not node.dyn_args and not node.dyn_kwargs and all(_is_plain(part, plain) for part in parts)
         case nodes.Compare() | nodes.And() | nodes.Or() | nodes.Not():
-            return all(_is_plain(part, plain) for part in _looked_at(node))
+            return all(_is_plain(part, plain) for part in _inspected(node))
         case nodes.CondExpr():
             return all(_is_plain(part, plain) for part in (node.test, node.expr1, node.expr2 or node.test))
         case nodes.List() | nodes.Tuple():
@@ -140,12 +140,12 @@ def _bindings(everything: list[nodes.Node]) -> Iterator[tuple[str, nodes.Node]]:
                 yield alias, _TEXT
     for node in everything:
         if isinstance(node, nodes.Call):
-            yield from _passed(node, aliases, macros)
+            yield from _arguments(node, aliases, macros)
         else:
-            yield from _set(node)
+            yield from _assignments(node)
 
 
-def _set(node: nodes.Node) -> Iterator[tuple[str, nodes.Node]]:
+def _assignments(node: nodes.Node) -> Iterator[tuple[str, nodes.Node]]:
     match node:
         case nodes.Assign():
             yield _name(node.target), node.node
@@ -159,7 +159,7 @@ def _set(node: nodes.Node) -> Iterator[tuple[str, nodes.Node]]:
             raise _Unknown
 
 
-def _passed(
+def _arguments(
     call: nodes.Call, aliases: Mapping[str, set[str]], macros: Mapping[str, list[nodes.Macro]]
 ) -> Iterator[tuple[str, nodes.Node]]:
     """What a call binds the parameters to, of all macros that it may be a call of."""

@@ -18,8 +18,8 @@ from typing import Any, NoReturn, TypeAlias
 
 import jinja2
 
-from dispatcher.content.environment import SHAPES
-from dispatcher.content.specialiser.syntax_check import DERIVING
+from dispatcher.content.environment import LANGUAGE_FILTERS
+from dispatcher.content.specialiser.syntax_check import DERIVING_FILTERS
 
 Values: TypeAlias = Mapping[str, Any]  # of one person, by name; all of TYPES
 TYPES = frozenset({str, int, Decimal, date})  # exactly: a subclass, such as Markup, may behave otherwise
@@ -36,7 +36,7 @@ class Untraceable(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class Derivation:
     """How a value comes from a person's values: one of them, then step by step a function with fixed arguments around it."""
 
     name: str
@@ -61,24 +61,24 @@ def _plain_step(get: Callable[[Values], Any], function: Callable[[Any], Any], va
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class Condition:
     """What a template asked: whether a value is true (`compare` is None), or how it compares with a constant or another one."""
 
-    left: Recipe
+    left: Derivation
     compare: Callable[[Any, Any], bool] | None = None
     right: Any = None
 
     @property
     def names(self) -> tuple[str, ...]:
         """The values that the answer hangs on."""
-        return (self.left.name, self.right.name) if isinstance(self.right, Recipe) else (self.left.name,)
+        return (self.left.name, self.right.name) if isinstance(self.right, Derivation) else (self.left.name,)
 
     def asker(self) -> Callable[[Values], Any]:
         """The question as a function whose result is true or false."""
         left, compare = self.left.getter(), self.compare
         if compare is None:
             return left
-        right = self.right.getter() if isinstance(self.right, Recipe) else lambda _, constant=self.right: constant
+        right = self.right.getter() if isinstance(self.right, Derivation) else lambda _, constant=self.right: constant
         return lambda values: compare(left(values), right(values))
 
 
@@ -87,24 +87,24 @@ class Trace:
     """What one run of a template asked of a person's values, in order, and what it wrote or worked out."""
 
     values: Values = field(repr=False)
-    answers: dict[Question, bool] = field(default_factory=dict)
-    recipes: dict[Recipe, int] = field(default_factory=dict)  # what was written or worked out -> the number in its mark
+    answers: dict[Condition, bool] = field(default_factory=dict)
+    recipes: dict[Derivation, int] = field(default_factory=dict)  # what was written or worked out -> the number in its mark
 
     def context(self) -> dict[str, Any]:
         """Traced values in the place of the person's."""
-        return {name: TracedValue(self, Recipe(name), value) for name, value in self.values.items()}
+        return {name: TracedValue(self, Derivation(name), value) for name, value in self.values.items()}
 
-    def asked(self, question: Question) -> bool:
+    def asked(self, question: Condition) -> bool:
         """The person's answer; noted."""
         if question not in self.answers:
             self.answers[question] = bool(question.asker()(self.values))
         return self.answers[question]
 
-    def number(self, recipe: Recipe) -> int:
+    def number(self, recipe: Derivation) -> int:
         """The recipe's number; noted."""
         return self.recipes.setdefault(recipe, len(self.recipes))
 
-    def mark(self, recipe: Recipe) -> str:
+    def mark(self, recipe: Derivation) -> str:
         """What stands in the text for the value of a recipe."""
         return _MARK.format(self.number(recipe))
 
@@ -115,7 +115,7 @@ class TracedValue:
     __slots__ = ("_recipe", "_trace", "_value")
     __hash__ = None  # type: ignore[assignment]  # nobody can tell what is made of a hash
 
-    def __init__(self, trace: Trace, recipe: Recipe, value: Any) -> None:
+    def __init__(self, trace: Trace, recipe: Derivation, value: Any) -> None:
         self._trace, self._recipe, self._value = trace, recipe, value
 
     def __str__(self) -> str:
@@ -125,7 +125,7 @@ class TracedValue:
         raise Untraceable
 
     def __bool__(self) -> bool:
-        return self._trace.asked(Question(self._recipe))
+        return self._trace.asked(Condition(self._recipe))
 
     def __eq__(self, other: object) -> bool:
         return self._compared(operator.eq, other)
@@ -150,30 +150,33 @@ class TracedValue:
 
     def _compared(self, compare: Callable[[Any, Any], bool], other: object) -> bool:
         if isinstance(other, TracedValue):
-            return self._trace.asked(Question(self._recipe, compare, other._recipe))
+            return self._trace.asked(Condition(self._recipe, compare, other._recipe))
         if type(other) not in _CONSTANTS or (isinstance(other, str) and any(edge in other for edge in EDGES)):
             raise Untraceable
-        return self._trace.asked(Question(self._recipe, compare, other))
+        return self._trace.asked(Condition(self._recipe, compare, other))
 
     def derived(self, function: Callable[..., Any], before: tuple[Any, ...], after: tuple[Any, ...]) -> TracedValue:
         """The value that a pure function of this one gives."""
         value = function(*before, self._value, *after)
         if type(value) not in TYPES or any(type(argument) is not str for argument in after):
             raise Untraceable
-        recipe = Recipe(self._recipe.name, (*self._recipe.steps, (function, before, after)))
+        recipe = Derivation(self._recipe.name, (*self._recipe.steps, (function, before, after)))
         self._trace.number(recipe)  # whether it is written or not: for another value the function may make an error
         return TracedValue(self._trace, recipe, value)
 
 
 @lru_cache(maxsize=4)
-def tracing(env: jinja2.Environment) -> jinja2.Environment:
+def tracing_environment(env: jinja2.Environment) -> jinja2.Environment:
     """The same environment, whose templates take traced values too; it compiles templates of its own."""
     overlay = env.overlay()
-    overlay.filters = {**env.filters, **{name: _followed(name, env.filters[name]) for name in DERIVING & set(env.filters)}}
+    overlay.filters = {
+        **env.filters,
+        **{name: _traced_filter(name, env.filters[name]) for name in DERIVING_FILTERS & set(env.filters)},
+    }
     return overlay
 
 
-def _followed(name: str, filter_: Callable[..., Any]) -> Callable[..., Any]:
+def _traced_filter(name: str, filter_: Callable[..., Any]) -> Callable[..., Any]:
     """The filter, which gives for a traced value a traced one."""
 
     @wraps(filter_)  # keeps Jinja's note of whether the filter wants the context
@@ -182,9 +185,9 @@ def _followed(name: str, filter_: Callable[..., Any]) -> Callable[..., Any]:
             return filter_(*arguments, **named)
         before: tuple[Any, ...] = ()
         function = filter_
-        if name in SHAPES:
+        if name in LANGUAGE_FILTERS:
             context, *rest = arguments
-            before, function, arguments = (context.get("language"),), SHAPES[name], tuple(rest)
+            before, function, arguments = (context.get("language"),), LANGUAGE_FILTERS[name], tuple(rest)
         if named or before == (None,) or not isinstance(arguments[0], TracedValue):
             raise Untraceable
         return arguments[0].derived(function, before, arguments[1:])
@@ -192,18 +195,18 @@ def _followed(name: str, filter_: Callable[..., Any]) -> Callable[..., Any]:
     return followed
 
 
-def cut(text: str) -> Iterator[tuple[str, int, bool]]:
+def split_at_marks(text: str) -> Iterator[tuple[str, int, bool]]:
     """A traced text in pieces: (the words before a mark, the number in the mark, whether it was escaped), and at last (words, -1,
     False). Raises Lost where a mark has suffered.
     """
     end = 0
     for found in _MARKS.finditer(text):
-        yield _words(text[end : found.start()]), int(found[2] or found[3]), found[1] is None
+        yield _checked_words(text[end : found.start()]), int(found[2] or found[3]), found[1] is None
         end = found.end()
-    yield _words(text[end:]), -1, False
+    yield _checked_words(text[end:]), -1, False
 
 
-def _words(text: str) -> str:
+def _checked_words(text: str) -> str:
     if any(edge in text for edge in EDGES):
         raise Untraceable
     return text

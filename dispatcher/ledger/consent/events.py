@@ -15,7 +15,7 @@ from psycopg.types.json import Jsonb
 
 from dispatcher.domain import preferences as choices
 from dispatcher.domain.decision import ReasonCode
-from dispatcher.domain.preferences import BadChoice, Change, RuleResult
+from dispatcher.domain.preferences import BadChoice, Change, ResolvedChanges
 from dispatcher.domain.recipient import GROUP_OF, ChannelGroup, Choice
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.consent import revoke_pending
@@ -159,8 +159,8 @@ def _lock(connection: Connection, ids: list[str]) -> list[_Person]:
     return [_Person(*row) for row in rows]
 
 
-def _rule(person: _Person, word: ConsentStatement) -> RuleResult:
-    return choices.rule(choices_from(person.choices), word.changes, word.said_at, closed=person.erased)
+def _rule(person: _Person, word: ConsentStatement) -> ResolvedChanges:
+    return choices.resolve_changes(choices_from(person.choices), word.changes, word.said_at, closed=person.erased)
 
 
 def _numbers(connection: Connection, count: int) -> list[int]:

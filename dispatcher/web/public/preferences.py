@@ -17,7 +17,7 @@ from fastapi import APIRouter, Request, Response
 from dispatcher.consent import acknowledgement
 from dispatcher.consent.link_tokens import PREFERENCES, BadToken, seal, unseal
 from dispatcher.domain.message import Mode
-from dispatcher.domain.preferences import OFFERS, SWITCHES, UNSAID, VALUES, Change
+from dispatcher.domain.preferences import DEFAULTS, OFFERS, SWITCHES, VALUES, Change
 from dispatcher.domain.recipient import Choice, Language, Source
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import events
@@ -159,7 +159,7 @@ def _changed(form: SubmittedForm, now: Mapping[str, str], language: Language | N
         elif value == "off" and subject in keep_off:
             yield Change(subject, "off")
     objects = _ticked(form, OBJECTION, language)
-    if objects != now.get(OBJECTION, UNSAID[OBJECTION]):
+    if objects != now.get(OBJECTION, DEFAULTS[OBJECTION]):
         yield Change(OBJECTION, objects)
 
 
