@@ -319,4 +319,4 @@ def _stay(program: RunningStack) -> None:
     }.items():
         out.print(f"  {name:22} {url}")
     with stop_signals() as asked:
-        program.processes.watch(asked, program.engines.mend)
+        program.processes.watch(asked, program.engines.restart_dead)

@@ -61,7 +61,7 @@ def up(
         if program.places.flower:
             out.print(f"Flower                   {program.places.flower}")
         out.print(f"logs                     {settings.home / 'log'}\nCtrl-C stops it.")
-        program.processes.watch(asked, program.engines.mend)
+        program.processes.watch(asked, program.engines.restart_dead)
         out.print("stopping: workers finish what they hold …")
 
 

@@ -195,10 +195,10 @@ class _Reader:
         self.faults.append(self.document.fault(path, "" if value is None or isinstance(value, Mapping) else value, message))
 
     def get(self, path: Path) -> Any:
-        found: Any = self.document.data
+        current: Any = self.document.data
         for key in path:
-            found = found.get(key) if isinstance(found, Mapping) else None
-        return found
+            current = current.get(key) if isinstance(current, Mapping) else None
+        return current
 
     def known(self, path: Path, keys: Iterable[str]) -> None:
         table = self.get(path)

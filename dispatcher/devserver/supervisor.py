@@ -1,7 +1,7 @@
 """The child processes of `demo` and `up`: start them, wait until they are ready, start again what crashed, stop them in order.
 
     with supervised(commands, log_folder) as processes:
-        processes.watch(until=stop_asked, also=engines.mend)
+        processes.watch(until=stop_asked, also=engines.restart_dead)
 
 Each child has a session of its own, so that a Ctrl-C in the terminal reaches the parent only, which then stops the children one
 stage after the other: first who brings work, then who does it, last whom they need. Should the parent be killed with -9, Linux

@@ -1,6 +1,7 @@
-"""The policy: read it (`parse`), ask it (`decide`), keep what it said (`record`), tell people why (`explain`). Pure.
+"""The policy. Pure.
 
-The module `explain` hides behind its one function here, as `record` does.
+`parse` reads it, `decide` decides by it, `record` serialises a decision, and `explain` explains one to its recipient.
+Here `explain` and `record` are the functions, not the modules of these names.
 """
 
 from dispatcher.policy.data import Entity, Policy, RetentionTerms, RetryPolicy, Term

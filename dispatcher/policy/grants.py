@@ -1,4 +1,4 @@
-"""Who sends, and on which basis they may: the tables of entities and of bases."""
+"""Read the tables of entities and of lawful bases."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OFFERS = tuple(offer.value for offer in OfferType)
 CHANNELS = tuple(channel.value for channel in Channel)
 CHOICES = (Mode.TAILORED.value, Mode.STANDARD.value)
 
-# Which bases make sense where: a contract only for who accepted it, the soft opt-in only for own offers.
+# The bases that are possible in each place: a contract only for a customer who accepted it, the soft opt-in only for own offers.
 BASES: Mapping[tuple[str, str], tuple[str, ...]] = {
     **{(offer, Mode.TAILORED.value): ("contract", "consent") for offer in OFFERS},
     **{(offer, Mode.STANDARD.value): ("legitimate_interest", "consent") for offer in OFFERS},
@@ -36,19 +36,19 @@ Tables = dict[str, dict[str, Row]]  # offer type or "service" -> choice -> row
 
 
 def read_entities(table: Section) -> dict[str, Entity]:
-    """The companies in whose name messages go out."""
+    """The companies in whose name messages are sent."""
     entities = {}
     with table:
         for name in table.each():
             with table.section(name) as entity:
-                entity.section("basis", needed=False)  # read with the tables that it changes
+                entity.section("basis", required=False)  # read with the tables that it changes
                 entities[name] = Entity(
                     id=name,
                     names=entity.section("names").languages(),
                     sender_name=entity.text("sender_name"),
                     sender_address=entity.text("sender_address"),
-                    senders=_senders(entity.section("senders", needed=False)),
-                    controllers=entity.words("controllers"),
+                    senders=_senders(entity.section("senders", required=False)),
+                    controllers=entity.strings("controllers"),
                     processor=entity.text("processor"),
                     contact=entity.text("contact"),
                 )
@@ -72,11 +72,11 @@ def _senders(table: Section) -> dict[Channel, str]:
 
 
 def read_basis(top: Section, entities: Mapping[str, Entity]) -> dict[str, Tables]:
-    """What each entity may, by type of offer and choice: the common tables with its own places in them."""
+    """The bases of each entity, by offer type and choice: the common tables, with the entity's own cells in their place."""
     common = _tables(top.section("basis"))
     basis = {}
     for name in entities:
-        own = top.section("entities").section(name).section("basis", needed=False)
+        own = top.section("entities").section(name).section("basis", required=False)
         basis[name] = _merge(common, _tables(own))
     return basis
 
@@ -96,7 +96,7 @@ def _tables(table: Section) -> Tables:
 def _row(table: Section, bases: tuple[str, ...]) -> Row:
     with table:
         return {
-            Channel(channel): tuple(BasisGrant(basis, f"policy:{table.place(channel)}") for basis in table.words(channel, bases))
+            Channel(channel): tuple(BasisGrant(basis, f"policy:{table.place(channel)}") for basis in table.strings(channel, bases))
             for channel in table.each(CHANNELS)
         }
 
@@ -104,6 +104,7 @@ def _row(table: Section, bases: tuple[str, ...]) -> Row:
 def _merge(common: Tables, own: Tables) -> Tables:
     merged: Tables = {}
     for offer in common.keys() | own.keys():
-        ours, theirs = common.get(offer, {}), own.get(offer, {})
-        merged[offer] = {choice: {**ours.get(choice, {}), **theirs.get(choice, {})} for choice in ours.keys() | theirs.keys()}
+        common_row, own_row = common.get(offer, {}), own.get(offer, {})
+        choices = common_row.keys() | own_row.keys()
+        merged[offer] = {choice: {**common_row.get(choice, {}), **own_row.get(choice, {})} for choice in choices}
     return merged

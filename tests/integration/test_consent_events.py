@@ -151,19 +151,19 @@ def test_only_a_newer_word_opens_and_every_word_closes(
 ) -> None:
     ruling = resolve_changes(current, [Change(*item) for item in asked], said_at, closed)
     before = {**DEFAULTS, **{subject: choice.value for subject, choice in current.items()}}
-    after = before | {change.subject: change.value for change in ruling.taken}
+    after = before | {change.subject: change.value for change in ruling.accepted}
     for subject, value in dict(asked).items():
         known, standing = VALUES[subject], current.get(subject)
         opens = value != known[0] and (subject not in before or known.index(value) > known.index(before[subject]))
         overrules = standing and (standing.source != "import" if said_at is None else standing.at > said_at)
         if opens and (closed or overrules):
             assert after.get(subject) == before.get(subject)
-            assert Change(subject, value) in ruling.outranked
+            assert Change(subject, value) in ruling.superseded
         else:
             assert after[subject] == value
-    unasked = [change for change in ruling.taken if change.subject not in dict(asked)]
+    unasked = [change for change in ruling.accepted if change.subject not in dict(asked)]
     assert all(change.subject in SWITCHES and change.value == "on" for change in unasked)
-    assert not unasked or any(change.value == "tailored" for change in ruling.taken)
+    assert not unasked or any(change.value == "tailored" for change in ruling.accepted)
 
 
 # -- the order, and faults ---------------------------------------------------------------------------------------------

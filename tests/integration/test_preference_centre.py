@@ -233,7 +233,7 @@ def test_what_the_form_showed_when_sent_is_what_stands_after(
     sent: dict[str, tuple[str, ...]] = {name: (value,) for name, value in wanted.items() if name in OFFERS or value == "on"}
     form = SubmittedForm({**sent, "keep-off": tuple(keep)})
     after = dict(standing)
-    after.update({change.subject: change.value for change in resolve_changes(now, asked(form, now), NOON).taken})
+    after.update({change.subject: change.value for change in resolve_changes(now, asked(form, now), NOON).accepted})
     newly_tailored = any(wanted.get(offer) == "tailored" != standing.get(offer) for offer in OFFERS)
     for offer in OFFERS:
         assert after.get(offer) == wanted.get(offer, standing.get(offer))

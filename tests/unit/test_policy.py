@@ -19,7 +19,7 @@ from dispatcher.domain.message import Mode, OfferType
 from dispatcher.domain.recipient import Device
 from dispatcher.policy import RULES, InvalidPolicy, RetryPolicy, Rules, decide, parse, parse_former, shipped, variant_of
 from dispatcher.policy.case import DecisionCase, Objection
-from dispatcher.policy.case import basis as basis_of
+from dispatcher.policy.case import find_basis
 from dispatcher.policy.data import BasisGrant, QuietHours
 from dispatcher.policy.rules import next_time, share_percent
 from tests.support.policy_oracle import expected_decision
@@ -227,7 +227,7 @@ def test_a_basis_asks_for_its_conditions_even_where_no_policy_file_could_put_it(
     row = {Channel.EMAIL: (BasisGrant(basis, "policy:basis.wrong"),)}
     policy = replace(POLICY, basis={"kbc-bank": {offer or "service": {choice: row}}})
     scene = sendable(offer, choice)
-    assert basis_of(DecisionCase(scene.job, scene.facts, policy, scene.now), Channel.EMAIL) is None
+    assert find_basis(DecisionCase(scene.job, scene.facts, policy, scene.now), Channel.EMAIL) is None
 
 
 @often
@@ -938,7 +938,7 @@ def test_a_missing_table_is_one_fault_and_not_one_per_key_in_it() -> None:
         parse("")
     places = [fault.key for fault in caught.value.faults]
     assert len(places) == len(set(places)) == 21
-    assert all(fault.right == "is missing" for fault in caught.value.faults)
+    assert all(fault.expected == "is missing" for fault in caught.value.faults)
 
 
 def test_an_entity_may_open_a_place_that_the_common_tables_leave_shut() -> None:

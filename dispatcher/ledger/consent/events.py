@@ -131,7 +131,7 @@ def record_all(
     with connection.transaction():
         people = _lock(connection, list(said))
         rulings = {person.id: _rule(person, said[person.id]) for person in people}
-        numbers = iter(_numbers(connection, sum(len(ruling.taken) for ruling in rulings.values())))
+        numbers = iter(_numbers(connection, sum(len(ruling.accepted) for ruling in rulings.values())))
         results: dict[str, RecordResult] = {}
         for person in people:
             word, ruling = said[person.id], rulings[person.id]
@@ -141,9 +141,9 @@ def record_all(
                     person.choices.get(change.subject, {}).get("value"), change.value,
                     source, actor, wording, word.said_at or now, now,
                 )
-                for place, change in enumerate(ruling.taken, start=1)
+                for place, change in enumerate(ruling.accepted, start=1)
             )  # fmt: skip
-            results[person.id] = RecordResult(person.version + bool(events), events, ruling.outranked)
+            results[person.id] = RecordResult(person.version + bool(events), events, ruling.superseded)
         changed = [person for person in people if results[person.id].events]
         if changed:
             _append(connection, secret, changed, results, now)
