@@ -74,7 +74,7 @@ def measure(templates: Path = Path("templates"), people: int = 400, rounds: int 
     values = [plain.values(letter) for letter in letters]
 
     def texts(template: Template) -> Callable[[], None]:
-        return lambda: _consume(template.written(*each).texts() for each in zip(letters, values, strict=True))
+        return lambda: _consume(template.render_parts(*each).texts() for each in zip(letters, values, strict=True))
 
     def messages(template: Template) -> Callable[[], None]:
         return lambda: _consume(
@@ -121,7 +121,7 @@ def _mails(template: Template, letters: Sequence[RenderRequest]) -> list[Outboun
 
 
 def _bodies(template: Template, letter: RenderRequest, values: dict[str, Any]) -> Sequence[str]:
-    texts = template.written(letter, values).texts()
+    texts = template.render_parts(letter, values).texts()
     return texts["email.html"], texts["email.text"]
 
 

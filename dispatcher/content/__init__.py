@@ -1,7 +1,7 @@
 """Message templates: load, check, render. Pure once loaded.
 
-    catalog = load(Path("templates"))           # every fault of the folder at once, or all texts compiled
-    content = catalog["loan_offer"].render(Letter(...))
+    catalog = load(Path("templates"))           # compiles all texts, or raises one error that lists all faults
+    content = catalog["loan_offer"].render(RenderRequest(...))
 
 A folder holds `_shared/` (mail layout, macros, `legal.toml`) and one folder per template: `template.toml`, and per
 language `texts.toml`, `email.html`, `email.txt`.

@@ -15,8 +15,7 @@ from channels.base import Channel
 from dispatcher.domain.decision import ReasonCode
 from dispatcher.domain.message import Mode
 from dispatcher.domain.recipient import SentMessage
-from dispatcher.policy.case import DecisionCase, Objection, age_years
-from dispatcher.policy.case import find_basis
+from dispatcher.policy.case import DecisionCase, Objection, age_years, find_basis
 from dispatcher.policy.data import FrequencyCap
 
 PersonRule: TypeAlias = Callable[[DecisionCase], Objection | None]

@@ -423,7 +423,7 @@ def test_the_content_ids_of_the_templates_are_of_the_described_shape() -> None:
     shapes = [
         approved.content_sid
         for template in templates().values()
-        for edition in template.editions.values()
+        for edition in template.languages.values()
         for approved in edition.whatsapp.values()
     ]
     assert shapes

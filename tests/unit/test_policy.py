@@ -18,8 +18,7 @@ from dispatcher.domain.decision import Decision, Hold, Reason, ReasonCode, Refus
 from dispatcher.domain.message import Mode, OfferType
 from dispatcher.domain.recipient import Device
 from dispatcher.policy import RULES, InvalidPolicy, RetryPolicy, Rules, decide, parse, parse_former, shipped, variant_of
-from dispatcher.policy.case import DecisionCase, Objection
-from dispatcher.policy.case import find_basis
+from dispatcher.policy.case import DecisionCase, Objection, find_basis
 from dispatcher.policy.data import BasisGrant, QuietHours
 from dispatcher.policy.rules import next_time, share_percent
 from tests.support.policy_oracle import expected_decision
@@ -742,8 +741,8 @@ def test_all_faults_of_a_policy_file_are_named_at_once() -> None:
     )
     assert faults == [
         "bank.toml: ages.adult_years: is missing",
-        "bank.toml: ages.adult_yaers: unknown key; did you mean 'adult_years'?",
-        "bank.toml: basis.own.tailored.whatsap: unknown key; did you mean 'whatsapp'?",
+        "bank.toml: ages.adult_yaers: unknown key; did you mean adult_years?",
+        "bank.toml: basis.own.tailored.whatsap: unknown key; did you mean whatsapp?",
         "bank.toml: quiet_hours.push: from and to must differ; a channel that is never used has no basis instead",
         "bank.toml: retry.cap_seconds = 3.0: not less than base_seconds",
     ]
@@ -780,10 +779,10 @@ def test_all_faults_of_a_policy_file_are_named_at_once() -> None:
             "controllers = []",
             "bank.toml: entities.kbc-bank.controllers: at least one company that answers",
         ),
-        ("[basis.own.tailored]", "[basis.own.tailord]", "basis.own.tailord: unknown key; did you mean 'tailored'?"),
-        ('push = "service"', 'push = "servise"', "basis.service.push = 'servise': did you mean 'service'?"),
-        ('email = ["email"]', 'email = ["emial"]', "channel_groups.email = 'emial': did you mean 'email'?"),
-        ('sold_by = ["kbc-insurance"]', 'sold_by = ["kbc-insurence"]', "did you mean 'kbc-insurance'?"),
+        ("[basis.own.tailored]", "[basis.own.tailord]", "basis.own.tailord: unknown key; did you mean tailored?"),
+        ('push = "service"', 'push = "servise"', "basis.service.push = 'servise': did you mean service?"),
+        ('email = ["email"]', 'email = ["emial"]', "channel_groups.email = 'emial': did you mean email?"),
+        ('sold_by = ["kbc-insurance"]', 'sold_by = ["kbc-insurence"]', "did you mean kbc-insurance?"),
         (
             'analogous = ["insurance"]',
             'analogous = ["insurence"]',
@@ -803,9 +802,9 @@ def test_all_faults_of_a_policy_file_are_named_at_once() -> None:
         ('window = "7 days"', "", "caps.1.window: is missing"),
         ("max = 7", "max = 0", "caps.1.max = 0: a whole number"),
         ('name = "a_week"', 'name = "text_messages_a_day"', "caps.2.name = 'text_messages_a_day': another cap has this name"),
-        ('channels = ["sms", "whatsapp"]\nmax', 'channels = ["smss"]\nmax', "did you mean 'sms'?"),
+        ('channels = ["sms", "whatsapp"]\nmax', 'channels = ["smss"]\nmax', "did you mean sms?"),
         ('public_holidays = "BE"', 'public_holidays = "Atlantis"', "public_holidays = 'Atlantis': a country such as BE"),
-        ('silent_days = ["sunday", "pub', 'silent_days = ["sonday", "pub', "did you mean 'sunday'?"),
+        ('silent_days = ["sunday", "pub', 'silent_days = ["sonday", "pub', "did you mean sunday?"),
         (
             'silent_days = ["sunday", "pub',
             'silent_days = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday", "pub',
@@ -813,7 +812,7 @@ def test_all_faults_of_a_policy_file_are_named_at_once() -> None:
         ),
         ("complaint_rate_pause = 0.003", "complaint_rate_pause = 0.0003", "complaint_rate_pause = 0.0003: not less than"),
         ("audience_min = 500_000", "audience_min = -1", "four_eyes.audience_min = -1: a whole number"),
-        ('{ products = ["loan"] }', '{ products = ["laon"] }', "topics.consumer_credit.products = 'laon': did you mean 'loan'?"),
+        ('{ products = ["loan"] }', '{ products = ["laon"] }', "topics.consumer_credit.products = 'laon': did you mean loan?"),
         (
             "contact =",
             'senders = { sms = "A far too long name" }\ncontact =',
@@ -821,18 +820,18 @@ def test_all_faults_of_a_policy_file_are_named_at_once() -> None:
         ),
         ("contact =", 'senders = { whatsapp = "KBC" }\ncontact =', "entities.kbc-bank.senders.whatsapp = 'KBC': a number such as"),
         ("contact =", 'senders = { push = "KBC" }\ncontact =', "entities.kbc-bank.senders.push: unknown key"),
-        ('channels = ["sms", "whatsapp"]\nmax', 'offer_types = ["onw"]\nmax', "caps.2.offer_types = 'onw': did you mean 'own'?"),
-        ('channels = ["sms", "whatsapp"]\nmax', 'chanels = ["sms"]\nmax', "caps.2.chanels: unknown key; did you mean 'channels'?"),
+        ('channels = ["sms", "whatsapp"]\nmax', 'offer_types = ["onw"]\nmax', "caps.2.offer_types = 'onw': did you mean own?"),
+        ('channels = ["sms", "whatsapp"]\nmax', 'chanels = ["sms"]\nmax', "caps.2.chanels: unknown key; did you mean channels?"),
         ('window = "7 days"', 'window = "367 days"', "caps.1.window = '367 days': calendar_day, or a length"),
-        ("push = { from = 21", "pusch = { from = 21", "quiet_hours.pusch: unknown key; did you mean 'push'?"),
+        ("push = { from = 21", "pusch = { from = 21", "quiet_hours.pusch: unknown key; did you mean push?"),
         ("from = 21:00:00", 'from = "21:00"', "quiet_hours.push.from = '21:00': a time such as 21:00:00"),
-        ("whatsapp = { codes", "whatsup = { codes", "rests.whatsup: unknown key; did you mean 'whatsapp'?"),
+        ("whatsapp = { codes", "whatsup = { codes", "rests.whatsup: unknown key; did you mean whatsapp?"),
         ("templates = true", 'templates = "loan_offer"', "four_eyes.templates = 'loan_offer': true or false"),
         ('content = "30 days"', 'content = "a month"', "retention.content = 'a month': a length such as"),
         ('content = "30 days"', 'content = "0 days"', "retention.content = '0 days'"),
         ('content = "30 days"', 'content = "3651 days"', "retention.content = '3651 days': not longer than decisions"),
         ('news = "30 days"', 'news = "101 years"', "retention.news = '101 years': a length such as"),
-        ('answers = "30 days"', 'anwsers = "30 days"', "retention.anwsers: unknown key; did you mean 'answers'?"),
+        ('answers = "30 days"', 'anwsers = "30 days"', "retention.anwsers: unknown key; did you mean answers?"),
         ('decisions = "10 years"', 'decisions = "364 days"', "retention.decisions = '364 days': a year at least"),
         ('consent = "10 years"', 'consent = "9 years"', "retention.consent = '9 years': not shorter than decisions"),
         ("attempts_max = 6", "attempts_max = 6.5", "retry.attempts_max = 6.5: a whole number from 1 to 100"),

@@ -48,13 +48,13 @@ class SpecialiserSetup:
             {**sources, "macros.html": MACROS, "layout.html": LAYOUT, "piece.txt": PIECE, "names.txt": "{% set name = a ~ '' %}"}
         )
         self.specialiser = Specialiser("t", "digest", lambda: random, **options)
-        self.finish: Any = {}
+        self.postprocess: Any = {}
 
     def plan(self) -> RenderPlan:
-        return RenderPlan({name: self.env.get_template(name) for name in ("t.html", "t.txt")}, context, self.finish)
+        return RenderPlan({name: self.env.get_template(name) for name in ("t.html", "t.txt")}, context, self.postprocess)
 
     def write(self, values: Mapping[str, Any]) -> RenderedParts:
-        return self.specialiser.write("key", values, self.plan)
+        return self.specialiser.render("key", values, self.plan)
 
 
 def context(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -198,7 +198,7 @@ def test_what_can_t_be_followed_is_written_by_its_template(source: str) -> None:
     setup = SpecialiserSetup(source)
     assert outcome(lambda: setup.write(person())) == outcome(lambda: setup.plan().texts(person()))
     assert setup.specialiser.paths == 1
-    setup.finish = {"t.txt": str.upper}  # no path was kept that could have spared the finish
+    setup.postprocess = {"t.txt": str.upper}  # no path was kept that could have spared the finish
     assert outcome(lambda: setup.write(person())) == outcome(lambda: setup.plan().texts(person()))
 
 
@@ -284,14 +284,16 @@ def test_any_template_and_any_data_give_the_same_text_or_the_same_error(source: 
 def test_a_path_that_does_not_hold_for_hostile_values_is_not_taken() -> None:
     for length in (8, 800):
         setup = SpecialiserSetup("{{ a }} and {{ b }}")
-        setup.finish = {"t.txt": lambda text, length=length: text[:length]}  # not character by character, as a finish has to be
+        setup.postprocess = {
+            "t.txt": lambda text, length=length: text[:length]
+        }  # not character by character, as a postprocess has to be
         assert setup.write(person()).path is None
         assert_alike(setup, PEOPLE)
 
 
 def test_words_that_are_no_unicode_make_no_path() -> None:
     setup = SpecialiserSetup("x {{ a }}")
-    setup.finish = {"t.txt": lambda text: text.replace("x", "\ud800")}
+    setup.postprocess = {"t.txt": lambda text: text.replace("x", "\ud800")}
     assert setup.write(person()).path is None
 
 
@@ -306,21 +308,21 @@ def test_what_a_value_can_t_note_it_does_not_answer(ask: Callable[[Any], Any]) -
 
 def test_a_difference_found_later_ends_it_and_tells_a_person_without_a_value() -> None:
     setup, words = SpecialiserSetup("{{ a }}", random=ALWAYS), ["first"]
-    setup.finish = {"t.txt": lambda text: f"{text}"}
+    setup.postprocess = {"t.txt": lambda text: f"{text}"}
     assert setup.write(person(a="Secret")).path is not None
-    setup.finish = {"t.txt": lambda text: text + words[0]}  # the world has changed behind the template's back
+    setup.postprocess = {"t.txt": lambda text: text + words[0]}  # the world has changed behind the template's back
     with capture_logs() as logs:
         assert setup.write(person(a="Secret")).texts()["t.txt"] == "Secretfirst"
     assert [(entry["event"], entry["template"], entry["digest"]) for entry in logs] == [("specialised_text_differs", "t", "digest")]
     assert "Secret" not in str(logs)
-    assert setup.specialiser.off
+    assert setup.specialiser.disabled
     assert setup.write(person()).path is None
 
 
 def test_an_error_found_later_is_a_difference_too() -> None:
     setup = SpecialiserSetup("{{ a }}", random=ALWAYS)
     assert setup.write(person()).path is not None
-    setup.finish = {"t.txt": int}
+    setup.postprocess = {"t.txt": int}
     with capture_logs() as logs, pytest.raises(ValueError, match="int"):
         setup.write(person())
     assert [entry["event"] for entry in logs] == ["specialised_text_differs"]
@@ -329,7 +331,7 @@ def test_an_error_found_later_is_a_difference_too() -> None:
 def test_most_texts_are_written_once() -> None:
     setup = SpecialiserSetup("{{ a }}", random=0.5)
     setup.write(person())
-    setup.finish = {"t.txt": str.upper}
+    setup.postprocess = {"t.txt": str.upper}
     assert setup.write(person()).path is not None
 
 
@@ -539,8 +541,8 @@ def test_the_guard_vouches_for_the_mails_that_are_sent_every_day(name: str) -> N
     template = specialised()[name]
     wanted = example_request(template, Channel.EMAIL, "fr", max(template.info.modes))
     values = template.values(wanted)
-    written = template.written(wanted, values)
+    written = template.render_parts(wanted, values)
     mail = template.render(wanted)
     assert isinstance(mail, MergedEmail)
     assert written.path
-    assert written.path.kept.voucher.passes(mail, lambda: template.terms(wanted, values))
+    assert written.path.attachment.path_check.passes(mail, lambda: template.requirements(wanted, values))

@@ -60,7 +60,7 @@ def _written(services: Services, template: Template, choice: dict[str, str]) -> 
     sender = MessageSender(entity.names[choice["language"]], entity.sender_address) if entity else None
     letter = example_request(template, Channel(choice["channel"]), choice["language"], Mode(choice["mode"]), sender=sender)
     content = whole(template.render(letter))
-    return content, template.shown(content, letter)
+    return content, template.visible_text(content, letter)
 
 
 def _template(name: str, services: ServicesHere) -> Template:
