@@ -1,4 +1,4 @@
-"""The tables of docs/explanation/sizing.md, worked out from a run. Pure.
+"""The tables of docs/explanation/sizing.md, computed from a run. Pure.
 
 python -m benchmarks.sizing artifacts/bench.json
 """
@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 Results = Mapping[str, Any]
-LOAD = 0.7  # what a processor is planned for
+LOAD = 0.7  # planned utilisation of a processor
 HOURLY = (1_000_000, 10_000_000, 100_000_000)
 DEAREST, CHEAPEST = "e-mail single, any template", "e-mail batch"
 
 
-def tables(found: Results) -> Iterator[str]:
-    """What one message costs, and what so many an hour need, as Markdown."""
-    rows = found["rows"]
+def tables(results: Results) -> Iterator[str]:
+    """The cost of one message, and the resources for a number of messages per hour, as Markdown."""
+    rows = results["rows"]
     yield "| | worker | PostgreSQL | broker | in the ledger | written to the log (WAL) |"
     yield "|---|---|---|---|---|---|"
     for name, row in rows.items():
@@ -36,11 +36,11 @@ def _hourly_needs(name: str, run: Results) -> Iterator[str]:
     yield f"| {name}: an hour | a second | worker processors | PostgreSQL processors | WAL | ledger grows by |"
     yield "|---|---|---|---|---|---|"
     for messages in HOURLY:
-        second = messages / 3_600
-        workers, postgres = (second * run["cpu_us"][part] / 1e6 / LOAD for part in ("workers", "postgres"))
-        wal, grows = second * run["wal_bytes"] / 1e6, messages * run["ledger_bytes"] / 1e9
-        needs = f"{_format(workers)} | {_format(postgres)} | {_format(wal)} MB/s | {_format(grows)} GB"
-        yield f"| {messages / 1e6:.0f} million | {second:,.0f} | {needs} |"
+        per_second = messages / 3_600
+        workers, postgres = (per_second * run["cpu_us"][part] / 1e6 / LOAD for part in ("workers", "postgres"))
+        wal, growth = per_second * run["wal_bytes"] / 1e6, messages * run["ledger_bytes"] / 1e9
+        needs = f"{_format(workers)} | {_format(postgres)} | {_format(wal)} MB/s | {_format(growth)} GB"
+        yield f"| {messages / 1e6:.0f} million | {per_second:,.0f} | {needs} |"
 
 
 def _format(number: float) -> str:

@@ -9,7 +9,7 @@ language `texts.toml`, `email.html`, `email.txt`.
 
 from channels.sms_segments import Segments, segments
 from dispatcher.content.catalog import Catalog, check, load
-from dispatcher.content.declaration import Variable
+from dispatcher.content.declaration import TemplateVariable
 from dispatcher.content.errors import ContentRefusal, InvalidTemplates, TemplateError
 from dispatcher.content.preview import example_request, preview
 from dispatcher.content.render_request import MessageLinks, MessageSender, RenderRequest
@@ -25,7 +25,7 @@ __all__ = [
     "Segments",
     "Template",
     "TemplateError",
-    "Variable",
+    "TemplateVariable",
     "check",
     "example_request",
     "load",

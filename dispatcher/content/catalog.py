@@ -10,7 +10,7 @@ from pathlib import Path
 from markupsafe import escape
 
 from dispatcher.content import toml
-from dispatcher.content.declaration import Declaration, Variable, read_declaration
+from dispatcher.content.declaration import Declaration, TemplateVariable, read_declaration
 from dispatcher.content.environment import TemplateEnvironment, environment
 from dispatcher.content.errors import InvalidTemplates, TemplateError
 from dispatcher.content.legal import Legal, read_legal
@@ -177,7 +177,7 @@ def _check_sources(draft: _Draft) -> Iterator[TemplateError]:
 
 
 def _private_data_in_push(
-    legal: Legal, variables: Mapping[str, Variable], text: SourceFile, names: frozenset[str]
+    legal: Legal, variables: Mapping[str, TemplateVariable], text: SourceFile, names: frozenset[str]
 ) -> Iterator[TemplateError]:
     """Personal data that a push would show to anyone who sees the screen."""
     for name in names & set(variables):

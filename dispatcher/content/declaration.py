@@ -52,7 +52,7 @@ _ENTITY = re.compile(r"[a-z][a-z0-9-]*\Z")
 
 
 @dataclass(frozen=True, slots=True)
-class Variable:
+class TemplateVariable:
     """A variable of a template. `modes` are those whose texts may use it; `example` has a value per language, for previews."""
 
     name: str
@@ -72,7 +72,7 @@ class Declaration:
     author: str  # who wrote it, and so cannot approve it; "" if not declared
     entity: str
     channels: tuple[Channel, ...]
-    variables: Mapping[str, Variable]
+    variables: Mapping[str, TemplateVariable]
     push: PushOptions
 
 
@@ -147,7 +147,7 @@ def _push(reader: _Reader) -> PushOptions:
     )
 
 
-def _variable(reader: _Reader, name: str, modes: frozenset[Mode]) -> Variable:
+def _variable(reader: _Reader, name: str, modes: frozenset[Mode]) -> TemplateVariable:
     path = ("variables", name)
     if not _IDENTIFIER.match(name) or name in RESERVED:
         reader.fault(path, "is reserved" if name in RESERVED else "must be a lower-case word such as first_name")
@@ -156,7 +156,7 @@ def _variable(reader: _Reader, name: str, modes: frozenset[Mode]) -> Variable:
     own_modes = reader.choices(
         (*path, "modes"), [mode.value for mode in RENDER_MODES if mode in modes], default=[mode.value for mode in modes]
     )
-    return Variable(
+    return TemplateVariable(
         name=name,
         category=reader.text((*path, "category"), pattern=_IDENTIFIER),
         type=kind,

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from jinja2 import TemplateSyntaxError, meta, nodes
 
-from dispatcher.content.declaration import RESERVED, Variable
+from dispatcher.content.declaration import RESERVED, TemplateVariable
 from dispatcher.content.environment import TemplateEnvironment
 from dispatcher.domain.message import Mode
 from dispatcher.domain.spelling import did_you_mean
@@ -25,7 +25,11 @@ _ADDRESS = re.compile(r"\b(?:href|src)\s*=\s*[\"']\s*\{\{-?\s*(\w+)")
 
 
 def check_source(
-    env: TemplateEnvironment, name: str, source: str, variables: Mapping[str, Variable], shared: Mapping[str, frozenset[str]]
+    env: TemplateEnvironment,
+    name: str,
+    source: str,
+    variables: Mapping[str, TemplateVariable],
+    shared: Mapping[str, frozenset[str]],
 ) -> list[Finding]:
     """All findings for one source.
 
@@ -64,7 +68,7 @@ def defined_macros(env: TemplateEnvironment, source: str) -> frozenset[str]:
         return frozenset()
 
 
-def _undeclared(tree: nodes.Template, variables: Mapping[str, Variable]) -> Iterator[Finding]:
+def _undeclared(tree: nodes.Template, variables: Mapping[str, TemplateVariable]) -> Iterator[Finding]:
     known = {*variables, *RESERVED}
     # Inside a block, Jinja's own search does not see what the file imports or sets outside of it.
     inside = {*_imported_names(tree), *(node.name for node in tree.find_all(nodes.Macro))}
@@ -135,7 +139,7 @@ def _imported_names(tree: nodes.Template) -> set[str]:
     return {alias[1] if isinstance(alias, tuple) else alias for alias in aliases}
 
 
-def _html(source: str, variables: Mapping[str, Variable]) -> Iterator[Finding]:
+def _html(source: str, variables: Mapping[str, TemplateVariable]) -> Iterator[Finding]:
     for number, line in enumerate(source.splitlines(), 1):
         if tag := _FORBIDDEN_TAGS.search(line):
             yield number, tag[0].strip(), "has no place in a mail"

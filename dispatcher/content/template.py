@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import jinja2
 
 from channels.base import Channel, Content, Email, MailTemplate, MergedEmail, Push, PushOptions, Sms, WhatsApp
-from dispatcher.content.declaration import RENDER_MODES, Variable
+from dispatcher.content.declaration import RENDER_MODES, TemplateVariable
 from dispatcher.content.environment import MissingVariable, WithheldVariable, missing_value
 from dispatcher.content.errors import ContentRefusal
 from dispatcher.content.guard import ContentRequirements, GapRoles, PathCheck, failed_check, host_of, precheck
@@ -89,7 +89,7 @@ class Template:
     digest: str
     entity: str
     channels: tuple[Channel, ...]
-    variables: Mapping[str, Variable]
+    variables: Mapping[str, TemplateVariable]
     languages: Mapping[Language, LocalizedTemplate] = field(repr=False)
     push: PushOptions = field(default_factory=PushOptions)
     specialiser: Specialiser | None = field(default=None, repr=False)
@@ -100,7 +100,7 @@ class Template:
             mode: tuple((each.name, each.category, READERS[each.type]) for each in self.variables.values() if mode in each.modes)
             for mode in RENDER_MODES
         }
-        object.__setattr__(self, "_readings", readers)  # the way to derive a field of a frozen class
+        object.__setattr__(self, "_readers", readers)  # the way to derive a field of a frozen class
 
     @property
     def name(self) -> str:

@@ -23,7 +23,7 @@ class CampaignState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What a campaign or trigger requests for all its jobs. `offer_type` and `kind` are copies of the template's, for the record."""
+    """What a campaign or trigger requests for all its jobs. `offer_type` and `kind` are copied from the template."""
 
     template: str
     entity: str

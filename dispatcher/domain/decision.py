@@ -47,7 +47,7 @@ class ReasonCode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """One rule's objection on one channel. `evidence` identifies the fact behind it: "consent:12", "suppression:4", "policy:<key>"."""
+    """One rule's objection on one channel. `evidence` identifies the fact behind it, such as "consent:12" or "policy:<key>"."""
 
     code: ReasonCode
     channel: Channel
