@@ -153,7 +153,7 @@ def report(rendering: Rendering) -> str:
         (
             f"compiled paths vs Jinja, byte-equal, mails of {rendering.bytes / 1024:.1f} KB, CPU µs per mail:",
             *(f"  {name:<32}{plain:7.1f} -> {specialised:5.1f} {plain / specialised:6.1f} x" for name, plain, specialised in rows),
-            f"  a mail of a batch, render request to HTTP request, with its tokens ({rendering.tokens_us:.1f}): {rendering.batched_us:.1f}",
+            f"  a mail of a batch, to its HTTP request, with its tokens ({rendering.tokens_us:.1f}): {rendering.batched_us:.1f}",
         )
     )
 

@@ -32,7 +32,7 @@ SELLERS = {
     "investment": {"kbc-bank", "cbc-banque"},
     "insurance": {"kbc-insurance"},
 }
-FAMILIES = ({"loan", "mortgage"}, {"savings", "investment"}, {"insurance"})
+PRODUCT_GROUPS = ({"loan", "mortgage"}, {"savings", "investment"}, {"insurance"})
 CONSENT_SOURCES = {"mobile", "touch", "live", "branch", "preference_centre", "import"}
 
 
@@ -48,14 +48,14 @@ class ExpectedDecision:
 
 def expected_decision(job: Job, facts: Facts, now: datetime) -> ExpectedDecision:
     """The verdict by the book."""
-    legs, noes, holds = [], [], []
+    legs, refusals, holds = [], [], []
     for channel in job.channels:
         codes = refusal_codes(job, facts, now, channel)
         until = quiet_until(job, facts, now, channel)
         if not codes and until is not None and job.expires_at is not None and job.expires_at <= until:
             codes = {"expired", "quiet_hours"}
         if codes:
-            noes += [*codes, *(["quiet_hours"] if until else [])]
+            refusals += [*codes, *(["quiet_hours"] if until else [])]
         elif until is not None:
             holds.append(until)
         else:
@@ -64,12 +64,12 @@ def expected_decision(job: Job, facts: Facts, now: datetime) -> ExpectedDecision
         return ExpectedDecision("Send", legs=tuple(legs) if job.route == "all" else (legs[0],))
     if holds:
         return ExpectedDecision("Hold", "quiet_hours", until=min(holds))
-    return ExpectedDecision("Refuse", min(noes, key=STRONGEST_FIRST.index))
+    return ExpectedDecision("Refuse", min(refusals, key=STRONGEST_FIRST.index))
 
 
 def refusal_codes(job: Job, facts: Facts, now: datetime, channel: Channel) -> set[str]:
     """Everything that speaks against this channel for good."""
-    found = {
+    codes = {
         "erased": facts.erased,
         "unknown_recipient": not facts.known or facts.recipient_id != job.recipient_id,
         "duplicate": facts.repeat_of is not None,
@@ -84,22 +84,22 @@ def refusal_codes(job: Job, facts: Facts, now: datetime, channel: Channel) -> se
         and (is_service(job) or chosen(job, facts) in ("tailored", "standard")),
     }
     if not is_service(job):
-        found |= commercial_codes(job, facts, now, channel)
-    return {code for code, true in found.items() if true}
+        codes |= commercial_codes(job, facts, now, channel)
+    return {code for code, applies in codes.items() if applies}
 
 
 def commercial_codes(job: Job, facts: Facts, now: datetime, channel: Channel) -> dict[str, bool]:
     """What only advertising has to respect."""
-    wish = chosen(job, facts)
+    choice = chosen(job, facts)
     years = age(facts, now)
-    grown_up_things = job.info.coins or wish == "tailored"
+    adults_only = job.info.coins or choice == "tailored"
     group = "sms_whatsapp" if channel.value in ("sms", "whatsapp") else channel.value
     return {
         "objected": objects(facts.object_marketing),
-        "choice_none": wish == "none",
-        "no_choice": wish not in ("tailored", "standard", "none"),
-        "minor": grown_up_things and years is not None and years < 18,
-        "age_unknown": grown_up_things and years is None,
+        "choice_none": choice == "none",
+        "no_choice": choice not in ("tailored", "standard", "none"),
+        "minor": adults_only and years is not None and years < 18,
+        "age_unknown": adults_only and years is None,
         "no_current_account": job.info.coins and not facts.has_current_account,
         "channel_off": group not in facts.switches or facts.switches[group].value != "on",
         "template_not_approved": job.approval is None,
@@ -126,16 +126,16 @@ def objects(choice: object) -> bool:
 
 def rendered_mode(job: Job, facts: Facts) -> str | None:
     """In which rendering the message would be written."""
-    there = {mode.value for mode in job.info.modes}
+    modes = {mode.value for mode in job.info.modes}
     if is_service(job):
-        return "standard" if "standard" in there else None
-    wish = chosen(job, facts)
+        return "standard" if "standard" in modes else None
+    choice = chosen(job, facts)
     profiling_allowed = not objects(facts.object_profiling)
-    if job.info.coins and not (wish == "tailored" and profiling_allowed):
+    if job.info.coins and not (choice == "tailored" and profiling_allowed):
         return None
-    if wish == "tailored" and profiling_allowed and "tailored" in there:
+    if choice == "tailored" and profiling_allowed and "tailored" in modes:
         return "tailored"
-    if wish in ("tailored", "standard") and "standard" in there:
+    if choice in ("tailored", "standard") and "standard" in modes:
         return "standard"
     return None
 
@@ -146,10 +146,10 @@ def basis(job: Job, facts: Facts, channel: Channel) -> str | None:
         return None
     if is_service(job):
         return "service"
-    wish = chosen(job, facts)
-    if wish == "tailored":
+    choice = chosen(job, facts)
+    if choice == "tailored":
         return "contract"
-    if wish != "standard":
+    if choice != "standard":
         return None
     if channel.value == "push":
         return "legitimate_interest"
@@ -159,10 +159,10 @@ def basis(job: Job, facts: Facts, channel: Channel) -> str | None:
 
 
 def bought_analogous_product(job: Job, facts: Facts) -> bool:
-    for family in FAMILIES:
-        for product in family & facts.purchased:
+    for group_ in PRODUCT_GROUPS:
+        for product in group_ & facts.purchased:
             sellers = [entity for entity in facts.entities if entity in SELLERS[product]]
-            if job.info.product in family and sellers == [job.entity]:
+            if job.info.product in group_ and sellers == [job.entity]:
                 return True
     return False
 
@@ -182,18 +182,18 @@ def recipient_zone(facts: Facts) -> ZoneInfo:
 
 def age(facts: Facts, now: datetime) -> int | None:
     """Count birthdays one by one; 29 February is celebrated on 1 March in other years."""
-    born, today = facts.birth_date, now.astimezone(recipient_zone(facts)).date()
-    if born is None:
+    birth_date, today = facts.birth_date, now.astimezone(recipient_zone(facts)).date()
+    if birth_date is None:
         return None
     years = 0
-    while birthday(born, born.year + years + 1) <= today:
+    while birthday(birth_date, birth_date.year + years + 1) <= today:
         years += 1
     return years
 
 
-def birthday(born: date, year: int) -> date:
+def birthday(birth_date: date, year: int) -> date:
     try:
-        return born.replace(year=year)
+        return birth_date.replace(year=year)
     except ValueError:
         return date(year, 3, 1)
 
@@ -208,16 +208,18 @@ def in_control_group(job: Job) -> bool:
 
 def cap_reached(facts: Facts, now: datetime, channel: Channel) -> bool:
     """Seven messages in any seven days; two texts on one day of the recipient's own calendar."""
-    week = [one for one in facts.sent if one.at + timedelta(days=7) > now]
+    week = [message for message in facts.sent if message.at + timedelta(days=7) > now]
     today = [
-        one for one in facts.sent if one.at.astimezone(recipient_zone(facts)).date() == now.astimezone(recipient_zone(facts)).date()
+        message
+        for message in facts.sent
+        if message.at.astimezone(recipient_zone(facts)).date() == now.astimezone(recipient_zone(facts)).date()
     ]
-    texts = [one for one in today if one.channel.value in ("sms", "whatsapp")]
+    texts = [message for message in today if message.channel.value in ("sms", "whatsapp")]
     return len(week) >= 7 or (channel.value in ("sms", "whatsapp") and len(texts) >= 2)
 
 
 def cool_down_runs(facts: Facts, now: datetime, channel: Channel) -> bool:
-    return any(name == channel.value and now < rest.until for name, rest in facts.cool_downs.items())
+    return any(name == channel.value and now < cool_down.until for name, cool_down in facts.cool_downs.items())
 
 
 def quiet_until(job: Job, facts: Facts, now: datetime, channel: Channel) -> datetime | None:

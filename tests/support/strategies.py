@@ -35,7 +35,7 @@ class Scenario:
         """The same scene with another job."""
         return replace(self, job=replace(self.job, **changes))
 
-    def with_brief(self, **changes: Any) -> Scenario:
+    def with_template(self, **changes: Any) -> Scenario:
         """The same scene with another template."""
         return self.with_job(info=replace(self.job.info, **changes))
 
@@ -86,9 +86,9 @@ def _offer(value: str, source: str = "mobile") -> Disturbance:
 
 
 def _switch(group: str, value: str | None) -> Disturbance:
-    def disturb(scene: Scenario) -> Scenario:
-        rest = {name: choice for name, choice in scene.facts.switches.items() if name != group}
-        return scene.with_facts(switches=rest if value is None else {**rest, group: recorded_choice(value, 32)})
+    def disturb(scenario: Scenario) -> Scenario:
+        rest = {name: choice for name, choice in scenario.facts.switches.items() if name != group}
+        return scenario.with_facts(switches=rest if value is None else {**rest, group: recorded_choice(value, 32)})
 
     return disturb
 
@@ -113,9 +113,9 @@ def cooling_down(channel: Channel, seconds: float) -> Disturbance:
 
 
 def _adult_in(days: int) -> Disturbance:
-    def disturb(scene: Scenario) -> Scenario:
-        here = scene.now.astimezone(ZoneInfo("Europe/Brussels")).date() + timedelta(days=days)
-        return scene.with_facts(birth_date=here.replace(year=here.year - 18))
+    def disturb(scenario: Scenario) -> Scenario:
+        here = scenario.now.astimezone(ZoneInfo("Europe/Brussels")).date() + timedelta(days=days)
+        return scenario.with_facts(birth_date=here.replace(year=here.year - 18))
 
     return disturb
 
@@ -141,7 +141,7 @@ def _job(**changes: Any) -> Disturbance:
 
 
 def _template(**changes: Any) -> Disturbance:
-    return lambda s: s.with_brief(**changes)
+    return lambda s: s.with_template(**changes)
 
 
 DISTURBANCES: tuple[Disturbance, ...] = (
@@ -221,7 +221,7 @@ starts = st.builds(
 @st.composite
 def scenarios(draw: st.DrawFn, disturbances_max: int = 3) -> Scenario:
     """A sendable scene with a few disturbances."""
-    scene = draw(starts)
+    scenario = draw(starts)
     for disturb in draw(st.lists(st.sampled_from(DISTURBANCES), max_size=disturbances_max)):
-        scene = disturb(scene)
-    return scene
+        scenario = disturb(scenario)
+    return scenario

@@ -79,7 +79,7 @@ def lines(journal: Path) -> list[str]:
     return journal.read_text().splitlines() if journal.exists() else []
 
 
-def test_each_task_lies_in_its_lane_as_json(app: Any, broker: Redis) -> None:
+def test_each_task_is_in_its_lane_as_json(app: Any, broker: Redis) -> None:
     for task in LANES:
         app.send_task(task, args=[{"ref": 1}])
     for lane in celeryconfig.LANES:
@@ -97,30 +97,30 @@ def test_a_lane_that_nobody_serves_is_an_error(app: Any) -> None:
         app.send_task("dispatcher.send_chunk", queue="campagne")
 
 
-def test_beat_knows_its_tasks_and_lets_late_ones_lapse(app: Any) -> None:
+def test_beat_schedules_known_tasks_that_expire(app: Any) -> None:
     for entry in app.conf.beat_schedule.values():
         assert entry["task"] in LANES
         assert entry["schedule"] < entry["options"]["expires"] <= 2 * entry["schedule"]
 
 
-def test_a_task_can_not_outlive_its_message(app: Any) -> None:
+def test_a_task_ends_before_its_message_is_redelivered(app: Any) -> None:
     """Else it would be given out again while it is still at work."""
     conf = app.conf
     assert conf.task_soft_time_limit < conf.task_time_limit < conf.broker_transport_options["visibility_timeout"]
 
 
-def test_every_option_of_the_transport_is_one_that_kombu_knows(app: Any) -> None:
+def test_every_transport_option_is_known_to_kombu(app: Any) -> None:
     with app.connection() as connection:
         known = set(connection.transport.Channel.from_transport_options)
     assert set(celeryconfig.broker_transport_options) <= known
 
 
-def test_every_setting_is_one_that_celery_knows() -> None:
+def test_every_setting_is_known_to_celery() -> None:
     written = {name for name in vars(celeryconfig) if name.islower() and not name.startswith("_")} - {"os"}
     assert written <= set(DEFAULTS)
 
 
-def test_a_message_whose_child_is_killed_goes_back_and_is_done(app: Any, broker_url: str, tmp_path: Path) -> None:
+def test_a_message_of_a_killed_child_is_processed_again(app: Any, broker_url: str, tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     app.send_task("dispatcher.send_chunk", args=[str(journal), "die"])
     with worker(broker_url, tmp_path):
@@ -128,7 +128,7 @@ def test_a_message_whose_child_is_killed_goes_back_and_is_done(app: Any, broker_
     assert len(set(lines(journal))) == 2, "another child did it"
 
 
-def test_a_worker_asked_to_stop_finishes_what_it_holds(app: Any, broker: Redis, broker_url: str, tmp_path: Path) -> None:
+def test_a_stopping_worker_finishes_its_current_task(app: Any, broker: Redis, broker_url: str, tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     for _ in range(2):
         app.send_task("dispatcher.send_chunk", args=[str(journal), "linger"])

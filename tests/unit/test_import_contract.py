@@ -42,7 +42,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("channels/providers/recommendations.py", "from dispatcher.domain import message", "Providers do not know the dispatcher"),
     ],
 )
-def test_a_new_module_can_not_escape_the_contract(checkout: Path, path: str, code: str, broken: str) -> None:
+def test_a_new_module_cannot_escape_the_contract(checkout: Path, path: str, code: str, broken: str) -> None:
     module = checkout / path
     module.write_text(f"{code}\n", encoding="utf-8")
     command = [sys.executable, "-c", LINT_IMPORTS, "--no-cache"]
