@@ -1,7 +1,7 @@
-"""The score of `make mutants`: how many small changes to the deciding code the tests notice, and which they do not.
+"""The score of `make mutants`: how many small changes (mutants) of the deciding code the tests notice, and which not.
 
-mutmut keeps, for each file, what became of each change. No score is asked for: the survivors that docs/explanation/policy.md does
-not account for are to be read, and what changes a verdict gets a test.
+mutmut stores the result of each change in a file. There is no minimum score: read the survivors that docs/explanation/policy.md
+does not explain, and add a test for each one that changes a decision.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-COPY = Path("mutants")  # where mutmut puts the changed code and its results
+COPY = Path("mutants")  # mutmut's folder for the changed code and its results
 NOTICED = {
     1,
     3,
@@ -20,11 +20,11 @@ NOTICED = {
     36,
     152,
     255,
-}  # pytest's exit codes for a failing test or a broken run, then those of a change that never ended
+}  # pytest's exit codes for a failing test or a broken run, and those after a timeout
 
 
 def main() -> None:
-    """Print the score of each file, then every survivor as a difference."""
+    """Print the score of each file, then every survivor as a diff."""
     exit_codes_by_file = {file: _exit_codes(file) for file in sorted(COPY.rglob("*.py.meta"))}
     tested = {file: exit_codes for file, exit_codes in exit_codes_by_file.items() if exit_codes}
     for file, exit_codes in tested.items():

@@ -24,7 +24,7 @@ def codes(decision: Decision) -> set[ReasonCode]:
 
 
 def evidence_of(scenario: Scenario, name: str) -> set[str]:
-    """What one rule cites."""
+    """The evidence that one rule cites."""
     return {reason.evidence for reason in decide_scenario(scenario).reasons if reason.rule == name}
 
 

@@ -1,7 +1,7 @@
-"""The policy told a second time, plainly and slowly, from the rules of the field and not from `dispatcher.policy`.
+"""A second implementation of the policy, simple and slow, written from the rules of the field and not from `dispatcher.policy`.
 
-It shares no code, no table and no file with the real one: where they differ, one of them misread the rules. It knows
-the shipped policy's numbers by heart.
+It shares no code, table or file with the real one: where they differ, one of them is wrong. It contains the numbers of
+the shipped policy.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ STRONGEST_FIRST = """
 erased unknown_recipient cancelled duplicate expired objected choice_none no_choice mode_not_allowed no_basis minor
 age_unknown no_current_account channel_off suppressed no_address no_os_permission template_not_approved household held_out
 frequency_capped quiet_hours
-""".split()  # noqa: SIM905 - a list of words is no easier to read
+""".split()  # noqa: SIM905 - a list of strings is not easier to read
 QUIET = {"push": ("21:00", "08:00"), "sms": ("20:00", "09:00"), "whatsapp": ("20:00", "09:00")}
 PUBLIC_HOLIDAYS = """
 2026-01-01 2026-04-06 2026-05-01 2026-05-14 2026-05-25 2026-07-21 2026-08-15 2026-11-01 2026-11-11 2026-12-25 2027-01-01
-""".split()  # noqa: SIM905 - Belgium's public holidays but those that are Sundays anyway
+""".split()  # noqa: SIM905 - Belgium's public holidays, without Sundays
 ENTITIES = ("kbc-bank", "cbc-banque", "kbc-insurance")
 SELLERS = {
     "loan": {"kbc-bank", "cbc-banque"},
@@ -38,7 +38,7 @@ CONSENT_SOURCES = {"mobile", "touch", "live", "branch", "preference_centre", "im
 
 @dataclass
 class ExpectedDecision:
-    """What should come out: the verdict, the strongest reason if it is a no, and the legs or the end of the hold."""
+    """The expected verdict, with the strongest reason of a refusal, and the legs or the end of a hold."""
 
     verdict: str
     headline: str | None = None
@@ -47,7 +47,7 @@ class ExpectedDecision:
 
 
 def expected_decision(job: Job, facts: Facts, now: datetime) -> ExpectedDecision:
-    """The verdict by the book."""
+    """The decision that the rules require."""
     legs, refusals, holds = [], [], []
     for channel in job.channels:
         codes = refusal_codes(job, facts, now, channel)
@@ -68,7 +68,7 @@ def expected_decision(job: Job, facts: Facts, now: datetime) -> ExpectedDecision
 
 
 def refusal_codes(job: Job, facts: Facts, now: datetime, channel: Channel) -> set[str]:
-    """Everything that speaks against this channel for good."""
+    """The codes of all refusals on this channel; not of delays."""
     codes = {
         "erased": facts.erased,
         "unknown_recipient": not facts.known or facts.recipient_id != job.recipient_id,
@@ -89,7 +89,7 @@ def refusal_codes(job: Job, facts: Facts, now: datetime, channel: Channel) -> se
 
 
 def commercial_codes(job: Job, facts: Facts, now: datetime, channel: Channel) -> dict[str, bool]:
-    """What only advertising has to respect."""
+    """The codes of the rules for commercial messages only."""
     choice = chosen(job, facts)
     years = age(facts, now)
     adults_only = job.info.coins or choice == "tailored"
@@ -125,7 +125,7 @@ def objects(choice: object) -> bool:
 
 
 def rendered_mode(job: Job, facts: Facts) -> str | None:
-    """In which rendering the message would be written."""
+    """The mode in which the message would be rendered."""
     modes = {mode.value for mode in job.info.modes}
     if is_service(job):
         return "standard" if "standard" in modes else None
@@ -141,7 +141,7 @@ def rendered_mode(job: Job, facts: Facts) -> str | None:
 
 
 def basis(job: Job, facts: Facts, channel: Channel) -> str | None:
-    """On which basis: the contract for who accepted it; otherwise what the e-privacy rules leave."""
+    """The lawful basis: the contract if it was accepted; otherwise what the e-privacy rules allow."""
     if job.entity not in ENTITIES:
         return None
     if is_service(job):
@@ -181,7 +181,7 @@ def recipient_zone(facts: Facts) -> ZoneInfo:
 
 
 def age(facts: Facts, now: datetime) -> int | None:
-    """Count birthdays one by one; 29 February is celebrated on 1 March in other years."""
+    """Count birthdays one by one. In other years, the birthday of 29 February is 1 March."""
     birth_date, today = facts.birth_date, now.astimezone(recipient_zone(facts)).date()
     if birth_date is None:
         return None
@@ -207,7 +207,7 @@ def in_control_group(job: Job) -> bool:
 
 
 def cap_reached(facts: Facts, now: datetime, channel: Channel) -> bool:
-    """Seven messages in any seven days; two texts on one day of the recipient's own calendar."""
+    """Seven messages in any seven days; two text messages on one day of the recipient's calendar."""
     week = [message for message in facts.sent if message.at + timedelta(days=7) > now]
     today = [
         message
@@ -223,7 +223,7 @@ def cool_down_runs(facts: Facts, now: datetime, channel: Channel) -> bool:
 
 
 def quiet_until(job: Job, facts: Facts, now: datetime, channel: Channel) -> datetime | None:
-    """Walk on, minute by minute, until the recipient's wall clock shows a time at which one may speak."""
+    """Step forward, minute by minute, until the recipient's wall clock shows an allowed time."""
     if is_service(job) or channel.value not in QUIET:
         return None
     start, end = QUIET[channel.value]
@@ -238,6 +238,6 @@ def quiet_until(job: Job, facts: Facts, now: datetime, channel: Channel) -> date
 
 
 def is_silent_day(moment: datetime, facts: Facts, channel: Channel) -> bool:
-    """Nobody's telephone rings on a Sunday or a public holiday; the app may still show something."""
+    """Text messages are silent on Sundays and public holidays; push is not."""
     day = moment.astimezone(recipient_zone(facts))
     return channel.value in ("sms", "whatsapp") and (day.strftime("%A") == "Sunday" or day.strftime("%Y-%m-%d") in PUBLIC_HOLIDAYS)

@@ -1,6 +1,6 @@
-"""Scenes for the policy: each begins where a message may be sent, then a few things are moved close to an edge.
+"""Scenarios for the policy: each starts from facts that allow a message, and then changes a few of them near their limits.
 
-Facts drawn at random would be refused for ten reasons at once, and a lost rule would go unnoticed among the other nine.
+Random facts would be refused for ten reasons at once, and nobody would notice that one of the rules is missing.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ SERVICE_TEMPLATE = TemplateInfo("opt-out-acknowledgement", Kind.SERVICE, None, f
 
 @dataclass(frozen=True)
 class Scenario:
-    """The three things that a decision looks at, besides the policy."""
+    """The three inputs of a decision, besides the policy."""
 
     job: Job
     facts: Facts
     now: datetime = NOON
 
     def with_job(self, **changes: Any) -> Scenario:
-        """The same scene with another job."""
+        """The same scenario with another job."""
         return replace(self, job=replace(self.job, **changes))
 
     def with_template(self, **changes: Any) -> Scenario:
-        """The same scene with another template."""
+        """The same scenario with another template."""
         return self.with_job(info=replace(self.job.info, **changes))
 
     def with_facts(self, **changes: Any) -> Scenario:
-        """The same scene with another recipient."""
+        """The same scenario with another recipient."""
         return replace(self, facts=replace(self.facts, **changes))
 
 
 def recorded_choice(value: str, number: int, source: str = "mobile") -> Choice:
-    """A choice as the ledger tells it."""
+    """A choice as the ledger returns it."""
     return Choice(value, f"consent:{number}", source, LONG_AGO)
 
 
@@ -55,7 +55,7 @@ def sendable(
     channels: tuple[Channel, ...] = tuple(Channel),
     route: str = "first",
 ) -> Scenario:
-    """A scene in which every asked channel is allowed; `offer` None makes it a service message."""
+    """A scenario in which every requested channel is allowed. With `offer` None it is a service message."""
     coins = offer is OfferType.KATE and choice == "tailored"
     info = SERVICE_TEMPLATE if offer is None else TemplateInfo("spring", Kind.COMMERCIAL, offer, BOTH, coins=coins, product="loan")
     job = Job("m-1", "c-1", "kbc-bank", info, channels, route, campaign_id="spring-2026", approval=7)
@@ -98,7 +98,7 @@ def _suppress(channel: Channel) -> Disturbance:
 
 
 def received(count: int, channel: Channel = Channel.EMAIL, offer: str = "own", seconds_ago: float = 60) -> Disturbance:
-    """So many messages more on the person's account."""
+    """`count` more messages that the person received."""
     return lambda s: s.with_facts(
         sent=s.facts.sent
         + tuple(SentMessage(no, s.now - timedelta(seconds=seconds_ago), channel, offer) for no in range(1, count + 1))
@@ -106,7 +106,7 @@ def received(count: int, channel: Channel = Channel.EMAIL, offer: str = "own", s
 
 
 def cooling_down(channel: Channel, seconds: float) -> Disturbance:
-    """The provider takes no more advertising for the person on this channel for so long."""
+    """The provider takes no advertising for the person on this channel for so many seconds."""
     return lambda s: s.with_facts(
         cool_downs={**s.facts.cool_downs, channel.value: CoolDown(s.now + timedelta(seconds=seconds), "63049")}
     )
@@ -220,7 +220,7 @@ starts = st.builds(
 
 @st.composite
 def scenarios(draw: st.DrawFn, disturbances_max: int = 3) -> Scenario:
-    """A sendable scene with a few disturbances."""
+    """A sendable scenario with a few disturbances."""
     scenario = draw(starts)
     for disturb in draw(st.lists(st.sampled_from(DISTURBANCES), max_size=disturbances_max)):
         scenario = disturb(scenario)

@@ -21,7 +21,7 @@ from dispatcher.domain.decision import ReasonCode
 from dispatcher.domain.message import Mode
 from dispatcher.domain.recipient import LANGUAGES
 
-SECRET = "Zephyrine"  # a value that must never show where it is not allowed
+SECRET = "Zephyrine"  # a value that must not appear where it is not allowed
 
 LINKS = MessageLinks("https://bank.example/u/abc?t=1&k=2", "https://bank.example/p/abc")
 
@@ -119,7 +119,7 @@ MAIL_TEXT = "MARK {{ sender.name }} {% if mode == 'tailored' %}{{ hobby }}{% end
 
 
 def small_folder() -> dict[str, str]:
-    """The smallest folder in which every idea of a template occurs, sound in every part."""
+    """The files of the smallest folder that uses every feature of templates, without faults."""
     marks = dict(zip(LANGUAGES, ("Reclame", "Publicité", "Werbung", "Advertising"), strict=True))
     warnings = dict(
         zip(
@@ -132,7 +132,7 @@ def small_folder() -> dict[str, str]:
         "_shared/legal.toml": LEGAL,
         "_shared/macros.html": '{% macro button(url) %}<a href="{{ url }}">go</a>{% endmacro %}',
         "hello/template.toml": DECLARATION,
-        "notes.md": "is nobody's business",
+        "notes.md": "is ignored",
     }
     files["_shared/layout.html"] = LAYOUT.replace("MARK", "Reclame Publicité Werbung Advertising")
     for language in LANGUAGES:

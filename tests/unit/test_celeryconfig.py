@@ -1,4 +1,4 @@
-"""Celery's settings, on a real broker and a real worker: lanes, routes, and what becomes of a message whose worker dies."""
+"""Celery's settings, with a real broker and a real worker: lanes, routes, and what happens to a message whose worker dies."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LANES = {
     "dispatcher.ask_providers": "maintenance",
     "dispatcher.retain": "maintenance",
 }
-# A worker of these settings whose one task notes its start and then does as it is told.
+# A worker with these settings. Its one task records its start, and then does what its argument says.
 PROGRAM = """
 import os, pathlib, signal, sys, time
 from celery import Celery
@@ -104,7 +104,7 @@ def test_beat_schedules_known_tasks_that_expire(app: Any) -> None:
 
 
 def test_a_task_ends_before_its_message_is_redelivered(app: Any) -> None:
-    """Else it would be given out again while it is still at work."""
+    """Otherwise the broker would deliver it again while it runs."""
     conf = app.conf
     assert conf.task_soft_time_limit < conf.task_time_limit < conf.broker_transport_options["visibility_timeout"]
 
@@ -125,7 +125,7 @@ def test_a_message_of_a_killed_child_is_processed_again(app: Any, broker_url: st
     app.send_task("dispatcher.send_chunk", args=[str(journal), "die"])
     with worker(broker_url, tmp_path):
         assert wait_until(lambda: len(lines(journal)) == 2, seconds=60)
-    assert len(set(lines(journal))) == 2, "another child did it"
+    assert len(set(lines(journal))) == 2, "another child process ran it"
 
 
 def test_a_stopping_worker_finishes_its_current_task(app: Any, broker: Redis, broker_url: str, tmp_path: Path) -> None:
@@ -135,6 +135,6 @@ def test_a_stopping_worker_finishes_its_current_task(app: Any, broker: Redis, br
     with worker(broker_url, tmp_path) as pid:
         assert wait_until(lambda: len(lines(journal)) == 1, seconds=60)
         os.kill(pid, signal.SIGTERM)
-    assert [line == "done" for line in lines(journal)] == [False, True], "it ended the one at work"
-    assert broker.llen("campaign") == 1, "and the one that waited still waits, in the broker"
+    assert [line == "done" for line in lines(journal)] == [False, True], "it finished the running task"
+    assert broker.llen("campaign") == 1, "and the waiting task is still on the broker"
     assert broker.hlen("unacked") == 0

@@ -1,4 +1,4 @@
-"""The documentation is true: generated parts are current, links and paths lead somewhere, and each rule names its tests."""
+"""The documentation is correct: generated parts are current, links and paths exist, and each rule names its tests."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_paths_in_code_type_exist(page: Path) -> None:
 
 
 def _paths(text: str) -> Iterator[str]:
-    """What looks like a path of this repository; not those with a placeholder."""
+    """Paths of this repository in code type; not those with a placeholder."""
     folders = "|".join(sorted(path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")))
     for word in re.findall(r"`([^`\s]+)`", text):
         if re.fullmatch(rf"({folders})/[\w./-]*", word) and not word.startswith("build/") and "NNNN" not in word:

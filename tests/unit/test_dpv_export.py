@@ -1,4 +1,4 @@
-"""Consent records for other machines: true to what was said, well-formed, and never calling a contract a consent."""
+"""The export of consent as JSON-LD: correct, well-formed, and a contract is never exported as a consent."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NOW = datetime(2026, 11, 23, 9, tzinfo=UTC)
 POLICY = parse(shipped())
 PSEUDONYM = "0123456789abcdef"
 
-# The terms of DPV 2.1 and its extensions that we use. Each was looked up in its published files.
+# The terms of DPV 2.1 and its extensions that the export uses. Each is in the published vocabulary.
 TERMS = {
     *("dpv:AcceptContract", "dpv:TerminateContract", "dpv:ConsentGiven", "dpv:ConsentRefused", "dpv:ConsentWithdrawn"),
     *("dpv:LegitimateInterestObjected", "dpv:LegitimateInterestNotObjected", "dpv:OptingInToProcess", "dpv:OptingOutFromProcess"),
@@ -114,7 +114,7 @@ def test_a_record_says_who_when_where_and_for_what() -> None:
     assert first["dpv:isIndicatedAtTime"] == "2026-11-22T10:00:00+00:00"
     assert first["dpv:hasIndicationMethod"] == "branch, recorded by desk-7"
     assert first["dpv:hasNotice"]["dct:identifier"] == "v3"
-    assert "dpv:hasLegalBasis" not in own["dpv:hasProcess"]  # none: nothing is sent, so on no basis
+    assert "dpv:hasLegalBasis" not in own["dpv:hasProcess"]  # nothing is sent, so there is no basis
     involvements = [event["dpv:hasInvolvement"] for event in records_["channel:email"]["dpv:hasRecordOfActivity"]]
     assert involvements == [["dpv:OptingInToProcess"], ["dpv:OptingOutFromProcess"]]
 

@@ -1,4 +1,4 @@
-"""The import contract holds for modules that are not written yet: each of these files would break the build."""
+"""The import contracts also hold for new modules: each of these files breaks the build."""
 
 from __future__ import annotations
 

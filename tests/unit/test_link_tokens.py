@@ -1,4 +1,4 @@
-"""Message ids have one spelling; tokens can be neither read, nor altered, nor used for something else."""
+"""Message ids have one spelling; tokens cannot be read, altered, or used for another purpose."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Which Python `make` takes for .venv, among programs that only claim to be one."""
+"""Which Python `make` selects for .venv, tested with scripts in place of Python."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def home(tmp_path: Path) -> Path:
 
 
 def install(path: Path, minor: int | None, micro: int = 0) -> None:
-    """A Python 3.`minor`.`micro` that fits; None: one that fails, as an inactive shim does."""
+    """Install a suitable Python 3.`minor`.`micro`; with None one that fails, like an inactive shim."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("#!/bin/sh\n" + ("exit 127\n" if minor is None else f"echo {minor * 1000 + micro} '{path}'\n"))
     path.chmod(0o755)
 
 
 def newest(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """What the script says with nothing else on PATH."""
+    """Run the script with nothing else on PATH."""
     environment = {"PATH": os.pathsep.join((str(home / "bin"), str(home / "manager" / "shims")))}
     return subprocess.run(["/bin/sh", str(SCRIPT), *arguments], env=environment, check=False, capture_output=True, text=True)
 

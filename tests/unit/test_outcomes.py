@@ -1,4 +1,4 @@
-"""One error, one action; and news never moves a message backwards, however late, often or disordered it comes."""
+"""Each error has one action; and events never move a message backwards, however late, often or unordered they come."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_dead_devices_are_named_for_every_result_of_a_message() -> None:
     assert dead_addresses(results) == [one]
 
 
-# -- later news --------------------------------------------------------------------------------------------------------
+# -- later events ------------------------------------------------------------------------------------------------------
 
 NEVER_LEFT = {State.PENDING, State.HELD, State.REFUSED, State.EXPIRED, State.CANCELLED, State.HELD_OUT}
 
@@ -236,7 +236,7 @@ def test_a_message_never_returns_to_a_former_state(state: State, kinds: list[Eve
     assert state not in path
 
 
-# -- again -------------------------------------------------------------------------------------------------------------
+# -- retries after a hint ----------------------------------------------------------------------------------------------
 
 ONCE_GONE = ("SM1",)
 THRICE = RetryHint(60.0, 3)
@@ -245,7 +245,7 @@ THRICE = RetryHint(60.0, 3)
 @pytest.mark.parametrize(
     ("state", "kind", "attempt", "then"),
     [
-        (State.WAITING, EventKind.ACCEPTED, "SM1", None),  # old news of the attempt that had reached nobody
+        (State.WAITING, EventKind.ACCEPTED, "SM1", None),  # a late event of the attempt that reached nobody
         (State.WAITING, EventKind.FAILED, "SM1", None),
         (State.WAITING, EventKind.BOUNCED, "SM1", None),
         (State.ACCEPTED, EventKind.FAILED, "SM1", None),
@@ -256,7 +256,7 @@ THRICE = RetryHint(60.0, 3)
         (State.HELD, EventKind.COMPLAINED, "SM1", State.COMPLAINED),
         (State.FAILED, EventKind.ENGAGED, "SM1", State.DELIVERED),
         (State.REFUSED, EventKind.DELIVERED, "SM1", None),
-        (State.CLAIMED, EventKind.ACCEPTED, "SM2", State.ACCEPTED),  # news of the attempt that counts
+        (State.CLAIMED, EventKind.ACCEPTED, "SM2", State.ACCEPTED),  # an event of the current attempt
         (State.ACCEPTED, EventKind.FAILED, "SM2", State.FAILED),
         (State.PENDING, EventKind.DELIVERED, "SM2", None),
     ],

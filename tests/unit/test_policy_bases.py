@@ -21,7 +21,7 @@ from tests.support.strategies import (
     sendable,
 )
 
-# -- the laws ----------------------------------------------------------------------------------------------------------
+# -- general properties ------------------------------------------------------------------------------------------------
 
 
 COMMERCIAL_BASES = ("contract", "consent", "legitimate_interest", "soft_opt_in")

@@ -22,8 +22,8 @@ def test_the_control_group_has_its_share_and_never_changes() -> None:
     ten, twenty, other = group("spring", 10), group("spring", 20), group("summer", 10)
     assert ten == group("spring", 10)
     assert ten < twenty
-    assert 320 < len(ten) < 480  # 400 expected, four standard deviations
-    assert 10 < len(ten & other) < 80  # another campaign draws anew
+    assert 320 < len(ten) < 480  # 400 expected, within four standard deviations
+    assert 10 < len(ten & other) < 80  # another campaign has another control group
 
 
 def test_variants_are_even_and_independent_of_the_control_group() -> None:
@@ -31,7 +31,7 @@ def test_variants_are_even_and_independent_of_the_control_group() -> None:
     people = [f"c-{n}" for n in range(3000)]
     drawn = {each: variant_of("2026", variants, "spring", each) for each in people}
     share = {template: sum(each == template for each in drawn.values()) for _, template in variants}
-    assert all(896 < count < 1104 for count in share.values())  # 1000 expected, four standard deviations
+    assert all(896 < count < 1104 for count in share.values())  # 1000 expected, within four standard deviations
     held_out = [template for each, template in drawn.items() if share_percent("2026", "spring", each) < 20]
     assert all(140 < held_out.count(template) < 260 for template in share)  # of 600, 200 expected
 
@@ -55,7 +55,7 @@ def test_a_small_control_group_works_and_triggers_have_none() -> None:
 
 
 def test_draws_are_stable_across_versions() -> None:
-    """A running campaign's control group and variants must not change with a new version: these numbers stay for ever."""
+    """A running campaign's control group and variants must not change with a new version. Do not change these numbers."""
     assert [round(share_percent("2026", *draw), 9) for draw in (("spring", "c-1"), ("spring", "c-2"), ("summer", "c-1"))] == [
         59.161597806,
         98.640019639,

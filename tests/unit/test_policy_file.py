@@ -151,7 +151,12 @@ BOUNDS = [
     ("cap_seconds = 3600", "retry.cap_seconds", 30, 604_800),  # less would fall below base_seconds
     ("throttle_seconds = 60", "retry.throttle_seconds", 1, 86_400),
     ("stopped_seconds = 300", "retry.stopped_seconds", 1, 86_400),
-    ("complaint_rate_warn = 0.001", "brake.complaint_rate_warn", 0, 0.003),  # as often warned as paused at the most
+    (
+        "complaint_rate_warn = 0.001",
+        "brake.complaint_rate_warn",
+        0,
+        0.003,
+    ),  # the limit for a warning must not exceed the limit for a pause
     ("complaint_rate_pause = 0.003", "brake.complaint_rate_pause", 0.001, 1),
     ("bounce_rate_pause = 0.05", "brake.bounce_rate_pause", 0, 1),
     ("minimum = 1000", "brake.minimum", 1, 10_000_000),

@@ -25,7 +25,7 @@ from tests.support.strategies import (
     sendable,
 )
 
-# -- the two tellings --------------------------------------------------------------------------------------------------
+# -- the policy oracle -------------------------------------------------------------------------------------------------
 
 
 def assert_oracle_agrees(scenario: Scenario) -> None:
@@ -98,7 +98,7 @@ def test_removing_a_rule_changes_the_decision(name: str) -> None:
     decision = decide_scenario(scenario)
     assert not isinstance(decision, Send)
     assert (decision.headline.code, decision.headline.rule) == (code, name)
-    also_object = {"choice": {"basis"}}  # without a choice there is no basis either: two locks on one door
+    also_object = {"choice": {"basis"}}  # without a choice there is no basis either
     assert {reason.rule for reason in decision.reasons} - also_object.get(name, set()) == {name}
     other = decide_scenario(scenario, rules_without(RULES, name))
     assert isinstance(other, Send) or other.headline.rule != name

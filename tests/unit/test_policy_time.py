@@ -49,18 +49,18 @@ def test_quiet_hours_are_right_at_both_clock_changes(now: str, until: str) -> No
     decision = decide(scenario.job, scenario.facts, policy, start)
     assert isinstance(decision, Hold)
     assert decision.until == datetime.fromisoformat(until).replace(tzinfo=UTC)
-    assert decision.until.tzinfo is UTC  # as it is kept, wherever the program runs
+    assert decision.until.tzinfo is UTC  # in UTC, whatever the time zone of the machine
     assert not hours.covers(decision.until.astimezone(ZoneInfo("Europe/Brussels")).time())
 
 
 @pytest.mark.parametrize(
     ("now", "until"),
     [
-        ("2026-11-21T21:00", "2026-11-23T08:00"),  # Saturday night, over Sunday, to Monday at nine
+        ("2026-11-21T21:00", "2026-11-23T08:00"),  # from Saturday night over Sunday to Monday at nine
         ("2026-05-23T18:30", "2026-05-26T07:00"),  # the eve of Whitsun: Sunday, then a public holiday
         ("2026-12-25T11:00", "2026-12-26T08:00"),  # Christmas noon: the day after is an ordinary Saturday
         ("2026-03-28T20:00", "2026-03-30T07:00"),  # over a silent day with 23 hours
-        ("2026-10-24T20:00", "2026-10-26T08:00"),  # over one with 25
+        ("2026-10-24T20:00", "2026-10-26T08:00"),  # over a silent day with 25 hours
         ("2026-11-10T22:59", "2026-11-12T08:00"),  # a minute before Armistice Day
     ],
 )
@@ -156,7 +156,7 @@ caps = [
 def test_a_service_message_is_exempt_from_every_cap() -> None:
     service = received(50, Channel.SMS)(sendable(None, channels=(Channel.SMS,)))
     assert isinstance(decide_scenario(service), Send)
-    assert isinstance(decide_scenario(service.with_template(offer_type=OfferType.OWN)), Send)  # it is the kind that counts
+    assert isinstance(decide_scenario(service.with_template(offer_type=OfferType.OWN)), Send)  # the template's kind decides
 
 
 def test_a_calendar_day_is_the_recipients_own() -> None:

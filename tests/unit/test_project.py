@@ -1,4 +1,4 @@
-"""The house's own rules, run with the tests: lint, format, types, import contracts, and locks that fit anywhere."""
+"""The project's checks, run with the tests: lint, format, types, import contracts, and portable lock files."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_lock_pins_every_dependency_by_hash_without_a_url(lock: str) -> None:
 
 
 def _wanted(lock: str) -> set[str]:
-    """The names that pyproject.toml asks for, as the index spells them."""
+    """The names of the requirements in pyproject.toml, in the index's normal form."""
     document = tomllib.loads((ROOT / "pyproject.toml").read_text())
     project = document["project"]
     wanted = [*project["dependencies"], *document["build-system"]["requires"]]

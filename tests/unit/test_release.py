@@ -18,14 +18,16 @@ FIRST_CHANGELOG = "# Changelog\n\n## [Unreleased]\n\n### Added\n\n- A first thin
 
 
 def git(folder: Path, *arguments: str) -> str:
-    """What git prints."""
+    """Run git. Returns its output."""
     return subprocess.run([GIT, *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A small project with version 0.1.0, not released yet, and a remote repository."""
-    for name in [name for name in os.environ if name.startswith("GIT_")]:  # a hook's, which would lead to the real repository
+    for name in [
+        name for name in os.environ if name.startswith("GIT_")
+    ]:  # set in a git hook: they would point to the real repository
         monkeypatch.delenv(name)
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
@@ -56,7 +58,7 @@ def add_entry(folder: Path) -> None:
 
 
 def reason_against(folder: Path, version: str) -> str:
-    """Why this release is refused. A refusal leaves commits, tags and files as they were."""
+    """The reason why this release is refused. A refusal must not change commits, tags or files."""
     before = git(folder, "rev-parse", "HEAD"), git(folder, "tag"), git(folder, "status", "--porcelain")
     with pytest.raises(ReleaseError) as raised:
         release(folder, version, TODAY)

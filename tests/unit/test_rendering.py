@@ -24,7 +24,7 @@ from dispatcher.domain.decision import ReasonCode
 from dispatcher.domain.message import Mode
 from tests.support.template_folder import LINKS, SECRET, refusal, render_request, small_folder, write
 
-# -- what a message is written from ------------------------------------------------------------------------------------
+# -- the data of a message ---------------------------------------------------------------------------------------------
 
 
 def test_every_channel_is_rendered_from_one_request(hello: Template) -> None:
@@ -133,7 +133,7 @@ def test_a_preview_takes_examples_for_what_is_not_given(catalog: Catalog) -> Non
 
 
 class Shape(HTMLParser):
-    """The tags and attribute names of a page, without what stands between them."""
+    """The tags and attribute names of a page, without its text."""
 
     def __init__(self, html: str) -> None:
         super().__init__(convert_charrefs=True)

@@ -1,4 +1,4 @@
-"""Settings: each fault named, all at once, before anything starts; secrets never shown."""
+"""Settings: all faults are reported at once, before anything starts, and no secret is shown."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ KEY = base64.b64encode(
 
 @pytest.fixture
 def valid(tmp_path: Path) -> Environ:
-    """An environment without a fault, in which everything is set and every provider is real."""
+    """A valid environment, in which everything is set and every provider is real."""
     account = tmp_path / "account.json"
     account.write_text(
         json.dumps(
@@ -139,7 +139,7 @@ ONE_FAULT: list[tuple[Environ, str]] = [
 def test_a_fault_is_named_with_what_would_be_right(valid: Environ, change: Environ, sentence: str) -> None:
     faults_text = faults(valid | change)
     assert faults_text.startswith(sentence)
-    assert "\n" not in faults_text, "one fault, one sentence"
+    assert "\n" not in faults_text, "one fault gives one sentence"
     assert "hunter2" not in faults_text
 
 
@@ -193,7 +193,7 @@ def test_a_missing_secret_key_is_created_once_for_the_owner_only(tmp_path: Path)
     environ = {"DISPATCHER_TEMPLATES": str(tmp_path), "DISPATCHER_HOME": str(tmp_path / "home")}
     with ThreadPool(8) as pool:
         keys = {settings.secret_key for settings in pool.map(load, [environ] * 32)}
-    assert len(keys) == 1, "all who start at once agree"
+    assert len(keys) == 1, "all processes that start at once have the same key"
     assert len(keys.pop()) >= 32
     key_file = tmp_path / "home" / "secret.key"
     assert stat.S_IMODE(key_file.stat().st_mode) == 0o600

@@ -1,4 +1,4 @@
-"""The templates as shipped: each can be written for everybody whom the policy allows, and reads as a bank's message should."""
+"""The shipped templates: each renders with all data that the policy allows, and meets the legal and technical requirements."""
 
 from __future__ import annotations
 
@@ -42,18 +42,18 @@ def catalog() -> Catalog:
 
 
 def allowed(template: Template, mode: Mode) -> frozenset[str]:
-    """The data categories that the shipped policy opens to a template."""
+    """The data categories that the shipped policy allows for a template."""
     kind = "service" if template.info.kind is Kind.SERVICE else mode.value
     return policy.parse(policy.shipped()).categories[kind]
 
 
 def render_request(template: Template, channel: Channel, language: Language, mode: Mode) -> RenderRequest:
-    """A letter of examples, with no more data than the shipped policy allows."""
+    """A render request with the template's examples, limited to the data that the shipped policy allows."""
     return replace(example_request(template, channel, language, mode), categories=allowed(template, mode))
 
 
 class Page(HTMLParser):
-    """What a mail is made of: tags opened and not closed, headings, images, links, and the words that are shown."""
+    """The structure of a mail: open tags, seen tags, attributes, links, and the visible text."""
 
     VOID = frozenset({"meta", "br", "img", "hr", "link"})
 
@@ -135,7 +135,7 @@ def test_a_mail_is_a_whole_accessible_page(catalog: Catalog, name: str, language
     assert page.attributes["html"]["lang"] == language
     assert page.seen.count("h1") == 1
     assert "title" in page.seen
-    assert not {"img", "script", "form"} & set(page.seen)  # nothing is loaded, so nothing tells that the mail was opened
+    assert not {"img", "script", "form"} & set(page.seen)  # nothing is loaded, so nobody learns that the mail was opened
     assert mail.html.count("<table") == mail.html.count('role="presentation"') + mail.html.count("<caption")
     assert mail.subject in page.words
     assert all(link.startswith("https://") for link in page.links)
@@ -148,7 +148,7 @@ def test_credit_is_never_advertised_without_its_warning(catalog: Catalog, langua
     file = "_shared/legal.toml"
     legal, _ = read_legal(file, {file: (FOLDER / file).read_text(encoding="utf-8")})
     warning = legal.topics["consumer_credit"][language]
-    assert warning not in policy.shipped()  # the sentence has one place
+    assert warning not in policy.shipped()  # the sentence is in one place only
     for mode in template.info.modes:
         mail, sms, push, whatsapp = (
             template.render(render_request(template, channel, language, mode))
@@ -162,7 +162,7 @@ def test_credit_is_never_advertised_without_its_warning(catalog: Catalog, langua
         assert warning in sms.text
         assert warning in push.body
         assert warning in template.visible_text(whatsapp, render_request(template, Channel.WHATSAPP, language, mode))
-        assert "%" not in sms.text + push.title + push.body  # a rate would need the representative example beside it
+        assert "%" not in sms.text + push.title + push.body  # a rate would require the representative example
 
 
 def test_a_loan_shows_the_full_representative_example_or_no_rate(catalog: Catalog) -> None:
@@ -210,7 +210,7 @@ def test_a_service_mail_is_no_advertising(catalog: Catalog) -> None:
 
 @pytest.mark.parametrize(("name", "language", "mode"), sorted({(name, language, mode) for name, _, language, mode in EVERY}))
 def test_an_sms_has_few_segments(catalog: Catalog, name: str, language: Language, mode: Mode) -> None:
-    """Only the French credit warning is worth the dearer alphabet."""
+    """Only the French credit warning needs the more expensive alphabet."""
     sms = catalog[name].render(render_request(catalog[name], Channel.SMS, language, mode))
     assert isinstance(sms, Sms)
     result = segments(sms.text)

@@ -13,7 +13,7 @@ from dispatcher.content import (
 
 
 def reference_segments(text: str) -> tuple[str, int]:
-    """Segments told a second time: cut pieces off the front, each as long as a segment holds."""
+    """An independent implementation: cut off pieces at the front, each as long as a segment."""
 
     def length(piece: str) -> int:
         return sum(2 if c in "^{}\\[~]|€\f" else 1 for c in piece) if gsm else len(piece.encode("utf-16-be")) // 2
@@ -44,7 +44,7 @@ def test_segments_are_counted_as_the_standard_defines_them(text: str) -> None:
         ("a" * 160, "GSM-7", 1, 160),
         ("a" * 161, "GSM-7", 2, 161),
         ("€" * 80, "GSM-7", 1, 160),
-        ("a" * 152 + "€" + "a" * 153, "GSM-7", 3, 307),  # the pair moves on, and one place stays empty
+        ("a" * 152 + "€" + "a" * 153, "GSM-7", 3, 307),  # the escape pair moves to the next segment, so one unit stays empty
         ("é" * 160, "GSM-7", 1, 160),
         ("ç" * 70, "UCS-2", 1, 70),
         ("ç" * 71, "UCS-2", 2, 71),

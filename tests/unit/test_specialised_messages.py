@@ -23,7 +23,7 @@ from tests.support.services import TEMPLATES, templates
 
 @lru_cache(maxsize=1)
 def specialised() -> Catalog:
-    return load(TEMPLATES, lambda: 1.0)  # a random number that never selects the check of both ways
+    return load(TEMPLATES, lambda: 1.0)  # never renders a text both ways
 
 
 def render_result(template: Template, request: RenderRequest) -> Any:
@@ -70,7 +70,7 @@ VALUES: Mapping[str, st.SearchStrategy[Any]] = {
 
 @st.composite
 def render_requests(draw: st.DrawFn, name: str) -> RenderRequest:
-    """A letter from a template's examples, with some of its values replaced or taken away."""
+    """A render request from a template's examples, with some values replaced or removed."""
     template = templates()[name]
     modes = sorted(template.info.modes)
     request = example_request(
@@ -114,7 +114,7 @@ def test_shipped_mails_use_compiled_paths(name: str) -> None:
             assert mail.form is second.form
 
 
-# -- the guard ---------------------------------------------------------------------------------------------------------
+# -- the precheck ------------------------------------------------------------------------------------------------------
 
 
 GAP_NAMES = ("hobby", "url", "unsubscribe", "preferences")

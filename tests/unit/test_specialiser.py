@@ -20,7 +20,7 @@ from dispatcher.content.specialiser.decision_tree import RenderedParts, Speciali
 from dispatcher.content.specialiser.syntax_check import is_traceable
 from dispatcher.content.specialiser.tracer import Trace, Untraceable
 
-NEVER, ALWAYS = 1.0, 0.0  # dice: no text is written both ways, every text is
+NEVER, ALWAYS = 1.0, 0.0  # random numbers: render no text both ways, or every text
 
 MACROS = """\
 {% macro show(it) %}<i>{{ it }}</i>{% endmacro %}
@@ -35,7 +35,7 @@ PIECE = "{% if a %}[{{ a }}]{% endif %}"
 
 
 class SpecialiserSetup:
-    """One template of two parts (HTML and plain), and the paths that its readers have left."""
+    """One template with two parts (HTML and plain text), and its compiled paths."""
 
     def __init__(self, source: str, random: float = NEVER, **options: Any) -> None:
         sources = dict.fromkeys(("t.html", "t.txt"), source)
@@ -53,7 +53,7 @@ class SpecialiserSetup:
 
 
 def context(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What a template is told: the values, a constant, and names whose values are absent."""
+    """The Jinja context: the values, constants, and names without a value."""
     missing = {name: missing_value(name, UndefinedError, required=name == "r") for name in ("m", "r")}
     links = {"unsubscribe": values["links.unsubscribe"]}
     return {**missing, **values, "language": "nl", "mode": "tailored", "sender": {"name": "Bank & Co"}, "links": links}
@@ -65,7 +65,7 @@ def person(**changes: Any) -> dict[str, Any]:
 
 
 def result_of(texts: Any) -> Texts | type[Exception]:
-    """What a call wrote, or which error it made."""
+    """The texts that a call returns, or the class of its error."""
     try:
         found = texts()
         return found.texts() if isinstance(found, RenderedParts) else dict(found)
@@ -82,7 +82,7 @@ def assert_equal_output(setup: SpecialiserSetup, people: Iterable[Mapping[str, A
 # -- byte for byte -----------------------------------------------------------------------------------------------------
 
 
-# These look at written text, or do what can't be followed: run once with marks in the place of values, each would go wrong.
+# These inspect output, or cannot be traced: with marks in place of values, each would give a wrong result.
 INSPECTING = (
     '{% set x %}{{ a }}{% endset %}{% if x == "Anna" %}yes{% else %}no{% endif %}',
     "{% set x %}{{ a }}{% endset %}{{ x | length }}",
@@ -131,7 +131,7 @@ INSPECTING = (
     "{{ a | default(a ~ '', true) | length }}",
 )
 
-# These look harmless, and turn out otherwise when they are followed.
+# These pass the syntax check, and turn out to be untraceable when they are traced.
 UNTRACEABLE = (
     "\ue0f0 {{ a }}",
     "{{ a == '\ue0f0' }}",
@@ -144,7 +144,7 @@ UNTRACEABLE = (
     "{{ a == r }}{{ links == a }}{{ a > 1 }}",
 )
 
-# These can be followed, and must be: they are what templates are made of.
+# These must be traceable: templates consist of them.
 TRACEABLE = (
     "plain words \u20ac <b>",
     "{{ a }} and {{ b }}, {{ n }}, {{ d }}, {{ links.unsubscribe }} {{ sender.name }}",
@@ -197,7 +197,7 @@ def test_an_untraceable_template_is_rendered_by_jinja(source: str) -> None:
     setup = SpecialiserSetup(source)
     assert result_of(lambda: setup.write(person())) == result_of(lambda: setup.plan().texts(person()))
     assert setup.specialiser.paths == 1
-    setup.postprocess = {"t.txt": str.upper}  # no path was kept that could have spared the finish
+    setup.postprocess = {"t.txt": str.upper}  # shows that no path is stored: postprocessing has an effect
     assert result_of(lambda: setup.write(person())) == result_of(lambda: setup.plan().texts(person()))
 
 
@@ -217,7 +217,7 @@ TESTS = st.sampled_from(["{} == 'Anna'", "{}", "not {}", "n > 2 and {}", "{} is 
 
 
 def traceable_expression(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
-    """Expressions out of smaller ones, that give values as templates do."""
+    """Traceable expressions, composed of smaller ones."""
     filters = ["upper", "trim", "length", "default('z')", "default(a, true)", "capitalize", "lower"]
     return st.one_of(
         st.builds("({} | {})".format, inner, st.sampled_from(filters)),
@@ -227,13 +227,13 @@ def traceable_expression(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str
 
 
 def any_expression(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
-    """Expressions that may look at what was written."""
+    """Expressions that may inspect output."""
     rendered = st.sampled_from(["({} ~ b)", "(a ~ {})", "show({})", "guess({})", "({} | first)", "({} | join('-'))"])
     return traceable_expression(inner) | st.builds(str.format, rendered, inner)
 
 
 def statements(expressions: st.SearchStrategy[str], captured: str) -> st.SearchStrategy[str]:
-    """Texts with these expressions; `captured` is the name that holds written text."""
+    """Sources with these expressions; `captured` is the name of a captured block."""
 
     def nested(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
         return st.one_of(
@@ -284,7 +284,7 @@ def test_any_template_and_data_give_the_same_text_or_error(source: str, people: 
     assert_equal_output(setup, (*people, *({**one, **another} for one in people for another in people)))
 
 
-# -- the checks that stay ----------------------------------------------------------------------------------------------
+# -- checks at run time ------------------------------------------------------------------------------------------------
 
 
 def test_a_path_that_fails_for_hostile_values_is_not_used() -> None:
@@ -292,7 +292,7 @@ def test_a_path_that_fails_for_hostile_values_is_not_used() -> None:
         setup = SpecialiserSetup("{{ a }} and {{ b }}")
         setup.postprocess = {
             "t.txt": lambda text, length=length: text[:length]
-        }  # not character by character, as a postprocess has to be
+        }  # not character by character, which a postprocess must be
         assert setup.write(person()).path is None
         assert_equal_output(setup, PEOPLE)
 
@@ -316,7 +316,7 @@ def test_a_later_difference_disables_paths_and_logs_no_value() -> None:
     setup, suffix = SpecialiserSetup("{{ a }}", random=ALWAYS), ["first"]
     setup.postprocess = {"t.txt": lambda text: f"{text}"}
     assert setup.write(person(a="Secret")).path is not None
-    setup.postprocess = {"t.txt": lambda text: text + suffix[0]}  # the world has changed behind the template's back
+    setup.postprocess = {"t.txt": lambda text: text + suffix[0]}  # the result of the template changes
     with capture_logs() as logs:
         assert setup.write(person(a="Secret")).texts()["t.txt"] == "Secretfirst"
     assert [(entry["event"], entry["template"], entry["digest"]) for entry in logs] == [("specialised_text_differs", "t", "digest")]

@@ -19,7 +19,7 @@ from dispatcher.domain.recipient import LANGUAGES
 from tests.support.template_folder import DECLARATION, render_request, small_folder, write
 
 HOSTILE: tuple[tuple[str, str, str, int, str, str], ...] = (
-    # file, what stands there, what is put in its place, line of the fault, its field, part of its message
+    # file, original text, replacement, line of the fault, its field, part of its message
     ("hello/template.toml", 'topic = "', 'topik = "', 8, "topik", "did you mean topic"),
     ("hello/template.toml", '"consumer_credit"', '"consumer_credits"', 8, "topic", "did you mean consumer_credit"),
     ("hello/template.toml", 'name = "hello"', 'name = "hallo"', 1, "name", "'hello'"),
@@ -100,7 +100,7 @@ def test_a_fault_is_reported_with_file_line_and_field(
     tmp_path: Path, file: str, old: str, new: str, line: int, field: str, message: str
 ) -> None:
     files = small_folder()
-    assert old in files[file], "the disturbance must disturb"
+    assert old in files[file], "the replacement must change the file"
     files[file] = files[file].replace(old, new, 1)
     faults = check(write(tmp_path, files))
     matches = [fault for fault in faults if fault.field == field and fault.line == line and message in fault.message]
