@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from channels.base import Channel, Outbound, Receipt, whole
-from channels.http import Fault, HttpRequest, HttpResponse, HttpTransport
+from channels.base import Channel, Outbound, Receipt, assemble
+from channels.http import HttpRequest, HttpResponse, HttpTransport, TransportError
 from channels.providers.sendgrid import SendGrid
 from dispatcher.consent.link_tokens import PREFERENCES, UNSUBSCRIBE, message_id_token
 from dispatcher.content import Catalog, MessageLinks, RenderRequest, Template, example_request, load
@@ -61,7 +61,7 @@ class Rendering:
 class _NullTransport(HttpTransport):
     """A transport that costs nothing and accepts everything."""
 
-    def exchange(self, calls: Iterable[tuple[T, HttpRequest]]) -> Generator[tuple[T, HttpResponse | Fault]]:
+    def exchange(self, calls: Iterable[tuple[T, HttpRequest]]) -> Generator[tuple[T, HttpResponse | TransportError]]:
         for tag, _ in calls:
             yield tag, HttpResponse(202, (b"HTTP/1.1 202 Accepted", b"X-Message-Id: discarded"))
 
@@ -71,7 +71,7 @@ def measure(templates: Path = Path("templates"), people: int = 400, rounds: int 
     plain, specialised = (_loan_offer(load(templates, rng)) for rng in (None, random.random))
     render_requests = [_render_request(plain, number) for number in range(people)]
     for request in render_requests:
-        assert whole(specialised.render(request)) == plain.render(request), "byte for byte"
+        assert assemble(specialised.render(request)) == plain.render(request), "byte for byte"
     values = [plain.values(request) for request in render_requests]
 
     def texts(template: Template) -> Callable[[], None]:

@@ -133,7 +133,7 @@ def _alone(home: Path) -> Iterator[None]:
 
 def _prepare_environment(home: Path, recipients: int) -> None:
     """The demo never touches real providers, whatever credentials are around, and lifts the quiet hours: it may be night."""
-    theirs = (prefix for plugin in plugins().values() for prefix in plugin.prefixes)
+    theirs = (prefix for plugin in plugins().values() for prefix in plugin.variable_prefixes)
     real = (*theirs, "DISPATCHER_PROVIDER_", "DISPATCHER_FAILOVER_", "DISPATCHER_API_KEYS")
     for name in [name for name in os.environ if name.startswith(real)]:
         del os.environ[name]

@@ -50,7 +50,7 @@ def failed_check(content: Content, visible_text: str, requirements: ContentRequi
     `visible_text` is what a WhatsApp reader sees: the approved text with its placeholders filled.
     """
     if isinstance(content, Email | MergedEmail):
-        return _first_failed(_email(content.whole() if isinstance(content, MergedEmail) else content, requirements))
+        return _first_failed(_email(content.assemble() if isinstance(content, MergedEmail) else content, requirements))
     if isinstance(content, Push):
         return _first_failed(_push(content, requirements))
     if isinstance(content, Sms):
@@ -177,8 +177,8 @@ class PathCheck:
                 return False
         if not self.to_partner:
             return True
-        required, links = requirements(), {unescape(link.filled(values)) for link in self.links}
-        return not any(_leaks_personal_data(link, required) for link in links.union(_LINK.findall(mail.form.text.filled(values))))
+        required, links = requirements(), {unescape(link.fill(values)) for link in self.links}
+        return not any(_leaks_personal_data(link, required) for link in links.union(_LINK.findall(mail.template.text.fill(values))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,12 +191,12 @@ class GapRoles:
     unsubscribe_text: frozenset[int]
 
 
-def precheck(form: MailTemplate, requirements: ContentRequirements, roles: GapRoles) -> PathCheck | None:
+def precheck(template: MailTemplate, requirements: ContentRequirements, roles: GapRoles) -> PathCheck | None:
     """A `PathCheck` for the mails of a template; None if the template's text alone is not enough to decide.
 
     `requirements` are those of one of the mails; no personal part of them is used.
     """
-    html, text = form.html, form.text
+    html, text = template.html, template.text
     required_words = (requirements.warning, *((requirements.sender, requirements.mark) if requirements.commercial else ()))
     if not all(
         _occurs_in(words, text) and (_occurs_in(str(escape(words)), html) or _occurs_in(words, html)) for words in required_words

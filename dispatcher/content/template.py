@@ -73,7 +73,7 @@ class LocalizedTemplate:
 class CompiledMail:
     """What is stored with a compiled path of a mail: the template of its mails, and the guard's precheck of it."""
 
-    form: MailTemplate
+    mail_template: MailTemplate
     path_check: PathCheck | None
 
 
@@ -218,14 +218,14 @@ class Template:
 
     def _compile_mail(self, path: CompiledPath, request: RenderRequest) -> CompiledMail:
         """The template of the mails of a new path, and the guard's precheck of it."""
-        form = MailTemplate(*(path.parts[part] for part in _PARTS[Channel.EMAIL]))
+        mail_template = MailTemplate(*(path.parts[part] for part in _PARTS[Channel.EMAIL]))
         roles = GapRoles(
             in_html=frozenset(path.html_gaps),
             unsubscribe_html=path.gaps(_UNSUBSCRIBE, in_html=True),
             preferences_html=path.gaps(_PREFERENCES, in_html=True),
             unsubscribe_text=path.gaps(_UNSUBSCRIBE, in_html=False),
         )
-        return CompiledMail(form, precheck(form, self.requirements(request, {}), roles))
+        return CompiledMail(mail_template, precheck(mail_template, self.requirements(request, {}), roles))
 
     def _passes_precheck(
         self, content: Content, request: RenderRequest, values: Mapping[str, Any], rendered: RenderedParts
@@ -307,7 +307,7 @@ def _email(template: Template, request: RenderRequest, rendered: RenderedParts) 
             ("List-Unsubscribe-Post", "List-Unsubscribe=One-Click"),
         )
     if rendered.path is not None:
-        return MergedEmail(sender.name, sender.address, rendered.path.attachment.form, rendered.values_by_tag, headers)
+        return MergedEmail(sender.name, sender.address, rendered.path.attachment.mail_template, rendered.values_by_tag, headers)
     subject, html, text = rendered.texts().values()
     return Email(sender.name, sender.address, subject, html, text, headers)
 

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from channels.base import Channel, ChannelError, Event, EventKind, ProviderRecord, Rejected
-from channels.lookup import can_tell, look_up
+from channels.lookup import look_up, supports_lookup
 from dispatcher.consent.link_tokens import PREFERENCES, UNSUBSCRIBE, message_token
 from dispatcher.delivery.outcomes import fallback_at
 from dispatcher.domain.campaign import Spec
@@ -48,7 +48,7 @@ def ask(services: Services, doubt: UnresolvedSend) -> bool:
     """Ask about one; False where the provider could not be asked just now."""
     provider = services.providers[doubt.channel]
     finding: ProviderRecord | LookupResult = LookupResult.NEVER
-    if doubt.address is not None and can_tell(provider):
+    if doubt.address is not None and supports_lookup(provider):
         told = look_up(provider, doubt.address, doubt.claimed_at - timedelta(seconds=CLOCKS_SECONDS))
         if isinstance(told, ChannelError) and not isinstance(told, Rejected):
             return False
@@ -94,7 +94,7 @@ def conclude(
     """Write an answer down, in the caller's transaction."""
     now = services.clock()
     if isinstance(finding, ProviderRecord):
-        provider_events.keep(connection, [replace(each, message_id=str(doubt.ref)) for each in finding.news], now)
+        provider_events.keep(connection, [replace(each, message_id=str(doubt.ref)) for each in finding.events], now)
         unresolved.postpone(connection, doubt.ref, None)  # its news will tell, if it tells anything
     elif finding is not LookupResult.NEVER and doubt.asked < len(AGAIN_SECONDS):
         unresolved.postpone(connection, doubt.ref, now + timedelta(seconds=AGAIN_SECONDS[doubt.asked]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from channels.alerts import Listener
+from channels.alerts import AlertCallback
 from dispatcher.ledger.connection import LedgerUnavailable, Pool, lend
 from dispatcher.ledger.maintenance import alerts
 
@@ -13,7 +13,7 @@ QUIET = timedelta(minutes=1)
 WAIT_SECONDS_MAX = 1.0  # messages are in flight meanwhile
 
 
-def alert_sink(pool: Pool, clock: Callable[[], datetime]) -> Listener:
+def alert_sink(pool: Pool, clock: Callable[[], datetime]) -> AlertCallback:
     """Who writes alerts down. One that can't be written is in the log, at least."""
     told: dict[tuple[str, str], datetime] = {}
 

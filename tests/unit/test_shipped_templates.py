@@ -11,7 +11,7 @@ import pytest
 
 from channels.base import Channel, Email, Push, Sms, WhatsApp
 from dispatcher import policy
-from dispatcher.content import Catalog, ContentRefusal, RenderRequest, Template, example_request, load, segments
+from dispatcher.content import Catalog, ContentRefusal, RenderRequest, Template, count_segments, example_request, load
 from dispatcher.content.legal import read_legal
 from dispatcher.content.template import PLACEHOLDER
 from dispatcher.domain.message import Kind, Mode, OfferType
@@ -213,7 +213,7 @@ def test_an_sms_has_few_segments(catalog: Catalog, name: str, language: Language
     """Only the French credit warning needs the more expensive alphabet."""
     sms = catalog[name].render(render_request(catalog[name], Channel.SMS, language, mode))
     assert isinstance(sms, Sms)
-    result = segments(sms.text)
+    result = count_segments(sms.text)
     dear = (name, language) == ("loan_offer", "fr")
     assert result.encoding == ("UCS-2" if dear else "GSM-7")
     assert result.count <= (4 if dear else 2)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from channels.sms_segments import GSM_BASIC, GSM_EXTENSION
 from dispatcher.content import (
-    segments,
+    count_segments,
 )
 
 
@@ -33,7 +33,7 @@ alphabets = st.sampled_from(["a", "a€", "aé^{}", "aç", "a😀", "€", "😀
 
 @given(alphabets.flatmap(lambda alphabet: st.text(alphabet=alphabet, max_size=330)))
 def test_segments_are_counted_as_the_standard_defines_them(text: str) -> None:
-    result = segments(text)
+    result = count_segments(text)
     assert (result.encoding, result.count) == reference_segments(text)
 
 
@@ -53,5 +53,5 @@ def test_segments_are_counted_as_the_standard_defines_them(text: str) -> None:
     ],
 )
 def test_segments_of_known_texts(text: str, encoding: str, count: int, units: int) -> None:
-    result = segments(text)
+    result = count_segments(text)
     assert (result.encoding, result.count, result.units) == (encoding, count, units)

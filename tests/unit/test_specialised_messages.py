@@ -29,7 +29,7 @@ def specialised() -> Catalog:
 def render_result(template: Template, request: RenderRequest) -> Any:
     try:
         content = template.render(request)
-        return content.whole() if isinstance(content, MergedEmail) else content
+        return content.assemble() if isinstance(content, MergedEmail) else content
     except ContentRefusal as refusal:
         return refusal.code, refusal.variable
 
@@ -111,7 +111,7 @@ def test_shipped_mails_use_compiled_paths(name: str) -> None:
             second = template.render(example_request(template, Channel.EMAIL, language, mode, {"first_name": "Noor"}))
             assert isinstance(mail, MergedEmail)
             assert isinstance(second, MergedEmail)
-            assert mail.form is second.form
+            assert mail.template is second.template
 
 
 # -- the precheck ------------------------------------------------------------------------------------------------------

@@ -9,9 +9,9 @@ from fastapi import APIRouter, Depends, Form, HTTPException, Query, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from pydantic import BaseModel
 
-from channels.base import Channel, Email, Sms, Whole, whole
+from channels.base import Channel, Email, PlainContent, Sms, assemble
 from dispatcher.campaigns import template_approval
-from dispatcher.content import ContentRefusal, MessageSender, Template, example_request, segments
+from dispatcher.content import ContentRefusal, MessageSender, Template, count_segments, example_request
 from dispatcher.domain.message import Mode
 from dispatcher.domain.recipient import LANGUAGES
 from dispatcher.ledger.campaigns import template_approvals
@@ -54,12 +54,12 @@ def _choice(asked: PreviewSelection, template: Template) -> dict[str, str]:
     return {name: getattr(asked, name) if getattr(asked, name) in values else values[0] for name, values in known.items()}
 
 
-def _written(services: Services, template: Template, choice: dict[str, str]) -> tuple[Whole, str]:
+def _written(services: Services, template: Template, choice: dict[str, str]) -> tuple[PlainContent, str]:
     """The content from the template's examples, and what a WhatsApp reader would see. Raises ContentRefusal."""
     entity = services.policy.entities.get(template.entity)
     sender = MessageSender(entity.names[choice["language"]], entity.sender_address) if entity else None
     letter = example_request(template, Channel(choice["channel"]), choice["language"], Mode(choice["mode"]), sender=sender)
-    content = whole(template.render(letter))
+    content = assemble(template.render(letter))
     return content, template.visible_text(content, letter)
 
 
@@ -100,7 +100,7 @@ def template_page(
         history=history,
         choice=choice,
         languages=LANGUAGES,
-        segments=segments(seen["content"].text) if isinstance(seen["content"], Sms) else None,
+        segments=count_segments(seen["content"].text) if isinstance(seen["content"], Sms) else None,
         **seen,
     )
     return HTMLResponse(text, headers=WITH_FRAME)
