@@ -42,7 +42,7 @@ _SMS_REPLACEMENTS = str.maketrans(
 )
 
 Context: TypeAlias = dict[str, Any]
-VariableReader: TypeAlias = tuple[
+ValueReader: TypeAlias = tuple[
     str, str, Callable[[Any], Any]
 ]  # a variable's name, its category, and the function that reads its value
 
@@ -93,7 +93,7 @@ class Template:
     languages: Mapping[Language, LocalizedTemplate] = field(repr=False)
     push: PushOptions = field(default_factory=PushOptions)
     specialiser: Specialiser | None = field(default=None, repr=False)
-    _readers: Mapping[Mode, tuple[VariableReader, ...]] = field(init=False, repr=False)
+    _readers: Mapping[Mode, tuple[ValueReader, ...]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         readers = {

@@ -20,20 +20,20 @@ from dispatcher.domain.recipient import LANGUAGES, Source
 from dispatcher.policy import Explanation, decide, explain, from_record, parse, record, shipped
 from dispatcher.policy.explanations import messages
 from dispatcher.policy.grants import BASES
-from tests.support.strategies import Scenario, recorded_choice, scenarios, sendable
+from tests.support.strategies import PolicyScenario, recorded_choice, scenarios, sendable
 
 POLICY = parse(shipped())
 often = settings(max_examples=settings().max_examples * 3 // 2, deadline=None)
 
 
-def record_of(scenario: Scenario, used: list[str] | None = None) -> dict[str, Any]:
+def record_of(scenario: PolicyScenario, used: list[str] | None = None) -> dict[str, Any]:
     """The record as it comes back from a database."""
     decision = decide(scenario.job, scenario.facts, POLICY, scenario.now)
     back: dict[str, Any] = json.loads(json.dumps(record(decision, scenario.facts, POLICY, scenario.job, used)))
     return back
 
 
-def explanation_of(scenario: Scenario, language: str = "en", **later: Any) -> Explanation:
+def explanation_of(scenario: PolicyScenario, language: str = "en", **later: Any) -> Explanation:
     return explain(record_of(scenario, ["identity", "transactions"]), language, POLICY, **later)
 
 
@@ -42,7 +42,7 @@ def explanation_of(scenario: Scenario, language: str = "en", **later: Any) -> Ex
 
 @often
 @given(scenarios())
-def test_a_decision_survives_being_kept(scenario: Scenario) -> None:
+def test_a_decision_survives_being_kept(scenario: PolicyScenario) -> None:
     decision = decide(scenario.job, scenario.facts, POLICY, scenario.now)
     back = from_record(record_of(scenario))
     assert type(back.decision) is type(decision)
@@ -63,7 +63,7 @@ def test_a_decision_survives_being_kept(scenario: Scenario) -> None:
 
 @often
 @given(scenarios())
-def test_a_record_and_its_story_hold_no_address(scenario: Scenario) -> None:
+def test_a_record_and_its_story_hold_no_address(scenario: PolicyScenario) -> None:
     everything = json.dumps(record_of(scenario)) + explain(record_of(scenario), "nl", POLICY).text
     assert "someone@" not in everything
     assert "+32470" not in everything
@@ -143,7 +143,7 @@ BEFORE = {None, State.PENDING, State.HELD, State.REFUSED, State.EXPIRED, State.C
 
 @often
 @given(scenarios(), st.sampled_from(LANGUAGES), st.sampled_from([None, *State]), st.sampled_from([None, "21614", *ReasonCode]))
-def test_every_story_is_whole_sentences(scenario: Scenario, language: str, state: State | None, reason: str | None) -> None:
+def test_every_story_is_whole_sentences(scenario: PolicyScenario, language: str, state: State | None, reason: str | None) -> None:
     if not isinstance(decide(scenario.job, scenario.facts, POLICY, scenario.now), Send) and state not in BEFORE:
         state = None  # nothing arrives that was not sent
     explanation = explanation_of(scenario, language, state=state, reason=reason)
@@ -216,7 +216,7 @@ def test_what_came_after_the_decision_is_told_too() -> None:
 
 
 def test_a_held_message_says_until_when_by_the_local_clock() -> None:
-    night = Scenario(sendable(channels=(Channel.SMS,)).job, sendable().facts, datetime(2026, 11, 23, 20, 0, tzinfo=UTC))
+    night = PolicyScenario(sendable(channels=(Channel.SMS,)).job, sendable().facts, datetime(2026, 11, 23, 20, 0, tzinfo=UTC))
     assert "24 November 2026, 09:00" in explanation_of(night).what[0]
 
 

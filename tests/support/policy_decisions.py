@@ -7,7 +7,7 @@ from hypothesis import settings
 from dispatcher.domain.decision import Decision, ReasonCode
 from dispatcher.policy import RULES, Rules, decide, parse, shipped
 from tests.support.strategies import (
-    Scenario,
+    PolicyScenario,
 )
 
 POLICY = parse(shipped())
@@ -15,7 +15,7 @@ POLICY = parse(shipped())
 many_examples = settings(max_examples=4 * settings().max_examples, deadline=None)
 
 
-def decide_scenario(scenario: Scenario, rules: Rules = RULES) -> Decision:
+def decide_scenario(scenario: PolicyScenario, rules: Rules = RULES) -> Decision:
     return decide(scenario.job, scenario.facts, POLICY, scenario.now, rules)
 
 
@@ -23,7 +23,7 @@ def codes(decision: Decision) -> set[ReasonCode]:
     return {reason.code for reason in decision.reasons}
 
 
-def evidence_of(scenario: Scenario, name: str) -> set[str]:
+def evidence_of(scenario: PolicyScenario, name: str) -> set[str]:
     """The evidence that one rule cites."""
     return {reason.evidence for reason in decide_scenario(scenario).reasons if reason.rule == name}
 

@@ -24,22 +24,22 @@ SERVICE_TEMPLATE = TemplateInfo("opt-out-acknowledgement", Kind.SERVICE, None, f
 
 
 @dataclass(frozen=True)
-class Scenario:
+class PolicyScenario:
     """The three inputs of a decision, besides the policy."""
 
     job: Job
     facts: Facts
     now: datetime = NOON
 
-    def with_job(self, **changes: Any) -> Scenario:
+    def with_job(self, **changes: Any) -> PolicyScenario:
         """The same scenario with another job."""
         return replace(self, job=replace(self.job, **changes))
 
-    def with_template(self, **changes: Any) -> Scenario:
+    def with_template(self, **changes: Any) -> PolicyScenario:
         """The same scenario with another template."""
         return self.with_job(info=replace(self.job.info, **changes))
 
-    def with_facts(self, **changes: Any) -> Scenario:
+    def with_facts(self, **changes: Any) -> PolicyScenario:
         """The same scenario with another recipient."""
         return replace(self, facts=replace(self.facts, **changes))
 
@@ -54,7 +54,7 @@ def sendable(
     choice: str = "tailored",
     channels: tuple[Channel, ...] = tuple(Channel),
     route: str = "first",
-) -> Scenario:
+) -> PolicyScenario:
     """A scenario in which every requested channel is allowed. With `offer` None it is a service message."""
     coins = offer is OfferType.KATE and choice == "tailored"
     info = SERVICE_TEMPLATE if offer is None else TemplateInfo("spring", Kind.COMMERCIAL, offer, BOTH, coins=coins, product="loan")
@@ -75,10 +75,10 @@ def sendable(
         offers={name.value: recorded_choice(choice, number) for number, name in enumerate(OfferType, 1)},
         switches={name.value: recorded_choice("on", number) for number, name in enumerate(ChannelGroup, 11)},
     )
-    return Scenario(job, facts)
+    return PolicyScenario(job, facts)
 
 
-Disturbance = Callable[[Scenario], Scenario]
+Disturbance = Callable[[PolicyScenario], PolicyScenario]
 
 
 def _offer(value: str, source: str = "mobile") -> Disturbance:
@@ -86,7 +86,7 @@ def _offer(value: str, source: str = "mobile") -> Disturbance:
 
 
 def _switch(group: str, value: str | None) -> Disturbance:
-    def disturb(scenario: Scenario) -> Scenario:
+    def disturb(scenario: PolicyScenario) -> PolicyScenario:
         rest = {name: choice for name, choice in scenario.facts.switches.items() if name != group}
         return scenario.with_facts(switches=rest if value is None else {**rest, group: recorded_choice(value, 32)})
 
@@ -113,7 +113,7 @@ def cooling_down(channel: Channel, seconds: float) -> Disturbance:
 
 
 def _adult_in(days: int) -> Disturbance:
-    def disturb(scenario: Scenario) -> Scenario:
+    def disturb(scenario: PolicyScenario) -> PolicyScenario:
         here = scenario.now.astimezone(ZoneInfo("Europe/Brussels")).date() + timedelta(days=days)
         return scenario.with_facts(birth_date=here.replace(year=here.year - 18))
 
@@ -219,7 +219,7 @@ starts = st.builds(
 
 
 @st.composite
-def scenarios(draw: st.DrawFn, disturbances_max: int = 3) -> Scenario:
+def scenarios(draw: st.DrawFn, disturbances_max: int = 3) -> PolicyScenario:
     """A sendable scenario with a few disturbances."""
     scenario = draw(starts)
     for disturb in draw(st.lists(st.sampled_from(DISTURBANCES), max_size=disturbances_max)):

@@ -16,7 +16,7 @@ from dispatcher.policy.data import BasisGrant
 from tests.support.policy_decisions import POLICY, decide_scenario
 from tests.support.strategies import (
     Disturbance,
-    Scenario,
+    PolicyScenario,
     recorded_choice,
     sendable,
 )
@@ -82,7 +82,7 @@ def test_a_service_message_needs_a_basis_too() -> None:
         (sendable(None), "service", "policy:basis.service.email"),
     ],
 )
-def test_a_leg_names_its_basis_and_evidence(scenario: Scenario, basis: str, evidence: str) -> None:
+def test_a_leg_names_its_basis_and_evidence(scenario: PolicyScenario, basis: str, evidence: str) -> None:
     decision = decide_scenario(scenario.with_job(channels=(Channel.EMAIL,)))
     assert isinstance(decision, Send)
     assert [(leg.basis, leg.evidence) for leg in decision.legs] == [(basis, evidence)]
@@ -105,7 +105,9 @@ def test_a_leg_names_its_basis_and_evidence(scenario: Scenario, basis: str, evid
         (lambda s: s.with_facts(purchased=frozenset(), offers={"own": recorded_choice("standard", 1, "unsubscribe")}), None),
     ],
 )
-def test_the_soft_opt_in_needs_an_analogous_own_product(change: Callable[[Scenario], Scenario], basis: str | None) -> None:
+def test_the_soft_opt_in_needs_an_analogous_own_product(
+    change: Callable[[PolicyScenario], PolicyScenario], basis: str | None
+) -> None:
     decision = decide_scenario(change(sendable(choice="standard", channels=(Channel.EMAIL,))))
     assert (decision.legs[0].basis if isinstance(decision, Send) else None) == basis
 

@@ -17,7 +17,7 @@ from dispatcher.policy.case import DecisionCase, Objection
 from tests.support.policy_decisions import POLICY, decide_scenario, many_examples
 from tests.support.strategies import (
     BOTH,
-    Scenario,
+    PolicyScenario,
     recorded_choice,
     scenarios,
     sendable,
@@ -42,7 +42,7 @@ def test_without_rules_there_is_still_no_permission() -> None:
 
 @many_examples
 @given(scenarios(), st.sampled_from(list(Channel)), st.sampled_from(list(ReasonCode)))
-def test_one_more_objection_never_allows_a_message(scenario: Scenario, where: Channel, code: ReasonCode) -> None:
+def test_one_more_objection_never_allows_a_message(scenario: PolicyScenario, where: Channel, code: ReasonCode) -> None:
     def extra_objection(_: DecisionCase, channel: Channel) -> Objection | None:
         return Objection(code, "test:grumble") if channel is where else None
 
@@ -59,7 +59,7 @@ def test_one_more_objection_never_allows_a_message(scenario: Scenario, where: Ch
 
 @many_examples
 @given(scenarios(), st.randoms(use_true_random=False))
-def test_the_order_of_facts_and_rules_does_not_matter(scenario: Scenario, random: object) -> None:
+def test_the_order_of_facts_and_rules_does_not_matter(scenario: PolicyScenario, random: object) -> None:
     def shuffled(mapping: dict[str, object]) -> dict[str, object]:
         items = list(mapping.items())
         random.shuffle(items)  # type: ignore[attr-defined]
@@ -80,7 +80,7 @@ def test_the_order_of_facts_and_rules_does_not_matter(scenario: Scenario, random
 
 @many_examples
 @given(scenarios())
-def test_every_refusal_gives_a_reason_per_requested_channel(scenario: Scenario) -> None:
+def test_every_refusal_gives_a_reason_per_requested_channel(scenario: PolicyScenario) -> None:
     decision = decide_scenario(scenario)
     explained = {reason.channel for reason in decision.reasons}
     if isinstance(decision, Refuse):
@@ -92,7 +92,7 @@ def test_every_refusal_gives_a_reason_per_requested_channel(scenario: Scenario) 
 
 @many_examples
 @given(scenarios())
-def test_a_hold_ends_once_and_before_the_job_expires(scenario: Scenario) -> None:
+def test_a_hold_ends_once_and_before_the_job_expires(scenario: PolicyScenario) -> None:
     held = decide_scenario(scenario)
     if isinstance(held, Hold):
         assert held.until > scenario.now
@@ -166,7 +166,7 @@ def test_evidence_names_the_fact_behind_the_reason() -> None:
         (sendable(None).with_template(modes=frozenset({Mode.TAILORED})), "template:opt-out-acknowledgement"),
     ],
 )
-def test_mode_not_allowed_cites_choice_objection_or_template(scenario: Scenario, evidence: str) -> None:
+def test_mode_not_allowed_cites_choice_objection_or_template(scenario: PolicyScenario, evidence: str) -> None:
     decision = decide_scenario(scenario)
     assert {reason.evidence for reason in decision.reasons if reason.code is ReasonCode.MODE_NOT_ALLOWED} == {evidence}
 
@@ -192,7 +192,7 @@ def test_a_channel_requested_twice_is_one_leg() -> None:
 
 
 def test_the_mode_follows_choice_template_and_objection() -> None:
-    def mode(scenario: Scenario) -> Mode | None:
+    def mode(scenario: PolicyScenario) -> Mode | None:
         decision = decide_scenario(scenario)
         return decision.legs[0].mode if isinstance(decision, Send) else None
 
@@ -227,7 +227,7 @@ def test_a_service_message_needs_no_choices() -> None:
 
 
 def test_household_data_needs_a_registered_partner() -> None:
-    def allowed(scenario: Scenario) -> frozenset[str]:
+    def allowed(scenario: PolicyScenario) -> frozenset[str]:
         decision = decide_scenario(scenario)
         assert isinstance(decision, Send)
         return decision.legs[0].categories

@@ -17,7 +17,7 @@ from tests.support.policy_decisions import decide_scenario, evidence_of, many_ex
 from tests.support.policy_oracle import expected_decision
 from tests.support.strategies import (
     DISTURBANCES,
-    Scenario,
+    PolicyScenario,
     cooling_down,
     received,
     recorded_choice,
@@ -28,7 +28,7 @@ from tests.support.strategies import (
 # -- the policy oracle -------------------------------------------------------------------------------------------------
 
 
-def assert_oracle_agrees(scenario: Scenario) -> None:
+def assert_oracle_agrees(scenario: PolicyScenario) -> None:
     decision, expected = decide_scenario(scenario), expected_decision(scenario.job, scenario.facts, scenario.now)
     assert type(decision).__name__ == expected.verdict, scenario
     if isinstance(decision, Send):
@@ -41,7 +41,7 @@ def assert_oracle_agrees(scenario: Scenario) -> None:
 
 @many_examples
 @given(scenarios())
-def test_the_policy_oracle_agrees(scenario: Scenario) -> None:
+def test_the_policy_oracle_agrees(scenario: PolicyScenario) -> None:
     assert_oracle_agrees(scenario)
 
 
@@ -55,7 +55,7 @@ def test_the_policy_oracle_agrees_on_each_single_disturbance(offer: OfferType | 
 # -- every rule is needed ----------------------------------------------------------------------------------------------
 
 
-ALONE: dict[str, tuple[Scenario, ReasonCode]] = {
+ALONE: dict[str, tuple[PolicyScenario, ReasonCode]] = {
     "erased": (sendable().with_facts(erased=True), ReasonCode.ERASED),
     "known": (sendable().with_facts(known=False), ReasonCode.UNKNOWN_RECIPIENT),
     "duplicate": (sendable().with_facts(repeat_of="m-0"), ReasonCode.DUPLICATE),
@@ -142,7 +142,7 @@ def test_each_rule_cites_its_evidence(name: str) -> None:
         (sendable().with_facts(birth_date=None), "age", ReasonCode.AGE_UNKNOWN, "recipient:birth_date"),
     ],
 )
-def test_a_rule_with_two_reasons_cites_the_right_one(scenario: Scenario, rule: str, code: ReasonCode, evidence: str) -> None:
+def test_a_rule_with_two_reasons_cites_the_right_one(scenario: PolicyScenario, rule: str, code: ReasonCode, evidence: str) -> None:
     reasons = {(reason.code, reason.evidence) for reason in decide_scenario(scenario).reasons if reason.rule == rule}
     assert reasons == {(code, evidence)}
 

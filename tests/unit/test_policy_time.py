@@ -17,7 +17,7 @@ from dispatcher.policy.rules import next_time
 from tests.support.policy_decisions import POLICY, codes, decide_scenario
 from tests.support.strategies import (
     NOON,
-    Scenario,
+    PolicyScenario,
     received,
     sendable,
 )
@@ -140,7 +140,7 @@ caps = [
     text = shipped()
     policy = parse(caps + text[: text.index("[[caps]]")] + text[text.index("[rests]") :])
 
-    def capped(scenario: Scenario) -> dict[str, str]:
+    def capped(scenario: PolicyScenario) -> dict[str, str]:
         decision = decide(scenario.job, scenario.facts, policy, scenario.now)
         return {reason.channel.value: reason.evidence for reason in decision.reasons if reason.code is ReasonCode.FREQUENCY_CAPPED}
 
