@@ -220,8 +220,10 @@ def replay(
     with lend(services.pool) as connection:
         refs = [MessageId.parse(text) for text in message_ids or ()]
         refs += [ref for ref, *_ in messages.dead(connection, campaign, 1_000_000)] if campaign else []
-        replayed = messages.replay(connection, refs, services.clock())
+        result = messages.replay(connection, refs, services.clock())
     if as_json:
-        print_json({"replayed": replayed})
+        print_json({"replayed": result.replayed, "refused": {str(ref): reason for ref, reason in result.refused.items()}})
     else:
-        out.print(f"{replayed} given new attempts")
+        out.print(f"{result.replayed} given new attempts")
+        if result.refused:
+            rows("\nnot replayed", ("message", "why"), [(str(ref), reason) for ref, reason in result.refused.items()])
