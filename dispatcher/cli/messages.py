@@ -143,7 +143,7 @@ def unresolved(
 ) -> None:
     """Messages that may have gone: their answer got lost. Providers are asked about them; where none can be, `ask_at` is empty."""
     with lend(bootstrap.services().pool) as connection:
-        found = doubts_kept.lines(connection, campaign, limit)
+        found = doubts_kept.list_unresolved(connection, campaign, limit)
     fields = ("id", "campaign", "recipient", "channel", "reason", "since", "ask_at")
     lines = [
         (str(each.ref), each.campaign_id, each.recipient_id, each.channel, each.reason, moment(each.since), moment(each.ask_at))

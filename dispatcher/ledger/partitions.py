@@ -28,7 +28,7 @@ def ensure_period(connection: Connection, period: int) -> None:
         _ensured[connection] = period
 
 
-def over_by(before: datetime, period: int) -> bool:
+def ended_before(before: datetime, period: int) -> bool:
     """Whether a month had ended before the month of that moment."""
     return period < period_of(before)
 

@@ -428,7 +428,7 @@ def test_rows_that_cannot_be_read_are_counted_told_and_stop_nobody(services: Ser
     with lend(services.pool) as connection:
         campaign = lifecycle.find(connection, "spring")
         assert campaign is not None
-        assert [(line, field) for line, field, _ in lifecycle.faults(connection, campaign.no, 10)] == [
+        assert [(line, field) for line, field, _ in lifecycle.audience_errors(connection, campaign.no, 10)] == [
             (2, "recipient"),
             (3, ""),
             (4, "data.amount"),

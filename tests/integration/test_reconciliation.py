@@ -85,7 +85,7 @@ class ReconciliationSetup:
     def listed(self) -> list[tuple[str, bool]]:
         """What people are shown: ids, and whether anybody can still be asked."""
         with lend(self.services.pool) as connection:
-            return [(str(line.ref), line.ask_at is not None) for line in unresolved.lines(connection, None, 10)]
+            return [(str(line.ref), line.ask_at is not None) for line in unresolved.list_unresolved(connection, None, 10)]
 
 
 @pytest.fixture

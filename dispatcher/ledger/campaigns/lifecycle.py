@@ -87,7 +87,7 @@ def newest(connection: Connection, limit: int) -> list[Campaign]:
     return [_campaign(row) for row in fetch_all(connection, _SELECT + "ORDER BY c.no DESC LIMIT %(limit)s", {"limit": limit})]
 
 
-def faults(connection: Connection, no: int, limit: int) -> list[tuple[int, str, str]]:
+def audience_errors(connection: Connection, no: int, limit: int) -> list[tuple[int, str, str]]:
     """Invalid audience rows: (line, field, what is wrong)."""
     rows = connection.execute(
         "SELECT line, field, message FROM audience_faults WHERE campaign_no = %s ORDER BY line LIMIT %s", (no, limit)

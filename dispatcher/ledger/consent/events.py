@@ -18,7 +18,17 @@ from dispatcher.domain.preferences import SWITCHES, BadChoice, Change, RuleResul
 from dispatcher.domain.recipient import GROUP_OF, ChannelGroup, Choice
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.consent import revoke_pending
-from dispatcher.ledger.consent.hash_chain import COLUMNS, START, ChainBreak, ConsentEvent, columns, link, seal, standing, verify
+from dispatcher.ledger.consent.hash_chain import (
+    COLUMNS,
+    START,
+    ChainBreak,
+    ConsentEvent,
+    choice_entry,
+    columns,
+    event_hash,
+    seal,
+    verify,
+)
 from dispatcher.ledger.consent.revoke_pending import OptOut
 
 __all__ = [
@@ -191,9 +201,9 @@ def _append(
         for person in people:
             head, choices = person.head or START, dict(person.choices)
             for event in results[person.id].events:
-                previous, head = head, link(secret, event, head)
+                previous, head = head, event_hash(secret, event, head)
                 copy.write_row((*columns(event), previous, head))
-                choices[event.subject] = standing(event)
+                choices[event.subject] = choice_entry(event)
             opt_outs += _opt_outs(results[person.id].events, choices)
             seq = person.seq + len(results[person.id].events)
             sealed = seal(secret, person.id, seq, head)

@@ -54,7 +54,7 @@ class ChainBreak:
     fault: str
 
 
-def link(secret: bytes, event: ConsentEvent, previous_hash: bytes) -> bytes:
+def event_hash(secret: bytes, event: ConsentEvent, previous_hash: bytes) -> bytes:
     """The hash of an event: over all its columns, and through `previous_hash` over all events before it."""
     written = [value.astimezone(UTC).isoformat() if isinstance(value, datetime) else value for value in columns(event)]
     return hmac.digest(derive(secret, "consent"), previous_hash + _canonical(written).encode(), "sha256")
@@ -69,7 +69,7 @@ def seal(secret: bytes, recipient_id: str, seq: int, head: bytes | None) -> byte
     return hmac.digest(derive(secret, "consent end"), written, "sha256")
 
 
-def standing(event: ConsentEvent) -> dict[str, str]:
+def choice_entry(event: ConsentEvent) -> dict[str, str]:
     """The entry of an event in `recipients.choices`, under its subject."""
     at = event.said_at.astimezone(UTC).isoformat()
     return {"value": event.new_value, "event": event.evidence, "source": event.source, "at": at}
@@ -131,10 +131,10 @@ def _faults(
             yield ChainBreak(recipient_id, due, "missing")
         elif previous_hash != running:
             yield ChainBreak(recipient_id, event.seq, "does not follow the event before it")
-        if link(secret, event, previous_hash) != written:
+        if event_hash(secret, event, previous_hash) != written:
             yield ChainBreak(recipient_id, event.seq, "changed")
         due, running = event.seq + 1, written
-        derived[event.subject] = standing(event)
+        derived[event.subject] = choice_entry(event)
     seq, head, sealed = end
     if (due - 1, running) != (seq, head or START):
         yield ChainBreak(recipient_id, due, "the chain does not end where the person's row says")

@@ -77,7 +77,7 @@ def find(connection: Connection, period: int, number: int) -> Chunk | None:
     return Chunk(period, number, spec_from_json(spec), no, campaign_id, state, stopped, approved or {})
 
 
-def numbers_of(connection: Connection, period: int, campaign_no: int) -> list[int]:
+def chunk_numbers(connection: Connection, period: int, campaign_no: int) -> list[int]:
     """The numbers of a campaign's chunks, in the order of its audience."""
     rows = connection.execute(
         "SELECT chunk FROM chunks WHERE period = %s AND campaign_no = %s ORDER BY chunk", (period, campaign_no)
@@ -259,12 +259,12 @@ _CLAIM = """
         UPDATE chunks SET touched_at = %(now)s
         WHERE period = %(period)s AND chunk = %(chunk)s AND coalesce((SELECT is_open FROM gate), %(no)s IS NULL)
     ), entered AS (
-        INSERT INTO messages (period, chunk, row, leg, campaign_no, recipient_id, attempts, channel, state, reason, until,
+        INSERT INTO messages ({key}, campaign_no, recipient_id, attempts, channel, state, reason, until,
                               claimed_at, updated_at, decision)
         SELECT %(period)s, %(chunk)s, e.row, e.leg, %(no)s, e.recipient_id, e.attempts, e.channel, e.state, e.reason, e.until,
                CASE WHEN e.state = 'claimed' THEN clock_timestamp() END, %(now)s, e.decision::jsonb
         FROM asked e WHERE e.row NOT IN (SELECT row FROM changed)
-        ON CONFLICT (period, chunk, row, leg) DO UPDATE
+        ON CONFLICT ({key}) DO UPDATE
         SET channel = excluded.channel, state = excluded.state, reason = excluded.reason, until = excluded.until,
             claimed_at = excluded.claimed_at, updated_at = excluded.updated_at, decision = excluded.decision
         WHERE messages.state = 'pending'
@@ -274,9 +274,9 @@ _CLAIM = """
     UNION ALL SELECT 'lost', row, leg FROM asked WHERE (row, leg) NOT IN (SELECT row, leg FROM entered)
     UNION ALL SELECT 'shut', 0, 0 WHERE NOT coalesce((SELECT is_open FROM gate), %(no)s IS NULL)
 """
-_PLAIN = _CLAIM.format(lock="FOR SHARE", meanwhile="", reserve="")
-_ALONE = _CLAIM.format(lock="FOR NO KEY UPDATE", meanwhile="", reserve="")
-_CAPPED = _CLAIM.format(lock="FOR NO KEY UPDATE", meanwhile=frequency_caps.MEANWHILE, reserve=frequency_caps.RESERVE)
+_PLAIN = _CLAIM.format(key=KEY, lock="FOR SHARE", meanwhile="", reserve="")
+_ALONE = _CLAIM.format(key=KEY, lock="FOR NO KEY UPDATE", meanwhile="", reserve="")
+_CAPPED = _CLAIM.format(key=KEY, lock="FOR NO KEY UPDATE", meanwhile=frequency_caps.MEANWHILE, reserve=frequency_caps.RESERVE)
 
 
 def claim(
@@ -395,7 +395,7 @@ def settle(connection: Connection, settlements: Sequence[Settlement], now: datet
         if not_sent:
             frequency_caps.release(connection, not_sent)
         if unknown:
-            unresolved.open_(connection, unknown, now)
+            unresolved.add(connection, unknown, now)
 
 
 def _write(connection: Connection, settlements: Sequence[Settlement], now: datetime) -> None:

@@ -125,8 +125,8 @@ def release_parked(connection: Connection, now: datetime, limit: int) -> int:
                 RETURNING m.period, m.chunk
             ), fallen_back AS (
                 INSERT INTO messages ({KEY}, campaign_no, updated_at, recipient_id, state, decision)
-                SELECT period, chunk, row, leg + 1, campaign_no, %(now)s, recipient_id, 'pending', '{{}}' FROM due
-                WHERE state IN ('accepted', 'failed', 'dead', 'bounced') ON CONFLICT DO NOTHING
+                SELECT d.period, d.chunk, d.row, d.leg + 1, d.campaign_no, %(now)s, d.recipient_id, 'pending', '{{}}' FROM due d
+                WHERE d.state IN ('accepted', 'failed', 'dead', 'bounced') ON CONFLICT DO NOTHING
             ), opened AS (
                 UPDATE chunks k SET done_at = NULL, touched_at = NULL
                 FROM (SELECT DISTINCT period, chunk FROM released) r WHERE {same_chunk("k", "r")}
@@ -141,7 +141,7 @@ def release_parked(connection: Connection, now: datetime, limit: int) -> int:
     return int(row[0]) if row else 0
 
 
-def resolve_orphans(connection: Connection, now: datetime, stale: datetime) -> int:
+def expire_claims(connection: Connection, now: datetime, stale: datetime) -> int:
     """Mark expired claims as `unresolved`: their worker was lost, so they may have been sent, and no machine sends them again.
 
     Returns their number.
@@ -156,11 +156,11 @@ def resolve_orphans(connection: Connection, now: datetime, stale: datetime) -> i
         """,
         {"now": now, "stale": stale},
     ).fetchall()
-    unresolved.open_(connection, [MessageId(*key) for key in lost], now)
+    unresolved.add(connection, [MessageId(*key) for key in lost], now)
     return len(lost)
 
 
-def close_stopped(connection: Connection, now: datetime) -> int:
+def close_cancelled(connection: Connection, now: datetime) -> int:
     """Close the chunks of cancelled campaigns in which nothing is claimed any more; returns their number."""
     return connection.execute(
         f"""

@@ -84,7 +84,7 @@ def reopen(connection: Connection, text_id: str) -> None:
     connection.execute("UPDATE inbound_texts SET closed_at = NULL, closed_by = NULL WHERE id = %s", (text_id,))
 
 
-def old(connection: Connection, before: datetime) -> int:
+def count_texts(connection: Connection, before: datetime) -> int:
     """The number of messages received before then whose text is still stored."""
     row = connection.execute(
         "SELECT count(*) FROM inbound_texts WHERE words IS NOT NULL AND received_at < %s", (before,)
@@ -92,7 +92,7 @@ def old(connection: Connection, before: datetime) -> int:
     return int(row[0]) if row else 0
 
 
-def forget(connection: Connection, now: datetime, before: datetime) -> int:
+def delete_texts(connection: Connection, now: datetime, before: datetime) -> int:
     """Delete the text of messages received before then, read or not; returns their number."""
     return connection.execute(
         "UPDATE inbound_texts SET words = NULL, closed_at = coalesce(closed_at, %s), closed_by = coalesce(closed_by, %s)"

@@ -31,7 +31,7 @@ from dispatcher.ledger.partitions import ensure_period, period_of
 from dispatcher.ledger.spec_codec import spec_from_json
 
 
-def keep(connection: Connection, events: Sequence[Event], now: datetime) -> int:
+def store(connection: Connection, events: Sequence[Event], now: datetime) -> int:
     """Store the events that are new; returns their number. An event that names no message of ours is stored too."""
     refs = [_ref(event.message_id) for event in events]
     periods = [ref.period if ref else period_of(now) for ref in refs]
@@ -110,7 +110,7 @@ _UNSETTLED = f"""
 """
 
 
-def unsettled(connection: Connection, limit: int) -> list[PendingEvent]:
+def unapplied(connection: Connection, limit: int) -> list[PendingEvent]:
     """The oldest events that are not applied yet, each with its message as it stands."""
     return [_pending(row) for row in fetch_all(connection, _UNSETTLED, {"limit": limit})]
 
@@ -215,7 +215,7 @@ def _reopen(connection: Connection, refs: Sequence[MessageId]) -> None:
     )
 
 
-def settled(connection: Connection, events: Sequence[PendingEvent], now: datetime) -> None:
+def mark_applied(connection: Connection, events: Sequence[PendingEvent], now: datetime) -> None:
     """Mark events as applied."""
     connection.execute(
         """

@@ -21,7 +21,7 @@ class DeliverySignal:
     at: datetime
 
 
-def note(connection: Connection, channel: Channel, address_key: bytes, code: str, message: str, at: datetime) -> int:
+def count(connection: Connection, channel: Channel, address_key: bytes, code: str, message: str, at: datetime) -> int:
     """Count a failed message once, however often it was tried; returns how many with this code now follow each other."""
     connection.execute(
         "INSERT INTO misses (address_key, channel, code, message, at) VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
@@ -34,7 +34,7 @@ def note(connection: Connection, channel: Channel, address_key: bytes, code: str
     return int(row[0]) if row else 0
 
 
-def end(connection: Connection, signals: Sequence[DeliverySignal]) -> None:
+def reset(connection: Connection, signals: Sequence[DeliverySignal]) -> None:
     """Reset the counts of addresses that got something."""
     connection.execute(
         "DELETE FROM misses m USING unnest(%s::text[], %s::bytea[], %s::timestamptz[]) AS s (channel, address_key, at)"
@@ -43,6 +43,6 @@ def end(connection: Connection, signals: Sequence[DeliverySignal]) -> None:
     )
 
 
-def forget(connection: Connection, now: datetime) -> int:
+def prune(connection: Connection, now: datetime) -> int:
     """Delete what no longer counts; returns the number of rows."""
     return connection.execute("DELETE FROM misses WHERE at <= %s", (now - SPAN,)).rowcount

@@ -11,7 +11,7 @@ from dispatcher.ledger.connection import Connection
 WINDOW = timedelta(hours=24)
 
 
-def heard(connection: Connection, address_key: bytes, now: datetime) -> None:
+def open_window(connection: Connection, address_key: bytes, now: datetime) -> None:
     """Record that the number wrote to us now."""
     connection.execute(
         "INSERT INTO conversations AS c (address_key, heard_at) VALUES (%s, %s)"
@@ -26,6 +26,6 @@ def open_until(connection: Connection, address_key: bytes) -> datetime | None:
     return row[0] + WINDOW if row else None
 
 
-def forget(connection: Connection, now: datetime) -> int:
+def prune(connection: Connection, now: datetime) -> int:
     """Delete windows that have ended; returns their number."""
     return connection.execute("DELETE FROM conversations WHERE heard_at <= %s", (now - WINDOW,)).rowcount

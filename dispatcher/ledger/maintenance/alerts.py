@@ -36,6 +36,6 @@ def newest(connection: Connection) -> tuple[Alert, ...]:
     return tuple(Alert(*row) for row in rows)
 
 
-def forget(connection: Connection, now: datetime) -> int:
+def prune(connection: Connection, now: datetime) -> int:
     """Delete codes that did not occur for a week; returns their number."""
     return connection.execute("DELETE FROM alerts WHERE last_at <= %s", (now - SHOWN,)).rowcount
