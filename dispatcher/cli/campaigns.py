@@ -150,7 +150,7 @@ def _show(services: Services, campaign_id: str, as_json: bool) -> None:
     print_campaign(view)
     if campaign.invalid:
         with lend(services.pool) as connection:
-            faults = lifecycle.faults(connection, campaign.no, 20)
+            faults = lifecycle.audience_errors(connection, campaign.no, 20)
         rows("\nrows that could not be read", ("line", "field", "why"), faults)
 
 

@@ -250,7 +250,7 @@ def _settle_news(stage: DemoStage) -> None:
         stage.sandbox.wait_for_events(120.0)
         while True:
             with lend(stage.services.pool) as connection:
-                if not provider_events.unsettled(connection, 1):
+                if not provider_events.unapplied(connection, 1):
                     return
             stage.services.sleep(0.2)
 

@@ -143,7 +143,7 @@ def unresolved(
 ) -> None:
     """Messages that may have gone: their answer got lost. Providers are asked about them; where none can be, `ask_at` is empty."""
     with lend(bootstrap.services().pool) as connection:
-        found = doubts_kept.lines(connection, campaign, limit)
+        found = doubts_kept.list_unresolved(connection, campaign, limit)
     fields = ("id", "campaign", "recipient", "channel", "reason", "since", "ask_at")
     lines = [
         (str(each.ref), each.campaign_id, each.recipient_id, each.channel, each.reason, moment(each.since), moment(each.ask_at))
@@ -220,8 +220,10 @@ def replay(
     with lend(services.pool) as connection:
         refs = [MessageId.parse(text) for text in message_ids or ()]
         refs += [ref for ref, *_ in messages.dead(connection, campaign, 1_000_000)] if campaign else []
-        replayed = messages.replay(connection, refs, services.clock())
+        result = messages.replay(connection, refs, services.clock())
     if as_json:
-        print_json({"replayed": replayed})
+        print_json({"replayed": result.replayed, "refused": {str(ref): reason for ref, reason in result.refused.items()}})
     else:
-        out.print(f"{replayed} given new attempts")
+        out.print(f"{result.replayed} given new attempts")
+        if result.refused:
+            rows("\nnot replayed", ("message", "why"), [(str(ref), reason) for ref, reason in result.refused.items()])

@@ -21,7 +21,7 @@ def explain_message(services: Services, connection: Connection, message: Message
 def _policy_of(services: Services, connection: Connection, digest: str) -> Policy:
     if digest == services.policy.digest:
         return services.policy
-    text = policies.kept_policy(connection, digest)
+    text = policies.find_policy(connection, digest)
     return parse_former(text, services.policy) if text else services.policy
 
 

@@ -94,7 +94,7 @@ def conclude(
     """Write an answer down, in the caller's transaction."""
     now = services.clock()
     if isinstance(finding, ProviderRecord):
-        provider_events.keep(connection, [replace(each, message_id=str(doubt.ref)) for each in finding.events], now)
+        provider_events.store(connection, [replace(each, message_id=str(doubt.ref)) for each in finding.events], now)
         unresolved.postpone(connection, doubt.ref, None)  # its news will tell, if it tells anything
     elif finding is not LookupResult.NEVER and doubt.asked < len(AGAIN_SECONDS):
         unresolved.postpone(connection, doubt.ref, now + timedelta(seconds=AGAIN_SECONDS[doubt.asked]))
@@ -108,7 +108,7 @@ def settle_by_hand(services: Services, ref: MessageId, arrived: bool, by: str) -
     """Take a person's word for what became of an unresolved message; False where it is in doubt no more. `by` is kept with it."""
     state = State.ACCEPTED if arrived else State.FAILED
     with lend(services.pool) as connection, connection.transaction():
-        about = unresolved.about(connection, ref)
+        about = unresolved.find(connection, ref)
         if about is None:
             return False
         channel, spec = about
@@ -133,7 +133,7 @@ def _settle(
     kind = EventKind.ACCEPTED if state is State.ACCEPTED else EventKind.FAILED
     news = Event(provider, f"{code}:{ref}:{standing.attempts}", channel, kind, now, str(ref), code=code, extra=extra)
     until = None if standing.cancelled else fallback_at(spec, channel, state, now)
-    provider_events.keep(connection, [news], now)
+    provider_events.store(connection, [news], now)
     provider_events.apply(connection, [StatusChange(ref, state, None if state is State.ACCEPTED else code, until)], now)
-    unresolved.close(connection, [ref])
+    unresolved.remove(connection, [ref])
     return True

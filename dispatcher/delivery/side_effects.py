@@ -54,7 +54,9 @@ def rest(connection: Connection, policy: Policy, recipient_id: str, channel: Cha
     """Where the code is a provider's limit per person, leave the person alone on this channel for as long as the policy says."""
     cool_downs = policy.cool_downs.get(channel)
     if cool_downs is not None and code in cool_downs.codes:
-        frequency_caps.rest(connection, recipient_id, channel, code or "", now + timedelta(seconds=cool_downs.seconds), now)
+        frequency_caps.add_cool_down(
+            connection, recipient_id, channel, code or "", now + timedelta(seconds=cool_downs.seconds), now
+        )
 
 
 def opt_out(

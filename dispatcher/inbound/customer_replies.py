@@ -58,7 +58,7 @@ def handle_reply(services: Services, publish: Publish, said: InboundText) -> Rep
         with connection.transaction():
             fresh = inbound_messages.take(connection, said.id, said.channel, key, ids, means, said.text, now)
             if fresh and said.channel is Channel.WHATSAPP:
-                whatsapp_window.heard(connection, key, now)
+                whatsapp_window.open_window(connection, key, now)
             if fresh and means is ReplyMeaning.STOP:
                 dues = _stop(services, connection, said.channel, key, ids, said.channel, now)
             elif fresh and means is ReplyMeaning.START:

@@ -32,7 +32,7 @@ ARRIVED = frozenset({EventKind.DELIVERED, EventKind.READ, EventKind.ENGAGED})  #
 def keep(services: Services, news: Sequence[Event]) -> int:
     """Store what a webhook brought; says how much of it was new. Applying it is `settle_some`'s work."""
     with lend(services.pool) as connection:
-        return provider_events.keep(connection, news, services.clock())
+        return provider_events.store(connection, news, services.clock())
 
 
 def settle_some(services: Services, publish: Publish) -> int:
@@ -43,7 +43,7 @@ def settle_some(services: Services, publish: Publish) -> int:
     does), then all messages at once.
     """
     with lend(services.pool) as connection:
-        batch = provider_events.unsettled(connection, BATCH)
+        batch = provider_events.unapplied(connection, BATCH)
         signs = [
             DeliverySignal(event.channel, event.address_key, event.at)
             for event in batch
@@ -55,14 +55,14 @@ def settle_some(services: Services, publish: Publish) -> int:
         if batch:
             with connection.transaction():
                 _move(services, connection, batch)
-                provider_events.settled(connection, batch, services.clock())
+                provider_events.mark_applied(connection, batch, services.clock())
     acknowledgement.publish_acknowledgements(publish, *dues)
     return len(batch)
 
 
 def _end_misses(connection: Connection, signs: Sequence[DeliverySignal]) -> None:
     if signs:
-        soft_bounces.end(connection, signs)
+        soft_bounces.reset(connection, signs)
 
 
 def _move(services: Services, connection: Connection, batch: Sequence[PendingEvent]) -> None:
@@ -82,7 +82,7 @@ def _move(services: Services, connection: Connection, batch: Sequence[PendingEve
     if moves:
         provider_events.apply(connection, list(moves.values()), now)
     if resolved := [ref for ref in moves if ref in unresolved]:
-        doubts.close(connection, resolved)
+        doubts.remove(connection, resolved)
 
 
 def status_change(services: Services, standing: MessageStatus, event: PendingEvent, now: datetime) -> StatusChange | None:
@@ -127,4 +127,4 @@ def _struck_out(connection: Connection, event: PendingEvent, address_key: bytes)
     """Whether this is one failure too many in a row for the address."""
     if event.strikes is None:
         return False
-    return soft_bounces.note(connection, event.channel, address_key, event.code or "", str(event.ref), event.at) >= event.strikes
+    return soft_bounces.count(connection, event.channel, address_key, event.code or "", str(event.ref), event.at) >= event.strikes

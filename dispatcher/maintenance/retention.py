@@ -54,7 +54,7 @@ def _by_ledger(step: Callable[[Connection, datetime, datetime], int]) -> Step:
 
 
 def _answers(services: Services, connection: Connection, before: datetime) -> int:
-    return inbound_messages.forget(connection, services.clock(), before)
+    return inbound_messages.delete_texts(connection, services.clock(), before)
 
 
 def _prospects(services: Services, connection: Connection, before: datetime) -> int:
@@ -73,7 +73,7 @@ KEEPINGS = (
         retention.provider_events_due,
         _by_ledger(retention.clear_provider_events),
     ),
-    RetentionClass("answers", "words that people answered", inbound_messages.old, _answers),
+    RetentionClass("answers", "words that people answered", inbound_messages.count_texts, _answers),
     RetentionClass("prospects", "prospects who told us nothing since", retention.prospects_due, _prospects),
     RetentionClass("decisions", "months of decisions", retention.months_due, _by_ledger(retention.drop_month)),
     RetentionClass("consent", "what erased people had said", retention.erased_due, _by_ledger(retention.forget_erased)),

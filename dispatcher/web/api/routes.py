@@ -72,7 +72,7 @@ def submit_campaign(
     response.headers["Location"] = f"/v1/campaigns/{submission.id}"
     with lend(services.pool) as connection:
         campaign = _known(lifecycle.find(connection, submission.id))
-        faults = lifecycle.faults(connection, campaign.no, FAULTS_SHOWN)
+        faults = lifecycle.audience_errors(connection, campaign.no, FAULTS_SHOWN)
     return schemas.CampaignAccepted(
         id=campaign.id,
         audience=campaign.audience,

@@ -180,7 +180,7 @@ def campaign_page(operator: Operator, campaign_id: str, services: ServicesHere, 
     with lend(services.pool) as connection:
         campaign = _campaign(connection, campaign_id)
         balance = balance_module.balance(connection, campaign)
-        faults = lifecycle.faults(connection, campaign.no, FAULTS_SHOWN)
+        faults = lifecycle.audience_errors(connection, campaign.no, FAULTS_SHOWN)
     return page(
         "campaign.html",
         operator=operator,
@@ -299,7 +299,7 @@ def answer_text(
 def unresolved_page(operator: Operator, services: ServicesHere) -> str:
     """The messages that may have gone, oldest first."""
     with lend(services.pool) as connection:
-        lines = unresolved.lines(connection, None, DOUBTS_SHOWN)
+        lines = unresolved.list_unresolved(connection, None, DOUBTS_SHOWN)
     return page("unresolved.html", operator=operator, lines=lines)
 
 
