@@ -24,11 +24,11 @@ from dispatcher.campaigns import scheduler
 from dispatcher.campaigns import submission as submission_module
 from dispatcher.delivery import reconciliation
 from dispatcher.delivery.pipeline import run_chunk
+from dispatcher.domain.errors import LedgerUnavailable
 from dispatcher.inbound import provider_events
 from dispatcher.intake.campaign import parse_campaign
 from dispatcher.intake.errors import BadInput
 from dispatcher.intake.trigger import parse_trigger
-from dispatcher.ledger.connection import LedgerUnavailable
 from dispatcher.ledger.delivery.scheduling import DueChunk
 from dispatcher.maintenance import retention
 from dispatcher.maintenance import sweep as sweep_module

@@ -9,12 +9,11 @@ import typer
 from dispatcher.cli.output import BAD_INPUT, REFUSED, CommandFailure, err, escape, print_json
 from dispatcher.content import InvalidTemplates
 from dispatcher.devserver.supervisor import ProcessError
+from dispatcher.domain.errors import LedgerUnavailable, UnknownRecipient
 from dispatcher.domain.message_id import BadMessageId
 from dispatcher.domain.preferences import BadChoice
 from dispatcher.embedded import EngineError
 from dispatcher.intake.errors import BadInput, InputError, as_data
-from dispatcher.ledger.connection import LedgerUnavailable
-from dispatcher.ledger.consent.events import UnknownRecipient
 from dispatcher.policy import InvalidPolicy
 from dispatcher.runtime.settings import InvalidSettings
 

@@ -21,10 +21,11 @@ from dispatcher.delivery.approval_check import not_approved_text, unapproved
 from dispatcher.delivery.outcomes import Outcome, conclude, fallback_at, fold
 from dispatcher.domain.campaign import Spec
 from dispatcher.domain.decision import Decision, Hold, Permission, ReasonCode, Refuse, Send
+from dispatcher.domain.errors import LedgerUnavailable
 from dispatcher.domain.message import Job, Kind, Mode, State
 from dispatcher.domain.recipient import Facts, SentMessage
 from dispatcher.ledger.campaigns import lifecycle
-from dispatcher.ledger.connection import Connection, LedgerUnavailable, lend
+from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.delivery import claims, scheduling
 from dispatcher.ledger.delivery.claims import CampaignGate, Candidate, Chunk, Claim, ClaimEntry, Settlement
 from dispatcher.ledger.maintenance import stopped_channels

@@ -13,16 +13,14 @@ from psycopg.types.json import set_json_loads
 from psycopg_pool import ConnectionPool, PoolTimeout
 from pydantic_core import from_json
 
+from dispatcher.domain.errors import LedgerUnavailable
+
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 Pool: TypeAlias = ConnectionPool[Connection]
 
 set_json_loads(from_json)  # a recipient's row holds half a dozen documents, and this reads them twice as fast
 TRUSTED_SECONDS = 1.0  # a connection that worked this long ago is not asked again whether it works
 ROLE = "dispatcher_worker"  # what a connection may do: everything that work needs, and not one change to what customers said
-
-
-class LedgerUnavailable(Exception):
-    """The database can't be reached; nothing was decided, nothing is lost, and trying again later is right."""
 
 
 def open_pool(database_url: str, size_max: int = 4, wait_seconds_max: float = 10.0) -> Pool:

@@ -9,8 +9,9 @@ from redis import Redis, RedisError
 
 from dispatcher.campaigns.template_approval import ApprovalStatus, template_versions
 from dispatcher.content import InvalidTemplates
+from dispatcher.domain.errors import LedgerUnavailable
 from dispatcher.embedded import EngineError
-from dispatcher.ledger.connection import LedgerUnavailable, lend
+from dispatcher.ledger.connection import lend
 from dispatcher.ledger.maintenance import stopped_channels
 from dispatcher.policy import InvalidPolicy
 from dispatcher.runtime import bootstrap

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from channels.alerts import Listener
-from dispatcher.ledger.connection import LedgerUnavailable, Pool, lend
+from dispatcher.domain.errors import LedgerUnavailable
+from dispatcher.ledger.connection import Pool, lend
 from dispatcher.ledger.maintenance import alerts
 
 QUIET = timedelta(minutes=1)

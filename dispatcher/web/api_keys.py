@@ -25,8 +25,8 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
+from dispatcher.domain.derived_keys import derive
 from dispatcher.intake.errors import BadInput, InputError, StrictModel, read_text, validate
-from dispatcher.ledger.keyed_hash import derive
 
 PREFIX = "dsp_"  # so that people, and programs that look for lost secrets, know what they see
 KEY_BYTES = 32

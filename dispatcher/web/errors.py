@@ -12,11 +12,10 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
+from dispatcher.domain.errors import LedgerUnavailable, UnknownRecipient, VersionConflict
 from dispatcher.domain.message_id import BadMessageId
 from dispatcher.domain.preferences import BadChoice
 from dispatcher.intake.errors import BadInput
-from dispatcher.ledger.connection import LedgerUnavailable
-from dispatcher.ledger.consent.events import UnknownRecipient, VersionConflict
 from dispatcher.web.pages.console import page
 
 MEDIA_TYPE = "application/problem+json"

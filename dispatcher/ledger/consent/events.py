@@ -15,6 +15,7 @@ from psycopg.types.json import Jsonb
 
 from dispatcher.domain import preferences as choices
 from dispatcher.domain.decision import ReasonCode
+from dispatcher.domain.errors import UnknownRecipient, VersionConflict
 from dispatcher.domain.preferences import BadChoice, Change, RuleResult
 from dispatcher.domain.recipient import GROUP_OF, ChannelGroup, Choice
 from dispatcher.ledger.connection import Connection
@@ -28,27 +29,9 @@ __all__ = [
     "ConsentStatement",
     "Preferences",
     "RecordResult",
-    "UnknownRecipient",
-    "VersionConflict",
     "as_of",
 ]
 __all__ += ["choices_as_of", "choices_from", "history", "preferences", "record", "record_all", "verify"]
-
-
-class UnknownRecipient(LookupError):
-    """No recipient has this id."""
-
-    def __init__(self, recipient_id: str) -> None:
-        super().__init__(f"there is no recipient {recipient_id}")
-        self.recipient_id = recipient_id
-
-
-class VersionConflict(Exception):
-    """Somebody changed the recipient since the caller looked; `current` is the version that stands now."""
-
-    def __init__(self, current: int) -> None:
-        super().__init__(f"changed by somebody else in the meantime; the version is now {current}")
-        self.current = current
 
 
 @dataclass(frozen=True, slots=True)

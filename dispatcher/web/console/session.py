@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from dispatcher.consent.link_tokens import BadToken, seal, unseal
-from dispatcher.ledger.keyed_hash import derive
+from dispatcher.domain.derived_keys import derive
 from dispatcher.web.api_keys import ApiKey, ApiKeyRing, Right
 
 COOKIE = "dispatcher_console"

@@ -18,9 +18,10 @@ from starlette.exceptions import HTTPException
 from starlette.types import Message
 
 from dispatcher.consent.link_tokens import BadToken, read_message_token
+from dispatcher.domain.errors import LedgerUnavailable
 from dispatcher.domain.message_id import MessageId
 from dispatcher.domain.recipient import LANGUAGES, Language
-from dispatcher.ledger.connection import LedgerUnavailable, lend
+from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import link_owner
 from dispatcher.ledger.consent.link_owner import LinkOwner
 from dispatcher.runtime.services import Services

@@ -16,12 +16,13 @@ from fastapi import APIRouter, Request, Response
 
 from dispatcher.consent import acknowledgement
 from dispatcher.consent.link_tokens import PREFERENCES, BadToken, seal, unseal
+from dispatcher.domain.errors import VersionConflict
 from dispatcher.domain.message import Mode
 from dispatcher.domain.preferences import OFFERS, SWITCHES, UNSAID, VALUES, Change
 from dispatcher.domain.recipient import Choice, Language, Source
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import events
-from dispatcher.ledger.consent.events import Preferences, RecordResult, VersionConflict
+from dispatcher.ledger.consent.events import Preferences, RecordResult
 from dispatcher.ledger.consent.hash_chain import ConsentEvent
 from dispatcher.ledger.consent.link_owner import LinkOwner
 from dispatcher.runtime.services import Services
