@@ -19,13 +19,16 @@ from dispatcher.content import ContentRefusal, MessageLinks, MessageSender, Rend
 from dispatcher.delivery import side_effects
 from dispatcher.delivery.approval_check import not_approved_text, unapproved
 from dispatcher.delivery.outcomes import Outcome, conclude, fallback_at, fold
+from dispatcher.delivery.side_effects import ProviderOptOut
 from dispatcher.domain.campaign import Spec
 from dispatcher.domain.decision import Decision, Hold, Permission, ReasonCode, Refuse, Send
 from dispatcher.domain.errors import LedgerUnavailable
 from dispatcher.domain.message import Job, Kind, Mode, State
 from dispatcher.domain.recipient import Facts, SentMessage
+from dispatcher.intake.campaign import ValidationContext
 from dispatcher.ledger.campaigns import lifecycle
 from dispatcher.ledger.connection import Connection, lend
+from dispatcher.ledger.consent import suppressions
 from dispatcher.ledger.delivery import claims, scheduling
 from dispatcher.ledger.delivery.claims import CampaignGate, Candidate, Chunk, Claim, ClaimEntry, Settlement
 from dispatcher.ledger.maintenance import stopped_channels
@@ -57,7 +60,9 @@ def run_chunk(services: Services, period: int, number: int) -> Chunk | None:
         chunk = claims.find(connection, period, number)
     if chunk is None:
         return None
-    if chunk.campaign_no is not None and (waiting := unapproved(services, chunk.spec.templates, chunk.approved)):
+    if chunk.campaign_no is not None and (
+        waiting := unapproved(services.catalog, services.policy, chunk.spec.templates, chunk.approved)
+    ):
         with lend(services.pool) as connection:
             lifecycle.halt(connection, chunk.campaign_no, f"paused itself: {not_approved_text(waiting[0])}", services.clock())
         return chunk
@@ -332,17 +337,19 @@ def settle_once(services: Services, chunk: Chunk, connection: Connection, conclu
     acknowledgement the clock puts on the broker.
     """
     now = services.clock()
+    context = ValidationContext(services.catalog, services.policy, now)
     claims.settle(connection, [item.settlement for item in concluded], now)
     for item in concluded:
         facts, outcome = item.candidate.facts, item.outcome
         if item.channel is Channel.PUSH:
             side_effects.drop_devices(connection, facts.recipient_id, item.dead_addresses, now)
-        elif outcome.suppress:
-            side_effects.suppress(connection, services.secret, facts, outcome, item.channel, item.provider, now)
-        side_effects.rest(connection, services.policy, facts.recipient_id, item.channel, outcome.reason, now)
+        elif outcome.suppress and (
+            bans := side_effects.suppressions_after(services.secret, facts, outcome, item.channel, item.provider)
+        ):
+            suppressions.suppress_all(connection, bans, now)
+        side_effects.start_cool_down(connection, services.policy, facts.recipient_id, item.channel, outcome.reason, now)
         if outcome.opt_out:
-            side_effects.opt_out(
-                services, connection, facts.recipient_id, item.channel, item.provider, outcome.reason or "", chunk.spec.entity
-            )
+            reported = ProviderOptOut(facts.recipient_id, item.channel, item.provider, outcome.reason or "", chunk.spec.entity)
+            side_effects.opt_out(connection, services.secret, context, reported)
         if outcome.stop_channel:
             stopped_channels.stop(connection, item.channel, item.provider, outcome.reason or "", now)

@@ -304,7 +304,7 @@ def explained(services: Services, lines: list[Line]) -> None:
             message = messages.find(connection, MessageId.parse(line.ref))
             assert message is not None
             for language in LANGUAGES:
-                assert explain_message(services, connection, message, language).text
+                assert explain_message(connection, services.policy, message, language).text
 
 
 def told_of(lines: list[Line], capsys: pytest.CaptureFixture[str]) -> None:

@@ -411,9 +411,9 @@ def test_claims_of_a_lost_worker_become_unresolved_and_the_others_leave(services
 
 def test_the_same_campaign_again_is_known_and_another_one_under_its_id_is_refused(services: Services) -> None:
     add_people(services, person("c-1"))
-    assert submit(services, ["c-1"]).taken is SubmitStatus.NEW
-    assert submit(services, ["c-1"]).taken is SubmitStatus.KNOWN
-    assert submit(services, ["c-1", "c-2"]).taken is SubmitStatus.CONFLICT
+    assert submit(services, ["c-1"]).status is SubmitStatus.NEW
+    assert submit(services, ["c-1"]).status is SubmitStatus.KNOWN
+    assert submit(services, ["c-1", "c-2"]).status is SubmitStatus.CONFLICT
     work(services)
     assert len(outbox(services).sent) == 1
 
