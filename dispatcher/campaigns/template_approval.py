@@ -17,6 +17,9 @@ from dispatcher.ledger.connection import Connection, lend
 from dispatcher.policy import Policy
 from dispatcher.runtime.services import Services
 
+__all__ = ["Approval", "ApprovalStatus", "TemplateVersion", "approval_errors", "approve_waiting", "history", "set_approval"]
+__all__ += ["NOT_APPROVED", "template_version", "template_versions"]
+
 
 class ApprovalStatus(StrEnum):
     """The approval of a template as it now is."""

@@ -65,7 +65,7 @@ def export_person(services: Services, recipient_id: str) -> Node:
 
 
 def export(policy: Policy, person: str, events: Sequence[ConsentEvent], now: datetime) -> Node:
-    """The JSON-LD document: controllers, a record for each subject, and the receipt. `events` are those of one `person`, a pseudonym."""
+    """The JSON-LD document: controllers, a record for each subject, and the receipt. `events` are of one `person`, a pseudonym."""
     subject = f"urn:dispatcher:person:{person}"
     by_subject = sorted(events, key=lambda event: event.subject)
     records = [

@@ -1,4 +1,4 @@
-"""`dispatcher check`: configuration, database, broker, policy, templates and providers. A stopped channel that passes sends again."""
+"""`dispatcher check`: configuration, database, broker, policy, templates, providers. A stopped channel that passes sends again."""
 
 from __future__ import annotations
 
