@@ -1,4 +1,4 @@
-"""The one place that chooses implementations: from the environment to a house that is ready to work in."""
+"""The one place that chooses implementations: from the environment to ready services."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from dispatcher.runtime.services import BATCH_MESSAGES_MAX, EngineConfig, Servic
 from dispatcher.runtime.settings import SANDBOX, InvalidSettings, Settings, load
 
 UNFIT = (InvalidSettings, InvalidPolicy, InvalidTemplates)
-CONNECTIONS_MAX = 2  # per process: one works, one may be asked beside it
+CONNECTIONS_MAX = 2  # per process: one for the work, one for alerts beside it
 
 
 @lru_cache(maxsize=1)
@@ -49,7 +49,7 @@ def settings() -> Settings:
 
 @lru_cache(maxsize=1)
 def joined_engines() -> Engines:
-    """The engines, joined for as long as this process lives; forked children share them."""
+    """The engines, used as long as this process lives; forked children share them."""
     stack = ExitStack()
     joined = stack.enter_context(engines(settings().home, settings().database_url, settings().broker_url))
     atexit.register(stack.close)
@@ -62,8 +62,8 @@ def broker_url() -> str:
 
 
 @lru_cache(maxsize=1)
-def migrated(database_url: str) -> None:
-    """Bring the ledger's schema up to date, once per process."""
+def migrate_once(database_url: str) -> None:
+    """Migrate the ledger's schema, once per process."""
     migrate(database_url)
 
 
@@ -74,7 +74,7 @@ def policy(chosen: Settings) -> tuple[Policy, str]:
 
 
 def examine() -> tuple[Settings, Policy, Catalog, str]:
-    """Settings, policy, templates and the policy's text, each read completely. Raises one of `UNFIT`, with all that is wrong."""
+    """Settings, policy, templates and the policy's text, each read completely. Raises one of `UNFIT` with everything that is wrong."""
     chosen = settings()
     rules, text = policy(chosen)
     catalog = templates(chosen.templates, chosen.specialise)
@@ -90,13 +90,13 @@ def templates(folder: Path, specialise: bool) -> Catalog:
 
 
 def services(connections_max: int = CONNECTIONS_MAX) -> Services:
-    """A house of this process's own.
+    """The services of this process.
 
     Raises `InvalidSettings`, `InvalidPolicy`, `InvalidTemplates`, `EngineError`, `LedgerUnavailable`.
     """
     chosen, rules, catalog, text = examine()
     database_url = joined_engines().database_url
-    migrated(database_url)
+    migrate_once(database_url)
     pool = open_pool(database_url, connections_max)
     with lend(pool) as connection:
         policies.keep_policy(connection, rules.digest, text)
@@ -117,10 +117,12 @@ def services(connections_max: int = CONNECTIONS_MAX) -> Services:
 
 
 def providers(chosen: Settings) -> Mapping[Channel, Provider]:
-    """One adapter per channel, by its written name, behind its brakes; all of a process share one transport."""
-    # A batch is in flight at once, so that a call's time limit bounds the batch; it must end well within the lease.
+    """One adapter per channel, behind circuit breaker and rate limiter; all of a process share one transport."""
+    # A batch is sent concurrently, so the time limit of a call bounds the batch; it must end well within the lease.
     http = HttpTransport(concurrency=2 * BATCH_MESSAGES_MAX, timeout_seconds=min(20.0, chosen.lease_seconds / 3))
-    return {channel: _braked(chosen, channel, adapter(chosen, channel, name, http)) for channel, name in chosen.providers.items()}
+    return {
+        channel: _protected(chosen, channel, adapter(chosen, channel, name, http)) for channel, name in chosen.providers.items()
+    }
 
 
 def adapter(chosen: Settings, channel: Channel, name: str, http: HttpTransport) -> Provider:
@@ -144,8 +146,8 @@ def account_of(chosen: Settings, channel: Channel, name: str) -> tuple[str, Any]
     return double.name, replace(chosen.accounts[double.name], **double.credentials(chosen.sandbox_url, sandbox_folder(chosen)))
 
 
-def _braked(chosen: Settings, channel: Channel, first: Provider) -> Provider:
-    """The adapter with a breaker, a second provider where one is asked for, and the rate of its account where one is given."""
+def _protected(chosen: Settings, channel: Channel, first: Provider) -> Provider:
+    """The adapter with a circuit breaker, a second provider where one is configured, and the rate limit of its account, if any."""
     provider: Provider = CircuitBreaker(first, utc_now)
     if second := chosen.seconds.get(channel):
         other = CircuitBreaker(adapter(chosen, channel, second.provider, HttpTransport()), utc_now)
@@ -160,7 +162,7 @@ def _braked(chosen: Settings, channel: Channel, first: Provider) -> Provider:
 
 
 def _bucket(name: str, rate: Rate) -> Bucket:
-    """The bucket in the broker's store; one of this process's own where the broker is none that we can ask."""
+    """The bucket in the broker's store; one of this process alone where the broker is not Redis or Valkey."""
     url = broker_url().replace("redis+socket://", "unix://").replace("?virtual_host=", "?db=")
     if not url.startswith(("redis://", "rediss://", "unix://")):
         return LocalBucket(rate.alone(), utc_now)
@@ -168,12 +170,12 @@ def _bucket(name: str, rate: Rate) -> Bucket:
 
 
 def sandbox_folder(chosen: Settings) -> Path:
-    """Where the sandbox keeps its arrivals and keys."""
+    """Where the sandbox stores its arrivals and keys."""
     return chosen.home / "sandbox"
 
 
 def webhook_keys(chosen: Settings) -> Mapping[str, str]:
-    """What webhook calls are verified with, by provider: the real accounts' keys, or else the sandbox's."""
+    """The keys that verify webhook calls, by provider: those of the real accounts, or else those of the sandbox."""
     keys = {}
     for channel, name in chosen.providers.items():
         if name == SANDBOX:

@@ -24,7 +24,7 @@ from dispatcher.runtime import bootstrap
 from dispatcher.runtime.services import Services
 from tests.support.services import TEMPLATES, person
 
-CACHES = (bootstrap.settings, bootstrap.joined_engines, bootstrap.migrated)
+CACHES = (bootstrap.settings, bootstrap.joined_engines, bootstrap.migrate_once)
 OFFER = {"project": "solar panels", "amount": 9000, "offer_url": "https://www.kbc-bank.example/loan"}
 
 
