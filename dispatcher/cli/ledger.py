@@ -34,7 +34,7 @@ def show_retention(
     clear: Annotated[bool, typer.Option("--clear", help="Delete now what is due, instead of within the hour.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show how long the policy keeps each class of data, and how much of it is due for deletion. Without --clear, delete nothing."""
+    """Show how long the policy keeps each class of data, and how much of it is due for deletion. Deletes only with --clear."""
     services = bootstrap.services()
     if clear:
         for result in retention.clear(services):

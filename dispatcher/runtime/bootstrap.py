@@ -74,7 +74,7 @@ def policy(chosen: Settings) -> tuple[Policy, str]:
 
 
 def examine() -> tuple[Settings, Policy, Catalog, str]:
-    """Settings, policy, templates and the policy's text, each read completely. Raises one of `UNFIT` with everything that is wrong."""
+    """Settings, policy, templates and the policy's text, each read completely. Raises one of `UNFIT` with every error."""
     chosen = settings()
     rules, text = policy(chosen)
     catalog = templates(chosen.templates, chosen.specialise)

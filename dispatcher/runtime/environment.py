@@ -17,7 +17,7 @@ OUR_PREFIX = "DISPATCHER_"
 
 
 @dataclass(frozen=True, slots=True)
-class Variable:
+class EnvironmentVariable:
     """The declaration of a variable, from which the configuration page is generated. `values` is empty where any text is valid."""
 
     name: str
@@ -32,7 +32,7 @@ class EnvironmentReader:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
         self.faults: list[str] = []
-        self.known: dict[str, Variable] = {}
+        self.known: dict[str, EnvironmentVariable] = {}
 
     def fault(self, sentence: str) -> None:
         """Record what is wrong, once."""
@@ -47,7 +47,7 @@ class EnvironmentReader:
     def _declare(self, name: str, about: str, values: str = "", default: str = "") -> None:
         """Record the variable; a second call for the same one, without `about`, changes nothing."""
         if about or name not in self.known:
-            self.known[name] = Variable(name, about, values, default)
+            self.known[name] = EnvironmentVariable(name, about, values, default)
 
     def secret(self, name: str, *, about: str = "") -> str:
         """A value that is never shown. White space and control characters are refused, because they come from a bad copy."""

@@ -1,4 +1,4 @@
-"""The service container. `bootstrap` makes it once; entry functions take it as an argument, and pass on the parts that are needed."""
+"""The service container. `bootstrap` makes it once; entry functions take it as an argument and pass on the parts needed."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class EngineConfig:
     """Numbers of the engine.
 
     `batch_messages_max` bounds how many messages a killed worker process leaves `unresolved`. `together` is how many messages one
-    request carries, by channel; where that is more than a batch, it is the bound. `lease_seconds` is how long a worker may take from
-    claim to settlement before its claims count as lost; it exceeds the longest provider call.
+    request carries, by channel; where that is more than a batch, it is the bound. `lease_seconds` is how long a worker may take
+    from claim to settlement before its claims count as lost; it exceeds the longest provider call.
     """
 
     batch_messages_max: int = BATCH_MESSAGES_MAX

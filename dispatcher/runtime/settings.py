@@ -18,7 +18,7 @@ from typing import Any
 
 from channels.base import Channel
 from channels.registry import plugins
-from dispatcher.runtime.environment import EnvironmentReader, Variable, spelling_warnings
+from dispatcher.runtime.environment import EnvironmentReader, EnvironmentVariable, spelling_warnings
 
 SECRET_KEY_LENGTH_MIN = 32
 SANDBOX_URL = "http://127.0.0.1:8025"
@@ -119,7 +119,7 @@ def _settings(read: EnvironmentReader) -> Settings:
     )
 
 
-def variables() -> Sequence[Variable]:
+def variables() -> Sequence[EnvironmentVariable]:
     """The declaration of every variable, in the order of reading."""
     read = EnvironmentReader({})
     _settings(read)
@@ -237,9 +237,9 @@ def _stored_secret_key(home: Path) -> str:
 def _warnings(settings: Settings) -> Iterator[str]:
     """Warnings about settings that are valid but may be mistakes."""
     real = sorted(channel for channel, provider in settings.providers.items() if provider in plugins() and plugins()[provider].real)
-    without_effect = sorted(settings.providers.keys() - set(real))
-    if real and without_effect:
-        yield f"{' and '.join(real)} reach people, but {' and '.join(without_effect)} end in the sandbox or outbox and reach nobody."
+    simulated = sorted(settings.providers.keys() - set(real))
+    if real and simulated:
+        yield f"{' and '.join(real)} reach people, but {' and '.join(simulated)} end in the sandbox or outbox and reach nobody."
     if real and settings.public_url.startswith("http://"):
         yield f"DISPATCHER_PUBLIC_URL is {settings.public_url!r}: its links lead to this machine, where nobody can unsubscribe."
     in_use = {*settings.providers.values(), *(second.provider for second in settings.seconds.values())}

@@ -10,7 +10,7 @@ from dispatcher.runtime.services import Services
 from dispatcher.web import errors, health, metrics, webhooks
 from dispatcher.web.api import openapi, v1
 from dispatcher.web.api_keys import NO_KEYS, ApiKeyRing
-from dispatcher.web.console import router as console_router
+from dispatcher.web.console import pages
 from dispatcher.web.dependencies import TaskPublisher
 from dispatcher.web.middleware import BodySizeLimit, ErrorBoundary, SecurityHeaders
 from dispatcher.web.public import preferences, unsubscribe
@@ -31,7 +31,7 @@ def create(services: Services, broker: TaskPublisher, keys: ApiKeyRing = NO_KEYS
     for router in (
         v1.router,
         webhooks.router,
-        console_router.router,
+        pages.router,
         health.router,
         metrics.router,
         unsubscribe.router,

@@ -82,7 +82,7 @@ class BodySizeLimit:
 
 
 class ErrorBoundary:
-    """Our own errors: 500 to the caller, class and place to the log. The text of an error may hold personal data, so it is dropped."""
+    """Our own errors: 500 to the caller, class and place to the log. The text may contain personal data, so it is dropped."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -213,7 +213,7 @@ def test_an_approval_is_somebody_s_of_what_they_saw_and_never_the_author_s(servi
     later = replace(services, catalog=changed)
     digest = later.catalog["loan_offer"].digest
     for name, actor, seen, complaint in (
-        ("loan_offer", "  ", None, "somebody's"),
+        ("loan_offer", "  ", None, "name who approves"),
         ("loan_offer", "wim writer", None, "somebody else has to approve it"),
         ("loan_offer", "Bart", services.catalog["loan_offer"].digest, "look at it again"),
         ("loan_offer", "Bart", digest[:11], "look at it again"),
@@ -283,10 +283,10 @@ def test_at_the_console_a_wording_is_looked_at_and_approved_by_who_may(
         return client.get("/console").text.partition('name="form_token" value="')[2][:64]
 
     token = enter("Anne")
-    assert "Approve this wording" not in client.get(place).text
+    assert "Approve this version" not in client.get(place).text
     assert post("approve", token) == 403
     token = enter("Bart")
-    assert "Approve this wording" in client.get(place).text
+    assert "Approve this version" in client.get(place).text
     assert post("approve", "x") == 403
     assert post("approve", token, "0" * 64) == 422
     assert template_approval.template_version(services, "loan_offer").status is ApprovalStatus.WAITING

@@ -2,7 +2,7 @@
 
 The token in the link is the credential and there is no cookie, so another site cannot send a request in the visitor's name. The
 form also has a sealed field, which names the message and the newest consent event that the page showed. A form of another person's
-page, or one that we did not make, is refused. If choices were made elsewhere since, the page is shown again, and overwrites nothing.
+page, or one that we did not make, is refused. If choices were made elsewhere since, the page is shown again without saving.
 """
 
 from __future__ import annotations
