@@ -76,7 +76,7 @@ class BenchEnvironment:
         """What the sink has seen so far."""
         http = HttpTransport()
         try:
-            answer = http.ask(HttpRequest(f"{self.sink}/count", ()))
+            answer = http.request(HttpRequest(f"{self.sink}/count", ()))
         finally:
             http.close()
         assert isinstance(answer, HttpResponse), answer

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from channels.base import Channel, Outbound, Receipt, whole
-from channels.http import Fault, HttpRequest, HttpResponse, HttpTransport
+from channels.base import Channel, Outbound, Receipt, assemble
+from channels.http import HttpRequest, HttpResponse, HttpTransport, TransportError
 from channels.providers.sendgrid import SendGrid
 from dispatcher.consent.link_tokens import PREFERENCES, UNSUBSCRIBE, message_id_token
 from dispatcher.content import Catalog, MessageLinks, RenderRequest, Template, example_request, load
@@ -60,7 +60,7 @@ class Rendering:
 class _NullTransport(HttpTransport):
     """A transport that costs nothing and takes everything."""
 
-    def exchange(self, calls: Iterable[tuple[T, HttpRequest]]) -> Generator[tuple[T, HttpResponse | Fault]]:
+    def exchange(self, calls: Iterable[tuple[T, HttpRequest]]) -> Generator[tuple[T, HttpResponse | TransportError]]:
         for tag, _ in calls:
             yield tag, HttpResponse(202, (b"HTTP/1.1 202 Accepted", b"X-Message-Id: swallowed"))
 
@@ -70,7 +70,7 @@ def measure(templates: Path = Path("templates"), people: int = 400, rounds: int 
     plain, quick = (_loan_offer(load(templates, rng)) for rng in (None, random.random))
     letters = [_letter(plain, number) for number in range(people)]
     for letter in letters:
-        assert whole(quick.render(letter)) == plain.render(letter), "byte for byte"
+        assert assemble(quick.render(letter)) == plain.render(letter), "byte for byte"
     values = [plain.values(letter) for letter in letters]
 
     def texts(template: Template) -> Callable[[], None]:

@@ -19,7 +19,7 @@ from benchmarks.environment import BenchEnvironment, database
 from benchmarks.resource_usage import cpu_seconds
 from benchmarks.throughput import finished, submit
 from channels.base import Channel, Content, Email, MergedEmail, Provider
-from channels.http import Fault, HttpRequest, HttpResponse, HttpTransport
+from channels.http import HttpRequest, HttpResponse, HttpTransport, TransportError
 from channels.providers.fcm import Fcm
 from channels.providers.sendgrid import SendGrid
 from channels.providers.twilio import TwilioSms, TwilioWhatsApp
@@ -93,7 +93,7 @@ class RecordingTransport(HttpTransport):
         super().__init__(**options)
         self.requests: list[HttpRequest] = []
 
-    def exchange(self, calls: Iterable[tuple[T, HttpRequest]]) -> Generator[tuple[T, HttpResponse | Fault]]:
+    def exchange(self, calls: Iterable[tuple[T, HttpRequest]]) -> Generator[tuple[T, HttpResponse | TransportError]]:
         """Keep, then send."""
         return super().exchange(self._kept(calls))
 
@@ -233,7 +233,7 @@ def _batch(services: Services, chunk: Chunk, batch: Sequence[Candidate], spent: 
 
 def _texts(content: Content) -> tuple[str, ...]:
     """A message's long texts, whole: a mail of pieces is put together here."""
-    mail = content.whole() if isinstance(content, MergedEmail) else content
+    mail = content.assemble() if isinstance(content, MergedEmail) else content
     return (mail.subject, mail.html, mail.text) if isinstance(mail, Email) else ()
 
 

@@ -1,5 +1,7 @@
-"""Ways to reach a person: one promise (`channels.base`), and an adapter for each provider that keeps it.
+"""Everything that knows a provider. Imports nothing of `dispatcher`.
 
-`sendgrid`, `twilio`, `fcm` and `smtp` are the adapters, `outbox` the one that keeps what it is given, `sandbox` a local
-server that speaks the providers' APIs. `http` is the transport they share, `handover` and `checks` what else they share.
+`base` defines the `Provider` protocol and its errors. `providers` holds one adapter per file, and `registry` finds them.
+`resilience` wraps an adapter in a rate limiter, a circuit breaker or a failover. `sandbox` is a local server with a double of
+each provider. Adapters share `http` (transport), `http_adapter` (send loop), `validation`, `mail_batching`, `sms_segments`,
+`urlencoded`, `redaction`, `lookup` and `alerts`.
 """

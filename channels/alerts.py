@@ -1,6 +1,6 @@
-"""What a person should hear of: a warning in the log with the provider's code, and never anything of the message.
+"""Alerts: a provider's code that a person should look at, as a warning in the log. They contain nothing of a message.
 
-Who runs the adapters may `set_alert_sink`, to show alerts where people look.
+The program that runs the adapters can call `set_alert_sink` to show alerts elsewhere too.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ from typing import TypeAlias
 
 import structlog
 
-Listener: TypeAlias = Callable[[str, str, bool], None]  # provider, code, known
+AlertCallback: TypeAlias = Callable[[str, str, bool], None]  # provider, code, known
 
 log = structlog.get_logger()
-_listeners: list[Listener] = []
+_callbacks: list[AlertCallback] = []
 
 
 def alert(provider: str, code: str, *, known: bool = True) -> None:
-    """Tell of a code that calls for a person. `known` is False where nobody has yet said what should follow from it."""
+    """Report a code that needs a person. `known` is False for a code that no error table contains."""
     log.warning("provider_code" if known else "unknown_provider_code", provider=provider, code=code)
-    for listener in _listeners:
-        listener(provider, code, known)
+    for callback in _callbacks:
+        callback(provider, code, known)
 
 
-def set_alert_sink(listener: Listener) -> None:
-    """Hear of all alerts of this process from now on, in place of who listened before. It must not raise, nor take long."""
-    _listeners[:] = [listener]
+def set_alert_sink(callback: AlertCallback) -> None:
+    """Call `callback` for each alert of this process, in place of the callback set before. It must not raise, and be quick."""
+    _callbacks[:] = [callback]

@@ -1,8 +1,20 @@
-"""What every channel adapter promises, and the words they share. Pure: standard library only.
+"""The `Provider` protocol, what adapters send and return, and their errors. Pure: standard library only.
 
-An adapter turns an `Outbound` into a request of its provider, hands it over, and says of each outbound exactly once either
-`Receipt` or one of the seven errors below. It never retries: whether a message may leave again is decided elsewhere, because
-no provider here offers an idempotency key.
+An adapter turns each `Outbound` into a request and yields exactly one result for it: a `Receipt` or a `ChannelError`. It never
+retries, because no provider here offers an idempotency key. `dispatcher.delivery.outcomes` decides whether a message is sent again.
+
+    ChannelError                  meaning                                               action
+      x Rejected                  the provider will never take this message             failed
+      x BadAddress                this address will never work on this channel          failed, the address is suppressed
+        + NoAddress               this is not an address at all                         the same, on every channel of its kind
+      x OptedOut                  the provider has an opt-out that we do not have       failed, the opt-out is recorded
+      x Throttled                 too fast, nothing was taken                           waiting, no attempt spent
+      x Unavailable               nothing was sent                                      waiting with backoff, then dead
+      x Uncertain                 the message may have been sent                        unresolved, never sent again by machine
+      x Misconfigured             our keys or settings are wrong                        the channel stops, its messages wait
+
+    BadSignature                  a webhook call that is not shown to be the provider's refused
+    BadPayload                    a correctly signed webhook call that cannot be read   refused
 """
 
 from __future__ import annotations
@@ -28,14 +40,13 @@ class Channel(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TextTemplate:
-    """A text with gaps: `words` stand around them, one more than there are gaps; `gaps` are the numbers of the values that fill
-    them."""
+    """A text with gaps. `words` are the fixed parts around the gaps, one more than there are gaps; `gaps` are indexes of values."""
 
     words: tuple[str, ...]
     gaps: tuple[int, ...]
 
-    def filled(self, values: Sequence[str]) -> str:
-        """The text with these values in its gaps."""
+    def fill(self, values: Sequence[str]) -> str:
+        """Return the text with these values in its gaps."""
         pieces = [""] * (2 * len(self.gaps) + 1)
         pieces[::2] = self.words
         pieces[1::2] = [values[gap] for gap in self.gaps]
@@ -44,7 +55,7 @@ class TextTemplate:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MailTemplate:
-    """What all mails have in common that were written along one path through their template. The object itself is its identity."""
+    """The fixed text of all mails with one compiled path. Compared by identity."""
 
     subject: TextTemplate
     html: TextTemplate
@@ -53,7 +64,7 @@ class MailTemplate:
 
 @dataclass(frozen=True, slots=True)
 class Email:
-    """A rendered e-mail. `headers` carries what a commercial mail owes its reader, such as RFC 8058's two."""
+    """A rendered e-mail. `headers` holds what a commercial mail needs, such as the two headers of RFC 8058."""
 
     sender_name: str
     sender_address: str
@@ -65,26 +76,31 @@ class Email:
 
 @dataclass(frozen=True, slots=True)
 class MergedEmail:
-    """A rendered e-mail that nobody has put together yet: its parts are a form's, filled with these values. Whoever sends many of
-    one form may never have to; for everybody else `whole` is the same mail in one piece.
+    """A rendered e-mail, kept as a template and values. An adapter that sends many mails of one template can use them as they
+    are; all others call `assemble`.
     """
 
     sender_name: str
     sender_address: str
-    form: MailTemplate
+    template: MailTemplate
     values: tuple[str, ...]
     headers: tuple[tuple[str, str], ...] = ()
 
     @property
     def subject(self) -> str:
-        """The subject, put together."""
-        return self.form.subject.filled(self.values)
+        """The subject with its values."""
+        return self.template.subject.fill(self.values)
 
-    def whole(self) -> Email:
-        """The mail, put together."""
-        form, values = self.form, self.values
+    def assemble(self) -> Email:
+        """Return the same mail as one text per part."""
+        template, values = self.template, self.values
         return Email(
-            self.sender_name, self.sender_address, self.subject, form.html.filled(values), form.text.filled(values), self.headers
+            self.sender_name,
+            self.sender_address,
+            self.subject,
+            template.html.fill(values),
+            template.text.fill(values),
+            self.headers,
         )
 
 
@@ -97,9 +113,9 @@ class Sms:
 
 @dataclass(frozen=True, slots=True)
 class WhatsApp:
-    """An approved WhatsApp template and the values for its numbered places ("1", "2", …).
+    """An approved WhatsApp template and the values of its numbered variables ("1", "2", …).
 
-    Or a `text` in free words in place of both: WhatsApp takes it within a day of the person's own words, and never else.
+    Or free `text` in place of both, which WhatsApp takes only in the 24 hours after a message of the person (service window).
     """
 
     content_sid: str = ""
@@ -109,25 +125,25 @@ class WhatsApp:
 
 @dataclass(frozen=True, slots=True)
 class PushOptions:
-    """How a notification behaves on its device. What is not said here is left to the app and its platform.
+    """How a notification behaves on its device. The app and its platform decide about options that are not set.
 
-    Of several notifications with one `collapse_key`, a device that was away gets the last, and one that shows an earlier puts the
-    later in its place. FCM keeps messages of four keys per device at most.
+    Of several notifications with one `collapse_key`, a device that was offline gets the last one, and a device that shows an
+    earlier one replaces it. FCM keeps messages of at most four keys per device.
     """
 
     collapse_key: str = ""
-    ttl_seconds: int | None = None  # how long it may wait for its device
+    ttl_seconds: int | None = None  # how long it may wait until the device is online
     priority: str = ""  # "high" wakes a sleeping device, "normal" does not
-    sound: str = ""  # "default", or a file of the app's
-    badge: int | None = None  # the number on the app's icon; 0 takes it away
+    sound: str = ""  # "default", or a sound file of the app
+    badge: int | None = None  # the number on the app's icon; 0 removes it
     image: str = ""  # an https address
     icon: str = ""  # a drawable of the Android app's
-    android_channel: str = ""  # the Android app's notification channel, which people can switch off by itself
+    android_channel: str = ""  # the Android app's notification channel, which people can switch off separately
 
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """A rendered notification for one device; `data` goes to the app unseen and holds ids and links only."""
+    """A rendered notification for one device; `data` goes to the app, is not shown, and holds only ids and links."""
 
     title: str
     body: str
@@ -136,23 +152,23 @@ class Push:
     options: PushOptions = field(default=PushOptions(), repr=False)
 
 
-Whole: TypeAlias = Email | Sms | WhatsApp | Push
-Content: TypeAlias = Whole | MergedEmail
+PlainContent: TypeAlias = Email | Sms | WhatsApp | Push
+Content: TypeAlias = PlainContent | MergedEmail
 
 
-def whole(content: Content) -> Whole:
-    """The content as a person sees it: a mail in pieces is put together."""
-    return content.whole() if isinstance(content, MergedEmail) else content
+def assemble(content: Content) -> PlainContent:
+    """Return the content as a person sees it: a merged e-mail becomes an `Email`."""
+    return content.assemble() if isinstance(content, MergedEmail) else content
 
 
 @dataclass(frozen=True, slots=True)
 class Outbound:
-    """One hand-off: one content for one address.
+    """One content for one address.
 
-    `id` is the message's id; it says nothing about the person, travels with the message where the provider lets it, and comes
-    back in events. A push to a person with three devices is three outbounds of one id. `flow` is the campaign it belongs to, "" for
-    a trigger: flows that share a provider's rate get equal shares of it. `sender` is whom an SMS or WhatsApp message is from, where
-    that is not the account's own sender; an e-mail's stands in its content.
+    `id` is the message id. It says nothing about the person, is sent along where the provider allows it, and comes back in
+    events. A push message to three devices is three outbounds with one id. `flow` is the campaign, or "" for a trigger: flows get
+    equal shares of a provider's rate. `sender` replaces the account's own sender of an SMS or WhatsApp message; the sender of an
+    e-mail is in its content.
     """
 
     id: str
@@ -169,16 +185,16 @@ class Outbound:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The provider took the message. `name` is the provider's own id for it."""
+    """The provider took the message. `name` is the provider's id for it."""
 
     name: str
 
 
 class ChannelError(Exception):
-    """Why a message was not (surely) taken. `code` is the provider's own, or a word of ours where it gave none.
+    """Why a message was not taken, or not certainly. `code` is the provider's, or ours if it gave none.
 
-    An error is a value here: adapters yield it, they do not raise it. It never holds an address or a body: providers echo both
-    in their messages, so only the code travels on, with `hint` in our own words.
+    Adapters yield an error as a value and do not raise it. It never holds an address or a body. Providers repeat both in their
+    error messages, so we keep only the code, with a `hint` in our own words.
     """
 
     def __init__(self, code: str, hint: str = "") -> None:
@@ -188,7 +204,7 @@ class ChannelError(Exception):
 
 
 class Rejected(ChannelError):
-    """This message will never be taken -> failed."""
+    """The provider will never take this message -> failed."""
 
 
 class BadAddress(ChannelError):
@@ -196,15 +212,15 @@ class BadAddress(ChannelError):
 
 
 class NoAddress(BadAddress):
-    """It is no address at all -> as `BadAddress`, on every channel that takes addresses of its kind."""
+    """This is not an address -> as `BadAddress`, on every channel that takes addresses of its kind."""
 
 
 class OptedOut(ChannelError):
-    """The provider knows a no that we had not heard -> failed, and the opt-out is recorded."""
+    """The provider has an opt-out that we do not have -> failed, and the opt-out is recorded."""
 
 
 class Throttled(ChannelError):
-    """Too fast, nothing was taken -> waiting, no attempt spent. `retry_after_seconds` is None where the provider says nothing."""
+    """Too fast, nothing was taken -> waiting, no attempt spent. `retry_after_seconds` is None if the provider gives no time."""
 
     def __init__(self, code: str, hint: str = "", retry_after_seconds: float | None = None) -> None:
         super().__init__(code, hint)
@@ -212,43 +228,43 @@ class Throttled(ChannelError):
 
 
 class Unavailable(ChannelError):
-    """Nothing left our house (the connection failed, or the provider said so in a way that is safe) -> waiting with backoff."""
+    """Nothing was sent: the connection failed, or the provider said so reliably -> waiting with backoff."""
 
 
 class Uncertain(ChannelError):
-    """It may have gone: the answer was lost, late or unreadable -> unresolved, never sent again by a machine."""
+    """The message may have been sent: the answer was lost, late or unreadable -> unresolved, never sent again by machine."""
 
 
 class Misconfigured(ChannelError):
-    """Our keys or settings are wrong -> the channel stops, a person is told, nothing is lost."""
+    """Our keys or settings are wrong -> the channel stops with an alert, its messages wait."""
 
 
 Result: TypeAlias = Receipt | ChannelError
 
 
-# -- later news --------------------------------------------------------------------------------------------------------
+# -- provider events --------------------------------------------------------------------------------------------------------
 
 
 class EventKind(StrEnum):
-    """The one vocabulary for what providers report after hand-off."""
+    """What a provider reports after hand-off. All providers' events are mapped to these kinds."""
 
     ACCEPTED = "accepted"
     DEFERRED = "deferred"
     DELIVERED = "delivered"
     READ = "read"
-    BOUNCED = "bounced"  # the address is dead -> suppress
-    FAILED = "failed"  # this message failed, the address is not to blame
-    HALTED = "halted"  # this message failed because our account or sender is not fit -> the channel stops
+    BOUNCED = "bounced"  # the address does not work -> suppress
+    FAILED = "failed"  # this message failed, not because of the address
+    HALTED = "halted"  # this message failed because of our account or sender -> the channel stops
     COMPLAINED = "complained"
     OPTED_OUT = "opted_out"
     OPTED_IN = "opted_in"
     ENGAGED = "engaged"  # opened, clicked
-    UNKNOWN = "unknown"  # recorded, acted on by nobody, shown to a person
+    UNKNOWN = "unknown"  # recorded and shown to a person, without any action
 
 
 @dataclass(frozen=True, slots=True)
 class RetryHint:
-    """What surely did not arrive may leave again: not before `wait_seconds`, each time twice as long, at most `times_max` times."""
+    """The message reached nobody and may be sent again: after `wait_seconds`, doubled each time, at most `times_max` times."""
 
     wait_seconds: float
     times_max: int
@@ -256,11 +272,11 @@ class RetryHint:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Later news of a message. `id` is unique per provider: the same news twice has the same id.
+    """One thing that a provider reports about a message. `id` is unique per provider; a repeated report has the same id.
 
-    `again` stands with a failure after which the message may be repeated, for it reached nobody; `strikes` with one that says
-    little of the address alone, and much when it is the so-manieth in a row. `extra` are the fields that no rule knows, as text and
-    without addresses: see `channels.extras`.
+    `retry_hint` is set on a failure that reached nobody, so the message may be sent again. `soft_bounce_limit` is set on a soft
+    bounce: so many in a row mean that the address does not work. `extra` holds fields that no rule uses, as text and without
+    addresses: see `channels.redaction`.
     """
 
     provider: str
@@ -272,23 +288,23 @@ class Event:
     receipt: str | None = None
     code: str | None = None
     retry_hint: RetryHint | None = None
-    strikes: int | None = None
+    soft_bounce_limit: int | None = None
     extra: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderRecord:
-    """A message that a provider says it took, when asked: its receipt, when that was, the text as it shows it, and all its news."""
+    """A provider's answer to a look-up about one message that it took: receipt, time, the text as the provider shows it, events."""
 
     receipt: str
     at: datetime
     text: str
-    news: tuple[Event, ...]
+    events: tuple[Event, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class InboundText:
-    """A message from a person. `id` is the provider's; `opt_out` its own reading (STOP, START, HELP), where it gives one."""
+    """An inbound message. `id` is the provider's; `opt_out` is how the provider reads it (STOP, START, HELP), if it says."""
 
     id: str
     channel: Channel
@@ -298,18 +314,18 @@ class InboundText:
 
 
 class BadSignature(Exception):
-    """A webhook call that was not, or can't be shown to be, the provider's. `why` is one word for our log."""
+    """A webhook call that is not shown to be the provider's. `reason` is one word for our log."""
 
-    def __init__(self, why: str) -> None:
-        super().__init__(why)
-        self.why = why
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class BadPayload(Exception):
-    """A webhook call with a right signature whose body can't be read."""
+    """A webhook call with a valid signature and a body that cannot be read."""
 
 
-# -- the promise -------------------------------------------------------------------------------------------------------
+# -- the provider -------------------------------------------------------------------------------------------------------
 
 
 class Provider(Protocol):
@@ -319,25 +335,26 @@ class Provider(Protocol):
     channel: Channel
 
     def send(self, batch: Sequence[Outbound]) -> Iterator[tuple[Outbound, Result]]:
-        """Hand over a batch, concurrently; yield each outbound exactly once, as the answers come. Never raises for one of them."""
+        """Send a batch concurrently. Yield each outbound exactly once, in the order of the answers. Never raise for one of them."""
         ...
 
     def check(self) -> ChannelError | None:
-        """Ask the provider, without sending, whether our keys and settings work. None when they do."""
+        """Check keys and settings with the provider, without sending. None if they work."""
         ...
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close connections."""
         ...
 
 
 class SupportsLookup(Protocol):
-    """What some providers can do besides: say afterwards what they took. Reached through `channels.traces`."""
+    """A provider that can be asked later what it took. Called through `channels.lookup`."""
 
     name: str
 
     def look_up(self, address: str, since: datetime) -> Sequence[ProviderRecord] | ChannelError:
-        """All that the provider took for an address since a moment, whoever of ours sent it; an error where it can't tell
-        completely, which is `Rejected` where it never will.
+        """Return all messages that the provider took for an address since a time, whoever sent them from this account.
+
+        Returns an error if the answer is not complete; `Rejected` if it never will be.
         """
         ...

@@ -1,13 +1,13 @@
-"""The one place where a provider meets the network: pooled, concurrent HTTP over libcurl's multi interface.
+"""HTTP transport: pooled, concurrent requests over libcurl's multi interface. All HTTP requests to providers use it.
 
-Each request ends in a `HttpResponse`, whatever its status, or in a fault. Which one follows from what libcurl did with the
-body: it takes it from us only when the connection stands and it is about to write. Not a byte of it taken ->
-`Unavailable`, surely not sent; some taken -> `Uncertain`.
+Each request ends in an `HttpResponse`, whatever its status, or in an error. The error depends on what libcurl did with the
+body: it reads the body from us only when the connection is open and it is about to write. No byte read -> `Unavailable`,
+certainly not sent; some bytes read -> `Uncertain`.
 
-libcurl by itself sends a request again, POST or not, when a kept connection closes before the first byte of an answer:
-it takes the connection for an idle one that had died. The provider may have read the request by then, so that could
-send a message twice. We lend the body through a reader that can't be wound back: libcurl then gives up with
-CURLE_SEND_FAIL_REWIND, which is `Uncertain`. A connection that died while idle is noticed before it is used again.
+By itself, libcurl sends a request again (POST too) if a reused connection closes before the first byte of the answer: it
+assumes that the connection was idle and had died. But the provider may have read the request, so this could send a message
+twice. We therefore give libcurl the body through a reader that cannot seek back: libcurl then fails with
+CURLE_SEND_FAIL_REWIND, which is `Uncertain`. A connection that died while idle is detected before it is used again.
 """
 
 from __future__ import annotations
@@ -31,10 +31,12 @@ from channels.base import Unavailable, Uncertain
 T = TypeVar("T")
 
 ANSWER_BYTES_MAX = 1_000_000
-IDLE_SECONDS_MAX = 20  # under the keep-alive of common front ends, so that we rarely write to a connection about to close
+IDLE_SECONDS_MAX = (
+    20  # less than the keep-alive of common front ends, so that we rarely write to a connection that is about to close
+)
 LOOPBACK = "localhost,127.0.0.1,::1"
 
-_WORDS = {
+_ERROR_CODES = {
     pycurl.E_COULDNT_RESOLVE_HOST: "unresolved_host",
     pycurl.E_COULDNT_CONNECT: "refused",
     pycurl.E_OPERATION_TIMEDOUT: "timeout",
@@ -51,7 +53,7 @@ _WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """A POST of `body`, or a GET where that is empty. `headers` are whole lines, made once by `header_lines`."""
+    """A POST of `body`, or a GET if that is empty. `headers` are complete lines, made once by `header_lines`."""
 
     url: str
     headers: tuple[str, ...]
@@ -60,14 +62,14 @@ class HttpRequest:
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """A whole answer. `head` holds the raw header lines, those of interim answers too."""
+    """A complete answer. `head` holds the raw header lines, including those of interim answers."""
 
     status: int
     head: tuple[bytes, ...] = ()
     body: bytes = b""
 
     def header(self, name: str) -> str | None:
-        """The value of a header of the final answer, whatever the case of its name."""
+        """Return a header of the final answer; the case of the name does not matter."""
         wanted = name.lower().encode() + b":"
         for line in reversed(self.head):
             if line.startswith(_STATUS_LINE):
@@ -77,7 +79,7 @@ class HttpResponse:
         return None
 
     def fields(self) -> dict[str, Any]:
-        """The body's JSON object; empty where it is anything else."""
+        """Return the body's JSON object; empty if it is anything else."""
         try:
             parsed = from_json(self.body)
         except ValueError:
@@ -85,27 +87,27 @@ class HttpResponse:
         return parsed if isinstance(parsed, dict) else {}
 
 
-Fault: TypeAlias = Unavailable | Uncertain
+TransportError: TypeAlias = Unavailable | Uncertain
 
 _BLANK = (b"\r\n", b"\n")
-_STATUS_LINE = b"HTTP/"  # what is above it belongs to an interim answer
+_STATUS_LINE = b"HTTP/"  # lines above it belong to an interim answer
 
 
-def _final(head: tuple[bytes, ...] | list[bytes]) -> Iterator[bytes]:
-    """The lines under the last status line, last first: interim answers (1xx) have heads of their own before it."""
+def _final_head(head: tuple[bytes, ...] | list[bytes]) -> Iterator[bytes]:
+    """Yield the lines below the last status line, last first. Interim answers (1xx) have their own heads before it."""
     return takewhile(lambda line: not line.startswith(_STATUS_LINE), reversed(head))
 
 
-def _is_whole(head: list[bytes]) -> bool:
-    """Whether the final head ends in its blank line; trailers may follow."""
-    return bool(head) and (head[-1] in _BLANK or any(line in _BLANK for line in _final(head)))
+def _is_complete(head: list[bytes]) -> bool:
+    """Tell whether the final head ends with its blank line; trailers may follow."""
+    return bool(head) and (head[-1] in _BLANK or any(line in _BLANK for line in _final_head(head)))
 
 
 def header_lines(fields: Mapping[str, str]) -> tuple[str, ...]:
-    """Lines for `Request.headers`. Raises ValueError where a value, such as a key just read, would break its line."""
+    """Return lines for `HttpRequest.headers`. Raises ValueError if a value, such as a key from a file, would break its line."""
     for name, value in fields.items():
         if not (value.isascii() and value.isprintable()):
-            raise ValueError(f"the value for {name} holds characters that a header cannot carry")
+            raise ValueError(f"the value for {name} contains characters that are not allowed in a header")
     return (*(f"{name}: {value}" for name, value in fields.items()), "Expect:")  # no 100-continue round trip
 
 
@@ -113,7 +115,7 @@ def header_lines(fields: Mapping[str, str]) -> tuple[str, ...]:
 
 
 class _Slot:
-    """One easy handle, reused for request after request, and what its present request has gathered."""
+    """One reusable libcurl handle, and what its current request has received."""
 
     def __init__(self, options: Mapping[int, Any]) -> None:
         self.handle = pycurl.Curl()
@@ -124,7 +126,7 @@ class _Slot:
         self.headers: tuple[str, ...] | None = None
         self.done: deque[_Slot] = deque()
         self.tag: Any = None
-        self.answer: HttpResponse | Fault = Unavailable("unsent")
+        self.answer: HttpResponse | TransportError = Unavailable("unsent")
         for option, value in options.items():
             self.handle.setopt(option, value)
 
@@ -143,45 +145,45 @@ class _Slot:
         if request.body:
             set_option(pycurl.POST, 1)
             set_option(pycurl.POSTFIELDSIZE_LARGE, len(request.body))
-            set_option(pycurl.READFUNCTION, self.upload.read)  # and no SEEKFUNCTION: see the module's text
+            set_option(pycurl.READFUNCTION, self.upload.read)  # no SEEKFUNCTION: see the module docstring
         else:
             set_option(pycurl.HTTPGET, 1)
 
     def finish(self, curl_code: int) -> None:
-        if curl_code == pycurl.E_OK and not _is_whole(self.head):
-            curl_code = pycurl.E_PARTIAL_FILE  # libcurl takes a head that was cut after any line for a whole one
+        if curl_code == pycurl.E_OK and not _is_complete(self.head):
+            curl_code = pycurl.E_PARTIAL_FILE  # libcurl accepts a head that was cut after any line as complete
         if curl_code == pycurl.E_OK:
             self.answer = HttpResponse(self.handle.getinfo(pycurl.RESPONSE_CODE), tuple(self.head), b"".join(self.body))
         else:
-            word = _WORDS.get(curl_code, f"curl_{curl_code}")
-            self.answer = Uncertain(word) if self.upload.tell() else Unavailable(word)
+            code = _ERROR_CODES.get(curl_code, f"curl_{curl_code}")
+            self.answer = Uncertain(code) if self.upload.tell() else Unavailable(code)
         self.done.append(self)
 
 
 class _Engine:
-    """libcurl's multi handle, driven by a selector: any number of descriptors, and work only where there is news."""
+    """libcurl's multi handle, driven by a selector: any number of sockets, and work only for those with activity."""
 
     _WAIT_SECONDS_MAX = 1.0
 
     def __init__(self) -> None:
         self.multi = pycurl.CurlMulti()
-        self._flying: dict[pycurl.Curl, _Slot] = {}
+        self._in_flight: dict[pycurl.Curl, _Slot] = {}
         self._selector = selectors.DefaultSelector()
         self._watched: set[int] = set()
         self._due: float | None = None
         self.multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
-        self.multi.setopt(pycurl.M_TIMERFUNCTION, self._remind)
+        self.multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
 
     def start(self, slot: _Slot) -> None:
-        self._flying[slot.handle] = slot
+        self._in_flight[slot.handle] = slot
         self.multi.add_handle(slot.handle)
 
     def drop(self, slot: _Slot) -> None:
-        if self._flying.pop(slot.handle, None):
+        if self._in_flight.pop(slot.handle, None):
             self.multi.remove_handle(slot.handle)
 
     def turn(self) -> None:
-        """Wait for news, let libcurl work on it, and put each finished slot in its exchange's queue."""
+        """Wait for socket activity, let libcurl handle it, and put each finished slot in the queue of its exchange."""
         for key, events in self._selector.select(self._wait_seconds()):
             readable = pycurl.CSELECT_IN if events & selectors.EVENT_READ else 0
             writable = pycurl.CSELECT_OUT if events & selectors.EVENT_WRITE else 0
@@ -192,17 +194,17 @@ class _Engine:
         self._collect()
 
     def close(self) -> None:
-        for slot in list(self._flying.values()):
+        for slot in list(self._in_flight.values()):
             self.drop(slot)
         self.multi.close()
         self._selector.close()
 
     def _collect(self) -> None:
-        left = 1
-        while left:
-            left, fine, faulty = self.multi.info_read()
-            for handle, code in [(h, pycurl.E_OK) for h in fine] + [(h, code) for h, code, _ in faulty]:
-                slot = self._flying[handle]
+        remaining = 1
+        while remaining:
+            remaining, succeeded, failed = self.multi.info_read()
+            for handle, code in [(h, pycurl.E_OK) for h in succeeded] + [(h, code) for h, code, _ in failed]:
+                slot = self._in_flight[handle]
                 self.drop(slot)
                 slot.finish(code)
 
@@ -211,7 +213,7 @@ class _Engine:
             return self._WAIT_SECONDS_MAX
         return min(max(0.0, self._due - time.monotonic()), self._WAIT_SECONDS_MAX)
 
-    def _remind(self, milliseconds: int) -> None:
+    def _set_timer(self, milliseconds: int) -> None:
         self._due = None if milliseconds < 0 else time.monotonic() + milliseconds / 1000
 
     def _watch(self, wanted: int, descriptor: int, _multi: Any, _data: Any) -> None:
@@ -230,11 +232,11 @@ class _Engine:
 
 
 class HttpTransport:
-    """A pool of connections for one process and one thread at a time. Cheap to make: it connects when first used.
+    """A connection pool for one process, used by one thread at a time. Cheap to create: it connects on first use.
 
-    `concurrency` requests are in flight at most in each exchange. `timeout_seconds` bounds a request from start to last
-    byte; `ca_file`, or else the environment's SSL_CERT_FILE, replaces the bundle of public authorities. A forked child gets
-    connections of its own and leaves its parent's be.
+    Each exchange has at most `concurrency` requests in flight. `timeout_seconds` limits a request from its start to the last
+    byte. `ca_file`, or else SSL_CERT_FILE, replaces the bundle of public certificate authorities. A forked child opens its own
+    connections and does not touch its parent's.
     """
 
     def __init__(
@@ -252,50 +254,50 @@ class HttpTransport:
             pycurl.CONNECTTIMEOUT_MS: int(connect_timeout_seconds * 1000),
             pycurl.TIMEOUT_MS: int(timeout_seconds * 1000),
             pycurl.HTTP_VERSION: pycurl.CURL_HTTP_VERSION_2TLS,
-            pycurl.PIPEWAIT: 1,  # a cold start waits to learn whether one HTTP/2 connection can carry all
+            pycurl.PIPEWAIT: 1,  # at the start, wait to see whether one HTTP/2 connection can carry all requests
             pycurl.MAXFILESIZE: ANSWER_BYTES_MAX,
             pycurl.MAXAGE_CONN: IDLE_SECONDS_MAX,
             pycurl.CAINFO: ca_file or os.environ.get("SSL_CERT_FILE") or certifi.where(),
             pycurl.NOPROXY: ",".join(filter(None, (*map(os.environ.get, ("no_proxy", "NO_PROXY")), LOOPBACK))),
         }
-        self._engines: dict[int, _Engine] = {}  # by process: an inherited one must neither be used nor closed
+        self._engines: dict[int, _Engine] = {}  # by process id: an inherited engine must be neither used nor closed
         self._idle: list[_Slot] = []
 
-    def exchange(self, calls: Iterable[tuple[T, HttpRequest]]) -> Generator[tuple[T, HttpResponse | Fault]]:
-        """Send all, several at a time, and yield every tag with its answer, in the order of the answers.
+    def exchange(self, calls: Iterable[tuple[T, HttpRequest]]) -> Generator[tuple[T, HttpResponse | TransportError]]:
+        """Send all requests concurrently, and yield each tag with its answer, in the order of the answers.
 
-        `calls` is drawn from as places become free. Exchanges may overlap. Take the answers without long pauses:
-        nothing moves meanwhile, but the clock of `timeout_seconds` runs. What is in flight when the caller stops asking
-        is dropped unheard.
+        Takes from `calls` when a slot is free. Exchanges may overlap. The caller must not pause long between answers: nothing
+        is sent or received meanwhile, but the time of `timeout_seconds` runs. If the caller stops iterating, requests in flight
+        are aborted.
         """
         engine = self._engine()
-        waiting, done, mine = iter(calls), deque[_Slot](), set[_Slot]()
+        waiting, done, in_flight = iter(calls), deque[_Slot](), set[_Slot]()
         try:
             while True:
-                while len(mine) < self._concurrency and (call := next(waiting, None)):
+                while len(in_flight) < self._concurrency and (call := next(waiting, None)):
                     slot = self._idle.pop() if self._idle else _Slot(self._options)
                     slot.load(*call, done)
                     engine.start(slot)
-                    mine.add(slot)
-                if not mine:
+                    in_flight.add(slot)
+                if not in_flight:
                     return
                 while not done:
                     engine.turn()
                 slot = done.popleft()
-                mine.remove(slot)
+                in_flight.remove(slot)
                 tag, answer = slot.tag, slot.answer
                 self._idle.append(slot)
                 yield tag, answer
         finally:
-            for slot in mine:
+            for slot in in_flight:
                 engine.drop(slot)
 
-    def ask(self, request: HttpRequest) -> HttpResponse | Fault:
-        """One request, one answer."""
+    def request(self, request: HttpRequest) -> HttpResponse | TransportError:
+        """Send one request and return its answer."""
         return next(answer for _, answer in self.exchange([(None, request)]))
 
     def close(self) -> None:
-        """Close this process's connections."""
+        """Close the connections of this process."""
         if engine := self._engines.pop(os.getpid(), None):
             engine.close()
         self._idle.clear()

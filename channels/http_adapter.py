@@ -1,4 +1,4 @@
-"""What adapters over HTTP share: the way a batch goes through, and the plain meaning of a status."""
+"""What adapters over HTTP share: the send loop, what an HTTP status means, Retry-After."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from channels.http import HttpRequest, HttpResponse, HttpTransport
 T = TypeVar("T")
 
 Clock: TypeAlias = Callable[[], datetime]
-Reactions: TypeAlias = Mapping[str, tuple[type[ChannelError], str]]  # a provider's code -> the error, and a hint in our words
+ErrorCodes: TypeAlias = Mapping[str, tuple[type[ChannelError], str]]  # a provider's code -> the error, and a hint in our own words
 
 RETRY_AFTER_SECONDS_MAX = 24 * 3600.0
 
-_NAME = re.compile(r"[!-~]{1,512}")
+_RECEIPT = re.compile(r"[!-~]{1,512}")
 
 
 def utc_now() -> datetime:
-    """The default clock of the adapters."""
+    """Return the current time; the default clock of the adapters."""
     return datetime.now(UTC)
 
 
-def hand_over(
+def send_all(
     http: HttpTransport,
     batch: Iterable[T],
     build: Callable[[T], HttpRequest],
     parse: Callable[[HttpResponse], Result],
 ) -> Iterator[tuple[T, Result]]:
-    """Build, send and read a batch, of outbounds mostly; each item ends in exactly one result.
+    """Build, send and parse a batch of outbounds or mail batches. Yield exactly one result for each item.
 
-    Whatever goes wrong in building one message is that message's `Rejected`; whatever goes wrong in reading an answer
-    is `Uncertain`. Messages are built while earlier ones travel.
+    An exception in `build` becomes `Rejected` for that item; an exception in `parse` becomes `Uncertain`. Later requests are
+    built while earlier ones are in flight.
     """
     unbuilt: list[tuple[T, Result]] = []
 
@@ -45,18 +45,18 @@ def hand_over(
             try:
                 request = build(item)
             except ChannelError as refusal:
-                unbuilt.append((item, refusal.with_traceback(None)))  # its frames hold the message
+                unbuilt.append((item, refusal.with_traceback(None)))  # its stack frames hold the message
             except Exception as error:
                 unbuilt.append((item, Rejected("unbuildable", type(error).__name__)))
             else:
                 yield item, request
 
     for item, answer in http.exchange(built()):
-        yield item, _read(parse, answer) if isinstance(answer, HttpResponse) else answer
+        yield item, _parse_response(parse, answer) if isinstance(answer, HttpResponse) else answer
     yield from unbuilt
 
 
-def _read(parse: Callable[[HttpResponse], Result], answer: HttpResponse) -> Result:
+def _parse_response(parse: Callable[[HttpResponse], Result], answer: HttpResponse) -> Result:
     try:
         return parse(answer)
     except Exception as error:
@@ -66,20 +66,20 @@ def _read(parse: Callable[[HttpResponse], Result], answer: HttpResponse) -> Resu
 # -- after sending -----------------------------------------------------------------------------------------------------
 
 
-def receipt(name: object) -> Result:
-    """A receipt, when the provider's name for the message can be one; a "yes" without a name is `Uncertain`."""
-    if isinstance(name, str) and _NAME.fullmatch(name):
+def parse_receipt(name: object) -> Result:
+    """Return a receipt if `name` can be a provider's message id; success without an id is `Uncertain`."""
+    if isinstance(name, str) and _RECEIPT.fullmatch(name):
         return Receipt(name)
-    return Uncertain("no_name", "taken, it seems, but without a name")
+    return Uncertain("no_name", "success, but without a message id")
 
 
-def by_status(answer: HttpResponse, now: datetime) -> ChannelError:
-    """What a status says where the body names no code that we know. Anything but a plain no (4xx) is `Uncertain`."""
+def error_from_status(answer: HttpResponse, now: datetime) -> ChannelError:
+    """Return what a status means if the body has no known code. Everything but a refusal (4xx) is `Uncertain`."""
     code = f"http_{answer.status}"
     if answer.status == 429:
         return Throttled(code, retry_after_seconds=retry_after_seconds(answer, now))
     if answer.status in {401, 403, 404, 405, 407}:
-        return Misconfigured(code, "the key, its rights or the address of the provider")
+        return Misconfigured(code, "the key, its rights or the base URL")
     if 400 <= answer.status < 500:
         if answer.status != 413:
             alert("http", code, known=False)
@@ -88,7 +88,7 @@ def by_status(answer: HttpResponse, now: datetime) -> ChannelError:
 
 
 def retry_after_seconds(answer: HttpResponse, now: datetime) -> float | None:
-    """The wait that a `Retry-After` asks for, in either of its forms; at most a day. None without a readable one."""
+    """Return the wait that `Retry-After` asks for, in either of its forms, at most a day. None if it is absent or unreadable."""
     value = answer.header("Retry-After") or ""
     if value.isascii() and value.isdigit():
         return min(float(value), RETRY_AFTER_SECONDS_MAX)
@@ -100,9 +100,9 @@ def retry_after_seconds(answer: HttpResponse, now: datetime) -> float | None:
     return min(max(0.0, (until - now).total_seconds()), RETRY_AFTER_SECONDS_MAX)
 
 
-def inquire(http: HttpTransport, request: HttpRequest, now: Clock) -> HttpResponse | ChannelError:
-    """For `check`: a question's answer where it is a 200, else what its status says."""
-    answer = http.ask(request)
+def fetch(http: HttpTransport, request: HttpRequest, now: Clock) -> HttpResponse | ChannelError:
+    """Send a GET, for `check` and look-ups. Return the answer if its status is 200, else the error that the status means."""
+    answer = http.request(request)
     if not isinstance(answer, HttpResponse) or answer.status == 200:
         return answer
-    return by_status(answer, now())
+    return error_from_status(answer, now())

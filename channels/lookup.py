@@ -1,4 +1,4 @@
-"""Asking providers afterwards what they took, through whatever brakes stand around them. Pure."""
+"""Look-ups: ask providers what they took, through the wrappers around their adapters. Pure."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from channels.base import ChannelError, Provider, ProviderRecord, SupportsLookup
 
 
 def look_up(provider: Provider, address: str, since: datetime) -> list[ProviderRecord] | ChannelError:
-    """All that the channel's providers took for an address since a moment; an error unless each of them could tell."""
-    found: list[ProviderRecord] = []
-    for adapter in adapters(provider):
-        if not can_tell(adapter):
+    """Return all that the channel's providers took for an address since a time; an error unless each of them answered."""
+    records: list[ProviderRecord] = []
+    for adapter in unwrap(provider):
+        if not supports_lookup(adapter):
             return Uncertain("cannot_be_asked", adapter.name)
-        asked: SupportsLookup = adapter  # type: ignore[assignment]  # told by its method
-        told = asked.look_up(address, since)
-        if isinstance(told, ChannelError):
-            return told
-        found += told
-    return found
+        provider_with_lookup: SupportsLookup = adapter  # type: ignore[assignment]  # it has the method
+        answer = provider_with_lookup.look_up(address, since)
+        if isinstance(answer, ChannelError):
+            return answer
+        records += answer
+    return records
 
 
-def can_tell(provider: Provider) -> bool:
-    """Whether every provider of the channel can be asked."""
-    return all(hasattr(adapter, "look_up") for adapter in adapters(provider))
+def supports_lookup(provider: Provider) -> bool:
+    """Tell whether every provider of the channel can be asked."""
+    return all(hasattr(adapter, "look_up") for adapter in unwrap(provider))
 
 
-def adapters(provider: Provider) -> Iterator[Provider]:
-    """The adapters behind a provider's brakes: one, or each of those that stand in for one another."""
-    if hasattr(provider, "inside"):
-        yield from adapters(provider.inside)
+def unwrap(provider: Provider) -> Iterator[Provider]:
+    """Yield the adapters inside a provider's wrappers: one, or all of a failover."""
+    if hasattr(provider, "inner"):
+        yield from unwrap(provider.inner)
     elif hasattr(provider, "providers"):
         for each in provider.providers:
-            yield from adapters(each)
+            yield from unwrap(each)
     else:
         yield provider

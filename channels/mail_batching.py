@@ -1,14 +1,14 @@
-"""Many rendered e-mails as one: a form with gaps, and for each person what fills them. Pure.
+"""Put many rendered e-mails into one request: shared text with substitution tags, and each person's values. Pure.
 
-What mails have in common is known in one of two ways. Mails that were written along one path through their template bring it
-with them: the path's words, and each mail's own values between them (`channels.base.Pieced`). Other mails are laid line beside
-line: what differs in a line, between the beginning and the end that all share, becomes a gap. Mails in other languages or with
-other paragraphs would make wide gaps: they are told apart by the lines that differ together, and get a form of their own.
+There are two ways to find the shared text. Mails with one compiled path bring it along: the fixed text of their template, and
+each mail's own values (`channels.base.MergedEmail`). Other mails are compared line by line: in each line, what differs between
+the common beginning and the common end becomes a gap. Mails in another language or with other paragraphs would make wide gaps;
+they are recognised by lines that differ in the same pattern, and get shared text of their own.
 
-Either way a mail's parts become a row of words that all share and columns of words that differ, and each column gets a tag. A
-tag is filled wherever it stands, also in what another tag brought in. So no tag may come about by chance: all have a character
-in their middle that stands nowhere in these mails, neither in the words of all nor in what a person's name may hold, and behind
-it a number that ends where the tag ends. Wherever a tag is found, that character is a tag's own, and the tag is that one.
+Either way, each part of the mails becomes a list of shared texts and columns of differing texts, and each column gets a tag.
+Providers replace a tag everywhere, even inside a value that replaced another tag. So no tag may occur by chance. Each tag contains
+a character that occurs nowhere in these mails, neither in shared text nor in values, and then a number that ends where the tag
+ends. So that character can only be part of a tag, and the number says of which.
 """
 
 from __future__ import annotations
@@ -23,112 +23,111 @@ from typing import TypeAlias
 
 from channels.base import Email, MergedEmail, Outbound, TextTemplate
 
-SUBSTITUTION_BYTES_MAX = 10_000  # of one person, SendGrid's limit
-_TAG_BYTES = 16  # about what a tag costs each person
-_MIDDLES = "^`|~\\"  # what few mails hold; any other character does as well
+SUBSTITUTION_BYTES_MAX = 10_000  # per person, SendGrid's limit
+_TAG_BYTES = 16  # approximate cost of a tag per person
+_MARKERS = "^`|~\\"  # rare in mails; any other character works too
 
-Column: TypeAlias = tuple[str, ...]  # the same piece of every mail
-Piece: TypeAlias = str | Column  # words that all share, or a column
+Column: TypeAlias = tuple[str, ...]  # the same piece of each mail
+Piece: TypeAlias = str | Column  # shared text, or a column
 Draft: TypeAlias = tuple[list[Piece], list[Piece], list[Piece]]  # subject, HTML, text
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """Mails of one form. `fillings` gives for each mail the text in the place of each tag. `shared` is None for a mail alone."""
+class MailBatch:
+    """Mails with shared text. `values_by_tag` gives each mail's text for each tag. `shared` is None for a single mail."""
 
     shared: Email | None
     mails: tuple[Outbound, ...]
     values_by_tag: tuple[Mapping[str, str], ...]
 
     @property
-    def form(self) -> Email:
-        """What all share, with tags where they differ; a mail alone is put together."""
-        return self.shared or _whole(self.mails[0])
+    def template(self) -> Email:
+        """The shared text, with tags where mails differ. A single mail is assembled."""
+        return self.shared or _assembled(self.mails[0])
 
-    def halves(self) -> tuple[Batch, ...]:
-        """The same mails in two batches. A mail that is left alone is as it was written, without tags."""
+    def halves(self) -> tuple[MailBatch, ...]:
+        """Return the same mails in two batches. A single mail has no tags."""
         middle = (len(self.mails) + 1) // 2
         return tuple(
-            Batch(self.form, self.mails[part], self.values_by_tag[part])
+            MailBatch(self.template, self.mails[part], self.values_by_tag[part])
             if len(self.mails[part]) > 1
-            else alone(self.mails[part][0])
+            else single(self.mails[part][0])
             for part in (slice(middle), slice(middle, None))
         )
 
 
-def alone(mail: Outbound) -> Batch:
-    """A batch of one, without tags."""
-    return Batch(None, (mail,), ({},))
+def single(mail: Outbound) -> MailBatch:
+    """Return a batch of one mail, without tags."""
+    return MailBatch(None, (mail,), ({},))
 
 
-def _whole(mail: Outbound) -> Email:
-    email = mail_of(mail)
-    return email.whole() if isinstance(email, MergedEmail) else email
+def _assembled(mail: Outbound) -> Email:
+    email = email_of(mail)
+    return email.assemble() if isinstance(email, MergedEmail) else email
 
 
-def batches(mails: Iterable[Outbound], mails_max: int) -> Iterator[Batch]:
-    """The same mails in as few batches as is good, each of `mails_max` at most and with no address twice."""
+def group_mails(mails: Iterable[Outbound], mails_max: int) -> Iterator[MailBatch]:
+    """Yield the mails in few batches, each of at most `mails_max` mails and without a repeated address."""
     if mails_max == 1:
-        yield from map(alone, mails)
+        yield from map(single, mails)
         return
-    for alike in _alike(mails):
-        for kin in [alike] if isinstance(mail_of(alike[0]), MergedEmail) else _families(alike):
-            for first in range(0, len(kin), mails_max):
-                yield from _join(kin[first : first + mails_max])
+    for candidates in _group_compatible(mails):
+        for group in [candidates] if isinstance(email_of(candidates[0]), MergedEmail) else _split_by_pattern(candidates):
+            for first in range(0, len(group), mails_max):
+                yield from _merge(group[first : first + mails_max])
 
 
-def own(mail: Outbound) -> str:
-    """All text of a mail but the words of its form, if it has one: those are the template's."""
-    email = mail_of(mail)
+def own_text(mail: Outbound) -> str:
+    """Return all text of a mail, except the fixed text of key template if it has one."""
+    email = email_of(mail)
     texts = email.values if isinstance(email, MergedEmail) else (email.subject, email.html, email.text)
-    return "\n".join((*texts, *_beside(mail)))
+    return "\n".join((*texts, *_other_values(mail)))
 
 
-def mail_of(outbound: Outbound) -> Email | MergedEmail:
-    """The mail, as it came."""
+def email_of(outbound: Outbound) -> Email | MergedEmail:
+    """Return the e-mail content of an outbound."""
     assert isinstance(outbound.content, (Email, MergedEmail))  # noqa: S101  adapters check it first
     return outbound.content
 
 
-def _beside(mail: Outbound) -> Iterator[str]:
-    """What a provider may fill besides a mail's parts."""
+def _other_values(mail: Outbound) -> Iterator[str]:
+    """Yield texts outside a mail's parts in which a provider replaces tags too."""
     yield mail.id
-    yield from (value for _, value in mail_of(mail).headers)
+    yield from (value for _, value in email_of(mail).headers)
 
 
-# -- who can share a form ----------------------------------------------------------------------------------------------
+# -- which mails can share text ----------------------------------------------------------------------------------------------
 
 
-def _alike(mails: Iterable[Outbound]) -> Iterable[list[Outbound]]:
-    """Mails of one sender with one form, or with as many lines; the second mail for an address stands in another list than the
-    first."""
-    found: dict[tuple[object, ...], list[Outbound]] = defaultdict(list)
-    met: Counter[str] = Counter()
+def _group_compatible(mails: Iterable[Outbound]) -> Iterable[list[Outbound]]:
+    """Group mails by sender, and by template or number of lines. A second mail for an address goes into another group."""
+    groups: dict[tuple[object, ...], list[Outbound]] = defaultdict(list)
+    addresses_seen: Counter[str] = Counter()
     for mail in mails:
-        email, address = mail_of(mail), mail.address.lower()
-        found[email.sender_name, email.sender_address, _shape(mail), met[address]].append(mail)
-        met[address] += 1
-    return found.values()
+        email, address = email_of(mail), mail.address.lower()
+        groups[email.sender_name, email.sender_address, _shape_key(mail), addresses_seen[address]].append(mail)
+        addresses_seen[address] += 1
+    return groups.values()
 
 
-def _shape(mail: Outbound) -> object:
-    """Mails of another shape leave apart. One with an empty part is alone: SendGrid refuses it, by no fault of its neighbours."""
-    email = mail_of(mail)
+def _shape_key(mail: Outbound) -> object:
+    """Return what mails of one batch must have in common. A mail with an empty part is alone, because SendGrid refuses it."""
+    email = email_of(mail)
     if isinstance(email, MergedEmail):
-        return email.form if any(email.form.html.words) and any(email.form.text.words) else mail.id
+        return email.template if any(email.template.html.words) and any(email.template.text.words) else mail.id
     return (email.html.count("\n"), email.text.count("\n")) if email.html and email.text else mail.id
 
 
-def _families(mails: list[Outbound]) -> Iterator[list[Outbound]]:
-    """Parted further where forms of their own cost less than wide gaps.
+def _split_by_pattern(mails: list[Outbound]) -> Iterator[list[Outbound]]:
+    """Split the mails further if separate shared texts are smaller than wide gaps.
 
-    Lines that differ in the same pattern (these mails one way, those another) do so for one reason, such as the language.
+    Lines that differ in the same pattern (these mails one text, those another) do so for one reason, such as the language.
     """
     if len(mails) < 4:
         yield mails
         return
     shared, patterns = 0, Counter[tuple[int, ...]]()
-    for line in _lines(_wholes(mails)):
+    for line in _lines(_plain_emails(mails)):
         if line.count(line[0]) == len(line):
             shared += len(line[0])
             continue
@@ -140,73 +139,73 @@ def _families(mails: list[Outbound]) -> Iterator[list[Outbound]]:
         ((pattern, saved),) = patterns.most_common(1)
         if saved > (len(set(pattern)) - 1) * shared:
             for number in sorted(set(pattern)):
-                yield from _families([mail for mail, its in zip(mails, pattern, strict=True) if its == number])
+                yield from _split_by_pattern([mail for mail, key in zip(mails, pattern, strict=True) if key == number])
             return
     yield mails
 
 
-def _wholes(mails: Iterable[Outbound]) -> list[Email]:
-    return [email for mail in mails if isinstance(email := mail_of(mail), Email)]
+def _plain_emails(mails: Iterable[Outbound]) -> list[Email]:
+    return [email for mail in mails if isinstance(email := email_of(mail), Email)]
 
 
 def _lines(emails: Sequence[Email]) -> Iterator[Column]:
-    """The mails line by line: first the subject, then the HTML's lines, then the text's."""
+    """Yield the mails line by line: the subject, then the lines of the HTML, then those of the text."""
     return zip(*((email.subject, *email.html.split("\n"), *email.text.split("\n")) for email in emails), strict=True)
 
 
-# -- the form ----------------------------------------------------------------------------------------------------------
+# -- shared text and tags ----------------------------------------------------------------------------------------------------------
 
 
-def _join(mails: list[Outbound]) -> Iterator[Batch]:
-    """One batch of these, and beside it those that differ too much."""
+def _merge(mails: list[Outbound]) -> Iterator[MailBatch]:
+    """Yield one batch of these mails, and single mails for those whose values are too long."""
     if len(mails) == 1:
-        yield alone(mails[0])
+        yield single(mails[0])
         return
-    batch = _form(mails, _compared(emails) if (emails := _wholes(mails)) else _brought(mails))
-    fits = [_fits(filling) for filling in batch.values_by_tag]
+    batch = _build_batch(mails, _draft_from_lines(emails) if (emails := _plain_emails(mails)) else _draft_from_templates(mails))
+    fits = [_fits(values) for values in batch.values_by_tag]
     if all(fits):
         yield batch
         return
-    fitting = [mail for mail, its in zip(mails, fits, strict=True) if its]
-    yield from (alone(mail) for mail, its in zip(mails, fits, strict=True) if not its)
+    fitting = [mail for mail, key in zip(mails, fits, strict=True) if key]
+    yield from (single(mail) for mail, key in zip(mails, fits, strict=True) if not key)
     if fitting:
-        yield from _join(fitting)
+        yield from _merge(fitting)
 
 
-def _fits(filling: Mapping[str, str]) -> bool:
-    characters = sum(map(len, filling.values()))
-    # JSON writes a character in 12 bytes at most, a tag in 24: the exact length is asked for only where it matters.
-    return 12 * characters + 24 * len(filling) <= SUBSTITUTION_BYTES_MAX or len(json.dumps(filling)) <= SUBSTITUTION_BYTES_MAX
+def _fits(values: Mapping[str, str]) -> bool:
+    characters = sum(map(len, values.values()))
+    # JSON needs at most 12 bytes for a character and 24 for a tag: compute the exact length only where it matters.
+    return 12 * characters + 24 * len(values) <= SUBSTITUTION_BYTES_MAX or len(json.dumps(values)) <= SUBSTITUTION_BYTES_MAX
 
 
-def _form(mails: Sequence[Outbound], draft: Draft) -> Batch:
-    """The draft with tags in the place of its columns."""
-    columns = dict.fromkeys(piece for part in draft for piece in part if isinstance(piece, tuple))  # what is the same has one tag
+def _build_batch(mails: Sequence[Outbound], draft: Draft) -> MailBatch:
+    """Replace the columns of the draft by tags."""
+    columns = dict.fromkeys(piece for part in draft for piece in part if isinstance(piece, tuple))  # equal columns share a tag
     words = (piece for part in draft for piece in part if isinstance(piece, str))
-    middle = _middle("\n".join(chain(words, *columns, *map(_beside, mails))))
-    tags = {column: f"-{middle}{number}-" for number, column in enumerate(columns)}
+    marker = _unused_character("\n".join(chain(words, *columns, *map(_other_values, mails))))
+    tags = {column: f"-{marker}{number}-" for number, column in enumerate(columns)}
     subject, html, text = ("".join([tags[piece] if isinstance(piece, tuple) else piece for piece in part]) for part in draft)
-    sender = mail_of(mails[0])
+    sender = email_of(mails[0])
     names = tuple(tags.values())
     rows = zip(*columns, strict=True) if columns else (() for _ in mails)
     values_by_tag = tuple(dict(zip(names, row, strict=True)) for row in rows)
-    return Batch(Email(sender.sender_name, sender.sender_address, subject, html, text), tuple(mails), values_by_tag)
+    return MailBatch(Email(sender.sender_name, sender.sender_address, subject, html, text), tuple(mails), values_by_tag)
 
 
-def _middle(everything: str) -> str:
-    """A character that stands nowhere in there."""
-    return next(sign for sign in chain(_MIDDLES, map(chr, range(0x2500, 0xD800))) if sign not in everything)
+def _unused_character(text: str) -> str:
+    """Return a character that does not occur in the text."""
+    return next(character for character in chain(_MARKERS, map(chr, range(0x2500, 0xD800))) if character not in text)
 
 
-def _brought(mails: Sequence[Outbound]) -> Draft:
-    """A draft from the pieces that the mails brought with them."""
-    emails = [email for mail in mails if isinstance(email := mail_of(mail), MergedEmail)]
-    form, columns = emails[0].form, list(zip(*(email.values for email in emails), strict=True))
-    return _laid(form.subject, columns), _laid(form.html, columns), _laid(form.text, columns)
+def _draft_from_templates(mails: Sequence[Outbound]) -> Draft:
+    """Build a draft from the template of merged e-mails."""
+    emails = [email for mail in mails if isinstance(email := email_of(mail), MergedEmail)]
+    template, columns = emails[0].template, list(zip(*(email.values for email in emails), strict=True))
+    return _pieces(template.subject, columns), _pieces(template.html, columns), _pieces(template.text, columns)
 
 
-def _laid(text: TextTemplate, columns: Sequence[Column]) -> list[Piece]:
-    """Words and columns in turn; a column that is the same all the way is words."""
+def _pieces(text: TextTemplate, columns: Sequence[Column]) -> list[Piece]:
+    """Return fixed texts and columns in turn; a column of equal texts becomes fixed text."""
     pieces: list[Piece] = [text.words[0]]
     for gap, words in zip(text.gaps, text.words[1:], strict=True):
         column = columns[gap]
@@ -214,25 +213,25 @@ def _laid(text: TextTemplate, columns: Sequence[Column]) -> list[Piece]:
     return pieces
 
 
-def _compared(emails: Sequence[Email]) -> Draft:
-    """A draft from mails laid side by side."""
+def _draft_from_lines(emails: Sequence[Email]) -> Draft:
+    """Build a draft by comparing the mails line by line."""
     lines: list[list[Piece]] = []
     for line in _lines(emails):
-        before, gaps, after = _gaps(line)
+        before, gaps, after = _split_line(line)
         lines.append([before, gaps, after] if gaps else [before])
     html_lines = emails[0].html.count("\n") + 1
-    return lines[0], _joined(lines[1 : 1 + html_lines]), _joined(lines[1 + html_lines :])
+    return lines[0], _join_lines(lines[1 : 1 + html_lines]), _join_lines(lines[1 + html_lines :])
 
 
-def _joined(lines: Iterable[Sequence[Piece]]) -> list[Piece]:
+def _join_lines(lines: Iterable[Sequence[Piece]]) -> list[Piece]:
     return list(chain.from_iterable(("\n", *line) for line in lines))[1:]
 
 
-def _gaps(line: Column) -> tuple[str, Column, str]:
-    """What all mails have at the line's beginning, what each has then, what all have at its end. No gaps: the line is the same."""
+def _split_line(line: Column) -> tuple[str, Column, str]:
+    """Return the common beginning of a line, what each mail has after it, and the common end. No gaps if the line is equal."""
     if line.count(line[0]) == len(line):
         return line[0], (), ""
-    before = commonprefix([min(line), max(line)])  # noqa: RUF071  character by character is what is wanted
-    cool_downs = [text[len(before) :][::-1] for text in line]
-    after = commonprefix([min(cool_downs), max(cool_downs)])[::-1]  # noqa: RUF071
-    return before, tuple(text[len(before) : len(text) - len(after)] for text in line), after
+    before = commonprefix([min(line), max(line)])  # noqa: RUF071  compares character by character, as needed here
+    remainders = [item[len(before) :][::-1] for item in line]
+    after = commonprefix([min(remainders), max(remainders)])[::-1]  # noqa: RUF071
+    return before, tuple(item[len(before) : len(item) - len(after)] for item in line), after

@@ -1,4 +1,4 @@
-"""Fields of providers' news that no rule knows: kept for people to read, without what leads to the addressee. Pure."""
+"""Fields of provider events that no rule uses: kept for people to read, without anything that identifies the person. Pure."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from collections.abc import Collection, Mapping
 FIELDS_MAX = 32
 LENGTH_MAX = 300
 
-# Names of fields that hold an address, a name, a device or a link of the person's, in whatever spelling a provider chooses.
+# Names of fields that hold the person's address, name, device or link, in any provider's spelling.
 _PERSONAL = re.compile(r"(?i)mail|phone|number|address|profile|waid|agent|url|link|body|text|name$|^(to|from|ip|smtp-id)$")
 _ADDRESS = re.compile(r"[^\s<>]+@[^\s<>]+|(?<![\w-])\+?\d(?:[ ().-]?\d){8,14}(?![\w-])")
-_UNKEEPABLE = re.compile("[\0\ud800-\udfff]")  # PostgreSQL keeps neither
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # PostgreSQL can store neither
 HIDDEN = "…"
 
 
-def extra(fields: Mapping[str, object], known: Collection[str]) -> dict[str, str]:
-    """The fields that are not `known`, as text, cut to a sane size: without personal ones, and addresses inside a text hidden."""
-    kept = [name for name in fields if name not in known and not _PERSONAL.search(name)]
-    return {_plain(name): _plain(_text(fields[name])) for name in kept[:FIELDS_MAX]}
+def extra_fields(fields: Mapping[str, object], known: Collection[str]) -> dict[str, str]:
+    """Return the fields that are not `known`, as short text. Drops personal fields, and hides addresses inside texts."""
+    names = [name for name in fields if name not in known and not _PERSONAL.search(name)]
+    return {_redact(name): _redact(_text(fields[name])) for name in names[:FIELDS_MAX]}
 
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
-def _plain(text: str) -> str:
-    return _UNKEEPABLE.sub("\ufffd", _ADDRESS.sub(HIDDEN, text[: 4 * LENGTH_MAX]))[:LENGTH_MAX]
+def _redact(text: str) -> str:
+    return _UNSTORABLE.sub("\ufffd", _ADDRESS.sub(HIDDEN, text[: 4 * LENGTH_MAX]))[:LENGTH_MAX]

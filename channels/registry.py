@@ -1,5 +1,7 @@
-"""How a provider's file joins the program: its `PLUG` says what the provider is called, what it needs from the environment, how its
-adapter is made, and how its webhook calls are read. Every file of this folder that has a `PLUG` takes part; no list names them.
+"""Provider plugins, and their discovery.
+
+Each file in `channels/providers/` defines a `PLUGIN`: the provider's name, the variables it needs, how its adapter is made and
+how its webhook calls are read. No list names the providers: a file with a `PLUGIN` is enough.
 """
 
 from __future__ import annotations
@@ -19,79 +21,79 @@ from channels.http import HttpTransport
 
 A = TypeVar("A")
 
-# -- what it needs -----------------------------------------------------------------------------------------------------
+# -- settings -----------------------------------------------------------------------------------------------------
 
 
 class Pattern(NamedTuple):
-    """How a value must look, and how to say so."""
+    """The form that a value must have, and its description for error messages."""
 
     regex: re.Pattern[str]
     right: str
 
 
-NUMBER = r"\+[1-9][0-9]{6,14}"
-SENDER_NAME = r"(?=.*[A-Za-z])[A-Za-z0-9 ]{1,11}"  # what GSM networks take in place of a number
+PHONE_NUMBER = r"\+[1-9][0-9]{6,14}"
+SENDER_NAME = r"(?=.*[A-Za-z])[A-Za-z0-9 ]{1,11}"  # GSM networks accept it in place of a number
 
 
 class VariableReader(Protocol):
-    """Reads variables. What is wrong with one is noted, all at once, and a harmless value returned in its place.
+    """Reads environment variables. Errors are collected and reported all at once; a harmless value is returned meanwhile.
 
-    `about` says what the variable is for, in one line of Markdown: the configuration page is generated from it.
+    `about` describes the variable in one line of Markdown; the configuration page is generated from it.
     """
 
     def text(self, name: str, default: str = "", *, about: str = "") -> str:
-        """A value without the white space around it."""
+        """Return a value without leading and trailing white space."""
         ...
 
     def secret(self, name: str, *, about: str = "") -> str:
-        """A value that is never shown."""
+        """Return a value that is never shown."""
         ...
 
     def number(self, name: str, default: float, least: float, most: float, *, about: str = "") -> float:
-        """A number within bounds."""
+        """Return a number from `least` to `most`."""
         ...
 
     def matching(self, name: str, pattern: Pattern, *, about: str = "") -> str:
-        """A value of a known form, or nothing."""
+        """Return a value that matches the pattern, or an empty string."""
         ...
 
     def url(self, name: str, default: str, *, about: str = "") -> str:
-        """An address, https but on this machine."""
+        """Return a URL: https, or http on this machine."""
         ...
 
     def url_with_password(self, name: str, schemes: tuple[str, ...], *, about: str = "") -> str:
-        """A URL that is never shown, or nothing."""
+        """Return a URL that is never shown, or an empty string."""
         ...
 
     def file(self, name: str, *, about: str = "") -> Path | None:
-        """A file that can be read, or nothing."""
+        """Return a readable file, or None."""
         ...
 
     def fault(self, sentence: str) -> None:
-        """Note what is wrong."""
+        """Record an error."""
         ...
 
 
-# -- what it is made with ----------------------------------------------------------------------------------------------
+# -- making an adapter ----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class AdapterContext:
-    """What an adapter is made with. `webhook_url` is where this provider's first door is; its other doors are below it."""
+    """What an adapter is made with. `webhook_url` is this provider's first webhook endpoint; its others are below that path."""
 
     channel: Channel
     http: HttpTransport
     webhook_url: str
 
 
-# -- what it tells us --------------------------------------------------------------------------------------------------
+# -- webhooks --------------------------------------------------------------------------------------------------
 
-News: TypeAlias = Event | InboundText
+WebhookItem: TypeAlias = Event | InboundText
 
 
 @dataclass(frozen=True, slots=True)
 class WebhookRequest:
-    """A webhook call as it came. `url` is the public one, query included; the names of `headers` are in lower case."""
+    """A webhook call as received. `url` is the public URL with its query; header names are in lower case."""
 
     url: str
     body: bytes
@@ -101,48 +103,53 @@ class WebhookRequest:
 
 @dataclass(frozen=True, slots=True)
 class WebhookEndpoint:
-    """One address that a provider calls.
+    """One URL that a provider calls.
 
-    `read` is given the call and the key that verifies it, and raises BadSignature or BadPayload. `answer` writes our answer in the
-    same conversation (None for nothing to say) and its media type; without it a provider gets an empty yes.
+    `read` gets the call and the key that verifies it. It raises BadSignature or BadPayload. `answer` turns our reply to an inbound
+    message (None for no reply) into a response body and its media type. Without it the response is empty.
     """
 
-    read: Callable[[WebhookRequest, str], Sequence[News]]
+    read: Callable[[WebhookRequest, str], Sequence[WebhookItem]]
     answer: Callable[[str | None], tuple[str, str]] | None = None
 
 
-# -- the plug ----------------------------------------------------------------------------------------------------------
+# -- the plugin ----------------------------------------------------------------------------------------------------------
 
 
-def _nothing(_: object) -> Iterable[str]:
+def _no_warnings(_: object) -> Iterable[str]:
     return ()
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderPlugin(Generic[A]):
-    """One provider. `A` is its account: a frozen dataclass of what the environment says, secrets kept out of its `repr`."""
+    """One provider. `A` is its account: a frozen dataclass of the settings, with secrets kept out of its `repr`."""
 
     name: str
-    needs: Mapping[Channel, tuple[str, ...]]  # the channels it serves, and the variables without which it can't
-    prefixes: tuple[str, ...]  # its variables begin so
-    read: Callable[[VariableReader], A]
-    make: Callable[[A, AdapterContext], Provider]
-    endpoints: Mapping[str, WebhookEndpoint] = field(default_factory=dict)  # by the path below /webhooks/<name>, "" for that itself
-    webhook_key: Callable[[A], str] = lambda _: ""  # verifies calls at the doors; an empty one verifies nothing
-    doubts: Callable[[A], Iterable[str]] = _nothing  # what may be meant so, but is worth a word
-    together: Callable[[A], int] = lambda _: 1  # messages that one request of its carries at most
-    usual: bool = False  # goes before others whose credentials are there as well
+    needs: Mapping[Channel, tuple[str, ...]]  # its channels, and the variables that each of them needs
+    variable_prefixes: tuple[str, ...]  # how its variables begin
+    read_account: Callable[[VariableReader], A]
+    make_adapter: Callable[[A, AdapterContext], Provider]
+    endpoints: Mapping[str, WebhookEndpoint] = field(
+        default_factory=dict
+    )  # by the path below /webhooks/<name>; "" is that path itself
+    webhook_key: Callable[[A], str] = lambda _: ""  # verifies webhook calls; if it is empty, every call is refused
+    warnings: Callable[[A], Iterable[str]] = _no_warnings  # settings that are allowed but worth a warning at the start
+    messages_per_request: Callable[[A], int] = lambda _: 1  # largest number of messages in one request
+    preferred: bool = False  # chosen first if several providers have credentials
     real: bool = True  # reaches people
 
 
 @lru_cache(maxsize=1)
 def plugins() -> Mapping[str, ProviderPlugin[Any]]:
-    """All providers by name, the usual ones first and those that reach nobody last."""
+    """Return all providers by name: preferred ones first, those that reach nobody last."""
     package = import_module("channels.providers")
     names = [module.name for module in pkgutil.iter_modules(package.__path__) if not module.ispkg]
-    found = [
+    discovered = [
         plugin
         for name in names
         if isinstance(plugin := getattr(import_module(f"channels.providers.{name}"), "PLUGIN", None), ProviderPlugin)
     ]
-    return {plugin.name: plugin for plugin in sorted(found, key=lambda plugin: (not plugin.real, not plugin.usual, plugin.name))}
+    return {
+        plugin.name: plugin
+        for plugin in sorted(discovered, key=lambda plugin: (not plugin.real, not plugin.preferred, plugin.name))
+    }

@@ -1,8 +1,8 @@
-"""How many SMS segments a text takes, which is how many times it is paid for. Pure.
+"""Count the SMS segments of a text. Carriers charge per segment. Pure.
 
 GSM 03.38: a text within the GSM-7 alphabet has 160 septets in one segment or 153 in each of several; any other text is
 UCS-2, with 70 or 67 sixteen-bit units. An extension character takes two septets and a character outside the Basic
-Multilingual Plane two units; neither pair may be cut by the end of a segment, so the odd place is left empty.
+Multilingual Plane two units. Neither pair may be split between segments, so the last place of a segment can stay empty.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ _GSM = GSM_BASIC | GSM_EXTENSION
 
 @dataclass(frozen=True, slots=True)
 class Segments:
-    """`encoding` is "GSM-7" or "UCS-2"; `count` the segments (0 for no text); `units` the septets or 16-bit units of the
-    text itself."""
+    """`encoding` is "GSM-7" or "UCS-2"; `count` is the number of segments (0 for an empty text); `units` is the number of
+    septets or 16-bit units of the text."""
 
     encoding: str
     count: int
     units: int
 
 
-def segments(text: str) -> Segments:
+def count_segments(text: str) -> Segments:
     """Count the segments of `text`."""
     if _GSM.issuperset(text):
         return _count("GSM-7", [2 if character in GSM_EXTENSION else 1 for character in text], 160, 153)

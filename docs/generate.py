@@ -320,7 +320,7 @@ def provider_settings() -> str:
     parts = []
     for name, plugin in plugins().items():
         reader = EnvironmentReader({})
-        plugin.read(reader)
+        plugin.read_account(reader)
         if reader.known:
             parts.append(f"### `{name}`\n\n{_variables(reader.known.values())}")
     return "\n".join(parts)

@@ -1,1 +1,1 @@
-"""One file per provider."""
+"""Provider adapters, one file per provider. Each file ends with its `PLUGIN`."""

@@ -1,4 +1,4 @@
-"""Push through Firebase Cloud Messaging's HTTP v1 API. The official SDK holds the credentials."""
+"""Push messages through the HTTP v1 API of Firebase Cloud Messaging. The official SDK manages the credentials."""
 
 from __future__ import annotations
 
@@ -29,43 +29,41 @@ from channels.base import (
     Unavailable,
 )
 from channels.http import HttpRequest, HttpResponse, HttpTransport, header_lines
-from channels.http_adapter import Clock, Reactions, by_status, hand_over, receipt, retry_after_seconds, utc_now
+from channels.http_adapter import Clock, ErrorCodes, error_from_status, parse_receipt, retry_after_seconds, send_all, utc_now
 from channels.registry import AdapterContext, ProviderPlugin, VariableReader
-from channels.validation import checked
+from channels.validation import check_content
 
 API = "https://fcm.googleapis.com"
 PAYLOAD_BYTES_MAX = 4096
 TTL_SECONDS_MAX = 28 * 24 * 3600
-RETRY_AFTER_SECONDS = 60.0  # Google's least wait where a quota answer names none
+RETRY_AFTER_SECONDS = 60.0  # Google's minimum wait if a quota answer has no Retry-After
 TOKEN_RENEWAL = timedelta(minutes=5)
 
-FOREIGN_TOKENS_MIN = 5
+OTHER_PROJECT_TOKENS_MIN = 5
 
-_FOREIGN = "SENDER_ID_MISMATCH"
+_OTHER_PROJECT = "SENDER_ID_MISMATCH"
 _FCM_ERROR = "type.googleapis.com/google.firebase.fcm.v1.FcmError"
 
-# By FcmError's code, else by the status of Google's error body. INTERNAL and UNAVAILABLE are Google's own "try again",
-# given in a whole and readable answer; should the first push have left after all, the second one takes its place on the
-# device (`tag`).
-REACTIONS: Reactions = {
+# By FcmError's code, else by the status in Google's error body. INTERNAL and UNAVAILABLE are Google's own "try again", in a
+# complete and readable answer. If the first push message was sent after all, the second one replaces it on the device (`tag`).
+ERROR_CODES: ErrorCodes = {
     "UNREGISTERED": (BadAddress, "app removed or token replaced"),
-    _FOREIGN: (BadAddress, "the token belongs to another project"),
+    _OTHER_PROJECT: (BadAddress, "the token belongs to another project"),
     "QUOTA_EXCEEDED": (Throttled, "quota of project, device or topic"),
     "RESOURCE_EXHAUSTED": (Throttled, "quota"),
     "UNAVAILABLE": (Unavailable, "overloaded"),
     "INTERNAL": (Unavailable, "internal error"),
     "THIRD_PARTY_AUTH_ERROR": (Misconfigured, "the key for APNs or web push"),
     "UNAUTHENTICATED": (Misconfigured, "our credential"),
-    "PERMISSION_DENIED": (Misconfigured, "API switched off or role missing"),
-    "INVALID_ARGUMENT": (Rejected, "a fault in the message"),
+    "PERMISSION_DENIED": (Misconfigured, "API disabled or role missing"),
+    "INVALID_ARGUMENT": (Rejected, "an error in the message"),
 }
 
 
 class Fcm:
     """The push adapter. `account` is the path of a service account's key file, or its content.
 
-    Access tokens come from the credential's own `token_uri`, over the same transport, and are kept until shortly before
-    their end.
+    Access tokens come from the credential's `token_uri`, over the same transport, and are reused until shortly before they expire.
     """
 
     name = "fcm"
@@ -84,33 +82,33 @@ class Fcm:
         if fault := self._authorize():
             yield from ((outbound, fault) for outbound in batch)
             return
-        foreign: list[tuple[Outbound, Result]] = []
-        for outbound, result in hand_over(self._http, batch, self.build, self.parse):
-            if isinstance(result, BadAddress) and result.code == _FOREIGN:
-                foreign.append((outbound, result))
+        other_project: list[tuple[Outbound, Result]] = []
+        for outbound, result in send_all(self._http, batch, self.build, self.parse):
+            if isinstance(result, BadAddress) and result.code == _OTHER_PROJECT:
+                other_project.append((outbound, result))
             else:
                 yield outbound, result
-        # Many tokens of another project at once: it is the project's key that is wrong, and no token may be lost for it.
-        ours = len(foreign) >= FOREIGN_TOKENS_MIN and 2 * len(foreign) > len(batch)
-        wrong_project = Misconfigured(_FOREIGN, "the key of another project, it seems")
-        yield from ((outbound, wrong_project if ours else result) for outbound, result in foreign)
+        # Many tokens of another project at once: our project key is wrong, and no token may be suppressed because of it.
+        key_is_wrong = len(other_project) >= OTHER_PROJECT_TOKENS_MIN and 2 * len(other_project) > len(batch)
+        wrong_project = Misconfigured(_OTHER_PROJECT, "probably the key of another project")
+        yield from ((outbound, wrong_project if key_is_wrong else result) for outbound, result in other_project)
 
     def build(self, outbound: Outbound) -> HttpRequest:
-        """The messages:send request for one device. Raises Rejected for what FCM would not take."""
-        message = _message(outbound, checked(outbound, self.channel, Push), self._now())
+        """Return the messages:send request for one device. Raises Rejected for messages that FCM would refuse."""
+        message = _message(outbound, check_content(outbound, self.channel, Push), self._now())
         return HttpRequest(self._url, self._headers, json.dumps({"message": message}).encode())
 
     def parse(self, answer: HttpResponse) -> Result:
-        """A 200 with a name is a receipt; else what REACTIONS say of the FcmError's code or of the error's status."""
+        """A 200 with a name is a receipt; else ERROR_CODES decides by the FcmError's code or the error's status."""
         fields = answer.fields()
         if answer.status == 200:
-            return receipt(fields.get("name"))
+            return parse_receipt(fields.get("name"))
         code, message = _error(fields)
         if answer.status == 401:
-            self._renewal = datetime.min.replace(tzinfo=UTC)  # a revoked token is not offered again
-        if code not in REACTIONS or answer.status < 400:
-            return self._throttled("http_429", "", answer) if answer.status == 429 else by_status(answer, self._now())
-        error, hint = REACTIONS[code]
+            self._renewal = datetime.min.replace(tzinfo=UTC)  # do not use a revoked token again
+        if code not in ERROR_CODES or answer.status < 400:
+            return self._throttled("http_429", "", answer) if answer.status == 429 else error_from_status(answer, self._now())
+        error, hint = ERROR_CODES[code]
         if error is Throttled:
             return self._throttled(code, hint, answer)
         if code == "INVALID_ARGUMENT" and "registration token" in message:
@@ -118,16 +116,16 @@ class Fcm:
         return error(code, hint)
 
     def check(self) -> ChannelError | None:
-        """Mint a token and have FCM validate, not send, a message to a topic."""
+        """Fetch an access token and let FCM validate, without sending, a message to a topic."""
         if fault := self._authorize():
             return fault
         body = json.dumps({"validate_only": True, "message": {"topic": "dispatcher-check", "data": {"check": "1"}}})
-        answer = self._http.ask(HttpRequest(self._url, self._headers, body.encode()))
+        answer = self._http.request(HttpRequest(self._url, self._headers, body.encode()))
         result = self.parse(answer) if isinstance(answer, HttpResponse) else answer
         return None if isinstance(result, Receipt) else result
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close connections."""
         self._http.close()
 
     def _throttled(self, code: str, hint: str, answer: HttpResponse) -> Throttled:
@@ -135,7 +133,7 @@ class Fcm:
         return Throttled(code, hint, RETRY_AFTER_SECONDS if wait is None else wait)
 
     def _authorize(self) -> ChannelError | None:
-        """See that `_headers` hold a fresh access token."""
+        """Make sure that `_headers` hold a valid access token."""
         if self._now() < self._renewal:
             return None
         try:
@@ -144,7 +142,7 @@ class Fcm:
             self._headers = header_lines(fields)
         except auth_exceptions.TransportError:
             return Unavailable("no_access_token", "the token server gave no usable answer")
-        except Exception:  # google-auth names a refusal RefreshError and lets other faults of an odd answer through
+        except Exception:  # google-auth raises RefreshError for a refusal, and other exceptions for unexpected answers
             return Misconfigured("no_access_token", "the service account's key was refused")
         expiry = self._credential.expiry or self._now().replace(tzinfo=None)
         self._renewal = expiry.replace(tzinfo=UTC) - TOKEN_RENEWAL
@@ -152,7 +150,7 @@ class Fcm:
 
 
 class _TokenTransport(transport.Request):
-    """google-auth's seam for own transports. Its retries sleep for seconds, so a passing fault ends this attempt."""
+    """google-auth's interface for custom transports. Its retries sleep for seconds, so a temporary error ends this attempt."""
 
     def __init__(self, http: HttpTransport) -> None:
         self._http = http
@@ -166,7 +164,7 @@ class _TokenTransport(transport.Request):
         timeout: float | None = None,  # noqa: ARG002
         **_: Any,
     ) -> _TokenResponse:
-        answer = self._http.ask(HttpRequest(url, header_lines(headers or {}), body or b""))
+        answer = self._http.request(HttpRequest(url, header_lines(headers or {}), body or b""))
         if not isinstance(answer, HttpResponse) or answer.status >= 500 or answer.status in {408, 429}:
             raise auth_exceptions.TransportError("no usable answer")  # type: ignore[no-untyped-call]
         return _TokenResponse(answer.status, answer.body)
@@ -174,43 +172,43 @@ class _TokenTransport(transport.Request):
 
 @dataclass(frozen=True, slots=True)
 class _TokenResponse:
-    """google-auth's view of an answer."""
+    """An answer as google-auth expects it."""
 
     status: int
     data: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-# Laid out by hand: the SDK's objects cost several times as much as the JSON. Tests hold our bytes against theirs.
+# Built by hand: the SDK's objects cost several times as much as the JSON. Tests compare our bytes with the SDK's.
 def _message(outbound: Outbound, push: Push, now: datetime) -> dict[str, Any]:
     options = push.options
     ttl = _ttl_seconds(outbound.ttl_seconds, options.ttl_seconds)
-    frame = _frame(options, ttl)
-    # The tag lets a repeated push take the first one's place on the device. No collapse key of ours, unless one is asked for: FCM
-    # keeps four of them per device at most and drops other messages that wait for it.
+    option_fields = _options_fields(options, ttl)
+    # The tag lets a repeated push message replace the first one on the device. There is no collapse key unless the template sets
+    # one: FCM keeps at most four of them per device and drops other waiting messages.
     tag = options.collapse_key or outbound.id
     data = {**push.data, "message_id": outbound.id}
     if push.link:
         data["link"] = push.link
     message: dict[str, Any] = {
         "token": outbound.address,
-        "notification": {"title": push.title, "body": push.body, **frame.common},
+        "notification": {"title": push.title, "body": push.body, **option_fields.common},
         "data": data,
-        "android": {**frame.android, "notification": {"tag": tag, **frame.on_android}},
-        "apns": {**frame.apns, "headers": {"apns-collapse-id": tag, **frame.to_apns}},
-        "webpush": {**frame.webpush, "notification": {"tag": tag, **frame.in_browsers}},
+        "android": {**option_fields.android, "notification": {"tag": tag, **option_fields.on_android}},
+        "apns": {**option_fields.apns, "headers": {"apns-collapse-id": tag, **option_fields.to_apns}},
+        "webpush": {**option_fields.webpush, "notification": {"tag": tag, **option_fields.in_browsers}},
     }
     if ttl is not None:
         message["apns"]["headers"]["apns-expiration"] = str(int(now.timestamp()) + ttl)
     if push.link.startswith("https://"):
         message["webpush"]["fcm_options"] = {"link": push.link}
-    _check_size(message, frame, "".join((push.title, push.body, tag, *data, *data.values())))
+    _check_size(message, option_fields, "".join((push.title, push.body, tag, *data, *data.values())))
     return message
 
 
 @dataclass(frozen=True, slots=True)
-class _Frame:
-    """What pushes with the same options and life have in common. `bytes_counted` are those that FCM counts of it, if not fewer."""
+class _OptionsFields:
+    """Fields that follow from the options and the time to live. `bytes_counted` is at least the number that FCM counts of them."""
 
     common: Mapping[str, Any]
     android: Mapping[str, Any]
@@ -223,73 +221,73 @@ class _Frame:
 
 
 @lru_cache(maxsize=1024)
-def _frame(options: PushOptions, ttl: int | None) -> _Frame:
-    image = _given(image=options.image)
-    aps = _given(sound=options.sound, badge=options.badge)
+def _options_fields(options: PushOptions, ttl: int | None) -> _OptionsFields:
+    image = _set_fields(image=options.image)
+    aps = _set_fields(sound=options.sound, badge=options.badge)
     if options.image:
-        aps["mutable-content"] = 1  # lets the app's extension fetch the image
-    on_android = _given(
+        aps["mutable-content"] = 1  # lets the app's notification extension fetch the image
+    on_android = _set_fields(
         sound=options.sound, icon=options.icon, channel_id=options.android_channel, notification_count=options.badge
     )
-    to_browsers = _given(TTL=None if ttl is None else str(ttl), Urgency=options.priority, Topic=options.collapse_key)
-    return _Frame(
+    to_browsers = _set_fields(TTL=None if ttl is None else str(ttl), Urgency=options.priority, Topic=options.collapse_key)
+    return _OptionsFields(
         common=image,
-        android=_given(
+        android=_set_fields(
             collapse_key=options.collapse_key,
             priority=options.priority.upper(),
             ttl=None if ttl is None else f"{ttl}s",
         ),
         on_android=on_android,
         apns={"payload": {"aps": aps}} if aps else {},
-        to_apns=_given(**{"apns-priority": {"high": "10", "normal": "5"}.get(options.priority)}),
+        to_apns=_set_fields(**{"apns-priority": {"high": "10", "normal": "5"}.get(options.priority)}),
         webpush={"headers": to_browsers} if to_browsers else {},
         in_browsers=image,
-        bytes_counted=sum(map(_counted, ({"title": "", "body": "", "tag": ""}, image, on_android, {"aps": aps}, image))),
+        bytes_counted=sum(map(_count_bytes, ({"title": "", "body": "", "tag": ""}, image, on_android, {"aps": aps}, image))),
     )
 
 
-def _given(**fields: object) -> dict[str, Any]:
-    """The fields that say something."""
+def _set_fields(**fields: object) -> dict[str, Any]:
+    """Return the fields that are set."""
     return {name: value for name, value in fields.items() if value not in ("", None)}
 
 
-def _ttl_seconds(*asked: int | None) -> int | None:
-    """The shortest of the times that are asked for, as FCM takes it."""
-    given = [seconds for seconds in asked if seconds is not None]
-    return min(max(0, min(given)), TTL_SECONDS_MAX) if given else None
+def _ttl_seconds(*requested: int | None) -> int | None:
+    """Return the shortest of the requested times, within FCM's limits."""
+    times = [seconds for seconds in requested if seconds is not None]
+    return min(max(0, min(times)), TTL_SECONDS_MAX) if times else None
 
 
-def _check_size(message: Mapping[str, Any], frame: _Frame, words: str) -> None:
-    """Raises Rejected. Counted exactly only where it could be too much: a character has four bytes at most."""
-    most = ENVELOPE_BYTES + frame.bytes_counted + PAIR_BYTES * len(message["data"]) + 4 * len(words)
-    if most > PAYLOAD_BYTES_MAX and payload_bytes(message) > PAYLOAD_BYTES_MAX:
-        raise Rejected("payload_too_big", "FCM takes 4,096 bytes")
+def _check_size(message: Mapping[str, Any], option_fields: _OptionsFields, text: str) -> None:
+    """Raise Rejected for a payload over the limit. Counts exactly only if an upper bound, 4 bytes a character, is too high."""
+    upper_bound = ENVELOPE_BYTES + option_fields.bytes_counted + PAIR_BYTES * len(message["data"]) + 4 * len(text)
+    if upper_bound > PAYLOAD_BYTES_MAX and payload_bytes(message) > PAYLOAD_BYTES_MAX:
+        raise Rejected("payload_too_big", "FCM takes at most 4,096 bytes")
 
 
-# Google's page of error codes counts keys and values. Who tried it out byte by byte found 39 bytes less, and 6 for each pair
-# besides: so much goes to its own packing. What is meant for one platform only travels to that one, so the largest counts.
+# Google's page of error codes says that keys and values count. Measurements byte by byte found a limit 39 bytes lower, and 6 more
+# bytes for each pair, for Google's own encoding. Fields for one platform are sent to that one only, so the largest counts.
 ENVELOPE_BYTES, PAIR_BYTES = 39, 6
 
 
 def payload_bytes(message: Mapping[str, Any]) -> int:
-    """How many bytes of a message FCM counts towards its limit of 4,096."""
+    """Return how many bytes of a message FCM counts towards its limit of 4,096."""
     android, apns, webpush = (message.get(platform, {}) for platform in ("android", "apns", "webpush"))
     platforms = (android.get("notification", {}), apns.get("payload", {}), webpush.get("notification", {}))
-    common = _counted(message.get("notification", {})) + _counted(message.get("data", {}))
-    return ENVELOPE_BYTES + common + max(map(_counted, platforms))
+    common = _count_bytes(message.get("notification", {})) + _count_bytes(message.get("data", {}))
+    return ENVELOPE_BYTES + common + max(map(_count_bytes, platforms))
 
 
-def _counted(fields: Mapping[str, Any]) -> int:
+def _count_bytes(fields: Mapping[str, Any]) -> int:
     return sum(
-        len(name.encode()) + PAIR_BYTES + (_counted(value) if isinstance(value, Mapping) else len(str(value).encode()))
+        len(name.encode()) + PAIR_BYTES + (_count_bytes(value) if isinstance(value, Mapping) else len(str(value).encode()))
         for name, value in fields.items()
     )
 
 
 def _error(fields: Mapping[str, Any]) -> tuple[str, str]:
-    """The error's code and, where an FcmError detail gives it, Google's prose about it, which is for our eyes only.
+    """Return the error's code and, if there is an FcmError detail, Google's message, which must not be passed on.
 
-    Without that detail Google speaks of the request (BadRequest), whatever its prose says of tokens.
+    Without that detail the error is about the request (BadRequest), even if the message mentions tokens.
     """
     error = fields.get("error")
     error = error if isinstance(error, dict) else {}
@@ -300,7 +298,7 @@ def _error(fields: Mapping[str, Any]) -> tuple[str, str]:
     return str(error.get("status")), ""
 
 
-# -- the plug ----------------------------------------------------------------------------------------------------------
+# -- the plugin ----------------------------------------------------------------------------------------------------------
 
 _KEY_FILE = "GOOGLE_APPLICATION_CREDENTIALS"
 
@@ -313,31 +311,31 @@ class FcmAccount:
     base_url: str
 
 
-def _account(read: VariableReader) -> FcmAccount:
-    path = read.file(_KEY_FILE, about="a service account's JSON key file")
-    if path is not None and not _is_service_account(path):  # its content is checked for shape, and never shown
-        read.fault(f"{_KEY_FILE} is {str(path)!r}: that must be the JSON key file of a service account.")
-    return FcmAccount(credentials=path, base_url=read.url("FCM_BASE_URL", API, about="where the API is"))
+def _read_account(reader: VariableReader) -> FcmAccount:
+    path = reader.file(_KEY_FILE, about="a service account's JSON key file")
+    if path is not None and not _is_service_account(path):  # its content is checked and never shown
+        reader.fault(f"{_KEY_FILE} is {str(path)!r}: that must be the JSON key file of a service account.")
+    return FcmAccount(credentials=path, base_url=reader.url("FCM_BASE_URL", API, about="the base URL of the API"))
 
 
 def _is_service_account(path: Path) -> bool:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        whole = all(content[key] for key in ("project_id", "client_email", "private_key", "token_uri"))
-        return whole and content["type"] == "service_account"
+        complete = all(content[key] for key in ("project_id", "client_email", "private_key", "token_uri"))
+        return complete and content["type"] == "service_account"
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
-def _make(account: FcmAccount, bench: AdapterContext) -> Fcm:
-    return Fcm(str(account.credentials), bench.http, account.base_url)
+def _make_adapter(account: FcmAccount, context: AdapterContext) -> Fcm:
+    return Fcm(str(account.credentials), context.http, account.base_url)
 
 
 PLUGIN = ProviderPlugin(
     name=Fcm.name,
     needs={Channel.PUSH: (_KEY_FILE,)},
-    prefixes=("FCM_", _KEY_FILE),
-    read=_account,
-    make=_make,
-    usual=True,
+    variable_prefixes=("FCM_", _KEY_FILE),
+    read_account=_read_account,
+    make_adapter=_make_adapter,
+    preferred=True,
 )

@@ -1,4 +1,4 @@
-"""An adapter that keeps what it is given: for tests and dry runs. It keeps the promises of the real ones."""
+"""An adapter that stores messages in memory, for tests. It keeps the same contract as the adapters of real providers."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 from channels.base import Channel, ChannelError, Email, Outbound, Push, Receipt, Result, Sms, Uncertain, WhatsApp
 from channels.registry import ProviderPlugin
-from channels.validation import checked
+from channels.validation import check_content
 
-_KINDS: Mapping[Channel, Any] = {
+_CONTENT_TYPES: Mapping[Channel, Any] = {
     Channel.EMAIL: Email,
     Channel.SMS: Sms,
     Channel.WHATSAPP: WhatsApp,
@@ -19,9 +19,9 @@ _KINDS: Mapping[Channel, Any] = {
 
 
 class Outbox:
-    """`sent` holds all that arrived, in order, mails put together. `answers` scripts an error by address, "" for every other.
+    """`sent` holds all messages in order, with mails assembled. `answers` maps an address to an error; "" stands for all others.
 
-    An `Uncertain` is an answer that was lost: that message did arrive.
+    With `Uncertain` the answer was lost, so that message is in `sent` too.
     """
 
     name = "outbox"
@@ -37,15 +37,15 @@ class Outbox:
             yield outbound, self._take(outbound)
 
     def check(self) -> ChannelError | None:
-        """The error scripted for every address, if there is one."""
+        """Return the error set for all addresses, if there is one."""
         return self.answers.get("")
 
     def close(self) -> None:
-        """Nothing to let go of: `sent` stays."""
+        """Do nothing: `sent` stays."""
 
     def _take(self, outbound: Outbound) -> Result:
         try:
-            content = checked(outbound, self.channel, _KINDS[self.channel])
+            content = check_content(outbound, self.channel, _CONTENT_TYPES[self.channel])
         except ChannelError as refusal:
             return refusal.with_traceback(None)
         answer = self.answers.get(outbound.address) or self.answers.get("")
@@ -58,8 +58,8 @@ class Outbox:
 PLUGIN = ProviderPlugin(
     name=Outbox.name,
     needs=dict.fromkeys(Channel, ()),
-    prefixes=(),
-    read=lambda _: None,
-    make=lambda _, bench: Outbox(bench.channel),
+    variable_prefixes=(),
+    read_account=lambda _: None,
+    make_adapter=lambda _, context: Outbox(context.channel),
     real=False,
 )

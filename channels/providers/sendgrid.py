@@ -1,4 +1,4 @@
-"""E-mail through SendGrid: mail send v3 out, the signed event webhook in. The official SDK builds and verifies."""
+"""E-mail through SendGrid: Mail Send v3, and the signed event webhook. The official SDK makes headers and verifies signatures."""
 
 from __future__ import annotations
 
@@ -35,24 +35,24 @@ from channels.base import (
     Throttled,
 )
 from channels.http import HttpRequest, HttpResponse, HttpTransport, header_lines
-from channels.http_adapter import Clock, by_status, hand_over, inquire, receipt, utc_now
-from channels.mail_batching import Batch, alone, batches, mail_of, own
-from channels.redaction import extra
+from channels.http_adapter import Clock, error_from_status, fetch, parse_receipt, send_all, utc_now
+from channels.mail_batching import MailBatch, email_of, group_mails, own_text, single
+from channels.redaction import extra_fields
 from channels.registry import AdapterContext, Pattern, ProviderPlugin, VariableReader, WebhookEndpoint, WebhookRequest
-from channels.validation import checked_mail
+from channels.validation import check_mail
 
 API = "https://api.sendgrid.com"
-MAILS_PER_REQUEST = 100  # what is unknown when an answer is lost: no more than a killed worker leaves
+MAILS_PER_REQUEST = 100  # so many messages are unresolved if an answer is lost: no more than after a killed worker
 MAILS_PER_REQUEST_MAX = 1_000
 SIGNATURE_AGE_MAX = timedelta(minutes=10)
 
 _FIELD = re.compile(r"[a-z0-9_.]{1,80}")
-# Tracking rewrites links, the one-click way out too.
-_UNTRACKED = json.dumps({"click_tracking": {"enable": False, "enable_text": False}, "open_tracking": {"enable": False}})
+# Tracking rewrites links, including the one-click unsubscribe link.
+_TRACKING_OFF = json.dumps({"click_tracking": {"enable": False, "enable_text": False}, "open_tracking": {"enable": False}})
 
 
 class SendGrid:
-    """The e-mail adapter. `check` needs the key's right to read its own scopes, which every key has."""
+    """The e-mail adapter. `check` reads the key's own scopes, which every key may do."""
 
     name = "sendgrid"
     channel = Channel.EMAIL
@@ -73,44 +73,44 @@ class SendGrid:
         self._scopes_url = f"{base_url.rstrip('/')}/v3/scopes"
 
     def send(self, batch: Sequence[Outbound]) -> Iterator[tuple[Outbound, Result]]:
-        """As few requests as is good; mails that share a request share its fate, but for a refusal. See `channels.base.Provider`.
+        """Send mails in few requests. Mails of one request share its result, except for a refusal. See `channels.base.Provider`.
 
-        SendGrid refuses a request as a whole for one bad mail in it. A refused request took nothing, so it leaves again in halves,
-        until the mails that are to blame stand alone.
+        SendGrid refuses a whole request for one bad mail in it. A refused request took nothing, so it is sent again in halves,
+        until each bad mail is alone.
         """
-        sound: list[Outbound] = []
+        valid: list[Outbound] = []
         for outbound in batch:
             refusal = self._refusal(outbound)
             if refusal is None:
-                sound.append(outbound)
+                valid.append(outbound)
             else:
                 yield outbound, refusal
-        waiting = list(batches(sound, self._mails_max))
+        waiting = list(group_mails(valid, self._mails_max))
         while waiting:
-            halves: list[Batch] = []
-            for together, result in hand_over(self._http, waiting, self.build_batch, self.parse):
-                if isinstance(result, Rejected) and len(together.mails) > 1:
-                    halves += together.halves()
+            halves: list[MailBatch] = []
+            for sent, result in send_all(self._http, waiting, self.build_batch, self.parse):
+                if isinstance(result, Rejected) and len(sent.mails) > 1:
+                    halves += sent.halves()
                 else:
-                    yield from ((outbound, result) for outbound in together.mails)
+                    yield from ((outbound, result) for outbound in sent.mails)
             waiting = halves
 
     def build(self, outbound: Outbound) -> HttpRequest:
-        """The mail/send request for one mail. Raises Rejected for what SendGrid would not take or might misread."""
-        checked_mail(outbound)
-        return self.build_batch(alone(outbound))
+        """Return the mail/send request for one mail. Raises Rejected for mails that SendGrid would refuse or could misread."""
+        check_mail(outbound)
+        return self.build_batch(single(outbound))
 
-    def build_batch(self, batch: Batch) -> HttpRequest:
-        """The mail/send request for several."""
-        return HttpRequest(self._send_url, self._headers, _mail(batch).encode())
+    def build_batch(self, batch: MailBatch) -> HttpRequest:
+        """Return the mail/send request for a batch."""
+        return HttpRequest(self._send_url, self._headers, _request_body(batch).encode())
 
     def _refusal(self, outbound: Outbound) -> Rejected | None:
-        """Why this mail can't leave whatever the others are."""
+        """Return why this mail cannot be sent in any batch, or None."""
         try:
-            checked_mail(outbound)
-            own(outbound).encode()
+            check_mail(outbound)
+            own_text(outbound).encode()
         except Rejected as refusal:
-            return refusal.with_traceback(None)  # its frames hold the message
+            return refusal.with_traceback(None)  # its stack frames hold the message
         except Exception as error:
             return Rejected("unbuildable", type(error).__name__)
         return None
@@ -118,62 +118,66 @@ class SendGrid:
     def parse(self, answer: HttpResponse) -> Result:
         """202 with X-Message-Id is a receipt; 202 without one is `Uncertain` until an event with our id settles it."""
         if answer.status == 202:
-            return receipt(answer.header("X-Message-Id"))
+            return parse_receipt(answer.header("X-Message-Id"))
         if answer.status == 429:
             return Throttled("http_429", retry_after_seconds=self._reset_seconds(answer))
         field, message = _first_error(answer)
         if answer.status == 401 and "credits" in message:  # the same status as a wrong key; a person must buy or wait
-            return Misconfigured("credits_exceeded", "the plan's mails are used up")
+            return Misconfigured("credits_exceeded", "no mails left in the plan")
         if answer.status == 400:
             return Rejected("http_400", field)
         if answer.status == 415:
-            return Rejected("http_415", "we sent something else than JSON")
-        return by_status(answer, self._now())
+            return Rejected("http_415", "the request was not JSON")
+        return error_from_status(answer, self._now())
 
     def check(self) -> ChannelError | None:
         """Read the key's scopes and look for the right to send."""
-        answer = inquire(self._http, HttpRequest(self._scopes_url, self._headers), self._now)
+        answer = fetch(self._http, HttpRequest(self._scopes_url, self._headers), self._now)
         if isinstance(answer, ChannelError):
             return answer
         scopes = answer.fields().get("scopes")
         return None if isinstance(scopes, list) and "mail.send" in scopes else Misconfigured("no_mail_send_scope")
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close connections."""
         self._http.close()
 
     def _reset_seconds(self, answer: HttpResponse) -> float | None:
         reset = answer.header("X-RateLimit-Reset") or ""  # SendGrid sends a unix time and documents no Retry-After
         if not (reset.isascii() and reset.isdigit()):
-            fallback = by_status(answer, self._now())
+            fallback = error_from_status(answer, self._now())
             return fallback.retry_after_seconds if isinstance(fallback, Throttled) else None
         return min(max(0.0, int(reset) - self._now().timestamp()), 3600.0)
 
 
-# Laid out by hand: the SDK's objects cost several times as much as the JSON. Tests hold our bytes against theirs. Of a mail of
-# pieces only the values are to be written, since the words are known; any other mail is one value a part.
-_WHOLE = MailTemplate(*(TextTemplate(("", ""), (gap,)) for gap in range(3)))
+# Built by hand: the SDK's objects cost several times as much as the JSON. Tests compare our bytes with the SDK's. For a merged
+# e-mail only the values are encoded, because the JSON of the fixed text is cached; any other mail is one value per part.
+_PLAIN_TEMPLATE = MailTemplate(*(TextTemplate(("", ""), (gap,)) for gap in range(3)))
 
 
-def _mail(batch: Batch) -> str:
-    mail = batch.shared or mail_of(batch.mails[0])
-    form, values = (mail.form, mail.values) if isinstance(mail, MergedEmail) else (_WHOLE, (mail.subject, mail.html, mail.text))
+def _request_body(batch: MailBatch) -> str:
+    mail = batch.shared or email_of(batch.mails[0])
+    template, values = (
+        (mail.template, mail.values) if isinstance(mail, MergedEmail) else (_PLAIN_TEMPLATE, (mail.subject, mail.html, mail.text))
+    )
     people = [_personalization(*each) for each in zip(batch.mails, batch.values_by_tag, strict=True)]
-    return _laid_out(form).filled([*_in_json(values), _sender(mail.sender_name, mail.sender_address), json.dumps(people)])
+    return _request_template(template).fill(
+        [*_json_escape(values), _sender(mail.sender_name, mail.sender_address), json.dumps(people)]
+    )
 
 
-@lru_cache(maxsize=256)  # forms; a campaign has a few
-def _laid_out(form: MailTemplate) -> TextTemplate:
-    """The whole request for mails of a form. Behind a mail's own values stand its sender, last but one, and its people."""
+@lru_cache(maxsize=256)  # templates; a campaign has a few
+def _request_template(template: MailTemplate) -> TextTemplate:
+    """Return the request body for mails of a template. After the mail's values come its sender (-2) and personalizations (-1)."""
     words, gaps = [""], list[int]()
     for part in (
         TextTemplate(('{"from": ', ', "subject": "'), (-2,)),
-        _escaped(form.subject),
+        _escape(template.subject),
         TextTemplate(('", "personalizations": ', ', "content": [{"type": "text/plain", "value": "'), (-1,)),
-        _escaped(form.text),  # first: clients show the last part that they can
+        _escape(template.text),  # first: clients show the last part that they support
         TextTemplate(('"}, {"type": "text/html", "value": "',), ()),
-        _escaped(form.html),
-        TextTemplate((f'"}}], "tracking_settings": {_UNTRACKED}}}',), ()),
+        _escape(template.html),
+        TextTemplate((f'"}}], "tracking_settings": {_TRACKING_OFF}}}',), ()),
     ):
         words[-1] += part.words[0]
         words += part.words[1:]
@@ -181,14 +185,14 @@ def _laid_out(form: MailTemplate) -> TextTemplate:
     return TextTemplate(tuple(words), tuple(gaps))
 
 
-def _escaped(part: TextTemplate) -> TextTemplate:
-    return TextTemplate(tuple(_in_json(part.words)), part.gaps)
+def _escape(part: TextTemplate) -> TextTemplate:
+    return TextTemplate(tuple(_json_escape(part.words)), part.gaps)
 
 
-def _in_json(texts: Sequence[str]) -> list[str]:
-    """The texts as they stand between a JSON string's quotation marks; at once, for each by itself costs several times as much."""
-    together = encode_basestring_ascii("\0".join(texts))[1:-1].split("\\u0000")
-    return together if len(together) == len(texts) else [encode_basestring_ascii(text)[1:-1] for text in texts]
+def _json_escape(texts: Sequence[str]) -> list[str]:
+    """Return the texts as the inside of JSON strings. All at once: one by one costs several times as much."""
+    escaped = encode_basestring_ascii("\0".join(texts))[1:-1].split("\\u0000")
+    return escaped if len(escaped) == len(texts) else [encode_basestring_ascii(text)[1:-1] for text in texts]
 
 
 @lru_cache(maxsize=256)
@@ -196,18 +200,18 @@ def _sender(name: str, address: str) -> str:
     return json.dumps({"name": name, "email": address})
 
 
-def _personalization(outbound: Outbound, filling: Mapping[str, str]) -> dict[str, Any]:
+def _personalization(outbound: Outbound, values: Mapping[str, str]) -> dict[str, Any]:
     part: dict[str, Any] = {"to": [{"email": outbound.address}]}
-    if headers := mail_of(outbound).headers:
+    if headers := email_of(outbound).headers:
         part["headers"] = dict(headers)
-    if filling:
-        part["substitutions"] = filling
+    if values:
+        part["substitutions"] = values
     part["custom_args"] = {"message_id": outbound.id}
     return part
 
 
 def _first_error(answer: HttpResponse) -> tuple[str, str]:
-    """Where SendGrid saw the fault, as a path of field names, and its prose, which is for our eyes only."""
+    """Return the field with the error, as a path of names, and SendGrid's message, which must not be passed on."""
     errors = answer.fields().get("errors")
     first = errors[0] if isinstance(errors, list) and errors and isinstance(errors[0], dict) else {}
     field, message = str(first.get("field")), str(first.get("message"))
@@ -229,29 +233,29 @@ _KINDS = {
     "open": EventKind.ENGAGED,
     "click": EventKind.ENGAGED,
 }
-# Why SendGrid dropped a mail before sending it. Any other reason is no fault of the address, and a person is told.
-_UNSUBSCRIBED = "dropped_unsubscribed"
-_DROPS = {
+# Why SendGrid dropped a mail before sending it. Any other reason is not because of the address, and gives an alert.
+_DROPPED_UNSUBSCRIBED = "dropped_unsubscribed"
+_DROP_REASONS = {
     "bounced address": (EventKind.BOUNCED, "dropped_bounced"),
     "invalid": (EventKind.BOUNCED, "dropped_invalid"),
-    "unsubscribed address": (EventKind.FAILED, _UNSUBSCRIBED),  # the no is an event of its own, see `_events`
+    "unsubscribed address": (EventKind.FAILED, _DROPPED_UNSUBSCRIBED),  # the opt-out is a separate event, see `_events`
     "spam reporting address": (EventKind.COMPLAINED, "dropped_spam_report"),
     "spam content": (EventKind.FAILED, "dropped_spam_content"),
     "recipient list over package quota": (EventKind.HALTED, "dropped_over_quota"),
     "invalid smtpapi header": (EventKind.HALTED, "dropped_invalid_header"),
 }
-_BLOCKED = RetryHint(4 * 3_600.0, 1)  # the other side took no mail from us just then
-_FIELDS_KNOWN = frozenset({"event", "sg_event_id", "sg_message_id", "message_id", "timestamp"})
+_BLOCKED_RETRY = RetryHint(4 * 3_600.0, 1)  # the receiving server did not take mail from us at that time
+_KNOWN_FIELDS = frozenset({"event", "sg_event_id", "sg_message_id", "message_id", "timestamp"})
 _ENHANCED_STATUS = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")
 
 
 def parse_events(
     body: bytes, signature: str, timestamp: str, public_key: str, now: datetime, age_max: timedelta = SIGNATURE_AGE_MAX
 ) -> list[Event]:
-    """The events of one webhook call.
+    """Return the events of one webhook call.
 
     `signature` and `timestamp` are the values of the X-Twilio-Email-Event-Webhook- headers, `public_key` the base64 key
-    of the account's settings. Raises BadSignature, and BadPayload where the signed body is not a list of objects.
+    of the account's settings. Raises BadSignature, or BadPayload if the signed body is not a list of objects.
     """
     _verify(body, signature, timestamp, public_key, now, age_max)
     try:
@@ -264,17 +268,17 @@ def parse_events(
 
 
 def _verify(body: bytes, signature: str, timestamp: str, public_key: str, now: datetime, age_max: timedelta) -> None:
-    # Signed is timestamp + body without anything between: a timestamp with other characters than digits could have
-    # borrowed them from the body.
+    # The signature covers timestamp + body without a separator: other characters than digits in the timestamp could come from
+    # the body.
     if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) <= 12):
         raise BadSignature("timestamp")
     if abs(now.timestamp() - int(timestamp)) > age_max.total_seconds():
         raise BadSignature("age")
     try:
-        genuine = _verifier(public_key).verify_signature(body.decode(), signature, timestamp)
-    except Exception:  # not base64, not UTF-8, not a key of this kind: the SDK trips over each in its own way
+        valid = _verifier(public_key).verify_signature(body.decode(), signature, timestamp)
+    except Exception:  # not base64, not UTF-8, not a key of this kind: the SDK raises a different exception for each
         raise BadSignature("malformed") from None
-    if not genuine:
+    if not valid:
         raise BadSignature("signature")
 
 
@@ -284,9 +288,9 @@ def _verifier(public_key: str) -> Any:
 
 
 def _events(row: Mapping[str, Any], now: datetime) -> list[Event]:
-    """The event of a row; two where a mail was dropped because its reader had unsubscribed."""
+    """Return the event of a row; two events if the mail was dropped because its reader had unsubscribed."""
     event = _event(row, now)
-    if event.code != _UNSUBSCRIBED:
+    if event.code != _DROPPED_UNSUBSCRIBED:
         return [event]
     return [event, replace(event, id=f"{event.id}:opted_out", kind=EventKind.OPTED_OUT)]
 
@@ -301,28 +305,28 @@ def _event(row: Mapping[str, Any], now: datetime) -> Event:
         kind=kind,
         at=_time(row.get("timestamp"), now),
         message_id=_text(row, "message_id"),
-        receipt=(_text(row, "sg_message_id") or "").split(".")[0] or None,  # X-Message-Id, then the path it took
+        receipt=(_text(row, "sg_message_id") or "").split(".")[0] or None,  # X-Message-Id, then routing information
         code=code,
-        retry_hint=_BLOCKED if blocked else None,
-        extra=extra(row, _FIELDS_KNOWN),
+        retry_hint=_BLOCKED_RETRY if blocked else None,
+        extra=extra_fields(row, _KNOWN_FIELDS),
     )
 
 
 def _kind(row: Mapping[str, Any]) -> tuple[EventKind, str | None]:
     name = _text(row, "event") or ""
     if name == "dropped":
-        known = _DROPS.get((_text(row, "reason") or "").lower())
+        known = _DROP_REASONS.get((_text(row, "reason") or "").lower())
         if known is None:
             alert(SendGrid.name, "dropped", known=False)
         return known or (EventKind.FAILED, "dropped")
     if name == "bounce":
         status = _text(row, "status") or ""
-        blocked = row.get("type") == "blocked"  # a refusal for now, by content or reputation: the address is alive
-        word = "blocked" if blocked else "bounce"
-        code = status if _ENHANCED_STATUS.fullmatch(status) else word
+        blocked = row.get("type") == "blocked"  # a temporary refusal, because of content or reputation: the address works
+        default = "blocked" if blocked else "bounce"
+        code = status if _ENHANCED_STATUS.fullmatch(status) else default
         return (EventKind.FAILED if blocked else EventKind.BOUNCED), code
     if name not in _KINDS:
-        alert(SendGrid.name, "unknown_event", known=False)  # its name is left out: nobody vouches for it
+        alert(SendGrid.name, "unknown_event", known=False)  # its name is left out: it could be anything
     return _KINDS.get(name, EventKind.UNKNOWN), None
 
 
@@ -338,11 +342,11 @@ def _time(value: object, now: datetime) -> datetime:
         return now
 
 
-# -- the plug ----------------------------------------------------------------------------------------------------------
+# -- the plugin ----------------------------------------------------------------------------------------------------------
 
-# The fixed beginning of every P-256 public key in DER; the 65 bytes after it are the point.
+# The fixed first bytes of every P-256 public key in DER; the 65 bytes after them are the point.
 _P256 = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d030107034200")
-KEY = Pattern(
+WEBHOOK_KEY = Pattern(
     re.compile(re.escape(base64.b64encode(_P256[:24]).decode()) + r"[A-Za-z0-9+/]{90}[A-Za-z0-9+/=]{2}"),
     "the verification key that SendGrid shows, 124 characters that begin with MFkw",
 )
@@ -351,7 +355,7 @@ _HEADERS = "x-twilio-email-event-webhook-"
 
 @dataclass(frozen=True, slots=True)
 class SendGridAccount:
-    """SendGrid's API, and the public key (base64 DER) that its event webhook's signatures are checked with."""
+    """A SendGrid account. `webhook_public_key` (base64 DER) verifies the signatures of the event webhook."""
 
     api_key: str = field(repr=False)
     base_url: str
@@ -359,46 +363,46 @@ class SendGridAccount:
     mails_per_request: int
 
 
-def _account(read: VariableReader) -> SendGridAccount:
+def _read_account(reader: VariableReader) -> SendGridAccount:
     return SendGridAccount(
-        api_key=read.secret("SENDGRID_API_KEY", about="the API key"),
-        base_url=read.url("SENDGRID_BASE_URL", API, about="where the API is"),
-        webhook_public_key=read.matching("SENDGRID_WEBHOOK_PUBLIC_KEY", KEY, about="verifies calls of the event webhook"),
+        api_key=reader.secret("SENDGRID_API_KEY", about="the API key"),
+        base_url=reader.url("SENDGRID_BASE_URL", API, about="the base URL of the API"),
+        webhook_public_key=reader.matching("SENDGRID_WEBHOOK_PUBLIC_KEY", WEBHOOK_KEY, about="verifies calls of the event webhook"),
         mails_per_request=int(
-            read.number(
+            reader.number(
                 "SENDGRID_MAILS_PER_REQUEST",
                 MAILS_PER_REQUEST,
                 least=1,
                 most=MAILS_PER_REQUEST_MAX,
-                about="mails in one request; so many are unknown after a crash",
+                about="mails in one request; so many are unresolved after a crash",
             )
         ),
     )
 
 
-def _make(account: SendGridAccount, bench: AdapterContext) -> SendGrid:
-    return SendGrid(account.api_key, bench.http, account.base_url, mails_per_request=account.mails_per_request)
+def _make_adapter(account: SendGridAccount, context: AdapterContext) -> SendGrid:
+    return SendGrid(account.api_key, context.http, account.base_url, mails_per_request=account.mails_per_request)
 
 
-def _read(call: WebhookRequest, key: str) -> list[Event]:
+def _read_webhook(call: WebhookRequest, key: str) -> list[Event]:
     signature, timestamp = (call.headers.get(f"{_HEADERS}{name}", "") for name in ("signature", "timestamp"))
     return parse_events(call.body, signature, timestamp, key, call.now)
 
 
-def _doubts(account: SendGridAccount) -> Iterator[str]:
+def _warnings(account: SendGridAccount) -> Iterator[str]:
     if not account.webhook_public_key:
-        yield "SENDGRID_WEBHOOK_PUBLIC_KEY is missing: SendGrid's news of bounces and complaints can't be verified and is refused."
+        yield "SENDGRID_WEBHOOK_PUBLIC_KEY is missing: reports of bounces and complaints cannot be verified and are refused."
 
 
 PLUGIN = ProviderPlugin(
     name=SendGrid.name,
     needs={Channel.EMAIL: ("SENDGRID_API_KEY",)},
-    prefixes=("SENDGRID_",),
-    read=_account,
-    make=_make,
-    endpoints={"": WebhookEndpoint(_read)},
+    variable_prefixes=("SENDGRID_",),
+    read_account=_read_account,
+    make_adapter=_make_adapter,
+    endpoints={"": WebhookEndpoint(_read_webhook)},
     webhook_key=lambda account: account.webhook_public_key,
-    doubts=_doubts,
-    together=lambda account: account.mails_per_request,
-    usual=True,
+    warnings=_warnings,
+    messages_per_request=lambda account: account.mails_per_request,
+    preferred=True,
 )

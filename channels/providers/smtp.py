@@ -1,4 +1,4 @@
-"""E-mail over SMTP, for houses with a relay of their own. One connection per batch, one mail after the other."""
+"""E-mail over SMTP, for a relay of your own. One connection per batch, one mail after the other."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from channels.base import (
     Uncertain,
 )
 from channels.registry import ProviderPlugin
-from channels.validation import checked
+from channels.validation import check_content
 
-# No line is folded that need not be: a folded List-Unsubscribe turns into encoded words, which no mailbox follows.
+# Do not fold lines where possible: a folded List-Unsubscribe becomes encoded words, which mail clients do not follow.
 _POLICY = SMTP.clone(max_line_length=990)
 _ENHANCED = re.compile(rb"([245]\.\d{1,3}\.\d{1,3})\b")
-_SENDER_ADDRESS = {"5.1.7", "5.1.8"}  # the two 5.1.x codes (RFC 3463) that speak of the sender's address
-_SWITCH = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
+_SENDER_ADDRESS = {"5.1.7", "5.1.8"}  # the two 5.1.x codes (RFC 3463) about the sender's address
+_BOOLEANS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +50,11 @@ class _Server:
     starttls: bool
 
 
-def _server(url: str) -> _Server:
+def _parse_url(url: str) -> _Server:
     parts = urlsplit(url)
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     starttls = options.pop("starttls", "yes").lower()
-    if parts.scheme not in {"smtp", "smtps"} or not parts.hostname or options or starttls not in _SWITCH:
+    if parts.scheme not in {"smtp", "smtps"} or not parts.hostname or options or starttls not in _BOOLEANS:
         raise ValueError("SMTP_URL must look like smtp://user:password@host:587?starttls=yes or smtps://…")
     tls = parts.scheme == "smtps"
     return _Server(
@@ -63,25 +63,25 @@ def _server(url: str) -> _Server:
         user=unquote(parts.username or ""),
         password=unquote(parts.password or ""),
         tls=tls,
-        starttls=_SWITCH[starttls] and not tls,
+        starttls=_BOOLEANS[starttls] and not tls,
     )
 
 
 class Smtp:
-    """The adapter of a mail relay. `url`: smtp://user:password@host:port?starttls=yes|no, or smtps://.
+    """The adapter for a mail relay. `url`: smtp://user:password@host:port?starttls=yes|no, or smtps://.
 
-    STARTTLS is demanded unless it is switched off. A receipt is the mail's Message-ID, which we make from the message's id:
-    a relay gives no name of its own. Raises ValueError for an unreadable URL.
+    STARTTLS is required unless it is disabled. A receipt is the mail's Message-ID, made from the message id, because a relay gives
+    no id. Raises ValueError for an invalid URL.
     """
 
     name = "smtp"
     channel = Channel.EMAIL
 
     def __init__(self, url: str, timeout_seconds: float = 30.0, ca_file: str | None = None) -> None:
-        self._server, self._timeout_seconds, self._ca_file = _server(url), timeout_seconds, ca_file
+        self._server, self._timeout_seconds, self._ca_file = _parse_url(url), timeout_seconds, ca_file
 
     def send(self, batch: Sequence[Outbound]) -> Iterator[tuple[Outbound, Result]]:
-        """See `channels.base.Provider`. While the relay can't be reached, the rest of the batch is not tried."""
+        """See `channels.base.Provider`. If the relay cannot be reached, the rest of the batch is not tried."""
         session = _Session(self._connect)
         try:
             for outbound in batch:
@@ -98,7 +98,7 @@ class Smtp:
             session.end()
 
     def close(self) -> None:
-        """Nothing to let go of: a connection lasts for a batch."""
+        """Do nothing: a connection lasts for one batch."""
 
     def _connect(self) -> smtplib.SMTP:
         server, tls = self._server, ssl.create_default_context(cafile=self._ca_file)
@@ -119,8 +119,8 @@ class Smtp:
 
 
 class _ReplyReader:
-    """What a relay says, line by line. A whole reply has so many seconds: a relay that speaks without end, or a byte at a time,
-    would otherwise hold us for ever.
+    """Reads a relay's replies line by line. A complete reply must arrive within `seconds`: otherwise a relay that sends without
+    end, or one byte at a time, would block the worker for ever.
     """
 
     def __init__(self, sock: socket.socket, seconds: float) -> None:
@@ -129,16 +129,16 @@ class _ReplyReader:
         self._deadline = 0.0
 
     def begin(self) -> None:
-        """A reply is waited for."""
+        """Start the time limit of a reply."""
         self._deadline = time.monotonic() + self._seconds
 
     def readline(self, limit: int) -> bytes:
-        """The next line, or what there is of it at the limit or at the end. Raises OSError."""
+        """Return the next line, or the part up to `limit` or the end of the stream. Raises OSError."""
         while b"\n" not in self._buffer and len(self._buffer) < limit:
-            left = self._deadline - time.monotonic()
-            if left <= 0:
+            remaining = self._deadline - time.monotonic()
+            if remaining <= 0:
                 raise TimeoutError
-            self._sock.settimeout(left)
+            self._sock.settimeout(remaining)
             piece = self._sock.recv(8192)
             if not piece:
                 break
@@ -149,14 +149,14 @@ class _ReplyReader:
         return line
 
     def close(self) -> None:
-        """The socket closes by itself."""
+        """Do nothing: the client closes the socket."""
 
 
 class _Client(smtplib.SMTP):
-    """smtplib's client, with a limit to how long a reply may take."""
+    """smtplib's client, with a time limit for each reply."""
 
     def getreply(self) -> tuple[int, bytes]:
-        """As smtplib has it."""
+        """See `smtplib.SMTP.getreply`."""
         sock, seconds = self.sock, self.timeout
         if sock is not None:
             self.file = self.file or _ReplyReader(sock, seconds)
@@ -169,44 +169,44 @@ class _TlsClient(_Client, smtplib.SMTP_SSL):
 
 
 class _Session:
-    """A connection that opens at the first mail and again after a loss, but not again once opening has failed."""
+    """A connection that opens for the first mail and reopens after a loss, but not after opening has failed."""
 
     def __init__(self, connect: Callable[[], smtplib.SMTP]) -> None:
         self._connect = connect
         self._client: smtplib.SMTP | None = None
-        self._fault: ChannelError | None = None
+        self._error: ChannelError | None = None
 
     def open(self) -> ChannelError | None:
-        if self._client is None and self._fault is None:
+        if self._client is None and self._error is None:
             try:
                 self._client = self._connect()
             except smtplib.SMTPAuthenticationError as error:
-                self._fault = _reaction(error.smtp_code) or Unavailable("unreadable")
+                self._error = _error_from_reply(error.smtp_code) or Unavailable("unreadable")
             except smtplib.SMTPNotSupportedError:
-                self._fault = Misconfigured("not_supported", "the relay offers no STARTTLS, or no login")
+                self._error = Misconfigured("not_supported", "the relay offers no STARTTLS, or no login")
             except (smtplib.SMTPException, OSError, ValueError):
-                self._fault = Unavailable("refused", "the relay could not be reached")
-        return self._fault
+                self._error = Unavailable("refused", "the relay could not be reached")
+        return self._error
 
     def transact(self, sender: str, recipient: str, mail: bytes) -> ChannelError | None:
-        """One mail; None when the relay took it."""
+        """Send one mail. Returns None if the relay took it."""
         client, sending = self._client, False
         if client is None:
-            return self._fault or Unavailable("not_open")
+            return self._error or Unavailable("not_open")
         try:
             client.ehlo_or_helo_if_needed()
             for step, at_recipient in ((partial(client.mail, sender), False), (partial(client.rcpt, recipient), True)):
                 code, text = step()
                 if code not in {250, 251}:
-                    return self._start_over(_reaction(code, text, at_recipient=at_recipient) or Unavailable("unreadable"))
+                    return self._reset(_error_from_reply(code, text, at_recipient=at_recipient) or Unavailable("unreadable"))
             sending = True
             code, text = client.data(mail)
-        except smtplib.SMTPDataError as error:  # DATA itself was refused, the mail stayed here
-            return self._start_over(_reaction(error.smtp_code) or Unavailable("unreadable"))
+        except smtplib.SMTPDataError as error:  # the DATA command was refused, the mail was not sent
+            return self._reset(_error_from_reply(error.smtp_code) or Unavailable("unreadable"))
         except (smtplib.SMTPException, OSError, ValueError):
             self._drop()
             return Uncertain("connection_lost") if sending else Unavailable("connection_lost")
-        return None if code == 250 else self._start_over(_reaction(code, text) or Uncertain("unreadable"))
+        return None if code == 250 else self._reset(_error_from_reply(code, text) or Uncertain("unreadable"))
 
     def end(self) -> None:
         client, self._client = self._client, None
@@ -215,8 +215,8 @@ class _Session:
                 client.quit()
             client.close()
 
-    def _start_over(self, error: ChannelError) -> ChannelError:
-        """Clear what the relay holds of this mail, for the next one."""
+    def _reset(self, error: ChannelError) -> ChannelError:
+        """Reset the relay's state of this mail, for the next one."""
         try:
             if self._client is not None and self._client.rset()[0] != 250:
                 self._drop()
@@ -232,18 +232,18 @@ class _Session:
 
 def _send_one(session: _Session, outbound: Outbound) -> Result:
     try:
-        email = checked(outbound, Channel.EMAIL, Email)
-        mail = _mail(outbound, email)
-        letter = mail.as_bytes()
+        email = check_content(outbound, Channel.EMAIL, Email)
+        mail = _mime_message(outbound, email)
+        data = mail.as_bytes()
     except ChannelError as refusal:
-        return refusal.with_traceback(None)  # its frames hold the message
+        return refusal.with_traceback(None)  # its stack frames hold the message
     except Exception as error:
         return Rejected("unbuildable", type(error).__name__)
-    fault = session.open() or session.transact(email.sender_address, outbound.address, letter)
-    return fault or Receipt(str(mail["Message-ID"]))
+    failure = session.open() or session.transact(email.sender_address, outbound.address, data)
+    return failure or Receipt(str(mail["Message-ID"]))
 
 
-def _mail(outbound: Outbound, email: Email) -> EmailMessage:
+def _mime_message(outbound: Outbound, email: Email) -> EmailMessage:
     domain = email.sender_address.partition("@")[2]
     mail = EmailMessage(policy=_POLICY)
     mail["From"] = Address(email.sender_name, addr_spec=email.sender_address)
@@ -257,28 +257,28 @@ def _mail(outbound: Outbound, email: Email) -> EmailMessage:
     return mail
 
 
-def _reaction(code: int, text: bytes = b"", *, at_recipient: bool = False) -> ChannelError | None:
-    """What a refusal says: RFC 5321's code, and RFC 3463's finer one where given. None for what is no refusal."""
-    found = _ENHANCED.match(text)
-    finer = found[1].decode() if found else ""
-    name = f"{code} {finer}".strip()
+def _error_from_reply(code: int, text: bytes = b"", *, at_recipient: bool = False) -> ChannelError | None:
+    """Return what a refusal means, by RFC 5321's code and RFC 3463's enhanced code. None if it is not a refusal."""
+    match = _ENHANCED.match(text)
+    enhanced = match[1].decode() if match else ""
+    name = f"{code} {enhanced}".strip()
     if code in {450, 452}:
         return Throttled(name, "busy: mailbox, greylisting or storage")
     if code in {530, 534, 535, 538}:
-        return Misconfigured(name, "the relay wants other credentials")
+        return Misconfigured(name, "the relay refused the credentials")
     if 400 <= code < 500:
-        return Unavailable(name, "not taken, for now")
-    if at_recipient and finer.startswith("5.1.") and finer not in _SENDER_ADDRESS:
+        return Unavailable(name, "temporarily refused")
+    if at_recipient and enhanced.startswith("5.1.") and enhanced not in _SENDER_ADDRESS:
         return BadAddress(name, "no such mailbox or domain")
     return Rejected(name) if 500 <= code < 600 else None
 
 
-# -- the plug ----------------------------------------------------------------------------------------------------------
+# -- the plugin ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class SmtpAccount:
-    """A relay, and who we are there."""
+    """A relay, with our credentials in its URL."""
 
     url: str = field(repr=False)
 
@@ -286,9 +286,9 @@ class SmtpAccount:
 PLUGIN = ProviderPlugin(
     name=Smtp.name,
     needs={Channel.EMAIL: ("SMTP_URL",)},
-    prefixes=("SMTP_",),
-    read=lambda read: SmtpAccount(
-        read.url_with_password("SMTP_URL", ("smtp", "smtps"), about="the relay, such as `smtp://user:password@host:587`")
+    variable_prefixes=("SMTP_",),
+    read_account=lambda reader: SmtpAccount(
+        reader.url_with_password("SMTP_URL", ("smtp", "smtps"), about="the relay, such as `smtp://user:password@host:587`")
     ),
-    make=lambda account, _: Smtp(account.url),
+    make_adapter=lambda account, _: Smtp(account.url),
 )

@@ -1,7 +1,7 @@
-"""SMS and WhatsApp through Twilio's Messages API, status callbacks and inbound messages through its signed webhooks.
+"""SMS and WhatsApp through Twilio's Messages API; status callbacks and inbound messages through its signed webhooks.
 
-The official SDK names each error and says where and with which headers to post: at its own seam, `HttpClient`, we take a request
-from it. The form itself is laid out here, field for field as the SDK's.
+The official SDK parses errors and gives the URL and headers of a request: a custom `HttpClient` captures the request that the SDK
+would send. The form is built here, with the same fields as the SDK's.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ from channels.base import (
     WhatsApp,
 )
 from channels.http import HttpRequest, HttpResponse, HttpTransport, header_lines
-from channels.http_adapter import Clock, Reactions, by_status, hand_over, inquire, receipt, retry_after_seconds, utc_now
-from channels.redaction import extra
+from channels.http_adapter import Clock, ErrorCodes, error_from_status, fetch, parse_receipt, retry_after_seconds, send_all, utc_now
+from channels.redaction import extra_fields
 from channels.registry import (
-    NUMBER,
+    PHONE_NUMBER,
     SENDER_NAME,
     AdapterContext,
     Pattern,
@@ -61,23 +61,23 @@ from channels.registry import (
     WebhookEndpoint,
     WebhookRequest,
 )
-from channels.urlencoded import encoded
-from channels.validation import checked, one_line
+from channels.urlencoded import encode_form
+from channels.validation import check_content, check_one_line
 
 API = "https://api.twilio.com"
 CONTENT_API = "https://content.twilio.com"
 BODY_CHARACTERS_MAX = 1600
-LIST_SIZE = 1000  # what one page of a list may hold
-LIST_PAGES_MAX = 3  # whoever got more in the time asked about is a case for a person
+LIST_SIZE = 1000  # the largest page of a list
+LIST_PAGES_MAX = 3  # if an address got more in that time, a person must look
 TTL_SECONDS_MAX = 36_000
-_WAIT_SECONDS = {"21611": 300.0}  # ten hours of messages wait for this sender: give it minutes
+_WAIT_SECONDS = {"21611": 300.0}  # ten hours of messages wait for this sender: wait some minutes
 
-SERVICE = r"MG[0-9a-fA-F]{32}"
-_SERVICE = re.compile(SERVICE)
+SERVICE_SID = r"MG[0-9a-fA-F]{32}"
+_SERVICE_SID = re.compile(SERVICE_SID)
 
-# Error codes of a refused send. Twilio advises against much logic on codes because they change: what is not here is
-# `Rejected`, neither repeated nor held against the address.
-REACTIONS: Reactions = {
+# Error codes of a refused send. Twilio advises against much logic on codes because they change. Other codes are `Rejected`: no
+# retry, and the address is not suppressed.
+ERROR_CODES: ErrorCodes = {
     "20003": (Misconfigured, "wrong account, key or token"),
     "20404": (Misconfigured, "no such account or path"),
     "20429": (Throttled, "too many requests at once"),
@@ -86,7 +86,7 @@ REACTIONS: Reactions = {
     "21265": (BadAddress, "a short code"),
     "21266": (BadAddress, "recipient and sender are the same"),
     "21268": (BadAddress, "a premium number"),
-    "21408": (Rejected, "sending to this country is switched off in the account"),
+    "21408": (Rejected, "sending to this country is disabled in the account"),
     "21602": (Rejected, "no text"),
     "21603": (Rejected, "no sender"),
     "21604": (Rejected, "no recipient"),
@@ -123,7 +123,7 @@ class _RequestCaptured(Exception):
 
 
 class _CapturingClient(HttpClient):  # type: ignore[misc]  # the SDK ships no types
-    """The SDK's seam for own HTTP clients: takes what the SDK would send, and sends nothing."""
+    """The SDK's interface for custom HTTP clients: captures the request that the SDK would send, and sends nothing."""
 
     def __init__(self) -> None:
         super().__init__(getLogger(__name__), is_async=False)
@@ -142,20 +142,19 @@ class _CapturingClient(HttpClient):  # type: ignore[misc]  # the SDK ships no ty
         raise _RequestCaptured(uri, data or {}, headers or {}, auth or ("", ""))
 
 
-def _taken(call: Callable[[], object]) -> _RequestCaptured:
+def _capture(call: Callable[[], object]) -> _RequestCaptured:
     try:
         call()
-    except _RequestCaptured as taken:
-        return taken
+    except _RequestCaptured as captured:
+        return captured
     raise AssertionError("the SDK sent no request")
 
 
 class Twilio:
-    """The adapter of one channel over one account and sender: `TwilioSms` or `TwilioWhatsApp`.
+    """The adapter for one channel with one account and sender: `TwilioSms` or `TwilioWhatsApp`.
 
-    `sender` is a number, for SMS also an alphanumeric name, or the sid (MG…) of a messaging service; an outbound may name another
-    one of the account's. Status callbacks
-    are asked for at `callback_url` with the message's id as `?message=`.
+    `sender` is a number, the SID (MG…) of a messaging service, or for SMS an alphanumeric name; an outbound may name another
+    sender of the account. Status callbacks go to `callback_url`, with the message id as `?message=`.
     """
 
     name = "twilio"
@@ -173,83 +172,83 @@ class Twilio:
     ) -> None:
         self.channel = channel
         self._http, self._now, self._callback_url = http, now, callback_url
-        outside = {"TWILIO_ACCOUNT_SID": account_sid}  # in place of the environment, where a region or edge may be set
-        self._client = Client(account_sid, auth_token, http_client=_CapturingClient(), environment=outside)
+        environment = {"TWILIO_ACCOUNT_SID": account_sid}  # instead of the process environment, which could set a region or edge
+        self._client = Client(account_sid, auth_token, http_client=_CapturingClient(), environment=environment)
         self._client.api.base_url = base_url
-        self._sender = urlencode(_sender(channel, sender))
-        self._messages_url = _taken(partial(self._client.messages.create, to="", body="")).url
-        account = _taken(self._client.api.accounts(account_sid).fetch)
+        self._sender = urlencode(_sender_field(channel, sender))
+        self._messages_url = _capture(partial(self._client.messages.create, to="", body="")).url
+        account = _capture(self._client.api.accounts(account_sid).fetch)
         self._account_url = account.url
         form = {"Content-Type": "application/x-www-form-urlencoded"}
-        self._headers = header_lines(account.headers | _basic(*account.auth) | form)
+        self._headers = header_lines(account.headers | _basic_auth(*account.auth) | form)
 
     def send(self, batch: Sequence[Outbound]) -> Iterator[tuple[Outbound, Result]]:
         """One request per message. See `channels.base.Provider`."""
-        return hand_over(self._http, batch, self.build, self.parse)
+        return send_all(self._http, batch, self.build, self.parse)
 
     def build(self, outbound: Outbound) -> HttpRequest:
-        """The request that the SDK would send. Raises Rejected for what Twilio would not take."""
-        fields = _FIELDS[self.channel](outbound)
+        """Return the request that the SDK would send. Raises Rejected for messages that Twilio would refuse."""
+        fields = _FIELDS_BY_CHANNEL[self.channel](outbound)
         if outbound.ttl_seconds is not None:
             fields["ValidityPeriod"] = str(min(max(1, outbound.ttl_seconds), TTL_SECONDS_MAX))
         if self._callback_url:
             fields["StatusCallback"] = f"{self._callback_url}?message={quote(outbound.id, safe='')}"
-        sender = urlencode(_sender(self.channel, outbound.sender)) if outbound.sender else self._sender
-        return HttpRequest(self._messages_url, self._headers, f"{encoded(fields)}&{sender}".encode())
+        sender = urlencode(_sender_field(self.channel, outbound.sender)) if outbound.sender else self._sender
+        return HttpRequest(self._messages_url, self._headers, f"{encode_form(fields)}&{sender}".encode())
 
     def parse(self, answer: HttpResponse) -> Result:
-        """A 2xx with a sid is a receipt; a 4xx is what REACTIONS say of its code."""
+        """A 2xx with a SID is a receipt; for a 4xx, ERROR_CODES decides by its code."""
         if 200 <= answer.status < 300:
-            return receipt(answer.fields().get("sid"))
+            return parse_receipt(answer.fields().get("sid"))
         code = _error_code(answer)
         if code is None or not 400 <= answer.status < 500:
-            return by_status(answer, self._now())
-        if code not in REACTIONS or code in _ALERTS:
-            alert(self.name, code, known=code in REACTIONS)
-        error, hint = REACTIONS.get(code) or (Throttled if answer.status == 429 else Rejected, "a code we do not know")
+            return error_from_status(answer, self._now())
+        if code not in ERROR_CODES or code in _ALERT_CODES:
+            alert(self.name, code, known=code in ERROR_CODES)
+        error, hint = ERROR_CODES.get(code) or (Throttled if answer.status == 429 else Rejected, "unknown code")
         if error is Throttled:
             wait = retry_after_seconds(answer, self._now())
             return Throttled(code, hint, _WAIT_SECONDS.get(code) if wait is None else wait)
         return error(code, hint)
 
     def check(self) -> ChannelError | None:
-        """Fetch the account."""
-        answer = inquire(self._http, HttpRequest(self._account_url, self._headers), self._now)
+        """Fetch the account and see that it is active."""
+        answer = fetch(self._http, HttpRequest(self._account_url, self._headers), self._now)
         if isinstance(answer, ChannelError):
             return answer
         return None if answer.fields().get("status") == "active" else Misconfigured("account_not_active")
 
     def look_up(self, address: str, since: datetime) -> Sequence[ProviderRecord] | ChannelError:
-        """See `channels.base.LooksUp`. Asked by number alone, newest first: what is still queued has no sending date to ask by."""
+        """See `channels.base.SupportsLookup`. Filters by number only, newest first: a queued message has no sending date yet."""
         to = f"whatsapp:{address}" if self.channel is Channel.WHATSAPP else address
-        place = f"{urlsplit(self._messages_url).path}?{urlencode({'To': to, 'PageSize': LIST_SIZE})}"
-        found: list[ProviderRecord] = []
+        path = f"{urlsplit(self._messages_url).path}?{urlencode({'To': to, 'PageSize': LIST_SIZE})}"
+        records: list[ProviderRecord] = []
         for _ in range(LIST_PAGES_MAX):
-            answer = inquire(self._http, HttpRequest(urljoin(self._messages_url, place), self._headers), self._now)
+            answer = fetch(self._http, HttpRequest(urljoin(self._messages_url, path), self._headers), self._now)
             if isinstance(answer, ChannelError):
                 return answer
             page = answer.fields()
             try:
-                traces = [self._trace(row) for row in page["messages"]]
+                page_records = [self._record(row) for row in page["messages"]]
             except (KeyError, TypeError, ValueError, AttributeError):
                 return Uncertain("unreadable")
-            found += [trace for trace in traces if trace is not None and trace.at >= since]
-            place = str(page.get("next_page_uri") or "")
-            if not place.startswith("/2010-04-01/") or any(trace is not None and trace.at < since for trace in traces):
-                return found
+            records += [record for record in page_records if record is not None and record.at >= since]
+            path = str(page.get("next_page_uri") or "")
+            if not path.startswith("/2010-04-01/") or any(record is not None and record.at < since for record in page_records):
+                return records
         return Rejected("too_many_messages")
 
-    def _trace(self, row: Mapping[str, object]) -> ProviderRecord | None:
-        """A row of the list as the status callback would have told it; None for what we received."""
+    def _record(self, row: Mapping[str, object]) -> ProviderRecord | None:
+        """Return a row of the list, with the events that a status callback would give; None for an inbound message."""
         if row.get("direction") == "inbound":
             return None
         sid, status, error = str(row["sid"]), str(row["status"]).lower(), str(row.get("error_code") or "")
         created = parsedate_to_datetime(str(row["date_created"]))
-        told = _event(sid, status, error, str(row["to"]), self.channel, created)
-        return ProviderRecord(sid, created, str(row.get("body") or ""), tuple(_with_opt_out(told)))
+        event = _event(sid, status, error, str(row["to"]), self.channel, created)
+        return ProviderRecord(sid, created, str(row.get("body") or ""), tuple(_with_opt_out(event)))
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close connections."""
         self._http.close()
 
 
@@ -257,45 +256,48 @@ TwilioSms = partial(Twilio, Channel.SMS)
 TwilioWhatsApp = partial(Twilio, Channel.WHATSAPP)
 
 
-def _sms(outbound: Outbound) -> dict[str, str]:
-    return {"To": outbound.address, "Body": _fitting(checked(outbound, Channel.SMS, Sms).text)}
+def _sms_fields(outbound: Outbound) -> dict[str, str]:
+    return {"To": outbound.address, "Body": _check_body(check_content(outbound, Channel.SMS, Sms).text)}
 
 
-def _fitting(text: str) -> str:
-    """The text, where Twilio would take it; else raises Rejected."""
+def _check_body(text: str) -> str:
+    """Return the text. Raises Rejected if Twilio would refuse it."""
     if not text or len(text) > BODY_CHARACTERS_MAX:
         code = "21617" if text else "21602"
-        raise Rejected(code, REACTIONS[code][1])
+        raise Rejected(code, ERROR_CODES[code][1])
     return text
 
 
-def _whatsapp(outbound: Outbound) -> dict[str, str]:
-    content = checked(outbound, Channel.WHATSAPP, WhatsApp)
+def _whatsapp_fields(outbound: Outbound) -> dict[str, str]:
+    content = check_content(outbound, Channel.WHATSAPP, WhatsApp)
     if content.text:
-        return {"To": f"whatsapp:{outbound.address}", "Body": _fitting(content.text)}
+        return {"To": f"whatsapp:{outbound.address}", "Body": _check_body(content.text)}
     return {
         "To": f"whatsapp:{outbound.address}",
-        "ContentSid": one_line(content.content_sid, "content_sid"),
+        "ContentSid": check_one_line(content.content_sid, "content_sid"),
         "ContentVariables": json.dumps(dict(content.variables), ensure_ascii=False),
     }
 
 
-# Laid out by hand: the SDK's `create` costs more than all else in a message's hand-over. Tests hold our bytes against its own.
-_FIELDS: Mapping[Channel, Callable[[Outbound], dict[str, str]]] = {Channel.SMS: _sms, Channel.WHATSAPP: _whatsapp}
+# Built by hand: the SDK's `create` costs more than the rest of a hand-off. Tests compare our bytes with the SDK's.
+_FIELDS_BY_CHANNEL: Mapping[Channel, Callable[[Outbound], dict[str, str]]] = {
+    Channel.SMS: _sms_fields,
+    Channel.WHATSAPP: _whatsapp_fields,
+}
 
 
-def _sender(channel: Channel, sender: str) -> dict[str, str]:
-    if _SERVICE.fullmatch(sender):
+def _sender_field(channel: Channel, sender: str) -> dict[str, str]:
+    if _SERVICE_SID.fullmatch(sender):
         return {"MessagingServiceSid": sender}
     return {"From": sender if channel is Channel.SMS else f"whatsapp:{sender.removeprefix('whatsapp:')}"}
 
 
-def _basic(user: str, secret: str) -> dict[str, str]:
+def _basic_auth(user: str, secret: str) -> dict[str, str]:
     return {"Authorization": "Basic " + base64.b64encode(f"{user}:{secret}".encode()).decode()}
 
 
 def _error_code(answer: HttpResponse) -> str | None:
-    """Twilio's code, as the SDK reads it from either of its error formats; None where the answer holds none."""
+    """Return Twilio's code, as the SDK reads it from either error format; None if there is none."""
     error = Version.exception("POST", "", SdkResponse(answer.status, answer.body.decode(errors="replace")), "")
     return str(error.code) if isinstance(error.code, int) and error.code >= 10_000 else None
 
@@ -314,29 +316,29 @@ _STATUSES = {
     "failed": EventKind.FAILED,
     "canceled": EventKind.FAILED,
 }
-# Why a message failed on its way. What is not here is no fault of the address either: FAILED, its code on record, and an alert.
-_FAILURES = {
-    "21610": EventKind.FAILED,  # replied STOP: the no is an event of its own, see `parse_events`
+# Why a message failed after it was taken. Other codes are FAILED, recorded, with an alert; the address is not suppressed.
+_FAILURE_CODES = {
+    "21610": EventKind.FAILED,  # replied STOP: the opt-out is a separate event, see `parse_events`
     "21703": EventKind.HALTED,  # no usable sender in the messaging service
-    "30001": EventKind.FAILED,  # the service's queue ran over
+    "30001": EventKind.FAILED,  # the service's queue overflowed
     "30002": EventKind.HALTED,  # account suspended
-    "30003": EventKind.FAILED,  # handset off, no signal
+    "30003": EventKind.FAILED,  # phone off or no signal
     "30004": EventKind.FAILED,  # blocked by the carrier or a do-not-call list
     "30005": EventKind.BOUNCED,  # unknown or no longer in service
     "30006": EventKind.BOUNCED,  # landline or unreachable carrier
     "30007": EventKind.FAILED,  # filtered as spam
-    "30008": EventKind.FAILED,  # the carrier says no more
+    "30008": EventKind.FAILED,  # the carrier gives no reason
     "30022": EventKind.FAILED,  # rate
     "30023": EventKind.FAILED,  # daily cap
     "30032": EventKind.FAILED,  # number not verified (US)
     "30034": EventKind.FAILED,  # number not registered (US)
-    "30036": EventKind.FAILED,  # its validity ran out
+    "30036": EventKind.FAILED,  # its validity period ended
     "30410": EventKind.UNKNOWN,  # the carrier timed out: it may have arrived
     "30450": EventKind.FAILED,  # blocked for some minutes against SMS pumping
-    "63001": EventKind.HALTED,  # the WhatsApp account does not know us
+    "63001": EventKind.HALTED,  # unknown WhatsApp account
     "63003": EventKind.BOUNCED,  # not on WhatsApp
     "63005": EventKind.FAILED,  # content refused
-    "63012": EventKind.FAILED,  # internal error at the provider's provider
+    "63012": EventKind.FAILED,  # internal error of WhatsApp
     "63013": EventKind.FAILED,  # against a policy
     "63015": EventKind.FAILED,  # Twilio's own sandbox: the person has not joined
     "63016": EventKind.FAILED,  # free text outside the 24-hour window
@@ -356,10 +358,10 @@ _FAILURES = {
     "63049": EventKind.FAILED,  # Meta chose not to deliver this marketing message
     "63051": EventKind.HALTED,  # WhatsApp account locked
 }
-# What reached nobody and may leave again: the wait, and how often. Where the provider can't say what became of a message (30008,
-# 30410), or its time was over (30036), there is no other try.
+# Failures that reached nobody, so the message may be sent again: the wait, and how often. No retry if the provider does not know
+# what happened (30008, 30410) or the time was over (30036).
 _MINUTE, _HOUR, _DAY = 60.0, 3_600.0, 86_400.0
-_AGAIN = {
+_RETRY_HINTS = {
     "30001": RetryHint(5 * _MINUTE, 5),
     "30003": RetryHint(4 * _HOUR, 2),
     "30022": RetryHint(_MINUTE, 5),
@@ -367,38 +369,38 @@ _AGAIN = {
     "30450": RetryHint(30 * _MINUTE, 2),
     "63012": RetryHint(_MINUTE, 3),
     "63017": RetryHint(_MINUTE, 5),
-    "63018": RetryHint(_HOUR, 5),  # too fast, or the portfolio's limit, which takes hours
+    "63018": RetryHint(_HOUR, 5),  # too fast, or the limit of the portfolio, which lasts hours
     "63038": RetryHint(_DAY, 2),
     "63049": RetryHint(_DAY, 2),
 }
-_NOT_IN_THE_US = "63049"  # Meta: such a message is not to be repeated to a number of the USA
-# Failures that mean a dead address once they come in a row: how many.
-_STRIKES = {"30003": 3, "30004": 2}
-# Codes that nothing here can mend, but a person can: settings of countries, numbers and templates, filters, policies.
-_ALERTS = frozenset(
+_NO_RETRY_IN_US = "63049"  # Meta: do not send such a message again to a US number
+# Soft bounces: so many in a row mean that the address does not work.
+_SOFT_BOUNCE_LIMITS = {"30003": 3, "30004": 2}
+# Codes that only a person can fix: settings of countries, numbers and templates, filters, policies.
+_ALERT_CODES = frozenset(
     {"21408", "21602", "21603", "21604", "21656", "30007", "30032", "30034", "63013", "63015", "63027", "63028", "63030", "63041"}
 )
 _CODE = re.compile(r"[0-9]{5}")
-_FIELDS_KNOWN = frozenset({"MessageSid", "MessageStatus", "ErrorCode", "SmsSid", "SmsStatus", "AccountSid", "ApiVersion"})
+_KNOWN_FIELDS = frozenset({"MessageSid", "MessageStatus", "ErrorCode", "SmsSid", "SmsStatus", "AccountSid", "ApiVersion"})
 
 
 def parse_events(url: str, body: bytes, signature: str, auth_token: str, now: datetime) -> list[Event]:
-    """What one status callback tells: an event, or two where a person's STOP stands behind a failure.
+    """Return the event of one status callback; two events if the message failed because of a person's STOP.
 
-    `url` is the public one that Twilio called, query included; `body` the raw form; `now` stands in for the time that
-    Twilio leaves out. Raises BadSignature, and BadPayload where sid or status are missing.
+    `url` is the public URL that Twilio called, with its query; `body` is the raw form; `now` is used as the event's time, because
+    Twilio sends none. Raises BadSignature, or BadPayload if SID or status is missing.
     """
-    form = _verified(url, body, signature, auth_token)
+    form = _verify_form(url, body, signature, auth_token)
     sid, status, error = form.get("MessageSid", ""), form.get("MessageStatus", "").lower(), form.get("ErrorCode", "")
     if not sid or not status:
         raise BadPayload("no MessageSid or MessageStatus")
     to, message_id = form.get("To", ""), next(iter(parse_qs(urlsplit(url).query).get("message", [])), None)
-    told = _event(sid, status, error, to, _channel(to, form.get("From", "")), now)
-    return _with_opt_out(replace(told, message_id=message_id, extra=extra(form, _FIELDS_KNOWN)))
+    event = _event(sid, status, error, to, _channel(to, form.get("From", "")), now)
+    return _with_opt_out(replace(event, message_id=message_id, extra=extra_fields(form, _KNOWN_FIELDS)))
 
 
 def _with_opt_out(event: Event) -> list[Event]:
-    """The event; two where a person's STOP stands behind a failure: the message failed, and the person said no."""
+    """Return the event; two if it failed because of a person's STOP: the failure and the opt-out."""
     if event.kind is not EventKind.FAILED or event.code != "21610":
         return [event]
     return [event, replace(event, id=f"{event.id}:opted_out", kind=EventKind.OPTED_OUT)]
@@ -408,8 +410,8 @@ def _event(sid: str, status: str, error: str, to: str, channel: Channel, at: dat
     code = error if _CODE.fullmatch(error) else None
     kind = _kind(status, code)
     failed = code if kind is EventKind.FAILED and code else ""
-    retry_hint = _AGAIN.get(failed)
-    if failed == _NOT_IN_THE_US and to.removeprefix("whatsapp:").startswith("+1"):
+    retry_hint = _RETRY_HINTS.get(failed)
+    if failed == _NO_RETRY_IN_US and to.removeprefix("whatsapp:").startswith("+1"):
         retry_hint = None
     return Event(
         provider=Twilio.name,
@@ -420,7 +422,7 @@ def _event(sid: str, status: str, error: str, to: str, channel: Channel, at: dat
         receipt=sid,
         code=code,
         retry_hint=retry_hint,
-        strikes=_STRIKES.get(failed),
+        soft_bounce_limit=_SOFT_BOUNCE_LIMITS.get(failed),
     )
 
 
@@ -428,14 +430,14 @@ def _kind(status: str, code: str | None) -> EventKind:
     kind = _STATUSES.get(status, EventKind.UNKNOWN)
     if kind is not EventKind.FAILED or code is None:
         return kind
-    if code not in _FAILURES or code in _ALERTS:
-        alert(Twilio.name, code, known=code in _FAILURES)
-    return _FAILURES.get(code, kind)
+    if code not in _FAILURE_CODES or code in _ALERT_CODES:
+        alert(Twilio.name, code, known=code in _FAILURE_CODES)
+    return _FAILURE_CODES.get(code, kind)
 
 
 def parse_inbound(url: str, body: bytes, signature: str, auth_token: str) -> InboundText:
-    """The message of one inbound call; arguments and errors as for `parse_events`."""
-    form = _verified(url, body, signature, auth_token)
+    """Return the message of one inbound call. Arguments and errors as for `parse_events`."""
+    form = _verify_form(url, body, signature, auth_token)
     sid, sender = form.get("MessageSid", ""), form.get("From", "")
     if not sid or not sender:
         raise BadPayload("no MessageSid or From")
@@ -444,20 +446,20 @@ def parse_inbound(url: str, body: bytes, signature: str, auth_token: str) -> Inb
 
 
 class _FormFields(dict[str, list[str]]):
-    """A form whose fields may repeat, in the shape that the SDK's validator asks for."""
+    """A form whose fields may repeat, with the interface that the SDK's validator needs."""
 
     def getlist(self, name: str) -> list[str]:
         return self[name]
 
 
-def _verified(url: str, body: bytes, signature: str, auth_token: str) -> dict[str, str]:
-    """The form, each field's first value, once the signature over public URL and fields is shown to be Twilio's."""
+def _verify_form(url: str, body: bytes, signature: str, auth_token: str) -> dict[str, str]:
+    """Verify the signature over public URL and fields, and return the first value of each field."""
     try:
         form = _FormFields(parse_qs(body.decode(), keep_blank_values=True, strict_parsing=bool(body)))
-        genuine = RequestValidator(auth_token).validate(url, form, signature)
-    except (ValueError, TypeError, AttributeError):  # the SDK trips over missing and odd parts
+        valid = RequestValidator(auth_token).validate(url, form, signature)
+    except (ValueError, TypeError, AttributeError):  # what the SDK raises for missing or unexpected parts
         raise BadSignature("malformed") from None
-    if not genuine:
+    if not valid:
         raise BadSignature("signature")
     return {name: values[0] for name, values in form.items()}
 
@@ -466,28 +468,34 @@ def _channel(*addresses: str) -> Channel:
     return Channel.WHATSAPP if any(address.startswith("whatsapp:") for address in addresses) else Channel.SMS
 
 
-NOTHING = "<?xml version='1.0' encoding='UTF-8'?><Response/>"
+EMPTY_TWIML = "<?xml version='1.0' encoding='UTF-8'?><Response/>"
 
 
-def twiml(text: str | None) -> str:
-    """The answer to an inbound call: one message back to the sender, or nothing."""
-    return NOTHING if text is None else NOTHING.replace("<Response/>", f"<Response><Message>{escape(text)}</Message></Response>")
+def twiml_response(text: str | None) -> str:
+    """Return the TwiML response to an inbound call: one message back to the sender, or an empty response."""
+    return (
+        EMPTY_TWIML
+        if text is None
+        else EMPTY_TWIML.replace("<Response/>", f"<Response><Message>{escape(text)}</Message></Response>")
+    )
 
 
-# -- the plug ----------------------------------------------------------------------------------------------------------
+# -- the plugin ----------------------------------------------------------------------------------------------------------
 
 SID = Pattern(re.compile(r"AC[0-9a-fA-F]{32}"), "AC and 32 hex digits")
 SENDER = Pattern(
-    re.compile(rf"{NUMBER}|{SERVICE}|{SENDER_NAME}"),
+    re.compile(rf"{PHONE_NUMBER}|{SERVICE_SID}|{SENDER_NAME}"),
     "a number like +32470000000, a name of at most 11 letters, digits and spaces with a letter in it, or MG and 32 hex digits",
 )
-WHATSAPP_SENDER = Pattern(re.compile(rf"(?:whatsapp:)?{NUMBER}|{SERVICE}"), "a number like +32470000000, or MG and 32 hex digits")
+WHATSAPP_SENDER = Pattern(
+    re.compile(rf"(?:whatsapp:)?{PHONE_NUMBER}|{SERVICE_SID}"), "a number like +32470000000, or MG and 32 hex digits"
+)
 _KEYS = ("TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN")
 
 
 @dataclass(frozen=True, slots=True)
 class TwilioAccount:
-    """Twilio's APIs. A sender is a number, an alphanumeric name (SMS only) or a messaging service (MG…)."""
+    """A Twilio account. A sender is a number, an alphanumeric name (SMS only) or a messaging service (MG…)."""
 
     account_sid: str
     auth_token: str = field(repr=False)
@@ -497,23 +505,25 @@ class TwilioAccount:
     whatsapp_sender: str
 
 
-def _account(read: VariableReader) -> TwilioAccount:
+def _read_account(reader: VariableReader) -> TwilioAccount:
     return TwilioAccount(
-        account_sid=read.matching("TWILIO_ACCOUNT_SID", SID, about="the account"),
-        auth_token=read.secret("TWILIO_AUTH_TOKEN", about="the account's token; also verifies webhook calls"),
-        base_url=read.url("TWILIO_BASE_URL", API, about="where the API is"),
-        content_base_url=read.url("TWILIO_CONTENT_BASE_URL", CONTENT_API, about="where the Content API is; checked, not used yet"),
-        sms_sender=read.matching("TWILIO_SMS_SENDER", SENDER, about="the sender of SMS"),
-        whatsapp_sender=read.matching(
+        account_sid=reader.matching("TWILIO_ACCOUNT_SID", SID, about="the account"),
+        auth_token=reader.secret("TWILIO_AUTH_TOKEN", about="the account's token; also verifies webhook calls"),
+        base_url=reader.url("TWILIO_BASE_URL", API, about="the base URL of the API"),
+        content_base_url=reader.url(
+            "TWILIO_CONTENT_BASE_URL", CONTENT_API, about="the Content API's base URL; checked, not used yet"
+        ),
+        sms_sender=reader.matching("TWILIO_SMS_SENDER", SENDER, about="the sender of SMS"),
+        whatsapp_sender=reader.matching(
             "TWILIO_WHATSAPP_SENDER", WHATSAPP_SENDER, about="the sender of WhatsApp messages"
         ).removeprefix("whatsapp:"),
     )
 
 
-def _make(account: TwilioAccount, bench: AdapterContext) -> Twilio:
-    sender = account.sms_sender if bench.channel is Channel.SMS else account.whatsapp_sender
-    status_url = f"{bench.webhook_url}/status"
-    return Twilio(bench.channel, account.account_sid, account.auth_token, sender, bench.http, account.base_url, status_url)
+def _make_adapter(account: TwilioAccount, context: AdapterContext) -> Twilio:
+    sender = account.sms_sender if context.channel is Channel.SMS else account.whatsapp_sender
+    status_url = f"{context.webhook_url}/status"
+    return Twilio(context.channel, account.account_sid, account.auth_token, sender, context.http, account.base_url, status_url)
 
 
 def _signature(call: WebhookRequest) -> str:
@@ -523,16 +533,16 @@ def _signature(call: WebhookRequest) -> str:
 PLUGIN = ProviderPlugin(
     name=Twilio.name,
     needs={Channel.SMS: (*_KEYS, "TWILIO_SMS_SENDER"), Channel.WHATSAPP: (*_KEYS, "TWILIO_WHATSAPP_SENDER")},
-    prefixes=("TWILIO_",),
-    read=_account,
-    make=_make,
+    variable_prefixes=("TWILIO_",),
+    read_account=_read_account,
+    make_adapter=_make_adapter,
     endpoints={
         "status": WebhookEndpoint(lambda call, token: parse_events(call.url, call.body, _signature(call), token, call.now)),
         "inbound": WebhookEndpoint(
             lambda call, token: [parse_inbound(call.url, call.body, _signature(call), token)],
-            lambda text: (twiml(text), "text/xml"),
+            lambda text: (twiml_response(text), "text/xml"),
         ),
     },
     webhook_key=lambda account: account.auth_token,
-    usual=True,
+    preferred=True,
 )

@@ -1,1 +1,1 @@
-"""Rate limiter, circuit breaker and failover: wrappers around a provider."""
+"""Rate limiter, circuit breaker and failover: wrappers around a provider. Each is itself a `Provider`."""

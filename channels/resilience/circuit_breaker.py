@@ -1,6 +1,6 @@
-"""Brakes around a provider: a rate that all workers share, a pause after trouble, a second provider for what surely did not leave.
+"""Circuit breaker: 5 failures in a row open it for 10 seconds.
 
-Each is itself a `Provider`. What a brake holds back has not left the house: it ends in `Throttled`, which costs no attempt.
+While it is open, messages are not sent and end in `Throttled`, which costs no attempt.
 """
 
 from __future__ import annotations
@@ -11,35 +11,33 @@ from datetime import timedelta
 from channels.alerts import alert
 from channels.base import Outbound, Provider, Result, Throttled, Unavailable, Uncertain
 from channels.http_adapter import Clock
-from channels.resilience.wrapper import Pairs, ProviderWrapper
-
-# -- trouble -----------------------------------------------------------------------------------------------------------
+from channels.resilience.wrapper import ProviderWrapper, Results
 
 
 class CircuitBreaker(ProviderWrapper):
-    """A provider that is left in peace for some seconds once `faults_max` requests in a row had no good end.
+    """Stops requests for `pause_seconds` after `failures_max` requests in a row ended in `Unavailable` or `Uncertain`.
 
-    After the pause one message goes ahead to see. Mails that shared a request count once.
+    After the pause one message is sent as a probe. Mails that shared a request count as one failure.
     """
 
-    def __init__(self, inside: Provider, now: Clock, faults_max: int = 5, pause_seconds: float = 10.0) -> None:
-        super().__init__(inside)
-        self._now, self._faults_max, self._pause_seconds = now, faults_max, pause_seconds
-        self._faults, self._open_until = 0, now()
+    def __init__(self, inner: Provider, now: Clock, failures_max: int = 5, pause_seconds: float = 10.0) -> None:
+        super().__init__(inner)
+        self._now, self._failures_max, self._pause_seconds = now, failures_max, pause_seconds
+        self._failures, self._open_until = 0, now()
 
-    def send(self, batch: Sequence[Outbound]) -> Pairs:
+    def send(self, batch: Sequence[Outbound]) -> Results:
         """See `channels.base.Provider`."""
         if self._now() < self._open_until:
             yield from self._hold(batch)
-        elif self._faults < self._faults_max:
-            yield from self._watch(batch)
+        elif self._failures < self._failures_max:
+            yield from self._send_and_count(batch)
         else:
-            yield from self._watch(batch[:1])
-            yield from self._hold(batch[1:]) if self._faults else self._watch(batch[1:])
+            yield from self._send_and_count(batch[:1])
+            yield from self._hold(batch[1:]) if self._failures else self._send_and_count(batch[1:])
 
-    def _watch(self, batch: Sequence[Outbound]) -> Pairs:
+    def _send_and_count(self, batch: Sequence[Outbound]) -> Results:
         last: Result | None = None
-        for outbound, result in self.inside.send(batch):
+        for outbound, result in self.inner.send(batch):
             if result is not last:
                 self._count(result)
             last = result
@@ -47,14 +45,14 @@ class CircuitBreaker(ProviderWrapper):
 
     def _count(self, result: Result) -> None:
         if not isinstance(result, Unavailable | Uncertain):
-            self._faults = 0
+            self._failures = 0
             return
-        self._faults += 1
-        if self._faults >= self._faults_max:
+        self._failures += 1
+        if self._failures >= self._failures_max:
             if self._now() >= self._open_until:
                 alert(self.name, "paused")
             self._open_until = self._now() + timedelta(seconds=self._pause_seconds)
 
-    def _hold(self, batch: Sequence[Outbound]) -> Pairs:
+    def _hold(self, batch: Sequence[Outbound]) -> Results:
         seconds = max(0.0, (self._open_until - self._now()).total_seconds())
-        yield from ((outbound, Throttled("paused", "the provider is left in peace", seconds)) for outbound in batch)
+        yield from ((outbound, Throttled("paused", "the circuit breaker is open", seconds)) for outbound in batch)

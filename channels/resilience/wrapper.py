@@ -1,7 +1,4 @@
-"""Brakes around a provider: a rate that all workers share, a pause after trouble, a second provider for what surely did not leave.
-
-Each is itself a `Provider`. What a brake holds back has not left the house: it ends in `Throttled`, which costs no attempt.
-"""
+"""Base class of the wrappers around a provider."""
 
 from __future__ import annotations
 
@@ -10,20 +7,20 @@ from typing import TypeAlias
 
 from channels.base import ChannelError, Outbound, Provider, Result
 
-Pairs: TypeAlias = Iterator[tuple[Outbound, Result]]
+Results: TypeAlias = Iterator[tuple[Outbound, Result]]
 
 
 class ProviderWrapper:
-    """What all brakes have in common: the name and channel of the provider inside."""
+    """A provider around another provider, with the same name and channel."""
 
-    def __init__(self, inside: Provider) -> None:
-        self.inside = inside
-        self.name, self.channel = inside.name, inside.channel
+    def __init__(self, inner: Provider) -> None:
+        self.inner = inner
+        self.name, self.channel = inner.name, inner.channel
 
     def check(self) -> ChannelError | None:
-        """The provider's own check."""
-        return self.inside.check()
+        """Return the result of the inner provider's check."""
+        return self.inner.check()
 
     def close(self) -> None:
-        """Let go of connections."""
-        self.inside.close()
+        """Close connections."""
+        self.inner.close()

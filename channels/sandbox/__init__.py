@@ -1,23 +1,24 @@
-"""A local server that speaks the used parts of SendGrid's, Twilio's and Firebase's APIs, so that their own clients
-can't tell.
+"""A local server with doubles of SendGrid's, Twilio's, Telnyx's and Firebase's APIs. The official clients work with it.
 
-For anyone who develops against these providers, and the sink of our demo and benchmark. `running()` starts one beside
-a test, `serve()` one in a process of its own (`python -m channels.sandbox --port P`), and `Sandbox(url)` speaks to
-either.
+Used for development, and by the demo, tests and benchmark. `running()` starts one in a thread beside a test, `serve()` runs one in
+its own process (`python -m channels.sandbox --port P`), and `SandboxClient(url)` controls either.
 
 ==========  ===========================================================================================================
-module      what it holds
+module      contents
 ==========  ===========================================================================================================
-http        the server's HTTP/1.1, made for speed
-app         which request goes where; fault rules strike here
-sendgrid    mail/send and its rules (`sendgrid_rules`)
-twilio      Messages: sending, its rules (`twilio_rules`), asking afterwards (`twilio_reads`)
+server      starts and stops the sandbox; `http` is its fast HTTP/1.1
+app         routes requests and applies fault rules
+doubles     finds the doubles: one `DOUBLE` per provider
+sendgrid    mail/send, and its checks (`sendgrid_rules`)
+twilio      Messages: sending, its checks (`twilio_rules`), queries (`twilio_reads`); `twilio_double` joins them
+telnyx      Messages (v2)
 fcm         messages:send, and the OAuth token endpoint
-arrivals    the log of everything that arrived
-faults      rules for what goes wrong
-events      news back to webhooks, signed; `posting` carries them
-messages    what was kept, made readable; `inbox` shows it, `control` gives it as JSON
-keys        signing keys, throw-away service accounts, TLS certificates
+state       everything that a running sandbox stores
+arrivals    the log of all messages that arrived
+faults      fault rules; `profiles` are named sets of them
+events      signed webhook calls; `posting` sends them
+messages    stored requests as readable messages; `inbox` shows them as pages, `control` as JSON
+keys        signing keys, service accounts, TLS certificates
 ==========  ===========================================================================================================
 """
 

@@ -1,4 +1,4 @@
-"""`python -m channels.sandbox`: one sandbox in a process of its own."""
+"""`python -m channels.sandbox`: run a sandbox in its own process."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from channels.sandbox.control import set_profile
 from channels.sandbox.keys import write_certificate
 from channels.sandbox.profiles import PROFILES
 from channels.sandbox.server import announce, serve
-from channels.sandbox.world import SandboxState
+from channels.sandbox.state import SandboxState
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Parse the command line and serve; 2 when the port can't be had, or the state folder not be used."""
+    """Parse the command line and serve. Returns 2 if the port or the state folder cannot be used."""
     options = _parser().parse_args(arguments)
 
-    def prepare(world: SandboxState) -> None:
+    def prepare(state: SandboxState) -> None:
         endpoints = f"{options.dispatcher.rstrip('/')}/webhooks" if options.dispatcher else ""
-        world.events.settings = replace(
-            world.events.settings,
+        state.events.settings = replace(
+            state.events.settings,
             sendgrid_url=options.sendgrid_webhook or (endpoints and f"{endpoints}/sendgrid"),
             twilio_inbound_url=options.twilio_inbound or (endpoints and f"{endpoints}/twilio/inbound"),
             telnyx_inbound_url=options.telnyx_inbound or (endpoints and f"{endpoints}/telnyx"),
         )
-        set_profile(world, options.profile)
+        set_profile(state, options.profile)
 
     try:
         serve(
             host=options.host,
             port=options.port,
-            state=options.state,
+            state_folder=options.state,
             seed=options.seed,
             ssl_context=_tls(options.tls) if options.tls else None,
             prepare=prepare,
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
     except (OSError, DamagedLogError) as fault:
         reason = os.strerror(fault.errno) if isinstance(fault, OSError) and fault.errno else str(fault)
-        sys.stderr.write(f"the sandbox can't start on {options.host}:{options.port}: {reason}\n")
+        sys.stderr.write(f"the sandbox cannot start on {options.host}:{options.port}: {reason}\n")
         return 2
     return 0
 
@@ -51,21 +51,21 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m channels.sandbox", description="Local doubles of the providers' APIs.")
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=_port, default=8090, help="0 takes a free one")
-    parser.add_argument("--state", type=Path, help="folder that remembers arrivals and keys over restarts")
-    parser.add_argument("--seed", type=int, default=0, help="for the dice of fault rules")
-    parser.add_argument("--profile", default="calm", choices=list(PROFILES), help="how well the providers do today")
+    parser.add_argument("--port", type=_port, default=8090, help="0 chooses a free one")
+    parser.add_argument("--state", type=Path, help="folder that keeps arrivals and keys over restarts")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random numbers of fault rules")
+    parser.add_argument("--profile", default="calm", choices=list(PROFILES), help="named set of fault rules")
     parser.add_argument("--sendgrid-webhook", default="", metavar="URL", help="where mail events are posted")
     parser.add_argument("--twilio-inbound", default="", metavar="URL", help="where replies to Twilio's numbers are posted")
     parser.add_argument("--telnyx-inbound", default="", metavar="URL", help="where replies to Telnyx's numbers are posted")
-    parser.add_argument("--dispatcher", default="", metavar="URL", help="post all of these to the webhooks of the dispatcher there")
+    parser.add_argument("--dispatcher", default="", metavar="URL", help="post all of these to the dispatcher at this URL")
     parser.add_argument("--tls", type=Path, metavar="FOLDER", help="serve HTTPS; authority.pem for clients is written there")
     return parser
 
 
 def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65_535:
-        raise argparse.ArgumentTypeError(f"{text} is no port")
+        raise argparse.ArgumentTypeError(f"{text} is not a port")
     return int(text)
 
 

@@ -1,4 +1,4 @@
-"""Which request goes to which handler, and what a fault rule does to it on the way."""
+"""Routing of requests to handlers, and application of fault rules."""
 
 from __future__ import annotations
 
@@ -6,49 +6,49 @@ import logging
 from functools import lru_cache, partial
 
 from channels.sandbox import control, inbox
-from channels.sandbox.doubles import Refusal, SandboxRoute, WorldHandler, doubles
+from channels.sandbox.doubles import Refusal, RouteHandler, SandboxRoute, doubles
 from channels.sandbox.faults import FaultRule
 from channels.sandbox.http import Handler, SandboxRequest, SandboxResponse
-from channels.sandbox.world import SandboxState
+from channels.sandbox.state import SandboxState
 
 _log = logging.getLogger(__name__)
 
 
-def make_app(world: SandboxState) -> Handler:
-    """All of the sandbox behind one function."""
-    return partial(answer, world)
+def make_app(state: SandboxState) -> Handler:
+    """Return the sandbox as one handler."""
+    return partial(handle, state)
 
 
-def answer(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
-    """Answer a request; a fault of ours is a 500 with a trace in the log, never a dead connection."""
+def handle(state: SandboxState, request: SandboxRequest) -> SandboxResponse:
+    """Answer a request. An exception becomes a 500 with a traceback in the log."""
     route = find_route(request.head.method, request.head.path)
     try:
-        if route.refusal and world.faults.rules and (fault := world.faults.pick(route.provider, request.body)):
-            return _faulty(world, request, route.handle, route.refusal, fault)
-        return route.handle(world, request)
+        if route.refusal and state.faults.rules and (fault := state.faults.pick(route.provider, request.body)):
+            return _apply_fault(state, request, route.handle, route.refusal, fault)
+        return route.handle(state, request)
     except Exception:
         _log.exception("a handler failed on %s", request.head.path.split("/")[1])
         return route.refusal(500) if route.refusal else SandboxResponse(500, b"internal error", "text/plain")
 
 
-def _faulty(
-    world: SandboxState, request: SandboxRequest, handle: WorldHandler, refusal: Refusal, fault: FaultRule
+def _apply_fault(
+    state: SandboxState, request: SandboxRequest, handle: RouteHandler, refusal: Refusal, fault: FaultRule
 ) -> SandboxResponse:
-    response = handle(world, request) if fault.takes else SandboxResponse(500)
+    response = handle(state, request) if fault.records_message else SandboxResponse(500)
     if fault.status:
-        response = refusal(fault.status, fault.error, world.clock())
+        response = refusal(fault.status, fault.error, state.clock())
     if fault.body is not None:
         response = response._replace(body=fault.body.encode())
     if fault.headers:
-        kept = tuple(pair for pair in response.headers if pair[0].lower() not in map(str.lower, fault.headers))
-        response = response._replace(headers=kept + tuple(fault.headers.items()))
+        headers = tuple(pair for pair in response.headers if pair[0].lower() not in map(str.lower, fault.headers))
+        response = response._replace(headers=headers + tuple(fault.headers.items()))
     return response._replace(delay_seconds=fault.delay_seconds, cut=fault.cut, lost=response.lost or fault.loses_answer)
 
 
 @lru_cache(maxsize=1024)
 def find_route(method: str, path: str) -> SandboxRoute:
-    """The route of a request; what is no provider's is the sandbox's own."""
+    """Return the route of a request. Paths of no provider belong to the sandbox itself."""
     for double in doubles().values():
-        if route := double.find(method, path):
+        if route := double.find_route(method, path):
             return route
     return SandboxRoute(control.handle if path.startswith("/_sandbox/") else inbox.handle)

@@ -1,8 +1,7 @@
-"""The arrival log: every message that reached the sandbox, one JSON line each, in a file from the first to the last.
+"""The arrival log: a file with one JSON line for each message that reached the sandbox.
 
-The line is written before the answer leaves, so that a sandbox killed at any moment still knows, when started again
-on the same file, each message whose answer a client may have seen. In memory a message costs eight bytes and, for
-Twilio, its place in the index by number.
+The line is written before the answer is sent. So a sandbox that was killed and restarted on the same file has every message whose
+answer a client may have seen. In memory a message takes eight bytes, and for Twilio an entry in the index by number.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ BLOCK_LINES = 2_000
 
 
 class Arrival(NamedTuple):
-    """One message for one address. `sender` and `text` are kept of texts only: Twilio can be asked for its messages later."""
+    """One message for one address. `sender` and `text` are set for SMS and WhatsApp only: Twilio lists its messages."""
 
     provider: str
     channel: str
@@ -35,45 +34,44 @@ class Arrival(NamedTuple):
 
 
 class DamagedLogError(Exception):
-    """A state folder whose log holds something else than arrivals; nothing was changed in it."""
+    """The log in the state folder cannot be read. It was not changed."""
 
 
 class ArrivalLog:
-    """Append, count, read. Sequence numbers start at 1 and never come back, not even after `clear`, while it is
-    open."""
+    """Append, count and read arrivals. Sequence numbers start at 1 and are not reused, even after `clear`, while it is open."""
 
     def __init__(self, path: Path | None = None, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._file = _opened(path)
+        self._file = _open(path)
         self._first = 1
         self._ends = array("Q")  # where each line ends in the file
-        self._by_number: dict[str, list[int]] = defaultdict(list)
+        self._seqs_by_number: dict[str, list[int]] = defaultdict(list)
         self.counts: Counter[str] = Counter()
-        self._replay()
+        self._restore()
 
     @property
     def next_seq(self) -> int:
         return self._first + len(self._ends)
 
     def append(self, arrivals: Sequence[Arrival]) -> tuple[int, float]:
-        """Record messages that came in one request; gives the first one's number and their common time."""
+        """Record the messages of one request. Returns the number of the first one and their common time."""
         first, at = self.next_seq, self._clock()
         lines = [_line(seq, at, arrival) for seq, arrival in enumerate(arrivals, first)]
         end = self._ends[-1] if self._ends else 0
         _write_all(self._file.fileno(), b"".join(lines), end)
         for seq, (line, arrival) in enumerate(zip(lines, arrivals, strict=True), first):
             end += len(line)
-            self._note(seq, end, arrival.channel, arrival.address if arrival.provider == "twilio" else None)
+            self._index(seq, end, arrival.channel, arrival.address if arrival.provider == "twilio" else None)
         return first, at
 
-    def _note(self, seq: int, end: int, channel: str, number: str | None) -> None:
+    def _index(self, seq: int, end: int, channel: str, number: str | None) -> None:
         self._ends.append(end)
         self.counts[channel] += 1
         if number is not None:
-            self._by_number[number].append(seq)
+            self._seqs_by_number[number].append(seq)
 
     def lines(self, after: int = 0, until: int | None = None, provider: str = "") -> Iterator[bytes]:
-        """The lines numbered above `after` and below `until`, oldest first, in blocks of some thousand."""
+        """Yield the lines with numbers above `after` and below `until`, oldest first, in blocks of up to 2,000 lines."""
         stop = self.next_seq if until is None else min(until, self.next_seq)
         wanted = f'"provider":"{provider}"'.encode()
         for first in range(max(after + 1, self._first), stop, BLOCK_LINES):
@@ -84,22 +82,22 @@ class ArrivalLog:
                 yield block
 
     def get(self, seq: int) -> dict[str, Any] | None:
-        """One line as an object; None for a number that is not in the log."""
+        """Return one line as an object; None for a number that is not in the log."""
         if not self._first <= seq < self.next_seq:
             return None
         line: dict[str, Any] = json.loads(self._read(seq, seq + 1))
         return line
 
-    def to_number(self, address: str) -> Iterable[dict[str, Any]]:
-        """Twilio's messages to one number, newest first."""
-        found = (self.get(seq) for seq in reversed(self._by_number.get(address, ())))
-        return (line for line in found if line is not None)
+    def messages_to(self, address: str) -> Iterable[dict[str, Any]]:
+        """Return Twilio's messages to one number, newest first."""
+        lines = (self.get(seq) for seq in reversed(self._seqs_by_number.get(address, ())))
+        return (line for line in lines if line is not None)
 
     def clear(self) -> None:
-        """Forget everything but the numbering."""
+        """Delete all arrivals. Numbers continue."""
         self._first = self.next_seq
         self._ends = array("Q")
-        self._by_number.clear()
+        self._seqs_by_number.clear()
         self.counts.clear()
         self._file.truncate(0)
 
@@ -111,8 +109,8 @@ class ArrivalLog:
         end = self._ends[stop - self._first - 1]
         return os.pread(self._file.fileno(), end - start, start)
 
-    def _replay(self) -> None:
-        """Learn from the file what an earlier process recorded; a line torn by its end is cut off."""
+    def _restore(self) -> None:
+        """Read what an earlier process recorded. An incomplete last line is removed."""
         self._file.seek(0)
         end = 0
         with os.fdopen(os.dup(self._file.fileno()), "rb") as reader:
@@ -120,22 +118,22 @@ class ArrivalLog:
                 if not line.endswith(b"\n"):
                     break
                 end += len(line)
-                self._learn(line, end)
+                self._restore_line(line, end)
         self._file.truncate(end)
 
-    def _learn(self, line: bytes, end: int) -> None:
+    def _restore_line(self, line: bytes, end: int) -> None:
         try:
-            known = json.loads(line)
-            number = known["address"] if known["provider"] == "twilio" else None
+            record = json.loads(line)
+            number = record["address"] if record["provider"] == "twilio" else None
             if not self._ends:
-                self._first = known["seq"]
-            self._note(known["seq"], end, known["channel"], number)
+                self._first = record["seq"]
+            self._index(record["seq"], end, record["channel"], number)
         except (ValueError, KeyError, TypeError):
             raise DamagedLogError(f"the arrival log is damaged in line {len(self._ends) + 1}") from None
 
 
-def _opened(path: Path | None) -> IO[bytes]:
-    """The log's file, or one without a name that goes when it is closed."""
+def _open(path: Path | None) -> IO[bytes]:
+    """Open the log file, or a temporary file."""
     if path is None:
         return tempfile.TemporaryFile(buffering=0)
     path.touch()
@@ -143,7 +141,7 @@ def _opened(path: Path | None) -> IO[bytes]:
 
 
 def _line(seq: int, at: float, arrival: Arrival) -> bytes:
-    """Written by hand, for `json.dumps` costs five times as much; what a client chose is quoted."""
+    """Encode a line by hand: `json.dumps` costs five times as much. Values from clients are quoted."""
     provider, channel, address, message_id, receipt, digest, sender, text = arrival
     line = (
         f'{{"seq":{seq},"provider":"{provider}","channel":"{channel}","at":{at:.6f},"address":{quoted(address)},'

@@ -1,4 +1,4 @@
-"""The sandbox's own interface under `/_sandbox/`: the arrival log, faults, events, replies. JSON in and out."""
+"""The control API under `/_sandbox/`: the arrival log, faults, events, replies. JSON in and out."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from urllib.parse import parse_qsl
 from channels.sandbox.doubles import doubles, fault_names
 from channels.sandbox.events import EventSettings
 from channels.sandbox.faults import RuleError, parse_rules
-from channels.sandbox.http import SandboxRequest, SandboxResponse, is_foreign
+from channels.sandbox.http import SandboxRequest, SandboxResponse, is_cross_origin
 from channels.sandbox.messages import read_message
 from channels.sandbox.profiles import PROFILES
-from channels.sandbox.world import SandboxState
+from channels.sandbox.state import SandboxState
 
-# Twilio's and Telnyx's default words; they close the number at once and tell the account by the inbound webhook.
+# Default keywords of Twilio and Telnyx. They block the number at once, and the inbound webhook reports them.
 STOP_WORDS = frozenset({"STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT"})
 START_WORDS = frozenset({"START", "UNSTOP", "YES"})
 
@@ -24,20 +24,20 @@ Action: TypeAlias = Callable[[SandboxState, SandboxRequest, str], SandboxRespons
 
 
 class ControlError(ValueError):
-    """A control request that makes no sense; the text goes into the 400."""
+    """An invalid control request; the text is in the 400 answer."""
 
 
-def handle(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
+def handle(state: SandboxState, request: SandboxRequest) -> SandboxResponse:
     """Answer one control request."""
-    if is_foreign(request):
-        return _json({"error": "not from another page"}, 403)
+    if is_cross_origin(request):
+        return _json({"error": "cross-origin requests are refused"}, 403)
     name, _, rest = request.head.path.removeprefix("/_sandbox/").partition("/")
     action = _ACTIONS.get((request.head.method, name))
     if action is None:
         known = any(name == other for _, other in _ACTIONS)
         return _json({"error": "method not allowed" if known else "not found"}, 405 if known else 404)
     try:
-        return action(world, request, rest)
+        return action(state, request, rest)
     except (ControlError, RuleError) as fault:
         return _json({"error": str(fault)}, 400)
 
@@ -67,121 +67,121 @@ def _number(text: str) -> int:
         raise ControlError(f"{text!r} is not a number") from None
 
 
-def _log(world: SandboxState, request: SandboxRequest, _rest: str) -> SandboxResponse:
+def _log(state: SandboxState, request: SandboxRequest, _rest: str) -> SandboxResponse:
     query = dict(parse_qsl(request.head.query))
-    lines = world.log.lines(_number(query.get("after", "0")), provider=query.get("provider", ""))
+    lines = state.log.lines(_number(query.get("after", "0")), provider=query.get("provider", ""))
     return SandboxResponse(200, lines, "application/x-ndjson")
 
 
-def _clear_log(world: SandboxState, _request: SandboxRequest, _rest: str) -> SandboxResponse:
-    world.log.clear()
-    world.kept.clear()
-    world.stopped.clear()
+def _clear_log(state: SandboxState, _request: SandboxRequest, _rest: str) -> SandboxResponse:
+    state.log.clear()
+    state.requests.clear()
+    state.stopped.clear()
     return SandboxResponse(204)
 
 
-def counts(world: SandboxState) -> dict[str, Any]:
-    """Totals per channel and what became of events; costs nothing to ask."""
-    channels = {name: world.log.counts[name] for name in ("push", "email", "sms", "whatsapp")}
-    events = {name: world.events.counts[name] for name in ("posted", "retried", "failed", "dropped")}
-    return {"total": sum(channels.values()), **channels, "events": events | {"pending": world.events.pending}}
+def counts(state: SandboxState) -> dict[str, Any]:
+    """Return totals per channel and of events. Cheap to call."""
+    channels = {name: state.log.counts[name] for name in ("push", "email", "sms", "whatsapp")}
+    events = {name: state.events.counts[name] for name in ("posted", "retried", "failed", "dropped")}
+    return {"total": sum(channels.values()), **channels, "events": events | {"pending": state.events.pending}}
 
 
-def _message(world: SandboxState, _request: SandboxRequest, rest: str) -> SandboxResponse:
-    message = read_message(world, _number(rest))
+def _message(state: SandboxState, _request: SandboxRequest, rest: str) -> SandboxResponse:
+    message = read_message(state, _number(rest))
     return _json({"error": "no such message"}, 404) if message is None else _json(message)
 
 
-def _set_faults(world: SandboxState, request: SandboxRequest, _rest: str) -> SandboxResponse:
-    world.faults.set(parse_rules(_document(request), fault_names()))
+def _set_faults(state: SandboxState, request: SandboxRequest, _rest: str) -> SandboxResponse:
+    state.faults.set(parse_rules(_document(request), fault_names()))
     return SandboxResponse(204)
 
 
-def set_profile(world: SandboxState, name: str) -> None:
-    """Put a profile's rules in force. Raises ControlError."""
+def set_profile(state: SandboxState, name: str) -> None:
+    """Replace the fault rules by those of a profile. Raises ControlError."""
     if name not in PROFILES:
         raise ControlError(f"profile is one of {', '.join(PROFILES)}")
-    world.faults.set(parse_rules(list(PROFILES[name][1]), fault_names()), name)
+    state.faults.set(parse_rules(list(PROFILES[name][1]), fault_names()), name)
 
 
-def _set_profile(world: SandboxState, _request: SandboxRequest, rest: str) -> SandboxResponse:
-    set_profile(world, rest)
+def _set_profile(state: SandboxState, _request: SandboxRequest, rest: str) -> SandboxResponse:
+    set_profile(state, rest)
     return SandboxResponse(204)
 
 
-def _clear_faults(world: SandboxState, _request: SandboxRequest, _rest: str) -> SandboxResponse:
-    world.faults.set(())
+def _clear_faults(state: SandboxState, _request: SandboxRequest, _rest: str) -> SandboxResponse:
+    state.faults.set(())
     return SandboxResponse(204)
 
 
-def _set_events(world: SandboxState, request: SandboxRequest, _rest: str) -> SandboxResponse:
-    """Change some of the settings; the others stay."""
+def _set_events(state: SandboxState, request: SandboxRequest, _rest: str) -> SandboxResponse:
+    """Change some settings and keep the others."""
     changes, known = _object(request), asdict(EventSettings())
     for name, value in changes.items():
         if name not in known or (type(value) is not type(known[name]) and not _is_number_for(known[name], value)):
             raise ControlError(f"unknown or wrong setting: {name}")
-    world.events.settings = replace(world.events.settings, **changes)
-    return _json(asdict(world.events.settings))
+    state.events.settings = replace(state.events.settings, **changes)
+    return _json(asdict(state.events.settings))
 
 
 def _is_number_for(default: object, value: object) -> bool:
     return type(default) is float and type(value) is int
 
 
-def _set_refused_keys(world: SandboxState, request: SandboxRequest, _rest: str) -> SandboxResponse:
+def _set_refused_keys(state: SandboxState, request: SandboxRequest, _rest: str) -> SandboxResponse:
     keys = _document(request)
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise ControlError("expected a list of keys")
-    world.refused_keys = set(keys)
+    state.refused_keys = set(keys)
     return SandboxResponse(204)
 
 
-def _set_content(world: SandboxState, request: SandboxRequest, rest: str) -> SandboxResponse:
+def _set_content(state: SandboxState, request: SandboxRequest, rest: str) -> SandboxResponse:
     text = _object(request).get("text")
     if not isinstance(text, str):
         raise ControlError("expected a text")
-    world.contents[rest] = text
+    state.contents[rest] = text
     return SandboxResponse(204)
 
 
-def _reply(world: SandboxState, request: SandboxRequest, _rest: str) -> SandboxResponse:
+def _reply(state: SandboxState, request: SandboxRequest, _rest: str) -> SandboxResponse:
     reply = _object(request)
     if not all(isinstance(reply.get(name), str) for name in ("from", "to", "text")):
         raise ControlError("from, to and text are needed")
-    send_reply(world, reply)
+    send_reply(state, reply)
     return SandboxResponse(202)
 
 
-def send_reply(world: SandboxState, reply: Mapping[str, str]) -> None:
-    """A person's message back: `from` a number `to` one of our senders, over the `channel` sms or whatsapp of a `provider`.
+def send_reply(state: SandboxState, reply: Mapping[str, str]) -> None:
+    """Send a reply `from` a person's number `to` one of our senders, on the `channel` sms or whatsapp of a `provider`.
 
-    A stop word closes the number, as providers do by default: later messages to it are refused. With an `opt_out_type`
-    (STOP, START or HELP) the webhook also carries what Twilio's Advanced Opt-Out would add.
+    An opt-out keyword blocks the number, as providers do by default: later messages to it are refused. With an `opt_out_type`
+    (STOP, START or HELP) the webhook call also has the field of Twilio's Advanced Opt-Out.
     """
-    number, word = reply["from"], reply["text"].strip().upper()
-    if word in STOP_WORDS:
-        world.stopped.add(number)
-    elif word in START_WORDS:
-        world.stopped.discard(number)
+    number, keyword = reply["from"], reply["text"].strip().upper()
+    if keyword in STOP_WORDS:
+        state.stopped.add(number)
+    elif keyword in START_WORDS:
+        state.stopped.discard(number)
     double = doubles().get(reply.get("provider", "twilio"))
-    if double is None or double.hear is None:
-        raise ControlError("this provider has no answers")
-    double.hear(world, reply)
+    if double is None or double.receive_reply is None:
+        raise ControlError("this provider has no replies")
+    double.receive_reply(state, reply)
 
 
 _ACTIONS: Mapping[tuple[str, str], Action] = {
     ("GET", "log"): _log,
     ("DELETE", "log"): _clear_log,
-    ("GET", "counts"): lambda world, _request, _rest: _json(counts(world)),
+    ("GET", "counts"): lambda state, _request, _rest: _json(counts(state)),
     ("GET", "messages"): _message,
-    ("GET", "faults"): lambda world, _request, _rest: _json([asdict(rule) for rule in world.faults.rules]),
+    ("GET", "faults"): lambda state, _request, _rest: _json([asdict(rule) for rule in state.faults.rules]),
     ("PUT", "faults"): _set_faults,
     ("DELETE", "faults"): _clear_faults,
     ("PUT", "profile"): _set_profile,
-    ("GET", "events"): lambda world, _request, _rest: _json(asdict(world.events.settings)),
+    ("GET", "events"): lambda state, _request, _rest: _json(asdict(state.events.settings)),
     ("PUT", "events"): _set_events,
-    ("GET", "keys"): lambda world, _request, _rest: _json(
-        {"sendgrid_webhook": world.signer.public_key, "telnyx_webhook": world.signer.short.public_key}
+    ("GET", "keys"): lambda state, _request, _rest: _json(
+        {"sendgrid_webhook": state.signer.public_key, "telnyx_webhook": state.signer.telnyx.public_key}
     ),
     ("PUT", "refused-keys"): _set_refused_keys,
     ("PUT", "contents"): _set_content,

@@ -1,8 +1,8 @@
-"""Later news of messages, posted to the webhooks of whoever sent them, signed as the providers sign.
+"""Provider events, posted to the sender's webhooks and signed as the providers sign them.
 
-Small tuples wait in two queues and become payloads only when posted: mail events in batches of at most 1,000 on one
-connection, Twilio's callbacks one by one on a few. A slow webhook so gets larger batches, not more connections; what
-exceeds the queues is dropped and counted.
+Small tuples wait in two queues and become payloads only when posted: mail events in batches of at most 1,000 on one connection,
+SMS and WhatsApp callbacks one by one on a few connections. A slow webhook gets larger batches, not more connections. Events beyond
+the limit of a queue are dropped and counted.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ _T = TypeVar("_T")
 
 PENDING_MAX = 500_000
 BATCH_EVENTS_MAX = 1_000
-MAIL_USUAL = ("processed", "delivered")
+DEFAULT_MAIL_EVENTS = ("processed", "delivered")
 
 
 @dataclass(frozen=True, slots=True)
 class EventSettings:
-    """Where events go and how badly behaved they are. An empty URL means: none of these."""
+    """Where events go, and how irregular they are. An empty URL means that these events are not sent."""
 
     sendgrid_url: str = ""
     twilio_inbound_url: str = ""
     telnyx_inbound_url: str = ""
-    twilio_statuses: bool = True  # status callbacks go to the URL that each message names; Telnyx's too
+    twilio_statuses: bool = True  # send status callbacks (Telnyx's too) to the URL that each message names
     delay_seconds: float = 0.2
     out_of_order: bool = False
     duplicate_share: float = 0.0
@@ -46,7 +46,7 @@ class EventSettings:
 
 
 class MailEvents(NamedTuple):
-    """One mail's news to come; `kinds` of None stands for the usual two."""
+    """The events of one mail; `kinds` None means the default two."""
 
     seq: int
     email: str
@@ -70,7 +70,7 @@ class TextEvents(NamedTuple):
 
 
 class InboundReply(NamedTuple):
-    """A message that a person sends back: one inbound webhook call."""
+    """A person's reply: one inbound webhook call."""
 
     url: str
     token: str
@@ -78,16 +78,16 @@ class InboundReply(NamedTuple):
 
 
 class WebhookCalls(NamedTuple):
-    """Webhook calls whose bodies are ready, in order; `headers` signs a body at the time of posting."""
+    """Webhook calls with ready bodies, in order; `headers` signs a body at the time of posting."""
 
     url: str
     bodies: Sequence[bytes]
     headers: Callable[[bytes, float], Mapping[str, str]]
-    answers: bool = False  # a person's message, which is posted in any case
+    inbound: bool = False  # an inbound message, which is posted even if status callbacks are off
 
 
 class EventQueue:
-    """The queues and the tasks that empty them. `settings` may be replaced at any time."""
+    """The queues and the tasks that post from them. `settings` may be replaced at any time."""
 
     def __init__(self, signer: SendGridSigner, rng: random.Random, clock: Callable[[], float]) -> None:
         self.settings = EventSettings()
@@ -96,16 +96,16 @@ class EventQueue:
         self._mail: deque[tuple[float, MailEvents]] = deque()
         self._texts: deque[tuple[float, TextEvents | InboundReply | WebhookCalls]] = deque()
         self._busy = 0
-        self._mail_waits, self._text_waits = asyncio.Event(), asyncio.Event()
+        self._mail_ready, self._text_ready = asyncio.Event(), asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
-    def wants_mail(self) -> bool:
+    def mail_wanted(self) -> bool:
         return bool(self.settings.sendgrid_url)
 
     @property
     def pending(self) -> int:
-        """Messages whose news is still to be told."""
+        """Number of messages whose events are not yet posted."""
         return len(self._mail) + len(self._texts) + self._busy
 
     def add_mail(self, events: MailEvents) -> None:
@@ -113,25 +113,25 @@ class EventQueue:
             self.counts["dropped"] += 1
             return
         self._mail.append((self._clock() + self.settings.delay_seconds, events))
-        self._mail_waits.set()
+        self._mail_ready.set()
 
     def add_text(self, events: TextEvents | InboundReply | WebhookCalls) -> None:
-        is_answer = isinstance(events, InboundReply) or (isinstance(events, WebhookCalls) and events.answers)
+        is_answer = isinstance(events, InboundReply) or (isinstance(events, WebhookCalls) and events.inbound)
         if not is_answer and not self.settings.twilio_statuses:
             return
         if len(self._texts) >= PENDING_MAX:
             self.counts["dropped"] += 1
             return
         self._texts.append((self._clock() + self.settings.delay_seconds, events))
-        self._text_waits.set()
+        self._text_ready.set()
 
     def start(self) -> None:
-        """Begin to post; needs a running loop."""
+        """Start posting; needs a running event loop."""
         self._tasks = [asyncio.create_task(self._post_mail())]
         self._tasks += [asyncio.create_task(self._post_texts()) for _ in range(self.settings.connections)]
 
     async def stop(self) -> None:
-        """Stop posting; what waits is forgotten."""
+        """Stop posting; waiting events are dropped."""
         for task in self._tasks:
             task.cancel()
         for task in self._tasks:
@@ -141,7 +141,7 @@ class EventQueue:
     async def _post_mail(self) -> None:
         poster = Poster()
         while True:
-            first = await self._next(self._mail, self._mail_waits)
+            first = await self._next(self._mail, self._mail_ready)
             batch, now = self._mail_payload(first), self._clock()
             while self._mail and self._mail[0][0] <= now and len(batch) < BATCH_EVENTS_MAX - 10:
                 batch += self._mail_payload(self._mail.popleft()[1])
@@ -153,9 +153,9 @@ class EventQueue:
             self._busy -= 1
 
     def _mail_payload(self, events: MailEvents) -> list[dict[str, Any]]:
-        kinds = MAIL_USUAL if events.kinds is None else events.kinds
+        kinds = DEFAULT_MAIL_EVENTS if events.kinds is None else events.kinds
         payload = [mail_event(events, kind, int(self._clock())) for kind in kinds]
-        return list(self._repeated(payload))
+        return list(self._with_duplicates(payload))
 
     def _mail_headers(self, body: bytes) -> dict[str, str]:
         timestamp = str(int(self._clock()))
@@ -169,7 +169,7 @@ class EventQueue:
     async def _post_texts(self) -> None:
         poster = Poster()
         while True:
-            item = await self._next(self._texts, self._text_waits)
+            item = await self._next(self._texts, self._text_ready)
             for body, headers in self._calls(item):
                 await self._deliver(poster, item.url, body, headers, 1)
             self._busy -= 1
@@ -179,7 +179,7 @@ class EventQueue:
             bodies = list(item.bodies)
             if self.settings.out_of_order:
                 self._rng.shuffle(bodies)
-            return ((body, item.headers(body, self._clock())) for body in self._repeated(bodies))
+            return ((body, item.headers(body, self._clock())) for body in self._with_duplicates(bodies))
         return ((urlencode(form).encode(), text_headers(item.url, form, item.token)) for form in self._forms(item))
 
     def _forms(self, item: TextEvents | InboundReply) -> Iterator[Mapping[str, str]]:
@@ -188,19 +188,19 @@ class EventQueue:
         forms = [text_form(item, status, last=index == len(item.statuses) - 1) for index, status in enumerate(item.statuses)]
         if self.settings.out_of_order:
             self._rng.shuffle(forms)
-        return self._repeated(forms)
+        return self._with_duplicates(forms)
 
-    def _repeated(self, items: Sequence[_T]) -> Iterator[_T]:
+    def _with_duplicates(self, items: Sequence[_T]) -> Iterator[_T]:
         for item in items:
             yield item
             if self.settings.duplicate_share and self._rng.random() < self.settings.duplicate_share:
                 yield item
 
-    async def _next(self, queue: deque[tuple[float, _T]], waits: asyncio.Event) -> _T:
-        """The oldest waiting item, when it is due."""
+    async def _next(self, queue: deque[tuple[float, _T]], ready: asyncio.Event) -> _T:
+        """Wait for the oldest item until it is due, and return it."""
         while not queue:
-            waits.clear()
-            await waits.wait()
+            ready.clear()
+            await ready.wait()
         due, item = queue.popleft()
         self._busy += 1
         if (early := due - self._clock()) > 0:
@@ -208,7 +208,7 @@ class EventQueue:
         return item
 
     async def _deliver(self, poster: Poster, url: str, body: bytes, headers: Mapping[str, str], events: int) -> None:
-        """Post with a few repeats; an event that nobody takes is counted and forgotten."""
+        """Post with some retries; an event that is not accepted is counted and dropped."""
         for attempt in range(self.settings.retries + 1):
             if 200 <= await poster.post(url, body, headers) < 300:
                 self.counts["posted"] += events
@@ -235,7 +235,7 @@ _DETAILS: Mapping[str, Mapping[str, Any]] = {
 
 
 def mail_event(events: MailEvents, kind: str, now: int) -> dict[str, Any]:
-    """One event as SendGrid posts it. Its id depends on message and kind only: told twice, it is the same event."""
+    """Return one event as SendGrid posts it. Its id depends only on message and kind, so a repeated event has the same id."""
     identity = f"{events.receipt}.{events.seq:x}.{kind}".encode()
     return {
         **events.arguments,
@@ -251,7 +251,7 @@ def mail_event(events: MailEvents, kind: str, now: int) -> dict[str, Any]:
 
 
 def text_form(events: TextEvents, status: str, *, last: bool) -> dict[str, str]:
-    """One status callback as Twilio posts it."""
+    """Return one status callback as Twilio posts it."""
     form = {
         "AccountSid": events.account,
         "ApiVersion": "2010-04-01",
@@ -274,7 +274,7 @@ def text_form(events: TextEvents, status: str, *, last: bool) -> dict[str, str]:
 
 
 def text_headers(url: str, form: Mapping[str, str], token: str) -> dict[str, str]:
-    """Twilio's signature: HMAC-SHA1 with the account's token over the URL and the sorted fields, in base64."""
+    """Return headers with Twilio's signature: base64 of HMAC-SHA1 with the auth token over the URL and the sorted fields."""
     signed = url.partition("#")[0] + "".join(name + form[name] for name in sorted(form))
     signature = base64.b64encode(hmac.digest(token.encode(), signed.encode(), "sha1")).decode()
     return {

@@ -1,11 +1,10 @@
-"""Faults on demand: rules that say which requests go wrong, and how.
+"""Fault rules: which requests fail, and how.
 
-A rule is one JSON object. Which requests: `provider`, `match` (text found in the request, an address say), and one of
-`share` (of all, 0 to 1), `every` (each n-th) or `next` (the next n, then never again); without any of them, all. What
-happens: `status` (with `error`, the provider's own code; `body` and `headers` replace the provider's documented
-ones), `delay_seconds`, `cut` (the answer ends after so many bytes), `taken` (the message is recorded although the
-client is told otherwise, or told nothing). A rule with neither `status`, `cut` nor `delay_seconds` closes the
-connection without an answer.
+A rule is one JSON object. Which requests: `provider`, `match` (text in the request, such as an address), and one of `share` (of
+all requests, 0 to 1), `every` (each n-th) or `next` (only the next n); without any of them, all requests. What happens: `status`
+(with `error`, the provider's own code; `body` and `headers` replace the documented ones), `delay_seconds`, `cut` (the answer ends
+after so many bytes), `taken` (the message is recorded although the client gets an error or no answer). A rule without `status`,
+`cut` and `delay_seconds` closes the connection without an answer.
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ from urllib.parse import quote
 
 
 class RuleError(ValueError):
-    """A fault rule that cannot be meant; the text says what is wrong with it."""
+    """An invalid fault rule; the text says what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class FaultRule:
-    """One rule, as described above. A `status` of 0 leaves the provider's own answer as it is."""
+    """One rule, as described above. With a `status` of 0 the provider's own answer stays."""
 
     provider: str = ""
     match: str = ""
@@ -43,13 +42,13 @@ class FaultRule:
         return not self.status and self.cut is None and not self.delay_seconds
 
     @property
-    def takes(self) -> bool:
-        """Whether the request is handled as usual behind the fault."""
+    def records_message(self) -> bool:
+        """Whether the request is handled as usual although the rule applies."""
         return self.taken or (not self.status and not self.loses_answer)
 
 
 def parse_rules(rules: object, providers: Collection[str]) -> tuple[FaultRule, ...]:
-    """Read rules, which may name these providers, from JSON. Raises RuleError."""
+    """Parse rules from JSON; `providers` are the valid provider names. Raises RuleError."""
     if not isinstance(rules, list):
         raise RuleError("expected a list of rules")
     return tuple(_parse_rule(rule, providers) for rule in rules)
@@ -82,13 +81,13 @@ def _check_numbers(fault: FaultRule) -> None:
 
 
 class FaultRules:
-    """The rules in force, with their counters and dice."""
+    """The active rules, with their counters and random numbers."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
         self._rules: tuple[FaultRule, ...] = ()
         self.profile = "calm"
-        self._seen: list[int] = []
+        self._matches: list[int] = []
         self._needles: list[tuple[bytes, bytes]] = []
 
     @property
@@ -96,24 +95,24 @@ class FaultRules:
         return self._rules
 
     def set(self, rules: Sequence[FaultRule], profile: str = "") -> None:
-        """Put these rules in force in place of the former ones; `profile` is what the set is called."""
+        """Replace the active rules; `profile` is the name of the set."""
         self._rules, self.profile = tuple(rules), profile or ("own" if rules else "calm")
-        self._seen = [0] * len(rules)
+        self._matches = [0] * len(rules)
         self._needles = [(rule.match.encode(), quote(rule.match, safe="").encode()) for rule in rules]
 
     def pick(self, provider: str, body: bytes) -> FaultRule | None:
-        """The first rule that strikes this request."""
+        """Return the first rule that applies to this request."""
         for index, rule in enumerate(self._rules):
             if rule.provider and rule.provider != provider:
                 continue
             plain, encoded = self._needles[index]
             if plain in body or encoded in body:
-                self._seen[index] += 1
-                if self._strikes(rule, self._seen[index]):
+                self._matches[index] += 1
+                if self._applies(rule, self._matches[index]):
                     return rule
         return None
 
-    def _strikes(self, rule: FaultRule, seen: int) -> bool:
+    def _applies(self, rule: FaultRule, matches: int) -> bool:
         if rule.next:
-            return seen <= rule.next
-        return seen % rule.every == 0 and (rule.share >= 1 or self._rng.random() < rule.share)
+            return matches <= rule.next
+        return matches % rule.every == 0 and (rule.share >= 1 or self._rng.random() < rule.share)

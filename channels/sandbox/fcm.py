@@ -1,4 +1,4 @@
-"""Firebase Cloud Messaging (HTTP v1) as its clients see it, and the OAuth token endpoint that they ask first."""
+"""Double of Firebase Cloud Messaging (HTTP v1), and the OAuth token endpoint that its clients call first."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from pydantic_core import from_json
 
 from channels.base import Channel
 from channels.sandbox.arrivals import Arrival
-from channels.sandbox.doubles import Double, SandboxRoute, chosen
+from channels.sandbox.doubles import Double, SandboxRoute, route_for
 from channels.sandbox.http import SandboxRequest, SandboxResponse
 from channels.sandbox.keys import write_service_account
+from channels.sandbox.state import SandboxState, StoredRequest, digest
 from channels.sandbox.twilio import parse_form
-from channels.sandbox.world import SandboxState, StoredRequest, digest
 
 PAYLOAD_BYTES_MAX = 4_096
 TOKEN_SECONDS = 3_600
 JWT_GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _MESSAGE_ID_NAMES = ("message", "message_id", "id")
 
-# Tokens beginning so get the answer of this FCM error code ("+" before it: Google's own refusal, without an FcmError).
+# A token with this prefix gets this FCM error code ("+": a general Google error, without an FcmError detail).
 MAGIC_TOKENS: Mapping[str, str] = {
     "unregistered": "UNREGISTERED",
     "invalid": "INVALID_ARGUMENT",
@@ -38,9 +38,9 @@ MAGIC_TOKENS: Mapping[str, str] = {
 }
 LOST = "lost"  # taken, but the connection closes without an answer
 
-_STATUS = {
+_ERRORS = {
     "INVALID_ARGUMENT": (400, "INVALID_ARGUMENT", "The registration token is not a valid FCM registration token"),
-    "MESSAGE_TOO_BIG": (400, "INVALID_ARGUMENT", "Message is too big"),  # told apart by its words only
+    "MESSAGE_TOO_BIG": (400, "INVALID_ARGUMENT", "Message is too big"),  # differs from the others by its message only
     "UNAUTHENTICATED": (401, "UNAUTHENTICATED", "Request had invalid authentication credentials."),
     "THIRD_PARTY_AUTH_ERROR": (401, "UNAUTHENTICATED", "Auth error from APNS or Web Push Service"),
     "PERMISSION_DENIED": (403, "PERMISSION_DENIED", "Permission denied on this project."),
@@ -51,7 +51,7 @@ _STATUS = {
     "INTERNAL": (500, "INTERNAL", "Internal error encountered."),
     "UNAVAILABLE": (503, "UNAVAILABLE", "The service is currently unavailable."),
 }
-_CODE_OF_STATUS = {
+_CODE_BY_STATUS = {
     400: "+INVALID_ARGUMENT",
     401: "+UNAUTHENTICATED",
     403: "+PERMISSION_DENIED",
@@ -63,14 +63,12 @@ _CODE_OF_STATUS = {
 
 
 def refusal(status: int, error: str = "", _now: float = 0.0, *, field: str = "") -> SandboxResponse:
-    """Google's error answer, by FCM's code (`error`) or by HTTP status; `field` names the part of the request at
-    fault.
-    """
-    code = error or _CODE_OF_STATUS.get(status, "INTERNAL")
-    usual, name, words = _STATUS.get(code.removeprefix("+"), (400, code, "The request was refused."))
-    status = status or usual
+    """Return Google's error answer, by FCM's code (`error`) or by HTTP status; `field` names the invalid field."""
+    code = error or _CODE_BY_STATUS.get(status, "INTERNAL")
+    default_status, name, text = _ERRORS.get(code.removeprefix("+"), (400, code, "The request was refused."))
+    status = status or default_status
     if code == "+INVALID_ARGUMENT":
-        words = f"Invalid value at '{field or 'message'}'"
+        text = f"Invalid value at '{field or 'message'}'"
     details: list[dict[str, Any]] = []
     if not code.startswith("+"):
         details.append(
@@ -80,23 +78,23 @@ def refusal(status: int, error: str = "", _now: float = 0.0, *, field: str = "")
             }
         )
     if field or code == "+INVALID_ARGUMENT":
-        violation = {"field": field or "message", "description": words}
+        violation = {"field": field or "message", "description": text}
         details.append({"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [violation]})
-    fault = {"code": status, "message": words, "status": name, **({"details": details} if details else {})}
+    fault = {"code": status, "message": text, "status": name, **({"details": details} if details else {})}
     headers = (("Retry-After", "60"),) if status == 429 else ()
     return SandboxResponse(status, json.dumps({"error": fault}).encode(), "application/json; charset=UTF-8", headers)
 
 
-def send(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
+def send(state: SandboxState, request: SandboxRequest) -> SandboxResponse:
     """`POST /v1/projects/{project}/messages:send`: 200 and the message's name."""
     scheme, _, access = request.head.headers.get("authorization", "").partition(" ")
-    if scheme != "Bearer" or not access or access in world.refused_keys:
+    if scheme != "Bearer" or not access or access in state.refused_keys:
         return refusal(401)
     try:
         document = from_json(request.body, allow_inf_nan=False)
     except ValueError:
         return refusal(400)
-    if field := _wrong_field(document):
+    if field := _invalid_field(document):
         return refusal(400, "+INVALID_ARGUMENT", field=field)
     message = document["message"]
     if _payload_bytes(message) > PAYLOAD_BYTES_MAX:
@@ -107,24 +105,24 @@ def send(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
         return refusal(0, magic, field="message.token" if magic == "INVALID_ARGUMENT" else "")
     project = request.head.path.split("/")[3]
     if document.get("validate_only"):
-        return _name(project, "fake_message_id")
+        return _success(project, "fake_message_id")
     data = message.get("data", {})
     message_id = next((data[name] for name in _MESSAGE_ID_NAMES if name in data), "")
-    name = f"0:{world.log.next_seq:016x}%{world.nonce}"
+    name = f"0:{state.log.next_seq:016x}%{state.nonce}"
     receipt = f"projects/{project}/messages/{name}"
     address = target or message.get("topic") or message["condition"]
-    world.take(request.body, (Arrival("fcm", "push", address, message_id, receipt, digest(request.body)),))
-    return _name(project, name)._replace(lost=target.startswith(LOST))
+    state.record(request.body, (Arrival("fcm", "push", address, message_id, receipt, digest(request.body)),))
+    return _success(project, name)._replace(lost=target.startswith(LOST))
 
 
-def _name(project: str, name: str) -> SandboxResponse:
+def _success(project: str, name: str) -> SandboxResponse:
     return SandboxResponse(
         200, json.dumps({"name": f"projects/{project}/messages/{name}"}).encode(), "application/json; charset=UTF-8"
     )
 
 
-def _wrong_field(document: object) -> str:
-    """The first field that Google's front end would refuse, as a path; empty when there is none."""
+def _invalid_field(document: object) -> str:
+    """Return the path of the first field that Google's front end would refuse; empty if there is none."""
     if not isinstance(document, dict) or not isinstance(document.get("message"), dict):
         return "message"
     message = document["message"]
@@ -133,10 +131,10 @@ def _wrong_field(document: object) -> str:
     for name in ("token", "fid", "topic", "condition"):
         if name in message and (not isinstance(message[name], str) or not message[name]):
             return f"message.{name}"
-    return _wrong_data(message.get("data", {})) or _wrong_notification(message.get("notification", {}))
+    return _invalid_data(message.get("data", {})) or _invalid_notification(message.get("notification", {}))
 
 
-def _wrong_data(data: object) -> str:
+def _invalid_data(data: object) -> str:
     if not isinstance(data, dict):
         return "message.data"
     for name, value in data.items():
@@ -147,7 +145,7 @@ def _wrong_data(data: object) -> str:
     return ""
 
 
-def _wrong_notification(notification: object) -> str:
+def _invalid_notification(notification: object) -> str:
     if not isinstance(notification, dict):
         return "message.notification"
     wrong = (name for name in ("title", "body", "image") if not isinstance(notification.get(name, ""), str))
@@ -155,7 +153,7 @@ def _wrong_notification(notification: object) -> str:
 
 
 def _payload_bytes(message: Mapping[str, Any]) -> int:
-    """Keys and values of what travels to the device: the data and the notification."""
+    """Count the bytes of keys and values of the data and the notification."""
     parts = (message.get("data", {}), message.get("notification", {}))
     return sum(len(text.encode()) for text in _texts(parts))
 
@@ -172,19 +170,17 @@ def _texts(value: object) -> Iterator[str]:
             yield from _texts(inner)
 
 
-def give_token(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
-    """`POST /token`: an access token for a signed assertion of any service account (the sandbox knows nobody's public
-    key).
-    """
+def issue_token(state: SandboxState, request: SandboxRequest) -> SandboxResponse:
+    """`POST /token`: an access token for a signed assertion of any service account (the sandbox has no public keys)."""
     form = parse_form(request.body)
     claims = _claims(form.get("assertion", ""))
     if form.get("grant_type") != JWT_GRANT or not {"iss", "aud", "iat", "exp"} <= claims.keys():
         return token_refusal(400)
-    if claims["iss"] in world.refused_keys:
+    if claims["iss"] in state.refused_keys:
         return token_refusal(401)
-    world.tokens_given += 1
+    state.tokens_issued += 1
     answer = {
-        "access_token": f"ya29.{world.nonce}.{world.tokens_given}",
+        "access_token": f"ya29.{state.nonce}.{state.tokens_issued}",
         "expires_in": TOKEN_SECONDS,
         "token_type": "Bearer",
     }
@@ -192,13 +188,13 @@ def give_token(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
 
 
 def token_refusal(status: int, error: str = "", _now: float = 0.0) -> SandboxResponse:
-    """The OAuth endpoint's error answer."""
+    """Return the OAuth endpoint's error answer."""
     fault = {"error": error or "invalid_grant", "error_description": "Invalid JWT."}
     return SandboxResponse(status or 400, json.dumps(fault).encode())
 
 
 def _claims(assertion: str) -> dict[str, Any]:
-    """What a JWT says, its signature unchecked; nothing for what is no JWT."""
+    """Return the claims of a JWT, without checking its signature; empty for anything else."""
     parts = assertion.split(".")
     try:
         header, claims = (json.loads(base64.urlsafe_b64decode(part + "==")) for part in parts[:2])
@@ -208,16 +204,16 @@ def _claims(assertion: str) -> dict[str, Any]:
     return claims if signed and isinstance(claims, dict) else {}
 
 
-def _find(method: str, path: str) -> SandboxRoute | None:
+def _find_route(method: str, path: str) -> SandboxRoute | None:
     if path == "/token":
-        return chosen(method, {"POST": give_token}, "google", token_refusal)
+        return route_for(method, {"POST": issue_token}, "google", token_refusal)
     if path.startswith("/v1/projects/"):
-        return chosen(method, {"POST": send} if path.endswith("/messages:send") else {}, "fcm", refusal)
+        return route_for(method, {"POST": send} if path.endswith("/messages:send") else {}, "fcm", refusal)
     return None
 
 
-def _read(_world: SandboxState, kept: StoredRequest, _seq: int) -> dict[str, Any]:
-    message = json.loads(kept.body)["message"]
+def _read_content(_state: SandboxState, request: StoredRequest, _seq: int) -> dict[str, Any]:
+    message = json.loads(request.body)["message"]
     notification = message.get("notification", {})
     platforms = {name: message[name] for name in ("android", "apns", "webpush") if name in message}
     return {
@@ -230,9 +226,9 @@ def _read(_world: SandboxState, kept: StoredRequest, _seq: int) -> dict[str, Any
 
 
 def _credentials(url: str, folder: Path) -> Mapping[str, Any]:
-    """A throw-away service account for a sandbox at this address, made at first need."""
+    """Return a service account for a sandbox at this URL, made on first use."""
     path = folder / f"service-account-{url.rpartition(':')[2].strip('/')}.json"
     return {"credentials": path if path.exists() else write_service_account(path, url), "base_url": url}
 
 
-DOUBLE = Double("fcm", _find, _read, frozenset({Channel.PUSH}), _credentials, ("fcm", "google"))
+DOUBLE = Double("fcm", _find_route, _read_content, frozenset({Channel.PUSH}), _credentials, ("fcm", "google"))

@@ -1,9 +1,7 @@
-"""HTTP/1.1, the little that a fast local server needs: one `asyncio.Protocol` per connection and plain functions
-above it.
+"""A minimal, fast HTTP/1.1 server: one `asyncio.Protocol` per connection, and plain functions as handlers.
 
-A web framework costs ten times the processor time of the work done here. Two things make this one cheap: clients that
-keep a connection send the same head again and again, so parsed heads are remembered by their bytes; and an answer is
-one `write`.
+A web framework takes ten times the processor time of the work done here. This server is cheap for two reasons: clients send the
+same head again and again on a connection, so parsed heads are cached by their bytes; and an answer is one `write`.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import NamedTuple, TypeAlias, cast
 
-BODY_BYTES_MAX = 30_000_000  # what SendGrid takes at most; the other providers take far less
+BODY_BYTES_MAX = 30_000_000  # SendGrid's limit; the other providers' limits are far lower
 HEAD_BYTES_MAX = 65_536
 BUFFER_BYTES = 131_072
 READ_BYTES_MIN = 16_384
@@ -24,11 +22,11 @@ _REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
 class RequestError(Exception):
-    """Bytes that are no HTTP request."""
+    """The bytes are not an HTTP request."""
 
 
 class RequestHead(NamedTuple):
-    """The parsed first part of a request; header names are in lower case."""
+    """The parsed request line and headers; header names are in lower case."""
 
     method: str
     path: str
@@ -47,9 +45,7 @@ class SandboxRequest(NamedTuple):
 
 
 class SandboxResponse(NamedTuple):
-    """An answer. The last three fields are how it fails: late by `delay_seconds`, `cut` after so many bytes, or
-    `lost` wholly.
-    """
+    """An answer. The last three fields make it fail: late by `delay_seconds`, `cut` after so many bytes, or `lost`."""
 
     status: int
     body: bytes | Iterator[bytes] = b""
@@ -82,8 +78,8 @@ def parse_head(raw: bytes) -> RequestHead:
     return RequestHead(method, path, query, headers, length, chunked, closes)
 
 
-def body_of(head: RequestHead, raw: bytes) -> bytes:
-    """Undo a gzip content encoding, never beyond the size that would have been taken plain. Raises RequestError."""
+def decode_body(head: RequestHead, raw: bytes) -> bytes:
+    """Decompress a gzip body, up to the size limit of a plain body. Raises RequestError."""
     if head.headers.get("content-encoding", "").lower() != "gzip":
         return raw
     try:
@@ -96,7 +92,7 @@ def body_of(head: RequestHead, raw: bytes) -> bytes:
 
 
 def encode(response: SandboxResponse, *, head_only: bool = False) -> bytes:
-    """The bytes of an answer whose body is known."""
+    """Return the bytes of an answer that is not streamed."""
     body = response.body if isinstance(response.body, bytes) else b""
     text = f"HTTP/1.1 {response.status} {_REASONS.get(response.status, 'Status')}\r\nContent-Length: {len(body)}\r\n"
     if body:
@@ -106,22 +102,22 @@ def encode(response: SandboxResponse, *, head_only: bool = False) -> bytes:
     return (text + "\r\n").encode("latin-1") + (b"" if head_only else body)
 
 
-def is_foreign(request: SandboxRequest) -> bool:
-    """Whether a browser sent this on behalf of a page that is not ours, which has nothing to change here."""
+def is_cross_origin(request: SandboxRequest) -> bool:
+    """Tell whether a page of another origin caused this request; such pages may change nothing here."""
     origin = request.head.headers.get("origin")
     return origin is not None and origin.partition("://")[2] != request.head.headers.get("host", "")
 
 
-def too_large() -> SandboxResponse:
-    """SendGrid's front door answers this one in HTML, not JSON; so does the sandbox for everybody."""
+def payload_too_large() -> SandboxResponse:
+    """Return a 413. SendGrid's front end answers it in HTML and not JSON; so does the sandbox for all providers."""
     page = b"<html>\r\n<head><title>413 Request Entity Too Large</title></head>\r\n<body>nginx</body>\r\n</html>\r\n"
     return SandboxResponse(413, page, "text/html", (("Connection", "close"),))
 
 
 class Connection(asyncio.BufferedProtocol):
-    """One client. Requests of a pipeline are answered in order; a delayed answer holds back the ones behind it.
+    """One client connection. Pipelined requests are answered in order; a delayed answer delays those after it.
 
-    What is received lies in `_buffer` from `_start` to `_end`; only a head or a body that is complete is copied out.
+    Received bytes are in `_buffer` from `_start` to `_end`; only complete heads and bodies are copied out.
     """
 
     def __init__(self, handle: Handler, open_connections: set[asyncio.Transport]) -> None:
@@ -130,14 +126,14 @@ class Connection(asyncio.BufferedProtocol):
         self._buffer = bytearray(BUFFER_BYTES)
         self._start = self._end = 0
         self._head: RequestHead | None = None
-        self._busy = False  # an answer is being held back or streamed
-        self._discard = 0  # bytes of a refused body still to be read and dropped
+        self._busy = False  # an answer is delayed or streamed
+        self._discard = 0  # bytes of a refused body that are still to be read and dropped
         self._stream: Iterator[bytes] | None = None
         self._paused = False
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # asyncio promises it for TCP and TLS servers
+        self._transport = cast(asyncio.Transport, transport)  # asyncio guarantees it for TCP and TLS servers
         self._open.add(self._transport)
 
     def connection_lost(self, _exc: Exception | None) -> None:
@@ -145,8 +141,7 @@ class Connection(asyncio.BufferedProtocol):
         self._stream = None
 
     def get_buffer(self, _sizehint: int) -> memoryview:
-        """Where to receive next: behind what waits, which is moved to the front of a larger buffer when space is
-        short."""
+        """Return the free space after the received bytes. If it is short, move them to the front of a larger buffer."""
         if self._start == self._end:
             self._start = self._end = 0
         if len(self._buffer) - self._end < READ_BYTES_MIN:
@@ -170,7 +165,7 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.close()
 
     def _cut(self, length: int) -> bytes:
-        """Take this many bytes off the front of what waits."""
+        """Remove this many bytes from the front of the received bytes, and return them."""
         start = self._start
         self._start += length
         return bytes(memoryview(self._buffer)[start : start + length])
@@ -193,7 +188,7 @@ class Connection(asyncio.BufferedProtocol):
             self._head = head
             return None
         self._head = None
-        return SandboxRequest(head, body_of(head, raw))
+        return SandboxRequest(head, decode_body(head, raw))
 
     def _next_head(self) -> RequestHead | None:
         end = self._buffer.find(b"\r\n\r\n", self._start, self._end)
@@ -210,8 +205,8 @@ class Connection(asyncio.BufferedProtocol):
         return head
 
     def _refuse_body(self, length: int) -> None:
-        """Answer 413, then read the rest: closing at once would reset the connection and lose the answer on its way."""
-        self._transport.write(encode(too_large()))
+        """Answer 413, then read the rest: closing at once would reset the connection, and the client might lose the answer."""
+        self._transport.write(encode(payload_too_large()))
         self._discard = length
         waiting, self._start = self._end - self._start, self._end
         self._drop(waiting)
@@ -261,7 +256,7 @@ class Connection(asyncio.BufferedProtocol):
             self._advance()
 
     def _begin_stream(self, response: SandboxResponse, pieces: Iterator[bytes]) -> None:
-        """Answer in chunks, made only as fast as the client reads them."""
+        """Answer in chunks, produced only as fast as the client reads them."""
         self._busy = True
         self._stream = pieces
         head = f"HTTP/1.1 {response.status} {_REASONS[response.status]}\r\nContent-Type: {response.content_type}\r\n"
@@ -274,7 +269,7 @@ class Connection(asyncio.BufferedProtocol):
         piece = next(self._stream, b"")
         self._transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
         if piece:
-            asyncio.get_running_loop().call_soon(self._pump)  # let other connections have their turn
+            asyncio.get_running_loop().call_soon(self._pump)  # let other connections run
         else:
             self._stream, self._busy = None, False
             self._advance()

@@ -1,6 +1,4 @@
-"""Keys that the sandbox makes for itself and its clients: event signatures, throw-away service accounts, TLS
-certificates.
-"""
+"""Keys of the sandbox and its clients: event signatures, temporary service accounts, TLS certificates."""
 
 from __future__ import annotations
 
@@ -27,7 +25,7 @@ class SendGridSigner:
     """Signs event batches as SendGrid does: ECDSA P-256 with SHA-256 over the timestamp followed by the raw body."""
 
     def __init__(self, path: Path | None = None) -> None:
-        """Use the key in `path`, made on first use; without a path, a key for this run."""
+        """Use the key in `path`, which is made on first use; without a path, a key for this run."""
         if path and path.exists():
             key = serialization.load_pem_private_key(path.read_bytes(), None)
         else:
@@ -35,18 +33,18 @@ class SendGridSigner:
             if path:
                 _write_secret(path, key.private_bytes(_PEM, _PKCS8, _OPEN))
         if not isinstance(key, ec.EllipticCurvePrivateKey):
-            raise TypeError("the event key is no elliptic-curve key")
+            raise TypeError("the event key is not an elliptic-curve key")
         self._key = key
 
     @property
     def public_key(self) -> str:
-        """As SendGrid shows it in its settings: base64 of the DER form, on one line."""
+        """The public key as SendGrid shows it: base64 of the DER form, on one line."""
         der = serialization.PublicFormat.SubjectPublicKeyInfo
         return base64.b64encode(self._key.public_key().public_bytes(serialization.Encoding.DER, der)).decode()
 
     @property
-    def short(self) -> TelnyxSigner:
-        """A signer of the other kind, whose key follows from this one's: there is one file to keep."""
+    def telnyx(self) -> TelnyxSigner:
+        """A signer for Telnyx. Its key is derived from this one, so that there is one key file."""
         secret = self._key.private_numbers().private_value.to_bytes(32, "big")
         return TelnyxSigner(hashlib.sha256(secret).digest())
 
@@ -63,7 +61,7 @@ class TelnyxSigner:
 
     @property
     def public_key(self) -> str:
-        """As Telnyx shows it: base64 of its 32 bytes."""
+        """The public key as Telnyx shows it: base64 of its 32 bytes."""
         return base64.b64encode(self._key.public_key().public_bytes_raw()).decode()
 
     def sign(self, timestamp: str, body: bytes) -> str:
@@ -71,9 +69,7 @@ class TelnyxSigner:
 
 
 def write_service_account(path: Path, url: str, project: str = "sandbox") -> Path:
-    """Make a Google service-account file whose key nobody else knows and whose token endpoint is the sandbox at
-    `url`.
-    """
+    """Write a Google service-account file with a new key. Its token endpoint is the sandbox at `url`."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     account = {
         "type": "service_account",
@@ -91,8 +87,7 @@ def write_service_account(path: Path, url: str, project: str = "sandbox") -> Pat
 
 
 def write_certificate(folder: Path) -> tuple[Path, Path, Path]:
-    """Make an authority and a certificate for this machine's loopback names: paths of authority, certificate and
-    key."""
+    """Make a certificate authority and a certificate for localhost. Returns the paths of authority, certificate and key."""
     authority_key = ec.generate_private_key(ec.SECP256R1())
     key = ec.generate_private_key(ec.SECP256R1())
     issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Sandbox authority")])
@@ -126,9 +121,9 @@ def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivate
 
 
 def _write_secret(path: Path, data: bytes) -> None:
-    """Write whole or not at all: several processes may make the same file at once, and each must read a complete one."""
+    """Write atomically: several processes may make the same file at once, and each must read a complete one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.{os.getpid()}")
-    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:  # noqa: PTH123  mode from birth
+    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:  # noqa: PTH123  sets the mode at creation
         file.write(data)
     draft.replace(path)

@@ -1,4 +1,4 @@
-"""Making a mail of a kept request to SendGrid readable: what its reader gets, the substitutions made."""
+"""Read one mail from a stored request to SendGrid, as the recipient sees it, with substitutions applied."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from channels.sandbox.world import SandboxState, StoredRequest
+from channels.sandbox.state import SandboxState, StoredRequest
 
-_parsed = lru_cache(maxsize=4)(json.loads)  # a page of the inbox may show fifty mails of one request
+_parse = lru_cache(maxsize=4)(json.loads)  # a page of the inbox can show fifty mails of one request
 
 
-def read_mail(_world: SandboxState, kept: StoredRequest, seq: int) -> dict[str, Any]:
-    """The mail that is message `seq`."""
-    mail = _parsed(kept.body)
-    index, part = seq - kept.first, {}
+def read_mail(_state: SandboxState, request: StoredRequest, seq: int) -> dict[str, Any]:
+    """Return the mail with number `seq`."""
+    mail = _parse(request.body)
+    index, part = seq - request.first, {}
     for part in mail["personalizations"]:
         count = sum(len(part.get(kind, ())) for kind in ("to", "cc", "bcc"))
         if index < count:
             break
         index -= count
     changes = _substitutions(part.get("substitutions", {}), mail.get("sections", {}))
-    bodies = {item["type"].lower(): substituted(item["value"], changes) for item in mail.get("content", ())}
+    bodies = {item["type"].lower(): substitute(item["value"], changes) for item in mail.get("content", ())}
     headers = {**mail.get("headers", {}), **part.get("headers", {})}
     return {
         "from": part.get("from") or mail["from"],
         "to": part["to"],
         "cc": part.get("cc", []),
-        "subject": substituted(part.get("subject") or mail.get("subject", ""), changes),
+        "subject": substitute(part.get("subject") or mail.get("subject", ""), changes),
         "headers": headers,
         "text": bodies.get("text/plain", ""),
         "html": bodies.get("text/html", ""),
@@ -38,14 +38,14 @@ def read_mail(_world: SandboxState, kept: StoredRequest, seq: int) -> dict[str, 
     }
 
 
-def _substitutions(own: Mapping[str, str], sections: Mapping[str, str]) -> dict[str, str]:
-    """Values may name sections, which are filled in first."""
-    return {tag: substituted(value, sections) for tag, value in own.items()}
+def _substitutions(values: Mapping[str, str], sections: Mapping[str, str]) -> dict[str, str]:
+    """Values may refer to sections, which are filled in first."""
+    return {tag: substitute(value, sections) for tag, value in values.items()}
 
 
-def substituted(text: str, changes: Mapping[str, str]) -> str:
-    """Replace every tag in one pass: what a value brings in is never taken for a tag itself."""
+def substitute(text: str, changes: Mapping[str, str]) -> str:
+    """Replace all tags in one pass, so that tags inside values are not replaced."""
     if not changes:
         return text
     tags = "|".join(re.escape(tag) for tag in sorted(changes, key=len, reverse=True) if tag)
-    return re.sub(tags, lambda found: changes[found[0]], text)
+    return re.sub(tags, lambda match: changes[match[0]], text)

@@ -1,4 +1,4 @@
-"""Turning what was kept into messages that a person or a test can read. Nothing here runs while messages arrive."""
+"""Stored requests as messages that a person or a test can read. Runs only when somebody reads, not when messages arrive."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from channels.sandbox.doubles import doubles
-from channels.sandbox.world import SandboxState
+from channels.sandbox.state import SandboxState
 
 
-def read_message(world: SandboxState, seq: int) -> dict[str, Any] | None:
-    """One message with its `content` as its reader gets it (None when no longer kept); None for an unknown number."""
-    line = world.log.get(seq)
+def read_message(state: SandboxState, seq: int) -> dict[str, Any] | None:
+    """Return a message with its `content` as the recipient sees it (None if no longer stored); None for an unknown number."""
+    line = state.log.get(seq)
     if line is None:
         return None
-    return line | {"content": read_content(world, seq)}
+    return line | {"content": read_content(state, seq)}
 
 
-def read_content(world: SandboxState, seq: int) -> Mapping[str, Any] | None:
-    """The content of message `seq`; which keys it has depends on the channel."""
-    kept = world.kept.find(seq)
-    return None if kept is None else doubles()[kept.provider].read(world, kept, seq)
+def read_content(state: SandboxState, seq: int) -> Mapping[str, Any] | None:
+    """Return the content of message `seq`; its keys depend on the channel."""
+    request = state.requests.find(seq)
+    return None if request is None else doubles()[request.provider].read_content(state, request, seq)

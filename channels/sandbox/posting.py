@@ -1,4 +1,4 @@
-"""A small HTTP client for webhooks: one kept connection, one request at a time."""
+"""A small HTTP client for webhooks: one persistent connection, one request at a time."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import ssl
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-ANSWER_SECONDS_MAX = 15.0  # how long Twilio waits for a webhook's answer
+ANSWER_SECONDS_MAX = 15.0  # as long as Twilio waits for a webhook
 
 
 class Poster:
-    """Posts to webhooks over a connection that is kept as long as the next URL has the same origin."""
+    """Posts to webhooks. The connection is reused while the URLs have the same origin."""
 
     def __init__(self, trust: ssl.SSLContext | None = None) -> None:
         self._trust = trust
@@ -20,9 +20,7 @@ class Poster:
         self._writer: asyncio.StreamWriter
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
-        """POST and give the status; 0 when there was no answer to speak of. Never raises for a fault of the other
-        side.
-        """
+        """POST and return the status, or 0 if there was no valid answer. Does not raise for errors of the other side."""
         parts = urlsplit(url)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         head = f"POST {target} HTTP/1.1\r\nHost: {parts.netloc.rpartition('@')[2]}\r\nContent-Length: {len(body)}\r\n"

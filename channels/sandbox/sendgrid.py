@@ -1,6 +1,4 @@
-"""SendGrid's v3 mail API as its clients see it: `POST /v3/mail/send`, key checks, and the public key of the event
-webhook.
-"""
+"""Double of SendGrid's v3 mail API: `POST /v3/mail/send`, key checks, and the public key of the event webhook."""
 
 from __future__ import annotations
 
@@ -13,17 +11,17 @@ from pydantic_core import from_json
 
 from channels.base import Channel
 from channels.sandbox.arrivals import Arrival
-from channels.sandbox.doubles import Double, SandboxRoute, WorldHandler, chosen
+from channels.sandbox.doubles import Double, RouteHandler, SandboxRoute, route_for
 from channels.sandbox.events import MailEvents
-from channels.sandbox.http import SandboxRequest, SandboxResponse, too_large
+from channels.sandbox.http import SandboxRequest, SandboxResponse, payload_too_large
 from channels.sandbox.keys import SendGridSigner
 from channels.sandbox.mails import read_mail
 from channels.sandbox.sendgrid_rules import Problem, find_problems
-from channels.sandbox.world import SandboxState, digest
+from channels.sandbox.state import SandboxState, digest
 
-MESSAGE_ID_NAMES = ("message", "message_id", "id")  # the custom argument that may hold the sender's own id of a message
+MESSAGE_ID_NAMES = ("message", "message_id", "id")  # custom arguments that may hold the sender's message id
 
-# Local parts (before any "+…") with a reaction of their own: what happens after the mail is taken ...
+# Local parts of addresses (before any "+…") that cause these events after the mail is taken ...
 MAIL_EVENTS: dict[str, tuple[str, ...]] = {
     "bounce": ("processed", "bounce"),
     "blocked": ("processed", "blocked"),
@@ -37,7 +35,7 @@ MAIL_EVENTS: dict[str, tuple[str, ...]] = {
     "click": ("processed", "delivered", "open", "click"),
     "silent": (),
 }
-# ... and what is answered instead of taking it: status and SendGrid's words.
+# ... or this refusal: status and SendGrid's message.
 MAIL_REFUSALS: dict[str, tuple[int, str]] = {
     "badkey": (401, ""),
     "credits": (401, "Maximum credits exceeded"),
@@ -49,7 +47,7 @@ MAIL_REFUSALS: dict[str, tuple[int, str]] = {
 }
 LOST = "lost"  # taken, but the connection closes without an answer
 
-_WORDS = {
+_MESSAGES = {
     400: "Bad Request",
     401: "The provided authorization grant is invalid, expired, or revoked",
     403: "The from address does not match a verified Sender Identity.",
@@ -62,12 +60,10 @@ _WORDS = {
 
 
 def refusal(status: int, message: str = "", now: float = 0.0) -> SandboxResponse:
-    """The documented answer for a status; `message` replaces its words, `now` (unix seconds) sets when a rate limit
-    ends.
-    """
+    """Return the documented answer for a status; `message` replaces its text, a rate limit ends 1 s after `now` (unix seconds)."""
     if status == 413:
-        return too_large()
-    error = {"message": message or _WORDS.get(status, "service unavailable"), "field": None, "help": None}
+        return payload_too_large()
+    error = {"message": message or _MESSAGES.get(status, "service unavailable"), "field": None, "help": None}
     if status == 429:
         error = {"field": None, "message": error["message"]}
     body = json.dumps({"errors": [error]}).encode()
@@ -78,9 +74,9 @@ def _rate_headers(now: float) -> tuple[tuple[str, str], ...]:
     return ("X-RateLimit-Limit", "600"), ("X-RateLimit-Remaining", "0"), ("X-RateLimit-Reset", str(int(now) + 1))
 
 
-def send(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
-    """`POST /v3/mail/send`: 202 and a message id for all personalizations, or one refusal for all of them."""
-    if refused := _check_key(world, request):
+def send(state: SandboxState, request: SandboxRequest) -> SandboxResponse:
+    """`POST /v3/mail/send`: 202 and one message id for all personalizations, or one refusal for all of them."""
+    if refused := _check_key(state, request):
         return refused
     if not request.head.headers.get("content-type", "").startswith("application/json"):
         return refusal(415)
@@ -88,48 +84,48 @@ def send(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
         mail = from_json(request.body, allow_inf_nan=False, cache_strings="keys")
     except ValueError:
         return refusal(400)
-    if problems := find_problems(mail, world.clock()):
+    if problems := find_problems(mail, state.clock()):
         return _refuse(problems)
     addresses = [part["to"][0]["email"] for part in mail["personalizations"]]
     names = [address.partition("@")[0].partition("+")[0].lower() for address in addresses]
     for name in names:
         if name in MAIL_REFUSALS:
-            return refusal(*MAIL_REFUSALS[name], now=world.clock())
-    if _is_rehearsal(mail):
+            return refusal(*MAIL_REFUSALS[name], now=state.clock())
+    if _is_sandbox_mode(mail):
         return SandboxResponse(200)
-    receipt = _take(world, request.body, mail, names)
+    receipt = _record(state, request.body, mail, names)
     return SandboxResponse(202, headers=(("X-Message-Id", receipt),), lost=LOST in names)
 
 
-def _is_rehearsal(mail: dict[str, Any]) -> bool:
-    """SendGrid's own sandbox mode: checked, answered with 200, and forgotten."""
+def _is_sandbox_mode(mail: dict[str, Any]) -> bool:
+    """Tell whether SendGrid's own sandbox mode is on: the mail is checked, answered with 200, and not recorded."""
     mode = mail.get("mail_settings", {}).get("sandbox_mode")
     return isinstance(mode, dict) and mode.get("enable") is True
 
 
-def _take(world: SandboxState, body: bytes, mail: dict[str, Any], names: list[str]) -> str:
-    """Record every recipient of every personalization and plan their events; gives the message id."""
-    receipt = world.name(world.log.next_seq)[8:]
+def _record(state: SandboxState, body: bytes, mail: dict[str, Any], names: list[str]) -> str:
+    """Record each recipient of each personalization and queue their events. Returns the message id."""
+    receipt = state.unique_id(state.log.next_seq)[8:]
     digested = digest(body)
     common = mail.get("custom_args") or {}
     arrivals, events = [], []
     for part, name in zip(mail["personalizations"], names, strict=True):
-        own = part.get("custom_args")
-        arguments = {**common, **own} if own else common
+        part_arguments = part.get("custom_args")
+        arguments = {**common, **part_arguments} if part_arguments else common
         message_id = next((arguments[key] for key in MESSAGE_ID_NAMES if key in arguments), "")
         for recipient in recipients(part):
             arrivals.append(Arrival("sendgrid", "email", recipient, message_id, receipt, digested))
             events.append((recipient, arguments, MAIL_EVENTS.get(name)))
-    first = world.take(body, arrivals)
-    if world.events.wants_mail:
+    first = state.record(body, arrivals)
+    if state.events.mail_wanted:
         categories = mail.get("categories", [])
         for seq, (recipient, arguments, kinds) in enumerate(events, first):
-            world.events.add_mail(MailEvents(seq, recipient, receipt, arguments, categories, kinds))
+            state.events.add_mail(MailEvents(seq, recipient, receipt, arguments, categories, kinds))
     return receipt
 
 
 def recipients(part: dict[str, Any]) -> list[str]:
-    """Everybody a personalization goes to, in the order of the arrival log."""
+    """Return all recipients of a personalization, in the order of the arrival log."""
     return [person["email"] for kind in ("to", "cc", "bcc") for person in part.get(kind) or ()]
 
 
@@ -138,33 +134,33 @@ def _refuse(problems: list[Problem]) -> SandboxResponse:
     return SandboxResponse(400, json.dumps({"errors": errors}).encode())
 
 
-def _check_key(world: SandboxState, request: SandboxRequest) -> SandboxResponse | None:
+def _check_key(state: SandboxState, request: SandboxRequest) -> SandboxResponse | None:
     scheme, _, key = request.head.headers.get("authorization", "").partition(" ")
-    if scheme != "Bearer" or not key.startswith("SG.") or key in world.refused_keys:
+    if scheme != "Bearer" or not key.startswith("SG.") or key in state.refused_keys:
         return refusal(401)
     return None
 
 
-def scopes(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
-    """`GET /v3/scopes`: what a key may do; the cheap way to ask whether it works."""
+def scopes(state: SandboxState, request: SandboxRequest) -> SandboxResponse:
+    """`GET /v3/scopes`: what a key may do; clients use it to check a key."""
     allowed = b'{"scopes":["mail.send","mail.batch.create","user.webhooks.event.settings.read"]}'
-    return _check_key(world, request) or SandboxResponse(200, allowed)
+    return _check_key(state, request) or SandboxResponse(200, allowed)
 
 
-def signed_settings(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
-    """`GET /v3/user/webhooks/event/settings/signed`: the public key that events are checked with."""
-    return _check_key(world, request) or SandboxResponse(200, json.dumps({"public_key": world.signer.public_key}).encode())
+def signed_settings(state: SandboxState, request: SandboxRequest) -> SandboxResponse:
+    """`GET /v3/user/webhooks/event/settings/signed`: the public key that verifies events."""
+    return _check_key(state, request) or SandboxResponse(200, json.dumps({"public_key": state.signer.public_key}).encode())
 
 
-_HANDLERS: Mapping[str, dict[str, WorldHandler]] = {
+_HANDLERS: Mapping[str, dict[str, RouteHandler]] = {
     "/v3/mail/send": {"POST": send},
     "/v3/scopes": {"GET": scopes},
     "/v3/user/webhooks/event/settings/signed": {"GET": signed_settings},
 }
 
 
-def _find(method: str, path: str) -> SandboxRoute | None:
-    return chosen(method, _HANDLERS.get(path, {}), "sendgrid", refusal) if path.startswith("/v3/") else None
+def _find_route(method: str, path: str) -> SandboxRoute | None:
+    return route_for(method, _HANDLERS.get(path, {}), "sendgrid", refusal) if path.startswith("/v3/") else None
 
 
 def _credentials(url: str, folder: Path) -> Mapping[str, Any]:
@@ -172,4 +168,4 @@ def _credentials(url: str, folder: Path) -> Mapping[str, Any]:
     return {"api_key": "SG.sandbox", "base_url": url, "webhook_public_key": public_key}
 
 
-DOUBLE = Double("sendgrid", _find, read_mail, frozenset({Channel.EMAIL}), _credentials)
+DOUBLE = Double("sendgrid", _find_route, read_mail, frozenset({Channel.EMAIL}), _credentials)

@@ -1,7 +1,7 @@
-"""What SendGrid checks in a mail before it takes it; one problem refuses the whole request.
+"""SendGrid's checks of a mail; one problem refuses the whole request.
 
-Rules and limits follow the published description of mail/send and its list of errors. Problems name the place as
-SendGrid does: dotted, with list positions, such as `personalizations.3.to.0.email`.
+Rules and limits follow the published description of mail/send and its list of errors. Problems name the field as SendGrid does:
+a dotted path with list positions, such as `personalizations.3.to.0.email`.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _MAIL_FIELDS: Mapping[str, str] = {
     "ip_pool_name": "string",
     "mail_settings": "object",
     "tracking_settings": "object",
-    "sections": "object",  # taken for years, though missing in the published description
+    "sections": "object",  # accepted for years, though missing in the published description
 }
 _PART_FIELDS: Mapping[str, str] = {
     "from": "object",
@@ -70,11 +70,11 @@ _PART_FIELDS: Mapping[str, str] = {
     "send_at": "integer",
 }
 _PERSON_FIELDS = frozenset(("email", "name"))
-_REFUSED_LOCAL_PART = "refused"  # the sandbox's own: an address that SendGrid would call invalid, whatever ours looks like
+_INVALID_LOCAL_PART = "refused"  # the sandbox's own: this address counts as invalid, although its form is valid
 
 
 def find_problems(mail: object, now: float) -> list[Problem]:
-    """Everything wrong with a parsed mail; `now` in unix seconds is for schedules. Empty for a mail that is taken."""
+    """Return all problems of a parsed mail; `now` (unix seconds) is for schedules. Empty for a valid mail."""
     if not isinstance(mail, dict):
         return [("Bad Request", None)]
     problems = list(_check_types(mail))
@@ -91,14 +91,14 @@ def find_problems(mail: object, now: float) -> list[Problem]:
 _PLAIN_FIELDS = frozenset(("personalizations", "from", "subject", "content"))
 
 
-def _check_types(item: Mapping[str, Any], place: str = "") -> Iterator[Problem]:
-    fields = _PART_FIELDS if place else _MAIL_FIELDS
+def _check_types(item: Mapping[str, Any], path: str = "") -> Iterator[Problem]:
+    fields = _PART_FIELDS if path else _MAIL_FIELDS
     for name, value in item.items():
         expected = fields.get(name)
         if expected is None:
-            yield f"Additional property {name} is not allowed", place.rstrip(".") or None
+            yield f"Additional property {name} is not allowed", path.rstrip(".") or None
         elif not isinstance(value, _JSON_TYPES[expected]) or value is True or value is False:
-            yield f"Invalid type. Expected: {expected}, given: {_json_type(value)}.", f"{place}{name}"
+            yield f"Invalid type. Expected: {expected}, given: {_json_type(value)}.", f"{path}{name}"
 
 
 def _json_type(value: object) -> str:
@@ -119,40 +119,40 @@ def _check_parts(mail: Mapping[str, Any], now: float) -> Iterator[Problem]:
         return
     addresses: list[str] = []
     for index, part in enumerate(parts):
-        place = f"personalizations.{index}."
+        path = f"personalizations.{index}."
         if not isinstance(part, dict):
-            yield f"Invalid type. Expected: object, given: {_json_type(part)}.", place[:-1]
+            yield f"Invalid type. Expected: object, given: {_json_type(part)}.", path[:-1]
             continue
-        if wrong := list(_check_types(part, place)):
+        if wrong := list(_check_types(part, path)):
             yield from wrong
             continue
-        yield from _check_recipients(part, place, addresses)
-        yield from _check_part_fields(mail, part, place, now)
+        yield from _check_recipients(part, path, addresses)
+        yield from _check_part_fields(mail, part, path, now)
     if len(addresses) > RECIPIENTS_MAX:
         yield f"There is a limit of {RECIPIENTS_MAX} total recipients (to + cc + bcc) per request.", "personalizations"
 
 
-def _check_recipients(part: Mapping[str, Any], place: str, addresses: list[str]) -> Iterator[Problem]:
+def _check_recipients(part: Mapping[str, Any], path: str, addresses: list[str]) -> Iterator[Problem]:
     if not part.get("to"):
         yield (
             "The to array is required for all personalization objects, and must have at least one email object.",
-            f"{place}to",
+            f"{path}to",
         )
     seen: set[str] = set()
     for kind in ("to", "cc", "bcc"):
         for index, person in enumerate(part.get(kind, ())):
             if problem := _check_person(person):
                 message, field = problem
-                yield message, f"{place}{kind}.{index}{field}"
+                yield message, f"{path}{kind}.{index}{field}"
                 continue
             address = person["email"].lower()
             if address in seen:
                 yield (
                     (
                         "Each email address in the personalization block should be unique between to, cc, and bcc. "
-                        f"We found the first duplicate instance of [{address}] in the {place}{kind} field."
+                        f"We found the first duplicate instance of [{address}] in the {path}{kind} field."
                     ),
-                    place[:-1],
+                    path[:-1],
                 )
             seen.add(address)
             addresses.append(address)
@@ -170,54 +170,54 @@ def _check_person(person: object) -> tuple[str, str] | None:
 
 
 def is_address(address: str) -> bool:
-    """Whether SendGrid would take the shape of this address: ASCII, one "@", a dotted domain."""
+    """Tell whether SendGrid would accept the form of this address: ASCII, one "@", a dotted domain."""
     if len(address) > 320 or not _ADDRESS.fullmatch(address):
         return False
     local = address.partition("@")[0]
-    return len(local) <= 64 and local.partition("+")[0].lower() != _REFUSED_LOCAL_PART
+    return len(local) <= 64 and local.partition("+")[0].lower() != _INVALID_LOCAL_PART
 
 
-def _check_part_fields(mail: Mapping[str, Any], part: Mapping[str, Any], place: str, now: float) -> Iterator[Problem]:
+def _check_part_fields(mail: Mapping[str, Any], part: Mapping[str, Any], path: str, now: float) -> Iterator[Problem]:
     if not (part.get("subject") or mail.get("subject") or mail.get("template_id")):
         yield (
             "The subject is required, unless a template or every personalization has one.",
             "subject",
         )
     if substitutions := part.get("substitutions"):
-        yield from _check_strings(substitutions, f"{place}substitutions")
+        yield from _check_strings(substitutions, f"{path}substitutions")
         if str(mail.get("template_id", "")).startswith("d-"):
-            yield "Substitutions may not be used with dynamic templating", f"{place}substitutions"
+            yield "Substitutions may not be used with dynamic templating", f"{path}substitutions"
     if arguments := part.get("custom_args"):
-        yield from _check_strings(arguments, f"{place}custom_args")
+        yield from _check_strings(arguments, f"{path}custom_args")
     if headers := part.get("headers"):
-        yield from _check_headers(headers, f"{place}headers")
+        yield from _check_headers(headers, f"{path}headers")
     if "from" in part and (problem := _check_person(part["from"])):
-        yield problem[0], f"{place}from{problem[1]}"
+        yield problem[0], f"{path}from{problem[1]}"
     if part.get("send_at", 0) > now + SCHEDULE_SECONDS_MAX:
-        yield "Scheduling more than 72 hours in advance is forbidden.", f"{place}send_at"
+        yield "Scheduling more than 72 hours in advance is forbidden.", f"{path}send_at"
 
 
-def _check_strings(values: Mapping[str, Any], place: str) -> Iterator[Problem]:
-    """An object of strings that fits into its bytes."""
+def _check_strings(values: Mapping[str, Any], path: str) -> Iterator[Problem]:
+    """Check that the values are strings and their total size is within the limit."""
     try:
         characters = sum(map(len, values)) + sum(map(len, values.values()))
         text = "".join(values) + "".join(values.values())
     except TypeError:
         wrong = next(name for name, value in values.items() if not isinstance(value, str))
-        yield f"Invalid type. Expected: string, given: {_json_type(values[wrong])}.", f"{place}.{wrong}"
+        yield f"Invalid type. Expected: string, given: {_json_type(values[wrong])}.", f"{path}.{wrong}"
         return
     if characters * 4 > FIELD_BYTES_MAX and len(text.encode(errors="replace")) > FIELD_BYTES_MAX:
-        yield f"The total size may not exceed {FIELD_BYTES_MAX} bytes.", place
+        yield f"The total size may not exceed {FIELD_BYTES_MAX} bytes.", path
 
 
-def _check_headers(headers: Mapping[str, Any], place: str) -> Iterator[Problem]:
+def _check_headers(headers: Mapping[str, Any], path: str) -> Iterator[Problem]:
     for name, value in headers.items():
         if name.lower() in _RESERVED:
-            yield f"The header {name} is reserved and may not be set.", f"{place}.{name}"
+            yield f"The header {name} is reserved and may not be set.", f"{path}.{name}"
         elif not _HEADER_NAME.fullmatch(name):
-            yield "Header names are printable ASCII without spaces or colons.", f"{place}.{name}"
+            yield "Header names are printable ASCII without spaces or colons.", f"{path}.{name}"
         elif not isinstance(value, str) or "\r" in value or "\n" in value:
-            yield "Header values are strings on one line.", f"{place}.{name}"
+            yield "Header values are strings on one line.", f"{path}.{name}"
 
 
 def _check_sender(mail: Mapping[str, Any]) -> Iterator[Problem]:

@@ -1,4 +1,4 @@
-"""Running the sandbox: in a process of its own (`serve`), or in a thread beside a test (`running`)."""
+"""Run the sandbox: in its own process (`serve`), or in a thread beside a test (`running`)."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from typing import Any
 from channels.sandbox.app import make_app
 from channels.sandbox.client import SandboxClient
 from channels.sandbox.http import Connection
-from channels.sandbox.world import SandboxState, make_world
+from channels.sandbox.state import SandboxState, make_state
 
 
 @asynccontextmanager
-async def _listening(world: SandboxState, host: str, port: int, tls: ssl.SSLContext | None) -> Any:
-    """The server, accepting; gives its port. Leaving closes every connection and stops the events."""
-    handle, open_connections = make_app(world), set[asyncio.Transport]()
+async def _listening(state: SandboxState, host: str, port: int, tls: ssl.SSLContext | None) -> Any:
+    """Start the server and yield its port. At the end close every connection and stop the events."""
+    handle, open_connections = make_app(state), set[asyncio.Transport]()
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Connection(handle, open_connections), host, port, ssl=tls, backlog=1024)
-    world.events.start()
+    state.events.start()
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
         for transport in tuple(open_connections):
             transport.abort()
-        await world.events.stop()
-        await asyncio.sleep(0)  # let the aborted connections say good-bye
-        world.log.close()
+        await state.events.stop()
+        await asyncio.sleep(0)  # let the aborted connections finish
+        state.log.close()
 
 
 async def _run(
-    world: SandboxState, host: str, port: int, tls: ssl.SSLContext | None, ready: Callable[[int], None], stop: asyncio.Event
+    state: SandboxState, host: str, port: int, tls: ssl.SSLContext | None, ready: Callable[[int], None], stop: asyncio.Event
 ) -> None:
-    async with _listening(world, host, port, tls) as bound:
+    async with _listening(state, host, port, tls) as bound:
         ready(bound)
         await stop.wait()
 
@@ -49,27 +49,26 @@ def serve(
     *,
     host: str = "127.0.0.1",
     port: int = 0,
-    state: Path | None = None,
+    state_folder: Path | None = None,
     seed: int = 0,
     ssl_context: ssl.SSLContext | None = None,
-    prepare: Callable[[SandboxState], None] = lambda _world: None,
+    prepare: Callable[[SandboxState], None] = lambda _state: None,
     ready: Callable[[str], None] = lambda _url: None,
 ) -> None:
-    """Serve until SIGINT or SIGTERM. `ready` hears the URL once connections are taken; `prepare` may set up the world
-    before.
+    """Serve until SIGINT or SIGTERM. `prepare` may change the state before; `ready` is called with the URL when the server listens.
 
-    Raises OSError when the port is taken.
+    Raises OSError if the port is in use.
     """
 
     async def main() -> None:
         stop, loop = asyncio.Event(), asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
-        world = make_world(state, seed=seed)
-        prepare(world)
-        await _run(world, host, port, ssl_context, lambda bound: ready(_url(host, bound, ssl_context)), stop)
+        state = make_state(state_folder, seed=seed)
+        prepare(state)
+        await _run(state, host, port, ssl_context, lambda bound: ready(_url(host, bound, ssl_context)), stop)
 
-    gc.set_threshold(100_000, 50, 100)  # nearly nothing here is cyclic; looking for cycles all the time costs a tenth
+    gc.set_threshold(100_000, 50, 100)  # hardly any reference cycles here; searching for them often costs a tenth of the time
     asyncio.run(main())
 
 
@@ -78,11 +77,11 @@ def running(
     *,
     host: str = "127.0.0.1",
     port: int = 0,
-    state: Path | None = None,
+    state_folder: Path | None = None,
     seed: int = 0,
     ssl_context: ssl.SSLContext | None = None,
 ) -> Iterator[SandboxClient]:
-    """A sandbox in a thread of this process, on a free port unless told otherwise, until the block is left."""
+    """Run a sandbox in a thread of this process until the block ends; by default on a free port."""
     bound: list[int] = []
     failed: list[BaseException] = []
     started, control = threading.Event(), list[tuple[asyncio.AbstractEventLoop, asyncio.Event]]()
@@ -94,7 +93,7 @@ def running(
     async def main() -> None:
         stop = asyncio.Event()
         control.append((asyncio.get_running_loop(), stop))
-        await _run(make_world(state, seed=seed), host, port, ssl_context, ready, stop)
+        await _run(make_state(state_folder, seed=seed), host, port, ssl_context, ready, stop)
 
     def work() -> None:
         try:
@@ -112,7 +111,7 @@ def running(
         yield SandboxClient(_url(host, bound[0], ssl_context))
     finally:
         loop, stop = control[0]
-        with suppress(RuntimeError):  # the loop is gone already
+        with suppress(RuntimeError):  # the loop is already closed
             loop.call_soon_threadsafe(stop.set)
         thread.join()
 
@@ -122,6 +121,6 @@ def _url(host: str, port: int, tls: ssl.SSLContext | None) -> str:
 
 
 def announce(url: str) -> None:
-    """Say on standard output, in one line that a parent process can wait for, where the sandbox is."""
+    """Print the URL in one line on standard output; a parent process can wait for it."""
     sys.stdout.write(f"sandbox ready at {url}\n")
     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""Twilio's Messages API (2010-04-01) as its clients see it: sending. What can be asked later is in `twilio_reads`."""
+"""Double of Twilio's Messages API (2010-04-01): sending. Queries are in `twilio_reads`."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from channels.sandbox.arrivals import Arrival
 from channels.sandbox.events import TextEvents
 from channels.sandbox.http import SandboxRequest, SandboxResponse
 from channels.sandbox.segments import count_segments
+from channels.sandbox.state import SandboxState, digest
 from channels.sandbox.twilio_rules import LOST, WHATSAPP, MessageRefusal, check_message, statuses_of
-from channels.sandbox.world import SandboxState, digest
 
 _MESSAGE_ID = re.compile(r"[?&](?:message|message_id|id)=([^&#]*)")
 
-_WORDS = {
+_ERRORS = {
     20003: (401, "Authenticate"),
     20004: (405, "Method not allowed"),
     20404: (404, "The requested resource was not found"),
@@ -49,67 +49,67 @@ _WORDS = {
     21910: (400, "Invalid 'From' and 'To' pair"),
     63007: (400, "No Channel was found with the specified From address"),
 }
-_CODE_OF_STATUS = {401: 20003, 404: 20404, 405: 20004, 429: 20429, 500: 20500, 503: 20503}
+_CODE_BY_STATUS = {401: 20003, 404: 20404, 405: 20004, 429: 20429, 500: 20500, 503: 20503}
 
 
 def refusal(status: int, error: str = "", _now: float = 0.0) -> SandboxResponse:
-    """Twilio's error answer: by its own code (`error`), by HTTP status, or both."""
-    code = int(error) if error.isdecimal() else _CODE_OF_STATUS.get(status, 20001)
-    usual_status, words = _WORDS.get(code, (400, "The request was refused"))
-    status = status or usual_status
+    """Return Twilio's error answer, by its own code (`error`), by HTTP status, or both."""
+    code = int(error) if error.isdecimal() else _CODE_BY_STATUS.get(status, 20001)
+    default_status, text = _ERRORS.get(code, (400, "The request was refused"))
+    status = status or default_status
     more = f"https://www.twilio.com/docs/errors/{code}"
     headers = (("Retry-After", "1"), ("Twilio-Concurrent-Requests", "100")) if status == 429 else ()
-    fault = {"code": code, "message": words, "more_info": more, "status": status}
+    fault = {"code": code, "message": text, "more_info": more, "status": status}
     return SandboxResponse(status, json.dumps(fault).encode(), headers=headers)
 
 
-def send(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
+def send(state: SandboxState, request: SandboxRequest) -> SandboxResponse:
     """`POST …/Messages.json`: 201 with the message resource."""
     account = account_of(request)
-    if refused := check_key(world, request, account):
+    if refused := check_key(state, request, account):
         return refused
     form = parse_form(request.body)
     try:
-        message = check_message(form, world.stopped)
+        message = check_message(form, state.stopped)
     except MessageRefusal as fault:
         return refusal(0, str(fault.code))
     callback, sender = form.get("StatusCallback", ""), form.get("From") or form["MessagingServiceSid"]
-    seq = world.log.next_seq
+    seq = state.log.next_seq
     arrival = Arrival(
         provider="twilio",
         channel="whatsapp" if message.whatsapp else "sms",
         address=message.number,
         message_id=_message_id(callback),
-        receipt="SM" + world.name(seq),
+        receipt="SM" + state.unique_id(seq),
         digest=digest(request.body),
         sender=sender,
-        text=form.get("Body") or content_text(world.contents, form),
+        text=form.get("Body") or content_text(state.contents, form),
     )
-    world.take(request.body, (arrival,))
+    state.record(request.body, (arrival,))
     if callback:
         statuses, code = statuses_of(message.magic, whatsapp=message.whatsapp)
-        token = world.auth_tokens[account]
-        world.events.add_text(TextEvents(arrival.receipt, account, form["To"], sender, callback, token, statuses, code))
+        token = state.auth_tokens[account]
+        state.events.add_text(TextEvents(arrival.receipt, account, form["To"], sender, callback, token, statuses, code))
     status = "accepted" if "MessagingServiceSid" in form else "queued"
-    body = json.dumps(resource(account, arrival, world.clock(), status)).encode()
+    body = json.dumps(resource(account, arrival, state.clock(), status)).encode()
     return SandboxResponse(201, body, lost=message.magic == LOST)
 
 
 def parse_form(body: bytes) -> dict[str, str]:
-    """A form as an object; of a repeated field the last value counts."""
+    """Parse a form; the last value of a repeated field counts."""
     pairs = (pair.partition("=") for pair in body.decode("latin-1").split("&") if pair)
-    return {_unquoted(name): _unquoted(value) for name, _, value in pairs}
+    return {_unquote(name): _unquote(value) for name, _, value in pairs}
 
 
-_unquoted_by_rote = lru_cache(maxsize=4096)(unquote_plus)  # senders, callbacks and campaign texts come again and again
+_cached_unquote = lru_cache(maxsize=4096)(unquote_plus)  # senders, callbacks and campaign texts repeat
 
 
-def _unquoted(text: str) -> str:
-    return _unquoted_by_rote(text) if "%" in text or "+" in text else text
+def _unquote(text: str) -> str:
+    return _cached_unquote(text) if "%" in text or "+" in text else text
 
 
 def content_text(contents: Mapping[str, str], form: Mapping[str, str]) -> str:
-    """A WhatsApp template with its variables filled in; of an unknown template, the variables alone."""
+    """Return a WhatsApp template with its variables filled in; only the variables for an unknown template."""
     variables: dict[str, str] = json.loads(form.get("ContentVariables") or "{}")
     text = contents.get(form.get("ContentSid", ""))
     if text is None:
@@ -120,19 +120,19 @@ def content_text(contents: Mapping[str, str], form: Mapping[str, str]) -> str:
 
 
 def account_of(request: SandboxRequest) -> str:
-    """The account's SID, from the path."""
+    """Return the account's SID, from the path."""
     return request.head.path.split("/")[3].removesuffix(".json")
 
 
-def check_key(world: SandboxState, request: SandboxRequest, account: str) -> SandboxResponse | None:
-    """Twilio's 401 for wrong credentials, else None. Remembers the account's token: callbacks are signed with it."""
+def check_key(state: SandboxState, request: SandboxRequest, account: str) -> SandboxResponse | None:
+    """Return Twilio's 401 for wrong credentials, else None. Stores the account's token, which signs callbacks."""
     user, token = _credentials(request.head.headers.get("authorization", ""))
-    if not token or token in world.refused_keys or user in world.refused_keys:
+    if not token or token in state.refused_keys or user in state.refused_keys:
         return refusal(401)
     if user == account:
-        world.auth_tokens[account] = token
+        state.auth_tokens[account] = token
     elif user.startswith("SK"):
-        world.auth_tokens.setdefault(account, token)
+        state.auth_tokens.setdefault(account, token)
     else:
         return refusal(401)
     return None
@@ -149,13 +149,13 @@ def _credentials(header: str) -> tuple[str, str]:
 
 
 def _message_id(callback: str) -> str:
-    """The sender's own id of a message, which travels in the query of its status callback."""
-    found = _MESSAGE_ID.search(callback)
-    return unquote_plus(found[1]) if found else ""
+    """Return the sender's message id, from the query of the status callback."""
+    match = _MESSAGE_ID.search(callback)
+    return unquote_plus(match[1]) if match else ""
 
 
 def resource(account: str, arrival: Arrival, at: float, status: str, code: int | None = None) -> dict[str, Any]:
-    """The message as Twilio shows it."""
+    """Return the message as Twilio shows it."""
     moment = _rfc2822(int(at))
     service = arrival.sender if arrival.sender.startswith("MG") else None
     uri = f"/2010-04-01/Accounts/{account}/Messages/{arrival.receipt}"

@@ -1,4 +1,4 @@
-"""Twilio's double as a whole: its paths, its messages made readable, and people's answers to them."""
+"""Twilio's `DOUBLE`: its routes, readable messages, and people's replies."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from typing import Any
 
 from channels.base import Channel
 from channels.sandbox import twilio_reads
-from channels.sandbox.doubles import Double, SandboxRoute, WorldHandler, chosen
+from channels.sandbox.doubles import Double, RouteHandler, SandboxRoute, route_for
 from channels.sandbox.events import InboundReply
 from channels.sandbox.segments import count_segments, is_gsm
+from channels.sandbox.state import SandboxState, StoredRequest
 from channels.sandbox.twilio import content_text, parse_form, refusal, send
-from channels.sandbox.world import SandboxState, StoredRequest
 
-POOL_NUMBER = "+15005550006"  # the one number of every messaging service here
+POOL_NUMBER = "+15005550006"  # the number of every messaging service in the sandbox
 
 
-def _find(method: str, path: str) -> SandboxRoute | None:
+def _find_route(method: str, path: str) -> SandboxRoute | None:
     if not path.startswith("/2010-04-01/Accounts/"):
         return None
     parts = path.split("/")[4:]
-    handlers: dict[str, WorldHandler] = {}
+    handlers: dict[str, RouteHandler] = {}
     if parts == [] and path.endswith(".json"):
         handlers = {"GET": twilio_reads.fetch_account}
     elif parts == ["Messages.json"]:
         handlers = {"POST": send, "GET": twilio_reads.list_messages}
     elif len(parts) == 2 and parts[0] == "Messages" and parts[1].endswith(".json"):
         handlers = {"GET": twilio_reads.fetch_message}
-    return chosen(method, handlers, "twilio", refusal)
+    return route_for(method, handlers, "twilio", refusal)
 
 
-def _read(world: SandboxState, kept: StoredRequest, _seq: int) -> dict[str, Any]:
-    form = parse_form(kept.body)
-    text = form.get("Body") or content_text(world.contents, form)
+def _read_content(state: SandboxState, request: StoredRequest, _seq: int) -> dict[str, Any]:
+    form = parse_form(request.body)
+    text = form.get("Body") or content_text(state.contents, form)
     return {
         "from": form.get("From") or form.get("MessagingServiceSid", ""),
         "to": form["To"],
@@ -47,13 +47,13 @@ def _read(world: SandboxState, kept: StoredRequest, _seq: int) -> dict[str, Any]
     }
 
 
-def _hear(world: SandboxState, reply: Mapping[str, str]) -> None:
-    """An inbound webhook call."""
-    if url := world.events.settings.twilio_inbound_url:
-        account, token = next(iter(world.auth_tokens.items()), ("AC" + "0" * 32, ""))
-        world.replies += 1
-        form = _inbound_form(reply, account, f"SM{world.nonce}{1 << 63 | world.replies:x}")
-        world.events.add_text(InboundReply(url, token, form))
+def _receive_reply(state: SandboxState, reply: Mapping[str, str]) -> None:
+    """Queue an inbound webhook call."""
+    if url := state.events.settings.twilio_inbound_url:
+        account, token = next(iter(state.auth_tokens.items()), ("AC" + "0" * 32, ""))
+        state.replies += 1
+        form = _inbound_form(reply, account, f"SM{state.nonce}{1 << 63 | state.replies:x}")
+        state.events.add_text(InboundReply(url, token, form))
 
 
 def _inbound_form(reply: Mapping[str, str], account: str, sid: str) -> dict[str, str]:
@@ -92,4 +92,6 @@ def _credentials(url: str, _folder: Path) -> Mapping[str, Any]:
     }
 
 
-DOUBLE = Double("twilio", _find, _read, frozenset({Channel.SMS, Channel.WHATSAPP}), _credentials, hear=_hear)
+DOUBLE = Double(
+    "twilio", _find_route, _read_content, frozenset({Channel.SMS, Channel.WHATSAPP}), _credentials, receive_reply=_receive_reply
+)

@@ -1,4 +1,4 @@
-"""What Twilio checks in a message before it takes it, and the numbers with a reaction of their own."""
+"""Twilio's checks of a message, and magic numbers that cause an error or a special case."""
 
 from __future__ import annotations
 
@@ -20,12 +20,11 @@ _TEST_RECIPIENTS = {
 }
 _TEST_SENDERS = {"+15005550001": 21212, "+15005550007": 21606, "+15005550008": 21611}
 
-# The sandbox's own: the last five digits behind one of these prefixes are Twilio's error code, or one of the words
-# below.
+# The sandbox's own: after one of these prefixes, five digits are Twilio's error code, or one of the special cases below.
 MAGIC_PREFIXES = ("+150056", "+324609")
 SILENT, DELIVERED_ONLY, LOST = 0, 1, 2
 FIRST_REFUSAL, FIRST_CALLBACK_CODE = 20_000, 30_000
-_LATE_REFUSALS = (63007,)  # codes above the line that are nevertheless answered at once
+_LATE_REFUSALS = (63007,)  # higher codes that also refuse at once
 
 _NUMBER = re.compile(r"\+[1-9]\d{6,14}")
 _SENDER = re.compile(r"\+[1-9]\d{6,14}|\d{3,8}|(?=.*[A-Za-z])[A-Za-z0-9 &+_-]{1,11}|whatsapp:\+[1-9]\d{6,14}")
@@ -33,7 +32,7 @@ _CONTENT_SID, _SERVICE_SID = re.compile(r"HX[0-9a-fA-F]{32}"), re.compile(r"MG[0
 
 
 class MessageRefusal(Exception):
-    """Twilio would not take this message; `code` is its error code."""
+    """Twilio would refuse this message; `code` is its error code."""
 
     def __init__(self, code: int) -> None:
         super().__init__(str(code))
@@ -41,7 +40,7 @@ class MessageRefusal(Exception):
 
 
 class CheckedMessage(NamedTuple):
-    """A message fit to be taken: the bare number, and what the number's reaction is (None: the usual)."""
+    """A valid message: the plain number, and the number's magic code (None: no special case)."""
 
     number: str
     whatsapp: bool
@@ -49,7 +48,7 @@ class CheckedMessage(NamedTuple):
 
 
 def check_message(form: Mapping[str, str], stopped: Collection[str]) -> CheckedMessage:
-    """Check the fields of a message in Twilio's order. Raises RefusedError."""
+    """Check the fields of a message in Twilio's order. Raises MessageRefusal."""
     number, whatsapp = _check_recipient(form.get("To", ""))
     _check_sender(form, whatsapp=whatsapp)
     _check_content(form)
@@ -62,12 +61,12 @@ def check_message(form: Mapping[str, str], stopped: Collection[str]) -> CheckedM
 
 
 def magic_code(number: str) -> int | None:
-    """The last five digits of a number made for reactions, else None."""
+    """Return the last five digits of a magic number, else None."""
     return int(number[-5:]) if number.startswith(MAGIC_PREFIXES) and len(number) == len(MAGIC_PREFIXES[0]) + 5 else None
 
 
 def statuses_of(code: int | None, *, whatsapp: bool) -> tuple[tuple[str, ...], int | None]:
-    """What happens to a taken message: its statuses in order, and the error code of a failed one."""
+    """Return the statuses of a taken message in order, and the error code if it fails."""
     if code == SILENT:
         return ("queued",), None
     if code is not None and code >= FIRST_CALLBACK_CODE:

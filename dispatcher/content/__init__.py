@@ -7,7 +7,7 @@ A folder holds `_shared/` (mail layout, macros, `legal.toml`) and one folder per
 language `texts.toml`, `email.html`, `email.txt`.
 """
 
-from channels.sms_segments import Segments, segments
+from channels.sms_segments import Segments, count_segments
 from dispatcher.content.catalog import Catalog, check, load
 from dispatcher.content.declaration import Variable
 from dispatcher.content.errors import ContentRefusal, InvalidTemplates, TemplateError
@@ -27,8 +27,8 @@ __all__ = [
     "TemplateError",
     "Variable",
     "check",
+    "count_segments",
     "example_request",
     "load",
     "preview",
-    "segments",
 ]

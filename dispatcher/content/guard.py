@@ -49,7 +49,7 @@ def objection(content: Content, shown: str, terms: ContentRequirements) -> str |
     """The first guard that objects, by name, or None. `shown` is what a WhatsApp reader sees: the approved text, filled
     in."""
     if isinstance(content, Email | MergedEmail):
-        return _first(_email(content.whole() if isinstance(content, MergedEmail) else content, terms))
+        return _first(_email(content.assemble() if isinstance(content, MergedEmail) else content, terms))
     if isinstance(content, Push):
         return _first(_push(content, terms))
     if isinstance(content, Sms):
@@ -174,8 +174,8 @@ class PathCheck:
                 return False
         if not self.to_partner:
             return True
-        held, links = terms(), {unescape(link.filled(values)) for link in self.links}
-        return not any(_leaks(link, held) for link in links.union(_LINK.findall(mail.form.text.filled(values))))
+        held, links = terms(), {unescape(link.fill(values)) for link in self.links}
+        return not any(_leaks(link, held) for link in links.union(_LINK.findall(mail.template.text.fill(values))))
 
 
 @dataclass(frozen=True, slots=True)

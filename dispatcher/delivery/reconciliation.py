@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from channels.base import Channel, ChannelError, Event, EventKind, Provider, ProviderRecord, Rejected
-from channels.lookup import can_tell, look_up
+from channels.lookup import look_up, supports_lookup
 from dispatcher.consent.link_tokens import PREFERENCES, UNSUBSCRIBE, message_token
 from dispatcher.delivery.outcomes import fallback_at
 from dispatcher.domain.campaign import Spec
@@ -79,7 +79,7 @@ def ask(services: Services, send: UnresolvedSend) -> bool:
 
 def _look_up(services: Services, provider: Provider, send: UnresolvedSend) -> ProviderRecord | LookupResult | None:
     """The provider's answer; None where it cannot be reached now."""
-    if send.address is None or not can_tell(provider):
+    if send.address is None or not supports_lookup(provider):
         return LookupResult.NEVER
     records = look_up(provider, send.address, send.claimed_at - timedelta(seconds=CLOCKS_SECONDS))
     if isinstance(records, ChannelError):
@@ -113,7 +113,7 @@ def conclude(
 ) -> None:
     """Store the result of a look-up, in the caller's transaction."""
     if isinstance(found, ProviderRecord):
-        provider_events.keep(connection, [replace(event, message_id=str(send.ref)) for event in found.news], now)
+        provider_events.keep(connection, [replace(event, message_id=str(send.ref)) for event in found.events], now)
         unresolved.postpone(connection, send.ref, None)  # its events settle it, if there are any
     elif found is not LookupResult.NEVER and send.asked < len(AGAIN_SECONDS):
         unresolved.postpone(connection, send.ref, now + timedelta(seconds=AGAIN_SECONDS[send.asked]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from channels.alerts import Listener
+from channels.alerts import AlertCallback
 from dispatcher.domain.errors import LedgerUnavailable
 from dispatcher.ledger.connection import Pool, lend
 from dispatcher.ledger.maintenance import alerts
@@ -14,7 +14,7 @@ QUIET = timedelta(minutes=1)
 WAIT_SECONDS_MAX = 1.0  # messages are being sent meanwhile
 
 
-def alert_sink(pool: Pool, clock: Callable[[], datetime]) -> Listener:
+def alert_sink(pool: Pool, clock: Callable[[], datetime]) -> AlertCallback:
     """A listener that stores alerts. One that cannot be stored is in the log only."""
     stored_at: dict[tuple[str, str], datetime] = {}
 

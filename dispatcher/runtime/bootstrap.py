@@ -23,8 +23,8 @@ from channels.http_adapter import utc_now
 from channels.registry import AdapterContext, plugins
 from channels.resilience.circuit_breaker import CircuitBreaker
 from channels.resilience.failover import Failover, FailoverRoute
-from channels.resilience.rate_limiter import Bucket, LocalBucket, Rate, RateLimited, SharedBucket
-from channels.sandbox.doubles import player
+from channels.resilience.rate_limiter import LocalBucket, Rate, RateLimited, SharedBucket, TokenBucket
+from channels.sandbox.doubles import double_for
 from dispatcher import content
 from dispatcher.content import Catalog, InvalidTemplates
 from dispatcher.embedded import Engines, engines
@@ -129,20 +129,20 @@ def adapter(chosen: Settings, channel: Channel, name: str, http: HttpTransport) 
     """The adapter of this name; for "sandbox" the real one that speaks to the local double."""
     found, account = account_of(chosen, channel, name)
     plugin = plugins()[found]
-    return plugin.make(account, AdapterContext(channel, http, f"{chosen.public_url.rstrip('/')}/webhooks/{found}"))
+    return plugin.make_adapter(account, AdapterContext(channel, http, f"{chosen.public_url.rstrip('/')}/webhooks/{found}"))
 
 
 def messages_per_request(chosen: Settings) -> Mapping[Channel, int]:
     """How many messages one request carries, by channel."""
     found = {channel: account_of(chosen, channel, name) for channel, name in chosen.providers.items()}
-    return {channel: plugins()[name].together(account) for channel, (name, account) in found.items()}
+    return {channel: plugins()[name].messages_per_request(account) for channel, (name, account) in found.items()}
 
 
 def account_of(chosen: Settings, channel: Channel, name: str) -> tuple[str, Any]:
     """The provider that a name stands for on a channel, and its account."""
     if name != SANDBOX:
         return name, chosen.accounts[name]
-    double = player(channel)
+    double = double_for(channel)
     return double.name, replace(chosen.accounts[double.name], **double.credentials(chosen.sandbox_url, sandbox_folder(chosen)))
 
 
@@ -161,11 +161,11 @@ def _protected(chosen: Settings, channel: Channel, first: Provider) -> Provider:
     return RateLimited(provider, _bucket(f"{first.name}:{channel}", rate))
 
 
-def _bucket(name: str, rate: Rate) -> Bucket:
+def _bucket(name: str, rate: Rate) -> TokenBucket:
     """The bucket in the broker's store; one of this process alone where the broker is not Redis or Valkey."""
     url = broker_url().replace("redis+socket://", "unix://").replace("?virtual_host=", "?db=")
     if not url.startswith(("redis://", "rediss://", "unix://")):
-        return LocalBucket(rate.alone(), utc_now)
+        return LocalBucket(rate.fallback(), utc_now)
     return SharedBucket(Redis.from_url(url, socket_timeout=0.5, socket_connect_timeout=0.5), name, rate, utc_now)
 
 

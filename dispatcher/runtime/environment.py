@@ -141,7 +141,7 @@ class EnvironmentReader:
 
 def spelling_warnings(environ: Mapping[str, str], known: Collection[str]) -> Iterator[str]:
     """A warning for each variable that looks like one of ours, but is not."""
-    prefixes = (OUR_PREFIX, *(prefix for plugin in plugins().values() for prefix in plugin.prefixes))
+    prefixes = (OUR_PREFIX, *(prefix for plugin in plugins().values() for prefix in plugin.variable_prefixes))
     for name in sorted(environ):
         if name in known or not name.startswith(prefixes):
             continue

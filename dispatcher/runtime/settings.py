@@ -115,7 +115,7 @@ def _settings(read: EnvironmentReader) -> Settings:
         )
         == "on",
         sandbox_url=read.url("DISPATCHER_SANDBOX_URL", SANDBOX_URL, in_the_clear=True, about="where the sandbox is"),
-        accounts={name: plugin.read(read) for name, plugin in plugins().items()},
+        accounts={name: plugin.read_account(read) for name, plugin in plugins().items()},
     )
 
 
@@ -245,4 +245,4 @@ def _warnings(settings: Settings) -> Iterator[str]:
     in_use = {*settings.providers.values(), *(second.provider for second in settings.seconds.values())}
     for name, plugin in plugins().items():
         if name in in_use:
-            yield from plugin.doubts(settings.accounts[name])
+            yield from plugin.warnings(settings.accounts[name])

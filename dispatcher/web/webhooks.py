@@ -11,7 +11,7 @@ import structlog
 from fastapi import APIRouter, HTTPException, Request, Response
 
 from channels.base import BadPayload, BadSignature, Event, InboundText
-from channels.registry import News, WebhookEndpoint, WebhookRequest, plugins
+from channels.registry import WebhookEndpoint, WebhookItem, WebhookRequest, plugins
 from dispatcher.inbound import customer_replies, provider_events
 from dispatcher.runtime.services import Services
 from dispatcher.web.dependencies import PublisherHere, RawBody, ServicesHere, TaskPublisher, publish_or_leave
@@ -61,14 +61,14 @@ def _add_routes() -> None:
 _add_routes()
 
 
-def _read(endpoint: WebhookEndpoint, call: WebhookRequest, key: str) -> Sequence[News]:
+def _read(endpoint: WebhookEndpoint, call: WebhookRequest, key: str) -> Sequence[WebhookItem]:
     """What a signed call says. Without a key nothing can be verified, and what is not verified is refused."""
     try:
         if not key:
             raise BadSignature("unconfigured")
         return endpoint.read(call, key)
     except BadSignature as error:
-        log.warning("webhook refused", why=error.why)
+        log.warning("webhook refused", why=error.reason)
         raise HTTPException(HTTPStatus.FORBIDDEN, "not signed by the provider") from None
     except BadPayload as error:
         log.warning("webhook unreadable", why=str(error))

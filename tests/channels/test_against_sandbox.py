@@ -1,4 +1,4 @@
-"""The adapters before the sandbox: the providers' own rules, reactions, faults and webhooks."""
+"""The adapters against the sandbox: the providers' checks, errors, faults and webhooks."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from channels.providers.sendgrid import SendGrid
 from channels.providers.telnyx import Telnyx
 from channels.providers.twilio import TwilioSms, TwilioWhatsApp
 from channels.sandbox import SandboxClient, running, write_service_account
-from tests.support.http_servers import Arrived, Server, http_answer, http_server
+from tests.support.http_servers import ReceivedRequest, ServerLog, http_answer, http_server
 from tests.support.provider_cases import ACCOUNT, EMAIL, PUSH, SENDER, SMS, WHATSAPP, mailbox, phone, token
 
 CONTENTS: Mapping[Channel, Any] = {
@@ -81,7 +81,7 @@ def outbound(channel: Channel, number: int, address: str | None = None) -> Outbo
     return Outbound(f"m-{number}", channel, address or ADDRESSES[channel](number), CONTENTS[channel], 3600)
 
 
-def test_everything_arrives_once_under_its_receipt(sandbox: SandboxClient, provider: Provider) -> None:
+def test_each_message_arrives_once_with_its_receipt(sandbox: SandboxClient, provider: Provider) -> None:
     batch = [outbound(provider.channel, number) for number in range(200)]
     found = {sent.id: result for sent, result in provider.send(batch)}
     arrived = {row["message_id"]: row for row in sandbox.log()}
@@ -92,19 +92,19 @@ def test_everything_arrives_once_under_its_receipt(sandbox: SandboxClient, provi
         assert arrived[sent.id]["channel"] == provider.channel
 
 
-def test_a_check_asks_without_sending(sandbox: SandboxClient, provider: Provider) -> None:
+def test_a_check_sends_no_message(sandbox: SandboxClient, provider: Provider) -> None:
     assert provider.check() is None
     assert list(sandbox.log()) == []
 
 
-def test_a_check_tells_of_refused_keys(sandbox: SandboxClient, provider: Provider) -> None:
+def test_a_check_reports_refused_keys(sandbox: SandboxClient, provider: Provider) -> None:
     sandbox.refuse_keys(["SG.key", "token", "KEY0", "sandbox@sandbox.iam.gserviceaccount.com"])
     assert isinstance(provider.check(), Misconfigured)
     found = [result for _, result in provider.send([outbound(provider.channel, 1)])]
     assert [type(result) for result in found] == [Misconfigured]
 
 
-def test_faults_of_every_kind_double_nothing_and_lose_nothing(sandbox: SandboxClient, provider: Provider) -> None:
+def test_faults_cause_no_duplicate_and_no_loss(sandbox: SandboxClient, provider: Provider) -> None:
     sandbox.set_faults(
         [
             {"share": 0.1},
@@ -131,11 +131,11 @@ def test_faults_of_every_kind_double_nothing_and_lose_nothing(sandbox: SandboxCl
 
 
 def fcm_internal(pairs: list[tuple[Outbound, Any]], sent: Outbound) -> int:
-    """FCM's own "try again" (INTERNAL) may stand for a push that did leave: its twin takes its place on the device."""
+    """FCM's "try again" (INTERNAL) can follow a push message that was sent: the second one replaces it on the device."""
     return sum(1 for other, result in pairs if other is sent and isinstance(result, Unavailable) and result.code == "INTERNAL")
 
 
-REACTIONS: list[tuple[str, str, type[ChannelError]]] = [
+EXPECTED_ERRORS: list[tuple[str, str, type[ChannelError]]] = [
     (Channel.EMAIL, "badkey@home.example", Misconfigured),
     (Channel.EMAIL, "credits@home.example", Misconfigured),
     (Channel.EMAIL, "forbidden@home.example", Misconfigured),
@@ -174,9 +174,9 @@ REACTIONS: list[tuple[str, str, type[ChannelError]]] = [
 ]
 
 
-def test_each_refusal_gets_its_reaction(provider: Provider) -> None:
+def test_each_refusal_has_its_error(provider: Provider) -> None:
     whose = "telnyx" if provider.name == "telnyx" else provider.channel
-    mine = [(address, error) for who, address, error in REACTIONS if who == whose]
+    mine = [(address, error) for who, address, error in EXPECTED_ERRORS if who == whose]
     batch = [outbound(provider.channel, number, address) for number, (address, _) in enumerate(mine)]
     found = {sent.address: result for sent, result in provider.send(batch)}
     assert {address: type(result) for address, result in found.items()} == dict(mine)
@@ -188,7 +188,7 @@ def test_each_refusal_gets_its_reaction(provider: Provider) -> None:
 
 
 class Hook:
-    """Collects what our parsers make of the sandbox's calls."""
+    """Collects what our parsers return for the sandbox's calls."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -196,7 +196,7 @@ class Hook:
         self.public_key = self.short_key = ""
         self.lock = threading.Lock()
 
-    def __call__(self, call: Arrived, _: int, server: Callable[[], Server]) -> Any:
+    def __call__(self, call: ReceivedRequest, _: int, server: Callable[[], ServerLog]) -> Any:
         now, url = datetime.now(UTC), f"http://127.0.0.1:{server().port}{call.path}"
         signature = call.headers.get("x-twilio-signature", "")
         with self.lock:
@@ -206,8 +206,8 @@ class Hook:
                 self.events += sendgrid.parse_events(call.body, sign, stamp, self.public_key, now)
             elif call.path.startswith("/telnyx"):
                 sign, stamp = call.headers["telnyx-signature-ed25519"], call.headers["telnyx-timestamp"]
-                for news in telnyx_module.parse_webhook(call.body, sign, stamp, self.short_key, now):
-                    (self.events if isinstance(news, Event) else self.inbound).append(news)  # type: ignore[arg-type]
+                for item in telnyx_module.parse_webhook(call.body, sign, stamp, self.short_key, now):
+                    (self.events if isinstance(item, Event) else self.inbound).append(item)  # type: ignore[arg-type]
             elif call.path.startswith("/status"):
                 self.events += twilio.parse_events(url, call.body, signature, "token", now)
             else:
@@ -215,10 +215,10 @@ class Hook:
         return http_answer(204)
 
 
-def test_the_news_of_the_sandbox_is_understood(sandbox: SandboxClient) -> None:
+def test_events_of_the_sandbox_are_parsed(sandbox: SandboxClient) -> None:
     hook, http = Hook(), HttpTransport(timeout_seconds=5)
     hook.public_key, hook.short_key = sandbox.sendgrid_webhook_public_key, sandbox.telnyx_webhook_public_key
-    servers: list[Server] = []
+    servers: list[ServerLog] = []
     with http_server(partial(hook, server=lambda: servers[0])) as server:
         servers.append(server)
         here = f"http://127.0.0.1:{server.port}"
@@ -242,12 +242,12 @@ def test_the_news_of_the_sandbox_is_understood(sandbox: SandboxClient) -> None:
         sandbox.wait_for_events()
         http.close()
     receipts = {outbound.id: result.name for outbound, result in sent if isinstance(result, Receipt)}
-    news: dict[str, set[EventKind]] = {}
+    kinds_by_id: dict[str, set[EventKind]] = {}
     for event in hook.events:
         assert event.message_id is not None
         assert event.receipt == receipts[event.message_id]
-        news.setdefault(event.message_id, set()).add(event.kind)
-    assert {name: kinds - {EventKind.ACCEPTED} for name, kinds in news.items()} == {
+        kinds_by_id.setdefault(event.message_id, set()).add(event.kind)
+    assert {name: kinds - {EventKind.ACCEPTED} for name, kinds in kinds_by_id.items()} == {
         **MAIL_NEWS,
         **TEXT_NEWS,
         **READ,
@@ -279,7 +279,7 @@ TEXT_NEWS = {
     "30003": {EventKind.FAILED},
     "99999": {EventKind.FAILED},
 }
-SILENT = "00000"  # of whom nothing more is heard
+SILENT = "00000"  # no events follow
 OTHER_NEWS = {
     "00001": {EventKind.DELIVERED},
     "40001": {EventKind.BOUNCED},

@@ -1,4 +1,4 @@
-"""The promise of `channels.base`, kept by every adapter, over real sockets."""
+"""Conformance suite: every adapter keeps the contract of `channels.base`, over real sockets."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from channels.base import (
     Uncertain,
 )
 from channels.http import HttpRequest, HttpResponse, HttpTransport
-from channels.http_adapter import hand_over
+from channels.http_adapter import send_all
 from tests.support.http_servers import Answer, http_answer, http_server
-from tests.support.provider_cases import ACCESS_TOKEN, HTTP_ADAPTERS, RIGS, SECRET_TEXT, Rig
+from tests.support.provider_cases import ACCESS_TOKEN, HTTP_ADAPTERS, PROVIDER_CASES, SECRET_TEXT, ProviderCase
 
 LINE_BREAK = "x\r\nBcc: someone@else.example"
 
 
-@pytest.fixture(params=RIGS, ids=lambda rig: rig.name)
-def rig(request: pytest.FixtureRequest) -> Rig:
-    chosen: Rig = request.param
+@pytest.fixture(params=PROVIDER_CASES, ids=lambda case: case.name)
+def case(request: pytest.FixtureRequest) -> ProviderCase:
+    chosen: ProviderCase = request.param
     return chosen
 
 
 def results(answers: Iterable[tuple[Outbound, Result]]) -> dict[str, Result]:
-    """By message id; an id twice would be an answer twice."""
+    """Return the results by message id, and check that each id has one result."""
     found: dict[str, Result] = {}
     for outbound, result in answers:
         assert outbound.id not in found
@@ -46,38 +46,38 @@ def results(answers: Iterable[tuple[Outbound, Result]]) -> dict[str, Result]:
     return found
 
 
-def test_every_message_of_a_batch_gets_one_receipt_of_its_own(rig: Rig) -> None:
-    batch = [rig.outbound(number) for number in range(1, 101)]
-    with rig.world("fine") as world:
-        found = results(world.provider.send(batch))
-        assert world.arrived() == 100
+def test_each_message_of_a_batch_gets_its_own_receipt(case: ProviderCase) -> None:
+    batch = [case.outbound(number) for number in range(1, 101)]
+    with case.scenario("fine") as scenario:
+        found = results(scenario.provider.send(batch))
+        assert scenario.arrived() == 100
     assert set(found) == {outbound.id for outbound in batch}
     assert all(isinstance(result, Receipt) for result in found.values())
     assert len(set(found.values())) == 100
 
 
-def test_an_empty_batch_is_no_work(rig: Rig) -> None:
-    with rig.world("fine") as world:
-        assert list(world.provider.send([])) == []
+def test_an_empty_batch_sends_nothing(case: ProviderCase) -> None:
+    with case.scenario("fine") as scenario:
+        assert list(scenario.provider.send([])) == []
 
 
-def test_bad_messages_are_refused_and_lose_no_others(rig: Rig) -> None:
-    good = [rig.outbound(1), rig.outbound(2)]
+def test_bad_messages_are_refused_and_others_are_sent(case: ProviderCase) -> None:
+    good = [case.outbound(1), case.outbound(2)]
     bad = [
-        replace(rig.outbound(3), content=rig.unbuildable),
-        replace(rig.outbound(4), content=None),  # type: ignore[arg-type]
-        replace(rig.outbound(5), address=rig.address(5) + "\r\nBcc: someone@else.example"),
-        replace(rig.outbound(6), address=""),
+        replace(case.outbound(3), content=case.invalid_content),
+        replace(case.outbound(4), content=None),  # type: ignore[arg-type]
+        replace(case.outbound(5), address=case.address(5) + "\r\nBcc: someone@else.example"),
+        replace(case.outbound(6), address=""),
     ]
-    with rig.world("fine") as world:
-        found = results(world.provider.send([good[0], *bad, good[1]]))
-        assert world.arrived() == 2
+    with case.scenario("fine") as scenario:
+        found = results(scenario.provider.send([good[0], *bad, good[1]]))
+        assert scenario.arrived() == 2
     assert all(isinstance(found[outbound.id], Receipt) for outbound in good)
     assert all(type(found[outbound.id]) is Rejected for outbound in bad)
 
 
-def test_nothing_that_breaks_a_line_leaves_the_house(rig: Rig) -> None:
-    good = rig.outbound(1)
+def test_text_with_line_breaks_is_refused_where_unsafe(case: ProviderCase) -> None:
+    good = case.outbound(1)
     evil = [replace(good, id=LINE_BREAK)]
     if isinstance(good.content, Email):
         mails = [
@@ -89,64 +89,64 @@ def test_nothing_that_breaks_a_line_leaves_the_house(rig: Rig) -> None:
             replace(good.content, headers=(("Bcc", "c@d.example"),)),
         ]
         evil += [replace(good, id=f"e-{number}", content=mail) for number, mail in enumerate(mails)]
-    with rig.world("fine") as world:
-        found = results(world.provider.send(evil))
-        assert world.arrived() == 0
+    with case.scenario("fine") as scenario:
+        found = results(scenario.provider.send(evil))
+        assert scenario.arrived() == 0
     assert all(type(result) is Rejected for result in found.values())
     assert len(found) == len(evil)
 
 
-def test_a_refused_connection_is_unavailable(rig: Rig) -> None:
-    with rig.world("refused") as world:
-        found = results(world.provider.send([rig.outbound(1), rig.outbound(2)]))
-        assert isinstance(world.provider.check(), Unavailable)
+def test_a_refused_connection_is_unavailable(case: ProviderCase) -> None:
+    with case.scenario("refused") as scenario:
+        found = results(scenario.provider.send([case.outbound(1), case.outbound(2)]))
+        assert isinstance(scenario.provider.check(), Unavailable)
     assert [type(result) for result in found.values()] == [Unavailable, Unavailable]
 
 
-def test_a_lost_answer_is_uncertain_and_nothing_is_sent_twice(rig: Rig) -> None:
-    with rig.world("second_answer_lost") as world:
-        first = results(world.provider.send([rig.outbound(1)]))
-        second = results(world.provider.send([rig.outbound(2)]))  # over the connection that the first one left
-        assert world.arrived() == 2
-        third = results(world.provider.send([rig.outbound(3)]))  # the loss is not held against the next one
+def test_a_lost_answer_is_uncertain_and_nothing_is_sent_twice(case: ProviderCase) -> None:
+    with case.scenario("second_answer_lost") as scenario:
+        first = results(scenario.provider.send([case.outbound(1)]))
+        second = results(scenario.provider.send([case.outbound(2)]))  # over the connection of the first message
+        assert scenario.arrived() == 2
+        third = results(scenario.provider.send([case.outbound(3)]))  # the loss does not affect the next message
     assert isinstance(first["m-1"], Receipt)
     assert isinstance(second["m-2"], Uncertain)
     assert isinstance(third["m-3"], Receipt)
 
 
-def test_garbage_is_uncertain(rig: Rig) -> None:
-    with rig.world("garbage") as world:
-        found = results(world.provider.send([rig.outbound(1), rig.outbound(2)]))
-        assert world.arrived() == 2
+def test_an_unreadable_answer_is_uncertain(case: ProviderCase) -> None:
+    with case.scenario("garbage") as scenario:
+        found = results(scenario.provider.send([case.outbound(1), case.outbound(2)]))
+        assert scenario.arrived() == 2
     assert [type(result) for result in found.values()] == [Uncertain, Uncertain]
 
 
-def test_too_fast_is_throttled_with_the_time_to_wait(rig: Rig) -> None:
-    with rig.world("throttled") as world:
-        found = results(world.provider.send([rig.outbound(1)]))["m-1"]
+def test_a_rate_limit_is_throttled_with_the_wait(case: ProviderCase) -> None:
+    with case.scenario("throttled") as scenario:
+        found = results(scenario.provider.send([case.outbound(1)]))["m-1"]
     assert isinstance(found, Throttled)
-    assert (found.retry_after_seconds is not None and found.retry_after_seconds >= 2) or not rig.says_when
+    assert (found.retry_after_seconds is not None and found.retry_after_seconds >= 2) or not case.gives_wait
 
 
-def test_a_wrong_key_is_misconfigured(rig: Rig) -> None:
-    with rig.world("wrong_key") as world:
-        found = results(world.provider.send([rig.outbound(1), rig.outbound(2)]))
-        assert isinstance(world.provider.check(), Misconfigured)
+def test_a_wrong_key_is_misconfigured(case: ProviderCase) -> None:
+    with case.scenario("wrong_key") as scenario:
+        found = results(scenario.provider.send([case.outbound(1), case.outbound(2)]))
+        assert isinstance(scenario.provider.check(), Misconfigured)
     assert [type(result) for result in found.values()] == [Misconfigured, Misconfigured]
 
 
-def test_an_error_holds_neither_address_nor_text(rig: Rig) -> None:
-    outbound = rig.outbound(1)
-    unbuildable = replace(rig.outbound(2), content=rig.unbuildable)
-    malformed = replace(rig.outbound(3), address=outbound.address + "\n")
-    with rig.world("echo") as world:
-        found = results(world.provider.send([outbound, unbuildable, malformed]))
+def test_errors_contain_neither_address_nor_text(case: ProviderCase) -> None:
+    outbound = case.outbound(1)
+    invalid_content = replace(case.outbound(2), content=case.invalid_content)
+    malformed = replace(case.outbound(3), address=outbound.address + "\n")
+    with case.scenario("echo") as scenario:
+        found = results(scenario.provider.send([outbound, invalid_content, malformed]))
     assert len(found) == 3
     for error in found.values():
         assert isinstance(error, Rejected | BadAddress)
-        told = f"{error!r} {error} {vars(error)} {error.__cause__} {error.__context__}"
-        assert outbound.address not in told
-        assert SECRET_TEXT not in told
+        shown = f"{error!r} {error} {vars(error)} {error.__cause__} {error.__context__}"
+        assert outbound.address not in shown
+        assert SECRET_TEXT not in shown
         assert error.__traceback__ is None
 
 
@@ -154,14 +154,14 @@ def test_an_error_holds_neither_address_nor_text(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("name", HTTP_ADAPTERS)
-def test_a_yes_cut_anywhere_is_uncertain(name: str) -> None:
+def test_a_success_cut_at_any_byte_is_uncertain(name: str) -> None:
     make, answers = HTTP_ADAPTERS[name]
-    rig = next(rig for rig in RIGS if rig.name == name)
+    case = next(case for case in PROVIDER_CASES if case.name == name)
     whole = answers.fine(1).raw
     with http_server(lambda _, number: Answer(whole[: number - 1], close=True)) as server:
         http = HttpTransport(timeout_seconds=5)
         provider = make(server.port, http)
-        requests = [(number, provider.build(rig.outbound(1))) for number in range(len(whole))]
+        requests = [(number, provider.build(case.outbound(1))) for number in range(len(whole))]
         found = [answer for _, answer in http.exchange(requests)]
         read = [provider.parse(answer) if isinstance(answer, HttpResponse) else answer for answer in found]
         http.close()
@@ -201,7 +201,7 @@ READERS = {name: make(1, HttpTransport()) for name, (make, _) in HTTP_ADAPTERS.i
 
 @pytest.mark.parametrize("name", HTTP_ADAPTERS)
 @given(answer=RESPONSES)
-def test_any_answer_is_a_receipt_or_one_of_seven_errors(name: str, answer: HttpResponse) -> None:
+def test_any_answer_gives_a_receipt_or_a_known_error(name: str, answer: HttpResponse) -> None:
     provider = READERS[name]
     result = provider.parse(answer)
     assert isinstance(result, Receipt | ChannelError)
@@ -212,8 +212,8 @@ def test_any_answer_is_a_receipt_or_one_of_seven_errors(name: str, answer: HttpR
         assert isinstance(result, Uncertain | Unavailable)
 
 
-def test_a_bug_in_building_or_reading_ends_in_a_result() -> None:
-    rig = RIGS[0]
+def test_exceptions_in_build_or_parse_become_results() -> None:
+    case = PROVIDER_CASES[0]
 
     def build(outbound: Outbound) -> HttpRequest:
         return HttpRequest(f"http://127.0.0.1:{server.port}", (), b"x" * {"m-1": 1}[outbound.id])
@@ -223,17 +223,17 @@ def test_a_bug_in_building_or_reading_ends_in_a_result() -> None:
 
     with http_server(lambda *_: http_answer(200)) as server:
         http = HttpTransport(timeout_seconds=5)
-        found = results(hand_over(http, [rig.outbound(1), rig.outbound(2)], build, parse))
+        found = results(send_all(http, [case.outbound(1), case.outbound(2)], build, parse))
         http.close()
     assert {name: type(result) for name, result in found.items()} == {"m-1": Uncertain, "m-2": Rejected}
 
 
 @pytest.mark.parametrize("name", HTTP_ADAPTERS)
-def test_an_answer_that_no_parser_follows_is_uncertain(name: str) -> None:
-    rig = next(rig for rig in RIGS if rig.name == name)
-    nested = http_answer(201, b"[" * 200_000)  # deeper than a parser of JSON follows
+def test_a_too_deeply_nested_answer_is_uncertain(name: str) -> None:
+    case = next(case for case in PROVIDER_CASES if case.name == name)
+    nested = http_answer(201, b"[" * 200_000)  # deeper than JSON parsers allow
     with http_server(lambda request, _: ACCESS_TOKEN if request.path == "/token" else nested) as server:
         provider = HTTP_ADAPTERS[name][0](server.port, HttpTransport(timeout_seconds=5))
-        found = results(provider.send([rig.outbound(1), rig.outbound(2)]))
+        found = results(provider.send([case.outbound(1), case.outbound(2)]))
         provider.close()
     assert [type(result) for result in found.values()] == [Uncertain, Uncertain]

@@ -1,4 +1,4 @@
-"""FCM: the message as it leaves, its limits, and the access token's life."""
+"""FCM adapter: requests, size limits, access tokens."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from channels.base import (
 )
 from channels.http import HttpResponse, HttpTransport
 from channels.providers.fcm import ENVELOPE_BYTES, PAIR_BYTES, PAYLOAD_BYTES_MAX, Fcm, payload_bytes
-from tests.support.http_servers import LOST, Answer, Arrived, http_server
+from tests.support.http_servers import LOST, Answer, ReceivedRequest, http_server
 from tests.support.provider_cases import ACCESS_TOKEN, FCM, PUSH, as_json, service_account, token
 
 NOW = datetime.now(UTC)
@@ -36,7 +36,7 @@ MESSAGE = Outbound("m-1", Channel.PUSH, token(1), PUSH, ttl_seconds=600)
 ADAPTER = Fcm({**service_account(), "token_uri": "http://127.0.0.1:1/token"}, HttpTransport(), now=lambda: NOW)
 
 
-def test_a_push_leaves_whole() -> None:
+def test_a_push_message_is_sent_with_all_fields() -> None:
     request = ADAPTER.build(MESSAGE)
     assert request.url == "https://fcm.googleapis.com/v1/projects/bank/messages:send"
     assert json.loads(request.body) == {
@@ -53,7 +53,7 @@ def test_a_push_leaves_whole() -> None:
 
 @pytest.mark.parametrize("ttl", [None, 0, 600, 10**8])
 @pytest.mark.parametrize("link", ["", "bank://offer", "https://bank.example/é"])
-def test_our_json_is_what_the_sdk_itself_would_post(ttl: int | None, link: str) -> None:
+def test_our_json_equals_the_sdks(ttl: int | None, link: str) -> None:
     outbound = replace(MESSAGE, content=replace(PUSH, link=link), ttl_seconds=ttl)
     seconds = None if ttl is None else min(ttl, 28 * 24 * 3600)
     expiration = {} if seconds is None else {"apns-expiration": str(int(NOW.timestamp()) + seconds)}
@@ -68,11 +68,11 @@ def test_our_json_is_what_the_sdk_itself_would_post(ttl: int | None, link: str) 
             fcm_options=messaging.WebpushFCMOptions(link=link) if link.startswith("https://") else None,
         ),
     )
-    sdk.token = token(1)  # its constructor warns of every token
+    sdk.token = token(1)  # its constructor warns about every token
     assert json.loads(ADAPTER.build(outbound).body) == {"message": json.loads(str(sdk))}
 
 
-def test_a_link_that_browsers_would_not_open_is_for_the_app_alone() -> None:
+def test_only_https_links_are_sent_to_browsers() -> None:
     message = json.loads(ADAPTER.build(replace(MESSAGE, content=replace(PUSH, link="bank://offer"))).body)["message"]
     assert message["data"]["link"] == "bank://offer"
     assert "fcm_options" not in message["webpush"]
@@ -123,7 +123,7 @@ def test_each_option_reaches_the_platforms_that_know_it() -> None:
     }
 
 
-def test_the_shorter_of_two_lives_counts_and_a_badge_of_none_is_not_a_badge_of_nought() -> None:
+def test_the_shorter_ttl_counts_and_badge_0_is_sent() -> None:
     assert optioned(OPTIONS, ttl=60)["android"]["ttl"] == "60s"
     assert optioned(OPTIONS, ttl=None)["android"]["ttl"] == "300s"
     assert "ttl" not in optioned(PushOptions(), ttl=None)["android"]
@@ -132,7 +132,7 @@ def test_the_shorter_of_two_lives_counts_and_a_badge_of_none_is_not_a_badge_of_n
     assert optioned(PushOptions(priority="normal"))["apns"]["headers"]["apns-priority"] == "5"
 
 
-def test_what_is_asked_for_is_what_the_sdk_would_ask_for() -> None:
+def test_push_options_equal_the_sdks() -> None:
     sdk = messaging.Message(
         notification=messaging.Notification(title=PUSH.title, body=PUSH.body, image=OPTIONS.image),
         data={**PUSH.data, "message_id": "m-1", "link": PUSH.link},
@@ -160,12 +160,12 @@ def test_what_is_asked_for_is_what_the_sdk_would_ask_for() -> None:
     )
     sdk.token = token(1)
     theirs = json.loads(str(sdk))
-    theirs["android"]["priority"] = theirs["android"]["priority"].upper()  # both are read; the description has capitals
+    theirs["android"]["priority"] = theirs["android"]["priority"].upper()  # FCM accepts both; the description has capitals
     assert optioned(OPTIONS) == theirs
 
 
-def test_a_payload_that_fcm_would_refuse_stays_here() -> None:
-    # Two entries to show, one for the app and the tag: names, values and what FCM's own packing takes of each.
+def test_a_payload_that_fcm_would_refuse_is_not_sent() -> None:
+    # Two entries to show, one for the app and the tag: names, values and FCM's own overhead for each.
     room = PAYLOAD_BYTES_MAX - ENVELOPE_BYTES - 4 * PAIR_BYTES - len("titlebodymessage_idm-1tagm-1")
     full = "é" * (room // 2) + "x" * (room % 2)
     ADAPTER.build(replace(MESSAGE, content=Push("", full)))
@@ -174,20 +174,20 @@ def test_a_payload_that_fcm_would_refuse_stays_here() -> None:
 
 
 @pytest.mark.parametrize("pairs", [1, 2, 3])
-def test_bytes_are_counted_as_google_was_seen_to_count_them(pairs: int) -> None:
-    """Somebody tried: of 4,096 bytes, one pair of data leaves 4,051 for name and value, two leave 4,045, three 4,039."""
+def test_bytes_are_counted_as_google_counts_them(pairs: int) -> None:
+    """Measured: of 4,096 bytes, one data pair leaves 4,051 for name and value, two leave 4,045, three 4,039."""
     seen = {1: 4051, 2: 4045, 3: 4039}[pairs]
     names = "abc"[:pairs]
     data = dict.fromkeys(names, "value") | {"a": "x" * (seen - 5 * (pairs - 1) - pairs)}
     assert payload_bytes({"data": data}) == PAYLOAD_BYTES_MAX
 
 
-def test_the_platform_that_is_told_most_decides_about_the_size() -> None:
-    bare, told = (
+def test_the_largest_platform_decides_the_payload_size() -> None:
+    bare, with_badge = (
         payload_bytes({"data": {"a": "b"}}),
         payload_bytes({"data": {"a": "b"}, "apns": {"payload": {"aps": {"badge": 12}}}}),
     )
-    assert told == bare + len("aps") + PAIR_BYTES + len("badge12") + PAIR_BYTES
+    assert with_badge == bare + len("aps") + PAIR_BYTES + len("badge12") + PAIR_BYTES
     more = {"data": {"a": "b"}, "apns": {"payload": {"aps": {"badge": 12}}}, "android": {"notification": {"tag": "x" * 90}}}
     assert payload_bytes(more) == bare + len("tag") + 90 + PAIR_BYTES
 
@@ -200,7 +200,7 @@ def test_the_platform_that_is_told_most_decides_about_the_size() -> None:
         [PushOptions(), OPTIONS, replace(OPTIONS, sound="s" * 200), replace(OPTIONS, image="https://x.example/" + "i" * 300)]
     ),
 )
-def test_a_push_leaves_exactly_when_it_is_small_enough(title: str, size: int, sign: str, options: PushOptions) -> None:
+def test_a_push_message_is_sent_if_and_only_if_it_fits(title: str, size: int, sign: str, options: PushOptions) -> None:
     def leaving(body: str) -> Any:
         push = Push(title, body, link="https://bank.example/x", data={"offer": "1"}, options=options)
         return json.loads(ADAPTER.build(replace(MESSAGE, content=push)).body)["message"]
@@ -221,7 +221,7 @@ def error(code: int, status: str, detail: str = "", message: str = "") -> Channe
     return result
 
 
-def test_a_token_is_given_up_only_when_fcm_says_that_it_is_the_token() -> None:
+def test_a_token_is_suppressed_only_if_fcm_blames_it() -> None:
     about_token = "The registration token is not a valid FCM registration token"
     assert isinstance(error(404, "NOT_FOUND", "UNREGISTERED"), BadAddress)
     assert isinstance(error(400, "INVALID_ARGUMENT", "INVALID_ARGUMENT", about_token), BadAddress)
@@ -237,7 +237,7 @@ def test_a_quota_without_a_time_waits_a_minute() -> None:
     assert (result.code, result.retry_after_seconds) == ("QUOTA_EXCEEDED", 60.0)
 
 
-def test_an_access_token_is_minted_once_and_renewed_before_its_end() -> None:
+def test_access_tokens_are_reused_and_renewed_in_time() -> None:
     clock = [datetime.now(UTC)]
     with http_server(lambda request, number: ACCESS_TOKEN if request.path == "/token" else FCM.fine(number)) as server:
         http, base = HttpTransport(timeout_seconds=5), f"http://127.0.0.1:{server.port}"
@@ -250,8 +250,8 @@ def test_an_access_token_is_minted_once_and_renewed_before_its_end() -> None:
     assert server.arrived[1].headers["authorization"] == "Bearer ya29.x"
 
 
-def test_a_refused_access_token_is_not_offered_again() -> None:
-    def script(request: Arrived, number: int) -> Answer:
+def test_a_refused_access_token_is_not_used_again() -> None:
+    def script(request: ReceivedRequest, number: int) -> Answer:
         return ACCESS_TOKEN if request.path == "/token" else FCM.wrong_key if number == 2 else FCM.fine(number)
 
     with http_server(script) as server:
@@ -275,8 +275,8 @@ def test_a_refused_access_token_is_not_offered_again() -> None:
     ],
     ids=["refused", "no token", "two lines", "busy", "lost", "garbage"],
 )
-def test_without_an_access_token_nothing_leaves(answer: Answer, fault: type[ChannelError]) -> None:
-    def script(request: Arrived, _: int) -> Answer:
+def test_without_an_access_token_nothing_is_sent(answer: Answer, fault: type[ChannelError]) -> None:
+    def script(request: ReceivedRequest, _: int) -> Answer:
         return answer if request.path == "/token" else FCM.fine(1)
 
     with http_server(script) as server:

@@ -1,4 +1,4 @@
-"""The transport: what is known of a request after anything that can happen to it."""
+"""HTTP transport: whether a request was certainly not sent, or may have been, after each kind of failure."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from channels.base import Unavailable, Uncertain
-from channels.http import ANSWER_BYTES_MAX, Fault, HttpRequest, HttpResponse, HttpTransport, header_lines
-from tests.support.http_servers import LOST, Answer, Arrived, http2_server, http_answer, http_server
+from channels.http import ANSWER_BYTES_MAX, HttpRequest, HttpResponse, HttpTransport, TransportError, header_lines
+from tests.support.http_servers import LOST, Answer, ReceivedRequest, http2_server, http_answer, http_server
 from tests.support.provider_cases import closed_port
 
 FINE = http_answer(200, b"fine")
@@ -34,12 +34,12 @@ def post(port: int, body: bytes = b"body", scheme: str = "http") -> HttpRequest:
     return HttpRequest(f"{scheme}://127.0.0.1:{port}/x", HEADERS, body)
 
 
-def status(answer: HttpResponse | Fault) -> int:
+def status(answer: HttpResponse | TransportError) -> int:
     assert isinstance(answer, HttpResponse), answer
     return answer.status
 
 
-def test_connections_are_kept_between_calls_and_bounded_by_the_concurrency(http: HttpTransport) -> None:
+def test_connections_are_reused_and_limited(http: HttpTransport) -> None:
     with http_server(lambda *_: FINE) as server:
         for _ in range(3):
             answers = dict(http.exchange((number, post(server.port, b"%d" % number)) for number in range(1, 41)))
@@ -49,27 +49,27 @@ def test_connections_are_kept_between_calls_and_bounded_by_the_concurrency(http:
         assert sorted(arrived.body for arrived in server.arrived) == sorted(b"%d" % n for n in range(1, 41) for _ in "123")
 
 
-def test_a_post_read_on_a_kept_connection_and_never_answered_is_not_sent_again(http: HttpTransport) -> None:
+def test_an_unanswered_post_is_never_sent_again_by_libcurl(http: HttpTransport) -> None:
     with http_server(lambda _, number: FINE if number == 1 else LOST) as server:
-        assert status(http.ask(post(server.port))) == 200
-        answer = http.ask(post(server.port))
+        assert status(http.request(post(server.port))) == 200
+        answer = http.request(post(server.port))
         assert isinstance(answer, Uncertain)
         assert answer.code == "no_answer"
         assert len(server.arrived) == 2
         assert server.connections == 1
 
 
-def test_a_question_may_be_asked_again(http: HttpTransport) -> None:
+def test_a_get_may_be_repeated(http: HttpTransport) -> None:
     with http_server(lambda _, number: LOST if number == 2 else FINE) as server:
-        assert status(http.ask(post(server.port, b""))) == 200
-        assert status(http.ask(post(server.port, b""))) == 200
+        assert status(http.request(post(server.port, b""))) == 200
+        assert status(http.request(post(server.port, b""))) == 200
         assert [arrived.method for arrived in server.arrived] == ["GET"] * 3
 
 
-def test_what_never_left_is_unavailable(http: HttpTransport) -> None:
+def test_a_request_never_sent_is_unavailable(http: HttpTransport) -> None:
     unresolved = HttpRequest("http://nobody.invalid/", HEADERS, b"x")
     with http_server(lambda *_: FINE) as plain:
-        answers = [http.ask(post(closed_port())), http.ask(unresolved), http.ask(post(plain.port, scheme="https"))]
+        answers = [http.request(post(closed_port())), http.request(unresolved), http.request(post(plain.port, scheme="https"))]
         assert plain.arrived == []
     assert [type(answer) for answer in answers] == [Unavailable] * 3
 
@@ -85,26 +85,26 @@ def test_what_never_left_is_unavailable(http: HttpTransport) -> None:
     ],
     ids=["none", "head", "second head", "body", "endless"],
 )
-def test_what_left_without_a_whole_answer_is_uncertain(http: HttpTransport, raw: bytes, code: str) -> None:
+def test_a_sent_request_without_a_full_answer_is_uncertain(http: HttpTransport, raw: bytes, code: str) -> None:
     with http_server(lambda *_: Answer(raw, close=True)) as server:
-        answer = http.ask(post(server.port))
+        answer = http.request(post(server.port))
         assert isinstance(answer, Uncertain)
         assert answer.code == code
         assert len(server.arrived) == 1
 
 
-def test_an_answer_that_does_not_come_in_time_is_uncertain() -> None:
+def test_a_timeout_after_sending_is_uncertain() -> None:
     http = HttpTransport(timeout_seconds=0.1)
     with http_server(lambda *_: Answer(b"HTTP/1.1 200 OK\r\n")) as server:
-        answer = http.ask(post(server.port))
+        answer = http.request(post(server.port))
         http.close()
     assert isinstance(answer, Uncertain)
     assert answer.code == "timeout"
 
 
-def test_a_redirect_is_an_answer_and_not_followed(http: HttpTransport) -> None:
+def test_redirects_are_not_followed(http: HttpTransport) -> None:
     with http_server(lambda *_: http_answer(307, b"", "Location: /elsewhere")) as server:
-        assert status(http.ask(post(server.port))) == 307
+        assert status(http.request(post(server.port))) == 307
         assert len(server.arrived) == 1
 
 
@@ -117,19 +117,19 @@ def test_exchanges_may_overlap_and_be_abandoned(http: HttpTransport) -> None:
         abandoned = http.exchange((number, post(server.port)) for number in range(30))
         next(abandoned)
         abandoned.close()
-        assert status(http.ask(post(server.port))) == 200
+        assert status(http.request(post(server.port))) == 200
     assert {answer.body for answer in inner if isinstance(answer, HttpResponse)} == {b"inner"}
     assert [answer.body for _, answer in rest if isinstance(answer, HttpResponse)] == [b"outer"] * 30
 
 
-def test_a_forked_child_leaves_its_parents_connections_be(http: HttpTransport) -> None:
+def test_a_forked_child_uses_its_own_connections(http: HttpTransport) -> None:
     with http_server(lambda *_: FINE) as server:
-        assert status(http.ask(post(server.port))) == 200
+        assert status(http.request(post(server.port))) == 200
         child = os.fork()
         if child == 0:
-            os._exit(0 if status(http.ask(post(server.port))) == 200 else 1)
+            os._exit(0 if status(http.request(post(server.port))) == 200 else 1)
         assert os.waitpid(child, 0)[1] == 0
-        assert status(http.ask(post(server.port))) == 200
+        assert status(http.request(post(server.port))) == 200
         assert server.connections == 2
         assert len(server.arrived) == 3
 
@@ -141,28 +141,28 @@ def test_headers_are_read_from_the_final_answer() -> None:
     assert answer.header("X-A") is None
 
 
-def test_a_key_that_breaks_its_line_is_no_header() -> None:
+def test_a_key_with_a_line_break_is_refused() -> None:
     with pytest.raises(ValueError, match="Authorization"):
         header_lines({"Authorization": "Bearer a\r\nX-Evil: 1"})
 
 
-def test_tls_is_spoken_only_with_whom_the_authorities_vouch_for(http: HttpTransport, tmp_path: Path) -> None:
+def test_tls_requires_a_trusted_certificate(http: HttpTransport, tmp_path: Path) -> None:
     ca_file, context = certificate(tmp_path)
     trusting = HttpTransport(ca_file=str(ca_file), timeout_seconds=5)
 
-    def secure(request: Arrived, _: int) -> Answer:
+    def secure(request: ReceivedRequest, _: int) -> Answer:
         return http_answer(200, request.body)
 
     with http_server(secure, tls=context) as server:
-        stranger = http.ask(post(server.port, scheme="https"))
-        friend = trusting.ask(post(server.port, scheme="https"))
+        stranger = http.request(post(server.port, scheme="https"))
+        friend = trusting.request(post(server.port, scheme="https"))
         trusting.close()
     assert isinstance(stranger, Unavailable)
     assert stranger.code == "certificate"
     assert status(friend) == 200
 
 
-def test_where_a_provider_offers_http_2_one_connection_carries_all(tmp_path: Path) -> None:
+def test_http_2_uses_one_connection(tmp_path: Path) -> None:
     ca_file, context = certificate(tmp_path)
     context.set_alpn_protocols(["h2", "http/1.1"])
     http = HttpTransport(ca_file=str(ca_file), timeout_seconds=5)
@@ -174,7 +174,7 @@ def test_where_a_provider_offers_http_2_one_connection_carries_all(tmp_path: Pat
 
 
 def certificate(folder: Path) -> tuple[Path, ssl.SSLContext]:
-    """A self-signed certificate for this machine: its file, and a server's side of it."""
+    """Return a self-signed certificate for localhost: its file, and a server context with it."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
     now = dt.datetime.now(dt.UTC)

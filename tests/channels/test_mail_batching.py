@@ -1,4 +1,4 @@
-"""Many mails in one request: each reader gets, byte for byte, what they would have got alone, and one bad mail costs no other."""
+"""Many mails in one request: each recipient gets the same bytes as alone, and one bad mail affects no other."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 
 from channels.base import Channel, Email, MailTemplate, MergedEmail, Outbound, Receipt, Rejected, TextTemplate, Throttled, Uncertain
 from channels.http import HttpTransport
-from channels.mail_batching import SUBSTITUTION_BYTES_MAX, Batch, batches
+from channels.mail_batching import SUBSTITUTION_BYTES_MAX, MailBatch, group_mails
 from channels.providers.sendgrid import SendGrid
 from channels.sandbox import SandboxClient, running
 from dispatcher.content import Catalog, MessageLinks, example_request, load
 from dispatcher.domain.message import Mode
 from dispatcher.domain.recipient import LANGUAGES
-from tests.support.http_servers import LOST, Answer, Arrived, http_answer, http_server
+from tests.support.http_servers import LOST, Answer, ReceivedRequest, http_answer, http_server
 from tests.support.provider_cases import EMAIL, as_json, mailbox
 from tests.support.services import TEMPLATES, templates
 
@@ -54,7 +54,7 @@ def adapter(url: str, mails_per_request: int = 100) -> SendGrid:
 
 
 def arrived(sandbox: SandboxClient, mails: Sequence[Outbound], mails_per_request: int) -> tuple[dict[str, Any], int]:
-    """The mails as their readers get them, by id, and in how many requests they left."""
+    """Return the mails as recipients get them, by id, and the number of requests."""
     first = sandbox.counts()["total"]
     results = dict(adapter(sandbox.url, mails_per_request).send(mails))
     assert len(results) == len(mails)
@@ -72,18 +72,18 @@ MAILS = [(name, mode) for name, template in sorted(templates().items()) for mode
 
 @lru_cache(maxsize=1)
 def specialised() -> Catalog:
-    """The shipped templates, whose mails come in pieces."""
+    """Return the shipped templates whose mails are merged e-mails."""
     return load(TEMPLATES, lambda: 1.0)
 
 
 def written(catalog: Catalog, name: str, mode: Mode) -> list[Outbound]:
-    """For every language, a mail for each hostile value in every text that the template takes."""
+    """Return, for each language, a mail for each hostile value in every text variable of the template."""
     template = catalog[name]
     texts = [variable.name for variable in template.variables.values() if variable.type == "text"]
     mails = []
     for language in LANGUAGES:
         for number, value in enumerate(HOSTILE):
-            # Where a text may not be absent, an empty one would be: it gets a blank that no template takes for absence.
+            # An empty text counts as absent: a required one gets a space, which no template treats as absent.
             data = {text: value or (None if not template.variables[text].required else ".") for text in texts}
             person = f"{language}-{number}"
             links = MessageLinks(f"https://bank.example/u/{person}?a=1&b=2", f"https://bank.example/p/{person}")
@@ -94,14 +94,12 @@ def written(catalog: Catalog, name: str, mode: Mode) -> list[Outbound]:
 
 @pytest.mark.parametrize("catalog", [templates, specialised])
 @pytest.mark.parametrize(("name", "mode"), MAILS)
-def test_each_reader_gets_the_mail_they_would_have_got_alone(
-    sandbox: SandboxClient, catalog: Callable[[], Catalog], name: str, mode: Mode
-) -> None:
+def test_batching_does_not_change_any_mail(sandbox: SandboxClient, catalog: Callable[[], Catalog], name: str, mode: Mode) -> None:
     mails = written(catalog(), name, mode)
     together, requests = arrived(sandbox, mails, 100)
     single, _ = arrived(sandbox, mails, 1)
     assert together == single
-    assert requests <= 3 * len(LANGUAGES)  # a language, and within it the paths through the text
+    assert requests <= 3 * len(LANGUAGES)  # languages, with the compiled paths of each
 
 
 WORD = st.sampled_from(["a", "-", "^", "`", "0", "1-", "-^0-", "^0-", "-`1", "\u2500", "é", "\U0001f600", "\n", " "])
@@ -117,7 +115,7 @@ GAPPED = st.lists(st.tuples(TEXT | st.just(""), st.integers(0, 3)), max_size=4).
 
 @st.composite
 def of_one_form(draw: st.DrawFn) -> list[Email | MergedEmail]:
-    """Mails that come in pieces."""
+    """Generate merged e-mails of one template."""
     form = MailTemplate(draw(GAPPED), draw(GAPPED), draw(GAPPED))
     rows = draw(st.lists(st.tuples(*[TEXT | st.just("")] * 4), max_size=5))
     return [MergedEmail(EMAIL.sender_name, EMAIL.sender_address, form, row) for row in rows]
@@ -127,20 +125,20 @@ FAMILIES = st.lists(FAMILY | of_one_form(), max_size=3).map(lambda families: [em
 
 
 @given(FAMILIES, st.randoms(use_true_random=False), st.integers(1, 10))
-def test_tags_are_filled_rightly_whatever_the_order(emails: list[Email | MergedEmail], random: Any, mails_max: int) -> None:
+def test_tags_can_be_replaced_in_any_order(emails: list[Email | MergedEmail], random: Any, mails_max: int) -> None:
     mails = [Outbound(str(number), Channel.EMAIL, mailbox(number % 7), email) for number, email in enumerate(emails)]
-    made = list(batches(mails, mails_max))
+    made = list(group_mails(mails, mails_max))
     assert Counter(mail.id for batch in made for mail in batch.mails) == Counter(mail.id for mail in mails)
     for batch in made:
         assert len({mail.address for mail in batch.mails}) == len(batch.mails) <= mails_max
         for mail, filling in zip(batch.mails, batch.values_by_tag, strict=True):
-            email: Any = mail.content.whole() if isinstance(mail.content, MergedEmail) else mail.content
+            email: Any = mail.content.assemble() if isinstance(mail.content, MergedEmail) else mail.content
             for part in ("subject", "html", "text"):
-                assert filled(getattr(batch.form, part), filling, random) == getattr(email, part)
+                assert filled(getattr(batch.template, part), filling, random) == getattr(email, part)
 
 
 def filled(text: str, filling: Mapping[str, str], random: Any) -> str:
-    """As a provider may do it: tag after tag in no certain order, so that a tag brought in by another would be filled too."""
+    """Replace tags one after the other in random order, as a provider may do: tags inside values would be replaced too."""
     tags = list(filling)
     random.shuffle(tags)
     for tag in tags:
@@ -156,48 +154,52 @@ def mail(number: int, **changes: Any) -> Outbound:
     return Outbound(f"m-{number}", Channel.EMAIL, mailbox(number), replace(EMAIL, **{"html": html, **changes}))
 
 
-def test_a_form_says_once_what_all_share() -> None:
-    (batch,) = batches([mail(number, subject=f"For person {number}") for number in range(10, 60)], 100)
-    assert batch.form.html.count("paragraph 7 of all") == 1
+def test_shared_text_is_sent_once() -> None:
+    (batch,) = group_mails([mail(number, subject=f"For person {number}") for number in range(10, 60)], 100)
+    assert batch.template.html.count("paragraph 7 of all") == 1
     assert [dict(filling) for filling in batch.values_by_tag] == [{"-^0-": str(number)} for number in range(10, 60)]
-    assert batch.form.subject == "For person -^0-"
+    assert batch.template.subject == "For person -^0-"
 
 
 def merged(number: int, form: MailTemplate, *values: str) -> Outbound:
     return replace(mail(number), content=MergedEmail(EMAIL.sender_name, EMAIL.sender_address, form, values))
 
 
-def test_mails_of_one_form_leave_together_however_they_differ() -> None:
+def test_mails_of_one_template_share_a_request() -> None:
     form = MailTemplate(
         TextTemplate(("For ", ""), (0,)), TextTemplate(("<p>", " ", "", "</p>"), (1, 2, 2)), TextTemplate(("", "\n", ""), (0, 3))
     )
     mails = [merged(n, form, f"person {n}", f"person {n}", "line\n" * (n + 1), "the same") for n in range(50)]
-    (batch,) = batches(mails, 100)
-    assert (batch.form.subject, batch.form.html, batch.form.text) == ("For -^0-", "<p>-^0- -^1--^1-</p>", "-^0-\nthe same")
+    (batch,) = group_mails(mails, 100)
+    assert (batch.template.subject, batch.template.html, batch.template.text) == (
+        "For -^0-",
+        "<p>-^0- -^1--^1-</p>",
+        "-^0-\nthe same",
+    )
     assert [dict(filling) for filling in batch.values_by_tag] == [
         {"-^0-": f"person {n}", "-^1-": "line\n" * (n + 1)} for n in range(50)
     ]
 
 
-def test_forms_of_different_paths_are_not_mixed() -> None:
+def test_mails_of_different_templates_are_not_mixed() -> None:
     words = TextTemplate(("same words ", ""), (0,))
     forms = [MailTemplate(words, words, words), MailTemplate(words, words, words)]
     mails = [merged(n, forms[n % 2], "x") for n in range(10)]
-    assert sorted([sent.id for sent in batch.mails] for batch in batches(mails, 100)) == [
+    assert sorted([sent.id for sent in batch.mails] for batch in group_mails(mails, 100)) == [
         [f"m-{n}" for n in range(first, 10, 2)] for first in (0, 1)
     ]
 
 
-def test_a_tag_holds_no_character_of_the_mails() -> None:
+def test_tags_use_a_character_that_no_mail_contains() -> None:
     words = TextTemplate(("x|", ""), (0,))
     form = MailTemplate(words, words, words)
-    (batch,) = batches([replace(merged(n, form, f"^{n}"), id=f"`{n}") for n in range(3)], 100)
-    assert batch.form.subject == "x|-~0-"
-    (batch,) = batches([merged(n, form, f"{n}^`~\\") for n in range(3)], 100)
-    assert batch.form.subject == "x|-\u25000-"
+    (batch,) = group_mails([replace(merged(n, form, f"^{n}"), id=f"`{n}") for n in range(3)], 100)
+    assert batch.template.subject == "x|-~0-"
+    (batch,) = group_mails([merged(n, form, f"{n}^`~\\") for n in range(3)], 100)
+    assert batch.template.subject == "x|-\u25000-"
 
 
-def test_senders_sizes_and_repeated_addresses_part_mails() -> None:
+def test_senders_sizes_and_repeated_addresses_split_batches() -> None:
     words = TextTemplate(("", ""), (0,))
     hollow = MailTemplate(words, words, words)
     parted = [
@@ -208,17 +210,17 @@ def test_senders_sizes_and_repeated_addresses_part_mails() -> None:
         [mail(1), mail(2, text="")],
         [mail(1), mail(2), mail(3, text="x" * (SUBSTITUTION_BYTES_MAX + 1))],
     ]
-    assert [len(list(batches(mails, 100))) for mails in parted] == [2] * 6
-    assert [len(batch.mails) for batch in batches([mail(number) for number in range(25)], 10)] == [10, 10, 5]
+    assert [len(list(group_mails(mails, 100))) for mails in parted] == [2] * 6
+    assert [len(batch.mails) for batch in group_mails([mail(number) for number in range(25)], 10)] == [10, 10, 5]
 
 
-def test_languages_get_forms_of_their_own() -> None:
+def test_each_language_has_its_own_shared_text() -> None:
     other = "\n".join(f"<p>alinéa {line} pour tous</p>" for line in range(50))
     mails = [mail(n) if n % 2 else mail(n, html=f"{other}\n<p>Bonjour {n},</p>") for n in range(40)]
-    assert sorted(len(batch.mails) for batch in batches(mails, 100)) == [20, 20]
+    assert sorted(len(batch.mails) for batch in group_mails(mails, 100)) == [20, 20]
 
 
-def test_each_reader_has_their_own_way_out(sandbox: SandboxClient) -> None:
+def test_each_mail_has_its_own_unsubscribe_link(sandbox: SandboxClient) -> None:
     mails = [mail(n, headers=(("List-Unsubscribe", f"<https://bank.example/u/{n}>"),)) for n in range(10)]
     contents, requests = arrived(sandbox, mails, 100)
     assert requests == 1
@@ -230,7 +232,7 @@ def test_each_reader_has_their_own_way_out(sandbox: SandboxClient) -> None:
 # -- a request's fate --------------------------------------------------------------------------------------------------
 
 
-def test_a_refused_request_is_halved_until_the_guilty_stand_alone(sandbox: SandboxClient) -> None:
+def test_a_refused_request_is_halved_to_isolate_bad_mails(sandbox: SandboxClient) -> None:
     guilty = {7, 8, 63}
     mails = [replace(mail(n), address="refused@home.example") if n in guilty else mail(n) for n in range(100)]
     first = sandbox.counts()["total"]
@@ -240,12 +242,12 @@ def test_a_refused_request_is_halved_until_the_guilty_stand_alone(sandbox: Sandb
     assert rows == Counter(f"m-{n}" for n in range(100) if n not in guilty)
 
 
-def named(request: Arrived) -> set[str]:
+def named(request: ReceivedRequest) -> set[str]:
     return set(re.findall(r'"message_id": "(m-[0-9]+)"', request.body.decode()))
 
 
-def test_a_lost_answer_leaves_only_its_own_request_uncertain() -> None:
-    def script(request: Arrived, number: int) -> Answer:
+def test_a_lost_answer_affects_only_its_own_request() -> None:
+    def script(request: ReceivedRequest, number: int) -> Answer:
         return LOST if "m-13" in named(request) else http_answer(202, b"", f"X-Message-Id: r-{number}")
 
     with http_server(script) as server:
@@ -256,7 +258,7 @@ def test_a_lost_answer_leaves_only_its_own_request_uncertain() -> None:
     assert len(lost) == 10
 
 
-def test_too_fast_is_said_to_all_and_nothing_is_tried_again() -> None:
+def test_a_rate_limit_applies_to_all_mails_without_a_retry() -> None:
     answer = as_json(429, {"errors": [{"message": "too many requests"}]}, "X-RateLimit-Reset: 99999999999")
     with http_server(lambda *_: answer) as server:
         found = [result for _, result in adapter(f"http://127.0.0.1:{server.port}").send([*map(mail, range(30))])]
@@ -264,8 +266,8 @@ def test_too_fast_is_said_to_all_and_nothing_is_tried_again() -> None:
     assert {type(result) for result in found} == {Throttled}
 
 
-def test_a_mail_that_was_parted_from_all_others_leaves_without_tags() -> None:
-    def script(request: Arrived, number: int) -> Answer:
+def test_a_mail_split_from_all_others_has_no_tags() -> None:
+    def script(request: ReceivedRequest, number: int) -> Answer:
         alone = len(named(request)) == 1
         return http_answer(202, b"", f"X-Message-Id: r-{number}") if alone else as_json(400, {"errors": [{}]})
 
@@ -276,8 +278,8 @@ def test_a_mail_that_was_parted_from_all_others_leaves_without_tags() -> None:
     assert "substitutions" not in last["personalizations"][0]
 
 
-def test_halves_hold_every_mail_once() -> None:
-    (batch,) = batches([*map(mail, range(7))], 100)
-    halves: tuple[Batch, ...] = batch.halves()
+def test_halves_contain_every_mail_once() -> None:
+    (batch,) = group_mails([*map(mail, range(7))], 100)
+    halves: tuple[MailBatch, ...] = batch.halves()
     assert [part.id for half in halves for part in half.mails] == [part.id for part in batch.mails]
     assert [len(half.mails) for half in halves] == [4, 3]

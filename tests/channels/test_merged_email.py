@@ -1,4 +1,4 @@
-"""A mail of pieces is the same mail: to whoever reads it, and byte for byte in the request that carries it."""
+"""A merged e-mail equals the plain mail: when assembled, and byte for byte in the request."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from channels.base import Channel, Email, MailTemplate, MergedEmail, Outbound, TextTemplate
 from channels.http import HttpTransport
 from channels.providers.sendgrid import SendGrid
-from channels.urlencoded import encoded
+from channels.urlencoded import encode_form
 
 FORM = MailTemplate(
     TextTemplate(("Dear ", "!"), (0,)),
@@ -33,7 +33,7 @@ def of_pieces(*values: str) -> MergedEmail:
 
 
 def as_written(*values: str) -> Email:
-    subject, html, text = (part.filled(values) for part in (FORM.subject, FORM.html, FORM.text))
+    subject, html, text = (part.fill(values) for part in (FORM.subject, FORM.html, FORM.text))
     return Email("KBC", "news@mail.example", subject, html, text, HEADERS)
 
 
@@ -46,10 +46,10 @@ def test_its_request_is_the_same_to_the_byte(adapter: SendGrid, value: str) -> N
     assert json.loads(quick)["content"][1]["value"] == as_written(*values).html
 
 
-def test_it_reads_as_the_mail_in_one_piece() -> None:
-    assert of_pieces("a", "b", "c").whole() == as_written("a", "b", "c")
+def test_it_assembles_to_the_plain_mail() -> None:
+    assert of_pieces("a", "b", "c").assemble() == as_written("a", "b", "c")
 
 
 @given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), st.text(st.characters(exclude_categories=["Cs"]))))
-def test_a_form_is_encoded_as_the_standard_library_does(fields: dict[str, str]) -> None:
-    assert encoded(fields) == urlencode(fields)
+def test_forms_are_encoded_as_by_the_standard_library(fields: dict[str, str]) -> None:
+    assert encode_form(fields) == urlencode(fields)

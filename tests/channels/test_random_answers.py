@@ -1,4 +1,4 @@
-"""Whatever comes back, whenever and however much of it, every message ends in a receipt or in one of the seven errors."""
+"""Random answers: every message ends in a receipt or in one of the seven errors."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from channels.base import (
 )
 from channels.http import HttpTransport
 from channels.providers.smtp import Smtp
-from tests.support.http_servers import Answer, Line, http_server, talking_server
-from tests.support.provider_cases import ACCESS_TOKEN, HTTP_ADAPTERS, RIGS, Rig
+from tests.support.http_servers import Answer, Line, http_server, raw_server
+from tests.support.provider_cases import ACCESS_TOKEN, HTTP_ADAPTERS, PROVIDER_CASES, ProviderCase
 
 ENDS = (Receipt, Rejected, BadAddress, OptedOut, Throttled, Unavailable, Uncertain, Misconfigured)
 PATIENCE_SECONDS = 0.15
@@ -62,22 +62,24 @@ LENGTHS = st.sampled_from(["exact", "exact", "exact", "more", "less", "none", "c
 
 @st.composite
 def http_answers(draw: st.DrawFn) -> Answer:
-    """Any status and body, a length that may lie, cut anywhere, late."""
+    """Generate answers with any status and body, a wrong or right length, cut anywhere, late."""
     status = draw(st.sampled_from([200, 201, 202, 204, 400, 401, 403, 404, 413, 429, 500, 503]) | st.integers(100, 999))
     body, length = draw(BODIES), draw(LENGTHS)
-    told = {"exact": len(body), "more": len(body) + 5, "less": max(0, len(body) - 5)}.get(length)
+    declared = {"exact": len(body), "more": len(body) + 5, "less": max(0, len(body) - 5)}.get(length)
     waits = draw(st.lists(st.sampled_from(["Retry-After: 2", "Retry-After: x"]), max_size=1))
     lines = [f"HTTP/1.1 {status} Status", "X-Message-Id: sg-1", *waits]
-    lines += [f"Content-Length: {told}"] if told is not None else ["Transfer-Encoding: chunked"] if length == "chunked" else []
+    lines += (
+        [f"Content-Length: {declared}"] if declared is not None else ["Transfer-Encoding: chunked"] if length == "chunked" else []
+    )
     raw = "\r\n".join([*lines, "", ""]).encode() + body
     cut = draw(st.none() | st.integers(0, len(raw)))
     return Answer(raw[:cut], close=cut is not None or draw(st.booleans()), seconds=draw(LATE))
 
 
 @pytest.mark.parametrize("name", HTTP_ADAPTERS)
-def test_over_http_anything_ends_well(name: str) -> None:
+def test_any_http_bytes_give_a_result(name: str) -> None:
     make: Any = HTTP_ADAPTERS[name][0]
-    rig = next(rig for rig in RIGS if rig.name == name)
+    case = next(case for case in PROVIDER_CASES if case.name == name)
     answers: list[Answer] = []
 
     def script(request: Any, _: int) -> Answer:
@@ -86,13 +88,13 @@ def test_over_http_anything_ends_well(name: str) -> None:
     with http_server(script) as server:
         http = HttpTransport(timeout_seconds=PATIENCE_SECONDS)
         provider = make(server.port, http)
-        list(provider.send([]))  # FCM asks for its access token with the first message
+        list(provider.send([]))  # FCM fetches its access token with the first message
 
         @over_sockets
         @given(st.lists(http_answers(), min_size=1, max_size=3))
         def check(given_answers: list[Answer]) -> None:
             answers[:] = given_answers
-            batch = [rig.outbound(number) for number in range(3)]
+            batch = [case.outbound(number) for number in range(3)]
             ends(provider.send(batch), batch)
 
         check()
@@ -110,11 +112,11 @@ REPLIES = (
 LINES = st.none() | st.tuples(REPLIES, LATE)
 
 
-def test_over_smtp_anything_ends_well() -> None:
-    rig: Rig = next(rig for rig in RIGS if rig.name == "smtp")
+def test_any_smtp_bytes_give_a_result() -> None:
+    case: ProviderCase = next(case for case in PROVIDER_CASES if case.name == "smtp")
     lines: list[Line] = []
 
-    with talking_server(lambda: lines.pop(0) if lines else None) as server:
+    with raw_server(lambda: lines.pop(0) if lines else None) as server:
         smtp = Smtp(f"smtp://user:pass@127.0.0.1:{server.port}?starttls=no", timeout_seconds=PATIENCE_SECONDS)
 
         @over_sockets
@@ -122,18 +124,18 @@ def test_over_smtp_anything_ends_well() -> None:
         def check(good: int, odd: list[Line]) -> None:
             script = (b"220 relay", b"250-a\r\n250 AUTH PLAIN", b"235 ok", b"250 ok", b"250 ok", b"354 go", b"250 ok", b"250 ok")
             lines[:] = [(reply + b"\r\n", 0.0) for reply in script[:good]] + odd
-            batch = [rig.outbound(number) for number in range(2)]
+            batch = [case.outbound(number) for number in range(2)]
             ends(smtp.send(batch), batch)
 
         check()
 
 
-def test_a_relay_that_speaks_without_end_is_not_listened_to_for_ever() -> None:
-    rig = next(rig for rig in RIGS if rig.name == "smtp")
+def test_an_endless_smtp_reply_times_out() -> None:
+    case = next(case for case in PROVIDER_CASES if case.name == "smtp")
 
     good = (b"220 relay", b"250 relay", b"250 ok", b"250 ok", b"354 go", b"250 ok")
     lines: list[Line] = [*[(b"220-wait\r\n", PATIENCE_SECONDS / 10)] * 30, (b"\r\n".join(good) + b"\r\n", 0.0), (b"", 3.0)]
-    with talking_server(lambda: lines.pop(0) if lines else None, listens=False) as server:
+    with raw_server(lambda: lines.pop(0) if lines else None, listens=False) as server:
         smtp = Smtp(f"smtp://127.0.0.1:{server.port}?starttls=no", timeout_seconds=PATIENCE_SECONDS)
-        batch = [rig.outbound(1)]
+        batch = [case.outbound(1)]
         assert [type(result) for result in ends(smtp.send(batch), batch)] == [Unavailable]

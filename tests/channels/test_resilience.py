@@ -1,4 +1,4 @@
-"""Brakes: a rate is shared and never exceeded, trouble brings a pause, and only what surely stayed takes the second way."""
+"""Rate limiter, circuit breaker and failover."""
 
 from __future__ import annotations
 
@@ -31,7 +31,15 @@ from channels.base import (
 from channels.providers.outbox import Outbox
 from channels.resilience.circuit_breaker import CircuitBreaker
 from channels.resilience.failover import Failover, FailoverRoute
-from channels.resilience.rate_limiter import QUEUE_SECONDS_MAX, Bucket, LocalBucket, Rate, RateLimited, SharedBucket, cost_of
+from channels.resilience.rate_limiter import (
+    QUEUE_SECONDS_MAX,
+    LocalBucket,
+    Rate,
+    RateLimited,
+    SharedBucket,
+    TokenBucket,
+    token_cost,
+)
 from tests.support.provider_cases import EMAIL, closed_port, mailbox, phone
 from tests.support.services import Clock
 
@@ -55,11 +63,11 @@ def store(broker_url: str) -> Iterator[Redis]:
 # -- rates -------------------------------------------------------------------------------------------------------------
 
 
-def leaving(bucket: Bucket, wanted: int, flow: str = "spring") -> int:
+def leaving(bucket: TokenBucket, wanted: int, flow: str = "spring") -> int:
     return bucket.take([1] * wanted, flow).messages
 
 
-def test_all_workers_share_one_rate_and_campaigns_leave_the_reserve(store: Redis) -> None:
+def test_workers_share_a_rate_and_triggers_have_a_reserve(store: Redis) -> None:
     clock = Clock()
     buckets = [SharedBucket(store, "mail", SLOW, clock) for _ in range(3)]
     assert [leaving(bucket, 40) for bucket in buckets] == [40, 40, 10]
@@ -67,7 +75,7 @@ def test_all_workers_share_one_rate_and_campaigns_leave_the_reserve(store: Redis
     assert leaving(SharedBucket(store, "texts", SLOW, clock), 1) == 1
 
 
-def test_a_bucket_fills_at_its_rate_up_to_its_brim(store: Redis) -> None:
+def test_a_bucket_fills_at_its_rate_up_to_the_burst(store: Redis) -> None:
     clock = Clock()
     bucket = LocalBucket(Rate(per_second=2, burst=10, reserve=0), clock)
     assert leaving(bucket, 5) == 0
@@ -80,44 +88,44 @@ def test_a_bucket_fills_at_its_rate_up_to_its_brim(store: Redis) -> None:
 
 
 @pytest.mark.parametrize("shared", [True, False])
-def test_a_message_of_several_tokens_leaves_and_what_it_owes_is_paid_before_the_next(store: Redis, shared: bool) -> None:
+def test_a_token_debt_is_paid_before_the_next_message(store: Redis, shared: bool) -> None:
     clock, rate = Clock(), Rate(per_second=0.001, burst=10, reserve=0)
-    bucket: Bucket = SharedBucket(store, "texts", rate, clock) if shared else LocalBucket(rate, clock)
+    bucket: TokenBucket = SharedBucket(store, "texts", rate, clock) if shared else LocalBucket(rate, clock)
     clock.pass_(10_000)
     assert bucket.take([4, 4, 4, 4], "spring").messages == 3
     refused = bucket.take([1], "")
-    assert refused.messages == 0  # two are owed
+    assert refused.messages == 0  # a debt of two tokens
     if not shared:
         clock.pass_(2_000)
         assert bucket.take([1], "").messages == 0
         clock.pass_(1_001)
-        assert bucket.take([24], "").messages == 1  # dearer than what is there, and not for ever too dear
+        assert bucket.take([24], "").messages == 1  # costs more than the burst, and is still sent
 
 
-def test_campaigns_that_ask_at_once_get_equal_shares_whatever_their_workers(store: Redis) -> None:
+def test_campaigns_get_equal_shares_with_any_workers(store: Redis) -> None:
     bucket = SharedBucket(store, "texts", Rate(per_second=2_000, burst=400), Clock())
     taken: Counter[str] = Counter()
     leaving(bucket, 1, "small")
-    while bucket.take([1] * 50, "large").messages:  # it was alone, and used that
+    while bucket.take([1] * 50, "large").messages:  # alone, it uses the whole rate
         pass
     for _ in range(100):
         for flow in (*["large"] * 8, "small"):
             taken[flow] += leaving(bucket, 50, flow)
         time.sleep(0.003)
     assert taken["small"] > 100
-    assert 0.6 < taken["large"] / taken["small"] < 1.7  # eight askings to one
+    assert 0.6 < taken["large"] / taken["small"] < 1.7  # with eight requests to one
 
 
-def test_what_a_campaign_leaves_of_its_share_the_others_get(store: Redis) -> None:
+def test_an_unused_share_goes_to_other_campaigns(store: Redis) -> None:
     bucket = SharedBucket(store, "texts", SLOW, Clock())
     assert leaving(bucket, 1, "small") == 1
-    assert leaving(bucket, 200, "large") == 50  # its half, or the upper half, which nobody has touched
+    assert leaving(bucket, 200, "large") == 50  # its half, or the unused upper half
     assert leaving(bucket, 200, "large") == 0
     assert leaving(bucket, 200, "small") == 39  # down to the reserve
     assert leaving(bucket, 200, "") == 10
 
 
-def test_a_campaign_waits_behind_its_own_messages_only(store: Redis) -> None:
+def test_a_campaign_waits_only_for_its_own_messages(store: Redis) -> None:
     bucket = SharedBucket(store, "texts", Rate(per_second=1, burst=10, reserve=0), Clock())
     assert bucket.take([1] * 110, "large").wait_seconds == 0
     assert bucket.take([1] * 10, "large").wait_seconds > 90
@@ -126,7 +134,7 @@ def test_a_campaign_waits_behind_its_own_messages_only(store: Redis) -> None:
     assert 15 < bucket.take([1], "small").wait_seconds <= 20  # ten at its half of the rate
 
 
-def test_a_campaign_pays_what_it_owes_before_its_share_counts_again(store: Redis) -> None:
+def test_a_campaign_pays_its_token_debt_first(store: Redis) -> None:
     bucket = SharedBucket(store, "texts", Rate(per_second=100, burst=1_000, reserve=0), Clock())
     leaving(bucket, 1, "small")
     assert bucket.take([900], "large").messages == 1  # its half is 500
@@ -134,17 +142,17 @@ def test_a_campaign_pays_what_it_owes_before_its_share_counts_again(store: Redis
     assert (leaving(bucket, 50, "large"), leaving(bucket, 50, "small")) == (0, 50)
 
 
-def test_the_upper_half_is_for_whoever_asks(store: Redis) -> None:
+def test_the_upper_half_of_the_bucket_is_free_for_all(store: Redis) -> None:
     bucket = SharedBucket(store, "texts", SLOW, Clock())
     assert [leaving(bucket, 1, flow) for flow in ("first", "second")] == [1, 1]
     assert leaving(bucket, 200, "third") == 48  # more than a third
 
 
-def test_an_sms_costs_its_segments_and_any_other_message_one() -> None:
+def test_an_sms_costs_its_segments() -> None:
     long = "x" * 161
     sms = [Outbound("m", Channel.SMS, phone(1), Sms(text)) for text in ("x", long, "€" * 80, "ç" * 71, "")]
-    assert [cost_of(each) for each in sms] == [1, 2, 1, 2, 1]
-    assert [cost_of(each) for each in mails(2)] == [1, 1]
+    assert [token_cost(each) for each in sms] == [1, 2, 1, 2, 1]
+    assert [token_cost(each) for each in mails(2)] == [1, 1]
     clock, outbox = Clock(), Outbox(Channel.SMS)
     limited = RateLimited(outbox, LocalBucket(Rate(per_second=1, burst=4, reserve=0), clock))
     clock.pass_(4)
@@ -156,16 +164,16 @@ def test_an_sms_costs_its_segments_and_any_other_message_one() -> None:
     assert isinstance(dict(limited.send([broken]))[broken], Throttled)
 
 
-def test_a_trigger_is_known_by_having_no_campaign(store: Redis) -> None:
+def test_a_message_without_campaign_uses_the_reserve(store: Redis) -> None:
     outbox = Outbox(Channel.EMAIL)
     limited = RateLimited(outbox, SharedBucket(store, "mail", SLOW, Clock()))
     campaign = [replace(mail, flow="spring") for mail in mails(100)]
     assert kinds(limited.send(campaign)) == {Receipt: 90, Throttled: 10}
-    assert kinds(limited.send([campaign[-1]])) == {Throttled: 1}  # one of a campaign is no trigger
+    assert kinds(limited.send([campaign[-1]])) == {Throttled: 1}  # a campaign message is not a trigger
     assert kinds(limited.send(mails(12))) == {Receipt: 10, Throttled: 2}
 
 
-def test_without_the_store_a_small_rate_of_ones_own_holds() -> None:
+def test_without_the_store_a_small_local_rate_applies() -> None:
     clock = Clock()
     away = Redis(port=closed_port(), socket_connect_timeout=1)
     bucket = SharedBucket(away, "mail", Rate(per_second=100, burst=100, reserve=0), clock)
@@ -173,10 +181,10 @@ def test_without_the_store_a_small_rate_of_ones_own_holds() -> None:
         assert leaving(bucket, 50) == 0
         clock.pass_(1)
         assert leaving(bucket, 50) == 5
-    assert [entry["code"] for entry in logs] == ["rate_store_away"]  # it is not asked again at once
+    assert [entry["code"] for entry in logs] == ["rate_store_away"]  # it is not used again at once
 
 
-def test_the_store_is_used_again_when_it_is_back(store: Redis) -> None:
+def test_the_store_is_used_again_after_an_outage(store: Redis) -> None:
     clock = Clock()
     bucket = SharedBucket(store, "mail", SLOW, clock)
     store.set("dispatcher:rate:mail", "not a bucket")  # the store answers with an error
@@ -186,7 +194,7 @@ def test_the_store_is_used_again_when_it_is_back(store: Redis) -> None:
     assert leaving(bucket, 1, flow="") == 1
 
 
-def test_what_is_over_the_rate_comes_back_at_its_turn() -> None:
+def test_messages_over_the_rate_get_a_time() -> None:
     clock, outbox = Clock(), Outbox(Channel.EMAIL)
     limited = RateLimited(outbox, LocalBucket(Rate(per_second=4, burst=8, reserve=0), clock))
     clock.pass_(1)
@@ -198,7 +206,7 @@ def test_what_is_over_the_rate_comes_back_at_its_turn() -> None:
     assert [result.retry_after_seconds for result in later if isinstance(result, Throttled)] == [1.0, 1.25]  # behind the others
 
 
-def test_the_queue_of_the_refused_is_shared_too_and_has_an_end(store: Redis) -> None:
+def test_the_virtual_queue_is_shared_and_limited(store: Redis) -> None:
     clock = Clock()
     first, second = (SharedBucket(store, "mail", Rate(per_second=1, burst=10, reserve=0), clock) for _ in range(2))
     assert first.take([1] * 110, "spring").wait_seconds == 0
@@ -206,7 +214,7 @@ def test_the_queue_of_the_refused_is_shared_too_and_has_an_end(store: Redis) -> 
     assert first.take([1], "spring").wait_seconds <= QUEUE_SECONDS_MAX
 
 
-def test_a_bucket_that_nobody_asks_is_forgotten(store: Redis) -> None:
+def test_an_unused_bucket_expires(store: Redis) -> None:
     bucket = SharedBucket(store, "mail", Rate(per_second=1, burst=10), Clock())
     leaving(bucket, 30)
     assert 0 < store.pttl("dispatcher:rate:mail") <= 60_000
@@ -216,9 +224,9 @@ def test_a_bucket_that_nobody_asks_is_forgotten(store: Redis) -> None:
 
 
 @pytest.mark.parametrize("fault", [Unavailable("refused"), Uncertain("no_answer")])
-def test_a_provider_in_trouble_is_left_in_peace_and_tried_with_one(fault: ChannelError) -> None:
+def test_an_open_breaker_pauses_then_sends_one_probe(fault: ChannelError) -> None:
     clock, outbox = Clock(), Outbox(Channel.EMAIL)
-    breaker = CircuitBreaker(outbox, clock, faults_max=3, pause_seconds=10)
+    breaker = CircuitBreaker(outbox, clock, failures_max=3, pause_seconds=10)
     outbox.answers = {mailbox(number): type(fault)(fault.code) for number in range(5)}
     assert kinds(breaker.send(mails(5))) == {type(fault): 5}
     held = list(breaker.send(mails(5, 5)))
@@ -230,9 +238,9 @@ def test_a_provider_in_trouble_is_left_in_peace_and_tried_with_one(fault: Channe
     assert kinds(breaker.send(mails(5, 5))) == {Receipt: 5}
 
 
-def test_refusals_and_a_single_lost_request_bring_no_pause() -> None:
+def test_refusals_and_one_failure_do_not_open_the_breaker() -> None:
     clock, outbox = Clock(), Outbox(Channel.EMAIL)
-    breaker = CircuitBreaker(outbox, clock, faults_max=3)
+    breaker = CircuitBreaker(outbox, clock, failures_max=3)
     outbox.answers = {"": Uncertain("no_answer")}  # one answer, shared by all: mails of one request
     assert kinds(breaker.send(mails(50))) == {Uncertain: 50}
     outbox.answers = {"": Rejected("http_400")}
@@ -246,7 +254,7 @@ STAYED: Sequence[ChannelError] = (Unavailable("refused"), Throttled("http_429"),
 ENDED: Sequence[ChannelError] = (Uncertain("no_answer"), Rejected("http_400"), BadAddress("550"), OptedOut("21610"))
 
 
-def test_only_what_surely_stayed_takes_the_second_way() -> None:
+def test_failover_takes_only_what_was_not_sent() -> None:
     first, second = Outbox(Channel.EMAIL), Outbox(Channel.EMAIL)
     first.answers = {mailbox(number): error for number, error in enumerate((*STAYED, *ENDED))}
     both = Failover([FailoverRoute(first, 1), FailoverRoute(second, 0)], lambda: 0.5)
@@ -256,11 +264,11 @@ def test_only_what_surely_stayed_takes_the_second_way() -> None:
     assert isinstance(found["m-7"], Receipt)
 
 
-def test_what_neither_takes_keeps_the_last_word_and_goes_round_once() -> None:
+def test_each_route_is_tried_once_and_the_last_error_stays() -> None:
     first, second = Outbox(Channel.EMAIL), Outbox(Channel.EMAIL)
     first.answers, second.answers = {"": Unavailable("refused")}, {"": Throttled("450")}
     both = Failover([FailoverRoute(first, 1), FailoverRoute(second, 1)], itertools.cycle([0.0, 0.99]).__next__)
-    batch = [*mails(3), *mails(3)]  # a push to two devices has one id twice; here whole messages are
+    batch = [*mails(3), *mails(3)]  # a push message to two devices has the same id twice; here all messages have
     found = list(both.send(batch))
     assert len(found) == 6
     assert Counter(type(result) for _, result in found) == {Throttled: 3, Unavailable: 3}
@@ -273,7 +281,7 @@ def test_each_route_takes_its_share() -> None:
     assert (len(first.sent), len(second.sent)) == (90, 10)
 
 
-def test_brakes_pass_on_what_is_asked() -> None:
+def test_wrappers_pass_on_check_and_close() -> None:
     clock, outbox = Clock(), Outbox(Channel.EMAIL)
     outbox.answers = {"": Misconfigured("http_401")}
     for braked in (

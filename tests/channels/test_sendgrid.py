@@ -1,4 +1,4 @@
-"""SendGrid: the mail as it leaves, and the event webhook's traps."""
+"""SendGrid adapter: requests and the event webhook."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from sendgrid.helpers.mail import (
 
 from channels.base import BadPayload, BadSignature, Channel, EventKind, Outbound, Rejected, Throttled, Uncertain
 from channels.http import HttpResponse, HttpTransport
-from channels.mail_batching import batches
+from channels.mail_batching import group_mails
 from channels.providers.sendgrid import SendGrid, parse_events
 from channels.validation import RESERVED_HEADERS
 from tests.support.provider_cases import EMAIL
@@ -46,7 +46,7 @@ ADAPTER = SendGrid("SG.key", HttpTransport(), now=lambda: NOW)
 MAIL = Outbound("m-1", Channel.EMAIL, "margaux@home.example", EMAIL)
 
 
-def test_a_mail_leaves_whole() -> None:
+def test_a_mail_is_sent_with_all_fields() -> None:
     request = ADAPTER.build(MAIL)
     assert request.url == "https://api.sendgrid.com/v3/mail/send"
     assert {"Authorization: Bearer SG.key", "Content-Type: application/json"} <= set(request.headers)
@@ -63,12 +63,12 @@ def test_a_mail_leaves_whole() -> None:
     assert not tracking["open_tracking"]["enable"]
 
 
-def test_our_json_is_what_the_sdk_itself_would_post() -> None:
+def test_our_json_equals_the_sdks() -> None:
     second = Outbound("m-2", Channel.EMAIL, "emile@home.example", replace(EMAIL, subject="Élan"))
-    (batch,) = batches([MAIL, second], 2)
+    (batch,) = group_mails([MAIL, second], 2)
     sdk = Mail()
-    sdk.from_email, sdk.subject = From(batch.form.sender_address, batch.form.sender_name), Subject(batch.form.subject)
-    for outbound, filling in list(zip(batch.mails, batch.values_by_tag, strict=True))[::-1]:  # the SDK puts each before the others
+    sdk.from_email, sdk.subject = From(batch.template.sender_address, batch.template.sender_name), Subject(batch.template.subject)
+    for outbound, filling in list(zip(batch.mails, batch.values_by_tag, strict=True))[::-1]:  # the SDK inserts at the front
         part = Personalization()
         part.add_to(To(outbound.address))
         part.add_custom_arg(CustomArg("message_id", outbound.id))
@@ -77,15 +77,15 @@ def test_our_json_is_what_the_sdk_itself_would_post() -> None:
         for name, value in EMAIL.headers:
             part.add_header(Header(name, value))
         sdk.add_personalization(part)
-    sdk.add_content(Content("text/plain", batch.form.text))
-    sdk.add_content(Content("text/html", batch.form.html))
+    sdk.add_content(Content("text/plain", batch.template.text))
+    sdk.add_content(Content("text/html", batch.template.html))
     sdk.tracking_settings = TrackingSettings(click_tracking=ClickTracking(False, False), open_tracking=OpenTracking(False))
     assert any(batch.values_by_tag)
     assert json.loads(ADAPTER.build_batch(batch).body) == sdk.get()
 
 
 @pytest.mark.parametrize("name", sorted(RESERVED_HEADERS))
-def test_a_header_of_sendgrids_own_is_refused(name: str) -> None:
+def test_a_reserved_header_is_refused(name: str) -> None:
     outbound = replace(MAIL, content=replace(EMAIL, headers=((name.title(), "x"),)))
     with pytest.raises(Rejected):
         ADAPTER.build(outbound)
@@ -97,7 +97,7 @@ def test_an_address_is_one_plain_address(address: str) -> None:
         ADAPTER.build(replace(MAIL, address=address))
 
 
-def test_a_yes_without_a_name_is_uncertain() -> None:
+def test_success_without_a_message_id_is_uncertain() -> None:
     assert isinstance(ADAPTER.parse(HttpResponse(202)), Uncertain)
     assert isinstance(ADAPTER.parse(HttpResponse(200)), Uncertain)
 
@@ -109,7 +109,7 @@ def test_a_rate_limit_ends_when_sendgrid_says() -> None:
     assert result.retry_after_seconds == 7
 
 
-def test_a_refused_field_is_named_and_prose_is_not() -> None:
+def test_an_error_names_the_field_and_omits_the_message() -> None:
     error = {"field": "personalizations.0.to.0.email", "message": "margaux@home.example is no address"}
     result = ADAPTER.parse(HttpResponse(400, (), json.dumps({"errors": [error]}).encode()))
     assert isinstance(result, Rejected)
@@ -172,13 +172,13 @@ def test_every_event_has_its_kind() -> None:
     ]
 
 
-def test_an_event_without_an_id_has_the_same_one_twice_and_another_one_not() -> None:
+def test_an_event_without_id_gets_a_stable_id() -> None:
     body = json.dumps([{"event": "open", "a": 1}, {"a": 1, "event": "open"}, {"event": "open", "a": 2}]).encode()
     first, retry_hint, other = (event.id for event in parse_events(body, signed(body), STAMP, PUBLIC_KEY, NOW))
     assert first == retry_hint != other
 
 
-def test_characters_moved_from_body_to_timestamp_do_not_verify() -> None:
+def test_bytes_moved_from_body_to_timestamp_do_not_verify() -> None:
     body = b"1" + json.dumps([{"event": "delivered"}]).encode()
     signature = signed(body)
     with pytest.raises(BadSignature, match=r"signature|age"):
@@ -211,7 +211,7 @@ def test_an_old_or_future_call_is_refused(shift: timedelta) -> None:
     stamp=st.text(max_size=12) | st.just(STAMP) | st.just("²" * 10),
     key=st.text(max_size=10) | st.just(PUBLIC_KEY),
 )
-def test_whatever_is_not_sendgrids_is_a_bad_signature(body: bytes, signature: str, stamp: str, key: str) -> None:
+def test_any_other_call_is_a_bad_signature(body: bytes, signature: str, stamp: str, key: str) -> None:
     try:
         events = parse_events(body, signature, stamp, key, NOW)
     except BadSignature:
@@ -221,6 +221,6 @@ def test_whatever_is_not_sendgrids_is_a_bad_signature(body: bytes, signature: st
 
 
 @pytest.mark.parametrize("body", [b"{}", b"[1]", b"nothing", b"[" * 100_000])
-def test_a_signed_body_that_is_no_list_of_events_is_a_bad_payload(body: bytes) -> None:
+def test_a_signed_body_without_events_is_a_bad_payload(body: bytes) -> None:
     with pytest.raises(BadPayload):
         parse_events(body, signed(body), STAMP, PUBLIC_KEY, NOW)

@@ -1,4 +1,4 @@
-"""SMTP: the mail as a reader's program sees it, and the relay's replies."""
+"""SMTP adapter: the mail as a mail client parses it, and the relay's replies."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MAIL = Outbound("camp:1", Channel.EMAIL, "margaux@home.example", EMAIL)
 
 
 def deliver(replies: dict[str, str | None], *batch: Outbound) -> tuple[list[Result], list[bytes], int]:
-    """Results, mails that arrived, connections; `replies` by first word of the command."""
+    """Return results, mails that arrived and the number of connections; `replies` are by command."""
     usual = {"data": "354 go", ".": "250 2.0.0 queued"}
 
     def script(line: str, _: bytes) -> str | None:
@@ -42,7 +42,7 @@ def deliver(replies: dict[str, str | None], *batch: Outbound) -> tuple[list[Resu
     return found, server.arrived, server.connections
 
 
-def test_a_mail_reads_as_it_was_written_and_its_way_out_stays_on_one_line() -> None:
+def test_mails_keep_content_and_unsubscribe_header() -> None:
     link = f"<https://bank.example/u/{'t' * 300}>"
     email = replace(EMAIL, subject="Été à prix doux " * 10, text="Ça va?\n.\n..fin", headers=(("List-Unsubscribe", link),))
     results, (raw,), _ = deliver({}, replace(MAIL, content=email))
@@ -78,13 +78,13 @@ def test_a_mail_reads_as_it_was_written_and_its_way_out_stays_on_one_line() -> N
         (".", None, Uncertain),
     ],
 )
-def test_a_reply_gets_its_reaction(command: str, reply: str | None, error: type[ChannelError]) -> None:
+def test_each_reply_has_its_error(command: str, reply: str | None, error: type[ChannelError]) -> None:
     results, arrived, _ = deliver({command: reply})
     assert [type(result) for result in results] == [error]
     assert len(arrived) == (command == ".")
 
 
-def test_a_batch_shares_a_connection_and_a_lost_one_is_replaced() -> None:
+def test_a_batch_shares_a_connection_and_reconnects() -> None:
     batch = [replace(MAIL, id=f"m-{number}") for number in range(5)]
     assert deliver({}, *batch)[2] == 1
     assert deliver({"rcpt": "550 5.1.1 no"}, *batch)[2] == 1
@@ -93,7 +93,7 @@ def test_a_batch_shares_a_connection_and_a_lost_one_is_replaced() -> None:
     assert len(arrived) == connections == 5
 
 
-def test_a_relay_without_tls_gets_neither_password_nor_mail() -> None:
+def test_without_tls_neither_password_nor_mail_is_sent() -> None:
     with smtp_server(lambda *_: "250 ok") as server:
         smtp = Smtp(f"smtp://user:secret@127.0.0.1:{server.port}", timeout_seconds=5)
         assert [type(result) for _, result in smtp.send([MAIL])] == [Misconfigured]
@@ -102,6 +102,6 @@ def test_a_relay_without_tls_gets_neither_password_nor_mail() -> None:
 
 
 @pytest.mark.parametrize("url", ["http://a", "smtp://", "smtp://a?starttls=maybe", "smtp://a?x=1", ""])
-def test_an_unreadable_url_is_refused_at_once(url: str) -> None:
+def test_an_invalid_url_is_refused_at_once(url: str) -> None:
     with pytest.raises(ValueError, match="SMTP_URL"):
         Smtp(url)

@@ -1,4 +1,4 @@
-"""Telnyx: the request as it leaves, what the recorded answers and calls mean, and that only its signature opens the door."""
+"""Telnyx adapter: requests, recorded answers, and signed webhook calls."""
 
 from __future__ import annotations
 
@@ -35,8 +35,16 @@ from channels.base import (
     Uncertain,
 )
 from channels.http import HttpResponse, HttpTransport
-from channels.providers.telnyx import _AGAIN, _ALERTS, _FAILURES, _STRIKES, REACTIONS, Telnyx, parse_webhook
-from channels.registry import News
+from channels.providers.telnyx import (
+    _ALERT_CODES,
+    _FAILURE_CODES,
+    _RETRY_HINTS,
+    _SOFT_BOUNCE_LIMITS,
+    ERROR_CODES,
+    Telnyx,
+    parse_webhook,
+)
+from channels.registry import WebhookItem
 from tests.support.http_servers import http_answer, http_server
 from tests.support.provider_cases import SECRET_TEXT, SENDER, phone
 
@@ -57,14 +65,14 @@ def signed(body: bytes, at: datetime = NOW, between: bytes = b"|") -> tuple[str,
     return base64.b64encode(SIGNER.sign(stamp.encode() + between + body)).decode(), stamp
 
 
-def read(body: bytes) -> list[News]:
+def read(body: bytes) -> list[WebhookItem]:
     return parse_webhook(body, *signed(body), PUBLIC_KEY, NOW)
 
 
 # -- sending -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_text_leaves_whole() -> None:
+def test_a_message_is_sent_with_all_fields() -> None:
     request = ADAPTER.build(MESSAGE)
     assert request.url == "https://api.telnyx.com/v2/messages"
     assert "Authorization: Bearer KEY0" in request.headers
@@ -86,12 +94,12 @@ def test_a_text_leaves_whole() -> None:
     }
 
 
-def test_a_message_may_name_another_sender_of_the_account() -> None:
+def test_an_outbound_may_name_another_sender() -> None:
     assert json.loads(ADAPTER.build(replace(MESSAGE, sender="CBC")).body)["from"] == "CBC"
 
 
 @pytest.mark.parametrize(("text", "code"), [("x" * 1531, "40302"), ("ç" * 671, "40302"), ("", "40316")])
-def test_what_telnyx_would_refuse_stays_here(text: str, code: str) -> None:
+def test_messages_that_telnyx_would_refuse_are_not_sent(text: str, code: str) -> None:
     with pytest.raises(Rejected, match=code):
         ADAPTER.build(replace(MESSAGE, content=Sms(text)))
     ADAPTER.build(replace(MESSAGE, content=Sms(text[:-1] or "x")))
@@ -108,11 +116,11 @@ def test_what_telnyx_would_refuse_stays_here(text: str, code: str) -> None:
         (500, "stopped", Uncertain),
     ],
 )
-def test_each_recorded_refusal_gets_its_reaction(status: int, name: str, expected: type[ChannelError]) -> None:
+def test_each_recorded_refusal_has_its_error(status: int, name: str, expected: type[ChannelError]) -> None:
     assert type(ADAPTER.parse(HttpResponse(status, (), recorded(name)))) is expected
 
 
-def test_the_recorded_yes_is_a_receipt() -> None:
+def test_the_recorded_success_is_a_receipt() -> None:
     assert ADAPTER.parse(HttpResponse(200, (), recorded("accepted"))) == Receipt("40385f64-5717-4562-b3fc-2c963f66afa6")
 
 
@@ -123,14 +131,14 @@ def refused(code: str, title: str = "Blocked due to STOP message", status: int =
     return result, logs
 
 
-@pytest.mark.parametrize("code", REACTIONS)
-def test_every_code_of_the_table_is_what_it_says_and_calls_a_person_where_one_can_mend_it(code: str) -> None:
+@pytest.mark.parametrize("code", ERROR_CODES)
+def test_each_code_has_its_error_and_alert(code: str) -> None:
     result, logs = refused(code)
-    assert (type(result), result.code) == (REACTIONS[code][0], code)
-    assert [log["event"] for log in logs] == (["provider_code"] if code in _ALERTS else [])
+    assert (type(result), result.code) == (ERROR_CODES[code][0], code)
+    assert [log["event"] for log in logs] == (["provider_code"] if code in _ALERT_CODES else [])
 
 
-def test_an_unknown_code_is_neither_repeated_nor_held_against_the_number_and_a_person_hears() -> None:
+def test_an_unknown_code_is_rejected_with_an_alert() -> None:
     result, logs = refused("49999")
     assert type(result) is Rejected
     assert [log["event"] for log in logs] == ["unknown_provider_code"]
@@ -138,7 +146,7 @@ def test_an_unknown_code_is_neither_repeated_nor_held_against_the_number_and_a_p
     assert type(refused("99999", status=429)[0]) is Throttled
 
 
-def test_a_check_asks_for_the_profile_and_sees_that_it_is_enabled() -> None:
+def test_a_check_requires_an_enabled_profile() -> None:
     bodies = [{"data": []}, {"data": {"id": "p-1", "enabled": True}}, {"data": {"id": "p-1", "enabled": False}}]
     with http_server(lambda _, number: http_answer(200, json.dumps(bodies[number - 1]).encode())) as server:
         http, here = HttpTransport(timeout_seconds=5), f"http://127.0.0.1:{server.port}"
@@ -162,7 +170,7 @@ def test_a_check_asks_for_the_profile_and_sees_that_it_is_enabled() -> None:
         ("message_stopped", [EventKind.FAILED, EventKind.OPTED_OUT], "40300"),
     ],
 )
-def test_each_recorded_report_is_news_of_our_message(name: str, kinds: list[EventKind], code: str | None) -> None:
+def test_each_recorded_report_is_an_event_of_our_message(name: str, kinds: list[EventKind], code: str | None) -> None:
     events = read(recorded(name))
     assert all(isinstance(event, Event) for event in events)
     found = [event for event in events if isinstance(event, Event)]
@@ -176,25 +184,25 @@ def test_each_recorded_report_is_news_of_our_message(name: str, kinds: list[Even
     assert found[0].at == datetime(2026, 11, 23, 11, 0, 0, 148_000, tzinfo=UTC)
 
 
-def test_a_person_s_answer_is_heard_with_what_telnyx_took_it_for() -> None:
+def test_an_inbound_message_has_telnyxs_opt_out_type() -> None:
     assert read(recorded("message_received")) == [
         InboundText("84cca175-9755-4859-b67f-4730d7f58aa3", Channel.SMS, "+32470000001", "Stop", "STOP")
     ]
 
 
-@pytest.mark.parametrize("code", [*_FAILURES, "49999"])
-def test_every_failure_on_the_way_is_told_apart(code: str) -> None:
+@pytest.mark.parametrize("code", [*_FAILURE_CODES, "49999"])
+def test_each_failure_code_has_its_kind(code: str) -> None:
     body = json.loads(recorded("message_failed"))
     body["data"]["payload"]["errors"] = [{"code": code, "title": "some words"}]
     with capture_logs() as logs:
         (event,) = read(json.dumps(body).encode())
     assert isinstance(event, Event)
-    assert (event.kind, event.code) == (_FAILURES.get(code, EventKind.FAILED), code)
-    assert (event.retry_hint, event.strikes) == (_AGAIN.get(code), _STRIKES.get(code))
-    assert bool(logs) == (code in _ALERTS or code not in _FAILURES)
+    assert (event.kind, event.code) == (_FAILURE_CODES.get(code, EventKind.FAILED), code)
+    assert (event.retry_hint, event.soft_bounce_limit) == (_RETRY_HINTS.get(code), _SOFT_BOUNCE_LIMITS.get(code))
+    assert bool(logs) == (code in _ALERT_CODES or code not in _FAILURE_CODES)
 
 
-def test_a_call_that_is_not_telnyx_s_is_refused() -> None:
+def test_a_call_without_telnyxs_signature_is_refused() -> None:
     body = recorded("message_delivered")
     signature, stamp = signed(body)
     other = base64.b64encode(Ed25519PrivateKey.generate().public_key().public_bytes_raw()).decode()
@@ -226,6 +234,6 @@ def test_a_call_that_is_not_telnyx_s_is_refused() -> None:
         max_leaves=8,
     ).map(lambda value: json.dumps(value).encode())
 )
-def test_any_signed_body_is_news_or_unreadable(body: bytes) -> None:
+def test_any_signed_body_gives_items_or_bad_payload(body: bytes) -> None:
     with suppress(BadPayload):
         assert all(isinstance(each, Event | InboundText) for each in read(body))

@@ -1,4 +1,4 @@
-"""Twilio: our request is the SDK's, byte for byte; and the webhooks' traps."""
+"""Twilio adapter: requests equal the SDK's byte for byte; webhooks."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def form(outbound: Outbound, sender: str = SENDER) -> dict[str, str]:
     return {name: values[0] for name, values in parse_qs(request.body.decode(), strict_parsing=True).items()}
 
 
-def test_our_request_is_the_one_that_the_sdk_itself_would_post() -> None:
+def test_our_request_equals_the_sdks() -> None:
     with http_server(lambda _, number: TWILIO.fine(number)) as server:
         http, base = HttpTransport(timeout_seconds=5), f"http://127.0.0.1:{server.port}"
         ours = TwilioSms(ACCOUNT, "token", SENDER, http, base, CALLBACK)
@@ -69,7 +69,7 @@ def test_our_request_is_the_one_that_the_sdk_itself_would_post() -> None:
         assert mine.headers[name] == theirs.headers[name]
 
 
-def test_a_text_names_its_callback_and_how_long_it_is_worth_sending() -> None:
+def test_a_message_has_its_callback_and_validity_period() -> None:
     sent = form(TEXT)
     assert sent["StatusCallback"] == f"{CALLBACK}?message=camp%3A1%2F%C3%A9"
     assert sent["ValidityPeriod"] == "3600"
@@ -78,7 +78,7 @@ def test_a_text_names_its_callback_and_how_long_it_is_worth_sending() -> None:
     assert "ValidityPeriod" not in form(replace(TEXT, ttl_seconds=None))
 
 
-def test_a_message_may_name_another_sender_of_the_account() -> None:
+def test_an_outbound_may_name_another_sender() -> None:
     service = "MG" + "a" * 32
     for sender, field in (("CBC", "From"), ("+32460000009", "From"), (service, "MessagingServiceSid")):
         fields = form(replace(TEXT, sender=sender))
@@ -95,7 +95,7 @@ def test_a_sender_is_a_number_a_name_or_a_service() -> None:
     assert form(TEMPLATE)["From"] == form(TEMPLATE, f"whatsapp:{SENDER}")["From"] == f"whatsapp:{SENDER}"
 
 
-def test_a_whatsapp_message_is_a_template_and_its_values() -> None:
+def test_a_whatsapp_message_is_a_template_with_values() -> None:
     sent = form(TEMPLATE)
     assert sent["To"] == f"whatsapp:{phone(1)}"
     assert sent["ContentSid"] == WHATSAPP.content_sid
@@ -103,7 +103,7 @@ def test_a_whatsapp_message_is_a_template_and_its_values() -> None:
     assert "Body" not in sent
 
 
-def test_an_answer_in_free_words_is_no_template() -> None:
+def test_a_free_text_answer_needs_no_template() -> None:
     sent = form(replace(TEMPLATE, content=WhatsApp(text="Rue Haute 1")))
     assert (sent["To"], sent["Body"]) == (f"whatsapp:{phone(1)}", "Rue Haute 1")
     assert not {"ContentSid", "ContentVariables"} & sent.keys()
@@ -120,7 +120,7 @@ def test_an_address_is_a_plain_number(address: str) -> None:
         ADAPTER.build(replace(TEXT, address=address))
 
 
-def test_a_text_that_is_too_long_stays_here() -> None:
+def test_a_too_long_text_is_not_sent() -> None:
     ADAPTER.build(replace(TEXT, content=Sms("é" * 1600)))
     with pytest.raises(Rejected, match="21617"):
         ADAPTER.build(replace(TEXT, content=Sms("é" * 1601)))
@@ -149,18 +149,18 @@ def refused(status: int, body: object, *headers: bytes) -> ChannelError:
         (201, {"sid": ""}, Uncertain, "no_name"),
     ],
 )
-def test_a_refusal_is_named_by_its_code(status: int, body: object, error: type[ChannelError], code: str) -> None:
+def test_a_refusal_keeps_its_code(status: int, body: object, error: type[ChannelError], code: str) -> None:
     result = refused(status, body)
     assert (type(result), result.code) == (error, code)
 
 
-def test_a_throttled_sender_waits_as_long_as_it_takes() -> None:
-    full, told, dated = (
+def test_a_full_sender_queue_waits_some_minutes() -> None:
+    queue_full, with_seconds, with_date = (
         refused(400, {"code": 21611}),
         refused(429, {"code": 20429}, b"retry-after: 3\r\n"),
         refused(429, {"code": 20429}, b"Retry-After: Sun, 01 Mar 2026 12:00:09 GMT\r\n"),
     )
-    waits = [error.retry_after_seconds for error in (full, told, dated) if isinstance(error, Throttled)]
+    waits = [error.retry_after_seconds for error in (queue_full, with_seconds, with_date) if isinstance(error, Throttled)]
     assert waits == [300.0, 3.0, 9.0]
 
 
@@ -180,7 +180,7 @@ def event(**fields: str) -> Any:
     return found
 
 
-def test_a_stop_behind_a_failure_is_news_of_its_own() -> None:
+def test_a_stop_behind_a_failure_is_a_separate_event() -> None:
     body, signature = signed(FIELDS | {"MessageStatus": "failed", "ErrorCode": "21610"})
     found = parse_events(URL, body, signature, "token", NOW)
     assert [event.kind for event in found] == [EventKind.FAILED, EventKind.OPTED_OUT]
@@ -214,7 +214,7 @@ def test_every_status_has_its_kind(status: str, code: str, kind: EventKind) -> N
     assert found.code == (code if code.isdigit() else None)
 
 
-def test_a_message_from_a_person_is_read() -> None:
+def test_an_inbound_message_is_parsed() -> None:
     fields = {"MessageSid": "SM2", "From": f"whatsapp:{phone(7)}", "To": f"whatsapp:{SENDER}", "Body": "STOP svp é"}
     found = parse_inbound(CALLBACK, *signed(fields, CALLBACK), "token")
     assert (found.id, found.channel, found.address, found.text, found.opt_out) == (
@@ -252,6 +252,6 @@ def test_a_changed_call_does_not_verify() -> None:
     body=st.binary(max_size=20) | st.sampled_from([b"", b"&", b"a=b&a=c", b"%ff=%fe"]),
     signature=st.text(max_size=30),
 )
-def test_whatever_is_not_twilios_is_a_bad_signature(url: str, body: bytes, signature: str) -> None:
+def test_any_other_call_is_a_bad_signature(url: str, body: bytes, signature: str) -> None:
     with pytest.raises(BadSignature):
         parse_events(url, body, signature, "token", NOW)

@@ -12,7 +12,7 @@ import pytest
 
 from channels.base import Channel, Event, EventKind, InboundText, Rejected, RetryHint, Sms, Uncertain, WhatsApp
 from channels.providers.twilio import parse_events
-from channels.redaction import FIELDS_MAX, LENGTH_MAX, extra
+from channels.redaction import FIELDS_MAX, LENGTH_MAX, extra_fields
 from dispatcher.campaigns import submission
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.message import State
@@ -30,7 +30,7 @@ from dispatcher.maintenance import sweep
 from dispatcher.runtime.services import Services
 from dispatcher.web.serializers import message_view
 from tests.support.services import Clock, add_people, make_services, outbox, person, states, work
-from tests.support.signed_webhooks import AUTH_TOKEN, NOW, mail_news, signed_form, text_news
+from tests.support.signed_webhooks import AUTH_TOKEN, NOW, sendgrid_events, signed_form, twilio_events
 
 OFFER = {"project": "a boat", "amount": 9000, "offer_url": "https://www.kbc-bank.example/loan"}
 SERVICE = [{"recipient": "anna", "data": {"received_on": "2026-11-23"}}]
@@ -65,7 +65,7 @@ def hear(services: Services, status: str, code: str = "", campaign_id: str = "sp
     """A status callback about the message's newest attempt, or that of a receipt."""
     told = message(services, campaign_id)
     sid = receipt or str(told.receipt)
-    provider_events.keep(services, text_news(status, code, str(told.ref), "sms", sid, services.clock()))
+    provider_events.keep(services, twilio_events(status, code, str(told.ref), "sms", sid, services.clock()))
     provider_events.settle_some(services, lambda _: None)
 
 
@@ -208,7 +208,7 @@ def miss(services: Services, number: int, code: str = "30003", kind: EventKind =
         )
     told = message(services, name)
     event_id = f"{name}-{kind}-{services.clock()}"
-    event = Event("twilio", event_id, Channel.SMS, kind, services.clock(), str(told.ref), "SM", code, strikes=strikes)
+    event = Event("twilio", event_id, Channel.SMS, kind, services.clock(), str(told.ref), "SM", code, soft_bounce_limit=strikes)
     provider_events.keep(services, [event])
     provider_events.settle_some(services, lambda _: None)
 
@@ -250,7 +250,7 @@ def test_news_of_a_delivery_in_the_same_batch_counts_in_its_order(services: Serv
     submit(services, "last")
     ref, now = str(message(services, "last").ref), services.clock()
     news = [
-        Event("twilio", "a", Channel.SMS, EventKind.FAILED, now, ref, "SM", "30003", strikes=3),
+        Event("twilio", "a", Channel.SMS, EventKind.FAILED, now, ref, "SM", "30003", soft_bounce_limit=3),
         Event("twilio", "b", Channel.SMS, EventKind.DELIVERED, now - timedelta(seconds=30), ref, "SM"),
     ]
     provider_events.keep(services, news)
@@ -261,7 +261,7 @@ def test_news_of_a_delivery_in_the_same_batch_counts_in_its_order(services: Serv
 def test_a_miss_and_a_later_delivery_in_one_batch_end_the_row_too(services: Services) -> None:
     submit(services, "first")
     ref, now = str(message(services, "first").ref), services.clock()
-    missed = Event("twilio", "a", Channel.SMS, EventKind.FAILED, now, ref, "SM", "30003", strikes=3)
+    missed = Event("twilio", "a", Channel.SMS, EventKind.FAILED, now, ref, "SM", "30003", soft_bounce_limit=3)
     provider_events.keep(
         services, [missed, Event("twilio", "b", Channel.SMS, EventKind.DELIVERED, now + timedelta(seconds=1), ref, "SM")]
     )
@@ -304,7 +304,7 @@ def test_unknown_fields_of_news_are_kept_without_addresses_shown_and_forgotten_w
         "day": "2026-11-23",
         "new": {"nested": ["x"]},
     }
-    provider_events.keep(services, mail_news(row, now=services.clock()))
+    provider_events.keep(services, sendgrid_events(row, now=services.clock()))
     expected = {
         "reason": "450 <…> busy, call …",
         "bounce_classification": "Reputation",
@@ -331,9 +331,9 @@ def test_twilios_unknown_fields_are_kept_too() -> None:
 
 
 def test_fields_without_end_are_cut_and_what_can_not_be_kept_is_made_fit() -> None:
-    found = extra({f"f{number}": "x" * 10_000 for number in range(100)}, ())
+    found = extra_fields({f"f{number}": "x" * 10_000 for number in range(100)}, ())
     assert (len(found), {len(value) for value in found.values()}) == (FIELDS_MAX, {LENGTH_MAX})
-    assert extra({"a\0": "b\0\ud800"}, ()) == {"a\ufffd": "b\ufffd\ufffd"}
+    assert extra_fields({"a\0": "b\0\ud800"}, ()) == {"a\ufffd": "b\ufffd\ufffd"}
 
 
 # -- WhatsApp's window -------------------------------------------------------------------------------------------------

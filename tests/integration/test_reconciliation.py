@@ -39,7 +39,7 @@ from dispatcher.runtime.services import Services
 from tests.support.http_servers import http_server
 from tests.support.provider_cases import ACCOUNT, SENDER, as_json
 from tests.support.services import Clock, add_people, make_services, person, work
-from tests.support.signed_webhooks import mail_news
+from tests.support.signed_webhooks import sendgrid_events
 
 LOST: Mapping[str, Any] = {"provider": "twilio", "next": 1, "taken": True}  # taken, and the answer lost
 NEVER: Mapping[str, Any] = {"provider": "twilio", "next": 1}
@@ -174,7 +174,7 @@ def test_mail_is_settled_by_news_with_our_id_and_a_push_by_a_person_only(setup: 
     assert setup.pass_(121) == 2
     assert setup.listed() == [(str(mail.ref), False), (str(push.ref), False)]
     news = {"event": "processed", "sg_event_id": "e-1", "message_id": str(mail.ref), "sg_message_id": "x-1.recvd", "timestamp": 1}
-    provider_events.keep(setup.services, mail_news(news, now=setup.clock()))
+    provider_events.keep(setup.services, sendgrid_events(news, now=setup.clock()))
     setup.pass_(1)
     found = setup.message(str(mail.campaign_id))
     assert (found.state, found.receipt, found.reason) == (State.ACCEPTED, "x-1", None)
@@ -200,11 +200,11 @@ def test_mail_is_settled_by_news_with_our_id_and_a_push_by_a_person_only(setup: 
 def find_with(setup: ReconciliationSetup, code: str, *kinds: EventKind) -> None:
     """Twilio knows the message, and of a failure."""
     (trace,) = told(look_up(setup.services.providers[Channel.SMS], "+32470000001", setup.clock() - timedelta(minutes=1)))
-    news = tuple(replace(trace.news[0], id=f"x{number}", kind=kind, code=code) for number, kind in enumerate(kinds))
+    news = tuple(replace(trace.events[0], id=f"x{number}", kind=kind, code=code) for number, kind in enumerate(kinds))
     with lend(setup.services.pool) as connection:
         doubt = unresolved.take(connection, setup.clock() + timedelta(hours=1))
         assert doubt is not None
-        reconciliation.conclude(connection, doubt, "twilio", replace(trace, news=news), setup.clock())
+        reconciliation.conclude(connection, doubt, "twilio", replace(trace, events=news), setup.clock())
     setup.pass_(1)
 
 

@@ -22,10 +22,10 @@ from starlette.testclient import TestClient
 
 from channels.base import Channel
 from channels.providers.outbox import Outbox
-from channels.providers.twilio import NOTHING as NOTHING_SAID
-from channels.providers.twilio import twiml
+from channels.providers.twilio import EMPTY_TWIML as NOTHING_SAID
+from channels.providers.twilio import twiml_response
 from channels.sandbox.keys import SendGridSigner
-from channels.sms_segments import segments
+from channels.sms_segments import count_segments
 from dispatcher.campaigns import submission
 from dispatcher.delivery.pipeline import run_chunk
 from dispatcher.domain.message_id import MessageId
@@ -47,7 +47,7 @@ from tests.support.services import Broker, Clock, add_people, make_services, per
 
 TOKEN = "a twilio auth token"
 SIGNER = SendGridSigner()
-KEYS = {"sendgrid": SIGNER.public_key, "twilio": TOKEN, "telnyx": SIGNER.short.public_key}
+KEYS = {"sendgrid": SIGNER.public_key, "twilio": TOKEN, "telnyx": SIGNER.telnyx.public_key}
 ANNA = "+32470000001"
 NOTHING: Mapping[str, str] = {}
 JSON_VALUES = st.recursive(
@@ -82,7 +82,7 @@ class Front:
 
     def telnyx_call(self, call: Mapping[str, Any], signer: SendGridSigner = SIGNER) -> tuple[bytes, dict[str, str]]:
         body, timestamp = json.dumps(call).encode(), str(int(self.services.clock().timestamp()))
-        return body, {"Telnyx-Signature-Ed25519": signer.short.sign(timestamp, body), "Telnyx-Timestamp": timestamp}
+        return body, {"Telnyx-Signature-Ed25519": signer.telnyx.sign(timestamp, body), "Telnyx-Timestamp": timestamp}
 
     def text(self, words: str, sender: str = ANNA, **more: str) -> Response:
         self.texts += 1
@@ -416,7 +416,7 @@ def test_help_is_answered_in_the_persons_language_within_one_sms(front: Front, l
     (said,) = re.findall("<Response><Message>(.+)</Message></Response>", answer.text)
     assert said == help_text(language, "KBC Bank", "https://www.kbc-bank.example/contact")
     assert "STOP" in said
-    size = segments(said)
+    size = count_segments(said)
     assert (size.encoding, size.count) == ("GSM-7", 1)
     assert (front.switch("anna"), front.banned("anna")) == ("on", set())
 
@@ -424,7 +424,10 @@ def test_help_is_answered_in_the_persons_language_within_one_sms(front: Front, l
 def test_help_that_the_provider_answered_or_from_a_stranger_is_safe(front: Front) -> None:
     assert front.text("HELP", OptOutType="HELP").text == NOTHING_SAID
     assert "Reply STOP" in front.text("HELP", "+32479999999").text
-    assert twiml("a & b <c>") == "<?xml version='1.0' encoding='UTF-8'?><Response><Message>a &amp; b &lt;c&gt;</Message></Response>"
+    assert (
+        twiml_response("a & b <c>")
+        == "<?xml version='1.0' encoding='UTF-8'?><Response><Message>a &amp; b &lt;c&gt;</Message></Response>"
+    )
 
 
 def test_an_unclear_text_waits_for_a_person_who_may_hear_a_no_in_it(front: Front) -> None:

@@ -1,7 +1,7 @@
-"""The providers' own descriptions of their APIs, and the table of reactions: a folder beside the checkout, never part of it.
+"""The providers' own API descriptions, and the table of error reactions: files in a folder beside the checkout.
 
 They are `../shared/specs` and `../shared/field` as seen from the checkout; DISPATCHER_SPECS names another place for the first, the
-second stands beside it. A checkout alone can't be held to them: its tests then say so and are passed over, except in CI.
+second stands beside it. Without them the tests that need them are skipped with a message, and fail in CI.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import pytest
@@ -23,10 +23,11 @@ from channels.http import HttpRequest
 CHECKOUT = Path(__file__).parents[2]
 SPECS = Path(os.environ.get("DISPATCHER_SPECS") or CHECKOUT.parent / "shared" / "specs")
 FIELD = SPECS.parent / "field"
+MAIL, TEXTS, PUSHES, WEBHOOKS = "tsg_mail_v3", "twilio_api_v2010", "fcm_v1_discovery", "tsg_webhooks_v3"
 
 
-def need(*paths: Path) -> None:
-    """Pass the calling test over, or fail it in CI, where one of these is absent."""
+def require(*paths: Path) -> None:
+    """Skip the calling test, or fail it in CI, if one of these files is missing."""
     absent = [path for path in paths if not path.exists()]
     if absent:
         reason = f"the providers' descriptions are not here: {absent[0].parent.name}/{absent[0].name}; set DISPATCHER_SPECS"
@@ -36,15 +37,39 @@ def need(*paths: Path) -> None:
 
 
 @lru_cache(maxsize=8)
-def description(name: str) -> dict[str, Any]:
-    """One description, as its provider publishes it."""
+def load_description(name: str) -> dict[str, Any]:
+    """Return a description, as its provider publishes it."""
     path = SPECS / f"{name}.json"
-    need(path)
+    require(path)
     read: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return read
 
 
-# -- holding documents to a description --------------------------------------------------------------------------------
+def mail_fields() -> dict[str, Any]:
+    """Return the described fields of a mail/send request."""
+    found: dict[str, Any] = media_type(load_description(MAIL)["components"]["requestBodies"]["PostMailSend"])["schema"][
+        "properties"
+    ]
+    return found
+
+
+def media_type(holder: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the only media type of a described body."""
+    (content,) = holder["content"].values()
+    return cast(dict[str, Any], content)
+
+
+def create_operation() -> dict[str, Any]:
+    """Return Twilio's operation that creates a message."""
+    return cast(dict[str, Any], load_description(TEXTS)["paths"]["/2010-04-01/Accounts/{AccountSid}/Messages.json"]["post"])
+
+
+def message_form() -> dict[str, Any]:
+    """Return the described form of a Twilio message."""
+    return media_type(create_operation()["requestBody"])
+
+
+# -- validation --------------------------------------------------------------------------------
 
 
 def _is_sender_or_recipient(value: object) -> bool:
@@ -60,42 +85,42 @@ FORMATS.checks("phone-number")(_is_sender_or_recipient)
 FORMATS.checks("uri")(_is_uri)
 
 
-def closed(schema: Any) -> Any:
-    """The schema with each object shut against properties that it does not name, so that a misspelt one is found."""
+def forbid_additional(schema: Any) -> Any:
+    """Return the schema without additional properties in any object, so that misspelt names are found."""
     if isinstance(schema, list):
-        return [closed(item) for item in schema]
+        return [forbid_additional(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    found = {name: closed(value) for name, value in schema.items() if name != "nullable"}
+    found = {name: forbid_additional(value) for name, value in schema.items() if name != "nullable"}
     if "properties" in found and found.get("type") == "object":
         found.setdefault("additionalProperties", False)
-    if schema.get("nullable") is True and isinstance(found.get("type"), str):  # OpenAPI 3.0's word, also met in 3.1
+    if schema.get("nullable") is True and isinstance(found.get("type"), str):  # an OpenAPI 3.0 keyword that 3.1 documents still use
         found["type"] = [found["type"], "null"]
     return found
 
 
 @lru_cache(maxsize=8)
 def _components(name: str) -> dict[str, Any]:
-    return {"schemas": closed(description(name)["components"]["schemas"])}
+    return {"schemas": forbid_additional(load_description(name)["components"]["schemas"])}
 
 
-_validators: dict[int, Any] = {}  # by the identity of a schema: descriptions are read once and stay
+_validators: dict[int, Any] = {}  # by the identity of a schema: descriptions are cached
 
 
-def faults(value: Any, schema: Mapping[str, Any], name: str) -> list[str]:
-    """Where a document breaks a schema of the OpenAPI description `name`, as "place: what"."""
+def violations(value: Any, schema: Mapping[str, Any], name: str) -> list[str]:
+    """Return where a document violates a schema of the OpenAPI description `name`, as "path: problem"."""
     if id(schema) not in _validators:
-        whole = {**closed(schema), "components": _components(name)}
+        whole = {**forbid_additional(schema), "components": _components(name)}
         _validators[id(schema)] = Draft202012Validator(whole, format_checker=FORMATS)
-    return _broken(_validators[id(schema)], value)
+    return _messages(_validators[id(schema)], value)
 
 
-def _broken(validator: Any, value: Any) -> list[str]:
+def _messages(validator: Any, value: Any) -> list[str]:
     return [f"{error.json_path}: {error.validator} {error.message[:200]}" for error in validator.iter_errors(value)]
 
 
 def operation_of(request: HttpRequest, document: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
-    """The described path and operation that a request calls. Raises AssertionError where there is none."""
+    """Return the described path and operation of a request. Raises AssertionError if there is none."""
     method, parts = ("post" if request.body else "get"), urlsplit(request.url)
     for path, item in document["paths"].items():
         shape = re.sub(r"\\\{[^}]*\\\}", "([^/]+)", re.escape(path))
@@ -120,12 +145,12 @@ def _check_path(values: tuple[str, ...], operation: Mapping[str, Any]) -> None:
 
 @lru_cache(maxsize=8)
 def _google_validator(word: str, name: str) -> Any:
-    definitions = {other: closed(_google(schema)) for other, schema in description(name)["schemas"].items()}
+    definitions = {other: forbid_additional(_google(schema)) for other, schema in load_description(name)["schemas"].items()}
     return Draft202012Validator({"$ref": f"#/$defs/{word}", "$defs": definitions})
 
 
 def _google(schema: Any) -> Any:
-    """References by bare name become JSON pointers, "any" becomes no demand, Google's formats become patterns."""
+    """Convert to JSON Schema: bare references become JSON pointers, "any" is dropped, Google's formats become patterns."""
     if isinstance(schema, list):
         return [_google(item) for item in schema]
     if not isinstance(schema, dict):
@@ -140,6 +165,6 @@ def _google(schema: Any) -> Any:
     return plain
 
 
-def google_faults(value: Any, word: str, name: str) -> list[str]:
-    """Where a document breaks the schema `word` of the discovery document `name`."""
-    return _broken(_google_validator(word, name), value)
+def google_violations(value: Any, word: str, name: str) -> list[str]:
+    """Return where a document violates the schema `word` of the discovery document `name`."""
+    return _messages(_google_validator(word, name), value)

@@ -1,4 +1,4 @@
-"""Small scripted servers on real sockets, for answers that a faithful provider would never give."""
+"""Small scripted servers on real sockets, for answers that the sandbox never gives."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Arrived:
-    """A request that was read to its last byte."""
+class ReceivedRequest:
+    """A request that was read completely."""
 
     method: str
     path: str
@@ -24,25 +24,25 @@ class Arrived:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Raw bytes, and whether the connection closes after them. `Answer(b"", True)` is an answer that got lost."""
+    """Raw bytes, and whether the connection closes after them. `Answer(b"", True)` is a lost answer."""
 
     raw: bytes
     close: bool = False
-    seconds: float = 0.0  # late by so much
+    seconds: float = 0.0  # delay
 
 
 LOST = Answer(b"", close=True)
 
 
 def http_answer(status: int, body: bytes = b"", *headers: str) -> Answer:
-    """A whole HTTP/1.1 answer."""
+    """Return a complete HTTP/1.1 answer."""
     lines = [f"HTTP/1.1 {status} Status", f"Content-Length: {len(body)}", *headers, "", ""]
     return Answer("\r\n".join(lines).encode() + body)
 
 
 @dataclass(slots=True)
-class Server:
-    """What a running scripted server has seen."""
+class ServerLog:
+    """What a scripted server has received."""
 
     port: int = 0
     arrived: list[Any] = field(default_factory=list)
@@ -50,19 +50,19 @@ class Server:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def note(self, thing: Any) -> int:
-        """Record an arrival; its number, from 1."""
+        """Record an item. Returns its number, from 1."""
         with self.lock:
             self.arrived.append(thing)
             return len(self.arrived)
 
 
-HttpScript = Callable[[Arrived, int], Answer]
+HttpScript = Callable[[ReceivedRequest, int], Answer]
 
 
 @contextmanager
-def http_server(script: HttpScript, tls: ssl.SSLContext | None = None) -> Iterator[Server]:
-    """A server that answers each whole request as the script says; the script hears the request and its number."""
-    server = Server()
+def http_server(script: HttpScript, tls: ssl.SSLContext | None = None) -> Iterator[ServerLog]:
+    """Serve HTTP; the script gets each complete request and its number, and returns the answer."""
+    server = ServerLog()
 
     class Handler(socketserver.StreamRequestHandler):
         def setup(self) -> None:
@@ -84,14 +84,14 @@ def http_server(script: HttpScript, tls: ssl.SSLContext | None = None) -> Iterat
         yield server
 
 
-def _read_request(stream: Any) -> Arrived | None:
+def _read_request(stream: Any) -> ReceivedRequest | None:
     method, path = [*stream.readline().decode().split(), "", ""][:2]
     headers: dict[str, str] = {}
     while line := stream.readline().strip():
         name, _, value = line.decode().partition(":")
         headers[name.lower()] = value.strip()
     body = stream.read(int(headers.get("content-length", 0)))
-    return Arrived(method, path, headers, body) if method else None
+    return ReceivedRequest(method, path, headers, body) if method else None
 
 
 # A relay's reply to a command, or to a mail where the command is "."; None closes the connection instead.
@@ -99,9 +99,9 @@ SmtpScript = Callable[[str, bytes], str | None]
 
 
 @contextmanager
-def smtp_server(script: SmtpScript) -> Iterator[Server]:
-    """A relay that replies to each command as the script says; the script hears the line, and the mail after DATA."""
-    server = Server()
+def smtp_server(script: SmtpScript) -> Iterator[ServerLog]:
+    """Serve SMTP; the script gets each command line, and the mail after DATA, and returns the reply."""
+    server = ServerLog()
 
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
@@ -127,21 +127,21 @@ def smtp_server(script: SmtpScript) -> Iterator[Server]:
         yield server
 
 
-# What is said next, and after how many seconds; None closes the connection.
+# The next bytes, and the delay before them in seconds; None closes the connection.
 Line = tuple[bytes, float] | None
 
 
 @contextmanager
-def talking_server(lines: Callable[[], Line], listens: bool = True) -> Iterator[Server]:
-    """Speaks first, and again after whatever it hears (or without listening), and understands nothing."""
-    server = Server()
+def raw_server(lines: Callable[[], Line], listens: bool = True) -> Iterator[ServerLog]:
+    """Send the first bytes, and more after anything received (or without reading), whatever the protocol."""
+    server = ServerLog()
 
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:
             while line := lines():
-                said, seconds = line
+                data, seconds = line
                 time.sleep(seconds)
-                self.request.sendall(said)
+                self.request.sendall(data)
                 if listens and not self.request.recv(65_536):
                     return
 
@@ -155,9 +155,9 @@ _STATUS_200 = b"\x88"  # HPACK's name for ":status: 200"
 
 
 @contextmanager
-def http2_server(tls: ssl.SSLContext) -> Iterator[Server]:
-    """As much of HTTP/2 (RFC 9113) as it takes to say 200 to everything."""
-    server = Server()
+def http2_server(tls: ssl.SSLContext) -> Iterator[ServerLog]:
+    """Serve the part of HTTP/2 (RFC 9113) that is needed to answer 200 to everything."""
+    server = ServerLog()
 
     class Handler(socketserver.StreamRequestHandler):
         def setup(self) -> None:
@@ -185,15 +185,15 @@ def http2_server(tls: ssl.SSLContext) -> Iterator[Server]:
 
 
 @contextmanager
-def _serving(server: Server, handler: type[socketserver.BaseRequestHandler]) -> Iterator[None]:
-    class Quiet(socketserver.ThreadingTCPServer):
+def _serving(server: ServerLog, handler: type[socketserver.BaseRequestHandler]) -> Iterator[None]:
+    class _QuietServer(socketserver.ThreadingTCPServer):
         daemon_threads = True
         request_queue_size = 128
 
         def handle_error(self, request: Any, client_address: Any) -> None:
-            """A client that hangs up is part of the play."""
+            """Ignore clients that close the connection; tests do so."""
 
-    with Quiet(("127.0.0.1", 0), handler) as listener:
+    with _QuietServer(("127.0.0.1", 0), handler) as listener:
         server.port = listener.server_address[1]
         threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         try:

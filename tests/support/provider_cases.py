@@ -1,4 +1,4 @@
-"""For each adapter: how to make one, a good message for it, bad ones, and the situations it must live through."""
+"""Provider cases for the conformance suite: how to make each adapter, a valid and invalid messages, and situations to handle."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from channels.providers.sendgrid import SendGrid
 from channels.providers.smtp import Smtp
 from channels.providers.telnyx import Telnyx
 from channels.providers.twilio import TwilioSms, TwilioWhatsApp
-from tests.support.http_servers import LOST, Answer, Arrived, http_answer, http_server, smtp_server
+from tests.support.http_servers import LOST, Answer, ReceivedRequest, http_answer, http_server, smtp_server
 
 ACCOUNT = "AC" + "1" * 32
 SENDER = "+32460000000"
@@ -47,27 +47,27 @@ Situation = Literal["fine", "refused", "second_answer_lost", "garbage", "throttl
 
 
 @dataclass(frozen=True, slots=True)
-class World:
-    """An adapter in a situation, and what reached the other side so far (tokens and questions left out)."""
+class Scenario:
+    """An adapter in a situation, and the number of messages that reached the server so far."""
 
     provider: Provider
     arrived: Callable[[], int]
 
 
 @dataclass(frozen=True, slots=True)
-class Rig:
-    """One adapter's part in the conformance suite."""
+class ProviderCase:
+    """One adapter in the conformance suite."""
 
     name: str
     channel: Channel
     content: Content
     address: Callable[[int], str]
-    world: Callable[[Situation], Any]  # -> context manager of a World
-    unbuildable: Content
-    says_when: bool = True  # the provider tells how long to wait
+    scenario: Callable[[Situation], Any]  # -> context manager of a Scenario
+    invalid_content: Content
+    gives_wait: bool = True  # the provider says how long to wait
 
     def outbound(self, number: int) -> Outbound:
-        """A good message."""
+        """Return a valid message."""
         return Outbound(f"m-{number}", self.channel, self.address(number), self.content, ttl_seconds=3600)
 
 
@@ -85,23 +85,23 @@ PUSH = Push("KBC", SECRET_TEXT, link="https://bank.example/o/1", data={"offer": 
 
 
 def mailbox(number: int) -> str:
-    """A made-up person's e-mail address."""
+    """Return an invented e-mail address."""
     return f"margaux.{number}@home.example"
 
 
 def phone(number: int) -> str:
-    """A made-up person's number."""
+    """Return an invented telephone number."""
     return f"+3247{number:07}"
 
 
 def token(number: int) -> str:
-    """A made-up registration token."""
+    """Return an invented registration token."""
     return f"token-{number}:" + "A" * 120
 
 
 @cache
 def service_account() -> Mapping[str, str]:
-    """A throw-away service account; `token_uri` is filled in by who serves it."""
+    """Return a temporary service account without `token_uri`."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode()
     return {
@@ -113,41 +113,41 @@ def service_account() -> Mapping[str, str]:
     }
 
 
-# -- the adapters, pointed at a port -----------------------------------------------------------------------------------
+# -- adapters for a local port -----------------------------------------------------------------------------------
 
 
 def sendgrid(port: int, http: HttpTransport) -> SendGrid:
-    """The adapter, for a server on this machine, with a request for each mail (many: tests/channels/test_mail_batching.py)."""
+    """Return an adapter for a local server, with one mail per request (for more: tests/channels/test_mail_batching.py)."""
     return SendGrid("SG.key", http, base_url=f"http://127.0.0.1:{port}", mails_per_request=1)
 
 
 def sms(port: int, http: HttpTransport) -> Provider:
-    """The adapter, for a server on this machine."""
+    """Return an adapter for a local server."""
     return TwilioSms(ACCOUNT, "token", SENDER, http, base_url=f"http://127.0.0.1:{port}", callback_url=CALLBACK)
 
 
 def whatsapp(port: int, http: HttpTransport) -> Provider:
-    """The adapter, for a server on this machine."""
+    """Return an adapter for a local server."""
     return TwilioWhatsApp(ACCOUNT, "token", SENDER, http, base_url=f"http://127.0.0.1:{port}", callback_url=CALLBACK)
 
 
 def telnyx(port: int, http: HttpTransport) -> Telnyx:
-    """The adapter, for a server on this machine."""
+    """Return an adapter for a local server."""
     return Telnyx("KEY0", SENDER, http, f"http://127.0.0.1:{port}", webhook_url="https://bank.example/webhooks/telnyx")
 
 
 def fcm(port: int, http: HttpTransport) -> Fcm:
-    """The adapter, for a server on this machine."""
+    """Return an adapter for a local server."""
     account = {**service_account(), "token_uri": f"http://127.0.0.1:{port}/token"}
     return Fcm(account, http, base_url=f"http://127.0.0.1:{port}")
 
 
-# -- what the providers answer -----------------------------------------------------------------------------------------
+# -- answers of the providers -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
-    """One provider's way of saying yes, too fast, wrong key, and no with our own words repeated in it."""
+class ProviderAnswers:
+    """One provider's answers: success, rate limit, wrong key, and a refusal that repeats our text."""
 
     fine: Callable[[int], Answer]
     throttled: Answer
@@ -156,7 +156,7 @@ class Answers:
 
 
 def as_json(status: int, value: Any, *headers: str) -> Answer:
-    """An answer with a JSON body."""
+    """Return an answer with a JSON body."""
     return http_answer(status, json.dumps(value).encode(), "Content-Type: application/json", *headers)
 
 
@@ -164,25 +164,25 @@ def _google(status: int, word: str, message: str, *headers: str) -> Answer:
     return as_json(status, {"error": {"code": status, "status": word, "message": message}}, *headers)
 
 
-SENDGRID = Answers(
+SENDGRID = ProviderAnswers(
     fine=lambda number: http_answer(202, b"", f"X-Message-Id: sg-{number}"),
     throttled=as_json(429, {"errors": [{"message": "too many requests"}]}, "X-RateLimit-Reset: 99999999999"),
     wrong_key=as_json(401, {"errors": [{"message": "authorization grant is invalid"}]}),
     echo=lambda words: as_json(400, {"errors": [{"message": words, "field": words}]}),
 )
-TWILIO = Answers(
+TWILIO = ProviderAnswers(
     fine=lambda number: as_json(201, {"sid": f"SM{number:032x}"}),
     throttled=as_json(429, {"code": 20429, "message": "Too many requests", "status": 429}, "Retry-After: 2"),
     wrong_key=as_json(401, {"code": 20003, "message": "Authenticate", "status": 401}),
     echo=lambda words: as_json(400, {"code": 21211, "message": words, "more_info": words, "status": 400}),
 )
-FCM = Answers(
+FCM = ProviderAnswers(
     fine=lambda number: as_json(200, {"name": f"projects/bank/messages/{number}"}),
     throttled=_google(429, "RESOURCE_EXHAUSTED", "quota", "Retry-After: 2"),
     wrong_key=_google(401, "UNAUTHENTICATED", "credential"),
     echo=lambda words: _google(400, "INVALID_ARGUMENT", words),
 )
-TELNYX = Answers(
+TELNYX = ProviderAnswers(
     fine=lambda number: as_json(200, {"data": {"id": f"{number:08}-5717-4562-b3fc-2c963f66afa6", "record_type": "message"}}),
     throttled=as_json(429, {"errors": [{"code": "10011", "title": "Too many requests"}]}, "Retry-After: 2"),
     wrong_key=as_json(401, {"errors": [{"code": "10009", "title": "Authentication failed"}]}),
@@ -192,14 +192,14 @@ ACCESS_TOKEN = as_json(200, {"access_token": "ya29.x", "expires_in": 3600, "toke
 
 
 def closed_port() -> int:
-    """A port that refuses connections."""
+    """Return a port that refuses connections."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
     return port
 
 
-def _script(situation: Situation, answers: Answers) -> Callable[[Arrived, int], Answer]:
-    def script(request: Arrived, number: int) -> Answer:
+def _script(situation: Situation, answers: ProviderAnswers) -> Callable[[ReceivedRequest, int], Answer]:
+    def script(request: ReceivedRequest, number: int) -> Answer:
         if request.path == "/token":
             return ACCESS_TOKEN
         if situation == "garbage":
@@ -217,19 +217,21 @@ def _script(situation: Situation, answers: Answers) -> Callable[[Arrived, int], 
 
 
 @contextmanager
-def http_world(make: Callable[[int, HttpTransport], Provider], answers: Answers, situation: Situation) -> Iterator[World]:
-    """An adapter over HTTP before a scripted server."""
+def http_scenario(
+    make: Callable[[int, HttpTransport], Provider], answers: ProviderAnswers, situation: Situation
+) -> Iterator[Scenario]:
+    """Start a scripted server, and yield an HTTP adapter for it."""
     http = HttpTransport(connect_timeout_seconds=5, timeout_seconds=5)
     with http_server(_script(situation, answers)) as server:
         port = closed_port() if situation == "refused" else server.port
         provider = make(port, http)
-        yield World(provider, lambda: sum(1 for request in server.arrived if request.path != "/token"))
+        yield Scenario(provider, lambda: sum(1 for request in server.arrived if request.path != "/token"))
         provider.close()
 
 
 @contextmanager
-def smtp_world(situation: Situation) -> Iterator[World]:
-    """The SMTP adapter before a scripted relay."""
+def smtp_scenario(situation: Situation) -> Iterator[Scenario]:
+    """Start a scripted relay, and yield the SMTP adapter for it."""
 
     def script(line: str, mail: bytes) -> str | None:
         verb = line.upper().split()[0]
@@ -248,12 +250,12 @@ def smtp_world(situation: Situation) -> Iterator[World]:
     with smtp_server(script) as server:
         port = closed_port() if situation == "refused" else server.port
         provider = Smtp(f"smtp://user:pass@127.0.0.1:{port}?starttls=no", timeout_seconds=5)
-        yield World(provider, lambda: len(server.arrived))
+        yield Scenario(provider, lambda: len(server.arrived))
 
 
 @contextmanager
-def outbox_world(situation: Situation) -> Iterator[World]:
-    """The outbox, told to answer as a provider in that situation would."""
+def outbox_scenario(situation: Situation) -> Iterator[Scenario]:
+    """Yield the outbox, set to answer as a provider would in the situation."""
     outbox = Outbox(Channel.EMAIL)
     scripted: Mapping[str, dict[str, ChannelError]] = {
         "refused": {"": Unavailable("refused")},
@@ -264,12 +266,12 @@ def outbox_world(situation: Situation) -> Iterator[World]:
         "echo": {"": Rejected("http_400")},
     }
     outbox.answers.update(scripted.get(situation, {}))
-    yield World(outbox, lambda: len(outbox.sent))
+    yield Scenario(outbox, lambda: len(outbox.sent))
 
 
-NOT_TEXT: Any = object()  # what a bug elsewhere might put where a text belongs
+NOT_TEXT: Any = object()  # what a bug elsewhere could pass instead of a text
 
-HTTP_ADAPTERS: Mapping[str, tuple[Callable[[int, HttpTransport], Any], Answers]] = {
+HTTP_ADAPTERS: Mapping[str, tuple[Callable[[int, HttpTransport], Any], ProviderAnswers]] = {
     "sendgrid": (sendgrid, SENDGRID),
     "sms": (sms, TWILIO),
     "whatsapp": (whatsapp, TWILIO),
@@ -278,12 +280,12 @@ HTTP_ADAPTERS: Mapping[str, tuple[Callable[[int, HttpTransport], Any], Answers]]
 }
 BROKEN_EMAIL = replace(EMAIL, text=NOT_TEXT)
 
-RIGS = (
-    Rig("sendgrid", Channel.EMAIL, EMAIL, mailbox, partial(http_world, sendgrid, SENDGRID), BROKEN_EMAIL),
-    Rig("sms", Channel.SMS, SMS, phone, partial(http_world, sms, TWILIO), Sms(NOT_TEXT)),
-    Rig("whatsapp", Channel.WHATSAPP, WHATSAPP, phone, partial(http_world, whatsapp, TWILIO), WhatsApp("HX", NOT_TEXT)),
-    Rig("fcm", Channel.PUSH, PUSH, token, partial(http_world, fcm, FCM), Push("KBC", NOT_TEXT)),
-    Rig("telnyx", Channel.SMS, SMS, phone, partial(http_world, telnyx, TELNYX), Sms(NOT_TEXT)),
-    Rig("smtp", Channel.EMAIL, EMAIL, mailbox, smtp_world, BROKEN_EMAIL, says_when=False),
-    Rig("outbox", Channel.EMAIL, EMAIL, mailbox, outbox_world, Sms("not a mail")),
+PROVIDER_CASES = (
+    ProviderCase("sendgrid", Channel.EMAIL, EMAIL, mailbox, partial(http_scenario, sendgrid, SENDGRID), BROKEN_EMAIL),
+    ProviderCase("sms", Channel.SMS, SMS, phone, partial(http_scenario, sms, TWILIO), Sms(NOT_TEXT)),
+    ProviderCase("whatsapp", Channel.WHATSAPP, WHATSAPP, phone, partial(http_scenario, whatsapp, TWILIO), WhatsApp("HX", NOT_TEXT)),
+    ProviderCase("fcm", Channel.PUSH, PUSH, token, partial(http_scenario, fcm, FCM), Push("KBC", NOT_TEXT)),
+    ProviderCase("telnyx", Channel.SMS, SMS, phone, partial(http_scenario, telnyx, TELNYX), Sms(NOT_TEXT)),
+    ProviderCase("smtp", Channel.EMAIL, EMAIL, mailbox, smtp_scenario, BROKEN_EMAIL, gives_wait=False),
+    ProviderCase("outbox", Channel.EMAIL, EMAIL, mailbox, outbox_scenario, Sms("not a mail")),
 )

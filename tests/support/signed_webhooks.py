@@ -1,4 +1,4 @@
-"""Webhook calls as the providers make them, signed, and what our parsers read in them."""
+"""Signed webhook calls as the providers make them, parsed by our adapters."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _PUBLIC_KEY = base64.b64encode(
 ).decode()
 
 
-def mail_news(*rows: dict[str, Any], now: datetime = NOW) -> list[Event]:
-    """One call of SendGrid's event webhook."""
+def sendgrid_events(*rows: dict[str, Any], now: datetime = NOW) -> list[Event]:
+    """Return the events of one call of SendGrid's event webhook."""
     body, stamp = json.dumps(rows).encode(), str(int(now.timestamp()))
     signature = base64.b64encode(_KEY.sign(stamp.encode() + body, ec.ECDSA(hashes.SHA256()))).decode()
     return sendgrid.parse_events(body, signature, stamp, _PUBLIC_KEY, now)
 
 
-def text_news(
+def twilio_events(
     status: str, code: str = "", message_id: str = "m-1", channel: str = "sms", sid: str = "SM" + "1" * 32, now: datetime = NOW
 ) -> list[Event]:
-    """One status callback of Twilio's."""
+    """Return the events of one status callback of Twilio."""
     prefix = "whatsapp:" if channel == "whatsapp" else ""
     form = {"MessageSid": sid, "MessageStatus": status, "To": f"{prefix}+32470000001", "From": f"{prefix}+32460000000"}
     form |= {"ErrorCode": code} if code else {}
@@ -43,5 +43,5 @@ def text_news(
 
 
 def signed_form(url: str, form: Mapping[str, str]) -> tuple[bytes, str]:
-    """The body and signature of a call of Twilio's."""
+    """Return the body and signature of a Twilio call."""
     return urlencode(form).encode(), RequestValidator(AUTH_TOKEN).compute_signature(url, form)

@@ -26,9 +26,9 @@ from dispatcher.content import (
     RenderRequest,
     Template,
     check,
+    count_segments,
     load,
     preview,
-    segments,
 )
 from dispatcher.content.formats import day, money, number, percent
 from dispatcher.content.guard import ContentRequirements, objection
@@ -632,7 +632,7 @@ alphabets = st.sampled_from(["a", "a€", "aé^{}", "aç", "a😀", "€", "😀
 
 @given(alphabets.flatmap(lambda alphabet: st.text(alphabet=alphabet, max_size=330)))
 def test_segments_are_counted_as_the_standard_defines_them(text: str) -> None:
-    counted = segments(text)
+    counted = count_segments(text)
     assert (counted.encoding, counted.count) == by_definition(text)
 
 
@@ -652,7 +652,7 @@ def test_segments_are_counted_as_the_standard_defines_them(text: str) -> None:
     ],
 )
 def test_known_lengths(text: str, encoding: str, count: int, units: int) -> None:
-    counted = segments(text)
+    counted = count_segments(text)
     assert (counted.encoding, counted.count, counted.units) == (encoding, count, units)
 
 

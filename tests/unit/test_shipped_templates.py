@@ -11,7 +11,7 @@ import pytest
 
 from channels.base import Channel, Email, Push, Sms, WhatsApp
 from dispatcher import policy
-from dispatcher.content import Catalog, ContentRefusal, RenderRequest, Template, example_request, load, segments
+from dispatcher.content import Catalog, ContentRefusal, RenderRequest, Template, count_segments, example_request, load
 from dispatcher.content.legal import read_legal
 from dispatcher.content.template import PLACE
 from dispatcher.domain.message import Kind, Mode, OfferType
@@ -213,7 +213,7 @@ def test_an_sms_costs_what_its_words_cost(catalog: Catalog, name: str, language:
     """Only the French credit warning is worth the dearer alphabet."""
     sms = catalog[name].render(letter(catalog[name], Channel.SMS, language, mode))
     assert isinstance(sms, Sms)
-    counted = segments(sms.text)
+    counted = count_segments(sms.text)
     dear = (name, language) == ("loan_offer", "fr")
     assert counted.encoding == ("UCS-2" if dear else "GSM-7")
     assert counted.count <= (4 if dear else 2)

@@ -357,7 +357,7 @@ def specialised() -> Catalog:
 def said(template: Template, wanted: RenderRequest) -> Any:
     try:
         content = template.render(wanted)
-        return content.whole() if isinstance(content, MergedEmail) else content
+        return content.assemble() if isinstance(content, MergedEmail) else content
     except ContentRefusal as refusal:
         return refusal.code, refusal.variable
 
@@ -437,7 +437,7 @@ def test_shipped_mails_are_put_together_from_pieces(name: str) -> None:
             retry_hint = template.render(example_request(template, Channel.EMAIL, language, mode, {"first_name": "Noor"}))
             assert isinstance(mail, MergedEmail)
             assert isinstance(retry_hint, MergedEmail)
-            assert mail.form is retry_hint.form
+            assert mail.template is retry_hint.template
 
 
 # -- the guard ---------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The inbox: pages where a person reads what was sent, as its reader would see it. No script, no outside resource."""
+"""The inbox: pages that show messages as recipients would see them. No scripts, no external resources."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from channels.sandbox.doubles import fault_names
 from channels.sandbox.events import EventSettings
 from channels.sandbox.faults import FaultRule
 from channels.sandbox.fcm import MAGIC_TOKENS
-from channels.sandbox.http import SandboxRequest, SandboxResponse, is_foreign
+from channels.sandbox.http import SandboxRequest, SandboxResponse, is_cross_origin
 from channels.sandbox.messages import read_content, read_message
 from channels.sandbox.profiles import PROFILES
 from channels.sandbox.sendgrid import MAIL_EVENTS, MAIL_REFUSALS
+from channels.sandbox.state import SandboxState
 from channels.sandbox.twilio import parse_form
 from channels.sandbox.twilio_rules import MAGIC_PREFIXES
-from channels.sandbox.world import SandboxState
 
 CHANNELS = {"email": "E-mail", "sms": "SMS", "whatsapp": "WhatsApp", "push": "Push"}
 PAGE_ROWS = 50
 FOLLOW_SECONDS = 2
-SEARCHED_LINES_MAX = 100_000  # how far back a filter looks
+SEARCHED_LINES_MAX = 100_000  # how many arrivals a filter searches
 _BLOCK_LINES = 1_000
 
-# A mail is shown inside the page: nothing in it may run, load or post anything.
+# A mail is shown inside the page: nothing in it may run scripts, load resources or submit forms.
 _POLICY = (
     "default-src 'none'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-src 'self'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'"
@@ -40,31 +40,31 @@ _POLICY = (
 _HEADERS = (("Content-Security-Policy", _POLICY), ("X-Content-Type-Options", "nosniff"), ("Cache-Control", "no-store"))
 
 
-def handle(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
-    """Answer what a browser asks for."""
+def handle(state: SandboxState, request: SandboxRequest) -> SandboxResponse:
+    """Answer a browser's request."""
     method, path = request.head.method, request.head.path
     if method in {"GET", "HEAD"}:
         if path == "/":
-            return _list(world, dict(parse_qsl(request.head.query)))
+            return _list(state, dict(parse_qsl(request.head.query)))
         if path == "/faults":
-            return _page("faults.html", world, rules=[_told(rule) for rule in world.faults.rules], profiles=PROFILES)
+            return _page("faults.html", state, rules=[_rule_as_json(rule) for rule in state.faults.rules], profiles=PROFILES)
         if path == "/guide":
-            return _guide(world, request.head.headers.get("host", ""))
+            return _guide(state, request.head.headers.get("host", ""))
         if path == "/inbox.css":
             return SandboxResponse(200, _style(), "text/css; charset=utf-8", (("Cache-Control", "max-age=300"),))
         if path.startswith("/messages/"):
-            return _message(world, path.removeprefix("/messages/"), dict(parse_qsl(request.head.query)))
-    if method == "POST" and path == "/reply" and not is_foreign(request):
-        return _reply(world, request)
-    if method == "POST" and path == "/faults" and not is_foreign(request):
-        return _choose_profile(world, request)
-    return _page("absent.html", world, status=404)
+            return _message(state, path.removeprefix("/messages/"), dict(parse_qsl(request.head.query)))
+    if method == "POST" and path == "/reply" and not is_cross_origin(request):
+        return _reply(state, request)
+    if method == "POST" and path == "/faults" and not is_cross_origin(request):
+        return _set_profile(state, request)
+    return _page("not_found.html", state, status=404)
 
 
-def _guide(world: SandboxState, address: str) -> SandboxResponse:
+def _guide(state: SandboxState, address: str) -> SandboxResponse:
     return _page(
         "guide.html",
-        world,
+        state,
         address=address,
         mail_events=MAIL_EVENTS,
         mail_refusals=MAIL_REFUSALS,
@@ -75,52 +75,54 @@ def _guide(world: SandboxState, address: str) -> SandboxResponse:
     )
 
 
-def _told(rule: FaultRule) -> str:
-    """A rule in the words of the interface, without what is as usual."""
-    usual = asdict(FaultRule())
+def _rule_as_json(rule: FaultRule) -> str:
+    """Return a rule as JSON, without default values."""
+    defaults = asdict(FaultRule())
     return (
-        json.dumps({name: value for name, value in asdict(rule).items() if value != usual[name]}) if rule != FaultRule() else "{}"
+        json.dumps({name: value for name, value in asdict(rule).items() if value != defaults[name]})
+        if rule != FaultRule()
+        else "{}"
     )
 
 
-def _choose_profile(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
+def _set_profile(state: SandboxState, request: SandboxRequest) -> SandboxResponse:
     try:
-        set_profile(world, parse_form(request.body).get("profile", ""))
+        set_profile(state, parse_form(request.body).get("profile", ""))
     except ControlError:
-        return _page("absent.html", world, status=404)
+        return _page("not_found.html", state, status=404)
     return SandboxResponse(303, b"", headers=(("Location", "/faults"),))
 
 
-def _list(world: SandboxState, query: dict[str, str]) -> SandboxResponse:
+def _list(state: SandboxState, query: dict[str, str]) -> SandboxResponse:
     channel, text = query.get("channel", ""), query.get("q", "").strip()
-    before = int(query["before"]) if query.get("before", "").isdecimal() else world.log.next_seq
-    found = list(_newest(world, channel, text.lower(), before))
-    rows, more = found[:PAGE_ROWS], len(found) > PAGE_ROWS
+    before = int(query["before"]) if query.get("before", "").isdecimal() else state.log.next_seq
+    rows = list(_newest(state, channel, text.lower(), before))
+    rows, more = rows[:PAGE_ROWS], len(rows) > PAGE_ROWS
     older = urlencode({"channel": channel, "q": text, "before": rows[-1]["seq"]}) if more else ""
-    rows = [row | {"when": _when(row["at"]), "preview": _preview(world, row)} for row in rows]
-    newer, follow = before < world.log.next_seq, query.get("follow") == "1"
-    response = _page("list.html", world, rows=rows, channel=channel, q=text, older=older, newer=newer, follow=follow)
+    rows = [row | {"when": _format_time(row["at"]), "preview": _preview(state, row)} for row in rows]
+    newer, follow = before < state.log.next_seq, query.get("follow") == "1"
+    response = _page("list.html", state, rows=rows, channel=channel, q=text, older=older, newer=newer, follow=follow)
     return response._replace(headers=(*response.headers, ("Refresh", str(FOLLOW_SECONDS)))) if follow else response
 
 
-def _newest(world: SandboxState, channel: str, text: str, before: int) -> Iterator[dict[str, Any]]:
-    """Up to a page of arrivals and one more, newest first, whose line holds the text (address, ids) and the channel."""
-    needle, wanted, left = json.dumps(text)[1:-1].encode(), f'"channel":"{channel}"'.encode(), PAGE_ROWS + 1
+def _newest(state: SandboxState, channel: str, text: str, before: int) -> Iterator[dict[str, Any]]:
+    """Yield a page of arrivals and one more, newest first. Their line contains the text (address, ids) and the channel."""
+    needle, channel_field, remaining = json.dumps(text)[1:-1].encode(), f'"channel":"{channel}"'.encode(), PAGE_ROWS + 1
     for stop in range(before, max(before - SEARCHED_LINES_MAX, 1), -_BLOCK_LINES):
-        lines = b"".join(world.log.lines(max(stop - _BLOCK_LINES - 1, 0), stop)).splitlines()
+        lines = b"".join(state.log.lines(max(stop - _BLOCK_LINES - 1, 0), stop)).splitlines()
         for line in reversed(lines):
-            if (not channel or wanted in line) and (not text or needle in line.lower()):
+            if (not channel or channel_field in line) and (not text or needle in line.lower()):
                 yield json.loads(line)
-                left -= 1
-                if not left:
+                remaining -= 1
+                if not remaining:
                     return
 
 
-def _preview(world: SandboxState, row: dict[str, Any]) -> str:
-    """One line of a message: what a phone would show before it is opened."""
+def _preview(state: SandboxState, row: dict[str, Any]) -> str:
+    """Return one line of a message, as a phone shows it in a list."""
     if "text" in row:
         return str(row["text"])
-    content = read_content(world, row["seq"])
+    content = read_content(state, row["seq"])
     if content is None:
         return ""
     if row["channel"] == "email":
@@ -128,39 +130,39 @@ def _preview(world: SandboxState, row: dict[str, Any]) -> str:
     return " — ".join(part for part in (content["title"], content["body"]) if part)
 
 
-def _message(world: SandboxState, name: str, query: dict[str, str]) -> SandboxResponse:
-    message = read_message(world, int(name)) if name.isdecimal() else None
+def _message(state: SandboxState, name: str, query: dict[str, str]) -> SandboxResponse:
+    message = read_message(state, int(name)) if name.isdecimal() else None
     if message is None:
-        return _page("absent.html", world, status=404)
-    facts: dict[str, Any] = {"when": _when(message["at"]), "stopped": message["address"] in world.stopped}
-    facts["answerable"] = _is_answerable(message.get("sender", ""))
+        return _page("not_found.html", state, status=404)
+    facts: dict[str, Any] = {"when": _format_time(message["at"]), "stopped": message["address"] in state.stopped}
+    facts["can_reply"] = _can_reply(message.get("sender", ""))
     neighbours = {"older": message["seq"] - 1, "newer": message["seq"] + 1}
-    neighbours = {word: seq for word, seq in neighbours.items() if world.log.get(seq)}
-    return _page("message.html", world, m=message | facts, **neighbours, replied=query.get("replied", ""))
+    neighbours = {direction: seq for direction, seq in neighbours.items() if state.log.get(seq)}
+    return _page("message.html", state, m=message | facts, **neighbours, replied=query.get("replied", ""))
 
 
-def _is_answerable(sender: str) -> bool:
-    """A number, short code or messaging service can be answered, a name can't."""
+def _can_reply(sender: str) -> bool:
+    """Tell whether a sender can get replies: a number, short code or messaging service, but not a name."""
     return sender.removeprefix("whatsapp:").lstrip("+").isdecimal() or sender.startswith("MG")
 
 
-def _reply(world: SandboxState, request: SandboxRequest) -> SandboxResponse:
-    """The buttons of a text message: let its reader send something back."""
+def _reply(state: SandboxState, request: SandboxRequest) -> SandboxResponse:
+    """Handle the reply buttons of a message: send a reply as the recipient."""
     form = parse_form(request.body)
     seq = form.get("seq", "")
-    message = read_message(world, int(seq)) if seq.isdecimal() else None
+    message = read_message(state, int(seq)) if seq.isdecimal() else None
     if message is None or "sender" not in message:
-        return _page("absent.html", world, status=404)
+        return _page("not_found.html", state, status=404)
     text = form.get("text", "").strip()
     reply = {"from": message["address"], "to": message["sender"], "text": text} | {
         name: message[name] for name in ("channel", "provider")
     }
     if text:
-        send_reply(world, reply)
+        send_reply(state, reply)
     return SandboxResponse(303, b"", headers=(("Location", f"/messages/{seq}?{urlencode({'replied': text})}"),))
 
 
-def _when(at: float) -> dict[str, str]:
+def _format_time(at: float) -> dict[str, str]:
     moment = datetime.fromtimestamp(at, UTC)
     return {
         "iso": moment.isoformat(),
@@ -170,9 +172,9 @@ def _when(at: float) -> dict[str, str]:
     }
 
 
-def _page(name: str, world: SandboxState, status: int = 200, **values: object) -> SandboxResponse:
-    totals = counts(world)
-    html = _templates().get_template(name).render(channels=CHANNELS, counts=totals, weather=world.faults.profile, **values)
+def _page(name: str, state: SandboxState, status: int = 200, **values: object) -> SandboxResponse:
+    totals = counts(state)
+    html = _templates().get_template(name).render(channels=CHANNELS, counts=totals, profile=state.faults.profile, **values)
     return SandboxResponse(status, html.encode(), "text/html; charset=utf-8", _HEADERS)
 
 

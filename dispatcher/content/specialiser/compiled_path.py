@@ -80,7 +80,7 @@ class CompiledPath:
 
     def texts(self, values_by_tag: Sequence[str]) -> Texts:
         """All parts, filled."""
-        return {part: gapped.filled(values_by_tag) for part, gapped in self.parts.items()}
+        return {part: gapped.fill(values_by_tag) for part, gapped in self.parts.items()}
 
     def gaps(self, name: str, *, in_html: bool) -> frozenset[int]:
         """The gaps that hold the value of this name, and nothing else."""

@@ -50,7 +50,7 @@ def keep(connection: Connection, events: Sequence[Event], now: datetime) -> int:
             "at": [event.at for event in events],
             "again_seconds": [event.retry_hint and event.retry_hint.wait_seconds for event in events],
             "again_max": [event.retry_hint and event.retry_hint.times_max for event in events],
-            "strikes": [event.strikes for event in events],
+            "strikes": [event.soft_bounce_limit for event in events],
             "extra": [Jsonb(dict(event.extra)) if event.extra else None for event in events],
         },
     ).rowcount

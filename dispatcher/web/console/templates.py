@@ -9,9 +9,9 @@ from fastapi import APIRouter, Depends, Form, HTTPException, Query, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from pydantic import BaseModel
 
-from channels.base import Channel, Email, Sms, Whole, whole
+from channels.base import Channel, Email, PlainContent, Sms, assemble
 from dispatcher.campaigns import template_approval
-from dispatcher.content import ContentRefusal, MessageSender, Template, example_request, segments
+from dispatcher.content import ContentRefusal, MessageSender, Template, count_segments, example_request
 from dispatcher.domain.message import Mode
 from dispatcher.domain.recipient import LANGUAGES
 from dispatcher.policy import Policy
@@ -52,12 +52,12 @@ def _choice(selection: PreviewSelection, template: Template) -> dict[str, str]:
     return {name: getattr(selection, name) if getattr(selection, name) in values else values[0] for name, values in known.items()}
 
 
-def _render(policy: Policy, template: Template, choice: dict[str, str]) -> tuple[Whole, str]:
+def _render(policy: Policy, template: Template, choice: dict[str, str]) -> tuple[PlainContent, str]:
     """The content from the template's examples, and what a WhatsApp reader sees. Raises `ContentRefusal`."""
     entity = policy.entities.get(template.entity)
     sender = MessageSender(entity.names[choice["language"]], entity.sender_address) if entity else None
     request = example_request(template, Channel(choice["channel"]), choice["language"], Mode(choice["mode"]), sender=sender)
-    content = whole(template.render(request))
+    content = assemble(template.render(request))
     return content, template.shown(content, request)
 
 
@@ -97,7 +97,7 @@ def template_page(
         history=template_approval.history(services, template.name),
         choice=choice,
         languages=LANGUAGES,
-        segments=segments(preview["content"].text) if isinstance(preview["content"], Sms) else None,
+        segments=count_segments(preview["content"].text) if isinstance(preview["content"], Sms) else None,
         **preview,
     )
     return HTMLResponse(text, headers=WITH_FRAME)

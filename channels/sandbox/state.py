@@ -1,4 +1,4 @@
-"""What the sandbox knows while it runs; every handler gets it as its first argument."""
+"""The state of a running sandbox. Each handler gets it as its first argument."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from channels.sandbox.events import EventQueue
 from channels.sandbox.faults import FaultRules
 from channels.sandbox.keys import SendGridSigner
 
-KEPT_MESSAGES_MAX = 20_000
-KEPT_BYTES_MAX = 64_000_000
+STORED_MESSAGES_MAX = 20_000
+STORED_BYTES_MAX = 64_000_000
 
 
 class StoredRequest(NamedTuple):
-    """A taken request as it came, holding the messages numbered `first` to `first + size - 1`."""
+    """An accepted request as received, with the messages numbered `first` to `first + size - 1`."""
 
     first: int
     size: int
@@ -31,10 +31,9 @@ class StoredRequest(NamedTuple):
 
 
 class RequestStore:
-    """The bodies of the newest requests. They are only read when a person looks, so nothing is parsed or copied
-    here."""
+    """The bodies of the newest requests. Nothing is parsed or copied here: they are read only when somebody looks."""
 
-    def __init__(self, messages_max: int = KEPT_MESSAGES_MAX, bytes_max: int = KEPT_BYTES_MAX) -> None:
+    def __init__(self, messages_max: int = STORED_MESSAGES_MAX, bytes_max: int = STORED_BYTES_MAX) -> None:
         self._requests: deque[StoredRequest] = deque()
         self._messages_max, self._bytes_max = messages_max, bytes_max
         self._messages = self._bytes = 0
@@ -49,7 +48,7 @@ class RequestStore:
             self._bytes -= len(oldest.body)
 
     def find(self, seq: int) -> StoredRequest | None:
-        """The request that brought message `seq`, if it is still kept."""
+        """Return the request that contains message `seq`, or None if it is no longer stored."""
         for request in reversed(self._requests):
             if request.first <= seq:
                 return request if seq < request.first + request.size else None
@@ -62,7 +61,7 @@ class RequestStore:
 
 @dataclass(slots=True)
 class SandboxState:
-    """State of one sandbox. `nonce` makes names given by this process differ from those of any other run."""
+    """State of one sandbox. `nonce` makes the ids of this process different from those of any other run."""
 
     log: ArrivalLog
     events: EventQueue
@@ -70,33 +69,33 @@ class SandboxState:
     signer: SendGridSigner
     clock: Callable[[], float] = time.time
     nonce: str = field(default_factory=lambda: os.urandom(8).hex())
-    kept: RequestStore = field(default_factory=RequestStore)
+    requests: RequestStore = field(default_factory=RequestStore)
     refused_keys: set[str] = field(default_factory=set)  # API keys, auth tokens and access tokens that get a 401
-    auth_tokens: dict[str, str] = field(default_factory=dict)  # Twilio account -> the token its client signs in with
+    auth_tokens: dict[str, str] = field(default_factory=dict)  # Twilio account -> the auth token that its client uses
     stopped: set[str] = field(default_factory=set)  # numbers that replied STOP
     contents: dict[str, str] = field(default_factory=dict)  # WhatsApp template texts by content SID
-    tokens_given: int = 0
+    tokens_issued: int = 0
     replies: int = 0
 
-    def take(self, body: bytes, arrivals: Sequence[Arrival]) -> int:
-        """Record the messages of one request and keep its body; gives the first message's number."""
+    def record(self, body: bytes, arrivals: Sequence[Arrival]) -> int:
+        """Record the messages of one request and store its body. Returns the number of the first message."""
         first, _ = self.log.append(arrivals)
-        self.kept.add(StoredRequest(first, len(arrivals), arrivals[0].provider, body))
+        self.requests.add(StoredRequest(first, len(arrivals), arrivals[0].provider, body))
         return first
 
-    def name(self, seq: int) -> str:
-        """32 hexadecimal digits, unique for ever; the last sixteen are the message's number."""
+    def unique_id(self, seq: int) -> str:
+        """Return 32 hexadecimal digits, unique across runs; the last sixteen are the message's number."""
         return f"{self.nonce}{seq:016x}"
 
 
-def make_world(state: Path | None = None, *, seed: int = 0, clock: Callable[[], float] = time.time) -> SandboxState:
-    """A fresh world; with a `state` folder one that remembers arrivals and its event key over restarts."""
-    if state:
-        state.mkdir(parents=True, exist_ok=True)
-    signer = SendGridSigner(state / "event-key.pem" if state else None)
-    rng = random.Random(seed)  # noqa: S311  dice for faults, not for secrets
+def make_state(state_folder: Path | None = None, *, seed: int = 0, clock: Callable[[], float] = time.time) -> SandboxState:
+    """Create the state. With a `state_folder`, arrivals and the event key are kept over restarts."""
+    if state_folder:
+        state_folder.mkdir(parents=True, exist_ok=True)
+    signer = SendGridSigner(state_folder / "event-key.pem" if state_folder else None)
+    rng = random.Random(seed)  # noqa: S311  for faults, not for secrets
     return SandboxState(
-        log=ArrivalLog(state / "arrivals.jsonl" if state else None, clock),
+        log=ArrivalLog(state_folder / "arrivals.jsonl" if state_folder else None, clock),
         events=EventQueue(signer, rng, clock),
         faults=FaultRules(rng),
         signer=signer,
@@ -105,5 +104,5 @@ def make_world(state: Path | None = None, *, seed: int = 0, clock: Callable[[], 
 
 
 def digest(body: bytes) -> str:
-    """Tells requests apart in the log: same digest, same bytes (a checksum against chance, not against malice)."""
+    """Return a checksum that identifies a request in the log. It is not a cryptographic hash."""
     return f"{zlib.crc32(body):08x}"
