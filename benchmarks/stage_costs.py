@@ -210,7 +210,7 @@ def _batch(services: Services, chunk: Chunk, batch: Sequence[Candidate], spent: 
     """As `pipeline.work` does it, with the rendering done once more to tell it from the decision."""
     with _clocked(spent, "decide"):
         prepared = pipeline.prepare_all(services, chunk, batch, {})
-    letters = [pipeline.letter_of(services, chunk, candidate, _leg(services, chunk, candidate)) for candidate in batch]
+    letters = [pipeline.request_for(services, chunk, candidate, _leg(services, chunk, candidate)) for candidate in batch]
     template, retry_hint = services.catalog[chunk.spec.template], dict.fromkeys(("render", "rendering"), 0.0)
     with _clocked(retry_hint, "rendering"):
         with _clocked(retry_hint, "render"):
