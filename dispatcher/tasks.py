@@ -99,8 +99,8 @@ def services() -> Services:
     """The services of this process, made at first use: database connections cannot cross a fork."""
     if not hasattr(_per_thread, "services"):
         _per_thread.services = bootstrap.services()
-    made: Services = _per_thread.services
-    return made
+    container: Services = _per_thread.services
+    return container
 
 
 @worker_init.connect

@@ -21,7 +21,7 @@ BALANCE_SECONDS_ENDED = 60.0
 
 @dataclass(frozen=True, slots=True)
 class CampaignStatus:
-    """A campaign and where its audience stands."""
+    """A campaign and the states of its audience."""
 
     campaign: Campaign
     balance: Balance

@@ -89,10 +89,10 @@ def backoff_seconds(attempts: int, random: Callable[[], float], numbers: RetryPo
     return random() * min(numbers.cap_seconds, numbers.base_seconds * 2.0**doublings)
 
 
-def _throttle_seconds(said: float | None, numbers: RetryPolicy) -> float:
-    if said is None or math.isnan(said) or said < 0:
+def _throttle_seconds(requested: float | None, numbers: RetryPolicy) -> float:
+    if requested is None or math.isnan(requested) or requested < 0:
         return numbers.throttle_seconds
-    return min(said, THROTTLE_SECONDS_MAX)
+    return min(requested, THROTTLE_SECONDS_MAX)
 
 
 # -- several devices, one message --------------------------------------------------------------------------------------
@@ -174,22 +174,22 @@ _ARRIVED = frozenset({State.DELIVERED, State.READ, State.COMPLAINED})
 _BEFORE_AGAIN = frozenset({State.PENDING, State.HELD})
 
 
-def after_provider_event(standing: MessageStatus, kind: EventKind, attempt: str) -> State | None:
+def after_provider_event(status: MessageStatus, kind: EventKind, attempt: str) -> State | None:
     """As `after_event`, for a message that may have been sent more than once. `attempt` is the receipt that the event is about.
 
     A late event of an attempt that had reached nobody counts only if it says that this attempt arrived after all; then no other
     attempt follows.
     """
-    if attempt not in standing.returned:
-        return after_event(standing.state, kind)
+    if attempt not in status.returned:
+        return after_event(status.state, kind)
     if _STATE_OF_EVENT.get(kind) not in _ARRIVED:
         return None
-    return after_event(State.CLAIMED if standing.state in _BEFORE_AGAIN else standing.state, kind)
+    return after_event(State.CLAIMED if status.state in _BEFORE_AGAIN else status.state, kind)
 
 
 def retry_at(
     retry_hint: RetryHint | None,
-    standing: MessageStatus,
+    status: MessageStatus,
     spec: Spec | None,
     channel: Channel,
     now: datetime,
@@ -200,8 +200,8 @@ def retry_at(
 
     A fallback channel that is due sooner comes before a retry. `spec` is that of a job with a fallback, else None.
     """
-    returns = len(standing.returned)
-    if retry_hint is None or standing.cancelled or returns >= retry_hint.times_max or standing.attempts >= numbers.attempts_max:
+    returns = len(status.returned)
+    if retry_hint is None or status.cancelled or returns >= retry_hint.times_max or status.attempts >= numbers.attempts_max:
         return None
     seconds = retry_hint.wait_seconds * 2.0**returns * (1 + JITTER * random())
     if spec is not None and spec.after(channel) and seconds > (spec.fallback_after_seconds or 0.0):

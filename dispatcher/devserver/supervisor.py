@@ -88,7 +88,7 @@ class Supervisor:
                     raise ProcessError(f"{child.command.name} {what}; see {self.log(child.command.name)}")
                 time.sleep(PAUSE_SECONDS / 4)
 
-    def mend(self) -> None:
+    def restart_ended(self) -> None:
         """Restart children that have ended: at once the first time, then after 1, 2, 4 … seconds."""
         for child in self.children.values():
             now = self.clock()
@@ -103,7 +103,7 @@ class Supervisor:
         """Restart what ends, and call `also`, until `until` is set."""
         while not until.wait(PAUSE_SECONDS):
             also()
-            self.mend()
+            self.restart_ended()
 
     def stop(self) -> None:
         """Stop stage by stage with SIGTERM (a Celery worker finishes its tasks first), and kill what does not end in time."""

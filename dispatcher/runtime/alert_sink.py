@@ -18,7 +18,7 @@ def alert_sink(pool: Pool, clock: Callable[[], datetime]) -> AlertCallback:
     """A listener that stores alerts. One that cannot be stored is in the log only."""
     stored_at: dict[tuple[str, str], datetime] = {}
 
-    def hear(provider: str, code: str, known: bool) -> None:
+    def store(provider: str, code: str, known: bool) -> None:
         now, last = clock(), stored_at.get((provider, code))
         if last is not None and now - last < QUIET:
             return
@@ -29,4 +29,4 @@ def alert_sink(pool: Pool, clock: Callable[[], datetime]) -> AlertCallback:
         except LedgerUnavailable:
             stored_at.pop((provider, code))
 
-    return hear
+    return store

@@ -190,7 +190,7 @@ def _second(read: EnvironmentReader, channel: Channel) -> SecondProvider | None:
 
 
 def _rates(read: EnvironmentReader) -> dict[Channel, float]:
-    asked = {
+    rates = {
         channel: read.number(
             f"DISPATCHER_RATE_{channel.upper()}",
             0.0,
@@ -200,7 +200,7 @@ def _rates(read: EnvironmentReader) -> dict[Channel, float]:
         )
         for channel in Channel
     }
-    return {channel: rate for channel, rate in asked.items() if rate}
+    return {channel: rate for channel, rate in rates.items() if rate}
 
 
 def _secret_key(read: EnvironmentReader, required: bool) -> str:

@@ -144,8 +144,8 @@ def message_view(message: Message) -> dict[str, Any]:
         "updated_at": moment(message.updated_at),
         "decision": dict(message.decision),
         "events": [
-            {"provider": news.provider, "kind": news.kind, "code": news.code, "at": moment(news.at), "extra": dict(news.extra)}
-            for news in message.news
+            {"provider": each.provider, "kind": each.kind, "code": each.code, "at": moment(each.at), "extra": dict(each.extra)}
+            for each in message.news
         ],
     }
 
