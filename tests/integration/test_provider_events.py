@@ -419,7 +419,7 @@ def test_what_may_not_or_can_not_be_answered_is_told_and_waits(services: Service
         assert reply(services) == agent_reply.STOPPED
         stopped_channels.lift(connection, Channel.WHATSAPP)
     outbox(services, Channel.WHATSAPP).answers[""] = Rejected("63016")
-    assert reply(services) == "not taken by the provider: 63016"
+    assert reply(services) == "the provider did not accept it: 63016"
     assert [text.id for text in customer_replies.waiting(services, 10)] == ["SM-1", "SM-2"]
     outbox(services, Channel.WHATSAPP).answers[""] = Uncertain("timeout")
     assert reply(services) == agent_reply.MAYBE_SENT
