@@ -61,7 +61,7 @@ def up(
         if program.places.flower:
             out.print(f"Flower                   {program.places.flower}")
         out.print(f"logs                     {settings.home / 'log'}\nCtrl-C stops it.")
-        program.processes.watch(stop_requested, program.engines.mend)
+        program.processes.watch(stop_requested, program.engines.restart_dead)
         out.print("stopping: workers finish their tasks …")
 
 

@@ -8,7 +8,7 @@ from dispatcher.domain.recipient import Language
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.delivery.messages import Message
 from dispatcher.ledger.maintenance import policies
-from dispatcher.policy import Explanation, Policy, explain, recall
+from dispatcher.policy import Explanation, Policy, explain, parse_former
 from dispatcher.runtime.services import Services
 
 
@@ -32,7 +32,7 @@ def _policy_of(connection: Connection, policy: Policy, digest: str) -> Policy:
     if digest == policy.digest:
         return policy
     text = policies.kept_policy(connection, digest)
-    return recall(text, policy) if text else policy
+    return parse_former(text, policy) if text else policy
 
 
 def _undecided(message: Message, policy: Policy) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The child processes of `demo` and `up`: start them, wait until they are ready, restart what crashed, stop them in order.
 
     with supervised(commands, log_folder) as processes:
-        processes.watch(until=stop_requested, also=engines.mend)
+        processes.watch(until=stop_requested, also=engines.restart_dead)
 
 Each child has a session of its own, so that a Ctrl-C in the terminal reaches only the parent. The parent then stops the children
 stage by stage: first those that bring work, then those that do it, last those that the workers need. If the parent is killed with

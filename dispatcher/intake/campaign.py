@@ -176,7 +176,7 @@ def _fitting(rows: Iterable[AudienceRow | AudienceError], templates: Sequence[Te
     """Rows whose variables a template can't take become faults."""
     for row in rows:
         objections = (
-            [each for template in templates for each in template.objections(row.data)] if isinstance(row, AudienceRow) else []
+            [each for template in templates for each in template.data_errors(row.data)] if isinstance(row, AudienceRow) else []
         )
         if objections:
             name, message = objections[0]

@@ -49,7 +49,7 @@ def parse_trigger(form: Mapping[str, Any], desk: ValidationContext) -> Trigger:
     template = _template(parsed.template, "job", 0, desk.catalog)
     if reason := unstorable(parsed.data):
         raise BadInput(InputError("job", 0, "data", reason))
-    faults = [InputError("job", 0, f"data.{name}", message) for name, message in template.objections(parsed.data)]
+    faults = [InputError("job", 0, f"data.{name}", message) for name, message in template.data_errors(parsed.data)]
     channels = tuple(dict.fromkeys(parsed.channels or template.channels))
     if message := _unwritten(template, channels):
         faults.append(InputError("job", 0, "channels", message))

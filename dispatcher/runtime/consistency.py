@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 
 from dispatcher.content import Template, TemplateError
-from dispatcher.content.errors import did_you_mean
+from dispatcher.domain.spelling import did_you_mean
 from dispatcher.policy import Policy
 
 
@@ -31,7 +31,7 @@ def _of(policy: Policy, template: Template) -> Iterator[TemplateError]:
 
 def _unknown(template: Template, field: str, word: str, known: Collection[str]) -> Iterator[TemplateError]:
     if word not in known:
-        yield _fault(template, field, word, f"is not in the policy: {did_you_mean(word, known)}")
+        yield _fault(template, field, word, f"is not in the policy{did_you_mean(word, known)}")
 
 
 def _fault(template: Template, field: str, value: str, message: str) -> TemplateError:

@@ -1,4 +1,4 @@
-"""One word, one meaning: no class name is defined in two modules, and no module hides behind an alias."""
+"""Names: no class name is defined in two modules, and no test function has a name that is too long."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections import defaultdict
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+SHORT_TEST_NAMES = ("tests/unit",)  # folders whose test functions have names of at most TEST_NAME_MAX characters
+TEST_NAME_MAX = 60
 PACKAGES = ("dispatcher", "channels", "benchmarks", "tests")
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
 
@@ -20,7 +22,7 @@ def test_no_class_name_is_defined_in_two_modules() -> None:
     assert {name: paths for name, paths in defined.items() if len(paths) > 1} == {}
 
 
-def test_no_module_of_the_program_imports_another_under_an_alias() -> None:
+def test_no_import_alias_in_the_program() -> None:
     """`from dispatcher.x import y as z` hides what `z` is; the name is changed where it is defined, or the module is imported."""
     aliases = [
         f"{path.relative_to(ROOT)}: {alias.name} as {alias.asname}"
@@ -32,3 +34,14 @@ def test_no_module_of_the_program_imports_another_under_an_alias() -> None:
         if alias.asname is not None
     ]
     assert aliases == []
+
+
+def test_test_functions_have_short_names() -> None:
+    too_long = [
+        node.name
+        for path, tree in TREES.items()
+        if path.relative_to(ROOT).as_posix().startswith(tuple(f"{folder}/" for folder in SHORT_TEST_NAMES))
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_") and len(node.name) > TEST_NAME_MAX
+    ]
+    assert not too_long

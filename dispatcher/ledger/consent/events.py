@@ -13,10 +13,9 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from dispatcher.domain import preferences as choices
 from dispatcher.domain.decision import ReasonCode
 from dispatcher.domain.errors import UnknownRecipient, VersionConflict
-from dispatcher.domain.preferences import BadChoice, Change, RuleResult
+from dispatcher.domain.preferences import SWITCHES, BadChoice, Change, ResolvedChanges, resolve_changes
 from dispatcher.domain.recipient import GROUP_OF, ChannelGroup, Choice
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.consent import revoke_pending
@@ -36,7 +35,7 @@ __all__ += ["choices_as_of", "choices_from", "history", "preferences", "record",
 
 @dataclass(frozen=True, slots=True)
 class ConsentStatement:
-    """What one person said at one moment. `said_at` None: nobody knows when, see `choices.rule`."""
+    """What one person said at one moment. `said_at` None: nobody knows when, see `resolve_changes`."""
 
     recipient_id: str
     changes: tuple[Change, ...]
@@ -114,7 +113,7 @@ def record_all(
     with connection.transaction():
         people = _lock(connection, list(said))
         rulings = {person.id: _rule(person, said[person.id]) for person in people}
-        numbers = iter(_numbers(connection, sum(len(ruling.taken) for ruling in rulings.values())))
+        numbers = iter(_numbers(connection, sum(len(ruling.accepted) for ruling in rulings.values())))
         results: dict[str, RecordResult] = {}
         for person in people:
             word, ruling = said[person.id], rulings[person.id]
@@ -124,9 +123,9 @@ def record_all(
                     person.choices.get(change.subject, {}).get("value"), change.value,
                     source, actor, wording, word.said_at or now, now,
                 )
-                for place, change in enumerate(ruling.taken, start=1)
+                for place, change in enumerate(ruling.accepted, start=1)
             )  # fmt: skip
-            results[person.id] = RecordResult(person.version + bool(events), events, ruling.outranked)
+            results[person.id] = RecordResult(person.version + bool(events), events, ruling.superseded)
         changed = [person for person in people if results[person.id].events]
         if changed:
             _append(connection, secret, changed, results, now)
@@ -142,8 +141,8 @@ def _lock(connection: Connection, ids: list[str]) -> list[_Person]:
     return [_Person(*row) for row in rows]
 
 
-def _rule(person: _Person, word: ConsentStatement) -> RuleResult:
-    return choices.rule(choices_from(person.choices), word.changes, word.said_at, closed=person.erased)
+def _rule(person: _Person, word: ConsentStatement) -> ResolvedChanges:
+    return resolve_changes(choices_from(person.choices), word.changes, word.said_at, closed=person.erased)
 
 
 def _numbers(connection: Connection, count: int) -> list[int]:
@@ -188,7 +187,7 @@ def _append(
 
 def _noes(events: Sequence[ConsentEvent], now_standing: Mapping[str, Mapping[str, str]]) -> list[OptOut]:
     """The events that forbid outright. What merely narrows (tailored to standard) is decided anew, by the version."""
-    no_channel_left = all(now_standing.get(subject, {}).get("value") == "off" for subject in choices.SWITCHES)
+    no_channel_left = all(now_standing.get(subject, {}).get("value") == "off" for subject in SWITCHES)
     noes = []
     for event in events:
         subject, _, what = event.subject.partition(":")

@@ -5,8 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from dispatcher.domain.message import State
-from dispatcher.ledger.campaigns import balance as balance_module
-from dispatcher.ledger.campaigns import lifecycle
+from dispatcher.ledger.campaigns import balance, lifecycle
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.consent import hash_chain
 
@@ -24,12 +23,12 @@ def _balances(connection: Connection) -> list[str]:
     """Per campaign: the rows of its audience, the sizes of its chunks and its balance must be one number."""
     found = []
     for campaign in lifecycle.newest(connection, 1_000_000):
-        balance = balance_module.balance(connection, campaign)
-        counted = sum(balance.states.values())
-        if counted != campaign.audience or balance.states[State.PENDING] < 0:
+        states = balance.balance(connection, campaign).states
+        counted = sum(states.values())
+        if counted != campaign.audience or states[State.PENDING] < 0:
             found.append(f"campaign {campaign.id}: the balance counts {counted} of {campaign.audience} recipients")
-        if campaign.state == "finished" and balance.states[State.PENDING]:
-            found.append(f"campaign {campaign.id} is finished with {balance.states[State.PENDING]} recipients pending")
+        if campaign.state == "finished" and states[State.PENDING]:
+            found.append(f"campaign {campaign.id} is finished with {states[State.PENDING]} recipients pending")
     return found
 
 

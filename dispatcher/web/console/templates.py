@@ -58,7 +58,7 @@ def _render(policy: Policy, template: Template, choice: dict[str, str]) -> tuple
     sender = MessageSender(entity.names[choice["language"]], entity.sender_address) if entity else None
     request = example_request(template, Channel(choice["channel"]), choice["language"], Mode(choice["mode"]), sender=sender)
     content = assemble(template.render(request))
-    return content, template.shown(content, request)
+    return content, template.visible_text(content, request)
 
 
 def _template(name: str, services: ServicesHere) -> Template:

@@ -20,7 +20,7 @@ from dispatcher.consent.link_tokens import PREFERENCES, BadToken, seal, unseal
 from dispatcher.consent.preferences import ConsentEvent, PreferenceChange, Preferences, RecordResult, is_opt_out
 from dispatcher.domain.errors import VersionConflict
 from dispatcher.domain.message import Mode
-from dispatcher.domain.preferences import OFFERS, SWITCHES, UNSAID, VALUES, Change
+from dispatcher.domain.preferences import DEFAULTS, OFFERS, SWITCHES, VALUES, Change
 from dispatcher.domain.recipient import Choice, Language, Source
 from dispatcher.runtime.services import Services
 from dispatcher.web.pages.customer import wording
@@ -155,7 +155,7 @@ def _changed(form: SubmittedForm, now: Mapping[str, str], language: Language | N
         elif value == "off" and subject in keep_off:
             yield Change(subject, "off")
     objects = _ticked(form, OBJECTION, language)
-    if objects != now.get(OBJECTION, UNSAID[OBJECTION]):
+    if objects != now.get(OBJECTION, DEFAULTS[OBJECTION]):
         yield Change(OBJECTION, objects)
 
 
