@@ -33,7 +33,7 @@ from dispatcher.runtime.alert_sink import alert_sink
 from dispatcher.runtime.services import Services
 from dispatcher.web.api_keys import ApiKey, ApiKeyRing, Right, new_key, read_keys
 from dispatcher.web.app import create
-from dispatcher.web.console import labels as words
+from dispatcher.web.console import labels
 from dispatcher.web.console.session import SESSION_SECONDS
 from tests.support.services import Broker, Clock, add_people, balance, make_services, person, work
 
@@ -206,7 +206,7 @@ def test_the_list_and_the_campaign_show_a_balance_that_adds_up(campaign: Visitor
             float(width) for width in re.findall(r'height="10"|width="([\d.]+)" height="10"><title', text) if width
         ) == pytest.approx(100)
     assert "the person chose no offers of this type" in shown
-    assert words.PROVIDERS_OWN in shown
+    assert labels.PROVIDERS_OWN in shown
     assert "recipient" in shown.split("Rows that could not be read")[1]
 
 
@@ -381,8 +381,8 @@ def test_only_a_page_with_something_under_way_reloads_itself(visitor: Visitor) -
 def test_every_state_and_reason_has_words_and_a_place_in_the_bar() -> None:
     from dispatcher.web.pages.console import FOLDER, ORDER
 
-    assert set(ORDER) == set(State) == set(words.STATES)
-    assert set(words.CAMPAIGN_STATES) == set(CampaignState)
-    assert set(ReasonCode) <= set(words.REASONS)
+    assert set(ORDER) == set(State) == set(labels.STATES)
+    assert set(labels.CAMPAIGN_STATES) == set(CampaignState)
+    assert set(ReasonCode) <= set(labels.REASONS)
     sheet = (FOLDER / "style.css").read_text()
     assert all(f".s-{state} {{" in sheet for state in State)
