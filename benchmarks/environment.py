@@ -25,7 +25,7 @@ from channels.http import HttpRequest, HttpResponse, HttpTransport
 from channels.sandbox.keys import write_certificate, write_service_account
 from dispatcher.campaigns.template_approval import approve_waiting
 from dispatcher.cli.demo import QUIET_HOURS
-from dispatcher.devserver import supervisor as processes
+from dispatcher.devserver import supervisor
 from dispatcher.devserver.stack import free_port
 from dispatcher.devserver.supervisor import ChildCommand, Supervisor, supervised
 from dispatcher.embedded import engines
@@ -145,7 +145,7 @@ def bench_environment(people: int, workers: int, *, one_authority: bool = False)
         environ |= {"SSL_CERT_FILE": str(bundle), "REQUESTS_CA_BUNDLE": str(bundle)}
         os.environ.clear()
         os.environ.update(environ)
-        triggers = processes.worker("transactional", ["transactional"], 1)
+        triggers = supervisor.worker("transactional", ["transactional"], 1)
         commands = [_sink(port, certificate, key), triggers]
         started = stack.enter_context(supervised(commands, home / "log", environ))
         started.await_ready(READY_SECONDS)
@@ -193,7 +193,7 @@ def _environment(home: Path, sink: str, database_url: str, broker_url: str) -> d
 
 def _sink(port: int, certificate: Path, key: Path) -> ChildCommand:
     argv = (sys.executable, "-m", "benchmarks.sink", str(port), str(certificate), str(key))
-    return ChildCommand("sink", argv, processes.SERVERS, ready=partial(_accepts_connections, port))
+    return ChildCommand("sink", argv, supervisor.SERVERS, ready=partial(_accepts_connections, port))
 
 
 def _accepts_connections(port: int) -> bool:
@@ -204,14 +204,14 @@ def _accepts_connections(port: int) -> bool:
 
 def campaign_worker(workers: int, nice: int = 0) -> ChildCommand:
     """The worker of `make up`, for campaigns only. `make up` sets a nice value; beside the baseline that would be unfair."""
-    return processes.worker("campaign", ["campaign"], workers, nice)
+    return supervisor.worker("campaign", ["campaign"], workers, nice)
 
 
 def baseline_worker(workers: int) -> ChildCommand:
     """The baseline's worker, with Celery's defaults. It gets the order to consume once the queue is full."""
     options = ("worker", "--queues", "idle", "--concurrency", str(workers), "--hostname", "baseline@bench", "--loglevel", "WARNING")
     argv = (sys.executable, "-m", "celery", "-A", "benchmarks.baseline", *options)
-    return ChildCommand("baseline", argv, processes.WORKERS)
+    return ChildCommand("baseline", argv, supervisor.WORKERS)
 
 
 def _add_people(services: Services, people: int) -> None:

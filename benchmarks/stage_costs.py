@@ -210,7 +210,7 @@ def _batch(services: Services, chunk: Chunk, batch: Sequence[Candidate], seconds
     """The same steps as `pipeline.work`, with a second rendering, to measure it apart from the decision."""
     with _timed(seconds, "decide"):
         prepared = pipeline.prepare_all(services, chunk, batch, {})
-    render_requests = [pipeline.letter_of(services, chunk, candidate, _leg(services, chunk, candidate)) for candidate in batch]
+    render_requests = [pipeline.request_for(services, chunk, candidate, _leg(services, chunk, candidate)) for candidate in batch]
     template, rendering_seconds = services.catalog[chunk.spec.template], dict.fromkeys(("render", "rendering"), 0.0)
     with _timed(rendering_seconds, "rendering"):
         with _timed(rendering_seconds, "render"):

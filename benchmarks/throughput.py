@@ -63,7 +63,7 @@ def submit(services: Services, bench: BenchEnvironment, channel: Channel, people
     name = next(_names)
     form = {"id": name, "template": TEMPLATE, "channels": [channel], "audience": str(bench.audience(people))}
     admission = submission.submit(services, parse_campaign(form, submission.validation_context(services)))
-    assert admission.taken is submission.SubmitStatus.NEW, admission
+    assert admission.status is submission.SubmitStatus.NEW, admission
     return name
 
 

@@ -1,7 +1,7 @@
-"""The life of a chunk: gather, decide, render, claim, send, conclude, settle. Read `work` from top to bottom.
+"""The steps of a chunk: gather, decide, render, claim, send, conclude, settle. Read `work` from top to bottom.
 
-A worker may be killed after any line. Before the claim commits nothing has happened; after it, what is not settled is `unresolved`
-once the lease is over. Nothing stands between claim and hand-off.
+A worker may be killed after any line. Before the claim commits nothing has happened; after it, what is not settled becomes
+`unresolved` once the lease is over. Nothing happens between claim and hand-off.
 """
 
 from __future__ import annotations
@@ -19,12 +19,16 @@ from dispatcher.content import ContentRefusal, MessageLinks, MessageSender, Rend
 from dispatcher.delivery import side_effects
 from dispatcher.delivery.approval_check import not_approved_text, unapproved
 from dispatcher.delivery.outcomes import Outcome, conclude, fallback_at, fold
+from dispatcher.delivery.side_effects import ProviderOptOut
 from dispatcher.domain.campaign import Spec
 from dispatcher.domain.decision import Decision, Hold, Permission, ReasonCode, Refuse, Send
+from dispatcher.domain.errors import LedgerUnavailable
 from dispatcher.domain.message import Job, Kind, Mode, State
 from dispatcher.domain.recipient import Facts, SentMessage
+from dispatcher.intake.campaign import ValidationContext
 from dispatcher.ledger.campaigns import lifecycle
-from dispatcher.ledger.connection import Connection, LedgerUnavailable, lend
+from dispatcher.ledger.connection import Connection, lend
+from dispatcher.ledger.consent import suppressions
 from dispatcher.ledger.delivery import claims, scheduling
 from dispatcher.ledger.delivery.claims import CampaignGate, Candidate, Chunk, Claim, ClaimEntry, Settlement
 from dispatcher.ledger.maintenance import stopped_channels
@@ -40,23 +44,25 @@ STATE_OF: Mapping[str, State] = {
 
 @dataclass(frozen=True, slots=True)
 class PreparedMessage:
-    """A candidate with its decision and, when it may leave, what would be handed over: one outbound, or one per device."""
+    """A candidate with its decision and, where it may be sent, what is handed over: one outbound, or one per device."""
 
     entry: ClaimEntry
     outbounds: tuple[Outbound, ...] = ()
 
 
 def run_chunk(services: Services, period: int, number: int) -> Chunk | None:
-    """Work on a chunk until nothing of it is left to decide. Safe to repeat, and to run twice at once: the claim decides.
+    """Work on a chunk until nothing is left to decide. Safe to repeat and to run twice at the same time, because of the claim.
 
-    A campaign whose text nobody approved, since it was changed or the approval withdrawn, pauses itself, and nothing of it is lost.
-    Returns the chunk, or None when there is none of this number. Raises `LedgerUnavailable`; then the chunk is tried again.
+    A campaign whose template is not approved any more (changed, or approval withdrawn) pauses itself; nothing of it is lost.
+    Returns the chunk, or None where there is none of this number. Raises `LedgerUnavailable`; then the chunk is tried again.
     """
     with lend(services.pool) as connection:
         chunk = claims.find(connection, period, number)
     if chunk is None:
         return None
-    if chunk.campaign_no is not None and (waiting := unapproved(services, chunk.spec.templates, chunk.approved)):
+    if chunk.campaign_no is not None and (
+        waiting := unapproved(services.catalog, services.policy, chunk.spec.templates, chunk.approved)
+    ):
         with lend(services.pool) as connection:
             lifecycle.halt(connection, chunk.campaign_no, f"paused itself: {not_approved_text(waiting[0])}", services.clock())
         return chunk
@@ -80,7 +86,7 @@ def run_chunk(services: Services, period: int, number: int) -> Chunk | None:
 
 
 def batches(candidates: Sequence[Candidate], size: int) -> Iterator[list[Candidate]]:
-    """Candidates in batches of about `size`; the legs of one job stay together, so that they are claimed together."""
+    """Candidates in batches of about `size`. The legs of one job stay in one batch, so that they are claimed together."""
     batch: list[Candidate] = []
     for _, legs in groupby(candidates, key=lambda candidate: candidate.ref.row):
         batch += legs
@@ -92,8 +98,7 @@ def batches(candidates: Sequence[Candidate], size: int) -> Iterator[list[Candida
 
 
 def work(services: Services, chunk: Chunk, batch: Sequence[Candidate], stopped: dict[Channel, str]) -> Claim:
-    """One batch through its whole life. No connection is held while providers are spoken to. What stops a channel stands in
-    `stopped` from then on."""
+    """Take one batch through all steps. No connection is held during provider calls. Adds channels that stop to `stopped`."""
     prepared = prepare_all(services, chunk, batch, stopped)
     with lend(services.pool) as connection:
         claim = claims.claim(connection, chunk, [item.entry for item in prepared], services.clock(), caps_since(services, chunk))
@@ -109,19 +114,19 @@ def work(services: Services, chunk: Chunk, batch: Sequence[Candidate], stopped: 
 
 
 def caps_since(services: Services, chunk: Chunk) -> datetime | None:
-    """How far back the caps look; None where none applies: service messages are exempt."""
+    """How far back the frequency caps count; None for service messages, which are exempt."""
     return services.policy.caps_since(services.clock()) if chunk.spec.kind is Kind.COMMERCIAL else None
 
 
 @dataclass(frozen=True, slots=True)
 class PendingSends:
-    """What is about to be claimed: the person's next message, and the partner's, are decided as if it had gone."""
+    """Messages about to be claimed: the person's next message, and the partner's, are decided as if they were sent."""
 
     sent: dict[str, tuple[SentMessage, ...]] = field(default_factory=dict)
     served: dict[str, str] = field(default_factory=dict)  # recipient -> message id
 
-    def known_to(self, candidate: Candidate) -> Candidate:
-        """The candidate with what is ahead of it."""
+    def add_to(self, candidate: Candidate) -> Candidate:
+        """The candidate, with the planned sends among its facts."""
         facts = candidate.facts
         sent, partner_message = self.sent.get(facts.recipient_id), self.served.get(candidate.partner or "")
         if sent is None and partner_message is None:
@@ -130,7 +135,7 @@ class PendingSends:
         return replace(candidate, facts=replace(facts, sent=more, partner_message=facts.partner_message or partner_message))
 
     def note(self, entry: ClaimEntry, offer_type: str | None, now: datetime) -> None:
-        """Take a claim-to-be down."""
+        """Remember a planned send."""
         person = entry.candidate.facts.recipient_id
         if entry.channel is not None and offer_type is not None:
             self.sent[person] = (*self.sent.get(person, ()), SentMessage(0, now, entry.channel, offer_type))
@@ -141,12 +146,12 @@ class PendingSends:
 def prepare_all(
     services: Services, chunk: Chunk, batch: Sequence[Candidate], stopped: Mapping[Channel, str], ahead: PendingSends | None = None
 ) -> list[PreparedMessage]:
-    """Decide and write a batch, one after the other: each sees those before it, here and in what was `ahead`."""
+    """Decide and render a batch in order: each candidate sees the planned sends before it, in this batch and in `ahead`."""
     ahead, spec = ahead or PendingSends(), chunk.spec
-    alone = spec.route == "first" and not spec.one_per_household  # then no message bears on another of the campaign
+    alone = spec.route == "first" and not spec.one_per_household  # then no message affects another of the campaign
     prepared: list[PreparedMessage] = []
     for candidate in batch:
-        item = prepare(services, chunk, candidate if alone else ahead.known_to(candidate), stopped)
+        item = prepare(services, chunk, candidate if alone else ahead.add_to(candidate), stopped)
         prepared.append(item)
         if not alone and item.entry.state is State.CLAIMED:
             ahead.note(item.entry, spec.offer_type, services.clock())
@@ -154,32 +159,32 @@ def prepare_all(
 
 
 def prepare(services: Services, chunk: Chunk, candidate: Candidate, stopped: Mapping[Channel, str]) -> PreparedMessage:
-    """Decide one message and, if it may leave, write it. Reaches out to nothing."""
+    """Decide one message and, if it may be sent, render it. Does no input or output."""
     now = services.clock()
     job = job_of(services, chunk, candidate)
     decision = decide(job, candidate.facts, services.policy, now)
-    kept = record(decision, candidate.facts, services.policy, job, _used(services, job, decision))
+    document = record(decision, candidate.facts, services.policy, job, _used(services, job, decision))
     if isinstance(decision, Refuse):
         code = decision.headline.code
-        return PreparedMessage(ClaimEntry(candidate, STATE_OF.get(code, State.REFUSED), candidate.fixed, code, None, kept))
+        return PreparedMessage(ClaimEntry(candidate, STATE_OF.get(code, State.REFUSED), candidate.fixed, code, None, document))
     if isinstance(decision, Hold):
-        return PreparedMessage(ClaimEntry(candidate, State.HELD, candidate.fixed, decision.headline.code, decision.until, kept))
+        return PreparedMessage(ClaimEntry(candidate, State.HELD, candidate.fixed, decision.headline.code, decision.until, document))
     leg = decision.legs[0]
     if leg.channel in stopped:
         until = now + timedelta(seconds=services.policy.retry.stopped_seconds)
-        return PreparedMessage(ClaimEntry(candidate, State.WAITING, leg.channel, stopped[leg.channel], until, kept))
+        return PreparedMessage(ClaimEntry(candidate, State.WAITING, leg.channel, stopped[leg.channel], until, document))
     try:
-        content = services.catalog[template_of(services, chunk, candidate)].render(letter_of(services, chunk, candidate, leg))
+        content = services.catalog[template_of(services, chunk, candidate)].render(request_for(services, chunk, candidate, leg))
     except ContentRefusal as refusal:
-        refused = {**kept, "content": {"code": refusal.code, "where": refusal.variable}}
+        refused = {**document, "content": {"code": refusal.code, "where": refusal.variable}}
         return PreparedMessage(ClaimEntry(candidate, State.REFUSED, leg.channel, refusal.code, None, refused))
-    entry = ClaimEntry(candidate, State.CLAIMED, leg.channel, None, None, kept)
+    entry = ClaimEntry(candidate, State.CLAIMED, leg.channel, None, None, document)
     sender = services.policy.entities[job.entity].senders.get(leg.channel, "")
     return PreparedMessage(entry, tuple(outbounds(chunk, candidate, leg.channel, content, now, sender)))
 
 
 def _used(services: Services, job: Job, decision: Decision) -> frozenset[str] | None:
-    """The data categories that the text asks for, where there will be one."""
+    """The data categories that the text uses, where a text will be rendered."""
     return _categories(services.catalog[job.info.template], decision.legs[0].mode) if isinstance(decision, Send) else None
 
 
@@ -189,7 +194,7 @@ def _categories(template: Template, mode: Mode) -> frozenset[str]:
 
 
 def template_of(services: Services, chunk: Chunk, candidate: Candidate) -> str:
-    """What this person's message is written from."""
+    """The template of this person's message."""
     spec = chunk.spec
     if not spec.variants:
         return spec.template
@@ -197,7 +202,7 @@ def template_of(services: Services, chunk: Chunk, candidate: Candidate) -> str:
 
 
 def job_of(services: Services, chunk: Chunk, candidate: Candidate) -> Job:
-    """The job as the policy sees it. A leg asks for its own channel only; a later leg for those that were not tried yet."""
+    """The job as the policy sees it. A leg has its own channel only; a later leg those that were not tried yet."""
     spec = chunk.spec
     channels = spec.after(candidate.tried[-1]) if candidate.tried else spec.channels
     template = services.catalog[template_of(services, chunk, candidate)]
@@ -214,8 +219,8 @@ def job_of(services: Services, chunk: Chunk, candidate: Candidate) -> Job:
     )
 
 
-def letter_of(services: Services, chunk: Chunk, candidate: Candidate, leg: Permission) -> RenderRequest:
-    """All that the rendering may know: only the data categories that the decision allows."""
+def request_for(services: Services, chunk: Chunk, candidate: Candidate, leg: Permission) -> RenderRequest:
+    """All that the rendering may use: only the data categories that the decision allows."""
     entity, facts = services.policy.entities[chunk.spec.entity], candidate.facts
     unsubscribe = message_id_token(services.secret, UNSUBSCRIBE, candidate.ref)
     preferences = message_id_token(services.secret, PREFERENCES, candidate.ref)
@@ -234,7 +239,7 @@ def letter_of(services: Services, chunk: Chunk, candidate: Candidate, leg: Permi
 def outbounds(
     chunk: Chunk, candidate: Candidate, channel: Channel, content: Content, now: datetime, sender: str
 ) -> Iterator[Outbound]:
-    """What is handed over: a push once per device that may show it, anything else once. `sender` is "" for the account's own."""
+    """What is handed over: a push once per device that may show it, other messages once. `sender` "" means the account's own."""
     ttl_seconds, flow = _ttl_seconds(chunk.spec, now), chunk.campaign_id or ""
     if isinstance(content, Push) and chunk.spec.collapse_key:
         content = replace(content, options=replace(content.options, collapse_key=chunk.spec.collapse_key))
@@ -243,13 +248,13 @@ def outbounds(
 
 
 def _ttl_seconds(spec: Spec, now: datetime) -> int | None:
-    """How long a provider may go on trying: as long as the campaign says, and never beyond its end."""
+    """How long a provider may try: as long as the campaign says, and not beyond its expiry."""
     left = int((spec.expires_at - now).total_seconds()) if spec.expires_at else None
     return min((seconds for seconds in (left, spec.ttl_seconds) if seconds is not None), default=None)
 
 
 def addresses(facts: Facts, channel: Channel) -> list[str]:
-    """Where this channel reaches the person."""
+    """The person's addresses on this channel."""
     if channel is Channel.PUSH:
         return [device.token for device in facts.devices if device.permission]
     address = facts.address(channel)
@@ -260,7 +265,7 @@ def addresses(facts: Facts, channel: Channel) -> list[str]:
 
 
 def send(services: Services, won: Sequence[PreparedMessage]) -> Mapping[str, list[tuple[Outbound, Result]]]:
-    """Hand over what was won, a provider at a time; what came back, by message id."""
+    """Hand over the claimed messages, provider by provider. Returns the results by message id."""
     by_channel: dict[Channel, list[Outbound]] = defaultdict(list)
     for item in won:
         for outbound in item.outbounds:
@@ -277,7 +282,7 @@ def send(services: Services, won: Sequence[PreparedMessage]) -> Mapping[str, lis
 
 @dataclass(frozen=True, slots=True)
 class SendResult:
-    """One message's outcome, and the addresses (devices, for a push) that turned out to be dead."""
+    """The outcome of one message, and its dead addresses (devices, for a push)."""
 
     candidate: Candidate
     channel: Channel
@@ -287,7 +292,7 @@ class SendResult:
 
     @property
     def settlement(self) -> Settlement:
-        """The outcome as the ledger takes it."""
+        """The outcome in the form of the ledger."""
         outcome = self.outcome
         return Settlement(
             self.candidate.ref, outcome.state, outcome.reason, outcome.until, outcome.receipt, self.provider, outcome.attempt_spent
@@ -297,7 +302,7 @@ class SendResult:
 def conclude_all(
     services: Services, chunk: Chunk, won: Sequence[PreparedMessage], results: Mapping[str, list[tuple[Outbound, Result]]]
 ) -> list[SendResult]:
-    """What follows for each message from what its provider said."""
+    """The outcome of each message from the provider's results."""
     now = services.clock()
     concluded = []
     for item in won:
@@ -313,7 +318,7 @@ def conclude_all(
 
 
 def settle(services: Services, chunk: Chunk, concluded: Sequence[SendResult]) -> None:
-    """Write outcomes down. Receipts in hand are worth waiting for: a ledger that went away is asked again for a while."""
+    """Write the outcomes. Receipts must not get lost, so a ledger that is away is tried again for a while."""
     waited_seconds = 0.0
     while True:
         try:
@@ -327,21 +332,23 @@ def settle(services: Services, chunk: Chunk, concluded: Sequence[SendResult]) ->
 
 
 def settle_once(services: Services, chunk: Chunk, connection: Connection, concluded: Sequence[SendResult]) -> None:
-    """States first, in one statement; then the rare consequences: dead addresses, stopped channels, and opt-outs, whose
-    acknowledgement the clock puts on the broker.
+    """Write all states in one statement, then the rare side effects: dead addresses, stopped channels, and opt-outs, whose
+    acknowledgement the scheduler puts on the broker.
     """
     now = services.clock()
+    context = ValidationContext(services.catalog, services.policy, now)
     claims.settle(connection, [item.settlement for item in concluded], now)
     for item in concluded:
         facts, outcome = item.candidate.facts, item.outcome
         if item.channel is Channel.PUSH:
             side_effects.drop_devices(connection, facts.recipient_id, item.dead_addresses, now)
-        elif outcome.suppress:
-            side_effects.suppress(connection, services.secret, facts, outcome, item.channel, item.provider, now)
-        side_effects.rest(connection, services.policy, facts.recipient_id, item.channel, outcome.reason, now)
+        elif outcome.suppress and (
+            bans := side_effects.suppressions_after(services.secret, facts, outcome, item.channel, item.provider)
+        ):
+            suppressions.suppress_all(connection, bans, now)
+        side_effects.start_cool_down(connection, services.policy, facts.recipient_id, item.channel, outcome.reason, now)
         if outcome.opt_out:
-            side_effects.opt_out(
-                services, connection, facts.recipient_id, item.channel, item.provider, outcome.reason or "", chunk.spec.entity
-            )
+            reported = ProviderOptOut(facts.recipient_id, item.channel, item.provider, outcome.reason or "", chunk.spec.entity)
+            side_effects.opt_out(connection, services.secret, context, reported)
         if outcome.stop_channel:
             stopped_channels.stop(connection, item.channel, item.provider, outcome.reason or "", now)

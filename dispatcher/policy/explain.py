@@ -15,7 +15,7 @@ from channels.base import Channel
 from dispatcher.domain.decision import Hold, Permission, Reason, ReasonCode, Refuse, Send, headline
 from dispatcher.domain.message import Mode, State
 from dispatcher.domain.recipient import Language
-from dispatcher.policy.case import zone_of as zone_of
+from dispatcher.policy.case import zone_of
 from dispatcher.policy.data import Policy
 from dispatcher.policy.explanations import messages
 from dispatcher.policy.record import DecisionRecord, from_record

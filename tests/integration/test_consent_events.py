@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
 
 from channels.base import Channel
+from dispatcher.domain.errors import UnknownRecipient, VersionConflict
 from dispatcher.domain.preferences import DEFAULTS, SWITCHES, VALUES, BadChoice, Change, changes, resolve_changes
 from dispatcher.domain.recipient import Choice, Device
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.consent import events, recipients, suppressions
-from dispatcher.ledger.consent.events import ConsentStatement, UnknownRecipient, VersionConflict
+from dispatcher.ledger.consent.events import ConsentStatement
 from dispatcher.ledger.consent.hash_chain import START, event_hash, seal
 from dispatcher.ledger.consent.recipients import Recipient
 from dispatcher.ledger.keyed_hash import address_key

@@ -116,7 +116,7 @@ def test_erasure_leaves_no_trace_in_any_table_and_every_decision(services: Servi
         assert decided is not None
         assert after is not None
         assert after.decision == decided.decision
-        assert explanation.explain_message(services, connection, after, "nl").why
+        assert explanation.explain_message(connection, services.policy, after, "nl").why
         assert recipients.export(connection, "c-1")["jobs"][0]["data"] == {}
     left = everything(database)
     assert not [trace for trace in TRACES if trace in left]

@@ -225,7 +225,7 @@ def find_with(setup: ReconciliationSetup, code: str, *kinds: EventKind) -> None:
     with lend(setup.services.pool) as connection:
         doubt = unresolved.take(connection, setup.clock() + timedelta(hours=1))
         assert doubt is not None
-        reconciliation.conclude(setup.services, connection, doubt, "twilio", replace(trace, events=news))
+        reconciliation.conclude(connection, doubt, "twilio", replace(trace, events=news), setup.clock())
     setup.pass_(1)
 
 

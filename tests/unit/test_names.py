@@ -22,6 +22,20 @@ def test_no_class_name_is_defined_in_two_modules() -> None:
     assert {name: paths for name, paths in defined.items() if len(paths) > 1} == {}
 
 
+def test_no_import_alias_in_the_program() -> None:
+    """`from dispatcher.x import y as z` hides what `z` is; the name is changed where it is defined, or the module is imported."""
+    aliases = [
+        f"{path.relative_to(ROOT)}: {alias.name} as {alias.asname}"
+        for path, tree in TREES.items()
+        if path.is_relative_to(ROOT / "dispatcher")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(("dispatcher", "channels"))
+        for alias in node.names
+        if alias.asname is not None
+    ]
+    assert aliases == []
+
+
 def test_test_functions_have_short_names() -> None:
     too_long = [
         node.name

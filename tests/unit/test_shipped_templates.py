@@ -277,6 +277,6 @@ def test_an_offer_of_a_loan_must_declare_its_topic(catalog: Catalog, topic: str 
     loan = catalog["loan_offer"]
     bare = replace(loan, info=replace(loan.info, topic=topic))
     rules = policy.parse(policy.shipped())
-    assert "must be 'consumer_credit': by the policy that rules offers of a loan" in {
+    assert "must be 'consumer_credit': the policy demands it for offers of a loan" in {
         fault.message for fault in disagreements(rules, [bare])
     }

@@ -14,6 +14,7 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from dispatcher.domain.decision import ReasonCode
+from dispatcher.domain.errors import UnknownRecipient, VersionConflict
 from dispatcher.domain.preferences import SWITCHES, BadChoice, Change, ResolvedChanges, resolve_changes
 from dispatcher.domain.recipient import GROUP_OF, ChannelGroup, Choice
 from dispatcher.ledger.connection import Connection
@@ -37,27 +38,9 @@ __all__ = [
     "ConsentStatement",
     "Preferences",
     "RecordResult",
-    "UnknownRecipient",
-    "VersionConflict",
     "as_of",
 ]
 __all__ += ["choices_as_of", "choices_from", "history", "preferences", "record", "record_all", "verify"]
-
-
-class UnknownRecipient(LookupError):
-    """No recipient has this id."""
-
-    def __init__(self, recipient_id: str) -> None:
-        super().__init__(f"there is no recipient {recipient_id}")
-        self.recipient_id = recipient_id
-
-
-class VersionConflict(Exception):
-    """The recipient was changed since the caller read it; `current` is the version now."""
-
-    def __init__(self, current: int) -> None:
-        super().__init__(f"changed by somebody else in the meantime; the version is now {current}")
-        self.current = current
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
+from dispatcher.domain.derived_keys import derive
 from dispatcher.ledger.connection import Connection
-from dispatcher.ledger.keyed_hash import derive
 
 START = bytes(32)  # the previous hash of the first event of every chain
 PEOPLE_PER_STEP = 2_000

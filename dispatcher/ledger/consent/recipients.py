@@ -9,12 +9,13 @@ from datetime import date, datetime
 from typing import Any
 
 from dispatcher.domain.decision import ReasonCode
+from dispatcher.domain.errors import UnknownRecipient
 from dispatcher.domain.message import Mode
 from dispatcher.domain.preferences import OFFERS, Change
 from dispatcher.domain.recipient import Device, Source
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.consent import events, revoke_pending
-from dispatcher.ledger.consent.events import ConsentStatement, UnknownRecipient
+from dispatcher.ledger.consent.events import ConsentStatement
 from dispatcher.ledger.consent.hash_chain import seal
 from dispatcher.ledger.consent.revoke_pending import OptOut
 from dispatcher.ledger.keyed_hash import address_key

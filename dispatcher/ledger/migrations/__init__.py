@@ -4,7 +4,7 @@ from pathlib import Path
 
 import psycopg
 
-from dispatcher.ledger.connection import LedgerUnavailable
+from dispatcher.domain.errors import LedgerUnavailable
 
 HERE = Path(__file__).parent
 HEAD = max(step.name[:4] for step in (HERE / "versions").glob("[0-9]*.py"))
