@@ -1,8 +1,8 @@
-"""Celery's settings, each with its reason. Imports nothing of ours; checked against the sources of Celery and kombu 5.7.
+"""Celery's settings, each with its reason. Imports nothing of this project; checked against the sources of Celery and kombu 5.7.
 
-Two facts shape it. The broker carries references and never the truth (that is the ledger), so a message may come twice or late,
-but must not get lost. And no provider forgives a double, so work that was cut off is never repeated blindly: the claim in the
-ledger decides, and these settings only see to it that the question is asked again.
+Two facts shape it. The broker carries only references; the ledger is the source of truth. So a broker message may come twice
+or late, but must not get lost. And providers do not deduplicate, so interrupted work must not be repeated blindly: the claim in
+the ledger decides, and these settings only make sure that the task runs again.
 """
 
 import os
@@ -15,28 +15,28 @@ LANES = ("transactional", "campaign", "fanout", "inbound", "maintenance")
 
 # -- broker ------------------------------------------------------------------------------------------------------------
 
-broker_url = os.environ.get("DISPATCHER_BROKER_URL", "").strip() or None  # None: the program sets the embedded one's
+broker_url = os.environ.get("DISPATCHER_BROKER_URL", "").strip() or None  # None: the program sets the embedded broker's URL
 broker_connection_retry_on_startup = True  # a worker that starts before its broker waits for it
-broker_connection_max_retries = None  # and waits for ever: the default gives up after 100 tries, and then nobody works
+broker_connection_max_retries = None  # without a limit: the default gives up after 100 tries, and then no worker runs
 broker_transport_options = {
-    # A message that nobody acknowledged in this time is given out again. It must exceed the longest task (task_time_limit), or
-    # a chunk still at work is started a second time: harmless thanks to the claims, but wasted.
+    # A message that is not acknowledged in this time is delivered again. It must exceed the longest task (task_time_limit), or
+    # a running chunk is started a second time: harmless thanks to the claims, but a waste.
     "visibility_timeout": 600,
     # kombu looks for such messages every interval x throttle seconds, by default 10 x 10; once a second costs one ZRANGE.
     "unacked_restore_interval": 1,
     "unacked_restore_throttle": 1,
-    # Who looks holds a lock; killed while he looks, he would keep everybody from looking for five minutes.
+    # The process that looks holds a lock. If it is killed, the default would block all others for five minutes.
     "unacked_mutex_expire": 30,
-    # Of several lanes of one worker each gets its turn; "priority" and "sorted" let a full lane starve the rest.
+    # A worker with several lanes takes them in turn; with "priority" and "sorted" a full lane starves the others.
     "queue_order_strategy": "round_robin",
-    # Ten priorities are ten, not kombu's four: each campaign's next chunk goes before the rest of its like, see `tasks.publish`.
+    # Ten priorities, not kombu's four: each campaign's next chunk goes before other chunks of its priority, see `tasks.publish`.
     "priority_steps": list(range(10)),
-    # A broker that vanishes without goodbye (power, firewall) must not hang a publish for ever. Longer than the one-second BRPOP.
+    # A broker that disappears without closing (power, firewall) must not block a publish. Longer than the one-second BRPOP.
     "socket_timeout": 30.0,
     "socket_connect_timeout": 5.0,
     "socket_keepalive": True,
-    "health_check_interval": 25,  # and idle consumers find out within a minute
-    # The client must not repeat a publish whose answer was lost: the publisher knows whether it may.
+    "health_check_interval": 25,  # so idle consumers notice within a minute
+    # The client must not repeat a publish whose answer was lost: only the publisher knows whether that is safe.
     "retry_on_timeout": False,
 }
 
@@ -44,13 +44,13 @@ broker_transport_options = {
 
 task_queues = [Queue(lane, Exchange(lane), routing_key=lane) for lane in LANES]  # objects: Flower can't read the other forms
 task_create_missing_queues = False  # a misspelt lane is an error at once, not a queue without a worker
-task_default_queue = "maintenance"  # a task without a route is ours and waits for nobody
+task_default_queue = "maintenance"  # for a task without a route
 task_routes = {
-    "dispatcher.submit_campaign": {"queue": "fanout"},  # long and rare: must not stand before chunks
+    "dispatcher.submit_campaign": {"queue": "fanout"},  # long and rare: must not delay chunks
     "dispatcher.trigger": {"queue": "transactional"},  # a person waits: own lane, own worker
     "dispatcher.send_trigger": {"queue": "transactional"},
     "dispatcher.send_chunk": {"queue": "campaign"},
-    "dispatcher.settle_events": {"queue": "inbound"},  # providers' news, opt-outs among them, must not wait for a campaign
+    "dispatcher.settle_events": {"queue": "inbound"},  # provider events, opt-outs among them, must not wait for a campaign
     "dispatcher.release_due": {"queue": "maintenance"},
     "dispatcher.sweep": {"queue": "maintenance"},
     "dispatcher.ask_providers": {"queue": "maintenance"},
@@ -61,42 +61,42 @@ task_routes = {
 
 task_serializer = "json"  # any language can write it, and reading it runs no code, as pickle would
 accept_content = ["json"]
-task_ignore_result = True  # the ledger is the result; a second store would be written for nobody
-task_store_errors_even_if_ignored = False  # errors too are the ledger's and the log's
+task_ignore_result = True  # the ledger holds the results; nobody would read a second store
+task_store_errors_even_if_ignored = False  # errors are in the ledger and the log
 task_acks_late = True  # acknowledged when done: a worker that dies leaves its message in the broker
-task_reject_on_worker_lost = True  # also when only its child process dies: without this Celery acknowledges and forgets
-task_acks_on_failure = True  # a task that raised has been heard; the sweep finds what it left, endless repeats help nobody
-task_acks_on_timeout = False  # a task killed by the hard limit has said nothing: it goes back
-task_soft_time_limit = 480  # the task is told, may settle what it knows, and ends
-task_time_limit = 540  # it is killed: less than visibility_timeout, so that it never runs beside its own repetition
+task_reject_on_worker_lost = True  # also when only its child process dies: by default Celery then acknowledges the message
+task_acks_on_failure = True  # a task that raised is not repeated; the sweep picks up its open work
+task_acks_on_timeout = False  # a task killed by the hard limit did not finish: its message goes back
+task_soft_time_limit = 480  # the task gets an exception, can settle its results, and ends
+task_time_limit = 540  # the task is killed; less than visibility_timeout, so that it never runs beside its own redelivery
 task_publish_retry_policy = {
     "max_retries": 5,
     "interval_start": 0.1,
     "interval_step": 0.3,
     "interval_max": 1.0,
-}  # 4 s: a restart's length
+}  # 4 s: the time of a broker's restart
 
 # -- workers -----------------------------------------------------------------------------------------------------------
 
-worker_prefetch_multiplier = 1  # with late acknowledgement: nobody reserves a message that an idle neighbour could take
+worker_prefetch_multiplier = 1  # with late acknowledgement: no worker reserves a message that an idle one could take
 worker_cancel_long_running_tasks_on_connection_loss = (
-    False  # True kills tasks between hand-off and record: each leaves doubtful sends
+    False  # True kills tasks between hand-off and settlement, which leaves unresolved messages
 )
 worker_soft_shutdown_timeout = 20.0  # on a second Ctrl-C tasks still get this long before their messages go back
-worker_max_tasks_per_child = None  # a fresh child costs its connections and compiled templates
+worker_max_tasks_per_child = None  # a new child has to open connections and compile templates
 worker_hijack_root_logger = False  # logging is set up by the program: structured, and without personal data
 worker_redirect_stdouts = False  # same
-worker_send_task_events = True  # Flower's lifeblood; names, ids and references only
-task_send_sent_event = False  # a publisher writes this event, arguments included; what waits shows in the lanes
-event_queue_expires = 60  # Flower's queue goes when Flower goes
+worker_send_task_events = True  # Flower needs them; they contain names, ids and references only
+task_send_sent_event = False  # this event contains the arguments; waiting tasks are visible in the lanes
+event_queue_expires = 60  # Flower's queue disappears when Flower stops
 result_backend = None  # see task_ignore_result
 
 # -- time --------------------------------------------------------------------------------------------------------------
 
 enable_utc = True
-timezone = "UTC"  # one clock; people's zones are the policy's business
+timezone = "UTC"  # the policy handles the recipients' time zones
 beat_schedule_filename = str(HOME / "beat-schedule")
-# `expires` lets an order that found no worker in time lapse: the next one does the same, and they don't pile up.
+# `expires` drops a task that found no worker in time: the next one does the same, and they do not accumulate.
 beat_schedule = {
     "release what is due": {"task": "dispatcher.release_due", "schedule": 1.0, "options": {"expires": 2}},
     "ask what became of it": {"task": "dispatcher.ask_providers", "schedule": 8.0, "options": {"expires": 10}},

@@ -1,4 +1,4 @@
-"""Where the benchmark runs: engines, sink and workers of its own in a temporary folder; people who may be sent everything."""
+"""The benchmark's environment: its own engines, sink and workers in a temporary folder, and recipients who may get everything."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from channels.http import HttpRequest, HttpResponse, HttpTransport
 from channels.sandbox.keys import write_certificate, write_service_account
 from dispatcher.campaigns.template_approval import approve_waiting
 from dispatcher.cli.demo import QUIET_HOURS
-from dispatcher.devserver import supervisor as processes
+from dispatcher.devserver import supervisor
 from dispatcher.devserver.stack import free_port
 from dispatcher.devserver.supervisor import ChildCommand, Supervisor, supervised
 from dispatcher.embedded import engines
@@ -39,7 +39,7 @@ from dispatcher.runtime.services import Services
 
 READY_SECONDS = 60.0
 LANGUAGES = ("nl", "fr", "en", "nl")
-# All that the shipped loan offer can tell: a mail of some 15 KB.
+# All variables of the shipped loan offer: a mail of about 15 KB.
 OFFER: Mapping[str, Any] = {
     "offer_url": "https://www.kbc-bank.example/loan",
     "valid_until": "2027-03-31",
@@ -54,7 +54,7 @@ OFFER: Mapping[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class BenchEnvironment:
-    """What the measurements stand on."""
+    """The services, processes and meters that the measurements use."""
 
     services: Services
     home: Path
@@ -65,7 +65,7 @@ class BenchEnvironment:
     workers: int
 
     def audience(self, people: int) -> Path:
-        """An audience file for this many people, written once."""
+        """An audience file for this many recipients, written once."""
         path = self.home / f"audience-{people}.jsonl"
         if not path.exists():
             with path.open("w") as file:
@@ -73,7 +73,7 @@ class BenchEnvironment:
         return path
 
     def received(self) -> Mapping[str, Any]:
-        """What the sink has seen so far."""
+        """What the sink has received so far."""
         http = HttpTransport()
         try:
             answer = http.request(HttpRequest(f"{self.sink}/count", ()))
@@ -84,43 +84,43 @@ class BenchEnvironment:
 
     @contextmanager
     def running(self, command: ChildCommand, **environ: str) -> Iterator[int]:
-        """One more process for as long as the block lasts; its id."""
+        """Run one more process while the block runs. Yields its process id."""
         with supervised([command], self.home / "log", {**self.environ, **environ}) as started:
             yield started.children[command.name].process.pid
 
     def forget_caps(self) -> None:
-        """As if a cap's window had passed: the same people get one campaign after the other here."""
+        """Clear the counts of frequency caps: here the same people get one campaign after the other."""
         with database() as connection:
             connection.execute("TRUNCATE cap_reservations")
 
 
 def database() -> psycopg.Connection[tuple[Any, ...]]:
-    """A connection to the ledger, for questions that only a benchmark asks."""
+    """A connection to the ledger, for queries that only a benchmark needs."""
     return psycopg.connect(os.environ["DISPATCHER_DATABASE_URL"], autocommit=True)
 
 
 def offer(number: int) -> dict[str, Any]:
-    """One person's variables."""
+    """The variables of one person's message."""
     return {**OFFER, "project": f"project number {number % 97}", "amount": 5_000 + 500 * (number % 40)}
 
 
-def say(words: str) -> None:
-    """Progress, on stderr."""
-    sys.stderr.write(f"{time.strftime('%H:%M:%S')}  {words}\n")
+def log_progress(text: str) -> None:
+    """Write progress to stderr."""
+    sys.stderr.write(f"{time.strftime('%H:%M:%S')}  {text}\n")
     sys.stderr.flush()
 
 
-def await_(what: str, done: Callable[[], bool], seconds: float) -> None:
-    """Wait for something, but not for ever."""
+def wait_for(description: str, condition: Callable[[], bool], seconds: float) -> None:
+    """Poll the condition until it is true. Exits the program after `seconds`."""
     deadline = time.monotonic() + seconds
-    while not done():
+    while not condition():
         if time.monotonic() > deadline:
-            raise SystemExit(f"gave up on {what} after {seconds:.0f} s")
+            raise SystemExit(f"gave up on {description} after {seconds:.0f} s")
         time.sleep(0.05)
 
 
-def _bundle(home: Path, authority: Path) -> Path:
-    """Whom both sides trust: the public authorities, as on any machine, and the sink's own."""
+def _certificate_bundle(home: Path, authority: Path) -> Path:
+    """The certificate authorities that both sides trust: the public ones, as on any machine, and the sink's."""
     bundle = home / "bundle.pem"
     bundle.write_text(Path(certifi.where()).read_text(encoding="utf-8") + authority.read_text(encoding="utf-8"), encoding="utf-8")
     return bundle
@@ -128,25 +128,28 @@ def _bundle(home: Path, authority: Path) -> Path:
 
 @contextmanager
 def bench_environment(people: int, workers: int, *, one_authority: bool = False) -> Iterator[BenchEnvironment]:
-    """Start everything, with this many people in the ledger; all of it is gone afterwards."""
+    """Start everything, with this many recipients in the ledger; stop and delete it afterwards."""
     home = Path(tempfile.mkdtemp(prefix="dispatcher-bench-"))
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, home, ignore_errors=True)
-        joined = stack.enter_context(engines(home))
-        migrate(joined.database_url)
+        running_engines = stack.enter_context(engines(home))
+        migrate(running_engines.database_url)
         port = free_port()
         sink = f"https://localhost:{port}"
-        environ = {**_clean(os.environ), **_environment(home, sink, joined.database_url, joined.broker_url)}
+        environ = {
+            **_without_own_settings(os.environ),
+            **_environment(home, sink, running_engines.database_url, running_engines.broker_url),
+        }
         authority, certificate, key = write_certificate(home)
-        bundle = authority if one_authority else _bundle(home, authority)
+        bundle = authority if one_authority else _certificate_bundle(home, authority)
         environ |= {"SSL_CERT_FILE": str(bundle), "REQUESTS_CA_BUNDLE": str(bundle)}
         os.environ.clear()
         os.environ.update(environ)
-        triggers = processes.worker("transactional", ["transactional"], 1)
+        triggers = supervisor.worker("transactional", ["transactional"], 1)
         commands = [_sink(port, certificate, key), triggers]
         started = stack.enter_context(supervised(commands, home / "log", environ))
         started.await_ready(READY_SECONDS)
-        baseline.app.conf.broker_url = joined.broker_url  # this process publishes, too
+        baseline.app.conf.broker_url = running_engines.broker_url  # this process publishes, too
         services = bootstrap.services()
         stack.callback(services.pool.close)
         approve_waiting(services, "benchmarks")
@@ -154,20 +157,20 @@ def bench_environment(people: int, workers: int, *, one_authority: bool = False)
         meters = ProcessMeters(
             postgres=pid_of_postgres(home),
             sink=started.children["sink"].process.pid,
-            broker_url=joined.broker_url,
+            broker_url=running_engines.broker_url,
         )
         yield BenchEnvironment(services, home, sink, started, meters, environ, workers)
 
 
-def _clean(environ: Mapping[str, str]) -> dict[str, str]:
-    """Nothing here may reach a real provider or ledger."""
+def _without_own_settings(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment without the program's own settings: the benchmark must not reach a real provider or ledger."""
     foreign = ("DISPATCHER_", "SENDGRID_", "TWILIO_", "FCM_", "SMTP_", "GOOGLE_")
     return {name: value for name, value in environ.items() if not name.startswith(foreign)}
 
 
 def _environment(home: Path, sink: str, database_url: str, broker_url: str) -> dict[str, str]:
     policy = home / "policy.toml"
-    rules = QUIET_HOURS.sub("", shipped())  # it may be night
+    rules = QUIET_HOURS.sub("", shipped())  # the benchmark may run at night
     policy.write_text(rules.replace("audience_min = 500_000", "audience_min = 5_000_000"), encoding="utf-8")
     return {
         "DISPATCHER_HOME": str(home),
@@ -190,29 +193,29 @@ def _environment(home: Path, sink: str, database_url: str, broker_url: str) -> d
 
 def _sink(port: int, certificate: Path, key: Path) -> ChildCommand:
     argv = (sys.executable, "-m", "benchmarks.sink", str(port), str(certificate), str(key))
-    return ChildCommand("sink", argv, processes.SERVERS, ready=partial(_listens, port))
+    return ChildCommand("sink", argv, supervisor.SERVERS, ready=partial(_accepts_connections, port))
 
 
-def _listens(port: int) -> bool:
+def _accepts_connections(port: int) -> bool:
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1.0):
         return True
     return False
 
 
 def campaign_worker(workers: int, nice: int = 0) -> ChildCommand:
-    """The worker that `make up` runs, for campaigns only; there it is nicer, which would not be fair beside the baseline."""
-    return processes.worker("campaign", ["campaign"], workers, nice)
+    """The worker of `make up`, for campaigns only. `make up` sets a nice value; beside the baseline that would be unfair."""
+    return supervisor.worker("campaign", ["campaign"], workers, nice)
 
 
 def baseline_worker(workers: int) -> ChildCommand:
-    """The baseline's worker: Celery's defaults; it is told what to consume when the queue is full."""
+    """The baseline's worker, with Celery's defaults. It gets the order to consume once the queue is full."""
     options = ("worker", "--queues", "idle", "--concurrency", str(workers), "--hostname", "baseline@bench", "--loglevel", "WARNING")
     argv = (sys.executable, "-m", "celery", "-A", "benchmarks.baseline", *options)
-    return ChildCommand("baseline", argv, processes.WORKERS)
+    return ChildCommand("baseline", argv, supervisor.WORKERS)
 
 
 def _add_people(services: Services, people: int) -> None:
-    """A few hundred through the front door, the others as their copies."""
+    """Add up to 200 recipients through the import, and copies of them in SQL."""
     seeds = min(people, 200)
     with lend(services.pool) as connection:
         batch = [parse(_person(number), services.clock()) for number in range(seeds)]

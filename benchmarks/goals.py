@@ -1,4 +1,4 @@
-"""What we set out to reach, and what this run reached. Pure."""
+"""The performance goals, and whether a run meets them. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-Found = Mapping[str, Any]
+Results = Mapping[str, Any]
 PLAIN, PATHS, BATCH = "e-mail single, any template", "e-mail single, recorded paths", "e-mail batch"
 TIMES_BASELINE: Mapping[str, float] = {PLAIN: 18, PATHS: 45, BATCH: 120, "SMS": 38, "WhatsApp": 38, "push": 45}
 SHARE_OF_LIMIT: Mapping[str, float] = {PLAIN: 0.55, PATHS: 0.45}
@@ -14,45 +14,45 @@ SHARE_OF_LIMIT: Mapping[str, float] = {PLAIN: 0.55, PATHS: 0.45}
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """One goal: what was asked for, what this run shows, and whether that will do."""
+    """One goal: its target, what this run measured, and whether it is met."""
 
     name: str
-    asked: str
-    shown: str
+    target: str
+    measured: str
     met: bool
 
 
-def judged(found: Found) -> list[Goal]:
-    """All goals that this run says something about."""
-    return [*_of_rows(found["rows"]), *_of_engine(found), *_of_triggers(found), *_of_kills(found)]
+def evaluate(results: Results) -> list[Goal]:
+    """All goals that this run measured."""
+    return [*_row_goals(results["rows"]), *_engine_goals(results), *_trigger_goals(results), *_kill_goals(results)]
 
 
-def _of_rows(rows: Found) -> Iterator[Goal]:
+def _row_goals(rows: Results) -> Iterator[Goal]:
     for name, times in TIMES_BASELINE.items():
         if name in rows:
-            shown, cpu = rows[name]["times_baseline"], rows[name]["times_baseline_cpu"]
-            yield Goal(f"{name}: times the baseline", f"{times:.0f}", f"{shown:.0f} ({cpu:.0f} by CPU)", shown >= times)
+            measured, cpu = rows[name]["times_baseline"], rows[name]["times_baseline_cpu"]
+            yield Goal(f"{name}: times the baseline", f"{times:.0f}", f"{measured:.0f} ({cpu:.0f} by CPU)", measured >= times)
     for name, share in SHARE_OF_LIMIT.items():
         if name in rows:
-            shown = rows[name]["share_of_limit"]
-            yield Goal(f"{name}: share of the limit", f"{share:.0%}", f"{shown:.0%}", shown >= share)
+            measured = rows[name]["share_of_limit"]
+            yield Goal(f"{name}: share of the limit", f"{share:.0%}", f"{measured:.0%}", measured >= share)
     if BATCH in rows and PATHS in rows:
-        fewer = rows[PATHS]["ours"]["wire_bytes"] / rows[BATCH]["ours"]["wire_bytes"]
-        yield Goal("bytes on the wire, batch to single: times fewer", "15", f"{fewer:.0f}", fewer >= 15)
+        factor = rows[PATHS]["ours"]["wire_bytes"] / rows[BATCH]["ours"]["wire_bytes"]
+        yield Goal("bytes on the wire, batch to single: times fewer", "15", f"{factor:.0f}", factor >= 15)
 
 
-def _of_engine(found: Found) -> Iterator[Goal]:
-    if "rendering" in found:
-        times = found["rendering"]["times"]
+def _engine_goals(results: Results) -> Iterator[Goal]:
+    if "rendering" in results:
+        times = results["rendering"]["times"]
         yield Goal("recorded paths: times ordinary rendering, byte-equal", "12", f"{times:.1f}", times >= 12)
-    rows = found["rows"].values()
+    rows = results["rows"].values()
     statements = max(row["stages"]["statements"] for row in rows)
     commands = max(row["ours"]["commands"] for row in rows)
     yield Goal("SQL statements a message", "0.02", f"{statements:.3f}", statements <= 0.02)
     yield Goal("broker commands a message", "0.05", f"{commands:.3f}", commands <= 0.05)
     decide = max(row["stages"]["decide_us"] for row in rows)
     yield Goal("one decision over four channels", "50 µs", f"{decide:.0f} µs", decide <= 50)
-    audiences = {int(people): run for people, run in found.get("audiences", {}).items()}
+    audiences = {int(people): run for people, run in results.get("audiences", {}).items()}
     if len(audiences) > 1 and 10_000 in audiences:
         first, last = sum(audiences[10_000]["cpu_us"].values()), sum(audiences[max(audiences)]["cpu_us"].values())
         goal = f"cost a message at {max(audiences):,} recipients vs at 10,000"
@@ -61,19 +61,19 @@ def _of_engine(found: Found) -> Iterator[Goal]:
     yield Goal("largest worker process", "130 MB", f"{peak:.0f} MB", peak <= 130)
 
 
-def _of_triggers(found: Found) -> Iterator[Goal]:
-    if "latency" in found:
-        idle, beside = (found["latency"][when]["p99_ms"] for when in ("idle", "beside a campaign"))
+def _trigger_goals(results: Results) -> Iterator[Goal]:
+    if "latency" in results:
+        idle, beside = (results["latency"][when]["p99_ms"] for when in ("idle", "beside a campaign"))
         yield Goal("trigger's p99 beside a campaign", "50 ms", f"{beside:.0f} ms", beside <= 50)
         yield Goal("… times idle", "3", f"{beside / idle:.1f}", beside <= 3 * idle)
-    if "opt_outs" in found:
-        late = found["opt_outs"]["late_claims"]
+    if "opt_outs" in results:
+        late = results["opt_outs"]["late_claims"]
         yield Goal("claims after an opt-out", "0", f"{late}", late == 0)
 
 
-def _of_kills(found: Found) -> Iterator[Goal]:
-    if "killed" in found:
-        unknown, cost = found["killed"]["unknown_per_process"], found["killed"]["small_batches_us"]
-        dearer = cost / found["killed"]["large_batches_us"] - 1
+def _kill_goals(results: Results) -> Iterator[Goal]:
+    if "killed" in results:
+        unknown, cost = results["killed"]["unknown_per_process"], results["killed"]["small_batches_us"]
+        increase = cost / results["killed"]["large_batches_us"] - 1
         yield Goal("unknown after kill -9, per process", "100", f"{unknown}", unknown <= 100)
-        yield Goal("… costing", "at most 15 %", f"{dearer:.0%}", dearer <= 0.15)
+        yield Goal("… costing", "at most 15 %", f"{increase:.0%}", increase <= 0.15)

@@ -1,4 +1,4 @@
-"""What `kill -9` leaves: campaign workers are killed in the middle, and the claims that nobody settled are counted."""
+"""The effect of `kill -9`: kill campaign workers at work, and count the claims that are not settled."""
 
 from __future__ import annotations
 
@@ -8,36 +8,36 @@ import time
 
 import psutil
 
-from benchmarks.environment import BenchEnvironment, await_, campaign_worker, database
+from benchmarks.environment import BenchEnvironment, campaign_worker, database, wait_for
 from benchmarks.throughput import submit
 from channels.base import Channel
 from dispatcher.campaigns import scheduler
 from dispatcher.ledger.campaigns import lifecycle
 from dispatcher.ledger.connection import lend
 
-ROUNDS = 3  # a kill between two batches leaves nothing
+ROUNDS = 3  # a kill between two batches leaves no open claim
 
 
-def measure(ground: BenchEnvironment, people: int) -> int:
-    """The most messages that one killed worker process left unknown."""
-    return max(_once(ground, people) for _ in range(ROUNDS))
+def measure(bench: BenchEnvironment, people: int) -> int:
+    """The largest number of messages that one killed worker process left unresolved."""
+    return max(_kill_once(bench, people) for _ in range(ROUNDS))
 
 
-def _once(ground: BenchEnvironment, people: int) -> int:
+def _kill_once(bench: BenchEnvironment, people: int) -> int:
     from dispatcher import tasks
 
-    name = submit(ground.services, ground, Channel.PUSH, people)
-    ground.forget_caps()
-    with ground.running(campaign_worker(ground.workers)) as worker:
-        tasks.publish(scheduler.due_chunks(ground.services))
-        await_("the campaign's start", lambda: _count(name, "accepted") > people // 10, 60)
+    name = submit(bench.services, bench, Channel.PUSH, people)
+    bench.forget_caps()
+    with bench.running(campaign_worker(bench.workers)) as worker:
+        tasks.publish(scheduler.due_chunks(bench.services))
+        wait_for("the campaign's start", lambda: _count(name, "accepted") > people // 10, 60)
         parent = psutil.Process(worker)
-        for process in (parent, *parent.children(recursive=True)):  # the parent first: it must not give a chunk out again
+        for process in (parent, *parent.children(recursive=True)):  # the parent first: it must not hand out a chunk again
             os.kill(process.pid, signal.SIGKILL)
-        time.sleep(0.5)  # what they had told PostgreSQL is done by now
+        time.sleep(0.5)  # PostgreSQL finishes the statements that they sent
         unknown = _by_chunk(name)
-    with lend(ground.services.pool) as connection:
-        lifecycle.cancel(connection, name, ground.services.clock())
+    with lend(bench.services.pool) as connection:
+        lifecycle.cancel(connection, name, bench.services.clock())
     tasks.app.control.purge()
     return max(unknown, default=0)
 

@@ -1,4 +1,4 @@
-"""How long a trigger takes, from its caller's publish to the provider's receipt in hand: idle, and beside a campaign."""
+"""The latency of triggers, from the caller's publish to the provider's receipt: idle, and beside a campaign."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import itertools
 import time
 from dataclasses import dataclass
 
-from benchmarks.environment import BenchEnvironment, await_, database, say
+from benchmarks.environment import BenchEnvironment, database, log_progress, wait_for
 from benchmarks.throughput import finished, submit
 from channels.base import Channel
 from dispatcher.campaigns import scheduler
 
 TEMPLATE = "coin_earned"
 DATA = {"coins_earned": 5, "merchant": "Café Minuit", "coins_url": "https://www.kbc-bank.example/kate-coins"}
-PAUSE_SECONDS = 0.08  # longer than one takes, so that they are measured and not a queue of our own making
+PAUSE_SECONDS = 0.08  # longer than one trigger takes, so that no queue builds up
 _names = (f"trigger-{number}" for number in itertools.count(1))
 
 
@@ -26,43 +26,43 @@ class Latency:
     p99_ms: float
 
 
-def idle(ground: BenchEnvironment, count: int) -> Latency:
-    """Triggers with nothing else going on."""
-    _fire(ground, 20)  # the worker's connections and templates are warm in earnest, too
-    return _fire(ground, count)
+def idle(bench: BenchEnvironment, count: int) -> Latency:
+    """Triggers without other load."""
+    _send_triggers(bench, 20)  # warm-up: in production, connections and templates are warm, too
+    return _send_triggers(bench, count)
 
 
-def under_load(ground: BenchEnvironment, count: int, people: int) -> Latency:
+def under_load(bench: BenchEnvironment, count: int, people: int) -> Latency:
     """Triggers while the workers run a campaign of single mails at full speed."""
     from dispatcher import tasks
 
-    name = submit(ground.services, ground, Channel.EMAIL, people)
-    tasks.publish(scheduler.due_chunks(ground.services))
+    campaign = submit(bench.services, bench, Channel.EMAIL, people)
+    tasks.publish(scheduler.due_chunks(bench.services))
     time.sleep(0.5)
-    measured = _fire(ground, count)
-    if finished(ground.services, name):
-        say("the campaign was over before the triggers: these figures flatter")
-    await_(name, lambda: finished(ground.services, name), 240)
+    measured = _send_triggers(bench, count)
+    if finished(bench.services, campaign):
+        log_progress("the campaign ended before the triggers: the latencies are too low")
+    wait_for(campaign, lambda: finished(bench.services, campaign), 240)
     return measured
 
 
-def _fire(ground: BenchEnvironment, count: int) -> Latency:
+def _send_triggers(bench: BenchEnvironment, count: int) -> Latency:
     from dispatcher import tasks
 
-    ground.forget_caps()
-    fired: dict[str, float] = {}
+    bench.forget_caps()
+    published: dict[str, float] = {}
     for number in range(count):
         key = next(_names)
-        fired[key] = time.time()
+        published[key] = time.time()
         job = {"key": key, "recipient": f"c-{number}", "template": TEMPLATE, "data": DATA}
         tasks.trigger.apply_async((job,))
         time.sleep(PAUSE_SECONDS)
-    await_("triggers", lambda: len(_accepted(fired)) == count, 60)
-    taken = sorted((at - fired[key]) * 1e3 for key, at in _accepted(fired).items())
-    return Latency(count, taken[count // 2], taken[min(count - 1, count * 99 // 100)])
+    wait_for("triggers", lambda: len(_accepted(published)) == count, 60)
+    latencies_ms = sorted((at - published[key]) * 1e3 for key, at in _accepted(published).items())
+    return Latency(count, latencies_ms[count // 2], latencies_ms[min(count - 1, count * 99 // 100)])
 
 
-def _accepted(fired: dict[str, float]) -> dict[str, float]:
+def _accepted(published: dict[str, float]) -> dict[str, float]:
     with database() as connection:
         rows = connection.execute(
             """
@@ -70,6 +70,6 @@ def _accepted(fired: dict[str, float]) -> dict[str, float]:
             FROM triggers t JOIN messages m ON m.period = t.period AND m.chunk = t.chunk
             WHERE t.key = ANY(%s) AND m.accepted_at IS NOT NULL
             """,
-            (list(fired),),
+            (list(published),),
         ).fetchall()
     return dict(rows)

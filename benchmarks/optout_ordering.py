@@ -1,4 +1,4 @@
-"""Opt-outs fired at random moments into running campaigns: is anything claimed after a no, and how late is the last arrival?"""
+"""Record opt-outs at random moments in running campaigns: is a message claimed after one, and how late is the last arrival?"""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from dispatcher.ledger.maintenance import diagnostics
 from dispatcher.runtime.services import Services
 
 OFFER = {"project": "solar panels", "amount": 9000, "offer_url": "https://www.kbc-bank.example/loan"}
-NOES = (
+OPT_OUTS = (
     ("channel:email", "off"),
     ("channel:push", "off"),
     ("channel:sms_whatsapp", "off"),
     ("offer:own", "none"),
     ("objection:marketing", "on"),
 )
-EVERYTHING = ("offer:own", "objection:marketing")
+ALL_CHANNELS = ("offer:own", "objection:marketing")
 COVERED: Mapping[str, frozenset[Channel]] = {
-    subject: frozenset(channel for channel in Channel if subject in (*EVERYTHING, f"channel:{GROUP_OF[channel]}"))
-    for subject, _ in NOES
+    subject: frozenset(channel for channel in Channel if subject in (*ALL_CHANNELS, f"channel:{GROUP_OF[channel]}"))
+    for subject, _ in OPT_OUTS
 }
 
 
@@ -48,8 +48,8 @@ class TimedOptOut:
 
 @dataclass(frozen=True, slots=True)
 class OptOutRace:
-    """What a race showed. `late_claims` must be zero; `last_arrival_seconds` is the longest time from an opt-out's commit to an
-    arrival that it would have forbidden, all of them claimed before it."""
+    """The result of a race. `late_claims` must be zero. `last_arrival_seconds` is the longest time from the commit of an opt-out
+    to the arrival of a message that it covers and that was claimed before it."""
 
     opt_outs: int
     arrivals: int
@@ -59,20 +59,20 @@ class OptOutRace:
     last_arrival_seconds: float
 
 
-def race_optouts(houses: Sequence[Services], sandbox: SandboxClient, people: int, rng: random.Random) -> OptOutRace:
-    """Run a campaign per channel with one worker thread per house, and half of the people opting out meanwhile."""
+def race_optouts(worker_services: Sequence[Services], sandbox: SandboxClient, people: int, rng: random.Random) -> OptOutRace:
+    """Run a campaign per channel, with one worker thread per service container, while half of the people opt out."""
     ids = [f"c-{number}" for number in range(people)]
-    _add_people(houses[0], ids)
+    _add_people(worker_services[0], ids)
     for channel in Channel:
         form = {"id": f"race-{channel}", "template": "loan_offer", "channels": [channel], "audience": [_row(id_) for id_ in ids]}
-        submission.submit(houses[0], parse_campaign(form, submission.validation_context(houses[0])))
-    workers = [threading.Thread(target=_work, args=(services,)) for services in houses]
+        submission.submit(worker_services[0], parse_campaign(form, submission.validation_context(worker_services[0])))
+    workers = [threading.Thread(target=_run_chunks, args=(services,)) for services in worker_services]
     for worker in workers:
         worker.start()
-    noes = [_say_no(houses[0], id_, rng) for id_ in rng.sample(ids, people // 2)]
+    opt_outs = [_opt_out(worker_services[0], id_, rng) for id_ in rng.sample(ids, people // 2)]
     for worker in workers:
         worker.join()
-    return _judge(houses[0], sandbox, noes)
+    return _compare(worker_services[0], sandbox, opt_outs)
 
 
 def _row(recipient_id: str) -> dict[str, Any]:
@@ -101,8 +101,8 @@ def _person(recipient_id: str, number: int) -> dict[str, Any]:
     }
 
 
-def _work(services: Services) -> None:
-    """A worker's loop, without a broker between: chunk after chunk until nothing is due."""
+def _run_chunks(services: Services) -> None:
+    """A worker's loop without a broker: run chunks until none is due."""
     while dues := scheduler.due_chunks(services):
         for due in dues:
             chunk = run_chunk(services, due.period, due.number)
@@ -110,27 +110,27 @@ def _work(services: Services) -> None:
                 dues += scheduler.next_chunk(services, chunk)
 
 
-def _say_no(services: Services, recipient_id: str, rng: random.Random) -> TimedOptOut:
+def _opt_out(services: Services, recipient_id: str, rng: random.Random) -> TimedOptOut:
     time.sleep(rng.random() * 0.01)
-    subject, value = rng.choice(NOES)
+    subject, value = rng.choice(OPT_OUTS)
     now = services.clock()
     with lend(services.pool) as connection:
         events.record(connection, services.secret, recipient_id, [Change(subject, value)], "mobile", "race", "", now, now)
     return TimedOptOut(recipient_id, COVERED[subject], time.time())
 
 
-def _judge(services: Services, sandbox: SandboxClient, noes: Sequence[TimedOptOut]) -> OptOutRace:
-    said = {no.recipient_id: no for no in noes}
+def _compare(services: Services, sandbox: SandboxClient, opt_outs: Sequence[TimedOptOut]) -> OptOutRace:
+    opt_out_of = {opt_out.recipient_id: opt_out for opt_out in opt_outs}
     arrived = {arrival["message_id"]: arrival["at"] for arrival in sandbox.log()}
-    late_claims, after = 0, [0.0]
+    late_claims, delays = 0, [0.0]
     with lend(services.pool) as connection:
         rows = diagnostics.claims(connection)
     refused = sum(state == "refused" for _, _, _, state, _ in rows)
     for message_id, recipient_id, channel, _state, claimed_at in rows:
-        no = said.get(recipient_id)
-        if no is None or claimed_at is None or channel not in no.covered:
+        opt_out = opt_out_of.get(recipient_id)
+        if opt_out is None or claimed_at is None or channel not in opt_out.covered:
             continue
-        late_claims += claimed_at.timestamp() > no.committed_at
-        if message_id in arrived and arrived[message_id] > no.committed_at:
-            after.append(arrived[message_id] - no.committed_at)
-    return OptOutRace(len(noes), len(arrived), refused, late_claims, len(after) - 1, max(after))
+        late_claims += claimed_at.timestamp() > opt_out.committed_at
+        if message_id in arrived and arrived[message_id] > opt_out.committed_at:
+            delays.append(arrived[message_id] - opt_out.committed_at)
+    return OptOutRace(len(opt_outs), len(arrived), refused, late_claims, len(delays) - 1, max(delays))

@@ -1,4 +1,4 @@
-"""The race of `benchmarks.order` on a database of its own: opt-outs against running campaigns on all channels."""
+"""Run `optout_ordering` on a database of its own: opt-outs against running campaigns on all channels."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from dispatcher.ledger.migrations import migrate
 WORKERS = 3
 
 
-def measure(ground: BenchEnvironment, people: int) -> OptOutRace:
+def measure(bench: BenchEnvironment, people: int) -> OptOutRace:
     """One race."""
     with database() as connection:
         connection.execute("CREATE DATABASE race")
@@ -33,15 +33,15 @@ def measure(ground: BenchEnvironment, people: int) -> OptOutRace:
         sandbox = stack.enter_context(running())
         sandbox.set_events(twilio_statuses=False)
         pools = [stack.enter_context(open_pool(url)) for _ in range(WORKERS)]
-        houses = [replace(ground.services, pool=pool, providers=_adapters(ground, sandbox)) for pool in pools]
-        approve_waiting(houses[0], "benchmarks")
-        return race_optouts(houses, sandbox, people, random.Random(2026))
+        worker_services = [replace(bench.services, pool=pool, providers=_adapters(bench, sandbox)) for pool in pools]
+        approve_waiting(worker_services[0], "benchmarks")
+        return race_optouts(worker_services, sandbox, people, random.Random(2026))
 
 
-def _adapters(ground: BenchEnvironment, sandbox: SandboxClient) -> dict[Channel, Provider]:
+def _adapters(bench: BenchEnvironment, sandbox: SandboxClient) -> dict[Channel, Provider]:
     http = HttpTransport(concurrency=50)
-    account = str(sandbox.service_account(ground.home / "race-account.json"))
-    callback = f"{sandbox.url}/callback"  # carries the message id into the log; no statuses are asked for
+    account = str(sandbox.service_account(bench.home / "race-account.json"))
+    callback = f"{sandbox.url}/callback"  # puts the message id into the sandbox's log; no statuses are requested
     phones = {
         channel: Twilio(channel, "AC" + "5" * 32, "token", "+32460000000", http, sandbox.url, callback)
         for channel in (Channel.SMS, Channel.WHATSAPP)

@@ -1,4 +1,4 @@
-"""The run as a table for people and as a chart. Pure."""
+"""The results of a run as a text table and as a chart. Pure."""
 
 from __future__ import annotations
 
@@ -8,49 +8,50 @@ from typing import Any
 
 from benchmarks.stage_costs import STAGES
 
-Found = Mapping[str, Any]
+Results = Mapping[str, Any]
 _COLUMNS = ("", "msgs/s", "× base", "× base/CPU", "of limit", "CPU µs", *STAGES, "PostgreSQL", "SQL", "broker", "PSS MB")
 
 
-def table(found: Found) -> str:
+def table(results: Results) -> str:
     """The whole run as text."""
-    return "\n".join(_lines(found))
+    return "\n".join(_lines(results))
 
 
-def _lines(found: Found) -> Iterator[str]:
-    machine = found["machine"]
+def _lines(results: Results) -> Iterator[str]:
+    machine = results["machine"]
     yield (
         f"\n{machine['processors']} processors, {machine['memory_gb']} GB, {machine['system']}, Python {machine['python']}; "
         f"{machine['workers']} campaign workers; load before: {machine['load_before']:.1f}\n"
     )
-    yield from _aligned([_COLUMNS, *(_row(name, row) for name, row in found["rows"].items())])
-    yield from _words()
-    yield from _limits(found)
-    decide = max(row["stages"]["decide_us"] for row in found["rows"].values())
+    yield from _aligned([_COLUMNS, *(_row(name, row) for name, row in results["rows"].items())])
+    yield from _legend()
+    yield from _limits(results)
+    decide = max(row["stages"]["decide_us"] for row in results["rows"].values())
     yield f"one decision over four channels: {decide:.1f} µs"
-    for people, run in found.get("audiences", {}).items():
+    for people, run in results.get("audiences", {}).items():
         cost = sum(run["cpu_us"].values())
         yield (
             f"{int(people):>9,} recipients (push): {cost:.0f} µs a message, {run['messages'] / run['seconds']:,.0f}/s, "
             f"fan-out {run['fan_out_us']:.0f} µs a row, largest worker {run['peak_bytes'] / 2**20:.0f} MB"
         )
-    for when, trigger in found.get("latency", {}).items():
+    for when, trigger in results.get("latency", {}).items():
         yield f"trigger, publish to receipt, {when}: p50 {trigger['p50_ms']:.1f} ms, p99 {trigger['p99_ms']:.1f} ms"
-    if race := found.get("opt_outs"):
+    if race := results.get("opt_outs"):
         yield (
             f"opt-outs: {race['opt_outs']} in running campaigns, {race['late_claims']} claims after one, "
             f"last arrival {race['last_arrival_seconds'] * 1e3:.0f} ms after its commit"
         )
-    if kills := found.get("killed"):
-        dearer = kills["small_batches_us"] / kills["large_batches_us"] - 1
-        yield f"kill -9: {kills['unknown_per_process']} messages unknown per process, {dearer:.0%} dearer than batches of 1,000"
+    if kills := results.get("killed"):
+        increase = kills["small_batches_us"] / kills["large_batches_us"] - 1
+        unknown = kills["unknown_per_process"]
+        yield f"kill -9: {unknown} messages unknown per process; costs {increase:.0%} more than batches of 1,000"
     yield ""
-    asked = [(goal["name"], goal["asked"], goal["shown"], "met" if goal["met"] else "MISSED") for goal in found["goals"]]
-    yield from _aligned([("goal", "asked", "shown", ""), *asked])
+    goals = [(goal["name"], goal["target"], goal["measured"], "met" if goal["met"] else "MISSED") for goal in results["goals"]]
+    yield from _aligned([("goal", "target", "measured", ""), *goals])
 
 
-def _row(name: str, row: Found) -> Sequence[str]:
-    ours, staged = row["ours"], row["stages"]
+def _row(name: str, row: Results) -> Sequence[str]:
+    ours, stages = row["ours"], row["stages"]
     return (
         name,
         f"{ours['per_second']:,.0f}",
@@ -58,31 +59,31 @@ def _row(name: str, row: Found) -> Sequence[str]:
         f"{row['times_baseline_cpu']:.1f}",
         f"{row['share_of_limit']:.0%}",
         f"{ours['cpu_total_us']:.0f}",
-        *(f"{staged['cpu_us'][stage]:.0f}" for stage in STAGES),
+        *(f"{stages['cpu_us'][stage]:.0f}" for stage in STAGES),
         f"{ours['cpu_us']['postgres']:.0f}",
-        f"{staged['statements']:.3f}",
+        f"{stages['statements']:.3f}",
         f"{ours['commands']:.3f}",
         f"{ours['peak_bytes'] / 2**20:.0f}",
     )
 
 
-def _words() -> Iterator[str]:
+def _legend() -> Iterator[str]:
     yield ""
     yield "CPU µs: processor time per message, workers, PostgreSQL, broker and sink together; the stages are the worker's own."
-    yield "of limit: the dearest of the parts alone (below), as a share. × base: by the wall; × base/CPU: by processor time."
+    yield "of limit: the most expensive part alone (below), as a share. × base: by elapsed time; × base/CPU: by processor time."
     yield "SQL and broker: statements and commands per message. PSS: the largest worker process."
 
 
-def _limits(found: Found) -> Iterator[str]:
+def _limits(results: Results) -> Iterator[str]:
     yield ""
-    for name, row in found["rows"].items():
+    for name, row in results["rows"].items():
         base, wire = row["baseline"], (row["ours"]["wire_bytes"], row["baseline"]["wire_bytes"])
         parts = ", ".join(f"{part} {cost:.0f} µs" for part, cost in row["stages"]["alone_us"].items())
         yield (
             f"{name}: alone {parts}; baseline {base['per_second']:,.0f}/s, {base['cpu_total_us']:,.0f} µs, "
             f"{base['commands']:.1f} broker commands; {wire[0]:,.0f} bytes on the wire (baseline {wire[1]:,.0f})"
         )
-    sink = found["sink"]
+    sink = results["sink"]
     yield f"the sink's own ceiling: {sink['requests_per_cpu_second']:,.0f} requests per second of its processor\n"
 
 
@@ -96,9 +97,9 @@ def _aligned(cells: Sequence[Sequence[str]]) -> Iterator[str]:
 # -- the chart ---------------------------------------------------------------------------------------------------------
 
 
-def chart(found: Found) -> str:
-    """Bars: how many times the baseline, by processor time."""
-    rows = found["rows"]
+def chart(results: Results) -> str:
+    """A bar chart of the speed-up over the baseline, by processor time."""
+    rows = results["rows"]
     largest = max((row["times_baseline_cpu"] for row in rows.values()), default=1.0)
     bars = "".join(_bar(place, name, row["times_baseline_cpu"], largest) for place, (name, row) in enumerate(rows.items()))
     height = 60 + 36 * len(rows)

@@ -1,4 +1,4 @@
-"""What a run cost: processor time of each part, broker commands, memory of the workers. Linux only."""
+"""The cost of a run: processor time by part, broker commands, memory of the workers. Linux only."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Snapshot = Mapping[str, float]  # part -> processor seconds so far; "commands" -
 
 @dataclass(frozen=True, slots=True)
 class ProcessMeters:
-    """The processes that are watched, by the ids of their parents."""
+    """The measured processes, by the ids of their parents."""
 
     postgres: int
     sink: int
     broker_url: str = field(repr=False)
 
     def read(self, worker: int) -> Snapshot:
-        """Everything so far; of the worker with this process id."""
+        """All totals so far, with the worker of this process id."""
         with Redis(unix_socket_path=urlsplit(self.broker_url).path) as broker:
             info = broker.info()
         assert isinstance(info, dict)
@@ -38,12 +38,12 @@ class ProcessMeters:
 
 
 def between(before: Snapshot, after: Snapshot) -> dict[str, float]:
-    """What was spent between two readings."""
+    """The difference of two snapshots."""
     return {name: after[name] - before[name] for name in before}
 
 
 def cpu_seconds(pid: int) -> float:
-    """Of a process and all below it, those that have ended included."""
+    """Processor seconds of a process and its descendants, also of those that ended."""
     total = 0.0
     parent = psutil.Process(pid)
     for process in (parent, *parent.children(recursive=True)):
@@ -59,7 +59,7 @@ def pid_of_postgres(home: Path) -> int:
 
 
 def pss_bytes(pid: int) -> int:
-    """A process's proportional share of memory; 0 where it has gone."""
+    """The proportional set size of a process; 0 if it ended."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:
@@ -69,14 +69,14 @@ def pss_bytes(pid: int) -> int:
 
 @dataclass(slots=True)
 class PeakMemory:
-    """The largest PSS of any single worker process that was seen."""
+    """The largest PSS of a single worker process so far."""
 
     bytes: int = 0
 
 
 @contextmanager
 def watch_memory(worker: int, every_seconds: float = 0.5) -> Iterator[PeakMemory]:
-    """Sample the worker and the processes below it while the block runs."""
+    """Sample the worker and its descendants while the block runs."""
     peak, stop = PeakMemory(), threading.Event()
 
     def sample() -> None:

@@ -1,9 +1,10 @@
-"""A cheap stand-in for all providers' send endpoints: one process, TLS, HTTP/1.1 with kept connections, and not a byte looked at
-beyond path and length. It must cost so little that the senders are measured, not the sink.
+"""A fast server in place of all providers' send endpoints: one process, TLS, HTTP/1.1 with persistent connections.
+
+It reads only the path and the length of a request. It must cost so little that the senders are measured, not the sink.
 
     python -m benchmarks.sink PORT CERTIFICATE KEY
 
-`GET /count` answers with what has come in and the processor time that it took: {"requests", "bytes", "cpu_seconds"}.
+`GET /count` returns what was received, and the processor time for it: {"requests", "bytes", "cpu_seconds"}.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _QUIET = (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError)
 
 @dataclass(slots=True)
 class SinkCounts:
-    """What has come in."""
+    """What was received so far."""
 
     requests: int = 0
     bytes: int = 0
@@ -32,20 +33,20 @@ class SinkCounts:
 
 @dataclass(slots=True)
 class SinkConnection:
-    """One connection: what was read of the request under way."""
+    """One connection, with what is read of the current request."""
 
     socket: ssl.SSLSocket
-    greeted: bool = False
+    handshake_done: bool = False
     parts: list[bytes] = field(default_factory=list)
-    missing: int = 0  # bytes of the body still to come, once the head is read
+    missing_bytes: int = 0  # of the body, once the head is read
 
 
 def answer(head: bytes, counts: SinkCounts) -> bytes:
-    """What the provider that is spoken to would say."""
+    """The answer of the provider that the path belongs to."""
     path = head.split(b" ", 2)[1]
     if path == b"/count":
-        shown = {"requests": counts.requests, "bytes": counts.bytes, "cpu_seconds": time.process_time()}
-        return _response(b"200 OK", json.dumps(shown).encode())
+        totals = {"requests": counts.requests, "bytes": counts.bytes, "cpu_seconds": time.process_time()}
+        return _response(b"200 OK", json.dumps(totals).encode())
     if path == b"/token":
         return _response(b"200 OK", b'{"access_token": "sink", "expires_in": 3600, "token_type": "Bearer"}')
     counts.requests += 1
@@ -60,11 +61,11 @@ def _response(status: bytes, body: bytes) -> bytes:
     return b"HTTP/1.1 %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body)
 
 
-def take(peer: SinkConnection, counts: SinkCounts) -> bool:
-    """Read what has come and answer each whole request; False when the other side has gone."""
+def read_requests(connection: SinkConnection, counts: SinkCounts) -> bool:
+    """Read available data and answer each complete request. False if the client closed the connection."""
     while True:
         try:
-            data = peer.socket.recv(READ_BYTES)
+            data = connection.socket.recv(READ_BYTES)
         except _QUIET:
             return True
         except OSError:
@@ -72,27 +73,27 @@ def take(peer: SinkConnection, counts: SinkCounts) -> bool:
         if not data:
             return False
         counts.bytes += len(data)
-        _digest(peer, data, counts)
+        _process(connection, data, counts)
 
 
-def _digest(peer: SinkConnection, data: bytes, counts: SinkCounts) -> None:
-    if peer.missing:
-        peer.missing -= len(data)  # clients here never send a second request before the first is answered
-        if peer.missing > 0:
+def _process(connection: SinkConnection, data: bytes, counts: SinkCounts) -> None:
+    if connection.missing_bytes:
+        connection.missing_bytes -= len(data)  # the clients do not pipeline requests
+        if connection.missing_bytes > 0:
             return
     else:
-        peer.parts.append(data)
-        whole = b"".join(peer.parts)
+        connection.parts.append(data)
+        whole = b"".join(connection.parts)
         end = whole.find(b"\r\n\r\n")
         if end < 0:
             return
         length = _LENGTH.search(whole, 0, end)
-        peer.parts = [whole[:end]]
-        peer.missing = (int(length[1]) if length else 0) - (len(whole) - end - 4)
-        if peer.missing > 0:
+        connection.parts = [whole[:end]]
+        connection.missing_bytes = (int(length[1]) if length else 0) - (len(whole) - end - 4)
+        if connection.missing_bytes > 0:
             return
-    head, peer.parts, peer.missing = peer.parts[0], [], 0
-    peer.socket.sendall(answer(head, counts))  # a few hundred bytes: they always fit into the socket's buffer
+    head, connection.parts, connection.missing_bytes = connection.parts[0], [], 0
+    connection.socket.sendall(answer(head, counts))  # a few hundred bytes always fit into the socket's buffer
 
 
 def serve(port: int, certificate: str, key: str) -> None:
@@ -106,13 +107,13 @@ def serve(port: int, certificate: str, key: str) -> None:
     while True:
         for ready, _ in selector.select():
             if ready.data is None:
-                _welcome(listener, context, selector)
-            elif not _hear(ready.data, counts):
+                _accept(listener, context, selector)
+            elif not _serve_connection(ready.data, counts):
                 selector.unregister(ready.data.socket)
                 ready.data.socket.close()
 
 
-def _welcome(listener: socket.socket, context: ssl.SSLContext, selector: selectors.BaseSelector) -> None:
+def _accept(listener: socket.socket, context: ssl.SSLContext, selector: selectors.BaseSelector) -> None:
     connection, _ = listener.accept()
     connection.setblocking(False)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -120,16 +121,16 @@ def _welcome(listener: socket.socket, context: ssl.SSLContext, selector: selecto
     selector.register(wrapped, selectors.EVENT_READ, SinkConnection(wrapped))
 
 
-def _hear(peer: SinkConnection, counts: SinkCounts) -> bool:
-    if not peer.greeted:
+def _serve_connection(connection: SinkConnection, counts: SinkCounts) -> bool:
+    if not connection.handshake_done:
         try:
-            peer.socket.do_handshake()
+            connection.socket.do_handshake()
         except _QUIET:
             return True
         except OSError:
             return False
-        peer.greeted = True
-    return take(peer, counts)
+        connection.handshake_done = True
+    return read_requests(connection, counts)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The tables of docs/explanation/sizing.md, worked out from a run. Pure.
+"""The tables of docs/explanation/sizing.md, computed from a run. Pure.
 
 python -m benchmarks.sizing artifacts/bench.json
 """
@@ -11,15 +11,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-Found = Mapping[str, Any]
-LOAD = 0.7  # what a processor is planned for
+Results = Mapping[str, Any]
+LOAD = 0.7  # planned utilisation of a processor
 HOURLY = (1_000_000, 10_000_000, 100_000_000)
 DEAREST, CHEAPEST = "e-mail single, any template", "e-mail batch"
 
 
-def tables(found: Found) -> Iterator[str]:
-    """What one message costs, and what so many an hour need, as Markdown."""
-    rows = found["rows"]
+def tables(results: Results) -> Iterator[str]:
+    """The cost of one message, and the resources for a number of messages per hour, as Markdown."""
+    rows = results["rows"]
     yield "| | worker | PostgreSQL | broker | in the ledger | written to the log (WAL) |"
     yield "|---|---|---|---|---|---|"
     for name, row in rows.items():
@@ -29,21 +29,21 @@ def tables(found: Found) -> Iterator[str]:
     for name in (DEAREST, CHEAPEST):
         if name in rows:
             yield ""
-            yield from _hours(name, rows[name]["ours"])
+            yield from _hourly_needs(name, rows[name]["ours"])
 
 
-def _hours(name: str, run: Found) -> Iterator[str]:
+def _hourly_needs(name: str, run: Results) -> Iterator[str]:
     yield f"| {name}: an hour | a second | worker processors | PostgreSQL processors | WAL | ledger grows by |"
     yield "|---|---|---|---|---|---|"
     for messages in HOURLY:
-        second = messages / 3_600
-        workers, postgres = (second * run["cpu_us"][part] / 1e6 / LOAD for part in ("workers", "postgres"))
-        wal, grows = second * run["wal_bytes"] / 1e6, messages * run["ledger_bytes"] / 1e9
-        needs = f"{_shown(workers)} | {_shown(postgres)} | {_shown(wal)} MB/s | {_shown(grows)} GB"
-        yield f"| {messages / 1e6:.0f} million | {second:,.0f} | {needs} |"
+        per_second = messages / 3_600
+        workers, postgres = (per_second * run["cpu_us"][part] / 1e6 / LOAD for part in ("workers", "postgres"))
+        wal, growth = per_second * run["wal_bytes"] / 1e6, messages * run["ledger_bytes"] / 1e9
+        needs = f"{_format(workers)} | {_format(postgres)} | {_format(wal)} MB/s | {_format(growth)} GB"
+        yield f"| {messages / 1e6:.0f} million | {per_second:,.0f} | {needs} |"
 
 
-def _shown(number: float) -> str:
+def _format(number: float) -> str:
     return f"{number:,.0f}" if number >= 10 else f"{number:.2g}"
 
 

@@ -1,4 +1,4 @@
-"""The worker's processor time by stage, through the pipeline's own functions, and what its parts would cost alone: the limit."""
+"""A worker's processor time by stage of the pipeline, and the cost of single parts alone, which is the limit."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import gc
 import os
 import random
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -27,6 +27,8 @@ from dispatcher import content
 from dispatcher.campaigns import scheduler
 from dispatcher.content import Catalog
 from dispatcher.delivery import pipeline
+from dispatcher.delivery.hand_off import claim_window, hand_off
+from dispatcher.delivery.settlement import conclude_all, settle
 from dispatcher.domain.decision import Permission, Send
 from dispatcher.ledger.connection import Pool, lend, open_pool
 from dispatcher.ledger.delivery import claims
@@ -37,15 +39,15 @@ from dispatcher.policy import decide
 from dispatcher.runtime.services import BATCH_MESSAGES_MAX, COLLECT_AFTER, EngineConfig, Services
 
 T = TypeVar("T")
-SAMPLE = 10  # mails of each batch that are held against ordinary rendering
+SAMPLE = 10  # mails of each batch that are compared with Jinja's output
 STAGES = ("gather", "decide", "render", "claim", "send", "settle")
 ALONE = ("rendering", "posting", "rows")
 
 
 @dataclass(frozen=True, slots=True)
 class StageCosts:
-    """Per message: the worker's own processor microseconds by stage, PostgreSQL's, SQL statements, and each part alone with
-    everything it needs counted (the sink's time for posting, PostgreSQL's for rows). `decide_us` is one decision over all four
+    """Per message: processor microseconds of the worker by stage and of PostgreSQL, SQL statements, and the cost of each part
+    alone, with the other side of it (the sink for posting, PostgreSQL for rows). `decide_us` is one decision over all four
     channels."""
 
     cpu_us: Mapping[str, float]
@@ -56,7 +58,7 @@ class StageCosts:
 
     @property
     def limit_us(self) -> float:
-        """What the dearest part alone costs: nothing can be faster."""
+        """The cost of the most expensive part alone: no implementation can be faster."""
         return max(self.alone_us.values())
 
     @property
@@ -87,62 +89,64 @@ class StatementCounter(psycopg.Cursor[tuple[Any, ...]]):
 
 
 class RecordingTransport(HttpTransport):
-    """The transport, which also keeps what it sends."""
+    """A transport that also records its requests."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.requests: list[HttpRequest] = []
 
-    def exchange(self, calls: Iterable[tuple[T, HttpRequest]]) -> Generator[tuple[T, HttpResponse | TransportError]]:
-        """Keep, then send."""
-        return super().exchange(self._kept(calls))
+    def exchange(
+        self, calls: Iterable[tuple[T, HttpRequest]], admit: Callable[[T], bool] = lambda _: True
+    ) -> Generator[tuple[T, HttpResponse | TransportError]]:
+        """Record, then send."""
+        return super().exchange(self._record(calls), admit)
 
-    def _kept(self, calls: Iterable[tuple[T, HttpRequest]]) -> Iterator[tuple[T, HttpRequest]]:
+    def _record(self, calls: Iterable[tuple[T, HttpRequest]]) -> Iterator[tuple[T, HttpRequest]]:
         for tag, request in calls:
             self.requests.append(request)
             yield tag, request
 
 
-def _adapters(ground: BenchEnvironment, http: HttpTransport, mails_per_request: int) -> dict[Channel, Provider]:
-    """As `bootstrap` makes them, over a transport of ours."""
+def _adapters(bench: BenchEnvironment, http: HttpTransport, mails_per_request: int) -> dict[Channel, Provider]:
+    """The adapters as `bootstrap` makes them, with the given transport."""
     account, token, number = (os.environ[f"TWILIO_{name}"] for name in ("ACCOUNT_SID", "AUTH_TOKEN", "SMS_SENDER"))
-    callback = f"{ground.services.public_url}/webhooks/twilio/status"
+    callback = f"{bench.services.public_url}/webhooks/twilio/status"
     return {
-        Channel.EMAIL: SendGrid("SG.sink", http, ground.sink, mails_per_request=mails_per_request),
-        Channel.SMS: TwilioSms(account, token, number, http, ground.sink, callback),
-        Channel.WHATSAPP: TwilioWhatsApp(account, token, number, http, ground.sink, callback),
-        Channel.PUSH: Fcm(os.environ["GOOGLE_APPLICATION_CREDENTIALS"], http, ground.sink),
+        Channel.EMAIL: SendGrid("SG.sink", http, bench.sink, mails_per_request=mails_per_request),
+        Channel.SMS: TwilioSms(account, token, number, http, bench.sink, callback),
+        Channel.WHATSAPP: TwilioWhatsApp(account, token, number, http, bench.sink, callback),
+        Channel.PUSH: Fcm(os.environ["GOOGLE_APPLICATION_CREDENTIALS"], http, bench.sink),
     }
 
 
-def measure(ground: BenchEnvironment, way: SendSetup, people: int) -> StageCosts:
-    """A campaign in this process, stage by stage."""
-    with _counted() as pool:
+def measure(bench: BenchEnvironment, setup: SendSetup, people: int) -> StageCosts:
+    """Run a campaign in this process, stage by stage."""
+    with _counting_pool() as pool:
         http = RecordingTransport(concurrency=200)
-        for _ in http.exchange((None, HttpRequest(f"{ground.sink}/count", ())) for _ in range(200)):
-            pass  # connections stand, as they do in a worker
+        for _ in http.exchange((None, HttpRequest(f"{bench.sink}/count", ())) for _ in range(200)):
+            pass  # opens the connections, as in a running worker
         http.requests.clear()
-        providers = _adapters(ground, http, way.mails_per_request)
-        limits = EngineConfig(batch_messages_max=way.batch_messages)
+        providers = _adapters(bench, http, setup.mails_per_request)
+        engine = EngineConfig(batch_messages_max=setup.batch_messages)
         services = replace(
-            ground.services, pool=pool, providers=providers, catalog=catalog(specialise=way.specialise), engine=limits
+            bench.services, pool=pool, providers=providers, catalog=catalog(specialise=setup.specialise), engine=engine
         )
-        ground.forget_caps()
-        name = submit(services, ground, way.channel, people)
-        dues = scheduler.due_chunks(services)
+        bench.forget_caps()
+        name = submit(services, bench, setup.channel, people)
+        due_chunks = scheduler.due_chunks(services)
         clocks = dict.fromkeys((*STAGES, "rendering"), 0.0)
-        decide_us = _deciding(services, dues[0])
+        decide_us = _decision_us(services, due_chunks[0])
         gc.collect()
         gc.freeze()  # as workers do
         gc.set_threshold(*COLLECT_AFTER)
-        StatementCounter.statements, postgres = 0, cpu_seconds(ground.meters.postgres)
-        for due in dues:
+        StatementCounter.statements, postgres = 0, cpu_seconds(bench.meters.postgres)
+        for due in due_chunks:
             _chunk(services, due, clocks)
-        statements, postgres = StatementCounter.statements, cpu_seconds(ground.meters.postgres) - postgres
+        statements, postgres = StatementCounter.statements, cpu_seconds(bench.meters.postgres) - postgres
         sweep.sweep(services)
-        assert finished(services, name), "every message was to be settled"
+        assert finished(services, name), "not every message is settled"
     rendering = clocks.pop("rendering")
-    alone = {"rendering": rendering / people, "posting": _posting(ground, http.requests, people), "rows": _rows(ground, name)}
+    alone = {"rendering": rendering / people, "posting": _posting(bench, http.requests, people), "rows": _rows(bench, name)}
     return StageCosts(
         cpu_us={stage: seconds / people * 1e6 for stage, seconds in clocks.items()},
         postgres_us=postgres / people * 1e6,
@@ -153,8 +157,8 @@ def measure(ground: BenchEnvironment, way: SendSetup, people: int) -> StageCosts
 
 
 @contextmanager
-def _counted() -> Iterator[Pool]:
-    """The ledger's pool, as workers have it, with statements counted."""
+def _counting_pool() -> Iterator[Pool]:
+    """The ledger's pool, as in workers, with a count of statements."""
     with open_pool(os.environ["DISPATCHER_DATABASE_URL"], 2) as pool:
         assert isinstance(pool.kwargs, dict)
         pool.kwargs["cursor_factory"] = StatementCounter
@@ -167,72 +171,75 @@ def catalog(*, specialise: bool) -> Catalog:
     return content.load(Path("templates"), random.random if specialise else None)
 
 
-def _deciding(services: Services, due: DueChunk) -> float:
-    """Microseconds of one decision over all four channels; the best of some rounds, for it is short."""
+def _decision_us(services: Services, due: DueChunk) -> float:
+    """Microseconds of one decision over all four channels; the best of some rounds, because it is short."""
     with lend(services.pool) as connection:
         chunk = claims.find(connection, due.period, due.number)
         assert chunk
         candidates = claims.gather(connection, chunk)
-    pipeline.prepare_all(services, chunk, candidates[:200], {})  # templates are compiled and paths known, as in a worker at work
-    asked = [(replace(pipeline.job_of(services, chunk, each), channels=tuple(Channel)), each.facts) for each in candidates]
+    pipeline.prepare_all(services, chunk, candidates[:200], {})  # compiles templates and paths, as in a running worker
+    jobs = [(replace(pipeline.job_of(services, chunk, each), channels=tuple(Channel)), each.facts) for each in candidates]
     best, now = float("inf"), services.clock()
     for _ in range(5):
         started = time.process_time()
-        for job, facts in asked:
+        for job, facts in jobs:
             decide(job, facts, services.policy, now)
         best = min(best, time.process_time() - started)
-    return best / len(asked) * 1e6
+    return best / len(jobs) * 1e6
 
 
 @contextmanager
-def _clocked(spent: dict[str, float], stage: str) -> Iterator[None]:
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     started = time.process_time()
     yield
-    spent[stage] += time.process_time() - started
+    seconds[stage] += time.process_time() - started
 
 
-def _chunk(services: Services, due: DueChunk, spent: dict[str, float]) -> None:
-    """As `pipeline.run_chunk` does it, and the task behind it."""
-    with lend(services.pool) as connection, _clocked(spent, "gather"):
+def _chunk(services: Services, due: DueChunk, seconds: dict[str, float]) -> None:
+    """The same steps as `pipeline.run_chunk` and its task."""
+    with lend(services.pool) as connection, _timed(seconds, "gather"):
         chunk = claims.find(connection, due.period, due.number)
         assert chunk
         since = pipeline.caps_since(services, chunk)
         candidates = claims.gather(connection, chunk, None, since)
     for batch in pipeline.batches(candidates, services.engine.batch_messages_max):
-        _batch(services, chunk, batch, spent)
-    with _clocked(spent, "settle"):
+        _batch(services, chunk, batch, seconds)
+    with _timed(seconds, "settle"):
         with lend(services.pool) as connection:
             close(connection, chunk, services.clock())
         scheduler.next_chunk(services, chunk)
 
 
-def _batch(services: Services, chunk: Chunk, batch: Sequence[Candidate], spent: dict[str, float]) -> None:
-    """As `pipeline.work` does it, with the rendering done once more to tell it from the decision."""
-    with _clocked(spent, "decide"):
+def _batch(services: Services, chunk: Chunk, batch: Sequence[Candidate], seconds: dict[str, float]) -> None:
+    """The same steps as `pipeline.work`, with a second rendering, to measure it apart from the decision."""
+    with _timed(seconds, "decide"):
         prepared = pipeline.prepare_all(services, chunk, batch, {})
-    letters = [pipeline.letter_of(services, chunk, candidate, _leg(services, chunk, candidate)) for candidate in batch]
-    template, retry_hint = services.catalog[chunk.spec.template], dict.fromkeys(("render", "rendering"), 0.0)
-    with _clocked(retry_hint, "rendering"):
-        with _clocked(retry_hint, "render"):
-            written = [template.render(letter) for letter in letters]
-        texts = [_texts(content) for content in written]
+    render_requests = [pipeline.request_for(services, chunk, candidate, _leg(services, chunk, candidate)) for candidate in batch]
+    template, rendering_seconds = services.catalog[chunk.spec.template], dict.fromkeys(("render", "rendering"), 0.0)
+    with _timed(rendering_seconds, "rendering"):
+        with _timed(rendering_seconds, "render"):
+            contents = [template.render(request) for request in render_requests]
+        texts = [_texts(content) for content in contents]
     ordinary = catalog(specialise=False)[chunk.spec.template]
-    assert texts[:SAMPLE] == [_texts(ordinary.render(letter)) for letter in letters[:SAMPLE]], "a specialised mail differs"
-    spent["render"] += retry_hint["render"]
-    spent["rendering"] += retry_hint["rendering"]
-    spent["decide"] -= retry_hint["render"]
-    with lend(services.pool) as connection, _clocked(spent, "claim"):
+    assert texts[:SAMPLE] == [_texts(ordinary.render(request)) for request in render_requests[:SAMPLE]], (
+        "a specialised mail differs"
+    )
+    seconds["render"] += rendering_seconds["render"]
+    seconds["rendering"] += rendering_seconds["rendering"]
+    seconds["decide"] -= rendering_seconds["render"]
+    with lend(services.pool) as connection, _timed(seconds, "claim"):
         now, since = services.clock(), pipeline.caps_since(services, chunk)
         claim = claims.claim(connection, chunk, [item.entry for item in prepared], now, since)
     assert len(claim.won) == len(batch)
-    with _clocked(spent, "send"):
-        results = pipeline.send(services, prepared)
-    with _clocked(spent, "settle"):
-        pipeline.settle(services, chunk, pipeline.conclude_all(services, chunk, prepared, results))
+    with _timed(seconds, "send"):
+        deadline = services.seconds() + services.engine.send_deadline_seconds
+        done = hand_off(services.providers, prepared, claim_window(services.pool, claim.number, deadline, services.seconds))
+    with _timed(seconds, "settle"):
+        settle(services, chunk.spec.entity, claim.number, conclude_all(services, chunk.spec, prepared, done.results))
 
 
 def _texts(content: Content) -> tuple[str, ...]:
-    """A message's long texts, whole: a mail of pieces is put together here."""
+    """The complete texts of a mail; nothing for other messages."""
     mail = content.assemble() if isinstance(content, MergedEmail) else content
     return (mail.subject, mail.html, mail.text) if isinstance(mail, Email) else ()
 
@@ -246,20 +253,20 @@ def _leg(services: Services, chunk: Chunk, candidate: Candidate) -> Permission:
 # -- the parts alone ---------------------------------------------------------------------------------------------------
 
 
-def _posting(ground: BenchEnvironment, requests: Sequence[HttpRequest], messages: int) -> float:
-    """Seconds per message to post the same bytes and do nothing else, both ends counted."""
+def _posting(bench: BenchEnvironment, requests: Sequence[HttpRequest], messages: int) -> float:
+    """Seconds per message to post the same bytes and do nothing else, for client and sink together."""
     http = HttpTransport(concurrency=32)
-    for _ in range(2):  # the first time pays for the connections
-        own, theirs = time.process_time(), cpu_seconds(ground.meters.sink)
+    for _ in range(2):  # the first round opens the connections
+        own_seconds, other_seconds = time.process_time(), cpu_seconds(bench.meters.sink)
         for _ in http.exchange((None, request) for request in requests):
             pass
-        own, theirs = time.process_time() - own, cpu_seconds(ground.meters.sink) - theirs
+        own_seconds, other_seconds = time.process_time() - own_seconds, cpu_seconds(bench.meters.sink) - other_seconds
     http.close()
-    return (own + theirs) / messages
+    return (own_seconds + other_seconds) / messages
 
 
-def _rows(ground: BenchEnvironment, name: str) -> float:
-    """Seconds per message to copy the same finished rows into PostgreSQL, a hundred a transaction, both ends counted."""
+def _rows(bench: BenchEnvironment, name: str) -> float:
+    """Seconds per message to copy the same rows into PostgreSQL, a hundred per transaction, for client and server together."""
     with database() as connection:
         rows = connection.execute(
             "SELECT m.* FROM messages m JOIN campaigns c ON c.no = m.campaign_no WHERE c.id = %s", (name,)
@@ -267,11 +274,11 @@ def _rows(ground: BenchEnvironment, name: str) -> float:
         columns = [(*row[:-1], psycopg.types.json.Jsonb(row[-1])) for row in rows]
         connection.execute("DROP TABLE IF EXISTS bench_twin")
         connection.execute("CREATE TABLE bench_twin (LIKE messages INCLUDING ALL)")
-        own, theirs = time.process_time(), cpu_seconds(ground.meters.postgres)
+        own_seconds, other_seconds = time.process_time(), cpu_seconds(bench.meters.postgres)
         for start in range(0, len(columns), 100):
             with connection.cursor() as cursor, cursor.copy("COPY bench_twin FROM STDIN") as copy:
                 for row in columns[start : start + 100]:
                     copy.write_row(row)
-        own, theirs = time.process_time() - own, cpu_seconds(ground.meters.postgres) - theirs
+        own_seconds, other_seconds = time.process_time() - own_seconds, cpu_seconds(bench.meters.postgres) - other_seconds
         connection.execute("DROP TABLE bench_twin")
-    return (own + theirs) / len(columns)
+    return (own_seconds + other_seconds) / len(columns)

@@ -1,4 +1,4 @@
-"""Throughput: a campaign through real workers, the baseline through its own, and what the parts cost alone."""
+"""Throughput: a campaign through real workers, and the same messages through the baseline's worker."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks import baseline
-from benchmarks.environment import BenchEnvironment, await_, database, offer
+from benchmarks.environment import BenchEnvironment, database, offer, wait_for
 from benchmarks.resource_usage import between, watch_memory
 from channels.base import Channel
 from dispatcher.campaigns import scheduler, submission
@@ -26,8 +26,8 @@ _names = (f"bench-{number}" for number in itertools.count(1))
 
 @dataclass(frozen=True, slots=True)
 class ThroughputRun:
-    """One campaign, per message: `cpu_us` is processor microseconds by part (workers, postgres, broker, sink), `wal_bytes` what
-    PostgreSQL logged from claim to settle, `ledger_bytes` what its tables and indexes grew by, jobs included."""
+    """One campaign, per message: `cpu_us` is processor microseconds by part (workers, postgres, broker, sink), `wal_bytes` is
+    PostgreSQL's log from claim to settle, `ledger_bytes` is the growth of its tables and indexes, with jobs."""
 
     messages: int
     seconds: float
@@ -41,55 +41,55 @@ class ThroughputRun:
 
     @property
     def per_second(self) -> float:
-        """Messages a second, by the wall."""
+        """Messages per second of elapsed time."""
         return self.messages / self.seconds
 
     @property
     def cpu_total_us(self) -> float:
-        """Processor microseconds per message, everything counted."""
+        """Processor microseconds per message, of all parts."""
         return sum(self.cpu_us.values())
 
 
-def middle(runs: Sequence[ThroughputRun]) -> ThroughputRun:
-    """The run in the middle, by processor time: the wall belongs to neighbours too."""
+def median_run(runs: Sequence[ThroughputRun]) -> ThroughputRun:
+    """The median run by processor time; elapsed time depends on other load, too."""
     return sorted(runs, key=lambda run: run.cpu_total_us)[len(runs) // 2]
 
 
 # -- ours --------------------------------------------------------------------------------------------------------------
 
 
-def submit(services: Services, ground: BenchEnvironment, channel: Channel, people: int) -> str:
-    """Fan a campaign out; its id."""
+def submit(services: Services, bench: BenchEnvironment, channel: Channel, people: int) -> str:
+    """Fan a campaign out. Returns its id."""
     name = next(_names)
-    form = {"id": name, "template": TEMPLATE, "channels": [channel], "audience": str(ground.audience(people))}
+    form = {"id": name, "template": TEMPLATE, "channels": [channel], "audience": str(bench.audience(people))}
     admission = submission.submit(services, parse_campaign(form, submission.validation_context(services)))
-    assert admission.taken is submission.SubmitStatus.NEW, admission
+    assert admission.status is submission.SubmitStatus.NEW, admission
     return name
 
 
-def campaign(ground: BenchEnvironment, worker: int, channel: Channel, people: int) -> ThroughputRun:
-    """A whole campaign through the real workers, measured from the broker's first message to the ledger's last word."""
+def campaign(bench: BenchEnvironment, worker: int, channel: Channel, people: int) -> ThroughputRun:
+    """Run a campaign through the real workers, measured from the first message on the broker to the last settlement."""
     from dispatcher import tasks
 
     size = _ledger_bytes()
     fan_out = time.process_time()
-    name = submit(ground.services, ground, channel, people)
+    name = submit(bench.services, bench, channel, people)
     fan_out = time.process_time() - fan_out
-    ground.forget_caps()
-    before, bytes_before, wal = ground.meters.read(worker), ground.received()["bytes"], _wal_bytes()
+    bench.forget_caps()
+    before, bytes_before, wal = bench.meters.read(worker), bench.received()["bytes"], _wal_bytes()
     with watch_memory(worker) as peak:
         started = time.time()
-        tasks.publish(scheduler.due_chunks(ground.services))
-        await_(name, lambda: finished(ground.services, name), RUN_SECONDS_MAX)
-    spent = between(before, ground.meters.read(worker))
+        tasks.publish(scheduler.due_chunks(bench.services))
+        wait_for(name, lambda: finished(bench.services, name), RUN_SECONDS_MAX)
+    spent = between(before, bench.meters.read(worker))
     wal, size = _wal_bytes() - wal, _ledger_bytes() - size
     sent, last = _outcome(name)
     assert sent == people, f"{sent} of {people} were accepted"
-    bytes_ = ground.received()["bytes"] - bytes_before
+    bytes_ = bench.received()["bytes"] - bytes_before
     return ThroughputRun(
         people,
         last - started,
-        *_shares(spent, people),
+        *_per_message(spent, people),
         wire_bytes=bytes_ / people,
         peak_bytes=peak.bytes,
         fan_out_us=fan_out / people * 1e6,
@@ -99,12 +99,12 @@ def campaign(ground: BenchEnvironment, worker: int, channel: Channel, people: in
 
 
 def _wal_bytes() -> int:
-    """How much PostgreSQL has ever logged."""
+    """The size of all WAL that PostgreSQL has written."""
     return _number("SELECT pg_current_wal_insert_lsn() - '0/0'")
 
 
 def _ledger_bytes() -> int:
-    """Tables and indexes that messages make grow."""
+    """The size of the tables and indexes that grow with messages."""
     return _number(
         "SELECT sum(pg_total_relation_size(oid)) FROM pg_class"
         " WHERE relname ~ '^(jobs|messages)_[0-9]+$' OR relname = 'cap_reservations'"
@@ -137,7 +137,7 @@ def _outcome(name: str) -> tuple[int, float]:
     return int(row[0]), float(row[1])
 
 
-def _shares(spent: Mapping[str, float], messages: int) -> tuple[dict[str, float], float]:
+def _per_message(spent: Mapping[str, float], messages: int) -> tuple[dict[str, float], float]:
     parts = ("workers", "postgres", "broker", "sink")
     return {part: spent[part] / messages * 1e6 for part in parts}, spent["commands"] / messages
 
@@ -145,26 +145,26 @@ def _shares(spent: Mapping[str, float], messages: int) -> tuple[dict[str, float]
 # -- the baseline ------------------------------------------------------------------------------------------------------
 
 
-def baseline_listens() -> bool:
-    """Whether the baseline's worker can be told what to consume."""
+def baseline_is_ready() -> bool:
+    """Whether the baseline's worker answers commands."""
     return bool(baseline.app.control.ping(BASELINE, timeout=0.5))
 
 
-def baseline_run(ground: BenchEnvironment, worker: int, channel: Channel, people: int) -> ThroughputRun:
-    """As many single tasks, waiting on the broker before the clock starts: publishing is not counted against the baseline."""
+def baseline_run(bench: BenchEnvironment, worker: int, channel: Channel, people: int) -> ThroughputRun:
+    """Run single tasks, which are on the broker before the clock starts: the baseline's publishing is not counted."""
     name = next(_names)
     for number in range(people):
         baseline.send.apply_async((name, f"c-{number}", channel.value, offer(number)))
-    before, bytes_before = ground.meters.read(worker), ground.received()["bytes"]
+    before, bytes_before = bench.meters.read(worker), bench.received()["bytes"]
     started = time.time()
     baseline.app.control.add_consumer("baseline", destination=BASELINE)
     with watch_memory(worker) as peak:
-        await_(f"the baseline's {name}", lambda: _baseline_sent(name)[0] == people, RUN_SECONDS_MAX)
-    spent = between(before, ground.meters.read(worker))
+        wait_for(f"the baseline's {name}", lambda: _baseline_sent(name)[0] == people, RUN_SECONDS_MAX)
+    spent = between(before, bench.meters.read(worker))
     baseline.app.control.cancel_consumer("baseline", destination=BASELINE)
     last = _baseline_sent(name)[1]
-    bytes_ = ground.received()["bytes"] - bytes_before
-    return ThroughputRun(people, last - started, *_shares(spent, people), bytes_ / people, peak.bytes)
+    bytes_ = bench.received()["bytes"] - bytes_before
+    return ThroughputRun(people, last - started, *_per_message(spent, people), bytes_ / people, peak.bytes)
 
 
 def _baseline_sent(name: str) -> tuple[int, float]:

@@ -35,7 +35,7 @@ from dispatcher.intake.campaign import CampaignForm
 from dispatcher.intake.recipient import RecipientForm
 from dispatcher.intake.trigger import TriggerForm
 from dispatcher.policy import RULES
-from dispatcher.runtime.environment import OUR_PREFIX, EnvironmentReader, Variable
+from dispatcher.runtime.environment import OUR_PREFIX, EnvironmentReader, EnvironmentVariable
 from dispatcher.runtime.services import Services
 from dispatcher.runtime.settings import variables
 from dispatcher.web.app import create
@@ -326,7 +326,7 @@ def provider_settings() -> str:
     return "\n".join(parts)
 
 
-def _variables(found: Iterable[Variable]) -> str:
+def _variables(found: Iterable[EnvironmentVariable]) -> str:
     rows = [(code(each.name), each.about, each.values, code(each.default)) for each in found]
     return table(("variable", "meaning", "values", "default"), rows)
 

@@ -31,7 +31,7 @@ ENGLISH = "ol.rows a:has-text('your new kitchen')"
 CONSOLE = {
     "overview": "",
     "unresolved": "/unresolved",
-    "inbound": "/texts",
+    "inbound": "/inbound-messages",
     "templates": "/templates",
     "template": "/templates/loan_offer",
 }

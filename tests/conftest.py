@@ -1,4 +1,4 @@
-"""Real engines for all tests: started once a run, a database and a broker of its own for each test."""
+"""Real engines for all tests, started once per run; each test has its own database and broker."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from dispatcher.embedded import Engines, engines
 from dispatcher.ledger.migrations import migrate
 
 TEMPLATE = "migrated"
-BROKER_NUMBERS = range(1, 16)  # 0 is left alone, as in earnest
+BROKER_NUMBERS = range(1, 16)  # number 0 is for the program
 
-# For `make mutants`: the same few examples each time, and no effort to make a failing one smaller.
+# For `make mutants`: the same few examples in each run, and no shrinking.
 settings.register_profile("mutants", max_examples=25, derandomize=True, database=None, phases=(Phase.explicit, Phase.generate))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say it where everybody looks when the tests against the providers' own descriptions could not run."""
+    """Report in the summary that the tests against the providers' API descriptions could not run."""
     from tests.support.api_descriptions import SPECS
 
     if not SPECS.exists():
         terminalreporter.write_line(
-            "The adapters were not held to the providers' descriptions: the folder is not here; set DISPATCHER_SPECS."
+            "The adapters were not tested against the providers' API descriptions: set DISPATCHER_SPECS to their folder."
         )
 
 
 @pytest.fixture(scope="session")
 def running_engines() -> Iterator[Engines]:
-    """PostgreSQL and Valkey for this run, in a folder with a short name: a socket's path may have 107 bytes."""
+    """PostgreSQL and Valkey for this run, in a folder with a short path: a socket's path may have 107 bytes."""
     home = Path(tempfile.mkdtemp(prefix="dispatcher-tests-"))
     with engines(home) as found:
         yield found
@@ -46,7 +46,7 @@ def running_engines() -> Iterator[Engines]:
 
 @pytest.fixture(scope="session")
 def template_database(running_engines: Engines) -> str:
-    """The URL of a migrated database that nobody may write to; `database` copies it."""
+    """The URL of a migrated database; `database` copies it, and no test writes to it."""
     _admin(running_engines, f"CREATE DATABASE {TEMPLATE}")
     url = _with_name(running_engines.database_url, TEMPLATE)
     migrate(url)
@@ -55,20 +55,20 @@ def template_database(running_engines: Engines) -> str:
 
 @pytest.fixture(scope="session")
 def numbers() -> Iterator[int]:
-    """Numbers for names; one row for the whole run."""
+    """Numbers for names; one sequence for the whole run."""
     return itertools.count(1)
 
 
 @pytest.fixture
 def database(running_engines: Engines, template_database: str, numbers: Iterator[int]) -> Iterator[str]:
-    """The URL of a fresh, migrated database of this test alone."""
+    """The URL of a new, migrated database for this test only."""
     with _fresh_database(running_engines, template_database, next(numbers)) as url:
         yield url
 
 
 @pytest.fixture(scope="module")
 def shared_database(running_engines: Engines, template_database: str, numbers: Iterator[int]) -> Iterator[str]:
-    """One fresh, migrated database for all tests of a module, where each keeps to people of its own."""
+    """One new, migrated database for all tests of a module; each test uses its own recipients."""
     with _fresh_database(running_engines, template_database, next(numbers)) as url:
         yield url
 
@@ -83,7 +83,7 @@ def _fresh_database(running: Engines, template: str, number: int) -> Iterator[st
 
 @pytest.fixture
 def broker_url(running_engines: Engines, numbers: Iterator[int]) -> Iterator[str]:
-    """The URL, for Celery, of an empty broker of this test alone."""
+    """The URL, for Celery, of an empty broker for this test only."""
     number = BROKER_NUMBERS[next(numbers) % len(BROKER_NUMBERS)]
     with Redis(unix_socket_path=urlsplit(running_engines.broker_url).path, db=number) as client:
         client.flushdb()

@@ -1,1 +1,1 @@
-"""Use cases about campaigns and triggers: submission, dry run, schedule, actions, template approval."""
+"""Use cases about campaigns and triggers: submission, dry run, schedule, actions, overview, template approval."""

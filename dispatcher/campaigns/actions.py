@@ -1,8 +1,12 @@
-"""Releasing, pausing, resuming and cancelling, the same for the API and the console."""
+"""Release, pause, resume and cancel a campaign: one rule for command line, API and console.
+
+An action says which state is wanted. A campaign that is in that state already needs no change, so the same call twice succeeds.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
@@ -22,12 +26,20 @@ class CampaignAction(StrEnum):
     CANCEL = "cancel"
 
 
-_HOW: Mapping[CampaignAction, Callable[[Connection, str, datetime], bool]] = {
+@dataclass(frozen=True, slots=True)
+class ActionResult:
+    """A campaign after an action. `refusal` says why the action was not possible; None where the wanted state is reached."""
+
+    campaign: Campaign
+    refusal: str | None
+
+
+_CHANGES: Mapping[CampaignAction, Callable[[Connection, str, datetime], bool]] = {
     CampaignAction.PAUSE: lifecycle.pause,
     CampaignAction.RESUME: lifecycle.resume,
     CampaignAction.CANCEL: lifecycle.cancel,
 }
-_LEADS_TO: Mapping[CampaignAction, frozenset[CampaignState]] = {
+_WANTED_STATES: Mapping[CampaignAction, frozenset[CampaignState]] = {
     CampaignAction.RELEASE: frozenset({CampaignState.SCHEDULED, CampaignState.RUNNING}),
     CampaignAction.PAUSE: frozenset({CampaignState.PAUSED}),
     CampaignAction.RESUME: frozenset({CampaignState.SCHEDULED, CampaignState.RUNNING}),
@@ -35,19 +47,24 @@ _LEADS_TO: Mapping[CampaignAction, frozenset[CampaignState]] = {
 }
 
 
-def apply(services: Services, campaign_id: str, move: CampaignAction, by: str) -> Campaign | None:
-    """The campaign after the move, or as it was where the move can't be made; None when there is none.
+def apply(services: Services, campaign_id: str, action: CampaignAction, actor: str) -> ActionResult | None:
+    """Apply an action to a campaign; None where no campaign has this id.
 
-    `by` is the name of whose key it is: a release takes somebody else than who submitted the campaign.
+    `actor` is the name of the person or API key: only somebody other than the submitter can release a campaign.
     """
+    now = services.clock()
     with lend(services.pool) as connection:
-        if move is CampaignAction.RELEASE:
-            lifecycle.release(connection, campaign_id, by, services.clock())
+        if action is CampaignAction.RELEASE:
+            lifecycle.release(connection, campaign_id, actor, now)
         else:
-            _HOW[move](connection, campaign_id, services.clock())
-        return lifecycle.find(connection, campaign_id)
+            _CHANGES[action](connection, campaign_id, now)
+        campaign = lifecycle.find(connection, campaign_id)
+    return ActionResult(campaign, _refusal(campaign, action)) if campaign else None
 
 
-def is_in_target_state(campaign: Campaign, move: CampaignAction) -> bool:
-    """Whether the campaign now is where the move leads, just now or long since."""
-    return campaign.state in _LEADS_TO[move]
+def _refusal(campaign: Campaign, action: CampaignAction) -> str | None:
+    if campaign.state in _WANTED_STATES[action]:
+        return None
+    if action is CampaignAction.RELEASE and campaign.state is CampaignState.AWAITING_RELEASE:
+        return f"it was submitted by {campaign.submitted_by or 'nobody known'}: somebody else has to release it"
+    return f"cannot {action} a campaign that is {campaign.state}"

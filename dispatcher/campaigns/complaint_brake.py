@@ -1,28 +1,28 @@
-"""What follows an attempt, or a provider's later news. Pure: a table told in code, one error one action.
+"""The complaint brake: pause a campaign that too many people complain about, or whose messages bounce too often.
 
-Two promises shape it. A message that may have gone is never sent again by a machine: silence costs one message, a
-double costs trust. And news, which comes late, twice and out of order, never moves a message backwards.
+`brake_verdict` is pure; the sweep calls `apply_brake`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
+from dispatcher.ledger.campaigns import complaint_brake
+from dispatcher.ledger.connection import Connection
 from dispatcher.policy.data import ComplaintBrake
-
-# -- the complaint brake -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class BrakeVerdict:
-    """What the brake has to say of a campaign."""
+    """What the brake does to a campaign: pause it, or only leave the note."""
 
     pause: bool
     note: str
 
 
 def brake_verdict(numbers: ComplaintBrake, taken: int, complained: int, bounced: int) -> BrakeVerdict | None:
-    """Whether a campaign should stop itself, or only be warned, by its share of complaints and bounces; None if all is well."""
+    """Compare a campaign's shares of complaints and bounces with the policy's limits; None where all are below."""
     if taken < numbers.minimum:
         return None
     complaints, bounces = complained / taken, bounced / taken
@@ -33,6 +33,18 @@ def brake_verdict(numbers: ComplaintBrake, taken: int, complained: int, bounced:
     if complaints >= numbers.complaint_rate_warn:
         return BrakeVerdict(False, f"warning: {_share('complained', complaints, taken, numbers.complaint_rate_warn)}")
     return None
+
+
+def apply_brake(connection: Connection, numbers: ComplaintBrake, now: datetime) -> None:
+    """Pause or warn each running campaign by its verdict; the campaign's note says why."""
+    for rates in complaint_brake.campaign_rates(connection):
+        verdict = brake_verdict(numbers, rates.taken, rates.complained, rates.bounced)
+        if verdict is None:
+            continue
+        if verdict.pause:
+            complaint_brake.stop(connection, rates, verdict.note, now)
+        elif verdict.note != rates.note:
+            complaint_brake.warn(connection, rates, verdict.note)
 
 
 def _share(what: str, rate: float, taken: int, limit: float) -> str:

@@ -1,4 +1,4 @@
-"""Campaigns and triggers, from submission to the last leg: fan-out, dry runs, and what the clock sets going."""
+"""What is due: start scheduled campaigns, release held and waiting messages, choose the chunks for the broker."""
 
 from __future__ import annotations
 
@@ -11,25 +11,23 @@ from dispatcher.ledger.delivery.claims import Chunk
 from dispatcher.ledger.delivery.scheduling import DueChunk
 from dispatcher.runtime.services import Services
 
+__all__ = ["Chunk", "DueChunk", "due_chunks", "next_chunk"]
+
 RELEASE_BATCH = 5_000
 
 
-# -- what the clock sets going -----------------------------------------------------------------------------------------
-
-
 def due_chunks(services: Services) -> list[DueChunk]:
-    """Start what is due: scheduled campaigns, held and waiting messages. Returns the chunks to put on the broker now."""
+    """Start scheduled campaigns and release held and waiting messages. Returns the chunks to put on the broker now."""
     now = services.clock()
+    stale = now - timedelta(seconds=services.engine.lease_seconds)
     with lend(services.pool) as connection:
         lifecycle.start_due(connection, now)
         scheduling.release_parked(connection, now, RELEASE_BATCH)
-        return scheduling.take_due(
-            connection, now, now - timedelta(seconds=services.engine.lease_seconds), services.engine.window_chunks
-        )
+        return scheduling.take_due(connection, now, stale, services.engine.window_chunks)
 
 
 def next_chunk(services: Services, chunk: Chunk) -> list[DueChunk]:
-    """What takes the place of a chunk just worked on; also notices a campaign's end."""
+    """The campaign's next chunk, in place of one that is done; where there is none, finish the campaign if nothing is left."""
     if chunk.campaign_no is None:
         return []
     with lend(services.pool) as connection:

@@ -1,4 +1,4 @@
-"""Campaigns and triggers, from submission to the last leg: fan-out, dry runs, and what the clock sets going."""
+"""Accept campaigns and triggers: each whole or not at all, and each id or key once."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from enum import StrEnum
 from itertools import islice
 
 from dispatcher.campaigns.template_approval import approval_errors
+from dispatcher.domain.message_id import MessageId
 from dispatcher.intake.campaign import Submission, ValidationContext
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.intake.trigger import Trigger
 from dispatcher.ledger.campaigns import audience, lifecycle
 from dispatcher.ledger.campaigns.audience import AudienceError, AudienceLoader, AudienceRow, TriggerPlace
 from dispatcher.ledger.connection import Connection, lend
+from dispatcher.ledger.delivery.scheduling import DueChunk
 from dispatcher.ledger.spec_codec import spec_to_json
 from dispatcher.runtime.services import Services
 
@@ -35,34 +37,39 @@ class SubmitStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SubmitResult:
-    """A submission's answer: how many rows were taken, and how many could not be read."""
+    """The answer to a submission: how many rows were accepted, and how many could not be read."""
 
-    taken: SubmitStatus
+    status: SubmitStatus
     audience: int = 0
     invalid: int = 0
 
 
-def validation_context(services: Services) -> ValidationContext:
-    """What submissions are held against, as of now."""
-    return ValidationContext(services.catalog, services.policy, services.clock())
+def validation_context(services: Services, campaign_id: str = "") -> ValidationContext:
+    """What submissions are checked against, as of now.
 
-
-# -- coming in ---------------------------------------------------------------------------------------------------------
+    With the id of a campaign that exists, as of its creation: a repeated submission gets the same answer after its expiry.
+    """
+    created_at = None
+    if campaign_id:
+        with lend(services.pool) as connection:
+            campaign = lifecycle.find(connection, campaign_id)
+        created_at = campaign.created_at if campaign else None
+    return ValidationContext(services.catalog, services.policy, created_at or services.clock())
 
 
 def submit(services: Services, submission: Submission, progress: Progress = lambda _: None, by: str = "") -> SubmitResult:
-    """Take a campaign with its whole audience, or nothing of it; it starts when its moment comes.
+    """Accept a campaign with its whole audience, or nothing of it. It starts when its time comes.
 
-    `by` names who submits it. One with a large audience waits until somebody else releases it.
-    Raises `BadInput`, also for a template that nobody approved and when a file turns out to be unreadable half-way, and
+    `by` names the submitter. A campaign with a large audience waits until somebody else releases it.
+    Raises `BadInput`, also for a template without approval and for a file that becomes unreadable half-way, and
     `LedgerUnavailable`.
     """
     with lend(services.pool) as connection, connection.transaction():
         created = lifecycle.create(connection, submission.id, submission.spec, services.clock(), by)
         if created is None:
             return _compare(connection, submission)
-        if faults := approval_errors(services, connection, submission.spec.templates):
-            raise BadInput(*faults)
+        if errors := approval_errors(connection, services.catalog, services.policy, submission.spec.templates):
+            raise BadInput(*errors)
         no, period = created
         loader = AudienceLoader(connection, no, period, submission.spec, services.clock())
         digest = load_audience(loader, submission, progress)
@@ -71,7 +78,7 @@ def submit(services: Services, submission: Submission, progress: Progress = lamb
 
 
 def load_audience(loader: AudienceLoader, submission: Submission, progress: Progress) -> bytes:
-    """Stream the audience into the ledger; the digest of all that was submitted."""
+    """Stream the audience into the ledger. Returns the digest of all that was submitted."""
     digest = hashlib.sha256(spec_to_json(submission.spec).encode())
     rows = iter(submission.audience)
     while batch := list(islice(rows, loader.batch_size)):
@@ -92,15 +99,25 @@ def _compare(connection: Connection, submission: Submission) -> SubmitResult:
 
 
 def take_trigger(services: Services, trigger: Trigger) -> TriggerPlace:
-    """Take a trigger, once per key. Raises `KeyConflict`, BadInput for a template that nobody approved, and LedgerUnavailable."""
+    """Accept a trigger, once per key. Raises `KeyConflict`, `BadInput` for a template without approval, and `LedgerUnavailable`."""
     spec = spec_to_json(trigger.spec)
     with lend(services.pool) as connection:
-        if faults := approval_errors(services, connection, trigger.spec.templates):
-            place = audience.known_trigger(connection, trigger.key, trigger.digest)  # what was taken before stays taken
+        if errors := approval_errors(connection, services.catalog, services.policy, trigger.spec.templates):
+            place = audience.known_trigger(connection, trigger.key, trigger.digest)  # what was accepted before stays accepted
             if place is None:
-                raise BadInput(*faults)
+                raise BadInput(*errors)
         else:
             place = audience.take_trigger(connection, trigger.key, trigger.digest, spec, trigger.row, services.clock())
     if place is None:
         raise KeyConflict(InputError("job", 0, "key", "was used before with other content; the same key is the same job"))
     return place
+
+
+def chunk_of(place: TriggerPlace) -> DueChunk:
+    """The trigger's chunk, to be put on the broker."""
+    return DueChunk(place.period, place.chunk, None)
+
+
+def message_id_of(place: TriggerPlace) -> MessageId:
+    """The id of the trigger's first message."""
+    return MessageId(place.period, place.chunk, 0, 0)

@@ -1,4 +1,4 @@
-"""The `dispatcher` command: thin; each subcommand asks one room and shows the answer."""
+"""The `dispatcher` command. Each subcommand calls one use case and prints the result."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 import typer
 
 from dispatcher import __version__
-from dispatcher.cli import campaigns, consent, inbound, ledger, machine, messages, recipients, templates
+from dispatcher.cli import campaigns, consent, inbound, ledger, machine, messages, preferences, recipients, templates
 
 app = typer.Typer(
     help="An omnichannel commercial-messaging dispatcher: consent first, then push, e-mail, SMS and WhatsApp.",
@@ -18,7 +18,7 @@ app = typer.Typer(
 )
 machine.add_to(app)
 app.add_typer(recipients.app, name="recipients")
-app.add_typer(recipients.preferences, name="preferences")
+app.add_typer(preferences.app, name="preferences")
 app.add_typer(campaigns.app, name="campaign")
 app.add_typer(messages.app, name="message")
 app.add_typer(messages.dead, name="dead")
@@ -31,7 +31,7 @@ messages.add_to(app)
 
 @app.callback(invoke_without_command=True)
 def version(ctx: typer.Context, show: bool = typer.Option(False, "--version", help="Print the version and end.")) -> None:
-    """Say the version."""
+    """Print the version, or the help."""
     if show:
         typer.echo(__version__)
         raise typer.Exit
@@ -44,5 +44,5 @@ def main() -> None:
     from dispatcher.cli.errors import run
     from dispatcher.runtime.logs import configure_logs
 
-    configure_logs(logging.WARNING)  # stdout is for answers
+    configure_logs(logging.WARNING)  # stdout is for results
     sys.exit(run(app, sys.argv[1:]))

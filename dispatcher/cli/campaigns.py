@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import click
 import typer
 
-from dispatcher.campaigns import dry_run as dry_run_module
-from dispatcher.campaigns import scheduler
-from dispatcher.campaigns import submission as submission_module
+from dispatcher.campaigns import actions, dry_run, overview, submission
+from dispatcher.campaigns.actions import CampaignAction
+from dispatcher.campaigns.overview import CampaignStatus
 from dispatcher.campaigns.submission import SubmitStatus
+from dispatcher.cli.broker import start_due
 from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, err, fail, out, pairs, print_json, progress, rows
 from dispatcher.domain.campaign import CampaignState
+from dispatcher.domain.message import State
 from dispatcher.intake.campaign import read_campaign
-from dispatcher.ledger.campaigns import balance as balance_module
-from dispatcher.ledger.campaigns import csv_export, lifecycle
-from dispatcher.ledger.connection import Connection, lend
 from dispatcher.runtime import bootstrap
 from dispatcher.runtime.services import Services
 from dispatcher.web.serializers import campaign_line, campaign_view, dry_run_view
@@ -29,89 +28,79 @@ app = typer.Typer(help="Submit, watch and stop campaigns.", no_args_is_help=True
 
 CampaignId = Annotated[str, typer.Argument(metavar="ID", help="The campaign's id.")]
 ENDED = (CampaignState.FINISHED, CampaignState.CANCELLED)
-PATIENCE_SECONDS = 10.0  # without any progress, --wait wonders aloud whether a worker runs
+POLL_SECONDS = 0.5
+PATIENCE_SECONDS = 10.0  # without any progress, --wait asks whether a worker runs
+ERRORS_SHOWN = 20
 
 
 @app.command()
 def submit(
     file: Annotated[Path, typer.Argument(help="The campaign, as YAML.")],
-    audience: Annotated[Path | None, typer.Option(help="A .jsonl or .csv file, in place of the one that FILE names.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Decide and write every message, send and keep nothing.")] = False,
+    audience: Annotated[Path | None, typer.Option(help="A .jsonl or .csv file, instead of the one that FILE names.")] = None,
+    dry_run_only: Annotated[
+        bool, typer.Option("--dry-run", help="Decide and render every message; send and keep nothing.")
+    ] = False,
     as_of: Annotated[datetime | None, typer.Option(help="With --dry-run: as at that past moment (UTC).")] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Return when the campaign has ended.")] = False,
-    by: Annotated[str, typer.Option(help="Who submits it; a large one is released by somebody else.")] = "",
+    wait: Annotated[bool, typer.Option("--wait", help="Return when the campaign has finished.")] = False,
+    by: Annotated[str, typer.Option(help="Who submits it. Somebody else has to release a large campaign.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Take in a campaign with its audience; running workers start on it at once."""
+    """Submit a campaign with its audience. Running workers start on it at once."""
     services = bootstrap.services()
-    submission = read_campaign(file, audience, submission_module.validation_context(services))
-    if dry_run:
+    parsed = read_campaign(file, audience, submission.validation_context(services))
+    if dry_run_only:
         moment = as_of.replace(tzinfo=UTC) if as_of else None
-        _show_rehearsal(dry_run_view(submission.id, dry_run_module.dry_run(services, submission, moment)), as_json)
+        _show_dry_run(dry_run_view(parsed.id, dry_run.dry_run(services, parsed, moment)), as_json)
         return
     if as_of:
-        fail("--as-of goes with --dry-run: what is sent is sent now", BAD_INPUT)
-    with progress("taking in", None) as (bar, task):
-        admission = submission_module.submit(services, submission, lambda done: bar.update(task, completed=done), by or _me())
-    if admission.taken is SubmitStatus.CONFLICT:
-        fail(
-            f"{file}: id: campaign {submission.id!r} was submitted before with other content; give this one another id",
-            BAD_INPUT,
-        )
-    _start(services)
+        fail("--as-of needs --dry-run: a real campaign is sent now", BAD_INPUT)
+    with progress("loading audience", None) as (bar, task):
+        result = submission.submit(services, parsed, lambda done: bar.update(task, completed=done), by or _account())
+    if result.status is SubmitStatus.CONFLICT:
+        fail(f"{file}: id: campaign {parsed.id!r} was submitted before with other content; give this one another id", BAD_INPUT)
+    start_due(services)
     if wait:
-        wait_for(services, submission.id)
-    _show(services, submission.id, as_json)
+        wait_for(services, parsed.id)
+    _show(services, parsed.id, as_json)
 
 
-def _me() -> str:
-    """The name of this account; empty where it has none, as in some containers."""
+def _account() -> str:
+    """The name of this user account; empty where it has none, as in some containers."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):
         return ""
 
 
-def _start(services: Services) -> None:
-    """Put what is due on the broker. Without a broker it starts when there is one: the ledger has it."""
-    from dispatcher import tasks
-
-    try:
-        tasks.publish(scheduler.due_chunks(services))
-    except tasks.BROKER_FAULTS:
-        err.print("the broker can't be reached; the campaign is in the ledger and starts when it is back")
-
-
 def wait_for(services: Services, campaign_id: str) -> None:
-    """Show progress until the campaign has ended."""
+    """Show progress until the campaign has finished, or waits for its release."""
     with progress(campaign_id, None) as (bar, task):
-        still, last = 0.0, -1
+        idle_seconds, last = 0.0, -1
         while True:
-            campaign, balance = _state(services, campaign_id)
-            decided = campaign.audience - balance.states["pending"]  # type: ignore[index]
+            found = _status(services, campaign_id)
+            campaign = found.campaign
+            decided = campaign.audience - found.balance.states[State.PENDING]
             bar.update(task, completed=decided, total=campaign.audience)
             if campaign.state in ENDED:
                 return
             if campaign.state is CampaignState.AWAITING_RELEASE:
-                err.print(
-                    f"it waits until somebody else releases it: dispatcher campaign release {campaign_id} --by NAME", markup=False
-                )
+                err.print(f"somebody else has to release it: dispatcher campaign release {campaign_id} --by NAME", markup=False)
                 return
-            still, last = (still + 0.5, last) if decided == last else (0.0, decided)
-            if still == PATIENCE_SECONDS:
-                err.print("nothing moves: is a worker running? (`dispatcher up`, or `celery -A dispatcher worker`)")
-            services.sleep(0.5)
+            idle_seconds, last = (idle_seconds + POLL_SECONDS, last) if decided == last else (0.0, decided)
+            if idle_seconds == PATIENCE_SECONDS:
+                err.print("no progress: is a worker running? (`dispatcher up`, or `celery -A dispatcher worker`)")
+            services.sleep(POLL_SECONDS)
 
 
-def _state(services: Services, campaign_id: str) -> tuple[lifecycle.Campaign, balance_module.Balance]:
-    with lend(services.pool) as connection:
-        campaign = lifecycle.find(connection, campaign_id)
-        if campaign is None:
-            fail(f"no campaign has the id {campaign_id}", REFUSED)
-        return campaign, balance_module.balance(connection, campaign)
+def _status(services: Services, campaign_id: str) -> CampaignStatus:
+    return overview.status(services, campaign_id) or _unknown(campaign_id)
 
 
-def _show_rehearsal(view: dict[str, Any], as_json: bool) -> None:
+def _unknown(campaign_id: str) -> NoReturn:
+    fail(f"no campaign has the id {campaign_id}", REFUSED)
+
+
+def _show_dry_run(view: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(view)
         return
@@ -125,40 +114,38 @@ def _show_rehearsal(view: dict[str, Any], as_json: bool) -> None:
 
 @app.command("list")
 def list_(limit: Annotated[int, typer.Option(min=1)] = 50, as_json: Json = False) -> None:
-    """The newest campaigns."""
-    services = bootstrap.services()
-    with lend(services.pool) as connection:
-        lines = [campaign_line(campaign) for campaign in lifecycle.newest(connection, limit)]
+    """List the newest campaigns."""
+    lines = [campaign_line(campaign) for campaign in overview.newest(bootstrap.services(), limit)]
     if as_json:
         print_json(lines)
     else:
-        rows("", ("id", "state", "template", "audience", "created", "finished"), [tuple(line.values()) for line in lines])
+        names = ("id", "state", "template", "audience", "invalid", "created", "started", "finished")
+        rows("", names, [tuple(line.values()) for line in lines])
 
 
 @app.command()
 def show(campaign_id: CampaignId, as_json: Json = False) -> None:
-    """A campaign's balance: where each recipient stands, and why."""
+    """Show a campaign's balance: the states of its recipients, and the reasons."""
     _show(bootstrap.services(), campaign_id, as_json)
 
 
 def _show(services: Services, campaign_id: str, as_json: bool) -> None:
-    campaign, balance = _state(services, campaign_id)
-    view = campaign_view(campaign, balance, services.clock())
+    found = _status(services, campaign_id)
+    view = campaign_view(found.campaign, found.balance, services.clock())
     if as_json:
         print_json(view)
         return
     print_campaign(view)
-    if campaign.invalid:
-        with lend(services.pool) as connection:
-            faults = lifecycle.faults(connection, campaign.no, 20)
-        rows("\nrows that could not be read", ("line", "field", "why"), faults)
+    if found.campaign.invalid:
+        errors = overview.unreadable_rows(services, found.campaign, ERRORS_SHOWN)
+        rows("\nrows that could not be read", ("line", "field", "why"), errors)
 
 
 def print_campaign(view: dict[str, Any]) -> None:
-    """A campaign as tables."""
+    """Print a campaign as tables."""
     names = ("id", "state", "template", "entity", "audience", "invalid", "started_at", "finished_at", "messages_per_second")
-    told = [name for name in ("submitted_by", "released_by", "note") if view[name]]
-    pairs("", {name: view[name] for name in (*names, *told)})
+    optional = [name for name in ("submitted_by", "released_by", "note") if view[name]]
+    pairs("", {name: view[name] for name in (*names, *optional)})
     rows("\nbalance", ("state", "recipients"), [(state, count) for state, count in view["balance"].items() if count])
     if view["reasons"]:
         rows("\nreasons", ("reason", "recipients"), list(view["reasons"].items()))
@@ -176,60 +163,51 @@ def _by_variant(variants: dict[str, dict[str, int]]) -> Iterator[tuple[str, str,
             yield name, state, count, f"{count / total:.1%}"
 
 
-def _change(campaign_id: str, verb: str, change: Callable[[Connection, str, datetime], bool], as_json: bool) -> None:
+def _act(campaign_id: str, action: CampaignAction, actor: str, as_json: bool) -> None:
+    """Apply an action. A campaign that is in the wanted state already needs no change, and the command succeeds."""
     services = bootstrap.services()
-    with lend(services.pool) as connection:
-        if lifecycle.find(connection, campaign_id) is None:
-            fail(f"no campaign has the id {campaign_id}", REFUSED)
-        changed = change(connection, campaign_id, services.clock())
-    if not changed:
-        campaign, _ = _state(services, campaign_id)
-        mine = verb == "release" and campaign.state is CampaignState.AWAITING_RELEASE
-        why = f"submitted by {campaign.submitted_by}: somebody else has to release it" if mine else f"there is nothing to {verb}"
-        fail(f"campaign {campaign_id} is {campaign.state}: {why}", REFUSED)
-    if verb in ("resume", "release"):
-        _start(services)
+    result = actions.apply(services, campaign_id, action, actor) or _unknown(campaign_id)
+    if result.refusal is not None:
+        fail(f"campaign {campaign_id}: {result.refusal}", REFUSED)
+    if action in (CampaignAction.RESUME, CampaignAction.RELEASE):
+        start_due(services)
     _show(services, campaign_id, as_json)
 
 
 @app.command()
 def release(
     campaign_id: CampaignId,
-    by: Annotated[str, typer.Option(help="Who releases it: somebody else than who submitted it.")],
+    by: Annotated[str, typer.Option(help="Who releases it: somebody else than the submitter.")],
     as_json: Json = False,
 ) -> None:
-    """Let a campaign start whose audience is so large that a second person has to say yes."""
-
-    def change(connection: Connection, name: str, now: datetime) -> bool:
-        return lifecycle.release(connection, name, by, now)
-
-    _change(campaign_id, "release", change, as_json)
+    """Let a large campaign start, as the second person that it needs."""
+    _act(campaign_id, CampaignAction.RELEASE, by, as_json)
 
 
 @app.command()
 def pause(campaign_id: CampaignId, as_json: Json = False) -> None:
-    """Stop claiming messages until resumed."""
-    _change(campaign_id, "pause", lifecycle.pause, as_json)
+    """Send nothing more of the campaign until it is resumed."""
+    _act(campaign_id, CampaignAction.PAUSE, _account(), as_json)
 
 
 @app.command()
 def resume(campaign_id: CampaignId, as_json: Json = False) -> None:
-    """Go on where the campaign was paused."""
-    _change(campaign_id, "resume", lifecycle.resume, as_json)
+    """Continue a paused campaign."""
+    _act(campaign_id, CampaignAction.RESUME, _account(), as_json)
 
 
 @app.command()
 def cancel(campaign_id: CampaignId, as_json: Json = False) -> None:
-    """Stop for good: what is not handed over becomes `cancelled`."""
-    _change(campaign_id, "cancel", lifecycle.cancel, as_json)
+    """Stop for good: messages that are not sent yet become `cancelled`."""
+    _act(campaign_id, CampaignAction.CANCEL, _account(), as_json)
 
 
 @app.command()
 def export(campaign_id: CampaignId, file: Annotated[Path | None, typer.Option(help="Default: stdout.")] = None) -> None:
-    """One line per recipient as CSV: id, line, channel, state, reason. No addresses, no contents."""
+    """Write one CSV line per recipient: id, line, channel, state, reason. No addresses, no contents."""
     services = bootstrap.services()
-    campaign, _ = _state(services, campaign_id)
-    with lend(services.pool) as connection, click.open_file(str(file or "-"), "wb") as target:
-        csv_export.campaign_csv(connection, campaign, target.write)
+    campaign = overview.find(services, campaign_id) or _unknown(campaign_id)
+    with click.open_file(str(file or "-"), "wb") as target:
+        overview.export_csv(services, campaign, target.write)
     if file:
         out.print(f"written: {file}", markup=False)

@@ -1,7 +1,7 @@
 """The demo: made-up customers, a campaign over all channels, some triggers, on real engines against the sandbox.
 
-It ends by checking itself: the balance against the audience, the sandbox's count against the ledger's, and each arrival against the
-customers' choices, by a witness who knows neither policy nor ledger.
+At the end it checks itself: the balance against the audience, the sandbox's count against the ledger's, and each arrival against
+the customers' choices, by a checker that uses neither policy nor ledger.
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ from typing import Any
 
 from channels.registry import plugins
 from channels.sandbox.client import SandboxClient
-from dispatcher.campaigns import scheduler, submission
+from dispatcher.campaigns import overview, scheduler, submission
 from dispatcher.campaigns.template_approval import approve_waiting
 from dispatcher.cli.campaigns import print_campaign, wait_for
 from dispatcher.cli.messages import explanation, print_explanation
 from dispatcher.cli.output import err, out, progress, rows
+from dispatcher.consent import recipients
 from dispatcher.consent.link_tokens import PREFERENCES, UNSUBSCRIBE, message_token
+from dispatcher.delivery import messages
 from dispatcher.delivery.approval_check import DIGEST_SHOWN
 from dispatcher.demo.delivery_checker import DeliveryChecker
 from dispatcher.demo.sample_customers import customers
@@ -36,14 +38,8 @@ from dispatcher.devserver.supervisor import stop_signals
 from dispatcher.domain.message import State
 from dispatcher.domain.message_id import MessageId
 from dispatcher.embedded import EngineError, engines
+from dispatcher.inbound import provider_events
 from dispatcher.intake.campaign import parse_campaign
-from dispatcher.intake.recipient_import import import_file
-from dispatcher.ledger.campaigns import balance as balance_module
-from dispatcher.ledger.campaigns import lifecycle
-from dispatcher.ledger.connection import lend
-from dispatcher.ledger.delivery import messages
-from dispatcher.ledger.inbound import provider_events
-from dispatcher.ledger.maintenance import diagnostics
 from dispatcher.policy import shipped
 from dispatcher.runtime import bootstrap
 from dispatcher.runtime.services import Services
@@ -62,12 +58,12 @@ PROJECTS = {
 
 
 class DemoFailed(Exception):
-    """The demo found something wrong with itself."""
+    """A check of the demo failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class DemoStage:
-    """What the demo works with while it runs."""
+    """What the steps of the demo share."""
 
     services: Services
     sandbox: SandboxClient
@@ -76,47 +72,42 @@ class DemoStage:
 
 
 def run(recipients: int, keep: bool, quiet: bool) -> dict[str, Any]:
-    """Run the demo; what it measured and checked, as plain data. `quiet` leaves stdout alone. Raises `DemoFailed`."""
+    """Run the demo. Returns what it measured and checked, as plain data. `quiet` prints nothing on stdout. Raises `DemoFailed`."""
     home = Path(os.environ.get("DISPATCHER_HOME") or "var") / "demo"
-    with _alone(home):
+    with _locked(home):
         _prepare_environment(home, recipients)
         err.print("starting PostgreSQL, Valkey, workers, the providers' sandbox and the web app …")
         settings = bootstrap.settings()
         with run_stack(settings, os.environ, default_workers(), FLOWER_PORT if keep else None) as program:
             os.environ.update(program.environ)
             bootstrap.settings.cache_clear()
-            report = _play(program, recipients, quiet)
+            report = _run_steps(program, recipients, quiet)
             if keep:
-                _stay(program)
+                _keep_running(program)
         return report
 
 
-def _play(program: RunningStack, recipients: int, quiet: bool) -> dict[str, Any]:
+def _run_steps(program: RunningStack, recipients: int, quiet: bool) -> dict[str, Any]:
     services = bootstrap.services()
     assert program.places.sandbox  # noqa: S101  the demo's providers are the sandbox
-    stage = DemoStage(services, SandboxClient(program.places.sandbox), house_folder() / "customers.jsonl", recipients)
+    stage = DemoStage(services, SandboxClient(program.places.sandbox), bootstrap.settings().home / "customers.jsonl", recipients)
     _import(stage)
     _approve(stage)
     _campaign(stage)
     triggers = _triggers(stage)
-    _settle_news(stage)
+    _wait_for_reports(stage)
     report = _check(stage, triggers)
     if not quiet:
-        _tell(stage, report)
+        _print(stage, report)
     return report
 
 
-def house_folder() -> Path:
-    """The demo's own folder."""
-    return bootstrap.settings().home
-
-
-# -- before ------------------------------------------------------------------------------------------------------------
+# -- preparation -------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def _alone(home: Path) -> Iterator[None]:
-    """One demo at a time, each in an empty folder; engines that a killed demo left are stopped first."""
+def _locked(home: Path) -> Iterator[None]:
+    """One demo at a time, each in an empty folder. Engines of a demo that was killed are stopped first."""
     home.parent.mkdir(parents=True, exist_ok=True)
     with home.with_name("demo.lock").open("w") as lock:
         try:
@@ -132,9 +123,9 @@ def _alone(home: Path) -> Iterator[None]:
 
 
 def _prepare_environment(home: Path, recipients: int) -> None:
-    """The demo never touches real providers, whatever credentials are around, and lifts the quiet hours: it may be night."""
-    theirs = (prefix for plugin in plugins().values() for prefix in plugin.variable_prefixes)
-    real = (*theirs, "DISPATCHER_PROVIDER_", "DISPATCHER_FAILOVER_", "DISPATCHER_API_KEYS")
+    """Set the environment: sandbox providers even where real credentials are set, and no quiet hours, because it may be night."""
+    prefixes = (prefix for plugin in plugins().values() for prefix in plugin.variable_prefixes)
+    real = (*prefixes, "DISPATCHER_PROVIDER_", "DISPATCHER_FAILOVER_", "DISPATCHER_API_KEYS")
     for name in [name for name in os.environ if name.startswith(real)]:
         del os.environ[name]
     policy = home / "policy.toml"
@@ -152,20 +143,14 @@ def _prepare_environment(home: Path, recipients: int) -> None:
         file.writelines(f"{line}\n" for line in customers(recipients, SEED, today))
 
 
-# -- the show ----------------------------------------------------------------------------------------------------------
+# -- steps -------------------------------------------------------------------------------------------------------------
 
 
 def _import(stage: DemoStage) -> None:
-    services = stage.services
-    with lend(services.pool) as connection, progress("customers", stage.count) as (bar, task):
-        imported = import_file(
-            connection,
-            services.secret,
-            stage.people,
-            stage.people.with_suffix(".rejected.jsonl"),
-            "demo",
-            services.clock(),
-            lambda done: bar.update(task, completed=done),
+    rejects = stage.people.with_suffix(".rejected.jsonl")
+    with progress("customers", stage.count) as (bar, task):
+        imported = recipients.import_recipients(
+            stage.services, stage.people, rejects, "demo", lambda done: bar.update(task, completed=done)
         )
     if imported.rejected:
         raise DemoFailed(f"{imported.rejected} made-up customers were rejected")
@@ -177,14 +162,14 @@ def _people(stage: DemoStage) -> Iterator[dict[str, Any]]:
 
 
 def _approve(stage: DemoStage) -> None:
-    """What a second person does before a text is first used commercially."""
-    for approved in approve_waiting(stage.services, "demo"):
-        template = approved.template
-        err.print(f"approved as it is: template {template.name}, version {template.version}, {template.digest[:DIGEST_SHOWN]}")
+    """Approve all templates, as a second person does before a commercial text is used."""
+    for version in approve_waiting(stage.services, "demo"):
+        template = version.template
+        err.print(f"approved: template {template.name}, version {template.version}, {template.digest[:DIGEST_SHOWN]}")
 
 
 def _campaign(stage: DemoStage) -> None:
-    """A loan offer to everybody, on the first channel that each allows; one in fifty is a control group."""
+    """Submit a loan offer to everybody, on the first channel that each allows; one in fifty is in the control group."""
     services = stage.services
     form = {
         "id": CAMPAIGN,
@@ -211,17 +196,17 @@ def _offer(index: int, person: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _triggers(stage: DemoStage) -> dict[str, str]:
-    """Single jobs, put on the broker as the profiling pipeline does it: message id -> template."""
+    """Publish single jobs on the broker as the profiling pipeline does. Returns the template by message id."""
     from dispatcher import tasks
 
-    asked: dict[str, str] = {}
+    template_by_key: dict[str, str] = {}
     for index, person in zip(range(TRIGGERS), _people(stage), strict=False):
         template = "coin_earned" if index % 3 else "optout_acknowledgement"
-        asked[f"demo-{index}"] = template
+        template_by_key[f"demo-{index}"] = template
         job = {"key": f"demo-{index}", "recipient": person["id"], "template": template, "data": _trigger_data(template)}
         tasks.trigger.apply_async((job,))
-    refs = _await_triggers(stage.services, list(asked))
-    return {str(ref): asked[key] for key, ref in refs.items()}
+    ids = _await_triggers(stage.services, list(template_by_key))
+    return {str(message_id): template_by_key[key] for key, message_id in ids.items()}
 
 
 def _trigger_data(template: str) -> dict[str, Any]:
@@ -230,12 +215,11 @@ def _trigger_data(template: str) -> dict[str, Any]:
     return {"coins_earned": 5, "merchant": "Café Minuit", "coins_url": "https://www.kbc-bank.example/kate-coins"}
 
 
-def _await_triggers(services: Services, keys: list[str], seconds_max: float = 60.0) -> dict[str, MessageId]:
+def _await_triggers(services: Services, keys: list[str], seconds_max: float = 60.0) -> Mapping[str, MessageId]:
     deadline = time.monotonic() + seconds_max
     with progress("triggers", len(keys)) as (bar, task):
         while True:
-            with lend(services.pool) as connection:
-                decided = messages.decided_triggers(connection, keys)
+            decided = messages.decided_triggers(services, keys)
             bar.update(task, completed=len(decided))
             if len(decided) == len(keys):
                 return decided
@@ -244,69 +228,59 @@ def _await_triggers(services: Services, keys: list[str], seconds_max: float = 60
             services.sleep(0.1)
 
 
-def _settle_news(stage: DemoStage) -> None:
-    """Wait until the sandbox has reported what became of its messages, and the ledger has taken it in."""
+def _wait_for_reports(stage: DemoStage) -> None:
+    """Wait until the sandbox has sent all delivery reports, and the ledger has applied them."""
     with progress("delivery reports", None):
         stage.sandbox.wait_for_events(120.0)
-        while True:
-            with lend(stage.services.pool) as connection:
-                if not provider_events.unsettled(connection, 1):
-                    return
+        while provider_events.any_pending(stage.services):
             stage.services.sleep(0.2)
 
 
-# -- after -------------------------------------------------------------------------------------------------------------
+# -- checks and output -------------------------------------------------------------------------------------------------
 
 
 def _check(stage: DemoStage, triggers: Mapping[str, str]) -> dict[str, Any]:
     services = stage.services
-    with lend(services.pool) as connection:
-        campaign = lifecycle.find(connection, CAMPAIGN)
-        assert campaign is not None  # noqa: S101  it was submitted above
-        balance = balance_module.balance(connection, campaign)
-        handed_over = diagnostics.handed_over(connection)
-        states = Counter(message.state for ref in triggers if (message := messages.find(connection, MessageId.parse(ref))))
-    view = campaign_view(campaign, balance, services.clock())
+    status = overview.status(services, CAMPAIGN)
+    assert status is not None  # noqa: S101  it was submitted above
+    accepted = messages.accepted_count(services)
+    states = Counter(message.state for each in triggers if (message := messages.find(services, MessageId.parse(each))))
+    view = campaign_view(status.campaign, status.balance, services.clock())
     arrivals = list(stage.sandbox.log())
     templates = {arrival["message_id"]: "loan_offer" for arrival in arrivals} | dict(triggers)
-    refused = DeliveryChecker(_people(stage), datetime.now(UTC).date()).judge(arrivals, templates)
+    errors = DeliveryChecker(_people(stage), datetime.now(UTC).date()).judge(arrivals, templates)
     arrived = len({arrival["message_id"] for arrival in arrivals})
     checks = {
         "balance equals audience": sum(view["balance"].values()) == view["audience"] == stage.count,
-        "sandbox's messages equal the ledger's accepted": arrived == handed_over,
-        "nothing arrived that a choice forbids": not refused,
+        "sandbox's messages equal the ledger's accepted": arrived == accepted,
+        "nothing arrived that a choice forbids": not errors,
     }
-    report = {"campaign": view, "triggers": states, "arrived": arrived, "checks": checks, "faults": refused[:20]}
+    report = {"campaign": view, "triggers": states, "arrived": arrived, "checks": checks, "faults": errors[:20]}
     if not all(checks.values()):
-        raise DemoFailed(
-            json.dumps({"checks": checks, "faults": refused[:20], "arrived": arrived, "accepted": handed_over}, indent=2)
-        )
+        raise DemoFailed(json.dumps({"checks": checks, "faults": errors[:20], "arrived": arrived, "accepted": accepted}, indent=2))
     return report
 
 
-def _tell(stage: DemoStage, report: Mapping[str, Any]) -> None:
+def _print(stage: DemoStage, report: Mapping[str, Any]) -> None:
     print_campaign(report["campaign"])
     rows("\ntriggers", ("state", "messages"), list(report["triggers"].items()))
     out.print()
     for check in report["checks"]:
         out.print(f"[green]✓[/green] {check}")
     out.print("\nThree messages, explained to their recipients:")
-    with lend(stage.services.pool) as connection:
-        for state, language in ((State.DELIVERED, "en"), (State.REFUSED, "fr"), (State.HELD_OUT, "nl")):
-            ref = diagnostics.one_message(connection, CAMPAIGN, state)
-            message = messages.find(connection, ref) if ref else None
-            if message:
-                out.print()
-                print_explanation(explanation(stage.services, message, language))
-    out.print("\nKEEP=1 make demo leaves all this running, and shows where to look. make up is the same for real use.")
+    for state, language in ((State.DELIVERED, "en"), (State.REFUSED, "fr"), (State.HELD_OUT, "nl")):
+        if message := messages.first_in_state(stage.services, CAMPAIGN, state):
+            out.print()
+            print_explanation(explanation(stage.services, message, language))
+    out.print("\n`KEEP=1 make demo` leaves all this running and prints the URLs. `make up` is the same for real use.")
 
 
-def _stay(program: RunningStack) -> None:
-    """Leave it running until Ctrl-C."""
+def _keep_running(program: RunningStack) -> None:
+    """Print the URLs and run until Ctrl-C."""
     services = bootstrap.services()
-    with lend(services.pool) as connection:
-        ref = diagnostics.one_message(connection, CAMPAIGN, State.DELIVERED)
-    unsubscribe, preferences = (message_token(services.secret, purpose, str(ref)) for purpose in (UNSUBSCRIBE, PREFERENCES))
+    message = messages.first_in_state(services, CAMPAIGN, State.DELIVERED)
+    assert message is not None  # noqa: S101  a demo that delivers nothing has failed before
+    unsubscribe, preferences = (message_token(services.secret, purpose, str(message.ref)) for purpose in (UNSUBSCRIBE, PREFERENCES))
     places = program.places
     out.print("\nRunning. Ctrl-C stops it.")
     for name, url in {
@@ -318,5 +292,5 @@ def _stay(program: RunningStack) -> None:
         "Flower": places.flower,
     }.items():
         out.print(f"  {name:22} {url}")
-    with stop_signals() as asked:
-        program.processes.watch(asked, program.engines.mend)
+    with stop_signals() as stop_requested:
+        program.processes.watch(stop_requested, program.engines.restart_dead)

@@ -1,4 +1,4 @@
-"""The one place where what went wrong becomes words and an exit code: 1 refused or failed, 2 bad usage or bad input."""
+"""Errors as messages and exit codes: 1 refused or failed, 2 bad usage or bad input."""
 
 from __future__ import annotations
 
@@ -9,41 +9,40 @@ import typer
 from dispatcher.cli.output import BAD_INPUT, REFUSED, CommandFailure, err, escape, print_json
 from dispatcher.content import InvalidTemplates
 from dispatcher.devserver.supervisor import ProcessError
+from dispatcher.domain.errors import LedgerUnavailable, UnknownRecipient
 from dispatcher.domain.message_id import BadMessageId
 from dispatcher.domain.preferences import BadChoice
 from dispatcher.embedded import EngineError
 from dispatcher.intake.errors import BadInput, InputError, as_data
-from dispatcher.ledger.connection import LedgerUnavailable
-from dispatcher.ledger.consent.events import UnknownRecipient
 from dispatcher.policy import InvalidPolicy
 from dispatcher.runtime.settings import InvalidSettings
 
 
 def run(app: typer.Typer, arguments: Sequence[str]) -> int:
-    """Run the command line; its exit code. A traceback is a fault of ours, never of the user's."""
+    """Run the command line and return its exit code. A traceback means an error in our code, never in the user's input."""
     as_json = "--json" in arguments
     try:
         app(list(arguments), standalone_mode=True)
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else REFUSED
     except BadInput as error:
-        return _say(as_json, BAD_INPUT, [str(fault) for fault in error.faults], error.faults)
+        return _report(as_json, BAD_INPUT, [str(fault) for fault in error.faults], error.faults)
     except (InvalidSettings, InvalidTemplates, InvalidPolicy) as error:
-        return _say(as_json, BAD_INPUT, [str(fault) for fault in error.faults])
+        return _report(as_json, BAD_INPUT, [str(fault) for fault in error.faults])
     except CommandFailure as error:
-        return _say(as_json, error.code, [str(error)])
+        return _report(as_json, error.code, [str(error)])
     except (BadChoice, BadMessageId) as error:
-        return _say(as_json, BAD_INPUT, [str(error)])
+        return _report(as_json, BAD_INPUT, [str(error)])
     except UnknownRecipient as error:
-        return _say(as_json, REFUSED, [str(error)])
+        return _report(as_json, REFUSED, [str(error)])
     except (EngineError, ProcessError, LedgerUnavailable) as error:
-        return _say(as_json, REFUSED, [str(error)])
+        return _report(as_json, REFUSED, [str(error)])
     except KeyboardInterrupt:
         return 130
     return 0
 
 
-def _say(as_json: bool, code: int, lines: Sequence[str], faults: Sequence[InputError] = ()) -> int:
+def _report(as_json: bool, code: int, lines: Sequence[str], faults: Sequence[InputError] = ()) -> int:
     if as_json:
         print_json({"error": "\n".join(lines), "faults": as_data(faults)})
     for line in lines:

@@ -1,4 +1,4 @@
-"""`dispatcher inbound …`: what people answered by SMS or WhatsApp that no machine understood."""
+"""`dispatcher inbound …`: inbound messages by SMS or WhatsApp that no machine understood."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from typing import Annotated
 
 import typer
 
+from dispatcher.cli.broker import publish
 from dispatcher.cli.output import REFUSED, Json, fail, out, print_json, rows
-from dispatcher.cli.recipients import publish
 from dispatcher.inbound import agent_reply, customer_replies
 from dispatcher.runtime import bootstrap
 from dispatcher.web.serializers import moment
 
-app = typer.Typer(help="Answers that need a person to read them.", no_args_is_help=True)
+app = typer.Typer(help="Inbound messages that a person must read.", no_args_is_help=True)
+
+MessageIdArgument = Annotated[str, typer.Argument(metavar="ID", help="The message's id.")]
+FIELDS = ("id", "received_at", "answer_until", "channel", "recipients", "text")
 
 
 @app.command("list")
@@ -21,49 +24,47 @@ def list_(
     limit: Annotated[int, typer.Option(min=1, help="At most so many, oldest first.")] = 50,
     as_json: Json = False,
 ) -> None:
-    """The texts that wait, with the ids of those who may have written them. The policy says how long their words are kept."""
-    waiting = customer_replies.waiting(bootstrap.services(), limit)
-    fields = ("id", "received_at", "answer_until", "channel", "recipients", "text")
+    """List inbound messages that wait, with the ids of all who may have sent them. The policy limits how long texts are kept."""
     lines = [
-        (text.id, text.received_at.isoformat(), moment(text.answer_until), text.channel.value, list(text.recipients), text.words)
-        for text in waiting
+        (each.id, each.received_at.isoformat(), moment(each.answer_until), each.channel.value, list(each.recipients), each.words)
+        for each in customer_replies.waiting(bootstrap.services(), limit)
     ]
     if as_json:
-        print_json({"texts": [dict(zip(fields, line, strict=True)) for line in lines]})
+        print_json({"texts": [dict(zip(FIELDS, line, strict=True)) for line in lines]})
     elif lines:
-        rows("", [name.replace("_", " ") for name in fields], [(*line[:4], " ".join(line[4]), line[5]) for line in lines])
+        rows("", [name.replace("_", " ") for name in FIELDS], [(*line[:4], " ".join(line[4]), line[5]) for line in lines])
     else:
-        out.print("nothing waits")
+        out.print("no inbound message is waiting")
 
 
 @app.command()
 def answer(
-    text_id: Annotated[str, typer.Argument(metavar="ID", help="The text's id.")],
-    words: Annotated[str, typer.Argument(help="What to say, in the person's language. Sent as it stands, and not kept.")],
+    message_id: MessageIdArgument,
+    text: Annotated[str, typer.Argument(help="The answer, in the person's language. It is sent as it is, and not stored.")],
     actor: Annotated[str | None, typer.Option(help="Who answers. Default: you.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Answer a text in free words, and take it off the list. By WhatsApp that is possible within 24 hours of the person's own."""
-    objection = agent_reply.answer(bootstrap.services(), text_id, words, actor or getpass.getuser())
+    """Answer a message and take it off the list. WhatsApp allows that within 24 hours of the person's own message."""
+    objection = agent_reply.answer(bootstrap.services(), message_id, text, actor or getpass.getuser())
     if objection is not None:
         fail(objection, REFUSED)
     if as_json:
-        print_json({"id": text_id, "answered": True})
+        print_json({"id": message_id, "answered": True})
     else:
         out.print("answered")
 
 
 @app.command()
 def close(
-    text_id: Annotated[str, typer.Argument(metavar="ID", help="The text's id.")],
-    stop: Annotated[bool, typer.Option("--stop", help="It said no: obey it as a STOP, from when it came in.")] = False,
+    message_id: MessageIdArgument,
+    stop: Annotated[bool, typer.Option("--stop", help="It is an opt-out: obey it as a STOP, from when it came in.")] = False,
     actor: Annotated[str | None, typer.Option(help="Who read it. Default: you.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Take a text off the list once it has been read."""
-    if not customer_replies.resolve(bootstrap.services(), publish, text_id, actor or getpass.getuser(), stop):
-        fail(f"no text {text_id} waits", 1)
+    """Take a message off the list once somebody has read it."""
+    if not customer_replies.resolve(bootstrap.services(), publish, message_id, actor or getpass.getuser(), stop):
+        fail(f"no inbound message {message_id} is waiting", REFUSED)
     if as_json:
-        print_json({"id": text_id, "closed": True, "stop": stop})
+        print_json({"id": message_id, "closed": True, "stop": stop})
     else:
         out.print("closed, and obeyed as a STOP" if stop else "closed")

@@ -7,46 +7,42 @@ from typing import Annotated
 import typer
 
 from dispatcher.cli.output import REFUSED, Json, err, out, print_json, rows
-from dispatcher.ledger.connection import lend
-from dispatcher.ledger.maintenance import audit
-from dispatcher.maintenance import retention as keeping
+from dispatcher.maintenance import ledger_audit, retention
 from dispatcher.runtime import bootstrap
 from dispatcher.web.serializers import retention_view
 
-app = typer.Typer(help="Check the record, and how long it is kept.", no_args_is_help=True)
+app = typer.Typer(help="Check the ledger, and how long its data is kept.", no_args_is_help=True)
 
 
 @app.command()
 def verify(as_json: Json = False) -> None:
-    """Balances, lost claims, and the chain of consent events: everything that should never be wrong."""
-    services = bootstrap.services()
-    with lend(services.pool) as connection:
-        findings = audit.verify(connection, services.secret, services.clock(), services.engine.lease_seconds)
+    """Check balances, lost claims and the chain of consent events: everything that must never be wrong."""
+    errors = ledger_audit.verify(bootstrap.services())
     if as_json:
-        print_json({"findings": findings})
-    elif findings:
-        for finding in findings:
-            err.print(finding, markup=False)
+        print_json({"findings": errors})
+    elif errors:
+        for error in errors:
+            err.print(error, markup=False)
     else:
-        out.print("nothing is wrong: balances add up, no claim is lost, the consent chain is whole")
-    if findings:
+        out.print("nothing is wrong: balances add up, no claim is lost, the consent chain is complete")
+    if errors:
         raise typer.Exit(REFUSED)
 
 
-@app.command()
-def retention(
-    clear: Annotated[bool, typer.Option("--clear", help="Clear what is due now, rather than within the hour.")] = False,
+@app.command("retention")
+def show_retention(
+    clear: Annotated[bool, typer.Option("--clear", help="Delete now what is due, instead of within the hour.")] = False,
     as_json: Json = False,
 ) -> None:
-    """How long what is kept, by the policy, and how much of it is due to be cleared. Changes nothing without --clear."""
+    """Show how long the policy keeps each class of data, and how much of it is due for deletion. Deletes only with --clear."""
     services = bootstrap.services()
     if clear:
-        for done in keeping.clear(services):
-            if done.cleared:
-                err.print(f"cleared: {done.cleared} x {done.keeping.what}", markup=False)
-    found = keeping.backlogs(services)
+        for result in retention.clear(services):
+            if result.cleared:
+                err.print(f"cleared: {result.cleared} x {result.data.what}", markup=False)
+    backlogs = retention.backlogs(services)
     if as_json:
-        print_json([retention_view(each) for each in found])
+        print_json([retention_view(backlog) for backlog in backlogs])
     else:
-        lines = [(each.keeping.what, str(each.kept), each.before.isoformat(timespec="seconds"), each.due) for each in found]
+        lines = [(each.data.what, str(each.kept_for), each.before.isoformat(timespec="seconds"), each.due) for each in backlogs]
         rows("", ("what", "kept for", "older than", "due"), lines)

@@ -1,4 +1,4 @@
-"""`dispatcher demo`, `up`, `check` and `sandbox`: what concerns the machine as a whole."""
+"""`dispatcher demo`, `up`, `check`, `sandbox` and `new-key`: commands about the whole machine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from channels.sandbox.__main__ import main as serve_sandbox
+from channels.sandbox.__main__ import main
 from channels.sandbox.profiles import PROFILES
 from dispatcher.cli.output import REFUSED, Json, err, out, print_json, rows
 from dispatcher.devserver.stack import FLOWER_PORT, default_workers, run_stack
@@ -19,7 +19,7 @@ from dispatcher.web import api_keys
 
 
 def add_to(root: typer.Typer) -> None:
-    """Hang these commands onto the root."""
+    """Add these commands to the root command."""
     for command in (demo, up, check, sandbox, new_key):
         root.command()(command)
 
@@ -29,7 +29,7 @@ def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave everything running afterwards.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show the main job on this machine, with made-up customers and the providers' sandbox, and check it."""
+    """Run a campaign on this machine, with made-up customers and the providers' sandbox, and check the result."""
     from dispatcher.cli.demo import DemoFailed, run
 
     try:
@@ -45,12 +45,12 @@ def up(
     workers: Annotated[int | None, typer.Option(min=1, help="Campaign worker processes. Default: one per processor.")] = None,
     flower: Annotated[bool, typer.Option(help="Start Flower too.")] = True,
 ) -> None:
-    """Run everything on this machine until Ctrl-C, which stops it without loss."""
+    """Run everything on this machine until Ctrl-C, which stops it without losing anything."""
     settings = bootstrap.settings()
     for warning in settings.warnings:
         err.print(f"[yellow]{warning}[/yellow]")
     with (
-        stop_signals() as asked,
+        stop_signals() as stop_requested,
         run_stack(settings, os.environ, workers or default_workers(), FLOWER_PORT if flower else None) as program,
     ):
         out.print(f"API, webhooks, console   {program.places.web}/console")
@@ -61,28 +61,28 @@ def up(
         if program.places.flower:
             out.print(f"Flower                   {program.places.flower}")
         out.print(f"logs                     {settings.home / 'log'}\nCtrl-C stops it.")
-        program.processes.watch(asked, program.engines.mend)
-        out.print("stopping: workers finish what they hold …")
+        program.processes.watch(stop_requested, program.engines.restart_dead)
+        out.print("stopping: workers finish their tasks …")
 
 
 def check(as_json: Json = False) -> None:
-    """Configuration, database, broker, providers, templates and policy. A stopped channel that passes sends again."""
-    findings = check_all()
+    """Check configuration, database, broker, providers, templates and policy. A stopped channel that passes sends again."""
+    results = check_all()
     if as_json:
-        print_json([{"what": finding.what, "ok": finding.ok, "says": finding.says} for finding in findings])
+        print_json([{"what": result.what, "ok": result.ok, "says": result.says} for result in results])
     else:
-        rows("", ("", "what", "says"), [("✓" if finding.ok else "✗", finding.what, finding.says) for finding in findings])
-    if not all(finding.ok for finding in findings):
+        rows("", ("", "what", "result"), [("✓" if result.ok else "✗", result.what, result.says) for result in results])
+    if not all(result.ok for result in results):
         raise typer.Exit(REFUSED)
 
 
 def new_key(
-    name: Annotated[str, typer.Argument(help="Who calls with it; stands in the ledger as the actor.")],
+    name: Annotated[str, typer.Argument(help="Who calls with it: the name of the actor in the ledger.")],
     right: Annotated[
         list[str], typer.Option(help="campaigns, messages, recipients, preferences, templates or console; may be repeated.")
     ],
 ) -> None:
-    """Make an API key: the key, shown this once, and the lines to add to the file that DISPATCHER_API_KEYS names."""
+    """Make an API key: print the key, this once, and the lines to add to the file that DISPATCHER_API_KEYS names."""
     key, lines = api_keys.new_key(name, right)
     err.print(key, markup=False)
     out.print(lines, markup=False, end="")
@@ -90,13 +90,15 @@ def new_key(
 
 def sandbox(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8025,
-    profile: Annotated[str, typer.Option(help=f"How well the providers do: {', '.join(PROFILES)}.")] = "calm",
-    state: Annotated[Path | None, typer.Option(help="A folder that remembers arrivals and keys over restarts.")] = None,
-    report_to: Annotated[str, typer.Option(help="The address of a dispatcher to report deliveries, bounces and answers to.")] = "",
+    profile: Annotated[str, typer.Option(help=f"How the providers behave: {', '.join(PROFILES)}.")] = "calm",
+    state: Annotated[Path | None, typer.Option(help="A folder that keeps arrivals and keys over restarts.")] = None,
+    report_to: Annotated[
+        str, typer.Option(help="The URL of a dispatcher, which then gets delivery reports and inbound messages.")
+    ] = "",
 ) -> None:
-    """All providers' doubles on one port, with an inbox page at /."""
+    """Run the doubles of all providers on one port, with an inbox page at /."""
     if profile not in PROFILES:
         raise typer.BadParameter(f"it must be one of {', '.join(PROFILES)}", param_hint="--profile")
     options = ["--port", str(port), "--profile", profile, *(["--state", str(state)] if state else [])]
     report = ["--dispatcher", report_to] if report_to else []
-    raise typer.Exit(serve_sandbox([*options, *report]))
+    raise typer.Exit(main([*options, *report]))

@@ -1,4 +1,4 @@
-"""What commands print: tables for people, one JSON document for machines. Logs and progress go to stderr."""
+"""Output of commands: tables for people, one JSON document for machines. Logs and progress go to stderr."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 REFUSED, BAD_INPUT = 1, 2
 
-PIPE_WIDTH = 240  # where nobody watches, nothing is folded
+PIPE_WIDTH = 240  # in a pipe, so that lines are not folded
 
 
 def _console(stderr: bool) -> Console:
@@ -31,12 +31,12 @@ err = _console(stderr=True)
 
 
 def print_json(document: Any) -> None:
-    """One document on stdout."""
+    """Print one document on stdout."""
     sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2, default=str) + "\n")
 
 
 def pairs(title: str, values: Mapping[str, Any]) -> None:
-    """A table of names and values; empty ones are left out."""
+    """Print a table of names and values, without the empty ones."""
     table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
@@ -47,7 +47,7 @@ def pairs(title: str, values: Mapping[str, Any]) -> None:
 
 
 def rows(title: str, names: Sequence[str], lines: Sequence[Sequence[Any]]) -> None:
-    """A table with a header; numbers to the right."""
+    """Print a table with a header; numbers are aligned right."""
     table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
     for index, name in enumerate(names):
         numeric = bool(lines) and all(isinstance(line[index], int | float) for line in lines)
@@ -61,12 +61,12 @@ MOMENT = re.compile(r"(\d{4}-\d{2}-\d{2})T(\d{2}:\d{2}:\d{2})(?:\.\d+)?\+00:00")
 
 
 def readable(value: Any) -> str:
-    """A value for a table: nothing for None, moments to the second."""
+    """A value for a table: empty for None, moments to the second."""
     return "" if value is None else MOMENT.sub(r"\1 \2 UTC", str(value))
 
 
 class CommandFailure(Exception):
-    """Ends a command with a clear word and an exit code."""
+    """Ends a command with a message and an exit code."""
 
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
@@ -74,12 +74,17 @@ class CommandFailure(Exception):
 
 
 def fail(message: str, code: int) -> NoReturn:
-    """End with a clear word; `errors.run` says it, for people or machines."""
+    """End with a message, which `errors.run` prints for people or machines."""
     raise CommandFailure(message, code)
 
 
+def plural(count: int, noun: str) -> str:
+    """A count with its noun, which is in the singular for 1."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def escape(text: str) -> str:
-    """Text that may hold square brackets, for a rich console."""
+    """Text that may contain square brackets, for a rich console."""
     return text.replace("[", r"\[")
 
 

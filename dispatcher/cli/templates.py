@@ -25,31 +25,31 @@ from dispatcher.web.serializers import approval_text, template_view
 app = typer.Typer(help="Check, preview and approve message templates.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The template's name.")]
-Actor = Annotated[str, typer.Option(help="Who says so: a person's name, not the author's.")]
+Actor = Annotated[str, typer.Option(help="Who approves or withdraws: the name of a person other than the author.")]
 Digest = Annotated[str | None, typer.Option(help="The digest that `list` showed. Default: the template as it now is.")]
 
 
 @app.command()
 def check(name: Annotated[str | None, typer.Argument(help="Default: all.")] = None, as_json: Json = False) -> None:
-    """Read every template completely, hold it against the policy, and name every fault."""
+    """Read every template completely, compare it with the policy, and name every error."""
     folder = bootstrap.settings().templates
     found = content.check(folder) or disagreements(bootstrap.policy(bootstrap.settings())[0], content.load(folder).values())
-    faults = [fault for fault in found if name is None or f"/{name}/" in f"/{fault.file}"]
+    errors = [error for error in found if name is None or f"/{name}/" in f"/{error.file}"]
     if as_json:
-        print_json({"faults": [asdict(fault) for fault in faults]})
-    elif faults:
-        for fault in faults:
-            err.print(str(fault), markup=False)
+        print_json({"faults": [asdict(error) for error in errors]})
+    elif errors:
+        for error in errors:
+            err.print(str(error), markup=False)
     else:
         catalog = content.load(folder)
-        _known(name, catalog)
+        _check_name(name, catalog)
         lines = [
             (each.name, each.info.kind, each.info.offer_type, ", ".join(sorted(each.info.modes)), ", ".join(each.channels))
             for each in catalog.values()
             if name in (None, each.name)
         ]
         rows("", ("template", "kind", "offer", "modes", "channels"), lines)
-    if faults:
+    if errors:
         raise typer.Exit(REFUSED)
 
 
@@ -62,20 +62,20 @@ def preview(
     data: Annotated[Path | None, typer.Option(help="Variables as a JSON file; the template's examples fill in the rest.")] = None,
     as_json: Json = False,
 ) -> None:
-    """One message as it would leave. An e-mail's HTML goes to stdout whole."""
+    """Print one message as it would be sent. An e-mail's HTML goes to stdout as a whole."""
     catalog = content.load(bootstrap.settings().templates)
-    _known(name, catalog)
+    _check_name(name, catalog)
     if language not in LANGUAGES:
         fail(f"--language: {language!r} is not one of {', '.join(LANGUAGES)}", BAD_INPUT)
     try:
-        written = content.preview(catalog, name, channel, language, mode, _data(data))
+        rendered = content.preview(catalog, name, channel, language, mode, _data(data))
     except content.ContentRefusal as refusal:
         fail(f"{refusal.code}: {refusal.variable}", REFUSED)
-    fields = asdict(written)
+    fields = asdict(rendered)
     if as_json:
         print_json(fields)
         return
-    html = fields.pop("html") if isinstance(written, Email) else None
+    html = fields.pop("html") if isinstance(rendered, Email) else None
     pairs("", fields)
     if html:
         out.print(f"\n{html}", markup=False)
@@ -83,47 +83,46 @@ def preview(
 
 @app.command("list")
 def list_(as_json: Json = False) -> None:
-    """Every template with the digest of its present wording, and who approved that."""
-    found = template_approval.template_versions(bootstrap.services())
+    """List every template with the digest of its present version, and who approved that."""
+    versions = template_approval.template_versions(bootstrap.services())
     if as_json:
-        print_json([template_view(each) for each in found])
+        print_json([template_view(version) for version in versions])
         return
     lines = [
         (
-            each.template.name,
-            each.template.version,
-            each.template.info.kind,
-            each.template.digest[:DIGEST_SHOWN],
-            approval_text(each),
+            version.template.name,
+            version.template.version,
+            version.template.info.kind,
+            version.template.digest[:DIGEST_SHOWN],
+            approval_text(version),
         )
-        for each in found
+        for version in versions
     ]
     rows("", ("template", "version", "kind", "digest", "approval"), lines)
 
 
 @app.command()
 def approve(name: Name, actor: Actor, digest: Digest = None, as_json: Json = False) -> None:
-    """Let a template's present wording be used commercially. A change of any byte of it asks again."""
-    _say(name, True, actor, digest, as_json)
+    """Approve a template's present version for commercial use. A change of any byte makes another version."""
+    _set_approval(name, True, actor, digest, as_json)
 
 
 @app.command()
 def withdraw(name: Name, actor: Actor, digest: Digest = None, as_json: Json = False) -> None:
-    """Take an approval back: running campaigns with this wording pause themselves."""
-    _say(name, False, actor, digest, as_json)
+    """Withdraw an approval: running campaigns with this version pause themselves."""
+    _set_approval(name, False, actor, digest, as_json)
 
 
-def _say(name: str, approved: bool, actor: str, digest: str | None, as_json: bool) -> None:
-    said = template_approval.set_approval(bootstrap.services(), name, approved, actor, digest)
+def _set_approval(name: str, approved: bool, actor: str, digest: str | None, as_json: bool) -> None:
+    version = template_approval.set_approval(bootstrap.services(), name, approved, actor, digest)
     if as_json:
-        print_json(template_view(said))
-    else:
-        out.print(
-            f"{name}, version {said.template.version}, {said.template.digest[:DIGEST_SHOWN]}: {approval_text(said)}", markup=False
-        )
+        print_json(template_view(version))
+        return
+    template = version.template
+    out.print(f"{name}, version {template.version}, {template.digest[:DIGEST_SHOWN]}: {approval_text(version)}", markup=False)
 
 
-def _known(name: str | None, catalog: content.Catalog) -> None:
+def _check_name(name: str | None, catalog: content.Catalog) -> None:
     if name is not None and name not in catalog:
         raise BadInput(InputError("NAME", 0, "", f"there is no template {name!r}{did_you_mean(name, catalog)}"))
 

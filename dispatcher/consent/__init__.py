@@ -1,1 +1,1 @@
-"""Use cases about people's choices: record, acknowledge, export, erase; links that act for one person."""
+"""Use cases about recipients and their choices: import and erasure, preferences, acknowledgement, links, DPV export."""

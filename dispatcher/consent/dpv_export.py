@@ -1,10 +1,10 @@
-"""A person's choices as consent records and a receipt, for others' machines to read. Pure.
+"""A person's choices as machine-readable consent records and a receipt. Pure but for `export_person`.
 
-ISO/IEC TS 27560:2023 in the words of the Data Privacy Vocabulary (DPV 2.1, profile dpv-27560), as JSON-LD. One record tells of one
-thing that can be chosen, with all that was ever said of it; the receipt holds the records.
+ISO/IEC TS 27560:2023 in the terms of the Data Privacy Vocabulary (DPV 2.1, profile dpv-27560), as JSON-LD. One record covers one
+subject with all its consent events; the receipt holds the records.
 
-Accepting the tailored contract is not consent: such an event accepts a contract, and its basis is the contract's performance
-(GDPR art. 6.1.b). Which bases a standard choice rests on is the policy's to say. The person goes by a pseudonym.
+Accepting the tailored contract is not consent: such an event accepts a contract, and its basis is the performance of the contract
+(GDPR art. 6.1.b). The policy says on which bases a standard choice rests. The person is named by a pseudonym.
 """
 
 from __future__ import annotations
@@ -14,9 +14,12 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any
 
+from dispatcher.consent import preferences
 from dispatcher.domain.message import Mode
 from dispatcher.ledger.consent.hash_chain import ConsentEvent
+from dispatcher.ledger.keyed_hash import pseudonym
 from dispatcher.policy import Policy
+from dispatcher.runtime.services import Services
 
 Node = dict[str, Any]
 PROFILE = "https://w3id.org/dpv/schema/dpv-27560#"
@@ -44,7 +47,7 @@ CONTEXT: Mapping[str, Any] = {
     ),
 }
 
-BASES: Mapping[str, str] = {  # the policy's words; a soft opt-in is direct marketing on legitimate interest (recital 47)
+BASES: Mapping[str, str] = {  # by the policy's names; a soft opt-in is direct marketing on legitimate interest (recital 47)
     "contract": "eu-gdpr:A6-1-b-contract-performance",
     "legitimate_interest": "eu-gdpr:A6-1-f",
     "soft_opt_in": "eu-gdpr:A6-1-f",
@@ -55,15 +58,23 @@ _PURPOSE: Mapping[str, str] = {Mode.TAILORED: "dpv:PersonalisedAdvertising", Mod
 _RIGHTS = {CONSENT: "eu-gdpr:A7-3", INTEREST: "eu-gdpr:A21"}  # to withdraw consent; to object
 
 
-def export(policy: Policy, pseudonym: str, events: Sequence[ConsentEvent], now: datetime) -> Node:
-    """The JSON-LD document: who is responsible, a record for each thing chosen, and the receipt. `events` are one person's."""
-    subject = f"urn:dispatcher:person:{pseudonym}"
+def export_person(services: Services, recipient_id: str) -> Node:
+    """The JSON-LD document of one person. Raises `UnknownRecipient`."""
+    events = preferences.history(services, recipient_id)
+    return export(services.policy, pseudonym(services.secret, recipient_id), events, services.clock())
+
+
+def export(policy: Policy, person: str, events: Sequence[ConsentEvent], now: datetime) -> Node:
+    """The JSON-LD document: controllers, a record for each subject, and the receipt. `events` are of one `person`, a pseudonym."""
+    subject = f"urn:dispatcher:person:{person}"
     by_subject = sorted(events, key=lambda event: event.subject)
-    records = [_record(policy, subject, about, list(said)) for about, said in groupby(by_subject, key=lambda event: event.subject)]
+    records = [
+        _record(policy, subject, about, list(group)) for about, group in groupby(by_subject, key=lambda event: event.subject)
+    ]
     receipt = {
-        "@id": f"urn:dispatcher:receipt:{pseudonym}:{_moment(now)}",
+        "@id": f"urn:dispatcher:receipt:{person}:{_moment(now)}",
         "@type": "dpv:ConsentReceipt",
-        "dct:identifier": f"{pseudonym}:{_moment(now)}",
+        "dct:identifier": f"{person}:{_moment(now)}",
         "dct:conformsTo": f"{PROFILE}receipt",
         "dct:issued": _moment(now),
         "dct:publisher": [_controller_id(name) for name in _controllers(policy)],
@@ -93,29 +104,29 @@ def _controller_id(name: str) -> str:
     return "urn:dispatcher:party:" + "-".join(name.lower().split())
 
 
-def _record(policy: Policy, subject: str, about: str, said: Sequence[ConsentEvent]) -> Node:
-    """All that was said of one thing, oldest first; `dpv:hasProcess` is what stands now."""
-    said = sorted(said, key=lambda event: event.seq)
-    pseudonym = subject.rpartition(":")[2]
+def _record(policy: Policy, subject: str, about: str, events: Sequence[ConsentEvent]) -> Node:
+    """All events about one subject, oldest first; `dpv:hasProcess` is the choice in force."""
+    events = sorted(events, key=lambda event: event.seq)
+    person = subject.rpartition(":")[2]
     return {
-        "@id": f"urn:dispatcher:record:{pseudonym}:{about}",
+        "@id": f"urn:dispatcher:record:{person}:{about}",
         "@type": "dpv:ConsentRecord",
-        "dct:identifier": f"{pseudonym}:{about}",
+        "dct:identifier": f"{person}:{about}",
         "dct:conformsTo": f"{PROFILE}record",
-        "dct:created": _moment(said[0].recorded_at),
-        "dct:modified": _moment(said[-1].recorded_at),
+        "dct:created": _moment(events[0].recorded_at),
+        "dct:modified": _moment(events[-1].recorded_at),
         "dpv:hasDataSubject": subject,
         "dpv:hasDataController": [_controller_id(name) for name in _controllers(policy)],
         "dpv:hasDataProcessor": [_controller_id(name) for name in _processors(policy)],
         "dpv:hasJurisdiction": "loc:BE",
         "dpv:hasApplicableLaw": "legal-eu:law-GDPR",
-        "dpv:hasProcess": _process(policy, about, said[-1].new_value),
-        "dpv:hasRecordOfActivity": [_event(policy, subject, event) for event in said],
+        "dpv:hasProcess": _process(policy, about, events[-1].new_value),
+        "dpv:hasRecordOfActivity": [_event(policy, subject, event) for event in events],
     }
 
 
 def _process(policy: Policy, about: str, value: str) -> Node:
-    """What the value that stands allows: a purpose with its bases where it allows something, else the purpose alone."""
+    """What the value in force allows: a purpose with its bases, or the purpose alone where it allows nothing."""
     kind, _, what = about.partition(":")
     process = {"@type": "dpv:Process", "dct:title": about, "dct:description": value}
     if kind != "offer":
@@ -129,13 +140,13 @@ def _process(policy: Policy, about: str, value: str) -> Node:
 
 
 def bases(policy: Policy, offer: str, choice: str) -> list[str]:
-    """The legal bases, as DPV calls them, that the policy may rest a message of this offer type and choice on."""
+    """The legal bases, in DPV's terms, that the policy allows for a message of this offer type and choice."""
     rows = [tables.get(offer, {}).get(choice, {}) for tables in policy.basis.values()]
     return list(dict.fromkeys(BASES[one.basis] for row in rows for permissions in row.values() for one in permissions))
 
 
 def _event(policy: Policy, subject: str, event: ConsentEvent) -> Node:
-    told: Node = {
+    node: Node = {
         "@id": f"urn:dispatcher:{event.evidence}",
         "dct:identifier": event.evidence,
         "dct:description": f"{event.subject}: {event.old_value or 'unsaid'} to {event.new_value}",
@@ -145,14 +156,14 @@ def _event(policy: Policy, subject: str, event: ConsentEvent) -> Node:
         "dpv:hasIndicationMethod": f"{event.source}, recorded by {event.actor}",
     }
     if event.wording:
-        told["dpv:hasNotice"] = {"@type": "dpv:Notice", "dct:identifier": event.wording}
+        node["dpv:hasNotice"] = {"@type": "dpv:Notice", "dct:identifier": event.wording}
     for relation, status in _statuses(policy, event):
-        told.setdefault(relation, []).append(status)
-    return told
+        node.setdefault(relation, []).append(status)
+    return node
 
 
 def _statuses(policy: Policy, event: ConsentEvent) -> Iterable[tuple[str, str]]:
-    """What the event did, in DPV's words: to a contract, to consent, to a legitimate interest, to a channel."""
+    """What the event did, in DPV's terms: to a contract, to consent, to a legitimate interest, to a channel."""
     kind, _, what = event.subject.partition(":")
     if kind == "channel":
         return [("dpv:hasInvolvement", "dpv:OptingInToProcess" if event.new_value == "on" else "dpv:OptingOutFromProcess")]
@@ -170,7 +181,7 @@ def _contract(event: ConsentEvent) -> Iterator[tuple[str, str]]:
 
 
 def _standard(policy: Policy, offer: str, event: ConsentEvent) -> Iterator[tuple[str, str]]:
-    """Standard messages rest on consent, on legitimate interest or on both, as the policy says; none ends or refuses both."""
+    """Standard messages rest on consent, on legitimate interest or on both, by the policy; the choice none ends or refuses both."""
     found = bases(policy, offer, Mode.STANDARD)
     given, ended = event.new_value == Mode.STANDARD, event.new_value == Mode.NONE
     if CONSENT in found and given:

@@ -1,8 +1,8 @@
 """Opaque signed tokens for links, such as `/u/{token}`: nobody can read, alter or make one without the secret. Pure.
 
-AES-SIV (RFC 5297) encrypts and signs in one, needs no nonce (so a token costs 16 bytes beyond its payload) and always
-gives the same token for the same payload, which gives nothing away here: a link in a resent mail is the same link.
-Tokens carry no date; whoever wants them to end puts a date into the payload.
+AES-SIV (RFC 5297) encrypts and signs in one step and needs no nonce, so a token costs 16 bytes beyond its payload. The same payload
+always gives the same token, which reveals nothing here: a link in a mail that is sent again is the same link. Tokens carry no date;
+a caller whose token shall expire puts a date into the payload.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from dispatcher.domain.message_id import MessageId
 
-# The purposes of tokens that name a message. A link that unsubscribes must not open the preference centre: mail programs and
-# their scanners get to see it, for years.
+# The purposes of tokens that name a message. A link that unsubscribes must not open the preference centre, because mail programs
+# and their scanners see it, for years.
 UNSUBSCRIBE = "unsubscribe"
 PREFERENCES = "preferences"
 
@@ -26,7 +26,7 @@ _REF = struct.Struct(">HQIH")  # months since the year 2000, chunk, row, leg: 16
 
 
 class BadToken(ValueError):
-    """Not a token of ours for this purpose: made up, cut, altered, or sealed with another secret."""
+    """Not a token for this purpose: invented, cut, altered, or sealed with another secret."""
 
     def __init__(self) -> None:
         super().__init__("not a valid token")
@@ -51,18 +51,18 @@ def unseal(secret: bytes, purpose: str, token: str) -> bytes:
         payload = _cipher(secret).decrypt(sealed, [purpose.encode()])
     except (ValueError, InvalidTag):
         raise BadToken from None
-    if seal(secret, purpose, payload) != token:  # base64 spells the same bytes in several ways; a token has one spelling
+    if seal(secret, purpose, payload) != token:  # base64 has several spellings of the same bytes; a token has one
         raise BadToken
     return payload
 
 
 def message_token(secret: bytes, purpose: str, message_id: str) -> str:
-    """The token that stands for a message, 43 characters. Raises `BadRef` where `message_id` is none."""
+    """The token that stands for a message, 43 characters. Raises `BadMessageId` where `message_id` is none."""
     return message_id_token(secret, purpose, MessageId.parse(message_id))
 
 
 def message_id_token(secret: bytes, purpose: str, ref: MessageId) -> str:
-    """The same, by the message's reference."""
+    """The same for a parsed message id."""
     year, month = divmod(ref.period, 100)
     return seal(secret, purpose, _REF.pack((year - 2000) * 12 + month - 1, ref.chunk, ref.row, ref.leg))
 

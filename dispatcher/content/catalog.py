@@ -1,4 +1,4 @@
-"""Reading a folder of templates: all of it, once, and either every text can be written or every fault is told."""
+"""Load a folder of templates: either all texts are compiled and checked, or all faults are reported."""
 
 from __future__ import annotations
 
@@ -10,30 +10,31 @@ from pathlib import Path
 from markupsafe import escape
 
 from dispatcher.content import toml
-from dispatcher.content.declaration import Declaration, Variable, declare
+from dispatcher.content.declaration import Declaration, TemplateVariable, read_declaration
 from dispatcher.content.environment import TemplateEnvironment, environment
-from dispatcher.content.errors import InvalidTemplates, TemplateError, did_you_mean
+from dispatcher.content.errors import InvalidTemplates, TemplateError
 from dispatcher.content.legal import Legal, read_legal
-from dispatcher.content.preview import rehearse
+from dispatcher.content.preview import check_examples
 from dispatcher.content.source_files import FILES, SourceFile, SourceFiles, read_source_files
 from dispatcher.content.specialiser.decision_tree import Specialiser
-from dispatcher.content.static_checks import inspect, macros, used
+from dispatcher.content.static_checks import check_source, defined_macros, used_variables
 from dispatcher.content.template import LocalizedTemplate, Template
 from dispatcher.domain.recipient import LANGUAGES, Language
+from dispatcher.domain.spelling import did_you_mean
 
 SHARED = "_shared"
 _SUFFIXES = frozenset({".toml", ".html", ".txt"})
 
 
 class Catalog(Mapping[str, Template]):
-    """The templates of one folder, by name. A KeyError for an unknown name says which one was perhaps meant."""
+    """The templates of one folder, by name. The KeyError for an unknown name suggests the nearest one."""
 
     def __init__(self, templates: Mapping[str, Template]) -> None:
         self._templates = dict(templates)
 
     def __getitem__(self, name: str) -> Template:
         if name not in self._templates:
-            raise KeyError(f"no template {name!r}: {did_you_mean(name, self._templates)}")
+            raise KeyError(f"no template {name!r}{did_you_mean(name, self._templates)}")
         return self._templates[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -44,29 +45,29 @@ class Catalog(Mapping[str, Template]):
 
 
 def load(folder: Path, random: Callable[[], float] | None = None) -> Catalog:
-    """Read, check and compile every template under `folder`. Raises TemplateFaults with all faults there are.
+    """Read, check and compile all templates under `folder`. Raises `InvalidTemplates` with all faults.
 
-    With `dice` (numbers from 0 to 1) texts are written along known paths, see `specialise`; without, each by its template.
+    With `random` (numbers from 0 to 1) texts are rendered along compiled paths, see `specialiser`; without, always by Jinja.
     """
-    files, faults = _read(folder)
+    files, faults = _read_folder(folder)
     draft = _draft(files)
     faults += draft.faults
-    faults += _inspect(draft)
+    faults += _check_sources(draft)
     if faults:
         raise InvalidTemplates(faults)
     templates = _compile(draft, files)
-    faults = [fault for template in templates.values() for fault in rehearse(template, draft.place)]
+    faults = [fault for template in templates.values() for fault in check_examples(template, draft.place)]
     if faults:
         raise InvalidTemplates(faults)
-    return Catalog(templates if random is None else {name: _specialised(each, random) for name, each in templates.items()})
+    return Catalog(templates if random is None else {name: _specialise(each, random) for name, each in templates.items()})
 
 
-def _specialised(template: Template, random: Callable[[], float]) -> Template:
+def _specialise(template: Template, random: Callable[[], float]) -> Template:
     return replace(template, specialiser=Specialiser(template.name, template.digest, random))
 
 
 def check(folder: Path) -> list[TemplateError]:
-    """All faults of the templates under `folder`; none when they can be used."""
+    """All faults of the templates under `folder`; an empty list if they can be used."""
     try:
         load(folder)
     except InvalidTemplates as faults:
@@ -76,7 +77,7 @@ def check(folder: Path) -> list[TemplateError]:
 
 @dataclass(slots=True)
 class _Draft:
-    """What has been read and not yet compiled. `shared` are the layouts and macros; `texts` is by template and language."""
+    """What is read and not compiled yet. `shared` holds layouts and macros; `texts` is by template and language."""
 
     legal: Legal
     shared: dict[str, SourceFile] = field(default_factory=dict)
@@ -85,23 +86,23 @@ class _Draft:
     faults: list[TemplateError] = field(default_factory=list)
 
     def sources(self) -> dict[str, SourceFile]:
-        """Every Jinja source by the name under which Jinja knows it."""
-        named = {_name(key, part): text for key, texts in self.texts.items() for part, text in texts.parts.items()}
+        """All Jinja sources, by their names in Jinja."""
+        named = {_source_name(key, part): text for key, texts in self.texts.items() for part, text in texts.parts.items()}
         return {**self.shared, **named}
 
     def place(self, name: str, line: int) -> tuple[str, int]:
-        """The file and line where a line of a source stands."""
+        """The file and line of a line of a source."""
         text = self.sources()[name]
         return text.file, text.line + line - 1
 
 
-def _name(key: tuple[str, Language], part: str) -> str:
+def _source_name(key: tuple[str, Language], part: str) -> str:
     folder = "/".join(key)
     return f"{folder}/{FILES[part]}" if part in FILES else f"{folder}/texts.toml#{part}"
 
 
-def _read(folder: Path) -> tuple[dict[str, str], list[TemplateError]]:
-    """All files under the folder, by relative name. Hidden files and notes (*.md) are nobody's business."""
+def _read_folder(folder: Path) -> tuple[dict[str, str], list[TemplateError]]:
+    """All files under the folder, by relative name. Ignores hidden files and notes (*.md)."""
     files: dict[str, str] = {}
     faults: list[TemplateError] = []
     if not folder.is_dir():
@@ -129,12 +130,12 @@ def _draft(files: Mapping[str, str]) -> _Draft:
     if not names:
         draft.faults.append(TemplateError(".", 1, "folder", "", "holds no template"))
     for name in names:
-        draft.faults += _strays(name, files)
+        draft.faults += _unused_files(name, files)
         document = _declaration(name, files)
         if isinstance(document, TemplateError):
             draft.faults.append(document)
             continue
-        declaration, faults = declare(name, document, legal.topics)
+        declaration, faults = read_declaration(name, document, legal.topics)
         draft.faults += faults
         draft.declarations[name] = declaration
         for language in LANGUAGES:
@@ -149,76 +150,76 @@ def _declaration(name: str, files: Mapping[str, str]) -> toml.Document | Templat
     return toml.read(file, files[file]) if file in files else TemplateError(file, 1, "file", "", "is missing")
 
 
-def _strays(name: str, files: Mapping[str, str]) -> Iterator[TemplateError]:
-    """Files that nothing would ever read are a typing error in their name."""
-    wanted = {
+def _unused_files(name: str, files: Mapping[str, str]) -> Iterator[TemplateError]:
+    """Files that no code reads: probably a typing error in the name."""
+    known = {
         "template.toml",
         *(f"{language}/{file}" for language in LANGUAGES for file in ("texts.toml", *FILES.values())),
     }
     for file in files:
-        within = file.removeprefix(f"{name}/")
-        if within != file and within not in wanted:
-            yield TemplateError(file, 1, "file", "", f"is used by nothing: {did_you_mean(within, wanted)}")
+        relative = file.removeprefix(f"{name}/")
+        if relative != file and relative not in known:
+            yield TemplateError(file, 1, "file", "", f"is used by nothing{did_you_mean(relative, known)}")
 
 
-def _inspect(draft: _Draft) -> Iterator[TemplateError]:
+def _check_sources(draft: _Draft) -> Iterator[TemplateError]:
     env = environment({})
-    shared = {name: macros(env, text.source) for name, text in draft.shared.items()}
+    shared = {name: defined_macros(env, text.source) for name, text in draft.shared.items()}
     for name, text in draft.shared.items():
-        yield from _faults(text, inspect(env, name, text.source, {}, shared))
+        yield from _template_errors(text, check_source(env, name, text.source, {}, shared))
     for key, texts in draft.texts.items():
         variables = draft.declarations[key[0]].variables
         for part, text in texts.parts.items():
-            findings = inspect(env, _name(key, part), text.source, variables, shared)
-            yield from _faults(text, findings)
+            findings = check_source(env, _source_name(key, part), text.source, variables, shared)
+            yield from _template_errors(text, findings)
             if part.startswith("push.") and not findings:
-                yield from _overlooked(draft.legal, variables, text, used(env, text.source))
+                yield from _private_data_in_push(draft.legal, variables, text, used_variables(env, text.source))
 
 
-def _overlooked(
-    legal: Legal, variables: Mapping[str, Variable], text: SourceFile, names: frozenset[str]
+def _private_data_in_push(
+    legal: Legal, variables: Mapping[str, TemplateVariable], text: SourceFile, names: frozenset[str]
 ) -> Iterator[TemplateError]:
-    """What a push would show to whoever sees the screen."""
+    """Personal data that a push would show to anyone who sees the screen."""
     for name in names & set(variables):
         if variables[name].category in legal.not_in_push:
             message = f"data of category {variables[name].category!r} is not shown on a locked screen"
             yield TemplateError(text.file, text.line, name, "", message)
 
 
-def _faults(text: SourceFile, findings: Iterable[tuple[int, str, str]]) -> Iterator[TemplateError]:
+def _template_errors(text: SourceFile, findings: Iterable[tuple[int, str, str]]) -> Iterator[TemplateError]:
     for line, name, message in findings:
         yield TemplateError(text.file, text.line + line - 1, name, "", message)
 
 
 def _compile(draft: _Draft, files: Mapping[str, str]) -> dict[str, Template]:
-    env = environment({name: text.source for name, text in _whole_mails(draft).items()})
+    env = environment({name: text.source for name, text in _sources_with_mail_blocks(draft).items()})
     return {name: _template(env, draft, name, files) for name in draft.declarations}
 
 
-def _whole_mails(draft: _Draft) -> dict[str, SourceFile]:
-    """All sources, with subject and preheader written into the blocks that the mail layout keeps for them."""
+def _sources_with_mail_blocks(draft: _Draft) -> dict[str, SourceFile]:
+    """All sources, with subject and preheader in the blocks that the mail layout has for them."""
     env, sources = environment({}), draft.sources()
     for key, texts in draft.texts.items():
         html = texts.parts.get("email.html")
         if html and "{% extends" in html.source:
             blocks = (("title", "email.subject"), ("preheader", "email.preheader"))
-            filled = "".join(
+            blocks_source = "".join(
                 f"{{% block {block} %}}{_as_html(env, texts.parts[part].source)}{{% endblock %}}" for block, part in blocks
             )
-            sources[_name(key, "email.html")] = SourceFile(f"{html.source}\n{filled}", html.file)
+            sources[_source_name(key, "email.html")] = SourceFile(f"{html.source}\n{blocks_source}", html.file)
     return sources
 
 
 def _as_html(env: TemplateEnvironment, source: str) -> str:
-    """A plain text's source as an HTML source: its own words escaped here, its variables by the mail they go into."""
+    """A plain text source as an HTML source. Its literal text is escaped here; the mail's template escapes its variables."""
     return "".join(str(escape(token)) if kind == "data" else token for _, kind, token in env.lex(source))
 
 
 def _template(env: TemplateEnvironment, draft: _Draft, name: str, files: Mapping[str, str]) -> Template:
     declaration, legal = draft.declarations[name], draft.legal
-    editions = {
+    languages = {
         language: LocalizedTemplate(
-            parts={part: env.get_template(_name((name, language), part)) for part in draft.texts[name, language].parts},
+            parts={part: env.get_template(_source_name((name, language), part)) for part in draft.texts[name, language].parts},
             whatsapp=draft.texts[name, language].whatsapp,
             warning=legal.topics[declaration.info.topic][language] if declaration.info.topic else "",
             mark=legal.advertising[language],
@@ -233,13 +234,13 @@ def _template(env: TemplateEnvironment, draft: _Draft, name: str, files: Mapping
         entity=declaration.entity,
         channels=declaration.channels,
         variables=declaration.variables,
-        editions=editions,
+        languages=languages,
         push=declaration.push,
     )
 
 
 def _digest(files: Mapping[str, str]) -> str:
-    """SHA-256 over names and contents, each with its length so that no two folders look alike."""
+    """SHA-256 over names and contents, each with its length, so that different folders have different input."""
     digest = hashlib.sha256()
     for part in (part for item in sorted(files.items()) for part in item):
         digest.update(f"{len(part.encode())}:{part}".encode())

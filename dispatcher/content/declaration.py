@@ -1,8 +1,7 @@
-"""What a template says of itself in `template.toml`: purpose, kind, topic, channels and the category of every
-variable.
+"""`template.toml`: what a template declares about itself, such as kind, topic, channels and the category of each variable.
 
-The declaration binds: a caller can't relabel an offer as a receipt, and a variable reaches the texts only where its
-category may.
+The declaration is binding: a caller cannot relabel an offer as a receipt, and a variable reaches a text only if the decision
+allows its category.
 """
 
 from __future__ import annotations
@@ -13,14 +12,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from channels.base import Channel, PushOptions
-from dispatcher.content.errors import TemplateError, did_you_mean
+from dispatcher.content.errors import TemplateError
 from dispatcher.content.toml import Document, Path
 from dispatcher.content.values import READERS
 from dispatcher.domain.message import Kind, Mode, OfferType, TemplateInfo
 from dispatcher.domain.recipient import LANGUAGES, Language
+from dispatcher.domain.spelling import did_you_mean
 
-RENDERED = (Mode.TAILORED, Mode.STANDARD)  # the modes in which a message can be written
-RESERVED: Mapping[str, frozenset[str]] = {  # what every text may use besides its variables, with the parts of each
+RENDER_MODES = (Mode.TAILORED, Mode.STANDARD)  # the modes in which a message can be rendered
+RESERVED: Mapping[str, frozenset[str]] = {  # names that every text may use besides its variables, with their attributes
     "mode": frozenset(),
     "language": frozenset(),
     "channel": frozenset(),
@@ -46,15 +46,14 @@ _KEYS = (
 )
 _VARIABLE_KEYS = ("category", "type", "required", "modes", "example")
 _PUSH_KEYS = tuple(PushOptions.__slots__)
-_WORD = re.compile(r"[a-z][a-z0-9_]*\Z")
+_IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*\Z")
 _COLLAPSE_KEY = re.compile(r"[A-Za-z0-9_-]{1,32}\Z")  # web push's Topic, the narrowest (RFC 8030)
 _ENTITY = re.compile(r"[a-z][a-z0-9-]*\Z")
 
 
 @dataclass(frozen=True, slots=True)
-class Variable:
-    """One value a template may be given. `modes` are those whose text may use it; `example` has a value per language, for
-    previews."""
+class TemplateVariable:
+    """A variable of a template. `modes` are those whose texts may use it; `example` has a value per language, for previews."""
 
     name: str
     category: str
@@ -70,32 +69,34 @@ class Declaration:
 
     info: TemplateInfo
     version: str
-    author: str  # who wrote it, and so can't approve it; "" where it doesn't say
+    author: str  # who wrote it, and so cannot approve it; "" if not declared
     entity: str
     channels: tuple[Channel, ...]
-    variables: Mapping[str, Variable]
+    variables: Mapping[str, TemplateVariable]
     push: PushOptions
 
 
-def declare(name: str, document: Document, topics: Iterable[str]) -> tuple[Declaration, list[TemplateError]]:
-    """Read the declaration of the folder `name`. `topics` are the regulated ones. With faults it only serves to look for
-    more."""
+def read_declaration(name: str, document: Document, topics: Iterable[str]) -> tuple[Declaration, list[TemplateError]]:
+    """Read the declaration of the folder `name`. `topics` are the regulated topics. If there are faults, use the result only
+    to find more."""
     reader = _Reader(document)
-    reader.known((), _KEYS)
+    reader.check_keys((), _KEYS)
     if reader.text(("name",)) not in ("", name):
         reader.fault(("name",), f"must be the folder's name, {name!r}")
-    kind = reader.word(("kind",), [kind.value for kind in Kind])
+    kind = reader.choice(("kind",), [kind.value for kind in Kind])
     offer_type = _offer_type(reader, kind)
-    modes = frozenset(Mode(mode) for mode in reader.words(("modes",), [mode.value for mode in RENDERED], default=["standard"]))
-    channels = tuple(Channel(channel) for channel in reader.words(("channels",), [channel.value for channel in Channel]))
-    topic = reader.word(("topic",), list(topics), required=False)
+    modes = frozenset(
+        Mode(mode) for mode in reader.choices(("modes",), [mode.value for mode in RENDER_MODES], default=["standard"])
+    )
+    channels = tuple(Channel(channel) for channel in reader.choices(("channels",), [channel.value for channel in Channel]))
+    topic = reader.choice(("topic",), list(topics), required=False)
     info = TemplateInfo(
         template=name,
         kind=Kind(kind or Kind.COMMERCIAL),
         offer_type=offer_type,
         modes=modes,
         topic=topic or None,
-        coins=reader.flag(("coins",), default=False),
+        coins=reader.boolean(("coins",), default=False),
         product=reader.text(("product",), required=False) or None,
     )
     if info.coins and modes != {Mode.TAILORED}:
@@ -115,7 +116,7 @@ def declare(name: str, document: Document, topics: Iterable[str]) -> tuple[Decla
 def _offer_type(reader: _Reader, kind: str) -> OfferType | None:
     path = ("offer_type",)
     if kind != Kind.SERVICE:
-        word = reader.word(path, [offer.value for offer in OfferType])
+        word = reader.choice(path, [offer.value for offer in OfferType])
         return OfferType(word) if word else None
     if reader.get(path) is not None:
         reader.fault(path, "a service message offers nothing: leave it out")
@@ -128,7 +129,7 @@ def _push(reader: _Reader) -> PushOptions:
     if not isinstance(reader.get(path), Mapping | None):
         reader.fault(path, "must be a table")
         return PushOptions()
-    reader.known(path, _PUSH_KEYS)
+    reader.check_keys(path, _PUSH_KEYS)
     collapse_key, image = (reader.text((*path, key), required=False) for key in ("collapse_key", "image"))
     if collapse_key and not _COLLAPSE_KEY.match(collapse_key):
         reader.fault((*path, "collapse_key"), "must be at most 32 letters, digits, - and _")
@@ -136,37 +137,39 @@ def _push(reader: _Reader) -> PushOptions:
         reader.fault((*path, "image"), "must be an https address")
     return PushOptions(
         collapse_key=collapse_key,
-        ttl_seconds=reader.count((*path, "ttl_seconds"), most=28 * 86_400),
-        priority=reader.word((*path, "priority"), ("high", "normal"), required=False),
+        ttl_seconds=reader.integer((*path, "ttl_seconds"), maximum=28 * 86_400),
+        priority=reader.choice((*path, "priority"), ("high", "normal"), required=False),
         sound=reader.text((*path, "sound"), required=False),
-        badge=reader.count((*path, "badge"), most=9_999),
+        badge=reader.integer((*path, "badge"), maximum=9_999),
         image=image,
         icon=reader.text((*path, "icon"), required=False),
         android_channel=reader.text((*path, "android_channel"), required=False),
     )
 
 
-def _variable(reader: _Reader, name: str, modes: frozenset[Mode]) -> Variable:
+def _variable(reader: _Reader, name: str, modes: frozenset[Mode]) -> TemplateVariable:
     path = ("variables", name)
-    if not _WORD.match(name) or name in RESERVED:
+    if not _IDENTIFIER.match(name) or name in RESERVED:
         reader.fault(path, "is reserved" if name in RESERVED else "must be a lower-case word such as first_name")
-    reader.known(path, _VARIABLE_KEYS)
-    kind = reader.word((*path, "type"), READERS, required=False) or "text"
-    own = reader.words((*path, "modes"), [mode.value for mode in RENDERED if mode in modes], default=[mode.value for mode in modes])
-    return Variable(
+    reader.check_keys(path, _VARIABLE_KEYS)
+    kind = reader.choice((*path, "type"), READERS, required=False) or "text"
+    own_modes = reader.choices(
+        (*path, "modes"), [mode.value for mode in RENDER_MODES if mode in modes], default=[mode.value for mode in modes]
+    )
+    return TemplateVariable(
         name=name,
-        category=reader.text((*path, "category"), pattern=_WORD),
+        category=reader.text((*path, "category"), pattern=_IDENTIFIER),
         type=kind,
-        required=reader.flag((*path, "required"), default=True),
-        modes=frozenset(map(Mode, own)),
+        required=reader.boolean((*path, "required"), default=True),
+        modes=frozenset(map(Mode, own_modes)),
         example=_example(reader, (*path, "example"), kind),
     )
 
 
 def _example(reader: _Reader, path: Path, kind: str) -> Mapping[Language, Any]:
-    given = reader.get(path)
-    per_language = given if isinstance(given, Mapping) else dict.fromkeys(LANGUAGES, given)
-    if given is None:
+    value = reader.get(path)
+    per_language = value if isinstance(value, Mapping) else dict.fromkeys(LANGUAGES, value)
+    if value is None:
         reader.fault(path, "is missing: previews and checks need one")
         return {}
     if set(per_language) != set(LANGUAGES):
@@ -182,7 +185,7 @@ def _example(reader: _Reader, path: Path, kind: str) -> Mapping[Language, Any]:
 
 
 class _Reader:
-    """Reads typed values at paths of one document and collects every fault on the way."""
+    """Reads typed values at paths of one document, and collects all faults."""
 
     def __init__(self, document: Document) -> None:
         self.document = document
@@ -193,16 +196,16 @@ class _Reader:
         self.faults.append(self.document.fault(path, "" if value is None or isinstance(value, Mapping) else value, message))
 
     def get(self, path: Path) -> Any:
-        found: Any = self.document.data
+        value: Any = self.document.data
         for key in path:
-            found = found.get(key) if isinstance(found, Mapping) else None
-        return found
+            value = value.get(key) if isinstance(value, Mapping) else None
+        return value
 
-    def known(self, path: Path, keys: Iterable[str]) -> None:
+    def check_keys(self, path: Path, keys: Iterable[str]) -> None:
         table = self.get(path)
         for key in table if isinstance(table, Mapping) else ():
             if key not in keys:
-                self.fault((*path, key), f"unknown key: {did_you_mean(key, keys)}")
+                self.fault((*path, key), f"unknown key{did_you_mean(key, keys)}")
 
     def text(self, path: Path, *, required: bool = True, pattern: re.Pattern[str] | None = None) -> str:
         value = self.get(path)
@@ -216,14 +219,14 @@ class _Reader:
             return ""
         return value
 
-    def word(self, path: Path, known: Iterable[str], *, required: bool = True) -> str:
+    def choice(self, path: Path, known: Iterable[str], *, required: bool = True) -> str:
         value = self.text(path, required=required)
         if value and value not in known:
-            self.fault(path, f"unknown: {did_you_mean(value, known)}")
+            self.fault(path, f"unknown{did_you_mean(value, known)}")
             return ""
         return value
 
-    def words(self, path: Path, known: list[str], default: list[str] | None = None) -> list[str]:
+    def choices(self, path: Path, known: list[str], default: list[str] | None = None) -> list[str]:
         value = self.get(path)
         if value is None and default is not None:
             return default
@@ -232,21 +235,21 @@ class _Reader:
             return []
         for word in value:
             if word not in known:
-                self.fault(path, f"unknown {word!r}: {did_you_mean(str(word), known)}")
+                self.fault(path, f"unknown {word!r}{did_you_mean(str(word), known)}")
         return [word for word in value if word in known]
 
-    def flag(self, path: Path, *, default: bool) -> bool:
+    def boolean(self, path: Path, *, default: bool) -> bool:
         value = self.get(path)
         if value is not None and not isinstance(value, bool):
             self.fault(path, "must be true or false")
         return value if isinstance(value, bool) else default
 
-    def count(self, path: Path, *, most: int) -> int | None:
+    def integer(self, path: Path, *, maximum: int) -> int | None:
         value = self.get(path)
         if value is None:
             return None
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
-            self.fault(path, f"must be a whole number from 0 to {most}")
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= maximum:
+            self.fault(path, f"must be a whole number from 0 to {maximum}")
             return None
         return value
 

@@ -1,8 +1,8 @@
-"""The one Jinja environment of a catalog: small, sandboxed, strict, and without the parts that can run for long.
+"""The Jinja environment of a catalog: small, sandboxed, strict, and without features that can run for long.
 
-A text may test, choose, loop over a list written in the text itself, use macros and a dozen filters. It has no
-functions, no attributes of values, no `range`, no string multiplication. This keeps accidents and stray cleverness
-out; who may write templates at all is a matter of review.
+A template may use tests, conditions, loops over a list written in the template, macros and a dozen filters. It has no
+functions, no attributes of values, no `range`, no string multiplication. This prevents accidents and overly clever
+templates; reviews control who may write templates.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from dispatcher.content import formats
 
 _FILTERS = ("capitalize", "d", "default", "first", "join", "last", "length", "lower", "trim", "upper")
-SHAPES: Mapping[str, Callable[..., str]] = {  # filters that write a value as the letter's language does
+LANGUAGE_FILTERS: Mapping[str, Callable[..., str]] = {  # filters that format a value for the message's language
     "money": formats.money,
     "number": formats.number,
     "percent": formats.percent,
@@ -30,15 +30,15 @@ SHAPES: Mapping[str, Callable[..., str]] = {  # filters that write a value as th
 
 
 class MissingVariable(UndefinedError):
-    """The text asks for a declared variable that has no value; the message is its name."""
+    """A text uses a declared variable that has no value; the message is its name."""
 
 
 class WithheldVariable(UndefinedError):
-    """The text asks for a variable whose data the decision does not allow; the message is its name."""
+    """A text uses a variable whose data category the decision does not allow; the message is its name."""
 
 
 class _OptionalUndefined(StrictUndefined):
-    """A variable that may be absent: false when tested, equal to nothing, still an error when written or reckoned with."""
+    """An optional variable without a value: false in a test, equal to nothing, but an error in output or arithmetic."""
 
     __slots__ = ()
     __hash__ = Undefined._fail_with_undefined_error
@@ -53,21 +53,21 @@ class _OptionalUndefined(StrictUndefined):
         return True
 
 
-def absent(name: str, error: type[UndefinedError], *, required: bool) -> StrictUndefined:
-    """What stands in a context for a variable without a value. Raises `error` when a text uses it."""
+def missing_value(name: str, error: type[UndefinedError], *, required: bool) -> StrictUndefined:
+    """The value in a context of a variable that has none. Raises `error` when a text uses it."""
     return (StrictUndefined if required else _OptionalUndefined)(hint=name, name=name, exc=error)
 
 
 class TemplateEnvironment(ImmutableSandboxedEnvironment):
-    """Denies by default: attributes only of the loop, calls only of macros and blocks, arithmetic only of numbers."""
+    """Denies by default: attributes only of the loop, calls only of macros and blocks, arithmetic only with numbers."""
 
-    # `*`, `**` and `%` can blow a short text up to gigabytes; intercepted ones are not folded at compile time either.
+    # `*`, `**` and `%` can expand a short text to gigabytes. Jinja does not fold intercepted operators at compile time either.
     intercepted_binops = frozenset({"*", "**", "%"})
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         return isinstance(obj, LoopContext) and not attr.startswith("_") and not callable(value)
 
-    def wrap_str_format(self, value: Any) -> None:  # noqa: ARG002  # Jinja's seam: it would hand out a `format` of its own
+    def wrap_str_format(self, value: Any) -> None:  # noqa: ARG002  # Jinja's own version would allow a `format` method
         return None
 
     def is_safe_callable(self, obj: Any) -> bool:
@@ -80,9 +80,9 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
 
 
 def environment(sources: Mapping[str, str]) -> TemplateEnvironment:
-    """An environment over the sources of one catalog, read once: nothing touches the disk while messages are written."""
+    """An environment over the sources of one catalog. They are in memory: rendering reads no files."""
     env = TemplateEnvironment(
-        loader=FunctionLoader(lambda name: _source(name, sources)),
+        loader=FunctionLoader(lambda name: _load_source(name, sources)),
         autoescape=lambda name: bool(name and name.endswith(".html")),
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -93,12 +93,12 @@ def environment(sources: Mapping[str, str]) -> TemplateEnvironment:
     )
     env.globals.clear()
     env.filters = {name: FILTERS[name] for name in _FILTERS}
-    env.filters |= {name: _in_language(shape) for name, shape in SHAPES.items()}
+    env.filters |= {name: _language_filter(shape) for name, shape in LANGUAGE_FILTERS.items()}
     return env
 
 
 class _BytecodeStore(BytecodeCache):
-    """What has been compiled: an overlay of an environment need not do it again, which would take longer than a trigger should."""
+    """Compiled templates. An overlay of an environment reuses them: compiling again would take longer than a trigger may."""
 
     def __init__(self) -> None:
         self._codes: dict[tuple[str, str], Any] = {}
@@ -112,17 +112,17 @@ class _BytecodeStore(BytecodeCache):
         self._codes[bucket.key, bucket.checksum] = bucket.code
 
 
-def _source(name: str, sources: Mapping[str, str]) -> tuple[str, str, None] | None:
-    """The source with its name in the place of a file name, which is how a traceback tells where a text stopped."""
+def _load_source(name: str, sources: Mapping[str, str]) -> tuple[str, str, None] | None:
+    """The source, with its name as the file name, so that a traceback shows where rendering failed."""
     return (sources[name], name, None) if name in sources else None
 
 
-def _in_language(shape: Callable[..., str]) -> Callable[..., str]:
+def _language_filter(shape: Callable[..., str]) -> Callable[..., str]:
     @pass_context
     def shaped(context: Context, value: Any, *arguments: Any) -> str:
         language = context.get("language")
         if language is None:
-            raise FilterArgumentError("this macro needs the letter's language: import it 'with context'")
+            raise FilterArgumentError("this macro needs the message's language: import it 'with context'")
         return shape(language, value, *arguments)
 
     return shaped

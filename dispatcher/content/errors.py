@@ -1,18 +1,16 @@
-"""What can be wrong with a template folder, and why one message can't be written."""
+"""Errors of a template folder, and refusals to render one message."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from dispatcher.domain.decision import ReasonCode
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class TemplateError:
-    """One fault of a template folder. `file` is relative to the folder; `line` counts from 1; `field` is a key or a name
-    in the file."""
+    """One fault of a template folder. `file` is relative to the folder, `line` counts from 1, `field` is a key or a name."""
 
     file: str
     line: int
@@ -26,7 +24,7 @@ class TemplateError:
 
 
 class InvalidTemplates(Exception):
-    """The folder can't be used. `faults` holds all of them, by file and line."""
+    """The folder cannot be used. `faults` holds all faults, by file and line."""
 
     def __init__(self, faults: Iterable[TemplateError]) -> None:
         self.faults: tuple[TemplateError, ...] = tuple(sorted(set(faults)))
@@ -34,23 +32,13 @@ class InvalidTemplates(Exception):
 
 
 class ContentRefusal(Exception):
-    """This message can't be written for this person.
+    """This message cannot be rendered for this person.
 
-    `code` is MISSING_VARIABLE, WITHHELD_VARIABLE, CONTENT_GUARD or FAULT; `variable` names the variable, or the guard that objects,
-    never a value: a refusal is logged and stored.
-
+    `code` is MISSING_VARIABLE, WITHHELD_VARIABLE, CONTENT_GUARD or FAULT. `variable` is the name of the variable or of the
+    failed check, never a value: a refusal is logged and stored.
     """
 
     def __init__(self, code: ReasonCode, variable: str) -> None:
         super().__init__(f"{code}: {variable}")
         self.code = code
         self.variable = variable
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A hint to end a message about an unknown word: the nearest known one, else all of them."""
-    names: Sequence[str] = sorted(known)
-    near = get_close_matches(word, names, n=1, cutoff=0.6)
-    if near:
-        return f"did you mean {near[0]!r}?"
-    return f"known are {', '.join(names)}" if names else "none are known here"

@@ -1,6 +1,6 @@
-"""Amounts, numbers and days as a reader of one language expects them, by Babel's CLDR data. Pure functions, cached.
+"""Format amounts, numbers and dates for a language, with Babel's CLDR data. Pure functions, cached.
 
-The cache holds formatted numbers and days, nothing that says whose they are.
+The cache holds formatted numbers and dates, and nothing that identifies a person.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from babel.numbers import format_currency, format_decimal, format_percent
 
 from dispatcher.domain.recipient import Language
 
-# English has no Belgian convention that its readers would know; British is what Belgian banks write.
+# There is no established Belgian convention for English; Belgian banks write British English.
 LOCALES: Mapping[Language, Locale] = {
     "nl": Locale("nl", "BE"),
     "fr": Locale("fr", "BE"),

@@ -1,6 +1,6 @@
-"""What a finished message must hold, or must not, before it may leave. Pure; one function per promise.
+"""The content guard: what a rendered message must and must not contain before it is sent. Pure.
 
-Sources: CEL VII.64 (credit warning), CEL XII.12-13 (sender named, recognisable as advertising, an electronic way out),
+Sources: CEL VII.64 (credit warning), CEL XII.12-13 (sender named, recognisable as advertising, an electronic opt-out),
 the bank's promise that partners and merchants never receive personal data, and a push's size limit.
 """
 
@@ -27,11 +27,10 @@ _SCHEMES = ("https:", "mailto:", "tel:", "#")
 
 @dataclass(frozen=True, slots=True)
 class ContentRequirements:
-    """What one message is held to.
+    """The requirements for one message.
 
-    `warning` is the sentence its regulated topic demands and `mark` the word that says "advertising", both in its
-    language, "" where none is; `personal` are the values that must not travel to a partner, empty unless `to_partner`.
-
+    `warning` is the sentence that its regulated topic requires and `mark` the word that says "advertising", both in the
+    message's language; "" for none. `personal` holds the values that must not reach a partner; empty unless `to_partner`.
     """
 
     commercial: bool
@@ -45,72 +44,74 @@ class ContentRequirements:
     personal: tuple[str, ...] = ()
 
 
-def objection(content: Content, shown: str, terms: ContentRequirements) -> str | None:
-    """The first guard that objects, by name, or None. `shown` is what a WhatsApp reader sees: the approved text, filled
-    in."""
+def failed_check(content: Content, visible_text: str, requirements: ContentRequirements) -> str | None:
+    """The name of the first check that the message fails, or None.
+
+    `visible_text` is what a WhatsApp reader sees: the approved text with its placeholders filled.
+    """
     if isinstance(content, Email | MergedEmail):
-        return _first(_email(content.assemble() if isinstance(content, MergedEmail) else content, terms))
+        return _first_failed(_email(content.assemble() if isinstance(content, MergedEmail) else content, requirements))
     if isinstance(content, Push):
-        return _first(_push(content, terms))
+        return _first_failed(_push(content, requirements))
     if isinstance(content, Sms):
-        return _first(_sms(content, terms))
-    return _first(_whatsapp(content, shown, terms))
+        return _first_failed(_sms(content, requirements))
+    return _first_failed(_whatsapp(content, visible_text, requirements))
 
 
-Check = tuple[str, bool]  # a guard's name, and whether it is content
+Check = tuple[str, bool]  # a check's name, and whether the message passes it
 
 
-def _first(checks: Iterator[Check]) -> str | None:
-    return next((name for name, content in checks if not content), None)
+def _first_failed(checks: Iterator[Check]) -> str | None:
+    return next((name for name, passed in checks if not passed), None)
 
 
-def _email(mail: Email, terms: ContentRequirements) -> Iterator[Check]:
+def _email(mail: Email, requirements: ContentRequirements) -> Iterator[Check]:
     yield "one_line_subject", bool(mail.subject) and "\n" not in mail.subject and "\r" not in mail.subject
-    yield "credit_warning", _says(mail, terms.warning)
-    if terms.commercial:
-        yield "sender_named", _says(mail, terms.sender)
-        yield "advertising_mark", _says(mail, terms.mark)
-        yield "way_out", bool(terms.unsubscribe) and _links_to(mail, terms.unsubscribe)
+    yield "credit_warning", _contains(mail, requirements.warning)
+    if requirements.commercial:
+        yield "sender_named", _contains(mail, requirements.sender)
+        yield "advertising_mark", _contains(mail, requirements.mark)
+        yield "way_out", bool(requirements.unsubscribe) and _links_to(mail, requirements.unsubscribe)
     links = [link for attribute in ('href="', 'src="') for link in _attributes(mail.html, attribute)]
-    yield "link_scheme", all(link.startswith(_SCHEMES) or unescape(link) in terms.own_links for link in links)
-    if terms.to_partner:
-        yield "link_leak", not any(_leaks(unescape(link), terms) for link in links)
-        yield "link_leak", not any(_leaks(link, terms) for link in _LINK.findall(mail.text))
+    yield "link_scheme", all(link.startswith(_SCHEMES) or unescape(link) in requirements.own_links for link in links)
+    if requirements.to_partner:
+        yield "link_leak", not any(_leaks_personal_data(unescape(link), requirements) for link in links)
+        yield "link_leak", not any(_leaks_personal_data(link, requirements) for link in _LINK.findall(mail.text))
 
 
-def _push(push: Push, terms: ContentRequirements) -> Iterator[Check]:
-    shown = {"title": push.title, "body": push.body, "link": push.link, "data": dict(push.data)}
-    yield "push_size", len(json.dumps(shown, ensure_ascii=False).encode()) <= PUSH_BYTES_MAX
-    yield "credit_warning", terms.warning in push.body
-    yield "link_leak", not (terms.to_partner and push.link and _leaks(push.link, terms))
+def _push(push: Push, requirements: ContentRequirements) -> Iterator[Check]:
+    payload = {"title": push.title, "body": push.body, "link": push.link, "data": dict(push.data)}
+    yield "push_size", len(json.dumps(payload, ensure_ascii=False).encode()) <= PUSH_BYTES_MAX
+    yield "credit_warning", requirements.warning in push.body
+    yield "link_leak", not (requirements.to_partner and push.link and _leaks_personal_data(push.link, requirements))
 
 
-def _sms(sms: Sms, terms: ContentRequirements) -> Iterator[Check]:
+def _sms(sms: Sms, requirements: ContentRequirements) -> Iterator[Check]:
     yield "sms_length", 0 < len(sms.text) <= SMS_CHARACTERS_MAX
-    yield from _short(sms.text, terms)
+    yield from _text_message(sms.text, requirements)
 
 
-def _whatsapp(message: WhatsApp, shown: str, terms: ContentRequirements) -> Iterator[Check]:
-    # Twilio 21656: a variable may be neither empty nor broken over lines.
+def _whatsapp(message: WhatsApp, visible_text: str, requirements: ContentRequirements) -> Iterator[Check]:
+    # Twilio error 21656: a variable must not be empty or contain a line break.
     yield "whatsapp_variable", all(value.strip() and "\n" not in value for value in message.variables.values())
-    yield from _short(shown, terms)
+    yield from _text_message(visible_text, requirements)
 
 
-def _short(text: str, terms: ContentRequirements) -> Iterator[Check]:
-    yield "credit_warning", terms.warning in text
-    if terms.commercial:
-        yield "sender_named", terms.sender in text
-        yield "way_out", bool(terms.unsubscribe) and terms.unsubscribe in text
-    if terms.to_partner:
-        yield "link_leak", not any(_leaks(link, terms) for link in _LINK.findall(text))
+def _text_message(text: str, requirements: ContentRequirements) -> Iterator[Check]:
+    yield "credit_warning", requirements.warning in text
+    if requirements.commercial:
+        yield "sender_named", requirements.sender in text
+        yield "way_out", bool(requirements.unsubscribe) and requirements.unsubscribe in text
+    if requirements.to_partner:
+        yield "link_leak", not any(_leaks_personal_data(link, requirements) for link in _LINK.findall(text))
 
 
 def _attributes(html: str, opening: str) -> list[str]:
-    """All values of one attribute. Ten times as fast as an expression with an alternative, in the hot path."""
+    """All values of one attribute. On the hot path: ten times as fast as a regular expression with an alternative."""
     return [piece.partition('"')[0] for piece in html.split(opening)[1:]]
 
 
-def _says(mail: Email, words: str) -> bool:
+def _contains(mail: Email, words: str) -> bool:
     return words in mail.text and (str(escape(words)) in mail.html or words in mail.html)
 
 
@@ -129,58 +130,60 @@ def _host(link: str) -> str:
     return urlsplit(link).hostname or ""
 
 
-def _leaks(link: str, terms: ContentRequirements) -> bool:
-    """A link out of the house must be the same for everybody: no query, no fragment, no personal value anywhere in it."""
+def _leaks_personal_data(link: str, requirements: ContentRequirements) -> bool:
+    """Whether a link to another company can identify the reader: by a query, a fragment, or a personal value in it."""
     if not link.startswith(("http:", "https:")):
         return False
     host = host_of(link)
-    if host in terms.own_hosts or any(host.endswith(f".{own}") for own in terms.own_hosts):
+    if host in requirements.own_hosts or any(host.endswith(f".{own}") for own in requirements.own_hosts):
         return False
     parts = urlsplit(link)
     plain = unquote(link).casefold()
-    return bool(parts.query or parts.fragment or "@" in parts.netloc) or any(value.casefold() in plain for value in terms.personal)
+    return bool(parts.query or parts.fragment or "@" in parts.netloc) or any(
+        value.casefold() in plain for value in requirements.personal
+    )
 
 
-# -- for all mails of one form ------------------------------------------------------------------------------------------
+# -- checks for all mails of one mail template -------------------------------------------------------------------------
 
 _GAP = "\0"
-# An attribute that begins in a gap's value and goes on in the words behind it.
-_TORN = tuple(f'{name[start:]}="' for name in ("href", "src") for start in range(1, len(name) + 1))
+# An attribute that begins in a gap's value and continues in the text after it.
+_SPLIT_ATTRIBUTES = tuple(f'{name[start:]}="' for name in ("href", "src") for start in range(1, len(name) + 1))
 
 
 @dataclass(frozen=True, slots=True)
 class PathCheck:
-    """The guard's word that a mail of one form passes, given by the form's words and a look at few of the values.
+    """Shows that a mail of one `MailTemplate` passes the guard, from the template's text and a few of the mail's values.
 
-    `quoted` are the values that stand before a quotation mark, `addressed` those that a link begins with, `links` all links
-    of the HTML.
+    `before_quote` are the gaps before a quotation mark, `link_start` those at the start of a link, `links` all links of the
+    HTML.
     """
 
     to_partner: bool
-    quoted: tuple[int, ...]
-    addressed: tuple[int, ...]
+    before_quote: tuple[int, ...]
+    link_start: tuple[int, ...]
     links: tuple[TextTemplate, ...]
 
-    def passes(self, mail: MergedEmail, terms: Callable[[], ContentRequirements]) -> bool:
-        """True only where `objection` would find nothing. False says nothing: then `objection` has to be asked."""
+    def passes(self, mail: MergedEmail, requirements: Callable[[], ContentRequirements]) -> bool:
+        """True only if `failed_check` would return None. False means unknown: then call `failed_check`."""
         subject, values = mail.subject, mail.values
         if not subject or "\n" in subject or "\r" in subject:
             return False
-        for gap in self.quoted:  # an "=" or nothing before a quotation mark could make an attribute of what follows
+        for gap in self.before_quote:  # an "=" or nothing before a quotation mark could turn the text after it into an attribute
             if values[gap][-1:] in ("", "="):
                 return False
-        for gap in self.addressed:
+        for gap in self.link_start:
             if not values[gap].startswith(_SCHEMES):
                 return False
         if not self.to_partner:
             return True
-        held, links = terms(), {unescape(link.fill(values)) for link in self.links}
-        return not any(_leaks(link, held) for link in links.union(_LINK.findall(mail.template.text.fill(values))))
+        required, links = requirements(), {unescape(link.fill(values)) for link in self.links}
+        return not any(_leaks_personal_data(link, required) for link in links.union(_LINK.findall(mail.template.text.fill(values))))
 
 
 @dataclass(frozen=True, slots=True)
 class GapRoles:
-    """What is known of a form's gaps, by number: whose values are escaped for HTML, and which hold the reader's own links."""
+    """What is known of a template's gaps, by number: which values are escaped for HTML, and which are the reader's own links."""
 
     in_html: frozenset[int]
     unsubscribe_html: frozenset[int]
@@ -188,36 +191,39 @@ class GapRoles:
     unsubscribe_text: frozenset[int]
 
 
-def precheck(form: MailTemplate, terms: ContentRequirements, roles: GapRoles) -> PathCheck | None:
-    """A voucher for the mails of a form, None where its words alone don't say enough. `terms` are those of one of the mails;
-    nothing personal in them is used.
+def precheck(template: MailTemplate, requirements: ContentRequirements, roles: GapRoles) -> PathCheck | None:
+    """A `PathCheck` for the mails of a template; None if the template's text alone is not enough to decide.
+
+    `requirements` are those of one of the mails; no personal part of them is used.
     """
-    html, text = form.html, form.text
-    spoken = (terms.warning, *((terms.sender, terms.mark) if terms.commercial else ()))
-    if not all(_any(words, text) and (_any(str(escape(words)), html) or _any(words, html)) for words in spoken):
+    html, text = template.html, template.text
+    required_words = (requirements.warning, *((requirements.sender, requirements.mark) if requirements.commercial else ()))
+    if not all(
+        _occurs_in(words, text) and (_occurs_in(str(escape(words)), html) or _occurs_in(words, html)) for words in required_words
+    ):
         return None
-    if terms.commercial and not (_has_link(html, roles.unsubscribe_html) and roles.unsubscribe_text.intersection(text.gaps)):
+    if requirements.commercial and not (_has_link(html, roles.unsubscribe_html) and roles.unsubscribe_text.intersection(text.gaps)):
         return None
-    torn = any(words.startswith(_TORN) for words in html.words[1:])
-    if torn or not roles.in_html.issuperset(html.gaps) or any(_GAP in words for words in html.words):
+    split = any(words.startswith(_SPLIT_ATTRIBUTES) for words in html.words[1:])
+    if split or not roles.in_html.issuperset(html.gaps) or any(_GAP in words for words in html.words):
         return None
-    links = list(_links(html))
-    addressed = []
+    links = list(_gapped_links(html))
+    link_start = []
     for link in links:
         if link.words[0] == "" and link.gaps:
             if not (link.words == ("", "") and link.gaps[0] in roles.unsubscribe_html | roles.preferences_html):
-                addressed.append(link.gaps[0])
+                link_start.append(link.gaps[0])
         elif not link.words[0].startswith(_SCHEMES):
             return None
-    quoted = [gap for gap, words in zip(html.gaps, html.words[1:], strict=True) if words.startswith('"')]
-    return PathCheck(terms.to_partner, _once(quoted), _once(addressed), tuple(dict.fromkeys(links)))
+    before_quote = [gap for gap, words in zip(html.gaps, html.words[1:], strict=True) if words.startswith('"')]
+    return PathCheck(requirements.to_partner, _unique(before_quote), _unique(link_start), tuple(dict.fromkeys(links)))
 
 
-def _once(gaps: list[int]) -> tuple[int, ...]:
+def _unique(gaps: list[int]) -> tuple[int, ...]:
     return tuple(dict.fromkeys(gaps))
 
 
-def _any(words: str, text: TextTemplate) -> bool:
+def _occurs_in(words: str, text: TextTemplate) -> bool:
     return any(words in piece for piece in text.words)
 
 
@@ -226,8 +232,8 @@ def _has_link(html: TextTemplate, gaps: frozenset[int]) -> bool:
     return any(gap in gaps and before.endswith('href="') and after.startswith('"') for gap, before, after in around)
 
 
-def _links(html: TextTemplate) -> Iterator[TextTemplate]:
-    """The links as they stand between the words, each with its gaps."""
+def _gapped_links(html: TextTemplate) -> Iterator[TextTemplate]:
+    """All links of the HTML, each with its gaps."""
     whole = _GAP.join(html.words)
     for opening in ('href="', 'src="'):
         end = 0

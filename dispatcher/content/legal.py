@@ -1,5 +1,5 @@
-"""`_shared/legal.toml`: the sentences and words that law demands, per language. Data that a lawyer reads and signs,
-not code."""
+"""`_shared/legal.toml`: the sentences and words that the law requires, per language. It is data, so that a lawyer can read
+and sign it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dispatcher.content import toml
-from dispatcher.content.errors import TemplateError, did_you_mean
+from dispatcher.content.errors import TemplateError
 from dispatcher.domain.recipient import LANGUAGES, Language
+from dispatcher.domain.spelling import did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ def read_legal(file: str, files: Mapping[str, str]) -> tuple[Legal, list[Templat
     if isinstance(document, TemplateError):
         return Legal(), [document]
     keys = ("advertising", "topics", "push")
-    faults = [document.fault((key,), "", f"unknown key: {did_you_mean(key, keys)}") for key in document.data if key not in keys]
+    faults = [document.fault((key,), "", f"unknown key{did_you_mean(key, keys)}") for key in document.data if key not in keys]
     topics = document.data.get("topics", {})
     for path, words in (
         (("advertising",), document.data.get("advertising")),

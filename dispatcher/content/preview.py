@@ -1,4 +1,4 @@
-"""Writing a template from its own examples: to look at it, and to find at load time what a careful reading misses."""
+"""Render a template from its own examples: for previews, and to find errors at load time that static checks miss."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def preview(
     sender: MessageSender | None = None,
     links: MessageLinks = _LINKS,
 ) -> Content:
-    """One message as it would leave, with the template's examples for what `data` does not give. Raises KeyError,
+    """One message as it would be sent, with the template's examples for values that `data` does not give. Raises KeyError,
     ContentRefusal."""
     return catalog[name].render(example_request(catalog[name], channel, language, mode, data, sender, links))
 
@@ -42,7 +42,7 @@ def example_request(
     sender: MessageSender | None = None,
     links: MessageLinks = _LINKS,
 ) -> RenderRequest:
-    """A letter made of examples, to which every category the template declares is open."""
+    """A render request with the template's examples, which allows every category that the template declares."""
     examples = {variable.name: variable.example[language] for variable in template.variables.values()}
     return RenderRequest(
         channel=channel,
@@ -55,45 +55,45 @@ def example_request(
     )
 
 
-def rehearse(template: Template, place: Callable[[str, int], tuple[str, int]]) -> Iterator[TemplateError]:
-    """Write every channel, language and mode, with all values and with only the required ones; yield what goes wrong.
+def check_examples(template: Template, place: Callable[[str, int], tuple[str, int]]) -> Iterator[TemplateError]:
+    """Render every channel, language and mode, with all values and with only the required ones; yield the errors.
 
-    `place` turns a source's name and line into those of the file it stands in.
+    `place` maps the name and line of a source to its file and line.
     """
     optional = {variable.name: None for variable in template.variables.values() if not variable.required}
     absences: tuple[Mapping[str, Any], ...] = ({}, optional) if optional else ({},)
     modes = sorted(template.info.modes)
-    for language, channel, mode, data in product(template.editions, template.channels, modes, absences):
-        letter = example_request(template, channel, language, mode, data)
+    for language, channel, mode, data in product(template.languages, template.channels, modes, absences):
+        request = example_request(template, channel, language, mode, data)
         try:
-            template.render(letter)
+            template.render(request)
         except ContentRefusal as refusal:
-            file, line = _where(template, letter, place)
+            file, line = _error_place(template, request, place)
             missing = "" if data is not optional else " without its optional variables"
             yield TemplateError(
-                file, line, refusal.variable, "", f"{_WHY[refusal.code]}: {channel}, {mode}, from the examples{missing}"
+                file, line, refusal.variable, "", f"{_MESSAGES[refusal.code]}: {channel}, {mode}, from the examples{missing}"
             )
 
 
-_WHY: Mapping[ReasonCode, str] = {
+_MESSAGES: Mapping[ReasonCode, str] = {
     ReasonCode.MISSING_VARIABLE: "is used but may be absent",
     ReasonCode.WITHHELD_VARIABLE: "is used in a mode that it does not declare",
     ReasonCode.CONTENT_GUARD: "the content guard objects",
-    ReasonCode.FAULT: "can't be written",
+    ReasonCode.FAULT: "can't be rendered",
 }
 
 
-def _where(template: Template, letter: RenderRequest, place: Callable[[str, int], tuple[str, int]]) -> tuple[str, int]:
-    """The file and line at which writing stops; the guard stops nowhere, so the file it looked at."""
-    folder = f"{template.name}/{letter.language}"
-    whole = (f"{folder}/email.html" if letter.channel is Channel.EMAIL else f"{folder}/texts.toml", 1)
+def _error_place(template: Template, request: RenderRequest, place: Callable[[str, int], tuple[str, int]]) -> tuple[str, int]:
+    """The file and line at which rendering fails. A failed guard check has no line, so the whole file."""
+    folder = f"{template.name}/{request.language}"
+    whole_file = (f"{folder}/email.html" if request.channel is Channel.EMAIL else f"{folder}/texts.toml", 1)
     try:
-        template.compose(letter, template.context(letter))
-    except Exception as error:  # whatever a text can raise has a line in that text
+        template.compose(request, template.context(request))
+    except Exception as error:  # any error of a text has a line in that text
         frames = [(frame.f_code.co_filename, line) for frame, line in walk_tb(error.__traceback__)]
-        texts = [(name, line) for name, line in frames if name.startswith((f"{template.name}/", "_shared/"))]
-        return place(*texts[-1]) if texts else whole
-    return whole
+        frames_in_texts = [(name, line) for name, line in frames if name.startswith((f"{template.name}/", "_shared/"))]
+        return place(*frames_in_texts[-1]) if frames_in_texts else whole_file
+    return whole_file
 
 
 def _sender(entity: str) -> MessageSender:

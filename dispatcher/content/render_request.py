@@ -1,4 +1,4 @@
-"""What one rendering is told: the words in which other rooms ask for a message. Pure."""
+"""The input of one rendering. Pure."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from dispatcher.domain.recipient import Language
 
 @dataclass(frozen=True, slots=True)
 class MessageSender:
-    """In whose name a message goes: the entity's display name in the reader's language, its e-mail address, its postal
-    line."""
+    """The sender of a message: the entity's display name in the reader's language, its e-mail address, its postal address."""
 
     name: str
     address: str
@@ -31,11 +30,10 @@ class MessageLinks:
 
 @dataclass(frozen=True, slots=True)
 class RenderRequest:
-    """All that one rendering may know. `categories` are the data categories that the decision allows; data of others is
-    not looked at.
+    """All that one rendering may use. `categories` are the data categories that the decision allows; other data is ignored.
 
-    `data` are the job's variables, by name; `profile` is data category -> variable -> value. The job's value wins over
-    the profile's.
+    `data` holds the job's variables, by name; `profile` is data category -> variable -> value. The job's value takes
+    precedence over the profile's.
     """
 
     channel: Channel

@@ -10,12 +10,13 @@ from typing import Any
 
 from channels.base import Channel
 from dispatcher.content import toml
-from dispatcher.content.errors import TemplateError, did_you_mean
-from dispatcher.content.template import PLACE, WhatsAppTemplate
+from dispatcher.content.errors import TemplateError
+from dispatcher.content.template import PLACEHOLDER, WhatsAppTemplate
 from dispatcher.content.toml import Document, Path
 from dispatcher.domain.message import Mode
+from dispatcher.domain.spelling import did_you_mean
 
-SHORT: Mapping[str, tuple[str, ...]] = {
+SHORT_TEXTS: Mapping[str, tuple[str, ...]] = {
     "push": ("title", "body", "link"),
     "email": ("subject", "preheader"),
     "sms": ("text",),
@@ -27,7 +28,7 @@ _NUMBER = re.compile(r"[1-9][0-9]?\Z")
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A Jinja source and where its first line stands, so that a fault can point there."""
+    """A Jinja source, and the file and line where it begins, for error messages."""
 
     source: str
     file: str
@@ -36,7 +37,7 @@ class SourceFile:
 
 @dataclass(slots=True)
 class SourceFiles:
-    """What one language folder holds, by part ("push.title", "whatsapp.standard.1", …)."""
+    """The content of one language folder, by part ("push.title", "whatsapp.standard.1", …)."""
 
     parts: dict[str, SourceFile] = field(default_factory=dict)
     whatsapp: dict[Mode, WhatsAppTemplate] = field(default_factory=dict)
@@ -44,9 +45,9 @@ class SourceFiles:
 
 
 def read_source_files(folder: str, files: Mapping[str, str], channels: Iterable[Channel], modes: Iterable[Mode]) -> SourceFiles:
-    """Read the language folder `folder` out of `files`; what a declared channel needs and is not there is a fault."""
-    texts, wanted = SourceFiles(), {channel.value for channel in channels}
-    if Channel.EMAIL in wanted:
+    """Read the language folder `folder` from `files`. Missing texts of a declared channel are faults."""
+    texts, used_channels = SourceFiles(), {channel.value for channel in channels}
+    if Channel.EMAIL in used_channels:
         _read_files(texts, folder, files)
     file = f"{folder}/texts.toml"
     if file not in files:
@@ -56,13 +57,13 @@ def read_source_files(folder: str, files: Mapping[str, str], channels: Iterable[
     if isinstance(document, TemplateError):
         texts.faults.append(document)
         return texts
-    texts.faults += _unknown(document, (), document.data, (*SHORT, "whatsapp"))
-    for channel, keys in SHORT.items():
+    texts.faults += _unknown(document, (), document.data, (*SHORT_TEXTS, "whatsapp"))
+    for channel, keys in SHORT_TEXTS.items():
         table = document.data.get(channel, {})
         texts.faults += _unknown(document, (channel,), table, keys)
-        for key in keys if channel in wanted else ():
-            _take(texts, document, (channel, key))
-    if Channel.WHATSAPP in wanted:
+        for key in keys if channel in used_channels else ():
+            _read_text(texts, document, (channel, key))
+    if Channel.WHATSAPP in used_channels:
         _read_whatsapp(texts, document, list(modes))
     return texts
 
@@ -82,21 +83,21 @@ def _unknown(document: Document, path: Path, table: object, known: Iterable[str]
         return
     for key in table:
         if key not in known:
-            yield document.fault((*path, key), "", f"unknown key: {did_you_mean(key, known)}")
+            yield document.fault((*path, key), "", f"unknown key{did_you_mean(key, known)}")
 
 
-def _take(texts: SourceFiles, document: Document, path: Path) -> str:
-    """Take one text; "" and a fault where it is missing or empty."""
-    found: Any = document.data
+def _read_text(texts: SourceFiles, document: Document, path: Path) -> str:
+    """Read one text; returns "" and records a fault if it is missing or empty."""
+    value: Any = document.data
     for key in path:
-        found = found.get(key) if isinstance(found, Mapping) else None
-    if not isinstance(found, str) or not found.strip():
+        value = value.get(key) if isinstance(value, Mapping) else None
+    if not isinstance(value, str) or not value.strip():
         texts.faults.append(
-            document.fault(path, "" if found is None else found, "is missing" if found is None else "must be a text")
+            document.fault(path, "" if value is None else value, "is missing" if value is None else "must be a text")
         )
         return ""
-    texts.parts[".".join(path)] = SourceFile(found.strip(), document.file, document.line(*path))
-    return found.strip()
+    texts.parts[".".join(path)] = SourceFile(value.strip(), document.file, document.line(*path))
+    return value.strip()
 
 
 def _read_whatsapp(texts: SourceFiles, document: Document, modes: list[Mode]) -> None:
@@ -108,22 +109,22 @@ def _read_whatsapp(texts: SourceFiles, document: Document, modes: list[Mode]) ->
         if not isinstance(inner, Mapping):
             texts.faults.append(document.fault(path, "", "is missing, and the template declares whatsapp"))
             continue
-        places = tuple(key for key in inner if _NUMBER.match(key))
-        texts.faults += _unknown(document, path, inner, ("content_sid", "approved", *places))
-        for place in places:
-            _take(texts, document, (*path, place))
+        placeholders = tuple(key for key in inner if _NUMBER.match(key))
+        texts.faults += _unknown(document, path, inner, ("content_sid", "approved", *placeholders))
+        for placeholder in placeholders:
+            _read_text(texts, document, (*path, placeholder))
         texts.whatsapp[mode] = approved = WhatsAppTemplate(
-            str(inner.get("content_sid", "")), str(inner.get("approved", "")).strip(), places
+            str(inner.get("content_sid", "")), str(inner.get("approved", "")).strip(), placeholders
         )
-        texts.faults += (document.fault((*path, key), value, message) for key, value, message in _objections(approved))
+        texts.faults += (document.fault((*path, key), value, message) for key, value, message in _review_errors(approved))
 
 
-def _objections(approved: WhatsAppTemplate) -> Iterator[tuple[str, str, str]]:
-    """What WhatsApp's review would send back."""
+def _review_errors(approved: WhatsAppTemplate) -> Iterator[tuple[str, str, str]]:
+    """What WhatsApp's review would reject."""
     if not _CONTENT_SID.match(approved.content_sid):
         yield "content_sid", approved.content_sid, "must be HX and 32 hexadecimal digits"
-    numbered = [str(number) for number in range(1, len(approved.places) + 1)]
-    if sorted(approved.places, key=int) != numbered or set(PLACE.findall(approved.text)) != set(numbered):
-        yield "approved", "", "its places {{1}}, {{2}}, … must be numbered without a gap and each have a value below"
+    numbered = [str(number) for number in range(1, len(approved.placeholders) + 1)]
+    if sorted(approved.placeholders, key=int) != numbered or set(PLACEHOLDER.findall(approved.text)) != set(numbered):
+        yield "approved", "", "its placeholders {{1}}, {{2}}, … must be numbered without a gap and each have a value below"
     if not approved.text or approved.text.startswith("{{") or approved.text.endswith("}}"):
-        yield "approved", "", "a WhatsApp text begins and ends with words, not with a place"
+        yield "approved", "", "a WhatsApp text begins and ends with words, not with a placeholder"

@@ -1,6 +1,6 @@
-"""What can be known to be wrong with a text before it is ever written: names, words, loops, calls and unsafe HTML.
+"""Static checks of template sources: names, values of `mode`, loops, calls and unsafe HTML.
 
-Reads Jinja's syntax tree; each finding is (line in the source, the name it is about, what is wrong).
+They read Jinja's syntax tree. Each finding is (line in the source, name, message).
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import TypeAlias
 
 from jinja2 import TemplateSyntaxError, meta, nodes
 
-from dispatcher.content.declaration import RESERVED, Variable
+from dispatcher.content.declaration import RESERVED, TemplateVariable
 from dispatcher.content.environment import TemplateEnvironment
-from dispatcher.content.errors import did_you_mean
 from dispatcher.domain.message import Mode
+from dispatcher.domain.spelling import did_you_mean
 
 Finding: TypeAlias = tuple[int, str, str]
 
@@ -24,28 +24,30 @@ _UNQUOTED = re.compile(r"\s[\w-]+=\s*\{\{")
 _ADDRESS = re.compile(r"\b(?:href|src)\s*=\s*[\"']\s*\{\{-?\s*(\w+)")
 
 
-def inspect(
-    env: TemplateEnvironment, name: str, source: str, variables: Mapping[str, Variable], shared: Mapping[str, frozenset[str]]
+def check_source(
+    env: TemplateEnvironment,
+    name: str,
+    source: str,
+    variables: Mapping[str, TemplateVariable],
+    shared: Mapping[str, frozenset[str]],
 ) -> list[Finding]:
     """All findings for one source.
 
-    `variables` are what it may use besides RESERVED, `shared` the sources it may refer to, each with the macros it defines.
+    `variables` are those that it may use besides RESERVED, `shared` the sources that it may refer to, each with its macros.
     """
     try:
         tree = env.parse(source, name)
         env.compile(source, name)
     except TemplateSyntaxError as error:
         return [(error.lineno, "syntax", error.message or "can't be read")]
-    except (
-        Exception
-    ) as error:  # too deep, too many blocks, a constant that can't be worked out: Jinja lets Python's own errors through
+    except Exception as error:  # too deep, too many blocks, a constant that can't be computed: Jinja passes on Python's own errors
         return [(1, "syntax", f"can't be compiled ({type(error).__name__})")]
     found = [
         *_undeclared(tree, variables),
-        *_parts(tree),
+        *_attributes(tree),
         *_modes(tree),
         *_references(tree, name, shared),
-        *_shapes(tree),
+        *_loops_and_escaping(tree),
         *_calls(tree),
     ]
     if name.endswith(".html"):
@@ -53,37 +55,37 @@ def inspect(
     return sorted(set(found))
 
 
-def used(env: TemplateEnvironment, source: str) -> frozenset[str]:
-    """The names a text asks its context for."""
+def used_variables(env: TemplateEnvironment, source: str) -> frozenset[str]:
+    """The names that a text reads from its context."""
     return frozenset(meta.find_undeclared_variables(env.parse(source)))
 
 
-def macros(env: TemplateEnvironment, source: str) -> frozenset[str]:
-    """The macros a source defines; none where it can't be read, which `inspect` tells."""
+def defined_macros(env: TemplateEnvironment, source: str) -> frozenset[str]:
+    """The macros that a source defines; none if it has a syntax error, which `check_source` reports."""
     try:
         return frozenset(node.name for node in env.parse(source).find_all(nodes.Macro))
     except (TemplateSyntaxError, RecursionError):
         return frozenset()
 
 
-def _undeclared(tree: nodes.Template, variables: Mapping[str, Variable]) -> Iterator[Finding]:
+def _undeclared(tree: nodes.Template, variables: Mapping[str, TemplateVariable]) -> Iterator[Finding]:
     known = {*variables, *RESERVED}
-    # Jinja's own search does not see in a block what the file imports or sets around it.
-    inside = {*_imported(tree), *(node.name for node in tree.find_all(nodes.Macro))}
+    # Inside a block, Jinja's own search does not see what the file imports or sets outside of it.
+    inside = {*_imported_names(tree), *(node.name for node in tree.find_all(nodes.Macro))}
     inside |= {node.name for node in tree.find_all(nodes.Name) if node.ctx == "store"}
     for unknown in meta.find_undeclared_variables(tree) - known - inside:
         line = next((node.lineno for node in tree.find_all(nodes.Name) if node.name == unknown), 1)
-        yield line, unknown, f"undeclared variable: {did_you_mean(unknown, known)}"
+        yield line, unknown, f"undeclared variable{did_you_mean(unknown, known)}"
 
 
-def _parts(tree: nodes.Template) -> Iterator[Finding]:
+def _attributes(tree: nodes.Template) -> Iterator[Finding]:
     for node in tree.find_all(nodes.Getattr):
         owner = node.node.name if isinstance(node.node, nodes.Name) else ""
         if owner == "loop" and not node.attr.startswith("_"):
             continue
         parts = RESERVED.get(owner, frozenset())
         if node.attr not in parts:
-            yield node.lineno, f"{owner}.{node.attr}", f"no such part: {did_you_mean(node.attr, parts)}"
+            yield node.lineno, f"{owner}.{node.attr}", f"no such part{did_you_mean(node.attr, parts)}"
 
 
 def _modes(tree: nodes.Template) -> Iterator[Finding]:
@@ -93,7 +95,7 @@ def _modes(tree: nodes.Template) -> Iterator[Finding]:
         if any(isinstance(side, nodes.Name) and side.name == "mode" for side in sides):
             for side in sides:
                 if isinstance(side, nodes.Const) and side.value not in modes:
-                    yield node.lineno, "mode", f"is never {side.value!r}: {did_you_mean(str(side.value), modes)}"
+                    yield node.lineno, "mode", f"is never {side.value!r}{did_you_mean(str(side.value), modes)}"
 
 
 def _references(tree: nodes.Template, name: str, shared: Mapping[str, frozenset[str]]) -> Iterator[Finding]:
@@ -102,15 +104,15 @@ def _references(tree: nodes.Template, name: str, shared: Mapping[str, frozenset[
         if not isinstance(target, str):
             yield node.lineno, "reference", "must name its file in quotes, so that it can be checked"
         elif target == name or target not in shared:
-            yield node.lineno, target, f"no such file to refer to: {did_you_mean(target, set(shared) - {name})}"
+            yield node.lineno, target, f"no such file to refer to{did_you_mean(target, set(shared) - {name})}"
         elif isinstance(node, nodes.FromImport):
             for alias in node.names:
                 macro = alias[0] if isinstance(alias, tuple) else alias
                 if macro not in shared[target]:
-                    yield node.lineno, macro, f"no such macro in {target}: {did_you_mean(macro, shared[target])}"
+                    yield node.lineno, macro, f"no such macro in {target}{did_you_mean(macro, shared[target])}"
 
 
-def _shapes(tree: nodes.Template) -> Iterator[Finding]:
+def _loops_and_escaping(tree: nodes.Template) -> Iterator[Finding]:
     for loop in tree.find_all(nodes.For):
         if not isinstance(loop.iter, _LITERAL) or loop.recursive:
             yield loop.lineno, "for", "loops only over a list written right there"
@@ -121,28 +123,28 @@ def _shapes(tree: nodes.Template) -> Iterator[Finding]:
 
 
 def _calls(tree: nodes.Template) -> Iterator[Finding]:
-    """Calls go to macros written above or imported, so none can call itself and every text ends."""
+    """Only macros written above or imported can be called. So no macro can call itself, and every rendering ends."""
     defined = [(node.lineno, node.name) for node in tree.find_all(nodes.Macro)]
     for within in (tree, *tree.find_all(nodes.Macro)):
         before = within.lineno if isinstance(within, nodes.Macro) else 10**9
-        callable_here = {"super", "caller", *_imported(tree), *(name for line, name in defined if line < before)}
+        callable_here = {"super", "caller", *_imported_names(tree), *(name for line, name in defined if line < before)}
         for call in within.find_all(nodes.Call):
             target = call.node.name if isinstance(call.node, nodes.Name) else ""
             if target not in callable_here:
                 yield call.lineno, target or "call", "only macros written above or imported can be called"
 
 
-def _imported(tree: nodes.Template) -> set[str]:
+def _imported_names(tree: nodes.Template) -> set[str]:
     aliases = (alias for node in tree.find_all(nodes.FromImport) for alias in node.names)
     return {alias[1] if isinstance(alias, tuple) else alias for alias in aliases}
 
 
-def _html(source: str, variables: Mapping[str, Variable]) -> Iterator[Finding]:
+def _html(source: str, variables: Mapping[str, TemplateVariable]) -> Iterator[Finding]:
     for number, line in enumerate(source.splitlines(), 1):
         if tag := _FORBIDDEN_TAGS.search(line):
             yield number, tag[0].strip(), "has no place in a mail"
         if _UNQUOTED.search(line):
-            yield number, "attribute", "an attribute's value must stand in quotes, else a variable could add attributes"
+            yield number, "attribute", "an attribute's value must be in quotes, else a variable could add attributes"
         for name in _ADDRESS.findall(line):
             if name in variables and variables[name].type != "url":
                 yield number, name, "only a variable of type url may be a link"

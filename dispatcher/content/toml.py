@@ -1,4 +1,4 @@
-"""TOML with line numbers: the standard reader forgets where a value stood, and a fault must name its line."""
+"""TOML with line numbers. The standard parser does not keep them, and error messages need them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _AT_LINE = re.compile(r" \(at line (\d+), column \d+\)| \(at end of document\)")
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One file: its data, and for each table and key the line (from 1) where its value begins."""
+    """One file: its data, and for each table and key the line (from 1) on which its value begins."""
 
     file: str
     data: Mapping[str, Any]
@@ -38,7 +38,7 @@ class Document:
 
 
 def read(file: str, source: str) -> Document | TemplateError:
-    """Parse `source`; a syntax error comes back as the fault it is."""
+    """Parse `source`. A syntax error is returned as a fault."""
     try:
         data = tomllib.loads(source)
     except tomllib.TOMLDecodeError as error:
@@ -61,7 +61,7 @@ def _lines(source: str) -> dict[Path, int]:
         elif key := _KEY.match(line):
             opened = next((q for q in ('"""', "'''") if key[2].startswith(q)), "")
             closing = opened if opened and opened not in key[2][3:] else ""
-            # TOML drops a line break right after the opening quotes, so the text begins one line further down.
+            # TOML drops a line break right after the opening quotes, so the text begins on the next line.
             found[table + _path(key[1])] = number + (1 if closing and key[2].strip() == opened else 0)
     return found
 

@@ -1,6 +1,6 @@
-"""The types a template variable may have, and how a value from outside is read into one. Pure.
+"""The types of template variables, and how values from outside are converted to them. Pure.
 
-Everything here raises ValueError with words that do not repeat the value: they may be logged.
+All functions raise ValueError with a message that does not repeat the value: it may be logged.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _NUMBER_MAX = Decimal(10) ** 12
 _NUMERIC = (int, float, str, Decimal)
 _TEXTUAL = (str, int)
 
-# Line breaks would end a header or a WhatsApp variable, and bidirectional overrides turn the words around them.
+# Line breaks would end a header or a WhatsApp variable, and bidirectional overrides reverse the text around them.
 _CONTROLS = (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 _UNPRINTABLE = dict.fromkeys(_CONTROLS, " ")
 
@@ -29,7 +29,7 @@ def one_line(text: str) -> str:
 
 
 def read_text(value: Any) -> str:
-    """A string of one line, at most TEXT_CHARACTERS_MAX long; whole numbers are taken as they are written."""
+    """A string of one line, at most TEXT_CHARACTERS_MAX long. Integers are accepted as text."""
     if isinstance(value, bool) or not isinstance(value, _TEXTUAL):
         raise ValueError("must be text")
     text = one_line(str(value)).strip()
@@ -39,18 +39,18 @@ def read_text(value: Any) -> str:
 
 
 def read_number(value: Any) -> Decimal:
-    """A finite number. Strings are read with a point, as in JSON and CSV, whatever the reader's language."""
+    """A finite number. Strings have a decimal point, as in JSON and CSV, in every language."""
     if isinstance(value, bool) or not isinstance(value, _NUMERIC):
         raise ValueError("must be a number")
-    return _parsed(value) if isinstance(value, Decimal) else _number(value)
+    return _parse_number(value) if isinstance(value, Decimal) else _cached_number(value)
 
 
-@lru_cache(maxsize=8_192, typed=True)  # amounts and rates recur; nothing says whose they are
-def _number(value: float | str) -> Decimal:
-    return _parsed(value)
+@lru_cache(maxsize=8_192, typed=True)  # amounts and rates repeat, and identify nobody
+def _cached_number(value: float | str) -> Decimal:
+    return _parse_number(value)
 
 
-def _parsed(value: float | str | Decimal) -> Decimal:
+def _parse_number(value: float | str | Decimal) -> Decimal:
     text = str(value)
     if not text.isascii() or "_" in text:
         raise ValueError("must be a number written with ASCII digits")
@@ -60,11 +60,11 @@ def _parsed(value: float | str | Decimal) -> Decimal:
         raise ValueError("must be a number such as 12.50") from None
     if not number.is_finite() or abs(number) >= _NUMBER_MAX:
         raise ValueError("is out of range")
-    return number or abs(number)  # nobody wants to read "-0"
+    return number or abs(number)  # "-0" becomes "0"
 
 
 def read_date(value: Any) -> date:
-    """A day, given as such or as YYYY-MM-DD."""
+    """A date, given as `date` or as YYYY-MM-DD."""
     if isinstance(value, datetime):
         raise ValueError("must be a day without a time")
     if isinstance(value, date):
@@ -78,13 +78,13 @@ def read_date(value: Any) -> date:
 
 
 def read_url(value: Any) -> str:
-    """An https address of plain ASCII, without user name or port tricks."""
+    """An https address in ASCII, without user name and password."""
     if not isinstance(value, str):
         raise ValueError("must be an https address")
     return _url(value)
 
 
-@lru_cache(maxsize=1_024)  # a campaign sends the same few addresses to everybody
+@lru_cache(maxsize=1_024)  # a campaign sends the same few addresses to all recipients
 def _url(value: str) -> str:
     if len(value) > URL_CHARACTERS_MAX or not value.isascii() or not value.isprintable() or set(value) & set(" \"'<>\\`{}|^"):
         raise ValueError("must be an https address of plain ASCII")

@@ -1,1 +1,1 @@
-"""The life of a chunk: gather, decide, render, claim, send, conclude, settle."""
+"""Use cases about messages: the pipeline of a chunk, outcomes, explanation, reconciliation, messages as people look at them."""

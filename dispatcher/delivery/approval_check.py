@@ -1,30 +1,30 @@
-"""Four eyes on templates: a commercial text leaves only in the very wording (its digest) that a named person approved.
+"""Four eyes on templates: a commercial text may be sent only in the exact version (its digest) that a named person approved.
 
-Dry runs, previews and checks ask for nothing. A change of any byte is another wording, and asks again.
+Dry runs, previews and checks need no approval. A change of any byte makes another version, which needs its own approval.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from dispatcher.content import Template
+from dispatcher.content import Catalog, Template
 from dispatcher.domain.message import Kind
 from dispatcher.policy import Policy
-from dispatcher.runtime.services import Services
 
-DIGEST_SHOWN = 12  # characters: enough for people to compare, and to name a wording by
+DIGEST_SHOWN = 12  # characters: enough for people to compare versions, and to name one
 
 
-def unapproved(services: Services, names: Collection[str], in_force: Mapping[str, int]) -> list[Template]:
-    """The templates among these whose present wording is not among the approved ones."""
-    asked = [services.catalog[name] for name in names if _needs(services.catalog[name], services.policy)]
-    return [template for template in asked if template.digest not in in_force]
+def needs_approval(template: Template, policy: Policy) -> bool:
+    """Whether the policy asks for an approval of this template."""
+    return policy.four_eyes_templates and template.info.kind is Kind.COMMERCIAL
+
+
+def unapproved(catalog: Catalog, policy: Policy, names: Collection[str], in_force: Mapping[str, int]) -> list[Template]:
+    """The templates among these that need an approval and have none. `in_force` is keyed by digest."""
+    templates = [catalog[name] for name in names if needs_approval(catalog[name], policy)]
+    return [template for template in templates if template.digest not in in_force]
 
 
 def not_approved_text(template: Template) -> str:
-    """That a template waits, in words."""
+    """A sentence without full stop: this version of the template has no approval."""
     return f"{template.name} as it now is (version {template.version}, {template.digest[:DIGEST_SHOWN]}) is not approved by anybody"
-
-
-def _needs(template: Template, policy: Policy) -> bool:
-    return policy.four_eyes_templates and template.info.kind is Kind.COMMERCIAL

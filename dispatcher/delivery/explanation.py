@@ -1,28 +1,38 @@
-"""A message's explanation, under the policy that it was decided by."""
+"""Explain a message under the policy by which it was decided."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from dispatcher.domain.recipient import Language
-from dispatcher.ledger.connection import Connection
+from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.delivery.messages import Message
 from dispatcher.ledger.maintenance import policies
-from dispatcher.policy import Explanation, Policy, explain, recall
+from dispatcher.policy import Explanation, Policy, explain, parse_former
 from dispatcher.runtime.services import Services
 
 
-def explain_message(services: Services, connection: Connection, message: Message, language: Language) -> Explanation:
-    """Why a message was sent or not, true to its recorded decision. A job that nobody has decided yet is told as such."""
-    kept = message.decision or _undecided(message, services.policy)
-    return explain(kept, language, _policy_of(services, connection, kept["policy"]), message.state, message.reason, message.channel)
+def explain_to_customer(services: Services, message: Message, language: Language) -> Explanation:
+    """Why a message was sent or not, in the customer's language."""
+    with lend(services.pool) as connection:
+        return explain_message(connection, services.policy, message, language)
 
 
-def _policy_of(services: Services, connection: Connection, digest: str) -> Policy:
-    if digest == services.policy.digest:
-        return services.policy
-    text = policies.kept_policy(connection, digest)
-    return recall(text, services.policy) if text else services.policy
+def explain_message(connection: Connection, policy: Policy, message: Message, language: Language) -> Explanation:
+    """The same over a connection. `policy` is the one in force; an older decision is explained by the policy of its time.
+
+    A job without a decision yet is explained as undecided.
+    """
+    decision = message.decision or _undecided(message, policy)
+    policy_then = _policy_of(connection, policy, decision["policy"])
+    return explain(decision, language, policy_then, message.state, message.reason, message.channel)
+
+
+def _policy_of(connection: Connection, policy: Policy, digest: str) -> Policy:
+    if digest == policy.digest:
+        return policy
+    text = policies.find_policy(connection, digest)
+    return parse_former(text, policy) if text else policy
 
 
 def _undecided(message: Message, policy: Policy) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""What follows an attempt, or a provider's later news. Pure: a table told in code, one error one action.
+"""What follows from an attempt, or from a later provider event. Pure: a table in code, one action for each error.
 
-Two promises shape it. A message that may have gone is never sent again by a machine: silence costs one message, a
-double costs trust. And news, which comes late, twice and out of order, never moves a message backwards.
+Two rules shape it. No machine sends a message again that may have been sent: a lost message costs one message, a duplicate costs
+trust. And events, which come late, twice and out of order, never move a message backwards.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from channels.base import (
     Rejected,
     Result,
     RetryHint,
+    StaleClaim,
     Throttled,
     Unavailable,
     Uncertain,
@@ -32,19 +33,20 @@ from dispatcher.domain.campaign import Spec
 from dispatcher.domain.message import MessageStatus, State
 from dispatcher.policy.data import RetryPolicy
 
-THROTTLE_SECONDS_MAX = 86_400.0  # a provider that says "in a year" is asked again tomorrow
+STALE_SECONDS = 2.0  # what a claim's deadline kept back is tried again within this time
+THROTTLE_SECONDS_MAX = 86_400.0  # after a provider says "in a year", the next attempt is tomorrow
 
 
-JITTER = 0.25  # share of the waiting time added at random, so that a crowd does not come back as a crowd
+JITTER = 0.25  # share of the waiting time added at random, so that retries do not all come at once
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What becomes of a message after one attempt.
+    """The state of a message after one attempt, and its side effects.
 
-    `reason` is the provider's code; `until` is set exactly when the state is waiting. `suppress` bans the address on
-    its channel, and `everywhere` on all that share its kind; `opt_out` records a no of the person, `stop_channel` halts the
-    channel until our settings are mended.
+    `reason` is the provider's code; `until` is set exactly when the state is waiting. `suppress` suppresses the address on its
+    channel, and with `everywhere` on all channels that share it; `opt_out` records an opt-out of the person; `stop_channel` stops
+    the channel until our settings are corrected.
     """
 
     state: State
@@ -59,7 +61,7 @@ class Outcome:
 
 
 def conclude(result: Result, attempts: int, now: datetime, random: Callable[[], float], numbers: RetryPolicy) -> Outcome:
-    """The action for one result. `attempts` counts those spent before this one; `dice` gives a number from 0 to 1."""
+    """The action for one result. `attempts` counts those spent before this one; `random` gives a number from 0 to 1."""
     match result:
         case Receipt(name):
             return Outcome(State.ACCEPTED, receipt=name)
@@ -69,6 +71,9 @@ def conclude(result: Result, attempts: int, now: datetime, random: Callable[[], 
         case Misconfigured():
             until = now + timedelta(seconds=numbers.stopped_seconds)
             return Outcome(State.WAITING, result.code, until, attempt_spent=False, stop_channel=True)
+        case StaleClaim():
+            until = now + timedelta(seconds=STALE_SECONDS * random())
+            return Outcome(State.WAITING, result.code, until, attempt_spent=False)
         case Unavailable():
             if attempts + 1 >= numbers.attempts_max:
                 return Outcome(State.DEAD, result.code)
@@ -77,28 +82,28 @@ def conclude(result: Result, attempts: int, now: datetime, random: Callable[[], 
             return Outcome(State.FAILED, result.code)
         case BadAddress():
             return Outcome(State.FAILED, result.code, suppress=True, everywhere=isinstance(result, NoAddress))
-        case OptedOut():  # the provider blocks the address too, so a service message would only fail there as well
+        case OptedOut():  # the provider blocks the address too, so a service message would fail as well
             return Outcome(State.FAILED, result.code, suppress=True, opt_out=True)
-        case _:  # Uncertain, and any error this table does not know: it may have gone
+        case _:  # Uncertain, and any error that this table does not know: it may have been sent
             return Outcome(State.UNRESOLVED, result.code)
 
 
 def backoff_seconds(attempts: int, random: Callable[[], float], numbers: RetryPolicy) -> float:
-    """Exponential with full jitter: evenly drawn between nothing and a bound that doubles with each spent attempt."""
-    doublings = min(attempts, 60)  # beyond that the cap rules anyway, and the float would overflow
+    """Exponential backoff with full jitter: evenly drawn between 0 and a bound that doubles with each spent attempt."""
+    doublings = min(attempts, 60)  # beyond that the cap applies anyway, and the float would overflow
     return random() * min(numbers.cap_seconds, numbers.base_seconds * 2.0**doublings)
 
 
-def _throttle_seconds(said: float | None, numbers: RetryPolicy) -> float:
-    if said is None or math.isnan(said) or said < 0:
+def _throttle_seconds(requested: float | None, numbers: RetryPolicy) -> float:
+    if requested is None or math.isnan(requested) or requested < 0:
         return numbers.throttle_seconds
-    return min(said, THROTTLE_SECONDS_MAX)
+    return min(requested, THROTTLE_SECONDS_MAX)
 
 
 # -- several devices, one message --------------------------------------------------------------------------------------
 
-# Strongest first. "It may have gone" beats all that would try again; what would try again beats what gives up; and an
-# address is blamed only when every device's was bad.
+# Strongest first. "May have been sent" comes before everything that tries again; what tries again before what gives up; and the
+# address counts as bad only when it was bad on every device.
 _FOLD: tuple[type[ChannelError], ...] = (
     Uncertain,
     Misconfigured,
@@ -111,7 +116,7 @@ _FOLD: tuple[type[ChannelError], ...] = (
 
 
 def fold(results: Sequence[Result]) -> Result:
-    """One result for a message that went to several devices: any receipt wins, for then the person has it."""
+    """One result for a message that went to several devices: any receipt wins, because then the person has it."""
     if not results:
         raise ValueError("no results to fold")
     return min(results, key=_strength)
@@ -124,17 +129,17 @@ def _strength(result: Result) -> int:
 
 
 def dead_addresses(results: Iterable[tuple[Outbound, Result]]) -> list[Outbound]:
-    """The devices to strike off, each judged alone, whatever `fold` makes of the message."""
+    """The devices to delete, each by its own result, whatever `fold` returns for the message."""
     return [outbound for outbound, result in results if isinstance(result, BadAddress)]
 
 
-# -- later news --------------------------------------------------------------------------------------------------------
+# -- later events ------------------------------------------------------------------------------------------------------
 
-# How much is known of a message's fate. News only moves it up, so any order of the same news ends in the same state.
-_FATE: Mapping[State, int] = {
+# How much is known of a message. Events only increase it, so any order of the same events leads to the same state.
+_PROGRESS: Mapping[State, int] = {
     State.CLAIMED: 0,
     State.UNRESOLVED: 0,
-    State.WAITING: 0,  # we thought that nothing had left; the provider knows better
+    State.WAITING: 0,  # we concluded that it was not sent; the provider knows better
     State.DEAD: 0,
     State.ACCEPTED: 1,
     State.FAILED: 2,
@@ -145,7 +150,7 @@ _FATE: Mapping[State, int] = {
 }
 
 
-_NEWS: Mapping[EventKind, State] = {
+_STATE_OF_EVENT: Mapping[EventKind, State] = {
     EventKind.ACCEPTED: State.ACCEPTED,
     EventKind.FAILED: State.FAILED,
     EventKind.HALTED: State.FAILED,
@@ -158,14 +163,14 @@ _NEWS: Mapping[EventKind, State] = {
 
 
 def after_event(state: State, kind: EventKind) -> State | None:
-    """The state that a piece of news leads to; None where it changes nothing.
+    """The state that an event leads to; None where it changes nothing.
 
-    A message that was never handed over (pending, held, refused, expired, cancelled, held out) is not moved by news.
+    Events do not change a message that was never handed over (pending, held, refused, expired, cancelled, held out).
     """
-    news = _NEWS.get(kind)
-    if news is None or state not in _FATE:
+    new = _STATE_OF_EVENT.get(kind)
+    if new is None or state not in _PROGRESS:
         return None
-    return news if _FATE[news] > _FATE[state] else None
+    return new if _PROGRESS[new] > _PROGRESS[state] else None
 
 
 _ARRIVED = frozenset({State.DELIVERED, State.READ, State.COMPLAINED})
@@ -174,33 +179,34 @@ _ARRIVED = frozenset({State.DELIVERED, State.READ, State.COMPLAINED})
 _BEFORE_AGAIN = frozenset({State.PENDING, State.HELD})
 
 
-def after_provider_event(standing: MessageStatus, kind: EventKind, attempt: str) -> State | None:
-    """As `after_event`, of a message that may have left more than once. `attempt` is the receipt that the news is about.
+def after_provider_event(status: MessageStatus, kind: EventKind, attempt: str) -> State | None:
+    """As `after_event`, for a message that may have been sent more than once. `attempt` is the receipt that the event is about.
 
-    Late news of an attempt that had reached nobody counts only where that one arrived after all: then no other leaves.
+    A late event of an attempt that had reached nobody counts only if it says that this attempt arrived after all; then no other
+    attempt follows.
     """
-    if attempt not in standing.returned:
-        return after_event(standing.state, kind)
-    if _NEWS.get(kind) not in _ARRIVED:
+    if attempt not in status.returned:
+        return after_event(status.state, kind)
+    if _STATE_OF_EVENT.get(kind) not in _ARRIVED:
         return None
-    return after_event(State.CLAIMED if standing.state in _BEFORE_AGAIN else standing.state, kind)
+    return after_event(State.CLAIMED if status.state in _BEFORE_AGAIN else status.state, kind)
 
 
 def retry_at(
     retry_hint: RetryHint | None,
-    standing: MessageStatus,
+    status: MessageStatus,
     spec: Spec | None,
     channel: Channel,
     now: datetime,
     random: Callable[[], float],
     numbers: RetryPolicy,
 ) -> datetime | None:
-    """When a message that reached nobody leaves again; None where it shall not, or has spent its tries.
+    """When a message that reached nobody is sent again; None where it is not, or has no attempts left.
 
-    Another channel that is to be tried sooner goes before a repetition. `spec` is that of a job with a fallback, else None.
+    A fallback channel that is due sooner comes before a retry. `spec` is that of a job with a fallback, else None.
     """
-    returns = len(standing.returned)
-    if retry_hint is None or standing.cancelled or returns >= retry_hint.times_max or standing.attempts >= numbers.attempts_max:
+    returns = len(status.returned)
+    if retry_hint is None or status.cancelled or returns >= retry_hint.times_max or status.attempts >= numbers.attempts_max:
         return None
     seconds = retry_hint.wait_seconds * 2.0**returns * (1 + JITTER * random())
     if spec is not None and spec.after(channel) and seconds > (spec.fallback_after_seconds or 0.0):
@@ -208,33 +214,33 @@ def retry_at(
     return now + timedelta(seconds=seconds)
 
 
-CURABLE = frozenset({State.FAILED, State.DEAD, State.BOUNCED})  # another channel may still reach the person
+FALLBACK_STATES = frozenset({State.FAILED, State.DEAD, State.BOUNCED})  # another channel may still reach the person
 
 
 def fallback_at(spec: Spec | None, channel: Channel, state: State, now: datetime) -> datetime | None:
-    """When the next channel should be tried, now that a leg on this one is in this state; None where none should be.
+    """When the next channel is tried after a leg on this one reached this state; None where no other channel follows.
 
-    A leg that is with the provider gets its time to be delivered; one that has failed gives way at once. What may have
-    arrived (unresolved) or has angered somebody (complained) is followed by nothing.
+    An accepted leg gets its time to be delivered; a failed one is followed at once. What may have arrived (unresolved) or was
+    complained about is followed by nothing.
     """
     if spec is None or spec.fallback_after_seconds is None or not spec.after(channel):
         return None
     if state is State.ACCEPTED:
         return now + timedelta(seconds=spec.fallback_after_seconds)
-    return now if state in CURABLE else None
+    return now if state in FALLBACK_STATES else None
 
 
 @dataclass(frozen=True, slots=True)
 class EventEffect:
-    """What news says about the address and the person, whatever the state of the message."""
+    """What an event means for address and person, whatever the state of the message."""
 
     suppress: bool = False
     opt_out: bool = False
-    stop_channel: bool = False  # ours to mend, as with `Misconfigured` at sending
-    lift: bool = False  # the provider's own block is gone; this never grants what the bank's switch refuses
+    stop_channel: bool = False  # our settings are wrong, as with `Misconfigured` at sending
+    lift: bool = False  # the provider's own block is gone; a switch that is off stays off
 
 
-_MEANING: Mapping[EventKind, EventEffect] = {
+_EFFECTS: Mapping[EventKind, EventEffect] = {
     EventKind.BOUNCED: EventEffect(suppress=True),
     EventKind.COMPLAINED: EventEffect(suppress=True, opt_out=True),
     EventKind.OPTED_OUT: EventEffect(suppress=True, opt_out=True),
@@ -243,9 +249,9 @@ _MEANING: Mapping[EventKind, EventEffect] = {
 }
 
 
-_NO_MEANING = EventEffect()
+_NO_EFFECT = EventEffect()
 
 
 def event_effect(kind: EventKind) -> EventEffect:
-    """What news means for suppression and opt-out."""
-    return _MEANING.get(kind, _NO_MEANING)
+    """What an event means for suppression and opt-out."""
+    return _EFFECTS.get(kind, _NO_EFFECT)

@@ -1,33 +1,32 @@
-"""The life of a chunk: gather, decide, render, claim, send, conclude, settle. Read `work` from top to bottom.
+"""The steps of a chunk: gather, decide, render, claim, send, conclude, settle. Read `work` from top to bottom.
 
-A worker may be killed after any line. Before the claim commits nothing has happened; after it, what is not settled is `unresolved`
-once the lease is over. Nothing stands between claim and hand-off.
+A worker may be killed, frozen or cut off after any line. Before the claim commits nothing has happened. After it, each hand-off
+first looks whether the claim's deadline has passed (`hand_off`), and only who names the claim's number may settle (`settlement`).
+An expired claim is pending again if it never started, else `unresolved`.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 from itertools import groupby
 
-from channels.base import BadAddress, Channel, Content, Outbound, Push, Result
+from channels.base import Channel, Content, Outbound, Push
 from dispatcher.consent.link_tokens import PREFERENCES, UNSUBSCRIBE, message_id_token
 from dispatcher.content import ContentRefusal, MessageLinks, MessageSender, RenderRequest, Template
-from dispatcher.delivery import side_effects
 from dispatcher.delivery.approval_check import not_approved_text, unapproved
-from dispatcher.delivery.outcomes import Outcome, conclude, fallback_at, fold
+from dispatcher.delivery.hand_off import PreparedMessage, claim_window, hand_off
+from dispatcher.delivery.settlement import conclude_all, settle
 from dispatcher.domain.campaign import Spec
 from dispatcher.domain.decision import Decision, Hold, Permission, ReasonCode, Refuse, Send
 from dispatcher.domain.message import Job, Kind, Mode, State
 from dispatcher.domain.recipient import Facts, SentMessage
 from dispatcher.ledger.campaigns import lifecycle
-from dispatcher.ledger.connection import Connection, LedgerUnavailable, lend
+from dispatcher.ledger.connection import lend
 from dispatcher.ledger.delivery import claims, scheduling
-from dispatcher.ledger.delivery.claims import CampaignGate, Candidate, Chunk, Claim, ClaimEntry, Settlement
-from dispatcher.ledger.maintenance import stopped_channels
+from dispatcher.ledger.delivery.claims import CampaignGate, Candidate, Chunk, Claim, ClaimEntry
 from dispatcher.policy import decide, record, variant_of
 from dispatcher.runtime.services import Services
 
@@ -38,49 +37,47 @@ STATE_OF: Mapping[str, State] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class PreparedMessage:
-    """A candidate with its decision and, when it may leave, what would be handed over: one outbound, or one per device."""
-
-    entry: ClaimEntry
-    outbounds: tuple[Outbound, ...] = ()
-
-
 def run_chunk(services: Services, period: int, number: int) -> Chunk | None:
-    """Work on a chunk until nothing of it is left to decide. Safe to repeat, and to run twice at once: the claim decides.
+    """Work on a chunk until nothing is left to decide. Safe to repeat and to run twice at the same time, because of the claim.
 
-    A campaign whose text nobody approved, since it was changed or the approval withdrawn, pauses itself, and nothing of it is lost.
-    Returns the chunk, or None when there is none of this number. Raises `LedgerUnavailable`; then the chunk is tried again.
+    A campaign whose template is not approved any more (changed, or approval withdrawn) pauses itself; nothing of it is lost.
+    Returns the chunk, or None where there is none of this number. Raises `LedgerUnavailable`; then the chunk is tried again.
     """
     with lend(services.pool) as connection:
         chunk = claims.find(connection, period, number)
     if chunk is None:
         return None
-    if chunk.campaign_no is not None and (waiting := unapproved(services, chunk.spec.templates, chunk.approved)):
+    if chunk.campaign_no is not None and (
+        waiting := unapproved(services.catalog, services.policy, chunk.spec.templates, chunk.approved)
+    ):
         with lend(services.pool) as connection:
             lifecycle.halt(connection, chunk.campaign_no, f"paused itself: {not_approved_text(waiting[0])}", services.clock())
         return chunk
     stopped = dict(chunk.stopped)
     rows: frozenset[int] | None = None
+    end = services.seconds() + services.engine.chunk_seconds
     for _ in range(services.engine.decide_rounds_max):
         with lend(services.pool) as connection:
             candidates = claims.gather(connection, chunk, rows, caps_since(services, chunk))
         changed: set[int] = set()
         for batch in batches(candidates, services.engine.batch(chunk.spec.channels)):
             claim = work(services, chunk, batch, stopped)
-            if claim.gate is CampaignGate.SHUT:
+            if claim.gate is CampaignGate.SHUT or services.seconds() >= end:
                 return chunk
             changed |= claim.changed
         if not changed:
             break
         rows = frozenset(changed)
+        if chunk.campaign_no is None:  # what changed may be the approval, and a trigger has no campaign that pauses
+            with lend(services.pool) as connection:
+                chunk = claims.find(connection, period, number) or chunk
     with lend(services.pool) as connection:
         scheduling.close(connection, chunk, services.clock())
     return chunk
 
 
 def batches(candidates: Sequence[Candidate], size: int) -> Iterator[list[Candidate]]:
-    """Candidates in batches of about `size`; the legs of one job stay together, so that they are claimed together."""
+    """Candidates in batches of about `size`. The legs of one job stay in one batch, so that they are claimed together."""
     batch: list[Candidate] = []
     for _, legs in groupby(candidates, key=lambda candidate: candidate.ref.row):
         batch += legs
@@ -92,36 +89,48 @@ def batches(candidates: Sequence[Candidate], size: int) -> Iterator[list[Candida
 
 
 def work(services: Services, chunk: Chunk, batch: Sequence[Candidate], stopped: dict[Channel, str]) -> Claim:
-    """One batch through its whole life. No connection is held while providers are spoken to. What stops a channel stands in
-    `stopped` from then on."""
+    """Take one batch through all steps. No connection is held during provider calls. Adds channels that stop to `stopped`."""
     prepared = prepare_all(services, chunk, batch, stopped)
+    entries, since, approval = [item.entry for item in prepared], caps_since(services, chunk), _trigger_approval(services, chunk)
+    deadline = services.seconds() + services.engine.send_deadline_seconds  # from before the claim, which may wait for locks
     with lend(services.pool) as connection:
-        claim = claims.claim(connection, chunk, [item.entry for item in prepared], services.clock(), caps_since(services, chunk))
+        claim = claims.claim(connection, chunk, entries, services.clock(), since, approval)
     won = [item for item in prepared if item.entry.candidate.ref in claim.won]
     if won:
-        concluded = conclude_all(services, chunk, won, send(services, won))
-        settle(services, chunk, concluded)
+        done = hand_off(services.providers, won, claim_window(services.pool, claim.number, deadline, services.seconds))
+        concluded = conclude_all(services, chunk.spec, won, done.results)
+        settle(services, chunk.spec.entity, claim.number, concluded)
         stopped |= {item.channel: item.outcome.reason or "" for item in concluded if item.outcome.stop_channel}
+        if done.interruption is not None:
+            raise done.interruption
     return claim
+
+
+def _trigger_approval(services: Services, chunk: Chunk) -> int | None:
+    """The approval that a trigger's template was decided with; None for campaigns and where no approval is needed."""
+    template = services.catalog[chunk.spec.template]
+    if chunk.campaign_no is not None or template.info.kind is not Kind.COMMERCIAL:
+        return None
+    return chunk.approved.get(template.digest)
 
 
 # -- decide and render -------------------------------------------------------------------------------------------------
 
 
 def caps_since(services: Services, chunk: Chunk) -> datetime | None:
-    """How far back the caps look; None where none applies: service messages are exempt."""
+    """How far back the frequency caps count; None for service messages, which are exempt."""
     return services.policy.caps_since(services.clock()) if chunk.spec.kind is Kind.COMMERCIAL else None
 
 
 @dataclass(frozen=True, slots=True)
 class PendingSends:
-    """What is about to be claimed: the person's next message, and the partner's, are decided as if it had gone."""
+    """Messages about to be claimed: the person's next message, and the partner's, are decided as if they were sent."""
 
     sent: dict[str, tuple[SentMessage, ...]] = field(default_factory=dict)
     served: dict[str, str] = field(default_factory=dict)  # recipient -> message id
 
-    def known_to(self, candidate: Candidate) -> Candidate:
-        """The candidate with what is ahead of it."""
+    def add_to(self, candidate: Candidate) -> Candidate:
+        """The candidate, with the planned sends among its facts."""
         facts = candidate.facts
         sent, partner_message = self.sent.get(facts.recipient_id), self.served.get(candidate.partner or "")
         if sent is None and partner_message is None:
@@ -130,7 +139,7 @@ class PendingSends:
         return replace(candidate, facts=replace(facts, sent=more, partner_message=facts.partner_message or partner_message))
 
     def note(self, entry: ClaimEntry, offer_type: str | None, now: datetime) -> None:
-        """Take a claim-to-be down."""
+        """Remember a planned send."""
         person = entry.candidate.facts.recipient_id
         if entry.channel is not None and offer_type is not None:
             self.sent[person] = (*self.sent.get(person, ()), SentMessage(0, now, entry.channel, offer_type))
@@ -141,12 +150,12 @@ class PendingSends:
 def prepare_all(
     services: Services, chunk: Chunk, batch: Sequence[Candidate], stopped: Mapping[Channel, str], ahead: PendingSends | None = None
 ) -> list[PreparedMessage]:
-    """Decide and write a batch, one after the other: each sees those before it, here and in what was `ahead`."""
+    """Decide and render a batch in order: each candidate sees the planned sends before it, in this batch and in `ahead`."""
     ahead, spec = ahead or PendingSends(), chunk.spec
-    alone = spec.route == "first" and not spec.one_per_household  # then no message bears on another of the campaign
+    alone = spec.route == "first" and not spec.one_per_household  # then no message affects another of the campaign
     prepared: list[PreparedMessage] = []
     for candidate in batch:
-        item = prepare(services, chunk, candidate if alone else ahead.known_to(candidate), stopped)
+        item = prepare(services, chunk, candidate if alone else ahead.add_to(candidate), stopped)
         prepared.append(item)
         if not alone and item.entry.state is State.CLAIMED:
             ahead.note(item.entry, spec.offer_type, services.clock())
@@ -154,32 +163,32 @@ def prepare_all(
 
 
 def prepare(services: Services, chunk: Chunk, candidate: Candidate, stopped: Mapping[Channel, str]) -> PreparedMessage:
-    """Decide one message and, if it may leave, write it. Reaches out to nothing."""
+    """Decide one message and, if it may be sent, render it. Does no input or output."""
     now = services.clock()
     job = job_of(services, chunk, candidate)
     decision = decide(job, candidate.facts, services.policy, now)
-    kept = record(decision, candidate.facts, services.policy, job, _used(services, job, decision))
+    document = record(decision, candidate.facts, services.policy, job, _used(services, job, decision))
     if isinstance(decision, Refuse):
         code = decision.headline.code
-        return PreparedMessage(ClaimEntry(candidate, STATE_OF.get(code, State.REFUSED), candidate.fixed, code, None, kept))
+        return PreparedMessage(ClaimEntry(candidate, STATE_OF.get(code, State.REFUSED), candidate.fixed, code, None, document))
     if isinstance(decision, Hold):
-        return PreparedMessage(ClaimEntry(candidate, State.HELD, candidate.fixed, decision.headline.code, decision.until, kept))
+        return PreparedMessage(ClaimEntry(candidate, State.HELD, candidate.fixed, decision.headline.code, decision.until, document))
     leg = decision.legs[0]
     if leg.channel in stopped:
         until = now + timedelta(seconds=services.policy.retry.stopped_seconds)
-        return PreparedMessage(ClaimEntry(candidate, State.WAITING, leg.channel, stopped[leg.channel], until, kept))
+        return PreparedMessage(ClaimEntry(candidate, State.WAITING, leg.channel, stopped[leg.channel], until, document))
     try:
-        content = services.catalog[template_of(services, chunk, candidate)].render(letter_of(services, chunk, candidate, leg))
+        content = services.catalog[template_of(services, chunk, candidate)].render(request_for(services, chunk, candidate, leg))
     except ContentRefusal as refusal:
-        refused = {**kept, "content": {"code": refusal.code, "where": refusal.variable}}
+        refused = {**document, "content": {"code": refusal.code, "where": refusal.variable}}
         return PreparedMessage(ClaimEntry(candidate, State.REFUSED, leg.channel, refusal.code, None, refused))
-    entry = ClaimEntry(candidate, State.CLAIMED, leg.channel, None, None, kept)
+    entry = ClaimEntry(candidate, State.CLAIMED, leg.channel, None, None, document)
     sender = services.policy.entities[job.entity].senders.get(leg.channel, "")
     return PreparedMessage(entry, tuple(outbounds(chunk, candidate, leg.channel, content, now, sender)))
 
 
 def _used(services: Services, job: Job, decision: Decision) -> frozenset[str] | None:
-    """The data categories that the text asks for, where there will be one."""
+    """The data categories that the text uses, where a text will be rendered."""
     return _categories(services.catalog[job.info.template], decision.legs[0].mode) if isinstance(decision, Send) else None
 
 
@@ -189,7 +198,7 @@ def _categories(template: Template, mode: Mode) -> frozenset[str]:
 
 
 def template_of(services: Services, chunk: Chunk, candidate: Candidate) -> str:
-    """What this person's message is written from."""
+    """The template of this person's message."""
     spec = chunk.spec
     if not spec.variants:
         return spec.template
@@ -197,7 +206,7 @@ def template_of(services: Services, chunk: Chunk, candidate: Candidate) -> str:
 
 
 def job_of(services: Services, chunk: Chunk, candidate: Candidate) -> Job:
-    """The job as the policy sees it. A leg asks for its own channel only; a later leg for those that were not tried yet."""
+    """The job as the policy sees it. A leg has its own channel only; a later leg those that were not tried yet."""
     spec = chunk.spec
     channels = spec.after(candidate.tried[-1]) if candidate.tried else spec.channels
     template = services.catalog[template_of(services, chunk, candidate)]
@@ -214,8 +223,8 @@ def job_of(services: Services, chunk: Chunk, candidate: Candidate) -> Job:
     )
 
 
-def letter_of(services: Services, chunk: Chunk, candidate: Candidate, leg: Permission) -> RenderRequest:
-    """All that the rendering may know: only the data categories that the decision allows."""
+def request_for(services: Services, chunk: Chunk, candidate: Candidate, leg: Permission) -> RenderRequest:
+    """All that the rendering may use: only the data categories that the decision allows."""
     entity, facts = services.policy.entities[chunk.spec.entity], candidate.facts
     unsubscribe = message_id_token(services.secret, UNSUBSCRIBE, candidate.ref)
     preferences = message_id_token(services.secret, PREFERENCES, candidate.ref)
@@ -234,7 +243,7 @@ def letter_of(services: Services, chunk: Chunk, candidate: Candidate, leg: Permi
 def outbounds(
     chunk: Chunk, candidate: Candidate, channel: Channel, content: Content, now: datetime, sender: str
 ) -> Iterator[Outbound]:
-    """What is handed over: a push once per device that may show it, anything else once. `sender` is "" for the account's own."""
+    """What is handed over: a push once per device that may show it, other messages once. `sender` "" means the account's own."""
     ttl_seconds, flow = _ttl_seconds(chunk.spec, now), chunk.campaign_id or ""
     if isinstance(content, Push) and chunk.spec.collapse_key:
         content = replace(content, options=replace(content.options, collapse_key=chunk.spec.collapse_key))
@@ -243,105 +252,14 @@ def outbounds(
 
 
 def _ttl_seconds(spec: Spec, now: datetime) -> int | None:
-    """How long a provider may go on trying: as long as the campaign says, and never beyond its end."""
+    """How long a provider may try: as long as the campaign says, and not beyond its expiry."""
     left = int((spec.expires_at - now).total_seconds()) if spec.expires_at else None
     return min((seconds for seconds in (left, spec.ttl_seconds) if seconds is not None), default=None)
 
 
 def addresses(facts: Facts, channel: Channel) -> list[str]:
-    """Where this channel reaches the person."""
+    """The person's addresses on this channel."""
     if channel is Channel.PUSH:
         return [device.token for device in facts.devices if device.permission]
     address = facts.address(channel)
     return [address] if address else []
-
-
-# -- send --------------------------------------------------------------------------------------------------------------
-
-
-def send(services: Services, won: Sequence[PreparedMessage]) -> Mapping[str, list[tuple[Outbound, Result]]]:
-    """Hand over what was won, a provider at a time; what came back, by message id."""
-    by_channel: dict[Channel, list[Outbound]] = defaultdict(list)
-    for item in won:
-        for outbound in item.outbounds:
-            by_channel[outbound.channel].append(outbound)
-    results: dict[str, list[tuple[Outbound, Result]]] = defaultdict(list)
-    for channel, waiting in by_channel.items():
-        for outbound, result in services.providers[channel].send(waiting):
-            results[outbound.id].append((outbound, result))
-    return results
-
-
-# -- conclude and settle -----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class SendResult:
-    """One message's outcome, and the addresses (devices, for a push) that turned out to be dead."""
-
-    candidate: Candidate
-    channel: Channel
-    provider: str
-    outcome: Outcome
-    dead_addresses: tuple[str, ...]
-
-    @property
-    def settlement(self) -> Settlement:
-        """The outcome as the ledger takes it."""
-        outcome = self.outcome
-        return Settlement(
-            self.candidate.ref, outcome.state, outcome.reason, outcome.until, outcome.receipt, self.provider, outcome.attempt_spent
-        )
-
-
-def conclude_all(
-    services: Services, chunk: Chunk, won: Sequence[PreparedMessage], results: Mapping[str, list[tuple[Outbound, Result]]]
-) -> list[SendResult]:
-    """What follows for each message from what its provider said."""
-    now = services.clock()
-    concluded = []
-    for item in won:
-        candidate, channel = item.entry.candidate, item.entry.channel
-        assert channel is not None  # noqa: S101  a claimed entry has one
-        answers = results[str(candidate.ref)]
-        outcome = conclude(fold([result for _, result in answers]), candidate.attempts, now, services.random, services.policy.retry)
-        if outcome.until is None and (until := fallback_at(chunk.spec, channel, outcome.state, now)) is not None:
-            outcome = replace(outcome, until=until)
-        dead = tuple(outbound.address for outbound, result in answers if isinstance(result, BadAddress))
-        concluded.append(SendResult(candidate, channel, services.providers[channel].name, outcome, dead))
-    return concluded
-
-
-def settle(services: Services, chunk: Chunk, concluded: Sequence[SendResult]) -> None:
-    """Write outcomes down. Receipts in hand are worth waiting for: a ledger that went away is asked again for a while."""
-    waited_seconds = 0.0
-    while True:
-        try:
-            with lend(services.pool) as connection:
-                return settle_once(services, chunk, connection, concluded)
-        except LedgerUnavailable:
-            if waited_seconds >= services.engine.settle_patience_seconds:
-                raise
-        services.sleep(1.0)
-        waited_seconds += 1.0
-
-
-def settle_once(services: Services, chunk: Chunk, connection: Connection, concluded: Sequence[SendResult]) -> None:
-    """States first, in one statement; then the rare consequences: dead addresses, stopped channels, and opt-outs, whose
-    acknowledgement the clock puts on the broker.
-    """
-    now = services.clock()
-    claims.settle(connection, [item.settlement for item in concluded], now)
-    for item in concluded:
-        facts, outcome = item.candidate.facts, item.outcome
-        if item.channel is Channel.PUSH:
-            side_effects.drop_devices(connection, facts.recipient_id, item.dead_addresses, now)
-        elif outcome.suppress:
-            side_effects.suppress(connection, services.secret, facts, outcome, item.channel, item.provider, now)
-        side_effects.rest(connection, services.policy, facts.recipient_id, item.channel, outcome.reason, now)
-        if outcome.opt_out:
-            side_effects.opt_out(
-                services, connection, facts.recipient_id, item.channel, item.provider, outcome.reason or "", chunk.spec.entity
-            )
-        if outcome.stop_channel:
-            stopped_channels.stop(connection, item.channel, item.provider, outcome.reason or "", now)

@@ -1,17 +1,17 @@
-"""Settling what may have gone: by asking the provider, with patience, and else by a person's word.
+"""Settle unresolved messages: by looking them up at the provider, several times, and else by a person's statement.
 
-A provider's list tells texts and times, not our ids. But a text of ours carries a link that no other message carries, so that it is
-recognised without guessing; what can't be known that way stays unresolved.
+A provider's list has texts and times, not our ids. But each text of ours carries a link that no other message carries, so a message
+is recognised without guessing. What cannot be known that way stays unresolved.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from channels.base import Channel, ChannelError, Event, EventKind, ProviderRecord, Rejected
+from channels.base import Channel, ChannelError, Event, EventKind, Provider, ProviderRecord, Rejected
 from channels.lookup import look_up, supports_lookup
 from dispatcher.consent.link_tokens import PREFERENCES, UNSUBSCRIBE, message_token
 from dispatcher.delivery.outcomes import fallback_at
@@ -25,115 +25,128 @@ from dispatcher.ledger.inbound import provider_events
 from dispatcher.ledger.inbound.provider_events import StatusChange
 from dispatcher.runtime.services import Services
 
-BATCH = 20  # questions a turn: a provider shall not notice them
-AGAIN_SECONDS = (600.0, 3_600.0)  # after the first answer that leaves the doubt, and after the second; a third is the last
-CLOCKS_SECONDS = 60.0  # by so much the provider's clock and ours may differ
-NOT_TAKEN = "not_taken"  # the provider, asked for the last time, knows of no such message
+BATCH = 20  # look-ups in one run: few enough not to load a provider
+AGAIN_SECONDS = (600.0, 3_600.0)  # after the first look-up that leaves it open, and after the second; the third is the last
+CLOCKS_SECONDS = 60.0  # the provider's clock and ours may differ by so much
+NOT_TAKEN = "not_taken"  # at the last look-up the provider knows of no such message
 BY_HAND = "by_hand"
 
 
-def ask_some(services: Services, most: int = BATCH) -> int:
-    """Ask about the messages whose time has come, until a provider is out of reach; says of how many. What was found is kept as the
-    provider's news, which `inbound.settle_some` applies.
+class LookupResult(StrEnum):
+    """What follows where our message is on no list."""
+
+    ABSENT = "absent"  # no such message was accepted
+    UNCLEAR = "unclear"  # one of the listed messages may be ours
+    NEVER = "never"  # no provider can be asked about it
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """The state that an unresolved message gets, and its evidence: who says so (`provider`, `extra`) and by which code."""
+
+    ref: MessageId
+    channel: Channel
+    spec: Spec | None
+    state: State
+    provider: str
+    code: str
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+
+def ask_some(services: Services, limit: int = BATCH) -> int:
+    """Look up the messages whose time has come, until a provider cannot be reached. Returns how many were looked up.
+
+    What was found is stored as provider events, which `dispatcher.inbound.provider_events.settle_some` applies.
     """
-    for count in range(most):
+    for count in range(limit):
         with lend(services.pool) as connection:
-            doubt = unresolved.take(connection, services.clock())
-        if doubt is None or not ask(services, doubt):
+            send = unresolved.take(connection, services.clock())
+        if send is None or not ask(services, send):
             return count
-    return most
+    return limit
 
 
-def ask(services: Services, doubt: UnresolvedSend) -> bool:
-    """Ask about one; False where the provider could not be asked just now."""
-    provider = services.providers[doubt.channel]
-    finding: ProviderRecord | LookupResult = LookupResult.NEVER
-    if doubt.address is not None and supports_lookup(provider):
-        told = look_up(provider, doubt.address, doubt.claimed_at - timedelta(seconds=CLOCKS_SECONDS))
-        if isinstance(told, ChannelError) and not isinstance(told, Rejected):
-            return False
-        if not isinstance(told, ChannelError):
-            until = doubt.claimed_at + timedelta(seconds=services.engine.lease_seconds + CLOCKS_SECONDS)
-            finding = find(told, marks(services, doubt.ref), services.public_url, doubt.receipts, until)
+def ask(services: Services, send: UnresolvedSend) -> bool:
+    """Look up one message; False where the provider cannot be reached now."""
+    provider = services.providers[send.channel]
+    found = _look_up(services, provider, send)
+    if found is None:
+        return False
     with lend(services.pool) as connection, connection.transaction():
-        conclude(services, connection, doubt, provider.name, finding)
+        conclude(connection, send, provider.name, found, services.clock())
     return True
 
 
-class LookupResult(StrEnum):
-    """What there is to conclude without our message on a list."""
+def _look_up(services: Services, provider: Provider, send: UnresolvedSend) -> ProviderRecord | LookupResult | None:
+    """The provider's answer; None where it cannot be reached now."""
+    if send.address is None or not supports_lookup(provider):
+        return LookupResult.NEVER
+    records = look_up(provider, send.address, send.claimed_at - timedelta(seconds=CLOCKS_SECONDS))
+    if isinstance(records, ChannelError):
+        return LookupResult.NEVER if isinstance(records, Rejected) else None
+    until = send.claimed_at + timedelta(seconds=services.engine.lease_seconds + CLOCKS_SECONDS)
+    return find(records, marks(services.secret, send.ref), services.public_url, send.receipts, until)
 
-    ABSENT = "absent"  # no such message was taken
-    UNCLEAR = "unclear"  # one of those may be ours
-    NEVER = "never"  # nobody can be asked about it
 
-
-def marks(services: Services, ref: MessageId) -> tuple[str, str]:
-    """What stands in this message's text and in no other's."""
-    return message_token(services.secret, UNSUBSCRIBE, str(ref)), message_token(services.secret, PREFERENCES, str(ref))
+def marks(secret: bytes, message_id: MessageId) -> tuple[str, str]:
+    """The link tokens that are in this message's text and in no other's."""
+    return message_token(secret, UNSUBSCRIBE, str(message_id)), message_token(secret, PREFERENCES, str(message_id))
 
 
 def find(
-    traces: Sequence[ProviderRecord], marked: Collection[str], our_url: str, former: Collection[str], until: datetime
+    records: Sequence[ProviderRecord], marks: Collection[str], our_url: str, former: Collection[str], until: datetime
 ) -> ProviderRecord | LookupResult:
-    """The message whose text is `marked`, or what its absence means. Pure.
+    """The record whose text has one of the marks, or what its absence means. Pure.
 
-    A text without any link of ours, taken before `until`, can't be told apart. `former` are receipts of earlier attempts.
+    A text without any link of ours, accepted before `until`, may be ours. `former` are receipts of earlier attempts.
     """
-    new = [trace for trace in traces if trace.receipt not in former]
-    for trace in new:
-        if any(mark in trace.text for mark in marked):
-            return trace
-    unclear = any(trace.at <= until and our_url not in trace.text for trace in new)
+    new = [record for record in records if record.receipt not in former]
+    for record in new:
+        if any(mark in record.text for mark in marks):
+            return record
+    unclear = any(record.at <= until and our_url not in record.text for record in new)
     return LookupResult.UNCLEAR if unclear else LookupResult.ABSENT
 
 
 def conclude(
-    services: Services, connection: Connection, doubt: UnresolvedSend, provider: str, finding: ProviderRecord | LookupResult
+    connection: Connection, send: UnresolvedSend, provider: str, found: ProviderRecord | LookupResult, now: datetime
 ) -> None:
-    """Write an answer down, in the caller's transaction."""
-    now = services.clock()
-    if isinstance(finding, ProviderRecord):
-        provider_events.keep(connection, [replace(each, message_id=str(doubt.ref)) for each in finding.events], now)
-        unresolved.postpone(connection, doubt.ref, None)  # its news will tell, if it tells anything
-    elif finding is not LookupResult.NEVER and doubt.asked < len(AGAIN_SECONDS):
-        unresolved.postpone(connection, doubt.ref, now + timedelta(seconds=AGAIN_SECONDS[doubt.asked]))
-    elif finding is LookupResult.ABSENT and not doubt.changed:
-        _settle(connection, doubt.ref, doubt.channel, doubt.spec, State.FAILED, provider, NOT_TAKEN, {}, now)
+    """Store the result of a look-up, in the caller's transaction."""
+    if isinstance(found, ProviderRecord):
+        provider_events.store(connection, [replace(event, message_id=str(send.ref)) for event in found.events], now)
+        unresolved.postpone(connection, send.ref, None)  # its events settle it, if there are any
+    elif found is not LookupResult.NEVER and send.asked < len(AGAIN_SECONDS):
+        unresolved.postpone(connection, send.ref, now + timedelta(seconds=AGAIN_SECONDS[send.asked]))
+    elif found is LookupResult.ABSENT and not send.changed:
+        _resolve(connection, Resolution(send.ref, send.channel, send.spec, State.FAILED, provider, NOT_TAKEN), now)
     else:
-        unresolved.postpone(connection, doubt.ref, None)
+        unresolved.postpone(connection, send.ref, None)
 
 
-def settle_by_hand(services: Services, ref: MessageId, arrived: bool, by: str) -> bool:
-    """Take a person's word for what became of an unresolved message; False where it is in doubt no more. `by` is kept with it."""
+def settle_by_hand(services: Services, message_id: MessageId, arrived: bool, by: str) -> bool:
+    """Settle an unresolved message as a person says; False where it is not unresolved. `by` is stored with it."""
     state = State.ACCEPTED if arrived else State.FAILED
     with lend(services.pool) as connection, connection.transaction():
-        about = unresolved.about(connection, ref)
+        about = unresolved.find(connection, message_id)
         if about is None:
             return False
         channel, spec = about
-        return _settle(connection, ref, channel, spec, state, "person", BY_HAND, {"by": by}, services.clock())
+        resolution = Resolution(message_id, channel, spec, state, "person", BY_HAND, {"by": by})
+        return _resolve(connection, resolution, services.clock())
 
 
-def _settle(
-    connection: Connection,
-    ref: MessageId,
-    channel: Channel,
-    spec: Spec | None,
-    state: State,
-    provider: str,
-    code: str,
-    extra: dict[str, str],
-    now: datetime,
-) -> bool:
-    """Move an unresolved message, and keep why as news of it. A message that real news has reached meanwhile is left as it is."""
-    standing = provider_events.lock(connection, [ref]).get(ref)
-    if standing is None or standing.state is not State.UNRESOLVED:
+def _resolve(connection: Connection, resolution: Resolution, now: datetime) -> bool:
+    """Apply a resolution, and store its evidence as a provider event. False where an event has settled the message meanwhile."""
+    ref, channel, state = resolution.ref, resolution.channel, resolution.state
+    status = provider_events.lock(connection, [ref]).get(ref)
+    if status is None or status.state is not State.UNRESOLVED:
         return False
     kind = EventKind.ACCEPTED if state is State.ACCEPTED else EventKind.FAILED
-    news = Event(provider, f"{code}:{ref}:{standing.attempts}", channel, kind, now, str(ref), code=code, extra=extra)
-    until = None if standing.cancelled else fallback_at(spec, channel, state, now)
-    provider_events.keep(connection, [news], now)
-    provider_events.apply(connection, [StatusChange(ref, state, None if state is State.ACCEPTED else code, until)], now)
-    unresolved.close(connection, [ref])
+    event_id = f"{resolution.code}:{ref}:{status.attempts}"
+    event = Event(resolution.provider, event_id, channel, kind, now, str(ref), code=resolution.code, extra=resolution.extra)
+    until = None if status.cancelled else fallback_at(resolution.spec, channel, state, now)
+    reason = None if state is State.ACCEPTED else resolution.code
+    provider_events.store(connection, [event], now)
+    provider_events.apply(connection, [StatusChange(ref, state, reason, until)], now)
+    unresolved.remove(connection, [ref])
     return True

@@ -1,8 +1,9 @@
-"""What a provider's no means for a person's record: dead addresses, and opt-outs that we had not heard of ourselves."""
+"""What a send result or a provider event means for a person's record: suppressions, opt-outs, dead devices, cool-downs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from channels.base import Channel, EventKind
@@ -11,58 +12,86 @@ from dispatcher.delivery.outcomes import Outcome
 from dispatcher.domain.opt_out_keywords import ReplyMeaning
 from dispatcher.domain.preferences import Change
 from dispatcher.domain.recipient import GROUP_OF, Facts, Source
+from dispatcher.intake.campaign import ValidationContext
 from dispatcher.ledger.connection import Connection
-from dispatcher.ledger.consent import events, suppressions
+from dispatcher.ledger.consent import events, recipients, suppressions
+from dispatcher.ledger.consent.events import ConsentStatement
+from dispatcher.ledger.consent.suppressions import Suppression
 from dispatcher.ledger.delivery import frequency_caps
 from dispatcher.ledger.delivery.scheduling import DueChunk
 from dispatcher.ledger.keyed_hash import address_key
 from dispatcher.ledger.partitions import ensure_period, period_of
 from dispatcher.policy import Policy
-from dispatcher.runtime.services import Services
 
-# Why an address is banned because its owner said no to the provider, and so what their START or resubscribing there lifts. A dead
-# address or a complaint is none of these.
-BLOCKS = frozenset({ReplyMeaning.STOP, EventKind.OPTED_OUT, "21610", "dropped_unsubscribed"})
+# Reasons of suppressions that follow from the owner's own opt-out: START, or resubscribing at the provider, lifts these and no
+# others. A dead address and a complaint are not among them.
+OPT_OUT_REASONS = frozenset({ReplyMeaning.STOP, EventKind.OPTED_OUT, "21610", "dropped_unsubscribed"})
 
-
-NUMBERS = frozenset({Channel.SMS, Channel.WHATSAPP})  # the channels whose addresses are telephone numbers
+PHONE_CHANNELS = frozenset({Channel.SMS, Channel.WHATSAPP})
 
 
-def suppress(
-    connection: Connection, secret: bytes, facts: Facts, outcome: Outcome, channel: Channel, provider: str, now: datetime
-) -> None:
-    """Ban the person's address on this channel, whoever else has it too; on every channel that takes it, if it is none at all."""
+@dataclass(frozen=True, slots=True)
+class ProviderOptOut:
+    """An opt-out that a provider reported. `entity` is the company in whose name it is acknowledged.
+
+    It holds for everybody who has the address: which of several owners opted out cannot be known.
+    """
+
+    recipient_id: str
+    address_key: bytes | None  # None for push
+    channel: Channel
+    provider: str
+    code: str
+    entity: str | None
+
+
+def suppressions_after(secret: bytes, facts: Facts, outcome: Outcome, channel: Channel, provider: str) -> list[Suppression]:
+    """The suppressions that an outcome asks for: the address on its channel, or on all channels that share it. Pure.
+
+    A suppression holds for everybody who has the address.
+    """
     address = facts.address(channel)
-    if address:
-        key = address_key(secret, channel, address)
-        for each in sorted(NUMBERS) if outcome.everywhere and channel in NUMBERS else [channel]:
-            suppress_key(connection, key, each, provider, outcome.reason or "", now)
-
-
-def suppress_key(connection: Connection, key: bytes, channel: Channel, provider: str, code: str, now: datetime) -> None:
-    """Ban an address that is known by its keyed hash."""
-    suppressions.suppress(connection, channel, key, code, provider, now)
+    if not address:
+        return []
+    key = address_key(secret, channel, address)
+    channels = sorted(PHONE_CHANNELS) if outcome.everywhere and channel in PHONE_CHANNELS else [channel]
+    return [Suppression(each, key, outcome.reason or "", provider) for each in channels]
 
 
 def drop_devices(connection: Connection, recipient_id: str, tokens: Sequence[str], now: datetime) -> None:
-    """Forget the devices on which the app is gone."""
+    """Delete the devices on which the app is gone."""
     for token in tokens:
         suppressions.drop_device(connection, recipient_id, token, now)
 
 
-def rest(connection: Connection, policy: Policy, recipient_id: str, channel: Channel, code: str | None, now: datetime) -> None:
-    """Where the code is a provider's limit per person, leave the person alone on this channel for as long as the policy says."""
+def is_cool_down(policy: Policy, channel: Channel, code: str | None) -> bool:
+    """Whether the code is a provider's limit per person."""
+    return channel in policy.cool_downs and code in policy.cool_downs[channel].codes
+
+
+def start_cool_down(
+    connection: Connection, policy: Policy, recipient_id: str, channel: Channel, code: str | None, now: datetime
+) -> None:
+    """Where the code is a provider's limit per person, send the person nothing on this channel for as long as the policy says."""
     cool_downs = policy.cool_downs.get(channel)
-    if cool_downs is not None and code in cool_downs.codes:
-        frequency_caps.rest(connection, recipient_id, channel, code or "", now + timedelta(seconds=cool_downs.seconds), now)
+    if cool_downs is not None and is_cool_down(policy, channel, code):
+        frequency_caps.add_cool_down(
+            connection, recipient_id, channel, code or "", now + timedelta(seconds=cool_downs.seconds), now
+        )
 
 
-def opt_out(
-    services: Services, connection: Connection, recipient_id: str, channel: Channel, provider: str, code: str, entity: str | None
-) -> DueChunk | None:
-    """Switch the channel's group off for the person, with the provider as the witness; its acknowledgement, if one is due."""
-    now, changes = services.clock(), [Change(f"channel:{GROUP_OF[channel]}", "off")]
+def opt_out(connection: Connection, secret: bytes, context: ValidationContext, reported: ProviderOptOut) -> list[DueChunk]:
+    """Switch the channel's group off for all owners of the address, the provider as source. Returns the acknowledgements due."""
+    now, off = context.now, (Change(f"channel:{GROUP_OF[reported.channel]}", "off"),)
+    owners = {reported.recipient_id}
+    if reported.address_key is not None:
+        owners.update(recipients.with_address(connection, reported.channel, reported.address_key))
+    statements = [ConsentStatement(owner, off, now) for owner in sorted(owners)]
     ensure_period(connection, period_of(now))
     with connection.transaction():
-        recorded = events.record(connection, services.secret, recipient_id, changes, Source.PROVIDER, provider, code, now, now)
-        return acknowledgement.acknowledge(services, connection, recipient_id, recorded.events, entity)
+        recorded = events.record_all(connection, secret, statements, Source.PROVIDER, reported.provider, reported.code, now)
+        due = [
+            acknowledgement.acknowledge(connection, context, recipient_id, result.events, reported.entity)
+            for recipient_id, result in recorded.items()
+        ]
+    return [chunk for chunk in due if chunk is not None]

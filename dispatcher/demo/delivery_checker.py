@@ -1,7 +1,7 @@
-"""A second, independent telling of what may leave: the demo holds the sandbox's log against the customers that it imported.
+"""A second, independent implementation of what may be sent: the demo compares the sandbox's log with the imported customers.
 
-Written from the bank's promise, not from the policy's code: it reads the import file and the sandbox's arrivals, asks neither
-ledger nor policy, and knows only the demo's templates.
+It follows from the bank's promise to its customers, not from the policy's code: it reads the import file and the sandbox's
+arrivals, uses neither ledger nor policy, and knows only the demo's templates.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ SWITCH_OF = {"email": "email", "push": "push", "sms": "sms_whatsapp", "whatsapp"
 
 
 class DeliveryChecker:
-    """Knows the customers by their addresses, and judges arrivals one by one."""
+    """Finds the customer of each arrival by address, and checks whether the message was allowed."""
 
     def __init__(self, customers: Iterable[Mapping[str, Any]], today: date) -> None:
         self._today = today
@@ -26,25 +26,25 @@ class DeliveryChecker:
                 self._people[place] = customer
 
     def judge(self, arrivals: Iterable[Mapping[str, Any]], templates: Mapping[str, str]) -> list[str]:
-        """What should not have arrived, in sentences with ids. `templates` tells which template a message id was written from."""
-        wrong: list[str] = []
+        """What must not have arrived, in sentences with ids. `templates` gives the template of each message id."""
+        errors: list[str] = []
         seen: Counter[tuple[str, str]] = Counter()
         for arrival in arrivals:
             message_id, channel = arrival["message_id"], arrival["channel"]
             person = self._people.get((channel, arrival["address"]))
             if person is None:
-                wrong.append(f"{message_id}: {channel} went to an address that no customer gave")
+                errors.append(f"{message_id}: {channel} went to an address that no customer gave")
                 continue
             seen[message_id, arrival["address"]] += 1
-            wrong += (
+            errors += (
                 f"{message_id} to {person['id']}: {why}" for why in self._objections(person, channel, templates.get(message_id))
             )
-        wrong += (f"{message_id}: arrived {count} times" for (message_id, _), count in seen.items() if count > 1)
-        return wrong
+        errors += (f"{message_id}: arrived {count} times" for (message_id, _), count in seen.items() if count > 1)
+        return errors
 
     def _objections(self, person: Mapping[str, Any], channel: str, template: str | None) -> Iterator[str]:
         if template is None:
-            yield "nobody asked for it"
+            yield "nobody requested it"
             return
         offer = OFFER_OF.get(template)
         if offer is None:
@@ -69,7 +69,7 @@ class DeliveryChecker:
 
 
 def _switched_on(person: Mapping[str, Any], switch: str) -> bool:
-    """A switch as set; left alone it is on for whoever accepted a tailored contract, and off for anybody else."""
+    """A switch as set. If it was never set, it is on for a customer who accepted a tailored contract, and off for all others."""
     switches = person.get("channels", {})
     if switch in switches:
         return bool(switches[switch])

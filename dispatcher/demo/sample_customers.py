@@ -1,7 +1,7 @@
-"""Made-up customers for the demo and for tests: the same seed gives the same people. Nobody here exists.
+"""Made-up customers for the demo and for tests: the same seed gives the same people. None of them exists.
 
-E-mail addresses end in example.com or example.org (RFC 2606). Belgium sets no telephone numbers aside for fiction; these
-lie in +32 450, the block that libphonenumber itself takes its Belgian example from.
+E-mail addresses end in example.com or example.org (RFC 2606). Belgium reserves no telephone numbers for fiction; these are in
++32 450, the block from which libphonenumber takes its Belgian example.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ _HOBBIES = ("cycling", "reading", "gardening", "football", "travel", "cooking")
 
 
 def customers(count: int, seed: int, today: date) -> Iterator[str]:
-    """`count` recipients as JSONL lines in the import's form, ids c-1, c-2 …, ages as of `today`.
+    """`count` recipients as JSONL lines for the import, ids c-1, c-2 …, ages as of `today`.
 
-    Every state that a decision tells apart is among them: choices of each mode and none at all, switches, objections, missing
+    They cover every case that a decision distinguishes: choices of each mode and none at all, switches, objections, missing
     addresses, minors and unknown ages, accounts or not, several devices or refused ones, pairs of partners.
     """
     rng = random.Random(seed)  # noqa: S311 - made-up people need no secrets

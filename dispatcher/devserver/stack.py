@@ -9,21 +9,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from dispatcher.devserver import supervisor as processes
+from dispatcher.devserver import supervisor
 from dispatcher.devserver.supervisor import ChildCommand, Supervisor, supervised
 from dispatcher.embedded import Engines, engines
-from dispatcher.ledger.migrations import migrate
+from dispatcher.runtime.bootstrap import migrate_once
 from dispatcher.runtime.settings import Settings
 from dispatcher.web.api_keys import local_key
 
 READY_SECONDS = 60.0
 FLOWER_PORT = 5555
-CAMPAIGN_NICE = 19  # a big campaign must not make one customer wait: triggers go first wherever both want a processor
+CAMPAIGN_NICE = 19  # a trigger must not wait for a large campaign: it goes first where both need a processor
 
 
 @dataclass(frozen=True, slots=True)
 class StackUrls:
-    """Where people look."""
+    """URLs for people."""
 
     web: str
     sandbox: str | None
@@ -32,13 +32,13 @@ class StackUrls:
 
 @dataclass(frozen=True, slots=True)
 class RunningStack:
-    """The program at work."""
+    """The running program."""
 
     processes: Supervisor
     engines: Engines
     places: StackUrls
-    environ: Mapping[str, str]  # what a command needs to work on the same house
-    key: str | None = field(repr=False)  # opens API and console where this machine is all there is; None where keys were given
+    environ: Mapping[str, str]  # for commands that work on the same data
+    key: str | None = field(repr=False)  # for API and console on this machine only; None where API keys are configured
 
 
 @contextmanager
@@ -47,11 +47,11 @@ def run_stack(
 ) -> Iterator[RunningStack]:
     """Run everything as long as the block lasts, then stop it in an order that loses nothing.
 
-    Triggers have a worker of their own, and campaign workers run at a lower priority (`nice`): a big campaign must not make one
-    customer wait. Raises `EngineError`, `ProcessFault`.
+    Triggers have a worker of their own, and campaign workers run at a lower priority (`nice`), so that no trigger waits for a
+    campaign. Raises `EngineError`, `ProcessError`.
     """
     with engines(settings.home, settings.database_url, settings.broker_url) as joined:
-        migrate(joined.database_url)
+        migrate_once(joined.database_url)
         shared = {
             "DISPATCHER_HOME": str(settings.home),
             "DISPATCHER_DATABASE_URL": joined.database_url,
@@ -71,17 +71,17 @@ def run_stack(
 def _commands(settings: Settings, workers: int, flower_port: int | None, nice: int) -> Sequence[ChildCommand]:
     web_port = urlsplit(settings.public_url).port or 8000
     commands = [
-        processes.worker("transactional", ["transactional", "inbound"], 1),
-        processes.worker("campaign", ["campaign"], workers, nice),
-        processes.worker("maintenance", ["maintenance", "fanout"], 1),
-        processes.beat(),
-        processes.web("127.0.0.1", web_port),
+        supervisor.worker("transactional", ["transactional", "inbound"], 1),
+        supervisor.worker("campaign", ["campaign"], workers, nice),
+        supervisor.worker("maintenance", ["maintenance", "fanout"], 1),
+        supervisor.beat(),
+        supervisor.web("127.0.0.1", web_port),
     ]
     if flower_port:
-        commands.append(processes.flower(flower_port))
+        commands.append(supervisor.flower(flower_port))
     if _uses_sandbox(settings):
         port = urlsplit(settings.sandbox_url).port or 8025
-        commands.insert(0, processes.sandbox(port, settings.home / "sandbox", settings.public_url.rstrip("/")))
+        commands.insert(0, supervisor.sandbox(port, settings.home / "sandbox", settings.public_url.rstrip("/")))
     return commands
 
 
@@ -98,7 +98,7 @@ def _places(settings: Settings, flower_port: int | None) -> StackUrls:
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
+    """A free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

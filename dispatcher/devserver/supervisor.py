@@ -1,11 +1,11 @@
-"""The child processes of `demo` and `up`: start them, wait until they are ready, start again what crashed, stop them in order.
+"""The child processes of `demo` and `up`: start them, wait until they are ready, restart what crashed, stop them in order.
 
     with supervised(commands, log_folder) as processes:
-        processes.watch(until=stop_asked, also=engines.mend)
+        processes.watch(until=stop_requested, also=engines.restart_dead)
 
-Each child has a session of its own, so that a Ctrl-C in the terminal reaches the parent only, which then stops the children one
-stage after the other: first who brings work, then who does it, last whom they need. Should the parent be killed with -9, Linux
-sends its children the SIGTERM that it no longer can.
+Each child has a session of its own, so that a Ctrl-C in the terminal reaches only the parent. The parent then stops the children
+stage by stage: first those that bring work, then those that do it, last those that the workers need. If the parent is killed with
+-9, Linux sends the children a SIGTERM in its place.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PR_SET_PDEATHSIG = 1
 _prctl = getattr(ctypes.CDLL(None), "prctl", None)  # Linux only
 
 BACKOFF_SECONDS_MAX = 30.0
-STEADY_SECONDS = 60.0  # who ran this long has recovered: the next crash is a first one
+STEADY_SECONDS = 60.0  # a child that ran this long has recovered: its next crash counts as the first
 PAUSE_SECONDS = 0.2
 
 
@@ -39,7 +39,7 @@ class ProcessError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ChildCommand:
-    """One child: what to run, and how. `stage` orders the stop, lowest first; children of one stage stop together."""
+    """One child: what to run, and how. Stages stop in ascending order; children of one stage stop together."""
 
     name: str
     argv: tuple[str, ...]
@@ -51,18 +51,18 @@ class ChildCommand:
 
 @dataclass(slots=True)
 class ChildProcess:
-    """A command at work. `crashes` counts those since it last ran steadily."""
+    """A running command. `crashes` counts those since it last ran for `STEADY_SECONDS`."""
 
     command: ChildCommand
     process: subprocess.Popen[bytes]
     started_at: float
     crashes: int = 0
-    again_at: float | None = None  # crashed, and due at this time
+    again_at: float | None = None  # it crashed, and is restarted at this time
 
 
 @dataclass(slots=True)
 class Supervisor:
-    """Children by name. `environ` is theirs; each writes to a log of its own."""
+    """Children by name. `environ` is their environment; each writes to its own log."""
 
     log_folder: Path
     environ: Mapping[str, str]
@@ -70,15 +70,15 @@ class Supervisor:
     children: dict[str, ChildProcess] = field(default_factory=dict)
 
     def start(self, command: ChildCommand) -> None:
-        """Start a child, and remember it under its name."""
+        """Start a child and register it under its name."""
         self.children[command.name] = ChildProcess(command, self._open(command), self.clock())
 
     def log(self, name: str) -> Path:
-        """Where a child's words go."""
+        """The log of a child."""
         return self.log_folder / f"{name}.log"
 
     def await_ready(self, seconds: float) -> None:
-        """Return when all are ready. Raises `ProcessError` when one ends, or isn't ready in `seconds`."""
+        """Return when all are ready. Raises `ProcessError` when one ends, or is not ready in `seconds`."""
         deadline = self.clock() + seconds
         for child in self.children.values():
             ready = child.command.ready
@@ -88,8 +88,8 @@ class Supervisor:
                     raise ProcessError(f"{child.command.name} {what}; see {self.log(child.command.name)}")
                 time.sleep(PAUSE_SECONDS / 4)
 
-    def mend(self) -> None:
-        """Start again who has ended: at once the first time, then after 1, 2, 4 … seconds."""
+    def restart_ended(self) -> None:
+        """Restart children that have ended: at once the first time, then after 1, 2, 4 … seconds."""
         for child in self.children.values():
             now = self.clock()
             if child.again_at is None and child.process.poll() is not None:
@@ -100,13 +100,13 @@ class Supervisor:
                 child.process, child.started_at, child.again_at = self._open(child.command), now, None
 
     def watch(self, until: threading.Event, also: Callable[[], None] = lambda: None) -> None:
-        """Mend, children and whatever `also` mends, until asked to stop."""
+        """Restart what ends, and call `also`, until `until` is set."""
         while not until.wait(PAUSE_SECONDS):
             also()
-            self.mend()
+            self.restart_ended()
 
     def stop(self) -> None:
-        """Ask stage after stage to end (SIGTERM: for a Celery worker, finish what you hold), and kill who outlives his time."""
+        """Stop stage by stage with SIGTERM (a Celery worker finishes its tasks first), and kill what does not end in time."""
         for stage in sorted({child.command.stage for child in self.children.values()}):
             stopping = [child for child in self.children.values() if child.command.stage == stage]
             for child in stopping:
@@ -144,36 +144,36 @@ def supervised(commands: Sequence[ChildCommand], log_folder: Path, environ: Mapp
 
 @contextmanager
 def stop_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C or SIGTERM sets, instead of interrupting; a second one interrupts after all."""
-    asked = threading.Event()
+    """An event that Ctrl-C or SIGTERM sets, instead of an interruption; the second one interrupts."""
+    stop_requested = threading.Event()
 
-    def ask(number: int, frame: FrameType | None) -> None:
-        if asked.is_set():
+    def request(number: int, frame: FrameType | None) -> None:
+        if stop_requested.is_set():
             signal.default_int_handler(number, frame)
-        asked.set()
+        stop_requested.set()
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield asked
+        yield stop_requested
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-# -- the program's own children ----------------------------------------------------------------------------------------
+# -- commands of this program ------------------------------------------------------------------------------------------
 
-SOURCES, WORKERS, SERVERS = 0, 1, 2  # stages: who brings work, who does it, whom the workers need until the end
+SOURCES, WORKERS, SERVERS = 0, 1, 2  # stages: what brings work, what does it, what the workers need until the end
 
 
 def worker(name: str, lanes: Sequence[str], concurrency: int, nice: int = 0) -> ChildCommand:
-    """A Celery worker. Its warm shutdown may last as long as the longest task may."""
+    """A Celery worker. Its warm shutdown may last as long as the longest task."""
     options = ("--queues", ",".join(lanes), "--concurrency", str(concurrency), "--hostname", f"{name}@%h", "--loglevel", "INFO")
-    quiet = ("--without-gossip", "--without-mingle")  # workers tell each other nothing that we use
+    quiet = ("--without-gossip", "--without-mingle")  # these exchange messages between workers that we do not use
     return ChildCommand(name, (*_celery(), "worker", *options, *quiet), WORKERS, stop_seconds_max=550.0, nice=nice)
 
 
 def beat() -> ChildCommand:
-    """Celery's clock; exactly one per house. No pid file: the engines' lock and the parent see to that."""
+    """Celery's scheduler; exactly one per installation. It needs no pid file: the engines' lock and the parent ensure that."""
     return ChildCommand("beat", (*_celery(), "beat", "--pidfile", "", "--loglevel", "INFO"), SOURCES)
 
 
@@ -190,7 +190,7 @@ def web(host: str, port: int) -> ChildCommand:
 
 
 def sandbox(port: int, state: Path, public_url: str) -> ChildCommand:
-    """All providers' doubles, which report to our webhooks. Stops last: workers may still be sending."""
+    """The doubles of all providers, which report to our webhooks. Stops last, because workers may still be sending."""
     options = ("--port", str(port), "--state", str(state), "--dispatcher", public_url)
     argv = (sys.executable, "-m", "channels.sandbox", *options)
     return ChildCommand("sandbox", argv, SERVERS, ready=partial(_listens, port))

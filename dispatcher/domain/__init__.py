@@ -1,1 +1,1 @@
-"""Nouns and small laws of the domain. Pure: the standard library and `channels.base` only."""
+"""Types and small rules of the domain. Pure: no input or output, and nothing of `dispatcher` but this package."""

@@ -71,5 +71,5 @@ class Spec(CampaignOptions):
         return tuple(template for _, template in self.variants) or (self.template,)
 
     def after(self, channel: Channel) -> tuple[Channel, ...]:
-        """The channels that come after this one in the order asked for."""
+        """The channels that come after this one in the requested order."""
         return self.channels[self.channels.index(channel) + 1 :] if channel in self.channels else ()

@@ -1,8 +1,4 @@
-"""The nouns of the house: frozen, plain, known to everyone. Pure: the standard library and `channels.base` only.
-
-Words are those of GLOSSARY.md: a *job* is a request that may end in no message; a *message* is one leg of a job on one
-channel; a *reason* says why not, with the evidence behind it.
-"""
+"""Decisions: send, hold or refuse, with reason codes and evidence. Pure: frozen types without input or output."""
 
 from __future__ import annotations
 
@@ -16,9 +12,9 @@ from dispatcher.domain.message import Mode
 
 
 class ReasonCode(StrEnum):
-    """Why a message was refused or held, strongest first: when several rules object, the earliest here is the headline.
+    """Why a message was refused or held, strongest first: when several rules object, the first code here is the headline.
 
-    Stable words; marketing tools count by them. A provider's refusal carries the provider's own code instead.
+    The codes are public and do not change; marketing tools count by them. A provider's rejection has the provider's code instead.
     """
 
     ERASED = "erased"
@@ -49,12 +45,9 @@ class ReasonCode(StrEnum):
     FAULT = "fault"
 
 
-# -- what is decided ---------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """One rule's objection on one channel. `evidence` names the fact behind it ("consent:12", "suppression:4", "policy:<key>")."""
+    """One rule's objection on one channel. `evidence` identifies the fact behind it, such as "consent:12" or "policy:<key>"."""
 
     code: ReasonCode
     channel: Channel
@@ -64,7 +57,7 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """A permission: this channel, in this mode, on this basis. `evidence` names the choice or policy key it rests on."""
+    """Permission to send on a channel, in a mode, on a lawful basis. `evidence` identifies the choice or policy key behind it."""
 
     channel: Channel
     mode: Mode
@@ -75,7 +68,7 @@ class Permission:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Leave now, on these legs (one for route "first"); `reasons` says why other asked channels were passed over."""
+    """Send now, on these legs (one for route "first"). `reasons` says why other requested channels are not used."""
 
     legs: tuple[Permission, ...]
     reasons: tuple[Reason, ...] = ()
@@ -83,7 +76,7 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Not now, but decide again at `until`."""
+    """Do not send now; decide again at `until`."""
 
     until: datetime
     reasons: tuple[Reason, ...]
@@ -96,7 +89,7 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """Not, and not later. At least one reason per asked channel."""
+    """Never send. At least one reason per requested channel."""
 
     reasons: tuple[Reason, ...]
 
@@ -113,5 +106,5 @@ _RANK = {code: rank for rank, code in enumerate(ReasonCode)}
 
 
 def headline(reasons: tuple[Reason, ...]) -> Reason:
-    """The strongest reason, by the order of `ReasonCode`; among equals the first asked channel's."""
+    """The strongest reason, by the order of `ReasonCode`; among equals that of the first requested channel."""
     return min(reasons, key=lambda reason: _RANK[reason.code])

@@ -1,7 +1,6 @@
-"""The nouns of the house: frozen, plain, known to everyone. Pure: the standard library and `channels.base` only.
+"""Messages and jobs: states, kinds, modes, offer types, and what a template declares. Pure: frozen types without input or output.
 
-Words are those of GLOSSARY.md: a *job* is a request that may end in no message; a *message* is one leg of a job on one
-channel; a *reason* says why not, with the evidence behind it.
+A *job* is a request to reach one recipient and may end in no message; a *message* is one leg of a job, on one channel.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from channels.base import Channel
 
 
 class OfferType(StrEnum):
-    """What kind of offers a choice is about."""
+    """The kind of offers that a choice is about."""
 
     OWN = "own"
     PARTNER = "partner"
@@ -57,43 +56,40 @@ class State(StrEnum):
     DEAD = "dead"
 
 
-# -- what is asked -----------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class TemplateInfo:
-    """What a template declares about itself: the part of it that the policy looks at."""
+    """The part of a template's declaration that the policy uses."""
 
     template: str
     kind: Kind
     offer_type: OfferType | None  # None for service messages
-    modes: frozenset[Mode]  # the renderings that exist: tailored, standard or both
+    modes: frozenset[Mode]  # the modes in which it can be rendered: tailored, standard or both
     topic: str | None = None  # regulated topic, such as "consumer_credit"
     coins: bool = False  # carries Kate Coins
-    product: str | None = None  # what it sells, for the soft opt-in's "analogous"
+    product: str | None = None  # what it sells; the soft opt-in compares it with purchases
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One request to reach one recipient; the same for all recipients of a campaign but `id` and `recipient_id`."""
+    """A request to reach one recipient. The jobs of a campaign differ only in `id` and `recipient_id`."""
 
     id: str  # message id of the job's first leg
     recipient_id: str
     entity: str
     info: TemplateInfo
-    channels: tuple[Channel, ...]  # in the order asked for
+    channels: tuple[Channel, ...]  # in the requested order
     route: str = "first"  # "first" | "all"
     campaign_id: str | None = None
     expires_at: datetime | None = None
     holdout_percent: float = 0.0
-    approval: int | None = None  # the number of the approval that its exact text has; None without one
+    approval: int | None = None  # the number of the approval of its exact template version; None without one
 
 
 @dataclass(frozen=True, slots=True)
 class MessageStatus:
-    """How a message stands when news of it comes. `returned` are the receipts of attempts that had reached nobody."""
+    """A message when a provider event about it arrives. `returned` are the receipts of attempts that reached nobody."""
 
     state: State
     attempts: int = 0
     returned: tuple[str, ...] = ()
-    cancelled: bool = False  # its campaign: nothing of it leaves any more
+    cancelled: bool = False  # its campaign is cancelled: it must not be sent again

@@ -1,7 +1,7 @@
-"""References to messages: the one way to write down which message is meant. Pure: standard library only.
+"""Message ids. Pure: standard library only.
 
-A message is one leg of a job, and its id is nothing but its place in the ledger: "<period>-<chunk>-<row>-<leg>", such
-as "202611-123-17-0". It says nothing about the person, so it may travel to brokers, providers and logs.
+A message is one leg of a job. Its id is its key in the ledger: "<period>-<chunk>-<row>-<leg>", for example
+"202611-123-17-0". It says nothing about the person, so brokers, providers and logs may see it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ LEG_MAX = 2**15 - 1  # smallint
 
 
 class BadMessageId(ValueError):
-    """Not a message id. The text is left out: whoever sent it may have put anything there."""
+    """Not a message id. The error does not repeat the text, which may contain anything."""
 
     def __init__(self) -> None:
         super().__init__("not a message id; one looks like 202611-123-17-0 (period, chunk, row, leg)")
@@ -25,7 +25,7 @@ class BadMessageId(ValueError):
 
 @dataclass(frozen=True, slots=True, order=True)
 class MessageId:
-    """Where a message stands in the ledger: `period` is a month as 202611, `chunk` counts from 1, the others from 0."""
+    """The key of a message in the ledger: `period` is a month such as 202611, `chunk` counts from 1, the others from 0."""
 
     period: int
     chunk: int
@@ -34,7 +34,7 @@ class MessageId:
 
     @classmethod
     def parse(cls, text: str) -> MessageId:
-        """The reference that `str` wrote. Raises `BadMessageId` for any other text: each message has exactly one spelling."""
+        """Parse the output of `str`. Raises `BadMessageId` for any other text: each message has exactly one spelling."""
         match = _ID.fullmatch(text)
         if match is None:
             raise BadMessageId

@@ -1,4 +1,4 @@
-"""What a person may choose, and which words count. Pure.
+"""Choices: subjects and their values, and which changes take effect. Pure.
 
 A *subject* is what a choice is about: `offer:own|partner|kate`, `channel:email|push|sms_whatsapp`,
 `objection:marketing|profiling`.
@@ -14,20 +14,20 @@ from dispatcher.domain.message import Mode, OfferType
 from dispatcher.domain.recipient import ChannelGroup, Choice, Source
 from dispatcher.domain.spelling import did_you_mean
 
-# Each subject's values, from the one that lets the least through to the one that lets the most through.
+# Each subject's values, from the most restrictive to the least.
 VALUES: Mapping[str, tuple[str, ...]] = {
     **{f"offer:{offer}": ("none", "standard", "tailored") for offer in OfferType},
     **{f"channel:{group}": ("off", "on") for group in ChannelGroup},
     "objection:marketing": ("on", "off"),
     "objection:profiling": ("on", "off"),
 }
-UNSAID: Mapping[str, str] = {"objection:marketing": "off", "objection:profiling": "off"}  # nobody objects unasked
+DEFAULTS: Mapping[str, str] = {"objection:marketing": "off", "objection:profiling": "off"}  # an objection has to be made
 OFFERS = tuple(subject for subject in VALUES if subject.startswith("offer:"))
 SWITCHES = tuple(subject for subject in VALUES if subject.startswith("channel:"))
 
 
 class BadChoice(ValueError):
-    """A subject or value that does not exist, or a time that can't be. `field` names what to mend."""
+    """A subject or value that does not exist, or an impossible time. `field` names the field to correct."""
 
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(f"{field}: {reason}")
@@ -37,14 +37,14 @@ class BadChoice(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One subject and the value that it shall have. Raises `BadChoice` where either does not exist."""
+    """One subject and its new value. Raises `BadChoice` if either does not exist."""
 
     subject: str
     value: str
 
     def __post_init__(self) -> None:
         if self.subject not in VALUES:
-            raise BadChoice(self.subject, f"is nothing one can choose{did_you_mean(self.subject, VALUES)}")
+            raise BadChoice(self.subject, f"unknown subject{did_you_mean(self.subject, VALUES)}")
         if self.value not in VALUES[self.subject]:
             raise BadChoice(self.subject, f"must be one of {', '.join(VALUES[self.subject])}")
 
@@ -55,61 +55,64 @@ def changes(
     object_marketing: bool | None = None,
     object_profiling: bool | None = None,
 ) -> tuple[Change, ...]:
-    """The changes that a request asks for, in the words of its file, form or command line. Raises `BadChoice`."""
-    said = [Change(f"offer:{offer}", str(mode)) for offer, mode in (offers or {}).items()]
-    said += [Change(f"channel:{group}", "on" if on else "off") for group, on in (channels or {}).items()]
+    """The changes of a request, from the fields of its file, form or command line. Raises `BadChoice`."""
+    requested = [Change(f"offer:{offer}", str(mode)) for offer, mode in (offers or {}).items()]
+    requested += [Change(f"channel:{group}", "on" if on else "off") for group, on in (channels or {}).items()]
     for subject, on in (("objection:marketing", object_marketing), ("objection:profiling", object_profiling)):
         if on is not None:
-            said.append(Change(subject, "on" if on else "off"))
-    return tuple(said)
+            requested.append(Change(subject, "on" if on else "off"))
+    return tuple(requested)
 
 
-def narrows(change: Change, current: str | None) -> bool:
-    """Whether the change lets less through than what stands now; where nothing does, all but the least widens."""
+def restricts(change: Change, current: str | None) -> bool:
+    """Whether the change is more restrictive than the current value. Without one, only the most restrictive value is."""
     values = VALUES[change.subject]
     return values.index(change.value) < (values.index(current) if current in values else 1)
 
 
 @dataclass(frozen=True, slots=True)
-class RuleResult:
-    """Which changes of a request count, in the order to write them down, and which a newer word outranks."""
+class ResolvedChanges:
+    """The changes of a request that take effect, in the order to record them, and those that a newer choice overrides."""
 
-    taken: tuple[Change, ...]
-    outranked: tuple[Change, ...] = ()
+    accepted: tuple[Change, ...]
+    superseded: tuple[Change, ...] = ()
 
 
-def rule(current: Mapping[str, Choice], asked: Sequence[Change], said_at: datetime | None, closed: bool = False) -> RuleResult:
-    """Hold a request against what stands.
+def resolve_changes(
+    current: Mapping[str, Choice], requested: Sequence[Change], stated_at: datetime | None, closed: bool = False
+) -> ResolvedChanges:
+    """Compare the requested changes with the current choices.
 
-    What stands already is not said again. Accepting tailored switches on every channel that the request leaves unnamed.
-    A change that lets less through always counts, whenever it was said: in doubt, do not send. One that lets more
-    through counts unless the person spoke later than `said_at`; with `said_at` None (an import that can't tell) it
-    never overrules the person's own word, only an earlier import's. `closed` (an erased person): nothing widens.
+    A value that is in force already is not recorded again. Choosing "tailored" switches on every channel that the request
+    does not name. A more restrictive change always takes effect, whatever its time: in doubt, do not send. Any other change
+    takes effect unless the person chose after `stated_at`. If `stated_at` is None (an import without a time), it never
+    overrides the person's own choice, only an earlier import's. `closed` (an erased person): only restrictive changes.
     """
-    taken: list[Change] = []
-    outranked: list[Change] = []
+    accepted: list[Change] = []
+    superseded: list[Change] = []
 
-    def hear(change: Change) -> bool:
-        standing = current.get(change.subject)
-        value = standing.value if standing else UNSAID.get(change.subject)
+    def apply(change: Change) -> bool:
+        existing = current.get(change.subject)
+        value = existing.value if existing else DEFAULTS.get(change.subject)
         if value == change.value:
             return False
-        counts = narrows(change, value) or not (closed or _outranks(standing, said_at))
-        (taken if counts else outranked).append(change)
-        return counts
+        takes_effect = restricts(change, value) or not (closed or _is_newer(existing, stated_at))
+        (accepted if takes_effect else superseded).append(change)
+        return takes_effect
 
-    last_word = {change.subject: change for change in asked}
-    heard = [change for change in last_word.values() if hear(change)]
-    if any(change.value == Mode.TAILORED for change in heard):
+    last_per_subject = {change.subject: change for change in requested}
+    applied = [change for change in last_per_subject.values() if apply(change)]
+    if any(change.value == Mode.TAILORED for change in applied):
         for subject in SWITCHES:
-            if subject not in last_word:
-                hear(Change(subject, "on"))
-    return RuleResult(tuple(taken), tuple(outranked))
+            if subject not in last_per_subject:
+                apply(Change(subject, "on"))
+    return ResolvedChanges(tuple(accepted), tuple(superseded))
 
 
-def _outranks(standing: Choice | None, said_at: datetime | None) -> bool:
-    if standing is None:
+def _is_newer(existing: Choice | None, stated_at: datetime | None) -> bool:
+    """Whether the existing choice was made after `stated_at`; for None: whether the person made it."""
+    if existing is None:
         return False
-    if said_at is None:
-        return standing.source != Source.IMPORT
-    return standing.at > said_at
+    if stated_at is None:
+        return existing.source != Source.IMPORT
+    return existing.at > stated_at

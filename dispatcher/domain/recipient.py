@@ -1,8 +1,4 @@
-"""The nouns of the house: frozen, plain, known to everyone. Pure: the standard library and `channels.base` only.
-
-Words are those of GLOSSARY.md: a *job* is a request that may end in no message; a *message* is one leg of a job on one
-channel; a *reason* says why not, with the evidence behind it.
-"""
+"""Recipients: channel groups, choices, devices, and the facts that a decision uses. Pure: frozen types without input or output."""
 
 from __future__ import annotations
 
@@ -21,7 +17,7 @@ LANGUAGES: tuple[Language, ...] = ("nl", "fr", "de", "en")
 
 
 class Person(StrEnum):
-    """How a person stands to the bank."""
+    """How a recipient relates to the bank."""
 
     CUSTOMER = "customer"
     FORMER = "former"
@@ -30,7 +26,7 @@ class Person(StrEnum):
 
 
 class ChannelGroup(StrEnum):
-    """What a customer switches."""
+    """What a customer switches on or off."""
 
     EMAIL = "email"
     PUSH = "push"
@@ -46,7 +42,7 @@ GROUP_OF: Mapping[Channel, ChannelGroup] = {
 
 
 class Source(StrEnum):
-    """Where a choice was made or heard."""
+    """Where a choice was made or reported."""
 
     MOBILE = "mobile"
     TOUCH = "touch"
@@ -56,16 +52,13 @@ class Source(StrEnum):
     UNSUBSCRIBE = "unsubscribe"
     PREFERENCE_CENTRE = "preference_centre"
     INBOUND = "inbound"  # STOP by SMS or WhatsApp
-    PROVIDER = "provider"  # the provider told us of a no
-    ERASURE = "erasure"  # an erased person's offers end with it
-
-
-# -- what is known of a recipient --------------------------------------------------------------------------------------
+    PROVIDER = "provider"  # the provider reported an opt-out
+    ERASURE = "erasure"  # an erasure sets all offers to "none"
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A current value and the consent event that set it. `event` is the evidence, as "consent:<no>"."""
+    """A current value and the consent event that set it. `event` is the evidence: "consent:<no>"."""
 
     value: str  # "tailored" | "standard" | "none" for offers; "on" | "off" for switches and objections
     event: str
@@ -84,7 +77,7 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class SentMessage:
-    """A commercial message that the person may have got, or will: reserved when it is claimed. `no` grows with each."""
+    """A commercial message that counts for frequency caps from its claim on, sent or not yet. `no` grows with each."""
 
     no: int
     at: datetime
@@ -94,7 +87,7 @@ class SentMessage:
 
 @dataclass(frozen=True, slots=True)
 class CoolDown:
-    """A provider's own limit per person: until then it takes no more advertising for them. `code` is its word for it."""
+    """A provider's own limit per person: it takes no advertising for them until then. `code` is the provider's error code."""
 
     until: datetime
     code: str
@@ -102,7 +95,10 @@ class CoolDown:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """All that a decision may look at about one recipient, read in one go. `version` grows with every change that could matter."""
+    """All that a decision may use about one recipient, read at one moment.
+
+    `version` grows with each change that could alter a decision.
+    """
 
     recipient_id: str
     version: int
@@ -118,17 +114,17 @@ class Facts:
     phone: str | None = None
     whatsapp: str | None = None
     devices: tuple[Device, ...] = ()
-    partner_id: str | None = None  # registered as such by both
+    partner_id: str | None = None  # both are registered as each other's partner
     purchased: frozenset[str] = frozenset()
     offers: Mapping[str, Choice] = field(default_factory=dict)  # by OfferType
     switches: Mapping[str, Choice] = field(default_factory=dict)  # by ChannelGroup
     object_marketing: Choice | None = None
     object_profiling: Choice | None = None
     suppressions: Mapping[str, str] = field(default_factory=dict)  # channel -> evidence, "suppression:<no>"
-    repeat_of: str | None = None  # the message id of an earlier row for the person in the campaign, or of a leg that arrived
-    partner_message: str | None = None  # the id of what the registered partner got, where a household gets one message
+    repeat_of: str | None = None  # message id of the person's earlier row in the campaign, or of a leg that arrived
+    partner_message: str | None = None  # message id of the registered partner, if the campaign sends one per household
     cool_downs: Mapping[str, CoolDown] = field(default_factory=dict)  # by channel
-    sent: tuple[SentMessage, ...] = ()  # as far back as the policy's caps look; the message that is being decided is not among them
+    sent: tuple[SentMessage, ...] = ()  # as far back as the policy's caps count, without the message being decided
     profile: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # data category -> variable -> value
 
     def address(self, channel: Channel) -> str | None:

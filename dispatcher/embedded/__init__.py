@@ -1,12 +1,11 @@
-"""A real PostgreSQL and a real Valkey from wheels, under one folder, shared by every command that names that folder.
+"""PostgreSQL and Valkey from wheels, in one home folder, shared by all commands that use this folder.
 
-    with engines(home) as found:
-        found.database_url, found.broker_url
+    with engines(home) as running:
+        running.database_url, running.broker_url
 
-Whoever comes first starts them, whoever comes later joins, and the last to leave stops them (`sharing`). A user that is
-killed with -9 can't stop anything: its engines go on, hold all data, and belong to the next command on the same folder,
-which adopts them and stops them when it is done. No other local user gets in: both listen only on sockets in folders of
-mode 0700.
+The first process starts them, later ones share them, and the last one stops them (`refcount_lock`). A process that is
+killed with -9 cannot stop them: they keep running, without loss of data, until the next command on the same folder takes
+them over and stops them at its end. No other local user has access: both listen only on sockets in folders of mode 0700.
 """
 
 from __future__ import annotations
@@ -17,43 +16,43 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dispatcher.embedded import postgres, valkey
-from dispatcher.embedded.account import prepare
+from dispatcher.embedded.account import make_home
 from dispatcher.embedded.daemon import EngineError
-from dispatcher.embedded.refcount_lock import shared
+from dispatcher.embedded.refcount_lock import shared_resource
 
 __all__ = ["EngineError", "Engines", "engines"]
 
 
 @dataclass(frozen=True, slots=True)
 class Engines:
-    """Where the two engines listen. `mend` starts again whichever of ours has died, and otherwise does nothing."""
+    """Where the two engines listen. `restart_dead` restarts those of ours that died."""
 
     database_url: str = field(repr=False)  # a URL from the environment may hold a password
     broker_url: str = field(repr=False)
-    mend: Callable[[], None] = field(repr=False)
+    restart_dead: Callable[[], None] = field(repr=False)
 
 
 @contextmanager
 def engines(home: Path, database_url: str | None = None, broker_url: str | None = None) -> Iterator[Engines]:
-    """Engines for as long as the block runs; a URL given here takes the place of an engine, which then isn't started.
+    """Run the engines while the block runs. An engine whose URL is given is not started.
 
-    Raises `EngineError` with a sentence for the person at the keyboard when one can't be started.
+    Raises `EngineError`, with a message for the user, if one cannot be started.
     """
     home = home.expanduser().resolve()
-    mends: list[Callable[[], object]] = []
+    restarts: list[Callable[[], object]] = []
     with ExitStack() as stack:
 
         def join(name: str, start: Callable[[Path], str], stop: Callable[[Path], None]) -> str:
-            folder = prepare(home) / name
-            url, mend = stack.enter_context(shared(home / f"{name}.lock", lambda: start(folder), lambda: stop(folder)))
-            mends.append(mend)
+            folder = make_home(home) / name
+            url, restart = stack.enter_context(shared_resource(home / f"{name}.lock", lambda: start(folder), lambda: stop(folder)))
+            restarts.append(restart)
             return url
 
         database_url = database_url or join("postgres", postgres.start, postgres.stop)
         broker_url = broker_url or join("valkey", valkey.start, valkey.stop)
 
-        def mend_all() -> None:
-            for mend in mends:
-                mend()
+        def restart_dead() -> None:
+            for restart in restarts:
+                restart()
 
-        yield Engines(database_url, broker_url, mend_all)
+        yield Engines(database_url, broker_url, restart_dead)

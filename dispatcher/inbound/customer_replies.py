@@ -1,4 +1,4 @@
-"""What comes back after hand-off: providers' news, applied to messages and people's records in batches, and what people answer."""
+"""What customers answer by SMS or WhatsApp: obey STOP and START, answer HELP, keep the unclear messages for an employee."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from datetime import datetime
 from channels.base import Channel, InboundText
 from dispatcher.consent import acknowledgement
 from dispatcher.consent.acknowledgement import Publish
-from dispatcher.delivery import side_effects
+from dispatcher.delivery.side_effects import OPT_OUT_REASONS
 from dispatcher.domain import opt_out_keywords
 from dispatcher.domain.opt_out_keywords import ReplyMeaning
 from dispatcher.domain.preferences import Change
 from dispatcher.domain.recipient import GROUP_OF, Source
 from dispatcher.inbound import help_reply
+from dispatcher.intake.campaign import ValidationContext
 from dispatcher.ledger.connection import Connection, lend
-from dispatcher.ledger.consent import events as consent
-from dispatcher.ledger.consent import suppressions
+from dispatcher.ledger.consent import events, suppressions
 from dispatcher.ledger.consent.events import ConsentStatement
 from dispatcher.ledger.delivery.scheduling import DueChunk
 from dispatcher.ledger.inbound import inbound_messages, phone_owners, whatsapp_window
@@ -25,30 +25,42 @@ from dispatcher.ledger.inbound.inbound_messages import InboundMessage
 from dispatcher.ledger.inbound.phone_owners import PhoneOwner
 from dispatcher.ledger.keyed_hash import address_key
 from dispatcher.ledger.partitions import ensure_period, period_of
+from dispatcher.policy import Policy
 from dispatcher.runtime.services import Services
 
-# -- what people answer ------------------------------------------------------------------------------------------------
+__all__ = ["InboundMessage", "ReplyResult", "handle_reply", "resolve", "waiting"]
+
+PROVIDERS_READING = frozenset({"STOP", "START", "HELP"})  # what a provider may have read in the text itself
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyResult:
-    """How a text was understood, and what to answer in the same conversation; None for nothing."""
+    """How a message was understood, and what to answer in the same conversation; None for nothing."""
 
     meaning: ReplyMeaning
     answer: str | None = None
 
 
-def handle_reply(services: Services, publish: Publish, said: InboundText) -> ReplyResult:
-    """Obey a text from a person. The same one again, by its id, changes nothing and gets the same answer.
+@dataclass(frozen=True, slots=True)
+class StopRequest:
+    """A STOP from a number: everybody who may have sent it, who recorded it, and when it was said."""
 
-    STOP bans the number on its channel and switches the whole group off for everyone who has the number: who wrote, among
-    people who share one, can't be known. START lifts what a STOP or the provider's block banned, and no more: a switch that
-    is off stays off. HELP is answered, unless the provider says that it has done so. What is unclear waits for a person.
+    channel: Channel
+    address_key: bytes
+    recipient_ids: Sequence[str]
+    actor: str
+    said_at: datetime
+
+
+def handle_reply(services: Services, publish: Publish, message: InboundText) -> ReplyResult:
+    """Handle a message from a customer. The same one again, by its id, changes nothing and gets the same answer.
+
+    STOP suppresses the number on its channel and switches the whole group off for everybody who has the number: among people who
+    share one, nobody can know who wrote. START lifts only what a STOP or the provider's own block suppressed; a switch that is off
+    stays off. HELP is answered, unless the provider says that it has answered. An unclear message waits for an employee.
     """
-    means = (
-        ReplyMeaning(said.opt_out.lower()) if said.opt_out in {"STOP", "START", "HELP"} else opt_out_keywords.classify(said.text)
-    )
-    key = address_key(services.secret, said.channel, said.address)
+    meaning = _meaning(message)
+    key = address_key(services.secret, message.channel, message.address)
     now = services.clock()
     dues: list[DueChunk | None] = []
     with lend(services.pool) as connection:
@@ -56,66 +68,79 @@ def handle_reply(services: Services, publish: Publish, said: InboundText) -> Rep
         owners = phone_owners.owners(connection, key)
         ids = [owner.id for owner in owners]
         with connection.transaction():
-            fresh = inbound_messages.take(connection, said.id, said.channel, key, ids, means, said.text, now)
-            if fresh and said.channel is Channel.WHATSAPP:
-                whatsapp_window.heard(connection, key, now)
-            if fresh and means is ReplyMeaning.STOP:
-                dues = _stop(services, connection, said.channel, key, ids, said.channel, now)
-            elif fresh and means is ReplyMeaning.START:
-                suppressions.lift(connection, said.channel, key, side_effects.BLOCKS, now, now)
-        asked = means is ReplyMeaning.HELP and said.opt_out is None and _may_answer(connection, said.channel, key, now)
-        answer = _help(services, connection, owners, said.channel) if asked else None
+            new = inbound_messages.take(connection, message.id, message.channel, key, ids, meaning, message.text, now)
+            if new and message.channel is Channel.WHATSAPP:
+                whatsapp_window.open_window(connection, key, now)
+            if new and meaning is ReplyMeaning.STOP:
+                dues = _stop(
+                    connection, services.secret, _context(services), StopRequest(message.channel, key, ids, message.channel, now)
+                )
+            elif new and meaning is ReplyMeaning.START:
+                suppressions.lift(connection, message.channel, key, OPT_OUT_REASONS, now, now)
+        asks_help = meaning is ReplyMeaning.HELP and message.opt_out is None
+        answers = asks_help and _may_answer(connection, message.channel, key, now)
+        answer = _help(connection, services.policy, owners, message.channel) if answers else None
     acknowledgement.publish_acknowledgements(publish, *dues)
-    return ReplyResult(means, answer)
+    return ReplyResult(meaning, answer)
+
+
+def _meaning(message: InboundText) -> ReplyMeaning:
+    """The provider's own reading where it has one, else ours."""
+    if message.opt_out in PROVIDERS_READING:
+        return ReplyMeaning(message.opt_out.lower())
+    return opt_out_keywords.classify(message.text)
+
+
+def _context(services: Services) -> ValidationContext:
+    return ValidationContext(services.catalog, services.policy, services.clock())
 
 
 def waiting(services: Services, limit: int) -> list[InboundMessage]:
-    """The unclear texts that wait for a person, oldest first."""
+    """The unclear messages that wait for an employee, oldest first."""
     with lend(services.pool) as connection:
         return inbound_messages.waiting(connection, limit)
 
 
-def resolve(services: Services, publish: Publish, text_id: str, by: str, stop: bool) -> bool:
-    """Take an unclear text off the list: it was a STOP in other words, or called for nothing. False: it isn't on the list."""
+def resolve(services: Services, publish: Publish, message_id: str, by: str, stop: bool) -> bool:
+    """Take an unclear message off the list, and obey it as a STOP if it was one. Returns False where it is not on the list."""
     now = services.clock()
     dues: list[DueChunk | None] = []
     with lend(services.pool) as connection:
         ensure_period(connection, period_of(now))
         with connection.transaction():
-            text = inbound_messages.close(connection, text_id, by, now)
-            if text is not None and stop:
-                owners = {owner.id for owner in phone_owners.owners(connection, text.address_key)}
-                concerned = sorted(owners.union(text.recipients))
-                dues = _stop(services, connection, text.channel, text.address_key, concerned, by, text.received_at)
+            message = inbound_messages.close(connection, message_id, by, now)
+            if message is not None and stop:
+                owners = {owner.id for owner in phone_owners.owners(connection, message.address_key)}
+                ids = sorted(owners.union(message.recipients))
+                request = StopRequest(message.channel, message.address_key, ids, by, message.received_at)
+                dues = _stop(connection, services.secret, _context(services), request)
     acknowledgement.publish_acknowledgements(publish, *dues)
-    return text is not None
+    return message is not None
 
 
-def _stop(
-    services: Services, connection: Connection, channel: Channel, key: bytes, ids: Sequence[str], actor: str, said_at: datetime
-) -> list[DueChunk | None]:
-    """Ban the number, switch the group off for these people, and write what acknowledges that to each."""
-    now = services.clock()
-    suppressions.suppress(connection, channel, key, ReplyMeaning.STOP, Source.INBOUND, now)
+def _stop(connection: Connection, secret: bytes, context: ValidationContext, request: StopRequest) -> list[DueChunk | None]:
+    """Suppress the number, switch the group off for these people, and write an acknowledgement to each."""
+    channel, ids, now = request.channel, request.recipient_ids, context.now
+    suppressions.suppress(connection, channel, request.address_key, ReplyMeaning.STOP, Source.INBOUND, now)
     off = (Change(f"channel:{GROUP_OF[channel]}", "off"),)
-    words = [ConsentStatement(recipient_id, off, said_at) for recipient_id in ids]
-    recorded = consent.record_all(connection, services.secret, words, Source.INBOUND, actor, "", now)
+    statements = [ConsentStatement(recipient_id, off, request.said_at) for recipient_id in ids]
+    recorded = events.record_all(connection, secret, statements, Source.INBOUND, request.actor, "", now)
     entity = phone_owners.last_entity(connection, ids, channel)
     return [
-        acknowledgement.acknowledge(services, connection, recipient_id, each.events, entity)
-        for recipient_id, each in recorded.items()
+        acknowledgement.acknowledge(connection, context, recipient_id, result.events, entity)
+        for recipient_id, result in recorded.items()
     ]
 
 
 def _may_answer(connection: Connection, channel: Channel, key: bytes, now: datetime) -> bool:
-    """A call that the provider repeats a day later opens no new window, and its answer would be refused."""
+    """A webhook call that the provider repeats a day later opens no new window, and an answer to it would be refused."""
     until = whatsapp_window.open_until(connection, key) if channel is Channel.WHATSAPP else None
     return channel is not Channel.WHATSAPP or (until is not None and now < until)
 
 
-def _help(services: Services, connection: Connection, owners: Sequence[PhoneOwner], channel: Channel) -> str:
-    """In the language of the number's first owner, and the name of who wrote there last."""
-    written = phone_owners.last_entity(connection, [owner.id for owner in owners], channel)
-    entity = services.policy.entities.get(written or "") or next(iter(services.policy.entities.values()))
+def _help(connection: Connection, policy: Policy, owners: Sequence[PhoneOwner], channel: Channel) -> str:
+    """The answer to HELP, in the language of the number's first owner and the name of the entity that wrote there last."""
+    last = phone_owners.last_entity(connection, [owner.id for owner in owners], channel)
+    entity = policy.entities.get(last or "") or next(iter(policy.entities.values()))
     language = owners[0].language if owners else "en"
     return help_reply.help_text(language, entity.names[language], entity.contact)

@@ -1,6 +1,6 @@
-"""What we answer to HELP, in the same conversation: who writes, how to stop it, where a person can be asked. Pure.
+"""The answer to HELP: who writes, how to stop the messages, where to ask a person. Pure.
 
-Each fits one SMS of 160 characters (GSM-7) for names and links of ordinary length.
+Each text fits one SMS of 160 characters (GSM-7) for names and links of ordinary length.
 """
 
 from __future__ import annotations
@@ -18,5 +18,5 @@ _HELP: Mapping[Language, str] = {
 
 
 def help_text(language: Language, name: str, contact: str) -> str:
-    """The answer to HELP; in English where we don't write the person's language."""
+    """The answer to HELP in this language; in English where there is no text for it."""
     return _HELP.get(language, _HELP["en"]).format(name=name, contact=contact)

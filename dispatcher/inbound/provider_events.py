@@ -1,8 +1,8 @@
-"""What comes back after hand-off: providers' news, applied to messages and people's records in batches, and what people answer."""
+"""Provider events: store what webhooks bring, and apply it in batches to messages and to people's records."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -11,120 +11,133 @@ from dispatcher.consent import acknowledgement
 from dispatcher.consent.acknowledgement import Publish
 from dispatcher.delivery import side_effects
 from dispatcher.delivery.outcomes import after_provider_event, event_effect, fallback_at, retry_at
+from dispatcher.delivery.side_effects import OPT_OUT_REASONS, ProviderOptOut
 from dispatcher.domain.message import MessageStatus, State
 from dispatcher.domain.message_id import MessageId
+from dispatcher.intake.campaign import ValidationContext
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.consent import suppressions
-from dispatcher.ledger.delivery import unresolved as doubts
+from dispatcher.ledger.delivery import unresolved
 from dispatcher.ledger.delivery.scheduling import DueChunk
 from dispatcher.ledger.inbound import provider_events, soft_bounces
 from dispatcher.ledger.inbound.provider_events import PendingEvent, StatusChange
 from dispatcher.ledger.inbound.soft_bounces import DeliverySignal
 from dispatcher.ledger.maintenance import stopped_channels
+from dispatcher.policy.data import RetryPolicy
 from dispatcher.runtime.services import Services
 
 BATCH = 1_000
 
+ARRIVED = frozenset({EventKind.DELIVERED, EventKind.READ, EventKind.ENGAGED})  # these show that an address works
 
-ARRIVED = frozenset({EventKind.DELIVERED, EventKind.READ, EventKind.ENGAGED})  # news that shows an address at work
 
-
-def keep(services: Services, news: Sequence[Event]) -> int:
-    """Store what a webhook brought; says how much of it was new. Applying it is `settle_some`'s work."""
+def keep(services: Services, events: Sequence[Event]) -> int:
+    """Store what a webhook brought. Returns how many events were new. `settle_some` applies them."""
     with lend(services.pool) as connection:
-        return provider_events.keep(connection, news, services.clock())
+        return provider_events.store(connection, events, services.clock())
+
+
+def any_pending(services: Services) -> bool:
+    """Whether an event waits to be applied."""
+    with lend(services.pool) as connection:
+        return bool(provider_events.unapplied(connection, 1))
 
 
 def settle_some(services: Services, publish: Publish) -> int:
-    """Apply the oldest events not yet applied, and have the noes among them acknowledged; says how many events there were.
+    """Apply the oldest events not yet applied, and acknowledge the opt-outs among them. Returns how many events there were.
 
-    Order does not matter: states only move forward. Doing it twice does not matter either, so nothing is locked for long: first
-    what an event says of the person, each in its own transaction (an opt-out locks the person before the messages, as everybody
-    does), then all messages at once.
+    Order does not matter: states only move forward. Applying an event twice does not matter either, so no lock is held for long:
+    first what each event says of the person, in a transaction of its own (an opt-out locks the person before the messages, as
+    all code does), then all messages at once.
     """
     with lend(services.pool) as connection:
-        batch = provider_events.unsettled(connection, BATCH)
-        signs = [
+        batch = provider_events.unapplied(connection, BATCH)
+        signals = [
             DeliverySignal(event.channel, event.address_key, event.at)
             for event in batch
             if event.kind in ARRIVED and event.address_key
         ]
-        _end_misses(connection, signs)
-        dues = [_follow(services, connection, event) for event in batch]
-        _end_misses(connection, signs)  # of misses in this very batch, too
+        context = ValidationContext(services.catalog, services.policy, services.clock())
+        _end_soft_bounces(connection, signals)
+        dues = [due for event in batch for due in _apply_to_person(connection, services.secret, context, event)]
+        _end_soft_bounces(connection, signals)  # also those counted from this batch
         if batch:
             with connection.transaction():
-                _move(services, connection, batch)
-                provider_events.settled(connection, batch, services.clock())
+                _apply_to_messages(connection, services.policy.retry, services.random, batch, context.now)
+                provider_events.mark_applied(connection, batch, services.clock())
     acknowledgement.publish_acknowledgements(publish, *dues)
     return len(batch)
 
 
-def _end_misses(connection: Connection, signs: Sequence[DeliverySignal]) -> None:
-    if signs:
-        soft_bounces.end(connection, signs)
+def _end_soft_bounces(connection: Connection, signals: Sequence[DeliverySignal]) -> None:
+    if signals:
+        soft_bounces.reset(connection, signals)
 
 
-def _move(services: Services, connection: Connection, batch: Sequence[PendingEvent]) -> None:
-    standings = provider_events.lock(connection, sorted({event.ref for event in batch if event.state is not None}))
-    unresolved = {ref for ref, standing in standings.items() if standing.state is State.UNRESOLVED}
-    moves: dict[MessageId, StatusChange] = {}
-    now = services.clock()
+def _apply_to_messages(
+    connection: Connection, retry: RetryPolicy, random: Callable[[], float], batch: Sequence[PendingEvent], now: datetime
+) -> None:
+    statuses = provider_events.lock(connection, sorted({event.ref for event in batch if event.state is not None}))
+    were_unresolved = {ref for ref, status in statuses.items() if status.state is State.UNRESOLVED}
+    changes: dict[MessageId, StatusChange] = {}
     for event in batch:
-        standing = standings.get(event.ref)
-        move = status_change(services, standing, event, now) if standing is not None else None
-        if standing is None or move is None:
+        status = statuses.get(event.ref)
+        change = status_change(status, event, now, random, retry) if status is not None else None
+        if status is None or change is None:
             continue
-        before = moves.get(event.ref)
-        if before is not None and move.returned is None:
-            move = replace(move, returned=before.returned)
-        moves[event.ref], standings[event.ref] = move, status_after(standing, move)
-    if moves:
-        provider_events.apply(connection, list(moves.values()), now)
-    if resolved := [ref for ref in moves if ref in unresolved]:
-        doubts.close(connection, resolved)
+        earlier = changes.get(event.ref)
+        if earlier is not None and change.returned is None:
+            change = replace(change, returned=earlier.returned)
+        changes[event.ref], statuses[event.ref] = change, status_after(status, change)
+    if changes:
+        provider_events.apply(connection, list(changes.values()), now)
+    if resolved := [ref for ref in changes if ref in were_unresolved]:
+        unresolved.remove(connection, resolved)
 
 
-def status_change(services: Services, standing: MessageStatus, event: PendingEvent, now: datetime) -> StatusChange | None:
-    """What an event does to a message that stands so; None for nothing."""
+def status_change(
+    status: MessageStatus, event: PendingEvent, now: datetime, random: Callable[[], float], retry: RetryPolicy
+) -> StatusChange | None:
+    """What an event does to a message of this status; None for nothing. Pure."""
     attempt = event.receipt or event.id
-    state = after_provider_event(standing, event.kind, attempt)
-    if state is None or state is standing.state:
+    state = after_provider_event(status, event.kind, attempt)
+    if state is None or state is status.state:
         return None
     if state is State.FAILED:
-        until = retry_at(event.retry_hint, standing, event.spec, event.channel, now, services.random, services.policy.retry)
+        until = retry_at(event.retry_hint, status, event.spec, event.channel, now, random, retry)
         if until is not None:
             return StatusChange(event.ref, State.WAITING, event.code, until, event.receipt, event.provider, attempt)
-    until = None if standing.cancelled else fallback_at(event.spec, event.channel, state, now)
+    until = None if status.cancelled else fallback_at(event.spec, event.channel, state, now)
     return StatusChange(event.ref, state, event.code, until, event.receipt, event.provider)
 
 
-def status_after(standing: MessageStatus, move: StatusChange) -> MessageStatus:
-    """How a message stands after a move."""
-    new = (move.returned,) if move.returned is not None and move.returned not in standing.returned else ()
-    return replace(standing, state=move.state, returned=standing.returned + new)
+def status_after(status: MessageStatus, change: StatusChange) -> MessageStatus:
+    """The status of a message after a change. Pure."""
+    new = (change.returned,) if change.returned is not None and change.returned not in status.returned else ()
+    return replace(status, state=change.state, returned=status.returned + new)
 
 
-def _follow(services: Services, connection: Connection, event: PendingEvent) -> DueChunk | None:
-    """Dead addresses, opt-outs and stopped channels that the event reveals; the acknowledgement that an opt-out is owed."""
-    means = event_effect(event.kind)
+def _apply_to_person(connection: Connection, secret: bytes, context: ValidationContext, event: PendingEvent) -> list[DueChunk]:
+    """Suppress addresses, stop channels and record opt-outs, as the event says. Returns the acknowledgements that are due."""
     if event.recipient_id is None:
-        return None
-    code, now = event.code or event.kind, services.clock()
-    if means.stop_channel:
+        return []
+    effect = event_effect(event.kind)
+    code, now = event.code or event.kind, context.now
+    if effect.stop_channel:
         stopped_channels.stop(connection, event.channel, event.provider, code, now)
-    if event.address_key is not None and (means.suppress or _struck_out(connection, event, event.address_key)):
-        side_effects.suppress_key(connection, event.address_key, event.channel, event.provider, code, now)
-    side_effects.rest(connection, services.policy, event.recipient_id, event.channel, event.code, now)
-    if means.lift and event.address_key is not None:
-        suppressions.lift(connection, event.channel, event.address_key, side_effects.BLOCKS, event.at, now)
-    if not means.opt_out:
-        return None
-    return side_effects.opt_out(services, connection, event.recipient_id, event.channel, event.provider, code, event.entity)
+    if event.address_key is not None and (effect.suppress or _is_last_soft_bounce(connection, event, event.address_key)):
+        suppressions.suppress(connection, event.channel, event.address_key, code, event.provider, now)
+    side_effects.start_cool_down(connection, context.policy, event.recipient_id, event.channel, event.code, now)
+    if effect.lift and event.address_key is not None:
+        suppressions.lift(connection, event.channel, event.address_key, OPT_OUT_REASONS, event.at, now)
+    if not effect.opt_out:
+        return []
+    reported = ProviderOptOut(event.recipient_id, event.address_key, event.channel, event.provider, code, event.entity)
+    return side_effects.opt_out(connection, secret, context, reported)
 
 
-def _struck_out(connection: Connection, event: PendingEvent, address_key: bytes) -> bool:
-    """Whether this is one failure too many in a row for the address."""
+def _is_last_soft_bounce(connection: Connection, event: PendingEvent, address_key: bytes) -> bool:
+    """Count the failure as a soft bounce; whether it reaches the number in a row that suppresses the address."""
     if event.strikes is None:
         return False
-    return soft_bounces.note(connection, event.channel, address_key, event.code or "", str(event.ref), event.at) >= event.strikes
+    return soft_bounces.count(connection, event.channel, address_key, event.code or "", str(event.ref), event.at) >= event.strikes

@@ -165,7 +165,7 @@ def _checked(rows: Iterable[AudienceRow | AudienceError], templates: Sequence[Te
     """The rows; one whose variables do not fit a template becomes an error."""
     for row in rows:
         objections = (
-            [each for template in templates for each in template.objections(row.data)] if isinstance(row, AudienceRow) else []
+            [each for template in templates for each in template.data_errors(row.data)] if isinstance(row, AudienceRow) else []
         )
         if objections:
             name, message = objections[0]

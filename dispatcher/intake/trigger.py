@@ -60,7 +60,7 @@ def parse_trigger(form: Mapping[str, Any], context: ValidationContext) -> Trigge
     template = find_template(parsed.template, "job", 0, context.catalog)
     if reason := unstorable(parsed.data):
         raise BadInput(InputError("job", 0, "data", reason))
-    errors = [InputError("job", 0, f"data.{name}", message) for name, message in template.objections(parsed.data)]
+    errors = [InputError("job", 0, f"data.{name}", message) for name, message in template.data_errors(parsed.data)]
     channels = tuple(dict.fromkeys(parsed.channels or template.channels))
     if message := missing_channels(template, channels):
         errors.append(InputError("job", 0, "channels", message))

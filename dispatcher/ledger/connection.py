@@ -16,16 +16,14 @@ from psycopg.types.json import set_json_loads
 from psycopg_pool import ConnectionPool, PoolTimeout
 from pydantic_core import from_json
 
+from dispatcher.domain.errors import LedgerUnavailable
+
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 Pool: TypeAlias = ConnectionPool[Connection]
 
 set_json_loads(from_json)  # a recipient's row has six JSON documents, and this parser takes half the time
 TRUSTED_SECONDS = 1.0  # a connection that worked less than this ago is not checked again
 ROLE = "dispatcher_worker"  # may do all that work needs, and cannot change a recorded choice
-
-
-class LedgerUnavailable(Exception):
-    """The database cannot be reached. Nothing was decided and nothing is lost; try again later."""
 
 
 def open_pool(database_url: str, size_max: int = 4, wait_seconds_max: float = 10.0) -> Pool:

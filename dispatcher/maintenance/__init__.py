@@ -1,1 +1,1 @@
-"""Periodic work: sweep, retention, health check."""
+"""Use cases about the whole: sweep, retention, metrics, audit of the ledger, health check."""

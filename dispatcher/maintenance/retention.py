@@ -1,4 +1,7 @@
-"""How long what is kept, by the policy's terms: what is due now, and its clearing, in steps that a worker may be killed between."""
+"""Retention: how long each class of data is kept, by the policy; what is due now; and its deletion, in steps.
+
+A worker may be killed between two steps.
+"""
 
 from __future__ import annotations
 
@@ -10,101 +13,113 @@ from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.consent import recipients
 from dispatcher.ledger.inbound import inbound_messages
 from dispatcher.ledger.maintenance import retention
-from dispatcher.policy import Term
+from dispatcher.policy import Policy, Term
 from dispatcher.runtime.services import Services
 
 ACTOR = "retention"
-STEPS_MAX = 100  # of one kind in one run: the rest is the next run's
+STEPS_MAX = 100  # of one class in one run; the next run does the rest
 PROSPECTS_A_STEP = 100
 
+
+@dataclass(frozen=True, slots=True)
+class RetentionStep:
+    """One step's input: clear what is older than `before`."""
+
+    connection: Connection
+    secret: bytes
+    before: datetime
+    now: datetime
+
+
 Due = Callable[[Connection, datetime], int]
-Step = Callable[[Services, Connection, datetime], int]  # clears some of what is older than that; 0 when nothing is left
+Clear = Callable[[RetentionStep], int]  # clears some of what is due; 0 when nothing is left
 
 
 @dataclass(frozen=True, slots=True)
 class RetentionClass:
-    """One kind of data: the policy's term for it, what it is, and how it is counted and cleared."""
+    """One class of data: the policy's term for it, what it is, and how it is counted and cleared."""
 
     term: str  # the key in [retention]
     what: str
     due: Due
-    step: Step
+    clear: Clear
+
+    def kept_for(self, policy: Policy) -> Term:
+        """How long the policy keeps this class."""
+        term: Term = getattr(policy.retention, self.term)
+        return term
 
 
 @dataclass(frozen=True, slots=True)
 class RetentionBacklog:
-    """How a kind stands: kept for so long, so much of it older than that moment."""
+    """How much of a class is older than the policy allows."""
 
-    keeping: RetentionClass
-    kept: Term
+    data: RetentionClass
+    kept_for: Term
     before: datetime
     due: int
 
 
 @dataclass(frozen=True, slots=True)
 class ClearResult:
-    """What a run did to a kind."""
+    """How much of a class one run cleared."""
 
-    keeping: RetentionClass
+    data: RetentionClass
     cleared: int
 
 
-def _by_ledger(step: Callable[[Connection, datetime, datetime], int]) -> Step:
-    return lambda services, connection, before: step(connection, before, services.clock())
+def _by_ledger(clear: Callable[[Connection, datetime, datetime], int]) -> Clear:
+    return lambda step: clear(step.connection, step.before, step.now)
 
 
-def _answers(services: Services, connection: Connection, before: datetime) -> int:
-    return inbound_messages.forget(connection, services.clock(), before)
+def _clear_answers(step: RetentionStep) -> int:
+    return inbound_messages.delete_texts(step.connection, step.now, step.before)
 
 
-def _prospects(services: Services, connection: Connection, before: datetime) -> int:
-    found = retention.silent_prospects(connection, before, PROSPECTS_A_STEP)
-    for recipient_id in found:
-        recipients.erase(connection, services.secret, recipient_id, ACTOR, services.clock())
-    return len(found)
+def _erase_prospects(step: RetentionStep) -> int:
+    ids = retention.silent_prospects(step.connection, step.before, PROSPECTS_A_STEP)
+    for recipient_id in ids:
+        recipients.erase(step.connection, step.secret, recipient_id, ACTOR, step.now)
+    return len(ids)
 
 
-KEEPINGS = (
+CLASSES = (
     RetentionClass("content", "campaigns' variables", retention.campaigns_due, _by_ledger(retention.clear_campaign)),
     RetentionClass("content", "triggers' variables", retention.triggers_due, _by_ledger(retention.clear_triggers)),
     RetentionClass(
         "news",
-        "what providers tell beyond what is acted on",
+        "additional fields of provider events",
         retention.provider_events_due,
         _by_ledger(retention.clear_provider_events),
     ),
-    RetentionClass("answers", "words that people answered", inbound_messages.old, _answers),
-    RetentionClass("prospects", "prospects who told us nothing since", retention.prospects_due, _prospects),
+    RetentionClass("answers", "texts of inbound messages", inbound_messages.count_texts, _clear_answers),
+    RetentionClass("prospects", "prospects without a sign of life", retention.prospects_due, _erase_prospects),
     RetentionClass("decisions", "months of decisions", retention.months_due, _by_ledger(retention.drop_month)),
-    RetentionClass("consent", "what erased people had said", retention.erased_due, _by_ledger(retention.forget_erased)),
+    RetentionClass("consent", "consent events of erased people", retention.erased_due, _by_ledger(retention.forget_erased)),
 )
 
 
 def backlogs(services: Services) -> list[RetentionBacklog]:
-    """Every kind: how long it is kept, and how much of it is due now. Changes nothing."""
+    """For each class, how long it is kept and how much of it is due now. Changes nothing."""
     with lend(services.pool) as connection:
-        return [_standing(services, connection, keeping) for keeping in KEEPINGS]
+        return [_backlog(connection, services.policy, services.clock(), data) for data in CLASSES]
 
 
-def _standing(services: Services, connection: Connection, keeping: RetentionClass) -> RetentionBacklog:
-    kept: Term = getattr(services.policy.retention, keeping.term)
-    before = kept.before(services.clock())
-    return RetentionBacklog(keeping, kept, before, keeping.due(connection, before))
+def _backlog(connection: Connection, policy: Policy, now: datetime, data: RetentionClass) -> RetentionBacklog:
+    term = data.kept_for(policy)
+    before = term.before(now)
+    return RetentionBacklog(data, term, before, data.due(connection, before))
 
 
 def clear(services: Services, steps_max: int = STEPS_MAX) -> Iterator[ClearResult]:
-    """Clear what is due, kind by kind, and say how much that was; at most so many steps of each kind."""
-    for keeping in KEEPINGS:
-        before = getattr(services.policy.retention, keeping.term).before(services.clock())
+    """Clear what is due, class by class, with at most so many steps for each. Yields what was cleared."""
+    for data in CLASSES:
+        before = data.kept_for(services.policy).before(services.clock())
         with lend(services.pool) as connection:
-            yield ClearResult(keeping, _clear(services, connection, keeping, before, steps_max))
-
-
-def _clear(services: Services, connection: Connection, keeping: RetentionClass, before: datetime, steps_max: int) -> int:
-    cleared = 0
-    for _ in range(steps_max):
-        step = keeping.step(services, connection, before)
-        cleared += step
-        if not step:
-            break
-    return cleared
+            cleared = 0
+            for _ in range(steps_max):
+                count = data.clear(RetentionStep(connection, services.secret, before, services.clock()))
+                cleared += count
+                if not count:
+                    break
+            yield ClearResult(data, cleared)

@@ -1,11 +1,12 @@
-"""The policy: read it (`parse`), ask it (`decide`), keep what it said (`record`), tell people why (`explain`). Pure.
+"""The policy. Pure.
 
-The module `explain` hides behind its one function here, as `record` does.
+`parse` reads it, `decide` decides by it, `record` serialises a decision, and `explain` explains one to its recipient.
+Here `explain` and `record` are the functions, not the modules of these names.
 """
 
 from dispatcher.policy.data import Entity, Policy, RetentionTerms, RetryPolicy, Term
 from dispatcher.policy.explain import Explanation, explain
-from dispatcher.policy.reading import parse, recall, shipped
+from dispatcher.policy.reading import parse, parse_former, shipped
 from dispatcher.policy.record import DecisionRecord, from_record, record
 from dispatcher.policy.rules import RULES, Rules, variant_of
 from dispatcher.policy.section import InvalidPolicy, PolicyError
@@ -27,7 +28,7 @@ __all__ = [
     "explain",
     "from_record",
     "parse",
-    "recall",
+    "parse_former",
     "record",
     "shipped",
     "variant_of",

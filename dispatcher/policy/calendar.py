@@ -1,4 +1,4 @@
-"""Days on which people are left in peace. Pure: the calendar of a country and a year never changes while we run."""
+"""Weekdays and public holidays. Pure: the calendar of a country and a year does not change while the program runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PUBLIC_HOLIDAY = "public_holiday"
 
 @lru_cache(maxsize=256)
 def public_holidays(country: str, year: int) -> frozenset[date]:
-    """A country's public holidays in a year. Raises NotImplementedError for a country that the calendar does not know."""
-    import holidays  # a tenth of a second, which only a policy with silent days should cost
+    """A country's public holidays in a year. Raises NotImplementedError for an unknown country."""
+    import holidays  # takes 0.1 s: only a policy with silent days pays for it
 
     return frozenset(holidays.country_holidays(country, years=year))

@@ -1,4 +1,4 @@
-"""One job for one recipient under one policy at one moment: what the rules look at, worked out once."""
+"""One job for one recipient under one policy at one moment: what the rules look at, computed once."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from dispatcher.domain.message import Job, Kind, Mode
 from dispatcher.domain.recipient import Choice, Facts
 from dispatcher.policy.data import SERVICE, BasisGrant, Policy, Row
 
-NOTHING: Row = {}
-NO_TABLE: Mapping[str, Row] = {}
-CHOSEN = {Mode.TAILORED.value: Mode.TAILORED, Mode.STANDARD.value: Mode.STANDARD}
+EMPTY_ROW: Row = {}
+EMPTY_TABLE: Mapping[str, Row] = {}
+PERMITTING_CHOICES = {Mode.TAILORED.value: Mode.TAILORED, Mode.STANDARD.value: Mode.STANDARD}
 
 
 class Objection(NamedTuple):
-    """What a rule says against a send. With `until` it only says "not now"."""
+    """A rule's objection to a send. With `until` it only delays."""
 
     code: ReasonCode
     evidence: str
@@ -28,7 +28,7 @@ class Objection(NamedTuple):
 
 
 class DecisionCase:
-    """The things that several rules need, in slots: built once per decision, and decisions come by the thousand."""
+    """Values that several rules need. It has slots because it is built once per decision, for thousands of decisions."""
 
     __slots__ = ("choice", "chosen", "facts", "job", "local", "mode", "now", "policy", "profiling", "row", "service")
 
@@ -36,10 +36,10 @@ class DecisionCase:
         info = job.info
         self.job, self.facts, self.policy, self.now = job, facts, policy, now
         self.service = info.kind is Kind.SERVICE
-        self.local = now.astimezone(zone(facts.timezone, policy.default_zone))
+        self.local = now.astimezone(zone_of(facts.timezone, policy.default_zone))
         self.profiling = facts.object_profiling is None or facts.object_profiling.value == "off"
-        self.choice: Choice | None = None  # on record for the template's offer type, whatever it says
-        self.chosen: Mode | None = None  # what it says, where that permits anything
+        self.choice: Choice | None = None  # the recorded choice for the template's offer type, with any value
+        self.chosen: Mode | None = None  # its mode, if it permits messages
         if self.service:
             table, choice = SERVICE, Mode.STANDARD.value
         else:
@@ -47,15 +47,15 @@ class DecisionCase:
             self.choice = facts.offers.get(table)
             if self.choice is not None:
                 choice = self.choice.value
-                self.chosen = CHOSEN.get(choice)
-        self.row = policy.basis.get(job.entity, {}).get(table, NO_TABLE).get(choice, NOTHING)
+                self.chosen = PERMITTING_CHOICES.get(choice)
+        self.row = policy.basis.get(job.entity, {}).get(table, EMPTY_TABLE).get(choice, EMPTY_ROW)
         self.mode = self._mode()
 
     def _mode(self) -> Mode | None:
-        """How the message would be written; None where no rendering suits the choice.
+        """The mode in which the message would be rendered; None if the choice allows no rendering of the template.
 
-        A tailored customer's contract also covers a standard rendering. The reverse never holds, and Kate Coins, which
-        are personal by nature, need the tailored choice and no objection to profiling.
+        A customer's tailored contract also covers a standard rendering, but not the reverse. Kate Coins are always
+        personal: they need the tailored choice and no objection to profiling.
         """
         info = self.job.info
         standard = Mode.STANDARD if Mode.STANDARD in info.modes else None
@@ -66,47 +66,47 @@ class DecisionCase:
         return standard if self.chosen is not None and not info.coins else None
 
 
-def basis(case: DecisionCase, channel: Channel) -> tuple[str, str] | None:
-    """The first basis that the policy allows here and whose conditions hold, with its evidence; None without one."""
-    for permission in case.row.get(channel, ()):
-        evidence = _stands(permission, case)
+def find_basis(case: DecisionCase, channel: Channel) -> tuple[str, str] | None:
+    """The first basis that the policy allows here and whose conditions hold, with its evidence; None if there is none."""
+    for grant in case.row.get(channel, ()):
+        evidence = _evidence_for(grant, case)
         if evidence is not None:
-            return permission.basis, evidence
+            return grant.basis, evidence
     return None
 
 
-def _stands(permission: BasisGrant, case: DecisionCase) -> str | None:
+def _evidence_for(grant: BasisGrant, case: DecisionCase) -> str | None:
     choice = case.choice
-    match permission.basis:
+    match grant.basis:
         case "service":
-            return permission.key if case.service else None
+            return grant.key if case.service else None
         case "contract":
             return choice.event if choice and case.chosen is Mode.TAILORED else None
         case "consent":
             return choice.event if choice and case.chosen and choice.source in case.policy.consent_sources else None
         case "legitimate_interest":
-            return permission.key if case.chosen else None
+            return grant.key if case.chosen else None
         case "soft_opt_in":
             return _soft_opt_in(case) if case.chosen else None
     return None
 
 
 def _soft_opt_in(case: DecisionCase) -> str | None:
-    """An analogous product, surely bought from this very entity, with the objection offered; else None."""
+    """The evidence of a purchase of an analogous product, surely from this entity, with the objection offered; else None."""
     terms, info, facts = case.policy.soft_opt_in, case.job.info, case.facts
     offered = terms.products.get(info.product or "")
     if not terms.objection_offered or info.offer_type != "own" or offered is None:
         return None
     for name in sorted(facts.purchased & offered.analogous):
-        # The record does not say where it was bought: only one of the person's entities may be a seller of it.
+        # The record does not say where it was bought. It is certain only if one of the person's entities sells it, and no other.
         if facts.entities & terms.products[name].sold_by == {case.job.entity}:
             return f"policy:soft_opt_in.products.{name}"
     return None
 
 
 @lru_cache(maxsize=1024)
-def zone(name: str | None, default: str) -> tzinfo:
-    """The recipient's time zone, or the policy's where it is unknown or no zone at all."""
+def zone_of(name: str | None, default: str) -> tzinfo:
+    """The recipient's time zone, or the policy's default if it is unknown or not a zone."""
     try:
         return ZoneInfo(name or default)
     except (OSError, ValueError, LookupError):
@@ -114,5 +114,5 @@ def zone(name: str | None, default: str) -> tzinfo:
 
 
 def age_years(born: date, today: date) -> int:
-    """Completed years. Who was born on 29 February is a year older on 1 March in other years."""
+    """Completed years. For a person born on 29 February, the birthday in other years is 1 March."""
     return today.year - born.year - ((today.month, today.day) < (born.month, born.day))

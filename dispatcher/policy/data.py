@@ -1,4 +1,4 @@
-"""What a policy file says, once read: frozen, complete, looked up without building anything."""
+"""The parsed policy: frozen and complete. Decisions look values up and build nothing."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from dispatcher.domain.recipient import Language
 from dispatcher.policy.calendar import public_holidays
 
 CALENDAR_DAY_SECONDS_MAX = 2 * 86_400.0
-SERVICE = "service"  # where tables go by offer type or mode, the row for service messages
+SERVICE = "service"  # the row for service messages in tables by offer type or mode
 
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """A company in whose name a message goes out."""
+    """A company in whose name messages are sent."""
 
     id: str
     names: Mapping[Language, str]
     sender_name: str  # of its e-mails
     sender_address: str
-    senders: Mapping[Channel, str]  # of its text messages, where not the provider account's own
-    controllers: tuple[str, ...]  # who answers for the personal data
-    processor: str  # who sends on their behalf
-    contact: str  # where a person can be asked
+    senders: Mapping[Channel, str]  # of its text messages, if not the provider account's own
+    controllers: tuple[str, ...]  # data controllers, GDPR art. 4(7)
+    processor: str  # data processor: sends on their behalf
+    contact: str  # where recipients can reach a person
 
 
 @dataclass(frozen=True, slots=True)
 class BasisGrant:
-    """A basis that the file allows in one place of its tables. `key` is that place, as evidence."""
+    """A basis that one cell of the file's tables allows. `key` names the cell, as evidence."""
 
     basis: str
     key: str
@@ -42,7 +42,7 @@ Row = Mapping[Channel, tuple[BasisGrant, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """For the soft opt-in: who sells a product, and which earlier purchases count as analogous to it."""
+    """For the soft opt-in: which entities sell a product, and which earlier purchases count as analogous."""
 
     sold_by: frozenset[str]
     analogous: frozenset[str]
@@ -52,15 +52,15 @@ class Product:
 class SoftOptIn:
     """The conditions of the Royal Decree of 4 April 2003, art. 1."""
 
-    objection_offered: bool  # the bank states that the sale's paperwork offered the objection
+    objection_offered: bool  # the bank states that customers could object at the time of the sale
     products: Mapping[str, Product]
 
 
 @dataclass(frozen=True, slots=True)
 class QuietHours:
-    """When a channel stays silent, by the recipient's wall clock: from `start` until just before `end`, and on whole days.
+    """When a channel is silent, by the recipient's wall clock: from `start` to before `end`, and on whole days.
 
-    `weekdays` are counted from Monday, which is 0; `holidays_of` is the country whose public holidays are silent, if any.
+    `weekdays` counts from Monday = 0; `holidays_of` is the country whose public holidays are silent, if any.
     """
 
     start: time
@@ -69,7 +69,7 @@ class QuietHours:
     holidays_of: str | None = None
 
     def covers(self, clock: time) -> bool:
-        """Whether the wall clock shows a quiet time; the hours may run over midnight."""
+        """Whether a wall clock time is quiet. The hours may cross midnight."""
         if self.start < self.end:
             return self.start <= clock < self.end
         return clock >= self.start or clock < self.end
@@ -87,26 +87,26 @@ class QuietHours:
 
 @dataclass(frozen=True, slots=True)
 class FrequencyCap:
-    """At most so many commercial messages to one person, of some types on some channels, within a window.
+    """At most `maximum` commercial messages to one person, of some offer types on some channels, within a window.
 
-    The window rolls (`rolling_seconds`), or is the calendar day in the person's zone where that is None.
+    The window is rolling (`rolling_seconds`), or the calendar day in the person's time zone (None).
     """
 
     name: str
-    most: int
+    maximum: int
     channels: frozenset[Channel]
     offer_types: frozenset[str]
     rolling_seconds: float | None
 
     @property
     def reach_seconds(self) -> float:
-        """How far back a message may count, whatever the zone: a calendar day can have 25 hours, two days are surely enough."""
+        """How far back a message may count in any time zone. A calendar day can have 25 hours; two days are surely enough."""
         return CALENDAR_DAY_SECONDS_MAX if self.rolling_seconds is None else self.rolling_seconds
 
 
 @dataclass(frozen=True, slots=True)
 class CoolDownRules:
-    """The codes by which a provider says that a person has had enough advertising there, and for how long it then rests."""
+    """The provider's codes for its own limit per person, and for how long the channel then gets no advertising."""
 
     codes: frozenset[str]
     seconds: float
@@ -114,7 +114,7 @@ class CoolDownRules:
 
 @dataclass(frozen=True, slots=True)
 class ComplaintBrake:
-    """When a campaign stops itself: rates are shares of the messages that providers took, from `minimum` of them on."""
+    """When a campaign pauses itself. Rates are shares of the messages that providers took; they count from `minimum` on."""
 
     complaint_rate_warn: float
     complaint_rate_pause: float
@@ -124,18 +124,18 @@ class ComplaintBrake:
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Numbers for what follows a failed attempt."""
+    """Limits and waits after a failed attempt."""
 
     attempts_max: int
     base_seconds: float
     cap_seconds: float
     throttle_seconds: float  # when the provider does not say how long
-    stopped_seconds: float  # how long a stopped channel's messages rest before they are looked at again
+    stopped_seconds: float  # how long the messages of a stopped channel wait before the next attempt
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A length of time as people agree on it: so many calendar days or years."""
+    """A length of time in calendar days or years."""
 
     count: int
     unit: str  # "days" | "years"
@@ -145,11 +145,11 @@ class Term:
 
     @property
     def days(self) -> int:
-        """About how long, to tell the longer of two."""
+        """The approximate length, to compare two terms."""
         return self.count * (365 if self.unit == "years" else 1)
 
     def before(self, now: datetime) -> datetime:
-        """The moment that lies so far back; for 29 February, in other years, the 28th."""
+        """The moment that lies one term before `now`. 29 February becomes the 28th in other years."""
         if self.unit == "days":
             return now - timedelta(days=self.count)
         day = 28 if (now.month, now.day) == (2, 29) else now.day
@@ -170,7 +170,7 @@ class RetentionTerms:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The whole policy. `digest` is the SHA-256 of the file's text: each decision names it."""
+    """The whole policy. `digest` is the SHA-256 of the file's text; each decision records it."""
 
     digest: str
     signed_by: str
@@ -181,22 +181,22 @@ class Policy:
     offer_types: tuple[str, ...]
     basis: Mapping[str, Mapping[str, Mapping[str, Row]]]  # entity -> offer type or "service" -> choice -> row
     categories: Mapping[str, frozenset[str]]  # mode or "service" -> data categories
-    household_categories: frozenset[str]  # of these, only what a registered partner's household tells
+    household_categories: frozenset[str]  # of these, the ones used only for people with a registered partner
     consent_sources: frozenset[str]
     soft_opt_in: SoftOptIn
     coins_need_current_account: bool
     holdout_salt: str
-    groups: Mapping[Channel, str]  # the switch that rules a channel
+    groups: Mapping[Channel, str]  # the channel group that switches a channel
     quiet_hours: Mapping[Channel, QuietHours]
     caps: tuple[FrequencyCap, ...]
     cool_downs: Mapping[Channel, CoolDownRules]
     retry: RetryPolicy
     brake: ComplaintBrake
     four_eyes_audience_min: int  # a campaign with more recipients waits for a second person
-    four_eyes_templates: bool  # a commercial text leaves only in a wording that somebody approved
+    four_eyes_templates: bool  # a commercial message is sent only in an approved template version
     retention: RetentionTerms
-    topics: Mapping[str, frozenset[str]]  # regulated topic -> the products whose offers fall under it
+    topics: Mapping[str, frozenset[str]]  # regulated topic -> the products that it covers
 
     def caps_since(self, now: datetime) -> datetime | None:
-        """How far back messages already sent matter; None without any cap."""
+        """From which moment on sent messages count for some cap; None without caps."""
         return now - timedelta(seconds=max(cap.reach_seconds for cap in self.caps)) if self.caps else None

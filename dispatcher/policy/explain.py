@@ -1,7 +1,7 @@
-"""Why a message was sent or not, in whole sentences that a customer understands (GDPR art. 15, 22; CJEU C-203/22).
+"""Explain why a message was sent or not, in sentences that a customer understands (GDPR art. 15, 22; CJEU C-203/22).
 
-Everything told comes from the record of the decision, so that the story stays true when choices change later. The
-policy is asked only for names and numbers: give the one whose digest the record bears.
+The explanation uses only the record of the decision, so it stays true when choices change later. The policy gives only
+names and numbers: pass the one whose digest is in the record.
 """
 
 from __future__ import annotations
@@ -15,30 +15,31 @@ from channels.base import Channel
 from dispatcher.domain.decision import Hold, Permission, Reason, ReasonCode, Refuse, Send, headline
 from dispatcher.domain.message import Mode, State
 from dispatcher.domain.recipient import Language
-from dispatcher.policy.case import zone as zone_of
+from dispatcher.policy.case import zone_of
 from dispatcher.policy.data import Policy
 from dispatcher.policy.explanations import messages
 from dispatcher.policy.record import DecisionRecord, from_record
 
-Told = tuple[str, ...]  # sentences
+Sentences = tuple[str, ...]  # sentences
 
 NOT_SENT = frozenset({State.REFUSED, State.EXPIRED, State.CANCELLED, State.HELD_OUT})
-# These say all there is to say: of such a person nothing else is known, or the lack of a basis only follows from them.
-ENOUGH = frozenset({ReasonCode.ERASED, ReasonCode.UNKNOWN_RECIPIENT})
-NO_BASIS_FOLLOWS = frozenset({ReasonCode.CHOICE_NONE, ReasonCode.NO_CHOICE})
+# No other reason is shown beside these: nothing else is known about such a person.
+SUFFICIENT_REASONS = frozenset({ReasonCode.ERASED, ReasonCode.UNKNOWN_RECIPIENT})
+# Without a choice there is no basis either: that reason would add nothing.
+CODES_THAT_IMPLY_NO_BASIS = frozenset({ReasonCode.CHOICE_NONE, ReasonCode.NO_CHOICE})
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The sentences, by what they tell. `text` is all of them in order."""
+    """The sentences, by question. `text` joins all of them in order."""
 
     language: Language
-    what: Told  # became of the message
-    why: Told
-    data: Told  # was used to write it
-    change: Told  # would have led to another outcome
-    who: Told  # sent it, for whom
-    contact: Told  # with a person
+    what: Sentences  # what happened to the message
+    why: Sentences
+    data: Sentences  # which data was used to write it
+    change: Sentences  # what would have led to another outcome
+    who: Sentences  # who sent it, on whose behalf
+    contact: Sentences  # how to reach a person
 
     @property
     def text(self) -> str:
@@ -48,28 +49,28 @@ class Explanation:
 
 
 def explain(
-    kept: Mapping[str, Any],
+    document: Mapping[str, Any],
     language: Language,
     policy: Policy,
     state: State | None = None,
     reason: str | None = None,
     channel: Channel | None = None,
 ) -> Explanation:
-    """Tell the story of one recorded decision, and of what became of it where `state` and `reason` say so.
+    """Explain one recorded decision. `state` and `reason` say what happened to the message afterwards.
 
-    `reason` is a code of ours or of the provider; `channel` narrows a decision with several legs to one message of it.
+    `reason` is a `ReasonCode` or a provider's code. `channel` selects one message of a decision with several legs.
     """
-    teller = _Explainer(from_record(kept), language, policy, channel)
-    state = state or _state_of(teller.recorded)
-    legs = teller.legs if state not in NOT_SENT else ()
+    explainer = _Explainer(from_record(document), language, policy, channel)
+    state = state or _state_of(explainer.recorded)
+    legs = explainer.legs if state not in NOT_SENT else ()
     return Explanation(
         language=language,
-        what=teller.what(state, reason),
-        why=teller.permissions(legs) if legs else teller.objections(reason),
-        data=teller.data() if legs else (),
-        change=teller.change(legs, reason),
-        who=teller.who(),
-        contact=teller.contact(),
+        what=explainer.what(state, reason),
+        why=explainer.permissions(legs) if legs else explainer.objections(reason),
+        data=explainer.data() if legs else (),
+        change=explainer.change(legs, reason),
+        who=explainer.who(),
+        contact=explainer.contact(),
     )
 
 
@@ -85,156 +86,156 @@ def _state_of(recorded: DecisionRecord) -> State:
 
 
 class _Explainer:
-    """Holds what every sentence needs: the record, the language's words, and the policy for names."""
+    """Holds what each sentence needs: the record, the texts of the language, and the policy for names."""
 
     def __init__(self, recorded: DecisionRecord, language: Language, policy: Policy, channel: Channel | None) -> None:
         self.recorded, self.language, self.policy = recorded, language, policy
-        self.words = messages(language)
+        self._texts = messages(language)
         self.entity = policy.entities.get(recorded.entity)
         decision = recorded.decision
         every = decision.legs if isinstance(decision, Send) else ()
         self.legs: tuple[Permission, ...] = tuple(leg for leg in every if leg.channel is channel) or every
         self.zone = zone_of(None, policy.default_zone)
-        self.by_event = {choice.event: about for about, choice in recorded.choices.items()}
+        self.by_event = {choice.event: subject for subject, choice in recorded.choices.items()}
 
-    def what(self, state: State, reason: str | None) -> Told:
-        """The state, and the provider's word for it where there is one."""
+    def what(self, state: State, code: str | None) -> Sentences:
+        """The state, and the provider's code if there is one."""
         decision = self.recorded.decision
-        until = _moment(decision.until, self.zone, self.words["form"]) if isinstance(decision, Hold) else ""
+        until = _format_moment(decision.until, self.zone, self._texts["form"]) if isinstance(decision, Hold) else ""
         if state is State.HELD and not until:  # held by something that came after the decision
             state = State.PENDING
-        channels = _joined([self.words["channel"][leg.channel] for leg in self.legs], self.words["form"]["and"])
-        told = self.words["state"][state].format(channel=channels, until=until)
-        if reason is None or reason in set(ReasonCode):
-            return (told,)
-        return told, self.words["why"]["provider"].format(code=reason)
+        channels = _join([self._texts["channel"][leg.channel] for leg in self.legs], self._texts["form"]["and"])
+        sentence = self._texts["state"][state].format(channel=channels, until=until)
+        if code is None or code in set(ReasonCode):
+            return (sentence,)
+        return sentence, self._texts["why"]["provider"].format(code=code)
 
-    def permissions(self, legs: tuple[Permission, ...]) -> Told:
-        """The choice and the basis of a send, and why other channels were passed over."""
-        text, choice = self.words["text"], self.recorded.choices.get(f"offers.{self.recorded.offer_type}")
-        told = []
+    def permissions(self, legs: tuple[Permission, ...]) -> Sentences:
+        """The choice and the basis of a send, and why other channels were not used."""
+        text, choice = self._texts["text"], self.recorded.choices.get(f"offers.{self.recorded.offer_type}")
+        sentences = []
         if choice is not None:
-            told.append(text["choice"].format(**self._places(f"offers.{self.recorded.offer_type}")))
+            sentences.append(text["choice"].format(**self._placeholders(f"offers.{self.recorded.offer_type}")))
             if choice.value == Mode.TAILORED and legs[0].mode is Mode.STANDARD:
-                told.append(text["as_standard"])
+                sentences.append(text["as_standard"])
         entity = self._entity_name()
-        told += dict.fromkeys(self.words["basis"][leg.basis].format(entity=entity) for leg in legs)
-        for said, channels in self._weighed():
-            told += [text["passed_over"].format(channel=self._channels(channels)), self._why(said, channels)]
-        return tuple(told)
+        sentences += dict.fromkeys(self._texts["basis"][leg.basis].format(entity=entity) for leg in legs)
+        for reason, channels in self._distinct_reasons():
+            sentences += [text["passed_over"].format(channel=self._channels(channels)), self._why(reason, channels)]
+        return tuple(sentences)
 
-    def objections(self, reason: str | None) -> Told:
-        """Everything that speaks against it; after a send decision, the one reason that came later."""
+    def objections(self, code: str | None) -> Sentences:
+        """All reasons against the message; after a decision to send, the one reason that came later."""
         if isinstance(self.recorded.decision, Send):
-            return self._later("why", reason)
-        return tuple(dict.fromkeys(self._why(said, channels) for said, channels in self._weighed()))
+            return self._late_sentence("why", code)
+        return tuple(dict.fromkeys(self._why(reason, channels) for reason, channels in self._distinct_reasons()))
 
-    def change(self, legs: tuple[Permission, ...], reason: str | None) -> Told:
-        """What would have led to another outcome: only where one thing alone would have."""
+    def change(self, legs: tuple[Permission, ...], code: str | None) -> Sentences:
+        """What would have led to another outcome, if one thing alone would have."""
         if legs:
             if self.recorded.offer_type is None:
                 return ()
-            return (self.words["change"]["sent"].format(**self._places(None, [leg.channel for leg in legs])),)
+            return (self._texts["change"]["sent"].format(**self._placeholders(None, [leg.channel for leg in legs])),)
         if isinstance(self.recorded.decision, Send):
-            return self._later("change", reason)
-        weighed = self._weighed()
+            return self._late_sentence("change", code)
+        distinct = self._distinct_reasons()
         against: dict[Channel, int] = {}
-        for _, channels in weighed:
+        for _, channels in distinct:
             for channel in channels:
                 against[channel] = against.get(channel, 0) + 1
         if against and min(against.values()) > 1:
-            return (self.words["text"]["all"],)
-        single = [(said, [name for name in channels if against[name] == 1]) for said, channels in weighed]
-        told_all = (self._phrase("change", said, channels) for said, channels in single if channels)
-        return tuple(dict.fromkeys(told for told in told_all if told))
+            return (self._texts["text"]["all"],)
+        single = [(reason, [name for name in channels if against[name] == 1]) for reason, channels in distinct]
+        all_sentences = (self._phrase("change", reason, channels) for reason, channels in single if channels)
+        return tuple(dict.fromkeys(sentence for sentence in all_sentences if sentence))
 
-    def data(self) -> Told:
-        """The data categories behind the text."""
+    def data(self) -> Sentences:
+        """The data categories of the text."""
         if not self.recorded.categories:
             return ()
-        names = sorted(self.words["category"].get(name, name) for name in self.recorded.categories)
-        sentence = self.words["text"]["used" if self.recorded.used else "allowed"]
-        return (sentence.format(categories=_joined(names, self.words["form"]["and"])),)
+        names = sorted(self._texts["category"].get(name, name) for name in self.recorded.categories)
+        sentence = self._texts["text"]["used" if self.recorded.used else "allowed"]
+        return (sentence.format(categories=_join(names, self._texts["form"]["and"])),)
 
-    def who(self) -> Told:
+    def who(self) -> Sentences:
         """Sender, controllers and processor."""
-        text = self.words["text"]
-        told = [text["sender"].format(entity=self._entity_name())]
+        text = self._texts["text"]
+        sentences = [text["sender"].format(entity=self._entity_name())]
         if self.entity is not None:
-            controllers = _joined(self.entity.controllers, self.words["form"]["and"])
-            told += [text["controllers"].format(controllers=controllers)]
-            told += [text["processor"].format(processor=self.entity.processor)]
-        return tuple(told)
+            controllers = _join(self.entity.controllers, self._texts["form"]["and"])
+            sentences += [text["controllers"].format(controllers=controllers)]
+            sentences += [text["processor"].format(processor=self.entity.processor)]
+        return tuple(sentences)
 
-    def contact(self) -> Told:
+    def contact(self) -> Sentences:
         """How to reach a person."""
-        return (self.words["text"]["contact"].format(contact=self.entity.contact),) if self.entity else ()
+        return (self._texts["text"]["contact"].format(contact=self.entity.contact),) if self.entity else ()
 
-    def _weighed(self) -> list[tuple[Reason, list[Channel]]]:
-        """The objections worth telling, strongest first, each once with its channels."""
+    def _distinct_reasons(self) -> list[tuple[Reason, list[Channel]]]:
+        """The reasons to show, strongest first, each once with its channels."""
         reasons = self.recorded.decision.reasons
-        codes = {said.code for said in reasons}
+        codes = {reason.code for reason in reasons}
         merged: dict[tuple[ReasonCode, str], tuple[Reason, list[Channel]]] = {}
-        for said in reasons:
-            if said.code is ReasonCode.NO_BASIS and codes & NO_BASIS_FOLLOWS:
+        for reason in reasons:
+            if reason.code is ReasonCode.NO_BASIS and codes & CODES_THAT_IMPLY_NO_BASIS:
                 continue
-            # One lacking basis per channel is one sentence, however many places of the policy would have to allow it.
-            evidence = "" if said.code is ReasonCode.NO_BASIS else said.evidence
-            merged.setdefault((said.code, evidence), (said, []))[1].append(said.channel)
+            # A basis that is missing on several channels is one sentence, though each channel has its own policy key.
+            evidence = "" if reason.code is ReasonCode.NO_BASIS else reason.evidence
+            merged.setdefault((reason.code, evidence), (reason, []))[1].append(reason.channel)
         rank = list(ReasonCode).index
-        weighed = sorted(merged.values(), key=lambda entry: rank(entry[0].code))
-        return weighed[:1] if weighed and weighed[0][0].code in ENOUGH else weighed
+        distinct = sorted(merged.values(), key=lambda entry: rank(entry[0].code))
+        return distinct[:1] if distinct and distinct[0][0].code in SUFFICIENT_REASONS else distinct
 
-    def _later(self, table: str, reason: str | None) -> Told:
-        """The sentence for a reason that came up after the decision to send, where it is one of ours."""
-        sentence = self.words[table].get(reason) if reason in set(ReasonCode) else None
-        return (sentence.format(**self._places(None, [leg.channel for leg in self.legs])),) if sentence else ()
+    def _late_sentence(self, table: str, code: str | None) -> Sentences:
+        """The sentence for a reason that came after the decision to send; none for a provider's code."""
+        sentence = self._texts[table].get(code) if code in set(ReasonCode) else None
+        return (sentence.format(**self._placeholders(None, [leg.channel for leg in self.legs])),) if sentence else ()
 
-    def _why(self, said: Reason, channels: list[Channel]) -> str:
-        return self._phrase("why", said, channels)
+    def _why(self, reason: Reason, channels: list[Channel]) -> str:
+        return self._phrase("why", reason, channels)
 
-    def _phrase(self, table: str, said: Reason, channels: list[Channel]) -> str:
-        """The sentence for a reason: the one that fits its evidence best, or "" where the table has none."""
-        about = self.by_event.get(said.evidence)
+    def _phrase(self, table: str, reason: Reason, channels: list[Channel]) -> str:
+        """The sentence for a reason: the most specific one for its evidence; "" if the table has none."""
+        subject = self.by_event.get(reason.evidence)
         suffixes = ["_push"] if channels == [Channel.PUSH] else []
-        if about is not None:
-            suffixes += ["_profiling"] if about == "object_profiling" else ["_said"]
-        sentences = self.words[table]
-        key = next((said.code + suffix for suffix in suffixes if said.code + suffix in sentences), said.code.value)
-        return str(sentences.get(key, "")).format(**self._places(about, channels))
+        if subject is not None:
+            suffixes += ["_profiling"] if subject == "object_profiling" else ["_said"]
+        sentences = self._texts[table]
+        key = next((reason.code + suffix for suffix in suffixes if reason.code + suffix in sentences), reason.code.value)
+        return str(sentences.get(key, "")).format(**self._placeholders(subject, channels))
 
-    def _places(self, about: str | None, channels: Iterable[Channel] = ()) -> dict[str, str]:
-        """What may be filled into a sentence."""
-        choice = self.recorded.choices.get(about or "")
-        places = {
+    def _placeholders(self, subject: str | None, channels: Iterable[Channel] = ()) -> dict[str, str]:
+        """The values for the placeholders of a sentence."""
+        choice = self.recorded.choices.get(subject or "")
+        placeholders = {
             "channel": self._channels(channels),
-            "offer": self.words["offer"][self.recorded.offer_type or "other"],
+            "offer": self._texts["offer"][self.recorded.offer_type or "other"],
             "adult_years": str(self.policy.adult_years),
             "code": "",
         }
         if choice is not None:
-            places["date"] = _date(choice.at.astimezone(self.zone), self.words["form"])
-            places["source"] = self.words["source"].get(choice.source, choice.source)
-            places["mode"] = self.words["mode"].get(choice.value, choice.value)
-        return places
+            placeholders["date"] = _format_date(choice.at.astimezone(self.zone), self._texts["form"])
+            placeholders["source"] = self._texts["source"].get(choice.source, choice.source)
+            placeholders["mode"] = self._texts["mode"].get(choice.value, choice.value)
+        return placeholders
 
     def _channels(self, channels: Iterable[Channel]) -> str:
-        return _joined([self.words["channel"][channel] for channel in channels], self.words["form"]["or"])
+        return _join([self._texts["channel"][channel] for channel in channels], self._texts["form"]["or"])
 
     def _entity_name(self) -> str:
         return self.entity.names[self.language] if self.entity else self.recorded.entity
 
 
-def _joined(names: Iterable[str], last: str) -> str:
+def _join(names: Iterable[str], last: str) -> str:
     *most, end = [*names] or [""]
     return ", ".join(most) + last + end if most else end
 
 
-def _date(at: datetime, form: Mapping[str, Any]) -> str:
+def _format_date(at: datetime, form: Mapping[str, Any]) -> str:
     pattern = form["first"] if at.day == 1 else form["date"]
     return str(pattern).format(day=at.day, month=form["months"][at.month - 1], year=at.year)
 
 
-def _moment(at: datetime, where: tzinfo, form: Mapping[str, Any]) -> str:
+def _format_moment(at: datetime, where: tzinfo, form: Mapping[str, Any]) -> str:
     local = at.astimezone(where)
-    return str(form["moment"]).format(date=_date(local, form), clock=f"{local:%H:%M}")
+    return str(form["moment"]).format(date=_format_date(local, form), clock=f"{local:%H:%M}")

@@ -1,4 +1,4 @@
-"""Who sends, and on which basis they may: the tables of entities and of bases."""
+"""Read the tables of entities and of lawful bases."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OFFERS = tuple(offer.value for offer in OfferType)
 CHANNELS = tuple(channel.value for channel in Channel)
 CHOICES = (Mode.TAILORED.value, Mode.STANDARD.value)
 
-# Which bases make sense where: a contract only for who accepted it, the soft opt-in only for own offers.
+# The bases that are possible in each place: a contract only for a customer who accepted it, the soft opt-in only for own offers.
 BASES: Mapping[tuple[str, str], tuple[str, ...]] = {
     **{(offer, Mode.TAILORED.value): ("contract", "consent") for offer in OFFERS},
     **{(offer, Mode.STANDARD.value): ("legitimate_interest", "consent") for offer in OFFERS},
@@ -27,7 +27,7 @@ SENDERS = {
     "sms": re.compile(NUMBER_OR_SERVICE + "|(?=.*[A-Za-z])[A-Za-z0-9 ]{1,11}"),
     "whatsapp": re.compile(NUMBER_OR_SERVICE),
 }
-SENDER_RIGHT = {
+SENDER_EXPECTED = {
     "sms": "a number such as +32470000000, a messaging service, or a name of at most 11 letters, digits and spaces",
     "whatsapp": "a number such as +32470000000, or a messaging service",
 }
@@ -35,20 +35,20 @@ SENDER_RIGHT = {
 Tables = dict[str, dict[str, Row]]  # offer type or "service" -> choice -> row
 
 
-def entities_of(table: Section) -> dict[str, Entity]:
-    """The companies in whose name messages go out."""
+def read_entities(table: Section) -> dict[str, Entity]:
+    """The companies in whose name messages are sent."""
     entities = {}
     with table:
         for name in table.each():
             with table.section(name) as entity:
-                entity.section("basis", needed=False)  # read with the tables that it changes
+                entity.section("basis", required=False)  # read with the tables that it changes
                 entities[name] = Entity(
                     id=name,
                     names=entity.section("names").languages(),
                     sender_name=entity.text("sender_name"),
                     sender_address=entity.text("sender_address"),
-                    senders=_senders(entity.section("senders", needed=False)),
-                    controllers=entity.words("controllers"),
+                    senders=_senders(entity.section("senders", required=False)),
+                    controllers=entity.strings("controllers"),
                     processor=entity.text("processor"),
                     contact=entity.text("contact"),
                 )
@@ -67,17 +67,17 @@ def _senders(table: Section) -> dict[Channel, str]:
         for channel in table.each(SENDERS):
             senders[Channel(channel)] = table.text(channel)
             if not SENDERS[channel].fullmatch(senders[Channel(channel)]):
-                table.fault(channel, SENDER_RIGHT[channel], senders[Channel(channel)])
+                table.fault(channel, SENDER_EXPECTED[channel], senders[Channel(channel)])
     return senders
 
 
-def basis_of(top: Section, entities: Mapping[str, Entity]) -> dict[str, Tables]:
-    """What each entity may, by type of offer and choice: the common tables with its own places in them."""
+def read_basis(top: Section, entities: Mapping[str, Entity]) -> dict[str, Tables]:
+    """The bases of each entity, by offer type and choice: the common tables, with the entity's own cells in their place."""
     common = _tables(top.section("basis"))
     basis = {}
     for name in entities:
-        own = top.section("entities").section(name).section("basis", needed=False)
-        basis[name] = _merged(common, _tables(own))
+        own = top.section("entities").section(name).section("basis", required=False)
+        basis[name] = _merge(common, _tables(own))
     return basis
 
 
@@ -96,14 +96,15 @@ def _tables(table: Section) -> Tables:
 def _row(table: Section, bases: tuple[str, ...]) -> Row:
     with table:
         return {
-            Channel(channel): tuple(BasisGrant(basis, f"policy:{table.place(channel)}") for basis in table.words(channel, bases))
+            Channel(channel): tuple(BasisGrant(basis, f"policy:{table.place(channel)}") for basis in table.strings(channel, bases))
             for channel in table.each(CHANNELS)
         }
 
 
-def _merged(common: Tables, own: Tables) -> Tables:
+def _merge(common: Tables, own: Tables) -> Tables:
     merged: Tables = {}
     for offer in common.keys() | own.keys():
-        ours, theirs = common.get(offer, {}), own.get(offer, {})
-        merged[offer] = {choice: {**ours.get(choice, {}), **theirs.get(choice, {})} for choice in ours.keys() | theirs.keys()}
+        common_row, own_row = common.get(offer, {}), own.get(offer, {})
+        choices = common_row.keys() | own_row.keys()
+        merged[offer] = {choice: {**common_row.get(choice, {}), **own_row.get(choice, {})} for choice in choices}
     return merged

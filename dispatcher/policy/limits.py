@@ -1,4 +1,4 @@
-"""How often, when and how long: the tables of quiet hours, caps, rests, retries, brake and retention."""
+"""Read the tables of quiet hours, frequency caps, cool-downs (`rests`), retries, complaint brake and retention."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from dispatcher.policy.section import Section
 UNITS = {"minutes": 60, "hours": 3_600, "days": 86_400}
 WINDOW_SECONDS_MAX = 366 * 86_400
 TERM_DAYS_MAX = 36_500
-DECISIONS_DAYS_MIN = 365  # the ledger gives no younger month away, whatever it is asked
+DECISIONS_DAYS_MIN = 365  # the ledger never drops a younger month
 
 
 def country(top: Section) -> str:
-    """Whose public holidays count."""
+    """The country whose public holidays count; an ISO 3166-1 code."""
     name = top.text("public_holidays")
     try:
         if name:
@@ -29,15 +29,15 @@ def country(top: Section) -> str:
 
 
 def quiet_hours(table: Section, holidays_of: str) -> dict[Channel, QuietHours]:
-    """When channels are silent, with the public holidays of that country."""
+    """When channels are silent. `holidays_of` is the country of the public holidays."""
     quiet = {}
     with table:
         for channel in table.each(CHANNELS):
             with table.section(channel) as hours:
-                days = hours.words("silent_days", (*WEEKDAYS, PUBLIC_HOLIDAY), otherwise=())
+                days = hours.strings("silent_days", (*WEEKDAYS, PUBLIC_HOLIDAY), default=())
                 weekdays = frozenset(WEEKDAYS.index(day) for day in days if day != PUBLIC_HOLIDAY)
-                whose = holidays_of if PUBLIC_HOLIDAY in days else None
-                quiet[Channel(channel)] = QuietHours(hours.clock("from"), hours.clock("to"), weekdays, whose)
+                calendar = holidays_of if PUBLIC_HOLIDAY in days else None
+                quiet[Channel(channel)] = QuietHours(hours.clock("from"), hours.clock("to"), weekdays, calendar)
                 if len(weekdays) == len(WEEKDAYS):
                     hours.fault("silent_days", "leaves no day; a channel that is never used has no basis instead")
             if {"from", "to"} <= hours.data.keys() and hours.data["from"] == hours.data["to"]:
@@ -52,13 +52,13 @@ def caps(top: Section) -> Iterator[FrequencyCap]:
         with table:
             cap = FrequencyCap(
                 name=table.text("name"),
-                most=table.whole("max", 1, 10_000),
-                channels=frozenset(Channel(name) for name in table.words("channels", CHANNELS, otherwise=CHANNELS)),
-                offer_types=frozenset(table.words("offer_types", OFFERS, otherwise=OFFERS)),
+                maximum=table.integer("max", 1, 10_000),
+                channels=frozenset(Channel(name) for name in table.strings("channels", CHANNELS, default=CHANNELS)),
+                offer_types=frozenset(table.strings("offer_types", OFFERS, default=OFFERS)),
                 rolling_seconds=_window(table),
             )
         if cap.name in names:
-            table.fault("name", "another cap has this name; reasons go by it", cap.name)
+            table.fault("name", "another cap has this name; reasons cite it", cap.name)
         names.add(cap.name)
         yield cap
 
@@ -78,19 +78,19 @@ def _window(table: Section) -> float | None:
 
 def cool_downs(table: Section) -> dict[Channel, CoolDownRules]:
     """Providers' own limits per person."""
-    found = {}
+    rules = {}
     with table:
         for channel in table.each(CHANNELS):
             with table.section(channel) as row:
-                found[Channel(channel)] = CoolDownRules(frozenset(row.words("codes")), 3_600 * row.number("hours", 1, 8_784))
-    return found
+                rules[Channel(channel)] = CoolDownRules(frozenset(row.strings("codes")), 3_600 * row.number("hours", 1, 8_784))
+    return rules
 
 
 def retry(table: Section) -> RetryPolicy:
-    """Numbers for failed attempts."""
+    """Limits and waits after failed attempts."""
     with table:
         numbers = RetryPolicy(
-            attempts_max=table.whole("attempts_max", 1, 100),
+            attempts_max=table.integer("attempts_max", 1, 100),
             base_seconds=table.number("base_seconds", 1, 86_400),
             cap_seconds=table.number("cap_seconds", 1, 604_800),
             throttle_seconds=table.number("throttle_seconds", 1, 86_400),
@@ -102,13 +102,13 @@ def retry(table: Section) -> RetryPolicy:
 
 
 def complaint_brake(table: Section) -> ComplaintBrake:
-    """When campaigns stop themselves."""
+    """When a campaign pauses itself."""
     with table:
         numbers = ComplaintBrake(
             complaint_rate_warn=table.number("complaint_rate_warn", 0, 1),
             complaint_rate_pause=table.number("complaint_rate_pause", 0, 1),
             bounce_rate_pause=table.number("bounce_rate_pause", 0, 1),
-            minimum=table.whole("minimum", 1, 10_000_000),
+            minimum=table.integer("minimum", 1, 10_000_000),
         )
     if numbers.complaint_rate_pause < numbers.complaint_rate_warn:
         table.fault("complaint_rate_pause", "not less than complaint_rate_warn", numbers.complaint_rate_pause)
@@ -116,26 +116,26 @@ def complaint_brake(table: Section) -> ComplaintBrake:
 
 
 def retention(table: Section) -> RetentionTerms:
-    """How long what is kept."""
+    """How long each class of data is kept."""
     with table:
-        kept = RetentionTerms(**{field.name: _term(table, field.name) for field in fields(RetentionTerms)})
-    if kept.decisions.days < DECISIONS_DAYS_MIN:
-        table.fault("decisions", "a year at least", str(kept.decisions))
-    if kept.consent.days < kept.decisions.days:
-        table.fault("consent", "not shorter than decisions, which cite what people said", str(kept.consent))
+        terms = RetentionTerms(**{field.name: _term(table, field.name) for field in fields(RetentionTerms)})
+    if terms.decisions.days < DECISIONS_DAYS_MIN:
+        table.fault("decisions", "a year at least", str(terms.decisions))
+    if terms.consent.days < terms.decisions.days:
+        table.fault("consent", "not shorter than decisions, which cite what people said", str(terms.consent))
     for name in ("content", "news", "answers"):
-        if getattr(kept, name).days > kept.decisions.days:
-            table.fault(name, "not longer than decisions", str(getattr(kept, name)))
-    return kept
+        if getattr(terms, name).days > terms.decisions.days:
+            table.fault(name, "not longer than decisions", str(getattr(terms, name)))
+    return terms
 
 
 def _term(table: Section, key: str) -> Term:
-    said = table.text(key)
-    number, _, unit = said.partition(" ")
+    text = table.text(key)
+    number, _, unit = text.partition(" ")
     if unit in ("days", "years") and number.isascii() and number.isdigit():
         term = Term(int(number), unit)
         if 0 < term.days <= TERM_DAYS_MAX:
             return term
-    if said:
-        table.fault(key, 'a length such as "30 days" or "10 years", a century at most', said)
+    if text:
+        table.fault(key, 'a length such as "30 days" or "10 years", a century at most', text)
     return Term(TERM_DAYS_MAX, "days")

@@ -1,4 +1,4 @@
-"""From the text of a policy file to a `Policy`, or to a list of everything that is wrong with it."""
+"""Parse the text of a policy file into a `Policy`, or list all its errors."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from channels.base import Channel
 from dispatcher.domain.recipient import GROUP_OF, ChannelGroup, Source
 from dispatcher.policy import limits
 from dispatcher.policy.data import SERVICE, Entity, Policy, Product, SoftOptIn
-from dispatcher.policy.grants import CHANNELS, CHOICES, OFFERS, basis_of, entities_of
+from dispatcher.policy.grants import CHANNELS, CHOICES, OFFERS, read_basis, read_entities
 from dispatcher.policy.section import InvalidPolicy, PolicyError, Section
 
 T = TypeVar("T")
-# What a link, a reply or a provider tells us is never a yes.
-NOT_A_YES = {Source.UNSUBSCRIBE, Source.INBOUND, Source.PROVIDER, Source.ERASURE}
-YES_SOURCES = [source.value for source in Source if source not in NOT_A_YES]
+# A link, a reply or a provider can report an opt-out, but never a consent.
+NOT_CONSENT_SOURCES = {Source.UNSUBSCRIBE, Source.INBOUND, Source.PROVIDER, Source.ERASURE}
+CONSENT_SOURCES = [source.value for source in Source if source not in NOT_CONSENT_SOURCES]
 
 
 def shipped() -> str:
@@ -29,7 +29,7 @@ def shipped() -> str:
 
 
 def parse(text: str, file: str = "policy.toml") -> Policy:
-    """Read a policy. Raises `InvalidPolicy` with every fault at once; `file` is only a name for them."""
+    """Parse a policy. Raises `InvalidPolicy` with all errors; `file` is only the name shown in them."""
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -42,45 +42,45 @@ def parse(text: str, file: str = "policy.toml") -> Policy:
     return policy
 
 
-def recall(text: str, present: Policy) -> Policy:
-    """A policy of the past, for telling what was decided under it; raises nothing.
+def parse_former(text: str, current: Policy) -> Policy:
+    """Parse a former policy, to explain decisions that were made under it. Raises nothing.
 
-    Where later versions of the program ask more of the file than it says, what explanations need is still read from it, and the
-    rest is the present one's.
+    If this version of the program needs more than the file says, read only what explanations need and take the rest from the
+    current policy.
     """
     try:
         return parse(text)
     except InvalidPolicy:
         pass
     try:
-        kept = tomllib.loads(text)
+        data = tomllib.loads(text)
     except tomllib.TOMLDecodeError:
-        return present
+        return current
     return replace(
-        present,
+        current,
         digest=hashlib.sha256(text.encode()).hexdigest(),
-        entities=_recalled(kept.get("entities"), entities_of, present.entities),
-        default_zone=_recalled(kept, _zone, present.default_zone),
-        adult_years=_recalled(kept.get("ages"), lambda ages: ages.whole("adult_years", 1, 120), present.adult_years),
+        entities=_read_or_default(data.get("entities"), read_entities, current.entities),
+        default_zone=_read_or_default(data, _zone, current.default_zone),
+        adult_years=_read_or_default(data.get("ages"), lambda ages: ages.integer("adult_years", 1, 120), current.adult_years),
     )
 
 
-def _recalled(data: object, read: Callable[[Section], T], otherwise: T) -> T:
-    """What is read from a table, where it can be read without a fault."""
-    section = Section(data, "kept")
-    found = read(section)
-    return otherwise if section.faults else found
+def _read_or_default(data: object, read: Callable[[Section], T], default: T) -> T:
+    """What `read` returns for a table, or the default if the table has errors."""
+    section = Section(data, "former")
+    value = read(section)
+    return default if section.faults else value
 
 
 def _policy(top: Section, digest: str) -> Policy:
     with top.section("signed") as signed, top.section("consent") as consent, top.section("ages") as ages:
         signed_by, signed_on = signed.text("by"), signed.day("on")
-        sources = consent.words("sources", YES_SOURCES)
-        adult_years = ages.whole("adult_years", 1, 120)
+        sources = consent.strings("sources", CONSENT_SOURCES)
+        adult_years = ages.integer("adult_years", 1, 120)
     with top.section("coins") as coins, top.section("holdout") as holdout, top.section("four_eyes") as four_eyes:
-        needs_account, salt = coins.flag("needs_current_account"), holdout.text("salt")
-        audience_min, templates = four_eyes.whole("audience_min", 0, 1_000_000_000), four_eyes.flag("templates")
-    entities = entities_of(top.section("entities"))
+        needs_account, salt = coins.boolean("needs_current_account"), holdout.text("salt")
+        audience_min, templates = four_eyes.integer("audience_min", 0, 1_000_000_000), four_eyes.boolean("templates")
+    entities = read_entities(top.section("entities"))
     soft_opt_in = _soft_opt_in(top.section("soft_opt_in"), entities)
     return Policy(
         digest=digest,
@@ -90,7 +90,7 @@ def _policy(top: Section, digest: str) -> Policy:
         adult_years=adult_years,
         entities=entities,
         offer_types=OFFERS,
-        basis=basis_of(top, entities),
+        basis=read_basis(top, entities),
         categories=_categories(top.section("categories")),
         household_categories=_household(top.section("household")),
         consent_sources=frozenset(sources),
@@ -122,7 +122,7 @@ def _zone(top: Section) -> str:
 
 def _categories(table: Section) -> dict[str, frozenset[str]]:
     with table:
-        categories = {row: frozenset(table.words(row)) for row in (*CHOICES, SERVICE)}
+        categories = {row: frozenset(table.strings(row)) for row in (*CHOICES, SERVICE)}
     surplus = categories["standard"] - categories["tailored"]
     if surplus:
         table.fault("standard", "standard may not use more than tailored does", sorted(surplus))
@@ -131,30 +131,30 @@ def _categories(table: Section) -> dict[str, frozenset[str]]:
 
 def _household(table: Section) -> frozenset[str]:
     with table:
-        return frozenset(table.words("categories"))
+        return frozenset(table.strings("categories"))
 
 
 def _soft_opt_in(table: Section, entities: Mapping[str, Entity]) -> SoftOptIn:
     products = {}
-    with table, table.section("products") as listed:
-        for name in listed.each():
-            with listed.section(name) as product:
+    with table, table.section("products") as products_table:
+        for name in products_table.each():
+            with products_table.section(name) as product:
                 products[name] = Product(
-                    sold_by=frozenset(product.words("sold_by", entities)),
-                    analogous=frozenset(product.words("analogous", listed.data)),
+                    sold_by=frozenset(product.strings("sold_by", entities)),
+                    analogous=frozenset(product.strings("analogous", products_table.data)),
                 )
-        return SoftOptIn(objection_offered=table.flag("objection_offered"), products=products)
+        return SoftOptIn(objection_offered=table.boolean("objection_offered"), products=products)
 
 
 def _groups(table: Section) -> dict[Channel, str]:
     groups: dict[Channel, str] = {}
     with table:
         for group in ChannelGroup:
-            groups |= {Channel(channel): group.value for channel in table.words(group.value, CHANNELS)}
+            groups |= {Channel(channel): group.value for channel in table.strings(group.value, CHANNELS)}
     for channel, group in GROUP_OF.items():
-        # Opt-outs close groups by the same map; a file that told another story would leave a door open.
+        # Opt-outs switch groups off by GROUP_OF; with another mapping in the file, an opt-out would miss a channel.
         if groups.get(channel) != group:
-            table.fault(group.value, f"must hold {channel.value!r}: this is the switch that customers see for it")
+            table.fault(group.value, f"must hold {channel.value!r}: customers switch it with this group")
     return groups
 
 
@@ -163,5 +163,5 @@ def _topics(table: Section, products: Collection[str]) -> dict[str, frozenset[st
     with table:
         for name in table.each():
             with table.section(name) as topic:
-                topics[name] = frozenset(topic.words("products", products))
+                topics[name] = frozenset(topic.strings("products", products))
     return topics

@@ -1,4 +1,4 @@
-"""Hear every rule on every asked channel, then send, hold or refuse. Default deny; an objection beats a permission."""
+"""Check every rule on every requested channel, then send, hold or refuse. Default deny: an objection overrides a permission."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from channels.base import Channel
 from dispatcher.domain.decision import Decision, Hold, Permission, Reason, ReasonCode, Refuse, Send
 from dispatcher.domain.message import Job
 from dispatcher.domain.recipient import Facts
-from dispatcher.policy.case import DecisionCase, Objection, basis
+from dispatcher.policy.case import DecisionCase, Objection, find_basis
 from dispatcher.policy.data import SERVICE, Policy
 from dispatcher.policy.rules import RULES, Rules
 
-NO_LEG = Objection(ReasonCode.NO_BASIS, "rule:default_deny")  # no rule objected, yet nothing was found that permits
+NO_PERMISSION = Objection(ReasonCode.NO_BASIS, "rule:default_deny")  # no rule objected, but no mode or basis was found
 
 
 def decide(job: Job, facts: Facts, policy: Policy, now: datetime, rules: Rules = RULES) -> Decision:
-    """Whether this job may reach this recipient now. Pure: the same arguments give the same decision for ever.
+    """Whether this job may reach this recipient now. Pure: the same arguments always give the same decision.
 
-    `Send` has one leg for route "first" (the first allowed channel in the asked order), every allowed one for "all",
-    and the reasons against the other channels. `Hold` comes only when nothing can leave now and something could later,
-    before the job expires; its reasons are those that delay. `Refuse` has at least one reason per asked channel. A rule
-    that raises refuses, with `Code.FAULT`. Raises ValueError for a `now` without a zone and for a job that asks no
-    channel: both are bugs of ours.
+    `Send` has one leg for route "first" (the first allowed channel in the requested order), all allowed ones for "all", and
+    the reasons against the other channels. `Hold` means that nothing can be sent now, but something can later, before the
+    job expires; its reasons are those that delay. `Refuse` has at least one reason per requested channel. A rule that
+    raises an exception refuses, with `ReasonCode.FAULT`. Raises ValueError for a `now` without a time zone and for a job
+    without channels: both are bugs of the caller.
     """
     if now.tzinfo is None:
         raise ValueError("now needs a time zone")
@@ -32,88 +32,88 @@ def decide(job: Job, facts: Facts, policy: Policy, now: datetime, rules: Rules =
     channels = tuple(dict.fromkeys(job.channels))
     try:
         case = DecisionCase(job, facts, policy, now)
-    except Exception:  # whatever is wrong with these facts, nothing is sent on them
+    except Exception:  # whatever is wrong with these facts, nothing may be sent on them
         return Refuse(tuple(Reason(ReasonCode.FAULT, channel, "case", "rule:case") for channel in channels))
-    return _weigh(case, channels, rules)
+    return _combine(case, channels, rules)
 
 
-def _weigh(case: DecisionCase, channels: tuple[Channel, ...], rules: Rules) -> Decision:
-    about_person = list(_hear_person(case, rules))
+def _combine(case: DecisionCase, channels: tuple[Channel, ...], rules: Rules) -> Decision:
+    about_person = list(_person_objections(case, rules))
     legs: list[Permission] = []
     refusals: list[Reason] = []
     delays: list[Reason] = []
     held_until: datetime | None = None
     for channel in channels:
-        heard = [*about_person, *_hear_channel(case, channel, rules)]
-        if not heard:
-            leg = _leg(case, channel)
+        objections = [*about_person, *_channel_objections(case, channel, rules)]
+        if not objections:
+            leg = _permission(case, channel)
             if isinstance(leg, Permission):
                 legs.append(leg)
                 continue
-            heard = [leg]
-        until = _delay(case, heard)
+            objections = [leg]
+        until = _delayed_until(case, objections)
         if until is not None:
-            delays += [_reason(said, channel) for said in heard]
+            delays += [_reason(objection, channel) for objection in objections]
             held_until = until if held_until is None else min(held_until, until)
         else:
-            refusals += [_reason(said, channel) for said in heard]
+            refusals += [_reason(objection, channel) for objection in objections]
     if legs:
         chosen = tuple(legs) if case.job.route == "all" else (legs[0],)
         return Send(chosen, tuple(refusals + delays))
     return Refuse(tuple(refusals)) if held_until is None else Hold(held_until, tuple(delays))
 
 
-Heard = tuple[str, Objection]  # the rule's name and what it says
+RuleObjection = tuple[str, Objection]  # the rule's name, and its objection
 
 
-def _hear_person(case: DecisionCase, rules: Rules) -> Iterator[Heard]:
+def _person_objections(case: DecisionCase, rules: Rules) -> Iterator[RuleObjection]:
     for name, rule in rules.person.items():
         try:
-            said = rule(case)
+            objection = rule(case)
         except Exception:
-            said = Objection(ReasonCode.FAULT, f"rule:{name}")
-        if said is not None:
-            yield name, said
+            objection = Objection(ReasonCode.FAULT, f"rule:{name}")
+        if objection is not None:
+            yield name, objection
 
 
-def _hear_channel(case: DecisionCase, channel: Channel, rules: Rules) -> Iterator[Heard]:
+def _channel_objections(case: DecisionCase, channel: Channel, rules: Rules) -> Iterator[RuleObjection]:
     for name, rule in rules.channel.items():
         try:
-            said = rule(case, channel)
+            objection = rule(case, channel)
         except Exception:
-            said = Objection(ReasonCode.FAULT, f"rule:{name}")
-        if said is not None:
-            yield name, said
+            objection = Objection(ReasonCode.FAULT, f"rule:{name}")
+        if objection is not None:
+            yield name, objection
 
 
-def _leg(case: DecisionCase, channel: Channel) -> Permission | Heard:
-    """The permission itself: a leg exists only where a mode and a basis are positively found."""
-    found = basis(case, channel)
+def _permission(case: DecisionCase, channel: Channel) -> Permission | RuleObjection:
+    """The permission. It exists only if both a mode and a basis are found."""
+    found = find_basis(case, channel)
     if found is None or case.mode is None:
-        return "default_deny", NO_LEG
+        return "default_deny", NO_PERMISSION
     name, evidence = found
     categories = case.policy.categories[SERVICE if case.service else case.mode.value]
-    if case.facts.partner_id is None:  # children and others who live there have no part in this
+    if case.facts.partner_id is None:  # children and other people at the address are not part of a household
         categories -= case.policy.household_categories
     return Permission(channel, case.mode, name, evidence, categories)
 
 
-def _delay(case: DecisionCase, heard: list[Heard]) -> datetime | None:
-    """Until when all of these only say "not now"; None when one of them says no, or the job would be over by then.
+def _delayed_until(case: DecisionCase, objections: list[RuleObjection]) -> datetime | None:
+    """The end of the delay, if all objections only delay; None if one of them refuses, or if the job expires before.
 
-    In the latter case the expiry joins what was heard.
+    In the latter case the expiry is appended to `objections`.
     """
-    untils = [said.until for _, said in heard]
-    until = max((moment for moment in untils if moment is not None), default=None)
-    if until is None or None in untils:
+    ends = [objection.until for _, objection in objections]
+    until = max((end for end in ends if end is not None), default=None)
+    if until is None or None in ends:
         return None
     expires_at = case.job.expires_at
     if expires_at is not None and expires_at <= until:
-        heard.append(("expiry", Objection(ReasonCode.EXPIRED, "job:expires_at")))
+        objections.append(("expiry", Objection(ReasonCode.EXPIRED, "job:expires_at")))
         return None
     return until
 
 
-def _reason(heard: Heard, channel: Channel) -> Reason:
-    name, said = heard
-    return Reason(said.code, channel, name, said.evidence)
+def _reason(named: RuleObjection, channel: Channel) -> Reason:
+    name, objection = named
+    return Reason(objection.code, channel, name, objection.evidence)

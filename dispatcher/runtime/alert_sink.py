@@ -1,4 +1,4 @@
-"""Adapters' alerts on their way to where people look: into the ledger, each code once a minute and process."""
+"""Store the adapters' alerts in the ledger, each code once a minute and process."""
 
 from __future__ import annotations
 
@@ -6,26 +6,27 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from channels.alerts import AlertCallback
-from dispatcher.ledger.connection import LedgerUnavailable, Pool, lend
+from dispatcher.domain.errors import LedgerUnavailable
+from dispatcher.ledger.connection import Pool, lend
 from dispatcher.ledger.maintenance import alerts
 
 QUIET = timedelta(minutes=1)
-WAIT_SECONDS_MAX = 1.0  # messages are in flight meanwhile
+WAIT_SECONDS_MAX = 1.0  # messages are being sent meanwhile
 
 
 def alert_sink(pool: Pool, clock: Callable[[], datetime]) -> AlertCallback:
-    """Who writes alerts down. One that can't be written is in the log, at least."""
-    told: dict[tuple[str, str], datetime] = {}
+    """A listener that stores alerts. One that cannot be stored is in the log only."""
+    stored_at: dict[tuple[str, str], datetime] = {}
 
-    def hear(provider: str, code: str, known: bool) -> None:
-        now, last = clock(), told.get((provider, code))
+    def store(provider: str, code: str, known: bool) -> None:
+        now, last = clock(), stored_at.get((provider, code))
         if last is not None and now - last < QUIET:
             return
-        told[provider, code] = now
+        stored_at[provider, code] = now
         try:
             with lend(pool, WAIT_SECONDS_MAX) as connection:
                 alerts.note(connection, provider, code, known, now)
         except LedgerUnavailable:
-            told.pop((provider, code))
+            stored_at.pop((provider, code))
 
-    return hear
+    return store

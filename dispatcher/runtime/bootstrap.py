@@ -1,4 +1,4 @@
-"""The one place that chooses implementations: from the environment to a house that is ready to work in."""
+"""The one place that chooses implementations: from the environment to ready services."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ from dispatcher.policy import InvalidPolicy, Policy, parse, shipped
 from dispatcher.runtime.alert_sink import alert_sink
 from dispatcher.runtime.consistency import disagreements
 from dispatcher.runtime.services import BATCH_MESSAGES_MAX, EngineConfig, Services
-from dispatcher.runtime.settings import SANDBOX, InvalidSettings, Settings, load
+from dispatcher.runtime.settings import LEASE_PARTS, SANDBOX, InvalidSettings, Settings, load
 
 UNFIT = (InvalidSettings, InvalidPolicy, InvalidTemplates)
-CONNECTIONS_MAX = 2  # per process: one works, one may be asked beside it
+CONNECTIONS_MAX = 2  # per process: one for the work, one for alerts beside it
 
 
 @lru_cache(maxsize=1)
@@ -49,7 +49,7 @@ def settings() -> Settings:
 
 @lru_cache(maxsize=1)
 def joined_engines() -> Engines:
-    """The engines, joined for as long as this process lives; forked children share them."""
+    """The engines, used as long as this process lives; forked children share them."""
     stack = ExitStack()
     joined = stack.enter_context(engines(settings().home, settings().database_url, settings().broker_url))
     atexit.register(stack.close)
@@ -62,25 +62,25 @@ def broker_url() -> str:
 
 
 @lru_cache(maxsize=1)
-def migrated(database_url: str) -> None:
-    """Bring the ledger's schema up to date, once per process."""
+def migrate_once(database_url: str) -> None:
+    """Migrate the ledger's schema, once per process."""
     migrate(database_url)
 
 
-def policy(chosen: Settings) -> tuple[Policy, str]:
+def policy(config: Settings) -> tuple[Policy, str]:
     """The policy in force, and its text. Raises `InvalidPolicy`."""
-    text = chosen.policy.read_text(encoding="utf-8") if chosen.policy else shipped()
-    return parse(text, str(chosen.policy or "policy.toml")), text
+    text = config.policy.read_text(encoding="utf-8") if config.policy else shipped()
+    return parse(text, str(config.policy or "policy.toml")), text
 
 
 def examine() -> tuple[Settings, Policy, Catalog, str]:
-    """Settings, policy, templates and the policy's text, each read completely. Raises one of `UNFIT`, with all that is wrong."""
-    chosen = settings()
-    rules, text = policy(chosen)
-    catalog = templates(chosen.templates, chosen.specialise)
+    """Settings, policy, templates and the policy's text, each read completely. Raises one of `UNFIT` with every error."""
+    config = settings()
+    rules, text = policy(config)
+    catalog = templates(config.templates, config.specialise)
     if faults := disagreements(rules, catalog.values()):
         raise InvalidTemplates(faults)
-    return chosen, rules, catalog, text
+    return config, rules, catalog, text
 
 
 @lru_cache(maxsize=1)
@@ -90,94 +90,106 @@ def templates(folder: Path, specialise: bool) -> Catalog:
 
 
 def services(connections_max: int = CONNECTIONS_MAX) -> Services:
-    """A house of this process's own.
+    """The services of this process.
 
     Raises `InvalidSettings`, `InvalidPolicy`, `InvalidTemplates`, `EngineError`, `LedgerUnavailable`.
     """
-    chosen, rules, catalog, text = examine()
+    config, rules, catalog, text = examine()
     database_url = joined_engines().database_url
-    migrated(database_url)
+    migrate_once(database_url)
     pool = open_pool(database_url, connections_max)
     with lend(pool) as connection:
-        policies.keep_policy(connection, rules.digest, text)
+        policies.store_policy(connection, rules.digest, text)
     set_alert_sink(alert_sink(pool, utc_now))
     return Services(
         pool=pool,
         policy=rules,
         catalog=catalog,
-        providers=providers(chosen),
-        webhook_keys=webhook_keys(chosen),
-        secret=chosen.secret_key.encode(),
-        public_url=chosen.public_url.rstrip("/"),
+        providers=providers(config),
+        webhook_keys=webhook_keys(config),
+        secret=config.secret_key.encode(),
+        public_url=config.public_url.rstrip("/"),
         clock=lambda: datetime.now(UTC),
         random=random.SystemRandom().random,
         sleep=time.sleep,
-        engine=EngineConfig(lease_seconds=chosen.lease_seconds, together=messages_per_request(chosen)),
+        engine=EngineConfig(
+            send_deadline_seconds=config.send_deadline_seconds,
+            lease_seconds=config.lease_seconds,
+            together=messages_per_request(config),
+        ),
     )
 
 
-def providers(chosen: Settings) -> Mapping[Channel, Provider]:
-    """One adapter per channel, by its written name, behind its brakes; all of a process share one transport."""
-    # A batch is in flight at once, so that a call's time limit bounds the batch; it must end well within the lease.
-    http = HttpTransport(concurrency=2 * BATCH_MESSAGES_MAX, timeout_seconds=min(20.0, chosen.lease_seconds / 3))
-    return {channel: _braked(chosen, channel, adapter(chosen, channel, name, http)) for channel, name in chosen.providers.items()}
+def providers(config: Settings) -> Mapping[Channel, Provider]:
+    """One adapter per channel, behind circuit breaker and rate limiter; all of a process share one transport."""
+    http = _transport(config)
+    return {
+        channel: _protected(config, channel, adapter(config, channel, name, http)) for channel, name in config.providers.items()
+    }
 
 
-def adapter(chosen: Settings, channel: Channel, name: str, http: HttpTransport) -> Provider:
+def _transport(config: Settings) -> HttpTransport:
+    """A transport for one provider or several. A batch is sent concurrently, so the time limit of a call bounds the batch: what is
+    handed off before the send deadline is answered well within the lease.
+    """
+    return HttpTransport(concurrency=2 * BATCH_MESSAGES_MAX, timeout_seconds=min(20.0, config.lease_seconds / LEASE_PARTS))
+
+
+def adapter(config: Settings, channel: Channel, name: str, http: HttpTransport) -> Provider:
     """The adapter of this name; for "sandbox" the real one that speaks to the local double."""
-    found, account = account_of(chosen, channel, name)
+    found, account = account_of(config, channel, name)
     plugin = plugins()[found]
-    return plugin.make_adapter(account, AdapterContext(channel, http, f"{chosen.public_url.rstrip('/')}/webhooks/{found}"))
+    return plugin.make_adapter(account, AdapterContext(channel, http, f"{config.public_url.rstrip('/')}/webhooks/{found}"))
 
 
-def messages_per_request(chosen: Settings) -> Mapping[Channel, int]:
+def messages_per_request(config: Settings) -> Mapping[Channel, int]:
     """How many messages one request carries, by channel."""
-    found = {channel: account_of(chosen, channel, name) for channel, name in chosen.providers.items()}
+    found = {channel: account_of(config, channel, name) for channel, name in config.providers.items()}
     return {channel: plugins()[name].messages_per_request(account) for channel, (name, account) in found.items()}
 
 
-def account_of(chosen: Settings, channel: Channel, name: str) -> tuple[str, Any]:
+def account_of(config: Settings, channel: Channel, name: str) -> tuple[str, Any]:
     """The provider that a name stands for on a channel, and its account."""
     if name != SANDBOX:
-        return name, chosen.accounts[name]
+        return name, config.accounts[name]
     double = double_for(channel)
-    return double.name, replace(chosen.accounts[double.name], **double.credentials(chosen.sandbox_url, sandbox_folder(chosen)))
+    return double.name, replace(config.accounts[double.name], **double.credentials(config.sandbox_url, sandbox_folder(config)))
 
 
-def _braked(chosen: Settings, channel: Channel, first: Provider) -> Provider:
-    """The adapter with a breaker, a second provider where one is asked for, and the rate of its account where one is given."""
+def _protected(config: Settings, channel: Channel, first: Provider) -> Provider:
+    """The adapter with a circuit breaker, a second provider where one is configured, and the rate limit of its account, if any."""
     provider: Provider = CircuitBreaker(first, utc_now)
-    if second := chosen.seconds.get(channel):
-        other = CircuitBreaker(adapter(chosen, channel, second.provider, HttpTransport()), utc_now)
+    if second := config.seconds.get(channel):
+        other = CircuitBreaker(adapter(config, channel, second.provider, _transport(config)), utc_now)
         provider = Failover(
             [FailoverRoute(provider, 1.0 - second.share), FailoverRoute(other, second.share)], random.SystemRandom().random
         )
-    if channel not in chosen.rates:
+    if channel not in config.rates:
         return provider
-    per_second = chosen.rates[channel]
+    per_second = config.rates[channel]
     rate = Rate(per_second, burst=max(10, round(per_second)))
     return RateLimited(provider, _bucket(f"{first.name}:{channel}", rate))
 
 
 def _bucket(name: str, rate: Rate) -> TokenBucket:
-    """The bucket in the broker's store; one of this process's own where the broker is none that we can ask."""
+    """The bucket in the broker's store; one of this process alone where the broker is not Redis or Valkey."""
     url = broker_url().replace("redis+socket://", "unix://").replace("?virtual_host=", "?db=")
     if not url.startswith(("redis://", "rediss://", "unix://")):
         return LocalBucket(rate.fallback(), utc_now)
     return SharedBucket(Redis.from_url(url, socket_timeout=0.5, socket_connect_timeout=0.5), name, rate, utc_now)
 
 
-def sandbox_folder(chosen: Settings) -> Path:
-    """Where the sandbox keeps its arrivals and keys."""
-    return chosen.home / "sandbox"
+def sandbox_folder(config: Settings) -> Path:
+    """Where the sandbox stores its arrivals and keys."""
+    return config.home / "sandbox"
 
 
-def webhook_keys(chosen: Settings) -> Mapping[str, str]:
-    """What webhook calls are verified with, by provider: the real accounts' keys, or else the sandbox's."""
+def webhook_keys(config: Settings) -> Mapping[str, str]:
+    """The keys that verify webhook calls, by provider: those of the real accounts, or else those of the sandbox."""
     keys = {}
-    for channel, name in chosen.providers.items():
+    for channel, name in config.providers.items():
         if name == SANDBOX:
-            found, account = account_of(chosen, channel, name)
+            found, account = account_of(config, channel, name)
             keys[found] = plugins()[found].webhook_key(account)
-    real = {name: plugin.webhook_key(chosen.accounts[name]) for name, plugin in plugins().items()}
+    real = {name: plugin.webhook_key(config.accounts[name]) for name, plugin in plugins().items()}
     return keys | {name: key for name, key in real.items() if key}

@@ -1,18 +1,18 @@
-"""Whether templates and policy speak of the same things, asked once both are read: neither can see the other. Pure."""
+"""Check that templates and policy agree, once both are read: neither knows the other. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 
 from dispatcher.content import Template, TemplateError
-from dispatcher.content.errors import did_you_mean
+from dispatcher.domain.spelling import did_you_mean
 from dispatcher.policy import Policy
 
 
 def disagreements(policy: Policy, templates: Iterable[Template]) -> list[TemplateError]:
-    """What a template declares that the policy doesn't know, and what it fails to declare though the policy demands it.
+    """What a template declares and the policy does not know, and what the policy demands and the template does not declare.
 
-    An offer for a regulated product declares its topic: so it carries the sentence that the law demands, and is held to it.
+    An offer for a regulated product must declare its topic, so that it carries the sentence that the law demands.
     """
     return [fault for template in templates for fault in _of(policy, template)]
 
@@ -25,13 +25,13 @@ def _of(policy: Policy, template: Template) -> Iterator[TemplateError]:
     for topic, products in policy.topics.items():
         if info.product in products and info.topic != topic:
             yield _fault(
-                template, "topic", info.topic or "", f"must be {topic!r}: by the policy that rules offers of a {info.product}"
+                template, "topic", info.topic or "", f"must be {topic!r}: the policy demands it for offers of a {info.product}"
             )
 
 
 def _unknown(template: Template, field: str, word: str, known: Collection[str]) -> Iterator[TemplateError]:
     if word not in known:
-        yield _fault(template, field, word, f"is not in the policy: {did_you_mean(word, known)}")
+        yield _fault(template, field, word, f"is not in the policy{did_you_mean(word, known)}")
 
 
 def _fault(template: Template, field: str, value: str, message: str) -> TemplateError:

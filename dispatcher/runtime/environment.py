@@ -1,4 +1,4 @@
-"""Reading single variables: each reader returns a sound value or notes, in a plain sentence, what is wrong with it."""
+"""Read single variables: each method returns a valid value, or records in a plain sentence what is wrong with it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ OUR_PREFIX = "DISPATCHER_"
 
 
 @dataclass(frozen=True, slots=True)
-class Variable:
-    """What a variable says of itself: the configuration page is generated from it. `values` is empty where any text will do."""
+class EnvironmentVariable:
+    """The declaration of a variable, from which the configuration page is generated. `values` is empty where any text is valid."""
 
     name: str
     about: str
@@ -27,30 +27,30 @@ class Variable:
 
 
 class EnvironmentReader:
-    """Variables from one mapping. `faults` grows as they are read; `known` holds every variable that was asked for, by name."""
+    """Reads variables from one mapping. `faults` collects what is wrong; `known` holds every variable that was read, by name."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
         self.faults: list[str] = []
-        self.known: dict[str, Variable] = {}
+        self.known: dict[str, EnvironmentVariable] = {}
 
     def fault(self, sentence: str) -> None:
-        """Note what is wrong, once."""
+        """Record what is wrong, once."""
         if sentence not in self.faults:
             self.faults.append(sentence)
 
     def text(self, name: str, default: str = "", *, about: str = "", values: str = "") -> str:
-        """A value without the white space around it; an empty one counts as not given."""
+        """A value without the white space around it; an empty one counts as not set."""
         self._declare(name, about, values, default)
         return self._environ.get(name, "").strip() or default
 
     def _declare(self, name: str, about: str, values: str = "", default: str = "") -> None:
-        """Note the variable; a later look at the same one, without `about`, changes nothing."""
+        """Record the variable; a second call for the same one, without `about`, changes nothing."""
         if about or name not in self.known:
-            self.known[name] = Variable(name, about, values, default)
+            self.known[name] = EnvironmentVariable(name, about, values, default)
 
     def secret(self, name: str, *, about: str = "") -> str:
-        """A value that is never shown: it must be free of white space and control characters, the traces of a bad copy."""
+        """A value that is never shown. White space and control characters are refused, because they come from a bad copy."""
         value = self.text(name, about=about)
         if not re.fullmatch(r"[!-~]*", value):
             self.fault(
@@ -97,7 +97,7 @@ class EnvironmentReader:
         return value
 
     def url(self, name: str, default: str, in_the_clear: bool = False, *, about: str = "") -> str:
-        """An http(s) address without a slash at its end; plain http only on this machine, or where it may go `in_the_clear`."""
+        """An http(s) URL without a slash at its end; plain http only to this machine, or with `in_the_clear`."""
         value = self.text(name, default, about=about).rstrip("/")
         parts = _split(value)
         if parts is None or parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
@@ -140,7 +140,7 @@ class EnvironmentReader:
 
 
 def spelling_warnings(environ: Mapping[str, str], known: Collection[str]) -> Iterator[str]:
-    """A word on each variable that looks as if it were meant for us, but isn't one of ours."""
+    """A warning for each variable that looks like one of ours, but is not."""
     prefixes = (OUR_PREFIX, *(prefix for plugin in plugins().values() for prefix in plugin.variable_prefixes))
     for name in sorted(environ):
         if name in known or not name.startswith(prefixes):
@@ -153,7 +153,7 @@ def spelling_warnings(environ: Mapping[str, str], known: Collection[str]) -> Ite
 
 
 def _split(value: str) -> SplitResult | None:
-    """The parts of a URL; None for one that can't be taken apart, also because of its port."""
+    """The parts of a URL; None for one that cannot be parsed, also because of its port."""
     try:
         parts = urlsplit(value)
         return parts if parts.port != 0 and not re.search(r"\s", value) else None
@@ -162,7 +162,7 @@ def _split(value: str) -> SplitResult | None:
 
 
 def _without_user(value: str) -> str:
-    """For showing: what stands before the last @ may be a password."""
+    """A URL to show: the part before the last @ may be a password."""
     return f"…@{value.rpartition('@')[2]}" if "@" in value else value
 
 

@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line on stderr when nobody watches, readable lines in a terminal. They carry ids, never personal data."""
+"""Logs on stderr: readable lines in a terminal, else one JSON object a line. They contain ids, never personal data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import structlog
 
 
 def configure_logs(level: int = logging.INFO) -> None:
-    """Send our own and the libraries' logs through one formatter."""
+    """Format our own and the libraries' logs in the same way."""
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -36,4 +36,4 @@ def configure_logs(level: int = logging.INFO) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # its warnings hold connection strings
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # its warnings contain connection strings

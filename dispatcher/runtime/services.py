@@ -1,4 +1,4 @@
-"""What the rooms are given to work with. Chosen once, by `bootstrap`; everything below takes it as an argument."""
+"""The service container. `bootstrap` makes it once; entry functions take it as an argument and pass on the parts needed."""
 
 from __future__ import annotations
 
@@ -7,47 +7,54 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from channels.base import Channel, Provider
+from channels.send_window import boot_seconds
 from dispatcher.content import Catalog
 from dispatcher.ledger.connection import Pool
 from dispatcher.policy import Policy
 
 BATCH_MESSAGES_MAX = 100
-COLLECT_AFTER = (50_000, 20, 100)  # objects, young and middle garbage collections; Python's own numbers cost 8 µs a message
+COLLECT_AFTER = (50_000, 20, 100)  # thresholds of garbage collection; Python's defaults cost 8 µs a message
 
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """Numbers of the engine, each a promise to somebody.
+    """Numbers of the engine.
 
-    `batch_messages_max` is what one killed worker process leaves `unresolved` at most; `together` is what one request carries, by
-    channel: who asks for more there than a batch accepts that loss. `lease_seconds` is how long a worker may take from claim to
-    settle before its claims count as lost; it exceeds the longest provider call.
+    `batch_messages_max` bounds how many messages a killed worker process leaves `unresolved`. `together` is how many messages one
+    request carries, by channel; where that is more than a batch, it is the bound. `send_deadline_seconds` is the longest time from
+    claim to hand-off: what is not handed off by then is not sent under this claim. `lease_seconds` is how long a worker may take
+    from claim to settlement before its claims count as lost; it exceeds that deadline and the longest provider call together.
     """
 
     batch_messages_max: int = BATCH_MESSAGES_MAX
     together: Mapping[Channel, int] = field(default_factory=dict)
+    send_deadline_seconds: float = 10.0
     lease_seconds: float = 60.0
+    chunk_seconds: float = 120.0  # after this time a worker leaves the rest of a chunk to the next turn, far below the task limits
     window_chunks: int = 64  # chunks of one campaign on the broker at a time
-    decide_rounds_max: int = 5  # times a chunk is decided again because choices changed meanwhile; then it waits for its next turn
-    settle_patience_seconds: float = 20.0  # how long receipts in hand wait for a ledger that went away
+    decide_rounds_max: int = (
+        5  # how often a chunk is decided again because choices changed meanwhile; then it waits until it is due again
+    )
+    settle_patience_seconds: float = 20.0  # how long a worker with receipts waits for a ledger that is away
 
     def batch(self, channels: Sequence[Channel]) -> int:
-        """How many messages are claimed at once: a batch, or a whole request's where all go by one channel that carries more."""
+        """How many messages are claimed at once: a batch, or a whole request where the only channel carries more in one."""
         return max(self.batch_messages_max, self.together.get(channels[0], 1) if len(channels) == 1 else 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The implementations and the world: ledger, policy, templates, providers, clock and dice."""
+    """All implementations: ledger, policy, templates, providers, clock, randomness."""
 
     pool: Pool
     policy: Policy
     catalog: Catalog
     providers: Mapping[Channel, Provider] = field(repr=False)
-    webhook_keys: Mapping[str, str] = field(repr=False)  # by provider; verify its webhook calls, an empty or missing one none
+    webhook_keys: Mapping[str, str] = field(repr=False)  # by provider; without a key no webhook call is accepted
     secret: bytes = field(repr=False)
     public_url: str
     clock: Callable[[], datetime]
     random: Callable[[], float]
     sleep: Callable[[float], None]
+    seconds: Callable[[], float] = boot_seconds  # for deadlines: never goes back, and counts the time that the machine sleeps
     engine: EngineConfig = field(default_factory=EngineConfig)

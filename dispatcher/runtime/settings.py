@@ -1,6 +1,6 @@
-"""From the environment to one frozen `Settings`; every fault is named, all at once, before anything starts.
+"""From the environment to one frozen `Settings`; everything that is wrong is named at once, before anything starts.
 
-Secrets are in no `repr` and in no sentence about a fault: of a value that is or may hold one, only the name is said.
+Secrets are in no `repr` and in no error text: of a value that is or may contain one, only the name is shown.
 """
 
 from __future__ import annotations
@@ -18,16 +18,18 @@ from typing import Any
 
 from channels.base import Channel
 from channels.registry import plugins
-from dispatcher.runtime.environment import EnvironmentReader, Variable, spelling_warnings
+from dispatcher.runtime.environment import EnvironmentReader, EnvironmentVariable, spelling_warnings
 
 SECRET_KEY_LENGTH_MIN = 32
+SEND_DEADLINE_SECONDS = 10.0
+LEASE_PARTS = 3  # of the lease: until the send deadline, for the longest provider call, to settle
 SANDBOX_URL = "http://127.0.0.1:8025"
 SANDBOX = "sandbox"  # in place of a provider's name: the local doubles
 CHANNELS = (Channel.EMAIL, Channel.SMS, Channel.WHATSAPP, Channel.PUSH)
 
 
 class InvalidSettings(Exception):
-    """What is wrong in the environment: one whole sentence per fault, none with a secret in it."""
+    """What is wrong in the environment: one sentence per error, without secrets."""
 
     def __init__(self, faults: list[str]) -> None:
         super().__init__("\n".join(faults))
@@ -36,7 +38,7 @@ class InvalidSettings(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SecondProvider:
-    """The provider that takes what a channel's first one surely did not; `share` (0 to 1) of the messages go there at once."""
+    """The provider that gets what a channel's first one did not accept; `share` (0 to 1) of the messages go there at once."""
 
     provider: str
     share: float = 0.0
@@ -44,7 +46,7 @@ class SecondProvider:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All that the environment says. Empty strings and None mean "not given"; a URL of None means the embedded engine."""
+    """All settings. Empty strings and None mean "not set"; a URL of None means the embedded engine."""
 
     home: Path
     database_url: str | None = field(repr=False)
@@ -56,24 +58,25 @@ class Settings:
     api_keys: Path | None
     providers: Mapping[Channel, str]
     seconds: Mapping[Channel, SecondProvider]
-    accounts: Mapping[str, Any]  # by the provider's name, each what its file reads
-    rates: Mapping[Channel, float]  # messages (SMS: segments) a second; a channel that is not named has no limit of ours
+    accounts: Mapping[str, Any]  # by the provider's name, each as its plugin reads it
+    rates: Mapping[Channel, float]  # messages (SMS: segments) a second; a channel that is missing has no rate limit
     sandbox_url: str
-    specialise: bool  # write messages along known paths through their templates; off: run the template for each
-    lease_seconds: float  # how long a worker may take from claim to settle before its claims count as lost
+    specialise: bool  # render along compiled paths; off: run the template for each message
+    send_deadline_seconds: float  # the longest time from claim to hand-off
+    lease_seconds: float  # how long a worker may take from claim to settlement before its claims count as lost
     warnings: tuple[str, ...] = ()
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Settings:
-        """Read `environ` and nothing else, but for the files it names. Raises `InvalidSettings` with everything that is wrong.
+        """Read `environ`, and the files that it names. Raises `InvalidSettings` with everything that is wrong.
 
-        `secret_key` stays empty where it is not given and the database is the embedded one: `load` then keeps one at home.
+        `secret_key` is empty where it is not set and the database is the embedded one; `load` then stores one in `home`.
         """
         read = EnvironmentReader(environ)
         settings = _settings(read)
         if read.faults:
             raise InvalidSettings(read.faults)
-        return replace(settings, warnings=(*spelling_warnings(environ, read.known), *_doubts(settings)))
+        return replace(settings, warnings=(*spelling_warnings(environ, read.known), *_warnings(settings)))
 
 
 def _settings(read: EnvironmentReader) -> Settings:
@@ -93,6 +96,7 @@ def _settings(read: EnvironmentReader) -> Settings:
         "DISPATCHER_PUBLIC_URL", "http://127.0.0.1:8000", about="where customers and providers reach the web application"
     )
     providers = _providers(read)
+    lease_seconds, send_deadline_seconds = _lease(read)
     return Settings(
         home=home,
         database_url=database_url or None,
@@ -107,9 +111,8 @@ def _settings(read: EnvironmentReader) -> Settings:
         providers=providers,
         seconds=_seconds(read, providers),
         rates=_rates(read),
-        lease_seconds=read.seconds(
-            "DISPATCHER_LEASE_SECONDS", default=60.0, least=3.0, most=540.0, about="how long a worker may take from claim to settle"
-        ),
+        send_deadline_seconds=send_deadline_seconds,
+        lease_seconds=lease_seconds,
         specialise=read.choice(
             "DISPATCHER_SPECIALISE", ("on", "off"), "on", about="render along compiled paths; `off` runs the template each time"
         )
@@ -119,21 +122,42 @@ def _settings(read: EnvironmentReader) -> Settings:
     )
 
 
-def variables() -> Sequence[Variable]:
-    """Every variable that is read, in the order of reading, with what it says of itself."""
+def _lease(read: EnvironmentReader) -> tuple[float, float]:
+    """The lease, and the send deadline within it: deadline and longest provider call together end before the lease does."""
+    lease = read.seconds(
+        "DISPATCHER_LEASE_SECONDS", default=60.0, least=3.0, most=540.0, about="how long a worker may take from claim to settle"
+    )
+    most = lease / LEASE_PARTS
+    deadline = read.seconds(
+        "DISPATCHER_SEND_DEADLINE_SECONDS",
+        default=min(SEND_DEADLINE_SECONDS, most),
+        least=0.5,
+        most=540.0 / LEASE_PARTS,
+        about="the longest time from claim to hand-off: how long after an opt-out a message claimed before it may still leave",
+    )
+    if deadline > most:
+        read.fault(
+            f"DISPATCHER_SEND_DEADLINE_SECONDS is {deadline:g}: it can be at most {most:g}, a third of DISPATCHER_LEASE_SECONDS,"
+            " so that a claim is settled before it counts as lost."
+        )
+    return lease, deadline
+
+
+def variables() -> Sequence[EnvironmentVariable]:
+    """The declaration of every variable, in the order of reading."""
     read = EnvironmentReader({})
     _settings(read)
     return tuple(read.known.values())
 
 
 def load(environ: Mapping[str, str]) -> Settings:
-    """`Settings.from_environment`, and a secret key in any case: where the environment gives none, the one kept at home."""
+    """`Settings.from_environment` with a secret key in any case: the one stored in `home` where the environment has none."""
     settings = Settings.from_environment(environ)
-    return settings if settings.secret_key else replace(settings, secret_key=_kept_secret_key(settings.home))
+    return settings if settings.secret_key else replace(settings, secret_key=_stored_secret_key(settings.home))
 
 
 def _providers(read: EnvironmentReader) -> dict[Channel, str]:
-    """The provider of each channel, by its name where one is given, else by the credentials that are there, else the sandbox."""
+    """The provider of each channel: the one named, else by the credentials that are set, else the sandbox."""
     providers = {}
     for channel in CHANNELS:
         variable = f"DISPATCHER_PROVIDER_{channel.upper()}"
@@ -149,7 +173,7 @@ def _serving(channel: Channel) -> list[str]:
 
 
 def _by_credentials(read: EnvironmentReader, channel: Channel) -> str:
-    """Half of a provider's credentials choose it too: then the missing half is a fault, not a silent turn to the sandbox."""
+    """Half of a provider's credentials choose it too, so that the missing half is an error, not a silent use of the sandbox."""
     second = _second(read, channel)
     candidates = [name for name in _serving(channel) if any(map(read.text, plugins()[name].needs[channel]))]
     return next((name for name in candidates if second is None or name != second.provider), SANDBOX)
@@ -162,7 +186,7 @@ def _ask_for_needs(read: EnvironmentReader, channel: Channel, name: str, why: st
 
 
 def _seconds(read: EnvironmentReader, providers: Mapping[Channel, str]) -> dict[Channel, SecondProvider]:
-    """The second providers that are asked for."""
+    """The second providers that are configured."""
     found = {}
     for channel in CHANNELS:
         if second := _second(read, channel):
@@ -170,7 +194,7 @@ def _seconds(read: EnvironmentReader, providers: Mapping[Channel, str]) -> dict[
             variable = f"DISPATCHER_FAILOVER_{channel.upper()}"
             _ask_for_needs(read, channel, second.provider, f"{variable}={second.provider} needs it.")
             if second.provider == providers[channel]:
-                read.fault(f"{variable} is {second.provider!r}, and so is the first provider: that is no second way.")
+                read.fault(f"{variable} is {second.provider!r}, and so is the first provider: that is no failover.")
     return found
 
 
@@ -190,7 +214,7 @@ def _second(read: EnvironmentReader, channel: Channel) -> SecondProvider | None:
 
 
 def _rates(read: EnvironmentReader) -> dict[Channel, float]:
-    asked = {
+    rates = {
         channel: read.number(
             f"DISPATCHER_RATE_{channel.upper()}",
             0.0,
@@ -200,7 +224,7 @@ def _rates(read: EnvironmentReader) -> dict[Channel, float]:
         )
         for channel in Channel
     }
-    return {channel: rate for channel, rate in asked.items() if rate}
+    return {channel: rate for channel, rate in rates.items() if rate}
 
 
 def _secret_key(read: EnvironmentReader, required: bool) -> str:
@@ -217,29 +241,29 @@ def _secret_key(read: EnvironmentReader, required: bool) -> str:
     return key
 
 
-def _kept_secret_key(home: Path) -> str:
-    """The key in `secret.key`; whoever comes first makes it, whole, and everybody reads the same."""
-    kept = home / "secret.key"
-    if not kept.exists():
+def _stored_secret_key(home: Path) -> str:
+    """The key in the file `secret.key`. The first process makes it, in one step; all others read the same."""
+    path = home / "secret.key"
+    if not path.exists():
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         with NamedTemporaryFile("w", dir=home, prefix="secret.key.") as draft:  # of mode 0600
             draft.write(secrets.token_urlsafe(48))
             draft.flush()
             with suppress(FileExistsError):
-                os.link(draft.name, kept)
-    if stat.S_IMODE(kept.stat().st_mode) & 0o077:
+                os.link(draft.name, path)
+    if stat.S_IMODE(path.stat().st_mode) & 0o077:
         raise InvalidSettings(
-            [f"{kept} can be read by others, and whoever has it can sign unsubscribe links: chmod 600 it, or make a new one."]
+            [f"{path} can be read by others, and whoever has it can sign unsubscribe links: chmod 600 it, or make a new one."]
         )
-    return kept.read_text().strip()
+    return path.read_text().strip()
 
 
-def _doubts(settings: Settings) -> Iterator[str]:
-    """What may be meant so, but is worth a word."""
+def _warnings(settings: Settings) -> Iterator[str]:
+    """Warnings about settings that are valid but may be mistakes."""
     real = sorted(channel for channel, provider in settings.providers.items() if provider in plugins() and plugins()[provider].real)
-    pretended = sorted(settings.providers.keys() - set(real))
-    if real and pretended:
-        yield f"{' and '.join(real)} reach people, but {' and '.join(pretended)} end in the sandbox or outbox and reach nobody."
+    simulated = sorted(settings.providers.keys() - set(real))
+    if real and simulated:
+        yield f"{' and '.join(real)} reach people, but {' and '.join(simulated)} end in the sandbox or outbox and reach nobody."
     if real and settings.public_url.startswith("http://"):
         yield f"DISPATCHER_PUBLIC_URL is {settings.public_url!r}: its links lead to this machine, where nobody can unsubscribe."
     in_use = {*settings.providers.values(), *(second.provider for second in settings.seconds.values())}

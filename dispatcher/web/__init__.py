@@ -1,17 +1,17 @@
-"""HTTP: the API, the webhooks, the pages for customers, the console for operations."""
+"""HTTP: the API, the webhooks, the customers' pages, the console."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # the command line looks in here for keys, and should not wait for a web framework
+if TYPE_CHECKING:  # the command line imports this package for API keys, and must not wait for a web framework
     from fastapi import FastAPI
 
-CONNECTIONS_MAX = 8  # calls at work at a time; the others wait for their turn
+CONNECTIONS_MAX = 8  # database connections, so at most so many requests work at a time; the others wait
 
 
 def app() -> FastAPI:
-    """The application that `uvicorn --factory dispatcher.web:app` serves. Raises BadInput where the file of API keys is wrong."""
+    """The application that `uvicorn --factory dispatcher.web:app` serves. Raises `BadInput` where the file of API keys is wrong."""
     from dispatcher import tasks
     from dispatcher.runtime import bootstrap
     from dispatcher.web.api_keys import read_keys

@@ -1,11 +1,11 @@
-"""API keys: a file of hashes with names and rights. The keys themselves are kept by their callers only.
+"""API keys: a file of hashes with names and rights. Only the callers have the keys themselves.
 
     [[keys]]
     name = "marketing"
     hash = "sha256:<64 hex digits>"
     rights = ["campaigns", "messages"]
 
-A key is 256 random bits, so a plain hash of it can't be searched for, and needs neither salt nor a slow function.
+A key is 256 random bits, so its hash cannot be guessed and needs neither salt nor a slow hash function.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
+from dispatcher.domain.derived_keys import derive
 from dispatcher.intake.errors import BadInput, InputError, StrictModel, read_text, validate
-from dispatcher.ledger.keyed_hash import derive
 
-PREFIX = "dsp_"  # so that people, and programs that look for lost secrets, know what they see
+PREFIX = "dsp_"  # so that people and secret scanners recognise a key
 KEY_BYTES = 32
 
 
 class Right(StrEnum):
-    """What a key opens."""
+    """What a key allows."""
 
     CAMPAIGNS = "campaigns"
     MESSAGES = "messages"
     RECIPIENTS = "recipients"
     PREFERENCES = "preferences"
-    TEMPLATES = "templates"  # approve them, and withdraw that
+    TEMPLATES = "templates"  # approve templates, and withdraw approvals
     CONSOLE = "console"
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A caller: `name` stands in the ledger as the actor, `digest` is SHA-256 of the key."""
+    """A caller: `name` is the actor in the ledger, `digest` the SHA-256 of the key."""
 
     name: str
     digest: bytes = field(repr=False)
@@ -54,9 +54,9 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True)
 class ApiKeyRing:
-    """All keys that open anything. None of them: everything stays shut."""
+    """All valid keys. Without any, API and console admit nobody."""
 
-    held: tuple[ApiKey, ...] = ()
+    keys: tuple[ApiKey, ...] = ()
 
     def find(self, key: str) -> ApiKey | None:
         """Whose key this is. Takes the same time whether and where it matches."""
@@ -65,9 +65,9 @@ class ApiKeyRing:
     def of_digest(self, digest: bytes) -> ApiKey | None:
         """The key with this hash, compared as `find` does."""
         found = None
-        for held in self.held:
-            if hmac.compare_digest(held.digest, digest):
-                found = held
+        for key in self.keys:
+            if hmac.compare_digest(key.digest, digest):
+                found = key
         return found
 
 
@@ -89,26 +89,26 @@ class ApiKeysForm(StrictModel):
 
 
 def read_keys(path: Path | None) -> ApiKeyRing:
-    """The keys in a file; none where there is no file. Raises BadInput with every fault."""
+    """The keys in a file; none where there is no file. Raises `BadInput` with every error."""
     if path is None:
         return NO_KEYS
     try:
-        written = tomllib.loads(read_text(path))
+        content = tomllib.loads(read_text(path))
     except tomllib.TOMLDecodeError as error:
         raise BadInput(InputError(str(path), 0, "", f"is not TOML: {error}")) from None
-    forms = validate(ApiKeysForm, written, str(path)).keys
-    twice = [*_twice("name", (form.name for form in forms)), *_twice("hash", (form.hash for form in forms))]
-    if twice:
-        raise BadInput(*(InputError(str(path), 0, field, message) for field, message in twice))
+    forms = validate(ApiKeysForm, content, str(path)).keys
+    duplicates = [*_duplicates("name", (form.name for form in forms)), *_duplicates("hash", (form.hash for form in forms))]
+    if duplicates:
+        raise BadInput(*(InputError(str(path), 0, field, message) for field, message in duplicates))
     return ApiKeyRing(tuple(ApiKey(form.name, bytes.fromhex(form.hash[7:]), frozenset(form.rights)) for form in forms))
 
 
-def _twice(field_: str, values: Iterable[str]) -> list[tuple[str, str]]:
-    return [(field_, f"{value} stands there twice") for value, count in Counter(values).items() if count > 1]
+def _duplicates(field_: str, values: Iterable[str]) -> list[tuple[str, str]]:
+    return [(field_, f"{value} is there twice") for value, count in Counter(values).items() if count > 1]
 
 
 def new_key(name: str, rights: Iterable[str], random: Callable[[int], bytes] = secrets.token_bytes) -> tuple[str, str]:
-    """A new key, and the entry for the file. The key is shown this once. Raises BadInput for a bad name or right."""
+    """A new key, and its entry for the file. Nobody can show the key again. Raises `BadInput` for a bad name or right."""
     key = PREFIX + urlsafe_b64encode(random(KEY_BYTES)).rstrip(b"=").decode()
     form = validate(ApiKeyForm, {"name": name, "hash": f"sha256:{_digest(key).hex()}", "rights": list(rights)}, "key")
     listed = ", ".join(f'"{right}"' for right in form.rights)
@@ -116,9 +116,9 @@ def new_key(name: str, rights: Iterable[str], random: Callable[[int], bytes] = s
 
 
 def local_key(secret: bytes, folder: Path) -> tuple[str, Path]:
-    """A key with every right, for a program that runs on one machine alone: the key, and the file (in `folder`) that lets it in.
+    """A key with every right, for a program that runs on one machine only: the key, and the file (in `folder`) that admits it.
 
-    It is drawn from the house's secret, so it is the same at each start, and whoever may read the one may make the other.
+    It is derived from the secret, so it is the same at each start; whoever can read the secret can make the key.
     """
     key, line = new_key("local", Right, random=lambda count: derive(secret, "local-key")[:count])
     file = folder / "api-keys.toml"

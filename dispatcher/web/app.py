@@ -1,15 +1,16 @@
-"""The application, put together from one router per audience."""
+"""The application, assembled from one router per audience."""
 
 from __future__ import annotations
 
 from fastapi import FastAPI
 
 from dispatcher import __version__
+from dispatcher.campaigns.overview import BalanceCache
 from dispatcher.runtime.services import Services
 from dispatcher.web import errors, health, metrics, webhooks
-from dispatcher.web.api import openapi, routes
+from dispatcher.web.api import openapi, v1
 from dispatcher.web.api_keys import NO_KEYS, ApiKeyRing
-from dispatcher.web.console import campaigns, templates
+from dispatcher.web.console import pages
 from dispatcher.web.dependencies import TaskPublisher
 from dispatcher.web.middleware import BodySizeLimit, ErrorBoundary, SecurityHeaders
 from dispatcher.web.public import preferences, unsubscribe
@@ -18,24 +19,28 @@ __all__ = ["TaskPublisher", "create"]
 
 
 def create(services: Services, broker: TaskPublisher, keys: ApiKeyRing = NO_KEYS) -> FastAPI:
-    """The application for a house. Routers find all three in `request.app.state`. Without keys the API and console stay shut."""
-    # No /docs: those pages load scripts from elsewhere.
+    """The application for these services. Routers find the three arguments in `request.app.state`. Without keys, API and console
+    admit nobody.
+    """
+    # No /docs: those pages load scripts from other sites.
     application = FastAPI(title="dispatcher", version=__version__, openapi_url="/openapi.json", docs_url=None, redoc_url=None)
     application.state.services = services
     application.state.broker = broker
     application.state.keys = keys
-    application.state.balances = campaigns.BalanceCache()
-    application.include_router(routes.router)
-    application.include_router(webhooks.router)
-    application.include_router(campaigns.router)
-    application.include_router(templates.router)
-    application.include_router(health.router)
-    application.include_router(metrics.router)
-    application.include_router(unsubscribe.router)
-    application.include_router(preferences.router)
+    application.state.balances = BalanceCache()
+    for router in (
+        v1.router,
+        webhooks.router,
+        pages.router,
+        health.router,
+        metrics.router,
+        unsubscribe.router,
+        preferences.router,
+    ):
+        application.include_router(router)
     errors.install(application)
     openapi.describe(application)
-    application.add_middleware(BodySizeLimit)  # the last one added is the first to be asked
+    application.add_middleware(BodySizeLimit)  # the last one added runs first
     application.add_middleware(ErrorBoundary)
     application.add_middleware(SecurityHeaders, https=services.public_url.startswith("https://"))
     return application

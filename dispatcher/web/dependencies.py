@@ -1,4 +1,4 @@
-"""What every router finds at hand: the house, the broker, the clock's time, the body of a call."""
+"""Dependencies of all routers: the services, the broker, the body of a request."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Any, Protocol
 import structlog
 from fastapi import Depends, Request
 
-from dispatcher.ledger.delivery.scheduling import DueChunk
+from dispatcher.campaigns.scheduler import DueChunk
 from dispatcher.runtime.services import Services
 from dispatcher.web.api.strict_json import read_object
 
@@ -16,18 +16,18 @@ log = structlog.get_logger()
 
 
 class TaskPublisher(Protocol):
-    """How work is put on the broker; `dispatcher.tasks` is one."""
+    """Puts work on the broker; the module `dispatcher.tasks` is one."""
 
     def publish(self, dues: Iterable[DueChunk]) -> None:
         """Put chunks on their lanes."""
         ...
 
     def publish_events(self) -> None:
-        """Say that provider events have come in."""
+        """Put a task on the inbound lane that applies provider events."""
         ...
 
 
-async def _house(request: Request) -> Services:
+async def _services(request: Request) -> Services:
     services: Services = request.app.state.services
     return services
 
@@ -41,7 +41,7 @@ async def _raw_body(request: Request) -> bytes:
     return await request.body()
 
 
-ServicesHere = Annotated[Services, Depends(_house)]
+ServicesHere = Annotated[Services, Depends(_services)]
 PublisherHere = Annotated[TaskPublisher, Depends(_broker)]
 RawBody = Annotated[bytes, Depends(_raw_body)]
 
@@ -54,9 +54,9 @@ JsonObject = Annotated[dict[str, Any], Depends(_json_object)]
 
 
 def publish_or_leave(publish: Callable[..., None], *arguments: Any) -> None:
-    """Put work on the broker, or leave it to the sweeps: what is in the ledger is found there, a little later.
+    """Put work on the broker, or leave it to the sweep, which finds what is in the ledger a little later.
 
-    So a broker that is away, in whatever way its client tells, is no reason to say that a job was not taken.
+    A broker that is away, whatever error its client raises, is no reason to answer that a job was not accepted.
     """
     try:
         publish(*arguments)

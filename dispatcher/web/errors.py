@@ -1,4 +1,4 @@
-"""Every fault as one answer: RFC 9457 problem details for programs, a short page for people. Values are never repeated."""
+"""Errors as responses: RFC 9457 problem details for programs, a short page for people. They never repeat a value of the caller."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
+from dispatcher.domain.errors import LedgerUnavailable, UnknownRecipient, VersionConflict
 from dispatcher.domain.message_id import BadMessageId
 from dispatcher.domain.preferences import BadChoice
 from dispatcher.intake.errors import BadInput
-from dispatcher.ledger.connection import LedgerUnavailable
-from dispatcher.ledger.consent.events import UnknownRecipient, VersionConflict
 from dispatcher.web.pages.console import page
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 5
-FIELD_LENGTH_MAX = 200  # a field's name is the caller's too
+FIELD_LENGTH_MAX = 200  # the name of a field comes from the caller, too
 MACHINES = ("/v1/", "/webhooks/", "/metrics", "/healthz", "/readyz")
 
 
@@ -33,7 +32,7 @@ class FieldError(BaseModel):
 
 
 class Problem(BaseModel):
-    """What went wrong, after RFC 9457. `errors` is there when fields are to blame."""
+    """What went wrong, by RFC 9457. `errors` names the wrong fields, if any."""
 
     title: str
     status: int
@@ -41,8 +40,8 @@ class Problem(BaseModel):
     errors: list[FieldError] | None = None
 
 
-def answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """For OpenAPI: the problems that a route may answer with."""
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """For OpenAPI: the problems with which a route may answer."""
     schema = {"$ref": "#/components/schemas/Problem"}
     return {status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {"schema": schema}}} for status in statuses}
 
@@ -54,7 +53,7 @@ def problem(
     faults: Sequence[tuple[str, str]] = (),
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """The answer, in the form that the caller can use. `faults` are (field, what is wrong) pairs."""
+    """The response, in the form that the caller can use. `faults` are (field, what is wrong) pairs."""
     title = HTTPStatus(status).phrase
     if not request.url.path.startswith(MACHINES) and "text/html" in request.headers.get("accept", ""):
         text = page("problem.html", title=title, status=status, detail=detail)
@@ -73,23 +72,23 @@ async def _http(request: Request, error: Exception) -> Response:
 async def _bad_input(request: Request, error: Exception) -> Response:
     assert isinstance(error, BadInput)  # noqa: S101
     faults = [(fault.field, fault.message) for fault in error.faults]
-    return problem(request, HTTPStatus.UNPROCESSABLE_ENTITY, "nothing of this was taken", faults)
+    return problem(request, HTTPStatus.UNPROCESSABLE_ENTITY, "nothing of this was accepted", faults)
 
 
 async def _bad_choice(request: Request, error: Exception) -> Response:
     assert isinstance(error, BadChoice)  # noqa: S101
     field = "at" if error.field == "said_at" else error.field
-    return problem(request, HTTPStatus.UNPROCESSABLE_ENTITY, "nothing of this was taken", [(field, error.reason)])
+    return problem(request, HTTPStatus.UNPROCESSABLE_ENTITY, "nothing of this was accepted", [(field, error.reason)])
 
 
 async def _bad_parameter(request: Request, error: Exception) -> Response:
-    """A path that can name nothing names nothing: 404. Other parameters: 422."""
+    """404 for a path that cannot name anything, 422 for other parameters."""
     assert isinstance(error, RequestValidationError)  # noqa: S101
     items = error.errors()
     if any(item["loc"][0] == "path" for item in items):
         return problem(request, HTTPStatus.NOT_FOUND)
     faults = [(".".join(str(part) for part in item["loc"][1:]), item["msg"]) for item in items]
-    return problem(request, HTTPStatus.UNPROCESSABLE_ENTITY, "nothing of this was taken", faults)
+    return problem(request, HTTPStatus.UNPROCESSABLE_ENTITY, "nothing of this was accepted", faults)
 
 
 async def _unknown(request: Request, _: Exception) -> Response:
@@ -102,12 +101,12 @@ async def _conflict(request: Request, error: Exception) -> Response:
 
 
 async def _unavailable(request: Request, _: Exception) -> Response:
-    detail = "the ledger can't be reached; try again in a moment"
+    detail = "the ledger cannot be reached; try again in a moment"
     return problem(request, HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": str(RETRY_SECONDS)})
 
 
 def install(application: FastAPI) -> None:
-    """Let the application answer every fault that its routers raise."""
+    """Let the application answer every error that its routers raise."""
     application.add_exception_handler(HTTPException, _http)
     application.add_exception_handler(RequestValidationError, _bad_parameter)
     application.add_exception_handler(BadInput, _bad_input)

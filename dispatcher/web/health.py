@@ -1,13 +1,12 @@
-"""For load balancers: is the process alive, and can it work."""
+"""For load balancers: whether the process runs, and whether it can work."""
 
 from __future__ import annotations
 
 from fastapi import APIRouter
 
-from dispatcher.ledger.connection import lend
-from dispatcher.ledger.maintenance.metrics import ping
+from dispatcher.maintenance.metrics import ping
 from dispatcher.web.dependencies import ServicesHere
-from dispatcher.web.errors import answers
+from dispatcher.web.errors import problem_responses
 
 router = APIRouter(tags=["health"])
 WAIT_SECONDS_MAX = 2.0  # load balancers ask every few seconds
@@ -19,9 +18,8 @@ async def alive() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/readyz", responses=answers(503))
+@router.get("/readyz", responses=problem_responses(503))
 def ready(services: ServicesHere) -> dict[str, str]:
-    """The ledger answers too; 503 while it does not. A broker that is away delays work, but stops nobody from bringing it."""
-    with lend(services.pool, WAIT_SECONDS_MAX) as connection:
-        ping(connection)
+    """The ledger answers too; 503 while it does not. A broker that is away delays work, but requests are still accepted."""
+    ping(services, WAIT_SECONDS_MAX)
     return {"status": "ok"}

@@ -1,50 +1,48 @@
-"""Figures for Prometheus, in its text format. Counts only: no names of people, campaigns or addresses."""
+"""Metrics for Prometheus, in its text format. Counts only: no names of people, campaigns or addresses."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 
 from fastapi import APIRouter
 from fastapi.responses import PlainTextResponse
 
 from channels.base import Channel
-from dispatcher.ledger.connection import lend
-from dispatcher.ledger.maintenance.metrics import Metrics
-from dispatcher.ledger.maintenance.metrics import metrics as figures
-from dispatcher.runtime.services import Services
+from dispatcher.maintenance.metrics import Metrics, collect
 from dispatcher.web.dependencies import ServicesHere
-from dispatcher.web.errors import answers
+from dispatcher.web.errors import problem_responses
 
 router = APIRouter(tags=["health"])
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 Sample = tuple[Mapping[str, str], float]
 
 
-@router.get("/metrics", response_class=PlainTextResponse, responses=answers(503))
+@router.get("/metrics", response_class=PlainTextResponse, responses=problem_responses(503))
 def metrics(services: ServicesHere) -> PlainTextResponse:
-    """How things stand, for Prometheus."""
-    with lend(services.pool) as connection:
-        found = figures(connection, services.clock())
-    return PlainTextResponse("".join(_lines(services, found)), media_type=MEDIA_TYPE)
+    """All metrics, for Prometheus."""
+    return PlainTextResponse("".join(_lines(collect(services), services.clock())), media_type=MEDIA_TYPE)
 
 
-def _lines(services: Services, found: Metrics) -> Iterator[str]:
-    stopped = {stop.channel for stop in found.stops}
-    age = (services.clock() - found.oldest_unsettled_at).total_seconds() if found.oldest_unsettled_at else 0.0
-    yield _gauge("campaigns", "Campaigns by state.", [({"state": state}, count) for state, count in found.campaigns.items()])
-    yield _gauge("chunks_open", "Chunks of campaigns and triggers not yet dealt with.", [({}, found.chunks_open)])
-    yield _gauge("messages_parked", "Messages held or waiting.", [({}, found.messages_parked)])
+def _lines(counted: Metrics, now: datetime) -> Iterator[str]:
+    stopped = {stop.channel for stop in counted.stops}
+    age = (now - counted.oldest_unsettled_at).total_seconds() if counted.oldest_unsettled_at else 0.0
+    yield _gauge("campaigns", "Campaigns by state.", [({"state": state}, count) for state, count in counted.campaigns.items()])
+    yield _gauge("chunks_open", "Chunks of campaigns and triggers that are not done.", [({}, counted.chunks_open)])
+    yield _gauge("messages_parked", "Messages held or waiting.", [({}, counted.messages_parked)])
     yield _gauge(
-        "messages_overdue", "Parked messages whose time has come; lasting ones mean beat is away.", [({}, found.messages_overdue)]
+        "messages_overdue",
+        "Parked messages whose time has come; if they stay, beat is not running.",
+        [({}, counted.messages_overdue)],
     )
-    yield _gauge("events_unsettled", "Provider events not yet applied.", [({}, found.events_unsettled)])
+    yield _gauge("events_unsettled", "Provider events not yet applied.", [({}, counted.events_unsettled)])
     yield _gauge("events_unsettled_age_seconds", "Age of the oldest of them.", [({}, age)])
-    yield _gauge("texts_waiting", "Answers by SMS or WhatsApp that a person must read.", [({}, found.texts_waiting)])
-    yield _gauge("messages_unresolved", "Messages that may have gone.", [({}, found.unresolved)])
+    yield _gauge("texts_waiting", "Inbound messages that wait for an employee.", [({}, counted.texts_waiting)])
+    yield _gauge("messages_unresolved", "Unresolved messages: they may have been sent.", [({}, counted.unresolved)])
     yield _gauge(
         "provider_codes",
-        "Codes of providers that call for a person, heard in the last week; of unknown ones nobody has said what should follow.",
-        [({"known": str(known).lower()}, sum(alert.known is known for alert in found.alerts)) for known in (True, False)],
+        "Providers' codes of the last week that need a person; an unknown one has no rule yet.",
+        [({"known": str(known).lower()}, sum(alert.known is known for alert in counted.alerts)) for known in (True, False)],
     )
     yield _gauge(
         "channel_stopped",
@@ -54,7 +52,7 @@ def _lines(services: Services, found: Metrics) -> Iterator[str]:
 
 
 def _gauge(name: str, meaning: str, samples: Sequence[Sample]) -> str:
-    """One family. Labels come from our own enums, so there is nothing in them to escape."""
+    """One metric family. Labels are values of our own enums, so they need no escaping."""
     head = f"# HELP dispatcher_{name} {meaning}\n# TYPE dispatcher_{name} gauge\n"
     return head + "".join(f"dispatcher_{name}{_labels(labels)} {float(value):g}\n" for labels, value in samples)
 

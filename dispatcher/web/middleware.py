@@ -1,4 +1,4 @@
-"""What stands before every route: how much a caller may send, what browsers are told, and that no fault tells tales."""
+"""Middleware of all routes: a limit for bodies, security headers, and errors without details."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ MEGABYTE = 1_048_576
 BODY_BYTES_MAX = MEGABYTE
 BODY_BYTES_MAX_AT: Mapping[str, int] = {"/webhooks/": 2 * MEGABYTE, "/v1/campaigns": 32 * MEGABYTE}  # audiences come inline
 
-# No scripts at all, styles and forms only from and to ourselves. A page that needs more says so with a header of its own.
+# No scripts; styles and forms only from and to this site. A page that needs more sets the header itself.
 HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; "
     "frame-ancestors 'none'; base-uri 'none'",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",  # our links hold tokens
+    "Referrer-Policy": "no-referrer",  # our links contain tokens
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
@@ -33,14 +33,14 @@ HSTS = "max-age=31536000; includeSubDomains"
 
 
 class SecurityHeaders:
-    """Sets the headers above wherever the answer does not set them itself."""
+    """Sets the headers above where the response does not set them itself."""
 
     def __init__(self, app: ASGIApp, https: bool) -> None:
         self._app = app
         self._headers = {**HEADERS, "Strict-Transport-Security": HSTS} if https else HEADERS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As ASGI asks."""
+        """ASGI interface."""
 
         async def send_headed(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -53,19 +53,19 @@ class SecurityHeaders:
 
 
 class BodySizeLimit:
-    """Refuses a body that is too large: by what its sender says, and by what in fact comes."""
+    """Refuses a body that is too large, by its declared length and by its real one."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As ASGI asks."""
+        """ASGI interface."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         allowed = next((size for path, size in BODY_BYTES_MAX_AT.items() if scope["path"].startswith(path)), BODY_BYTES_MAX)
-        said = Headers(scope=scope).get("content-length", "")
-        if said.isascii() and said.isdigit() and (len(said) > 15 or int(said) > allowed):
+        declared = Headers(scope=scope).get("content-length", "")
+        if declared.isascii() and declared.isdigit() and (len(declared) > 15 or int(declared) > allowed):
             await problem(Request(scope), HTTPStatus.REQUEST_ENTITY_TOO_LARGE, _too_large(allowed))(scope, receive, send)
             return
         received = 0
@@ -82,22 +82,22 @@ class BodySizeLimit:
 
 
 class ErrorBoundary:
-    """A fault of ours: 500 to the caller, its kind and place to the log. Its words stay unsaid: they may hold personal data."""
+    """Our own errors: 500 to the caller, class and place to the log. The text may contain personal data, so it is dropped."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As ASGI asks."""
+        """ASGI interface."""
         started = False
 
-        async def send_noting(message: Message) -> None:
+        async def send_observed(message: Message) -> None:
             nonlocal started
             started = started or message["type"] == "http.response.start"
             await send(message)
 
         try:
-            await self._app(scope, receive, send_noting)
+            await self._app(scope, receive, send_observed)
         except Exception as error:
             if scope["type"] != "http":
                 raise
@@ -107,11 +107,11 @@ class ErrorBoundary:
 
 
 def _too_large(allowed: int) -> str:
-    return f"at most {allowed // MEGABYTE} MB are taken here"
+    return f"at most {allowed // MEGABYTE} MB are accepted here"
 
 
 def _place(error: BaseException) -> str:
-    """The innermost line of ours, as "module:line"."""
+    """The innermost line of our own code, as "module:line"."""
     place, step = "", error.__traceback__
     while step is not None:
         module = step.tb_frame.f_globals.get("__name__", "")

@@ -1,4 +1,4 @@
-"""Plain data of what people and machines are shown: the same shapes on the command line and over HTTP. No personal data but ids."""
+"""Plain data for JSON and tables, with the same shapes on the command line and over HTTP. No personal data but ids."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from datetime import datetime
 from typing import Any
 
 from dispatcher.campaigns.dry_run import DryRun
-from dispatcher.campaigns.template_approval import ApprovalStatus, TemplateVersion
+from dispatcher.campaigns.overview import Balance, Campaign
+from dispatcher.campaigns.template_approval import Approval, ApprovalStatus, TemplateVersion
+from dispatcher.consent.preferences import Preferences
+from dispatcher.delivery.messages import DeadMessage, Message, UnresolvedRow
 from dispatcher.domain.message import OfferType, State
 from dispatcher.domain.recipient import ChannelGroup
-from dispatcher.ledger.campaigns.balance import Balance
-from dispatcher.ledger.campaigns.lifecycle import Campaign
-from dispatcher.ledger.consent.events import Preferences
-from dispatcher.ledger.delivery.messages import Message
-from dispatcher.maintenance import retention
+from dispatcher.maintenance.retention import RetentionBacklog
 from dispatcher.policy import Explanation
 
 
@@ -63,38 +62,39 @@ def campaign_line(campaign: Campaign) -> dict[str, Any]:
     }
 
 
-def dry_run_view(campaign_id: str, rehearsal: DryRun) -> dict[str, Any]:
+def dry_run_view(campaign_id: str, result: DryRun) -> dict[str, Any]:
     """What a campaign would do; `states` sums to `audience`."""
     return {
         "id": campaign_id,
         "state": "dry_run",
-        "audience": rehearsal.audience,
-        "invalid": rehearsal.invalid,
-        "states": dict(rehearsal.states.most_common()),
-        "reasons": dict(rehearsal.reasons.most_common()),
-        "channels": dict(rehearsal.channels.most_common()),
-        "variants": dict(rehearsal.variants.most_common()),
-        "needs": list(rehearsal.needs),
+        "audience": result.audience,
+        "invalid": result.invalid,
+        "states": dict(result.states.most_common()),
+        "reasons": dict(result.reasons.most_common()),
+        "channels": dict(result.channels.most_common()),
+        "variants": dict(result.variants.most_common()),
+        "needs": list(result.needs),
     }
 
 
-STANDING = {
+APPROVAL_TEXTS = {
     ApprovalStatus.APPROVED: "was approved by {who}, {when}",
     ApprovalStatus.WITHDRAWN: "had its approval withdrawn by {who}, {when}",
-    ApprovalStatus.WAITING: "waits for somebody to approve it",
+    ApprovalStatus.WAITING: "waits for approval",
     ApprovalStatus.FREE: "needs no approval",
 }
 
 
-def approval_text(wording: TemplateVersion) -> str:
-    """How a template's present wording stands, for people."""
-    word = wording.word
-    return STANDING[wording.standing].format(who=word.actor if word else "", when=f"{word.at:%Y-%m-%d %H:%M} UTC" if word else "")
+def approval_text(version: TemplateVersion) -> str:
+    """The approval of a template as it now is, for people."""
+    approval = version.approval
+    when = f"{approval.at:%Y-%m-%d %H:%M} UTC" if approval else ""
+    return APPROVAL_TEXTS[version.status].format(who=approval.actor if approval else "", when=when)
 
 
-def template_view(wording: TemplateVersion) -> dict[str, Any]:
-    """A template as it now is, and who approved that; `approval` is the newest word on this digest."""
-    template, word = wording.template, wording.word
+def template_view(version: TemplateVersion) -> dict[str, Any]:
+    """A template as it now is, with its newest approval or withdrawal."""
+    template, approval = version.template, version.approval
     return {
         "name": template.name,
         "version": template.version,
@@ -105,25 +105,28 @@ def template_view(wording: TemplateVersion) -> dict[str, Any]:
         "topic": template.info.topic,
         "modes": sorted(template.info.modes),
         "channels": list(template.channels),
-        "standing": wording.standing,
-        "approval": {"no": word.no, "approved": word.approved, "actor": word.actor, "at": moment(word.at)} if word else None,
+        "standing": version.status,
+        "approval": _approval_view(approval) if approval else None,
     }
 
 
-def retention_view(standing: retention.RetentionBacklog) -> dict[str, Any]:
-    """A kind of data, how long it is kept, and how much of it is due to be cleared."""
-    keeping = standing.keeping
+def _approval_view(approval: Approval) -> dict[str, Any]:
+    return {"no": approval.no, "approved": approval.approved, "actor": approval.actor, "at": moment(approval.at)}
+
+
+def retention_view(backlog: RetentionBacklog) -> dict[str, Any]:
+    """A class of data, how long it is kept, and how much of it is due to be cleared."""
     return {
-        "class": keeping.term,
-        "what": keeping.what,
-        "kept": str(standing.kept),
-        "older_than": moment(standing.before),
-        "due": standing.due,
+        "class": backlog.data.term,
+        "what": backlog.data.what,
+        "kept": str(backlog.kept_for),
+        "older_than": moment(backlog.before),
+        "due": backlog.due,
     }
 
 
 def message_view(message: Message) -> dict[str, Any]:
-    """One message as the ledger knows it."""
+    """One message, its decision and its delivery reports."""
     return {
         "id": str(message.ref),
         "campaign": message.campaign_id,
@@ -141,41 +144,59 @@ def message_view(message: Message) -> dict[str, Any]:
         "updated_at": moment(message.updated_at),
         "decision": dict(message.decision),
         "events": [
-            {"provider": news.provider, "kind": news.kind, "code": news.code, "at": moment(news.at), "extra": dict(news.extra)}
-            for news in message.news
+            {"provider": each.provider, "kind": each.kind, "code": each.code, "at": moment(each.at), "extra": dict(each.extra)}
+            for each in message.news
         ],
     }
 
 
-def explanation_view(message: Message, told: Explanation) -> dict[str, Any]:
-    """A message's explanation, sentence by sentence; `text` is all of them."""
+def dead_view(message: DeadMessage) -> dict[str, Any]:
+    """A dead message in a list."""
+    return {"id": str(message.ref), "campaign": message.campaign_id, "reason": message.reason, "since": moment(message.since)}
+
+
+def unresolved_view(message: UnresolvedRow) -> dict[str, Any]:
+    """An unresolved message in a list. `ask_at` is null where no provider can be asked."""
+    return {
+        "id": str(message.ref),
+        "campaign": message.campaign_id,
+        "recipient": message.recipient_id,
+        "channel": message.channel,
+        "reason": message.reason,
+        "since": moment(message.since),
+        "ask_at": moment(message.ask_at),
+    }
+
+
+def explanation_view(message: Message, explanation: Explanation) -> dict[str, Any]:
+    """The explanation of a message, by sentences; `text` is all of them."""
     return {
         "id": str(message.ref),
         "recipient": message.recipient_id,
         "state": message.state,
         "reason": message.reason,
-        "language": told.language,
+        "language": explanation.language,
         "at": moment(message.updated_at),
-        "what": list(told.what),
-        "why": list(told.why),
-        "data": list(told.data),
-        "change": list(told.change),
-        "who": list(told.who),
-        "contact": list(told.contact),
-        "text": told.text,
+        "what": list(explanation.what),
+        "why": list(explanation.why),
+        "data": list(explanation.data),
+        "change": list(explanation.change),
+        "who": list(explanation.who),
+        "contact": list(explanation.contact),
+        "text": explanation.text,
     }
 
 
 def preferences_view(preferences: Preferences) -> dict[str, Any]:
-    """A person's choices in the words of the files, and under `choices` the proof of each. What was never said is null."""
-    said = {subject: choice.value for subject, choice in preferences.choices.items()}
+    """A person's choices with the names of the import file, and under `choices` the proof of each. A choice never made is null."""
+    values = {subject: choice.value for subject, choice in preferences.choices.items()}
     return {
         "recipient": preferences.recipient_id,
         "version": preferences.version,
-        "offers": {offer.value: said.get(f"offer:{offer}") for offer in OfferType},
-        "channels": {group.value: _switch(said.get(f"channel:{group}")) for group in ChannelGroup},
-        "object_marketing": said.get("objection:marketing") == "on",
-        "object_profiling": said.get("objection:profiling") == "on",
+        "offers": {offer.value: values.get(f"offer:{offer}") for offer in OfferType},
+        "channels": {group.value: _switch(values.get(f"channel:{group}")) for group in ChannelGroup},
+        "object_marketing": values.get("objection:marketing") == "on",
+        "object_profiling": values.get("objection:profiling") == "on",
         "choices": {
             subject: {"value": choice.value, "event": choice.event, "source": choice.source, "at": moment(choice.at)}
             for subject, choice in sorted(preferences.choices.items())
@@ -188,5 +209,5 @@ def _switch(value: str | None) -> bool | None:
 
 
 def moment(at: datetime | None) -> str | None:
-    """A time for JSON."""
+    """A time for JSON: ISO 8601."""
     return at.isoformat() if at else None

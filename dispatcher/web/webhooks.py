@@ -1,4 +1,4 @@
-"""What providers tell us. Signed, or refused; kept in the ledger, and answered at once: applying it is the inbound lane's work."""
+"""Webhooks of the providers. A call is verified by its signature, stored, and answered at once; the inbound lane applies it."""
 
 from __future__ import annotations
 
@@ -15,88 +15,87 @@ from channels.registry import WebhookEndpoint, WebhookItem, WebhookRequest, plug
 from dispatcher.inbound import customer_replies, provider_events
 from dispatcher.runtime.services import Services
 from dispatcher.web.dependencies import PublisherHere, RawBody, ServicesHere, TaskPublisher, publish_or_leave
-from dispatcher.web.errors import answers
+from dispatcher.web.errors import problem_responses
 
 log = structlog.get_logger()
 
-router = APIRouter(prefix="/webhooks", tags=["webhooks"], responses=answers(400, 403, 413, 503))
-TEXT_LENGTH_MAX = 300
-WORDS_LENGTH_MAX = 4_096  # the longest WhatsApp message
-_UNKEEPABLE = re.compile("[\0\ud800-\udfff]")  # PostgreSQL keeps neither
+router = APIRouter(prefix="/webhooks", tags=["webhooks"], responses=problem_responses(400, 403, 413, 503))
+FIELD_LENGTH_MAX = 300
+TEXT_LENGTH_MAX = 4_096  # the longest WhatsApp message
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # PostgreSQL stores neither
 
 
-def _opened(provider: str, door: WebhookEndpoint) -> Callable[..., Response]:
-    """The handler of one door."""
+def _handler(provider: str, endpoint: WebhookEndpoint) -> Callable[..., Response]:
+    """The handler of one endpoint."""
 
     def handle(request: Request, body: RawBody, services: ServicesHere, broker: PublisherHere) -> Response:
-        call = WebhookRequest(_public_url(services, request), body, dict(request.headers.items()), services.clock())
-        news = _read(door, call, services.webhook_keys.get(provider, ""))
-        events = [each for each in news if isinstance(each, Event)]
-        if events:
-            _keep(services, broker, events)
-        answers = [_hear(services, broker, each) for each in news if isinstance(each, InboundText)]
-        if door.answer is None:
+        call = WebhookRequest(_public_url(services.public_url, request), body, dict(request.headers.items()), services.clock())
+        items = _read(endpoint, call, services.webhook_keys.get(provider, ""))
+        if events := [_storable_event(item) for item in items if isinstance(item, Event)]:
+            provider_events.keep(services, events)
+            publish_or_leave(broker.publish_events)
+        answers = [_reply(services, broker, item) for item in items if isinstance(item, InboundText)]
+        if endpoint.answer is None:
             return Response(status_code=HTTPStatus.NO_CONTENT)
-        content, media_type = door.answer(next(filter(None, answers), None))
+        content, media_type = endpoint.answer(next(filter(None, answers), None))
         return Response(content, media_type=media_type)
 
     return handle
 
 
-for _plug in plugins().values():
-    for _path, _door in _plug.endpoints.items():
-        _place = "/".join(filter(None, (_plug.name, _path)))
-        router.add_api_route(
-            f"/{_place}",
-            _opened(_plug.name, _door),
-            methods=["POST"],
-            name=_place,
-            summary=f"What {_plug.name} tells: {_path or 'events'}, signed",
-            status_code=HTTPStatus.NO_CONTENT if _door.answer is None else HTTPStatus.OK,
-            response_class=Response,
-        )
+def _add_routes() -> None:
+    for plugin in plugins().values():
+        for path, endpoint in plugin.endpoints.items():
+            name = "/".join(filter(None, (plugin.name, path)))
+            router.add_api_route(
+                f"/{name}",
+                _handler(plugin.name, endpoint),
+                methods=["POST"],
+                name=name,
+                summary=f"Signed reports of {plugin.name}: {path or 'events'}",
+                status_code=HTTPStatus.NO_CONTENT if endpoint.answer is None else HTTPStatus.OK,
+                response_class=Response,
+            )
 
 
-def _read(door: WebhookEndpoint, call: WebhookRequest, key: str) -> Sequence[WebhookItem]:
-    """What a signed call says. Without a key of ours nothing can be verified, and what is not verified is refused."""
+_add_routes()
+
+
+def _read(endpoint: WebhookEndpoint, call: WebhookRequest, key: str) -> Sequence[WebhookItem]:
+    """What a signed call says. Without a key nothing can be verified, and what is not verified is refused."""
     try:
         if not key:
             raise BadSignature("unconfigured")
-        return door.read(call, key)
+        return endpoint.read(call, key)
     except BadSignature as error:
         log.warning("webhook refused", why=error.reason)
         raise HTTPException(HTTPStatus.FORBIDDEN, "not signed by the provider") from None
     except BadPayload as error:
         log.warning("webhook unreadable", why=str(error))
-        raise HTTPException(HTTPStatus.BAD_REQUEST, "signed, but can't be read") from None
+        raise HTTPException(HTTPStatus.BAD_REQUEST, "signed, but cannot be read") from None
 
 
-def _hear(services: Services, broker: TaskPublisher, said: InboundText) -> str | None:
-    """A text from a person: STOP and START are obeyed at once, HELP is answered where the door can carry an answer."""
-    kept = replace(said, id=_word(said.id), text=_word(said.text, WORDS_LENGTH_MAX))
-    return customer_replies.handle_reply(services, broker.publish, kept).answer
+def _reply(services: Services, broker: TaskPublisher, message: InboundText) -> str | None:
+    """Handle a message from a customer at once. Returns the answer, where the endpoint can carry one."""
+    storable = replace(message, id=_storable(message.id), text=_storable(message.text, TEXT_LENGTH_MAX))
+    return customer_replies.handle_reply(services, broker.publish, storable).answer
 
 
-def _keep(services: Services, broker: TaskPublisher, news: Sequence[Event]) -> None:
-    provider_events.keep(services, [_keepable(event) for event in news])
-    publish_or_leave(broker.publish_events)
-
-
-def _keepable(event: Event) -> Event:
-    """The event as the ledger can keep it: one odd or endless word must not cost a whole call its answer."""
+def _storable_event(event: Event) -> Event:
+    """The event with texts that the ledger can store: one bad or endless text must not make the whole call fail."""
     return replace(
         event,
-        id=_word(event.id),
-        receipt=event.receipt and _word(event.receipt),
-        code=event.code and _word(event.code),
+        id=_storable(event.id),
+        receipt=event.receipt and _storable(event.receipt),
+        code=event.code and _storable(event.code),
     )
 
 
-def _word(text: str, length_max: int = TEXT_LENGTH_MAX) -> str:
-    return _UNKEEPABLE.sub("\ufffd", text)[:length_max]
+def _storable(text: str, length_max: int = FIELD_LENGTH_MAX) -> str:
+    return _UNSTORABLE.sub("\ufffd", text)[:length_max]
 
 
-def _public_url(services: Services, request: Request) -> str:
+def _public_url(base: str, request: Request) -> str:
     """The URL that the provider called and signed: our public one, with path and query as they came."""
     query = request.scope["query_string"].decode("latin-1")
-    return services.public_url + request.url.path + (f"?{query}" if query else "")
+    return base + request.url.path + (f"?{query}" if query else "")

@@ -282,7 +282,7 @@ def test_content_ids_of_templates_have_the_described_form() -> None:
     shapes = [
         approved.content_sid
         for template in templates().values()
-        for edition in template.editions.values()
+        for edition in template.languages.values()
         for approved in edition.whatsapp.values()
     ]
     assert shapes

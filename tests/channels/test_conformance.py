@@ -24,7 +24,8 @@ from channels.base import (
     Uncertain,
 )
 from channels.http import HttpRequest, HttpResponse, HttpTransport
-from channels.http_adapter import send_all
+from channels.http_adapter import message_ids, send_all
+from channels.send_window import window_of
 from tests.support.http_servers import Answer, http_answer, http_server
 from tests.support.provider_cases import ACCESS_TOKEN, HTTP_ADAPTERS, PROVIDER_CASES, SECRET_TEXT, ProviderCase
 
@@ -223,7 +224,7 @@ def test_exceptions_in_build_or_parse_become_results() -> None:
 
     with http_server(lambda *_: http_answer(200)) as server:
         http = HttpTransport(timeout_seconds=5)
-        found = results(send_all(http, [case.outbound(1), case.outbound(2)], build, parse))
+        found = results(send_all(http, [case.outbound(1), case.outbound(2)], build, parse, window_of(30), message_ids))
         http.close()
     assert {name: type(result) for name, result in found.items()} == {"m-1": Uncertain, "m-2": Rejected}
 

@@ -221,7 +221,7 @@ def test_the_same_with_a_sandbox_that_is_killed_and_started_again(
         storming.children.children["sandbox"].process.kill()
         time.sleep(3)  # what runs into the dead port waits, and comes back
         assert not storming.sent()
-        storming.children.mend()
+        storming.children.restart_ended()
         storming.until(lambda: answers(storming.sandbox))
         storming.sandbox.set_faults(storm())
         storming.until(storming.sent)
@@ -304,7 +304,7 @@ def explained(services: Services, lines: list[Line]) -> None:
             message = messages.find(connection, MessageId.parse(line.ref))
             assert message is not None
             for language in LANGUAGES:
-                assert explain_message(services, connection, message, language).text
+                assert explain_message(connection, services.policy, message, language).text
 
 
 def told_of(lines: list[Line], capsys: pytest.CaptureFixture[str]) -> None:

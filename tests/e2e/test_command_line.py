@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -20,11 +21,12 @@ from dispatcher.delivery.pipeline import run_chunk
 from dispatcher.inbound import customer_replies
 from dispatcher.ledger.campaigns import lifecycle
 from dispatcher.ledger.connection import lend
+from dispatcher.policy import shipped
 from dispatcher.runtime import bootstrap
 from dispatcher.runtime.services import Services
 from tests.support.services import TEMPLATES, person
 
-CACHES = (bootstrap.settings, bootstrap.joined_engines, bootstrap.migrated)
+CACHES = (bootstrap.settings, bootstrap.joined_engines, bootstrap.migrate_once)
 OFFER = {"project": "solar panels", "amount": 9000, "offer_url": "https://www.kbc-bank.example/loan"}
 
 
@@ -162,7 +164,7 @@ def test_choices_are_recorded_acknowledged_outranked_and_proved(dispatcher: Disp
     late = dispatcher("preferences", "set", "c-1", "--email", "on", "--at", earlier, *by).json
     assert (late["events"], late["outranked"]) == ([], [{"subject": "channel:email", "value": "on"}])
     told = dispatcher("preferences", "set", "c-1", "--email", "on", "--at", earlier, *by[:-1]).out
-    assert "not taken: channel:email on; a newer word of the person stands" in told
+    assert "not recorded: channel:email on; the person made a later choice" in told
     with lend(bootstrap.services().pool) as connection:
         assert connection.execute("SELECT count(*) FROM triggers WHERE key LIKE 'ack:%'").fetchone() == (1,)
 
@@ -190,8 +192,8 @@ def test_answers_wait_are_obeyed_and_go_with_the_person(dispatcher: Dispatcher, 
         ("SM-2", "genoeg!", ["c-1"]),
     ]
     assert dispatcher("inbound", "answer", "SM-2", "Begrepen!", "--json").json == {"id": "SM-2", "answered": True}
-    retry_hint = dispatcher("inbound", "answer", "SM-2", "Begrepen!")
-    assert (retry_hint.code, retry_hint.err.strip()) == (1, "it does not wait any more")
+    again = dispatcher("inbound", "answer", "SM-2", "Begrepen!")
+    assert (again.code, again.err.strip()) == (1, "this message does not wait for an answer any more")
     assert dispatcher("inbound", "close", "SM-1", "--stop", "--json").json["closed"]
     assert dispatcher("inbound", "close", "SM-1").code == 1
     stopped = dispatcher("recipients", "export", "c-1").json
@@ -213,8 +215,8 @@ def test_a_message_that_may_have_gone_is_listed_and_settled_by_who_knows(dispatc
     assert dispatcher("message", "unresolved", "--campaign", "winter", "--json").json == []
     settled = dispatcher("message", "settle", line["id"], "--as", "failed", "--actor", "desk 7", "--json").json
     assert (settled["state"], settled["reason"], settled["events"][0]["extra"]) == ("failed", "by_hand", {"by": "desk 7"})
-    retry_hint = dispatcher("message", "settle", line["id"], "--as", "accepted")
-    assert (retry_hint.code, retry_hint.err.strip()) == (1, f"message {line['id']} is not unresolved")
+    again = dispatcher("message", "settle", line["id"], "--as", "accepted")
+    assert (again.code, again.err.strip()) == (1, f"message {line['id']} is not unresolved")
     assert dispatcher("message", "settle", line["id"], "--as", "lost").code == 2
     assert dispatcher("message", "unresolved", "--json").json == []
     assert dispatcher("campaign", "show", "spring", "--json").json["balance"]["failed"] == 1
@@ -226,8 +228,38 @@ def test_a_campaign_can_be_stopped_and_what_can_not_be_is_said(dispatcher: Dispa
     assert dispatcher("campaign", "pause", "spring", "--json").json["state"] == "paused"
     assert dispatcher("campaign", "resume", "spring", "--json").json["state"] in ("scheduled", "running")
     assert dispatcher("campaign", "cancel", "spring", "--json").json["balance"]["cancelled"] == 3
-    retry_hint = dispatcher("campaign", "cancel", "spring")
-    assert (retry_hint.code, retry_hint.err.strip()) == (1, "campaign spring is cancelled: there is nothing to cancel")
+    refused = dispatcher("campaign", "pause", "spring")
+    assert (refused.code, refused.err.strip()) == (1, "campaign spring: cannot pause a campaign that is cancelled")
+    assert dispatcher("campaign", "pause", "winter").code == 1
+
+
+@pytest.mark.parametrize("action", ["pause", "resume", "cancel"])
+def test_a_campaign_in_the_wanted_state_needs_no_change(dispatcher: Dispatcher, files: Path, action: str) -> None:
+    """As by API and console: the same action twice succeeds twice."""
+    approve(dispatcher)
+    dispatcher("campaign", "submit", files / "campaign.yaml")
+    if action == "resume":
+        dispatcher("campaign", "pause", "spring")
+    first, second = (dispatcher("campaign", action, "spring", "--json") for _ in range(2))
+    assert (first.code, second.code) == (0, 0)
+    assert first.json["balance"] == second.json["balance"]
+    assert second.json["state"] in {"pause": ("paused",), "resume": ("scheduled", "running"), "cancel": ("cancelled",)}[action]
+
+
+def test_a_large_campaign_is_released_by_somebody_else(
+    dispatcher: Dispatcher, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = files / "policy.toml"
+    policy.write_text(re.sub(r"audience_min = [0-9_]+", "audience_min = 1", shipped()), encoding="utf-8")
+    monkeypatch.setenv("DISPATCHER_POLICY", str(policy))
+    bootstrap.settings.cache_clear()
+    approve(dispatcher)
+    submitted = dispatcher("campaign", "submit", files / "campaign.yaml", "--by", "Anne", "--json").json
+    assert submitted["state"] == "awaiting_release"
+    own = dispatcher("campaign", "release", "spring", "--by", "anne")
+    assert (own.code, "submitted by Anne: somebody else has to release it" in own.err) == (1, True)
+    released = dispatcher("campaign", "release", "spring", "--by", "Bart", "--json").json
+    assert (released["state"], released["released_by"]) == ("running", "Bart")
 
 
 @pytest.mark.parametrize(
@@ -286,9 +318,9 @@ def test_a_key_used_with_other_content_is_refused(dispatcher: Dispatcher, files:
     dispatcher("recipients", "import", files / "people.jsonl")
     assert dispatcher("send", "c-1", "optout_acknowledgement", "--key", "k-1").code == 0
     assert dispatcher("send", "c-1", "optout_acknowledgement", "--key", "k-1").code == 0
-    retry_hint = dispatcher("send", "c-2", "optout_acknowledgement", "--key", "k-1")
-    assert retry_hint.code == 2
-    assert "key: was used before" in retry_hint.err
+    again = dispatcher("send", "c-2", "optout_acknowledgement", "--key", "k-1")
+    assert again.code == 2
+    assert "key: was used before" in again.err
 
 
 def test_settings_that_are_wrong_are_all_named_at_once(dispatcher: Dispatcher, monkeypatch: pytest.MonkeyPatch) -> None:

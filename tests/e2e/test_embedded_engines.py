@@ -97,7 +97,7 @@ def test_engines_killed_with_9_come_back_with_their_data(home: Path) -> None:
     with engines(home) as found:
         write(found)
         kill(home)
-        found.mend()
+        found.restart_dead()
         assert read(found) == (42, "42")
     with engines(home) as found:
         assert read(found) == (42, "42")

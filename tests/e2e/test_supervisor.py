@@ -63,14 +63,14 @@ def test_who_crashes_comes_back_at_once_and_then_ever_later(tmp_path: Path) -> N
         waits = []
         for _ in range(7):
             child.process.wait()
-            processes.mend()
+            processes.restart_ended()
             waits.append(0.0 if child.again_at is None else child.again_at - now)
             now += waits[-1]
-            processes.mend()
+            processes.restart_ended()
         assert waits == [0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0]
         now += 61.0  # this one ran for a minute
         child.process.wait()
-        processes.mend()
+        processes.restart_ended()
         assert child.crashes == 1
 
 

@@ -26,7 +26,7 @@ from redis import Redis
 
 from channels.base import Channel
 from channels.sandbox import SandboxClient, running
-from dispatcher.campaigns import submission as submission_module
+from dispatcher.campaigns import submission
 from dispatcher.intake.campaign import parse_campaign
 from dispatcher.ledger.campaigns import balance as balance_module
 from dispatcher.ledger.campaigns import lifecycle
@@ -125,7 +125,7 @@ def finished(machine: Machine, campaign_id: str = "spring") -> bool:
 def test_a_campaign_and_a_trigger_go_through_workers_and_no_personal_data_is_seen_on_the_way(machine: Machine) -> None:
     add_people(machine.services, *(person(f"c-{number}", number, language="nl") for number in range(40)))
     with Redis(unix_socket_path=urlsplit(machine.broker_url).path).monitor() as monitor:  # type: ignore[no-untyped-call]
-        submission = parse_campaign(
+        parsed = parse_campaign(
             {
                 "id": "spring",
                 "template": "loan_offer",
@@ -133,9 +133,9 @@ def test_a_campaign_and_a_trigger_go_through_workers_and_no_personal_data_is_see
                 "route": "all",
                 "audience": [{"recipient": f"c-{number}", "data": OFFER} for number in range(40)],
             },
-            submission_module.validation_context(machine.services),
+            submission.validation_context(machine.services),
         )
-        submission_module.submit(machine.services, submission)  # beat finds it
+        submission.submit(machine.services, parsed)  # beat finds it
         wait_until(lambda: finished(machine), machine)
         job = {"key": "k-1", "recipient": "c-1", "template": "optout_acknowledgement", "data": {"first_name": "Zwaantje"}}
         machine.celery.send_task("dispatcher.trigger", (job,), queue="transactional", argsrepr="(…)")

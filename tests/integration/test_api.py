@@ -181,7 +181,7 @@ HASH = f"sha256:{'0' * 64}"
         ("[[keys]]\nname = 'a'\nhash = 'sha256:00'\nrights = ['console']", "keys.0.hash"),
         (f"[[keys]]\nname = 'a'\nhash = '{HASH}'\nrights = []", "keys.0.rights"),
         (f"[[keys]]\nname = 'a'\nhash = '{HASH}'\nrights = ['root']", "keys.0.rights.0"),
-        (f"[[keys]]\nname = 'a'\nhash = '{HASH}'\nrights = ['console']\n" * 2, "stands there twice"),
+        (f"[[keys]]\nname = 'a'\nhash = '{HASH}'\nrights = ['console']\n" * 2, "is there twice"),
     ],
 )
 def test_a_malformed_file_of_keys_is_named_and_opens_nothing(tmp_path: Path, text: str, field: str) -> None:

@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
 
 from channels.base import Channel
-from dispatcher.domain.preferences import SWITCHES, UNSAID, VALUES, BadChoice, Change, changes, rule
+from dispatcher.domain.errors import UnknownRecipient, VersionConflict
+from dispatcher.domain.preferences import DEFAULTS, SWITCHES, VALUES, BadChoice, Change, changes, resolve_changes
 from dispatcher.domain.recipient import Choice, Device
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.consent import events, recipients, suppressions
-from dispatcher.ledger.consent.events import ConsentStatement, UnknownRecipient, VersionConflict
-from dispatcher.ledger.consent.hash_chain import START, link, seal
+from dispatcher.ledger.consent.events import ConsentStatement
+from dispatcher.ledger.consent.hash_chain import START, event_hash, seal
 from dispatcher.ledger.consent.recipients import Recipient
 from dispatcher.ledger.keyed_hash import address_key
 from dispatcher.ledger.partitions import ensure_period
@@ -149,21 +150,21 @@ def standings(draw: st.DrawFn) -> dict[str, Choice]:
 def test_only_a_newer_word_opens_and_every_word_closes(
     current: dict[str, Choice], asked: list[tuple[str, str]], said_at: datetime | None, closed: bool
 ) -> None:
-    ruling = rule(current, [Change(*item) for item in asked], said_at, closed)
-    before = {**UNSAID, **{subject: choice.value for subject, choice in current.items()}}
-    after = before | {change.subject: change.value for change in ruling.taken}
+    ruling = resolve_changes(current, [Change(*item) for item in asked], said_at, closed)
+    before = {**DEFAULTS, **{subject: choice.value for subject, choice in current.items()}}
+    after = before | {change.subject: change.value for change in ruling.accepted}
     for subject, value in dict(asked).items():
         known, standing = VALUES[subject], current.get(subject)
         opens = value != known[0] and (subject not in before or known.index(value) > known.index(before[subject]))
         overrules = standing and (standing.source != "import" if said_at is None else standing.at > said_at)
         if opens and (closed or overrules):
             assert after.get(subject) == before.get(subject)
-            assert Change(subject, value) in ruling.outranked
+            assert Change(subject, value) in ruling.superseded
         else:
             assert after[subject] == value
-    unasked = [change for change in ruling.taken if change.subject not in dict(asked)]
+    unasked = [change for change in ruling.accepted if change.subject not in dict(asked)]
     assert all(change.subject in SWITCHES and change.value == "on" for change in unasked)
-    assert not unasked or any(change.value == "tailored" for change in ruling.taken)
+    assert not unasked or any(change.value == "tailored" for change in ruling.accepted)
 
 
 # -- the order, and faults ---------------------------------------------------------------------------------------------
@@ -298,7 +299,7 @@ def test_a_true_event_in_another_history_shows(ledger: Connection) -> None:
     say(ledger, ("channel:email", "on"))
     say(ledger, ("channel:push", "on"), at=NOW + HOUR)
     _, second = events.history(ledger, "c-1")
-    fork = link(SECRET, second, START)  # as if from a copy in which something else came first
+    fork = event_hash(SECRET, second, START)  # as if from a copy in which something else came first
     ledger.execute("ALTER TABLE consent_events DISABLE TRIGGER ALL")
     ledger.execute("UPDATE consent_events SET previous_hash = %s, hash = %s WHERE no = %s", (START, fork, second.no))
     ledger.execute(

@@ -33,7 +33,7 @@ from dispatcher.runtime.alert_sink import alert_sink
 from dispatcher.runtime.services import Services
 from dispatcher.web.api_keys import ApiKey, ApiKeyRing, Right, new_key, read_keys
 from dispatcher.web.app import create
-from dispatcher.web.console import labels as words
+from dispatcher.web.console import labels
 from dispatcher.web.console.session import SESSION_SECONDS
 from tests.support.services import Broker, Clock, add_people, balance, make_services, person, work
 
@@ -138,7 +138,7 @@ def campaign(visitor: Visitor) -> Visitor:
     return visitor
 
 
-PAGES = ["/console", "/console/campaigns/spring", f"/console/messages/{FIRST}", "/console/search?q=x", "/console/texts"]
+PAGES = ["/console", "/console/campaigns/spring", f"/console/messages/{FIRST}", "/console/search?q=x", "/console/inbound-messages"]
 
 
 # -- coming in ---------------------------------------------------------------------------------------------------------
@@ -206,14 +206,14 @@ def test_the_list_and_the_campaign_show_a_balance_that_adds_up(campaign: Visitor
             float(width) for width in re.findall(r'height="10"|width="([\d.]+)" height="10"><title', text) if width
         ) == pytest.approx(100)
     assert "the person chose no offers of this type" in shown
-    assert words.PROVIDERS_OWN in shown
+    assert labels.PROVIDERS_OWN in shown
     assert "recipient" in shown.split("Rows that could not be read")[1]
 
 
 def test_a_message_tells_its_decision_its_news_and_what_the_customer_is_told(campaign: Visitor) -> None:
     at = datetime(2026, 11, 23, 11, 0, 5, tzinfo=UTC)
     with lend(campaign.services.pool) as connection:
-        provider_events.keep(connection, [Event("sendgrid", "e-1", Channel.EMAIL, EventKind.DELIVERED, at, FIRST)], at)
+        provider_events.store(connection, [Event("sendgrid", "e-1", Channel.EMAIL, EventKind.DELIVERED, at, FIRST)], at)
     settle_some(campaign.services, lambda _: None)
     text = campaign.get(f"/console/messages/{FIRST}")
     for part in ("delivered", "contract", "offers.own", "2026-11-23 11:00:05", "import"):
@@ -250,7 +250,7 @@ def test_what_needs_a_person_stands_on_top(campaign: Visitor) -> None:
     now = campaign.clock()
     with lend(campaign.services.pool) as connection:
         stopped_channels.stop(connection, Channel.SMS, "twilio", "20003", now)
-        provider_events.keep(connection, [Event("sendgrid", "e-9", Channel.EMAIL, EventKind.ENGAGED, now, FIRST)], now)
+        provider_events.store(connection, [Event("sendgrid", "e-9", Channel.EMAIL, EventKind.ENGAGED, now, FIRST)], now)
     campaign.clock.pass_(120)
     alerts = campaign.get("/console").split('role="alert"')[1:]
     assert "sms is stopped" in alerts[0]
@@ -269,8 +269,8 @@ def test_a_code_that_nobody_knows_is_shown_for_a_week(campaign: Visitor) -> None
     finally:
         set_alert_sink(lambda *_: None)
     unknown, known = campaign.get("/console").split('role="alert"')[1:]
-    assert ("29999" in unknown, "2026-11-23 11:02:00" in unknown, "Nobody has said" in unknown) == (True, True, True)
-    assert ("30007" in known, "have a look" in known) == (True, True)
+    assert ("29999" in unknown, "2026-11-23 11:02:00" in unknown, "has no rule yet" in unknown) == (True, True, True)
+    assert ("30007" in known, "needs a person" in known) == (True, True)
     assert 'dispatcher_provider_codes{known="false"} 1\n' in campaign.client.get("/metrics").text
     campaign.clock.pass_(7 * 86_400)
     sweep(campaign.services)
@@ -288,9 +288,9 @@ def test_pause_resume_and_cancel_work_from_its_own_forms_only(visitor: Visitor) 
         assert visitor.post("/console/campaigns/spring/cancel", bad).status_code == 403
     assert "paused" not in visitor.get("/console/campaigns/spring")
     assert visitor.post("/console/campaigns/spring/pause", token).headers["location"] == "/console/campaigns/spring"
-    assert "stands still" in visitor.get("/console/campaigns/spring")
+    assert "nothing is sent" in visitor.get("/console/campaigns/spring")
     visitor.post("/console/campaigns/spring/resume", token)
-    assert "waits for its moment" in visitor.get("/console/campaigns/spring")
+    assert "starts at its time" in visitor.get("/console/campaigns/spring")
     visitor.post("/console/campaigns/spring/cancel", token)
     assert "stopped for good" in visitor.get("/console/campaigns/spring")
     assert visitor.post("/console/campaigns/winter/cancel", token).status_code == 404
@@ -306,17 +306,17 @@ def test_answers_that_no_machine_understood_are_read_and_resolved_here(visitor: 
             visitor.services, lambda _: None, InboundText(f"SM-{number}", Channel.SMS, f"+3247000000{number}", words)
         )
     visitor.sign_in()
-    assert "/console/texts" in visitor.get("/console")
-    shown = visitor.get("/console/texts")
+    assert "/console/inbound-messages" in visitor.get("/console")
+    shown = visitor.get("/console/inbound-messages")
     assert "&lt;b&gt;genoeg&lt;/b&gt; 1" in shown
     assert "anna" in shown
     assert "+3247" not in shown
     token = visitor.form_token()
-    assert visitor.post("/console/texts/SM-1", "", was="stop").status_code == 403
-    assert visitor.post("/console/texts/SM-1", token, was="stop").headers["location"] == "/console/texts"
-    assert visitor.post("/console/texts/SM-2", token, was="nothing").headers["location"] == "/console/texts"
-    assert visitor.post("/console/texts/SM-9", token, was="nothing").headers["location"] == "/console/texts"
-    assert "Nothing waits" in visitor.get("/console/texts")
+    assert visitor.post("/console/inbound-messages/SM-1", "", was="stop").status_code == 403
+    assert visitor.post("/console/inbound-messages/SM-1", token, was="stop").headers["location"] == "/console/inbound-messages"
+    assert visitor.post("/console/inbound-messages/SM-2", token, was="nothing").headers["location"] == "/console/inbound-messages"
+    assert visitor.post("/console/inbound-messages/SM-9", token, was="nothing").headers["location"] == "/console/inbound-messages"
+    assert "No message is waiting" in visitor.get("/console/inbound-messages")
     with lend(visitor.services.pool) as connection:
         assert consent.preferences(connection, "anna").choices["channel:sms_whatsapp"].value == "off"
         assert consent.preferences(connection, "bert").choices["channel:sms_whatsapp"].value == "on"
@@ -330,15 +330,17 @@ def test_an_answer_in_free_words_leaves_from_here_or_it_is_said_why_not(visitor:
         )
     visitor.sign_in()
     token = visitor.form_token()
-    assert "may be answered in free words until 2026-11-24 11:00:00" in visitor.get("/console/texts")
-    assert visitor.post("/console/texts/SM-1/answer", "", words="Ja?").status_code == 403
-    assert visitor.post("/console/texts/SM-1/answer", token, words="Ja?").headers["location"] == "/console/texts"
+    assert "WhatsApp accepts a free text until 2026-11-24 11:00:00" in visitor.get("/console/inbound-messages")
+    assert visitor.post("/console/inbound-messages/SM-1/answer", "", text="Ja?").status_code == 403
+    assert (
+        visitor.post("/console/inbound-messages/SM-1/answer", token, text="Ja?").headers["location"] == "/console/inbound-messages"
+    )
     whatsapp = visitor.services.providers[Channel.WHATSAPP]
     assert isinstance(whatsapp, Outbox)
     assert [outbound.content for outbound in whatsapp.sent] == [WhatsApp(text="Ja?")]
     visitor.clock.pass_(25 * 3600)
     visitor.sign_in()
-    refused = visitor.post("/console/texts/SM-2/answer", visitor.form_token(), words="Ja?")
+    refused = visitor.post("/console/inbound-messages/SM-2/answer", visitor.form_token(), text="Ja?")
     assert (refused.status_code, "that time is over" in refused.text) == (409, True)
 
 
@@ -361,7 +363,7 @@ def test_what_may_have_gone_is_shown_and_settled_here(visitor: Visitor) -> None:
         assert visitor.post(f"/console/unresolved/{message_id}", token, was=was).headers["location"] == "/console/unresolved"
         assert was in visitor.get(f"/console/messages/{message_id}")
         assert visitor.post(f"/console/unresolved/{message_id}", token, was="failed").status_code == 303  # settled: left as it is
-    assert "None." in visitor.get("/console/unresolved")
+    assert "No message is unresolved" in visitor.get("/console/unresolved")
     for nothing in ("x", "202611-9-0-0"):
         assert visitor.post(f"/console/unresolved/{nothing}", token, was="failed").status_code in {303, 404}
     assert balance(visitor.services).states[State.ACCEPTED] == 1
@@ -379,8 +381,8 @@ def test_only_a_page_with_something_under_way_reloads_itself(visitor: Visitor) -
 def test_every_state_and_reason_has_words_and_a_place_in_the_bar() -> None:
     from dispatcher.web.pages.console import FOLDER, ORDER
 
-    assert set(ORDER) == set(State) == set(words.STATES)
-    assert set(words.CAMPAIGN_STATES) == set(CampaignState)
-    assert set(ReasonCode) <= set(words.REASONS)
+    assert set(ORDER) == set(State) == set(labels.STATES)
+    assert set(labels.CAMPAIGN_STATES) == set(CampaignState)
+    assert set(ReasonCode) <= set(labels.REASONS)
     sheet = (FOLDER / "style.css").read_text()
     assert all(f".s-{state} {{" in sheet for state in State)

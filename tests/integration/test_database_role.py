@@ -116,7 +116,7 @@ def test_erasure_leaves_no_trace_in_any_table_and_every_decision(services: Servi
         assert decided is not None
         assert after is not None
         assert after.decision == decided.decision
-        assert explanation.explain_message(services, connection, after, "nl").why
+        assert explanation.explain_message(connection, services.policy, after, "nl").why
         assert recipients.export(connection, "c-1")["jobs"][0]["data"] == {}
     left = everything(database)
     assert not [trace for trace in TRACES if trace in left]
@@ -156,7 +156,7 @@ def changed_since(services: Services) -> tuple[str, Services]:
         now = services.clock()
         for subject, value in (("offer:own", "none"), ("objection:marketing", "on")):
             events.record(connection, services.secret, "c-1", [Change(subject, value)], "mobile", "app", "", now, now)
-        policies.keep_policy(connection, parse(text).digest, text)
+        policies.store_policy(connection, parse(text).digest, text)
     return text, replace(services, policy=parse(text), catalog=type(services.catalog)({}))
 
 

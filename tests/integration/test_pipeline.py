@@ -28,8 +28,8 @@ from channels.base import (
     Uncertain,
 )
 from channels.providers.outbox import Outbox
-from dispatcher.campaigns import dry_run, scheduler
-from dispatcher.campaigns import submission as submission_module
+from channels.send_window import SendWindow
+from dispatcher.campaigns import dry_run, scheduler, submission
 from dispatcher.campaigns.submission import SubmitResult, SubmitStatus
 from dispatcher.delivery.pipeline import prepare, run_chunk
 from dispatcher.domain.campaign import CampaignState
@@ -67,7 +67,7 @@ def services(database: str, clock: Clock) -> Iterator[Services]:
 def submit(services: Services, recipients: Sequence[str], campaign_id: str = "spring", **changes: Any) -> SubmitResult:
     rows = [{"recipient": recipient_id, "data": OFFER} for recipient_id in recipients]
     form = {"id": campaign_id, "template": "loan_offer", "channels": ["email"], "audience": rows, **changes}
-    return submission_module.submit(services, parse_campaign(form, submission_module.validation_context(services)))
+    return submission.submit(services, parse_campaign(form, submission.validation_context(services)))
 
 
 def message(services: Services, recipient_id: str, campaign_id: str = "spring") -> Message:
@@ -196,7 +196,7 @@ def test_a_life_in_seconds_is_enough_and_a_trigger_belongs_to_no_campaign(servic
     work(services)
     assert handed_over(services, Channel.SMS).ttl_seconds == 90
     job = {"key": "k-1", "recipient": "c-1", "template": "optout_acknowledgement"}
-    place = submission_module.take_trigger(services, parse_trigger(job, submission_module.validation_context(services)))
+    place = submission.take_trigger(services, parse_trigger(job, submission.validation_context(services)))
     run_chunk(services, place.period, place.chunk)
     assert [(sent.flow, sent.ttl_seconds) for sent in outbox(services).sent] == [("", None)]
 
@@ -211,10 +211,10 @@ class Counting(Outbox):
         super().__init__(channel)
         self.handed: list[int] = []
 
-    def send(self, batch: Sequence[Outbound]) -> Iterator[tuple[Outbound, Result]]:
+    def send(self, batch: Sequence[Outbound], window: SendWindow) -> Iterator[tuple[Outbound, Result]]:
         """See `channels.base.Provider`."""
         self.handed.append(len(batch))
-        return super().send(batch)
+        return super().send(batch, window)
 
 
 @pytest.mark.parametrize(("channels", "handed"), [(["email"], [4, 1]), (["email", "sms"], [2, 2, 1])])
@@ -411,9 +411,9 @@ def test_claims_of_a_lost_worker_become_unresolved_and_the_others_leave(services
 
 def test_the_same_campaign_again_is_known_and_another_one_under_its_id_is_refused(services: Services) -> None:
     add_people(services, person("c-1"))
-    assert submit(services, ["c-1"]).taken is SubmitStatus.NEW
-    assert submit(services, ["c-1"]).taken is SubmitStatus.KNOWN
-    assert submit(services, ["c-1", "c-2"]).taken is SubmitStatus.CONFLICT
+    assert submit(services, ["c-1"]).status is SubmitStatus.NEW
+    assert submit(services, ["c-1"]).status is SubmitStatus.KNOWN
+    assert submit(services, ["c-1", "c-2"]).status is SubmitStatus.CONFLICT
     work(services)
     assert len(outbox(services).sent) == 1
 
@@ -428,7 +428,7 @@ def test_rows_that_cannot_be_read_are_counted_told_and_stop_nobody(services: Ser
     with lend(services.pool) as connection:
         campaign = lifecycle.find(connection, "spring")
         assert campaign is not None
-        assert [(line, field) for line, field, _ in lifecycle.faults(connection, campaign.no, 10)] == [
+        assert [(line, field) for line, field, _ in lifecycle.audience_errors(connection, campaign.no, 10)] == [
             (2, "recipient"),
             (3, ""),
             (4, "data.amount"),
@@ -436,16 +436,14 @@ def test_rows_that_cannot_be_read_are_counted_told_and_stop_nobody(services: Ser
 
 
 def test_a_campaign_whose_audience_breaks_off_is_not_there_at_all(services: Services) -> None:
-    submission = parse_campaign(
-        {"id": "spring", "template": "loan_offer", "audience": []}, submission_module.validation_context(services)
-    )
+    parsed = parse_campaign({"id": "spring", "template": "loan_offer", "audience": []}, submission.validation_context(services))
 
     def broken() -> Iterator[Any]:
         yield from ()
         raise BadInput
 
     with pytest.raises(BadInput):
-        submission_module.submit(services, type(submission)(submission.id, submission.spec, broken()))
+        submission.submit(services, type(parsed)(parsed.id, parsed.spec, broken()))
     with lend(services.pool) as connection:
         assert lifecycle.find(connection, "spring") is None
 
@@ -454,7 +452,7 @@ def test_a_rehearsal_counts_as_the_campaign_would_and_leaves_nothing(services: S
     add_people(services, person("c-1", 1), person("c-2", 2, offers={"own": "none"}))
     rows = [{"recipient": recipient_id, "data": OFFER} for recipient_id in ("c-1", "c-2", "c-1")]
     form = {"id": "spring", "template": "loan_offer", "channels": ["email"], "audience": rows}
-    rehearsal = dry_run.dry_run(services, parse_campaign(form, submission_module.validation_context(services)))
+    rehearsal = dry_run.dry_run(services, parse_campaign(form, submission.validation_context(services)))
     assert rehearsal.audience == 3
     assert rehearsal.states == {"sendable": 1, "refused": 2}
     assert rehearsal.reasons == {"choice_none": 1, "duplicate": 1}
@@ -528,22 +526,20 @@ def test_a_control_group_is_left_out_on_purpose_and_counted(services: Services) 
 def test_a_trigger_s_key_is_one_job_whatever_happens(services: Services) -> None:
     add_people(services, person("c-1"))
     job: dict[str, Any] = {"key": "k-1", "recipient": "c-1", "template": "optout_acknowledgement", "data": {}}
-    first = submission_module.take_trigger(services, parse_trigger(job, submission_module.validation_context(services)))
-    retry_hint = submission_module.take_trigger(services, parse_trigger(job, submission_module.validation_context(services)))
+    first = submission.take_trigger(services, parse_trigger(job, submission.validation_context(services)))
+    retry_hint = submission.take_trigger(services, parse_trigger(job, submission.validation_context(services)))
     assert (first.period, first.chunk) == (retry_hint.period, retry_hint.chunk)
     for place in (first, retry_hint):
         run_chunk(services, place.period, place.chunk)
     assert len(outbox(services).sent) == 1
     with pytest.raises(BadInput, match="key"):
-        submission_module.take_trigger(
-            services, parse_trigger({**job, "recipient": "c-2"}, submission_module.validation_context(services))
-        )
+        submission.take_trigger(services, parse_trigger({**job, "recipient": "c-2"}, submission.validation_context(services)))
 
 
 def test_a_service_message_reaches_who_objects_to_marketing(services: Services) -> None:
     add_people(services, person("c-1", object_marketing=True, channels={"email": False, "push": False, "sms_whatsapp": False}))
     job = {"key": "k-1", "recipient": "c-1", "template": "optout_acknowledgement", "data": {}}
-    place = submission_module.take_trigger(services, parse_trigger(job, submission_module.validation_context(services)))
+    place = submission.take_trigger(services, parse_trigger(job, submission.validation_context(services)))
     run_chunk(services, place.period, place.chunk)
     assert len(outbox(services).sent) == 1
 
@@ -554,13 +550,13 @@ def test_news_that_overtakes_the_receipt_is_kept(services: Services) -> None:
     work(services)
     ref = message(services, "c-1").ref
     with lend(services.pool) as connection:
-        connection.execute("UPDATE messages SET state = 'claimed', receipt = NULL")
+        connection.execute("UPDATE messages SET state = 'claimed', receipt = NULL, claim_no = 7")
     event = Event("sendgrid", "e-1", Channel.EMAIL, EventKind.DELIVERED, services.clock(), str(ref))
     assert provider_events.keep(services, [event, event]) == 1
     assert provider_events.settle_some(services, lambda _: None) == 1
     with lend(services.pool) as connection:
         late = claims.Settlement(ref, State.ACCEPTED, None, None, "r-1", "sendgrid", attempt_spent=True)
-        claims.settle(connection, [late], services.clock())
+        claims.settle(connection, 7, [late], services.clock())
     settled = message(services, "c-1")
     assert (settled.state, settled.receipt) == (State.DELIVERED, "r-1")
 

@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from channels.base import Channel, Email
-from dispatcher.domain.preferences import OFFERS, SWITCHES, VALUES, Change, rule
+from dispatcher.domain.preferences import OFFERS, SWITCHES, VALUES, Change, resolve_changes
 from dispatcher.domain.recipient import LANGUAGES, Choice, Source
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import events, recipients
 from dispatcher.web.pages.customer import TEXTS
 from dispatcher.web.public.link_route import SubmittedForm
-from dispatcher.web.public.preferences import DAYS, OBJECTION, asked
+from dispatcher.web.public.preferences import DAYS, OBJECTION, requested_changes
 from tests.support.form_client import Visits, open_visits
 from tests.support.services import NOON, add_people, person
 
@@ -233,7 +233,7 @@ def test_what_the_form_showed_when_sent_is_what_stands_after(
     sent: dict[str, tuple[str, ...]] = {name: (value,) for name, value in wanted.items() if name in OFFERS or value == "on"}
     form = SubmittedForm({**sent, "keep-off": tuple(keep)})
     after = dict(standing)
-    after.update({change.subject: change.value for change in rule(now, asked(form, now), NOON).taken})
+    after.update({change.subject: change.value for change in resolve_changes(now, requested_changes(form, now), NOON).accepted})
     newly_tailored = any(wanted.get(offer) == "tailored" != standing.get(offer) for offer in OFFERS)
     for offer in OFFERS:
         assert after.get(offer) == wanted.get(offer, standing.get(offer))

@@ -397,7 +397,7 @@ def reply(services: Services, text_id: str = "SM-1", words: str = "Rue Haute 1, 
 def test_a_person_answers_in_free_words_within_the_window_and_once(services: Services) -> None:
     whatsapp(services, "Where is my branch?")
     pass_(services, 23 * HOUR)
-    assert reply(services, words=" ") == reply(services, words="x" * 1001) == agent_reply.NO_WORDS
+    assert reply(services, words=" ") == reply(services, words="x" * 1001) == agent_reply.BAD_LENGTH
     assert reply(services) is None
     (left,) = outbox(services, Channel.WHATSAPP).sent
     assert (left.id, left.address, left.content) == ("answer:SM-1", ANNA, WhatsApp(text="Rue Haute 1, open until 5."))
@@ -419,13 +419,13 @@ def test_what_may_not_or_can_not_be_answered_is_told_and_waits(services: Service
         assert reply(services) == agent_reply.STOPPED
         stopped_channels.lift(connection, Channel.WHATSAPP)
     outbox(services, Channel.WHATSAPP).answers[""] = Rejected("63016")
-    assert reply(services) == "not taken by the provider: 63016"
+    assert reply(services) == "the provider did not accept it: 63016"
     assert [text.id for text in customer_replies.waiting(services, 10)] == ["SM-1", "SM-2"]
     outbox(services, Channel.WHATSAPP).answers[""] = Uncertain("timeout")
-    assert reply(services) == agent_reply.DOUBTFUL
+    assert reply(services) == agent_reply.MAYBE_SENT
     assert [text.id for text in customer_replies.waiting(services, 10)] == ["SM-2"]  # it may have left, so nobody sends it again
     whatsapp(services, "STOP", "SM-3")
-    assert reply(services, "SM-2") == agent_reply.BANNED
+    assert reply(services, "SM-2") == agent_reply.SUPPRESSED
     customer_replies.handle_reply(services, lambda _: None, InboundText("SM-4", Channel.SMS, "+32479999999", "Who is this?"))
     assert reply(services, "SM-4") == agent_reply.NO_NUMBER
 

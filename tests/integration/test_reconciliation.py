@@ -85,7 +85,7 @@ class ReconciliationSetup:
     def listed(self) -> list[tuple[str, bool]]:
         """What people are shown: ids, and whether anybody can still be asked."""
         with lend(self.services.pool) as connection:
-            return [(str(line.ref), line.ask_at is not None) for line in unresolved.lines(connection, None, 10)]
+            return [(str(line.ref), line.ask_at is not None) for line in unresolved.list_unresolved(connection, None, 10)]
 
 
 @pytest.fixture
@@ -225,7 +225,7 @@ def find_with(setup: ReconciliationSetup, code: str, *kinds: EventKind) -> None:
     with lend(setup.services.pool) as connection:
         doubt = unresolved.take(connection, setup.clock() + timedelta(hours=1))
         assert doubt is not None
-        reconciliation.conclude(setup.services, connection, doubt, "twilio", replace(trace, events=news))
+        reconciliation.conclude(connection, doubt, "twilio", replace(trace, events=news), setup.clock())
     setup.pass_(1)
 
 

@@ -57,8 +57,8 @@ def trigger(services: Services, key: str, **changes: Any) -> None:
 
 def clear(services: Services, steps_max: int = retention.STEPS_MAX) -> dict[str, int]:
     """What a run cleared, by kind; before it, the view must have said as much."""
-    due = {standing.keeping.what: standing.due for standing in retention.backlogs(services)}
-    cleared = {done.keeping.what: done.cleared for done in retention.clear(services, steps_max)}
+    due = {standing.data.what: standing.due for standing in retention.backlogs(services)}
+    cleared = {done.data.what: done.cleared for done in retention.clear(services, steps_max)}
     if steps_max == retention.STEPS_MAX:
         assert cleared == due
         assert not any(standing.due for standing in retention.backlogs(services))
@@ -121,7 +121,7 @@ def test_what_providers_say_beyond_what_is_acted_on_goes_and_the_news_stays(serv
     told = Event("sendgrid", "e-1", Channel.EMAIL, EventKind.DELIVERED, clock.now, message_id="202611-1-0-0", extra={"ip": "x"})
     provider_events.keep(services, [told])
     clock.pass_(31 * DAY)
-    assert clear(services) == {"what providers tell beyond what is acted on": 1}
+    assert clear(services) == {"additional fields of provider events": 1}
     assert ask(services, "SELECT kind, extra FROM provider_events") == [("delivered", None)]
 
 
@@ -140,10 +140,10 @@ def test_prospects_who_tell_us_nothing_for_five_years_are_erased_and_customers_a
         events.record(connection, services.secret, "silent", word, "import", "tests", "", clock.now, clock.now)
     assert clear(services) == {}
     clock.now = datetime(2031, 11, 25, tzinfo=UTC)
-    assert clear(services) == {"prospects who told us nothing since": 1}
+    assert clear(services) == {"prospects without a sign of life": 1}
     assert ask(services, "SELECT id FROM recipients WHERE erased_at IS NOT NULL") == [("silent",)]
     clock.now = datetime(2035, 1, 2, tzinfo=UTC)
-    assert clear(services) == {"prospects who told us nothing since": 1}
+    assert clear(services) == {"prospects without a sign of life": 1}
     assert ask(services, "SELECT id, email FROM recipients WHERE erased_at IS NULL") == [("customer", "customer@example.org")]
 
 
@@ -193,7 +193,7 @@ def test_an_erased_person_s_chain_goes_whole_after_ten_years_and_the_others_hold
     clock.now = datetime(2024, 3, 9, tzinfo=UTC)
     assert clear(services) == {}
     clock.now = datetime(2024, 3, 11, tzinfo=UTC)
-    assert clear(services) == {"what erased people had said": 1}
+    assert clear(services) == {"consent events of erased people": 1}
     with lend(services.pool) as connection:
         assert audit.verify(connection, services.secret, clock.now, 60) == []
         assert events.history(connection, "c-1") == []

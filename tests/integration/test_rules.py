@@ -119,7 +119,7 @@ def test_a_claim_that_another_overtook_is_decided_again_on_the_next_channel(serv
 
 
 def test_with_route_all_each_channel_is_a_message_of_its_own(services: Services) -> None:
-    services = capped(services, replace(ONE_A_DAY, most=2))
+    services = capped(services, replace(ONE_A_DAY, maximum=2))
     add_people(services, person("c-1"))
     submit(services, ["c-1"], route="all", channels=["email", "push", "sms"])
     work(services)
@@ -169,7 +169,7 @@ def test_a_rolling_window_frees_a_place_and_old_reservations_are_dropped(service
 
 
 def test_a_rehearsal_sees_what_was_sent_and_reserves_nothing(services: Services) -> None:
-    services = capped(services, replace(ONE_A_DAY, most=2))
+    services = capped(services, replace(ONE_A_DAY, maximum=2))
     add_people(services, person("c-1", 1), person("c-2", 2))
     submit(services, ["c-1"])
     work(services)

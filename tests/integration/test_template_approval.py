@@ -134,7 +134,7 @@ def test_a_policy_may_ask_for_no_approvals(services: Services) -> None:
     submit(free)
     work(free)
     assert states(free) == {"accepted": 2}
-    assert {wording.standing for wording in template_approval.template_versions(free)} == {ApprovalStatus.FREE}
+    assert {wording.status for wording in template_approval.template_versions(free)} == {ApprovalStatus.FREE}
 
 
 # -- what was running --------------------------------------------------------------------------------------------------
@@ -176,7 +176,7 @@ def test_a_trigger_that_meets_another_wording_at_its_worker_is_refused_and_says_
     with lend(services.pool) as connection:
         message = messages.find(connection, MessageId(period, chunk, 0))
         assert message is not None
-        told = explain_message(services, connection, message, "en")
+        told = explain_message(connection, services.policy, message, "en")
     assert (message.state, message.reason) == ("refused", ReasonCode.TEMPLATE_NOT_APPROVED)
     assert "The text had not been approved on our side yet." in told.why
     assert outbox(services).sent == []
@@ -213,7 +213,7 @@ def test_an_approval_is_somebody_s_of_what_they_saw_and_never_the_author_s(servi
     later = replace(services, catalog=changed)
     digest = later.catalog["loan_offer"].digest
     for name, actor, seen, complaint in (
-        ("loan_offer", "  ", None, "somebody's"),
+        ("loan_offer", "  ", None, "name who approves"),
         ("loan_offer", "wim writer", None, "somebody else has to approve it"),
         ("loan_offer", "Bart", services.catalog["loan_offer"].digest, "look at it again"),
         ("loan_offer", "Bart", digest[:11], "look at it again"),
@@ -223,11 +223,11 @@ def test_an_approval_is_somebody_s_of_what_they_saw_and_never_the_author_s(servi
             template_approval.set_approval(later, name, True, actor, seen)
     with pytest.raises(BadInput, match="no approval that could be withdrawn"):
         withdraw(later)
-    assert template_approval.set_approval(later, "loan_offer", True, "Bart", digest[:12]).standing is ApprovalStatus.APPROVED
+    assert template_approval.set_approval(later, "loan_offer", True, "Bart", digest[:12]).status is ApprovalStatus.APPROVED
     retry_hint = template_approval.set_approval(later, "loan_offer", True, "Carla", digest)
-    assert (retry_hint.word.actor if retry_hint.word else "") == "Bart"
+    assert (retry_hint.approval.actor if retry_hint.approval else "") == "Bart"
     withdraw(later)
-    assert template_approval.template_version(later, "loan_offer").standing is ApprovalStatus.WITHDRAWN
+    assert template_approval.template_version(later, "loan_offer").status is ApprovalStatus.WITHDRAWN
 
 
 @pytest.mark.parametrize("statement", ["UPDATE template_approvals SET actor = 'x'", "DELETE FROM template_approvals"])
@@ -257,7 +257,7 @@ def test_the_api_lists_approves_and_withdraws(services: Services, browser: tuple
     headers = {"Authorization": f"Bearer {keys['Bart']}"}
     listed = {each["name"]: each for each in client.get("/v1/templates", headers=headers).json()["templates"]}
     assert {name: each["standing"] for name, each in listed.items()} == {
-        wording.template.name: wording.standing for wording in template_approval.template_versions(services)
+        wording.template.name: wording.status for wording in template_approval.template_versions(services)
     }
     body = {"digest": listed["loan_offer"]["digest"]}
     approved = client.post("/v1/templates/loan_offer/approve", json=body, headers=headers)
@@ -283,20 +283,20 @@ def test_at_the_console_a_wording_is_looked_at_and_approved_by_who_may(
         return client.get("/console").text.partition('name="form_token" value="')[2][:64]
 
     token = enter("Anne")
-    assert "Approve this wording" not in client.get(place).text
+    assert "Approve this version" not in client.get(place).text
     assert post("approve", token) == 403
     token = enter("Bart")
-    assert "Approve this wording" in client.get(place).text
+    assert "Approve this version" in client.get(place).text
     assert post("approve", "x") == 403
     assert post("approve", token, "0" * 64) == 422
-    assert template_approval.template_version(services, "loan_offer").standing is ApprovalStatus.WAITING
+    assert template_approval.template_version(services, "loan_offer").status is ApprovalStatus.WAITING
     assert post("approve", token) == 303
     shown = client.get(place).text
     assert "was approved by Bart" in shown
     assert "Withdraw the approval" in shown
     assert "was approved by Bart" in client.get("/console/templates").text
     assert post("withdraw", token) == 303
-    assert template_approval.template_version(services, "loan_offer").standing is ApprovalStatus.WITHDRAWN
+    assert template_approval.template_version(services, "loan_offer").status is ApprovalStatus.WITHDRAWN
 
 
 def test_every_rendering_of_every_template_can_be_looked_at(services: Services, browser: tuple[TestClient, dict[str, str]]) -> None:

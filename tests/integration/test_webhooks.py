@@ -453,7 +453,7 @@ def test_words_are_forgotten_after_thirty_days(front: Front, database: str) -> N
     list(retention.clear(front.services))
     assert len(customer_replies.waiting(front.services, 10)) == 1
     front.services.clock.pass_(2 * 86_400)  # type: ignore[attr-defined]
-    assert {done.keeping.term: done.cleared for done in retention.clear(front.services)}["answers"] == 1
+    assert {done.data.term: done.cleared for done in retention.clear(front.services)}["answers"] == 1
     assert customer_replies.waiting(front.services, 10) == []
     with psycopg.connect(database) as connection:
         assert connection.execute("SELECT words, closed_by FROM inbound_texts").fetchall() == [(None, "nobody")]

@@ -2,8 +2,8 @@
 
 Each actor (a worker, a customer who opts out, the periodic sweep, …) runs in a thread of its own and stops at checkpoints: before
 it takes a connection, before a message is handed off, after it was. A scheduler lets one actor at a time go on to its next
-checkpoint. An actor that is not chosen is frozen, one that is killed goes on no more, and between two steps the clock may jump. So a
-schedule of steps is a list of numbers, and the seed that found a fault finds it again.
+checkpoint. An actor that is not chosen is frozen, one that is killed goes on no more, and between two steps the clock may jump.
+The seed that found a fault finds it again.
 """
 
 from __future__ import annotations
@@ -15,21 +15,23 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import psycopg
 
-from channels.base import Channel, ChannelError, Outbound, Receipt, Rejected, Result, Throttled, Uncertain
-from channels.send_window import SendWindow, StaleClaim
+from channels.base import Channel, ChannelError, Outbound, Receipt, Rejected, Result, StaleClaim, Throttled, Uncertain
+from channels.send_window import SendWindow
 from dispatcher.campaigns import scheduler
 from dispatcher.campaigns.actions import CampaignAction, apply
 from dispatcher.campaigns.submission import submit, validation_context
 from dispatcher.delivery.pipeline import run_chunk
 from dispatcher.delivery.reconciliation import settle_by_hand
+from dispatcher.domain.errors import LedgerUnavailable
 from dispatcher.domain.message_id import MessageId
 from dispatcher.domain.preferences import Change
 from dispatcher.intake.campaign import parse_campaign
-from dispatcher.ledger.connection import LedgerUnavailable, lend
+from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import events
 from dispatcher.maintenance.sweep import sweep
 from dispatcher.runtime.services import EngineConfig, Services
@@ -204,7 +206,7 @@ class Simulation:
         self.clock = Clock(NOON)
         self._setup = replace(self.services, clock=self.clock)
         self.pool = SteppedPool(self.services.pool, self.stage, self.rng, 0.03 if self.seed % 2 else 0.0)
-        engine = replace(EngineConfig(), batch_messages_max=2, lease_seconds=LEASE_SECONDS, send_seconds=self._bound())
+        engine = replace(EngineConfig(), batch_messages_max=2, lease_seconds=LEASE_SECONDS, send_deadline_seconds=self._bound())
         self.world = replace(
             self._setup,
             pool=self.pool,  # type: ignore[arg-type]  # it lends connections, and that is all that is asked of it
@@ -214,7 +216,7 @@ class Simulation:
         )
 
     def _bound(self) -> float:
-        return self.services.engine.send_seconds
+        return self.services.engine.send_deadline_seconds
 
     # -- what the provider sees --------------------------------------------------------------------------------------
 
@@ -280,7 +282,7 @@ class Simulation:
         self.stage.add("sweep", self._sweep)
         for id_ in self.ids:
             if self.rng.random() < 0.4:
-                self.stage.add(f"opt-out {id_}", lambda id_=id_: self._opt_out(id_))
+                self.stage.add(f"opt-out {id_}", partial(self._opt_out, id_))
         if self.rng.random() < 0.25:
             self.stage.add("cancel", self._cancel)
         if self.rng.random() < 0.5:
@@ -315,7 +317,7 @@ class Simulation:
             self.stage.checkpoint()
             for message_id, state in self._messages():
                 if state == "unresolved" and message_id not in {arrival.message_id for arrival in self.arrivals}:
-                    settle_by_hand(self.world, MessageId.parse(message_id), False, "simulation")
+                    settle_by_hand(self.world, MessageId.parse(message_id), arrived=False, by="simulation")
 
     def _jump(self, seconds: float) -> None:
         self.now += seconds
@@ -323,7 +325,7 @@ class Simulation:
         self._set_clock()
 
     def _set_clock(self) -> None:
-        with psycopg.connect(self.services.pool.conninfo, autocommit=True) as connection:
+        with psycopg.connect(str(self.services.pool.conninfo), autocommit=True) as connection:
             connection.execute("UPDATE simulated_clock SET at = %s", (self.clock(),))
 
     def _finish(self) -> None:
@@ -347,28 +349,30 @@ class Simulation:
         return [(str(MessageId(*key)), state) for *key, state in rows]
 
     def _check(self) -> list[str]:
-        faults = []
+        return [*self._doubles(), *self._late(), *self._wrong_ends()]
+
+    def _doubles(self) -> Iterator[str]:
         for message_id, count in Counter(arrival.message_id for arrival in self.arrivals).items():
             if count > 1:
-                faults.append(f"{message_id} arrived {count} times")
+                yield f"{message_id} arrived {count} times"
         for recipient_id, count in Counter(arrival.recipient_id for arrival in self.arrivals).items():
             if count > 1:
-                faults.append(f"{recipient_id} got {count} messages")
+                yield f"{recipient_id} got {count} messages"
+
+    def _late(self) -> Iterator[str]:
         for arrival in self.arrivals:
-            said = self.opted_out.get(arrival.recipient_id)
-            if said is not None and arrival.at > said + BOUND_SECONDS:
-                faults.append(f"{arrival.message_id} arrived {arrival.at - said:.1f} s after the opt-out")
-            if self.cancelled is not None and arrival.at > self.cancelled + BOUND_SECONDS:
-                faults.append(f"{arrival.message_id} arrived {arrival.at - self.cancelled:.1f} s after the cancel")
-        arrived = {arrival.message_id for arrival in self.arrivals}
-        messages = self._messages()
+            for what, at in (("opt-out", self.opted_out.get(arrival.recipient_id)), ("cancel", self.cancelled)):
+                if at is not None and arrival.at > at + BOUND_SECONDS:
+                    yield f"{arrival.message_id} arrived {arrival.at - at:.1f} s after the {what}"
+
+    def _wrong_ends(self) -> Iterator[str]:
+        arrived, messages = {arrival.message_id for arrival in self.arrivals}, self._messages()
         for message_id, state in messages:
             if state in {"claimed", "pending", "waiting"}:
-                faults.append(f"{message_id} is {state} at the end")
+                yield f"{message_id} is {state} at the end"
             if state == "unresolved" and message_id not in self.started:
-                faults.append(f"{message_id} is unresolved and was never started")
+                yield f"{message_id} is unresolved and was never started"
             if message_id in arrived and state not in {"accepted", "unresolved", "failed"}:
-                faults.append(f"{message_id} arrived and is {state}")
+                yield f"{message_id} arrived and is {state}"
         if len({MessageId.parse(message_id).row for message_id, _ in messages}) != self.people:
-            faults.append(f"{self.people} jobs, messages {messages}")
-        return faults
+            yield f"{self.people} jobs, messages {messages}"

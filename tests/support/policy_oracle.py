@@ -1,7 +1,7 @@
-"""The policy told a second time, plainly and slowly, from the rules of the field and not from `dispatcher.policy`.
+"""A second implementation of the policy, simple and slow, written from the rules of the field and not from `dispatcher.policy`.
 
-It shares no code, no table and no file with the real one: where they differ, one of them misread the rules. It knows
-the shipped policy's numbers by heart.
+It shares no code, table or file with the real one: where they differ, one of them is wrong. It contains the numbers of
+the shipped policy.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ STRONGEST_FIRST = """
 erased unknown_recipient cancelled duplicate expired objected choice_none no_choice mode_not_allowed no_basis minor
 age_unknown no_current_account channel_off suppressed no_address no_os_permission template_not_approved household held_out
 frequency_capped quiet_hours
-""".split()  # noqa: SIM905 - a list of words is no easier to read
+""".split()  # noqa: SIM905 - a list of strings is not easier to read
 QUIET = {"push": ("21:00", "08:00"), "sms": ("20:00", "09:00"), "whatsapp": ("20:00", "09:00")}
-SILENT = """
+PUBLIC_HOLIDAYS = """
 2026-01-01 2026-04-06 2026-05-01 2026-05-14 2026-05-25 2026-07-21 2026-08-15 2026-11-01 2026-11-11 2026-12-25 2027-01-01
-""".split()  # noqa: SIM905 - Belgium's public holidays but those that are Sundays anyway
+""".split()  # noqa: SIM905 - Belgium's public holidays, without Sundays
 ENTITIES = ("kbc-bank", "cbc-banque", "kbc-insurance")
 SELLERS = {
     "loan": {"kbc-bank", "cbc-banque"},
@@ -32,13 +32,13 @@ SELLERS = {
     "investment": {"kbc-bank", "cbc-banque"},
     "insurance": {"kbc-insurance"},
 }
-FAMILIES = ({"loan", "mortgage"}, {"savings", "investment"}, {"insurance"})
-SOURCES_OF_A_YES = {"mobile", "touch", "live", "branch", "preference_centre", "import"}
+PRODUCT_GROUPS = ({"loan", "mortgage"}, {"savings", "investment"}, {"insurance"})
+CONSENT_SOURCES = {"mobile", "touch", "live", "branch", "preference_centre", "import"}
 
 
 @dataclass
-class Told:
-    """What should come out: the verdict, the strongest reason if it is a no, and the legs or the end of the hold."""
+class ExpectedDecision:
+    """The expected verdict, with the strongest reason of a refusal, and the legs or the end of a hold."""
 
     verdict: str
     headline: str | None = None
@@ -46,30 +46,30 @@ class Told:
     until: datetime | None = None
 
 
-def tell(job: Job, facts: Facts, now: datetime) -> Told:
-    """The verdict by the book."""
-    legs, noes, holds = [], [], []
+def expected_decision(job: Job, facts: Facts, now: datetime) -> ExpectedDecision:
+    """The decision that the rules require."""
+    legs, refusals, holds = [], [], []
     for channel in job.channels:
-        codes = no_codes(job, facts, now, channel)
+        codes = refusal_codes(job, facts, now, channel)
         until = quiet_until(job, facts, now, channel)
         if not codes and until is not None and job.expires_at is not None and job.expires_at <= until:
             codes = {"expired", "quiet_hours"}
         if codes:
-            noes += [*codes, *(["quiet_hours"] if until else [])]
+            refusals += [*codes, *(["quiet_hours"] if until else [])]
         elif until is not None:
             holds.append(until)
         else:
-            legs.append((channel.value, written(job, facts) or "?", basis(job, facts, channel) or "?"))
+            legs.append((channel.value, rendered_mode(job, facts) or "?", basis(job, facts, channel) or "?"))
     if legs:
-        return Told("Send", legs=tuple(legs) if job.route == "all" else (legs[0],))
+        return ExpectedDecision("Send", legs=tuple(legs) if job.route == "all" else (legs[0],))
     if holds:
-        return Told("Hold", "quiet_hours", until=min(holds))
-    return Told("Refuse", min(noes, key=STRONGEST_FIRST.index))
+        return ExpectedDecision("Hold", "quiet_hours", until=min(holds))
+    return ExpectedDecision("Refuse", min(refusals, key=STRONGEST_FIRST.index))
 
 
-def no_codes(job: Job, facts: Facts, now: datetime, channel: Channel) -> set[str]:
-    """Everything that speaks against this channel for good."""
-    found = {
+def refusal_codes(job: Job, facts: Facts, now: datetime, channel: Channel) -> set[str]:
+    """The codes of all refusals on this channel; not of delays."""
+    codes = {
         "erased": facts.erased,
         "unknown_recipient": not facts.known or facts.recipient_id != job.recipient_id,
         "duplicate": facts.repeat_of is not None,
@@ -80,31 +80,32 @@ def no_codes(job: Job, facts: Facts, now: datetime, channel: Channel) -> set[str
         "no_os_permission": channel.value == "push"
         and len(facts.devices) > 0
         and not [device for device in facts.devices if device.permission],
-        "mode_not_allowed": written(job, facts) is None and (is_service(job) or chosen(job, facts) in ("tailored", "standard")),
+        "mode_not_allowed": rendered_mode(job, facts) is None
+        and (is_service(job) or chosen(job, facts) in ("tailored", "standard")),
     }
     if not is_service(job):
-        found |= commercial_codes(job, facts, now, channel)
-    return {code for code, true in found.items() if true}
+        codes |= commercial_codes(job, facts, now, channel)
+    return {code for code, applies in codes.items() if applies}
 
 
 def commercial_codes(job: Job, facts: Facts, now: datetime, channel: Channel) -> dict[str, bool]:
-    """What only advertising has to respect."""
-    wish = chosen(job, facts)
+    """The codes of the rules for commercial messages only."""
+    choice = chosen(job, facts)
     years = age(facts, now)
-    grown_up_things = job.info.coins or wish == "tailored"
+    adults_only = job.info.coins or choice == "tailored"
     group = "sms_whatsapp" if channel.value in ("sms", "whatsapp") else channel.value
     return {
         "objected": objects(facts.object_marketing),
-        "choice_none": wish == "none",
-        "no_choice": wish not in ("tailored", "standard", "none"),
-        "minor": grown_up_things and years is not None and years < 18,
-        "age_unknown": grown_up_things and years is None,
+        "choice_none": choice == "none",
+        "no_choice": choice not in ("tailored", "standard", "none"),
+        "minor": adults_only and years is not None and years < 18,
+        "age_unknown": adults_only and years is None,
         "no_current_account": job.info.coins and not facts.has_current_account,
         "channel_off": group not in facts.switches or facts.switches[group].value != "on",
         "template_not_approved": job.approval is None,
         "household": facts.partner_message is not None,
-        "held_out": drawn_for_control(job),
-        "frequency_capped": heard_enough(facts, now, channel) or provider_says_enough(facts, now, channel),
+        "held_out": in_control_group(job),
+        "frequency_capped": cap_reached(facts, now, channel) or cool_down_runs(facts, now, channel),
     }
 
 
@@ -123,45 +124,45 @@ def objects(choice: object) -> bool:
     return choice is not None and getattr(choice, "value", "") != "off"
 
 
-def written(job: Job, facts: Facts) -> str | None:
-    """In which rendering the message would be written."""
-    there = {mode.value for mode in job.info.modes}
+def rendered_mode(job: Job, facts: Facts) -> str | None:
+    """The mode in which the message would be rendered."""
+    modes = {mode.value for mode in job.info.modes}
     if is_service(job):
-        return "standard" if "standard" in there else None
-    wish = chosen(job, facts)
+        return "standard" if "standard" in modes else None
+    choice = chosen(job, facts)
     profiling_allowed = not objects(facts.object_profiling)
-    if job.info.coins and not (wish == "tailored" and profiling_allowed):
+    if job.info.coins and not (choice == "tailored" and profiling_allowed):
         return None
-    if wish == "tailored" and profiling_allowed and "tailored" in there:
+    if choice == "tailored" and profiling_allowed and "tailored" in modes:
         return "tailored"
-    if wish in ("tailored", "standard") and "standard" in there:
+    if choice in ("tailored", "standard") and "standard" in modes:
         return "standard"
     return None
 
 
 def basis(job: Job, facts: Facts, channel: Channel) -> str | None:
-    """On which basis: the contract for who accepted it; otherwise what the e-privacy rules leave."""
+    """The lawful basis: the contract if it was accepted; otherwise what the e-privacy rules allow."""
     if job.entity not in ENTITIES:
         return None
     if is_service(job):
         return "service"
-    wish = chosen(job, facts)
-    if wish == "tailored":
+    choice = chosen(job, facts)
+    if choice == "tailored":
         return "contract"
-    if wish != "standard":
+    if choice != "standard":
         return None
     if channel.value == "push":
         return "legitimate_interest"
-    if job.info.offer_type == "own" and bought_something_like_it(job, facts):
+    if job.info.offer_type == "own" and bought_analogous_product(job, facts):
         return "soft_opt_in"
-    return "consent" if facts.offers[job.info.offer_type or ""].source in SOURCES_OF_A_YES else None
+    return "consent" if facts.offers[job.info.offer_type or ""].source in CONSENT_SOURCES else None
 
 
-def bought_something_like_it(job: Job, facts: Facts) -> bool:
-    for family in FAMILIES:
-        for product in family & facts.purchased:
+def bought_analogous_product(job: Job, facts: Facts) -> bool:
+    for group_ in PRODUCT_GROUPS:
+        for product in group_ & facts.purchased:
             sellers = [entity for entity in facts.entities if entity in SELLERS[product]]
-            if job.info.product in family and sellers == [job.entity]:
+            if job.info.product in group_ and sellers == [job.entity]:
                 return True
     return False
 
@@ -172,7 +173,7 @@ def reachable(facts: Facts, channel: Channel) -> bool:
     return bool({"email": facts.email, "sms": facts.phone, "whatsapp": facts.whatsapp}[channel.value])
 
 
-def home(facts: Facts) -> ZoneInfo:
+def recipient_zone(facts: Facts) -> ZoneInfo:
     try:
         return ZoneInfo(facts.timezone or "Europe/Brussels")
     except (ZoneInfoNotFoundError, ValueError):
@@ -180,24 +181,24 @@ def home(facts: Facts) -> ZoneInfo:
 
 
 def age(facts: Facts, now: datetime) -> int | None:
-    """Count birthdays one by one; 29 February is celebrated on 1 March in other years."""
-    born, today = facts.birth_date, now.astimezone(home(facts)).date()
-    if born is None:
+    """Count birthdays one by one. In other years, the birthday of 29 February is 1 March."""
+    birth_date, today = facts.birth_date, now.astimezone(recipient_zone(facts)).date()
+    if birth_date is None:
         return None
     years = 0
-    while birthday(born, born.year + years + 1) <= today:
+    while birthday(birth_date, birth_date.year + years + 1) <= today:
         years += 1
     return years
 
 
-def birthday(born: date, year: int) -> date:
+def birthday(birth_date: date, year: int) -> date:
     try:
-        return born.replace(year=year)
+        return birth_date.replace(year=year)
     except ValueError:
         return date(year, 3, 1)
 
 
-def drawn_for_control(job: Job) -> bool:
+def in_control_group(job: Job) -> bool:
     if job.campaign_id is None:
         return False
     seed = b"2026" + b"\0" + job.campaign_id.encode() + b"\0" + job.recipient_id.encode()
@@ -205,30 +206,38 @@ def drawn_for_control(job: Job) -> bool:
     return number * 100 < job.holdout_percent * 2**64
 
 
-def heard_enough(facts: Facts, now: datetime, channel: Channel) -> bool:
-    """Seven messages in any seven days; two texts on one day of the recipient's own calendar."""
-    week = [one for one in facts.sent if one.at + timedelta(days=7) > now]
-    today = [one for one in facts.sent if one.at.astimezone(home(facts)).date() == now.astimezone(home(facts)).date()]
-    texts = [one for one in today if one.channel.value in ("sms", "whatsapp")]
+def cap_reached(facts: Facts, now: datetime, channel: Channel) -> bool:
+    """Seven messages in any seven days; two text messages on one day of the recipient's calendar."""
+    week = [message for message in facts.sent if message.at + timedelta(days=7) > now]
+    today = [
+        message
+        for message in facts.sent
+        if message.at.astimezone(recipient_zone(facts)).date() == now.astimezone(recipient_zone(facts)).date()
+    ]
+    texts = [message for message in today if message.channel.value in ("sms", "whatsapp")]
     return len(week) >= 7 or (channel.value in ("sms", "whatsapp") and len(texts) >= 2)
 
 
-def provider_says_enough(facts: Facts, now: datetime, channel: Channel) -> bool:
-    return any(name == channel.value and now < rest.until for name, rest in facts.cool_downs.items())
+def cool_down_runs(facts: Facts, now: datetime, channel: Channel) -> bool:
+    return any(name == channel.value and now < cool_down.until for name, cool_down in facts.cool_downs.items())
 
 
 def quiet_until(job: Job, facts: Facts, now: datetime, channel: Channel) -> datetime | None:
-    """Walk on, minute by minute, until the recipient's wall clock shows a time at which one may speak."""
+    """Step forward, minute by minute, until the recipient's wall clock shows an allowed time."""
     if is_service(job) or channel.value not in QUIET:
         return None
     start, end = QUIET[channel.value]
     moment = now.astimezone(UTC)
-    while start <= (clock := moment.astimezone(home(facts)).strftime("%H:%M")) or clock < end or silent(moment, facts, channel):
+    while (
+        start <= (clock := moment.astimezone(recipient_zone(facts)).strftime("%H:%M"))
+        or clock < end
+        or is_silent_day(moment, facts, channel)
+    ):
         moment = moment.replace(second=0, microsecond=0) + timedelta(minutes=1)
     return None if moment == now else moment
 
 
-def silent(moment: datetime, facts: Facts, channel: Channel) -> bool:
-    """Nobody's telephone rings on a Sunday or a public holiday; the app may still show something."""
-    day = moment.astimezone(home(facts))
-    return channel.value in ("sms", "whatsapp") and (day.strftime("%A") == "Sunday" or day.strftime("%Y-%m-%d") in SILENT)
+def is_silent_day(moment: datetime, facts: Facts, channel: Channel) -> bool:
+    """Text messages are silent on Sundays and public holidays; push is not."""
+    day = moment.astimezone(recipient_zone(facts))
+    return channel.value in ("sms", "whatsapp") and (day.strftime("%A") == "Sunday" or day.strftime("%Y-%m-%d") in PUBLIC_HOLIDAYS)

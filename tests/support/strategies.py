@@ -1,6 +1,6 @@
-"""Scenes for the policy: each begins where a message may be sent, then a few things are moved close to an edge.
+"""Scenarios for the policy: each starts from facts that allow a message, and then changes a few of them near their limits.
 
-Facts drawn at random would be refused for ten reasons at once, and a lost rule would go unnoticed among the other nine.
+Random facts would be refused for ten reasons at once, and nobody would notice that one of the rules is missing.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ from dispatcher.domain.recipient import ChannelGroup, Choice, CoolDown, Device, 
 NOON = datetime(2026, 11, 23, 11, 0, tzinfo=UTC)  # 12:00 in Brussels
 LONG_AGO = datetime(2025, 3, 1, 9, 30, tzinfo=UTC)
 BOTH = frozenset({Mode.TAILORED, Mode.STANDARD})
-SERVICE_BRIEF = TemplateInfo("opt-out-acknowledgement", Kind.SERVICE, None, frozenset({Mode.STANDARD}))
+SERVICE_TEMPLATE = TemplateInfo("opt-out-acknowledgement", Kind.SERVICE, None, frozenset({Mode.STANDARD}))
 
 
 @dataclass(frozen=True)
-class Scene:
-    """The three things that a decision looks at, besides the policy."""
+class PolicyScenario:
+    """The three inputs of a decision, besides the policy."""
 
     job: Job
     facts: Facts
     now: datetime = NOON
 
-    def with_job(self, **changes: Any) -> Scene:
-        """The same scene with another job."""
+    def with_job(self, **changes: Any) -> PolicyScenario:
+        """The same scenario with another job."""
         return replace(self, job=replace(self.job, **changes))
 
-    def with_brief(self, **changes: Any) -> Scene:
-        """The same scene with another template."""
+    def with_template(self, **changes: Any) -> PolicyScenario:
+        """The same scenario with another template."""
         return self.with_job(info=replace(self.job.info, **changes))
 
-    def with_facts(self, **changes: Any) -> Scene:
-        """The same scene with another recipient."""
+    def with_facts(self, **changes: Any) -> PolicyScenario:
+        """The same scenario with another recipient."""
         return replace(self, facts=replace(self.facts, **changes))
 
 
-def said(value: str, number: int, source: str = "mobile") -> Choice:
-    """A choice as the ledger tells it."""
+def recorded_choice(value: str, number: int, source: str = "mobile") -> Choice:
+    """A choice as the ledger returns it."""
     return Choice(value, f"consent:{number}", source, LONG_AGO)
 
 
@@ -54,10 +54,10 @@ def sendable(
     choice: str = "tailored",
     channels: tuple[Channel, ...] = tuple(Channel),
     route: str = "first",
-) -> Scene:
-    """A scene in which every asked channel is allowed; `offer` None makes it a service message."""
+) -> PolicyScenario:
+    """A scenario in which every requested channel is allowed. With `offer` None it is a service message."""
     coins = offer is OfferType.KATE and choice == "tailored"
-    info = SERVICE_BRIEF if offer is None else TemplateInfo("spring", Kind.COMMERCIAL, offer, BOTH, coins=coins, product="loan")
+    info = SERVICE_TEMPLATE if offer is None else TemplateInfo("spring", Kind.COMMERCIAL, offer, BOTH, coins=coins, product="loan")
     job = Job("m-1", "c-1", "kbc-bank", info, channels, route, campaign_id="spring-2026", approval=7)
     facts = Facts(
         recipient_id="c-1",
@@ -72,23 +72,23 @@ def sendable(
         whatsapp="+32470000001",
         devices=(Device("old", "ios", False), Device("new", "android", True)),
         purchased=frozenset({"mortgage"}),
-        offers={name.value: said(choice, number) for number, name in enumerate(OfferType, 1)},
-        switches={name.value: said("on", number) for number, name in enumerate(ChannelGroup, 11)},
+        offers={name.value: recorded_choice(choice, number) for number, name in enumerate(OfferType, 1)},
+        switches={name.value: recorded_choice("on", number) for number, name in enumerate(ChannelGroup, 11)},
     )
-    return Scene(job, facts)
+    return PolicyScenario(job, facts)
 
 
-Disturbance = Callable[[Scene], Scene]
+Disturbance = Callable[[PolicyScenario], PolicyScenario]
 
 
 def _offer(value: str, source: str = "mobile") -> Disturbance:
-    return lambda s: s.with_facts(offers={**s.facts.offers, (s.job.info.offer_type or "own"): said(value, 31, source)})
+    return lambda s: s.with_facts(offers={**s.facts.offers, (s.job.info.offer_type or "own"): recorded_choice(value, 31, source)})
 
 
 def _switch(group: str, value: str | None) -> Disturbance:
-    def disturb(scene: Scene) -> Scene:
-        rest = {name: choice for name, choice in scene.facts.switches.items() if name != group}
-        return scene.with_facts(switches=rest if value is None else {**rest, group: said(value, 32)})
+    def disturb(scenario: PolicyScenario) -> PolicyScenario:
+        rest = {name: choice for name, choice in scenario.facts.switches.items() if name != group}
+        return scenario.with_facts(switches=rest if value is None else {**rest, group: recorded_choice(value, 32)})
 
     return disturb
 
@@ -97,25 +97,25 @@ def _suppress(channel: Channel) -> Disturbance:
     return lambda s: s.with_facts(suppressions={**s.facts.suppressions, channel.value: f"suppression:{channel}"})
 
 
-def got(count: int, channel: Channel = Channel.EMAIL, offer: str = "own", seconds_ago: float = 60) -> Disturbance:
-    """So many messages more on the person's account."""
+def received(count: int, channel: Channel = Channel.EMAIL, offer: str = "own", seconds_ago: float = 60) -> Disturbance:
+    """`count` more messages that the person received."""
     return lambda s: s.with_facts(
         sent=s.facts.sent
         + tuple(SentMessage(no, s.now - timedelta(seconds=seconds_ago), channel, offer) for no in range(1, count + 1))
     )
 
 
-def resting(channel: Channel, seconds: float) -> Disturbance:
-    """The provider takes no more advertising for the person on this channel for so long."""
+def cooling_down(channel: Channel, seconds: float) -> Disturbance:
+    """The provider takes no advertising for the person on this channel for so many seconds."""
     return lambda s: s.with_facts(
         cool_downs={**s.facts.cool_downs, channel.value: CoolDown(s.now + timedelta(seconds=seconds), "63049")}
     )
 
 
 def _adult_in(days: int) -> Disturbance:
-    def disturb(scene: Scene) -> Scene:
-        here = scene.now.astimezone(ZoneInfo("Europe/Brussels")).date() + timedelta(days=days)
-        return scene.with_facts(birth_date=here.replace(year=here.year - 18))
+    def disturb(scenario: PolicyScenario) -> PolicyScenario:
+        here = scenario.now.astimezone(ZoneInfo("Europe/Brussels")).date() + timedelta(days=days)
+        return scenario.with_facts(birth_date=here.replace(year=here.year - 18))
 
     return disturb
 
@@ -140,8 +140,8 @@ def _job(**changes: Any) -> Disturbance:
     return lambda s: s.with_job(**changes)
 
 
-def _brief(**changes: Any) -> Disturbance:
-    return lambda s: s.with_brief(**changes)
+def _template(**changes: Any) -> Disturbance:
+    return lambda s: s.with_template(**changes)
 
 
 DISTURBANCES: tuple[Disturbance, ...] = (
@@ -151,21 +151,21 @@ DISTURBANCES: tuple[Disturbance, ...] = (
     _facts(repeat_of="m-0"),
     _facts(partner_message="m-2"),
     *(_expires_in(seconds) for seconds in (-1, 0, 1, 5 * 3600, 12 * 3600, 15 * 3600)),
-    _facts(object_marketing=said("on", 33)),
-    _facts(object_marketing=said("off", 33)),
-    _facts(object_marketing=said("perhaps", 33)),
-    _facts(object_profiling=said("on", 34)),
-    _facts(object_profiling=said("off", 34)),
+    _facts(object_marketing=recorded_choice("on", 33)),
+    _facts(object_marketing=recorded_choice("off", 33)),
+    _facts(object_marketing=recorded_choice("perhaps", 33)),
+    _facts(object_profiling=recorded_choice("on", 34)),
+    _facts(object_profiling=recorded_choice("off", 34)),
     *(_offer(value) for value in ("none", "standard", "tailored", "", "yes")),
     *(_offer("standard", source) for source in ("provider", "import", "unsubscribe")),
     _facts(offers={}),
-    _brief(modes=frozenset({Mode.TAILORED})),
-    _brief(modes=frozenset({Mode.STANDARD})),
-    _brief(modes=frozenset()),
-    _brief(offer_type=None),
-    _brief(coins=True),
-    _brief(coins=False),
-    *(_brief(product=product) for product in (None, "insurance", "loan", "train_ticket")),
+    _template(modes=frozenset({Mode.TAILORED})),
+    _template(modes=frozenset({Mode.STANDARD})),
+    _template(modes=frozenset()),
+    _template(offer_type=None),
+    _template(coins=True),
+    _template(coins=False),
+    *(_template(product=product) for product in (None, "insurance", "loan", "train_ticket")),
     *(_switch(group.value, value) for group in ChannelGroup for value in ("off", "maybe", None)),
     *(_suppress(channel) for channel in Channel),
     _facts(email=None),
@@ -173,12 +173,12 @@ DISTURBANCES: tuple[Disturbance, ...] = (
     _facts(whatsapp=""),
     _facts(devices=()),
     _facts(devices=(Device("only", "ios", False),)),
-    *(got(count) for count in (1, 3, 6, 7)),
-    *(got(7, offer="kate", seconds_ago=ago) for ago in (7 * 86_400 - 1, 7 * 86_400)),
-    *(got(1, channel) for channel in (Channel.SMS, Channel.WHATSAPP)),
-    *(got(2, Channel.SMS, seconds_ago=ago) for ago in (60, 12 * 3600, 12 * 3600 + 1)),
-    *(resting(Channel.WHATSAPP, seconds) for seconds in (0, 1)),
-    resting(Channel.EMAIL, 60),
+    *(received(count) for count in (1, 3, 6, 7)),
+    *(received(7, offer="kate", seconds_ago=ago) for ago in (7 * 86_400 - 1, 7 * 86_400)),
+    *(received(1, channel) for channel in (Channel.SMS, Channel.WHATSAPP)),
+    *(received(2, Channel.SMS, seconds_ago=ago) for ago in (60, 12 * 3600, 12 * 3600 + 1)),
+    *(cooling_down(Channel.WHATSAPP, seconds) for seconds in (0, 1)),
+    cooling_down(Channel.EMAIL, 60),
     *(_adult_in(days) for days in (-1, 0, 1)),
     _facts(birth_date=None),
     _facts(birth_date=date(2008, 2, 29)),
@@ -198,7 +198,7 @@ DISTURBANCES: tuple[Disturbance, ...] = (
     _facts(entities=frozenset()),
     *(_facts(timezone=zone) for zone in (None, "", "Mars/Olympus", "America/New_York", "Pacific/Auckland")),
     *(_at(*clock) for clock in ((18, 59, 59), (19, 0), (19, 59, 59), (20, 0), (6, 59, 59), (7, 0), (7, 59), (8, 0), (23, 0))),
-    lambda s: replace(s, job=replace(s.job, info=SERVICE_BRIEF)),
+    lambda s: replace(s, job=replace(s.job, info=SERVICE_TEMPLATE)),
     lambda s: replace(s, now=datetime(2026, 3, 1, 11, 0, tzinfo=UTC)),
     lambda s: replace(s, now=datetime(2026, 10, 24, 21, 30, tzinfo=UTC)),
     *(
@@ -219,9 +219,9 @@ starts = st.builds(
 
 
 @st.composite
-def scenes(draw: st.DrawFn, disturbances_max: int = 3) -> Scene:
-    """A sendable scene with a few disturbances."""
-    scene = draw(starts)
+def scenarios(draw: st.DrawFn, disturbances_max: int = 3) -> PolicyScenario:
+    """A sendable scenario with a few disturbances."""
+    scenario = draw(starts)
     for disturb in draw(st.lists(st.sampled_from(DISTURBANCES), max_size=disturbances_max)):
-        scene = disturb(scene)
-    return scene
+        scenario = disturb(scenario)
+    return scenario

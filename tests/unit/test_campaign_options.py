@@ -81,7 +81,7 @@ def test_a_trigger_keeps_the_digest_of_version_1(more: Mapping[str, Any], digest
     assert parse_trigger({**TRIGGER, **TRIGGER_DATA, **more}, context()).digest.hex() == digest
 
 
-def test_a_stored_spec_with_a_missing_and_an_unknown_field_can_be_read() -> None:
+def test_a_spec_with_missing_and_unknown_fields_can_be_read() -> None:
     stored = json.loads(STORED)
     del stored["collapse_key"], stored["variants"]
     spec = spec_from_json({**stored, "an_option_of_a_later_version": {"x": 1}})

@@ -1,4 +1,4 @@
-"""Celery's settings, on a real broker and a real worker: lanes, routes, and what becomes of a message whose worker dies."""
+"""Celery's settings, with a real broker and a real worker: lanes, routes, and what happens to a message whose worker dies."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LANES = {
     "dispatcher.ask_providers": "maintenance",
     "dispatcher.retain": "maintenance",
 }
-# A worker of these settings whose one task notes its start and then does as it is told.
+# A worker with these settings. Its one task records its start, and then does what its argument says.
 PROGRAM = """
 import os, pathlib, signal, sys, time
 from celery import Celery
@@ -79,7 +79,7 @@ def lines(journal: Path) -> list[str]:
     return journal.read_text().splitlines() if journal.exists() else []
 
 
-def test_each_task_lies_in_its_lane_as_json(app: Any, broker: Redis) -> None:
+def test_each_task_is_in_its_lane_as_json(app: Any, broker: Redis) -> None:
     for task in LANES:
         app.send_task(task, args=[{"ref": 1}])
     for lane in celeryconfig.LANES:
@@ -97,44 +97,44 @@ def test_a_lane_that_nobody_serves_is_an_error(app: Any) -> None:
         app.send_task("dispatcher.send_chunk", queue="campagne")
 
 
-def test_beat_knows_its_tasks_and_lets_late_ones_lapse(app: Any) -> None:
+def test_beat_schedules_known_tasks_that_expire(app: Any) -> None:
     for entry in app.conf.beat_schedule.values():
         assert entry["task"] in LANES
         assert entry["schedule"] < entry["options"]["expires"] <= 2 * entry["schedule"]
 
 
-def test_a_task_can_not_outlive_its_message(app: Any) -> None:
-    """Else it would be given out again while it is still at work."""
+def test_a_task_ends_before_its_message_is_redelivered(app: Any) -> None:
+    """Otherwise the broker would deliver it again while it runs."""
     conf = app.conf
     assert conf.task_soft_time_limit < conf.task_time_limit < conf.broker_transport_options["visibility_timeout"]
 
 
-def test_every_option_of_the_transport_is_one_that_kombu_knows(app: Any) -> None:
+def test_every_transport_option_is_known_to_kombu(app: Any) -> None:
     with app.connection() as connection:
         known = set(connection.transport.Channel.from_transport_options)
     assert set(celeryconfig.broker_transport_options) <= known
 
 
-def test_every_setting_is_one_that_celery_knows() -> None:
+def test_every_setting_is_known_to_celery() -> None:
     written = {name for name in vars(celeryconfig) if name.islower() and not name.startswith("_")} - {"os"}
     assert written <= set(DEFAULTS)
 
 
-def test_a_message_whose_child_is_killed_goes_back_and_is_done(app: Any, broker_url: str, tmp_path: Path) -> None:
+def test_a_message_of_a_killed_child_is_processed_again(app: Any, broker_url: str, tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     app.send_task("dispatcher.send_chunk", args=[str(journal), "die"])
     with worker(broker_url, tmp_path):
         assert wait_until(lambda: len(lines(journal)) == 2, seconds=60)
-    assert len(set(lines(journal))) == 2, "another child did it"
+    assert len(set(lines(journal))) == 2, "another child process ran it"
 
 
-def test_a_worker_asked_to_stop_finishes_what_it_holds(app: Any, broker: Redis, broker_url: str, tmp_path: Path) -> None:
+def test_a_stopping_worker_finishes_its_current_task(app: Any, broker: Redis, broker_url: str, tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     for _ in range(2):
         app.send_task("dispatcher.send_chunk", args=[str(journal), "linger"])
     with worker(broker_url, tmp_path) as pid:
         assert wait_until(lambda: len(lines(journal)) == 1, seconds=60)
         os.kill(pid, signal.SIGTERM)
-    assert [line == "done" for line in lines(journal)] == [False, True], "it ended the one at work"
-    assert broker.llen("campaign") == 1, "and the one that waited still waits, in the broker"
+    assert [line == "done" for line in lines(journal)] == [False, True], "it finished the running task"
+    assert broker.llen("campaign") == 1, "and the waiting task is still on the broker"
     assert broker.hlen("unacked") == 0

@@ -1,4 +1,4 @@
-"""The documentation is true: generated parts are current, links and paths lead somewhere, and each rule names its tests."""
+"""The documentation is correct: generated parts are current, links and paths exist, and each rule names its tests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dispatcher.intake.campaign import CampaignForm
 from dispatcher.policy import RULES, shipped
 from dispatcher.runtime.settings import variables
 from docs import generate
-from tests.unit.test_policy import ALONE
+from tests.unit.test_policy_rules import ALONE
 
 ROOT = Path(__file__).parents[2]
 README_LINES_MAX = 150
@@ -55,7 +55,7 @@ def test_every_generated_part_is_on_a_page() -> None:
 
 
 @pytest.mark.parametrize("page", OURS, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_are_not_dead(page: Path) -> None:
     dead = [target for target in LINK.findall(prose(page)) if not _leads_somewhere(page, target)]
     assert not dead
 
@@ -75,7 +75,7 @@ def test_paths_in_code_type_exist(page: Path) -> None:
 
 
 def _paths(text: str) -> Iterator[str]:
-    """What looks like a path of this repository; not those with a placeholder."""
+    """Paths of this repository in code type; not those with a placeholder."""
     folders = "|".join(sorted(path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")))
     for word in re.findall(r"`([^`\s]+)`", text):
         if re.fullmatch(rf"({folders})/[\w./-]*", word) and not word.startswith("build/") and "NNNN" not in word:
@@ -114,7 +114,7 @@ def test_every_rule_has_one_entry_and_every_entry_is_a_rule() -> None:
     assert all(entry["does"] and entry["tests"] for entry in entries())
 
 
-def test_every_key_is_one_of_the_policy_or_of_a_campaign_and_every_table_of_the_policy_has_an_entry() -> None:
+def test_rule_keys_exist_and_cover_every_table_of_the_policy() -> None:
     policy = tomllib.loads(shipped())
 
     def known(key: str) -> bool:

@@ -1,4 +1,4 @@
-"""Consent records for other machines: true to what was said, well-formed, and never calling a contract a consent."""
+"""The export of consent as JSON-LD: correct, well-formed, and a contract is never exported as a consent."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NOW = datetime(2026, 11, 23, 9, tzinfo=UTC)
 POLICY = parse(shipped())
 PSEUDONYM = "0123456789abcdef"
 
-# The terms of DPV 2.1 and its extensions that we use. Each was looked up in its published files.
+# The terms of DPV 2.1 and its extensions that the export uses. Each is in the published vocabulary.
 TERMS = {
     *("dpv:AcceptContract", "dpv:TerminateContract", "dpv:ConsentGiven", "dpv:ConsentRefused", "dpv:ConsentWithdrawn"),
     *("dpv:LegitimateInterestObjected", "dpv:LegitimateInterestNotObjected", "dpv:OptingInToProcess", "dpv:OptingOutFromProcess"),
@@ -34,7 +34,7 @@ TERMS = {
 }
 
 
-def said(*steps: tuple[str, str | None, str]) -> list[ConsentEvent]:
+def consent_events(*steps: tuple[str, str | None, str]) -> list[ConsentEvent]:
     """Events of one person, an hour apart: (subject, old value, new value)."""
     return [
         ConsentEvent(10 + place, "c-1", place, subject, old, new, "branch", "desk-7", "v3", at - timedelta(days=1), at)
@@ -43,7 +43,7 @@ def said(*steps: tuple[str, str | None, str]) -> list[ConsentEvent]:
     ]
 
 
-STORY = said(
+EVENTS = consent_events(
     ("offer:own", None, "tailored"),
     ("channel:email", None, "on"),
     ("offer:own", "tailored", "standard"),
@@ -73,8 +73,8 @@ def records(events: list[ConsentEvent]) -> dict[str, dict[str, Any]]:
     return {record["dpv:hasProcess"]["dct:title"]: record for record in receipt["dpv:hasRecordOfActivity"]}
 
 
-def test_accepting_the_tailored_contract_is_a_contract_and_not_a_consent() -> None:
-    (record,) = records(said(("offer:own", None, "tailored"))).values()
+def test_the_tailored_contract_is_exported_as_a_contract() -> None:
+    (record,) = records(consent_events(("offer:own", None, "tailored"))).values()
     assert record["dpv:hasProcess"]["dpv:hasLegalBasis"] == ["eu-gdpr:A6-1-b-contract-performance"]
     assert record["dpv:hasProcess"]["dpv:hasPurpose"] == "dpv:PersonalisedAdvertising"
     (event,) = record["dpv:hasRecordOfActivity"]
@@ -83,7 +83,7 @@ def test_accepting_the_tailored_contract_is_a_contract_and_not_a_consent() -> No
 
 
 @pytest.mark.parametrize(
-    ("step", "told"),
+    ("step", "statuses"),
     [
         ((None, "tailored"), {"AcceptContract"}),
         (("tailored", "standard"), {"TerminateContract", "ConsentGiven", "LegitimateInterestNotObjected"}),
@@ -94,17 +94,17 @@ def test_accepting_the_tailored_contract_is_a_contract_and_not_a_consent() -> No
         (("none", "standard"), {"ConsentGiven", "LegitimateInterestNotObjected"}),
     ],
 )
-def test_each_step_is_told_as_what_it_did(step: tuple[str | None, str], told: set[str]) -> None:
-    (record,) = records(said(("offer:own", *step))).values()
+def test_each_change_is_exported_as_what_it_did(step: tuple[str | None, str], statuses: set[str]) -> None:
+    (record,) = records(consent_events(("offer:own", *step))).values()
     (event,) = record["dpv:hasRecordOfActivity"]
     relations = ("dpv:hasContractControl", "dpv:hasConsentStatus", "dpv:hasStatus")
-    assert {status for relation in relations for status in event.get(relation, ())} == {f"dpv:{word}" for word in told}
+    assert {status for relation in relations for status in event.get(relation, ())} == {f"dpv:{word}" for word in statuses}
 
 
 def test_a_record_says_who_when_where_and_for_what() -> None:
-    found = records(STORY)
-    assert list(found) == ["channel:email", "objection:marketing", "objection:profiling", "offer:own"]
-    own = found["offer:own"]
+    records_ = records(EVENTS)
+    assert list(records_) == ["channel:email", "objection:marketing", "objection:profiling", "offer:own"]
+    own = records_["offer:own"]
     assert own["@type"] == "dpv:ConsentRecord"
     assert own["dpv:hasDataSubject"] == f"urn:dispatcher:person:{PSEUDONYM}"
     assert own["dpv:hasDataController"][0] == "urn:dispatcher:party:kbc-bank-nv"
@@ -114,13 +114,13 @@ def test_a_record_says_who_when_where_and_for_what() -> None:
     assert first["dpv:isIndicatedAtTime"] == "2026-11-22T10:00:00+00:00"
     assert first["dpv:hasIndicationMethod"] == "branch, recorded by desk-7"
     assert first["dpv:hasNotice"]["dct:identifier"] == "v3"
-    assert "dpv:hasLegalBasis" not in own["dpv:hasProcess"]  # none: nothing is sent, so on no basis
-    standing = [event["dpv:hasInvolvement"] for event in found["channel:email"]["dpv:hasRecordOfActivity"]]
-    assert standing == [["dpv:OptingInToProcess"], ["dpv:OptingOutFromProcess"]]
+    assert "dpv:hasLegalBasis" not in own["dpv:hasProcess"]  # nothing is sent, so there is no basis
+    involvements = [event["dpv:hasInvolvement"] for event in records_["channel:email"]["dpv:hasRecordOfActivity"]]
+    assert involvements == [["dpv:OptingInToProcess"], ["dpv:OptingOutFromProcess"]]
 
 
-def test_the_document_is_json_ld_of_known_terms_with_nothing_dangling() -> None:
-    written = document(STORY)
+def test_the_export_is_json_ld_of_known_terms_without_dead_links() -> None:
+    written = document(EVENTS)
     context = written["@context"]
     prefixes = {name for name, value in context.items() if isinstance(value, str)}
     all_nodes = list(nodes(written["@graph"]))
@@ -139,6 +139,6 @@ def test_the_document_is_json_ld_of_known_terms_with_nothing_dangling() -> None:
                 assert datetime.fromisoformat(value).tzinfo is not None
 
 
-def test_the_document_does_not_say_who_the_person_is() -> None:
-    assert "c-1" not in json.dumps(document(STORY))
+def test_the_export_does_not_identify_the_person() -> None:
+    assert "c-1" not in json.dumps(document(EVENTS))
     assert document([])["@graph"][-1]["dpv:hasRecordOfActivity"] == []

@@ -1,4 +1,4 @@
-"""Message ids have one spelling; tokens can be neither read, nor altered, nor used for something else."""
+"""Message ids have one spelling; tokens cannot be read, altered, or used for another purpose."""
 
 import pytest
 from hypothesis import given
@@ -19,7 +19,7 @@ refs = st.builds(
 
 
 @given(refs)
-def test_a_reference_survives_its_text_and_its_token(ref: MessageId) -> None:
+def test_a_message_id_round_trips_as_text_and_token(ref: MessageId) -> None:
     token = message_token(SECRET, UNSUBSCRIBE, str(ref))
     assert MessageId.parse(str(ref)) == ref
     assert read_message_token(SECRET, UNSUBSCRIBE, token) == str(ref)
@@ -42,7 +42,7 @@ def test_a_message_has_exactly_one_spelling(text: str) -> None:
 
 
 @given(st.binary(min_size=1, max_size=64), st.data())
-def test_an_altered_token_opens_nothing(payload: bytes, data: st.DataObject) -> None:
+def test_an_altered_token_is_refused(payload: bytes, data: st.DataObject) -> None:
     token = seal(SECRET, "a", payload)
     assert unseal(SECRET, "a", token) == payload
     place = data.draw(st.integers(0, len(token) - 1))
@@ -54,7 +54,7 @@ def test_an_altered_token_opens_nothing(payload: bytes, data: st.DataObject) -> 
 
 
 @given(st.text(max_size=60))
-def test_made_up_tokens_open_nothing(token: str) -> None:
+def test_invented_tokens_are_refused(token: str) -> None:
     with pytest.raises(BadToken):
         read_message_token(SECRET, UNSUBSCRIBE, token)
 

@@ -1,4 +1,4 @@
-"""One word, one meaning: no class name is defined in two modules, and no module hides behind an alias."""
+"""Names: no class name is defined in two modules, and no test function has a name that is too long."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections import defaultdict
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+SHORT_TEST_NAMES = ("tests/unit",)  # folders whose test functions have names of at most TEST_NAME_MAX characters
+TEST_NAME_MAX = 60
 PACKAGES = ("dispatcher", "channels", "benchmarks", "tests")
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
 
@@ -18,3 +20,28 @@ def test_no_class_name_is_defined_in_two_modules() -> None:
             if isinstance(node, ast.ClassDef):
                 defined[node.name].append(str(path.relative_to(ROOT)))
     assert {name: paths for name, paths in defined.items() if len(paths) > 1} == {}
+
+
+def test_no_import_alias_in_the_program() -> None:
+    """`from dispatcher.x import y as z` hides what `z` is; the name is changed where it is defined, or the module is imported."""
+    aliases = [
+        f"{path.relative_to(ROOT)}: {alias.name} as {alias.asname}"
+        for path, tree in TREES.items()
+        if path.is_relative_to(ROOT / "dispatcher")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(("dispatcher", "channels"))
+        for alias in node.names
+        if alias.asname is not None
+    ]
+    assert aliases == []
+
+
+def test_test_functions_have_short_names() -> None:
+    too_long = [
+        node.name
+        for path, tree in TREES.items()
+        if path.relative_to(ROOT).as_posix().startswith(tuple(f"{folder}/" for folder in SHORT_TEST_NAMES))
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_") and len(node.name) > TEST_NAME_MAX
+    ]
+    assert not too_long

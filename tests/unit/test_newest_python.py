@@ -1,4 +1,4 @@
-"""Which Python `make` takes for .venv, among programs that only claim to be one."""
+"""Which Python `make` selects for .venv, tested with scripts in place of Python."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ def home(tmp_path: Path) -> Path:
 
 
 def install(path: Path, minor: int | None, micro: int = 0) -> None:
-    """A Python 3.`minor`.`micro` that fits; None: one that fails, as an inactive shim does."""
+    """Install a suitable Python 3.`minor`.`micro`; with None one that fails, like an inactive shim."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("#!/bin/sh\n" + ("exit 127\n" if minor is None else f"echo {minor * 1000 + micro} '{path}'\n"))
     path.chmod(0o755)
 
 
 def newest(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """What the script says with nothing else on PATH."""
+    """Run the script with nothing else on PATH."""
     environment = {"PATH": os.pathsep.join((str(home / "bin"), str(home / "manager" / "shims")))}
     return subprocess.run(["/bin/sh", str(SCRIPT), *arguments], env=environment, check=False, capture_output=True, text=True)
 
 
-def test_the_greatest_version_is_taken_whatever_its_name_and_place(home: Path) -> None:
+def test_the_newest_version_is_taken_from_any_name_and_place(home: Path) -> None:
     install(home / "bin" / "python3.11", 11, 9)
     install(home / "bin" / "python3", 13, 2)
     install(home / "manager" / "shims" / "python3.12", 12)
     assert newest(home).stdout == f"{home}/bin/python3\n"
 
 
-def test_what_fails_to_run_is_passed_over(home: Path) -> None:
+def test_a_python_that_fails_to_run_is_skipped(home: Path) -> None:
     install(home / "bin" / "python3", 11)
     install(home / "manager" / "shims" / "python3.13", None)
     assert newest(home).stdout == f"{home}/bin/python3\n"
 
 
-def test_a_version_manager_s_versions_are_found_though_they_are_not_active(home: Path) -> None:
+def test_inactive_versions_of_a_version_manager_are_found(home: Path) -> None:
     install(home / "bin" / "python3", 11)
     install(home / "manager" / "shims" / "python3.13", None)
     install(home / "manager" / "versions" / "3.13.0" / "bin" / "python3", 13)
@@ -55,7 +55,7 @@ def test_a_version_manager_s_versions_are_found_though_they_are_not_active(home:
     assert newest(home).stdout == f"{home}/manager/versions/3.13.4/bin/python3\n"
 
 
-def test_a_named_python_is_taken_though_a_newer_one_is_there(home: Path) -> None:
+def test_a_named_python_is_taken_even_if_a_newer_one_exists(home: Path) -> None:
     install(home / "bin" / "python3.11", 11)
     install(home / "bin" / "python3.13", 13)
     assert newest(home, "python3.11").stdout == f"{home}/bin/python3.11\n"
@@ -67,7 +67,7 @@ def test_no_name_is_the_same_as_an_empty_one(home: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", [(), ("python3.13",)])
-def test_where_none_fits_it_says_so(home: Path, arguments: tuple[str, ...]) -> None:
+def test_without_a_suitable_python_the_error_says_so(home: Path, arguments: tuple[str, ...]) -> None:
     install(home / "bin" / "python3.13", None)
     done = newest(home, *arguments)
     assert done.returncode != 0

@@ -1,4 +1,4 @@
-"""One error, one action; and news never moves a message backwards, however late, often or disordered it comes."""
+"""Each error has one action; and events never move a message backwards, however late, often or unordered they come."""
 
 from __future__ import annotations
 
@@ -76,17 +76,17 @@ def seconds(outcome: Outcome) -> float:
         (Unavailable("connect"), Outcome(State.WAITING, "connect", NOW)),
     ],
 )
-def test_each_result_has_its_one_action(result: Result, outcome: Outcome) -> None:
+def test_each_result_has_one_action(result: Result, outcome: Outcome) -> None:
     assert after(result) == outcome
 
 
-def test_every_error_of_the_family_has_its_row() -> None:
+def test_every_error_class_is_mapped() -> None:
     unknown = {kind for kind in ChannelError.__subclasses__() if after(kind("code")).state is State.UNRESOLVED}
     assert unknown == {Uncertain}
 
 
 @pytest.mark.parametrize(
-    ("said", "random", "least", "most"),
+    ("retry_after", "random", "least", "most"),
     [
         (7.0, 0.0, 7, 7),
         (7.0, 0.999, 7.1, 9),
@@ -98,33 +98,33 @@ def test_every_error_of_the_family_has_its_row() -> None:
         (1e12, 0.999, 86_401, 108_000),
     ],
 )
-def test_a_throttled_message_waits_at_least_what_was_asked_and_never_for_ever(
-    said: float | None, random: float, least: float, most: float
+def test_a_throttled_message_waits_as_requested_up_to_a_limit(
+    retry_after: float | None, random: float, least: float, most: float
 ) -> None:
-    outcome = after(Throttled("429", retry_after_seconds=said), attempts=99, random=random)
+    outcome = after(Throttled("429", retry_after_seconds=retry_after), attempts=99, random=random)
     assert least <= seconds(outcome) <= most
     assert not outcome.attempt_spent
     assert outcome.state is State.WAITING
 
 
-def test_backoff_doubles_to_the_cap_and_draws_from_the_whole_span() -> None:
+def test_backoff_doubles_up_to_the_cap_with_full_jitter() -> None:
     assert [backoff_seconds(attempts, lambda: 1.0, NUMBERS) for attempts in range(4)] == [30, 60, 100, 100]
     assert backoff_seconds(2, lambda: 0.5, NUMBERS) == 50
     assert backoff_seconds(1, lambda: 0.0, NUMBERS) == 0
     assert backoff_seconds(10**6, lambda: 1.0, NUMBERS) == 100
 
 
-def test_the_next_attempt_lies_ahead_as_far_as_the_dice_say() -> None:
+def test_the_next_attempt_is_delayed_by_the_random_backoff() -> None:
     assert [seconds(after(Unavailable("connect"), attempts, 0.5)) for attempts in range(3)] == [15, 30, 50]
 
 
-def test_attempts_end() -> None:
+def test_attempts_are_limited() -> None:
     states = [after(Unavailable("connect"), attempts).state for attempts in range(6)]
     assert states == [State.WAITING] * 3 + [State.DEAD] * 3
     assert after(Unavailable("connect"), 3) == Outcome(State.DEAD, "connect")
 
 
-def test_only_waiting_has_an_end() -> None:
+def test_only_a_waiting_message_has_a_next_attempt() -> None:
     for kind in (*ChannelError.__subclasses__(), Receipt):
         outcome = after(kind("code"))
         assert (outcome.until is not None) == (outcome.state is State.WAITING)
@@ -145,12 +145,12 @@ WEAKEST_LAST: list[Result] = [
 
 
 @pytest.mark.parametrize("first", range(len(WEAKEST_LAST)))
-def test_of_several_devices_the_strongest_result_counts_in_any_order(first: int) -> None:
+def test_the_strongest_result_of_several_devices_counts(first: int) -> None:
     rest = WEAKEST_LAST[first : first + 4]
     assert {fold(order) for order in permutations(rest)} == {WEAKEST_LAST[first]}
 
 
-def test_an_unknown_error_is_as_uncertain_as_uncertain() -> None:
+def test_an_unknown_error_counts_as_uncertain() -> None:
     strange = ChannelError("strange")
     assert fold([Misconfigured("key"), Unavailable("connect"), strange, BadAddress("x")]) is strange
 
@@ -160,19 +160,19 @@ def test_folding_nothing_is_a_bug() -> None:
         fold([])
 
 
-def test_dead_devices_are_named_whatever_becomes_of_the_message() -> None:
+def test_dead_devices_are_named_for_every_result_of_a_message() -> None:
     one, two, three = (Outbound("m-1", Channel.PUSH, token, Push("t", "b")) for token in ("one", "two", "three"))
     results: list[tuple[Outbound, Result]] = [(one, BadAddress("gone")), (two, Receipt("r")), (three, Unavailable("c"))]
     assert dead_addresses(results) == [one]
 
 
-# -- later news --------------------------------------------------------------------------------------------------------
+# -- later events ------------------------------------------------------------------------------------------------------
 
 NEVER_LEFT = {State.PENDING, State.HELD, State.REFUSED, State.EXPIRED, State.CANCELLED, State.HELD_OUT}
 
 
-def told(state: State, news: list[EventKind]) -> State:
-    for kind in news:
+def state_after(state: State, events: list[EventKind]) -> State:
+    for kind in events:
         state = after_event(state, kind) or state
     return state
 
@@ -207,29 +207,27 @@ def told(state: State, news: list[EventKind]) -> State:
         (State.ACCEPTED, EventKind.UNKNOWN, None),
     ],
 )
-def test_what_news_does_to_a_message(state: State, kind: EventKind, then: State | None) -> None:
+def test_the_effect_of_an_event_on_a_message(state: State, kind: EventKind, then: State | None) -> None:
     assert after_event(state, kind) is then
 
 
 @pytest.mark.parametrize("state", sorted(NEVER_LEFT))
 @pytest.mark.parametrize("kind", EventKind)
-def test_news_does_not_move_what_was_never_handed_over(state: State, kind: EventKind) -> None:
+def test_an_event_does_not_change_a_message_that_was_not_sent(state: State, kind: EventKind) -> None:
     assert after_event(state, kind) is None
 
 
-news = st.lists(st.sampled_from(EventKind), max_size=6)
+events = st.lists(st.sampled_from(EventKind), max_size=6)
 
 
-@given(st.sampled_from(State), news, st.data())
-def test_any_order_and_any_repeat_of_the_same_news_ends_in_the_same_state(
-    state: State, kinds: list[EventKind], data: st.DataObject
-) -> None:
-    retry_hint = data.draw(st.permutations(kinds + kinds[:2]))
-    assert told(state, retry_hint) is told(state, kinds)
+@given(st.sampled_from(State), events, st.data())
+def test_events_in_any_order_and_number_give_the_same_state(state: State, kinds: list[EventKind], data: st.DataObject) -> None:
+    retry_delay = data.draw(st.permutations(kinds + kinds[:2]))
+    assert state_after(state, retry_delay) is state_after(state, kinds)
 
 
-@given(st.sampled_from(State), news)
-def test_a_state_once_left_is_never_seen_again(state: State, kinds: list[EventKind]) -> None:
+@given(st.sampled_from(State), events)
+def test_a_message_never_returns_to_a_former_state(state: State, kinds: list[EventKind]) -> None:
     seen = [state]
     for kind in kinds:
         seen.append(after_event(seen[-1], kind) or seen[-1])
@@ -238,7 +236,7 @@ def test_a_state_once_left_is_never_seen_again(state: State, kinds: list[EventKi
     assert state not in path
 
 
-# -- again -------------------------------------------------------------------------------------------------------------
+# -- retries after a hint ----------------------------------------------------------------------------------------------
 
 ONCE_GONE = ("SM1",)
 THRICE = RetryHint(60.0, 3)
@@ -247,7 +245,7 @@ THRICE = RetryHint(60.0, 3)
 @pytest.mark.parametrize(
     ("state", "kind", "attempt", "then"),
     [
-        (State.WAITING, EventKind.ACCEPTED, "SM1", None),  # old news of the attempt that had reached nobody
+        (State.WAITING, EventKind.ACCEPTED, "SM1", None),  # a late event of the attempt that reached nobody
         (State.WAITING, EventKind.FAILED, "SM1", None),
         (State.WAITING, EventKind.BOUNCED, "SM1", None),
         (State.ACCEPTED, EventKind.FAILED, "SM1", None),
@@ -258,39 +256,39 @@ THRICE = RetryHint(60.0, 3)
         (State.HELD, EventKind.COMPLAINED, "SM1", State.COMPLAINED),
         (State.FAILED, EventKind.ENGAGED, "SM1", State.DELIVERED),
         (State.REFUSED, EventKind.DELIVERED, "SM1", None),
-        (State.CLAIMED, EventKind.ACCEPTED, "SM2", State.ACCEPTED),  # news of the attempt that counts
+        (State.CLAIMED, EventKind.ACCEPTED, "SM2", State.ACCEPTED),  # an event of the current attempt
         (State.ACCEPTED, EventKind.FAILED, "SM2", State.FAILED),
         (State.PENDING, EventKind.DELIVERED, "SM2", None),
     ],
 )
-def test_news_counts_for_the_attempt_that_it_is_about(state: State, kind: EventKind, attempt: str, then: State | None) -> None:
+def test_an_event_counts_only_for_its_own_attempt(state: State, kind: EventKind, attempt: str, then: State | None) -> None:
     assert after_provider_event(MessageStatus(state, 2, ONCE_GONE), kind, attempt) is then
 
 
-def retry_hint(
-    standing: MessageStatus, spec: Spec | None = None, random: float = 0.0, said: RetryHint | None = THRICE
+def retry_delay(
+    status: MessageStatus, spec: Spec | None = None, random: float = 0.0, retry_after: RetryHint | None = THRICE
 ) -> float | None:
-    at = retry_at(said, standing, spec, Channel.PUSH, NOW, lambda: random, NUMBERS)
+    at = retry_at(retry_after, status, spec, Channel.PUSH, NOW, lambda: random, NUMBERS)
     return (at - NOW).total_seconds() if at else None
 
 
-def test_what_reached_nobody_waits_twice_as_long_each_time_and_not_for_ever() -> None:
-    waits = [retry_hint(MessageStatus(State.ACCEPTED, 1, ONCE_GONE * returns)) for returns in range(5)]
+def test_a_returned_message_waits_twice_as_long_each_time() -> None:
+    waits = [retry_delay(MessageStatus(State.ACCEPTED, 1, ONCE_GONE * returns)) for returns in range(5)]
     assert waits == [60.0, 120.0, 240.0, None, None]
-    assert [retry_hint(MessageStatus(State.ACCEPTED, attempts)) for attempts in range(3, 6)] == [60.0, None, None]
-    assert retry_hint(MessageStatus(State.ACCEPTED), random=1.0) == 75.0
+    assert [retry_delay(MessageStatus(State.ACCEPTED, attempts)) for attempts in range(3, 6)] == [60.0, None, None]
+    assert retry_delay(MessageStatus(State.ACCEPTED), random=1.0) == 75.0
 
 
-def test_it_leaves_no_more_where_nobody_said_so_or_its_campaign_is_cancelled() -> None:
-    assert retry_hint(MessageStatus(State.ACCEPTED), said=None) is None
-    assert retry_hint(MessageStatus(State.ACCEPTED, cancelled=True)) is None
+def test_no_retry_without_a_hint_or_after_a_cancellation() -> None:
+    assert retry_delay(MessageStatus(State.ACCEPTED), retry_after=None) is None
+    assert retry_delay(MessageStatus(State.ACCEPTED, cancelled=True)) is None
 
 
-def test_a_next_channel_that_is_due_sooner_goes_first() -> None:
+def test_a_fallback_that_is_due_sooner_replaces_the_retry() -> None:
     short, long = (Spec("t", "e", (Channel.PUSH, Channel.EMAIL), Kind.COMMERCIAL, fallback_after_seconds=n) for n in (59, 60))
-    assert [retry_hint(MessageStatus(State.ACCEPTED), spec) for spec in (short, long)] == [None, 60.0]
+    assert [retry_delay(MessageStatus(State.ACCEPTED), spec) for spec in (short, long)] == [None, 60.0]
     last = Spec("t", "e", (Channel.EMAIL, Channel.PUSH), Kind.COMMERCIAL, fallback_after_seconds=1)
-    assert retry_hint(MessageStatus(State.ACCEPTED), last) == 60.0
+    assert retry_delay(MessageStatus(State.ACCEPTED), last) == 60.0
 
 
 # -- the next channel --------------------------------------------------------------------------------------------------
@@ -299,14 +297,14 @@ WITH_FALLBACK = Spec("t", "e", (Channel.PUSH, Channel.EMAIL), Kind.COMMERCIAL, f
 
 
 @pytest.mark.parametrize("state", State)
-def test_the_next_channel_is_tried_at_once_after_a_failure_and_in_its_time_after_an_acceptance(state: State) -> None:
+def test_a_fallback_starts_at_once_after_a_failure_else_in_time(state: State) -> None:
     after_failure = dict.fromkeys((State.FAILED, State.DEAD, State.BOUNCED), NOW)
     due = {State.ACCEPTED: NOW + timedelta(seconds=90), **after_failure}
     assert fallback_at(WITH_FALLBACK, Channel.PUSH, state, NOW) == due.get(state)
 
 
 @pytest.mark.parametrize("state", [State.ACCEPTED, State.FAILED])
-def test_nothing_follows_the_last_channel_or_a_job_that_wants_no_fallback(state: State) -> None:
+def test_no_fallback_after_the_last_channel_or_without_option(state: State) -> None:
     without = Spec("t", "e", (Channel.PUSH, Channel.EMAIL), Kind.COMMERCIAL)
     assert fallback_at(WITH_FALLBACK, Channel.EMAIL, state, NOW) is None
     assert fallback_at(without, Channel.PUSH, state, NOW) is None
@@ -328,14 +326,14 @@ def test_nothing_follows_the_last_channel_or_a_job_that_wants_no_fallback(state:
         (2000, 50, 200, BrakeVerdict(True, "paused itself: 2.50% of 2,000 messages complained; the limit is 2.00%")),
     ],
 )
-def test_a_campaign_is_stopped_at_its_limits_and_not_before(
+def test_the_complaint_brake_pauses_exactly_at_its_limits(
     taken: int, complained: int, bounced: int, says: BrakeVerdict | None
 ) -> None:
     limits = ComplaintBrake(complaint_rate_warn=0.01, complaint_rate_pause=0.02, bounce_rate_pause=0.1, minimum=1000)
     assert brake_verdict(limits, taken, complained, bounced) == says
 
 
-def test_what_news_says_of_the_address_and_the_person() -> None:
+def test_the_effect_of_an_event_on_address_and_person() -> None:
     assert {kind: event_effect(kind) for kind in EventKind if event_effect(kind) != EventEffect()} == {
         EventKind.BOUNCED: EventEffect(suppress=True, opt_out=False, lift=False),
         EventKind.COMPLAINED: EventEffect(suppress=True, opt_out=True),

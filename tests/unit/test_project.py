@@ -1,4 +1,4 @@
-"""The house's own rules, run with the tests: lint, format, types, import contracts, and locks that fit anywhere."""
+"""The project's checks, run with the tests: lint, format, types, import contracts, and portable lock files."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ CHECKS = {
 
 
 @pytest.mark.parametrize("arguments", CHECKS.values(), ids=CHECKS.keys())
-def test_the_house_is_in_order(arguments: tuple[str, ...]) -> None:
+def test_checks_pass(arguments: tuple[str, ...]) -> None:
     done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("lock", ["run", "test", "docs"])
-def test_a_lock_pins_every_dependency_by_hash_and_names_no_place(lock: str) -> None:
+def test_a_lock_pins_every_dependency_by_hash_without_a_url(lock: str) -> None:
     lines = (ROOT / "requirements" / f"{lock}.txt").read_text().splitlines()
     entries = [line for line in lines if line and not line.lstrip().startswith("#")]
     assert all(re.fullmatch(r"([\w.-]+==[\w.+!-]+( ; .+)?|    --hash=sha256:[0-9a-f]{64})( \\)?", line) for line in entries)
@@ -37,7 +37,7 @@ def test_a_lock_pins_every_dependency_by_hash_and_names_no_place(lock: str) -> N
 
 
 def _wanted(lock: str) -> set[str]:
-    """The names that pyproject.toml asks for, as the index spells them."""
+    """The names of the requirements in pyproject.toml, in the index's normal form."""
     document = tomllib.loads((ROOT / "pyproject.toml").read_text())
     project = document["project"]
     wanted = [*project["dependencies"], *document["build-system"]["requires"]]

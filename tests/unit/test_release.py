@@ -18,14 +18,16 @@ FIRST_CHANGELOG = "# Changelog\n\n## [Unreleased]\n\n### Added\n\n- A first thin
 
 
 def git(folder: Path, *arguments: str) -> str:
-    """What git prints."""
+    """Run git. Returns its output."""
     return subprocess.run([GIT, *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A small project with version 0.1.0, not released yet, and a remote repository."""
-    for name in [name for name in os.environ if name.startswith("GIT_")]:  # a hook's, which would lead to the real repository
+    for name in [
+        name for name in os.environ if name.startswith("GIT_")
+    ]:  # set in a git hook: they would point to the real repository
         monkeypatch.delenv(name)
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
@@ -56,7 +58,7 @@ def add_entry(folder: Path) -> None:
 
 
 def reason_against(folder: Path, version: str) -> str:
-    """Why this release is refused. A refusal leaves commits, tags and files as they were."""
+    """The reason why this release is refused. A refusal must not change commits, tags or files."""
     before = git(folder, "rev-parse", "HEAD"), git(folder, "tag"), git(folder, "status", "--porcelain")
     with pytest.raises(ReleaseError) as raised:
         release(folder, version, TODAY)
@@ -64,7 +66,7 @@ def reason_against(folder: Path, version: str) -> str:
     return str(raised.value)
 
 
-def test_a_release_sets_the_version_dates_the_changelog_commits_and_tags(project: Path) -> None:
+def test_a_release_sets_version_and_changelog_commits_and_tags(project: Path) -> None:
     assert release(project, "0.2.0", TODAY) == "v0.2.0"
     package = (project / "dispatcher" / "__init__.py").read_text()
     assert package == '"""A package."""\n\n__version__ = "0.2.0"\n\nOTHER = 1\n'
@@ -81,7 +83,7 @@ def test_a_release_pushes_nothing(project: Path) -> None:
     assert git(project, "ls-remote", "origin") == ""
 
 
-def test_the_first_release_may_have_the_version_that_the_package_has_already(project: Path) -> None:
+def test_the_first_release_may_keep_the_package_s_version(project: Path) -> None:
     release(project, "0.1.0", TODAY)
     assert git(project, "tag") == "v0.1.0"
     add_entry(project)
@@ -139,7 +141,7 @@ def test_a_release_without_changes_is_refused(project: Path, changelog: str) -> 
     assert reason_against(project, "0.2.0") == "CHANGELOG.md has no entry under [Unreleased]."
 
 
-def test_all_reasons_are_told_at_once(project: Path) -> None:
+def test_all_reasons_are_reported_at_once(project: Path) -> None:
     git(project, "switch", "--quiet", "--create", "feature")
     (project / "not_added.txt").touch()
     assert len(reason_against(project, "0.0.1").splitlines()) == 3
@@ -161,6 +163,6 @@ def test_this_project_itself_can_be_released(project: Path) -> None:
     assert '__version__ = "999.0.0"\n' in (project / PACKAGE).read_text()
 
 
-def test_the_entries_under_unreleased_are_those_before_the_next_version() -> None:
+def test_unreleased_entries_end_at_the_next_version() -> None:
     changelog = "## [Unreleased]\n\n### Added\n\n- One.\n  Its second line.\n* Two.\n\n## [1.0.0] - 2026-01-01\n\n- Old.\n"
     assert unreleased_entries(changelog) == ["- One.", "* Two."]

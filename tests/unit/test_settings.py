@@ -1,4 +1,4 @@
-"""Settings: each fault named, all at once, before anything starts; secrets never shown."""
+"""Settings: all faults are reported at once, before anything starts, and no secret is shown."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from channels.base import Channel, Outbound, Receipt, Sms
 from channels.sandbox import running
+from channels.send_window import window_of
 from dispatcher.runtime import bootstrap
 from dispatcher.runtime.settings import InvalidSettings, SecondProvider, Settings, load
 
@@ -28,8 +29,8 @@ KEY = base64.b64encode(
 
 
 @pytest.fixture
-def sound(tmp_path: Path) -> Environ:
-    """An environment without a fault, in which everything is set and every provider is real."""
+def valid(tmp_path: Path) -> Environ:
+    """A valid environment, in which everything is set and every provider is real."""
     account = tmp_path / "account.json"
     account.write_text(
         json.dumps(
@@ -71,7 +72,7 @@ def faults(environ: Environ) -> str:
     return str(caught.value)
 
 
-def test_an_empty_environment_is_the_embedded_house_with_the_sandbox(tmp_path: Path) -> None:
+def test_an_empty_environment_means_embedded_engines_and_sandbox(tmp_path: Path) -> None:
     settings = Settings.from_environment({"DISPATCHER_TEMPLATES": str(tmp_path)})
     assert settings.home == Path.cwd() / "var"
     assert (settings.database_url, settings.broker_url, settings.policy, settings.api_keys) == (None, None, None, None)
@@ -80,22 +81,22 @@ def test_an_empty_environment_is_the_embedded_house_with_the_sandbox(tmp_path: P
     assert settings.warnings == ()
 
 
-def test_known_paths_are_taken_unless_they_are_switched_off(sound: Environ) -> None:
-    assert Settings.from_environment(sound).specialise
-    assert Settings.from_environment(sound | {"DISPATCHER_SPECIALISE": "on"}).specialise
-    assert not Settings.from_environment(sound | {"DISPATCHER_SPECIALISE": "off"}).specialise
-    assert "DISPATCHER_SPECIALISE is 'no': it must be one of on, off" in faults(sound | {"DISPATCHER_SPECIALISE": "no"})
+def test_compiled_paths_are_used_unless_switched_off(valid: Environ) -> None:
+    assert Settings.from_environment(valid).specialise
+    assert Settings.from_environment(valid | {"DISPATCHER_SPECIALISE": "on"}).specialise
+    assert not Settings.from_environment(valid | {"DISPATCHER_SPECIALISE": "off"}).specialise
+    assert "DISPATCHER_SPECIALISE is 'no': it must be one of on, off" in faults(valid | {"DISPATCHER_SPECIALISE": "no"})
 
 
-def test_credentials_choose_the_provider_and_its_written_name_goes_before(sound: Environ) -> None:
-    settings = Settings.from_environment(sound)
+def test_a_named_provider_overrides_the_choice_by_credentials(valid: Environ) -> None:
+    settings = Settings.from_environment(valid)
     assert settings.providers == {Channel.EMAIL: "sendgrid", Channel.SMS: "twilio", Channel.WHATSAPP: "twilio", Channel.PUSH: "fcm"}
     assert settings.accounts["twilio"].whatsapp_sender == "+32470000000"
     assert settings.public_url == "https://messages.bank.example"
     assert settings.warnings == ()
-    named = Settings.from_environment(sound | {"DISPATCHER_PROVIDER_EMAIL": "smtp", "DISPATCHER_PROVIDER_PUSH": "outbox"})
-    assert named.providers[Channel.EMAIL] == "smtp"
-    assert "email and sms and whatsapp reach people, but push end in the sandbox or outbox" in named.warnings[0]
+    with_names = Settings.from_environment(valid | {"DISPATCHER_PROVIDER_EMAIL": "smtp", "DISPATCHER_PROVIDER_PUSH": "outbox"})
+    assert with_names.providers[Channel.EMAIL] == "smtp"
+    assert "email and sms and whatsapp reach people, but push end in the sandbox or outbox" in with_names.warnings[0]
 
 
 ONE_FAULT: list[tuple[Environ, str]] = [
@@ -136,17 +137,17 @@ ONE_FAULT: list[tuple[Environ, str]] = [
 
 
 @pytest.mark.parametrize(("change", "sentence"), ONE_FAULT, ids=[sentence[:60] for _, sentence in ONE_FAULT])
-def test_a_fault_is_named_with_what_would_be_right(sound: Environ, change: Environ, sentence: str) -> None:
-    said = faults(sound | change)
-    assert said.startswith(sentence)
-    assert "\n" not in said, "one fault, one sentence"
-    assert "hunter2" not in said
+def test_a_fault_is_named_with_what_would_be_right(valid: Environ, change: Environ, sentence: str) -> None:
+    faults_text = faults(valid | change)
+    assert faults_text.startswith(sentence)
+    assert "\n" not in faults_text, "one fault gives one sentence"
+    assert "hunter2" not in faults_text
 
 
-def test_all_faults_are_named_at_once(sound: Environ) -> None:
+def test_all_faults_are_named_at_once(valid: Environ) -> None:
     change = {"TWILIO_AUTH_TOKEN": "", "SENDGRID_BASE_URL": "x", "DISPATCHER_HOME": " ", "DISPATCHER_PROVIDER_PUSH": "apns"}
-    said = faults(sound | change).splitlines()
-    assert [sentence.split()[0] for sentence in said] == [
+    faults_text = faults(valid | change).splitlines()
+    assert [sentence.split()[0] for sentence in faults_text] == [
         "TWILIO_AUTH_TOKEN",  # for sms
         "TWILIO_AUTH_TOKEN",  # and for whatsapp
         "DISPATCHER_PROVIDER_PUSH",
@@ -154,89 +155,96 @@ def test_all_faults_are_named_at_once(sound: Environ) -> None:
     ]
 
 
-def test_half_of_a_providers_credentials_are_a_fault_and_not_the_sandbox(tmp_path: Path) -> None:
-    said = faults({"DISPATCHER_TEMPLATES": str(tmp_path), "TWILIO_AUTH_TOKEN": TOKEN})
-    assert "TWILIO_ACCOUNT_SID is missing: sms goes through twilio" in said
+def test_incomplete_credentials_are_a_fault_not_the_sandbox(tmp_path: Path) -> None:
+    faults_text = faults({"DISPATCHER_TEMPLATES": str(tmp_path), "TWILIO_AUTH_TOKEN": TOKEN})
+    assert "TWILIO_ACCOUNT_SID is missing: sms goes through twilio" in faults_text
 
 
 @pytest.mark.parametrize("sender", ["+32470000000", "Bank", "BANK 24", "1A", SERVICE])
-def test_numbers_names_and_services_may_send_sms(sound: Environ, sender: str) -> None:
-    assert Settings.from_environment(sound | {"TWILIO_SMS_SENDER": sender}).accounts["twilio"].sms_sender == sender
+def test_numbers_names_and_services_may_send_sms(valid: Environ, sender: str) -> None:
+    assert Settings.from_environment(valid | {"TWILIO_SMS_SENDER": sender}).accounts["twilio"].sms_sender == sender
 
 
 @pytest.mark.parametrize(
     "content", ["", "[]", '{"type": "authorized_user"}', '{"type": "service_account", "private_key": "hunter2"}']
 )
-def test_a_file_that_is_no_service_account_is_named_and_not_shown(sound: Environ, tmp_path: Path, content: str) -> None:
+def test_a_file_that_is_no_service_account_is_not_shown(valid: Environ, tmp_path: Path, content: str) -> None:
     (tmp_path / "account.json").write_text(content)
-    said = faults(sound)
-    assert "that must be the JSON key file of a service account" in said
-    assert "hunter2" not in said
+    faults_text = faults(valid)
+    assert "that must be the JSON key file of a service account" in faults_text
+    assert "hunter2" not in faults_text
 
 
-def test_a_name_nearly_ours_gets_a_hint(sound: Environ) -> None:
-    stray = {"DISPATCHER_BROKR_URL": "x", "DISPATCHER_COLOUR": "x", "TWILIO_SMS_SENDERS": "x", "TWILIO_EDGE": "x"}
-    assert Settings.from_environment(sound | stray).warnings == (
+def test_a_misspelt_variable_gets_a_hint(valid: Environ) -> None:
+    misspelt = {"DISPATCHER_BROKR_URL": "x", "DISPATCHER_COLOUR": "x", "TWILIO_SMS_SENDERS": "x", "TWILIO_EDGE": "x"}
+    assert Settings.from_environment(valid | misspelt).warnings == (
         "DISPATCHER_BROKR_URL is not a variable of this program: did you mean DISPATCHER_BROKER_URL?",
         "DISPATCHER_COLOUR is not a variable of this program: it has no effect.",
         "TWILIO_SMS_SENDERS is not a variable of this program: did you mean TWILIO_SMS_SENDER?",
     )
 
 
-def test_no_secret_is_in_the_repr(sound: Environ) -> None:
-    shown = repr(Settings.from_environment(sound | TELNYX))
+def test_no_secret_is_in_the_repr(valid: Environ) -> None:
+    shown = repr(Settings.from_environment(valid | TELNYX))
     for secret in ("KEY0_telnyx", "pass-db", "pass-broker", "pass-smtp", "s3cret", "SG.k3y", TOKEN, "pr1vate"):
         assert secret not in shown
 
 
-def test_without_a_secret_key_one_is_made_once_and_kept_for_the_owner_alone(tmp_path: Path) -> None:
+def test_a_missing_secret_key_is_created_once_for_the_owner_only(tmp_path: Path) -> None:
     environ = {"DISPATCHER_TEMPLATES": str(tmp_path), "DISPATCHER_HOME": str(tmp_path / "home")}
     with ThreadPool(8) as pool:
         keys = {settings.secret_key for settings in pool.map(load, [environ] * 32)}
-    assert len(keys) == 1, "all who start at once agree"
+    assert len(keys) == 1, "all processes that start at once have the same key"
     assert len(keys.pop()) >= 32
-    kept = tmp_path / "home" / "secret.key"
-    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
-    assert [file.name for file in kept.parent.iterdir()] == ["secret.key"]
-    kept.chmod(0o644)
+    key_file = tmp_path / "home" / "secret.key"
+    assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
+    assert [file.name for file in key_file.parent.iterdir()] == ["secret.key"]
+    key_file.chmod(0o644)
     with pytest.raises(InvalidSettings, match="can be read by others"):
         load(environ)
 
 
-def test_a_secret_key_of_the_environment_leaves_no_file(sound: Environ) -> None:
-    assert load(sound).secret_key == sound["DISPATCHER_SECRET_KEY"]
-    assert not Path(sound["DISPATCHER_HOME"]).exists()
+def test_a_secret_key_of_the_environment_leaves_no_file(valid: Environ) -> None:
+    assert load(valid).secret_key == valid["DISPATCHER_SECRET_KEY"]
+    assert not Path(valid["DISPATCHER_HOME"]).exists()
 
 
-def test_rates_and_the_second_provider_are_read_and_their_faults_named(sound: Environ) -> None:
-    asked = {"DISPATCHER_RATE_SMS": "2.5", "DISPATCHER_FAILOVER_EMAIL": "smtp", "DISPATCHER_FAILOVER_SMS": "telnyx:20", **TELNYX}
-    read = Settings.from_environment(sound | asked)
-    assert (read.rates, read.accounts["sendgrid"].mails_per_request) == ({Channel.SMS: 2.5}, 100)
-    assert read.seconds == {Channel.EMAIL: SecondProvider("smtp"), Channel.SMS: SecondProvider("telnyx", 0.2)}
-    assert read.providers[Channel.SMS] == "twilio"
-    del sound["SMTP_URL"]
+def test_rates_and_second_providers_are_read_and_checked(valid: Environ) -> None:
+    requested = {
+        "DISPATCHER_RATE_SMS": "2.5",
+        "DISPATCHER_FAILOVER_EMAIL": "smtp",
+        "DISPATCHER_FAILOVER_SMS": "telnyx:20",
+        **TELNYX,
+    }
+    settings = Settings.from_environment(valid | requested)
+    assert (settings.rates, settings.accounts["sendgrid"].mails_per_request) == ({Channel.SMS: 2.5}, 100)
+    assert settings.seconds == {Channel.EMAIL: SecondProvider("smtp"), Channel.SMS: SecondProvider("telnyx", 0.2)}
+    assert settings.providers[Channel.SMS] == "twilio"
+    del valid["SMTP_URL"]
     wrong = {"DISPATCHER_RATE_PUSH": "fast", "SENDGRID_MAILS_PER_REQUEST": "1001", "DISPATCHER_FAILOVER_EMAIL": "smtp"}
-    said = faults(sound | wrong | {"DISPATCHER_FAILOVER_SMS": "telnyx"})
-    assert all(name in said for name in (*wrong, "SMTP_URL is missing", "TELNYX_API_KEY is missing: DISPATCHER_FAILOVER_SMS"))
+    faults_text = faults(valid | wrong | {"DISPATCHER_FAILOVER_SMS": "telnyx"})
+    assert all(
+        name in faults_text for name in (*wrong, "SMTP_URL is missing", "TELNYX_API_KEY is missing: DISPATCHER_FAILOVER_SMS")
+    )
 
 
 @pytest.mark.parametrize("value", ["telnyx:100", "telnyx:-5", "smtp", "outbox", "twilio"])
-def test_a_second_provider_is_another_one_that_reaches_people(sound: Environ, value: str) -> None:
-    said = faults(sound | {"DISPATCHER_PROVIDER_SMS": "twilio", "DISPATCHER_FAILOVER_SMS": value, **TELNYX})
-    assert said.startswith(f"DISPATCHER_FAILOVER_SMS is '{value}'")
+def test_a_second_provider_is_another_one_that_reaches_people(valid: Environ, value: str) -> None:
+    faults_text = faults(valid | {"DISPATCHER_PROVIDER_SMS": "twilio", "DISPATCHER_FAILOVER_SMS": value, **TELNYX})
+    assert faults_text.startswith(f"DISPATCHER_FAILOVER_SMS is '{value}'")
 
 
-def test_the_second_provider_s_credentials_do_not_make_it_the_first(sound: Environ) -> None:
-    del sound["TWILIO_SMS_SENDER"]
-    only_telnyx = {name: value for name, value in sound.items() if not name.startswith("TWILIO_")} | TELNYX
+def test_a_second_provider_s_credentials_keep_it_second(valid: Environ) -> None:
+    del valid["TWILIO_SMS_SENDER"]
+    only_telnyx = {name: value for name, value in valid.items() if not name.startswith("TWILIO_")} | TELNYX
     assert Settings.from_environment(only_telnyx).providers[Channel.SMS] == "telnyx"
     assert Settings.from_environment(only_telnyx | {"DISPATCHER_FAILOVER_SMS": "telnyx"}).providers[Channel.SMS] == "sandbox"
 
 
-def test_the_second_provider_of_e_mail_stands_behind_the_first(sound: Environ) -> None:
-    asked = {"DISPATCHER_PROVIDER_PUSH": "outbox", "DISPATCHER_FAILOVER_EMAIL": "smtp", "DISPATCHER_FAILOVER_SMS": "telnyx:5"}
-    chosen = Settings.from_environment(sound | asked | TELNYX)
-    names = {channel: provider.name for channel, provider in bootstrap.providers(chosen).items()}
+def test_the_second_provider_of_e_mail_follows_the_first(valid: Environ) -> None:
+    requested = {"DISPATCHER_PROVIDER_PUSH": "outbox", "DISPATCHER_FAILOVER_EMAIL": "smtp", "DISPATCHER_FAILOVER_SMS": "telnyx:5"}
+    settings_ = Settings.from_environment(valid | requested | TELNYX)
+    names = {channel: provider.name for channel, provider in bootstrap.providers(settings_).items()}
     assert names == {
         Channel.EMAIL: "sendgrid+smtp",
         Channel.SMS: "twilio+telnyx",
@@ -245,28 +253,28 @@ def test_the_second_provider_of_e_mail_stands_behind_the_first(sound: Environ) -
     }
 
 
-def test_each_provider_of_a_channel_gets_its_share_and_what_the_other_does_not_take(sound: Environ) -> None:
+def test_two_providers_share_a_channel_and_take_over(valid: Environ) -> None:
     with running() as sandbox:
-        here = {"TWILIO_BASE_URL": sandbox.url, "TELNYX_BASE_URL": sandbox.url, "DISPATCHER_FAILOVER_SMS": "telnyx:40"}
-        here["DISPATCHER_PROVIDER_PUSH"] = "outbox"
-        provider = bootstrap.providers(Settings.from_environment(sound | TELNYX | here))[Channel.SMS]
+        overrides = {"TWILIO_BASE_URL": sandbox.url, "TELNYX_BASE_URL": sandbox.url, "DISPATCHER_FAILOVER_SMS": "telnyx:40"}
+        overrides["DISPATCHER_PROVIDER_PUSH"] = "outbox"
+        provider = bootstrap.providers(Settings.from_environment(valid | TELNYX | overrides))[Channel.SMS]
         batch = [Outbound(f"m-{number}", Channel.SMS, f"+32470000{number:03}", Sms("Bonjour")) for number in range(200)]
-        assert all(isinstance(result, Receipt) for _, result in provider.send(batch))
+        assert all(isinstance(result, Receipt) for _, result in provider.send(batch, window_of(30)))
         taken = Counter(row["provider"] for row in sandbox.log())
         assert taken["twilio"] + taken["telnyx"] == 200
         assert 40 < taken["telnyx"] < 120
         sandbox.set_faults([{"provider": "twilio", "status": 429}])
-        assert all(isinstance(result, Receipt) for _, result in provider.send(batch))
+        assert all(isinstance(result, Receipt) for _, result in provider.send(batch, window_of(30)))
         assert len({row["message_id"] for row in sandbox.log(after=200)}) == 200
         provider.close()
 
 
-def test_a_sandbox_s_keys_verify_its_webhooks_until_real_ones_are_given(sound: Environ, tmp_path: Path) -> None:
+def test_sandbox_keys_verify_webhooks_until_real_ones_are_set(valid: Environ, tmp_path: Path) -> None:
     home = {"DISPATCHER_HOME": str(tmp_path), "DISPATCHER_TEMPLATES": str(tmp_path)}
     keys = bootstrap.webhook_keys(Settings.from_environment(home))
     assert keys["sendgrid"].startswith("MFkw")
     assert keys["twilio"] == "sandbox"
-    assert bootstrap.webhook_keys(Settings.from_environment(sound | home | TELNYX)) == {
+    assert bootstrap.webhook_keys(Settings.from_environment(valid | home | TELNYX)) == {
         "sendgrid": KEY,
         "twilio": TOKEN,
         "telnyx": TELNYX["TELNYX_PUBLIC_KEY"],

@@ -1,4 +1,4 @@
-"""The templates as shipped: each can be written for everybody whom the policy allows, and reads as a bank's message should."""
+"""The shipped templates: each renders with all data that the policy allows, and meets the legal and technical requirements."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from channels.base import Channel, Email, Push, Sms, WhatsApp
 from dispatcher import policy
 from dispatcher.content import Catalog, ContentRefusal, RenderRequest, Template, count_segments, example_request, load
 from dispatcher.content.legal import read_legal
-from dispatcher.content.template import PLACE
+from dispatcher.content.template import PLACEHOLDER
 from dispatcher.domain.message import Kind, Mode, OfferType
 from dispatcher.domain.recipient import LANGUAGES, Language
 from dispatcher.runtime.consistency import disagreements
@@ -42,18 +42,18 @@ def catalog() -> Catalog:
 
 
 def allowed(template: Template, mode: Mode) -> frozenset[str]:
-    """The data categories that the shipped policy opens to a template."""
+    """The data categories that the shipped policy allows for a template."""
     kind = "service" if template.info.kind is Kind.SERVICE else mode.value
     return policy.parse(policy.shipped()).categories[kind]
 
 
-def letter(template: Template, channel: Channel, language: Language, mode: Mode) -> RenderRequest:
-    """A letter of examples, with no more data than the shipped policy allows."""
+def render_request(template: Template, channel: Channel, language: Language, mode: Mode) -> RenderRequest:
+    """A render request with the template's examples, limited to the data that the shipped policy allows."""
     return replace(example_request(template, channel, language, mode), categories=allowed(template, mode))
 
 
 class Page(HTMLParser):
-    """What a mail is made of: tags opened and not closed, headings, images, links, and the words that are shown."""
+    """The structure of a mail: open tags, seen tags, attributes, links, and the visible text."""
 
     VOID = frozenset({"meta", "br", "img", "hr", "link"})
 
@@ -89,29 +89,29 @@ def test_the_shipped_templates_are_these(catalog: Catalog) -> None:
 
 
 @every
-def test_each_is_written_with_what_the_policy_allows(
+def test_each_is_rendered_with_what_the_policy_allows(
     catalog: Catalog, name: str, channel: Channel, language: Language, mode: Mode
 ) -> None:
-    content = catalog[name].render(letter(catalog[name], channel, language, mode))
+    content = catalog[name].render(render_request(catalog[name], channel, language, mode))
     shown = " ".join(str(getattr(content, each.name)) for each in fields(content) if each.name != "options")
     assert "None" not in shown
     assert "{{" not in shown
     assert "{%" not in shown
 
 
-def test_an_acknowledgement_is_written_without_any_data(catalog: Catalog) -> None:
+def test_an_acknowledgement_needs_no_data(catalog: Catalog) -> None:
     template = catalog["optout_acknowledgement"]
     for channel in Channel:
         for language in LANGUAGES:
-            bare = replace(letter(template, channel, language, Mode.NONE), data={}, categories=frozenset())
+            bare = replace(render_request(template, channel, language, Mode.NONE), data={}, categories=frozenset())
             assert template.render(bare)
 
 
 @pytest.mark.parametrize("scope", ["own", "partner", "kate", "email", "push", "sms_whatsapp", "all"])
-def test_an_acknowledgement_says_what_the_no_was_about(catalog: Catalog, scope: str) -> None:
+def test_an_acknowledgement_names_the_scope_of_the_opt_out(catalog: Catalog, scope: str) -> None:
     template = catalog["optout_acknowledgement"]
-    told = letter(template, Channel.EMAIL, "en", Mode.STANDARD)
-    mail = template.render(replace(told, data={"scope": scope}))
+    request = render_request(template, Channel.EMAIL, "en", Mode.STANDARD)
+    mail = template.render(replace(request, data={"scope": scope}))
     assert isinstance(mail, Email)
     words = {
         "own": "our own offers",
@@ -128,14 +128,14 @@ def test_an_acknowledgement_says_what_the_no_was_about(catalog: Catalog, scope: 
 @pytest.mark.parametrize(("name", "language", "mode"), sorted({(name, language, mode) for name, _, language, mode in EVERY}))
 def test_a_mail_is_a_whole_accessible_page(catalog: Catalog, name: str, language: Language, mode: Mode) -> None:
     template = catalog[name]
-    mail = template.render(letter(template, Channel.EMAIL, language, mode))
+    mail = template.render(render_request(template, Channel.EMAIL, language, mode))
     assert isinstance(mail, Email)
     page = Page(mail.html)
     assert page.open == []
     assert page.attributes["html"]["lang"] == language
     assert page.seen.count("h1") == 1
     assert "title" in page.seen
-    assert not {"img", "script", "form"} & set(page.seen)  # nothing is loaded, so nothing tells that the mail was opened
+    assert not {"img", "script", "form"} & set(page.seen)  # nothing is loaded, so nobody learns that the mail was opened
     assert mail.html.count("<table") == mail.html.count('role="presentation"') + mail.html.count("<caption")
     assert mail.subject in page.words
     assert all(link.startswith("https://") for link in page.links)
@@ -148,10 +148,10 @@ def test_credit_is_never_advertised_without_its_warning(catalog: Catalog, langua
     file = "_shared/legal.toml"
     legal, _ = read_legal(file, {file: (FOLDER / file).read_text(encoding="utf-8")})
     warning = legal.topics["consumer_credit"][language]
-    assert warning not in policy.shipped()  # the sentence has one place
+    assert warning not in policy.shipped()  # the sentence is in one place only
     for mode in template.info.modes:
         mail, sms, push, whatsapp = (
-            template.render(letter(template, channel, language, mode))
+            template.render(render_request(template, channel, language, mode))
             for channel in (Channel.EMAIL, Channel.SMS, Channel.PUSH, Channel.WHATSAPP)
         )
         assert isinstance(mail, Email)
@@ -161,20 +161,20 @@ def test_credit_is_never_advertised_without_its_warning(catalog: Catalog, langua
         assert warning in Page(mail.html).words
         assert warning in sms.text
         assert warning in push.body
-        assert warning in template.shown(whatsapp, letter(template, Channel.WHATSAPP, language, mode))
-        assert "%" not in sms.text + push.title + push.body  # a rate would need the representative example beside it
+        assert warning in template.visible_text(whatsapp, render_request(template, Channel.WHATSAPP, language, mode))
+        assert "%" not in sms.text + push.title + push.body  # a rate would require the representative example
 
 
-def test_a_loan_shows_the_whole_representative_example_or_no_rate(catalog: Catalog) -> None:
+def test_a_loan_shows_the_full_representative_example_or_no_rate(catalog: Catalog) -> None:
     template = catalog["loan_offer"]
-    told = letter(template, Channel.EMAIL, "en", Mode.STANDARD)
-    whole = template.render(told)
-    assert isinstance(whole, Email)
-    assert all(figure in whole.text for figure in ("€10,000", "5.49%", "48 months", "€231.91", "€11,131.68"))
+    request = render_request(template, Channel.EMAIL, "en", Mode.STANDARD)
+    complete = template.render(request)
+    assert isinstance(complete, Email)
+    assert all(figure in complete.text for figure in ("€10,000", "5.49%", "48 months", "€231.91", "€11,131.68"))
     parts = [name for name, variable in template.variables.items() if name.startswith("example_") or "rate" in name]
     assert len(parts) == 6
     for part in parts:
-        partial = template.render(replace(told, data={**told.data, part: None}))
+        partial = template.render(replace(request, data={**request.data, part: None}))
         assert isinstance(partial, Email)
         assert "%" not in partial.text
         assert "5.49%" not in partial.html
@@ -182,49 +182,49 @@ def test_a_loan_shows_the_whole_representative_example_or_no_rate(catalog: Catal
 
 @commercial
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_a_commercial_message_has_its_way_out_on_every_channel(catalog: Catalog, name: str, language: Language) -> None:
+def test_a_commercial_message_has_its_unsubscribe_link(catalog: Catalog, name: str, language: Language) -> None:
     template = catalog[name]
     for mode in template.info.modes:
-        told = letter(template, Channel.EMAIL, language, mode)
-        mail = template.render(told)
+        request = render_request(template, Channel.EMAIL, language, mode)
+        mail = template.render(request)
         assert isinstance(mail, Email)
         assert [header for header, _ in mail.headers] == ["List-Unsubscribe", "List-Unsubscribe-Post"]
-        assert {told.links.unsubscribe, told.links.preferences} <= set(Page(mail.html).links)
-        sms = template.render(replace(told, channel=Channel.SMS))
+        assert {request.links.unsubscribe, request.links.preferences} <= set(Page(mail.html).links)
+        sms = template.render(replace(request, channel=Channel.SMS))
         assert isinstance(sms, Sms)
-        assert told.links.unsubscribe in sms.text
-        whatsapp = template.render(replace(told, channel=Channel.WHATSAPP))
+        assert request.links.unsubscribe in sms.text
+        whatsapp = template.render(replace(request, channel=Channel.WHATSAPP))
         assert isinstance(whatsapp, WhatsApp)
-        assert told.links.unsubscribe in whatsapp.variables.values()
+        assert request.links.unsubscribe in whatsapp.variables.values()
 
 
 def test_a_service_mail_is_no_advertising(catalog: Catalog) -> None:
     template = catalog["optout_acknowledgement"]
-    told = letter(template, Channel.EMAIL, "en", Mode.STANDARD)
-    mail = template.render(told)
+    request = render_request(template, Channel.EMAIL, "en", Mode.STANDARD)
+    mail = template.render(request)
     assert isinstance(mail, Email)
     assert mail.headers == ()
     assert "Advertising" not in mail.html + mail.text
-    assert told.links.unsubscribe not in mail.html + mail.text
+    assert request.links.unsubscribe not in mail.html + mail.text
 
 
 @pytest.mark.parametrize(("name", "language", "mode"), sorted({(name, language, mode) for name, _, language, mode in EVERY}))
-def test_an_sms_costs_what_its_words_cost(catalog: Catalog, name: str, language: Language, mode: Mode) -> None:
-    """Only the French credit warning is worth the dearer alphabet."""
-    sms = catalog[name].render(letter(catalog[name], Channel.SMS, language, mode))
+def test_an_sms_has_few_segments(catalog: Catalog, name: str, language: Language, mode: Mode) -> None:
+    """Only the French credit warning needs the more expensive alphabet."""
+    sms = catalog[name].render(render_request(catalog[name], Channel.SMS, language, mode))
     assert isinstance(sms, Sms)
-    counted = count_segments(sms.text)
+    result = count_segments(sms.text)
     dear = (name, language) == ("loan_offer", "fr")
-    assert counted.encoding == ("UCS-2" if dear else "GSM-7")
-    assert counted.count <= (4 if dear else 2)
+    assert result.encoding == ("UCS-2" if dear else "GSM-7")
+    assert result.count <= (4 if dear else 2)
 
 
 def test_approved_whatsapp_texts_have_names_of_their_own(catalog: Catalog) -> None:
     approved = [
-        text for template in catalog.values() for edition in template.editions.values() for text in edition.whatsapp.values()
+        text for template in catalog.values() for edition in template.languages.values() for text in edition.whatsapp.values()
     ]
     assert len({text.content_sid for text in approved}) == len(approved) == 24
-    assert all(set(PLACE.findall(text.text)) == set(text.places) for text in approved)
+    assert all(set(PLACEHOLDER.findall(text.text)) == set(text.placeholders) for text in approved)
 
 
 @commercial
@@ -232,21 +232,21 @@ def test_standard_renderings_use_no_profile(catalog: Catalog, name: str) -> None
     template = catalog[name]
     if Mode.STANDARD not in template.info.modes:
         return
-    told = letter(template, Channel.EMAIL, "fr", Mode.STANDARD)
-    tailored = {name: "Zephyrine" for name, v in template.variables.items() if v.category not in told.categories}
+    request = render_request(template, Channel.EMAIL, "fr", Mode.STANDARD)
+    tailored = {name: "Zephyrine" for name, v in template.variables.items() if v.category not in request.categories}
     assert tailored
-    assert "Zephyrine" not in str(template.render(replace(told, data={**told.data, **tailored})))
+    assert "Zephyrine" not in str(template.render(replace(request, data={**request.data, **tailored})))
     assert template.categories(Mode.STANDARD) <= allowed(template, Mode.STANDARD)
 
 
 @commercial
 @pytest.mark.parametrize("value", ['"><img src=x onerror=alert(1)>', "a\r\nBcc: x@y.example", "{{ links }}", "&#x3c;b>"])
-def test_hostile_names_stay_names(catalog: Catalog, name: str, value: str) -> None:
+def test_hostile_values_stay_values(catalog: Catalog, name: str, value: str) -> None:
     template = catalog[name]
     texts: dict[str, Any] = {v.name: value for v in template.variables.values() if v.type == "text"}
     for mode in template.info.modes:
-        told = letter(template, Channel.EMAIL, "de", mode)
-        plain, hostile = template.render(told), template.render(replace(told, data={**told.data, **texts}))
+        request = render_request(template, Channel.EMAIL, "de", mode)
+        plain, hostile = template.render(request), template.render(replace(request, data={**request.data, **texts}))
         assert isinstance(plain, Email)
         assert isinstance(hostile, Email)
         assert Page(hostile.html).seen == Page(plain.html).seen
@@ -257,26 +257,26 @@ def test_hostile_names_stay_names(catalog: Catalog, name: str, value: str) -> No
 def test_a_partner_s_link_carries_nothing_about_the_reader(catalog: Catalog) -> None:
     template = catalog["train_ticket"]
     for link in ("https://tickets.train.example/?c=1", "https://tickets.train.example/#1", "https://tickets.train.example/lotte"):
-        told = letter(template, Channel.EMAIL, "nl", Mode.TAILORED)
+        request = render_request(template, Channel.EMAIL, "nl", Mode.TAILORED)
         with pytest.raises(ContentRefusal, match="content_guard: link_leak"):
-            template.render(replace(told, data={**told.data, "offer_url": link}))
+            template.render(replace(request, data={**request.data, "offer_url": link}))
 
 
-def test_templates_and_policy_speak_of_the_same_things(catalog: Catalog) -> None:
+def test_templates_and_policy_agree(catalog: Catalog) -> None:
     rules = policy.parse(policy.shipped())
     assert disagreements(rules, catalog.values()) == []
     loan = catalog["loan_offer"]
     strange = replace(loan, entity="kbc-bnak", info=replace(loan.info, topic="gambling", product=None))
-    told = [f"{fault.field} = {fault.value}: {fault.message}" for fault in disagreements(rules, [strange])]
-    assert told[0] == "entity = kbc-bnak: is not in the policy: did you mean 'kbc-bank'?"
-    assert told[1].startswith("topic = gambling: is not in the policy")
+    request = [f"{fault.field} = {fault.value}: {fault.message}" for fault in disagreements(rules, [strange])]
+    assert request[0] == "entity = kbc-bnak: is not in the policy; did you mean kbc-bank?"
+    assert request[1].startswith("topic = gambling: is not in the policy")
 
 
 @pytest.mark.parametrize("topic", [None, "gambling"])
-def test_an_offer_of_a_loan_can_not_leave_out_that_it_is_one(catalog: Catalog, topic: str | None) -> None:
+def test_an_offer_of_a_loan_must_declare_its_topic(catalog: Catalog, topic: str | None) -> None:
     loan = catalog["loan_offer"]
     bare = replace(loan, info=replace(loan.info, topic=topic))
     rules = policy.parse(policy.shipped())
-    assert "must be 'consumer_credit': by the policy that rules offers of a loan" in {
+    assert "must be 'consumer_credit': the policy demands it for offers of a loan" in {
         fault.message for fault in disagreements(rules, [bare])
     }

@@ -1,33 +1,26 @@
-"""Texts written along a known path are, byte for byte, what the template itself writes; where that is not sure, it writes them."""
+"""Compiled paths give the template's own output, byte for byte; where that is not certain, Jinja renders."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date
 from decimal import Decimal
-from functools import lru_cache
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2 import UndefinedError
-from markupsafe import Markup, escape
+from markupsafe import Markup
 from structlog.testing import capture_logs
 
-from channels.base import Channel, MailTemplate, MergedEmail, TextTemplate
-from dispatcher.content import Catalog, ContentRefusal, MessageLinks, RenderRequest, Template, example_request, load
-from dispatcher.content.environment import absent, environment
-from dispatcher.content.guard import ContentRequirements, GapRoles, objection, precheck
+from dispatcher.content.environment import environment, missing_value
 from dispatcher.content.specialiser.compiled_path import RenderPlan, Texts
 from dispatcher.content.specialiser.decision_tree import RenderedParts, Specialiser
-from dispatcher.content.specialiser.syntax_check import followable
+from dispatcher.content.specialiser.syntax_check import is_traceable
 from dispatcher.content.specialiser.tracer import Trace, Untraceable
-from dispatcher.domain.recipient import LANGUAGES
-from tests.support.services import TEMPLATES, templates
 
-NEVER, ALWAYS = 1.0, 0.0  # dice: no text is written both ways, every text is
+NEVER, ALWAYS = 1.0, 0.0  # random numbers: render no text both ways, or every text
 
 MACROS = """\
 {% macro show(it) %}<i>{{ it }}</i>{% endmacro %}
@@ -35,12 +28,14 @@ MACROS = """\
 {% macro wrap() %}<p>{{ caller() }}</p>{% endmacro %}
 {% macro loud(x, y="Anna") %}{{ x | upper }}{% if y %}{{ y }}{% endif %}{% endmacro %}
 """
+
 LAYOUT = "<head>{% block head %}{{ a }}{% endblock %}</head>{% block body %}{% endblock %}{% if sender.name %}!{% endif %}"
+
 PIECE = "{% if a %}[{{ a }}]{% endif %}"
 
 
 class SpecialiserSetup:
-    """One template of two parts (HTML and plain), and the paths that its readers have left."""
+    """One template with two parts (HTML and plain text), and its compiled paths."""
 
     def __init__(self, source: str, random: float = NEVER, **options: Any) -> None:
         sources = dict.fromkeys(("t.html", "t.txt"), source)
@@ -48,18 +43,18 @@ class SpecialiserSetup:
             {**sources, "macros.html": MACROS, "layout.html": LAYOUT, "piece.txt": PIECE, "names.txt": "{% set name = a ~ '' %}"}
         )
         self.specialiser = Specialiser("t", "digest", lambda: random, **options)
-        self.finish: Any = {}
+        self.postprocess: Any = {}
 
     def plan(self) -> RenderPlan:
-        return RenderPlan({name: self.env.get_template(name) for name in ("t.html", "t.txt")}, context, self.finish)
+        return RenderPlan({name: self.env.get_template(name) for name in ("t.html", "t.txt")}, context, self.postprocess)
 
     def write(self, values: Mapping[str, Any]) -> RenderedParts:
-        return self.specialiser.write("key", values, self.plan)
+        return self.specialiser.render("key", values, self.plan)
 
 
 def context(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What a template is told: the values, a constant, and names whose values are absent."""
-    missing = {name: absent(name, UndefinedError, required=name == "r") for name in ("m", "r")}
+    """The Jinja context: the values, constants, and names without a value."""
+    missing = {name: missing_value(name, UndefinedError, required=name == "r") for name in ("m", "r")}
     links = {"unsubscribe": values["links.unsubscribe"]}
     return {**missing, **values, "language": "nl", "mode": "tailored", "sender": {"name": "Bank & Co"}, "links": links}
 
@@ -69,8 +64,8 @@ def person(**changes: Any) -> dict[str, Any]:
     return base | changes
 
 
-def outcome(texts: Any) -> Texts | type[Exception]:
-    """What a call wrote, or which error it made."""
+def result_of(texts: Any) -> Texts | type[Exception]:
+    """The texts that a call returns, or the class of its error."""
     try:
         found = texts()
         return found.texts() if isinstance(found, RenderedParts) else dict(found)
@@ -78,16 +73,17 @@ def outcome(texts: Any) -> Texts | type[Exception]:
         return type(error)
 
 
-def assert_alike(setup: SpecialiserSetup, people: Iterable[Mapping[str, Any]]) -> None:
+def assert_equal_output(setup: SpecialiserSetup, people: Iterable[Mapping[str, Any]]) -> None:
     for values in people:
-        ordinary = outcome(lambda values=values: setup.plan().texts(values))
-        assert outcome(lambda values=values: setup.write(values)) == ordinary
+        ordinary = result_of(lambda values=values: setup.plan().texts(values))
+        assert result_of(lambda values=values: setup.write(values)) == ordinary
 
 
 # -- byte for byte -----------------------------------------------------------------------------------------------------
 
-# These look at written text, or do what can't be followed: run once with marks in the place of values, each would go wrong.
-NASTY = (
+
+# These inspect output, or cannot be traced: with marks in place of values, each would give a wrong result.
+INSPECTING = (
     '{% set x %}{{ a }}{% endset %}{% if x == "Anna" %}yes{% else %}no{% endif %}',
     "{% set x %}{{ a }}{% endset %}{{ x | length }}",
     "{% set x %}{{ a }}{% endset %}{% if x %}full{% else %}empty{% endif %}",
@@ -134,8 +130,9 @@ NASTY = (
     "{% set ns = namespace(x=a) %}{% set ns.x = b %}{{ ns.x }}",
     "{{ a | default(a ~ '', true) | length }}",
 )
-# These look harmless, and turn out otherwise when they are followed.
-DECEPTIVE = (
+
+# These pass the syntax check, and turn out to be untraceable when they are traced.
+UNTRACEABLE = (
     "\ue0f0 {{ a }}",
     "{{ a == '\ue0f0' }}",
     "{{ a in 'Anna Ben' }}",
@@ -146,8 +143,9 @@ DECEPTIVE = (
     "{{ m }}",
     "{{ a == r }}{{ links == a }}{{ a > 1 }}",
 )
-# These can be followed, and must be: they are what templates are made of.
-FOLLOWED = (
+
+# These must be traceable: templates consist of them.
+TRACEABLE = (
     "plain words \u20ac <b>",
     "{{ a }} and {{ b }}, {{ n }}, {{ d }}, {{ links.unsubscribe }} {{ sender.name }}",
     "{% if a %}Dear {{ a }}{% else %}Hello{% endif %}",
@@ -172,6 +170,7 @@ FOLLOWED = (
     "{% if a %}{% for x in [n | money] %}{{ loop.index }}{% endfor %}{% endif %}",
     "{% if r is defined %}{{ r }}{% endif %}{{ r | default(a) }}",
 )
+
 PEOPLE = (
     *(person(a=a, b=b) for a in ("Ben", "Anna", "", "\ue0f0<aZ0>\ue0f1", "<&>\"'") for b in ("Bo", "", "Anna")),
     *(person(n=Decimal(n)) for n in ("0", "1", "-2.5", "1000000")),
@@ -183,26 +182,26 @@ PEOPLE = (
 )
 
 
-@pytest.mark.parametrize("source", [*NASTY, *DECEPTIVE, *FOLLOWED])
-def test_a_path_is_taken_only_where_it_writes_what_the_template_writes(source: str) -> None:
-    assert_alike(SpecialiserSetup(source), (*PEOPLE, *PEOPLE))
+@pytest.mark.parametrize("source", [*INSPECTING, *UNTRACEABLE, *TRACEABLE])
+def test_a_compiled_path_gives_the_template_s_own_output(source: str) -> None:
+    assert_equal_output(SpecialiserSetup(source), (*PEOPLE, *PEOPLE))
 
 
-@pytest.mark.parametrize("source", NASTY)
-def test_what_looks_at_written_text_is_known_by_its_syntax(source: str) -> None:
-    assert not followable(SpecialiserSetup(source).env.get_template("t.html"))
+@pytest.mark.parametrize("source", INSPECTING)
+def test_a_template_that_inspects_output_is_not_traceable(source: str) -> None:
+    assert not is_traceable(SpecialiserSetup(source).env.get_template("t.html"))
 
 
-@pytest.mark.parametrize("source", DECEPTIVE)
-def test_what_can_t_be_followed_is_written_by_its_template(source: str) -> None:
+@pytest.mark.parametrize("source", UNTRACEABLE)
+def test_an_untraceable_template_is_rendered_by_jinja(source: str) -> None:
     setup = SpecialiserSetup(source)
-    assert outcome(lambda: setup.write(person())) == outcome(lambda: setup.plan().texts(person()))
+    assert result_of(lambda: setup.write(person())) == result_of(lambda: setup.plan().texts(person()))
     assert setup.specialiser.paths == 1
-    setup.finish = {"t.txt": str.upper}  # no path was kept that could have spared the finish
-    assert outcome(lambda: setup.write(person())) == outcome(lambda: setup.plan().texts(person()))
+    setup.postprocess = {"t.txt": str.upper}  # shows that no path is stored: postprocessing has an effect
+    assert result_of(lambda: setup.write(person())) == result_of(lambda: setup.plan().texts(person()))
 
 
-@pytest.mark.parametrize("source", FOLLOWED)
+@pytest.mark.parametrize("source", TRACEABLE)
 def test_people_with_the_same_answers_share_a_path(source: str) -> None:
     setup = SpecialiserSetup(source)
     first, second = setup.write(person()), setup.write(person(a="Bea", d=date(2027, 1, 1)))
@@ -213,11 +212,12 @@ def test_people_with_the_same_answers_share_a_path(source: str) -> None:
 NAMES = st.sampled_from(
     ["a", "a", "b", "x", "x", "n", "(n | money)", "(d | date)", "(m or b)", "links.unsubscribe", "sender.name", "'Anna'"]
 )
+
 TESTS = st.sampled_from(["{} == 'Anna'", "{}", "not {}", "n > 2 and {}", "{} is defined", "{} in ['Anna', b]", "{} != x"])
 
 
-def tame(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
-    """Expressions out of smaller ones, that give values as templates do."""
+def traceable_expression(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    """Traceable expressions, composed of smaller ones."""
     filters = ["upper", "trim", "length", "default('z')", "default(a, true)", "capitalize", "lower"]
     return st.one_of(
         st.builds("({} | {})".format, inner, st.sampled_from(filters)),
@@ -226,14 +226,14 @@ def tame(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     )
 
 
-def wild(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
-    """Expressions that may look at what was written."""
-    written = st.sampled_from(["({} ~ b)", "(a ~ {})", "show({})", "guess({})", "({} | first)", "({} | join('-'))"])
-    return tame(inner) | st.builds(str.format, written, inner)
+def any_expression(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    """Expressions that may inspect output."""
+    rendered = st.sampled_from(["({} ~ b)", "(a ~ {})", "show({})", "guess({})", "({} | first)", "({} | join('-'))"])
+    return traceable_expression(inner) | st.builds(str.format, rendered, inner)
 
 
 def statements(expressions: st.SearchStrategy[str], captured: str) -> st.SearchStrategy[str]:
-    """Texts with these expressions; `captured` is the name that holds written text."""
+    """Sources with these expressions; `captured` is the name of a captured block."""
 
     def nested(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
         return st.one_of(
@@ -257,14 +257,20 @@ def statements(expressions: st.SearchStrategy[str], captured: str) -> st.SearchS
     return st.recursive(leaves, nested, max_leaves=5)
 
 
-TAME = statements(st.recursive(NAMES, tame, max_leaves=4), "y")
-WILD = statements(st.recursive(NAMES, wild, max_leaves=4), "x")
-SOURCES = TAME | WILD | WILD.map("{{% filter upper %}}{}{{% endfilter %}}".format)
+TRACEABLE_SOURCES = statements(st.recursive(NAMES, traceable_expression, max_leaves=4), "y")
+
+ANY_SOURCES = statements(st.recursive(NAMES, any_expression, max_leaves=4), "x")
+
+SOURCES = TRACEABLE_SOURCES | ANY_SOURCES | ANY_SOURCES.map("{{% filter upper %}}{}{{% endfilter %}}".format)
+
 HOSTILE = st.sampled_from(["Anna", "", "<&\"'>", "\ue0f0<aZ0>\ue0f1", "&amp;", "n", " \u00df\u0130 ", "\U0001f600" * 40]) | st.text(
     max_size=6
 )
+
 NUMBERS = st.sampled_from([Decimal(0), Decimal(1), Decimal("-2.50"), 3])
+
 STRANGE = {"a": st.none() | HOSTILE.map(Markup) | st.booleans(), "n": st.just(2.5), "d": st.just("x")}
+
 PERSONS = st.one_of(
     *[st.fixed_dictionaries({"links.unsubscribe": HOSTILE, "a": HOSTILE, "b": HOSTILE, "n": NUMBERS, "d": st.dates()})] * 4,
     st.fixed_dictionaries({"links.unsubscribe": HOSTILE, "b": HOSTILE}, optional=STRANGE),
@@ -273,274 +279,76 @@ PERSONS = st.one_of(
 
 @given(SOURCES, st.lists(PERSONS, min_size=1, max_size=6))
 @settings(max_examples=150, deadline=None)
-def test_any_template_and_any_data_give_the_same_text_or_the_same_error(source: str, people: list[dict[str, Any]]) -> None:
+def test_any_template_and_data_give_the_same_text_or_error(source: str, people: list[dict[str, Any]]) -> None:
     setup = SpecialiserSetup("{% from 'macros.html' import show, guess, wrap %}{% set x = b %}" + source)
-    assert_alike(setup, (*people, *({**one, **another} for one in people for another in people)))
+    assert_equal_output(setup, (*people, *({**one, **another} for one in people for another in people)))
 
 
-# -- the checks that stay ----------------------------------------------------------------------------------------------
+# -- checks at run time ------------------------------------------------------------------------------------------------
 
 
-def test_a_path_that_does_not_hold_for_hostile_values_is_not_taken() -> None:
+def test_a_path_that_fails_for_hostile_values_is_not_used() -> None:
     for length in (8, 800):
         setup = SpecialiserSetup("{{ a }} and {{ b }}")
-        setup.finish = {"t.txt": lambda text, length=length: text[:length]}  # not character by character, as a finish has to be
+        setup.postprocess = {
+            "t.txt": lambda text, length=length: text[:length]
+        }  # not character by character, which a postprocess must be
         assert setup.write(person()).path is None
-        assert_alike(setup, PEOPLE)
+        assert_equal_output(setup, PEOPLE)
 
 
-def test_words_that_are_no_unicode_make_no_path() -> None:
+def test_text_that_is_not_unicode_makes_no_path() -> None:
     setup = SpecialiserSetup("x {{ a }}")
-    setup.finish = {"t.txt": lambda text: text.replace("x", "\ud800")}
+    setup.postprocess = {"t.txt": lambda text: text.replace("x", "\ud800")}
     assert setup.write(person()).path is None
 
 
 @pytest.mark.parametrize(
-    "ask", [repr, hash, len, iter, int, float, lambda x: x[0], lambda x: x + 1, lambda x: x(), lambda x: x < "\ue0f0"]
+    "operation", [repr, hash, len, iter, int, float, lambda x: x[0], lambda x: x + 1, lambda x: x(), lambda x: x < "\ue0f0"]
 )
-def test_what_a_value_can_t_note_it_does_not_answer(ask: Callable[[Any], Any]) -> None:
+def test_a_traced_value_refuses_what_it_cannot_record(operation: Callable[[Any], Any]) -> None:
     (traced,) = Trace({"a": "Anna"}).context().values()
     with pytest.raises((Untraceable, TypeError)):
-        ask(traced)
+        operation(traced)
 
 
-def test_a_difference_found_later_ends_it_and_tells_a_person_without_a_value() -> None:
-    setup, words = SpecialiserSetup("{{ a }}", random=ALWAYS), ["first"]
-    setup.finish = {"t.txt": lambda text: f"{text}"}
+def test_a_later_difference_disables_paths_and_logs_no_value() -> None:
+    setup, suffix = SpecialiserSetup("{{ a }}", random=ALWAYS), ["first"]
+    setup.postprocess = {"t.txt": lambda text: f"{text}"}
     assert setup.write(person(a="Secret")).path is not None
-    setup.finish = {"t.txt": lambda text: text + words[0]}  # the world has changed behind the template's back
+    setup.postprocess = {"t.txt": lambda text: text + suffix[0]}  # the result of the template changes
     with capture_logs() as logs:
         assert setup.write(person(a="Secret")).texts()["t.txt"] == "Secretfirst"
     assert [(entry["event"], entry["template"], entry["digest"]) for entry in logs] == [("specialised_text_differs", "t", "digest")]
     assert "Secret" not in str(logs)
-    assert setup.specialiser.off
+    assert setup.specialiser.disabled
     assert setup.write(person()).path is None
 
 
-def test_an_error_found_later_is_a_difference_too() -> None:
+def test_a_later_error_counts_as_a_difference() -> None:
     setup = SpecialiserSetup("{{ a }}", random=ALWAYS)
     assert setup.write(person()).path is not None
-    setup.finish = {"t.txt": int}
+    setup.postprocess = {"t.txt": int}
     with capture_logs() as logs, pytest.raises(ValueError, match="int"):
         setup.write(person())
     assert [entry["event"] for entry in logs] == ["specialised_text_differs"]
 
 
-def test_most_texts_are_written_once() -> None:
+def test_most_texts_are_rendered_once() -> None:
     setup = SpecialiserSetup("{{ a }}", random=0.5)
     setup.write(person())
-    setup.finish = {"t.txt": str.upper}
+    setup.postprocess = {"t.txt": str.upper}
     assert setup.write(person()).path is not None
 
 
-def test_paths_are_few_whatever_the_template_asks() -> None:
+def test_the_number_of_paths_is_limited() -> None:
     setup = SpecialiserSetup("".join(f"{{% if a == '{number}' %}}{number}{{% endif %}}" for number in range(20)), paths_max=8)
-    assert_alike(setup, [person(a=str(number)) for number in range(20)])
+    assert_equal_output(setup, [person(a=str(number)) for number in range(20)])
     assert setup.specialiser.paths == 8
 
 
-def test_a_path_remembers_words_and_never_values() -> None:
+def test_a_path_stores_text_and_never_values() -> None:
     setup = SpecialiserSetup("{% if a == 'Anna' or n > 2 %}{{ a }}{{ a | upper }}{{ n | money }}{% endif %}")
-    written = setup.write(person(a="Zephyrine", n=Decimal(917263)))
-    assert written.path is not None
-    assert not any(value in repr(written.path) for value in ("Zephyrine", "ZEPHYRINE", "917263", "bank.example"))
-
-
-# -- whole messages ----------------------------------------------------------------------------------------------------
-
-
-@lru_cache(maxsize=1)
-def specialised() -> Catalog:
-    return load(TEMPLATES, lambda: NEVER)
-
-
-def said(template: Template, wanted: RenderRequest) -> Any:
-    try:
-        content = template.render(wanted)
-        return content.assemble() if isinstance(content, MergedEmail) else content
-    except ContentRefusal as refusal:
-        return refusal.code, refusal.variable
-
-
-TEXTS = st.sampled_from(
-    [
-        "Anna",
-        "",
-        "<b>\"'&",
-        "x href=",
-        "https://evil.example/?u=1",
-        "\u202eleft",
-        "Zo\u00eb \U0001f600",
-        "a" * 1_001,
-        "\ue0f0<aZ0>\ue0f1",
-    ]
-)
-ADDRESSES = st.sampled_from(
-    [
-        "https://www.bank.example/x",
-        "https://p.example/?a=1&b=2",
-        "https://p.example/Anna",
-        "javascript:x",
-        "https://p.example/a=",
-        "http://p.example",
-    ]
-)
-VALUES: Mapping[str, st.SearchStrategy[Any]] = {
-    "text": TEXTS | st.text(max_size=5),
-    "money": st.sampled_from([0, 1, 1.5, "12.50", "-3", "x", 10**12]),
-    "number": st.sampled_from([0, 1, 2, 48.5, "7"]),
-    "date": st.dates() | st.sampled_from(["2027-03-31", "tomorrow"]),
-    "url": ADDRESSES,
-}
-
-
-@st.composite
-def letters(draw: st.DrawFn, name: str) -> RenderRequest:
-    """A letter from a template's examples, with some of its values replaced or taken away."""
-    template = templates()[name]
-    modes = sorted(template.info.modes)
-    wanted = example_request(
-        template, draw(st.sampled_from(template.channels)), draw(st.sampled_from(LANGUAGES)), draw(st.sampled_from(modes))
-    )
-    changed = draw(st.lists(st.sampled_from(sorted(template.variables)), max_size=4))
-    data = {variable: draw(st.none() | VALUES[template.variables[variable].type]) for variable in changed}
-    categories = wanted.categories - draw(st.sampled_from([frozenset(), frozenset(), frozenset({"identity"}), wanted.categories]))
-    links = draw(
-        st.sampled_from(
-            [
-                wanted.links,
-                MessageLinks("http://127.0.0.1/u/a?x=1&y", "http://127.0.0.1/p/a"),
-                MessageLinks("", ""),
-                MessageLinks("https://b.example/u=", "x"),
-            ]
-        )
-    )
-    return replace(wanted, data={**wanted.data, **data}, categories=categories, links=links)
-
-
-@pytest.mark.parametrize("name", sorted(templates()))
-def test_every_message_is_what_its_template_writes_and_is_refused_alike(name: str) -> None:
-    @given(letters(name))
-    @settings(max_examples=60, deadline=None)
-    def alike(wanted: RenderRequest) -> None:
-        assert said(specialised()[name], wanted) == said(templates()[name], wanted)
-
-    alike()
-
-
-@pytest.mark.parametrize("name", sorted(templates()))
-def test_shipped_mails_are_put_together_from_pieces(name: str) -> None:
-    template = specialised()[name]
-    for language in LANGUAGES:
-        for mode in template.info.modes:
-            mail = template.render(example_request(template, Channel.EMAIL, language, mode))
-            retry_hint = template.render(example_request(template, Channel.EMAIL, language, mode, {"first_name": "Noor"}))
-            assert isinstance(mail, MergedEmail)
-            assert isinstance(retry_hint, MergedEmail)
-            assert mail.template is retry_hint.template
-
-
-# -- the guard ---------------------------------------------------------------------------------------------------------
-
-NAMED = ("hobby", "url", "unsubscribe", "preferences")
-SOUND = ("WARNING MARK SENDER ", '<a href="', "{unsubscribe}", '">x</a>')
-CLAUSES: tuple[tuple[str, ...], ...] = (
-    *((word,) for word in ('href="', '"', "h", "ref", "=", "https:", "//p.example/", "javascript:", " ", "https://p.example/?q")),
-    *((f"{{{name}}}",) for name in NAMED),
-    *(('<a href="', f"{{{name}}}", '">') for name in NAMED),
-    ('<a href="https://p.example/', "{hobby}", '">'),
-    ('<a href="', "{unsubscribe}", 'x">'),
-    ('<img src="', "{url}", "?", "{hobby}", '">'),
-    ('<p title="h', "{hobby}", '="javascript:">'),
-    ('<p title="', "{hobby}", '">javascript:"'),
-    ("<p class=href=", "{hobby}", '"javascript:"'),
-    ('<a href="https:\0', "{hobby}", '">'),
-    ("see https://p.example/", "{hobby}"),
-)
-TYPED = (
-    "",
-    "roeien",
-    "href=",
-    "x src=",
-    "ref",
-    "=",
-    "https://p.example/x",
-    "https://p.example/?q",
-    "javascript:x",
-    "'\"<",
-    "https://p.example/=",
-)
-
-
-def gapped(pieces: Sequence[str], first: int) -> TextTemplate:
-    """A text whose pieces in braces are gaps, numbered from `first`."""
-    words, gaps = [""], []
-    for piece in pieces:
-        if piece[1:-1] in NAMED:
-            gaps.append(first + NAMED.index(piece[1:-1]))
-            words.append("")
-        else:
-            words[-1] += piece
-    return TextTemplate(tuple(words), tuple(gaps))
-
-
-PIECES = st.lists(st.sampled_from(CLAUSES), max_size=4).map(lambda clauses: [piece for clause in clauses for piece in clause])
-
-
-HARMLESS = {"hobby": "roeien", "url": "https://p.example/x", "unsubscribe": "https://own.example/u?1", "preferences": "x"}
-
-
-@example(['<a href="https://p.example/', "{hobby}", '">'], [], HARMLESS, True, 4)
-@example(['<a href="https:\0', "{hobby}", '">'], [], HARMLESS, True, 4)
-@example(['<a href="javascript:x">'], [], HARMLESS, False, 4)
-@example(['<a href="', "{preferences}", 'x">'], [], HARMLESS, False, 4)
-@example(['<p title="h', "{hobby}", '="javascript:">'], [], HARMLESS | {"hobby": "ref"}, False, 4)
-@given(
-    PIECES,
-    PIECES,
-    st.fixed_dictionaries({name: st.sampled_from(TYPED) for name in NAMED}),
-    st.booleans(),
-    st.sampled_from(range(5)),
-)
-@settings(max_examples=400, deadline=None)
-def test_who_vouches_for_a_mail_says_no_more_than_the_guard(
-    html: list[str], text: list[str], typed: dict[str, str], to_partner: bool, left_out: int
-) -> None:
-    sound = [piece for number, piece in enumerate(SOUND) if number != left_out]
-    form = MailTemplate(
-        gapped(["Hello"], 0), gapped([*sound, *html], 4), gapped(["WARNING MARK SENDER ", "{unsubscribe}", *text], 0)
-    )
-    values = (*(typed[name] for name in NAMED), *(str(escape(typed[name])) for name in NAMED))
-    mail = MergedEmail("S", "s@x.example", form, values)
-    own = frozenset({typed["unsubscribe"], typed["preferences"]})
-    terms = ContentRequirements(
-        True, "WARNING", "MARK", "SENDER", typed["unsubscribe"], own, to_partner, frozenset({"own.example"}), ("roeien",)
-    )
-    unsubscribe, preferences = (4 + NAMED.index(name) for name in ("unsubscribe", "preferences"))
-    roles = GapRoles(frozenset(range(4, 8)), frozenset({unsubscribe}), frozenset({preferences}), frozenset({unsubscribe - 4}))
-    voucher = precheck(form, terms, roles)
-    if voucher is not None and voucher.passes(mail, lambda: terms):
-        assert objection(mail, "", terms) is None
-
-
-def test_nobody_vouches_for_a_value_that_html_does_not_escape() -> None:
-    link, unsubscribe = ('<a href="', "{unsubscribe}", '">x</a>'), NAMED.index("unsubscribe")
-    text = gapped(["{unsubscribe}"], 0)
-    terms = ContentRequirements(True, "", "", "", "https://own.example/u")
-    roles = GapRoles(frozenset({4 + unsubscribe}), frozenset({4 + unsubscribe}), frozenset(), frozenset({unsubscribe}))
-    sound = gapped(link, 4)
-    raw = TextTemplate((*sound.words, ""), (*sound.gaps, NAMED.index("hobby")))
-    assert precheck(MailTemplate(text, sound, text), terms, roles)
-    assert precheck(MailTemplate(text, raw, text), terms, roles) is None
-
-
-@pytest.mark.parametrize("name", sorted(templates()))
-def test_the_guard_vouches_for_the_mails_that_are_sent_every_day(name: str) -> None:
-    template = specialised()[name]
-    wanted = example_request(template, Channel.EMAIL, "fr", max(template.info.modes))
-    values = template.values(wanted)
-    written = template.written(wanted, values)
-    mail = template.render(wanted)
-    assert isinstance(mail, MergedEmail)
-    assert written.path
-    assert written.path.kept.voucher.passes(mail, lambda: template.terms(wanted, values))
+    rendered = setup.write(person(a="Zephyrine", n=Decimal(917263)))
+    assert rendered.path is not None
+    assert not any(value in repr(rendered.path) for value in ("Zephyrine", "ZEPHYRINE", "917263", "bank.example"))

@@ -1,1 +1,1 @@
-"""Specialised rendering: one recorded path through a template serves all messages that take it."""
+"""Specialised rendering: one compiled path through a template serves all messages that take it."""

@@ -1,4 +1,4 @@
-"""Paths through templates: what a template writes for all who give it the same answers, found and proven. Pure."""
+"""Compiled paths: the output of a template for all values that give the same answers to its conditions. Pure."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import jinja2
 from markupsafe import escape
 
 from channels.base import TextTemplate
-from dispatcher.content.specialiser.tracer import Recipe, Trace, Untraceable, Values, cut, tracing
+from dispatcher.content.specialiser.tracer import Derivation, Trace, Untraceable, Values, split_at_marks, tracing_environment
 
 Texts: TypeAlias = dict[str, str]  # by the name of the part, such as "email.html"
-Finish: TypeAlias = Callable[[str], str]
+Postprocess: TypeAlias = Callable[[str], str]
 
-# Values that no careful person would send, five of each type: a path must hold for them too.
+# Hostile values, five of each type: a path must be correct for them too.
 _PROBES: Mapping[type, Sequence[Any]] = {
     str: (
         "<b>&amp;\"'</b>",
@@ -34,131 +34,131 @@ _PROBES: Mapping[type, Sequence[Any]] = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RenderPlan:
-    """What is to be written, and from what.
+    """The templates to render, and how.
 
-    `finish` is done to the text of a part, character by character: so it may as well be done to its pieces. `context` puts values,
-    or what stands for them, among all else that the template is told. `keep` says what its owner wants to keep with a new path.
+    `context` makes the Jinja context from values, or from traced values. `postprocess` maps the text of a part character by
+    character, so it can be applied to the pieces of a text, too. `attach` returns what the caller stores with a new path.
     """
 
     parts: Mapping[str, jinja2.Template]
     context: Callable[[Values], Mapping[str, Any]]
-    finish: Mapping[str, Finish] = field(default_factory=dict)
-    keep: Callable[[CompiledPath], Any] = lambda _: None
+    postprocess: Mapping[str, Postprocess] = field(default_factory=dict)
+    attach: Callable[[CompiledPath], Any] = lambda _: None
 
     def texts(self, values: Values) -> Texts:
-        """All parts, written the ordinary way. Raises whatever Jinja raises."""
-        return self.rendered(self.context(values))
+        """All parts, rendered with Jinja. Raises whatever Jinja raises."""
+        return self.render(self.context(values))
 
-    def rendered(self, context: Mapping[str, Any]) -> Texts:
-        """All parts, written from a whole context."""
-        return {part: self.finish.get(part, str)(template.render(context)) for part, template in self.parts.items()}
+    def render(self, context: Mapping[str, Any]) -> Texts:
+        """All parts, rendered with Jinja from a complete context."""
+        return {part: self.postprocess.get(part, str)(template.render(context)) for part, template in self.parts.items()}
 
 
 @dataclass(slots=True, eq=False)
 class CompiledPath:
-    """What a template writes for all who give the same answers.
+    """The output of a template for all values that give the same answers.
 
-    A gap's number is a place in `fillings`: first what each of the `recipes` gives, as it is; then what those in `escaped` give,
-    as it stands in HTML; then what those in `finished` give, finished.
+    A gap's number is an index into `values_by_tag`: first the result of each derivation; then those in `escaped`, escaped for
+    HTML; then those in `postprocessed`, postprocessed.
     """
 
-    recipes: tuple[Recipe, ...]
-    escaped: tuple[int, ...]  # numbers of recipes
-    finished: tuple[tuple[int, Finish], ...]
+    derivations: tuple[Derivation, ...]
+    escaped: tuple[int, ...]  # indexes of derivations
+    postprocessed: tuple[tuple[int, Postprocess], ...]
     parts: Mapping[str, TextTemplate]
-    kept: Any = None
+    attachment: Any = None
     _getters: tuple[Callable[[Values], Any], ...] = ()
 
     def __post_init__(self) -> None:
-        self._getters = tuple(recipe.getter() for recipe in self.recipes)
+        self._getters = tuple(derivation.getter() for derivation in self.derivations)
 
     def values_by_tag(self, values: Values) -> tuple[str, ...]:
-        """A person's text for every gap."""
-        shown = [str(get(values)) for get in self._getters]
-        escaped = _escaped([shown[number] for number in self.escaped])
-        return (*shown, *escaped, *[finish(shown[number]) for number, finish in self.finished])
+        """The text for each gap, from one person's values."""
+        texts = [str(get(values)) for get in self._getters]
+        escaped = _escape_all([texts[number] for number in self.escaped])
+        return (*texts, *escaped, *[postprocess(texts[number]) for number, postprocess in self.postprocessed])
 
     def texts(self, values_by_tag: Sequence[str]) -> Texts:
         """All parts, filled."""
         return {part: gapped.fill(values_by_tag) for part, gapped in self.parts.items()}
 
     def gaps(self, name: str, *, in_html: bool) -> frozenset[int]:
-        """The gaps that hold the value of this name, and nothing else."""
-        wanted = Recipe(name)
+        """The gaps that contain exactly the value of this name."""
+        wanted = Derivation(name)
         if in_html:
-            return frozenset(gap for gap in self.html_gaps if self.recipes[self.escaped[gap - len(self.recipes)]] == wanted)
-        return frozenset(gap for gap, recipe in enumerate(self.recipes) if recipe == wanted)
+            return frozenset(gap for gap in self.html_gaps if self.derivations[self.escaped[gap - len(self.derivations)]] == wanted)
+        return frozenset(gap for gap, derivation in enumerate(self.derivations) if derivation == wanted)
 
     @property
     def html_gaps(self) -> range:
-        """The gaps whose fillings are escaped."""
-        return range(len(self.recipes), len(self.recipes) + len(self.escaped))
+        """The gaps with escaped text."""
+        return range(len(self.derivations), len(self.derivations) + len(self.escaped))
 
 
-def _escaped(texts: Sequence[str]) -> Sequence[str]:
-    """The texts as they stand in HTML, all at once: what is between them is no character that HTML would escape."""
-    together = str(escape("\0".join(texts))).split("\0")
-    return together if len(together) == len(texts) else [str(escape(text)) for text in texts]
+def _escape_all(texts: Sequence[str]) -> Sequence[str]:
+    """Escape all texts for HTML in one call, joined by a character that HTML does not escape."""
+    joined = str(escape("\0".join(texts))).split("\0")
+    return joined if len(joined) == len(texts) else [str(escape(text)) for text in texts]
 
 
-def follow(plan: RenderPlan, trace: Trace) -> CompiledPath:
-    """The path that these values take. Raises Lost, and whatever the template makes of traced values."""
+def compile_path(plan: RenderPlan, trace: Trace) -> CompiledPath:
+    """The path that these values take. Raises `Untraceable`, and whatever the template raises on traced values."""
     context = plan.context(trace.context())
-    cuts: dict[str, list[tuple[str, int, bool]]] = {}
+    pieces_by_part: dict[str, list[tuple[str, int, bool]]] = {}
     for part, template in plan.parts.items():
-        twin = tracing(template.environment).get_template(str(template.name))
-        cuts[part] = list(cut(twin.render(context)))
-    recipes = tuple(trace.recipes)
-    shows: dict[tuple[int, Finish | None], int] = {(number, str): number for number in range(len(recipes))}
-    for in_html in (True, False):  # the order of a path's fillings
-        for part, pieces in cuts.items():
+        traced_template = tracing_environment(template.environment).get_template(str(template.name))
+        pieces_by_part[part] = list(split_at_marks(traced_template.render(context)))
+    derivations = tuple(trace.derivations)
+    presentations: dict[tuple[int, Postprocess | None], int] = {(number, str): number for number in range(len(derivations))}
+    for in_html in (True, False):  # the order of `values_by_tag`
+        for part, pieces in pieces_by_part.items():
             for _, number, escaped in pieces:
                 if number >= 0 and escaped is in_html:
-                    shows.setdefault((number, _show(plan.finish.get(part, str), escaped)), len(shows))
+                    presentations.setdefault((number, _presentation(plan.postprocess.get(part, str), escaped)), len(presentations))
     parts = {}
-    for part, pieces in cuts.items():
-        finish = plan.finish.get(part, str)
-        words = tuple(finish(before) for before, _, _ in pieces)
-        "".join(words).encode()  # what is no Unicode has no place in a path
+    for part, pieces in pieces_by_part.items():
+        postprocess = plan.postprocess.get(part, str)
+        words = tuple(postprocess(before) for before, _, _ in pieces)
+        "".join(words).encode()  # raises if the text is not valid Unicode
         parts[part] = TextTemplate(
-            words, tuple(shows[number, _show(finish, escaped)] for _, number, escaped in pieces if number >= 0)
+            words, tuple(presentations[number, _presentation(postprocess, escaped)] for _, number, escaped in pieces if number >= 0)
         )
-    extra = list(shows)[len(recipes) :]
+    extra = list(presentations)[len(derivations) :]
     return CompiledPath(
-        recipes,
-        tuple(number for number, show in extra if show is None),
-        tuple((number, show) for number, show in extra if show is not None),
+        derivations,
+        tuple(number for number, presentation in extra if presentation is None),
+        tuple((number, presentation) for number, presentation in extra if presentation is not None),
         parts,
     )
 
 
-def _show(finish: Finish, escaped: bool) -> Finish | None:
-    """How a value is shown: None for as it stands in HTML."""
-    if escaped and finish is not str:
+def _presentation(postprocess: Postprocess, escaped: bool) -> Postprocess | None:
+    """How a value is shown: by this function, or escaped for HTML (None)."""
+    if escaped and postprocess is not str:
         raise Untraceable
-    return None if escaped else finish
+    return None if escaped else postprocess
 
 
-def proven(path: CompiledPath, plan: RenderPlan, trace: Trace) -> bool:
-    """Whether the path says what the template says, for the person at hand and for all probes that take the same path."""
+def verify(path: CompiledPath, plan: RenderPlan, trace: Trace) -> bool:
+    """Whether path and template give equal texts, for the traced values and for all probes that take the same path."""
     return all(path.texts(path.values_by_tag(values)) == plan.texts(values) for values in (trace.values, *_probes(trace)))
 
 
 def _probes(trace: Trace) -> Iterator[Values]:
-    """The person's values replaced by hostile ones, as many at once as leave the answers what they are."""
+    """The traced values, replaced by hostile ones; as many at once as possible without a change of an answer."""
     for number in range(len(_PROBES[str])):
         probe = {name: _PROBES[type(value)][number] for name, value in trace.values.items()}
-        while strays := set(_strays(trace, probe)):
-            probe |= {name: trace.values[name] for name in strays}
+        while names := set(_values_that_change_answers(trace, probe)):
+            probe |= {name: trace.values[name] for name in names}
         yield probe
 
 
-def _strays(trace: Trace, probe: Values) -> Iterator[str]:
-    """The names of replaced values by which an answer becomes another one."""
-    for question, answer in trace.answers.items():
+def _values_that_change_answers(trace: Trace, probe: Values) -> Iterator[str]:
+    """The names of replaced values that change an answer."""
+    for condition, answer in trace.answers.items():
         try:
-            kept = bool(question.asker()(probe)) == answer
+            unchanged = bool(condition.evaluator()(probe)) == answer
         except Exception:
-            kept = False
-        if not kept:
-            yield from (name for name in question.names if probe[name] is not trace.values[name])
+            unchanged = False
+        if not unchanged:
+            yield from (name for name in condition.names if probe[name] is not trace.values[name])

@@ -1,14 +1,14 @@
-"""Writing a template's texts without running the template again for everybody.
+"""Render a template's texts without running Jinja again for each recipient.
 
-A template does for most people what it did for somebody before: the same tests turn out the same way, the same words come out, and
-other values stand between them. So the real template is run once with values that note what it asks of them (`traced`). What it
-asked, with the answers, is a path: one way through a tree of questions. What it wrote are the path's words, with gaps for values.
-Whoever gives the same answers gets the same words with their own values in the gaps.
+For most recipients a template does the same as for an earlier one: its conditions have the same results, and the same text
+comes out, with other values in it. So the template runs once with values that record each condition on them (`tracer`). The
+conditions with their answers are a path through a decision tree. The output is the path's text, with gaps for values. Values
+that give the same answers get the same text, with themselves in the gaps.
 
-That must be, byte for byte, what the template would have written. A template is followed only where its syntax allows no other
-outcome (`followable`); each new path is held against the template itself, for the person at hand and for hostile values; and a
-share of all texts is written both ways for ever. At the first difference this template is written the ordinary way from then on,
-and a person is told.
+The result must equal the template's own output, byte for byte. A template is traced only if its syntax guarantees this
+(`syntax_check`); each new path is compared with the template itself, for the recipient's values and for hostile values; and a
+share of all texts is always rendered both ways. After the first difference, Jinja renders this template from then on, and the
+error is logged.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from typing import Any, NamedTuple, TypeAlias
 import jinja2
 import structlog
 
-from dispatcher.content.specialiser.compiled_path import CompiledPath, RenderPlan, Texts, follow, proven
-from dispatcher.content.specialiser.syntax_check import followable
-from dispatcher.content.specialiser.tracer import TYPES, Question, Trace, Values
+from dispatcher.content.specialiser.compiled_path import CompiledPath, RenderPlan, Texts, compile_path, verify
+from dispatcher.content.specialiser.syntax_check import is_traceable
+from dispatcher.content.specialiser.tracer import TYPES, Condition, Trace, Values
 
 PATHS_MAX = 128  # per template: about 50 KB each where a mail has typographic characters
 CHECKED_SHARE = 0.001
@@ -31,114 +31,116 @@ log = structlog.get_logger()
 
 
 class RenderedParts(NamedTuple):
-    """What was written: texts, or where a path was taken, that path and the person's fillings."""
+    """The result of rendering: texts, or a path and the texts for its gaps."""
 
-    ordinary: Texts | None
+    plain_texts: Texts | None
     path: CompiledPath | None = None
     values_by_tag: tuple[str, ...] = ()
 
     def texts(self) -> Texts:
-        """All parts, put together."""
+        """All parts as complete texts."""
         if self.path is not None:
             return self.path.texts(self.values_by_tag)
-        assert self.ordinary is not None  # noqa: S101  one or the other
-        return self.ordinary
+        assert self.plain_texts is not None  # noqa: S101  there is one or the other
+        return self.plain_texts
 
 
 @dataclass(slots=True, eq=False)
-class _Fork:
-    question: Question
-    ask: Callable[[Values], Any]
-    yes: _Node = None
-    no: _Node = None
+class _Branch:
+    condition: Condition
+    evaluate: Callable[[Values], Any]
+    if_true: _Node = None
+    if_false: _Node = None
 
 
-_ORDINARY = "ordinary"  # where a path can't be followed
-_Node: TypeAlias = _Fork | CompiledPath | str | None  # None: nobody came here yet
+_UNTRACEABLE = "untraceable"  # here Jinja renders
+_Node: TypeAlias = _Branch | CompiledPath | str | None  # None: not reached yet
 
 
 class Specialiser:
-    """The paths of one template. `dice` gives numbers from 0 to 1: where it is below CHECKED_SHARE, a text is written both ways."""
+    """The paths of one template. `random` returns numbers from 0 to 1: below CHECKED_SHARE, a text is rendered both ways."""
 
     def __init__(self, name: str, digest: str, random: Callable[[], float], paths_max: int = PATHS_MAX) -> None:
-        self._name, self._digest, self._dice, self._paths_max = name, digest, random, paths_max
+        self._name, self._digest, self._random, self._paths_max = name, digest, random, paths_max
         self._roots: dict[Hashable, _Node] = {}
-        self._followable: dict[str, bool] = {}
+        self._traceable: dict[str, bool] = {}
         self.paths = 0
-        self.off = False
+        self.disabled = False
 
-    def write(self, key: Hashable, values: Values, plan: Callable[[], RenderPlan]) -> RenderedParts:
-        """What `plan().texts(values)` gives. Whoever shares a `key` must share all of a plan but the values.
+    def render(self, key: Hashable, values: Values, plan: Callable[[], RenderPlan]) -> RenderedParts:
+        """The same result as `plan().texts(values)`. Calls with an equal `key` must have plans that differ in the values only.
 
         Raises whatever Jinja raises.
         """
         path: CompiledPath | None = None
         values_by_tag: tuple[str, ...] = ()
         try:
-            path = None if self.off else self._path(key, values, plan)
+            path = None if self.disabled else self._path(key, values, plan)
             values_by_tag = path.values_by_tag(values) if path else ()
-        except Exception:  # whatever a filter or comparison makes of these values, the template itself shall say it
+        except Exception:  # a filter or comparison fails on these values: the template itself must raise the error
             path = None
-        if path is None or (self._dice() < CHECKED_SHARE and not self._holds(path.texts(values_by_tag), values, plan())):
+        if path is None or (
+            self._random() < CHECKED_SHARE and not self._matches_template(path.texts(values_by_tag), values, plan())
+        ):
             return RenderedParts(plan().texts(values))
         return RenderedParts(None, path, values_by_tag)
 
-    def _holds(self, texts: Texts, values: Values, plan: RenderPlan) -> bool:
-        """Whether the template itself writes these texts. Where it does not, no path is taken any more."""
+    def _matches_template(self, texts: Texts, values: Values, plan: RenderPlan) -> bool:
+        """Whether the template itself gives these texts. If not, disable all paths of this template."""
         try:
             same = plan.texts(values) == texts
         except Exception:
             same = False
         if not same:
-            self.off = True
+            self.disabled = True
             log.error("specialised_text_differs", template=self._name, digest=self._digest)
         return same
 
     def _path(self, key: Hashable, values: Values, plan: Callable[[], RenderPlan]) -> CompiledPath | None:
-        """The path that these values take, perhaps as the first to do so."""
+        """The path that these values take; compiled now if they are the first."""
         types = tuple(map(type, values.values()))
         if not TYPES.issuperset(types):
             return None
-        root = (key, tuple(values), types)  # which values there are, and of what type, is not asked but known
+        root = (key, tuple(values), types)  # the names and types of the values need no condition
         node = self._roots.get(root)
-        while isinstance(node, _Fork):
-            node = node.yes if node.ask(values) else node.no
+        while isinstance(node, _Branch):
+            node = node.if_true if node.evaluate(values) else node.if_false
         if node is None and self.paths < self._paths_max:
-            node = self._learn(root, values, plan())
+            node = self._compile(root, values, plan())
         return node if isinstance(node, CompiledPath) else None
 
-    def _learn(self, root: Hashable, values: Values, plan: RenderPlan) -> _Node:
-        """Follow the template for this person, and remember where that led."""
+    def _compile(self, root: Hashable, values: Values, plan: RenderPlan) -> _Node:
+        """Trace the template with these values, and store the result in the tree."""
         self.paths += 1
         trace = Trace(values)
-        leaf: _Node = _ORDINARY
+        leaf: _Node = _UNTRACEABLE
         try:
-            if all(self._may_follow(template) for template in plan.parts.values()):
-                path = follow(plan, trace)
-                if proven(path, plan, trace):
-                    path.kept = plan.keep(path)
+            if all(self._is_traceable(template) for template in plan.parts.values()):
+                path = compile_path(plan, trace)
+                if verify(path, plan, trace):
+                    path.attachment = plan.attach(path)
                     leaf = path
-        except Exception as error:  # an error that the template makes by itself is told by the ordinary way
+        except Exception as error:  # if the error is the template's own, the rendering with Jinja raises it again
             log.debug("template_not_followed", template=self._name, error=type(error).__name__)
-        self._roots[root] = _planted(self._roots.get(root), list(trace.answers.items()), leaf)
+        self._roots[root] = _insert(self._roots.get(root), list(trace.answers.items()), leaf)
         return leaf
 
-    def _may_follow(self, template: jinja2.Template) -> bool:
+    def _is_traceable(self, template: jinja2.Template) -> bool:
         name = str(template.name)
-        if name not in self._followable:
-            self._followable[name] = followable(template)
-        return self._followable[name]
+        if name not in self._traceable:
+            self._traceable[name] = is_traceable(template)
+        return self._traceable[name]
 
 
-def _planted(node: _Node, answers: Sequence[tuple[Question, bool]], leaf: _Node) -> _Node:
-    """The tree with one more leaf. Where another question stands than was asked, the tree stays as it is."""
+def _insert(node: _Node, answers: Sequence[tuple[Condition, bool]], leaf: _Node) -> _Node:
+    """The tree with one more leaf. If the tree has another condition at this point, it stays unchanged."""
     if not answers:
         return leaf
-    question, answer = answers[0]
-    fork = _Fork(question, question.asker()) if node is None else node
-    if isinstance(fork, _Fork) and fork.question == question:
+    condition, answer = answers[0]
+    branch = _Branch(condition, condition.evaluator()) if node is None else node
+    if isinstance(branch, _Branch) and branch.condition == condition:
         if answer:
-            fork.yes = _planted(fork.yes, answers[1:], leaf)
+            branch.if_true = _insert(branch.if_true, answers[1:], leaf)
         else:
-            fork.no = _planted(fork.no, answers[1:], leaf)
-    return fork
+            branch.if_false = _insert(branch.if_false, answers[1:], leaf)
+    return branch

@@ -1,9 +1,9 @@
-"""Which templates can be followed value by value, by their syntax alone. Pure.
+"""Whether a template can be traced, by its syntax alone. Pure.
 
-While a template is followed (see `specialise`), a value that it writes is a mark in its text. Wherever the template only writes, or
-hands on what it wrote, that is as good as the value. A template that *looks at* written text (tests, compares, filters a macro's
-result, a captured block, a concatenation) would look at the mark. So looking is allowed at plain values only: what the context
-gave, through known filters, and names that are bound to nothing else. Anything unknown is not followed.
+While a template is traced (see `decision_tree`), its output contains a mark in place of each value. This is correct as long as
+the template only outputs text or passes it on. A template that *inspects* its own output (tests, compares or filters a macro's
+result, a captured block, a concatenation) would inspect the mark. So it may inspect only plain values: values of the context,
+through known filters, and names that are bound to nothing else. A template with unknown syntax is not traced.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from collections.abc import Iterable, Iterator, Mapping
 import jinja2
 from jinja2 import nodes
 
-DERIVING = frozenset({"capitalize", "date", "length", "lower", "money", "number", "percent", "trim", "upper"})
-_FILTERS = DERIVING | {"d", "default"}
+DERIVING_FILTERS = frozenset({"capitalize", "date", "length", "lower", "money", "number", "percent", "trim", "upper"})
+_FILTERS = DERIVING_FILTERS | {"d", "default"}
 _TESTS = frozenset({"==", "defined", "eq", "equalto", "ge", "gt", "in", "le", "lessthan", "lt", "ne", "none", "undefined"})
 _LOOP = frozenset({"index", "index0", "revindex", "revindex0", "first", "last", "length"})
-_OWNERS = frozenset({"sender", "links"})  # dicts of the context: their parts are values
+_CONTEXT_DICTS = frozenset({"sender", "links"})  # dicts of the context: their items are values
 _BUILT_IN = frozenset({"caller", "kwargs", "loop", "self", "super", "varargs"})
 _REFERENCES = (nodes.Extends, nodes.Include, nodes.FromImport)
 _KNOWN = frozenset(
@@ -30,42 +30,42 @@ _KNOWN = frozenset(
     }
 )
 
-_TEXT = nodes.Concat([])  # stands for whatever is not plain
+_TEXT = nodes.Concat([])  # represents anything that is not plain
 
 
-def followable(template: jinja2.Template) -> bool:
-    """Whether this template, with all that it extends, includes and imports, only ever looks at plain values."""
+def is_traceable(template: jinja2.Template) -> bool:
+    """Whether this template, with all that it extends, includes and imports, inspects only plain values."""
     try:
         trees = list(_trees(template.environment, str(template.name), set()))
-        everything = [node for tree in trees for node in (tree, *tree.find_all(nodes.Node))]
-        if not all(type(node) in _KNOWN for node in everything):
+        all_nodes = [node for tree in trees for node in (tree, *tree.find_all(nodes.Node))]
+        if not all(type(node) in _KNOWN for node in all_nodes):
             return False
-        plain = _plain_names(everything)
-        return all(_is_plain(seen, plain) for node in everything for seen in _looked_at(node))
+        plain = _plain_names(all_nodes)
+        return all(_is_plain(expression, plain) for node in all_nodes for expression in _inspected(node))
     except (_Unknown, jinja2.TemplateError):
         return False
 
 
 class _Unknown(Exception):
-    """Something whose meaning this module does not know."""
+    """Syntax that this module does not know."""
 
 
-def _trees(env: jinja2.Environment, name: str, met: set[str]) -> Iterator[nodes.Template]:
-    """The template's tree, and the trees of all that it refers to."""
-    if name in met or env.loader is None:
+def _trees(env: jinja2.Environment, name: str, visited: set[str]) -> Iterator[nodes.Template]:
+    """The syntax trees of the template and of all sources that it refers to."""
+    if name in visited or env.loader is None:
         return
-    met.add(name)
+    visited.add(name)
     tree = env.parse(env.loader.get_source(env, name)[0], name)
     yield tree
     for node in tree.find_all(_REFERENCES):
         target = node.template  # type: ignore[attr-defined]  # all three have one
         if not (isinstance(target, nodes.Const) and isinstance(target.value, str)):
             raise _Unknown
-        yield from _trees(env, target.value, met)
+        yield from _trees(env, target.value, visited)
 
 
-def _looked_at(node: nodes.Node) -> Iterable[nodes.Node]:
-    """The expressions at which this node looks."""
+def _inspected(node: nodes.Node) -> Iterable[nodes.Node]:
+    """The expressions that this node inspects."""
     match node:
         case nodes.If() | nodes.CondExpr():
             return [node.test]
@@ -80,14 +80,14 @@ def _looked_at(node: nodes.Node) -> Iterable[nodes.Node]:
         case nodes.AssignBlock():
             return [] if node.filter is None else [_TEXT]
         case nodes.For():
-            sound = isinstance(node.iter, nodes.List | nodes.Tuple) and not node.recursive
-            return [node.test or nodes.Const(True)] if sound else [_TEXT]
+            is_literal = isinstance(node.iter, nodes.List | nodes.Tuple) and not node.recursive
+            return [node.test or nodes.Const(True)] if is_literal else [_TEXT]
         case _:
             return []
 
 
 def _is_plain(node: nodes.Node | None, plain: frozenset[str]) -> bool:
-    """Whether an expression gives a value as the context gave it, or one that follows from such values alone."""
+    """Whether an expression is a value of the context, or derived only from such values."""
     match node:
         case nodes.Const() | nodes.TemplateData():
             return True
@@ -95,13 +95,13 @@ def _is_plain(node: nodes.Node | None, plain: frozenset[str]) -> bool:
             return node.name in plain
         case nodes.Getattr():
             owner = node.node.name if isinstance(node.node, nodes.Name) else ""
-            return node.attr in _LOOP if owner == "loop" else owner in _OWNERS & plain
+            return node.attr in _LOOP if owner == "loop" else owner in _CONTEXT_DICTS & plain
         case nodes.Filter() | nodes.Test():
             known = node.name in (_FILTERS if isinstance(node, nodes.Filter) else _TESTS)
             parts = (node.node, *node.args, *(keyword.value for keyword in node.kwargs))
             return known and not node.dyn_args and not node.dyn_kwargs and all(_is_plain(part, plain) for part in parts)
         case nodes.Compare() | nodes.And() | nodes.Or() | nodes.Not():
-            return all(_is_plain(part, plain) for part in _looked_at(node))
+            return all(_is_plain(part, plain) for part in _inspected(node))
         case nodes.CondExpr():
             return all(_is_plain(part, plain) for part in (node.test, node.expr1, node.expr2 or node.test))
         case nodes.List() | nodes.Tuple():
@@ -110,24 +110,24 @@ def _is_plain(node: nodes.Node | None, plain: frozenset[str]) -> bool:
             return False
 
 
-def _plain_names(everything: Iterable[nodes.Node]) -> frozenset[str]:
-    """The names that no scope of any of the sources binds to anything but plain values: a name is one thing everywhere."""
+def _plain_names(all_nodes: Iterable[nodes.Node]) -> frozenset[str]:
+    """The names that are bound to plain values only, in all scopes of all sources. Scopes are not told apart."""
     bound: dict[str, list[nodes.Node]] = defaultdict(list)
-    for name, value in _bindings(list(everything)):
+    for name, value in _bindings(list(all_nodes)):
         bound[name].append(value)
-    plain = frozenset({node.name for node in everything if isinstance(node, nodes.Name)} | set(bound)) - _BUILT_IN
+    plain = frozenset({node.name for node in all_nodes if isinstance(node, nodes.Name)} | set(bound)) - _BUILT_IN
     while True:
-        still = frozenset(name for name in plain if all(_is_plain(value, plain) for value in bound[name]))
-        if still == plain:
+        smaller = frozenset(name for name in plain if all(_is_plain(value, plain) for value in bound[name]))
+        if smaller == plain:
             return plain
-        plain = still
+        plain = smaller
 
 
-def _bindings(everything: list[nodes.Node]) -> Iterator[tuple[str, nodes.Node]]:
-    """Every name that is bound somewhere, with what it is bound to."""
+def _bindings(all_nodes: list[nodes.Node]) -> Iterator[tuple[str, nodes.Node]]:
+    """Every name that is bound in some scope, with the expression."""
     macros: dict[str, list[nodes.Macro]] = defaultdict(list)
     aliases: dict[str, set[str]] = defaultdict(set)
-    for node in everything:
+    for node in all_nodes:
         if isinstance(node, nodes.Macro):
             macros[node.name].append(node)
             aliases[node.name].add(node.name)
@@ -138,14 +138,14 @@ def _bindings(everything: list[nodes.Node]) -> Iterator[tuple[str, nodes.Node]]:
                 original, alias = name if isinstance(name, tuple) else (name, name)
                 aliases[alias].add(original)
                 yield alias, _TEXT
-    for node in everything:
+    for node in all_nodes:
         if isinstance(node, nodes.Call):
-            yield from _passed(node, aliases, macros)
+            yield from _arguments(node, aliases, macros)
         else:
-            yield from _set(node)
+            yield from _assignments(node)
 
 
-def _set(node: nodes.Node) -> Iterator[tuple[str, nodes.Node]]:
+def _assignments(node: nodes.Node) -> Iterator[tuple[str, nodes.Node]]:
     match node:
         case nodes.Assign():
             yield _name(node.target), node.node
@@ -159,10 +159,10 @@ def _set(node: nodes.Node) -> Iterator[tuple[str, nodes.Node]]:
             raise _Unknown
 
 
-def _passed(
+def _arguments(
     call: nodes.Call, aliases: Mapping[str, set[str]], macros: Mapping[str, list[nodes.Macro]]
 ) -> Iterator[tuple[str, nodes.Node]]:
-    """What a call binds the parameters to, of all macros that it may be a call of."""
+    """The bindings of parameters by a call, for all macros that it may call."""
     target = call.node.name if isinstance(call.node, nodes.Name) else ""
     if call.dyn_args or call.dyn_kwargs:
         raise _Unknown

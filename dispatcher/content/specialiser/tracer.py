@@ -1,8 +1,8 @@
-"""Values that note what a template asks of them, and what was noted. Pure.
+"""Values that record how a template uses them. Pure.
 
-A `TracedValue` stands for one value of a context while a template is followed. Written, it leaves a mark in the text; tested or
-compared, it answers for the person at hand and notes question and answer; through a filter, it becomes a value that follows from
-it. Python refuses whatever else a template may try with it, and then the template is not followed.
+A `TracedValue` replaces one value of a context while a template is traced. In output it leaves a mark in the text. A test or
+comparison returns the real answer and records the condition with it. A filter returns a derived traced value. Any other
+operation raises an error, and then the template is not traced.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ from typing import Any, NoReturn, TypeAlias
 
 import jinja2
 
-from dispatcher.content.environment import SHAPES
-from dispatcher.content.specialiser.syntax_check import DERIVING
+from dispatcher.content.environment import LANGUAGE_FILTERS
+from dispatcher.content.specialiser.syntax_check import DERIVING_FILTERS
 
 Values: TypeAlias = Mapping[str, Any]  # of one person, by name; all of TYPES
 TYPES = frozenset({str, int, Decimal, date})  # exactly: a subclass, such as Markup, may behave otherwise
 _CONSTANTS = TYPES | {bool, float, type(None)}
 
-# Both cases of a letter and a character that HTML escapes: what changes a text changes a mark, and then it is none any more.
-EDGES = "\ue0f0\ue0f1"  # for private use: no text of ours
+# A mark has letters of both cases and a character that HTML escapes: an operation that changes a text also breaks a mark.
+EDGES = "\ue0f0\ue0f1"  # of Unicode's private use area: they do not occur in texts
 _MARK = f"{EDGES[0]}<aZ{{}}>{EDGES[1]}"
 _MARKS = re.compile(f"{EDGES[0]}(?:(<)aZ([0-9]+)>|&lt;aZ([0-9]+)&gt;){EDGES[1]}")
 
 
 class Untraceable(Exception):
-    """A template did something that can't be followed."""
+    """A template did something that cannot be traced."""
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
-    """How a value comes from a person's values: one of them, then step by step a function with fixed arguments around it."""
+class Derivation:
+    """How a value is derived: one of the person's values by name, then functions with fixed arguments, step by step."""
 
     name: str
     steps: tuple[tuple[Callable[..., Any], tuple[Any, ...], tuple[Any, ...]], ...] = ()
 
     def getter(self) -> Callable[[Values], Any]:
-        """The recipe as a function, as quick as may be."""
+        """The derivation as a fast function."""
         get: Callable[[Values], Any] = operator.itemgetter(self.name)
         for function, before, after in self.steps:
             get = partial(_step, get, function, before, after) if after else partial(_plain_step, get, partial(function, *before))
@@ -61,149 +61,152 @@ def _plain_step(get: Callable[[Values], Any], function: Callable[[Any], Any], va
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """What a template asked: whether a value is true (`compare` is None), or how it compares with a constant or another one."""
+class Condition:
+    """A condition of a template: a value is true (`compare` is None), or compares with a constant or another value."""
 
-    left: Recipe
+    left: Derivation
     compare: Callable[[Any, Any], bool] | None = None
     right: Any = None
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The values that the answer hangs on."""
-        return (self.left.name, self.right.name) if isinstance(self.right, Recipe) else (self.left.name,)
+        """The names of the values on which the answer depends."""
+        return (self.left.name, self.right.name) if isinstance(self.right, Derivation) else (self.left.name,)
 
-    def asker(self) -> Callable[[Values], Any]:
-        """The question as a function whose result is true or false."""
+    def evaluator(self) -> Callable[[Values], Any]:
+        """The condition as a function; its result is true or false."""
         left, compare = self.left.getter(), self.compare
         if compare is None:
             return left
-        right = self.right.getter() if isinstance(self.right, Recipe) else lambda _, constant=self.right: constant
+        right = self.right.getter() if isinstance(self.right, Derivation) else lambda _, constant=self.right: constant
         return lambda values: compare(left(values), right(values))
 
 
 @dataclass(slots=True)
 class Trace:
-    """What one run of a template asked of a person's values, in order, and what it wrote or worked out."""
+    """A record of one run of a template: the conditions in order, with their answers, and the derived values."""
 
     values: Values = field(repr=False)
-    answers: dict[Question, bool] = field(default_factory=dict)
-    recipes: dict[Recipe, int] = field(default_factory=dict)  # what was written or worked out -> the number in its mark
+    answers: dict[Condition, bool] = field(default_factory=dict)
+    derivations: dict[Derivation, int] = field(default_factory=dict)  # -> the number in its mark
 
     def context(self) -> dict[str, Any]:
-        """Traced values in the place of the person's."""
-        return {name: TracedValue(self, Recipe(name), value) for name, value in self.values.items()}
+        """Traced values in place of the person's values."""
+        return {name: TracedValue(self, Derivation(name), value) for name, value in self.values.items()}
 
-    def asked(self, question: Question) -> bool:
-        """The person's answer; noted."""
-        if question not in self.answers:
-            self.answers[question] = bool(question.asker()(self.values))
-        return self.answers[question]
+    def evaluate(self, condition: Condition) -> bool:
+        """The answer for the person's values; recorded."""
+        if condition not in self.answers:
+            self.answers[condition] = bool(condition.evaluator()(self.values))
+        return self.answers[condition]
 
-    def number(self, recipe: Recipe) -> int:
-        """The recipe's number; noted."""
-        return self.recipes.setdefault(recipe, len(self.recipes))
+    def number(self, derivation: Derivation) -> int:
+        """The number of a derivation; recorded."""
+        return self.derivations.setdefault(derivation, len(self.derivations))
 
-    def mark(self, recipe: Recipe) -> str:
-        """What stands in the text for the value of a recipe."""
-        return _MARK.format(self.number(recipe))
+    def mark(self, derivation: Derivation) -> str:
+        """The mark in the text for a derived value."""
+        return _MARK.format(self.number(derivation))
 
 
 class TracedValue:
-    """One value of a traced context. Not a `str`, whatever it stands for, so that nothing takes it for one unseen."""
+    """One value of a traced context. It is never a `str`, so that no code can use it as one without a trace."""
 
-    __slots__ = ("_recipe", "_trace", "_value")
-    __hash__ = None  # type: ignore[assignment]  # nobody can tell what is made of a hash
+    __slots__ = ("_derivation", "_trace", "_value")
+    __hash__ = None  # type: ignore[assignment]  # the use of a hash cannot be traced
 
-    def __init__(self, trace: Trace, recipe: Recipe, value: Any) -> None:
-        self._trace, self._recipe, self._value = trace, recipe, value
+    def __init__(self, trace: Trace, derivation: Derivation, value: Any) -> None:
+        self._trace, self._derivation, self._value = trace, derivation, value
 
     def __str__(self) -> str:
-        return self._trace.mark(self._recipe)
+        return self._trace.mark(self._derivation)
 
     def __repr__(self) -> NoReturn:
         raise Untraceable
 
     def __bool__(self) -> bool:
-        return self._trace.asked(Question(self._recipe))
+        return self._trace.evaluate(Condition(self._derivation))
 
     def __eq__(self, other: object) -> bool:
-        return self._compared(operator.eq, other)
+        return self._compare(operator.eq, other)
 
     def __ne__(self, other: object) -> bool:
-        return self._compared(operator.ne, other)
+        return self._compare(operator.ne, other)
 
     def __lt__(self, other: object) -> bool:
-        return self._compared(operator.lt, other)
+        return self._compare(operator.lt, other)
 
     def __le__(self, other: object) -> bool:
-        return self._compared(operator.le, other)
+        return self._compare(operator.le, other)
 
     def __gt__(self, other: object) -> bool:
-        return self._compared(operator.gt, other)
+        return self._compare(operator.gt, other)
 
     def __ge__(self, other: object) -> bool:
-        return self._compared(operator.ge, other)
+        return self._compare(operator.ge, other)
 
     def __contains__(self, other: object) -> bool:
-        return self._compared(operator.contains, other)
+        return self._compare(operator.contains, other)
 
-    def _compared(self, compare: Callable[[Any, Any], bool], other: object) -> bool:
+    def _compare(self, compare: Callable[[Any, Any], bool], other: object) -> bool:
         if isinstance(other, TracedValue):
-            return self._trace.asked(Question(self._recipe, compare, other._recipe))
+            return self._trace.evaluate(Condition(self._derivation, compare, other._derivation))
         if type(other) not in _CONSTANTS or (isinstance(other, str) and any(edge in other for edge in EDGES)):
             raise Untraceable
-        return self._trace.asked(Question(self._recipe, compare, other))
+        return self._trace.evaluate(Condition(self._derivation, compare, other))
 
-    def derived(self, function: Callable[..., Any], before: tuple[Any, ...], after: tuple[Any, ...]) -> TracedValue:
-        """The value that a pure function of this one gives."""
+    def derive(self, function: Callable[..., Any], before: tuple[Any, ...], after: tuple[Any, ...]) -> TracedValue:
+        """The result of a pure function of this value."""
         value = function(*before, self._value, *after)
         if type(value) not in TYPES or any(type(argument) is not str for argument in after):
             raise Untraceable
-        recipe = Recipe(self._recipe.name, (*self._recipe.steps, (function, before, after)))
-        self._trace.number(recipe)  # whether it is written or not: for another value the function may make an error
-        return TracedValue(self._trace, recipe, value)
+        derivation = Derivation(self._derivation.name, (*self._derivation.steps, (function, before, after)))
+        self._trace.number(derivation)  # even if it is not in the output: for another value the function may raise
+        return TracedValue(self._trace, derivation, value)
 
 
 @lru_cache(maxsize=4)
-def tracing(env: jinja2.Environment) -> jinja2.Environment:
-    """The same environment, whose templates take traced values too; it compiles templates of its own."""
+def tracing_environment(env: jinja2.Environment) -> jinja2.Environment:
+    """The same environment with filters that accept traced values. It compiles its own templates."""
     overlay = env.overlay()
-    overlay.filters = {**env.filters, **{name: _followed(name, env.filters[name]) for name in DERIVING & set(env.filters)}}
+    overlay.filters = {
+        **env.filters,
+        **{name: _traced_filter(name, env.filters[name]) for name in DERIVING_FILTERS & set(env.filters)},
+    }
     return overlay
 
 
-def _followed(name: str, filter_: Callable[..., Any]) -> Callable[..., Any]:
-    """The filter, which gives for a traced value a traced one."""
+def _traced_filter(name: str, filter_: Callable[..., Any]) -> Callable[..., Any]:
+    """The filter, which returns a traced value for a traced value."""
 
-    @wraps(filter_)  # keeps Jinja's note of whether the filter wants the context
-    def followed(*arguments: Any, **named: Any) -> Any:
+    @wraps(filter_)  # keeps Jinja's attribute that says whether the filter takes the context
+    def traced(*arguments: Any, **named: Any) -> Any:
         if not any(isinstance(argument, TracedValue) for argument in (*arguments, *named.values())):
             return filter_(*arguments, **named)
         before: tuple[Any, ...] = ()
         function = filter_
-        if name in SHAPES:
+        if name in LANGUAGE_FILTERS:
             context, *rest = arguments
-            before, function, arguments = (context.get("language"),), SHAPES[name], tuple(rest)
+            before, function, arguments = (context.get("language"),), LANGUAGE_FILTERS[name], tuple(rest)
         if named or before == (None,) or not isinstance(arguments[0], TracedValue):
             raise Untraceable
-        return arguments[0].derived(function, before, arguments[1:])
+        return arguments[0].derive(function, before, arguments[1:])
 
-    return followed
+    return traced
 
 
-def cut(text: str) -> Iterator[tuple[str, int, bool]]:
-    """A traced text in pieces: (the words before a mark, the number in the mark, whether it was escaped), and at last (words, -1,
-    False). Raises Lost where a mark has suffered.
+def split_at_marks(text: str) -> Iterator[tuple[str, int, bool]]:
+    """A traced text in pieces: (text before a mark, the number in the mark, whether it was escaped), and at the end
+    (text, -1, False). Raises `Untraceable` if a mark is damaged.
     """
     end = 0
-    for found in _MARKS.finditer(text):
-        yield _words(text[end : found.start()]), int(found[2] or found[3]), found[1] is None
-        end = found.end()
-    yield _words(text[end:]), -1, False
+    for match in _MARKS.finditer(text):
+        yield _checked_words(text[end : match.start()]), int(match[2] or match[3]), match[1] is None
+        end = match.end()
+    yield _checked_words(text[end:]), -1, False
 
 
-def _words(text: str) -> str:
+def _checked_words(text: str) -> str:
     if any(edge in text for edge in EDGES):
         raise Untraceable
     return text

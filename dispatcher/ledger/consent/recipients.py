@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 
+from channels.base import Channel
 from dispatcher.domain.decision import ReasonCode
+from dispatcher.domain.errors import UnknownRecipient
 from dispatcher.domain.message import Mode
 from dispatcher.domain.preferences import OFFERS, Change
 from dispatcher.domain.recipient import Device, Source
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.consent import events, revoke_pending
-from dispatcher.ledger.consent.events import ConsentStatement, UnknownRecipient
+from dispatcher.ledger.consent.events import ConsentStatement
 from dispatcher.ledger.consent.hash_chain import seal
 from dispatcher.ledger.consent.revoke_pending import OptOut
 from dispatcher.ledger.keyed_hash import address_key
@@ -144,6 +146,22 @@ SELECT jsonb_strip_nulls(jsonb_build_object(
         FROM conversations w WHERE w.address_key IN (r.phone_key, r.whatsapp_key) HAVING count(*) > 0)
 )), r.profile, r.choices FROM recipients r WHERE r.id = %s
 """
+
+
+def lock(connection: Connection, ids: Collection[str], address_keys: Collection[bytes]) -> None:
+    """Lock these people and all owners of these addresses against claims, in the order of ids, in the caller's transaction."""
+    connection.execute(
+        "SELECT FROM recipients WHERE id = ANY(%(ids)s) OR email_key = ANY(%(keys)s) OR phone_key = ANY(%(keys)s)"
+        " OR whatsapp_key = ANY(%(keys)s) ORDER BY id FOR UPDATE",
+        {"ids": list(ids), "keys": list(address_keys)},
+    )
+
+
+def with_address(connection: Connection, channel: Channel, address_key: bytes) -> list[str]:
+    """The ids of all who have this address on this channel, known by its keyed hash; a telephone number counts on both channels."""
+    columns = ("email_key",) if channel is Channel.EMAIL else ("phone_key", "whatsapp_key")
+    statement = " UNION ".join(f"SELECT id FROM recipients WHERE {column} = %(key)s" for column in columns)
+    return [row[0] for row in connection.execute(f"{statement} ORDER BY id", {"key": address_key})]
 
 
 def show(connection: Connection, recipient_id: str) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def find(connection: Connection, period: int, number: int) -> Chunk | None:
     return Chunk(period, number, spec_from_json(spec), no, campaign_id, state, stopped, approved or {})
 
 
-def numbers_of(connection: Connection, period: int, campaign_no: int) -> list[int]:
+def chunk_numbers(connection: Connection, period: int, campaign_no: int) -> list[int]:
     """The numbers of a campaign's chunks, in the order of its audience."""
     rows = connection.execute(
         "SELECT chunk FROM chunks WHERE period = %s AND campaign_no = %s ORDER BY chunk", (period, campaign_no)
@@ -271,13 +271,13 @@ _CLAIM = """
         UPDATE chunks SET touched_at = %(now)s
         WHERE period = %(period)s AND chunk = %(chunk)s AND coalesce((SELECT is_open FROM gate), %(no)s IS NULL)
     ), entered AS (
-        INSERT INTO messages (period, chunk, row, leg, campaign_no, recipient_id, attempts, channel, state, reason, until,
+        INSERT INTO messages ({key}, campaign_no, recipient_id, attempts, channel, state, reason, until,
                               claimed_at, updated_at, decision, claim_no, address_key)
         SELECT %(period)s, %(chunk)s, e.row, e.leg, %(no)s, e.recipient_id, e.attempts, e.channel, e.state, e.reason, e.until,
                CASE WHEN e.state = 'claimed' THEN clock_timestamp() END, %(now)s, e.decision::jsonb,
                CASE WHEN e.state = 'claimed' THEN (SELECT claim_no FROM number) END, e.address_key
         FROM asked e WHERE e.row NOT IN (SELECT row FROM changed)
-        ON CONFLICT (period, chunk, row, leg) DO UPDATE
+        ON CONFLICT ({key}) DO UPDATE
         SET channel = excluded.channel, state = excluded.state, reason = excluded.reason, until = excluded.until,
             claimed_at = excluded.claimed_at, updated_at = excluded.updated_at, decision = excluded.decision,
             claim_no = excluded.claim_no, address_key = excluded.address_key
@@ -299,6 +299,7 @@ _WITHDRAWN = """
 def _statement(*, exclusive: bool, capped: bool, approved: bool) -> str:
     """The claim with what applies: locks that keep out other claims too, frequency caps, the look at a trigger's approval."""
     return _CLAIM.format(
+        key=KEY,
         lock="FOR NO KEY UPDATE" if exclusive or capped else "FOR SHARE",
         meanwhile=(frequency_caps.MEANWHILE if capped else "") + (_WITHDRAWN if approved else ""),
         reserve=frequency_caps.RESERVE if capped else "",
@@ -448,7 +449,7 @@ def settle(connection: Connection, number: int, settlements: Sequence[Settlement
         if not_sent:
             frequency_caps.release(connection, not_sent)
         if unknown:
-            unresolved.open_(connection, unknown, now)
+            unresolved.add(connection, unknown, now)
 
 
 def _write(connection: Connection, number: int, settlements: Sequence[Settlement], now: datetime) -> None:

@@ -53,7 +53,7 @@ def release(connection: Connection, refs: Collection[MessageId]) -> int:
     ).rowcount
 
 
-def rest(connection: Connection, recipient_id: str, channel: Channel, code: str, until: datetime, now: datetime) -> None:
+def add_cool_down(connection: Connection, recipient_id: str, channel: Channel, code: str, until: datetime, now: datetime) -> None:
     """Start a cool-down: no advertising for this recipient on this channel until then, because its provider takes none."""
     connection.execute(
         """

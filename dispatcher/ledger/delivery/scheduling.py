@@ -125,8 +125,8 @@ def release_parked(connection: Connection, now: datetime, limit: int) -> int:
                 RETURNING m.period, m.chunk
             ), fallen_back AS (
                 INSERT INTO messages ({KEY}, campaign_no, updated_at, recipient_id, state, decision)
-                SELECT period, chunk, row, leg + 1, campaign_no, %(now)s, recipient_id, 'pending', '{{}}' FROM due
-                WHERE state IN ('accepted', 'failed', 'dead', 'bounced') ON CONFLICT DO NOTHING
+                SELECT d.period, d.chunk, d.row, d.leg + 1, d.campaign_no, %(now)s, d.recipient_id, 'pending', '{{}}' FROM due d
+                WHERE d.state IN ('accepted', 'failed', 'dead', 'bounced') ON CONFLICT DO NOTHING
             ), opened AS (
                 UPDATE chunks k SET done_at = NULL, touched_at = NULL
                 FROM (SELECT DISTINCT period, chunk FROM released) r WHERE {same_chunk("k", "r")}
@@ -141,7 +141,7 @@ def release_parked(connection: Connection, now: datetime, limit: int) -> int:
     return int(row[0]) if row else 0
 
 
-def resolve_orphans(connection: Connection, now: datetime, stale: datetime) -> int:
+def expire_claims(connection: Connection, now: datetime, stale: datetime) -> int:
     """End expired claims, in the caller's transaction: their worker was lost. Returns the number of messages.
 
     Where a byte of the claim may have left, its messages are `unresolved`, and no machine sends them again; the claim keeps its
@@ -173,12 +173,12 @@ def resolve_orphans(connection: Connection, now: datetime, stale: datetime) -> i
         {"now": now, "stale": stale},
     ).fetchall()
     ids = [MessageId(*key) for key in expired]
-    unresolved.open_(connection, ids, now)
+    unresolved.add(connection, ids, now)
     frequency_caps.release(connection, ids)
     return len(ids)
 
 
-def close_stopped(connection: Connection, now: datetime) -> int:
+def close_cancelled(connection: Connection, now: datetime) -> int:
     """Close the chunks of cancelled campaigns in which nothing is claimed any more; returns their number."""
     return connection.execute(
         f"""

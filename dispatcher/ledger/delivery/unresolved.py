@@ -60,7 +60,7 @@ class UnresolvedRow:
     ask_at: datetime | None
 
 
-def open_(connection: Connection, refs: Sequence[MessageId], now: datetime) -> None:
+def add(connection: Connection, refs: Sequence[MessageId], now: datetime) -> None:
     """Add those of these messages that are unresolved to those to ask about, in the transaction that marks them so."""
     connection.execute(
         f"""
@@ -73,7 +73,7 @@ def open_(connection: Connection, refs: Sequence[MessageId], now: datetime) -> N
     )
 
 
-def close(connection: Connection, refs: Sequence[MessageId]) -> None:
+def remove(connection: Connection, refs: Sequence[MessageId]) -> None:
     """Remove messages that are no longer unresolved."""
     connection.execute(
         f"DELETE FROM doubts d USING unnest({KEY_ARRAYS}) AS r ({KEY}) WHERE {same_message('d', 'r')}", key_arrays(refs)
@@ -105,7 +105,7 @@ def take(connection: Connection, now: datetime) -> UnresolvedSend | None:
         return None
     ref = message_id(row)
     if row["state"] != State.UNRESOLVED:
-        close(connection, [ref])
+        remove(connection, [ref])
         return take(connection, now)
     return UnresolvedSend(
         ref=ref,
@@ -120,7 +120,7 @@ def take(connection: Connection, now: datetime) -> UnresolvedSend | None:
     )
 
 
-def about(connection: Connection, ref: MessageId) -> tuple[Channel, Spec | None] | None:
+def find(connection: Connection, ref: MessageId) -> tuple[Channel, Spec | None] | None:
     """The channel of an unresolved message, and its spec where another channel may follow; None where it is not unresolved."""
     row = connection.execute(
         f"""
@@ -142,7 +142,7 @@ def postpone(connection: Connection, ref: MessageId, ask_at: datetime | None) ->
     )
 
 
-def lines(connection: Connection, campaign_id: str | None, limit: int) -> list[UnresolvedRow]:
+def list_unresolved(connection: Connection, campaign_id: str | None, limit: int) -> list[UnresolvedRow]:
     """The unresolved messages, oldest first; of one campaign only, where given."""
     rows = fetch_all(
         connection,

@@ -31,7 +31,7 @@ from dispatcher.ledger.partitions import ensure_period, period_of
 from dispatcher.ledger.spec_codec import spec_from_json
 
 
-def keep(connection: Connection, events: Sequence[Event], now: datetime) -> int:
+def store(connection: Connection, events: Sequence[Event], now: datetime) -> int:
     """Store the events that are new; returns their number. An event that names no message of ours is stored too."""
     refs = [_ref(event.message_id) for event in events]
     periods = [ref.period if ref else period_of(now) for ref in refs]
@@ -100,7 +100,8 @@ _UNSETTLED = f"""
     SELECT e.period, coalesce(e.chunk, 1) AS chunk, coalesce(e.row, 0) AS row, coalesce(e.leg, 0) AS leg, e.provider, e.id, e.kind,
            e.channel, e.code, e.receipt, e.again_seconds, e.again_max, e.strikes, e.at, m.state, m.recipient_id,
            {ENTITY} AS entity, {FALLBACK_SPEC} AS spec,
-           CASE e.channel WHEN 'email' THEN r.email_key WHEN 'sms' THEN r.phone_key WHEN 'whatsapp' THEN r.whatsapp_key END
+           coalesce(m.address_key, -- the address that was written to; messages of before migration 0002 do not have it
+               CASE e.channel WHEN 'email' THEN r.email_key WHEN 'sms' THEN r.phone_key WHEN 'whatsapp' THEN r.whatsapp_key END)
                AS address_key
     FROM provider_events e
     LEFT JOIN messages m ON {same_message("m", "e")}
@@ -110,7 +111,7 @@ _UNSETTLED = f"""
 """
 
 
-def unsettled(connection: Connection, limit: int) -> list[PendingEvent]:
+def unapplied(connection: Connection, limit: int) -> list[PendingEvent]:
     """The oldest events that are not applied yet, each with its message as it stands."""
     return [_pending(row) for row in fetch_all(connection, _UNSETTLED, {"limit": limit})]
 
@@ -215,7 +216,7 @@ def _reopen(connection: Connection, refs: Sequence[MessageId]) -> None:
     )
 
 
-def settled(connection: Connection, events: Sequence[PendingEvent], now: datetime) -> None:
+def mark_applied(connection: Connection, events: Sequence[PendingEvent], now: datetime) -> None:
     """Mark events as applied."""
     connection.execute(
         """

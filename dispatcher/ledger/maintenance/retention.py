@@ -12,7 +12,7 @@ from psycopg.errors import LockNotAvailable
 from dispatcher.domain.recipient import Source
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.message_key import same_chunk, same_job
-from dispatcher.ledger.partitions import over_by, periods
+from dispatcher.ledger.partitions import ended_before, periods
 
 CHUNKS_A_STEP = 20  # of a campaign: 20,000 jobs at most in one statement
 ROWS_A_STEP = 5_000
@@ -123,7 +123,7 @@ def silent_prospects(connection: Connection, before: datetime, limit: int) -> li
 
 def past_months(connection: Connection, before: datetime) -> list[int]:
     """The months in which everything had ended by then, oldest first."""
-    return [period for period in periods(connection) if over_by(before, period) and not _unended(connection, period, before)]
+    return [period for period in periods(connection) if ended_before(before, period) and not _unended(connection, period, before)]
 
 
 def _unended(connection: Connection, period: int, before: datetime) -> bool:

@@ -1,4 +1,4 @@
-"""The sentences of explanations, one TOML file per language, all with the same keys and the same places to fill in."""
+"""The sentences of explanations: one TOML file per language, all with the same keys and the same placeholders."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ from dispatcher.domain.recipient import LANGUAGES, Language
 
 @cache
 def messages(language: Language) -> dict[str, Any]:
-    """The sentences in a language; English for a language we do not write."""
+    """The sentences in a language; in English for a language without a file."""
     name = language if language in LANGUAGES else "en"
     return tomllib.loads(resources.files("dispatcher.policy.explanations").joinpath(f"{name}.toml").read_text(encoding="utf-8"))

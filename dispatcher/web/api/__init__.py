@@ -1,1 +1,1 @@
-"""The HTTP API under /v1."""
+"""The API under `/v1`: one module per resource."""

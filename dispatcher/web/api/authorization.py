@@ -1,4 +1,4 @@
-"""Who may call the API: whoever holds a key with the right for it."""
+"""Who may call the API: a caller whose key has the right for it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _bearer = HTTPBearer(auto_error=False, scheme_name="ApiKey", description="An API
 
 
 def needs(right: Right) -> Callable[..., Awaitable[ApiKey]]:
-    """A dependency: the caller's key. 401 without a key that we know, 403 where it lacks the right."""
+    """A dependency that returns the caller's key: 401 without a valid key, 403 where the key lacks the right."""
 
     async def check(request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> ApiKey:
         keys: ApiKeyRing = request.app.state.keys
@@ -29,3 +29,8 @@ def needs(right: Right) -> Callable[..., Awaitable[ApiKey]]:
         return caller
 
     return check
+
+
+def actor(caller: ApiKey) -> str:
+    """The name of a caller in the ledger."""
+    return f"api:{caller.name}"

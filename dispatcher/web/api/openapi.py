@@ -1,4 +1,4 @@
-"""What OpenAPI says beyond what FastAPI sees: bodies are read by our own strict reader, and described here."""
+"""What OpenAPI says beyond what FastAPI knows: our own strict reader reads the bodies, so they are described here."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _forms: dict[str, dict[str, Any]] = {}
 
 
 def body(form: type[BaseModel], name: str, optional: Collection[str] = ()) -> dict[str, Any]:
-    """`openapi_extra` for a route that reads this form. `optional` fields may also come another way, such as in a header."""
+    """`openapi_extra` for a route that reads this form. `optional` fields may also come in another way, such as in a header."""
     schema = form.model_json_schema(ref_template=_TEMPLATE)
     _forms.update(schema.pop("$defs", {}))
     if optional:
@@ -28,15 +28,15 @@ def body(form: type[BaseModel], name: str, optional: Collection[str] = ()) -> di
 
 
 def describe(application: FastAPI) -> None:
-    """Let the application's OpenAPI document know the forms and the problem."""
+    """Add the forms and the problem to the application's OpenAPI document."""
 
-    def document() -> dict[str, Any]:
+    def build() -> dict[str, Any]:
         if application.openapi_schema is None:
-            made = get_openapi(title=application.title, version=application.version, routes=application.routes)
+            document = get_openapi(title=application.title, version=application.version, routes=application.routes)
             _, problems = models_json_schema([(Problem, "serialization")], ref_template=_TEMPLATE)
-            schemas = made.setdefault("components", {}).setdefault("schemas", {})
+            schemas = document.setdefault("components", {}).setdefault("schemas", {})
             schemas.update(_forms | problems["$defs"])
-            application.openapi_schema = made
+            application.openapi_schema = document
         return application.openapi_schema
 
-    application.openapi = document  # type: ignore[method-assign]  # FastAPI's documented way
+    application.openapi = build  # type: ignore[method-assign]  # FastAPI's documented way

@@ -1,4 +1,4 @@
-"""The API's answers as OpenAPI tells them. What leaves is held against these, so the description stays true."""
+"""The API's responses. FastAPI validates each response against these, so the OpenAPI document stays true."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class AudienceErrorBody(BaseModel):
 
 
 class CampaignAccepted(BaseModel):
-    """A campaign that is in the ledger whole. `faults` shows the first rows that could not be read."""
+    """A campaign that is completely in the ledger. `faults` has the first rows that could not be read."""
 
     id: str
     audience: int
@@ -50,7 +50,7 @@ class CampaignList(BaseModel):
 
 
 class CampaignBody(BaseModel):
-    """A campaign and where its audience stands; `balance` adds up to `audience`."""
+    """A campaign and the states of its audience; `balance` adds up to `audience`."""
 
     id: str
     state: CampaignState
@@ -79,23 +79,23 @@ class CampaignStateBody(BaseModel):
 
 
 class MessageAccepted(BaseModel):
-    """A message that will be decided on and, if nothing is against it, sent."""
+    """A message that will be decided and, if it is allowed, sent."""
 
     id: str
 
 
 class DeliveryReportBody(BaseModel):
-    """What a provider told of a message."""
+    """A provider's report about a message."""
 
     provider: str
     kind: str
     code: str | None
     at: AwareDatetime
-    extra: dict[str, str]  # what no rule knows; kept for a short time
+    extra: dict[str, str]  # fields that no rule uses; kept for a short time
 
 
 class MessageBody(BaseModel):
-    """A message: what became of it, and the decision behind it as the ledger keeps it."""
+    """A message: its state, and the decision behind it as the ledger stores it."""
 
     id: str
     campaign: str | None
@@ -116,7 +116,7 @@ class MessageBody(BaseModel):
 
 
 class ExplanationBody(BaseModel):
-    """Why a message was sent or not: sentences by what they tell, and `text`, which is all of them."""
+    """Why a message was sent or not: sentences by subject, and `text`, which is all of them."""
 
     id: str
     recipient: str
@@ -134,7 +134,7 @@ class ExplanationBody(BaseModel):
 
 
 class ApprovalBody(BaseModel):
-    """What somebody said of a wording: approved, or with `approved` false withdrawn."""
+    """An approval of a template version or, with `approved` false, its withdrawal."""
 
     no: int
     approved: bool
@@ -143,7 +143,7 @@ class ApprovalBody(BaseModel):
 
 
 class TemplateBody(BaseModel):
-    """A template as it now is. `approval` is the newest word on this digest."""
+    """A template as it now is. `approval` is the newest approval or withdrawal of this digest."""
 
     name: str
     version: str
@@ -165,7 +165,7 @@ class TemplateList(BaseModel):
 
 
 class RecipientResult(BaseModel):
-    """What became of a recipient that was put: `outcome` is new, changed or unchanged."""
+    """The result of putting a recipient: `outcome` is new, changed or unchanged."""
 
     id: str
     outcome: str
@@ -182,7 +182,7 @@ class ChoiceBody(BaseModel):
 
 
 class PreferencesBody(BaseModel):
-    """A person's choices. What was never said is null. `version` is the ETag, to be named in `If-Match`."""
+    """A person's choices; one never made is null. `version` is the ETag for `If-Match`."""
 
     recipient: str
     version: int
@@ -194,6 +194,6 @@ class PreferencesBody(BaseModel):
 
 
 class PreferencesResult(PreferencesBody):
-    """The choices after a change; `outranked` names what was not taken, since the person said otherwise later."""
+    """The choices after a change; `outranked` names what was not recorded, because the person chose otherwise later."""
 
     outranked: list[str]

@@ -1,4 +1,4 @@
-"""JSON from outside, read strictly: nothing gets in that the ledger could not keep as it was said. Raises BadInput."""
+"""JSON from outside, read strictly: everything accepted can be stored unchanged. Raises `BadInput`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ INTEGER_MAX = 2**63 - 1
 
 
 def read_object(body: bytes) -> dict[str, Any]:
-    """A JSON object: no NaN, no lone surrogate, no NUL (PostgreSQL keeps none), no number that others would read as another."""
+    """A JSON object without NaN, lone surrogates, NUL (PostgreSQL stores none) or numbers that other programs read differently."""
     try:
         value = from_json(body, allow_inf_nan=False)
     except ValueError as error:
@@ -37,8 +37,8 @@ def _faults(value: Any, field: str) -> Iterator[InputError]:
         for place, item in enumerate(value):
             yield from _faults(item, f"{field}.{place}" if field else str(place))
     elif isinstance(value, str) and "\0" in value:
-        yield InputError("body", 0, field, "holds the character U+0000")
+        yield InputError("body", 0, field, "contains the character U+0000")
     elif isinstance(value, int) and abs(value) > INTEGER_MAX:
         yield InputError("body", 0, field, "is a whole number of more than 64 bits")
     elif isinstance(value, float) and not math.isfinite(value):
-        yield InputError("body", 0, field, "is a number too large to be kept")
+        yield InputError("body", 0, field, "is a number too large to be stored")

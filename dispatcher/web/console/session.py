@@ -1,6 +1,7 @@
-"""Signing in to the console: an API key with the right `console` opens a session, a sealed cookie remembers it.
+"""Console sessions: an API key with the right `console` starts one, and a sealed cookie carries it. Pure.
 
-Nothing is stored: the cookie holds the key's hash and its own end, and is worth nothing once the key is struck from the file.
+Nothing is stored on the server. The cookie holds the hash of the key and the time of its own end; once the key is removed from the
+file, the cookie is not valid any more.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from dispatcher.consent.link_tokens import BadToken, seal, unseal
-from dispatcher.ledger.keyed_hash import derive
+from dispatcher.domain.derived_keys import derive
 from dispatcher.web.api_keys import ApiKey, ApiKeyRing, Right
 
 COOKIE = "dispatcher_console"
@@ -22,14 +23,14 @@ _PAYLOAD = struct.Struct(">Q32s")  # when it ends, in seconds since 1970; SHA-25
 
 @dataclass(frozen=True, slots=True)
 class ConsoleSession:
-    """Somebody at the console. `form_token` proves that a form came from one of our own pages."""
+    """A signed-in operator. `form_token` proves that a form came from a page of this session."""
 
     key: ApiKey
     form_token: str = field(repr=False)
 
 
 def begin(secret: bytes, keys: ApiKeyRing, key: str, now: datetime) -> str | None:
-    """The cookie of a new session; None for a key that doesn't open the console."""
+    """The cookie of a new session; None for a key without the right `console`."""
     found = keys.find(key)
     if found is None or Right.CONSOLE not in found.rights:
         return None
@@ -37,7 +38,7 @@ def begin(secret: bytes, keys: ApiKeyRing, key: str, now: datetime) -> str | Non
 
 
 def resume(secret: bytes, keys: ApiKeyRing, cookie: str, now: datetime) -> ConsoleSession | None:
-    """The session of a cookie; None where it is not ours, is over, or its key no longer opens the console."""
+    """The session of a cookie; None where it is not ours, is over, or its key has lost the right `console`."""
     try:
         ends_at, digest = _PAYLOAD.unpack(unseal(secret, _PURPOSE, cookie))
     except (BadToken, struct.error):
@@ -49,5 +50,5 @@ def resume(secret: bytes, keys: ApiKeyRing, cookie: str, now: datetime) -> Conso
 
 
 def same(one: str, other: str) -> bool:
-    """Whether two tokens are equal, in a time that says nothing of where they differ."""
+    """Whether two tokens are equal, in constant time."""
     return hmac.compare_digest(one.encode(), other.encode("utf-8", "surrogatepass"))

@@ -1,7 +1,7 @@
-"""The door for people who come by a link in a message: token in, page out; whatever goes wrong ends in plain words.
+"""Routes for people who follow a link in a message: a token comes in, a page goes out, and every error is a page in plain words.
 
-The link's token is the only credential: no login, no cookie. It reaches us with nothing that a browser would add by itself, so
-another site can't make a visitor's browser act in their name without knowing it (and whoever knows it needs no browser of theirs).
+The token in the link is the only credential: no login, no cookie. A browser adds nothing to the request by itself, so another site
+cannot act in a visitor's name without knowing the token.
 """
 
 from __future__ import annotations
@@ -17,13 +17,9 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.types import Message
 
-from dispatcher.consent.link_tokens import BadToken, read_message_token
-from dispatcher.domain.message_id import MessageId
+from dispatcher.consent.link_owner import LinkOwner, owner_of_token
+from dispatcher.domain.errors import LedgerUnavailable
 from dispatcher.domain.recipient import LANGUAGES, Language
-from dispatcher.ledger.connection import LedgerUnavailable, lend
-from dispatcher.ledger.consent import link_owner
-from dispatcher.ledger.consent.link_owner import LinkOwner
-from dispatcher.runtime.services import Services
 from dispatcher.web.pages.customer import HEADERS, page
 
 BODY_BYTES_MAX = 16_384
@@ -31,7 +27,7 @@ FIELDS_MAX = 50
 
 
 class PageError(Exception):
-    """A visit that ends at a notice: its name among the texts, and the HTTP status."""
+    """An error that is shown as a page: the name of its notice among the texts, and the HTTP status."""
 
     def __init__(self, notice: str, status: int, language: Language | None = None, **values: object) -> None:
         super().__init__(notice)
@@ -42,12 +38,12 @@ class PageError(Exception):
 
 
 def show(name: str, language: Language, status: int = 200, **context: Any) -> HTMLResponse:
-    """A page as an answer."""
+    """A page as a response."""
     return HTMLResponse(page(name, language, **context), status, headers={"Content-Language": language})
 
 
 class LinkRoute(APIRoute):
-    """Gives every answer the headers that keep tokens and choices private, and every fault a page."""
+    """Adds the headers that keep tokens and choices private to every response, and turns every error into a page."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """See `fastapi.routing.APIRoute`."""
@@ -56,8 +52,8 @@ class LinkRoute(APIRoute):
         async def guarded(request: Request) -> Response:
             try:
                 response = await handle(request)
-            except PageError as astray:
-                response = _notice(request, astray)
+            except PageError as error:
+                response = _notice(request, error)
             except LedgerUnavailable:
                 response = _notice(request, PageError("unavailable", 503))
                 response.headers["Retry-After"] = "60"
@@ -67,36 +63,30 @@ class LinkRoute(APIRoute):
         return guarded
 
 
-def _notice(request: Request, astray: PageError) -> Response:
-    language = _asked_for(request) or astray.language or accepted(request.headers.get("accept-language", ""))
-    return show("notice", language, astray.status, notice=astray.notice, values=astray.values)
+def _notice(request: Request, error: PageError) -> Response:
+    language = _requested_language(request) or error.language or accepted(request.headers.get("accept-language", ""))
+    return show("notice", language, error.status, notice=error.notice, values=error.values)
 
 
-# -- who comes ---------------------------------------------------------------------------------------------------------
+# -- the visitor -------------------------------------------------------------------------------------------------------
 
 
 def owner_of_link(request: Request, purpose: str, token: str) -> LinkOwner:
     """Whose link this is. Raises `PageError` for a token that is not ours, or whose message is gone."""
-    services: Services = request.app.state.services
-    try:
-        ref = MessageId.parse(read_message_token(services.secret, purpose, token))
-    except BadToken:
-        raise PageError("unknown", 404) from None
-    with lend(services.pool) as connection:
-        found = link_owner.find(connection, ref)
-    if found is None:
+    owner = owner_of_token(request.app.state.services, purpose, token)
+    if owner is None:
         raise PageError("unknown", 404)
-    return found
+    return owner
 
 
-def language_of(request: Request, who: LinkOwner) -> Language:
-    """The language that the visitor asked for on the page, else the one they have with us."""
-    return _asked_for(request) or (who.language if who.language in LANGUAGES else "en")
+def language_of(request: Request, owner: LinkOwner) -> Language:
+    """The language that the visitor chose on the page, else the one on record."""
+    return _requested_language(request) or (owner.language if owner.language in LANGUAGES else "en")
 
 
-def _asked_for(request: Request) -> Language | None:
-    asked = request.query_params.get("lang", "")
-    return asked if asked in LANGUAGES else None
+def _requested_language(request: Request) -> Language | None:
+    language = request.query_params.get("lang", "")
+    return language if language in LANGUAGES else None
 
 
 def accepted(header: str) -> Language:
@@ -121,7 +111,7 @@ def _weight(parameters: str) -> float:
         return 0.0
 
 
-# -- what they say -----------------------------------------------------------------------------------------------------
+# -- the form ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The console's pages: always escaped, nothing undefined let through."""
+"""The console's pages: always escaped; an undefined variable is an error."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from dispatcher.campaigns.overview import Balance
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.message import State
-from dispatcher.ledger.campaigns.balance import Balance
 from dispatcher.web.console import labels
 
 FOLDER = Path(__file__).parent
 
-# From what went well over what is under way to what will never leave: the order of a bar's pieces and of the table beside it.
+# The order of a bar's pieces and of the table beside it: from what went well, over what is in progress, to what is never sent.
 ORDER = (
     *(State.READ, State.DELIVERED, State.ACCEPTED, State.CLAIMED, State.PENDING, State.HELD, State.WAITING, State.UNRESOLVED),
     *(State.COMPLAINED, State.BOUNCED, State.FAILED, State.DEAD, State.EXPIRED, State.CANCELLED, State.HELD_OUT, State.REFUSED),
@@ -28,7 +28,7 @@ def page(name: str, **values: Any) -> str:
 
 
 def pieces(balance: Balance) -> list[tuple[State, int, float, float]]:
-    """A balance as the pieces of a bar: state, count, and where it begins and how long it is, in per cent of the audience."""
+    """A balance as the pieces of a bar: state, count, begin and length, both in per cent of the audience."""
     total = sum(balance.states.values())
     found, begins = [], 0.0
     for state in ORDER:
@@ -45,8 +45,13 @@ def number(value: float | None) -> str:
     return "–" if value is None else f"{value:,}".replace(",", "\u202f")
 
 
+def quantity(value: int, noun: str) -> str:
+    """A number with its noun, which is in the singular for 1."""
+    return f"{number(value)} {noun}" if value == 1 else f"{number(value)} {noun}s"
+
+
 def percent(count: int, total: int) -> str:
-    """A share; what is there at all is never shown as nothing."""
+    """A share; one above zero never shows as 0.0 %."""
     share = 100 * count / total if total else 0.0
     return "< 0.1 %" if 0 < share < 0.1 else f"{share:.1f} %"
 
@@ -59,7 +64,7 @@ def when(at: datetime | None) -> str:
 _environment = Environment(
     loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
-_environment.filters.update(number=number, when=when, pieces=pieces)
+_environment.filters.update(number=number, quantity=quantity, when=when, pieces=pieces)
 _environment.globals.update(
     percent=percent, order=ORDER, states=labels.STATES, reason_words=labels.reason, campaign_states=labels.CAMPAIGN_STATES
 )

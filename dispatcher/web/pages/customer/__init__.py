@@ -1,4 +1,4 @@
-"""The customer's pages and their texts: one TOML file per language, four templates, one style sheet. Pure once loaded."""
+"""The customers' pages and their texts: one TOML file per language, four templates, one style sheet. Pure once loaded."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ TEXTS: Mapping[Language, Mapping[str, Any]] = {
     language: tomllib.loads(_HERE.joinpath(f"{language}.toml").read_text(encoding="utf-8")) for language in LANGUAGES
 }
 
-# The whole page is one answer: its style stands in it and is allowed by its hash; scripts and everything else are not.
+# A page is one response: it contains its style, which the header allows by its hash. Scripts and everything else are forbidden.
 _STYLE_HASH = b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 HEADERS: Mapping[str, str] = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": (
         f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     ),
-    "Referrer-Policy": "no-referrer",  # the address holds the token
+    "Referrer-Policy": "no-referrer",  # the URL contains the token
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "X-Robots-Tag": "noindex",
@@ -47,7 +47,7 @@ def page(name: str, language: Language, **context: Any) -> str:
 
 
 def wording(language: Language, where: str) -> str:
-    """What a consent event names as the text that the person saw, such as "preferences 1 nl"."""
+    """The version of the text that the person saw, for a consent event, such as "preferences 1 nl"."""
     return f"{where} {TEXTS[language]['version']} {language}"
 
 

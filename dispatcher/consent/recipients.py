@@ -1,0 +1,70 @@
+"""Recipients: import them, put one, show, export and erase."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from dispatcher.intake.recipient_import import ImportResult, import_file
+from dispatcher.ledger.connection import lend
+from dispatcher.ledger.consent import events, recipients
+from dispatcher.ledger.consent.recipients import Recipient
+from dispatcher.runtime.services import Services
+
+__all__ = ["ImportResult", "PutResult", "PutStatus", "Recipient", "erase", "export", "import_recipients", "put", "show"]
+
+
+class PutStatus(StrEnum):
+    """What became of a recipient that was put."""
+
+    NEW = "new"
+    CHANGED = "changed"
+    UNCHANGED = "unchanged"
+    ERASED = "erased"  # erased before, and left alone: only data that is newer than the erasure brings the person back
+
+
+@dataclass(frozen=True, slots=True)
+class PutResult:
+    """What became of a recipient that was put, and the recipient's version now."""
+
+    status: PutStatus
+    version: int
+
+
+def import_recipients(
+    services: Services, path: Path, rejects: Path, actor: str, progress: Callable[[int], None] | None = None
+) -> ImportResult:
+    """Import a file of recipients; bad rows go to the file `rejects`. Raises `BadInput` where the file cannot be read."""
+    with lend(services.pool) as connection:
+        return import_file(connection, services.secret, path, rejects, actor, services.clock(), progress)
+
+
+def put(services: Services, recipient: Recipient, actor: str) -> PutResult:
+    """Add a recipient, or replace what was known of them."""
+    with lend(services.pool) as connection:
+        result = recipients.upsert(connection, services.secret, [recipient], actor, services.clock())
+        version = events.preferences(connection, recipient.id).version
+    if result.erased:
+        return PutResult(PutStatus.ERASED, version)
+    return PutResult(PutStatus.NEW if result.new else PutStatus.CHANGED if result.changed else PutStatus.UNCHANGED, version)
+
+
+def show(services: Services, recipient_id: str) -> dict[str, Any]:
+    """Everything on record about one person, ready for JSON. Raises `UnknownRecipient`."""
+    with lend(services.pool) as connection:
+        return recipients.show(connection, recipient_id)
+
+
+def export(services: Services, recipient_id: str) -> dict[str, Any]:
+    """As `show`, with consent history, messages, jobs and inbound messages. Raises `UnknownRecipient`."""
+    with lend(services.pool) as connection:
+        return recipients.export(connection, recipient_id)
+
+
+def erase(services: Services, recipient_id: str, actor: str) -> bool:
+    """Delete a person's addresses, profile and content; False where that was done before. Raises `UnknownRecipient`."""
+    with lend(services.pool) as connection:
+        return recipients.erase(connection, services.secret, recipient_id, actor, services.clock())

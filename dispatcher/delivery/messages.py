@@ -1,0 +1,81 @@
+"""Single messages as people look at them: find one, list the dead and the unresolved, replay the dead."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from dispatcher.domain.message import State
+from dispatcher.domain.message_id import MessageId
+from dispatcher.ledger.connection import lend
+from dispatcher.ledger.delivery import messages, unresolved
+from dispatcher.ledger.delivery.messages import Message, ReplayResult
+from dispatcher.ledger.delivery.unresolved import UnresolvedRow
+from dispatcher.ledger.maintenance import diagnostics
+from dispatcher.runtime.services import Services
+
+__all__ = ["DeadMessage", "Message", "UnresolvedRow", "accepted_count", "decided_triggers", "find", "first_in_state", "list_dead"]
+__all__ += ["list_unresolved", "of_campaign", "replay"]
+
+REPLAY_MAX = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class DeadMessage:
+    """A message whose attempts are spent. `campaign_id` is None for a trigger."""
+
+    ref: MessageId
+    campaign_id: str | None
+    reason: str | None
+    since: datetime
+
+
+def find(services: Services, message_id: MessageId) -> Message | None:
+    """The message of this id; None where there is none, nor a job that would become it."""
+    with lend(services.pool) as connection:
+        return messages.find(connection, message_id)
+
+
+def of_campaign(services: Services, campaign_id: str, recipient_id: str) -> Sequence[Message]:
+    """A campaign's messages for one recipient, leg by leg."""
+    with lend(services.pool) as connection:
+        return messages.of_campaign(connection, campaign_id, recipient_id)
+
+
+def decided_triggers(services: Services, keys: Sequence[str]) -> Mapping[str, MessageId]:
+    """Message ids by trigger key, for those of these triggers that are decided and, if allowed, handed over."""
+    with lend(services.pool) as connection:
+        return messages.decided_triggers(connection, keys)
+
+
+def list_dead(services: Services, campaign_id: str | None, limit: int) -> list[DeadMessage]:
+    """The dead messages of a campaign, or all, newest first."""
+    with lend(services.pool) as connection:
+        return [DeadMessage(*row) for row in messages.dead(connection, campaign_id, limit)]
+
+
+def replay(services: Services, message_ids: Sequence[MessageId], campaign_id: str | None = None) -> ReplayResult:
+    """Give dead messages new attempts: those named, and all of the campaign. Returns how many, and why the others were not."""
+    with lend(services.pool) as connection:
+        dead = messages.dead(connection, campaign_id, REPLAY_MAX) if campaign_id else []
+        return messages.replay(connection, [*message_ids, *(ref for ref, *_ in dead)], services.clock())
+
+
+def list_unresolved(services: Services, campaign_id: str | None, limit: int) -> list[UnresolvedRow]:
+    """The unresolved messages of a campaign, or all, oldest first."""
+    with lend(services.pool) as connection:
+        return unresolved.list_unresolved(connection, campaign_id, limit)
+
+
+def accepted_count(services: Services) -> int:
+    """How many messages a provider accepted, whatever their state now."""
+    with lend(services.pool) as connection:
+        return diagnostics.handed_over(connection)
+
+
+def first_in_state(services: Services, campaign_id: str, state: State) -> Message | None:
+    """The first message of a campaign in this state."""
+    with lend(services.pool) as connection:
+        message_id = diagnostics.one_message(connection, campaign_id, state)
+        return messages.find(connection, message_id) if message_id else None

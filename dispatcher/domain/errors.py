@@ -1,0 +1,23 @@
+"""Errors that cross layers: the ledger raises them, and web, command line and tasks answer them. Pure: standard library only."""
+
+from __future__ import annotations
+
+
+class LedgerUnavailable(Exception):
+    """The database cannot be reached. Nothing was decided and nothing is lost; try again later."""
+
+
+class UnknownRecipient(LookupError):
+    """No recipient has this id."""
+
+    def __init__(self, recipient_id: str) -> None:
+        super().__init__(f"there is no recipient {recipient_id}")
+        self.recipient_id = recipient_id
+
+
+class VersionConflict(Exception):
+    """The recipient changed since the caller read it. `current` is the version now."""
+
+    def __init__(self, current: int) -> None:
+        super().__init__(f"changed by somebody else in the meantime; the version is now {current}")
+        self.current = current

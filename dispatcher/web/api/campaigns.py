@@ -1,0 +1,87 @@
+"""`/v1/campaigns`."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, HTTPException, Path, Query, Response
+
+from dispatcher.campaigns import actions, overview, scheduler, submission
+from dispatcher.campaigns.actions import CampaignAction
+from dispatcher.campaigns.submission import SubmitStatus
+from dispatcher.intake.campaign import CampaignForm, parse_campaign
+from dispatcher.intake.errors import BadInput, InputError
+from dispatcher.web import serializers
+from dispatcher.web.api import schemas
+from dispatcher.web.api.authorization import needs
+from dispatcher.web.api.openapi import body
+from dispatcher.web.api_keys import ApiKey, Right
+from dispatcher.web.dependencies import JsonObject, PublisherHere, ServicesHere, publish_or_leave
+from dispatcher.web.errors import problem_responses
+
+CampaignId = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$")]
+CampaignsKey = Annotated[ApiKey, Depends(needs(Right.CAMPAIGNS))]
+ERRORS_SHOWN = 20
+
+router = APIRouter(prefix="/campaigns", tags=["campaigns"], dependencies=[Depends(needs(Right.CAMPAIGNS))])
+
+
+@router.post("", status_code=201, responses=problem_responses(409, 422), openapi_extra=body(CampaignForm, "Campaign"))
+def submit_campaign(
+    caller: CampaignsKey, form: JsonObject, services: ServicesHere, broker: PublisherHere, response: Response
+) -> schemas.CampaignAccepted:
+    """Accept a campaign with its whole audience, inline as rows such as `{"recipient": "c-1", "data": {…}}`.
+
+    The same id with the same content gets the same answer, and nothing is done again; with other content, 409.
+    """
+    if isinstance(form.get("audience"), str):
+        raise BadInput(InputError("campaign", 0, "audience", "should be a list of rows; a file cannot be named here"))
+    context = submission.validation_context(services, str(form.get("id", "")))
+    parsed = parse_campaign(form, context)
+    if submission.submit(services, parsed, by=caller.name).status is SubmitStatus.CONFLICT:
+        raise HTTPException(HTTPStatus.CONFLICT, "this id was used before, with other content")
+    publish_or_leave(broker.publish, scheduler.due_chunks(services))
+    response.headers["Location"] = f"/v1/campaigns/{parsed.id}"
+    campaign = overview.find(services, parsed.id)
+    if campaign is None:
+        raise HTTPException(HTTPStatus.NOT_FOUND)
+    errors = overview.unreadable_rows(services, campaign, ERRORS_SHOWN)
+    return schemas.CampaignAccepted(
+        id=campaign.id,
+        audience=campaign.audience,
+        invalid=campaign.invalid,
+        faults=[schemas.AudienceErrorBody(line=line, field=field, message=message) for line, field, message in errors],
+    )
+
+
+@router.get("", response_model=schemas.CampaignList, responses=problem_responses(422))
+def list_campaigns(services: ServicesHere, limit: Annotated[int, Query(ge=1, le=500)] = 50) -> dict[str, Any]:
+    """The newest campaigns, newest first."""
+    return {"campaigns": [serializers.campaign_line(campaign) for campaign in overview.newest(services, limit)]}
+
+
+@router.get("/{campaign_id}", response_model=schemas.CampaignBody, responses=problem_responses(404))
+def show_campaign(campaign_id: CampaignId, services: ServicesHere) -> dict[str, Any]:
+    """A campaign with its balance."""
+    found = overview.status(services, campaign_id)
+    if found is None:
+        raise HTTPException(HTTPStatus.NOT_FOUND)
+    return serializers.campaign_view(found.campaign, found.balance, services.clock())
+
+
+@router.post("/{campaign_id}/{action}", response_model=schemas.CampaignStateBody, responses=problem_responses(404, 409))
+def act_on_campaign(
+    caller: CampaignsKey, campaign_id: CampaignId, action: CampaignAction, services: ServicesHere, broker: PublisherHere
+) -> dict[str, Any]:
+    """Release, pause, resume or cancel. A campaign already in the wanted state gets the same answer; what is not possible, 409.
+
+    A campaign with a large audience is released by another key than the one that submitted it.
+    """
+    result = actions.apply(services, campaign_id, action, caller.name)
+    if result is None:
+        raise HTTPException(HTTPStatus.NOT_FOUND)
+    if result.refusal is not None:
+        raise HTTPException(HTTPStatus.CONFLICT, result.refusal)
+    publish_or_leave(broker.publish, scheduler.due_chunks(services))
+    return {"id": result.campaign.id, "state": result.campaign.state}

@@ -1,0 +1,103 @@
+"""`/v1/recipients/{id}/preferences`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Header, Response
+from pydantic import Field, StrictBool, StringConstraints
+
+from dispatcher.consent import preferences
+from dispatcher.consent.preferences import PreferenceChange
+from dispatcher.domain.message import Mode, OfferType
+from dispatcher.domain.preferences import changes
+from dispatcher.domain.recipient import ChannelGroup
+from dispatcher.intake.errors import Moment, StrictModel, validate
+from dispatcher.web import serializers
+from dispatcher.web.api import schemas
+from dispatcher.web.api.authorization import needs
+from dispatcher.web.api.openapi import body
+from dispatcher.web.api.recipients import RecipientId
+from dispatcher.web.api_keys import Right
+from dispatcher.web.dependencies import JsonObject, PublisherHere, ServicesHere
+from dispatcher.web.errors import problem_responses
+
+IfMatch = Annotated[str | None, Header(alias="If-Match", description="The ETag of the choices that the person saw.")]
+
+router = APIRouter(
+    prefix="/recipients/{recipient_id}/preferences",
+    tags=["recipients"],
+    dependencies=[Depends(needs(Right.PREFERENCES))],
+)
+
+
+class PreferencesForm(StrictModel):
+    """What a person said, where, and to whom. What is left out does not change."""
+
+    offers: dict[OfferType, Mode] = Field(default_factory=dict)
+    channels: dict[ChannelGroup, StrictBool] = Field(default_factory=dict)
+    object_marketing: StrictBool | None = None
+    object_profiling: StrictBool | None = None
+    source: Literal["mobile", "touch", "live", "branch"]
+    actor: Annotated[str, StringConstraints(min_length=1, max_length=100)]
+    wording: Annotated[str, StringConstraints(max_length=100)] = ""
+    at: Moment | None = None
+
+
+@router.get("", response_model=schemas.PreferencesBody, responses=problem_responses(404))
+def show_preferences(recipient_id: RecipientId, services: ServicesHere, response: Response) -> dict[str, Any]:
+    """A person's choices, each with its proof. The ETag is their version."""
+    found = preferences.show(services, recipient_id)
+    response.headers["ETag"] = _etag(found.version)
+    return serializers.preferences_view(found)
+
+
+@router.put(
+    "",
+    response_model=schemas.PreferencesResult,
+    responses=problem_responses(404, 412, 422),
+    openapi_extra=body(PreferencesForm, "Preferences"),
+)
+def put_preferences(
+    recipient_id: RecipientId,
+    form: JsonObject,
+    services: ServicesHere,
+    broker: PublisherHere,
+    response: Response,
+    if_match: IfMatch = None,
+) -> dict[str, Any]:
+    """Record what a person said. With `If-Match`, only if nothing changed since: else 412, with the present ETag.
+
+    One e-mail acknowledges an opt-out to the person.
+    """
+    parsed = validate(PreferencesForm, form, "preferences")
+    change = PreferenceChange(
+        recipient_id,
+        changes(
+            {offer.value: mode.value for offer, mode in parsed.offers.items()},
+            {group.value: on for group, on in parsed.channels.items()},
+            parsed.object_marketing,
+            parsed.object_profiling,
+        ),
+        parsed.source,
+        parsed.actor,
+        parsed.wording,
+        said_at=parsed.at,
+        expected_version=_version(if_match),
+    )
+    recorded = preferences.record(services, broker.publish, change)
+    now = preferences.show(services, recipient_id)
+    response.headers["ETag"] = _etag(now.version)
+    return {**serializers.preferences_view(now), "outranked": [each.subject for each in recorded.outranked]}
+
+
+def _etag(version: int) -> str:
+    return f'"{version}"'
+
+
+def _version(if_match: str | None) -> int | None:
+    """The expected version; None for any. An ETag that is not ours gives -1, which matches nothing."""
+    if if_match is None or if_match.strip() == "*":
+        return None
+    tag = if_match.strip().strip('"')
+    return int(tag) if tag.isascii() and tag.isdigit() and len(tag) <= 18 and if_match.strip() == _etag(int(tag)) else -1

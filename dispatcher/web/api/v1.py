@@ -1,0 +1,12 @@
+"""The router of `/v1`, for systems that have an API key."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from dispatcher.web.api import campaigns, messages, preferences, recipients, templates
+from dispatcher.web.errors import problem_responses
+
+router = APIRouter(prefix="/v1", responses=problem_responses(401, 403, 413, 503))
+for resource in (campaigns, messages, recipients, preferences, templates):
+    router.include_router(resource.router)

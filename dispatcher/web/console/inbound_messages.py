@@ -1,0 +1,61 @@
+"""The console's list of inbound messages that no machine understood: close one, obey it as a STOP, or answer it."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Form, HTTPException, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+
+from dispatcher.inbound import agent_reply, customer_replies
+from dispatcher.web.console.login import Operator, check_form_token
+from dispatcher.web.dependencies import PublisherHere, ServicesHere
+from dispatcher.web.pages.console import page
+
+router = APIRouter(prefix="/inbound-messages", default_response_class=HTMLResponse)
+
+PATH = "/console/inbound-messages"
+MESSAGES_SHOWN = 100
+
+
+@router.get("")
+def inbound_messages_page(operator: Operator, services: ServicesHere) -> str:
+    """The messages that wait for an employee."""
+    return page(
+        "inbound_messages.html",
+        operator=operator,
+        messages=customer_replies.waiting(services, MESSAGES_SHOWN),
+        kept_for=services.policy.retention.answers,
+    )
+
+
+@router.post("/{message_id}")
+def close(
+    operator: Operator,
+    message_id: str,
+    services: ServicesHere,
+    broker: PublisherHere,
+    was: Annotated[Literal["stop", "nothing"], Form()],
+    form_token: Annotated[str, Form()] = "",
+) -> Response:
+    """Take a message off the list, as a STOP or as one that asks for nothing. One that is off the list already does not change."""
+    check_form_token(operator, form_token)
+    customer_replies.resolve(services, broker.publish, message_id, f"console:{operator.key.name}", was == "stop")
+    return RedirectResponse(PATH, HTTPStatus.SEE_OTHER)
+
+
+@router.post("/{message_id}/answer")
+def answer(
+    operator: Operator,
+    message_id: str,
+    services: ServicesHere,
+    text: Annotated[str, Form()],
+    form_token: Annotated[str, Form()] = "",
+) -> Response:
+    """Answer a message and take it off the list. If the answer cannot be sent, say why and leave the message on the list."""
+    check_form_token(operator, form_token)
+    objection = agent_reply.answer(services, message_id, text, f"console:{operator.key.name}")
+    if objection is not None:
+        raise HTTPException(HTTPStatus.CONFLICT, objection)
+    return RedirectResponse(PATH, HTTPStatus.SEE_OTHER)

@@ -1,0 +1,82 @@
+"""Sign in to the console and out of it; the session and form checks that all pages share."""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+from typing import Annotated
+from urllib.parse import quote
+
+from fastapi import APIRouter, Depends, Form, HTTPException, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+
+from dispatcher.web.console import session
+from dispatcher.web.console.session import COOKIE, SESSION_SECONDS, ConsoleSession
+from dispatcher.web.dependencies import ServicesHere
+from dispatcher.web.pages.console import FOLDER, page
+
+router = APIRouter(default_response_class=HTMLResponse)
+FormToken = Annotated[str, Form()]
+
+
+async def _session(request: Request, services: ServicesHere) -> ConsoleSession:
+    """The session of the request; without one, redirect to the login page."""
+    found = session.resume(services.secret, request.app.state.keys, request.cookies.get(COOKIE, ""), services.clock())
+    if found is None:
+        to = quote(request.url.path, safe="/") if request.method == "GET" else "/console"
+        raise HTTPException(HTTPStatus.SEE_OTHER, "sign in first", {"Location": f"/console/login?to={to}"})
+    return found
+
+
+Operator = Annotated[ConsoleSession, Depends(_session)]
+
+
+def check_form_token(operator: ConsoleSession, form_token: str) -> None:
+    """Refuse a form that did not come from a page of this session."""
+    if not session.same(operator.form_token, form_token):
+        raise HTTPException(HTTPStatus.FORBIDDEN, "this form is not from a page of this session; go back, reload and try again")
+
+
+@router.get("/login")
+def login_page(to: str = "/console") -> str:
+    """Ask for a key."""
+    return page("login.html", to=_inside(to), wrong=False)
+
+
+@router.post("/login")
+def login(request: Request, services: ServicesHere, key: Annotated[str, Form()] = "", to: Annotated[str, Form()] = "") -> Response:
+    """Start a session for a key that has the right `console`."""
+    cookie = session.begin(services.secret, request.app.state.keys, key.strip(), services.clock())
+    if cookie is None:
+        return HTMLResponse(page("login.html", to=_inside(to), wrong=True), HTTPStatus.FORBIDDEN)
+    answer = RedirectResponse(_inside(to), HTTPStatus.SEE_OTHER)
+    answer.set_cookie(
+        COOKIE,
+        cookie,
+        max_age=SESSION_SECONDS,
+        path="/console",
+        secure=services.public_url.startswith("https://"),
+        httponly=True,
+        samesite="strict",
+    )
+    return answer
+
+
+@router.post("/logout")
+def logout(operator: Operator, form_token: FormToken = "") -> Response:
+    """End the session in this browser."""
+    check_form_token(operator, form_token)
+    answer = RedirectResponse("/console/login", HTTPStatus.SEE_OTHER)
+    answer.delete_cookie(COOKIE, path="/console")
+    return answer
+
+
+def _inside(to: str) -> str:
+    """Where to go after signing in: always a page of the console, whatever the link says."""
+    return to if re.fullmatch(r"/console(/[A-Za-z0-9][A-Za-z0-9._:-]*)*", to) else "/console"
+
+
+@router.get("/style.css")
+def style() -> Response:
+    """The style sheet."""
+    return Response((FOLDER / "style.css").read_text(encoding="utf-8"), media_type="text/css")

@@ -1,0 +1,61 @@
+"""The console's first page: the newest campaigns, and what needs a person."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse
+
+from dispatcher.campaigns.overview import Balance, BalanceCache, Campaign, newest_with_balance
+from dispatcher.campaigns.template_approval import NOT_APPROVED, template_versions
+from dispatcher.domain.campaign import CampaignState
+from dispatcher.maintenance.metrics import collect
+from dispatcher.web.console.login import Operator
+from dispatcher.web.dependencies import ServicesHere
+from dispatcher.web.pages.console import page
+from dispatcher.web.serializers import messages_per_second
+
+router = APIRouter(default_response_class=HTMLResponse)
+
+CAMPAIGNS_SHOWN = 20
+REFRESH_SECONDS = 5
+UNSETTLED_SECONDS_MAX = 60.0  # an event that waits for longer needs a person
+OVERDUE_MAX = 1_000  # more overdue messages than this mean that beat is not running
+CHANGING = frozenset({CampaignState.SCHEDULED, CampaignState.RUNNING})
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignRow:
+    """A campaign in the list."""
+
+    campaign: Campaign
+    balance: Balance
+    per_second: float | None
+
+
+@router.get("")
+def overview_page(operator: Operator, request: Request, services: ServicesHere, still: bool = False) -> str:
+    """The newest campaigns, and what needs a person."""
+    now = services.clock()
+    balances: BalanceCache = request.app.state.balances
+    newest = newest_with_balance(services, balances, CAMPAIGNS_SHOWN)
+    figures = collect(services)
+    waited_seconds = (now - figures.oldest_unsettled_at).total_seconds() if figures.oldest_unsettled_at else 0.0
+    return page(
+        "overview.html",
+        operator=operator,
+        lines=[CampaignRow(each.campaign, each.balance, messages_per_second(each.campaign, each.balance, now)) for each in newest],
+        figures=figures,
+        late=waited_seconds > UNSETTLED_SECONDS_MAX,
+        waited_seconds=waited_seconds,
+        overdue=figures.messages_overdue > OVERDUE_MAX,
+        waiting=sum(version.status in NOT_APPROVED for version in template_versions(services)),
+        refresh_seconds=refresh_seconds(still, [each.campaign for each in newest]),
+    )
+
+
+def refresh_seconds(still: bool, shown: Sequence[Campaign]) -> int | None:
+    """When the page reloads itself: while a campaign on it can change, unless the reader turned that off."""
+    return REFRESH_SECONDS if not still and any(campaign.state in CHANGING for campaign in shown) else None

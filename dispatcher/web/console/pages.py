@@ -1,0 +1,11 @@
+"""The router of `/console`."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from dispatcher.web.console import campaigns, inbound_messages, login, messages, overview, search, templates, unresolved
+
+router = APIRouter(include_in_schema=False)
+for group in (login, overview, search, campaigns, messages, inbound_messages, unresolved, templates):
+    router.include_router(group.router, prefix="/console")

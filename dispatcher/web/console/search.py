@@ -1,0 +1,45 @@
+"""The console's search: a message or campaign by its id, or a campaign's messages for one recipient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse, RedirectResponse
+
+from dispatcher.campaigns import overview
+from dispatcher.delivery import messages
+from dispatcher.delivery.messages import Message
+from dispatcher.domain.message_id import BadMessageId, MessageId
+from dispatcher.runtime.services import Services
+from dispatcher.web.console.campaigns import ID
+from dispatcher.web.console.login import Operator
+from dispatcher.web.dependencies import ServicesHere
+from dispatcher.web.pages.console import page
+
+router = APIRouter(prefix="/search", default_response_class=HTMLResponse)
+
+
+@router.get("")
+def search(operator: Operator, services: ServicesHere, q: str = "", campaign: str = "", recipient: str = "") -> Any:
+    """Redirect to the only result, or show a list."""
+    q, campaign, recipient = q.strip(), campaign.strip(), recipient.strip()
+    if path := _path_of(services, q):
+        return RedirectResponse(path, HTTPStatus.SEE_OTHER)
+    found: Sequence[Message] = ()
+    if ID.fullmatch(campaign) and ID.fullmatch(recipient):
+        found = messages.of_campaign(services, campaign, recipient)
+    if len(found) == 1:
+        return RedirectResponse(f"/console/messages/{found[0].ref}", HTTPStatus.SEE_OTHER)
+    return page("search.html", operator=operator, found=found, q=q, campaign=campaign, recipient=recipient)
+
+
+def _path_of(services: Services, text: str) -> str | None:
+    """The page of the message or campaign that has this id."""
+    try:
+        return f"/console/messages/{MessageId.parse(text)}"
+    except BadMessageId:
+        known = ID.fullmatch(text) and overview.find(services, text)
+        return f"/console/campaigns/{text}" if known else None

@@ -1,0 +1,37 @@
+"""Amounts, numbers and dates follow the conventions of the language."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date
+from decimal import Decimal
+
+import pytest
+
+from dispatcher.content.formats import day, money, number, percent
+
+
+@pytest.mark.parametrize(
+    ("language", "amount", "cents", "rate", "when", "many"),
+    [
+        ("nl", "€ 15.000", "€ 1.234,50", "5,49%", "1 maart 2027", "12.345,5"),
+        ("fr", "15 000 €", "1 234,50 €", "5,49 %", "1 mars 2027", "12 345,5"),
+        ("de", "15.000 €", "1.234,50 €", "5,49 %", "1. März 2027", "12.345,5"),
+        ("en", "€15,000", "€1,234.50", "5.49%", "1 March 2027", "12,345.5"),
+    ],
+)
+def test_amounts_and_dates_follow_the_reader_s_language(
+    language: str, amount: str, cents: str, rate: str, when: str, many: str
+) -> None:
+    def spaced(text: str) -> str:
+        return text.replace("\u00a0", " ").replace("\u202f", " ")
+
+    format_value: Callable[..., str]
+    for format_value, value, expected in (
+        (money, Decimal(15_000), amount),
+        (money, Decimal("1234.5"), cents),
+        (percent, Decimal("5.49"), rate),
+        (day, date(2027, 3, 1), when),
+        (number, Decimal("12345.5"), many),
+    ):
+        assert spaced(format_value(language, value)) == expected
