@@ -45,7 +45,7 @@ OFFER = {"project": "solar panels", "amount": 9000, "offer_url": "https://www.kb
 SIMULATED_CLOCK = """
     CREATE TABLE simulated_clock (at timestamptz NOT NULL);
     INSERT INTO simulated_clock VALUES ('epoch');
-    GRANT SELECT ON simulated_clock TO dispatcher_worker;
+    GRANT SELECT, UPDATE ON simulated_clock TO dispatcher_worker;
     CREATE FUNCTION simulate_claimed_at() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
         IF NEW.state = 'claimed' THEN NEW.claimed_at := (SELECT at FROM simulated_clock); END IF;
         RETURN NEW;
@@ -53,7 +53,7 @@ SIMULATED_CLOCK = """
     CREATE TRIGGER simulated_claimed_at BEFORE INSERT OR UPDATE ON messages
         FOR EACH ROW EXECUTE FUNCTION simulate_claimed_at();
 """
-WITHOUT_FENCE = "ALTER SEQUENCE claim_number MINVALUE 1 MAXVALUE 1 CYCLE"  # every claim has the same number
+WITHOUT_FENCE = "ALTER SEQUENCE claim_number MINVALUE 1 MAXVALUE 2 CYCLE"  # a number does not tell one claim from another
 
 
 class Killed(BaseException):
@@ -163,7 +163,7 @@ class SimulatedProvider:
             result = simulation.result()
             if isinstance(result, Receipt) or (isinstance(result, Uncertain) and simulation.rng.random() < 0.5):
                 simulation.arrive(outbound.id)
-            simulation.started.add(outbound.id)
+            simulation.started.update(other.id for other in batch)  # of one claim
             simulation.stage.checkpoint()
             yield outbound, result
 
@@ -193,11 +193,11 @@ class Simulation:
     people: int = 3
     stage: Stage = field(default_factory=Stage)
     arrivals: list[Arrival] = field(default_factory=list)
-    started: set[str] = field(default_factory=set)
+    started: set[str] = field(default_factory=set)  # messages of claims that handed something off
     opted_out: dict[str, float] = field(default_factory=dict)
     cancelled: float | None = None
     now: float = 0.0
-    faults: list[str] = field(default_factory=list)
+    owners: dict[int, str] = field(default_factory=dict)  # by row of the audience
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
@@ -231,16 +231,7 @@ class Simulation:
 
     def arrive(self, message_id: str) -> None:
         """Note an arrival."""
-        self.arrivals.append(Arrival(message_id, self._owner(message_id), self.now))
-
-    def _owner(self, message_id: str) -> str:
-        ref = MessageId.parse(message_id)
-        with lend(self.services.pool) as connection:
-            row = connection.execute(
-                "SELECT recipient_id FROM jobs WHERE period = %s AND chunk = %s AND row = %s", (ref.period, ref.chunk, ref.row)
-            ).fetchone()
-        assert row is not None
-        return str(row[0])
+        self.arrivals.append(Arrival(message_id, self.owners[MessageId.parse(message_id).row], self.now))
 
     # -- the schedule ------------------------------------------------------------------------------------------------
 
@@ -275,6 +266,12 @@ class Simulation:
             "audience": [{"recipient": id_, "data": OFFER} for id_ in self.ids],
         }
         submit(self._setup, parse_campaign(form, validation_context(self._setup)))
+        with lend(self.services.pool) as connection:
+            rows = connection.execute(
+                "SELECT j.row, j.recipient_id FROM jobs j JOIN campaigns c ON c.no = j.campaign_no WHERE c.id = %s",
+                (self.campaign,),
+            )
+            self.owners = dict(rows.fetchall())
 
     def _cast(self) -> None:
         for number in range(3):
@@ -325,7 +322,7 @@ class Simulation:
         self._set_clock()
 
     def _set_clock(self) -> None:
-        with psycopg.connect(str(self.services.pool.conninfo), autocommit=True) as connection:
+        with lend(self.services.pool) as connection:
             connection.execute("UPDATE simulated_clock SET at = %s", (self.clock(),))
 
     def _finish(self) -> None:
