@@ -109,7 +109,7 @@ def _variants(spec: Spec, entries: Sequence[ClaimEntry]) -> Counter[str]:
 
 def _chunks(connection: Connection, catalog: Catalog, submission: Submission, no: int, period: int) -> Iterator[Chunk]:
     approved = {template.digest: 0 for template in catalog.values()}  # a dry run may come before any approval
-    for number in claims.numbers_of(connection, period, no):
+    for number in claims.chunk_numbers(connection, period, no):
         yield Chunk(period, number, submission.spec, no, submission.id, None, approved=approved)
 
 

@@ -49,7 +49,7 @@ def status(services: Services, campaign_id: str) -> CampaignStatus | None:
 def unreadable_rows(services: Services, campaign: Campaign, limit: int) -> list[tuple[int, str, str]]:
     """Audience rows that could not be read: (line, field, what is wrong)."""
     with lend(services.pool) as connection:
-        return lifecycle.faults(connection, campaign.no, limit)
+        return lifecycle.audience_errors(connection, campaign.no, limit)
 
 
 def export_csv(services: Services, campaign: Campaign, write: Callable[[bytes], object]) -> None:

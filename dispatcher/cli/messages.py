@@ -196,8 +196,10 @@ def replay(
     if not message_ids and not campaign:
         fail("name message ids, or --campaign", BAD_INPUT)
     parsed = [MessageId.parse(text) for text in message_ids or ()]
-    replayed = messages.replay(bootstrap.services(), parsed, campaign)
+    result = messages.replay(bootstrap.services(), parsed, campaign)
     if as_json:
-        print_json({"replayed": replayed})
-    else:
-        out.print(f"{plural(replayed, 'message')} replayed")
+        print_json({"replayed": result.replayed, "refused": {str(ref): reason for ref, reason in result.refused.items()}})
+        return
+    out.print(f"{plural(result.replayed, 'message')} replayed")
+    if result.refused:
+        rows("\nnot replayed", ("message", "why"), [(str(ref), reason) for ref, reason in result.refused.items()])

@@ -31,7 +31,7 @@ def explain_message(connection: Connection, policy: Policy, message: Message, la
 def _policy_of(connection: Connection, policy: Policy, digest: str) -> Policy:
     if digest == policy.digest:
         return policy
-    text = policies.kept_policy(connection, digest)
+    text = policies.find_policy(connection, digest)
     return parse_former(text, policy) if text else policy
 
 

@@ -10,7 +10,7 @@ from dispatcher.domain.message import State
 from dispatcher.domain.message_id import MessageId
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.delivery import messages, unresolved
-from dispatcher.ledger.delivery.messages import Message
+from dispatcher.ledger.delivery.messages import Message, ReplayResult
 from dispatcher.ledger.delivery.unresolved import UnresolvedRow
 from dispatcher.ledger.maintenance import diagnostics
 from dispatcher.runtime.services import Services
@@ -55,8 +55,8 @@ def list_dead(services: Services, campaign_id: str | None, limit: int) -> list[D
         return [DeadMessage(*row) for row in messages.dead(connection, campaign_id, limit)]
 
 
-def replay(services: Services, message_ids: Sequence[MessageId], campaign_id: str | None = None) -> int:
-    """Give dead messages new attempts: those named, and all of the campaign. Returns how many were dead."""
+def replay(services: Services, message_ids: Sequence[MessageId], campaign_id: str | None = None) -> ReplayResult:
+    """Give dead messages new attempts: those named, and all of the campaign. Returns how many, and why the others were not."""
     with lend(services.pool) as connection:
         dead = messages.dead(connection, campaign_id, REPLAY_MAX) if campaign_id else []
         return messages.replay(connection, [*message_ids, *(ref for ref, *_ in dead)], services.clock())
@@ -65,7 +65,7 @@ def replay(services: Services, message_ids: Sequence[MessageId], campaign_id: st
 def list_unresolved(services: Services, campaign_id: str | None, limit: int) -> list[UnresolvedRow]:
     """The unresolved messages of a campaign, or all, oldest first."""
     with lend(services.pool) as connection:
-        return unresolved.lines(connection, campaign_id, limit)
+        return unresolved.list_unresolved(connection, campaign_id, limit)
 
 
 def accepted_count(services: Services) -> int:

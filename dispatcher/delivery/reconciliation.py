@@ -113,7 +113,7 @@ def conclude(
 ) -> None:
     """Store the result of a look-up, in the caller's transaction."""
     if isinstance(found, ProviderRecord):
-        provider_events.keep(connection, [replace(event, message_id=str(send.ref)) for event in found.events], now)
+        provider_events.store(connection, [replace(event, message_id=str(send.ref)) for event in found.events], now)
         unresolved.postpone(connection, send.ref, None)  # its events settle it, if there are any
     elif found is not LookupResult.NEVER and send.asked < len(AGAIN_SECONDS):
         unresolved.postpone(connection, send.ref, now + timedelta(seconds=AGAIN_SECONDS[send.asked]))
@@ -127,7 +127,7 @@ def settle_by_hand(services: Services, message_id: MessageId, arrived: bool, by:
     """Settle an unresolved message as a person says; False where it is not unresolved. `by` is stored with it."""
     state = State.ACCEPTED if arrived else State.FAILED
     with lend(services.pool) as connection, connection.transaction():
-        about = unresolved.about(connection, message_id)
+        about = unresolved.find(connection, message_id)
         if about is None:
             return False
         channel, spec = about
@@ -146,7 +146,7 @@ def _resolve(connection: Connection, resolution: Resolution, now: datetime) -> b
     event = Event(resolution.provider, event_id, channel, kind, now, str(ref), code=resolution.code, extra=resolution.extra)
     until = None if status.cancelled else fallback_at(resolution.spec, channel, state, now)
     reason = None if state is State.ACCEPTED else resolution.code
-    provider_events.keep(connection, [event], now)
+    provider_events.store(connection, [event], now)
     provider_events.apply(connection, [StatusChange(ref, state, reason, until)], now)
-    unresolved.close(connection, [ref])
+    unresolved.remove(connection, [ref])
     return True

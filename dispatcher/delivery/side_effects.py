@@ -65,7 +65,9 @@ def start_cool_down(
     """Where the code is a provider's limit per person, send the person nothing on this channel for as long as the policy says."""
     cool_downs = policy.cool_downs.get(channel)
     if cool_downs is not None and code in cool_downs.codes:
-        frequency_caps.rest(connection, recipient_id, channel, code or "", now + timedelta(seconds=cool_downs.seconds), now)
+        frequency_caps.add_cool_down(
+            connection, recipient_id, channel, code or "", now + timedelta(seconds=cool_downs.seconds), now
+        )
 
 
 def opt_out(connection: Connection, secret: bytes, context: ValidationContext, reported: ProviderOptOut) -> DueChunk | None:

@@ -70,7 +70,7 @@ def handle_reply(services: Services, publish: Publish, message: InboundText) -> 
         with connection.transaction():
             new = inbound_messages.take(connection, message.id, message.channel, key, ids, meaning, message.text, now)
             if new and message.channel is Channel.WHATSAPP:
-                whatsapp_window.heard(connection, key, now)
+                whatsapp_window.open_window(connection, key, now)
             if new and meaning is ReplyMeaning.STOP:
                 dues = _stop(
                     connection, services.secret, _context(services), StopRequest(message.channel, key, ids, message.channel, now)

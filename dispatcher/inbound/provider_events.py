@@ -34,13 +34,13 @@ ARRIVED = frozenset({EventKind.DELIVERED, EventKind.READ, EventKind.ENGAGED})  #
 def keep(services: Services, events: Sequence[Event]) -> int:
     """Store what a webhook brought. Returns how many events were new. `settle_some` applies them."""
     with lend(services.pool) as connection:
-        return provider_events.keep(connection, events, services.clock())
+        return provider_events.store(connection, events, services.clock())
 
 
 def any_pending(services: Services) -> bool:
     """Whether an event waits to be applied."""
     with lend(services.pool) as connection:
-        return bool(provider_events.unsettled(connection, 1))
+        return bool(provider_events.unapplied(connection, 1))
 
 
 def settle_some(services: Services, publish: Publish) -> int:
@@ -51,7 +51,7 @@ def settle_some(services: Services, publish: Publish) -> int:
     all code does), then all messages at once.
     """
     with lend(services.pool) as connection:
-        batch = provider_events.unsettled(connection, BATCH)
+        batch = provider_events.unapplied(connection, BATCH)
         signals = [
             DeliverySignal(event.channel, event.address_key, event.at)
             for event in batch
@@ -64,14 +64,14 @@ def settle_some(services: Services, publish: Publish) -> int:
         if batch:
             with connection.transaction():
                 _apply_to_messages(connection, services.policy.retry, services.random, batch, context.now)
-                provider_events.settled(connection, batch, services.clock())
+                provider_events.mark_applied(connection, batch, services.clock())
     acknowledgement.publish_acknowledgements(publish, *dues)
     return len(batch)
 
 
 def _end_soft_bounces(connection: Connection, signals: Sequence[DeliverySignal]) -> None:
     if signals:
-        soft_bounces.end(connection, signals)
+        soft_bounces.reset(connection, signals)
 
 
 def _apply_to_messages(
@@ -92,7 +92,7 @@ def _apply_to_messages(
     if changes:
         provider_events.apply(connection, list(changes.values()), now)
     if resolved := [ref for ref in changes if ref in were_unresolved]:
-        unresolved.close(connection, resolved)
+        unresolved.remove(connection, resolved)
 
 
 def status_change(
@@ -140,4 +140,4 @@ def _is_last_soft_bounce(connection: Connection, event: PendingEvent, address_ke
     """Count the failure as a soft bounce; whether it reaches the number in a row that suppresses the address."""
     if event.strikes is None:
         return False
-    return soft_bounces.note(connection, event.channel, address_key, event.code or "", str(event.ref), event.at) >= event.strikes
+    return soft_bounces.count(connection, event.channel, address_key, event.code or "", str(event.ref), event.at) >= event.strikes

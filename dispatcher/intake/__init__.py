@@ -1,1 +1,1 @@
-"""Everything that comes in as a file or JSON: parsed and validated here, trusted behind it."""
+"""All input that comes as a file or JSON: it is parsed and checked here, and trusted everywhere else."""

@@ -1,4 +1,4 @@
-"""The door for audiences: JSONL and CSV files, or rows inline, become a stream of rows and faults. Nothing is held whole."""
+"""Audiences from JSONL and CSV files, or inline rows: a stream of rows and errors, of any length."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ class AudienceRowForm(StrictModel):
 
 
 def read_audience(path: Path) -> Iterator[AudienceRow | AudienceError]:
-    """The rows of a file, streamed. Raises BadInput where the file as a whole can't be read."""
+    """The rows of a file, streamed. Raises BadInput where the file as a whole cannot be read."""
     for row in read_rows(path, _cell, ("recipient", "data.<variable>")):
         yield AudienceError(row.line, row.field, row.reason) if isinstance(row, UnreadableRow) else _row(row.line, row.data)
 
 
 def inline(rows: Sequence[Any]) -> Iterator[AudienceRow | AudienceError]:
-    """Rows that came with the campaign itself; their place in the list is their line."""
+    """Rows inside the campaign itself; the position in the list is the line."""
     for line, row in enumerate(rows, start=1):
         yield _row(line, row)
 
 
 def unstorable(data: Any) -> str | None:
-    """Why the ledger can't keep this JSON, if so: PostgreSQL takes no null characters, no half characters and no NaN."""
+    """Why the ledger cannot store this JSON, or None. PostgreSQL takes no null characters, no lone surrogates and no NaN."""
     try:
         text = json.dumps(data, ensure_ascii=False, allow_nan=False)
         size = len(text.encode())
@@ -49,7 +49,7 @@ def unstorable(data: Any) -> str | None:
 
 
 def _cell(column: str) -> Cell | None:
-    """How a CSV column's cells are read: as they stand; the template's declaration gives them their types."""
+    """How to read the cells of a CSV column: as text; the template's declaration gives them their types."""
     return str if column == "recipient" or (column.startswith("data.") and column.count(".") == 1) else None
 
 

@@ -1,4 +1,4 @@
-"""Bad input, said clearly: which file, line and field, what is there, and what would be right."""
+"""Errors in input: which file, line and field, what is wrong, and what would be right."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Form = TypeVar("Form", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class InputError:
-    """One thing that is wrong. `line` is 0 where the input has no lines, `field` empty where it is the whole of it."""
+    """One error. `line` is 0 where the input has no lines; `field` is empty where the input as a whole is wrong."""
 
     file: str
     line: int
@@ -31,7 +31,7 @@ class InputError:
 
 
 class BadInput(Exception):
-    """Input that can't be taken; nothing of it was. Holds every fault found."""
+    """Input that is refused as a whole, with every error found."""
 
     def __init__(self, *faults: InputError) -> None:
         super().__init__("\n".join(str(fault) for fault in faults))
@@ -39,7 +39,7 @@ class BadInput(Exception):
 
 
 class StrictModel(BaseModel):
-    """What every form at a door has in common: no unknown fields, no stray blanks."""
+    """What all forms have in common: no unknown fields, no blanks around texts."""
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
@@ -50,12 +50,12 @@ def _in_reach(at: datetime) -> datetime:
     return at
 
 
-# With its zone, and far from the first and last year, where another zone's calendar ends.
+# With its time zone, and far from the first and last year, which conversion to another time zone could leave.
 Moment: TypeAlias = Annotated[AwareDatetime, AfterValidator(_in_reach)]
 
 
 def validate(form: type[Form], value: Any, file: str, lines: Mapping[str, int] | None = None) -> Form:
-    """The form filled in from plain data. Raises BadInput with every fault; `lines` maps top-level fields to their lines."""
+    """The form of plain data. Raises BadInput with every error. `lines` maps top-level fields to their lines."""
     try:
         return form.model_validate(value)
     except ValidationError as error:
@@ -63,8 +63,8 @@ def validate(form: type[Form], value: Any, file: str, lines: Mapping[str, int] |
 
 
 def sentences(error: ValidationError, form: type[BaseModel]) -> list[tuple[str, str]]:
-    """A validation error as (field, what is wrong) pairs, without the values: those may be personal."""
-    found = []
+    """The (field, what is wrong) pairs of a validation error, without values, which may be personal data."""
+    pairs = []
     for item in error.errors(include_input=False, include_url=False):
         field = ".".join(str(part) for part in item["loc"])
         message = item["msg"].removeprefix("Value error, ")
@@ -73,8 +73,8 @@ def sentences(error: ValidationError, form: type[BaseModel]) -> list[tuple[str, 
             message = f"unknown field{did_you_mean(field, form.model_fields)}"
         elif item["type"] == "missing":
             message = "missing"
-        found.append((field, message))
-    return found
+        pairs.append((field, message))
+    return pairs
 
 
 def _line(lines: Mapping[str, int] | None, field: str) -> int:
@@ -82,7 +82,7 @@ def _line(lines: Mapping[str, int] | None, field: str) -> int:
 
 
 def read_text(path: Path) -> str:
-    """A file's text. Raises BadInput where it can't be read or is no UTF-8."""
+    """The text of a file. Raises BadInput where it cannot be read or is not UTF-8."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -116,5 +116,5 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
 
 
 def as_data(faults: Sequence[InputError]) -> list[dict[str, Any]]:
-    """Faults for machines."""
+    """Errors as plain data, for JSON."""
     return [{"file": fault.file, "line": fault.line, "field": fault.field, "message": fault.message} for fault in faults]

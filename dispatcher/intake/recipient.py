@@ -1,4 +1,4 @@
-"""The form of one recipient: plain data becomes a `Recipient` in normal form, or a fault that names its field."""
+"""The form of one recipient: plain data becomes a `Recipient` in normal form, or an error that names the field."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BIRTH_YEAR_MIN = 1890
 
 
 class BadRecipient(ValueError):
-    """A recipient that can't be taken: which field, and why. Neither holds a value, which might be personal."""
+    """An invalid recipient: which field, and why. Neither contains a value, which may be personal data."""
 
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(f"{field}: {reason}" if field else reason)
@@ -89,7 +89,7 @@ class OffersBlock(_StrictBlock):
 
 
 class ChannelsBlock(_StrictBlock):
-    """The three switches."""
+    """A switch per channel group."""
 
     email: bool | None = None
     push: bool | None = None
@@ -97,7 +97,7 @@ class ChannelsBlock(_StrictBlock):
 
 
 class RecipientForm(_StrictBlock):
-    """A recipient as files and the API tell it."""
+    """A recipient as in files and in the API."""
 
     id: Word
     person: Literal["customer", "former", "platform_user", "prospect"]
@@ -121,14 +121,14 @@ class RecipientForm(_StrictBlock):
 
 
 def parse(data: Mapping[str, Any], now: datetime) -> Recipient:
-    """One recipient from plain data, in the form of docs/reference/files.md; `id`, `person` and `language` are needed.
+    """One recipient from plain data, with the fields of docs/reference/files.md. Raises `BadRecipient`.
 
-    Takes also `object_profiling`, and `said_at`: when the choices in it were made. Raises `BadRecipient`.
+    `said_at` is when the choices in it were made.
     """
     try:
         row = RecipientForm.model_validate(data)
     except ValidationError as error:
-        raise _first_fault(error) from None
+        raise _first_error(error) from None
     if row.birth_date and row.birth_date > now.date():
         raise BadRecipient("birth_date", "lies in the future")
     if row.said_at and row.said_at > now:
@@ -155,12 +155,12 @@ def _recipient(row: RecipientForm) -> Recipient:
         partner_id=row.partner,
         purchased=tuple(sorted(set(row.purchased))),
         profile=row.profile,
-        changes=changes(_said(row.offers), _said(row.channels), row.object_marketing, row.object_profiling),
+        changes=changes(_given(row.offers), _given(row.channels), row.object_marketing, row.object_profiling),
         said_at=row.said_at,
     )
 
 
-def _said(block: BaseModel | None) -> dict[str, Any]:
+def _given(block: BaseModel | None) -> dict[str, Any]:
     return {name: value for name, value in block if value is not None} if block else {}
 
 
@@ -173,16 +173,16 @@ _REASONS = {
 }
 
 
-def _first_fault(error: ValidationError) -> BadRecipient:
-    fault = error.errors(include_url=False, include_input=False)[0]
-    place = [str(step) for step in fault["loc"]]
+def _first_error(error: ValidationError) -> BadRecipient:
+    first = error.errors(include_url=False, include_input=False)[0]
+    place = [str(step) for step in first["loc"]]
     if place and place[0] == "profile":
-        place = place[:3]  # beyond stand the names of the types that were tried
-    kind = fault["type"]
+        place = place[:3]  # pydantic adds the names of the types that it tried
+    kind = first["type"]
     if kind == "extra_forbidden":
         reason = "unknown field" + did_you_mean(place[-1], (_PARTS[place[0]] if len(place) > 1 else RecipientForm).model_fields)
     elif kind == "value_error":
-        reason = str(fault["ctx"]["error"])
+        reason = str(first["ctx"]["error"])
     else:
-        reason = _REASONS.get(kind) or fault["msg"].replace("Input should be", "should be")
+        reason = _REASONS.get(kind) or first["msg"].replace("Input should be", "should be")
     return BadRecipient(".".join(place), reason)

@@ -1,4 +1,4 @@
-"""The door for recipients: files of any length, checked row by row, then taken in."""
+"""Import of recipients from files of any length: each row is checked, and the valid ones are written in batches."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ _CELLS: Mapping[str, Cell] = {
 
 
 def _cell(column: str) -> Cell | None:
-    """How a column's cells are read: as text, where nothing else is said; lists as JSON or with | between the words."""
+    """How to read the cells of a column: by `_CELLS`; lists as JSON, or as words with | between them."""
     if column.startswith("profile."):
-        depth = len(column.split("."))  # a category as JSON, or one variable, which is always text
+        depth = len(column.split("."))  # a category as JSON, or one variable as text
         return _json if depth == 2 else str if depth == 3 else None
     return _CELLS.get(column)
 
@@ -71,8 +71,8 @@ def _cell(column: str) -> Cell | None:
 
 @dataclass(frozen=True, slots=True)
 class ImportResult:
-    """What an import came to. `faults` are the first bad rows as (line, field, reason), without a value; all of them, with
-    their rows, stand in the reject file `rejects`, which is None where there were none.
+    """The result of an import. `faults` are the first rejected rows as (line, field, reason), without values. The reject file
+    `rejects` holds all of them with their content; it is None where no row was rejected.
     """
 
     new: int
@@ -84,7 +84,7 @@ class ImportResult:
 
 
 def read_recipients(path: Path, now: datetime) -> Iterator[tuple[SourceRow, Recipient] | UnreadableRow]:
-    """Stream a file's recipients, each with its row; what can't be taken comes as `UnreadableRow`. Raises `BadInput`."""
+    """The recipients of a file, streamed, each with its row; an invalid one is an `UnreadableRow`. Raises `BadInput`."""
     for row in read_rows(path, _cell, [*_CELLS, "profile.<category>.<variable>"]):
         if isinstance(row, UnreadableRow):
             yield row
@@ -102,7 +102,7 @@ def _at(data: Any, field: str) -> Any:
 
 
 class _RejectFile:
-    """The reject file, made with its first row. A file left from an earlier import is removed: it would mislead."""
+    """The reject file, created with its first row. A file of an earlier import is deleted, because it would mislead."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -112,7 +112,7 @@ class _RejectFile:
         path.unlink(missing_ok=True)
 
     def add(self, bad: UnreadableRow) -> None:
-        if self._file is None:  # for the owner's eyes only: rows are personal
+        if self._file is None:  # readable by the owner only: rows are personal data
             self._file = os.fdopen(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8")
         line = json.dumps(asdict(bad), ensure_ascii=False, default=str)
         self._file.write(line.encode("utf-8", "replace").decode() + "\n")  # a row may be rejected for not being UTF-8
@@ -134,30 +134,30 @@ def import_file(
     now: datetime,
     progress: Callable[[int], None] | None = None,
 ) -> ImportResult:
-    """Take in a file, a batch at a time, each in a transaction of its own; `progress` hears how many rows are done.
+    """Import a file in batches, each in its own transaction; `progress` is called with the number of rows done.
 
-    A row replaces what was known of its recipient; how its choices are heard, `ledger.recipients.upsert` tells. Bad rows
-    go to `rejects` (JSONL: line, field, reason, value, row) and stop nothing. Raises `BadInput` where the file as a whole
-    can't be read.
+    A row replaces the recipient's attributes; `ledger.consent.recipients.upsert` says how its choices count. Invalid rows are
+    written to `rejects` (JSONL: line, field, reason, value, row), and the import goes on. Raises `BadInput` where the file as a
+    whole cannot be read.
     """
     counts: Counter[str] = Counter()
     with closing(_RejectFile(rejects)) as rejected:
         for batch in _batches(read_recipients(path, now), rejected):
-            taken = upsert(connection, secret, [recipient for _, recipient in batch.values()], actor, now)
-            counts.update(new=len(taken.new), changed=len(taken.changed), unchanged=len(taken.unchanged))
-            for recipient_id in taken.erased:
+            result = upsert(connection, secret, [recipient for _, recipient in batch.values()], actor, now)
+            counts.update(new=len(result.new), changed=len(result.changed), unchanged=len(result.unchanged))
+            for recipient_id in result.erased:
                 row = batch[recipient_id][0]
                 rejected.add(UnreadableRow(row.line, "id", ERASED, recipient_id, row.data))
             if progress:
                 progress(counts.total() + rejected.count)
-    kept = rejects if rejected.count else None
-    return ImportResult(counts["new"], counts["changed"], counts["unchanged"], rejected.count, tuple(rejected.first), kept)
+    written = rejects if rejected.count else None
+    return ImportResult(counts["new"], counts["changed"], counts["unchanged"], rejected.count, tuple(rejected.first), written)
 
 
 def _batches(
     items: Iterable[tuple[SourceRow, Recipient] | UnreadableRow], rejected: _RejectFile
 ) -> Iterator[dict[str, tuple[SourceRow, Recipient]]]:
-    """Good rows by id, some thousand at a time. A batch ends before a second row for the same person, which comes after."""
+    """Valid rows by id, some thousand at a time. A batch ends before a second row for the same person, which is in the next."""
     batch: dict[str, tuple[SourceRow, Recipient]] = {}
     for item in items:
         if isinstance(item, UnreadableRow):

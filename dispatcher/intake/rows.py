@@ -1,4 +1,4 @@
-"""Rows of JSONL and CSV files, streamed: a row that can't be read is told with its line, and never stops the others."""
+"""Rows of JSONL and CSV files, streamed. A row that cannot be read is reported with its line, and the others are read on."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from dispatcher.domain.spelling import did_you_mean
 from dispatcher.intake.errors import BadInput, InputError
 
 ROW_LENGTH_MAX = 256 * 1024
-_NOT_UTF8 = re.compile("[\udc80-\udcff]")  # what `surrogateescape` makes of bytes that are no text
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")  # what `surrogateescape` makes of bytes that are not UTF-8
 csv.field_size_limit(ROW_LENGTH_MAX)  # a quote that is never closed would otherwise swallow the file
 
 
 @dataclass(frozen=True, slots=True)
 class SourceRow:
-    """One row as plain data, nested as its JSON or the dots in its columns say. `line` is where it begins."""
+    """One row as plain data, nested as in its JSON or by the dots in its column names. `line` is its first line."""
 
     line: int
     data: dict[str, Any]
@@ -31,7 +31,7 @@ class SourceRow:
 
 @dataclass(frozen=True, slots=True)
 class UnreadableRow:
-    """A row that can't be taken. `value` and `row` may be personal: they go into the reject file and nowhere else."""
+    """A row that is rejected. `value` and `row` may be personal data: only the reject file gets them."""
 
     line: int
     field: str
@@ -44,9 +44,11 @@ Cell: TypeAlias = Callable[[str], Any]  # a cell's text as a value; raises Value
 
 
 def read_rows(path: Path, cell_of: Callable[[str], Cell | None], columns: Collection[str]) -> Iterator[SourceRow | UnreadableRow]:
-    """Stream a .jsonl or .csv file. `cell_of` reads a CSV column's cells, None where there is no such column; `columns`
-    are the names to suggest then. An empty cell is an absent field. Raises `BadInput` where the file as a whole can't be
-    read: missing, of another kind, in another encoding, without or with a wrong header.
+    """Stream the rows of a .jsonl or .csv file. An empty cell is an absent field.
+
+    `cell_of` gives the function that reads a CSV column's cells, None where there is no such column; `columns` are the names to
+    suggest then. Raises `BadInput` where the file as a whole cannot be read: missing, of another type, in another encoding, or
+    without a correct header.
     """
     if path.suffix not in {".jsonl", ".csv"}:
         raise _bad(path, 0, "", "should be a .jsonl or .csv file")
@@ -65,8 +67,8 @@ def _bad(path: Path, line: int, column: str, message: str) -> BadInput:
     return BadInput(InputError(str(path), line, column, message))
 
 
-def _unfit(text: str) -> str | None:
-    """Why no row can be made of this text, if so."""
+def _unreadable(text: str) -> str | None:
+    """Why this text cannot be read, or None."""
     if "\0" in text or "\\u0000" in text:
         return "holds a null character"
     if _NOT_UTF8.search(text):
@@ -87,7 +89,7 @@ def _jsonl(file: TextIO) -> Iterator[SourceRow | UnreadableRow]:
 
 
 def _json_row(line: int, text: str) -> SourceRow | UnreadableRow:
-    reason = _unfit(text)
+    reason = _unreadable(text)
     if reason is None:
         try:
             data = from_json(text, allow_inf_nan=False)
@@ -125,7 +127,7 @@ def _csv(
 def _header(
     path: Path, header: list[str], cell_of: Callable[[str], Cell | None], columns: Collection[str]
 ) -> list[tuple[list[str], Cell]]:
-    """Where in a row each column's value goes, and how its cells are read."""
+    """For each column, the path of its value in a row, and the function that reads its cells."""
     if not header:
         raise _bad(path, 1, "", "is empty; the first line names the columns")
     cells, faults = [], []
@@ -150,7 +152,7 @@ def _csv_row(line: int, texts: list[str], header: list[str], cells: list[tuple[l
         if not text:
             continue
         try:
-            if reason := _unfit(text):
+            if reason := _unreadable(text):
                 raise ValueError(reason)
             value = cell(text)
         except ValueError as error:

@@ -1,41 +1,51 @@
-"""The door for campaigns and triggers: YAML and JSON become specs, held against the templates and the policy."""
+"""Triggers from JSON: checked against the templates and the policy, and turned into specs."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
-from pydantic import Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints, create_model
 
-from dispatcher.domain.campaign import Spec
+from dispatcher.domain.campaign import Spec, TriggerOptions
 from dispatcher.intake.audience import Id, unstorable
-from dispatcher.intake.campaign import NOWHERE_TO_FALL, Channels, FallbackSeconds, ValidationContext, _template, _unwritten
-from dispatcher.intake.errors import BadInput, InputError, Moment, StrictModel, validate
+from dispatcher.intake.campaign import NO_FALLBACK, Channels, ValidationContext, find_template, missing_channels
+from dispatcher.intake.errors import BadInput, InputError, StrictModel, validate
+from dispatcher.intake.options import form_fields, options_of
 from dispatcher.ledger.campaigns.audience import AudienceRow
 
 
-class TriggerForm(StrictModel):
-    """A single job, as the profiling pipeline sends it. `key` is the caller's: the same key is the same job.
-
-    `channels` in the order asked for; left out, the template's. With `fallback_after_seconds` the next one follows where nothing
-    arrived by then.
-    """
+class TriggerFields(StrictModel):
+    """The fields of a trigger form beside its options."""
 
     key: Annotated[str, StringConstraints(min_length=1, max_length=200)]
     recipient: Id
     template: str
     data: dict[str, Any] = Field(default_factory=dict)
     channels: Channels | None = None
-    expires_at: Moment | None = None
-    fallback_after_seconds: FallbackSeconds | None = None
+
+
+TriggerForm = create_model(
+    "TriggerForm",
+    __base__=TriggerFields,
+    __doc__="""A single job that another system sends. `key` is the caller's: the same key is the same job.
+
+    `channels` in the order asked for; without it, the template's. With `fallback_after_seconds` the next channel follows where
+    nothing arrived by then.
+    """,
+    **form_fields(TriggerOptions),
+)
+
+# As in `spec_codec`: the digest leaves out a newer field at its default, so that a key repeated after an upgrade is no conflict.
+_ALWAYS = {"recipient", "template", "data", "channels", "expires_at", "fallback_after_seconds"}
 
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """A trigger that may go in. `digest` tells whether a key comes back with the same content."""
+    """A valid trigger. `digest` shows whether a repeated key has the same content."""
 
     key: str
     spec: Spec
@@ -43,28 +53,33 @@ class Trigger:
     digest: bytes
 
 
-def parse_trigger(form: Mapping[str, Any], desk: ValidationContext) -> Trigger:
+def parse_trigger(form: Mapping[str, Any], context: ValidationContext) -> Trigger:
     """A trigger from JSON. Raises BadInput."""
     parsed = validate(TriggerForm, form, "job")
-    template = _template(parsed.template, "job", 0, desk.catalog)
+    options = options_of(parsed, TriggerOptions)
+    template = find_template(parsed.template, "job", 0, context.catalog)
     if reason := unstorable(parsed.data):
         raise BadInput(InputError("job", 0, "data", reason))
-    faults = [InputError("job", 0, f"data.{name}", message) for name, message in template.data_errors(parsed.data)]
+    errors = [InputError("job", 0, f"data.{name}", message) for name, message in template.data_errors(parsed.data)]
     channels = tuple(dict.fromkeys(parsed.channels or template.channels))
-    if message := _unwritten(template, channels):
-        faults.append(InputError("job", 0, "channels", message))
-    if parsed.fallback_after_seconds is not None and len(channels) < 2:
-        faults.append(InputError("job", 0, "fallback_after_seconds", NOWHERE_TO_FALL))
-    if faults:
-        raise BadInput(*faults)
+    if message := missing_channels(template, channels):
+        errors.append(InputError("job", 0, "channels", message))
+    if options.fallback_after_seconds is not None and len(channels) < 2:
+        errors.append(InputError("job", 0, "fallback_after_seconds", NO_FALLBACK))
+    if errors:
+        raise BadInput(*errors)
     spec = Spec(
         template=template.name,
         entity=template.entity,
         channels=channels,
         kind=template.info.kind,
         offer_type=template.info.offer_type,
-        expires_at=parsed.expires_at,
-        fallback_after_seconds=parsed.fallback_after_seconds,
+        **asdict(options),
     )
-    content = json.dumps(parsed.model_dump(mode="json", exclude={"key"}), sort_keys=True)
-    return Trigger(parsed.key, spec, AudienceRow(0, parsed.recipient, parsed.data), hashlib.sha256(content.encode()).digest())
+    return Trigger(parsed.key, spec, AudienceRow(0, parsed.recipient, parsed.data), content_digest(parsed))
+
+
+def content_digest(form: BaseModel) -> bytes:
+    """The digest of all fields of a trigger form but its key."""
+    content = form.model_dump(mode="json", exclude={"key"}, exclude_defaults=True) | form.model_dump(mode="json", include=_ALWAYS)
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).digest()

@@ -1,14 +1,17 @@
-"""Connections to the ledger. Every function of this room takes one; whoever writes opens its own transaction."""
+"""Connections to the ledger, and how rows are read. Every function of this package takes a connection; a function that writes opens
+its own transaction.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
 import psycopg
+from psycopg.rows import dict_row
 from psycopg.types.json import set_json_loads
 from psycopg_pool import ConnectionPool, PoolTimeout
 from pydantic_core import from_json
@@ -18,15 +21,15 @@ from dispatcher.domain.errors import LedgerUnavailable
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 Pool: TypeAlias = ConnectionPool[Connection]
 
-set_json_loads(from_json)  # a recipient's row holds half a dozen documents, and this reads them twice as fast
-TRUSTED_SECONDS = 1.0  # a connection that worked this long ago is not asked again whether it works
-ROLE = "dispatcher_worker"  # what a connection may do: everything that work needs, and not one change to what customers said
+set_json_loads(from_json)  # a recipient's row has six JSON documents, and this parser takes half the time
+TRUSTED_SECONDS = 1.0  # a connection that worked less than this ago is not checked again
+ROLE = "dispatcher_worker"  # may do all that work needs, and cannot change a recorded choice
 
 
 def open_pool(database_url: str, size_max: int = 4, wait_seconds_max: float = 10.0) -> Pool:
-    """A pool of autocommit connections in the role of workers, opened on first use, checked before they are lent.
+    """A pool of autocommit connections in the role of workers. It opens on first use, and checks a connection before lending it.
 
-    The database must have been migrated: that makes the role.
+    The database must have been migrated: a migration creates the role.
     """
     return ConnectionPool(
         database_url,
@@ -43,16 +46,16 @@ _last_used: WeakKeyDictionary[Connection, float] = WeakKeyDictionary()
 
 
 def _check(connection: Connection) -> None:
-    """Ask a connection whether it still works, unless it worked a moment ago: a worker lends it some times per batch."""
+    """Check that a connection works, unless it worked a moment ago: a worker borrows one several times per batch."""
     if time.monotonic() - _last_used.get(connection, 0.0) > TRUSTED_SECONDS:
         ConnectionPool.check_connection(connection)
 
 
 @contextmanager
 def lend(pool: Pool, wait_seconds_max: float | None = None) -> Iterator[Connection]:
-    """A connection for one piece of work, waited for as long as the pool says or as is given here.
+    """A connection for one piece of work. Waits for a free one as long as is given here, or else as the pool allows.
 
-    Raises `LedgerUnavailable` when the database is, or goes, away.
+    Raises `LedgerUnavailable` when the database is away, or goes away during the work.
     """
     if pool.closed:
         pool.open()
@@ -62,3 +65,19 @@ def lend(pool: Pool, wait_seconds_max: float | None = None) -> Iterator[Connecti
             _last_used[connection] = time.monotonic()
     except (PoolTimeout, psycopg.OperationalError) as error:
         raise LedgerUnavailable("the database can't be reached; work resumes when it is back") from error
+
+
+# -- rows by name ------------------------------------------------------------------------------------------------------
+# For all queries but those of gather, claim and settle, which read thousands of rows by position.
+
+
+def fetch_all(connection: Connection, statement: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """All rows of a query, each by the names of its columns."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(statement, parameters).fetchall()
+
+
+def fetch_one(connection: Connection, statement: str, parameters: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The first row of a query by the names of its columns; None where there is none."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(statement, parameters).fetchone()

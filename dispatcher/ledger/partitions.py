@@ -1,4 +1,4 @@
-"""One partition a month for everything that grows; made ahead of time, dropped by retention."""
+"""Monthly partitions of the tables that grow: created before they are needed, dropped by retention."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ def period_of(moment: datetime) -> int:
     return moment.year * 100 + moment.month
 
 
-_ensured: WeakKeyDictionary[Connection, int] = WeakKeyDictionary()  # the month that a connection asked for last
+_ensured: WeakKeyDictionary[Connection, int] = WeakKeyDictionary()  # the month that a connection ensured last
 
 
 def ensure_period(connection: Connection, period: int) -> None:
-    """Make a month's partitions where they are missing; safe to call from many processes at once."""
+    """Create a month's partitions where they are missing. Many processes may call this at once."""
     if _ensured.get(connection) == period:
         return
     if not _exists(connection, period):
         connection.execute("SELECT make_partitions(%s)", (period,))
-    if connection.info.transaction_status == TransactionStatus.IDLE:  # else it may be undone yet
+    if connection.info.transaction_status == TransactionStatus.IDLE:  # else a rollback may undo it
         _ensured[connection] = period
 
 
-def over_by(before: datetime, period: int) -> bool:
-    """Whether a month had ended by that moment."""
+def ended_before(before: datetime, period: int) -> bool:
+    """Whether a month had ended before the month of that moment."""
     return period < period_of(before)
 
 
 def periods(connection: Connection) -> list[int]:
-    """The months that there are, oldest first."""
+    """The months that have partitions, oldest first."""
     rows = connection.execute(
         "SELECT substring(c.relname FROM '[0-9]+$')::int FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
         " WHERE i.inhparent = 'chunks'::regclass ORDER BY 1"

@@ -73,7 +73,7 @@ def _by_ledger(clear: Callable[[Connection, datetime, datetime], int]) -> Clear:
 
 
 def _clear_answers(step: RetentionStep) -> int:
-    return inbound_messages.forget(step.connection, step.now, step.before)
+    return inbound_messages.delete_texts(step.connection, step.now, step.before)
 
 
 def _erase_prospects(step: RetentionStep) -> int:
@@ -92,7 +92,7 @@ CLASSES = (
         retention.provider_events_due,
         _by_ledger(retention.clear_provider_events),
     ),
-    RetentionClass("answers", "texts of inbound messages", inbound_messages.old, _clear_answers),
+    RetentionClass("answers", "texts of inbound messages", inbound_messages.count_texts, _clear_answers),
     RetentionClass("prospects", "prospects without a sign of life", retention.prospects_due, _erase_prospects),
     RetentionClass("decisions", "months of decisions", retention.months_due, _by_ledger(retention.drop_month)),
     RetentionClass("consent", "consent events of erased people", retention.erased_due, _by_ledger(retention.forget_erased)),

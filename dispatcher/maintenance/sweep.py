@@ -20,10 +20,10 @@ def sweep(services: Services) -> None:
     now = services.clock()
     with lend(services.pool) as connection:
         with connection.transaction():
-            scheduling.resolve_orphans(connection, now, now - timedelta(seconds=services.engine.lease_seconds))
-        scheduling.close_stopped(connection, now)
+            scheduling.expire_claims(connection, now, now - timedelta(seconds=services.engine.lease_seconds))
+        scheduling.close_cancelled(connection, now)
         apply_brake(connection, services.policy.brake, now)
         lifecycle.finish_ended(connection, now)
         frequency_caps.prune(connection, services.policy.caps_since(now) or now, PRUNE_BATCH)
-        for forget in (soft_bounces.forget, whatsapp_window.forget, alerts.forget):
+        for forget in (soft_bounces.prune, whatsapp_window.prune, alerts.prune):
             forget(connection, now)

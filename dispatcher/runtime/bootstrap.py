@@ -99,7 +99,7 @@ def services(connections_max: int = CONNECTIONS_MAX) -> Services:
     migrate_once(database_url)
     pool = open_pool(database_url, connections_max)
     with lend(pool) as connection:
-        policies.keep_policy(connection, rules.digest, text)
+        policies.store_policy(connection, rules.digest, text)
     set_alert_sink(alert_sink(pool, utc_now))
     return Services(
         pool=pool,

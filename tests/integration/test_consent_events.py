@@ -21,7 +21,7 @@ from dispatcher.domain.recipient import Choice, Device
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.consent import events, recipients, suppressions
 from dispatcher.ledger.consent.events import ConsentStatement
-from dispatcher.ledger.consent.hash_chain import START, link, seal
+from dispatcher.ledger.consent.hash_chain import START, event_hash, seal
 from dispatcher.ledger.consent.recipients import Recipient
 from dispatcher.ledger.keyed_hash import address_key
 from dispatcher.ledger.partitions import ensure_period
@@ -299,7 +299,7 @@ def test_a_true_event_in_another_history_shows(ledger: Connection) -> None:
     say(ledger, ("channel:email", "on"))
     say(ledger, ("channel:push", "on"), at=NOW + HOUR)
     _, second = events.history(ledger, "c-1")
-    fork = link(SECRET, second, START)  # as if from a copy in which something else came first
+    fork = event_hash(SECRET, second, START)  # as if from a copy in which something else came first
     ledger.execute("ALTER TABLE consent_events DISABLE TRIGGER ALL")
     ledger.execute("UPDATE consent_events SET previous_hash = %s, hash = %s WHERE no = %s", (START, fork, second.no))
     ledger.execute(

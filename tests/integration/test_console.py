@@ -213,7 +213,7 @@ def test_the_list_and_the_campaign_show_a_balance_that_adds_up(campaign: Visitor
 def test_a_message_tells_its_decision_its_news_and_what_the_customer_is_told(campaign: Visitor) -> None:
     at = datetime(2026, 11, 23, 11, 0, 5, tzinfo=UTC)
     with lend(campaign.services.pool) as connection:
-        provider_events.keep(connection, [Event("sendgrid", "e-1", Channel.EMAIL, EventKind.DELIVERED, at, FIRST)], at)
+        provider_events.store(connection, [Event("sendgrid", "e-1", Channel.EMAIL, EventKind.DELIVERED, at, FIRST)], at)
     settle_some(campaign.services, lambda _: None)
     text = campaign.get(f"/console/messages/{FIRST}")
     for part in ("delivered", "contract", "offers.own", "2026-11-23 11:00:05", "import"):
@@ -250,7 +250,7 @@ def test_what_needs_a_person_stands_on_top(campaign: Visitor) -> None:
     now = campaign.clock()
     with lend(campaign.services.pool) as connection:
         stopped_channels.stop(connection, Channel.SMS, "twilio", "20003", now)
-        provider_events.keep(connection, [Event("sendgrid", "e-9", Channel.EMAIL, EventKind.ENGAGED, now, FIRST)], now)
+        provider_events.store(connection, [Event("sendgrid", "e-9", Channel.EMAIL, EventKind.ENGAGED, now, FIRST)], now)
     campaign.clock.pass_(120)
     alerts = campaign.get("/console").split('role="alert"')[1:]
     assert "sms is stopped" in alerts[0]

@@ -156,7 +156,7 @@ def changed_since(services: Services) -> tuple[str, Services]:
         now = services.clock()
         for subject, value in (("offer:own", "none"), ("objection:marketing", "on")):
             events.record(connection, services.secret, "c-1", [Change(subject, value)], "mobile", "app", "", now, now)
-        policies.keep_policy(connection, parse(text).digest, text)
+        policies.store_policy(connection, parse(text).digest, text)
     return text, replace(services, policy=parse(text), catalog=type(services.catalog)({}))
 
 

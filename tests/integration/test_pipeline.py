@@ -342,7 +342,7 @@ def test_attempts_run_out_and_a_dead_message_can_be_replayed(services: Services,
     assert states(services) == {"dead": 1}
     outbox(services).answers.clear()
     with lend(services.pool) as connection:
-        assert messages.replay(connection, [message(services, "c-1").ref], services.clock()) == 1
+        assert messages.replay(connection, [message(services, "c-1").ref], services.clock()).replayed == 1
     work(services)
     assert states(services) == {"accepted": 1}
 
@@ -427,7 +427,7 @@ def test_rows_that_cannot_be_read_are_counted_told_and_stop_nobody(services: Ser
     with lend(services.pool) as connection:
         campaign = lifecycle.find(connection, "spring")
         assert campaign is not None
-        assert [(line, field) for line, field, _ in lifecycle.faults(connection, campaign.no, 10)] == [
+        assert [(line, field) for line, field, _ in lifecycle.audience_errors(connection, campaign.no, 10)] == [
             (2, "recipient"),
             (3, ""),
             (4, "data.amount"),

@@ -26,10 +26,13 @@ from channels.resilience.failover import Failover, FailoverRoute
 from channels.sandbox import SandboxClient, running, write_service_account
 from dispatcher.campaigns import submission
 from dispatcher.delivery import reconciliation
+from dispatcher.delivery.pipeline import run_chunk
 from dispatcher.delivery.reconciliation import AGAIN_SECONDS, LookupResult, find
 from dispatcher.domain.message import State
+from dispatcher.domain.message_id import MessageId
 from dispatcher.inbound import provider_events
 from dispatcher.intake.campaign import parse_campaign
+from dispatcher.intake.trigger import parse_trigger
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import events
 from dispatcher.ledger.delivery import messages, unresolved
@@ -82,7 +85,7 @@ class ReconciliationSetup:
     def listed(self) -> list[tuple[str, bool]]:
         """What people are shown: ids, and whether anybody can still be asked."""
         with lend(self.services.pool) as connection:
-            return [(str(line.ref), line.ask_at is not None) for line in unresolved.lines(connection, None, 10)]
+            return [(str(line.ref), line.ask_at is not None) for line in unresolved.list_unresolved(connection, None, 10)]
 
 
 @pytest.fixture
@@ -145,6 +148,24 @@ def test_what_twilio_never_took_fails_after_three_lookups(setup: ReconciliationS
     work(setup.services)
     assert (setup.message(name, 1).channel, setup.message(name, 1).state) == (Channel.EMAIL, State.ACCEPTED)
     assert setup.sandbox.counts() | {"events": 0} == {"total": 1, "email": 1, "sms": 0, "whatsapp": 0, "push": 0, "events": 0}
+
+
+def test_a_trigger_that_twilio_never_took_takes_its_next_leg(setup: ReconciliationSetup) -> None:
+    setup.sandbox.set_faults([NEVER])
+    job = {"key": "k-1", "recipient": "anna", "template": "optout_acknowledgement", "data": {"received_on": "2026-11-23"}}
+    form = {**job, "channels": ["sms", "email"], "fallback_after_seconds": 3600}
+    place = submission.take_trigger(setup.services, parse_trigger(form, submission.validation_context(setup.services)))
+    run_chunk(setup.services, place.period, place.chunk)
+    setup.sandbox.clear_faults()
+    for seconds in (121.0, *AGAIN_SECONDS):
+        assert setup.pass_(seconds) == 1
+    work(setup.services)
+    with lend(setup.services.pool) as connection:
+        legs = [messages.find(connection, MessageId(place.period, place.chunk, 0, leg)) for leg in (0, 1)]
+    assert [leg and (leg.channel, leg.state, leg.reason) for leg in legs] == [
+        (Channel.SMS, State.FAILED, "not_taken"),
+        (Channel.EMAIL, State.ACCEPTED, None),
+    ]
 
 
 def test_an_absence_proves_nothing_once_the_persons_record_has_changed(setup: ReconciliationSetup) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -48,8 +49,8 @@ def submit(services: Services, campaign_id: str = "spring", **changes: Any) -> N
     submission.submit(services, parse_campaign(form, submission.validation_context(services)))
 
 
-def trigger(services: Services, key: str) -> None:
-    job = {"key": key, "recipient": "c-1", "template": "loan_offer", "data": OFFER}
+def trigger(services: Services, key: str, **changes: Any) -> None:
+    job = {"key": key, "recipient": "c-1", "template": "loan_offer", "data": OFFER, **changes}
     place = submission.take_trigger(services, parse_trigger(job, submission.validation_context(services)))
     run_chunk(services, place.period, place.chunk)
 
@@ -88,6 +89,24 @@ def test_variables_go_thirty_days_after_the_end_and_decisions_stay(services: Ser
     assert sorted(kept, key=str) == [("later", False, 2), ("spring", True, 2), (None, True, 1)]
     assert states(services) == {"accepted": 2}
     assert ask(services, "SELECT count(*) FROM messages WHERE decision ? 'is'") == [(3,)]
+
+
+def test_a_trigger_keeps_its_variables_while_another_leg_may_follow(services: Services, clock: Clock) -> None:
+    services = replace(services, policy=replace(services.policy, quiet_hours={}))
+    add_people(services, person("c-1", 1))
+    trigger(services, "k-1", channels=["push", "email"], fallback_after_seconds=30 * DAY)
+    clock.pass_(DAY)
+    trigger(services, "k-2")
+    clock.pass_(30 * DAY + 1)
+    assert clear(services) == {"triggers' variables": 1}
+    work(services)
+    assert ask(services, "SELECT channel, state FROM messages ORDER BY chunk, leg") == [
+        ("push", "accepted"),
+        ("email", "accepted"),
+        ("push", "accepted"),
+    ]
+    clock.pass_(30 * DAY + 1)
+    assert clear(services) == {"triggers' variables": 1}
 
 
 def test_what_one_run_leaves_the_next_one_takes(services: Services, clock: Clock) -> None:

@@ -17,6 +17,7 @@ from dispatcher.campaigns import dry_run, scheduler, submission
 from dispatcher.campaigns.submission import SubmitResult
 from dispatcher.campaigns.template_approval import approve_waiting
 from dispatcher.content import Catalog
+from dispatcher.delivery import reconciliation
 from dispatcher.delivery.pipeline import prepare_all, run_chunk
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.message import OfferType, State
@@ -352,34 +353,108 @@ def test_a_dead_leg_that_has_fallen_back_is_not_replayed(services: Services, clo
         clock.pass_(2 * HOUR - 1)
     work(services)
     assert told(services)[0] == ("push", "dead")
+    assert replay(services, clock, legs(services, "c-1")[0].ref) == "next_leg_started"
+
+
+def replay(services: Services, clock: Clock, ref: MessageId) -> str | None:
+    """Replay one message: why it was not, or None."""
     with lend(services.pool) as connection:
-        assert messages.replay(connection, [legs(services, "c-1")[0].ref], clock.now) == 0
+        result = messages.replay(connection, [ref], clock.now)
+    assert result.replayed == int(not result.refused)
+    return result.refused.get(ref)
+
+
+def test_a_replay_says_why_it_leaves_a_message_alone(services: Services, clock: Clock) -> None:
+    add_people(services, person("c-1"))
+    outbox(services).answers["c-1@example.org"] = Unavailable("connect")
+    submit(services, ["c-1"])
+    for _ in range(services.policy.retry.attempts_max):
+        work(services)
+        clock.pass_(2 * HOUR)
+    dead = legs(services, "c-1")[0].ref
+    assert replay(services, clock, replace(dead, leg=1)) == "not_found"
+    assert replay(services, clock, dead) is None
+    assert replay(services, clock, dead) == "not_dead"
+    with lend(services.pool) as connection:
+        connection.execute("UPDATE messages SET state = 'dead', until = NULL")
+        assert lifecycle.cancel(connection, "spring", clock.now)
+    assert replay(services, clock, dead) == "cancelled"
+
+
+TRIGGER: dict[str, Any] = {
+    "key": "k-1",
+    "recipient": "c-1",
+    "template": "loan_offer",
+    "data": OFFER,
+    "channels": ["push", "sms"],
+    "fallback_after_seconds": HOUR,
+}
+
+
+def start_trigger(services: Services) -> MessageId:
+    """Take `TRIGGER` and work on it once; the id of its first leg."""
+    place = submission.take_trigger(services, parse_trigger(TRIGGER, submission.validation_context(services)))
+    run_chunk(services, place.period, place.chunk)
+    return MessageId(place.period, place.chunk, 0, 0)
+
+
+def leg(services: Services, first: MessageId, number: int) -> Message:
+    with lend(services.pool) as connection:
+        message = messages.find(connection, replace(first, leg=number))
+    assert message is not None
+    return message
+
+
+def trigger_legs(services: Services, first: MessageId) -> list[tuple[str | None, str]]:
+    return [(each.channel, each.state.value) for each in (leg(services, first, number) for number in (0, 1))]
 
 
 @pytest.mark.parametrize("news_comes", [True, False])
 def test_a_trigger_falls_back_like_a_campaign(services: Services, clock: Clock, news_comes: bool) -> None:
     add_people(services, person("c-1"))
-    job = {"key": "k-1", "recipient": "c-1", "template": "loan_offer", "data": OFFER}
-    asked = {**job, "channels": ["push", "sms"], "fallback_after_seconds": HOUR}
-    place = submission.take_trigger(services, parse_trigger(asked, submission.validation_context(services)))
-    run_chunk(services, place.period, place.chunk)
-
-    def leg(number: int) -> Message:
-        with lend(services.pool) as connection:
-            found = messages.find(connection, MessageId(place.period, place.chunk, 0, number))
-        assert found is not None
-        return found
-
+    first = start_trigger(services)
     if news_comes:
-        news(services, leg(0), EventKind.FAILED, "x")
+        news(services, leg(services, first, 0), EventKind.FAILED, "x")
     else:
         clock.pass_(HOUR)
     work(services)
-    stand = [(leg(number).channel, leg(number).state.value) for number in (0, 1)]
-    assert stand == [("push", "failed" if news_comes else "accepted"), ("sms", "accepted")]
+    assert trigger_legs(services, first) == [("push", "failed" if news_comes else "accepted"), ("sms", "accepted")]
     for wrong in ({"channels": ["sms"]}, {"channels": ["fax"]}):
         with pytest.raises(BadInput):
-            parse_trigger({**asked, **wrong}, submission.validation_context(services))
+            parse_trigger({**TRIGGER, **wrong}, submission.validation_context(services))
+
+
+@pytest.mark.parametrize("arrived", [False, True])
+def test_a_trigger_settled_by_hand_falls_back_like_a_campaign(services: Services, clock: Clock, arrived: bool) -> None:
+    add_people(services, person("c-1"))
+    outbox(services, Channel.PUSH).answers["device-c-1"] = Uncertain("read")
+    first = start_trigger(services)
+    assert leg(services, first, 0).state is State.UNRESOLVED
+    assert reconciliation.settle_by_hand(services, first, arrived, "desk 7")
+    clock.pass_(HOUR - 1)
+    work(services)
+    if arrived:
+        with lend(services.pool) as connection:
+            assert messages.find(connection, replace(first, leg=1)) is None
+        clock.pass_(1)
+        work(services)
+    assert trigger_legs(services, first) == [("push", "accepted" if arrived else "failed"), ("sms", "accepted")]
+
+
+def test_a_dead_trigger_that_has_fallen_back_is_not_replayed(services: Services, clock: Clock) -> None:
+    services = replace(services, policy=replace(services.policy, quiet_hours={}))
+    add_people(services, person("c-1"))
+    outbox(services, Channel.PUSH).answers["device-c-1"] = Unavailable("connect")
+    first = start_trigger(services)
+    for _ in range(services.policy.retry.attempts_max):
+        clock.pass_(2 * HOUR)
+        work(services)
+    assert trigger_legs(services, first) == [("push", "dead"), ("sms", "accepted")]
+    outbox(services, Channel.PUSH).answers.clear()
+    assert replay(services, clock, first) == "next_leg_started"
+    work(services)
+    assert not outbox(services, Channel.PUSH).sent
+    assert trigger_legs(services, first) == [("push", "dead"), ("sms", "accepted")]
 
 
 @pytest.mark.parametrize("changes", [{"route": "all"}, {"channels": ["email"]}])

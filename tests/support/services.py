@@ -107,7 +107,7 @@ def make_services(
         )
         if wait_seconds_max >= 1:
             with lend(pool) as connection:
-                policies.keep_policy(connection, rules.digest, shipped())
+                policies.store_policy(connection, rules.digest, shipped())
             if approved:
                 approve_waiting(services, "tests")
         yield services

@@ -1,4 +1,4 @@
-"""An audience on its way in: rows become jobs, some thousand at a time, and are never held whole."""
+"""Loading an audience: its rows become jobs in batches of some thousand, so memory does not grow with the audience."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from dispatcher.domain.campaign import Spec
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.partitions import ensure_period, period_of
 
-CHUNK_SIZE = 1_000  # jobs a task: so many that what is done once a chunk vanishes, so few that facts are a second old at most
+CHUNK_SIZE = (
+    1_000  # jobs per task: enough that the fixed cost per chunk does not matter, few enough that facts are at most a second old
+)
 BATCH_CHUNKS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class AudienceRow:
-    """One readable line of an audience."""
+    """One valid row of an audience."""
 
     line: int
     recipient_id: str
@@ -29,7 +31,7 @@ class AudienceRow:
 
 @dataclass(frozen=True, slots=True)
 class AudienceError:
-    """One line that could not be read, and why. `message` holds no personal data."""
+    """One invalid row, and what is wrong. `message` holds no personal data."""
 
     line: int
     field: str
@@ -41,7 +43,7 @@ _STAGE = """
     (chunk bigint, row integer, line integer, recipient_id text, data jsonb) ON COMMIT DELETE ROWS
 """
 
-# The first row for a person is the job; a later one is kept too, and points at the first: policy refuses it as a duplicate.
+# The first row for a recipient is the job. A later one becomes a job that names the first: the policy refuses it as duplicate.
 _TAKE_STAGE = """
     INSERT INTO jobs (period, chunk, row, campaign_no, line, recipient_id, repeat_of, data)
     SELECT %(period)s, s.chunk, s.row, %(no)s, s.line, s.recipient_id,
@@ -59,11 +61,11 @@ _TAKE_STAGE = """
 
 
 class AudienceLoader:
-    """Loads one campaign's audience inside the caller's transaction; memory does not grow with the audience."""
+    """Loads the audience of one campaign in the caller's transaction."""
 
     def __init__(self, connection: Connection, no: int, period: int, spec: Spec, now: datetime) -> None:
         self._connection = connection
-        self._names = {"no": no, "period": period}
+        self._campaign = {"no": no, "period": period}
         self._start = max(spec.send_at or now, now)
         self._rate = spec.rate_per_second
         self._size = chunk_size(spec)
@@ -73,11 +75,11 @@ class AudienceLoader:
 
     @property
     def batch_size(self) -> int:
-        """How many rows `take` wants at a time."""
+        """The number of rows that `take` expects at a time."""
         return self._size * BATCH_CHUNKS
 
     def take(self, rows: Sequence[AudienceRow]) -> None:
-        """Write a batch of rows as jobs, in chunks of their own."""
+        """Write a batch of rows as jobs in new chunks."""
         if not rows:
             return
         parts = [rows[start : start + self._size] for start in range(0, len(rows), self._size)]
@@ -90,41 +92,41 @@ class AudienceLoader:
                 for number, part in zip(numbers, parts, strict=True):
                     for position, row in enumerate(part):
                         copy.write_row((number, position, row.line, row.recipient_id, json.dumps(row.data)))
-            cursor.execute(_TAKE_STAGE, self._names)
+            cursor.execute(_TAKE_STAGE, self._campaign)
             cursor.executemany(
                 "INSERT INTO chunks (period, chunk, campaign_no, size, due_at) VALUES (%s, %s, %s, %s, %s)",
                 [
-                    (self._names["period"], number, self._names["no"], len(part), self._due(index))
+                    (self._campaign["period"], number, self._campaign["no"], len(part), self._due(index))
                     for index, (number, part) in enumerate(zip(numbers, parts, strict=True))
                 ],
             )
         self.taken += len(rows)
 
     def _due(self, index: int) -> datetime:
-        """When a chunk may start: at once, or spread so that the campaign keeps its rate."""
+        """When a chunk may start: at once, or later, so that the campaign keeps its rate."""
         if self._rate is None:
             return self._start
         return self._start + timedelta(seconds=(self.taken + index * self._size) / self._rate)
 
-    def note(self, faults: Iterable[AudienceError]) -> None:
-        """Keep the lines that could not be read, for `campaign show` and `campaign export`."""
+    def note(self, errors: Iterable[AudienceError]) -> None:
+        """Store invalid rows, for `campaign show` and `campaign export`."""
         with (
             self._connection.cursor() as cursor,
             cursor.copy("COPY audience_faults (campaign_no, line, field, message) FROM STDIN") as copy,
         ):
-            for fault in faults:
-                copy.write_row((self._names["no"], fault.line, fault.field, fault.message))
+            for error in errors:
+                copy.write_row((self._campaign["no"], error.line, error.field, error.message))
                 self.invalid += 1
 
 
 def chunk_size(spec: Spec) -> int:
-    """Jobs a chunk: fewer where the campaign has a rate, so that a second's worth is not sent in a burst of several."""
+    """Jobs per chunk: at most what the campaign's rate allows in a second, so that no burst exceeds it."""
     return CHUNK_SIZE if spec.rate_per_second is None else max(1, min(CHUNK_SIZE, int(spec.rate_per_second)))
 
 
 @dataclass(frozen=True, slots=True)
 class TriggerPlace:
-    """Where a trigger's only job stands. `fresh` is False when the key was here before, with the same content."""
+    """The chunk of a trigger. `fresh` is False where the key was used before, with the same content."""
 
     period: int
     chunk: int
@@ -134,7 +136,7 @@ class TriggerPlace:
 def take_trigger(
     connection: Connection, key: str, digest: bytes, spec_json: str, row: AudienceRow, now: datetime
 ) -> TriggerPlace | None:
-    """Write a trigger as a chunk of one, once per key: its place, or None when the key was used with other content."""
+    """Write a trigger as a chunk of one job, once per key. Returns None where the key was used with other content."""
     period = period_of(now)
     ensure_period(connection, period)
     number = connection.execute(
@@ -168,7 +170,7 @@ def take_trigger(
 
 
 def known_trigger(connection: Connection, key: str, digest: bytes) -> TriggerPlace | None:
-    """Where the trigger of this key stands; None where there is none, or one with other content."""
+    """The chunk of the trigger with this key and content; None where there is none."""
     known = connection.execute("SELECT digest, period, chunk FROM triggers WHERE key = %s", (key,)).fetchone()
     if known is None or bytes(known[0]) != digest:
         return None

@@ -1,4 +1,4 @@
-"""Campaigns in the ledger: their states, their balance, and the specs that their jobs share."""
+"""The balance of a campaign: the states of its audience, counted per recipient."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Any
 from dispatcher.domain.message import State
 from dispatcher.ledger.campaigns.lifecycle import Campaign
 from dispatcher.ledger.connection import Connection
+from dispatcher.ledger.message_key import same_chunk
 
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """Where an audience stands. `states` adds up to the audience; `channels` counts legs, and so may not."""
+    """The states of an audience. `states` adds up to the audience; `channels` counts legs, so it may add up to more."""
 
     states: Mapping[State, int]
     reasons: Mapping[str, int]
@@ -21,7 +22,7 @@ class Balance:
     variants: Mapping[str, Mapping[str, int]]  # decided messages, by the name of the variant
 
 
-# One row per leg. A recipient with several legs counts once, in the state of the leg that got furthest (or still may).
+# A recipient with several legs counts once, in the first of these states that a leg has: the leg that got furthest, or still may.
 _RANK = (
     State.READ,
     State.DELIVERED,
@@ -42,15 +43,15 @@ _RANK = (
 )
 
 
-_LEGS = """
-    FROM messages m JOIN chunks k ON k.period = m.period AND k.chunk = m.chunk
+_LEGS = f"""
+    FROM messages m JOIN chunks k ON {same_chunk("k", "m")}
     WHERE m.period = %(period)s AND k.period = %(period)s AND k.campaign_no = %(no)s
 """
 
 
 def balance(connection: Connection, campaign: Campaign) -> Balance:
-    """Where each recipient of the audience stands, from one snapshot. Those without a message yet are pending."""
-    names = {"period": campaign.period, "no": campaign.no, "ranked": [state.value for state in _RANK]}
+    """Count the recipients of the audience by state, in one snapshot. Those without a message yet are pending."""
+    parameters = {"period": campaign.period, "no": campaign.no, "ranked": [state.value for state in _RANK]}
     if campaign.spec.route == "first" and campaign.spec.fallback_after_seconds is None:
         heads = f"SELECT m.state, m.reason, count(*) AS n {_LEGS} GROUP BY 1, 2"
     else:
@@ -63,9 +64,9 @@ def balance(connection: Connection, campaign: Campaign) -> Balance:
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         audience = _audience(connection, campaign)
-        counted = connection.execute(heads, names).fetchall()
-        legs = connection.execute(f"SELECT m.channel, m.state, count(*) {_LEGS} GROUP BY 1, 2", names).fetchall()
-        variants = _variants(connection, campaign, names)
+        counted = connection.execute(heads, parameters).fetchall()
+        legs = connection.execute(f"SELECT m.channel, m.state, count(*) {_LEGS} GROUP BY 1, 2", parameters).fetchall()
+        variants = _variants(connection, campaign, parameters)
     states = dict.fromkeys(State, 0)
     reasons: dict[str, int] = {}
     for state, reason, count in counted:
@@ -80,14 +81,14 @@ def balance(connection: Connection, campaign: Campaign) -> Balance:
     return Balance(states, dict(sorted(reasons.items(), key=lambda item: -item[1])), channels, variants)
 
 
-def _variants(connection: Connection, campaign: Campaign, names: Mapping[str, Any]) -> dict[str, dict[str, int]]:
-    """States by variant, for a campaign that has any: the decision says which template was this person's."""
+def _variants(connection: Connection, campaign: Campaign, parameters: Mapping[str, Any]) -> dict[str, dict[str, int]]:
+    """Messages by variant and state, for a campaign with variants: the decision names the template that the recipient got."""
     if not campaign.spec.variants:
         return {}
     counted: dict[str, dict[str, int]] = {name: {} for name, _ in campaign.spec.variants}
     name_of = {template: name for name, template in campaign.spec.variants}
     for template, state, count in connection.execute(
-        f"SELECT m.decision->'job'->>1, m.state, count(*) {_LEGS} GROUP BY 1, 2", names
+        f"SELECT m.decision->'job'->>1, m.state, count(*) {_LEGS} GROUP BY 1, 2", parameters
     ):
         if template in name_of:
             counted[name_of[template]][state] = count

@@ -1,4 +1,4 @@
-"""Whole campaigns, streamed out."""
+"""Campaigns as CSV, streamed."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 from dispatcher.ledger.campaigns.lifecycle import Campaign
 from dispatcher.ledger.connection import Connection
+from dispatcher.ledger.message_key import same_chunk, same_job
 
-# A cell that a spreadsheet would take for a formula is quoted with an apostrophe: ids come from outside.
+# A spreadsheet would run a cell that starts like this as a formula, and ids come from outside: an apostrophe makes it text.
 _SAFE_ID = "CASE WHEN j.recipient_id ~ '^[=+@\t-]' THEN '''' || j.recipient_id ELSE j.recipient_id END"
 
 
@@ -18,8 +19,8 @@ def campaign_csv(connection: Connection, campaign: Campaign, write: Callable[[by
             SELECT j.line, {_SAFE_ID} AS recipient, concat_ws('-', j.period, j.chunk, j.row, coalesce(m.leg, 0)) AS message,
                    m.channel, coalesce(m.state, 'pending') AS state, m.reason, m.attempts, m.updated_at
             FROM chunks k
-            JOIN jobs j ON j.period = k.period AND j.chunk = k.chunk
-            LEFT JOIN messages m ON m.period = j.period AND m.chunk = j.chunk AND m.row = j.row
+            JOIN jobs j ON {same_chunk("j", "k")}
+            LEFT JOIN messages m ON {same_job("m", "j")}
             WHERE k.period = {int(campaign.period)} AND k.campaign_no = {int(campaign.no)}
             ORDER BY j.chunk, j.row, m.leg
         ) TO STDOUT (FORMAT csv, HEADER)

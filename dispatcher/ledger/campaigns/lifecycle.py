@@ -1,4 +1,4 @@
-"""Campaigns in the ledger: their states, their balance, and the specs that their jobs share."""
+"""Campaigns: their rows and their changes of state."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from datetime import datetime
 from typing import Any
 
 from dispatcher.domain.campaign import CampaignState, Spec
-from dispatcher.ledger.connection import Connection
+from dispatcher.ledger.connection import Connection, fetch_all
+from dispatcher.ledger.message_key import KEY, same_chunk, same_job
 from dispatcher.ledger.partitions import ensure_period, period_of
 from dispatcher.ledger.spec_codec import spec_from_json, spec_to_json
 
 
 @dataclass(frozen=True, slots=True)
 class Campaign:
-    """A campaign's row. `invalid` counts the audience rows that could not be read; `audience` those that could."""
+    """A campaign's row. `audience` counts its valid audience rows, `invalid` the others."""
 
     no: int
     id: str
@@ -33,9 +34,9 @@ class Campaign:
 
 
 def create(connection: Connection, campaign_id: str, spec: Spec, now: datetime, by: str = "") -> tuple[int, int] | None:
-    """Write a new campaign's row, `scheduled` and not yet fanned out: (no, period), or None when the id is taken.
+    """Write a new campaign's row, `scheduled` and without an audience: (no, period), or None where the id is taken.
 
-    Call inside the transaction that also loads the audience, so that a campaign is there whole or not at all.
+    Call it in the transaction that also loads the audience, so that a campaign is stored completely or not at all.
     """
     period = period_of(now)
     ensure_period(connection, period)
@@ -50,7 +51,7 @@ def create(connection: Connection, campaign_id: str, spec: Spec, now: datetime, 
 
 
 def complete(connection: Connection, no: int, digest: bytes, invalid: int, awaiting_release: bool = False) -> None:
-    """Mark a campaign's audience as wholly in the ledger; from here on it may start, or be released."""
+    """Mark a campaign's audience as complete; from now on it may start, or be released."""
     state = CampaignState.AWAITING_RELEASE if awaiting_release else CampaignState.SCHEDULED
     connection.execute(
         "UPDATE campaigns SET fanned_out = true, digest = %s, invalid = %s, state = %s WHERE no = %s", (digest, invalid, state, no)
@@ -58,37 +59,36 @@ def complete(connection: Connection, no: int, digest: bytes, invalid: int, await
 
 
 def digest_of(connection: Connection, campaign_id: str) -> bytes | None:
-    """What was submitted under this id, as a digest; None when nothing was."""
+    """The digest of what was submitted under this id; None where nothing was."""
     row = connection.execute("SELECT digest FROM campaigns WHERE id = %s", (campaign_id,)).fetchone()
     return bytes(row[0]) if row else None
 
 
 _SELECT = """
     SELECT c.no, c.id, c.period, c.state, c.spec, c.fanned_out,
-           (SELECT coalesce(sum(size), 0)::int FROM chunks k WHERE k.period = c.period AND k.campaign_no = c.no),
+           (SELECT coalesce(sum(size), 0)::int FROM chunks k WHERE k.period = c.period AND k.campaign_no = c.no) AS audience,
            c.invalid, c.created_at, c.started_at, c.finished_at, c.submitted_by, c.released_by, c.note
     FROM campaigns c
 """
 
 
-def _campaign(row: tuple[Any, ...]) -> Campaign:
-    no, campaign_id, period, state, spec, *rest = row
-    return Campaign(no, campaign_id, period, CampaignState(state), spec_from_json(spec), *rest)
+def _campaign(row: dict[str, Any]) -> Campaign:
+    return Campaign(**{**row, "state": CampaignState(row["state"]), "spec": spec_from_json(row["spec"])})
 
 
 def find(connection: Connection, campaign_id: str) -> Campaign | None:
     """The campaign of this id."""
-    row = connection.execute(_SELECT + "WHERE c.id = %s", (campaign_id,)).fetchone()
-    return _campaign(row) if row else None
+    rows = fetch_all(connection, _SELECT + "WHERE c.id = %(id)s", {"id": campaign_id})
+    return _campaign(rows[0]) if rows else None
 
 
 def newest(connection: Connection, limit: int) -> list[Campaign]:
     """The newest campaigns, newest first."""
-    return [_campaign(row) for row in connection.execute(_SELECT + "ORDER BY c.no DESC LIMIT %s", (limit,))]
+    return [_campaign(row) for row in fetch_all(connection, _SELECT + "ORDER BY c.no DESC LIMIT %(limit)s", {"limit": limit})]
 
 
-def faults(connection: Connection, no: int, limit: int) -> list[tuple[int, str, str]]:
-    """Audience rows that could not be read: (line, field, what is wrong)."""
+def audience_errors(connection: Connection, no: int, limit: int) -> list[tuple[int, str, str]]:
+    """Invalid audience rows: (line, field, what is wrong)."""
     rows = connection.execute(
         "SELECT line, field, message FROM audience_faults WHERE campaign_no = %s ORDER BY line LIMIT %s", (no, limit)
     )
@@ -96,12 +96,12 @@ def faults(connection: Connection, no: int, limit: int) -> list[tuple[int, str, 
 
 
 # -- changes of state --------------------------------------------------------------------------------------------------
-# Each takes the campaign's row lock, which the claim gate holds in share: once such a change has committed, no further
-# message of the campaign is claimed.
+# Each locks the campaign's row, on which the claim gate holds a shared lock: after the commit of such a change, no message of the
+# campaign is claimed.
 
 
 def start_due(connection: Connection, now: datetime) -> int:
-    """Set every campaign running whose audience is complete and whose moment has come; says how many."""
+    """Start every scheduled campaign that is due and whose audience is complete; returns their number."""
     return connection.execute(
         """
         UPDATE campaigns SET state = 'running', started_at = coalesce(started_at, %(now)s)
@@ -113,9 +113,9 @@ def start_due(connection: Connection, now: datetime) -> int:
 
 
 def release(connection: Connection, campaign_id: str, by: str, now: datetime) -> bool:
-    """Awaiting release -> scheduled, by somebody else than who submitted it. False when it is not theirs to release, or no more.
+    """Awaiting release -> scheduled, by another person than the one who submitted it. False for the same person or another state.
 
-    Its chunks keep their rate from now on.
+    Its chunks keep their rate, counted from now.
     """
     with connection.transaction():
         row = connection.execute(
@@ -132,7 +132,7 @@ def release(connection: Connection, campaign_id: str, by: str, now: datetime) ->
 
 
 def pause(connection: Connection, campaign_id: str, now: datetime) -> bool:
-    """Running or scheduled -> paused. False when the campaign is in no state to be paused."""
+    """Running or scheduled -> paused. False in any other state."""
     return bool(
         connection.execute(
             "UPDATE campaigns SET state = 'paused', paused_at = %s WHERE id = %s AND state IN ('running', 'scheduled')",
@@ -142,7 +142,7 @@ def pause(connection: Connection, campaign_id: str, now: datetime) -> bool:
 
 
 def halt(connection: Connection, no: int, note: str, now: datetime) -> bool:
-    """Running -> paused, with a note that says why. False when the campaign runs no more."""
+    """Running -> paused, with a note that says why. False in any other state."""
     return bool(
         connection.execute(
             "UPDATE campaigns SET state = 'paused', paused_at = %s, note = %s WHERE no = %s AND state = 'running'", (now, note, no)
@@ -151,8 +151,10 @@ def halt(connection: Connection, no: int, note: str, now: datetime) -> bool:
 
 
 def resume(connection: Connection, campaign_id: str, now: datetime) -> bool:
-    """Paused -> scheduled, from where it starts at once or at its `send_at`; what was due meanwhile keeps its rate, and why it
-    paused is settled."""
+    """Paused -> scheduled; it then starts at once or at its `send_at`. False in any other state.
+
+    What was due meanwhile keeps its rate, and the note is cleared.
+    """
     with connection.transaction():
         row = connection.execute(
             """
@@ -172,19 +174,19 @@ def resume(connection: Connection, campaign_id: str, now: datetime) -> bool:
     return True
 
 
-def _shift(connection: Connection, no: int, period: int, stood_since: datetime, now: datetime) -> None:
-    """Move what was due while the campaign stood still, so that it does not all leave at once."""
+def _shift(connection: Connection, no: int, period: int, paused_since: datetime, now: datetime) -> None:
+    """Postpone the chunks by the time of the pause, so that those due meanwhile are not all sent at once."""
     connection.execute(
         """
         UPDATE chunks SET due_at = due_at + (%(now)s - %(since)s), touched_at = NULL
         WHERE period = %(period)s AND campaign_no = %(no)s AND done_at IS NULL AND due_at + (%(now)s - %(since)s) > %(now)s
         """,
-        {"now": now, "since": stood_since, "period": period, "no": no},
+        {"now": now, "since": paused_since, "period": period, "no": no},
     )
 
 
 def cancel(connection: Connection, campaign_id: str, now: datetime) -> bool:
-    """Stop for good: what is not yet handed over becomes `cancelled`. False when it had ended already."""
+    """Stop for good: what is not handed over becomes `cancelled`. False where the campaign had ended already."""
     with connection.transaction():
         row = connection.execute(
             """
@@ -195,48 +197,48 @@ def cancel(connection: Connection, campaign_id: str, now: datetime) -> bool:
         ).fetchone()
         if row is None:
             return False
-        names = {"now": now, "no": row[0], "period": row[1]}
+        parameters = {"now": now, "no": row[0], "period": row[1]}
         connection.execute(
-            """
+            f"""
             UPDATE messages m SET state = 'cancelled', reason = 'cancelled', until = NULL, updated_at = %(now)s
             FROM chunks k
-            WHERE k.period = %(period)s AND k.campaign_no = %(no)s AND m.period = k.period AND m.chunk = k.chunk
+            WHERE k.period = %(period)s AND k.campaign_no = %(no)s AND {same_chunk("m", "k")}
               AND m.state IN ('pending', 'held', 'waiting')
             """,
-            names,
+            parameters,
         )
-        connection.execute(  # no leg is followed by another
-            """
+        connection.execute(  # no other leg follows
+            f"""
             UPDATE messages m SET until = NULL FROM chunks k
-            WHERE k.period = %(period)s AND k.campaign_no = %(no)s AND m.period = k.period AND m.chunk = k.chunk
+            WHERE k.period = %(period)s AND k.campaign_no = %(no)s AND {same_chunk("m", "k")}
               AND m.until IS NOT NULL
             """,
-            names,
+            parameters,
         )
         connection.execute(
-            """
-            INSERT INTO messages (period, chunk, row, leg, campaign_no, updated_at, recipient_id, state, reason, decision)
-            SELECT j.period, j.chunk, j.row, 0, j.campaign_no, %(now)s, j.recipient_id, 'cancelled', 'cancelled', '{}'
-            FROM chunks k JOIN jobs j ON j.period = k.period AND j.chunk = k.chunk
+            f"""
+            INSERT INTO messages ({KEY}, campaign_no, updated_at, recipient_id, state, reason, decision)
+            SELECT j.period, j.chunk, j.row, 0, j.campaign_no, %(now)s, j.recipient_id, 'cancelled', 'cancelled', '{{}}'
+            FROM chunks k JOIN jobs j ON {same_chunk("j", "k")}
             WHERE k.period = %(period)s AND k.campaign_no = %(no)s AND k.done_at IS NULL
-              AND NOT EXISTS (SELECT FROM messages m WHERE m.period = j.period AND m.chunk = j.chunk AND m.row = j.row)
+              AND NOT EXISTS (SELECT FROM messages m WHERE {same_job("m", "j")})
             """,
-            names,
+            parameters,
         )
         connection.execute(
-            """
+            f"""
             UPDATE chunks k SET done_at = %(now)s
             WHERE k.period = %(period)s AND k.campaign_no = %(no)s AND k.done_at IS NULL
               AND NOT EXISTS (
-                SELECT FROM messages m WHERE m.period = k.period AND m.chunk = k.chunk AND m.state = 'claimed')
+                SELECT FROM messages m WHERE {same_chunk("m", "k")} AND m.state = 'claimed')
             """,
-            names,
+            parameters,
         )
     return True
 
 
 def finish_ended(connection: Connection, now: datetime, no: int | None = None) -> int:
-    """Mark as finished every running campaign (or the one given) in which nothing is left to do; says how many."""
+    """Finish every running campaign (or the one given) in which nothing is left to do; returns their number."""
     return connection.execute(
         """
         UPDATE campaigns c SET state = 'finished', finished_at = %(now)s

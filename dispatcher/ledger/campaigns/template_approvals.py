@@ -1,4 +1,4 @@
-"""Who approved which wording of a template, and who took that back: appended only, and the newest word on a digest counts."""
+"""Approvals of template versions and their withdrawals. Rows are only added; the newest row of a digest counts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dispatcher.ledger.connection import Connection
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """One word on one wording: an approval, or with `approved` False its withdrawal."""
+    """One approval of a template version, or its withdrawal (`approved` False)."""
 
     no: int
     template: str
@@ -26,7 +26,7 @@ _FIELDS = "no, template, version, digest, approved, actor, at"
 
 
 def add(connection: Connection, template: str, version: str, digest: str, approved: bool, actor: str, now: datetime) -> Approval:
-    """Note what somebody said of a wording."""
+    """Record an approval or a withdrawal."""
     row = connection.execute(
         f"INSERT INTO template_approvals (template, version, digest, approved, actor, at) VALUES (%s, %s, %s, %s, %s, %s)"
         f" RETURNING {_FIELDS}",
@@ -37,7 +37,7 @@ def add(connection: Connection, template: str, version: str, digest: str, approv
 
 
 def latest(connection: Connection) -> dict[str, Approval]:
-    """The newest word on each wording there ever was, by digest."""
+    """The newest approval or withdrawal of every template version, by digest."""
     rows = connection.execute(f"SELECT DISTINCT ON (digest) {_FIELDS} FROM template_approvals ORDER BY digest, no DESC")
     return {approval.digest: approval for approval in (Approval(*row) for row in rows)}
 
@@ -53,7 +53,7 @@ IN_FORCE = """
 
 
 def in_force(connection: Connection, templates: Collection[str]) -> Mapping[str, int]:
-    """The wordings of these templates that may leave: digest -> the number of its approval."""
+    """The approved versions of these templates: digest -> number of its approval."""
     rows = connection.execute(
         """
         SELECT digest, no FROM (
@@ -67,7 +67,7 @@ def in_force(connection: Connection, templates: Collection[str]) -> Mapping[str,
 
 
 def history(connection: Connection, template: str, limit: int = 100) -> list[Approval]:
-    """What was said of a template, newest first."""
+    """The approvals and withdrawals of a template, newest first."""
     rows = connection.execute(
         f"SELECT {_FIELDS} FROM template_approvals WHERE template = %s ORDER BY no DESC LIMIT %s", (template, limit)
     )

@@ -1,7 +1,7 @@
-"""What people said about how they want to be reached: append-only events, and the current state that follows from them.
+"""Consent events: recorded choices, only ever added, and the choices in force that follow from them.
 
-The recipient's row is the lock: whoever records takes it FOR UPDATE, the claim gate takes it FOR SHARE. So every claim
-committed before a no did, or sees it.
+The recipient's row is the lock: recording takes it FOR UPDATE, the claim gate takes it FOR SHARE. So every claim either commits
+before an opt-out does, or sees it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,17 @@ from dispatcher.domain.preferences import SWITCHES, BadChoice, Change, ResolvedC
 from dispatcher.domain.recipient import GROUP_OF, ChannelGroup, Choice
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.consent import revoke_pending
-from dispatcher.ledger.consent.hash_chain import COLUMNS, START, ChainBreak, ConsentEvent, columns, link, seal, standing, verify
+from dispatcher.ledger.consent.hash_chain import (
+    COLUMNS,
+    START,
+    ChainBreak,
+    ConsentEvent,
+    choice_entry,
+    columns,
+    event_hash,
+    seal,
+    verify,
+)
 from dispatcher.ledger.consent.revoke_pending import OptOut
 
 __all__ = [
@@ -35,7 +45,7 @@ __all__ += ["choices_as_of", "choices_from", "history", "preferences", "record",
 
 @dataclass(frozen=True, slots=True)
 class ConsentStatement:
-    """What one person said at one moment. `said_at` None: nobody knows when, see `resolve_changes`."""
+    """The choices of one person at one moment. `said_at` None: the moment is unknown, see `preferences.rule`."""
 
     recipient_id: str
     changes: tuple[Change, ...]
@@ -44,7 +54,7 @@ class ConsentStatement:
 
 @dataclass(frozen=True, slots=True)
 class RecordResult:
-    """What a word led to: the person's version now, the new events, and what a newer word outranked."""
+    """The result of a statement: the person's version now, the new events, and the changes that a newer choice outranked."""
 
     version: int
     events: tuple[ConsentEvent, ...] = ()
@@ -53,7 +63,7 @@ class RecordResult:
 
 @dataclass(frozen=True, slots=True)
 class Preferences:
-    """A person's current choices by subject, and the version to name when changing them."""
+    """A person's choices in force by subject, and the version to give when changing them."""
 
     recipient_id: str
     version: int
@@ -82,10 +92,10 @@ def record(
     now: datetime,
     expected_version: int | None = None,
 ) -> RecordResult:
-    """Record what one person said and stop what it forbids, in one transaction.
+    """Record one person's choices and refuse the messages that they forbid, in one transaction.
 
-    `wording` is the version of the text the person saw. Raises `UnknownRecipient`, `BadChoice` for a `said_at` in the
-    future, and `VersionConflict` where `expected_version` is given and no longer stands.
+    `wording` is the version of the text that the person saw. Raises `UnknownRecipient`, `BadChoice` for a `said_at` in the future,
+    and `VersionConflict` where `expected_version` is given and is not the version now.
     """
     with connection.transaction():
         people = _lock(connection, [recipient_id])
@@ -93,35 +103,35 @@ def record(
             raise UnknownRecipient(recipient_id)
         if expected_version is not None and people[0].version != expected_version:
             raise VersionConflict(people[0].version)
-        word = ConsentStatement(recipient_id, tuple(changes), said_at)
-        return record_all(connection, secret, [word], source, actor, wording, now)[recipient_id]
+        statement = ConsentStatement(recipient_id, tuple(changes), said_at)
+        return record_all(connection, secret, [statement], source, actor, wording, now)[recipient_id]
 
 
 def record_all(
     connection: Connection,
     secret: bytes,
-    words: Iterable[ConsentStatement],
+    statements: Iterable[ConsentStatement],
     source: str,
     actor: str,
     wording: str,
     now: datetime,
 ) -> dict[str, RecordResult]:
-    """Record what many people said, one word each, set-based, in one transaction; unknown people are left out."""
-    said = {word.recipient_id: word for word in words}
-    if any(word.said_at and word.said_at > now for word in said.values()):
+    """Record the choices of many people, one statement each, in one transaction; unknown people are left out."""
+    by_person = {statement.recipient_id: statement for statement in statements}
+    if any(statement.said_at and statement.said_at > now for statement in by_person.values()):
         raise BadChoice("said_at", "lies in the future")
     with connection.transaction():
-        people = _lock(connection, list(said))
-        rulings = {person.id: _rule(person, said[person.id]) for person in people}
+        people = _lock(connection, list(by_person))
+        rulings = {person.id: _rule(person, by_person[person.id]) for person in people}
         numbers = iter(_numbers(connection, sum(len(ruling.accepted) for ruling in rulings.values())))
         results: dict[str, RecordResult] = {}
         for person in people:
-            word, ruling = said[person.id], rulings[person.id]
+            statement, ruling = by_person[person.id], rulings[person.id]
             events = tuple(
                 ConsentEvent(
                     next(numbers), person.id, person.seq + place, change.subject,
                     person.choices.get(change.subject, {}).get("value"), change.value,
-                    source, actor, wording, word.said_at or now, now,
+                    source, actor, wording, statement.said_at or now, now,
                 )
                 for place, change in enumerate(ruling.accepted, start=1)
             )  # fmt: skip
@@ -135,14 +145,14 @@ def record_all(
 def _lock(connection: Connection, ids: list[str]) -> list[_Person]:
     rows = connection.execute(
         "SELECT id, version, choices, consent_seq, consent_head, erased_at IS NOT NULL FROM recipients"
-        " WHERE id = ANY(%s) ORDER BY id FOR UPDATE",  # in one order, so that two recorders never wait for each other
+        " WHERE id = ANY(%s) ORDER BY id FOR UPDATE",  # in one order, so that two transactions cannot deadlock
         (ids,),
     ).fetchall()
     return [_Person(*row) for row in rows]
 
 
-def _rule(person: _Person, word: ConsentStatement) -> ResolvedChanges:
-    return resolve_changes(choices_from(person.choices), word.changes, word.said_at, closed=person.erased)
+def _rule(person: _Person, statement: ConsentStatement) -> ResolvedChanges:
+    return resolve_changes(choices_from(person.choices), statement.changes, statement.said_at, closed=person.erased)
 
 
 def _numbers(connection: Connection, count: int) -> list[int]:
@@ -152,7 +162,7 @@ def _numbers(connection: Connection, count: int) -> list[int]:
     return sorted(number for (number,) in rows)
 
 
-_FOLLOW = """
+_UPDATE_RECIPIENTS = """
 UPDATE recipients
 SET choices = new.choices, consent_seq = new.seq, consent_head = decode(new.head, 'hex'), consent_seal = decode(new.seal, 'hex'),
     version = version + 1, updated_at = %s
@@ -164,41 +174,41 @@ WHERE recipients.id = new.id
 def _append(
     connection: Connection, secret: bytes, people: Sequence[_Person], results: Mapping[str, RecordResult], now: datetime
 ) -> None:
-    """Chain and write the events, then let each person's row and parked messages follow."""
+    """Chain and write the events, then update each person's row and refuse the messages that the new choices forbid."""
     rows: list[dict[str, Any]] = []
-    noes: list[OptOut] = []
+    opt_outs: list[OptOut] = []
     with (
         connection.cursor() as cursor,
         cursor.copy(f"COPY consent_events ({COLUMNS}, previous_hash, hash) FROM STDIN") as copy,
     ):
         for person in people:
-            head, now_standing = person.head or START, dict(person.choices)
+            head, choices = person.head or START, dict(person.choices)
             for event in results[person.id].events:
-                previous, head = head, link(secret, event, head)
+                previous, head = head, event_hash(secret, event, head)
                 copy.write_row((*columns(event), previous, head))
-                now_standing[event.subject] = standing(event)
-            noes += _noes(results[person.id].events, now_standing)
+                choices[event.subject] = choice_entry(event)
+            opt_outs += _opt_outs(results[person.id].events, choices)
             seq = person.seq + len(results[person.id].events)
             sealed = seal(secret, person.id, seq, head)
-            rows.append({"id": person.id, "choices": now_standing, "seq": seq, "head": head.hex(), "seal": sealed.hex()})
-    connection.execute(_FOLLOW, (now, Jsonb(rows)))
-    revoke_pending.revoke_pending(connection, noes, now)
+            rows.append({"id": person.id, "choices": choices, "seq": seq, "head": head.hex(), "seal": sealed.hex()})
+    connection.execute(_UPDATE_RECIPIENTS, (now, Jsonb(rows)))
+    revoke_pending.revoke_pending(connection, opt_outs, now)
 
 
-def _noes(events: Sequence[ConsentEvent], now_standing: Mapping[str, Mapping[str, str]]) -> list[OptOut]:
-    """The events that forbid outright. What merely narrows (tailored to standard) is decided anew, by the version."""
-    no_channel_left = all(now_standing.get(subject, {}).get("value") == "off" for subject in SWITCHES)
-    noes = []
+def _opt_outs(events: Sequence[ConsentEvent], choices: Mapping[str, Mapping[str, str]]) -> list[OptOut]:
+    """The events that forbid messages. A change from tailored to standard does not: the new version has them decided again."""
+    no_channel_left = all(choices.get(subject, {}).get("value") == "off" for subject in SWITCHES)
+    opt_outs = []
     for event in events:
-        subject, _, what = event.subject.partition(":")
+        subject, _, name = event.subject.partition(":")
         if subject == "offer" and event.new_value == "none":
-            noes.append(OptOut(event.recipient_id, ReasonCode.CHOICE_NONE, event.evidence, offer_type=what))
+            opt_outs.append(OptOut(event.recipient_id, ReasonCode.CHOICE_NONE, event.evidence, offer_type=name))
         elif subject == "channel" and event.new_value == "off":
-            closed = tuple(str(channel) for channel, group in GROUP_OF.items() if group == ChannelGroup(what))
-            noes.append(OptOut(event.recipient_id, ReasonCode.CHANNEL_OFF, event.evidence, closed, no_channel_left))
+            closed = tuple(str(channel) for channel, group in GROUP_OF.items() if group == ChannelGroup(name))
+            opt_outs.append(OptOut(event.recipient_id, ReasonCode.CHANNEL_OFF, event.evidence, closed, no_channel_left))
         elif event.subject == "objection:marketing" and event.new_value == "on":
-            noes.append(OptOut(event.recipient_id, ReasonCode.OBJECTED, event.evidence))
-    return noes
+            opt_outs.append(OptOut(event.recipient_id, ReasonCode.OBJECTED, event.evidence))
+    return opt_outs
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
@@ -213,7 +223,7 @@ def choices_from(stored: Mapping[str, Mapping[str, str]]) -> dict[str, Choice]:
 
 
 def preferences(connection: Connection, recipient_id: str) -> Preferences:
-    """What stands now. Raises `UnknownRecipient`."""
+    """The choices in force. Raises `UnknownRecipient`."""
     row = connection.execute("SELECT version, choices FROM recipients WHERE id = %s", (recipient_id,)).fetchone()
     if row is None:
         raise UnknownRecipient(recipient_id)
@@ -221,7 +231,7 @@ def preferences(connection: Connection, recipient_id: str) -> Preferences:
 
 
 def history(connection: Connection, recipient_id: str) -> list[ConsentEvent]:
-    """All that a person ever chose, oldest first."""
+    """All consent events of a person, oldest first."""
     rows = connection.execute(
         f"SELECT {COLUMNS} FROM consent_events WHERE recipient_id = %s ORDER BY seq",
         (recipient_id,),
@@ -238,16 +248,16 @@ def choices_as_of(connection: Connection, recipient_ids: Sequence[str], moment: 
         """,
         (list(recipient_ids), moment),
     )
-    known: dict[str, dict[str, Choice]] = {}
+    choices: dict[str, dict[str, Choice]] = {}
     for recipient_id, subject, value, no, source, said_at in rows:
-        known.setdefault(recipient_id, {})[subject] = Choice(value, f"consent:{no}", source, said_at)
-    return known
+        choices.setdefault(recipient_id, {})[subject] = Choice(value, f"consent:{no}", source, said_at)
+    return choices
 
 
 def as_of(connection: Connection, recipient_id: str, moment: datetime) -> dict[str, Choice]:
-    """What we knew at a moment, by subject: what had been recorded by then, whenever it was said."""
-    known: dict[str, Choice] = {}
+    """The choices that were in force at a moment, by subject: recorded by then, whenever they were made."""
+    choices: dict[str, Choice] = {}
     for event in history(connection, recipient_id):
         if event.recorded_at <= moment:
-            known[event.subject] = Choice(event.new_value, event.evidence, event.source, event.said_at)
-    return known
+            choices[event.subject] = Choice(event.new_value, event.evidence, event.source, event.said_at)
+    return choices

@@ -1,4 +1,4 @@
-"""The chain of consent events: what is hashed, how, and the search for a link that is not as it was written."""
+"""The hash chain of a person's consent events: what is hashed and how, and the check of all chains."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from typing import Any
 from dispatcher.domain.derived_keys import derive
 from dispatcher.ledger.connection import Connection
 
-START = bytes(32)  # what the first link of every chain hangs on
+START = bytes(32)  # the previous hash of the first event of every chain
 PEOPLE_PER_STEP = 2_000
 
 
 @dataclass(frozen=True, slots=True)
 class ConsentEvent:
-    """One recorded choice. `said_at` is when the person said it, `recorded_at` when we wrote it down."""
+    """One recorded choice. `said_at` is when the person made it, `recorded_at` when we recorded it."""
 
     no: int
     recipient_id: str
@@ -36,7 +36,7 @@ class ConsentEvent:
 
     @property
     def evidence(self) -> str:
-        """How a decision cites it."""
+        """How a decision names it as evidence."""
         return f"consent:{self.no}"
 
 
@@ -47,45 +47,45 @@ _canonical = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 @dataclass(frozen=True, slots=True)
 class ChainBreak:
-    """A fault in one person's chain; `seq` is the place where it shows, None where it is about the person's row."""
+    """A fault in one person's chain. `seq` is where it was found, None where the person's row is wrong."""
 
     recipient_id: str
     seq: int | None
     fault: str
 
 
-def link(secret: bytes, event: ConsentEvent, previous_hash: bytes) -> bytes:
-    """The hash of an event in its place: every column of it, and through `previous_hash` all that came before."""
+def event_hash(secret: bytes, event: ConsentEvent, previous_hash: bytes) -> bytes:
+    """The hash of an event: over all its columns, and through `previous_hash` over all events before it."""
     written = [value.astimezone(UTC).isoformat() if isinstance(value, datetime) else value for value in columns(event)]
     return hmac.digest(derive(secret, "consent"), previous_hash + _canonical(written).encode(), "sha256")
 
 
 def seal(secret: bytes, recipient_id: str, seq: int, head: bytes | None) -> bytes:
-    """The keyed hash that a person's row bears over the end of their chain; `head` is None where nothing was said yet.
+    """The keyed hash over the end of a person's chain, stored in the person's row; `head` is None where there are no events.
 
-    An older end has another seal, which is nowhere any more: so a chain can't be cut short, not even together with the row.
+    An older end has another seal, which is stored nowhere: so nobody can cut a chain short, not even by changing the row too.
     """
     written = _canonical([recipient_id, seq, (head or START).hex()]).encode()
     return hmac.digest(derive(secret, "consent end"), written, "sha256")
 
 
-def standing(event: ConsentEvent) -> dict[str, str]:
-    """The entry that an event leaves in `recipients.choices` under its subject."""
+def choice_entry(event: ConsentEvent) -> dict[str, str]:
+    """The entry of an event in `recipients.choices`, under its subject."""
     at = event.said_at.astimezone(UTC).isoformat()
     return {"value": event.new_value, "event": event.evidence, "source": event.source, "at": at}
 
 
 def verify(connection: Connection, secret: bytes) -> list[ChainBreak]:
-    """Walk all chains, some thousand people at a time, and compare each person's row with what their chain says.
+    """Check all chains, some thousand people at a time, and compare each person's row with their chain.
 
-    Finds changed, added, missing and swapped events, chains cut short, chains of nobody, and choices that don't follow from the
-    chain. What it can't find, since it takes no key: that the database's owner put a person back whole, row and chain, to an
-    earlier state of which they had kept a copy, or removed a person and their chain altogether.
+    Finds changed, added, missing and swapped events, chains that were cut short, chains without a person, and choices that do not
+    follow from the chain. Two changes need no key and are not found: the owner of the database restores a person, row and chain, to
+    an earlier copy, or deletes a person with the whole chain.
     """
     broken: list[ChainBreak] = []
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        broken += _strays(connection)
+        broken += _orphans(connection)
         last = ""
         while people := connection.execute(_PEOPLE, {"last": last, "limit": PEOPLE_PER_STEP}).fetchall():
             last = people[-1][0]
@@ -100,7 +100,7 @@ SELECT id, consent_seq, consent_head, consent_seal, choices FROM recipients WHER
 """
 
 
-def _strays(connection: Connection) -> list[ChainBreak]:
+def _orphans(connection: Connection) -> list[ChainBreak]:
     rows = connection.execute(
         "SELECT DISTINCT e.recipient_id FROM consent_events e LEFT JOIN recipients r ON r.id = e.recipient_id WHERE r.id IS NULL"
     ).fetchall()
@@ -131,10 +131,10 @@ def _faults(
             yield ChainBreak(recipient_id, due, "missing")
         elif previous_hash != running:
             yield ChainBreak(recipient_id, event.seq, "does not follow the event before it")
-        if link(secret, event, previous_hash) != written:
+        if event_hash(secret, event, previous_hash) != written:
             yield ChainBreak(recipient_id, event.seq, "changed")
         due, running = event.seq + 1, written
-        derived[event.subject] = standing(event)
+        derived[event.subject] = choice_entry(event)
     seq, head, sealed = end
     if (due - 1, running) != (seq, head or START):
         yield ChainBreak(recipient_id, due, "the chain does not end where the person's row says")

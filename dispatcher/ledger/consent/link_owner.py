@@ -1,4 +1,4 @@
-"""Whoever comes by a link in one of our messages: the message says who they are, and only the ledger knows."""
+"""Who clicked a link in one of our messages. The link holds a message id only; the ledger knows its recipient."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from channels.base import Channel
 from dispatcher.domain.message import OfferType
 from dispatcher.domain.message_id import MessageId
 from dispatcher.domain.recipient import GROUP_OF, ChannelGroup, Language
-from dispatcher.ledger.connection import Connection
+from dispatcher.ledger.connection import Connection, fetch_one
+from dispatcher.ledger.message_key import ENTITY, SPEC, is_message, join_origin, key_values
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,29 +28,34 @@ class LinkOwner:
 
     @property
     def group(self) -> ChannelGroup:
-        """The switch that rules the message's channel."""
+        """The channel group of the message's channel."""
         return GROUP_OF[self.channel]
 
 
 def find(connection: Connection, ref: MessageId) -> LinkOwner | None:
-    """Who got this message; None where it never left or is not there any more. Needs no job: content is kept for days, links work
-    for years."""
-    row = connection.execute(
-        """
-        SELECT r.id, r.language, r.erased_at IS NOT NULL, s.spec->>'entity', m.channel, s.spec->>'offer_type',
-               coalesce(m.accepted_at, m.claimed_at)
-        FROM messages m
-        JOIN recipients r ON r.id = m.recipient_id
-        LEFT JOIN campaigns c ON c.no = m.campaign_no
-        LEFT JOIN triggers t ON t.chunk = m.chunk AND m.campaign_no IS NULL
-        CROSS JOIN LATERAL (SELECT coalesce(c.spec, t.spec) AS spec) s
-        WHERE m.period = %s AND m.chunk = %s AND m.row = %s AND m.leg = %s
-          AND m.channel IS NOT NULL AND coalesce(m.accepted_at, m.claimed_at) IS NOT NULL
+    """Who got this message; None where it was never handed over or is deleted.
+
+    Does not need the job: its content is kept for days, and links have to work for years.
+    """
+    row = fetch_one(
+        connection,
+        f"""
+        SELECT r.id, r.language, r.erased_at IS NOT NULL AS erased, {ENTITY} AS entity, m.channel,
+               {SPEC}->>'offer_type' AS offer_type, coalesce(m.accepted_at, m.claimed_at) AS handed_over_at
+        FROM messages m JOIN recipients r ON r.id = m.recipient_id {join_origin("m")}
+        WHERE {is_message("m")} AND m.channel IS NOT NULL AND coalesce(m.accepted_at, m.claimed_at) IS NOT NULL
         """,
-        (ref.period, ref.chunk, ref.row, ref.leg),
-    ).fetchone()
+        key_values(ref),
+    )
     if row is None:
         return None
-    recipient_id, language, erased, entity, channel, offer_type, handed_over_at = row
-    offer = OfferType(offer_type) if offer_type else None
-    return LinkOwner(ref, recipient_id, language, erased, entity or "", Channel(channel), offer, handed_over_at)
+    return LinkOwner(
+        ref=ref,
+        recipient_id=row["id"],
+        language=row["language"],
+        erased=row["erased"],
+        entity=row["entity"] or "",
+        channel=Channel(row["channel"]),
+        offer_type=OfferType(row["offer_type"]) if row["offer_type"] else None,
+        handed_over_at=row["handed_over_at"],
+    )

@@ -1,4 +1,4 @@
-"""Recipients in the ledger: taken in by the thousand, shown, exported, erased."""
+"""Recipients: import in batches, show, export, erase."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from dispatcher.ledger.consent.events import ConsentStatement
 from dispatcher.ledger.consent.hash_chain import seal
 from dispatcher.ledger.consent.revoke_pending import OptOut
 from dispatcher.ledger.keyed_hash import address_key
+from dispatcher.ledger.message_key import join_origin, key_of, same_job, same_message
 
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """One person as the bank's master data tells it, checked and in normal form (see `dispatcher.recipients.parse`).
+    """One person as in the bank's master data, checked and in normal form (see `intake.recipient.parse`).
 
-    `changes` are the choices that came along and `said_at` when they were made, None where the file doesn't tell.
+    `changes` are the choices in the same row, and `said_at` is when they were made; None where the file does not say.
     """
 
     id: str
@@ -48,7 +49,7 @@ class Recipient:
 
 @dataclass(frozen=True, slots=True)
 class UpsertResult:
-    """What became of a batch, by id. `erased` were left alone: an import does not undo an erasure."""
+    """The result of a batch, by id. `erased` people were left out: an import does not undo an erasure."""
 
     new: frozenset[str]
     changed: frozenset[str]
@@ -84,20 +85,19 @@ RETURNING id, xmax = 0
 
 
 def upsert(connection: Connection, secret: bytes, batch: Sequence[Recipient], actor: str, now: datetime) -> UpsertResult:
-    """Take in a batch (each id once) in one transaction: attributes are replaced, choices become consent events.
+    """Write a batch (each id once) in one transaction: attributes are replaced, choices become consent events.
 
-    What is equal already stays untouched, version included. An import is the bank's master data, not the person
-    speaking, so its choices obey `choices.rule`: they may always let less through, but override a choice that the
-    person made elsewhere only where the row's `said_at` is later. An erased person comes back only by a row said after
-    the erasure.
+    An equal row changes nothing, not even the version. An import is the bank's master data, not the person's own statement, so its
+    choices follow `preferences.rule`: they may always allow less, but override a choice that the person made elsewhere only where
+    the row's `said_at` is later. An erased person comes back only with a row whose `said_at` is after the erasure.
     """
     ids = {recipient.id for recipient in batch}
     with connection.transaction():
         _copy(connection, secret, batch)
         erased = {row[0] for row in connection.execute(_LEAVE_ERASED)}
         written: dict[str, bool] = dict(connection.execute(_UPSERT, {"now": now}).fetchall())
-        words = [ConsentStatement(r.id, r.changes, r.said_at) for r in batch if r.changes and r.id not in erased]
-        recorded = events.record_all(connection, secret, words, Source.IMPORT, actor, "", now) if words else {}
+        statements = [ConsentStatement(r.id, r.changes, r.said_at) for r in batch if r.changes and r.id not in erased]
+        recorded = events.record_all(connection, secret, statements, Source.IMPORT, actor, "", now) if statements else {}
         connection.execute("TRUNCATE incoming")  # for a caller whose own transaction goes on
     new = {recipient_id for recipient_id, inserted in written.items() if inserted}
     changed = (written.keys() | {recipient_id for recipient_id, result in recorded.items() if result.events}) - new
@@ -148,8 +148,9 @@ SELECT jsonb_strip_nulls(jsonb_build_object(
 
 
 def show(connection: Connection, recipient_id: str) -> dict[str, Any]:
-    """All that stands about a person, ready for JSON, in the words of the import file, with the proof of each choice in
-    `choices`. Raises `UnknownRecipient`.
+    """A person's record, ready for JSON, with the field names of the import file and the evidence of each choice in `choices`.
+
+    Raises `UnknownRecipient`.
     """
     row = connection.execute(_SHOW, (recipient_id,)).fetchone()
     if row is None:
@@ -168,12 +169,12 @@ def show(connection: Connection, recipient_id: str) -> dict[str, Any]:
 
 
 def has_email(connection: Connection, recipient_id: str) -> bool:
-    """Whether the person can be written to by e-mail at all; False for a person who is not there."""
+    """Whether the person has an e-mail address; False for an unknown person."""
     row = connection.execute("SELECT email IS NOT NULL FROM recipients WHERE id = %s", (recipient_id,)).fetchone()
     return bool(row and row[0])
 
 
-# The places of a person's jobs, wherever they stand: one look into an index per campaign, and one for triggers and repeated rows.
+# The keys of a person's jobs: one index scan per campaign, and one for triggers and repeated rows.
 _JOBS = """
 SELECT period, chunk, row FROM jobs WHERE recipient_id = %(id)s AND (campaign_no IS NULL OR repeat_of IS NOT NULL)
 UNION ALL
@@ -187,11 +188,11 @@ SELECT jsonb_build_object(
     'consent', (SELECT coalesce(jsonb_agg(to_jsonb(e) ORDER BY e.seq), '[]') FROM consent_events e
                 WHERE e.recipient_id = %(id)s),
     'messages', (SELECT coalesce(jsonb_agg(to_jsonb(m) || jsonb_build_object(
-                     'id', concat_ws('-', m.period, m.chunk, m.row, m.leg), 'campaign', campaigns.id,
+                     'id', concat_ws('-', {key_of("m")}), 'campaign', c.id, 'trigger', t.key,
                      'events', (SELECT coalesce(jsonb_agg(to_jsonb(p) ORDER BY p.at), '[]') FROM provider_events p
-                                WHERE (p.period, p.chunk, p.row, p.leg) = (m.period, m.chunk, m.row, m.leg)))
-                     ORDER BY m.period, m.chunk, m.row, m.leg), '[]')
-                 FROM messages m LEFT JOIN campaigns ON campaigns.no = m.campaign_no WHERE m.recipient_id = %(id)s),
+                                WHERE {same_message("p", "m")}))
+                     ORDER BY {key_of("m")}), '[]')
+                 FROM messages m {join_origin("m")} WHERE m.recipient_id = %(id)s),
     'jobs', (SELECT coalesce(jsonb_agg(to_jsonb(j) ORDER BY j.period, j.chunk, j.row), '[]')
              FROM jobs j JOIN ({_JOBS}) mine USING (period, chunk, row)),
     'answers', (SELECT coalesce(jsonb_agg(to_jsonb(t) - 'address_key' - 'recipients' ORDER BY t.received_at, t.id), '[]')
@@ -201,8 +202,8 @@ SELECT jsonb_build_object(
 
 
 def export(connection: Connection, recipient_id: str) -> dict[str, Any]:
-    """All that is known of a person, ready for JSON: `show`, and the consent history, messages with their decisions and
-    events, jobs with their variables, and what came back from their number. Raises `UnknownRecipient`.
+    """All data about a person, ready for JSON: `show`, and consent events, messages with decisions and provider events, jobs with
+    their variables, and inbound messages. Raises `UnknownRecipient`.
     """
     with connection.transaction():
         shown = show(connection, recipient_id)
@@ -212,20 +213,20 @@ def export(connection: Connection, recipient_id: str) -> dict[str, Any]:
 
 EMPTY_JOBS = f"""
 UPDATE jobs j SET data = '{{}}' FROM ({_JOBS}) mine
-WHERE (j.period, j.chunk, j.row) = (mine.period, mine.chunk, mine.row) AND j.data <> '{{}}'
+WHERE {same_job("j", "mine")} AND j.data <> '{{}}'
 """
-_FORGET_ANSWERS = """
+_CLEAR_INBOUND = """
 UPDATE inbound_texts SET words = NULL, closed_at = coalesce(closed_at, %(now)s), closed_by = coalesce(closed_by, 'erasure')
 WHERE recipients @> ARRAY[%(id)s::text] AND words IS NOT NULL
 """
-_FORGET_NEWS = """
+_CLEAR_EVENTS = f"""
 UPDATE provider_events e SET extra = NULL FROM messages m
-WHERE m.recipient_id = %(id)s AND (e.period, e.chunk, e.row, e.leg) = (m.period, m.chunk, m.row, m.leg) AND e.extra IS NOT NULL
+WHERE m.recipient_id = %(id)s AND {same_message("e", "m")} AND e.extra IS NOT NULL
 """
-_FORGET_MISSES = """
+_DELETE_SOFT_BOUNCES = """
 DELETE FROM misses f USING recipients r WHERE r.id = %(id)s AND f.address_key IN (r.email_key, r.phone_key, r.whatsapp_key)
 """
-_FORGET_CONVERSATIONS = """
+_DELETE_WHATSAPP_WINDOWS = """
 DELETE FROM conversations w USING recipients r WHERE r.id = %(id)s AND w.address_key IN (r.phone_key, r.whatsapp_key)
 """
 _ERASE = """
@@ -238,11 +239,11 @@ WHERE id = %(id)s
 
 
 def erase(connection: Connection, secret: bytes, recipient_id: str, actor: str, now: datetime) -> bool:
-    """Forget a person: addresses, profile, devices, birth date, what was to be written and what they answered. False where
+    """Erase a person: addresses, profile, devices, birth date, variables of messages, and inbound messages. False where this was
     done before.
 
-    Kept are decisions without content, the consent chain (to which the end of each offer is added), the person's kind
-    and language, in which kept decisions can still be explained, and suppressions, which never held an address.
+    These stay: decisions without content; the chain of consent events, to which the end of each offer type is added; the person
+    kind and the language, so that decisions can still be explained; and suppressions, which never held an address.
     Raises `UnknownRecipient`.
     """
     with connection.transaction():
@@ -256,8 +257,8 @@ def erase(connection: Connection, secret: bytes, recipient_id: str, actor: str, 
         )
         ended = [Change(subject, Mode.NONE) for subject in OFFERS if subject in row[0]]
         events.record(connection, secret, recipient_id, ended, Source.ERASURE, actor, "", now, now)
-        for statement in (_FORGET_NEWS, _FORGET_MISSES, _FORGET_CONVERSATIONS, _ERASE):
+        for statement in (_CLEAR_EVENTS, _DELETE_SOFT_BOUNCES, _DELETE_WHATSAPP_WINDOWS, _ERASE):
             connection.execute(statement, {"id": recipient_id, "now": now})
         connection.execute(EMPTY_JOBS, {"id": recipient_id})
-        connection.execute(_FORGET_ANSWERS, {"id": recipient_id, "now": now})
+        connection.execute(_CLEAR_INBOUND, {"id": recipient_id, "now": now})
     return True

@@ -1,4 +1,4 @@
-"""What a no does to messages that have not left: those parked in its scope become `refused`, in its own transaction."""
+"""What an opt-out does to messages that are not sent yet: those in its scope become `refused`, in the same transaction."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from psycopg.types.json import Jsonb
 
 from dispatcher.domain.decision import ReasonCode
 from dispatcher.ledger.connection import Connection
+from dispatcher.ledger.message_key import SPEC, join_origin, key_of, same_message
 
 _RANK = {code: rank for rank, code in enumerate(ReasonCode)}
 
 
 @dataclass(frozen=True, slots=True)
 class OptOut:
-    """One person's no and its scope: channels (None: all), offer type (None: all), service messages too or not.
+    """One person's opt-out and its scope: channels (None: all), offer type (None: all), service messages too or not.
 
-    `no_channel_left`: the no leaves the person no channel at all, so messages that have none yet fall under it too.
+    `no_channel_left`: the person has no channel left, so messages without a channel are in its scope too.
     """
 
     recipient_id: str
@@ -30,40 +31,37 @@ class OptOut:
     service_too: bool = False
 
 
-_REFUSE = """
-WITH said AS (
-    SELECT * FROM jsonb_to_recordset(%(said)s) AS said (
+_REFUSE = f"""
+WITH opt_out AS (
+    SELECT * FROM jsonb_to_recordset(%(opt_outs)s) AS opt_out (
         recipient_id text, code text, rank integer, evidence text, channels text[], no_channel_left boolean,
         offer_type text, service_too boolean)
 ), hit AS (
-    SELECT DISTINCT ON (m.period, m.chunk, m.row, m.leg) m.period, m.chunk, m.row, m.leg, said.code, said.evidence
-    FROM said
-    JOIN messages m ON m.recipient_id = said.recipient_id AND m.state IN ('pending', 'held', 'waiting')
-    LEFT JOIN campaigns ON campaigns.no = m.campaign_no
-    LEFT JOIN triggers ON m.campaign_no IS NULL AND triggers.chunk = m.chunk
-    CROSS JOIN LATERAL (SELECT coalesce(campaigns.spec, triggers.spec) AS spec) asked
-    WHERE (said.channels IS NULL OR m.channel = ANY (said.channels) OR m.channel IS NULL AND said.no_channel_left)
-      AND (said.service_too OR asked.spec ->> 'kind' IS DISTINCT FROM 'service')
-      AND (said.offer_type IS NULL OR said.offer_type = asked.spec ->> 'offer_type')
-    ORDER BY m.period, m.chunk, m.row, m.leg, said.rank
+    SELECT DISTINCT ON ({key_of("m")}) {key_of("m")}, o.code, o.evidence
+    FROM opt_out o
+    JOIN messages m ON m.recipient_id = o.recipient_id AND m.state IN ('pending', 'held', 'waiting')
+    {join_origin("m")}
+    WHERE (o.channels IS NULL OR m.channel = ANY (o.channels) OR m.channel IS NULL AND o.no_channel_left)
+      AND (o.service_too OR {SPEC} ->> 'kind' IS DISTINCT FROM 'service')
+      AND (o.offer_type IS NULL OR o.offer_type = {SPEC} ->> 'offer_type')
+    ORDER BY {key_of("m")}, o.rank
 )
 UPDATE messages m
 SET state = 'refused', reason = hit.code, until = NULL, updated_at = %(now)s,
     decision = m.decision || jsonb_build_object(
         'stopped', jsonb_build_object('code', hit.code, 'evidence', hit.evidence, 'at', %(at)s::text))
 FROM hit
-WHERE (m.period, m.chunk, m.row, m.leg) = (hit.period, hit.chunk, hit.row, hit.leg)
-  AND m.state IN ('pending', 'held', 'waiting')
+WHERE {same_message("m", "hit")} AND m.state IN ('pending', 'held', 'waiting')
 """
 
 
-def revoke_pending(connection: Connection, said: Sequence[OptOut], now: datetime) -> int:
-    """Refuse the parked messages that these fall upon; the strongest no of a person gives the reason. Returns how many.
+def revoke_pending(connection: Connection, opt_outs: Sequence[OptOut], now: datetime) -> int:
+    """Refuse the unsent messages in the scope of these opt-outs; a person's strongest one gives the reason. Returns their number.
 
-    The caller holds the recipients' rows FOR UPDATE, so no claim runs beside it. What was already stored in `decision`
-    stays; `decision.stopped` = {code, evidence, at} tells what came after it.
+    The caller holds the recipients' rows FOR UPDATE, so no claim runs at the same time. What is stored in `decision` stays;
+    `decision.stopped` = {code, evidence, at} is added to it.
     """
-    if not said:
+    if not opt_outs:
         return 0
-    rows = [asdict(no) | {"rank": _RANK[no.code]} for no in said]
-    return connection.execute(_REFUSE, {"said": Jsonb(rows), "now": now, "at": now.isoformat()}).rowcount
+    rows = [asdict(opt_out) | {"rank": _RANK[opt_out.code]} for opt_out in opt_outs]
+    return connection.execute(_REFUSE, {"opt_outs": Jsonb(rows), "now": now, "at": now.isoformat()}).rowcount

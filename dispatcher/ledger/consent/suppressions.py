@@ -1,5 +1,6 @@
-"""Bans on addresses: hard bounces, complaints, STOP at the provider. They know an address by its keyed hash only, so
-they outlive erasure and meet the same address again, whoever brings it.
+"""Suppressions: bans on addresses after hard bounces, complaints and STOP at the provider.
+
+They hold the keyed hash of an address only. So they stay after an erasure, and match the same address again for any recipient.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dispatcher.ledger.consent.revoke_pending import OptOut
 
 @dataclass(frozen=True, slots=True)
 class Suppression:
-    """One address (see `keys.address_key`) that shall not be used on one channel."""
+    """One address (see `keyed_hash.address_key`) that is banned on one channel."""
 
     channel: Channel
     address_key: bytes
@@ -25,7 +26,7 @@ class Suppression:
     source: str
 
 
-# Who has the address: the three places where it may stand, each by its own index.
+# Who has the address: three columns may hold it, each with its own index.
 _OWNERS = """
 SELECT r.id, s.no, s.channel FROM suppressions s JOIN recipients r ON r.email_key = s.address_key
 WHERE s.no = ANY (%(nos)s) AND s.channel = 'email'
@@ -39,15 +40,15 @@ WHERE s.no = ANY (%(nos)s) AND s.channel = 'whatsapp'
 
 
 def suppress(connection: Connection, channel: Channel, address_key: bytes, reason: str, source: str, now: datetime) -> int:
-    """Ban one address on one channel; see `suppress_all`. Returns the suppression's number, new or standing."""
+    """Ban one address on one channel; see `suppress_all`. Returns the number of the suppression, new or already in force."""
     return suppress_all(connection, [Suppression(channel, address_key, reason, source)], now)[0]
 
 
 def suppress_all(connection: Connection, bans: Sequence[Suppression], now: datetime) -> list[int]:
-    """Ban addresses and, in the same transaction, turn away what is parked for them. Returns numbers in `bans`' order.
+    """Ban addresses and, in the same transaction, refuse what waits for them. Returns the numbers in the order of `bans`.
 
-    Idempotent: a ban in force keeps its number, reason and date. Push has no ban by address: a dead token is dropped
-    from the person's devices (`drop_device`).
+    Idempotent: a suppression in force keeps its number, reason and date. There is none for push: a dead token is removed from the
+    person's devices (`drop_device`).
     """
     first = {(ban.channel, ban.address_key): ban for ban in bans}
     ordered = sorted(first.values(), key=lambda ban: (ban.address_key, ban.channel))  # one order: no deadlocks
@@ -65,17 +66,17 @@ def suppress_all(connection: Connection, bans: Sequence[Suppression], now: datet
             ),
         ).fetchall()
         if new:
-            _reach(connection, [no for (no,) in new], now)
-        standing = connection.execute(
+            _refuse_pending(connection, [no for (no,) in new], now)
+        in_force = connection.execute(
             "SELECT s.no FROM unnest(%s::text[], %s::bytea[]) WITH ORDINALITY AS b (channel, address_key, place)"
             " JOIN suppressions s USING (channel, address_key) WHERE s.lifted_at IS NULL ORDER BY b.place",
             ([ban.channel for ban in bans], [ban.address_key for ban in bans]),
         ).fetchall()
-    return [no for (no,) in standing]
+    return [no for (no,) in in_force]
 
 
-def _reach(connection: Connection, nos: list[int], now: datetime) -> None:
-    owners = _bump(connection, nos, now)
+def _refuse_pending(connection: Connection, nos: list[int], now: datetime) -> None:
+    owners = _raise_versions(connection, nos, now)
     revoke_pending.revoke_pending(
         connection,
         [OptOut(owner, ReasonCode.SUPPRESSED, f"suppression:{no}", (channel,), service_too=True) for owner, no, channel in owners],
@@ -83,8 +84,11 @@ def _reach(connection: Connection, nos: list[int], now: datetime) -> None:
     )
 
 
-def _bump(connection: Connection, nos: list[int], now: datetime) -> list[tuple[str, int, str]]:
-    """Lock those who have these addresses, so that no claim runs beside, and let their decisions be taken anew."""
+def _raise_versions(connection: Connection, nos: list[int], now: datetime) -> list[tuple[str, int, str]]:
+    """Lock those who have these addresses, so that no claim runs at the same time, and raise their versions.
+
+    Returns (recipient id, number of the suppression, channel) for each.
+    """
     owners = connection.execute(_OWNERS, {"nos": nos}).fetchall()
     ids = sorted({owner for owner, _, _ in owners})
     connection.execute("SELECT FROM recipients WHERE id = ANY(%s) ORDER BY id FOR UPDATE", (ids,))
@@ -103,9 +107,9 @@ def in_force(connection: Connection, channel: Channel, address_key: bytes) -> bo
 def lift(
     connection: Connection, channel: Channel, address_key: bytes, reasons: Collection[str], said_at: datetime, now: datetime
 ) -> bool:
-    """End a ban that was made for one of `reasons`, not after `said_at`; False where none such was in force.
+    """End a suppression that was made for one of `reasons`, not after `said_at`; False where none was in force.
 
-    It grants nothing: what the person refused stays refused. Nor does it bring a dead address back to life.
+    It permits nothing by itself: the person's own opt-outs stay. A ban on a dead address stays too.
     """
     with connection.transaction():
         row = connection.execute(
@@ -114,12 +118,12 @@ def lift(
             (now, channel, address_key, list(reasons), said_at),
         ).fetchone()
         if row:
-            _bump(connection, [row[0]], now)
+            _raise_versions(connection, [row[0]], now)
     return row is not None
 
 
 def drop_device(connection: Connection, recipient_id: str, token: str, now: datetime) -> bool:
-    """Forget one installed app, whose token the provider declared dead; other devices stay. False: not there."""
+    """Remove one device, whose token the provider declared dead; the others stay. False where the person does not have it."""
     with connection.transaction():
         dropped = connection.execute(
             "UPDATE recipients SET version = version + 1, updated_at = %(now)s, devices = (SELECT"

@@ -1,4 +1,4 @@
-"""The hot path's SQL: gather, claim, settle, each one round trip for a whole batch."""
+"""SQL of the hot path: gather, claim, settle. Each is one round trip for a whole batch, and reads rows by position."""
 
 from __future__ import annotations
 
@@ -19,14 +19,16 @@ from dispatcher.domain.recipient import Choice, CoolDown, Device, Facts, Person,
 from dispatcher.ledger.campaigns import template_approvals
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.delivery import fallback_legs, frequency_caps, households, unresolved
+from dispatcher.ledger.message_key import KEY, KEY_ARRAYS, SPEC, join_origin, key_arrays, same_job, same_message
 from dispatcher.ledger.pg_arrays import int_array, text_array
 from dispatcher.ledger.spec_codec import spec_from_json
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """What a task works on. `campaign_state` is None for a trigger; `stopped` are the channels that were stopped, and why;
-    `approved` are the wordings of its templates that may leave, by digest, each with the number of its approval."""
+    """What a task works on. `campaign_state` is None for a trigger. `stopped`: the stopped channels, each with the provider's code.
+    `approved`: the template versions that may be sent, each digest with the number of its approval.
+    """
 
     period: int
     number: int
@@ -40,7 +42,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One message to be decided: a leg of a job, what is known of its recipient, and the variables that came with the job.
+    """One message to be decided: a leg of a job, the facts about its recipient, and the job's variables.
 
     `fixed` is the channel of a leg that was tried before and is due again; None where the channel is still to be chosen.
     `tried` are the channels of the legs before this one. `partner` is the registered partner, where a household gets one message.
@@ -56,17 +58,13 @@ class Candidate:
 
 
 def find(connection: Connection, period: int, number: int) -> Chunk | None:
-    """The chunk of a reference, with the spec that its jobs share."""
+    """A chunk with the spec that its jobs share; None where there is none."""
     row = connection.execute(
         f"""
         SELECT s.spec, s.no, s.id, s.state, (SELECT jsonb_object_agg(channel, code) FROM channel_stops),
                {template_approvals.IN_FORCE}
         FROM (
-            SELECT coalesce(c.spec, t.spec) AS spec, c.no, c.id, c.state
-            FROM chunks k
-            LEFT JOIN campaigns c ON c.no = k.campaign_no
-            LEFT JOIN triggers t ON t.chunk = k.chunk AND k.campaign_no IS NULL
-            WHERE k.period = %s AND k.chunk = %s
+            SELECT {SPEC} AS spec, c.no, c.id, c.state FROM chunks k {join_origin("k")} WHERE k.period = %s AND k.chunk = %s
         ) s
         """,
         (period, number),
@@ -79,7 +77,7 @@ def find(connection: Connection, period: int, number: int) -> Chunk | None:
     return Chunk(period, number, spec_from_json(spec), no, campaign_id, state, stopped, approved or {})
 
 
-def numbers_of(connection: Connection, period: int, campaign_no: int) -> list[int]:
+def chunk_numbers(connection: Connection, period: int, campaign_no: int) -> list[int]:
     """The numbers of a campaign's chunks, in the order of its audience."""
     rows = connection.execute(
         "SELECT chunk FROM chunks WHERE period = %s AND campaign_no = %s ORDER BY chunk", (period, campaign_no)
@@ -89,7 +87,7 @@ def numbers_of(connection: Connection, period: int, campaign_no: int) -> list[in
 
 # -- gather ------------------------------------------------------------------------------------------------------------
 
-# All that comes as lists and documents comes as one document: to read one of six parts costs less than to read six.
+# Lists and documents come as one JSON array: to parse one document of six parts costs less than to parse six documents.
 _RECIPIENT = f"""
     r.id IS NOT NULL, r.version, r.erased_at IS NOT NULL, r.person, r.language, r.timezone, r.birth_date, r.has_current_account,
     r.email, r.phone, r.whatsapp, {households.PARTNER_ID},
@@ -107,8 +105,8 @@ _GATHER = f"""
            {households.PARTNER}, {frequency_caps.SENT}, {_RECIPIENT}
     FROM jobs j
     LEFT JOIN LATERAL (
-        SELECT * FROM messages m WHERE m.period = j.period AND m.chunk = j.chunk AND m.row = j.row
-        ORDER BY m.leg -- keeps the planner from comparing all jobs of a chunk with all its messages
+        SELECT * FROM messages m WHERE {same_job("m", "j")}
+        ORDER BY m.leg -- keeps the planner from a join of all jobs of a chunk with all its messages
     ) m ON true
     LEFT JOIN recipients r ON r.id = j.recipient_id
     WHERE j.period = %(period)s AND j.chunk = %(chunk)s AND (m.state IS NULL OR m.state = 'pending')
@@ -120,16 +118,16 @@ _GATHER = f"""
 def gather(
     connection: Connection, chunk: Chunk, rows: Collection[int] | None = None, since: datetime | None = None
 ) -> list[Candidate]:
-    """All that is known of the chunk's messages that are still to be decided; of some `rows` only, where given.
+    """The chunk's messages that are still to be decided, each with its facts; of some `rows` only, where given.
 
-    `since` is how far back messages already sent are counted; None where they don't matter.
-    With route "all" each asked channel is a message of its own, told apart by its leg.
+    `since`: the start of the time in which sent messages count towards caps; None where no cap applies.
+    With route "all" each channel asked for is a message of its own, with its own leg.
     """
-    names = {"period": chunk.period, "chunk": chunk.number, "rows": None if rows is None else sorted(rows)}
+    parameters = {"period": chunk.period, "chunk": chunk.number, "rows": None if rows is None else sorted(rows)}
     first, household = chunk.spec.route == "first", chunk.spec.one_per_household
-    found = connection.execute(_GATHER, {**names, "since": since, "first": first, "household": household})
+    rows_found = connection.execute(_GATHER, {**parameters, "since": since, "first": first, "household": household})
     candidates: list[Candidate] = []
-    for row, leg, attempts, channel, tried, data, recipient_id, repeat_of, couple, sent, *recipient in found:
+    for row, leg, attempts, channel, tried, data, recipient_id, repeat_of, couple, sent, *recipient in rows_found:
         partner, partner_message = couple or (None, None)
         facts = _facts(recipient_id, repeat_of, recipient, sent or (), partner_message)
         if leg is not None:
@@ -157,8 +155,8 @@ def _facts(
     if not known:
         return Facts(recipient_id, version=0, known=False, repeat_of=repeat_of)
     entities, purchased, devices, choices, profile, cool_downs, suppressions = from_json(document)
-    sorted_out = _choices(choices)
-    objections = sorted_out["objection"]
+    by_subject = _choices(choices)
+    objections = by_subject["objection"]
     return Facts(
         recipient_id=recipient_id,
         version=version,
@@ -175,30 +173,30 @@ def _facts(
         devices=tuple([Device(item["token"], item["platform"], item["permission"]) for item in devices]),
         partner_id=partner_id,
         purchased=frozenset(purchased),
-        offers=sorted_out["offer"],
-        switches=sorted_out["channel"],
+        offers=by_subject["offer"],
+        switches=by_subject["channel"],
         object_marketing=objections.get("marketing"),
         object_profiling=objections.get("profiling"),
         suppressions=suppressions,
         repeat_of=repeat_of,
         partner_message=partner_message,
-        cool_downs={name: CoolDown(datetime.fromisoformat(kept["until"]), kept["code"]) for name, kept in cool_downs.items()},
+        cool_downs={name: CoolDown(datetime.fromisoformat(entry["until"]), entry["code"]) for name, entry in cool_downs.items()},
         sent=tuple([SentMessage(no, datetime.fromisoformat(at), Channel(channel), offer) for no, at, channel, offer in sent]),
         profile=profile,
     )
 
 
-def _choices(kept: Mapping[str, Mapping[str, str]]) -> Mapping[str, dict[str, Choice]]:
-    """The derived current choices, by what they are about ("offer", "channel" for switches, "objection"), then by name."""
-    sorted_out: dict[str, dict[str, Choice]] = {"offer": {}, "channel": {}, "objection": {}}
-    for subject, said in kept.items():
-        about, _, name = subject.partition(":")
-        sorted_out[about][name] = Choice(said["value"], said["event"], said["source"], datetime.fromisoformat(said["at"]))
-    return sorted_out
+def _choices(stored: Mapping[str, Mapping[str, str]]) -> Mapping[str, dict[str, Choice]]:
+    """The choices in force, by kind of subject ("offer", "channel" for switches, "objection"), then by name."""
+    by_subject: dict[str, dict[str, Choice]] = {"offer": {}, "channel": {}, "objection": {}}
+    for subject, entry in stored.items():
+        kind, _, name = subject.partition(":")
+        by_subject[kind][name] = Choice(entry["value"], entry["event"], entry["source"], datetime.fromisoformat(entry["at"]))
+    return by_subject
 
 
 def facts_of(connection: Connection, recipient_ids: Sequence[str]) -> dict[str, Facts]:
-    """What is known of these recipients, whether or not a job asks for them."""
+    """The facts about these recipients, without a job."""
     rows = connection.execute(
         f"SELECT asked.id, {_RECIPIENT} FROM unnest(%s::text[]) asked (id) LEFT JOIN recipients r ON r.id = asked.id",
         (list(recipient_ids),),
@@ -206,12 +204,12 @@ def facts_of(connection: Connection, recipient_ids: Sequence[str]) -> dict[str, 
     return {recipient_id: _facts(recipient_id, None, recipient) for recipient_id, *recipient in rows}
 
 
-# -- claim: the gate ---------------------------------------------------------------------------------------------------
+# -- claim: the claim gate ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimEntry:
-    """A decision on its way into the ledger. `state` is claimed, refused, expired, held_out, held or waiting."""
+    """A decision to be written. `state` is claimed, refused, expired, held_out, held or waiting."""
 
     candidate: Candidate
     state: State
@@ -230,17 +228,17 @@ class CampaignGate(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What the gate let through: `won` may be handed over, `changed` rows are to be decided again, the rest is another worker's."""
+    """The result of a claim: `won` may be handed over, `changed` rows are decided again, the rest belongs to another worker."""
 
     gate: CampaignGate
     won: frozenset[MessageId] = frozenset()
     changed: frozenset[int] = frozenset()
 
 
-# One statement, so that the gate costs one round trip and one commit. Its parts depend on each other in this order: the campaign's
-# lock, the recipients' locks (PostgreSQL gives the version that is current once a lock is had), what changed, what enters.
-# `claimed_at` is the database's clock, read while the locks are held: a claim that won shows a time before any opt-out that it did
-# not see. What may hold many quotes goes over in binary (%b).
+# One statement, so that the claim gate costs one round trip and one commit. Its parts depend on each other in this order: the lock
+# on the campaign, the locks on the recipients (PostgreSQL returns the version that is current once it has the lock), what changed,
+# what is written. `claimed_at` is the clock of the database, read while the locks are held: a claim that won is earlier than any
+# opt-out that it did not see. Texts that may contain many quotes are sent in binary (%b).
 _CLAIM = """
     WITH gate AS MATERIALIZED (
         SELECT state = 'running' AS is_open FROM campaigns WHERE no = %(no)s FOR SHARE
@@ -261,12 +259,12 @@ _CLAIM = """
         UPDATE chunks SET touched_at = %(now)s
         WHERE period = %(period)s AND chunk = %(chunk)s AND coalesce((SELECT is_open FROM gate), %(no)s IS NULL)
     ), entered AS (
-        INSERT INTO messages (period, chunk, row, leg, campaign_no, recipient_id, attempts, channel, state, reason, until,
+        INSERT INTO messages ({key}, campaign_no, recipient_id, attempts, channel, state, reason, until,
                               claimed_at, updated_at, decision)
         SELECT %(period)s, %(chunk)s, e.row, e.leg, %(no)s, e.recipient_id, e.attempts, e.channel, e.state, e.reason, e.until,
                CASE WHEN e.state = 'claimed' THEN clock_timestamp() END, %(now)s, e.decision::jsonb
         FROM asked e WHERE e.row NOT IN (SELECT row FROM changed)
-        ON CONFLICT (period, chunk, row, leg) DO UPDATE
+        ON CONFLICT ({key}) DO UPDATE
         SET channel = excluded.channel, state = excluded.state, reason = excluded.reason, until = excluded.until,
             claimed_at = excluded.claimed_at, updated_at = excluded.updated_at, decision = excluded.decision
         WHERE messages.state = 'pending'
@@ -276,21 +274,21 @@ _CLAIM = """
     UNION ALL SELECT 'lost', row, leg FROM asked WHERE (row, leg) NOT IN (SELECT row, leg FROM entered)
     UNION ALL SELECT 'shut', 0, 0 WHERE NOT coalesce((SELECT is_open FROM gate), %(no)s IS NULL)
 """
-_PLAIN = _CLAIM.format(lock="FOR SHARE", meanwhile="", reserve="")
-_ALONE = _CLAIM.format(lock="FOR NO KEY UPDATE", meanwhile="", reserve="")
-_CAPPED = _CLAIM.format(lock="FOR NO KEY UPDATE", meanwhile=frequency_caps.MEANWHILE, reserve=frequency_caps.RESERVE)
+_PLAIN = _CLAIM.format(key=KEY, lock="FOR SHARE", meanwhile="", reserve="")
+_ALONE = _CLAIM.format(key=KEY, lock="FOR NO KEY UPDATE", meanwhile="", reserve="")
+_CAPPED = _CLAIM.format(key=KEY, lock="FOR NO KEY UPDATE", meanwhile=frequency_caps.MEANWHILE, reserve=frequency_caps.RESERVE)
 
 
 def claim(
     connection: Connection, chunk: Chunk, entries: Sequence[ClaimEntry], now: datetime, since: datetime | None = None
 ) -> Claim:
-    """The gate: in one transaction, lock campaign and recipients against opt-outs, re-read versions, write what still holds.
+    """The claim gate: in one transaction, lock campaign and recipients, compare versions, write the decisions that still hold.
 
-    A recipient's row lock is the order of things: an opt-out takes the opposing lock, so each claim either committed before the
-    opt-out did, or sees the changed version here and is decided again. Only claims that were won here may be handed over.
+    The lock on a recipient's row gives the order: an opt-out takes the conflicting lock, so each claim either commits before the
+    opt-out does, or sees the changed version here and is decided again. Only messages that were won here may be handed over.
 
-    With `since`, frequency caps apply: the locks keep other claims out too, whoever got another message since the look is
-    decided again, and what is claimed is reserved.
+    With `since`, frequency caps apply: the locks keep out other claims too, a recipient who got another message since `gather` is
+    decided again, and each claimed message is reserved.
     """
     later = [entry.candidate.ref for entry in entries if entry.state is State.CLAIMED and entry.candidate.tried]
     partners = {entry.candidate.partner for entry in entries if entry.candidate.partner is not None}
@@ -299,8 +297,8 @@ def claim(
     with connection.transaction():
         _lock(connection, partners | {entry.candidate.facts.recipient_id for entry in entries})
         changed = fallback_legs.arrived(connection, later) | _served_meanwhile(connection, chunk, entries)
-        kept = [entry for entry in entries if entry.candidate.ref.row not in changed]
-        claim = _enter(connection, chunk, kept, now, since, _ALONE if since is None else _CAPPED)
+        unchanged = [entry for entry in entries if entry.candidate.ref.row not in changed]
+        claim = _enter(connection, chunk, unchanged, now, since, _ALONE if since is None else _CAPPED)
     return claim if claim.gate is CampaignGate.SHUT else replace(claim, changed=claim.changed | changed)
 
 
@@ -321,7 +319,7 @@ def _enter(
 
 
 def _served_meanwhile(connection: Connection, chunk: Chunk, entries: Sequence[ClaimEntry]) -> set[int]:
-    """Rows that would leave although the partner, in this batch or elsewhere, has the household's message by now."""
+    """Rows that may not be sent, because the partner got the household's message meanwhile, in this batch or elsewhere."""
     couples = [(entry.candidate, entry.candidate.partner) for entry in entries if entry.state is State.CLAIMED]
     asked = [(candidate, partner) for candidate, partner in couples if partner is not None]
     served = households.served(connection, chunk.period, chunk.campaign_no or 0, [partner for _, partner in asked])
@@ -335,7 +333,7 @@ def _served_meanwhile(connection: Connection, chunk: Chunk, entries: Sequence[Cl
 
 
 def _lock(connection: Connection, recipient_ids: Collection[str]) -> None:
-    """Lock these rows against opt-outs and other claims; in the order of ids, as every claim does, so that they can't deadlock."""
+    """Lock these rows against opt-outs and other claims, in the order of ids as every claim does, so that they cannot deadlock."""
     connection.execute("SELECT FROM recipients WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE", (list(recipient_ids),))
 
 
@@ -370,7 +368,7 @@ def _columns(chunk: Chunk, entries: Sequence[ClaimEntry], now: datetime, since: 
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What became of one hand-off."""
+    """The outcome of one hand-off, to be written."""
 
     ref: MessageId
     state: State
@@ -381,44 +379,42 @@ class Settlement:
     attempt_spent: bool
 
 
-NOT_GONE = frozenset({State.FAILED, State.WAITING, State.DEAD})
+NOT_SENT = frozenset({State.FAILED, State.WAITING, State.DEAD})
 
 
 def settle(connection: Connection, settlements: Sequence[Settlement], now: datetime) -> None:
-    """Write what became of a batch of hand-offs. News that overtook us (an event) is not moved back; its receipt is added.
+    """Write the outcomes of a batch. A state that an event already moved forward stays; only the receipt is added.
 
-    What is known not to have left no longer counts towards the person's caps; what may have is written down to be asked about.
+    A message that surely did not leave no longer counts towards the recipient's caps. An unresolved one is added to those to ask
+    about.
     """
-    stayed = [item.ref for item in settlements if item.state in NOT_GONE]
-    doubtful = [item.ref for item in settlements if item.state is State.UNRESOLVED]
-    with connection.transaction() if stayed or doubtful else nullcontext():
+    not_sent = [item.ref for item in settlements if item.state in NOT_SENT]
+    unknown = [item.ref for item in settlements if item.state is State.UNRESOLVED]
+    with connection.transaction() if not_sent or unknown else nullcontext():
         _write(connection, settlements, now)
-        if stayed:
-            frequency_caps.release(connection, stayed)
-        if doubtful:
-            unresolved.open_(connection, doubtful, now)
+        if not_sent:
+            frequency_caps.release(connection, not_sent)
+        if unknown:
+            unresolved.add(connection, unknown, now)
 
 
 def _write(connection: Connection, settlements: Sequence[Settlement], now: datetime) -> None:
     connection.execute(
-        """
+        f"""
         UPDATE messages m
         SET state = CASE WHEN m.state IN ('claimed', 'unresolved') THEN s.state ELSE m.state END,
             reason = CASE WHEN m.state IN ('claimed', 'unresolved') THEN s.reason ELSE m.reason END,
             until = CASE WHEN m.state IN ('claimed', 'unresolved') THEN s.until ELSE m.until END,
             attempts = m.attempts + s.spent::int, receipt = coalesce(s.receipt, m.receipt), provider = s.provider,
             accepted_at = CASE WHEN s.receipt IS NOT NULL THEN %(now)s ELSE m.accepted_at END, updated_at = %(now)s
-        FROM unnest(%(period)s::int[], %(chunk)s::bigint[], %(row)s::int[], %(leg)s::smallint[], %(state)s::text[],
-                    %(reason)s::text[], %(until)s::timestamptz[], %(receipt)s::text[], %(provider)s::text[], %(spent)s::bool[])
-             AS s (period, chunk, row, leg, state, reason, until, receipt, provider, spent)
-        WHERE m.period = s.period AND m.chunk = s.chunk AND m.row = s.row AND m.leg = s.leg
+        FROM unnest({KEY_ARRAYS}, %(state)s::text[], %(reason)s::text[], %(until)s::timestamptz[], %(receipt)s::text[],
+                    %(provider)s::text[], %(spent)s::bool[])
+             AS s ({KEY}, state, reason, until, receipt, provider, spent)
+        WHERE {same_message("m", "s")}
         """,
         {
             "now": now,
-            "period": int_array(item.ref.period for item in settlements),
-            "chunk": int_array(item.ref.chunk for item in settlements),
-            "row": int_array(item.ref.row for item in settlements),
-            "leg": int_array(item.ref.leg for item in settlements),
+            **key_arrays(item.ref for item in settlements),
             "state": text_array(item.state for item in settlements),
             "reason": text_array(item.reason for item in settlements),
             "until": [item.until for item in settlements],

@@ -1,4 +1,4 @@
-"""Legs of one message in a fallback order: the next is sent only while the ones before may be taken for not arrived."""
+"""Legs of one job in a fallback order: the next leg is sent only while no earlier one may have arrived."""
 
 from __future__ import annotations
 
@@ -6,32 +6,31 @@ from collections.abc import Sequence
 
 from dispatcher.domain.message_id import MessageId
 from dispatcher.ledger.connection import Connection
+from dispatcher.ledger.message_key import KEY, KEY_ARRAYS, key_arrays, key_of, same_job
 
-# Of these nobody can say that the person did not get it, or wants another.
+# In these states the person may have the message, or has complained about it: no other leg may follow.
 _ARRIVED = ("claimed", "unresolved", "delivered", "read", "complained")
-_SAME_JOB = "o.period = m.period AND o.chunk = m.chunk AND o.row = m.row AND o.leg < m.leg"
+_EARLIER_LEG = f"{same_job('o', 'm')} AND o.leg < m.leg"
 
 # In `gather`, for a message `m`: the channels of the legs before it, and the id of one that arrived.
 TRIED = f"""
     CASE WHEN %(first)s AND m.leg > 0 THEN (
-        SELECT jsonb_agg(o.channel ORDER BY o.leg) FROM messages o WHERE {_SAME_JOB} AND o.channel IS NOT NULL) END
+        SELECT jsonb_agg(o.channel ORDER BY o.leg) FROM messages o WHERE {_EARLIER_LEG} AND o.channel IS NOT NULL) END
 """
 ARRIVED = f"""
     CASE WHEN %(first)s AND m.leg > 0 THEN (
-        SELECT concat_ws('-', o.period, o.chunk, o.row, o.leg) FROM messages o
-        WHERE {_SAME_JOB} AND o.state IN {_ARRIVED} ORDER BY o.leg LIMIT 1) END
+        SELECT concat_ws('-', {key_of("o")}) FROM messages o
+        WHERE {_EARLIER_LEG} AND o.state IN {_ARRIVED} ORDER BY o.leg LIMIT 1) END
 """
 
 
 def arrived(connection: Connection, refs: Sequence[MessageId]) -> set[int]:
-    """The rows of these later legs before which a leg arrived after all. News of the others waits until the claim is done."""
+    """The rows of these later legs of which an earlier leg arrived. Locks the earlier legs: their events wait for the claim."""
     rows = connection.execute(
-        """
-        SELECT o.row, o.state FROM messages o
-        JOIN unnest(%s::int[], %s::bigint[], %s::int[], %s::smallint[]) AS m (period, chunk, row, leg)
-          ON o.period = m.period AND o.chunk = m.chunk AND o.row = m.row AND o.leg < m.leg
-        ORDER BY o.period, o.chunk, o.row, o.leg FOR SHARE OF o
+        f"""
+        SELECT o.row, o.state FROM messages o JOIN unnest({KEY_ARRAYS}) AS m ({KEY}) ON {_EARLIER_LEG}
+        ORDER BY {key_of("o")} FOR SHARE OF o
         """,
-        ([ref.period for ref in refs], [ref.chunk for ref in refs], [ref.row for ref in refs], [ref.leg for ref in refs]),
+        key_arrays(refs),
     )
     return {row for row, state in rows if state in _ARRIVED}

@@ -1,7 +1,7 @@
-"""What counts towards frequency caps: one row per commercial message that has left or may have, for as long as a cap looks back.
+"""Cap reservations: one row per commercial message that was sent or may have been, for as long as any cap looks back.
 
-A row is written in the transaction that claims the message, while the recipient's row is locked against other claims, and goes
-again when the message is known not to have left. Service messages neither write rows nor ask for them.
+The transaction that claims a message writes its row, while the recipient's row is locked against other claims. The row is deleted
+when the message surely did not leave. Service messages neither write nor read such rows.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from datetime import datetime
 from channels.base import Channel
 from dispatcher.domain.message_id import MessageId
 from dispatcher.ledger.connection import Connection
+from dispatcher.ledger.message_key import KEY, KEY_ARRAYS, key_arrays, same_message
 
-# In `gather`: what to count for a job `j`. Legs of one message in a fallback order count as one.
+# In `gather`: what counts for a job `j`. The legs of one job in a fallback order count as one message.
 SENT = """
     CASE WHEN %(since)s::timestamptz IS NOT NULL THEN (
         SELECT jsonb_agg(jsonb_build_array(s.no, s.at, s.channel, s.offer_type)) FROM cap_reservations s
@@ -21,15 +22,16 @@ SENT = """
           AND NOT (%(first)s AND s.chunk = j.chunk AND s.row = j.row)) END
 """
 
-# In `claim`, among what changed: the rows whose person has got another message since the look. A function, because it looks after
-# the locks are had, which the statement around it does not: nobody else reserves for these people meanwhile, and numbers only grow.
+# In `claim`, among what changed: the rows whose recipient got another message since `gather`. It is a function because a function
+# reads after the locks are taken, which the statement around it does not: nobody else reserves for these recipients meanwhile, and
+# numbers only grow.
 MEANWHILE = """
     UNION ALL
     SELECT sent_meanwhile(array_agg(a.row), array_agg(a.recipient_id), array_agg(a.seen), %(since)s, %(chunk)s, %(first)s)
     FROM asked a WHERE a.state = 'claimed' AND NOT a.is_changed
-"""  # a refusal or a hold stands whatever else the person got
+"""  # a refusal or a hold stands whatever else the recipient got
 
-# In `claim`, after the messages were entered.
+# In `claim`, after the messages are written.
 RESERVE = """
     , reserved AS (
         INSERT INTO cap_reservations (recipient_id, at, channel, offer_type, chunk, row, leg)
@@ -40,21 +42,19 @@ RESERVE = """
 
 
 def release(connection: Connection, refs: Collection[MessageId]) -> int:
-    """Forget the reservations of those of these messages that stand as not having left; says how many."""
+    """Delete the reservations of those of these messages that did not leave; returns their number."""
     return connection.execute(
-        """
-        DELETE FROM cap_reservations s
-        USING unnest(%s::int[], %s::bigint[], %s::int[], %s::smallint[]) AS r (period, chunk, row, leg), messages m
-        WHERE m.period = r.period AND m.chunk = r.chunk AND m.row = r.row AND m.leg = r.leg
-          AND m.state IN ('failed', 'waiting', 'dead')
+        f"""
+        DELETE FROM cap_reservations s USING unnest({KEY_ARRAYS}) AS r ({KEY}), messages m
+        WHERE {same_message("m", "r")} AND m.state IN ('failed', 'waiting', 'dead')
           AND s.recipient_id = m.recipient_id AND s.chunk = m.chunk AND s.row = m.row AND s.leg = m.leg
         """,
-        ([r.period for r in refs], [r.chunk for r in refs], [r.row for r in refs], [r.leg for r in refs]),
+        key_arrays(refs),
     ).rowcount
 
 
-def rest(connection: Connection, recipient_id: str, channel: Channel, code: str, until: datetime, now: datetime) -> None:
-    """Close a channel for a person's advertising until then, because its provider does."""
+def add_cool_down(connection: Connection, recipient_id: str, channel: Channel, code: str, until: datetime, now: datetime) -> None:
+    """Start a cool-down: no advertising for this recipient on this channel until then, because its provider takes none."""
     connection.execute(
         """
         UPDATE recipients SET version = version + 1, updated_at = %s,
@@ -66,7 +66,7 @@ def rest(connection: Connection, recipient_id: str, channel: Channel, code: str,
 
 
 def prune(connection: Connection, before: datetime, limit: int) -> int:
-    """Drop what no cap looks back to any more, the oldest `limit` rows at most; says how many."""
+    """Delete reservations that no cap looks back to any more, at most `limit`; returns their number."""
     return connection.execute(
         "DELETE FROM cap_reservations WHERE ctid = ANY(ARRAY(SELECT ctid FROM cap_reservations WHERE at < %s LIMIT %s))",
         (before, limit),

@@ -1,17 +1,33 @@
-"""Single messages, as people ask for them; the dead, and how they come back."""
+"""Single messages as people look them up, and the replay of dead ones."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from channels.base import Channel
 from dispatcher.domain.campaign import Spec
 from dispatcher.domain.message import State
 from dispatcher.domain.message_id import MessageId
-from dispatcher.ledger.connection import Connection
+from dispatcher.ledger.connection import Connection, fetch_all
+from dispatcher.ledger.message_key import (
+    IS_CANCELLED,
+    KEY,
+    KEY_ARRAYS,
+    SPEC,
+    is_message,
+    join_origin,
+    key_arrays,
+    key_of,
+    key_values,
+    message_id,
+    same_chunk,
+    same_job,
+    same_message,
+)
 from dispatcher.ledger.spec_codec import spec_from_json
 
 
@@ -23,12 +39,12 @@ class DeliveryReport:
     kind: str
     code: str | None
     at: datetime
-    extra: Mapping[str, str]  # what no rule knows
+    extra: Mapping[str, str]  # fields that no rule uses
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message's row. A job that nobody has decided yet has none: it shows as pending, with an empty decision."""
+    """A message's row. A job that is not decided yet has none: it is shown as pending, with an empty decision."""
 
     ref: MessageId
     campaign_id: str | None
@@ -48,119 +64,149 @@ class Message:
     news: tuple[DeliveryReport, ...]
 
 
-_SELECT = """
-    SELECT j.period, j.chunk, j.row, coalesce(m.leg, 0), c.id, coalesce(c.spec, t.spec), j.recipient_id, m.channel,
-           coalesce(m.state, 'pending'), m.reason, m.until, coalesce(m.attempts, 0), m.provider, m.receipt,
-           m.claimed_at, m.accepted_at, m.updated_at, coalesce(m.decision, '{}')
+# Retention deletes the job of a message long before the message.
+_SELECT = f"""
+    SELECT j.period, j.chunk, j.row, coalesce(m.leg, 0) AS leg, c.id AS campaign_id, {SPEC} AS spec, j.recipient_id, m.channel,
+           coalesce(m.state, 'pending') AS state, m.reason, m.until, coalesce(m.attempts, 0) AS attempts, m.provider, m.receipt,
+           m.claimed_at, m.accepted_at, m.updated_at, coalesce(m.decision, '{{}}') AS decision
     FROM (SELECT period, chunk, row, campaign_no, recipient_id FROM jobs
           UNION SELECT period, chunk, row, campaign_no, recipient_id FROM messages) j
-    LEFT JOIN messages m ON m.period = j.period AND m.chunk = j.chunk AND m.row = j.row
-    LEFT JOIN campaigns c ON c.no = j.campaign_no
-    LEFT JOIN triggers t ON t.chunk = j.chunk AND j.campaign_no IS NULL
+    LEFT JOIN messages m ON {same_job("m", "j")}
+    {join_origin("j")}
 """
 
 
 def find(connection: Connection, ref: MessageId) -> Message | None:
-    """The message of this id; None when there is none, nor a job that would become it."""
-    row = connection.execute(
-        _SELECT + "WHERE j.period = %s AND j.chunk = %s AND j.row = %s AND coalesce(m.leg, 0) = %s",
-        (ref.period, ref.chunk, ref.row, ref.leg),
-    ).fetchone()
-    return _message(connection, row) if row else None
+    """The message of this id; None where there is neither a message nor a job that may become it."""
+    rows = fetch_all(
+        connection,
+        _SELECT + "WHERE (j.period, j.chunk, j.row, coalesce(m.leg, 0)) = (%(period)s, %(chunk)s, %(row)s, %(leg)s)",
+        key_values(ref),
+    )
+    return _message(connection, rows[0]) if rows else None
 
 
 def of_campaign(connection: Connection, campaign_id: str, recipient_id: str) -> list[Message]:
-    """What a campaign had for one recipient, leg by leg."""
-    rows = connection.execute(
+    """A campaign's messages to one recipient, by leg."""
+    rows = fetch_all(
+        connection,
         _SELECT
-        + "WHERE j.campaign_no = (SELECT no FROM campaigns WHERE id = %s) AND j.recipient_id = %s ORDER BY j.chunk, j.row, m.leg",
-        (campaign_id, recipient_id),
-    ).fetchall()
+        + "WHERE j.campaign_no = (SELECT no FROM campaigns WHERE id = %(campaign)s) AND j.recipient_id = %(recipient)s"
+        + " ORDER BY j.chunk, j.row, m.leg",
+        {"campaign": campaign_id, "recipient": recipient_id},
+    )
     return [_message(connection, row) for row in rows]
 
 
-def _message(connection: Connection, row: Sequence[Any]) -> Message:
-    period, chunk, position, leg, campaign_id, spec, recipient_id, channel, state, *rest = row
-    reason, until, attempts, provider, receipt, claimed_at, accepted_at, updated_at, decision = rest
-    ref = MessageId(period, chunk, position, leg)
-    news = connection.execute(
-        """
-        SELECT provider, kind, code, at, coalesce(extra, '{}') FROM provider_events
-        WHERE period = %s AND chunk = %s AND row = %s AND leg = %s ORDER BY at, kind
-        """,
-        (ref.period, ref.chunk, ref.row, ref.leg),
+def _message(connection: Connection, row: Mapping[str, Any]) -> Message:
+    ref = message_id(row)
+    reports = fetch_all(
+        connection,
+        f"SELECT provider, kind, code, at, coalesce(extra, '{{}}') AS extra FROM provider_events e WHERE {is_message('e')}"
+        " ORDER BY at, kind",
+        key_values(ref),
     )
     return Message(
-        ref,
-        campaign_id,
-        spec_from_json(spec),
-        recipient_id,
-        Channel(channel) if channel else None,
-        State(state),
-        reason,
-        until,
-        attempts,
-        provider,
-        receipt,
-        claimed_at,
-        accepted_at,
-        updated_at,
-        decision,
-        tuple(DeliveryReport(*item) for item in news),
+        ref=ref,
+        campaign_id=row["campaign_id"],
+        spec=spec_from_json(row["spec"]),
+        recipient_id=row["recipient_id"],
+        channel=Channel(row["channel"]) if row["channel"] else None,
+        state=State(row["state"]),
+        reason=row["reason"],
+        until=row["until"],
+        attempts=row["attempts"],
+        provider=row["provider"],
+        receipt=row["receipt"],
+        claimed_at=row["claimed_at"],
+        accepted_at=row["accepted_at"],
+        updated_at=row["updated_at"],
+        decision=row["decision"],
+        news=tuple(DeliveryReport(**report) for report in reports),
     )
 
 
 def decided_triggers(connection: Connection, keys: Sequence[str]) -> dict[str, MessageId]:
-    """Those of these triggers that are past deciding and handing over, by their keys."""
-    rows = connection.execute(
-        """
-        SELECT t.key, m.period, m.chunk, m.row, m.leg FROM triggers t JOIN messages m ON m.period = t.period AND m.chunk = t.chunk
-        WHERE t.key = ANY(%s) AND m.state NOT IN ('pending', 'claimed')
+    """Those of these triggers that are decided and handed over, or never will be, by their keys."""
+    rows = fetch_all(
+        connection,
+        f"""
+        SELECT t.key, {key_of("m")} FROM triggers t JOIN messages m ON {same_chunk("m", "t")}
+        WHERE t.key = ANY(%(keys)s) AND m.state NOT IN ('pending', 'claimed')
         """,
-        (list(keys),),
+        {"keys": list(keys)},
     )
-    return {key: MessageId(*place) for key, *place in rows}
+    return {row["key"]: message_id(row) for row in rows}
 
 
 def dead(connection: Connection, campaign_id: str | None, limit: int) -> list[tuple[MessageId, str | None, str | None, datetime]]:
-    """Messages whose attempts are spent: (ref, campaign id, reason, since), newest first."""
-    rows = connection.execute(
-        """
-        SELECT m.period, m.chunk, m.row, m.leg, c.id, m.reason, m.updated_at
-        FROM messages m LEFT JOIN campaigns c ON c.no = m.campaign_no
+    """Messages whose attempts are spent: (message id, campaign id, reason, since), newest first."""
+    rows = fetch_all(
+        connection,
+        f"""
+        SELECT {key_of("m")}, c.id AS campaign_id, m.reason, m.updated_at FROM messages m {join_origin("m")}
         WHERE m.state = 'dead' AND (%(id)s::text IS NULL OR c.id = %(id)s) ORDER BY m.updated_at DESC LIMIT %(limit)s
         """,
         {"id": campaign_id, "limit": limit},
     )
-    return [(MessageId(period, chunk, row, leg), *rest) for period, chunk, row, leg, *rest in rows]
+    return [(message_id(row), row["campaign_id"], row["reason"], row["updated_at"]) for row in rows]
 
 
-def replay(connection: Connection, refs: Sequence[MessageId], now: datetime) -> int:
-    """Give dead messages new attempts, through every check again; says how many were dead. A cancelled campaign's stay dead,
-    and so does what has fallen back to another channel.
+# -- replay ------------------------------------------------------------------------------------------------------------
+
+
+class ReplayRefusal(StrEnum):
+    """Why a message is not replayed."""
+
+    NOT_FOUND = "not_found"
+    NOT_DEAD = "not_dead"
+    CANCELLED = "cancelled"  # its campaign
+    NEXT_LEG_STARTED = "next_leg_started"  # with route "first" the person would get the message twice
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayResult:
+    """How many messages were given new attempts, and why the others were not."""
+
+    replayed: int
+    refused: Mapping[MessageId, ReplayRefusal]
+
+
+_LOCK = f"""
+    SELECT FROM messages m JOIN unnest({KEY_ARRAYS}) AS r ({KEY}) ON {same_message("m", "r")}
+    ORDER BY {key_of("m")} FOR UPDATE OF m
+"""
+_REPLAY = f"""
+    WITH asked AS MATERIALIZED (
+        SELECT {key_of("r")},
+               CASE WHEN m.state IS NULL THEN 'not_found'
+                    WHEN m.state <> 'dead' THEN 'not_dead'
+                    WHEN {IS_CANCELLED} THEN 'cancelled'
+                    WHEN {SPEC}->>'route' = 'first' AND EXISTS (
+                        SELECT FROM messages o WHERE {same_job("o", "m")} AND o.leg > m.leg) THEN 'next_leg_started' END AS refusal
+        FROM (SELECT DISTINCT * FROM unnest({KEY_ARRAYS}) AS k ({KEY})) r
+        LEFT JOIN messages m ON {same_message("m", "r")}
+        {join_origin("m")}
+    ), replayed AS (
+        UPDATE messages m SET state = 'waiting', until = %(now)s, attempts = 0, updated_at = %(now)s
+        FROM asked a WHERE {same_message("m", "a")} AND a.refusal IS NULL
+        RETURNING m.campaign_no
+    ), reopened AS (
+        UPDATE campaigns SET state = 'running', finished_at = NULL
+        WHERE no IN (SELECT campaign_no FROM replayed) AND state = 'finished'
+    )
+    SELECT * FROM asked
+"""
+
+
+def replay(connection: Connection, refs: Sequence[MessageId], now: datetime) -> ReplayResult:
+    """Give dead messages new attempts, through every check again.
+
+    The messages are locked first, in a statement of its own: the next then sees a leg that was added while this one waited.
     """
-    return connection.execute(
-        """
-        WITH replayed AS (
-            UPDATE messages m SET state = 'waiting', until = %(now)s, attempts = 0, updated_at = %(now)s
-            FROM unnest(%(period)s::int[], %(chunk)s::bigint[], %(row)s::int[], %(leg)s::smallint[]) AS r (period, chunk, row, leg)
-            WHERE m.period = r.period AND m.chunk = r.chunk AND m.row = r.row AND m.leg = r.leg AND m.state = 'dead'
-              AND NOT EXISTS (
-                SELECT FROM messages o JOIN campaigns f ON f.no = o.campaign_no AND f.spec->>'route' = 'first'
-                WHERE o.period = m.period AND o.chunk = m.chunk AND o.row = m.row AND o.leg > m.leg)
-              AND NOT EXISTS (SELECT FROM campaigns c WHERE c.no = m.campaign_no AND c.state = 'cancelled')
-            RETURNING m.campaign_no
-        ), reopened AS (
-            UPDATE campaigns SET state = 'running', finished_at = NULL
-            WHERE no IN (SELECT campaign_no FROM replayed) AND state = 'finished'
-        )
-        SELECT FROM replayed
-        """,
-        {
-            "now": now,
-            "period": [ref.period for ref in refs],
-            "chunk": [ref.chunk for ref in refs],
-            "row": [ref.row for ref in refs],
-            "leg": [ref.leg for ref in refs],
-        },
-    ).rowcount
+    parameters = {"now": now, **key_arrays(refs)}
+    with connection.transaction():
+        connection.execute(_LOCK, parameters)
+        rows = fetch_all(connection, _REPLAY, parameters)
+    refused = {message_id(row): ReplayRefusal(row["refusal"]) for row in rows if row["refusal"]}
+    return ReplayResult(len(rows) - len(refused), refused)

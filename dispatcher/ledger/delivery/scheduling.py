@@ -1,4 +1,4 @@
-"""Which chunk is to be worked on when: due ones go onto the broker a few at a time, lost ones are found again, done ones closed."""
+"""When to work on which chunk: put due chunks on the broker a few at a time, find lost ones again, close finished ones."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from dispatcher.domain.message_id import MessageId
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.delivery import unresolved
 from dispatcher.ledger.delivery.claims import Chunk
+from dispatcher.ledger.message_key import KEY, key_of, same_chunk, same_message
 
 
 @dataclass(frozen=True, slots=True)
 class DueChunk:
     """A chunk to be put on the broker now. `priority` is the campaign's; None marks a trigger.
 
-    One chunk of each campaign is `ahead` of the rest: those go first, campaign by campaign, so that a small one needn't wait
-    for all that a large one has on the broker.
+    One chunk of each campaign is `ahead` of the rest. These go first, so that a small campaign does not wait for all chunks that a
+    large one has on the broker.
     """
 
     period: int
@@ -25,26 +26,26 @@ class DueChunk:
     ahead: bool = False
 
 
-# How a chunk `k` stands, from its messages alone: comparing jobs with messages, pair by pair, would cost the square of a chunk.
-_STANDING = """
-    LATERAL (SELECT count(DISTINCT m.row) AS dealt_with, count(m.receipt) AS accepted,
+# The progress of a chunk `k`, from its messages alone: to compare jobs with messages pair by pair costs the square of its size.
+_PROGRESS = f"""
+    LATERAL (SELECT count(DISTINCT m.row) AS decided, count(m.receipt) AS accepted,
                     count(*) FILTER (WHERE m.state IN ('pending', 'claimed')) AS open
-             FROM messages m WHERE m.period = k.period AND m.chunk = k.chunk) s
+             FROM messages m WHERE {same_chunk("m", "k")}) s
 """
-_IS_DONE = "s.dealt_with = k.size AND s.open = 0"
+_IS_DONE = "s.decided = k.size AND s.open = 0"
 
 
 def close(connection: Connection, chunk: Chunk, now: datetime) -> bool:
-    """Mark a chunk as done if every job of it has been dealt with; parked messages open it again when they fall due.
+    """Mark a chunk as done if nothing of it is pending or claimed. Its held and waiting messages open it again when they are due.
 
-    What providers took of it is counted here, once a chunk: the complaint brake divides by it.
+    Counts its accepted messages here, once per chunk: the complaint brake divides by that number.
     """
     return bool(
         connection.execute(
             f"""
-            UPDATE chunks c SET done_at = %s, accepted = s.accepted FROM chunks k, {_STANDING}
+            UPDATE chunks c SET done_at = %s, accepted = s.accepted FROM chunks k, {_PROGRESS}
             WHERE k.period = %s AND k.chunk = %s AND {_IS_DONE}
-              AND c.period = k.period AND c.chunk = k.chunk AND c.done_at IS NULL
+              AND {same_chunk("c", "k")} AND c.done_at IS NULL
             """,
             (now, chunk.period, chunk.number),
         ).rowcount
@@ -54,11 +55,11 @@ def close(connection: Connection, chunk: Chunk, now: datetime) -> bool:
 def take_due(connection: Connection, now: datetime, stale: datetime, window: int) -> list[DueChunk]:
     """Chunks to put on the broker now, marked as touched: due and never put there, or put there before `stale` and not done.
 
-    Each running campaign has at most `window` chunks under way: the broker stays short whatever the audience, campaigns share the
-    workers fairly, and a pause or cancel is felt at once.
+    Each running campaign has at most `window` chunks on the broker. So the queue stays short whatever the audience, campaigns share
+    the workers fairly, and a pause or cancel works at once.
     """
     rows = connection.execute(
-        """
+        f"""
         WITH under_way AS (
             SELECT c.no, c.period, (c.spec->>'priority')::int AS priority,
                    (SELECT count(*) FROM chunks k WHERE k.period = c.period AND k.campaign_no = c.no
@@ -79,7 +80,7 @@ def take_due(connection: Connection, now: datetime, stale: datetime, window: int
         ), picked AS (
             SELECT * FROM of_campaigns UNION ALL SELECT * FROM of_triggers
         )
-        UPDATE chunks k SET touched_at = %(now)s FROM picked p WHERE k.period = p.period AND k.chunk = p.chunk
+        UPDATE chunks k SET touched_at = %(now)s FROM picked p WHERE {same_chunk("k", "p")}
         RETURNING k.period, k.chunk, p.priority, p.begun
         """,
         {"now": now, "stale": stale, "window": window},
@@ -90,7 +91,7 @@ def take_due(connection: Connection, now: datetime, stale: datetime, window: int
 
 
 def take_next(connection: Connection, chunk: Chunk, now: datetime) -> list[DueChunk]:
-    """The next chunk of the same campaign, in place of one just done; empty when none is due."""
+    """The next due chunk of the same campaign, in place of one just done; empty where none is due."""
     rows = connection.execute(
         """
         UPDATE chunks k SET touched_at = %(now)s FROM campaigns c
@@ -106,28 +107,29 @@ def take_next(connection: Connection, chunk: Chunk, now: datetime) -> list[DueCh
 
 
 def release_parked(connection: Connection, now: datetime, limit: int) -> int:
-    """Held and waiting messages whose time has come are pending again; a leg that had its time is followed by the next, pending.
-    Their chunks are open again. Says how many.
+    """Make due held and waiting messages pending again, add the next leg where it is due, and open their chunks again.
+
+    Returns the number of messages.
     """
     with connection.transaction():
         row = connection.execute(
-            """
+            f"""
             WITH due AS (
-                SELECT period, chunk, row, leg, state, campaign_no, recipient_id FROM messages WHERE until <= %(now)s
+                SELECT {KEY}, state, campaign_no, recipient_id FROM messages WHERE until <= %(now)s
                 ORDER BY until LIMIT %(limit)s FOR UPDATE SKIP LOCKED
             ), released AS (
                 UPDATE messages m SET state = CASE WHEN d.state IN ('held', 'waiting') THEN 'pending' ELSE d.state END,
                        until = NULL, updated_at = %(now)s
                 FROM due d
-                WHERE m.period = d.period AND m.chunk = d.chunk AND m.row = d.row AND m.leg = d.leg
+                WHERE {same_message("m", "d")}
                 RETURNING m.period, m.chunk
             ), fallen_back AS (
-                INSERT INTO messages (period, chunk, row, leg, campaign_no, updated_at, recipient_id, state, decision)
-                SELECT period, chunk, row, leg + 1, campaign_no, %(now)s, recipient_id, 'pending', '{}' FROM due
-                WHERE state IN ('accepted', 'failed', 'dead', 'bounced') ON CONFLICT DO NOTHING
+                INSERT INTO messages ({KEY}, campaign_no, updated_at, recipient_id, state, decision)
+                SELECT d.period, d.chunk, d.row, d.leg + 1, d.campaign_no, %(now)s, d.recipient_id, 'pending', '{{}}' FROM due d
+                WHERE d.state IN ('accepted', 'failed', 'dead', 'bounced') ON CONFLICT DO NOTHING
             ), opened AS (
                 UPDATE chunks k SET done_at = NULL, touched_at = NULL
-                FROM (SELECT DISTINCT period, chunk FROM released) r WHERE k.period = r.period AND k.chunk = r.chunk
+                FROM (SELECT DISTINCT period, chunk FROM released) r WHERE {same_chunk("k", "r")}
             ), goes_on AS (
                 UPDATE campaigns SET state = 'running', finished_at = NULL
                 WHERE state = 'finished' AND no IN (SELECT campaign_no FROM due)
@@ -139,28 +141,31 @@ def release_parked(connection: Connection, now: datetime, limit: int) -> int:
     return int(row[0]) if row else 0
 
 
-def resolve_orphans(connection: Connection, now: datetime, stale: datetime) -> int:
-    """Claims whose worker never came back may have gone: `unresolved`, never sent again by a machine. Says how many."""
+def expire_claims(connection: Connection, now: datetime, stale: datetime) -> int:
+    """Mark expired claims as `unresolved`: their worker was lost, so they may have been sent, and no machine sends them again.
+
+    Returns their number.
+    """
     lost = connection.execute(
-        """
+        f"""
         UPDATE messages m SET state = 'unresolved', reason = 'worker_lost', updated_at = %(now)s
         FROM chunks k
-        WHERE k.done_at IS NULL AND k.touched_at IS NOT NULL AND m.period = k.period AND m.chunk = k.chunk
+        WHERE k.done_at IS NULL AND k.touched_at IS NOT NULL AND {same_chunk("m", "k")}
           AND m.state = 'claimed' AND m.claimed_at < %(stale)s
-        RETURNING m.period, m.chunk, m.row, m.leg
+        RETURNING {key_of("m")}
         """,
         {"now": now, "stale": stale},
     ).fetchall()
-    unresolved.open_(connection, [MessageId(*place) for place in lost], now)
+    unresolved.add(connection, [MessageId(*key) for key in lost], now)
     return len(lost)
 
 
-def close_stopped(connection: Connection, now: datetime) -> int:
-    """Close the chunks of cancelled campaigns in which nothing is claimed any more; says how many."""
+def close_cancelled(connection: Connection, now: datetime) -> int:
+    """Close the chunks of cancelled campaigns in which nothing is claimed any more; returns their number."""
     return connection.execute(
         f"""
-        UPDATE chunks d SET done_at = %s FROM campaigns c JOIN chunks k ON k.period = c.period AND k.campaign_no = c.no, {_STANDING}
-        WHERE c.state = 'cancelled' AND k.done_at IS NULL AND {_IS_DONE} AND d.period = k.period AND d.chunk = k.chunk
+        UPDATE chunks d SET done_at = %s FROM campaigns c JOIN chunks k ON k.period = c.period AND k.campaign_no = c.no, {_PROGRESS}
+        WHERE c.state = 'cancelled' AND k.done_at IS NULL AND {_IS_DONE} AND {same_chunk("d", "k")}
         """,
         (now,),
     ).rowcount

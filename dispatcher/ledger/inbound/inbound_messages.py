@@ -1,4 +1,4 @@
-"""What people answered by SMS or WhatsApp: each text heard once, the unclear ones kept for a person to read, for a short time."""
+"""Inbound SMS and WhatsApp messages: each is taken once, and the text of an unclear one is kept for a short time, to be read."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from dispatcher.domain.opt_out_keywords import ReplyMeaning
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.inbound.whatsapp_window import WINDOW
 
-FORGOTTEN = "nobody"  # who closed a text that was left until then
+FORGOTTEN = "nobody"  # `closed_by` of a message whose text was deleted unread
 
 
 @dataclass(frozen=True, slots=True)
 class InboundMessage:
-    """An unclear text that waits for a person. `recipients` are the ids of all who had its number, known by its keyed hash only.
+    """An unclear message that waits for an employee. `recipients` are all who had its number, which is stored as a keyed hash.
 
-    `answer_until` is when WhatsApp's window for an answer in free words ends; None for an SMS, which has none.
+    `answer_until` is when WhatsApp's window for an answer in free text ends; None for an SMS, which has none.
     """
 
     id: str
@@ -41,7 +41,7 @@ def take(
     words: str,
     now: datetime,
 ) -> bool:
-    """Note a text by the provider's id for it; False where that was heard before. The words of what is clear are not kept."""
+    """Store a message under the provider's id; False where it was stored before. The text of a clear one is not stored."""
     return bool(
         connection.execute(
             "INSERT INTO inbound_texts (id, channel, address_key, recipients, meaning, words, received_at)"
@@ -51,7 +51,7 @@ def take(
     )
 
 
-_WAITING = """
+_SELECT = """
     SELECT id, channel, address_key, recipients, coalesce(words, ''), received_at,
            CASE channel WHEN 'whatsapp' THEN greatest(received_at, (
                SELECT heard_at FROM conversations c WHERE c.address_key = t.address_key)) END
@@ -61,39 +61,39 @@ _OPEN = "meaning = 'unclear' AND closed_at IS NULL"
 
 
 def waiting(connection: Connection, limit: int) -> list[InboundMessage]:
-    """The texts that wait for a person, oldest first."""
-    rows = connection.execute(_WAITING.format(_OPEN, "true") + " ORDER BY received_at, id LIMIT %s", (limit,))
-    return [_text(row) for row in rows]
+    """The messages that wait for an employee, oldest first."""
+    rows = connection.execute(_SELECT.format(_OPEN, "true") + " ORDER BY received_at, id LIMIT %s", (limit,))
+    return [_message(row) for row in rows]
 
 
 def close(connection: Connection, text_id: str, by: str, now: datetime) -> InboundMessage | None:
-    """Take a text off the list, in the caller's transaction; None where it isn't on it."""
-    text = find(connection, text_id)
+    """Close a waiting message, in the caller's transaction; None where it does not wait."""
+    message = find(connection, text_id)
     connection.execute("UPDATE inbound_texts SET closed_at = %s, closed_by = %s WHERE id = %s AND " + _OPEN, (now, by, text_id))
-    return text
+    return message
 
 
 def find(connection: Connection, text_id: str) -> InboundMessage | None:
-    """A text that waits, locked in the caller's transaction; None where it isn't on the list."""
-    row = connection.execute(_WAITING.format(_OPEN, "id = %s") + " FOR UPDATE", (text_id,)).fetchone()
-    return _text(row) if row else None
+    """A waiting message, locked in the caller's transaction; None where it does not wait."""
+    row = connection.execute(_SELECT.format(_OPEN, "id = %s") + " FOR UPDATE", (text_id,)).fetchone()
+    return _message(row) if row else None
 
 
 def reopen(connection: Connection, text_id: str) -> None:
-    """Put a text back on the list, whose answer did not leave."""
+    """Let a message wait again, because the answer to it was not sent."""
     connection.execute("UPDATE inbound_texts SET closed_at = NULL, closed_by = NULL WHERE id = %s", (text_id,))
 
 
-def old(connection: Connection, before: datetime) -> int:
-    """Of how many texts received before a moment the words are still there."""
+def count_texts(connection: Connection, before: datetime) -> int:
+    """The number of messages received before then whose text is still stored."""
     row = connection.execute(
         "SELECT count(*) FROM inbound_texts WHERE words IS NOT NULL AND received_at < %s", (before,)
     ).fetchone()
     return int(row[0]) if row else 0
 
 
-def forget(connection: Connection, now: datetime, before: datetime) -> int:
-    """Drop the words of texts received before a moment, read or not; says of how many."""
+def delete_texts(connection: Connection, now: datetime, before: datetime) -> int:
+    """Delete the text of messages received before then, read or not; returns their number."""
     return connection.execute(
         "UPDATE inbound_texts SET words = NULL, closed_at = coalesce(closed_at, %s), closed_by = coalesce(closed_by, %s)"
         " WHERE words IS NOT NULL AND received_at < %s",
@@ -101,7 +101,7 @@ def forget(connection: Connection, now: datetime, before: datetime) -> int:
     ).rowcount
 
 
-def _text(row: tuple[Any, ...]) -> InboundMessage:
+def _message(row: tuple[Any, ...]) -> InboundMessage:
     text_id, channel, address_key, recipients, words, received_at, heard_at = row
     until = heard_at + WINDOW if heard_at else None
     return InboundMessage(text_id, Channel(channel), bytes(address_key), tuple(recipients), words, received_at, until)

@@ -1,4 +1,4 @@
-"""Who has a telephone number, and in whose name they were written to there."""
+"""Who has a telephone number, and which entity wrote to it last."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from dataclasses import dataclass
 from channels.base import Channel
 from dispatcher.domain.recipient import Language
 from dispatcher.ledger.connection import Connection
+from dispatcher.ledger.message_key import ENTITY, join_origin
 
 
 @dataclass(frozen=True, slots=True)
 class PhoneOwner:
-    """Somebody who has the number."""
+    """A recipient who has the number."""
 
     id: str
     language: Language
 
 
 def owners(connection: Connection, address_key: bytes) -> list[PhoneOwner]:
-    """All who have this number, for SMS or WhatsApp. It comes as its keyed hash, see `keys.address_key`."""
+    """All recipients who have this number for SMS or WhatsApp. It is given as `keyed_hash.address_key`."""
     rows = connection.execute(
         "SELECT id, language FROM recipients WHERE phone_key = %(key)s"
         " UNION SELECT id, language FROM recipients WHERE whatsapp_key = %(key)s ORDER BY id",
@@ -29,7 +30,7 @@ def owners(connection: Connection, address_key: bytes) -> list[PhoneOwner]:
 
 
 def number(connection: Connection, address_key: bytes) -> str | None:
-    """The number itself, while somebody on record has it."""
+    """The number itself; None where no recipient has it any more."""
     row = connection.execute(
         "SELECT phone FROM recipients WHERE phone_key = %(key)s UNION SELECT whatsapp FROM recipients WHERE whatsapp_key = %(key)s",
         {"key": address_key},
@@ -38,15 +39,13 @@ def number(connection: Connection, address_key: bytes) -> str | None:
 
 
 def last_entity(connection: Connection, recipient_ids: Sequence[str], channel: Channel) -> str | None:
-    """In whose name the newest message left to any of these people on this channel; None where none did."""
+    """The entity of the newest message to any of these recipients on this channel; None where none was accepted."""
     row = connection.execute(
-        """
-        SELECT coalesce(c.spec, t.spec)->>'entity' FROM messages m
-        LEFT JOIN campaigns c ON c.no = m.campaign_no
-        LEFT JOIN triggers t ON t.chunk = m.chunk AND m.campaign_no IS NULL
-        WHERE m.recipient_id = ANY(%s) AND m.channel = %s AND m.accepted_at IS NOT NULL
+        f"""
+        SELECT {ENTITY} FROM messages m {join_origin("m")}
+        WHERE m.recipient_id = ANY(%(ids)s) AND m.channel = %(channel)s AND m.accepted_at IS NOT NULL
         ORDER BY m.accepted_at DESC LIMIT 1
         """,
-        (list(recipient_ids), channel),
+        {"ids": list(recipient_ids), "channel": channel},
     ).fetchone()
     return str(row[0]) if row and row[0] else None

@@ -1,4 +1,4 @@
-"""Failures that say little of an address alone and much in a row: counted by message, until something arrives there."""
+"""Soft bounces: failures that prove something about an address only when several follow each other. A delivery ends the row."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from datetime import datetime, timedelta
 from channels.base import Channel
 from dispatcher.ledger.connection import Connection
 
-SPAN = timedelta(days=7)  # what lies further apart is no row
+SPAN = timedelta(days=7)  # failures further apart do not count together
 
 
 @dataclass(frozen=True, slots=True)
 class DeliverySignal:
-    """Something arrived at an address, known by its keyed hash."""
+    """A delivery to an address, which is known by its keyed hash."""
 
     channel: Channel
     address_key: bytes
     at: datetime
 
 
-def note(connection: Connection, channel: Channel, address_key: bytes, code: str, message: str, at: datetime) -> int:
-    """Take a failed message down, once however often it was tried; says how many with this code are now in a row."""
+def count(connection: Connection, channel: Channel, address_key: bytes, code: str, message: str, at: datetime) -> int:
+    """Count a failed message once, however often it was tried; returns how many with this code now follow each other."""
     connection.execute(
         "INSERT INTO misses (address_key, channel, code, message, at) VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
         (address_key, channel, code, message, at),
@@ -34,15 +34,15 @@ def note(connection: Connection, channel: Channel, address_key: bytes, code: str
     return int(row[0]) if row else 0
 
 
-def end(connection: Connection, signs: Sequence[DeliverySignal]) -> None:
-    """End the rows of addresses that work."""
+def reset(connection: Connection, signals: Sequence[DeliverySignal]) -> None:
+    """Reset the counts of addresses that got something."""
     connection.execute(
         "DELETE FROM misses m USING unnest(%s::text[], %s::bytea[], %s::timestamptz[]) AS s (channel, address_key, at)"
         " WHERE m.address_key = s.address_key AND m.channel = s.channel AND m.at <= s.at",
-        ([sign.channel for sign in signs], [sign.address_key for sign in signs], [sign.at for sign in signs]),
+        ([signal.channel for signal in signals], [signal.address_key for signal in signals], [signal.at for signal in signals]),
     )
 
 
-def forget(connection: Connection, now: datetime) -> int:
-    """Drop what counts no more; says how many."""
+def prune(connection: Connection, now: datetime) -> int:
+    """Delete what no longer counts; returns the number of rows."""
     return connection.execute("DELETE FROM misses WHERE at <= %s", (now - SPAN,)).rowcount

@@ -1,4 +1,4 @@
-"""Codes of providers that call for a person, shown until a week after they were last heard. None is about a message or a person."""
+"""Provider codes that need an employee, shown until a week after the last one. None is about a message or a recipient."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SHOWN = timedelta(days=7)
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """A provider's code. Of one that is not `known` nobody has yet said what should follow: nothing is repeated or banned."""
+    """A provider's code. For one that is not `known` no action is defined yet: nothing is sent again or banned."""
 
     provider: str
     code: str
@@ -22,7 +22,7 @@ class Alert:
 
 
 def note(connection: Connection, provider: str, code: str, known: bool, now: datetime) -> None:
-    """The code was heard just now."""
+    """Record that a provider returned this code now."""
     connection.execute(
         "INSERT INTO alerts AS a (provider, code, known, first_at, last_at) VALUES (%s, %s, %s, %s, %s)"
         " ON CONFLICT (provider, code) DO UPDATE SET known = excluded.known, last_at = greatest(a.last_at, excluded.last_at)",
@@ -31,11 +31,11 @@ def note(connection: Connection, provider: str, code: str, known: bool, now: dat
 
 
 def newest(connection: Connection) -> tuple[Alert, ...]:
-    """What was heard lately, the unknown first."""
+    """The codes of the last week, unknown ones first, then the newest."""
     rows = connection.execute("SELECT provider, code, known, first_at, last_at FROM alerts ORDER BY known, last_at DESC, code")
     return tuple(Alert(*row) for row in rows)
 
 
-def forget(connection: Connection, now: datetime) -> int:
-    """Drop what was not heard for a week; says how many."""
+def prune(connection: Connection, now: datetime) -> int:
+    """Delete codes that did not occur for a week; returns their number."""
     return connection.execute("DELETE FROM alerts WHERE last_at <= %s", (now - SHOWN,)).rowcount

@@ -1,17 +1,20 @@
-"""What should never be wrong, looked for: balances, lost claims, the consent chain."""
+"""Checks of the ledger: balances, lost claims, the consent chain."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
 
 from dispatcher.domain.message import State
-from dispatcher.ledger.campaigns import balance, lifecycle
+from dispatcher.domain.message_id import MessageId
+from dispatcher.ledger.campaigns import lifecycle
+from dispatcher.ledger.campaigns.balance import balance
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.consent import hash_chain
+from dispatcher.ledger.message_key import KEY
 
 
 def verify(connection: Connection, secret: bytes, now: datetime, lease_seconds: float) -> list[str]:
-    """Everything found, in sentences with ids; empty when all is well."""
+    """Every fault found, as sentences with ids; empty where there is none."""
     return [
         *_balances(connection),
         *_lost_claims(connection, now - timedelta(seconds=2 * lease_seconds)),
@@ -20,23 +23,21 @@ def verify(connection: Connection, secret: bytes, now: datetime, lease_seconds: 
 
 
 def _balances(connection: Connection) -> list[str]:
-    """Per campaign: the rows of its audience, the sizes of its chunks and its balance must be one number."""
-    found = []
+    """Of each campaign, the rows of its audience, the sizes of its chunks and its balance must add up to the same number."""
+    faults = []
     for campaign in lifecycle.newest(connection, 1_000_000):
-        states = balance.balance(connection, campaign).states
+        states = balance(connection, campaign).states
         counted = sum(states.values())
         if counted != campaign.audience or states[State.PENDING] < 0:
-            found.append(f"campaign {campaign.id}: the balance counts {counted} of {campaign.audience} recipients")
+            faults.append(f"campaign {campaign.id}: the balance counts {counted} of {campaign.audience} recipients")
         if campaign.state == "finished" and states[State.PENDING]:
-            found.append(f"campaign {campaign.id} is finished with {states[State.PENDING]} recipients pending")
-    return found
+            faults.append(f"campaign {campaign.id} is finished with {states[State.PENDING]} recipients pending")
+    return faults
 
 
 def _lost_claims(connection: Connection, before: datetime) -> list[str]:
-    rows = connection.execute(
-        "SELECT period, chunk, row, leg FROM messages WHERE state = 'claimed' AND claimed_at < %s LIMIT 1000", (before,)
-    )
-    return [f"message {'-'.join(map(str, row))} is claimed, and its worker never came back" for row in rows]
+    rows = connection.execute(f"SELECT {KEY} FROM messages WHERE state = 'claimed' AND claimed_at < %s LIMIT 1000", (before,))
+    return [f"message {MessageId(*key)} is claimed, and its worker never came back" for key in rows]
 
 
 def _chain_fault(broken: hash_chain.ChainBreak) -> str:

@@ -1,4 +1,4 @@
-"""Small questions about the whole ledger."""
+"""Small queries over the whole ledger."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from datetime import datetime
 from dispatcher.domain.message import State
 from dispatcher.domain.message_id import MessageId
 from dispatcher.ledger.connection import Connection
+from dispatcher.ledger.message_key import KEY, join_origin, key_of
 
 
 def handed_over(connection: Connection) -> int:
-    """Messages that a provider took, whatever became of them."""
+    """The number of messages that a provider accepted, whatever their state is now."""
     row = connection.execute("SELECT count(*) FROM messages WHERE receipt IS NOT NULL").fetchone()
     return int(row[0]) if row else 0
 
@@ -18,9 +19,9 @@ def handed_over(connection: Connection) -> int:
 def one_message(connection: Connection, campaign_id: str, state: State) -> MessageId | None:
     """The first message of a campaign in this state."""
     row = connection.execute(
-        """
-        SELECT m.period, m.chunk, m.row, m.leg FROM messages m JOIN campaigns c ON c.no = m.campaign_no
-        WHERE c.id = %s AND m.state = %s ORDER BY 1, 2, 3, 4 LIMIT 1
+        f"""
+        SELECT {key_of("m")} FROM messages m {join_origin("m")}
+        WHERE c.id = %s AND m.state = %s ORDER BY {key_of("m")} LIMIT 1
         """,
         (campaign_id, state),
     ).fetchone()
@@ -28,6 +29,6 @@ def one_message(connection: Connection, campaign_id: str, state: State) -> Messa
 
 
 def claims(connection: Connection) -> list[tuple[str, str, str | None, State, datetime | None]]:
-    """Every message's id, recipient, channel, state and time of claim: for proofs over small ledgers."""
-    rows = connection.execute("SELECT period, chunk, row, leg, recipient_id, channel, state, claimed_at FROM messages")
-    return [(str(MessageId(period, chunk, row, leg)), who, *rest) for period, chunk, row, leg, who, *rest in rows]
+    """Every message's id, recipient, channel, state and time of claim: for checks over small ledgers."""
+    rows = connection.execute(f"SELECT {KEY}, recipient_id, channel, state, claimed_at FROM messages")
+    return [(str(MessageId(*row[:4])), *row[4:]) for row in rows]

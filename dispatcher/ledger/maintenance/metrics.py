@@ -1,4 +1,4 @@
-"""Figures for those who watch over the house: each from a small index, none about a person."""
+"""Figures for monitoring: each from a small index, none about a person."""
 
 from __future__ import annotations
 
@@ -24,9 +24,7 @@ class ChannelStop:
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """How things stand. `oldest_unsettled_at` is when the oldest event not yet applied came in; `unresolved` counts messages that
-    may have gone.
-    """
+    """The state of the system. `oldest_unsettled_at`: when the oldest event that is not applied yet came in."""
 
     campaigns: dict[CampaignState, int]
     chunks_open: int
@@ -41,12 +39,12 @@ class Metrics:
 
 
 def ping(connection: Connection) -> None:
-    """Ask the database for a sign of life."""
+    """Check that the database answers."""
     connection.execute("SELECT 1")
 
 
 def metrics(connection: Connection, now: datetime) -> Metrics:
-    """Count what stands around."""
+    """Count campaigns, open chunks, parked messages, events and the rest."""
     states = dict.fromkeys(CampaignState, 0)
     for state, count in connection.execute("SELECT state, count(*) FROM campaigns GROUP BY 1"):
         states[CampaignState(state)] = count
@@ -63,7 +61,7 @@ def metrics(connection: Connection, now: datetime) -> Metrics:
 
 
 def stops(connection: Connection) -> tuple[ChannelStop, ...]:
-    """The stopped channels, and why."""
+    """The stopped channels, each with the code that stopped it."""
     rows = connection.execute("SELECT channel, provider, code, stopped_at FROM channel_stops ORDER BY stopped_at")
     return tuple(ChannelStop(Channel(channel), provider, code, since) for channel, provider, code, since in rows)
 

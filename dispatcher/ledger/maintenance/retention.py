@@ -1,6 +1,6 @@
-"""Taking away what has been kept long enough: of each kind how much is due, and a bounded step that clears some.
+"""Deletion of data older than its retention period: for each class of data, how much is due, and a bounded step that clears some.
 
-A step says how much it cleared; 0 says that nothing is left to do. Each may be cut off and begun anew at any moment.
+A step returns how much it cleared; 0 means that nothing is left. A step may be interrupted and repeated at any moment.
 """
 
 from __future__ import annotations
@@ -11,11 +11,16 @@ from psycopg.errors import LockNotAvailable
 
 from dispatcher.domain.recipient import Source
 from dispatcher.ledger.connection import Connection
-from dispatcher.ledger.partitions import over_by, periods
+from dispatcher.ledger.message_key import same_chunk, same_job
+from dispatcher.ledger.partitions import ended_before, periods
 
-CHUNKS_A_STEP = 20  # of a campaign: some ten thousand jobs in one statement
+CHUNKS_A_STEP = 20  # of a campaign: 20,000 jobs at most in one statement
 ROWS_A_STEP = 5_000
-NOT_THEIRS = [Source.IMPORT, Source.PROVIDER, Source.ERASURE]  # what a person didn't say is no sign of life
+NOT_BY_PERSON = [
+    Source.IMPORT,
+    Source.PROVIDER,
+    Source.ERASURE,
+]  # not said by the person, so no sign that they still want to be known
 
 # -- variables of campaigns --------------------------------------------------------------------------------------------
 
@@ -23,12 +28,12 @@ _ENDED = "FROM campaigns WHERE finished_at < %s AND cleared_at IS NULL"
 
 
 def campaigns_due(connection: Connection, before: datetime) -> int:
-    """Campaigns that had ended by then and still have their variables."""
+    """The number of campaigns that had ended by then and still have their variables."""
     return _count(connection, f"SELECT count(*) {_ENDED}", before)
 
 
 def clear_campaign(connection: Connection, before: datetime, now: datetime) -> int:
-    """Empty the variables of the one that has waited longest."""
+    """Empty the variables of the campaign that ended first."""
     row = connection.execute(f"SELECT no, period {_ENDED} ORDER BY finished_at LIMIT 1", (before,)).fetchone()
     if row is None:
         return 0
@@ -46,45 +51,47 @@ def clear_campaign(connection: Connection, before: datetime, now: datetime) -> i
 
 # -- variables of triggers ---------------------------------------------------------------------------------------------
 
-_SPENT = """
-    FROM (SELECT period, chunk, row FROM jobs WHERE campaign_no IS NULL AND data <> '{{}}' {first}) j
-    JOIN chunks k ON k.period = j.period AND k.chunk = j.chunk WHERE k.done_at < %s
+# A trigger ends when its chunk is done and nothing of it is due any more: a held message or the next leg needs the variables.
+_ENDED_TRIGGERS = f"""
+    FROM (SELECT period, chunk, row FROM jobs j WHERE campaign_no IS NULL AND data <> '{{{{}}}}'
+          AND NOT EXISTS (SELECT FROM messages m WHERE {same_job("m", "j")} AND m.until IS NOT NULL) {{first}}) j
+    JOIN chunks k ON {same_chunk("k", "j")} WHERE k.done_at < %s
 """
 
 
 def triggers_due(connection: Connection, before: datetime) -> int:
-    """Triggers that were done by then and still have their variables."""
-    return _count(connection, f"SELECT count(*) {_SPENT.format(first='')}", before)
+    """The number of triggers that had ended by then and still have their variables."""
+    return _count(connection, f"SELECT count(*) {_ENDED_TRIGGERS.format(first='')}", before)
 
 
 def clear_triggers(connection: Connection, before: datetime, _: datetime) -> int:
-    """Empty the variables of the oldest ones."""
+    """Empty the variables of the oldest of them."""
     first = f"ORDER BY period, chunk LIMIT {ROWS_A_STEP}"
     return connection.execute(
         f"""
-        UPDATE jobs SET data = '{{}}' FROM (SELECT j.* {_SPENT.format(first=first)}) spent
-        WHERE (jobs.period, jobs.chunk, jobs.row) = (spent.period, spent.chunk, spent.row)
+        UPDATE jobs SET data = '{{}}' FROM (SELECT j.* {_ENDED_TRIGGERS.format(first=first)}) ended
+        WHERE {same_job("jobs", "ended")}
         """,
         (before,),
     ).rowcount
 
 
-# -- providers' further words ------------------------------------------------------------------------------------------
+# -- unused fields of provider events ----------------------------------------------------------------------------------
 
-_TOLD = "FROM provider_events WHERE extra IS NOT NULL AND received_at < %s"
+_WITH_EXTRA = "FROM provider_events WHERE extra IS NOT NULL AND received_at < %s"
 
 
 def provider_events_due(connection: Connection, before: datetime) -> int:
-    """Events that came in before then and still have what nothing acts on."""
-    return _count(connection, f"SELECT count(*) {_TOLD}", before)
+    """The number of events that came in before then and still have the fields that no rule uses."""
+    return _count(connection, f"SELECT count(*) {_WITH_EXTRA}", before)
 
 
 def clear_provider_events(connection: Connection, before: datetime, _: datetime) -> int:
-    """Drop that of some of them."""
+    """Delete these fields of some of them."""
     return connection.execute(
         f"""
         UPDATE provider_events SET extra = NULL
-        WHERE (period, provider, id) IN (SELECT period, provider, id {_TOLD} LIMIT {ROWS_A_STEP})
+        WHERE (period, provider, id) IN (SELECT period, provider, id {_WITH_EXTRA} LIMIT {ROWS_A_STEP})
         """,
         (before,),
     ).rowcount
@@ -95,28 +102,28 @@ def clear_provider_events(connection: Connection, before: datetime, _: datetime)
 _SILENT = """
     FROM recipients r WHERE r.person = 'prospect' AND r.erased_at IS NULL AND r.created_at < %(before)s
     AND NOT EXISTS (SELECT FROM consent_events e
-                    WHERE e.recipient_id = r.id AND e.said_at >= %(before)s AND e.source <> ALL (%(not_theirs)s))
+                    WHERE e.recipient_id = r.id AND e.said_at >= %(before)s AND e.source <> ALL (%(not_by_person)s))
 """
 
 
 def prospects_due(connection: Connection, before: datetime) -> int:
-    """Prospects known since before then, who themselves have said nothing since."""
-    row = connection.execute(f"SELECT count(*) {_SILENT}", {"before": before, "not_theirs": NOT_THEIRS}).fetchone()
+    """The number of prospects known since before then who have made no choice themselves since."""
+    row = connection.execute(f"SELECT count(*) {_SILENT}", {"before": before, "not_by_person": NOT_BY_PERSON}).fetchone()
     return int(row[0]) if row else 0
 
 
 def silent_prospects(connection: Connection, before: datetime, limit: int) -> list[str]:
-    """The ids of some of them."""
-    names = {"before": before, "not_theirs": NOT_THEIRS, "limit": limit}
-    return [row[0] for row in connection.execute(f"SELECT r.id {_SILENT} ORDER BY r.created_at LIMIT %(limit)s", names)]
+    """The ids of some of them, the oldest first."""
+    parameters = {"before": before, "not_by_person": NOT_BY_PERSON, "limit": limit}
+    return [row[0] for row in connection.execute(f"SELECT r.id {_SILENT} ORDER BY r.created_at LIMIT %(limit)s", parameters)]
 
 
 # -- decisions, by the month -------------------------------------------------------------------------------------------
 
 
 def past_months(connection: Connection, before: datetime) -> list[int]:
-    """Months in which all had ended by then, oldest first."""
-    return [period for period in periods(connection) if over_by(before, period) and not _unended(connection, period, before)]
+    """The months in which everything had ended by then, oldest first."""
+    return [period for period in periods(connection) if ended_before(before, period) and not _unended(connection, period, before)]
 
 
 def _unended(connection: Connection, period: int, before: datetime) -> bool:
@@ -132,12 +139,12 @@ def _unended(connection: Connection, period: int, before: datetime) -> bool:
 
 
 def months_due(connection: Connection, before: datetime) -> int:
-    """How many such months there are."""
+    """The number of such months."""
     return len(past_months(connection, before))
 
 
 def drop_month(connection: Connection, before: datetime, _: datetime) -> int:
-    """Drop the oldest of them, with its campaigns, triggers, messages and news; not now where somebody is reading there."""
+    """Drop the oldest of them with its campaigns, triggers, messages and events; later, where somebody is reading it now."""
     for period in past_months(connection, before)[:1]:
         try:
             connection.execute("SELECT forget_month(%s)", (period,))
@@ -147,16 +154,16 @@ def drop_month(connection: Connection, before: datetime, _: datetime) -> int:
     return 0
 
 
-# -- what erased people had said ---------------------------------------------------------------------------------------
+# -- consent events of erased people ------------------------------------------------------------------------------------
 
 
 def erased_due(connection: Connection, before: datetime) -> int:
-    """People erased before then whose chain of consent events is still there."""
+    """The number of people erased before then whose consent events are still there."""
     return _count(connection, "SELECT count(*) FROM recipients WHERE erased_at < %s", before)
 
 
 def forget_erased(connection: Connection, before: datetime, _: datetime) -> int:
-    """Take some of them away whole."""
+    """Delete some of them, with their whole chain of consent events."""
     return _count(connection, f"SELECT forget_erased(%s, {ROWS_A_STEP})", before)
 
 

@@ -1,4 +1,4 @@
-"""Channels whose keys or settings are wrong: stopped until a check passes. And the policies ever used."""
+"""Channels whose keys or settings are wrong: they send nothing until a check passes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dispatcher.ledger.connection import Connection
 
 
 def stop(connection: Connection, channel: Channel, provider: str, code: str, now: datetime) -> bool:
-    """Stop a channel; False when it was stopped already."""
+    """Stop a channel; False where it was stopped already."""
     return bool(
         connection.execute(
             "INSERT INTO channel_stops (channel, provider, code, stopped_at) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING",
@@ -20,10 +20,10 @@ def stop(connection: Connection, channel: Channel, provider: str, code: str, now
 
 
 def lift(connection: Connection, channel: Channel) -> bool:
-    """Let a channel send again; False when it was not stopped."""
+    """Let a channel send again; False where it was not stopped."""
     return bool(connection.execute("DELETE FROM channel_stops WHERE channel = %s", (channel,)).rowcount)
 
 
 def stopped(connection: Connection) -> Mapping[Channel, str]:
-    """The stopped channels, with the provider's code that stopped each."""
+    """The stopped channels, each with the provider's code that stopped it."""
     return {Channel(channel): code for channel, code in connection.execute("SELECT channel, code FROM channel_stops")}

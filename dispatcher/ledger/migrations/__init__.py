@@ -1,4 +1,4 @@
-"""The ledger's schema, step by step, applied by Alembic."""
+"""The migrations of the ledger's schema, applied by Alembic."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ HEAD = max(step.name[:4] for step in (HERE / "versions").glob("[0-9]*.py"))
 
 
 def migrate(database_url: str) -> None:
-    """Bring a database to the newest schema; quick where it is there already. Raises `LedgerUnavailable`."""
+    """Bring a database to the newest schema; fast where it has it already. Raises `LedgerUnavailable`."""
     try:
         if _revision(database_url) == HEAD:
             return

@@ -1,4 +1,4 @@
-"""Alembic's entry: one connection, one transaction, serialised against other migrators."""
+"""Alembic's entry point: one connection, one transaction, one migrating process at a time."""
 
 from alembic import context
 from sqlalchemy import create_engine, text
