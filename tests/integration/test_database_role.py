@@ -98,6 +98,7 @@ def test_an_export_tells_all_that_is_known(services: Services) -> None:
     assert len(known["jobs"]) == 5 + 1  # two in each campaign, a trigger, and the acknowledgement of the STOP
     assert {job["data"].get("project") for job in known["jobs"]} == {LOAN["project"], None}
     assert {message["campaign"] for message in known["messages"]} == {"spring", None}
+    assert all(bool(message["campaign"]) != bool(message["trigger"]) for message in known["messages"])
     assert [event["code"] for message in known["messages"] for event in message["events"]] == ["550"]
     assert [(answer["meaning"], answer["words"]) for answer in known["answers"]] == [
         ("unclear", "Zwaantje wil dit niet"),

@@ -167,7 +167,7 @@ def test_a_domain_is_lower_case_and_ascii() -> None:
         ("email", "maríe@example.com", "not a valid e-mail address"),
         ("phone", "0470123456", "international form"),
         ("whatsapp", "+32470", "international form"),
-        ("whatsapp", "+3247012345", "country's plan"),
+        ("whatsapp", "+3247012345", "numbering plan"),
         ("partner", "c-1", "itself"),
         ("objects_marketing", True, "did you mean object_marketing?"),
         ("entities", "kbc-bank", "list"),

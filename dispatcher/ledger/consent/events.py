@@ -45,7 +45,7 @@ __all__ += ["choices_as_of", "choices_from", "history", "preferences", "record",
 
 @dataclass(frozen=True, slots=True)
 class ConsentStatement:
-    """The choices of one person at one moment. `said_at` None: the moment is unknown, see `preferences.rule`."""
+    """The choices of one person at one moment. `said_at` None: the moment is unknown, see `preferences.resolve_changes`."""
 
     recipient_id: str
     changes: tuple[Change, ...]
@@ -122,20 +122,20 @@ def record_all(
         raise BadChoice("said_at", "lies in the future")
     with connection.transaction():
         people = _lock(connection, list(by_person))
-        rulings = {person.id: _rule(person, by_person[person.id]) for person in people}
-        numbers = iter(_numbers(connection, sum(len(ruling.accepted) for ruling in rulings.values())))
+        resolved = {person.id: _resolve(person, by_person[person.id]) for person in people}
+        numbers = iter(_numbers(connection, sum(len(changes.accepted) for changes in resolved.values())))
         results: dict[str, RecordResult] = {}
         for person in people:
-            statement, ruling = by_person[person.id], rulings[person.id]
+            statement, changes = by_person[person.id], resolved[person.id]
             events = tuple(
                 ConsentEvent(
                     next(numbers), person.id, person.seq + place, change.subject,
                     person.choices.get(change.subject, {}).get("value"), change.value,
                     source, actor, wording, statement.said_at or now, now,
                 )
-                for place, change in enumerate(ruling.accepted, start=1)
+                for place, change in enumerate(changes.accepted, start=1)
             )  # fmt: skip
-            results[person.id] = RecordResult(person.version + bool(events), events, ruling.superseded)
+            results[person.id] = RecordResult(person.version + bool(events), events, changes.superseded)
         changed = [person for person in people if results[person.id].events]
         if changed:
             _append(connection, secret, changed, results, now)
@@ -151,7 +151,7 @@ def _lock(connection: Connection, ids: list[str]) -> list[_Person]:
     return [_Person(*row) for row in rows]
 
 
-def _rule(person: _Person, statement: ConsentStatement) -> ResolvedChanges:
+def _resolve(person: _Person, statement: ConsentStatement) -> ResolvedChanges:
     return resolve_changes(choices_from(person.choices), statement.changes, statement.said_at, closed=person.erased)
 
 

@@ -89,8 +89,8 @@ def upsert(connection: Connection, secret: bytes, batch: Sequence[Recipient], ac
     """Write a batch (each id once) in one transaction: attributes are replaced, choices become consent events.
 
     An equal row changes nothing, not even the version. An import is the bank's master data, not the person's own statement, so its
-    choices follow `preferences.rule`: they may always allow less, but override a choice that the person made elsewhere only where
-    the row's `said_at` is later. An erased person comes back only with a row whose `said_at` is after the erasure.
+    choices follow `preferences.resolve_changes`: they may always allow less, but override a choice that the person made elsewhere
+    only where the row's `said_at` is later. An erased person comes back only with a row whose `said_at` is after the erasure.
     """
     ids = {recipient.id for recipient in batch}
     with connection.transaction():
