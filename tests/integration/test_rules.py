@@ -672,6 +672,8 @@ def test_one_side_s_word_alone_makes_no_household_whose_data_may_be_used(service
 def test_two_workers_and_a_couple_in_two_chunks_make_one_message(services: Services, database: str, clock: Clock) -> None:
     couple(services)
     submit(services, ["c-1", "c-2"], one_per_household=True, rate_per_second=1)
+    with lend(services.pool) as connection:  # the rate has made two chunks; now both may be worked on at once
+        connection.execute("UPDATE campaigns SET spec = spec || '{\"rate_per_second\": null}'")
     clock.pass_(10)
     dues = scheduler.due_chunks(services)
     assert len(dues) == 2
