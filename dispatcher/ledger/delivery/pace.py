@@ -5,7 +5,7 @@ were away. The chunk pays when it is worked on, so that it does not matter how l
 
 It is the generic cell rate algorithm (ITU-T I.371): `next_send_at` is the moment until which the messages taken so far use up the
 rate. A chunk may start when that moment has come, and moves it by its number of messages. Time in which nothing was sent earns
-nothing.
+nothing. In any T seconds at most (T + 2.5) times the rate is sent: a chunk of one second, what may start early, what is made up for.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dispatcher.ledger.delivery.claims import Chunk
 from dispatcher.ledger.message_key import same_chunk
 
 EARLY = timedelta(seconds=0.5)  # a chunk may start so early: the clock ticks each second, and a tick just missed would cost another
-CATCH_UP = timedelta(seconds=2)  # so much lateness is made up for, since ticks come late; more than that is a standstill
+CATCH_UP = timedelta(seconds=1)  # so much lateness is made up for, since ticks come late; more than that is a standstill
 
 # Of a campaign `c`. The first has a parameter `soon` = now + EARLY. The second is how many chunks to put on the broker at a tick of
 # the clock: two seconds' worth (a chunk has a second's worth, 1,000 at most), since the rest would only be put back.
