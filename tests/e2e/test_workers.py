@@ -126,7 +126,8 @@ def test_the_rate_holds_when_the_workers_stand_still_for_a_while(machine: Machin
     add_people(machine.services, *(person(f"c-{number}", phone=f"+32470{number:06}") for number in range(240)))
     rows = [{"recipient": f"c-{number}", "data": OFFER} for number in range(240)]
     form = {"id": "spring", "template": "loan_offer", "channels": ["email"], "audience": rows, "rate_per_second": 20}
-    submission_module.submit(machine.services, parse_campaign(form, submission_module.validation_context(machine.services)))
+    parsed = parse_campaign(form, submission.validation_context(machine.services))
+    submission.submit(machine.services, parsed)
     wait_until(lambda: "accepted" in machine.balance(), machine)
     workers = [psutil.Process(machine.worker.pid), *psutil.Process(machine.worker.pid).children(recursive=True)]
     for process in workers:
