@@ -19,13 +19,13 @@ from dispatcher.content import ContentRefusal, MessageLinks, MessageSender, Rend
 from dispatcher.delivery.approval_check import not_approved_text, unapproved
 from dispatcher.delivery.hand_off import PreparedMessage, claim_window, hand_off
 from dispatcher.delivery.settlement import conclude_all, settle
-from dispatcher.domain.campaign import Spec
+from dispatcher.domain.campaign import CampaignState, Spec
 from dispatcher.domain.decision import Decision, Hold, Permission, ReasonCode, Refuse, Send
 from dispatcher.domain.message import Job, Kind, Mode, State
 from dispatcher.domain.recipient import Facts, SentMessage
 from dispatcher.ledger.campaigns import lifecycle
 from dispatcher.ledger.connection import lend
-from dispatcher.ledger.delivery import claims, scheduling
+from dispatcher.ledger.delivery import claims, pace, scheduling
 from dispatcher.ledger.delivery.claims import CampaignGate, Candidate, Chunk, Claim, ClaimEntry
 from dispatcher.policy import decide, record, variant_of
 from dispatcher.runtime.services import Services
@@ -41,6 +41,7 @@ def run_chunk(services: Services, period: int, number: int) -> Chunk | None:
     """Work on a chunk until nothing is left to decide. Safe to repeat and to run twice at the same time, because of the claim.
 
     A campaign whose template is not approved any more (changed, or approval withdrawn) pauses itself; nothing of it is lost.
+    A chunk of a campaign with a rate whose turn has not come is put back.
     Returns the chunk, or None where there is none of this number. Raises `LedgerUnavailable`; then the chunk is tried again.
     """
     with lend(services.pool) as connection:
@@ -53,6 +54,11 @@ def run_chunk(services: Services, period: int, number: int) -> Chunk | None:
         with lend(services.pool) as connection:
             lifecycle.halt(connection, chunk.campaign_no, f"paused itself: {not_approved_text(waiting[0])}", services.clock())
         return chunk
+    if chunk.spec.rate_per_second is not None and chunk.campaign_state is CampaignState.RUNNING:
+        with lend(services.pool) as connection:
+            has_turn = pace.take(connection, chunk, services.clock())
+        if not has_turn:
+            return chunk
     stopped = dict(chunk.stopped)
     rows: frozenset[int] | None = None
     end = services.seconds() + services.engine.chunk_seconds

@@ -28,6 +28,7 @@ from channels.sandbox.doubles import double_for
 from dispatcher import content
 from dispatcher.content import Catalog, InvalidTemplates
 from dispatcher.embedded import Engines, engines
+from dispatcher.ledger import partitions
 from dispatcher.ledger.connection import lend, open_pool
 from dispatcher.ledger.maintenance import policies
 from dispatcher.ledger.migrations import migrate
@@ -100,6 +101,7 @@ def services(connections_max: int = CONNECTIONS_MAX) -> Services:
     pool = open_pool(database_url, connections_max)
     with lend(pool) as connection:
         policies.store_policy(connection, rules.digest, text)
+        partitions.create_ahead(connection, utc_now())
     set_alert_sink(alert_sink(pool, utc_now))
     return Services(
         pool=pool,

@@ -475,11 +475,11 @@ def test_a_large_campaign_waits_for_somebody_else_than_who_submitted_it(services
     assert (states(services, "small"), states(services)) == ({"accepted": 1}, {"pending": 2})
     assert state_of(services) is CampaignState.AWAITING_RELEASE
     with lend(services.pool) as connection:
-        assert not any(lifecycle.release(connection, "spring", by, clock.now) for by in ("Anne", " anne ", ""))
+        assert not any(lifecycle.release(connection, "spring", by) for by in ("Anne", " anne ", ""))
         assert not lifecycle.pause(connection, "spring", clock.now)
         assert not lifecycle.resume(connection, "spring", clock.now)
-        assert lifecycle.release(connection, "spring", "Bart", clock.now)
-        assert not lifecycle.release(connection, "spring", "Carla", clock.now)
+        assert lifecycle.release(connection, "spring", "Bart")
+        assert not lifecycle.release(connection, "spring", "Carla")
         found = lifecycle.find(connection, "spring")
     assert found is not None
     assert (found.submitted_by, found.released_by) == ("Anne", "Bart")
@@ -494,7 +494,7 @@ def test_a_released_campaign_keeps_its_rate_from_then_on(services: Services, clo
     submit(services, people, rate_per_second=1)
     clock.pass_(HOUR)
     with lend(services.pool) as connection:
-        assert lifecycle.release(connection, "spring", "Bart", clock.now)
+        assert lifecycle.release(connection, "spring", "Bart")
     work(services)
     assert states(services) == {"pending": 3, "accepted": 1}
 
@@ -504,7 +504,7 @@ def test_a_campaign_that_waits_for_its_release_can_be_cancelled(services: Servic
     submit(services, ["c-1"])
     with lend(services.pool) as connection:
         assert lifecycle.cancel(connection, "spring", clock.now)
-        assert not lifecycle.release(connection, "spring", "Bart", clock.now)
+        assert not lifecycle.release(connection, "spring", "Bart")
     assert states(services) == {"cancelled": 1}
 
 
@@ -672,6 +672,8 @@ def test_one_side_s_word_alone_makes_no_household_whose_data_may_be_used(service
 def test_two_workers_and_a_couple_in_two_chunks_make_one_message(services: Services, database: str, clock: Clock) -> None:
     couple(services)
     submit(services, ["c-1", "c-2"], one_per_household=True, rate_per_second=1)
+    with lend(services.pool) as connection:  # the rate has made two chunks; now both may be worked on at once
+        connection.execute("UPDATE campaigns SET spec = spec || '{\"rate_per_second\": null}'")
     clock.pass_(10)
     dues = scheduler.due_chunks(services)
     assert len(dues) == 2

@@ -20,7 +20,16 @@ from dispatcher.domain.recipient import Choice, CoolDown, Device, Facts, Person,
 from dispatcher.ledger.campaigns import template_approvals
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.delivery import fallback_legs, frequency_caps, households, unresolved
-from dispatcher.ledger.message_key import KEY, KEY_ARRAYS, SPEC, join_origin, key_arrays, same_job, same_message
+from dispatcher.ledger.message_key import (
+    KEY,
+    KEY_ARRAYS,
+    SPEC,
+    in_cancelled_campaign,
+    join_origin,
+    key_arrays,
+    same_job,
+    same_message,
+)
 from dispatcher.ledger.pg_arrays import int_array, text_array
 from dispatcher.ledger.spec_codec import spec_from_json
 
@@ -439,6 +448,8 @@ def settle(connection: Connection, number: int, settlements: Sequence[Settlement
     """Write the outcomes of the messages that claim `number` still holds; a repetition, or a settle after another claim, changes
     nothing. A state that an event already moved forward stays; only the receipt is added.
 
+    Of a cancelled campaign, what would wait is cancelled, and no leg follows.
+
     A message that surely did not leave no longer counts towards the recipient's caps. An unresolved one is added to those to ask
     about.
     """
@@ -457,9 +468,13 @@ def _write(connection: Connection, number: int, settlements: Sequence[Settlement
         f"""
         WITH settled AS (DELETE FROM claim_starts WHERE claim_no = %(number)s)
         UPDATE messages m
-        SET claim_no = NULL, state = CASE WHEN m.state IN ('claimed', 'unresolved') THEN s.state ELSE m.state END,
-            reason = CASE WHEN m.state IN ('claimed', 'unresolved') THEN s.reason ELSE m.reason END,
-            until = CASE WHEN m.state IN ('claimed', 'unresolved') THEN s.until ELSE m.until END,
+        SET claim_no = NULL,
+            state = CASE WHEN m.state NOT IN ('claimed', 'unresolved') THEN m.state
+                         WHEN s.state = 'waiting' AND {in_cancelled_campaign("m")} THEN 'cancelled' ELSE s.state END,
+            reason = CASE WHEN m.state NOT IN ('claimed', 'unresolved') THEN m.reason
+                          WHEN s.state = 'waiting' AND {in_cancelled_campaign("m")} THEN 'cancelled' ELSE s.reason END,
+            until = CASE WHEN m.state NOT IN ('claimed', 'unresolved') THEN m.until
+                         WHEN s.until IS NOT NULL AND {in_cancelled_campaign("m")} THEN NULL ELSE s.until END,
             attempts = m.attempts + s.spent::int, receipt = coalesce(s.receipt, m.receipt), provider = s.provider,
             accepted_at = CASE WHEN s.receipt IS NOT NULL THEN %(now)s ELSE m.accepted_at END, updated_at = %(now)s
         FROM unnest({KEY_ARRAYS}, %(state)s::text[], %(reason)s::text[], %(until)s::timestamptz[], %(receipt)s::text[],
