@@ -38,7 +38,7 @@ def deliver(replies: dict[str, str | None], *batch: Outbound) -> tuple[list[Resu
         return {**usual, **replies}.get(word, "250 ok")
 
     with smtp_server(script) as server:
-        smtp = Smtp(f"smtp://127.0.0.1:{server.port}?starttls=no", timeout_seconds=5)
+        smtp = Smtp(f"smtp://127.0.0.1:{server.port}?starttls=no&connections=1", timeout_seconds=5)
         found = [result for _, result in smtp.send(batch or [MAIL], window_of(30))]
     return found, server.arrived, server.connections
 

@@ -11,6 +11,7 @@ import pytest
 
 from channels.base import Channel, Outbound, Rejected, Result, Throttled
 from channels.providers.outbox import Outbox
+from channels.send_window import SendWindow
 from dispatcher.campaigns import submission
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.intake.campaign import parse_campaign
@@ -61,10 +62,10 @@ class CancelsWhileSending(Outbox):
 
     services: Services
 
-    def send(self, batch: Sequence[Outbound]) -> Iterator[tuple[Outbound, Result]]:
+    def send(self, batch: Sequence[Outbound], window: SendWindow) -> Iterator[tuple[Outbound, Result]]:
         with lend(self.services.pool) as connection:
             lifecycle.cancel(connection, "spring", self.services.clock())
-        yield from super().send(batch)
+        yield from super().send(batch, window)
 
 
 def cancelled_while_sending(services: Services, channel: Channel = Channel.EMAIL) -> tuple[Services, Outbox]:

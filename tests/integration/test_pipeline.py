@@ -382,25 +382,33 @@ def test_a_no_that_only_the_provider_knew_is_on_record_and_holds_for_the_next_ca
 # -- lost workers ------------------------------------------------------------------------------------------------------
 
 
-def test_claims_of_a_lost_worker_become_unresolved_and_the_others_leave(services: Services, clock: Clock) -> None:
+@pytest.mark.parametrize(("started", "end", "sent"), [(True, {"unresolved": 2, "accepted": 3}, 3), (False, {"accepted": 5}, 5)])
+def test_a_lost_worker_leaves_unresolved_only_what_it_started(
+    services: Services, clock: Clock, started: bool, end: dict[str, int], sent: int
+) -> None:
     recipients = [f"c-{number}" for number in range(5)]
     add_people(services, *(person(recipient_id, number) for number, recipient_id in enumerate(recipients)))
     submit(services, recipients)
     due = scheduler.due_chunks(services)[0]
-    with lend(services.pool) as connection:  # a worker claims two, and is killed before it hands them over
+    with lend(services.pool) as connection:  # a worker claims two, and is killed before or after the first byte leaves
         chunk = claims.find(connection, due.period, due.number)
         assert chunk is not None
         entries = [prepare(services, chunk, candidate, {}).entry for candidate in claims.gather(connection, chunk)][:2]
-        assert len(claims.claim(connection, chunk, entries, services.clock()).won) == 2
+        claim = claims.claim(connection, chunk, entries, services.clock())
+        assert len(claim.won) == 2
+        if started:
+            assert claims.start(connection, claim.number)
         # claimed by the test's clock, not the database's
         connection.execute("UPDATE messages SET claimed_at = %s WHERE state = 'claimed'", (clock.now,))
     work(services)
     assert states(services)["claimed"] == 2  # within the lease the worker may still come back
     clock.pass_(services.engine.lease_seconds + 1)
     work(services)
-    assert states(services) == {"unresolved": 2, "accepted": 3}
-    assert len(outbox(services).sent) == 3
+    assert states(services) == end
+    assert len(outbox(services).sent) == sent
     with lend(services.pool) as connection:
+        assert not started or claims.start(connection, claim.number)
+        assert started or not claims.start(connection, claim.number)  # it was revoked: the worker may not start it any more
         campaign = lifecycle.find(connection, "spring")
     assert campaign is not None
     assert campaign.state is CampaignState.FINISHED

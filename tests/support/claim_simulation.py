@@ -128,7 +128,7 @@ class Stage:
 
 
 class SteppedPool:
-    """A pool of connections with a checkpoint before each loan. Now and then the answer to a commit is lost, most often to a settle."""
+    """A pool of connections with a checkpoint before each loan. Now and then the answer to a commit is lost."""
 
     closed = False
 
@@ -158,7 +158,13 @@ class SimulatedProvider:
 
     def send(self, batch: Sequence[Outbound], window: SendWindow) -> Iterator[tuple[Outbound, Result]]:
         """See `channels.base.Provider`."""
-        simulation = self.simulation
+        simulation, record_start = self.simulation, window.on_first
+
+        def record_and_note() -> bool:
+            simulation.started.update(outbound.id for outbound in batch)
+            return record_start()
+
+        window.on_first = record_and_note
         for outbound in batch:
             simulation.stage.checkpoint()
             if not window.admit([outbound.id]):
@@ -167,7 +173,6 @@ class SimulatedProvider:
             result = simulation.result()
             if isinstance(result, Receipt) or (isinstance(result, Uncertain) and simulation.rng.random() < 0.5):
                 simulation.arrive(outbound.id)
-            simulation.started.update(other.id for other in batch)  # of one claim
             simulation.stage.checkpoint()
             yield outbound, result
         if isinstance(actor := threading.current_thread(), Actor):
@@ -182,7 +187,7 @@ class SimulatedProvider:
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
+class SimulatedArrival:
     """A message that reached a person."""
 
     message_id: str
@@ -199,8 +204,8 @@ class Simulation:
     people: int = 3
     lost_settles: float = 0.1  # the share whose answer is lost
     stage: Stage = field(default_factory=Stage)
-    arrivals: list[Arrival] = field(default_factory=list)
-    started: set[str] = field(default_factory=set)  # messages of claims that handed something off
+    arrivals: list[SimulatedArrival] = field(default_factory=list)
+    started: set[str] = field(default_factory=set)  # messages of claims whose start was recorded, or may have been
     opted_out: dict[str, float] = field(default_factory=dict)
     cancelled: float | None = None
     now: float = 0.0
@@ -238,7 +243,7 @@ class Simulation:
 
     def arrive(self, message_id: str) -> None:
         """Note an arrival."""
-        self.arrivals.append(Arrival(message_id, self.owners[MessageId.parse(message_id).row], self.now))
+        self.arrivals.append(SimulatedArrival(message_id, self.owners[MessageId.parse(message_id).row], self.now))
 
     # -- the schedule ------------------------------------------------------------------------------------------------
 
