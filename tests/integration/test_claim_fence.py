@@ -74,7 +74,8 @@ def outcome(claim: Claim, state: State, receipt: str | None = None) -> list[Sett
 
 def row(services: Services, columns: str) -> tuple[Any, ...]:
     with lend(services.pool) as connection:
-        found = connection.execute(f"SELECT {columns} FROM messages ORDER BY period, chunk, row, leg LIMIT 1".encode()).fetchone()
+        statement = f"SELECT {columns} FROM messages ORDER BY period, chunk, row, leg LIMIT 1"  # noqa: S608  columns of a test
+        found = connection.execute(statement.encode()).fetchone()
     assert found is not None
     return found
 
@@ -208,7 +209,7 @@ def test_a_settle_without_its_side_effects_does_not_commit(services: Services, d
         admin.execute("GRANT INSERT ON suppressions TO dispatcher_worker")
 
 
-def test_a_bounce_bans_the_address_that_was_written_to(services: Services, clock: Clock) -> None:
+def test_a_bounce_bans_the_address_that_was_written_to(services: Services) -> None:
     start(services)
     work(services)
     with lend(services.pool) as connection:
@@ -345,12 +346,17 @@ def test_a_ban_that_bumped_no_version_is_seen_by_the_claim(services: Services) -
 def test_an_opt_out_does_not_wait_for_a_worker_that_was_cut_off(services: Services) -> None:
     """The worker holds the person's row in an open transaction and says nothing more: the server ends its session."""
     start(services)
-    started = time.monotonic()
-    with pytest.raises(LedgerUnavailable), lend(services.pool) as cut_off, cut_off.transaction():
-        cut_off.execute("SELECT FROM recipients WHERE id = 'c-0' FOR NO KEY UPDATE")
-        now = services.clock()
-        with lend(services.pool) as connection:
-            change = Change("objection:marketing", "on")
-            events.record(connection, services.secret, "c-0", [change], "mobile", "tests", "", now, now)
-        waited = time.monotonic() - started
-    assert 3 < waited < 8
+    waited: list[float] = []
+
+    def work_and_be_cut_off() -> None:
+        with lend(services.pool) as cut_off, cut_off.transaction():
+            cut_off.execute("SELECT FROM recipients WHERE id = 'c-0' FOR NO KEY UPDATE")
+            started, now = time.monotonic(), services.clock()
+            with lend(services.pool) as connection:
+                change = Change("objection:marketing", "on")
+                events.record(connection, services.secret, "c-0", [change], "mobile", "tests", "", now, now)
+            waited.append(time.monotonic() - started)
+
+    with pytest.raises(LedgerUnavailable):
+        work_and_be_cut_off()
+    assert 3 < waited[0] < 8
