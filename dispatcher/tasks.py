@@ -26,10 +26,10 @@ from celery import Celery, Task
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from celery.signals import setup_logging, worker_init, worker_process_init
 from celery.worker.request import Request
-from kombu.exceptions import OperationalError
+from kombu.exceptions import ChannelError, OperationalError
 
 from dispatcher.campaigns import scheduler, submission
-from dispatcher.campaigns.scheduler import DueChunk
+from dispatcher.campaigns.scheduler import DueChunk, LaneDepths
 from dispatcher.delivery import reconciliation
 from dispatcher.delivery.pipeline import run_chunk
 from dispatcher.domain.errors import LedgerUnavailable
@@ -47,6 +47,7 @@ HIDDEN = "(kept out of events)"
 # A task whose ledger is away waits 1, 2, 4 … seconds in its process, and then goes back to the broker. So an outage neither drains
 # the lanes nor fills the log. Far below the task limits, and short enough for a warm shutdown.
 PAUSE_SECONDS_MAX = 16.0
+FIRST, LAST = 0, 9  # priorities on the broker
 
 log = structlog.get_logger()
 
@@ -231,9 +232,26 @@ def publish(dues: Iterable[DueChunk]) -> None:
     """Put chunks on the broker: those of campaigns on their lane by priority, triggers on the fast lane."""
     for due in dues:
         if due.priority is None:
-            send_trigger.apply_async((due.period, due.number))
+            send_trigger.apply_async((due.period, due.number), priority=LAST if due.is_repeat else FIRST)
         else:
-            send_chunk.apply_async((due.period, due.number), priority=_level(due.priority, due.ahead))
+            level = LAST if due.is_repeat else _level(due.priority, due.ahead)
+            send_chunk.apply_async((due.period, due.number), priority=level)
+
+
+def lane_depths() -> LaneDepths:
+    """How many messages wait in the lanes that repeats are put on."""
+    try:
+        with app.connection_for_write() as connection, connection.channel() as channel:
+            return LaneDepths(*(_depth(channel, lane) for lane in ("campaign", "transactional")))
+    except BROKER_FAULTS:
+        return LaneDepths()
+
+
+def _depth(channel: Any, lane: str) -> int:
+    try:
+        return int(channel.queue_declare(lane, passive=True).message_count)
+    except ChannelError:  # nothing was ever put there
+        return 0
 
 
 def _level(priority: int, ahead: bool) -> int:
@@ -277,20 +295,31 @@ def trigger(job: Mapping[str, Any]) -> None:
 @app.task(name="dispatcher.send_chunk", bind=True)
 def send_chunk(task: Task, period: int, number: int) -> None:
     """Work on a campaign's chunk, then put the campaign's next one on the broker. A lost chunk is found again by its lease."""
+    if _is_superfluous(task, period, number):
+        return
     chunk = run_chunk(services(), period, number)
     if chunk is not None:
         publish(replace(due, ahead=_is_ahead(task)) for due in scheduler.next_chunk(services(), chunk))
 
 
-@app.task(name="dispatcher.send_trigger")
-def send_trigger(period: int, number: int) -> None:
+def _is_superfluous(task: Task, period: int, number: int) -> bool:
+    """Whether this message has nothing to do. One that comes again, because its worker was lost, has: the one at work was itself."""
+    is_redelivered = (task.request.delivery_info or {}).get("redelivered")
+    return not is_redelivered and scheduler.is_in_hands(services(), period, number)
+
+
+@app.task(name="dispatcher.send_trigger", bind=True)
+def send_trigger(task: Task, period: int, number: int) -> None:
     """Work on a trigger that is already in the ledger."""
+    if _is_superfluous(task, period, number):
+        return
     run_chunk(services(), period, number)
 
 
 @app.task(name="dispatcher.settle_events")
 def settle_events() -> None:
     """Apply the stored provider events."""
+    provider_events.settling_starts(services())
     _settle_all()
 
 
@@ -302,7 +331,7 @@ def _settle_all() -> None:
 @app.task(name="dispatcher.release_due", is_periodic=True)
 def release_due() -> None:
     """Every second: start what is due."""
-    publish(scheduler.due_chunks(services()))
+    publish(scheduler.due_chunks(services(), lane_depths()))
 
 
 @app.task(name="dispatcher.ask_providers", is_periodic=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from channels.base import Event, EventKind
 from dispatcher.consent import acknowledgement
@@ -17,7 +17,7 @@ from dispatcher.domain.message_id import MessageId
 from dispatcher.intake.campaign import ValidationContext
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.consent import suppressions
-from dispatcher.ledger.delivery import unresolved
+from dispatcher.ledger.delivery import scheduling, unresolved
 from dispatcher.ledger.delivery.scheduling import DueChunk
 from dispatcher.ledger.inbound import provider_events, soft_bounces
 from dispatcher.ledger.inbound.provider_events import PendingEvent, StatusChange
@@ -27,6 +27,8 @@ from dispatcher.policy.data import RetryPolicy
 from dispatcher.runtime.services import Services
 
 BATCH = 1_000
+SETTLE_TASK = "settle_events"
+SETTLE_AGAIN_AFTER = timedelta(minutes=1)  # then its message counts as lost; the sweep applies events all the same
 
 ARRIVED = frozenset({EventKind.DELIVERED, EventKind.READ, EventKind.ENGAGED})  # these show that an address works
 
@@ -35,6 +37,18 @@ def keep(services: Services, events: Sequence[Event]) -> int:
     """Store what a webhook brought. Returns how many events were new. `settle_some` applies them."""
     with lend(services.pool) as connection:
         return provider_events.store(connection, events, services.clock())
+
+
+def takes_settling(services: Services) -> bool:
+    """Whether to publish the task that applies events: not while one waits on the broker. The events must be committed before."""
+    with lend(services.pool) as connection:
+        return scheduling.take_task(connection, SETTLE_TASK, services.clock(), SETTLE_AGAIN_AFTER)
+
+
+def settling_starts(services: Services) -> None:
+    """Note that the task that applies events begins: events that come from now on publish another one."""
+    with lend(services.pool) as connection:
+        scheduling.task_starts(connection, SETTLE_TASK)
 
 
 def any_pending(services: Services) -> bool:

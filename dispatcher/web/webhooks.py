@@ -33,7 +33,8 @@ def _handler(provider: str, endpoint: WebhookEndpoint) -> Callable[..., Response
         items = _read(endpoint, call, services.webhook_keys.get(provider, ""))
         if events := [_storable_event(item) for item in items if isinstance(item, Event)]:
             provider_events.keep(services, events)
-            publish_or_leave(broker.publish_events)
+            if provider_events.takes_settling(services):
+                publish_or_leave(broker.publish_events)
         answers = [_reply(services, broker, item) for item in items if isinstance(item, InboundText)]
         if endpoint.answer is None:
             return Response(status_code=HTTPStatus.NO_CONTENT)

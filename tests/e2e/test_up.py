@@ -8,9 +8,10 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from shutil import rmtree
 
@@ -21,7 +22,7 @@ from dispatcher.devserver.stack import free_port
 from dispatcher.embedded import postgres, valkey
 from dispatcher.embedded.daemon import wait_until
 
-ROUNDS = 5
+ROUNDS = int(os.environ.get("KILLS", "3"))
 LANES = ("transactional", "inbound", "campaign", "fanout", "maintenance")
 
 
@@ -40,7 +41,7 @@ class Up:
 
     def is_ready(self) -> bool:
         """Whether the web application has its ledger and its broker, and no lane is without a worker."""
-        with suppress(OSError), urllib.request.urlopen(f"{self.url}/readyz", timeout=5) as answer:
+        with suppress(OSError), urllib.request.urlopen(f"{self.url}/readyz", timeout=5) as answer:  # noqa: S310 - our own URL
             return bool(answer.status == 200) and len(self.children()) == len(LANES) + 3
         return False
 
@@ -95,11 +96,15 @@ def test_what_is_killed_comes_back_and_while_idle_it_costs_nothing(up: Up) -> No
         assert wait_until(lambda: None not in up.engines() and up.is_ready(), 120), up.output.read_text()
         if round_number:
             leftovers = [process for family in families for process in family]
-            assert wait_until(lambda: not any(map(_is_at_work, leftovers)), 30), [p for p in leftovers if _is_at_work(p)]
+            assert wait_until(partial(_have_ended, leftovers), 30), leftovers
     said = up.output.read_text()
     assert said.count("postgres ended; it is started again") == ROUNDS
     assert said.count("valkey ended; it is started again") == ROUNDS
     assert said.count("web ended with -9; it starts again") == ROUNDS - 1
+
+
+def _have_ended(processes: Sequence[psutil.Process]) -> bool:
+    return not any(map(_is_at_work, processes))
 
 
 def _is_at_work(process: psutil.Process) -> bool:

@@ -151,7 +151,8 @@ def take_trigger(
             VALUES (%(key)s, %(digest)s, %(period)s, nextval('chunk_no'), %(spec)s, %(now)s)
             ON CONFLICT (key) DO NOTHING RETURNING period, chunk
         ), its_chunk AS (
-            INSERT INTO chunks (period, chunk, size, due_at, touched_at) SELECT period, chunk, 1, %(now)s, %(now)s FROM taken
+            INSERT INTO chunks (period, chunk, size, due_at, touched_at, published_at)
+            SELECT period, chunk, 1, %(now)s, %(now)s, %(now)s FROM taken
         ), its_job AS (
             INSERT INTO jobs (period, chunk, row, line, recipient_id, data)
             SELECT period, chunk, 0, %(line)s, %(recipient_id)s, %(data)s FROM taken
