@@ -234,23 +234,25 @@ def publish(dues: Iterable[DueChunk]) -> None:
         if due.priority is None:
             send_trigger.apply_async((due.period, due.number), priority=LAST if due.is_repeat else FIRST)
         else:
-            level = LAST if due.is_repeat else _level(due.priority, due.ahead)
-            send_chunk.apply_async((due.period, due.number), priority=level)
+            level = _level(due.priority, due.ahead)
+            send_chunk.apply_async((due.period, due.number), priority=LAST if due.is_repeat and not due.ahead else level)
 
 
 def lane_depths() -> LaneDepths:
     """How many messages wait in the lanes that repeats are put on."""
     try:
-        with app.connection_for_write() as connection, connection.channel() as channel:
-            return LaneDepths(*(_depth(channel, lane) for lane in ("campaign", "transactional")))
-    except BROKER_FAULTS:
+        with app.connection_or_acquire() as connection:
+            return LaneDepths(*(_depth(connection, lane) for lane in ("campaign", "transactional")))
+    except Exception as error:  # each broker's client has errors of its own
+        log.warning("the broker does not tell how many messages wait", fault=type(error).__name__)
         return LaneDepths()
 
 
-def _depth(channel: Any, lane: str) -> int:
+def _depth(connection: Any, lane: str) -> int:
     try:
-        return int(channel.queue_declare(lane, passive=True).message_count)
-    except ChannelError:  # nothing was ever put there
+        with connection.channel() as channel:
+            return int(channel.queue_declare(lane, passive=True).message_count)
+    except ChannelError:  # nothing waits
         return 0
 
 
@@ -303,7 +305,7 @@ def send_chunk(task: Task, period: int, number: int) -> None:
 
 
 def _is_superfluous(task: Task, period: int, number: int) -> bool:
-    """Whether this message has nothing to do. One that comes again, because its worker was lost, has: the one at work was itself."""
+    """Whether this message has nothing to do. One that the broker delivers again has: the worker that was at work was its own."""
     is_redelivered = (task.request.delivery_info or {}).get("redelivered")
     return not is_redelivered and scheduler.is_in_hands(services(), period, number)
 

@@ -98,13 +98,13 @@ def take_due(
             WHERE campaign_no IS NULL AND done_at IS NULL AND due_at <= %(now)s AND touched_at IS NULL
             LIMIT 1000 FOR UPDATE SKIP LOCKED
         ), lost_of_campaigns AS (
-            SELECT k.period, k.chunk, u.priority, NULL::bigint AS begun FROM under_way u CROSS JOIN LATERAL (
+            SELECT k.period, k.chunk, u.priority, u.no AS begun FROM under_way u CROSS JOIN LATERAL (
                 SELECT period, chunk FROM chunks k
                 WHERE k.period = u.period AND k.campaign_no = u.no AND k.done_at IS NULL AND k.due_at <= %(now)s AND {_IS_STALE}
                 ORDER BY k.touched_at LIMIT least(%(window)s, u.most) FOR UPDATE SKIP LOCKED
             ) k
             LIMIT CASE WHEN %(campaign_depth)s::int IS NOT NULL THEN
-                greatest(0, (SELECT sum(n) FROM under_way) - %(campaign_depth)s::int) END
+                greatest(0, (SELECT sum(n)::bigint FROM under_way) - %(campaign_depth)s::int) END
         ), lost_triggers AS (
             SELECT k.period, k.chunk, NULL::int AS priority, NULL::bigint AS begun FROM chunks k
             WHERE k.campaign_no IS NULL AND k.done_at IS NULL AND k.due_at <= %(now)s AND {_IS_STALE}
@@ -117,7 +117,8 @@ def take_due(
             SELECT *, false AS is_repeat FROM of_campaigns UNION ALL SELECT *, false FROM of_triggers
             UNION ALL SELECT *, true FROM lost_of_campaigns UNION ALL SELECT *, true FROM lost_triggers
         )
-        UPDATE chunks k SET touched_at = %(now)s, published_at = %(now)s, repeats = CASE WHEN p.is_repeat THEN k.repeats + 1 ELSE 0 END
+        UPDATE chunks k SET touched_at = %(now)s, published_at = %(now)s,
+            repeats = CASE WHEN p.is_repeat THEN k.repeats + 1 ELSE 0 END
         FROM picked p WHERE {same_chunk("k", "p")}
         RETURNING k.period, k.chunk, p.priority, p.begun, p.is_repeat
         """,
