@@ -100,8 +100,8 @@ def record(
 ) -> RecordResult:
     """Record one person's choices and refuse the messages that they forbid, in one transaction.
 
-    Raises `UnknownRecipient`, `BadChoice` for a `said_at` in the future, and `VersionConflict` where `expected_version` is given and is
-    not the version now.
+    Raises `UnknownRecipient`, `BadChoice` for a `said_at` in the future, and `VersionConflict` where `expected_version` is given
+    and is not the version now.
     """
     with connection.transaction():
         people = _lock(connection, [statement.recipient_id])
