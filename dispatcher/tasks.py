@@ -44,9 +44,9 @@ from dispatcher.runtime.services import COLLECT_AFTER, Services
 
 BROKER_FAULTS = (OperationalError,)  # what publishing raises when the broker cannot be reached
 HIDDEN = "(kept out of events)"
-# A task whose ledger is away waits 1, 2, 4 … seconds in its process, and then goes back to the broker. So an outage neither drains
+# A task whose ledger is away waits 1, 2, 4 seconds in its process, and then goes back to the broker. So an outage neither drains
 # the lanes nor fills the log. Far below the task limits, and short enough for a warm shutdown.
-PAUSE_SECONDS_MAX = 16.0
+PAUSE_SECONDS_MAX = 4.0
 FIRST, LAST = 0, 9  # priorities on the broker
 
 log = structlog.get_logger()
