@@ -12,11 +12,12 @@ from pydantic import Field, StringConstraints, create_model
 
 from channels.base import Channel
 from dispatcher.content import Catalog, Template
-from dispatcher.domain.campaign import CampaignOptions, Spec
+from dispatcher.domain.campaign import Spec
+from dispatcher.domain.campaign_options import CampaignOptions
 from dispatcher.domain.spelling import did_you_mean
 from dispatcher.intake.audience import Id, inline, read_audience
 from dispatcher.intake.errors import BadInput, InputError, StrictModel, read_yaml, validate
-from dispatcher.intake.options import form_fields, options_of
+from dispatcher.intake.form_fields import form_fields, options_of
 from dispatcher.ledger.campaigns.audience import AudienceError, AudienceRow
 from dispatcher.policy import Policy
 
