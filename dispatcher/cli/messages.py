@@ -131,10 +131,12 @@ def unresolved(
     limit: Annotated[int, typer.Option(min=1, help="At most so many, oldest first.")] = 200,
     as_json: Json = False,
 ) -> None:
-    """List unresolved messages: the provider's answer was lost; they may have been sent. `ask_at` is the next look-up, if any."""
+    """List unresolved messages, which may have been sent. `ask at` is the time of the next look-up, if any."""
     views = [unresolved_view(each) for each in messages.list_unresolved(bootstrap.services(), campaign, limit)]
     if as_json:
         print_json(views)
+    elif not views:
+        out.print("no message is unresolved")
     else:
         names = ("id", "campaign", "recipient", "channel", "reason", "since", "ask at")
         rows("", names, [tuple(view.values()) for view in views])
@@ -156,7 +158,7 @@ def settle(
     actor: Annotated[str | None, typer.Option(help="Who knows. Default: you.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Settle an unresolved message by hand, where no provider can be asked."""
+    """Settle an unresolved message by hand, where no look-up at the provider can."""
     services, parsed = bootstrap.services(), MessageId.parse(message_id)
     _find(services, parsed)
     if not reconciliation.settle_by_hand(services, parsed, state is HandSettlement.ACCEPTED, actor or getpass.getuser()):
@@ -182,6 +184,8 @@ def list_dead(campaign: Annotated[str | None, typer.Option()] = None, as_json: J
     views = [dead_view(each) for each in messages.list_dead(bootstrap.services(), campaign, DEAD_SHOWN)]
     if as_json:
         print_json(views)
+    elif not views:
+        out.print("no message is dead")
     else:
         rows("", ("message", "campaign", "reason", "since"), [tuple(view.values()) for view in views])
 

@@ -64,7 +64,7 @@ def _templates(services: Services) -> str:
     versions = template_versions(services)
     waiting = [version.template.name for version in versions if version.status in NOT_APPROVED]
     names = ", ".join(version.template.name for version in versions)
-    return f"{names}; not approved as they now are: {', '.join(waiting)}" if waiting else names
+    return f"{names}; not approved in their current version: {', '.join(waiting)}" if waiting else names
 
 
 def _broker() -> CheckResult:
@@ -81,7 +81,8 @@ def _providers(pool: Pool, settings: Settings, providers: Mapping[Channel, Provi
     """Call each provider without sending anything; let a stopped channel that passes send again."""
     with lend(pool) as connection:
         for channel, provider in providers.items():
-            name = f"{channel} through {settings.providers[channel]}"
+            chosen = settings.providers[channel]
+            name = f"{channel} through {chosen}" if chosen == provider.name else f"{channel} through {chosen} ({provider.name})"
             error = provider.check()
             if error is not None:
                 yield CheckResult(name, ok=False, says=f"{error.code} {error.hint}".strip())

@@ -93,7 +93,7 @@ CLASSES = (
         _by_ledger(retention.clear_provider_events),
     ),
     RetentionClass("answers", "texts of inbound messages", inbound_messages.count_texts, _clear_answers),
-    RetentionClass("prospects", "prospects without a sign of life", retention.prospects_due, _erase_prospects),
+    RetentionClass("prospects", "prospects without any contact", retention.prospects_due, _erase_prospects),
     RetentionClass("decisions", "months of decisions", retention.months_due, _by_ledger(retention.drop_month)),
     RetentionClass("consent", "consent events of erased people", retention.erased_due, _by_ledger(retention.forget_erased)),
 )
