@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from redis import Redis, RedisError
 
-from channels.base import Channel, Provider
+from channels.base import Channel, ChannelError, Provider, Unavailable
 from dispatcher.campaigns.template_approval import NOT_APPROVED, template_versions
 from dispatcher.content import InvalidTemplates
 from dispatcher.domain.errors import LedgerUnavailable
@@ -85,8 +85,16 @@ def _providers(pool: Pool, settings: Settings, providers: Mapping[Channel, Provi
             name = f"{channel} through {chosen}" if chosen == provider.name else f"{channel} through {chosen} ({provider.name})"
             error = provider.check()
             if error is not None:
-                yield CheckResult(name, ok=False, says=f"{error.code} {error.hint}".strip())
+                yield CheckResult(name, ok=False, says=_failure(error, chosen))
             else:
                 lifted = stopped_channels.lift(connection, channel)
                 says = "keys work; the channel was stopped and sends again" if lifted else "keys work"
                 yield CheckResult(name, ok=True, says=says)
+
+
+def _failure(error: ChannelError, chosen: str) -> str:
+    says = f"{error.code} {error.hint}".strip()
+    if not isinstance(error, Unavailable):
+        return says
+    hint = "; `dispatcher up` and `dispatcher sandbox` start the sandbox" if chosen == "sandbox" else ""
+    return f"cannot be reached ({says}){hint}"
