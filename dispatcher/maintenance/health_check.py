@@ -93,7 +93,7 @@ def _providers(pool: Pool, settings: Settings, providers: Mapping[Channel, Provi
 
 
 def _failure(error: ChannelError, chosen: str) -> str:
-    says = f"{error.code} {error.hint}".strip()
+    says = ": ".join(filter(None, (error.code, error.hint)))
     if not isinstance(error, Unavailable):
         return says
     hint = "; `dispatcher up` and `dispatcher sandbox` start the sandbox" if chosen == "sandbox" else ""
