@@ -232,7 +232,7 @@ class Unavailable(ChannelError):
 
 
 class Uncertain(ChannelError):
-    """The message may have been sent: the answer was lost, late or unreadable -> unresolved, never sent again by machine."""
+    """The message may have been sent: the answer was lost, late or unreadable -> unresolved, never sent again by the program."""
 
 
 class Misconfigured(ChannelError):

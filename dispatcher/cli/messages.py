@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from dispatcher.campaigns import submission
-from dispatcher.cli.broker import publish_or_say
+from dispatcher.cli.broker import publish_or_warn
 from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, fail, out, pairs, plural, print_json, rows
 from dispatcher.delivery import messages, reconciliation
 from dispatcher.delivery.explanation import explain_to_customer
@@ -57,7 +57,7 @@ def send(
     services = bootstrap.services()
     job = {"key": key, "recipient": recipient, "template": template, "data": variables}
     place = submission.take_trigger(services, parse_trigger(job, submission.validation_context(services)))
-    publish_or_say([submission.chunk_of(place)], "message")
+    publish_or_warn([submission.chunk_of(place)], "message")
     message_id = submission.message_id_of(place)
     message = _wait(services, message_id) if wait else _find(services, message_id)
     _show(message, as_json)

@@ -13,7 +13,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TriggerOptions:
-    """What a trigger may request beside its template and channels, and a campaign too."""
+    """The options that triggers and campaigns share."""
 
     expires_at: datetime | None = None
     # With route "first": how long a leg waits for a delivery report.
@@ -22,11 +22,13 @@ class TriggerOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CampaignOptions(TriggerOptions):
-    """What a campaign may request beside its template, channels and audience."""
+    """The options of a campaign."""
 
     route: Literal["first", "all"] = "first"  # "first": the first allowed channel; "all": each allowed channel
     send_at: datetime | None = None
-    rate_per_second: float | None = field(default=None, metadata={"ge": 0.001, "le": 1_000_000})  # at least one in 17 minutes
+    rate_per_second: float | None = field(
+        default=None, metadata={"ge": 0.001, "le": 1_000_000}
+    )  # the minimum is one message in 17 minutes
     holdout_percent: float = field(default=0.0, metadata={"ge": 0, "le": 100})
     priority: int = field(default=5, metadata={"ge": 0, "le": 9})  # 0 (first) to 9 (last)
     one_per_household: bool = False  # at most one message for two registered partners

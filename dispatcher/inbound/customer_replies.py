@@ -1,4 +1,4 @@
-"""What customers answer by SMS or WhatsApp: obey STOP and START, answer HELP, keep the unclear messages for an employee."""
+"""Customers' replies by SMS or WhatsApp: obey STOP and START, answer HELP, keep the unclear ones for an employee."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ NO_FALLBACK = "needs route first and a second channel to fall back to"
 
 
 class CampaignFields(StrictModel):
-    """The fields of a campaign form beside its options."""
+    """The fields of a campaign form other than its options."""
 
     id: Id
     template: str | None = None
@@ -109,9 +109,9 @@ def _templates(form: CampaignFields, file: str, lines: Mapping[str, int], catalo
 
 
 def _channels(form: CampaignFields, templates: Sequence[Template]) -> tuple[Channel, ...]:
-    """The channels asked for, or all that every template is written for."""
-    asked = form.channels or [name for name in templates[0].channels if all(name in other.channels for other in templates)]
-    return tuple(dict.fromkeys(asked))
+    """The requested channels, or all channels for which every template is written."""
+    requested = form.channels or [name for name in templates[0].channels if all(name in other.channels for other in templates)]
+    return tuple(dict.fromkeys(requested))
 
 
 def find_template(name: str, file: str, line: int, catalog: Catalog) -> Template:

@@ -22,5 +22,5 @@ def form_fields(options_type: type[TriggerOptions]) -> dict[str, Any]:
 
 
 def options_of(form: BaseModel, options_type: type[Options]) -> Options:
-    """The options in a form, carried over by name."""
+    """The options in a form, copied by name."""
     return options_type(**{field.name: getattr(form, field.name) for field in fields(options_type)})

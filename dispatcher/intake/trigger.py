@@ -20,7 +20,7 @@ from dispatcher.ledger.campaigns.audience import AudienceRow
 
 
 class TriggerFields(StrictModel):
-    """The fields of a trigger form beside its options."""
+    """The fields of a trigger form other than its options."""
 
     key: Annotated[str, StringConstraints(min_length=1, max_length=200)]
     recipient: Id

@@ -30,7 +30,7 @@ class CheckResult:
 
 
 def check_all() -> list[CheckResult]:
-    """Check everything, in the order in which one thing needs the other; stop where the rest cannot work."""
+    """Check everything, in the order of dependencies; stop at an error that makes the rest impossible."""
     try:
         settings = bootstrap.settings()
     except InvalidSettings as error:

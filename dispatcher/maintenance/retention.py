@@ -1,4 +1,4 @@
-"""Retention: how long each class of data is kept, by the policy; what is due now; and its deletion, in steps.
+"""Retention: what is older than the terms in `[retention]` of `policy.toml` allow, and its deletion in steps.
 
 A worker may be killed between two steps.
 """
@@ -17,7 +17,7 @@ from dispatcher.policy import Policy, Term
 from dispatcher.runtime.services import Services
 
 ACTOR = "retention"
-STEPS_MAX = 100  # of one class in one run; the next run does the rest
+STEPS_MAX = 100  # of one class in one run; the next run continues
 PROSPECTS_A_STEP = 100
 
 

@@ -71,7 +71,7 @@ class FrequencyCap:
 
     @property
     def reach_seconds(self) -> float:
-        """How far back a message may count in any time zone. A calendar day can have 25 hours; two days are surely enough."""
+        """How far back a message may count in any time zone. A calendar day can have 25 hours; two days are always enough."""
         return CALENDAR_DAY_SECONDS_MAX if self.rolling_seconds is None else self.rolling_seconds
 
 

@@ -19,7 +19,7 @@ STATES: Mapping[State, str] = {
     State.BOUNCED: "accepted by the provider, later rejected by the address",
     State.COMPLAINED: "reported as spam by the recipient",
     State.FAILED: "cannot be delivered",
-    State.UNRESOLVED: "may have been sent; no machine sends it again",
+    State.UNRESOLVED: "may have been sent; the program does not send it again by itself",
     State.REFUSED: "not allowed to be sent",
     State.EXPIRED: "too late to be sent",
     State.CANCELLED: "cancelled before it was sent",
@@ -33,7 +33,7 @@ CAMPAIGN_STATES: Mapping[CampaignState, str] = {
     CampaignState.RUNNING: "running, messages are being sent",
     CampaignState.PAUSED: "paused, nothing is sent",
     CampaignState.FINISHED: "finished, nothing is left to do",
-    CampaignState.CANCELLED: "cancelled, stopped for good",
+    CampaignState.CANCELLED: "cancelled, cannot be resumed",
 }
 
 REASONS: Mapping[str, str] = {
@@ -41,7 +41,7 @@ REASONS: Mapping[str, str] = {
     ReasonCode.UNKNOWN_RECIPIENT: "no recipient has this id",
     ReasonCode.CANCELLED: "the campaign was cancelled",
     ReasonCode.DUPLICATE: "the person is in the audience more than once",
-    ReasonCode.EXPIRED: "too late to be of use",
+    ReasonCode.EXPIRED: "its expiry time has passed",
     ReasonCode.OBJECTED: "the person objects to all marketing",
     ReasonCode.CHOICE_NONE: "the person chose no offers of this type",
     ReasonCode.NO_CHOICE: "the person made no choice for this type of offer",
@@ -59,12 +59,12 @@ REASONS: Mapping[str, str] = {
     ReasonCode.CONTENT_GUARD: "the rendered text did not pass the content guard",
     ReasonCode.TEMPLATE_NOT_APPROVED: "the template version was not approved",
     ReasonCode.HOUSEHOLD: "the person’s partner got it, and the campaign sends one per household",
-    ReasonCode.HELD_OUT: "drawn for the control group",
-    ReasonCode.FREQUENCY_CAPPED: "the person has had the largest number of messages for now",
+    ReasonCode.HELD_OUT: "chosen at random for the control group",
+    ReasonCode.FREQUENCY_CAPPED: "the person already got the maximum number of messages for now",
     ReasonCode.QUIET_HOURS: "quiet hours where the person lives",
-    ReasonCode.FAULT: "an error in our own code; in doubt nothing is sent",
-    "worker_lost": "its worker was lost, so it may have been sent",
-    "not_taken": "the provider, asked, knew of no such message",
+    ReasonCode.FAULT: "an error in this program, so nothing was sent",
+    "worker_lost": "its worker was lost during the attempt, so it may have been sent",
+    "not_taken": "the provider has no such message",
     "by_hand": "settled by a person",
 }
 PROVIDERS_OWN = "the provider’s own code"
