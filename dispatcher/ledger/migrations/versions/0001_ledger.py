@@ -1,7 +1,7 @@
 """The ledger: recipients, consent events, suppressions, campaigns, jobs, messages, provider events.
 
-Some tables and columns have older names than the code: `misses` holds soft bounces, `doubts` unresolved messages, `rests` cool-downs,
-`conversations` the starts of service windows, `strikes` a soft-bounce limit.
+Some tables and columns have older names than the code: `misses` holds soft bounces, `doubts` unresolved messages, `rests`
+cool-downs, `conversations` the starts of service windows, `strikes` a soft-bounce limit.
 
 `period` is the month (202611) in which a campaign or trigger came in. It partitions everything that grows, so that retention
 drops partitions: `jobs` (content, short-lived), `messages` and `provider_events` (decisions, long-lived).
@@ -173,7 +173,7 @@ CREATE TABLE messages (                         -- one leg of a job; a job witho
     leg smallint NOT NULL DEFAULT 0,
     attempts smallint NOT NULL DEFAULT 0,
     campaign_no bigint,
-    until timestamptz,                          -- when a held or waiting message is decided again; in other states, when the next leg is due
+    until timestamptz,                          -- when a held or waiting message is decided again; else when the next leg is due
     claimed_at timestamptz,
     accepted_at timestamptz,
     updated_at timestamptz NOT NULL,
@@ -204,8 +204,8 @@ CREATE TABLE cap_reservations (                 -- what frequency caps count; de
 CREATE INDEX cap_reservations_by_recipient ON cap_reservations (recipient_id);
 CREATE INDEX cap_reservations_by_age ON cap_reservations USING brin (at) WITH (autosummarize = on);
 
--- The rows whose person got another message than those `seen`. Volatile, so that it sees what is committed when it is called, and not
--- only what was committed when the calling statement began: at the call, the claim has locked these people.
+-- The rows whose person got another message than those `seen`. Volatile, so that it sees what is committed when it is called, and
+-- not only what was committed when the calling statement began: at the call, the claim has locked these people.
 CREATE FUNCTION sent_meanwhile(
     rows integer[], people text[], seen bigint[], since timestamptz, own_chunk bigint, legs_are_one boolean)
 RETURNS SETOF integer LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT AS
@@ -228,7 +228,7 @@ CREATE TABLE provider_events (
     chunk bigint,                               -- the message it is about, where the provider reports it
     row integer,
     leg smallint,
-    again_seconds double precision,             -- a failure after which the message may be sent again: after how long, and how often
+    again_seconds double precision,             -- a failure after which the message may be sent again: after how long, how often
     again_max smallint,
     strikes smallint,                           -- so many such failures in a row suppress the address
     extra jsonb,                                -- fields that no rule knows, without addresses; kept for a short time
@@ -264,7 +264,7 @@ CREATE TABLE misses (                           -- soft bounces of an address in
     PRIMARY KEY (address_key, channel, code, message)
 );
 
-CREATE TABLE conversations (                    -- when a number last wrote by WhatsApp: for 24 hours an answer in free text is possible
+CREATE TABLE conversations (                    -- when a number last wrote by WhatsApp: for 24 hours free text is possible
     address_key bytea PRIMARY KEY,
     heard_at timestamptz NOT NULL
 );
@@ -299,8 +299,8 @@ CREATE TABLE channel_stops (                    -- a channel whose keys or setti
     stopped_at timestamptz NOT NULL DEFAULT now()
 );
 
--- Consent events and approvals are append-only. A trigger stops the owner of the tables, also by accident; all others have no right to
--- change them.
+-- Consent events and approvals are append-only. A trigger stops the owner of the tables, also by accident; all others have no right
+-- to change them.
 CREATE FUNCTION refuse_rewrite() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN
     IF TG_OP = 'DELETE' AND current_setting('dispatcher.retention', true) = 'on' THEN RETURN NULL; END IF;  -- see forget_erased
