@@ -1,4 +1,4 @@
-"""The console's list of inbound messages that no machine understood: close one, obey it as a STOP, or answer it."""
+"""The console's list of inbound messages that are not a keyword: close one, apply it as a STOP, or answer it."""
 
 from __future__ import annotations
 
