@@ -128,6 +128,9 @@ def test_a_first_campaign_from_import_to_explanation(dispatcher: Dispatcher, fil
     dry = dispatcher("campaign", "submit", files / "campaign.yaml", "--dry-run", "--json").json
     assert (dry["audience"], dry["states"]) == (3, {"refused": 2, "sendable": 1})
     assert dispatcher("campaign", "list", "--json").json == []
+    assert dispatcher("campaign", "list").out == "no campaign yet\n"
+    assert dispatcher("dead", "list").out == "no message is dead\n"
+    assert dispatcher("message", "unresolved").out == "no message is unresolved\n"
     approve(dispatcher)
     assert dispatcher("campaign", "submit", files / "campaign.yaml", "--json").json["balance"]["pending"] == 3
     work()
