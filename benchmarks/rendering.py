@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from channels.base import Channel, Outbound, Receipt, assemble
 from channels.http import HttpRequest, HttpResponse, HttpTransport, TransportError
 from channels.providers.sendgrid import SendGrid
+from channels.send_window import window_of
 from dispatcher.consent.link_tokens import PREFERENCES, UNSUBSCRIBE, message_id_token
 from dispatcher.content import Catalog, MessageLinks, RenderRequest, Template, example_request, load
 from dispatcher.domain.message import Mode
@@ -61,8 +62,11 @@ class Rendering:
 class _NullTransport(HttpTransport):
     """A transport that costs nothing and accepts everything."""
 
-    def exchange(self, calls: Iterable[tuple[T, HttpRequest]]) -> Generator[tuple[T, HttpResponse | TransportError]]:
+    def exchange(
+        self, calls: Iterable[tuple[T, HttpRequest]], admit: Callable[[T], bool] = lambda _: True
+    ) -> Generator[tuple[T, HttpResponse | TransportError]]:
         for tag, _ in calls:
+            admit(tag)
             yield tag, HttpResponse(202, (b"HTTP/1.1 202 Accepted", b"X-Message-Id: discarded"))
 
 
@@ -84,8 +88,8 @@ def measure(templates: Path = Path("templates"), people: int = 400, rounds: int 
 
     def requests(template: Template) -> Callable[[], None]:
         sendgrid, mails = SendGrid("SG.none", _NullTransport()), _mails(template, render_requests)
-        assert all(isinstance(result, Receipt) for _, result in sendgrid.send(mails))
-        return lambda: _consume(list(sendgrid.send(mails[first : first + 100])) for first in range(0, people, 100))
+        assert all(isinstance(result, Receipt) for _, result in sendgrid.send(mails, window_of(30)))
+        return lambda: _consume(list(sendgrid.send(mails[first : first + 100], window_of(30))) for first in range(0, people, 100))
 
     makers = (texts, messages, requests)
     works = [

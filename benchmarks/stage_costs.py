@@ -6,7 +6,7 @@ import gc
 import os
 import random
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -27,6 +27,8 @@ from dispatcher import content
 from dispatcher.campaigns import scheduler
 from dispatcher.content import Catalog
 from dispatcher.delivery import pipeline
+from dispatcher.delivery.hand_off import claim_window, hand_off
+from dispatcher.delivery.settlement import conclude_all, settle
 from dispatcher.domain.decision import Permission, Send
 from dispatcher.ledger.connection import Pool, lend, open_pool
 from dispatcher.ledger.delivery import claims
@@ -93,9 +95,11 @@ class RecordingTransport(HttpTransport):
         super().__init__(**options)
         self.requests: list[HttpRequest] = []
 
-    def exchange(self, calls: Iterable[tuple[T, HttpRequest]]) -> Generator[tuple[T, HttpResponse | TransportError]]:
+    def exchange(
+        self, calls: Iterable[tuple[T, HttpRequest]], admit: Callable[[T], bool] = lambda _: True
+    ) -> Generator[tuple[T, HttpResponse | TransportError]]:
         """Record, then send."""
-        return super().exchange(self._record(calls))
+        return super().exchange(self._record(calls), admit)
 
     def _record(self, calls: Iterable[tuple[T, HttpRequest]]) -> Iterator[tuple[T, HttpRequest]]:
         for tag, request in calls:
@@ -228,9 +232,10 @@ def _batch(services: Services, chunk: Chunk, batch: Sequence[Candidate], seconds
         claim = claims.claim(connection, chunk, [item.entry for item in prepared], now, since)
     assert len(claim.won) == len(batch)
     with _timed(seconds, "send"):
-        results = pipeline.send(services, prepared)
+        deadline = services.seconds() + services.engine.send_deadline_seconds
+        done = hand_off(services.providers, prepared, claim_window(services.pool, claim.number, deadline, services.seconds))
     with _timed(seconds, "settle"):
-        pipeline.settle(services, chunk, pipeline.conclude_all(services, chunk, prepared, results))
+        settle(services, chunk.spec.entity, claim.number, conclude_all(services, chunk.spec, prepared, done.results))
 
 
 def _texts(content: Content) -> tuple[str, ...]:

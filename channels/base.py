@@ -10,6 +10,7 @@ retries, because no provider here offers an idempotency key. `dispatcher.deliver
       x OptedOut                  the provider has an opt-out that we do not have       failed, the opt-out is recorded
       x Throttled                 too fast, nothing was taken                           waiting, no attempt spent
       x Unavailable               nothing was sent                                      waiting with backoff, then dead
+        + StaleClaim              nothing was sent: the claim's deadline had passed     waiting, no attempt spent
       x Uncertain                 the message may have been sent                        unresolved, never sent again by machine
       x Misconfigured             our keys or settings are wrong                        the channel stops, its messages wait
 
@@ -24,6 +25,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol, TypeAlias
+
+from channels.send_window import SendWindow
 
 
 class Channel(StrEnum):
@@ -231,6 +234,13 @@ class Unavailable(ChannelError):
     """Nothing was sent: the connection failed, or the provider said so reliably -> waiting with backoff."""
 
 
+class StaleClaim(Unavailable):
+    """Nothing was sent: the deadline of the claim had passed before the hand-off -> waiting, no attempt spent."""
+
+    def __init__(self) -> None:
+        super().__init__("stale_claim", "the claim's deadline has passed")
+
+
 class Uncertain(ChannelError):
     """The message may have been sent: the answer was lost, late or unreadable -> unresolved, never sent again by the program."""
 
@@ -334,8 +344,11 @@ class Provider(Protocol):
     name: str
     channel: Channel
 
-    def send(self, batch: Sequence[Outbound]) -> Iterator[tuple[Outbound, Result]]:
-        """Send a batch concurrently. Yield each outbound exactly once, in the order of the answers. Never raise for one of them."""
+    def send(self, batch: Sequence[Outbound], window: SendWindow) -> Iterator[tuple[Outbound, Result]]:
+        """Send a batch concurrently. Yield each outbound exactly once, in the order of the answers. Never raise for one of them.
+
+        Before the first byte of a message leaves, `window.admit` is asked; where it answers False, the result is `StaleClaim`.
+        """
         ...
 
     def check(self) -> ChannelError | None:

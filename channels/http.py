@@ -16,7 +16,7 @@ import os
 import selectors
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import takewhile
@@ -26,7 +26,7 @@ import certifi
 import pycurl
 from pydantic_core import from_json
 
-from channels.base import Unavailable, Uncertain
+from channels.base import StaleClaim, Unavailable, Uncertain
 
 T = TypeVar("T")
 
@@ -114,6 +114,10 @@ def header_lines(fields: Mapping[str, str]) -> tuple[str, ...]:
 # -- the transport -----------------------------------------------------------------------------------------------------
 
 
+def _always(_tag: object) -> bool:
+    return True
+
+
 class _Slot:
     """One reusable libcurl handle, and what its current request has received."""
 
@@ -127,11 +131,13 @@ class _Slot:
         self.done: deque[_Slot] = deque()
         self.tag: Any = None
         self.answer: HttpResponse | TransportError = Unavailable("unsent")
+        self.admit: Callable[[Any], bool] = _always
+        self.refused = False
         for option, value in options.items():
             self.handle.setopt(option, value)
 
-    def load(self, tag: Any, request: HttpRequest, done: deque[_Slot]) -> None:
-        self.tag, self.done = tag, done
+    def load(self, tag: Any, request: HttpRequest, done: deque[_Slot], admit: Callable[[Any], bool]) -> None:
+        self.tag, self.done, self.admit, self.refused = tag, done, admit, False
         self.head, self.body, self.upload = [], [], BytesIO(request.body)
         set_option = self.handle.setopt
         if self.url != request.url:
@@ -145,9 +151,17 @@ class _Slot:
         if request.body:
             set_option(pycurl.POST, 1)
             set_option(pycurl.POSTFIELDSIZE_LARGE, len(request.body))
-            set_option(pycurl.READFUNCTION, self.upload.read)  # no SEEKFUNCTION: see the module docstring
+            set_option(pycurl.READFUNCTION, self._read)  # no SEEKFUNCTION: see the module docstring
         else:
             set_option(pycurl.HTTPGET, 1)
+
+    def _read(self, size: int) -> bytes | int:
+        """Lend libcurl a part of the body. It asks when the connection stands and it is about to write: this is the last look."""
+        if not self.admit(self.tag):
+            self.refused = True
+            return int(pycurl.READFUNC_ABORT)
+        part: bytes = self.upload.read(size)
+        return part
 
     def finish(self, curl_code: int) -> None:
         if curl_code == pycurl.E_OK and not _is_complete(self.head):
@@ -156,7 +170,7 @@ class _Slot:
             self.answer = HttpResponse(self.handle.getinfo(pycurl.RESPONSE_CODE), tuple(self.head), b"".join(self.body))
         else:
             code = _ERROR_CODES.get(curl_code, f"curl_{curl_code}")
-            self.answer = Uncertain(code) if self.upload.tell() else Unavailable(code)
+            self.answer = Uncertain(code) if self.upload.tell() else StaleClaim() if self.refused else Unavailable(code)
         self.done.append(self)
 
 
@@ -263,8 +277,13 @@ class HttpTransport:
         self._engines: dict[int, _Engine] = {}  # by process id: an inherited engine must be neither used nor closed
         self._idle: list[_Slot] = []
 
-    def exchange(self, calls: Iterable[tuple[T, HttpRequest]]) -> Generator[tuple[T, HttpResponse | TransportError]]:
+    def exchange(
+        self, calls: Iterable[tuple[T, HttpRequest]], admit: Callable[[T], bool] = _always
+    ) -> Generator[tuple[T, HttpResponse | TransportError]]:
         """Send all requests concurrently, and yield each tag with its answer, in the order of the answers.
+
+        `admit` is asked with the tag each time before a part of a body leaves; where it answers False, the request is aborted:
+        `StaleClaim` if nothing of the body had left.
 
         Takes from `calls` when a slot is free. Exchanges may overlap. The caller must not pause long between answers: nothing
         is sent or received meanwhile, but the time of `timeout_seconds` runs. If the caller stops iterating, requests in flight
@@ -276,7 +295,7 @@ class HttpTransport:
             while True:
                 while len(in_flight) < self._concurrency and (call := next(waiting, None)):
                     slot = self._idle.pop() if self._idle else _Slot(self._options)
-                    slot.load(*call, done)
+                    slot.load(*call, done, admit)
                     engine.start(slot)
                     in_flight.add(slot)
                 if not in_flight:

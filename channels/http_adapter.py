@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TypeAlias, TypeVar
 
 from channels.alerts import alert
-from channels.base import ChannelError, Misconfigured, Receipt, Rejected, Result, Throttled, Uncertain
+from channels.base import ChannelError, Misconfigured, Outbound, Receipt, Rejected, Result, StaleClaim, Throttled, Uncertain
 from channels.http import HttpRequest, HttpResponse, HttpTransport
+from channels.send_window import SendWindow
 
 T = TypeVar("T")
 
@@ -18,6 +19,9 @@ Clock: TypeAlias = Callable[[], datetime]
 ErrorCodes: TypeAlias = Mapping[str, tuple[type[ChannelError], str]]  # a provider's code -> the error, and a hint in our own words
 
 RETRY_AFTER_SECONDS_MAX = 24 * 3600.0
+
+# What odd data can raise in code that builds or reads a message. A time limit, a full disk or an interrupt is none of these.
+DATA_ERRORS = (ArithmeticError, AssertionError, AttributeError, BufferError, LookupError, RuntimeError, TypeError, ValueError)
 
 _RECEIPT = re.compile(r"[!-~]{1,512}")
 
@@ -32,34 +36,45 @@ def send_all(
     batch: Iterable[T],
     build: Callable[[T], HttpRequest],
     parse: Callable[[HttpResponse], Result],
+    window: SendWindow,
+    ids: Callable[[T], Sequence[str]],
 ) -> Iterator[tuple[T, Result]]:
     """Build, send and parse a batch of outbounds or mail batches. Yield exactly one result for each item.
 
-    An exception in `build` becomes `Rejected` for that item; an exception in `parse` becomes `Uncertain`. Later requests are
-    built while earlier ones are in flight.
+    An error in `build` becomes `Rejected` for that item; one in `parse` becomes `Uncertain`. Later requests are built while
+    earlier ones are in flight. Once `window` has closed nothing more is built or sent: `StaleClaim`. `ids` returns the message ids
+    of an item. Errors that do not come from the data, such as a time limit, end the whole call.
     """
     unbuilt: list[tuple[T, Result]] = []
 
     def built() -> Iterator[tuple[T, HttpRequest]]:
         for item in batch:
+            if not window.is_open():
+                unbuilt.append((item, StaleClaim()))
+                continue
             try:
                 request = build(item)
             except ChannelError as refusal:
                 unbuilt.append((item, refusal.with_traceback(None)))  # its stack frames hold the message
-            except Exception as error:
+            except DATA_ERRORS as error:
                 unbuilt.append((item, Rejected("unbuildable", type(error).__name__)))
             else:
                 yield item, request
 
-    for item, answer in http.exchange(built()):
+    for item, answer in http.exchange(built(), lambda item: window.admit(ids(item))):
         yield item, _parse_response(parse, answer) if isinstance(answer, HttpResponse) else answer
     yield from unbuilt
+
+
+def message_ids(outbound: Outbound) -> tuple[str]:
+    """Return the ids in a request that carries one message."""
+    return (outbound.id,)
 
 
 def _parse_response(parse: Callable[[HttpResponse], Result], answer: HttpResponse) -> Result:
     try:
         return parse(answer)
-    except Exception as error:
+    except DATA_ERRORS as error:
         return Uncertain("unreadable", type(error).__name__)
 
 

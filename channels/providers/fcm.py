@@ -29,8 +29,18 @@ from channels.base import (
     Unavailable,
 )
 from channels.http import HttpRequest, HttpResponse, HttpTransport, header_lines
-from channels.http_adapter import Clock, ErrorCodes, error_from_status, parse_receipt, retry_after_seconds, send_all, utc_now
+from channels.http_adapter import (
+    Clock,
+    ErrorCodes,
+    error_from_status,
+    message_ids,
+    parse_receipt,
+    retry_after_seconds,
+    send_all,
+    utc_now,
+)
 from channels.registry import AdapterContext, ProviderPlugin, VariableReader
+from channels.send_window import SendWindow
 from channels.validation import check_content
 
 API = "https://fcm.googleapis.com"
@@ -77,13 +87,13 @@ class Fcm:
         self._renewal = datetime.min.replace(tzinfo=UTC)
         self._url = f"{base_url.rstrip('/')}/v1/projects/{certificate.project_id}/messages:send"
 
-    def send(self, batch: Sequence[Outbound]) -> Iterator[tuple[Outbound, Result]]:
+    def send(self, batch: Sequence[Outbound], window: SendWindow) -> Iterator[tuple[Outbound, Result]]:
         """One request per device. See `channels.base.Provider`."""
         if fault := self._authorize():
             yield from ((outbound, fault) for outbound in batch)
             return
         other_project: list[tuple[Outbound, Result]] = []
-        for outbound, result in send_all(self._http, batch, self.build, self.parse):
+        for outbound, result in send_all(self._http, batch, self.build, self.parse, window, message_ids):
             if isinstance(result, BadAddress) and result.code == _OTHER_PROJECT:
                 other_project.append((outbound, result))
             else:

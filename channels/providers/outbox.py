@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from channels.base import Channel, ChannelError, Email, Outbound, Push, Receipt, Result, Sms, Uncertain, WhatsApp
+from channels.base import Channel, ChannelError, Email, Outbound, Push, Receipt, Result, Sms, StaleClaim, Uncertain, WhatsApp
 from channels.registry import ProviderPlugin
+from channels.send_window import SendWindow
 from channels.validation import check_content
 
 _CONTENT_TYPES: Mapping[Channel, Any] = {
@@ -31,10 +32,10 @@ class Outbox:
         self.sent: list[Outbound] = []
         self.answers: dict[str, ChannelError] = {}
 
-    def send(self, batch: Sequence[Outbound]) -> Iterator[tuple[Outbound, Result]]:
+    def send(self, batch: Sequence[Outbound], window: SendWindow) -> Iterator[tuple[Outbound, Result]]:
         """See `channels.base.Provider`."""
         for outbound in batch:
-            yield outbound, self._take(outbound)
+            yield outbound, self._take(outbound) if window.admit([outbound.id]) else StaleClaim()
 
     def check(self) -> ChannelError | None:
         """Return the error set for all addresses, if there is one."""

@@ -35,10 +35,11 @@ from channels.base import (
     Throttled,
 )
 from channels.http import HttpRequest, HttpResponse, HttpTransport, header_lines
-from channels.http_adapter import Clock, error_from_status, fetch, parse_receipt, send_all, utc_now
+from channels.http_adapter import DATA_ERRORS, Clock, error_from_status, fetch, parse_receipt, send_all, utc_now
 from channels.mail_batching import MailBatch, email_of, group_mails, own_text, single
 from channels.redaction import extra_fields
 from channels.registry import AdapterContext, Pattern, ProviderPlugin, VariableReader, WebhookEndpoint, WebhookRequest
+from channels.send_window import SendWindow
 from channels.validation import check_mail
 
 API = "https://api.sendgrid.com"
@@ -49,6 +50,10 @@ SIGNATURE_AGE_MAX = timedelta(minutes=10)
 _FIELD = re.compile(r"[a-z0-9_.]{1,80}")
 # Tracking rewrites links, including the one-click unsubscribe link.
 _TRACKING_OFF = json.dumps({"click_tracking": {"enable": False, "enable_text": False}, "open_tracking": {"enable": False}})
+
+
+def _ids(batch: MailBatch) -> tuple[str, ...]:
+    return tuple(mail.id for mail in batch.mails)
 
 
 class SendGrid:
@@ -72,7 +77,7 @@ class SendGrid:
         self._send_url = f"{base_url.rstrip('/')}/v3/mail/send"
         self._scopes_url = f"{base_url.rstrip('/')}/v3/scopes"
 
-    def send(self, batch: Sequence[Outbound]) -> Iterator[tuple[Outbound, Result]]:
+    def send(self, batch: Sequence[Outbound], window: SendWindow) -> Iterator[tuple[Outbound, Result]]:
         """Send mails in few requests. Mails of one request share its result, except for a refusal. See `channels.base.Provider`.
 
         SendGrid refuses a whole request for one bad mail in it. A refused request took nothing, so it is sent again in halves,
@@ -88,7 +93,7 @@ class SendGrid:
         waiting = list(group_mails(valid, self._mails_max))
         while waiting:
             halves: list[MailBatch] = []
-            for sent, result in send_all(self._http, waiting, self.build_batch, self.parse):
+            for sent, result in send_all(self._http, waiting, self.build_batch, self.parse, window, _ids):
                 if isinstance(result, Rejected) and len(sent.mails) > 1:
                     halves += sent.halves()
                 else:
@@ -111,7 +116,7 @@ class SendGrid:
             own_text(outbound).encode()
         except Rejected as refusal:
             return refusal.with_traceback(None)  # its stack frames hold the message
-        except Exception as error:
+        except DATA_ERRORS as error:
             return Rejected("unbuildable", type(error).__name__)
         return None
 

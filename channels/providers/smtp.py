@@ -6,7 +6,9 @@ import re
 import smtplib
 import socket
 import ssl
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,6 +16,7 @@ from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
 from functools import partial
+from queue import SimpleQueue
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from channels.base import (
@@ -26,15 +29,20 @@ from channels.base import (
     Receipt,
     Rejected,
     Result,
+    StaleClaim,
     Throttled,
     Unavailable,
     Uncertain,
 )
+from channels.http_adapter import DATA_ERRORS, message_ids
 from channels.registry import ProviderPlugin
+from channels.send_window import SendWindow
 from channels.validation import check_content
 
 # Do not fold lines where possible: a folded List-Unsubscribe becomes encoded words, which mail clients do not follow.
 _POLICY = SMTP.clone(max_line_length=990)
+CONNECTIONS, CONNECTIONS_MAX = 8, 50  # to the relay, per worker process
+_LEADING_DOT = re.compile(rb"(?m)^\.")
 _ENHANCED = re.compile(rb"([245]\.\d{1,3}\.\d{1,3})\b")
 _SENDER_ADDRESS = {"5.1.7", "5.1.8"}  # the two 5.1.x codes (RFC 3463) about the sender's address
 _BOOLEANS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
@@ -48,14 +56,18 @@ class _Server:
     password: str
     tls: bool
     starttls: bool
+    connections: int
 
 
 def _parse_url(url: str) -> _Server:
     parts = urlsplit(url)
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     starttls = options.pop("starttls", "yes").lower()
+    connections = options.pop("connections", str(CONNECTIONS))
+    if not (connections.isascii() and connections.isdigit() and 1 <= int(connections) <= CONNECTIONS_MAX):
+        raise ValueError(f"SMTP_URL: connections must be a number from 1 to {CONNECTIONS_MAX}")
     if parts.scheme not in {"smtp", "smtps"} or not parts.hostname or options or starttls not in _BOOLEANS:
-        raise ValueError("SMTP_URL must look like smtp://user:password@host:587?starttls=yes or smtps://…")
+        raise ValueError("SMTP_URL must look like smtp://user:password@host:587?starttls=yes&connections=8 or smtps://…")
     tls = parts.scheme == "smtps"
     return _Server(
         host=parts.hostname,
@@ -64,11 +76,12 @@ def _parse_url(url: str) -> _Server:
         password=unquote(parts.password or ""),
         tls=tls,
         starttls=_BOOLEANS[starttls] and not tls,
+        connections=int(connections),
     )
 
 
 class Smtp:
-    """The adapter for a mail relay. `url`: smtp://user:password@host:port?starttls=yes|no, or smtps://.
+    """The adapter for a mail relay. `url`: smtp://user:password@host:port?starttls=yes|no&connections=8, or smtps://.
 
     STARTTLS is required unless it is disabled. A receipt is the mail's Message-ID, made from the message id, because a relay gives
     no id. Raises ValueError for an invalid URL.
@@ -80,14 +93,35 @@ class Smtp:
     def __init__(self, url: str, timeout_seconds: float = 30.0, ca_file: str | None = None) -> None:
         self._server, self._timeout_seconds, self._ca_file = _parse_url(url), timeout_seconds, ca_file
 
-    def send(self, batch: Sequence[Outbound]) -> Iterator[tuple[Outbound, Result]]:
-        """See `channels.base.Provider`. If the relay cannot be reached, the rest of the batch is not tried."""
-        session = _Session(self._connect)
+    def send(self, batch: Sequence[Outbound], window: SendWindow) -> Iterator[tuple[Outbound, Result]]:
+        """See `channels.base.Provider`. Each connection has a thread, because a relay takes one mail after the other.
+
+        If the relay cannot be reached, the rest of the batch is not tried.
+        """
+        waiting, results, stopped = deque(batch), SimpleQueue[tuple[Outbound, Result]](), threading.Event()
+
+        def work() -> None:
+            session = _Session(self._connect)
+            try:
+                while waiting and not stopped.is_set():
+                    with suppress(IndexError):  # another thread took the last one
+                        outbound = waiting.popleft()
+                        results.put((outbound, _send_one(session, outbound, window)))
+            finally:
+                session.end()
+
+        count = min(self._server.connections, len(batch))
+        threads = [threading.Thread(target=work, name=f"smtp-{number}", daemon=True) for number in range(count)]
         try:
-            for outbound in batch:
-                yield outbound, _send_one(session, outbound)
-        finally:
-            session.end()
+            for thread in threads:
+                thread.start()
+            for _ in batch:
+                yield results.get()
+        finally:  # also when the caller stops early: no thread may go on sending
+            stopped.set()
+            for thread in threads:
+                if thread.ident is not None:
+                    thread.join(self._timeout_seconds)
 
     def check(self) -> ChannelError | None:
         """Connect and log in."""
@@ -188,8 +222,8 @@ class _Session:
                 self._error = Unavailable("refused", "the relay could not be reached")
         return self._error
 
-    def transact(self, sender: str, recipient: str, mail: bytes) -> ChannelError | None:
-        """Send one mail. Returns None if the relay took it."""
+    def transact(self, sender: str, recipient: str, mail: bytes, admit: Callable[[], bool]) -> ChannelError | None:
+        """Send one mail. Returns None if the relay took it. `admit` is asked between the relay's 354 and the first byte."""
         client, sending = self._client, False
         if client is None:
             return self._error or Unavailable("not_open")
@@ -199,10 +233,15 @@ class _Session:
                 code, text = step()
                 if code not in {250, 251}:
                     return self._reset(_error_from_reply(code, text, at_recipient=at_recipient) or Unavailable("unreadable"))
+            code, text = client.docmd("data")
+            if code != 354:
+                return self._reset(_error_from_reply(code, text) or Unavailable("unreadable"))
+            if not admit():
+                self._drop()  # without the final dot the relay has no mail
+                return StaleClaim()
             sending = True
-            code, text = client.data(mail)
-        except smtplib.SMTPDataError as error:  # the DATA command was refused, the mail was not sent
-            return self._reset(_error_from_reply(error.smtp_code) or Unavailable("unreadable"))
+            client.send(_dot_stuffed(mail))
+            code, text = client.getreply()
         except (smtplib.SMTPException, OSError, ValueError):
             self._drop()
             return Uncertain("connection_lost") if sending else Unavailable("connection_lost")
@@ -230,16 +269,24 @@ class _Session:
             client.close()
 
 
-def _send_one(session: _Session, outbound: Outbound) -> Result:
+def _dot_stuffed(mail: bytes) -> bytes:
+    """Return a mail as DATA carries it (RFC 5321, 4.5.2): a leading dot is doubled, a line with one dot ends it."""
+    return _LEADING_DOT.sub(b"..", mail if mail.endswith(b"\r\n") else mail + b"\r\n") + b".\r\n"
+
+
+def _send_one(session: _Session, outbound: Outbound, window: SendWindow) -> Result:
+    if not window.is_open():
+        return StaleClaim()
     try:
         email = check_content(outbound, Channel.EMAIL, Email)
         mail = _mime_message(outbound, email)
         data = mail.as_bytes()
     except ChannelError as refusal:
         return refusal.with_traceback(None)  # its stack frames hold the message
-    except Exception as error:
+    except DATA_ERRORS as error:
         return Rejected("unbuildable", type(error).__name__)
-    failure = session.open() or session.transact(email.sender_address, outbound.address, data)
+    admit = partial(window.admit, message_ids(outbound))
+    failure = session.open() or session.transact(email.sender_address, outbound.address, data, admit)
     return failure or Receipt(str(mail["Message-ID"]))
 
 

@@ -39,7 +39,17 @@ from channels.base import (
     Throttled,
 )
 from channels.http import HttpRequest, HttpResponse, HttpTransport, header_lines
-from channels.http_adapter import Clock, ErrorCodes, error_from_status, fetch, parse_receipt, retry_after_seconds, send_all, utc_now
+from channels.http_adapter import (
+    Clock,
+    ErrorCodes,
+    error_from_status,
+    fetch,
+    message_ids,
+    parse_receipt,
+    retry_after_seconds,
+    send_all,
+    utc_now,
+)
 from channels.redaction import extra_fields
 from channels.registry import (
     PHONE_NUMBER,
@@ -52,6 +62,7 @@ from channels.registry import (
     WebhookItem,
     WebhookRequest,
 )
+from channels.send_window import SendWindow
 from channels.sms_segments import count_segments
 from channels.validation import check_content
 
@@ -178,9 +189,9 @@ class Telnyx:
         self._check_url = f"{base_url}/v2/messaging_profiles" + (f"/{profile_id}" if profile_id else "")
         self._sender = {"from": sender} | ({"messaging_profile_id": profile_id} if profile_id else {})
 
-    def send(self, batch: Sequence[Outbound]) -> Iterator[tuple[Outbound, Result]]:
+    def send(self, batch: Sequence[Outbound], window: SendWindow) -> Iterator[tuple[Outbound, Result]]:
         """One request per message. See `channels.base.Provider`."""
-        return send_all(self._http, batch, self.build, self.parse)
+        return send_all(self._http, batch, self.build, self.parse, window, message_ids)
 
     def build(self, outbound: Outbound) -> HttpRequest:
         """Return the request for one message. Raises Rejected for messages that Telnyx would refuse."""

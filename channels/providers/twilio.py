@@ -49,7 +49,17 @@ from channels.base import (
     WhatsApp,
 )
 from channels.http import HttpRequest, HttpResponse, HttpTransport, header_lines
-from channels.http_adapter import Clock, ErrorCodes, error_from_status, fetch, parse_receipt, retry_after_seconds, send_all, utc_now
+from channels.http_adapter import (
+    Clock,
+    ErrorCodes,
+    error_from_status,
+    fetch,
+    message_ids,
+    parse_receipt,
+    retry_after_seconds,
+    send_all,
+    utc_now,
+)
 from channels.redaction import extra_fields
 from channels.registry import (
     PHONE_NUMBER,
@@ -61,6 +71,7 @@ from channels.registry import (
     WebhookEndpoint,
     WebhookRequest,
 )
+from channels.send_window import SendWindow
 from channels.urlencoded import encode_form
 from channels.validation import check_content, check_one_line
 
@@ -182,9 +193,9 @@ class Twilio:
         form = {"Content-Type": "application/x-www-form-urlencoded"}
         self._headers = header_lines(account.headers | _basic_auth(*account.auth) | form)
 
-    def send(self, batch: Sequence[Outbound]) -> Iterator[tuple[Outbound, Result]]:
+    def send(self, batch: Sequence[Outbound], window: SendWindow) -> Iterator[tuple[Outbound, Result]]:
         """One request per message. See `channels.base.Provider`."""
-        return send_all(self._http, batch, self.build, self.parse)
+        return send_all(self._http, batch, self.build, self.parse, window, message_ids)
 
     def build(self, outbound: Outbound) -> HttpRequest:
         """Return the request that the SDK would send. Raises Rejected for messages that Twilio would refuse."""

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from channels.alerts import alert
-from channels.base import Outbound, Provider, Result, Throttled, Unavailable, Uncertain
+from channels.base import Outbound, Provider, Result, StaleClaim, Throttled, Unavailable, Uncertain
 from channels.http_adapter import Clock
 from channels.resilience.wrapper import ProviderWrapper, Results
+from channels.send_window import SendWindow
 
 
 class CircuitBreaker(ProviderWrapper):
@@ -25,25 +26,27 @@ class CircuitBreaker(ProviderWrapper):
         self._now, self._failures_max, self._pause_seconds = now, failures_max, pause_seconds
         self._failures, self._open_until = 0, now()
 
-    def send(self, batch: Sequence[Outbound]) -> Results:
+    def send(self, batch: Sequence[Outbound], window: SendWindow) -> Results:
         """See `channels.base.Provider`."""
         if self._now() < self._open_until:
             yield from self._hold(batch)
         elif self._failures < self._failures_max:
-            yield from self._send_and_count(batch)
+            yield from self._send_and_count(batch, window)
         else:
-            yield from self._send_and_count(batch[:1])
-            yield from self._hold(batch[1:]) if self._failures else self._send_and_count(batch[1:])
+            yield from self._send_and_count(batch[:1], window)
+            yield from self._hold(batch[1:]) if self._failures else self._send_and_count(batch[1:], window)
 
-    def _send_and_count(self, batch: Sequence[Outbound]) -> Results:
+    def _send_and_count(self, batch: Sequence[Outbound], window: SendWindow) -> Results:
         last: Result | None = None
-        for outbound, result in self.inner.send(batch):
+        for outbound, result in self.inner.send(batch, window):
             if result is not last:
                 self._count(result)
             last = result
             yield outbound, result
 
     def _count(self, result: Result) -> None:
+        if isinstance(result, StaleClaim):  # says nothing of the provider
+            return
         if not isinstance(result, Unavailable | Uncertain):
             self._failures = 0
             return

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from channels.alerts import alert
-from channels.base import ChannelError, Misconfigured, Outbound, Provider, Result, Throttled, Unavailable
+from channels.base import ChannelError, Misconfigured, Outbound, Provider, Result, StaleClaim, Throttled, Unavailable
 from channels.resilience.wrapper import Results
+from channels.send_window import SendWindow
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Failover:
         """The providers of all routes."""
         return tuple(route.provider for route in self._routes)
 
-    def send(self, batch: Sequence[Outbound]) -> Results:
+    def send(self, batch: Sequence[Outbound], window: SendWindow) -> Results:
         """See `channels.base.Provider`."""
         shares: list[list[Outbound]] = [[] for _ in self._routes]
         for outbound in batch:
@@ -46,14 +47,14 @@ class Failover:
         tried: dict[int, set[int]] = {}
         for number, share in enumerate(shares):
             if share:
-                yield from self._try(number, share, not_taken, tried)
+                yield from self._try(number, share, window, not_taken, tried)
         for number, route in enumerate(self._routes):
             remaining = [outbound for outbound, _ in not_taken.values() if number not in tried[id(outbound)]]
             if remaining:
                 alert(route.provider.name, "failover")
                 for outbound in remaining:
                     del not_taken[id(outbound)]
-                yield from self._try(number, remaining, not_taken, tried)
+                yield from self._try(number, remaining, window, not_taken, tried)
         yield from not_taken.values()
 
     def check(self) -> ChannelError | None:
@@ -66,11 +67,16 @@ class Failover:
             route.provider.close()
 
     def _try(
-        self, number: int, share: Sequence[Outbound], not_taken: dict[int, tuple[Outbound, Result]], tried: dict[int, set[int]]
+        self,
+        number: int,
+        share: Sequence[Outbound],
+        window: SendWindow,
+        not_taken: dict[int, tuple[Outbound, Result]],
+        tried: dict[int, set[int]],
     ) -> Results:
-        for outbound, result in self._routes[number].provider.send(share):
+        for outbound, result in self._routes[number].provider.send(share, window):
             tried.setdefault(id(outbound), set()).add(number)
-            if isinstance(result, Unavailable | Throttled | Misconfigured):
+            if isinstance(result, Unavailable | Throttled | Misconfigured) and not isinstance(result, StaleClaim):
                 not_taken[id(outbound)] = (outbound, result)
             else:
                 yield outbound, result

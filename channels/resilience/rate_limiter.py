@@ -18,6 +18,7 @@ from channels.alerts import alert
 from channels.base import Outbound, Provider, Sms, Throttled
 from channels.http_adapter import Clock
 from channels.resilience.wrapper import ProviderWrapper, Results
+from channels.send_window import SendWindow
 from channels.sms_segments import count_segments
 
 
@@ -193,19 +194,19 @@ class RateLimited(ProviderWrapper):
         super().__init__(inner)
         self._bucket = bucket
 
-    def send(self, batch: Sequence[Outbound]) -> Results:
+    def send(self, batch: Sequence[Outbound], window: SendWindow) -> Results:
         """See `channels.base.Provider`."""
         flows: dict[str, list[Outbound]] = {}
         for outbound in batch:
             flows.setdefault(outbound.flow, []).append(outbound)
         for flow, messages in flows.items():
-            yield from self._send(messages, flow)
+            yield from self._send(messages, flow, window)
 
-    def _send(self, batch: Sequence[Outbound], flow: str) -> Results:
+    def _send(self, batch: Sequence[Outbound], flow: str, window: SendWindow) -> Results:
         costs = [token_cost(outbound) for outbound in batch]
         grant = self._bucket.take(costs, flow)
         if grant.messages:
-            yield from self.inner.send(batch[: grant.messages])
+            yield from self.inner.send(batch[: grant.messages], window)
         turns = accumulate(costs[grant.messages :])
         for turn, outbound in zip(turns, batch[grant.messages :], strict=True):
             seconds = min(QUEUE_SECONDS_MAX, grant.wait_seconds + turn / grant.per_second)

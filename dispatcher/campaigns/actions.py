@@ -55,7 +55,7 @@ def apply(services: Services, campaign_id: str, action: CampaignAction, actor: s
     now = services.clock()
     with lend(services.pool) as connection:
         if action is CampaignAction.RELEASE:
-            lifecycle.release(connection, campaign_id, actor, now)
+            lifecycle.release(connection, campaign_id, actor)
         else:
             _CHANGES[action](connection, campaign_id, now)
         campaign = lifecycle.find(connection, campaign_id)

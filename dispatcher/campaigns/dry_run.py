@@ -21,6 +21,7 @@ from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.consent import events
 from dispatcher.ledger.delivery import claims
 from dispatcher.ledger.delivery.claims import Candidate, Chunk, ClaimEntry
+from dispatcher.ledger.partitions import ensure_period, period_of
 from dispatcher.policy import Policy
 from dispatcher.runtime.services import Services
 
@@ -70,14 +71,16 @@ def dry_run(services: Services, submission: Submission, as_of: datetime | None =
     With `as_of`, decide as at that moment: by its clock, and by the choices recorded until then. Addresses, profiles and
     suppressions are today's, because no history of them is kept.
     """
+    period = period_of(services.clock())  # of now, whatever `as_of` is: the month is only a place to load the audience into
     if as_of is not None:
         moment = as_of
         services = replace(services, clock=lambda: moment)
     spec, counts = submission.spec, _Counts()
     with lend(services.pool) as connection:
+        ensure_period(connection, period)
         try:
             with connection.transaction():
-                no, period = lifecycle.create(connection, f"{submission.id}?rehearsal", spec, services.clock()) or (0, 0)
+                no = lifecycle.create(connection, f"{submission.id}?rehearsal", spec, period, services.clock()) or 0
                 loader = AudienceLoader(connection, no, period, spec, services.clock())
                 load_audience(loader, submission, lambda _: None)
                 pending = PendingSends()

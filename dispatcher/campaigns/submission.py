@@ -17,6 +17,7 @@ from dispatcher.ledger.campaigns import audience, lifecycle
 from dispatcher.ledger.campaigns.audience import AudienceError, AudienceLoader, AudienceRow, TriggerPlace
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.delivery.scheduling import DueChunk
+from dispatcher.ledger.partitions import ensure_period, period_of
 from dispatcher.ledger.spec_codec import spec_to_json
 from dispatcher.runtime.services import Services
 
@@ -64,17 +65,20 @@ def submit(services: Services, submission: Submission, progress: Progress = lamb
     Raises `BadInput`, also for a template without approval and for a file of which a later part cannot be read, and
     `LedgerUnavailable`.
     """
-    with lend(services.pool) as connection, connection.transaction():
-        created = lifecycle.create(connection, submission.id, submission.spec, services.clock(), by)
-        if created is None:
-            return _compare(connection, submission)
-        if errors := approval_errors(connection, services.catalog, services.policy, submission.spec.templates):
-            raise BadInput(*errors)
-        no, period = created
-        loader = AudienceLoader(connection, no, period, submission.spec, services.clock())
-        digest = load_audience(loader, submission, progress)
-        lifecycle.complete(connection, no, digest, loader.invalid, loader.taken > services.policy.four_eyes_audience_min)
-        return SubmitResult(SubmitStatus.NEW, loader.taken, loader.invalid)
+    now = services.clock()
+    period = period_of(now)
+    with lend(services.pool) as connection:
+        ensure_period(connection, period)
+        with connection.transaction():
+            no = lifecycle.create(connection, submission.id, submission.spec, period, now, by)
+            if no is None:
+                return _compare(connection, submission)
+            if errors := approval_errors(connection, services.catalog, services.policy, submission.spec.templates):
+                raise BadInput(*errors)
+            loader = AudienceLoader(connection, no, period, submission.spec, now)
+            digest = load_audience(loader, submission, progress)
+            lifecycle.complete(connection, no, digest, loader.invalid, loader.taken > services.policy.four_eyes_audience_min)
+            return SubmitResult(SubmitStatus.NEW, loader.taken, loader.invalid)
 
 
 def load_audience(loader: AudienceLoader, submission: Submission, progress: Progress) -> bytes:

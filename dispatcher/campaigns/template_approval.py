@@ -11,7 +11,7 @@ from dispatcher.delivery.approval_check import DIGEST_SHOWN, needs_approval, not
 from dispatcher.domain.message import Kind
 from dispatcher.domain.spelling import did_you_mean
 from dispatcher.intake.errors import BadInput, InputError
-from dispatcher.ledger.campaigns import template_approvals
+from dispatcher.ledger.campaigns import lifecycle, template_approvals
 from dispatcher.ledger.campaigns.template_approvals import Approval
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.policy import Policy
@@ -75,8 +75,11 @@ def set_approval(services: Services, name: str, approved: bool, actor: str, dige
     template = present.template
     if present.approval is not None and present.approval.approved is approved:
         return present
-    with lend(services.pool) as connection:
-        approval = template_approvals.add(connection, name, template.version, template.digest, approved, actor, services.clock())
+    now = services.clock()
+    with lend(services.pool) as connection, connection.transaction():
+        if not approved:  # the lock on the campaigns makes an order with their claims: none commits after the withdrawal
+            lifecycle.halt_users_of(connection, name, f"paused itself: the approval of {name} was withdrawn", now)
+        approval = template_approvals.add(connection, name, template.version, template.digest, approved, actor, now)
     return _version(template, services.policy, approval)
 
 

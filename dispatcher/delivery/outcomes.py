@@ -24,6 +24,7 @@ from channels.base import (
     Rejected,
     Result,
     RetryHint,
+    StaleClaim,
     Throttled,
     Unavailable,
     Uncertain,
@@ -32,6 +33,7 @@ from dispatcher.domain.campaign import Spec
 from dispatcher.domain.message import MessageStatus, State
 from dispatcher.policy.data import RetryPolicy
 
+STALE_SECONDS = 2.0  # what a claim's deadline kept back is tried again within this time
 THROTTLE_SECONDS_MAX = 86_400.0  # after a provider says "in a year", the next attempt is tomorrow
 
 
@@ -69,6 +71,9 @@ def conclude(result: Result, attempts: int, now: datetime, random: Callable[[], 
         case Misconfigured():
             until = now + timedelta(seconds=numbers.stopped_seconds)
             return Outcome(State.WAITING, result.code, until, attempt_spent=False, stop_channel=True)
+        case StaleClaim():
+            until = now + timedelta(seconds=STALE_SECONDS * random())
+            return Outcome(State.WAITING, result.code, until, attempt_spent=False)
         case Unavailable():
             if attempts + 1 >= numbers.attempts_max:
                 return Outcome(State.DEAD, result.code)

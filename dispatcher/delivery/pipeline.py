@@ -1,37 +1,32 @@
 """The steps of a chunk: gather, decide, render, claim, send, conclude, settle. Read `work` from top to bottom.
 
-A worker may be killed after any line. Before the claim commits nothing has happened; after it, what is not settled becomes
-`unresolved` once the lease is over. Nothing happens between claim and hand-off.
+A worker may be killed, frozen or cut off after any line. Before the claim commits nothing has happened. After it, each hand-off
+first looks whether the claim's deadline has passed (`hand_off`), and only who names the claim's number may settle (`settlement`).
+An expired claim is pending again if it never started, else `unresolved`.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 from itertools import groupby
 
-from channels.base import BadAddress, Channel, Content, Outbound, Push, Result
+from channels.base import Channel, Content, Outbound, Push
 from dispatcher.consent.link_tokens import PREFERENCES, UNSUBSCRIBE, message_id_token
 from dispatcher.content import ContentRefusal, MessageLinks, MessageSender, RenderRequest, Template
-from dispatcher.delivery import side_effects
 from dispatcher.delivery.approval_check import not_approved_text, unapproved
-from dispatcher.delivery.outcomes import Outcome, conclude, fallback_at, fold
-from dispatcher.delivery.side_effects import ProviderOptOut
-from dispatcher.domain.campaign import Spec
+from dispatcher.delivery.hand_off import PreparedMessage, claim_window, hand_off
+from dispatcher.delivery.settlement import conclude_all, settle
+from dispatcher.domain.campaign import CampaignState, Spec
 from dispatcher.domain.decision import Decision, Hold, Permission, ReasonCode, Refuse, Send
-from dispatcher.domain.errors import LedgerUnavailable
 from dispatcher.domain.message import Job, Kind, Mode, State
 from dispatcher.domain.recipient import Facts, SentMessage
-from dispatcher.intake.campaign import ValidationContext
 from dispatcher.ledger.campaigns import lifecycle
-from dispatcher.ledger.connection import Connection, lend
-from dispatcher.ledger.consent import suppressions
-from dispatcher.ledger.delivery import claims, scheduling
-from dispatcher.ledger.delivery.claims import CampaignGate, Candidate, Chunk, Claim, ClaimEntry, Settlement
-from dispatcher.ledger.maintenance import stopped_channels
+from dispatcher.ledger.connection import lend
+from dispatcher.ledger.delivery import claims, pace, scheduling
+from dispatcher.ledger.delivery.claims import CampaignGate, Candidate, Chunk, Claim, ClaimEntry
 from dispatcher.policy import decide, record, variant_of
 from dispatcher.runtime.services import Services
 
@@ -42,18 +37,11 @@ STATE_OF: Mapping[str, State] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class PreparedMessage:
-    """A candidate with its decision and, where it may be sent, what is handed over: one outbound, or one per device."""
-
-    entry: ClaimEntry
-    outbounds: tuple[Outbound, ...] = ()
-
-
 def run_chunk(services: Services, period: int, number: int) -> Chunk | None:
     """Work on a chunk until nothing is left to decide. Safe to repeat and to run twice at the same time, because of the claim.
 
     A campaign whose template is not approved any more (changed, or approval withdrawn) pauses itself; nothing of it is lost.
+    A chunk of a campaign with a rate whose turn has not come is put back.
     Returns the chunk, or None where there is none of this number. Raises `LedgerUnavailable`; then the chunk is tried again.
     """
     with lend(services.pool) as connection:
@@ -66,20 +54,29 @@ def run_chunk(services: Services, period: int, number: int) -> Chunk | None:
         with lend(services.pool) as connection:
             lifecycle.halt(connection, chunk.campaign_no, f"paused itself: {not_approved_text(waiting[0])}", services.clock())
         return chunk
+    if chunk.spec.rate_per_second is not None and chunk.campaign_state is CampaignState.RUNNING:
+        with lend(services.pool) as connection:
+            has_turn = pace.take(connection, chunk, services.clock())
+        if not has_turn:
+            return chunk
     stopped = dict(chunk.stopped)
     rows: frozenset[int] | None = None
+    end = services.seconds() + services.engine.chunk_seconds
     for _ in range(services.engine.decide_rounds_max):
         with lend(services.pool) as connection:
             candidates = claims.gather(connection, chunk, rows, caps_since(services, chunk))
         changed: set[int] = set()
         for batch in batches(candidates, services.engine.batch(chunk.spec.channels)):
             claim = work(services, chunk, batch, stopped)
-            if claim.gate is CampaignGate.SHUT:
+            if claim.gate is CampaignGate.SHUT or services.seconds() >= end:
                 return chunk
             changed |= claim.changed
         if not changed:
             break
         rows = frozenset(changed)
+        if chunk.campaign_no is None:  # what changed may be the approval, and a trigger has no campaign that pauses
+            with lend(services.pool) as connection:
+                chunk = claims.find(connection, period, number) or chunk
     with lend(services.pool) as connection:
         scheduling.close(connection, chunk, services.clock())
     return chunk
@@ -100,14 +97,27 @@ def batches(candidates: Sequence[Candidate], size: int) -> Iterator[list[Candida
 def work(services: Services, chunk: Chunk, batch: Sequence[Candidate], stopped: dict[Channel, str]) -> Claim:
     """Take one batch through all steps. No connection is held during provider calls. Adds channels that stop to `stopped`."""
     prepared = prepare_all(services, chunk, batch, stopped)
+    entries, since, approval = [item.entry for item in prepared], caps_since(services, chunk), _trigger_approval(services, chunk)
+    deadline = services.seconds() + services.engine.send_deadline_seconds  # from before the claim, which may wait for locks
     with lend(services.pool) as connection:
-        claim = claims.claim(connection, chunk, [item.entry for item in prepared], services.clock(), caps_since(services, chunk))
+        claim = claims.claim(connection, chunk, entries, services.clock(), since, approval)
     won = [item for item in prepared if item.entry.candidate.ref in claim.won]
     if won:
-        concluded = conclude_all(services, chunk, won, send(services, won))
-        settle(services, chunk, concluded)
+        done = hand_off(services.providers, won, claim_window(services.pool, claim.number, deadline, services.seconds))
+        concluded = conclude_all(services, chunk.spec, won, done.results)
+        settle(services, chunk.spec.entity, claim.number, concluded)
         stopped |= {item.channel: item.outcome.reason or "" for item in concluded if item.outcome.stop_channel}
+        if done.interruption is not None:
+            raise done.interruption
     return claim
+
+
+def _trigger_approval(services: Services, chunk: Chunk) -> int | None:
+    """The approval that a trigger's template was decided with; None for campaigns and where no approval is needed."""
+    template = services.catalog[chunk.spec.template]
+    if chunk.campaign_no is not None or template.info.kind is not Kind.COMMERCIAL:
+        return None
+    return chunk.approved.get(template.digest)
 
 
 # -- decide and render -------------------------------------------------------------------------------------------------
@@ -259,96 +269,3 @@ def addresses(facts: Facts, channel: Channel) -> list[str]:
         return [device.token for device in facts.devices if device.permission]
     address = facts.address(channel)
     return [address] if address else []
-
-
-# -- send --------------------------------------------------------------------------------------------------------------
-
-
-def send(services: Services, won: Sequence[PreparedMessage]) -> Mapping[str, list[tuple[Outbound, Result]]]:
-    """Hand over the claimed messages, provider by provider. Returns the results by message id."""
-    by_channel: dict[Channel, list[Outbound]] = defaultdict(list)
-    for item in won:
-        for outbound in item.outbounds:
-            by_channel[outbound.channel].append(outbound)
-    results: dict[str, list[tuple[Outbound, Result]]] = defaultdict(list)
-    for channel, waiting in by_channel.items():
-        for outbound, result in services.providers[channel].send(waiting):
-            results[outbound.id].append((outbound, result))
-    return results
-
-
-# -- conclude and settle -----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class SendResult:
-    """The outcome of one message, and its dead addresses (devices, for a push)."""
-
-    candidate: Candidate
-    channel: Channel
-    provider: str
-    outcome: Outcome
-    dead_addresses: tuple[str, ...]
-
-    @property
-    def settlement(self) -> Settlement:
-        """The outcome in the form of the ledger."""
-        outcome = self.outcome
-        return Settlement(
-            self.candidate.ref, outcome.state, outcome.reason, outcome.until, outcome.receipt, self.provider, outcome.attempt_spent
-        )
-
-
-def conclude_all(
-    services: Services, chunk: Chunk, won: Sequence[PreparedMessage], results: Mapping[str, list[tuple[Outbound, Result]]]
-) -> list[SendResult]:
-    """The outcome of each message from the provider's results."""
-    now = services.clock()
-    concluded = []
-    for item in won:
-        candidate, channel = item.entry.candidate, item.entry.channel
-        assert channel is not None  # noqa: S101  a claimed entry has one
-        answers = results[str(candidate.ref)]
-        outcome = conclude(fold([result for _, result in answers]), candidate.attempts, now, services.random, services.policy.retry)
-        if outcome.until is None and (until := fallback_at(chunk.spec, channel, outcome.state, now)) is not None:
-            outcome = replace(outcome, until=until)
-        dead = tuple(outbound.address for outbound, result in answers if isinstance(result, BadAddress))
-        concluded.append(SendResult(candidate, channel, services.providers[channel].name, outcome, dead))
-    return concluded
-
-
-def settle(services: Services, chunk: Chunk, concluded: Sequence[SendResult]) -> None:
-    """Write the outcomes. Receipts must not get lost, so a ledger that is away is tried again for a while."""
-    waited_seconds = 0.0
-    while True:
-        try:
-            with lend(services.pool) as connection:
-                return settle_once(services, chunk, connection, concluded)
-        except LedgerUnavailable:
-            if waited_seconds >= services.engine.settle_patience_seconds:
-                raise
-        services.sleep(1.0)
-        waited_seconds += 1.0
-
-
-def settle_once(services: Services, chunk: Chunk, connection: Connection, concluded: Sequence[SendResult]) -> None:
-    """Write all states in one statement, then the rare side effects: dead addresses, stopped channels, and opt-outs, whose
-    acknowledgement the scheduler puts on the broker.
-    """
-    now = services.clock()
-    context = ValidationContext(services.catalog, services.policy, now)
-    claims.settle(connection, [item.settlement for item in concluded], now)
-    for item in concluded:
-        facts, outcome = item.candidate.facts, item.outcome
-        if item.channel is Channel.PUSH:
-            side_effects.drop_devices(connection, facts.recipient_id, item.dead_addresses, now)
-        elif outcome.suppress and (
-            bans := side_effects.suppressions_after(services.secret, facts, outcome, item.channel, item.provider)
-        ):
-            suppressions.suppress_all(connection, bans, now)
-        side_effects.start_cool_down(connection, services.policy, facts.recipient_id, item.channel, outcome.reason, now)
-        if outcome.opt_out:
-            reported = ProviderOptOut(facts.recipient_id, item.channel, item.provider, outcome.reason or "", chunk.spec.entity)
-            side_effects.opt_out(connection, services.secret, context, reported)
-        if outcome.stop_channel:
-            stopped_channels.stop(connection, item.channel, item.provider, outcome.reason or "", now)

@@ -14,7 +14,8 @@ from dispatcher.domain.preferences import Change
 from dispatcher.domain.recipient import GROUP_OF, Facts, Source
 from dispatcher.intake.campaign import ValidationContext
 from dispatcher.ledger.connection import Connection
-from dispatcher.ledger.consent import events, suppressions
+from dispatcher.ledger.consent import events, recipients, suppressions
+from dispatcher.ledger.consent.events import ConsentStatement, Provenance
 from dispatcher.ledger.consent.suppressions import Suppression
 from dispatcher.ledger.delivery import frequency_caps
 from dispatcher.ledger.delivery.scheduling import DueChunk
@@ -31,9 +32,13 @@ PHONE_CHANNELS = frozenset({Channel.SMS, Channel.WHATSAPP})
 
 @dataclass(frozen=True, slots=True)
 class ProviderOptOut:
-    """An opt-out that a provider reported. `entity` is the company in whose name it is acknowledged."""
+    """An opt-out that a provider reported. `entity` is the company in whose name it is acknowledged.
+
+    It holds for everybody who has the address: which of several owners opted out cannot be known.
+    """
 
     recipient_id: str
+    address_key: bytes | None  # None for push
     channel: Channel
     provider: str
     code: str
@@ -59,23 +64,36 @@ def drop_devices(connection: Connection, recipient_id: str, tokens: Sequence[str
         suppressions.drop_device(connection, recipient_id, token, now)
 
 
+def is_cool_down(policy: Policy, channel: Channel, code: str | None) -> bool:
+    """Whether the code is a provider's limit per person."""
+    return channel in policy.cool_downs and code in policy.cool_downs[channel].codes
+
+
 def start_cool_down(
     connection: Connection, policy: Policy, recipient_id: str, channel: Channel, code: str | None, now: datetime
 ) -> None:
     """Where the code is a provider's limit per person, send the person nothing on this channel for as long as the policy says."""
     cool_downs = policy.cool_downs.get(channel)
-    if cool_downs is not None and code in cool_downs.codes:
+    if cool_downs is not None and is_cool_down(policy, channel, code):
         frequency_caps.add_cool_down(
             connection, recipient_id, channel, code or "", now + timedelta(seconds=cool_downs.seconds), now
         )
 
 
-def opt_out(connection: Connection, secret: bytes, context: ValidationContext, reported: ProviderOptOut) -> DueChunk | None:
-    """Switch the channel's group off, with the provider as source. Returns the acknowledgement, if one is due."""
-    now, changes = context.now, [Change(f"channel:{GROUP_OF[reported.channel]}", "off")]
+def opt_out(connection: Connection, secret: bytes, context: ValidationContext, reported: ProviderOptOut) -> list[DueChunk]:
+    """Switch the channel's group off for all owners of the address, the provider as source. Returns the acknowledgements due."""
+    now, off = context.now, (Change(f"channel:{GROUP_OF[reported.channel]}", "off"),)
+    owners = {reported.recipient_id}
+    if reported.address_key is not None:
+        owners.update(recipients.with_address(connection, reported.channel, reported.address_key))
+    statements = [ConsentStatement(owner, off, now) for owner in sorted(owners)]
     ensure_period(connection, period_of(now))
     with connection.transaction():
-        recorded = events.record(
-            connection, secret, reported.recipient_id, changes, Source.PROVIDER, reported.provider, reported.code, now, now
+        recorded = events.record_all(
+            connection, secret, statements, Provenance(Source.PROVIDER, reported.provider, reported.code), now
         )
-        return acknowledgement.acknowledge(connection, context, reported.recipient_id, recorded.events, reported.entity)
+        due = [
+            acknowledgement.acknowledge(connection, context, recipient_id, result.events, reported.entity)
+            for recipient_id, result in recorded.items()
+        ]
+    return [chunk for chunk in due if chunk is not None]

@@ -37,6 +37,11 @@ class Spec(CampaignOptions):
         """All templates of the variants, or the one template."""
         return tuple(template for _, template in self.variants) or (self.template,)
 
+    @property
+    def messages_per_job(self) -> int:
+        """How many messages a job asks for at once."""
+        return len(self.channels) if self.route == "all" else 1
+
     def after(self, channel: Channel) -> tuple[Channel, ...]:
         """The channels that come after this one in the requested order."""
         return self.channels[self.channels.index(channel) + 1 :] if channel in self.channels else ()

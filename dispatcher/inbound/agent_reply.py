@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from channels.base import Channel, ChannelError, Content, Outbound, Provider, Result, Sms, Uncertain, WhatsApp
+from channels.send_window import window_of
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.consent import suppressions
 from dispatcher.ledger.inbound import inbound_messages, phone_owners
@@ -20,6 +21,7 @@ ANSWER_LENGTH_MAX = 1_000
 
 NOT_WAITING = "this message does not wait for an answer any more"
 BAD_LENGTH = f"an answer has 1 to {ANSWER_LENGTH_MAX} characters"
+ANSWER_SECONDS = 10.0  # an answer by hand that could not be handed off by then is not sent
 WINDOW_OVER = "WhatsApp accepts a free text only within 24 hours of the person's own message; that time is over"
 SUPPRESSED = "the number is suppressed on this channel"
 NO_NUMBER = "no recipient has this number any more"
@@ -66,5 +68,5 @@ def _objection(connection: Connection, message: InboundMessage, now: datetime) -
 
 def _send(provider: Provider, message: InboundMessage, address: str, text: str) -> Result:
     content: Content = WhatsApp(text=text) if message.channel is Channel.WHATSAPP else Sms(text)
-    ((_, result),) = provider.send([Outbound(f"answer:{message.id}", message.channel, address, content)])
+    ((_, result),) = provider.send([Outbound(f"answer:{message.id}", message.channel, address, content)], window_of(ANSWER_SECONDS))
     return result

@@ -59,7 +59,7 @@ def settle_some(services: Services, publish: Publish) -> int:
         ]
         context = ValidationContext(services.catalog, services.policy, services.clock())
         _end_soft_bounces(connection, signals)
-        dues = [_apply_to_person(connection, services.secret, context, event) for event in batch]
+        dues = [due for event in batch for due in _apply_to_person(connection, services.secret, context, event)]
         _end_soft_bounces(connection, signals)  # also those counted from this batch
         if batch:
             with connection.transaction():
@@ -117,10 +117,10 @@ def status_after(status: MessageStatus, change: StatusChange) -> MessageStatus:
     return replace(status, state=change.state, returned=status.returned + new)
 
 
-def _apply_to_person(connection: Connection, secret: bytes, context: ValidationContext, event: PendingEvent) -> DueChunk | None:
-    """Suppress addresses, stop channels and record opt-outs, as the event says. Returns the acknowledgement that is due."""
+def _apply_to_person(connection: Connection, secret: bytes, context: ValidationContext, event: PendingEvent) -> list[DueChunk]:
+    """Suppress addresses, stop channels and record opt-outs, as the event says. Returns the acknowledgements that are due."""
     if event.recipient_id is None:
-        return None
+        return []
     effect = event_effect(event.kind)
     code, now = event.code or event.kind, context.now
     if effect.stop_channel:
@@ -131,8 +131,8 @@ def _apply_to_person(connection: Connection, secret: bytes, context: ValidationC
     if effect.lift and event.address_key is not None:
         suppressions.lift(connection, event.channel, event.address_key, OPT_OUT_REASONS, event.at, now)
     if not effect.opt_out:
-        return None
-    reported = ProviderOptOut(event.recipient_id, event.channel, event.provider, code, event.entity)
+        return []
+    reported = ProviderOptOut(event.recipient_id, event.address_key, event.channel, event.provider, code, event.entity)
     return side_effects.opt_out(connection, secret, context, reported)
 
 

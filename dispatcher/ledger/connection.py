@@ -25,6 +25,26 @@ set_json_loads(from_json)  # a recipient's row has six JSON documents, and this 
 TRUSTED_SECONDS = 1.0  # a connection that worked less than this ago is not checked again
 ROLE = "dispatcher_worker"  # may do all that work needs, and cannot change a recorded choice
 
+# An opt-out needs the row of its person. A worker that is frozen, or cut off, in the middle of a transaction must not hold it for
+# long: the server ends the worker's session. What waits for a lock gives up before whoever called gives up.
+SESSION = {
+    "timezone": "UTC",
+    "role": ROLE,
+    "idle_in_transaction_session_timeout": "5s",
+    "lock_timeout": "15s",
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+}
+# The same from our side, for a server that vanishes: seconds, and milliseconds for unanswered data.
+KEEPALIVE = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+    "connect_timeout": 10,
+}
+
 
 def open_pool(database_url: str, size_max: int = 4, wait_seconds_max: float = 10.0) -> Pool:
     """A pool of autocommit connections in the role of workers. It opens on first use, and checks a connection before lending it.
@@ -36,7 +56,7 @@ def open_pool(database_url: str, size_max: int = 4, wait_seconds_max: float = 10
         min_size=0,
         max_size=size_max,
         timeout=wait_seconds_max,
-        kwargs={"autocommit": True, "options": f"-c timezone=UTC -c role={ROLE}"},
+        kwargs={"autocommit": True, "options": " ".join(f"-c {name}={value}" for name, value in SESSION.items()), **KEEPALIVE},
         check=_check,
         open=False,
     )
@@ -63,7 +83,7 @@ def lend(pool: Pool, wait_seconds_max: float | None = None) -> Iterator[Connecti
         with pool.connection(wait_seconds_max) as connection:
             yield connection
             _last_used[connection] = time.monotonic()
-    except (PoolTimeout, psycopg.OperationalError) as error:
+    except (PoolTimeout, psycopg.OperationalError, psycopg.errors.IdleInTransactionSessionTimeout) as error:
         raise LedgerUnavailable("the database can't be reached; work resumes when it is back") from error
 
 

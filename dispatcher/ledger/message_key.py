@@ -87,3 +87,8 @@ SPEC = "coalesce(c.spec, t.spec)"
 FALLBACK_SPEC = f"CASE WHEN {SPEC}->'fallback_after_seconds' <> 'null' THEN {SPEC} END"  # NULL where no other channel follows
 ENTITY = f"{SPEC}->>'entity'"
 IS_CANCELLED = "coalesce(c.state = 'cancelled', false)"
+
+
+def in_cancelled_campaign(alias: str) -> str:
+    """The condition that a message's campaign is cancelled, without that join: for statements that lock or update messages."""
+    return f"EXISTS (SELECT FROM campaigns c WHERE c.no = {alias}.campaign_no AND c.state = 'cancelled')"

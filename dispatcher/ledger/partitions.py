@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from weakref import WeakKeyDictionary
 
 from psycopg.pq import TransactionStatus
 
 from dispatcher.ledger.connection import Connection
+
+MONTHS_AHEAD = 2
 
 
 def period_of(moment: datetime) -> int:
@@ -19,13 +22,28 @@ _ensured: WeakKeyDictionary[Connection, int] = WeakKeyDictionary()  # the month 
 
 
 def ensure_period(connection: Connection, period: int) -> None:
-    """Create a month's partitions where they are missing. Many processes may call this at once."""
+    """Create a month's partitions where they are missing. Many processes may call this at once.
+
+    Call it before a long transaction, not in it: until the transaction ends, others who need the month wait.
+    """
     if _ensured.get(connection) == period:
         return
-    if not _exists(connection, period):
-        connection.execute("SELECT make_partitions(%s)", (period,))
+    for missing in _missing(connection, [period]):
+        connection.execute("SELECT make_partitions(%s)", (missing,))
     if connection.info.transaction_status == TransactionStatus.IDLE:  # else a rollback may undo it
         _ensured[connection] = period
+
+
+def create_ahead(connection: Connection, now: datetime) -> int:
+    """Create the partitions of this month and the next ones where they are missing; returns the last of these months.
+
+    A month then starts without anybody having to create it. Call it outside a transaction.
+    """
+    first = now.year * 12 + now.month - 1
+    months = [count // 12 * 100 + count % 12 + 1 for count in range(first, first + MONTHS_AHEAD + 1)]
+    for missing in _missing(connection, months):
+        connection.execute("SELECT make_partitions(%s)", (missing,))
+    return months[-1]
 
 
 def ended_before(before: datetime, period: int) -> bool:
@@ -42,6 +60,10 @@ def periods(connection: Connection) -> list[int]:
     return [period for (period,) in rows]
 
 
-def _exists(connection: Connection, period: int) -> bool:
-    row = connection.execute("SELECT to_regclass(%s) IS NOT NULL", (f"provider_events_{period}",)).fetchone()
-    return bool(row and row[0])
+def _missing(connection: Connection, months: Sequence[int]) -> list[int]:
+    """Those of these months that have no partitions."""
+    rows = connection.execute(
+        "SELECT period FROM unnest(%s::int[]) period WHERE to_regclass('provider_events_' || period) IS NULL ORDER BY 1",
+        (list(months),),
+    )
+    return [period for (period,) in rows]

@@ -12,6 +12,7 @@ from dispatcher.campaigns.template_approval import NOT_APPROVED, template_versio
 from dispatcher.content import InvalidTemplates
 from dispatcher.domain.errors import LedgerUnavailable
 from dispatcher.embedded import EngineError
+from dispatcher.ledger import partitions
 from dispatcher.ledger.connection import Pool, lend
 from dispatcher.ledger.maintenance import stopped_channels
 from dispatcher.policy import InvalidPolicy, Policy
@@ -37,6 +38,8 @@ def check_all() -> list[CheckResult]:
         return [CheckResult("configuration", ok=False, says=fault) for fault in error.faults]
     results = [CheckResult("configuration", ok=True, says=f"home {settings.home}")]
     results += [CheckResult("configuration", ok=True, says=f"note: {warning}") for warning in settings.warnings]
+    bound = f"nothing leaves later than {settings.send_deadline_seconds:g} s after its claim; a claim is lost after"
+    results.append(CheckResult("claims", ok=True, says=f"{bound} {settings.lease_seconds:g} s"))
     try:
         services = bootstrap.services()
     except InvalidPolicy as error:
@@ -47,7 +50,7 @@ def check_all() -> list[CheckResult]:
         return [*results, CheckResult("database", ok=False, says=str(error))]
     return [
         *results,
-        CheckResult("database", ok=True, says="reachable, schema up to date"),
+        _database(services),
         _broker(),
         CheckResult("policy", ok=True, says=_policy(services.policy)),
         CheckResult("templates", ok=True, says=_templates(services)),
@@ -57,6 +60,13 @@ def check_all() -> list[CheckResult]:
 
 def _policy(policy: Policy) -> str:
     return f"signed by {policy.signed_by}, {policy.signed_on}; digest {policy.digest[:12]}"
+
+
+def _database(services: Services) -> CheckResult:
+    """The last month that has partitions: the maintenance clock creates them two months ahead."""
+    with lend(services.pool) as connection:
+        last = partitions.create_ahead(connection, services.clock())
+    return CheckResult("database", ok=True, says=f"reachable, schema up to date, partitions until {last // 100}-{last % 100:02}")
 
 
 def _templates(services: Services) -> str:

@@ -164,6 +164,7 @@ class Policy:
     retry: RetryPolicy
     brake: ComplaintBrake
     four_eyes_audience_min: int  # a campaign with more recipients waits for a second person
+    abandoned_after_days: int  # so long paused, or waiting for its release, and a campaign is cancelled
     four_eyes_templates: bool  # a commercial message is sent only in an approved template version
     retention: RetentionTerms
     topics: Mapping[str, frozenset[str]]  # regulated topic -> the products that it covers

@@ -80,6 +80,8 @@ def _policy(top: Section, digest: str) -> Policy:
     with top.section("coins") as coins, top.section("holdout") as holdout, top.section("four_eyes") as four_eyes:
         needs_account, salt = coins.boolean("needs_current_account"), holdout.text("salt")
         audience_min, templates = four_eyes.integer("audience_min", 0, 1_000_000_000), four_eyes.boolean("templates")
+    with top.section("campaigns") as campaigns:
+        abandoned_after_days = campaigns.integer("abandoned_after_days", 1, 3_650)
     entities = read_entities(top.section("entities"))
     soft_opt_in = _soft_opt_in(top.section("soft_opt_in"), entities)
     return Policy(
@@ -104,6 +106,7 @@ def _policy(top: Section, digest: str) -> Policy:
         retry=limits.retry(top.section("retry")),
         brake=limits.complaint_brake(top.section("brake")),
         four_eyes_audience_min=audience_min,
+        abandoned_after_days=abandoned_after_days,
         four_eyes_templates=templates,
         retention=limits.retention(top.section("retention")),
         topics=_topics(top.section("topics"), soft_opt_in.products),

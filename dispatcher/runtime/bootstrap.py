@@ -28,6 +28,7 @@ from channels.sandbox.doubles import double_for
 from dispatcher import content
 from dispatcher.content import Catalog, InvalidTemplates
 from dispatcher.embedded import Engines, engines
+from dispatcher.ledger import partitions
 from dispatcher.ledger.connection import lend, open_pool
 from dispatcher.ledger.maintenance import policies
 from dispatcher.ledger.migrations import migrate
@@ -35,7 +36,7 @@ from dispatcher.policy import InvalidPolicy, Policy, parse, shipped
 from dispatcher.runtime.alert_sink import alert_sink
 from dispatcher.runtime.consistency import disagreements
 from dispatcher.runtime.services import BATCH_MESSAGES_MAX, EngineConfig, Services
-from dispatcher.runtime.settings import SANDBOX, InvalidSettings, Settings, load
+from dispatcher.runtime.settings import LEASE_PARTS, SANDBOX, InvalidSettings, Settings, load
 
 UNFIT = (InvalidSettings, InvalidPolicy, InvalidTemplates)
 CONNECTIONS_MAX = 2  # per process: one for the work, one for alerts at the same time
@@ -100,6 +101,7 @@ def services(connections_max: int = CONNECTIONS_MAX) -> Services:
     pool = open_pool(database_url, connections_max)
     with lend(pool) as connection:
         policies.store_policy(connection, rules.digest, text)
+        partitions.create_ahead(connection, utc_now())
     set_alert_sink(alert_sink(pool, utc_now))
     return Services(
         pool=pool,
@@ -112,17 +114,27 @@ def services(connections_max: int = CONNECTIONS_MAX) -> Services:
         clock=lambda: datetime.now(UTC),
         random=random.SystemRandom().random,
         sleep=time.sleep,
-        engine=EngineConfig(lease_seconds=config.lease_seconds, together=messages_per_request(config)),
+        engine=EngineConfig(
+            send_deadline_seconds=config.send_deadline_seconds,
+            lease_seconds=config.lease_seconds,
+            together=messages_per_request(config),
+        ),
     )
 
 
 def providers(config: Settings) -> Mapping[Channel, Provider]:
     """One adapter per channel, behind circuit breaker and rate limiter; all of a process share one transport."""
-    # A batch is sent concurrently, so the time limit of a call bounds the batch; it must end well within the lease.
-    http = HttpTransport(concurrency=2 * BATCH_MESSAGES_MAX, timeout_seconds=min(20.0, config.lease_seconds / 3))
+    http = _transport(config)
     return {
         channel: _protected(config, channel, adapter(config, channel, name, http)) for channel, name in config.providers.items()
     }
+
+
+def _transport(config: Settings) -> HttpTransport:
+    """A transport for one provider or several. A batch is sent concurrently, so the time limit of a call bounds the batch: what is
+    handed off before the send deadline is answered well within the lease.
+    """
+    return HttpTransport(concurrency=2 * BATCH_MESSAGES_MAX, timeout_seconds=min(20.0, config.lease_seconds / LEASE_PARTS))
 
 
 def adapter(config: Settings, channel: Channel, name: str, http: HttpTransport) -> Provider:
@@ -150,7 +162,7 @@ def _protected(config: Settings, channel: Channel, first: Provider) -> Provider:
     """The adapter with a circuit breaker, a second provider where one is configured, and the rate limit of its account, if any."""
     provider: Provider = CircuitBreaker(first, utc_now)
     if second := config.seconds.get(channel):
-        other = CircuitBreaker(adapter(config, channel, second.provider, HttpTransport()), utc_now)
+        other = CircuitBreaker(adapter(config, channel, second.provider, _transport(config)), utc_now)
         provider = Failover(
             [FailoverRoute(provider, 1.0 - second.share), FailoverRoute(other, second.share)], random.SystemRandom().random
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from channels.base import Channel, Provider
+from channels.send_window import boot_seconds
 from dispatcher.content import Catalog
 from dispatcher.ledger.connection import Pool
 from dispatcher.policy import Policy
@@ -20,13 +21,16 @@ class EngineConfig:
     """Numbers of the engine.
 
     `batch_messages_max` bounds how many messages a killed worker process leaves `unresolved`. `together` is how many messages one
-    request carries, by channel; where that is more than a batch, it is the bound. `lease_seconds` is how long a worker may take
-    from claim to settlement before its claims count as lost; it exceeds the longest provider call.
+    request carries, by channel; where that is more than a batch, it is the bound. `send_deadline_seconds` is the longest time from
+    claim to hand-off: what is not handed off by then is not sent under this claim. `lease_seconds` is how long a worker may take
+    from claim to settlement before its claims count as lost; it exceeds that deadline and the longest provider call together.
     """
 
     batch_messages_max: int = BATCH_MESSAGES_MAX
     together: Mapping[Channel, int] = field(default_factory=dict)
+    send_deadline_seconds: float = 10.0
     lease_seconds: float = 60.0
+    chunk_seconds: float = 120.0  # after this time a worker leaves the rest of a chunk to the next turn, far below the task limits
     window_chunks: int = 64  # chunks of one campaign on the broker at a time
     decide_rounds_max: int = (
         5  # how often a chunk is decided again because choices changed meanwhile; then it waits until it is due again
@@ -52,4 +56,5 @@ class Services:
     clock: Callable[[], datetime]
     random: Callable[[], float]
     sleep: Callable[[float], None]
+    seconds: Callable[[], float] = boot_seconds  # for deadlines: never goes back, and counts the time that the machine sleeps
     engine: EngineConfig = field(default_factory=EngineConfig)

@@ -21,6 +21,8 @@ from channels.registry import plugins
 from dispatcher.runtime.environment import EnvironmentReader, EnvironmentVariable, spelling_warnings
 
 SECRET_KEY_LENGTH_MIN = 32
+SEND_DEADLINE_SECONDS = 10.0
+LEASE_PARTS = 3  # of the lease: until the send deadline, for the longest provider call, to settle
 SANDBOX_URL = "http://127.0.0.1:8025"
 SANDBOX = "sandbox"  # in place of a provider's name: the local doubles
 CHANNELS = (Channel.EMAIL, Channel.SMS, Channel.WHATSAPP, Channel.PUSH)
@@ -60,6 +62,7 @@ class Settings:
     rates: Mapping[Channel, float]  # messages (SMS: segments) a second; a channel that is missing has no rate limit
     sandbox_url: str
     specialise: bool  # render along compiled paths; off: run the template for each message
+    send_deadline_seconds: float  # the longest time from claim to hand-off
     lease_seconds: float  # how long a worker may take from claim to settlement before its claims count as lost
     warnings: tuple[str, ...] = ()
 
@@ -93,6 +96,7 @@ def _settings(read: EnvironmentReader) -> Settings:
         "DISPATCHER_PUBLIC_URL", "http://127.0.0.1:8000", about="where customers and providers reach the web application"
     )
     providers = _providers(read)
+    lease_seconds, send_deadline_seconds = _lease(read)
     return Settings(
         home=home,
         database_url=database_url or None,
@@ -107,9 +111,8 @@ def _settings(read: EnvironmentReader) -> Settings:
         providers=providers,
         seconds=_seconds(read, providers),
         rates=_rates(read),
-        lease_seconds=read.seconds(
-            "DISPATCHER_LEASE_SECONDS", default=60.0, least=3.0, most=540.0, about="how long a worker may take from claim to settle"
-        ),
+        send_deadline_seconds=send_deadline_seconds,
+        lease_seconds=lease_seconds,
         specialise=read.choice(
             "DISPATCHER_SPECIALISE", ("on", "off"), "on", about="render along compiled paths; `off` runs the template each time"
         )
@@ -117,6 +120,27 @@ def _settings(read: EnvironmentReader) -> Settings:
         sandbox_url=read.url("DISPATCHER_SANDBOX_URL", SANDBOX_URL, in_the_clear=True, about="where the sandbox is"),
         accounts={name: plugin.read_account(read) for name, plugin in plugins().items()},
     )
+
+
+def _lease(read: EnvironmentReader) -> tuple[float, float]:
+    """The lease, and the send deadline within it: deadline and longest provider call together end before the lease does."""
+    lease = read.seconds(
+        "DISPATCHER_LEASE_SECONDS", default=60.0, least=3.0, most=540.0, about="how long a worker may take from claim to settle"
+    )
+    most = lease / LEASE_PARTS
+    deadline = read.seconds(
+        "DISPATCHER_SEND_DEADLINE_SECONDS",
+        default=min(SEND_DEADLINE_SECONDS, most),
+        least=0.5,
+        most=540.0 / LEASE_PARTS,
+        about="the longest time from claim to hand-off: how long after an opt-out a message claimed before it may still leave",
+    )
+    if deadline > most:
+        read.fault(
+            f"DISPATCHER_SEND_DEADLINE_SECONDS is {deadline:g}: it can be at most {most:g}, a third of DISPATCHER_LEASE_SECONDS,"
+            " so that a claim is settled before it counts as lost."
+        )
+    return lease, deadline
 
 
 def variables() -> Sequence[EnvironmentVariable]:

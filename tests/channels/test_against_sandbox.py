@@ -39,6 +39,7 @@ from channels.providers.sendgrid import SendGrid
 from channels.providers.telnyx import Telnyx
 from channels.providers.twilio import TwilioSms, TwilioWhatsApp
 from channels.sandbox import SandboxClient, running, write_service_account
+from channels.send_window import window_of
 from tests.support.http_servers import ReceivedRequest, ServerLog, http_answer, http_server
 from tests.support.provider_cases import ACCOUNT, EMAIL, PUSH, SENDER, SMS, WHATSAPP, mailbox, phone, token
 
@@ -83,7 +84,7 @@ def outbound(channel: Channel, number: int, address: str | None = None) -> Outbo
 
 def test_each_message_arrives_once_with_its_receipt(sandbox: SandboxClient, provider: Provider) -> None:
     batch = [outbound(provider.channel, number) for number in range(200)]
-    found = {sent.id: result for sent, result in provider.send(batch)}
+    found = {sent.id: result for sent, result in provider.send(batch, window_of(30))}
     arrived = {row["message_id"]: row for row in sandbox.log()}
     assert len(found) == len(arrived) == 200
     for sent in batch:
@@ -100,7 +101,7 @@ def test_a_check_sends_no_message(sandbox: SandboxClient, provider: Provider) ->
 def test_a_check_reports_refused_keys(sandbox: SandboxClient, provider: Provider) -> None:
     sandbox.refuse_keys(["SG.key", "token", "KEY0", "sandbox@sandbox.iam.gserviceaccount.com"])
     assert isinstance(provider.check(), Misconfigured)
-    found = [result for _, result in provider.send([outbound(provider.channel, 1)])]
+    found = [result for _, result in provider.send([outbound(provider.channel, 1)], window_of(30))]
     assert [type(result) for result in found] == [Misconfigured]
 
 
@@ -117,7 +118,9 @@ def test_faults_cause_no_duplicate_and_no_loss(sandbox: SandboxClient, provider:
         ]
     )
     batch = [outbound(provider.channel, number) for number in range(300)]
-    pairs = [pair for _ in range(3) for pair in provider.send(batch[:100])] + list(provider.send(batch[100:]))
+    pairs = [pair for _ in range(3) for pair in provider.send(batch[:100], window_of(30))] + list(
+        provider.send(batch[100:], window_of(30))
+    )
     sandbox.clear_faults()
     assert Counter(sent.id for sent, _ in pairs) == Counter(
         [f"m-{n}" for n in range(100)] * 3 + [f"m-{n}" for n in range(100, 300)]
@@ -178,7 +181,7 @@ def test_each_refusal_has_its_error(provider: Provider) -> None:
     whose = "telnyx" if provider.name == "telnyx" else provider.channel
     mine = [(address, error) for who, address, error in EXPECTED_ERRORS if who == whose]
     batch = [outbound(provider.channel, number, address) for number, (address, _) in enumerate(mine)]
-    found = {sent.address: result for sent, result in provider.send(batch)}
+    found = {sent.address: result for sent, result in provider.send(batch, window_of(30))}
     assert {address: type(result) for address, result in found.items()} == dict(mine)
     waits = [result.retry_after_seconds for result in found.values() if isinstance(result, Throttled)]
     assert all(wait is not None and wait >= 0 for wait in waits)
@@ -232,11 +235,11 @@ def test_events_of_the_sandbox_are_parsed(sandbox: SandboxClient) -> None:
         email = SendGrid("SG.key", http, sandbox.url, mails_per_request=1)
         sms = TwilioSms(ACCOUNT, "token", SENDER, http, sandbox.url, f"{here}/status")
         whatsapp = TwilioWhatsApp(ACCOUNT, "token", SENDER, http, sandbox.url, f"{here}/status")
-        sent = [*email.send([named(Channel.EMAIL, n, f"{n}@home.example") for n in MAIL_NEWS])]
-        sent += [*sms.send([named(Channel.SMS, n, f"+324609{n}") for n in TEXT_NEWS])]
-        sent += [*whatsapp.send([named(Channel.WHATSAPP, "read", phone(1))])]
+        sent = [*email.send([named(Channel.EMAIL, n, f"{n}@home.example") for n in MAIL_NEWS], window_of(30))]
+        sent += [*sms.send([named(Channel.SMS, n, f"+324609{n}") for n in TEXT_NEWS], window_of(30))]
+        sent += [*whatsapp.send([named(Channel.WHATSAPP, "read", phone(1))], window_of(30))]
         telnyx = Telnyx("KEY0", SENDER, http, sandbox.url, webhook_url=f"{here}/telnyx")
-        sent += [*telnyx.send([named(Channel.SMS, f"telnyx {n}", f"+324609{n}") for n in (*OTHER_NEWS, SILENT)])]
+        sent += [*telnyx.send([named(Channel.SMS, f"telnyx {n}", f"+324609{n}") for n in (*OTHER_NEWS, SILENT)], window_of(30))]
         sandbox.reply(phone(1), SENDER, "STOP svp", channel="whatsapp")
         sandbox.reply(phone(2), SENDER, "START", provider="telnyx", opt_out_type="START")
         sandbox.wait_for_events()

@@ -19,12 +19,14 @@ from channels.base import (
     Receipt,
     Rejected,
     Result,
+    StaleClaim,
     Throttled,
     Unavailable,
     Uncertain,
 )
 from channels.http import HttpRequest, HttpResponse, HttpTransport
-from channels.http_adapter import send_all
+from channels.http_adapter import message_ids, send_all
+from channels.send_window import SendWindow, window_of
 from tests.support.http_servers import Answer, http_answer, http_server
 from tests.support.provider_cases import ACCESS_TOKEN, HTTP_ADAPTERS, PROVIDER_CASES, SECRET_TEXT, ProviderCase
 
@@ -49,7 +51,7 @@ def results(answers: Iterable[tuple[Outbound, Result]]) -> dict[str, Result]:
 def test_each_message_of_a_batch_gets_its_own_receipt(case: ProviderCase) -> None:
     batch = [case.outbound(number) for number in range(1, 101)]
     with case.scenario("fine") as scenario:
-        found = results(scenario.provider.send(batch))
+        found = results(scenario.provider.send(batch, window_of(30)))
         assert scenario.arrived() == 100
     assert set(found) == {outbound.id for outbound in batch}
     assert all(isinstance(result, Receipt) for result in found.values())
@@ -58,7 +60,14 @@ def test_each_message_of_a_batch_gets_its_own_receipt(case: ProviderCase) -> Non
 
 def test_an_empty_batch_sends_nothing(case: ProviderCase) -> None:
     with case.scenario("fine") as scenario:
-        assert list(scenario.provider.send([])) == []
+        assert list(scenario.provider.send([], window_of(30))) == []
+
+
+def test_nothing_is_sent_after_the_deadline_of_a_claim(case: ProviderCase) -> None:
+    with case.scenario("fine") as scenario:
+        found = results(scenario.provider.send([case.outbound(1), case.outbound(2)], SendWindow(0.0, lambda: 1.0)))
+        assert scenario.arrived() == 0
+    assert {type(result) for result in found.values()} == {StaleClaim}
 
 
 def test_bad_messages_are_refused_and_others_are_sent(case: ProviderCase) -> None:
@@ -70,7 +79,7 @@ def test_bad_messages_are_refused_and_others_are_sent(case: ProviderCase) -> Non
         replace(case.outbound(6), address=""),
     ]
     with case.scenario("fine") as scenario:
-        found = results(scenario.provider.send([good[0], *bad, good[1]]))
+        found = results(scenario.provider.send([good[0], *bad, good[1]], window_of(30)))
         assert scenario.arrived() == 2
     assert all(isinstance(found[outbound.id], Receipt) for outbound in good)
     assert all(type(found[outbound.id]) is Rejected for outbound in bad)
@@ -90,7 +99,7 @@ def test_text_with_line_breaks_is_refused_where_unsafe(case: ProviderCase) -> No
         ]
         evil += [replace(good, id=f"e-{number}", content=mail) for number, mail in enumerate(mails)]
     with case.scenario("fine") as scenario:
-        found = results(scenario.provider.send(evil))
+        found = results(scenario.provider.send(evil, window_of(30)))
         assert scenario.arrived() == 0
     assert all(type(result) is Rejected for result in found.values())
     assert len(found) == len(evil)
@@ -98,17 +107,17 @@ def test_text_with_line_breaks_is_refused_where_unsafe(case: ProviderCase) -> No
 
 def test_a_refused_connection_is_unavailable(case: ProviderCase) -> None:
     with case.scenario("refused") as scenario:
-        found = results(scenario.provider.send([case.outbound(1), case.outbound(2)]))
+        found = results(scenario.provider.send([case.outbound(1), case.outbound(2)], window_of(30)))
         assert isinstance(scenario.provider.check(), Unavailable)
     assert [type(result) for result in found.values()] == [Unavailable, Unavailable]
 
 
 def test_a_lost_answer_is_uncertain_and_nothing_is_sent_twice(case: ProviderCase) -> None:
     with case.scenario("second_answer_lost") as scenario:
-        first = results(scenario.provider.send([case.outbound(1)]))
-        second = results(scenario.provider.send([case.outbound(2)]))  # over the connection of the first message
+        first = results(scenario.provider.send([case.outbound(1)], window_of(30)))
+        second = results(scenario.provider.send([case.outbound(2)], window_of(30)))  # over the connection of the first message
         assert scenario.arrived() == 2
-        third = results(scenario.provider.send([case.outbound(3)]))  # the loss does not affect the next message
+        third = results(scenario.provider.send([case.outbound(3)], window_of(30)))  # the loss does not affect the next message
     assert isinstance(first["m-1"], Receipt)
     assert isinstance(second["m-2"], Uncertain)
     assert isinstance(third["m-3"], Receipt)
@@ -116,21 +125,21 @@ def test_a_lost_answer_is_uncertain_and_nothing_is_sent_twice(case: ProviderCase
 
 def test_an_unreadable_answer_is_uncertain(case: ProviderCase) -> None:
     with case.scenario("garbage") as scenario:
-        found = results(scenario.provider.send([case.outbound(1), case.outbound(2)]))
+        found = results(scenario.provider.send([case.outbound(1), case.outbound(2)], window_of(30)))
         assert scenario.arrived() == 2
     assert [type(result) for result in found.values()] == [Uncertain, Uncertain]
 
 
 def test_a_rate_limit_is_throttled_with_the_wait(case: ProviderCase) -> None:
     with case.scenario("throttled") as scenario:
-        found = results(scenario.provider.send([case.outbound(1)]))["m-1"]
+        found = results(scenario.provider.send([case.outbound(1)], window_of(30)))["m-1"]
     assert isinstance(found, Throttled)
     assert (found.retry_after_seconds is not None and found.retry_after_seconds >= 2) or not case.gives_wait
 
 
 def test_a_wrong_key_is_misconfigured(case: ProviderCase) -> None:
     with case.scenario("wrong_key") as scenario:
-        found = results(scenario.provider.send([case.outbound(1), case.outbound(2)]))
+        found = results(scenario.provider.send([case.outbound(1), case.outbound(2)], window_of(30)))
         assert isinstance(scenario.provider.check(), Misconfigured)
     assert [type(result) for result in found.values()] == [Misconfigured, Misconfigured]
 
@@ -140,7 +149,7 @@ def test_errors_contain_neither_address_nor_text(case: ProviderCase) -> None:
     invalid_content = replace(case.outbound(2), content=case.invalid_content)
     malformed = replace(case.outbound(3), address=outbound.address + "\n")
     with case.scenario("echo") as scenario:
-        found = results(scenario.provider.send([outbound, invalid_content, malformed]))
+        found = results(scenario.provider.send([outbound, invalid_content, malformed], window_of(30)))
     assert len(found) == 3
     for error in found.values():
         assert isinstance(error, Rejected | BadAddress)
@@ -223,7 +232,7 @@ def test_exceptions_in_build_or_parse_become_results() -> None:
 
     with http_server(lambda *_: http_answer(200)) as server:
         http = HttpTransport(timeout_seconds=5)
-        found = results(send_all(http, [case.outbound(1), case.outbound(2)], build, parse))
+        found = results(send_all(http, [case.outbound(1), case.outbound(2)], build, parse, window_of(30), message_ids))
         http.close()
     assert {name: type(result) for name, result in found.items()} == {"m-1": Uncertain, "m-2": Rejected}
 
@@ -234,6 +243,6 @@ def test_a_too_deeply_nested_answer_is_uncertain(name: str) -> None:
     nested = http_answer(201, b"[" * 200_000)  # deeper than JSON parsers allow
     with http_server(lambda request, _: ACCESS_TOKEN if request.path == "/token" else nested) as server:
         provider = HTTP_ADAPTERS[name][0](server.port, HttpTransport(timeout_seconds=5))
-        found = results(provider.send([case.outbound(1), case.outbound(2)]))
+        found = results(provider.send([case.outbound(1), case.outbound(2)], window_of(30)))
         provider.close()
     assert [type(result) for result in found.values()] == [Uncertain, Uncertain]

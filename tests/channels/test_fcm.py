@@ -28,6 +28,7 @@ from channels.base import (
 )
 from channels.http import HttpResponse, HttpTransport
 from channels.providers.fcm import ENVELOPE_BYTES, PAIR_BYTES, PAYLOAD_BYTES_MAX, Fcm, payload_bytes
+from channels.send_window import window_of
 from tests.support.http_servers import LOST, Answer, ReceivedRequest, http_server
 from tests.support.provider_cases import ACCESS_TOKEN, FCM, PUSH, as_json, service_account, token
 
@@ -244,7 +245,7 @@ def test_access_tokens_are_reused_and_renewed_in_time() -> None:
         fcm = Fcm({**service_account(), "token_uri": f"{base}/token"}, http, base, now=lambda: clock[0])
         for wait in (timedelta(0), timedelta(minutes=50), timedelta(minutes=6)):
             clock[0] += wait
-            assert {type(result) for _, result in fcm.send([MESSAGE] * 3)} == {Receipt}
+            assert {type(result) for _, result in fcm.send([MESSAGE] * 3, window_of(30))} == {Receipt}
         http.close()
     assert Counter(request.path for request in server.arrived) == {"/token": 2, "/v1/projects/bank/messages:send": 9}
     assert server.arrived[1].headers["authorization"] == "Bearer ya29.x"
@@ -257,7 +258,7 @@ def test_a_refused_access_token_is_not_used_again() -> None:
     with http_server(script) as server:
         http, base = HttpTransport(timeout_seconds=5), f"http://127.0.0.1:{server.port}"
         fcm = Fcm({**service_account(), "token_uri": f"{base}/token"}, http, base)
-        kinds = [type(result) for _ in range(3) for _, result in fcm.send([MESSAGE])]
+        kinds = [type(result) for _ in range(3) for _, result in fcm.send([MESSAGE], window_of(30))]
         http.close()
     assert kinds == [Misconfigured, Receipt, Receipt]
     assert Counter(request.path == "/token" for request in server.arrived) == {True: 2, False: 3}
@@ -282,7 +283,7 @@ def test_without_an_access_token_nothing_is_sent(answer: Answer, fault: type[Cha
     with http_server(script) as server:
         http, base = HttpTransport(timeout_seconds=5), f"http://127.0.0.1:{server.port}"
         fcm = Fcm({**service_account(), "token_uri": f"{base}/token"}, http, base)
-        assert [type(result) for _, result in fcm.send([MESSAGE, MESSAGE])] == [fault, fault]
+        assert [type(result) for _, result in fcm.send([MESSAGE, MESSAGE], window_of(30))] == [fault, fault]
         assert isinstance(fcm.check(), fault)
         http.close()
     assert {request.path for request in server.arrived} == {"/token"}

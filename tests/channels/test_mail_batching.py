@@ -19,6 +19,7 @@ from channels.http import HttpTransport
 from channels.mail_batching import SUBSTITUTION_BYTES_MAX, MailBatch, group_mails
 from channels.providers.sendgrid import SendGrid
 from channels.sandbox import SandboxClient, running
+from channels.send_window import window_of
 from dispatcher.content import Catalog, MessageLinks, example_request, load
 from dispatcher.domain.message import Mode
 from dispatcher.domain.recipient import LANGUAGES
@@ -56,7 +57,7 @@ def adapter(url: str, mails_per_request: int = 100) -> SendGrid:
 def arrived(sandbox: SandboxClient, mails: Sequence[Outbound], mails_per_request: int) -> tuple[dict[str, Any], int]:
     """Return the mails as recipients get them, by id, and the number of requests."""
     first = sandbox.counts()["total"]
-    results = dict(adapter(sandbox.url, mails_per_request).send(mails))
+    results = dict(adapter(sandbox.url, mails_per_request).send(mails, window_of(30)))
     assert len(results) == len(mails)
     rows = list(sandbox.log(after=first))
     receipts = {sent.id: result.name for sent, result in results.items() if isinstance(result, Receipt)}
@@ -236,7 +237,7 @@ def test_a_refused_request_is_halved_to_isolate_bad_mails(sandbox: SandboxClient
     guilty = {7, 8, 63}
     mails = [replace(mail(n), address="refused@home.example") if n in guilty else mail(n) for n in range(100)]
     first = sandbox.counts()["total"]
-    results = {sent.id: result for sent, result in adapter(sandbox.url).send(mails)}
+    results = {sent.id: result for sent, result in adapter(sandbox.url).send(mails, window_of(30))}
     assert {name for name, result in results.items() if isinstance(result, Rejected)} == {f"m-{n}" for n in guilty}
     rows = Counter(row["message_id"] for row in sandbox.log(after=first))
     assert rows == Counter(f"m-{n}" for n in range(100) if n not in guilty)
@@ -251,7 +252,10 @@ def test_a_lost_answer_affects_only_its_own_request() -> None:
         return LOST if "m-13" in named(request) else http_answer(202, b"", f"X-Message-Id: r-{number}")
 
     with http_server(script) as server:
-        found = {sent.id: result for sent, result in adapter(f"http://127.0.0.1:{server.port}", 10).send([*map(mail, range(30))])}
+        found = {
+            sent.id: result
+            for sent, result in adapter(f"http://127.0.0.1:{server.port}", 10).send([*map(mail, range(30))], window_of(30))
+        }
         lost = next(named(request) for request in server.arrived if "m-13" in named(request))
         assert len(server.arrived) == 3
     assert {name for name, result in found.items() if isinstance(result, Uncertain)} == lost
@@ -261,7 +265,7 @@ def test_a_lost_answer_affects_only_its_own_request() -> None:
 def test_a_rate_limit_applies_to_all_mails_without_a_retry() -> None:
     answer = as_json(429, {"errors": [{"message": "too many requests"}]}, "X-RateLimit-Reset: 99999999999")
     with http_server(lambda *_: answer) as server:
-        found = [result for _, result in adapter(f"http://127.0.0.1:{server.port}").send([*map(mail, range(30))])]
+        found = [result for _, result in adapter(f"http://127.0.0.1:{server.port}").send([*map(mail, range(30))], window_of(30))]
         assert len(server.arrived) == 1
     assert {type(result) for result in found} == {Throttled}
 
@@ -272,7 +276,7 @@ def test_a_mail_split_from_all_others_has_no_tags() -> None:
         return http_answer(202, b"", f"X-Message-Id: r-{number}") if alone else as_json(400, {"errors": [{}]})
 
     with http_server(script) as server:
-        found = list(adapter(f"http://127.0.0.1:{server.port}").send([mail(1), mail(2), mail(3)]))
+        found = list(adapter(f"http://127.0.0.1:{server.port}").send([mail(1), mail(2), mail(3)], window_of(30)))
         last = json.loads(server.arrived[-1].body)
     assert all(isinstance(result, Receipt) for _, result in found)
     assert "substitutions" not in last["personalizations"][0]

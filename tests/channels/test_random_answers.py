@@ -24,6 +24,7 @@ from channels.base import (
 )
 from channels.http import HttpTransport
 from channels.providers.smtp import Smtp
+from channels.send_window import window_of
 from tests.support.http_servers import Answer, Line, http_server, raw_server
 from tests.support.provider_cases import ACCESS_TOKEN, HTTP_ADAPTERS, PROVIDER_CASES, ProviderCase
 
@@ -88,14 +89,14 @@ def test_any_http_bytes_give_a_result(name: str) -> None:
     with http_server(script) as server:
         http = HttpTransport(timeout_seconds=PATIENCE_SECONDS)
         provider = make(server.port, http)
-        list(provider.send([]))  # FCM fetches its access token with the first message
+        list(provider.send([], window_of(30)))  # FCM fetches its access token with the first message
 
         @over_sockets
         @given(st.lists(http_answers(), min_size=1, max_size=3))
         def check(given_answers: list[Answer]) -> None:
             answers[:] = given_answers
             batch = [case.outbound(number) for number in range(3)]
-            ends(provider.send(batch), batch)
+            ends(provider.send(batch, window_of(30)), batch)
 
         check()
         http.close()
@@ -125,7 +126,7 @@ def test_any_smtp_bytes_give_a_result() -> None:
             script = (b"220 relay", b"250-a\r\n250 AUTH PLAIN", b"235 ok", b"250 ok", b"250 ok", b"354 go", b"250 ok", b"250 ok")
             lines[:] = [(reply + b"\r\n", 0.0) for reply in script[:good]] + odd
             batch = [case.outbound(number) for number in range(2)]
-            ends(smtp.send(batch), batch)
+            ends(smtp.send(batch, window_of(30)), batch)
 
         check()
 
@@ -138,4 +139,4 @@ def test_an_endless_smtp_reply_times_out() -> None:
     with raw_server(lambda: lines.pop(0) if lines else None, listens=False) as server:
         smtp = Smtp(f"smtp://127.0.0.1:{server.port}?starttls=no", timeout_seconds=PATIENCE_SECONDS)
         batch = [case.outbound(1)]
-        assert [type(result) for result in ends(smtp.send(batch), batch)] == [Unavailable]
+        assert [type(result) for result in ends(smtp.send(batch, window_of(30)), batch)] == [Unavailable]

@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from channels.base import Channel, Event, Misconfigured, Outbound
 from channels.http import HttpTransport
 from channels.providers.fcm import OTHER_PROJECT_TOKENS_MIN, Fcm
+from channels.send_window import window_of
 from dispatcher.campaigns import scheduler, submission
 from dispatcher.delivery.outcomes import JITTER
 from dispatcher.delivery.pipeline import run_chunk
@@ -237,6 +238,6 @@ def test_many_foreign_tokens_stop_the_channel() -> None:
     with http_server(lambda request, _: ACCESS_TOKEN if request.path == "/token" else foreign) as server:
         adapter: Fcm = fcm(server.port, HttpTransport(timeout_seconds=5))
         batch = [Outbound(f"m-{number}", Channel.PUSH, token(number), PUSH) for number in range(OTHER_PROJECT_TOKENS_MIN)]
-        found = [result for _, result in adapter.send(batch)]
+        found = [result for _, result in adapter.send(batch, window_of(30))]
         adapter.close()
     assert [type(result) for result in found] == [Misconfigured] * len(batch)

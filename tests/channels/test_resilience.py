@@ -40,6 +40,7 @@ from channels.resilience.rate_limiter import (
     TokenBucket,
     token_cost,
 )
+from channels.send_window import window_of
 from tests.support.provider_cases import EMAIL, closed_port, mailbox, phone
 from tests.support.services import Clock
 
@@ -157,20 +158,20 @@ def test_an_sms_costs_its_segments() -> None:
     limited = RateLimited(outbox, LocalBucket(Rate(per_second=1, burst=4, reserve=0), clock))
     clock.pass_(4)
     batch = [Outbound(f"m-{number}", Channel.SMS, phone(number), Sms(long), flow="spring") for number in range(4)]
-    found = [result for _, result in limited.send(batch)]
+    found = [result for _, result in limited.send(batch, window_of(30))]
     assert [type(result) for result in found] == [Receipt, Receipt, Throttled, Throttled]
     assert [result.retry_after_seconds for result in found if isinstance(result, Throttled)] == [2.0, 4.0]
     broken = replace(batch[0], content=Sms(None))  # type: ignore[arg-type]
-    assert isinstance(dict(limited.send([broken]))[broken], Throttled)
+    assert isinstance(dict(limited.send([broken], window_of(30)))[broken], Throttled)
 
 
 def test_a_message_without_campaign_uses_the_reserve(store: Redis) -> None:
     outbox = Outbox(Channel.EMAIL)
     limited = RateLimited(outbox, SharedBucket(store, "mail", SLOW, Clock()))
     campaign = [replace(mail, flow="spring") for mail in mails(100)]
-    assert kinds(limited.send(campaign)) == {Receipt: 90, Throttled: 10}
-    assert kinds(limited.send([campaign[-1]])) == {Throttled: 1}  # a campaign message is not a trigger
-    assert kinds(limited.send(mails(12))) == {Receipt: 10, Throttled: 2}
+    assert kinds(limited.send(campaign, window_of(30))) == {Receipt: 90, Throttled: 10}
+    assert kinds(limited.send([campaign[-1]], window_of(30))) == {Throttled: 1}  # a campaign message is not a trigger
+    assert kinds(limited.send(mails(12), window_of(30))) == {Receipt: 10, Throttled: 2}
 
 
 def test_without_the_store_a_small_local_rate_applies() -> None:
@@ -198,11 +199,11 @@ def test_messages_over_the_rate_get_a_time() -> None:
     clock, outbox = Clock(), Outbox(Channel.EMAIL)
     limited = RateLimited(outbox, LocalBucket(Rate(per_second=4, burst=8, reserve=0), clock))
     clock.pass_(1)
-    found = list(limited.send(mails(7)))
+    found = list(limited.send(mails(7), window_of(30)))
     assert [type(result) for _, result in found] == [Receipt] * 4 + [Throttled] * 3
     assert [result.retry_after_seconds for _, result in found if isinstance(result, Throttled)] == [0.25, 0.5, 0.75]
     assert len(outbox.sent) == 4
-    later = [result for _, result in limited.send(mails(2))]
+    later = [result for _, result in limited.send(mails(2), window_of(30))]
     assert [result.retry_after_seconds for result in later if isinstance(result, Throttled)] == [1.0, 1.25]  # behind the others
 
 
@@ -228,24 +229,24 @@ def test_an_open_breaker_pauses_then_sends_one_probe(fault: ChannelError) -> Non
     clock, outbox = Clock(), Outbox(Channel.EMAIL)
     breaker = CircuitBreaker(outbox, clock, failures_max=3, pause_seconds=10)
     outbox.answers = {mailbox(number): type(fault)(fault.code) for number in range(5)}
-    assert kinds(breaker.send(mails(5))) == {type(fault): 5}
-    held = list(breaker.send(mails(5, 5)))
+    assert kinds(breaker.send(mails(5), window_of(30))) == {type(fault): 5}
+    held = list(breaker.send(mails(5, 5), window_of(30)))
     assert {type(result) for _, result in held} == {Throttled}
     clock.pass_(10)
-    assert kinds(breaker.send(mails(2))) == {type(fault): 1, Throttled: 1}
+    assert kinds(breaker.send(mails(2), window_of(30))) == {type(fault): 1, Throttled: 1}
     outbox.answers = {}
     clock.pass_(10)
-    assert kinds(breaker.send(mails(5, 5))) == {Receipt: 5}
+    assert kinds(breaker.send(mails(5, 5), window_of(30))) == {Receipt: 5}
 
 
 def test_refusals_and_one_failure_do_not_open_the_breaker() -> None:
     clock, outbox = Clock(), Outbox(Channel.EMAIL)
     breaker = CircuitBreaker(outbox, clock, failures_max=3)
     outbox.answers = {"": Uncertain("no_answer")}  # one answer, shared by all: mails of one request
-    assert kinds(breaker.send(mails(50))) == {Uncertain: 50}
+    assert kinds(breaker.send(mails(50), window_of(30))) == {Uncertain: 50}
     outbox.answers = {"": Rejected("http_400")}
-    assert kinds(breaker.send(mails(50))) == {Rejected: 50}
-    assert kinds(breaker.send(mails(50))) == {Rejected: 50}
+    assert kinds(breaker.send(mails(50), window_of(30))) == {Rejected: 50}
+    assert kinds(breaker.send(mails(50), window_of(30))) == {Rejected: 50}
 
 
 # -- the second way ----------------------------------------------------------------------------------------------------
@@ -258,7 +259,7 @@ def test_failover_takes_only_what_was_not_sent() -> None:
     first, second = Outbox(Channel.EMAIL), Outbox(Channel.EMAIL)
     first.answers = {mailbox(number): error for number, error in enumerate((*STAYED, *ENDED))}
     both = Failover([FailoverRoute(first, 1), FailoverRoute(second, 0)], lambda: 0.5)
-    found = {sent.id: result for sent, result in both.send(mails(8))}
+    found = {sent.id: result for sent, result in both.send(mails(8), window_of(30))}
     assert [sent.id for sent in second.sent] == ["m-0", "m-1", "m-2"]
     assert [found[f"m-{number}"] for number in range(3, 7)] == list(ENDED)
     assert isinstance(found["m-7"], Receipt)
@@ -269,7 +270,7 @@ def test_each_route_is_tried_once_and_the_last_error_stays() -> None:
     first.answers, second.answers = {"": Unavailable("refused")}, {"": Throttled("450")}
     both = Failover([FailoverRoute(first, 1), FailoverRoute(second, 1)], itertools.cycle([0.0, 0.99]).__next__)
     batch = [*mails(3), *mails(3)]  # a push message to two devices has the same id twice; here all messages have
-    found = list(both.send(batch))
+    found = list(both.send(batch, window_of(30)))
     assert len(found) == 6
     assert Counter(type(result) for _, result in found) == {Throttled: 3, Unavailable: 3}
 
@@ -277,7 +278,9 @@ def test_each_route_is_tried_once_and_the_last_error_stays() -> None:
 def test_each_route_takes_its_share() -> None:
     first, second = Outbox(Channel.EMAIL), Outbox(Channel.EMAIL)
     random = itertools.cycle(number / 100 for number in range(100)).__next__
-    assert kinds(Failover([FailoverRoute(first, 9), FailoverRoute(second, 1)], random).send(mails(100))) == {Receipt: 100}
+    assert kinds(Failover([FailoverRoute(first, 9), FailoverRoute(second, 1)], random).send(mails(100), window_of(30))) == {
+        Receipt: 100
+    }
     assert (len(first.sent), len(second.sent)) == (90, 10)
 
 
@@ -291,5 +294,5 @@ def test_wrappers_pass_on_check_and_close() -> None:
     ):
         assert (braked.name, braked.channel) == ("outbox", Channel.EMAIL)
         assert isinstance(braked.check(), Misconfigured)
-        assert list(braked.send([])) == []
+        assert list(braked.send([], window_of(30))) == []
         braked.close()

@@ -22,6 +22,7 @@ from channels.base import (
     Uncertain,
 )
 from channels.providers.smtp import Smtp
+from channels.send_window import window_of
 from tests.support.http_servers import smtp_server
 from tests.support.provider_cases import EMAIL
 
@@ -37,8 +38,8 @@ def deliver(replies: dict[str, str | None], *batch: Outbound) -> tuple[list[Resu
         return {**usual, **replies}.get(word, "250 ok")
 
     with smtp_server(script) as server:
-        smtp = Smtp(f"smtp://127.0.0.1:{server.port}?starttls=no", timeout_seconds=5)
-        found = [result for _, result in smtp.send(batch or [MAIL])]
+        smtp = Smtp(f"smtp://127.0.0.1:{server.port}?starttls=no&connections=1", timeout_seconds=5)
+        found = [result for _, result in smtp.send(batch or [MAIL], window_of(30))]
     return found, server.arrived, server.connections
 
 
@@ -96,7 +97,7 @@ def test_a_batch_shares_a_connection_and_reconnects() -> None:
 def test_without_tls_neither_password_nor_mail_is_sent() -> None:
     with smtp_server(lambda *_: "250 ok") as server:
         smtp = Smtp(f"smtp://user:secret@127.0.0.1:{server.port}", timeout_seconds=5)
-        assert [type(result) for _, result in smtp.send([MAIL])] == [Misconfigured]
+        assert [type(result) for _, result in smtp.send([MAIL], window_of(30))] == [Misconfigured]
         assert isinstance(smtp.check(), Misconfigured)
     assert server.arrived == []
 

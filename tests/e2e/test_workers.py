@@ -122,6 +122,25 @@ def finished(machine: Machine, campaign_id: str = "spring") -> bool:
     return campaign is not None and campaign.state == "finished"
 
 
+def test_the_rate_holds_when_the_workers_stand_still_for_a_while(machine: Machine) -> None:
+    add_people(machine.services, *(person(f"c-{number}", phone=f"+32470{number:06}") for number in range(240)))
+    rows = [{"recipient": f"c-{number}", "data": OFFER} for number in range(240)]
+    form = {"id": "spring", "template": "loan_offer", "channels": ["email"], "audience": rows, "rate_per_second": 20}
+    parsed = parse_campaign(form, submission.validation_context(machine.services))
+    submission.submit(machine.services, parsed)
+    wait_until(lambda: "accepted" in machine.balance(), machine)
+    workers = [psutil.Process(machine.worker.pid), *psutil.Process(machine.worker.pid).children(recursive=True)]
+    for process in workers:
+        process.suspend()
+    time.sleep(6)  # six seconds' worth is put on the broker
+    for process in workers:
+        process.resume()
+    wait_until(lambda: finished(machine), machine)
+    with lend(machine.services.pool) as connection:
+        moments = [at for (at,) in connection.execute("SELECT claimed_at FROM messages ORDER BY 1")]
+    assert max(sum(0 <= (later - at).total_seconds() < 1 for later in moments) for at in moments) <= 3.5 * 20
+
+
 def test_a_campaign_and_a_trigger_go_through_workers_and_no_personal_data_is_seen_on_the_way(machine: Machine) -> None:
     add_people(machine.services, *(person(f"c-{number}", number, language="nl") for number in range(40)))
     with Redis(unix_socket_path=urlsplit(machine.broker_url).path).monitor() as monitor:  # type: ignore[no-untyped-call]

@@ -28,6 +28,7 @@ from channels.base import (
     Uncertain,
 )
 from channels.providers.outbox import Outbox
+from channels.send_window import SendWindow
 from dispatcher.campaigns import dry_run, scheduler, submission
 from dispatcher.campaigns.submission import SubmitResult, SubmitStatus
 from dispatcher.delivery.pipeline import prepare, run_chunk
@@ -41,6 +42,7 @@ from dispatcher.intake.trigger import parse_trigger
 from dispatcher.ledger.campaigns import lifecycle
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import events
+from dispatcher.ledger.consent.events import ConsentStatement, Provenance
 from dispatcher.ledger.delivery import claims, messages
 from dispatcher.ledger.delivery.claims import CampaignGate
 from dispatcher.ledger.delivery.messages import Message
@@ -82,7 +84,13 @@ def handed_over(services: Services, channel: Channel = Channel.PUSH) -> Outbound
 def say(services: Services, recipient_id: str, subject: str, value: str) -> None:
     with lend(services.pool) as connection:
         now = services.clock()
-        events.record(connection, services.secret, recipient_id, [Change(subject, value)], "mobile", "tests", "", now, now)
+        events.record(
+            connection,
+            services.secret,
+            ConsentStatement(recipient_id, (Change(subject, value),), now),
+            Provenance("mobile", "tests"),
+            now,
+        )
 
 
 # -- who gets what -----------------------------------------------------------------------------------------------------
@@ -210,10 +218,10 @@ class Counting(Outbox):
         super().__init__(channel)
         self.handed: list[int] = []
 
-    def send(self, batch: Sequence[Outbound]) -> Iterator[tuple[Outbound, Result]]:
+    def send(self, batch: Sequence[Outbound], window: SendWindow) -> Iterator[tuple[Outbound, Result]]:
         """See `channels.base.Provider`."""
         self.handed.append(len(batch))
-        return super().send(batch)
+        return super().send(batch, window)
 
 
 @pytest.mark.parametrize(("channels", "handed"), [(["email"], [4, 1]), (["email", "sms"], [2, 2, 1])])
@@ -381,25 +389,33 @@ def test_a_no_that_only_the_provider_knew_is_on_record_and_holds_for_the_next_ca
 # -- lost workers ------------------------------------------------------------------------------------------------------
 
 
-def test_claims_of_a_lost_worker_become_unresolved_and_the_others_leave(services: Services, clock: Clock) -> None:
+@pytest.mark.parametrize(("started", "end", "sent"), [(True, {"unresolved": 2, "accepted": 3}, 3), (False, {"accepted": 5}, 5)])
+def test_a_lost_worker_leaves_unresolved_only_what_it_started(
+    services: Services, clock: Clock, started: bool, end: dict[str, int], sent: int
+) -> None:
     recipients = [f"c-{number}" for number in range(5)]
     add_people(services, *(person(recipient_id, number) for number, recipient_id in enumerate(recipients)))
     submit(services, recipients)
     due = scheduler.due_chunks(services)[0]
-    with lend(services.pool) as connection:  # a worker claims two, and is killed before it hands them over
+    with lend(services.pool) as connection:  # a worker claims two, and is killed before or after the first byte leaves
         chunk = claims.find(connection, due.period, due.number)
         assert chunk is not None
         entries = [prepare(services, chunk, candidate, {}).entry for candidate in claims.gather(connection, chunk)][:2]
-        assert len(claims.claim(connection, chunk, entries, services.clock()).won) == 2
+        claim = claims.claim(connection, chunk, entries, services.clock())
+        assert len(claim.won) == 2
+        if started:
+            assert claims.start(connection, claim.number)
         # claimed by the test's clock, not the database's
         connection.execute("UPDATE messages SET claimed_at = %s WHERE state = 'claimed'", (clock.now,))
     work(services)
     assert states(services)["claimed"] == 2  # within the lease the worker may still come back
     clock.pass_(services.engine.lease_seconds + 1)
     work(services)
-    assert states(services) == {"unresolved": 2, "accepted": 3}
-    assert len(outbox(services).sent) == 3
+    assert states(services) == end
+    assert len(outbox(services).sent) == sent
     with lend(services.pool) as connection:
+        assert not started or claims.start(connection, claim.number)
+        assert started or not claims.start(connection, claim.number)  # it was revoked: the worker may not start it any more
         campaign = lifecycle.find(connection, "spring")
     assert campaign is not None
     assert campaign.state is CampaignState.FINISHED
@@ -549,13 +565,13 @@ def test_news_that_overtakes_the_receipt_is_kept(services: Services) -> None:
     work(services)
     ref = message(services, "c-1").ref
     with lend(services.pool) as connection:
-        connection.execute("UPDATE messages SET state = 'claimed', receipt = NULL")
+        connection.execute("UPDATE messages SET state = 'claimed', receipt = NULL, claim_no = 7")
     event = Event("sendgrid", "e-1", Channel.EMAIL, EventKind.DELIVERED, services.clock(), str(ref))
     assert provider_events.keep(services, [event, event]) == 1
     assert provider_events.settle_some(services, lambda _: None) == 1
     with lend(services.pool) as connection:
         late = claims.Settlement(ref, State.ACCEPTED, None, None, "r-1", "sendgrid", attempt_spent=True)
-        claims.settle(connection, [late], services.clock())
+        claims.settle(connection, 7, [late], services.clock())
     settled = message(services, "c-1")
     assert (settled.state, settled.receipt) == (State.DELIVERED, "r-1")
 

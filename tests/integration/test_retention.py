@@ -21,6 +21,7 @@ from dispatcher.ledger import partitions
 from dispatcher.ledger.campaigns import lifecycle
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import events, recipients
+from dispatcher.ledger.consent.events import ConsentStatement, Provenance
 from dispatcher.ledger.maintenance import audit
 from dispatcher.maintenance import retention
 from dispatcher.runtime.services import Services
@@ -135,9 +136,21 @@ def test_prospects_who_tell_us_nothing_for_five_years_are_erased_and_customers_a
     clock.now = datetime(2030, 1, 1, tzinfo=UTC)
     with lend(services.pool) as connection:
         word = [Change("channel:email", "off")]
-        events.record(connection, services.secret, "spoke", word, "mobile", "tests", "", clock.now, clock.now)
+        events.record(
+            connection,
+            services.secret,
+            ConsentStatement("spoke", tuple(word), clock.now),
+            Provenance("mobile", "tests"),
+            clock.now,
+        )
         word = [Change("channel:sms_whatsapp", "off")]
-        events.record(connection, services.secret, "silent", word, "import", "tests", "", clock.now, clock.now)
+        events.record(
+            connection,
+            services.secret,
+            ConsentStatement("silent", tuple(word), clock.now),
+            Provenance("import", "tests"),
+            clock.now,
+        )
     assert clear(services) == {}
     clock.now = datetime(2031, 11, 25, tzinfo=UTC)
     assert clear(services) == {"prospects without any contact": 1}
@@ -167,9 +180,9 @@ def old_times(services: Services, clock: Clock) -> None:
 
 def test_months_in_which_all_ended_ten_years_ago_are_dropped_whole(services: Services, clock: Clock) -> None:
     old_times(services, clock)
-    assert clear(services)["months of decisions"] == 1
+    assert clear(services)["months of decisions"] == 3  # with the two that were created ahead
     with lend(services.pool) as connection:
-        assert partitions.periods(connection) == [202611]
+        assert partitions.periods(connection) == [202611, 202612, 202701]
         assert lifecycle.find(connection, "spring") is None
         assert audit.verify(connection, services.secret, clock.now, 60) == []
     assert ask(services, "SELECT (SELECT count(*) FROM triggers), (SELECT count(*) FROM inbound_texts)") == [(0, 0)]

@@ -30,6 +30,7 @@ from dispatcher.intake.trigger import parse_trigger
 from dispatcher.ledger.campaigns import lifecycle
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import events
+from dispatcher.ledger.consent.events import ConsentStatement, Provenance
 from dispatcher.ledger.delivery import claims, messages
 from dispatcher.ledger.delivery.messages import Message
 from dispatcher.maintenance import sweep
@@ -290,12 +291,24 @@ def test_a_later_leg_is_decided_anew(services: Services, clock: Clock) -> None:
     work(services)
     with lend(services.pool) as connection:
         now = clock.now
-        events.record(connection, services.secret, "c-1", [Change("channel:email", "off")], "mobile", "tests", "", now, now)
+        events.record(
+            connection,
+            services.secret,
+            ConsentStatement("c-1", (Change("channel:email", "off"),), now),
+            Provenance("mobile", "tests"),
+            now,
+        )
     news(services, legs(services, "c-1")[0], EventKind.FAILED, "x")
     work(services)
     assert told(services) == [("push", "failed"), ("sms", "accepted")]
     with lend(services.pool) as connection:
-        events.record(connection, services.secret, "c-1", [Change("offer:own", "none")], "mobile", "tests", "", now, now)
+        events.record(
+            connection,
+            services.secret,
+            ConsentStatement("c-1", (Change("offer:own", "none"),), now),
+            Provenance("mobile", "tests"),
+            now,
+        )
     submit(services, ["c-1"], "summer", **FALLBACK)
     work(services)
     assert states(services, "summer") == {"refused": 1}
@@ -475,11 +488,11 @@ def test_a_large_campaign_waits_for_somebody_else_than_who_submitted_it(services
     assert (states(services, "small"), states(services)) == ({"accepted": 1}, {"pending": 2})
     assert state_of(services) is CampaignState.AWAITING_RELEASE
     with lend(services.pool) as connection:
-        assert not any(lifecycle.release(connection, "spring", by, clock.now) for by in ("Anne", " anne ", ""))
+        assert not any(lifecycle.release(connection, "spring", by) for by in ("Anne", " anne ", ""))
         assert not lifecycle.pause(connection, "spring", clock.now)
         assert not lifecycle.resume(connection, "spring", clock.now)
-        assert lifecycle.release(connection, "spring", "Bart", clock.now)
-        assert not lifecycle.release(connection, "spring", "Carla", clock.now)
+        assert lifecycle.release(connection, "spring", "Bart")
+        assert not lifecycle.release(connection, "spring", "Carla")
         found = lifecycle.find(connection, "spring")
     assert found is not None
     assert (found.submitted_by, found.released_by) == ("Anne", "Bart")
@@ -494,7 +507,7 @@ def test_a_released_campaign_keeps_its_rate_from_then_on(services: Services, clo
     submit(services, people, rate_per_second=1)
     clock.pass_(HOUR)
     with lend(services.pool) as connection:
-        assert lifecycle.release(connection, "spring", "Bart", clock.now)
+        assert lifecycle.release(connection, "spring", "Bart")
     work(services)
     assert states(services) == {"pending": 3, "accepted": 1}
 
@@ -504,7 +517,7 @@ def test_a_campaign_that_waits_for_its_release_can_be_cancelled(services: Servic
     submit(services, ["c-1"])
     with lend(services.pool) as connection:
         assert lifecycle.cancel(connection, "spring", clock.now)
-        assert not lifecycle.release(connection, "spring", "Bart", clock.now)
+        assert not lifecycle.release(connection, "spring", "Bart")
     assert states(services) == {"cancelled": 1}
 
 
@@ -644,7 +657,13 @@ def test_each_partner_s_own_no_wins_and_the_other_may_have_the_message(services:
     couple(services)
     with lend(services.pool) as connection:
         now = services.clock()
-        events.record(connection, services.secret, "c-1", [Change("offer:own", "none")], "mobile", "tests", "", now, now)
+        events.record(
+            connection,
+            services.secret,
+            ConsentStatement("c-1", (Change("offer:own", "none"),), now),
+            Provenance("mobile", "tests"),
+            now,
+        )
     submit(services, ["c-1", "c-2"], one_per_household=True)
     work(services)
     assert balance(services).reasons == {"choice_none": 1}
@@ -672,6 +691,8 @@ def test_one_side_s_word_alone_makes_no_household_whose_data_may_be_used(service
 def test_two_workers_and_a_couple_in_two_chunks_make_one_message(services: Services, database: str, clock: Clock) -> None:
     couple(services)
     submit(services, ["c-1", "c-2"], one_per_household=True, rate_per_second=1)
+    with lend(services.pool) as connection:  # the rate has made two chunks; now both may be worked on at once
+        connection.execute("UPDATE campaigns SET spec = spec || '{\"rate_per_second\": null}'")
     clock.pass_(10)
     dues = scheduler.due_chunks(services)
     assert len(dues) == 2
@@ -710,7 +731,11 @@ def test_a_rehearsal_as_of_the_past_knows_what_had_been_said_and_sent_by_then(se
     work(services)
     with lend(services.pool) as connection:
         events.record(
-            connection, services.secret, "c-2", [Change("offer:own", "none")], "mobile", "tests", "", clock.now, clock.now
+            connection,
+            services.secret,
+            ConsentStatement("c-2", (Change("offer:own", "none"),), clock.now),
+            Provenance("mobile", "tests"),
+            clock.now,
         )
     asked = form(["c-1", "c-2"], "summer")
     moments = {"now": None, "then": then, "before": then - timedelta(hours=2)}

@@ -244,7 +244,7 @@ def test_a_missing_table_is_one_error_and_not_one_per_key() -> None:
     with pytest.raises(InvalidPolicy) as caught:
         parse("")
     places = [fault.key for fault in caught.value.faults]
-    assert len(places) == len(set(places)) == 21
+    assert len(places) == len(set(places)) == 22
     assert all(fault.expected == "is missing" for fault in caught.value.faults)
 
 

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from channels.base import Channel, Outbound, Receipt, Sms
 from channels.sandbox import running
+from channels.send_window import window_of
 from dispatcher.runtime import bootstrap
 from dispatcher.runtime.settings import InvalidSettings, SecondProvider, Settings, load
 
@@ -258,12 +259,12 @@ def test_two_providers_share_a_channel_and_take_over(valid: Environ) -> None:
         overrides["DISPATCHER_PROVIDER_PUSH"] = "outbox"
         provider = bootstrap.providers(Settings.from_environment(valid | TELNYX | overrides))[Channel.SMS]
         batch = [Outbound(f"m-{number}", Channel.SMS, f"+32470000{number:03}", Sms("Bonjour")) for number in range(200)]
-        assert all(isinstance(result, Receipt) for _, result in provider.send(batch))
+        assert all(isinstance(result, Receipt) for _, result in provider.send(batch, window_of(30)))
         taken = Counter(row["provider"] for row in sandbox.log())
         assert taken["twilio"] + taken["telnyx"] == 200
         assert 40 < taken["telnyx"] < 120
         sandbox.set_faults([{"provider": "twilio", "status": 429}])
-        assert all(isinstance(result, Receipt) for _, result in provider.send(batch))
+        assert all(isinstance(result, Receipt) for _, result in provider.send(batch, window_of(30)))
         assert len({row["message_id"] for row in sandbox.log(after=200)}) == 200
         provider.close()
 

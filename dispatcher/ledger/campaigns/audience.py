@@ -67,10 +67,12 @@ class AudienceLoader:
         self._connection = connection
         self._campaign = {"no": no, "period": period}
         self._start = max(spec.send_at or now, now)
-        self._rate = spec.rate_per_second
+        self._rate = _jobs_per_second(spec)
         self._size = chunk_size(spec)
         self.taken = 0
         self.invalid = 0
+        # The caller reads a file between two batches, and holds no person's row: it may be slower than other transactions.
+        connection.execute("SET LOCAL idle_in_transaction_session_timeout = '60s'")
         connection.execute(_STAGE)
 
     @property
@@ -121,7 +123,12 @@ class AudienceLoader:
 
 def chunk_size(spec: Spec) -> int:
     """Jobs per chunk: at most what the campaign's rate allows in a second, so that no burst exceeds it."""
-    return CHUNK_SIZE if spec.rate_per_second is None else max(1, min(CHUNK_SIZE, int(spec.rate_per_second)))
+    rate = _jobs_per_second(spec)
+    return CHUNK_SIZE if rate is None else max(1, min(CHUNK_SIZE, int(rate)))
+
+
+def _jobs_per_second(spec: Spec) -> float | None:
+    return None if spec.rate_per_second is None else spec.rate_per_second / spec.messages_per_job
 
 
 @dataclass(frozen=True, slots=True)

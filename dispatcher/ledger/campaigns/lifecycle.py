@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from dispatcher.domain.campaign import CampaignState, Spec
 from dispatcher.ledger.connection import Connection, fetch_all
 from dispatcher.ledger.message_key import KEY, same_chunk, same_job
-from dispatcher.ledger.partitions import ensure_period, period_of
 from dispatcher.ledger.spec_codec import spec_from_json, spec_to_json
 
 
@@ -33,13 +32,12 @@ class Campaign:
     note: str
 
 
-def create(connection: Connection, campaign_id: str, spec: Spec, now: datetime, by: str = "") -> tuple[int, int] | None:
-    """Write a new campaign's row, `scheduled` and without an audience: (no, period), or None where the id is taken.
+def create(connection: Connection, campaign_id: str, spec: Spec, period: int, now: datetime, by: str = "") -> int | None:
+    """Write a new campaign's row, `scheduled` and without an audience: its number, or None where the id is taken.
 
-    Call it in the transaction that also loads the audience, so that a campaign is stored completely or not at all.
+    Call it in the transaction that also loads the audience, so that a campaign is stored completely or not at all, and
+    `ensure_period` before that transaction.
     """
-    period = period_of(now)
-    ensure_period(connection, period)
     row = connection.execute(
         """
         INSERT INTO campaigns (id, period, state, spec, digest, created_at, submitted_by)
@@ -47,7 +45,7 @@ def create(connection: Connection, campaign_id: str, spec: Spec, now: datetime, 
         """,
         (campaign_id, period, spec_to_json(spec), now, by),
     ).fetchone()
-    return (row[0], period) if row else None
+    return int(row[0]) if row else None
 
 
 def complete(connection: Connection, no: int, digest: bytes, invalid: int, awaiting_release: bool = False) -> None:
@@ -112,23 +110,20 @@ def start_due(connection: Connection, now: datetime) -> int:
     ).rowcount
 
 
-def release(connection: Connection, campaign_id: str, by: str, now: datetime) -> bool:
+def release(connection: Connection, campaign_id: str, by: str) -> bool:
     """Awaiting release -> scheduled, by another person than the one who submitted it. False for the same person or another state.
 
-    Its chunks keep their rate, counted from now.
+    It then starts at once or at its `send_at`. What is overdue is sent at its rate: see `pace`.
     """
-    with connection.transaction():
-        row = connection.execute(
+    return bool(
+        connection.execute(
             """
             UPDATE campaigns SET state = 'scheduled', released_by = %(by)s
             WHERE id = %(id)s AND state = 'awaiting_release' AND lower(trim(%(by)s::text)) NOT IN ('', lower(trim(submitted_by)))
-            RETURNING no, period, created_at
             """,
             {"id": campaign_id, "by": by},
-        ).fetchone()
-        if row is not None:
-            _shift(connection, row[0], row[1], row[2], now)
-    return row is not None
+        ).rowcount
+    )
 
 
 def pause(connection: Connection, campaign_id: str, now: datetime) -> bool:
@@ -150,39 +145,36 @@ def halt(connection: Connection, no: int, note: str, now: datetime) -> bool:
     )
 
 
-def resume(connection: Connection, campaign_id: str, now: datetime) -> bool:
+def halt_users_of(connection: Connection, template: str, note: str, now: datetime) -> int:
+    """Pause every running campaign that uses this template, with a note; returns their number."""
+    return connection.execute(
+        """
+        UPDATE campaigns SET state = 'paused', paused_at = %(now)s, note = %(note)s
+        WHERE state = 'running' AND (spec->>'template' = %(template)s OR EXISTS (
+            SELECT FROM jsonb_array_elements(spec->'variants') v WHERE v->>1 = %(template)s))
+        """,
+        {"now": now, "note": note, "template": template},
+    ).rowcount
+
+
+def resume(connection: Connection, campaign_id: str, _: datetime) -> bool:
     """Paused -> scheduled; it then starts at once or at its `send_at`. False in any other state.
 
-    What was due meanwhile keeps its rate, and the note is cleared.
+    No chunk moves. What was due meanwhile is overdue, and is sent at the campaign's rate: see `pace`. The note is cleared.
     """
     with connection.transaction():
         row = connection.execute(
-            """
-            UPDATE campaigns SET state = 'scheduled', note = '' WHERE id = %s AND state = 'paused'
-            RETURNING no, period, paused_at
-            """,
+            "UPDATE campaigns SET state = 'scheduled', note = '' WHERE id = %s AND state = 'paused' RETURNING no, period",
             (campaign_id,),
         ).fetchone()
         if row is None:
             return False
-        no, period, paused_at = row
-        _shift(connection, no, period, paused_at, now)
+        no, period = row
         connection.execute(
             "UPDATE chunks SET touched_at = NULL WHERE period = %s AND campaign_no = %s AND done_at IS NULL",
             (period, no),
         )
     return True
-
-
-def _shift(connection: Connection, no: int, period: int, paused_since: datetime, now: datetime) -> None:
-    """Postpone the chunks by the time of the pause, so that those due meanwhile are not all sent at once."""
-    connection.execute(
-        """
-        UPDATE chunks SET due_at = due_at + (%(now)s - %(since)s), touched_at = NULL
-        WHERE period = %(period)s AND campaign_no = %(no)s AND done_at IS NULL AND due_at + (%(now)s - %(since)s) > %(now)s
-        """,
-        {"now": now, "since": paused_since, "period": period, "no": no},
-    )
 
 
 def cancel(connection: Connection, campaign_id: str, now: datetime) -> bool:
@@ -195,46 +187,75 @@ def cancel(connection: Connection, campaign_id: str, now: datetime) -> bool:
             """,
             (now, campaign_id),
         ).fetchone()
-        if row is None:
-            return False
-        parameters = {"now": now, "no": row[0], "period": row[1]}
-        connection.execute(
-            f"""
-            UPDATE messages m SET state = 'cancelled', reason = 'cancelled', until = NULL, updated_at = %(now)s
-            FROM chunks k
-            WHERE k.period = %(period)s AND k.campaign_no = %(no)s AND {same_chunk("m", "k")}
-              AND m.state IN ('pending', 'held', 'waiting')
+        if row is not None:
+            _cancel_messages(connection, row[0], row[1], now)
+    return row is not None
+
+
+def end_abandoned(connection: Connection, days: int, now: datetime) -> str | None:
+    """Cancel one campaign that has been paused, or has waited for its release, for more than so many days; its id, or None.
+
+    The days count from its `send_at` where that is later: what is planned for next year is not forgotten. The note says why it
+    ended, and keeps why it was paused.
+    """
+    with connection.transaction():
+        row = connection.execute(
+            """
+            UPDATE campaigns SET state = 'cancelled', finished_at = %(now)s, note = concat_ws('; before: ',
+                format('ended by the policy after %%s days %%s', %(days)s::int,
+                       CASE state WHEN 'paused' THEN 'in pause' ELSE 'without a release' END), nullif(note, ''))
+            WHERE no = (
+                SELECT no FROM campaigns
+                WHERE state IN ('paused', 'awaiting_release') AND %(before)s > greatest(
+                    CASE state WHEN 'paused' THEN paused_at ELSE created_at END, (spec->>'send_at')::timestamptz)
+                LIMIT 1 FOR UPDATE SKIP LOCKED)
+            RETURNING id, no, period
             """,
-            parameters,
-        )
-        connection.execute(  # no other leg follows
-            f"""
-            UPDATE messages m SET until = NULL FROM chunks k
-            WHERE k.period = %(period)s AND k.campaign_no = %(no)s AND {same_chunk("m", "k")}
-              AND m.until IS NOT NULL
-            """,
-            parameters,
-        )
-        connection.execute(
-            f"""
-            INSERT INTO messages ({KEY}, campaign_no, updated_at, recipient_id, state, reason, decision)
-            SELECT j.period, j.chunk, j.row, 0, j.campaign_no, %(now)s, j.recipient_id, 'cancelled', 'cancelled', '{{}}'
-            FROM chunks k JOIN jobs j ON {same_chunk("j", "k")}
-            WHERE k.period = %(period)s AND k.campaign_no = %(no)s AND k.done_at IS NULL
-              AND NOT EXISTS (SELECT FROM messages m WHERE {same_job("m", "j")})
-            """,
-            parameters,
-        )
-        connection.execute(
-            f"""
-            UPDATE chunks k SET done_at = %(now)s
-            WHERE k.period = %(period)s AND k.campaign_no = %(no)s AND k.done_at IS NULL
-              AND NOT EXISTS (
-                SELECT FROM messages m WHERE {same_chunk("m", "k")} AND m.state = 'claimed')
-            """,
-            parameters,
-        )
-    return True
+            {"now": now, "days": days, "before": now - timedelta(days=days)},
+        ).fetchone()
+        if row is not None:
+            _cancel_messages(connection, row[1], row[2], now)
+    return row[0] if row is not None else None
+
+
+def _cancel_messages(connection: Connection, no: int, period: int, now: datetime) -> None:
+    parameters = {"now": now, "no": no, "period": period}
+    connection.execute(
+        f"""
+        UPDATE messages m SET state = 'cancelled', reason = 'cancelled', until = NULL, updated_at = %(now)s
+        FROM chunks k
+        WHERE k.period = %(period)s AND k.campaign_no = %(no)s AND {same_chunk("m", "k")}
+          AND m.state IN ('pending', 'held', 'waiting')
+        """,
+        parameters,
+    )
+    connection.execute(  # no other leg follows
+        f"""
+        UPDATE messages m SET until = NULL FROM chunks k
+        WHERE k.period = %(period)s AND k.campaign_no = %(no)s AND {same_chunk("m", "k")}
+          AND m.until IS NOT NULL
+        """,
+        parameters,
+    )
+    connection.execute(
+        f"""
+        INSERT INTO messages ({KEY}, campaign_no, updated_at, recipient_id, state, reason, decision)
+        SELECT j.period, j.chunk, j.row, 0, j.campaign_no, %(now)s, j.recipient_id, 'cancelled', 'cancelled', '{{}}'
+        FROM chunks k JOIN jobs j ON {same_chunk("j", "k")}
+        WHERE k.period = %(period)s AND k.campaign_no = %(no)s AND k.done_at IS NULL
+          AND NOT EXISTS (SELECT FROM messages m WHERE {same_job("m", "j")})
+        """,
+        parameters,
+    )
+    connection.execute(
+        f"""
+        UPDATE chunks k SET done_at = %(now)s
+        WHERE k.period = %(period)s AND k.campaign_no = %(no)s AND k.done_at IS NULL
+          AND NOT EXISTS (
+            SELECT FROM messages m WHERE {same_chunk("m", "k")} AND m.state = 'claimed')
+        """,
+        parameters,
+    )
 
 
 def finish_ended(connection: Connection, now: datetime, no: int | None = None) -> int:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 
+from channels.base import Channel
 from dispatcher.domain.decision import ReasonCode
 from dispatcher.domain.errors import UnknownRecipient
 from dispatcher.domain.message import Mode
@@ -15,7 +16,7 @@ from dispatcher.domain.preferences import OFFERS, Change
 from dispatcher.domain.recipient import Device, Source
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.consent import events, revoke_pending
-from dispatcher.ledger.consent.events import ConsentStatement
+from dispatcher.ledger.consent.events import ConsentStatement, Provenance
 from dispatcher.ledger.consent.hash_chain import seal
 from dispatcher.ledger.consent.revoke_pending import OptOut
 from dispatcher.ledger.keyed_hash import address_key
@@ -97,7 +98,7 @@ def upsert(connection: Connection, secret: bytes, batch: Sequence[Recipient], ac
         erased = {row[0] for row in connection.execute(_LEAVE_ERASED)}
         written: dict[str, bool] = dict(connection.execute(_UPSERT, {"now": now}).fetchall())
         statements = [ConsentStatement(r.id, r.changes, r.said_at) for r in batch if r.changes and r.id not in erased]
-        recorded = events.record_all(connection, secret, statements, Source.IMPORT, actor, "", now) if statements else {}
+        recorded = events.record_all(connection, secret, statements, Provenance(Source.IMPORT, actor), now) if statements else {}
         connection.execute("TRUNCATE incoming")  # for a caller whose own transaction goes on
     new = {recipient_id for recipient_id, inserted in written.items() if inserted}
     changed = (written.keys() | {recipient_id for recipient_id, result in recorded.items() if result.events}) - new
@@ -145,6 +146,22 @@ SELECT jsonb_strip_nulls(jsonb_build_object(
         FROM conversations w WHERE w.address_key IN (r.phone_key, r.whatsapp_key) HAVING count(*) > 0)
 )), r.profile, r.choices FROM recipients r WHERE r.id = %s
 """
+
+
+def lock(connection: Connection, ids: Collection[str], address_keys: Collection[bytes]) -> None:
+    """Lock these people and all owners of these addresses against claims, in the order of ids, in the caller's transaction."""
+    connection.execute(
+        "SELECT FROM recipients WHERE id = ANY(%(ids)s) OR email_key = ANY(%(keys)s) OR phone_key = ANY(%(keys)s)"
+        " OR whatsapp_key = ANY(%(keys)s) ORDER BY id FOR UPDATE",
+        {"ids": list(ids), "keys": list(address_keys)},
+    )
+
+
+def with_address(connection: Connection, channel: Channel, address_key: bytes) -> list[str]:
+    """The ids of all who have this address on this channel, known by its keyed hash; a telephone number counts on both channels."""
+    columns = ("email_key",) if channel is Channel.EMAIL else ("phone_key", "whatsapp_key")
+    statement = " UNION ".join(f"SELECT id FROM recipients WHERE {column} = %(key)s" for column in columns)
+    return [row[0] for row in connection.execute(f"{statement} ORDER BY id", {"key": address_key})]
 
 
 def show(connection: Connection, recipient_id: str) -> dict[str, Any]:
@@ -256,7 +273,7 @@ def erase(connection: Connection, secret: bytes, recipient_id: str, actor: str, 
             connection, [OptOut(recipient_id, ReasonCode.ERASED, f"erased:{now.isoformat()}", service_too=True)], now
         )
         ended = [Change(subject, Mode.NONE) for subject in OFFERS if subject in row[0]]
-        events.record(connection, secret, recipient_id, ended, Source.ERASURE, actor, "", now, now)
+        events.record(connection, secret, ConsentStatement(recipient_id, tuple(ended), now), Provenance(Source.ERASURE, actor), now)
         for statement in (_CLEAR_EVENTS, _DELETE_SOFT_BOUNCES, _DELETE_WHATSAPP_WINDOWS, _ERASE):
             connection.execute(statement, {"id": recipient_id, "now": now})
         connection.execute(EMPTY_JOBS, {"id": recipient_id})

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 from pydantic_core import from_json, to_json
@@ -19,7 +20,16 @@ from dispatcher.domain.recipient import Choice, CoolDown, Device, Facts, Person,
 from dispatcher.ledger.campaigns import template_approvals
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.delivery import fallback_legs, frequency_caps, households, unresolved
-from dispatcher.ledger.message_key import KEY, KEY_ARRAYS, SPEC, join_origin, key_arrays, same_job, same_message
+from dispatcher.ledger.message_key import (
+    KEY,
+    KEY_ARRAYS,
+    SPEC,
+    in_cancelled_campaign,
+    join_origin,
+    key_arrays,
+    same_job,
+    same_message,
+)
 from dispatcher.ledger.pg_arrays import int_array, text_array
 from dispatcher.ledger.spec_codec import spec_from_json
 
@@ -228,9 +238,13 @@ class CampaignGate(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The result of a claim: `won` may be handed over, `changed` rows are decided again, the rest belongs to another worker."""
+    """The result of a claim: `won` may be handed over, `changed` rows are decided again, the rest belongs to another worker.
+
+    `number` is the fencing token: whoever settles these messages has to name it.
+    """
 
     gate: CampaignGate
+    number: int = 0
     won: frozenset[MessageId] = frozenset()
     changed: frozenset[int] = frozenset()
 
@@ -243,10 +257,14 @@ _CLAIM = """
     WITH gate AS MATERIALIZED (
         SELECT state = 'running' AS is_open FROM campaigns WHERE no = %(no)s FOR SHARE
     ), locked AS MATERIALIZED (
-        SELECT id, version FROM recipients
+        SELECT id, version, email_key, phone_key, whatsapp_key FROM recipients
         WHERE id = ANY(%(people)b::text[]) AND coalesce((SELECT is_open FROM gate), %(no)s IS NULL) ORDER BY id {lock}
+    ), number AS MATERIALIZED (
+        SELECT nextval('claim_number') AS claim_no
     ), asked AS MATERIALIZED (
-        SELECT e.*, coalesce(l.version, 0) <> e.version AS is_changed
+        SELECT e.*, coalesce(l.version, 0) <> e.version AS is_changed,
+               CASE e.channel WHEN 'email' THEN l.email_key WHEN 'sms' THEN l.phone_key WHEN 'whatsapp' THEN l.whatsapp_key END
+               AS address_key
         FROM unnest(%(row)s::int[], %(leg)s::smallint[], %(recipient_id)b::text[], %(version)s::bigint[], %(seen)s::bigint[],
                     %(attempts)s::smallint[], %(channel)s::text[], %(state)s::text[], %(reason)s::text[],
                     %(until)s::timestamptz[], %(decision)b::text[])
@@ -254,33 +272,56 @@ _CLAIM = """
         LEFT JOIN locked l ON l.id = e.recipient_id
         WHERE coalesce((SELECT is_open FROM gate), %(no)s IS NULL)
     ), changed AS MATERIALIZED (
-        SELECT row FROM asked WHERE is_changed {meanwhile}
+        SELECT row FROM asked WHERE is_changed
+        UNION ALL
+        SELECT suppressed_meanwhile(array_agg(a.row), array_agg(a.channel), array_agg(a.address_key))
+        FROM asked a WHERE a.state = 'claimed' AND NOT a.is_changed AND a.address_key IS NOT NULL {meanwhile}
     ), touched AS (
         UPDATE chunks SET touched_at = %(now)s
         WHERE period = %(period)s AND chunk = %(chunk)s AND coalesce((SELECT is_open FROM gate), %(no)s IS NULL)
     ), entered AS (
         INSERT INTO messages ({key}, campaign_no, recipient_id, attempts, channel, state, reason, until,
-                              claimed_at, updated_at, decision)
+                              claimed_at, updated_at, decision, claim_no, address_key)
         SELECT %(period)s, %(chunk)s, e.row, e.leg, %(no)s, e.recipient_id, e.attempts, e.channel, e.state, e.reason, e.until,
-               CASE WHEN e.state = 'claimed' THEN clock_timestamp() END, %(now)s, e.decision::jsonb
+               CASE WHEN e.state = 'claimed' THEN clock_timestamp() END, %(now)s, e.decision::jsonb,
+               CASE WHEN e.state = 'claimed' THEN (SELECT claim_no FROM number) END, e.address_key
         FROM asked e WHERE e.row NOT IN (SELECT row FROM changed)
         ON CONFLICT ({key}) DO UPDATE
         SET channel = excluded.channel, state = excluded.state, reason = excluded.reason, until = excluded.until,
-            claimed_at = excluded.claimed_at, updated_at = excluded.updated_at, decision = excluded.decision
+            claimed_at = excluded.claimed_at, updated_at = excluded.updated_at, decision = excluded.decision,
+            claim_no = excluded.claim_no, address_key = excluded.address_key
         WHERE messages.state = 'pending'
         RETURNING row, leg, state, recipient_id, channel
     ) {reserve}
     SELECT 'changed', row, 0 FROM changed
     UNION ALL SELECT 'lost', row, leg FROM asked WHERE (row, leg) NOT IN (SELECT row, leg FROM entered)
+    UNION ALL SELECT 'claim', 0, claim_no FROM number
     UNION ALL SELECT 'shut', 0, 0 WHERE NOT coalesce((SELECT is_open FROM gate), %(no)s IS NULL)
 """
-_PLAIN = _CLAIM.format(key=KEY, lock="FOR SHARE", meanwhile="", reserve="")
-_ALONE = _CLAIM.format(key=KEY, lock="FOR NO KEY UPDATE", meanwhile="", reserve="")
-_CAPPED = _CLAIM.format(key=KEY, lock="FOR NO KEY UPDATE", meanwhile=frequency_caps.MEANWHILE, reserve=frequency_caps.RESERVE)
+# A withdrawn approval stops a campaign by pausing it, and the gate sees that. A trigger has no campaign, so it looks for itself.
+_WITHDRAWN = """
+        UNION ALL SELECT row FROM asked WHERE state = 'claimed' AND NOT approval_stands(%(approval)s)
+"""
+
+
+@lru_cache(maxsize=8)
+def _statement(*, exclusive: bool, capped: bool, approved: bool) -> str:
+    """The claim with what applies: locks that keep out other claims too, frequency caps, the look at a trigger's approval."""
+    return _CLAIM.format(
+        key=KEY,
+        lock="FOR NO KEY UPDATE" if exclusive or capped else "FOR SHARE",
+        meanwhile=(frequency_caps.MEANWHILE if capped else "") + (_WITHDRAWN if approved else ""),
+        reserve=frequency_caps.RESERVE if capped else "",
+    )
 
 
 def claim(
-    connection: Connection, chunk: Chunk, entries: Sequence[ClaimEntry], now: datetime, since: datetime | None = None
+    connection: Connection,
+    chunk: Chunk,
+    entries: Sequence[ClaimEntry],
+    now: datetime,
+    since: datetime | None = None,
+    approval: int | None = None,
 ) -> Claim:
     """The claim gate: in one transaction, lock campaign and recipients, compare versions, write the decisions that still hold.
 
@@ -288,34 +329,39 @@ def claim(
     opt-out does, or sees the changed version here and is decided again. Only messages that were won here may be handed over.
 
     With `since`, frequency caps apply: the locks keep out other claims too, a recipient who got another message since `gather` is
-    decided again, and each claimed message is reserved.
+    decided again, and each claimed message is reserved. With `approval`, the approval of that number must still stand.
     """
+    capped, approved = since is not None, approval is not None
+    values = {"since": since, "approval": approval}
     later = [entry.candidate.ref for entry in entries if entry.state is State.CLAIMED and entry.candidate.tried]
     partners = {entry.candidate.partner for entry in entries if entry.candidate.partner is not None}
     if not later and not partners:
-        return _enter(connection, chunk, entries, now, since, _PLAIN if since is None else _CAPPED)
+        statement = _statement(exclusive=False, capped=capped, approved=approved)
+        return _enter(connection, chunk, entries, statement, {"now": now, **values})
     with connection.transaction():
         _lock(connection, partners | {entry.candidate.facts.recipient_id for entry in entries})
         changed = fallback_legs.arrived(connection, later) | _served_meanwhile(connection, chunk, entries)
         unchanged = [entry for entry in entries if entry.candidate.ref.row not in changed]
-        claim = _enter(connection, chunk, unchanged, now, since, _ALONE if since is None else _CAPPED)
+        statement = _statement(exclusive=True, capped=capped, approved=approved)
+        claim = _enter(connection, chunk, unchanged, statement, {"now": now, **values})
     return claim if claim.gate is CampaignGate.SHUT else replace(claim, changed=claim.changed | changed)
 
 
-def _enter(
-    connection: Connection, chunk: Chunk, entries: Sequence[ClaimEntry], now: datetime, since: datetime | None, statement: str
-) -> Claim:
+def _enter(connection: Connection, chunk: Chunk, entries: Sequence[ClaimEntry], statement: str, values: Mapping[str, Any]) -> Claim:
     asked = {entry.candidate.ref for entry in entries if entry.state is State.CLAIMED}
+    number = 0
     changed: set[int] = set()
     lost: set[MessageId] = set()
-    for what, row, leg in connection.execute(statement, _columns(chunk, entries, now, since)):
+    for what, row, last in connection.execute(statement, {**_columns(chunk, entries), **values}):
         if what == "shut":
             return Claim(CampaignGate.SHUT)
-        if what == "changed":
+        if what == "claim":
+            number = last
+        elif what == "changed":
             changed.add(row)
         else:
-            lost.add(_ref(chunk, row, leg))
-    return Claim(CampaignGate.OPEN, frozenset(asked - lost), frozenset(changed))
+            lost.add(_ref(chunk, row, last))
+    return Claim(CampaignGate.OPEN, number, frozenset(asked - lost), frozenset(changed))
 
 
 def _served_meanwhile(connection: Connection, chunk: Chunk, entries: Sequence[ClaimEntry]) -> set[int]:
@@ -337,15 +383,13 @@ def _lock(connection: Connection, recipient_ids: Collection[str]) -> None:
     connection.execute("SELECT FROM recipients WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE", (list(recipient_ids),))
 
 
-def _columns(chunk: Chunk, entries: Sequence[ClaimEntry], now: datetime, since: datetime | None) -> dict[str, Any]:
+def _columns(chunk: Chunk, entries: Sequence[ClaimEntry]) -> dict[str, Any]:
     candidates = [entry.candidate for entry in entries]
     people = [candidate.facts.recipient_id for candidate in candidates]
     return {
         "period": chunk.period,
         "chunk": chunk.number,
         "no": chunk.campaign_no,
-        "now": now,
-        "since": since,
         "first": chunk.spec.route == "first",
         "offer_type": chunk.spec.offer_type,
         "people": list(set(people)),
@@ -382,8 +426,29 @@ class Settlement:
 NOT_SENT = frozenset({State.FAILED, State.WAITING, State.DEAD})
 
 
-def settle(connection: Connection, settlements: Sequence[Settlement], now: datetime) -> None:
-    """Write the outcomes of a batch. A state that an event already moved forward stays; only the receipt is added.
+def start(connection: Connection, number: int) -> bool:
+    """Record that a byte of this claim's messages may leave from now on: if the worker is lost, they are unresolved.
+
+    Returns False where the claim was revoked: then nothing of it may leave.
+    """
+    row = connection.execute(
+        "INSERT INTO claim_starts (claim_no) VALUES (%s)"
+        " ON CONFLICT (claim_no) DO UPDATE SET claim_no = excluded.claim_no RETURNING is_revoked",
+        (number,),
+    ).fetchone()
+    return row is not None and not row[0]
+
+
+def prune_starts(connection: Connection, before: datetime) -> int:
+    """Remove the starts of claims that ended long ago without a settle; returns their number."""
+    return connection.execute("DELETE FROM claim_starts WHERE at < %s", (before,)).rowcount
+
+
+def settle(connection: Connection, number: int, settlements: Sequence[Settlement], now: datetime) -> None:
+    """Write the outcomes of the messages that claim `number` still holds; a repetition, or a settle after another claim, changes
+    nothing. A state that an event already moved forward stays; only the receipt is added.
+
+    Of a cancelled campaign, what would wait is cancelled, and no leg follows.
 
     A message that surely did not leave no longer counts towards the recipient's caps. An unresolved one is added to those to ask
     about.
@@ -391,29 +456,35 @@ def settle(connection: Connection, settlements: Sequence[Settlement], now: datet
     not_sent = [item.ref for item in settlements if item.state in NOT_SENT]
     unknown = [item.ref for item in settlements if item.state is State.UNRESOLVED]
     with connection.transaction() if not_sent or unknown else nullcontext():
-        _write(connection, settlements, now)
+        _write(connection, number, settlements, now)
         if not_sent:
             frequency_caps.release(connection, not_sent)
         if unknown:
             unresolved.add(connection, unknown, now)
 
 
-def _write(connection: Connection, settlements: Sequence[Settlement], now: datetime) -> None:
+def _write(connection: Connection, number: int, settlements: Sequence[Settlement], now: datetime) -> None:
     connection.execute(
         f"""
+        WITH settled AS (DELETE FROM claim_starts WHERE claim_no = %(number)s)
         UPDATE messages m
-        SET state = CASE WHEN m.state IN ('claimed', 'unresolved') THEN s.state ELSE m.state END,
-            reason = CASE WHEN m.state IN ('claimed', 'unresolved') THEN s.reason ELSE m.reason END,
-            until = CASE WHEN m.state IN ('claimed', 'unresolved') THEN s.until ELSE m.until END,
+        SET claim_no = NULL,
+            state = CASE WHEN m.state NOT IN ('claimed', 'unresolved') THEN m.state
+                         WHEN s.state = 'waiting' AND {in_cancelled_campaign("m")} THEN 'cancelled' ELSE s.state END,
+            reason = CASE WHEN m.state NOT IN ('claimed', 'unresolved') THEN m.reason
+                          WHEN s.state = 'waiting' AND {in_cancelled_campaign("m")} THEN 'cancelled' ELSE s.reason END,
+            until = CASE WHEN m.state NOT IN ('claimed', 'unresolved') THEN m.until
+                         WHEN s.until IS NOT NULL AND {in_cancelled_campaign("m")} THEN NULL ELSE s.until END,
             attempts = m.attempts + s.spent::int, receipt = coalesce(s.receipt, m.receipt), provider = s.provider,
             accepted_at = CASE WHEN s.receipt IS NOT NULL THEN %(now)s ELSE m.accepted_at END, updated_at = %(now)s
         FROM unnest({KEY_ARRAYS}, %(state)s::text[], %(reason)s::text[], %(until)s::timestamptz[], %(receipt)s::text[],
                     %(provider)s::text[], %(spent)s::bool[])
              AS s ({KEY}, state, reason, until, receipt, provider, spent)
-        WHERE {same_message("m", "s")}
+        WHERE {same_message("m", "s")} AND m.claim_no = %(number)s
         """,
         {
             "now": now,
+            "number": number,
             **key_arrays(item.ref for item in settlements),
             "state": text_array(item.state for item in settlements),
             "reason": text_array(item.reason for item in settlements),

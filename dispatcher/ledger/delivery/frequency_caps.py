@@ -46,7 +46,7 @@ def release(connection: Connection, refs: Collection[MessageId]) -> int:
     return connection.execute(
         f"""
         DELETE FROM cap_reservations s USING unnest({KEY_ARRAYS}) AS r ({KEY}), messages m
-        WHERE {same_message("m", "r")} AND m.state IN ('failed', 'waiting', 'dead')
+        WHERE {same_message("m", "r")} AND m.state IN ('failed', 'waiting', 'dead', 'pending', 'cancelled')
           AND s.recipient_id = m.recipient_id AND s.chunk = m.chunk AND s.row = m.row AND s.leg = m.leg
         """,
         key_arrays(refs),

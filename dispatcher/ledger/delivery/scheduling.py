@@ -7,9 +7,9 @@ from datetime import datetime
 
 from dispatcher.domain.message_id import MessageId
 from dispatcher.ledger.connection import Connection
-from dispatcher.ledger.delivery import unresolved
+from dispatcher.ledger.delivery import frequency_caps, pace, unresolved
 from dispatcher.ledger.delivery.claims import Chunk
-from dispatcher.ledger.message_key import KEY, key_of, same_chunk, same_message
+from dispatcher.ledger.message_key import KEY, in_cancelled_campaign, key_of, same_chunk, same_message
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,21 +56,21 @@ def take_due(connection: Connection, now: datetime, stale: datetime, window: int
     """Chunks to put on the broker now, marked as touched: due and never put there, or put there before `stale` and not done.
 
     Each running campaign has at most `window` chunks on the broker. So the queue stays short whatever the audience, campaigns share
-    the workers fairly, and a pause or cancel works at once.
+    the workers fairly, and a pause or cancel works at once. Of a campaign with a rate, only what has its turn is taken.
     """
     rows = connection.execute(
         f"""
         WITH under_way AS (
             SELECT c.no, c.period, (c.spec->>'priority')::int AS priority,
                    (SELECT count(*) FROM chunks k WHERE k.period = c.period AND k.campaign_no = c.no
-                     AND k.done_at IS NULL AND k.touched_at >= %(stale)s) AS n
-            FROM campaigns c WHERE c.state = 'running'
+                     AND k.done_at IS NULL AND k.touched_at >= %(stale)s) AS n, {pace.CHUNKS_A_TICK} AS most
+            FROM campaigns c WHERE c.state = 'running' AND {pace.HAS_TURN}
         ), of_campaigns AS (
             SELECT k.period, k.chunk, u.priority, CASE u.n WHEN 0 THEN u.no END AS begun FROM under_way u CROSS JOIN LATERAL (
                 SELECT period, chunk FROM chunks k
                 WHERE k.period = u.period AND k.campaign_no = u.no AND k.done_at IS NULL AND k.due_at <= %(now)s
                   AND (k.touched_at IS NULL OR k.touched_at < %(stale)s)
-                ORDER BY k.due_at, k.chunk LIMIT greatest(%(window)s - u.n, 0) FOR UPDATE SKIP LOCKED
+                ORDER BY k.due_at, k.chunk LIMIT least(greatest(%(window)s - u.n, 0), u.most) FOR UPDATE SKIP LOCKED
             ) k
         ), of_triggers AS (
             SELECT period, chunk, NULL::int AS priority, NULL::bigint AS begun FROM chunks
@@ -83,7 +83,7 @@ def take_due(connection: Connection, now: datetime, stale: datetime, window: int
         UPDATE chunks k SET touched_at = %(now)s FROM picked p WHERE {same_chunk("k", "p")}
         RETURNING k.period, k.chunk, p.priority, p.begun
         """,
-        {"now": now, "stale": stale, "window": window},
+        {"now": now, "soon": now + pace.EARLY, "stale": stale, "window": window},
     ).fetchall()
     rows.sort()
     first = {begun: number for _, number, _, begun in reversed(rows) if begun is not None}
@@ -91,17 +91,17 @@ def take_due(connection: Connection, now: datetime, stale: datetime, window: int
 
 
 def take_next(connection: Connection, chunk: Chunk, now: datetime) -> list[DueChunk]:
-    """The next due chunk of the same campaign, in place of one just done; empty where none is due."""
+    """The next due chunk of the same campaign, in place of one just done; empty where none is due or has its turn."""
     rows = connection.execute(
-        """
+        f"""
         UPDATE chunks k SET touched_at = %(now)s FROM campaigns c
-        WHERE c.no = %(no)s AND c.state = 'running' AND k.period = %(period)s AND k.chunk = (
+        WHERE c.no = %(no)s AND c.state = 'running' AND {pace.HAS_TURN} AND k.period = %(period)s AND k.chunk = (
             SELECT chunk FROM chunks
             WHERE period = %(period)s AND campaign_no = %(no)s AND done_at IS NULL AND touched_at IS NULL AND due_at <= %(now)s
             ORDER BY due_at, chunk LIMIT 1 FOR UPDATE SKIP LOCKED)
         RETURNING k.period, k.chunk, (c.spec->>'priority')::int
         """,
-        {"now": now, "no": chunk.campaign_no, "period": chunk.period},
+        {"now": now, "soon": now + pace.EARLY, "no": chunk.campaign_no, "period": chunk.period},
     ).fetchall()
     return [DueChunk(period, number, priority) for period, number, priority in rows]
 
@@ -109,27 +109,31 @@ def take_next(connection: Connection, chunk: Chunk, now: datetime) -> list[DueCh
 def release_parked(connection: Connection, now: datetime, limit: int) -> int:
     """Make due held and waiting messages pending again, add the next leg where it is due, and open their chunks again.
 
-    Returns the number of messages.
+    Those of a cancelled campaign become cancelled, and no leg follows them. Returns the number of messages.
     """
     with connection.transaction():
         row = connection.execute(
             f"""
             WITH due AS (
-                SELECT {KEY}, state, campaign_no, recipient_id FROM messages WHERE until <= %(now)s
+                SELECT {KEY}, state, campaign_no, recipient_id, {in_cancelled_campaign("messages")} AS is_cancelled
+                FROM messages WHERE until <= %(now)s
                 ORDER BY until LIMIT %(limit)s FOR UPDATE SKIP LOCKED
             ), released AS (
-                UPDATE messages m SET state = CASE WHEN d.state IN ('held', 'waiting') THEN 'pending' ELSE d.state END,
-                       until = NULL, updated_at = %(now)s
+                UPDATE messages m
+                SET state = CASE WHEN d.state NOT IN ('held', 'waiting') THEN d.state
+                                 WHEN d.is_cancelled THEN 'cancelled' ELSE 'pending' END,
+                    reason = CASE WHEN d.is_cancelled AND d.state IN ('held', 'waiting') THEN 'cancelled' ELSE m.reason END,
+                    until = NULL, updated_at = %(now)s
                 FROM due d
                 WHERE {same_message("m", "d")}
-                RETURNING m.period, m.chunk
+                RETURNING m.period, m.chunk, d.is_cancelled
             ), fallen_back AS (
                 INSERT INTO messages ({KEY}, campaign_no, updated_at, recipient_id, state, decision)
                 SELECT d.period, d.chunk, d.row, d.leg + 1, d.campaign_no, %(now)s, d.recipient_id, 'pending', '{{}}' FROM due d
-                WHERE d.state IN ('accepted', 'failed', 'dead', 'bounced') ON CONFLICT DO NOTHING
+                WHERE d.state IN ('accepted', 'failed', 'dead', 'bounced') AND NOT d.is_cancelled ON CONFLICT DO NOTHING
             ), opened AS (
                 UPDATE chunks k SET done_at = NULL, touched_at = NULL
-                FROM (SELECT DISTINCT period, chunk FROM released) r WHERE {same_chunk("k", "r")}
+                FROM (SELECT DISTINCT period, chunk FROM released WHERE NOT is_cancelled) r WHERE {same_chunk("k", "r")}
             ), goes_on AS (
                 UPDATE campaigns SET state = 'running', finished_at = NULL
                 WHERE state = 'finished' AND no IN (SELECT campaign_no FROM due)
@@ -142,26 +146,55 @@ def release_parked(connection: Connection, now: datetime, limit: int) -> int:
 
 
 def expire_claims(connection: Connection, now: datetime, stale: datetime) -> int:
-    """Mark expired claims as `unresolved`: their worker was lost, so they may have been sent, and no machine sends them again.
+    """End expired claims, in the caller's transaction: their worker was lost. Returns the number of messages.
 
-    Returns their number.
+    Where a byte of the claim may have left, its messages are `unresolved`, and no machine sends them again; the claim keeps its
+    number, so that the worker may still settle if it comes back. A claim that was never started is revoked, and its messages are
+    pending again: start and revocation are the same row, so only one of them can be written.
     """
-    lost = connection.execute(
+    expired = connection.execute(
         f"""
-        UPDATE messages m SET state = 'unresolved', reason = 'worker_lost', updated_at = %(now)s
-        FROM chunks k
-        WHERE k.done_at IS NULL AND k.touched_at IS NOT NULL AND {same_chunk("m", "k")}
-          AND m.state = 'claimed' AND m.claimed_at < %(stale)s
+        WITH expired AS (
+            SELECT {key_of("m")}, m.claim_no FROM messages m JOIN chunks k ON {same_chunk("m", "k")}
+            WHERE k.done_at IS NULL AND k.touched_at IS NOT NULL AND m.state = 'claimed' AND m.claimed_at < %(stale)s
+            FOR UPDATE OF m
+        ), revoked AS (
+            INSERT INTO claim_starts (claim_no, is_revoked)
+            SELECT DISTINCT claim_no, true FROM expired WHERE claim_no IS NOT NULL ORDER BY 1
+            ON CONFLICT DO NOTHING RETURNING claim_no
+        ), reopened AS (
+            UPDATE chunks k SET touched_at = NULL
+            FROM (SELECT DISTINCT period, chunk FROM expired WHERE claim_no IN (SELECT claim_no FROM revoked)) e
+            WHERE {same_chunk("k", "e")}
+        )
+        UPDATE messages m
+        SET state = CASE WHEN r.claim_no IS NULL THEN 'unresolved' ELSE 'pending' END,
+            reason = CASE WHEN r.claim_no IS NULL THEN 'worker_lost' END,
+            claim_no = CASE WHEN r.claim_no IS NULL THEN e.claim_no END, updated_at = %(now)s
+        FROM expired e LEFT JOIN revoked r ON r.claim_no = e.claim_no WHERE {same_message("m", "e")}
         RETURNING {key_of("m")}
         """,
         {"now": now, "stale": stale},
     ).fetchall()
-    unresolved.add(connection, [MessageId(*key) for key in lost], now)
-    return len(lost)
+    ids = [MessageId(*key) for key in expired]
+    unresolved.add(connection, ids, now)
+    frequency_caps.release(connection, ids)
+    return len(ids)
 
 
 def close_cancelled(connection: Connection, now: datetime) -> int:
-    """Close the chunks of cancelled campaigns in which nothing is claimed any more; returns their number."""
+    """Close the chunks of cancelled campaigns in which nothing is claimed any more; returns their number.
+
+    What became pending or waiting while the campaign was cancelled is cancelled here.
+    """
+    connection.execute(
+        f"""
+        UPDATE messages m SET state = 'cancelled', reason = 'cancelled', until = NULL, updated_at = %s
+        FROM campaigns c JOIN chunks k ON k.period = c.period AND k.campaign_no = c.no
+        WHERE c.state = 'cancelled' AND k.done_at IS NULL AND {same_chunk("m", "k")} AND m.state IN ('pending', 'held', 'waiting')
+        """,
+        (now,),
+    )
     return connection.execute(
         f"""
         UPDATE chunks d SET done_at = %s FROM campaigns c JOIN chunks k ON k.period = c.period AND k.campaign_no = c.no, {_PROGRESS}

@@ -61,11 +61,12 @@ class UnresolvedRow:
 
 
 def add(connection: Connection, refs: Sequence[MessageId], now: datetime) -> None:
-    """Add messages to those to ask about, in the transaction that marks them unresolved."""
+    """Add those of these messages that are unresolved to those to ask about, in the transaction that marks them so."""
     connection.execute(
         f"""
         INSERT INTO doubts ({KEY}, since, ask_at)
-        SELECT *, %(now)s::timestamptz, %(ask_at)s::timestamptz FROM unnest({KEY_ARRAYS})
+        SELECT {key_of("m")}, %(now)s::timestamptz, %(ask_at)s::timestamptz
+        FROM unnest({KEY_ARRAYS}) AS r ({KEY}) JOIN messages m ON {same_message("m", "r")} AND m.state = 'unresolved'
         ON CONFLICT ({KEY}) DO UPDATE SET since = excluded.since, ask_at = excluded.ask_at, asked = 0
         """,
         {"now": now, "ask_at": now + timedelta(seconds=FIRST_SECONDS), **key_arrays(refs)},

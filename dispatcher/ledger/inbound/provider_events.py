@@ -100,7 +100,8 @@ _UNSETTLED = f"""
     SELECT e.period, coalesce(e.chunk, 1) AS chunk, coalesce(e.row, 0) AS row, coalesce(e.leg, 0) AS leg, e.provider, e.id, e.kind,
            e.channel, e.code, e.receipt, e.again_seconds, e.again_max, e.strikes, e.at, m.state, m.recipient_id,
            {ENTITY} AS entity, {FALLBACK_SPEC} AS spec,
-           CASE e.channel WHEN 'email' THEN r.email_key WHEN 'sms' THEN r.phone_key WHEN 'whatsapp' THEN r.whatsapp_key END
+           coalesce(m.address_key, -- the address that was written to; messages of before migration 0002 do not have it
+               CASE e.channel WHEN 'email' THEN r.email_key WHEN 'sms' THEN r.phone_key WHEN 'whatsapp' THEN r.whatsapp_key END)
                AS address_key
     FROM provider_events e
     LEFT JOIN messages m ON {same_message("m", "e")}

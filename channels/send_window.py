@@ -1,0 +1,62 @@
+"""Until when the messages of a claim may be handed off, and which of them have been started.
+
+A claim gives one worker the right to send until a deadline. The worker may be frozen or slow meanwhile, so each hand-off asks
+`admit` at the last possible moment: where the transport is about to lend the body of a request to the connection. Past the
+deadline nothing more of the claim leaves.
+
+The clock counts the time that a machine sleeps, where the system has such a clock: a laptop that wakes must not send what was
+claimed before it fell asleep.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+Seconds: TypeAlias = Callable[[], float]
+
+
+def boot_seconds() -> float:
+    """Seconds since the machine started, sleep included. Never goes back, whatever happens to the date."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)  # Linux only
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
+
+
+def _always() -> bool:
+    return True
+
+
+@dataclass(slots=True)
+class SendWindow:
+    """The time in which the messages of one claim may be handed off. For one thread at a time, or for several.
+
+    `started` holds the ids of messages of which a byte may have left. `on_first` is called once, before the first of them: where it
+    answers False, nothing leaves.
+    """
+
+    deadline: float  # on `seconds`
+    seconds: Seconds = boot_seconds
+    on_first: Callable[[], bool] = _always
+    started: set[str] = field(default_factory=set)
+
+    def is_open(self) -> bool:
+        """Whether a message may still be handed off now."""
+        return self.seconds() < self.deadline
+
+    def left_seconds(self) -> float:
+        """How much of the time is left; 0 when it is over."""
+        return max(0.0, self.deadline - self.seconds())
+
+    def admit(self, ids: Iterable[str]) -> bool:
+        """The last look before the first byte of these messages leaves. False: it must not leave."""
+        if not self.is_open() or (not self.started and not self.on_first()):
+            return False
+        self.started.update(ids)
+        return self.is_open()  # `on_first` may have taken its time
+
+
+def window_of(seconds: float) -> SendWindow:
+    """A window that is open for so many seconds from now."""
+    return SendWindow(boot_seconds() + seconds)
