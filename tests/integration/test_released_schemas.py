@@ -22,7 +22,7 @@ from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import recipients
 from dispatcher.ledger.delivery import messages
 from dispatcher.ledger.maintenance import audit
-from dispatcher.ledger.migrations import HEAD, VERSIONS, migrate
+from dispatcher.ledger.migrations import VERSIONS, migrate
 from dispatcher.maintenance import retention, sweep
 from dispatcher.runtime.services import Services
 from tests.conftest import new_database
@@ -77,7 +77,7 @@ def test_old_specs_get_the_keys_that_came_later(services: Services) -> None:
     with lend(services.pool) as connection:
         for table in ("campaigns", "triggers"):
             wanted = "ARRAY['route', 'priority', 'send_at', 'expires_at', 'variants', 'offer_type']"
-            assert connection.execute(f"SELECT FROM {table} WHERE NOT spec ?& {wanted}").rowcount == 0  # noqa: S608
+            assert connection.execute(f"SELECT FROM {table} WHERE NOT spec ?& {wanted}").rowcount == 0
     assert all(due.priority is not None for due in scheduler.due_chunks(services))  # else it is taken for a trigger
 
 

@@ -34,5 +34,5 @@ def fill_ledger(url: str, revision: str) -> None:
         tables = owner.execute(
             "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND NOT relispartition AND relnamespace = 'public'::regnamespace"
         ).fetchall()
-        empty = [name for (name,) in tables if owner.execute(f'SELECT FROM "{name}" LIMIT 1').rowcount == 0]  # noqa: S608
+        empty = [name for (name,) in tables if owner.execute(f'SELECT FROM "{name}" LIMIT 1').rowcount == 0]
     assert not empty, f"no rows in {LEDGERS} for these tables of {revision}"
