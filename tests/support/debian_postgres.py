@@ -24,9 +24,18 @@ def debian_postgres() -> Iterator[str]:
     owner = account.owner(home / "data")
     account.make_folder(home / "data", owner)
     options = f"-k {home / 'data'} -c listen_addresses='' -c fsync=off"
-    initdb = [BIN / "initdb", "-D", home / "data", "-U", "dispatcher", "--auth=trust", "--encoding=UTF8", "--locale=C"]
+    initdb: list[str | Path] = [
+        BIN / "initdb",
+        "-D",
+        home / "data",
+        "-U",
+        "dispatcher",
+        "--auth=trust",
+        "--encoding=UTF8",
+        "--locale=C",
+    ]
     account.run(initdb, owner, home / "data")
-    server = [BIN / "pg_ctl", "-D", home / "data", "-w", "-s"]
+    server: list[str | Path] = [BIN / "pg_ctl", "-D", home / "data", "-w", "-s"]
     account.run([*server, "-l", home / "data" / "log", "-o", options, "start"], owner, home / "data")
     try:
         account.run([BIN / "createdb", "-h", home / "data", "-U", "dispatcher", "dispatcher"], owner, home / "data")

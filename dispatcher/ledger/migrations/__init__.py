@@ -9,7 +9,10 @@ from dispatcher.domain.errors import LedgerUnavailable
 HERE = Path(__file__).parent
 VERSIONS = HERE / "versions"
 HEAD = max(step.name[:4] for step in VERSIONS.glob("[0-9]*.py"))
-ROLE_MISSING = "an administrator has to run: CREATE ROLE dispatcher_worker; GRANT dispatcher_worker TO {login}; (where the role exists: GRANT only)"
+ROLE_MISSING = (
+    "an administrator has to run: CREATE ROLE dispatcher_worker; GRANT dispatcher_worker TO {login};"
+    " (only the second where the role exists)"
+)
 
 
 def migrate(database_url: str, revision: str = HEAD) -> None:
