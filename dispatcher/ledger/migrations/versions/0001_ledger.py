@@ -337,7 +337,7 @@ END $$;
 
 -- An erased person's chain goes whole, with the person's row: a chain of which a part is missing would look forged.
 -- This function had the clause SET dispatcher.retention = 'on', which only a superuser may write: no other owner could create the
--- schema. It is the only edit of this file. 0002 replaces the function by one that sets the parameter inside, so a migrated ledger is
+-- schema. It is the only edit of this file. 0002 replaces the function by one that sets the parameter inside: a migrated ledger is
 -- the same with and without the edit.
 CREATE FUNCTION forget_erased(before timestamptz, most integer) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS
