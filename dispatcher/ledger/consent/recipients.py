@@ -71,8 +71,9 @@ CREATE TEMPORARY TABLE IF NOT EXISTS incoming ON COMMIT DELETE ROWS AS
 SELECT id, {_NAMES}, consent_seal, now() AS said_at FROM recipients WITH NO DATA
 """
 _COPY = f"COPY incoming (id, {_NAMES}, consent_seal, said_at) FROM STDIN"
-# An erasure may commit at any moment before the row is locked. So the upsert itself looks whether the person is erased: the condition
-# is evaluated on the newest version of the row, under its lock.
+
+# An erasure may commit at any moment before the row is locked. So the upsert itself checks whether the person is erased: PostgreSQL
+# evaluates the condition on the newest version of the row, under its lock.
 _UPSERT = f"""
 INSERT INTO recipients AS r (id, {_NAMES}, consent_seal, created_at, updated_at)
 SELECT id, {_NAMES}, consent_seal, %(now)s, %(now)s FROM incoming ORDER BY id
