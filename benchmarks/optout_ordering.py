@@ -19,6 +19,7 @@ from dispatcher.intake.campaign import parse_campaign
 from dispatcher.intake.recipient_import import parse
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import events, recipients
+from dispatcher.ledger.consent.events import ConsentStatement, Provenance
 from dispatcher.ledger.maintenance import diagnostics
 from dispatcher.runtime.services import Services
 
@@ -115,7 +116,13 @@ def _opt_out(services: Services, recipient_id: str, rng: random.Random) -> Timed
     subject, value = rng.choice(OPT_OUTS)
     now = services.clock()
     with lend(services.pool) as connection:
-        events.record(connection, services.secret, recipient_id, [Change(subject, value)], "mobile", "race", "", now, now)
+        events.record(
+            connection,
+            services.secret,
+            ConsentStatement(recipient_id, (Change(subject, value),), now),
+            Provenance("mobile", "race"),
+            now,
+        )
     return TimedOptOut(recipient_id, COVERED[subject], time.time())
 
 

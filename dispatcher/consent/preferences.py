@@ -12,7 +12,7 @@ from dispatcher.domain.recipient import Choice
 from dispatcher.intake.campaign import ValidationContext
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import events
-from dispatcher.ledger.consent.events import ConsentEvent, Preferences, RecordResult
+from dispatcher.ledger.consent.events import ConsentEvent, ConsentStatement, Preferences, Provenance, RecordResult
 from dispatcher.ledger.partitions import ensure_period, period_of
 from dispatcher.runtime.services import Services
 
@@ -59,12 +59,8 @@ def record(services: Services, publish: Publish, change: PreferenceChange) -> Re
             recorded = events.record(
                 connection,
                 services.secret,
-                change.recipient_id,
-                change.changes,
-                change.source,
-                change.actor,
-                change.wording,
-                change.said_at or now,
+                ConsentStatement(change.recipient_id, tuple(change.changes), change.said_at or now),
+                Provenance(change.source, change.actor, change.wording),
                 now,
                 change.expected_version,
             )

@@ -15,7 +15,7 @@ from dispatcher.domain.recipient import GROUP_OF, Facts, Source
 from dispatcher.intake.campaign import ValidationContext
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.consent import events, recipients, suppressions
-from dispatcher.ledger.consent.events import ConsentStatement
+from dispatcher.ledger.consent.events import ConsentStatement, Provenance
 from dispatcher.ledger.consent.suppressions import Suppression
 from dispatcher.ledger.delivery import frequency_caps
 from dispatcher.ledger.delivery.scheduling import DueChunk
@@ -89,7 +89,9 @@ def opt_out(connection: Connection, secret: bytes, context: ValidationContext, r
     statements = [ConsentStatement(owner, off, now) for owner in sorted(owners)]
     ensure_period(connection, period_of(now))
     with connection.transaction():
-        recorded = events.record_all(connection, secret, statements, Source.PROVIDER, reported.provider, reported.code, now)
+        recorded = events.record_all(
+            connection, secret, statements, Provenance(Source.PROVIDER, reported.provider, reported.code), now
+        )
         due = [
             acknowledgement.acknowledge(connection, context, recipient_id, result.events, reported.entity)
             for recipient_id, result in recorded.items()

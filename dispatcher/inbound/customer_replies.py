@@ -18,7 +18,7 @@ from dispatcher.inbound import help_reply
 from dispatcher.intake.campaign import ValidationContext
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.consent import events, recipients, suppressions
-from dispatcher.ledger.consent.events import ConsentStatement
+from dispatcher.ledger.consent.events import ConsentStatement, Provenance
 from dispatcher.ledger.delivery.scheduling import DueChunk
 from dispatcher.ledger.inbound import inbound_messages, phone_owners, whatsapp_window
 from dispatcher.ledger.inbound.inbound_messages import InboundMessage
@@ -69,7 +69,7 @@ def handle_reply(services: Services, publish: Publish, message: InboundText) -> 
             recipients.lock(connection, [], [key])  # an erasure that commits meanwhile must not leave the text of the message
             owners = phone_owners.owners(connection, key)
             ids = [owner.id for owner in owners]
-            new = inbound_messages.take(connection, message.id, message.channel, key, ids, meaning, message.text, now)
+            new = inbound_messages.take(connection, message, key, ids, meaning, now)
             if new and message.channel is Channel.WHATSAPP:
                 whatsapp_window.open_window(connection, key, now)
             if new and meaning is ReplyMeaning.STOP:
@@ -125,7 +125,7 @@ def _stop(connection: Connection, secret: bytes, context: ValidationContext, req
     suppressions.suppress(connection, channel, request.address_key, ReplyMeaning.STOP, Source.INBOUND, now)
     off = (Change(f"channel:{GROUP_OF[channel]}", "off"),)
     statements = [ConsentStatement(recipient_id, off, request.said_at) for recipient_id in ids]
-    recorded = events.record_all(connection, secret, statements, Source.INBOUND, request.actor, "", now)
+    recorded = events.record_all(connection, secret, statements, Provenance(Source.INBOUND, request.actor), now)
     entity = phone_owners.last_entity(connection, ids, channel)
     return [
         acknowledgement.acknowledge(connection, context, recipient_id, result.events, entity)

@@ -38,6 +38,8 @@ def check_all() -> list[CheckResult]:
         return [CheckResult("configuration", ok=False, says=fault) for fault in error.faults]
     results = [CheckResult("configuration", ok=True, says=f"home {settings.home}")]
     results += [CheckResult("configuration", ok=True, says=f"note: {warning}") for warning in settings.warnings]
+    bound = f"nothing leaves later than {settings.send_deadline_seconds:g} s after its claim; a claim is lost after"
+    results.append(CheckResult("claims", ok=True, says=f"{bound} {settings.lease_seconds:g} s"))
     try:
         services = bootstrap.services()
     except InvalidPolicy as error:

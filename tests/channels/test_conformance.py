@@ -19,13 +19,14 @@ from channels.base import (
     Receipt,
     Rejected,
     Result,
+    StaleClaim,
     Throttled,
     Unavailable,
     Uncertain,
 )
 from channels.http import HttpRequest, HttpResponse, HttpTransport
 from channels.http_adapter import message_ids, send_all
-from channels.send_window import window_of
+from channels.send_window import SendWindow, window_of
 from tests.support.http_servers import Answer, http_answer, http_server
 from tests.support.provider_cases import ACCESS_TOKEN, HTTP_ADAPTERS, PROVIDER_CASES, SECRET_TEXT, ProviderCase
 
@@ -60,6 +61,13 @@ def test_each_message_of_a_batch_gets_its_own_receipt(case: ProviderCase) -> Non
 def test_an_empty_batch_sends_nothing(case: ProviderCase) -> None:
     with case.scenario("fine") as scenario:
         assert list(scenario.provider.send([], window_of(30))) == []
+
+
+def test_nothing_is_sent_after_the_deadline_of_a_claim(case: ProviderCase) -> None:
+    with case.scenario("fine") as scenario:
+        found = results(scenario.provider.send([case.outbound(1), case.outbound(2)], SendWindow(0.0, lambda: 1.0)))
+        assert scenario.arrived() == 0
+    assert {type(result) for result in found.values()} == {StaleClaim}
 
 
 def test_bad_messages_are_refused_and_others_are_sent(case: ProviderCase) -> None:

@@ -26,6 +26,7 @@ from dispatcher.intake.trigger import parse_trigger
 from dispatcher.ledger.campaigns import lifecycle
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import events, recipients, suppressions
+from dispatcher.ledger.consent.events import ConsentStatement, Provenance
 from dispatcher.ledger.delivery import claims, messages
 from dispatcher.ledger.delivery.claims import Claim, Settlement
 from dispatcher.ledger.keyed_hash import address_key
@@ -354,7 +355,9 @@ def test_an_opt_out_does_not_wait_for_a_worker_that_was_cut_off(services: Servic
             started, now = time.monotonic(), services.clock()
             with lend(services.pool) as connection:
                 change = Change("objection:marketing", "on")
-                events.record(connection, services.secret, "c-0", [change], "mobile", "tests", "", now, now)
+                events.record(
+                    connection, services.secret, ConsentStatement("c-0", (change,), now), Provenance("mobile", "tests"), now
+                )
             waited.append(time.monotonic() - started)
 
     with pytest.raises(LedgerUnavailable):

@@ -20,7 +20,7 @@ from dispatcher.domain.preferences import DEFAULTS, SWITCHES, VALUES, BadChoice,
 from dispatcher.domain.recipient import Choice, Device
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.consent import events, recipients, suppressions
-from dispatcher.ledger.consent.events import ConsentStatement
+from dispatcher.ledger.consent.events import ConsentStatement, Provenance
 from dispatcher.ledger.consent.hash_chain import START, event_hash, seal
 from dispatcher.ledger.consent.recipients import Recipient
 from dispatcher.ledger.keyed_hash import address_key
@@ -54,7 +54,7 @@ def ledger(database: str) -> Iterator[Connection]:
 def say(ledger: Connection, *said: tuple[str, str], at: datetime = NOW, source: str = "mobile") -> events.RecordResult:
     """Marie says something, and it is recorded at that moment."""
     asked = [Change(subject, value) for subject, value in said]
-    return events.record(ledger, SECRET, "c-1", asked, source, "app", "v1", at, at)
+    return events.record(ledger, SECRET, ConsentStatement("c-1", tuple(asked), at), Provenance(source, "app", "v1"), at)
 
 
 def values(ledger: Connection, recipient_id: str = "c-1") -> dict[str, str]:
@@ -67,7 +67,7 @@ def values(ledger: Connection, recipient_id: str = "c-1") -> dict[str, str]:
 def test_each_choice_is_an_event_with_its_proof(ledger: Connection) -> None:
     said_at = NOW - HOUR
     asked = [Change("offer:own", "standard")]
-    events.record(ledger, SECRET, "c-1", asked, "branch", "desk-7", "wording-3", said_at, NOW)
+    events.record(ledger, SECRET, ConsentStatement("c-1", tuple(asked), said_at), Provenance("branch", "desk-7", "wording-3"), NOW)
     say(ledger, ("offer:own", "none"), at=NOW + HOUR)
     first, second = events.history(ledger, "c-1")
     assert (first.seq, first.old_value, first.new_value, first.source) == (1, None, "standard", "branch")
@@ -103,7 +103,7 @@ def test_saying_the_same_again_changes_nothing(ledger: Connection) -> None:
 def test_what_we_knew_then_is_told_by_when_it_was_recorded(ledger: Connection) -> None:
     say(ledger, ("channel:email", "on"))
     late = [Change("channel:email", "off")]
-    events.record(ledger, SECRET, "c-1", late, "branch", "desk", "", NOW + HOUR, NOW + 3 * HOUR)
+    events.record(ledger, SECRET, ConsentStatement("c-1", tuple(late), NOW + HOUR), Provenance("branch", "desk"), NOW + 3 * HOUR)
     assert events.as_of(ledger, "c-1", NOW - HOUR) == {}
     assert events.as_of(ledger, "c-1", NOW + 2 * HOUR)["channel:email"].value == "on"
     assert events.as_of(ledger, "c-1", NOW + 3 * HOUR)["channel:email"].value == "off"
@@ -112,7 +112,9 @@ def test_what_we_knew_then_is_told_by_when_it_was_recorded(ledger: Connection) -
 def test_an_older_word_may_close_but_not_open(ledger: Connection) -> None:
     say(ledger, ("channel:email", "on"), ("channel:push", "off"), at=NOW)
     asked = [Change("channel:email", "off"), Change("channel:push", "on")]
-    recorded = events.record(ledger, SECRET, "c-1", asked, "live", "phone", "", NOW - HOUR, NOW + HOUR)
+    recorded = events.record(
+        ledger, SECRET, ConsentStatement("c-1", tuple(asked), NOW - HOUR), Provenance("live", "phone"), NOW + HOUR
+    )
     assert values(ledger) == {"channel:email": "off", "channel:push": "off"}
     assert recorded.outranked == (Change("channel:push", "on"),)
 
@@ -195,9 +197,18 @@ def test_words_that_come_together_are_chained_one_after_the_other(ledger: Connec
 def test_a_change_names_the_version_it_was_made_from(ledger: Connection) -> None:
     version = events.preferences(ledger, "c-1").version
     asked = [Change("channel:email", "on")]
-    events.record(ledger, SECRET, "c-1", asked, "touch", "web", "", NOW, NOW, expected_version=version)
+    events.record(
+        ledger, SECRET, ConsentStatement("c-1", tuple(asked), NOW), Provenance("touch", "web"), NOW, expected_version=version
+    )
     with pytest.raises(VersionConflict) as conflict:
-        events.record(ledger, SECRET, "c-1", asked, "touch", "web", "", NOW, NOW, expected_version=version)
+        events.record(
+            ledger,
+            SECRET,
+            ConsentStatement("c-1", tuple(asked), NOW),
+            Provenance("touch", "web"),
+            NOW,
+            expected_version=version,
+        )
     assert conflict.value.current == version + 1
 
 
@@ -207,14 +218,16 @@ def test_impossible_choices_are_refused(ledger: Connection) -> None:
     with pytest.raises(BadChoice, match="none, standard, tailored"):
         changes({"own": "on"})
     with pytest.raises(BadChoice, match="future"):
-        events.record(ledger, SECRET, "c-1", [], "live", "x", "", NOW + HOUR, NOW)
+        events.record(ledger, SECRET, ConsentStatement("c-1", (), NOW + HOUR), Provenance("live", "x"), NOW)
     with pytest.raises(UnknownRecipient):
-        events.record(ledger, SECRET, "nobody", [], "live", "x", "", NOW, NOW)
+        events.record(ledger, SECRET, ConsentStatement("nobody", (), NOW), Provenance("live", "x"), NOW)
 
 
 def test_many_words_at_once_leave_what_each_alone_would(ledger: Connection) -> None:
     words = [ConsentStatement("c-2", changes({"own": "tailored"}), NOW), ConsentStatement("c-1", changes({"kate": "none"}), NOW)]
-    results = events.record_all(ledger, SECRET, [*words, ConsentStatement("nobody", words[0].changes)], "import", "x", "", NOW)
+    results = events.record_all(
+        ledger, SECRET, [*words, ConsentStatement("nobody", words[0].changes)], Provenance("import", "x"), NOW
+    )
     assert results.keys() == {"c-1", "c-2"}
     assert values(ledger, "c-1") == {"offer:kate": "none"}
     assert values(ledger, "c-2") == {"offer:own": "tailored", **dict.fromkeys(SWITCHES, "on")}
@@ -284,7 +297,7 @@ def test_the_chain_shows_every_kind_of_tampering(ledger: Connection, database: s
     recipients.upsert(ledger, SECRET, [replace(MARIE, id=who) for who in people], "test", NOW)
     for hours, said in enumerate(({"email": True}, {"push": True}, {"email": False})):
         words = [ConsentStatement(who, changes(channels=said), NOW + hours * HOUR) for who in people]
-        events.record_all(ledger, SECRET, words, "mobile", "app", "", NOW + hours * HOUR)
+        events.record_all(ledger, SECRET, words, Provenance("mobile", "app"), NOW + hours * HOUR)
     assert events.verify(ledger, SECRET) == []
     ledger.execute("ALTER TABLE consent_events DISABLE TRIGGER ALL")
     with psycopg.connect(database, autocommit=True, cursor_factory=psycopg.ClientCursor) as tampering:
@@ -402,7 +415,9 @@ def test_a_no_stops_what_is_parked_in_its_scope_and_nothing_else(ledger: Connect
     for who, (said, reason, scope) in zip(people, STOPS, strict=True):
         assert refused(ledger, who) == set()
         asked = [Change(*item) for item in said]
-        recorded = events.record(ledger, SECRET, who, asked, "mobile", "app", "", NOW + HOUR, NOW + HOUR)
+        recorded = events.record(
+            ledger, SECRET, ConsentStatement(who, tuple(asked), NOW + HOUR), Provenance("mobile", "app"), NOW + HOUR
+        )
         assert refused(ledger, who) == scope, said
         assert {code for code, _ in reasons(ledger, who)} == ({reason} if reason else set())
         assert {proof for _, proof in reasons(ledger, who)} <= {event.evidence for event in recorded.events}

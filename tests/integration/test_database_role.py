@@ -27,6 +27,7 @@ from dispatcher.intake.campaign import parse_campaign
 from dispatcher.intake.trigger import parse_trigger
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import events, recipients
+from dispatcher.ledger.consent.events import ConsentStatement, Provenance
 from dispatcher.ledger.delivery import messages
 from dispatcher.ledger.maintenance import policies
 from dispatcher.policy import parse, shipped
@@ -156,7 +157,13 @@ def changed_since(services: Services) -> tuple[str, Services]:
     with lend(services.pool) as connection:
         now = services.clock()
         for subject, value in (("offer:own", "none"), ("objection:marketing", "on")):
-            events.record(connection, services.secret, "c-1", [Change(subject, value)], "mobile", "app", "", now, now)
+            events.record(
+                connection,
+                services.secret,
+                ConsentStatement("c-1", (Change(subject, value),), now),
+                Provenance("mobile", "app"),
+                now,
+            )
         policies.store_policy(connection, parse(text).digest, text)
     return text, replace(services, policy=parse(text), catalog=type(services.catalog)({}))
 

@@ -17,6 +17,7 @@ from dispatcher.inbound import customer_replies
 from dispatcher.intake.recipient import parse
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.consent import events, recipients, suppressions
+from dispatcher.ledger.consent.events import ConsentStatement, Provenance
 from dispatcher.ledger.consent.recipients import UpsertResult
 from dispatcher.ledger.delivery import frequency_caps
 from dispatcher.ledger.inbound import inbound_messages
@@ -112,7 +113,8 @@ def test_choices_devices_and_cool_downs_see_the_erasure(services: Services, data
     now = services.clock()
 
     def choose(connection: Connection) -> Any:
-        events.record(connection, services.secret, "anna", [Change("offer:own", "tailored")], "mobile", "app", "", now, now)
+        statement = ConsentStatement("anna", (Change("offer:own", "tailored"),), now)
+        events.record(connection, services.secret, statement, Provenance("mobile", "app"), now)
 
     def drop(connection: Connection) -> Any:
         return suppressions.drop_device(connection, "anna", "device-anna", now)

@@ -14,6 +14,7 @@ from psycopg import sql
 from dispatcher.domain.preferences import Change
 from dispatcher.ledger.connection import Connection, lend, open_pool
 from dispatcher.ledger.consent import events, recipients
+from dispatcher.ledger.consent.events import ConsentStatement, Provenance
 from dispatcher.ledger.consent.recipients import Recipient
 from dispatcher.ledger.migrations import migrate
 from dispatcher.ledger.partitions import ensure_period
@@ -38,7 +39,9 @@ def owner(database: str) -> Iterator[Connection]:
         for hours, said in enumerate(SAID):
             at = NOW + timedelta(hours=hours)
             for who in PEOPLE:
-                events.record(connection, SECRET, who, [Change(*said)], "mobile", "app", "v1", at, at)
+                events.record(
+                    connection, SECRET, ConsentStatement(who, (Change(*said),), at), Provenance("mobile", "app", "v1"), at
+                )
         yield connection
 
 
@@ -82,7 +85,9 @@ def test_a_login_of_the_workers_own_can_do_their_work_and_never_become_the_owner
         with open_pool(url) as pool, lend(pool) as worker:
             ensure_period(worker, 203001)
             recipients.upsert(worker, SECRET, [Recipient("carl", "customer", "fr")], "clerk", NOW)
-            events.record(worker, SECRET, "carl", [Change("channel:push", "on")], "live", "clerk", "", NOW, NOW)
+            events.record(
+                worker, SECRET, ConsentStatement("carl", (Change("channel:push", "on"),), NOW), Provenance("live", "clerk"), NOW
+            )
             assert events.verify(worker, SECRET) == []
             for statement in ("SET ROLE dispatcher", "SET SESSION AUTHORIZATION dispatcher"):
                 with pytest.raises(psycopg.errors.InsufficientPrivilege):

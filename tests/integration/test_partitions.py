@@ -23,6 +23,7 @@ from dispatcher.ledger import partitions
 from dispatcher.ledger.campaigns.audience import AudienceRow
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.consent import events
+from dispatcher.ledger.consent.events import ConsentStatement, Provenance
 from dispatcher.ledger.inbound import provider_events as provider_event_rows
 from dispatcher.maintenance import sweep
 from dispatcher.runtime.services import Services
@@ -69,7 +70,9 @@ def while_it_loads(services: Services, database: str, others_work: Services, loa
             assert provider_event_rows.store(connection, [event], now) == 1
             with connection.transaction():
                 said = [Change("channel:email", "off")]
-                recorded = events.record(connection, others_work.secret, "c-2", said, "mobile", "c-2", "", now, now)
+                recorded = events.record(
+                    connection, others_work.secret, ConsentStatement("c-2", tuple(said), now), Provenance("mobile", "c-2"), now
+                )
                 acknowledgement.acknowledge(connection, context, "c-2", recorded.events)
         scheduler.due_chunks(others_work)
         assert provider_events.settle_some(others_work, lambda _: None) == 1

@@ -42,6 +42,7 @@ from dispatcher.intake.trigger import parse_trigger
 from dispatcher.ledger.campaigns import lifecycle
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import events
+from dispatcher.ledger.consent.events import ConsentStatement, Provenance
 from dispatcher.ledger.delivery import claims, messages
 from dispatcher.ledger.delivery.claims import CampaignGate
 from dispatcher.ledger.delivery.messages import Message
@@ -83,7 +84,13 @@ def handed_over(services: Services, channel: Channel = Channel.PUSH) -> Outbound
 def say(services: Services, recipient_id: str, subject: str, value: str) -> None:
     with lend(services.pool) as connection:
         now = services.clock()
-        events.record(connection, services.secret, recipient_id, [Change(subject, value)], "mobile", "tests", "", now, now)
+        events.record(
+            connection,
+            services.secret,
+            ConsentStatement(recipient_id, (Change(subject, value),), now),
+            Provenance("mobile", "tests"),
+            now,
+        )
 
 
 # -- who gets what -----------------------------------------------------------------------------------------------------

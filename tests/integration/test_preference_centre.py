@@ -17,6 +17,7 @@ from dispatcher.domain.preferences import OFFERS, SWITCHES, VALUES, Change, reso
 from dispatcher.domain.recipient import LANGUAGES, Choice, Source
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import events, recipients
+from dispatcher.ledger.consent.events import ConsentStatement, Provenance
 from dispatcher.web.pages.customer import TEXTS
 from dispatcher.web.public.link_route import SubmittedForm
 from dispatcher.web.public.preferences import DAYS, OBJECTION, requested_changes
@@ -131,7 +132,13 @@ def record(visits: Visits, change: Change) -> None:
     """The person speaks elsewhere."""
     now = visits.clock()
     with lend(visits.services.pool) as connection:
-        events.record(connection, visits.services.secret, "c-1", [change], Source.BRANCH, "teller", "", now, now)
+        events.record(
+            connection,
+            visits.services.secret,
+            ConsentStatement("c-1", (change,), now),
+            Provenance(Source.BRANCH, "teller"),
+            now,
+        )
 
 
 # -- who gets in -------------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from dispatcher.ledger import partitions
 from dispatcher.ledger.campaigns import lifecycle
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import events, recipients
+from dispatcher.ledger.consent.events import ConsentStatement, Provenance
 from dispatcher.ledger.maintenance import audit
 from dispatcher.maintenance import retention
 from dispatcher.runtime.services import Services
@@ -135,9 +136,21 @@ def test_prospects_who_tell_us_nothing_for_five_years_are_erased_and_customers_a
     clock.now = datetime(2030, 1, 1, tzinfo=UTC)
     with lend(services.pool) as connection:
         word = [Change("channel:email", "off")]
-        events.record(connection, services.secret, "spoke", word, "mobile", "tests", "", clock.now, clock.now)
+        events.record(
+            connection,
+            services.secret,
+            ConsentStatement("spoke", tuple(word), clock.now),
+            Provenance("mobile", "tests"),
+            clock.now,
+        )
         word = [Change("channel:sms_whatsapp", "off")]
-        events.record(connection, services.secret, "silent", word, "import", "tests", "", clock.now, clock.now)
+        events.record(
+            connection,
+            services.secret,
+            ConsentStatement("silent", tuple(word), clock.now),
+            Provenance("import", "tests"),
+            clock.now,
+        )
     assert clear(services) == {}
     clock.now = datetime(2031, 11, 25, tzinfo=UTC)
     assert clear(services) == {"prospects without a sign of life": 1}

@@ -30,6 +30,7 @@ from dispatcher.intake.trigger import parse_trigger
 from dispatcher.ledger.campaigns import lifecycle
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import events
+from dispatcher.ledger.consent.events import ConsentStatement, Provenance
 from dispatcher.ledger.delivery import claims, messages
 from dispatcher.ledger.delivery.messages import Message
 from dispatcher.maintenance import sweep
@@ -290,12 +291,24 @@ def test_a_later_leg_is_decided_anew(services: Services, clock: Clock) -> None:
     work(services)
     with lend(services.pool) as connection:
         now = clock.now
-        events.record(connection, services.secret, "c-1", [Change("channel:email", "off")], "mobile", "tests", "", now, now)
+        events.record(
+            connection,
+            services.secret,
+            ConsentStatement("c-1", (Change("channel:email", "off"),), now),
+            Provenance("mobile", "tests"),
+            now,
+        )
     news(services, legs(services, "c-1")[0], EventKind.FAILED, "x")
     work(services)
     assert told(services) == [("push", "failed"), ("sms", "accepted")]
     with lend(services.pool) as connection:
-        events.record(connection, services.secret, "c-1", [Change("offer:own", "none")], "mobile", "tests", "", now, now)
+        events.record(
+            connection,
+            services.secret,
+            ConsentStatement("c-1", (Change("offer:own", "none"),), now),
+            Provenance("mobile", "tests"),
+            now,
+        )
     submit(services, ["c-1"], "summer", **FALLBACK)
     work(services)
     assert states(services, "summer") == {"refused": 1}
@@ -644,7 +657,13 @@ def test_each_partner_s_own_no_wins_and_the_other_may_have_the_message(services:
     couple(services)
     with lend(services.pool) as connection:
         now = services.clock()
-        events.record(connection, services.secret, "c-1", [Change("offer:own", "none")], "mobile", "tests", "", now, now)
+        events.record(
+            connection,
+            services.secret,
+            ConsentStatement("c-1", (Change("offer:own", "none"),), now),
+            Provenance("mobile", "tests"),
+            now,
+        )
     submit(services, ["c-1", "c-2"], one_per_household=True)
     work(services)
     assert balance(services).reasons == {"choice_none": 1}
@@ -712,7 +731,11 @@ def test_a_rehearsal_as_of_the_past_knows_what_had_been_said_and_sent_by_then(se
     work(services)
     with lend(services.pool) as connection:
         events.record(
-            connection, services.secret, "c-2", [Change("offer:own", "none")], "mobile", "tests", "", clock.now, clock.now
+            connection,
+            services.secret,
+            ConsentStatement("c-2", (Change("offer:own", "none"),), clock.now),
+            Provenance("mobile", "tests"),
+            clock.now,
         )
     asked = form(["c-1", "c-2"], "summer")
     moments = {"now": None, "then": then, "before": then - timedelta(hours=2)}

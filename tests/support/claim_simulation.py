@@ -33,6 +33,7 @@ from dispatcher.domain.preferences import Change
 from dispatcher.intake.campaign import parse_campaign
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import events
+from dispatcher.ledger.consent.events import ConsentStatement, Provenance
 from dispatcher.maintenance.sweep import sweep
 from dispatcher.runtime.services import EngineConfig, Services
 from tests.support.services import NOON, Clock, add_people, person
@@ -313,7 +314,13 @@ class Simulation:
         now = self.clock()
         change = Change("objection:marketing", "on")
         with lend(self.pool) as connection:  # type: ignore[arg-type]
-            events.record(connection, self.services.secret, recipient_id, [change], "mobile", "simulation", "", now, now)
+            events.record(
+                connection,
+                self.services.secret,
+                ConsentStatement(recipient_id, (change,), now),
+                Provenance("mobile", "simulation"),
+                now,
+            )
         self.opted_out[recipient_id] = self.now
 
     def _cancel(self) -> None:

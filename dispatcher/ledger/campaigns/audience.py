@@ -71,6 +71,8 @@ class AudienceLoader:
         self._size = chunk_size(spec)
         self.taken = 0
         self.invalid = 0
+        # The caller reads a file between two batches, and holds no person's row: it may be slower than other transactions.
+        connection.execute("SET LOCAL idle_in_transaction_session_timeout = '60s'")
         connection.execute(_STAGE)
 
     @property

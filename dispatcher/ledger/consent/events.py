@@ -37,6 +37,7 @@ __all__ = [
     "ConsentEvent",
     "ConsentStatement",
     "Preferences",
+    "Provenance",
     "RecordResult",
     "as_of",
 ]
@@ -50,6 +51,15 @@ class ConsentStatement:
     recipient_id: str
     changes: tuple[Change, ...]
     said_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where a choice comes from: the source, who recorded it, and the version of the text that the person saw ("" for none)."""
+
+    source: str
+    actor: str
+    wording: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,38 +93,27 @@ class _Person:
 def record(
     connection: Connection,
     secret: bytes,
-    recipient_id: str,
-    changes: Sequence[Change],
-    source: str,
-    actor: str,
-    wording: str,
-    said_at: datetime,
+    statement: ConsentStatement,
+    provenance: Provenance,
     now: datetime,
     expected_version: int | None = None,
 ) -> RecordResult:
     """Record one person's choices and refuse the messages that they forbid, in one transaction.
 
-    `wording` is the version of the text that the person saw. Raises `UnknownRecipient`, `BadChoice` for a `said_at` in the future,
-    and `VersionConflict` where `expected_version` is given and is not the version now.
+    Raises `UnknownRecipient`, `BadChoice` for a `said_at` in the future, and `VersionConflict` where `expected_version` is given
+    and is not the version now.
     """
     with connection.transaction():
-        people = _lock(connection, [recipient_id])
+        people = _lock(connection, [statement.recipient_id])
         if not people:
-            raise UnknownRecipient(recipient_id)
+            raise UnknownRecipient(statement.recipient_id)
         if expected_version is not None and people[0].version != expected_version:
             raise VersionConflict(people[0].version)
-        statement = ConsentStatement(recipient_id, tuple(changes), said_at)
-        return record_all(connection, secret, [statement], source, actor, wording, now)[recipient_id]
+        return record_all(connection, secret, [statement], provenance, now)[statement.recipient_id]
 
 
 def record_all(
-    connection: Connection,
-    secret: bytes,
-    statements: Iterable[ConsentStatement],
-    source: str,
-    actor: str,
-    wording: str,
-    now: datetime,
+    connection: Connection, secret: bytes, statements: Iterable[ConsentStatement], provenance: Provenance, now: datetime
 ) -> dict[str, RecordResult]:
     """Record the choices of many people, one statement each, in one transaction; unknown people are left out."""
     by_person = {statement.recipient_id: statement for statement in statements}
@@ -131,7 +130,7 @@ def record_all(
                 ConsentEvent(
                     next(numbers), person.id, person.seq + place, change.subject,
                     person.choices.get(change.subject, {}).get("value"), change.value,
-                    source, actor, wording, statement.said_at or now, now,
+                    provenance.source, provenance.actor, provenance.wording, statement.said_at or now, now,
                 )
                 for place, change in enumerate(changes.accepted, start=1)
             )  # fmt: skip

@@ -16,7 +16,7 @@ from dispatcher.domain.preferences import OFFERS, Change
 from dispatcher.domain.recipient import Device, Source
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.consent import events, revoke_pending
-from dispatcher.ledger.consent.events import ConsentStatement
+from dispatcher.ledger.consent.events import ConsentStatement, Provenance
 from dispatcher.ledger.consent.hash_chain import seal
 from dispatcher.ledger.consent.revoke_pending import OptOut
 from dispatcher.ledger.keyed_hash import address_key
@@ -100,7 +100,7 @@ def upsert(connection: Connection, secret: bytes, batch: Sequence[Recipient], ac
         written: dict[str, bool] = dict(connection.execute(_UPSERT, {"now": now}).fetchall())
         erased = {row[0] for row in connection.execute(_ERASED)}
         statements = [ConsentStatement(r.id, r.changes, r.said_at) for r in batch if r.changes and r.id not in erased]
-        recorded = events.record_all(connection, secret, statements, Source.IMPORT, actor, "", now) if statements else {}
+        recorded = events.record_all(connection, secret, statements, Provenance(Source.IMPORT, actor), now) if statements else {}
         connection.execute("TRUNCATE incoming")  # for a caller whose own transaction goes on
     new = {recipient_id for recipient_id, inserted in written.items() if inserted}
     changed = (written.keys() | {recipient_id for recipient_id, result in recorded.items() if result.events}) - new
@@ -275,7 +275,7 @@ def erase(connection: Connection, secret: bytes, recipient_id: str, actor: str, 
             connection, [OptOut(recipient_id, ReasonCode.ERASED, f"erased:{now.isoformat()}", service_too=True)], now
         )
         ended = [Change(subject, Mode.NONE) for subject in OFFERS if subject in row[0]]
-        events.record(connection, secret, recipient_id, ended, Source.ERASURE, actor, "", now, now)
+        events.record(connection, secret, ConsentStatement(recipient_id, tuple(ended), now), Provenance(Source.ERASURE, actor), now)
         for statement in (_CLEAR_EVENTS, _DELETE_SOFT_BOUNCES, _DELETE_WHATSAPP_WINDOWS, _ERASE):
             connection.execute(statement, {"id": recipient_id, "now": now})
         connection.execute(EMPTY_JOBS, {"id": recipient_id})

@@ -439,7 +439,7 @@ def start(connection: Connection, number: int) -> bool:
     return row is not None and not row[0]
 
 
-def forget_starts(connection: Connection, before: datetime) -> int:
+def prune_starts(connection: Connection, before: datetime) -> int:
     """Remove the starts of claims that ended long ago without a settle; returns their number."""
     return connection.execute("DELETE FROM claim_starts WHERE at < %s", (before,)).rowcount
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from channels.base import Channel
+from channels.base import Channel, InboundText
 from dispatcher.domain.opt_out_keywords import ReplyMeaning
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.inbound.whatsapp_window import WINDOW
@@ -33,12 +33,10 @@ class InboundMessage:
 
 def take(
     connection: Connection,
-    text_id: str,
-    channel: Channel,
+    message: InboundText,
     address_key: bytes,
     recipients: Sequence[str],
     meaning: ReplyMeaning,
-    words: str,
     now: datetime,
 ) -> bool:
     """Store a message under the provider's id; False where it was stored before. The text of a clear one is not stored."""
@@ -46,7 +44,15 @@ def take(
         connection.execute(
             "INSERT INTO inbound_texts (id, channel, address_key, recipients, meaning, words, received_at)"
             " VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
-            (text_id, channel, address_key, list(recipients), meaning, words if meaning is ReplyMeaning.UNCLEAR else None, now),
+            (
+                message.id,
+                message.channel,
+                address_key,
+                list(recipients),
+                meaning,
+                message.text if meaning is ReplyMeaning.UNCLEAR else None,
+                now,
+            ),
         ).rowcount
     )
 
