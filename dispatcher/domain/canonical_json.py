@@ -1,0 +1,45 @@
+"""One form for JSON that says the same: what the digests of submissions are computed over. Pure.
+
+The order of keys does not count, 9000.0 is 9000, and an instant is the same in every zone.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+# RFC 3339 with a zone, as people and machines write it. Other texts count as they are.
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d([.,]\d{1,6})?)?([Zz]|[+-]\d\d:?\d\d)")
+_INSTANT_LENGTH_MIN = len("2026-11-23T11:00Z")
+
+
+def canonical_json(value: Any) -> bytes:
+    """The canonical JSON of a value; equal for values that say the same."""
+    return json.dumps(canonical(value), sort_keys=True, separators=(",", ":")).encode()
+
+
+def canonical(value: Any) -> Any:
+    """The value with numbers, instants and containers in one form."""
+    if isinstance(value, str):
+        return _text(value) if len(value) >= _INSTANT_LENGTH_MIN and value[4] == "-" else value
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else value
+    if isinstance(value, Mapping):
+        return {str(key): canonical(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [canonical(each) for each in value]
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return value.astimezone(UTC).isoformat()
+    return value if value is None or isinstance(value, int) else str(value)
+
+
+def _text(text: str) -> str:
+    if _INSTANT.fullmatch(text):
+        try:
+            return datetime.fromisoformat(text.upper().replace(",", ".")).astimezone(UTC).isoformat()
+        except (ValueError, OverflowError):
+            pass  # such as the 30th of February
+    return text
