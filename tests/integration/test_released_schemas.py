@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dispatcher.campaigns import scheduler, submission
-from dispatcher.campaigns.submission import SubmitStatus
+from dispatcher.campaigns.submission import KeyConflict, SubmitStatus
 from dispatcher.delivery import explanation
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.message_id import MessageId
@@ -91,6 +91,13 @@ def test_the_program_goes_on_with_it(services: Services) -> None:
         submit(services, "later", "karel", "lies", "anna", send_at="2026-11-24T09:00:00Z", rate_per_second=100)
         is SubmitStatus.CONFLICT
     )
+
+    again = {"send_at": "2026-11-24T09:00:00Z", "rate_per_second": 100.0, "expires_at": "2026-12-24T09:00:00+01:00"}
+    assert submit(services, "later", "karel", "lies", "anna", **again) is SubmitStatus.KNOWN  # its digest is of version 1
+    job = {"key": "k-1", "recipient": "iris", "template": "loan_offer", "data": OFFER, "channels": ["push", "email"]}
+    assert not submission.accept_trigger(services, {**job, "fallback_after_seconds": 7200}).fresh
+    with pytest.raises(KeyConflict):
+        submission.accept_trigger(services, job)
 
     services.clock.now = datetime(2026, 11, 26, 11, 0, tzinfo=UTC)  # after quiet hours, retries and `send_at`
     submit(services, "new", "anna", "jan")
