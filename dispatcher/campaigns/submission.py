@@ -1,4 +1,4 @@
-"""Accept campaigns and triggers: each whole or not at all, and each id or key once."""
+"""Accept campaigns and triggers: completely or not at all, and only once per id or key."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class KeyConflict(BadInput):
 
 
 class SubmitStatus(StrEnum):
-    """What became of a submission."""
+    """The result of a submission."""
 
     NEW = "new"
     KNOWN = "known"  # the same id with the same content: nothing was done again
@@ -76,7 +76,7 @@ def submit(services: Services, submission: Submission, progress: Progress = lamb
     """Accept a campaign with its whole audience, or nothing of it. It starts when its time comes.
 
     `by` names the submitter. A campaign with a large audience waits until somebody else releases it.
-    Raises `BadInput`, also for a template without approval and for a file that becomes unreadable half-way, and
+    Raises `BadInput`, also for a template without approval and for a file of which a later part cannot be read, and
     `LedgerUnavailable`.
     """
     now = services.clock()

@@ -124,6 +124,8 @@ def list_(limit: Annotated[int, typer.Option(min=1)] = 50, as_json: Json = False
     lines = [campaign_line(campaign) for campaign in overview.newest(bootstrap.services(), limit)]
     if as_json:
         print_json(lines)
+    elif not lines:
+        out.print("no campaign yet")
     else:
         names = ("id", "state", "template", "audience", "invalid", "created", "started", "finished")
         rows("", names, [tuple(line.values()) for line in lines])
@@ -186,7 +188,7 @@ def release(
     by: Annotated[str, typer.Option(help="Who releases it: somebody else than the submitter.")],
     as_json: Json = False,
 ) -> None:
-    """Let a large campaign start, as the second person that it needs."""
+    """Let a large campaign start: the second person confirms it."""
     _act(campaign_id, CampaignAction.RELEASE, by, as_json)
 
 
@@ -204,7 +206,7 @@ def resume(campaign_id: CampaignId, as_json: Json = False) -> None:
 
 @app.command()
 def cancel(campaign_id: CampaignId, as_json: Json = False) -> None:
-    """Stop for good: messages that are not sent yet become `cancelled`."""
+    """Stop a campaign finally: messages that are not sent yet become `cancelled`."""
     _act(campaign_id, CampaignAction.CANCEL, _account(), as_json)
 
 

@@ -1,4 +1,4 @@
-"""What customers answer by SMS or WhatsApp: obey STOP and START, answer HELP, keep the unclear messages for an employee."""
+"""Customers' replies by SMS or WhatsApp: apply STOP and START, answer HELP, keep the unclear ones for an employee."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def waiting(services: Services, limit: int) -> list[InboundMessage]:
 
 
 def resolve(services: Services, publish: Publish, message_id: str, by: str, stop: bool) -> bool:
-    """Take an unclear message off the list, and obey it as a STOP if it was one. Returns False where it is not on the list."""
+    """Take an unclear message off the list, and apply it as a STOP if it was one. Returns False where it is not on the list."""
     now = services.clock()
     dues: list[DueChunk | None] = []
     with lend(services.pool) as connection:

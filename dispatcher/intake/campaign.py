@@ -13,12 +13,13 @@ from pydantic import BaseModel, Field, StringConstraints, create_model
 
 from channels.base import Channel
 from dispatcher.content import Catalog, Template
-from dispatcher.domain.campaign import CampaignOptions, Spec
+from dispatcher.domain.campaign import Spec
+from dispatcher.domain.campaign_options import CampaignOptions
 from dispatcher.domain.canonical_json import canonical_json
 from dispatcher.domain.spelling import did_you_mean
 from dispatcher.intake.audience import Id, inline, read_audience
 from dispatcher.intake.errors import BadInput, InputError, StrictModel, read_yaml, validate
-from dispatcher.intake.options import form_fields, options_of
+from dispatcher.intake.form_fields import form_fields, options_of
 from dispatcher.ledger.campaigns.audience import AudienceError, AudienceRow
 from dispatcher.policy import Policy
 
@@ -29,7 +30,7 @@ NO_FALLBACK = "needs route first and a second channel to fall back to"
 
 
 class CampaignFields(StrictModel):
-    """The fields of a campaign form beside its options."""
+    """The fields of a campaign form other than its options."""
 
     id: Id
     template: str | None = None
@@ -162,9 +163,9 @@ def _templates(form: CampaignFields, file: str, lines: Mapping[str, int], catalo
 
 
 def _channels(form: CampaignFields, templates: Sequence[Template]) -> tuple[Channel, ...]:
-    """The channels asked for, or all that every template is written for."""
-    asked = form.channels or [name for name in templates[0].channels if all(name in other.channels for other in templates)]
-    return tuple(dict.fromkeys(asked))
+    """The requested channels, or all channels for which every template is written."""
+    requested = form.channels or [name for name in templates[0].channels if all(name in other.channels for other in templates)]
+    return tuple(dict.fromkeys(requested))
 
 
 def find_template(name: str, file: str, line: int, catalog: Catalog) -> Template:

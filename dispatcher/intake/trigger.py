@@ -10,17 +10,18 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, StringConstraints, create_model
 
-from dispatcher.domain.campaign import Spec, TriggerOptions
+from dispatcher.domain.campaign import Spec
+from dispatcher.domain.campaign_options import TriggerOptions
 from dispatcher.domain.canonical_json import canonical_json
 from dispatcher.intake.audience import Id, unstorable
 from dispatcher.intake.campaign import NO_FALLBACK, Channels, ValidationContext, find_template, missing_channels
 from dispatcher.intake.errors import BadInput, InputError, StrictModel, validate
-from dispatcher.intake.options import form_fields, options_of
+from dispatcher.intake.form_fields import form_fields, options_of
 from dispatcher.ledger.campaigns.audience import AudienceRow
 
 
 class TriggerFields(StrictModel):
-    """The fields of a trigger form beside its options."""
+    """The fields of a trigger form other than its options."""
 
     key: Annotated[str, StringConstraints(min_length=1, max_length=200)]
     recipient: Id

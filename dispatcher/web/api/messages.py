@@ -21,7 +21,7 @@ from dispatcher.web.api import schemas
 from dispatcher.web.api.authorization import needs
 from dispatcher.web.api.openapi import body
 from dispatcher.web.api_keys import Right
-from dispatcher.web.dependencies import JsonObject, PublisherHere, ServicesHere, publish_or_leave
+from dispatcher.web.dependencies import JsonObject, PublisherDependency, ServicesDependency, publish_or_defer
 from dispatcher.web.errors import problem_responses
 
 IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", pattern=r'^"?[!#-~]{1,200}"?$')]
@@ -33,7 +33,11 @@ router = APIRouter(prefix="/messages", tags=["messages"], dependencies=[Depends(
     "", status_code=202, responses=problem_responses(409, 422), openapi_extra=body(TriggerForm, "Message", optional=("key",))
 )
 def send_message(
-    form: JsonObject, services: ServicesHere, broker: PublisherHere, response: Response, idempotency_key: IdempotencyKey = None
+    form: JsonObject,
+    services: ServicesDependency,
+    broker: PublisherDependency,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
 ) -> schemas.MessageAccepted:
     """Accept one message, to be sent at once; its key is in the body or in `Idempotency-Key`.
 
@@ -48,20 +52,22 @@ def send_message(
     except KeyConflict as error:
         raise HTTPException(HTTPStatus.CONFLICT, "this key was used before, with other content") from error
     if place.fresh:
-        publish_or_leave(broker.publish, [submission.chunk_of(place)])
+        publish_or_defer(broker.publish, [submission.chunk_of(place)])
     message_id = str(submission.message_id_of(place))
     response.headers["Location"] = f"/v1/messages/{message_id}"
     return schemas.MessageAccepted(id=message_id)
 
 
 @router.get("/{message_id}", response_model=schemas.MessageBody, responses=problem_responses(404))
-def show_message(message_id: str, services: ServicesHere) -> dict[str, Any]:
+def show_message(message_id: str, services: ServicesDependency) -> dict[str, Any]:
     """A message, the decision behind it, and the provider's delivery reports."""
     return serializers.message_view(_message(services, message_id))
 
 
 @router.get("/{message_id}/explanation", response_model=schemas.ExplanationBody, responses=problem_responses(404, 422))
-def explain_message(message_id: str, services: ServicesHere, language: Literal["nl", "fr", "de", "en"] = "en") -> dict[str, Any]:
+def explain_message(
+    message_id: str, services: ServicesDependency, language: Literal["nl", "fr", "de", "en"] = "en"
+) -> dict[str, Any]:
     """Why a message was sent or not, in sentences for the customer, by the decision as it was taken."""
     message = _message(services, message_id)
     return serializers.explanation_view(message, explain_to_customer(services, message, language))

@@ -1,4 +1,4 @@
-"""`dispatcher demo`, `up`, `check`, `sandbox` and `new-key`: commands about the whole machine."""
+"""`dispatcher demo`, `up`, `check`, `sandbox` and `new-key`: commands about the whole installation."""
 
 from __future__ import annotations
 
