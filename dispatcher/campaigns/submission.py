@@ -11,7 +11,7 @@ from typing import Any
 
 from dispatcher.campaigns.template_approval import approval_errors
 from dispatcher.domain.message_id import MessageId
-from dispatcher.intake.campaign import CampaignRequest, Submission, ValidationContext, check
+from dispatcher.intake.campaign import CampaignRequest, Submission, ValidationContext, check_campaign
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.intake.trigger import Trigger, check_trigger, read_trigger
 from dispatcher.ledger.campaigns import audience, lifecycle
@@ -59,17 +59,17 @@ def accept(services: Services, request: CampaignRequest, progress: Progress = la
     with lend(services.pool) as connection:
         stored = lifecycle.submission_of(connection, request.id)
     if stored is None:
-        return submit(services, check(request, validation_context(services)), progress, by)
+        return submit(services, check_campaign(request, validation_context(services)), progress, by)
     at_that_time = ValidationContext(services.catalog, services.policy, stored.created_at)
     if stored.version == 1 or request.rows is None:
-        return _compare(stored, check(request, at_that_time))
+        return _compare(stored, check_campaign(request, at_that_time))
     for row in request.rows:
         request.digest.add(row)
     if request.digest.value == stored.digest:
         return SubmitResult(SubmitStatus.KNOWN)
     if not request.digest.has_same_rows(stored.digest):
         return SubmitResult(SubmitStatus.CONFLICT)
-    return _result(check(request, at_that_time).spec == stored.spec)  # a default that is written out is the same
+    return _result(check_campaign(request, at_that_time).spec == stored.spec)  # a default that is written out is the same
 
 
 def submit(services: Services, submission: Submission, progress: Progress = lambda _: None, by: str = "") -> SubmitResult:

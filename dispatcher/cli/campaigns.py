@@ -19,8 +19,7 @@ from dispatcher.cli.broker import start_due
 from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, err, fail, out, pairs, print_json, progress, rows
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.message import State
-from dispatcher.intake.campaign import check as check_request
-from dispatcher.intake.campaign import read_request
+from dispatcher.intake.campaign import check_campaign, read_request
 from dispatcher.runtime import bootstrap
 from dispatcher.runtime.services import Services
 from dispatcher.web.serializers import campaign_line, campaign_view, dry_run_view
@@ -51,12 +50,8 @@ def submit(
     parsed = read_request(file, audience)
     if dry_run_only:
         moment = as_of.replace(tzinfo=UTC) if as_of else None
-        _show_dry_run(
-            dry_run_view(
-                parsed.id, dry_run.dry_run(services, check_request(parsed, submission.validation_context(services)), moment)
-            ),
-            as_json,
-        )
+        checked = check_campaign(parsed, submission.validation_context(services))
+        _show_dry_run(dry_run_view(parsed.id, dry_run.dry_run(services, checked, moment)), as_json)
         return
     if as_of:
         fail("--as-of needs --dry-run: a real campaign is sent now", BAD_INPUT)

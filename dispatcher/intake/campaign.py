@@ -120,7 +120,7 @@ def parse_request(form: Mapping[str, Any]) -> CampaignRequest:
 
 def parse_campaign(form: Mapping[str, Any], context: ValidationContext) -> Submission:
     """A campaign from JSON, checked. Raises BadInput."""
-    return check(parse_request(form), context)
+    return check_campaign(parse_request(form), context)
 
 
 def _request(form: Mapping[str, Any], file: str, lines: Mapping[str, int], audience: Path | None) -> CampaignRequest:
@@ -131,7 +131,7 @@ def _request(form: Mapping[str, Any], file: str, lines: Mapping[str, int], audie
     return CampaignRequest(parsed, rows, SubmissionDigest(parsed), file, lines)
 
 
-def check(request: CampaignRequest, context: ValidationContext) -> Submission:
+def check_campaign(request: CampaignRequest, context: ValidationContext) -> Submission:
     """The campaign, checked against templates, policy and clock. Raises BadInput."""
     parsed, file, lines = request.form, request.file, request.lines
     options = options_of(parsed, CampaignOptions)

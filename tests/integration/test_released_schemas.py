@@ -34,7 +34,7 @@ EVENING = NOON.replace(hour=21)
 RETAINED = {
     "campaigns' variables": 1,
     "triggers' variables": 2,
-    "prospects without a sign of life": 1,
+    "prospects without any contact": 1,
     "months of decisions": 1,
     "consent events of erased people": 1,
 }
