@@ -34,9 +34,8 @@ from dispatcher.delivery import reconciliation
 from dispatcher.delivery.pipeline import run_chunk
 from dispatcher.domain.errors import LedgerUnavailable
 from dispatcher.inbound import provider_events
-from dispatcher.intake.campaign import parse_campaign
+from dispatcher.intake.campaign import parse_request
 from dispatcher.intake.errors import BadInput
-from dispatcher.intake.trigger import parse_trigger
 from dispatcher.maintenance import retention, sweep
 from dispatcher.runtime import bootstrap
 from dispatcher.runtime.logs import configure_logs
@@ -277,8 +276,8 @@ def publish_events() -> None:
 @app.task(name="dispatcher.submit_campaign", base=RedactedTask, throws=(BadInput,))
 def submit_campaign(campaign: Mapping[str, Any]) -> None:
     """Accept a campaign: the fields of a campaign file, its audience inline or as a file that the worker can read."""
-    parsed = parse_campaign(campaign, submission.validation_context(services()))
-    result = submission.submit(services(), parsed, by="celery")
+    parsed = parse_request(campaign)
+    result = submission.accept(services(), parsed, by="celery")
     log.info("campaign submitted", campaign=parsed.id, status=result.status, audience=result.audience)
     publish(scheduler.due_chunks(services()))
 
@@ -287,7 +286,7 @@ def submit_campaign(campaign: Mapping[str, Any]) -> None:
 def trigger(job: Mapping[str, Any]) -> None:
     """Accept one job and send it at once: {"key", "recipient", "template", "data"} and, optional, "channels", "expires_at",
     "fallback_after_seconds"."""
-    place = submission.take_trigger(services(), parse_trigger(job, submission.validation_context(services())))
+    place = submission.accept_trigger(services(), job)
     run_chunk(services(), place.period, place.chunk)
 
 

@@ -19,7 +19,7 @@ from dispatcher.cli.broker import start_due
 from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, err, fail, out, pairs, print_json, progress, rows
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.message import State
-from dispatcher.intake.campaign import read_campaign
+from dispatcher.intake.campaign import check_campaign, read_request
 from dispatcher.runtime import bootstrap
 from dispatcher.runtime.services import Services
 from dispatcher.web.serializers import campaign_line, campaign_view, dry_run_view
@@ -47,15 +47,16 @@ def submit(
 ) -> None:
     """Submit a campaign with its audience. Running workers start on it at once."""
     services = bootstrap.services()
-    parsed = read_campaign(file, audience, submission.validation_context(services))
+    parsed = read_request(file, audience)
     if dry_run_only:
         moment = as_of.replace(tzinfo=UTC) if as_of else None
-        _show_dry_run(dry_run_view(parsed.id, dry_run.dry_run(services, parsed, moment)), as_json)
+        checked = check_campaign(parsed, submission.validation_context(services))
+        _show_dry_run(dry_run_view(parsed.id, dry_run.dry_run(services, checked, moment)), as_json)
         return
     if as_of:
         fail("--as-of needs --dry-run: a real campaign is sent now", BAD_INPUT)
     with progress("loading audience", None) as (bar, task):
-        result = submission.submit(services, parsed, lambda done: bar.update(task, completed=done), by or _account())
+        result = submission.accept(services, parsed, lambda done: bar.update(task, completed=done), by or _account())
     if result.status is SubmitStatus.CONFLICT:
         fail(f"{file}: id: campaign {parsed.id!r} was submitted before with other content; give this one another id", BAD_INPUT)
     start_due(services)

@@ -20,7 +20,6 @@ from dispatcher.domain.message import State
 from dispatcher.domain.message_id import MessageId
 from dispatcher.domain.recipient import LANGUAGES
 from dispatcher.intake.errors import BadInput, InputError
-from dispatcher.intake.trigger import parse_trigger
 from dispatcher.runtime import bootstrap
 from dispatcher.runtime.services import Services
 from dispatcher.web.serializers import dead_view, explanation_view, message_view, unresolved_view
@@ -56,7 +55,7 @@ def send(
         raise BadInput(InputError("--data", 0, "", f"is not JSON: {error.msg} at column {error.colno}")) from None
     services = bootstrap.services()
     job = {"key": key, "recipient": recipient, "template": template, "data": variables}
-    place = submission.take_trigger(services, parse_trigger(job, submission.validation_context(services)))
+    place = submission.accept_trigger(services, job)
     publish_or_warn([submission.chunk_of(place)], "message")
     message_id = submission.message_id_of(place)
     message = _wait(services, message_id) if wait else _find(services, message_id)

@@ -51,7 +51,7 @@ def acknowledge(
     if trigger is None:
         return None
     spec = spec_to_json(trigger.spec)
-    place = audience.take_trigger(connection, trigger.key, trigger.digest, spec, trigger.row, context.now)
+    place = audience.take_trigger(connection, trigger.key, trigger.digests, spec, trigger.row, context.now)
     return DueChunk(place.period, place.chunk, None) if place and place.fresh else None
 
 

@@ -17,7 +17,7 @@ from dispatcher.domain.recipient import GROUP_OF, Source
 from dispatcher.inbound import help_reply
 from dispatcher.intake.campaign import ValidationContext
 from dispatcher.ledger.connection import Connection, lend
-from dispatcher.ledger.consent import events, suppressions
+from dispatcher.ledger.consent import events, recipients, suppressions
 from dispatcher.ledger.consent.events import ConsentStatement, Provenance
 from dispatcher.ledger.delivery.scheduling import DueChunk
 from dispatcher.ledger.inbound import inbound_messages, phone_owners, whatsapp_window
@@ -65,9 +65,10 @@ def handle_reply(services: Services, publish: Publish, message: InboundText) -> 
     dues: list[DueChunk | None] = []
     with lend(services.pool) as connection:
         ensure_period(connection, period_of(now))
-        owners = phone_owners.owners(connection, key)
-        ids = [owner.id for owner in owners]
         with connection.transaction():
+            recipients.lock(connection, [], [key])  # an erasure that commits meanwhile must not leave the text of the message
+            owners = phone_owners.owners(connection, key)
+            ids = [owner.id for owner in owners]
             new = inbound_messages.take(connection, message, key, ids, meaning, now)
             if new and message.channel is Channel.WHATSAPP:
                 whatsapp_window.open_window(connection, key, now)

@@ -20,6 +20,7 @@ from dispatcher.domain.errors import LedgerUnavailable
 
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 Pool: TypeAlias = ConnectionPool[Connection]
+DatabaseError: TypeAlias = psycopg.Error  # what a statement raises
 
 set_json_loads(from_json)  # a recipient's row has six JSON documents, and this parser takes half the time
 TRUSTED_SECONDS = 1.0  # a connection that worked less than this ago is not checked again

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -344,3 +345,22 @@ def test_a_database_that_is_away_is_said_in_one_line(dispatcher: Dispatcher, mon
     assert said.code == 1
     assert said.err.startswith("the database can't be reached")
     assert len(said.err.splitlines()) == 1
+
+
+def test_a_campaign_file_spelled_otherwise_and_after_its_end_is_the_same_campaign(dispatcher: Dispatcher, files: Path) -> None:
+    approve(dispatcher)
+    end = datetime.now(UTC) + timedelta(seconds=5)
+    text = "id: spring\ntemplate: loan_offer\nchannels: [email]\naudience: audience.jsonl\n"
+    (files / "campaign.yaml").write_text(f"{text}expires_at: {end.isoformat()}\npriority: 4\n", encoding="utf-8")
+    assert dispatcher("campaign", "submit", files / "campaign.yaml").code == 0
+    other = end.astimezone(timezone(timedelta(hours=1)))
+    (files / "campaign.yaml").write_text(f"priority: 4\nexpires_at: '{other.isoformat()}'\nroute: first\n{text}", encoding="utf-8")
+    assert dispatcher("campaign", "submit", files / "campaign.yaml").code == 0
+    time.sleep(max(0.0, (end - datetime.now(UTC)).total_seconds()) + 0.1)
+    assert dispatcher("campaign", "submit", files / "campaign.yaml").code == 0
+    (files / "campaign.yaml").write_text(f"{text}priority: 3\n", encoding="utf-8")
+    assert "other content" in dispatcher("campaign", "submit", files / "campaign.yaml").err
+    sent = ("send", "c-1", "optout_acknowledgement", "--key", "k-9", "--data")
+    assert dispatcher(*sent, '{"received_on": "2026-11-23", "scope": "email"}').code == 0
+    assert dispatcher(*sent, '{"scope": "email", "received_on": "2026-11-23"}').code == 0
+    assert dispatcher(*sent, '{"scope": "sms", "received_on": "2026-11-23"}').code == 2

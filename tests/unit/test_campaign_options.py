@@ -79,7 +79,7 @@ def test_a_campaign_is_stored_as_in_version_1_and_read_back(form: Mapping[str, A
     ],
 )
 def test_a_trigger_keeps_the_digest_of_version_1(more: Mapping[str, Any], digest: str) -> None:
-    assert parse_trigger({**TRIGGER, **TRIGGER_DATA, **more}, context()).digest.hex() == digest
+    assert parse_trigger({**TRIGGER, **TRIGGER_DATA, **more}, context()).digests[1].hex() == digest
 
 
 def test_a_spec_with_missing_and_unknown_fields_can_be_read() -> None:

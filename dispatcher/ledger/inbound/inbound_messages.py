@@ -86,8 +86,10 @@ def find(connection: Connection, text_id: str) -> InboundMessage | None:
 
 
 def reopen(connection: Connection, text_id: str) -> None:
-    """Let a message wait again, because the answer to it was not sent."""
-    connection.execute("UPDATE inbound_texts SET closed_at = NULL, closed_by = NULL WHERE id = %s", (text_id,))
+    """Let a message wait again, because the answer to it was not sent; not where its text was deleted meanwhile."""
+    connection.execute(
+        "UPDATE inbound_texts SET closed_at = NULL, closed_by = NULL WHERE id = %s AND words IS NOT NULL", (text_id,)
+    )
 
 
 def count_texts(connection: Connection, before: datetime) -> int:

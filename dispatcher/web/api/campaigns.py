@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, HTTPException, Path, Query, Response
 from dispatcher.campaigns import actions, overview, scheduler, submission
 from dispatcher.campaigns.actions import CampaignAction
 from dispatcher.campaigns.submission import SubmitStatus
-from dispatcher.intake.campaign import CampaignForm, parse_campaign
+from dispatcher.intake.campaign import CampaignForm, parse_request
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.web import serializers
 from dispatcher.web.api import schemas
@@ -37,13 +37,12 @@ def submit_campaign(
     """
     if isinstance(form.get("audience"), str):
         raise BadInput(InputError("campaign", 0, "audience", "should be a list of rows; a file cannot be named here"))
-    context = submission.validation_context(services, str(form.get("id", "")))
-    parsed = parse_campaign(form, context)
-    if submission.submit(services, parsed, by=caller.name).status is SubmitStatus.CONFLICT:
+    request = parse_request(form)
+    if submission.accept(services, request, by=caller.name).status is SubmitStatus.CONFLICT:
         raise HTTPException(HTTPStatus.CONFLICT, "this id was used before, with other content")
     publish_or_defer(broker.publish, scheduler.due_chunks(services))
-    response.headers["Location"] = f"/v1/campaigns/{parsed.id}"
-    campaign = overview.find(services, parsed.id)
+    response.headers["Location"] = f"/v1/campaigns/{request.id}"
+    campaign = overview.find(services, request.id)
     if campaign is None:
         raise HTTPException(HTTPStatus.NOT_FOUND)
     errors = overview.unreadable_rows(services, campaign, ERRORS_SHOWN)

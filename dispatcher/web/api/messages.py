@@ -14,7 +14,7 @@ from dispatcher.delivery.explanation import explain_to_customer
 from dispatcher.delivery.messages import Message
 from dispatcher.domain.message_id import MessageId
 from dispatcher.intake.errors import BadInput, InputError
-from dispatcher.intake.trigger import TriggerForm, parse_trigger
+from dispatcher.intake.trigger import TriggerForm
 from dispatcher.runtime.services import Services
 from dispatcher.web import serializers
 from dispatcher.web.api import schemas
@@ -47,9 +47,8 @@ def send_message(
         key = idempotency_key.strip('"')
         if form.setdefault("key", key) != key:
             raise BadInput(InputError("job", 0, "key", "is not the one in the header Idempotency-Key"))
-    trigger = parse_trigger(form, submission.validation_context(services))
     try:
-        place = submission.take_trigger(services, trigger)
+        place = submission.accept_trigger(services, form)
     except KeyConflict as error:
         raise HTTPException(HTTPStatus.CONFLICT, "this key was used before, with other content") from error
     if place.fresh:

@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0005"
-down_revision = "0003"
+down_revision = "0004"
 
 SCHEMA = """
 -- `touched_at` moves with each batch that a worker claims, too; so a chunk touched after it was published is being worked on.
