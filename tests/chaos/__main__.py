@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import secrets
+import signal
 import sys
 from pathlib import Path
 from random import Random
@@ -18,6 +19,8 @@ from tests.chaos.run import RECOVER_SECONDS_MAX, chosen, run
 def main() -> int:
     """Parse the command line, run, print the table."""
     options = _parser().parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stop everything, as Ctrl-C does
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     kinds = [fault for fault in FAULTS if options.only in fault.name]
     if not kinds:
         sys.stderr.write("no fault has this name; there are:\n" + "".join(f"  {fault.name}\n" for fault in FAULTS))

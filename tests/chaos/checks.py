@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from tests.chaos.load import MARK, PHONES, Journal
 from tests.chaos.program import SEND_DEADLINE_SECONDS, Program, repeat
 
 ALLOWANCE_SECONDS = 1.0  # from the last look at the deadline until the sandbox has written its log, on a busy machine
+BOUND_SECONDS = SEND_DEADLINE_SECONDS + ALLOWANCE_SECONDS
 OPEN = frozenset({"pending", "claimed", "waiting", "held"})
 ARRIVED = frozenset({"accepted", "delivered", "read"})
 MAY_HAVE_ARRIVED = ARRIVED | {"unresolved", "bounced", "complained"}
@@ -151,27 +152,33 @@ class Checker:
         for row in arrivals:
             if not any(start <= row["at"] <= end for start, end in self.blind):
                 at[row["message_id"]].append(row["at"])
-        bound = SEND_DEADLINE_SECONDS + ALLOWANCE_SECONDS
-        pauses: dict[str, list[tuple[float, float]]] = defaultdict(list)
-        for campaign, start, end in self._journal.pauses:
-            pauses[campaign].append((start, end))
         for line in lines:
-            times, claimed = at.get(line.ref, ()), line.claimed_at
-            if claimed is not None and times:
-                self.hand_off_seconds_max = max(self.hand_off_seconds_max, max(times) - claimed)
-            if line.template != "loan_offer":
-                continue  # the acknowledgement of an opt-out follows it
-            opt_out = self._journal.opt_outs.get(line.recipient)
-            if opt_out is not None:
-                if claimed is not None and claimed > opt_out:
-                    yield f"{line.ref} was claimed {claimed - opt_out:.2f} s after the opt-out of {line.recipient} was answered"
-                self.after_opt_out_seconds_max = max([self.after_opt_out_seconds_max, *(each - opt_out for each in times)])
-                yield from (f"{line.ref} arrived {each - opt_out:.2f} s after the opt-out" for each in times if each > opt_out + bound)
-            cancel = self._journal.cancels.get(line.campaign or "")
-            if cancel is not None:
-                yield from (f"{line.ref} arrived {each - cancel:.2f} s after the cancel" for each in times if each > cancel + bound)
-            for start, end in pauses.get(line.campaign or "", ()):
-                yield from (f"{line.ref} arrived in a pause" for each in times if start + bound < each < end)
+            times = at.get(line.ref, ())
+            if line.claimed_at is not None and times:
+                self.hand_off_seconds_max = max(self.hand_off_seconds_max, max(times) - line.claimed_at)
+            if line.template == "loan_offer":  # the acknowledgement of an opt-out follows it
+                yield from self._after_opt_out(line, times)
+                yield from self._after_end(line, times)
+
+    def _after_opt_out(self, line: Line, times: Sequence[float]) -> Iterator[str]:
+        opt_out = self._journal.opt_outs.get(line.recipient)
+        if opt_out is None:
+            return
+        if line.claimed_at is not None and line.claimed_at > opt_out:
+            yield f"{line.ref} was claimed {line.claimed_at - opt_out:.2f} s after the opt-out of {line.recipient} was answered"
+        for each in times:
+            self.after_opt_out_seconds_max = max(self.after_opt_out_seconds_max, each - opt_out)
+            if each > opt_out + BOUND_SECONDS:
+                yield f"{line.ref} arrived {each - opt_out:.2f} s after the opt-out of {line.recipient} was answered"
+
+    def _after_end(self, line: Line, times: Sequence[float]) -> Iterator[str]:
+        cancel = self._journal.cancels.get(line.campaign or "")
+        for each in times:
+            if cancel is not None and each > cancel + BOUND_SECONDS:
+                yield f"{line.ref} arrived {each - cancel:.2f} s after the cancel"
+            for campaign, start, end in self._journal.pauses:
+                if campaign == line.campaign and start + BOUND_SECONDS < each < end:
+                    yield f"{line.ref} arrived in a pause"
 
     # -- the ledger is right ---------------------------------------------------------------------------------------------
 
@@ -202,7 +209,7 @@ class Checker:
         for path in self._files():
             if match := PERSONAL.search(path.read_bytes()):
                 start = match.start()
-                yield f"{path.relative_to(self._program.home)}: {path.read_bytes()[max(0, start - 80):start + 40]!r}"
+                yield f"{path.relative_to(self._program.home)}: {path.read_bytes()[max(0, start - 80) : start + 40]!r}"
 
     def _tracebacks(self) -> Iterator[str]:
         for path in (self._program.home / "log").glob("*.log"):
@@ -210,5 +217,11 @@ class Checker:
             text = path.read_bytes()[start:]
             self._offsets[path] = start + len(text)
             for part in text.split(TRACEBACK)[1:]:
-                last = next((line for line in part.splitlines()[1:] if line and not line.startswith((b" ", b"\t"))), b"?")
-                yield f"{path.name}: {last.decode(errors='replace')[:200]}"
+                yield f"{path.name}: {_error(part)}"
+
+
+def _error(text: bytes) -> str:
+    """The error at the end of a traceback, which may be one JSON line of the log with escaped line ends."""
+    lines = text.split(b"\n{", 1)[0].replace(b"\\n", b"\n").splitlines()
+    errors = [line for line in lines if re.match(rb"[A-Za-z_.]+(:|$)", line)]
+    return (errors or lines or [b"?"])[-1].decode(errors="replace").split('"')[0][:160]

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from random import Random
 
 import psutil
+import psycopg
 
 from dispatcher.devserver import supervisor
 from tests.chaos.load import KINDS, OFFER, Load
 from tests.chaos.program import BATCH_MESSAGES_MAX, CAMPAIGN_CHILDREN, LEASE_SECONDS, Program, repeat
 
 FREEZE_SECONDS = LEASE_SECONDS + 2.0
-ROWS = 4_000  # of a submit or import that is killed in the middle
+ROWS = 10_000  # of a submit or import that is killed in the middle
 THREADS = 20
 COMMAND_SECONDS = 60.0
 
@@ -145,17 +146,20 @@ def _command(program: Program, *words: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environ)
 
 
+_IS_WRITING = (
+    "SELECT 1 FROM pg_stat_activity WHERE application_name = 'chaos-victim' AND backend_xid IS NOT NULL"
+    " AND query ~ 'incoming|audience_stage|consent_events|INTO (jobs|chunks|recipients)'"
+)
+
+
 def _kill_while_writing(program: Program, command: subprocess.Popen[bytes], rng: Random) -> str:
     """Kill a command once its transaction has written. Returns what went wrong, or ""."""
     deadline = time.monotonic() + COMMAND_SECONDS
-    statement = (
-        "SELECT FROM pg_stat_activity WHERE application_name = 'chaos-victim' AND backend_xid IS NOT NULL"
-        " AND query !~ 'policies|alembic|partition'"
-    )
-    while not program.sql(statement):
-        if command.poll() is not None or time.monotonic() > deadline:
-            command.kill()
-            return "the command ended before it could be killed"
+    with psycopg.connect(program.database, autocommit=True) as connection:
+        while connection.execute(_IS_WRITING).fetchone() is None:
+            if command.poll() is not None or time.monotonic() > deadline:
+                command.kill()
+                return "the command ended before it could be killed"
     time.sleep(rng.uniform(0.0, 0.1))
     command.kill()
     command.communicate()

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -19,7 +20,7 @@ from tests.support.services import add_people, person
 MARK = "qxvzk"  # in every name and address: must be in no log
 PHONES = "+32495"
 OFFER = {"project": "solar panels", "amount": 9000, "offer_url": "https://www.kbc-bank.example/loan"}
-PAUSE_SECONDS = 0.9  # between two pieces of work
+PAUSE_SECONDS = 1.4  # between two pieces of work
 LANGUAGES = ("nl", "fr", "de", "en")
 
 
@@ -95,7 +96,7 @@ class Load:
                 self._soon(0.0, self._triggers)
             else:
                 kind = self._rng.choice(KINDS)
-                self._soon(0.0, lambda kind=kind, rng=Random(self._rng.random()): self._campaign(kind, rng))
+                self._soon(0.0, partial(self._campaign, kind, Random(self._rng.random())))
 
     def _soon(self, seconds: float, action: Callable[[], object]) -> None:
         def run() -> None:
@@ -168,12 +169,12 @@ class Load:
         chosen = rng.sample(people, max(3, kind.people // 6))
         for place, each in enumerate(chosen):
             action = self.erase if place % 5 == 4 else self.reimport if place % 5 == 3 and not kind.couples else self.opt_out
-            self._soon(rng.uniform(0.0, 3.0), lambda action=action, each=each: action(each))
+            self._soon(rng.uniform(0.0, 3.0), partial(action, each))
         what = rng.random()
         if what < 0.12:
-            self._soon(rng.uniform(0.2, 1.5), lambda: self._cancel(campaign))
+            self._soon(rng.uniform(0.2, 1.5), partial(self._cancel, campaign))
         elif what < 0.3:
-            self._soon(rng.uniform(0.2, 1.0), lambda: self._pause(campaign))
+            self._soon(rng.uniform(0.2, 1.0), partial(self._pause, campaign))
 
     def _cancel(self, campaign: str) -> None:
         status, _ = self.program.insist("POST", f"/v1/campaigns/{campaign}/cancel")

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
-import psycopg
 import psutil
+import psycopg
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -39,7 +39,7 @@ LEASE_SECONDS = 6.0
 SEND_DEADLINE_SECONDS = 2.0
 CAMPAIGN_CHILDREN = 2
 BATCH_MESSAGES_MAX = EngineConfig().batch_messages_max
-SECRET = "a-secret-of-the-tests-that-is-long-enough"  # noqa: S105 - the one that make_services uses
+SECRET = "a-secret-of-the-tests-that-is-long-enough"
 READY_SECONDS = 90.0
 PATIENCE_SECONDS = 60.0  # how long a caller repeats a request that gets no answer
 CALM = [{"delay_seconds": 0.25, "share": 0.5}, {"delay_seconds": 0.6, "share": 0.1}]  # so that a fault finds requests on the way
@@ -173,9 +173,7 @@ def running_program() -> Iterator[Program]:
         children = stack.enter_context(supervised(_commands(home, web, double, proxies), home / "log", environ))
         children.await_ready(READY_SECONDS)
         sandbox = SandboxClient(f"http://127.0.0.1:{double}")
-        program = Program(
-            home, found.database_url, found.broker_url, services, children, sandbox, web, key, proxies, environ
-        )
+        program = Program(home, found.database_url, found.broker_url, services, children, sandbox, web, key, proxies, environ)
         with _kept_alive(program, found):
             yield program
 
@@ -223,7 +221,7 @@ def _socket(database_url: str) -> Path:
 
 def _parent(process: psutil.Process) -> int:
     try:
-        return process.ppid()
+        return int(process.ppid())
     except psutil.NoSuchProcess:
         return 0
 

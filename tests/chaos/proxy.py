@@ -66,19 +66,17 @@ class Proxy:
         server.close()
 
     def _forward(self, client: socket.socket, server: socket.socket) -> None:
-        other = {client: server, server: client}
         with selectors.DefaultSelector() as ready:
-            for side in other:
-                ready.register(side, selectors.EVENT_READ)
+            ready.register(client, selectors.EVENT_READ, (client, server))
+            ready.register(server, selectors.EVENT_READ, (server, client))
             while True:
                 for key, _ in ready.select():
-                    side = key.fileobj
-                    assert isinstance(side, socket.socket)
-                    data = side.recv(BLOCK)
+                    source, sink = key.data
+                    data = source.recv(BLOCK)
                     self._open.wait()
                     if not data:
                         return
-                    other[side].sendall(data)
+                    sink.sendall(data)
 
 
 def _shut(*sides: socket.socket) -> None:

@@ -44,6 +44,7 @@ def run(
         load = Load(program, Random(rng.random()))
         checker = Checker(program, load.journal)
         try:
+            _recovery(program, load, time.time())  # all processes have started
             for start in range(0, len(faults), group):
                 if time.monotonic() > end:
                     break
@@ -81,7 +82,7 @@ def _round(
             checker.blind.append(struck.blind)
         recovery.append(_recovery(program, load, struck.ended))
     load.stop()
-    _wait_for_quiet(program, load)
+    _wait_for_quiet(program)
     return Round(
         faults=tuple(fault.name for fault in faults),
         recover_seconds=None if None in recovery else max(each for each in recovery if each is not None),
@@ -117,7 +118,7 @@ def _hasten(program: Program) -> None:
     program.sql("UPDATE messages SET until = now() WHERE state = 'waiting' AND until > now() + interval '1 second'")
 
 
-def _wait_for_quiet(program: Program, load: Load) -> None:
+def _wait_for_quiet(program: Program) -> None:
     """Until nothing is open any more, or until the time is over: the checks name what is left."""
     deadline = time.monotonic() + QUIET_SECONDS_MAX
     while time.monotonic() < deadline:
