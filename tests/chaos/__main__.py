@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import platform
+import re
 import secrets
 import signal
 import sys
@@ -19,9 +21,10 @@ from tests.chaos.run import RECOVER_SECONDS_MAX, chosen, run
 def main() -> int:
     """Parse the command line, run, print the table."""
     options = _parser().parse_args()
+    logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)  # it is meant to lose its connections
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stop everything, as Ctrl-C does
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    kinds = [fault for fault in FAULTS if options.only in fault.name]
+    kinds = [fault for fault in FAULTS if re.search(options.only, fault.name)]
     if not kinds:
         sys.stderr.write("no fault has this name; there are:\n" + "".join(f"  {fault.name}\n" for fault in FAULTS))
         return 2
@@ -52,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--faults", type=int, default=len(FAULTS), help="how many faults, by default each once")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="chooses faults and load; by default a new one")
     parser.add_argument("--minutes", type=float, default=60.0, help="start no fault after so many minutes")
-    parser.add_argument("--only", default="", metavar="TEXT", help="only faults with this text in their name")
+    parser.add_argument("--only", default="", metavar="PATTERN", help="only faults whose name matches")
     parser.add_argument("--recover-seconds", type=float, default=RECOVER_SECONDS_MAX, help="the longest recovery allowed")
     parser.add_argument("--json", action="store_true", help="print everything as JSON instead of the table")
     parser.add_argument("--json-file", type=Path, metavar="FILE", help="write the JSON there, too")

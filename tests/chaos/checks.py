@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dispatcher.delivery.reconciliation import NOT_TAKEN
 from dispatcher.maintenance import ledger_audit
 from tests.chaos.load import MARK, PHONES, Journal
 from tests.chaos.program import SEND_DEADLINE_SECONDS, Program, repeat
@@ -113,6 +114,8 @@ class Checker:
         for line in lines:
             if line.state in OPEN:
                 yield f"{line.ref} ({line.campaign or line.trigger}) stays {line.state} ({line.reason})"
+            elif line.state in {"failed", "dead"} and line.reason != NOT_TAKEN:
+                yield f"{line.ref} is {line.state} ({line.reason}), although no fault lasts as long as its attempts"
             elif line.state in ARRIVED and line.ref not in arrived:
                 yield f"{line.ref} is {line.state}, but did not arrive"
             elif line.state not in WITHOUT_REASON and line.reason is None:
@@ -126,7 +129,7 @@ class Checker:
         triggers = {key for (key,) in self._program.sql("SELECT key FROM triggers")}
         yield from (f"campaign {each} was accepted and is not in the ledger" for each in self._journal.campaigns.keys() - campaigns)
         yield from (f"trigger {each} was accepted and is not in the ledger" for each in self._journal.triggers.keys() - triggers)
-        yield from (f"no answer in time: {each}" for each in self._journal.unanswered)
+        yield from (f"no answer in time, or a wrong one: {each}" for each in self._journal.unanswered)
 
     def _doubled(self, lines: list[Line], arrivals: list[dict[str, Any]]) -> Iterator[str]:
         counts = Counter(row["message_id"] for row in arrivals)

@@ -21,7 +21,7 @@ from tests.chaos.load import KINDS, OFFER, Load
 from tests.chaos.program import BATCH_MESSAGES_MAX, CAMPAIGN_CHILDREN, LEASE_SECONDS, Program, repeat
 
 FREEZE_SECONDS = LEASE_SECONDS + 2.0
-ROWS = 10_000  # of a submit or import that is killed in the middle
+ROWS = 5_000  # of a submit or import that is killed in the middle
 THREADS = 20
 COMMAND_SECONDS = 60.0
 

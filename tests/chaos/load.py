@@ -103,7 +103,7 @@ class Load:
             time.sleep(seconds)
             try:
                 action()
-            except Unanswered as error:
+            except (Unanswered, AssertionError) as error:
                 self.journal.unanswered.append(str(error))
 
         self._running.append(self._pool.submit(run))

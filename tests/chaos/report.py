@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.chaos.checks import Findings
 
-COLUMNS = ("fault", "times", "messages", "lost", "doubled", "late", "wrong", "unresolved", "seconds to recover")
+COLUMNS = ("fault", "times", "messages", "lost", "doubled", "late", "wrong", "unresolved", "tracebacks", "seconds to recover")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,4 +75,5 @@ def _row(name: str, rounds: Sequence[Round]) -> tuple[str, ...]:
     span = f"{min(known):.1f} to {max(known):.1f}" if known else ""
     recovery = f"{span}{', never ' * (None in seconds)}"
     messages, unresolved = sum(each.messages for each in found), sum(each.unresolved for each in found)
-    return (name, str(times), str(messages), *map(str, counts), str(unresolved), recovery)
+    tracebacks = sum(len(each.tracebacks) for each in found)
+    return (name, str(times), str(messages), *map(str, counts), str(unresolved), str(tracebacks), recovery)

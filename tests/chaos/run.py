@@ -11,13 +11,13 @@ from dispatcher.ledger.maintenance.metrics import metrics
 from tests.chaos.checks import Checker
 from tests.chaos.faults import FAULTS, Fault
 from tests.chaos.load import KINDS, Load
-from tests.chaos.program import LEASE_SECONDS, Program, repeat, running_program
+from tests.chaos.program import LEASE_SECONDS, Program, Unanswered, repeat, running_program
 from tests.chaos.report import Report, Round
 
 RECOVER_SECONDS_MAX = LEASE_SECONDS + 5.0
 GIVE_UP_SECONDS = 60.0
 QUIET_SECONDS_MAX = 60.0
-WARM_UP_SECONDS = (1.0, 3.0)  # of load before a fault
+WARM_UP_SECONDS = (0.5, 2.5)  # of load before a fault
 
 
 def chosen(rng: Random, count: int, faults: Sequence[Fault] = FAULTS) -> list[Fault]:
@@ -50,7 +50,9 @@ def run(
                     break
                 one = _round(program, load, checker, rng, faults[start : start + group], recover_seconds_max)
                 report.rounds.append(one)
-                progress(_told(one, start + group, len(faults)))
+                progress(_told(one, min(start + group, len(faults)), len(faults)))
+        except KeyboardInterrupt:
+            progress("stopped")
         finally:
             load.close()
         report.measured = {
@@ -95,9 +97,12 @@ def _round(
 
 def _recovery(program: Program, load: Load, ended: float) -> float | None:
     """Seconds from the end of the fault until a new trigger and a new campaign have arrived and no claim from before is open."""
-    people = load.people(3)
-    key = load.trigger(people[0])
-    campaign = load.submit(KINDS[0], people[1:])
+    try:
+        people = load.people(3)
+        key = load.trigger(people[0])
+        campaign = load.submit(KINDS[0], people[1:])
+    except Unanswered:
+        return None
     while (waited := time.time() - ended) < GIVE_UP_SECONDS:
         _hasten(program)
         (rows,) = program.sql(
@@ -114,8 +119,11 @@ def _recovery(program: Program, load: Load, ended: float) -> float | None:
 
 
 def _hasten(program: Program) -> None:
-    """What waits for the next attempt is tried now: the run cannot wait for minutes."""
-    program.sql("UPDATE messages SET until = now() WHERE state = 'waiting' AND until > now() + interval '1 second'")
+    """What waits for its next attempt is tried soon: the run cannot wait for minutes. All attempts together outlast every fault."""
+    program.sql(
+        "UPDATE messages SET until = updated_at + interval '3 seconds'"
+        " WHERE state = 'waiting' AND until > updated_at + interval '3 seconds'"
+    )
 
 
 def _wait_for_quiet(program: Program) -> None:
