@@ -25,7 +25,7 @@ TRACEBACK = b"Traceback (most recent call last)"
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class LedgerLine:
     """A message in the ledger. `claimed_at` in seconds since 1970."""
 
     ref: str
@@ -91,14 +91,14 @@ class Checker:
         self._known.update(fresh)
         return fresh
 
-    def _lines(self) -> list[Line]:
+    def _lines(self) -> list[LedgerLine]:
         rows = self._program.sql(
             "SELECT concat_ws('-', m.period, m.chunk, m.row, m.leg), c.id, t.key, m.recipient_id,"
             " coalesce(c.spec, t.spec)->>'template', m.state, m.reason, extract(epoch FROM m.claimed_at)::float"
             " FROM messages m LEFT JOIN campaigns c ON c.no = m.campaign_no"
             " LEFT JOIN triggers t ON t.chunk = m.chunk AND m.campaign_no IS NULL"
         )
-        return [Line(*row) for row in rows]
+        return [LedgerLine(*row) for row in rows]
 
     def _read_arrivals(self) -> list[dict[str, Any]]:
         def read() -> list[dict[str, Any]]:
@@ -109,7 +109,7 @@ class Checker:
 
     # -- nothing lost, nothing doubled ---------------------------------------------------------------------------------
 
-    def _lost(self, lines: list[Line], arrivals: list[dict[str, Any]]) -> Iterator[str]:
+    def _lost(self, lines: list[LedgerLine], arrivals: list[dict[str, Any]]) -> Iterator[str]:
         arrived = {row["message_id"] for row in arrivals}
         for line in lines:
             if line.state in OPEN:
@@ -131,7 +131,7 @@ class Checker:
         yield from (f"trigger {each} was accepted and is not in the ledger" for each in self._journal.triggers.keys() - triggers)
         yield from (f"no answer in time, or a wrong one: {each}" for each in self._journal.unanswered)
 
-    def _doubled(self, lines: list[Line], arrivals: list[dict[str, Any]]) -> Iterator[str]:
+    def _doubled(self, lines: list[LedgerLine], arrivals: list[dict[str, Any]]) -> Iterator[str]:
         counts = Counter(row["message_id"] for row in arrivals)
         yield from (f"{ref} arrived {count} times" for ref, count in counts.items() if count > 1)
         per_person: Counter[tuple[str, str]] = Counter()
@@ -150,7 +150,7 @@ class Checker:
 
     # -- nothing late ----------------------------------------------------------------------------------------------------
 
-    def _late(self, lines: list[Line], arrivals: list[dict[str, Any]]) -> Iterator[str]:
+    def _late(self, lines: list[LedgerLine], arrivals: list[dict[str, Any]]) -> Iterator[str]:
         at: dict[str, list[float]] = defaultdict(list)
         for row in arrivals:
             if not any(start <= row["at"] <= end for start, end in self.blind):
@@ -163,7 +163,7 @@ class Checker:
                 yield from self._after_opt_out(line, times)
                 yield from self._after_end(line, times)
 
-    def _after_opt_out(self, line: Line, times: Sequence[float]) -> Iterator[str]:
+    def _after_opt_out(self, line: LedgerLine, times: Sequence[float]) -> Iterator[str]:
         opt_out = self._journal.opt_outs.get(line.recipient)
         if opt_out is None:
             return
@@ -174,7 +174,7 @@ class Checker:
             if each > opt_out + BOUND_SECONDS:
                 yield f"{line.ref} arrived {each - opt_out:.2f} s after the opt-out of {line.recipient} was answered"
 
-    def _after_end(self, line: Line, times: Sequence[float]) -> Iterator[str]:
+    def _after_end(self, line: LedgerLine, times: Sequence[float]) -> Iterator[str]:
         cancel = self._journal.cancels.get(line.campaign or "")
         for each in times:
             if cancel is not None and each > cancel + BOUND_SECONDS:
@@ -185,7 +185,7 @@ class Checker:
 
     # -- the ledger is right ---------------------------------------------------------------------------------------------
 
-    def _wrong(self, lines: list[Line], arrivals: list[dict[str, Any]]) -> Iterator[str]:
+    def _wrong(self, lines: list[LedgerLine], arrivals: list[dict[str, Any]]) -> Iterator[str]:
         states = {line.ref: line.state for line in lines}
         for row in arrivals:
             state = states.get(row["message_id"])

@@ -41,7 +41,7 @@ KINDS = (
     CampaignKind("household", 24, {"channels": ["sms"], "one_per_household": True}, couples=True),
     CampaignKind("whatsapp", 30, {"channels": ["whatsapp"]}),
 )
-TRIGGERS = 6
+TRIGGERS = 3
 
 
 @dataclass(slots=True)
@@ -166,7 +166,7 @@ class Load:
     def _campaign(self, kind: CampaignKind, rng: Random) -> None:
         people = self.people(kind.people, couples=kind.couples)
         campaign = self.submit(kind, people)
-        chosen = rng.sample(people, max(3, kind.people // 6))
+        chosen = rng.sample(people, max(4, kind.people // 12))
         for place, each in enumerate(chosen):
             action = self.erase if place % 5 == 4 else self.reimport if place % 5 == 3 and not kind.couples else self.opt_out
             self._soon(rng.uniform(0.0, 3.0), partial(action, each))

@@ -42,7 +42,7 @@ BATCH_MESSAGES_MAX = EngineConfig().batch_messages_max
 SECRET = "a-secret-of-the-tests-that-is-long-enough"
 READY_SECONDS = 90.0
 PATIENCE_SECONDS = 60.0  # how long a caller repeats a request that gets no answer
-CALM = [{"delay_seconds": 0.25, "share": 0.5}, {"delay_seconds": 0.6, "share": 0.1}]  # so that a fault finds requests on the way
+CALM = [{"delay_seconds": 0.25, "share": 0.25}, {"delay_seconds": 0.6, "share": 0.05}]  # so that a fault finds requests on the way
 
 T = TypeVar("T")
 
