@@ -18,7 +18,7 @@ import psycopg
 
 from dispatcher.devserver import supervisor
 from tests.chaos.load import KINDS, OFFER, Load
-from tests.chaos.program import BATCH_MESSAGES_MAX, CAMPAIGN_CHILDREN, LEASE_SECONDS, Program, repeat
+from tests.chaos.program import BATCH_MESSAGES_MAX, CAMPAIGN_CHILDREN, LEASE_SECONDS, TRANSACTIONAL_CHILDREN, Program, repeat
 
 FREEZE_SECONDS = LEASE_SECONDS + 2.0
 ROWS = 5_000  # of a submit or import that is killed in the middle
@@ -229,7 +229,7 @@ def _same_keys(program: Program, load: Load, rng: Random) -> Struck:
 
 
 _FIRST = KINDS[0]
-_ALL_CHILDREN = (CAMPAIGN_CHILDREN + 1) * BATCH_MESSAGES_MAX  # the transactional worker's child sends too
+_ALL_CHILDREN = (CAMPAIGN_CHILDREN + TRANSACTIONAL_CHILDREN) * BATCH_MESSAGES_MAX
 _CAMPAIGN_CHILDREN = CAMPAIGN_CHILDREN * BATCH_MESSAGES_MAX
 
 FAULTS: tuple[Fault, ...] = (

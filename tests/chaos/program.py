@@ -37,9 +37,10 @@ from tests.support.services import TEMPLATES, make_services, policy_without_quie
 
 LEASE_SECONDS = 6.0
 SEND_DEADLINE_SECONDS = 2.0
-CAMPAIGN_CHILDREN = 2
+CAMPAIGN_CHILDREN = TRANSACTIONAL_CHILDREN = 2
 BATCH_MESSAGES_MAX = EngineConfig().batch_messages_max
 SECRET = "a-secret-of-the-tests-that-is-long-enough"
+LANES = ("transactional", "inbound")  # of the worker for triggers, as in `dispatcher up`
 READY_SECONDS = 90.0
 PATIENCE_SECONDS = 60.0  # how long a caller repeats a request that gets no answer
 CALM = [{"delay_seconds": 0.25, "share": 0.25}, {"delay_seconds": 0.6, "share": 0.05}]  # so that a fault finds requests on the way
@@ -201,7 +202,9 @@ def _commands(home: Path, web: int, double: int, proxies: Mapping[str, Proxy]) -
     """The processes of `dispatcher up`. Two workers reach PostgreSQL through a proxy each."""
     return [
         supervisor.sandbox(double, home / "sandbox", f"http://127.0.0.1:{web}"),
-        _through(proxies["transactional"], supervisor.worker("transactional", ["transactional", "inbound"], 1)),
+        _through(
+            proxies["transactional"], supervisor.worker("transactional", ["transactional", "inbound"], TRANSACTIONAL_CHILDREN)
+        ),
         _through(proxies["campaign"], supervisor.worker("campaign", ["campaign"], CAMPAIGN_CHILDREN)),
         supervisor.worker("fanout", ["fanout"], 1),
         supervisor.worker("maintenance", ["maintenance"], 1),
