@@ -170,7 +170,7 @@ class Load:
     def _campaign(self, kind: CampaignKind, rng: Random) -> None:
         people = self.people(kind.people, couples=kind.couples)
         campaign = self.submit(kind, people)
-        chosen = rng.sample(people, 4)
+        chosen = rng.sample(people, 5)
         for place, each in enumerate(chosen):
             action = self.erase if place % 5 == 4 else self.reimport if place % 5 == 3 and not kind.couples else self.opt_out
             self._soon(rng.uniform(0.0, 3.0), partial(action, each))

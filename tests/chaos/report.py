@@ -72,8 +72,8 @@ def _row(name: str, rounds: Sequence[Round]) -> tuple[str, ...]:
     times = sum(len(one.faults) for one in rounds)
     counts = [sum(len(getattr(each, kind)) for each in found) for kind in ("lost", "doubled", "late", "wrong")]
     known = [each for each in seconds if each is not None]
-    span = f"{min(known):.1f} to {max(known):.1f}" if known else ""
-    recovery = f"{span}{', never ' * (None in seconds)}"
+    span = " to ".join(sorted({f"{min(known):.1f}", f"{max(known):.1f}"}, key=float)) if known else ""
+    recovery = ", ".join(filter(None, (span, "never" if None in seconds else "")))
     messages, unresolved = sum(each.messages for each in found), sum(each.unresolved for each in found)
     tracebacks = sum(len(each.tracebacks) for each in found)
     return (name, str(times), str(messages), *map(str, counts), str(unresolved), str(tracebacks), recovery)

@@ -21,5 +21,6 @@ def test_nothing_is_lost_doubled_or_late_whatever_dies() -> None:
     print(f"repeat with: CHAOS_SEED={seed}")  # noqa: T201 - pytest shows it where the test fails
     faults = [next(fault for fault in FAULTS if fault.name == name) for name in NAMES]
     report = run(seed, faults, print, GROUP, recover_seconds_max=RECOVER_SECONDS_MAX + SLACK_SECONDS)
-    assert [each for each in report.broken() if "tracebacks: " not in each] == []  # a lost database leaves one per task
+    # Celery itself logs a traceback for each task of a child that was killed; the long run counts them.
+    assert [each for each in report.broken() if "tracebacks: " not in each] == []
     assert sum(one.findings.arrivals for one in report.rounds) > 300
