@@ -83,6 +83,9 @@ worker_cancel_long_running_tasks_on_connection_loss = (
     False  # True kills tasks between hand-off and settlement, which leaves unresolved messages
 )
 worker_soft_shutdown_timeout = 20.0  # on a second Ctrl-C tasks still get this long before their messages go back
+# How long a new child may take to say that it is up. The default of 4 s is too short at low priority on a busy machine: the worker
+# kills child after child, and none ever works.
+worker_proc_alive_timeout = 60.0
 worker_max_tasks_per_child = None  # a new child has to open connections and compile templates
 worker_hijack_root_logger = False  # logging is set up by the program: structured, and without personal data
 worker_redirect_stdouts = False  # same

@@ -242,7 +242,7 @@ class StaleClaim(Unavailable):
 
 
 class Uncertain(ChannelError):
-    """The message may have been sent: the answer was lost, late or unreadable -> unresolved, never sent again by machine."""
+    """The message may have been sent: the answer was lost, late or unreadable -> unresolved, never sent again by the program."""
 
 
 class Misconfigured(ChannelError):

@@ -1,4 +1,4 @@
-"""An omnichannel commercial-messaging dispatcher that keeps a bank's promise to its customers."""
+"""An omnichannel dispatcher for a bank's commercial messages."""
 
 from importlib import import_module
 from typing import Any
@@ -7,7 +7,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """Let `celery -A dispatcher …` find the Celery application, without loading Celery for everybody else."""
+    """Let `celery -A dispatcher …` find the Celery application, without loading Celery for other importers."""
     if name == "app":
         return import_module("dispatcher.tasks").app
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

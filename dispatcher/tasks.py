@@ -9,28 +9,33 @@ Importing this module starts nothing. The embedded broker starts with the first 
 from __future__ import annotations
 
 import gc
+import logging
+import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from dataclasses import replace
-from functools import wraps
-from typing import Any, TypeVar
+from types import FrameType
+from typing import Any
 
 import structlog
 from celery import Celery, Task
+from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from celery.signals import setup_logging, worker_init, worker_process_init
 from celery.worker.request import Request
-from kombu.exceptions import OperationalError
+from kombu.exceptions import ChannelError, OperationalError
 
 from dispatcher.campaigns import scheduler, submission
-from dispatcher.campaigns.scheduler import DueChunk
+from dispatcher.campaigns.scheduler import DueChunk, LaneDepths
 from dispatcher.delivery import reconciliation
 from dispatcher.delivery.pipeline import run_chunk
 from dispatcher.domain.errors import LedgerUnavailable
 from dispatcher.inbound import provider_events
-from dispatcher.intake.campaign import parse_campaign
+from dispatcher.intake.campaign import parse_request
 from dispatcher.intake.errors import BadInput
-from dispatcher.intake.trigger import parse_trigger
 from dispatcher.maintenance import retention, sweep
 from dispatcher.runtime import bootstrap
 from dispatcher.runtime.logs import configure_logs
@@ -38,10 +43,12 @@ from dispatcher.runtime.services import COLLECT_AFTER, Services
 
 BROKER_FAULTS = (OperationalError,)  # what publishing raises when the broker cannot be reached
 HIDDEN = "(kept out of events)"
-RETRY_SECONDS = 2.0  # before a task tries again whose ledger is away; far below the broker's visibility timeout
+# A task whose ledger is away waits 1, 2, 4 seconds in its process, and then goes back to the broker. So an outage neither drains
+# the lanes nor fills the log. Far below the task limits, and short enough for a warm shutdown.
+PAUSE_SECONDS_MAX = 4.0
+FIRST, LAST = 0, 9  # priorities on the broker
 
 log = structlog.get_logger()
-Body = TypeVar("Body", bound=Callable[..., Any])
 
 
 class DispatcherCelery(Celery):
@@ -62,7 +69,69 @@ class DispatcherCelery(Celery):
             self.conf.broker_url = bootstrap.broker_url()
 
 
-app = DispatcherCelery("dispatcher")
+class TaskTimeLimit(BaseException):
+    """The soft time limit. Not an `Exception`: the limit can hit at any line, and code that expects any error of a rule or of a
+    template would take it for one, and refuse a message for good."""
+
+
+class DispatcherTask(Task):
+    """A task that waits while the ledger is away, and whose time limit no `except Exception` catches."""
+
+    abstract = True
+    is_periodic = False  # a periodic task comes again by itself: while the ledger is away it ends
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        """Run the task. Celery's own `__call__` would replace the request that the worker has set."""
+        try:
+            with _time_limit():
+                result = self.run(*arguments, **options)
+        except TaskTimeLimit:
+            raise SoftTimeLimitExceeded from None
+        except LedgerUnavailable:
+            if self.is_periodic:
+                log.warning("the ledger is away", task=self.name)
+                raise Ignore from None
+            _outage.wait(self.name)
+            raise Reject("the ledger is away", requeue=True) from None
+        _outage.failures = 0
+        return result
+
+
+class Outage:
+    """How often in a row this process found no ledger, and the pause that follows."""
+
+    failures = 0
+
+    def wait(self, task: str) -> None:
+        """Wait before the message goes back to the broker, twice as long each time."""
+        seconds = min(PAUSE_SECONDS_MAX, 2.0**self.failures)
+        self.failures += 1
+        log.warning("the ledger is away; the task goes back to the broker", task=task, seconds=seconds)
+        time.sleep(seconds)
+
+
+_outage = Outage()
+
+
+@contextmanager
+def _time_limit() -> Iterator[None]:
+    """Turn the signal of the soft time limit into `TaskTimeLimit`. Installed for each task: billiard sets its own handler after the
+    process initialiser has run."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGUSR1, _raise_time_limit)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def _raise_time_limit(_number: int, _frame: FrameType | None) -> None:
+    raise TaskTimeLimit
+
+
+app = DispatcherCelery("dispatcher", task_cls=DispatcherTask)
 app.config_from_object("celeryconfig")
 
 
@@ -80,9 +149,10 @@ class RedactedRequest(Request):
         return HIDDEN
 
 
-class RedactedTask(Task):
+class RedactedTask(DispatcherTask):
     """A task whose arguments hold personal data."""
 
+    abstract = True
     Request = RedactedRequest
 
     def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
@@ -93,14 +163,23 @@ class RedactedTask(Task):
 # -- services, once per process ----------------------------------------------------------------------------------------
 
 _per_thread = threading.local()
+_prepared: list[Future[Services]] = []  # in a worker's child, one: made beside its main thread, which takes it at its first task
 
 
 def services() -> Services:
     """The services of this process, made at first use: database connections cannot cross a fork."""
     if not hasattr(_per_thread, "services"):
-        _per_thread.services = bootstrap.services()
+        _per_thread.services = _prepared_services() or bootstrap.services()
     container: Services = _per_thread.services
     return container
+
+
+def _prepared_services() -> Services | None:
+    """What the child prepared, for its main thread; None where that failed, for example because the ledger is away."""
+    if _prepared and threading.current_thread() is threading.main_thread():
+        with suppress(Exception):
+            return _prepared.pop().result()
+    return None
 
 
 @worker_init.connect
@@ -114,18 +193,35 @@ def _check_configuration(**_: object) -> None:
 
 
 @worker_process_init.connect
-def _make_services(**_: object) -> None:
+def _prepare_services(**_: object) -> None:
+    """Make the services in a thread. The child announces itself to its worker after this function has returned, and on a busy
+    machine, at low priority, connections and SDKs take longer than the worker waits (`worker_proc_alive_timeout`)."""
+    _prepared.append(Future())
+    threading.Thread(target=_make_services, args=_prepared, name="services", daemon=True).start()
+
+
+def _make_services(prepared: Future[Services]) -> None:
     """Make the services, and exclude them from garbage collection: each walk over templates and SDKs takes 0.1 s, which delays a
     trigger. The objects of a task have hardly any cycles, so the collector runs rarely."""
-    services()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*COLLECT_AFTER)
+    try:
+        made = bootstrap.services()
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*COLLECT_AFTER)
+        prepared.set_result(made)
+    except BaseException as error:
+        prepared.set_exception(error)
 
 
 @setup_logging.connect
 def _set_up_logs(**_: object) -> None:
     configure_logs()
+    logging.getLogger("celery.app.trace").addFilter(_is_no_reject)
+
+
+def _is_no_reject(record: logging.LogRecord) -> bool:
+    """Whether Celery's line is worth keeping: it logs a rejected task with a traceback, and the task has logged why."""
+    return not (isinstance(record.exc_info, tuple) and isinstance(record.exc_info[1], Reject))
 
 
 # -- publishing --------------------------------------------------------------------------------------------------------
@@ -135,9 +231,28 @@ def publish(dues: Iterable[DueChunk]) -> None:
     """Put chunks on the broker: those of campaigns on their lane by priority, triggers on the fast lane."""
     for due in dues:
         if due.priority is None:
-            send_trigger.apply_async((due.period, due.number))
+            send_trigger.apply_async((due.period, due.number), priority=LAST if due.is_repeat else FIRST)
         else:
-            send_chunk.apply_async((due.period, due.number), priority=_level(due.priority, due.ahead))
+            level = _level(due.priority, due.ahead)
+            send_chunk.apply_async((due.period, due.number), priority=LAST if due.is_repeat and not due.ahead else level)
+
+
+def lane_depths() -> LaneDepths:
+    """How many messages wait in the lanes that repeats are put on."""
+    try:
+        with app.connection_or_acquire() as connection:
+            return LaneDepths(*(_depth(connection, lane) for lane in ("campaign", "transactional")))
+    except Exception as error:  # each broker's client has errors of its own
+        log.warning("the broker does not tell how many messages wait", fault=type(error).__name__)
+        return LaneDepths()
+
+
+def _depth(connection: Any, lane: str) -> int:
+    try:
+        with connection.channel() as channel:
+            return int(channel.queue_declare(lane, passive=True).message_count)
+    except ChannelError:  # nothing waits
+        return 0
 
 
 def _level(priority: int, ahead: bool) -> int:
@@ -155,38 +270,23 @@ def publish_events() -> None:
     settle_events.apply_async()
 
 
-def retry_while_unavailable(body: Body) -> Body:
-    """Try again without limit while the ledger is away, because the job exists only on the broker."""
-
-    @wraps(body)
-    def run(task: Task, *arguments: Any) -> Any:
-        try:
-            return body(task, *arguments)
-        except LedgerUnavailable as error:
-            raise task.retry(exc=error, countdown=RETRY_SECONDS, max_retries=None) from None
-
-    return run  # type: ignore[return-value]
-
-
 # -- what other systems call -------------------------------------------------------------------------------------------
 
 
-@app.task(name="dispatcher.submit_campaign", base=RedactedTask, bind=True, throws=(BadInput,))
-@retry_while_unavailable
-def submit_campaign(_task: Task, campaign: Mapping[str, Any]) -> None:
+@app.task(name="dispatcher.submit_campaign", base=RedactedTask, throws=(BadInput,))
+def submit_campaign(campaign: Mapping[str, Any]) -> None:
     """Accept a campaign: the fields of a campaign file, its audience inline or as a file that the worker can read."""
-    parsed = parse_campaign(campaign, submission.validation_context(services()))
-    result = submission.submit(services(), parsed, by="celery")
+    parsed = parse_request(campaign)
+    result = submission.accept(services(), parsed, by="celery")
     log.info("campaign submitted", campaign=parsed.id, status=result.status, audience=result.audience)
     publish(scheduler.due_chunks(services()))
 
 
-@app.task(name="dispatcher.trigger", base=RedactedTask, bind=True, throws=(BadInput,))
-@retry_while_unavailable
-def trigger(_task: Task, job: Mapping[str, Any]) -> None:
+@app.task(name="dispatcher.trigger", base=RedactedTask, throws=(BadInput,))
+def trigger(job: Mapping[str, Any]) -> None:
     """Accept one job and send it at once: {"key", "recipient", "template", "data"} and, optional, "channels", "expires_at",
     "fallback_after_seconds"."""
-    place = submission.take_trigger(services(), parse_trigger(job, submission.validation_context(services())))
+    place = submission.accept_trigger(services(), job)
     run_chunk(services(), place.period, place.chunk)
 
 
@@ -196,46 +296,60 @@ def trigger(_task: Task, job: Mapping[str, Any]) -> None:
 @app.task(name="dispatcher.send_chunk", bind=True)
 def send_chunk(task: Task, period: int, number: int) -> None:
     """Work on a campaign's chunk, then put the campaign's next one on the broker. A lost chunk is found again by its lease."""
+    if _is_superfluous(task, period, number):
+        return
     chunk = run_chunk(services(), period, number)
     if chunk is not None:
         publish(replace(due, ahead=_is_ahead(task)) for due in scheduler.next_chunk(services(), chunk))
 
 
-@app.task(name="dispatcher.send_trigger")
-def send_trigger(period: int, number: int) -> None:
+def _is_superfluous(task: Task, period: int, number: int) -> bool:
+    """Whether this message has nothing to do. One that the broker delivers again has: the worker that was at work was its own."""
+    is_redelivered = (task.request.delivery_info or {}).get("redelivered")
+    return not is_redelivered and scheduler.is_in_hands(services(), period, number)
+
+
+@app.task(name="dispatcher.send_trigger", bind=True)
+def send_trigger(task: Task, period: int, number: int) -> None:
     """Work on a trigger that is already in the ledger."""
+    if _is_superfluous(task, period, number):
+        return
     run_chunk(services(), period, number)
 
 
 @app.task(name="dispatcher.settle_events")
 def settle_events() -> None:
     """Apply the stored provider events."""
+    provider_events.settling_starts(services())
+    _settle_all()
+
+
+def _settle_all() -> None:
     while provider_events.settle_some(services(), publish):
         pass
 
 
-@app.task(name="dispatcher.release_due")
+@app.task(name="dispatcher.release_due", is_periodic=True)
 def release_due() -> None:
     """Every second: start what is due."""
-    publish(scheduler.due_chunks(services()))
+    publish(scheduler.due_chunks(services(), lane_depths()))
 
 
-@app.task(name="dispatcher.ask_providers")
+@app.task(name="dispatcher.ask_providers", is_periodic=True)
 def ask_providers() -> None:
     """Every 8 s: look up unresolved messages at their providers."""
     if reconciliation.ask_some(services()):
-        settle_events()
+        _settle_all()
 
 
-@app.task(name="dispatcher.sweep")
+@app.task(name="dispatcher.sweep", is_periodic=True)
 def run_sweep() -> None:
     """Every 5 s: mark expired claims unresolved, and do what a lost message of the broker left undone."""
     sweep.sweep(services())
-    while provider_events.settle_some(services(), publish):
-        pass
+    _settle_all()
 
 
-@app.task(name="dispatcher.retain")
+@app.task(name="dispatcher.retain", is_periodic=True)
 def retain() -> None:
     """Every hour: delete what the policy does not keep any longer."""
     for result in retention.clear(services()):

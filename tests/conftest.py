@@ -74,6 +74,15 @@ def shared_database(running_engines: Engines, template_database: str, numbers: I
 
 
 @contextmanager
+def new_database(running: Engines, number: int) -> Iterator[str]:
+    """The URL of an empty database without a schema."""
+    name = f"empty_{number}"
+    _admin(running, f"CREATE DATABASE {name}")
+    yield _with_name(running.database_url, name)
+    _admin(running, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@contextmanager
 def _fresh_database(running: Engines, template: str, number: int) -> Iterator[str]:
     name = f"test_{number}"
     _admin(running, f"CREATE DATABASE {name} TEMPLATE {urlsplit(template).path[1:]}")

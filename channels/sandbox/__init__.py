@@ -1,7 +1,7 @@
 """A local server with doubles of SendGrid's, Twilio's, Telnyx's and Firebase's APIs. The official clients work with it.
 
-Used for development, and by the demo, tests and benchmark. `running()` starts one in a thread beside a test, `serve()` runs one in
-its own process (`python -m channels.sandbox --port P`), and `SandboxClient(url)` controls either.
+Used for development, and by the demo, tests and benchmark. `running()` starts one in a thread of the test process, `serve()`
+runs one in its own process (`python -m channels.sandbox --port P`), and `SandboxClient(url)` controls either.
 
 ==========  ===========================================================================================================
 module      contents

@@ -1,4 +1,4 @@
-"""Run the sandbox: in its own process (`serve`), or in a thread beside a test (`running`)."""
+"""Run the sandbox: in its own process (`serve`), or in a thread of the test process (`running`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dry run: decide and render a whole campaign by the code that sends, in a transaction that is rolled back."""
+"""Dry run: decide and render a whole campaign with the code that sends, in a transaction that is rolled back."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ class _RollBack(Exception):
 def dry_run(services: Services, submission: Submission, as_of: datetime | None = None) -> DryRun:
     """Decide and render every message of a campaign, and keep nothing.
 
-    With `as_of`, as at that moment: by its clock, and by the choices recorded until then. Addresses, profiles and suppressions
-    are today's, because no history of them is kept.
+    With `as_of`, decide as at that moment: by its clock, and by the choices recorded until then. Addresses, profiles and
+    suppressions are today's, because no history of them is kept.
     """
     period = period_of(services.clock())  # of now, whatever `as_of` is: the month is only a place to load the audience into
     if as_of is not None:

@@ -8,22 +8,32 @@ from dispatcher.ledger.campaigns import lifecycle
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.delivery import scheduling
 from dispatcher.ledger.delivery.claims import Chunk
-from dispatcher.ledger.delivery.scheduling import DueChunk
+from dispatcher.ledger.delivery.scheduling import UNKNOWN_DEPTHS, DueChunk, LaneDepths
 from dispatcher.runtime.services import Services
 
-__all__ = ["Chunk", "DueChunk", "due_chunks", "next_chunk"]
+__all__ = ["Chunk", "DueChunk", "LaneDepths", "due_chunks", "is_in_hands", "next_chunk"]
 
 RELEASE_BATCH = 5_000
 
 
-def due_chunks(services: Services) -> list[DueChunk]:
-    """Start scheduled campaigns and release held and waiting messages. Returns the chunks to put on the broker now."""
+def due_chunks(services: Services, depths: LaneDepths = UNKNOWN_DEPTHS) -> list[DueChunk]:
+    """Start scheduled campaigns and release held and waiting messages. Returns the chunks to put on the broker now.
+
+    `depths`: how many messages wait on the broker. What waits there is not put there again.
+    """
     now = services.clock()
-    stale = now - timedelta(seconds=services.engine.lease_seconds)
+    lease = timedelta(seconds=services.engine.lease_seconds)
     with lend(services.pool) as connection:
         lifecycle.start_due(connection, now)
         scheduling.release_parked(connection, now, RELEASE_BATCH)
-        return scheduling.take_due(connection, now, stale, services.engine.window_chunks)
+        return scheduling.take_due(connection, now, lease, services.engine.window_chunks, depths)
+
+
+def is_in_hands(services: Services, period: int, number: int) -> bool:
+    """Whether a message of this chunk has nothing to do: the chunk is done, or another worker is at work on it."""
+    since = services.clock() - timedelta(seconds=services.engine.lease_seconds)
+    with lend(services.pool) as connection:
+        return scheduling.is_in_hands(connection, period, number, since)
 
 
 def next_chunk(services: Services, chunk: Chunk) -> list[DueChunk]:

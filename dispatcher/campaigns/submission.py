@@ -1,21 +1,23 @@
-"""Accept campaigns and triggers: each whole or not at all, and each id or key once."""
+"""Accept campaigns and triggers: completely or not at all, and only once per id or key."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
+from typing import Any
 
 from dispatcher.campaigns.template_approval import approval_errors
 from dispatcher.domain.message_id import MessageId
-from dispatcher.intake.campaign import Submission, ValidationContext
+from dispatcher.intake.campaign import CampaignRequest, Submission, ValidationContext, check_campaign
 from dispatcher.intake.errors import BadInput, InputError
-from dispatcher.intake.trigger import Trigger
+from dispatcher.intake.trigger import Trigger, check_trigger, read_trigger
 from dispatcher.ledger.campaigns import audience, lifecycle
 from dispatcher.ledger.campaigns.audience import AudienceError, AudienceLoader, AudienceRow, TriggerPlace
-from dispatcher.ledger.connection import Connection, lend
+from dispatcher.ledger.campaigns.lifecycle import StoredSubmission
+from dispatcher.ledger.connection import lend
 from dispatcher.ledger.delivery.scheduling import DueChunk
 from dispatcher.ledger.partitions import ensure_period, period_of
 from dispatcher.ledger.spec_codec import spec_to_json
@@ -29,7 +31,7 @@ class KeyConflict(BadInput):
 
 
 class SubmitStatus(StrEnum):
-    """What became of a submission."""
+    """The result of a submission."""
 
     NEW = "new"
     KNOWN = "known"  # the same id with the same content: nothing was done again
@@ -45,24 +47,36 @@ class SubmitResult:
     invalid: int = 0
 
 
-def validation_context(services: Services, campaign_id: str = "") -> ValidationContext:
-    """What submissions are checked against, as of now.
+def validation_context(services: Services) -> ValidationContext:
+    """What submissions are checked against, as of now."""
+    return ValidationContext(services.catalog, services.policy, services.clock())
 
-    With the id of a campaign that exists, as of its creation: a repeated submission gets the same answer after its expiry.
+
+def accept(services: Services, request: CampaignRequest, progress: Progress = lambda _: None, by: str = "") -> SubmitResult:
+    """Accept a campaign as `submit` does. One that was submitted before gets its answer whatever the clock, the templates and the
+    policy say by now. Raises as `submit` does.
     """
-    created_at = None
-    if campaign_id:
-        with lend(services.pool) as connection:
-            campaign = lifecycle.find(connection, campaign_id)
-        created_at = campaign.created_at if campaign else None
-    return ValidationContext(services.catalog, services.policy, created_at or services.clock())
+    with lend(services.pool) as connection:
+        stored = lifecycle.submission_of(connection, request.id)
+    if stored is None:
+        return submit(services, check_campaign(request, validation_context(services)), progress, by)
+    at_that_time = ValidationContext(services.catalog, services.policy, stored.created_at)
+    if stored.version == 1 or request.rows is None:
+        return _compare(stored, check_campaign(request, at_that_time))
+    for row in request.rows:
+        request.digest.add(row)
+    if request.digest.value == stored.digest:
+        return SubmitResult(SubmitStatus.KNOWN)
+    if not request.digest.has_same_rows(stored.digest):
+        return SubmitResult(SubmitStatus.CONFLICT)
+    return _result(check_campaign(request, at_that_time).spec == stored.spec)  # a default that is written out is the same
 
 
 def submit(services: Services, submission: Submission, progress: Progress = lambda _: None, by: str = "") -> SubmitResult:
     """Accept a campaign with its whole audience, or nothing of it. It starts when its time comes.
 
     `by` names the submitter. A campaign with a large audience waits until somebody else releases it.
-    Raises `BadInput`, also for a template without approval and for a file that becomes unreadable half-way, and
+    Raises `BadInput`, also for a template without approval and for a file of which a later part cannot be read, and
     `LedgerUnavailable`.
     """
     now = services.clock()
@@ -72,34 +86,55 @@ def submit(services: Services, submission: Submission, progress: Progress = lamb
         with connection.transaction():
             no = lifecycle.create(connection, submission.id, submission.spec, period, now, by)
             if no is None:
-                return _compare(connection, submission)
+                stored = lifecycle.submission_of(connection, submission.id)
+                return _compare(stored, submission) if stored else SubmitResult(SubmitStatus.CONFLICT)
             if errors := approval_errors(connection, services.catalog, services.policy, submission.spec.templates):
                 raise BadInput(*errors)
             loader = AudienceLoader(connection, no, period, submission.spec, now)
-            digest = load_audience(loader, submission, progress)
-            lifecycle.complete(connection, no, digest, loader.invalid, loader.taken > services.policy.four_eyes_audience_min)
+            load_audience(loader, submission, progress)
+            awaits_release = loader.taken > services.policy.four_eyes_audience_min
+            lifecycle.complete(connection, no, submission.digest.value, loader.invalid, awaits_release)
             return SubmitResult(SubmitStatus.NEW, loader.taken, loader.invalid)
 
 
-def load_audience(loader: AudienceLoader, submission: Submission, progress: Progress) -> bytes:
-    """Stream the audience into the ledger. Returns the digest of all that was submitted."""
-    digest = hashlib.sha256(spec_to_json(submission.spec).encode())
+def load_audience(loader: AudienceLoader, submission: Submission, progress: Progress) -> None:
+    """Stream the audience into the ledger."""
     rows = iter(submission.audience)
     while batch := list(islice(rows, loader.batch_size)):
-        for row in batch:
-            digest.update(repr(row).encode())
         loader.take([row for row in batch if isinstance(row, AudienceRow)])
         loader.note(row for row in batch if isinstance(row, AudienceError))
         progress(loader.taken)
-    return digest.digest()
 
 
-def _compare(connection: Connection, submission: Submission) -> SubmitResult:
-    digest = hashlib.sha256(spec_to_json(submission.spec).encode())
+def _compare(stored: StoredSubmission, submission: Submission) -> SubmitResult:
+    """Whether it is what was submitted before. A digest of version 1 counts the order of keys, and how numbers are written."""
+    first = hashlib.sha256(spec_to_json(submission.spec).encode())
     for row in submission.audience:
-        digest.update(repr(row).encode())
-    same = lifecycle.digest_of(connection, submission.id) == digest.digest()
-    return SubmitResult(SubmitStatus.KNOWN if same else SubmitStatus.CONFLICT)
+        first.update(repr(row).encode())
+    if stored.version == 1:
+        return _result(stored.digest == first.digest())
+    digest = submission.digest
+    return _result(digest.value == stored.digest or (digest.has_same_rows(stored.digest) and submission.spec == stored.spec))
+
+
+def _result(is_same: bool) -> SubmitResult:
+    return SubmitResult(SubmitStatus.KNOWN if is_same else SubmitStatus.CONFLICT)
+
+
+def accept_trigger(services: Services, form: Mapping[str, Any]) -> TriggerPlace:
+    """Accept a trigger from JSON as `take_trigger` does. One that was accepted before gets its answer whatever the templates say by
+    now. Raises as `take_trigger` does, and `BadInput`.
+    """
+    request = read_trigger(form)
+    try:
+        trigger = check_trigger(request, validation_context(services))
+    except BadInput:
+        with lend(services.pool) as connection:
+            place = audience.known_trigger(connection, request.form.key, request.digests)
+        if place is None:
+            raise
+        return place
+    return take_trigger(services, trigger)
 
 
 def take_trigger(services: Services, trigger: Trigger) -> TriggerPlace:
@@ -107,11 +142,11 @@ def take_trigger(services: Services, trigger: Trigger) -> TriggerPlace:
     spec = spec_to_json(trigger.spec)
     with lend(services.pool) as connection:
         if errors := approval_errors(connection, services.catalog, services.policy, trigger.spec.templates):
-            place = audience.known_trigger(connection, trigger.key, trigger.digest)  # what was accepted before stays accepted
+            place = audience.known_trigger(connection, trigger.key, trigger.digests)  # what was accepted before stays accepted
             if place is None:
                 raise BadInput(*errors)
         else:
-            place = audience.take_trigger(connection, trigger.key, trigger.digest, spec, trigger.row, services.clock())
+            place = audience.take_trigger(connection, trigger.key, trigger.digests, spec, trigger.row, services.clock())
     if place is None:
         raise KeyConflict(InputError("job", 0, "key", "was used before with other content; the same key is the same job"))
     return place

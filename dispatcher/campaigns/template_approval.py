@@ -113,7 +113,7 @@ def approval_errors(connection: Connection, catalog: Catalog, policy: Policy, na
         return []
     waiting = unapproved(catalog, policy, names, template_approvals.in_force(connection, names))
     return [
-        InputError("approval", 0, "template", f"{not_approved_text(each)}: `dispatcher templates approve {each.name}`")
+        InputError("approval", 0, "template", f"{not_approved_text(each)}: `dispatcher templates approve {each.name} --actor NAME`")
         for each in waiting
     ]
 

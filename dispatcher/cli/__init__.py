@@ -8,7 +8,7 @@ import sys
 import typer
 
 from dispatcher import __version__
-from dispatcher.cli import campaigns, consent, inbound, ledger, machine, messages, preferences, recipients, templates
+from dispatcher.cli import campaigns, consent, inbound, ledger, messages, preferences, recipients, system, templates
 
 app = typer.Typer(
     help="An omnichannel commercial-messaging dispatcher: consent first, then push, e-mail, SMS and WhatsApp.",
@@ -16,7 +16,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-machine.add_to(app)
+system.add_to(app)
 app.add_typer(recipients.app, name="recipients")
 app.add_typer(preferences.app, name="preferences")
 app.add_typer(campaigns.app, name="campaign")

@@ -1,4 +1,4 @@
-"""Put work on the broker. Without a broker it starts when there is one: it is in the ledger.
+"""Put work on the broker. If the broker cannot be reached, the work is in the ledger and starts later.
 
 `dispatcher.tasks` is imported late, because Celery takes long to import and most commands need none.
 """
@@ -20,8 +20,8 @@ def publish(dues: Iterable[DueChunk]) -> None:
     tasks.publish(dues)
 
 
-def publish_or_say(dues: Iterable[DueChunk], what: str) -> None:
-    """Put chunks on the broker; say so where it cannot be reached. `what` they are: "campaign" or "message"."""
+def publish_or_warn(dues: Iterable[DueChunk], what: str) -> None:
+    """Put chunks on the broker; print a warning where it cannot be reached. `what` they are: "campaign" or "message"."""
     from dispatcher import tasks
 
     try:
@@ -32,4 +32,4 @@ def publish_or_say(dues: Iterable[DueChunk], what: str) -> None:
 
 def start_due(services: Services) -> None:
     """Put the campaigns' due chunks on the broker."""
-    publish_or_say(scheduler.due_chunks(services), "campaign")
+    publish_or_warn(scheduler.due_chunks(services), "campaign")

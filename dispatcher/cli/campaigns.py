@@ -19,7 +19,7 @@ from dispatcher.cli.broker import start_due
 from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, err, fail, out, pairs, print_json, progress, rows
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.message import State
-from dispatcher.intake.campaign import read_campaign
+from dispatcher.intake.campaign import check_campaign, read_request
 from dispatcher.runtime import bootstrap
 from dispatcher.runtime.services import Services
 from dispatcher.web.serializers import campaign_line, campaign_view, dry_run_view
@@ -47,15 +47,16 @@ def submit(
 ) -> None:
     """Submit a campaign with its audience. Running workers start on it at once."""
     services = bootstrap.services()
-    parsed = read_campaign(file, audience, submission.validation_context(services))
+    parsed = read_request(file, audience)
     if dry_run_only:
         moment = as_of.replace(tzinfo=UTC) if as_of else None
-        _show_dry_run(dry_run_view(parsed.id, dry_run.dry_run(services, parsed, moment)), as_json)
+        checked = check_campaign(parsed, submission.validation_context(services))
+        _show_dry_run(dry_run_view(parsed.id, dry_run.dry_run(services, checked, moment)), as_json)
         return
     if as_of:
         fail("--as-of needs --dry-run: a real campaign is sent now", BAD_INPUT)
     with progress("loading audience", None) as (bar, task):
-        result = submission.submit(services, parsed, lambda done: bar.update(task, completed=done), by or _account())
+        result = submission.accept(services, parsed, lambda done: bar.update(task, completed=done), by or _account())
     if result.status is SubmitStatus.CONFLICT:
         fail(f"{file}: id: campaign {parsed.id!r} was submitted before with other content; give this one another id", BAD_INPUT)
     start_due(services)
@@ -118,6 +119,8 @@ def list_(limit: Annotated[int, typer.Option(min=1)] = 50, as_json: Json = False
     lines = [campaign_line(campaign) for campaign in overview.newest(bootstrap.services(), limit)]
     if as_json:
         print_json(lines)
+    elif not lines:
+        out.print("no campaign yet")
     else:
         names = ("id", "state", "template", "audience", "invalid", "created", "started", "finished")
         rows("", names, [tuple(line.values()) for line in lines])
@@ -180,7 +183,7 @@ def release(
     by: Annotated[str, typer.Option(help="Who releases it: somebody else than the submitter.")],
     as_json: Json = False,
 ) -> None:
-    """Let a large campaign start, as the second person that it needs."""
+    """Let a large campaign start: the second person confirms it."""
     _act(campaign_id, CampaignAction.RELEASE, by, as_json)
 
 
@@ -198,7 +201,7 @@ def resume(campaign_id: CampaignId, as_json: Json = False) -> None:
 
 @app.command()
 def cancel(campaign_id: CampaignId, as_json: Json = False) -> None:
-    """Stop for good: messages that are not sent yet become `cancelled`."""
+    """Stop a campaign finally: messages that are not sent yet become `cancelled`."""
     _act(campaign_id, CampaignAction.CANCEL, _account(), as_json)
 
 

@@ -293,4 +293,4 @@ def _keep_running(program: RunningStack) -> None:
     }.items():
         out.print(f"  {name:22} {url}")
     with stop_signals() as stop_requested:
-        program.processes.watch(stop_requested, program.engines.restart_dead)
+        program.processes.watch(stop_requested)

@@ -1,4 +1,4 @@
-"""`dispatcher inbound …`: inbound messages by SMS or WhatsApp that no machine understood."""
+"""`dispatcher inbound …`: inbound messages by SMS or WhatsApp that are not a keyword."""
 
 from __future__ import annotations
 
@@ -57,7 +57,9 @@ def answer(
 @app.command()
 def close(
     message_id: MessageIdArgument,
-    stop: Annotated[bool, typer.Option("--stop", help="It is an opt-out: obey it as a STOP, from when it came in.")] = False,
+    stop: Annotated[
+        bool, typer.Option("--stop", help="It is an opt-out: apply it as a STOP, from the time when it came in.")
+    ] = False,
     actor: Annotated[str | None, typer.Option(help="Who read it. Default: you.")] = None,
     as_json: Json = False,
 ) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from dispatcher.campaigns import submission
-from dispatcher.cli.broker import publish_or_say
+from dispatcher.cli.broker import publish_or_warn
 from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, fail, out, pairs, plural, print_json, rows
 from dispatcher.delivery import messages, reconciliation
 from dispatcher.delivery.explanation import explain_to_customer
@@ -20,7 +20,6 @@ from dispatcher.domain.message import State
 from dispatcher.domain.message_id import MessageId
 from dispatcher.domain.recipient import LANGUAGES
 from dispatcher.intake.errors import BadInput, InputError
-from dispatcher.intake.trigger import parse_trigger
 from dispatcher.runtime import bootstrap
 from dispatcher.runtime.services import Services
 from dispatcher.web.serializers import dead_view, explanation_view, message_view, unresolved_view
@@ -56,8 +55,8 @@ def send(
         raise BadInput(InputError("--data", 0, "", f"is not JSON: {error.msg} at column {error.colno}")) from None
     services = bootstrap.services()
     job = {"key": key, "recipient": recipient, "template": template, "data": variables}
-    place = submission.take_trigger(services, parse_trigger(job, submission.validation_context(services)))
-    publish_or_say([submission.chunk_of(place)], "message")
+    place = submission.accept_trigger(services, job)
+    publish_or_warn([submission.chunk_of(place)], "message")
     message_id = submission.message_id_of(place)
     message = _wait(services, message_id) if wait else _find(services, message_id)
     _show(message, as_json)
@@ -131,10 +130,12 @@ def unresolved(
     limit: Annotated[int, typer.Option(min=1, help="At most so many, oldest first.")] = 200,
     as_json: Json = False,
 ) -> None:
-    """List unresolved messages: the provider's answer was lost; they may have been sent. `ask_at` is the next look-up, if any."""
+    """List unresolved messages, which may have been sent. `ask at` is the time of the next look-up, if any."""
     views = [unresolved_view(each) for each in messages.list_unresolved(bootstrap.services(), campaign, limit)]
     if as_json:
         print_json(views)
+    elif not views:
+        out.print("no message is unresolved")
     else:
         names = ("id", "campaign", "recipient", "channel", "reason", "since", "ask at")
         rows("", names, [tuple(view.values()) for view in views])
@@ -156,7 +157,7 @@ def settle(
     actor: Annotated[str | None, typer.Option(help="Who knows. Default: you.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Settle an unresolved message by hand, where no provider can be asked."""
+    """Settle an unresolved message by hand, where no look-up at the provider can."""
     services, parsed = bootstrap.services(), MessageId.parse(message_id)
     _find(services, parsed)
     if not reconciliation.settle_by_hand(services, parsed, state is HandSettlement.ACCEPTED, actor or getpass.getuser()):
@@ -182,6 +183,8 @@ def list_dead(campaign: Annotated[str | None, typer.Option()] = None, as_json: J
     views = [dead_view(each) for each in messages.list_dead(bootstrap.services(), campaign, DEAD_SHOWN)]
     if as_json:
         print_json(views)
+    elif not views:
+        out.print("no message is dead")
     else:
         rows("", ("message", "campaign", "reason", "since"), [tuple(view.values()) for view in views])
 

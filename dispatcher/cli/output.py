@@ -61,8 +61,17 @@ MOMENT = re.compile(r"(\d{4}-\d{2}-\d{2})T(\d{2}:\d{2}:\d{2})(?:\.\d+)?\+00:00")
 
 
 def readable(value: Any) -> str:
-    """A value for a table: empty for None, moments to the second."""
-    return "" if value is None else MOMENT.sub(r"\1 \2 UTC", str(value))
+    """A value for a table: empty for None, moments to the second, lists and mappings without brackets and quotes."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case Mapping():
+            return ", ".join(f"{name}: {readable(each)}" for name, each in value.items())
+        case list() | tuple():
+            return ("; " if any(isinstance(each, Mapping) for each in value) else ", ").join(map(readable, value))
+    return MOMENT.sub(r"\1 \2 UTC", str(value))
 
 
 class CommandFailure(Exception):

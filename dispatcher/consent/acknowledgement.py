@@ -1,7 +1,7 @@
 """Acknowledge an opt-out: one service e-mail per request, however the request came in (Royal Decree of 4 April 2003, art. 2).
 
-The acknowledgement is written in the transaction that records the opt-out. If the broker is away, the ledger still has it, and the
-next sweep finds it. No error of the acknowledgement may prevent the opt-out itself.
+The acknowledgement is written in the transaction that records the opt-out. If the broker cannot be reached, the ledger still has
+it, and it is published later. No error of the acknowledgement may prevent the opt-out itself.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from dispatcher.ledger.spec_codec import spec_to_json
 Publish = Callable[[Iterable[DueChunk]], None]
 
 TEMPLATE = "optout_acknowledgement"
-ALL = "objection:marketing"
+MARKETING_OBJECTION = "objection:marketing"
 SEVERAL = "several"  # the scope of a request that refuses more than one thing, but not all
 
 log = structlog.get_logger()
@@ -42,7 +42,7 @@ def acknowledge(
     """Write the acknowledgement of one request's events, once, in the caller's transaction. Publish the result after the commit.
 
     Returns None where none of the events is an opt-out, or there is no e-mail address. The policy refuses a suppressed address.
-    What is not published is found once the lease of its chunk is over. Call `ensure_period` before the transaction.
+    A chunk that is not published is published once its lease is over. Call `ensure_period` before the transaction.
     """
     opt_outs = [event for event in events if is_opt_out(event)]
     if not opt_outs or not recipients.has_email(connection, recipient_id):
@@ -51,30 +51,33 @@ def acknowledge(
     if trigger is None:
         return None
     spec = spec_to_json(trigger.spec)
-    place = audience.take_trigger(connection, trigger.key, trigger.digest, spec, trigger.row, context.now)
+    place = audience.take_trigger(connection, trigger.key, trigger.digests, spec, trigger.row, context.now)
     return DueChunk(place.period, place.chunk, None) if place and place.fresh else None
 
 
-def publish_acknowledgements(publish: Publish, *dues: DueChunk | None) -> None:
-    """Put acknowledgements on the broker. A broker that is away delays them by a minute."""
-    for due in dues:
-        if due is None:
+def publish_acknowledgements(publish: Publish, *chunks: DueChunk | None) -> None:
+    """Put acknowledgements on the broker. If the broker cannot be reached, they are sent about a minute later."""
+    for chunk in chunks:
+        if chunk is None:
             continue
         try:
-            publish([due])
-        except Exception as error:  # whatever a broker's client raises: the opt-out is recorded, and the caller must learn that
-            log.warning("acknowledgement waits for the sweep", chunk=due.number, error=type(error).__name__)
+            publish([chunk])
+        except Exception as error:  # any error of a broker's client: the opt-out is recorded, and the caller must learn that
+            log.warning("acknowledgement waits for the sweep", chunk=chunk.number, error=type(error).__name__)
 
 
 def is_opt_out(event: ConsentEvent) -> bool:
-    """Whether the event opts out: an offer type none, a channel off, an objection to marketing."""
+    """Whether the event is an opt-out: an offer type set to none, a channel to off, or an objection to marketing."""
     kind = event.subject.partition(":")[0]
-    return (kind, event.new_value) in {("offer", "none"), ("channel", "off")} or (event.subject, event.new_value) == (ALL, "on")
+    return (kind, event.new_value) in {("offer", "none"), ("channel", "off")} or (event.subject, event.new_value) == (
+        MARKETING_OBJECTION,
+        "on",
+    )
 
 
 def _scope(opt_outs: Sequence[ConsentEvent]) -> str | None:
-    """What is refused, in the template's words; None stands for all commercial messages."""
-    if any(event.subject == ALL for event in opt_outs):
+    """What is refused, as the template's variable `scope`; None stands for all commercial messages."""
+    if any(event.subject == MARKETING_OBJECTION for event in opt_outs):
         return None
     return opt_outs[0].subject.partition(":")[2] if len(opt_outs) == 1 else SEVERAL
 

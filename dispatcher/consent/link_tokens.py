@@ -2,7 +2,7 @@
 
 AES-SIV (RFC 5297) encrypts and signs in one step and needs no nonce, so a token costs 16 bytes beyond its payload. The same payload
 always gives the same token, which reveals nothing here: a link in a mail that is sent again is the same link. Tokens carry no date;
-a caller whose token shall expire puts a date into the payload.
+a caller whose token must expire puts a date into the payload.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _cipher(secret: bytes) -> AESSIV:
 
 
 def seal(secret: bytes, purpose: str, payload: bytes) -> str:
-    """A URL-safe token for a payload of at least one byte; `purpose` is bound in and must be named to open it."""
+    """A URL-safe token for a payload of at least one byte; the same `purpose` is needed to open it."""
     return urlsafe_b64encode(_cipher(secret).encrypt(payload, [purpose.encode()])).rstrip(b"=").decode()
 
 

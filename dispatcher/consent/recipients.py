@@ -1,4 +1,4 @@
-"""Recipients: import them, put one, show, export and erase."""
+"""Recipients: import many, add or replace one, show, export and erase."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ __all__ = ["ImportResult", "PutResult", "PutStatus", "Recipient", "erase", "expo
 
 
 class PutStatus(StrEnum):
-    """What became of a recipient that was put."""
+    """The result of adding or replacing a recipient."""
 
     NEW = "new"
     CHANGED = "changed"
     UNCHANGED = "unchanged"
-    ERASED = "erased"  # erased before, and left alone: only data that is newer than the erasure brings the person back
+    ERASED = "erased"  # erased before, and not changed: only data that is newer than the erasure restores the person
 
 
 @dataclass(frozen=True, slots=True)
 class PutResult:
-    """What became of a recipient that was put, and the recipient's version now."""
+    """The result of adding or replacing a recipient, and the recipient's version now."""
 
     status: PutStatus
     version: int

@@ -1,7 +1,7 @@
 """The content guard: what a rendered message must and must not contain before it is sent. Pure.
 
 Sources: CEL VII.64 (credit warning), CEL XII.12-13 (sender named, recognisable as advertising, an electronic opt-out),
-the bank's promise that partners and merchants never receive personal data, and a push's size limit.
+the bank's commitment that partners and merchants never receive personal data, and a push's size limit.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def check_source(
 ) -> list[Finding]:
     """All findings for one source.
 
-    `variables` are those that it may use besides RESERVED, `shared` the sources that it may refer to, each with its macros.
+    `variables` are those that it may use in addition to RESERVED, `shared` the sources that it may refer to, each with its macros.
     """
     try:
         tree = env.parse(source, name)

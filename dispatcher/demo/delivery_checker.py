@@ -1,6 +1,6 @@
 """A second, independent implementation of what may be sent: the demo compares the sandbox's log with the imported customers.
 
-It follows from the bank's promise to its customers, not from the policy's code: it reads the import file and the sandbox's
+It is written from the bank's commitments to its customers, not from the policy's code: it reads the import file and the sandbox's
 arrivals, uses neither ledger nor policy, and knows only the demo's templates.
 """
 

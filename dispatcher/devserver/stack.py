@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from dispatcher.devserver import supervisor
-from dispatcher.devserver.supervisor import ChildCommand, Supervisor, supervised
+from dispatcher.devserver.supervisor import ChildCommand, Say, Supervisor, engines_kept, silent, supervised
+from dispatcher.domain.errors import LedgerUnavailable
 from dispatcher.embedded import Engines, engines
 from dispatcher.runtime.bootstrap import migrate_once
 from dispatcher.runtime.settings import Settings
 from dispatcher.web.api_keys import local_key
 
-READY_SECONDS = 60.0
 FLOWER_PORT = 5555
 CAMPAIGN_NICE = 19  # a trigger must not wait for a large campaign: it goes first where both need a processor
 
@@ -43,15 +44,22 @@ class RunningStack:
 
 @contextmanager
 def run_stack(
-    settings: Settings, environ: Mapping[str, str], workers: int, flower_port: int | None, nice: int = CAMPAIGN_NICE
+    settings: Settings,
+    environ: Mapping[str, str],
+    workers: int,
+    flower_port: int | None,
+    nice: int = CAMPAIGN_NICE,
+    say: Say = silent,
+    until: threading.Event | None = None,
 ) -> Iterator[RunningStack]:
-    """Run everything as long as the block lasts, then stop it in an order that loses nothing.
+    """Run everything as long as the block lasts, then stop it in an order that loses nothing. What ends is started again.
 
-    Triggers have a worker of their own, and campaign workers run at a lower priority (`nice`), so that no trigger waits for a
-    campaign. Raises `EngineError`, `ProcessError`.
+    Each lane has a worker of its own, and campaign workers run at a lower priority (`nice`), so that no trigger and no tick of the
+    clock waits for a campaign. `say` gets a line about everything that ends. When `until` is set, it waits for nothing any more.
+    Raises `EngineError`, `ProcessError`.
     """
-    with engines(settings.home, settings.database_url, settings.broker_url) as joined:
-        migrate_once(joined.database_url)
+    with engines(settings.home, settings.database_url, settings.broker_url) as joined, engines_kept(joined, say):
+        _migrate(joined.database_url, say, until or threading.Event())
         shared = {
             "DISPATCHER_HOME": str(settings.home),
             "DISPATCHER_DATABASE_URL": joined.database_url,
@@ -63,17 +71,20 @@ def run_stack(
             key, keys = local_key(settings.secret_key.encode(), settings.home)
             shared["DISPATCHER_API_KEYS"] = str(keys)
         places = _places(settings, flower_port)
-        with supervised(_commands(settings, workers, flower_port, nice), settings.home / "log", {**environ, **shared}) as children:
-            children.await_ready(READY_SECONDS)
+        commands = _commands(settings, workers, flower_port, nice)
+        with supervised(commands, settings.home / "log", {**environ, **shared}, say) as children:
+            children.await_ready(until=until)
             yield RunningStack(children, joined, places, shared, key)
 
 
 def _commands(settings: Settings, workers: int, flower_port: int | None, nice: int) -> Sequence[ChildCommand]:
     web_port = urlsplit(settings.public_url).port or 8000
     commands = [
-        supervisor.worker("transactional", ["transactional", "inbound"], 1),
+        supervisor.worker("transactional", ["transactional"], 1),
+        supervisor.worker("inbound", ["inbound"], 1),
         supervisor.worker("campaign", ["campaign"], workers, nice),
-        supervisor.worker("maintenance", ["maintenance", "fanout"], 1),
+        supervisor.worker("fanout", ["fanout"], 1),
+        supervisor.worker("maintenance", ["maintenance"], 2),  # the clock ticks beside one long task, such as `retain`
         supervisor.beat(),
         supervisor.web("127.0.0.1", web_port),
     ]
@@ -83,6 +94,17 @@ def _commands(settings: Settings, workers: int, flower_port: int | None, nice: i
         port = urlsplit(settings.sandbox_url).port or 8025
         commands.insert(0, supervisor.sandbox(port, settings.home / "sandbox", settings.public_url.rstrip("/")))
     return commands
+
+
+def _migrate(database_url: str, say: Say, until: threading.Event) -> None:
+    """Migrate the ledger as soon as it can be reached."""
+    while not until.is_set():
+        try:
+            return migrate_once(database_url)
+        except LedgerUnavailable as error:
+            say(str(error))
+            until.wait(1.0)
+    return None
 
 
 def _uses_sandbox(settings: Settings) -> bool:

@@ -1,7 +1,8 @@
 """The child processes of `demo` and `up`: start them, wait until they are ready, restart what crashed, stop them in order.
 
-    with supervised(commands, log_folder) as processes:
-        processes.watch(until=stop_requested, also=engines.restart_dead)
+    with engines_kept(engines, say), supervised(commands, log_folder, environ, say) as processes:
+        processes.await_ready(until=stop_requested)
+        processes.watch(until=stop_requested)
 
 Each child has a session of its own, so that a Ctrl-C in the terminal reaches only the parent. The parent then stops the children
 stage by stage: first those that bring work, then those that do it, last those that the workers need. If the parent is killed with
@@ -11,6 +12,7 @@ stage by stage: first those that bring work, then those that do it, last those t
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import signal
 import socket
@@ -25,12 +27,24 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
+from dispatcher.embedded import EngineError, Engines
+
 PR_SET_PDEATHSIG = 1
 _prctl = getattr(ctypes.CDLL(None), "prctl", None)  # Linux only
 
 BACKOFF_SECONDS_MAX = 30.0
+STARTS_MAX = 5  # a child that ends so often before it is ready will not become ready: its settings are wrong
+ENGINE_PAUSE_SECONDS = 1.0  # between two looks at the engines
+REMIND_SECONDS = 60.0  # how often to say that a child is still starting
 STEADY_SECONDS = 60.0  # a child that ran this long has recovered: its next crash counts as the first
 PAUSE_SECONDS = 0.2
+
+
+Say = Callable[[str], None]  # tells a person what happens
+
+
+def silent(_text: str) -> None:
+    """Tell nobody."""
 
 
 class ProcessError(Exception):
@@ -66,6 +80,7 @@ class Supervisor:
 
     log_folder: Path
     environ: Mapping[str, str]
+    say: Say = silent
     clock: Callable[[], float] = time.monotonic
     children: dict[str, ChildProcess] = field(default_factory=dict)
 
@@ -77,15 +92,25 @@ class Supervisor:
         """The log of a child."""
         return self.log_folder / f"{name}.log"
 
-    def await_ready(self, seconds: float) -> None:
-        """Return when all are ready. Raises `ProcessError` when one ends, or is not ready in `seconds`."""
+    def await_ready(self, seconds: float = math.inf, until: threading.Event | None = None) -> None:
+        """Return when all are ready, or `until` is set. Restarts what ends.
+
+        Raises `ProcessError` when one is not ready in `seconds`, or ends `STARTS_MAX` times before it is ready.
+        """
         deadline = self.clock() + seconds
         for child in self.children.values():
-            ready = child.command.ready
+            ready, remind_at = child.command.ready, self.clock() + REMIND_SECONDS
             while ready is not None and not ready():
-                if child.process.poll() is not None or self.clock() > deadline:
-                    what = "is not ready" if child.process.returncode is None else f"ended with {child.process.returncode}"
+                if until is not None and until.is_set():
+                    return
+                self.restart_ended()
+                if child.crashes >= STARTS_MAX or self.clock() > deadline:
+                    code = child.process.poll()
+                    what = "is not ready" if code is None else f"ended with {code}"
                     raise ProcessError(f"{child.command.name} {what}; see {self.log(child.command.name)}")
+                if self.clock() > remind_at:
+                    self.say(f"{child.command.name} is still starting; see {self.log(child.command.name)}")
+                    remind_at += REMIND_SECONDS
                 time.sleep(PAUSE_SECONDS / 4)
 
     def restart_ended(self) -> None:
@@ -94,15 +119,16 @@ class Supervisor:
             now = self.clock()
             if child.again_at is None and child.process.poll() is not None:
                 child.crashes = 0 if now - child.started_at > STEADY_SECONDS else child.crashes
-                child.again_at = now + min(BACKOFF_SECONDS_MAX, 2.0 ** (child.crashes - 1) if child.crashes else 0.0)
+                wait = min(BACKOFF_SECONDS_MAX, 2.0 ** (child.crashes - 1) if child.crashes else 0.0)
+                child.again_at = now + wait
                 child.crashes += 1
+                self.say(f"{child.command.name} ended with {child.process.returncode}; it starts again {_after(wait)}")
             if child.again_at is not None and now >= child.again_at:
                 child.process, child.started_at, child.again_at = self._open(child.command), now, None
 
-    def watch(self, until: threading.Event, also: Callable[[], None] = lambda: None) -> None:
-        """Restart what ends, and call `also`, until `until` is set."""
+    def watch(self, until: threading.Event) -> None:
+        """Restart what ends, until `until` is set."""
         while not until.wait(PAUSE_SECONDS):
-            also()
             self.restart_ended()
 
     def stop(self) -> None:
@@ -130,10 +156,38 @@ class Supervisor:
 
 
 @contextmanager
-def supervised(commands: Sequence[ChildCommand], log_folder: Path, environ: Mapping[str, str]) -> Iterator[Supervisor]:
+def engines_kept(engines: Engines, say: Say) -> Iterator[None]:
+    """Restart engines that end, as long as the block lasts and as often as it takes. In a thread: the recovery of a large database
+    must not delay the restart of a child."""
+    end = threading.Event()
+    thread = threading.Thread(target=_keep_engines, args=(engines, say, end), name="engines")
+    thread.start()
+    try:
+        yield
+    finally:
+        end.set()
+        thread.join()
+
+
+def _keep_engines(engines: Engines, say: Say, end: threading.Event) -> None:
+    pause = ENGINE_PAUSE_SECONDS
+    while not end.wait(pause):
+        try:
+            for name in engines.restart_dead():
+                say(f"{name} ended; it is started again")
+            pause = ENGINE_PAUSE_SECONDS
+        except (EngineError, OSError) as error:
+            pause = min(BACKOFF_SECONDS_MAX, 2 * pause)
+            say(f"{error}\nthe next attempt is in {pause:.0f} s")
+
+
+@contextmanager
+def supervised(
+    commands: Sequence[ChildCommand], log_folder: Path, environ: Mapping[str, str], say: Say = silent
+) -> Iterator[Supervisor]:
     """Run `commands`, started in their order, as long as the block lasts; stopped by stages, also when it raises."""
     log_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    processes = Supervisor(log_folder, environ)
+    processes = Supervisor(log_folder, environ, say)
     try:
         for command in commands:
             processes.start(command)
@@ -212,6 +266,10 @@ def _in_child(nice: int) -> None:
     if _prctl is not None:
         _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     os.nice(nice)
+
+
+def _after(seconds: float) -> str:
+    return f"in {seconds:.0f} s" if seconds else "now"
 
 
 def _end(process: subprocess.Popen[bytes], seconds: float) -> None:

@@ -1,1 +1,1 @@
-"""Types and small rules of the domain. Pure: no input or output, and nothing of `dispatcher` but this package."""
+"""Types and small rules of the domain. Pure: no input or output, and no import of other packages of `dispatcher`."""

@@ -1,4 +1,4 @@
-"""Errors that cross layers: the ledger raises them, and web, command line and tasks answer them. Pure: standard library only."""
+"""Errors that cross layers: the ledger raises them, and web, command line and tasks handle them. Pure: standard library only."""
 
 from __future__ import annotations
 

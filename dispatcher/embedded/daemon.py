@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 
 PAUSE_SECONDS = 0.02
+LAUNCHES_MAX = 5  # of one start
 
 
 class EngineError(Exception):
@@ -24,11 +25,29 @@ def processes(name: str, folder: Path) -> list[psutil.Process]:
 
 
 def find_or_launch(running: Callable[[], bool], answers: Callable[[], bool], launch: Callable[[], None], seconds: float) -> bool:
-    """Whether an engine answers within `seconds`: the running one, or a new one if none runs or the running one exits."""
-    settled = wait_until(lambda: answers() or not running(), seconds)
-    if settled and not running():
-        launch()
-    return wait_until(lambda: answers() or not running(), seconds) and answers()
+    """Whether an engine answers within `seconds`: the running one, or a new one if none runs or the running one exits.
+
+    An engine may be killed at any moment, also between two looks or just after its launch.
+    """
+    launches = 0
+
+    def answers_or_launch() -> bool:
+        nonlocal launches
+        if answers():
+            return True
+        if not running():
+            if launches == LAUNCHES_MAX:
+                raise EngineError("it exits as soon as it is started")
+            launches += 1
+            launch()
+        return False
+
+    return wait_until(answers_or_launch, seconds)
+
+
+def is_alive(process: psutil.Process | None) -> bool:
+    """Whether this very process runs. Cheap: reads one file."""
+    return process is not None and process.is_running() and _is_alive(process)
 
 
 def wait_for_exit(processes: Iterable[psutil.Process], seconds: float) -> bool:

@@ -6,9 +6,12 @@ import os
 import pwd
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from textwrap import dedent
+
+import psutil
 
 from dispatcher.embedded import account
 from dispatcher.embedded.daemon import EngineError, find_or_launch, processes, tail, wait_for_exit
@@ -56,7 +59,7 @@ def start(data: Path) -> str:
     sockets = account.socket_folder(data, owner)
 
     ready = find_or_launch(
-        running=lambda: bool(processes("postgres", data)),
+        running=lambda: _is_running(data),
         answers=lambda: _answers(sockets, owner, data),
         launch=lambda: _launch(data, sockets, owner),
         seconds=READY_SECONDS,
@@ -66,15 +69,42 @@ def start(data: Path) -> str:
     return f"postgresql://{ROLE}@/{DATABASE}?host={sockets}"
 
 
+def server(data: Path) -> psutil.Process | None:
+    """The process of the server, the parent of all others."""
+    return next((process for process in processes("postgres", data) if not _is_child(process)), None)
+
+
+def _is_running(data: Path) -> bool:
+    """Whether the server runs. Children without a server are killed: they may finish a long query first, and while one of them has
+    the shared memory, no new server starts."""
+    if server(data) is not None:
+        return True
+    orphans = processes("postgres", data)
+    for orphan in orphans:
+        with suppress(psutil.NoSuchProcess):
+            orphan.kill()
+    wait_for_exit(orphans, STOP_SECONDS)
+    return False
+
+
+def _is_child(process: psutil.Process) -> bool:
+    try:
+        return str(process.cmdline()[0]).startswith("postgres:")
+    except (psutil.NoSuchProcess, IndexError):  # it ended
+        return True
+
+
 def stop(data: Path) -> None:
     """Stop it so that the next start needs no recovery. Open transactions are rolled back."""
-    running = processes("postgres", data)
-    if not running:
+    if not _is_running(data):
         return
+    running = processes("postgres", data)
     owner = account.owner(data)
     try:
         account.run([BIN / "pg_ctl", "stop", "-D", data, "-m", "fast", "-w", "-t", STOP_SECONDS, "-s"], owner, data)
     except EngineError:
+        if not _is_running(data):  # killed while it stopped
+            return
         account.run([BIN / "pg_ctl", "stop", "-D", data, "-m", "immediate", "-w", "-t", STOP_SECONDS, "-s"], owner, data)
     wait_for_exit(running, STOP_SECONDS)
 

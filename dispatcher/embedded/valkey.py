@@ -9,6 +9,7 @@ from __future__ import annotations
 import pwd
 from pathlib import Path
 
+import psutil
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -51,6 +52,11 @@ def start(folder: Path) -> str:
     if not ready:
         raise EngineError(f"Valkey in {folder} does not answer; its log ends:\n{tail(folder / 'log')}")
     return f"redis+socket://{socket}"
+
+
+def server(folder: Path) -> psutil.Process | None:
+    """The process of the server."""
+    return next(iter(processes("valkey", folder)), None)
 
 
 def stop(folder: Path) -> None:

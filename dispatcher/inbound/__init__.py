@@ -1,1 +1,1 @@
-"""What comes back after a send: provider events and customers' replies."""
+"""Use cases after a send: provider events and customers' replies."""

@@ -1,4 +1,4 @@
-"""An employee's own answer to an inbound message that no machine understood: by SMS, or by WhatsApp within its window.
+"""An employee's own answer to an inbound message that is not a keyword: by SMS, or by WhatsApp within its window.
 
 The message leaves the list before the answer is sent, so that two employees cannot both answer and no answer is sent twice. The
 text of the answer is not stored.

@@ -1,4 +1,4 @@
-"""What customers answer by SMS or WhatsApp: obey STOP and START, answer HELP, keep the unclear messages for an employee."""
+"""Customers' replies by SMS or WhatsApp: apply STOP and START, answer HELP, keep the unclear ones for an employee."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dispatcher.domain.recipient import GROUP_OF, Source
 from dispatcher.inbound import help_reply
 from dispatcher.intake.campaign import ValidationContext
 from dispatcher.ledger.connection import Connection, lend
-from dispatcher.ledger.consent import events, suppressions
+from dispatcher.ledger.consent import events, recipients, suppressions
 from dispatcher.ledger.consent.events import ConsentStatement, Provenance
 from dispatcher.ledger.delivery.scheduling import DueChunk
 from dispatcher.ledger.inbound import inbound_messages, phone_owners, whatsapp_window
@@ -65,9 +65,10 @@ def handle_reply(services: Services, publish: Publish, message: InboundText) -> 
     dues: list[DueChunk | None] = []
     with lend(services.pool) as connection:
         ensure_period(connection, period_of(now))
-        owners = phone_owners.owners(connection, key)
-        ids = [owner.id for owner in owners]
         with connection.transaction():
+            recipients.lock(connection, [], [key])  # an erasure that commits meanwhile must not leave the text of the message
+            owners = phone_owners.owners(connection, key)
+            ids = [owner.id for owner in owners]
             new = inbound_messages.take(connection, message, key, ids, meaning, now)
             if new and message.channel is Channel.WHATSAPP:
                 whatsapp_window.open_window(connection, key, now)
@@ -102,7 +103,7 @@ def waiting(services: Services, limit: int) -> list[InboundMessage]:
 
 
 def resolve(services: Services, publish: Publish, message_id: str, by: str, stop: bool) -> bool:
-    """Take an unclear message off the list, and obey it as a STOP if it was one. Returns False where it is not on the list."""
+    """Take an unclear message off the list, and apply it as a STOP if it was one. Returns False where it is not on the list."""
     now = services.clock()
     dues: list[DueChunk | None] = []
     with lend(services.pool) as connection:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
+
+import structlog
 
 from channels.base import Event, EventKind
 from dispatcher.consent import acknowledgement
@@ -15,18 +17,29 @@ from dispatcher.delivery.side_effects import OPT_OUT_REASONS, ProviderOptOut
 from dispatcher.domain.message import MessageStatus, State
 from dispatcher.domain.message_id import MessageId
 from dispatcher.intake.campaign import ValidationContext
-from dispatcher.ledger.connection import Connection, lend
+from dispatcher.ledger.connection import Connection, DatabaseError, lend
 from dispatcher.ledger.consent import suppressions
-from dispatcher.ledger.delivery import unresolved
+from dispatcher.ledger.delivery import scheduling, unresolved
 from dispatcher.ledger.delivery.scheduling import DueChunk
 from dispatcher.ledger.inbound import provider_events, soft_bounces
-from dispatcher.ledger.inbound.provider_events import PendingEvent, StatusChange
+from dispatcher.ledger.inbound.provider_events import EventKey, PendingEvent, StatusChange
 from dispatcher.ledger.inbound.soft_bounces import DeliverySignal
-from dispatcher.ledger.maintenance import stopped_channels
+from dispatcher.ledger.maintenance import alerts, stopped_channels
+from dispatcher.ledger.partitions import ensure_period, period_of
+from dispatcher.policy import Policy
 from dispatcher.policy.data import RetryPolicy
 from dispatcher.runtime.services import Services
 
 BATCH = 1_000
+SETTLE_TASK = "settle_events"
+SETTLE_AGAIN_AFTER = timedelta(minutes=1)  # then its message counts as lost; the sweep applies events all the same
+NOT_APPLIED = "event_not_applied"  # the code of the alert
+
+# What one event can fail with; the others go on. Not `Exception`: the time limit of a task is one, and ends the batch.
+EVENT_ERRORS = (DatabaseError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+Errors = dict[EventKey, Exception]  # the events that could not be applied this time
+
+log = structlog.get_logger()
 
 ARRIVED = frozenset({EventKind.DELIVERED, EventKind.READ, EventKind.ENGAGED})  # these show that an address works
 
@@ -37,10 +50,22 @@ def keep(services: Services, events: Sequence[Event]) -> int:
         return provider_events.store(connection, events, services.clock())
 
 
+def takes_settling(services: Services) -> bool:
+    """Whether to publish the task that applies events: not while one waits on the broker. The events must be committed before."""
+    with lend(services.pool) as connection:
+        return scheduling.take_task(connection, SETTLE_TASK, services.clock(), SETTLE_AGAIN_AFTER)
+
+
+def settling_starts(services: Services) -> None:
+    """Note that the task that applies events begins: events that come from now on publish another one."""
+    with lend(services.pool) as connection:
+        scheduling.task_starts(connection, SETTLE_TASK)
+
+
 def any_pending(services: Services) -> bool:
     """Whether an event waits to be applied."""
     with lend(services.pool) as connection:
-        return bool(provider_events.unapplied(connection, 1))
+        return provider_events.any_unapplied(connection, services.clock())
 
 
 def settle_some(services: Services, publish: Publish) -> int:
@@ -48,25 +73,85 @@ def settle_some(services: Services, publish: Publish) -> int:
 
     Order does not matter: states only move forward. Applying an event twice does not matter either, so no lock is held for long:
     first what each event says of the person, in a transaction of its own (an opt-out locks the person before the messages, as
-    all code does), then all messages at once.
+    all code does), then all messages at once. An event that cannot be applied is tried again later, and holds up no other.
     """
+    now = services.clock()
     with lend(services.pool) as connection:
-        batch = provider_events.unapplied(connection, BATCH)
+        batch, errors = provider_events.unapplied(connection, BATCH, now)
+        tried = len(batch) + len(errors)
         signals = [
             DeliverySignal(event.channel, event.address_key, event.at)
             for event in batch
             if event.kind in ARRIVED and event.address_key
         ]
-        context = ValidationContext(services.catalog, services.policy, services.clock())
         _end_soft_bounces(connection, signals)
-        dues = [due for event in batch for due in _apply_to_person(connection, services.secret, context, event)]
+        dues = _apply_to_people(services, connection, batch, errors, now)
         _end_soft_bounces(connection, signals)  # also those counted from this batch
-        if batch:
-            with connection.transaction():
-                _apply_to_messages(connection, services.policy.retry, services.random, batch, context.now)
-                provider_events.mark_applied(connection, batch, services.clock())
+        _apply_to_messages(services, connection, [event for event in batch if event.key not in errors], errors)
+        _defer(connection, errors, now)
     acknowledgement.publish_acknowledgements(publish, *dues)
-    return len(batch)
+    return tried
+
+
+def _apply_to_people(
+    services: Services, connection: Connection, batch: Sequence[PendingEvent], errors: Errors, now: datetime
+) -> list[DueChunk]:
+    """Apply what the events say of people, each in a transaction of its own. Returns the acknowledgements that are due."""
+    context = ValidationContext(services.catalog, services.policy, now)
+    dues: list[DueChunk] = []
+    concerned = [event for event in batch if _concerns_person(services.policy, event)]
+    if concerned:
+        ensure_period(connection, period_of(now))  # before the transactions: an acknowledgement is written in them
+    for event in concerned:
+        try:
+            with connection.transaction():
+                dues += _apply_to_person(connection, services.secret, context, event)
+        except EVENT_ERRORS as error:
+            if connection.closed:
+                raise
+            errors[event.key] = error
+    return dues
+
+
+def _concerns_person(policy: Policy, event: PendingEvent) -> bool:
+    """Whether the event says anything of the person. Most do not: they are deliveries."""
+    effect = event_effect(event.kind)
+    says = effect.stop_channel or effect.suppress or effect.lift or effect.opt_out or event.strikes is not None
+    return event.recipient_id is not None and (says or side_effects.is_cool_down(policy, event.channel, event.code))
+
+
+def _apply_to_messages(services: Services, connection: Connection, batch: Sequence[PendingEvent], errors: Errors) -> None:
+    """Apply the events to their messages and mark them as applied: all at once or, where that fails, one by one."""
+    if not batch:
+        return
+    try:
+        _apply_together(services, connection, batch)
+    except EVENT_ERRORS as error:
+        if connection.closed:
+            raise
+        if len(batch) == 1:
+            errors[batch[0].key] = error
+            return
+        for event in batch:
+            _apply_to_messages(services, connection, [event], errors)
+
+
+def _apply_together(services: Services, connection: Connection, batch: Sequence[PendingEvent]) -> None:
+    now = services.clock()
+    with connection.transaction():
+        _change_messages(connection, services.policy.retry, services.random, batch, now)
+        provider_events.mark_applied(connection, batch, now)
+
+
+def _defer(connection: Connection, errors: Errors, now: datetime) -> None:
+    """Let events that failed wait, and alert. The log and the ledger name the type of the error: its text may be personal data."""
+    if not errors:
+        return
+    provider_events.defer(connection, {key: type(error).__name__ for key, error in errors.items()}, now)
+    for provider in sorted({key.provider for key in errors}):
+        alerts.note(connection, provider, NOT_APPLIED, True, now)
+    for key, error in errors.items():
+        log.error("a provider event was not applied", provider=key.provider, event_id=key.id, error=type(error).__name__)
 
 
 def _end_soft_bounces(connection: Connection, signals: Sequence[DeliverySignal]) -> None:
@@ -74,7 +159,7 @@ def _end_soft_bounces(connection: Connection, signals: Sequence[DeliverySignal])
         soft_bounces.reset(connection, signals)
 
 
-def _apply_to_messages(
+def _change_messages(
     connection: Connection, retry: RetryPolicy, random: Callable[[], float], batch: Sequence[PendingEvent], now: datetime
 ) -> None:
     statuses = provider_events.lock(connection, sorted({event.ref for event in batch if event.state is not None}))

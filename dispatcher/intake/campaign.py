@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, StringConstraints, create_model
+from pydantic import BaseModel, Field, StringConstraints, create_model
 
 from channels.base import Channel
 from dispatcher.content import Catalog, Template
-from dispatcher.domain.campaign import CampaignOptions, Spec
+from dispatcher.domain.campaign import Spec
+from dispatcher.domain.campaign_options import CampaignOptions
+from dispatcher.domain.canonical_json import canonical_json
 from dispatcher.domain.spelling import did_you_mean
 from dispatcher.intake.audience import Id, inline, read_audience
 from dispatcher.intake.errors import BadInput, InputError, StrictModel, read_yaml, validate
-from dispatcher.intake.options import form_fields, options_of
+from dispatcher.intake.form_fields import form_fields, options_of
 from dispatcher.ledger.campaigns.audience import AudienceError, AudienceRow
 from dispatcher.policy import Policy
 
@@ -27,7 +30,7 @@ NO_FALLBACK = "needs route first and a second channel to fall back to"
 
 
 class CampaignFields(StrictModel):
-    """The fields of a campaign form beside its options."""
+    """The fields of a campaign form other than its options."""
 
     id: Id
     template: str | None = None
@@ -42,13 +45,54 @@ CampaignForm = create_model(
 )
 
 
+class SubmissionDigest:
+    """The digest of version 2 of a submission: one of its form, and one of its rows, which are added as they are read."""
+
+    def __init__(self, form: BaseModel | None = None) -> None:
+        content = form.model_dump(exclude={"id", "audience"}, exclude_defaults=True) if form else {}
+        self._form = hashlib.sha256(canonical_json(content)).digest()
+        self._rows = hashlib.sha256()
+
+    def add(self, row: AudienceRow | AudienceError) -> None:
+        """Add a row. Of one that can't be read the line and the field count: its content is not known."""
+        content = [row.recipient_id, row.data] if isinstance(row, AudienceRow) else [row.line, row.field, None]
+        self._rows.update(canonical_json(content) + b"\n")
+
+    @property
+    def value(self) -> bytes:
+        """The digest of all that was read so far: 32 bytes of the form, 32 bytes of the rows."""
+        return self._form + self._rows.digest()
+
+    def has_same_rows(self, digest: bytes) -> bool:
+        """Whether the rows are those of this digest."""
+        return digest[32:] == self._rows.digest()
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignRequest:
+    """A well-formed campaign that is not yet checked against templates, policy and clock. `rows` are read once."""
+
+    form: Any
+    rows: Iterable[AudienceRow | AudienceError] | None  # None: no audience was given
+    digest: SubmissionDigest
+    file: str
+    lines: Mapping[str, int]
+
+    @property
+    def id(self) -> str:
+        """The campaign's id."""
+        campaign_id: str = self.form.id
+        return campaign_id
+
+
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A valid campaign: its id, its spec, and its audience as a stream that is read once."""
+    """A valid campaign: its id, its spec, and its audience as a stream that is read once. Reading it completes the digest."""
 
     id: str
     spec: Spec
     audience: Iterable[AudienceRow | AudienceError]
+    digest: SubmissionDigest = field(default_factory=SubmissionDigest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,29 +104,41 @@ class ValidationContext:
     now: datetime
 
 
-def read_campaign(path: Path, audience: Path | None, context: ValidationContext) -> Submission:
+def read_request(path: Path, audience: Path | None) -> CampaignRequest:
     """A campaign from its YAML file. Its audience is the file given, or else the one it names, relative to it. Raises BadInput."""
     form, lines = read_yaml(path)
     if audience is None and isinstance(form.get("audience"), str):
         audience = path.parent / form["audience"]
-    return _campaign(form, str(path), lines, audience, context)
+    return _request(form, str(path), lines, audience)
+
+
+def parse_request(form: Mapping[str, Any]) -> CampaignRequest:
+    """A campaign from JSON, with its audience inline or in a file on this machine. Raises BadInput."""
+    named = form.get("audience")
+    return _request(form, "campaign", {}, Path(named) if isinstance(named, str) else None)
 
 
 def parse_campaign(form: Mapping[str, Any], context: ValidationContext) -> Submission:
-    """A campaign from JSON, with its audience inline or in a file on this machine. Raises BadInput."""
-    named = form.get("audience")
-    return _campaign(form, "campaign", {}, Path(named) if isinstance(named, str) else None, context)
+    """A campaign from JSON, checked. Raises BadInput."""
+    return check_campaign(parse_request(form), context)
 
 
-def _campaign(
-    form: Mapping[str, Any], file: str, lines: Mapping[str, int], audience: Path | None, context: ValidationContext
-) -> Submission:
+def _request(form: Mapping[str, Any], file: str, lines: Mapping[str, int], audience: Path | None) -> CampaignRequest:
     parsed = validate(CampaignForm, form, file, lines)
+    rows = read_audience(audience) if audience is not None else None
+    if rows is None and isinstance(parsed.audience, list):
+        rows = inline(parsed.audience)
+    return CampaignRequest(parsed, rows, SubmissionDigest(parsed), file, lines)
+
+
+def check_campaign(request: CampaignRequest, context: ValidationContext) -> Submission:
+    """The campaign, checked against templates, policy and clock. Raises BadInput."""
+    parsed, file, lines = request.form, request.file, request.lines
     options = options_of(parsed, CampaignOptions)
     templates = list(_templates(parsed, file, lines, context.catalog))
     template = templates[0]
     errors = list(_errors(parsed, options, templates, file, lines, context))
-    if audience is None and not isinstance(parsed.audience, list):
+    if request.rows is None:
         errors.append(InputError(file, 0, "audience", "missing: name a file, or give rows such as {recipient: c-1, data: {…}}"))
     if errors:
         raise BadInput(*errors)
@@ -95,8 +151,7 @@ def _campaign(
         variants=tuple((parsed.variants or {}).items()),
         **asdict(options),
     )
-    rows = read_audience(audience) if audience is not None else inline(parsed.audience if isinstance(parsed.audience, list) else [])
-    return Submission(parsed.id, spec, _checked(rows, templates))
+    return Submission(parsed.id, spec, _checked(request.rows or (), templates, request.digest), request.digest)
 
 
 def _templates(form: CampaignFields, file: str, lines: Mapping[str, int], catalog: Catalog) -> Iterator[Template]:
@@ -108,9 +163,9 @@ def _templates(form: CampaignFields, file: str, lines: Mapping[str, int], catalo
 
 
 def _channels(form: CampaignFields, templates: Sequence[Template]) -> tuple[Channel, ...]:
-    """The channels asked for, or all that every template is written for."""
-    asked = form.channels or [name for name in templates[0].channels if all(name in other.channels for other in templates)]
-    return tuple(dict.fromkeys(asked))
+    """The requested channels, or all channels for which every template is written."""
+    requested = form.channels or [name for name in templates[0].channels if all(name in other.channels for other in templates)]
+    return tuple(dict.fromkeys(requested))
 
 
 def find_template(name: str, file: str, line: int, catalog: Catalog) -> Template:
@@ -161,9 +216,12 @@ def _comparable(template: Template) -> tuple[object, ...]:
     return info.kind, info.offer_type, info.topic, info.coins, info.product, template.entity
 
 
-def _checked(rows: Iterable[AudienceRow | AudienceError], templates: Sequence[Template]) -> Iterator[AudienceRow | AudienceError]:
-    """The rows; one whose variables do not fit a template becomes an error."""
+def _checked(
+    rows: Iterable[AudienceRow | AudienceError], templates: Sequence[Template], digest: SubmissionDigest
+) -> Iterator[AudienceRow | AudienceError]:
+    """The rows; one whose variables do not fit a template becomes an error. Each is added to the digest as it was submitted."""
     for row in rows:
+        digest.add(row)
         objections = (
             [each for template in templates for each in template.data_errors(row.data)] if isinstance(row, AudienceRow) else []
         )

@@ -42,7 +42,7 @@ def _json(text: str) -> Any:
         raise ValueError("is not JSON") from None
 
 
-def _words(text: str) -> Any:
+def _list(text: str) -> Any:
     return _json(text) if text.startswith("[") else text.split("|")
 
 
@@ -51,7 +51,7 @@ _CELLS: Mapping[str, Cell] = {
         ("id", "person", "language", "timezone", "birth_date", "email", "phone", "whatsapp", "partner", "said_at"), str
     ),
     **dict.fromkeys(("has_current_account", "object_marketing", "object_profiling"), _boolean),
-    **dict.fromkeys(("entities", "purchased"), _words),
+    **dict.fromkeys(("entities", "purchased"), _list),
     **dict.fromkeys(("push", "offers", "channels", "profile"), _json),
     **{f"offers.{name}": str for name in OffersBlock.model_fields},
     **{f"channels.{name}": _boolean for name in ChannelsBlock.model_fields},
@@ -59,7 +59,7 @@ _CELLS: Mapping[str, Cell] = {
 
 
 def _cell(column: str) -> Cell | None:
-    """How to read the cells of a column: by `_CELLS`; lists as JSON, or as words with | between them."""
+    """How to read the cells of a column: by `_CELLS`; lists as JSON, or separated by |."""
     if column.startswith("profile."):
         depth = len(column.split("."))  # a category as JSON, or one variable as text
         return _json if depth == 2 else str if depth == 3 else None
@@ -92,17 +92,17 @@ def read_recipients(path: Path, now: datetime) -> Iterator[tuple[SourceRow, Reci
         try:
             yield row, parse(row.data, now)
         except BadRecipient as error:
-            yield UnreadableRow(row.line, error.field, error.reason, _at(row.data, error.field), row.data)
+            yield UnreadableRow(row.line, error.field, error.reason, _value_at(row.data, error.field), row.data)
 
 
-def _at(data: Any, field: str) -> Any:
+def _value_at(data: Any, field: str) -> Any:
     for step in field.split(".") if field else ():
         data = data.get(step) if isinstance(data, dict) else data[int(step)] if isinstance(data, list) else None
     return data if field else None
 
 
 class _RejectFile:
-    """The reject file, created with its first row. A file of an earlier import is deleted, because it would mislead."""
+    """The reject file, created with its first row. The file of an earlier import is deleted first."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -157,7 +157,7 @@ def import_file(
 def _batches(
     items: Iterable[tuple[SourceRow, Recipient] | UnreadableRow], rejected: _RejectFile
 ) -> Iterator[dict[str, tuple[SourceRow, Recipient]]]:
-    """Valid rows by id, some thousand at a time. A batch ends before a second row for the same person, which is in the next."""
+    """Valid rows by id, some thousand at a time. A second row for the same person goes into the next batch."""
     batch: dict[str, tuple[SourceRow, Recipient]] = {}
     for item in items:
         if isinstance(item, UnreadableRow):

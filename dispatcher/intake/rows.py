@@ -1,4 +1,4 @@
-"""Rows of JSONL and CSV files, streamed. A row that cannot be read is reported with its line, and the others are read on."""
+"""Rows of JSONL and CSV files, streamed. A row that cannot be read is reported with its line, and reading continues."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dispatcher.intake.errors import BadInput, InputError
 
 ROW_LENGTH_MAX = 256 * 1024
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")  # what `surrogateescape` makes of bytes that are not UTF-8
-csv.field_size_limit(ROW_LENGTH_MAX)  # a quote that is never closed would otherwise swallow the file
+csv.field_size_limit(ROW_LENGTH_MAX)  # otherwise a quote that is never closed would make one cell of the rest of the file
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,16 +10,18 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, StringConstraints, create_model
 
-from dispatcher.domain.campaign import Spec, TriggerOptions
+from dispatcher.domain.campaign import Spec
+from dispatcher.domain.campaign_options import TriggerOptions
+from dispatcher.domain.canonical_json import canonical_json
 from dispatcher.intake.audience import Id, unstorable
 from dispatcher.intake.campaign import NO_FALLBACK, Channels, ValidationContext, find_template, missing_channels
 from dispatcher.intake.errors import BadInput, InputError, StrictModel, validate
-from dispatcher.intake.options import form_fields, options_of
+from dispatcher.intake.form_fields import form_fields, options_of
 from dispatcher.ledger.campaigns.audience import AudienceRow
 
 
 class TriggerFields(StrictModel):
-    """The fields of a trigger form beside its options."""
+    """The fields of a trigger form other than its options."""
 
     key: Annotated[str, StringConstraints(min_length=1, max_length=200)]
     recipient: Id
@@ -45,21 +47,40 @@ _ALWAYS = {"recipient", "template", "data", "channels", "expires_at", "fallback_
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """A valid trigger. `digest` shows whether a repeated key has the same content."""
+    """A valid trigger. `digests`, by version, show whether a repeated key has the same content."""
 
     key: str
     spec: Spec
     row: AudienceRow
-    digest: bytes
+    digests: Mapping[int, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerRequest:
+    """A well-formed trigger that is not yet checked against the templates."""
+
+    form: Any
+    digests: Mapping[int, bytes]
 
 
 def parse_trigger(form: Mapping[str, Any], context: ValidationContext) -> Trigger:
     """A trigger from JSON. Raises BadInput."""
+    return check_trigger(read_trigger(form), context)
+
+
+def read_trigger(form: Mapping[str, Any]) -> TriggerRequest:
+    """A trigger from JSON, before it is checked against the templates. Raises BadInput."""
     parsed = validate(TriggerForm, form, "job")
-    options = options_of(parsed, TriggerOptions)
-    template = find_template(parsed.template, "job", 0, context.catalog)
     if reason := unstorable(parsed.data):
         raise BadInput(InputError("job", 0, "data", reason))
+    return TriggerRequest(parsed, {1: content_digest(parsed), 2: canonical_digest(parsed)})
+
+
+def check_trigger(request: TriggerRequest, context: ValidationContext) -> Trigger:
+    """The trigger, checked against the templates. Raises BadInput."""
+    parsed = request.form
+    options = options_of(parsed, TriggerOptions)
+    template = find_template(parsed.template, "job", 0, context.catalog)
     errors = [InputError("job", 0, f"data.{name}", message) for name, message in template.data_errors(parsed.data)]
     channels = tuple(dict.fromkeys(parsed.channels or template.channels))
     if message := missing_channels(template, channels):
@@ -76,10 +97,16 @@ def parse_trigger(form: Mapping[str, Any], context: ValidationContext) -> Trigge
         offer_type=template.info.offer_type,
         **asdict(options),
     )
-    return Trigger(parsed.key, spec, AudienceRow(0, parsed.recipient, parsed.data), content_digest(parsed))
+    return Trigger(parsed.key, spec, AudienceRow(0, parsed.recipient, parsed.data), request.digests)
 
 
 def content_digest(form: BaseModel) -> bytes:
-    """The digest of all fields of a trigger form but its key."""
+    """The digest of version 1, of all fields of a trigger form but its key."""
     content = form.model_dump(mode="json", exclude={"key"}, exclude_defaults=True) | form.model_dump(mode="json", include=_ALWAYS)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).digest()
+
+
+def canonical_digest(form: BaseModel) -> bytes:
+    """The digest of version 2, of the canonical form of the same fields."""
+    content = form.model_dump(exclude={"key"}, exclude_defaults=True) | form.model_dump(include=_ALWAYS)
+    return hashlib.sha256(canonical_json(content)).digest()

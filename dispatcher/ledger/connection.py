@@ -20,6 +20,7 @@ from dispatcher.domain.errors import LedgerUnavailable
 
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 Pool: TypeAlias = ConnectionPool[Connection]
+DatabaseError: TypeAlias = psycopg.Error  # what a statement raises
 
 set_json_loads(from_json)  # a recipient's row has six JSON documents, and this parser takes half the time
 TRUSTED_SECONDS = 1.0  # a connection that worked less than this ago is not checked again
@@ -75,7 +76,7 @@ def _check(connection: Connection) -> None:
 def lend(pool: Pool, wait_seconds_max: float | None = None) -> Iterator[Connection]:
     """A connection for one piece of work. Waits for a free one as long as is given here, or else as the pool allows.
 
-    Raises `LedgerUnavailable` when the database is away, or goes away during the work.
+    Raises `LedgerUnavailable` when the database cannot be reached, or the connection is lost during the work.
     """
     if pool.closed:
         pool.open()

@@ -1,7 +1,7 @@
-"""The key of a message in SQL, and the join from a message to what asked for it. Written once, used by every query.
+"""The key of a message in SQL, and the join from a message to its origin. Written once, used by every query.
 
-A message has a key of four columns: period, chunk, row, leg. The first three name its job, the first two its chunk. What asked for
-it is a campaign, or a trigger where `campaign_no` is NULL: a query that joins only `campaigns` forgets the triggers.
+A message has a key of four columns: period, chunk, row, leg. The first three name its job, the first two its chunk. Its origin
+is a campaign, or a trigger where `campaign_no` is NULL: a query that joins only `campaigns` misses the triggers.
 
 These are texts and functions that return SQL. They contain aliases of tables and names of parameters, never a value.
 """
@@ -72,7 +72,7 @@ def _same(left: str, right: str, count: int) -> str:
     return f"({_columns(left, count)}) = ({_columns(right, count)})"
 
 
-# -- what asked for a message ------------------------------------------------------------------------------------------
+# -- the origin of a message --------------------------------------------------------------------------------------------
 
 
 def join_origin(alias: str) -> str:

@@ -1,1 +1,1 @@
-"""Use cases about the whole: sweep, retention, metrics, audit of the ledger, health check."""
+"""Use cases about the whole installation: sweep, retention, metrics, audit of the ledger, health check."""

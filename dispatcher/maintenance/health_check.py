@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from redis import Redis, RedisError
 
-from channels.base import Channel, Provider
+from channels.base import Channel, ChannelError, Provider, Unavailable
 from dispatcher.campaigns.template_approval import NOT_APPROVED, template_versions
 from dispatcher.content import InvalidTemplates
 from dispatcher.domain.errors import LedgerUnavailable
@@ -31,7 +31,7 @@ class CheckResult:
 
 
 def check_all() -> list[CheckResult]:
-    """Check everything, in the order in which one thing needs the other; stop where the rest cannot work."""
+    """Check everything, in the order of dependencies; stop at an error that makes the rest impossible."""
     try:
         settings = bootstrap.settings()
     except InvalidSettings as error:
@@ -74,7 +74,7 @@ def _templates(services: Services) -> str:
     versions = template_versions(services)
     waiting = [version.template.name for version in versions if version.status in NOT_APPROVED]
     names = ", ".join(version.template.name for version in versions)
-    return f"{names}; not approved as they now are: {', '.join(waiting)}" if waiting else names
+    return f"{names}; not approved in their current version: {', '.join(waiting)}" if waiting else names
 
 
 def _broker() -> CheckResult:
@@ -91,11 +91,20 @@ def _providers(pool: Pool, settings: Settings, providers: Mapping[Channel, Provi
     """Call each provider without sending anything; let a stopped channel that passes send again."""
     with lend(pool) as connection:
         for channel, provider in providers.items():
-            name = f"{channel} through {settings.providers[channel]}"
+            chosen = settings.providers[channel]
+            name = f"{channel} through {chosen}" if chosen == provider.name else f"{channel} through {chosen} ({provider.name})"
             error = provider.check()
             if error is not None:
-                yield CheckResult(name, ok=False, says=f"{error.code} {error.hint}".strip())
+                yield CheckResult(name, ok=False, says=_failure(error, chosen))
             else:
                 lifted = stopped_channels.lift(connection, channel)
                 says = "keys work; the channel was stopped and sends again" if lifted else "keys work"
                 yield CheckResult(name, ok=True, says=says)
+
+
+def _failure(error: ChannelError, chosen: str) -> str:
+    says = ": ".join(filter(None, (error.code, error.hint)))
+    if not isinstance(error, Unavailable):
+        return says
+    hint = "; `dispatcher up` and `dispatcher sandbox` start the sandbox" if chosen == "sandbox" else ""
+    return f"cannot be reached ({says}){hint}"

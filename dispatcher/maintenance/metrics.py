@@ -1,4 +1,4 @@
-"""Figures for operators, and whether the database answers."""
+"""Counts for operators, and whether the database answers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Metrics", "collect", "ping"]
 
 
 def collect(services: Services) -> Metrics:
-    """Count campaigns, chunks, messages and events by what matters for operation."""
+    """Count campaigns, chunks, messages and events."""
     with lend(services.pool) as connection:
         return metrics.metrics(connection, services.clock())
 

@@ -1,4 +1,4 @@
-"""Retention: how long each class of data is kept, by the policy; what is due now; and its deletion, in steps.
+"""Retention: what is older than the terms in `[retention]` of `policy.toml` allow, and its deletion in steps.
 
 A worker may be killed between two steps.
 """
@@ -17,7 +17,7 @@ from dispatcher.policy import Policy, Term
 from dispatcher.runtime.services import Services
 
 ACTOR = "retention"
-STEPS_MAX = 100  # of one class in one run; the next run does the rest
+STEPS_MAX = 100  # of one class in one run; the next run continues
 PROSPECTS_A_STEP = 100
 
 
@@ -93,7 +93,7 @@ CLASSES = (
         _by_ledger(retention.clear_provider_events),
     ),
     RetentionClass("answers", "texts of inbound messages", inbound_messages.count_texts, _clear_answers),
-    RetentionClass("prospects", "prospects without a sign of life", retention.prospects_due, _erase_prospects),
+    RetentionClass("prospects", "prospects without any contact", retention.prospects_due, _erase_prospects),
     RetentionClass("decisions", "months of decisions", retention.months_due, _by_ledger(retention.drop_month)),
     RetentionClass("consent", "consent events of erased people", retention.erased_due, _by_ledger(retention.forget_erased)),
 )

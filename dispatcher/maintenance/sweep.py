@@ -1,4 +1,4 @@
-"""Periodic sweep: mark expired claims unresolved, apply the complaint brake, finish campaigns, prune what counts no more."""
+"""Periodic sweep: mark expired claims unresolved, apply the complaint brake, finish campaigns, delete what no longer counts."""
 
 from __future__ import annotations
 

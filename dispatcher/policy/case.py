@@ -92,7 +92,7 @@ def _evidence_for(grant: BasisGrant, case: DecisionCase) -> str | None:
 
 
 def _soft_opt_in(case: DecisionCase) -> str | None:
-    """The evidence of a purchase of an analogous product, surely from this entity, with the objection offered; else None."""
+    """The evidence of a purchase of an analogous product, certainly from this entity, with the objection offered; else None."""
     terms, info, facts = case.policy.soft_opt_in, case.job.info, case.facts
     offered = terms.products.get(info.product or "")
     if not terms.objection_offered or info.offer_type != "own" or offered is None:

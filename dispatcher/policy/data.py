@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 
 from channels.base import Channel
 from dispatcher.domain.recipient import Language
-from dispatcher.policy.calendar import public_holidays
+from dispatcher.policy.quiet_hours import QuietHours
 
 CALENDAR_DAY_SECONDS_MAX = 2 * 86_400.0
 SERVICE = "service"  # the row for service messages in tables by offer type or mode
@@ -57,35 +57,6 @@ class SoftOptIn:
 
 
 @dataclass(frozen=True, slots=True)
-class QuietHours:
-    """When a channel is silent, by the recipient's wall clock: from `start` to before `end`, and on whole days.
-
-    `weekdays` counts from Monday = 0; `holidays_of` is the country whose public holidays are silent, if any.
-    """
-
-    start: time
-    end: time
-    weekdays: frozenset[int] = frozenset()
-    holidays_of: str | None = None
-
-    def covers(self, clock: time) -> bool:
-        """Whether a wall clock time is quiet. The hours may cross midnight."""
-        if self.start < self.end:
-            return self.start <= clock < self.end
-        return clock >= self.start or clock < self.end
-
-    def silent_on(self, day: date) -> bool:
-        """Whether the whole day is silent."""
-        if day.weekday() in self.weekdays:
-            return True
-        return self.holidays_of is not None and day in public_holidays(self.holidays_of, day.year)
-
-    def at(self, local: datetime) -> bool:
-        """Whether a moment, in the recipient's zone, is silent."""
-        return self.covers(local.time()) or self.silent_on(local.date())
-
-
-@dataclass(frozen=True, slots=True)
 class FrequencyCap:
     """At most `maximum` commercial messages to one person, of some offer types on some channels, within a window.
 
@@ -100,7 +71,7 @@ class FrequencyCap:
 
     @property
     def reach_seconds(self) -> float:
-        """How far back a message may count in any time zone. A calendar day can have 25 hours; two days are surely enough."""
+        """How far back a message may count in any time zone. A calendar day can have 25 hours; two days are always enough."""
         return CALENDAR_DAY_SECONDS_MAX if self.rolling_seconds is None else self.rolling_seconds
 
 

@@ -23,7 +23,7 @@ from dispatcher.policy.record import DecisionRecord, from_record
 Sentences = tuple[str, ...]  # sentences
 
 NOT_SENT = frozenset({State.REFUSED, State.EXPIRED, State.CANCELLED, State.HELD_OUT})
-# No other reason is shown beside these: nothing else is known about such a person.
+# No other reason is shown together with these: nothing else is known about such a person.
 SUFFICIENT_REASONS = frozenset({ReasonCode.ERASED, ReasonCode.UNKNOWN_RECIPIENT})
 # Without a choice there is no basis either: that reason would add nothing.
 CODES_THAT_IMPLY_NO_BASIS = frozenset({ReasonCode.CHOICE_NONE, ReasonCode.NO_CHOICE})

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import fields
 
 from channels.base import Channel
-from dispatcher.policy.calendar import PUBLIC_HOLIDAY, WEEKDAYS, public_holidays
-from dispatcher.policy.data import ComplaintBrake, CoolDownRules, FrequencyCap, QuietHours, RetentionTerms, RetryPolicy, Term
+from dispatcher.policy.data import ComplaintBrake, CoolDownRules, FrequencyCap, RetentionTerms, RetryPolicy, Term
 from dispatcher.policy.grants import CHANNELS, OFFERS
+from dispatcher.policy.quiet_hours import PUBLIC_HOLIDAY, WEEKDAYS, QuietHours, public_holidays
 from dispatcher.policy.section import Section
 
 UNITS = {"minutes": 60, "hours": 3_600, "days": 86_400}

@@ -45,8 +45,8 @@ def parse(text: str, file: str = "policy.toml") -> Policy:
 def parse_former(text: str, current: Policy) -> Policy:
     """Parse a former policy, to explain decisions that were made under it. Raises nothing.
 
-    If this version of the program needs more than the file says, read only what explanations need and take the rest from the
-    current policy.
+    If this version of the program needs more than the file says, read only what explanations need and use the
+    current policy for all else.
     """
     try:
         return parse(text)

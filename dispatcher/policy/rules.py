@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta, tzinfo
 from typing import TypeAlias
 
 from channels.base import Channel
@@ -19,7 +18,6 @@ from dispatcher.policy.case import DecisionCase, Objection, age_years, find_basi
 from dispatcher.policy.data import FrequencyCap
 
 PersonRule: TypeAlias = Callable[[DecisionCase], Objection | None]
-MIDNIGHT = time(0, 0)
 ChannelRule: TypeAlias = Callable[[DecisionCase, Channel], Objection | None]
 
 # -- about the person and the job --------------------------------------------------------------------------------------
@@ -216,22 +214,7 @@ def quiet_hours(case: DecisionCase, channel: Channel) -> Objection | None:
     quiet = case.policy.quiet_hours.get(channel)
     if case.service or quiet is None or not quiet.at(case.local):
         return None
-    until, local = case.now, case.local
-    while quiet.at(local):  # skips nights and silent days in a row; it ends, because the policy allows at least one weekday
-        until = next_time(until, quiet.end if quiet.covers(local.time()) else MIDNIGHT, local.tzinfo)
-        local = until.astimezone(local.tzinfo)
-    return Objection(ReasonCode.QUIET_HOURS, f"policy:quiet_hours.{channel}", until)
-
-
-def next_time(after: datetime, clock: time, where: tzinfo | None) -> datetime:
-    """The next moment, in UTC, at which the wall clock in `where` shows `clock`; the later one if it shows it twice.
-
-    A time that the change to summer time skips counts as if the clock had not changed: some minutes after the gap.
-    """
-    local = after.astimezone(where)
-    days = 0 if local.time() < clock else 1
-    wall = datetime.combine(local.date() + timedelta(days=days), clock, tzinfo=where)
-    return max(wall.astimezone(UTC), wall.replace(fold=1).astimezone(UTC))
+    return Objection(ReasonCode.QUIET_HOURS, f"policy:quiet_hours.{channel}", quiet.until(case.local))
 
 
 # -- the tables --------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Strict reading of a TOML table: record each error with its key and the expected value, and read on.
+"""Strict reading of a TOML table: record each error with its key and the expected value, and continue.
 
 A reader that stops at the first error makes its user start the program ten times for ten errors.
 """

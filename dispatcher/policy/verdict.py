@@ -32,7 +32,7 @@ def decide(job: Job, facts: Facts, policy: Policy, now: datetime, rules: Rules =
     channels = tuple(dict.fromkeys(job.channels))
     try:
         case = DecisionCase(job, facts, policy, now)
-    except Exception:  # whatever is wrong with these facts, nothing may be sent on them
+    except Exception:  # the facts are wrong, so nothing may be sent
         return Refuse(tuple(Reason(ReasonCode.FAULT, channel, "case", "rule:case") for channel in channels))
     return _combine(case, channels, rules)
 

@@ -39,7 +39,7 @@ from dispatcher.runtime.services import BATCH_MESSAGES_MAX, EngineConfig, Servic
 from dispatcher.runtime.settings import LEASE_PARTS, SANDBOX, InvalidSettings, Settings, load
 
 UNFIT = (InvalidSettings, InvalidPolicy, InvalidTemplates)
-CONNECTIONS_MAX = 2  # per process: one for the work, one for alerts beside it
+CONNECTIONS_MAX = 2  # per process: one for the work, one for alerts at the same time
 
 
 @lru_cache(maxsize=1)

@@ -10,9 +10,9 @@ from dispatcher.policy import Policy
 
 
 def disagreements(policy: Policy, templates: Iterable[Template]) -> list[TemplateError]:
-    """What a template declares and the policy does not know, and what the policy demands and the template does not declare.
+    """What a template declares and the policy does not know, and what the policy requires and the template does not declare.
 
-    An offer for a regulated product must declare its topic, so that it carries the sentence that the law demands.
+    An offer for a regulated product must declare its topic, so that it carries the sentence that the law requires.
     """
     return [fault for template in templates for fault in _of(policy, template)]
 

@@ -41,8 +41,8 @@ async def _raw_body(request: Request) -> bytes:
     return await request.body()
 
 
-ServicesHere = Annotated[Services, Depends(_services)]
-PublisherHere = Annotated[TaskPublisher, Depends(_broker)]
+ServicesDependency = Annotated[Services, Depends(_services)]
+PublisherDependency = Annotated[TaskPublisher, Depends(_broker)]
 RawBody = Annotated[bytes, Depends(_raw_body)]
 
 
@@ -53,12 +53,12 @@ def _json_object(body: RawBody) -> dict[str, Any]:
 JsonObject = Annotated[dict[str, Any], Depends(_json_object)]
 
 
-def publish_or_leave(publish: Callable[..., None], *arguments: Any) -> None:
-    """Put work on the broker, or leave it to the sweep, which finds what is in the ledger a little later.
+def publish_or_defer(publish: Callable[..., None], *arguments: Any) -> None:
+    """Put work on the broker. If that fails, the work starts a little later, because the ledger has it.
 
-    A broker that is away, whatever error its client raises, is no reason to answer that a job was not accepted.
+    So an error of the broker's client, of any kind, is no reason to answer that a job was not accepted.
     """
     try:
         publish(*arguments)
     except Exception as error:
-        log.warning("broker is away; the sweep will find the work", fault=type(error).__name__)
+        log.warning("the broker cannot be reached; the work starts later", fault=type(error).__name__)

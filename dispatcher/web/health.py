@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from dispatcher.maintenance.metrics import ping
-from dispatcher.web.dependencies import ServicesHere
+from dispatcher.web.dependencies import ServicesDependency
 from dispatcher.web.errors import problem_responses
 
 router = APIRouter(tags=["health"])
@@ -19,7 +19,7 @@ async def alive() -> dict[str, str]:
 
 
 @router.get("/readyz", responses=problem_responses(503))
-def ready(services: ServicesHere) -> dict[str, str]:
-    """The ledger answers too; 503 while it does not. A broker that is away delays work, but requests are still accepted."""
+def ready(services: ServicesDependency) -> dict[str, str]:
+    """The ledger answers too; 503 while it does not. Without a broker, work is delayed, but requests are still accepted."""
     ping(services, WAIT_SECONDS_MAX)
     return {"status": "ok"}

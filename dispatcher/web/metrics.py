@@ -10,7 +10,7 @@ from fastapi.responses import PlainTextResponse
 
 from channels.base import Channel
 from dispatcher.maintenance.metrics import Metrics, collect
-from dispatcher.web.dependencies import ServicesHere
+from dispatcher.web.dependencies import ServicesDependency
 from dispatcher.web.errors import problem_responses
 
 router = APIRouter(tags=["health"])
@@ -19,7 +19,7 @@ Sample = tuple[Mapping[str, str], float]
 
 
 @router.get("/metrics", response_class=PlainTextResponse, responses=problem_responses(503))
-def metrics(services: ServicesHere) -> PlainTextResponse:
+def metrics(services: ServicesDependency) -> PlainTextResponse:
     """All metrics, for Prometheus."""
     return PlainTextResponse("".join(_lines(collect(services), services.clock())), media_type=MEDIA_TYPE)
 

@@ -78,8 +78,8 @@ def dry_run_view(campaign_id: str, result: DryRun) -> dict[str, Any]:
 
 
 APPROVAL_TEXTS = {
-    ApprovalStatus.APPROVED: "was approved by {who}, {when}",
-    ApprovalStatus.WITHDRAWN: "had its approval withdrawn by {who}, {when}",
+    ApprovalStatus.APPROVED: "approved by {who}, {when}",
+    ApprovalStatus.WITHDRAWN: "approval withdrawn by {who}, {when}",
     ApprovalStatus.WAITING: "waits for approval",
     ApprovalStatus.FREE: "needs no approval",
 }

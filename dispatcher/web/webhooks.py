@@ -14,7 +14,7 @@ from channels.base import BadPayload, BadSignature, Event, InboundText
 from channels.registry import WebhookEndpoint, WebhookItem, WebhookRequest, plugins
 from dispatcher.inbound import customer_replies, provider_events
 from dispatcher.runtime.services import Services
-from dispatcher.web.dependencies import PublisherHere, RawBody, ServicesHere, TaskPublisher, publish_or_leave
+from dispatcher.web.dependencies import PublisherDependency, RawBody, ServicesDependency, TaskPublisher, publish_or_defer
 from dispatcher.web.errors import problem_responses
 
 log = structlog.get_logger()
@@ -28,12 +28,13 @@ _UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # PostgreSQL stores neither
 def _handler(provider: str, endpoint: WebhookEndpoint) -> Callable[..., Response]:
     """The handler of one endpoint."""
 
-    def handle(request: Request, body: RawBody, services: ServicesHere, broker: PublisherHere) -> Response:
+    def handle(request: Request, body: RawBody, services: ServicesDependency, broker: PublisherDependency) -> Response:
         call = WebhookRequest(_public_url(services.public_url, request), body, dict(request.headers.items()), services.clock())
         items = _read(endpoint, call, services.webhook_keys.get(provider, ""))
         if events := [_storable_event(item) for item in items if isinstance(item, Event)]:
             provider_events.keep(services, events)
-            publish_or_leave(broker.publish_events)
+            if provider_events.takes_settling(services):
+                publish_or_defer(broker.publish_events)
         answers = [_reply(services, broker, item) for item in items if isinstance(item, InboundText)]
         if endpoint.answer is None:
             return Response(status_code=HTTPStatus.NO_CONTENT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -103,17 +104,17 @@ def approve(dispatcher: Dispatcher) -> None:
 
 def test_a_text_is_approved_by_name_before_its_first_campaign(dispatcher: Dispatcher, files: Path) -> None:
     said = dispatcher("campaign", "submit", files / "campaign.yaml")
-    assert (said.code, "`dispatcher templates approve loan_offer`" in said.err) == (2, True)
+    assert (said.code, "`dispatcher templates approve loan_offer --actor NAME`" in said.err) == (2, True)
     assert "before it starts: loan_offer as it now is" in dispatcher("campaign", "submit", files / "campaign.yaml", "--dry-run").out
     found = {each["what"]: each["says"] for each in dispatcher("check", "--json").json}
-    assert "loan_offer" in found["templates"].partition("; not approved as they now are: ")[2]
+    assert "loan_offer" in found["templates"].partition("; not approved in their current version: ")[2]
     waiting = {each["name"]: each for each in dispatcher("templates", "list", "--json").json}["loan_offer"]
     assert (waiting["standing"], waiting["approval"]) == ("waiting", None)
     assert dispatcher("templates", "approve", "loan_offer", "--actor", "Bart", "--digest", "0" * 12).code == 2
-    assert "was approved by Bart" in dispatcher("templates", "approve", "loan_offer", "--actor", "Bart").out
+    assert "approved by Bart" in dispatcher("templates", "approve", "loan_offer", "--actor", "Bart").out
     assert dispatcher("campaign", "submit", files / "campaign.yaml").code == 0
     assert dispatcher("templates", "withdraw", "loan_offer", "--actor", "Carla", "--json").json["standing"] == "withdrawn"
-    assert "had its approval withdrawn by Carla" in dispatcher("templates", "list").out
+    assert "approval withdrawn by Carla" in dispatcher("templates", "list").out
 
 
 def test_what_is_kept_for_how_long_can_be_looked_at_and_cleared(dispatcher: Dispatcher) -> None:
@@ -128,6 +129,9 @@ def test_a_first_campaign_from_import_to_explanation(dispatcher: Dispatcher, fil
     dry = dispatcher("campaign", "submit", files / "campaign.yaml", "--dry-run", "--json").json
     assert (dry["audience"], dry["states"]) == (3, {"refused": 2, "sendable": 1})
     assert dispatcher("campaign", "list", "--json").json == []
+    assert dispatcher("campaign", "list").out == "no campaign yet\n"
+    assert dispatcher("dead", "list").out == "no message is dead\n"
+    assert dispatcher("message", "unresolved").out == "no message is unresolved\n"
     approve(dispatcher)
     assert dispatcher("campaign", "submit", files / "campaign.yaml", "--json").json["balance"]["pending"] == 3
     work()
@@ -341,3 +345,22 @@ def test_a_database_that_is_away_is_said_in_one_line(dispatcher: Dispatcher, mon
     assert said.code == 1
     assert said.err.startswith("the database can't be reached")
     assert len(said.err.splitlines()) == 1
+
+
+def test_a_campaign_file_spelled_otherwise_and_after_its_end_is_the_same_campaign(dispatcher: Dispatcher, files: Path) -> None:
+    approve(dispatcher)
+    end = datetime.now(UTC) + timedelta(seconds=5)
+    text = "id: spring\ntemplate: loan_offer\nchannels: [email]\naudience: audience.jsonl\n"
+    (files / "campaign.yaml").write_text(f"{text}expires_at: {end.isoformat()}\npriority: 4\n", encoding="utf-8")
+    assert dispatcher("campaign", "submit", files / "campaign.yaml").code == 0
+    other = end.astimezone(timezone(timedelta(hours=1)))
+    (files / "campaign.yaml").write_text(f"priority: 4\nexpires_at: '{other.isoformat()}'\nroute: first\n{text}", encoding="utf-8")
+    assert dispatcher("campaign", "submit", files / "campaign.yaml").code == 0
+    time.sleep(max(0.0, (end - datetime.now(UTC)).total_seconds()) + 0.1)
+    assert dispatcher("campaign", "submit", files / "campaign.yaml").code == 0
+    (files / "campaign.yaml").write_text(f"{text}priority: 3\n", encoding="utf-8")
+    assert "other content" in dispatcher("campaign", "submit", files / "campaign.yaml").err
+    sent = ("send", "c-1", "optout_acknowledgement", "--key", "k-9", "--data")
+    assert dispatcher(*sent, '{"received_on": "2026-11-23", "scope": "email"}').code == 0
+    assert dispatcher(*sent, '{"scope": "email", "received_on": "2026-11-23"}').code == 0
+    assert dispatcher(*sent, '{"scope": "sms", "received_on": "2026-11-23"}').code == 2

@@ -83,6 +83,31 @@ def test_a_child_that_ends_before_it_is_ready_is_named_with_its_log(tmp_path: Pa
         processes.await_ready(seconds=30)
 
 
+def test_who_needs_long_to_start_is_waited_for_and_somebody_hears_of_it(tmp_path: Path) -> None:
+    now, said_lines = 0.0, list[str]()
+
+    def ready() -> bool:
+        nonlocal now
+        now += 20.0
+        return now > 200
+
+    command = ChildCommand("web", (sys.executable, "-c", CALM), SOURCES, ready=ready)
+    with supervised([command], tmp_path, os.environ, said_lines.append) as processes:
+        processes.clock = lambda: now
+        processes.await_ready()
+    assert said_lines == [f"web is still starting; see {tmp_path / 'web.log'}"] * 3
+
+
+def test_who_ends_before_it_is_ready_starts_again(tmp_path: Path) -> None:
+    counter = tmp_path / "starts"
+    program = "import sys; open(sys.argv[1], 'a').write('.'); len(open(sys.argv[1]).read()) < 3 and sys.exit(1); " + CALM
+    argv = (sys.executable, "-c", program, str(counter))
+    command = ChildCommand("web", argv, SOURCES, ready=lambda: counter.exists() and len(counter.read_text()) == 3)
+    with supervised([command], tmp_path, os.environ) as processes:
+        processes.await_ready(seconds=30)
+        assert processes.children["web"].crashes == 2
+
+
 def _kill_and_wait(number: signal.Signals) -> None:
     os.kill(os.getpid(), number)
     threading.Event().wait(5)

@@ -26,7 +26,8 @@ from redis import Redis
 
 from channels.base import Channel
 from channels.sandbox import SandboxClient, running
-from dispatcher.campaigns import submission
+from dispatcher.campaigns import scheduler, submission
+from dispatcher.embedded import Engines
 from dispatcher.intake.campaign import parse_campaign
 from dispatcher.ledger.campaigns import balance as balance_module
 from dispatcher.ledger.campaigns import lifecycle
@@ -63,6 +64,13 @@ class Machine:
         rows = [{"recipient": f"c-{number}", "data": OFFER} for number in range(count)]
         form = {"id": "spring", "template": "loan_offer", "channels": ["email"], "audience": rows, **changes}
         self.celery.send_task("dispatcher.submit_campaign", (form,), queue="fanout")
+
+    def on_the_broker(self, lane: str) -> int:
+        """The messages of a lane, those included that a worker has and did not acknowledge."""
+        place = urlsplit(self.broker_url)
+        with Redis(unix_socket_path=place.path, db=int(place.query.partition("=")[2]), decode_responses=True) as client:
+            waiting: int = sum(client.llen(key) for key in client.scan_iter(f"{lane}*") if client.type(key) == "list")
+            return waiting + sum(lane in json.loads(message)[2] for message in client.hvals("unacked"))
 
     def balance(self) -> dict[str, int]:
         with lend(self.services.pool) as connection:
@@ -266,3 +274,110 @@ def test_a_killed_worker_child_costs_nobody_a_second_message_and_the_campaign_en
     assert counted["accepted"] <= len(arrivals) <= 1500
     with lend(machine.services.pool) as connection:
         assert messages.of_campaign(connection, "spring", "c-0")[0].attempts <= 1
+
+
+def test_while_the_ledger_is_away_chunks_wait_on_the_broker_and_the_log_is_quiet(
+    machine: Machine, database: str, running_engines: Engines
+) -> None:
+    add_people(machine.services, *(person(f"c-{number}", number) for number in range(30)))
+    wait_until(lambda: "ready" in machine.log.read_text(), machine)
+    parsed = parse_campaign(
+        {"id": "spring", "template": "loan_offer", "channels": ["email"], "audience": [{"recipient": "c-1", "data": OFFER}]},
+        submission.validation_context(machine.services),
+    )
+    submission.submit(machine.services, parsed)
+    name = urlsplit(database).path[1:]
+    with psycopg.connect(running_engines.database_url, autocommit=True) as owner:
+        owner.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false".encode())
+        owner.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
+        for number in range(20):
+            machine.celery.send_task("dispatcher.send_chunk", (202612, number), queue="campaign")
+        time.sleep(14)  # a worker looks for the ledger for ten seconds
+        messages_left = machine.on_the_broker("campaign")
+        owner.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true".encode())
+    wait_until(lambda: finished(machine), machine)
+    assert messages_left == 20
+    assert machine.balance() == {"accepted": 1}
+    assert "Traceback" not in machine.log.read_text()
+    assert "the ledger is away" in machine.log.read_text()
+
+
+# A worker one of whose rules hangs, once, for longer than the soft time limit.
+HANGING = """
+import os, pathlib, sys, time
+from dispatcher import tasks
+from dispatcher.policy.rules import RULES
+marker = pathlib.Path(os.environ["DISPATCHER_HOME"], "hung")
+
+def hang(case):
+    if not marker.exists():
+        marker.touch()
+        time.sleep(30)
+
+RULES.person["hang"] = hang
+tasks.send_chunk.soft_time_limit = 2
+tasks.app.worker_main(["worker", "--concurrency", "1", "--queues", "campaign", "--hostname", "hanging@%h"])
+"""
+
+
+def test_a_soft_time_limit_while_deciding_refuses_nobody(machine: Machine, tmp_path: Path) -> None:
+    add_people(machine.services, *(person(f"c-{number}", number) for number in range(30)))
+    wait_until(lambda: "ready" in machine.log.read_text(), machine)
+    machine.worker.terminate()
+    machine.worker.wait(STOP_SECONDS_MAX)
+    parsed = parse_campaign(
+        {
+            "id": "spring",
+            "template": "loan_offer",
+            "channels": ["email"],
+            "audience": [{"recipient": f"c-{number}", "data": OFFER} for number in range(30)],
+        },
+        submission.validation_context(machine.services),
+    )
+    submission.submit(machine.services, parsed)
+    for due in scheduler.due_chunks(machine.services):
+        machine.celery.send_task("dispatcher.send_chunk", (due.period, due.number), queue="campaign")
+    with (tmp_path / "hanging.log").open("wb") as file:
+        hanging = subprocess.Popen((sys.executable, "-c", HANGING), stdout=file, stderr=file, env=machine.environ)
+    try:
+        wait_until(lambda: "SoftTimeLimitExceeded" in (tmp_path / "hanging.log").read_text(), machine)
+        for period, number in _open_chunks(machine):  # as the clock does after the lease
+            machine.celery.send_task("dispatcher.send_chunk", (period, number), queue="campaign")
+        wait_until(lambda: machine.balance() == {"accepted": 30}, machine)
+    finally:
+        hanging.terminate()
+        hanging.wait(STOP_SECONDS_MAX)
+
+
+def _open_chunks(machine: Machine) -> list[tuple[int, int]]:
+    with lend(machine.services.pool) as connection:
+        return connection.execute("SELECT period, chunk FROM chunks WHERE done_at IS NULL").fetchall()
+
+
+def test_children_on_a_slow_machine_announce_themselves_before_they_make_their_services(machine: Machine, tmp_path: Path) -> None:
+    slow = """
+import time
+from dispatcher import tasks
+from dispatcher.runtime import bootstrap
+make = bootstrap.services
+
+def services(*arguments):
+    time.sleep(6)  # longer than Celery waits for a child by default
+    return make(*arguments)
+
+bootstrap.services = services
+tasks.app.conf.worker_proc_alive_timeout = 4.0
+tasks.app.worker_main(["worker", "--concurrency", "1", "--queues", "campaign", "--hostname", "slow@%h"])
+"""
+    log = tmp_path / "slow.log"
+    with log.open("wb") as file:
+        worker = subprocess.Popen((sys.executable, "-c", slow), stdout=file, stderr=file, env=machine.environ)
+    try:
+        wait_until(lambda: "ready" in log.read_text(), machine)
+        (child,) = psutil.Process(worker.pid).children()
+        time.sleep(6)
+        assert [child] == psutil.Process(worker.pid).children()
+        assert "Timed out" not in log.read_text()
+    finally:
+        worker.terminate()
+        worker.wait(STOP_SECONDS_MAX)

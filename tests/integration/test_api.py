@@ -18,6 +18,7 @@ from starlette.testclient import TestClient
 
 from channels.base import Channel, Email, Outbound
 from channels.providers.outbox import Outbox
+from dispatcher import tasks
 from dispatcher.campaigns import scheduler
 from dispatcher.intake.errors import BadInput
 from dispatcher.ledger.connection import lend
@@ -643,3 +644,76 @@ def test_a_key_compares_by_its_whole_hash() -> None:
     assert found is not None
     assert found.name == "b"
     assert keys.of_digest(b"\1" * 31) is None
+
+
+# -- the same again, spelled otherwise ---------------------------------------------------------------------------------
+
+MONDAY_NOON = {"expires_at": "2026-11-24T12:00:00+01:00", "send_at": "2026-11-23T15:00:00Z", "rate_per_second": 100}
+
+
+def spelled_data(data: dict[str, Any]) -> dict[str, Any]:
+    return dict(reversed({**data, "amount": float(data["amount"])}.items()))
+
+
+def spelled_otherwise(form: dict[str, Any]) -> dict[str, Any]:
+    """The same content with other keys first, other numbers and other zones."""
+    others = {"expires_at": "2026-11-24T11:00:00.000Z", "send_at": "2026-11-23T16:00:00+01:00", "rate_per_second": 1e2}
+    rows = [{"data": spelled_data(row["data"]), "recipient": row["recipient"]} for row in form["audience"]]
+    return dict(reversed({**form, **others, "priority": 5, "audience": rows}.items()))
+
+
+def test_a_campaign_spelled_otherwise_is_the_same_campaign(desk: Desk) -> None:
+    add_people(desk.services, person("anna", 1))
+    form = campaign("anna", "bert", **MONDAY_NOON)
+    assert desk.call("POST", "/v1/campaigns", form).status_code == 201
+    assert desk.call("POST", "/v1/campaigns", spelled_otherwise(form)).status_code == 201
+    for other in ({"rate_per_second": 101}, {"send_at": "2026-11-23T15:00:01Z"}, {"channels": None}, {"priority": 4}):
+        assert desk.call("POST", "/v1/campaigns", {**form, **other}).status_code == 409
+    assert desk.call("POST", "/v1/campaigns", campaign("bert", "anna", **MONDAY_NOON)).status_code == 409
+    assert desk.call("GET", "/v1/campaigns/spring").json()["audience"] == 2
+
+
+def test_a_campaign_repeated_after_its_end_and_without_its_template_is_the_same_campaign(desk: Desk) -> None:
+    form = campaign("anna", **MONDAY_NOON)
+    first = desk.call("POST", "/v1/campaigns", form)
+    desk.clock.pass_(7 * 86_400)
+    assert desk.call("POST", "/v1/campaigns", form).json() == first.json()
+    assert desk.call("POST", "/v1/campaigns", {**form, "id": "other"}).status_code == 422
+    desk.client.app.state.services = replace(desk.services, catalog=type(desk.services.catalog)({}))  # type: ignore[attr-defined]
+    assert desk.call("POST", "/v1/campaigns", form).json() == first.json()
+
+
+def test_a_default_written_out_is_the_same_campaign(desk: Desk) -> None:
+    form = campaign("anna")
+    assert desk.call("POST", "/v1/campaigns", form).status_code == 201
+    assert desk.call("POST", "/v1/campaigns", {**form, "entity": "kbc-bank", "route": "first"}).status_code == 201
+
+
+def test_a_trigger_spelled_otherwise_is_the_same_trigger(desk: Desk) -> None:
+    add_people(desk.services, person("anna", 1))
+    job = {"key": "k-2", "recipient": "anna", "template": "loan_offer", "data": LOAN, "expires_at": "2026-11-24T12:00:00+01:00"}
+    first = desk.call("POST", "/v1/messages", job)
+    assert first.status_code == 202
+    same = {**job, "data": spelled_data(LOAN), "expires_at": "2026-11-24T11:00:00Z"}
+    assert desk.call("POST", "/v1/messages", same).json() == first.json()
+    assert desk.call("POST", "/v1/messages", {**job, "expires_at": "2026-11-24T11:00:00+01:00"}).status_code == 409
+
+
+def test_workers_accept_the_same_again(desk: Desk) -> None:
+    add_people(desk.services, person("anna", 1))
+    tasks._per_thread.services = desk.services
+    try:
+        form = campaign("anna", **MONDAY_NOON)
+        job = {"key": "k-3", "recipient": "anna", "template": "loan_offer", "data": LOAN, "expires_at": "2026-11-24T12:00:00+01:00"}
+        for repeated in (form, spelled_otherwise(form)):
+            tasks.submit_campaign.apply(args=[repeated], throw=True)
+        desk.clock.pass_(7 * 86_400)
+        assert desk.call("POST", "/v1/campaigns/spring/cancel").status_code == 200  # nothing is due, so nothing is published
+        tasks.submit_campaign.apply(args=[form], throw=True)
+        for repeated in (job, {**job, "expires_at": "2026-11-24T11:00:00Z"}):
+            tasks.trigger.apply(args=[repeated], throw=True)
+        with pytest.raises(BadInput, match="other content"):
+            tasks.trigger.apply(args=[{**job, "recipient": "bert"}], throw=True)
+    finally:
+        del tasks._per_thread.services
+    assert [line["id"] for line in desk.call("GET", "/v1/campaigns").json()["campaigns"]] == ["spring"]

@@ -292,7 +292,7 @@ def test_pause_resume_and_cancel_work_from_its_own_forms_only(visitor: Visitor) 
     visitor.post("/console/campaigns/spring/resume", token)
     assert "starts at its time" in visitor.get("/console/campaigns/spring")
     visitor.post("/console/campaigns/spring/cancel", token)
-    assert "stopped for good" in visitor.get("/console/campaigns/spring")
+    assert "cannot be resumed" in visitor.get("/console/campaigns/spring")
     assert visitor.post("/console/campaigns/winter/cancel", token).status_code == 404
     visitor.client.cookies.clear()
     assert visitor.post("/console/campaigns/spring/resume", token).headers["location"] == "/console/login?to=/console"

@@ -153,10 +153,10 @@ def test_prospects_who_tell_us_nothing_for_five_years_are_erased_and_customers_a
         )
     assert clear(services) == {}
     clock.now = datetime(2031, 11, 25, tzinfo=UTC)
-    assert clear(services) == {"prospects without a sign of life": 1}
+    assert clear(services) == {"prospects without any contact": 1}
     assert ask(services, "SELECT id FROM recipients WHERE erased_at IS NOT NULL") == [("silent",)]
     clock.now = datetime(2035, 1, 2, tzinfo=UTC)
-    assert clear(services) == {"prospects without a sign of life": 1}
+    assert clear(services) == {"prospects without any contact": 1}
     assert ask(services, "SELECT id, email FROM recipients WHERE erased_at IS NULL") == [("customer", "customer@example.org")]
 
 

@@ -12,10 +12,11 @@ import pytest
 from pydantic import ValidationError, create_model
 
 from channels.base import Channel
-from dispatcher.domain.campaign import CampaignOptions, Spec, TriggerOptions
+from dispatcher.domain.campaign import Spec
+from dispatcher.domain.campaign_options import CampaignOptions, TriggerOptions
 from dispatcher.domain.message import Kind
 from dispatcher.intake.campaign import CampaignFields, CampaignForm, ValidationContext, parse_campaign
-from dispatcher.intake.options import form_fields, options_of
+from dispatcher.intake.form_fields import form_fields, options_of
 from dispatcher.intake.trigger import TriggerFields, TriggerForm, content_digest, parse_trigger
 from dispatcher.ledger.spec_codec import spec_from_json, spec_to_json
 from dispatcher.policy import parse, shipped
@@ -78,7 +79,7 @@ def test_a_campaign_is_stored_as_in_version_1_and_read_back(form: Mapping[str, A
     ],
 )
 def test_a_trigger_keeps_the_digest_of_version_1(more: Mapping[str, Any], digest: str) -> None:
-    assert parse_trigger({**TRIGGER, **TRIGGER_DATA, **more}, context()).digest.hex() == digest
+    assert parse_trigger({**TRIGGER, **TRIGGER_DATA, **more}, context()).digests[1].hex() == digest
 
 
 def test_a_spec_with_missing_and_unknown_fields_can_be_read() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from dispatcher.content import load
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.decision import ReasonCode
 from dispatcher.domain.message import State
@@ -47,6 +49,16 @@ def anchors(page: Path) -> frozenset[str]:
 def test_generated_parts_are_current(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert generate.refreshed(text) == text, "run: python -m docs.generate"
+
+
+def test_the_example_of_a_trigger_has_all_variables() -> None:
+    """A caller who copies it must not get `missing_variable`."""
+    page = (ROOT / "docs" / "reference" / "celery.md").read_text(encoding="utf-8")
+    found = re.search(r"^data = (.+)$", page, re.MULTILINE)
+    assert found is not None
+    template = load(ROOT / "templates")["coin_earned"]
+    needed = {each.name for each in template.variables.values() if each.required}
+    assert needed <= set(ast.literal_eval(found[1]))
 
 
 def test_every_generated_part_is_on_a_page() -> None:

@@ -84,7 +84,7 @@ def test_all_errors_of_a_policy_file_are_reported_at_once() -> None:
             "soft_opt_in.products.insurance.analogous = 'insurence': unknown; did you mean",
         ),
         ("[coins]", "[[coins]]", "bank.toml: coins = [{'needs_current_account': True}]: a table"),
-        ('by = "example policy, signed by nobody"', 'by = " "', "signed.by = ' ': a text in quotes"),
+        ('by = "nobody (example policy)"', 'by = " "', "signed.by = ' ': a text in quotes"),
         ('service = ["identity"', 'service = [7, "identity"', "'partner_offer', 'coins', 'contact']: a list of words"),
         (
             'service = ["identity"',

@@ -12,8 +12,7 @@ from channels.base import Channel
 from dispatcher.domain.decision import Hold, Reason, ReasonCode, Refuse, Send
 from dispatcher.domain.message import OfferType
 from dispatcher.policy import decide, parse, shipped
-from dispatcher.policy.data import QuietHours
-from dispatcher.policy.rules import next_time
+from dispatcher.policy.quiet_hours import QuietHours, next_time
 from tests.support.policy_decisions import POLICY, codes, decide_scenario
 from tests.support.strategies import (
     NOON,

@@ -111,7 +111,7 @@ def _is_plain(node: nodes.Node | None, plain: frozenset[str]) -> bool:
 
 
 def _plain_names(all_nodes: Iterable[nodes.Node]) -> frozenset[str]:
-    """The names that are bound to plain values only, in all scopes of all sources. Scopes are not told apart."""
+    """The names that are bound to plain values only, in all scopes of all sources. Scopes are not distinguished."""
     bound: dict[str, list[nodes.Node]] = defaultdict(list)
     for name, value in _bindings(list(all_nodes)):
         bound[name].append(value)

@@ -141,19 +141,23 @@ class TriggerPlace:
 
 
 def take_trigger(
-    connection: Connection, key: str, digest: bytes, spec_json: str, row: AudienceRow, now: datetime
+    connection: Connection, key: str, digests: Mapping[int, bytes], spec_json: str, row: AudienceRow, now: datetime
 ) -> TriggerPlace | None:
-    """Write a trigger as a chunk of one job, once per key. Returns None where the key was used with other content."""
+    """Write a trigger as a chunk of one job, once per key. Returns None where the key was used with other content.
+
+    `digests` are those of its content by version; the newest is stored.
+    """
     period = period_of(now)
     ensure_period(connection, period)
     number = connection.execute(
         """
         WITH taken AS (
-            INSERT INTO triggers (key, digest, period, chunk, spec, created_at)
-            VALUES (%(key)s, %(digest)s, %(period)s, nextval('chunk_no'), %(spec)s, %(now)s)
+            INSERT INTO triggers (key, digest, digest_version, period, chunk, spec, created_at)
+            VALUES (%(key)s, %(digest)s, %(version)s, %(period)s, nextval('chunk_no'), %(spec)s, %(now)s)
             ON CONFLICT (key) DO NOTHING RETURNING period, chunk
         ), its_chunk AS (
-            INSERT INTO chunks (period, chunk, size, due_at, touched_at) SELECT period, chunk, 1, %(now)s, %(now)s FROM taken
+            INSERT INTO chunks (period, chunk, size, due_at, touched_at, published_at)
+            SELECT period, chunk, 1, %(now)s, %(now)s, %(now)s FROM taken
         ), its_job AS (
             INSERT INTO jobs (period, chunk, row, line, recipient_id, data)
             SELECT period, chunk, 0, %(line)s, %(recipient_id)s, %(data)s FROM taken
@@ -162,7 +166,8 @@ def take_trigger(
         """,
         {
             "key": key,
-            "digest": digest,
+            "digest": digests[max(digests)],
+            "version": max(digests),
             "period": period,
             "spec": spec_json,
             "now": now,
@@ -172,13 +177,13 @@ def take_trigger(
         },
     ).fetchone()
     if number is None:
-        return known_trigger(connection, key, digest)
+        return known_trigger(connection, key, digests)
     return TriggerPlace(period, number[0], fresh=True)
 
 
-def known_trigger(connection: Connection, key: str, digest: bytes) -> TriggerPlace | None:
+def known_trigger(connection: Connection, key: str, digests: Mapping[int, bytes]) -> TriggerPlace | None:
     """The chunk of the trigger with this key and content; None where there is none."""
-    known = connection.execute("SELECT digest, period, chunk FROM triggers WHERE key = %s", (key,)).fetchone()
-    if known is None or bytes(known[0]) != digest:
+    known = connection.execute("SELECT digest, digest_version, period, chunk FROM triggers WHERE key = %s", (key,)).fetchone()
+    if known is None or bytes(known[0]) != digests.get(known[1]):
         return None
-    return TriggerPlace(known[1], known[2], fresh=False)
+    return TriggerPlace(known[2], known[3], fresh=False)

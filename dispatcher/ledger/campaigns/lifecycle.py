@@ -49,17 +49,30 @@ def create(connection: Connection, campaign_id: str, spec: Spec, period: int, no
 
 
 def complete(connection: Connection, no: int, digest: bytes, invalid: int, awaiting_release: bool = False) -> None:
-    """Mark a campaign's audience as complete; from now on it may start, or be released."""
+    """Mark a campaign's audience as complete; from now on it may start, or be released. The digest is of version 2."""
     state = CampaignState.AWAITING_RELEASE if awaiting_release else CampaignState.SCHEDULED
     connection.execute(
-        "UPDATE campaigns SET fanned_out = true, digest = %s, invalid = %s, state = %s WHERE no = %s", (digest, invalid, state, no)
+        "UPDATE campaigns SET fanned_out = true, digest = %s, digest_version = 2, invalid = %s, state = %s WHERE no = %s",
+        (digest, invalid, state, no),
     )
 
 
-def digest_of(connection: Connection, campaign_id: str) -> bytes | None:
-    """The digest of what was submitted under this id; None where nothing was."""
-    row = connection.execute("SELECT digest FROM campaigns WHERE id = %s", (campaign_id,)).fetchone()
-    return bytes(row[0]) if row else None
+@dataclass(frozen=True, slots=True)
+class StoredSubmission:
+    """What was submitted under an id, to compare a repeated submission with."""
+
+    digest: bytes
+    version: int  # how the digest was computed
+    spec: Spec
+    created_at: datetime
+
+
+def submission_of(connection: Connection, campaign_id: str) -> StoredSubmission | None:
+    """What was submitted under this id; None where nothing was."""
+    row = connection.execute(
+        "SELECT digest, digest_version, spec, created_at FROM campaigns WHERE id = %s", (campaign_id,)
+    ).fetchone()
+    return StoredSubmission(bytes(row[0]), row[1], spec_from_json(row[2]), row[3]) if row else None
 
 
 _SELECT = """

@@ -71,18 +71,20 @@ CREATE TEMPORARY TABLE IF NOT EXISTS incoming ON COMMIT DELETE ROWS AS
 SELECT id, {_NAMES}, consent_seal, now() AS said_at FROM recipients WITH NO DATA
 """
 _COPY = f"COPY incoming (id, {_NAMES}, consent_seal, said_at) FROM STDIN"
-_LEAVE_ERASED = """
-DELETE FROM incoming USING recipients r
-WHERE r.id = incoming.id AND r.erased_at >= coalesce(incoming.said_at, '-infinity') RETURNING r.id
-"""
+
+# An erasure may commit at any moment before the row is locked. So the upsert itself checks whether the person is erased: PostgreSQL
+# evaluates the condition on the newest version of the row, under its lock.
 _UPSERT = f"""
 INSERT INTO recipients AS r (id, {_NAMES}, consent_seal, created_at, updated_at)
 SELECT id, {_NAMES}, consent_seal, %(now)s, %(now)s FROM incoming ORDER BY id
 ON CONFLICT (id) DO UPDATE
 SET ({_NAMES}) = ROW ({_EXCLUDED}), erased_at = NULL, version = r.version + 1, updated_at = excluded.updated_at
-WHERE r.erased_at IS NOT NULL OR ({_HELD}) IS DISTINCT FROM ({_EXCLUDED})
+WHERE CASE WHEN r.erased_at IS NULL THEN ({_HELD}) IS DISTINCT FROM ({_EXCLUDED})
+           ELSE r.erased_at < (SELECT i.said_at FROM incoming i WHERE i.id = r.id) END
 RETURNING id, xmax = 0
 """
+# The upsert has locked every row that it found, also those that it left alone, so this is what it saw.
+_ERASED = "SELECT r.id FROM recipients r JOIN incoming i ON i.id = r.id WHERE r.erased_at IS NOT NULL"
 
 
 def upsert(connection: Connection, secret: bytes, batch: Sequence[Recipient], actor: str, now: datetime) -> UpsertResult:
@@ -95,8 +97,8 @@ def upsert(connection: Connection, secret: bytes, batch: Sequence[Recipient], ac
     ids = {recipient.id for recipient in batch}
     with connection.transaction():
         _copy(connection, secret, batch)
-        erased = {row[0] for row in connection.execute(_LEAVE_ERASED)}
         written: dict[str, bool] = dict(connection.execute(_UPSERT, {"now": now}).fetchall())
+        erased = {row[0] for row in connection.execute(_ERASED)}
         statements = [ConsentStatement(r.id, r.changes, r.said_at) for r in batch if r.changes and r.id not in erased]
         recorded = events.record_all(connection, secret, statements, Provenance(Source.IMPORT, actor), now) if statements else {}
         connection.execute("TRUNCATE incoming")  # for a caller whose own transaction goes on

@@ -277,7 +277,7 @@ _CLAIM = """
         SELECT suppressed_meanwhile(array_agg(a.row), array_agg(a.channel), array_agg(a.address_key))
         FROM asked a WHERE a.state = 'claimed' AND NOT a.is_changed AND a.address_key IS NOT NULL {meanwhile}
     ), touched AS (
-        UPDATE chunks SET touched_at = %(now)s
+        UPDATE chunks SET touched_at = %(now)s, repeats = 0
         WHERE period = %(period)s AND chunk = %(chunk)s AND coalesce((SELECT is_open FROM gate), %(no)s IS NULL)
     ), entered AS (
         INSERT INTO messages ({key}, campaign_no, recipient_id, attempts, channel, state, reason, until,

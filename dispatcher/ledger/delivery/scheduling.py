@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from dispatcher.domain.message_id import MessageId
 from dispatcher.ledger.connection import Connection
@@ -24,6 +24,18 @@ class DueChunk:
     number: int
     priority: int | None
     ahead: bool = False
+    is_repeat: bool = False  # published before: new work goes first
+
+
+@dataclass(frozen=True, slots=True)
+class LaneDepths:
+    """How many messages wait in a lane; None where the broker does not tell."""
+
+    campaign: int | None = None
+    transactional: int | None = None
+
+
+UNKNOWN_DEPTHS = LaneDepths()
 
 
 # The progress of a chunk `k`, from its messages alone: to compare jobs with messages pair by pair costs the square of its size.
@@ -52,49 +64,123 @@ def close(connection: Connection, chunk: Chunk, now: datetime) -> bool:
     )
 
 
-def take_due(connection: Connection, now: datetime, stale: datetime, window: int) -> list[DueChunk]:
-    """Chunks to put on the broker now, marked as touched: due and never put there, or put there before `stale` and not done.
+# A published chunk `k` is published again when nobody has worked on it for so long: a lease, then two, four … up to 64.
+_IS_STALE = "k.touched_at < %(now)s - %(lease)s * 2 ^ least(k.repeats, 6)"
+
+
+def take_due(
+    connection: Connection, now: datetime, lease: timedelta, window: int, depths: LaneDepths = UNKNOWN_DEPTHS
+) -> list[DueChunk]:
+    """Chunks to put on the broker now, marked as published: those that are due and were not there, and those that seem lost.
 
     Each running campaign has at most `window` chunks on the broker. So the queue stays short whatever the audience, campaigns share
     the workers fairly, and a pause or cancel works at once. Of a campaign with a rate, only what has its turn is taken.
+
+    A chunk seems lost when nobody has worked on it for a lease. While workers are stopped, that holds for all of them, so
+    `depths` says how many messages wait in each lane: of the published chunks, at most the rest can be lost.
     """
     rows = connection.execute(
         f"""
         WITH under_way AS (
             SELECT c.no, c.period, (c.spec->>'priority')::int AS priority,
                    (SELECT count(*) FROM chunks k WHERE k.period = c.period AND k.campaign_no = c.no
-                     AND k.done_at IS NULL AND k.touched_at >= %(stale)s) AS n, {pace.CHUNKS_A_TICK} AS most
+                     AND k.done_at IS NULL AND k.touched_at IS NOT NULL) AS n, {pace.CHUNKS_A_TICK} AS most
             FROM campaigns c WHERE c.state = 'running' AND {pace.HAS_TURN}
         ), of_campaigns AS (
             SELECT k.period, k.chunk, u.priority, CASE u.n WHEN 0 THEN u.no END AS begun FROM under_way u CROSS JOIN LATERAL (
                 SELECT period, chunk FROM chunks k
                 WHERE k.period = u.period AND k.campaign_no = u.no AND k.done_at IS NULL AND k.due_at <= %(now)s
-                  AND (k.touched_at IS NULL OR k.touched_at < %(stale)s)
+                  AND k.touched_at IS NULL
                 ORDER BY k.due_at, k.chunk LIMIT least(greatest(%(window)s - u.n, 0), u.most) FOR UPDATE SKIP LOCKED
             ) k
         ), of_triggers AS (
             SELECT period, chunk, NULL::int AS priority, NULL::bigint AS begun FROM chunks
-            WHERE campaign_no IS NULL AND done_at IS NULL AND due_at <= %(now)s
-              AND (touched_at IS NULL OR touched_at < %(stale)s)
+            WHERE campaign_no IS NULL AND done_at IS NULL AND due_at <= %(now)s AND touched_at IS NULL
             LIMIT 1000 FOR UPDATE SKIP LOCKED
+        ), lost_of_campaigns AS (
+            SELECT k.period, k.chunk, u.priority, u.no AS begun FROM under_way u CROSS JOIN LATERAL (
+                SELECT period, chunk FROM chunks k
+                WHERE k.period = u.period AND k.campaign_no = u.no AND k.done_at IS NULL AND k.due_at <= %(now)s AND {_IS_STALE}
+                ORDER BY k.touched_at LIMIT least(%(window)s, u.most) FOR UPDATE SKIP LOCKED
+            ) k
+            LIMIT CASE WHEN %(campaign_depth)s::int IS NOT NULL THEN
+                greatest(0, (SELECT sum(n)::bigint FROM under_way) - %(campaign_depth)s::int) END
+        ), lost_triggers AS (
+            SELECT k.period, k.chunk, NULL::int AS priority, NULL::bigint AS begun FROM chunks k
+            WHERE k.campaign_no IS NULL AND k.done_at IS NULL AND k.due_at <= %(now)s AND {_IS_STALE}
+            ORDER BY k.touched_at
+            LIMIT least(1000, CASE WHEN %(trigger_depth)s::int IS NOT NULL THEN
+                greatest(0, (SELECT count(*) FROM chunks WHERE campaign_no IS NULL AND done_at IS NULL AND touched_at IS NOT NULL)
+                            - %(trigger_depth)s::int) END)
+            FOR UPDATE SKIP LOCKED
         ), picked AS (
-            SELECT * FROM of_campaigns UNION ALL SELECT * FROM of_triggers
+            SELECT *, false AS is_repeat FROM of_campaigns UNION ALL SELECT *, false FROM of_triggers
+            UNION ALL SELECT *, true FROM lost_of_campaigns UNION ALL SELECT *, true FROM lost_triggers
         )
-        UPDATE chunks k SET touched_at = %(now)s FROM picked p WHERE {same_chunk("k", "p")}
-        RETURNING k.period, k.chunk, p.priority, p.begun
+        UPDATE chunks k SET touched_at = %(now)s, published_at = %(now)s,
+            repeats = CASE WHEN p.is_repeat THEN k.repeats + 1 ELSE 0 END
+        FROM picked p WHERE {same_chunk("k", "p")}
+        RETURNING k.period, k.chunk, p.priority, p.begun, p.is_repeat
         """,
-        {"now": now, "soon": now + pace.EARLY, "stale": stale, "window": window},
+        {
+            "now": now,
+            "soon": now + pace.EARLY,
+            "lease": lease,
+            "window": window,
+            "campaign_depth": depths.campaign,
+            "trigger_depth": depths.transactional,
+        },
     ).fetchall()
-    rows.sort()
-    first = {begun: number for _, number, _, begun in reversed(rows) if begun is not None}
-    return [DueChunk(period, number, priority, first.get(begun) == number) for period, number, priority, begun in rows]
+    rows.sort(key=lambda row: row[:2])
+    first = {begun: number for _, number, _, begun, _ in reversed(rows) if begun is not None}
+    return [
+        DueChunk(period, number, priority, first.get(begun) == number, is_repeat)
+        for period, number, priority, begun, is_repeat in rows
+    ]
+
+
+def is_in_hands(connection: Connection, period: int, number: int, since: datetime) -> bool:
+    """Whether there is nothing to do for a message of this chunk: the chunk is done, or a worker claimed a part of it after it was
+    published, and after `since`."""
+    return (
+        connection.execute(
+            """
+            SELECT FROM chunks WHERE period = %s AND chunk = %s
+              AND (done_at IS NOT NULL OR touched_at > greatest(published_at, %s))
+            """,
+            (period, number, since),
+        ).fetchone()
+        is not None
+    )
+
+
+def take_task(connection: Connection, task: str, now: datetime, again_after: timedelta) -> bool:
+    """Whether to publish this task: False while a message of it waits on the broker. `task_starts` ends that, or `again_after`.
+
+    Reads first: of many callers at a time, only those that find no message write.
+    """
+    return bool(
+        connection.execute(
+            """
+            INSERT INTO published_tasks AS p (task, published_at) SELECT %(task)s, %(now)s
+            WHERE NOT EXISTS (SELECT FROM published_tasks WHERE task = %(task)s AND published_at > %(lost)s)
+            ON CONFLICT (task) DO UPDATE SET published_at = excluded.published_at WHERE p.published_at <= %(lost)s
+            """,
+            {"task": task, "now": now, "lost": now - again_after},
+        ).rowcount
+    )
+
+
+def task_starts(connection: Connection, task: str) -> None:
+    """Note that the task begins: what is written from now on needs another message."""
+    connection.execute("DELETE FROM published_tasks WHERE task = %s", (task,))
 
 
 def take_next(connection: Connection, chunk: Chunk, now: datetime) -> list[DueChunk]:
     """The next due chunk of the same campaign, in place of one just done; empty where none is due or has its turn."""
     rows = connection.execute(
         f"""
-        UPDATE chunks k SET touched_at = %(now)s FROM campaigns c
+        UPDATE chunks k SET touched_at = %(now)s, published_at = %(now)s, repeats = 0 FROM campaigns c
         WHERE c.no = %(no)s AND c.state = 'running' AND {pace.HAS_TURN} AND k.period = %(period)s AND k.chunk = (
             SELECT chunk FROM chunks
             WHERE period = %(period)s AND campaign_no = %(no)s AND done_at IS NULL AND touched_at IS NULL AND due_at <= %(now)s

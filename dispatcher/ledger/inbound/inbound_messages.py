@@ -12,7 +12,7 @@ from dispatcher.domain.opt_out_keywords import ReplyMeaning
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.inbound.whatsapp_window import WINDOW
 
-FORGOTTEN = "nobody"  # `closed_by` of a message whose text was deleted unread
+DELETED_UNREAD = "nobody"  # `closed_by` of a message whose text was deleted unread
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +86,10 @@ def find(connection: Connection, text_id: str) -> InboundMessage | None:
 
 
 def reopen(connection: Connection, text_id: str) -> None:
-    """Let a message wait again, because the answer to it was not sent."""
-    connection.execute("UPDATE inbound_texts SET closed_at = NULL, closed_by = NULL WHERE id = %s", (text_id,))
+    """Let a message wait again, because the answer to it was not sent; not where its text was deleted meanwhile."""
+    connection.execute(
+        "UPDATE inbound_texts SET closed_at = NULL, closed_by = NULL WHERE id = %s AND words IS NOT NULL", (text_id,)
+    )
 
 
 def count_texts(connection: Connection, before: datetime) -> int:
@@ -103,7 +105,7 @@ def delete_texts(connection: Connection, now: datetime, before: datetime) -> int
     return connection.execute(
         "UPDATE inbound_texts SET words = NULL, closed_at = coalesce(closed_at, %s), closed_by = coalesce(closed_by, %s)"
         " WHERE words IS NOT NULL AND received_at < %s",
-        (now, FORGOTTEN, before),
+        (now, DELETED_UNREAD, before),
     ).rowcount
 
 

@@ -75,6 +75,15 @@ def _ref(message_id: str | None) -> MessageId | None:
 
 
 @dataclass(frozen=True, slots=True)
+class EventKey:
+    """The key of a stored event."""
+
+    period: int
+    provider: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
 class PendingEvent:
     """A stored event and the message it is about, as it stands now. `state` is None where the ledger has no such message."""
 
@@ -94,6 +103,11 @@ class PendingEvent:
     at: datetime
     address_key: bytes | None
 
+    @property
+    def key(self) -> EventKey:
+        """The key under which it is stored."""
+        return EventKey(self.ref.period, self.provider, self.id)
+
 
 # An event that names no message of ours gets a key that no message has: chunks count from 1.
 _UNSETTLED = f"""
@@ -107,13 +121,32 @@ _UNSETTLED = f"""
     LEFT JOIN messages m ON {same_message("m", "e")}
     {join_origin("m")}
     LEFT JOIN recipients r ON r.id = m.recipient_id
-    WHERE e.settled_at IS NULL ORDER BY e.received_at, e.at LIMIT %(limit)s
+    WHERE e.settled_at IS NULL AND (e.next_try_at IS NULL OR e.next_try_at <= %(now)s)
+    ORDER BY e.received_at, e.at LIMIT %(limit)s
 """
 
 
-def unapplied(connection: Connection, limit: int) -> list[PendingEvent]:
-    """The oldest events that are not applied yet, each with its message as it stands."""
-    return [_pending(row) for row in fetch_all(connection, _UNSETTLED, {"limit": limit})]
+def unapplied(connection: Connection, limit: int, now: datetime) -> tuple[list[PendingEvent], dict[EventKey, Exception]]:
+    """The oldest events that are not applied yet and are due, each with its message as it stands; and those that cannot be read,
+    such as one of a kind that only a newer version of this program knows.
+    """
+    events: list[PendingEvent] = []
+    unreadable: dict[EventKey, Exception] = {}
+    for row in fetch_all(connection, _UNSETTLED, {"limit": limit, "now": now}):
+        try:
+            events.append(_pending(row))
+        except (ValueError, TypeError, KeyError) as error:
+            unreadable[EventKey(row["period"], row["provider"], row["id"])] = error
+    return events, unreadable
+
+
+def any_unapplied(connection: Connection, now: datetime) -> bool:
+    """Whether an event waits to be applied and is due."""
+    row = connection.execute(
+        "SELECT EXISTS (SELECT FROM provider_events WHERE settled_at IS NULL AND (next_try_at IS NULL OR next_try_at <= %s))",
+        (now,),
+    ).fetchone()
+    return bool(row and row[0])
 
 
 def _pending(row: Mapping[str, Any]) -> PendingEvent:
@@ -229,5 +262,30 @@ def mark_applied(connection: Connection, events: Sequence[PendingEvent], now: da
             "period": [event.ref.period for event in events],
             "provider": [event.provider for event in events],
             "id": [event.id for event in events],
+        },
+    )
+
+
+RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 60, 6 * 3_600  # between two attempts; doubled each time
+
+
+def defer(connection: Connection, failed: Mapping[EventKey, str], now: datetime) -> None:
+    """Count a failed attempt of these events, with its error, and let them wait before the next one."""
+    connection.execute(
+        """
+        UPDATE provider_events e
+        SET attempts = least(e.attempts + 1, 32767), error = s.error,
+            next_try_at = %(now)s + interval '1 second' * least(%(min)s::float8 * 2 ^ least(e.attempts, 30), %(max)s)
+        FROM unnest(%(period)s::int[], %(provider)s::text[], %(id)s::text[], %(error)s::text[]) AS s (period, provider, id, error)
+        WHERE e.period = s.period AND e.provider = s.provider AND e.id = s.id AND e.settled_at IS NULL
+        """,
+        {
+            "now": now,
+            "min": RETRY_SECONDS_MIN,
+            "max": RETRY_SECONDS_MAX,
+            "period": [key.period for key in failed],
+            "provider": [key.provider for key in failed],
+            "id": [key.id for key in failed],
+            "error": list(failed.values()),
         },
     )

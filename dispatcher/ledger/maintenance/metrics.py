@@ -1,4 +1,4 @@
-"""Figures for monitoring: each from a small index, none about a person."""
+"""Counts for monitoring: each from a small index, none about a person."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def ping(connection: Connection) -> None:
 
 
 def metrics(connection: Connection, now: datetime) -> Metrics:
-    """Count campaigns, open chunks, parked messages, events and the rest."""
+    """Count what the fields of `Metrics` say."""
     states = dict.fromkeys(CampaignState, 0)
     for state, count in connection.execute("SELECT state, count(*) FROM campaigns GROUP BY 1"):
         states[CampaignState(state)] = count

@@ -20,7 +20,7 @@ NOT_BY_PERSON = [
     Source.IMPORT,
     Source.PROVIDER,
     Source.ERASURE,
-]  # not said by the person, so no sign that they still want to be known
+]  # not said by the person, so no contact
 
 # -- variables of campaigns --------------------------------------------------------------------------------------------
 

@@ -10,14 +10,14 @@ from fastapi import APIRouter, Depends, HTTPException, Path, Query, Response
 from dispatcher.campaigns import actions, overview, scheduler, submission
 from dispatcher.campaigns.actions import CampaignAction
 from dispatcher.campaigns.submission import SubmitStatus
-from dispatcher.intake.campaign import CampaignForm, parse_campaign
+from dispatcher.intake.campaign import CampaignForm, parse_request
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.web import serializers
 from dispatcher.web.api import schemas
 from dispatcher.web.api.authorization import needs
 from dispatcher.web.api.openapi import body
 from dispatcher.web.api_keys import ApiKey, Right
-from dispatcher.web.dependencies import JsonObject, PublisherHere, ServicesHere, publish_or_leave
+from dispatcher.web.dependencies import JsonObject, PublisherDependency, ServicesDependency, publish_or_defer
 from dispatcher.web.errors import problem_responses
 
 CampaignId = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$")]
@@ -29,7 +29,7 @@ router = APIRouter(prefix="/campaigns", tags=["campaigns"], dependencies=[Depend
 
 @router.post("", status_code=201, responses=problem_responses(409, 422), openapi_extra=body(CampaignForm, "Campaign"))
 def submit_campaign(
-    caller: CampaignsKey, form: JsonObject, services: ServicesHere, broker: PublisherHere, response: Response
+    caller: CampaignsKey, form: JsonObject, services: ServicesDependency, broker: PublisherDependency, response: Response
 ) -> schemas.CampaignAccepted:
     """Accept a campaign with its whole audience, inline as rows such as `{"recipient": "c-1", "data": {…}}`.
 
@@ -37,13 +37,12 @@ def submit_campaign(
     """
     if isinstance(form.get("audience"), str):
         raise BadInput(InputError("campaign", 0, "audience", "should be a list of rows; a file cannot be named here"))
-    context = submission.validation_context(services, str(form.get("id", "")))
-    parsed = parse_campaign(form, context)
-    if submission.submit(services, parsed, by=caller.name).status is SubmitStatus.CONFLICT:
+    request = parse_request(form)
+    if submission.accept(services, request, by=caller.name).status is SubmitStatus.CONFLICT:
         raise HTTPException(HTTPStatus.CONFLICT, "this id was used before, with other content")
-    publish_or_leave(broker.publish, scheduler.due_chunks(services))
-    response.headers["Location"] = f"/v1/campaigns/{parsed.id}"
-    campaign = overview.find(services, parsed.id)
+    publish_or_defer(broker.publish, scheduler.due_chunks(services))
+    response.headers["Location"] = f"/v1/campaigns/{request.id}"
+    campaign = overview.find(services, request.id)
     if campaign is None:
         raise HTTPException(HTTPStatus.NOT_FOUND)
     errors = overview.unreadable_rows(services, campaign, ERRORS_SHOWN)
@@ -56,13 +55,13 @@ def submit_campaign(
 
 
 @router.get("", response_model=schemas.CampaignList, responses=problem_responses(422))
-def list_campaigns(services: ServicesHere, limit: Annotated[int, Query(ge=1, le=500)] = 50) -> dict[str, Any]:
+def list_campaigns(services: ServicesDependency, limit: Annotated[int, Query(ge=1, le=500)] = 50) -> dict[str, Any]:
     """The newest campaigns, newest first."""
     return {"campaigns": [serializers.campaign_line(campaign) for campaign in overview.newest(services, limit)]}
 
 
 @router.get("/{campaign_id}", response_model=schemas.CampaignBody, responses=problem_responses(404))
-def show_campaign(campaign_id: CampaignId, services: ServicesHere) -> dict[str, Any]:
+def show_campaign(campaign_id: CampaignId, services: ServicesDependency) -> dict[str, Any]:
     """A campaign with its balance."""
     found = overview.status(services, campaign_id)
     if found is None:
@@ -72,7 +71,7 @@ def show_campaign(campaign_id: CampaignId, services: ServicesHere) -> dict[str, 
 
 @router.post("/{campaign_id}/{action}", response_model=schemas.CampaignStateBody, responses=problem_responses(404, 409))
 def act_on_campaign(
-    caller: CampaignsKey, campaign_id: CampaignId, action: CampaignAction, services: ServicesHere, broker: PublisherHere
+    caller: CampaignsKey, campaign_id: CampaignId, action: CampaignAction, services: ServicesDependency, broker: PublisherDependency
 ) -> dict[str, Any]:
     """Release, pause, resume or cancel. A campaign already in the wanted state gets the same answer; what is not possible, 409.
 
@@ -83,5 +82,5 @@ def act_on_campaign(
         raise HTTPException(HTTPStatus.NOT_FOUND)
     if result.refusal is not None:
         raise HTTPException(HTTPStatus.CONFLICT, result.refusal)
-    publish_or_leave(broker.publish, scheduler.due_chunks(services))
+    publish_or_defer(broker.publish, scheduler.due_chunks(services))
     return {"id": result.campaign.id, "state": result.campaign.state}

@@ -14,14 +14,14 @@ from dispatcher.delivery.explanation import explain_to_customer
 from dispatcher.delivery.messages import Message
 from dispatcher.domain.message_id import MessageId
 from dispatcher.intake.errors import BadInput, InputError
-from dispatcher.intake.trigger import TriggerForm, parse_trigger
+from dispatcher.intake.trigger import TriggerForm
 from dispatcher.runtime.services import Services
 from dispatcher.web import serializers
 from dispatcher.web.api import schemas
 from dispatcher.web.api.authorization import needs
 from dispatcher.web.api.openapi import body
 from dispatcher.web.api_keys import Right
-from dispatcher.web.dependencies import JsonObject, PublisherHere, ServicesHere, publish_or_leave
+from dispatcher.web.dependencies import JsonObject, PublisherDependency, ServicesDependency, publish_or_defer
 from dispatcher.web.errors import problem_responses
 
 IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", pattern=r'^"?[!#-~]{1,200}"?$')]
@@ -33,7 +33,11 @@ router = APIRouter(prefix="/messages", tags=["messages"], dependencies=[Depends(
     "", status_code=202, responses=problem_responses(409, 422), openapi_extra=body(TriggerForm, "Message", optional=("key",))
 )
 def send_message(
-    form: JsonObject, services: ServicesHere, broker: PublisherHere, response: Response, idempotency_key: IdempotencyKey = None
+    form: JsonObject,
+    services: ServicesDependency,
+    broker: PublisherDependency,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
 ) -> schemas.MessageAccepted:
     """Accept one message, to be sent at once; its key is in the body or in `Idempotency-Key`.
 
@@ -43,26 +47,27 @@ def send_message(
         key = idempotency_key.strip('"')
         if form.setdefault("key", key) != key:
             raise BadInput(InputError("job", 0, "key", "is not the one in the header Idempotency-Key"))
-    trigger = parse_trigger(form, submission.validation_context(services))
     try:
-        place = submission.take_trigger(services, trigger)
+        place = submission.accept_trigger(services, form)
     except KeyConflict as error:
         raise HTTPException(HTTPStatus.CONFLICT, "this key was used before, with other content") from error
     if place.fresh:
-        publish_or_leave(broker.publish, [submission.chunk_of(place)])
+        publish_or_defer(broker.publish, [submission.chunk_of(place)])
     message_id = str(submission.message_id_of(place))
     response.headers["Location"] = f"/v1/messages/{message_id}"
     return schemas.MessageAccepted(id=message_id)
 
 
 @router.get("/{message_id}", response_model=schemas.MessageBody, responses=problem_responses(404))
-def show_message(message_id: str, services: ServicesHere) -> dict[str, Any]:
+def show_message(message_id: str, services: ServicesDependency) -> dict[str, Any]:
     """A message, the decision behind it, and the provider's delivery reports."""
     return serializers.message_view(_message(services, message_id))
 
 
 @router.get("/{message_id}/explanation", response_model=schemas.ExplanationBody, responses=problem_responses(404, 422))
-def explain_message(message_id: str, services: ServicesHere, language: Literal["nl", "fr", "de", "en"] = "en") -> dict[str, Any]:
+def explain_message(
+    message_id: str, services: ServicesDependency, language: Literal["nl", "fr", "de", "en"] = "en"
+) -> dict[str, Any]:
     """Why a message was sent or not, in sentences for the customer, by the decision as it was taken."""
     message = _message(services, message_id)
     return serializers.explanation_view(message, explain_to_customer(services, message, language))

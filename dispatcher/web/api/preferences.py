@@ -19,7 +19,7 @@ from dispatcher.web.api.authorization import needs
 from dispatcher.web.api.openapi import body
 from dispatcher.web.api.recipients import RecipientId
 from dispatcher.web.api_keys import Right
-from dispatcher.web.dependencies import JsonObject, PublisherHere, ServicesHere
+from dispatcher.web.dependencies import JsonObject, PublisherDependency, ServicesDependency
 from dispatcher.web.errors import problem_responses
 
 IfMatch = Annotated[str | None, Header(alias="If-Match", description="The ETag of the choices that the person saw.")]
@@ -45,7 +45,7 @@ class PreferencesForm(StrictModel):
 
 
 @router.get("", response_model=schemas.PreferencesBody, responses=problem_responses(404))
-def show_preferences(recipient_id: RecipientId, services: ServicesHere, response: Response) -> dict[str, Any]:
+def show_preferences(recipient_id: RecipientId, services: ServicesDependency, response: Response) -> dict[str, Any]:
     """A person's choices, each with its proof. The ETag is their version."""
     found = preferences.show(services, recipient_id)
     response.headers["ETag"] = _etag(found.version)
@@ -61,8 +61,8 @@ def show_preferences(recipient_id: RecipientId, services: ServicesHere, response
 def put_preferences(
     recipient_id: RecipientId,
     form: JsonObject,
-    services: ServicesHere,
-    broker: PublisherHere,
+    services: ServicesDependency,
+    broker: PublisherDependency,
     response: Response,
     if_match: IfMatch = None,
 ) -> dict[str, Any]:

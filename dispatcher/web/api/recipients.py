@@ -15,7 +15,7 @@ from dispatcher.web.api import schemas
 from dispatcher.web.api.authorization import actor, needs
 from dispatcher.web.api.openapi import body
 from dispatcher.web.api_keys import ApiKey, Right
-from dispatcher.web.dependencies import JsonObject, ServicesHere
+from dispatcher.web.dependencies import JsonObject, ServicesDependency
 from dispatcher.web.errors import problem_responses
 
 RecipientId = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}$")]
@@ -30,7 +30,7 @@ router = APIRouter(prefix="/recipients", tags=["recipients"])
     openapi_extra=body(RecipientForm, "Recipient", optional=("id",)),
 )
 def put_recipient(
-    caller: RecipientsKey, recipient_id: RecipientId, form: JsonObject, services: ServicesHere, response: Response
+    caller: RecipientsKey, recipient_id: RecipientId, form: JsonObject, services: ServicesDependency, response: Response
 ) -> schemas.RecipientResult:
     """Add a recipient, in the form of the import file, or replace what was known of them. 201 for a new one."""
     if form.setdefault("id", recipient_id) != recipient_id:
@@ -48,6 +48,6 @@ def put_recipient(
 
 
 @router.delete("/{recipient_id}", status_code=204, responses=problem_responses(404))
-def erase_recipient(caller: RecipientsKey, recipient_id: RecipientId, services: ServicesHere) -> None:
+def erase_recipient(caller: RecipientsKey, recipient_id: RecipientId, services: ServicesDependency) -> None:
     """Erase a person. Decisions stay, without content; suppressions stay, without the address."""
     recipients.erase(services, recipient_id, actor(caller))

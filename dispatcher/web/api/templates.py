@@ -15,7 +15,7 @@ from dispatcher.web.api import schemas
 from dispatcher.web.api.authorization import needs
 from dispatcher.web.api.openapi import body
 from dispatcher.web.api_keys import ApiKey, Right
-from dispatcher.web.dependencies import JsonObject, ServicesHere
+from dispatcher.web.dependencies import JsonObject, ServicesDependency
 from dispatcher.web.errors import problem_responses
 
 TemplatesKey = Annotated[ApiKey, Depends(needs(Right.TEMPLATES))]
@@ -31,7 +31,7 @@ class TemplateVersionForm(StrictModel):
 
 
 @router.get("", response_model=schemas.TemplateList)
-def list_templates(services: ServicesHere) -> dict[str, Any]:
+def list_templates(services: ServicesDependency) -> dict[str, Any]:
     """Every template with the digest of its present version, and who approved that."""
     return {"templates": [serializers.template_view(each) for each in template_approval.template_versions(services)]}
 
@@ -43,7 +43,7 @@ def list_templates(services: ServicesHere) -> dict[str, Any]:
     openapi_extra=body(TemplateVersionForm, "TemplateVersion"),
 )
 def set_template_approval(
-    caller: TemplatesKey, name: TemplateName, action: Literal["approve", "withdraw"], form: JsonObject, services: ServicesHere
+    caller: TemplatesKey, name: TemplateName, action: Literal["approve", "withdraw"], form: JsonObject, services: ServicesDependency
 ) -> dict[str, Any]:
     """Approve a template's present version, or withdraw its approval. The name of the key is the approver's, not the author's."""
     if name not in services.catalog:

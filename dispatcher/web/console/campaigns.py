@@ -13,20 +13,20 @@ from dispatcher.campaigns import actions, overview, scheduler
 from dispatcher.campaigns.actions import CampaignAction
 from dispatcher.web.console.login import Operator, check_form_token
 from dispatcher.web.console.overview import refresh_seconds
-from dispatcher.web.dependencies import PublisherHere, ServicesHere, publish_or_leave
+from dispatcher.web.dependencies import PublisherDependency, ServicesDependency, publish_or_defer
 from dispatcher.web.pages.console import page
 from dispatcher.web.serializers import messages_per_second
 
 router = APIRouter(prefix="/campaigns", default_response_class=HTMLResponse)
 
 ERRORS_SHOWN = 20
-ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")  # the form of campaign and recipient ids
+ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")  # the form of campaign and recipient ids
 
 
 @router.get("/{campaign_id}")
-def campaign_page(operator: Operator, campaign_id: str, services: ServicesHere, still: bool = False) -> str:
+def campaign_page(operator: Operator, campaign_id: str, services: ServicesDependency, still: bool = False) -> str:
     """A campaign: its balance, reasons and channels."""
-    found = overview.status(services, _known_form(campaign_id))
+    found = overview.status(services, _valid_id(campaign_id))
     if found is None:
         raise _not_found()
     return page(
@@ -45,22 +45,22 @@ def act_on_campaign(
     operator: Operator,
     campaign_id: str,
     action: CampaignAction,
-    services: ServicesHere,
-    broker: PublisherHere,
+    services: ServicesDependency,
+    broker: PublisherDependency,
     form_token: Annotated[str, Form()] = "",
 ) -> Response:
     """Release, pause, resume or cancel, then show the campaign in the state that it has."""
     check_form_token(operator, form_token)
-    result = actions.apply(services, _known_form(campaign_id), action, operator.key.name)
+    result = actions.apply(services, _valid_id(campaign_id), action, operator.key.name)
     if result is None:
         raise _not_found()
-    publish_or_leave(broker.publish, scheduler.due_chunks(services))
+    publish_or_defer(broker.publish, scheduler.due_chunks(services))
     return RedirectResponse(f"/console/campaigns/{result.campaign.id}", HTTPStatus.SEE_OTHER)
 
 
-def _known_form(campaign_id: str) -> str:
-    """The id, if it can be one at all: PostgreSQL refuses some characters."""
-    if not ID.fullmatch(campaign_id):
+def _valid_id(campaign_id: str) -> str:
+    """The id, if it has the form of one; else 404, because PostgreSQL refuses some characters."""
+    if not ID_PATTERN.fullmatch(campaign_id):
         raise _not_found()
     return campaign_id
 

@@ -1,4 +1,4 @@
-"""The console's list of inbound messages that no machine understood: close one, obey it as a STOP, or answer it."""
+"""The console's list of inbound messages that are not a keyword: close one, apply it as a STOP, or answer it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from dispatcher.inbound import agent_reply, customer_replies
 from dispatcher.web.console.login import Operator, check_form_token
-from dispatcher.web.dependencies import PublisherHere, ServicesHere
+from dispatcher.web.dependencies import PublisherDependency, ServicesDependency
 from dispatcher.web.pages.console import page
 
 router = APIRouter(prefix="/inbound-messages", default_response_class=HTMLResponse)
@@ -20,7 +20,7 @@ MESSAGES_SHOWN = 100
 
 
 @router.get("")
-def inbound_messages_page(operator: Operator, services: ServicesHere) -> str:
+def inbound_messages_page(operator: Operator, services: ServicesDependency) -> str:
     """The messages that wait for an employee."""
     return page(
         "inbound_messages.html",
@@ -34,8 +34,8 @@ def inbound_messages_page(operator: Operator, services: ServicesHere) -> str:
 def close(
     operator: Operator,
     message_id: str,
-    services: ServicesHere,
-    broker: PublisherHere,
+    services: ServicesDependency,
+    broker: PublisherDependency,
     was: Annotated[Literal["stop", "nothing"], Form()],
     form_token: Annotated[str, Form()] = "",
 ) -> Response:
@@ -49,7 +49,7 @@ def close(
 def answer(
     operator: Operator,
     message_id: str,
-    services: ServicesHere,
+    services: ServicesDependency,
     text: Annotated[str, Form()],
     form_token: Annotated[str, Form()] = "",
 ) -> Response:

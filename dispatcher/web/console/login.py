@@ -12,14 +12,14 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from dispatcher.web.console import session
 from dispatcher.web.console.session import COOKIE, SESSION_SECONDS, ConsoleSession
-from dispatcher.web.dependencies import ServicesHere
+from dispatcher.web.dependencies import ServicesDependency
 from dispatcher.web.pages.console import FOLDER, page
 
 router = APIRouter(default_response_class=HTMLResponse)
 FormToken = Annotated[str, Form()]
 
 
-async def _session(request: Request, services: ServicesHere) -> ConsoleSession:
+async def _session(request: Request, services: ServicesDependency) -> ConsoleSession:
     """The session of the request; without one, redirect to the login page."""
     found = session.resume(services.secret, request.app.state.keys, request.cookies.get(COOKIE, ""), services.clock())
     if found is None:
@@ -44,7 +44,9 @@ def login_page(to: str = "/console") -> str:
 
 
 @router.post("/login")
-def login(request: Request, services: ServicesHere, key: Annotated[str, Form()] = "", to: Annotated[str, Form()] = "") -> Response:
+def login(
+    request: Request, services: ServicesDependency, key: Annotated[str, Form()] = "", to: Annotated[str, Form()] = ""
+) -> Response:
     """Start a session for a key that has the right `console`."""
     cookie = session.begin(services.secret, request.app.state.keys, key.strip(), services.clock())
     if cookie is None:

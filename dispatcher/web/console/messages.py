@@ -13,7 +13,7 @@ from dispatcher.delivery.explanation import explain_to_customer
 from dispatcher.domain.message_id import MessageId
 from dispatcher.policy import from_record
 from dispatcher.web.console.login import Operator
-from dispatcher.web.dependencies import ServicesHere
+from dispatcher.web.dependencies import ServicesDependency
 from dispatcher.web.pages.console import page
 
 router = APIRouter(prefix="/messages", default_response_class=HTMLResponse)
@@ -23,7 +23,7 @@ LanguageChoice = Literal["en", "nl", "fr", "de"]
 
 @router.get("/{message_id}")
 def message_page(
-    operator: Operator, message_id: str, services: ServicesHere, language: Annotated[LanguageChoice, Query()] = "en"
+    operator: Operator, message_id: str, services: ServicesDependency, language: Annotated[LanguageChoice, Query()] = "en"
 ) -> str:
     """A message: its state, its decision, the explanation for the customer, the provider's reports."""
     message = messages.find(services, MessageId.parse(message_id))

@@ -13,7 +13,7 @@ from dispatcher.campaigns.template_approval import NOT_APPROVED, template_versio
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.maintenance.metrics import collect
 from dispatcher.web.console.login import Operator
-from dispatcher.web.dependencies import ServicesHere
+from dispatcher.web.dependencies import ServicesDependency
 from dispatcher.web.pages.console import page
 from dispatcher.web.serializers import messages_per_second
 
@@ -36,7 +36,7 @@ class CampaignRow:
 
 
 @router.get("")
-def overview_page(operator: Operator, request: Request, services: ServicesHere, still: bool = False) -> str:
+def overview_page(operator: Operator, request: Request, services: ServicesDependency, still: bool = False) -> str:
     """The newest campaigns, and what needs a person."""
     now = services.clock()
     balances: BalanceCache = request.app.state.balances

@@ -14,22 +14,22 @@ from dispatcher.delivery import messages
 from dispatcher.delivery.messages import Message
 from dispatcher.domain.message_id import BadMessageId, MessageId
 from dispatcher.runtime.services import Services
-from dispatcher.web.console.campaigns import ID
+from dispatcher.web.console.campaigns import ID_PATTERN
 from dispatcher.web.console.login import Operator
-from dispatcher.web.dependencies import ServicesHere
+from dispatcher.web.dependencies import ServicesDependency
 from dispatcher.web.pages.console import page
 
 router = APIRouter(prefix="/search", default_response_class=HTMLResponse)
 
 
 @router.get("")
-def search(operator: Operator, services: ServicesHere, q: str = "", campaign: str = "", recipient: str = "") -> Any:
+def search(operator: Operator, services: ServicesDependency, q: str = "", campaign: str = "", recipient: str = "") -> Any:
     """Redirect to the only result, or show a list."""
     q, campaign, recipient = q.strip(), campaign.strip(), recipient.strip()
     if path := _path_of(services, q):
         return RedirectResponse(path, HTTPStatus.SEE_OTHER)
     found: Sequence[Message] = ()
-    if ID.fullmatch(campaign) and ID.fullmatch(recipient):
+    if ID_PATTERN.fullmatch(campaign) and ID_PATTERN.fullmatch(recipient):
         found = messages.of_campaign(services, campaign, recipient)
     if len(found) == 1:
         return RedirectResponse(f"/console/messages/{found[0].ref}", HTTPStatus.SEE_OTHER)
@@ -41,5 +41,5 @@ def _path_of(services: Services, text: str) -> str | None:
     try:
         return f"/console/messages/{MessageId.parse(text)}"
     except BadMessageId:
-        known = ID.fullmatch(text) and overview.find(services, text)
+        known = ID_PATTERN.fullmatch(text) and overview.find(services, text)
         return f"/console/campaigns/{text}" if known else None

@@ -17,7 +17,7 @@ from dispatcher.domain.recipient import LANGUAGES
 from dispatcher.policy import Policy
 from dispatcher.web.api_keys import Right
 from dispatcher.web.console.login import Operator, check_form_token
-from dispatcher.web.dependencies import ServicesHere
+from dispatcher.web.dependencies import ServicesDependency
 from dispatcher.web.pages.console import page
 from dispatcher.web.serializers import approval_text
 
@@ -61,17 +61,17 @@ def _render(policy: Policy, template: Template, choice: dict[str, str]) -> tuple
     return content, template.visible_text(content, request)
 
 
-def _template(name: str, services: ServicesHere) -> Template:
+def _template(name: str, services: ServicesDependency) -> Template:
     if name not in services.catalog:
         raise HTTPException(HTTPStatus.NOT_FOUND, "there is no such template")
     return services.catalog[name]
 
 
-TemplateHere = Annotated[Template, Depends(_template)]
+TemplateDependency = Annotated[Template, Depends(_template)]
 
 
 @router.get("")
-def templates_page(operator: Operator, services: ServicesHere) -> str:
+def templates_page(operator: Operator, services: ServicesDependency) -> str:
     """All templates, and who approved each."""
     versions = template_approval.template_versions(services)
     return page("templates.html", operator=operator, versions=versions, approval_text=approval_text)
@@ -79,7 +79,7 @@ def templates_page(operator: Operator, services: ServicesHere) -> str:
 
 @router.get("/{name}")
 def template_page(
-    operator: Operator, template: TemplateHere, selection: Annotated[PreviewSelection, Query()], services: ServicesHere
+    operator: Operator, template: TemplateDependency, selection: Annotated[PreviewSelection, Query()], services: ServicesDependency
 ) -> Response:
     """One template: its approval, a preview, and the history of its approvals."""
     choice = _choice(selection, template)
@@ -104,7 +104,9 @@ def template_page(
 
 
 @router.get("/{name}/mail")
-def mail(_: Operator, template: TemplateHere, selection: Annotated[PreviewSelection, Query()], services: ServicesHere) -> Response:
+def mail(
+    _: Operator, template: TemplateDependency, selection: Annotated[PreviewSelection, Query()], services: ServicesDependency
+) -> Response:
     """An e-mail alone, for the frame."""
     try:
         content, _shown = _render(services.policy, template, _choice(selection, template))
@@ -116,9 +118,9 @@ def mail(_: Operator, template: TemplateHere, selection: Annotated[PreviewSelect
 @router.post("/{name}/{action}")
 def set_template_approval(
     operator: Operator,
-    template: TemplateHere,
+    template: TemplateDependency,
     action: Literal["approve", "withdraw"],
-    services: ServicesHere,
+    services: ServicesDependency,
     digest: Annotated[str, Form()] = "",
     form_token: Annotated[str, Form()] = "",
 ) -> Response:

@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from dispatcher.delivery import messages, reconciliation
 from dispatcher.domain.message_id import MessageId
 from dispatcher.web.console.login import Operator, check_form_token
-from dispatcher.web.dependencies import ServicesHere
+from dispatcher.web.dependencies import ServicesDependency
 from dispatcher.web.pages.console import page
 
 router = APIRouter(prefix="/unresolved", default_response_class=HTMLResponse)
@@ -20,7 +20,7 @@ MESSAGES_SHOWN = 200
 
 
 @router.get("")
-def unresolved_page(operator: Operator, services: ServicesHere) -> str:
+def unresolved_page(operator: Operator, services: ServicesDependency) -> str:
     """The unresolved messages, oldest first."""
     return page("unresolved.html", operator=operator, lines=messages.list_unresolved(services, None, MESSAGES_SHOWN))
 
@@ -29,7 +29,7 @@ def unresolved_page(operator: Operator, services: ServicesHere) -> str:
 def settle(
     operator: Operator,
     message_id: str,
-    services: ServicesHere,
+    services: ServicesDependency,
     was: Annotated[Literal["accepted", "failed"], Form()],
     form_token: Annotated[str, Form()] = "",
 ) -> Response:

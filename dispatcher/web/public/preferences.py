@@ -134,7 +134,7 @@ def requested_changes(form: SubmittedForm, choices: Mapping[str, Choice], langua
     """The changes between what the page showed and the form. Raises `PageError` for values that the page does not offer.
 
     A box that did not change is no choice, so that tailored, newly chosen, switches its channel on. A cleared box means off, and so
-    does "leave off" beside it, which wins.
+    does "leave off" next to it, which takes precedence.
     """
     now = {subject: choice.value for subject, choice in choices.items()}
     return tuple(_changed(form, now, language))

@@ -1,5 +1,8 @@
 """The ledger: recipients, consent events, suppressions, campaigns, jobs, messages, provider events.
 
+Some tables and columns have older names than the code: `misses` holds soft bounces, `doubts` unresolved messages, `rests`
+cool-downs, `conversations` the starts of service windows, `strikes` a soft-bounce limit.
+
 `period` is the month (202611) in which a campaign or trigger came in. It partitions everything that grows, so that retention
 drops partitions: `jobs` (content, short-lived), `messages` and `provider_events` (decisions, long-lived).
 """
@@ -16,10 +19,10 @@ CREATE TABLE policies (
     first_used_at timestamptz NOT NULL DEFAULT now()
 );
 
-CREATE TABLE template_approvals (               -- who let which exact wording go out; the newest row of a digest counts
+CREATE TABLE template_approvals (               -- who approved which exact template version; the newest row of a digest counts
     no bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     template text NOT NULL,
-    version text NOT NULL,                      -- as the template calls itself; the digest is what counts
+    version text NOT NULL,                      -- as the template declares it; only the digest identifies a version
     digest text NOT NULL,
     approved boolean NOT NULL,                  -- false: the approval is withdrawn
     actor text NOT NULL,
@@ -29,7 +32,7 @@ CREATE INDEX template_approvals_by_template ON template_approvals (template, dig
 
 CREATE TABLE recipients (
     id text PRIMARY KEY,
-    version bigint NOT NULL DEFAULT 1,          -- grows with every change that a decision could notice
+    version bigint NOT NULL DEFAULT 1,          -- grows with every change that could alter a decision
     person text NOT NULL,
     language text NOT NULL,
     timezone text,
@@ -39,7 +42,7 @@ CREATE TABLE recipients (
     email text,
     phone text,
     whatsapp text,
-    email_key bytea,                            -- keyed hashes of the addresses: what suppressions are matched by
+    email_key bytea,                            -- keyed hashes of the addresses, to find their suppressions
     phone_key bytea,
     whatsapp_key bytea,
     devices jsonb NOT NULL DEFAULT '[]',        -- [{"token", "platform", "permission"}]
@@ -50,7 +53,7 @@ CREATE TABLE recipients (
     rests jsonb NOT NULL DEFAULT '{}',          -- channel -> {"until", "code"}: a provider's own limit per person
     consent_seq integer NOT NULL DEFAULT 0,     -- the last link of this person's chain of consent events
     consent_head bytea,
-    consent_seal bytea NOT NULL,                -- keyed hash over id, seq and head: nobody without the key shortens a chain
+    consent_seal bytea NOT NULL,                -- keyed hash over id, seq and head: without the key nobody can shorten a chain
     erased_at timestamptz,
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now()
@@ -59,14 +62,14 @@ CREATE INDEX recipients_by_email_key ON recipients (email_key) WHERE email_key I
 CREATE INDEX recipients_by_phone_key ON recipients (phone_key) WHERE phone_key IS NOT NULL;
 CREATE INDEX recipients_by_whatsapp_key ON recipients (whatsapp_key) WHERE whatsapp_key IS NOT NULL;
 
--- What retention looks through: prospects, and people long erased.
+-- For retention: prospects, and erased people.
 CREATE INDEX recipients_prospects ON recipients (created_at) WHERE person = 'prospect' AND erased_at IS NULL;
 CREATE INDEX recipients_erased ON recipients (erased_at) WHERE erased_at IS NOT NULL;
 
 CREATE TABLE consent_events (
     no bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     recipient_id text NOT NULL,
-    seq integer NOT NULL,                       -- 1, 2, 3 … per person: a gap is a fault
+    seq integer NOT NULL,                       -- 1, 2, 3 … per person, without gaps
     subject text NOT NULL,                      -- offer:own … channel:email … objection:marketing | objection:profiling
     old_value text,
     new_value text NOT NULL,
@@ -101,14 +104,14 @@ CREATE TABLE campaigns (
     fanned_out boolean NOT NULL DEFAULT false,
     invalid integer NOT NULL DEFAULT 0,
     submitted_by text NOT NULL DEFAULT '',
-    released_by text,                           -- the second person, where the size asked for one
-    note text NOT NULL DEFAULT '',              -- what the complaint brake has to say
-    braked jsonb NOT NULL DEFAULT '{}',         -- the counts at its last stop: it judges what came after
+    released_by text,                           -- the second person, where the size requires one
+    note text NOT NULL DEFAULT '',              -- why it was paused, or a warning of the complaint brake
+    braked jsonb NOT NULL DEFAULT '{}',         -- the counts when the brake last paused it: later counts are compared with these
     created_at timestamptz NOT NULL,
     paused_at timestamptz,
     started_at timestamptz,
     finished_at timestamptz,
-    cleared_at timestamptz                      -- when the variables that came with it were forgotten
+    cleared_at timestamptz                      -- when its variables were deleted
 );
 
 CREATE TABLE audience_faults (
@@ -130,21 +133,21 @@ CREATE TABLE triggers (
 
 CREATE SEQUENCE chunk_no;
 
-CREATE TABLE chunks (                           -- what a task refers to: some hundred jobs of a campaign, or one trigger
+CREATE TABLE chunks (                           -- the unit of work of a task: up to 1,000 jobs of a campaign, or one trigger
     period integer NOT NULL,
     chunk bigint NOT NULL,
     campaign_no bigint,
     size integer NOT NULL,
-    accepted integer NOT NULL DEFAULT 0,        -- messages that providers took: what the complaint brake divides by
+    accepted integer NOT NULL DEFAULT 0,        -- accepted messages: the complaint brake's rates are shares of them
     due_at timestamptz NOT NULL,                -- when it may start (send_at, rate)
     touched_at timestamptz,                     -- when it was last put on the broker
-    done_at timestamptz,                        -- every job of it has a message that is past pending and claimed
+    done_at timestamptz,                        -- every job of it has a message, and none is pending or claimed
     PRIMARY KEY (period, chunk)
 ) PARTITION BY LIST (period);
 CREATE INDEX chunks_open ON chunks (campaign_no, due_at, chunk) WHERE done_at IS NULL;
 CREATE INDEX chunks_by_campaign ON chunks (campaign_no, chunk);
 
-CREATE TABLE jobs (                             -- who is asked for, with the variables: content, kept for a short time
+CREATE TABLE jobs (                             -- one recipient each, with the variables: content, kept for a short time
     period integer NOT NULL,
     chunk bigint NOT NULL,
     row integer NOT NULL,
@@ -160,7 +163,7 @@ CREATE UNIQUE INDEX jobs_once ON jobs (period, campaign_no, recipient_id) WHERE 
 -- A person's jobs are found by their campaigns, through jobs_once; only the few that aren't in it need an index of their own.
 CREATE INDEX jobs_by_recipient ON jobs (recipient_id) WHERE campaign_no IS NULL OR repeat_of IS NOT NULL;
 
--- Triggers whose variables are still there, oldest first: what retention looks through.
+-- For retention: triggers that still have variables, oldest first.
 CREATE INDEX jobs_with_content ON jobs (period, chunk) WHERE campaign_no IS NULL AND data <> '{}';
 
 CREATE TABLE messages (                         -- one leg of a job; a job without one is pending
@@ -170,7 +173,7 @@ CREATE TABLE messages (                         -- one leg of a job; a job witho
     leg smallint NOT NULL DEFAULT 0,
     attempts smallint NOT NULL DEFAULT 0,
     campaign_no bigint,
-    until timestamptz,                          -- held and waiting are looked at again then; of others it calls the next leg
+    until timestamptz,                          -- when a held or waiting message is decided again; else when the next leg is due
     claimed_at timestamptz,
     accepted_at timestamptz,
     updated_at timestamptz NOT NULL,
@@ -180,7 +183,7 @@ CREATE TABLE messages (                         -- one leg of a job; a job witho
     reason text,
     receipt text,                               -- the provider's own id
     provider text,
-    returned text[],                            -- receipts of attempts that reached nobody, by the provider's later word
+    returned text[],                            -- receipts of attempts that reached nobody, as the provider reported later
     decision jsonb NOT NULL,
     PRIMARY KEY (period, chunk, row, leg)
 ) PARTITION BY LIST (period);
@@ -188,8 +191,8 @@ CREATE TABLE messages (                         -- one leg of a job; a job witho
 CREATE INDEX messages_by_recipient ON messages (recipient_id);
 CREATE INDEX messages_parked ON messages (until) WHERE until IS NOT NULL;
 
-CREATE TABLE cap_reservations (                 -- what frequency caps count; dropped when no cap looks back to it any more
-    no bigint GENERATED ALWAYS AS IDENTITY,     -- grows per person, for the recipient's row is locked while one is written
+CREATE TABLE cap_reservations (                 -- what frequency caps count; deleted when it is older than every cap's window
+    no bigint GENERATED ALWAYS AS IDENTITY,     -- grows per person, because the recipient's row is locked while one is written
     recipient_id text NOT NULL,
     at timestamptz NOT NULL,
     channel text NOT NULL,
@@ -201,8 +204,8 @@ CREATE TABLE cap_reservations (                 -- what frequency caps count; dr
 CREATE INDEX cap_reservations_by_recipient ON cap_reservations (recipient_id);
 CREATE INDEX cap_reservations_by_age ON cap_reservations USING brin (at) WITH (autosummarize = on);
 
--- The rows, among these, whose person has got another message than those `seen`. Volatile, so that it sees what had been committed
--- when it is called, not when the statement began that calls it: by then the claim has locked these people.
+-- The rows whose person got another message than those `seen`. Volatile, so that it sees what is committed when it is called, and
+-- not only what was committed when the calling statement began: at the call, the claim has locked these people.
 CREATE FUNCTION sent_meanwhile(
     rows integer[], people text[], seen bigint[], since timestamptz, own_chunk bigint, legs_are_one boolean)
 RETURNS SETOF integer LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT AS
@@ -222,12 +225,12 @@ CREATE TABLE provider_events (
     channel text NOT NULL,
     code text,
     receipt text,
-    chunk bigint,                               -- the message it is about, where the provider told us
+    chunk bigint,                               -- the message it is about, where the provider reports it
     row integer,
     leg smallint,
-    again_seconds double precision,             -- a failure after which the message may leave again: not before, and how often
+    again_seconds double precision,             -- a failure after which the message may be sent again: after how long, how often
     again_max smallint,
-    strikes smallint,                           -- so many such failures in a row ban the address
+    strikes smallint,                           -- so many such failures in a row suppress the address
     extra jsonb,                                -- fields that no rule knows, without addresses; kept for a short time
     at timestamptz NOT NULL,
     received_at timestamptz NOT NULL DEFAULT now(),
@@ -240,19 +243,19 @@ CREATE INDEX provider_events_by_message ON provider_events (period, chunk, row, 
 
 CREATE INDEX provider_events_extra ON provider_events (received_at) WHERE extra IS NOT NULL;
 
-CREATE TABLE doubts (                           -- messages that may have gone: whether a provider can still be asked, and when
+CREATE TABLE doubts (                           -- unresolved messages: whether a look-up is still possible, and when
     period integer NOT NULL,
     chunk bigint NOT NULL,
     row integer NOT NULL,
     leg smallint NOT NULL,
     since timestamptz NOT NULL,
-    ask_at timestamptz,                         -- NULL: nobody can be asked any more; news may still come, else a person decides
+    ask_at timestamptz,                         -- NULL: no look-up any more; a provider event may still come, else a person decides
     asked smallint NOT NULL DEFAULT 0,
     PRIMARY KEY (period, chunk, row, leg)
 );
 CREATE INDEX doubts_due ON doubts (ask_at) WHERE ask_at IS NOT NULL;
 
-CREATE TABLE misses (                           -- failures in a row that say something of an address; a delivery ends the row
+CREATE TABLE misses (                           -- soft bounces of an address in a row; a delivery deletes them
     address_key bytea NOT NULL,
     channel text NOT NULL,
     code text NOT NULL,
@@ -261,18 +264,18 @@ CREATE TABLE misses (                           -- failures in a row that say so
     PRIMARY KEY (address_key, channel, code, message)
 );
 
-CREATE TABLE conversations (                    -- when a number last wrote to us by WhatsApp: for a day it may be answered freely
+CREATE TABLE conversations (                    -- when a number last wrote by WhatsApp: for 24 hours free text is possible
     address_key bytea PRIMARY KEY,
     heard_at timestamptz NOT NULL
 );
 
-CREATE TABLE inbound_texts (                    -- what people answered; a row each, so that none is obeyed twice
+CREATE TABLE inbound_texts (                    -- inbound messages; one row each, so that none is applied twice
     id text PRIMARY KEY,                        -- the provider's
     channel text NOT NULL,
     address_key bytea NOT NULL,
     recipients text[] NOT NULL,                 -- all who had the number
     meaning text NOT NULL,
-    words text,                                 -- of unclear ones only, and for a short time
+    words text,                                 -- the text, of unclear ones only, and for a short time
     received_at timestamptz NOT NULL,
     closed_at timestamptz,                      -- when a person had read it
     closed_by text
@@ -280,7 +283,7 @@ CREATE TABLE inbound_texts (                    -- what people answered; a row e
 CREATE INDEX inbound_texts_kept ON inbound_texts (received_at) WHERE words IS NOT NULL;
 CREATE INDEX inbound_texts_by_recipient ON inbound_texts USING gin (recipients);
 
-CREATE TABLE alerts (                           -- providers' codes that call for a person
+CREATE TABLE alerts (                           -- providers' codes that a person should look at
     provider text NOT NULL,
     code text NOT NULL,
     known boolean NOT NULL,
@@ -296,8 +299,8 @@ CREATE TABLE channel_stops (                    -- a channel whose keys or setti
     stopped_at timestamptz NOT NULL DEFAULT now()
 );
 
--- Nobody rewrites what a customer said or who approved what, not by accident either: a trigger for the owner, and for everybody
--- else no right to.
+-- Consent events and approvals are append-only. A trigger stops the owner of the tables, also by accident; all others have no right
+-- to change them.
 CREATE FUNCTION refuse_rewrite() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN
     IF TG_OP = 'DELETE' AND current_setting('dispatcher.retention', true) = 'on' THEN RETURN NULL; END IF;  -- see forget_erased
@@ -308,7 +311,7 @@ CREATE TRIGGER template_approvals_append_only BEFORE UPDATE OR DELETE OR TRUNCAT
 CREATE TRIGGER consent_events_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON consent_events
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_rewrite();
 
--- New months need new partitions, which only the owner may make: workers ask for them here.
+-- New months need new partitions, which only the owner may create; workers call this function.
 CREATE FUNCTION make_partitions(period integer) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS
 $$ DECLARE parent text; BEGIN
     PERFORM pg_advisory_xact_lock(hashtext('partitions'));
@@ -319,7 +322,7 @@ $$ DECLARE parent text; BEGIN
 END $$;
 REVOKE EXECUTE ON FUNCTION make_partitions FROM PUBLIC;
 
--- What is past for good is the owner's to take away; workers ask for it here. Nothing younger than a year goes, whatever they ask.
+-- Only the owner may drop a month; workers call this function. It refuses months that are younger than a year.
 CREATE FUNCTION forget_month(month integer) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT SET lock_timeout = '2s' AS
 $$ DECLARE parent text; over timestamptz := (make_date(month / 100, month % 100, 1) + interval '1 month') AT TIME ZONE 'UTC'; BEGIN
@@ -335,9 +338,12 @@ $$ DECLARE parent text; over timestamptz := (make_date(month / 100, month % 100,
     DELETE FROM inbound_texts WHERE received_at < over;
 END $$;
 
--- An erased person's chain goes whole, with the person's row: a chain of which a part is missing would look forged.
+-- An erased person's chain is deleted completely, with the person's row: a chain with a missing part would look forged.
+-- This function had the clause SET dispatcher.retention = 'on', which only a superuser may write: no other owner could create the
+-- schema. It is the only edit of this file that is no comment. 0002 replaces the function by one that sets the parameter inside: a
+-- migrated ledger is the same with and without the edit.
 CREATE FUNCTION forget_erased(before timestamptz, most integer) RETURNS integer
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT SET dispatcher.retention = 'on' AS
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS
 $$ DECLARE gone text[]; BEGIN
     IF before > now() - interval '1 year' THEN RAISE EXCEPTION '% is less than a year ago', before; END IF;
     gone := ARRAY(SELECT id FROM recipients WHERE erased_at < before ORDER BY erased_at LIMIT most FOR UPDATE SKIP LOCKED);
@@ -348,7 +354,7 @@ END $$;
 REVOKE EXECUTE ON FUNCTION forget_month, forget_erased FROM PUBLIC;
 """
 
-# The role that everything but migrations works in. It belongs to the whole server, so it may be there already.
+# The role of all processes except in migrations. Roles belong to the whole server, so it may exist already.
 WORKER = """
 DO $$ BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'dispatcher_worker') THEN

@@ -15,7 +15,7 @@ from dispatcher.web.console import labels
 
 FOLDER = Path(__file__).parent
 
-# The order of a bar's pieces and of the table beside it: from what went well, over what is in progress, to what is never sent.
+# The order of a bar's parts and of the rows of its table: successful states, then those in progress, then those never sent.
 ORDER = (
     *(State.READ, State.DELIVERED, State.ACCEPTED, State.CLAIMED, State.PENDING, State.HELD, State.WAITING, State.UNRESOLVED),
     *(State.COMPLAINED, State.BOUNCED, State.FAILED, State.DEAD, State.EXPIRED, State.CANCELLED, State.HELD_OUT, State.REFUSED),

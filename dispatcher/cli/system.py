@@ -1,4 +1,4 @@
-"""`dispatcher demo`, `up`, `check`, `sandbox` and `new-key`: commands about the whole machine."""
+"""`dispatcher demo`, `up`, `check`, `sandbox` and `new-key`: commands about the whole installation."""
 
 from __future__ import annotations
 
@@ -51,7 +51,9 @@ def up(
         err.print(f"[yellow]{warning}[/yellow]")
     with (
         stop_signals() as stop_requested,
-        run_stack(settings, os.environ, workers or default_workers(), FLOWER_PORT if flower else None) as program,
+        run_stack(
+            settings, os.environ, workers or default_workers(), FLOWER_PORT if flower else None, say=_say, until=stop_requested
+        ) as program,
     ):
         out.print(f"API, webhooks, console   {program.places.web}/console")
         if program.key:
@@ -61,8 +63,12 @@ def up(
         if program.places.flower:
             out.print(f"Flower                   {program.places.flower}")
         out.print(f"logs                     {settings.home / 'log'}\nCtrl-C stops it.")
-        program.processes.watch(stop_requested, program.engines.restart_dead)
+        program.processes.watch(stop_requested)
         out.print("stopping: workers finish their tasks …")
+
+
+def _say(text: str) -> None:
+    err.print(text, markup=False, soft_wrap=True)
 
 
 def check(as_json: Json = False) -> None:

@@ -1,4 +1,4 @@
-"""The options of campaigns and triggers on their forms, from the one declaration in `domain.campaign`."""
+"""The form fields of the options that `domain.campaign_options` declares."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from pydantic import BaseModel
 
-from dispatcher.domain.campaign import TriggerOptions
+from dispatcher.domain.campaign_options import TriggerOptions
 from dispatcher.intake.errors import Moment
 
 Options = TypeVar("Options", bound=TriggerOptions)
@@ -22,5 +22,5 @@ def form_fields(options_type: type[TriggerOptions]) -> dict[str, Any]:
 
 
 def options_of(form: BaseModel, options_type: type[Options]) -> Options:
-    """The options in a form, carried over by name."""
+    """The options in a form, copied by name."""
     return options_type(**{field.name: getattr(form, field.name) for field in fields(options_type)})

@@ -1,0 +1,113 @@
+"""`dispatcher up` as a whole: it restarts whatever is killed, says so, and costs nothing while idle."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from shutil import rmtree
+
+import psutil
+import pytest
+
+from dispatcher.devserver.stack import free_port
+from dispatcher.embedded import postgres, valkey
+from dispatcher.embedded.daemon import wait_until
+
+ROUNDS = int(os.environ.get("KILLS", "3"))
+LANES = ("transactional", "inbound", "campaign", "fanout", "maintenance")
+
+
+@dataclass(frozen=True)
+class Up:
+    """A running `dispatcher up`."""
+
+    process: psutil.Process
+    home: Path
+    output: Path
+    url: str
+
+    def children(self) -> list[psutil.Process]:
+        """The commands that it supervises, in the order in which they started."""
+        return sorted(self.process.children(), key=lambda child: child.create_time())
+
+    def is_ready(self) -> bool:
+        """Whether the web application has its ledger and its broker, and no lane is without a worker."""
+        with suppress(OSError), urllib.request.urlopen(f"{self.url}/readyz", timeout=5) as answer:  # noqa: S310 - our own URL
+            return bool(answer.status == 200) and len(self.children()) == len(LANES) + 3
+        return False
+
+    def engines(self) -> list[psutil.Process | None]:
+        """The engines' servers."""
+        return [postgres.server(self.home / "postgres"), valkey.server(self.home / "valkey")]
+
+
+@pytest.fixture
+def up() -> Iterator[Up]:
+    home = Path(tempfile.mkdtemp(prefix="up-"))
+    url = f"http://127.0.0.1:{free_port()}"
+    environ = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("DISPATCHER_", "SENDGRID_", "TWILIO_"))},
+        "DISPATCHER_HOME": str(home),
+        "DISPATCHER_PUBLIC_URL": url,
+        "DISPATCHER_SANDBOX_URL": f"http://127.0.0.1:{free_port()}",
+    }
+    program = (sys.executable, "-c", "from dispatcher.cli import main; main()", "up", "--no-flower", "--workers", "1")
+    output = home.with_suffix(".log")
+    with output.open("wb") as file:
+        process = subprocess.Popen(program, env=environ, stdout=file, stderr=file)
+    try:
+        started = Up(psutil.Process(process.pid), home, output, url)
+        assert wait_until(lambda: "Ctrl-C stops it" in output.read_text(), 120), output.read_text()
+        yield started
+    finally:
+        process.terminate()
+        process.wait(120)
+        rmtree(home)
+        output.unlink()
+
+
+def test_what_is_killed_comes_back_and_while_idle_it_costs_nothing(up: Up) -> None:
+    assert wait_until(up.is_ready, 60), up.output.read_text()
+    queues = [command for child in up.children() if "--queues" in (command := child.cmdline())]
+    assert sorted(command[command.index("--queues") + 1] for command in queues) == sorted(LANES), "no lane shares a process"
+
+    before = up.process.cpu_times()
+    time.sleep(5)
+    after = up.process.cpu_times()
+    assert after.user + after.system - before.user - before.system <= 0.05
+
+    for round_number in range(ROUNDS):
+        engines, families = up.engines(), [[child, *child.children()] for child in up.children()]
+        for process in engines:
+            assert process is not None
+            process.kill()
+        if round_number:  # the engines alone, and then everything
+            for child, *_ in families:
+                child.kill()
+        assert wait_until(lambda: None not in up.engines() and up.is_ready(), 120), up.output.read_text()
+        if round_number:
+            leftovers = [process for family in families for process in family]
+            assert wait_until(partial(_have_ended, leftovers), 30), leftovers
+    said = up.output.read_text()
+    assert said.count("postgres ended; it is started again") == ROUNDS
+    assert said.count("valkey ended; it is started again") == ROUNDS
+    assert said.count("web ended with -9; it starts again") == ROUNDS - 1
+
+
+def _have_ended(processes: Sequence[psutil.Process]) -> bool:
+    return not any(map(_is_at_work, processes))
+
+
+def _is_at_work(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    return False
