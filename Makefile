@@ -8,7 +8,7 @@ COMPILE := PIP_CONFIG_FILE=/dev/null PIP_FIND_LINKS= PIP_EXTRA_INDEX_URL= CUSTOM
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --quiet
 PROJECT := pyproject.toml --build-deps-for editable
 
-.PHONY: demo test mutants bench docs screenshots up lock release clean help
+.PHONY: demo test chaos mutants bench docs screenshots up lock release clean help
 .DELETE_ON_ERROR:
 
 demo: .venv/run.stamp  ## runs a demo of all parts in a minute and checks the result; KEEP=1 leaves it running, RECIPIENTS=N sets its size
@@ -16,6 +16,9 @@ demo: .venv/run.stamp  ## runs a demo of all parts in a minute and checks the re
 
 test: .venv/test.stamp  ## runs all checks: tests, lint, format, types, import contracts; ARGS are passed to pytest
 	@.venv/bin/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
+
+chaos: .venv/test.stamp  ## kills, freezes and cuts off every process under load and checks every promise, half an hour; ARGS="--faults N --seed S --minutes M"
+	@.venv/bin/python -m tests.chaos $(ARGS)
 
 mutants: .venv/mutants.stamp  ## mutation test of the policy and outcomes, some minutes: makes thousands of small changes and counts those that tests notice
 	@rm -rf mutants

@@ -1,7 +1,7 @@
 """Campaigns through bad weather: a tenth of all requests goes wrong, in every documented way, and the books still close.
 
 Real workers, beat and web app, with the sandbox as a process of its own. STORM is the number of recipients; only the waiting is
-made short: what is to wait for minutes or days is due at once.
+made short: what is to wait for minutes or days is due at once. A provider that dies and comes back is in `test_chaos`.
 """
 
 from __future__ import annotations
@@ -209,35 +209,6 @@ def test_a_tenth_of_faults_loses_nothing_doubles_nothing_and_leaves_nothing_unex
     states = Counter(line.state for line in told)
     assert states.keys() >= {State.DELIVERED, State.READ, State.UNRESOLVED, State.FAILED}
     assert sum(states[state] for state in GONE) > 0.7 * len(told)
-
-
-def test_the_same_with_a_sandbox_that_is_killed_and_started_again(
-    database: str, broker_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with weather(database, broker_url, tmp_path) as storming:
-        storming.sandbox.set_faults(storm())
-        submit(storming.services)
-        storming.until(lambda: storming.sandbox.counts()["total"] >= PEOPLE)
-        storming.children.children["sandbox"].process.kill()
-        time.sleep(3)  # what runs into the dead port waits, and comes back
-        assert not storming.sent()
-        storming.children.restart_ended()
-        storming.until(lambda: answers(storming.sandbox))
-        storming.sandbox.set_faults(storm())
-        storming.until(storming.sent)
-        storming.sandbox.clear_faults()
-        storming.until(storming.heard)
-        storming.ask()
-        told, _ = closed_books(storming)
-    told_of(told, capsys)
-    assert sum(line.state in GONE for line in told) > 0.7 * len(told)
-
-
-def answers(sandbox: SandboxClient) -> bool:
-    try:
-        return bool(sandbox.counts())
-    except OSError:
-        return False
 
 
 # -- the books ---------------------------------------------------------------------------------------------------------

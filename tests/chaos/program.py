@@ -1,0 +1,262 @@
+"""The whole program with real processes, on engines of its own, and a client that repeats what got no answer."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import parse_qs, urlsplit
+
+import psutil
+import psycopg
+from redis import Redis
+from redis.exceptions import RedisError
+
+from channels.sandbox import SandboxClient
+from dispatcher.devserver import supervisor
+from dispatcher.devserver.stack import free_port
+from dispatcher.devserver.supervisor import ChildCommand, Supervisor, supervised
+from dispatcher.domain.errors import LedgerUnavailable
+from dispatcher.embedded import EngineError, Engines, engines
+from dispatcher.embedded.daemon import processes
+from dispatcher.ledger.migrations import migrate
+from dispatcher.runtime.services import EngineConfig, Services
+from dispatcher.web.api_keys import Right, new_key
+from tests.chaos.proxy import Proxy
+from tests.support.services import TEMPLATES, make_services, policy_without_quiet_hours
+
+LEASE_SECONDS = 6.0
+SEND_DEADLINE_SECONDS = 2.0
+CAMPAIGN_CHILDREN = TRANSACTIONAL_CHILDREN = 2
+BATCH_MESSAGES_MAX = EngineConfig().batch_messages_max
+SECRET = "a-secret-of-the-tests-that-is-long-enough"
+LANES = ("transactional", "inbound")  # of the worker for triggers, as in `dispatcher up`
+READY_SECONDS = 90.0
+PATIENCE_SECONDS = 60.0  # how long a caller repeats a request that gets no answer
+CALM = [{"delay_seconds": 0.25, "share": 0.25}, {"delay_seconds": 0.6, "share": 0.05}]  # so that a fault finds requests on the way
+
+T = TypeVar("T")
+
+
+class Unanswered(Exception):
+    """A request got no answer in `PATIENCE_SECONDS`."""
+
+
+@dataclass(slots=True)
+class Program:
+    """The running program, and access to each part of it."""
+
+    home: Path
+    database: str
+    broker: str
+    services: Services
+    children: Supervisor
+    sandbox: SandboxClient
+    port: int
+    key: str = field(repr=False)
+    proxies: Mapping[str, Proxy]
+    environ: Mapping[str, str] = field(repr=False)
+    notes: list[str] = field(default_factory=list)  # what the supervision of the engines reported
+
+    def call(self, method: str, path: str, body: Any = None, seconds: float = 5.0) -> tuple[int, Any]:
+        """One request to the API. Raises `OSError` where there is no answer."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=seconds)
+        headers = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
+        try:
+            connection.request(method, path, None if body is None else json.dumps(body), headers)
+            answer = connection.getresponse()
+            text = answer.read()
+        except http.client.HTTPException as error:
+            raise OSError(str(error)) from error
+        finally:
+            connection.close()
+        return answer.status, json.loads(text) if text else None
+
+    def insist(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        """Repeat a request until it gets an answer that is not the program's own failure. Raises `Unanswered`."""
+
+        def attempt() -> tuple[int, Any]:
+            status, answer = self.call(method, path, body)
+            if status >= 500:
+                raise OSError(f"status {status}")
+            return status, answer
+
+        return repeat(attempt, f"{method} {path}")
+
+    def sql(self, statement: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        """As the owner of the database; repeated while it is away."""
+
+        def attempt() -> list[tuple[Any, ...]]:
+            with psycopg.connect(self.database, connect_timeout=5) as connection:
+                cursor = connection.execute(statement.encode(), parameters)
+                return cursor.fetchall() if cursor.description else []
+
+        return repeat(attempt, "SQL")
+
+    def redis(self) -> Redis:
+        """A client of the broker."""
+        return Redis(unix_socket_path=urlsplit(self.broker).path, socket_timeout=5.0)
+
+    # -- processes -----------------------------------------------------------------------------------------------------
+
+    def process(self, name: str) -> psutil.Process:
+        """The process of a child command."""
+        return psutil.Process(self.children.children[name].process.pid)
+
+    def family(self, name: str) -> list[psutil.Process]:
+        """The process of a child command and its own children."""
+        parent = self.process(name)
+        return [parent, *parent.children(recursive=True)]
+
+    def postgres(self) -> list[psutil.Process]:
+        """The postmaster first, then its children."""
+        found = processes("postgres", self.home / "postgres")
+        pids = {process.pid for process in found}
+        return sorted(found, key=lambda process: _parent(process) in pids)
+
+    def valkey(self) -> list[psutil.Process]:
+        """The broker's process."""
+        return processes("valkey", self.home / "valkey")
+
+    def calm(self) -> None:
+        """The provider as it usually is: now and then slow, no faults, events in order."""
+
+        def attempt() -> None:
+            self.sandbox.set_faults(CALM)
+            self.sandbox.set_events(out_of_order=False, duplicate_share=0.0)
+
+        repeat(attempt, "sandbox")
+
+
+def repeat(attempt: Callable[[], T], what: str) -> T:
+    """The result of `attempt`, once it does not fail because something is away. Raises `Unanswered`."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return attempt()
+        except (OSError, LedgerUnavailable, psycopg.Error, RedisError, json.JSONDecodeError) as error:
+            if time.monotonic() > deadline:
+                raise Unanswered(f"{what}: {error}") from error
+            time.sleep(0.2)
+
+
+@contextmanager
+def running_program() -> Iterator[Program]:
+    """Start everything in a temporary folder; stop and delete it at the end."""
+    home = Path(tempfile.mkdtemp(prefix="dispatcher-chaos-"))
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, home, ignore_errors=True)
+        found = stack.enter_context(engines(home))
+        migrate(found.database_url)
+        proxies = {name: Proxy(_socket(found.database_url)) for name in ("campaign", "transactional")}
+        for proxy in proxies.values():
+            stack.callback(proxy.close)
+        web, double = free_port(), free_port()
+        key, entry = new_key("chaos", list(Right))
+        (home / "api-keys.toml").write_text(entry, encoding="utf-8")
+        environ = _environ(home, found, web, double)
+        services = replace(
+            stack.enter_context(make_services(found.database_url)),
+            clock=lambda: datetime.now(UTC),
+            public_url=environ["DISPATCHER_PUBLIC_URL"],
+            engine=EngineConfig(send_deadline_seconds=SEND_DEADLINE_SECONDS, lease_seconds=LEASE_SECONDS),
+        )
+        children = stack.enter_context(supervised(_commands(home, web, double, proxies), home / "log", environ))
+        children.await_ready(READY_SECONDS)
+        sandbox = SandboxClient(f"http://127.0.0.1:{double}")
+        program = Program(home, found.database_url, found.broker_url, services, children, sandbox, web, key, proxies, environ)
+        with _kept_alive(program, found):
+            yield program
+
+
+def _environ(home: Path, found: Engines, web: int, double: int) -> dict[str, str]:
+    own = ("DISPATCHER_", "SENDGRID_", "TWILIO_", "FCM_", "SMTP_", "GOOGLE_", "TELNYX_")
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith(own)},
+        "DISPATCHER_HOME": str(home),
+        "DISPATCHER_DATABASE_URL": found.database_url,
+        "DISPATCHER_BROKER_URL": found.broker_url,
+        "DISPATCHER_SECRET_KEY": SECRET,
+        "DISPATCHER_API_KEYS": str(home / "api-keys.toml"),
+        "DISPATCHER_TEMPLATES": str(TEMPLATES),
+        "DISPATCHER_POLICY": str(policy_without_quiet_hours(home)),
+        "DISPATCHER_PUBLIC_URL": f"http://127.0.0.1:{web}",
+        "DISPATCHER_SANDBOX_URL": f"http://127.0.0.1:{double}",
+        "DISPATCHER_LEASE_SECONDS": f"{LEASE_SECONDS:g}",
+        "DISPATCHER_SEND_DEADLINE_SECONDS": f"{SEND_DEADLINE_SECONDS:g}",
+        "SENDGRID_MAILS_PER_REQUEST": "2",
+    }
+
+
+def _commands(home: Path, web: int, double: int, proxies: Mapping[str, Proxy]) -> list[ChildCommand]:
+    """The processes of `dispatcher up`. Two workers reach PostgreSQL through a proxy each."""
+    return [
+        supervisor.sandbox(double, home / "sandbox", f"http://127.0.0.1:{web}"),
+        _through(
+            proxies["transactional"], supervisor.worker("transactional", ["transactional", "inbound"], TRANSACTIONAL_CHILDREN)
+        ),
+        _through(proxies["campaign"], supervisor.worker("campaign", ["campaign"], CAMPAIGN_CHILDREN)),
+        supervisor.worker("fanout", ["fanout"], 1),
+        supervisor.worker("maintenance", ["maintenance"], 1),
+        supervisor.beat(),
+        supervisor.web("127.0.0.1", web),
+    ]
+
+
+def _through(proxy: Proxy, command: ChildCommand) -> ChildCommand:
+    url = f"DISPATCHER_DATABASE_URL=postgresql://dispatcher@127.0.0.1:{proxy.port}/dispatcher"
+    return replace(command, argv=("/usr/bin/env", url, *command.argv), stop_seconds_max=20.0)
+
+
+def _socket(database_url: str) -> Path:
+    return Path(parse_qs(urlsplit(database_url).query)["host"][0]) / ".s.PGSQL.5432"
+
+
+def _parent(process: psutil.Process) -> int:
+    try:
+        return int(process.ppid())
+    except psutil.NoSuchProcess:
+        return 0
+
+
+@contextmanager
+def _kept_alive(program: Program, found: Engines) -> Iterator[None]:
+    """What `dispatcher up` does: restart what ended. One thread for the engines, whose restart may wait, one for the rest."""
+    stop = threading.Event()
+
+    def restart_children() -> None:
+        with suppress(OSError):
+            program.children.restart_ended()
+
+    def restart_engines() -> None:
+        try:
+            found.restart_dead()
+        except EngineError as error:
+            program.notes.append(str(error).splitlines()[0])
+
+    def every(seconds: float, action: Callable[[], None]) -> threading.Thread:
+        def run() -> None:
+            while not stop.wait(seconds):
+                action()
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        return thread
+
+    threads = [every(0.2, restart_children), every(0.5, restart_engines)]
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(150)

@@ -1,0 +1,85 @@
+"""A TCP proxy between a worker and PostgreSQL that can stop forwarding: the worker is cut off, and neither side is told."""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+BLOCK = 65_536
+
+
+class Proxy:
+    """Forwards connections to a socket of PostgreSQL. While `cut`, bytes wait and new connections hang, as behind a firewall that
+    drops packets.
+    """
+
+    def __init__(self, target: Path) -> None:
+        self._target = target
+        self._open = threading.Event()
+        self._open.set()
+        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        """Forward nothing from now on."""
+        self._open.clear()
+
+    def heal(self, *, forget: bool) -> None:
+        """Forward again. With `forget`, the connections of before are closed: what was on the way is lost."""
+        if forget:
+            for pair in self._pairs:
+                _shut(*pair)
+        self._open.set()
+
+    def close(self) -> None:
+        """Close everything."""
+        self._listener.close()
+        self.heal(forget=True)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        self._open.wait()
+        server = socket.socket(socket.AF_UNIX)
+        try:
+            server.connect(str(self._target))
+        except OSError:
+            client.close()
+            return
+        pair = (client, server)
+        self._pairs.append(pair)
+        with suppress(OSError, ValueError):
+            self._forward(client, server)
+        self._pairs.remove(pair)
+        client.close()
+        server.close()
+
+    def _forward(self, client: socket.socket, server: socket.socket) -> None:
+        with selectors.DefaultSelector() as ready:
+            ready.register(client, selectors.EVENT_READ, (client, server))
+            ready.register(server, selectors.EVENT_READ, (server, client))
+            while True:
+                for key, _ in ready.select():
+                    source, sink = key.data
+                    data = source.recv(BLOCK)
+                    self._open.wait()
+                    if not data:
+                        return
+                    sink.sendall(data)
+
+
+def _shut(*sides: socket.socket) -> None:
+    for side in sides:
+        with suppress(OSError):
+            side.shutdown(socket.SHUT_RDWR)

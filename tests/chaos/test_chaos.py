@@ -1,0 +1,26 @@
+"""The short form of `make chaos`: each kind of process dies once, and every promise holds. CHAOS_SEED repeats a run."""
+
+from __future__ import annotations
+
+import os
+import secrets
+
+from tests.chaos.faults import FAULTS
+from tests.chaos.run import RECOVER_SECONDS_MAX, run
+
+NAMES = (
+    *("campaign child: kill -9", "web: kill -9", "sandbox: kill -9", "beat: kill -9"),
+    *("campaign worker: frozen", "transactional worker: kill -9", "Valkey: kill -9", "PostgreSQL: kill -9 of the postmaster"),
+)
+GROUP = 4  # faults between two checks
+SLACK_SECONDS = 20.0  # other tests use the processors too; the long run measures the recovery
+
+
+def test_nothing_is_lost_doubled_or_late_whatever_dies() -> None:
+    seed = int(os.environ.get("CHAOS_SEED", secrets.randbelow(10**6)))
+    print(f"repeat with: CHAOS_SEED={seed}")  # noqa: T201 - pytest shows it where the test fails
+    faults = [next(fault for fault in FAULTS if fault.name == name) for name in NAMES]
+    report = run(seed, faults, print, GROUP, recover_seconds_max=RECOVER_SECONDS_MAX + SLACK_SECONDS)
+    # Celery itself logs a traceback for each task of a child that was killed; the long run counts them.
+    assert [each for each in report.broken() if "tracebacks: " not in each] == []
+    assert sum(one.findings.arrivals for one in report.rounds) > 300
