@@ -138,7 +138,7 @@ def _leaks_personal_data(link: str, requirements: ContentRequirements) -> bool:
     if host in requirements.own_hosts or any(host.endswith(f".{own}") for own in requirements.own_hosts):
         return False
     parts = urlsplit(link)
-    plain = unquote(link).casefold()
+    plain = unquote(link.partition(":")[2]).casefold()  # without the scheme, which holds "htt" for everybody
     return bool(parts.query or parts.fragment or "@" in parts.netloc) or any(
         value.casefold() in plain for value in requirements.personal
     )

@@ -153,6 +153,7 @@ class Shape(HTMLParser):
 @example(value="Lotte\r\nBcc: all@bank.example")
 @example(value="{{ links.unsubscribe }}{% include 'x' %}")
 @example(value="\u202eevil\u2028")
+@example(value="HTT")
 def test_a_hostile_value_stays_a_value(hello: Template, value: str) -> None:
     plain, hostile = (
         hello.render(render_request(data={**render_request().data, "first_name": name, "hobby": name})) for name in ("Lotte", value)
