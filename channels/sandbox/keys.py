@@ -86,6 +86,19 @@ def write_service_account(path: Path, url: str, project: str = "sandbox") -> Pat
     return path
 
 
+_CERTIFICATE_SIGNING = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+
 def write_certificate(folder: Path) -> tuple[Path, Path, Path]:
     """Make a certificate authority and a certificate for localhost. Returns the paths of authority, certificate and key."""
     authority_key = ec.generate_private_key(ec.SECP256R1())
@@ -96,9 +109,17 @@ def write_certificate(folder: Path) -> tuple[Path, Path, Path]:
     authority = (
         _builder(issuer, issuer, authority_key)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(authority_key.public_key()), critical=False)
+        .add_extension(_CERTIFICATE_SIGNING, critical=True)
         .sign(authority_key, hashes.SHA256())
     )
-    certificate = _builder(subject, issuer, key).add_extension(names, critical=False).sign(authority_key, hashes.SHA256())
+    authority_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key())  # Python 3.13 asks for it
+    certificate = (
+        _builder(subject, issuer, key)
+        .add_extension(names, critical=False)
+        .add_extension(authority_id, critical=False)
+        .sign(authority_key, hashes.SHA256())
+    )
     folder.mkdir(parents=True, exist_ok=True)
     paths = folder / "authority.pem", folder / "certificate.pem", folder / "key.pem"
     paths[0].write_bytes(authority.public_bytes(_PEM))

@@ -17,7 +17,7 @@ from channels.providers.smtp import Smtp
 from channels.resilience.circuit_breaker import CircuitBreaker
 from channels.resilience.failover import Failover, FailoverRoute
 from channels.send_window import SendWindow, boot_seconds, window_of
-from tests.support.http_servers import Answer, http_answer, http_server, smtp_server
+from tests.support.http_servers import http_answer, http_server, smtp_server
 from tests.support.provider_cases import EMAIL
 
 FINE = http_answer(202, b"fine")
@@ -82,10 +82,9 @@ def test_a_start_that_took_too_long_to_record_sends_nothing() -> None:
 
 
 def test_a_request_that_waited_for_a_connection_is_not_sent_late(http: HttpTransport) -> None:
-    """One connection, an answer that takes 0.4 s, a window of 0.2 s: the first request leaves, those behind it do not."""
-    slow = Answer(FINE.raw, seconds=0.4)
-    with http_server(lambda *_: slow) as server:
-        results = send(http, server.port, 3, window_of(0.2))
+    """One connection, and a window that closes once a request has arrived: the first leaves, those behind it do not."""
+    with http_server(lambda *_: FINE) as server:
+        results = send(http, server.port, 3, SendWindow(1.0, lambda: float(len(server.arrived))))
         assert [type(result) for result in results] == [Receipt, StaleClaim, StaleClaim]
         assert len(server.arrived) == 1
 
@@ -125,24 +124,15 @@ def test_a_time_limit_ends_a_batch_and_keeps_what_was_answered(http: HttpTranspo
 
 
 def test_a_relay_that_is_slow_gets_no_mail_after_the_deadline() -> None:
-    """Each mail takes 0.1 s and each connection takes one at a time: after 0.3 s nothing more arrives."""
-
-    def script(line: str, _: bytes) -> str | None:
-        word = line.lower().split()[0]
-        if word == "mail":
-            time.sleep(0.1)
-        return {"data": "354 go", ".": "250 2.0.0 queued"}.get(word, "250 ok")
-
-    with smtp_server(script) as server:
+    """The window closes when six mails have arrived; two connections may each have one more on the way."""
+    with smtp_server(lambda line, _: {"data": "354 go"}.get(line.lower().split()[0], "250 ok")) as server:
         smtp = Smtp(f"smtp://127.0.0.1:{server.port}?starttls=no&connections=2", timeout_seconds=5)
-        started = time.monotonic()
-        results = [result for _, result in smtp.send(mails(20), window_of(0.3))]
-        assert time.monotonic() - started < 1.5
+        results = [result for _, result in smtp.send(mails(20), SendWindow(6.0, lambda: float(len(server.arrived))))]
         sent = sum(isinstance(result, Receipt) for result in results)
-        assert 2 <= sent <= 8
+        assert 6 <= sent <= 8
         assert sum(isinstance(result, StaleClaim) for result in results) == 20 - sent
-        assert len(server.arrived) == sent
-        assert server.connections == 2
+        assert len([mail for mail in server.arrived if mail]) == sent
+        assert server.connections >= 2  # a connection that was dropped at the last look is opened again
 
 
 def test_between_the_relay_s_go_and_the_first_byte_is_the_last_look() -> None:

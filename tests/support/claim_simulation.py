@@ -159,13 +159,7 @@ class SimulatedProvider:
 
     def send(self, batch: Sequence[Outbound], window: SendWindow) -> Iterator[tuple[Outbound, Result]]:
         """See `channels.base.Provider`."""
-        simulation, record_start = self.simulation, window.on_first
-
-        def record_and_note() -> bool:
-            simulation.started.update(outbound.id for outbound in batch)
-            return record_start()
-
-        window.on_first = record_and_note
+        simulation = self.simulation
         for outbound in batch:
             simulation.stage.checkpoint()
             if not window.admit([outbound.id]):
@@ -206,7 +200,6 @@ class Simulation:
     lost_settles: float = 0.1  # the share whose answer is lost
     stage: Stage = field(default_factory=Stage)
     arrivals: list[SimulatedArrival] = field(default_factory=list)
-    started: set[str] = field(default_factory=set)  # messages of claims whose start was recorded, or may have been
     opted_out: dict[str, float] = field(default_factory=dict)
     cancelled: float | None = None
     now: float = 0.0
@@ -364,6 +357,17 @@ class Simulation:
             ).fetchall()
         return [(str(MessageId(*key)), state) for *key, state in rows]
 
+    def _never_started(self) -> list[str]:
+        """Unresolved messages of a claim without a start. One that a settle made unresolved has left its claim."""
+        with lend(self.services.pool) as connection:
+            rows = connection.execute(
+                "SELECT m.period, m.chunk, m.row, m.leg FROM messages m JOIN campaigns c ON c.no = m.campaign_no"
+                " LEFT JOIN claim_starts s ON s.claim_no = m.claim_no AND NOT s.is_revoked"
+                " WHERE c.id = %s AND m.state = 'unresolved' AND m.claim_no IS NOT NULL AND s.claim_no IS NULL",
+                (self.campaign,),
+            ).fetchall()
+        return [str(MessageId(*key)) for key in rows]
+
     def _check(self) -> list[str]:
         return [*self._doubles(), *self._late(), *self._wrong_ends()]
 
@@ -386,9 +390,9 @@ class Simulation:
         for message_id, state in messages:
             if state in {"claimed", "pending", "waiting"}:
                 yield f"{message_id} is {state} at the end"
-            if state == "unresolved" and message_id not in self.started:
-                yield f"{message_id} is unresolved and was never started"
             if message_id in arrived and state not in {"accepted", "unresolved", "failed"}:
                 yield f"{message_id} arrived and is {state}"
+        for message_id in self._never_started():
+            yield f"{message_id} is unresolved and its claim was never started"
         if len({MessageId.parse(message_id).row for message_id, _ in messages}) != self.people:
             yield f"{self.people} jobs, messages {messages}"
