@@ -6,14 +6,12 @@ trust. And events, which come late, twice and out of order, never move a message
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from channels.base import (
     BadAddress,
-    Channel,
     ChannelError,
     EventKind,
     Misconfigured,
@@ -23,21 +21,14 @@ from channels.base import (
     Receipt,
     Rejected,
     Result,
-    RetryHint,
     StaleClaim,
     Throttled,
     Unavailable,
     Uncertain,
 )
-from dispatcher.domain.campaign import Spec
+from dispatcher.delivery.retries import JITTER, STALE_SECONDS, backoff_seconds, throttle_seconds
 from dispatcher.domain.message import MessageStatus, State
 from dispatcher.policy.data import RetryPolicy
-
-STALE_SECONDS = 2.0  # what a claim's deadline kept back is tried again within this time
-THROTTLE_SECONDS_MAX = 86_400.0  # after a provider says "in a year", the next attempt is tomorrow
-
-
-JITTER = 0.25  # share of the waiting time added at random, so that retries do not all come at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +57,7 @@ def conclude(result: Result, attempts: int, now: datetime, random: Callable[[], 
         case Receipt(name):
             return Outcome(State.ACCEPTED, receipt=name)
         case Throttled():
-            seconds = _throttle_seconds(result.retry_after_seconds, numbers) * (1 + JITTER * random())
+            seconds = throttle_seconds(result.retry_after_seconds, numbers) * (1 + JITTER * random())
             return Outcome(State.WAITING, result.code, now + timedelta(seconds=seconds), attempt_spent=False)
         case Misconfigured():
             until = now + timedelta(seconds=numbers.stopped_seconds)
@@ -86,18 +77,6 @@ def conclude(result: Result, attempts: int, now: datetime, random: Callable[[], 
             return Outcome(State.FAILED, result.code, suppress=True, opt_out=True)
         case _:  # Uncertain, and any error that this table does not know: it may have been sent
             return Outcome(State.UNRESOLVED, result.code)
-
-
-def backoff_seconds(attempts: int, random: Callable[[], float], numbers: RetryPolicy) -> float:
-    """Exponential backoff with full jitter: evenly drawn between 0 and a bound that doubles with each spent attempt."""
-    doublings = min(attempts, 60)  # beyond that the cap applies anyway, and the float would overflow
-    return random() * min(numbers.cap_seconds, numbers.base_seconds * 2.0**doublings)
-
-
-def _throttle_seconds(requested: float | None, numbers: RetryPolicy) -> float:
-    if requested is None or math.isnan(requested) or requested < 0:
-        return numbers.throttle_seconds
-    return min(requested, THROTTLE_SECONDS_MAX)
 
 
 # -- several devices, one message --------------------------------------------------------------------------------------
@@ -190,44 +169,6 @@ def after_provider_event(status: MessageStatus, kind: EventKind, attempt: str) -
     if _STATE_OF_EVENT.get(kind) not in _ARRIVED:
         return None
     return after_event(State.CLAIMED if status.state in _BEFORE_AGAIN else status.state, kind)
-
-
-def retry_at(
-    retry_hint: RetryHint | None,
-    status: MessageStatus,
-    spec: Spec | None,
-    channel: Channel,
-    now: datetime,
-    random: Callable[[], float],
-    numbers: RetryPolicy,
-) -> datetime | None:
-    """When a message that reached nobody is sent again; None where it is not, or has no attempts left.
-
-    A fallback channel that is due sooner comes before a retry. `spec` is that of a job with a fallback, else None.
-    """
-    returns = len(status.returned)
-    if retry_hint is None or status.cancelled or returns >= retry_hint.times_max or status.attempts >= numbers.attempts_max:
-        return None
-    seconds = retry_hint.wait_seconds * 2.0**returns * (1 + JITTER * random())
-    if spec is not None and spec.after(channel) and seconds > (spec.fallback_after_seconds or 0.0):
-        return None
-    return now + timedelta(seconds=seconds)
-
-
-FALLBACK_STATES = frozenset({State.FAILED, State.DEAD, State.BOUNCED})  # another channel may still reach the person
-
-
-def fallback_at(spec: Spec | None, channel: Channel, state: State, now: datetime) -> datetime | None:
-    """When the next channel is tried after a leg on this one reached this state; None where no other channel follows.
-
-    An accepted leg gets its time to be delivered; a failed one is followed at once. What may have arrived (unresolved) or was
-    complained about is followed by nothing.
-    """
-    if spec is None or spec.fallback_after_seconds is None or not spec.after(channel):
-        return None
-    if state is State.ACCEPTED:
-        return now + timedelta(seconds=spec.fallback_after_seconds)
-    return now if state in FALLBACK_STATES else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from enum import StrEnum
 from channels.base import Channel, ChannelError, Event, EventKind, Provider, ProviderRecord, Rejected
 from channels.lookup import look_up, supports_lookup
 from dispatcher.consent.link_tokens import PREFERENCES, UNSUBSCRIBE, message_token
-from dispatcher.delivery.outcomes import fallback_at
+from dispatcher.delivery.fallback import fallback_at
 from dispatcher.domain.campaign import Spec
 from dispatcher.domain.message import State
 from dispatcher.domain.message_id import MessageId

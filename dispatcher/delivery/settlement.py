@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 from channels.base import BadAddress, Channel, Outbound, Result
 from dispatcher.delivery import side_effects
+from dispatcher.delivery.fallback import fallback_at
 from dispatcher.delivery.hand_off import PreparedMessage
-from dispatcher.delivery.outcomes import Outcome, conclude, fallback_at, fold
+from dispatcher.delivery.outcomes import Outcome, conclude, fold
 from dispatcher.delivery.side_effects import ProviderOptOut
 from dispatcher.domain.campaign import Spec
 from dispatcher.domain.errors import LedgerUnavailable

@@ -12,7 +12,9 @@ from channels.base import Event, EventKind
 from dispatcher.consent import acknowledgement
 from dispatcher.consent.acknowledgement import Publish
 from dispatcher.delivery import side_effects
-from dispatcher.delivery.outcomes import after_provider_event, event_effect, fallback_at, retry_at
+from dispatcher.delivery.fallback import fallback_at
+from dispatcher.delivery.outcomes import after_provider_event, event_effect
+from dispatcher.delivery.retries import retry_at
 from dispatcher.delivery.side_effects import OPT_OUT_REASONS, ProviderOptOut
 from dispatcher.domain.message import MessageStatus, State
 from dispatcher.domain.message_id import MessageId

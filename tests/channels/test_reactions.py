@@ -15,8 +15,8 @@ from channels.http import HttpTransport
 from channels.providers.fcm import OTHER_PROJECT_TOKENS_MIN, Fcm
 from channels.send_window import window_of
 from dispatcher.campaigns import scheduler, submission
-from dispatcher.delivery.outcomes import JITTER
 from dispatcher.delivery.pipeline import run_chunk
+from dispatcher.delivery.retries import JITTER
 from dispatcher.domain.message import State
 from dispatcher.domain.recipient import Facts
 from dispatcher.inbound import provider_events

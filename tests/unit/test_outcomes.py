@@ -28,19 +28,18 @@ from channels.base import (
     Uncertain,
 )
 from dispatcher.campaigns.complaint_brake import BrakeVerdict, brake_verdict
+from dispatcher.delivery.fallback import fallback_at
 from dispatcher.delivery.outcomes import (
     EventEffect,
     Outcome,
     after_event,
     after_provider_event,
-    backoff_seconds,
     conclude,
     dead_addresses,
     event_effect,
-    fallback_at,
     fold,
-    retry_at,
 )
+from dispatcher.delivery.retries import backoff_seconds, retry_at
 from dispatcher.domain.campaign import Spec
 from dispatcher.domain.message import Kind, MessageStatus, State
 from dispatcher.policy.data import ComplaintBrake, RetryPolicy

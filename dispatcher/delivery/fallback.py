@@ -1,0 +1,24 @@
+"""When the next channel of a fallback order is tried. Pure; the ledger adds the leg when its time has come."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from channels.base import Channel
+from dispatcher.domain.campaign import Spec
+from dispatcher.domain.message import State
+
+FALLBACK_STATES = frozenset({State.FAILED, State.DEAD, State.BOUNCED})  # another channel may still reach the person
+
+
+def fallback_at(spec: Spec | None, channel: Channel, state: State, now: datetime) -> datetime | None:
+    """When the next channel is tried after a leg on this one reached this state; None where no other channel follows.
+
+    An accepted leg gets its time to be delivered; a failed one is followed at once. What may have arrived (unresolved) or was
+    complained about is followed by nothing.
+    """
+    if spec is None or spec.fallback_after_seconds is None or not spec.after(channel):
+        return None
+    if state is State.ACCEPTED:
+        return now + timedelta(seconds=spec.fallback_after_seconds)
+    return now if state in FALLBACK_STATES else None
