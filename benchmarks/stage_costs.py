@@ -271,7 +271,7 @@ def _rows(bench: BenchEnvironment, name: str) -> float:
         rows = connection.execute(
             "SELECT m.* FROM messages m JOIN campaigns c ON c.no = m.campaign_no WHERE c.id = %s", (name,)
         ).fetchall()
-        columns = [(*row[:-1], psycopg.types.json.Jsonb(row[-1])) for row in rows]
+        columns = [tuple(psycopg.types.json.Jsonb(cell) if isinstance(cell, dict) else cell for cell in row) for row in rows]
         connection.execute("DROP TABLE IF EXISTS bench_twin")
         connection.execute("CREATE TABLE bench_twin (LIKE messages INCLUDING ALL)")
         own_seconds, other_seconds = time.process_time(), cpu_seconds(bench.meters.postgres)
