@@ -45,10 +45,6 @@ class SendWindow:
         """Whether a message may still be handed off now."""
         return self.seconds() < self.deadline
 
-    def left_seconds(self) -> float:
-        """How much of the time is left; 0 when it is over."""
-        return max(0.0, self.deadline - self.seconds())
-
     def admit(self, ids: Iterable[str]) -> bool:
         """The last look before the first byte of these messages leaves. False: it must not leave."""
         if not self.is_open() or (not self.started and not self.on_first()):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from channels.base import BadAddress, Channel, Outbound, Result
+from channels.base import Channel, Outbound, Result
 from dispatcher.delivery import side_effects
 from dispatcher.delivery.fallback import fallback_at
 from dispatcher.delivery.hand_off import PreparedMessage
-from dispatcher.delivery.outcomes import Outcome, conclude, fold
+from dispatcher.delivery.outcomes import Outcome, conclude, dead_addresses, fold
 from dispatcher.delivery.side_effects import ProviderOptOut
 from dispatcher.domain.campaign import Spec
 from dispatcher.domain.errors import LedgerUnavailable
@@ -56,7 +56,7 @@ def conclude_all(
         outcome = conclude(fold([result for _, result in answers]), candidate.attempts, now, services.random, services.policy.retry)
         if outcome.until is None and (until := fallback_at(spec, channel, outcome.state, now)) is not None:
             outcome = replace(outcome, until=until)
-        dead = tuple(outbound.address for outbound, result in answers if isinstance(result, BadAddress))
+        dead = tuple(outbound.address for outbound in dead_addresses(answers))
         concluded.append(SendResult(candidate, channel, services.providers[channel].name, outcome, dead))
     return concluded
 
