@@ -7,15 +7,20 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import cycle, islice
 from random import Random
+from typing import Any
 
 import psutil
 import psycopg
 
+from channels.sandbox.events import MailEvents, mail_event
+from channels.sandbox.keys import SendGridSigner
 from dispatcher.devserver import supervisor
 from tests.chaos.load import KINDS, OFFER, Load
 from tests.chaos.program import BATCH_MESSAGES_MAX, CAMPAIGN_CHILDREN, LEASE_SECONDS, TRANSACTIONAL_CHILDREN, Program, repeat
@@ -23,6 +28,22 @@ from tests.chaos.program import BATCH_MESSAGES_MAX, CAMPAIGN_CHILDREN, LEASE_SEC
 FREEZE_SECONDS = LEASE_SECONDS + 2.0
 ROWS = 5_000  # of a submit or import that is killed in the middle
 THREADS = 20
+BATCH_PEOPLE = 200
+STARTS_SECONDS_MAX = 20.0
+OPT_OUTS = 20  # the last of a batch: they are sent last
+ANNOUNCE_STARTS = """
+    CREATE OR REPLACE FUNCTION chaos_start() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        IF (SELECT count(*) FROM messages WHERE claim_no = NEW.claim_no) >= 50 THEN -- half a batch
+            PERFORM pg_notify('chaos', NEW.claim_no::text);
+        END IF;
+        RETURN NULL;
+    END $$;
+    CREATE OR REPLACE TRIGGER chaos AFTER INSERT ON claim_starts FOR EACH ROW EXECUTE FUNCTION chaos_start();
+    LISTEN chaos
+"""
+FLOOD_EVENTS = 100_000
+FLOOD_BATCH = 1_000  # the most that SendGrid posts at once
+HOUR = 3600
 COMMAND_SECONDS = 60.0
 
 
@@ -90,6 +111,31 @@ def _freeze(targets: Targets, *, blind: bool = False) -> Callable[[Program, Load
     return strike
 
 
+def _freeze_sender(targets: Targets) -> Callable[[Program, Load, Random], Struck]:
+    """Freeze a worker just when a batch starts to leave. While it is frozen, some recipients of the batch opt out."""
+
+    def strike(program: Program, load: Load, rng: Random) -> Struck:
+        frozen = targets(program, rng)
+        with psycopg.connect(program.database, autocommit=True) as connection:
+            connection.execute(ANNOUNCE_STARTS.encode())
+            load.submit(WHATSAPP, load.people(BATCH_PEOPLE))
+            started = next(iter(connection.notifies(timeout=STARTS_SECONDS_MAX, stop_after=1)), None)
+            _signal(frozen, signal.SIGSTOP)
+            continued_at = time.monotonic() + FREEZE_SECONDS
+            connection.execute("DROP TRIGGER chaos ON claim_starts")
+        if started is None:
+            _signal(reversed(frozen), signal.SIGCONT)
+            return Struck(time.time(), errors=("no batch started",))
+        claimed = program.sql("SELECT recipient_id FROM messages WHERE claim_no = %(no)s", {"no": int(started.payload)})
+        for (recipient,) in claimed[-OPT_OUTS:]:
+            load.opt_out(recipient)
+        time.sleep(max(0.0, continued_at - time.monotonic()))
+        _signal(reversed(frozen), signal.SIGCONT)
+        return Struck(time.time())
+
+    return strike
+
+
 def _signal(targets: Iterable[psutil.Process], number: int) -> None:
     for process in targets:
         with suppress(psutil.NoSuchProcess):
@@ -101,14 +147,37 @@ def _empty_broker(program: Program, _: Load, __: Random) -> Struck:
     return Struck(time.time())
 
 
-def _cut_off(name: str) -> Callable[[Program, Load, Random], Struck]:
+def _cut_off(name: str, *, forget: bool | None = None) -> Callable[[Program, Load, Random], Struck]:
+    """`forget`: whether what was on its way is lost; None: one time in two."""
+
     def strike(program: Program, _: Load, rng: Random) -> Struck:
         program.proxies[name].cut()
         time.sleep(FREEZE_SECONDS)
-        program.proxies[name].heal(forget=rng.random() < 0.5)
+        program.proxies[name].heal(forget=rng.random() < 0.5 if forget is None else forget)
         return Struck(time.time())
 
     return strike
+
+
+def _move_clock(name: str, seconds: int) -> Callable[[Program, Load, Random], Struck]:
+    def strike(program: Program, _: Load, __: Random) -> Struck:
+        if name not in program.clocks:
+            return Struck(time.time(), errors=("not tried: clocks cannot be moved here",))
+        program.clocks[name].move(seconds)
+        time.sleep(FREEZE_SECONDS)
+        program.clocks[name].move(0)
+        return Struck(time.time())
+
+    return strike
+
+
+def _fill_disk(program: Program, _: Load, __: Random) -> Struck:
+    if program.disk is None:
+        return Struck(time.time(), errors=("not tried: no disk can be mounted here",))
+    program.disk.fill()
+    time.sleep(FREEZE_SECONDS)
+    program.disk.empty()
+    return Struck(time.time())
 
 
 def _two_beats(program: Program, _: Load, __: Random) -> Struck:
@@ -135,6 +204,34 @@ def _repeated_events(program: Program, _: Load, __: Random) -> Struck:
     time.sleep(5.0)
     program.calm()
     return Struck(time.time())
+
+
+def _flood_of_events(program: Program, _: Load, rng: Random) -> Struck:
+    """Events of all mails so far, each many times and in any order, as fast as the web application takes them."""
+    rows = program.sql(
+        "SELECT concat_ws('-', period, chunk, row, leg), receipt FROM messages"
+        " WHERE channel = 'email' AND state IN ('accepted', 'delivered', 'read') AND receipt IS NOT NULL LIMIT 2000"
+    )
+    if not rows:
+        return Struck(time.time(), errors=("no mail was accepted yet",))
+    mails = [MailEvents(n, "", receipt, {"message_id": ref}, (), None) for n, (ref, receipt) in enumerate(rows)]
+    now, signer = int(time.time()), SendGridSigner(program.home / "sandbox" / "event-key.pem")
+    events = [mail_event(mail, kind, now) for mail in mails for kind in ("processed", "deferred", "delivered", "open")]
+    many = list(islice(cycle(events), FLOOD_EVENTS))
+    rng.shuffle(many)
+
+    def post(batch: list[dict[str, Any]]) -> int:
+        body, stamp = json.dumps(batch).encode(), str(int(time.time()))
+        return program.post("/webhooks/sendgrid", body, {
+            "Content-Type": "application/json",
+            "X-Twilio-Email-Event-Webhook-Signature": signer.sign(stamp, body),
+            "X-Twilio-Email-Event-Webhook-Timestamp": stamp,
+        })  # fmt: skip
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = Counter(pool.map(post, [many[n : n + FLOOD_BATCH] for n in range(0, len(many), FLOOD_BATCH)]))
+    errors = tuple(f"{count} posts of events were answered with {status}" for status, count in answers.items() if status >= 300)
+    return Struck(time.time(), errors=errors)
 
 
 # -- commands that are killed in the middle ----------------------------------------------------------------------------
@@ -228,7 +325,7 @@ def _same_keys(program: Program, load: Load, rng: Random) -> Struck:
     return Struck(time.time(), errors=tuple(errors))
 
 
-_FIRST = KINDS[0]
+_FIRST, WHATSAPP = KINDS[0], KINDS[-1]
 _ALL_CHILDREN = (CAMPAIGN_CHILDREN + TRANSACTIONAL_CHILDREN) * BATCH_MESSAGES_MAX
 _CAMPAIGN_CHILDREN = CAMPAIGN_CHILDREN * BATCH_MESSAGES_MAX
 
@@ -238,24 +335,34 @@ FAULTS: tuple[Fault, ...] = (
     Fault("campaign worker: kill -9 of the parent", _kill(_only("campaign")), _CAMPAIGN_CHILDREN),
     Fault("campaign worker: kill -9 of all", _kill(_of("campaign")), _CAMPAIGN_CHILDREN),
     Fault("campaign worker: frozen", _freeze(_of("campaign")), _CAMPAIGN_CHILDREN),
+    Fault("campaign worker: frozen while it sends", _freeze_sender(_of("campaign")), _CAMPAIGN_CHILDREN),
     Fault("campaign worker: cut off from PostgreSQL", _cut_off("campaign"), _CAMPAIGN_CHILDREN),
     Fault("transactional worker: kill -9", _kill(_of("transactional")), BATCH_MESSAGES_MAX),
     Fault("transactional worker: frozen", _freeze(_of("transactional")), BATCH_MESSAGES_MAX),
     Fault("transactional worker: cut off from PostgreSQL", _cut_off("transactional"), BATCH_MESSAGES_MAX),
+    Fault("campaign worker: clock an hour ahead", _move_clock("campaign", HOUR)),
+    Fault("campaign worker: clock an hour behind", _move_clock("campaign", -HOUR)),
+    Fault("maintenance worker: clock an hour ahead", _move_clock("maintenance", HOUR)),
+    Fault("maintenance worker: cut off from PostgreSQL", _cut_off("maintenance")),
     Fault("beat: kill -9", _kill(_of("beat"))),
     Fault("beat: frozen", _freeze(_of("beat"))),
     Fault("beat: two at once", _two_beats),
     Fault("web: kill -9", _kill(_of("web"))),
     Fault("web: frozen", _freeze(_of("web"))),
+    Fault("web: cut off from PostgreSQL", _cut_off("web")),
     Fault("Valkey: kill -9", _kill(lambda program, _: program.valkey())),
     Fault("Valkey: frozen", _freeze(lambda program, _: program.valkey())),
     Fault("Valkey: emptied", _empty_broker),
+    Fault("Valkey: cut off from all", _cut_off("broker")),
+    Fault("PostgreSQL: disk full", _fill_disk, _ALL_CHILDREN),
     Fault("PostgreSQL: kill -9 of the postmaster", _kill(_postmaster), _ALL_CHILDREN),
     Fault("PostgreSQL: frozen", _freeze(lambda program, _: program.postgres()), _ALL_CHILDREN),
     Fault("sandbox: kill -9", _kill_sandbox, _ALL_CHILDREN),
     Fault("sandbox: frozen", _freeze(_of("sandbox"), blind=True), _ALL_CHILDREN),
+    Fault("sandbox: cut off from all", _cut_off("provider", forget=True), _ALL_CHILDREN),
     Fault("sandbox: slow", _slow_provider),
     Fault("webhooks: repeated, out of order", _repeated_events),
+    Fault("webhooks: 100,000, repeated, out of order", _flood_of_events),
     Fault("submit: kill -9 in the middle", _kill_submit),
     Fault("import: kill -9 in the middle", _kill_import),
     Fault("same keys from 20 threads", _same_keys),

@@ -15,7 +15,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.error import HTTPError
 from urllib.parse import parse_qs, urlsplit
+from urllib.request import Request, urlopen
 
 import psutil
 import psycopg
@@ -32,6 +34,8 @@ from dispatcher.embedded.daemon import processes
 from dispatcher.ledger.migrations import migrate
 from dispatcher.runtime.services import EngineConfig, Services
 from dispatcher.web.api_keys import Right, new_key
+from tests.chaos.clocks import MovableClock, movable_clock
+from tests.chaos.disk import LedgerDisk, ledger_disk
 from tests.chaos.proxy import Proxy
 from tests.support.services import TEMPLATES, make_services, policy_without_quiet_hours
 
@@ -40,6 +44,8 @@ SEND_DEADLINE_SECONDS = 2.0
 CAMPAIGN_CHILDREN = TRANSACTIONAL_CHILDREN = 2
 BATCH_MESSAGES_MAX = EngineConfig().batch_messages_max
 SECRET = "a-secret-of-the-tests-that-is-long-enough"
+CUT_OFF = ("campaign", "transactional", "maintenance", "web")  # processes that a fault can cut off from PostgreSQL
+CLOCKS = ("campaign", "maintenance")  # processes whose clock a fault can move
 LANES = ("transactional", "inbound")  # of the worker for triggers, as in `dispatcher up`
 READY_SECONDS = 90.0
 PATIENCE_SECONDS = 60.0  # how long a caller repeats a request that gets no answer
@@ -65,6 +71,8 @@ class Program:
     port: int
     key: str = field(repr=False)
     proxies: Mapping[str, Proxy]
+    clocks: Mapping[str, MovableClock]  # empty where clocks cannot be moved
+    disk: LedgerDisk | None  # None where no disk can be mounted
     environ: Mapping[str, str] = field(repr=False)
     notes: list[str] = field(default_factory=list)  # what the supervision of the engines reported
 
@@ -81,6 +89,21 @@ class Program:
         finally:
             connection.close()
         return answer.status, json.loads(text) if text else None
+
+    def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> int:
+        """Post, and again where there is no answer or 5xx, as SendGrid does; the answer's status. Raises `Unanswered`."""
+
+        def attempt() -> int:
+            request = Request(f"http://127.0.0.1:{self.port}{path}", body, dict(headers))
+            try:
+                with urlopen(request, timeout=30.0) as answer:  # noqa: S310
+                    return int(answer.status)
+            except HTTPError as error:
+                if error.code >= 500:
+                    raise
+                return error.code
+
+        return repeat(attempt, f"POST {path}")
 
     def insist(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         """Repeat a request until it gets an answer that is not the program's own failure. Raises `Unanswered`."""
@@ -156,66 +179,104 @@ def running_program() -> Iterator[Program]:
     home = Path(tempfile.mkdtemp(prefix="dispatcher-chaos-"))
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, home, ignore_errors=True)
+        notes: list[str] = []
+        disk = _own_disk(stack, home, notes)
         found = stack.enter_context(engines(home))
         migrate(found.database_url)
-        proxies = {name: Proxy(_socket(found.database_url)) for name in ("campaign", "transactional")}
+        web, double = free_port(), free_port()
+        socket = _socket(found.database_url)
+        targets: dict[str, Path | int] = {
+            **dict.fromkeys(CUT_OFF, socket),
+            "broker": Path(urlsplit(found.broker_url).path),
+            "provider": double,
+        }
+        proxies = {name: Proxy(target) for name, target in targets.items()}
         for proxy in proxies.values():
             stack.callback(proxy.close)
-        web, double = free_port(), free_port()
+        clocks = _clocks(home, notes)
         key, entry = new_key("chaos", list(Right))
         (home / "api-keys.toml").write_text(entry, encoding="utf-8")
-        environ = _environ(home, found, web, double)
+        environ = _environ(home, found.database_url, web, proxies)
         services = replace(
             stack.enter_context(make_services(found.database_url)),
             clock=lambda: datetime.now(UTC),
             public_url=environ["DISPATCHER_PUBLIC_URL"],
             engine=EngineConfig(send_deadline_seconds=SEND_DEADLINE_SECONDS, lease_seconds=LEASE_SECONDS),
         )
-        children = stack.enter_context(supervised(_commands(home, web, double, proxies), home / "log", environ))
+        commands = _commands(home, web, double, proxies, clocks)
+        children = stack.enter_context(supervised(commands, home / "log", environ))
         children.await_ready(READY_SECONDS)
         sandbox = SandboxClient(f"http://127.0.0.1:{double}")
-        program = Program(home, found.database_url, found.broker_url, services, children, sandbox, web, key, proxies, environ)
+        program = Program(
+            home, found.database_url, found.broker_url, services, children, sandbox, web, key, proxies, clocks, disk, environ, notes
+        )
         with _kept_alive(program, found):
             yield program
 
 
-def _environ(home: Path, found: Engines, web: int, double: int) -> dict[str, str]:
+def _own_disk(stack: ExitStack, home: Path, notes: list[str]) -> LedgerDisk | None:
+    with engines(home):
+        pass  # creates the data folder
+    try:
+        return stack.enter_context(ledger_disk(home / "postgres"))
+    except OSError as error:
+        notes.append(f"the disk cannot be filled here: {error}")
+        return None
+
+
+def _clocks(home: Path, notes: list[str]) -> Mapping[str, MovableClock]:
+    try:
+        return {name: movable_clock(home / "clocks" / name) for name in CLOCKS}
+    except OSError as error:
+        notes.append(f"clocks cannot be moved here: {error}")
+        return {}
+
+
+def _environ(home: Path, database_url: str, web: int, proxies: Mapping[str, Proxy]) -> dict[str, str]:
     own = ("DISPATCHER_", "SENDGRID_", "TWILIO_", "FCM_", "SMTP_", "GOOGLE_", "TELNYX_")
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith(own)},
         "DISPATCHER_HOME": str(home),
-        "DISPATCHER_DATABASE_URL": found.database_url,
-        "DISPATCHER_BROKER_URL": found.broker_url,
+        "DISPATCHER_DATABASE_URL": database_url,
+        "DISPATCHER_BROKER_URL": f"redis://127.0.0.1:{proxies['broker'].port}/0",
         "DISPATCHER_SECRET_KEY": SECRET,
         "DISPATCHER_API_KEYS": str(home / "api-keys.toml"),
         "DISPATCHER_TEMPLATES": str(TEMPLATES),
         "DISPATCHER_POLICY": str(policy_without_quiet_hours(home)),
         "DISPATCHER_PUBLIC_URL": f"http://127.0.0.1:{web}",
-        "DISPATCHER_SANDBOX_URL": f"http://127.0.0.1:{double}",
+        "DISPATCHER_SANDBOX_URL": f"http://127.0.0.1:{proxies['provider'].port}",
         "DISPATCHER_LEASE_SECONDS": f"{LEASE_SECONDS:g}",
         "DISPATCHER_SEND_DEADLINE_SECONDS": f"{SEND_DEADLINE_SECONDS:g}",
         "SENDGRID_MAILS_PER_REQUEST": "2",
     }
 
 
-def _commands(home: Path, web: int, double: int, proxies: Mapping[str, Proxy]) -> list[ChildCommand]:
-    """The processes of `dispatcher up`. Two workers reach PostgreSQL through a proxy each."""
-    return [
+def _commands(
+    home: Path, web: int, double: int, proxies: Mapping[str, Proxy], clocks: Mapping[str, MovableClock]
+) -> list[ChildCommand]:
+    """The processes of `dispatcher up`. Those of `CUT_OFF` reach PostgreSQL through a proxy each; those of `CLOCKS` have their own
+    clock."""
+    commands = [
         supervisor.sandbox(double, home / "sandbox", f"http://127.0.0.1:{web}"),
-        _through(
-            proxies["transactional"], supervisor.worker("transactional", ["transactional", "inbound"], TRANSACTIONAL_CHILDREN)
-        ),
-        _through(proxies["campaign"], supervisor.worker("campaign", ["campaign"], CAMPAIGN_CHILDREN)),
+        supervisor.worker("transactional", ["transactional", "inbound"], TRANSACTIONAL_CHILDREN),
+        supervisor.worker("campaign", ["campaign"], CAMPAIGN_CHILDREN),
         supervisor.worker("fanout", ["fanout"], 1),
         supervisor.worker("maintenance", ["maintenance"], 1),
         supervisor.beat(),
         supervisor.web("127.0.0.1", web),
     ]
+    return [_with_faults(command, proxies, clocks) for command in commands]
 
 
-def _through(proxy: Proxy, command: ChildCommand) -> ChildCommand:
-    url = f"DISPATCHER_DATABASE_URL=postgresql://dispatcher@127.0.0.1:{proxy.port}/dispatcher"
-    return replace(command, argv=("/usr/bin/env", url, *command.argv), stop_seconds_max=20.0)
+def _with_faults(command: ChildCommand, proxies: Mapping[str, Proxy], clocks: Mapping[str, MovableClock]) -> ChildCommand:
+    variables: tuple[str, ...] = ()
+    if command.name in CUT_OFF:
+        port = proxies[command.name].port
+        variables += (f"DISPATCHER_DATABASE_URL=postgresql://dispatcher@127.0.0.1:{port}/dispatcher",)
+    if command.name in clocks:
+        variables += clocks[command.name].environ
+    argv = ("/usr/bin/env", *variables, *command.argv) if variables else command.argv
+    return replace(command, argv=argv, stop_seconds_max=min(command.stop_seconds_max, 20.0))
 
 
 def _socket(database_url: str) -> Path:

@@ -1,4 +1,4 @@
-"""A TCP proxy between a worker and PostgreSQL that can stop forwarding: the worker is cut off, and neither side is told."""
+"""A TCP proxy between two parts of the program that can stop forwarding: one is cut off, and neither side is told."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ BLOCK = 65_536
 
 
 class Proxy:
-    """Forwards connections to a socket of PostgreSQL. While `cut`, bytes wait and new connections hang, as behind a firewall that
-    drops packets.
+    """Forwards connections to a Unix socket or a local port. While `cut`, bytes wait and new connections hang, as behind a firewall
+    that drops packets.
     """
 
-    def __init__(self, target: Path) -> None:
+    def __init__(self, target: Path | int) -> None:
         self._target = target
         self._open = threading.Event()
         self._open.set()
+        self._losses = 0  # how often what was on its way was lost
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
@@ -32,6 +33,7 @@ class Proxy:
     def heal(self, *, forget: bool) -> None:
         """Forward again. With `forget`, the connections of before are closed: what was on the way is lost."""
         if forget:
+            self._losses += 1
             for pair in self._pairs:
                 _shut(*pair)
         self._open.set()
@@ -50,10 +52,13 @@ class Proxy:
             threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
+        losses = self._losses
         self._open.wait()
-        server = socket.socket(socket.AF_UNIX)
+        if losses != self._losses:
+            client.close()
+            return
         try:
-            server.connect(str(self._target))
+            server = self._connect()
         except OSError:
             client.close()
             return
@@ -64,6 +69,17 @@ class Proxy:
         self._pairs.remove(pair)
         client.close()
         server.close()
+
+    def _connect(self) -> socket.socket:
+        if isinstance(self._target, int):
+            return socket.create_connection(("127.0.0.1", self._target))
+        server = socket.socket(socket.AF_UNIX)
+        try:
+            server.connect(str(self._target))
+        except OSError:
+            server.close()
+            raise
+        return server
 
     def _forward(self, client: socket.socket, server: socket.socket) -> None:
         with selectors.DefaultSelector() as ready:

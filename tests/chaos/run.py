@@ -124,8 +124,8 @@ def _recovery(program: Program, load: Load, ended: float) -> float | None:
 def _hasten(program: Program) -> None:
     """What waits for its next attempt is tried soon: the run cannot wait for minutes. All attempts together outlast every fault."""
     program.sql(
-        "UPDATE messages SET until = updated_at + interval '3 seconds'"
-        " WHERE state = 'waiting' AND until > updated_at + interval '3 seconds'"
+        "UPDATE messages SET until = least(updated_at, now()) + interval '3 seconds'"
+        " WHERE until > least(updated_at, now()) + interval '3 seconds'"
     )
 
 

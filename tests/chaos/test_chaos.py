@@ -10,7 +10,12 @@ from tests.chaos.run import RECOVER_SECONDS_MAX, run
 
 NAMES = (
     *("campaign child: kill -9", "web: kill -9", "sandbox: kill -9", "beat: kill -9"),
-    *("campaign worker: frozen", "transactional worker: kill -9", "Valkey: kill -9", "PostgreSQL: kill -9 of the postmaster"),
+    *(
+        "campaign worker: frozen while it sends",
+        "transactional worker: kill -9",
+        "Valkey: kill -9",
+        "PostgreSQL: kill -9 of the postmaster",
+    ),
 )
 GROUP = 4  # faults between two checks
 SLACK_SECONDS = 20.0  # other tests use the processors too; the long run measures the recovery
