@@ -12,6 +12,7 @@ from dispatcher.delivery.hand_off import PreparedMessage
 from dispatcher.delivery.outcomes import Outcome, conclude, dead_addresses, fold
 from dispatcher.delivery.side_effects import ProviderOptOut
 from dispatcher.domain.campaign import Spec
+from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.errors import LedgerUnavailable
 from dispatcher.intake.campaign import ValidationContext
 from dispatcher.ledger.connection import Connection, lend
@@ -115,12 +116,12 @@ def _has_side_effects(item: SendResult, context: ValidationContext) -> bool:
     )
 
 
-def _address_key(secret: bytes, item: SendResult) -> bytes | None:
+def _address_key(secret: KeyRing, item: SendResult) -> bytes | None:
     address = item.candidate.facts.address(item.channel)
     return address_key(secret, item.channel, address) if address else None
 
 
-def _apply_side_effects(connection: Connection, secret: bytes, context: ValidationContext, entity: str, item: SendResult) -> None:
+def _apply_side_effects(connection: Connection, secret: KeyRing, context: ValidationContext, entity: str, item: SendResult) -> None:
     facts, outcome, now = item.candidate.facts, item.outcome, context.now
     if item.channel is Channel.PUSH:
         side_effects.drop_devices(connection, facts.recipient_id, item.dead_addresses, now)

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from channels.base import Channel, EventKind
 from dispatcher.consent import acknowledgement
 from dispatcher.delivery.outcomes import Outcome
+from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.opt_out_keywords import ReplyMeaning
 from dispatcher.domain.preferences import Change
 from dispatcher.domain.recipient import GROUP_OF, Facts, Source
@@ -45,7 +46,7 @@ class ProviderOptOut:
     entity: str | None
 
 
-def suppressions_after(secret: bytes, facts: Facts, outcome: Outcome, channel: Channel, provider: str) -> list[Suppression]:
+def suppressions_after(secret: KeyRing, facts: Facts, outcome: Outcome, channel: Channel, provider: str) -> list[Suppression]:
     """The suppressions that an outcome asks for: the address on its channel, or on all channels that share it. Pure.
 
     A suppression holds for everybody who has the address.
@@ -80,7 +81,7 @@ def start_cool_down(
         )
 
 
-def opt_out(connection: Connection, secret: bytes, context: ValidationContext, reported: ProviderOptOut) -> list[DueChunk]:
+def opt_out(connection: Connection, secret: KeyRing, context: ValidationContext, reported: ProviderOptOut) -> list[DueChunk]:
     """Switch the channel's group off for all owners of the address, the provider as source. Returns the acknowledgements due."""
     now, off = context.now, (Change(f"channel:{GROUP_OF[reported.channel]}", "off"),)
     owners = {reported.recipient_id}

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from dispatcher.devserver import supervisor
 from dispatcher.devserver.supervisor import ChildCommand, Say, Supervisor, engines_kept, silent, supervised
+from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.errors import LedgerUnavailable
 from dispatcher.embedded import Engines, engines
 from dispatcher.runtime.bootstrap import migrate_once
@@ -68,7 +69,7 @@ def run_stack(
         }
         key = None
         if settings.api_keys is None and settings.database_url is None:
-            key, keys = local_key(settings.secret_key.encode(), settings.home)
+            key, keys = local_key(KeyRing.parse(settings.secret_key).newest, settings.home)
             shared["DISPATCHER_API_KEYS"] = str(keys)
         places = _places(settings, flower_port)
         commands = _commands(settings, workers, flower_port, nice)

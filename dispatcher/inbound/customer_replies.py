@@ -11,6 +11,7 @@ from dispatcher.consent import acknowledgement
 from dispatcher.consent.acknowledgement import Publish
 from dispatcher.delivery.side_effects import OPT_OUT_REASONS
 from dispatcher.domain import opt_out_keywords
+from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.opt_out_keywords import ReplyMeaning
 from dispatcher.domain.preferences import Change
 from dispatcher.domain.recipient import GROUP_OF, Source
@@ -119,7 +120,7 @@ def resolve(services: Services, publish: Publish, message_id: str, by: str, stop
     return message is not None
 
 
-def _stop(connection: Connection, secret: bytes, context: ValidationContext, request: StopRequest) -> list[DueChunk | None]:
+def _stop(connection: Connection, secret: KeyRing, context: ValidationContext, request: StopRequest) -> list[DueChunk | None]:
     """Suppress the number, switch the group off for these people, and write an acknowledgement to each."""
     channel, ids, now = request.channel, request.recipient_ids, context.now
     suppressions.suppress(connection, channel, request.address_key, ReplyMeaning.STOP, Source.INBOUND, now)

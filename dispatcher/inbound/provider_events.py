@@ -16,6 +16,7 @@ from dispatcher.delivery.fallback import fallback_at
 from dispatcher.delivery.outcomes import after_provider_event, event_effect
 from dispatcher.delivery.retries import retry_at
 from dispatcher.delivery.side_effects import OPT_OUT_REASONS, ProviderOptOut
+from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.message import MessageStatus, State
 from dispatcher.domain.message_id import MessageId
 from dispatcher.intake.campaign import ValidationContext
@@ -204,7 +205,7 @@ def status_after(status: MessageStatus, change: StatusChange) -> MessageStatus:
     return replace(status, state=change.state, returned=status.returned + new)
 
 
-def _apply_to_person(connection: Connection, secret: bytes, context: ValidationContext, event: PendingEvent) -> list[DueChunk]:
+def _apply_to_person(connection: Connection, secret: KeyRing, context: ValidationContext, event: PendingEvent) -> list[DueChunk]:
     """Suppress addresses, stop channels and record opt-outs, as the event says. Returns the acknowledgements that are due."""
     if event.recipient_id is None:
         return []

@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 from pydantic_core import from_json
 
+from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.intake.recipient import BadRecipient, ChannelsBlock, OffersBlock, RecipientForm, parse
 from dispatcher.intake.rows import Cell, SourceRow, UnreadableRow, read_rows
 from dispatcher.ledger.connection import Connection
@@ -127,7 +128,7 @@ class _RejectFile:
 
 def import_file(
     connection: Connection,
-    secret: bytes,
+    secret: KeyRing,
     path: Path,
     rejects: Path,
     actor: str,

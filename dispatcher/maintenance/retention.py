@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
+from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.consent import recipients
 from dispatcher.ledger.inbound import inbound_messages
@@ -26,7 +27,7 @@ class RetentionStep:
     """One step's input: clear what is older than `before`."""
 
     connection: Connection
-    secret: bytes
+    secret: KeyRing
     before: datetime
     now: datetime
 

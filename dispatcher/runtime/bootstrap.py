@@ -27,6 +27,7 @@ from channels.resilience.rate_limiter import LocalBucket, Rate, RateLimited, Sha
 from channels.sandbox.doubles import double_for
 from dispatcher import content
 from dispatcher.content import Catalog, InvalidTemplates
+from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.embedded import Engines, engines
 from dispatcher.ledger import partitions
 from dispatcher.ledger.connection import lend, open_pool
@@ -109,7 +110,7 @@ def services(connections_max: int = CONNECTIONS_MAX) -> Services:
         catalog=catalog,
         providers=providers(config),
         webhook_keys=webhook_keys(config),
-        secret=config.secret_key.encode(),
+        secret=KeyRing.parse(config.secret_key),
         public_url=config.public_url.rstrip("/"),
         clock=lambda: datetime.now(UTC),
         random=random.SystemRandom().random,

@@ -10,6 +10,7 @@ from typing import Any
 
 from channels.base import Channel
 from dispatcher.domain.decision import ReasonCode
+from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.errors import UnknownRecipient
 from dispatcher.domain.message import Mode
 from dispatcher.domain.preferences import OFFERS, Change
@@ -87,7 +88,7 @@ RETURNING id, xmax = 0
 _ERASED = "SELECT r.id FROM recipients r JOIN incoming i ON i.id = r.id WHERE r.erased_at IS NOT NULL"
 
 
-def upsert(connection: Connection, secret: bytes, batch: Sequence[Recipient], actor: str, now: datetime) -> UpsertResult:
+def upsert(connection: Connection, secret: KeyRing, batch: Sequence[Recipient], actor: str, now: datetime) -> UpsertResult:
     """Write a batch (each id once) in one transaction: attributes are replaced, choices become consent events.
 
     An equal row changes nothing, not even the version. An import is the bank's master data, not the person's own statement, so its
@@ -107,7 +108,7 @@ def upsert(connection: Connection, secret: bytes, batch: Sequence[Recipient], ac
     return UpsertResult(frozenset(new), frozenset(changed), frozenset(ids - new - changed - erased), frozenset(erased))
 
 
-def _copy(connection: Connection, secret: bytes, batch: Sequence[Recipient]) -> None:
+def _copy(connection: Connection, secret: KeyRing, batch: Sequence[Recipient]) -> None:
     connection.execute(_TEMPORARY)
     with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
         for r in batch:
@@ -116,7 +117,7 @@ def _copy(connection: Connection, secret: bytes, batch: Sequence[Recipient]) -> 
             copy.write_row((
                 r.id, r.person, r.language, r.timezone, r.birth_date, list(r.entities), r.has_current_account,
                 r.email, r.phone, r.whatsapp, *keys, devices, r.partner_id, list(r.purchased), json.dumps(r.profile),
-                seal(secret, r.id, 0, None), r.said_at,
+                seal(secret.newest, r.id, 0, None), r.said_at,
             ))  # fmt: skip
 
 
@@ -124,7 +125,7 @@ def _device(device: Device) -> dict[str, Any]:
     return {"token": device.token, "platform": device.platform, "permission": device.permission}
 
 
-def _key(secret: bytes, kind: str, address: str | None) -> bytes | None:
+def _key(secret: KeyRing, kind: str, address: str | None) -> bytes | None:
     return address_key(secret, kind, address) if address else None
 
 
@@ -257,7 +258,7 @@ WHERE id = %(id)s
 """
 
 
-def erase(connection: Connection, secret: bytes, recipient_id: str, actor: str, now: datetime) -> bool:
+def erase(connection: Connection, secret: KeyRing, recipient_id: str, actor: str, now: datetime) -> bool:
     """Erase a person: addresses, profile, devices, birth date, variables of messages, and inbound messages. False where this was
     done before.
 
