@@ -47,9 +47,8 @@ def _print(status: RotationStatus, as_json: bool) -> None:
     lines = [(key.name, key.introduced_at.isoformat(), "writes" if key is newest else "reads") for key in status.keys]
     rows("", ("key", "introduced", "use"), lines)
     if not status.is_finished:
-        out.print(
-            f"{newest.rekeyed:,} of {status.recipients:,} recipients re-keyed: `dispatcher keys rotate` goes on", markup=False
-        )
+        done = f"{newest.rekeyed:,} of {status.recipients:,} recipients re-keyed"
+        out.print(f"{done}: `dispatcher keys rotate` goes on", markup=False)
     elif len(status.keys) > 1:
         out.print("all recipients are under the newest key; the former keys are still needed for", markup=False)
         out.print("  old links, the chains of consent events, and", markup=False)

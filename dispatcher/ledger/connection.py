@@ -52,7 +52,7 @@ def open_pool(
     database_url: str,
     size_max: int = 4,
     wait_seconds_max: float = 10.0,
-    name: str = "dispatcher",
+    name: str = "ledger",
     admit: Callable[[Connection], None] | None = None,
 ) -> Pool:
     """A pool of autocommit connections in the role of workers. It opens on first use, and checks a connection before lending it.

@@ -34,11 +34,8 @@ def status(services: Services) -> RotationStatus:
     """How far the rotation is."""
     with lend(services.pool) as connection:
         keys = tuple(secret_keys.known_keys(connection))
-        return RotationStatus(
-            keys,
-            address_keys.recipients_total(connection),
-            address_keys.suppressions_of_unknown(connection) if len(keys) > 1 else 0,
-        )
+        unknown = address_keys.suppressions_of_unknown(connection) if len(keys) > 1 else 0
+        return RotationStatus(keys, address_keys.recipients_total(connection), unknown)
 
 
 def rotate(services: Services, progress: Callable[[int], None]) -> None:
