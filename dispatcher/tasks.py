@@ -183,7 +183,7 @@ _prepared: list[Future[Services]] = []  # in a worker's child, one: made beside 
 def services() -> Services:
     """The services of this process, made at first use: database connections cannot cross a fork."""
     if not hasattr(_per_thread, "services"):
-        _per_thread.services = _prepared_services() or bootstrap.services(any_policy=True)
+        _per_thread.services = _prepared_services() or bootstrap.services()
     container: Services = _per_thread.services
     return container
 
@@ -224,7 +224,7 @@ def _make_services(prepared: Future[Services]) -> None:
     """Make the services, and exclude them from garbage collection: each walk over templates and SDKs takes 0.1 s, which delays a
     trigger. The objects of a task have hardly any cycles, so the collector runs rarely."""
     try:
-        made = bootstrap.services(any_policy=True)
+        made = bootstrap.services()
         gc.collect()
         gc.freeze()
         gc.set_threshold(*COLLECT_AFTER)

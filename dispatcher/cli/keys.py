@@ -20,7 +20,7 @@ def rotate(as_json: Json = False) -> None:
     cut_off = bootstrap.introduce_key()
     if cut_off:
         err.print(f"{plural(cut_off, 'connection')} of processes without the new key cut off: start these with the new key")
-    services = bootstrap.services(any_policy=True)
+    services = bootstrap.services()
     with progress("re-keying", key_rotation.status(services).recipients) as (bar, task):
         key_rotation.rotate(services, lambda done: bar.update(task, completed=done))
     _print(key_rotation.status(services), as_json)
@@ -29,7 +29,7 @@ def rotate(as_json: Json = False) -> None:
 @app.command("status")
 def show_status(as_json: Json = False) -> None:
     """Show the keys that the ledger was written with, and how many recipients are under the newest one."""
-    _print(key_rotation.status(bootstrap.services(any_policy=True)), as_json)
+    _print(key_rotation.status(bootstrap.services()), as_json)
 
 
 def _print(status: RotationStatus, as_json: bool) -> None:

@@ -16,7 +16,7 @@ app = typer.Typer(help="Show which policy is in force, and put another one in fo
 @app.command()
 def show(as_json: Json = False) -> None:
     """Show the digest of the policy in force, and of the one of this process. Exit 1 where they differ."""
-    services = bootstrap.services(any_policy=True)
+    services = bootstrap.services()
     current = policy_in_force.find(services)
     assert current is not None  # noqa: S101  the first start puts one in force
     ours = services.policy.digest

@@ -107,7 +107,7 @@ def _prepare_ledger(settings: Settings, database_url: str, say: Say, until: thre
     while not until.is_set():
         try:
             migrate_once(database_url)
-            return _check_keys_and_policy(settings, database_url, say)
+            return check_keys_and_policy(settings, database_url, say)
         except KeyMismatch:
             raise
         except LedgerUnavailable as error:
@@ -116,7 +116,7 @@ def _prepare_ledger(settings: Settings, database_url: str, say: Say, until: thre
     return None
 
 
-def _check_keys_and_policy(settings: Settings, database_url: str, say: Say) -> None:
+def check_keys_and_policy(settings: Settings, database_url: str, say: Say) -> None:
     """Put the policy in force, with an embedded database: all processes that use it are started here, with this policy. With a
     database of your own there may be others, so somebody has to adopt the policy.
     """

@@ -41,7 +41,7 @@ def check_all() -> list[CheckResult]:
     bound = f"nothing leaves later than {settings.send_deadline_seconds:g} s after its claim; a claim is lost after"
     results.append(CheckResult("claims", ok=True, says=f"{bound} {settings.lease_seconds:g} s"))
     try:
-        services = bootstrap.services(any_policy=True)
+        services = bootstrap.services()
     except InvalidPolicy as error:
         return [*results, *(CheckResult("policy", ok=False, says=str(fault)) for fault in error.faults)]
     except InvalidTemplates as error:

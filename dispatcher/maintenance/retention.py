@@ -13,7 +13,7 @@ from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.consent import recipients
 from dispatcher.ledger.inbound import inbound_messages
-from dispatcher.ledger.maintenance import retention
+from dispatcher.ledger.maintenance import policies, retention
 from dispatcher.policy import Policy, Term
 from dispatcher.runtime.services import Services
 
@@ -113,7 +113,12 @@ def _backlog(connection: Connection, policy: Policy, now: datetime, data: Retent
 
 
 def clear(services: Services, steps_max: int = STEPS_MAX) -> Iterator[ClearResult]:
-    """Clear what is due, class by class, with at most so many steps for each. Yields what was cleared."""
+    """Clear what is due, class by class, with at most so many steps for each. Yields what was cleared.
+
+    Raises `PolicyNotInForce` where this process was started with another policy, which may have other terms.
+    """
+    with lend(services.pool) as connection:
+        policies.require_in_force(connection, services.policy.digest)
     for data in CLASSES:
         before = data.kept_for(services.policy).before(services.clock())
         with lend(services.pool) as connection:

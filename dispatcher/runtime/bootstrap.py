@@ -130,12 +130,11 @@ def adopt_policy(actor: str) -> tuple[str | None, str]:
     return before.digest if before else None, rules.digest
 
 
-def services(connections_max: int = CONNECTIONS_MAX, *, any_policy: bool = False) -> Services:
-    """The services of this process. With `any_policy` also where its policy is not the one in force: for processes that do more
-    than decide, such as the web application, which must hear opt-outs.
+def services(connections_max: int = CONNECTIONS_MAX) -> Services:
+    """The services of this process. Its policy need not be the one in force: what decides by it looks for itself, and an opt-out is
+    recorded under any policy.
 
-    Raises `InvalidSettings`, `InvalidPolicy`, `InvalidTemplates`, `EngineError`, `KeyMismatch`, `LedgerUnavailable`,
-    `PolicyNotInForce`.
+    Raises `InvalidSettings`, `InvalidPolicy`, `InvalidTemplates`, `EngineError`, `KeyMismatch`, `LedgerUnavailable`.
     """
     config, rules, catalog, text = examine()
     database_url = admit(config)
@@ -149,8 +148,6 @@ def services(connections_max: int = CONNECTIONS_MAX, *, any_policy: bool = False
     with lend(pool) as connection:
         policies.store_policy(connection, rules.digest, text)
         policies.adopt(connection, rules.digest, policies.FIRST_START, utc_now(), only_first=True)
-        if not any_policy:
-            policies.require_in_force(connection, rules.digest)
         partitions.create_ahead(connection, utc_now())
     set_alert_sink(alert_sink(pool, utc_now))
     return Services(

@@ -20,7 +20,7 @@ def app() -> FastAPI:
 
     try:
         keys = read_keys(bootstrap.settings().api_keys)
-        services = bootstrap.services(CONNECTIONS_MAX, any_policy=True)  # an opt-out is heard under any policy
+        services = bootstrap.services(CONNECTIONS_MAX)
     except bootstrap.UNFIT as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(2) from None
