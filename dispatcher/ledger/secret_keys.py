@@ -88,7 +88,7 @@ def _require_all(secret: KeyRing, known: Sequence[KnownKey]) -> None:
         names = " and ".join(key.name for key in missing)
         raise KeyMismatch(
             f"DISPATCHER_SECRET_KEY lacks the key {names} that this ledger was written with"
-            f" (it has {' and '.join(map(short, sorted(ours)))}): add it after the newest key, separated by a comma{NEEDED}"
+            f" (it has {' and '.join(map(short, sorted(ours)))}): add it after the newest key{NEEDED}"
         )
 
 
