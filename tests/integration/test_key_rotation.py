@@ -206,6 +206,21 @@ def test_a_bounce_of_a_message_under_the_old_key_bans_the_address_of_its_new_own
     assert (banned(new, "anna"), banned(new, "ben")) == (set(), {"email"})
 
 
+def test_a_delivery_of_a_message_under_the_old_key_ends_the_soft_bounces(old: Services, new: Services, database: str) -> None:
+    add_people(old, person("anna", 1))
+    campaign(old, "anna", channel="email")
+    with lend(old.pool) as connection:
+        ref = str(messages.of_campaign(connection, "spring", "anna")[0].ref)
+        key = address_key(old.secret, "email", "anna@example.org")
+        connection.execute("INSERT INTO misses VALUES (%s, 'email', '4.2.2', 'm', %s)", (key, old.clock()))
+    introduce(database, NEW, OLD)
+    add_people(new, person("anna", 1))  # moves the address; its messages come later
+    provider_events.keep(new, [Event("sendgrid", "e-1", Channel.EMAIL, EventKind.DELIVERED, new.clock(), ref)])
+    provider_events.settle_some(new, lambda _: None)
+    with lend(new.pool) as connection:
+        assert connection.execute("SELECT count(*) FROM misses").fetchone() == (0,)
+
+
 def test_an_event_that_was_read_before_the_address_moved_finds_the_new_key(old: Services, new: Services, database: str) -> None:
     add_people(old, person("anna", 1))
     introduce(database, NEW, OLD)
@@ -243,6 +258,9 @@ def test_a_second_rotation_leads_from_every_key(old: Services, new: Services, da
     ban(old, Channel.EMAIL, "nobody@example.org")
     introduce(database, NEW, OLD)
     ban(new, Channel.SMS, SHARED)  # only this address is under the second key when the third comes
+    with lend(new.pool) as connection:  # a ban under two keys, as after a race
+        twice = address_key(new.secret, "email", "nobody@example.org")
+        suppressions.suppress(connection, Channel.EMAIL, twice, "bounced", "tests", new.clock())
     introduce(database, THIRD, NEW, OLD)
     third = with_keys(old, THIRD, NEW, OLD)
     assert banned(third, "anna") == {"sms"}
