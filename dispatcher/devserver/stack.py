@@ -10,17 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from channels.http_adapter import utc_now
 from dispatcher.devserver import supervisor
 from dispatcher.devserver.supervisor import ChildCommand, Say, Supervisor, engines_kept, silent, supervised
 from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.errors import KeyMismatch, LedgerUnavailable
 from dispatcher.embedded import Engines, engines
-from dispatcher.ledger import secret_keys
-from dispatcher.ledger.connection import connect_once
-from dispatcher.ledger.maintenance import policies
-from dispatcher.runtime import bootstrap
-from dispatcher.runtime.bootstrap import migrate_once
+from dispatcher.runtime.bootstrap import check_keys_and_policy, migrate_once
 from dispatcher.runtime.settings import Settings
 from dispatcher.web.api_keys import local_key
 
@@ -114,22 +109,6 @@ def _prepare_ledger(settings: Settings, database_url: str, say: Say, until: thre
             say(str(error))
             until.wait(1.0)
     return None
-
-
-def check_keys_and_policy(settings: Settings, database_url: str, say: Say) -> None:
-    """Put the policy in force, with an embedded database: all processes that use it are started here, with this policy. With a
-    database of your own there may be others, so somebody has to adopt the policy.
-    """
-    policy, text = bootstrap.policy(settings)
-    with connect_once(database_url) as connection:
-        secret_keys.admit(connection, KeyRing.parse(settings.secret_key))
-        policies.store_policy(connection, policy.digest, text)
-        is_alone = settings.database_url is None
-        before = policies.adopt(connection, policy.digest, "dispatcher up", utc_now(), only_first=not is_alone)
-        if not is_alone:
-            policies.require_in_force(connection, policy.digest)
-    if is_alone and before is not None and before.digest != policy.digest:
-        say(f"the policy has changed: {policy.digest[:12]} is in force now, instead of {before.digest[:12]}")
 
 
 def _uses_sandbox(settings: Settings) -> bool:

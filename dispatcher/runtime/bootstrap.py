@@ -6,7 +6,7 @@ import atexit
 import os
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -128,6 +128,24 @@ def adopt_policy(actor: str) -> tuple[str | None, str]:
         policies.store_policy(connection, rules.digest, text)
         before = policies.adopt(connection, rules.digest, actor, utc_now())
     return before.digest if before else None, rules.digest
+
+
+def check_keys_and_policy(config: Settings, database_url: str, say: Callable[[str], None]) -> None:
+    """What `dispatcher up` checks before it starts anything. With an embedded database, it puts its policy in force: all processes that
+    use it are started there. With a database of your own there may be others, so somebody has to adopt the policy.
+
+    Raises `InvalidPolicy`, `KeyMismatch`, `LedgerUnavailable`, `PolicyNotInForce`.
+    """
+    rules, text = policy(config)
+    with connect_once(database_url) as connection:
+        secret_keys.admit(connection, KeyRing.parse(config.secret_key))
+        policies.store_policy(connection, rules.digest, text)
+        is_alone = config.database_url is None
+        before = policies.adopt(connection, rules.digest, "dispatcher up", utc_now(), only_first=not is_alone)
+        if not is_alone:
+            policies.require_in_force(connection, rules.digest)
+    if is_alone and before is not None and before.digest != rules.digest:
+        say(f"the policy has changed: {rules.digest[:12]} is in force now, instead of {before.digest[:12]}")
 
 
 def services(connections_max: int = CONNECTIONS_MAX) -> Services:

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 
 from dispatcher.campaigns.submission import submit, validation_context
-from dispatcher.devserver.stack import check_keys_and_policy
 from dispatcher.domain.errors import PolicyNotInForce
 from dispatcher.intake.campaign import parse_campaign
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.maintenance import alerts, policies
 from dispatcher.maintenance.policy_in_force import NOT_IN_FORCE, PolicyWatch, find
 from dispatcher.policy import parse
+from dispatcher.runtime.bootstrap import check_keys_and_policy
 from dispatcher.runtime.services import Services
 from dispatcher.runtime.settings import Settings
 from tests.support.command import SECRET

@@ -281,7 +281,7 @@ def test_sandbox_keys_verify_webhooks_until_real_ones_are_set(valid: Environ, tm
     }
 
 
-def test_a_ring_of_secret_keys_is_read_from_the_variable_and_from_the_file(valid: Environ, tmp_path: Path) -> None:
+def test_a_ring_of_secret_keys_is_read_from_variable_and_file(valid: Environ, tmp_path: Path) -> None:
     new, old = "n" * 40, "o" * 40
     assert load(valid | {"DISPATCHER_SECRET_KEY": f"{new},{old}"}).secret_key == f"{new},{old}"
     home = tmp_path / "home"
