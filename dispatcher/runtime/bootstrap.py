@@ -131,8 +131,8 @@ def adopt_policy(actor: str) -> tuple[str | None, str]:
 
 
 def check_keys_and_policy(config: Settings, database_url: str, say: Callable[[str], None]) -> None:
-    """What `dispatcher up` checks before it starts anything. With an embedded database, it puts its policy in force: all processes that
-    use it are started there. With a database of your own there may be others, so somebody has to adopt the policy.
+    """What `dispatcher up` checks before it starts anything. With an embedded database, it puts its policy in force: it starts all
+    processes that use it. With a database of your own there may be others, so somebody has to adopt the policy.
 
     Raises `InvalidPolicy`, `KeyMismatch`, `LedgerUnavailable`, `PolicyNotInForce`.
     """
