@@ -187,7 +187,7 @@ def _check_configuration(**_: object) -> None:
     """Name everything that is wrong at once and do not start, instead of failing task after task."""
     try:
         bootstrap.examine()
-    except bootstrap.UNFIT as error:
+    except bootstrap.CONFIGURATION_ERRORS as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(2) from None
 
@@ -233,8 +233,8 @@ def publish(dues: Iterable[DueChunk]) -> None:
         if due.priority is None:
             send_trigger.apply_async((due.period, due.number), priority=LAST if due.is_repeat else FIRST)
         else:
-            level = _level(due.priority, due.ahead)
-            send_chunk.apply_async((due.period, due.number), priority=LAST if due.is_repeat and not due.ahead else level)
+            priority = LAST if due.is_repeat and not due.ahead else _broker_priority(due.priority, due.ahead)
+            send_chunk.apply_async((due.period, due.number), priority=priority)
 
 
 def lane_depths() -> LaneDepths:
@@ -255,14 +255,14 @@ def _depth(connection: Any, lane: str) -> int:
         return 0
 
 
-def _level(priority: int, ahead: bool) -> int:
+def _broker_priority(priority: int, ahead: bool) -> int:
     """One of the broker's ten priorities: two neighbours of ours share a pair, and within a pair what is ahead goes first."""
     return priority // 2 * 2 + (not ahead)
 
 
 def _is_ahead(task: Task) -> bool:
-    level = (task.request.delivery_info or {}).get("priority")
-    return level is not None and level % 2 == 0
+    broker_priority = (task.request.delivery_info or {}).get("priority")
+    return broker_priority is not None and broker_priority % 2 == 0
 
 
 def publish_events() -> None:

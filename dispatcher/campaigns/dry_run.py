@@ -80,7 +80,7 @@ def dry_run(services: Services, submission: Submission, as_of: datetime | None =
         ensure_period(connection, period)
         try:
             with connection.transaction():
-                no = lifecycle.create(connection, f"{submission.id}?rehearsal", spec, period, services.clock()) or 0
+                no = lifecycle.create(connection, f"{submission.id}?dry-run", spec, period, services.clock()) or 0
                 loader = AudienceLoader(connection, no, period, spec, services.clock())
                 load_audience(loader, submission, lambda _: None)
                 pending = PendingSends()

@@ -55,13 +55,13 @@ def up(
             settings, os.environ, workers or default_workers(), FLOWER_PORT if flower else None, say=_say, until=stop_requested
         ) as program,
     ):
-        out.print(f"API, webhooks, console   {program.places.web}/console")
+        out.print(f"API, webhooks, console   {program.urls.web}/console")
         if program.key:
             out.print(f"key for both             {program.key}")
-        if program.places.sandbox:
-            out.print(f"sandbox inbox            {program.places.sandbox}")
-        if program.places.flower:
-            out.print(f"Flower                   {program.places.flower}")
+        if program.urls.sandbox:
+            out.print(f"sandbox inbox            {program.urls.sandbox}")
+        if program.urls.flower:
+            out.print(f"Flower                   {program.urls.flower}")
         out.print(f"logs                     {settings.home / 'log'}\nCtrl-C stops it.")
         program.processes.watch(stop_requested)
         out.print("stopping: workers finish their tasks …")

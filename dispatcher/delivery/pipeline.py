@@ -1,4 +1,4 @@
-"""The steps of a chunk: gather, decide, render, claim, send, conclude, settle. Read `work` from top to bottom.
+"""The steps of a chunk: gather, decide, render, claim, send, conclude, settle. Read `process_batch` from top to bottom.
 
 A worker may be killed, frozen or cut off after any line. Before the claim commits nothing has happened. After it, each hand-off
 first looks whether the claim's deadline has passed (`hand_off`), and only who names the claim's number may settle (`settlement`).
@@ -67,7 +67,7 @@ def run_chunk(services: Services, period: int, number: int) -> Chunk | None:
             candidates = claims.gather(connection, chunk, rows, caps_since(services, chunk))
         changed: set[int] = set()
         for batch in batches(candidates, services.engine.batch(chunk.spec.channels)):
-            claim = work(services, chunk, batch, stopped)
+            claim = process_batch(services, chunk, batch, stopped)
             if claim.gate is CampaignGate.SHUT or services.seconds() >= end:
                 return chunk
             changed |= claim.changed
@@ -94,7 +94,7 @@ def batches(candidates: Sequence[Candidate], size: int) -> Iterator[list[Candida
         yield batch
 
 
-def work(services: Services, chunk: Chunk, batch: Sequence[Candidate], stopped: dict[Channel, str]) -> Claim:
+def process_batch(services: Services, chunk: Chunk, batch: Sequence[Candidate], stopped: dict[Channel, str]) -> Claim:
     """Take one batch through all steps. No connection is held during provider calls. Adds channels that stop to `stopped`."""
     prepared = prepare_all(services, chunk, batch, stopped)
     entries, since, approval = [item.entry for item in prepared], caps_since(services, chunk), _trigger_approval(services, chunk)

@@ -37,7 +37,7 @@ class RunningStack:
 
     processes: Supervisor
     engines: Engines
-    places: StackUrls
+    urls: StackUrls
     environ: Mapping[str, str]  # for commands that work on the same data
     key: str | None = field(repr=False)  # for API and console on this machine only; None where API keys are configured
 
@@ -70,11 +70,11 @@ def run_stack(
         if settings.api_keys is None and settings.database_url is None:
             key, keys = local_key(settings.secret_key.encode(), settings.home)
             shared["DISPATCHER_API_KEYS"] = str(keys)
-        places = _places(settings, flower_port)
+        urls = _urls(settings, flower_port)
         commands = _commands(settings, workers, flower_port, nice)
         with supervised(commands, settings.home / "log", {**environ, **shared}, say) as children:
             children.await_ready(until=until)
-            yield RunningStack(children, joined, places, shared, key)
+            yield RunningStack(children, joined, urls, shared, key)
 
 
 def _commands(settings: Settings, workers: int, flower_port: int | None, nice: int) -> Sequence[ChildCommand]:
@@ -111,7 +111,7 @@ def _uses_sandbox(settings: Settings) -> bool:
     return "sandbox" in settings.providers.values()
 
 
-def _places(settings: Settings, flower_port: int | None) -> StackUrls:
+def _urls(settings: Settings, flower_port: int | None) -> StackUrls:
     return StackUrls(
         web=settings.public_url.rstrip("/"),
         sandbox=settings.sandbox_url if _uses_sandbox(settings) else None,

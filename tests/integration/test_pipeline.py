@@ -463,14 +463,14 @@ def test_a_campaign_whose_audience_breaks_off_is_not_there_at_all(services: Serv
         assert lifecycle.find(connection, "spring") is None
 
 
-def test_a_rehearsal_counts_as_the_campaign_would_and_leaves_nothing(services: Services) -> None:
+def test_a_dry_run_counts_as_the_campaign_would_and_leaves_nothing(services: Services) -> None:
     add_people(services, person("c-1", 1), person("c-2", 2, offers={"own": "none"}))
     rows = [{"recipient": recipient_id, "data": OFFER} for recipient_id in ("c-1", "c-2", "c-1")]
     form = {"id": "spring", "template": "loan_offer", "channels": ["email"], "audience": rows}
-    rehearsal = dry_run.dry_run(services, parse_campaign(form, submission.validation_context(services)))
-    assert rehearsal.audience == 3
-    assert rehearsal.states == {"sendable": 1, "refused": 2}
-    assert rehearsal.reasons == {"choice_none": 1, "duplicate": 1}
+    result = dry_run.dry_run(services, parse_campaign(form, submission.validation_context(services)))
+    assert result.audience == 3
+    assert result.states == {"sendable": 1, "refused": 2}
+    assert result.reasons == {"choice_none": 1, "duplicate": 1}
     assert not outbox(services).sent
     with lend(services.pool) as connection:
         assert not lifecycle.newest(connection, 10)

@@ -144,7 +144,7 @@ def test_what_twilio_never_took_fails_after_three_lookups(setup: ReconciliationS
         assert setup.pass_(seconds) == 1
     failed = setup.message(name)
     assert (failed.state, failed.reason, failed.receipt) == (State.FAILED, "not_taken", None)
-    assert [(news.provider, news.kind, news.code) for news in failed.news] == [("twilio", "failed", "not_taken")]
+    assert [(report.provider, report.kind, report.code) for report in failed.reports] == [("twilio", "failed", "not_taken")]
     work(setup.services)
     assert (setup.message(name, 1).channel, setup.message(name, 1).state) == (Channel.EMAIL, State.ACCEPTED)
     assert setup.sandbox.counts() | {"events": 0} == {"total": 1, "email": 1, "sms": 0, "whatsapp": 0, "push": 0, "events": 0}
@@ -189,13 +189,13 @@ def test_a_provider_that_is_away_is_asked_later(setup: ReconciliationSetup) -> N
     assert setup.message(str(sent.campaign_id)).state is State.DELIVERED
 
 
-def test_mail_is_settled_by_news_with_our_id_and_a_push_by_a_person_only(setup: ReconciliationSetup) -> None:
+def test_mail_is_settled_by_an_event_with_our_id_and_a_push_by_a_person_only(setup: ReconciliationSetup) -> None:
     mail = setup.send("email", {"provider": "sendgrid", "next": 1, "taken": True})
     push = setup.send("push", {"provider": "fcm", "next": 1, "taken": True})
     assert setup.pass_(121) == 2
     assert setup.listed() == [(str(mail.ref), False), (str(push.ref), False)]
-    news = {"event": "processed", "sg_event_id": "e-1", "message_id": str(mail.ref), "sg_message_id": "x-1.recvd", "timestamp": 1}
-    provider_events.keep(setup.services, sendgrid_events(news, now=setup.clock()))
+    event = {"event": "processed", "sg_event_id": "e-1", "message_id": str(mail.ref), "sg_message_id": "x-1.recvd", "timestamp": 1}
+    provider_events.keep(setup.services, sendgrid_events(event, now=setup.clock()))
     setup.pass_(1)
     found = setup.message(str(mail.campaign_id))
     assert (found.state, found.receipt, found.reason) == (State.ACCEPTED, "x-1", None)
@@ -207,8 +207,8 @@ def test_mail_is_settled_by_news_with_our_id_and_a_push_by_a_person_only(setup: 
     assert not reconciliation.settle_by_hand(setup.services, push.ref, True, "desk 8")
     assert not reconciliation.settle_by_hand(setup.services, mail.ref, False, "desk 8")
     setup.pass_(1)
-    told = setup.message(str(push.campaign_id))
-    assert (told.state, told.reason, told.news[0].provider, told.news[0].extra) == (
+    settled = setup.message(str(push.campaign_id))
+    assert (settled.state, settled.reason, settled.reports[0].provider, settled.reports[0].extra) == (
         State.FAILED,
         "by_hand",
         "person",
@@ -221,11 +221,11 @@ def test_mail_is_settled_by_news_with_our_id_and_a_push_by_a_person_only(setup: 
 def find_with(setup: ReconciliationSetup, code: str, *kinds: EventKind) -> None:
     """Twilio knows the message, and of a failure."""
     (trace,) = told(look_up(setup.services.providers[Channel.SMS], "+32470000001", setup.clock() - timedelta(minutes=1)))
-    news = tuple(replace(trace.events[0], id=f"x{number}", kind=kind, code=code) for number, kind in enumerate(kinds))
+    events = tuple(replace(trace.events[0], id=f"x{number}", kind=kind, code=code) for number, kind in enumerate(kinds))
     with lend(setup.services.pool) as connection:
         doubt = unresolved.take(connection, setup.clock() + timedelta(hours=1))
         assert doubt is not None
-        reconciliation.conclude(connection, doubt, "twilio", replace(trace, events=news), setup.clock())
+        reconciliation.conclude(connection, doubt, "twilio", replace(trace, events=events), setup.clock())
     setup.pass_(1)
 
 

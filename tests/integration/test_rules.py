@@ -169,16 +169,16 @@ def test_a_rolling_window_frees_a_place_and_old_reservations_are_dropped(service
         assert connection.execute("SELECT at FROM cap_reservations").fetchall() == [(clock.now - timedelta(seconds=1),)]
 
 
-def test_a_rehearsal_sees_what_was_sent_and_reserves_nothing(services: Services) -> None:
+def test_a_dry_run_sees_what_was_sent_and_reserves_nothing(services: Services) -> None:
     services = capped(services, replace(ONE_A_DAY, maximum=2))
     add_people(services, person("c-1", 1), person("c-2", 2))
     submit(services, ["c-1"])
     work(services)
     every = form(["c-1", "c-2"], "summer", route="all", channels=["email", "push", "sms"])
     for _ in range(2):
-        rehearsal = dry_run.dry_run(services, parse_campaign(every, submission.validation_context(services)))
-        assert rehearsal.states == {"sendable": 2}
-        assert rehearsal.channels == {"email": 2, "push": 1}
+        result = dry_run.dry_run(services, parse_campaign(every, submission.validation_context(services)))
+        assert result.states == {"sendable": 2}
+        assert result.channels == {"email": 2, "push": 1}
 
 
 # -- fallback legs -----------------------------------------------------------------------------------------------------
@@ -711,17 +711,17 @@ def test_two_workers_and_a_couple_in_two_chunks_make_one_message(services: Servi
     assert states(services) == {"accepted": 1, "refused": 1}
 
 
-def test_a_rehearsal_counts_households_across_chunks(services: Services) -> None:
+def test_a_dry_run_counts_households_across_chunks(services: Services) -> None:
     couple(services)
     asked = form(["c-1", "c-3", "c-2"], one_per_household=True, rate_per_second=1)
-    rehearsal = dry_run.dry_run(services, parse_campaign(asked, submission.validation_context(services)))
-    assert (rehearsal.states, rehearsal.reasons) == ({"sendable": 2, "refused": 1}, {"household": 1})
+    result = dry_run.dry_run(services, parse_campaign(asked, submission.validation_context(services)))
+    assert (result.states, result.reasons) == ({"sendable": 2, "refused": 1}, {"household": 1})
 
 
-# -- a rehearsal of the past -------------------------------------------------------------------------------------------
+# -- a dry run of the past -------------------------------------------------------------------------------------------
 
 
-def test_a_rehearsal_as_of_the_past_knows_what_had_been_said_and_sent_by_then(services: Services, clock: Clock) -> None:
+def test_a_dry_run_as_of_the_past_knows_what_had_been_said_and_sent_by_then(services: Services, clock: Clock) -> None:
     services = capped(services, ONE_A_DAY)
     add_people(services, person("c-1", 1), person("c-2", 2))
     clock.pass_(HOUR)

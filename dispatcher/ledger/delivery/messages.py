@@ -61,7 +61,7 @@ class Message:
     accepted_at: datetime | None
     updated_at: datetime | None
     decision: Mapping[str, Any]
-    news: tuple[DeliveryReport, ...]
+    reports: tuple[DeliveryReport, ...]
 
 
 # Retention deletes the job of a message long before the message.
@@ -122,7 +122,7 @@ def _message(connection: Connection, row: Mapping[str, Any]) -> Message:
         accepted_at=row["accepted_at"],
         updated_at=row["updated_at"],
         decision=row["decision"],
-        news=tuple(DeliveryReport(**report) for report in reports),
+        reports=tuple(DeliveryReport(**report) for report in reports),
     )
 
 
