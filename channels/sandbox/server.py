@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import signal
 import ssl
 import sys
@@ -122,5 +123,14 @@ def _url(host: str, port: int, tls: ssl.SSLContext | None) -> str:
 
 def announce(url: str) -> None:
     """Print the URL in one line on standard output; a parent process can wait for it."""
-    sys.stdout.write(f"sandbox ready at {url}\n")
+    _print_line(f"sandbox ready at {url}")
+
+
+def announce_json(event: str, **details: str) -> None:
+    """Print an event as one line of JSON on standard output."""
+    _print_line(json.dumps({"event": event, **details}))
+
+
+def _print_line(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
     sys.stdout.flush()

@@ -33,7 +33,7 @@ from dispatcher.delivery import messages
 from dispatcher.delivery.approval_check import DIGEST_SHOWN
 from dispatcher.demo.delivery_checker import DeliveryChecker
 from dispatcher.demo.sample_customers import customers
-from dispatcher.devserver.stack import FLOWER_PORT, RunningStack, default_workers, free_port, run_stack
+from dispatcher.devserver.stack import RunningStack, default_workers, free_flower_port, free_port, run_stack
 from dispatcher.devserver.supervisor import stop_signals
 from dispatcher.domain.message import State
 from dispatcher.domain.message_id import MessageId
@@ -78,7 +78,7 @@ def run(recipients: int, keep: bool, quiet: bool) -> dict[str, Any]:
         _prepare_environment(home, recipients)
         err.print("starting PostgreSQL, Valkey, workers, the providers' sandbox and the web app …")
         settings = bootstrap.settings()
-        with run_stack(settings, os.environ, default_workers(), FLOWER_PORT if keep else None) as program:
+        with run_stack(settings, os.environ, default_workers(), free_flower_port() if keep else None) as program:
             os.environ.update(program.environ)
             bootstrap.settings.cache_clear()
             report = _run_steps(program, recipients, quiet)

@@ -12,6 +12,7 @@ stage by stage: first those that bring work, then those that do it, last those t
 from __future__ import annotations
 
 import ctypes
+import errno
 import math
 import os
 import signal
@@ -20,12 +21,15 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import FrameType
+
+import psutil
 
 from dispatcher.embedded import EngineError, Engines
 
@@ -51,6 +55,18 @@ class ProcessError(Exception):
     """A child did not become ready; the message names it and its log."""
 
 
+class PortError(ProcessError):
+    """A child cannot listen on its port; the message names both, and what to change."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListenPort:
+    """A TCP port of this machine that a child listens on. `remedy` tells a person how to choose another one."""
+
+    number: int
+    remedy: str
+
+
 @dataclass(frozen=True, slots=True)
 class ChildCommand:
     """One child: what to run, and how. Stages stop in ascending order; children of one stage stop together."""
@@ -60,7 +76,8 @@ class ChildCommand:
     stage: int
     stop_seconds_max: float = 15.0
     nice: int = 0
-    ready: Callable[[], bool] | None = None  # None: ready once started
+    port: ListenPort | None = None
+    ready: Callable[[int], bool] | None = None  # is given the process id; None: ready once started
 
 
 @dataclass(slots=True)
@@ -71,7 +88,12 @@ class ChildProcess:
     process: subprocess.Popen[bytes]
     started_at: float
     crashes: int = 0
-    again_at: float | None = None  # it crashed, and is restarted at this time
+    restart_at: float | None = None  # it crashed, and is restarted at this time
+
+    def is_ready(self) -> bool:
+        """Whether it runs and its command's own check passes."""
+        check = self.command.ready
+        return check is None or (self.process.poll() is None and check(self.process.pid))
 
 
 @dataclass(slots=True)
@@ -97,34 +119,52 @@ class Supervisor:
 
         Raises `ProcessError` when one is not ready in `seconds`, or ends `STARTS_MAX` times before it is ready.
         """
-        deadline = self.clock() + seconds
-        for child in self.children.values():
-            ready, remind_at = child.command.ready, self.clock() + REMIND_SECONDS
-            while ready is not None and not ready():
-                if until is not None and until.is_set():
-                    return
-                self.restart_ended()
+        now = self.clock()
+        deadline, remind_at = now + seconds, now + REMIND_SECONDS
+        while unready := [child for child in self.children.values() if not child.is_ready()]:
+            if until is not None and until.is_set():
+                return
+            self.restart_ended()
+            for child in unready:
                 if child.crashes >= STARTS_MAX or self.clock() > deadline:
-                    code = child.process.poll()
-                    what = "is not ready" if code is None else f"ended with {code}"
-                    raise ProcessError(f"{child.command.name} {what}; see {self.log(child.command.name)}")
-                if self.clock() > remind_at:
+                    raise self._start_error(child)
+            if self.clock() > remind_at:
+                for child in unready:
                     self.say(f"{child.command.name} is still starting; see {self.log(child.command.name)}")
-                    remind_at += REMIND_SECONDS
-                time.sleep(PAUSE_SECONDS / 4)
+                remind_at += REMIND_SECONDS
+            time.sleep(PAUSE_SECONDS / 4)
 
     def restart_ended(self) -> None:
-        """Restart children that have ended: at once the first time, then after 1, 2, 4 … seconds."""
+        """Restart children that have ended: at once the first time, then after 1, 2, 4 … seconds.
+
+        A child whose port another program took meanwhile waits until it is free.
+        """
         for child in self.children.values():
             now = self.clock()
-            if child.again_at is None and child.process.poll() is not None:
+            if child.restart_at is None and child.process.poll() is not None:
                 child.crashes = 0 if now - child.started_at > STEADY_SECONDS else child.crashes
-                wait = min(BACKOFF_SECONDS_MAX, 2.0 ** (child.crashes - 1) if child.crashes else 0.0)
-                child.again_at = now + wait
-                child.crashes += 1
-                self.say(f"{child.command.name} ended with {child.process.returncode}; it starts again {_after(wait)}")
-            if child.again_at is not None and now >= child.again_at:
-                child.process, child.started_at, child.again_at = self._open(child.command), now, None
+                again = self._schedule_restart(child, now)
+                self.say(f"{child.command.name} ended with {child.process.returncode}; it starts again {again}")
+            if child.restart_at is None or now < child.restart_at:
+                continue
+            if (fault := port_fault(child.command)) is not None:
+                self.say(f"{fault}; the next attempt is {self._schedule_restart(child, now)}")
+            else:
+                child.process, child.started_at, child.restart_at = self._open(child.command), now, None
+
+    def _schedule_restart(self, child: ChildProcess, now: float) -> str:
+        wait = min(BACKOFF_SECONDS_MAX, 2.0 ** (child.crashes - 1) if child.crashes else 0.0)
+        child.restart_at = now + wait
+        child.crashes += 1
+        return f"in {wait:.0f} s" if wait else "now"
+
+    def _start_error(self, child: ChildProcess) -> ProcessError:
+        name, code = child.command.name, child.process.poll()
+        if code is None:
+            return ProcessError(f"{name} is not ready; see {self.log(name)}")
+        if (fault := port_fault(child.command)) is not None:
+            return PortError(fault)
+        return ProcessError(f"{name} ended with {code}; see {self.log(name)}")
 
     def watch(self, until: threading.Event) -> None:
         """Restart what ends, until `until` is set."""
@@ -232,30 +272,73 @@ def beat() -> ChildCommand:
 
 
 def flower(port: int) -> ChildCommand:
-    """Celery's dashboard, on this machine only."""
-    return ChildCommand("flower", (*_celery(), "flower", "--address=127.0.0.1", f"--port={port}"), SOURCES)
+    """Celery's dashboard, on this machine only. Nothing waits for it, because nothing needs it."""
+    argv = (*_celery(), "flower", "--address=127.0.0.1", f"--port={port}")
+    return ChildCommand("flower", argv, SOURCES, port=ListenPort(port, "start with --no-flower"))
 
 
 def web(host: str, port: int) -> ChildCommand:
     """API, webhooks, preference centre and console."""
     where = ("--host", host, "--port", str(port), "--no-access-log")  # an access log would hold unsubscribe tokens
     argv = (sys.executable, "-m", "uvicorn", "--factory", "dispatcher.web:app", *where)
-    return ChildCommand("web", argv, SOURCES, ready=partial(_listens, port))
+    remedy = "set DISPATCHER_PUBLIC_URL to a URL with another port"
+    return ChildCommand("web", argv, SOURCES, port=ListenPort(port, remedy), ready=partial(_listens, port))
 
 
 def sandbox(port: int, state: Path, public_url: str) -> ChildCommand:
     """The doubles of all providers, which report to our webhooks. Stops last, because workers may still be sending."""
     options = ("--port", str(port), "--state", str(state), "--dispatcher", public_url)
     argv = (sys.executable, "-m", "channels.sandbox", *options)
-    return ChildCommand("sandbox", argv, SERVERS, ready=partial(_listens, port))
+    remedy = "set DISPATCHER_SANDBOX_URL to a URL with another port"
+    return ChildCommand("sandbox", argv, SERVERS, port=ListenPort(port, remedy), ready=partial(_listens, port))
 
 
-def _listens(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
-    except OSError:
-        return False
-    return True
+def _listens(port: int, pid: int) -> bool:
+    """Whether this process itself listens on the port. A connection would succeed too where another program listens."""
+    with suppress(psutil.Error):
+        sockets = psutil.Process(pid).net_connections("tcp")
+        return any(each.status == psutil.CONN_LISTEN and each.laddr.port == port for each in sockets)
+    return False
+
+
+# -- ports -------------------------------------------------------------------------------------------------------------
+
+
+def check_ports(commands: Sequence[ChildCommand]) -> None:
+    """Raise `PortError` where a port cannot be listened on, or two children have the same; one line for each."""
+    numbers = Counter(command.port.number for command in commands if command.port is not None)
+    faults = [
+        f"port {command.port.number} of {command.name} is the port of another part too: {command.port.remedy}"
+        if command.port is not None and numbers[command.port.number] > 1
+        else port_fault(command)
+        for command in commands
+    ]
+    if found := [fault for fault in faults if fault is not None]:
+        raise PortError("\n".join(found))
+
+
+def port_fault(command: ChildCommand) -> str | None:
+    """Why this child cannot listen on its port now, and what to change; None where it can."""
+    if command.port is None:
+        return None
+    number = command.port.number
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # closed connections of an earlier run do not count
+        try:
+            probe.bind(("127.0.0.1", number))
+        except OSError as error:
+            why = f"is used by {_listener(number)}" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
+            return f"port {number} of {command.name} {why}: end that program, or {command.port.remedy}"
+    return None
+
+
+def _listener(port: int) -> str:
+    """The program that listens on a port, as far as this user may see it."""
+    with suppress(psutil.Error):
+        for each in psutil.net_connections("tcp"):
+            if each.status == psutil.CONN_LISTEN and each.laddr.port == port and each.pid is not None:
+                return f"{psutil.Process(each.pid).name()} (process {each.pid})"
+    return "another program"
 
 
 def _celery() -> tuple[str, ...]:
@@ -266,10 +349,6 @@ def _in_child(nice: int) -> None:
     if _prctl is not None:
         _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     os.nice(nice)
-
-
-def _after(seconds: float) -> str:
-    return f"in {seconds:.0f} s" if seconds else "now"
 
 
 def _end(process: subprocess.Popen[bytes], seconds: float) -> None:

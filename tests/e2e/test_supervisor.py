@@ -4,15 +4,34 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
-from dispatcher.devserver.supervisor import SERVERS, SOURCES, WORKERS, ChildCommand, ProcessError, stop_signals, supervised
+from dispatcher.devserver.stack import free_port
+from dispatcher.devserver.supervisor import (
+    SERVERS,
+    SOURCES,
+    WORKERS,
+    ChildCommand,
+    PortError,
+    ProcessError,
+    beat,
+    check_ports,
+    flower,
+    sandbox,
+    stop_signals,
+    supervised,
+    web,
+)
 from dispatcher.embedded.daemon import wait_until
 
 CALM = "import time; print('up', flush=True); time.sleep(600)"
@@ -64,7 +83,7 @@ def test_who_crashes_comes_back_at_once_and_then_ever_later(tmp_path: Path) -> N
         for _ in range(7):
             child.process.wait()
             processes.restart_ended()
-            waits.append(0.0 if child.again_at is None else child.again_at - now)
+            waits.append(0.0 if child.restart_at is None else child.restart_at - now)
             now += waits[-1]
             processes.restart_ended()
         assert waits == [0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0]
@@ -75,7 +94,7 @@ def test_who_crashes_comes_back_at_once_and_then_ever_later(tmp_path: Path) -> N
 
 
 def test_a_child_that_ends_before_it_is_ready_is_named_with_its_log(tmp_path: Path) -> None:
-    command = ChildCommand("web", (sys.executable, "-c", "raise SystemExit(3)"), SOURCES, ready=lambda: False)
+    command = ChildCommand("web", (sys.executable, "-c", "raise SystemExit(3)"), SOURCES, ready=lambda _pid: False)
     with (
         supervised([command], tmp_path, os.environ) as processes,
         pytest.raises(ProcessError, match=r"web ended with 3; see .*web\.log"),
@@ -86,7 +105,7 @@ def test_a_child_that_ends_before_it_is_ready_is_named_with_its_log(tmp_path: Pa
 def test_who_needs_long_to_start_is_waited_for_and_somebody_hears_of_it(tmp_path: Path) -> None:
     now, said_lines = 0.0, list[str]()
 
-    def ready() -> bool:
+    def ready(_pid: int) -> bool:
         nonlocal now
         now += 20.0
         return now > 200
@@ -102,7 +121,7 @@ def test_who_ends_before_it_is_ready_starts_again(tmp_path: Path) -> None:
     counter = tmp_path / "starts"
     program = "import sys; open(sys.argv[1], 'a').write('.'); len(open(sys.argv[1]).read()) < 3 and sys.exit(1); " + CALM
     argv = (sys.executable, "-c", program, str(counter))
-    command = ChildCommand("web", argv, SOURCES, ready=lambda: counter.exists() and len(counter.read_text()) == 3)
+    command = ChildCommand("web", argv, SOURCES, ready=lambda _pid: counter.exists() and len(counter.read_text()) == 3)
     with supervised([command], tmp_path, os.environ) as processes:
         processes.await_ready(seconds=30)
         assert processes.children["web"].crashes == 2
@@ -138,3 +157,75 @@ with supervised([ChildCommand("calm", (sys.executable, "-c", sys.argv[2]), 0)], 
     parent.kill()
     parent.communicate()
     assert wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, seconds=10)
+
+
+# -- ports -------------------------------------------------------------------------------------------------------------
+
+LISTENER = """
+import socket, sys, time
+server = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+time.sleep(600)
+"""
+
+
+@contextmanager
+def foreign_listener(port: int = 0) -> Iterator[int]:
+    """Another program that listens on a port: this test."""
+    with socket.create_server(("127.0.0.1", port)) as server:
+        yield server.getsockname()[1]
+
+
+def web_on(port: int, *argv: str) -> ChildCommand:
+    """The web application, or another program in its place."""
+    command = web("127.0.0.1", port)
+    return replace(command, argv=argv or command.argv)
+
+
+def test_a_port_in_use_is_reported_with_the_part_and_the_setting() -> None:
+    with foreign_listener() as first, foreign_listener() as second:
+        with pytest.raises(PortError) as caught:
+            check_ports([beat(), web_on(first), flower(second)])
+        web_line, flower_line = str(caught.value).splitlines()
+        assert web_line.startswith(f"port {first} of web is used by ")
+        assert f"(process {os.getpid()})" in web_line
+        assert web_line.endswith(": end that program, or set DISPATCHER_PUBLIC_URL to a URL with another port")
+        assert flower_line.startswith(f"port {second} of flower is used by ")
+        assert flower_line.endswith("or start with --no-flower")
+    check_ports([beat(), web_on(first), flower(second)])
+
+
+def test_two_parts_cannot_have_one_port(tmp_path: Path) -> None:
+    port = free_port()
+    with pytest.raises(PortError, match=rf"port {port} of web is the port of another part too: set DISPATCHER_PUBLIC_URL"):
+        check_ports([web_on(port), sandbox(port, tmp_path, "http://127.0.0.1")])
+
+
+def test_a_foreign_listener_does_not_make_a_child_ready(tmp_path: Path) -> None:
+    with foreign_listener() as port:
+        running = web_on(port, sys.executable, "-c", CALM)
+        with supervised([running], tmp_path, os.environ) as processes:
+            assert said(processes.log("web"))
+            with pytest.raises(ProcessError, match="web is not ready"):
+                processes.await_ready(seconds=0.3)
+        ending = web_on(port, sys.executable, "-c", "raise SystemExit(1)")
+        with supervised([ending], tmp_path, os.environ) as processes, pytest.raises(PortError, match=f"port {port} of web is used"):
+            processes.await_ready(seconds=1.0)
+
+
+def test_a_child_whose_port_is_taken_after_its_end_waits_until_it_is_free(tmp_path: Path) -> None:
+    port, lines = free_port(), list[str]()
+    command = web_on(port, sys.executable, "-c", LISTENER, str(port))
+    with supervised([command], tmp_path, os.environ, lines.append) as processes:
+        processes.await_ready(seconds=30)
+        child = processes.children["web"]
+        child.process.kill()
+        child.process.wait()
+        with foreign_listener(port):
+            processes.restart_ended()
+            assert child.process.poll() == -signal.SIGKILL, "it was not started"
+            assert not child.is_ready()
+        assert lines[0] == "web ended with -9; it starts again now"
+        assert lines[1].startswith(f"port {port} of web is used by ")
+        assert lines[1].endswith("; the next attempt is in 1 s")
+        processes.await_ready(seconds=30)
+        assert child.is_ready()
