@@ -66,7 +66,7 @@ def up(
         if as_json:
             print_json_line({"event": "started", "web": program.urls.web, **started})
         else:
-            _print_started(started)
+            print_started(started)
         program.processes.watch(stop_requested)
         if as_json:
             print_json_line({"event": "stopping"})
@@ -85,7 +85,8 @@ STARTED_LABELS = {
 }
 
 
-def _print_started(started: Mapping[str, str | None]) -> None:
+def print_started(started: Mapping[str, str | None]) -> None:
+    """Print where everything is, for people."""
     for name, value in started.items():
         if value:
             out.print(f"{STARTED_LABELS[name]:<25}{value}", markup=False)
