@@ -49,6 +49,10 @@ class Up:
             return bool(answer.status == 200) and len(self.children()) == len(LANES) + 3
         return False
 
+    def says(self, text: str, times: int) -> bool:
+        """Whether it has reported this so often."""
+        return self.output.read_text().count(text) == times
+
     def engines(self) -> list[psutil.Process | None]:
         """The engines' servers."""
         return [postgres.server(self.home / "postgres"), valkey.server(self.home / "valkey")]
@@ -97,7 +101,8 @@ def test_what_is_killed_comes_back_and_while_idle_it_costs_nothing(up: Up) -> No
         if round_number:  # the engines alone, and then everything
             for child, *_ in families:
                 child.kill()
-        assert wait_until(lambda: None not in up.engines() and up.is_ready(), 120), up.output.read_text()
+        restarts = partial(up.says, "valkey ended; it is started again", round_number + 1)
+        assert wait_until(lambda: restarts() and None not in up.engines() and up.is_ready(), 120), up.output.read_text()
         if round_number:
             leftovers = [process for family in families for process in family]
             assert wait_until(partial(_have_ended, leftovers), 30), leftovers
