@@ -22,7 +22,7 @@ from channels.base import Channel, Content, Email, MergedEmail, Provider
 from channels.http import HttpRequest, HttpResponse, HttpTransport, TransportError
 from channels.providers.fcm import Fcm
 from channels.providers.sendgrid import SendGrid
-from channels.providers.twilio import TwilioSms, TwilioWhatsApp
+from channels.providers.twilio import TwilioAccount, TwilioSms, TwilioWhatsApp
 from dispatcher import content
 from dispatcher.campaigns import scheduler
 from dispatcher.content import Catalog
@@ -109,12 +109,13 @@ class RecordingTransport(HttpTransport):
 
 def _adapters(bench: BenchEnvironment, http: HttpTransport, mails_per_request: int) -> dict[Channel, Provider]:
     """The adapters as `bootstrap` makes them, with the given transport."""
-    account, token, number = (os.environ[f"TWILIO_{name}"] for name in ("ACCOUNT_SID", "AUTH_TOKEN", "SMS_SENDER"))
+    sid, token, number = (os.environ[f"TWILIO_{name}"] for name in ("ACCOUNT_SID", "AUTH_TOKEN", "SMS_SENDER"))
+    account = TwilioAccount(sid, token, number, number, bench.sink)
     callback = f"{bench.services.public_url}/webhooks/twilio/status"
     return {
         Channel.EMAIL: SendGrid("SG.sink", http, bench.sink, mails_per_request=mails_per_request),
-        Channel.SMS: TwilioSms(account, token, number, http, bench.sink, callback),
-        Channel.WHATSAPP: TwilioWhatsApp(account, token, number, http, bench.sink, callback),
+        Channel.SMS: TwilioSms(account, http, callback),
+        Channel.WHATSAPP: TwilioWhatsApp(account, http, callback),
         Channel.PUSH: Fcm(os.environ["GOOGLE_APPLICATION_CREDENTIALS"], http, bench.sink),
     }
 

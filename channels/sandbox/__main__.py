@@ -14,14 +14,15 @@ from channels.sandbox.control import set_profile
 from channels.sandbox.keys import write_certificate
 from channels.sandbox.profiles import PROFILES
 from channels.sandbox.server import announce, announce_json, serve
-from channels.sandbox.state import SandboxState
+from channels.sandbox.state import SandboxState, make_state
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line and serve. Returns 2 if the port or the state folder cannot be used."""
     options = _parser().parse_args(arguments)
 
-    def prepare(state: SandboxState) -> None:
+    def make() -> SandboxState:
+        state = make_state(options.state, seed=options.seed)
         endpoints = f"{options.dispatcher.rstrip('/')}/webhooks" if options.dispatcher else ""
         state.events.settings = replace(
             state.events.settings,
@@ -30,15 +31,14 @@ def main(arguments: list[str] | None = None) -> int:
             telnyx_inbound_url=options.telnyx_inbound or (endpoints and f"{endpoints}/telnyx"),
         )
         set_profile(state, options.profile)
+        return state
 
     try:
         serve(
-            host=options.host,
-            port=options.port,
-            state_folder=options.state,
-            seed=options.seed,
+            make,
+            options.host,
+            options.port,
             ssl_context=_tls(options.tls) if options.tls else None,
-            prepare=prepare,
             ready=_announce_ready_as_json if options.json else announce,
         )
     except (OSError, DamagedLogError) as fault:

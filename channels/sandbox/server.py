@@ -47,16 +47,13 @@ async def _run(
 
 
 def serve(
-    *,
-    host: str = "127.0.0.1",
-    port: int = 0,
-    state_folder: Path | None = None,
-    seed: int = 0,
+    make: Callable[[], SandboxState],
+    host: str,
+    port: int,
     ssl_context: ssl.SSLContext | None = None,
-    prepare: Callable[[SandboxState], None] = lambda _state: None,
     ready: Callable[[str], None] = lambda _url: None,
 ) -> None:
-    """Serve until SIGINT or SIGTERM. `prepare` may change the state before; `ready` is called with the URL when the server listens.
+    """Serve until SIGINT or SIGTERM. `make` makes the state; `ready` is called with the URL when the server listens.
 
     Raises OSError if the port is in use.
     """
@@ -65,9 +62,7 @@ def serve(
         stop, loop = asyncio.Event(), asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
-        state = make_state(state_folder, seed=seed)
-        prepare(state)
-        await _run(state, host, port, ssl_context, lambda bound: ready(_url(host, bound, ssl_context)), stop)
+        await _run(make(), host, port, ssl_context, lambda bound: ready(_url(host, bound, ssl_context)), stop)
 
     gc.set_threshold(100_000, 50, 100)  # hardly any reference cycles here; searching for them often costs a tenth of the time
     asyncio.run(main())

@@ -17,7 +17,7 @@ from channels.base import Channel, Provider
 from channels.http import HttpTransport
 from channels.providers.fcm import Fcm
 from channels.providers.sendgrid import SendGrid
-from channels.providers.twilio import Twilio
+from channels.providers.twilio import Twilio, TwilioAccount
 from channels.sandbox import SandboxClient, running
 from dispatcher.policy import parse, shipped
 from tests.support.services import make_services
@@ -29,10 +29,9 @@ def adapters(sandbox: SandboxClient, folder: Path) -> dict[Channel, Provider]:
     http = HttpTransport(concurrency=50)
     account = str(sandbox.service_account(folder / "account.json"))
     callback = f"{sandbox.url}/callback"  # carries the message id into the log; no statuses are asked for
-    phones = {
-        channel: Twilio(channel, "AC" + "5" * 32, "token", "+32460000000", http, sandbox.url, callback)
-        for channel in (Channel.SMS, Channel.WHATSAPP)
-    }
+    number = "+32460000000"
+    twilio = TwilioAccount("AC" + "5" * 32, "token", number, number, sandbox.url)
+    phones = {channel: Twilio(channel, twilio, http, callback) for channel in (Channel.SMS, Channel.WHATSAPP)}
     return {Channel.EMAIL: SendGrid("SG.sandbox", http, sandbox.url), Channel.PUSH: Fcm(account, http, sandbox.url), **phones}
 
 

@@ -101,8 +101,9 @@ def test_what_is_killed_comes_back_and_while_idle_it_costs_nothing(up: Up) -> No
         if round_number:  # the engines alone, and then everything
             for child, *_ in families:
                 child.kill()
-        restarts = partial(up.says, "valkey ended; it is started again", round_number + 1)
-        assert wait_until(lambda: restarts() and None not in up.engines() and up.is_ready(), 120), up.output.read_text()
+        restarted = partial(up.says, "valkey ended; it is started again", round_number + 1)
+        assert wait_until(restarted, 120), up.output.read_text()
+        assert wait_until(lambda: None not in up.engines() and up.is_ready(), 120), up.output.read_text()
         if round_number:
             leftovers = [process for family in families for process in family]
             assert wait_until(partial(_have_ended, leftovers), 30), leftovers

@@ -20,7 +20,7 @@ from channels.lookup import look_up
 from channels.providers.fcm import Fcm
 from channels.providers.outbox import Outbox
 from channels.providers.sendgrid import SendGrid
-from channels.providers.twilio import LIST_SIZE, Twilio, TwilioSms, TwilioWhatsApp
+from channels.providers.twilio import LIST_SIZE, TwilioSms, TwilioWhatsApp
 from channels.resilience.circuit_breaker import CircuitBreaker
 from channels.resilience.failover import Failover, FailoverRoute
 from channels.sandbox import SandboxClient, running, write_service_account
@@ -40,7 +40,7 @@ from dispatcher.ledger.delivery.messages import Message
 from dispatcher.ledger.maintenance.metrics import metrics
 from dispatcher.runtime.services import Services
 from tests.support.http_servers import http_server
-from tests.support.provider_cases import ACCOUNT, SENDER, as_json
+from tests.support.provider_cases import ACCOUNT, SENDER, as_json, twilio_account
 from tests.support.services import Clock, add_people, make_services, person, work
 from tests.support.signed_webhooks import sendgrid_events
 
@@ -93,8 +93,8 @@ def setup(database: str, tmp_path: Path) -> Iterator[ReconciliationSetup]:
     clock, http = Clock(datetime.now(UTC)), HttpTransport(timeout_seconds=2)
     with running() as sandbox, make_services(database, clock) as services:
         providers: dict[Channel, Provider] = {
-            Channel.SMS: CircuitBreaker(TwilioSms(ACCOUNT, "token", SENDER, http, sandbox.url), clock),
-            Channel.WHATSAPP: CircuitBreaker(TwilioWhatsApp(ACCOUNT, "token", SENDER, http, sandbox.url), clock),
+            Channel.SMS: CircuitBreaker(TwilioSms(twilio_account(sandbox.url), http), clock),
+            Channel.WHATSAPP: CircuitBreaker(TwilioWhatsApp(twilio_account(sandbox.url), http), clock),
             Channel.EMAIL: SendGrid("SG.key", http, sandbox.url),
             Channel.PUSH: Fcm(str(write_service_account(tmp_path / "account.json", sandbox.url)), http, sandbox.url),
         }
@@ -302,7 +302,7 @@ def asked(*pages: Any, sender: str = SENDER, hours: float = 2.5) -> tuple[list[P
     """What the adapter reads in these pages, and the requests that it made."""
     with http_server(lambda _, number: as_json(200, pages[number - 1])) as server:
         http = HttpTransport(timeout_seconds=2)
-        adapter = TwilioSms(ACCOUNT, "token", sender, http, f"http://127.0.0.1:{server.port}")
+        adapter = TwilioSms(twilio_account(f"http://127.0.0.1:{server.port}", sender), http)
         found = look_up(adapter, "+32470000001", NOON - timedelta(hours=hours))
         http.close()
     return found, [f"{request.method} {request.path}" for request in server.arrived]
@@ -350,7 +350,7 @@ def test_an_answer_that_can_not_be_read_to_its_end_is_no_answer() -> None:
 def test_every_provider_of_a_channel_must_tell() -> None:
     with http_server(lambda _, __: as_json(200, {"messages": [row(0)]})) as server:
         http = HttpTransport(timeout_seconds=2)
-        adapter = Twilio(Channel.SMS, ACCOUNT, "token", SENDER, http, f"http://127.0.0.1:{server.port}")
+        adapter = TwilioSms(twilio_account(f"http://127.0.0.1:{server.port}"), http)
         since = NOON - timedelta(hours=1)
         two = Failover([FailoverRoute(adapter, 1.0), FailoverRoute(adapter, 0.0)], lambda: 0.0)
         assert [trace.receipt for trace in told(look_up(two, "+32470000001", since))] == ["SM0", "SM0"]
