@@ -105,9 +105,9 @@ def check(as_json: Json = False) -> None:
     """Check configuration, database, broker, providers, templates and policy. A stopped channel that passes sends again."""
     results = check_all()
     if as_json:
-        print_json([{"what": result.what, "ok": result.ok, "says": result.says} for result in results])
+        print_json([{"what": result.what, "ok": result.ok, "says": result.detail} for result in results])
     else:
-        rows("", ("", "what", "result"), [("✓" if result.ok else "✗", result.what, result.says) for result in results])
+        rows("", ("", "what", "result"), [("✓" if result.ok else "✗", result.what, result.detail) for result in results])
     if not all(result.ok for result in results):
         raise typer.Exit(REFUSED)
 
