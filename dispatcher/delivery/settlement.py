@@ -62,7 +62,7 @@ def conclude_all(
 
 
 def settle(services: Services, entity: str, claim_number: int, concluded: Sequence[SendResult]) -> None:
-    """Write the outcomes. Receipts must not get lost, so a ledger that is away is tried again for a while.
+    """Write the outcomes. Receipts must not get lost, so writing is repeated for a while where the ledger is unavailable.
 
     A repetition is safe: what the first try committed has left the claim, so the second finds nothing of it.
     """

@@ -19,7 +19,7 @@ from dispatcher.runtime.settings import Settings
 from dispatcher.web.api_keys import local_key
 
 FLOWER_PORT = 5555
-CAMPAIGN_NICE = 19  # a trigger must not wait for a large campaign: it goes first where both need a processor
+CAMPAIGN_NICE = 19  # lowest priority: a trigger must not wait for a large campaign where both need a processor
 
 
 @dataclass(frozen=True, slots=True)

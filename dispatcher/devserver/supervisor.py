@@ -1,12 +1,12 @@
-"""The child processes of `demo` and `up`: start them, wait until they are ready, restart what crashed, stop them in order.
+"""The child processes of `demo` and `up`: start them, wait until they are ready, restart those that end, stop them in order.
 
     with engines_kept(engines, say), supervised(commands, log_folder, environ, say) as processes:
         processes.await_ready(until=stop_requested)
         processes.watch(until=stop_requested)
 
-Each child has a session of its own, so that a Ctrl-C in the terminal reaches only the parent. The parent then stops the children
-stage by stage: first those that bring work, then those that do it, last those that the workers need. If the parent is killed with
--9, Linux sends the children a SIGTERM in its place.
+Each child runs in its own session, so that a Ctrl-C in the terminal reaches only the parent. The parent then stops the children by
+stage: first those that create work, then the workers, last the servers that the workers need. If the parent is killed with -9,
+Linux sends each child a SIGTERM.
 """
 
 from __future__ import annotations
@@ -37,18 +37,17 @@ PR_SET_PDEATHSIG = 1
 _prctl = getattr(ctypes.CDLL(None), "prctl", None)  # Linux only
 
 BACKOFF_SECONDS_MAX = 30.0
-STARTS_MAX = 5  # a child that ends so often before it is ready will not become ready: its settings are wrong
-ENGINE_PAUSE_SECONDS = 1.0  # between two looks at the engines
-REMIND_SECONDS = 60.0  # how often to say that a child is still starting
-STEADY_SECONDS = 60.0  # a child that ran this long has recovered: its next crash counts as the first
-PAUSE_SECONDS = 0.2
+STARTS_MAX = 5  # a child that ends this often before it is ready never becomes ready: its settings are wrong
+ENGINE_PAUSE_SECONDS = 1.0  # between two checks of the engines
+REMIND_SECONDS = 60.0  # how often to report that a child is still starting
+STEADY_SECONDS = 60.0  # after this time the count of crashes starts again at zero
+PAUSE_SECONDS = 0.2  # between two checks of the children
 
-
-Say = Callable[[str], None]  # tells a person what happens
+Say = Callable[[str], None]  # reports to a person what happens
 
 
 def silent(_text: str) -> None:
-    """Tell nobody."""
+    """Report nothing."""
 
 
 class ProcessError(Exception):
@@ -82,13 +81,13 @@ class ChildCommand:
 
 @dataclass(slots=True)
 class ChildProcess:
-    """A running command. `crashes` counts those since it last ran for `STEADY_SECONDS`."""
+    """A running command. `crashes` counts its ends since it last ran for `STEADY_SECONDS`."""
 
     command: ChildCommand
     process: subprocess.Popen[bytes]
     started_at: float
     crashes: int = 0
-    restart_at: float | None = None  # it crashed, and is restarted at this time
+    restart_at: float | None = None  # set while it does not run
 
     def is_ready(self) -> bool:
         """Whether it runs and its command's own check passes."""
@@ -98,7 +97,7 @@ class ChildProcess:
 
 @dataclass(slots=True)
 class Supervisor:
-    """Children by name. `environ` is their environment; each writes to its own log."""
+    """The children, by name. `environ` is their environment; each writes its own log."""
 
     log_folder: Path
     environ: Mapping[str, str]
@@ -115,7 +114,7 @@ class Supervisor:
         return self.log_folder / f"{name}.log"
 
     def await_ready(self, seconds: float = math.inf, until: threading.Event | None = None) -> None:
-        """Return when all are ready, or `until` is set. Restarts what ends.
+        """Return when all are ready at the same time, or `until` is set. Restarts children that end.
 
         Raises `ProcessError` when one is not ready in `seconds`, or ends `STARTS_MAX` times before it is ready.
         """
@@ -167,12 +166,12 @@ class Supervisor:
         return ProcessError(f"{name} ended with {code}; see {self.log(name)}")
 
     def watch(self, until: threading.Event) -> None:
-        """Restart what ends, until `until` is set."""
+        """Restart children that end, until `until` is set."""
         while not until.wait(PAUSE_SECONDS):
             self.restart_ended()
 
     def stop(self) -> None:
-        """Stop stage by stage with SIGTERM (a Celery worker finishes its tasks first), and kill what does not end in time."""
+        """Stop the children by stage: SIGTERM, after which a Celery worker finishes its tasks, and SIGKILL after `stop_seconds_max`."""
         for stage in sorted({child.command.stage for child in self.children.values()}):
             stopping = [child for child in self.children.values() if child.command.stage == stage]
             for child in stopping:
@@ -191,14 +190,14 @@ class Supervisor:
                 stderr=subprocess.STDOUT,
                 env=dict(self.environ),
                 start_new_session=True,
-                preexec_fn=partial(_in_child, command.nice),  # noqa: PLW1509 - two system calls, looked up before the fork
+                preexec_fn=partial(_in_child, command.nice),  # noqa: PLW1509 - two system calls; the function was found before the fork
             )
 
 
 @contextmanager
 def engines_kept(engines: Engines, say: Say) -> Iterator[None]:
-    """Restart engines that end, as long as the block lasts and as often as it takes. In a thread: the recovery of a large database
-    must not delay the restart of a child."""
+    """Restart engines that end, as long as the block lasts. In a thread, because the recovery of a large database must not delay
+    the restart of a child."""
     end = threading.Event()
     thread = threading.Thread(target=_keep_engines, args=(engines, say, end), name="engines")
     thread.start()
@@ -225,7 +224,7 @@ def _keep_engines(engines: Engines, say: Say, end: threading.Event) -> None:
 def supervised(
     commands: Sequence[ChildCommand], log_folder: Path, environ: Mapping[str, str], say: Say = silent
 ) -> Iterator[Supervisor]:
-    """Run `commands`, started in their order, as long as the block lasts; stopped by stages, also when it raises."""
+    """Run `commands` as long as the block lasts. Starts them in their order, and stops them by stage, also after an error."""
     log_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     processes = Supervisor(log_folder, environ, say)
     try:
@@ -238,7 +237,7 @@ def supervised(
 
 @contextmanager
 def stop_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C or SIGTERM sets, instead of an interruption; the second one interrupts."""
+    """An event that the first Ctrl-C or SIGTERM sets. The second one raises KeyboardInterrupt."""
     stop_requested = threading.Event()
 
     def request(number: int, frame: FrameType | None) -> None:
@@ -256,18 +255,18 @@ def stop_signals() -> Iterator[threading.Event]:
 
 # -- commands of this program ------------------------------------------------------------------------------------------
 
-SOURCES, WORKERS, SERVERS = 0, 1, 2  # stages: what brings work, what does it, what the workers need until the end
+SOURCES, WORKERS, SERVERS = 0, 1, 2  # stages, in the order of stopping: they create work, do it, are needed by the workers
 
 
 def worker(name: str, lanes: Sequence[str], concurrency: int, nice: int = 0) -> ChildCommand:
     """A Celery worker. Its warm shutdown may last as long as the longest task."""
     options = ("--queues", ",".join(lanes), "--concurrency", str(concurrency), "--hostname", f"{name}@%h", "--loglevel", "INFO")
-    quiet = ("--without-gossip", "--without-mingle")  # these exchange messages between workers that we do not use
+    quiet = ("--without-gossip", "--without-mingle")  # we do not use the messages that workers exchange
     return ChildCommand(name, (*_celery(), "worker", *options, *quiet), WORKERS, stop_seconds_max=550.0, nice=nice)
 
 
 def beat() -> ChildCommand:
-    """Celery's scheduler; exactly one per installation. It needs no pid file: the engines' lock and the parent ensure that."""
+    """Celery's scheduler. There must be one per installation; the engines' lock and the parent ensure that, not a pid file."""
     return ChildCommand("beat", (*_celery(), "beat", "--pidfile", "", "--loglevel", "INFO"), SOURCES)
 
 
@@ -286,7 +285,7 @@ def web(host: str, port: int) -> ChildCommand:
 
 
 def sandbox(port: int, state: Path, public_url: str) -> ChildCommand:
-    """The doubles of all providers, which report to our webhooks. Stops last, because workers may still be sending."""
+    """The doubles of all providers, which call our webhooks. It stops last, because workers may still be sending."""
     options = ("--port", str(port), "--state", str(state), "--dispatcher", public_url)
     argv = (sys.executable, "-m", "channels.sandbox", *options)
     remedy = "set DISPATCHER_SANDBOX_URL to a URL with another port"
@@ -355,5 +354,5 @@ def _end(process: subprocess.Popen[bytes], seconds: float) -> None:
     try:
         process.wait(seconds)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)  # its session is its own: its children go with it
+        os.killpg(process.pid, signal.SIGKILL)  # it leads its own process group: its children are killed too
         process.wait()

@@ -299,7 +299,7 @@ def test_while_the_ledger_is_away_chunks_wait_on_the_broker_and_the_log_is_quiet
     assert messages_left == 20
     assert machine.balance() == {"accepted": 1}
     assert "Traceback" not in machine.log.read_text()
-    assert "the ledger is away" in machine.log.read_text()
+    assert "the ledger is unavailable" in machine.log.read_text()
 
 
 # A worker one of whose rules hangs, once, for longer than the soft time limit.

@@ -29,7 +29,7 @@ class DueChunk:
 
 @dataclass(frozen=True, slots=True)
 class LaneDepths:
-    """How many messages wait in a lane; None where the broker does not tell."""
+    """How many messages wait in each lane; None where that is unknown."""
 
     campaign: int | None = None
     transactional: int | None = None
@@ -139,7 +139,7 @@ def take_due(
     ]
 
 
-def is_in_hands(connection: Connection, period: int, number: int, since: datetime) -> bool:
+def needs_no_work(connection: Connection, period: int, number: int, since: datetime) -> bool:
     """Whether there is nothing to do for a message of this chunk: the chunk is done, or a worker claimed a part of it after it was
     published, and after `since`."""
     return (
