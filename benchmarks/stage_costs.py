@@ -231,7 +231,7 @@ def _batch(services: Services, chunk: Chunk, batch: Sequence[Candidate], seconds
     with lend(services.pool) as connection, _timed(seconds, "claim"):
         now, since = services.clock(), pipeline.caps_since(services, chunk)
         claim = claims.claim(connection, chunk, [item.entry for item in prepared], now, since)
-    assert len(claim.won) == len(batch)
+    assert len(claim.claimed) == len(batch)
     with _timed(seconds, "send"):
         deadline = services.seconds() + services.engine.send_deadline_seconds
         done = hand_off(services.providers, prepared, claim_window(services.pool, claim.number, deadline, services.seconds))

@@ -68,7 +68,7 @@ def run_chunk(services: Services, period: int, number: int) -> Chunk | None:
         changed: set[int] = set()
         for batch in batches(candidates, services.engine.batch(chunk.spec.channels)):
             claim = process_batch(services, chunk, batch, stopped)
-            if claim.gate is CampaignGate.SHUT or services.seconds() >= end:
+            if claim.gate is CampaignGate.CLOSED or services.seconds() >= end:
                 return chunk
             changed |= claim.changed
         if not changed:
@@ -101,10 +101,10 @@ def process_batch(services: Services, chunk: Chunk, batch: Sequence[Candidate], 
     deadline = services.seconds() + services.engine.send_deadline_seconds  # from before the claim, which may wait for locks
     with lend(services.pool) as connection:
         claim = claims.claim(connection, chunk, entries, services.clock(), since, approval)
-    won = [item for item in prepared if item.entry.candidate.ref in claim.won]
-    if won:
-        done = hand_off(services.providers, won, claim_window(services.pool, claim.number, deadline, services.seconds))
-        concluded = conclude_all(services, chunk.spec, won, done.results)
+    claimed = [item for item in prepared if item.entry.candidate.ref in claim.claimed]
+    if claimed:
+        done = hand_off(services.providers, claimed, claim_window(services.pool, claim.number, deadline, services.seconds))
+        concluded = conclude_all(services, chunk.spec, claimed, done.results)
         settle(services, chunk.spec.entity, claim.number, concluded)
         stopped |= {item.channel: item.outcome.reason or "" for item in concluded if item.outcome.stop_channel}
         if done.interruption is not None:

@@ -44,12 +44,12 @@ class SendResult:
 
 
 def conclude_all(
-    services: Services, spec: Spec, won: Sequence[PreparedMessage], results: Mapping[str, list[tuple[Outbound, Result]]]
+    services: Services, spec: Spec, claimed: Sequence[PreparedMessage], results: Mapping[str, list[tuple[Outbound, Result]]]
 ) -> list[SendResult]:
     """The outcome of each message from the provider's results."""
     now = services.clock()
     concluded = []
-    for item in won:
+    for item in claimed:
         candidate, channel = item.entry.candidate, item.entry.channel
         assert channel is not None  # noqa: S101  a claimed entry has one
         answers = results[str(candidate.ref)]

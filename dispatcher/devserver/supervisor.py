@@ -171,7 +171,7 @@ class Supervisor:
             self.restart_ended()
 
     def stop(self) -> None:
-        """Stop the children by stage: SIGTERM, after which a Celery worker finishes its tasks, and SIGKILL after `stop_seconds_max`."""
+        """Stop the children by stage: SIGTERM, on which a Celery worker finishes its tasks, then SIGKILL."""
         for stage in sorted({child.command.stage for child in self.children.values()}):
             stopping = [child for child in self.children.values() if child.command.stage == stage]
             for child in stopping:

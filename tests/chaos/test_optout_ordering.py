@@ -1,4 +1,4 @@
-"""An opt-out and a claim have an order: nothing is claimed after a no, on any channel, whoever works at the same time."""
+"""An opt-out and a claim have an order: nothing is claimed after an opt-out, on any channel, with any number of workers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_nothing_is_claimed_after_an_opt_out_has_committed(database: str, tmp_pa
     with ExitStack() as stack:
         sandbox = stack.enter_context(running())
         sandbox.set_events(twilio_statuses=False)
-        houses = [
+        services_of_workers = [
             replace(
                 stack.enter_context(make_services(database)),
                 policy=policy,
@@ -50,7 +50,7 @@ def test_nothing_is_claimed_after_an_opt_out_has_committed(database: str, tmp_pa
             )
             for _ in range(3)
         ]
-        shown = race_optouts(houses, sandbox, people=80, rng=random.Random(seed))
+        shown = race_optouts(services_of_workers, sandbox, people=80, rng=random.Random(seed))
     sys.stdout.write(f"{shown}\n")
     assert shown.late_claims == 0
     assert shown.refused > 0  # the opt-outs came in time for some …

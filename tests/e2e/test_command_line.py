@@ -93,7 +93,7 @@ def work(services: Services | None = None) -> None:
     """What a worker would do now."""
     services = services or bootstrap.services()
     with lend(services.pool) as connection:
-        connection.execute("UPDATE chunks SET touched_at = NULL")  # the broker's copy of these orders is nobody's here
+        connection.execute("UPDATE chunks SET touched_at = NULL")  # no worker takes the messages on the broker here
     dues = scheduler.due_chunks(services)
     for due in dues:
         chunk = run_chunk(services, due.period, due.number)
@@ -176,7 +176,7 @@ def test_choices_are_recorded_acknowledged_outranked_and_proved(dispatcher: Disp
         assert connection.execute("SELECT count(*) FROM triggers WHERE key LIKE 'ack:%'").fetchone() == (1,)
 
     before = dispatcher("preferences", "show", "c-1", "--as-of", earlier, "--json").json
-    assert before["choices"] == []  # said by then, but not yet on record with us
+    assert before["choices"] == []  # made by then, but recorded later
     assert dispatcher("preferences", "show", "c-1", "--as-of", "2026-11-23T09:00:00").code == 2  # which nine o'clock?
     history = dispatcher("preferences", "history", "c-1", "--json").json["history"]
     assert (history[-1]["subject"], history[-1]["old_value"], history[-1]["new_value"]) == ("channel:email", "on", "off")

@@ -1,4 +1,4 @@
-"""Supervision of child processes: ready, mended, stopped in order, and never left behind."""
+"""Supervision of child processes: they get ready, are restarted, stop in order, and none outlives its parent."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ from dispatcher.devserver.supervisor import (
 )
 from dispatcher.embedded.daemon import wait_until
 
-CALM = "import time; print('up', flush=True); time.sleep(600)"
-# Ends when asked, and says when; the order of stops is read from one file.
-POLITE = """
+SLEEPS = "import time; print('up', flush=True); time.sleep(600)"
+# Ends on SIGTERM, and records that in a file; all write to one file, which shows their order.
+ENDS_ON_SIGTERM = """
 import signal, sys, time
 def end(*_):
     open(sys.argv[2], "a").write(sys.argv[1] + "\\n")
@@ -45,7 +45,7 @@ signal.signal(signal.SIGTERM, end)
 print("up", flush=True)
 time.sleep(600)
 """
-DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
+IGNORES_SIGTERM = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
 
 
 def python(name: str, program: str, *arguments: object, stage: int = WORKERS, stop_seconds_max: float = 20.0) -> ChildCommand:
@@ -58,22 +58,22 @@ def said(log: Path, words: str = "up") -> bool:
 
 def test_children_stop_stage_by_stage(tmp_path: Path) -> None:
     order = tmp_path / "order"
-    commands = [python(str(stage), POLITE, stage, order, stage=stage) for stage in (SERVERS, WORKERS, SOURCES)]
+    commands = [python(str(stage), ENDS_ON_SIGTERM, stage, order, stage=stage) for stage in (SERVERS, WORKERS, SOURCES)]
     with supervised(commands, tmp_path, os.environ) as processes:
         assert all(said(processes.log(command.name)) for command in commands)
     assert order.read_text().split() == ["0", "1", "2"]
 
 
-def test_who_does_not_listen_is_killed_with_all_his_children(tmp_path: Path) -> None:
-    program = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {CALM!r}]); {DEAF}"
-    with supervised([python("deaf", program, stop_seconds_max=0.5)], tmp_path, os.environ) as processes:
-        assert wait_until(lambda: processes.log("deaf").exists() and processes.log("deaf").read_text().count("up") == 2, 30)
-        family = psutil.Process(processes.children["deaf"].process.pid)
+def test_a_child_that_ignores_sigterm_is_killed_with_its_children(tmp_path: Path) -> None:
+    program = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {SLEEPS!r}]); {IGNORES_SIGTERM}"
+    with supervised([python("ignores", program, stop_seconds_max=0.5)], tmp_path, os.environ) as processes:
+        assert wait_until(lambda: processes.log("ignores").exists() and processes.log("ignores").read_text().count("up") == 2, 30)
+        family = psutil.Process(processes.children["ignores"].process.pid)
         members = [family, *family.children()]
     assert wait_until(lambda: all(not p.is_running() or p.status() == psutil.STATUS_ZOMBIE for p in members), 10)
 
 
-def test_who_crashes_comes_back_at_once_and_then_ever_later(tmp_path: Path) -> None:
+def test_restarts_back_off(tmp_path: Path) -> None:
     now = 0.0
     with supervised([python("weak", "raise SystemExit(3)")], tmp_path, os.environ) as processes:
         processes.clock = lambda: now
@@ -102,7 +102,7 @@ def test_a_child_that_ends_before_it_is_ready_is_named_with_its_log(tmp_path: Pa
         processes.await_ready(seconds=30)
 
 
-def test_who_needs_long_to_start_is_waited_for_and_somebody_hears_of_it(tmp_path: Path) -> None:
+def test_a_slow_start_is_waited_for_and_reported(tmp_path: Path) -> None:
     now, said_lines = 0.0, list[str]()
 
     def ready(_pid: int) -> bool:
@@ -110,16 +110,16 @@ def test_who_needs_long_to_start_is_waited_for_and_somebody_hears_of_it(tmp_path
         now += 20.0
         return now > 200
 
-    command = ChildCommand("web", (sys.executable, "-c", CALM), SOURCES, ready=ready)
+    command = ChildCommand("web", (sys.executable, "-c", SLEEPS), SOURCES, ready=ready)
     with supervised([command], tmp_path, os.environ, said_lines.append) as processes:
         processes.clock = lambda: now
         processes.await_ready()
     assert said_lines == [f"web is still starting; see {tmp_path / 'web.log'}"] * 3
 
 
-def test_who_ends_before_it_is_ready_starts_again(tmp_path: Path) -> None:
+def test_a_child_that_ends_before_it_is_ready_starts_again(tmp_path: Path) -> None:
     counter = tmp_path / "starts"
-    program = "import sys; open(sys.argv[1], 'a').write('.'); len(open(sys.argv[1]).read()) < 3 and sys.exit(1); " + CALM
+    program = "import sys; open(sys.argv[1], 'a').write('.'); len(open(sys.argv[1]).read()) < 3 and sys.exit(1); " + SLEEPS
     argv = (sys.executable, "-c", program, str(counter))
     command = ChildCommand("web", argv, SOURCES, ready=lambda _pid: counter.exists() and len(counter.read_text()) == 3)
     with supervised([command], tmp_path, os.environ) as processes:
@@ -133,11 +133,11 @@ def _kill_and_wait(number: signal.Signals) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_asks_and_the_second_interrupts(number: signal.Signals) -> None:
+def test_the_first_signal_requests_a_stop_and_the_second_interrupts(number: signal.Signals) -> None:
     before = signal.getsignal(signal.SIGINT)
-    with stop_signals() as asked:
+    with stop_signals() as stop_requested:
         os.kill(os.getpid(), number)
-        assert asked.wait(5)
+        assert stop_requested.wait(5)
         with pytest.raises(KeyboardInterrupt):
             _kill_and_wait(number)
     assert signal.getsignal(signal.SIGINT) is before
@@ -150,7 +150,7 @@ with supervised([ChildCommand("calm", (sys.executable, "-c", sys.argv[2]), 0)], 
     print(processes.children["calm"].process.pid, flush=True)
     time.sleep(600)
 """
-    parent = subprocess.Popen([sys.executable, "-c", program, tmp_path, CALM], stdout=subprocess.PIPE, text=True)
+    parent = subprocess.Popen([sys.executable, "-c", program, tmp_path, SLEEPS], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     child = psutil.Process(int(parent.stdout.readline()))
     assert said(tmp_path / "calm.log")
@@ -202,7 +202,7 @@ def test_two_parts_cannot_have_one_port(tmp_path: Path) -> None:
 
 def test_a_foreign_listener_does_not_make_a_child_ready(tmp_path: Path) -> None:
     with foreign_listener() as port:
-        running = web_on(port, sys.executable, "-c", CALM)
+        running = web_on(port, sys.executable, "-c", SLEEPS)
         with supervised([running], tmp_path, os.environ) as processes:
             assert said(processes.log("web"))
             with pytest.raises(ProcessError, match="web is not ready"):

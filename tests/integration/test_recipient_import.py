@@ -1,4 +1,4 @@
-"""Recipients at the door: what is taken, in which normal form, and what is refused, with the place and the reason."""
+"""Import of recipients: which rows are accepted, in which normal form, and which are rejected, with line and reason."""
 
 from __future__ import annotations
 
@@ -261,7 +261,7 @@ def test_only_what_changed_gets_a_new_version(ledger: Connection, take: Import, 
     assert (retry_hint.new, retry_hint.changed, retry_hint.unchanged) == (0, 2, 1)
     after = [events.preferences(ledger, row["id"]).version for row in rows]
     assert (after[0], after[1], after[2]) == (before[0], before[1] + 1, before[2] + 1)
-    assert "email" not in recipients.show(ledger, "c-3")  # a row replaces what was known
+    assert "email" not in recipients.show(ledger, "c-3")  # a row replaces the earlier data
 
 
 def test_bad_rows_are_told_with_their_line_and_stop_nothing(take: Import, tmp_path: Path) -> None:

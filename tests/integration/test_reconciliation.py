@@ -1,4 +1,4 @@
-"""What may have gone is settled by asking the provider, with patience; else by its own news or a person, and never by a guess."""
+"""Unresolved messages are settled by repeated look-ups, by provider events or by a person, and never by a guess."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ NEVER: Mapping[str, Any] = {"provider": "twilio", "next": 1}
 
 @dataclass
 class ReconciliationSetup:
-    """A house whose providers are the real adapters, behind their brakes, before a sandbox."""
+    """Services with the real adapters, behind circuit breakers, which call a sandbox."""
 
     services: Services
     sandbox: SandboxClient
@@ -58,7 +58,7 @@ class ReconciliationSetup:
     campaigns: int = 0
 
     def send(self, channel: str, fault: Mapping[str, Any], *also: str, state: State = State.UNRESOLVED, **changes: Any) -> Message:
-        """One message to anna, which ends unresolved if nothing else is said."""
+        """One message to anna, which ends unresolved unless changed."""
         self.campaigns += 1
         name = f"t-{self.campaigns}"
         self.sandbox.set_faults([fault])
@@ -76,7 +76,7 @@ class ReconciliationSetup:
             return messages.of_campaign(connection, name, "anna")[leg]
 
     def pass_(self, seconds: float) -> int:
-        """Time passes, and what is due is asked about; says how many questions there were."""
+        """Let time pass and look up what is due; the number of look-ups."""
         self.clock.pass_(seconds)
         count = reconciliation.ask_some(self.services)
         provider_events.settle_some(self.services, lambda _: None)
@@ -106,8 +106,8 @@ def setup(database: str, tmp_path: Path) -> Iterator[ReconciliationSetup]:
 @pytest.mark.parametrize(("channel", "state"), [("sms", State.DELIVERED), ("whatsapp", State.READ)])
 def test_a_message_that_twilio_took_is_found_by_lookup(setup: ReconciliationSetup, channel: str, state: State) -> None:
     first = setup.send(channel, LOST)
-    other = setup.send(channel, LOST)  # to the same number at the same time: told apart by the links in the text
-    assert setup.pass_(60) == 0  # its own news comes first
+    other = setup.send(channel, LOST)  # to the same number at the same time: distinguished by the links in the text
+    assert setup.pass_(60) == 0  # its own events come first
     assert setup.listed() == [(str(first.ref), True), (str(other.ref), True)]
     assert setup.pass_(61) == 2
     settled = [setup.message(str(message.campaign_id)) for message in (first, other)]

@@ -97,13 +97,13 @@ def test_twenty_workers_one_person_and_a_cap_of_one_make_one_message(services: S
         run_chunk(each, *place)
 
     with make_services(database, clock) as one, make_services(database, clock) as other:
-        houses = [capped(each, ONE_A_DAY) for each in (services, one, other)]
-        threads = [threading.Thread(target=run, args=(houses[n % 3], place)) for n, place in enumerate(places)]
+        services_of_workers = [capped(each, ONE_A_DAY) for each in (services, one, other)]
+        threads = [threading.Thread(target=run, args=(services_of_workers[n % 3], place)) for n, place in enumerate(places)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert sum(len(outbox(each, channel).sent) for each in houses for channel in Channel) == 1
+        assert sum(len(outbox(each, channel).sent) for each in services_of_workers for channel in Channel) == 1
     with lend(services.pool) as connection:
         found = connection.execute("SELECT state, reason, count(*) FROM messages GROUP BY 1, 2 ORDER BY 1").fetchall()
     assert found == [("accepted", None, 1), ("refused", "frequency_capped", 19)]
@@ -187,7 +187,7 @@ HOUR = 3_600
 FALLBACK: dict[str, Any] = {"channels": ["push", "email", "sms"], "fallback_after_seconds": HOUR}
 
 
-def news(services: Services, message: Message, kind: EventKind, code: str | None = None) -> None:
+def add_event(services: Services, message: Message, kind: EventKind, code: str | None = None) -> None:
     assert message.channel is not None
     name = f"{message.ref}:{kind}"
     provider_events.keep(services, [Event("provider", name, message.channel, kind, services.clock(), str(message.ref), code=code)])
@@ -236,7 +236,7 @@ def test_a_delivered_leg_is_followed_by_none(services: Services, clock: Clock) -
     add_people(services, person("c-1"))
     submit(services, ["c-1"], **FALLBACK)
     work(services)
-    news(services, legs(services, "c-1")[0], EventKind.DELIVERED)
+    add_event(services, legs(services, "c-1")[0], EventKind.DELIVERED)
     clock.pass_(2 * HOUR)
     work(services)
     assert told(services) == [("push", "delivered")]
@@ -264,9 +264,9 @@ def test_news_of_an_arrival_between_decision_and_claim_is_seen_by_the_gate(servi
         chunk = claims.find(connection, due.period, due.number)
         assert chunk is not None
         prepared = prepare_all(services, chunk, claims.gather(connection, chunk), {})
-        news(services, first, EventKind.DELIVERED)
+        add_event(services, first, EventKind.DELIVERED)
         claim = claims.claim(connection, chunk, [item.entry for item in prepared], clock.now)
-    assert not claim.won
+    assert not claim.claimed
     assert claim.changed == {0}
     run_chunk(services, due.period, due.number)
     assert told(services) == [("push", "delivered"), (None, "refused")]
@@ -280,7 +280,7 @@ def test_a_delivery_that_comes_after_the_fallback_is_only_recorded(services: Ser
     work(services)
     clock.pass_(HOUR)
     work(services)
-    news(services, legs(services, "c-1")[0], EventKind.DELIVERED)
+    add_event(services, legs(services, "c-1")[0], EventKind.DELIVERED)
     assert told(services) == [("push", "delivered"), ("email", "accepted")]
     assert states(services) == {"delivered": 1}
 
@@ -298,7 +298,7 @@ def test_a_later_leg_is_decided_anew(services: Services, clock: Clock) -> None:
             Provenance("mobile", "tests"),
             now,
         )
-    news(services, legs(services, "c-1")[0], EventKind.FAILED, "x")
+    add_event(services, legs(services, "c-1")[0], EventKind.FAILED, "x")
     work(services)
     assert told(services) == [("push", "failed"), ("sms", "accepted")]
     with lend(services.pool) as connection:
@@ -319,7 +319,7 @@ def test_the_legs_of_one_message_count_once_towards_the_caps(services: Services)
     add_people(services, person("c-1"))
     submit(services, ["c-1"], **FALLBACK)
     work(services)
-    news(services, legs(services, "c-1")[0], EventKind.BOUNCED)
+    add_event(services, legs(services, "c-1")[0], EventKind.BOUNCED)
     work(services)
     assert told(services) == [("push", "bounced"), ("email", "accepted")]
     submit(services, ["c-1"], "summer")
@@ -333,7 +333,7 @@ def test_a_provider_s_limit_per_person_closes_its_channel_for_a_day_and_falls_to
     asked: dict[str, Any] = {"channels": ["whatsapp", "sms"], "fallback_after_seconds": 4 * HOUR}
     submit(services, ["c-1"], **asked)
     work(services)
-    news(services, legs(services, "c-1")[0], EventKind.FAILED, "63049")
+    add_event(services, legs(services, "c-1")[0], EventKind.FAILED, "63049")
     work(services)
     assert told(services) == [("whatsapp", "failed"), ("sms", "accepted")]
     submit(services, ["c-1"], "summer", **asked)
@@ -427,7 +427,7 @@ def test_a_trigger_falls_back_like_a_campaign(services: Services, clock: Clock, 
     add_people(services, person("c-1"))
     first = start_trigger(services)
     if news_comes:
-        news(services, leg(services, first, 0), EventKind.FAILED, "x")
+        add_event(services, leg(services, first, 0), EventKind.FAILED, "x")
     else:
         clock.pass_(HOUR)
     work(services)
@@ -531,9 +531,9 @@ def braked(services: Services, count: int, complaints: int = 0, bounces: int = 0
     submit(services, people, rate_per_second=count / 2)
     work(services)
     for number in range(complaints):
-        news(services, legs(services, f"c-{number}")[0], EventKind.COMPLAINED)
+        add_event(services, legs(services, f"c-{number}")[0], EventKind.COMPLAINED)
     for number in range(complaints, complaints + bounces):
-        news(services, legs(services, f"c-{number}")[0], EventKind.BOUNCED)
+        add_event(services, legs(services, f"c-{number}")[0], EventKind.BOUNCED)
     sweep.sweep(services)
     with lend(services.pool) as connection:
         found = lifecycle.find(connection, "spring")

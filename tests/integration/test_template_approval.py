@@ -1,4 +1,4 @@
-"""Four eyes on templates: what nobody approved does not leave, and what was approved is exactly what leaves."""
+"""Four eyes on templates: only approved versions are sent, and exactly as approved."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_a_policy_may_ask_for_no_approvals(services: Services) -> None:
     assert {wording.status for wording in template_approval.template_versions(free)} == {ApprovalStatus.FREE}
 
 
-# -- what was running --------------------------------------------------------------------------------------------------
+# -- running campaigns -------------------------------------------------------------------------------------------------
 
 
 def test_a_running_campaign_whose_text_changes_pauses_itself_and_goes_on_once_the_new_one_is_approved(
@@ -206,7 +206,7 @@ def test_every_variant_needs_an_approval(services: Services) -> None:
     assert balance(both).states["pending"] == 2  # type: ignore[index]
 
 
-# -- who may say so ----------------------------------------------------------------------------------------------------
+# -- who may approve ---------------------------------------------------------------------------------------------------
 
 
 def test_an_approval_is_somebody_s_of_what_they_saw_and_never_the_author_s(services: Services, changed: Catalog) -> None:

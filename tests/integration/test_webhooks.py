@@ -1,4 +1,4 @@
-"""News and answers from outside: only what is signed gets in, it is kept once, and STOP means stop."""
+"""Webhooks: only signed calls are accepted, each event is stored once, and STOP is an opt-out."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ JSON_VALUES = st.recursive(
 
 @dataclass
 class Front:
-    """The webhooks of a house, and ways to call them as the providers do."""
+    """The webhooks, called as the providers call them."""
 
     services: Services
     broker: Broker
@@ -396,13 +396,13 @@ def test_resubscribing_at_the_provider_lifts_its_block_and_grants_nothing(front:
         assert front.banned("anna") == banned, name
     front.sendgrid(json.dumps([event(event="group_resubscribe", sg_event_id="n-9", timestamp=at, **said)]).encode())
     provider_events.settle_some(front.services, front.broker.publish)
-    assert front.banned("anna") == {"email"}  # who called us spam is left alone
+    assert front.banned("anna") == {"email"}  # a resubscription does not lift the ban of a spam complaint
     with lend(front.services.pool) as connection:
         assert consent.preferences(connection, "anna").choices["channel:email"].value == "off"
 
 
 def take_service_mail(services: Services, recipient_id: str) -> MessageId:
-    """A message that was really handed over, for providers to tell news of."""
+    """A message that was sent, for events of providers."""
     job = {"key": f"k-{recipient_id}", "recipient": recipient_id, "template": "optout_acknowledgement", "data": {}}
     place = submission.take_trigger(services, parse_trigger(job, submission.validation_context(services)))
     run_chunk(services, place.period, place.chunk)
