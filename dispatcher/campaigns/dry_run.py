@@ -101,7 +101,7 @@ def _needs(connection: Connection, catalog: Catalog, policy: Policy, spec: Spec,
         yield error.message
     audience_max = policy.four_eyes_audience_min
     if audience > audience_max:
-        yield f"somebody else than its submitter has to release it, because it has more than {audience_max:,} recipients"
+        yield f"somebody other than its submitter has to release it, because it has more than {audience_max:,} recipients"
 
 
 def _variants(spec: Spec, entries: Sequence[ClaimEntry]) -> Counter[str]:

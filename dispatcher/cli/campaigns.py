@@ -180,7 +180,7 @@ def _act(campaign_id: str, action: CampaignAction, actor: str, as_json: bool) ->
 @app.command()
 def release(
     campaign_id: CampaignId,
-    by: Annotated[str, typer.Option(help="Who releases it: somebody else than the submitter.")],
+    by: Annotated[str, typer.Option(help="Who releases it: somebody other than the submitter.")],
     as_json: Json = False,
 ) -> None:
     """Let a large campaign start: the second person confirms it."""

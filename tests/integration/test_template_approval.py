@@ -108,7 +108,7 @@ def test_a_dry_run_asks_for_no_approval_and_says_what_the_campaign_will_ask_for(
     approve(services)
     assert dry_run.dry_run(services, asked(services)).needs == ()
     strict = replace(services, policy=replace(services.policy, four_eyes_audience_min=1))
-    assert "somebody else than its submitter" in dry_run.dry_run(strict, asked(services)).needs[0]
+    assert "somebody other than its submitter" in dry_run.dry_run(strict, asked(services)).needs[0]
 
 
 def test_a_trigger_is_refused_too_and_what_was_taken_before_keeps_its_answer(services: Services) -> None:
