@@ -212,7 +212,7 @@ def _chunk(services: Services, due: DueChunk, seconds: dict[str, float]) -> None
 
 
 def _batch(services: Services, chunk: Chunk, batch: Sequence[Candidate], seconds: dict[str, float]) -> None:
-    """The same steps as `pipeline.work`, with a second rendering, to measure it apart from the decision."""
+    """The same steps as `pipeline.process_batch`, with a second rendering, to measure it apart from the decision."""
     with _timed(seconds, "decide"):
         prepared = pipeline.prepare_all(services, chunk, batch, {})
     render_requests = [pipeline.request_for(services, chunk, candidate, _leg(services, chunk, candidate)) for candidate in batch]
