@@ -42,6 +42,7 @@ ENGINE_PAUSE_SECONDS = 1.0  # between two checks of the engines
 REMIND_SECONDS = 60.0  # how often to report that a child is still starting
 STEADY_SECONDS = 60.0  # after this time the count of crashes starts again at zero
 PAUSE_SECONDS = 0.2  # between two checks of the children
+PORT_PATIENCE_SECONDS = 3.0  # how long the children of an earlier run may take to end
 
 Say = Callable[[str], None]  # reports to a person what happens
 
@@ -303,8 +304,19 @@ def _listens(port: int, pid: int) -> bool:
 # -- ports -------------------------------------------------------------------------------------------------------------
 
 
-def check_ports(commands: Sequence[ChildCommand]) -> None:
-    """Raise `PortError` where a port cannot be listened on, or two children have the same; one line for each."""
+def check_ports(commands: Sequence[ChildCommand], patience_seconds: float = PORT_PATIENCE_SECONDS) -> None:
+    """Raise `PortError` where a port cannot be listened on, or two children have the same; one line for each.
+
+    Waits for a while: after a parent was killed, its children still listen until they have ended.
+    """
+    deadline = time.monotonic() + patience_seconds
+    while (faults := _port_faults(commands)) and time.monotonic() < deadline:
+        time.sleep(PAUSE_SECONDS)
+    if faults:
+        raise PortError("\n".join(faults))
+
+
+def _port_faults(commands: Sequence[ChildCommand]) -> list[str]:
     numbers = Counter(command.port.number for command in commands if command.port is not None)
     faults = [
         f"port {command.port.number} of {command.name} is the port of another part too: {command.port.remedy}"
@@ -312,8 +324,7 @@ def check_ports(commands: Sequence[ChildCommand]) -> None:
         else port_fault(command)
         for command in commands
     ]
-    if found := [fault for fault in faults if fault is not None]:
-        raise PortError("\n".join(found))
+    return [fault for fault in faults if fault is not None]
 
 
 def port_fault(command: ChildCommand) -> str | None:

@@ -184,7 +184,7 @@ def web_on(port: int, *argv: str) -> ChildCommand:
 def test_a_port_in_use_is_reported_with_the_part_and_the_setting() -> None:
     with foreign_listener() as first, foreign_listener() as second:
         with pytest.raises(PortError) as caught:
-            check_ports([beat(), web_on(first), flower(second)])
+            check_ports([beat(), web_on(first), flower(second)], patience_seconds=0)
         web_line, flower_line = str(caught.value).splitlines()
         assert web_line.startswith(f"port {first} of web is used by ")
         assert f"(process {os.getpid()})" in web_line
@@ -194,10 +194,18 @@ def test_a_port_in_use_is_reported_with_the_part_and_the_setting() -> None:
     check_ports([beat(), web_on(first), flower(second)])
 
 
+def test_ports_of_an_earlier_run_may_be_freed_late() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        timer = threading.Timer(0.3, server.close)
+        timer.start()
+        check_ports([web_on(server.getsockname()[1])], patience_seconds=30)
+        timer.join()
+
+
 def test_two_parts_cannot_have_one_port(tmp_path: Path) -> None:
     port = free_port()
     with pytest.raises(PortError, match=rf"port {port} of web is the port of another part too: set DISPATCHER_PUBLIC_URL"):
-        check_ports([web_on(port), sandbox(port, tmp_path, "http://127.0.0.1")])
+        check_ports([web_on(port), sandbox(port, tmp_path, "http://127.0.0.1")], patience_seconds=0)
 
 
 def test_a_foreign_listener_does_not_make_a_child_ready(tmp_path: Path) -> None:
