@@ -43,15 +43,15 @@ class Channel(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TextTemplate:
-    """A text with gaps. `words` are the fixed parts around the gaps, one more than there are gaps; `gaps` are indexes of values."""
+    """A text with gaps. `literals` are the fixed parts, one more than there are gaps; `gaps` are indexes of values."""
 
-    words: tuple[str, ...]
+    literals: tuple[str, ...]
     gaps: tuple[int, ...]
 
     def fill(self, values: Sequence[str]) -> str:
         """Return the text with these values in its gaps."""
         pieces = [""] * (2 * len(self.gaps) + 1)
-        pieces[::2] = self.words
+        pieces[::2] = self.literals
         pieces[1::2] = [values[gap] for gap in self.gaps]
         return "".join(pieces)
 
@@ -314,17 +314,21 @@ class ProviderRecord:
 
 @dataclass(frozen=True, slots=True)
 class InboundText:
-    """An inbound message. `id` is the provider's; `opt_out` is how the provider reads it (STOP, START, HELP), if it says."""
+    """An inbound message. `id` is the provider's; `opt_out` is how the provider reads it (STOP, START, HELP), if it says.
+
+    `button` is the payload of the button that was pressed, where one was: its label, which is the text, may be in any words.
+    """
 
     id: str
     channel: Channel
     address: str
     text: str
     opt_out: str | None = None
+    button: str | None = None
 
 
 class BadSignature(Exception):
-    """A webhook call that is not shown to be the provider's. `reason` is one word for our log."""
+    """A webhook call that is not shown to be the provider's. `reason` is a short code for our log."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)

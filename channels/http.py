@@ -156,7 +156,7 @@ class _Slot:
             set_option(pycurl.HTTPGET, 1)
 
     def _read(self, size: int) -> bytes | int:
-        """Lend libcurl a part of the body. It asks when the connection stands and it is about to write: this is the last look."""
+        """Lend libcurl a part of the body. It asks on an open connection, just before it writes: this is the last check."""
         if not self.admit(self.tag):
             self.refused = True
             return int(pycurl.READFUNC_ABORT)

@@ -44,10 +44,10 @@ from dispatcher.runtime.services import COLLECT_AFTER, Services
 
 BROKER_FAULTS = (OperationalError,)  # what publishing raises when the broker cannot be reached
 HIDDEN = "(kept out of events)"
-# A task whose ledger is away waits 1, 2, 4 seconds in its process, and then goes back to the broker. So an outage neither drains
-# the lanes nor fills the log. Far below the task limits, and short enough for a warm shutdown.
+# While the ledger is unavailable, a task waits 1, 2, 4, 4 … seconds in its process and then goes back to the broker. So an outage
+# neither drains the lanes nor fills the log. Far below the task limits, and short enough for a warm shutdown.
 PAUSE_SECONDS_MAX = 4.0
-AWAY = "the ledger is away"
+AWAY = "the ledger is unavailable"
 FIRST, LAST = 0, 9  # priorities on the broker
 
 log = structlog.get_logger()
@@ -77,10 +77,10 @@ class TaskTimeLimit(BaseException):
 
 
 class DispatcherTask(Task):
-    """A task that waits while the ledger is away, and whose time limit no `except Exception` catches."""
+    """A task that waits while the ledger is unavailable, and whose time limit no `except Exception` catches."""
 
     abstract = True
-    is_periodic = False  # a periodic task comes again by itself: while the ledger is away it ends
+    is_periodic = False  # beat repeats a periodic task anyway: without a ledger it ends
     needs_policy = False  # it decides or deletes by the policy: it runs only while this process has the one in force
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
@@ -105,12 +105,12 @@ class DispatcherTask(Task):
 
 
 class Outage:
-    """How often in a row this process could not work, and the pause that follows."""
+    """How often in a row this process could not work, and how long to wait."""
 
     failures = 0
 
     def wait(self, task: str, reason: str) -> None:
-        """Wait before the message goes back to the broker, twice as long each time."""
+        """Wait before the message goes back to the broker, each time twice as long."""
         seconds = min(PAUSE_SECONDS_MAX, 2.0**self.failures)
         self.failures += 1
         log.warning(f"{reason}; the task goes back to the broker", task=task, seconds=seconds)
@@ -177,7 +177,7 @@ class RedactedTask(DispatcherTask):
 # -- services, once per process ----------------------------------------------------------------------------------------
 
 _per_thread = threading.local()
-_prepared: list[Future[Services]] = []  # in a worker's child, one: made beside its main thread, which takes it at its first task
+_prepared: list[Future[Services]] = []  # in a worker's child: one, which a thread fills and the main thread takes
 
 
 def services() -> Services:
@@ -189,7 +189,7 @@ def services() -> Services:
 
 
 def _prepared_services() -> Services | None:
-    """What the child prepared, for its main thread; None where that failed, for example because the ledger is away."""
+    """The services that a thread prepared for the main thread; None where that failed, for example without a ledger."""
     if _prepared and threading.current_thread() is threading.main_thread():
         with suppress(Exception):
             return _prepared.pop().result()
@@ -199,13 +199,13 @@ def _prepared_services() -> Services | None:
 @worker_init.connect
 @beat_init.connect
 def _check_configuration(**_: object) -> None:
-    """Name everything that is wrong at once and do not start, instead of failing task after task. A ledger that is away is no
-    reason: it is waited for.
+    """Report all configuration errors and do not start. Without this check, each task would fail. An unavailable ledger is waited
+    for.
     """
     try:
         config, *_rest = bootstrap.examine()
         bootstrap.admit(config)
-    except bootstrap.UNFIT as error:
+    except bootstrap.CONFIGURATION_ERRORS as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(2) from None
     except LedgerUnavailable:
@@ -214,15 +214,15 @@ def _check_configuration(**_: object) -> None:
 
 @worker_process_init.connect
 def _prepare_services(**_: object) -> None:
-    """Make the services in a thread. The child announces itself to its worker after this function has returned, and on a busy
-    machine, at low priority, connections and SDKs take longer than the worker waits (`worker_proc_alive_timeout`)."""
+    """Make the services in a thread. The worker kills a child that does not report in time (`worker_proc_alive_timeout`). The child
+    reports after this function, and on a busy machine, at low priority, connections and SDKs take longer than that."""
     _prepared.append(Future())
     threading.Thread(target=_make_services, args=_prepared, name="services", daemon=True).start()
 
 
 def _make_services(prepared: Future[Services]) -> None:
-    """Make the services, and exclude them from garbage collection: each walk over templates and SDKs takes 0.1 s, which delays a
-    trigger. The objects of a task have hardly any cycles, so the collector runs rarely."""
+    """Make the services, and exclude them from garbage collection: each pass over templates and SDKs takes 0.1 s and delays a
+    trigger. Tasks create hardly any reference cycles, so the collector runs rarely."""
     try:
         made = bootstrap.services()
         gc.collect()
@@ -236,11 +236,11 @@ def _make_services(prepared: Future[Services]) -> None:
 @setup_logging.connect
 def _set_up_logs(**_: object) -> None:
     configure_logs()
-    logging.getLogger("celery.app.trace").addFilter(_is_no_reject)
+    logging.getLogger("celery.app.trace").addFilter(_is_not_reject)
 
 
-def _is_no_reject(record: logging.LogRecord) -> bool:
-    """Whether Celery's line is worth keeping: it logs a rejected task with a traceback, and the task has logged why."""
+def _is_not_reject(record: logging.LogRecord) -> bool:
+    """False for the traceback that Celery logs for a rejected task: the task has logged the reason."""
     return not (isinstance(record.exc_info, tuple) and isinstance(record.exc_info[1], Reject))
 
 
@@ -253,8 +253,8 @@ def publish(dues: Iterable[DueChunk]) -> None:
         if due.priority is None:
             send_trigger.apply_async((due.period, due.number), priority=LAST if due.is_repeat else FIRST)
         else:
-            level = _level(due.priority, due.ahead)
-            send_chunk.apply_async((due.period, due.number), priority=LAST if due.is_repeat and not due.ahead else level)
+            priority = LAST if due.is_repeat and not due.ahead else _broker_priority(due.priority, due.ahead)
+            send_chunk.apply_async((due.period, due.number), priority=priority)
 
 
 def lane_depths() -> LaneDepths:
@@ -263,7 +263,7 @@ def lane_depths() -> LaneDepths:
         with app.connection_or_acquire() as connection:
             return LaneDepths(*(_depth(connection, lane) for lane in ("campaign", "transactional")))
     except Exception as error:  # each broker's client has errors of its own
-        log.warning("the broker does not tell how many messages wait", fault=type(error).__name__)
+        log.warning("the depths of the lanes are unknown", fault=type(error).__name__)
         return LaneDepths()
 
 
@@ -271,18 +271,18 @@ def _depth(connection: Any, lane: str) -> int:
     try:
         with connection.channel() as channel:
             return int(channel.queue_declare(lane, passive=True).message_count)
-    except ChannelError:  # nothing waits
+    except ChannelError:  # Valkey has no key for an empty lane
         return 0
 
 
-def _level(priority: int, ahead: bool) -> int:
-    """One of the broker's ten priorities: two neighbours of ours share a pair, and within a pair what is ahead goes first."""
+def _broker_priority(priority: int, ahead: bool) -> int:
+    """The priority on the broker: of its ten, campaigns of priority 2n and 2n+1 share a pair, the even one for what is ahead."""
     return priority // 2 * 2 + (not ahead)
 
 
 def _is_ahead(task: Task) -> bool:
-    level = (task.request.delivery_info or {}).get("priority")
-    return level is not None and level % 2 == 0
+    broker_priority = (task.request.delivery_info or {}).get("priority")
+    return broker_priority is not None and broker_priority % 2 == 0
 
 
 def publish_events() -> None:
@@ -315,7 +315,7 @@ def trigger(job: Mapping[str, Any]) -> None:
 
 @app.task(name="dispatcher.send_chunk", bind=True, needs_policy=True)
 def send_chunk(task: Task, period: int, number: int) -> None:
-    """Work on a campaign's chunk, then put the campaign's next one on the broker. A lost chunk is found again by its lease."""
+    """Work on a campaign's chunk, then publish the campaign's next one. A chunk whose message is lost is published again."""
     if _is_superfluous(task, period, number):
         return
     chunk = run_chunk(services(), period, number)
@@ -324,9 +324,9 @@ def send_chunk(task: Task, period: int, number: int) -> None:
 
 
 def _is_superfluous(task: Task, period: int, number: int) -> bool:
-    """Whether this message has nothing to do. One that the broker delivers again has: the worker that was at work was its own."""
+    """Whether the chunk is done, or another worker has it. Never where the broker repeats a delivery: its worker was lost."""
     is_redelivered = (task.request.delivery_info or {}).get("redelivered")
-    return not is_redelivered and scheduler.is_in_hands(services(), period, number)
+    return not is_redelivered and scheduler.needs_no_work(services(), period, number)
 
 
 @app.task(name="dispatcher.send_trigger", bind=True, needs_policy=True)
@@ -364,14 +364,14 @@ def ask_providers() -> None:
 
 @app.task(name="dispatcher.sweep", is_periodic=True)
 def run_sweep() -> None:
-    """Every 5 s: mark expired claims unresolved, and do what a lost message of the broker left undone."""
+    """Every 5 s: end expired claims, and apply provider events whose task was lost."""
     sweep.sweep(services())
     _settle_all()
 
 
 @app.task(name="dispatcher.retain", is_periodic=True, needs_policy=True)
 def retain() -> None:
-    """Every hour: delete what the policy does not keep any longer."""
+    """Every hour: delete data whose retention period is over."""
     for result in retention.clear(services()):
         if result.cleared:
             log.info("retention", term=result.data.term, what=result.data.what, cleared=result.cleared)

@@ -11,7 +11,7 @@ from dispatcher.ledger.delivery.claims import Chunk
 from dispatcher.ledger.delivery.scheduling import UNKNOWN_DEPTHS, DueChunk, LaneDepths
 from dispatcher.runtime.services import Services
 
-__all__ = ["Chunk", "DueChunk", "LaneDepths", "due_chunks", "is_in_hands", "next_chunk"]
+__all__ = ["Chunk", "DueChunk", "LaneDepths", "due_chunks", "needs_no_work", "next_chunk"]
 
 RELEASE_BATCH = 5_000
 
@@ -29,11 +29,11 @@ def due_chunks(services: Services, depths: LaneDepths = UNKNOWN_DEPTHS) -> list[
         return scheduling.take_due(connection, now, lease, services.engine.window_chunks, depths)
 
 
-def is_in_hands(services: Services, period: int, number: int) -> bool:
+def needs_no_work(services: Services, period: int, number: int) -> bool:
     """Whether a message of this chunk has nothing to do: the chunk is done, or another worker is at work on it."""
     since = services.clock() - timedelta(seconds=services.engine.lease_seconds)
     with lend(services.pool) as connection:
-        return scheduling.is_in_hands(connection, period, number, since)
+        return scheduling.needs_no_work(connection, period, number, since)
 
 
 def next_chunk(services: Services, chunk: Chunk) -> list[DueChunk]:

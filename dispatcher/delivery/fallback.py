@@ -11,6 +11,11 @@ from dispatcher.domain.message import State
 FALLBACK_STATES = frozenset({State.FAILED, State.DEAD, State.BOUNCED})  # another channel may still reach the person
 
 
+def fallback_seconds(spec: Spec | None, channel: Channel) -> float | None:
+    """How long after an accepted leg on this channel the next one is tried; None where no other channel follows."""
+    return None if spec is None or not spec.after(channel) else spec.fallback_after_seconds or 0.0
+
+
 def fallback_at(spec: Spec | None, channel: Channel, state: State, now: datetime) -> datetime | None:
     """When the next channel is tried after a leg on this one reached this state; None where no other channel follows.
 

@@ -44,13 +44,13 @@ def _start(pool: Pool, claim_number: int) -> bool:
         return False
 
 
-def hand_off(providers: Mapping[Channel, Provider], won: Sequence[PreparedMessage], window: SendWindow) -> HandOff:
+def hand_off(providers: Mapping[Channel, Provider], claimed: Sequence[PreparedMessage], window: SendWindow) -> HandOff:
     """Hand over the claimed messages, provider by provider. Each gets a result, also where a time limit or an error ends the batch.
 
     What was answered keeps its answer. Without an answer, a message of which a byte may have left is `Uncertain`, any other is
     `Unavailable`: it was never on the wire.
     """
-    outbounds = [outbound for item in won for outbound in item.outbounds]
+    outbounds = [outbound for item in claimed for outbound in item.outbounds]
     by_channel: dict[Channel, list[Outbound]] = defaultdict(list)
     for outbound in outbounds:
         by_channel[outbound.channel].append(outbound)

@@ -40,7 +40,7 @@ from dispatcher.runtime.consistency import disagreements
 from dispatcher.runtime.services import BATCH_MESSAGES_MAX, EngineConfig, Services
 from dispatcher.runtime.settings import LEASE_PARTS, SANDBOX, InvalidSettings, Settings, load
 
-UNFIT = (InvalidSettings, InvalidPolicy, InvalidTemplates, KeyMismatch)
+CONFIGURATION_ERRORS = (InvalidSettings, InvalidPolicy, InvalidTemplates, KeyMismatch)
 CONNECTIONS_MAX = 2  # per process: one for the work, one for alerts at the same time
 
 
@@ -77,7 +77,7 @@ def policy(config: Settings) -> tuple[Policy, str]:
 
 
 def examine() -> tuple[Settings, Policy, Catalog, str]:
-    """Settings, policy, templates and the policy's text, each read completely. Raises one of `UNFIT` with every error."""
+    """Settings, policy, templates and the policy's text. Raises one of `CONFIGURATION_ERRORS` with every error of its part."""
     config = settings()
     rules, text = policy(config)
     catalog = templates(config.templates, config.specialise)
@@ -121,7 +121,7 @@ def introduce_key() -> int:
 def adopt_policy(actor: str) -> tuple[str | None, str]:
     """Put this process's policy in force. Returns the digest of the one before, None at the first start, and its own.
 
-    Raises one of `UNFIT`, and `LedgerUnavailable`.
+    Raises one of `CONFIGURATION_ERRORS`, and `LedgerUnavailable`.
     """
     config, rules, _, text = examine()
     with connect_once(admit(config)) as connection:

@@ -21,7 +21,7 @@ def app() -> FastAPI:
     try:
         keys = read_keys(bootstrap.settings().api_keys)
         services = bootstrap.services(CONNECTIONS_MAX)
-    except bootstrap.UNFIT as error:
+    except bootstrap.CONFIGURATION_ERRORS as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(2) from None
     return create(services, tasks, keys)

@@ -1,7 +1,7 @@
 """Cap reservations: one row per commercial message that was sent or may have been, for as long as any cap looks back.
 
 The transaction that claims a message writes its row, while the recipient's row is locked against other claims. The row is deleted
-when the message surely did not leave. Service messages neither write nor read such rows.
+when the message was certainly not sent. Service messages neither write nor read such rows.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ SENT = """
 """
 
 # In `claim`, among what changed: the rows whose recipient got another message since `gather`. It is a function because a function
-# reads after the locks are taken, which the statement around it does not: nobody else reserves for these recipients meanwhile, and
-# numbers only grow.
+# reads after the locks are taken, which the statement around it does not. No other claim reserves for these recipients at the same
+# time, and numbers only grow.
 MEANWHILE = """
     UNION ALL
     SELECT sent_meanwhile(array_agg(a.row), array_agg(a.recipient_id), array_agg(a.seen), %(since)s, %(chunk)s, %(first)s)
     FROM asked a WHERE a.state = 'claimed' AND NOT a.is_changed
-"""  # a refusal or a hold stands whatever else the recipient got
+"""  # a refusal or a hold does not depend on what else the recipient got
 
 # In `claim`, after the messages are written.
 RESERVE = """

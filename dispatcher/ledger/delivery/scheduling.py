@@ -29,7 +29,7 @@ class DueChunk:
 
 @dataclass(frozen=True, slots=True)
 class LaneDepths:
-    """How many messages wait in a lane; None where the broker does not tell."""
+    """How many messages wait in each lane; None where that is unknown."""
 
     campaign: int | None = None
     transactional: int | None = None
@@ -81,31 +81,31 @@ def take_due(
     """
     rows = connection.execute(
         f"""
-        WITH under_way AS (
+        WITH running AS (
             SELECT c.no, c.period, (c.spec->>'priority')::int AS priority,
                    (SELECT count(*) FROM chunks k WHERE k.period = c.period AND k.campaign_no = c.no
                      AND k.done_at IS NULL AND k.touched_at IS NOT NULL) AS n, {pace.CHUNKS_A_TICK} AS most
             FROM campaigns c WHERE c.state = 'running' AND {pace.HAS_TURN}
-        ), of_campaigns AS (
-            SELECT k.period, k.chunk, u.priority, CASE u.n WHEN 0 THEN u.no END AS begun FROM under_way u CROSS JOIN LATERAL (
+        ), campaign_chunks AS (
+            SELECT k.period, k.chunk, u.priority, CASE u.n WHEN 0 THEN u.no END AS begun FROM running u CROSS JOIN LATERAL (
                 SELECT period, chunk FROM chunks k
                 WHERE k.period = u.period AND k.campaign_no = u.no AND k.done_at IS NULL AND k.due_at <= %(now)s
                   AND k.touched_at IS NULL
                 ORDER BY k.due_at, k.chunk LIMIT least(greatest(%(window)s - u.n, 0), u.most) FOR UPDATE SKIP LOCKED
             ) k
-        ), of_triggers AS (
+        ), trigger_chunks AS (
             SELECT period, chunk, NULL::int AS priority, NULL::bigint AS begun FROM chunks
             WHERE campaign_no IS NULL AND done_at IS NULL AND due_at <= %(now)s AND touched_at IS NULL
             LIMIT 1000 FOR UPDATE SKIP LOCKED
-        ), lost_of_campaigns AS (
-            SELECT k.period, k.chunk, u.priority, u.no AS begun FROM under_way u CROSS JOIN LATERAL (
+        ), lost_campaign_chunks AS (
+            SELECT k.period, k.chunk, u.priority, u.no AS begun FROM running u CROSS JOIN LATERAL (
                 SELECT period, chunk FROM chunks k
                 WHERE k.period = u.period AND k.campaign_no = u.no AND k.done_at IS NULL AND k.due_at <= %(now)s AND {_IS_STALE}
                 ORDER BY k.touched_at LIMIT least(%(window)s, u.most) FOR UPDATE SKIP LOCKED
             ) k
             LIMIT CASE WHEN %(campaign_depth)s::int IS NOT NULL THEN
-                greatest(0, (SELECT sum(n)::bigint FROM under_way) - %(campaign_depth)s::int) END
-        ), lost_triggers AS (
+                greatest(0, (SELECT sum(n)::bigint FROM running) - %(campaign_depth)s::int) END
+        ), lost_trigger_chunks AS (
             SELECT k.period, k.chunk, NULL::int AS priority, NULL::bigint AS begun FROM chunks k
             WHERE k.campaign_no IS NULL AND k.done_at IS NULL AND k.due_at <= %(now)s AND {_IS_STALE}
             ORDER BY k.touched_at
@@ -114,8 +114,8 @@ def take_due(
                             - %(trigger_depth)s::int) END)
             FOR UPDATE SKIP LOCKED
         ), picked AS (
-            SELECT *, false AS is_repeat FROM of_campaigns UNION ALL SELECT *, false FROM of_triggers
-            UNION ALL SELECT *, true FROM lost_of_campaigns UNION ALL SELECT *, true FROM lost_triggers
+            SELECT *, false AS is_repeat FROM campaign_chunks UNION ALL SELECT *, false FROM trigger_chunks
+            UNION ALL SELECT *, true FROM lost_campaign_chunks UNION ALL SELECT *, true FROM lost_trigger_chunks
         )
         UPDATE chunks k SET touched_at = %(now)s, published_at = %(now)s,
             repeats = CASE WHEN p.is_repeat THEN k.repeats + 1 ELSE 0 END
@@ -139,7 +139,7 @@ def take_due(
     ]
 
 
-def is_in_hands(connection: Connection, period: int, number: int, since: datetime) -> bool:
+def needs_no_work(connection: Connection, period: int, number: int, since: datetime) -> bool:
     """Whether there is nothing to do for a message of this chunk: the chunk is done, or a worker claimed a part of it after it was
     published, and after `since`."""
     return (
@@ -213,14 +213,14 @@ def release_parked(connection: Connection, now: datetime, limit: int) -> int:
                 FROM due d
                 WHERE {same_message("m", "d")}
                 RETURNING m.period, m.chunk, d.is_cancelled
-            ), fallen_back AS (
+            ), next_legs AS (
                 INSERT INTO messages ({KEY}, campaign_no, updated_at, recipient_id, state, decision)
                 SELECT d.period, d.chunk, d.row, d.leg + 1, d.campaign_no, %(now)s, d.recipient_id, 'pending', '{{}}' FROM due d
                 WHERE d.state IN ('accepted', 'failed', 'dead', 'bounced') AND NOT d.is_cancelled ON CONFLICT DO NOTHING
-            ), opened AS (
+            ), reopened AS (
                 UPDATE chunks k SET done_at = NULL, touched_at = NULL
                 FROM (SELECT DISTINCT period, chunk FROM released WHERE NOT is_cancelled) r WHERE {same_chunk("k", "r")}
-            ), goes_on AS (
+            ), resumed AS (
                 UPDATE campaigns SET state = 'running', finished_at = NULL
                 WHERE state = 'finished' AND no IN (SELECT campaign_no FROM due)
             )

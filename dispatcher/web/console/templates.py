@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
@@ -55,8 +56,9 @@ def _choice(selection: PreviewSelection, template: Template) -> dict[str, str]:
 def _render(policy: Policy, template: Template, choice: dict[str, str]) -> tuple[PlainContent, str]:
     """The content from the template's examples, and what a WhatsApp reader sees. Raises `ContentRefusal`."""
     entity = policy.entities.get(template.entity)
-    sender = MessageSender(entity.names[choice["language"]], entity.sender_address) if entity else None
-    request = example_request(template, Channel(choice["channel"]), choice["language"], Mode(choice["mode"]), sender=sender)
+    request = example_request(template, Channel(choice["channel"]), choice["language"], Mode(choice["mode"]))
+    if entity is not None:
+        request = replace(request, sender=MessageSender(entity.names[choice["language"]], entity.sender_address))
     content = assemble(template.render(request))
     return content, template.visible_text(content, request)
 
