@@ -27,7 +27,7 @@ from dispatcher.ledger.campaigns.audience import (
     AudienceRow,
     chunk_size,
 )
-from dispatcher.ledger.campaigns.loads import AudienceLoad
+from dispatcher.ledger.campaigns.loads import AudienceLoad, LoadPosition
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.maintenance import policies
 from dispatcher.ledger.partitions import ensure_period, period_of
@@ -108,14 +108,15 @@ def start(
     run.rows = rows
     first = list(islice(rows, services.engine.part_rows))  # a file that cannot be read is refused before anything is written
     with lend(services.pool) as connection, connection.transaction():
-        run.no = lifecycle.create(connection, submission.id, run.spec, run.period, now, by, run.digest.form)
+        run.no = lifecycle.create(connection, submission.id, run.spec, run.period, now, by)
         if run.no is None:
             return LoadResult(LoadStatus.TAKEN)
         if errors := approval_errors(connection, services.catalog, services.policy, run.spec.templates):
             raise BadInput(*errors)
         is_last = _write(run, connection, run.no, first)
         if not is_last:
-            loads.start(connection, run.no, run.digest.value, run.rows_read, run.taken, run.file, now)
+            position = LoadPosition(run.digest.value, run.rows_read, run.taken)
+            loads.start(connection, run.no, position, run.file, now)
     return _result(run, LoadStatus.COMPLETE) if is_last else _guarded(run, run.no)
 
 

@@ -87,12 +87,12 @@ def test_all_of_a_campaign_are_settled_as_one_by_one(services: Services, clock: 
     work(services)
     assert legs(services, "spring") == {("push", first): 6, ("sms", "accepted"): 6}
     message = messages.of_campaign(services, "spring", "c-0")[0]
-    assert (message.reason, message.news[0].provider, message.news[0].code) == (
+    assert (message.reason, message.reports[0].provider, message.reports[0].code) == (
         None if arrived else "by_hand",
         "person",
         "by_hand",
     )
-    assert message.news[0].extra == {"by": "desk 7"}
+    assert message.reports[0].extra == {"by": "desk 7"}
     with lend(services.pool) as connection:
         assert unresolved.list_unresolved(connection, unresolved.EVERYTHING, 10) == []
         assert audit.verify(connection, services.secret, clock(), 60) == []

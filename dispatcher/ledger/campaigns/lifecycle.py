@@ -37,20 +37,17 @@ class Campaign:
         return self.state is CampaignState.SCHEDULED and not self.fanned_out
 
 
-def create(
-    connection: Connection, campaign_id: str, spec: Spec, period: int, now: datetime, by: str = "", digest: bytes = b""
-) -> int | None:
+def create(connection: Connection, campaign_id: str, spec: Spec, period: int, now: datetime, by: str = "") -> int | None:
     """Write a new campaign's row, `scheduled` and without an audience: its number, or None where the id is taken.
 
-    `digest` is that of its form: the rows' part follows with `complete`. Call it in the transaction that loads the audience or its
-    first part, and `ensure_period` before that transaction.
+    Call it in the transaction that loads the audience or its first part, and `ensure_period` before that transaction.
     """
     row = connection.execute(
         """
         INSERT INTO campaigns (id, period, state, spec, digest, digest_version, created_at, submitted_by)
-        VALUES (%s, %s, 'scheduled', %s, %s, 3, %s, %s) ON CONFLICT (id) DO NOTHING RETURNING no
+        VALUES (%s, %s, 'scheduled', %s, '', 3, %s, %s) ON CONFLICT (id) DO NOTHING RETURNING no
         """,
-        (campaign_id, period, spec_to_json(spec), digest, now, by),
+        (campaign_id, period, spec_to_json(spec), now, by),
     ).fetchone()
     return int(row[0]) if row else None
 

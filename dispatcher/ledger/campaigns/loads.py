@@ -74,20 +74,30 @@ def of_campaign(connection: Connection, campaign_id: str) -> AudienceLoad | None
 # -- the parts ---------------------------------------------------------------------------------------------------------
 
 
-def start(
-    connection: Connection, no: int, digest: bytes, rows_read: int, taken: int, file: AudienceFile | None, now: datetime
-) -> None:
-    """Note the first part of an audience, in the transaction that writes it."""
+@dataclass(frozen=True, slots=True)
+class LoadPosition:
+    """How far a load is: the digest of the form and of the rows read, their number, and how many of them are jobs."""
+
+    digest: bytes
+    rows_read: int
+    taken: int
+
+
+def start(connection: Connection, no: int, position: LoadPosition, file: AudienceFile | None, now: datetime) -> None:
+    """Note the first part of an audience, in the transaction that writes it. The campaign gets the digest of its form."""
     connection.execute(
         """
+        WITH form AS (
+            UPDATE campaigns SET digest = substring(%(digest)s::bytea FOR 32) WHERE no = %(no)s
+        )
         INSERT INTO audience_loads (campaign_no, digest, rows_read, taken, path, size, modified_ns, worked_at, progress_at)
         VALUES (%(no)s, %(digest)s, %(rows_read)s, %(taken)s, %(path)s, %(size)s, %(modified_ns)s, %(now)s, %(now)s)
         """,
         {
             "no": no,
-            "digest": digest,
-            "rows_read": rows_read,
-            "taken": taken,
+            "digest": position.digest,
+            "rows_read": position.rows_read,
+            "taken": position.taken,
             "path": file and file.path,
             "size": file and file.size,
             "modified_ns": file and file.modified_ns,
