@@ -37,6 +37,7 @@ from dispatcher.ledger.delivery.scheduling import DueChunk, close
 from dispatcher.maintenance import sweep
 from dispatcher.policy import decide
 from dispatcher.runtime.services import BATCH_MESSAGES_MAX, COLLECT_AFTER, EngineConfig, Services
+from dispatcher.runtime.template_versions import TemplateVersions
 
 T = TypeVar("T")
 SAMPLE = 10  # mails of each batch that are compared with Jinja's output
@@ -130,7 +131,12 @@ def measure(bench: BenchEnvironment, setup: SendSetup, people: int) -> StageCost
         providers = _adapters(bench, http, setup.mails_per_request)
         engine = EngineConfig(batch_messages_max=setup.batch_messages)
         services = replace(
-            bench.services, pool=pool, providers=providers, catalog=catalog(specialise=setup.specialise), engine=engine
+            bench.services,
+            pool=pool,
+            providers=providers,
+            catalog=catalog(specialise=setup.specialise),
+            versions=TemplateVersions(),
+            engine=engine,
         )
         bench.forget_caps()
         name = submit(services, bench, setup.channel, people)

@@ -183,11 +183,11 @@ _prepared: list[Future[Services]] = []  # in a worker's child: one, which a thre
 
 
 def services() -> Services:
-    """The services of this process, made at first use: database connections cannot cross a fork."""
+    """The services of this process, with the present templates. Made at first use: database connections cannot cross a fork."""
     if not hasattr(_per_thread, "services"):
         _per_thread.services = _prepared_services() or bootstrap.services()
     container: Services = _per_thread.services
-    return container
+    return container.current()
 
 
 def _prepared_services() -> Services | None:

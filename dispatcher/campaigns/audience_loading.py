@@ -32,6 +32,7 @@ from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.maintenance import policies
 from dispatcher.ledger.partitions import ensure_period, period_of
 from dispatcher.runtime.services import Services
+from dispatcher.runtime.template_versions import TemplateUnavailable, digests_of, store_sources
 
 LEASE = timedelta(
     seconds=15
@@ -104,14 +105,16 @@ def start(
     with lend(services.pool) as connection:
         policies.require_in_force(connection, services.policy.digest)
         ensure_period(connection, run.period)
+        store_sources(connection, submission.templates)
     rows = iter(run.rows)
     run.rows = rows
     first = list(islice(rows, services.engine.part_rows))  # a file that cannot be read is refused before anything is written
     with lend(services.pool) as connection, connection.transaction():
-        run.no = lifecycle.create(connection, submission.id, run.spec, run.period, now, by)
+        versions = digests_of(submission.templates)
+        run.no = lifecycle.create(connection, submission.id, run.spec, versions, run.period, now, by)
         if run.no is None:
             return LoadResult(LoadStatus.TAKEN)
-        if errors := approval_errors(connection, services.catalog, services.policy, run.spec.templates):
+        if errors := approval_errors(connection, services.policy, submission.templates):
             raise BadInput(*errors)
         is_last = _write(run, connection, run.no, first)
         if not is_last:
@@ -149,9 +152,13 @@ def resume(
 def rows_after(
     services: Services, load: AudienceLoad, file: AudienceFile
 ) -> tuple[Iterable[AudienceRow | AudienceError], SubmissionDigest]:
-    """The rows of its file after a load's position, checked as the first ones were, and the digest to go on with."""
+    """The rows of its file after a load's position, checked as the first ones were, and the digest to go on with.
+
+    Raises `TemplateUnavailable`.
+    """
     digest = SubmissionDigest.resume(load.digest)
-    templates = [services.catalog[name] for name in load.spec.templates]
+    versions = services.versions.load(services.pool, services.policy, services.catalog, load.template_digests)
+    templates = [versions[load.template_digests[name]] for name in load.spec.templates]
     return checked_rows(read_audience(Path(file.path), load.rows_read), templates, digest), digest
 
 
@@ -163,10 +170,12 @@ def load_some(services: Services, no: int, seconds_max: float | None, is_redeliv
         load = loads.find(connection, no)
         if load is None or load.ended or load.file is None or not loads.take(connection, no, now, lost):
             return LoadResult(LoadStatus.ELSEWHERE)
-    is_readable = audience_file(Path(load.file.path)) is not None
-    if not is_readable or any(name not in services.catalog for name in load.spec.templates):
+    if audience_file(Path(load.file.path)) is None:
         return LoadResult(LoadStatus.ELSEWHERE)  # another host may have it; after `ABANDONED_AFTER` the sweep ends it
-    rows, digest = rows_after(services, load, load.file)
+    try:
+        rows, digest = rows_after(services, load, load.file)
+    except TemplateUnavailable:
+        return LoadResult(LoadStatus.ELSEWHERE)
     return resume(services, load, rows, digest, seconds_max=seconds_max)
 
 

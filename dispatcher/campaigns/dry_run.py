@@ -9,7 +9,6 @@ from datetime import datetime
 from itertools import islice
 
 from dispatcher.campaigns.template_approval import approval_errors
-from dispatcher.content import Catalog
 from dispatcher.delivery.pipeline import PendingSends, caps_since, prepare_all
 from dispatcher.domain.campaign import Spec
 from dispatcher.domain.message import State
@@ -80,7 +79,7 @@ def dry_run(services: Services, submission: Submission, as_of: datetime | None =
         ensure_period(connection, period)
         try:
             with connection.transaction():
-                no = lifecycle.create(connection, f"{submission.id}?dry-run", spec, period, services.clock()) or 0
+                no = lifecycle.create(connection, f"{submission.id}?dry-run", spec, {}, period, services.clock()) or 0
                 # It reads a file between two parts, and holds no person's row: it may be slower than other transactions.
                 connection.execute("SET LOCAL idle_in_transaction_session_timeout = '60s'")
                 loader = AudienceLoader(connection, no, period, spec, services.clock())
@@ -88,20 +87,20 @@ def dry_run(services: Services, submission: Submission, as_of: datetime | None =
                 while part := list(islice(rows, services.engine.part_rows)):
                     loader.write(part)
                 pending = PendingSends()
-                for chunk in _chunks(connection, services.catalog, submission, no, period):
+                for chunk in _chunks(connection, submission, no, period):
                     candidates = claims.gather(connection, chunk, since=caps_since(services, chunk))
                     if as_of is not None:
                         candidates = _as_of(connection, candidates, as_of)
                     counts.add(spec, [item.entry for item in prepare_all(services, chunk, candidates, {}, pending)])
                 raise _RollBack
         except _RollBack:
-            needs = tuple(_needs(connection, services.catalog, services.policy, spec, loader.taken))
+            needs = tuple(_needs(connection, services.policy, submission, loader.taken))
     return DryRun(loader.taken, loader.invalid, counts.states, counts.reasons, counts.channels, counts.variants, needs)
 
 
-def _needs(connection: Connection, catalog: Catalog, policy: Policy, spec: Spec, audience: int) -> Iterator[str]:
+def _needs(connection: Connection, policy: Policy, submission: Submission, audience: int) -> Iterator[str]:
     """What people have to do before the campaign can start: approve its templates, and release it."""
-    for error in approval_errors(connection, catalog, policy, spec.templates):
+    for error in approval_errors(connection, policy, submission.templates):
         yield error.message
     audience_max = policy.four_eyes_audience_min
     if audience > audience_max:
@@ -114,8 +113,8 @@ def _variants(spec: Spec, entries: Sequence[ClaimEntry]) -> Counter[str]:
     return Counter(name_of[template] for template in templates if template in name_of)
 
 
-def _chunks(connection: Connection, catalog: Catalog, submission: Submission, no: int, period: int) -> Iterator[Chunk]:
-    approved = {template.digest: 0 for template in catalog.values()}  # a dry run may come before any approval
+def _chunks(connection: Connection, submission: Submission, no: int, period: int) -> Iterator[Chunk]:
+    approved = {template.digest: 0 for template in submission.templates}  # a dry run may come before any approval
     for number in claims.chunk_numbers(connection, period, no):
         yield Chunk(period, number, submission.spec, no, submission.id, None, approved=approved)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from dispatcher.content import Catalog, Template
-from dispatcher.delivery.approval_check import DIGEST_SHOWN, needs_approval, not_approved_text, unapproved
+from dispatcher.delivery.approval_check import DIGEST_SHOWN, not_approved_text, unapproved
 from dispatcher.domain.message import Kind
 from dispatcher.domain.spelling import did_you_mean
 from dispatcher.intake.errors import BadInput, InputError
@@ -16,6 +16,7 @@ from dispatcher.ledger.campaigns.template_approvals import Approval, NewApproval
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.policy import Policy
 from dispatcher.runtime.services import Services
+from dispatcher.runtime.template_versions import TemplateUnavailable, needs_approval, store_sources
 
 __all__ = ["Approval", "ApprovalStatus", "TemplateVersion", "approval_errors", "approve_waiting", "history", "set_approval"]
 __all__ += ["NOT_APPROVED", "template_version", "template_versions"]
@@ -65,22 +66,41 @@ def history(services: Services, name: str) -> list[Approval]:
 def set_approval(services: Services, name: str, approved: bool, actor: str, digest: str | None = None) -> TemplateVersion:
     """Approve a template as it now is, or withdraw its approval. Where that is so already, nothing is recorded.
 
-    `digest` (or its beginning, of 12 characters at least) is what the person looked at. Raises `BadInput` for an unknown name,
-    another digest than the present one, an empty actor, a service message, and an author who approves their own text.
+    `digest` (or its beginning, of 12 characters at least) is what the person looked at: the present version, or one that was
+    approved before, which campaigns may still use. Raises `BadInput` for an unknown name, a digest of neither, an empty actor, a
+    service message, and an author who approves their own text.
     """
-    present = template_version(services, name)
+    version = _former_version(services, name, digest) or template_version(services, name)
     actor = actor.strip()
-    if errors := list(_errors(present, approved, actor, digest)):
+    if errors := list(_errors(version, approved, actor, digest)):
         raise BadInput(*errors)
-    template = present.template
-    if present.approval is not None and present.approval.approved is approved:
-        return present
+    template = version.template
+    if version.approval is not None and version.approval.approved is approved:
+        return version
     now = services.clock()
     with lend(services.pool) as connection, connection.transaction():
+        store_sources(connection, [template])
         if not approved:  # the lock on the campaigns makes an order with their claims: none commits after the withdrawal
-            lifecycle.halt_users_of(connection, name, f"paused itself: the approval of {name} was withdrawn", now)
+            lifecycle.halt_users_of(connection, name, template.digest, f"paused itself: the approval of {name} was withdrawn", now)
         approval = template_approvals.add(connection, NewApproval(name, template.version, template.digest, approved, actor, now))
     return _version(template, services.policy, approval)
+
+
+def _former_version(services: Services, name: str, digest: str | None) -> TemplateVersion | None:
+    """The version of this digest, or of this beginning of one, if it was approved before and is not the folder's present one."""
+    if digest is None or len(digest) < DIGEST_SHOWN:
+        return None
+    if name in services.catalog and services.catalog[name].digest.startswith(digest):
+        return None
+    with lend(services.pool) as connection:
+        newest = next((each for each in template_approvals.history(connection, name) if each.digest.startswith(digest)), None)
+    if newest is None:
+        return None
+    try:
+        found = services.versions.load(services.pool, services.policy, services.catalog, {name: newest.digest})
+    except TemplateUnavailable as error:
+        raise BadInput(InputError("approval", 0, "digest", str(error))) from None
+    return _version(found[newest.digest], services.policy, newest)
 
 
 def approve_waiting(services: Services, actor: str) -> list[TemplateVersion]:
@@ -107,11 +127,11 @@ def _errors(present: TemplateVersion, approved: bool, actor: str, digest: str | 
     return errors
 
 
-def approval_errors(connection: Connection, catalog: Catalog, policy: Policy, names: Collection[str]) -> list[InputError]:
+def approval_errors(connection: Connection, policy: Policy, templates: Collection[Template]) -> list[InputError]:
     """An error for each of these templates that needs an approval and has none; empty where all may be sent."""
-    if not any(needs_approval(catalog[name], policy) for name in names):
+    if not any(needs_approval(each, policy) for each in templates):
         return []
-    waiting = unapproved(catalog, policy, names, template_approvals.in_force(connection, names))
+    waiting = unapproved(templates, policy, template_approvals.in_force(connection, [each.name for each in templates]))
     return [
         InputError("approval", 0, "template", f"{not_approved_text(each)}: `dispatcher templates approve {each.name} --actor NAME`")
         for each in waiting

@@ -22,6 +22,7 @@ from dispatcher.ledger.consent import recipients
 from dispatcher.ledger.consent.events import ConsentEvent
 from dispatcher.ledger.delivery.scheduling import DueChunk
 from dispatcher.ledger.spec_codec import spec_to_json
+from dispatcher.runtime.template_versions import digests_of, store_sources
 
 Publish = Callable[[Iterable[DueChunk]], None]
 
@@ -50,8 +51,9 @@ def acknowledge(
     trigger = _trigger(context, recipient_id, opt_outs, entity)
     if trigger is None:
         return None
-    spec = spec_to_json(trigger.spec)
-    place = audience.take_trigger(connection, trigger.key, trigger.digests, spec, trigger.row, context.now)
+    spec, templates = spec_to_json(trigger.spec), (trigger.template,)
+    store_sources(connection, templates)
+    place = audience.take_trigger(connection, trigger.key, trigger.digests, spec, digests_of(templates), trigger.row, context.now)
     return DueChunk(place.period, place.chunk, None) if place and place.fresh else None
 
 

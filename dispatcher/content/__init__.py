@@ -8,7 +8,7 @@ language `texts.toml`, `email.html`, `email.txt`.
 """
 
 from channels.sms_segments import Segments, count_segments
-from dispatcher.content.catalog import Catalog, check, load
+from dispatcher.content.catalog import Catalog, check, load, load_version
 from dispatcher.content.declaration import TemplateVariable
 from dispatcher.content.errors import ContentRefusal, InvalidTemplates, TemplateError
 from dispatcher.content.preview import example_request, preview
@@ -30,5 +30,6 @@ __all__ = [
     "count_segments",
     "example_request",
     "load",
+    "load_version",
     "preview",
 ]

@@ -44,22 +44,39 @@ class Catalog(Mapping[str, Template]):
         return len(self._templates)
 
 
-def load(folder: Path, random: Callable[[], float] | None = None) -> Catalog:
+def load(folder: Path, random: Callable[[], float] | None = None, previous: Mapping[str, Template] | None = None) -> Catalog:
     """Read, check and compile all templates under `folder`. Raises `InvalidTemplates` with all faults.
 
     With `random` (numbers from 0 to 1) texts are rendered along compiled paths, see `specialiser`; without, always by Jinja.
+    Templates of `previous` that did not change are taken as they are.
     """
     files, faults = _read_folder(folder)
+    unchanged = {name: template for name, template in (previous or {}).items() if template.source == _source(name, files)}
+    rest = {file: text for file, text in files.items() if file.split("/")[0] not in unchanged}
+    if unchanged and not faults and all(file.startswith(f"{SHARED}/") for file in rest):
+        return Catalog(unchanged)
+    return Catalog(dict(sorted({**unchanged, **_load(rest, faults, random)}.items())))
+
+
+def load_version(source: Mapping[str, str], random: Callable[[], float] | None = None) -> Template:
+    """The one template of these files (name -> text). Raises `InvalidTemplates`, also where they hold none, or several."""
+    templates = _load(source, [], random)
+    if len(templates) != 1:
+        raise InvalidTemplates([TemplateError(".", 1, "folder", "", f"holds {len(templates)} templates, not one")])
+    return next(iter(templates.values()))
+
+
+def _load(files: Mapping[str, str], faults: list[TemplateError], random: Callable[[], float] | None) -> dict[str, Template]:
+    """The templates of these files, by name. Raises `InvalidTemplates` with all faults, those of the reading included."""
     draft = _draft(files)
-    faults += draft.faults
-    faults += _check_sources(draft)
+    faults = [*faults, *draft.faults, *_check_sources(draft)]
     if faults:
         raise InvalidTemplates(faults)
     templates = _compile(draft, files)
     faults = [fault for template in templates.values() for fault in check_examples(template, draft.place)]
     if faults:
         raise InvalidTemplates(faults)
-    return Catalog(templates if random is None else {name: _specialise(each, random) for name, each in templates.items()})
+    return templates if random is None else {name: _specialise(each, random) for name, each in templates.items()}
 
 
 def _specialise(template: Template, random: Callable[[], float]) -> Template:
@@ -216,7 +233,7 @@ def _as_html(env: TemplateEnvironment, source: str) -> str:
 
 
 def _template(env: TemplateEnvironment, draft: _Draft, name: str, files: Mapping[str, str]) -> Template:
-    declaration, legal = draft.declarations[name], draft.legal
+    declaration, legal, source = draft.declarations[name], draft.legal, _source(name, files)
     languages = {
         language: LocalizedTemplate(
             parts={part: env.get_template(_source_name((name, language), part)) for part in draft.texts[name, language].parts},
@@ -230,13 +247,19 @@ def _template(env: TemplateEnvironment, draft: _Draft, name: str, files: Mapping
         info=declaration.info,
         version=declaration.version,
         author=declaration.author,
-        digest=_digest({file: text for file, text in files.items() if file.startswith((f"{name}/", f"{SHARED}/"))}),
+        digest=_digest(source),
         entity=declaration.entity,
         channels=declaration.channels,
         variables=declaration.variables,
         languages=languages,
         push=declaration.push,
+        source=source,
     )
+
+
+def _source(name: str, files: Mapping[str, str]) -> dict[str, str]:
+    """The files of one template: its own and the shared ones."""
+    return {file: text for file, text in files.items() if file.startswith((f"{name}/", f"{SHARED}/"))}
 
 
 def _digest(files: Mapping[str, str]) -> str:

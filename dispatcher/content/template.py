@@ -92,6 +92,7 @@ class Template:
     variables: Mapping[str, TemplateVariable]
     languages: Mapping[Language, LocalizedTemplate] = field(repr=False)
     push: PushOptions = field(default_factory=PushOptions)
+    source: Mapping[str, str] = field(default_factory=dict, repr=False)  # the files that `digest` is computed over, by name
     specialiser: Specialiser | None = field(default=None, repr=False)
     _readers: Mapping[Mode, tuple[ValueReader, ...]] = field(init=False, repr=False)
 

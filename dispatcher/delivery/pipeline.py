@@ -13,6 +13,9 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from itertools import groupby
 
+import structlog
+
+from channels.alerts import alert
 from channels.base import Channel, Content, Outbound, Push
 from dispatcher.consent.link_tokens import PREFERENCES, UNSUBSCRIBE, message_id_token
 from dispatcher.content import ContentRefusal, MessageLinks, MessageSender, RenderRequest, Template
@@ -29,6 +32,9 @@ from dispatcher.ledger.delivery import claims, pace, scheduling
 from dispatcher.ledger.delivery.claims import CampaignGate, Candidate, Chunk, Claim, ClaimEntry
 from dispatcher.policy import decide, record, variant_of
 from dispatcher.runtime.services import Services
+from dispatcher.runtime.template_versions import TemplateUnavailable
+
+log = structlog.get_logger()
 
 STATE_OF: Mapping[str, State] = {
     ReasonCode.EXPIRED: State.EXPIRED,
@@ -40,7 +46,8 @@ STATE_OF: Mapping[str, State] = {
 def run_chunk(services: Services, period: int, number: int) -> Chunk | None:
     """Work on a chunk until nothing is left to decide. Safe to repeat and to run twice at the same time, because of the claim.
 
-    A campaign whose template is not approved any more (changed, or approval withdrawn) pauses itself; nothing of it is lost.
+    A campaign pauses itself where the template version that it was accepted with is not approved any more, or can't be loaded;
+    nothing of it is lost. A trigger is refused then.
     A chunk of a campaign with a rate whose turn has not come is put back.
     Returns the chunk, or None where there is none of this number. Raises `LedgerUnavailable`; then the chunk is tried again.
     """
@@ -48,11 +55,7 @@ def run_chunk(services: Services, period: int, number: int) -> Chunk | None:
         chunk = claims.find(connection, period, number)
     if chunk is None:
         return None
-    if chunk.campaign_no is not None and (
-        waiting := unapproved(services.catalog, services.policy, chunk.spec.templates, chunk.approved)
-    ):
-        with lend(services.pool) as connection:
-            lifecycle.halt(connection, chunk.campaign_no, f"paused itself: {not_approved_text(waiting[0])}", services.clock())
+    if not may_use_templates(services, chunk):
         return chunk
     if chunk.spec.rate_per_second is not None and chunk.campaign_state is CampaignState.RUNNING:
         with lend(services.pool) as connection:
@@ -80,6 +83,71 @@ def run_chunk(services: Services, period: int, number: int) -> Chunk | None:
     with lend(services.pool) as connection:
         scheduling.close(connection, chunk, services.clock())
     return chunk
+
+
+def may_use_templates(services: Services, chunk: Chunk) -> bool:
+    """Whether the chunk's templates can be loaded and, for a campaign, are approved. If not, the campaign is paused, or the trigger
+    refused. The approval of a trigger is looked at when it is decided."""
+    try:
+        templates = load_versions(services, chunk)
+    except TemplateUnavailable as error:
+        _stop(services, chunk, str(error))
+        return False
+    if chunk.campaign_no is None or not (waiting := unapproved(templates, services.policy, chunk.approved)):
+        return True
+    note = f"paused itself: {not_approved_text(waiting[0])}"
+    with lend(services.pool) as connection:
+        lifecycle.halt(connection, chunk.campaign_no, note, services.clock())
+    return False
+
+
+def load_versions(services: Services, chunk: Chunk) -> list[Template]:
+    """The chunk's templates, each in the version that it was accepted with. Raises `TemplateUnavailable`.
+
+    Once this process has the versions in memory, this costs no statement.
+    """
+    _load(services, chunk)
+    for name in chunk.spec.templates:
+        if name not in chunk.digests and name not in services.catalog:
+            raise TemplateUnavailable(f"there is no template {name}")
+    return [template_in(services, chunk, name) for name in chunk.spec.templates]
+
+
+def template_in(services: Services, chunk: Chunk, name: str) -> Template:
+    """A template in the version that the chunk was accepted with; where none was named, the one in the folder."""
+    digest = chunk.digests.get(name)
+    if digest is None:
+        return services.catalog[name]
+    return services.versions.get(digest) or _load(services, chunk)[digest]
+
+
+def _load(services: Services, chunk: Chunk) -> Mapping[str, Template]:
+    return services.versions.load(services.pool, services.policy, services.catalog, chunk.digests)
+
+
+def _stop(services: Services, chunk: Chunk, reason: str) -> None:
+    """Pause the campaign, or refuse the trigger: its template can't be loaded, and another version must not leave instead."""
+    alert("templates", "unavailable")
+    log.error("a template can't be loaded", campaign=chunk.campaign_id, period=chunk.period, chunk=chunk.number, reason=reason)
+    now = services.clock()
+    with lend(services.pool) as connection:
+        if chunk.campaign_no is not None:
+            lifecycle.halt(connection, chunk.campaign_no, f"paused itself: {reason}", now)
+            return
+        spec = chunk.spec
+        document = {
+            "policy": services.policy.digest,
+            "is": "refuse",
+            "job": [spec.entity, spec.template, spec.kind, spec.offer_type],
+            "reasons": [[ReasonCode.FAULT, "template", chunk.digests.get(spec.template, ""), *spec.channels]],
+            "content": {"code": ReasonCode.FAULT, "where": reason},
+        }
+        entries = [
+            ClaimEntry(candidate, State.REFUSED, candidate.fixed, ReasonCode.FAULT, None, document)
+            for candidate in claims.gather(connection, chunk)
+        ]
+        claims.claim(connection, chunk, entries, now)
+        scheduling.close(connection, chunk, now)
 
 
 def batches(candidates: Sequence[Candidate], size: int) -> Iterator[list[Candidate]]:
@@ -114,7 +182,7 @@ def process_batch(services: Services, chunk: Chunk, batch: Sequence[Candidate], 
 
 def _trigger_approval(services: Services, chunk: Chunk) -> int | None:
     """The approval that a trigger's template was decided with; None for campaigns and where no approval is needed."""
-    template = services.catalog[chunk.spec.template]
+    template = template_in(services, chunk, chunk.spec.template)
     if chunk.campaign_no is not None or template.info.kind is not Kind.COMMERCIAL:
         return None
     return chunk.approved.get(template.digest)
@@ -173,7 +241,8 @@ def prepare(services: Services, chunk: Chunk, candidate: Candidate, stopped: Map
     now = services.clock()
     job = job_of(services, chunk, candidate)
     decision = decide(job, candidate.facts, services.policy, now)
-    document = record(decision, candidate.facts, services.policy, job, _used(services, job, decision))
+    template = template_in(services, chunk, job.info.template)
+    document = record(decision, candidate.facts, services.policy, job, _used(template, decision))
     if isinstance(decision, Refuse):
         code = decision.headline.code
         return PreparedMessage(ClaimEntry(candidate, STATE_OF.get(code, State.REFUSED), candidate.fixed, code, None, document))
@@ -184,7 +253,7 @@ def prepare(services: Services, chunk: Chunk, candidate: Candidate, stopped: Map
         until = now + timedelta(seconds=services.policy.retry.stopped_seconds)
         return PreparedMessage(ClaimEntry(candidate, State.WAITING, leg.channel, stopped[leg.channel], until, document))
     try:
-        content = services.catalog[template_of(services, chunk, candidate)].render(request_for(services, chunk, candidate, leg))
+        content = template.render(request_for(services, chunk, candidate, leg))
     except ContentRefusal as refusal:
         refused = {**document, "content": {"code": refusal.code, "where": refusal.variable}}
         return PreparedMessage(ClaimEntry(candidate, State.REFUSED, leg.channel, refusal.code, None, refused))
@@ -193,9 +262,9 @@ def prepare(services: Services, chunk: Chunk, candidate: Candidate, stopped: Map
     return PreparedMessage(entry, tuple(outbounds(chunk, candidate, leg.channel, content, now, sender)))
 
 
-def _used(services: Services, job: Job, decision: Decision) -> frozenset[str] | None:
+def _used(template: Template, decision: Decision) -> frozenset[str] | None:
     """The data categories that the text uses, where a text will be rendered."""
-    return _categories(services.catalog[job.info.template], decision.legs[0].mode) if isinstance(decision, Send) else None
+    return _categories(template, decision.legs[0].mode) if isinstance(decision, Send) else None
 
 
 @lru_cache(maxsize=256)  # templates by modes
@@ -215,7 +284,7 @@ def job_of(services: Services, chunk: Chunk, candidate: Candidate) -> Job:
     """The job as the policy sees it. A leg has its own channel only; a later leg those that were not tried yet."""
     spec = chunk.spec
     channels = spec.after(candidate.tried[-1]) if candidate.tried else spec.channels
-    template = services.catalog[template_of(services, chunk, candidate)]
+    template = template_in(services, chunk, template_of(services, chunk, candidate))
     return Job(
         id=str(candidate.ref),
         recipient_id=candidate.facts.recipient_id,

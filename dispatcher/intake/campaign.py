@@ -120,6 +120,7 @@ class Submission:
     audience: Iterable[AudienceRow | AudienceError]
     digest: SubmissionDigest = field(default_factory=SubmissionDigest)
     source: AudienceFile | None = None
+    templates: tuple[Template, ...] = ()  # the versions that it was checked with
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +181,7 @@ def check_campaign(request: CampaignRequest, context: ValidationContext) -> Subm
         **asdict(options),
     )
     rows = checked_rows(request.rows or (), templates, request.digest)
-    return Submission(parsed.id, spec, rows, request.digest, request.source)
+    return Submission(parsed.id, spec, rows, request.digest, request.source, tuple(templates))
 
 
 def _templates(form: CampaignFields, file: str, lines: Mapping[str, int], catalog: Catalog) -> Iterator[Template]:

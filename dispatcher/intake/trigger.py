@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, StringConstraints, create_model
 
+from dispatcher.content import Template
 from dispatcher.domain.campaign import Spec
 from dispatcher.domain.campaign_options import TriggerOptions
 from dispatcher.domain.canonical_json import canonical_json
@@ -53,6 +54,7 @@ class Trigger:
     spec: Spec
     row: AudienceRow
     digests: Mapping[int, bytes]
+    template: Template  # the version that it was checked with
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ def check_trigger(request: TriggerRequest, context: ValidationContext) -> Trigge
         offer_type=template.info.offer_type,
         **asdict(options),
     )
-    return Trigger(parsed.key, spec, AudienceRow(0, parsed.recipient, parsed.data), request.digests)
+    return Trigger(parsed.key, spec, AudienceRow(0, parsed.recipient, parsed.data), request.digests, template)
 
 
 def content_digest(form: BaseModel) -> bytes:

@@ -39,6 +39,8 @@ from dispatcher.runtime.alert_sink import alert_sink
 from dispatcher.runtime.consistency import disagreements
 from dispatcher.runtime.services import BATCH_MESSAGES_MAX, EngineConfig, Services
 from dispatcher.runtime.settings import LEASE_PARTS, SANDBOX, InvalidSettings, Settings, load
+from dispatcher.runtime.template_folder import TemplateFolder
+from dispatcher.runtime.template_versions import TemplateVersions, name_open_versions
 
 CONFIGURATION_ERRORS = (InvalidSettings, InvalidPolicy, InvalidTemplates, KeyMismatch)
 CONNECTIONS_MAX = 2  # per process: one for the work, one for alerts at the same time
@@ -89,7 +91,11 @@ def examine() -> tuple[Settings, Policy, Catalog, str]:
 @lru_cache(maxsize=1)
 def templates(folder: Path, specialise: bool) -> Catalog:
     """The templates of a folder, compiled once per process. Raises `InvalidTemplates`."""
-    return content.load(folder, random.random if specialise else None)
+    return content.load(folder, _random(specialise))
+
+
+def _random(specialise: bool) -> Callable[[], float] | None:
+    return random.random if specialise else None
 
 
 def admit(config: Settings) -> str:
@@ -167,6 +173,7 @@ def services(connections_max: int = CONNECTIONS_MAX) -> Services:
         policies.store_policy(connection, rules.digest, text)
         policies.adopt(connection, rules.digest, policies.FIRST_START, utc_now(), only_first=True)
         partitions.create_ahead(connection, utc_now())
+        name_open_versions(connection, rules, catalog)
     set_alert_sink(alert_sink(pool, utc_now))
     return Services(
         pool=pool,
@@ -184,6 +191,8 @@ def services(connections_max: int = CONNECTIONS_MAX) -> Services:
             lease_seconds=config.lease_seconds,
             together=messages_per_request(config),
         ),
+        versions=TemplateVersions(_random(config.specialise)),
+        folder=TemplateFolder(config.templates, rules, catalog, _random(config.specialise)),
     )
 
 

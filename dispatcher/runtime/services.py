@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from channels.base import Channel, Provider
@@ -12,6 +12,8 @@ from dispatcher.content import Catalog
 from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.ledger.connection import Pool
 from dispatcher.policy import Policy
+from dispatcher.runtime.template_folder import TemplateFolder
+from dispatcher.runtime.template_versions import TemplateVersions
 
 BATCH_MESSAGES_MAX = 100
 COLLECT_AFTER = (50_000, 20, 100)  # thresholds of garbage collection; Python's defaults cost 8 µs a message
@@ -46,7 +48,11 @@ class EngineConfig:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """All implementations: ledger, policy, templates, providers, clock, randomness."""
+    """All implementations: ledger, policy, templates, providers, clock, randomness.
+
+    `catalog` has the templates of the folder, by name: what is submitted, approved and previewed. `versions` has those that
+    accepted campaigns and triggers named, by digest: what is sent.
+    """
 
     pool: Pool
     policy: Policy
@@ -60,3 +66,10 @@ class Services:
     sleep: Callable[[float], None]
     seconds: Callable[[], float] = boot_seconds  # for deadlines: never goes back, and counts the time that the machine sleeps
     engine: EngineConfig = field(default_factory=EngineConfig)
+    versions: TemplateVersions = field(default_factory=TemplateVersions, repr=False)
+    folder: TemplateFolder | None = field(default=None, repr=False)  # of the catalog, where it is followed
+
+    def current(self) -> Services:
+        """The same with the catalog that the folder of templates holds by now: one catalog for a whole task or request."""
+        catalog = self.folder.refresh() if self.folder is not None else self.catalog
+        return self if catalog is self.catalog else replace(self, catalog=catalog)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Protocol
 
@@ -29,7 +30,9 @@ class TaskPublisher(Protocol):
 
 async def _services(request: Request) -> Services:
     services: Services = request.app.state.services
-    return services
+    if services.folder is not None and services.folder.is_due:  # compiling a changed template takes longer than the loop may wait
+        return await asyncio.to_thread(services.current)
+    return services.current()
 
 
 async def _broker(request: Request) -> TaskPublisher:

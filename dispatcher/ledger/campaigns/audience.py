@@ -150,19 +150,25 @@ class TriggerPlace:
 
 
 def take_trigger(
-    connection: Connection, key: str, digests: Mapping[int, bytes], spec_json: str, row: AudienceRow, now: datetime
+    connection: Connection,
+    key: str,
+    digests: Mapping[int, bytes],
+    spec_json: str,
+    templates: Mapping[str, str],
+    row: AudienceRow,
+    now: datetime,
 ) -> TriggerPlace | None:
     """Write a trigger as a chunk of one job, once per key. Returns None where the key was used with other content.
 
-    `digests` are those of its content by version; the newest is stored.
+    `digests` are those of its content by version; the newest is stored. `templates` names the template's version: name -> digest.
     """
     period = period_of(now)
     ensure_period(connection, period)
     number = connection.execute(
         """
         WITH taken AS (
-            INSERT INTO triggers (key, digest, digest_version, period, chunk, spec, created_at)
-            VALUES (%(key)s, %(digest)s, %(version)s, %(period)s, nextval('chunk_no'), %(spec)s, %(now)s)
+            INSERT INTO triggers (key, digest, digest_version, period, chunk, spec, template_digests, created_at)
+            VALUES (%(key)s, %(digest)s, %(version)s, %(period)s, nextval('chunk_no'), %(spec)s, %(templates)s, %(now)s)
             ON CONFLICT (key) DO NOTHING RETURNING period, chunk
         ), its_chunk AS (
             INSERT INTO chunks (period, chunk, size, due_at, touched_at, published_at)
@@ -179,6 +185,7 @@ def take_trigger(
             "version": max(digests),
             "period": period,
             "spec": spec_json,
+            "templates": Jsonb(dict(templates)),
             "now": now,
             "line": row.line,
             "recipient_id": row.recipient_id,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+
+from psycopg.types.json import Jsonb
 
 from dispatcher.domain.campaign import CampaignState, Spec
 from dispatcher.ledger.connection import Connection, fetch_all
@@ -37,17 +40,20 @@ class Campaign:
         return self.state is CampaignState.SCHEDULED and not self.fanned_out
 
 
-def create(connection: Connection, campaign_id: str, spec: Spec, period: int, now: datetime, by: str = "") -> int | None:
+def create(
+    connection: Connection, campaign_id: str, spec: Spec, templates: Mapping[str, str], period: int, now: datetime, by: str = ""
+) -> int | None:
     """Write a new campaign's row, `scheduled` and without an audience: its number, or None where the id is taken.
 
-    Call it in the transaction that loads the audience or its first part, and `ensure_period` before that transaction.
+    `templates` names the version of each template: name -> digest. Call it in the transaction that loads the audience or its first
+    part, and `ensure_period` before that transaction.
     """
     row = connection.execute(
         """
-        INSERT INTO campaigns (id, period, state, spec, digest, digest_version, created_at, submitted_by)
-        VALUES (%s, %s, 'scheduled', %s, '', 3, %s, %s) ON CONFLICT (id) DO NOTHING RETURNING no
+        INSERT INTO campaigns (id, period, state, spec, template_digests, digest, digest_version, created_at, submitted_by)
+        VALUES (%s, %s, 'scheduled', %s, %s, '', 3, %s, %s) ON CONFLICT (id) DO NOTHING RETURNING no
         """,
-        (campaign_id, period, spec_to_json(spec), now, by),
+        (campaign_id, period, spec_to_json(spec), Jsonb(dict(templates)), now, by),
     ).fetchone()
     return int(row[0]) if row else None
 
@@ -168,15 +174,16 @@ def halt(connection: Connection, no: int, note: str, now: datetime) -> bool:
     )
 
 
-def halt_users_of(connection: Connection, template: str, note: str, now: datetime) -> int:
-    """Pause every running campaign that uses this template, with a note; returns their number."""
+def halt_users_of(connection: Connection, template: str, digest: str, note: str, now: datetime) -> int:
+    """Pause every running campaign that uses this version of a template, or names no version, with a note; returns their number."""
     return connection.execute(
         """
         UPDATE campaigns SET state = 'paused', paused_at = %(now)s, note = %(note)s
         WHERE state = 'running' AND (spec->>'template' = %(template)s OR EXISTS (
             SELECT FROM jsonb_array_elements(spec->'variants') v WHERE v->>1 = %(template)s))
+          AND coalesce(template_digests->>%(template)s, %(digest)s) = %(digest)s
         """,
-        {"now": now, "note": note, "template": template},
+        {"now": now, "note": note, "template": template, "digest": digest},
     ).rowcount
 
 

@@ -27,6 +27,7 @@ class AudienceLoad:
     campaign_id: str
     period: int
     spec: Spec
+    template_digests: Mapping[str, str]
     created_at: datetime
     digest: bytes
     rows_read: int
@@ -37,7 +38,7 @@ class AudienceLoad:
 
 
 _SELECT = """
-    SELECT l.campaign_no, c.id AS campaign_id, c.period, c.spec, c.created_at, l.digest, l.rows_read, l.taken,
+    SELECT l.campaign_no, c.id AS campaign_id, c.period, c.spec, c.template_digests, c.created_at, l.digest, l.rows_read, l.taken,
            l.path, l.size, l.modified_ns, l.worked_at, l.ended
     FROM audience_loads l JOIN campaigns c ON c.no = l.campaign_no
 """
@@ -49,6 +50,7 @@ def _load(row: Mapping[str, Any]) -> AudienceLoad:
         campaign_id=row["campaign_id"],
         period=row["period"],
         spec=spec_from_json(row["spec"]),
+        template_digests=row["template_digests"],
         created_at=row["created_at"],
         digest=bytes(row["digest"]),
         rows_read=row["rows_read"],

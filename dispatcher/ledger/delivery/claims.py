@@ -37,7 +37,8 @@ from dispatcher.ledger.spec_codec import spec_from_json
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """What a task works on. `campaign_state` is None for a trigger. `stopped`: the stopped channels, each with the provider's code.
-    `approved`: the template versions that may be sent, each digest with the number of its approval.
+    `approved`: the template versions that may be sent, each digest with the number of its approval. `digests`: the version of each
+    template that it was accepted with; a template that is missing here has the version of the folder.
     """
 
     period: int
@@ -48,6 +49,7 @@ class Chunk:
     campaign_state: CampaignState | None
     stopped: Mapping[Channel, str] = field(default_factory=dict)
     approved: Mapping[str, int] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,19 +74,20 @@ def find(connection: Connection, period: int, number: int) -> Chunk | None:
     row = connection.execute(
         f"""
         SELECT s.spec, s.no, s.id, s.state, (SELECT jsonb_object_agg(channel, code) FROM channel_stops),
-               {template_approvals.IN_FORCE}
+               {template_approvals.IN_FORCE}, s.digests
         FROM (
-            SELECT {SPEC} AS spec, c.no, c.id, c.state FROM chunks k {join_origin("k")} WHERE k.period = %s AND k.chunk = %s
+            SELECT {SPEC} AS spec, coalesce(c.template_digests, t.template_digests) AS digests, c.no, c.id, c.state
+            FROM chunks k {join_origin("k")} WHERE k.period = %s AND k.chunk = %s
         ) s
         """,
         (period, number),
     ).fetchone()
     if row is None:
         return None
-    spec, no, campaign_id, state, stops, approved = row
+    spec, no, campaign_id, state, stops, approved, digests = row
     stopped = {Channel(channel): code for channel, code in (stops or {}).items()}
     state = CampaignState(state) if state else None
-    return Chunk(period, number, spec_from_json(spec), no, campaign_id, state, stopped, approved or {})
+    return Chunk(period, number, spec_from_json(spec), no, campaign_id, state, stopped, approved or {}, digests or {})
 
 
 def chunk_numbers(connection: Connection, period: int, campaign_no: int) -> list[int]:

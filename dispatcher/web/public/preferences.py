@@ -82,7 +82,7 @@ def _record(request: Request, owner: LinkOwner, changes: Sequence[Change], prese
         expected_version=present.version,
         entity=owner.entity,
     )
-    return preferences.record(request.app.state.services, publish, change)
+    return preferences.record(request.app.state.services.current(), publish, change)
 
 
 def _outcome(recorded: RecordResult, changes: Sequence[Change]) -> SaveResult:

@@ -58,7 +58,7 @@ def stop(request: Request, token: str, form: Submitted) -> Response:
     # The opt-out of an erased person is recorded too: it still counts if the bank's master data bring the person back.
     seen = ONE_CLICK if one_click else text_version(language, "unsubscribe")
     preference_change = PreferenceChange(owner.recipient_id, [change], Source.UNSUBSCRIBE, "recipient", seen, entity=owner.entity)
-    recorded = preferences.record(services, publish, preference_change)
+    recorded = preferences.record(services.current(), publish, preference_change)
     _refuse_erased(owner)
     return show(
         "done",

@@ -1,0 +1,84 @@
+"""The folder of templates, followed while a process runs: an edited or new template needs no restart."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+
+from channels.alerts import alert
+from dispatcher import content
+from dispatcher.content import Catalog, InvalidTemplates
+from dispatcher.policy import Policy
+from dispatcher.runtime.consistency import disagreements
+
+LOOK_SECONDS = 2.0
+
+log = structlog.get_logger()
+FileStamp = tuple[str, int, int]
+
+
+class TemplateFolder:
+    """A folder and its catalog, which `refresh` replaces when files changed. Files with faults change nothing: somebody may be
+    editing them."""
+
+    def __init__(
+        self,
+        folder: Path,
+        policy: Policy,
+        catalog: Catalog,
+        random: Callable[[], float] | None = None,
+        seconds: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.catalog = catalog
+        self._folder, self._policy, self._random, self._seconds = folder, policy, random, seconds
+        self._stamps: list[FileStamp] | None = None  # unknown: the first look compares the files
+        self._looked_at = float("-inf")
+        self._lock = threading.Lock()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether `refresh` would look at the files now."""
+        return self._seconds() - self._looked_at >= LOOK_SECONDS
+
+    def refresh(self) -> Catalog:
+        """The present catalog. Looks at the files at most every two seconds, in one thread; the others do not wait for it."""
+        if self.is_due and self._lock.acquire(blocking=False):
+            try:
+                self._looked_at = self._seconds()
+                self._reload()
+            finally:
+                self._lock.release()
+        return self.catalog
+
+    def _reload(self) -> None:
+        stamps = file_stamps(self._folder)
+        if stamps == self._stamps:
+            return
+        self._stamps = stamps
+        try:
+            catalog = content.load(self._folder, self._random, self.catalog)
+            if faults := disagreements(self._policy, catalog.values()):
+                raise InvalidTemplates(faults)
+        except InvalidTemplates as error:
+            log.warning("changed templates have faults; the former ones stay in use", faults=len(error.faults))
+            alert("templates", "invalid")
+            return
+        self.catalog = catalog
+
+
+def file_stamps(folder: Path) -> list[FileStamp]:
+    """Path, time of change and size of every file: they differ when a file was edited, added or removed."""
+    stamps = []
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            path = Path(parent, name)
+            with suppress(OSError):  # removed meanwhile
+                status = path.stat()
+                stamps.append((str(path), status.st_mtime_ns, status.st_size))
+    return sorted(stamps)
