@@ -24,6 +24,7 @@ from dispatcher.ledger.connection import lend
 from dispatcher.ledger.delivery.scheduling import DueChunk
 from dispatcher.ledger.spec_codec import spec_to_json
 from dispatcher.runtime.services import Services
+from dispatcher.runtime.template_versions import digests_of, store_sources
 
 
 class KeyConflict(BadInput):

@@ -43,7 +43,7 @@ class TemplateVersions:
             rest = {name: digest for name, digest in missing.items() if digest not in loaded}
             loaded |= self._from_ledger(pool, policy, rest) if rest else {}
             for digest in [each for each in self._compiled if each not in set(digests.values())][:-VERSIONS_MAX]:
-                del self._compiled[digest]
+                self._compiled.pop(digest, None)
             self._compiled.update(loaded)
         return self._compiled
 

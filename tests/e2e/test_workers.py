@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -57,6 +58,11 @@ class Machine:
     broker_url: str
     environ: Mapping[str, str]
 
+    @property
+    def templates(self) -> Path:
+        """The folder of templates that all processes of this machine read."""
+        return Path(self.environ["DISPATCHER_TEMPLATES"])
+
     def run(self, *command: str) -> int:
         """Run a `dispatcher` command; its exit code."""
         program = (sys.executable, "-c", "from dispatcher.cli import main; main()", *command)
@@ -95,7 +101,7 @@ def machine(database: str, broker_url: str, tmp_path: Path) -> Iterator[Machine]
             "DISPATCHER_DATABASE_URL": database,
             "DISPATCHER_BROKER_URL": broker_url,
             "DISPATCHER_SECRET_KEY": SECRET,
-            "DISPATCHER_TEMPLATES": str(TEMPLATES),
+            "DISPATCHER_TEMPLATES": str(copytree(TEMPLATES, tmp_path / "templates")),
             "DISPATCHER_POLICY": str(policy),
             "DISPATCHER_SANDBOX_URL": double.url,
             "DISPATCHER_LEASE_SECONDS": "4",
@@ -196,6 +202,71 @@ def _received_events(monitor: Any) -> str:
     text = "\n".join(events)
     bodies = [base64.b64decode(body).decode("utf-8", "replace") for body in re.findall(r'"body": "([A-Za-z0-9+/=]{8,})"', text)]
     return "\n".join([text, *bodies])
+
+
+def add_template(machine: Machine, name: str) -> None:
+    """A new offer in the folder: the loan offer under another name, with the name at the beginning of its SMS."""
+    folder = copytree(machine.templates / "loan_offer", machine.templates / name)
+    declaration = folder / "template.toml"
+    declaration.write_text(declaration.read_text().replace('name = "loan_offer"', f'name = "{name}"'))
+    edit_template(machine, name, name)
+
+
+def edit_template(machine: Machine, name: str, word: str) -> None:
+    """Put a word at the beginning of the SMS."""
+    for texts in (machine.templates / name).glob("*/texts.toml"):
+        texts.write_text(texts.read_text().replace("[sms]\ntext = '''", f"[sms]\ntext = '''{word}! "))
+
+
+def approve(machine: Machine, name: str) -> None:
+    assert machine.run("templates", "check", name) == 0
+    assert machine.run("templates", "approve", name, "--actor", "Bart") == 0
+
+
+def submit_file(machine: Machine, campaign_id: str, people: range, **changes: Any) -> None:
+    """Submit a campaign as a person does at the command line."""
+    rows = [{"recipient": f"c-{number}", "data": OFFER} for number in people]
+    form = {"id": campaign_id, "template": "loan_offer", "channels": ["sms"], "audience": rows, **changes}
+    file = machine.templates.parent / f"{campaign_id}.yaml"
+    file.write_text(json.dumps(form))  # JSON is YAML
+    assert machine.run("campaign", "submit", str(file)) == 0
+
+
+def first_words(machine: Machine) -> dict[str, str]:
+    """The first word of the SMS that each number got."""
+    return {arrival["address"]: arrival["text"].split()[0] for arrival in machine.sandbox.log() if arrival["channel"] == "sms"}
+
+
+def test_a_new_template_leaves_without_a_restart_of_the_workers(machine: Machine) -> None:
+    add_people(machine.services, *(person(f"c-{number}", number) for number in range(3)))
+    wait_until(lambda: "ready" in machine.log.read_text(), machine)
+    submit_file(machine, "spring", range(1))
+    wait_until(lambda: finished(machine), machine)  # the workers have loaded their templates
+    add_template(machine, "autumn_offer")
+    approve(machine, "autumn_offer")
+    submit_file(machine, "autumn", range(1, 2), template="autumn_offer")
+    wait_until(lambda: finished(machine, "autumn"), machine, 20)
+    job = {"key": "k-1", "recipient": "c-2", "template": "autumn_offer", "data": OFFER, "channels": ["sms"]}
+    machine.celery.send_task("dispatcher.trigger", (job,), queue="transactional")  # a worker knows the name, too
+    wait_until(lambda: machine.sandbox.counts()["total"] == 3, machine, 20)
+    assert sorted(first_words(machine).values())[-2:] == ["autumn_offer!", "autumn_offer!"]
+    assert "KeyError" not in machine.log.read_text()
+
+
+def test_an_edited_template_leaves_in_a_new_campaign_and_the_running_one_keeps_its_own_text(machine: Machine) -> None:
+    add_people(machine.services, *(person(f"c-{number}", number) for number in range(20)))
+    wait_until(lambda: "ready" in machine.log.read_text(), machine)
+    submit_file(machine, "spring", range(16), rate_per_second=1)
+    wait_until(lambda: "accepted" in machine.balance(), machine)
+    edit_template(machine, "loan_offer", "Autumn")
+    approve(machine, "loan_offer")
+    submit_file(machine, "autumn", range(16, 20))
+    wait_until(lambda: finished(machine, "autumn"), machine, 20)
+    assert machine.balance().get("pending", 0) > 0  # the first one is under way
+    wait_until(lambda: finished(machine), machine)
+    words = first_words(machine)
+    assert {number for number, word in words.items() if word == "Autumn!"} == {f"+324700000{number}" for number in range(16, 20)}
+    assert len(words) == 20
 
 
 def test_events_hide_what_a_caller_put_into_arguments(machine: Machine) -> None:

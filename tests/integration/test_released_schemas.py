@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from dispatcher.campaigns import scheduler, submission
 from dispatcher.campaigns.submission import KeyConflict, SubmitStatus
+from dispatcher.content import Catalog
 from dispatcher.delivery import explanation
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.message_id import MessageId
@@ -25,6 +27,7 @@ from dispatcher.ledger.maintenance import audit, policies
 from dispatcher.ledger.migrations import VERSIONS, migrate
 from dispatcher.maintenance import retention, sweep
 from dispatcher.runtime.services import Services
+from dispatcher.runtime.template_versions import TemplateVersions, name_open_versions
 from tests.conftest import new_database
 from tests.support.released_ledgers import RELEASED, fill_ledger
 from tests.support.services import NOON, Clock, make_services, states, work
@@ -117,6 +120,23 @@ def test_the_program_goes_on_with_it(services: Services) -> None:
         "stopped": CampaignState.CANCELLED,
     }
     assert verify(services) == []
+
+
+def test_open_campaigns_of_before_versions_get_the_version_that_may_be_sent(services: Services) -> None:
+    current = services.catalog["loan_offer"].digest
+    with lend(services.pool) as connection:
+        assert name_open_versions(connection, services.policy, Catalog({})) == 0
+        assert name_open_versions(connection, services.policy, services.catalog) == 7
+        assert name_open_versions(connection, services.policy, services.catalog) == 0
+        named = connection.execute("SELECT id, template_digests FROM campaigns").fetchall()
+    ended = {"spring-2014", "stopped"}
+    assert {name for name, digests in named if not digests} == ended
+    assert all(digests == {"loan_offer": current} for name, digests in named if name not in ended)
+
+    sweep.sweep(services)
+    for _ in range(3):
+        work(replace(services, catalog=Catalog({}), versions=TemplateVersions()))  # a host without templates of its own
+    assert states(services, "bare") == {"accepted": 1}
 
 
 def test_old_messages_are_still_explained_and_exported(services: Services) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from itertools import product
 from pathlib import Path
 from shutil import copytree
@@ -52,7 +53,7 @@ def changed(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
 @pytest.fixture
 def services(database: str) -> Iterator[Services]:
     with make_services(database, Clock(), approved=False) as made:
-        add_people(made, person("c-1", 1), person("c-2", 2))
+        add_people(made, person("c-1", 1), person("c-2", 2), person("c-3", 3))
         yield made
 
 
@@ -80,11 +81,26 @@ def trigger(services: Services, key: str = "k-1", template: str = "loan_offer", 
     return place.period, place.chunk
 
 
-def campaign(services: Services) -> lifecycle.Campaign:
+def campaign(services: Services, campaign_id: str = "spring") -> lifecycle.Campaign:
     with lend(services.pool) as connection:
-        found = lifecycle.find(connection, "spring")
+        found = lifecycle.find(connection, campaign_id)
     assert found is not None
     return found
+
+
+def approvals(services: Services) -> dict[str, list[int]]:
+    """The numbers of the approvals under which each campaign's messages left."""
+    with lend(services.pool) as connection:
+        rows = connection.execute(
+            "SELECT c.id, array_agg((m.decision->>'approval')::int) FROM messages m JOIN campaigns c ON c.no = m.campaign_no"
+            " WHERE m.state = 'accepted' GROUP BY 1"
+        )
+        return dict(rows.fetchall())
+
+
+def start_campaigns(services: Services) -> int:
+    with lend(services.pool) as connection:
+        return lifecycle.start_due(connection, services.clock())
 
 
 # -- at submission -----------------------------------------------------------------------------------------------------
@@ -140,22 +156,52 @@ def test_a_policy_may_ask_for_no_approvals(services: Services) -> None:
 # -- running campaigns -------------------------------------------------------------------------------------------------
 
 
-def test_a_running_campaign_whose_text_changes_pauses_itself_and_goes_on_once_the_new_one_is_approved(
-    services: Services, changed: Catalog
-) -> None:
+def test_a_running_campaign_keeps_its_version_and_a_new_one_gets_the_new_version(services: Services, changed: Catalog) -> None:
     approve(services)
-    submit(services)
+    submit(services, rate_per_second=1)
+    work(services)
     later = replace(services, catalog=changed)
-    work(later)
-    assert campaign(services).state is CampaignState.PAUSED
-    assert campaign(services).note.startswith("paused itself: version 2 of loan_offer (")
-    assert states(services) == {"pending": 2}
     approve(later)
+    submit(later, campaign_id="summer", audience=[{"recipient": "c-3", "data": OFFER}])
+    assert isinstance(services.clock, Clock)
+    services.clock.pass_(10)
+    work(later)
+    assert approvals(services) == {"spring": [1, 1], "summer": [2]}
+    assert [campaign(services, name).note for name in ("spring", "summer")] == ["", ""]
+
+
+def test_an_approval_that_is_missing_when_a_worker_looks_pauses_the_campaign(services: Services) -> None:
+    approve(services)
+    submit(services, send_at=services.clock() + timedelta(hours=1))
+    withdraw(services)  # nothing runs that it could pause
+    assert isinstance(services.clock, Clock)
+    services.clock.pass_(3600)
+    work(services)
+    assert (campaign(services).state, states(services)) == (CampaignState.PAUSED, {"pending": 2})
+    assert campaign(services).note.startswith("paused itself: version 1 of loan_offer (")
+    approve(services)
     with lend(services.pool) as connection:
         assert lifecycle.resume(connection, "spring", services.clock())
-    work(later)
-    assert states(services) == {"accepted": 2}
-    assert campaign(services).note == ""
+    work(services)
+    assert (states(services), campaign(services).note) == ({"accepted": 2}, "")
+
+
+def test_an_older_version_is_withdrawn_by_its_digest_and_stops_only_its_campaigns(services: Services, changed: Catalog) -> None:
+    approve(services)
+    submit(services, rate_per_second=1)
+    later = replace(services, catalog=changed)
+    approve(later)
+    submit(later, campaign_id="summer", rate_per_second=1, audience=[{"recipient": "c-3", "data": OFFER}])
+    assert start_campaigns(services) == 2
+    digest = services.catalog["loan_offer"].digest
+    version = template_approval.set_approval(later, "loan_offer", False, "Bart", digest[:12])
+    assert (version.status, version.template.version) == (ApprovalStatus.WITHDRAWN, "1")
+    assert {name: campaign(services, name).state.value for name in ("spring", "summer")} == {
+        "spring": "paused",
+        "summer": "running",
+    }
+    assert template_approval.template_version(later, "loan_offer").status is ApprovalStatus.APPROVED
+    assert template_approval.set_approval(later, "loan_offer", True, "Bart", digest).status is ApprovalStatus.APPROVED
 
 
 def test_a_withdrawn_approval_stops_what_has_not_left(services: Services) -> None:
@@ -169,10 +215,11 @@ def test_a_withdrawn_approval_stops_what_has_not_left(services: Services) -> Non
     assert (campaign(services).state, states(services)) == (CampaignState.PAUSED, {"pending": 1, "accepted": 1})
 
 
-def test_a_trigger_that_meets_another_wording_at_its_worker_is_refused_and_says_so(services: Services, changed: Catalog) -> None:
+def test_a_trigger_whose_approval_is_withdrawn_before_its_worker_begins_is_refused_and_says_so(services: Services) -> None:
     approve(services)
     period, chunk = trigger(services)
-    run_chunk(replace(services, catalog=changed), period, chunk)
+    withdraw(services)
+    run_chunk(services, period, chunk)
     with lend(services.pool) as connection:
         message = messages.find(connection, MessageId(period, chunk, 0))
         assert message is not None
@@ -180,6 +227,17 @@ def test_a_trigger_that_meets_another_wording_at_its_worker_is_refused_and_says_
     assert (message.state, message.reason) == ("refused", ReasonCode.TEMPLATE_NOT_APPROVED)
     assert "The text had not been approved on our side yet." in told.why
     assert outbox(services).sent == []
+
+
+def test_a_trigger_leaves_in_the_version_it_was_accepted_with(services: Services, changed: Catalog) -> None:
+    approve(services)
+    period, chunk = trigger(services)
+    approve(replace(services, catalog=changed))
+    run_chunk(replace(services, catalog=changed), period, chunk)
+    with lend(services.pool) as connection:
+        message = messages.find(connection, MessageId(period, chunk, 0))
+    assert message is not None
+    assert (message.state, message.decision["approval"]) == ("accepted", 1)
 
 
 def test_a_decision_cites_the_approval_that_its_text_had(services: Services) -> None:

@@ -16,7 +16,8 @@ RELEASED = {
     "0003_time_and_ends.py": "485e4c264ca8594931dd9a4a267cb0dd69b1cc1749817c1099ede815220be8db",
     "0004_retries.py": "4d5fe53274e066b77456a60fa90d15fcc7e45a3455a7c2abc5ea98317254af20",
     "0005_repeats.py": "2d342945434d72c4e91fa9a6d2d0853a44cf1c63bf5beabd3a6b1b813473b3ea",
-    "0007_keys_and_policy.py": "baf28109250d2ca7cbe3dbc50f0c0210779dea17b6bc42a113390e819c54c593",
+    "0006_template_versions.py": "3ac627d999880659e3476b49e2a78493a4aea52dbd7e0640fc7c66711ef5c185",
+    "0007_keys_and_policy.py": "69e74b1ef36433629d72a116fc29e0d4f87715309b556d9c132fc096d9a80e74",
     "0008_loads.py": "8acc853def5fe0c3a8bbb2020cc9bc1bee70c1f4daf5e4d50a9a469674011fe9",
 }
 

@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0007"
-down_revision = "0005"
+down_revision = "0006"
 
 SCHEMA = """
 -- Every key that this ledger was written with; never the key itself. The newest row is the key that writes.
