@@ -26,7 +26,10 @@ app = typer.Typer(help="Check, preview and approve message templates.", no_args_
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The template's name.")]
 Actor = Annotated[str, typer.Option(help="Who approves or withdraws: the name of a person other than the author.")]
-Digest = Annotated[str | None, typer.Option(help="The digest that `list` showed. Default: the template as it now is.")]
+Digest = Annotated[
+    str | None,
+    typer.Option(help="The digest that `list` showed, or that of a version approved before. Default: the template as it now is."),
+]
 
 
 @app.command()
@@ -103,7 +106,7 @@ def list_(as_json: Json = False) -> None:
 
 @app.command()
 def approve(name: Name, actor: Actor, digest: Digest = None, as_json: Json = False) -> None:
-    """Approve a template's present version for commercial use. A change of any byte makes another version."""
+    """Approve a template's version for commercial use. A change of any byte makes another version."""
     _set_approval(name, True, actor, digest, as_json)
 
 

@@ -133,10 +133,13 @@ def test_open_campaigns_of_before_versions_get_the_version_that_may_be_sent(serv
     assert {name for name, digests in named if not digests} == ended
     assert all(digests == {"loan_offer": current} for name, digests in named if name not in ended)
 
-    sweep.sweep(services)
+    assert isinstance(services.clock, Clock)
+    services.clock.now = datetime(2026, 11, 26, 11, 0, tzinfo=UTC)
     for _ in range(3):
         work(replace(services, catalog=Catalog({}), versions=TemplateVersions()))  # a host without templates of its own
-    assert states(services, "bare") == {"accepted": 1}
+        services.clock.pass_(1)
+    assert {name: state(services, name) for name in ("bare", "later")} == dict.fromkeys(("bare", "later"), CampaignState.FINISHED)
+    assert states(services, "later") == {"accepted": 3}
 
 
 def test_old_messages_are_still_explained_and_exported(services: Services) -> None:
