@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg_pool import PoolClosed
+from starlette.testclient import TestClient
 
 from channels.alerts import set_alert_sink
 from channels.base import Channel, Sms
@@ -28,8 +29,11 @@ from dispatcher.ledger.campaigns import lifecycle
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.delivery import messages
 from dispatcher.runtime.services import Services
+from dispatcher.runtime.template_folder import LOOK_SECONDS, TemplateFolder
 from dispatcher.runtime.template_versions import TemplateVersions
-from tests.support.services import TEMPLATES, Clock, add_people, make_services, outbox, person, states, work
+from dispatcher.web.api_keys import new_key, read_keys
+from dispatcher.web.app import create
+from tests.support.services import TEMPLATES, Broker, Clock, add_people, make_services, outbox, person, states, work
 
 OFFER = {"project": "solar panels", "amount": 9000, "offer_url": "https://www.kbc-bank.example/loan"}
 
@@ -188,3 +192,26 @@ def test_nobody_rewrites_a_source(services: Services, database: str, statement: 
         owner.execute(statement.encode())
     with lend(services.pool) as worker, pytest.raises(psycopg.errors.InsufficientPrivilege):
         worker.execute(statement.encode())
+
+
+def test_a_web_process_knows_an_edited_template_without_a_restart(services: Services, tmp_path: Path) -> None:
+    folder = tmp_path / "templates"
+    copytree(TEMPLATES, folder)
+    seconds = 0.0
+    followed = TemplateFolder(folder, services.policy, services.catalog, None, lambda: seconds)
+    key, line = new_key("Bart", ["templates"])
+    (tmp_path / "keys.toml").write_text(line)
+    application = create(replace(services, folder=followed), Broker(), read_keys(tmp_path / "keys.toml"))
+    with TestClient(application, base_url="https://dispatcher.example", headers={"Authorization": f"Bearer {key}"}) as client:
+
+        def listed() -> dict[str, Any]:
+            templates = client.get("/v1/templates").json()["templates"]
+            return {each["name"]: (each["digest"], each["standing"]) for each in templates}
+
+        before = listed()
+        edit(folder)
+        seconds += LOOK_SECONDS
+        after = listed()
+        answer = client.post("/v1/templates/loan_offer/approve", json={"digest": after["loan_offer"][0]})
+    assert {name for name in before if before[name] != after[name]} == {"loan_offer"}
+    assert (after["loan_offer"][1], answer.json()["standing"]) == ("waiting", "approved")

@@ -45,10 +45,7 @@ def list_templates(services: ServicesDependency) -> dict[str, Any]:
 def set_template_approval(
     caller: TemplatesKey, name: TemplateName, action: Literal["approve", "withdraw"], form: JsonObject, services: ServicesDependency
 ) -> dict[str, Any]:
-    """Approve the template version of this digest, or withdraw its approval.
-
-    The name of the key is the approver's, not the author's.
-    """
+    """Approve the version of this digest, or withdraw its approval. The name of the key is the approver's, not the author's."""
     if name not in services.catalog:
         raise HTTPException(HTTPStatus.NOT_FOUND)
     digest = validate(TemplateVersionForm, form, "approval").digest
