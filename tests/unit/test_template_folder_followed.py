@@ -48,7 +48,7 @@ def second(name: str = "second") -> dict[str, str]:
     }
 
 
-def test_edited_and_new_templates_appear_and_the_others_stay_as_they_are(followed: Followed) -> None:
+def test_edited_and_new_templates_appear(followed: Followed) -> None:
     first = followed.refreshed()
     write(followed.path, second())
     both = followed.refreshed()
