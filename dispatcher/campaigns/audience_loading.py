@@ -32,7 +32,7 @@ from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.maintenance import policies
 from dispatcher.ledger.partitions import ensure_period, period_of
 from dispatcher.runtime.services import Services
-from dispatcher.runtime.template_versions import TemplateUnavailable, digests_of, store_sources
+from dispatcher.runtime.template_versions import TemplateUnavailable, digests_of
 
 LEASE = timedelta(
     seconds=15
@@ -105,7 +105,7 @@ def start(
     with lend(services.pool) as connection:
         policies.require_in_force(connection, services.policy.digest)
         ensure_period(connection, run.period)
-        store_sources(connection, submission.templates)
+        services.versions.store(connection, submission.templates)
     rows = iter(run.rows)
     run.rows = rows
     first = list(islice(rows, services.engine.part_rows))  # a file that cannot be read is refused before anything is written

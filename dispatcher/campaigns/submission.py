@@ -24,7 +24,7 @@ from dispatcher.ledger.connection import lend
 from dispatcher.ledger.delivery.scheduling import DueChunk
 from dispatcher.ledger.spec_codec import spec_to_json
 from dispatcher.runtime.services import Services
-from dispatcher.runtime.template_versions import digests_of, store_sources
+from dispatcher.runtime.template_versions import digests_of
 
 
 class KeyConflict(BadInput):
@@ -215,7 +215,7 @@ def take_trigger(services: Services, trigger: Trigger) -> TriggerPlace:
             if place is None:
                 raise BadInput(*errors)
         else:
-            store_sources(connection, templates)
+            services.versions.store(connection, templates)
             place = audience.take_trigger(
                 connection, trigger.key, trigger.digests, spec, digests_of(templates), trigger.row, services.clock()
             )

@@ -27,6 +27,7 @@ class TemplateVersions:
 
     random: Callable[[], float] | None = None
     _compiled: dict[str, Template] = field(default_factory=dict)
+    _stored: set[str] = field(default_factory=set)  # digests whose source the ledger has
 
     def get(self, digest: str) -> Template | None:
         """A version that was loaded before; else None."""
@@ -46,6 +47,14 @@ class TemplateVersions:
                 self._compiled.pop(digest, None)
             self._compiled.update(loaded)
         return self._compiled
+
+    def store(self, connection: Connection, templates: Collection[Template]) -> None:
+        """As `store_sources`, and without a statement for what this process stored before. Not in a transaction, which may be
+        rolled back."""
+        missing = [template for template in templates if template.digest not in self._stored]
+        if missing:
+            store_sources(connection, missing)
+            self._stored.update(template.digest for template in missing)
 
     def _from_ledger(self, pool: Pool, policy: Policy, digests: Mapping[str, str]) -> dict[str, Template]:
         with lend(pool) as connection:

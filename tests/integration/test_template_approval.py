@@ -32,6 +32,7 @@ from dispatcher.ledger.campaigns import lifecycle, template_approvals
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.delivery import messages
 from dispatcher.runtime.services import Services
+from dispatcher.runtime.template_versions import name_open_versions
 from dispatcher.web.api_keys import new_key, read_keys
 from dispatcher.web.app import create
 from tests.support.services import TEMPLATES, Broker, Clock, add_people, balance, make_services, outbox, person, states, work
@@ -227,6 +228,17 @@ def test_a_trigger_whose_approval_is_withdrawn_before_its_worker_begins_is_refus
     assert (message.state, message.reason) == ("refused", ReasonCode.TEMPLATE_NOT_APPROVED)
     assert "The text had not been approved on our side yet." in told.why
     assert outbox(services).sent == []
+
+
+def test_an_open_campaign_of_before_versions_gets_no_version_without_approval(services: Services) -> None:
+    approve(services)
+    submit(services)
+    withdraw(services)
+    with lend(services.pool) as connection:
+        connection.execute("UPDATE campaigns SET template_digests = '{}'")
+        assert name_open_versions(connection, services.policy, services.catalog) == 0
+        approve(services)
+        assert name_open_versions(connection, services.policy, services.catalog) == 1
 
 
 def test_a_trigger_leaves_in_the_version_it_was_accepted_with(services: Services, changed: Catalog) -> None:

@@ -124,6 +124,19 @@ def test_a_service_message_is_stored_when_it_is_accepted(services: Services) -> 
     assert len(outbox(services).sent) == 1
 
 
+def test_a_source_is_stored_by_an_approval_and_by_a_submission(services: Services) -> None:
+    def stored() -> list[str]:
+        with lend(services.pool) as connection:
+            return [name for (name,) in connection.execute("SELECT template FROM template_sources ORDER BY 1")]
+
+    assert stored() == ["coin_earned", "loan_offer", "train_ticket"]  # those that need an approval, and have it
+    form = {"id": "spring", "template": "optout_acknowledgement", "audience": [{"recipient": "c-1", "data": {}}]}
+    submission.submit(services, parse_campaign(form, submission.validation_context(services)))
+    assert len(stored()) == 4
+    work(without_templates(services))
+    assert states(services) == {"accepted": 1}
+
+
 @pytest.mark.parametrize("fault", SPOILT)
 def test_a_version_that_cannot_be_loaded_pauses_the_campaign_with_a_note_and_an_alert(
     services: Services, database: str, alerts: list[tuple[str, str]], fault: str
