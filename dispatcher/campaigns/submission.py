@@ -208,7 +208,8 @@ def accept_trigger(services: Services, form: Mapping[str, Any]) -> TriggerPlace:
 
 def take_trigger(services: Services, trigger: Trigger) -> TriggerPlace:
     """Accept a trigger, once per key. Raises `KeyConflict`, `BadInput` for a template without approval, and `LedgerUnavailable`."""
-    spec, templates = spec_to_json(trigger.spec), (trigger.template,)
+    templates = (trigger.template,)
+    spec = audience.VersionedSpec(spec_to_json(trigger.spec), digests_of(templates))
     with lend(services.pool) as connection:
         if errors := approval_errors(connection, services.policy, templates):
             place = audience.known_trigger(connection, trigger.key, trigger.digests)  # what was accepted before stays accepted
@@ -216,9 +217,7 @@ def take_trigger(services: Services, trigger: Trigger) -> TriggerPlace:
                 raise BadInput(*errors)
         else:
             services.versions.store(connection, templates)
-            place = audience.take_trigger(
-                connection, trigger.key, trigger.digests, spec, digests_of(templates), trigger.row, services.clock()
-            )
+            place = audience.take_trigger(connection, trigger.key, trigger.digests, spec, trigger.row, services.clock())
     if place is None:
         raise KeyConflict(InputError("job", 0, "key", "was used before with other content; the same key is the same job"))
     return place

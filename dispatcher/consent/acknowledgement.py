@@ -51,9 +51,10 @@ def acknowledge(
     trigger = _trigger(context, recipient_id, opt_outs, entity)
     if trigger is None:
         return None
-    spec, templates = spec_to_json(trigger.spec), (trigger.template,)
+    templates = (trigger.template,)
+    spec = audience.VersionedSpec(spec_to_json(trigger.spec), digests_of(templates))
     store_sources(connection, templates)
-    place = audience.take_trigger(connection, trigger.key, trigger.digests, spec, digests_of(templates), trigger.row, context.now)
+    place = audience.take_trigger(connection, trigger.key, trigger.digests, spec, trigger.row, context.now)
     return DueChunk(place.period, place.chunk, None) if place and place.fresh else None
 
 

@@ -149,18 +149,25 @@ class TriggerPlace:
     fresh: bool
 
 
+@dataclass(frozen=True, slots=True)
+class VersionedSpec:
+    """A trigger's spec as JSON, and the version of its template: name -> digest."""
+
+    json: str
+    templates: Mapping[str, str]
+
+
 def take_trigger(
     connection: Connection,
     key: str,
     digests: Mapping[int, bytes],
-    spec_json: str,
-    templates: Mapping[str, str],
+    spec: VersionedSpec,
     row: AudienceRow,
     now: datetime,
 ) -> TriggerPlace | None:
     """Write a trigger as a chunk of one job, once per key. Returns None where the key was used with other content.
 
-    `digests` are those of its content by version; the newest is stored. `templates` names the template's version: name -> digest.
+    `digests` are those of its content by version; the newest is stored.
     """
     period = period_of(now)
     ensure_period(connection, period)
@@ -184,8 +191,8 @@ def take_trigger(
             "digest": digests[max(digests)],
             "version": max(digests),
             "period": period,
-            "spec": spec_json,
-            "templates": Jsonb(dict(templates)),
+            "spec": spec.json,
+            "templates": Jsonb(dict(spec.templates)),
             "now": now,
             "line": row.line,
             "recipient_id": row.recipient_id,
