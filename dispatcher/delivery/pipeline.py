@@ -17,6 +17,7 @@ from channels.base import Channel, Content, Outbound, Push
 from dispatcher.consent.link_tokens import PREFERENCES, UNSUBSCRIBE, message_id_token
 from dispatcher.content import ContentRefusal, MessageLinks, MessageSender, RenderRequest, Template
 from dispatcher.delivery.approval_check import not_approved_text, unapproved
+from dispatcher.delivery.fallback import channels_after
 from dispatcher.delivery.hand_off import PreparedMessage, claim_window, hand_off
 from dispatcher.delivery.settlement import conclude_all, settle
 from dispatcher.domain.campaign import CampaignState, Spec
@@ -214,7 +215,7 @@ def template_of(services: Services, chunk: Chunk, candidate: Candidate) -> str:
 def job_of(services: Services, chunk: Chunk, candidate: Candidate) -> Job:
     """The job as the policy sees it. A leg has its own channel only; a later leg those that were not tried yet."""
     spec = chunk.spec
-    channels = spec.after(candidate.tried[-1]) if candidate.tried else spec.channels
+    channels = channels_after(spec, candidate.tried[-1]) if candidate.tried else spec.channels
     template = services.catalog[template_of(services, chunk, candidate)]
     return Job(
         id=str(candidate.ref),

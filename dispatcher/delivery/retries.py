@@ -1,4 +1,7 @@
-"""When a message is tried again: backoff after an error, throttling, and the hints that providers give in later events. Pure."""
+"""When a message is tried again: backoff after an error, throttling, and the hints that providers give in later events. Pure.
+
+The numbers are in `[retry]` of `policy.toml` (`RetryPolicy`).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from channels.base import Channel, RetryHint
+from dispatcher.delivery.fallback import channels_after
 from dispatcher.domain.campaign import Spec
 from dispatcher.domain.message import MessageStatus
 from dispatcher.policy.data import RetryPolicy
@@ -46,6 +50,6 @@ def retry_at(
     if retry_hint is None or status.cancelled or returns >= retry_hint.times_max or status.attempts >= numbers.attempts_max:
         return None
     seconds = retry_hint.wait_seconds * 2.0**returns * (1 + JITTER * random())
-    if spec is not None and spec.after(channel) and seconds > (spec.fallback_after_seconds or 0.0):
+    if spec is not None and channels_after(spec, channel) and seconds > (spec.fallback_after_seconds or 0.0):
         return None
     return now + timedelta(seconds=seconds)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from dispatcher.ledger.connection import Connection, lend
-from dispatcher.ledger.consent import recipients
+from dispatcher.ledger.consent import erasure
 from dispatcher.ledger.inbound import inbound_messages
 from dispatcher.ledger.maintenance import retention
 from dispatcher.policy import Policy, Term
@@ -79,7 +79,7 @@ def _clear_answers(step: RetentionStep) -> int:
 def _erase_prospects(step: RetentionStep) -> int:
     ids = retention.silent_prospects(step.connection, step.before, PROSPECTS_A_STEP)
     for recipient_id in ids:
-        recipients.erase(step.connection, step.secret, recipient_id, ACTOR, step.now)
+        erasure.erase(step.connection, step.secret, recipient_id, ACTOR, step.now)
     return len(ids)
 
 

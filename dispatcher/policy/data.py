@@ -8,9 +8,9 @@ from datetime import date, datetime, timedelta
 
 from channels.base import Channel
 from dispatcher.domain.recipient import Language
+from dispatcher.policy.frequency_caps import FrequencyCap
 from dispatcher.policy.quiet_hours import QuietHours
 
-CALENDAR_DAY_SECONDS_MAX = 2 * 86_400.0
 SERVICE = "service"  # the row for service messages in tables by offer type or mode
 
 
@@ -54,25 +54,6 @@ class SoftOptIn:
 
     objection_offered: bool  # the bank states that customers could object at the time of the sale
     products: Mapping[str, Product]
-
-
-@dataclass(frozen=True, slots=True)
-class FrequencyCap:
-    """At most `maximum` commercial messages to one person, of some offer types on some channels, within a window.
-
-    The window is rolling (`rolling_seconds`), or the calendar day in the person's time zone (None).
-    """
-
-    name: str
-    maximum: int
-    channels: frozenset[Channel]
-    offer_types: frozenset[str]
-    rolling_seconds: float | None
-
-    @property
-    def reach_seconds(self) -> float:
-        """How far back a message may count in any time zone. A calendar day can have 25 hours; two days are always enough."""
-        return CALENDAR_DAY_SECONDS_MAX if self.rolling_seconds is None else self.rolling_seconds
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import fields
 
 from channels.base import Channel
-from dispatcher.policy.data import ComplaintBrake, CoolDownRules, FrequencyCap, RetentionTerms, RetryPolicy, Term
+from dispatcher.policy.data import ComplaintBrake, CoolDownRules, RetentionTerms, RetryPolicy, Term
+from dispatcher.policy.frequency_caps import FrequencyCap
 from dispatcher.policy.grants import CHANNELS, OFFERS
 from dispatcher.policy.quiet_hours import PUBLIC_HOLIDAY, WEEKDAYS, QuietHours, public_holidays
 from dispatcher.policy.section import Section

@@ -13,9 +13,8 @@ from typing import TypeAlias
 from channels.base import Channel
 from dispatcher.domain.decision import ReasonCode
 from dispatcher.domain.message import Mode
-from dispatcher.domain.recipient import SentMessage
 from dispatcher.policy.case import DecisionCase, Objection, age_years, find_basis
-from dispatcher.policy.data import FrequencyCap
+from dispatcher.policy.frequency_caps import reached_cap
 
 PersonRule: TypeAlias = Callable[[DecisionCase], Objection | None]
 ChannelRule: TypeAlias = Callable[[DecisionCase, Channel], Objection | None]
@@ -184,21 +183,8 @@ def frequency(case: DecisionCase, channel: Channel) -> Objection | None:
     offer, sent = case.job.info.offer_type, case.facts.sent
     if case.service or not sent:
         return None
-    for cap in case.policy.caps:
-        if len(sent) >= cap.maximum and channel in cap.channels and offer in cap.offer_types:  # fewer can't reach it: not counted
-            count = sum(
-                message.channel in cap.channels and message.offer_type in cap.offer_types and _within(cap, message, case)
-                for message in sent
-            )
-            if count >= cap.maximum:
-                return Objection(ReasonCode.FREQUENCY_CAPPED, f"policy:caps.{cap.name}")
-    return None
-
-
-def _within(cap: FrequencyCap, message: SentMessage, case: DecisionCase) -> bool:
-    if cap.rolling_seconds is None:
-        return message.at.astimezone(case.local.tzinfo).date() == case.local.date()
-    return (case.now - message.at).total_seconds() < cap.rolling_seconds
+    cap = reached_cap(case.policy.caps, sent, channel, offer, case.now, case.local)
+    return Objection(ReasonCode.FREQUENCY_CAPPED, f"policy:caps.{cap.name}") if cap is not None else None
 
 
 def rest(case: DecisionCase, channel: Channel) -> Objection | None:

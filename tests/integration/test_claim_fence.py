@@ -25,7 +25,7 @@ from dispatcher.intake.campaign import parse_campaign
 from dispatcher.intake.trigger import parse_trigger
 from dispatcher.ledger.campaigns import lifecycle
 from dispatcher.ledger.connection import lend
-from dispatcher.ledger.consent import events, recipients, suppressions
+from dispatcher.ledger.consent import erasure, events, suppressions
 from dispatcher.ledger.consent.events import ConsentStatement, Provenance
 from dispatcher.ledger.delivery import claims, messages
 from dispatcher.ledger.delivery.claims import Claim, Settlement
@@ -228,7 +228,7 @@ def test_a_complaint_after_an_erasure_bans_the_address(services: Services) -> No
     work(services)
     with lend(services.pool) as connection:
         ref = str(messages.of_campaign(connection, "spring", "c-0")[0].ref)
-        recipients.erase(connection, services.secret, "c-0", "tests", services.clock())
+        erasure.erase(connection, services.secret, "c-0", "tests", services.clock())
     provider_events.keep(services, [Event("sendgrid", "e-1", Channel.EMAIL, EventKind.COMPLAINED, services.clock(), ref)])
     provider_events.settle_some(services, lambda _: None)
     with lend(services.pool) as connection:

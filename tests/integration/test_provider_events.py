@@ -11,8 +11,8 @@ import psycopg
 import pytest
 
 from channels.base import Channel, Event, EventKind, InboundText, Rejected, RetryHint, Sms, Uncertain, WhatsApp
+from channels.event_fields import FIELDS_MAX, LENGTH_MAX, extra_fields
 from channels.providers.twilio import parse_events
-from channels.redaction import FIELDS_MAX, LENGTH_MAX, extra_fields
 from dispatcher.campaigns import submission
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.message import State
@@ -20,7 +20,7 @@ from dispatcher.inbound import agent_reply, customer_replies, provider_events
 from dispatcher.intake.campaign import parse_campaign
 from dispatcher.ledger.campaigns import lifecycle
 from dispatcher.ledger.connection import lend
-from dispatcher.ledger.consent import recipients
+from dispatcher.ledger.consent import erasure, recipients
 from dispatcher.ledger.delivery import messages
 from dispatcher.ledger.delivery.claims import facts_of
 from dispatcher.ledger.delivery.messages import Message
@@ -318,7 +318,7 @@ def test_unknown_fields_of_news_are_kept_without_addresses_shown_and_forgotten_w
     with lend(services.pool) as connection:
         exported = recipients.export(connection, "anna")
         assert exported["messages"][0]["events"][0]["extra"] == expected
-        assert recipients.erase(connection, services.secret, "anna", "desk", services.clock())
+        assert erasure.erase(connection, services.secret, "anna", "desk", services.clock())
     assert message_view(message(services))["events"][0]["extra"] == {}
 
 
@@ -381,7 +381,7 @@ def test_the_window_goes_with_the_person_and_with_time(services: Services, datab
     whatsapp(services, "Hello?")
     with lend(services.pool) as connection:
         assert "whatsapp_window" in recipients.export(connection, "anna")
-        recipients.erase(connection, services.secret, "anna", "desk", services.clock())
+        erasure.erase(connection, services.secret, "anna", "desk", services.clock())
     assert known() == 0
     whatsapp(services, "Hello?", "SM-2")
     assert known() == 1
@@ -436,6 +436,6 @@ def test_erasing_a_person_ends_the_count_of_failures(services: Services, databas
         (failure,) = recipients.export(connection, "anna")["failures_in_a_row"]
         assert (failure["channel"], failure["code"]) == ("sms", "30003")
         assert "address_key" not in json.dumps(failure)
-        recipients.erase(connection, services.secret, "anna", "desk", services.clock())
+        erasure.erase(connection, services.secret, "anna", "desk", services.clock())
     with psycopg.connect(database) as connection:
         assert connection.execute("SELECT FROM misses").fetchall() == []

@@ -20,7 +20,7 @@ from dispatcher.intake.trigger import parse_trigger
 from dispatcher.ledger import partitions
 from dispatcher.ledger.campaigns import lifecycle
 from dispatcher.ledger.connection import lend
-from dispatcher.ledger.consent import events, recipients
+from dispatcher.ledger.consent import erasure, events
 from dispatcher.ledger.consent.events import ConsentStatement, Provenance
 from dispatcher.ledger.maintenance import audit
 from dispatcher.maintenance import retention
@@ -202,7 +202,7 @@ def test_an_erased_person_s_chain_goes_whole_after_ten_years_and_the_others_hold
     clock.now = LONG_AGO
     add_people(services, person("c-1", 1), person("c-2", 2))
     with lend(services.pool) as connection:
-        recipients.erase(connection, services.secret, "c-1", "tests", clock.now)
+        erasure.erase(connection, services.secret, "c-1", "tests", clock.now)
     clock.now = datetime(2024, 3, 9, tzinfo=UTC)
     assert clear(services) == {}
     clock.now = datetime(2024, 3, 11, tzinfo=UTC)

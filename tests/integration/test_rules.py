@@ -35,7 +35,7 @@ from dispatcher.ledger.delivery import claims, messages
 from dispatcher.ledger.delivery.messages import Message
 from dispatcher.maintenance import sweep
 from dispatcher.policy import variant_of
-from dispatcher.policy.data import FrequencyCap
+from dispatcher.policy.frequency_caps import FrequencyCap
 from dispatcher.runtime.services import Services
 from tests.support.services import TEMPLATES, Clock, add_people, balance, make_services, outbox, person, states, work
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from dispatcher.domain.message_id import MessageId
 from dispatcher.ledger.connection import Connection
-from dispatcher.ledger.delivery import frequency_caps, pace, unresolved
+from dispatcher.ledger.delivery import cap_reservations, fallback_legs, pace, unresolved
 from dispatcher.ledger.delivery.claims import Chunk
 from dispatcher.ledger.message_key import KEY, in_cancelled_campaign, key_of, same_chunk, same_message
 
@@ -213,10 +213,7 @@ def release_parked(connection: Connection, now: datetime, limit: int) -> int:
                 FROM due d
                 WHERE {same_message("m", "d")}
                 RETURNING m.period, m.chunk, d.is_cancelled
-            ), fallen_back AS (
-                INSERT INTO messages ({KEY}, campaign_no, updated_at, recipient_id, state, decision)
-                SELECT d.period, d.chunk, d.row, d.leg + 1, d.campaign_no, %(now)s, d.recipient_id, 'pending', '{{}}' FROM due d
-                WHERE d.state IN ('accepted', 'failed', 'dead', 'bounced') AND NOT d.is_cancelled ON CONFLICT DO NOTHING
+            ), next_legs AS ({fallback_legs.INSERT_NEXT}
             ), opened AS (
                 UPDATE chunks k SET done_at = NULL, touched_at = NULL
                 FROM (SELECT DISTINCT period, chunk FROM released WHERE NOT is_cancelled) r WHERE {same_chunk("k", "r")}
@@ -264,7 +261,7 @@ def expire_claims(connection: Connection, now: datetime, stale: datetime) -> int
     ).fetchall()
     ids = [MessageId(*key) for key in expired]
     unresolved.add(connection, ids, now)
-    frequency_caps.release(connection, ids)
+    cap_reservations.release(connection, ids)
     return len(ids)
 
 

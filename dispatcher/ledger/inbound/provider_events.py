@@ -14,7 +14,7 @@ from dispatcher.domain.campaign import Spec
 from dispatcher.domain.message import MessageStatus, State
 from dispatcher.domain.message_id import BadMessageId, MessageId
 from dispatcher.ledger.connection import Connection, fetch_all
-from dispatcher.ledger.delivery import frequency_caps
+from dispatcher.ledger.delivery import cap_reservations
 from dispatcher.ledger.message_key import (
     ENTITY,
     FALLBACK_SPEC,
@@ -233,7 +233,7 @@ def apply(connection: Connection, moves: Sequence[StatusChange], now: datetime) 
         },
     )
     if not_gone := [move.ref for move in moves if move.state in {State.WAITING, State.FAILED}]:
-        frequency_caps.release(connection, not_gone)
+        cap_reservations.release(connection, not_gone)
     if parked := [move.ref for move in moves if move.until is not None]:
         _reopen(connection, parked)
 

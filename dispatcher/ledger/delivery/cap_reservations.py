@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime
 
-from channels.base import Channel
 from dispatcher.domain.message_id import MessageId
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.message_key import KEY, KEY_ARRAYS, key_arrays, same_message
@@ -51,18 +50,6 @@ def release(connection: Connection, refs: Collection[MessageId]) -> int:
         """,
         key_arrays(refs),
     ).rowcount
-
-
-def add_cool_down(connection: Connection, recipient_id: str, channel: Channel, code: str, until: datetime, now: datetime) -> None:
-    """Start a cool-down: no advertising for this recipient on this channel until then, because its provider takes none."""
-    connection.execute(
-        """
-        UPDATE recipients SET version = version + 1, updated_at = %s,
-               rests = rests || jsonb_build_object(%s::text, jsonb_build_object('until', %s::text, 'code', %s::text))
-        WHERE id = %s AND erased_at IS NULL
-        """,
-        (now, channel, until.isoformat(), code, recipient_id),
-    )
 
 
 def prune(connection: Connection, before: datetime, limit: int) -> int:
