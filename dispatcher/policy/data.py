@@ -86,7 +86,7 @@ class RetryPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class Term:
+class RetentionPeriod:
     """A length of time in calendar days or years."""
 
     count: int
@@ -97,11 +97,11 @@ class Term:
 
     @property
     def days(self) -> int:
-        """The approximate length, to compare two terms."""
+        """The approximate length, to compare two periods."""
         return self.count * (365 if self.unit == "years" else 1)
 
     def before(self, now: datetime) -> datetime:
-        """The moment that lies one term before `now`. 29 February becomes the 28th in other years."""
+        """The moment that lies one period before `now`. 29 February becomes the 28th in other years."""
         if self.unit == "days":
             return now - timedelta(days=self.count)
         day = 28 if (now.month, now.day) == (2, 29) else now.day
@@ -109,15 +109,15 @@ class Term:
 
 
 @dataclass(frozen=True, slots=True)
-class RetentionTerms:
+class RetentionPeriods:
     """How long each class of data is kept."""
 
-    decisions: Term
-    consent: Term
-    content: Term
-    news: Term
-    answers: Term
-    prospects: Term
+    decisions: RetentionPeriod
+    consent: RetentionPeriod
+    content: RetentionPeriod
+    news: RetentionPeriod
+    answers: RetentionPeriod
+    prospects: RetentionPeriod
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ class Policy:
     four_eyes_audience_min: int  # a campaign with more recipients waits for a second person
     abandoned_after_days: int  # so long paused, or waiting for its release, and a campaign is cancelled
     four_eyes_templates: bool  # a commercial message is sent only in an approved template version
-    retention: RetentionTerms
+    retention: RetentionPeriods
     topics: Mapping[str, frozenset[str]]  # regulated topic -> the products that it covers
 
     def caps_since(self, now: datetime) -> datetime | None:

@@ -89,7 +89,7 @@ def test_what_waits_after_a_cancel_is_cancelled_and_the_month_can_go(services: S
         work(services)
     assert (states(services), open_chunks(services), provider.sent) == ({"cancelled": 2}, 0, [])
     clock.now = datetime(2026, 11, 23, tzinfo=UTC)
-    assert sum(done.cleared for done in retention.clear(services) if done.data.term == "decisions") >= 1
+    assert sum(done.cleared for done in retention.clear(services) if done.data.policy_key == "decisions") >= 1
     with lend(services.pool) as connection:
         assert lifecycle.find(connection, "spring") is None
 

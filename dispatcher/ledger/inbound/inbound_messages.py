@@ -100,7 +100,7 @@ def count_texts(connection: Connection, before: datetime) -> int:
     return int(row[0]) if row else 0
 
 
-def delete_texts(connection: Connection, now: datetime, before: datetime) -> int:
+def delete_texts(connection: Connection, before: datetime, now: datetime) -> int:
     """Delete the text of messages received before then, read or not; returns their number."""
     return connection.execute(
         "UPDATE inbound_texts SET words = NULL, closed_at = coalesce(closed_at, %s), closed_by = coalesce(closed_by, %s)"
