@@ -233,8 +233,10 @@ def publish(dues: Iterable[DueChunk]) -> None:
         if due.priority is None:
             send_trigger.apply_async((due.period, due.number), priority=LAST if due.is_repeat else FIRST)
         else:
-            level = _level(due.priority, due.ahead)
-            send_chunk.apply_async((due.period, due.number), priority=LAST if due.is_repeat and not due.ahead else level)
+            level = _level(due.priority, due.is_first_of_campaign)
+            send_chunk.apply_async(
+                (due.period, due.number), priority=LAST if due.is_repeat and not due.is_first_of_campaign else level
+            )
 
 
 def lane_depths() -> LaneDepths:
@@ -255,12 +257,12 @@ def _depth(connection: Any, lane: str) -> int:
         return 0
 
 
-def _level(priority: int, ahead: bool) -> int:
-    """One of the broker's ten priorities: two neighbours of ours share a pair, and within a pair what is ahead goes first."""
-    return priority // 2 * 2 + (not ahead)
+def _level(priority: int, is_first_of_campaign: bool) -> int:
+    """One of the broker's ten priorities. Two neighbours of ours share a pair; in it, the first chunk of a campaign goes first."""
+    return priority // 2 * 2 + (not is_first_of_campaign)
 
 
-def _is_ahead(task: Task) -> bool:
+def _is_first_of_campaign(task: Task) -> bool:
     level = (task.request.delivery_info or {}).get("priority")
     return level is not None and level % 2 == 0
 
@@ -300,13 +302,13 @@ def send_chunk(task: Task, period: int, number: int) -> None:
         return
     chunk = run_chunk(services(), period, number)
     if chunk is not None:
-        publish(replace(due, ahead=_is_ahead(task)) for due in scheduler.next_chunk(services(), chunk))
+        publish(replace(due, is_first_of_campaign=_is_first_of_campaign(task)) for due in scheduler.next_chunk(services(), chunk))
 
 
 def _is_superfluous(task: Task, period: int, number: int) -> bool:
     """Whether this message has nothing to do. One that the broker delivers again has: the worker that was at work was its own."""
     is_redelivered = (task.request.delivery_info or {}).get("redelivered")
-    return not is_redelivered and scheduler.is_in_hands(services(), period, number)
+    return not is_redelivered and scheduler.needs_no_work(services(), period, number)
 
 
 @app.task(name="dispatcher.send_trigger", bind=True)
@@ -320,12 +322,12 @@ def send_trigger(task: Task, period: int, number: int) -> None:
 @app.task(name="dispatcher.settle_events")
 def settle_events() -> None:
     """Apply the stored provider events."""
-    provider_events.settling_starts(services())
+    provider_events.mark_apply_task_started(services())
     _settle_all()
 
 
 def _settle_all() -> None:
-    while provider_events.settle_some(services(), publish):
+    while provider_events.apply_batch(services(), publish):
         pass
 
 
@@ -354,4 +356,4 @@ def retain() -> None:
     """Every hour: delete what the policy does not keep any longer."""
     for result in retention.clear(services()):
         if result.cleared:
-            log.info("retention", term=result.data.term, what=result.data.what, cleared=result.cleared)
+            log.info("retention", policy_key=result.data.policy_key, what=result.data.what, cleared=result.cleared)

@@ -18,7 +18,7 @@ from dispatcher.consent.link_tokens import PREFERENCES, UNSUBSCRIBE, message_id_
 from dispatcher.content import ContentRefusal, MessageLinks, MessageSender, RenderRequest, Template
 from dispatcher.delivery.approval_check import not_approved_text, unapproved
 from dispatcher.delivery.fallback import channels_after
-from dispatcher.delivery.hand_off import PreparedMessage, claim_window, hand_off
+from dispatcher.delivery.hand_off import PreparedMessage, hand_off, send_window_for_claim
 from dispatcher.delivery.settlement import conclude_all, settle
 from dispatcher.domain.campaign import CampaignState, Spec
 from dispatcher.domain.decision import Decision, Hold, Permission, ReasonCode, Refuse, Send
@@ -104,7 +104,7 @@ def work(services: Services, chunk: Chunk, batch: Sequence[Candidate], stopped: 
         claim = claims.claim(connection, chunk, entries, services.clock(), since, approval)
     won = [item for item in prepared if item.entry.candidate.ref in claim.won]
     if won:
-        done = hand_off(services.providers, won, claim_window(services.pool, claim.number, deadline, services.seconds))
+        done = hand_off(services.providers, won, send_window_for_claim(services.pool, claim.number, deadline, services.seconds))
         concluded = conclude_all(services, chunk.spec, won, done.results)
         settle(services, chunk.spec.entity, claim.number, concluded)
         stopped |= {item.channel: item.outcome.reason or "" for item in concluded if item.outcome.stop_channel}

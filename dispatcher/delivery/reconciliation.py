@@ -56,7 +56,7 @@ class Resolution:
 def ask_some(services: Services, limit: int = BATCH) -> int:
     """Look up the messages whose time has come, until a provider cannot be reached. Returns how many were looked up.
 
-    What was found is stored as provider events, which `dispatcher.inbound.provider_events.settle_some` applies.
+    What was found is stored as provider events, which `dispatcher.inbound.provider_events.apply_batch` applies.
     """
     for count in range(limit):
         with lend(services.pool) as connection:

@@ -72,10 +72,10 @@ def live(services: Services) -> MessageId:
         run_chunk(services, due.period, due.number)
     with lend(services.pool) as connection:
         ref = messages.of_campaign(connection, "spring", "c-1")[0].ref
-    provider_events.keep(
+    provider_events.store_events(
         services, [Event("sendgrid", "e-1", Channel.EMAIL, EventKind.BOUNCED, services.clock(), str(ref), code="550")]
     )
-    provider_events.settle_some(services, lambda _: None)
+    provider_events.apply_batch(services, lambda _: None)
     for number, words in enumerate(("Zwaantje wil dit niet", "STOP")):
         customer_replies.handle_reply(services, lambda _: None, InboundText(f"SM-{number}", Channel.SMS, "+32470112233", words))
     return ref

@@ -78,7 +78,7 @@ def test_a_plain_owner_can_do_everything(server: str, before: tuple[str, ...], a
         migrate(url)
         with make_services(url, Clock(NOON.replace(hour=22))) as services:
             work(services)
-            while provider_events.settle_some(services, lambda _: None):
+            while provider_events.apply_batch(services, lambda _: None):
                 pass
             assert states(services, "bare") == {"accepted": 2}
             with lend(services.pool) as connection:

@@ -93,27 +93,27 @@ def test_what_the_broker_lost_is_published_again_after_a_lease(services: Service
 def test_a_message_of_a_chunk_that_is_done_or_in_another_workers_hands_has_nothing_to_do(services: Services, clock: Clock) -> None:
     submit(services, 10)
     (due,) = scheduler.due_chunks(services)
-    assert not scheduler.is_in_hands(services, due.period, due.number)
+    assert not scheduler.needs_no_work(services, due.period, due.number)
     clock.pass_(1)
     with lend(services.pool) as connection:  # as a claim does
         connection.execute("UPDATE chunks SET touched_at = %s", (clock(),))
-    assert scheduler.is_in_hands(services, due.period, due.number)
+    assert scheduler.needs_no_work(services, due.period, due.number)
     clock.pass_(LEASE + 1)  # that worker was lost
-    assert not scheduler.is_in_hands(services, due.period, due.number)
+    assert not scheduler.needs_no_work(services, due.period, due.number)
     scheduler.due_chunks(services)
-    assert not scheduler.is_in_hands(services, due.period, due.number)
+    assert not scheduler.needs_no_work(services, due.period, due.number)
     run_chunk(services, due.period, due.number)
-    assert scheduler.is_in_hands(services, due.period, due.number)
+    assert scheduler.needs_no_work(services, due.period, due.number)
 
 
 def test_one_task_applies_all_events_that_come_before_it_starts(services: Services, clock: Clock) -> None:
-    assert provider_events.takes_settling(services)
-    assert not provider_events.takes_settling(services)
-    provider_events.settling_starts(services)
-    assert provider_events.takes_settling(services)
+    assert provider_events.should_publish_apply_task(services)
+    assert not provider_events.should_publish_apply_task(services)
+    provider_events.mark_apply_task_started(services)
+    assert provider_events.should_publish_apply_task(services)
     clock.pass_(timedelta(minutes=1).total_seconds())  # its message was lost
-    assert provider_events.takes_settling(services)
-    assert not provider_events.takes_settling(services)
+    assert provider_events.should_publish_apply_task(services)
+    assert not provider_events.should_publish_apply_task(services)
 
 
 # Publishes old triggers again, then new ones, and reads the lane as a worker does.

@@ -190,8 +190,10 @@ FALLBACK: dict[str, Any] = {"channels": ["push", "email", "sms"], "fallback_afte
 def news(services: Services, message: Message, kind: EventKind, code: str | None = None) -> None:
     assert message.channel is not None
     name = f"{message.ref}:{kind}"
-    provider_events.keep(services, [Event("provider", name, message.channel, kind, services.clock(), str(message.ref), code=code)])
-    provider_events.settle_some(services, lambda _: None)
+    provider_events.store_events(
+        services, [Event("provider", name, message.channel, kind, services.clock(), str(message.ref), code=code)]
+    )
+    provider_events.apply_batch(services, lambda _: None)
 
 
 def told(services: Services, recipient_id: str = "c-1", campaign_id: str = "spring") -> list[tuple[str | None, str]]:

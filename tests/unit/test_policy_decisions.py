@@ -13,7 +13,7 @@ from channels.base import Channel
 from dispatcher.domain.decision import Hold, Reason, ReasonCode, Refuse, Send
 from dispatcher.domain.message import Mode, OfferType
 from dispatcher.policy import RULES, Rules, decide
-from dispatcher.policy.case import DecisionCase, Objection
+from dispatcher.policy.case import DecisionCase, RuleObjection
 from tests.support.policy_decisions import POLICY, decide_scenario, many_examples
 from tests.support.strategies import (
     BOTH,
@@ -43,8 +43,8 @@ def test_without_rules_there_is_still_no_permission() -> None:
 @many_examples
 @given(scenarios(), st.sampled_from(list(Channel)), st.sampled_from(list(ReasonCode)))
 def test_one_more_objection_never_allows_a_message(scenario: PolicyScenario, where: Channel, code: ReasonCode) -> None:
-    def extra_objection(_: DecisionCase, channel: Channel) -> Objection | None:
-        return Objection(code, "test:grumble") if channel is where else None
+    def extra_objection(_: DecisionCase, channel: Channel) -> RuleObjection | None:
+        return RuleObjection(code, "test:grumble") if channel is where else None
 
     before = decide_scenario(scenario)
     after = decide_scenario(scenario, Rules(RULES.person, {**RULES.channel, "grumble": extra_objection}))
@@ -102,7 +102,7 @@ def test_a_hold_ends_once_and_before_the_job_expires(scenario: PolicyScenario) -
         assert any(reason.channel not in {other.channel for other in later.reasons} for reason in held.reasons)
 
 
-def failing_rule(*_: object) -> Objection | None:
+def failing_rule(*_: object) -> RuleObjection | None:
     raise LookupError("someone@example.org")
 
 

@@ -95,7 +95,7 @@ class PendingEvent:
     code: str | None
     receipt: str | None
     retry_hint: RetryHint | None
-    strikes: int | None
+    soft_bounce_limit: int | None
     state: State | None
     recipient_id: str | None
     entity: str | None
@@ -159,7 +159,7 @@ def _pending(row: Mapping[str, Any]) -> PendingEvent:
         code=row["code"],
         receipt=row["receipt"],
         retry_hint=RetryHint(row["again_seconds"], row["again_max"]) if row["again_seconds"] is not None else None,
-        strikes=row["strikes"],
+        soft_bounce_limit=row["strikes"],
         state=State(row["state"]) if row["state"] else None,
         recipient_id=row["recipient_id"],
         entity=row["entity"],
