@@ -323,10 +323,10 @@ def send_trigger(task: Task, period: int, number: int) -> None:
 def settle_events() -> None:
     """Apply the stored provider events."""
     provider_events.mark_apply_task_started(services())
-    _settle_all()
+    _apply_all_events()
 
 
-def _settle_all() -> None:
+def _apply_all_events() -> None:
     while provider_events.apply_batch(services(), publish):
         pass
 
@@ -341,14 +341,14 @@ def release_due() -> None:
 def ask_providers() -> None:
     """Every 8 s: look up unresolved messages at their providers."""
     if reconciliation.ask_some(services()):
-        _settle_all()
+        _apply_all_events()
 
 
 @app.task(name="dispatcher.sweep", is_periodic=True)
 def run_sweep() -> None:
     """Every 5 s: mark expired claims unresolved, and do what a lost message of the broker left undone."""
     sweep.sweep(services())
-    _settle_all()
+    _apply_all_events()
 
 
 @app.task(name="dispatcher.retain", is_periodic=True)

@@ -121,7 +121,7 @@ class SendGrid:
         return None
 
     def parse(self, answer: HttpResponse) -> Result:
-        """202 with X-Message-Id is a receipt; 202 without one is `Uncertain` until an event with our id settles it."""
+        """202 with X-Message-Id is a receipt; 202 without one is `Uncertain` until an event with our id resolves it."""
         if answer.status == 202:
             return parse_receipt(answer.header("X-Message-Id"))
         if answer.status == 429:

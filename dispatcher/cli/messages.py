@@ -45,7 +45,7 @@ def send(
     template: Annotated[str, typer.Argument(help="The template's name.")],
     key: Annotated[str, typer.Option(help="Your own name for the job: the same key is the same job, and is sent once.")],
     data: Annotated[str, typer.Option(help="The template's variables, as JSON.")] = "{}",
-    wait: Annotated[bool, typer.Option("--wait", help="Return when it is decided and handed over.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Return when it is decided and handed off.")] = False,
     as_json: Json = False,
 ) -> None:
     """Send one message to one recipient, through every check."""
@@ -141,8 +141,8 @@ def unresolved(
         rows("", names, [tuple(view.values()) for view in views])
 
 
-class HandSettlement(StrEnum):
-    """How a person can settle an unresolved message."""
+class HandResolution(StrEnum):
+    """How a person can resolve an unresolved message."""
 
     ACCEPTED = "accepted"
     FAILED = "failed"
@@ -152,15 +152,15 @@ class HandSettlement(StrEnum):
 def settle(
     message_id: MessageIdArgument,
     state: Annotated[
-        HandSettlement, typer.Option("--as", help="accepted: it was sent. failed: it was not, and another channel may follow.")
+        HandResolution, typer.Option("--as", help="accepted: it was sent. failed: it was not, and another channel may follow.")
     ],
     actor: Annotated[str | None, typer.Option(help="Who knows. Default: you.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Settle an unresolved message by hand, where no look-up at the provider can."""
+    """Resolve an unresolved message by hand, where no look-up at the provider can."""
     services, parsed = bootstrap.services(), MessageId.parse(message_id)
     _find(services, parsed)
-    if not reconciliation.settle_by_hand(services, parsed, state is HandSettlement.ACCEPTED, actor or getpass.getuser()):
+    if not reconciliation.resolve_by_hand(services, parsed, state is HandResolution.ACCEPTED, actor or getpass.getuser()):
         fail(f"message {parsed} is not unresolved", REFUSED)
     _show(_find(services, parsed), as_json)
 

@@ -1,4 +1,4 @@
-"""Settle unresolved messages: by looking them up at the provider, several times, and else by a person's statement.
+"""Resolve unresolved messages: by looking them up at the provider, several times, and else by a person's statement.
 
 A provider's list has texts and times, not our ids. But each text of ours carries a link that no other message carries, so a message
 is recognised without guessing. What cannot be known that way stays unresolved.
@@ -114,7 +114,7 @@ def conclude(
     """Store the result of a look-up, in the caller's transaction."""
     if isinstance(found, ProviderRecord):
         provider_events.store(connection, [replace(event, message_id=str(send.ref)) for event in found.events], now)
-        unresolved.postpone(connection, send.ref, None)  # its events settle it, if there are any
+        unresolved.postpone(connection, send.ref, None)  # its events resolve it, if there are any
     elif found is not LookupResult.NEVER and send.asked < len(AGAIN_SECONDS):
         unresolved.postpone(connection, send.ref, now + timedelta(seconds=AGAIN_SECONDS[send.asked]))
     elif found is LookupResult.ABSENT and not send.changed:
@@ -123,8 +123,8 @@ def conclude(
         unresolved.postpone(connection, send.ref, None)
 
 
-def settle_by_hand(services: Services, message_id: MessageId, arrived: bool, by: str) -> bool:
-    """Settle an unresolved message as a person says; False where it is not unresolved. `by` is stored with it."""
+def resolve_by_hand(services: Services, message_id: MessageId, arrived: bool, by: str) -> bool:
+    """Resolve an unresolved message as a person says; False where it is not unresolved. `by` is stored with it."""
     state = State.ACCEPTED if arrived else State.FAILED
     with lend(services.pool) as connection, connection.transaction():
         about = unresolved.find(connection, message_id)
@@ -136,7 +136,7 @@ def settle_by_hand(services: Services, message_id: MessageId, arrived: bool, by:
 
 
 def _resolve(connection: Connection, resolution: Resolution, now: datetime) -> bool:
-    """Apply a resolution, and store its evidence as a provider event. False where an event has settled the message meanwhile."""
+    """Apply a resolution, and store its evidence as a provider event. False where an event has resolved the message meanwhile."""
     ref, channel, state = resolution.ref, resolution.channel, resolution.state
     status = provider_events.lock(connection, [ref]).get(ref)
     if status is None or status.state is not State.UNRESOLVED:

@@ -1,4 +1,4 @@
-"""Customers' replies by SMS or WhatsApp: apply STOP and START, answer HELP, keep the unclear ones for an employee."""
+"""Customers' replies by SMS or WhatsApp: apply STOP and START, answer HELP, keep the unclear ones for an operator."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def handle_reply(services: Services, publish: Publish, message: InboundText) -> 
 
     STOP suppresses the number on its channel and switches the whole group off for everybody who has the number: among people who
     share one, nobody can know who wrote. START lifts only what a STOP or the provider's own block suppressed; a switch that is off
-    stays off. HELP is answered, unless the provider says that it has answered. An unclear message waits for an employee.
+    stays off. HELP is answered, unless the provider says that it has answered. An unclear message waits for an operator.
     """
     meaning = _meaning(message)
     key = address_key(services.secret, message.channel, message.address)
@@ -97,7 +97,7 @@ def _context(services: Services) -> ValidationContext:
 
 
 def waiting(services: Services, limit: int) -> list[InboundMessage]:
-    """The unclear messages that wait for an employee, oldest first."""
+    """The unclear messages that wait for an operator, oldest first."""
     with lend(services.pool) as connection:
         return inbound_messages.waiting(connection, limit)
 

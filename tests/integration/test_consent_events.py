@@ -116,7 +116,7 @@ def test_an_older_word_may_close_but_not_open(ledger: Connection) -> None:
         ledger, SECRET, ConsentStatement("c-1", tuple(asked), NOW - HOUR), Provenance("live", "phone"), NOW + HOUR
     )
     assert values(ledger) == {"channel:email": "off", "channel:push": "off"}
-    assert recorded.outranked == (Change("channel:push", "on"),)
+    assert recorded.superseded == (Change("channel:push", "on"),)
 
 
 def test_an_import_never_opens_what_the_person_closed(ledger: Connection) -> None:

@@ -402,7 +402,7 @@ def test_resubscribing_at_the_provider_lifts_its_block_and_grants_nothing(front:
 
 
 def take_service_mail(services: Services, recipient_id: str) -> MessageId:
-    """A message that was really handed over, for providers to tell news of."""
+    """A message that was really handed off, for providers to tell news of."""
     job = {"key": f"k-{recipient_id}", "recipient": recipient_id, "template": "optout_acknowledgement", "data": {}}
     place = submission.take_trigger(services, parse_trigger(job, submission.validation_context(services)))
     run_chunk(services, place.period, place.chunk)

@@ -1,4 +1,4 @@
-"""People who come by the links of a message: a house with its web application, and messages really handed over."""
+"""People who come by the links of a message: the services with their web application, and messages really handed off."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Visits:
     client: TestClient
 
     def sent(self, channel: Channel = Channel.EMAIL) -> list[Outbound]:
-        """What was handed over on a channel."""
+        """What was handed off on a channel."""
         return cast(Outbox, self.services.providers[channel]).sent
 
     def prepare(
