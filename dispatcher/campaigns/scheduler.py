@@ -43,5 +43,5 @@ def next_chunk(services: Services, chunk: Chunk) -> list[DueChunk]:
     with lend(services.pool) as connection:
         following = scheduling.take_next(connection, chunk, services.clock())
         if not following:
-            lifecycle.finish_ended(connection, services.clock(), chunk.campaign_no)
+            lifecycle.finish_completed(connection, services.clock(), chunk.campaign_no)
         return following

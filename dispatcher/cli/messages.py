@@ -141,7 +141,7 @@ def unresolved(
         rows("", names, [tuple(view.values()) for view in views])
 
 
-class HandResolution(StrEnum):
+class HandSettlement(StrEnum):
     """How a person can resolve an unresolved message."""
 
     ACCEPTED = "accepted"
@@ -152,7 +152,7 @@ class HandResolution(StrEnum):
 def settle(
     message_id: MessageIdArgument,
     state: Annotated[
-        HandResolution, typer.Option("--as", help="accepted: it was sent. failed: it was not, and another channel may follow.")
+        HandSettlement, typer.Option("--as", help="accepted: it was sent. failed: it was not, and another channel may follow.")
     ],
     actor: Annotated[str | None, typer.Option(help="Who knows. Default: you.")] = None,
     as_json: Json = False,
@@ -160,7 +160,7 @@ def settle(
     """Resolve an unresolved message by hand, where no look-up at the provider can."""
     services, parsed = bootstrap.services(), MessageId.parse(message_id)
     _find(services, parsed)
-    if not reconciliation.resolve_by_hand(services, parsed, state is HandResolution.ACCEPTED, actor or getpass.getuser()):
+    if not reconciliation.settle_by_hand(services, parsed, state is HandSettlement.ACCEPTED, actor or getpass.getuser()):
         fail(f"message {parsed} is not unresolved", REFUSED)
     _show(_find(services, parsed), as_json)
 

@@ -123,7 +123,7 @@ def conclude(
         unresolved.postpone(connection, send.ref, None)
 
 
-def resolve_by_hand(services: Services, message_id: MessageId, arrived: bool, by: str) -> bool:
+def settle_by_hand(services: Services, message_id: MessageId, arrived: bool, by: str) -> bool:
     """Resolve an unresolved message as a person says; False where it is not unresolved. `by` is stored with it."""
     state = State.ACCEPTED if arrived else State.FAILED
     with lend(services.pool) as connection, connection.transaction():
@@ -136,7 +136,7 @@ def resolve_by_hand(services: Services, message_id: MessageId, arrived: bool, by
 
 
 def _resolve(connection: Connection, resolution: Resolution, now: datetime) -> bool:
-    """Apply a resolution, and store its evidence as a provider event. False where an event has resolved the message meanwhile."""
+    """Apply a resolution, and store its evidence as a provider event. False where an event has settled the message meanwhile."""
     ref, channel, state = resolution.ref, resolution.channel, resolution.state
     status = provider_events.lock(connection, [ref]).get(ref)
     if status is None or status.state is not State.UNRESOLVED:

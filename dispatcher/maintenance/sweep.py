@@ -22,11 +22,11 @@ def sweep(services: Services) -> None:
     with lend(services.pool) as connection:
         with connection.transaction():
             scheduling.expire_claims(connection, now, now - timedelta(seconds=services.engine.lease_seconds))
-        while lifecycle.end_abandoned(connection, services.policy.abandoned_after_days, now):
+        while lifecycle.cancel_abandoned(connection, services.policy.abandoned_after_days, now):
             pass
         scheduling.close_cancelled(connection, now)
         apply_brake(connection, services.policy.brake, now)
-        lifecycle.finish_ended(connection, now)
+        lifecycle.finish_completed(connection, now)
         cap_reservations.prune(connection, services.policy.caps_since(now) or now, PRUNE_BATCH)
         claims.prune_starts(connection, now - timedelta(days=1))
         for forget in (soft_bounces.prune, whatsapp_window.prune, alerts.prune):

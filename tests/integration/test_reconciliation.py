@@ -203,9 +203,9 @@ def test_mail_is_settled_by_news_with_our_id_and_a_push_by_a_person_only(setup: 
     with lend(setup.services.pool) as connection:
         assert metrics(connection, setup.clock()).unresolved == 1
 
-    assert reconciliation.resolve_by_hand(setup.services, push.ref, False, "desk 7")
-    assert not reconciliation.resolve_by_hand(setup.services, push.ref, True, "desk 8")
-    assert not reconciliation.resolve_by_hand(setup.services, mail.ref, False, "desk 8")
+    assert reconciliation.settle_by_hand(setup.services, push.ref, False, "desk 7")
+    assert not reconciliation.settle_by_hand(setup.services, push.ref, True, "desk 8")
+    assert not reconciliation.settle_by_hand(setup.services, mail.ref, False, "desk 8")
     setup.pass_(1)
     told = setup.message(str(push.campaign_id))
     assert (told.state, told.reason, told.news[0].provider, told.news[0].extra) == (

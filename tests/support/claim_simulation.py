@@ -26,7 +26,7 @@ from dispatcher.campaigns import scheduler
 from dispatcher.campaigns.actions import CampaignAction, apply
 from dispatcher.campaigns.submission import submit, validation_context
 from dispatcher.delivery.pipeline import run_chunk
-from dispatcher.delivery.reconciliation import resolve_by_hand
+from dispatcher.delivery.reconciliation import settle_by_hand
 from dispatcher.domain.errors import LedgerUnavailable
 from dispatcher.domain.message_id import MessageId
 from dispatcher.domain.preferences import Change
@@ -289,7 +289,7 @@ class Simulation:
         if self.rng.random() < 0.25:
             self.stage.add("cancel", self._cancel)
         if self.rng.random() < 0.5:
-            self.stage.add("person", self._resolve_by_hand)
+            self.stage.add("person", self._settle_by_hand)
 
     def _work(self) -> None:
         for _ in range(4):
@@ -321,12 +321,12 @@ class Simulation:
         apply(self.world, self.campaign, CampaignAction.CANCEL, "simulation")
         self.cancelled = self.now
 
-    def _resolve_by_hand(self) -> None:
+    def _settle_by_hand(self) -> None:
         for _ in range(3):
             self.stage.checkpoint()
             for message_id, state in self._messages():
                 if state == "unresolved" and message_id not in {arrival.message_id for arrival in self.arrivals}:
-                    resolve_by_hand(self.world, MessageId.parse(message_id), arrived=False, by="simulation")
+                    settle_by_hand(self.world, MessageId.parse(message_id), arrived=False, by="simulation")
 
     def _jump(self, seconds: float) -> None:
         self.now += seconds

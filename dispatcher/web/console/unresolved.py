@@ -26,7 +26,7 @@ def unresolved_page(operator: Operator, services: ServicesDependency) -> str:
 
 
 @router.post("/{message_id}")
-def resolve(
+def settle(
     operator: Operator,
     message_id: str,
     services: ServicesDependency,
@@ -35,5 +35,5 @@ def resolve(
 ) -> Response:
     """Resolve a message by hand. One that a provider event has resolved meanwhile does not change."""
     check_form_token(operator, form_token)
-    reconciliation.resolve_by_hand(services, MessageId.parse(message_id), was == "accepted", f"console:{operator.key.name}")
+    reconciliation.settle_by_hand(services, MessageId.parse(message_id), was == "accepted", f"console:{operator.key.name}")
     return RedirectResponse("/console/unresolved", HTTPStatus.SEE_OTHER)
