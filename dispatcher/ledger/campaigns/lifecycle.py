@@ -173,8 +173,8 @@ def halt_users_of(connection: Connection, template: str, note: str, now: datetim
 def resume(connection: Connection, campaign_id: str, _: datetime) -> bool:
     """Paused -> scheduled; it then starts at once or at its `send_at`. False in any other state.
 
-    Due times do not change; overdue chunks are sent at the campaign's rate: see `pace`. The note is cleared. The time is not used: all
-    actions on a campaign have the same parameters.
+    Due times do not change; overdue chunks are sent at the campaign's rate: see `pace`. The note is cleared. The time is not used:
+    all actions on a campaign have the same parameters.
     """
     with connection.transaction():
         row = connection.execute(
@@ -212,8 +212,8 @@ def cancel(connection: Connection, campaign_id: str, now: datetime) -> bool:
 def cancel_abandoned(connection: Connection, days: int, now: datetime) -> str | None:
     """Cancel one campaign that has been paused, or has waited for its release, for more than so many days; its id, or None.
 
-    The days count from its `send_at` where that is later, so a campaign planned for next year is not cancelled. The note says why it
-    was cancelled, and keeps why it was paused.
+    The days count from its `send_at` where that is later, so a campaign planned for next year is not cancelled. The note says why
+    it was cancelled, and keeps why it was paused.
     """
     with connection.transaction():
         row = connection.execute(
