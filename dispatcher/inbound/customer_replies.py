@@ -62,7 +62,7 @@ def handle_reply(services: Services, publish: Publish, message: InboundText) -> 
     meaning = _meaning(message)
     key = address_key(services.secret, message.channel, message.address)
     now = services.clock()
-    dues: list[DueChunk | None] = []
+    acknowledgement_chunks: list[DueChunk | None] = []
     with lend(services.pool) as connection:
         ensure_period(connection, period_of(now))
         with connection.transaction():
@@ -73,7 +73,7 @@ def handle_reply(services: Services, publish: Publish, message: InboundText) -> 
             if new and message.channel is Channel.WHATSAPP:
                 whatsapp_window.open_window(connection, key, now)
             if new and meaning is ReplyMeaning.STOP:
-                dues = _stop(
+                acknowledgement_chunks = _stop(
                     connection, services.secret, _context(services), StopRequest(message.channel, key, ids, message.channel, now)
                 )
             elif new and meaning is ReplyMeaning.START:
@@ -81,7 +81,7 @@ def handle_reply(services: Services, publish: Publish, message: InboundText) -> 
         asks_help = meaning is ReplyMeaning.HELP and message.opt_out is None
         answers = asks_help and _may_answer(connection, message.channel, key, now)
         answer = _help(connection, services.policy, owners, message.channel) if answers else None
-    acknowledgement.publish_acknowledgements(publish, *dues)
+    acknowledgement.publish_acknowledgements(publish, *acknowledgement_chunks)
     return ReplyResult(meaning, answer)
 
 
@@ -105,7 +105,7 @@ def waiting(services: Services, limit: int) -> list[InboundMessage]:
 def resolve(services: Services, publish: Publish, message_id: str, by: str, stop: bool) -> bool:
     """Take an unclear message off the list, and apply it as a STOP if it was one. Returns False where it is not on the list."""
     now = services.clock()
-    dues: list[DueChunk | None] = []
+    acknowledgement_chunks: list[DueChunk | None] = []
     with lend(services.pool) as connection:
         ensure_period(connection, period_of(now))
         with connection.transaction():
@@ -114,8 +114,8 @@ def resolve(services: Services, publish: Publish, message_id: str, by: str, stop
                 owners = {owner.id for owner in phone_owners.owners(connection, message.address_key)}
                 ids = sorted(owners.union(message.recipients))
                 request = StopRequest(message.channel, message.address_key, ids, by, message.received_at)
-                dues = _stop(connection, services.secret, _context(services), request)
-    acknowledgement.publish_acknowledgements(publish, *dues)
+                acknowledgement_chunks = _stop(connection, services.secret, _context(services), request)
+    acknowledgement.publish_acknowledgements(publish, *acknowledgement_chunks)
     return message is not None
 
 

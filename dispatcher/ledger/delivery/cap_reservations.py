@@ -1,7 +1,7 @@
 """Cap reservations: one row per commercial message that was sent or may have been, for as long as any cap looks back.
 
 The transaction that claims a message writes its row, while the recipient's row is locked against other claims. The row is deleted
-when the message surely did not leave. Service messages neither write nor read such rows.
+when the message was certainly not sent. Service messages neither write nor read such rows.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ RESERVE = """
 
 
 def release(connection: Connection, refs: Collection[MessageId]) -> int:
-    """Delete the reservations of those of these messages that did not leave; returns their number."""
+    """Delete the reservations of those of these messages that were not sent; returns their number."""
     return connection.execute(
         f"""
         DELETE FROM cap_reservations s USING unnest({KEY_ARRAYS}) AS r ({KEY}), messages m
@@ -53,7 +53,7 @@ def release(connection: Connection, refs: Collection[MessageId]) -> int:
 
 
 def prune(connection: Connection, before: datetime, limit: int) -> int:
-    """Delete reservations that no cap looks back to any more, at most `limit`; returns their number."""
+    """Delete reservations that are older than the window of every cap, at most `limit`; returns their number."""
     return connection.execute(
         "DELETE FROM cap_reservations WHERE ctid = ANY(ARRAY(SELECT ctid FROM cap_reservations WHERE at < %s LIMIT %s))",
         (before, limit),
