@@ -10,7 +10,7 @@ from datetime import datetime
 from dispatcher.campaigns.submission import load_audience
 from dispatcher.campaigns.template_approval import approval_errors
 from dispatcher.content import Catalog
-from dispatcher.delivery.pipeline import PendingSends, caps_since, prepare_all
+from dispatcher.delivery.pipeline import PlannedSends, caps_since, prepare_all
 from dispatcher.domain.campaign import Spec
 from dispatcher.domain.message import State
 from dispatcher.domain.recipient import Choice, Facts
@@ -83,12 +83,12 @@ def dry_run(services: Services, submission: Submission, as_of: datetime | None =
                 no = lifecycle.create(connection, f"{submission.id}?rehearsal", spec, period, services.clock()) or 0
                 loader = AudienceLoader(connection, no, period, spec, services.clock())
                 load_audience(loader, submission, lambda _: None)
-                pending = PendingSends()
+                planned = PlannedSends()
                 for chunk in _chunks(connection, services.catalog, submission, no, period):
                     candidates = claims.gather(connection, chunk, since=caps_since(services, chunk))
                     if as_of is not None:
                         candidates = _as_of(connection, candidates, as_of)
-                    counts.add(spec, [item.entry for item in prepare_all(services, chunk, candidates, {}, pending)])
+                    counts.add(spec, [item.entry for item in prepare_all(services, chunk, candidates, {}, planned)])
                 raise _RollBack
         except _RollBack:
             needs = tuple(_needs(connection, services.catalog, services.policy, spec, loader.taken))

@@ -61,11 +61,11 @@ def run_chunk(services: Services, period: int, number: int) -> Chunk | None:
         if not has_turn:
             return chunk
     stopped = dict(chunk.stopped)
-    rows: frozenset[int] | None = None
+    rows_to_decide: frozenset[int] | None = None
     end = services.seconds() + services.engine.chunk_seconds
     for _ in range(services.engine.decide_rounds_max):
         with lend(services.pool) as connection:
-            candidates = claims.gather(connection, chunk, rows, caps_since(services, chunk))
+            candidates = claims.gather(connection, chunk, rows_to_decide, caps_since(services, chunk))
         changed: set[int] = set()
         for batch in batches(candidates, services.engine.batch(chunk.spec.channels)):
             claim = work(services, chunk, batch, stopped)
@@ -74,8 +74,9 @@ def run_chunk(services: Services, period: int, number: int) -> Chunk | None:
             changed |= claim.changed
         if not changed:
             break
-        rows = frozenset(changed)
-        if chunk.campaign_no is None:  # what changed may be the approval, and a trigger has no campaign that pauses
+        rows_to_decide = frozenset(changed)
+        # Reload the trigger's chunk: its approval may have been withdrawn. (A campaign would be paused instead.)
+        if chunk.campaign_no is None:
             with lend(services.pool) as connection:
                 chunk = claims.find(connection, period, number) or chunk
     with lend(services.pool) as connection:
@@ -130,16 +131,17 @@ def caps_since(services: Services, chunk: Chunk) -> datetime | None:
 
 
 @dataclass(frozen=True, slots=True)
-class PendingSends:
-    """Messages about to be claimed: the person's next message, and the partner's, are decided as if they were sent."""
+class PlannedSends:
+    """Messages of this run that will be claimed. Later messages to the same person or partner are decided as if these were already
+    sent."""
 
     sent: dict[str, tuple[SentMessage, ...]] = field(default_factory=dict)
-    served: dict[str, str] = field(default_factory=dict)  # recipient -> message id
+    message_by_person: dict[str, str] = field(default_factory=dict)  # recipient id -> message id
 
     def add_to(self, candidate: Candidate) -> Candidate:
         """The candidate, with the planned sends among its facts."""
         facts = candidate.facts
-        sent, partner_message = self.sent.get(facts.recipient_id), self.served.get(candidate.partner or "")
+        sent, partner_message = self.sent.get(facts.recipient_id), self.message_by_person.get(candidate.partner or "")
         if sent is None and partner_message is None:
             return candidate
         more = facts.sent + (sent or ())
@@ -151,21 +153,25 @@ class PendingSends:
         if entry.channel is not None and offer_type is not None:
             self.sent[person] = (*self.sent.get(person, ()), SentMessage(0, now, entry.channel, offer_type))
         if entry.candidate.partner is not None:
-            self.served[person] = str(entry.candidate.ref)
+            self.message_by_person[person] = str(entry.candidate.ref)
 
 
 def prepare_all(
-    services: Services, chunk: Chunk, batch: Sequence[Candidate], stopped: Mapping[Channel, str], ahead: PendingSends | None = None
+    services: Services,
+    chunk: Chunk,
+    batch: Sequence[Candidate],
+    stopped: Mapping[Channel, str],
+    planned: PlannedSends | None = None,
 ) -> list[PreparedMessage]:
-    """Decide and render a batch in order: each candidate sees the planned sends before it, in this batch and in `ahead`."""
-    ahead, spec = ahead or PendingSends(), chunk.spec
-    alone = spec.route == "first" and not spec.one_per_household  # then no message affects another of the campaign
+    """Decide and render a batch in order: each candidate sees the planned sends before it, in this batch and in `planned`."""
+    planned, spec = planned or PlannedSends(), chunk.spec
+    messages_are_independent = spec.route == "first" and not spec.one_per_household  # no message affects another of the campaign
     prepared: list[PreparedMessage] = []
     for candidate in batch:
-        item = prepare(services, chunk, candidate if alone else ahead.add_to(candidate), stopped)
+        item = prepare(services, chunk, candidate if messages_are_independent else planned.add_to(candidate), stopped)
         prepared.append(item)
-        if not alone and item.entry.state is State.CLAIMED:
-            ahead.note(item.entry, spec.offer_type, services.clock())
+        if not messages_are_independent and item.entry.state is State.CLAIMED:
+            planned.note(item.entry, spec.offer_type, services.clock())
     return prepared
 
 
@@ -213,7 +219,10 @@ def template_of(services: Services, chunk: Chunk, candidate: Candidate) -> str:
 
 
 def job_of(services: Services, chunk: Chunk, candidate: Candidate) -> Job:
-    """The job as the policy sees it. A leg has its own channel only; a later leg those that were not tried yet."""
+    """The job as the policy sees it.
+
+    A leg that was tried before keeps its channel. A new fallback leg may use the channels after the last one tried.
+    """
     spec = chunk.spec
     channels = channels_after(spec, candidate.tried[-1]) if candidate.tried else spec.channels
     template = services.catalog[template_of(services, chunk, candidate)]
@@ -250,7 +259,7 @@ def request_for(services: Services, chunk: Chunk, candidate: Candidate, leg: Per
 def outbounds(
     chunk: Chunk, candidate: Candidate, channel: Channel, content: Content, now: datetime, sender: str
 ) -> Iterator[Outbound]:
-    """What is handed over: a push once per device that may show it, other messages once. `sender` "" means the account's own."""
+    """What is handed off: a push once per device that may show it, other messages once. `sender` "" means the account's own."""
     ttl_seconds, flow = _ttl_seconds(chunk.spec, now), chunk.campaign_id or ""
     if isinstance(content, Push) and chunk.spec.collapse_key:
         content = replace(content, options=replace(content.options, collapse_key=chunk.spec.collapse_key))
