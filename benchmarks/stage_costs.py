@@ -249,7 +249,7 @@ def _texts(content: Content) -> tuple[str, ...]:
 def _leg(services: Services, chunk: Chunk, candidate: Candidate) -> Permission:
     decision = decide(pipeline.job_of(services, chunk, candidate), candidate.facts, services.policy, services.clock())
     assert isinstance(decision, Send), decision
-    return decision.legs[0]
+    return decision.permissions[0]
 
 
 # -- the parts alone ---------------------------------------------------------------------------------------------------

@@ -186,23 +186,27 @@ def prepare(services: Services, chunk: Chunk, candidate: Candidate, stopped: Map
         return PreparedMessage(ClaimEntry(candidate, STATE_OF.get(code, State.REFUSED), candidate.fixed, code, None, document))
     if isinstance(decision, Hold):
         return PreparedMessage(ClaimEntry(candidate, State.HELD, candidate.fixed, decision.headline.code, decision.until, document))
-    leg = decision.legs[0]
-    if leg.channel in stopped:
+    permission = decision.permissions[0]
+    if permission.channel in stopped:
         until = now + timedelta(seconds=services.policy.retry.stopped_seconds)
-        return PreparedMessage(ClaimEntry(candidate, State.WAITING, leg.channel, stopped[leg.channel], until, document))
+        return PreparedMessage(
+            ClaimEntry(candidate, State.WAITING, permission.channel, stopped[permission.channel], until, document)
+        )
     try:
-        content = services.catalog[template_of(services, chunk, candidate)].render(request_for(services, chunk, candidate, leg))
+        content = services.catalog[template_of(services, chunk, candidate)].render(
+            request_for(services, chunk, candidate, permission)
+        )
     except ContentRefusal as refusal:
         refused = {**document, "content": {"code": refusal.code, "where": refusal.variable}}
-        return PreparedMessage(ClaimEntry(candidate, State.REFUSED, leg.channel, refusal.code, None, refused))
-    entry = ClaimEntry(candidate, State.CLAIMED, leg.channel, None, None, document)
-    sender = services.policy.entities[job.entity].senders.get(leg.channel, "")
-    return PreparedMessage(entry, tuple(outbounds(chunk, candidate, leg.channel, content, now, sender)))
+        return PreparedMessage(ClaimEntry(candidate, State.REFUSED, permission.channel, refusal.code, None, refused))
+    entry = ClaimEntry(candidate, State.CLAIMED, permission.channel, None, None, document)
+    sender = services.policy.entities[job.entity].senders.get(permission.channel, "")
+    return PreparedMessage(entry, tuple(outbounds(chunk, candidate, permission.channel, content, now, sender)))
 
 
 def _used(services: Services, job: Job, decision: Decision) -> frozenset[str] | None:
     """The data categories that the text uses, where a text will be rendered."""
-    return _categories(services.catalog[job.info.template], decision.legs[0].mode) if isinstance(decision, Send) else None
+    return _categories(services.catalog[job.info.template], decision.permissions[0].mode) if isinstance(decision, Send) else None
 
 
 @lru_cache(maxsize=256)  # templates by modes
@@ -239,16 +243,16 @@ def job_of(services: Services, chunk: Chunk, candidate: Candidate) -> Job:
     )
 
 
-def request_for(services: Services, chunk: Chunk, candidate: Candidate, leg: Permission) -> RenderRequest:
+def request_for(services: Services, chunk: Chunk, candidate: Candidate, permission: Permission) -> RenderRequest:
     """All that the rendering may use: only the data categories that the decision allows."""
     entity, facts = services.policy.entities[chunk.spec.entity], candidate.facts
     unsubscribe = message_id_token(services.secret, UNSUBSCRIBE, candidate.ref)
     preferences = message_id_token(services.secret, PREFERENCES, candidate.ref)
     return RenderRequest(
-        channel=leg.channel,
+        channel=permission.channel,
         language=facts.language,
-        mode=leg.mode,
-        categories=leg.categories,
+        mode=permission.mode,
+        categories=permission.categories,
         data=candidate.data,
         profile=facts.profile,
         sender=MessageSender(entity.names[facts.language], entity.sender_address),

@@ -19,7 +19,7 @@ NO_PERMISSION = RuleObjection(ReasonCode.NO_BASIS, "rule:default_deny")  # no ru
 def decide(job: Job, facts: Facts, policy: Policy, now: datetime, rules: Rules = RULES) -> Decision:
     """Whether this job may reach this recipient now. Pure: the same arguments always give the same decision.
 
-    `Send` has one leg for route "first" (the first allowed channel in the requested order), all allowed ones for "all", and
+    `Send` has one permission for route "first" (the first allowed channel in the requested order), all allowed ones for "all", and
     the reasons against the other channels. `Hold` means that nothing can be sent now, but something can later, before the
     job expires; its reasons are those that delay. `Refuse` has at least one reason per requested channel. A rule that
     raises an exception refuses, with `ReasonCode.FAULT`. Raises ValueError for a `now` without a time zone and for a job
@@ -39,26 +39,26 @@ def decide(job: Job, facts: Facts, policy: Policy, now: datetime, rules: Rules =
 
 def _combine(case: DecisionCase, channels: tuple[Channel, ...], rules: Rules) -> Decision:
     about_person = list(_person_objections(case, rules))
-    legs: list[Permission] = []
+    permissions: list[Permission] = []
     refusals: list[Reason] = []
     delays: list[Reason] = []
     held_until: datetime | None = None
     for channel in channels:
         objections = [*about_person, *_channel_objections(case, channel, rules)]
         if not objections:
-            leg = _permission(case, channel)
-            if isinstance(leg, Permission):
-                legs.append(leg)
+            permission = _permission(case, channel)
+            if isinstance(permission, Permission):
+                permissions.append(permission)
                 continue
-            objections = [leg]
+            objections = [permission]
         until = _delayed_until(case, objections)
         if until is not None:
             delays += [_reason(objection, channel) for objection in objections]
             held_until = until if held_until is None else min(held_until, until)
         else:
             refusals += [_reason(objection, channel) for objection in objections]
-    if legs:
-        chosen = tuple(legs) if case.job.route == "all" else (legs[0],)
+    if permissions:
+        chosen = tuple(permissions) if case.job.route == "all" else (permissions[0],)
         return Send(chosen, tuple(refusals + delays))
     return Refuse(tuple(refusals)) if held_until is None else Hold(held_until, tuple(delays))
 
