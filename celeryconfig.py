@@ -1,8 +1,8 @@
 """Celery's settings, each with its reason. Imports nothing of this project; checked against the sources of Celery and kombu 5.7.
 
-Two facts shape it. The broker carries only references; the ledger is the source of truth. So a broker message may come twice
-or late, but must not get lost. And providers do not deduplicate, so interrupted work must not be repeated blindly: the claim in
-the ledger decides, and these settings only make sure that the task runs again.
+Two facts explain most of them. The broker carries only references, and the ledger is the source of truth: a broker message may
+come twice or late, but should not get lost. Providers do not deduplicate: these settings only make sure that an interrupted task
+runs again, and the claim in the ledger decides what it may send.
 """
 
 import os
@@ -35,7 +35,7 @@ broker_transport_options = {
     "socket_timeout": 30.0,
     "socket_connect_timeout": 5.0,
     "socket_keepalive": True,
-    "health_check_interval": 25,  # so idle consumers notice within a minute
+    "health_check_interval": 25,  # so idle consumers notice a dead broker within a minute
     # The client must not repeat a publish whose answer was lost: only the publisher knows whether that is safe.
     "retry_on_timeout": False,
 }
@@ -74,17 +74,17 @@ task_publish_retry_policy = {
     "interval_start": 0.1,
     "interval_step": 0.3,
     "interval_max": 1.0,
-}  # 4 s: the time of a broker's restart
+}  # 4 s in total: a broker can restart in that time
 
 # -- workers -----------------------------------------------------------------------------------------------------------
 
-worker_prefetch_multiplier = 1  # with late acknowledgement: no worker reserves a message that an idle one could take
+worker_prefetch_multiplier = 1  # with late acknowledgement: no worker holds back a message that an idle one could take
 worker_cancel_long_running_tasks_on_connection_loss = (
     False  # True kills tasks between hand-off and settlement, which leaves unresolved messages
 )
 worker_soft_shutdown_timeout = 20.0  # on a second Ctrl-C tasks still get this long before their messages go back
-# How long a new child may take to say that it is up. The default of 4 s is too short at low priority on a busy machine: the worker
-# kills child after child, and none ever works.
+# How long a new child may take to report to its worker. The default of 4 s is too short at low priority on a busy machine: the
+# worker kills each child before it has started.
 worker_proc_alive_timeout = 60.0
 worker_max_tasks_per_child = None  # a new child has to open connections and compile templates
 worker_hijack_root_logger = False  # logging is set up by the program: structured, and without personal data
@@ -102,7 +102,7 @@ beat_schedule_filename = str(HOME / "beat-schedule")
 # `expires` drops a task that found no worker in time: the next one does the same, and they do not accumulate.
 beat_schedule = {
     "release what is due": {"task": "dispatcher.release_due", "schedule": 1.0, "options": {"expires": 2}},
-    "ask what became of it": {"task": "dispatcher.ask_providers", "schedule": 8.0, "options": {"expires": 10}},
+    "look up unresolved messages": {"task": "dispatcher.ask_providers", "schedule": 8.0, "options": {"expires": 10}},
     "sweep": {"task": "dispatcher.sweep", "schedule": 5.0, "options": {"expires": 10}},
     "retain": {"task": "dispatcher.retain", "schedule": 3_600.0, "options": {"expires": 7_200}},
 }

@@ -14,7 +14,7 @@ from channels.base import Channel, Provider
 from channels.http import HttpTransport
 from channels.providers.fcm import Fcm
 from channels.providers.sendgrid import SendGrid
-from channels.providers.twilio import Twilio
+from channels.providers.twilio import Twilio, TwilioAccount
 from channels.sandbox import SandboxClient, running
 from dispatcher.campaigns.template_approval import approve_waiting
 from dispatcher.ledger.connection import open_pool
@@ -42,8 +42,7 @@ def _adapters(bench: BenchEnvironment, sandbox: SandboxClient) -> dict[Channel, 
     http = HttpTransport(concurrency=50)
     account = str(sandbox.service_account(bench.home / "race-account.json"))
     callback = f"{sandbox.url}/callback"  # puts the message id into the sandbox's log; no statuses are requested
-    phones = {
-        channel: Twilio(channel, "AC" + "5" * 32, "token", "+32460000000", http, sandbox.url, callback)
-        for channel in (Channel.SMS, Channel.WHATSAPP)
-    }
+    number = "+32460000000"
+    twilio = TwilioAccount("AC" + "5" * 32, "token", number, number, sandbox.url)
+    phones = {channel: Twilio(channel, twilio, http, callback) for channel in (Channel.SMS, Channel.WHATSAPP)}
     return {Channel.EMAIL: SendGrid("SG.sandbox", http, sandbox.url), Channel.PUSH: Fcm(account, http, sandbox.url), **phones}

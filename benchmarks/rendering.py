@@ -10,7 +10,7 @@ import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -114,7 +114,7 @@ def _loan_offer(catalog: Catalog) -> Template:
 def _render_request(template: Template, number: int) -> RenderRequest:
     data = {"first_name": f"Reader{number}", "project": f"project number {number % 97}", "amount": 5_000 + 500 * (number % 40)}
     language = LANGUAGES[number % len(LANGUAGES)]
-    return example_request(template, Channel.EMAIL, language, Mode.TAILORED, data, links=_links(number))
+    return replace(example_request(template, Channel.EMAIL, language, Mode.TAILORED, data), links=_links(number))
 
 
 def _links(number: int) -> MessageLinks:

@@ -22,7 +22,7 @@ from channels.base import Channel, Content, Email, MergedEmail, Provider
 from channels.http import HttpRequest, HttpResponse, HttpTransport, TransportError
 from channels.providers.fcm import Fcm
 from channels.providers.sendgrid import SendGrid
-from channels.providers.twilio import TwilioSms, TwilioWhatsApp
+from channels.providers.twilio import TwilioAccount, TwilioSms, TwilioWhatsApp
 from dispatcher import content
 from dispatcher.campaigns import scheduler
 from dispatcher.content import Catalog
@@ -109,12 +109,13 @@ class RecordingTransport(HttpTransport):
 
 def _adapters(bench: BenchEnvironment, http: HttpTransport, mails_per_request: int) -> dict[Channel, Provider]:
     """The adapters as `bootstrap` makes them, with the given transport."""
-    account, token, number = (os.environ[f"TWILIO_{name}"] for name in ("ACCOUNT_SID", "AUTH_TOKEN", "SMS_SENDER"))
+    sid, token, number = (os.environ[f"TWILIO_{name}"] for name in ("ACCOUNT_SID", "AUTH_TOKEN", "SMS_SENDER"))
+    account = TwilioAccount(sid, token, number, number, bench.sink)
     callback = f"{bench.services.public_url}/webhooks/twilio/status"
     return {
         Channel.EMAIL: SendGrid("SG.sink", http, bench.sink, mails_per_request=mails_per_request),
-        Channel.SMS: TwilioSms(account, token, number, http, bench.sink, callback),
-        Channel.WHATSAPP: TwilioWhatsApp(account, token, number, http, bench.sink, callback),
+        Channel.SMS: TwilioSms(account, http, callback),
+        Channel.WHATSAPP: TwilioWhatsApp(account, http, callback),
         Channel.PUSH: Fcm(os.environ["GOOGLE_APPLICATION_CREDENTIALS"], http, bench.sink),
     }
 
@@ -211,7 +212,7 @@ def _chunk(services: Services, due: DueChunk, seconds: dict[str, float]) -> None
 
 
 def _batch(services: Services, chunk: Chunk, batch: Sequence[Candidate], seconds: dict[str, float]) -> None:
-    """The same steps as `pipeline.work`, with a second rendering, to measure it apart from the decision."""
+    """The same steps as `pipeline.process_batch`, with a second rendering, to measure it apart from the decision."""
     with _timed(seconds, "decide"):
         prepared = pipeline.prepare_all(services, chunk, batch, {})
     render_requests = [pipeline.request_for(services, chunk, candidate, _leg(services, chunk, candidate)) for candidate in batch]
@@ -230,7 +231,7 @@ def _batch(services: Services, chunk: Chunk, batch: Sequence[Candidate], seconds
     with lend(services.pool) as connection, _timed(seconds, "claim"):
         now, since = services.clock(), pipeline.caps_since(services, chunk)
         claim = claims.claim(connection, chunk, [item.entry for item in prepared], now, since)
-    assert len(claim.won) == len(batch)
+    assert len(claim.claimed) == len(batch)
     with _timed(seconds, "send"):
         deadline = services.seconds() + services.engine.send_deadline_seconds
         done = hand_off(

@@ -43,15 +43,15 @@ class Channel(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TextTemplate:
-    """A text with gaps. `words` are the fixed parts around the gaps, one more than there are gaps; `gaps` are indexes of values."""
+    """A text with gaps. `literals` are the fixed parts, one more than there are gaps; `gaps` are indexes of values."""
 
-    words: tuple[str, ...]
+    literals: tuple[str, ...]
     gaps: tuple[int, ...]
 
     def fill(self, values: Sequence[str]) -> str:
         """Return the text with these values in its gaps."""
         pieces = [""] * (2 * len(self.gaps) + 1)
-        pieces[::2] = self.words
+        pieces[::2] = self.literals
         pieces[1::2] = [values[gap] for gap in self.gaps]
         return "".join(pieces)
 
@@ -324,7 +324,7 @@ class InboundText:
 
 
 class BadSignature(Exception):
-    """A webhook call that is not shown to be the provider's. `reason` is one word for our log."""
+    """A webhook call that is not shown to be the provider's. `reason` is a short code for our log."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)

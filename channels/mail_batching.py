@@ -114,7 +114,7 @@ def _shape_key(mail: Outbound) -> object:
     """Return what mails of one batch must have in common. A mail with an empty part is alone, because SendGrid refuses it."""
     email = email_of(mail)
     if isinstance(email, MergedEmail):
-        return email.template if any(email.template.html.words) and any(email.template.text.words) else mail.id
+        return email.template if any(email.template.html.literals) and any(email.template.text.literals) else mail.id
     return (email.html.count("\n"), email.text.count("\n")) if email.html and email.text else mail.id
 
 
@@ -181,8 +181,8 @@ def _fits(values: Mapping[str, str]) -> bool:
 def _build_batch(mails: Sequence[Outbound], draft: Draft) -> MailBatch:
     """Replace the columns of the draft by tags."""
     columns = dict.fromkeys(piece for part in draft for piece in part if isinstance(piece, tuple))  # equal columns share a tag
-    words = (piece for part in draft for piece in part if isinstance(piece, str))
-    marker = _unused_character("\n".join(chain(words, *columns, *map(_other_values, mails))))
+    literals = (piece for part in draft for piece in part if isinstance(piece, str))
+    marker = _unused_character("\n".join(chain(literals, *columns, *map(_other_values, mails))))
     tags = {column: f"-{marker}{number}-" for number, column in enumerate(columns)}
     subject, html, text = ("".join([tags[piece] if isinstance(piece, tuple) else piece for piece in part]) for part in draft)
     sender = email_of(mails[0])
@@ -206,10 +206,10 @@ def _draft_from_templates(mails: Sequence[Outbound]) -> Draft:
 
 def _pieces(text: TextTemplate, columns: Sequence[Column]) -> list[Piece]:
     """Return fixed texts and columns in turn; a column of equal texts becomes fixed text."""
-    pieces: list[Piece] = [text.words[0]]
-    for gap, words in zip(text.gaps, text.words[1:], strict=True):
+    pieces: list[Piece] = [text.literals[0]]
+    for gap, literal in zip(text.gaps, text.literals[1:], strict=True):
         column = columns[gap]
-        pieces += (column[0] if column.count(column[0]) == len(column) else column, words)
+        pieces += (column[0] if column.count(column[0]) == len(column) else column, literal)
     return pieces
 
 

@@ -43,8 +43,8 @@ from dispatcher.runtime.services import COLLECT_AFTER, Services
 
 BROKER_FAULTS = (OperationalError,)  # what publishing raises when the broker cannot be reached
 HIDDEN = "(kept out of events)"
-# A task whose ledger is away waits 1, 2, 4 seconds in its process, and then goes back to the broker. So an outage neither drains
-# the lanes nor fills the log. Far below the task limits, and short enough for a warm shutdown.
+# While the ledger is unavailable, a task waits 1, 2, 4, 4 … seconds in its process and then goes back to the broker. So an outage
+# neither drains the lanes nor fills the log. Far below the task limits, and short enough for a warm shutdown.
 PAUSE_SECONDS_MAX = 4.0
 FIRST, LAST = 0, 9  # priorities on the broker
 
@@ -75,10 +75,10 @@ class TaskTimeLimit(BaseException):
 
 
 class DispatcherTask(Task):
-    """A task that waits while the ledger is away, and whose time limit no `except Exception` catches."""
+    """A task that waits while the ledger is unavailable, and whose time limit no `except Exception` catches."""
 
     abstract = True
-    is_periodic = False  # a periodic task comes again by itself: while the ledger is away it ends
+    is_periodic = False  # beat repeats a periodic task anyway: without a ledger it ends
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         """Run the task. Celery's own `__call__` would replace the request that the worker has set."""
@@ -89,24 +89,24 @@ class DispatcherTask(Task):
             raise SoftTimeLimitExceeded from None
         except LedgerUnavailable:
             if self.is_periodic:
-                log.warning("the ledger is away", task=self.name)
+                log.warning("the ledger is unavailable", task=self.name)
                 raise Ignore from None
             _outage.wait(self.name)
-            raise Reject("the ledger is away", requeue=True) from None
+            raise Reject("the ledger is unavailable", requeue=True) from None
         _outage.failures = 0
         return result
 
 
 class Outage:
-    """How often in a row this process found no ledger, and the pause that follows."""
+    """How often in a row the ledger was unavailable to this process, and how long to wait."""
 
     failures = 0
 
     def wait(self, task: str) -> None:
-        """Wait before the message goes back to the broker, twice as long each time."""
+        """Wait before the message goes back to the broker, each time twice as long."""
         seconds = min(PAUSE_SECONDS_MAX, 2.0**self.failures)
         self.failures += 1
-        log.warning("the ledger is away; the task goes back to the broker", task=task, seconds=seconds)
+        log.warning("the ledger is unavailable; the task goes back to the broker", task=task, seconds=seconds)
         time.sleep(seconds)
 
 
@@ -163,7 +163,7 @@ class RedactedTask(DispatcherTask):
 # -- services, once per process ----------------------------------------------------------------------------------------
 
 _per_thread = threading.local()
-_prepared: list[Future[Services]] = []  # in a worker's child, one: made beside its main thread, which takes it at its first task
+_prepared: list[Future[Services]] = []  # in a worker's child: one, which a thread fills and the main thread takes
 
 
 def services() -> Services:
@@ -175,7 +175,7 @@ def services() -> Services:
 
 
 def _prepared_services() -> Services | None:
-    """What the child prepared, for its main thread; None where that failed, for example because the ledger is away."""
+    """The services that a thread prepared for the main thread; None where that failed, for example without a ledger."""
     if _prepared and threading.current_thread() is threading.main_thread():
         with suppress(Exception):
             return _prepared.pop().result()
@@ -184,25 +184,25 @@ def _prepared_services() -> Services | None:
 
 @worker_init.connect
 def _check_configuration(**_: object) -> None:
-    """Name everything that is wrong at once and do not start, instead of failing task after task."""
+    """Report all configuration errors and do not start. Without this check, each task would fail."""
     try:
         bootstrap.examine()
-    except bootstrap.UNFIT as error:
+    except bootstrap.CONFIGURATION_ERRORS as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(2) from None
 
 
 @worker_process_init.connect
 def _prepare_services(**_: object) -> None:
-    """Make the services in a thread. The child announces itself to its worker after this function has returned, and on a busy
-    machine, at low priority, connections and SDKs take longer than the worker waits (`worker_proc_alive_timeout`)."""
+    """Make the services in a thread. The worker kills a child that does not report in time (`worker_proc_alive_timeout`). The child
+    reports after this function, and on a busy machine, at low priority, connections and SDKs take longer than that."""
     _prepared.append(Future())
     threading.Thread(target=_make_services, args=_prepared, name="services", daemon=True).start()
 
 
 def _make_services(prepared: Future[Services]) -> None:
-    """Make the services, and exclude them from garbage collection: each walk over templates and SDKs takes 0.1 s, which delays a
-    trigger. The objects of a task have hardly any cycles, so the collector runs rarely."""
+    """Make the services, and exclude them from garbage collection: each pass over templates and SDKs takes 0.1 s and delays a
+    trigger. Tasks create hardly any reference cycles, so the collector runs rarely."""
     try:
         made = bootstrap.services()
         gc.collect()
@@ -216,11 +216,11 @@ def _make_services(prepared: Future[Services]) -> None:
 @setup_logging.connect
 def _set_up_logs(**_: object) -> None:
     configure_logs()
-    logging.getLogger("celery.app.trace").addFilter(_is_no_reject)
+    logging.getLogger("celery.app.trace").addFilter(_is_not_reject)
 
 
-def _is_no_reject(record: logging.LogRecord) -> bool:
-    """Whether Celery's line is worth keeping: it logs a rejected task with a traceback, and the task has logged why."""
+def _is_not_reject(record: logging.LogRecord) -> bool:
+    """False for the traceback that Celery logs for a rejected task: the task has logged the reason."""
     return not (isinstance(record.exc_info, tuple) and isinstance(record.exc_info[1], Reject))
 
 
@@ -233,10 +233,9 @@ def publish(dues: Iterable[DueChunk]) -> None:
         if due.priority is None:
             send_trigger.apply_async((due.period, due.number), priority=LAST if due.is_repeat else FIRST)
         else:
-            level = _level(due.priority, due.is_first_of_campaign)
-            send_chunk.apply_async(
-                (due.period, due.number), priority=LAST if due.is_repeat and not due.is_first_of_campaign else level
-            )
+            first = due.is_first_of_campaign
+            priority = LAST if due.is_repeat and not first else _broker_priority(due.priority, first)
+            send_chunk.apply_async((due.period, due.number), priority=priority)
 
 
 def lane_depths() -> LaneDepths:
@@ -245,7 +244,7 @@ def lane_depths() -> LaneDepths:
         with app.connection_or_acquire() as connection:
             return LaneDepths(*(_depth(connection, lane) for lane in ("campaign", "transactional")))
     except Exception as error:  # each broker's client has errors of its own
-        log.warning("the broker does not tell how many messages wait", fault=type(error).__name__)
+        log.warning("the depths of the lanes are unknown", fault=type(error).__name__)
         return LaneDepths()
 
 
@@ -253,18 +252,18 @@ def _depth(connection: Any, lane: str) -> int:
     try:
         with connection.channel() as channel:
             return int(channel.queue_declare(lane, passive=True).message_count)
-    except ChannelError:  # nothing waits
+    except ChannelError:  # Valkey has no key for an empty lane
         return 0
 
 
-def _level(priority: int, is_first_of_campaign: bool) -> int:
-    """One of the broker's ten priorities. Two neighbours of ours share a pair; in it, the first chunk of a campaign goes first."""
+def _broker_priority(priority: int, is_first_of_campaign: bool) -> int:
+    """The priority on the broker: of its ten, campaigns of priority 2n and 2n+1 share a pair, the even one for first chunks."""
     return priority // 2 * 2 + (not is_first_of_campaign)
 
 
 def _is_first_of_campaign(task: Task) -> bool:
-    level = (task.request.delivery_info or {}).get("priority")
-    return level is not None and level % 2 == 0
+    broker_priority = (task.request.delivery_info or {}).get("priority")
+    return broker_priority is not None and broker_priority % 2 == 0
 
 
 def publish_events() -> None:
@@ -297,7 +296,7 @@ def trigger(job: Mapping[str, Any]) -> None:
 
 @app.task(name="dispatcher.send_chunk", bind=True)
 def send_chunk(task: Task, period: int, number: int) -> None:
-    """Work on a campaign's chunk, then put the campaign's next one on the broker. A lost chunk is found again by its lease."""
+    """Work on a campaign's chunk, then publish the campaign's next one. A chunk whose message is lost is published again."""
     if _is_superfluous(task, period, number):
         return
     chunk = run_chunk(services(), period, number)
@@ -306,7 +305,7 @@ def send_chunk(task: Task, period: int, number: int) -> None:
 
 
 def _is_superfluous(task: Task, period: int, number: int) -> bool:
-    """Whether this message has nothing to do. One that the broker delivers again has: the worker that was at work was its own."""
+    """Whether the chunk is done, or another worker has it. Never where the broker repeats a delivery: its worker was lost."""
     is_redelivered = (task.request.delivery_info or {}).get("redelivered")
     return not is_redelivered and scheduler.needs_no_work(services(), period, number)
 
@@ -346,14 +345,14 @@ def ask_providers() -> None:
 
 @app.task(name="dispatcher.sweep", is_periodic=True)
 def run_sweep() -> None:
-    """Every 5 s: mark expired claims unresolved, and do what a lost message of the broker left undone."""
+    """Every 5 s: end expired claims, and apply provider events whose task was lost."""
     sweep.sweep(services())
     _apply_all_events()
 
 
 @app.task(name="dispatcher.retain", is_periodic=True)
 def retain() -> None:
-    """Every hour: delete what the policy does not keep any longer."""
+    """Every hour: delete data whose retention period is over."""
     for result in retention.clear(services()):
         if result.cleared:
             log.info("retention", policy_key=result.data.policy_key, what=result.data.what, cleared=result.cleared)

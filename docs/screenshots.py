@@ -24,8 +24,8 @@ ROOT = Path(__file__).parent.parent
 SHOWN, OTHERS = ROOT / "docs" / "images", ROOT / "build" / "screenshots"
 RECIPIENTS = 300
 ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-PLACES = ("console", "key for it", "sandbox inbox", "preference centre", "one-click unsubscribe")  # as the demo names them
-PLACE = re.compile(rf"^ +({'|'.join(PLACES)}) +(\S+)$")
+LABELS = ("console", "key for it", "sandbox inbox", "preference centre", "one-click unsubscribe")  # as the demo names them
+URL_LINE = re.compile(rf"^ +({'|'.join(LABELS)}) +(\S+)$")
 OFFER = {"project": "your new kitchen", "amount": 12_000, "offer_url": "https://www.kbc-bank.example/loan"}
 ENGLISH = "ol.rows a:has-text('your new kitchen')"
 CONSOLE = {
@@ -44,35 +44,35 @@ def demo(home: Path) -> Iterator[Mapping[str, str]]:
     environ = {**os.environ, "DISPATCHER_HOME": str(home), "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, text=True)  # noqa: S603  our own
     assert process.stdout is not None  # noqa: S101  it is a pipe
-    places: dict[str, str] = {}
+    urls: dict[str, str] = {}
     try:
         for line in process.stdout:
-            if found := PLACE.match(line):
-                places[found[1]] = found[2]
-            if len(places) == len(PLACES):
+            if found := URL_LINE.match(line):
+                urls[found[1]] = found[2]
+            if len(urls) == len(LABELS):
                 break
-        yield places
+        yield urls
     finally:
         process.send_signal(signal.SIGTERM)
         process.communicate()
 
 
-def send_an_english_mail(places: Mapping[str, str], home: Path) -> None:
+def send_an_english_mail(urls: Mapping[str, str], home: Path) -> None:
     """A loan offer to somebody who reads English and may have it."""
     with (home / "demo" / "customers.jsonl").open(encoding="utf-8") as file:
         people = [person for person in map(json.loads, file) if person["language"] == "en" and person.get("email")]
-    address = f"{places['console'].removesuffix('/console')}/v1/messages"
-    headers = {"Authorization": f"Bearer {places['key for it']}", "Content-Type": "application/json"}
+    address = f"{urls['console'].removesuffix('/console')}/v1/messages"
+    headers = {"Authorization": f"Bearer {urls['key for it']}", "Content-Type": "application/json"}
     for person in people:
         if person.get("offers", {}).get("own") == "tailored":
             job = {"key": person["id"], "recipient": person["id"], "template": "loan_offer", "channels": ["email"], "data": OFFER}
             urlopen(Request(address, json.dumps(job).encode(), headers)).close()  # noqa: S310  our own address
 
 
-def sign_in(page: Page, places: Mapping[str, str]) -> None:
+def sign_in(page: Page, urls: Mapping[str, str]) -> None:
     """Open the console."""
-    page.goto(places["console"])
-    page.fill("input[name=key]", places["key for it"])
+    page.goto(urls["console"])
+    page.fill("input[name=key]", urls["key for it"])
     page.press("input[name=key]", "Enter")
     page.wait_for_load_state()
 
@@ -82,17 +82,17 @@ def open_page(browser: Browser, width: int, height: int) -> Page:
     return browser.new_context(viewport={"width": width, "height": height}).new_page()
 
 
-def take_all(browser: Browser, places: Mapping[str, str]) -> None:
+def take_all(browser: Browser, urls: Mapping[str, str]) -> None:
     """All pictures."""
     console = open_page(browser, 1180, 820)
-    sign_in(console, places)
-    console.goto(f"{places['console']}/campaigns/spring-loan")
+    sign_in(console, urls)
+    console.goto(f"{urls['console']}/campaigns/spring-loan")
     console.screenshot(path=SHOWN / "console.png")
     for name, path in CONSOLE.items():
-        console.goto(f"{places['console']}{path}")
+        console.goto(f"{urls['console']}{path}")
         console.screenshot(path=OTHERS / f"console-{name}.png", full_page=True)
     inbox = open_page(browser, 900, 1000)
-    inbox.goto(f"{places['sandbox inbox']}/?channel=email&q=")
+    inbox.goto(f"{urls['sandbox inbox']}/?channel=email&q=")
     while not inbox.query_selector(ENGLISH):  # it is on its way
         inbox.wait_for_timeout(200)
         inbox.reload()
@@ -100,7 +100,7 @@ def take_all(browser: Browser, places: Mapping[str, str]) -> None:
     inbox.click(ENGLISH)
     inbox.screenshot(path=SHOWN / "mail.png")
     for name in ("preference centre", "one-click unsubscribe"):
-        inbox.goto(places[name])
+        inbox.goto(urls[name])
         inbox.screenshot(path=OTHERS / f"{name.replace(' ', '-')}.png", full_page=True)
 
 
@@ -110,10 +110,10 @@ def main() -> None:
     if chromium is None:
         sys.exit("no chromium is installed")
     OTHERS.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="shots") as folder, demo(Path(folder)) as places, sync_playwright() as playwright:
-        send_an_english_mail(places, Path(folder))
+    with tempfile.TemporaryDirectory(prefix="shots") as folder, demo(Path(folder)) as urls, sync_playwright() as playwright:
+        send_an_english_mail(urls, Path(folder))
         browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
-        take_all(browser, places)
+        take_all(browser, urls)
         browser.close()
     sys.stdout.write(f"pictures: {SHOWN}, {OTHERS}\n")
 

@@ -174,7 +174,7 @@ def _request_body(batch: MailBatch) -> str:
 @lru_cache(maxsize=256)  # templates; a campaign has a few
 def _request_template(template: MailTemplate) -> TextTemplate:
     """Return the request body for mails of a template. After the mail's values come its sender (-2) and personalizations (-1)."""
-    words, gaps = [""], list[int]()
+    literals, gaps = [""], list[int]()
     for part in (
         TextTemplate(('{"from": ', ', "subject": "'), (-2,)),
         _escape(template.subject),
@@ -184,14 +184,14 @@ def _request_template(template: MailTemplate) -> TextTemplate:
         _escape(template.html),
         TextTemplate((f'"}}], "tracking_settings": {_TRACKING_OFF}}}',), ()),
     ):
-        words[-1] += part.words[0]
-        words += part.words[1:]
+        literals[-1] += part.literals[0]
+        literals += part.literals[1:]
         gaps += part.gaps
-    return TextTemplate(tuple(words), tuple(gaps))
+    return TextTemplate(tuple(literals), tuple(gaps))
 
 
 def _escape(part: TextTemplate) -> TextTemplate:
-    return TextTemplate(tuple(_json_escape(part.words)), part.gaps)
+    return TextTemplate(tuple(_json_escape(part.literals)), part.gaps)
 
 
 def _json_escape(texts: Sequence[str]) -> list[str]:

@@ -163,8 +163,19 @@ _ALERT_CODES = frozenset(
 _CODE = re.compile(r"[0-9]{5}")
 
 
+@dataclass(frozen=True, slots=True)
+class TelnyxAccount:
+    """A Telnyx account. The sender is a number, or a name, which needs its messaging profile."""
+
+    api_key: str = field(repr=False)
+    sms_sender: str
+    base_url: str = API
+    messaging_profile_id: str = ""
+    public_key: str = ""
+
+
 class Telnyx:
-    """The SMS adapter for one account. `sender` is a number, or an alphanumeric sender of the messaging profile `profile_id`.
+    """The SMS adapter for one account.
 
     Reports go to `webhook_url`, with the message id as `?message=`. Telnyx has no validity period: a message that was sent in time
     may arrive late.
@@ -173,21 +184,13 @@ class Telnyx:
     name = "telnyx"
     channel = Channel.SMS
 
-    def __init__(
-        self,
-        api_key: str,
-        sender: str,
-        http: HttpTransport,
-        base_url: str = API,
-        profile_id: str = "",
-        webhook_url: str | None = None,
-        now: Clock = utc_now,
-    ) -> None:
+    def __init__(self, account: TelnyxAccount, http: HttpTransport, webhook_url: str | None = None, now: Clock = utc_now) -> None:
+        profile_id = account.messaging_profile_id
         self._http, self._now, self._webhook_url = http, now, webhook_url
-        self._headers = header_lines({"Authorization": f"Bearer {api_key}", "Content-Type": "application/json"})
-        self._messages_url = f"{base_url}/v2/messages"
-        self._check_url = f"{base_url}/v2/messaging_profiles" + (f"/{profile_id}" if profile_id else "")
-        self._sender = {"from": sender} | ({"messaging_profile_id": profile_id} if profile_id else {})
+        self._headers = header_lines({"Authorization": f"Bearer {account.api_key}", "Content-Type": "application/json"})
+        self._messages_url = f"{account.base_url}/v2/messages"
+        self._check_url = f"{account.base_url}/v2/messaging_profiles" + (f"/{profile_id}" if profile_id else "")
+        self._sender = {"from": account.sms_sender} | ({"messaging_profile_id": profile_id} if profile_id else {})
 
     def send(self, batch: Sequence[Outbound], window: SendWindow) -> Iterator[tuple[Outbound, Result]]:
         """One request per message. See `channels.base.Provider`."""
@@ -374,17 +377,6 @@ PROFILE = Pattern(re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"), "the
 PUBLIC_KEY = Pattern(re.compile(r"[A-Za-z0-9+/]{43}="), "the public key that Telnyx shows, 44 characters")
 
 
-@dataclass(frozen=True, slots=True)
-class TelnyxAccount:
-    """A Telnyx account. The sender is a number, or a name, which needs its messaging profile."""
-
-    api_key: str = field(repr=False)
-    base_url: str
-    sms_sender: str
-    messaging_profile_id: str
-    public_key: str
-
-
 def _read_account(reader: VariableReader) -> TelnyxAccount:
     account = TelnyxAccount(
         api_key=reader.secret("TELNYX_API_KEY", about="the API key"),
@@ -399,9 +391,7 @@ def _read_account(reader: VariableReader) -> TelnyxAccount:
 
 
 def _make_adapter(account: TelnyxAccount, context: AdapterContext) -> Telnyx:
-    return Telnyx(
-        account.api_key, account.sms_sender, context.http, account.base_url, account.messaging_profile_id, context.webhook_url
-    )
+    return Telnyx(account, context.http, context.webhook_url)
 
 
 def _read_webhook(call: WebhookRequest, key: str) -> list[WebhookItem]:

@@ -161,11 +161,26 @@ def _capture(call: Callable[[], object]) -> _RequestCaptured:
     raise AssertionError("the SDK sent no request")
 
 
-class Twilio:
-    """The adapter for one channel with one account and sender: `TwilioSms` or `TwilioWhatsApp`.
+@dataclass(frozen=True, slots=True)
+class TwilioAccount:
+    """A Twilio account. A sender is a number, the SID (MG…) of a messaging service, or for SMS an alphanumeric name."""
 
-    `sender` is a number, the SID (MG…) of a messaging service, or for SMS an alphanumeric name; an outbound may name another
-    sender of the account. Status callbacks go to `callback_url`, with the message id as `?message=`.
+    account_sid: str
+    auth_token: str = field(repr=False)
+    sms_sender: str = ""
+    whatsapp_sender: str = ""
+    base_url: str = API
+    content_base_url: str = CONTENT_API
+
+    def sender(self, channel: Channel) -> str:
+        """The sender of this channel."""
+        return self.sms_sender if channel is Channel.SMS else self.whatsapp_sender
+
+
+class Twilio:
+    """The adapter for one channel of an account: `TwilioSms` or `TwilioWhatsApp`.
+
+    An outbound may name another sender of the account. Status callbacks go to `callback_url`, with the message id as `?message=`.
     """
 
     name = "twilio"
@@ -173,25 +188,24 @@ class Twilio:
     def __init__(
         self,
         channel: Channel,
-        account_sid: str,
-        auth_token: str,
-        sender: str,
+        account: TwilioAccount,
         http: HttpTransport,
-        base_url: str = API,
         callback_url: str | None = None,
         now: Clock = utc_now,
     ) -> None:
         self.channel = channel
         self._http, self._now, self._callback_url = http, now, callback_url
-        environment = {"TWILIO_ACCOUNT_SID": account_sid}  # instead of the process environment, which could set a region or edge
-        self._client = Client(account_sid, auth_token, http_client=_CapturingClient(), environment=environment)
-        self._client.api.base_url = base_url
-        self._sender = urlencode(_sender_field(channel, sender))
+        environment = {
+            "TWILIO_ACCOUNT_SID": account.account_sid
+        }  # instead of the process environment, which could set a region or edge
+        self._client = Client(account.account_sid, account.auth_token, http_client=_CapturingClient(), environment=environment)
+        self._client.api.base_url = account.base_url
+        self._sender = urlencode(_sender_field(channel, account.sender(channel)))
         self._messages_url = _capture(partial(self._client.messages.create, to="", body="")).url
-        account = _capture(self._client.api.accounts(account_sid).fetch)
-        self._account_url = account.url
+        fetch = _capture(self._client.api.accounts(account.account_sid).fetch)
+        self._account_url = fetch.url
         form = {"Content-Type": "application/x-www-form-urlencoded"}
-        self._headers = header_lines(account.headers | _basic_auth(*account.auth) | form)
+        self._headers = header_lines(fetch.headers | _basic_auth(*fetch.auth) | form)
 
     def send(self, batch: Sequence[Outbound], window: SendWindow) -> Iterator[tuple[Outbound, Result]]:
         """One request per message. See `channels.base.Provider`."""
@@ -504,18 +518,6 @@ WHATSAPP_SENDER = Pattern(
 _KEYS = ("TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN")
 
 
-@dataclass(frozen=True, slots=True)
-class TwilioAccount:
-    """A Twilio account. A sender is a number, an alphanumeric name (SMS only) or a messaging service (MG…)."""
-
-    account_sid: str
-    auth_token: str = field(repr=False)
-    base_url: str
-    content_base_url: str
-    sms_sender: str
-    whatsapp_sender: str
-
-
 def _read_account(reader: VariableReader) -> TwilioAccount:
     return TwilioAccount(
         account_sid=reader.matching("TWILIO_ACCOUNT_SID", SID, about="the account"),
@@ -532,9 +534,7 @@ def _read_account(reader: VariableReader) -> TwilioAccount:
 
 
 def _make_adapter(account: TwilioAccount, context: AdapterContext) -> Twilio:
-    sender = account.sms_sender if context.channel is Channel.SMS else account.whatsapp_sender
-    status_url = f"{context.webhook_url}/status"
-    return Twilio(context.channel, account.account_sid, account.auth_token, sender, context.http, account.base_url, status_url)
+    return Twilio(context.channel, account, context.http, f"{context.webhook_url}/status")
 
 
 def _signature(call: WebhookRequest) -> str:

@@ -13,15 +13,16 @@ from channels.sandbox.arrivals import DamagedLogError
 from channels.sandbox.control import set_profile
 from channels.sandbox.keys import write_certificate
 from channels.sandbox.profiles import PROFILES
-from channels.sandbox.server import announce, serve
-from channels.sandbox.state import SandboxState
+from channels.sandbox.server import announce, announce_json, serve
+from channels.sandbox.state import SandboxState, make_state
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line and serve. Returns 2 if the port or the state folder cannot be used."""
     options = _parser().parse_args(arguments)
 
-    def prepare(state: SandboxState) -> None:
+    def make() -> SandboxState:
+        state = make_state(options.state, seed=options.seed)
         endpoints = f"{options.dispatcher.rstrip('/')}/webhooks" if options.dispatcher else ""
         state.events.settings = replace(
             state.events.settings,
@@ -30,22 +31,30 @@ def main(arguments: list[str] | None = None) -> int:
             telnyx_inbound_url=options.telnyx_inbound or (endpoints and f"{endpoints}/telnyx"),
         )
         set_profile(state, options.profile)
+        return state
 
     try:
         serve(
-            host=options.host,
-            port=options.port,
-            state_folder=options.state,
-            seed=options.seed,
+            make,
+            options.host,
+            options.port,
             ssl_context=_tls(options.tls) if options.tls else None,
-            prepare=prepare,
-            ready=announce,
+            ready=_announce_ready_as_json if options.json else announce,
         )
     except (OSError, DamagedLogError) as fault:
         reason = os.strerror(fault.errno) if isinstance(fault, OSError) and fault.errno else str(fault)
-        sys.stderr.write(f"the sandbox cannot start on {options.host}:{options.port}: {reason}\n")
+        text = f"the sandbox cannot start on {options.host}:{options.port}: {reason}"
+        sys.stderr.write(f"{text}\n")
+        if options.json:
+            announce_json("failed", error=text)
         return 2
+    if options.json:
+        announce_json("stopped")
     return 0
+
+
+def _announce_ready_as_json(url: str) -> None:
+    announce_json("started", url=url)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -59,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--twilio-inbound", default="", metavar="URL", help="where replies to Twilio's numbers are posted")
     parser.add_argument("--telnyx-inbound", default="", metavar="URL", help="where replies to Telnyx's numbers are posted")
     parser.add_argument("--dispatcher", default="", metavar="URL", help="post all of these to the dispatcher at this URL")
+    parser.add_argument("--json", action="store_true", help="print events as JSON, one per line")
     parser.add_argument("--tls", type=Path, metavar="FOLDER", help="serve HTTPS; authority.pem for clients is written there")
     return parser
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import signal
 import ssl
 import sys
@@ -46,16 +47,13 @@ async def _run(
 
 
 def serve(
-    *,
-    host: str = "127.0.0.1",
-    port: int = 0,
-    state_folder: Path | None = None,
-    seed: int = 0,
+    make: Callable[[], SandboxState],
+    host: str,
+    port: int,
     ssl_context: ssl.SSLContext | None = None,
-    prepare: Callable[[SandboxState], None] = lambda _state: None,
     ready: Callable[[str], None] = lambda _url: None,
 ) -> None:
-    """Serve until SIGINT or SIGTERM. `prepare` may change the state before; `ready` is called with the URL when the server listens.
+    """Serve until SIGINT or SIGTERM. `make` makes the state; `ready` is called with the URL when the server listens.
 
     Raises OSError if the port is in use.
     """
@@ -64,9 +62,7 @@ def serve(
         stop, loop = asyncio.Event(), asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
-        state = make_state(state_folder, seed=seed)
-        prepare(state)
-        await _run(state, host, port, ssl_context, lambda bound: ready(_url(host, bound, ssl_context)), stop)
+        await _run(make(), host, port, ssl_context, lambda bound: ready(_url(host, bound, ssl_context)), stop)
 
     gc.set_threshold(100_000, 50, 100)  # hardly any reference cycles here; searching for them often costs a tenth of the time
     asyncio.run(main())
@@ -122,5 +118,14 @@ def _url(host: str, port: int, tls: ssl.SSLContext | None) -> str:
 
 def announce(url: str) -> None:
     """Print the URL in one line on standard output; a parent process can wait for it."""
-    sys.stdout.write(f"sandbox ready at {url}\n")
+    _print_line(f"sandbox ready at {url}")
+
+
+def announce_json(event: str, **details: str) -> None:
+    """Print an event as one line of JSON on standard output."""
+    _print_line(json.dumps({"event": event, **details}))
+
+
+def _print_line(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
     sys.stdout.flush()

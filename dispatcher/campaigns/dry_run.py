@@ -80,7 +80,7 @@ def dry_run(services: Services, submission: Submission, as_of: datetime | None =
         ensure_period(connection, period)
         try:
             with connection.transaction():
-                no = lifecycle.create(connection, f"{submission.id}?rehearsal", spec, period, services.clock()) or 0
+                no = lifecycle.create(connection, f"{submission.id}?dry-run", spec, period, services.clock()) or 0
                 loader = AudienceLoader(connection, no, period, spec, services.clock())
                 load_audience(loader, submission, lambda _: None)
                 planned = PlannedSends()
@@ -101,7 +101,7 @@ def _needs(connection: Connection, catalog: Catalog, policy: Policy, spec: Spec,
         yield error.message
     audience_max = policy.four_eyes_audience_min
     if audience > audience_max:
-        yield f"somebody else than its submitter has to release it, because it has more than {audience_max:,} recipients"
+        yield f"somebody other than its submitter has to release it, because it has more than {audience_max:,} recipients"
 
 
 def _variants(spec: Spec, entries: Sequence[ClaimEntry]) -> Counter[str]:

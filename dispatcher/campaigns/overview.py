@@ -1,10 +1,15 @@
-"""Campaigns as people look at them: one with its balance, the newest, the rows that could not be read, the whole as CSV."""
+"""Campaigns as people look at them: with balances, unreadable rows, and an export of all messages."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import csv
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from io import TextIOWrapper
+from tempfile import SpooledTemporaryFile
+from typing import Any
 
 from dispatcher.ledger.campaigns import balance, csv_export, lifecycle
 from dispatcher.ledger.campaigns.balance import Balance
@@ -12,9 +17,21 @@ from dispatcher.ledger.campaigns.lifecycle import Campaign
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.runtime.services import Services
 
-__all__ = ["Balance", "BalanceCache", "Campaign", "CampaignStatus", "export_csv", "find", "newest", "status", "unreadable_rows"]
+__all__ = [
+    "Balance",
+    "BalanceCache",
+    "Campaign",
+    "CampaignStatus",
+    "export_csv",
+    "export_json",
+    "find",
+    "newest",
+    "status",
+    "unreadable_rows",
+]
 __all__ += ["newest_with_balance"]
 
+SPOOL_BYTES = 8_000_000  # kept in memory; what is larger goes to a temporary file
 BALANCE_SECONDS_RUNNING = 4.0
 BALANCE_SECONDS_ENDED = 60.0
 
@@ -56,6 +73,27 @@ def export_csv(services: Services, campaign: Campaign, write: Callable[[bytes], 
     """Stream one CSV line per recipient to `write`."""
     with lend(services.pool) as connection:
         csv_export.campaign_csv(connection, campaign, write)
+
+
+def export_json(services: Services, campaign: Campaign, write: Callable[[bytes], object]) -> None:
+    """Stream one JSON array to `write`, with the columns of `export_csv`; empty values are null.
+
+    A large export goes through a file, so that neither the database waits for a slow reader nor the memory grows.
+    """
+    with SpooledTemporaryFile(SPOOL_BYTES) as spool:
+        with lend(services.pool) as connection:
+            csv_export.campaign_csv(connection, campaign, spool.write, for_spreadsheets=False)
+        spool.seek(0)
+        write(b"[")
+        for number, row in enumerate(csv.DictReader(TextIOWrapper(spool, encoding="utf-8", newline=""))):
+            write((",\n" if number else "").encode() + json.dumps(_json_row(row), ensure_ascii=False).encode())
+        write(b"]\n")
+
+
+def _json_row(row: Mapping[str, str]) -> dict[str, Any]:
+    updated_at = datetime.fromisoformat(row["updated_at"]).isoformat() if row["updated_at"] else None
+    values = {name: value or None for name, value in row.items()}
+    return {**values, "line": int(row["line"]), "attempts": int(row["attempts"] or 0), "updated_at": updated_at}
 
 
 class BalanceCache:

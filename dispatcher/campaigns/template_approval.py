@@ -12,7 +12,7 @@ from dispatcher.domain.message import Kind
 from dispatcher.domain.spelling import did_you_mean
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.ledger.campaigns import lifecycle, template_approvals
-from dispatcher.ledger.campaigns.template_approvals import Approval
+from dispatcher.ledger.campaigns.template_approvals import Approval, NewApproval
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.policy import Policy
 from dispatcher.runtime.services import Services
@@ -79,7 +79,7 @@ def set_approval(services: Services, name: str, approved: bool, actor: str, dige
     with lend(services.pool) as connection, connection.transaction():
         if not approved:  # the lock on the campaigns makes an order with their claims: none commits after the withdrawal
             lifecycle.halt_users_of(connection, name, f"paused itself: the approval of {name} was withdrawn", now)
-        approval = template_approvals.add(connection, name, template.version, template.digest, approved, actor, now)
+        approval = template_approvals.add(connection, NewApproval(name, template.version, template.digest, approved, actor, now))
     return _version(template, services.policy, approval)
 
 

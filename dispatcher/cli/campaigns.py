@@ -180,7 +180,7 @@ def _act(campaign_id: str, action: CampaignAction, actor: str, as_json: bool) ->
 @app.command()
 def release(
     campaign_id: CampaignId,
-    by: Annotated[str, typer.Option(help="Who releases it: somebody else than the submitter.")],
+    by: Annotated[str, typer.Option(help="Who releases it: somebody other than the submitter.")],
     as_json: Json = False,
 ) -> None:
     """Let a large campaign start: the second person confirms it."""
@@ -206,11 +206,17 @@ def cancel(campaign_id: CampaignId, as_json: Json = False) -> None:
 
 
 @app.command()
-def export(campaign_id: CampaignId, file: Annotated[Path | None, typer.Option(help="Default: stdout.")] = None) -> None:
-    """Write one CSV line per recipient: id, line, channel, state, reason. No addresses, no contents."""
+def export(
+    campaign_id: CampaignId,
+    file: Annotated[Path | None, typer.Option(help="Default: stdout.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Write one JSON array with an object per message, not CSV.")] = False,
+) -> None:
+    """Write one CSV line per message: line, recipient, message id, channel, state, reason. No addresses, no contents."""
     services = bootstrap.services()
     campaign = overview.find(services, campaign_id) or _unknown(campaign_id)
     with click.open_file(str(file or "-"), "wb") as target:
-        overview.export_csv(services, campaign, target.write)
-    if file:
+        (overview.export_json if as_json else overview.export_csv)(services, campaign, target.write)
+    if file and as_json:
+        print_json({"file": str(file)})
+    elif file:
         out.print(f"written: {file}", markup=False)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dispatcher.cli.output import print_json
+from dispatcher.cli.output import AlwaysJson, print_json
 from dispatcher.cli.preferences import history_view
 from dispatcher.cli.recipients import RecipientId
 from dispatcher.consent import preferences
@@ -35,6 +35,7 @@ def export(
     form: Annotated[
         ConsentFormat, typer.Option("--format", help="dpv: ISO/IEC TS 27560 records and a receipt, as JSON-LD, under a pseudonym.")
     ] = ConsentFormat.JSON,
+    _as_json: AlwaysJson = True,
 ) -> None:
     """Print every recorded choice of a person as one JSON document."""
     services = bootstrap.services()

@@ -33,7 +33,7 @@ from dispatcher.delivery import messages
 from dispatcher.delivery.approval_check import DIGEST_SHOWN
 from dispatcher.demo.delivery_checker import DeliveryChecker
 from dispatcher.demo.sample_customers import customers
-from dispatcher.devserver.stack import FLOWER_PORT, RunningStack, default_workers, free_port, run_stack
+from dispatcher.devserver.stack import RunningStack, default_workers, free_flower_port, free_port, run_stack
 from dispatcher.devserver.supervisor import stop_signals
 from dispatcher.domain.message import State
 from dispatcher.domain.message_id import MessageId
@@ -78,7 +78,7 @@ def run(recipients: int, keep: bool, quiet: bool) -> dict[str, Any]:
         _prepare_environment(home, recipients)
         err.print("starting PostgreSQL, Valkey, workers, the providers' sandbox and the web app …")
         settings = bootstrap.settings()
-        with run_stack(settings, os.environ, default_workers(), FLOWER_PORT if keep else None) as program:
+        with run_stack(settings, os.environ, default_workers(), free_flower_port() if keep else None) as program:
             os.environ.update(program.environ)
             bootstrap.settings.cache_clear()
             report = _run_steps(program, recipients, quiet)
@@ -89,8 +89,8 @@ def run(recipients: int, keep: bool, quiet: bool) -> dict[str, Any]:
 
 def _run_steps(program: RunningStack, recipients: int, quiet: bool) -> dict[str, Any]:
     services = bootstrap.services()
-    assert program.places.sandbox  # noqa: S101  the demo's providers are the sandbox
-    stage = DemoStage(services, SandboxClient(program.places.sandbox), bootstrap.settings().home / "customers.jsonl", recipients)
+    assert program.urls.sandbox  # noqa: S101  the demo's providers are the sandbox
+    stage = DemoStage(services, SandboxClient(program.urls.sandbox), bootstrap.settings().home / "customers.jsonl", recipients)
     _import(stage)
     _approve(stage)
     _campaign(stage)
@@ -281,15 +281,15 @@ def _keep_running(program: RunningStack) -> None:
     message = messages.first_in_state(services, CAMPAIGN, State.DELIVERED)
     assert message is not None  # noqa: S101  a demo that delivers nothing has failed before
     unsubscribe, preferences = (message_token(services.secret, purpose, str(message.ref)) for purpose in (UNSUBSCRIBE, PREFERENCES))
-    places = program.places
+    urls = program.urls
     out.print("\nRunning. Ctrl-C stops it.")
     for name, url in {
-        "console": f"{places.web}/console",
+        "console": f"{urls.web}/console",
         "  key for it": program.key,
-        "sandbox inbox": places.sandbox,
-        "preference centre": f"{places.web}/p/{preferences}",
-        "one-click unsubscribe": f"{places.web}/u/{unsubscribe}",
-        "Flower": places.flower,
+        "sandbox inbox": urls.sandbox,
+        "preference centre": f"{urls.web}/p/{preferences}",
+        "one-click unsubscribe": f"{urls.web}/u/{unsubscribe}",
+        "Flower": urls.flower,
     }.items():
         out.print(f"  {name:22} {url}")
     with stop_signals() as stop_requested:

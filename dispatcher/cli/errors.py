@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import typer
 
-from dispatcher.cli.output import BAD_INPUT, REFUSED, CommandFailure, err, escape, print_json
+from dispatcher.cli.output import BAD_INPUT, REFUSED, CommandFailure, err, escape, print_json_line
 from dispatcher.content import InvalidTemplates
 from dispatcher.devserver.supervisor import ProcessError
 from dispatcher.domain.errors import LedgerUnavailable, UnknownRecipient
@@ -44,7 +44,7 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
 
 def _report(as_json: bool, code: int, lines: Sequence[str], faults: Sequence[InputError] = ()) -> int:
     if as_json:
-        print_json({"error": "\n".join(lines), "faults": as_data(faults)})
+        print_json_line({"error": "\n".join(lines), "faults": as_data(faults)})
     for line in lines:
         err.print(f"[red]{escape(line)}[/red]")
     return code

@@ -26,7 +26,7 @@ def list_(
 ) -> None:
     """List inbound messages that wait, with the ids of all who may have sent them. The policy limits how long texts are kept."""
     lines = [
-        (each.id, each.received_at.isoformat(), moment(each.answer_until), each.channel.value, list(each.recipients), each.words)
+        (each.id, each.received_at.isoformat(), moment(each.answer_until), each.channel.value, list(each.recipients), each.text)
         for each in customer_replies.waiting(bootstrap.services(), limit)
     ]
     if as_json:

@@ -16,6 +16,9 @@ from rich.table import Table
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
+JsonLines = Annotated[bool, typer.Option("--json", help="Print one JSON document per event, each on one line.")]
+AlwaysJson = Annotated[bool, typer.Option("--json", help="Allowed as for every command; the output is JSON in any case.")]
+
 REFUSED, BAD_INPUT = 1, 2
 
 PIPE_WIDTH = 240  # in a pipe, so that lines are not folded
@@ -33,6 +36,12 @@ err = _console(stderr=True)
 def print_json(document: Any) -> None:
     """Print one document on stdout."""
     sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2, default=str) + "\n")
+
+
+def print_json_line(document: Any) -> None:
+    """Print one document in one line on stdout, at once."""
+    sys.stdout.write(json.dumps(document, ensure_ascii=False, default=str) + "\n")
+    sys.stdout.flush()
 
 
 def pairs(title: str, values: Mapping[str, Any]) -> None:

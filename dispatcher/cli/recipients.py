@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from dispatcher.cli.output import REFUSED, Json, err, out, pairs, print_json, progress
+from dispatcher.cli.output import REFUSED, AlwaysJson, Json, err, out, pairs, print_json, progress
 from dispatcher.consent import erasure, recipients
 from dispatcher.runtime import bootstrap
 
@@ -55,7 +55,7 @@ def show(recipient_id: RecipientId, as_json: Json = False) -> None:
 
 
 @app.command()
-def export(recipient_id: RecipientId) -> None:
+def export(recipient_id: RecipientId, _as_json: AlwaysJson = True) -> None:
     """Print everything on record about a person, with history and messages, as JSON."""
     print_json(recipients.export(bootstrap.services(), recipient_id))
 

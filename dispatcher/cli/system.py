@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,7 @@ import typer
 
 from channels.sandbox.__main__ import main
 from channels.sandbox.profiles import PROFILES
-from dispatcher.cli.output import REFUSED, Json, err, out, print_json, rows
+from dispatcher.cli.output import REFUSED, Json, JsonLines, err, out, print_json, print_json_line, rows
 from dispatcher.devserver.stack import FLOWER_PORT, default_workers, run_stack
 from dispatcher.devserver.supervisor import stop_signals
 from dispatcher.maintenance.health_check import check_all
@@ -44,40 +45,69 @@ def demo(
 def up(
     workers: Annotated[int | None, typer.Option(min=1, help="Campaign worker processes. Default: one per processor.")] = None,
     flower: Annotated[bool, typer.Option(help="Start Flower too.")] = True,
+    as_json: JsonLines = False,
 ) -> None:
     """Run everything on this machine until Ctrl-C, which stops it without losing anything."""
     settings = bootstrap.settings()
     for warning in settings.warnings:
         err.print(f"[yellow]{warning}[/yellow]")
+    say, flower_port = _say_as_json if as_json else _say, FLOWER_PORT if flower else None
     with (
         stop_signals() as stop_requested,
-        run_stack(
-            settings, os.environ, workers or default_workers(), FLOWER_PORT if flower else None, say=_say, until=stop_requested
-        ) as program,
+        run_stack(settings, os.environ, workers or default_workers(), flower_port, say, stop_requested) as program,
     ):
-        out.print(f"API, webhooks, console   {program.places.web}/console")
-        if program.key:
-            out.print(f"key for both             {program.key}")
-        if program.places.sandbox:
-            out.print(f"sandbox inbox            {program.places.sandbox}")
-        if program.places.flower:
-            out.print(f"Flower                   {program.places.flower}")
-        out.print(f"logs                     {settings.home / 'log'}\nCtrl-C stops it.")
+        started = {
+            "console": f"{program.urls.web}/console",
+            "key": program.key,
+            "sandbox": program.urls.sandbox,
+            "flower": program.urls.flower,
+            "logs": str(settings.home / "log"),
+        }
+        if as_json:
+            print_json_line({"event": "started", "web": program.urls.web, **started})
+        else:
+            print_started(started)
         program.processes.watch(stop_requested)
-        out.print("stopping: workers finish their tasks …")
+        if as_json:
+            print_json_line({"event": "stopping"})
+        else:
+            out.print("stopping: workers finish their tasks …")
+    if as_json:
+        print_json_line({"event": "stopped"})
+
+
+STARTED_LABELS = {
+    "console": "API, webhooks, console",
+    "key": "key for both",
+    "sandbox": "sandbox inbox",
+    "flower": "Flower",
+    "logs": "logs",
+}
+
+
+def print_started(started: Mapping[str, str | None]) -> None:
+    """Print where everything is, for people."""
+    for name, value in started.items():
+        if value:
+            out.print(f"{STARTED_LABELS[name]:<25}{value}", markup=False)
+    out.print("Ctrl-C stops it.")
 
 
 def _say(text: str) -> None:
     err.print(text, markup=False, soft_wrap=True)
 
 
+def _say_as_json(text: str) -> None:
+    print_json_line({"event": "notice", "text": text})
+
+
 def check(as_json: Json = False) -> None:
     """Check configuration, database, broker, providers, templates and policy. A stopped channel that passes sends again."""
     results = check_all()
     if as_json:
-        print_json([{"what": result.what, "ok": result.ok, "says": result.says} for result in results])
+        print_json([{"what": result.what, "ok": result.ok, "says": result.detail} for result in results])
     else:
-        rows("", ("", "what", "result"), [("✓" if result.ok else "✗", result.what, result.says) for result in results])
+        rows("", ("", "what", "result"), [("✓" if result.ok else "✗", result.what, result.detail) for result in results])
     if not all(result.ok for result in results):
         raise typer.Exit(REFUSED)
 
@@ -87,9 +117,13 @@ def new_key(
     right: Annotated[
         list[str], typer.Option(help="campaigns, messages, recipients, preferences, templates or console; may be repeated.")
     ],
+    as_json: Json = False,
 ) -> None:
-    """Make an API key: print the key, this once, and the lines to add to the file that DISPATCHER_API_KEYS names."""
+    """Make an API key. Print the lines for the file that DISPATCHER_API_KEYS names, and the key: on stderr, and never again."""
     key, lines = api_keys.new_key(name, right)
+    if as_json:
+        print_json({"name": name, "rights": right, "key": key, "lines": lines})
+        return
     err.print(key, markup=False)
     out.print(lines, markup=False, end="")
 
@@ -101,10 +135,11 @@ def sandbox(
     report_to: Annotated[
         str, typer.Option(help="The URL of a dispatcher, which then gets delivery reports and inbound messages.")
     ] = "",
+    as_json: JsonLines = False,
 ) -> None:
     """Run the doubles of all providers on one port, with an inbox page at /."""
     if profile not in PROFILES:
         raise typer.BadParameter(f"it must be one of {', '.join(PROFILES)}", param_hint="--profile")
     options = ["--port", str(port), "--profile", profile, *(["--state", str(state)] if state else [])]
     report = ["--dispatcher", report_to] if report_to else []
-    raise typer.Exit(main([*options, *report]))
+    raise typer.Exit(main([*options, *report, *(["--json"] if as_json else [])]))

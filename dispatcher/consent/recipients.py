@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from dispatcher.intake.recipient_import import ImportResult, import_file
+from dispatcher.intake.recipient_import import ImportRequest, ImportResult, import_file
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import events, recipients
 from dispatcher.ledger.consent.recipients import Recipient
@@ -39,7 +39,7 @@ def import_recipients(
 ) -> ImportResult:
     """Import a file of recipients; bad rows go to the file `rejects`. Raises `BadInput` where the file cannot be read."""
     with lend(services.pool) as connection:
-        return import_file(connection, services.secret, path, rejects, actor, services.clock(), progress)
+        return import_file(connection, services.secret, ImportRequest(path, rejects, actor, services.clock()), progress)
 
 
 def put(services: Services, recipient: Recipient, actor: str) -> PutResult:

@@ -116,8 +116,8 @@ def read_declaration(name: str, document: Document, topics: Iterable[str]) -> tu
 def _offer_type(reader: _Reader, kind: str) -> OfferType | None:
     path = ("offer_type",)
     if kind != Kind.SERVICE:
-        word = reader.choice(path, [offer.value for offer in OfferType])
-        return OfferType(word) if word else None
+        value = reader.choice(path, [offer.value for offer in OfferType])
+        return OfferType(value) if value else None
     if reader.get(path) is not None:
         reader.fault(path, "a service message offers nothing: leave it out")
     return None

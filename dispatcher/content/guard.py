@@ -111,8 +111,8 @@ def _attributes(html: str, opening: str) -> list[str]:
     return [piece.partition('"')[0] for piece in html.split(opening)[1:]]
 
 
-def _contains(mail: Email, words: str) -> bool:
-    return words in mail.text and (str(escape(words)) in mail.html or words in mail.html)
+def _contains(mail: Email, required: str) -> bool:
+    return required in mail.text and (str(escape(required)) in mail.html or required in mail.html)
 
 
 def _links_to(mail: Email, address: str) -> bool:
@@ -197,25 +197,23 @@ def precheck(template: MailTemplate, requirements: ContentRequirements, roles: G
     `requirements` are those of one of the mails; no personal part of them is used.
     """
     html, text = template.html, template.text
-    required_words = (requirements.warning, *((requirements.sender, requirements.mark) if requirements.commercial else ()))
-    if not all(
-        _occurs_in(words, text) and (_occurs_in(str(escape(words)), html) or _occurs_in(words, html)) for words in required_words
-    ):
+    passages = (requirements.warning, *((requirements.sender, requirements.mark) if requirements.commercial else ()))
+    if not all(_occurs_in(each, text) and (_occurs_in(str(escape(each)), html) or _occurs_in(each, html)) for each in passages):
         return None
     if requirements.commercial and not (_has_link(html, roles.unsubscribe_html) and roles.unsubscribe_text.intersection(text.gaps)):
         return None
-    split = any(words.startswith(_SPLIT_ATTRIBUTES) for words in html.words[1:])
-    if split or not roles.in_html.issuperset(html.gaps) or any(_GAP in words for words in html.words):
+    split = any(literal.startswith(_SPLIT_ATTRIBUTES) for literal in html.literals[1:])
+    if split or not roles.in_html.issuperset(html.gaps) or any(_GAP in literal for literal in html.literals):
         return None
     links = list(_gapped_links(html))
     link_start = []
     for link in links:
-        if link.words[0] == "" and link.gaps:
-            if not (link.words == ("", "") and link.gaps[0] in roles.unsubscribe_html | roles.preferences_html):
+        if link.literals[0] == "" and link.gaps:
+            if not (link.literals == ("", "") and link.gaps[0] in roles.unsubscribe_html | roles.preferences_html):
                 link_start.append(link.gaps[0])
-        elif not link.words[0].startswith(_SCHEMES):
+        elif not link.literals[0].startswith(_SCHEMES):
             return None
-    before_quote = [gap for gap, words in zip(html.gaps, html.words[1:], strict=True) if words.startswith('"')]
+    before_quote = [gap for gap, literal in zip(html.gaps, html.literals[1:], strict=True) if literal.startswith('"')]
     return PathCheck(requirements.to_partner, _unique(before_quote), _unique(link_start), tuple(dict.fromkeys(links)))
 
 
@@ -223,18 +221,18 @@ def _unique(gaps: list[int]) -> tuple[int, ...]:
     return tuple(dict.fromkeys(gaps))
 
 
-def _occurs_in(words: str, text: TextTemplate) -> bool:
-    return any(words in piece for piece in text.words)
+def _occurs_in(required: str, text: TextTemplate) -> bool:
+    return any(required in piece for piece in text.literals)
 
 
 def _has_link(html: TextTemplate, gaps: frozenset[int]) -> bool:
-    around = zip(html.gaps, html.words, html.words[1:], strict=False)
+    around = zip(html.gaps, html.literals, html.literals[1:], strict=False)
     return any(gap in gaps and before.endswith('href="') and after.startswith('"') for gap, before, after in around)
 
 
 def _gapped_links(html: TextTemplate) -> Iterator[TextTemplate]:
     """All links of the HTML, each with its gaps."""
-    whole = _GAP.join(html.words)
+    whole = _GAP.join(html.literals)
     for opening in ('href="', 'src="'):
         end = 0
         for link in _attributes(whole, opening):

@@ -25,12 +25,10 @@ def preview(
     language: Language,
     mode: Mode,
     data: Mapping[str, Any],
-    sender: MessageSender | None = None,
-    links: MessageLinks = _LINKS,
 ) -> Content:
     """One message as it would be sent, with the template's examples for values that `data` does not give. Raises KeyError,
     ContentRefusal."""
-    return catalog[name].render(example_request(catalog[name], channel, language, mode, data, sender, links))
+    return catalog[name].render(example_request(catalog[name], channel, language, mode, data))
 
 
 def example_request(
@@ -39,10 +37,8 @@ def example_request(
     language: Language,
     mode: Mode,
     data: Mapping[str, Any] | None = None,
-    sender: MessageSender | None = None,
-    links: MessageLinks = _LINKS,
 ) -> RenderRequest:
-    """A render request with the template's examples, which allows every category that the template declares."""
+    """A render request with the template's examples, an example sender and example links. It allows every declared category."""
     examples = {variable.name: variable.example[language] for variable in template.variables.values()}
     return RenderRequest(
         channel=channel,
@@ -50,8 +46,8 @@ def example_request(
         mode=mode,
         categories=frozenset(variable.category for variable in template.variables.values()),
         data={**examples, **(data or {})},
-        sender=sender or _sender(template.entity),
-        links=links,
+        sender=_sender(template.entity),
+        links=_LINKS,
     )
 
 

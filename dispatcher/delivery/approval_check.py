@@ -27,4 +27,4 @@ def unapproved(catalog: Catalog, policy: Policy, names: Collection[str], in_forc
 
 def not_approved_text(template: Template) -> str:
     """A sentence without full stop: this version of the template has no approval."""
-    return f"{template.name} as it now is (version {template.version}, {template.digest[:DIGEST_SHOWN]}) is not approved by anybody"
+    return f"version {template.version} of {template.name} ({template.digest[:DIGEST_SHOWN]}) is not approved"

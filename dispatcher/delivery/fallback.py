@@ -16,6 +16,11 @@ def channels_after(spec: Spec, channel: Channel) -> tuple[Channel, ...]:
     return spec.channels[spec.channels.index(channel) + 1 :] if channel in spec.channels else ()
 
 
+def fallback_seconds(spec: Spec | None, channel: Channel) -> float | None:
+    """How long after an accepted leg on this channel the next one is tried; None where no other channel follows."""
+    return None if spec is None or not channels_after(spec, channel) else spec.fallback_after_seconds or 0.0
+
+
 def fallback_at(spec: Spec | None, channel: Channel, state: State, now: datetime) -> datetime | None:
     """When the next channel is tried after a leg on this one reached this state; None where no other channel follows.
 

@@ -1,4 +1,4 @@
-"""The steps of a chunk: gather, decide, render, claim, send, conclude, settle. Read `work` from top to bottom.
+"""The steps of a chunk: gather, decide, render, claim, send, conclude, settle. Read `process_batch` from top to bottom.
 
 A worker may be killed, frozen or cut off after any line. Before the claim commits nothing has happened. After it, each hand-off
 first looks whether the claim's deadline has passed (`hand_off`), and only who names the claim's number may settle (`settlement`).
@@ -68,8 +68,8 @@ def run_chunk(services: Services, period: int, number: int) -> Chunk | None:
             candidates = claims.gather(connection, chunk, rows_to_decide, caps_since(services, chunk))
         changed: set[int] = set()
         for batch in batches(candidates, services.engine.batch(chunk.spec.channels)):
-            claim = work(services, chunk, batch, stopped)
-            if claim.gate is CampaignGate.SHUT or services.seconds() >= end:
+            claim = process_batch(services, chunk, batch, stopped)
+            if claim.gate is CampaignGate.CLOSED or services.seconds() >= end:
                 return chunk
             changed |= claim.changed
         if not changed:
@@ -96,17 +96,18 @@ def batches(candidates: Sequence[Candidate], size: int) -> Iterator[list[Candida
         yield batch
 
 
-def work(services: Services, chunk: Chunk, batch: Sequence[Candidate], stopped: dict[Channel, str]) -> Claim:
+def process_batch(services: Services, chunk: Chunk, batch: Sequence[Candidate], stopped: dict[Channel, str]) -> Claim:
     """Take one batch through all steps. No connection is held during provider calls. Adds channels that stop to `stopped`."""
     prepared = prepare_all(services, chunk, batch, stopped)
     entries, since, approval = [item.entry for item in prepared], caps_since(services, chunk), _trigger_approval(services, chunk)
     deadline = services.seconds() + services.engine.send_deadline_seconds  # from before the claim, which may wait for locks
     with lend(services.pool) as connection:
         claim = claims.claim(connection, chunk, entries, services.clock(), since, approval)
-    won = [item for item in prepared if item.entry.candidate.ref in claim.won]
-    if won:
-        done = hand_off(services.providers, won, send_window_for_claim(services.pool, claim.number, deadline, services.seconds))
-        concluded = conclude_all(services, chunk.spec, won, done.results)
+    claimed = [item for item in prepared if item.entry.candidate.ref in claim.claimed]
+    if claimed:
+        window = send_window_for_claim(services.pool, claim.number, deadline, services.seconds)
+        done = hand_off(services.providers, claimed, window)
+        concluded = conclude_all(services, chunk.spec, claimed, done.results)
         settle(services, chunk.spec.entity, claim.number, concluded)
         stopped |= {item.channel: item.outcome.reason or "" for item in concluded if item.outcome.stop_channel}
         if done.interruption is not None:

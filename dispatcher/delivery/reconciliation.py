@@ -115,8 +115,8 @@ def conclude(
     if isinstance(found, ProviderRecord):
         provider_events.store(connection, [replace(event, message_id=str(send.ref)) for event in found.events], now)
         unresolved.postpone(connection, send.ref, None)  # its events resolve it, if there are any
-    elif found is not LookupResult.NEVER and send.asked < len(AGAIN_SECONDS):
-        unresolved.postpone(connection, send.ref, now + timedelta(seconds=AGAIN_SECONDS[send.asked]))
+    elif found is not LookupResult.NEVER and send.lookups < len(AGAIN_SECONDS):
+        unresolved.postpone(connection, send.ref, now + timedelta(seconds=AGAIN_SECONDS[send.lookups]))
     elif found is LookupResult.ABSENT and not send.changed:
         _resolve(connection, Resolution(send.ref, send.channel, send.spec, State.FAILED, provider, NOT_TAKEN), now)
     else:

@@ -9,9 +9,7 @@ import math
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from channels.base import Channel, RetryHint
-from dispatcher.delivery.fallback import channels_after
-from dispatcher.domain.campaign import Spec
+from channels.base import RetryHint
 from dispatcher.domain.message import MessageStatus
 from dispatcher.policy.data import RetryPolicy
 
@@ -36,20 +34,19 @@ def throttle_seconds(requested: float | None, numbers: RetryPolicy) -> float:
 def retry_at(
     retry_hint: RetryHint | None,
     status: MessageStatus,
-    spec: Spec | None,
-    channel: Channel,
+    fallback_seconds: float | None,
     now: datetime,
     random: Callable[[], float],
     numbers: RetryPolicy,
 ) -> datetime | None:
     """When a message that reached nobody is sent again; None where it is not, or has no attempts left.
 
-    A fallback channel that is due sooner comes before a retry. `spec` is that of a job with a fallback, else None.
+    A fallback channel that is due sooner comes before a retry. `fallback_seconds` is when it is due; None: there is none.
     """
     returns = len(status.returned)
     if retry_hint is None or status.cancelled or returns >= retry_hint.times_max or status.attempts >= numbers.attempts_max:
         return None
     seconds = retry_hint.wait_seconds * 2.0**returns * (1 + JITTER * random())
-    if spec is not None and channels_after(spec, channel) and seconds > (spec.fallback_after_seconds or 0.0):
+    if fallback_seconds is not None and seconds > fallback_seconds:
         return None
     return now + timedelta(seconds=seconds)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from dispatcher.devserver import supervisor
-from dispatcher.devserver.supervisor import ChildCommand, Say, Supervisor, engines_kept, silent, supervised
+from dispatcher.devserver.supervisor import ChildCommand, Say, Supervisor, check_ports, engines_kept, port_fault, silent, supervised
 from dispatcher.domain.errors import LedgerUnavailable
 from dispatcher.embedded import Engines, engines
 from dispatcher.runtime.bootstrap import migrate_once
@@ -19,7 +19,7 @@ from dispatcher.runtime.settings import Settings
 from dispatcher.web.api_keys import local_key
 
 FLOWER_PORT = 5555
-CAMPAIGN_NICE = 19  # a trigger must not wait for a large campaign: it goes first where both need a processor
+CAMPAIGN_NICE = 19  # lowest priority: a trigger must not wait for a large campaign where both need a processor
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class RunningStack:
 
     processes: Supervisor
     engines: Engines
-    places: StackUrls
+    urls: StackUrls
     environ: Mapping[str, str]  # for commands that work on the same data
     key: str | None = field(repr=False)  # for API and console on this machine only; None where API keys are configured
 
@@ -48,16 +48,17 @@ def run_stack(
     environ: Mapping[str, str],
     workers: int,
     flower_port: int | None,
-    nice: int = CAMPAIGN_NICE,
     say: Say = silent,
     until: threading.Event | None = None,
 ) -> Iterator[RunningStack]:
-    """Run everything as long as the block lasts, then stop it in an order that loses nothing. What ends is started again.
+    """Run all processes as long as the block lasts, restart those that end, and stop them in an order that loses no work.
 
-    Each lane has a worker of its own, and campaign workers run at a lower priority (`nice`), so that no trigger and no tick of the
-    clock waits for a campaign. `say` gets a line about everything that ends. When `until` is set, it waits for nothing any more.
-    Raises `EngineError`, `ProcessError`.
+    Each lane has its own worker, and campaign workers run at a lower priority, so that neither a trigger nor a periodic task waits
+    for a campaign. `say` gets a line about each process that ends. Once `until` is set, nothing is waited for.
+    Raises `EngineError`, `PortError`, `ProcessError`.
     """
+    commands = _commands(settings, workers, flower_port)
+    check_ports(commands)  # before anything starts: a foreign program on a port would look like a part that is ready
     with engines(settings.home, settings.database_url, settings.broker_url) as joined, engines_kept(joined, say):
         _migrate(joined.database_url, say, until or threading.Event())
         shared = {
@@ -70,21 +71,22 @@ def run_stack(
         if settings.api_keys is None and settings.database_url is None:
             key, keys = local_key(settings.secret_key.encode(), settings.home)
             shared["DISPATCHER_API_KEYS"] = str(keys)
-        places = _places(settings, flower_port)
-        commands = _commands(settings, workers, flower_port, nice)
+        urls = _urls(settings, flower_port)
         with supervised(commands, settings.home / "log", {**environ, **shared}, say) as children:
             children.await_ready(until=until)
-            yield RunningStack(children, joined, places, shared, key)
+            yield RunningStack(children, joined, urls, shared, key)
 
 
-def _commands(settings: Settings, workers: int, flower_port: int | None, nice: int) -> Sequence[ChildCommand]:
+def _commands(settings: Settings, workers: int, flower_port: int | None) -> Sequence[ChildCommand]:
     web_port = urlsplit(settings.public_url).port or 8000
     commands = [
         supervisor.worker("transactional", ["transactional"], 1),
         supervisor.worker("inbound", ["inbound"], 1),
-        supervisor.worker("campaign", ["campaign"], workers, nice),
+        supervisor.worker("campaign", ["campaign"], workers, nice=CAMPAIGN_NICE),
         supervisor.worker("fanout", ["fanout"], 1),
-        supervisor.worker("maintenance", ["maintenance"], 2),  # the clock ticks beside one long task, such as `retain`
+        supervisor.worker(
+            "maintenance", ["maintenance"], 2
+        ),  # one for the short periodic tasks, and one for `retain`, which is long
         supervisor.beat(),
         supervisor.web("127.0.0.1", web_port),
     ]
@@ -111,12 +113,17 @@ def _uses_sandbox(settings: Settings) -> bool:
     return "sandbox" in settings.providers.values()
 
 
-def _places(settings: Settings, flower_port: int | None) -> StackUrls:
+def _urls(settings: Settings, flower_port: int | None) -> StackUrls:
     return StackUrls(
         web=settings.public_url.rstrip("/"),
         sandbox=settings.sandbox_url if _uses_sandbox(settings) else None,
         flower=f"http://127.0.0.1:{flower_port}" if flower_port else None,
     )
+
+
+def free_flower_port() -> int:
+    """Flower's usual port, or a free one where another program uses it."""
+    return FLOWER_PORT if port_fault(supervisor.flower(FLOWER_PORT)) is None else free_port()
 
 
 def free_port() -> int:

@@ -66,7 +66,7 @@ def handle_reply(services: Services, publish: Publish, message: InboundText) -> 
     with lend(services.pool) as connection:
         ensure_period(connection, period_of(now))
         with connection.transaction():
-            recipients.lock(connection, [], [key])  # an erasure that commits meanwhile must not leave the text of the message
+            recipients.lock(connection, [], [key])  # a concurrent erasure must not leave the text of the message
             owners = phone_owners.owners(connection, key)
             ids = [owner.id for owner in owners]
             new = inbound_messages.take(connection, message, key, ids, meaning, now)

@@ -12,7 +12,7 @@ from channels.base import Event, EventKind
 from dispatcher.consent import acknowledgement
 from dispatcher.consent.acknowledgement import Publish
 from dispatcher.delivery import side_effects
-from dispatcher.delivery.fallback import fallback_at
+from dispatcher.delivery.fallback import fallback_at, fallback_seconds
 from dispatcher.delivery.outcomes import after_provider_event, event_effect
 from dispatcher.delivery.retries import retry_at
 from dispatcher.delivery.side_effects import OPT_OUT_REASONS, ProviderOptOut
@@ -197,7 +197,7 @@ def status_change(
     if state is None or state is status.state:
         return None
     if state is State.FAILED:
-        until = retry_at(event.retry_hint, status, event.spec, event.channel, now, random, retry)
+        until = retry_at(event.retry_hint, status, fallback_seconds(event.spec, event.channel), now, random, retry)
         if until is not None:
             return StatusChange(event.ref, State.WAITING, event.code, until, event.receipt, event.provider, attempt)
     until = None if status.cancelled else fallback_at(event.spec, event.channel, state, now)

@@ -62,12 +62,12 @@ def _moment(text: object) -> datetime:
     return moment
 
 
-Word: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}$")]
-Words: TypeAlias = Annotated[list[Word], Field(max_length=100)]
+Identifier: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}$")]
+Identifiers: TypeAlias = Annotated[list[Identifier], Field(max_length=100)]
 Phone: TypeAlias = Annotated[str, AfterValidator(addresses.phone)]
 Mode: TypeAlias = Literal["tailored", "standard", "none"]
 Value: TypeAlias = Annotated[str, StringConstraints(max_length=4_000)] | bool | int | float | None
-Variables: TypeAlias = Annotated[dict[Word, Value], Field(max_length=500)]
+Variables: TypeAlias = Annotated[dict[Identifier, Value], Field(max_length=500)]
 
 
 class _StrictBlock(BaseModel):
@@ -99,24 +99,24 @@ class ChannelsBlock(_StrictBlock):
 class RecipientForm(_StrictBlock):
     """A recipient as in files and in the API."""
 
-    id: Word
+    id: Identifier
     person: Literal["customer", "former", "platform_user", "prospect"]
     language: Literal["nl", "fr", "de", "en"]
     timezone: Annotated[str, AfterValidator(_timezone)] | None = None
     birth_date: Annotated[date, BeforeValidator(_day)] | None = None
-    entities: Words = []
+    entities: Identifiers = []
     has_current_account: bool = False
     email: Annotated[str, AfterValidator(addresses.email)] | None = None
     phone: Phone | None = None
     whatsapp: Phone | None = None
     push: Annotated[list[_Device], Field(max_length=50)] = []
-    partner: Word | None = None
-    purchased: Words = []
+    partner: Identifier | None = None
+    purchased: Identifiers = []
     offers: OffersBlock | None = None
     channels: ChannelsBlock | None = None
     object_marketing: bool | None = None
     object_profiling: bool | None = None
-    profile: Annotated[dict[Word, Variables], Field(max_length=50)] = {}
+    profile: Annotated[dict[Identifier, Variables], Field(max_length=50)] = {}
     said_at: Annotated[datetime, BeforeValidator(_moment)] | None = None
 
 

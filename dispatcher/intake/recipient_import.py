@@ -125,32 +125,39 @@ class _RejectFile:
             self._file.close()
 
 
+@dataclass(frozen=True, slots=True)
+class ImportRequest:
+    """A file to import, the file that its invalid rows go to, and who imports it when."""
+
+    path: Path
+    rejects: Path
+    actor: str
+    now: datetime
+
+
 def import_file(
     connection: Connection,
     secret: bytes,
-    path: Path,
-    rejects: Path,
-    actor: str,
-    now: datetime,
+    request: ImportRequest,
     progress: Callable[[int], None] | None = None,
 ) -> ImportResult:
     """Import a file in batches, each in its own transaction; `progress` is called with the number of rows done.
 
     A row replaces the recipient's attributes; `ledger.consent.recipients.upsert` says how its choices count. Invalid rows are
-    written to `rejects` (JSONL: line, field, reason, value, row), and the import goes on. Raises `BadInput` where the file as a
-    whole cannot be read.
+    written to the file of rejects (JSONL: line, field, reason, value, row), and the import goes on. Raises `BadInput` where the
+    file as a whole cannot be read.
     """
     counts: Counter[str] = Counter()
-    with closing(_RejectFile(rejects)) as rejected:
-        for batch in _batches(read_recipients(path, now), rejected):
-            result = upsert(connection, secret, [recipient for _, recipient in batch.values()], actor, now)
+    with closing(_RejectFile(request.rejects)) as rejected:
+        for batch in _batches(read_recipients(request.path, request.now), rejected):
+            result = upsert(connection, secret, [recipient for _, recipient in batch.values()], request.actor, request.now)
             counts.update(new=len(result.new), changed=len(result.changed), unchanged=len(result.unchanged))
             for recipient_id in result.erased:
                 row = batch[recipient_id][0]
                 rejected.add(UnreadableRow(row.line, "id", ERASED, recipient_id, row.data))
             if progress:
                 progress(counts.total() + rejected.count)
-    written = rejects if rejected.count else None
+    written = request.rejects if rejected.count else None
     return ImportResult(counts["new"], counts["changed"], counts["unchanged"], rejected.count, tuple(rejected.first), written)
 
 

@@ -35,7 +35,7 @@ TriggerForm = create_model(
     __base__=TriggerFields,
     __doc__="""A single job that another system sends. `key` is the caller's: the same key is the same job.
 
-    `channels` in the order asked for; without it, the template's. With `fallback_after_seconds` the next channel follows where
+    `channels` in the order of preference; without it, the template's. With `fallback_after_seconds` the next channel follows where
     nothing arrived by then.
     """,
     **form_fields(TriggerOptions),

@@ -23,11 +23,11 @@ from dispatcher.runtime.settings import InvalidSettings, Settings
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """One thing that was checked. `says` holds no secret and no personal data."""
+    """One thing that was checked. `detail` holds no secret and no personal data."""
 
     what: str
     ok: bool
-    says: str
+    detail: str
 
 
 def check_all() -> list[CheckResult]:
@@ -35,25 +35,25 @@ def check_all() -> list[CheckResult]:
     try:
         settings = bootstrap.settings()
     except InvalidSettings as error:
-        return [CheckResult("configuration", ok=False, says=fault) for fault in error.faults]
-    results = [CheckResult("configuration", ok=True, says=f"home {settings.home}")]
-    results += [CheckResult("configuration", ok=True, says=f"note: {warning}") for warning in settings.warnings]
+        return [CheckResult("configuration", ok=False, detail=fault) for fault in error.faults]
+    results = [CheckResult("configuration", ok=True, detail=f"home {settings.home}")]
+    results += [CheckResult("configuration", ok=True, detail=f"note: {warning}") for warning in settings.warnings]
     bound = f"nothing leaves later than {settings.send_deadline_seconds:g} s after its claim; a claim is lost after"
-    results.append(CheckResult("claims", ok=True, says=f"{bound} {settings.lease_seconds:g} s"))
+    results.append(CheckResult("claims", ok=True, detail=f"{bound} {settings.lease_seconds:g} s"))
     try:
         services = bootstrap.services()
     except InvalidPolicy as error:
-        return [*results, *(CheckResult("policy", ok=False, says=str(fault)) for fault in error.faults)]
+        return [*results, *(CheckResult("policy", ok=False, detail=str(fault)) for fault in error.faults)]
     except InvalidTemplates as error:
-        return [*results, *(CheckResult("templates", ok=False, says=str(fault)) for fault in error.faults)]
+        return [*results, *(CheckResult("templates", ok=False, detail=str(fault)) for fault in error.faults)]
     except (EngineError, LedgerUnavailable) as error:
-        return [*results, CheckResult("database", ok=False, says=str(error))]
+        return [*results, CheckResult("database", ok=False, detail=str(error))]
     return [
         *results,
         _database(services),
         _broker(),
-        CheckResult("policy", ok=True, says=_policy(services.policy)),
-        CheckResult("templates", ok=True, says=_templates(services)),
+        CheckResult("policy", ok=True, detail=_policy(services.policy)),
+        CheckResult("templates", ok=True, detail=_templates(services)),
         *_providers(services.pool, settings, services.providers),
     ]
 
@@ -66,7 +66,7 @@ def _database(services: Services) -> CheckResult:
     """The last month that has partitions: the maintenance clock creates them two months ahead."""
     with lend(services.pool) as connection:
         last = partitions.create_ahead(connection, services.clock())
-    return CheckResult("database", ok=True, says=f"reachable, schema up to date, partitions until {last // 100}-{last % 100:02}")
+    return CheckResult("database", ok=True, detail=f"reachable, schema up to date, partitions until {last // 100}-{last % 100:02}")
 
 
 def _templates(services: Services) -> str:
@@ -83,8 +83,8 @@ def _broker() -> CheckResult:
         with Redis.from_url(url, socket_connect_timeout=5) as client:
             client.ping()
     except (RedisError, ValueError, TypeError) as error:  # TypeError: an option that only Celery knows
-        return CheckResult("broker", ok=False, says=f"cannot be reached ({type(error).__name__})")
-    return CheckResult("broker", ok=True, says="reachable")
+        return CheckResult("broker", ok=False, detail=f"cannot be reached ({type(error).__name__})")
+    return CheckResult("broker", ok=True, detail="reachable")
 
 
 def _providers(pool: Pool, settings: Settings, providers: Mapping[Channel, Provider]) -> Iterator[CheckResult]:
@@ -95,16 +95,16 @@ def _providers(pool: Pool, settings: Settings, providers: Mapping[Channel, Provi
             name = f"{channel} through {chosen}" if chosen == provider.name else f"{channel} through {chosen} ({provider.name})"
             error = provider.check()
             if error is not None:
-                yield CheckResult(name, ok=False, says=_failure(error, chosen))
+                yield CheckResult(name, ok=False, detail=_failure(error, chosen))
             else:
                 lifted = stopped_channels.lift(connection, channel)
-                says = "keys work; the channel was stopped and sends again" if lifted else "keys work"
-                yield CheckResult(name, ok=True, says=says)
+                detail = "keys work; the channel was stopped and sends again" if lifted else "keys work"
+                yield CheckResult(name, ok=True, detail=detail)
 
 
 def _failure(error: ChannelError, chosen: str) -> str:
-    says = ": ".join(filter(None, (error.code, error.hint)))
+    detail = ": ".join(filter(None, (error.code, error.hint)))
     if not isinstance(error, Unavailable):
-        return says
+        return detail
     hint = "; `dispatcher up` and `dispatcher sandbox` start the sandbox" if chosen == "sandbox" else ""
-    return f"cannot be reached ({says}){hint}"
+    return f"cannot be reached ({detail}){hint}"

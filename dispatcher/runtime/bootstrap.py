@@ -38,7 +38,7 @@ from dispatcher.runtime.consistency import disagreements
 from dispatcher.runtime.services import BATCH_MESSAGES_MAX, EngineConfig, Services
 from dispatcher.runtime.settings import LEASE_PARTS, SANDBOX, InvalidSettings, Settings, load
 
-UNFIT = (InvalidSettings, InvalidPolicy, InvalidTemplates)
+CONFIGURATION_ERRORS = (InvalidSettings, InvalidPolicy, InvalidTemplates)
 CONNECTIONS_MAX = 2  # per process: one for the work, one for alerts at the same time
 
 
@@ -75,7 +75,7 @@ def policy(config: Settings) -> tuple[Policy, str]:
 
 
 def examine() -> tuple[Settings, Policy, Catalog, str]:
-    """Settings, policy, templates and the policy's text, each read completely. Raises one of `UNFIT` with every error."""
+    """Settings, policy, templates and the policy's text. Raises one of `CONFIGURATION_ERRORS` with every error of its part."""
     config = settings()
     rules, text = policy(config)
     catalog = templates(config.templates, config.specialise)

@@ -29,9 +29,9 @@ def _of(policy: Policy, template: Template) -> Iterator[TemplateError]:
             )
 
 
-def _unknown(template: Template, field: str, word: str, known: Collection[str]) -> Iterator[TemplateError]:
-    if word not in known:
-        yield _fault(template, field, word, f"is not in the policy{did_you_mean(word, known)}")
+def _unknown(template: Template, field: str, value: str, known: Collection[str]) -> Iterator[TemplateError]:
+    if value not in known:
+        yield _fault(template, field, value, f"is not in the policy{did_you_mean(value, known)}")
 
 
 def _fault(template: Template, field: str, value: str, message: str) -> TemplateError:

@@ -35,7 +35,7 @@ class EngineConfig:
     decide_rounds_max: int = (
         5  # how often a chunk is decided again because choices changed meanwhile; then it waits until it is due again
     )
-    settle_patience_seconds: float = 20.0  # how long a worker with receipts waits for a ledger that is away
+    settle_patience_seconds: float = 20.0  # how long a worker with receipts waits for an unavailable ledger
 
     def batch(self, channels: Sequence[Channel]) -> int:
         """How many messages are claimed at once: a batch, or a whole request where the only channel carries more in one."""

@@ -201,7 +201,7 @@ def _seconds(read: EnvironmentReader, providers: Mapping[Channel, str]) -> dict[
 def _second(read: EnvironmentReader, channel: Channel) -> SecondProvider | None:
     """`name`, or `name:percent` of the messages that go there at once."""
     variable = f"DISPATCHER_FAILOVER_{channel.upper()}"
-    about = f"the provider that takes what the first one of `{channel}` surely did not; `name:20` gives it 20 % at once"
+    about = f"second provider of `{channel}`, for what the first certainly did not accept; `name:20` gives it 20 % at once"
     value = read.text(variable, about=about)
     name, _, percent = value.partition(":")
     choices = [name for name in _serving(channel) if plugins()[name].real]

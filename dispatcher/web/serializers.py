@@ -145,7 +145,7 @@ def message_view(message: Message) -> dict[str, Any]:
         "decision": dict(message.decision),
         "events": [
             {"provider": each.provider, "kind": each.kind, "code": each.code, "at": moment(each.at), "extra": dict(each.extra)}
-            for each in message.news
+            for each in message.reports
         ],
     }
 

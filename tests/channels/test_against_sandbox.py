@@ -36,12 +36,12 @@ from channels.providers import sendgrid, twilio
 from channels.providers import telnyx as telnyx_module
 from channels.providers.fcm import Fcm
 from channels.providers.sendgrid import SendGrid
-from channels.providers.telnyx import Telnyx
+from channels.providers.telnyx import Telnyx, TelnyxAccount
 from channels.providers.twilio import TwilioSms, TwilioWhatsApp
 from channels.sandbox import SandboxClient, running, write_service_account
 from channels.send_window import window_of
 from tests.support.http_servers import ReceivedRequest, ServerLog, http_answer, http_server
-from tests.support.provider_cases import ACCOUNT, EMAIL, PUSH, SENDER, SMS, WHATSAPP, mailbox, phone, token
+from tests.support.provider_cases import EMAIL, PUSH, SENDER, SMS, WHATSAPP, mailbox, phone, token, twilio_account
 
 CONTENTS: Mapping[Channel, Any] = {
     Channel.EMAIL: EMAIL,
@@ -68,9 +68,9 @@ def provider(request: pytest.FixtureRequest, sandbox: SandboxClient, tmp_path: P
     http = HttpTransport(timeout_seconds=5)
     makers: Mapping[str, Callable[[], Provider]] = {
         Channel.EMAIL: lambda: SendGrid("SG.key", http, sandbox.url, mails_per_request=1),
-        Channel.SMS: lambda: TwilioSms(ACCOUNT, "token", SENDER, http, sandbox.url, f"{sandbox.url}/hook"),
-        Channel.WHATSAPP: lambda: TwilioWhatsApp(ACCOUNT, "token", SENDER, http, sandbox.url, f"{sandbox.url}/hook"),
-        "telnyx": lambda: Telnyx("KEY0", SENDER, http, sandbox.url, webhook_url=f"{sandbox.url}/hook"),
+        Channel.SMS: lambda: TwilioSms(twilio_account(sandbox.url), http, f"{sandbox.url}/hook"),
+        Channel.WHATSAPP: lambda: TwilioWhatsApp(twilio_account(sandbox.url), http, f"{sandbox.url}/hook"),
+        "telnyx": lambda: Telnyx(TelnyxAccount("KEY0", SENDER, sandbox.url), http, f"{sandbox.url}/hook"),
         Channel.PUSH: lambda: Fcm(str(write_service_account(tmp_path / "key.json", sandbox.url)), http, sandbox.url),
     }
     made = makers[request.param]()
@@ -233,12 +233,12 @@ def test_events_of_the_sandbox_are_parsed(sandbox: SandboxClient) -> None:
             delay_seconds=0.0,
         )
         email = SendGrid("SG.key", http, sandbox.url, mails_per_request=1)
-        sms = TwilioSms(ACCOUNT, "token", SENDER, http, sandbox.url, f"{here}/status")
-        whatsapp = TwilioWhatsApp(ACCOUNT, "token", SENDER, http, sandbox.url, f"{here}/status")
+        sms = TwilioSms(twilio_account(sandbox.url), http, f"{here}/status")
+        whatsapp = TwilioWhatsApp(twilio_account(sandbox.url), http, f"{here}/status")
         sent = [*email.send([named(Channel.EMAIL, n, f"{n}@home.example") for n in MAIL_NEWS], window_of(30))]
         sent += [*sms.send([named(Channel.SMS, n, f"+324609{n}") for n in TEXT_NEWS], window_of(30))]
         sent += [*whatsapp.send([named(Channel.WHATSAPP, "read", phone(1))], window_of(30))]
-        telnyx = Telnyx("KEY0", SENDER, http, sandbox.url, webhook_url=f"{here}/telnyx")
+        telnyx = Telnyx(TelnyxAccount("KEY0", SENDER, sandbox.url), http, f"{here}/telnyx")
         sent += [*telnyx.send([named(Channel.SMS, f"telnyx {n}", f"+324609{n}") for n in (*OTHER_NEWS, SILENT)], window_of(30))]
         sandbox.reply(phone(1), SENDER, "STOP svp", channel="whatsapp")
         sandbox.reply(phone(2), SENDER, "START", provider="telnyx", opt_out_type="START")

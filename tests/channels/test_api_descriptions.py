@@ -23,7 +23,7 @@ from channels.http import HttpRequest, HttpResponse, HttpTransport
 from channels.mail_batching import group_mails
 from channels.providers.fcm import TTL_SECONDS_MAX, Fcm
 from channels.providers.sendgrid import SendGrid
-from channels.providers.twilio import API, TwilioSms, TwilioWhatsApp
+from channels.providers.twilio import TwilioSms, TwilioWhatsApp
 from dispatcher.content import Template, example_request
 from dispatcher.domain.message import Mode
 from dispatcher.domain.recipient import LANGUAGES, Language
@@ -42,7 +42,17 @@ from tests.support.api_descriptions import (
     violations,
 )
 from tests.support.http_servers import http_answer, http_server
-from tests.support.provider_cases import ACCESS_TOKEN, ACCOUNT, CALLBACK, SENDER, mailbox, phone, service_account, token
+from tests.support.provider_cases import (
+    ACCESS_TOKEN,
+    ACCOUNT,
+    CALLBACK,
+    SENDER,
+    mailbox,
+    phone,
+    service_account,
+    token,
+    twilio_account,
+)
 from tests.support.services import templates
 from tests.support.signed_webhooks import NOW, sendgrid_events, twilio_events
 
@@ -108,7 +118,7 @@ def adapters(channel: Channel) -> list[Any]:
     if channel is Channel.PUSH:
         return [Fcm({**service_account(), "token_uri": "https://oauth2.googleapis.com/token"}, HTTP, now=lambda: NOW)]
     make, senders = (TwilioSms, SENDERS) if channel is Channel.SMS else (TwilioWhatsApp, (SENDER, SENDERS[-1]))
-    return [make(ACCOUNT, "token", *each) for each in itertools.product(senders, (HTTP,), (API,), (None, CALLBACK))]
+    return [make(twilio_account(sender=sender), HTTP, url) for sender, url in itertools.product(senders, (None, CALLBACK))]
 
 
 @written
@@ -216,7 +226,7 @@ def test_a_misspelt_field_does_not_validate() -> None:
 def test_checks_use_described_operations() -> None:
     with http_server(lambda request, _: ACCESS_TOKEN if request.path == "/token" else http_answer(200, b"{}")) as server:
         here = f"http://127.0.0.1:{server.port}"
-        TwilioSms(ACCOUNT, "token", SENDER, HTTP, here).check()
+        TwilioSms(twilio_account(here), HTTP).check()
         Fcm({**service_account(), "token_uri": f"{here}/token"}, HTTP, here).check()
     account, _, push = server.arrived
     operation_of(HttpRequest(f"https://api.twilio.com{account.path}", ()), load_description(TEXTS))

@@ -88,7 +88,7 @@ def written(catalog: Catalog, name: str, mode: Mode) -> list[Outbound]:
             data = {text: value or (None if not template.variables[text].required else ".") for text in texts}
             person = f"{language}-{number}"
             links = MessageLinks(f"https://bank.example/u/{person}?a=1&b=2", f"https://bank.example/p/{person}")
-            letter = example_request(template, Channel.EMAIL, language, mode, data, links=links)
+            letter = replace(example_request(template, Channel.EMAIL, language, mode, data), links=links)
             mails.append(Outbound(person, Channel.EMAIL, f"{person}@home.example", template.render(letter)))
     return mails
 

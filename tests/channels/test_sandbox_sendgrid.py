@@ -88,9 +88,9 @@ def test_one_problem_refuses_the_mail_and_is_named(sandbox: SandboxClient, chang
 
 
 def test_sandbox_mode_checks_a_mail_without_recording(sandbox: SandboxClient) -> None:
-    rehearsal = {"mail_settings": {"sandbox_mode": {"enable": True}}}
-    assert post_mail(sandbox, make_mail() | rehearsal)[0] == 200
-    assert post_mail(sandbox, make_mail("nobody@nowhere") | rehearsal)[0] == 400
+    sandbox_mode = {"mail_settings": {"sandbox_mode": {"enable": True}}}
+    assert post_mail(sandbox, make_mail() | sandbox_mode)[0] == 200
+    assert post_mail(sandbox, make_mail("nobody@nowhere") | sandbox_mode)[0] == 400
     assert sandbox.counts()["total"] == 0
 
 

@@ -82,7 +82,7 @@ def test_a_start_that_took_too_long_to_record_sends_nothing() -> None:
 
 
 def test_a_request_that_waited_for_a_connection_is_not_sent_late(http: HttpTransport) -> None:
-    """One connection, and a window that closes once a request has arrived: the first leaves, those behind it do not."""
+    """One connection, and a window that closes once a request has arrived: the first is sent, the next ones are not."""
     with http_server(lambda *_: FINE) as server:
         results = send(http, server.port, 3, SendWindow(1.0, lambda: float(len(server.arrived))))
         assert [type(result) for result in results] == [Receipt, StaleClaim, StaleClaim]

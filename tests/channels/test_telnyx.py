@@ -42,6 +42,7 @@ from channels.providers.telnyx import (
     _SOFT_BOUNCE_LIMITS,
     ERROR_CODES,
     Telnyx,
+    TelnyxAccount,
     parse_webhook,
 )
 from channels.registry import WebhookItem
@@ -52,7 +53,7 @@ RECORDED = Path(__file__).parent / "recorded" / "telnyx"
 NOW = datetime(2026, 11, 23, 11, 0, 1, tzinfo=UTC)
 SIGNER = Ed25519PrivateKey.generate()
 PUBLIC_KEY = base64.b64encode(SIGNER.public_key().public_bytes_raw()).decode()
-ADAPTER = Telnyx("KEY0", SENDER, HttpTransport(), webhook_url="https://bank.example/webhooks/telnyx", now=lambda: NOW)
+ADAPTER = Telnyx(TelnyxAccount("KEY0", SENDER), HttpTransport(), "https://bank.example/webhooks/telnyx", now=lambda: NOW)
 MESSAGE = Outbound("m 1", Channel.SMS, phone(1), Sms(SECRET_TEXT), ttl_seconds=60)
 
 
@@ -84,7 +85,7 @@ def test_a_message_is_sent_with_all_fields() -> None:
         "webhook_url": "https://bank.example/webhooks/telnyx?message=m%201",
         "use_profile_webhooks": False,
     }
-    named = Telnyx("KEY0", "Bank", HttpTransport(), profile_id="p-1")
+    named = Telnyx(TelnyxAccount("KEY0", "Bank", messaging_profile_id="p-1"), HttpTransport())
     assert json.loads(named.build(MESSAGE).body) == {
         "from": "Bank",
         "messaging_profile_id": "p-1",
@@ -150,8 +151,8 @@ def test_a_check_requires_an_enabled_profile() -> None:
     bodies = [{"data": []}, {"data": {"id": "p-1", "enabled": True}}, {"data": {"id": "p-1", "enabled": False}}]
     with http_server(lambda _, number: http_answer(200, json.dumps(bodies[number - 1]).encode())) as server:
         http, here = HttpTransport(timeout_seconds=5), f"http://127.0.0.1:{server.port}"
-        assert Telnyx("KEY0", SENDER, http, here).check() is None
-        profiled = Telnyx("KEY0", SENDER, http, here, profile_id="p-1")
+        assert Telnyx(TelnyxAccount("KEY0", SENDER, here), http).check() is None
+        profiled = Telnyx(TelnyxAccount("KEY0", SENDER, here, "p-1"), http)
         assert profiled.check() is None
         assert isinstance(profiled.check(), Misconfigured)
         http.close()

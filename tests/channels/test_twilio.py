@@ -34,24 +34,24 @@ from channels.http import HttpResponse, HttpTransport
 from channels.providers.twilio import TwilioSms, TwilioWhatsApp, parse_events, parse_inbound
 from channels.send_window import window_of
 from tests.support.http_servers import http_server
-from tests.support.provider_cases import ACCOUNT, CALLBACK, SENDER, SMS, TWILIO, WHATSAPP, phone
+from tests.support.provider_cases import ACCOUNT, CALLBACK, SENDER, SMS, TWILIO, WHATSAPP, phone, twilio_account
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 TEXT = Outbound("camp:1/é", Channel.SMS, phone(1), SMS, ttl_seconds=3600)
 TEMPLATE = Outbound("camp:2", Channel.WHATSAPP, phone(1), WHATSAPP)
-ADAPTER = TwilioSms(ACCOUNT, "token", SENDER, HttpTransport(), now=lambda: NOW)
+ADAPTER = TwilioSms(twilio_account(), HttpTransport(), now=lambda: NOW)
 
 
 def form(outbound: Outbound, sender: str = SENDER) -> dict[str, str]:
     make = TwilioSms if outbound.channel is Channel.SMS else TwilioWhatsApp
-    request = make(ACCOUNT, "token", sender, HttpTransport(), callback_url=CALLBACK).build(outbound)
+    request = make(twilio_account(sender=sender), HttpTransport(), CALLBACK).build(outbound)
     return {name: values[0] for name, values in parse_qs(request.body.decode(), strict_parsing=True).items()}
 
 
 def test_our_request_equals_the_sdks() -> None:
     with http_server(lambda _, number: TWILIO.fine(number)) as server:
         http, base = HttpTransport(timeout_seconds=5), f"http://127.0.0.1:{server.port}"
-        ours = TwilioSms(ACCOUNT, "token", SENDER, http, base, CALLBACK)
+        ours = TwilioSms(twilio_account(base), http, CALLBACK)
         assert [type(result) for _, result in ours.send([TEXT], window_of(30))] == [Receipt]
         sdk = Client(ACCOUNT, "token")
         sdk.api.base_url = base

@@ -1,4 +1,4 @@
-"""The promises, checked against the sandbox's arrival log, the ledger, the logs, and what the load was told."""
+"""The promises, checked against the sandbox's arrival log, the ledger, the logs, and the answers that the load got."""
 
 from __future__ import annotations
 

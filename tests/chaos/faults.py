@@ -49,7 +49,7 @@ COMMAND_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Struck:
-    """A fault that ended at `ended`. While `blind`, the sandbox did not read what reached it, so its times say nothing."""
+    """A fault that ended at `ended`. While `blind`, the sandbox did not read what reached it, so its times mean nothing."""
 
     ended: float
     blind: tuple[float, float] | None = None

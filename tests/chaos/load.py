@@ -1,4 +1,4 @@
-"""A steady load, and what people do meanwhile: opt-outs, imports, erasures, pauses and cancels, each with the time of its answer.
+"""A steady load, and concurrent opt-outs, imports, erasures, pauses and cancels, each with the time of its answer.
 
 What got no answer is repeated, so the time of an answer is never before the commit.
 """

@@ -1,4 +1,4 @@
-"""A TCP proxy between two parts of the program that can stop forwarding: one is cut off, and neither side is told."""
+"""A TCP proxy between two parts of the program that can stop forwarding: one is cut off, and neither side is notified."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Proxy:
         self._open.clear()
 
     def heal(self, *, forget: bool) -> None:
-        """Forward again. With `forget`, the connections of before are closed: what was on the way is lost."""
+        """Forward again. With `forget`, earlier connections are closed, and their bytes in transit are lost."""
         if forget:
             self._losses += 1
             for pair in self._pairs:

@@ -1,4 +1,4 @@
-"""An opt-out and a claim have an order: nothing is claimed after a no, on any channel, whoever works at the same time."""
+"""An opt-out and a claim have an order: nothing is claimed after an opt-out, on any channel, with any number of workers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from channels.base import Channel, Provider
 from channels.http import HttpTransport
 from channels.providers.fcm import Fcm
 from channels.providers.sendgrid import SendGrid
-from channels.providers.twilio import Twilio
+from channels.providers.twilio import Twilio, TwilioAccount
 from channels.sandbox import SandboxClient, running
 from dispatcher.policy import parse, shipped
 from tests.support.services import make_services
@@ -29,10 +29,9 @@ def adapters(sandbox: SandboxClient, folder: Path) -> dict[Channel, Provider]:
     http = HttpTransport(concurrency=50)
     account = str(sandbox.service_account(folder / "account.json"))
     callback = f"{sandbox.url}/callback"  # carries the message id into the log; no statuses are asked for
-    phones = {
-        channel: Twilio(channel, "AC" + "5" * 32, "token", "+32460000000", http, sandbox.url, callback)
-        for channel in (Channel.SMS, Channel.WHATSAPP)
-    }
+    number = "+32460000000"
+    twilio = TwilioAccount("AC" + "5" * 32, "token", number, number, sandbox.url)
+    phones = {channel: Twilio(channel, twilio, http, callback) for channel in (Channel.SMS, Channel.WHATSAPP)}
     return {Channel.EMAIL: SendGrid("SG.sandbox", http, sandbox.url), Channel.PUSH: Fcm(account, http, sandbox.url), **phones}
 
 
@@ -42,7 +41,7 @@ def test_nothing_is_claimed_after_an_opt_out_has_committed(database: str, tmp_pa
     with ExitStack() as stack:
         sandbox = stack.enter_context(running())
         sandbox.set_events(twilio_statuses=False)
-        houses = [
+        services_of_workers = [
             replace(
                 stack.enter_context(make_services(database)),
                 policy=policy,
@@ -51,7 +50,7 @@ def test_nothing_is_claimed_after_an_opt_out_has_committed(database: str, tmp_pa
             )
             for _ in range(3)
         ]
-        shown = race_optouts(houses, sandbox, people=80, rng=random.Random(seed))
+        shown = race_optouts(services_of_workers, sandbox, people=80, rng=random.Random(seed))
     sys.stdout.write(f"{shown}\n")
     assert shown.late_claims == 0
     assert shown.refused > 0  # the opt-outs came in time for some …

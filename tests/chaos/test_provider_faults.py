@@ -1,4 +1,4 @@
-"""Campaigns through bad weather: a tenth of all requests goes wrong, in every documented way, and the books still close.
+"""Campaigns with faulty providers: a tenth of all requests fails, in every documented way, and every balance still adds up.
 
 Real workers, beat and web app, with the sandbox as a process of its own. STORM is the number of recipients; only the waiting is
 made short: what is to wait for minutes or days is due at once. A provider that dies and comes back is in `test_chaos`.
@@ -98,13 +98,13 @@ class Weather:
     database: str
 
     def sql(self, statement: str) -> list[tuple[Any, ...]]:
-        """As the owner of the database, who may turn the hands of the clock."""
+        """Run a statement as the owner of the database, who may change times."""
         with psycopg.connect(self.database) as connection:
             cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
 
     def until(self, done: Callable[[], bool]) -> None:
-        """Let it work. What waits is due, what has crashed starts again, and somebody runs `dispatcher check` now and then."""
+        """Run until done. What waits is made due, what crashed is restarted, and `dispatcher check` runs now and then."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not done():
             assert time.monotonic() < deadline, self.sql("SELECT channel, state, reason, count(*) FROM messages GROUP BY 1, 2, 3")
@@ -121,14 +121,14 @@ class Weather:
             return all(campaign.state is CampaignState.FINISHED for campaign in all_of(connection))
 
     def heard(self) -> bool:
-        """Whether all news has come in and is applied."""
+        """Whether all provider events have arrived and are applied."""
         if self.sandbox.counts()["events"]["pending"]:
             return False
         with lend(self.services.pool) as connection:
             return metrics(connection, self.services.clock()).events_unsettled == 0
 
     def ask(self) -> None:
-        """Time passes, and the providers are asked as often as ever about what may have gone."""
+        """Make unresolved messages due, until each was looked up as often as the program does."""
         for _ in range(len(reconciliation.AGAIN_SECONDS) + 1):
             self.sql("UPDATE doubts SET ask_at = now() WHERE ask_at IS NOT NULL")
             while reconciliation.ask_some(self.services):
@@ -203,7 +203,7 @@ def test_a_tenth_of_faults_loses_nothing_doubles_nothing_and_leaves_nothing_unex
         storming.ask()
         told, arrivals = closed_books(storming)
         for line in told:
-            if line.state is State.UNRESOLVED:  # of mail there is news if it was taken; of a push nobody can tell
+            if line.state is State.UNRESOLVED:  # for an accepted mail there are events; for a push there is no way to know
                 assert line.channel is Channel.PUSH or not arrivals[line.ref]
     told_of(told, capsys)
     states = Counter(line.state for line in told)
@@ -258,7 +258,7 @@ def closed_books(storming: Weather) -> tuple[list[Line], Counter[str]]:
 
 
 def acknowledged(services: Services, arrivals: Counter[str]) -> None:
-    """What else arrived are letters to those whose no a provider told us of, one each."""
+    """All else that arrived is acknowledgements, one for each opt-out that a provider reported."""
     with lend(services.pool) as connection:
         for message_id, count in arrivals.items():
             letter = messages.find(connection, MessageId.parse(message_id))
@@ -267,7 +267,7 @@ def acknowledged(services: Services, arrivals: Counter[str]) -> None:
 
 
 def explained(services: Services, lines: list[Line]) -> None:
-    """Each kind of end says why, in every language."""
+    """Each kind of end has an explanation in every language."""
     kinds = {(line.channel, line.state, line.reason): line for line in lines}
     with lend(services.pool) as connection:
         for (_, state, reason), line in kinds.items():
@@ -279,7 +279,7 @@ def explained(services: Services, lines: list[Line]) -> None:
 
 
 def told_of(lines: list[Line], capsys: pytest.CaptureFixture[str]) -> None:
-    """The figures, for who asked for a size of his own."""
+    """Print the figures where STORM sets the size."""
     if "STORM" in os.environ:
         with capsys.disabled():
             counted = Counter((line.channel.value, line.state.value) for line in lines)

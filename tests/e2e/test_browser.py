@@ -30,7 +30,7 @@ ARGUMENTS = [
 PHONE = {"width": 390, "height": 844}
 DESK = {"width": 1100, "height": 900}
 
-# In CI a missing browser is a fault, which the fixture tells; elsewhere it is said plainly, and the rest of the tests goes on.
+# In CI a missing browser is an error, which the fixture reports; elsewhere the tests are skipped with a message.
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None and not os.environ.get("CI"), reason="no chromium on this machine: the pages were not tried in a browser"
 )
@@ -47,7 +47,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def visits(database: str) -> Iterator[Visits]:
-    """A house whose application is served on a free port, and whose links lead there."""
+    """Services whose web application is served on a free port, and whose links lead there."""
     with open_visits(database) as opened, serving(opened) as url:
         yield replace(opened, services=replace(opened.services, public_url=url))
 
@@ -83,13 +83,13 @@ def opened(browser: Browser, size: dict[str, int] = DESK, *, scripts: bool = Fal
 
 
 def keep(page: Page, name: str) -> None:
-    """A screenshot for whoever wants to look."""
+    """A screenshot, for people."""
     ARTEFACTS.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=ARTEFACTS / f"{name}.png", full_page=True)
 
 
 def received(visits: Visits, recipient_id: str = "c-1", language: str = "en", **changes: Any) -> tuple[str, str]:
-    """The two links that somebody finds in an offer by e-mail."""
+    """The two links in an offer by e-mail."""
     add_people(visits.services, person(recipient_id, language=language, **changes))
     links = visits.write(recipient_id)
     return f"{visits.services.public_url}{links.unsubscribe}", f"{visits.services.public_url}{links.preferences}"
@@ -235,7 +235,7 @@ def test_a_phone_shows_every_page_without_scrolling_sideways(visits: Visits, bro
             keep(page, f"phone-{language}-{name}")
 
 
-# The contrast of every text with what is painted behind it, after WCAG 2.2 (1.4.3).
+# The contrast of every text with its background, after WCAG 2.2 (1.4.3).
 CONTRAST = """
 () => {
   const part = v => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;

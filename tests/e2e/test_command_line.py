@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
+import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from channels.base import Channel, InboundText, Uncertain
 from channels.providers.outbox import Outbox
@@ -90,7 +93,7 @@ def work(services: Services | None = None) -> None:
     """What a worker would do now."""
     services = services or bootstrap.services()
     with lend(services.pool) as connection:
-        connection.execute("UPDATE chunks SET touched_at = NULL")  # the broker's copy of these orders is nobody's here
+        connection.execute("UPDATE chunks SET touched_at = NULL")  # no worker takes the messages on the broker here
     dues = scheduler.due_chunks(services)
     for due in dues:
         chunk = run_chunk(services, due.period, due.number)
@@ -105,7 +108,7 @@ def approve(dispatcher: Dispatcher) -> None:
 def test_a_text_is_approved_by_name_before_its_first_campaign(dispatcher: Dispatcher, files: Path) -> None:
     said = dispatcher("campaign", "submit", files / "campaign.yaml")
     assert (said.code, "`dispatcher templates approve loan_offer --actor NAME`" in said.err) == (2, True)
-    assert "before it starts: loan_offer as it now is" in dispatcher("campaign", "submit", files / "campaign.yaml", "--dry-run").out
+    assert "before it starts: version 1 of loan_offer" in dispatcher("campaign", "submit", files / "campaign.yaml", "--dry-run").out
     found = {each["what"]: each["says"] for each in dispatcher("check", "--json").json}
     assert "loan_offer" in found["templates"].partition("; not approved in their current version: ")[2]
     waiting = {each["name"]: each for each in dispatcher("templates", "list", "--json").json}["loan_offer"]
@@ -173,7 +176,7 @@ def test_choices_are_recorded_acknowledged_outranked_and_proved(dispatcher: Disp
         assert connection.execute("SELECT count(*) FROM triggers WHERE key LIKE 'ack:%'").fetchone() == (1,)
 
     before = dispatcher("preferences", "show", "c-1", "--as-of", earlier, "--json").json
-    assert before["choices"] == []  # said by then, but not yet on record with us
+    assert before["choices"] == []  # made by then, but recorded later
     assert dispatcher("preferences", "show", "c-1", "--as-of", "2026-11-23T09:00:00").code == 2  # which nine o'clock?
     history = dispatcher("preferences", "history", "c-1", "--json").json["history"]
     assert (history[-1]["subject"], history[-1]["old_value"], history[-1]["new_value"]) == ("channel:email", "on", "off")
@@ -316,6 +319,61 @@ def test_a_bad_call_says_what_would_be_right(dispatcher: Dispatcher, arguments: 
     machine = dispatcher(*arguments, "--json")
     assert machine.code == code
     assert says in json.loads(machine.out)["error"]
+
+
+def _commands(command: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from _commands(inner, *path, name)
+    if path and not hasattr(command, "commands"):
+        yield path, command
+
+
+def test_every_command_takes_json() -> None:
+    commands = dict(_commands(typer.main.get_command(app)))
+    assert ("campaign", "export") in commands
+    assert [path for path, command in commands.items() if not any("--json" in option.opts for option in command.params)] == []
+
+
+def test_exports_and_keys_are_json_documents_too(dispatcher: Dispatcher, files: Path) -> None:
+    dispatcher("recipients", "import", files / "people.jsonl")
+    assert dispatcher("recipients", "export", "c-1", "--json").json == dispatcher("recipients", "export", "c-1").json
+    assert dispatcher("consent", "export", "c-1", "--json").json == dispatcher("consent", "export", "c-1").json
+    approve(dispatcher)
+    dispatcher("campaign", "submit", files / "campaign.yaml")
+    with lend(bootstrap.services().pool) as connection:
+        connection.execute("UPDATE jobs SET recipient_id = '=c-1' WHERE recipient_id = 'c-1'")
+    work()
+    header, *lines = csv.reader(dispatcher("campaign", "export", "spring").out.splitlines())
+    rows = dispatcher("campaign", "export", "spring", "--json").json
+    assert len(lines) == len(rows) == 3
+    assert [list(row) for row in rows] == [header] * 3
+    assert (lines[0][1], rows[0]["recipient"]) == ("'=c-1", "=c-1"), "only a spreadsheet needs the apostrophe"
+    assert (rows[0]["line"], rows[0]["state"]) == (1, "refused")
+    assert rows[0]["channel"] is None
+    assert datetime.fromisoformat(rows[0]["updated_at"]).tzinfo is not None
+    assert dispatcher("campaign", "export", "spring", "--json", "--file", files / "x.json").json == {"file": str(files / "x.json")}
+    assert json.loads((files / "x.json").read_text()) == rows
+    made = dispatcher("new-key", "desk", "--right", "console", "--json")
+    assert (made.json["name"], made.json["rights"], made.err) == ("desk", ["console"], "")
+    assert made.json["key"].startswith("dsp_")
+    assert made.json["key"] not in made.json["lines"]
+
+
+def test_up_names_a_port_that_is_in_use_and_starts_nothing(
+    dispatcher: Dispatcher, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        monkeypatch.setenv("DISPATCHER_PUBLIC_URL", f"http://127.0.0.1:{port}")
+        bootstrap.settings.cache_clear()
+        for options in ((), ("--json",)):
+            said = dispatcher("up", "--no-flower", *options)
+            assert said.code == 1
+            assert f"port {port} of web is used by " in said.err
+            assert "set DISPATCHER_PUBLIC_URL to a URL with another port" in said.err
+        assert len(said.out.splitlines()) == 1
+        assert f"port {port}" in said.json["error"]
+    assert not (tmp_path / "log").exists()
 
 
 def test_a_key_used_with_other_content_is_refused(dispatcher: Dispatcher, files: Path) -> None:

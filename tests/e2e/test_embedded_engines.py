@@ -68,7 +68,7 @@ def read(found: Engines) -> tuple[object, object]:
 
 
 def script(body: str, *arguments: str | Path) -> subprocess.Popen[str]:
-    """A Python program of its own, with the house's modules imported."""
+    """A separate Python program that imports the embedded engines."""
     imports = (
         "import os, secrets, sys, time; from pathlib import Path; import psycopg, redis; from dispatcher.embedded import engines\n"
     )
@@ -146,7 +146,7 @@ def test_other_users_of_the_machine_do_not_get_in(home: Path) -> None:
         listening = [c for p in running(home) for c in p.net_connections(kind="inet") if c.status == psutil.CONN_LISTEN]
         assert listening == []
         if ROOT:
-            for mode in (0o700, 0o711):  # and if somebody opens the folders, the engines themselves still refuse
+            for mode in (0o700, 0o711):  # and where the folders are opened, the engines themselves still refuse
                 (home / "postgres").chmod(mode)
                 (home / "valkey").chmod(mode)
                 stranger = script(AS_ORDINARY + STRANGER, found.database_url, urlsplit(found.broker_url).path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -14,10 +15,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from shutil import rmtree
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
 
+from dispatcher.cli import system
 from dispatcher.devserver.stack import free_port
 from dispatcher.embedded import postgres, valkey
 from dispatcher.embedded.daemon import wait_until
@@ -31,6 +34,7 @@ class Up:
     """A running `dispatcher up`."""
 
     process: psutil.Process
+    popen: subprocess.Popen[bytes]
     home: Path
     output: Path
     url: str
@@ -44,6 +48,10 @@ class Up:
         with suppress(OSError), urllib.request.urlopen(f"{self.url}/readyz", timeout=5) as answer:  # noqa: S310 - our own URL
             return bool(answer.status == 200) and len(self.children()) == len(LANES) + 3
         return False
+
+    def says(self, text: str, times: int) -> bool:
+        """Whether it has reported this so often."""
+        return self.output.read_text().count(text) == times
 
     def engines(self) -> list[psutil.Process | None]:
         """The engines' servers."""
@@ -60,13 +68,13 @@ def up() -> Iterator[Up]:
         "DISPATCHER_PUBLIC_URL": url,
         "DISPATCHER_SANDBOX_URL": f"http://127.0.0.1:{free_port()}",
     }
-    program = (sys.executable, "-c", "from dispatcher.cli import main; main()", "up", "--no-flower", "--workers", "1")
+    program = (sys.executable, "-c", "from dispatcher.cli import main; main()", "up", "--no-flower", "--workers", "1", "--json")
     output = home.with_suffix(".log")
     with output.open("wb") as file:
-        process = subprocess.Popen(program, env=environ, stdout=file, stderr=file)
+        process = subprocess.Popen(program, env=environ, stdout=file)
     try:
-        started = Up(psutil.Process(process.pid), home, output, url)
-        assert wait_until(lambda: "Ctrl-C stops it" in output.read_text(), 120), output.read_text()
+        started = Up(psutil.Process(process.pid), process, home, output, url)
+        assert wait_until(lambda: '"event": "started"' in output.read_text(), 120), output.read_text()
         yield started
     finally:
         process.terminate()
@@ -93,6 +101,8 @@ def test_what_is_killed_comes_back_and_while_idle_it_costs_nothing(up: Up) -> No
         if round_number:  # the engines alone, and then everything
             for child, *_ in families:
                 child.kill()
+        restarted = partial(up.says, "valkey ended; it is started again", round_number + 1)
+        assert wait_until(restarted, 120), up.output.read_text()
         assert wait_until(lambda: None not in up.engines() and up.is_ready(), 120), up.output.read_text()
         if round_number:
             leftovers = [process for family in families for process in family]
@@ -101,6 +111,37 @@ def test_what_is_killed_comes_back_and_while_idle_it_costs_nothing(up: Up) -> No
     assert said.count("postgres ended; it is started again") == ROUNDS
     assert said.count("valkey ended; it is started again") == ROUNDS
     assert said.count("web ended with -9; it starts again") == ROUNDS - 1
+
+    up.popen.terminate()
+    assert up.popen.wait(120) == 0
+    events = [json.loads(line) for line in up.output.read_text().splitlines()]
+    assert [each["event"] for each in events if each["event"] != "notice"] == ["started", "stopping", "stopped"]
+    started = next(each for each in events if each["event"] == "started")
+    assert (started["web"], started["console"], started["flower"]) == (up.url, f"{up.url}/console", None)
+
+
+def test_people_get_the_addresses_as_a_list(capsys: pytest.CaptureFixture[str]) -> None:
+    system.print_started({"console": "http://127.0.0.1:1/console", "key": "dsp_[x]", "flower": None, "logs": "/var/log"})
+    assert capsys.readouterr().out.splitlines() == [
+        "API, webhooks, console   http://127.0.0.1:1/console",
+        "key for both             dsp_[x]",
+        "logs                     /var/log",
+        "Ctrl-C stops it.",
+    ]
+
+
+def test_the_sandbox_reports_events_as_json_lines(tmp_path: Path) -> None:
+    program = (sys.executable, "-c", "from dispatcher.cli import main; main()", "sandbox", "--json", "--port")
+    with subprocess.Popen((*program, "0"), stdout=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+        assert process.stdout is not None
+        started = json.loads(process.stdout.readline())
+        assert started["event"] == "started"
+        port = str(urlsplit(started["url"]).port)
+        second = subprocess.run((*program, port), capture_output=True, text=True, check=False, cwd=tmp_path)
+        assert (second.returncode, json.loads(second.stdout)["event"]) == (2, "failed")
+        process.terminate()
+        assert json.loads(process.stdout.readline()) == {"event": "stopped"}
+        assert process.wait(30) == 0
 
 
 def _have_ended(processes: Sequence[psutil.Process]) -> bool:

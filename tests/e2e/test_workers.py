@@ -39,7 +39,7 @@ from tests.support.services import TEMPLATES, add_people, make_services, person,
 
 OFFER = {"project": "zonnepanelen", "amount": 9000, "offer_url": "https://www.kbc-bank.example/loan"}
 SECRET = "a-secret-of-the-tests-that-is-long-enough"  # the one that make_house uses
-# A child of billiard 4.3's pool now and then miscounts which of its results were heard, and then stays 30 s before it ends.
+# A child of billiard 4.3's pool sometimes miscounts which of its results were received, and then waits 30 s before it ends.
 STOP_SECONDS_MAX = 90.0
 
 
@@ -56,7 +56,7 @@ class Machine:
     environ: Mapping[str, str]
 
     def run(self, *command: str) -> int:
-        """A `dispatcher` command by somebody at this machine; its exit code."""
+        """Run a `dispatcher` command; its exit code."""
         program = (sys.executable, "-c", "from dispatcher.cli import main; main()", *command)
         return subprocess.run(program, env=self.environ, capture_output=True, check=False).returncode
 
@@ -167,7 +167,7 @@ def test_a_campaign_and_a_trigger_go_through_workers_and_no_personal_data_is_see
         job = {"key": "k-1", "recipient": "c-1", "template": "optout_acknowledgement", "data": {"first_name": "Zwaantje"}}
         machine.celery.send_task("dispatcher.trigger", (job,), queue="transactional", argsrepr="(…)")
         wait_until(lambda: machine.sandbox.counts()["total"] == 81, machine)
-        seen = _heard(monitor)
+        seen = _received_events(monitor)
     assert machine.balance() == {"accepted": 40}
     assert Counter(arrival["address"] for arrival in machine.sandbox.log()).most_common(1)[0][1] == 2
     assert "dispatcher.send_chunk" in seen
@@ -178,19 +178,19 @@ def test_a_campaign_and_a_trigger_go_through_workers_and_no_personal_data_is_see
     assert "Zwaantje" not in log
 
 
-def _heard(monitor: Any) -> str:
+def _received_events(monitor: Any) -> str:
     """All that went over the broker while the monitor listened, decoded where it is base64."""
     import base64
     import re
 
     monitor.connection._sock.settimeout(0.5)
-    heard = []
+    events = []
     while True:
         try:
-            heard.append(str(monitor.next_command()["command"]))
+            events.append(str(monitor.next_command()["command"]))
         except Exception:
             break
-    text = "\n".join(heard)
+    text = "\n".join(events)
     bodies = [base64.b64decode(body).decode("utf-8", "replace") for body in re.findall(r'"body": "([A-Za-z0-9+/=]{8,})"', text)]
     return "\n".join([text, *bodies])
 
@@ -204,7 +204,7 @@ def test_events_hide_what_a_caller_put_into_arguments(machine: Machine) -> None:
         receiver = machine.celery.events.Receiver(connection, handlers={"*": received.append})
         listener = threading.Thread(target=_listen, args=(receiver,), daemon=True)
         listener.start()
-        wait_until(lambda: bool(received), machine)  # beat's tasks: the listener hears
+        wait_until(lambda: bool(received), machine)  # beat's tasks: the listener receives
         machine.celery.send_task("dispatcher.trigger", (job,), queue="transactional", argsrepr=repr(job), kwargsrepr="{}")
         wait_until(lambda: any(event.get("name") == "dispatcher.trigger" for event in received), machine)
         wait_until(lambda: machine.sandbox.counts()["total"] == 1, machine)
@@ -299,7 +299,7 @@ def test_while_the_ledger_is_away_chunks_wait_on_the_broker_and_the_log_is_quiet
     assert messages_left == 20
     assert machine.balance() == {"accepted": 1}
     assert "Traceback" not in machine.log.read_text()
-    assert "the ledger is away" in machine.log.read_text()
+    assert "the ledger is unavailable" in machine.log.read_text()
 
 
 # A worker one of whose rules hangs, once, for longer than the soft time limit.

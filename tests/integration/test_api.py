@@ -1,4 +1,4 @@
-"""The API keeps its word: shut without a key, the same answer to the same call, and a sentence for whatever is wrong."""
+"""The API: no access without a key, the same answer to the same call, and a sentence for each error."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def keys_for(folder: Path, **rights: list[str]) -> tuple[ApiKeyRing, dict[str, s
 
 @dataclass
 class Desk:
-    """The API of a house, as a caller with every right sees it."""
+    """The API, for a caller with every right."""
 
     services: Services
     broker: Broker
@@ -532,7 +532,7 @@ def test_no_odd_call_is_a_fault_of_ours_and_each_answer_is_one_that_openapi_name
         assert answer.status_code < 400 or answer.headers["content-type"] == "application/problem+json"
 
     odd()
-    desk.work()  # and what was taken can be worked on
+    desk.work()  # and what was accepted can be processed
 
 
 @pytest.mark.parametrize(

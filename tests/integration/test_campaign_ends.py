@@ -58,7 +58,7 @@ def open_chunks(services: Services) -> int:
 
 
 class CancelsWhileSending(Outbox):
-    """A provider during whose call somebody cancels the campaign."""
+    """A provider; the campaign is cancelled during its call."""
 
     services: Services
 

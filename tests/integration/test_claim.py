@@ -64,7 +64,7 @@ def test_a_message_that_another_claim_reserves_while_we_wait_for_its_lock_is_see
         )
     waiting.join()
     assert found[0].changed == {0}
-    assert {ref.row for ref in found[0].won} == {1}
+    assert {ref.row for ref in found[0].claimed} == {1}
 
 
 def test_a_claim_that_somebody_else_won_is_not_ours(services: Services) -> None:
@@ -75,8 +75,8 @@ def test_a_claim_that_somebody_else_won_is_not_ours(services: Services) -> None:
         first = claims.claim(connection, chunk, asked[:1], services.clock(), since)
         both = claims.claim(connection, chunk, asked, services.clock(), None)
         reserved = connection.execute("SELECT count(*) FROM cap_reservations").fetchone()
-    assert {ref.row for ref in first.won} == {0}
-    assert {ref.row for ref in both.won} == {1}
+    assert {ref.row for ref in first.claimed} == {0}
+    assert {ref.row for ref in both.claimed} == {1}
     assert both.gate is CampaignGate.OPEN
     assert reserved == (1,)
 
@@ -89,7 +89,7 @@ def test_a_shut_gate_touches_nothing(services: Services) -> None:
         before = connection.execute("SELECT touched_at FROM chunks").fetchall()
         services.clock.pass_(60)  # type: ignore[attr-defined]
         claim = claims.claim(connection, chunk, asked, services.clock(), caps_since(services, chunk))
-        assert (claim.gate, claim.won, claim.changed) == (CampaignGate.SHUT, frozenset(), frozenset())
+        assert (claim.gate, claim.claimed, claim.changed) == (CampaignGate.CLOSED, frozenset(), frozenset())
         assert connection.execute("SELECT touched_at FROM chunks").fetchall() == before
         assert connection.execute("SELECT count(*) FROM messages").fetchone() == (0,)
 
@@ -116,7 +116,7 @@ def test_a_channel_that_a_batch_stops_is_left_alone_by_the_next_batch_of_the_chu
     outbox(small).answers["c-1@example.org"] = Misconfigured("401")
     entries(small, "c-1", "c-2")
     with lend(small.pool) as connection:
-        connection.execute("UPDATE chunks SET touched_at = NULL")  # as if nobody had been given it
+        connection.execute("UPDATE chunks SET touched_at = NULL")  # as if it had never been published
     work(small)
     assert states(small) == {"waiting": 2}
     assert not outbox(small).sent

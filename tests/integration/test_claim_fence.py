@@ -1,4 +1,4 @@
-"""What a claim guarantees: only its owner settles, once, with all that follows, and nothing that changed meanwhile is sent."""
+"""What a claim guarantees: only its owner settles, once, with all that follows, and nothing that changed in between is sent."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def services(database: str, clock: Clock) -> Iterator[Services]:
 
 
 def start(services: Services, people: int = 1, **changes: Any) -> list[str]:
-    """A campaign by e-mail, or as `changes` say, for c-0, c-1, …"""
+    """A campaign by e-mail, or with `changes`, for c-0, c-1, …"""
     ids = [f"c-{number}" for number in range(people)]
     add_people(services, *(person(id_, number) for number, id_ in enumerate(ids)))
     rows = [{"recipient": id_, "data": OFFER} for id_ in ids]
@@ -70,7 +70,7 @@ def claim_all(services: Services) -> Claim:
 
 
 def outcome(claim: Claim, state: State, receipt: str | None = None) -> list[Settlement]:
-    return [Settlement(ref, state, None, None, receipt, "outbox", attempt_spent=True) for ref in sorted(claim.won)]
+    return [Settlement(ref, state, None, None, receipt, "outbox", attempt_spent=True) for ref in sorted(claim.claimed)]
 
 
 def row(services: Services, columns: str) -> tuple[Any, ...]:
@@ -239,7 +239,7 @@ def test_a_complaint_after_an_erasure_bans_the_address(services: Services) -> No
 
 
 class Interrupted(Exception):
-    """Stands for a soft time limit, or anything else that does not come from the data."""
+    """In place of a soft time limit, or of any error that does not come from the data."""
 
 
 class InterruptedOutbox(Outbox):
@@ -318,7 +318,7 @@ def test_an_approval_withdrawn_before_the_claim_stops_a_trigger(services: Servic
         approval = chunk.approved[services.catalog["loan_offer"].digest]
         set_approval(services, "loan_offer", approved=False, actor="somebody")
         claim = claims.claim(connection, chunk, entries, services.clock(), approval=approval)
-    assert (claim.won, claim.changed) == (frozenset(), frozenset({0}))
+    assert (claim.claimed, claim.changed) == (frozenset(), frozenset({0}))
     run_chunk(services, place.period, place.chunk)
     assert row(services, "state, reason") == ("refused", "template_not_approved")
 
@@ -336,7 +336,7 @@ def test_a_ban_that_bumped_no_version_is_seen_by_the_claim(services: Services) -
             "INSERT INTO suppressions (channel, address_key, reason, source) VALUES ('email', %s, 'bounced', 'sendgrid')", (key,)
         )
         claim = claims.claim(connection, chunk, entries, services.clock())
-    assert (claim.won, claim.changed) == (frozenset(), frozenset({0}))
+    assert (claim.claimed, claim.changed) == (frozenset(), frozenset({0}))
     run_chunk(services, due.period, due.number)
     assert row(services, "state, reason") == ("refused", "suppressed")
 
@@ -345,7 +345,7 @@ def test_a_ban_that_bumped_no_version_is_seen_by_the_claim(services: Services) -
 
 
 def test_an_opt_out_does_not_wait_for_a_worker_that_was_cut_off(services: Services) -> None:
-    """The worker holds the person's row in an open transaction and says nothing more: the server ends its session."""
+    """A worker holds the person's row in an open transaction and stops: the server ends its session."""
     start(services)
     waited: list[float] = []
 

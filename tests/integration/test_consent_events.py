@@ -1,4 +1,4 @@
-"""What a person says is kept for good, shows tampering, counts in the right order, and stops what has not left."""
+"""Consent events are permanent, show tampering, count in the right order, and stop messages that are not sent yet."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ MARIE = Recipient(
 
 @pytest.fixture
 def ledger(database: str) -> Iterator[Connection]:
-    """A ledger that knows Marie (c-1) and Jan (c-2), who have said nothing yet."""
+    """A ledger with Marie (c-1) and Jan (c-2), who have made no choices yet."""
     with psycopg.connect(database, autocommit=True) as connection:
         jan = replace(MARIE, id="c-2", email="jan@example.com", phone="+32470123457", whatsapp=None)
         recipients.upsert(connection, SECRET, [MARIE, jan], "test", NOW)
@@ -52,7 +52,7 @@ def ledger(database: str) -> Iterator[Connection]:
 
 
 def say(ledger: Connection, *said: tuple[str, str], at: datetime = NOW, source: str = "mobile") -> events.RecordResult:
-    """Marie says something, and it is recorded at that moment."""
+    """Marie makes a choice, which is recorded at that moment."""
     asked = [Change(subject, value) for subject, value in said]
     return events.record(ledger, SECRET, ConsentStatement("c-1", tuple(asked), at), Provenance(source, "app", "v1"), at)
 
@@ -97,7 +97,7 @@ def test_saying_the_same_again_changes_nothing(ledger: Connection) -> None:
     retry_hint = say(ledger, ("objection:marketing", "on"), at=NOW + HOUR)
     assert retry_hint.events == ()
     assert retry_hint.version == before.version
-    assert say(ledger, ("objection:profiling", "off"), at=NOW + HOUR).events == ()  # nobody objects unasked
+    assert say(ledger, ("objection:profiling", "off"), at=NOW + HOUR).events == ()  # an objection needs a statement
 
 
 def test_what_we_knew_then_is_told_by_when_it_was_recorded(ledger: Connection) -> None:
@@ -258,7 +258,7 @@ INSERT INTO consent_events (recipient_id, seq, subject, new_value, source, actor
 SELECT recipient_id, 4, subject, 'on', source, actor, said_at, recorded_at, hash, hash FROM consent_events
 WHERE recipient_id = %(who)s AND seq = 3
 """
-# A row made to follow from what is left of the chain, as well as can be without the key.
+# A row that continues the rest of the chain, as well as is possible without the key.
 SHORTENED = """
 UPDATE recipients SET (consent_seq, consent_head, choices) = (
     SELECT count(*), (array_agg(hash ORDER BY seq DESC))[1], coalesce(jsonb_object_agg(subject, jsonb_build_object(
@@ -304,7 +304,7 @@ def test_the_chain_shows_every_kind_of_tampering(ledger: Connection, database: s
         for who, statement in zip(people, TAMPERINGS, strict=False):
             tampering.execute(statement.encode(), {"who": who})
     found = events.verify(ledger, SECRET)
-    assert set(people) - {broken.recipient_id for broken in found} == {people[-1]}  # whom nobody touched
+    assert set(people) - {broken.recipient_id for broken in found} == {people[-1]}  # whose chain is intact
     assert events.ChainBreak(people[TAMPERINGS.index(drop(2))], 2, "missing") in found
 
 

@@ -1,4 +1,4 @@
-"""The console: only with a key for it, only through its own forms, and nobody's address on any page."""
+"""The console: it needs a key with its right, accepts only its own forms, and shows no address on any page."""
 
 from __future__ import annotations
 

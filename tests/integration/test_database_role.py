@@ -1,4 +1,4 @@
-"""A person's rights, tried through the whole house: to know all, to be forgotten, and to a story that stays true."""
+"""A person's rights, tested on the whole program: access, erasure, and an explanation that stays true."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def services(database: str) -> Iterator[Services]:
 
 
 def live(services: Services) -> MessageId:
-    """A campaign (in which she stands twice), a trigger, one still to come, a bounce, and answers from her number."""
+    """A campaign that lists her twice, a trigger, a message that is still due, a bounce, and answers from her number."""
     add_people(services, ZWAANTJE, person("c-2", 2))
     rows = [{"recipient": "c-1", "data": LOAN}, {"recipient": "c-2", "data": OTHER}, {"recipient": "c-1", "data": LOAN}]
     form: dict[str, Any] = {"id": "spring", "template": "loan_offer", "channels": ["email"], "audience": rows}
@@ -152,7 +152,7 @@ def test_finding_a_persons_jobs_reads_indexes_only(services: Services, database:
 
 
 def changed_since(services: Services) -> tuple[str, Services]:
-    """The house after its policy, the person's choices and the templates have changed."""
+    """The services after the policy, the person's choices and the templates have changed."""
     text = shipped().replace('"KBC Bank NV"', '"Another Bank NV"').replace("attempts_max = 6", "attempts_max = 2")
     with lend(services.pool) as connection:
         now = services.clock()

@@ -1,4 +1,4 @@
-"""Every decision can be kept in few bytes, read back unchanged, and told to the customer in four languages."""
+"""Every decision can be stored in few bytes, read back unchanged, and explained to the customer in four languages."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_a_record_keeps_the_choices_it_rests_on_and_no_others() -> None:
     assert from_record(record_of(sendable(None))).choices == {}
 
 
-# -- the words ---------------------------------------------------------------------------------------------------------
+# -- the texts ---------------------------------------------------------------------------------------------------------
 
 
 def leaves(table: dict[str, Any], path: str = "") -> Iterator[tuple[str, str]]:

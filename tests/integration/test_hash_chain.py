@@ -1,4 +1,4 @@
-"""What people said stays as they said it: workers have no right to change it, and whoever has leaves a trace."""
+"""Recorded choices do not change: workers have no right to change them, and a change by the owner is detected."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SAID = (
 
 @pytest.fixture
 def owner(database: str) -> Iterator[Connection]:
-    """The owner of a ledger in which two people have said the same things."""
+    """The owner of a ledger in which two people have made the same choices."""
     with psycopg.connect(database, autocommit=True) as connection:
         recipients.upsert(connection, SECRET, [Recipient(who, "customer", "nl") for who in PEOPLE], "test", NOW)
         for hours, said in enumerate(SAID):

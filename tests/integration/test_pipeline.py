@@ -1,4 +1,4 @@
-"""The life of a chunk, on a real ledger: who gets what, once, and nobody against a choice."""
+"""The steps of a chunk, on a real ledger: each message once, and none against a choice."""
 
 from __future__ import annotations
 
@@ -247,7 +247,7 @@ def test_a_choice_made_after_gathering_is_seen_by_the_gate(services: Services) -
         prepared = [prepare(services, chunk, candidate, {}) for candidate in claims.gather(connection, chunk)]
         say(services, "c-2", "channel:email", "off")
         claim = claims.claim(connection, chunk, [item.entry for item in prepared], services.clock())
-    assert {ref.row for ref in claim.won} == {0}
+    assert {ref.row for ref in claim.claimed} == {0}
     assert claim.changed == {1}
 
 
@@ -266,7 +266,7 @@ def test_an_opt_out_waits_for_a_claim_and_never_slips_past_it(services: Services
         assert chunk is not None
         entries = [prepare(services, chunk, candidate, {}).entry for candidate in claims.gather(connection, chunk)]
         with connection.transaction():
-            assert claims.claim(connection, chunk, entries, services.clock()).won
+            assert claims.claim(connection, chunk, entries, services.clock()).claimed
             thread = threading.Thread(target=opt_out)
             thread.start()
             assert not opted_out.wait(0.3)  # the claim's lock keeps it waiting
@@ -365,7 +365,7 @@ def test_a_stopped_channel_keeps_its_messages_and_sends_them_when_it_is_mended(s
     outbox(services).answers.clear()
     clock.pass_(3600)
     work(services)
-    assert states(services) == {"waiting": 3}  # nobody has said that it is mended
+    assert states(services) == {"waiting": 3}  # no check has started the channel again
     with lend(services.pool) as connection:
         assert stopped_channels.lift(connection, Channel.EMAIL)
     clock.pass_(3600)
@@ -402,7 +402,7 @@ def test_a_lost_worker_leaves_unresolved_only_what_it_started(
         assert chunk is not None
         entries = [prepare(services, chunk, candidate, {}).entry for candidate in claims.gather(connection, chunk)][:2]
         claim = claims.claim(connection, chunk, entries, services.clock())
-        assert len(claim.won) == 2
+        assert len(claim.claimed) == 2
         if started:
             assert claims.start(connection, claim.number)
         # claimed by the test's clock, not the database's
@@ -463,14 +463,14 @@ def test_a_campaign_whose_audience_breaks_off_is_not_there_at_all(services: Serv
         assert lifecycle.find(connection, "spring") is None
 
 
-def test_a_rehearsal_counts_as_the_campaign_would_and_leaves_nothing(services: Services) -> None:
+def test_a_dry_run_counts_as_the_campaign_would_and_leaves_nothing(services: Services) -> None:
     add_people(services, person("c-1", 1), person("c-2", 2, offers={"own": "none"}))
     rows = [{"recipient": recipient_id, "data": OFFER} for recipient_id in ("c-1", "c-2", "c-1")]
     form = {"id": "spring", "template": "loan_offer", "channels": ["email"], "audience": rows}
-    rehearsal = dry_run.dry_run(services, parse_campaign(form, submission.validation_context(services)))
-    assert rehearsal.audience == 3
-    assert rehearsal.states == {"sendable": 1, "refused": 2}
-    assert rehearsal.reasons == {"choice_none": 1, "duplicate": 1}
+    result = dry_run.dry_run(services, parse_campaign(form, submission.validation_context(services)))
+    assert result.audience == 3
+    assert result.states == {"sendable": 1, "refused": 2}
+    assert result.reasons == {"choice_none": 1, "duplicate": 1}
     assert not outbox(services).sent
     with lend(services.pool) as connection:
         assert not lifecycle.newest(connection, 10)
@@ -535,7 +535,7 @@ def test_a_control_group_is_left_out_on_purpose_and_counted(services: Services) 
     assert 5 < counted["held_out"] < 35
 
 
-# -- triggers and news -------------------------------------------------------------------------------------------------
+# -- triggers and provider events --------------------------------------------------------------------------------------
 
 
 def test_a_trigger_s_key_is_one_job_whatever_happens(services: Services) -> None:
@@ -635,4 +635,4 @@ def test_the_gate_is_shut_for_a_campaign_that_was_cancelled_meanwhile(services: 
         assert chunk is not None
         entries = [prepare(services, chunk, candidate, {}).entry for candidate in claims.gather(connection, chunk)]
         lifecycle.cancel(connection, "spring", services.clock())
-        assert claims.claim(connection, chunk, entries, services.clock()).gate is CampaignGate.SHUT
+        assert claims.claim(connection, chunk, entries, services.clock()).gate is CampaignGate.CLOSED

@@ -51,7 +51,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @contextmanager
 def owned_database(server: str, *before: str, attributes: str = "", owner_of_database: str = "plain") -> Iterator[str]:
-    """The URL of a new database for its owner `plain`, who is no superuser. `before`: what an administrator ran."""
+    """The URL of a new database whose owner `plain` is no superuser. `before`: statements that an administrator ran."""
     with psycopg.connect(server, autocommit=True) as admin:
         admin.execute(f"CREATE ROLE plain LOGIN NOSUPERUSER {attributes}".encode())
         for statement in before:
@@ -113,7 +113,7 @@ def test_what_is_missing_is_said_in_one_sentence(
 
 
 def test_an_unreachable_database_is_said_in_one_sentence(tmp_path: Path) -> None:
-    done = run_command("postgresql://nobody@127.0.0.1:1/ledger", tmp_path, "check")  # `up` says the same and waits for it
+    done = run_command("postgresql://nobody@127.0.0.1:1/ledger", tmp_path, "check")  # `up` reports the same and waits for it
     assert done.returncode == 1
     assert "Traceback" not in done.stderr + done.stdout
     assert "the database can't be reached" in " ".join((done.stderr + done.stdout).split())

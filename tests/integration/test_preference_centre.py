@@ -1,4 +1,4 @@
-"""The preference centre: it shows what stands, records what is changed and by whom, and lets nobody else in."""
+"""The preference centre: it shows the choices in force, records changes with their source, and admits only the link owner."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def record(visits: Visits, change: Change) -> None:
         )
 
 
-# -- who gets in -------------------------------------------------------------------------------------------------------
+# -- access ------------------------------------------------------------------------------------------------------------
 
 
 def test_a_form_must_come_from_the_page_of_the_same_message(visits: Visits) -> None:
@@ -235,7 +235,7 @@ choices = st.fixed_dictionaries(
 def test_what_the_form_showed_when_sent_is_what_stands_after(
     standing: dict[str, str], wanted: dict[str, str], keep: frozenset[str]
 ) -> None:
-    """Said plainly: offers and objection as sent; a channel as sent, unless tailored is new and nobody said off."""
+    """The expected result: offers and objection as sent; a channel as sent, unless tailored is new and no form said off."""
     now = {subject: Choice(value, "consent:1", Source.IMPORT, NOON) for subject, value in standing.items()}
     sent: dict[str, tuple[str, ...]] = {name: (value,) for name, value in wanted.items() if name in OFFERS or value == "on"}
     form = SubmittedForm({**sent, "keep-off": tuple(keep)})

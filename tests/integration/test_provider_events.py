@@ -1,4 +1,4 @@
-"""Later news: a message that reached nobody leaves again but arrives once, and failures in a row end an address."""
+"""Provider events: a message that reached nobody is sent again and arrives once; failures in a row suppress an address."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_a_campaign_that_ended_at_the_same_moment_is_found_running_when_the_mess
 def test_two_workers_that_apply_the_same_news_repeat_a_message_once(services: Services, database: str) -> None:
     submit(services)
     ref, now = str(message(services).ref), services.clock()
-    for number, receipt in enumerate(("sms-1", None)):  # the second names no attempt, as a mail's news might
+    for number, receipt in enumerate(("sms-1", None)):  # the second names no attempt, as an event of a mail may do
         event = Event(
             "twilio", f"e-{number}", Channel.SMS, EventKind.FAILED, now, ref, receipt, "30001", retry_hint=RetryHint(60.0, 5)
         )
@@ -195,7 +195,7 @@ def test_to_the_usa_a_marketing_message_that_meta_held_back_is_not_repeated() ->
 
 
 def miss(services: Services, number: int, code: str = "30003", kind: EventKind = EventKind.FAILED, strikes: int | None = 3) -> None:
-    """News about a message of its own."""
+    """An event about another message."""
     name = f"c-{number}"
     with lend(services.pool) as connection:
         known = lifecycle.find(connection, name)
@@ -390,14 +390,14 @@ def test_the_window_goes_with_the_person_and_with_time(services: Services, datab
     assert known() == 0
 
 
-def reply(services: Services, text_id: str = "SM-1", words: str = "Rue Haute 1, open until 5.") -> str | None:
-    return agent_reply.answer(services, text_id, words, "desk 7")
+def reply(services: Services, text_id: str = "SM-1", text: str = "Rue Haute 1, open until 5.") -> str | None:
+    return agent_reply.answer(services, text_id, text, "desk 7")
 
 
 def test_a_person_answers_in_free_words_within_the_window_and_once(services: Services) -> None:
     whatsapp(services, "Where is my branch?")
     pass_(services, 23 * HOUR)
-    assert reply(services, words=" ") == reply(services, words="x" * 1001) == agent_reply.BAD_LENGTH
+    assert reply(services, text=" ") == reply(services, text="x" * 1001) == agent_reply.BAD_LENGTH
     assert reply(services) is None
     (left,) = outbox(services, Channel.WHATSAPP).sent
     assert (left.id, left.address, left.content) == ("answer:SM-1", ANNA, WhatsApp(text="Rue Haute 1, open until 5."))
@@ -423,7 +423,9 @@ def test_what_may_not_or_can_not_be_answered_is_told_and_waits(services: Service
     assert [text.id for text in customer_replies.waiting(services, 10)] == ["SM-1", "SM-2"]
     outbox(services, Channel.WHATSAPP).answers[""] = Uncertain("timeout")
     assert reply(services) == agent_reply.MAYBE_SENT
-    assert [text.id for text in customer_replies.waiting(services, 10)] == ["SM-2"]  # it may have left, so nobody sends it again
+    assert [text.id for text in customer_replies.waiting(services, 10)] == [
+        "SM-2"
+    ]  # it may have been sent, so it is not sent again
     whatsapp(services, "STOP", "SM-3")
     assert reply(services, "SM-2") == agent_reply.SUPPRESSED
     customer_replies.handle_reply(services, lambda _: None, InboundText("SM-4", Channel.SMS, "+32479999999", "Who is this?"))

@@ -1,4 +1,4 @@
-"""Recipients at the door: what is taken, in which normal form, and what is refused, with the place and the reason."""
+"""Import of recipients: which rows are accepted, in which normal form, and which are rejected, with line and reason."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from dispatcher.demo.sample_customers import customers
 from dispatcher.domain import addresses
 from dispatcher.intake.errors import BadInput
-from dispatcher.intake.recipient_import import BATCH_ROWS, BadRecipient, ImportResult, import_file, parse
+from dispatcher.intake.recipient_import import BATCH_ROWS, BadRecipient, ImportRequest, ImportResult, import_file, parse
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.consent import erasure, events, recipients
 
@@ -58,7 +58,7 @@ Import = Callable[[Path], ImportResult]
 @pytest.fixture
 def take(ledger: Connection, tmp_path: Path) -> Import:
     """Import a file; rejects go to rejects.jsonl beside it."""
-    return lambda path: import_file(ledger, SECRET, path, tmp_path / "rejects.jsonl", "test", NOW)
+    return lambda path: import_file(ledger, SECRET, ImportRequest(path, tmp_path / "rejects.jsonl", "test", NOW))
 
 
 def jsonl(path: Path, rows: Iterable[Mapping[str, Any] | str]) -> Path:
@@ -261,7 +261,7 @@ def test_only_what_changed_gets_a_new_version(ledger: Connection, take: Import, 
     assert (retry_hint.new, retry_hint.changed, retry_hint.unchanged) == (0, 2, 1)
     after = [events.preferences(ledger, row["id"]).version for row in rows]
     assert (after[0], after[1], after[2]) == (before[0], before[1] + 1, before[2] + 1)
-    assert "email" not in recipients.show(ledger, "c-3")  # a row replaces what was known
+    assert "email" not in recipients.show(ledger, "c-3")  # a row replaces the earlier data
 
 
 def test_bad_rows_are_told_with_their_line_and_stop_nothing(take: Import, tmp_path: Path) -> None:
@@ -352,7 +352,7 @@ def test_a_long_file_is_taken_in_batches_and_a_person_twice_in_order(ledger: Con
     rows += [{"id": "c-1", "person": "customer", "language": "nl"}, {"id": "c-1", "person": "former", "language": "nl"}]
     done: list[int] = []
     path = jsonl(tmp_path / "a.jsonl", rows)
-    imported = import_file(ledger, SECRET, path, tmp_path / "rejects.jsonl", "test", NOW, done.append)
+    imported = import_file(ledger, SECRET, ImportRequest(path, tmp_path / "rejects.jsonl", "test", NOW), done.append)
     assert done == [BATCH_ROWS, BATCH_ROWS + 3, BATCH_ROWS + 4]
     assert (imported.new, imported.changed) == (BATCH_ROWS + 2, 2)
     assert recipients.show(ledger, "c-1")["person"] == "former"

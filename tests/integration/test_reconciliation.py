@@ -1,4 +1,4 @@
-"""What may have gone is settled by asking the provider, with patience; else by its own news or a person, and never by a guess."""
+"""Unresolved messages are settled by repeated look-ups, by provider events or by a person, and never by a guess."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from channels.lookup import look_up
 from channels.providers.fcm import Fcm
 from channels.providers.outbox import Outbox
 from channels.providers.sendgrid import SendGrid
-from channels.providers.twilio import LIST_SIZE, Twilio, TwilioSms, TwilioWhatsApp
+from channels.providers.twilio import LIST_SIZE, TwilioSms, TwilioWhatsApp
 from channels.resilience.circuit_breaker import CircuitBreaker
 from channels.resilience.failover import Failover, WeightedProvider
 from channels.sandbox import SandboxClient, running, write_service_account
@@ -40,7 +40,7 @@ from dispatcher.ledger.delivery.messages import Message
 from dispatcher.ledger.maintenance.metrics import metrics
 from dispatcher.runtime.services import Services
 from tests.support.http_servers import http_server
-from tests.support.provider_cases import ACCOUNT, SENDER, as_json
+from tests.support.provider_cases import ACCOUNT, SENDER, as_json, twilio_account
 from tests.support.services import Clock, add_people, make_services, person, work
 from tests.support.signed_webhooks import sendgrid_events
 
@@ -50,7 +50,7 @@ NEVER: Mapping[str, Any] = {"provider": "twilio", "next": 1}
 
 @dataclass
 class ReconciliationSetup:
-    """A house whose providers are the real adapters, behind their brakes, before a sandbox."""
+    """Services with the real adapters, behind circuit breakers, which call a sandbox."""
 
     services: Services
     sandbox: SandboxClient
@@ -58,7 +58,7 @@ class ReconciliationSetup:
     campaigns: int = 0
 
     def send(self, channel: str, fault: Mapping[str, Any], *also: str, state: State = State.UNRESOLVED, **changes: Any) -> Message:
-        """One message to anna, which ends unresolved if nothing else is said."""
+        """One message to anna, which ends unresolved unless changed."""
         self.campaigns += 1
         name = f"t-{self.campaigns}"
         self.sandbox.set_faults([fault])
@@ -76,7 +76,7 @@ class ReconciliationSetup:
             return messages.of_campaign(connection, name, "anna")[leg]
 
     def pass_(self, seconds: float) -> int:
-        """Time passes, and what is due is asked about; says how many questions there were."""
+        """Let time pass and look up what is due; the number of look-ups."""
         self.clock.pass_(seconds)
         count = reconciliation.ask_some(self.services)
         provider_events.apply_batch(self.services, lambda _: None)
@@ -93,8 +93,8 @@ def setup(database: str, tmp_path: Path) -> Iterator[ReconciliationSetup]:
     clock, http = Clock(datetime.now(UTC)), HttpTransport(timeout_seconds=2)
     with running() as sandbox, make_services(database, clock) as services:
         providers: dict[Channel, Provider] = {
-            Channel.SMS: CircuitBreaker(TwilioSms(ACCOUNT, "token", SENDER, http, sandbox.url), clock),
-            Channel.WHATSAPP: CircuitBreaker(TwilioWhatsApp(ACCOUNT, "token", SENDER, http, sandbox.url), clock),
+            Channel.SMS: CircuitBreaker(TwilioSms(twilio_account(sandbox.url), http), clock),
+            Channel.WHATSAPP: CircuitBreaker(TwilioWhatsApp(twilio_account(sandbox.url), http), clock),
             Channel.EMAIL: SendGrid("SG.key", http, sandbox.url),
             Channel.PUSH: Fcm(str(write_service_account(tmp_path / "account.json", sandbox.url)), http, sandbox.url),
         }
@@ -106,8 +106,8 @@ def setup(database: str, tmp_path: Path) -> Iterator[ReconciliationSetup]:
 @pytest.mark.parametrize(("channel", "state"), [("sms", State.DELIVERED), ("whatsapp", State.READ)])
 def test_a_message_that_twilio_took_is_found_by_lookup(setup: ReconciliationSetup, channel: str, state: State) -> None:
     first = setup.send(channel, LOST)
-    other = setup.send(channel, LOST)  # to the same number at the same time: told apart by the links in the text
-    assert setup.pass_(60) == 0  # its own news comes first
+    other = setup.send(channel, LOST)  # to the same number at the same time: distinguished by the links in the text
+    assert setup.pass_(60) == 0  # its own events come first
     assert setup.listed() == [(str(first.ref), True), (str(other.ref), True)]
     assert setup.pass_(61) == 2
     settled = [setup.message(str(message.campaign_id)) for message in (first, other)]
@@ -144,7 +144,7 @@ def test_what_twilio_never_took_fails_after_three_lookups(setup: ReconciliationS
         assert setup.pass_(seconds) == 1
     failed = setup.message(name)
     assert (failed.state, failed.reason, failed.receipt) == (State.FAILED, "not_taken", None)
-    assert [(news.provider, news.kind, news.code) for news in failed.news] == [("twilio", "failed", "not_taken")]
+    assert [(report.provider, report.kind, report.code) for report in failed.reports] == [("twilio", "failed", "not_taken")]
     work(setup.services)
     assert (setup.message(name, 1).channel, setup.message(name, 1).state) == (Channel.EMAIL, State.ACCEPTED)
     assert setup.sandbox.counts() | {"events": 0} == {"total": 1, "email": 1, "sms": 0, "whatsapp": 0, "push": 0, "events": 0}
@@ -189,13 +189,13 @@ def test_a_provider_that_is_away_is_asked_later(setup: ReconciliationSetup) -> N
     assert setup.message(str(sent.campaign_id)).state is State.DELIVERED
 
 
-def test_mail_is_settled_by_news_with_our_id_and_a_push_by_a_person_only(setup: ReconciliationSetup) -> None:
+def test_mail_is_settled_by_an_event_with_our_id_and_a_push_by_a_person_only(setup: ReconciliationSetup) -> None:
     mail = setup.send("email", {"provider": "sendgrid", "next": 1, "taken": True})
     push = setup.send("push", {"provider": "fcm", "next": 1, "taken": True})
     assert setup.pass_(121) == 2
     assert setup.listed() == [(str(mail.ref), False), (str(push.ref), False)]
-    news = {"event": "processed", "sg_event_id": "e-1", "message_id": str(mail.ref), "sg_message_id": "x-1.recvd", "timestamp": 1}
-    provider_events.store_events(setup.services, sendgrid_events(news, now=setup.clock()))
+    event = {"event": "processed", "sg_event_id": "e-1", "message_id": str(mail.ref), "sg_message_id": "x-1.recvd", "timestamp": 1}
+    provider_events.store_events(setup.services, sendgrid_events(event, now=setup.clock()))
     setup.pass_(1)
     found = setup.message(str(mail.campaign_id))
     assert (found.state, found.receipt, found.reason) == (State.ACCEPTED, "x-1", None)
@@ -207,8 +207,8 @@ def test_mail_is_settled_by_news_with_our_id_and_a_push_by_a_person_only(setup: 
     assert not reconciliation.settle_by_hand(setup.services, push.ref, True, "desk 8")
     assert not reconciliation.settle_by_hand(setup.services, mail.ref, False, "desk 8")
     setup.pass_(1)
-    told = setup.message(str(push.campaign_id))
-    assert (told.state, told.reason, told.news[0].provider, told.news[0].extra) == (
+    settled = setup.message(str(push.campaign_id))
+    assert (settled.state, settled.reason, settled.reports[0].provider, settled.reports[0].extra) == (
         State.FAILED,
         "by_hand",
         "person",
@@ -221,11 +221,11 @@ def test_mail_is_settled_by_news_with_our_id_and_a_push_by_a_person_only(setup: 
 def find_with(setup: ReconciliationSetup, code: str, *kinds: EventKind) -> None:
     """Twilio knows the message, and of a failure."""
     (trace,) = told(look_up(setup.services.providers[Channel.SMS], "+32470000001", setup.clock() - timedelta(minutes=1)))
-    news = tuple(replace(trace.events[0], id=f"x{number}", kind=kind, code=code) for number, kind in enumerate(kinds))
+    events = tuple(replace(trace.events[0], id=f"x{number}", kind=kind, code=code) for number, kind in enumerate(kinds))
     with lend(setup.services.pool) as connection:
         doubt = unresolved.take(connection, setup.clock() + timedelta(hours=1))
         assert doubt is not None
-        reconciliation.conclude(connection, doubt, "twilio", replace(trace, events=news), setup.clock())
+        reconciliation.conclude(connection, doubt, "twilio", replace(trace, events=events), setup.clock())
     setup.pass_(1)
 
 
@@ -302,7 +302,7 @@ def asked(*pages: Any, sender: str = SENDER, hours: float = 2.5) -> tuple[list[P
     """What the adapter reads in these pages, and the requests that it made."""
     with http_server(lambda _, number: as_json(200, pages[number - 1])) as server:
         http = HttpTransport(timeout_seconds=2)
-        adapter = TwilioSms(ACCOUNT, "token", sender, http, f"http://127.0.0.1:{server.port}")
+        adapter = TwilioSms(twilio_account(f"http://127.0.0.1:{server.port}", sender), http)
         found = look_up(adapter, "+32470000001", NOON - timedelta(hours=hours))
         http.close()
     return found, [f"{request.method} {request.path}" for request in server.arrived]
@@ -350,7 +350,7 @@ def test_an_answer_that_can_not_be_read_to_its_end_is_no_answer() -> None:
 def test_every_provider_of_a_channel_must_tell() -> None:
     with http_server(lambda _, __: as_json(200, {"messages": [row(0)]})) as server:
         http = HttpTransport(timeout_seconds=2)
-        adapter = Twilio(Channel.SMS, ACCOUNT, "token", SENDER, http, f"http://127.0.0.1:{server.port}")
+        adapter = TwilioSms(twilio_account(f"http://127.0.0.1:{server.port}"), http)
         since = NOON - timedelta(hours=1)
         two = Failover([WeightedProvider(adapter, 1.0), WeightedProvider(adapter, 0.0)], lambda: 0.0)
         assert [trace.receipt for trace in told(look_up(two, "+32470000001", since))] == ["SM0", "SM0"]

@@ -1,4 +1,4 @@
-"""What has been kept for as long as the policy says goes, not before, and nothing else with it; on a real PostgreSQL."""
+"""Data is deleted when its retention period is over, not before, and nothing else with it; on a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def trigger(services: Services, key: str, **changes: Any) -> None:
 
 
 def clear(services: Services, steps_max: int = retention.STEPS_MAX) -> dict[str, int]:
-    """What a run cleared, by kind; before it, the view must have said as much."""
+    """What a run cleared, by class; the report before it must give the same numbers."""
     due = {standing.data.what: standing.overdue for standing in retention.backlogs(services)}
     cleared = {done.data.what: done.cleared for done in retention.clear(services, steps_max)}
     if steps_max == retention.STEPS_MAX:

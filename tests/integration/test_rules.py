@@ -97,13 +97,13 @@ def test_twenty_workers_one_person_and_a_cap_of_one_make_one_message(services: S
         run_chunk(each, *place)
 
     with make_services(database, clock) as one, make_services(database, clock) as other:
-        houses = [capped(each, ONE_A_DAY) for each in (services, one, other)]
-        threads = [threading.Thread(target=run, args=(houses[n % 3], place)) for n, place in enumerate(places)]
+        services_of_workers = [capped(each, ONE_A_DAY) for each in (services, one, other)]
+        threads = [threading.Thread(target=run, args=(services_of_workers[n % 3], place)) for n, place in enumerate(places)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert sum(len(outbox(each, channel).sent) for each in houses for channel in Channel) == 1
+        assert sum(len(outbox(each, channel).sent) for each in services_of_workers for channel in Channel) == 1
     with lend(services.pool) as connection:
         found = connection.execute("SELECT state, reason, count(*) FROM messages GROUP BY 1, 2 ORDER BY 1").fetchall()
     assert found == [("accepted", None, 1), ("refused", "frequency_capped", 19)]
@@ -169,16 +169,16 @@ def test_a_rolling_window_frees_a_place_and_old_reservations_are_dropped(service
         assert connection.execute("SELECT at FROM cap_reservations").fetchall() == [(clock.now - timedelta(seconds=1),)]
 
 
-def test_a_rehearsal_sees_what_was_sent_and_reserves_nothing(services: Services) -> None:
+def test_a_dry_run_sees_what_was_sent_and_reserves_nothing(services: Services) -> None:
     services = capped(services, replace(ONE_A_DAY, maximum=2))
     add_people(services, person("c-1", 1), person("c-2", 2))
     submit(services, ["c-1"])
     work(services)
     every = form(["c-1", "c-2"], "summer", route="all", channels=["email", "push", "sms"])
     for _ in range(2):
-        rehearsal = dry_run.dry_run(services, parse_campaign(every, submission.validation_context(services)))
-        assert rehearsal.states == {"sendable": 2}
-        assert rehearsal.channels == {"email": 2, "push": 1}
+        result = dry_run.dry_run(services, parse_campaign(every, submission.validation_context(services)))
+        assert result.states == {"sendable": 2}
+        assert result.channels == {"email": 2, "push": 1}
 
 
 # -- fallback legs -----------------------------------------------------------------------------------------------------
@@ -187,7 +187,7 @@ HOUR = 3_600
 FALLBACK: dict[str, Any] = {"channels": ["push", "email", "sms"], "fallback_after_seconds": HOUR}
 
 
-def news(services: Services, message: Message, kind: EventKind, code: str | None = None) -> None:
+def add_event(services: Services, message: Message, kind: EventKind, code: str | None = None) -> None:
     assert message.channel is not None
     name = f"{message.ref}:{kind}"
     provider_events.store_events(
@@ -238,7 +238,7 @@ def test_a_delivered_leg_is_followed_by_none(services: Services, clock: Clock) -
     add_people(services, person("c-1"))
     submit(services, ["c-1"], **FALLBACK)
     work(services)
-    news(services, legs(services, "c-1")[0], EventKind.DELIVERED)
+    add_event(services, legs(services, "c-1")[0], EventKind.DELIVERED)
     clock.pass_(2 * HOUR)
     work(services)
     assert told(services) == [("push", "delivered")]
@@ -266,9 +266,9 @@ def test_news_of_an_arrival_between_decision_and_claim_is_seen_by_the_gate(servi
         chunk = claims.find(connection, due.period, due.number)
         assert chunk is not None
         prepared = prepare_all(services, chunk, claims.gather(connection, chunk), {})
-        news(services, first, EventKind.DELIVERED)
+        add_event(services, first, EventKind.DELIVERED)
         claim = claims.claim(connection, chunk, [item.entry for item in prepared], clock.now)
-    assert not claim.won
+    assert not claim.claimed
     assert claim.changed == {0}
     run_chunk(services, due.period, due.number)
     assert told(services) == [("push", "delivered"), (None, "refused")]
@@ -282,7 +282,7 @@ def test_a_delivery_that_comes_after_the_fallback_is_only_recorded(services: Ser
     work(services)
     clock.pass_(HOUR)
     work(services)
-    news(services, legs(services, "c-1")[0], EventKind.DELIVERED)
+    add_event(services, legs(services, "c-1")[0], EventKind.DELIVERED)
     assert told(services) == [("push", "delivered"), ("email", "accepted")]
     assert states(services) == {"delivered": 1}
 
@@ -300,7 +300,7 @@ def test_a_later_leg_is_decided_anew(services: Services, clock: Clock) -> None:
             Provenance("mobile", "tests"),
             now,
         )
-    news(services, legs(services, "c-1")[0], EventKind.FAILED, "x")
+    add_event(services, legs(services, "c-1")[0], EventKind.FAILED, "x")
     work(services)
     assert told(services) == [("push", "failed"), ("sms", "accepted")]
     with lend(services.pool) as connection:
@@ -321,7 +321,7 @@ def test_the_legs_of_one_message_count_once_towards_the_caps(services: Services)
     add_people(services, person("c-1"))
     submit(services, ["c-1"], **FALLBACK)
     work(services)
-    news(services, legs(services, "c-1")[0], EventKind.BOUNCED)
+    add_event(services, legs(services, "c-1")[0], EventKind.BOUNCED)
     work(services)
     assert told(services) == [("push", "bounced"), ("email", "accepted")]
     submit(services, ["c-1"], "summer")
@@ -335,7 +335,7 @@ def test_a_provider_s_limit_per_person_closes_its_channel_for_a_day_and_falls_to
     asked: dict[str, Any] = {"channels": ["whatsapp", "sms"], "fallback_after_seconds": 4 * HOUR}
     submit(services, ["c-1"], **asked)
     work(services)
-    news(services, legs(services, "c-1")[0], EventKind.FAILED, "63049")
+    add_event(services, legs(services, "c-1")[0], EventKind.FAILED, "63049")
     work(services)
     assert told(services) == [("whatsapp", "failed"), ("sms", "accepted")]
     submit(services, ["c-1"], "summer", **asked)
@@ -429,7 +429,7 @@ def test_a_trigger_falls_back_like_a_campaign(services: Services, clock: Clock, 
     add_people(services, person("c-1"))
     first = start_trigger(services)
     if news_comes:
-        news(services, leg(services, first, 0), EventKind.FAILED, "x")
+        add_event(services, leg(services, first, 0), EventKind.FAILED, "x")
     else:
         clock.pass_(HOUR)
     work(services)
@@ -533,9 +533,9 @@ def braked(services: Services, count: int, complaints: int = 0, bounces: int = 0
     submit(services, people, rate_per_second=count / 2)
     work(services)
     for number in range(complaints):
-        news(services, legs(services, f"c-{number}")[0], EventKind.COMPLAINED)
+        add_event(services, legs(services, f"c-{number}")[0], EventKind.COMPLAINED)
     for number in range(complaints, complaints + bounces):
-        news(services, legs(services, f"c-{number}")[0], EventKind.BOUNCED)
+        add_event(services, legs(services, f"c-{number}")[0], EventKind.BOUNCED)
     sweep.sweep(services)
     with lend(services.pool) as connection:
         found = lifecycle.find(connection, "spring")
@@ -713,17 +713,17 @@ def test_two_workers_and_a_couple_in_two_chunks_make_one_message(services: Servi
     assert states(services) == {"accepted": 1, "refused": 1}
 
 
-def test_a_rehearsal_counts_households_across_chunks(services: Services) -> None:
+def test_a_dry_run_counts_households_across_chunks(services: Services) -> None:
     couple(services)
     asked = form(["c-1", "c-3", "c-2"], one_per_household=True, rate_per_second=1)
-    rehearsal = dry_run.dry_run(services, parse_campaign(asked, submission.validation_context(services)))
-    assert (rehearsal.states, rehearsal.reasons) == ({"sendable": 2, "refused": 1}, {"household": 1})
+    result = dry_run.dry_run(services, parse_campaign(asked, submission.validation_context(services)))
+    assert (result.states, result.reasons) == ({"sendable": 2, "refused": 1}, {"household": 1})
 
 
-# -- a rehearsal of the past -------------------------------------------------------------------------------------------
+# -- a dry run of the past -------------------------------------------------------------------------------------------
 
 
-def test_a_rehearsal_as_of_the_past_knows_what_had_been_said_and_sent_by_then(services: Services, clock: Clock) -> None:
+def test_a_dry_run_as_of_the_past_knows_what_had_been_said_and_sent_by_then(services: Services, clock: Clock) -> None:
     services = capped(services, ONE_A_DAY)
     add_people(services, person("c-1", 1), person("c-2", 2))
     clock.pass_(HOUR)

@@ -1,4 +1,4 @@
-"""Four eyes on templates: what nobody approved does not leave, and what was approved is exactly what leaves."""
+"""Four eyes on templates: only approved versions are sent, and exactly as approved."""
 
 from __future__ import annotations
 
@@ -87,11 +87,11 @@ def campaign(services: Services) -> lifecycle.Campaign:
     return found
 
 
-# -- at the door -------------------------------------------------------------------------------------------------------
+# -- at submission -----------------------------------------------------------------------------------------------------
 
 
 def test_a_campaign_with_a_text_that_nobody_approved_is_not_taken(services: Services) -> None:
-    with pytest.raises(BadInput, match=r"template: loan_offer as it now is \(version 1, [0-9a-f]{12}\) is not approved by anybody"):
+    with pytest.raises(BadInput, match=r"template: version 1 of loan_offer \([0-9a-f]{12}\) is not approved"):
         submit(services)
     with lend(services.pool) as connection:
         assert lifecycle.find(connection, "spring") is None
@@ -102,13 +102,13 @@ def test_a_campaign_with_a_text_that_nobody_approved_is_not_taken(services: Serv
 
 
 def test_a_dry_run_asks_for_no_approval_and_says_what_the_campaign_will_ask_for(services: Services) -> None:
-    rehearsal = dry_run.dry_run(services, asked(services))
-    assert rehearsal.states == {"sendable": 2}
-    assert [need.partition(" ")[0] for need in rehearsal.needs] == ["loan_offer"]
+    result = dry_run.dry_run(services, asked(services))
+    assert result.states == {"sendable": 2}
+    assert [need.partition(" (")[0] for need in result.needs] == ["version 1 of loan_offer"]
     approve(services)
     assert dry_run.dry_run(services, asked(services)).needs == ()
     strict = replace(services, policy=replace(services.policy, four_eyes_audience_min=1))
-    assert "somebody else than its submitter" in dry_run.dry_run(strict, asked(services)).needs[0]
+    assert "somebody other than its submitter" in dry_run.dry_run(strict, asked(services)).needs[0]
 
 
 def test_a_trigger_is_refused_too_and_what_was_taken_before_keeps_its_answer(services: Services) -> None:
@@ -137,7 +137,7 @@ def test_a_policy_may_ask_for_no_approvals(services: Services) -> None:
     assert {wording.status for wording in template_approval.template_versions(free)} == {ApprovalStatus.FREE}
 
 
-# -- what was running --------------------------------------------------------------------------------------------------
+# -- running campaigns -------------------------------------------------------------------------------------------------
 
 
 def test_a_running_campaign_whose_text_changes_pauses_itself_and_goes_on_once_the_new_one_is_approved(
@@ -148,7 +148,7 @@ def test_a_running_campaign_whose_text_changes_pauses_itself_and_goes_on_once_th
     later = replace(services, catalog=changed)
     work(later)
     assert campaign(services).state is CampaignState.PAUSED
-    assert campaign(services).note.startswith("paused itself: loan_offer as it now is (version 2, ")
+    assert campaign(services).note.startswith("paused itself: version 2 of loan_offer (")
     assert states(services) == {"pending": 2}
     approve(later)
     with lend(services.pool) as connection:
@@ -189,9 +189,9 @@ def test_a_decision_cites_the_approval_that_its_text_had(services: Services) -> 
     work(services)
     with lend(services.pool) as connection:
         [message] = messages.of_campaign(connection, "spring", "c-1")
-        [word] = template_approvals.history(connection, "loan_offer")
-    assert message.decision["approval"] == word.no
-    assert (word.actor, word.digest) == ("Bart", services.catalog["loan_offer"].digest)
+        [approval] = template_approvals.history(connection, "loan_offer")
+    assert message.decision["approval"] == approval.no
+    assert (approval.actor, approval.digest) == ("Bart", services.catalog["loan_offer"].digest)
 
 
 def test_every_variant_needs_an_approval(services: Services) -> None:
@@ -199,14 +199,14 @@ def test_every_variant_needs_an_approval(services: Services) -> None:
     named = {name: replace(text, info=replace(text.info, template=name)) for name, text in texts.items()}
     both = replace(services, catalog=Catalog(named))
     approve(both, "a")
-    with pytest.raises(BadInput, match="template: b as it now is"):
+    with pytest.raises(BadInput, match="template: version 1 of b "):
         submit(both, template=None, variants={"x": "a", "y": "b"})
     approve(both, "b")
     submit(both, template=None, variants={"x": "a", "y": "b"})
     assert balance(both).states["pending"] == 2  # type: ignore[index]
 
 
-# -- who may say so ----------------------------------------------------------------------------------------------------
+# -- who may approve ---------------------------------------------------------------------------------------------------
 
 
 def test_an_approval_is_somebody_s_of_what_they_saw_and_never_the_author_s(services: Services, changed: Catalog) -> None:
@@ -274,9 +274,9 @@ def test_at_the_console_a_wording_is_looked_at_and_approved_by_who_may(
     client, keys = browser
     place, digest = "/console/templates/loan_offer", services.catalog["loan_offer"].digest
 
-    def post(word: str, token: str, seen: str = digest) -> int:
+    def post(action: str, token: str, seen: str = digest) -> int:
         data = {"form_token": token, "digest": seen}
-        return client.post(f"{place}/{word}", data=data, headers={"Accept": "text/html"}, follow_redirects=False).status_code
+        return client.post(f"{place}/{action}", data=data, headers={"Accept": "text/html"}, follow_redirects=False).status_code
 
     def enter(name: str) -> str:
         client.post("/console/login", data={"key": keys[name]})

@@ -1,4 +1,4 @@
-"""News and answers from outside: only what is signed gets in, it is kept once, and STOP means stop."""
+"""Webhooks: only signed calls are accepted, each event is stored once, and STOP is an opt-out."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ JSON_VALUES = st.recursive(
 
 @dataclass
 class Front:
-    """The webhooks of a house, and ways to call them as the providers do."""
+    """The webhooks, called as the providers call them."""
 
     services: Services
     broker: Broker
@@ -396,13 +396,13 @@ def test_resubscribing_at_the_provider_lifts_its_block_and_grants_nothing(front:
         assert front.banned("anna") == banned, name
     front.sendgrid(json.dumps([event(event="group_resubscribe", sg_event_id="n-9", timestamp=at, **said)]).encode())
     provider_events.apply_batch(front.services, front.broker.publish)
-    assert front.banned("anna") == {"email"}  # who called us spam is left alone
+    assert front.banned("anna") == {"email"}  # a resubscription does not lift the ban of a spam complaint
     with lend(front.services.pool) as connection:
         assert consent.preferences(connection, "anna").choices["channel:email"].value == "off"
 
 
 def take_service_mail(services: Services, recipient_id: str) -> MessageId:
-    """A message that was really handed off, for providers to tell news of."""
+    """A message that was sent, for events of providers."""
     job = {"key": f"k-{recipient_id}", "recipient": recipient_id, "template": "optout_acknowledgement", "data": {}}
     place = submission.take_trigger(services, parse_trigger(job, submission.validation_context(services)))
     run_chunk(services, place.period, place.chunk)
@@ -435,7 +435,7 @@ def test_an_unclear_text_waits_for_a_person_who_may_hear_a_no_in_it(front: Front
     for words in ("Laat me met rust!", "Waar is het stopcontact?", "START", "STOP\0 it"):
         assert front.text(words).text == NOTHING_SAID
     first, second, odd = customer_replies.waiting(front.services, 10)
-    assert (first.words, first.recipients, odd.words) == ("Laat me met rust!", ("anna", "bert"), "STOP\ufffd it")
+    assert (first.text, first.recipients, odd.text) == ("Laat me met rust!", ("anna", "bert"), "STOP\ufffd it")
     assert customer_replies.resolve(front.services, front.broker.publish, first.id, "desk-7", stop=True)
     assert not customer_replies.resolve(front.services, front.broker.publish, first.id, "desk-8", stop=True)
     assert customer_replies.resolve(front.services, front.broker.publish, second.id, "desk-7", stop=False)

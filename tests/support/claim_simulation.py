@@ -119,7 +119,7 @@ class Stage:
             raise actor.error
 
     def kill(self, actor: Actor) -> None:
-        """End an actor where it stands."""
+        """End an actor at its checkpoint."""
         actor.killed = True
         self.step(actor)
 
@@ -192,7 +192,7 @@ class SimulatedArrival:
 
 @dataclass
 class Simulation:
-    """One schedule: a campaign for a few people, workers on the same chunk, and whatever may happen meanwhile."""
+    """One schedule: a campaign for a few people, workers on the same chunk, and whatever may happen at the same time."""
 
     services: Services
     seed: int
@@ -227,7 +227,7 @@ class Simulation:
     # -- what the provider sees --------------------------------------------------------------------------------------
 
     def result(self) -> Result:
-        """What the provider says of the next message."""
+        """The provider's answer to the next message."""
         draw = self.rng.random()
         if draw < 0.6:
             return Receipt(f"r-{self.rng.random()}")
@@ -242,7 +242,7 @@ class Simulation:
     # -- the schedule ------------------------------------------------------------------------------------------------
 
     def run(self) -> list[str]:
-        """Play one schedule; what is wrong with its end, in words."""
+        """Play one schedule; a sentence for each error at its end."""
         self._set_clock()
         self._submit()
         self._cast()

@@ -1,4 +1,4 @@
-"""People who come by the links of a message: the services with their web application, and messages really handed off."""
+"""People who follow the links of a message: services with their web application, and messages that were sent."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Links:
 
 @dataclass
 class Visits:
-    """A house and its front."""
+    """Services and their web application."""
 
     services: Services
     broker: Broker
@@ -47,13 +47,13 @@ class Visits:
     client: TestClient
 
     def sent(self, channel: Channel = Channel.EMAIL) -> list[Outbound]:
-        """What was handed off on a channel."""
+        """The messages sent on a channel."""
         return cast(Outbox, self.services.providers[channel]).sent
 
     def prepare(
         self, recipient_id: str, template: str = "loan_offer", channel: Channel = Channel.EMAIL, entity: str = "kbc-bank"
     ) -> TriggerPlace:
-        """Have an offer for somebody on its way to the workers."""
+        """Put an offer for a person on the broker."""
         job = {
             "key": f"{template}:{recipient_id}:{channel}",
             "recipient": recipient_id,
@@ -68,19 +68,19 @@ class Visits:
     def write(
         self, recipient_id: str, template: str = "loan_offer", channel: Channel = Channel.EMAIL, entity: str = "kbc-bank"
     ) -> Links:
-        """Send somebody an offer; the links that they find in it."""
+        """Send a person an offer; the links in it."""
         place = self.prepare(recipient_id, template, channel, entity)
         run_chunk(self.services, place.period, place.chunk)
         return links(self.sent(channel)[-1])
 
     def values(self, recipient_id: str) -> dict[str, str]:
-        """What somebody's choices are now."""
+        """A person's choices now."""
         with lend(self.services.pool) as connection:
             found = events.preferences(connection, recipient_id).choices
         return {subject: choice.value for subject, choice in found.items()}
 
     def said(self, recipient_id: str) -> Sequence[ConsentEvent]:
-        """What somebody said after the import, oldest first."""
+        """A person's choices after the import, oldest first."""
         with lend(self.services.pool) as connection:
             return [event for event in events.history(connection, recipient_id) if event.source != "import"]
 
@@ -95,7 +95,7 @@ def links(outbound: Outbound) -> Links:
 
 @contextmanager
 def open_visits(database: str, wait_seconds_max: float = 10.0) -> Iterator[Visits]:
-    """A house with its web application, called without a network."""
+    """Services with their web application, called without a network."""
     clock, broker = Clock(), Broker()
     with make_services(database, clock, wait_seconds_max=wait_seconds_max) as services:
         client = TestClient(create(services, broker), follow_redirects=False)

@@ -34,8 +34,8 @@ from channels.providers.fcm import Fcm
 from channels.providers.outbox import Outbox
 from channels.providers.sendgrid import SendGrid
 from channels.providers.smtp import Smtp
-from channels.providers.telnyx import Telnyx
-from channels.providers.twilio import TwilioSms, TwilioWhatsApp
+from channels.providers.telnyx import Telnyx, TelnyxAccount
+from channels.providers.twilio import API, TwilioAccount, TwilioSms, TwilioWhatsApp
 from tests.support.http_servers import LOST, Answer, ReceivedRequest, http_answer, http_server, smtp_server
 
 ACCOUNT = "AC" + "1" * 32
@@ -121,19 +121,24 @@ def sendgrid(port: int, http: HttpTransport) -> SendGrid:
     return SendGrid("SG.key", http, base_url=f"http://127.0.0.1:{port}", mails_per_request=1)
 
 
+def twilio_account(base_url: str = API, sender: str = SENDER) -> TwilioAccount:
+    """A Twilio account with one sender for both channels."""
+    return TwilioAccount(ACCOUNT, "token", sender, sender, base_url)
+
+
 def sms(port: int, http: HttpTransport) -> Provider:
     """Return an adapter for a local server."""
-    return TwilioSms(ACCOUNT, "token", SENDER, http, base_url=f"http://127.0.0.1:{port}", callback_url=CALLBACK)
+    return TwilioSms(twilio_account(f"http://127.0.0.1:{port}"), http, CALLBACK)
 
 
 def whatsapp(port: int, http: HttpTransport) -> Provider:
     """Return an adapter for a local server."""
-    return TwilioWhatsApp(ACCOUNT, "token", SENDER, http, base_url=f"http://127.0.0.1:{port}", callback_url=CALLBACK)
+    return TwilioWhatsApp(twilio_account(f"http://127.0.0.1:{port}"), http, CALLBACK)
 
 
 def telnyx(port: int, http: HttpTransport) -> Telnyx:
     """Return an adapter for a local server."""
-    return Telnyx("KEY0", SENDER, http, f"http://127.0.0.1:{port}", webhook_url="https://bank.example/webhooks/telnyx")
+    return Telnyx(TelnyxAccount("KEY0", SENDER, f"http://127.0.0.1:{port}"), http, "https://bank.example/webhooks/telnyx")
 
 
 def fcm(port: int, http: HttpTransport) -> Fcm:

@@ -1,4 +1,4 @@
-"""A whole house for tests: a real ledger, the shipped policy and templates, outboxes for providers, a clock that tests set."""
+"""Services for tests: a real ledger, the shipped policy and templates, outboxes for providers, a clock that tests set."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NO_WEBHOOKS: Mapping[str, str] = {}
 
 @dataclass
 class Clock:
-    """A clock that stands still until it is moved."""
+    """A clock that moves only when it is set."""
 
     now: datetime = NOON
 
@@ -70,7 +70,7 @@ class Broker:
         self.told_of_events += 1
 
     def work(self, services: Services) -> None:
-        """Do what the workers would do with what is on the broker."""
+        """Do what the workers would do with the messages on the broker."""
         while self.dues:
             due = self.dues.pop(0)
             run_chunk(services, due.period, due.number)
@@ -90,7 +90,7 @@ def make_services(
     wait_seconds_max: float = 10.0,
     approved: bool = True,
 ) -> Iterator[Services]:
-    """A house over this database, for as long as the block lasts; its templates are `approved` by somebody, or not yet."""
+    """Services on this database, as long as the block lasts; with `approved`, all templates have an approval."""
     rules = parse(shipped())
     with open_pool(database_url, 4, wait_seconds_max) as pool:
         services = Services(
@@ -121,7 +121,7 @@ def policy_without_quiet_hours(folder: Path) -> Path:
 
 
 def person(recipient_id: str, number: int = 1, **changes: Any) -> dict[str, Any]:
-    """A customer, as the import file has them, who may be sent own offers on every channel."""
+    """A customer as in the import file, who may get own offers on every channel."""
     return {
         "id": recipient_id,
         "person": "customer",

@@ -1,6 +1,6 @@
 """Scenarios for the policy: each starts from facts that allow a message, and then changes a few of them near their limits.
 
-Random facts would be refused for ten reasons at once, and nobody would notice that one of the rules is missing.
+Random facts would be refused for ten reasons at once, and a missing rule would not be noticed.
 """
 
 from __future__ import annotations

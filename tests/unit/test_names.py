@@ -1,4 +1,4 @@
-"""Names: no class name is defined in two modules, and no test function has a name that is too long."""
+"""Names and signatures: no class name is defined in two modules, no test name is too long, no function has too many parameters."""
 
 from __future__ import annotations
 
@@ -45,3 +45,25 @@ def test_test_functions_have_short_names() -> None:
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_") and len(node.name) > TEST_NAME_MAX
     ]
     assert not too_long
+
+
+def test_functions_have_fewer_than_seven_parameters() -> None:
+    """A small frozen dataclass says better what belongs together. Exempt: a command's parameters are its options."""
+    exempt = {"channels/providers/twilio.py: request"}  # the signature of the SDK's HTTP client
+    too_many = {
+        f"{path.relative_to(ROOT)}: {node.name}"
+        for path, tree in TREES.items()
+        if not path.is_relative_to(ROOT / "tests")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and _count_parameters(node) >= 7 and not _is_command(node)
+    }
+    assert too_many == exempt
+
+
+def _count_parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    parameters = (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)
+    return sum(parameter.arg not in ("self", "cls") for parameter in parameters)
+
+
+def _is_command(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    return any(ast.unparse(decorator).startswith("app.command(") for decorator in function.decorator_list)

@@ -28,7 +28,7 @@ from channels.base import (
     Uncertain,
 )
 from dispatcher.campaigns.complaint_brake import BrakeVerdict, brake_verdict
-from dispatcher.delivery.fallback import fallback_at
+from dispatcher.delivery.fallback import fallback_at, fallback_seconds
 from dispatcher.delivery.outcomes import (
     EventEffect,
     Outcome,
@@ -267,7 +267,7 @@ def test_an_event_counts_only_for_its_own_attempt(state: State, kind: EventKind,
 def retry_delay(
     status: MessageStatus, spec: Spec | None = None, random: float = 0.0, retry_after: RetryHint | None = THRICE
 ) -> float | None:
-    at = retry_at(retry_after, status, spec, Channel.PUSH, NOW, lambda: random, NUMBERS)
+    at = retry_at(retry_after, status, fallback_seconds(spec, Channel.PUSH), NOW, lambda: random, NUMBERS)
     return (at - NOW).total_seconds() if at else None
 
 

@@ -206,7 +206,7 @@ def test_the_precheck_rejects_values_that_are_not_escaped() -> None:
     requirements = ContentRequirements(True, "", "", "", "https://own.example/u")
     roles = GapRoles(frozenset({4 + unsubscribe}), frozenset({4 + unsubscribe}), frozenset(), frozenset({unsubscribe}))
     parts = gapped(link, 4)
-    raw = TextTemplate((*parts.words, ""), (*parts.gaps, GAP_NAMES.index("hobby")))
+    raw = TextTemplate((*parts.literals, ""), (*parts.gaps, GAP_NAMES.index("hobby")))
     assert precheck(MailTemplate(text, parts, text), requirements, roles)
     assert precheck(MailTemplate(text, raw, text), requirements, roles) is None
 

@@ -12,11 +12,14 @@ from dispatcher.ledger.message_key import same_chunk, same_job
 _SAFE_ID = "CASE WHEN j.recipient_id ~ '^[=+@\t-]' THEN '''' || j.recipient_id ELSE j.recipient_id END"
 
 
-def campaign_csv(connection: Connection, campaign: Campaign, write: Callable[[bytes], object]) -> None:
+def campaign_csv(
+    connection: Connection, campaign: Campaign, write: Callable[[bytes], object], for_spreadsheets: bool = True
+) -> None:
     """Each job of a campaign with its messages, in the order of the audience, as CSV."""
+    recipient = _SAFE_ID if for_spreadsheets else "j.recipient_id"
     statement = f"""
         COPY (
-            SELECT j.line, {_SAFE_ID} AS recipient, concat_ws('-', j.period, j.chunk, j.row, coalesce(m.leg, 0)) AS message,
+            SELECT j.line, {recipient} AS recipient, concat_ws('-', j.period, j.chunk, j.row, coalesce(m.leg, 0)) AS message,
                    m.channel, coalesce(m.state, 'pending') AS state, m.reason, m.attempts, m.updated_at
             FROM chunks k
             JOIN jobs j ON {same_chunk("j", "k")}

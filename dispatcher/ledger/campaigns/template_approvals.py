@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import datetime
 
 from dispatcher.ledger.connection import Connection
 
 
 @dataclass(frozen=True, slots=True)
-class Approval:
-    """One approval of a template version, or its withdrawal (`approved` False)."""
+class NewApproval:
+    """An approval of a template version, or its withdrawal (`approved` False), to be recorded."""
 
-    no: int
     template: str
     version: str
     digest: str
@@ -22,15 +21,22 @@ class Approval:
     at: datetime
 
 
-_FIELDS = "no, template, version, digest, approved, actor, at"
+@dataclass(frozen=True, slots=True)
+class Approval(NewApproval):
+    """A recorded approval or withdrawal."""
+
+    no: int
 
 
-def add(connection: Connection, template: str, version: str, digest: str, approved: bool, actor: str, now: datetime) -> Approval:
+_FIELDS = "template, version, digest, approved, actor, at, no"
+
+
+def add(connection: Connection, new: NewApproval) -> Approval:
     """Record an approval or a withdrawal."""
     row = connection.execute(
         f"INSERT INTO template_approvals (template, version, digest, approved, actor, at) VALUES (%s, %s, %s, %s, %s, %s)"
         f" RETURNING {_FIELDS}",
-        (template, version, digest, approved, actor, now),
+        astuple(new),
     ).fetchone()
     assert row is not None  # noqa: S101  an INSERT without a condition returns its row
     return Approval(*row)

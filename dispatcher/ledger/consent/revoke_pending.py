@@ -36,7 +36,7 @@ WITH opt_out AS (
     SELECT * FROM jsonb_to_recordset(%(opt_outs)s) AS opt_out (
         recipient_id text, code text, rank integer, evidence text, channels text[], no_channel_left boolean,
         offer_type text, service_too boolean)
-), hit AS (
+), revoked AS (
     SELECT DISTINCT ON ({key_of("m")}) {key_of("m")}, o.code, o.evidence
     FROM opt_out o
     JOIN messages m ON m.recipient_id = o.recipient_id AND m.state IN ('pending', 'held', 'waiting')
@@ -47,11 +47,11 @@ WITH opt_out AS (
     ORDER BY {key_of("m")}, o.rank
 )
 UPDATE messages m
-SET state = 'refused', reason = hit.code, until = NULL, updated_at = %(now)s,
+SET state = 'refused', reason = revoked.code, until = NULL, updated_at = %(now)s,
     decision = m.decision || jsonb_build_object(
-        'stopped', jsonb_build_object('code', hit.code, 'evidence', hit.evidence, 'at', %(at)s::text))
-FROM hit
-WHERE {same_message("m", "hit")} AND m.state IN ('pending', 'held', 'waiting')
+        'stopped', jsonb_build_object('code', revoked.code, 'evidence', revoked.evidence, 'at', %(at)s::text))
+FROM revoked
+WHERE {same_message("m", "revoked")} AND m.state IN ('pending', 'held', 'waiting')
 """
 
 

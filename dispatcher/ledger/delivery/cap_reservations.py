@@ -22,13 +22,13 @@ SENT = """
 """
 
 # In `claim`, among what changed: the rows whose recipient got another message since `gather`. It is a function because a function
-# reads after the locks are taken, which the statement around it does not: nobody else reserves for these recipients meanwhile, and
-# numbers only grow.
+# reads after the locks are taken, which the statement around it does not. No other claim reserves for these recipients at the same
+# time, and numbers only grow.
 MEANWHILE = """
     UNION ALL
     SELECT sent_meanwhile(array_agg(a.row), array_agg(a.recipient_id), array_agg(a.seen), %(since)s, %(chunk)s, %(first)s)
     FROM asked a WHERE a.state = 'claimed' AND NOT a.is_changed
-"""  # a refusal or a hold stands whatever else the recipient got
+"""  # a refusal or a hold does not depend on what else the recipient got
 
 # In `claim`, after the messages are written.
 RESERVE = """

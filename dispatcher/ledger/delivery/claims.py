@@ -233,25 +233,25 @@ class CampaignGate(StrEnum):
     """Whether the campaign may go on."""
 
     OPEN = "open"
-    SHUT = "shut"
+    CLOSED = "closed"
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The result of a claim: `won` may be handed over, `changed` rows are decided again, the rest belongs to another worker.
+    """The result of a claim: `claimed` may be handed over, `changed` rows are decided again, the rest belongs to another worker.
 
     `number` is the fencing token: whoever settles these messages has to name it.
     """
 
     gate: CampaignGate
     number: int = 0
-    won: frozenset[MessageId] = frozenset()
+    claimed: frozenset[MessageId] = frozenset()
     changed: frozenset[int] = frozenset()
 
 
 # One statement, so that the claim gate costs one round trip and one commit. Its parts depend on each other in this order: the lock
 # on the campaign, the locks on the recipients (PostgreSQL returns the version that is current once it has the lock), what changed,
-# what is written. `claimed_at` is the clock of the database, read while the locks are held: a claim that won is earlier than any
+# what is written. `claimed_at` is the clock of the database, read while the locks are held: a successful claim is earlier than any
 # opt-out that it did not see. Texts that may contain many quotes are sent in binary (%b).
 _CLAIM = """
     WITH gate AS MATERIALIZED (
@@ -326,7 +326,7 @@ def claim(
     """The claim gate: in one transaction, lock campaign and recipients, compare versions, write the decisions that still hold.
 
     The lock on a recipient's row gives the order: an opt-out takes the conflicting lock, so each claim either commits before the
-    opt-out does, or sees the changed version here and is decided again. Only messages that were won here may be handed over.
+    opt-out does, or sees the changed version here and is decided again. Only messages that were claimed here may be handed over.
 
     With `since`, frequency caps apply: the locks keep out other claims too, a recipient who got another message since `gather` is
     decided again, and each claimed message is reserved. With `approval`, the approval of that number must still stand.
@@ -344,7 +344,7 @@ def claim(
         unchanged = [entry for entry in entries if entry.candidate.ref.row not in changed]
         statement = _statement(exclusive=True, capped=capped, approved=approved)
         claim = _enter(connection, chunk, unchanged, statement, {"now": now, **values})
-    return claim if claim.gate is CampaignGate.SHUT else replace(claim, changed=claim.changed | changed)
+    return claim if claim.gate is CampaignGate.CLOSED else replace(claim, changed=claim.changed | changed)
 
 
 def _enter(connection: Connection, chunk: Chunk, entries: Sequence[ClaimEntry], statement: str, values: Mapping[str, Any]) -> Claim:
@@ -354,7 +354,7 @@ def _enter(connection: Connection, chunk: Chunk, entries: Sequence[ClaimEntry], 
     lost: set[MessageId] = set()
     for what, row, last in connection.execute(statement, {**_columns(chunk, entries), **values}):
         if what == "shut":
-            return Claim(CampaignGate.SHUT)
+            return Claim(CampaignGate.CLOSED)
         if what == "claim":
             number = last
         elif what == "changed":

@@ -61,7 +61,7 @@ class Message:
     accepted_at: datetime | None
     updated_at: datetime | None
     decision: Mapping[str, Any]
-    news: tuple[DeliveryReport, ...]
+    reports: tuple[DeliveryReport, ...]
 
 
 # Retention deletes the job of a message long before the message.
@@ -122,7 +122,7 @@ def _message(connection: Connection, row: Mapping[str, Any]) -> Message:
         accepted_at=row["accepted_at"],
         updated_at=row["updated_at"],
         decision=row["decision"],
-        news=tuple(DeliveryReport(**report) for report in reports),
+        reports=tuple(DeliveryReport(**report) for report in reports),
     )
 
 
@@ -177,7 +177,7 @@ _LOCK = f"""
     ORDER BY {key_of("m")} FOR UPDATE OF m
 """
 _REPLAY = f"""
-    WITH asked AS MATERIALIZED (
+    WITH requested AS MATERIALIZED (
         SELECT {key_of("r")},
                CASE WHEN m.state IS NULL THEN 'not_found'
                     WHEN m.state <> 'dead' THEN 'not_dead'
@@ -189,13 +189,13 @@ _REPLAY = f"""
         {join_origin("m")}
     ), replayed AS (
         UPDATE messages m SET state = 'waiting', until = %(now)s, attempts = 0, updated_at = %(now)s
-        FROM asked a WHERE {same_message("m", "a")} AND a.refusal IS NULL
+        FROM requested a WHERE {same_message("m", "a")} AND a.refusal IS NULL
         RETURNING m.campaign_no
     ), reopened AS (
         UPDATE campaigns SET state = 'running', finished_at = NULL
         WHERE no IN (SELECT campaign_no FROM replayed) AND state = 'finished'
     )
-    SELECT * FROM asked
+    SELECT * FROM requested
 """
 
 

@@ -81,32 +81,32 @@ def take_due(
     """
     rows = connection.execute(
         f"""
-        WITH under_way AS (  -- running campaigns that have their turn, each with its open chunks that are published
+        WITH running AS (  -- running campaigns that have their turn, each with its open chunks that are published
             SELECT c.no, c.period, (c.spec->>'priority')::int AS priority,
                    (SELECT count(*) FROM chunks k WHERE k.period = c.period AND k.campaign_no = c.no
                      AND k.done_at IS NULL AND k.touched_at IS NOT NULL) AS published, {pace.CHUNKS_A_TICK} AS most
             FROM campaigns c WHERE c.state = 'running' AND {pace.HAS_TURN}
-        ), of_campaigns AS (  -- due chunks of campaigns; `started_campaign` where none of the campaign is on the broker yet
+        ), campaign_chunks AS (  -- due chunks of campaigns; `started_campaign` where none of the campaign is on the broker yet
             SELECT k.period, k.chunk, u.priority, CASE u.published WHEN 0 THEN u.no END AS started_campaign
-            FROM under_way u CROSS JOIN LATERAL (
+            FROM running u CROSS JOIN LATERAL (
                 SELECT period, chunk FROM chunks k
                 WHERE k.period = u.period AND k.campaign_no = u.no AND k.done_at IS NULL AND k.due_at <= %(now)s
                   AND k.touched_at IS NULL
                 ORDER BY k.due_at, k.chunk LIMIT least(greatest(%(chunks_max)s - u.published, 0), u.most) FOR UPDATE SKIP LOCKED
             ) k
-        ), of_triggers AS (  -- due triggers
+        ), trigger_chunks AS (  -- due triggers
             SELECT period, chunk, NULL::int AS priority, NULL::bigint AS started_campaign FROM chunks
             WHERE campaign_no IS NULL AND done_at IS NULL AND due_at <= %(now)s AND touched_at IS NULL
             LIMIT 1000 FOR UPDATE SKIP LOCKED
-        ), lost_of_campaigns AS (  -- published chunks of campaigns that seem lost
-            SELECT k.period, k.chunk, u.priority, u.no AS started_campaign FROM under_way u CROSS JOIN LATERAL (
+        ), lost_campaign_chunks AS (  -- published chunks of campaigns that seem lost
+            SELECT k.period, k.chunk, u.priority, u.no AS started_campaign FROM running u CROSS JOIN LATERAL (
                 SELECT period, chunk FROM chunks k
                 WHERE k.period = u.period AND k.campaign_no = u.no AND k.done_at IS NULL AND k.due_at <= %(now)s AND {_IS_LOST}
                 ORDER BY k.touched_at LIMIT least(%(chunks_max)s, u.most) FOR UPDATE SKIP LOCKED
             ) k
             LIMIT CASE WHEN %(campaign_depth)s::int IS NOT NULL THEN
-                greatest(0, (SELECT sum(published)::bigint FROM under_way) - %(campaign_depth)s::int) END
-        ), lost_triggers AS (  -- published triggers that seem lost
+                greatest(0, (SELECT sum(published)::bigint FROM running) - %(campaign_depth)s::int) END
+        ), lost_trigger_chunks AS (  -- published triggers that seem lost
             SELECT k.period, k.chunk, NULL::int AS priority, NULL::bigint AS started_campaign FROM chunks k
             WHERE k.campaign_no IS NULL AND k.done_at IS NULL AND k.due_at <= %(now)s AND {_IS_LOST}
             ORDER BY k.touched_at
@@ -115,8 +115,8 @@ def take_due(
                             - %(trigger_depth)s::int) END)
             FOR UPDATE SKIP LOCKED
         ), picked AS (  -- all of the above
-            SELECT *, false AS is_repeat FROM of_campaigns UNION ALL SELECT *, false FROM of_triggers
-            UNION ALL SELECT *, true FROM lost_of_campaigns UNION ALL SELECT *, true FROM lost_triggers
+            SELECT *, false AS is_repeat FROM campaign_chunks UNION ALL SELECT *, false FROM trigger_chunks
+            UNION ALL SELECT *, true FROM lost_campaign_chunks UNION ALL SELECT *, true FROM lost_trigger_chunks
         )
         UPDATE chunks k SET touched_at = %(now)s, published_at = %(now)s,
             repeats = CASE WHEN p.is_repeat THEN k.repeats + 1 ELSE 0 END

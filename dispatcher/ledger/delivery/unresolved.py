@@ -30,7 +30,7 @@ FIRST_SECONDS = 120.0  # wait this long for events that come by themselves; a ca
 
 @dataclass(frozen=True, slots=True)
 class UnresolvedSend:
-    """An unresolved message, and what is needed to ask about it. `asked` counts the answers that resolved nothing.
+    """An unresolved message, and what is needed to ask about it. `lookups` counts those that resolved nothing.
 
     `address` is the current one, None where there is none. `changed`: the recipient's record has changed since the claim, so the
     address may be another one. `receipts` are those of earlier attempts. `spec` is set where another channel may follow.
@@ -39,7 +39,7 @@ class UnresolvedSend:
     ref: MessageId
     channel: Channel
     recipient_id: str
-    asked: int
+    lookups: int
     claimed_at: datetime
     address: str | None
     changed: bool
@@ -87,7 +87,7 @@ def take(connection: Connection, now: datetime) -> UnresolvedSend | None:
         f"""
         WITH next AS (
             SELECT * FROM doubts WHERE ask_at <= %(now)s ORDER BY ask_at LIMIT 1 FOR UPDATE SKIP LOCKED
-        ), taken AS (
+        ), postponed AS (
             UPDATE doubts d SET ask_at = %(again)s FROM next n WHERE {same_message("d", "n")}
         )
         SELECT {key_of("n")}, n.asked, m.state, m.channel, m.recipient_id, m.claimed_at,
@@ -111,7 +111,7 @@ def take(connection: Connection, now: datetime) -> UnresolvedSend | None:
         ref=ref,
         channel=Channel(row["channel"]),
         recipient_id=row["recipient_id"],
-        asked=row["asked"],
+        lookups=row["asked"],
         claimed_at=row["claimed_at"],
         address=row["address"],
         changed=row["changed"],

@@ -26,7 +26,7 @@ class InboundMessage:
     channel: Channel
     address_key: bytes
     recipients: tuple[str, ...]
-    words: str
+    text: str
     received_at: datetime
     answer_until: datetime | None = None
 
@@ -110,6 +110,6 @@ def delete_texts(connection: Connection, before: datetime, now: datetime) -> int
 
 
 def _message(row: tuple[Any, ...]) -> InboundMessage:
-    text_id, channel, address_key, recipients, words, received_at, heard_at = row
-    until = heard_at + WINDOW if heard_at else None
-    return InboundMessage(text_id, Channel(channel), bytes(address_key), tuple(recipients), words, received_at, until)
+    text_id, channel, address_key, recipients, text, received_at, last_inbound_at = row
+    until = last_inbound_at + WINDOW if last_inbound_at else None
+    return InboundMessage(text_id, Channel(channel), bytes(address_key), tuple(recipients), text, received_at, until)

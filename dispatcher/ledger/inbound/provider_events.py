@@ -85,7 +85,7 @@ class EventKey:
 
 @dataclass(frozen=True, slots=True)
 class PendingEvent:
-    """A stored event and the message it is about, as it stands now. `state` is None where the ledger has no such message."""
+    """A stored event and the message it is about, as it is now. `state` is None where the ledger has no such message."""
 
     ref: MessageId
     provider: str
@@ -127,7 +127,7 @@ _UNSETTLED = f"""
 
 
 def unapplied(connection: Connection, limit: int, now: datetime) -> tuple[list[PendingEvent], dict[EventKey, Exception]]:
-    """The oldest events that are not applied yet and are due, each with its message as it stands; and those that cannot be read,
+    """The oldest events that are not applied yet and are due, each with its message as it is now; and those that cannot be read,
     such as one of a kind that only a newer version of this program knows.
     """
     events: list[PendingEvent] = []

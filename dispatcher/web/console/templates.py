@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
@@ -55,8 +56,9 @@ def _selected_values(selection: PreviewSelection, template: Template) -> dict[st
 def _render(policy: Policy, template: Template, selected: dict[str, str]) -> tuple[PlainContent, str]:
     """The content from the template's examples, and what a WhatsApp reader sees. Raises `ContentRefusal`."""
     entity = policy.entities.get(template.entity)
-    sender = MessageSender(entity.names[selected["language"]], entity.sender_address) if entity else None
-    request = example_request(template, Channel(selected["channel"]), selected["language"], Mode(selected["mode"]), sender=sender)
+    request = example_request(template, Channel(selected["channel"]), selected["language"], Mode(selected["mode"]))
+    if entity is not None:
+        request = replace(request, sender=MessageSender(entity.names[selected["language"]], entity.sender_address))
     content = assemble(template.render(request))
     return content, template.visible_text(content, request)
 

@@ -23,7 +23,7 @@ from dispatcher.domain.message import Mode
 from dispatcher.domain.preferences import DEFAULTS, OFFERS, SWITCHES, VALUES, Change
 from dispatcher.domain.recipient import Choice, Language, Source
 from dispatcher.runtime.services import Services
-from dispatcher.web.pages.customer import wording
+from dispatcher.web.pages.customer import text_version
 from dispatcher.web.public.link_route import LinkRoute, PageError, Submitted, SubmittedForm, language_of, owner_of_link, show
 
 DAYS = 90  # how long a link works after its message: long enough to come back to a mail, short enough for a lost mailbox
@@ -77,7 +77,7 @@ def _record(request: Request, owner: LinkOwner, changes: Sequence[Change], prese
         changes,
         Source.PREFERENCE_CENTRE,
         "recipient",
-        wording(language_of(request, owner), "preferences"),
+        text_version(language_of(request, owner), "preferences"),
         expected_version=present.version,
         entity=owner.entity,
     )

@@ -18,10 +18,10 @@ from dispatcher.domain.preferences import Change
 from dispatcher.domain.recipient import Language, Source
 from dispatcher.policy import Policy
 from dispatcher.runtime.services import Services
-from dispatcher.web.pages.customer import wording
+from dispatcher.web.pages.customer import text_version
 from dispatcher.web.public.link_route import LinkRoute, PageError, Submitted, SubmittedForm, language_of, owner_of_link, show
 
-ONE_CLICK = "list-unsubscribe one-click"  # the recorded wording where the mail program sent the request, not a page of ours
+ONE_CLICK = "list-unsubscribe one-click"  # the recorded text version where the mail program sent the request, not a page of ours
 EVERYTHING = Change("objection:marketing", "on")
 
 router = APIRouter(route_class=LinkRoute, include_in_schema=False)
@@ -36,7 +36,10 @@ def ask(request: Request, token: str) -> Response:
     _refuse_erased(owner)
     choices = preferences.show(services, owner.recipient_id).choices
     ways = {
-        name: {"word": _text_key(change), "stands": change.subject in choices and choices[change.subject].value == change.value}
+        name: {
+            "text_key": _text_key(change),
+            "in_force": change.subject in choices and choices[change.subject].value == change.value,
+        }
         for name, change in _options(owner).items()
     }
     return show("unsubscribe", language, ways=ways, entity=_entity_name(services.policy, owner, language))
@@ -52,14 +55,14 @@ def stop(request: Request, token: str, form: Submitted) -> Response:
     change = _chosen(owner, form, one_click)
     publish: Callable[..., None] = request.app.state.broker.publish
     # The opt-out of an erased person is recorded too: it still counts if the bank's master data bring the person back.
-    seen = ONE_CLICK if one_click else wording(language, "unsubscribe")
+    seen = ONE_CLICK if one_click else text_version(language, "unsubscribe")
     preference_change = PreferenceChange(owner.recipient_id, [change], Source.UNSUBSCRIBE, "recipient", seen, entity=owner.entity)
     recorded = preferences.record(services, publish, preference_change)
     _refuse_erased(owner)
     return show(
         "done",
         language,
-        word=_text_key(change),
+        text_key=_text_key(change),
         new=bool(recorded.events),
         entity=_entity_name(services.policy, owner, language),
         link=None if one_click else _preference_link(services.secret, owner, language),

@@ -46,7 +46,7 @@ def page(name: str, language: Language, **context: Any) -> str:
     )
 
 
-def wording(language: Language, where: str) -> str:
+def text_version(language: Language, where: str) -> str:
     """The version of the text that the person saw, for a consent event, such as "preferences 1 nl"."""
     return f"{where} {TEXTS[language]['version']} {language}"
 
