@@ -1,8 +1,8 @@
 """The steps of a chunk: gather, decide, render, claim, send, conclude, settle. Read `process_batch` from top to bottom.
 
 A worker may be killed, frozen or cut off after any line. Before the claim commits nothing has happened. After it, each hand-off
-first looks whether the claim's deadline has passed (`hand_off`), and only who names the claim's number may settle (`settlement`).
-An expired claim is pending again if it never started, else `unresolved`.
+first checks the claim's deadline (`hand_off`). Only a worker that gives the claim number can settle (`settlement`). When a claim
+expires, its messages become `pending` if nothing was sent, else `unresolved`.
 """
 
 from __future__ import annotations
@@ -106,12 +106,12 @@ def process_batch(services: Services, chunk: Chunk, batch: Sequence[Candidate], 
     claimed = [item for item in prepared if item.entry.candidate.ref in claim.claimed]
     if claimed:
         window = send_window_for_claim(services.pool, claim.number, deadline, services.seconds)
-        done = hand_off(services.providers, claimed, window)
-        concluded = conclude_all(services, chunk.spec, claimed, done.results)
+        hand_off_result = hand_off(services.providers, claimed, window)
+        concluded = conclude_all(services, chunk.spec, claimed, hand_off_result.results)
         settle(services, chunk.spec.entity, claim.number, concluded)
         stopped |= {item.channel: item.outcome.reason or "" for item in concluded if item.outcome.stop_channel}
-        if done.interruption is not None:
-            raise done.interruption
+        if hand_off_result.interruption is not None:
+            raise hand_off_result.interruption
     return claim
 
 

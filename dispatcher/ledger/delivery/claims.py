@@ -238,7 +238,7 @@ class CampaignGate(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The result of a claim: `claimed` may be handed over, `changed` rows are decided again, the rest belongs to another worker.
+    """The result of a claim: `claimed` may be handed off, `changed` rows are decided again, the rest belongs to another worker.
 
     `number` is the fencing token: whoever settles these messages has to name it.
     """
@@ -326,7 +326,7 @@ def claim(
     """The claim gate: in one transaction, lock campaign and recipients, compare versions, write the decisions that still hold.
 
     The lock on a recipient's row gives the order: an opt-out takes the conflicting lock, so each claim either commits before the
-    opt-out does, or sees the changed version here and is decided again. Only messages that were claimed here may be handed over.
+    opt-out does, or sees the changed version here and is decided again. Only messages that were claimed here may be handed off.
 
     With `since`, frequency caps apply: the locks keep out other claims too, a recipient who got another message since `gather` is
     decided again, and each claimed message is reserved. With `approval`, the approval of that number must still stand.
