@@ -314,13 +314,17 @@ class ProviderRecord:
 
 @dataclass(frozen=True, slots=True)
 class InboundText:
-    """An inbound message. `id` is the provider's; `opt_out` is how the provider reads it (STOP, START, HELP), if it says."""
+    """An inbound message. `id` is the provider's; `opt_out` is how the provider reads it (STOP, START, HELP), if it says.
+
+    `button` is the payload of the button that was pressed, where one was: its label, which is the text, may be in any words.
+    """
 
     id: str
     channel: Channel
     address: str
     text: str
     opt_out: str | None = None
+    button: str | None = None
 
 
 class BadSignature(Exception):

@@ -467,7 +467,7 @@ def parse_inbound(url: str, body: bytes, signature: str, auth_token: str) -> Inb
     if not sid or not sender:
         raise BadPayload("no MessageSid or From")
     address = sender.removeprefix("whatsapp:")
-    return InboundText(sid, _channel(sender), address, form.get("Body", ""), form.get("OptOutType"))
+    return InboundText(sid, _channel(sender), address, form.get("Body", ""), form.get("OptOutType"), form.get("ButtonPayload"))
 
 
 class _FormFields(dict[str, list[str]]):

@@ -59,7 +59,7 @@ def handle_reply(services: Services, publish: Publish, message: InboundText) -> 
     share one, nobody can know who wrote. START lifts only what a STOP or the provider's own block suppressed; a switch that is off
     stays off. HELP is answered, unless the provider says that it has answered. An unclear message waits for an operator.
     """
-    meaning = _meaning(message)
+    meaning = _meaning(message, services.policy)
     key = address_key(services.secret, message.channel, message.address)
     now = services.clock()
     acknowledgement_chunks: list[DueChunk | None] = []
@@ -85,11 +85,13 @@ def handle_reply(services: Services, publish: Publish, message: InboundText) -> 
     return ReplyResult(meaning, answer)
 
 
-def _meaning(message: InboundText) -> ReplyMeaning:
-    """The provider's own reading where it has one, else ours."""
+def _meaning(message: InboundText, policy: Policy) -> ReplyMeaning:
+    """The provider's own reading where it has one; else ours of the button that was pressed, and then of the text."""
     if message.opt_out in PROVIDERS_READING:
         return ReplyMeaning(message.opt_out.lower())
-    return opt_out_keywords.classify(message.text)
+    own_names = {name for entity in policy.entities.values() for name in entity.names.values()}
+    readings = [opt_out_keywords.classify(text, own_names) for text in (message.button, message.text) if text]
+    return next((reading for reading in readings if reading is not ReplyMeaning.UNCLEAR), ReplyMeaning.UNCLEAR)
 
 
 def _context(services: Services) -> ValidationContext:

@@ -12,7 +12,7 @@ from dispatcher.web.api import openapi, v1
 from dispatcher.web.api_keys import NO_KEYS, ApiKeyRing
 from dispatcher.web.console import pages
 from dispatcher.web.dependencies import TaskPublisher
-from dispatcher.web.middleware import BodySizeLimit, ErrorBoundary, SecurityHeaders
+from dispatcher.web.middleware import BodySizeLimit, ErrorBoundary, SecurityHeaders, UnambiguousLength
 from dispatcher.web.public import preferences, unsubscribe
 
 __all__ = ["TaskPublisher", "create"]
@@ -41,6 +41,7 @@ def create(services: Services, broker: TaskPublisher, keys: ApiKeyRing = NO_KEYS
     errors.install(application)
     openapi.describe(application)
     application.add_middleware(BodySizeLimit)  # the last one added runs first
+    application.add_middleware(UnambiguousLength)
     application.add_middleware(ErrorBoundary)
     application.add_middleware(SecurityHeaders, https=services.public_url.startswith("https://"))
     return application

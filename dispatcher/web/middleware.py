@@ -52,6 +52,29 @@ class SecurityHeaders:
         await self._app(scope, receive, send_headed)
 
 
+class UnambiguousLength:
+    """Refuses a request that states its length in two ways: a proxy may read one and we the other, and what one of them takes for
+    the rest of a body is a request to the other (RFC 9112 section 6.1).
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI interface."""
+        headers = Headers(scope=scope) if scope["type"] == "http" else Headers()
+        if "transfer-encoding" in headers and "content-length" in headers:
+            refusal = problem(
+                Request(scope),
+                HTTPStatus.BAD_REQUEST,
+                "Content-Length and Transfer-Encoding must not come together",
+                headers={"Connection": "close"},
+            )
+            await refusal(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
 class BodySizeLimit:
     """Refuses a body that is too large, by its declared length and by its real one."""
 

@@ -573,6 +573,28 @@ def test_a_value_that_the_ledger_could_not_keep_is_named(value: str, field: str)
     assert read_object(b'{"data": {"x": -9223372036854775807, "y": 1e308, "z": "\\n"}}')["data"]["z"] == "\n"
 
 
+def test_an_unknown_query_parameter_sends_nothing(desk: Desk) -> None:
+    add_people(desk.services, person("anna"))
+    answer = desk.call("POST", "/v1/campaigns?dryrun=true", campaign("anna"))
+    assert (answer.status_code, faults(answer)) == (422, {"dryrun": "is no query parameter of this call; it has none"})
+    assert desk.call("GET", "/v1/campaigns/spring").status_code == 404
+    assert faults(desk.call("GET", "/v1/campaigns?limit=1&limit=2&top=3")).keys() == {"limit", "top"}
+
+
+@pytest.mark.parametrize("name", ["id", "channels"])
+def test_a_name_that_occurs_twice_is_refused(desk: Desk, name: str) -> None:
+    add_people(desk.services, person("anna"))
+    body = json.dumps(campaign("anna"))[:-1] + f', "{name}": ["sms"]}}'
+    assert faults(desk.call("POST", "/v1/campaigns", body.encode())) == {name: "occurs twice in one object"}
+
+
+def test_a_request_with_two_lengths_is_refused(desk: Desk) -> None:
+    add_people(desk.services, person("anna"))
+    answer = desk.call("POST", "/v1/campaigns", campaign("anna"), Transfer_Encoding="chunked", Content_Length="2")
+    assert (answer.status_code, answer.headers["connection"]) == (400, "close")
+    assert desk.call("GET", "/v1/campaigns/spring").status_code == 404
+
+
 def test_a_body_that_is_too_large_is_refused(desk: Desk) -> None:
     assert desk.call("POST", "/v1/messages", b" " * 1_100_000).status_code == 413
     assert desk.call("POST", "/v1/campaigns", b" " * 1_100_000).status_code == 422

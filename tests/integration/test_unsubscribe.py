@@ -41,6 +41,14 @@ def test_looking_changes_nothing(visits: Visits) -> None:
     assert not visits.said("c-1")
 
 
+@pytest.mark.parametrize("added", [".", ")", "%3E", "=", ".)", "%E2%80%9D"])
+def test_what_mail_programs_add_to_a_link_does_not_break_it(visits: Visits, added: str) -> None:
+    link = visits.write("c-1").unsubscribe
+    assert visits.client.get(link + added).status_code == 200
+    assert visits.client.post(link + added, data=ONE_CLICK).status_code == 200
+    assert visits.values("c-1")["channel:email"] == "off"
+
+
 @pytest.mark.parametrize("multipart", [False, True])
 def test_one_click_switches_the_messages_channel_off_without_login_redirect_or_cookie(visits: Visits, multipart: bool) -> None:
     link, before = visits.write("c-1").unsubscribe, visits.values("c-1")

@@ -114,7 +114,12 @@ def smtp_server(script: SmtpScript) -> Iterator[ServerLog]:
                     break
 
         def take_mail(self) -> bool:
-            mail = b"".join(iter(self.rfile.readline, b".\r\n"))
+            lines: list[bytes] = []
+            while (line := self.rfile.readline()) != b".\r\n":
+                if not line:  # the client left in the middle: readline would return this for ever
+                    return False
+                lines.append(line)
+            mail = b"".join(lines)
             server.note(mail)
             return self.reply(script(".", mail))
 

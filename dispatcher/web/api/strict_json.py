@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pydantic_core import from_json
@@ -14,17 +15,40 @@ INTEGER_MAX = 2**63 - 1
 
 
 def read_object(body: bytes) -> dict[str, Any]:
-    """A JSON object without NaN, lone surrogates, NUL (PostgreSQL stores none) or numbers that other programs read differently."""
+    """A JSON object without NaN, lone surrogates, NUL (PostgreSQL stores none), names that occur twice in an object, or
+    numbers that other programs read differently.
+    """
     try:
         value = from_json(body, allow_inf_nan=False)
     except ValueError as error:
         raise BadInput(InputError("body", 0, "", f"is not JSON: {error}")) from None
     if not isinstance(value, dict):
         raise BadInput(InputError("body", 0, "", "should be a JSON object"))
-    fault = next(_faults(value, ""), None)
+    fault = next(_faults(value, ""), None) or _repeated_name(body)
     if fault is not None:
         raise BadInput(fault)
     return value
+
+
+class _RepeatedName(Exception):
+    """A name occurs twice in one object."""
+
+
+def _repeated_name(body: bytes) -> InputError | None:
+    """RFC 8259 leaves open which of two values counts, so two programs may read two different orders."""
+    try:
+        json.loads(body, object_pairs_hook=_unique_names)
+    except _RepeatedName as error:
+        return InputError("body", 0, str(error), "occurs twice in one object")
+    return None
+
+
+def _unique_names(pairs: Sequence[tuple[str, Any]]) -> None:
+    names: set[str] = set()
+    for name, _ in pairs:
+        if name in names:
+            raise _RepeatedName(name)
+        names.add(name)
 
 
 def _faults(value: Any, field: str) -> Iterator[InputError]:

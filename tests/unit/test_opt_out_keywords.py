@@ -1,0 +1,63 @@
+"""Which replies are a STOP: word families in four languages, and texts that only look like one."""
+
+from __future__ import annotations
+
+import pytest
+
+from dispatcher.domain.opt_out_keywords import ReplyMeaning, classify, may_be_opt_out
+
+OWN = ("KBC Bank", "CBC Banque", "KBC Assurances")
+STOPS = """
+    STOP|stop|Stop!|S.T.O.P|s t o p|STOP.|stop svp|please stop|STOP thanks|Stop SMS|STOP PUB|stop sms pub|Stop KBC|stop kbc bank svp
+    stop met sms sturen|Stop met berichten sturen aub|stoppen|afmelden|uitschrijven graag|geen reclame meer|geen sms meer aub
+    ARRET|Arrêt|ARRETE|arrêter|ARRETT|arrêtez les sms|Arrêtez de m'envoyer des SMS|DESABONNER|désabonnement|désinscription svp
+    plus de pub|pas de pub svp|STOP au 36180|STOPPEN|STOPP|ABBESTELLEN|abmelden bitte|keine Werbung mehr|Stopp WhatsApp|keine sms
+    REMOVE|unsubscribe|opt-out|opt out|STOPALL|stop all|cancel|end|quit|no more sms|stop sending me messages
+    stop s.v.p.|arrêt s'il vous plaît|stop, dank u|stop dank je wel|Bitte abmelden, danke|revoke|stop stop stop|«Stop»|stop 🛑
+    hallo, stop|  stop
+    𝐒𝐓𝐎𝐏|ＳＴＯＰ|𝓼𝓽𝓸𝓹|ⓢⓣⓞⓟ|st\u00adop|\u200bSTOP\ufeff|Ŝtop
+"""
+NOT_STOPS = """
+    stopcontact|ik stop bij de bakker|don't stop|non stop|stop niet|geen probleem|pas de problème|no thanks|please|merci|
+    unstop|start|stopwatch|nonstop|Wanneer stopt de actie?|arrêt de bus|ne pas arrêter|nicht stoppen|no stop|stop and start
+    stop er niet mee|niet stoppen|un stop|stop start|the end|cancel all|svp|ok|12345|🛑|infos
+    end of month?|cancel my loan|remove my car from the policy|Bahnhof|help stop
+"""
+
+
+def texts(lines: str) -> list[str]:
+    return [text.strip() for line in lines.strip().splitlines() for text in line.split("|") if text.strip()]
+
+
+@pytest.mark.parametrize("text", texts(STOPS))
+def test_word_families_of_stop_are_heard(text: str) -> None:
+    assert classify(text, OWN) is ReplyMeaning.STOP
+
+
+@pytest.mark.parametrize("text", texts(NOT_STOPS))
+def test_other_texts_are_no_stop(text: str) -> None:
+    assert classify(text, OWN) is not ReplyMeaning.STOP
+
+
+@pytest.mark.parametrize("text", ["HELP", "help!", "Info", "aide svp", "HILFE", "hulp aub"])
+def test_help_is_heard_in_four_languages(text: str) -> None:
+    assert classify(text) is ReplyMeaning.HELP
+
+
+@pytest.mark.parametrize("text", ["START", "unstop"])
+def test_start_is_heard(text: str) -> None:
+    assert classify(text) is ReplyMeaning.START
+
+
+def test_another_name_than_our_own_is_unclear() -> None:
+    assert classify("stop Ibanity", OWN) is ReplyMeaning.UNCLEAR
+
+
+@pytest.mark.parametrize("text", ["laat me met rust", "f*** off", "мне не надо", "👎", "", "stop niet", "ok stop daarmee nu"])
+def test_what_may_be_an_opt_out_holds_advertising(text: str) -> None:
+    assert may_be_opt_out(text)
+
+
+@pytest.mark.parametrize("text", ["Merci!", "dank u wel", "Thanks", "bonjour"])
+def test_politeness_alone_is_no_opt_out(text: str) -> None:
+    assert not may_be_opt_out(text)
