@@ -20,6 +20,7 @@ from channels.providers.sendgrid import SendGrid
 from channels.send_window import window_of
 from dispatcher.consent.link_tokens import PREFERENCES, UNSUBSCRIBE, message_id_token
 from dispatcher.content import Catalog, MessageLinks, RenderRequest, Template, example_request, load
+from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.message import Mode
 from dispatcher.domain.message_id import MessageId
 from dispatcher.domain.recipient import Language
@@ -27,7 +28,7 @@ from dispatcher.domain.recipient import Language
 T = TypeVar("T")
 
 LANGUAGES: Sequence[Language] = ("nl", "fr", "en", "nl")
-_SECRET = b"for measuring only, sixty-four letters long, and known to everybody"
+_SECRET = KeyRing.of(b"for measuring only, sixty-four letters long, and known to everybody")
 
 
 @dataclass(frozen=True, slots=True)

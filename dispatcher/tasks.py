@@ -24,7 +24,7 @@ from typing import Any
 import structlog
 from celery import Celery, Task
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
-from celery.signals import setup_logging, worker_init, worker_process_init
+from celery.signals import beat_init, setup_logging, worker_init, worker_process_init
 from celery.worker.request import Request
 from kombu.exceptions import ChannelError, OperationalError
 
@@ -32,11 +32,12 @@ from dispatcher.campaigns import scheduler, submission
 from dispatcher.campaigns.scheduler import DueChunk, LaneDepths
 from dispatcher.delivery import reconciliation
 from dispatcher.delivery.pipeline import run_chunk
-from dispatcher.domain.errors import LedgerUnavailable
+from dispatcher.domain.errors import KeyMismatch, LedgerUnavailable, PolicyNotInForce
 from dispatcher.inbound import provider_events
 from dispatcher.intake.campaign import parse_request
 from dispatcher.intake.errors import BadInput
 from dispatcher.maintenance import retention, sweep
+from dispatcher.maintenance.policy_in_force import PolicyWatch
 from dispatcher.runtime import bootstrap
 from dispatcher.runtime.logs import configure_logs
 from dispatcher.runtime.services import COLLECT_AFTER, Services
@@ -46,6 +47,7 @@ HIDDEN = "(kept out of events)"
 # While the ledger is unavailable, a task waits 1, 2, 4, 4 … seconds in its process and then goes back to the broker. So an outage
 # neither drains the lanes nor fills the log. Far below the task limits, and short enough for a warm shutdown.
 PAUSE_SECONDS_MAX = 4.0
+AWAY = "the ledger is unavailable"
 FIRST, LAST = 0, 9  # priorities on the broker
 
 log = structlog.get_logger()
@@ -79,38 +81,50 @@ class DispatcherTask(Task):
 
     abstract = True
     is_periodic = False  # beat repeats a periodic task anyway: without a ledger it ends
+    needs_policy = False  # it decides or deletes by the policy: it runs only while this process has the one in force
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         """Run the task. Celery's own `__call__` would replace the request that the worker has set."""
         try:
             with _time_limit():
+                if self.needs_policy:
+                    _policy_watch().require(services())
                 result = self.run(*arguments, **options)
         except TaskTimeLimit:
             raise SoftTimeLimitExceeded from None
-        except LedgerUnavailable:
+        except (LedgerUnavailable, PolicyNotInForce) as error:
+            is_away = isinstance(error, LedgerUnavailable) and not isinstance(error, KeyMismatch)
+            reason = AWAY if is_away else str(error)
             if self.is_periodic:
-                log.warning("the ledger is unavailable", task=self.name)
+                log.warning(reason, task=self.name)
                 raise Ignore from None
-            _outage.wait(self.name)
-            raise Reject("the ledger is unavailable", requeue=True) from None
+            _outage.wait(self.name, reason)
+            raise Reject(reason, requeue=True) from None
         _outage.failures = 0
         return result
 
 
 class Outage:
-    """How often in a row the ledger was unavailable to this process, and how long to wait."""
+    """How often in a row this process could not work, and how long to wait."""
 
     failures = 0
 
-    def wait(self, task: str) -> None:
+    def wait(self, task: str, reason: str) -> None:
         """Wait before the message goes back to the broker, each time twice as long."""
         seconds = min(PAUSE_SECONDS_MAX, 2.0**self.failures)
         self.failures += 1
-        log.warning("the ledger is unavailable; the task goes back to the broker", task=task, seconds=seconds)
+        log.warning(f"{reason}; the task goes back to the broker", task=task, seconds=seconds)
         time.sleep(seconds)
 
 
 _outage = Outage()
+
+
+def _policy_watch() -> PolicyWatch:
+    if not hasattr(_per_thread, "policy_watch"):
+        _per_thread.policy_watch = PolicyWatch()
+    watch: PolicyWatch = _per_thread.policy_watch
+    return watch
 
 
 @contextmanager
@@ -183,13 +197,19 @@ def _prepared_services() -> Services | None:
 
 
 @worker_init.connect
+@beat_init.connect
 def _check_configuration(**_: object) -> None:
-    """Report all configuration errors and do not start. Without this check, each task would fail."""
+    """Report all configuration errors and do not start. Without this check, each task would fail. An unavailable ledger is waited
+    for.
+    """
     try:
-        bootstrap.examine()
+        config, *_rest = bootstrap.examine()
+        bootstrap.admit(config)
     except bootstrap.CONFIGURATION_ERRORS as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(2) from None
+    except LedgerUnavailable:
+        log.warning(AWAY)
 
 
 @worker_process_init.connect
@@ -274,7 +294,7 @@ def publish_events() -> None:
 # -- what other systems call -------------------------------------------------------------------------------------------
 
 
-@app.task(name="dispatcher.submit_campaign", base=RedactedTask, throws=(BadInput,))
+@app.task(name="dispatcher.submit_campaign", base=RedactedTask, throws=(BadInput,), needs_policy=True)
 def submit_campaign(campaign: Mapping[str, Any]) -> None:
     """Accept a campaign: the fields of a campaign file, its audience inline or as a file that the worker can read."""
     parsed = parse_request(campaign)
@@ -283,7 +303,7 @@ def submit_campaign(campaign: Mapping[str, Any]) -> None:
     publish(scheduler.due_chunks(services()))
 
 
-@app.task(name="dispatcher.trigger", base=RedactedTask, throws=(BadInput,))
+@app.task(name="dispatcher.trigger", base=RedactedTask, throws=(BadInput,), needs_policy=True)
 def trigger(job: Mapping[str, Any]) -> None:
     """Accept one job and send it at once: {"key", "recipient", "template", "data"} and, optional, "channels", "expires_at",
     "fallback_after_seconds"."""
@@ -294,7 +314,7 @@ def trigger(job: Mapping[str, Any]) -> None:
 # -- internal tasks ----------------------------------------------------------------------------------------------------
 
 
-@app.task(name="dispatcher.send_chunk", bind=True)
+@app.task(name="dispatcher.send_chunk", bind=True, needs_policy=True)
 def send_chunk(task: Task, period: int, number: int) -> None:
     """Work on a campaign's chunk, then publish the campaign's next one. A chunk whose message is lost is published again."""
     if _is_superfluous(task, period, number):
@@ -310,7 +330,7 @@ def _is_superfluous(task: Task, period: int, number: int) -> bool:
     return not is_redelivered and scheduler.needs_no_work(services(), period, number)
 
 
-@app.task(name="dispatcher.send_trigger", bind=True)
+@app.task(name="dispatcher.send_trigger", bind=True, needs_policy=True)
 def send_trigger(task: Task, period: int, number: int) -> None:
     """Work on a trigger that is already in the ledger."""
     if _is_superfluous(task, period, number):
@@ -350,7 +370,7 @@ def run_sweep() -> None:
     _apply_all_events()
 
 
-@app.task(name="dispatcher.retain", is_periodic=True)
+@app.task(name="dispatcher.retain", is_periodic=True, needs_policy=True)
 def retain() -> None:
     """Every hour: delete data whose retention period is over."""
     for result in retention.clear(services()):

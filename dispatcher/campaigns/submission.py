@@ -19,6 +19,7 @@ from dispatcher.ledger.campaigns.audience import AudienceError, AudienceLoader, 
 from dispatcher.ledger.campaigns.lifecycle import StoredSubmission
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.delivery.scheduling import DueChunk
+from dispatcher.ledger.maintenance import policies
 from dispatcher.ledger.partitions import ensure_period, period_of
 from dispatcher.ledger.spec_codec import spec_to_json
 from dispatcher.runtime.services import Services
@@ -76,12 +77,13 @@ def submit(services: Services, submission: Submission, progress: Progress = lamb
     """Accept a campaign with its whole audience, or nothing of it. It starts when its time comes.
 
     `by` names the submitter. A campaign with a large audience waits until somebody else releases it.
-    Raises `BadInput`, also for a template without approval and for a file of which a later part cannot be read, and
-    `LedgerUnavailable`.
+    Raises `BadInput`, also for a template without approval and for a file of which a later part cannot be read,
+    `LedgerUnavailable`, and `PolicyNotInForce` where this process was started with another policy.
     """
     now = services.clock()
     period = period_of(now)
     with lend(services.pool) as connection:
+        policies.require_in_force(connection, services.policy.digest)
         ensure_period(connection, period)
         with connection.transaction():
             no = lifecycle.create(connection, submission.id, submission.spec, period, now, by)

@@ -16,6 +16,7 @@ from channels.lookup import look_up, supports_lookup
 from dispatcher.consent.link_tokens import PREFERENCES, UNSUBSCRIBE, message_token
 from dispatcher.delivery.fallback import fallback_at
 from dispatcher.domain.campaign import Spec
+from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.message import State
 from dispatcher.domain.message_id import MessageId
 from dispatcher.ledger.connection import Connection, lend
@@ -88,9 +89,10 @@ def _look_up(services: Services, provider: Provider, send: UnresolvedSend) -> Pr
     return find(records, marks(services.secret, send.ref), services.public_url, send.receipts, until)
 
 
-def marks(secret: bytes, message_id: MessageId) -> tuple[str, str]:
-    """The link tokens that are in this message's text and in no other's."""
-    return message_token(secret, UNSUBSCRIBE, str(message_id)), message_token(secret, PREFERENCES, str(message_id))
+def marks(secret: KeyRing, message_id: MessageId) -> tuple[str, ...]:
+    """The link tokens that can be in this message's text and in no other's: those of each key, because the key may be newer."""
+    purposes = (UNSUBSCRIBE, PREFERENCES)
+    return tuple(message_token(KeyRing.of(key), purpose, str(message_id)) for key in secret for purpose in purposes)
 
 
 def find(

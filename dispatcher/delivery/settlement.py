@@ -12,13 +12,14 @@ from dispatcher.delivery.hand_off import PreparedMessage
 from dispatcher.delivery.outcomes import Outcome, conclude, dead_addresses, fold
 from dispatcher.delivery.side_effects import ProviderOptOut
 from dispatcher.domain.campaign import Spec
+from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.errors import LedgerUnavailable
 from dispatcher.intake.campaign import ValidationContext
 from dispatcher.ledger.connection import Connection, lend
-from dispatcher.ledger.consent import recipients, suppressions
+from dispatcher.ledger.consent import address_keys, suppressions
+from dispatcher.ledger.consent.address_keys import Address
 from dispatcher.ledger.delivery import claims
 from dispatcher.ledger.delivery.claims import Candidate, Settlement
-from dispatcher.ledger.keyed_hash import address_key
 from dispatcher.ledger.maintenance import stopped_channels
 from dispatcher.ledger.partitions import ensure_period, period_of
 from dispatcher.runtime.services import Services
@@ -93,10 +94,12 @@ def settle_once(
         return
     ensure_period(connection, period_of(now))  # an acknowledgement may be this month's first job
     with connection.transaction():
-        keys = [key for item in affected if (key := _address_key(services.secret, item)) is not None]
-        recipients.lock(connection, [_recipient_id(item) for item in affected], keys)
+        keys = address_keys.in_use(connection, services.secret, {each for item in affected if (each := _address(item))})
+        address_keys.lock_owners(connection, [_recipient_id(item) for item in affected], keys.values())
         for item in affected:
-            _apply_side_effects(connection, services.secret, context, entity, item)
+            address = _address(item)
+            key = keys[address] if address is not None else None
+            _apply_side_effects(connection, services.secret, context, entity, item, key)
         claims.settle(connection, claim_number, settlements, now)
 
 
@@ -115,20 +118,22 @@ def _has_side_effects(item: SendResult, context: ValidationContext) -> bool:
     )
 
 
-def _address_key(secret: bytes, item: SendResult) -> bytes | None:
+def _address(item: SendResult) -> Address | None:
+    """The address that was written to; None for push."""
     address = item.candidate.facts.address(item.channel)
-    return address_key(secret, item.channel, address) if address else None
+    return (item.channel, address) if address else None
 
 
-def _apply_side_effects(connection: Connection, secret: bytes, context: ValidationContext, entity: str, item: SendResult) -> None:
+def _apply_side_effects(
+    connection: Connection, secret: KeyRing, context: ValidationContext, entity: str, item: SendResult, key: bytes | None
+) -> None:
     facts, outcome, now = item.candidate.facts, item.outcome, context.now
     if item.channel is Channel.PUSH:
         side_effects.drop_devices(connection, facts.recipient_id, item.dead_addresses, now)
-    elif outcome.suppress and (bans := side_effects.suppressions_after(secret, facts, outcome, item.channel, item.provider)):
-        suppressions.suppress_all(connection, bans, now)
+    elif outcome.suppress and key is not None:
+        suppressions.suppress_all(connection, side_effects.suppressions_after(key, outcome, item.channel, item.provider), now)
     side_effects.start_cool_down(connection, context.policy, facts.recipient_id, item.channel, outcome.reason, now)
     if outcome.opt_out:  # the acknowledgements are in the ledger; the scheduler puts them on the broker
-        key = _address_key(secret, item)
         reported = ProviderOptOut(facts.recipient_id, key, item.channel, item.provider, outcome.reason or "", entity)
         side_effects.opt_out(connection, secret, context, reported)
     if outcome.stop_channel:

@@ -9,9 +9,10 @@ from datetime import datetime, timedelta
 from channels.base import Channel, EventKind
 from dispatcher.consent import acknowledgement
 from dispatcher.delivery.outcomes import Outcome
+from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.opt_out_keywords import ReplyMeaning
 from dispatcher.domain.preferences import Change
-from dispatcher.domain.recipient import GROUP_OF, Facts, Source
+from dispatcher.domain.recipient import GROUP_OF, Source
 from dispatcher.intake.campaign import ValidationContext
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.consent import events, recipients, suppressions
@@ -19,7 +20,6 @@ from dispatcher.ledger.consent.events import ConsentStatement, Provenance
 from dispatcher.ledger.consent.suppressions import Suppression
 from dispatcher.ledger.delivery import cool_downs
 from dispatcher.ledger.delivery.scheduling import DueChunk
-from dispatcher.ledger.keyed_hash import address_key
 from dispatcher.ledger.partitions import ensure_period, period_of
 from dispatcher.policy import Policy
 
@@ -45,15 +45,11 @@ class ProviderOptOut:
     entity: str | None
 
 
-def suppressions_after(secret: bytes, facts: Facts, outcome: Outcome, channel: Channel, provider: str) -> list[Suppression]:
-    """The suppressions that an outcome asks for: the address on its channel, or on all channels that share it. Pure.
+def suppressions_after(key: bytes, outcome: Outcome, channel: Channel, provider: str) -> list[Suppression]:
+    """The suppressions of this address that an outcome asks for: on its channel, or on all channels that share it. Pure.
 
     A suppression holds for everybody who has the address.
     """
-    address = facts.address(channel)
-    if not address:
-        return []
-    key = address_key(secret, channel, address)
     channels = sorted(PHONE_CHANNELS) if outcome.everywhere and channel in PHONE_CHANNELS else [channel]
     return [Suppression(each, key, outcome.reason or "", provider) for each in channels]
 
@@ -78,7 +74,7 @@ def start_cool_down(
         cool_downs.add(connection, recipient_id, channel, code or "", now + timedelta(seconds=rules.seconds), now)
 
 
-def opt_out(connection: Connection, secret: bytes, context: ValidationContext, reported: ProviderOptOut) -> list[DueChunk]:
+def opt_out(connection: Connection, secret: KeyRing, context: ValidationContext, reported: ProviderOptOut) -> list[DueChunk]:
     """Switch the channel's group off for all owners of the address, the provider as source. Returns the acknowledgements due."""
     now, off = context.now, (Change(f"channel:{GROUP_OF[reported.channel]}", "off"),)
     owners = {reported.recipient_id}

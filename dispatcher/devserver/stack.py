@@ -12,9 +12,10 @@ from urllib.parse import urlsplit
 
 from dispatcher.devserver import supervisor
 from dispatcher.devserver.supervisor import ChildCommand, Say, Supervisor, check_ports, engines_kept, port_fault, silent, supervised
-from dispatcher.domain.errors import LedgerUnavailable
+from dispatcher.domain.derived_keys import KeyRing
+from dispatcher.domain.errors import KeyMismatch, LedgerUnavailable
 from dispatcher.embedded import Engines, engines
-from dispatcher.runtime.bootstrap import migrate_once
+from dispatcher.runtime.bootstrap import check_keys_and_policy, migrate_once
 from dispatcher.runtime.settings import Settings
 from dispatcher.web.api_keys import local_key
 
@@ -60,7 +61,7 @@ def run_stack(
     commands = _commands(settings, workers, flower_port)
     check_ports(commands)  # before anything starts: a foreign program on a port would look like a part that is ready
     with engines(settings.home, settings.database_url, settings.broker_url) as joined, engines_kept(joined, say):
-        _migrate(joined.database_url, say, until or threading.Event())
+        _prepare_ledger(settings, joined.database_url, say, until or threading.Event())
         shared = {
             "DISPATCHER_HOME": str(settings.home),
             "DISPATCHER_DATABASE_URL": joined.database_url,
@@ -69,7 +70,7 @@ def run_stack(
         }
         key = None
         if settings.api_keys is None and settings.database_url is None:
-            key, keys = local_key(settings.secret_key.encode(), settings.home)
+            key, keys = local_key(KeyRing.parse(settings.secret_key).newest, settings.home)
             shared["DISPATCHER_API_KEYS"] = str(keys)
         urls = _urls(settings, flower_port)
         with supervised(commands, settings.home / "log", {**environ, **shared}, say) as children:
@@ -98,11 +99,14 @@ def _commands(settings: Settings, workers: int, flower_port: int | None) -> Sequ
     return commands
 
 
-def _migrate(database_url: str, say: Say, until: threading.Event) -> None:
-    """Migrate the ledger as soon as it can be reached."""
+def _prepare_ledger(settings: Settings, database_url: str, say: Say, until: threading.Event) -> None:
+    """Migrate the ledger as soon as it can be reached, and check the secret keys and the policy."""
     while not until.is_set():
         try:
-            return migrate_once(database_url)
+            migrate_once(database_url)
+            return check_keys_and_policy(settings, database_url, say)
+        except KeyMismatch:
+            raise
         except LedgerUnavailable as error:
             say(str(error))
             until.wait(1.0)

@@ -21,3 +21,11 @@ class VersionConflict(Exception):
     def __init__(self, current: int) -> None:
         super().__init__(f"changed by somebody else in the meantime; the version is now {current}")
         self.current = current
+
+
+class KeyMismatch(LedgerUnavailable):
+    """The secret keys of this process are not those that the ledger was written with: it must not work on it."""
+
+
+class PolicyNotInForce(Exception):
+    """The policy of this process is not the one in force."""

@@ -6,12 +6,13 @@ text of the answer is not stored.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 from channels.base import Channel, ChannelError, Content, Outbound, Provider, Result, Sms, Uncertain, WhatsApp
 from channels.send_window import window_of
 from dispatcher.ledger.connection import Connection, lend
-from dispatcher.ledger.consent import suppressions
+from dispatcher.ledger.consent import address_keys, suppressions
 from dispatcher.ledger.inbound import inbound_messages, phone_owners
 from dispatcher.ledger.inbound.inbound_messages import InboundMessage
 from dispatcher.ledger.maintenance import stopped_channels
@@ -42,6 +43,7 @@ def answer(services: Services, message_id: str, text: str, by: str) -> str | Non
         message = inbound_messages.find(connection, message_id)
         if message is None:
             return NOT_WAITING
+        message = replace(message, address_key=address_keys.resolve(connection, services.secret, message.address_key))
         if objection := _objection(connection, message, now):
             return objection
         address = phone_owners.number(connection, message.address_key)

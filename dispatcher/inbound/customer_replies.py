@@ -11,19 +11,19 @@ from dispatcher.consent import acknowledgement
 from dispatcher.consent.acknowledgement import Publish
 from dispatcher.delivery.side_effects import OPT_OUT_REASONS
 from dispatcher.domain import opt_out_keywords
+from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.opt_out_keywords import ReplyMeaning
 from dispatcher.domain.preferences import Change
 from dispatcher.domain.recipient import GROUP_OF, Source
 from dispatcher.inbound import help_reply
 from dispatcher.intake.campaign import ValidationContext
 from dispatcher.ledger.connection import Connection, lend
-from dispatcher.ledger.consent import events, recipients, suppressions
+from dispatcher.ledger.consent import address_keys, events, suppressions
 from dispatcher.ledger.consent.events import ConsentStatement, Provenance
 from dispatcher.ledger.delivery.scheduling import DueChunk
 from dispatcher.ledger.inbound import inbound_messages, phone_owners, whatsapp_window
 from dispatcher.ledger.inbound.inbound_messages import InboundMessage
 from dispatcher.ledger.inbound.phone_owners import PhoneOwner
-from dispatcher.ledger.keyed_hash import address_key
 from dispatcher.ledger.partitions import ensure_period, period_of
 from dispatcher.policy import Policy
 from dispatcher.runtime.services import Services
@@ -60,13 +60,14 @@ def handle_reply(services: Services, publish: Publish, message: InboundText) -> 
     stays off. HELP is answered, unless the provider says that it has answered. An unclear message waits for an operator.
     """
     meaning = _meaning(message, services.policy)
-    key = address_key(services.secret, message.channel, message.address)
+    address = (message.channel, message.address)
     now = services.clock()
     acknowledgement_chunks: list[DueChunk | None] = []
     with lend(services.pool) as connection:
         ensure_period(connection, period_of(now))
         with connection.transaction():
-            recipients.lock(connection, [], [key])  # a concurrent erasure must not leave the text of the message
+            key = address_keys.in_use(connection, services.secret, [address])[address]
+            address_keys.lock_owners(connection, [], [key])  # a concurrent erasure must not leave the text of the message
             owners = phone_owners.owners(connection, key)
             ids = [owner.id for owner in owners]
             new = inbound_messages.take(connection, message, key, ids, meaning, now)
@@ -113,15 +114,16 @@ def resolve(services: Services, publish: Publish, message_id: str, by: str, stop
         with connection.transaction():
             message = inbound_messages.close(connection, message_id, by, now)
             if message is not None and stop:
-                owners = {owner.id for owner in phone_owners.owners(connection, message.address_key)}
+                key = address_keys.resolve(connection, services.secret, message.address_key)
+                owners = {owner.id for owner in phone_owners.owners(connection, key)}
                 ids = sorted(owners.union(message.recipients))
-                request = StopRequest(message.channel, message.address_key, ids, by, message.received_at)
+                request = StopRequest(message.channel, key, ids, by, message.received_at)
                 acknowledgement_chunks = _stop(connection, services.secret, _context(services), request)
     acknowledgement.publish_acknowledgements(publish, *acknowledgement_chunks)
     return message is not None
 
 
-def _stop(connection: Connection, secret: bytes, context: ValidationContext, request: StopRequest) -> list[DueChunk | None]:
+def _stop(connection: Connection, secret: KeyRing, context: ValidationContext, request: StopRequest) -> list[DueChunk | None]:
     """Suppress the number, switch the group off for these people, and write an acknowledgement to each."""
     channel, ids, now = request.channel, request.recipient_ids, context.now
     suppressions.suppress(connection, channel, request.address_key, ReplyMeaning.STOP, Source.INBOUND, now)

@@ -16,11 +16,12 @@ from dispatcher.delivery.fallback import fallback_at, fallback_seconds
 from dispatcher.delivery.outcomes import after_provider_event, event_effect
 from dispatcher.delivery.retries import retry_at
 from dispatcher.delivery.side_effects import OPT_OUT_REASONS, ProviderOptOut
+from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.message import MessageStatus, State
 from dispatcher.domain.message_id import MessageId
 from dispatcher.intake.campaign import ValidationContext
 from dispatcher.ledger.connection import Connection, DatabaseError, lend
-from dispatcher.ledger.consent import suppressions
+from dispatcher.ledger.consent import address_keys, suppressions
 from dispatcher.ledger.delivery import scheduling, unresolved
 from dispatcher.ledger.delivery.scheduling import DueChunk
 from dispatcher.ledger.inbound import provider_events, soft_bounces
@@ -210,22 +211,23 @@ def status_after(status: MessageStatus, change: StatusChange) -> MessageStatus:
     return replace(status, state=change.state, returned=status.returned + new)
 
 
-def _apply_to_person(connection: Connection, secret: bytes, context: ValidationContext, event: PendingEvent) -> list[DueChunk]:
+def _apply_to_person(connection: Connection, secret: KeyRing, context: ValidationContext, event: PendingEvent) -> list[DueChunk]:
     """Suppress addresses, stop channels and record opt-outs, as the event says. Returns the acknowledgements that are due."""
     if event.recipient_id is None:
         return []
     effect = event_effect(event.kind)
     code, now = event.code or event.kind, context.now
+    key = address_keys.resolve(connection, secret, event.address_key) if event.address_key is not None else None
     if effect.stop_channel:
         stopped_channels.stop(connection, event.channel, event.provider, code, now)
-    if event.address_key is not None and (effect.suppress or _count_soft_bounce(connection, event, event.address_key)):
-        suppressions.suppress(connection, event.channel, event.address_key, code, event.provider, now)
+    if key is not None and (effect.suppress or _count_soft_bounce(connection, event, key)):
+        suppressions.suppress(connection, event.channel, key, code, event.provider, now)
     side_effects.start_cool_down(connection, context.policy, event.recipient_id, event.channel, event.code, now)
-    if effect.lift and event.address_key is not None:
-        suppressions.lift(connection, event.channel, event.address_key, OPT_OUT_REASONS, event.at, now)
+    if effect.lift and key is not None:
+        suppressions.lift(connection, event.channel, key, OPT_OUT_REASONS, event.at, now)
     if not effect.opt_out:
         return []
-    reported = ProviderOptOut(event.recipient_id, event.address_key, event.channel, event.provider, code, event.entity)
+    reported = ProviderOptOut(event.recipient_id, key, event.channel, event.provider, code, event.entity)
     return side_effects.opt_out(connection, secret, context, reported)
 
 

@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 from pydantic_core import from_json
 
+from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.intake.recipient import BadRecipient, ChannelsBlock, OffersBlock, RecipientForm, parse
 from dispatcher.intake.rows import Cell, SourceRow, UnreadableRow, read_rows
 from dispatcher.ledger.connection import Connection
@@ -137,7 +138,7 @@ class ImportRequest:
 
 def import_file(
     connection: Connection,
-    secret: bytes,
+    secret: KeyRing,
     request: ImportRequest,
     progress: Callable[[int], None] | None = None,
 ) -> ImportResult:

@@ -5,7 +5,7 @@ its own transaction.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
@@ -23,6 +23,7 @@ Pool: TypeAlias = ConnectionPool[Connection]
 DatabaseError: TypeAlias = psycopg.Error  # what a statement raises
 
 set_json_loads(from_json)  # a recipient's row has six JSON documents, and this parser takes half the time
+AWAY = "the database can't be reached; work resumes when it is back"
 TRUSTED_SECONDS = 1.0  # a connection that worked less than this ago is not checked again
 ROLE = "dispatcher_worker"  # may do all that work needs, and cannot change a recorded choice
 
@@ -47,22 +48,57 @@ KEEPALIVE = {
 }
 
 
-def open_pool(database_url: str, size_max: int = 4, wait_seconds_max: float = 10.0) -> Pool:
+def open_pool(
+    database_url: str,
+    size_max: int = 4,
+    wait_seconds_max: float = 10.0,
+    name: str = "ledger",
+    admit: Callable[[Connection], None] | None = None,
+) -> Pool:
     """A pool of autocommit connections in the role of workers. It opens on first use, and checks a connection before lending it.
 
-    The database must have been migrated: a migration creates the role.
+    The server shows `name` for each connection. `admit` may refuse a new one with `LedgerUnavailable`: the pool keeps trying, and
+    who waits for a connection gets that error. The database must have been migrated: a migration creates the role.
     """
-    return ConnectionPool(
+
+    def configure(connection: Connection) -> None:
+        if admit is None:
+            return
+        try:
+            admit(connection)
+        except LedgerUnavailable as error:
+            _refusals[pool] = error
+            raise
+        _refusals.pop(pool, None)
+
+    pool: Pool = ConnectionPool(
         database_url,
         min_size=0,
         max_size=size_max,
         timeout=wait_seconds_max,
-        kwargs={"autocommit": True, "options": " ".join(f"-c {name}={value}" for name, value in SESSION.items()), **KEEPALIVE},
+        kwargs={**_options(), "application_name": name},
+        configure=configure,
         check=_check,
         open=False,
     )
+    return pool
 
 
+def _options() -> dict[str, Any]:
+    return {"autocommit": True, "options": " ".join(f"-c {name}={value}" for name, value in SESSION.items()), **KEEPALIVE}
+
+
+@contextmanager
+def connect_once(database_url: str) -> Iterator[Connection]:
+    """A connection like those of a pool, for a check before there is one. Raises `LedgerUnavailable`."""
+    try:
+        with psycopg.connect(database_url, **_options()) as connection:
+            yield connection
+    except psycopg.OperationalError as error:
+        raise LedgerUnavailable("the database can't be reached") from error
+
+
+_refusals: WeakKeyDictionary[Pool, LedgerUnavailable] = WeakKeyDictionary()  # why a pool gets no connection
 _last_used: WeakKeyDictionary[Connection, float] = WeakKeyDictionary()
 
 
@@ -84,8 +120,11 @@ def lend(pool: Pool, wait_seconds_max: float | None = None) -> Iterator[Connecti
         with pool.connection(wait_seconds_max) as connection:
             yield connection
             _last_used[connection] = time.monotonic()
-    except (PoolTimeout, psycopg.OperationalError, psycopg.errors.IdleInTransactionSessionTimeout) as error:
-        raise LedgerUnavailable("the database can't be reached; work resumes when it is back") from error
+    except PoolTimeout as error:
+        refusal = _refusals.get(pool)
+        raise type(refusal)(str(refusal)) if refusal else LedgerUnavailable(AWAY) from error
+    except (psycopg.OperationalError, psycopg.errors.IdleInTransactionSessionTimeout) as error:
+        raise LedgerUnavailable(AWAY) from error
 
 
 # -- rows by name ------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hmac
 
-from dispatcher.domain.derived_keys import derive
+from dispatcher.domain.derived_keys import KeyRing, derive
 
 KEY_BYTES = 16
 
@@ -15,17 +15,22 @@ KEY_BYTES = 16
 _KIND_OF = {"email": "email", "phone": "phone", "sms": "phone", "whatsapp": "phone", "push": "push"}
 
 
-def pseudonym(secret: bytes, recipient_id: str) -> str:
+def pseudonym(secret: KeyRing, recipient_id: str) -> str:
     """A person's name in documents for outsiders: always the same, and not traceable to the id without the secret."""
-    return hmac.digest(derive(secret, "pseudonym"), recipient_id.encode(), "sha256")[:KEY_BYTES].hex()
+    return hmac.digest(derive(secret.newest, "pseudonym"), recipient_id.encode(), "sha256")[:KEY_BYTES].hex()
 
 
-def address_key(secret: bytes, kind: str, address: str) -> bytes:
-    """16 bytes that stand for an address. `kind` is a channel, or "phone".
+def address_key(secret: KeyRing, kind: str, address: str) -> bytes:
+    """16 bytes that stand for an address, under the newest key. `kind` is a channel, or "phone".
 
     `address` is in normal form (see `domain.addresses`). Letter case does not count in e-mail: hardly any mailbox distinguishes
     "Jan@" from "jan@", and a capital letter must not defeat a ban. Raises `KeyError` for an unknown kind.
     """
+    return address_hash(secret.newest, kind, address)
+
+
+def address_hash(key: bytes, kind: str, address: str) -> bytes:
+    """The same under a given secret key."""
     address_kind = _KIND_OF[kind]
     text = address.lower() if address_kind == "email" else address
-    return hmac.digest(derive(secret, "address"), f"{address_kind}\0{text}".encode(), "sha256")[:KEY_BYTES]
+    return hmac.digest(derive(key, "address"), f"{address_kind}\0{text}".encode(), "sha256")[:KEY_BYTES]

@@ -10,12 +10,12 @@ from redis import Redis, RedisError
 from channels.base import Channel, ChannelError, Provider, Unavailable
 from dispatcher.campaigns.template_approval import NOT_APPROVED, template_versions
 from dispatcher.content import InvalidTemplates
-from dispatcher.domain.errors import LedgerUnavailable
+from dispatcher.domain.errors import KeyMismatch, LedgerUnavailable, PolicyNotInForce
 from dispatcher.embedded import EngineError
 from dispatcher.ledger import partitions
 from dispatcher.ledger.connection import Pool, lend
-from dispatcher.ledger.maintenance import stopped_channels
-from dispatcher.policy import InvalidPolicy, Policy
+from dispatcher.ledger.maintenance import policies, stopped_channels
+from dispatcher.policy import InvalidPolicy
 from dispatcher.runtime import bootstrap
 from dispatcher.runtime.services import Services
 from dispatcher.runtime.settings import InvalidSettings, Settings
@@ -46,20 +46,28 @@ def check_all() -> list[CheckResult]:
         return [*results, *(CheckResult("policy", ok=False, detail=str(fault)) for fault in error.faults)]
     except InvalidTemplates as error:
         return [*results, *(CheckResult("templates", ok=False, detail=str(fault)) for fault in error.faults)]
+    except KeyMismatch as error:
+        return [*results, CheckResult("secret key", ok=False, detail=str(error))]
     except (EngineError, LedgerUnavailable) as error:
         return [*results, CheckResult("database", ok=False, detail=str(error))]
     return [
         *results,
         _database(services),
         _broker(),
-        CheckResult("policy", ok=True, detail=_policy(services.policy)),
+        _policy(services),
         CheckResult("templates", ok=True, detail=_templates(services)),
         *_providers(services.pool, settings, services.providers),
     ]
 
 
-def _policy(policy: Policy) -> str:
-    return f"signed by {policy.signed_by}, {policy.signed_on}; digest {policy.digest[:12]}"
+def _policy(services: Services) -> CheckResult:
+    policy = services.policy
+    try:
+        with lend(services.pool) as connection:
+            policies.require_in_force(connection, policy.digest)
+    except PolicyNotInForce as error:
+        return CheckResult("policy", ok=False, detail=str(error))
+    return CheckResult("policy", ok=True, detail=f"signed by {policy.signed_by}, {policy.signed_on}; digest {policy.digest[:12]}")
 
 
 def _database(services: Services) -> CheckResult:

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
+from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.consent import erasure
 from dispatcher.ledger.inbound import inbound_messages
-from dispatcher.ledger.maintenance import retention
+from dispatcher.ledger.maintenance import policies, retention
 from dispatcher.policy import Policy, RetentionPeriod
 from dispatcher.runtime.services import Services
 
@@ -26,7 +27,7 @@ class RetentionStep:
     """One step's input: clear what is older than `before`."""
 
     connection: Connection
-    secret: bytes
+    secret: KeyRing
     before: datetime
     now: datetime
 
@@ -118,7 +119,12 @@ def _backlog(connection: Connection, policy: Policy, now: datetime, data: Retent
 
 
 def clear(services: Services, steps_max: int = STEPS_MAX) -> Iterator[ClearResult]:
-    """Clear what is overdue, class by class, with at most so many steps for each. Yields what was cleared."""
+    """Clear what is overdue, class by class, with at most so many steps for each. Yields what was cleared.
+
+    Raises `PolicyNotInForce` where this process was started with another policy, which may have other retention periods.
+    """
+    with lend(services.pool) as connection:
+        policies.require_in_force(connection, services.policy.digest)
     for data in CLASSES:
         before = data.kept_for(services.policy).before(services.clock())
         with lend(services.pool) as connection:

@@ -6,7 +6,7 @@ import atexit
 import os
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -27,9 +27,11 @@ from channels.resilience.rate_limiter import LocalBucket, Rate, RateLimited, Sha
 from channels.sandbox.doubles import double_for
 from dispatcher import content
 from dispatcher.content import Catalog, InvalidTemplates
+from dispatcher.domain.derived_keys import KeyRing
+from dispatcher.domain.errors import KeyMismatch
 from dispatcher.embedded import Engines, engines
-from dispatcher.ledger import partitions
-from dispatcher.ledger.connection import lend, open_pool
+from dispatcher.ledger import partitions, secret_keys
+from dispatcher.ledger.connection import connect_once, lend, open_pool
 from dispatcher.ledger.maintenance import policies
 from dispatcher.ledger.migrations import migrate
 from dispatcher.policy import InvalidPolicy, Policy, parse, shipped
@@ -38,7 +40,7 @@ from dispatcher.runtime.consistency import disagreements
 from dispatcher.runtime.services import BATCH_MESSAGES_MAX, EngineConfig, Services
 from dispatcher.runtime.settings import LEASE_PARTS, SANDBOX, InvalidSettings, Settings, load
 
-CONFIGURATION_ERRORS = (InvalidSettings, InvalidPolicy, InvalidTemplates)
+CONFIGURATION_ERRORS = (InvalidSettings, InvalidPolicy, InvalidTemplates, KeyMismatch)
 CONNECTIONS_MAX = 2  # per process: one for the work, one for alerts at the same time
 
 
@@ -90,17 +92,80 @@ def templates(folder: Path, specialise: bool) -> Catalog:
     return content.load(folder, random.random if specialise else None)
 
 
-def services(connections_max: int = CONNECTIONS_MAX) -> Services:
-    """The services of this process.
+def admit(config: Settings) -> str:
+    """Check that the ledger was written with this process's secret keys; returns the URL of the ledger, migrated.
 
-    Raises `InvalidSettings`, `InvalidPolicy`, `InvalidTemplates`, `EngineError`, `LedgerUnavailable`.
+    Raises `KeyMismatch`, `LedgerUnavailable`.
     """
-    config, rules, catalog, text = examine()
     database_url = joined_engines().database_url
     migrate_once(database_url)
-    pool = open_pool(database_url, connections_max)
+    with connect_once(database_url) as connection:
+        secret_keys.admit(connection, KeyRing.parse(config.secret_key))
+    return database_url
+
+
+def introduce_key() -> int:
+    """Make the newest secret key of this process the one that writes. Returns how many connections of others were cut off for that.
+
+    Raises `InvalidSettings`, `KeyMismatch`, `LedgerUnavailable`.
+    """
+    ring = KeyRing.parse(settings().secret_key)
+    database_url = joined_engines().database_url
+    migrate_once(database_url)
+    with connect_once(database_url) as connection:
+        connection.execute("RESET ROLE")
+        connection.execute("SET ROLE NONE")  # only the login's own role may end its sessions
+        return secret_keys.introduce(connection, ring)
+
+
+def adopt_policy(actor: str) -> tuple[str | None, str]:
+    """Put this process's policy in force. Returns the digest of the one before, None at the first start, and its own.
+
+    Raises one of `CONFIGURATION_ERRORS`, and `LedgerUnavailable`.
+    """
+    config, rules, _, text = examine()
+    with connect_once(admit(config)) as connection:
+        policies.store_policy(connection, rules.digest, text)
+        before = policies.adopt(connection, rules.digest, actor, utc_now())
+    return before.digest if before else None, rules.digest
+
+
+def check_keys_and_policy(config: Settings, database_url: str, say: Callable[[str], None]) -> None:
+    """What `dispatcher up` checks before it starts anything. With an embedded database, it puts its policy in force: it starts all
+    processes that use it. With a database of your own there may be others, so somebody has to adopt the policy.
+
+    Raises `InvalidPolicy`, `KeyMismatch`, `LedgerUnavailable`, `PolicyNotInForce`.
+    """
+    rules, text = policy(config)
+    with connect_once(database_url) as connection:
+        secret_keys.admit(connection, KeyRing.parse(config.secret_key))
+        policies.store_policy(connection, rules.digest, text)
+        is_alone = config.database_url is None
+        before = policies.adopt(connection, rules.digest, "dispatcher up", utc_now(), only_first=not is_alone)
+        if not is_alone:
+            policies.require_in_force(connection, rules.digest)
+    if is_alone and before is not None and before.digest != rules.digest:
+        say(f"the policy has changed: {rules.digest[:12]} is in force now, instead of {before.digest[:12]}")
+
+
+def services(connections_max: int = CONNECTIONS_MAX) -> Services:
+    """The services of this process. Its policy need not be the one in force: what decides by it looks for itself, and an opt-out is
+    recorded under any policy.
+
+    Raises `InvalidSettings`, `InvalidPolicy`, `InvalidTemplates`, `EngineError`, `KeyMismatch`, `LedgerUnavailable`.
+    """
+    config, rules, catalog, text = examine()
+    database_url = admit(config)
+    ring = KeyRing.parse(config.secret_key)
+    pool = open_pool(
+        database_url,
+        connections_max,
+        name=secret_keys.connection_name(ring),
+        admit=lambda connection: secret_keys.admit(connection, ring),
+    )
     with lend(pool) as connection:
         policies.store_policy(connection, rules.digest, text)
+        policies.adopt(connection, rules.digest, policies.FIRST_START, utc_now(), only_first=True)
         partitions.create_ahead(connection, utc_now())
     set_alert_sink(alert_sink(pool, utc_now))
     return Services(
@@ -109,7 +174,7 @@ def services(connections_max: int = CONNECTIONS_MAX) -> Services:
         catalog=catalog,
         providers=providers(config),
         webhook_keys=webhook_keys(config),
-        secret=config.secret_key.encode(),
+        secret=ring,
         public_url=config.public_url.rstrip("/"),
         clock=lambda: datetime.now(UTC),
         random=random.SystemRandom().random,

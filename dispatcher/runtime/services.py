@@ -9,6 +9,7 @@ from datetime import datetime
 from channels.base import Channel, Provider
 from channels.send_window import boot_seconds
 from dispatcher.content import Catalog
+from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.ledger.connection import Pool
 from dispatcher.policy import Policy
 
@@ -51,7 +52,7 @@ class Services:
     catalog: Catalog
     providers: Mapping[Channel, Provider] = field(repr=False)
     webhook_keys: Mapping[str, str] = field(repr=False)  # by provider; without a key no webhook call is accepted
-    secret: bytes = field(repr=False)
+    secret: KeyRing  # shows no key in its repr
     public_url: str
     clock: Callable[[], datetime]
     random: Callable[[], float]

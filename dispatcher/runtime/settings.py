@@ -54,7 +54,7 @@ class Settings:
     templates: Path
     policy: Path | None  # None: the shipped one
     public_url: str
-    secret_key: str = field(repr=False)
+    secret_key: str = field(repr=False)  # or several, newest first, with commas between them
     api_keys: Path | None
     providers: Mapping[Channel, str]
     seconds: Mapping[Channel, SecondProvider]
@@ -231,18 +231,25 @@ def _secret_key(read: EnvironmentReader, required: bool) -> str:
     key = read.secret(
         "DISPATCHER_SECRET_KEY",
         about="signs links and keys hashes; needed with your own database, the same on all machines; else made once, in "
-        "`DISPATCHER_HOME`",
+        "`DISPATCHER_HOME`. Several, newest first, separated by commas: the newest writes, all read",
     )
     make = "make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"
-    if key and len(key) < SECRET_KEY_LENGTH_MIN:
-        read.fault(f"DISPATCHER_SECRET_KEY has {len(key)} characters: it needs {SECRET_KEY_LENGTH_MIN} or more; {make}")
+    ring = [part.strip() for part in key.split(",")] if key else []
+    for place, part in enumerate(ring, start=1):
+        if len(part) < SECRET_KEY_LENGTH_MIN:
+            which = f"key {place} of DISPATCHER_SECRET_KEY" if len(ring) > 1 else "DISPATCHER_SECRET_KEY"
+            read.fault(f"{which} has {len(part)} characters: it needs {SECRET_KEY_LENGTH_MIN} or more; {make}")
+    if len(set(ring)) < len(ring):
+        read.fault("DISPATCHER_SECRET_KEY has the same key twice")
     if required and not key:
         read.fault(f"DISPATCHER_SECRET_KEY is missing: with a database of your own, all machines must share one key; {make}")
-    return key
+    return ",".join(ring)
 
 
 def _stored_secret_key(home: Path) -> str:
-    """The key in the file `secret.key`. The first process makes it, in one step; all others read the same."""
+    """The keys in the file `secret.key`, one per line, newest first. The first process makes it, in one step; all others read the
+    same.
+    """
     path = home / "secret.key"
     if not path.exists():
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -255,7 +262,12 @@ def _stored_secret_key(home: Path) -> str:
         raise InvalidSettings(
             [f"{path} can be read by others, and whoever has it can sign unsubscribe links: chmod 600 it, or make a new one."]
         )
-    return path.read_text().strip()
+    keys = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    if not keys or min(map(len, keys)) < SECRET_KEY_LENGTH_MIN or len(set(keys)) < len(keys):
+        raise InvalidSettings(
+            [f"{path} needs a key on each line, newest first, each once, of {SECRET_KEY_LENGTH_MIN} characters or more."]
+        )
+    return ",".join(keys)
 
 
 def _warnings(settings: Settings) -> Iterator[str]:

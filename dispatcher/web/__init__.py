@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the command line imports this package for API keys, and must not wait for a web framework
@@ -17,5 +18,10 @@ def app() -> FastAPI:
     from dispatcher.web.api_keys import read_keys
     from dispatcher.web.app import create
 
-    keys = read_keys(bootstrap.settings().api_keys)
-    return create(bootstrap.services(CONNECTIONS_MAX), tasks, keys)
+    try:
+        keys = read_keys(bootstrap.settings().api_keys)
+        services = bootstrap.services(CONNECTIONS_MAX)
+    except bootstrap.CONFIGURATION_ERRORS as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(2) from None
+    return create(services, tasks, keys)

@@ -12,7 +12,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from dispatcher.domain.errors import LedgerUnavailable, UnknownRecipient, VersionConflict
+from dispatcher.domain.errors import LedgerUnavailable, PolicyNotInForce, UnknownRecipient, VersionConflict
 from dispatcher.domain.message_id import BadMessageId
 from dispatcher.domain.preferences import BadChoice
 from dispatcher.intake.errors import BadInput
@@ -105,6 +105,12 @@ async def _unavailable(request: Request, _: Exception) -> Response:
     return problem(request, HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": str(RETRY_SECONDS)})
 
 
+async def _not_in_force(request: Request, _: Exception) -> Response:
+    """A rolling deploy is under way: another instance has the policy in force."""
+    detail = "another policy is in force than this server was started with; nothing was accepted"
+    return problem(request, HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": str(RETRY_SECONDS)})
+
+
 def install(application: FastAPI) -> None:
     """Let the application answer every error that its routers raise."""
     application.add_exception_handler(HTTPException, _http)
@@ -115,3 +121,4 @@ def install(application: FastAPI) -> None:
     application.add_exception_handler(UnknownRecipient, _unknown)
     application.add_exception_handler(VersionConflict, _conflict)
     application.add_exception_handler(LedgerUnavailable, _unavailable)
+    application.add_exception_handler(PolicyNotInForce, _not_in_force)

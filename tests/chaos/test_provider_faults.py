@@ -36,6 +36,7 @@ from dispatcher.ledger.connection import lend
 from dispatcher.ledger.delivery import messages
 from dispatcher.ledger.maintenance import stopped_channels
 from dispatcher.ledger.maintenance.metrics import metrics
+from dispatcher.policy import parse
 from dispatcher.runtime import bootstrap
 from dispatcher.runtime.services import Services
 from dispatcher.runtime.settings import load
@@ -141,6 +142,7 @@ def weather(database: str, broker_url: str, home: Path) -> Iterator[Weather]:
     """The whole program, as `dispatcher up` runs it, on a ledger and a broker of this test alone."""
     web, double = free_port(), free_port()
     public_url = f"http://127.0.0.1:{web}"
+    policy = policy_without_quiet_hours(home)
     environ = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("DISPATCHER_", "SENDGRID_", "TWILIO_"))},
         "DISPATCHER_HOME": str(home),
@@ -148,7 +150,7 @@ def weather(database: str, broker_url: str, home: Path) -> Iterator[Weather]:
         "DISPATCHER_BROKER_URL": broker_url,
         "DISPATCHER_SECRET_KEY": SECRET,
         "DISPATCHER_TEMPLATES": str(TEMPLATES),
-        "DISPATCHER_POLICY": str(policy_without_quiet_hours(home)),
+        "DISPATCHER_POLICY": str(policy),
         "DISPATCHER_PUBLIC_URL": public_url,
         "DISPATCHER_SANDBOX_URL": f"http://127.0.0.1:{double}",
         "DISPATCHER_LEASE_SECONDS": "4",  # so that an answer is waited for 1.3 s
@@ -163,7 +165,11 @@ def weather(database: str, broker_url: str, home: Path) -> Iterator[Weather]:
     ]
     with make_services(database) as still, supervised(commands, home / "log", environ) as children:
         services = replace(
-            still, clock=lambda: datetime.now(UTC), providers=bootstrap.providers(load(environ)), public_url=public_url
+            still,
+            clock=lambda: datetime.now(UTC),
+            policy=parse(policy.read_text(encoding="utf-8")),
+            providers=bootstrap.providers(load(environ)),
+            public_url=public_url,
         )
         children.await_ready(60)
         yield Weather(services, children, SandboxClient(f"http://127.0.0.1:{double}"), database)

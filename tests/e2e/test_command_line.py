@@ -260,6 +260,7 @@ def test_a_large_campaign_is_released_by_somebody_else(
     policy.write_text(re.sub(r"audience_min = [0-9_]+", "audience_min = 1", shipped()), encoding="utf-8")
     monkeypatch.setenv("DISPATCHER_POLICY", str(policy))
     bootstrap.settings.cache_clear()
+    assert dispatcher("policy", "adopt").code == 0
     approve(dispatcher)
     submitted = dispatcher("campaign", "submit", files / "campaign.yaml", "--by", "Anne", "--json").json
     assert submitted["state"] == "awaiting_release"

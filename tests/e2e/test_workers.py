@@ -33,7 +33,9 @@ from dispatcher.ledger.campaigns import balance as balance_module
 from dispatcher.ledger.campaigns import lifecycle
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.delivery import messages
-from dispatcher.ledger.maintenance import stopped_channels
+from dispatcher.ledger.maintenance import alerts, policies, stopped_channels
+from dispatcher.maintenance import policy_in_force
+from dispatcher.policy import parse, shipped
 from dispatcher.runtime.services import Services
 from tests.support.services import TEMPLATES, add_people, make_services, person, policy_without_quiet_hours
 
@@ -84,8 +86,9 @@ class Machine:
 
 @pytest.fixture
 def machine(database: str, broker_url: str, tmp_path: Path) -> Iterator[Machine]:
+    policy = policy_without_quiet_hours(tmp_path)
     with make_services(database) as still, running() as double:
-        services = replace(still, clock=lambda: datetime.now(UTC))
+        services = replace(still, clock=lambda: datetime.now(UTC), policy=parse(policy.read_text(encoding="utf-8")))
         environ = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("DISPATCHER_", "SENDGRID_", "TWILIO_"))},
             "DISPATCHER_HOME": str(tmp_path),
@@ -93,7 +96,7 @@ def machine(database: str, broker_url: str, tmp_path: Path) -> Iterator[Machine]
             "DISPATCHER_BROKER_URL": broker_url,
             "DISPATCHER_SECRET_KEY": SECRET,
             "DISPATCHER_TEMPLATES": str(TEMPLATES),
-            "DISPATCHER_POLICY": str(policy_without_quiet_hours(tmp_path)),
+            "DISPATCHER_POLICY": str(policy),
             "DISPATCHER_SANDBOX_URL": double.url,
             "DISPATCHER_LEASE_SECONDS": "4",
         }
@@ -381,3 +384,25 @@ tasks.app.worker_main(["worker", "--concurrency", "1", "--queues", "campaign", "
     finally:
         worker.terminate()
         worker.wait(STOP_SECONDS_MAX)
+
+
+def test_workers_halt_while_another_policy_is_in_force(machine: Machine) -> None:
+    """Nothing is decided, nothing is lost, and everything goes on once their policy is in force."""
+    wait_until(lambda: policy_in_force.find(machine.services) is not None, machine)
+    theirs, other = machine.services.policy.digest, parse(shipped()).digest
+    with lend(machine.services.pool) as connection:
+        policies.adopt(connection, other, "operator", machine.services.clock())
+    add_people(machine.services, *(person(f"c-{number}", number) for number in range(20)))
+    machine.submit(20)
+    wait_until(lambda: "dispatcher policy adopt" in machine.log.read_text(), machine)
+    time.sleep(3)
+    assert machine.balance() == {}
+    with lend(machine.services.pool) as connection:
+        assert policy_in_force.NOT_IN_FORCE in [alert.code for alert in alerts.newest(connection)]
+    assert machine.run("policy", "adopt") == 0
+    current = policy_in_force.find(machine.services)
+    assert current is not None
+    assert current.digest == theirs
+    wait_until(lambda: finished(machine), machine)
+    assert sum(machine.balance().values()) == 20
+    assert "Traceback" not in machine.log.read_text()

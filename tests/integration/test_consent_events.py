@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
 
 from channels.base import Channel
+from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.errors import UnknownRecipient, VersionConflict
 from dispatcher.domain.preferences import DEFAULTS, SWITCHES, VALUES, BadChoice, Change, changes, resolve_changes
 from dispatcher.domain.recipient import Choice, Device
@@ -26,7 +27,7 @@ from dispatcher.ledger.consent.recipients import Recipient
 from dispatcher.ledger.keyed_hash import address_key
 from dispatcher.ledger.partitions import ensure_period
 
-SECRET = b"a secret of the tests"
+SECRET = KeyRing.of(b"a secret of the tests")
 NOW = datetime(2026, 11, 23, 9, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 
@@ -312,18 +313,18 @@ def test_a_true_event_in_another_history_shows(ledger: Connection) -> None:
     say(ledger, ("channel:email", "on"))
     say(ledger, ("channel:push", "on"), at=NOW + HOUR)
     _, second = events.history(ledger, "c-1")
-    fork = event_hash(SECRET, second, START)  # as if from a copy in which something else came first
+    fork = event_hash(SECRET.newest, second, START)  # as if from a copy in which something else came first
     ledger.execute("ALTER TABLE consent_events DISABLE TRIGGER ALL")
     ledger.execute("UPDATE consent_events SET previous_hash = %s, hash = %s WHERE no = %s", (START, fork, second.no))
     ledger.execute(
-        "UPDATE recipients SET consent_head = %s, consent_seal = %s WHERE id = 'c-1'", (fork, seal(SECRET, "c-1", 2, fork))
+        "UPDATE recipients SET consent_head = %s, consent_seal = %s WHERE id = 'c-1'", (fork, seal(SECRET.newest, "c-1", 2, fork))
     )
     assert events.verify(ledger, SECRET) == [events.ChainBreak("c-1", 2, "does not follow the event before it")]
 
 
 def test_the_chain_is_keyed(ledger: Connection) -> None:
     say(ledger, ("channel:email", "on"))
-    assert events.ChainBreak("c-1", 1, "changed") in events.verify(ledger, b"another secret")
+    assert events.ChainBreak("c-1", 1, "changed") in events.verify(ledger, KeyRing.of(b"another secret"))
 
 
 # -- what has not left -------------------------------------------------------------------------------------------------

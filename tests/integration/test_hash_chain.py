@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
+from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.preferences import Change
 from dispatcher.ledger.connection import Connection, lend, open_pool
 from dispatcher.ledger.consent import events, recipients
@@ -19,7 +20,7 @@ from dispatcher.ledger.consent.recipients import Recipient
 from dispatcher.ledger.migrations import migrate
 from dispatcher.ledger.partitions import ensure_period
 
-SECRET = b"a secret of the tests"
+SECRET = KeyRing.of(b"a secret of the tests")
 NOW = datetime(2026, 11, 23, 9, tzinfo=UTC)
 PEOPLE = ("anna", "bert")
 SAID = (

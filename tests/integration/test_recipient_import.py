@@ -18,12 +18,13 @@ from hypothesis import strategies as st
 
 from dispatcher.demo.sample_customers import customers
 from dispatcher.domain import addresses
+from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.intake.errors import BadInput
 from dispatcher.intake.recipient_import import BATCH_ROWS, BadRecipient, ImportRequest, ImportResult, import_file, parse
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.consent import erasure, events, recipients
 
-SECRET = b"a secret of the tests"
+SECRET = KeyRing.of(b"a secret of the tests")
 NOW = datetime(2026, 11, 23, 9, tzinfo=UTC)
 FULL: dict[str, Any] = {
     "id": "c-1",

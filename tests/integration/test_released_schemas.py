@@ -21,7 +21,7 @@ from dispatcher.ledger.campaigns import lifecycle
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import recipients
 from dispatcher.ledger.delivery import messages
-from dispatcher.ledger.maintenance import audit
+from dispatcher.ledger.maintenance import audit, policies
 from dispatcher.ledger.migrations import VERSIONS, migrate
 from dispatcher.maintenance import retention, sweep
 from dispatcher.runtime.services import Services
@@ -53,6 +53,8 @@ def services(request: pytest.FixtureRequest, running_engines: Engines, numbers: 
         fill_ledger(url, request.param)
         migrate(url)
         with make_services(url, Clock(EVENING)) as made:
+            with lend(made.pool) as connection:
+                policies.adopt(connection, made.policy.digest, "operator", made.clock())
             yield made
 
 

@@ -17,6 +17,7 @@ from dispatcher.campaigns import scheduler
 from dispatcher.campaigns.template_approval import approve_waiting
 from dispatcher.content import Catalog
 from dispatcher.delivery.pipeline import run_chunk
+from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.intake.recipient_import import parse as parse_recipient
 from dispatcher.ledger.campaigns import balance as balance_module
 from dispatcher.ledger.campaigns import lifecycle
@@ -99,7 +100,7 @@ def make_services(
             catalog=templates(),
             providers={channel: Outbox(channel) for channel in Channel},
             webhook_keys=webhook_keys,
-            secret=b"a-secret-of-the-tests-that-is-long-enough",
+            secret=KeyRing.of(b"a-secret-of-the-tests-that-is-long-enough"),
             public_url="https://dispatcher.example",
             clock=clock or Clock(),
             random=lambda: 0.5,

@@ -5,9 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatcher.consent.link_tokens import PREFERENCES, UNSUBSCRIBE, BadToken, message_token, read_message_token, seal, unseal
+from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.message_id import CHUNK_MAX, LEG_MAX, ROW_MAX, BadMessageId, MessageId
 
-SECRET = b"a secret of the tests"
+SECRET = KeyRing.of(b"a secret of the tests")
 
 refs = st.builds(
     MessageId,
@@ -62,13 +63,13 @@ def test_invented_tokens_are_refused(token: str) -> None:
 def test_a_token_is_bound_to_its_secret_and_purpose() -> None:
     token = message_token(SECRET, UNSUBSCRIBE, "202611-123-17-0")
     with pytest.raises(BadToken):
-        read_message_token(b"another secret", UNSUBSCRIBE, token)
+        read_message_token(KeyRing.of(b"another secret"), UNSUBSCRIBE, token)
     with pytest.raises(BadToken):
         read_message_token(SECRET, PREFERENCES, token)
     with pytest.raises(BadToken):
         read_message_token(SECRET, UNSUBSCRIBE, seal(SECRET, UNSUBSCRIBE, b"short"))
     with pytest.raises(ValueError, match="empty"):
-        seal(b"", "message", b"x")
+        seal(KeyRing.of(b""), "message", b"x")
 
 
 @pytest.mark.parametrize("cut", [1, 2, 3])

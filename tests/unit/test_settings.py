@@ -279,3 +279,31 @@ def test_sandbox_keys_verify_webhooks_until_real_ones_are_set(valid: Environ, tm
         "twilio": TOKEN,
         "telnyx": TELNYX["TELNYX_PUBLIC_KEY"],
     }
+
+
+def test_a_ring_of_secret_keys_is_read_from_variable_and_file(valid: Environ, tmp_path: Path) -> None:
+    new, old = "n" * 40, "o" * 40
+    assert load(valid | {"DISPATCHER_SECRET_KEY": f"{new},{old}"}).secret_key == f"{new},{old}"
+    home = tmp_path / "home"
+    key_file = home / "secret.key"
+    generated = load({"DISPATCHER_HOME": str(home), "DISPATCHER_TEMPLATES": valid["DISPATCHER_TEMPLATES"]}).secret_key
+    key_file.write_text(f"{new}\n{generated}\n")
+    environ = {"DISPATCHER_HOME": str(home), "DISPATCHER_TEMPLATES": valid["DISPATCHER_TEMPLATES"]}
+    assert load(environ).secret_key == f"{new},{generated}"
+    for bad in ("", "short\n", f"{new}\n{new}\n"):
+        key_file.write_text(bad)
+        with pytest.raises(InvalidSettings, match="needs a key on each line"):
+            load(environ)
+
+
+@pytest.mark.parametrize(
+    ("keys", "fault"),
+    [
+        (f"{'n' * 40},short", "key 2 of DISPATCHER_SECRET_KEY has 5 characters"),
+        (f"{'n' * 40},", "key 2 of DISPATCHER_SECRET_KEY has 0 characters"),
+        (f"{'n' * 40},{'n' * 40}", "the same key twice"),
+    ],
+)
+def test_each_key_of_a_ring_is_checked(valid: Environ, keys: str, fault: str) -> None:
+    with pytest.raises(InvalidSettings, match=fault):
+        load(valid | {"DISPATCHER_SECRET_KEY": keys})

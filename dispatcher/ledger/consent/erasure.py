@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from dispatcher.domain.decision import ReasonCode
+from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.errors import UnknownRecipient
 from dispatcher.domain.message import Mode
 from dispatcher.domain.preferences import OFFERS, Change
@@ -43,7 +44,7 @@ WHERE id = %(id)s
 """
 
 
-def erase(connection: Connection, secret: bytes, recipient_id: str, actor: str, now: datetime) -> bool:
+def erase(connection: Connection, secret: KeyRing, recipient_id: str, actor: str, now: datetime) -> bool:
     """Erase a person: addresses, profile, devices, birth date, variables of messages, and inbound messages. False where this was
     done before.
 

@@ -14,6 +14,7 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from dispatcher.domain.decision import ReasonCode
+from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.errors import UnknownRecipient, VersionConflict
 from dispatcher.domain.preferences import SWITCHES, BadChoice, Change, ResolvedChanges, resolve_changes
 from dispatcher.domain.recipient import GROUP_OF, ChannelGroup, Choice
@@ -92,7 +93,7 @@ class _Person:
 
 def record(
     connection: Connection,
-    secret: bytes,
+    secret: KeyRing,
     statement: ConsentStatement,
     provenance: Provenance,
     now: datetime,
@@ -113,7 +114,7 @@ def record(
 
 
 def record_all(
-    connection: Connection, secret: bytes, statements: Iterable[ConsentStatement], provenance: Provenance, now: datetime
+    connection: Connection, secret: KeyRing, statements: Iterable[ConsentStatement], provenance: Provenance, now: datetime
 ) -> dict[str, RecordResult]:
     """Record the choices of many people, one statement each, in one transaction; unknown people are left out."""
     by_person = {statement.recipient_id: statement for statement in statements}
@@ -171,7 +172,7 @@ WHERE recipients.id = new.id
 
 
 def _append(
-    connection: Connection, secret: bytes, people: Sequence[_Person], results: Mapping[str, RecordResult], now: datetime
+    connection: Connection, secret: KeyRing, people: Sequence[_Person], results: Mapping[str, RecordResult], now: datetime
 ) -> None:
     """Chain and write the events, then update each person's row and refuse the messages that the new choices forbid."""
     rows: list[dict[str, Any]] = []
@@ -183,12 +184,12 @@ def _append(
         for person in people:
             head, choices = person.head or START, dict(person.choices)
             for event in results[person.id].events:
-                previous, head = head, event_hash(secret, event, head)
+                previous, head = head, event_hash(secret.newest, event, head)
                 copy.write_row((*columns(event), previous, head))
                 choices[event.subject] = choice_entry(event)
             opt_outs += _opt_outs(results[person.id].events, choices)
             seq = person.seq + len(results[person.id].events)
-            sealed = seal(secret, person.id, seq, head)
+            sealed = seal(secret.newest, person.id, seq, head)
             rows.append({"id": person.id, "choices": choices, "seq": seq, "head": head.hex(), "seal": sealed.hex()})
     connection.execute(_UPDATE_RECIPIENTS, (now, Jsonb(rows)))
     revoke_pending.revoke_pending(connection, opt_outs, now)

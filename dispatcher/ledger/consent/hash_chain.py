@@ -11,7 +11,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
-from dispatcher.domain.derived_keys import derive
+from dispatcher.domain.derived_keys import KeyRing, derive
 from dispatcher.ledger.connection import Connection
 
 START = bytes(32)  # the previous hash of the first event of every chain
@@ -54,19 +54,19 @@ class ChainBreak:
     fault: str
 
 
-def event_hash(secret: bytes, event: ConsentEvent, previous_hash: bytes) -> bytes:
-    """The hash of an event: over all its columns, and through `previous_hash` over all events before it."""
+def event_hash(key: bytes, event: ConsentEvent, previous_hash: bytes) -> bytes:
+    """The hash of an event under a secret key: over all its columns, and through `previous_hash` over all events before it."""
     written = [value.astimezone(UTC).isoformat() if isinstance(value, datetime) else value for value in columns(event)]
-    return hmac.digest(derive(secret, "consent"), previous_hash + _canonical(written).encode(), "sha256")
+    return hmac.digest(derive(key, "consent"), previous_hash + _canonical(written).encode(), "sha256")
 
 
-def seal(secret: bytes, recipient_id: str, seq: int, head: bytes | None) -> bytes:
+def seal(key: bytes, recipient_id: str, seq: int, head: bytes | None) -> bytes:
     """The keyed hash over the end of a person's chain, stored in the person's row; `head` is None where there are no events.
 
     An older end has another seal, which is stored nowhere: so nobody can cut a chain short, not even by changing the row too.
     """
     written = _canonical([recipient_id, seq, (head or START).hex()]).encode()
-    return hmac.digest(derive(secret, "consent end"), written, "sha256")
+    return hmac.digest(derive(key, "consent end"), written, "sha256")
 
 
 def choice_entry(event: ConsentEvent) -> dict[str, str]:
@@ -75,9 +75,10 @@ def choice_entry(event: ConsentEvent) -> dict[str, str]:
     return {"value": event.new_value, "event": event.evidence, "source": event.source, "at": at}
 
 
-def verify(connection: Connection, secret: bytes) -> list[ChainBreak]:
+def verify(connection: Connection, secret: KeyRing) -> list[ChainBreak]:
     """Check all chains, some thousand people at a time, and compare each person's row with their chain.
 
+    Events are never written again, so after a rotation of the secret key each one counts that any key of the ring made.
     Finds changed, added, missing and swapped events, chains that were cut short, chains without a person, and choices that do not
     follow from the chain. Two changes need no key and are not found: the owner of the database restores a person, row and chain, to
     an earlier copy, or deletes a person with the whole chain.
@@ -117,7 +118,7 @@ def _chains(connection: Connection, ids: list[str]) -> Iterator[tuple[str, list[
 
 
 def _faults(
-    secret: bytes,
+    secret: KeyRing,
     recipient_id: str,
     end: tuple[int, bytes | None, bytes],
     choices: Mapping[str, Any],
@@ -131,14 +132,14 @@ def _faults(
             yield ChainBreak(recipient_id, due, "missing")
         elif previous_hash != running:
             yield ChainBreak(recipient_id, event.seq, "does not follow the event before it")
-        if event_hash(secret, event, previous_hash) != written:
+        if not any(event_hash(key, event, previous_hash) == written for key in secret):
             yield ChainBreak(recipient_id, event.seq, "changed")
         due, running = event.seq + 1, written
         derived[event.subject] = choice_entry(event)
     seq, head, sealed = end
     if (due - 1, running) != (seq, head or START):
         yield ChainBreak(recipient_id, due, "the chain does not end where the person's row says")
-    if seal(secret, recipient_id, seq, head) != sealed:
+    if not any(seal(key, recipient_id, seq, head) == sealed for key in secret):
         yield ChainBreak(recipient_id, None, "the end of the chain was moved")
     if derived != choices:
         yield ChainBreak(recipient_id, None, "the choices are not those of the chain")

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 
 from channels.base import Channel
+from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.errors import UnknownRecipient
 from dispatcher.domain.preferences import Change
 from dispatcher.domain.recipient import Device, Source
 from dispatcher.ledger.connection import Connection
-from dispatcher.ledger.consent import events
+from dispatcher.ledger.consent import address_keys, events
+from dispatcher.ledger.consent.address_keys import Address
 from dispatcher.ledger.consent.events import ConsentStatement, Provenance
 from dispatcher.ledger.consent.hash_chain import seal
-from dispatcher.ledger.keyed_hash import address_key
 from dispatcher.ledger.message_key import join_origin, key_of, same_message
 
 
@@ -84,7 +85,7 @@ RETURNING id, xmax = 0
 _ERASED = "SELECT r.id FROM recipients r JOIN incoming i ON i.id = r.id WHERE r.erased_at IS NOT NULL"
 
 
-def upsert(connection: Connection, secret: bytes, batch: Sequence[Recipient], actor: str, now: datetime) -> UpsertResult:
+def upsert(connection: Connection, secret: KeyRing, batch: Sequence[Recipient], actor: str, now: datetime) -> UpsertResult:
     """Write a batch (each id once) in one transaction: attributes are replaced, choices become consent events.
 
     An equal row changes nothing, not even the version. An import is the bank's master data, not the person's own statement, so its
@@ -93,7 +94,7 @@ def upsert(connection: Connection, secret: bytes, batch: Sequence[Recipient], ac
     """
     ids = {recipient.id for recipient in batch}
     with connection.transaction():
-        _copy(connection, secret, batch)
+        _copy(connection, secret, batch, address_keys.in_use(connection, secret, _addresses(batch)))
         written: dict[str, bool] = dict(connection.execute(_UPSERT, {"now": now}).fetchall())
         erased = {row[0] for row in connection.execute(_ERASED)}
         statements = [ConsentStatement(r.id, r.changes, r.said_at) for r in batch if r.changes and r.id not in erased]
@@ -104,25 +105,27 @@ def upsert(connection: Connection, secret: bytes, batch: Sequence[Recipient], ac
     return UpsertResult(frozenset(new), frozenset(changed), frozenset(ids - new - changed - erased), frozenset(erased))
 
 
-def _copy(connection: Connection, secret: bytes, batch: Sequence[Recipient]) -> None:
+def _addresses(batch: Sequence[Recipient]) -> set[Address]:
+    pairs = ((kind, address) for r in batch for kind, address in (("email", r.email), ("sms", r.phone), ("whatsapp", r.whatsapp)))
+    return {(kind, address) for kind, address in pairs if address}
+
+
+def _copy(connection: Connection, secret: KeyRing, batch: Sequence[Recipient], key_of: Mapping[Address, bytes]) -> None:
     connection.execute(_TEMPORARY)
     with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
         for r in batch:
-            keys = (_key(secret, "email", r.email), _key(secret, "sms", r.phone), _key(secret, "whatsapp", r.whatsapp))
+            addresses = (("email", r.email), ("sms", r.phone), ("whatsapp", r.whatsapp))
+            keys = (key_of[kind, address] if address else None for kind, address in addresses)
             devices = json.dumps([_device(device) for device in r.devices])
             copy.write_row((
                 r.id, r.person, r.language, r.timezone, r.birth_date, list(r.entities), r.has_current_account,
                 r.email, r.phone, r.whatsapp, *keys, devices, r.partner_id, list(r.purchased), json.dumps(r.profile),
-                seal(secret, r.id, 0, None), r.said_at,
+                seal(secret.newest, r.id, 0, None), r.said_at,
             ))  # fmt: skip
 
 
 def _device(device: Device) -> dict[str, Any]:
     return {"token": device.token, "platform": device.platform, "permission": device.permission}
-
-
-def _key(secret: bytes, kind: str, address: str | None) -> bytes | None:
-    return address_key(secret, kind, address) if address else None
 
 
 # -- a person's rights -------------------------------------------------------------------------------------------------
@@ -145,15 +148,6 @@ SELECT jsonb_strip_nulls(jsonb_build_object(
         FROM conversations w WHERE w.address_key IN (r.phone_key, r.whatsapp_key) HAVING count(*) > 0)
 )), r.profile, r.choices FROM recipients r WHERE r.id = %s
 """
-
-
-def lock(connection: Connection, ids: Collection[str], address_keys: Collection[bytes]) -> None:
-    """Lock these people and all owners of these addresses against claims, in the order of ids, in the caller's transaction."""
-    connection.execute(
-        "SELECT FROM recipients WHERE id = ANY(%(ids)s) OR email_key = ANY(%(keys)s) OR phone_key = ANY(%(keys)s)"
-        " OR whatsapp_key = ANY(%(keys)s) ORDER BY id FOR UPDATE",
-        {"ids": list(ids), "keys": list(address_keys)},
-    )
 
 
 def with_address(connection: Connection, channel: Channel, address_key: bytes) -> list[str]:

@@ -114,13 +114,14 @@ _UNSETTLED = f"""
     SELECT e.period, coalesce(e.chunk, 1) AS chunk, coalesce(e.row, 0) AS row, coalesce(e.leg, 0) AS leg, e.provider, e.id, e.kind,
            e.channel, e.code, e.receipt, e.again_seconds, e.again_max, e.strikes, e.at, m.state, m.recipient_id,
            {ENTITY} AS entity, {FALLBACK_SPEC} AS spec,
-           coalesce(m.address_key, -- the address that was written to; messages of before migration 0002 do not have it
+           coalesce(a.new_key, m.address_key, -- the address that was written to; messages of before migration 0002 do not have it
                CASE e.channel WHEN 'email' THEN r.email_key WHEN 'sms' THEN r.phone_key WHEN 'whatsapp' THEN r.whatsapp_key END)
                AS address_key
     FROM provider_events e
     LEFT JOIN messages m ON {same_message("m", "e")}
     {join_origin("m")}
     LEFT JOIN recipients r ON r.id = m.recipient_id
+    LEFT JOIN address_aliases a ON a.old_key = m.address_key
     WHERE e.settled_at IS NULL AND (e.next_try_at IS NULL OR e.next_try_at <= %(now)s)
     ORDER BY e.received_at, e.at LIMIT %(limit)s
 """

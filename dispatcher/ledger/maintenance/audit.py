@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.message import State
 from dispatcher.domain.message_id import MessageId
 from dispatcher.ledger.campaigns import lifecycle
@@ -13,7 +14,7 @@ from dispatcher.ledger.consent import hash_chain
 from dispatcher.ledger.message_key import KEY
 
 
-def verify(connection: Connection, secret: bytes, now: datetime, lease_seconds: float) -> list[str]:
+def verify(connection: Connection, secret: KeyRing, now: datetime, lease_seconds: float) -> list[str]:
     """Every fault found, as sentences with ids; empty where there is none."""
     return [
         *_balances(connection),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from dispatcher.consent.link_tokens import BadToken, seal, unseal
-from dispatcher.domain.derived_keys import derive
+from dispatcher.domain.derived_keys import KeyRing, derive
 from dispatcher.web.api_keys import ApiKey, ApiKeyRing, Right
 
 COOKIE = "dispatcher_console"
@@ -29,7 +29,7 @@ class ConsoleSession:
     form_token: str = field(repr=False)
 
 
-def begin(secret: bytes, keys: ApiKeyRing, key: str, now: datetime) -> str | None:
+def begin(secret: KeyRing, keys: ApiKeyRing, key: str, now: datetime) -> str | None:
     """The cookie of a new session; None for a key without the right `console`."""
     found = keys.find(key)
     if found is None or Right.CONSOLE not in found.rights:
@@ -37,7 +37,7 @@ def begin(secret: bytes, keys: ApiKeyRing, key: str, now: datetime) -> str | Non
     return seal(secret, _PURPOSE, _PAYLOAD.pack(int(now.timestamp()) + SESSION_SECONDS, found.digest))
 
 
-def resume(secret: bytes, keys: ApiKeyRing, cookie: str, now: datetime) -> ConsoleSession | None:
+def resume(secret: KeyRing, keys: ApiKeyRing, cookie: str, now: datetime) -> ConsoleSession | None:
     """The session of a cookie; None where it is not ours, is over, or its key has lost the right `console`."""
     try:
         ends_at, digest = _PAYLOAD.unpack(unseal(secret, _PURPOSE, cookie))
@@ -46,7 +46,7 @@ def resume(secret: bytes, keys: ApiKeyRing, cookie: str, now: datetime) -> Conso
     key = keys.of_digest(digest)
     if key is None or Right.CONSOLE not in key.rights or now.timestamp() >= ends_at:
         return None
-    return ConsoleSession(key, hmac.digest(derive(secret, "console-form"), cookie.encode(), "sha256").hex())
+    return ConsoleSession(key, hmac.digest(derive(secret.newest, "console-form"), cookie.encode(), "sha256").hex())
 
 
 def same(one: str, other: str) -> bool:

@@ -18,6 +18,7 @@ from dispatcher.consent import preferences
 from dispatcher.consent.link_owner import LinkOwner
 from dispatcher.consent.link_tokens import PREFERENCES, BadToken, seal, unseal
 from dispatcher.consent.preferences import ConsentEvent, PreferenceChange, Preferences, RecordResult, is_opt_out
+from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.errors import VersionConflict
 from dispatcher.domain.message import Mode
 from dispatcher.domain.preferences import DEFAULTS, OFFERS, SWITCHES, VALUES, Change
@@ -111,11 +112,11 @@ def newest_event(choices: Mapping[str, Choice]) -> int:
     return max((int(choice.event.rpartition(":")[2]) for choice in choices.values()), default=0)
 
 
-def _sealed(secret: bytes, owner: LinkOwner, choices: Mapping[str, Choice]) -> str:
+def _sealed(secret: KeyRing, owner: LinkOwner, choices: Mapping[str, Choice]) -> str:
     return seal(secret, FORM, _EVENT_NO.pack(newest_event(choices)) + str(owner.ref).encode())
 
 
-def _event_shown(secret: bytes, owner: LinkOwner, form: SubmittedForm) -> int:
+def _event_shown(secret: KeyRing, owner: LinkOwner, form: SubmittedForm) -> int:
     """The newest event on the page that the person saw. Raises `PageError` for a form that we did not make, or of another page."""
     try:
         opened = unseal(secret, FORM, form.one("page"))

@@ -14,6 +14,7 @@ from dispatcher.consent import preferences
 from dispatcher.consent.link_owner import LinkOwner
 from dispatcher.consent.link_tokens import PREFERENCES, UNSUBSCRIBE, message_token
 from dispatcher.consent.preferences import PreferenceChange
+from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.preferences import Change
 from dispatcher.domain.recipient import Language, Source
 from dispatcher.policy import Policy
@@ -87,7 +88,7 @@ def _text_key(change: Change) -> str:
     return "everything" if change == EVERYTHING else change.subject.partition(":")[2]
 
 
-def _preference_link(secret: bytes, owner: LinkOwner, language: Language) -> str:
+def _preference_link(secret: KeyRing, owner: LinkOwner, language: Language) -> str:
     """The same message's link to the preference centre, in the language of the page; it expires like the one in the mail."""
     token = message_token(secret, PREFERENCES, str(owner.ref))
     return f"../p/{token}" + ("" if language == owner.language else f"?lang={language}")

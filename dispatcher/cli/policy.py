@@ -1,0 +1,41 @@
+"""`dispatcher policy …`."""
+
+from __future__ import annotations
+
+import getpass
+
+import typer
+
+from dispatcher.cli.output import REFUSED, Json, out, pairs, print_json
+from dispatcher.maintenance import policy_in_force
+from dispatcher.runtime import bootstrap
+
+app = typer.Typer(help="Show which policy is in force, and put another one in force.", no_args_is_help=True)
+
+
+@app.command()
+def show(as_json: Json = False) -> None:
+    """Show the digest of the policy in force, and of the one of this process. Exit 1 where they differ."""
+    services = bootstrap.services()
+    current = policy_in_force.find(services)
+    assert current is not None  # noqa: S101  the first start puts one in force
+    ours = services.policy.digest
+    document = {"in_force": current.digest, "since": current.at.isoformat(), "by": current.actor, "here": ours}
+    if as_json:
+        print_json(document)
+    else:
+        pairs("", document)
+    if ours != current.digest:
+        raise typer.Exit(REFUSED)
+
+
+@app.command()
+def adopt(as_json: Json = False) -> None:
+    """Put the policy of this process in force. Workers with another one halt; workers that wait with this one begin."""
+    before, ours = bootstrap.adopt_policy(getpass.getuser())
+    if as_json:
+        print_json({"in_force": ours, "before": before})
+    elif before == ours:
+        out.print(f"the policy {ours[:12]} was in force already", markup=False)
+    else:
+        out.print(f"the policy {ours[:12]} is in force now; before: {(before or 'none')[:12]}", markup=False)

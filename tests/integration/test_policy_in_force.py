@@ -1,0 +1,146 @@
+"""One policy is in force: a process with another one does not decide, and a command puts a new one in force."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dispatcher.campaigns.submission import submit, validation_context
+from dispatcher.domain.errors import PolicyNotInForce
+from dispatcher.intake.campaign import parse_campaign
+from dispatcher.ledger.connection import lend
+from dispatcher.ledger.maintenance import alerts, policies
+from dispatcher.maintenance.policy_in_force import NOT_IN_FORCE, PolicyWatch, find
+from dispatcher.policy import parse
+from dispatcher.runtime.bootstrap import check_keys_and_policy
+from dispatcher.runtime.services import Services
+from dispatcher.runtime.settings import Settings
+from tests.support.command import SECRET
+from tests.support.services import add_people, make_services, person, policy_without_quiet_hours
+
+OFFER = {"project": "solar panels", "amount": 9000, "offer_url": "https://www.kbc-bank.example/loan"}
+COMMAND = (sys.executable, "-c", "from dispatcher.cli import main; main()")
+
+
+@pytest.fixture
+def services(database: str) -> Iterator[Services]:
+    """A process with the shipped policy, which it put in force."""
+    with make_services(database) as made:
+        with lend(made.pool) as connection:
+            policies.adopt(connection, made.policy.digest, policies.FIRST_START, made.clock(), only_first=True)
+        add_people(made, person("anna"))
+        yield made
+
+
+@pytest.fixture
+def other(services: Services, tmp_path: Path) -> Services:
+    """A process with another policy."""
+    text = policy_without_quiet_hours(tmp_path).read_text(encoding="utf-8")
+    changed = replace(services, policy=parse(text))
+    with lend(services.pool) as connection:
+        policies.store_policy(connection, changed.policy.digest, text)
+    return changed
+
+
+def send(services: Services) -> None:
+    form = {"id": "spring", "template": "loan_offer", "channels": ["email"], "audience": [{"recipient": "anna", "data": OFFER}]}
+    submit(services, parse_campaign(form, validation_context(services)))
+
+
+def adopt(services: Services) -> str | None:
+    with lend(services.pool) as connection:
+        before = policies.adopt(connection, services.policy.digest, "operator", services.clock())
+    return before.digest if before else None
+
+
+def test_a_campaign_is_accepted_under_the_policy_in_force_only(services: Services, other: Services) -> None:
+    with pytest.raises(PolicyNotInForce) as raised:
+        send(other)
+    message = str(raised.value)
+    assert services.policy.digest[:12] in message
+    assert "dispatcher policy adopt" in message
+    assert adopt(other) == services.policy.digest
+    send(other)
+    with pytest.raises(PolicyNotInForce):
+        send(services)
+
+
+def test_a_start_with_another_policy_does_not_put_it_in_force(services: Services, other: Services) -> None:
+    with lend(services.pool) as connection:
+        policies.adopt(connection, other.policy.digest, policies.FIRST_START, other.clock(), only_first=True)
+    current = find(services)
+    assert current is not None
+    assert (current.digest, current.actor) == (services.policy.digest, policies.FIRST_START)
+
+
+def test_a_worker_halts_with_an_alert_and_goes_on_when_its_policy_is_adopted(services: Services, other: Services) -> None:
+    seconds = [100.0]
+    timed = replace(other, seconds=lambda: seconds[0])
+    watch = PolicyWatch()
+    with pytest.raises(PolicyNotInForce):
+        watch.require(timed)
+    with lend(services.pool) as connection:
+        assert [alert.code for alert in alerts.newest(connection)] == [NOT_IN_FORCE]
+    adopt(other)
+    watch.require(timed)
+    adopt(services)
+    watch.require(timed)  # within the second
+    seconds[0] += 1.0
+    with pytest.raises(PolicyNotInForce):
+        watch.require(timed)
+
+
+def run(database: str, folder: Path, *arguments: str, policy: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environ: dict[str, Any] = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("DISPATCHER_")},
+        "COLUMNS": "400",
+        "DISPATCHER_HOME": str(folder),
+        "DISPATCHER_DATABASE_URL": database,
+        "DISPATCHER_BROKER_URL": "redis://127.0.0.1:1/0",
+        "DISPATCHER_SECRET_KEY": SECRET,
+        **({"DISPATCHER_POLICY": str(policy)} if policy else {}),
+    }
+    return subprocess.run((*COMMAND, *arguments), env=environ, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_commands_that_decide_need_the_policy_in_force_and_adopt_another(services: Services, database: str, tmp_path: Path) -> None:
+    changed = policy_without_quiet_hours(tmp_path)
+    opt_out = ("preferences", "set", "anna", "--email", "off", "--source", "branch", "--actor", "clerk")
+    assert run(database, tmp_path, *opt_out, policy=changed).returncode == 0  # an opt-out is recorded under any policy
+    refused = run(database, tmp_path, "ledger", "retention", "--clear", policy=changed)
+    assert refused.returncode == 1
+    assert services.policy.digest[:12] in refused.stderr
+    assert "dispatcher policy adopt" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    shown = run(database, tmp_path, "policy", "show", "--json", policy=changed)
+    assert (shown.returncode, json.loads(shown.stdout)["in_force"]) == (1, services.policy.digest)
+    assert "is in force now" in run(database, tmp_path, "policy", "adopt", policy=changed).stdout
+    assert run(database, tmp_path, "ledger", "retention", "--clear", policy=changed).returncode == 0
+    assert run(database, tmp_path, "ledger", "retention", "--clear").returncode == 1
+
+
+@pytest.mark.parametrize("is_embedded", [True, False])
+def test_up_adopts_an_edited_policy_where_it_is_alone(
+    services: Services, database: str, tmp_path: Path, *, is_embedded: bool
+) -> None:
+    changed = policy_without_quiet_hours(tmp_path)
+    settings = Settings.from_environment(
+        {"DISPATCHER_POLICY": str(changed), "DISPATCHER_DATABASE_URL": database, "DISPATCHER_SECRET_KEY": SECRET}
+    )
+    said: list[str] = []
+    if is_embedded:
+        check_keys_and_policy(replace(settings, database_url=None), database, said.append)
+        assert len(said) == 1
+        assert services.policy.digest[:12] in said[0]
+        assert parse(changed.read_text(encoding="utf-8")).digest[:12] in said[0]
+    else:
+        with pytest.raises(PolicyNotInForce):
+            check_keys_and_policy(settings, database, said.append)
