@@ -11,7 +11,7 @@ from pathlib import Path
 from kombu.entity import Exchange, Queue
 
 HOME = Path(os.environ.get("DISPATCHER_HOME", "").strip() or "var")
-LANES = ("transactional", "campaign", "fanout", "inbound", "maintenance")
+LANES = ("transactional", "campaign", "fanout", "inbound", "clock", "maintenance")
 
 # -- broker ------------------------------------------------------------------------------------------------------------
 
@@ -47,11 +47,12 @@ task_create_missing_queues = False  # a misspelt lane is an error at once, not a
 task_default_queue = "maintenance"  # for a task without a route
 task_routes = {
     "dispatcher.submit_campaign": {"queue": "fanout"},  # long and rare: must not delay chunks
+    "dispatcher.load_audience": {"queue": "fanout"},
     "dispatcher.trigger": {"queue": "transactional"},  # a person waits: own lane, own worker
     "dispatcher.send_trigger": {"queue": "transactional"},
     "dispatcher.send_chunk": {"queue": "campaign"},
     "dispatcher.settle_events": {"queue": "inbound"},  # provider events, opt-outs among them, must not wait for a campaign
-    "dispatcher.release_due": {"queue": "maintenance"},
+    "dispatcher.release_due": {"queue": "clock"},  # every second: shares a process with nothing that can be long
     "dispatcher.sweep": {"queue": "maintenance"},
     "dispatcher.ask_providers": {"queue": "maintenance"},
     "dispatcher.retain": {"queue": "maintenance"},

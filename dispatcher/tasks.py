@@ -30,6 +30,7 @@ from kombu.exceptions import ChannelError, OperationalError
 
 from dispatcher.campaigns import scheduler, submission
 from dispatcher.campaigns.scheduler import DueChunk, LaneDepths
+from dispatcher.campaigns.submission import SubmitResult, SubmitStatus
 from dispatcher.delivery import reconciliation
 from dispatcher.delivery.pipeline import run_chunk
 from dispatcher.domain.errors import KeyMismatch, LedgerUnavailable, PolicyNotInForce
@@ -49,6 +50,7 @@ HIDDEN = "(kept out of events)"
 PAUSE_SECONDS_MAX = 4.0
 AWAY = "the ledger is unavailable"
 FIRST, LAST = 0, 9  # priorities on the broker
+STEPS_PER_LIMIT = 16  # a step of a load takes this part of the soft time limit
 
 log = structlog.get_logger()
 
@@ -294,13 +296,34 @@ def publish_events() -> None:
 # -- what other systems call -------------------------------------------------------------------------------------------
 
 
-@app.task(name="dispatcher.submit_campaign", base=RedactedTask, throws=(BadInput,), needs_policy=True)
-def submit_campaign(campaign: Mapping[str, Any]) -> None:
+@app.task(name="dispatcher.submit_campaign", bind=True, base=RedactedTask, throws=(BadInput,), needs_policy=True)
+def submit_campaign(task: Task, campaign: Mapping[str, Any]) -> None:
     """Accept a campaign: the fields of a campaign file, its audience inline or as a file that the worker can read."""
     parsed = parse_request(campaign)
-    result = submission.accept(services(), parsed, by="celery")
+    result = submission.accept(services(), parsed, by="celery", seconds_max=_step_seconds(), is_redelivered=_is_redelivered(task))
     log.info("campaign submitted", campaign=parsed.id, status=result.status, audience=result.audience)
-    publish(scheduler.due_chunks(services()))
+    if result.status is SubmitStatus.LOADING and result.load is None:  # only this message has the rows
+        submit_campaign.apply_async((dict(campaign),), countdown=1)
+    else:
+        _after_step(result)
+
+
+def _is_redelivered(task: Task) -> bool:
+    """Whether the broker delivers this message again: the worker that had it was lost."""
+    return bool((task.request.delivery_info or {}).get("redelivered"))
+
+
+def _step_seconds() -> float:
+    """How long a task loads an audience before it leaves the rest to the next one: 30 s of the 480 s that Celery allows."""
+    return float(app.conf.task_soft_time_limit) / STEPS_PER_LIMIT
+
+
+def _after_step(result: SubmitResult) -> None:
+    """Put the next step on the broker, or what is due once the audience is complete."""
+    if result.status is SubmitStatus.LOADING and result.load is not None:
+        load_audience.apply_async((result.load,))
+    elif result.status is not SubmitStatus.LOADING:
+        publish(scheduler.due_chunks(services()))
 
 
 @app.task(name="dispatcher.trigger", base=RedactedTask, throws=(BadInput,), needs_policy=True)
@@ -312,6 +335,14 @@ def trigger(job: Mapping[str, Any]) -> None:
 
 
 # -- internal tasks ----------------------------------------------------------------------------------------------------
+
+
+@app.task(name="dispatcher.load_audience", bind=True, throws=(BadInput,), needs_policy=True)
+def load_audience(task: Task, number: int) -> None:
+    """Go on with the audience of a campaign, from its file. A lost step is found again by the sweep."""
+    result = submission.load_some(services(), number, _step_seconds(), _is_redelivered(task))
+    log.info("audience", campaign=number, status=result.status, audience=result.audience)
+    _after_step(result)
 
 
 @app.task(name="dispatcher.send_chunk", bind=True, needs_policy=True)
@@ -326,8 +357,7 @@ def send_chunk(task: Task, period: int, number: int) -> None:
 
 def _is_superfluous(task: Task, period: int, number: int) -> bool:
     """Whether the chunk is done, or another worker has it. Never where the broker repeats a delivery: its worker was lost."""
-    is_redelivered = (task.request.delivery_info or {}).get("redelivered")
-    return not is_redelivered and scheduler.needs_no_work(services(), period, number)
+    return not _is_redelivered(task) and scheduler.needs_no_work(services(), period, number)
 
 
 @app.task(name="dispatcher.send_trigger", bind=True, needs_policy=True)
@@ -367,6 +397,8 @@ def ask_providers() -> None:
 def run_sweep() -> None:
     """Every 5 s: end expired claims, and apply provider events whose task was lost."""
     sweep.sweep(services())
+    for number in submission.take_stalled(services()):
+        load_audience.apply_async((number,))
     _apply_all_events()
 
 

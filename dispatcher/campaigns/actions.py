@@ -63,6 +63,8 @@ def apply(services: Services, campaign_id: str, action: CampaignAction, actor: s
 
 
 def _refusal(campaign: Campaign, action: CampaignAction) -> str | None:
+    if campaign.is_loading and action in (CampaignAction.PAUSE, CampaignAction.RELEASE):
+        return f"cannot {action} a campaign whose audience is still being loaded; nothing is sent before it is complete"
     if campaign.state in _WANTED_STATES[action]:
         return None
     if action is CampaignAction.RELEASE and campaign.state is CampaignState.AWAITING_RELEASE:

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import islice
 from typing import Any
 
+from dispatcher.campaigns import audience_loading
+from dispatcher.campaigns.audience_loading import LoadResult, LoadStatus, Progress, silent
 from dispatcher.campaigns.template_approval import approval_errors
 from dispatcher.domain.message_id import MessageId
-from dispatcher.intake.campaign import CampaignRequest, Submission, ValidationContext, check_campaign
+from dispatcher.intake.campaign import FORM_BYTES, CampaignRequest, Submission, ValidationContext, check_campaign
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.intake.trigger import Trigger, check_trigger, read_trigger
-from dispatcher.ledger.campaigns import audience, lifecycle
-from dispatcher.ledger.campaigns.audience import AudienceError, AudienceLoader, AudienceRow, TriggerPlace
+from dispatcher.ledger.campaigns import audience, lifecycle, loads
+from dispatcher.ledger.campaigns.audience import TriggerPlace
 from dispatcher.ledger.campaigns.lifecycle import StoredSubmission
+from dispatcher.ledger.campaigns.loads import AudienceLoad
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.delivery.scheduling import DueChunk
-from dispatcher.ledger.maintenance import policies
-from dispatcher.ledger.partitions import ensure_period, period_of
 from dispatcher.ledger.spec_codec import spec_to_json
 from dispatcher.runtime.services import Services
-
-Progress = Callable[[int], None]
 
 
 class KeyConflict(BadInput):
@@ -37,15 +36,20 @@ class SubmitStatus(StrEnum):
     NEW = "new"
     KNOWN = "known"  # the same id with the same content: nothing was done again
     CONFLICT = "conflict"  # the same id with other content: refused
+    LOADING = "loading"  # the audience is not complete: another step, or another process, goes on with it
 
 
 @dataclass(frozen=True, slots=True)
 class SubmitResult:
-    """The answer to a submission: how many rows were accepted, and how many could not be read."""
+    """The answer to a submission: how many rows were accepted, and how many could not be read.
+
+    `load` is the campaign's number where the audience is loading from a file: `load_some` goes on with it.
+    """
 
     status: SubmitStatus
     audience: int = 0
     invalid: int = 0
+    load: int | None = None
 
 
 def validation_context(services: Services) -> ValidationContext:
@@ -53,70 +57,132 @@ def validation_context(services: Services) -> ValidationContext:
     return ValidationContext(services.catalog, services.policy, services.clock())
 
 
-def accept(services: Services, request: CampaignRequest, progress: Progress = lambda _: None, by: str = "") -> SubmitResult:
+def accept(
+    services: Services,
+    request: CampaignRequest,
+    progress: Progress = silent,
+    by: str = "",
+    seconds_max: float | None = None,
+    is_redelivered: bool = False,
+) -> SubmitResult:
     """Accept a campaign as `submit` does. One that was submitted before gets its answer whatever the clock, the templates and the
-    policy say by now. Raises as `submit` does.
+    policy say by now. One whose audience is not complete is loaded on, unless another process is at work on it; of that one,
+    `is_redelivered` says that it was lost. Raises as `submit` does.
     """
     with lend(services.pool) as connection:
+        load = loads.of_campaign(connection, request.id)
         stored = lifecycle.submission_of(connection, request.id)
+    if load is not None and load.ended == "complete" and _is_same_file(request, load):
+        return SubmitResult(SubmitStatus.KNOWN)  # ten million rows take minutes to read, and a broker delivers twice
+    if load is not None and load.ended == "refused":
+        audience_loading.discard(services, load.campaign_no, load.spec)
+        load = stored = None
     if stored is None:
-        return submit(services, check_campaign(request, validation_context(services)), progress, by)
+        return submit(services, check_campaign(request, validation_context(services)), progress, by, seconds_max)
     at_that_time = ValidationContext(services.catalog, services.policy, stored.created_at)
-    if stored.version == 1 or request.rows is None:
+    if load is not None and not load.ended:
+        return _join(services, load, check_campaign(request, at_that_time), progress, seconds_max, is_redelivered)
+    if stored.version == 1 or request.rows is None or stored.has_no_rows:
         return _compare(stored, check_campaign(request, at_that_time))
     for row in request.rows:
         request.digest.add(row)
-    if request.digest.value == stored.digest:
+    if request.digest.matches(stored.digest, stored.version):
         return SubmitResult(SubmitStatus.KNOWN)
-    if not request.digest.has_same_rows(stored.digest):
+    if not request.digest.has_same_rows(stored.digest, stored.version):
         return SubmitResult(SubmitStatus.CONFLICT)
     return _result(check_campaign(request, at_that_time).spec == stored.spec)  # a default that is written out is the same
 
 
-def submit(services: Services, submission: Submission, progress: Progress = lambda _: None, by: str = "") -> SubmitResult:
+def _is_same_file(request: CampaignRequest, load: AudienceLoad) -> bool:
+    """Whether the same form names the same file, unchanged."""
+    return load.file is not None and request.source == load.file and request.digest.has_same_form(load.digest)
+
+
+def submit(
+    services: Services, submission: Submission, progress: Progress = silent, by: str = "", seconds_max: float | None = None
+) -> SubmitResult:
     """Accept a campaign with its whole audience, or nothing of it. It starts when its time comes.
 
-    `by` names the submitter. A campaign with a large audience waits until somebody else releases it.
-    Raises `BadInput`, also for a template without approval and for a file of which a later part cannot be read,
-    `LedgerUnavailable`, and `PolicyNotInForce` where this process was started with another policy.
+    `by` names the submitter. A campaign with a large audience waits until somebody else releases it. After `seconds_max` the answer
+    is `loading`, and `load_some`, or the same submission again, goes on.
+    Raises `BadInput`, also for a template without approval and for a file of which a later part cannot be read, and
+    `LedgerUnavailable`; then a large audience may be loaded in part, and the same submission again goes on.
     """
-    now = services.clock()
-    period = period_of(now)
+    result = audience_loading.start(services, submission, progress, by, seconds_max, services.clock())
+    if result.status is not LoadStatus.TAKEN:
+        return _submit_result(result)
     with lend(services.pool) as connection:
-        policies.require_in_force(connection, services.policy.digest)
-        ensure_period(connection, period)
-        with connection.transaction():
-            no = lifecycle.create(connection, submission.id, submission.spec, period, now, by)
-            if no is None:
-                stored = lifecycle.submission_of(connection, submission.id)
-                return _compare(stored, submission) if stored else SubmitResult(SubmitStatus.CONFLICT)
-            if errors := approval_errors(connection, services.catalog, services.policy, submission.spec.templates):
-                raise BadInput(*errors)
-            loader = AudienceLoader(connection, no, period, submission.spec, now)
-            load_audience(loader, submission, progress)
-            awaits_release = loader.taken > services.policy.four_eyes_audience_min
-            lifecycle.complete(connection, no, submission.digest.value, loader.invalid, awaits_release)
-            return SubmitResult(SubmitStatus.NEW, loader.taken, loader.invalid)
+        load = loads.of_campaign(connection, submission.id)
+        stored = lifecycle.submission_of(connection, submission.id)
+    if load is not None and not load.ended:
+        return SubmitResult(SubmitStatus.LOADING, load.taken, load.rows_read - load.taken, load.campaign_no if load.file else None)
+    return _compare(stored, submission) if stored else SubmitResult(SubmitStatus.CONFLICT)
 
 
-def load_audience(loader: AudienceLoader, submission: Submission, progress: Progress) -> None:
-    """Stream the audience into the ledger."""
-    rows = iter(submission.audience)
-    while batch := list(islice(rows, loader.batch_size)):
-        loader.take([row for row in batch if isinstance(row, AudienceRow)])
-        loader.note(row for row in batch if isinstance(row, AudienceError))
-        progress(loader.taken)
+def load_some(services: Services, no: int, seconds_max: float | None = None, is_redelivered: bool = False) -> SubmitResult:
+    """Go on with the load of a campaign's audience from its file, unless another process does; `is_redelivered` says that that one
+    was lost. Raises as `submit` does."""
+    return _submit_result(audience_loading.load_some(services, no, seconds_max, is_redelivered))
+
+
+def take_stalled(services: Services) -> list[int]:
+    """Campaign numbers of loads from files on which nobody works: `load_some` is to be called for each."""
+    return audience_loading.take_stalled(services)
+
+
+def _submit_result(result: LoadResult) -> SubmitResult:
+    status = SubmitStatus.NEW if result.status is LoadStatus.COMPLETE else SubmitStatus.LOADING
+    return SubmitResult(status, result.audience, result.invalid, result.no)
+
+
+def _join(
+    services: Services,
+    load: AudienceLoad,
+    submission: Submission,
+    progress: Progress,
+    seconds_max: float | None,
+    is_redelivered: bool,
+) -> SubmitResult:
+    """Go on with a load where the same campaign is submitted again, or answer that another process does."""
+    digest, rows = submission.digest, iter(submission.audience)
+    if not digest.has_same_form(load.digest) and submission.spec != load.spec:
+        return SubmitResult(SubmitStatus.CONFLICT)
+    if load.file is not None and submission.source == load.file:
+        after, digest = audience_loading.rows_after(services, load, load.file)
+        rows = iter(after)
+    else:
+        for _ in islice(rows, load.rows_read):  # reading adds them to the digest
+            pass
+        if not digest.has_same_rows(load.digest, 3):
+            return SubmitResult(SubmitStatus.CONFLICT)
+        digest.form = load.digest[:FORM_BYTES]
+    now = services.clock()
+    with lend(services.pool) as connection, connection.transaction():
+        is_ours = loads.take(connection, load.campaign_no, now, now if is_redelivered else now - audience_loading.LEASE)
+        if is_ours and submission.source != load.file:
+            loads.replace_file(connection, load.campaign_no, submission.source)
+    if not is_ours:
+        no = load.campaign_no if load.file else None
+        return SubmitResult(SubmitStatus.LOADING, load.taken, load.rows_read - load.taken, no)
+    load = replace(load, file=submission.source)
+    return _submit_result(audience_loading.resume(services, load, rows, digest, progress, seconds_max))
 
 
 def _compare(stored: StoredSubmission, submission: Submission) -> SubmitResult:
-    """Whether it is what was submitted before. A digest of version 1 counts the order of keys, and how numbers are written."""
+    """Whether it is what was submitted before. A digest of version 1 counts the order of keys, and how numbers are written.
+
+    Of a campaign that ended while it was loaded, only the form is known.
+    """
+    if stored.has_no_rows:
+        return _result(submission.digest.form == stored.digest or submission.spec == stored.spec)
     first = hashlib.sha256(spec_to_json(submission.spec).encode())
     for row in submission.audience:
         first.update(repr(row).encode())
     if stored.version == 1:
         return _result(stored.digest == first.digest())
     digest = submission.digest
-    return _result(digest.value == stored.digest or (digest.has_same_rows(stored.digest) and submission.spec == stored.spec))
+    has_same_form = digest.has_same_form(stored.digest) or submission.spec == stored.spec
+    return _result(has_same_form and digest.has_same_rows(stored.digest, stored.version))
 
 
 def _result(is_same: bool) -> SubmitResult:

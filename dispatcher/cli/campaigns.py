@@ -56,7 +56,15 @@ def submit(
     if as_of:
         fail("--as-of needs --dry-run: a real campaign is sent now", BAD_INPUT)
     with progress("loading audience", None) as (bar, task):
-        result = submission.accept(services, parsed, lambda done: bar.update(task, completed=done), by or _account())
+
+        def show(done: int) -> None:
+            bar.update(task, completed=done)
+
+        result = submission.accept(services, parsed, show, by or _account())
+        while result.status is SubmitStatus.LOADING:  # by another process: go on where it ends, or take its result
+            show(result.audience)
+            services.sleep(POLL_SECONDS)
+            result = submission.accept(services, read_request(file, audience), show, by or _account())
     if result.status is SubmitStatus.CONFLICT:
         fail(f"{file}: id: campaign {parsed.id!r} was submitted before with other content; give this one another id", BAD_INPUT)
     start_due(services)
@@ -147,7 +155,7 @@ def _show(services: Services, campaign_id: str, as_json: bool) -> None:
 def print_campaign(view: dict[str, Any]) -> None:
     """Print a campaign as tables."""
     names = ("id", "state", "template", "entity", "audience", "invalid", "started_at", "finished_at", "messages_per_second")
-    optional = [name for name in ("submitted_by", "released_by", "note") if view[name]]
+    optional = [name for name in ("submitted_by", "released_by", "note", "loading") if view[name]]
     pairs("", {name: view[name] for name in (*names, *optional)})
     rows("\nbalance", ("state", "recipients"), [(state, count) for state, count in view["balance"].items() if count])
     if view["reasons"]:

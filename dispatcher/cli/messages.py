@@ -5,24 +5,26 @@ from __future__ import annotations
 import getpass
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
+from channels.base import Channel
 from dispatcher.campaigns import submission
 from dispatcher.cli.broker import publish_or_warn
 from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, fail, out, pairs, plural, print_json, rows
 from dispatcher.delivery import messages, reconciliation
 from dispatcher.delivery.explanation import explain_to_customer
-from dispatcher.delivery.messages import Message
+from dispatcher.delivery.messages import UNKNOWN_PROVIDER, Message, UnresolvedFilter
 from dispatcher.domain.message import State
 from dispatcher.domain.message_id import MessageId
 from dispatcher.domain.recipient import LANGUAGES
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.runtime import bootstrap
 from dispatcher.runtime.services import Services
-from dispatcher.web.serializers import dead_view, explanation_view, message_view, unresolved_view
+from dispatcher.web.serializers import dead_view, explanation_view, message_view, unresolved_group_view, unresolved_view
 
 app = typer.Typer(help="Show and explain single messages.", no_args_is_help=True)
 dead = typer.Typer(help="Messages whose attempts are used up, and their replay.", no_args_is_help=True)
@@ -124,20 +126,42 @@ def explain_(
             print_explanation(each)
 
 
+OfCampaign = Annotated[str | None, typer.Option(help="Of this campaign only.")]
+OfChannel = Annotated[Channel | None, typer.Option(help="Of this channel only.")]
+OfProvider = Annotated[
+    str | None,
+    typer.Option(help=f"Handed to this provider only; `{UNKNOWN_PROVIDER}` where none is on record, as of a lost worker."),
+]
+Since = Annotated[datetime | None, typer.Option(help="Claimed for sending at this time (UTC) or later.")]
+Until = Annotated[datetime | None, typer.Option(help="Claimed for sending before this time (UTC).")]
+
+
+def _filter(
+    campaign: str | None, channel: Channel | None, provider: str | None, since: datetime | None, until: datetime | None
+) -> UnresolvedFilter:
+    first, last = (each.replace(tzinfo=UTC) if each else None for each in (since, until))
+    return UnresolvedFilter(campaign, channel, provider, first, last)
+
+
 @app.command()
 def unresolved(
-    campaign: Annotated[str | None, typer.Option(help="Of this campaign only.")] = None,
+    campaign: OfCampaign = None,
+    channel: OfChannel = None,
+    provider: OfProvider = None,
+    since: Since = None,
+    until: Until = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many, oldest first.")] = 200,
     as_json: Json = False,
 ) -> None:
     """List unresolved messages, which may have been sent. `ask at` is the time of the next look-up, if any."""
-    views = [unresolved_view(each) for each in messages.list_unresolved(bootstrap.services(), campaign, limit)]
+    wanted = _filter(campaign, channel, provider, since, until)
+    views = [unresolved_view(each) for each in messages.list_unresolved(bootstrap.services(), wanted, limit)]
     if as_json:
         print_json(views)
     elif not views:
         out.print("no message is unresolved")
     else:
-        names = ("id", "campaign", "recipient", "channel", "reason", "since", "ask at")
+        names = ("id", "campaign", "recipient", "channel", "reason", "since", "ask at", "provider", "claimed at")
         rows("", names, [tuple(view.values()) for view in views])
 
 
@@ -150,19 +174,52 @@ class HandSettlement(StrEnum):
 
 @app.command()
 def settle(
-    message_id: MessageIdArgument,
     state: Annotated[
         HandSettlement, typer.Option("--as", help="accepted: it was sent. failed: it was not, and another channel may follow.")
     ],
+    message_id: Annotated[str | None, typer.Argument(metavar="[MESSAGE_ID]", help="Such as 202611-123-17-0.")] = None,
+    campaign: OfCampaign = None,
+    channel: OfChannel = None,
+    provider: OfProvider = None,
+    since: Since = None,
+    until: Until = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Settle all that match. Without it they are only counted.")] = False,
     actor: Annotated[str | None, typer.Option(help="Who knows. Default: you.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Resolve an unresolved message by hand, where no look-up at the provider can."""
-    services, parsed = bootstrap.services(), MessageId.parse(message_id)
+    """Resolve an unresolved message by hand, where no look-up at the provider can.
+
+    Without MESSAGE_ID: all that match the options. They are only counted until the command is repeated with --yes.
+    """
+    wanted = _filter(campaign, channel, provider, since, until)
+    if (message_id is None) == wanted.is_empty:
+        fail("name either a MESSAGE_ID, or a campaign, channel, provider or time", BAD_INPUT)
+    services, was_sent, who = bootstrap.services(), state is HandSettlement.ACCEPTED, actor or getpass.getuser()
+    if message_id is None:
+        _settle_all(services, wanted, was_sent, who if yes else None, as_json)
+        return
+    parsed = MessageId.parse(message_id)
     _find(services, parsed)
-    if not reconciliation.settle_by_hand(services, parsed, state is HandSettlement.ACCEPTED, actor or getpass.getuser()):
+    if not reconciliation.settle_by_hand(services, parsed, was_sent, who):
         fail(f"message {parsed} is not unresolved", REFUSED)
     _show(_find(services, parsed), as_json)
+
+
+def _settle_all(services: Services, wanted: UnresolvedFilter, was_sent: bool, who: str | None, as_json: bool) -> None:
+    """Count the messages that match; then settle them, if somebody says so."""
+    groups = [unresolved_group_view(group) for group in messages.count_unresolved(services, wanted)]
+    matching = sum(group["messages"] for group in groups)
+    settled = reconciliation.settle_all_by_hand(services, wanted, was_sent, who) if who else 0
+    if as_json:
+        print_json({"matching": matching, "groups": groups, "settled": settled})
+        return
+    if groups:
+        names = ("campaign", "channel", "provider", "messages", "first claimed at", "last claimed at")
+        rows("", names, [tuple(group.values()) for group in groups])
+    if who:
+        out.print(f"{plural(settled, 'message')} settled")
+    else:
+        out.print(f"{plural(matching, 'message')} match. Nothing is settled yet: repeat the command with --yes", markup=False)
 
 
 def explanation(services: Services, message: Message, language: str) -> dict[str, Any]:

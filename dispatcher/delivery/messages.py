@@ -11,12 +11,20 @@ from dispatcher.domain.message_id import MessageId
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.delivery import messages, unresolved
 from dispatcher.ledger.delivery.messages import Message, ReplayResult
-from dispatcher.ledger.delivery.unresolved import UnresolvedRow
+from dispatcher.ledger.delivery.unresolved import UNKNOWN_PROVIDER, UnresolvedFilter, UnresolvedGroup, UnresolvedRow
 from dispatcher.ledger.maintenance import diagnostics
 from dispatcher.runtime.services import Services
 
 __all__ = ["DeadMessage", "Message", "UnresolvedRow", "accepted_count", "decided_triggers", "find", "first_in_state", "list_dead"]
-__all__ += ["list_unresolved", "of_campaign", "replay"]
+__all__ += [
+    "UNKNOWN_PROVIDER",
+    "UnresolvedFilter",
+    "UnresolvedGroup",
+    "count_unresolved",
+    "list_unresolved",
+    "of_campaign",
+    "replay",
+]
 
 REPLAY_MAX = 1_000_000
 
@@ -62,10 +70,16 @@ def replay(services: Services, message_ids: Sequence[MessageId], campaign_id: st
         return messages.replay(connection, [*message_ids, *(ref for ref, *_ in dead)], services.clock())
 
 
-def list_unresolved(services: Services, campaign_id: str | None, limit: int) -> list[UnresolvedRow]:
-    """The unresolved messages of a campaign, or all, oldest first."""
+def list_unresolved(services: Services, wanted: UnresolvedFilter, limit: int) -> list[UnresolvedRow]:
+    """The unresolved messages that match, oldest first."""
     with lend(services.pool) as connection:
-        return unresolved.list_unresolved(connection, campaign_id, limit)
+        return unresolved.list_unresolved(connection, wanted, limit)
+
+
+def count_unresolved(services: Services, wanted: UnresolvedFilter) -> list[UnresolvedGroup]:
+    """The unresolved messages that match, counted by campaign, channel and provider."""
+    with lend(services.pool) as connection:
+        return unresolved.count(connection, wanted)
 
 
 def accepted_count(services: Services) -> int:

@@ -21,12 +21,13 @@ from dispatcher.domain.message import State
 from dispatcher.domain.message_id import MessageId
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.delivery import unresolved
-from dispatcher.ledger.delivery.unresolved import UnresolvedSend
+from dispatcher.ledger.delivery.unresolved import UnresolvedFilter, UnresolvedSend
 from dispatcher.ledger.inbound import provider_events
 from dispatcher.ledger.inbound.provider_events import StatusChange
 from dispatcher.runtime.services import Services
 
 BATCH = 20  # look-ups in one run: few enough not to load a provider
+BULK = 1_000  # messages that a person settles in one transaction: well below a second
 AGAIN_SECONDS = (600.0, 3_600.0)  # after the first look-up that leaves it open, and after the second; the third is the last
 CLOCKS_SECONDS = 60.0  # the provider's clock and ours may differ by so much
 NOT_TAKEN = "not_taken"  # at the last look-up the provider knows of no such message
@@ -120,7 +121,7 @@ def conclude(
     elif found is not LookupResult.NEVER and send.lookups < len(AGAIN_SECONDS):
         unresolved.postpone(connection, send.ref, now + timedelta(seconds=AGAIN_SECONDS[send.lookups]))
     elif found is LookupResult.ABSENT and not send.changed:
-        _resolve(connection, Resolution(send.ref, send.channel, send.spec, State.FAILED, provider, NOT_TAKEN), now)
+        _resolve(connection, [Resolution(send.ref, send.channel, send.spec, State.FAILED, provider, NOT_TAKEN)], now)
     else:
         unresolved.postpone(connection, send.ref, None)
 
@@ -133,22 +134,50 @@ def settle_by_hand(services: Services, message_id: MessageId, arrived: bool, by:
         if about is None:
             return False
         channel, spec = about
-        resolution = Resolution(message_id, channel, spec, state, "person", BY_HAND, {"by": by})
-        return _resolve(connection, resolution, services.clock())
+        return _resolve(connection, [_by_hand(message_id, channel, spec, state, by)], services.clock()) == 1
 
 
-def _resolve(connection: Connection, resolution: Resolution, now: datetime) -> bool:
-    """Apply a resolution, and store its evidence as a provider event. False where an event has settled the message meanwhile."""
-    ref, channel, state = resolution.ref, resolution.channel, resolution.state
-    status = provider_events.lock(connection, [ref]).get(ref)
-    if status is None or status.state is not State.UNRESOLVED:
-        return False
-    kind = EventKind.ACCEPTED if state is State.ACCEPTED else EventKind.FAILED
-    event_id = f"{resolution.code}:{ref}:{status.attempts}"
-    event = Event(resolution.provider, event_id, channel, kind, now, str(ref), code=resolution.code, extra=resolution.extra)
-    until = None if status.cancelled else fallback_at(resolution.spec, channel, state, now)
-    reason = None if state is State.ACCEPTED else resolution.code
-    provider_events.store(connection, [event], now)
-    provider_events.apply(connection, [StatusChange(ref, state, reason, until)], now)
-    unresolved.remove(connection, [ref])
-    return True
+def settle_all_by_hand(services: Services, wanted: UnresolvedFilter, arrived: bool, by: str) -> int:
+    """Settle all unresolved messages that match as a person says, with the same consequences as one by one; returns their number.
+
+    Batch by batch: what is settled stays settled if it is interrupted, and the same call goes on. A message that an event settles
+    meanwhile keeps that state.
+    """
+    state, total = State.ACCEPTED if arrived else State.FAILED, 0
+    while True:
+        with lend(services.pool) as connection, connection.transaction():
+            batch = unresolved.lock_matching(connection, wanted, BULK)
+            resolutions = [_by_hand(ref, channel, spec, state, by) for ref, channel, spec in batch]
+            total += _resolve(connection, resolutions, services.clock())
+        if not batch:
+            return total
+
+
+def _by_hand(ref: MessageId, channel: Channel, spec: Spec | None, state: State, by: str) -> Resolution:
+    return Resolution(ref, channel, spec, state, "person", BY_HAND, {"by": by})
+
+
+def _resolve(connection: Connection, resolutions: Sequence[Resolution], now: datetime) -> int:
+    """Apply resolutions, and store their evidence as provider events. Returns how many: what an event has settled meanwhile is left
+    as it is."""
+    statuses = provider_events.lock(connection, [each.ref for each in resolutions])
+    applied = [each for each in resolutions if (status := statuses.get(each.ref)) and status.state is State.UNRESOLVED]
+    if applied:
+        pairs = [(each, statuses[each.ref]) for each in applied]
+        provider_events.store(connection, [_evidence(each, status.attempts, now) for each, status in pairs], now)
+        provider_events.apply(connection, [_change(each, status.cancelled, now) for each, status in pairs], now)
+        unresolved.remove(connection, [each.ref for each in applied])
+    return len(applied)
+
+
+def _evidence(resolution: Resolution, attempts: int, now: datetime) -> Event:
+    kind = EventKind.ACCEPTED if resolution.state is State.ACCEPTED else EventKind.FAILED
+    event_id = f"{resolution.code}:{resolution.ref}:{attempts}"
+    code, extra = resolution.code, resolution.extra
+    return Event(resolution.provider, event_id, resolution.channel, kind, now, str(resolution.ref), code=code, extra=extra)
+
+
+def _change(resolution: Resolution, is_cancelled: bool, now: datetime) -> StatusChange:
+    until = None if is_cancelled else fallback_at(resolution.spec, resolution.channel, resolution.state, now)
+    reason = None if resolution.state is State.ACCEPTED else resolution.code
+    return StatusChange(resolution.ref, resolution.state, reason, until)

@@ -85,9 +85,8 @@ def _commands(settings: Settings, workers: int, flower_port: int | None) -> Sequ
         supervisor.worker("inbound", ["inbound"], 1),
         supervisor.worker("campaign", ["campaign"], workers, nice=CAMPAIGN_NICE),
         supervisor.worker("fanout", ["fanout"], 1),
-        supervisor.worker(
-            "maintenance", ["maintenance"], 2
-        ),  # one for the short periodic tasks, and one for `retain`, which is long
+        supervisor.worker("clock", ["clock"], 1),
+        supervisor.worker("maintenance", ["maintenance"], 2),  # the sweep runs beside one long task, such as `retain`
         supervisor.beat(),
         supervisor.web("127.0.0.1", web_port),
     ]

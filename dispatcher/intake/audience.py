@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
+from stat import S_ISREG
 from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints, ValidationError
 
 from dispatcher.intake.errors import StrictModel, sentences
 from dispatcher.intake.rows import Cell, UnreadableRow, read_rows
-from dispatcher.ledger.campaigns.audience import AudienceError, AudienceRow
+from dispatcher.ledger.campaigns.audience import AudienceError, AudienceFile, AudienceRow
 
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$")]
 DATA_BYTES_MAX = 64 * 1024
@@ -24,9 +26,18 @@ class AudienceRowForm(StrictModel):
     data: dict[str, Any] = Field(default_factory=dict)
 
 
-def read_audience(path: Path) -> Iterator[AudienceRow | AudienceError]:
-    """The rows of a file, streamed. Raises BadInput where the file as a whole cannot be read."""
-    for row in read_rows(path, _cell, ("recipient", "data.<variable>")):
+def audience_file(path: Path) -> AudienceFile | None:
+    """The file as it now is; None where it cannot be read, or is nothing that can be read twice, such as a pipe."""
+    with suppress(OSError, ValueError):
+        status = path.stat()
+        if S_ISREG(status.st_mode):
+            return AudienceFile(str(path.absolute()), status.st_size, status.st_mtime_ns)
+    return None
+
+
+def read_audience(path: Path, skip: int = 0) -> Iterator[AudienceRow | AudienceError]:
+    """The rows of a file after the first `skip`, streamed. Raises BadInput where the file as a whole cannot be read."""
+    for row in read_rows(path, _cell, ("recipient", "data.<variable>"), skip):
         yield AudienceError(row.line, row.field, row.reason) if isinstance(row, UnreadableRow) else _row(row.line, row.data)
 
 

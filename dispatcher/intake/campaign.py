@@ -17,10 +17,10 @@ from dispatcher.domain.campaign import Spec
 from dispatcher.domain.campaign_options import CampaignOptions
 from dispatcher.domain.canonical_json import canonical_json
 from dispatcher.domain.spelling import did_you_mean
-from dispatcher.intake.audience import Id, inline, read_audience
+from dispatcher.intake.audience import Id, audience_file, inline, read_audience
 from dispatcher.intake.errors import BadInput, InputError, StrictModel, read_yaml, validate
 from dispatcher.intake.form_fields import form_fields, options_of
-from dispatcher.ledger.campaigns.audience import AudienceError, AudienceRow
+from dispatcher.ledger.campaigns.audience import AudienceError, AudienceFile, AudienceRow
 from dispatcher.policy import Policy
 
 Channels = Annotated[list[Channel], Field(min_length=1)]
@@ -45,27 +45,52 @@ CampaignForm = create_model(
 )
 
 
+FORM_BYTES = 32  # of a digest: then follow 32 bytes of the rows
+
+
 class SubmissionDigest:
-    """The digest of version 2 of a submission: one of its form, and one of its rows, which are added as they are read."""
+    """The digest of a submission: one of its form, and one of its rows, which are added as they are read.
+
+    In version 3 the rows' part is a chain: each row is hashed together with the hash of all before it. So who goes on with an
+    interrupted load needs these 32 bytes only. Version 2 is one hash over all rows; it is compared with, and not written any more.
+    """
 
     def __init__(self, form: BaseModel | None = None) -> None:
         content = form.model_dump(exclude={"id", "audience"}, exclude_defaults=True) if form else {}
-        self._form = hashlib.sha256(canonical_json(content)).digest()
+        self.form = hashlib.sha256(canonical_json(content)).digest()
+        self._chain = bytes(32)
         self._rows = hashlib.sha256()
+
+    @classmethod
+    def resume(cls, value: bytes) -> SubmissionDigest:
+        """The digest of version 3 with this value, to add the rows that follow."""
+        digest = cls()
+        digest.form, digest._chain = value[:FORM_BYTES], value[FORM_BYTES:]
+        return digest
 
     def add(self, row: AudienceRow | AudienceError) -> None:
         """Add a row. Of one that can't be read the line and the field count: its content is not known."""
         content = [row.recipient_id, row.data] if isinstance(row, AudienceRow) else [row.line, row.field, None]
-        self._rows.update(canonical_json(content) + b"\n")
+        text = canonical_json(content) + b"\n"
+        self._rows.update(text)
+        self._chain = hashlib.sha256(self._chain + text).digest()
 
     @property
     def value(self) -> bytes:
-        """The digest of all that was read so far: 32 bytes of the form, 32 bytes of the rows."""
-        return self._form + self._rows.digest()
+        """The digest of version 3 of all that was read so far."""
+        return self.form + self._chain
 
-    def has_same_rows(self, digest: bytes) -> bool:
-        """Whether the rows are those of this digest."""
-        return digest[32:] == self._rows.digest()
+    def matches(self, digest: bytes, version: int) -> bool:
+        """Whether this is the digest, of version 2 or 3."""
+        return self.has_same_form(digest) and self.has_same_rows(digest, version)
+
+    def has_same_form(self, digest: bytes) -> bool:
+        """Whether the form is that of this digest."""
+        return digest[:FORM_BYTES] == self.form
+
+    def has_same_rows(self, digest: bytes, version: int) -> bool:
+        """Whether the rows are those of this digest, of version 2 or 3."""
+        return digest[FORM_BYTES:] == (self._rows.digest() if version == 2 else self._chain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +102,7 @@ class CampaignRequest:
     digest: SubmissionDigest
     file: str
     lines: Mapping[str, int]
+    source: AudienceFile | None = None  # None: the rows are inline
 
     @property
     def id(self) -> str:
@@ -93,6 +119,7 @@ class Submission:
     spec: Spec
     audience: Iterable[AudienceRow | AudienceError]
     digest: SubmissionDigest = field(default_factory=SubmissionDigest)
+    source: AudienceFile | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +155,8 @@ def _request(form: Mapping[str, Any], file: str, lines: Mapping[str, int], audie
     rows = read_audience(audience) if audience is not None else None
     if rows is None and isinstance(parsed.audience, list):
         rows = inline(parsed.audience)
-    return CampaignRequest(parsed, rows, SubmissionDigest(parsed), file, lines)
+    source = audience_file(audience) if audience is not None else None
+    return CampaignRequest(parsed, rows, SubmissionDigest(parsed), file, lines, source)
 
 
 def check_campaign(request: CampaignRequest, context: ValidationContext) -> Submission:
@@ -151,7 +179,8 @@ def check_campaign(request: CampaignRequest, context: ValidationContext) -> Subm
         variants=tuple((parsed.variants or {}).items()),
         **asdict(options),
     )
-    return Submission(parsed.id, spec, _checked(request.rows or (), templates, request.digest), request.digest)
+    rows = checked_rows(request.rows or (), templates, request.digest)
+    return Submission(parsed.id, spec, rows, request.digest, request.source)
 
 
 def _templates(form: CampaignFields, file: str, lines: Mapping[str, int], catalog: Catalog) -> Iterator[Template]:
@@ -216,7 +245,7 @@ def _comparable(template: Template) -> tuple[object, ...]:
     return info.kind, info.offer_type, info.topic, info.coins, info.product, template.entity
 
 
-def _checked(
+def checked_rows(
     rows: Iterable[AudienceRow | AudienceError], templates: Sequence[Template], digest: SubmissionDigest
 ) -> Iterator[AudienceRow | AudienceError]:
     """The rows; one whose variables do not fit a template becomes an error. Each is added to the digest as it was submitted."""

@@ -43,12 +43,15 @@ class UnreadableRow:
 Cell: TypeAlias = Callable[[str], Any]  # a cell's text as a value; raises ValueError(reason)
 
 
-def read_rows(path: Path, cell_of: Callable[[str], Cell | None], columns: Collection[str]) -> Iterator[SourceRow | UnreadableRow]:
+def read_rows(
+    path: Path, cell_of: Callable[[str], Cell | None], columns: Collection[str], skip: int = 0
+) -> Iterator[SourceRow | UnreadableRow]:
     """Stream the rows of a .jsonl or .csv file. An empty cell is an absent field.
 
     `cell_of` gives the function that reads a CSV column's cells, None where there is no such column; `columns` are the names to
-    suggest then. Raises `BadInput` where the file as a whole cannot be read: missing, of another type, in another encoding, or
-    without a correct header.
+    suggest then. The first `skip` rows, readable or not, are read over: a reader that was interrupted goes on there.
+    Raises `BadInput` where the file as a whole cannot be read: missing, of another type, in another encoding, or without a correct
+    header.
     """
     if path.suffix not in {".jsonl", ".csv"}:
         raise _bad(path, 0, "", "should be a .jsonl or .csv file")
@@ -58,7 +61,7 @@ def read_rows(path: Path, cell_of: Callable[[str], Cell | None], columns: Collec
                 raise _bad(path, 1, "", "is UTF-16; save it as UTF-8")
             # what is not UTF-8 becomes lone surrogates, so that the rows around it can still be read
             file = TextIOWrapper(raw, encoding="utf-8-sig", errors="surrogateescape", newline="")
-            yield from _jsonl(file) if path.suffix == ".jsonl" else _csv(file, path, cell_of, columns)
+            yield from _jsonl(file, skip) if path.suffix == ".jsonl" else _csv(file, path, cell_of, columns, skip)
     except OSError as error:
         raise _bad(path, 0, "", f"can't be read: {error.strerror}") from None
 
@@ -76,15 +79,21 @@ def _unreadable(text: str) -> str | None:
     return None
 
 
-def _jsonl(file: TextIO) -> Iterator[SourceRow | UnreadableRow]:
+def _jsonl(file: TextIO, skip: int) -> Iterator[SourceRow | UnreadableRow]:
     line = 0
     while text := file.readline(ROW_LENGTH_MAX):
         line += 1
-        if len(text) == ROW_LENGTH_MAX and not text.endswith("\n"):
+        is_too_long = len(text) == ROW_LENGTH_MAX and not text.endswith("\n")
+        if is_too_long:
             while text and not text.endswith("\n"):
                 text = file.readline(ROW_LENGTH_MAX)
+        elif not text.strip():
+            continue
+        if skip > 0:
+            skip -= 1
+        elif is_too_long:
             yield UnreadableRow(line, "", f"is longer than {ROW_LENGTH_MAX} characters")
-        elif text.strip():
+        else:
             yield _json_row(line, text)
 
 
@@ -103,7 +112,7 @@ def _json_row(line: int, text: str) -> SourceRow | UnreadableRow:
 
 
 def _csv(
-    file: TextIO, path: Path, cell_of: Callable[[str], Cell | None], columns: Collection[str]
+    file: TextIO, path: Path, cell_of: Callable[[str], Cell | None], columns: Collection[str], skip: int
 ) -> Iterator[SourceRow | UnreadableRow]:
     first = file.readline(ROW_LENGTH_MAX)
     delimiter = ";" if ";" in first and "," not in first else ","  # spreadsheets in Belgium write semicolons
@@ -112,15 +121,18 @@ def _csv(
     reader = csv.reader(file, delimiter=delimiter, strict=True)
     line = 2
     while True:
+        reason = None
         try:
             texts = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            yield UnreadableRow(line, "", f"is not CSV: {error}")
-        else:
-            if texts:
-                yield _csv_row(line, texts, header, cells)
+            texts, reason = [], f"is not CSV: {error}"
+        if texts or reason:
+            if skip > 0:
+                skip -= 1
+            else:
+                yield UnreadableRow(line, "", reason) if reason else _csv_row(line, texts, header, cells)
         line = reader.line_num + 2
 
 

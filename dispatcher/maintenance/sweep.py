@@ -1,9 +1,11 @@
-"""Periodic sweep: mark expired claims unresolved, apply the complaint brake, finish campaigns, delete what no longer counts."""
+"""Periodic sweep: mark expired claims unresolved, apply the complaint brake, finish campaigns, end loads that do not
+go on, delete what no longer counts."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 
+from dispatcher.campaigns.audience_loading import end_loads
 from dispatcher.campaigns.complaint_brake import apply_brake
 from dispatcher.ledger import partitions
 from dispatcher.ledger.campaigns import lifecycle
@@ -32,3 +34,4 @@ def sweep(services: Services) -> None:
         for forget in (soft_bounces.prune, whatsapp_window.prune, alerts.prune):
             forget(connection, now)
         partitions.create_ahead(connection, now)
+    end_loads(services)

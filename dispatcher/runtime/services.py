@@ -36,6 +36,7 @@ class EngineConfig:
     decide_rounds_max: int = (
         5  # how often a chunk is decided again because choices changed meanwhile; then it waits until it is due again
     )
+    part_rows: int = 10_000  # of an audience, written in one transaction: less than a second, and some megabytes
     settle_patience_seconds: float = 20.0  # how long a worker with receipts waits for an unavailable ledger
 
     def batch(self, channels: Sequence[Channel]) -> int:

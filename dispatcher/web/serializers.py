@@ -9,7 +9,7 @@ from dispatcher.campaigns.dry_run import DryRun
 from dispatcher.campaigns.overview import Balance, Campaign
 from dispatcher.campaigns.template_approval import Approval, ApprovalStatus, TemplateVersion
 from dispatcher.consent.preferences import Preferences
-from dispatcher.delivery.messages import DeadMessage, Message, UnresolvedRow
+from dispatcher.delivery.messages import DeadMessage, Message, UnresolvedGroup, UnresolvedRow
 from dispatcher.domain.message import OfferType, State
 from dispatcher.domain.recipient import ChannelGroup
 from dispatcher.maintenance.retention import RetentionBacklog
@@ -36,6 +36,7 @@ def campaign_view(campaign: Campaign, balance: Balance, now: datetime) -> dict[s
         "submitted_by": campaign.submitted_by,
         "released_by": campaign.released_by,
         "note": campaign.note,
+        "loading": campaign.is_loading,
     }
 
 
@@ -165,6 +166,20 @@ def unresolved_view(message: UnresolvedRow) -> dict[str, Any]:
         "reason": message.reason,
         "since": moment(message.since),
         "ask_at": moment(message.ask_at),
+        "provider": message.provider,
+        "claimed_at": moment(message.claimed_at),
+    }
+
+
+def unresolved_group_view(group: UnresolvedGroup) -> dict[str, Any]:
+    """How many unresolved messages there are of one campaign, channel and provider."""
+    return {
+        "campaign": group.campaign_id,
+        "channel": group.channel,
+        "provider": group.provider,
+        "messages": group.count,
+        "first_claimed_at": moment(group.first_at),
+        "last_claimed_at": moment(group.last_at),
     }
 
 

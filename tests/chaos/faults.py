@@ -26,7 +26,8 @@ from tests.chaos.load import KINDS, OFFER, Load
 from tests.chaos.program import BATCH_MESSAGES_MAX, CAMPAIGN_CHILDREN, LEASE_SECONDS, TRANSACTIONAL_CHILDREN, Program, repeat
 
 FREEZE_SECONDS = LEASE_SECONDS + 2.0
-ROWS = 5_000  # of a submit or import that is killed in the middle
+ROWS = 5_000  # of an import that is killed in the middle
+AUDIENCE = 25_000  # of a submit that is killed in the middle: three parts
 THREADS = 20
 BATCH_PEOPLE = 200
 STARTS_SECONDS_MAX = 20.0
@@ -269,21 +270,25 @@ def _finish(command: subprocess.Popen[bytes]) -> str:
 
 
 def _kill_submit(program: Program, _: Load, rng: Random) -> Struck:
-    """A submission is there whole or not at all, and its repetition succeeds. All its people are in the control group."""
+    """A submission is complete or does not start, and its repetition completes it. All its people are in the control group."""
     name = f"killed-{rng.randrange(10**9)}"
     folder = program.home / "submissions"
     folder.mkdir(exist_ok=True)
     audience = folder / f"{name}.jsonl"
-    audience.write_text("".join(json.dumps({"recipient": f"nobody-{n}", "data": OFFER}) + "\n" for n in range(ROWS)))
+    audience.write_text("".join(json.dumps({"recipient": f"nobody-{n}", "data": OFFER}) + "\n" for n in range(AUDIENCE)))
     form = {"id": name, "template": "loan_offer", "channels": ["email"], "holdout_percent": 100, "audience": str(audience)}
     file = folder / f"{name}.json"
     file.write_text(json.dumps(form))
     errors = [_kill_while_writing(program, _command(program, "campaign", "submit", str(file)), rng)]
     rows = program.sql("SELECT fanned_out, (SELECT sum(size) FROM chunks k WHERE k.campaign_no = c.no) FROM campaigns c"
                        " WHERE id = %(id)s", {"id": name})  # fmt: skip
-    if rows and rows != [(True, ROWS)]:
+    if any(is_complete and count != AUDIENCE for is_complete, count in rows):
         errors.append(f"a part of the campaign was accepted: {rows}")
     errors.append(_finish(_command(program, "campaign", "submit", str(file))))
+    jobs = program.sql("SELECT c.fanned_out, count(*), count(DISTINCT j.recipient_id) FROM campaigns c"
+                       " JOIN jobs j ON j.campaign_no = c.no WHERE c.id = %(id)s GROUP BY 1", {"id": name})  # fmt: skip
+    if jobs != [(True, AUDIENCE, AUDIENCE)]:
+        errors.append(f"after the repetition the campaign has not each row once: {jobs}")
     return Struck(time.time(), errors=tuple(filter(None, errors)))
 
 
@@ -342,6 +347,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault("transactional worker: cut off from PostgreSQL", _cut_off("transactional"), BATCH_MESSAGES_MAX),
     Fault("campaign worker: clock an hour ahead", _move_clock("campaign", HOUR)),
     Fault("campaign worker: clock an hour behind", _move_clock("campaign", -HOUR)),
+    Fault("clock worker: kill -9", _kill(_of("clock"))),
+    Fault("clock worker: clock an hour ahead", _move_clock("clock", HOUR)),
     Fault("maintenance worker: clock an hour ahead", _move_clock("maintenance", HOUR)),
     Fault("maintenance worker: cut off from PostgreSQL", _cut_off("maintenance")),
     Fault("beat: kill -9", _kill(_of("beat"))),

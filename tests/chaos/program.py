@@ -45,7 +45,7 @@ CAMPAIGN_CHILDREN = TRANSACTIONAL_CHILDREN = 2
 BATCH_MESSAGES_MAX = EngineConfig().batch_messages_max
 SECRET = "a-secret-of-the-tests-that-is-long-enough"
 CUT_OFF = ("campaign", "transactional", "maintenance", "web")  # processes that a fault can cut off from PostgreSQL
-CLOCKS = ("campaign", "maintenance")  # processes whose clock a fault can move
+CLOCKS = ("campaign", "clock", "maintenance")  # processes whose clock a fault can move
 LANES = ("transactional", "inbound")  # of the worker for triggers, as in `dispatcher up`
 READY_SECONDS = 90.0
 PATIENCE_SECONDS = 60.0  # how long a caller repeats a request that gets no answer
@@ -261,6 +261,7 @@ def _commands(
         supervisor.worker("transactional", ["transactional", "inbound"], TRANSACTIONAL_CHILDREN),
         supervisor.worker("campaign", ["campaign"], CAMPAIGN_CHILDREN),
         supervisor.worker("fanout", ["fanout"], 1),
+        supervisor.worker("clock", ["clock"], 1),
         supervisor.worker("maintenance", ["maintenance"], 1),
         supervisor.beat(),
         supervisor.web("127.0.0.1", web),

@@ -45,7 +45,7 @@ from tests.support.services import TEMPLATES, add_people, make_services, person,
 PEOPLE = int(os.environ.get("STORM", "1000")) // len(Channel)  # of each channel
 PATIENCE_SECONDS = 120 + PEOPLE / 10
 SECRET = "a-secret-of-the-tests-that-is-long-enough"  # the one that make_house uses
-LANES = ("transactional", "inbound", "fanout", "maintenance")
+LANES = ("transactional", "inbound", "fanout", "clock", "maintenance")
 LANGUAGES = ("nl", "fr", "de", "en")
 OFFER = {"project": "solar panels", "amount": 9000, "offer_url": "https://www.kbc-bank.example/loan"}
 SHARE = 0.1

@@ -220,6 +220,14 @@ def test_a_message_that_may_have_gone_is_listed_and_settled_by_who_knows(dispatc
     (line,) = dispatcher("message", "unresolved", "--json").json
     assert (line["campaign"], line["recipient"], line["channel"], line["reason"]) == ("spring", "c-1", "email", "timeout")
     assert dispatcher("message", "unresolved", "--campaign", "winter", "--json").json == []
+    assert dispatcher("message", "settle", "--as", "failed").code == 2  # neither a message nor a filter
+    assert dispatcher("message", "settle", line["id"], "--as", "failed", "--campaign", "spring").code == 2
+    counted = dispatcher("message", "settle", "--as", "failed", "--campaign", "spring", "--channel", "email", "--json").json
+    assert (counted["matching"], counted["groups"][0]["messages"], counted["settled"]) == (1, 1, 0)
+    assert "Nothing is settled yet" in dispatcher("message", "settle", "--as", "failed", "--provider", line["provider"]).out
+    nothing = dispatcher("message", "settle", "--as", "failed", "--until", "2026-01-01T00:00:00", "--yes", "--json").json
+    assert nothing == {"matching": 0, "groups": [], "settled": 0}
+    assert len(dispatcher("message", "unresolved", "--json").json) == 1
     settled = dispatcher("message", "settle", line["id"], "--as", "failed", "--actor", "desk 7", "--json").json
     assert (settled["state"], settled["reason"], settled["events"][0]["extra"]) == ("failed", "by_hand", {"by": "desk 7"})
     again = dispatcher("message", "settle", line["id"], "--as", "accepted")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,8 @@ from starlette.testclient import TestClient
 from channels.base import Channel, Email, Outbound
 from channels.providers.outbox import Outbox
 from dispatcher import tasks
-from dispatcher.campaigns import scheduler
+from dispatcher.campaigns import scheduler, submission
+from dispatcher.intake.campaign import parse_request
 from dispatcher.intake.errors import BadInput
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.maintenance import stopped_channels
@@ -739,3 +741,23 @@ def test_workers_accept_the_same_again(desk: Desk) -> None:
     finally:
         del tasks._per_thread.services
     assert [line["id"] for line in desk.call("GET", "/v1/campaigns").json()["campaigns"]] == ["spring"]
+
+
+def test_a_large_audience_that_another_call_loads_is_answered_with_loading(desk: Desk) -> None:
+    """The call that was lost had written a part; a repetition says so, and later goes on with it."""
+    form = campaign(*(f"c-{number}" for number in range(25)))
+    killed = replace(desk.services, engine=replace(desk.services.engine, part_rows=10))
+    parsed = parse_request(form)
+    with pytest.raises(SystemExit):
+        submission.accept(killed, parsed, progress=lambda taken: sys.exit(1) if taken >= 20 else None, by="app")
+    answer = desk.call("POST", "/v1/campaigns", form)
+    assert (answer.status_code, answer.json()["loading"], answer.json()["audience"]) == (202, True, 20)
+    assert int(answer.headers["retry-after"]) > 0
+    shown = desk.call("GET", "/v1/campaigns/spring").json()
+    assert (shown["state"], shown["loading"]) == ("scheduled", True)
+    assert desk.call("POST", "/v1/campaigns/spring/pause").status_code == 409
+    assert desk.call("POST", "/v1/campaigns", {**form, "priority": 9}).status_code == 409
+    desk.clock.pass_(60)
+    answer = desk.call("POST", "/v1/campaigns", form)
+    assert (answer.status_code, answer.json()["loading"], answer.json()["audience"]) == (201, False, 25)
+    assert desk.call("GET", "/v1/campaigns/spring").json()["loading"] is False

@@ -369,6 +369,29 @@ def test_what_may_have_gone_is_shown_and_settled_here(visitor: Visitor) -> None:
     assert balance(visitor.services).states[State.ACCEPTED] == 1
 
 
+def test_many_unresolved_messages_are_settled_by_one_form(visitor: Visitor) -> None:
+    email = visitor.services.providers[Channel.EMAIL]
+    assert isinstance(email, Outbox)
+    email.answers[""] = Uncertain("timeout")
+    submit_campaign(visitor.services)
+    work(visitor.services)
+    visitor.sign_in()
+    token = visitor.form_token()
+    assert "Resolve all" not in visitor.get("/console/unresolved")  # first the filter
+    shown = visitor.get("/console/unresolved?campaign=spring&channel=email&since=2026-01-01T00:00")
+    assert "Resolve all 2" in shown
+    assert "2 of campaign spring by email" in shown
+    assert "No message is unresolved" in visitor.get("/console/unresolved?channel=push")
+    assert visitor.post("/console/unresolved", "", was="failed", campaign="spring").status_code == 403
+    assert visitor.post("/console/unresolved", token, was="failed", channel="fax").status_code == 422
+    assert visitor.post("/console/unresolved", token, was="failed", since="noon").status_code == 422
+    for fields in ({}, {"campaign": "winter"}, {"until": "2026-01-01T00:00"}):
+        assert visitor.post("/console/unresolved", token, was="failed", **fields).status_code == 303
+    assert balance(visitor.services).states[State.UNRESOLVED] == 2
+    assert visitor.post("/console/unresolved", token, was="failed", campaign="spring", channel="email").status_code == 303
+    assert balance(visitor.services).states[State.FAILED] == 2
+
+
 def test_only_a_page_with_something_under_way_reloads_itself(visitor: Visitor) -> None:
     submit_campaign(visitor.services, send_at="2026-11-24T09:00:00Z")
     visitor.sign_in()

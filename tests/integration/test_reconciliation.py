@@ -37,6 +37,7 @@ from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import events
 from dispatcher.ledger.delivery import messages, unresolved
 from dispatcher.ledger.delivery.messages import Message
+from dispatcher.ledger.delivery.unresolved import EVERYTHING
 from dispatcher.ledger.maintenance.metrics import metrics
 from dispatcher.runtime.services import Services
 from tests.support.http_servers import http_server
@@ -85,7 +86,7 @@ class ReconciliationSetup:
     def listed(self) -> list[tuple[str, bool]]:
         """What people are shown: ids, and whether anybody can still be asked."""
         with lend(self.services.pool) as connection:
-            return [(str(line.ref), line.ask_at is not None) for line in unresolved.list_unresolved(connection, None, 10)]
+            return [(str(line.ref), line.ask_at is not None) for line in unresolved.list_unresolved(connection, EVERYTHING, 10)]
 
 
 @pytest.fixture

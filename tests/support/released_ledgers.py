@@ -17,6 +17,7 @@ RELEASED = {
     "0004_retries.py": "4d5fe53274e066b77456a60fa90d15fcc7e45a3455a7c2abc5ea98317254af20",
     "0005_repeats.py": "2d342945434d72c4e91fa9a6d2d0853a44cf1c63bf5beabd3a6b1b813473b3ea",
     "0007_keys_and_policy.py": "baf28109250d2ca7cbe3dbc50f0c0210779dea17b6bc42a113390e819c54c593",
+    "0008_loads.py": "8acc853def5fe0c3a8bbb2020cc9bc1bee70c1f4daf5e4d50a9a469674011fe9",
 }
 
 # Rows of every table as the program wrote them at that revision; 0001.sql also has specs without the keys that came later. A

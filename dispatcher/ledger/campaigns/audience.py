@@ -1,9 +1,9 @@
-"""Loading an audience: its rows become jobs in batches of some thousand, so memory does not grow with the audience."""
+"""Loading an audience: its rows become jobs in parts of some thousand, so memory does not grow with the audience."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,7 +17,6 @@ from dispatcher.ledger.partitions import ensure_period, period_of
 CHUNK_SIZE = (
     1_000  # jobs per task: enough that the fixed cost per chunk does not matter, few enough that facts are at most a second old
 )
-BATCH_CHUNKS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +35,15 @@ class AudienceError:
     line: int
     field: str
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class AudienceFile:
+    """A file of an audience and its version: who goes on reading it later finds out whether it is still the same."""
+
+    path: str
+    size: int
+    modified_ns: int
 
 
 _STAGE = """
@@ -61,27 +69,26 @@ _TAKE_STAGE = """
 
 
 class AudienceLoader:
-    """Loads the audience of one campaign in the caller's transaction."""
+    """Loads the audience of one campaign, or a part of it, in the caller's transaction. `now` is when the campaign was submitted,
+    `taken` how many jobs were written before."""
 
-    def __init__(self, connection: Connection, no: int, period: int, spec: Spec, now: datetime) -> None:
+    def __init__(self, connection: Connection, no: int, period: int, spec: Spec, now: datetime, taken: int = 0) -> None:
         self._connection = connection
         self._campaign = {"no": no, "period": period}
         self._start = max(spec.send_at or now, now)
         self._rate = _jobs_per_second(spec)
         self._size = chunk_size(spec)
-        self.taken = 0
+        self.taken = taken
         self.invalid = 0
-        # The caller reads a file between two batches, and holds no person's row: it may be slower than other transactions.
-        connection.execute("SET LOCAL idle_in_transaction_session_timeout = '60s'")
         connection.execute(_STAGE)
 
-    @property
-    def batch_size(self) -> int:
-        """The number of rows that `take` expects at a time."""
-        return self._size * BATCH_CHUNKS
+    def write(self, part: Sequence[AudienceRow | AudienceError]) -> None:
+        """Write a part: its valid rows as jobs, the others as errors."""
+        self.take([row for row in part if isinstance(row, AudienceRow)])
+        self.note([row for row in part if isinstance(row, AudienceError)])
 
     def take(self, rows: Sequence[AudienceRow]) -> None:
-        """Write a batch of rows as jobs in new chunks."""
+        """Write rows as jobs in new chunks."""
         if not rows:
             return
         parts = [rows[start : start + self._size] for start in range(0, len(rows), self._size)]
@@ -110,8 +117,10 @@ class AudienceLoader:
             return self._start
         return self._start + timedelta(seconds=(self.taken + index * self._size) / self._rate)
 
-    def note(self, errors: Iterable[AudienceError]) -> None:
+    def note(self, errors: Sequence[AudienceError]) -> None:
         """Store invalid rows, for `campaign show` and `campaign export`."""
+        if not errors:
+            return
         with (
             self._connection.cursor() as cursor,
             cursor.copy("COPY audience_faults (campaign_no, line, field, message) FROM STDIN") as copy,

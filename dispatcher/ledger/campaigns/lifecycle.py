@@ -31,17 +31,21 @@ class Campaign:
     released_by: str | None
     note: str
 
+    @property
+    def is_loading(self) -> bool:
+        """Whether its audience is still being loaded: `audience` counts the rows so far, and nothing starts."""
+        return self.state is CampaignState.SCHEDULED and not self.fanned_out
+
 
 def create(connection: Connection, campaign_id: str, spec: Spec, period: int, now: datetime, by: str = "") -> int | None:
     """Write a new campaign's row, `scheduled` and without an audience: its number, or None where the id is taken.
 
-    Call it in the transaction that also loads the audience, so that a campaign is stored completely or not at all, and
-    `ensure_period` before that transaction.
+    Call it in the transaction that loads the audience or its first part, and `ensure_period` before that transaction.
     """
     row = connection.execute(
         """
-        INSERT INTO campaigns (id, period, state, spec, digest, created_at, submitted_by)
-        VALUES (%s, %s, 'scheduled', %s, '', %s, %s) ON CONFLICT (id) DO NOTHING RETURNING no
+        INSERT INTO campaigns (id, period, state, spec, digest, digest_version, created_at, submitted_by)
+        VALUES (%s, %s, 'scheduled', %s, '', 3, %s, %s) ON CONFLICT (id) DO NOTHING RETURNING no
         """,
         (campaign_id, period, spec_to_json(spec), now, by),
     ).fetchone()
@@ -49,10 +53,10 @@ def create(connection: Connection, campaign_id: str, spec: Spec, period: int, no
 
 
 def complete(connection: Connection, no: int, digest: bytes, invalid: int, awaiting_release: bool = False) -> None:
-    """Mark a campaign's audience as complete; from now on it may start, or be released. The digest is of version 2."""
+    """Mark a campaign's audience as complete; from now on it may start, or be released. The digest is of version 3."""
     state = CampaignState.AWAITING_RELEASE if awaiting_release else CampaignState.SCHEDULED
     connection.execute(
-        "UPDATE campaigns SET fanned_out = true, digest = %s, digest_version = 2, invalid = %s, state = %s WHERE no = %s",
+        "UPDATE campaigns SET fanned_out = true, digest = %s, digest_version = 3, invalid = %s, state = %s WHERE no = %s",
         (digest, invalid, state, no),
     )
 
@@ -65,6 +69,11 @@ class StoredSubmission:
     version: int  # how the digest was computed
     spec: Spec
     created_at: datetime
+
+    @property
+    def has_no_rows(self) -> bool:
+        """Whether the digest is that of the form only: the campaign ended while its audience was loaded."""
+        return self.version == 3 and len(self.digest) == 32
 
 
 def submission_of(connection: Connection, campaign_id: str) -> StoredSubmission | None:
@@ -140,10 +149,11 @@ def release(connection: Connection, campaign_id: str, by: str) -> bool:
 
 
 def pause(connection: Connection, campaign_id: str, now: datetime) -> bool:
-    """Running or scheduled -> paused. False in any other state."""
+    """Running or scheduled -> paused. False in any other state, and while the audience is loaded: it may have to be released."""
     return bool(
         connection.execute(
-            "UPDATE campaigns SET state = 'paused', paused_at = %s WHERE id = %s AND state IN ('running', 'scheduled')",
+            "UPDATE campaigns SET state = 'paused', paused_at = %s"
+            " WHERE id = %s AND state IN ('running', 'scheduled') AND fanned_out",
             (now, campaign_id),
         ).rowcount
     )

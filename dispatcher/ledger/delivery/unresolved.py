@@ -55,7 +55,9 @@ class UnresolvedRow:
     campaign_id: str | None
     recipient_id: str
     channel: Channel | None
+    provider: str | None
     reason: str | None
+    claimed_at: datetime | None
     since: datetime
     ask_at: datetime | None
 
@@ -142,17 +144,94 @@ def postpone(connection: Connection, ref: MessageId, ask_at: datetime | None) ->
     )
 
 
-def list_unresolved(connection: Connection, campaign_id: str | None, limit: int) -> list[UnresolvedRow]:
-    """The unresolved messages, oldest first; of one campaign only, where given."""
+UNKNOWN_PROVIDER = "unknown"  # in a filter: of a worker that was lost before it had an answer, no provider is on record
+
+
+@dataclass(frozen=True, slots=True)
+class UnresolvedFilter:
+    """Which unresolved messages are meant: all that match every given part. `since` and `until` bound the time of the claim, which
+    is when the message may have been sent; `until` itself is not included."""
+
+    campaign_id: str | None = None
+    channel: Channel | None = None
+    provider: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it excludes nothing."""
+        return self == UnresolvedFilter()
+
+    @property
+    def parameters(self) -> dict[str, object]:
+        """The parameters of `_MATCHES`."""
+        provider = "" if self.provider == UNKNOWN_PROVIDER else self.provider
+        return {
+            "id": self.campaign_id,
+            "channel": self.channel,
+            "provider": provider,
+            "since": self.since,
+            "until": self.until,
+        }
+
+
+EVERYTHING = UnresolvedFilter()
+_MATCHES = f"""
+    FROM doubts d JOIN messages m ON {same_message("m", "d")} {join_origin("m")}
+    WHERE m.state = 'unresolved' AND (%(id)s::text IS NULL OR c.id = %(id)s)
+      AND (%(channel)s::text IS NULL OR m.channel = %(channel)s)
+      AND (%(provider)s::text IS NULL OR coalesce(m.provider, '') = %(provider)s)
+      AND (%(since)s::timestamptz IS NULL OR m.claimed_at >= %(since)s)
+      AND (%(until)s::timestamptz IS NULL OR m.claimed_at < %(until)s)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class UnresolvedGroup:
+    """How many unresolved messages there are of a campaign, a channel and a provider, and when the first and last were claimed."""
+
+    campaign_id: str | None
+    channel: Channel
+    provider: str | None
+    count: int
+    first_at: datetime | None
+    last_at: datetime | None
+
+
+def count(connection: Connection, wanted: UnresolvedFilter) -> list[UnresolvedGroup]:
+    """The unresolved messages that match, counted by campaign, channel and provider."""
+    rows = connection.execute(
+        f"""
+        SELECT c.id, m.channel, m.provider, count(*), min(m.claimed_at), max(m.claimed_at) {_MATCHES}
+        GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+        """,
+        wanted.parameters,
+    )
+    return [UnresolvedGroup(row[0], Channel(row[1]), *row[2:]) for row in rows]
+
+
+def lock_matching(connection: Connection, wanted: UnresolvedFilter, limit: int) -> list[tuple[MessageId, Channel, Spec | None]]:
+    """Some unresolved messages that match, locked, each as `find` returns it. One that an event is being applied to is left out."""
+    rows = connection.execute(
+        f"""
+        SELECT {key_of("m")}, m.channel, {FALLBACK_SPEC} {_MATCHES}
+        ORDER BY {key_of("m")} LIMIT %(limit)s FOR UPDATE OF m SKIP LOCKED
+        """,
+        {**wanted.parameters, "limit": limit},
+    )
+    return [(MessageId(*row[:4]), Channel(row[4]), spec_from_json(row[5]) if row[5] else None) for row in rows]
+
+
+def list_unresolved(connection: Connection, wanted: UnresolvedFilter, limit: int) -> list[UnresolvedRow]:
+    """The unresolved messages that match, oldest first."""
     rows = fetch_all(
         connection,
         f"""
-        SELECT {key_of("d")}, c.id AS campaign_id, m.recipient_id, m.channel, m.reason, d.since, d.ask_at
-        FROM doubts d JOIN messages m ON {same_message("m", "d")} {join_origin("m")}
-        WHERE m.state = 'unresolved' AND (%(id)s::text IS NULL OR c.id = %(id)s)
-        ORDER BY d.since, {key_of("d")} LIMIT %(limit)s
+        SELECT {key_of("d")}, c.id AS campaign_id, m.recipient_id, m.channel, m.provider, m.reason, m.claimed_at, d.since, d.ask_at
+        {_MATCHES} ORDER BY d.since, {key_of("d")} LIMIT %(limit)s
         """,
-        {"id": campaign_id, "limit": limit},
+        {**wanted.parameters, "limit": limit},
     )
     return [
         UnresolvedRow(
@@ -160,7 +239,9 @@ def list_unresolved(connection: Connection, campaign_id: str | None, limit: int)
             campaign_id=row["campaign_id"],
             recipient_id=row["recipient_id"],
             channel=Channel(row["channel"]) if row["channel"] else None,
+            provider=row["provider"],
             reason=row["reason"],
+            claimed_at=row["claimed_at"],
             since=row["since"],
             ask_at=row["ask_at"],
         )

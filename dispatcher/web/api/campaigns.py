@@ -23,6 +23,7 @@ from dispatcher.web.errors import problem_responses
 CampaignId = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$")]
 CampaignsKey = Annotated[ApiKey, Depends(needs(Right.CAMPAIGNS))]
 ERRORS_SHOWN = 20
+LOADING_SECONDS = 2  # until a caller should ask again
 
 router = APIRouter(prefix="/campaigns", tags=["campaigns"], dependencies=[Depends(needs(Right.CAMPAIGNS))])
 
@@ -33,23 +34,30 @@ def submit_campaign(
 ) -> schemas.CampaignAccepted:
     """Accept a campaign with its whole audience, inline as rows such as `{"recipient": "c-1", "data": {…}}`.
 
-    The same id with the same content gets the same answer, and nothing is done again; with other content, 409.
+    The same id with the same content gets the same answer, and nothing is done again; with other content, 409. While another call
+    is loading the same large audience the answer is 202 with `loading`: call again until it is 201. If that call was lost, one of
+    these goes on with its work.
     """
     if isinstance(form.get("audience"), str):
         raise BadInput(InputError("campaign", 0, "audience", "should be a list of rows; a file cannot be named here"))
     request = parse_request(form)
-    if submission.accept(services, request, by=caller.name).status is SubmitStatus.CONFLICT:
+    result = submission.accept(services, request, by=caller.name)
+    if result.status is SubmitStatus.CONFLICT:
         raise HTTPException(HTTPStatus.CONFLICT, "this id was used before, with other content")
     publish_or_defer(broker.publish, scheduler.due_chunks(services))
     response.headers["Location"] = f"/v1/campaigns/{request.id}"
     campaign = overview.find(services, request.id)
     if campaign is None:
         raise HTTPException(HTTPStatus.NOT_FOUND)
+    if result.status is SubmitStatus.LOADING:
+        response.status_code = HTTPStatus.ACCEPTED
+        response.headers["Retry-After"] = str(LOADING_SECONDS)
     errors = overview.unreadable_rows(services, campaign, ERRORS_SHOWN)
     return schemas.CampaignAccepted(
         id=campaign.id,
         audience=campaign.audience,
         invalid=campaign.invalid,
+        loading=campaign.is_loading,
         faults=[schemas.AudienceErrorBody(line=line, field=field, message=message) for line, field, message in errors],
     )
 

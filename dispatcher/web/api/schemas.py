@@ -22,11 +22,15 @@ class AudienceErrorBody(BaseModel):
 
 
 class CampaignAccepted(BaseModel):
-    """A campaign that is completely in the ledger. `faults` has the first rows that could not be read."""
+    """A campaign that is completely in the ledger, unless it is `loading`: then `audience` counts the rows so far.
+
+    `faults` has the first rows that could not be read.
+    """
 
     id: str
     audience: int
     invalid: int
+    loading: bool
     faults: list[AudienceErrorBody]
 
 
@@ -69,6 +73,7 @@ class CampaignBody(BaseModel):
     submitted_by: str
     released_by: str | None
     note: str
+    loading: bool  # its audience is not complete yet: `audience` counts the rows so far, and nothing is sent
 
 
 class CampaignStateBody(BaseModel):

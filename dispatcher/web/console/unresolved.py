@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Form, Response
+from fastapi import APIRouter, Depends, Form, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
+from channels.base import Channel
 from dispatcher.delivery import messages, reconciliation
+from dispatcher.delivery.messages import UnresolvedFilter
 from dispatcher.domain.message_id import MessageId
+from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.web.console.login import Operator, check_form_token
 from dispatcher.web.dependencies import ServicesDependency
 from dispatcher.web.pages.console import page
@@ -19,10 +24,69 @@ router = APIRouter(prefix="/unresolved", default_response_class=HTMLResponse)
 MESSAGES_SHOWN = 200
 
 
+@dataclass(frozen=True, slots=True)
+class FilterFields:
+    """The fields of the filter form as they were typed. An empty one excludes nothing; times are UTC."""
+
+    campaign: str = ""
+    channel: str = ""
+    provider: str = ""
+    since: str = ""
+    until: str = ""
+
+    @property
+    def wanted(self) -> UnresolvedFilter:
+        """The filter. Raises BadInput."""
+        try:
+            first, last = (datetime.fromisoformat(each).replace(tzinfo=UTC) if each else None for each in (self.since, self.until))
+            channel = Channel(self.channel) if self.channel else None
+        except ValueError:
+            raise BadInput(InputError("form", 0, "", "should have a known channel, and times such as 2026-11-23T11:00")) from None
+        return UnresolvedFilter(self.campaign or None, channel, self.provider or None, first, last)
+
+
+def _query_fields(campaign: str = "", channel: str = "", provider: str = "", since: str = "", until: str = "") -> FilterFields:
+    return FilterFields(campaign, channel, provider, since, until)
+
+
+Text = Annotated[str, Form()]
+
+
+def _form_fields(campaign: Text = "", channel: Text = "", provider: Text = "", since: Text = "", until: Text = "") -> FilterFields:
+    return FilterFields(campaign, channel, provider, since, until)
+
+
 @router.get("")
-def unresolved_page(operator: Operator, services: ServicesDependency) -> str:
-    """The unresolved messages, oldest first."""
-    return page("unresolved.html", operator=operator, lines=messages.list_unresolved(services, None, MESSAGES_SHOWN))
+def unresolved_page(
+    operator: Operator, services: ServicesDependency, fields: Annotated[FilterFields, Depends(_query_fields)]
+) -> str:
+    """The unresolved messages that match, oldest first, and how many there are."""
+    wanted = fields.wanted
+    return page(
+        "unresolved.html",
+        operator=operator,
+        lines=messages.list_unresolved(services, wanted, MESSAGES_SHOWN),
+        groups=messages.count_unresolved(services, wanted),
+        fields=asdict(fields),
+        channels=list(Channel),
+        is_filtered=not wanted.is_empty,
+    )
+
+
+@router.post("")
+def settle_all(
+    operator: Operator,
+    services: ServicesDependency,
+    was: Annotated[Literal["accepted", "failed"], Form()],
+    fields: Annotated[FilterFields, Depends(_form_fields)],
+    form_token: Text = "",
+) -> Response:
+    """Settle all that match by hand. An empty filter settles nothing."""
+    check_form_token(operator, form_token)
+    wanted = fields.wanted
+    if not wanted.is_empty:
+        reconciliation.settle_all_by_hand(services, wanted, was == "accepted", f"console:{operator.key.name}")
+    return RedirectResponse("/console/unresolved", HTTPStatus.SEE_OTHER)
 
 
 @router.post("/{message_id}")

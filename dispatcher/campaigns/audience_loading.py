@@ -1,0 +1,266 @@
+"""Load audiences in parts, each committed with the position after it, so that a load goes on where it was interrupted.
+
+An audience is in completely or not at all. Until it is complete, its campaign does not start; where a later part cannot be read,
+everything is deleted again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from itertools import islice
+from pathlib import Path
+
+from dispatcher.campaigns.template_approval import approval_errors
+from dispatcher.domain.campaign import Spec
+from dispatcher.domain.errors import LedgerUnavailable
+from dispatcher.intake.audience import audience_file, read_audience
+from dispatcher.intake.campaign import Submission, SubmissionDigest, checked_rows
+from dispatcher.intake.errors import BadInput, InputError
+from dispatcher.ledger.campaigns import lifecycle, loads
+from dispatcher.ledger.campaigns.audience import (
+    AudienceError,
+    AudienceFile,
+    AudienceLoader,
+    AudienceRow,
+    chunk_size,
+)
+from dispatcher.ledger.campaigns.loads import AudienceLoad, LoadPosition
+from dispatcher.ledger.connection import Connection, lend
+from dispatcher.ledger.maintenance import policies
+from dispatcher.ledger.partitions import ensure_period, period_of
+from dispatcher.runtime.services import Services
+
+LEASE = timedelta(
+    seconds=15
+)  # a part takes a second; who was silent for so long is dead, or finds at its next part that others went on
+ABANDONED_AFTER = timedelta(hours=6)  # without a new part: its file is gone, or its submitter did not come back
+UNLOAD_ROWS = 20_000  # deleted in one transaction
+
+Progress = Callable[[int], None]
+
+
+def silent(_: int) -> None:
+    """Show no progress."""
+
+
+class LoadStatus(StrEnum):
+    """How far a load got."""
+
+    COMPLETE = "complete"
+    UNFINISHED = "unfinished"  # its time is up: another step goes on
+    ELSEWHERE = "elsewhere"  # another process works on it, or it was cancelled
+    TAKEN = "taken"  # nothing was written: the id is in use
+
+
+@dataclass(frozen=True, slots=True)
+class LoadResult:
+    """The result of a step: how far it got, and the rows that are in so far."""
+
+    status: LoadStatus
+    audience: int = 0
+    invalid: int = 0
+    no: int | None = None  # the campaign's number, where a later step can go on with a file
+
+
+@dataclass(slots=True)
+class LoadRun:
+    """A load in this process: where the rows come from, and how far it is. `seconds_max` bounds a step; None loads to the end."""
+
+    services: Services
+    spec: Spec
+    rows: Iterable[AudienceRow | AudienceError]
+    digest: SubmissionDigest
+    file: AudienceFile | None
+    period: int
+    created_at: datetime
+    no: int | None = None
+    rows_read: int = 0
+    taken: int = 0
+    progress: Progress = silent
+    seconds_max: float | None = None
+
+
+def start(
+    services: Services, submission: Submission, progress: Progress, by: str, seconds_max: float | None, now: datetime
+) -> LoadResult:
+    """Load an audience from its first row. One that fits into a part is written together with its campaign, in one transaction.
+
+    Raises `BadInput`, also for a template without approval, and `LedgerUnavailable`.
+    """
+    run = LoadRun(
+        services,
+        submission.spec,
+        submission.audience,
+        submission.digest,
+        submission.source,
+        period_of(now),
+        now,
+        progress=progress,
+        seconds_max=seconds_max,
+    )
+    with lend(services.pool) as connection:
+        policies.require_in_force(connection, services.policy.digest)
+        ensure_period(connection, run.period)
+    rows = iter(run.rows)
+    run.rows = rows
+    first = list(islice(rows, services.engine.part_rows))  # a file that cannot be read is refused before anything is written
+    with lend(services.pool) as connection, connection.transaction():
+        run.no = lifecycle.create(connection, submission.id, run.spec, run.period, now, by)
+        if run.no is None:
+            return LoadResult(LoadStatus.TAKEN)
+        if errors := approval_errors(connection, services.catalog, services.policy, run.spec.templates):
+            raise BadInput(*errors)
+        is_last = _write(run, connection, run.no, first)
+        if not is_last:
+            position = LoadPosition(run.digest.value, run.rows_read, run.taken)
+            loads.start(connection, run.no, position, run.file, now)
+    return _result(run, LoadStatus.COMPLETE) if is_last else _guarded(run, run.no)
+
+
+def resume(
+    services: Services,
+    load: AudienceLoad,
+    rows: Iterable[AudienceRow | AudienceError],
+    digest: SubmissionDigest,
+    progress: Progress = silent,
+    seconds_max: float | None = None,
+) -> LoadResult:
+    """Go on with a load. `rows` are those after its position; `digest` is that of all rows before. Raises as `start` does."""
+    run = LoadRun(
+        services,
+        load.spec,
+        rows,
+        digest,
+        load.file,
+        load.period,
+        load.created_at,
+        load.campaign_no,
+        load.rows_read,
+        load.taken,
+        progress,
+        seconds_max,
+    )
+    return _guarded(run, load.campaign_no)
+
+
+def rows_after(
+    services: Services, load: AudienceLoad, file: AudienceFile
+) -> tuple[Iterable[AudienceRow | AudienceError], SubmissionDigest]:
+    """The rows of its file after a load's position, checked as the first ones were, and the digest to go on with."""
+    digest = SubmissionDigest.resume(load.digest)
+    templates = [services.catalog[name] for name in load.spec.templates]
+    return checked_rows(read_audience(Path(file.path), load.rows_read), templates, digest), digest
+
+
+def load_some(services: Services, no: int, seconds_max: float | None, is_redelivered: bool) -> LoadResult:
+    """Go on with the load of a file for some seconds, unless another process does. Raises as `start` does."""
+    now = services.clock()
+    lost = now if is_redelivered else now - LEASE
+    with lend(services.pool) as connection:
+        load = loads.find(connection, no)
+        if load is None or load.ended or load.file is None or not loads.take(connection, no, now, lost):
+            return LoadResult(LoadStatus.ELSEWHERE)
+    is_readable = audience_file(Path(load.file.path)) is not None
+    if not is_readable or any(name not in services.catalog for name in load.spec.templates):
+        return LoadResult(LoadStatus.ELSEWHERE)  # another host may have it; after `ABANDONED_AFTER` the sweep ends it
+    rows, digest = rows_after(services, load, load.file)
+    return resume(services, load, rows, digest, seconds_max=seconds_max)
+
+
+def take_stalled(services: Services) -> list[int]:
+    """Campaign numbers of loads from files on which nobody works: a step of each is to be put on the broker."""
+    now = services.clock()
+    with lend(services.pool) as connection:
+        return loads.take_stalled(connection, now, now - LEASE)
+
+
+def end_loads(services: Services) -> None:
+    """End loads that do not go on, and delete some rows of those that have ended."""
+    now = services.clock()
+    with lend(services.pool) as connection:
+        loads.forget_cancelled(connection)
+        while loads.abandon(connection, now, now - ABANDONED_AFTER):
+            pass
+        for no in loads.ended(connection):
+            load = loads.find(connection, no)
+            if load is not None:
+                loads.unload(connection, no, _chunks(load.spec))
+
+
+def discard(services: Services, no: int, spec: Spec) -> None:
+    """Refuse a load and delete what is in of it, campaign included."""
+    with lend(services.pool) as connection:
+        loads.refuse(connection, no, services.clock())
+        while not loads.unload(connection, no, _chunks(spec)):
+            pass
+
+
+def _chunks(spec: Spec) -> int:
+    return max(1, UNLOAD_ROWS // chunk_size(spec))
+
+
+def _guarded(run: LoadRun, no: int) -> LoadResult:
+    """Load the rest, or the rest of this step. What makes a load impossible deletes it whole; an interruption ends the step."""
+    try:
+        return _load(run, no)
+    except (Exception, KeyboardInterrupt) as error:
+        _give_up(run.services, no, run.spec, error)
+        raise
+
+
+def _give_up(services: Services, no: int, spec: Spec, error: BaseException) -> None:
+    """Discard a load, unless only the ledger is away: then it goes on later."""
+    if not isinstance(error, LedgerUnavailable):
+        discard(services, no, spec)
+
+
+def _load(run: LoadRun, no: int) -> LoadResult:
+    services = run.services
+    deadline = None if run.seconds_max is None else services.seconds() + run.seconds_max
+    rows = iter(run.rows)
+    while True:
+        run.progress(run.taken)
+        _check_unchanged(run.file)
+        part = list(islice(rows, services.engine.part_rows))
+        _check_unchanged(run.file)
+        with lend(services.pool) as connection, connection.transaction():
+            if not loads.lock(connection, no, run.rows_read):
+                return _result(run, LoadStatus.ELSEWHERE)
+            if _write(run, connection, no, part):
+                loads.finish(connection, no, run.digest.value, run.rows_read, run.taken)
+                break
+            loads.advance(connection, no, run.digest.value, run.rows_read, run.taken, services.clock())
+        if deadline is not None and services.seconds() >= deadline:  # after at least one part
+            with lend(services.pool) as connection:
+                loads.release(connection, no)
+            return _result(run, LoadStatus.UNFINISHED)
+    run.progress(run.taken)
+    return _result(run, LoadStatus.COMPLETE)
+
+
+def _write(run: LoadRun, connection: Connection, no: int, part: list[AudienceRow | AudienceError]) -> bool:
+    """Write a part; True where it was the last one and the audience is complete."""
+    loader = AudienceLoader(connection, no, run.period, run.spec, run.created_at, run.taken)
+    loader.write(part)
+    rows_read = run.rows_read + len(part)
+    is_last = len(part) < run.services.engine.part_rows
+    if is_last:
+        awaits_release = loader.taken > run.services.policy.four_eyes_audience_min
+        lifecycle.complete(connection, no, run.digest.value, rows_read - loader.taken, awaits_release)
+    run.rows_read, run.taken = rows_read, loader.taken
+    return is_last
+
+
+def _result(run: LoadRun, status: LoadStatus) -> LoadResult:
+    can_go_on = status is LoadStatus.UNFINISHED and run.file is not None
+    return LoadResult(status, run.taken, run.rows_read - run.taken, run.no if can_go_on else None)
+
+
+def _check_unchanged(file: AudienceFile | None) -> None:
+    """Raise BadInput where another file has taken the place of the one that was submitted."""
+    current = audience_file(Path(file.path)) if file is not None else None
+    if file is not None and current is not None and current != file:
+        raise BadInput(InputError(file.path, 0, "", "was changed while it was being loaded; submit it again"))
