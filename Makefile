@@ -8,11 +8,13 @@ COMPILE := PIP_CONFIG_FILE=/dev/null PIP_FIND_LINKS= PIP_EXTRA_INDEX_URL= CUSTOM
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --quiet
 PROJECT := pyproject.toml --build-deps-for editable
 
-.PHONY: demo test chaos mutants bench docs screenshots up lock release clean help
+.PHONY: demo dev test chaos mutants bench docs screenshots up lock release clean help
 .DELETE_ON_ERROR:
 
 demo: .venv/run.stamp  ## runs a demo of all parts in a minute and checks the result; KEEP=1 leaves it running, RECIPIENTS=N sets its size
 	@.venv/bin/dispatcher demo $(if $(RECIPIENTS),--recipients $(RECIPIENTS)) $(if $(filter-out 0,$(KEEP)),--keep)
+
+dev: .venv/test.stamp  ## makes .venv, with everything for development
 
 test: .venv/test.stamp  ## runs all checks: tests, lint, format, types, import contracts; ARGS are passed to pytest
 	@.venv/bin/python -m pytest --numprocesses auto --dist loadfile $(ARGS)

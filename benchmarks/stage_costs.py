@@ -27,7 +27,7 @@ from dispatcher import content
 from dispatcher.campaigns import scheduler
 from dispatcher.content import Catalog
 from dispatcher.delivery import pipeline
-from dispatcher.delivery.hand_off import claim_window, hand_off
+from dispatcher.delivery.hand_off import hand_off, send_window_for_claim
 from dispatcher.delivery.settlement import conclude_all, settle
 from dispatcher.domain.decision import Permission, Send
 from dispatcher.ledger.connection import Pool, lend, open_pool
@@ -240,7 +240,9 @@ def _batch(services: Services, chunk: Chunk, batch: Sequence[Candidate], seconds
     assert len(claim.claimed) == len(batch)
     with _timed(seconds, "send"):
         deadline = services.seconds() + services.engine.send_deadline_seconds
-        done = hand_off(services.providers, prepared, claim_window(services.pool, claim.number, deadline, services.seconds))
+        done = hand_off(
+            services.providers, prepared, send_window_for_claim(services.pool, claim.number, deadline, services.seconds)
+        )
     with _timed(seconds, "settle"):
         settle(services, chunk.spec.entity, claim.number, conclude_all(services, chunk.spec, prepared, done.results))
 
@@ -254,7 +256,7 @@ def _texts(content: Content) -> tuple[str, ...]:
 def _leg(services: Services, chunk: Chunk, candidate: Candidate) -> Permission:
     decision = decide(pipeline.job_of(services, chunk, candidate), candidate.facts, services.policy, services.clock())
     assert isinstance(decision, Send), decision
-    return decision.legs[0]
+    return decision.permissions[0]
 
 
 # -- the parts alone ---------------------------------------------------------------------------------------------------

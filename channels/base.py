@@ -286,7 +286,7 @@ class Event:
 
     `retry_hint` is set on a failure that reached nobody, so the message may be sent again. `soft_bounce_limit` is set on a soft
     bounce: so many in a row mean that the address does not work. `extra` holds fields that no rule uses, as text and without
-    addresses: see `channels.redaction`.
+    addresses: see `channels.event_fields`.
     """
 
     provider: str

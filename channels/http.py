@@ -4,7 +4,7 @@ Each request ends in an `HttpResponse`, whatever its status, or in an error. The
 body: it reads the body from us only when the connection is open and it is about to write. No byte read -> `Unavailable`,
 certainly not sent; some bytes read -> `Uncertain`.
 
-By itself, libcurl sends a request again (POST too) if a reused connection closes before the first byte of the answer: it
+By itself, libcurl sends a request again (POST too) if a reused connection closes before the first byte of the response: it
 assumes that the connection was idle and had died. But the provider may have read the request, so this could send a message
 twice. We therefore give libcurl the body through a reader that cannot seek back: libcurl then fails with
 CURLE_SEND_FAIL_REWIND, which is `Uncertain`. A connection that died while idle is detected before it is used again.
@@ -30,7 +30,7 @@ from channels.base import StaleClaim, Unavailable, Uncertain
 
 T = TypeVar("T")
 
-ANSWER_BYTES_MAX = 1_000_000
+RESPONSE_BYTES_MAX = 1_000_000
 IDLE_SECONDS_MAX = (
     20  # less than the keep-alive of common front ends, so that we rarely write to a connection that is about to close
 )
@@ -62,14 +62,14 @@ class HttpRequest:
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """A complete answer. `head` holds the raw header lines, including those of interim answers."""
+    """A complete response. `head` holds the raw header lines, including those of informational responses (1xx)."""
 
     status: int
     head: tuple[bytes, ...] = ()
     body: bytes = b""
 
     def header(self, name: str) -> str | None:
-        """Return a header of the final answer; the case of the name does not matter."""
+        """Return a header of the final response; the case of the name does not matter."""
         wanted = name.lower().encode() + b":"
         for line in reversed(self.head):
             if line.startswith(_STATUS_LINE):
@@ -90,11 +90,11 @@ class HttpResponse:
 TransportError: TypeAlias = Unavailable | Uncertain
 
 _BLANK = (b"\r\n", b"\n")
-_STATUS_LINE = b"HTTP/"  # lines above it belong to an interim answer
+_STATUS_LINE = b"HTTP/"  # lines above it belong to an informational response
 
 
 def _final_head(head: tuple[bytes, ...] | list[bytes]) -> Iterator[bytes]:
-    """Yield the lines below the last status line, last first. Interim answers (1xx) have their own heads before it."""
+    """Yield the lines below the last status line, last first. Informational responses (1xx) have their own heads before it."""
     return takewhile(lambda line: not line.startswith(_STATUS_LINE), reversed(head))
 
 
@@ -128,16 +128,16 @@ class _Slot:
         self.upload = BytesIO()
         self.url = ""
         self.headers: tuple[str, ...] | None = None
-        self.done: deque[_Slot] = deque()
+        self.finished: deque[_Slot] = deque()
         self.tag: Any = None
-        self.answer: HttpResponse | TransportError = Unavailable("unsent")
-        self.admit: Callable[[Any], bool] = _always
+        self.result: HttpResponse | TransportError = Unavailable("unsent")
+        self.may_send: Callable[[Any], bool] = _always
         self.refused = False
         for option, value in options.items():
             self.handle.setopt(option, value)
 
-    def load(self, tag: Any, request: HttpRequest, done: deque[_Slot], admit: Callable[[Any], bool]) -> None:
-        self.tag, self.done, self.admit, self.refused = tag, done, admit, False
+    def load(self, tag: Any, request: HttpRequest, finished: deque[_Slot], may_send: Callable[[Any], bool]) -> None:
+        self.tag, self.finished, self.may_send, self.refused = tag, finished, may_send, False
         self.head, self.body, self.upload = [], [], BytesIO(request.body)
         set_option = self.handle.setopt
         if self.url != request.url:
@@ -156,8 +156,8 @@ class _Slot:
             set_option(pycurl.HTTPGET, 1)
 
     def _read(self, size: int) -> bytes | int:
-        """Lend libcurl a part of the body. It asks on an open connection, just before it writes: this is the last check."""
-        if not self.admit(self.tag):
+        """A part of the body. libcurl calls this when it is ready to write. Last check of the deadline before data is sent."""
+        if not self.may_send(self.tag):
             self.refused = True
             return int(pycurl.READFUNC_ABORT)
         part: bytes = self.upload.read(size)
@@ -167,11 +167,17 @@ class _Slot:
         if curl_code == pycurl.E_OK and not _is_complete(self.head):
             curl_code = pycurl.E_PARTIAL_FILE  # libcurl accepts a head that was cut after any line as complete
         if curl_code == pycurl.E_OK:
-            self.answer = HttpResponse(self.handle.getinfo(pycurl.RESPONSE_CODE), tuple(self.head), b"".join(self.body))
+            self.result = HttpResponse(self.handle.getinfo(pycurl.RESPONSE_CODE), tuple(self.head), b"".join(self.body))
         else:
-            code = _ERROR_CODES.get(curl_code, f"curl_{curl_code}")
-            self.answer = Uncertain(code) if self.upload.tell() else StaleClaim() if self.refused else Unavailable(code)
-        self.done.append(self)
+            self.result = self._error(_ERROR_CODES.get(curl_code, f"curl_{curl_code}"))
+        self.finished.append(self)
+
+    def _error(self, code: str) -> TransportError:
+        if self.upload.tell():
+            return Uncertain(code)
+        if self.refused:
+            return StaleClaim()
+        return Unavailable(code)
 
 
 class _Engine:
@@ -196,7 +202,7 @@ class _Engine:
         if self._in_flight.pop(slot.handle, None):
             self.multi.remove_handle(slot.handle)
 
-    def turn(self) -> None:
+    def poll(self) -> None:
         """Wait for socket activity, let libcurl handle it, and put each finished slot in the queue of its exchange."""
         for key, events in self._selector.select(self._wait_seconds()):
             readable = pycurl.CSELECT_IN if events & selectors.EVENT_READ else 0
@@ -269,51 +275,51 @@ class HttpTransport:
             pycurl.TIMEOUT_MS: int(timeout_seconds * 1000),
             pycurl.HTTP_VERSION: pycurl.CURL_HTTP_VERSION_2TLS,
             pycurl.PIPEWAIT: 1,  # at the start, wait to see whether one HTTP/2 connection can carry all requests
-            pycurl.MAXFILESIZE: ANSWER_BYTES_MAX,
+            pycurl.MAXFILESIZE: RESPONSE_BYTES_MAX,
             pycurl.MAXAGE_CONN: IDLE_SECONDS_MAX,
             pycurl.CAINFO: ca_file or os.environ.get("SSL_CERT_FILE") or certifi.where(),
             pycurl.NOPROXY: ",".join(filter(None, (*map(os.environ.get, ("no_proxy", "NO_PROXY")), LOOPBACK))),
         }
         self._engines: dict[int, _Engine] = {}  # by process id: an inherited engine must be neither used nor closed
-        self._idle: list[_Slot] = []
+        self._idle: list[_Slot] = []  # usable after a fork: the engine owns the connections, an idle handle has none
 
     def exchange(
-        self, calls: Iterable[tuple[T, HttpRequest]], admit: Callable[[T], bool] = _always
+        self, calls: Iterable[tuple[T, HttpRequest]], may_send: Callable[[T], bool] = _always
     ) -> Generator[tuple[T, HttpResponse | TransportError]]:
-        """Send all requests concurrently, and yield each tag with its answer, in the order of the answers.
+        """Send all requests concurrently, and yield each tag with its response or error, in the order in which they end.
 
-        `admit` is asked with the tag each time before a part of a body leaves; where it answers False, the request is aborted:
-        `StaleClaim` if nothing of the body had left.
+        `may_send` is called with the tag before each part of a body is sent. If it returns False, the request is aborted:
+        `StaleClaim` if nothing of the body was sent.
 
-        Takes from `calls` when a slot is free. Exchanges may overlap. The caller must not pause long between answers: nothing
+        Takes from `calls` when a slot is free. Exchanges may overlap. The caller must not pause long between results: nothing
         is sent or received meanwhile, but the time of `timeout_seconds` runs. If the caller stops iterating, requests in flight
         are aborted.
         """
         engine = self._engine()
-        waiting, done, in_flight = iter(calls), deque[_Slot](), set[_Slot]()
+        waiting, finished, in_flight = iter(calls), deque[_Slot](), set[_Slot]()
         try:
             while True:
                 while len(in_flight) < self._concurrency and (call := next(waiting, None)):
                     slot = self._idle.pop() if self._idle else _Slot(self._options)
-                    slot.load(*call, done, admit)
+                    slot.load(*call, finished, may_send)
                     engine.start(slot)
                     in_flight.add(slot)
                 if not in_flight:
                     return
-                while not done:
-                    engine.turn()
-                slot = done.popleft()
+                while not finished:
+                    engine.poll()
+                slot = finished.popleft()
                 in_flight.remove(slot)
-                tag, answer = slot.tag, slot.answer
+                tag, result = slot.tag, slot.result
                 self._idle.append(slot)
-                yield tag, answer
+                yield tag, result
         finally:
             for slot in in_flight:
                 engine.drop(slot)
 
     def request(self, request: HttpRequest) -> HttpResponse | TransportError:
-        """Send one request and return its answer."""
-        return next(answer for _, answer in self.exchange([(None, request)]))
+        """Send one request and return its response or error."""
+        return next(result for _, result in self.exchange([(None, request)]))
 
     def close(self) -> None:
         """Close the connections of this process."""

@@ -255,7 +255,8 @@ def publish(dues: Iterable[DueChunk]) -> None:
         if due.priority is None:
             send_trigger.apply_async((due.period, due.number), priority=LAST if due.is_repeat else FIRST)
         else:
-            priority = LAST if due.is_repeat and not due.ahead else _broker_priority(due.priority, due.ahead)
+            first = due.is_first_of_campaign
+            priority = LAST if due.is_repeat and not first else _broker_priority(due.priority, first)
             send_chunk.apply_async((due.period, due.number), priority=priority)
 
 
@@ -277,12 +278,12 @@ def _depth(connection: Any, lane: str) -> int:
         return 0
 
 
-def _broker_priority(priority: int, ahead: bool) -> int:
-    """The priority on the broker: of its ten, campaigns of priority 2n and 2n+1 share a pair, the even one for what is ahead."""
-    return priority // 2 * 2 + (not ahead)
+def _broker_priority(priority: int, is_first_of_campaign: bool) -> int:
+    """The priority on the broker: of its ten, campaigns of priority 2n and 2n+1 share a pair, the even one for first chunks."""
+    return priority // 2 * 2 + (not is_first_of_campaign)
 
 
-def _is_ahead(task: Task) -> bool:
+def _is_first_of_campaign(task: Task) -> bool:
     broker_priority = (task.request.delivery_info or {}).get("priority")
     return broker_priority is not None and broker_priority % 2 == 0
 
@@ -351,7 +352,7 @@ def send_chunk(task: Task, period: int, number: int) -> None:
         return
     chunk = run_chunk(services(), period, number)
     if chunk is not None:
-        publish(replace(due, ahead=_is_ahead(task)) for due in scheduler.next_chunk(services(), chunk))
+        publish(replace(due, is_first_of_campaign=_is_first_of_campaign(task)) for due in scheduler.next_chunk(services(), chunk))
 
 
 def _is_superfluous(task: Task, period: int, number: int) -> bool:
@@ -370,12 +371,12 @@ def send_trigger(task: Task, period: int, number: int) -> None:
 @app.task(name="dispatcher.settle_events")
 def settle_events() -> None:
     """Apply the stored provider events."""
-    provider_events.settling_starts(services())
-    _settle_all()
+    provider_events.mark_apply_task_started(services())
+    _apply_all_events()
 
 
-def _settle_all() -> None:
-    while provider_events.settle_some(services(), publish):
+def _apply_all_events() -> None:
+    while provider_events.apply_batch(services(), publish):
         pass
 
 
@@ -389,7 +390,7 @@ def release_due() -> None:
 def ask_providers() -> None:
     """Every 8 s: look up unresolved messages at their providers."""
     if reconciliation.ask_some(services()):
-        _settle_all()
+        _apply_all_events()
 
 
 @app.task(name="dispatcher.sweep", is_periodic=True)
@@ -398,7 +399,7 @@ def run_sweep() -> None:
     sweep.sweep(services())
     for number in submission.take_stalled(services()):
         load_audience.apply_async((number,))
-    _settle_all()
+    _apply_all_events()
 
 
 @app.task(name="dispatcher.retain", is_periodic=True, needs_policy=True)
@@ -406,4 +407,4 @@ def retain() -> None:
     """Every hour: delete data whose retention period is over."""
     for result in retention.clear(services()):
         if result.cleared:
-            log.info("retention", term=result.data.term, what=result.data.what, cleared=result.cleared)
+            log.info("retention", policy_key=result.data.policy_key, what=result.data.what, cleared=result.cleared)

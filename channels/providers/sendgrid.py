@@ -34,10 +34,10 @@ from channels.base import (
     TextTemplate,
     Throttled,
 )
+from channels.event_fields import extra_fields
 from channels.http import HttpRequest, HttpResponse, HttpTransport, header_lines
 from channels.http_adapter import DATA_ERRORS, Clock, error_from_status, fetch, parse_receipt, send_all, utc_now
 from channels.mail_batching import MailBatch, email_of, group_mails, own_text, single
-from channels.redaction import extra_fields
 from channels.registry import AdapterContext, Pattern, ProviderPlugin, VariableReader, WebhookEndpoint, WebhookRequest
 from channels.send_window import SendWindow
 from channels.validation import check_mail
@@ -121,7 +121,7 @@ class SendGrid:
         return None
 
     def parse(self, answer: HttpResponse) -> Result:
-        """202 with X-Message-Id is a receipt; 202 without one is `Uncertain` until an event with our id settles it."""
+        """202 with X-Message-Id is a receipt; 202 without one is `Uncertain` until an event with our id resolves it."""
         if answer.status == 202:
             return parse_receipt(answer.header("X-Message-Id"))
         if answer.status == 429:

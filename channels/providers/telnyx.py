@@ -38,6 +38,7 @@ from channels.base import (
     Sms,
     Throttled,
 )
+from channels.event_fields import extra_fields
 from channels.http import HttpRequest, HttpResponse, HttpTransport, header_lines
 from channels.http_adapter import (
     Clock,
@@ -50,7 +51,6 @@ from channels.http_adapter import (
     send_all,
     utc_now,
 )
-from channels.redaction import extra_fields
 from channels.registry import (
     PHONE_NUMBER,
     SENDER_NAME,

@@ -48,6 +48,7 @@ from channels.base import (
     Uncertain,
     WhatsApp,
 )
+from channels.event_fields import extra_fields
 from channels.http import HttpRequest, HttpResponse, HttpTransport, header_lines
 from channels.http_adapter import (
     Clock,
@@ -60,7 +61,6 @@ from channels.http_adapter import (
     send_all,
     utc_now,
 )
-from channels.redaction import extra_fields
 from channels.registry import (
     PHONE_NUMBER,
     SENDER_NAME,

@@ -1,4 +1,4 @@
-"""Failover: several providers of one channel. The next one takes what a provider certainly did not take."""
+"""Failover: several providers of one channel. The next one gets what a provider certainly did not accept."""
 
 from __future__ import annotations
 
@@ -12,79 +12,79 @@ from channels.send_window import SendWindow
 
 
 @dataclass(frozen=True, slots=True)
-class FailoverRoute:
-    """One of several providers of a channel. With a `weight` of 0 it is a reserve: it gets only what others did not take."""
+class WeightedProvider:
+    """One of several providers of a channel. With a `weight` of 0 it is a reserve: it gets only what others did not accept."""
 
     provider: Provider
     weight: float
 
 
 class Failover:
-    """Each provider gets its share of the messages. What it certainly did not take goes to the next, in the order of routes.
+    """Each message goes to one provider, chosen by weight. If that one does not accept it, it goes to the others.
 
-    Messages that may have been sent (`Uncertain`) or that no provider would take (`Rejected`, `BadAddress`) go no further.
-    `random` returns a number from 0 to 1.
+    Messages that a provider did not accept (`Unavailable`, `Throttled`, `Misconfigured`) go to the next one, in the configured
+    order. Others do not. `StaleClaim` does not either: the deadline has passed. `random` returns a number from 0 to 1.
     """
 
-    def __init__(self, routes: Sequence[FailoverRoute], random: Callable[[], float]) -> None:
-        if not any(route.weight > 0 for route in routes):
-            raise ValueError("no route has a weight")
-        self._routes, self._random = tuple(routes), random
-        self.name = "+".join(route.provider.name for route in routes)
-        self.channel = routes[0].provider.channel
+    def __init__(self, members: Sequence[WeightedProvider], random: Callable[[], float]) -> None:
+        if not any(member.weight > 0 for member in members):
+            raise ValueError("no provider has a weight")
+        self._members, self._random = tuple(members), random
+        self.name = "+".join(member.provider.name for member in members)
+        self.channel = members[0].provider.channel
 
     @property
     def providers(self) -> tuple[Provider, ...]:
-        """The providers of all routes."""
-        return tuple(route.provider for route in self._routes)
+        """All providers, in the configured order."""
+        return tuple(member.provider for member in self._members)
 
     def send(self, batch: Sequence[Outbound], window: SendWindow) -> Results:
         """See `channels.base.Provider`."""
-        shares: list[list[Outbound]] = [[] for _ in self._routes]
+        assignments: list[list[Outbound]] = [[] for _ in self._members]
         for outbound in batch:
-            shares[self._draw()].append(outbound)
-        not_taken: dict[int, tuple[Outbound, Result]] = {}  # by object identity: equal outbounds are different hand-offs
+            assignments[self._choose_provider()].append(outbound)
+        not_accepted: dict[int, tuple[Outbound, Result]] = {}  # by object identity: equal outbounds are different hand-offs
         tried: dict[int, set[int]] = {}
-        for number, share in enumerate(shares):
-            if share:
-                yield from self._try(number, share, window, not_taken, tried)
-        for number, route in enumerate(self._routes):
-            remaining = [outbound for outbound, _ in not_taken.values() if number not in tried[id(outbound)]]
+        for provider_index, assigned in enumerate(assignments):
+            if assigned:
+                yield from self._try(provider_index, assigned, window, not_accepted, tried)
+        for provider_index, member in enumerate(self._members):
+            remaining = [outbound for outbound, _ in not_accepted.values() if provider_index not in tried[id(outbound)]]
             if remaining:
-                alert(route.provider.name, "failover")
+                alert(member.provider.name, "failover")
                 for outbound in remaining:
-                    del not_taken[id(outbound)]
-                yield from self._try(number, remaining, window, not_taken, tried)
-        yield from not_taken.values()
+                    del not_accepted[id(outbound)]
+                yield from self._try(provider_index, remaining, window, not_accepted, tried)
+        yield from not_accepted.values()
 
     def check(self) -> ChannelError | None:
-        """Return the first error of a route, or None if all work."""
-        return next(filter(None, (route.provider.check() for route in self._routes)), None)
+        """Return the first error of a provider, or None if all work."""
+        return next(filter(None, (member.provider.check() for member in self._members)), None)
 
     def close(self) -> None:
         """Close connections."""
-        for route in self._routes:
-            route.provider.close()
+        for member in self._members:
+            member.provider.close()
 
     def _try(
         self,
-        number: int,
-        share: Sequence[Outbound],
+        provider_index: int,
+        assigned: Sequence[Outbound],
         window: SendWindow,
-        not_taken: dict[int, tuple[Outbound, Result]],
+        not_accepted: dict[int, tuple[Outbound, Result]],
         tried: dict[int, set[int]],
     ) -> Results:
-        for outbound, result in self._routes[number].provider.send(share, window):
-            tried.setdefault(id(outbound), set()).add(number)
+        for outbound, result in self._members[provider_index].provider.send(assigned, window):
+            tried.setdefault(id(outbound), set()).add(provider_index)
             if isinstance(result, Unavailable | Throttled | Misconfigured) and not isinstance(result, StaleClaim):
-                not_taken[id(outbound)] = (outbound, result)
+                not_accepted[id(outbound)] = (outbound, result)
             else:
                 yield outbound, result
 
-    def _draw(self) -> int:
-        point = self._random() * sum(route.weight for route in self._routes)
-        for number, route in enumerate(self._routes):
-            if point < route.weight:
-                return number
-            point -= route.weight
-        return max(number for number, route in enumerate(self._routes) if route.weight > 0)
+    def _choose_provider(self) -> int:
+        point = self._random() * sum(member.weight for member in self._members)
+        for provider_index, member in enumerate(self._members):
+            if point < member.weight:
+                return provider_index
+            point -= member.weight
+        return max(provider_index for provider_index, member in enumerate(self._members) if member.weight > 0)

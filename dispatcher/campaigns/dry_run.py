@@ -9,7 +9,7 @@ from datetime import datetime
 from itertools import islice
 
 from dispatcher.campaigns.template_approval import approval_errors
-from dispatcher.delivery.pipeline import PendingSends, caps_since, prepare_all
+from dispatcher.delivery.pipeline import PlannedSends, caps_since, prepare_all
 from dispatcher.domain.campaign import Spec
 from dispatcher.domain.message import State
 from dispatcher.domain.recipient import Choice, Facts
@@ -86,12 +86,12 @@ def dry_run(services: Services, submission: Submission, as_of: datetime | None =
                 rows = iter(submission.audience)
                 while part := list(islice(rows, services.engine.part_rows)):
                     loader.write(part)
-                pending = PendingSends()
+                planned = PlannedSends()
                 for chunk in _chunks(connection, submission, no, period):
                     candidates = claims.gather(connection, chunk, since=caps_since(services, chunk))
                     if as_of is not None:
                         candidates = _as_of(connection, candidates, as_of)
-                    counts.add(spec, [item.entry for item in prepare_all(services, chunk, candidates, {}, pending)])
+                    counts.add(spec, [item.entry for item in prepare_all(services, chunk, candidates, {}, planned)])
                 raise _RollBack
         except _RollBack:
             needs = tuple(_needs(connection, services.policy, submission, loader.taken))

@@ -1,4 +1,4 @@
-"""What is due: start scheduled campaigns, release held and waiting messages, choose the chunks for the broker."""
+"""What is due: start scheduled campaigns, reopen held and waiting messages, choose the chunks for the broker."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from dispatcher.runtime.services import Services
 
 __all__ = ["Chunk", "DueChunk", "LaneDepths", "due_chunks", "needs_no_work", "next_chunk"]
 
-RELEASE_BATCH = 5_000
+REOPEN_BATCH = 5_000
 
 
 def due_chunks(services: Services, depths: LaneDepths = UNKNOWN_DEPTHS) -> list[DueChunk]:
-    """Start scheduled campaigns and release held and waiting messages. Returns the chunks to put on the broker now.
+    """Start scheduled campaigns and reopen held and waiting messages. Returns the chunks to put on the broker now.
 
-    `depths`: how many messages wait on the broker. What waits there is not put there again.
+    `depths`: how many broker messages wait in each lane. What waits there is not put there again.
     """
     now = services.clock()
     lease = timedelta(seconds=services.engine.lease_seconds)
     with lend(services.pool) as connection:
         lifecycle.start_due(connection, now)
-        scheduling.release_parked(connection, now, RELEASE_BATCH)
+        scheduling.reopen_due_messages(connection, now, REOPEN_BATCH)
         return scheduling.take_due(connection, now, lease, services.engine.window_chunks, depths)
 
 
 def needs_no_work(services: Services, period: int, number: int) -> bool:
-    """Whether a message of this chunk has nothing to do: the chunk is done, or another worker is at work on it."""
+    """Whether a broker message of this chunk needs no work: the chunk is done, or another worker is at work on it."""
     since = services.clock() - timedelta(seconds=services.engine.lease_seconds)
     with lend(services.pool) as connection:
         return scheduling.needs_no_work(connection, period, number, since)
@@ -43,5 +43,5 @@ def next_chunk(services: Services, chunk: Chunk) -> list[DueChunk]:
     with lend(services.pool) as connection:
         following = scheduling.take_next(connection, chunk, services.clock())
         if not following:
-            lifecycle.finish_ended(connection, services.clock(), chunk.campaign_no)
+            lifecycle.finish_completed(connection, services.clock(), chunk.campaign_no)
         return following

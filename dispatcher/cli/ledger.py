@@ -44,5 +44,5 @@ def show_retention(
     if as_json:
         print_json([retention_view(backlog) for backlog in backlogs])
     else:
-        lines = [(each.data.what, str(each.kept_for), each.before.isoformat(timespec="seconds"), each.due) for each in backlogs]
+        lines = [(each.data.what, str(each.kept_for), each.before.isoformat(timespec="seconds"), each.overdue) for each in backlogs]
         rows("", ("what", "kept for", "older than", "due"), lines)

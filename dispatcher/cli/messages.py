@@ -47,7 +47,7 @@ def send(
     template: Annotated[str, typer.Argument(help="The template's name.")],
     key: Annotated[str, typer.Option(help="Your own name for the job: the same key is the same job, and is sent once.")],
     data: Annotated[str, typer.Option(help="The template's variables, as JSON.")] = "{}",
-    wait: Annotated[bool, typer.Option("--wait", help="Return when it is decided and handed over.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Return when it is decided and handed off.")] = False,
     as_json: Json = False,
 ) -> None:
     """Send one message to one recipient, through every check."""
@@ -166,7 +166,7 @@ def unresolved(
 
 
 class HandSettlement(StrEnum):
-    """How a person can settle an unresolved message."""
+    """How a person can resolve an unresolved message."""
 
     ACCEPTED = "accepted"
     FAILED = "failed"
@@ -187,7 +187,7 @@ def settle(
     actor: Annotated[str | None, typer.Option(help="Who knows. Default: you.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Settle an unresolved message by hand, where no look-up at the provider can.
+    """Resolve an unresolved message by hand, where no look-up at the provider can.
 
     Without MESSAGE_ID: all that match the options. They are only counted until the command is repeated with --yes.
     """

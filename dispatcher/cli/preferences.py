@@ -107,15 +107,15 @@ def set_(
     change = PreferenceChange(recipient_id, requested, source, actor, wording, said_at=_moment(at, "--at"))
     recorded = preferences.record(bootstrap.services(), publish, change)
     events = [{"subject": event.subject, "value": event.new_value, "evidence": event.evidence} for event in recorded.events]
-    outranked = [{"subject": each.subject, "value": each.value} for each in recorded.outranked]
+    superseded = [{"subject": each.subject, "value": each.value} for each in recorded.superseded]
     if as_json:
-        print_json({"id": recipient_id, "version": recorded.version, "events": events, "outranked": outranked})
+        print_json({"id": recipient_id, "version": recorded.version, "events": events, "outranked": superseded})
         return
     if events:
         rows("", ("subject", "choice", "evidence"), [tuple(event.values()) for event in events])
-    for each in recorded.outranked:
+    for each in recorded.superseded:
         out.print(f"not recorded: {each.subject} {each.value}; the person made a later choice", markup=False)
-    if not events and not outranked:
+    if not events and not superseded:
         out.print("no change: these choices are in force already")
 
 

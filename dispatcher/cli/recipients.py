@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from dispatcher.cli.output import REFUSED, AlwaysJson, Json, err, out, pairs, print_json, progress
-from dispatcher.consent import recipients
+from dispatcher.consent import erasure, recipients
 from dispatcher.runtime import bootstrap
 
 app = typer.Typer(help="Import, show, export and erase recipients.", no_args_is_help=True)
@@ -63,7 +63,7 @@ def export(recipient_id: RecipientId, _as_json: AlwaysJson = True) -> None:
 @app.command()
 def erase(recipient_id: RecipientId, as_json: Json = False) -> None:
     """Delete a person's addresses, profile and contents. Decisions without content, and suppressions, stay."""
-    erased = recipients.erase(bootstrap.services(), recipient_id, getpass.getuser())
+    erased = erasure.erase(bootstrap.services(), recipient_id, getpass.getuser())
     if as_json:
         print_json({"id": recipient_id, "erased": erased})
     else:

@@ -1,4 +1,4 @@
-"""A person's choices as machine-readable consent records and a receipt. Pure but for `export_person`.
+"""A person's choices as machine-readable consent records and a receipt. Only `export_person` does I/O.
 
 ISO/IEC TS 27560:2023 in the terms of the Data Privacy Vocabulary (DPV 2.1, profile dpv-27560), as JSON-LD. One record covers one
 subject with all its consent events; the receipt holds the records.
@@ -16,8 +16,8 @@ from typing import Any
 
 from dispatcher.consent import preferences
 from dispatcher.domain.message import Mode
+from dispatcher.ledger import keyed_hash
 from dispatcher.ledger.consent.hash_chain import ConsentEvent
-from dispatcher.ledger.keyed_hash import pseudonym
 from dispatcher.policy import Policy
 from dispatcher.runtime.services import Services
 
@@ -47,7 +47,8 @@ CONTEXT: Mapping[str, Any] = {
     ),
 }
 
-BASES: Mapping[str, str] = {  # by the policy's names; a soft opt-in is direct marketing on legitimate interest (recital 47)
+# Keys: names in the policy. A soft opt-in rests on legitimate interest (recital 47).
+BASES: Mapping[str, str] = {
     "contract": "eu-gdpr:A6-1-b-contract-performance",
     "legitimate_interest": "eu-gdpr:A6-1-f",
     "soft_opt_in": "eu-gdpr:A6-1-f",
@@ -61,35 +62,33 @@ _RIGHTS = {CONSENT: "eu-gdpr:A7-3", INTEREST: "eu-gdpr:A21"}  # to withdraw cons
 def export_person(services: Services, recipient_id: str) -> Node:
     """The JSON-LD document of one person. Raises `UnknownRecipient`."""
     events = preferences.history(services, recipient_id)
-    return export(services.policy, pseudonym(services.secret, recipient_id), events, services.clock())
+    return export(services.policy, keyed_hash.pseudonym(services.secret, recipient_id), events, services.clock())
 
 
-def export(policy: Policy, person: str, events: Sequence[ConsentEvent], now: datetime) -> Node:
-    """The JSON-LD document: controllers, a record for each subject, and the receipt. `events` are of one `person`, a pseudonym."""
-    subject = f"urn:dispatcher:person:{person}"
-    by_subject = sorted(events, key=lambda event: event.subject)
-    records = [
-        _record(policy, subject, about, list(group)) for about, group in groupby(by_subject, key=lambda event: event.subject)
-    ]
+def export(policy: Policy, pseudonym: str, events: Sequence[ConsentEvent], now: datetime) -> Node:
+    """The JSON-LD document: controllers, a record for each subject, and the receipt. `events` are of one person."""
+    data_subject = f"urn:dispatcher:person:{pseudonym}"
+    by_subject = groupby(sorted(events, key=lambda event: event.subject), key=lambda event: event.subject)
+    records = [_record(policy, data_subject, subject, list(group)) for subject, group in by_subject]
     receipt = {
-        "@id": f"urn:dispatcher:receipt:{person}:{_moment(now)}",
+        "@id": f"urn:dispatcher:receipt:{pseudonym}:{_format_time(now)}",
         "@type": "dpv:ConsentReceipt",
-        "dct:identifier": f"{person}:{_moment(now)}",
+        "dct:identifier": f"{pseudonym}:{_format_time(now)}",
         "dct:conformsTo": f"{PROFILE}receipt",
-        "dct:issued": _moment(now),
-        "dct:publisher": [_controller_id(name) for name in _controllers(policy)],
+        "dct:issued": _format_time(now),
+        "dct:publisher": [_party_id(name) for name in _controllers(policy)],
         "dpv:hasRecordOfActivity": records,
     }
-    return {"@context": dict(CONTEXT), "@graph": [{"@id": subject, "@type": "dpv:DataSubject"}, *_parties(policy), receipt]}
+    return {"@context": dict(CONTEXT), "@graph": [{"@id": data_subject, "@type": "dpv:DataSubject"}, *_parties(policy), receipt]}
 
 
 def _parties(policy: Policy) -> Iterator[Node]:
     contacts = {name: entity.contact for entity in policy.entities.values() for name in entity.controllers}
     for name in _controllers(policy):
-        party = {"@id": _controller_id(name), "@type": "dpv:DataController", "dpv:hasName": name}
+        party = {"@id": _party_id(name), "@type": "dpv:DataController", "dpv:hasName": name}
         yield {**party, "dpv:hasContact": contacts[name]}
     for name in _processors(policy):
-        yield {"@id": _controller_id(name), "@type": "dpv:DataProcessor", "dpv:hasName": name}
+        yield {"@id": _party_id(name), "@type": "dpv:DataProcessor", "dpv:hasName": name}
 
 
 def _controllers(policy: Policy) -> list[str]:
@@ -100,37 +99,37 @@ def _processors(policy: Policy) -> list[str]:
     return list(dict.fromkeys(entity.processor for entity in policy.entities.values()))
 
 
-def _controller_id(name: str) -> str:
+def _party_id(name: str) -> str:
     return "urn:dispatcher:party:" + "-".join(name.lower().split())
 
 
-def _record(policy: Policy, subject: str, about: str, events: Sequence[ConsentEvent]) -> Node:
+def _record(policy: Policy, data_subject: str, subject: str, events: Sequence[ConsentEvent]) -> Node:
     """All events about one subject, oldest first; `dpv:hasProcess` is the choice in force."""
     events = sorted(events, key=lambda event: event.seq)
-    person = subject.rpartition(":")[2]
+    pseudonym = data_subject.rpartition(":")[2]
     return {
-        "@id": f"urn:dispatcher:record:{person}:{about}",
+        "@id": f"urn:dispatcher:record:{pseudonym}:{subject}",
         "@type": "dpv:ConsentRecord",
-        "dct:identifier": f"{person}:{about}",
+        "dct:identifier": f"{pseudonym}:{subject}",
         "dct:conformsTo": f"{PROFILE}record",
-        "dct:created": _moment(events[0].recorded_at),
-        "dct:modified": _moment(events[-1].recorded_at),
-        "dpv:hasDataSubject": subject,
-        "dpv:hasDataController": [_controller_id(name) for name in _controllers(policy)],
-        "dpv:hasDataProcessor": [_controller_id(name) for name in _processors(policy)],
+        "dct:created": _format_time(events[0].recorded_at),
+        "dct:modified": _format_time(events[-1].recorded_at),
+        "dpv:hasDataSubject": data_subject,
+        "dpv:hasDataController": [_party_id(name) for name in _controllers(policy)],
+        "dpv:hasDataProcessor": [_party_id(name) for name in _processors(policy)],
         "dpv:hasJurisdiction": "loc:BE",
         "dpv:hasApplicableLaw": "legal-eu:law-GDPR",
-        "dpv:hasProcess": _process(policy, about, events[-1].new_value),
-        "dpv:hasRecordOfActivity": [_event(policy, subject, event) for event in events],
+        "dpv:hasProcess": _process(policy, subject, events[-1].new_value),
+        "dpv:hasRecordOfActivity": [_event(policy, data_subject, event) for event in events],
     }
 
 
-def _process(policy: Policy, about: str, value: str) -> Node:
+def _process(policy: Policy, subject: str, value: str) -> Node:
     """What the value in force allows: a purpose with its bases, or the purpose alone where it allows nothing."""
-    kind, _, what = about.partition(":")
-    process = {"@type": "dpv:Process", "dct:title": about, "dct:description": value}
+    kind, _, what = subject.partition(":")
+    process = {"@type": "dpv:Process", "dct:title": subject, "dct:description": value}
     if kind != "offer":
-        return {**process, "dpv:hasPurpose": "dpv:DirectMarketing" if about != "objection:profiling" else "dpv:Personalisation"}
+        return {**process, "dpv:hasPurpose": "dpv:DirectMarketing" if subject != "objection:profiling" else "dpv:Personalisation"}
     found = bases(policy, what, value)
     process["dpv:hasPurpose"] = _PURPOSE.get(value, "dpv:DirectMarketing")
     if not found:
@@ -145,24 +144,24 @@ def bases(policy: Policy, offer: str, choice: str) -> list[str]:
     return list(dict.fromkeys(BASES[one.basis] for row in rows for permissions in row.values() for one in permissions))
 
 
-def _event(policy: Policy, subject: str, event: ConsentEvent) -> Node:
+def _event(policy: Policy, data_subject: str, event: ConsentEvent) -> Node:
     node: Node = {
         "@id": f"urn:dispatcher:{event.evidence}",
         "dct:identifier": event.evidence,
         "dct:description": f"{event.subject}: {event.old_value or 'unsaid'} to {event.new_value}",
-        "dpv:isIndicatedAtTime": _moment(event.said_at),
-        "dct:created": _moment(event.recorded_at),
-        "dpv:isIndicatedBy": subject,
+        "dpv:isIndicatedAtTime": _format_time(event.said_at),
+        "dct:created": _format_time(event.recorded_at),
+        "dpv:isIndicatedBy": data_subject,
         "dpv:hasIndicationMethod": f"{event.source}, recorded by {event.actor}",
     }
     if event.wording:
         node["dpv:hasNotice"] = {"@type": "dpv:Notice", "dct:identifier": event.wording}
-    for relation, status in _statuses(policy, event):
+    for relation, status in _event_statuses(policy, event):
         node.setdefault(relation, []).append(status)
     return node
 
 
-def _statuses(policy: Policy, event: ConsentEvent) -> Iterable[tuple[str, str]]:
+def _event_statuses(policy: Policy, event: ConsentEvent) -> Iterable[tuple[str, str]]:
     """What the event did, in DPV's terms: to a contract, to consent, to a legitimate interest, to a channel."""
     kind, _, what = event.subject.partition(":")
     if kind == "channel":
@@ -170,17 +169,17 @@ def _statuses(policy: Policy, event: ConsentEvent) -> Iterable[tuple[str, str]]:
     if kind == "objection":
         objects = "dpv:LegitimateInterestObjected" if event.new_value == "on" else "dpv:LegitimateInterestNotObjected"
         return [("dpv:hasStatus", objects)]
-    return [*_contract(event), *_standard(policy, what, event)]
+    return [*_contract_statuses(event), *_standard_statuses(policy, what, event)]
 
 
-def _contract(event: ConsentEvent) -> Iterator[tuple[str, str]]:
+def _contract_statuses(event: ConsentEvent) -> Iterator[tuple[str, str]]:
     if event.new_value == Mode.TAILORED:
         yield "dpv:hasContractControl", "dpv:AcceptContract"
     elif event.old_value == Mode.TAILORED:
         yield "dpv:hasContractControl", "dpv:TerminateContract"
 
 
-def _standard(policy: Policy, offer: str, event: ConsentEvent) -> Iterator[tuple[str, str]]:
+def _standard_statuses(policy: Policy, offer: str, event: ConsentEvent) -> Iterator[tuple[str, str]]:
     """Standard messages rest on consent, on legitimate interest or on both, by the policy; the choice none ends or refuses both."""
     found = bases(policy, offer, Mode.STANDARD)
     given, ended = event.new_value == Mode.STANDARD, event.new_value == Mode.NONE
@@ -192,5 +191,5 @@ def _standard(policy: Policy, offer: str, event: ConsentEvent) -> Iterator[tuple
         yield "dpv:hasStatus", "dpv:LegitimateInterestNotObjected" if given else "dpv:LegitimateInterestObjected"
 
 
-def _moment(at: datetime) -> str:
+def _format_time(at: datetime) -> str:
     return at.isoformat()

@@ -1,4 +1,4 @@
-"""Recipients: import many, add or replace one, show, export and erase."""
+"""Recipients: import many, add or replace one, show and export."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dispatcher.ledger.consent import events, recipients
 from dispatcher.ledger.consent.recipients import Recipient
 from dispatcher.runtime.services import Services
 
-__all__ = ["ImportResult", "PutResult", "PutStatus", "Recipient", "erase", "export", "import_recipients", "put", "show"]
+__all__ = ["ImportResult", "PutResult", "PutStatus", "Recipient", "export", "import_recipients", "put", "show"]
 
 
 class PutStatus(StrEnum):
@@ -62,9 +62,3 @@ def export(services: Services, recipient_id: str) -> dict[str, Any]:
     """As `show`, with consent history, messages, jobs and inbound messages. Raises `UnknownRecipient`."""
     with lend(services.pool) as connection:
         return recipients.export(connection, recipient_id)
-
-
-def erase(services: Services, recipient_id: str, actor: str) -> bool:
-    """Delete a person's addresses, profile and content; False where that was done before. Raises `UnknownRecipient`."""
-    with lend(services.pool) as connection:
-        return recipients.erase(connection, services.secret, recipient_id, actor, services.clock())

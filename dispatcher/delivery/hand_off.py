@@ -17,22 +17,25 @@ from dispatcher.ledger.delivery.claims import ClaimEntry
 
 @dataclass(frozen=True, slots=True)
 class PreparedMessage:
-    """A candidate with its decision and, where it may be sent, what is handed over: one outbound, or one per device."""
+    """A candidate with its decision and, where it may be sent, what is handed off: one outbound, or one per device."""
 
     entry: ClaimEntry
     outbounds: tuple[Outbound, ...] = ()
 
 
 @dataclass(slots=True)
-class HandOff:
-    """The results by message id, in pairs with what was handed over, and what ended the batch before its end, if anything did."""
+class HandOffResult:
+    """The results by message id, in pairs with what was handed off, and the error that ended the batch early, if any."""
 
     results: dict[str, list[tuple[Outbound, Result]]] = field(default_factory=lambda: defaultdict(list))
     interruption: BaseException | None = None
 
 
-def claim_window(pool: Pool, claim_number: int, deadline: float, seconds: Seconds) -> SendWindow:
-    """The window of a claim. Its start is recorded in the ledger before the first byte leaves; if it cannot be, nothing leaves."""
+def send_window_for_claim(pool: Pool, claim_number: int, deadline: float, seconds: Seconds) -> SendWindow:
+    """The send window of a claim. The first byte is sent only after the ledger has recorded the claim start.
+
+    If the ledger cannot record the start, nothing is sent.
+    """
     return SendWindow(deadline, seconds, partial(_start, pool, claim_number))
 
 
@@ -44,26 +47,25 @@ def _start(pool: Pool, claim_number: int) -> bool:
         return False
 
 
-def hand_off(providers: Mapping[Channel, Provider], claimed: Sequence[PreparedMessage], window: SendWindow) -> HandOff:
-    """Hand over the claimed messages, provider by provider. Each gets a result, also where a time limit or an error ends the batch.
+def hand_off(providers: Mapping[Channel, Provider], claimed: Sequence[PreparedMessage], window: SendWindow) -> HandOffResult:
+    """Hand off the claimed messages, provider by provider. Each gets a result, also where a time limit or an error ends the batch.
 
-    What was answered keeps its answer. Without an answer, a message of which a byte may have left is `Uncertain`, any other is
-    `Unavailable`: it was never on the wire.
+    A message with a result keeps it. Without one: `Uncertain` if sending had started, else `Unavailable`.
     """
     outbounds = [outbound for item in claimed for outbound in item.outbounds]
     by_channel: dict[Channel, list[Outbound]] = defaultdict(list)
     for outbound in outbounds:
         by_channel[outbound.channel].append(outbound)
-    done, answered = HandOff(), set[int]()
+    hand_off_result, with_result = HandOffResult(), set[int]()
     try:
-        for channel, waiting in by_channel.items():
-            for outbound, result in providers[channel].send(waiting, window):
-                done.results[outbound.id].append((outbound, result))
-                answered.add(id(outbound))
-    except BaseException as error:
-        done.interruption = error
+        for channel, outbounds_of_channel in by_channel.items():
+            for outbound, result in providers[channel].send(outbounds_of_channel, window):
+                hand_off_result.results[outbound.id].append((outbound, result))
+                with_result.add(id(outbound))
+    except BaseException as interruption:
+        hand_off_result.interruption = interruption
     for outbound in outbounds:
-        if id(outbound) not in answered:
-            started = outbound.id in window.started
-            done.results[outbound.id].append((outbound, Uncertain("interrupted") if started else Unavailable("interrupted")))
-    return done
+        if id(outbound) not in with_result:
+            error: Result = Uncertain("interrupted") if outbound.id in window.started else Unavailable("interrupted")
+            hand_off_result.results[outbound.id].append((outbound, error))
+    return hand_off_result

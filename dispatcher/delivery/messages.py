@@ -52,7 +52,7 @@ def of_campaign(services: Services, campaign_id: str, recipient_id: str) -> Sequ
 
 
 def decided_triggers(services: Services, keys: Sequence[str]) -> Mapping[str, MessageId]:
-    """Message ids by trigger key, for those of these triggers that are decided and, if allowed, handed over."""
+    """Message ids by trigger key, for those of these triggers that are decided and, if allowed, handed off."""
     with lend(services.pool) as connection:
         return messages.decided_triggers(connection, keys)
 

@@ -144,7 +144,7 @@ _STATE_OF_EVENT: Mapping[EventKind, State] = {
 def after_event(state: State, kind: EventKind) -> State | None:
     """The state that an event leads to; None where it changes nothing.
 
-    Events do not change a message that was never handed over (pending, held, refused, expired, cancelled, held out).
+    Events do not change a message that was never handed off (pending, held, refused, expired, cancelled, held out).
     """
     new = _STATE_OF_EVENT.get(kind)
     if new is None or state not in _PROGRESS:

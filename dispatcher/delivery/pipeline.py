@@ -1,8 +1,8 @@
 """The steps of a chunk: gather, decide, render, claim, send, conclude, settle. Read `process_batch` from top to bottom.
 
 A worker may be killed, frozen or cut off after any line. Before the claim commits nothing has happened. After it, each hand-off
-first looks whether the claim's deadline has passed (`hand_off`), and only who names the claim's number may settle (`settlement`).
-An expired claim is pending again if it never started, else `unresolved`.
+first checks the claim's deadline (`hand_off`). Only a worker that gives the claim number can settle (`settlement`). When a claim
+expires, its messages become `pending` if nothing was sent, else `unresolved`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from channels.base import Channel, Content, Outbound, Push
 from dispatcher.consent.link_tokens import PREFERENCES, UNSUBSCRIBE, message_id_token
 from dispatcher.content import ContentRefusal, MessageLinks, MessageSender, RenderRequest, Template
 from dispatcher.delivery.approval_check import not_approved_text, unapproved
-from dispatcher.delivery.hand_off import PreparedMessage, claim_window, hand_off
+from dispatcher.delivery.fallback import channels_after
+from dispatcher.delivery.hand_off import PreparedMessage, hand_off, send_window_for_claim
 from dispatcher.delivery.settlement import conclude_all, settle
 from dispatcher.domain.campaign import CampaignState, Spec
 from dispatcher.domain.decision import Decision, Hold, Permission, ReasonCode, Refuse, Send
@@ -63,11 +64,11 @@ def run_chunk(services: Services, period: int, number: int) -> Chunk | None:
         if not has_turn:
             return chunk
     stopped = dict(chunk.stopped)
-    rows: frozenset[int] | None = None
+    rows_to_decide: frozenset[int] | None = None
     end = services.seconds() + services.engine.chunk_seconds
     for _ in range(services.engine.decide_rounds_max):
         with lend(services.pool) as connection:
-            candidates = claims.gather(connection, chunk, rows, caps_since(services, chunk))
+            candidates = claims.gather(connection, chunk, rows_to_decide, caps_since(services, chunk))
         changed: set[int] = set()
         for batch in batches(candidates, services.engine.batch(chunk.spec.channels)):
             claim = process_batch(services, chunk, batch, stopped)
@@ -76,8 +77,9 @@ def run_chunk(services: Services, period: int, number: int) -> Chunk | None:
             changed |= claim.changed
         if not changed:
             break
-        rows = frozenset(changed)
-        if chunk.campaign_no is None:  # what changed may be the approval, and a trigger has no campaign that pauses
+        rows_to_decide = frozenset(changed)
+        # Reload the trigger's chunk: its approval may have been withdrawn. (A campaign would be paused instead.)
+        if chunk.campaign_no is None:
             with lend(services.pool) as connection:
                 chunk = claims.find(connection, period, number) or chunk
     with lend(services.pool) as connection:
@@ -171,12 +173,13 @@ def process_batch(services: Services, chunk: Chunk, batch: Sequence[Candidate], 
         claim = claims.claim(connection, chunk, entries, services.clock(), since, approval)
     claimed = [item for item in prepared if item.entry.candidate.ref in claim.claimed]
     if claimed:
-        done = hand_off(services.providers, claimed, claim_window(services.pool, claim.number, deadline, services.seconds))
-        concluded = conclude_all(services, chunk.spec, claimed, done.results)
+        window = send_window_for_claim(services.pool, claim.number, deadline, services.seconds)
+        hand_off_result = hand_off(services.providers, claimed, window)
+        concluded = conclude_all(services, chunk.spec, claimed, hand_off_result.results)
         settle(services, chunk.spec.entity, claim.number, concluded)
         stopped |= {item.channel: item.outcome.reason or "" for item in concluded if item.outcome.stop_channel}
-        if done.interruption is not None:
-            raise done.interruption
+        if hand_off_result.interruption is not None:
+            raise hand_off_result.interruption
     return claim
 
 
@@ -197,16 +200,17 @@ def caps_since(services: Services, chunk: Chunk) -> datetime | None:
 
 
 @dataclass(frozen=True, slots=True)
-class PendingSends:
-    """Messages about to be claimed: the person's next message, and the partner's, are decided as if they were sent."""
+class PlannedSends:
+    """Messages of this run that will be claimed. Later messages to the same person or partner are decided as if these were already
+    sent."""
 
     sent: dict[str, tuple[SentMessage, ...]] = field(default_factory=dict)
-    served: dict[str, str] = field(default_factory=dict)  # recipient -> message id
+    message_by_person: dict[str, str] = field(default_factory=dict)  # recipient id -> message id
 
     def add_to(self, candidate: Candidate) -> Candidate:
         """The candidate, with the planned sends among its facts."""
         facts = candidate.facts
-        sent, partner_message = self.sent.get(facts.recipient_id), self.served.get(candidate.partner or "")
+        sent, partner_message = self.sent.get(facts.recipient_id), self.message_by_person.get(candidate.partner or "")
         if sent is None and partner_message is None:
             return candidate
         more = facts.sent + (sent or ())
@@ -218,21 +222,25 @@ class PendingSends:
         if entry.channel is not None and offer_type is not None:
             self.sent[person] = (*self.sent.get(person, ()), SentMessage(0, now, entry.channel, offer_type))
         if entry.candidate.partner is not None:
-            self.served[person] = str(entry.candidate.ref)
+            self.message_by_person[person] = str(entry.candidate.ref)
 
 
 def prepare_all(
-    services: Services, chunk: Chunk, batch: Sequence[Candidate], stopped: Mapping[Channel, str], ahead: PendingSends | None = None
+    services: Services,
+    chunk: Chunk,
+    batch: Sequence[Candidate],
+    stopped: Mapping[Channel, str],
+    planned: PlannedSends | None = None,
 ) -> list[PreparedMessage]:
-    """Decide and render a batch in order: each candidate sees the planned sends before it, in this batch and in `ahead`."""
-    ahead, spec = ahead or PendingSends(), chunk.spec
-    alone = spec.route == "first" and not spec.one_per_household  # then no message affects another of the campaign
+    """Decide and render a batch in order: each candidate sees the planned sends before it, in this batch and in `planned`."""
+    planned, spec = planned or PlannedSends(), chunk.spec
+    messages_are_independent = spec.route == "first" and not spec.one_per_household  # no message affects another of the campaign
     prepared: list[PreparedMessage] = []
     for candidate in batch:
-        item = prepare(services, chunk, candidate if alone else ahead.add_to(candidate), stopped)
+        item = prepare(services, chunk, candidate if messages_are_independent else planned.add_to(candidate), stopped)
         prepared.append(item)
-        if not alone and item.entry.state is State.CLAIMED:
-            ahead.note(item.entry, spec.offer_type, services.clock())
+        if not messages_are_independent and item.entry.state is State.CLAIMED:
+            planned.note(item.entry, spec.offer_type, services.clock())
     return prepared
 
 
@@ -248,23 +256,25 @@ def prepare(services: Services, chunk: Chunk, candidate: Candidate, stopped: Map
         return PreparedMessage(ClaimEntry(candidate, STATE_OF.get(code, State.REFUSED), candidate.fixed, code, None, document))
     if isinstance(decision, Hold):
         return PreparedMessage(ClaimEntry(candidate, State.HELD, candidate.fixed, decision.headline.code, decision.until, document))
-    leg = decision.legs[0]
-    if leg.channel in stopped:
+    permission = decision.permissions[0]
+    if permission.channel in stopped:
         until = now + timedelta(seconds=services.policy.retry.stopped_seconds)
-        return PreparedMessage(ClaimEntry(candidate, State.WAITING, leg.channel, stopped[leg.channel], until, document))
+        return PreparedMessage(
+            ClaimEntry(candidate, State.WAITING, permission.channel, stopped[permission.channel], until, document)
+        )
     try:
-        content = template.render(request_for(services, chunk, candidate, leg))
+        content = template.render(request_for(services, chunk, candidate, permission))
     except ContentRefusal as refusal:
         refused = {**document, "content": {"code": refusal.code, "where": refusal.variable}}
-        return PreparedMessage(ClaimEntry(candidate, State.REFUSED, leg.channel, refusal.code, None, refused))
-    entry = ClaimEntry(candidate, State.CLAIMED, leg.channel, None, None, document)
-    sender = services.policy.entities[job.entity].senders.get(leg.channel, "")
-    return PreparedMessage(entry, tuple(outbounds(chunk, candidate, leg.channel, content, now, sender)))
+        return PreparedMessage(ClaimEntry(candidate, State.REFUSED, permission.channel, refusal.code, None, refused))
+    entry = ClaimEntry(candidate, State.CLAIMED, permission.channel, None, None, document)
+    sender = services.policy.entities[job.entity].senders.get(permission.channel, "")
+    return PreparedMessage(entry, tuple(outbounds(chunk, candidate, permission.channel, content, now, sender)))
 
 
 def _used(template: Template, decision: Decision) -> frozenset[str] | None:
     """The data categories that the text uses, where a text will be rendered."""
-    return _categories(template, decision.legs[0].mode) if isinstance(decision, Send) else None
+    return _categories(template, decision.permissions[0].mode) if isinstance(decision, Send) else None
 
 
 @lru_cache(maxsize=256)  # templates by modes
@@ -281,9 +291,12 @@ def template_of(services: Services, chunk: Chunk, candidate: Candidate) -> str:
 
 
 def job_of(services: Services, chunk: Chunk, candidate: Candidate) -> Job:
-    """The job as the policy sees it. A leg has its own channel only; a later leg those that were not tried yet."""
+    """The job as the policy sees it.
+
+    A leg that was tried before keeps its channel. A new fallback leg may use the channels after the last one tried.
+    """
     spec = chunk.spec
-    channels = spec.after(candidate.tried[-1]) if candidate.tried else spec.channels
+    channels = channels_after(spec, candidate.tried[-1]) if candidate.tried else spec.channels
     template = template_in(services, chunk, template_of(services, chunk, candidate))
     return Job(
         id=str(candidate.ref),
@@ -298,16 +311,16 @@ def job_of(services: Services, chunk: Chunk, candidate: Candidate) -> Job:
     )
 
 
-def request_for(services: Services, chunk: Chunk, candidate: Candidate, leg: Permission) -> RenderRequest:
+def request_for(services: Services, chunk: Chunk, candidate: Candidate, permission: Permission) -> RenderRequest:
     """All that the rendering may use: only the data categories that the decision allows."""
     entity, facts = services.policy.entities[chunk.spec.entity], candidate.facts
     unsubscribe = message_id_token(services.secret, UNSUBSCRIBE, candidate.ref)
     preferences = message_id_token(services.secret, PREFERENCES, candidate.ref)
     return RenderRequest(
-        channel=leg.channel,
+        channel=permission.channel,
         language=facts.language,
-        mode=leg.mode,
-        categories=leg.categories,
+        mode=permission.mode,
+        categories=permission.categories,
         data=candidate.data,
         profile=facts.profile,
         sender=MessageSender(entity.names[facts.language], entity.sender_address),
@@ -318,7 +331,7 @@ def request_for(services: Services, chunk: Chunk, candidate: Candidate, leg: Per
 def outbounds(
     chunk: Chunk, candidate: Candidate, channel: Channel, content: Content, now: datetime, sender: str
 ) -> Iterator[Outbound]:
-    """What is handed over: a push once per device that may show it, other messages once. `sender` "" means the account's own."""
+    """What is handed off: a push once per device that may show it, other messages once. `sender` "" means the account's own."""
     ttl_seconds, flow = _ttl_seconds(chunk.spec, now), chunk.campaign_id or ""
     if isinstance(content, Push) and chunk.spec.collapse_key:
         content = replace(content, options=replace(content.options, collapse_key=chunk.spec.collapse_key))

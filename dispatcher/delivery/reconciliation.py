@@ -1,4 +1,4 @@
-"""Settle unresolved messages: by looking them up at the provider, several times, and else by a person's statement.
+"""Resolve unresolved messages: by looking them up at the provider, several times, and else by a person's statement.
 
 A provider's list has texts and times, not our ids. But each text of ours carries a link that no other message carries, so a message
 is recognised without guessing. What cannot be known that way stays unresolved.
@@ -58,7 +58,7 @@ class Resolution:
 def ask_some(services: Services, limit: int = BATCH) -> int:
     """Look up the messages whose time has come, until a provider cannot be reached. Returns how many were looked up.
 
-    What was found is stored as provider events, which `dispatcher.inbound.provider_events.settle_some` applies.
+    What was found is stored as provider events, which `dispatcher.inbound.provider_events.apply_batch` applies.
     """
     for count in range(limit):
         with lend(services.pool) as connection:
@@ -117,7 +117,7 @@ def conclude(
     """Store the result of a look-up, in the caller's transaction."""
     if isinstance(found, ProviderRecord):
         provider_events.store(connection, [replace(event, message_id=str(send.ref)) for event in found.events], now)
-        unresolved.postpone(connection, send.ref, None)  # its events settle it, if there are any
+        unresolved.postpone(connection, send.ref, None)  # its events resolve it, if there are any
     elif found is not LookupResult.NEVER and send.lookups < len(AGAIN_SECONDS):
         unresolved.postpone(connection, send.ref, now + timedelta(seconds=AGAIN_SECONDS[send.lookups]))
     elif found is LookupResult.ABSENT and not send.changed:
@@ -127,7 +127,7 @@ def conclude(
 
 
 def settle_by_hand(services: Services, message_id: MessageId, arrived: bool, by: str) -> bool:
-    """Settle an unresolved message as a person says; False where it is not unresolved. `by` is stored with it."""
+    """Resolve an unresolved message as a person says; False where it is not unresolved. `by` is stored with it."""
     state = State.ACCEPTED if arrived else State.FAILED
     with lend(services.pool) as connection, connection.transaction():
         about = unresolved.find(connection, message_id)

@@ -1,4 +1,7 @@
-"""When a message is tried again: backoff after an error, throttling, and the hints that providers give in later events. Pure."""
+"""When a message is tried again: backoff after an error, throttling, and the hints that providers give in later events. Pure.
+
+The numbers are in `[retry]` of `policy.toml` (`RetryPolicy`).
+"""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.consent import events, recipients, suppressions
 from dispatcher.ledger.consent.events import ConsentStatement, Provenance
 from dispatcher.ledger.consent.suppressions import Suppression
-from dispatcher.ledger.delivery import frequency_caps
+from dispatcher.ledger.delivery import cool_downs
 from dispatcher.ledger.delivery.scheduling import DueChunk
 from dispatcher.ledger.partitions import ensure_period, period_of
 from dispatcher.policy import Policy
@@ -69,11 +69,9 @@ def start_cool_down(
     connection: Connection, policy: Policy, recipient_id: str, channel: Channel, code: str | None, now: datetime
 ) -> None:
     """Where the code is a provider's limit per person, send the person nothing on this channel for as long as the policy says."""
-    cool_downs = policy.cool_downs.get(channel)
-    if cool_downs is not None and is_cool_down(policy, channel, code):
-        frequency_caps.add_cool_down(
-            connection, recipient_id, channel, code or "", now + timedelta(seconds=cool_downs.seconds), now
-        )
+    rules = policy.cool_downs.get(channel)
+    if rules is not None and is_cool_down(policy, channel, code):
+        cool_downs.add(connection, recipient_id, channel, code or "", now + timedelta(seconds=rules.seconds), now)
 
 
 def opt_out(connection: Connection, secret: KeyRing, context: ValidationContext, reported: ProviderOptOut) -> list[DueChunk]:

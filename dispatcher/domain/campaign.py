@@ -41,7 +41,3 @@ class Spec(CampaignOptions):
     def messages_per_job(self) -> int:
         """How many messages a job asks for at once."""
         return len(self.channels) if self.route == "all" else 1
-
-    def after(self, channel: Channel) -> tuple[Channel, ...]:
-        """The channels that come after this one in the requested order."""
-        return self.channels[self.channels.index(channel) + 1 :] if channel in self.channels else ()

@@ -68,9 +68,9 @@ class Permission:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send now, on these legs (one for route "first"). `reasons` says why other requested channels are not used."""
+    """Send now, with these permissions (one for route "first"). `reasons` says why other requested channels are not used."""
 
-    legs: tuple[Permission, ...]
+    permissions: tuple[Permission, ...]
     reasons: tuple[Reason, ...] = ()
 
 

@@ -14,7 +14,7 @@ from enum import StrEnum
 
 
 class ReplyMeaning(StrEnum):
-    """What a reply asks for. An employee reads UNCLEAR ones."""
+    """What a reply asks for. An operator reads UNCLEAR ones."""
 
     STOP = "stop"
     START = "start"

@@ -1,6 +1,6 @@
-"""An employee's own answer to an inbound message that is not a keyword: by SMS, or by WhatsApp within its window.
+"""An operator's own answer to an inbound message that is not a keyword: by SMS, or by WhatsApp within its window.
 
-The message leaves the list before the answer is sent, so that two employees cannot both answer and no answer is sent twice. The
+The message leaves the list before the answer is sent, so that two operators cannot both answer and no answer is sent twice. The
 text of the answer is not stored.
 """
 

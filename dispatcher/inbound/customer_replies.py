@@ -1,4 +1,4 @@
-"""Customers' replies by SMS or WhatsApp: apply STOP and START, answer HELP, keep the unclear ones for an employee."""
+"""Customers' replies by SMS or WhatsApp: apply STOP and START, answer HELP, keep the unclear ones for an operator."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ def handle_reply(services: Services, publish: Publish, message: InboundText) -> 
 
     STOP suppresses the number on its channel and switches the whole group off for everybody who has the number: among people who
     share one, nobody can know who wrote. START lifts only what a STOP or the provider's own block suppressed; a switch that is off
-    stays off. HELP is answered, unless the provider says that it has answered. An unclear message waits for an employee.
+    stays off. HELP is answered, unless the provider says that it has answered. An unclear message waits for an operator.
     """
     meaning = _meaning(message, services.policy)
     address = (message.channel, message.address)
     now = services.clock()
-    dues: list[DueChunk | None] = []
+    acknowledgement_chunks: list[DueChunk | None] = []
     with lend(services.pool) as connection:
         ensure_period(connection, period_of(now))
         with connection.transaction():
@@ -74,7 +74,7 @@ def handle_reply(services: Services, publish: Publish, message: InboundText) -> 
             if new and message.channel is Channel.WHATSAPP:
                 whatsapp_window.open_window(connection, key, now)
             if new and meaning is ReplyMeaning.STOP:
-                dues = _stop(
+                acknowledgement_chunks = _stop(
                     connection, services.secret, _context(services), StopRequest(message.channel, key, ids, message.channel, now)
                 )
             elif new and meaning is ReplyMeaning.START:
@@ -82,7 +82,7 @@ def handle_reply(services: Services, publish: Publish, message: InboundText) -> 
         asks_help = meaning is ReplyMeaning.HELP and message.opt_out is None
         answers = asks_help and _may_answer(connection, message.channel, key, now)
         answer = _help(connection, services.policy, owners, message.channel) if answers else None
-    acknowledgement.publish_acknowledgements(publish, *dues)
+    acknowledgement.publish_acknowledgements(publish, *acknowledgement_chunks)
     return ReplyResult(meaning, answer)
 
 
@@ -100,7 +100,7 @@ def _context(services: Services) -> ValidationContext:
 
 
 def waiting(services: Services, limit: int) -> list[InboundMessage]:
-    """The unclear messages that wait for an employee, oldest first."""
+    """The unclear messages that wait for an operator, oldest first."""
     with lend(services.pool) as connection:
         return inbound_messages.waiting(connection, limit)
 
@@ -108,7 +108,7 @@ def waiting(services: Services, limit: int) -> list[InboundMessage]:
 def resolve(services: Services, publish: Publish, message_id: str, by: str, stop: bool) -> bool:
     """Take an unclear message off the list, and apply it as a STOP if it was one. Returns False where it is not on the list."""
     now = services.clock()
-    dues: list[DueChunk | None] = []
+    acknowledgement_chunks: list[DueChunk | None] = []
     with lend(services.pool) as connection:
         ensure_period(connection, period_of(now))
         with connection.transaction():
@@ -118,8 +118,8 @@ def resolve(services: Services, publish: Publish, message_id: str, by: str, stop
                 owners = {owner.id for owner in phone_owners.owners(connection, key)}
                 ids = sorted(owners.union(message.recipients))
                 request = StopRequest(message.channel, key, ids, by, message.received_at)
-                dues = _stop(connection, services.secret, _context(services), request)
-    acknowledgement.publish_acknowledgements(publish, *dues)
+                acknowledgement_chunks = _stop(connection, services.secret, _context(services), request)
+    acknowledgement.publish_acknowledgements(publish, *acknowledgement_chunks)
     return message is not None
 
 

@@ -34,35 +34,39 @@ from dispatcher.policy.data import RetryPolicy
 from dispatcher.runtime.services import Services
 
 BATCH = 1_000
-SETTLE_TASK = "settle_events"
-SETTLE_AGAIN_AFTER = timedelta(minutes=1)  # then its message counts as lost; the sweep applies events all the same
+APPLY_TASK = "settle_events"
+APPLY_AGAIN_AFTER = timedelta(minutes=1)  # then its broker message counts as lost; the sweep applies events all the same
 NOT_APPLIED = "event_not_applied"  # the code of the alert
 
-# What one event can fail with; the others go on. Not `Exception`: the time limit of a task is one, and ends the batch.
+# Errors that one event can cause: the other events are applied all the same. Any other error ends the batch, as does the time
+# limit of a task: neither comes from the event.
 EVENT_ERRORS = (DatabaseError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 Errors = dict[EventKey, Exception]  # the events that could not be applied this time
 
 log = structlog.get_logger()
 
-ARRIVED = frozenset({EventKind.DELIVERED, EventKind.READ, EventKind.ENGAGED})  # these show that an address works
+KINDS_PROVING_ADDRESS = frozenset({EventKind.DELIVERED, EventKind.READ, EventKind.ENGAGED})  # these show that an address works
 
 
-def keep(services: Services, events: Sequence[Event]) -> int:
-    """Store what a webhook brought. Returns how many events were new. `settle_some` applies them."""
+def store_events(services: Services, events: Sequence[Event]) -> int:
+    """Store the events of a webhook call. Returns how many events were new. `apply_batch` applies them."""
     with lend(services.pool) as connection:
         return provider_events.store(connection, events, services.clock())
 
 
-def takes_settling(services: Services) -> bool:
-    """Whether to publish the task that applies events: not while one waits on the broker. The events must be committed before."""
+def should_publish_apply_task(services: Services) -> bool:
+    """Whether to publish the task that applies events, marked as published: not while one waits on the broker.
+
+    The events must be committed before.
+    """
     with lend(services.pool) as connection:
-        return scheduling.take_task(connection, SETTLE_TASK, services.clock(), SETTLE_AGAIN_AFTER)
+        return scheduling.mark_task_published(connection, APPLY_TASK, services.clock(), APPLY_AGAIN_AFTER)
 
 
-def settling_starts(services: Services) -> None:
-    """Note that the task that applies events begins: events that come from now on publish another one."""
+def mark_apply_task_started(services: Services) -> None:
+    """Record that the task that applies events has started. Events that come from now on publish another one."""
     with lend(services.pool) as connection:
-        scheduling.task_starts(connection, SETTLE_TASK)
+        scheduling.mark_task_started(connection, APPLY_TASK)
 
 
 def any_pending(services: Services) -> bool:
@@ -71,12 +75,14 @@ def any_pending(services: Services) -> bool:
         return provider_events.any_unapplied(connection, services.clock())
 
 
-def settle_some(services: Services, publish: Publish) -> int:
+def apply_batch(services: Services, publish: Publish) -> int:
     """Apply the oldest events not yet applied, and acknowledge the opt-outs among them. Returns how many events there were.
 
-    Order does not matter: states only move forward. Applying an event twice does not matter either, so no lock is held for long:
-    first what each event says of the person, in a transaction of its own (an opt-out locks the person before the messages, as
-    all code does), then all messages at once. An event that cannot be applied is tried again later, and holds up no other.
+    1. Apply each event to the person, each in its own transaction; an opt-out locks the person first, as all code does.
+    2. Apply all events to their messages.
+
+    Order does not matter: states only move forward. Applying an event twice does not matter either, so no lock is held for long.
+    An event that cannot be applied is tried again later, and delays no other.
     """
     now = services.clock()
     with lend(services.pool) as connection:
@@ -85,14 +91,14 @@ def settle_some(services: Services, publish: Publish) -> int:
         signals = [
             DeliverySignal(event.channel, event.address_key, event.at)
             for event in batch
-            if event.kind in ARRIVED and event.address_key
+            if event.kind in KINDS_PROVING_ADDRESS and event.address_key
         ]
-        _end_soft_bounces(connection, signals)
-        dues = _apply_to_people(services, connection, batch, errors, now)
-        _end_soft_bounces(connection, signals)  # also those counted from this batch
+        _reset_soft_bounces(connection, signals)
+        acknowledgement_chunks = _apply_to_people(services, connection, batch, errors, now)
+        _reset_soft_bounces(connection, signals)  # also those counted from this batch
         _apply_to_messages(services, connection, [event for event in batch if event.key not in errors], errors)
         _defer(connection, errors, now)
-    acknowledgement.publish_acknowledgements(publish, *dues)
+    acknowledgement.publish_acknowledgements(publish, *acknowledgement_chunks)
     return tried
 
 
@@ -101,25 +107,25 @@ def _apply_to_people(
 ) -> list[DueChunk]:
     """Apply what the events say of people, each in a transaction of its own. Returns the acknowledgements that are due."""
     context = ValidationContext(services.catalog, services.policy, now)
-    dues: list[DueChunk] = []
+    acknowledgement_chunks: list[DueChunk] = []
     concerned = [event for event in batch if _concerns_person(services.policy, event)]
     if concerned:
         ensure_period(connection, period_of(now))  # before the transactions: an acknowledgement is written in them
     for event in concerned:
         try:
             with connection.transaction():
-                dues += _apply_to_person(connection, services.secret, context, event)
+                acknowledgement_chunks += _apply_to_person(connection, services.secret, context, event)
         except EVENT_ERRORS as error:
             if connection.closed:
                 raise
             errors[event.key] = error
-    return dues
+    return acknowledgement_chunks
 
 
 def _concerns_person(policy: Policy, event: PendingEvent) -> bool:
     """Whether the event says anything of the person. Most do not: they are deliveries."""
     effect = event_effect(event.kind)
-    says = effect.stop_channel or effect.suppress or effect.lift or effect.opt_out or event.strikes is not None
+    says = effect.stop_channel or effect.suppress or effect.lift or effect.opt_out or event.soft_bounce_limit is not None
     return event.recipient_id is not None and (says or side_effects.is_cool_down(policy, event.channel, event.code))
 
 
@@ -157,7 +163,7 @@ def _defer(connection: Connection, errors: Errors, now: datetime) -> None:
         log.error("a provider event was not applied", provider=key.provider, event_id=key.id, error=type(error).__name__)
 
 
-def _end_soft_bounces(connection: Connection, signals: Sequence[DeliverySignal]) -> None:
+def _reset_soft_bounces(connection: Connection, signals: Sequence[DeliverySignal]) -> None:
     if signals:
         soft_bounces.reset(connection, signals)
 
@@ -214,7 +220,7 @@ def _apply_to_person(connection: Connection, secret: KeyRing, context: Validatio
     key = address_keys.resolve(connection, secret, event.address_key) if event.address_key is not None else None
     if effect.stop_channel:
         stopped_channels.stop(connection, event.channel, event.provider, code, now)
-    if key is not None and (effect.suppress or _is_last_soft_bounce(connection, event, key)):
+    if key is not None and (effect.suppress or _count_soft_bounce(connection, event, key)):
         suppressions.suppress(connection, event.channel, key, code, event.provider, now)
     side_effects.start_cool_down(connection, context.policy, event.recipient_id, event.channel, event.code, now)
     if effect.lift and key is not None:
@@ -225,8 +231,11 @@ def _apply_to_person(connection: Connection, secret: KeyRing, context: Validatio
     return side_effects.opt_out(connection, secret, context, reported)
 
 
-def _is_last_soft_bounce(connection: Connection, event: PendingEvent, address_key: bytes) -> bool:
-    """Count the failure as a soft bounce; whether it reaches the number in a row that suppresses the address."""
-    if event.strikes is None:
+def _count_soft_bounce(connection: Connection, event: PendingEvent, address_key: bytes) -> bool:
+    """Count the failure, if it is a soft bounce. Returns whether the limit that suppresses the address is reached."""
+    if event.soft_bounce_limit is None:
         return False
-    return soft_bounces.count(connection, event.channel, address_key, event.code or "", str(event.ref), event.at) >= event.strikes
+    return (
+        soft_bounces.count(connection, event.channel, address_key, event.code or "", str(event.ref), event.at)
+        >= event.soft_bounce_limit
+    )

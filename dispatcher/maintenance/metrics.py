@@ -1,13 +1,28 @@
-"""Counts for operators, and whether the database answers."""
+"""The metrics: the name, meaning and value of each. Counts only: no names of people, campaigns or addresses."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from channels.base import Channel
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.maintenance import metrics
 from dispatcher.ledger.maintenance.metrics import Metrics
 from dispatcher.runtime.services import Services
 
-__all__ = ["Metrics", "collect", "ping"]
+__all__ = ["GAUGES", "Gauge", "Metrics", "Sample", "collect", "ping"]
+
+Sample = tuple[Mapping[str, str], float]  # labels and value
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """One metric. The public name has the prefix `dispatcher_`. Labels are values of our own enums."""
+
+    name: str
+    help: str
+    samples: Callable[[Metrics], Sequence[Sample]]
 
 
 def collect(services: Services) -> Metrics:
@@ -20,3 +35,51 @@ def ping(services: Services, wait_seconds_max: float) -> None:
     """Return when the database answers. Raises `LedgerUnavailable` after so many seconds."""
     with lend(services.pool, wait_seconds_max) as connection:
         metrics.ping(connection)
+
+
+def _number(name: str, meaning: str, value: Callable[[Metrics], float]) -> Gauge:
+    return Gauge(name, meaning, lambda counts: [({}, value(counts))])
+
+
+def _by_state(counts: Metrics) -> list[Sample]:
+    return [({"state": state}, count) for state, count in counts.campaigns.items()]
+
+
+def _oldest_event_age(counts: Metrics) -> list[Sample]:
+    oldest = counts.oldest_unsettled_at
+    return [({}, (counts.counted_at - oldest).total_seconds() if oldest else 0.0)]
+
+
+def _alerts_by_known(counts: Metrics) -> list[Sample]:
+    return [({"known": str(known).lower()}, sum(alert.known is known for alert in counts.alerts)) for known in (True, False)]
+
+
+def _stopped_by_channel(counts: Metrics) -> list[Sample]:
+    stopped = {stop.channel for stop in counts.stops}
+    return [({"channel": channel}, channel in stopped) for channel in Channel]
+
+
+GAUGES = (
+    Gauge("campaigns", "Campaigns by state.", _by_state),
+    _number("chunks_open", "Chunks of campaigns and triggers that are not done.", lambda counts: counts.chunks_open),
+    _number("messages_parked", "Messages held or waiting.", lambda counts: counts.messages_parked),
+    _number(
+        "messages_overdue",
+        "Parked messages whose time has come; if they stay, beat is not running.",
+        lambda counts: counts.messages_overdue,
+    ),
+    _number("events_unsettled", "Provider events not yet applied.", lambda counts: counts.events_unsettled),
+    Gauge("events_unsettled_age_seconds", "Age of the oldest of them.", _oldest_event_age),
+    _number("texts_waiting", "Inbound messages that wait for an operator.", lambda counts: counts.texts_waiting),
+    _number("messages_unresolved", "Unresolved messages: they may have been sent.", lambda counts: counts.unresolved),
+    Gauge(
+        "provider_codes",
+        "Providers' codes of the last week that need a person; an unknown one has no rule yet.",
+        _alerts_by_known,
+    ),
+    Gauge(
+        "channel_stopped",
+        "1 for a channel whose keys or settings are wrong: it sends nothing until a check passes.",
+        _stopped_by_channel,
+    ),
+)

@@ -1,6 +1,6 @@
-"""Retention: what is older than the terms in `[retention]` of `policy.toml` allow, and its deletion in steps.
+"""Retention: what is older than the periods in `[retention]` of `policy.toml`, and its deletion in steps.
 
-A worker may be killed between two steps.
+A worker may be killed between two steps. So each step is complete in itself, and the next run continues with what is left.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from datetime import datetime
 
 from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.ledger.connection import Connection, lend
-from dispatcher.ledger.consent import recipients
+from dispatcher.ledger.consent import erasure
 from dispatcher.ledger.inbound import inbound_messages
 from dispatcher.ledger.maintenance import policies, retention
-from dispatcher.policy import Policy, Term
+from dispatcher.policy import Policy, RetentionPeriod
 from dispatcher.runtime.services import Services
 
 ACTOR = "retention"
 STEPS_MAX = 100  # of one class in one run; the next run continues
-PROSPECTS_A_STEP = 100
+PROSPECTS_PER_STEP = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,23 +32,23 @@ class RetentionStep:
     now: datetime
 
 
-Due = Callable[[Connection, datetime], int]
-Clear = Callable[[RetentionStep], int]  # clears some of what is due; 0 when nothing is left
+CountOverdue = Callable[[Connection, datetime], int]
+Clear = Callable[[RetentionStep], int]  # clears some of what is overdue; returns how much, 0 when nothing is left
 
 
 @dataclass(frozen=True, slots=True)
 class RetentionClass:
-    """One class of data: the policy's term for it, what it is, and how it is counted and cleared."""
+    """One class of data: its retention period in the policy, what it is, and how it is counted and cleared."""
 
-    term: str  # the key in [retention]
+    policy_key: str  # in [retention]
     what: str
-    due: Due
+    count_overdue: CountOverdue
     clear: Clear
 
-    def kept_for(self, policy: Policy) -> Term:
+    def kept_for(self, policy: Policy) -> RetentionPeriod:
         """How long the policy keeps this class."""
-        term: Term = getattr(policy.retention, self.term)
-        return term
+        period: RetentionPeriod = getattr(policy.retention, self.policy_key)
+        return period
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +56,9 @@ class RetentionBacklog:
     """How much of a class is older than the policy allows."""
 
     data: RetentionClass
-    kept_for: Term
+    kept_for: RetentionPeriod
     before: datetime
-    due: int
+    overdue: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,29 +74,35 @@ def _by_ledger(clear: Callable[[Connection, datetime, datetime], int]) -> Clear:
 
 
 def _clear_answers(step: RetentionStep) -> int:
-    return inbound_messages.delete_texts(step.connection, step.now, step.before)
+    return inbound_messages.delete_texts(step.connection, step.before, step.now)
 
 
 def _erase_prospects(step: RetentionStep) -> int:
-    ids = retention.silent_prospects(step.connection, step.before, PROSPECTS_A_STEP)
+    ids = retention.inactive_prospects(step.connection, step.before, PROSPECTS_PER_STEP)
+    erased = 0
     for recipient_id in ids:
-        recipients.erase(step.connection, step.secret, recipient_id, ACTOR, step.now)
-    return len(ids)
+        with step.connection.transaction():
+            # A second check, under the lock: the person may have become a customer, or contacted the bank, in the meantime.
+            if retention.lock_inactive_prospect(step.connection, recipient_id, step.before):
+                erased += erasure.erase(step.connection, step.secret, recipient_id, ACTOR, step.now)
+    return erased
 
 
 CLASSES = (
-    RetentionClass("content", "campaigns' variables", retention.campaigns_due, _by_ledger(retention.clear_campaign)),
-    RetentionClass("content", "triggers' variables", retention.triggers_due, _by_ledger(retention.clear_triggers)),
+    RetentionClass("content", "campaigns' variables", retention.campaigns_overdue, _by_ledger(retention.clear_campaign)),
+    RetentionClass("content", "triggers' variables", retention.triggers_overdue, _by_ledger(retention.clear_triggers)),
     RetentionClass(
         "news",
         "additional fields of provider events",
-        retention.provider_events_due,
+        retention.provider_events_overdue,
         _by_ledger(retention.clear_provider_events),
     ),
     RetentionClass("answers", "texts of inbound messages", inbound_messages.count_texts, _clear_answers),
-    RetentionClass("prospects", "prospects without any contact", retention.prospects_due, _erase_prospects),
-    RetentionClass("decisions", "months of decisions", retention.months_due, _by_ledger(retention.drop_month)),
-    RetentionClass("consent", "consent events of erased people", retention.erased_due, _by_ledger(retention.forget_erased)),
+    RetentionClass("prospects", "prospects without any contact", retention.prospects_overdue, _erase_prospects),
+    RetentionClass("decisions", "months of decisions", retention.months_overdue, _by_ledger(retention.drop_month)),
+    RetentionClass(
+        "consent", "consent events of erased people", retention.erased_overdue, _by_ledger(retention.delete_erased_consent)
+    ),
 )
 
 
@@ -107,15 +113,15 @@ def backlogs(services: Services) -> list[RetentionBacklog]:
 
 
 def _backlog(connection: Connection, policy: Policy, now: datetime, data: RetentionClass) -> RetentionBacklog:
-    term = data.kept_for(policy)
-    before = term.before(now)
-    return RetentionBacklog(data, term, before, data.due(connection, before))
+    period = data.kept_for(policy)
+    before = period.before(now)
+    return RetentionBacklog(data, period, before, data.count_overdue(connection, before))
 
 
 def clear(services: Services, steps_max: int = STEPS_MAX) -> Iterator[ClearResult]:
-    """Clear what is due, class by class, with at most so many steps for each. Yields what was cleared.
+    """Clear what is overdue, class by class, with at most so many steps for each. Yields what was cleared.
 
-    Raises `PolicyNotInForce` where this process was started with another policy, which may have other terms.
+    Raises `PolicyNotInForce` where this process was started with another policy, which may have other retention periods.
     """
     with lend(services.pool) as connection:
         policies.require_in_force(connection, services.policy.digest)

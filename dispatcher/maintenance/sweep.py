@@ -10,7 +10,7 @@ from dispatcher.campaigns.complaint_brake import apply_brake
 from dispatcher.ledger import partitions
 from dispatcher.ledger.campaigns import lifecycle
 from dispatcher.ledger.connection import lend
-from dispatcher.ledger.delivery import claims, frequency_caps, scheduling
+from dispatcher.ledger.delivery import cap_reservations, claims, scheduling
 from dispatcher.ledger.inbound import soft_bounces, whatsapp_window
 from dispatcher.ledger.maintenance import alerts
 from dispatcher.runtime.services import Services
@@ -24,12 +24,12 @@ def sweep(services: Services) -> None:
     with lend(services.pool) as connection:
         with connection.transaction():
             scheduling.expire_claims(connection, now, now - timedelta(seconds=services.engine.lease_seconds))
-        while lifecycle.end_abandoned(connection, services.policy.abandoned_after_days, now):
+        while lifecycle.cancel_abandoned(connection, services.policy.abandoned_after_days, now):
             pass
         scheduling.close_cancelled(connection, now)
         apply_brake(connection, services.policy.brake, now)
-        lifecycle.finish_ended(connection, now)
-        frequency_caps.prune(connection, services.policy.caps_since(now) or now, PRUNE_BATCH)
+        lifecycle.finish_completed(connection, now)
+        cap_reservations.prune(connection, services.policy.caps_since(now) or now, PRUNE_BATCH)
         claims.prune_starts(connection, now - timedelta(days=1))
         for forget in (soft_bounces.prune, whatsapp_window.prune, alerts.prune):
             forget(connection, now)

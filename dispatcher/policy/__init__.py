@@ -4,7 +4,7 @@
 Here `explain` and `record` are the functions, not the modules of these names.
 """
 
-from dispatcher.policy.data import Entity, Policy, RetentionTerms, RetryPolicy, Term
+from dispatcher.policy.data import Entity, Policy, RetentionPeriod, RetentionPeriods, RetryPolicy
 from dispatcher.policy.explain import Explanation, explain
 from dispatcher.policy.reading import parse, parse_former, shipped
 from dispatcher.policy.record import DecisionRecord, from_record, record
@@ -20,10 +20,10 @@ __all__ = [
     "InvalidPolicy",
     "Policy",
     "PolicyError",
-    "RetentionTerms",
+    "RetentionPeriod",
+    "RetentionPeriods",
     "RetryPolicy",
     "Rules",
-    "Term",
     "decide",
     "explain",
     "from_record",

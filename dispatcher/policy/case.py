@@ -19,7 +19,7 @@ EMPTY_TABLE: Mapping[str, Row] = {}
 PERMITTING_CHOICES = {Mode.TAILORED.value: Mode.TAILORED, Mode.STANDARD.value: Mode.STANDARD}
 
 
-class Objection(NamedTuple):
+class RuleObjection(NamedTuple):
     """A rule's objection to a send. With `until` it only delays."""
 
     code: ReasonCode

@@ -8,9 +8,9 @@ from datetime import date, datetime, timedelta
 
 from channels.base import Channel
 from dispatcher.domain.recipient import Language
+from dispatcher.policy.frequency_caps import FrequencyCap
 from dispatcher.policy.quiet_hours import QuietHours
 
-CALENDAR_DAY_SECONDS_MAX = 2 * 86_400.0
 SERVICE = "service"  # the row for service messages in tables by offer type or mode
 
 
@@ -57,25 +57,6 @@ class SoftOptIn:
 
 
 @dataclass(frozen=True, slots=True)
-class FrequencyCap:
-    """At most `maximum` commercial messages to one person, of some offer types on some channels, within a window.
-
-    The window is rolling (`rolling_seconds`), or the calendar day in the person's time zone (None).
-    """
-
-    name: str
-    maximum: int
-    channels: frozenset[Channel]
-    offer_types: frozenset[str]
-    rolling_seconds: float | None
-
-    @property
-    def reach_seconds(self) -> float:
-        """How far back a message may count in any time zone. A calendar day can have 25 hours; two days are always enough."""
-        return CALENDAR_DAY_SECONDS_MAX if self.rolling_seconds is None else self.rolling_seconds
-
-
-@dataclass(frozen=True, slots=True)
 class CoolDownRules:
     """The provider's codes for its own limit per person, and for how long the channel then gets no advertising."""
 
@@ -105,7 +86,7 @@ class RetryPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class Term:
+class RetentionPeriod:
     """A length of time in calendar days or years."""
 
     count: int
@@ -116,11 +97,11 @@ class Term:
 
     @property
     def days(self) -> int:
-        """The approximate length, to compare two terms."""
+        """The approximate length, to compare two periods."""
         return self.count * (365 if self.unit == "years" else 1)
 
     def before(self, now: datetime) -> datetime:
-        """The moment that lies one term before `now`. 29 February becomes the 28th in other years."""
+        """The moment that lies one period before `now`. 29 February becomes the 28th in other years."""
         if self.unit == "days":
             return now - timedelta(days=self.count)
         day = 28 if (now.month, now.day) == (2, 29) else now.day
@@ -128,15 +109,15 @@ class Term:
 
 
 @dataclass(frozen=True, slots=True)
-class RetentionTerms:
+class RetentionPeriods:
     """How long each class of data is kept."""
 
-    decisions: Term
-    consent: Term
-    content: Term
-    news: Term
-    answers: Term
-    prospects: Term
+    decisions: RetentionPeriod
+    consent: RetentionPeriod
+    content: RetentionPeriod
+    news: RetentionPeriod
+    answers: RetentionPeriod
+    prospects: RetentionPeriod
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +147,7 @@ class Policy:
     four_eyes_audience_min: int  # a campaign with more recipients waits for a second person
     abandoned_after_days: int  # so long paused, or waiting for its release, and a campaign is cancelled
     four_eyes_templates: bool  # a commercial message is sent only in an approved template version
-    retention: RetentionTerms
+    retention: RetentionPeriods
     topics: Mapping[str, frozenset[str]]  # regulated topic -> the products that it covers
 
     def caps_since(self, now: datetime) -> datetime | None:

@@ -58,17 +58,17 @@ def explain(
 ) -> Explanation:
     """Explain one recorded decision. `state` and `reason` say what happened to the message afterwards.
 
-    `reason` is a `ReasonCode` or a provider's code. `channel` selects one message of a decision with several legs.
+    `reason` is a `ReasonCode` or a provider's code. `channel` selects one message of a decision with several permissions.
     """
     explainer = _Explainer(from_record(document), language, policy, channel)
     state = state or _state_of(explainer.recorded)
-    legs = explainer.legs if state not in NOT_SENT else ()
+    permissions = explainer.permissions if state not in NOT_SENT else ()
     return Explanation(
         language=language,
         what=explainer.what(state, reason),
-        why=explainer.permissions(legs) if legs else explainer.objections(reason),
-        data=explainer.data() if legs else (),
-        change=explainer.change(legs, reason),
+        why=explainer.permission_texts(permissions) if permissions else explainer.objections(reason),
+        data=explainer.data() if permissions else (),
+        change=explainer.change(permissions, reason),
         who=explainer.who(),
         contact=explainer.contact(),
     )
@@ -93,8 +93,8 @@ class _Explainer:
         self._texts = messages(language)
         self.entity = policy.entities.get(recorded.entity)
         decision = recorded.decision
-        every = decision.legs if isinstance(decision, Send) else ()
-        self.legs: tuple[Permission, ...] = tuple(leg for leg in every if leg.channel is channel) or every
+        every = decision.permissions if isinstance(decision, Send) else ()
+        self.permissions: tuple[Permission, ...] = tuple(each for each in every if each.channel is channel) or every
         self.zone = zone_of(None, policy.default_zone)
         self.by_event = {choice.event: subject for subject, choice in recorded.choices.items()}
 
@@ -104,22 +104,22 @@ class _Explainer:
         until = _format_moment(decision.until, self.zone, self._texts["form"]) if isinstance(decision, Hold) else ""
         if state is State.HELD and not until:  # held by something that came after the decision
             state = State.PENDING
-        channels = _join([self._texts["channel"][leg.channel] for leg in self.legs], self._texts["form"]["and"])
+        channels = _join([self._texts["channel"][each.channel] for each in self.permissions], self._texts["form"]["and"])
         sentence = self._texts["state"][state].format(channel=channels, until=until)
         if code is None or code in set(ReasonCode):
             return (sentence,)
         return sentence, self._texts["why"]["provider"].format(code=code)
 
-    def permissions(self, legs: tuple[Permission, ...]) -> Sentences:
+    def permission_texts(self, permissions: tuple[Permission, ...]) -> Sentences:
         """The choice and the basis of a send, and why other channels were not used."""
         text, choice = self._texts["text"], self.recorded.choices.get(f"offers.{self.recorded.offer_type}")
         sentences = []
         if choice is not None:
             sentences.append(text["choice"].format(**self._placeholders(f"offers.{self.recorded.offer_type}")))
-            if choice.value == Mode.TAILORED and legs[0].mode is Mode.STANDARD:
+            if choice.value == Mode.TAILORED and permissions[0].mode is Mode.STANDARD:
                 sentences.append(text["as_standard"])
         entity = self._entity_name()
-        sentences += dict.fromkeys(self._texts["basis"][leg.basis].format(entity=entity) for leg in legs)
+        sentences += dict.fromkeys(self._texts["basis"][each.basis].format(entity=entity) for each in permissions)
         for reason, channels in self._distinct_reasons():
             sentences += [text["passed_over"].format(channel=self._channels(channels)), self._why(reason, channels)]
         return tuple(sentences)
@@ -130,12 +130,12 @@ class _Explainer:
             return self._late_sentence("why", code)
         return tuple(dict.fromkeys(self._why(reason, channels) for reason, channels in self._distinct_reasons()))
 
-    def change(self, legs: tuple[Permission, ...], code: str | None) -> Sentences:
+    def change(self, permissions: tuple[Permission, ...], code: str | None) -> Sentences:
         """What would have led to another outcome, if one thing alone would have."""
-        if legs:
+        if permissions:
             if self.recorded.offer_type is None:
                 return ()
-            return (self._texts["change"]["sent"].format(**self._placeholders(None, [leg.channel for leg in legs])),)
+            return (self._texts["change"]["sent"].format(**self._placeholders(None, [each.channel for each in permissions])),)
         if isinstance(self.recorded.decision, Send):
             return self._late_sentence("change", code)
         distinct = self._distinct_reasons()
@@ -189,7 +189,7 @@ class _Explainer:
     def _late_sentence(self, table: str, code: str | None) -> Sentences:
         """The sentence for a reason that came after the decision to send; none for a provider's code."""
         sentence = self._texts[table].get(code) if code in set(ReasonCode) else None
-        return (sentence.format(**self._placeholders(None, [leg.channel for leg in self.legs])),) if sentence else ()
+        return (sentence.format(**self._placeholders(None, [each.channel for each in self.permissions])),) if sentence else ()
 
     def _why(self, reason: Reason, channels: list[Channel]) -> str:
         return self._phrase("why", reason, channels)

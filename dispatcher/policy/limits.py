@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from dataclasses import fields
 
 from channels.base import Channel
-from dispatcher.policy.data import ComplaintBrake, CoolDownRules, FrequencyCap, RetentionTerms, RetryPolicy, Term
+from dispatcher.policy.data import ComplaintBrake, CoolDownRules, RetentionPeriod, RetentionPeriods, RetryPolicy
+from dispatcher.policy.frequency_caps import FrequencyCap
 from dispatcher.policy.grants import CHANNELS, OFFERS
 from dispatcher.policy.quiet_hours import PUBLIC_HOLIDAY, WEEKDAYS, QuietHours, public_holidays
 from dispatcher.policy.section import Section
 
 UNITS = {"minutes": 60, "hours": 3_600, "days": 86_400}
 WINDOW_SECONDS_MAX = 366 * 86_400
-TERM_DAYS_MAX = 36_500
+RETENTION_DAYS_MAX = 36_500
 DECISIONS_DAYS_MIN = 365  # the ledger never drops a younger month
 
 
@@ -115,27 +116,27 @@ def complaint_brake(table: Section) -> ComplaintBrake:
     return numbers
 
 
-def retention(table: Section) -> RetentionTerms:
+def retention(table: Section) -> RetentionPeriods:
     """How long each class of data is kept."""
     with table:
-        terms = RetentionTerms(**{field.name: _term(table, field.name) for field in fields(RetentionTerms)})
-    if terms.decisions.days < DECISIONS_DAYS_MIN:
-        table.fault("decisions", "a year at least", str(terms.decisions))
-    if terms.consent.days < terms.decisions.days:
-        table.fault("consent", "not shorter than decisions, which cite what people said", str(terms.consent))
+        periods = RetentionPeriods(**{field.name: _retention_period(table, field.name) for field in fields(RetentionPeriods)})
+    if periods.decisions.days < DECISIONS_DAYS_MIN:
+        table.fault("decisions", "a year at least", str(periods.decisions))
+    if periods.consent.days < periods.decisions.days:
+        table.fault("consent", "not shorter than decisions, which cite what people said", str(periods.consent))
     for name in ("content", "news", "answers"):
-        if getattr(terms, name).days > terms.decisions.days:
-            table.fault(name, "not longer than decisions", str(getattr(terms, name)))
-    return terms
+        if getattr(periods, name).days > periods.decisions.days:
+            table.fault(name, "not longer than decisions", str(getattr(periods, name)))
+    return periods
 
 
-def _term(table: Section, key: str) -> Term:
+def _retention_period(table: Section, key: str) -> RetentionPeriod:
     text = table.text(key)
     number, _, unit = text.partition(" ")
     if unit in ("days", "years") and number.isascii() and number.isdigit():
-        term = Term(int(number), unit)
-        if 0 < term.days <= TERM_DAYS_MAX:
-            return term
+        period = RetentionPeriod(int(number), unit)
+        if 0 < period.days <= RETENTION_DAYS_MAX:
+            return period
     if text:
         table.fault(key, 'a length such as "30 days" or "10 years", a century at most', text)
-    return Term(TERM_DAYS_MAX, "days")
+    return RetentionPeriod(RETENTION_DAYS_MAX, "days")

@@ -37,14 +37,14 @@ class DecisionRecord:
 
 def record(decision: Decision, facts: Facts, policy: Policy, job: Job, used: Iterable[str] | None = None) -> Record:
     """The decision as JSON. `used` names the data categories that the template uses, if known."""
-    legs = decision.legs if isinstance(decision, Send) else ()
-    allowed = legs[0].categories if legs else frozenset()  # all legs have the same mode, so the same categories
+    permissions = decision.permissions if isinstance(decision, Send) else ()
+    allowed = permissions[0].categories if permissions else frozenset()  # all have the same mode, so the same categories
     categories = allowed if used is None else allowed & frozenset(used)
     document: Record = {
         "policy": policy.digest,
         "is": type(decision).__name__.lower(),
         "job": [job.entity, job.info.template, job.info.kind.value, job.info.offer_type],
-        "legs": [[leg.channel.value, leg.mode.value, leg.basis, leg.evidence] for leg in legs],
+        "legs": [[each.channel.value, each.mode.value, each.basis, each.evidence] for each in permissions],
         "reasons": _reasons(decision.reasons),
         "choices": {subject: _choice(choice) for subject, choice in _supporting_choices(decision, facts, policy, job)},
         "approval": job.approval,
@@ -83,10 +83,10 @@ def _reasons(reasons: tuple[Reason, ...]) -> list[list[str]]:
 
 
 def _supporting_choices(decision: Decision, facts: Facts, policy: Policy, job: Job) -> Iterable[tuple[str, Choice]]:
-    """The choice for this offer type, the switches of the legs, and each choice that a reason cites."""
+    """The choice for this offer type, the switches of the permitted channels, and each choice that a reason cites."""
     cited = {reason.evidence for reason in decision.reasons}
-    legs = decision.legs if isinstance(decision, Send) else ()
-    groups = {policy.groups[leg.channel] for leg in legs}
+    permissions = decision.permissions if isinstance(decision, Send) else ()
+    groups = {policy.groups[each.channel] for each in permissions}
     if job.info.offer_type is None:  # a service message needs no choice
         return
     for offer, choice in facts.offers.items():
@@ -115,5 +115,5 @@ def _decision(document: Mapping[str, Any], categories: frozenset[str]) -> Decisi
         return Hold(datetime.fromisoformat(document["until"]), reasons)
     if document["is"] == "refuse":
         return Refuse(reasons)
-    legs = (Permission(Channel(name), Mode(mode), basis, why, categories) for name, mode, basis, why in document["legs"])
-    return Send(tuple(legs), reasons)
+    permissions = (Permission(Channel(name), Mode(mode), basis, why, categories) for name, mode, basis, why in document["legs"])
+    return Send(tuple(permissions), reasons)

@@ -13,70 +13,69 @@ from typing import TypeAlias
 from channels.base import Channel
 from dispatcher.domain.decision import ReasonCode
 from dispatcher.domain.message import Mode
-from dispatcher.domain.recipient import SentMessage
-from dispatcher.policy.case import DecisionCase, Objection, age_years, find_basis
-from dispatcher.policy.data import FrequencyCap
+from dispatcher.policy.case import DecisionCase, RuleObjection, age_years, find_basis
+from dispatcher.policy.frequency_caps import reached_cap
 
-PersonRule: TypeAlias = Callable[[DecisionCase], Objection | None]
-ChannelRule: TypeAlias = Callable[[DecisionCase, Channel], Objection | None]
+PersonRule: TypeAlias = Callable[[DecisionCase], RuleObjection | None]
+ChannelRule: TypeAlias = Callable[[DecisionCase, Channel], RuleObjection | None]
 
 # -- about the person and the job --------------------------------------------------------------------------------------
 
 
-def erased(case: DecisionCase) -> Objection | None:
+def erased(case: DecisionCase) -> RuleObjection | None:
     """GDPR art. 17: an erased person gets nothing; only the decisions are left."""
-    return Objection(ReasonCode.ERASED, "recipient:erased") if case.facts.erased else None
+    return RuleObjection(ReasonCode.ERASED, "recipient:erased") if case.facts.erased else None
 
 
-def known(case: DecisionCase) -> Objection | None:
+def known(case: DecisionCase) -> RuleObjection | None:
     """The recipient is known, and the facts belong to this recipient and nobody else."""
     if case.job.recipient_id != case.facts.recipient_id:
-        return Objection(ReasonCode.UNKNOWN_RECIPIENT, "job:recipient_id")
-    return None if case.facts.known else Objection(ReasonCode.UNKNOWN_RECIPIENT, "recipient:id")
+        return RuleObjection(ReasonCode.UNKNOWN_RECIPIENT, "job:recipient_id")
+    return None if case.facts.known else RuleObjection(ReasonCode.UNKNOWN_RECIPIENT, "recipient:id")
 
 
-def duplicate(case: DecisionCase) -> Objection | None:
+def duplicate(case: DecisionCase) -> RuleObjection | None:
     """One message per person and campaign, however often the audience names the person."""
-    return Objection(ReasonCode.DUPLICATE, case.facts.repeat_of) if case.facts.repeat_of is not None else None
+    return RuleObjection(ReasonCode.DUPLICATE, case.facts.repeat_of) if case.facts.repeat_of is not None else None
 
 
-def expiry(case: DecisionCase) -> Objection | None:
+def expiry(case: DecisionCase) -> RuleObjection | None:
     """A message is not sent after its expiry time."""
     expires_at = case.job.expires_at
-    return Objection(ReasonCode.EXPIRED, "job:expires_at") if expires_at is not None and expires_at <= case.now else None
+    return RuleObjection(ReasonCode.EXPIRED, "job:expires_at") if expires_at is not None and expires_at <= case.now else None
 
 
-def objection(case: DecisionCase) -> Objection | None:
+def marketing_objection(case: DecisionCase) -> RuleObjection | None:
     """GDPR art. 21(2)-(3): a person who objects to direct marketing gets none. Any value but "off" is an objection."""
     recorded = case.facts.object_marketing
     if case.service or recorded is None or recorded.value == "off":
         return None
-    return Objection(ReasonCode.OBJECTED, recorded.event)
+    return RuleObjection(ReasonCode.OBJECTED, recorded.event)
 
 
-def choice(case: DecisionCase) -> Objection | None:
+def choice(case: DecisionCase) -> RuleObjection | None:
     """The customer made a choice for this offer type, and it is not "none"."""
     if case.service or case.chosen is not None:
         return None
     if case.choice is None:
         offer = case.job.info.offer_type
-        return Objection(ReasonCode.NO_CHOICE, f"recipient:offers.{offer}" if offer else f"template:{case.job.info.template}")
-    return Objection(ReasonCode.CHOICE_NONE if case.choice.value == Mode.NONE else ReasonCode.NO_CHOICE, case.choice.event)
+        return RuleObjection(ReasonCode.NO_CHOICE, f"recipient:offers.{offer}" if offer else f"template:{case.job.info.template}")
+    return RuleObjection(ReasonCode.CHOICE_NONE if case.choice.value == Mode.NONE else ReasonCode.NO_CHOICE, case.choice.event)
 
 
-def mode(case: DecisionCase) -> Objection | None:
+def mode(case: DecisionCase) -> RuleObjection | None:
     """The template has a rendering that the choice allows."""
     if case.mode is not None or (case.chosen is None and not case.service):
         return None
     info, objected = case.job.info, case.facts.object_profiling
     if case.chosen is Mode.TAILORED and objected is not None and not case.profiling:
-        return Objection(ReasonCode.MODE_NOT_ALLOWED, objected.event)
+        return RuleObjection(ReasonCode.MODE_NOT_ALLOWED, objected.event)
     if case.choice is not None and (info.coins or Mode.TAILORED in info.modes):
-        return Objection(ReasonCode.MODE_NOT_ALLOWED, case.choice.event)
-    return Objection(ReasonCode.MODE_NOT_ALLOWED, f"template:{info.template}")
+        return RuleObjection(ReasonCode.MODE_NOT_ALLOWED, case.choice.event)
+    return RuleObjection(ReasonCode.MODE_NOT_ALLOWED, f"template:{info.template}")
 
 
-def age(case: DecisionCase) -> Objection | None:
+def age(case: DecisionCase) -> RuleObjection | None:
     """Minors, and people of unknown age, get nothing under a tailored contract, and no Kate Coins.
 
     A standard rendering is refused too: its basis would be a contract, and a minor cannot be bound by it.
@@ -85,38 +84,38 @@ def age(case: DecisionCase) -> Objection | None:
         return None
     born = case.facts.birth_date
     if born is None:
-        return Objection(ReasonCode.AGE_UNKNOWN, "recipient:birth_date")
+        return RuleObjection(ReasonCode.AGE_UNKNOWN, "recipient:birth_date")
     adult = age_years(born, case.local.date()) >= case.policy.adult_years
-    return None if adult else Objection(ReasonCode.MINOR, "policy:ages.adult_years")
+    return None if adult else RuleObjection(ReasonCode.MINOR, "policy:ages.adult_years")
 
 
-def coins(case: DecisionCase) -> Objection | None:
+def coins(case: DecisionCase) -> RuleObjection | None:
     """Kate Coins need a current account. (Rule `mode` checks that they have the tailored choice.)"""
     if case.service or not case.job.info.coins or not case.policy.coins_need_current_account:
         return None
-    return None if case.facts.has_current_account else Objection(ReasonCode.NO_CURRENT_ACCOUNT, "recipient:has_current_account")
+    return None if case.facts.has_current_account else RuleObjection(ReasonCode.NO_CURRENT_ACCOUNT, "recipient:has_current_account")
 
 
-def approval(case: DecisionCase) -> Objection | None:
+def approval(case: DecisionCase) -> RuleObjection | None:
     """Four eyes: a commercial message is sent only if a named person approved its exact template version."""
     if case.service or not case.policy.four_eyes_templates or case.job.approval is not None:
         return None
-    return Objection(ReasonCode.TEMPLATE_NOT_APPROVED, f"template:{case.job.info.template}")
+    return RuleObjection(ReasonCode.TEMPLATE_NOT_APPROVED, f"template:{case.job.info.template}")
 
 
-def household(case: DecisionCase) -> Objection | None:
+def household(case: DecisionCase) -> RuleObjection | None:
     """One message per household, if the campaign asks for it. A household is two registered partners and nobody else."""
     message_id = case.facts.partner_message
-    return Objection(ReasonCode.HOUSEHOLD, message_id) if message_id is not None and not case.service else None
+    return RuleObjection(ReasonCode.HOUSEHOLD, message_id) if message_id is not None and not case.service else None
 
 
-def control_group(case: DecisionCase) -> Objection | None:
+def control_group(case: DecisionCase) -> RuleObjection | None:
     """A share of each campaign's audience gets no message, always the same people."""
     job = case.job
     if case.service or job.campaign_id is None or job.holdout_percent <= 0:
         return None
     share = share_percent(case.policy.holdout_salt, job.campaign_id, job.recipient_id)
-    return Objection(ReasonCode.HELD_OUT, f"campaign:{job.campaign_id}") if share < job.holdout_percent else None
+    return RuleObjection(ReasonCode.HELD_OUT, f"campaign:{job.campaign_id}") if share < job.holdout_percent else None
 
 
 def share_percent(salt: str, campaign_id: str, recipient_id: str) -> float:
@@ -134,87 +133,74 @@ def variant_of(salt: str, variants: Sequence[tuple[str, str]], campaign_id: str,
 # -- about one channel -------------------------------------------------------------------------------------------------
 
 
-def basis(case: DecisionCase, channel: Channel) -> Objection | None:
+def basis(case: DecisionCase, channel: Channel) -> RuleObjection | None:
     """GDPR art. 6: no message without a basis. The evidence is the policy key that would have to allow it."""
     if find_basis(case, channel) is not None:
         return None
     job = case.job
     if job.entity not in case.policy.entities:
-        return Objection(ReasonCode.NO_BASIS, f"policy:entities.{job.entity}")
+        return RuleObjection(ReasonCode.NO_BASIS, f"policy:entities.{job.entity}")
     if case.service:
-        return Objection(ReasonCode.NO_BASIS, f"policy:basis.service.{channel}")
+        return RuleObjection(ReasonCode.NO_BASIS, f"policy:basis.service.{channel}")
     value = case.choice.value if case.choice is not None else Mode.NONE
     row = f"policy:basis.{job.info.offer_type}.{value}"
-    return Objection(ReasonCode.NO_BASIS, f"{row}.{channel}" if case.row else row)
+    return RuleObjection(ReasonCode.NO_BASIS, f"{row}.{channel}" if case.row else row)
 
 
-def switch(case: DecisionCase, channel: Channel) -> Objection | None:
+def switch(case: DecisionCase, channel: Channel) -> RuleObjection | None:
     """The customer's switch for this channel is on. A switch that was never set counts as off."""
     if case.service:
         return None
     group = case.policy.groups[channel]
     recorded = case.facts.switches.get(group)
     if recorded is None:
-        return Objection(ReasonCode.CHANNEL_OFF, f"recipient:switches.{group}")
-    return None if recorded.value == "on" else Objection(ReasonCode.CHANNEL_OFF, recorded.event)
+        return RuleObjection(ReasonCode.CHANNEL_OFF, f"recipient:switches.{group}")
+    return None if recorded.value == "on" else RuleObjection(ReasonCode.CHANNEL_OFF, recorded.event)
 
 
-def suppression(case: DecisionCase, channel: Channel) -> Objection | None:
+def suppression(case: DecisionCase, channel: Channel) -> RuleObjection | None:
     """The address is not suppressed after a hard bounce, a complaint or STOP."""
     evidence = case.facts.suppressions.get(channel)
-    return Objection(ReasonCode.SUPPRESSED, evidence) if evidence is not None else None
+    return RuleObjection(ReasonCode.SUPPRESSED, evidence) if evidence is not None else None
 
 
-def address(case: DecisionCase, channel: Channel) -> Objection | None:
+def address(case: DecisionCase, channel: Channel) -> RuleObjection | None:
     """The recipient has an address on this channel."""
     addresses = case.facts.devices if channel is Channel.PUSH else case.facts.address(channel)
-    return None if addresses else Objection(ReasonCode.NO_ADDRESS, f"recipient:{channel}")
+    return None if addresses else RuleObjection(ReasonCode.NO_ADDRESS, f"recipient:{channel}")
 
 
-def push_permission(case: DecisionCase, channel: Channel) -> Objection | None:
+def push_permission(case: DecisionCase, channel: Channel) -> RuleObjection | None:
     """At least one device allows the app to show notifications."""
     if channel is not Channel.PUSH or not case.facts.devices:
         return None
     allowed = any(device.permission for device in case.facts.devices)
-    return None if allowed else Objection(ReasonCode.NO_OS_PERMISSION, "recipient:push.permission")
+    return None if allowed else RuleObjection(ReasonCode.NO_OS_PERMISSION, "recipient:push.permission")
 
 
-def frequency(case: DecisionCase, channel: Channel) -> Objection | None:
+def frequency(case: DecisionCase, channel: Channel) -> RuleObjection | None:
     """Not more often than each cap allows. A message is reserved when it is claimed; the claim gate makes the count complete."""
     offer, sent = case.job.info.offer_type, case.facts.sent
     if case.service or not sent:
         return None
-    for cap in case.policy.caps:
-        if len(sent) >= cap.maximum and channel in cap.channels and offer in cap.offer_types:  # fewer can't reach it: not counted
-            count = sum(
-                message.channel in cap.channels and message.offer_type in cap.offer_types and _within(cap, message, case)
-                for message in sent
-            )
-            if count >= cap.maximum:
-                return Objection(ReasonCode.FREQUENCY_CAPPED, f"policy:caps.{cap.name}")
-    return None
+    cap = reached_cap(case.policy.caps, sent, channel, offer, case.now, case.local)
+    return RuleObjection(ReasonCode.FREQUENCY_CAPPED, f"policy:caps.{cap.name}") if cap is not None else None
 
 
-def _within(cap: FrequencyCap, message: SentMessage, case: DecisionCase) -> bool:
-    if cap.rolling_seconds is None:
-        return message.at.astimezone(case.local.tzinfo).date() == case.local.date()
-    return (case.now - message.at).total_seconds() < cap.rolling_seconds
-
-
-def rest(case: DecisionCase, channel: Channel) -> Objection | None:
+def rest(case: DecisionCase, channel: Channel) -> RuleObjection | None:
     """The provider takes advertising for this person now. Sending it as a service message instead would be deception."""
     cool_down = case.facts.cool_downs.get(channel)
     if case.service or cool_down is None or cool_down.until <= case.now:
         return None
-    return Objection(ReasonCode.FREQUENCY_CAPPED, f"provider:{cool_down.code}")
+    return RuleObjection(ReasonCode.FREQUENCY_CAPPED, f"provider:{cool_down.code}")
 
 
-def quiet_hours(case: DecisionCase, channel: Channel) -> Objection | None:
+def quiet_hours(case: DecisionCase, channel: Channel) -> RuleObjection | None:
     """Not at night, by the recipient's clock, and not on silent days. The only rule that delays."""
     quiet = case.policy.quiet_hours.get(channel)
     if case.service or quiet is None or not quiet.at(case.local):
         return None
-    return Objection(ReasonCode.QUIET_HOURS, f"policy:quiet_hours.{channel}", quiet.until(case.local))
+    return RuleObjection(ReasonCode.QUIET_HOURS, f"policy:quiet_hours.{channel}", quiet.until(case.local))
 
 
 # -- the tables --------------------------------------------------------------------------------------------------------
@@ -234,7 +220,7 @@ RULES = Rules(
         "known": known,
         "duplicate": duplicate,
         "expiry": expiry,
-        "objection": objection,
+        "objection": marketing_objection,
         "choice": choice,
         "mode": mode,
         "age": age,

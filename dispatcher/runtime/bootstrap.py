@@ -22,7 +22,7 @@ from channels.http import HttpTransport
 from channels.http_adapter import utc_now
 from channels.registry import AdapterContext, plugins
 from channels.resilience.circuit_breaker import CircuitBreaker
-from channels.resilience.failover import Failover, FailoverRoute
+from channels.resilience.failover import Failover, WeightedProvider
 from channels.resilience.rate_limiter import LocalBucket, Rate, RateLimited, SharedBucket, TokenBucket
 from channels.sandbox.doubles import double_for
 from dispatcher import content
@@ -238,7 +238,7 @@ def _protected(config: Settings, channel: Channel, first: Provider) -> Provider:
     if second := config.seconds.get(channel):
         other = CircuitBreaker(adapter(config, channel, second.provider, _transport(config)), utc_now)
         provider = Failover(
-            [FailoverRoute(provider, 1.0 - second.share), FailoverRoute(other, second.share)], random.SystemRandom().random
+            [WeightedProvider(provider, 1.0 - second.share), WeightedProvider(other, second.share)], random.SystemRandom().random
         )
     if channel not in config.rates:
         return provider

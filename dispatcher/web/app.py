@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from dispatcher import __version__
 from dispatcher.campaigns.overview import BalanceCache
 from dispatcher.runtime.services import Services
-from dispatcher.web import errors, health, metrics, webhooks
+from dispatcher.web import errors, health, metrics_page, webhooks
 from dispatcher.web.api import openapi, v1
 from dispatcher.web.api_keys import NO_KEYS, ApiKeyRing
 from dispatcher.web.console import pages
@@ -33,7 +33,7 @@ def create(services: Services, broker: TaskPublisher, keys: ApiKeyRing = NO_KEYS
         webhooks.router,
         pages.router,
         health.router,
-        metrics.router,
+        metrics_page.router,
         unsubscribe.router,
         preferences.router,
     ):

@@ -118,11 +118,11 @@ def _approval_view(approval: Approval) -> dict[str, Any]:
 def retention_view(backlog: RetentionBacklog) -> dict[str, Any]:
     """A class of data, how long it is kept, and how much of it is due to be cleared."""
     return {
-        "class": backlog.data.term,
+        "class": backlog.data.policy_key,
         "what": backlog.data.what,
         "kept": str(backlog.kept_for),
         "older_than": moment(backlog.before),
-        "due": backlog.due,
+        "due": backlog.overdue,
     }
 
 

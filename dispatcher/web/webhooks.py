@@ -32,8 +32,8 @@ def _handler(provider: str, endpoint: WebhookEndpoint) -> Callable[..., Response
         call = WebhookRequest(_public_url(services.public_url, request), body, dict(request.headers.items()), services.clock())
         items = _read(endpoint, call, services.webhook_keys.get(provider, ""))
         if events := [_storable_event(item) for item in items if isinstance(item, Event)]:
-            provider_events.keep(services, events)
-            if provider_events.takes_settling(services):
+            provider_events.store_events(services, events)
+            if provider_events.should_publish_apply_task(services):
                 publish_or_defer(broker.publish_events)
         answers = [_reply(services, broker, item) for item in items if isinstance(item, InboundText)]
         if endpoint.answer is None:

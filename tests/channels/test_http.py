@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from channels.base import Unavailable, Uncertain
-from channels.http import ANSWER_BYTES_MAX, HttpRequest, HttpResponse, HttpTransport, TransportError, header_lines
+from channels.http import RESPONSE_BYTES_MAX, HttpRequest, HttpResponse, HttpTransport, TransportError, header_lines
 from tests.support.http_servers import LOST, Answer, ReceivedRequest, http2_server, http_answer, http_server
 from tests.support.provider_cases import closed_port
 
@@ -81,7 +81,7 @@ def test_a_request_never_sent_is_unavailable(http: HttpTransport) -> None:
         (b"HTTP/1.1 200 OK\r\nX-A: b\r\n", "answer_cut"),
         (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n", "answer_cut"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\ncut", "answer_cut"),
-        (b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * (ANSWER_BYTES_MAX + 1), "answer_too_long"),
+        (b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * (RESPONSE_BYTES_MAX + 1), "answer_too_long"),
     ],
     ids=["none", "head", "second head", "body", "endless"],
 )

@@ -102,9 +102,9 @@ class ReactionSetup:
         else:
             form = {"sid": f"SM{recipient}", **fields}
             events = twilio_events(**form, message_id=message_id, channel=channel.value, now=self.clock())
-        provider_events.keep(self.services, events)
-        provider_events.keep(self.services, events)
-        while provider_events.settle_some(self.services, lambda _: None):
+        provider_events.store_events(self.services, events)
+        provider_events.store_events(self.services, events)
+        while provider_events.apply_batch(self.services, lambda _: None):
             pass
 
     def message(self, recipient: str) -> Message:

@@ -30,7 +30,7 @@ from channels.base import (
 )
 from channels.providers.outbox import Outbox
 from channels.resilience.circuit_breaker import CircuitBreaker
-from channels.resilience.failover import Failover, FailoverRoute
+from channels.resilience.failover import Failover, WeightedProvider
 from channels.resilience.rate_limiter import (
     QUEUE_SECONDS_MAX,
     LocalBucket,
@@ -258,7 +258,7 @@ ENDED: Sequence[ChannelError] = (Uncertain("no_answer"), Rejected("http_400"), B
 def test_failover_takes_only_what_was_not_sent() -> None:
     first, second = Outbox(Channel.EMAIL), Outbox(Channel.EMAIL)
     first.answers = {mailbox(number): error for number, error in enumerate((*STAYED, *ENDED))}
-    both = Failover([FailoverRoute(first, 1), FailoverRoute(second, 0)], lambda: 0.5)
+    both = Failover([WeightedProvider(first, 1), WeightedProvider(second, 0)], lambda: 0.5)
     found = {sent.id: result for sent, result in both.send(mails(8), window_of(30))}
     assert [sent.id for sent in second.sent] == ["m-0", "m-1", "m-2"]
     assert [found[f"m-{number}"] for number in range(3, 7)] == list(ENDED)
@@ -268,7 +268,7 @@ def test_failover_takes_only_what_was_not_sent() -> None:
 def test_each_route_is_tried_once_and_the_last_error_stays() -> None:
     first, second = Outbox(Channel.EMAIL), Outbox(Channel.EMAIL)
     first.answers, second.answers = {"": Unavailable("refused")}, {"": Throttled("450")}
-    both = Failover([FailoverRoute(first, 1), FailoverRoute(second, 1)], itertools.cycle([0.0, 0.99]).__next__)
+    both = Failover([WeightedProvider(first, 1), WeightedProvider(second, 1)], itertools.cycle([0.0, 0.99]).__next__)
     batch = [*mails(3), *mails(3)]  # a push message to two devices has the same id twice; here all messages have
     found = list(both.send(batch, window_of(30)))
     assert len(found) == 6
@@ -278,7 +278,7 @@ def test_each_route_is_tried_once_and_the_last_error_stays() -> None:
 def test_each_route_takes_its_share() -> None:
     first, second = Outbox(Channel.EMAIL), Outbox(Channel.EMAIL)
     random = itertools.cycle(number / 100 for number in range(100)).__next__
-    assert kinds(Failover([FailoverRoute(first, 9), FailoverRoute(second, 1)], random).send(mails(100), window_of(30))) == {
+    assert kinds(Failover([WeightedProvider(first, 9), WeightedProvider(second, 1)], random).send(mails(100), window_of(30))) == {
         Receipt: 100
     }
     assert (len(first.sent), len(second.sent)) == (90, 10)
@@ -290,7 +290,7 @@ def test_wrappers_pass_on_check_and_close() -> None:
     for braked in (
         CircuitBreaker(outbox, clock),
         RateLimited(outbox, LocalBucket(SLOW, clock)),
-        Failover([FailoverRoute(outbox, 1)], lambda: 0.5),
+        Failover([WeightedProvider(outbox, 1)], lambda: 0.5),
     ):
         assert (braked.name, braked.channel) == ("outbox", Channel.EMAIL)
         assert isinstance(braked.check(), Misconfigured)

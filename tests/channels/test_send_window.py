@@ -15,7 +15,7 @@ from channels.http_adapter import send_all
 from channels.providers.outbox import Outbox
 from channels.providers.smtp import Smtp
 from channels.resilience.circuit_breaker import CircuitBreaker
-from channels.resilience.failover import Failover, FailoverRoute
+from channels.resilience.failover import Failover, WeightedProvider
 from channels.send_window import SendWindow, boot_seconds, window_of
 from tests.support.http_servers import http_answer, http_server, smtp_server
 from tests.support.provider_cases import EMAIL
@@ -171,7 +171,7 @@ def test_a_second_provider_gets_nothing_after_the_deadline() -> None:
     clock = SteppedClock(0.0, 0.0, 20.0)
     first, second = Outbox(Channel.EMAIL), Outbox(Channel.EMAIL)
     first.answers[""] = Unavailable("down")
-    failover = Failover([FailoverRoute(first, 1.0), FailoverRoute(second, 0.0)], lambda: 0.5)
+    failover = Failover([WeightedProvider(first, 1.0), WeightedProvider(second, 0.0)], lambda: 0.5)
     (result,) = [result for _, result in failover.send(mails(1), SendWindow(10.0, clock))]
     assert isinstance(result, StaleClaim)
     assert second.sent == []

@@ -134,10 +134,10 @@ def test_a_message_that_an_event_settles_meanwhile_keeps_its_state(services: Ser
     lose(services, "spring", Channel.EMAIL, *PEOPLE)
     by_id = {each: messages.of_campaign(services, "spring", each)[0] for each in PEOPLE}
     news = Event("outbox", "e-1", Channel.EMAIL, EventKind.DELIVERED, clock(), str(by_id["c-0"].ref))
-    provider_events.keep(services, [news])
+    provider_events.store_events(services, [news])
     wanted = UnresolvedFilter(campaign_id="spring")
     assert messages.count_unresolved(services, wanted)[0].count == 6  # what a person sees first
-    provider_events.settle_some(services, lambda _: None)
+    provider_events.apply_batch(services, lambda _: None)
 
     ref = by_id["c-1"].ref
     settled: list[int] = []

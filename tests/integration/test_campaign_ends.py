@@ -89,7 +89,7 @@ def test_what_waits_after_a_cancel_is_cancelled_and_the_month_can_go(services: S
         work(services)
     assert (states(services), open_chunks(services), provider.sent) == ({"cancelled": 2}, 0, [])
     clock.now = datetime(2026, 11, 23, tzinfo=UTC)
-    assert sum(done.cleared for done in retention.clear(services) if done.data.term == "decisions") >= 1
+    assert sum(done.cleared for done in retention.clear(services) if done.data.policy_key == "decisions") >= 1
     with lend(services.pool) as connection:
         assert lifecycle.find(connection, "spring") is None
 
@@ -148,7 +148,7 @@ def test_a_campaign_forgotten_in_pause_is_ended_by_the_policy_and_says_so(servic
     clock.pass_(1)
     work(services)
     found = campaign(services)
-    assert (found.state, found.note) == (CampaignState.CANCELLED, "ended by the policy after 30 days in pause")
+    assert (found.state, found.note) == (CampaignState.CANCELLED, "cancelled by the policy: paused for more than 30 days")
     assert found.finished_at == clock.now
     assert (states(services), open_chunks(services), outbox(services).sent) == ({"cancelled": 2}, 0, [])
 
@@ -161,7 +161,10 @@ def test_why_a_forgotten_campaign_was_paused_stays_in_its_note(services: Service
         assert lifecycle.halt(connection, campaign(services).no, "paused itself: too many complaints", clock.now)
     clock.pass_(31 * DAY)
     work(services)
-    assert campaign(services).note == "ended by the policy after 30 days in pause; before: paused itself: too many complaints"
+    assert (
+        campaign(services).note
+        == "cancelled by the policy: paused for more than 30 days; before: paused itself: too many complaints"
+    )
 
 
 def test_a_campaign_that_nobody_releases_is_ended_by_the_policy(services: Services, clock: Clock) -> None:
@@ -170,7 +173,7 @@ def test_a_campaign_that_nobody_releases_is_ended_by_the_policy(services: Servic
     clock.pass_(7 * DAY + 1)
     work(services)
     found = campaign(services)
-    assert (found.state, found.note) == (CampaignState.CANCELLED, "ended by the policy after 7 days without a release")
+    assert (found.state, found.note) == (CampaignState.CANCELLED, "cancelled by the policy: not released for more than 7 days")
 
 
 @pytest.mark.parametrize("paused", [True, False])

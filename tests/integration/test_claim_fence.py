@@ -25,7 +25,7 @@ from dispatcher.intake.campaign import parse_campaign
 from dispatcher.intake.trigger import parse_trigger
 from dispatcher.ledger.campaigns import lifecycle
 from dispatcher.ledger.connection import lend
-from dispatcher.ledger.consent import events, recipients, suppressions
+from dispatcher.ledger.consent import erasure, events, suppressions
 from dispatcher.ledger.consent.events import ConsentStatement, Provenance
 from dispatcher.ledger.delivery import claims, messages
 from dispatcher.ledger.delivery.claims import Claim, Settlement
@@ -192,8 +192,8 @@ def test_an_opt_out_of_a_provider_event_holds_for_all_owners(services: Services)
     work(services)
     with lend(services.pool) as connection:
         ref = str(messages.of_campaign(connection, "spring", "c-0")[0].ref)
-    provider_events.keep(services, [Event("sendgrid", "e-1", Channel.EMAIL, EventKind.OPTED_OUT, services.clock(), ref)])
-    provider_events.settle_some(services, lambda _: None)
+    provider_events.store_events(services, [Event("sendgrid", "e-1", Channel.EMAIL, EventKind.OPTED_OUT, services.clock(), ref)])
+    provider_events.apply_batch(services, lambda _: None)
     with lend(services.pool) as connection:
         assert events.history(connection, "twin")[-1].subject == "channel:email"
 
@@ -216,8 +216,8 @@ def test_a_bounce_bans_the_address_that_was_written_to(services: Services) -> No
     with lend(services.pool) as connection:
         ref = str(messages.of_campaign(connection, "spring", "c-0")[0].ref)
     add_people(services, person("c-0", 0, email="new@example.org"))
-    provider_events.keep(services, [Event("sendgrid", "e-1", Channel.EMAIL, EventKind.BOUNCED, services.clock(), ref)])
-    provider_events.settle_some(services, lambda _: None)
+    provider_events.store_events(services, [Event("sendgrid", "e-1", Channel.EMAIL, EventKind.BOUNCED, services.clock(), ref)])
+    provider_events.apply_batch(services, lambda _: None)
     with lend(services.pool) as connection:
         assert suppressions.in_force(connection, Channel.EMAIL, address_key(services.secret, "email", "c-0@example.org"))
         assert not suppressions.in_force(connection, Channel.EMAIL, address_key(services.secret, "email", "new@example.org"))
@@ -228,9 +228,9 @@ def test_a_complaint_after_an_erasure_bans_the_address(services: Services) -> No
     work(services)
     with lend(services.pool) as connection:
         ref = str(messages.of_campaign(connection, "spring", "c-0")[0].ref)
-        recipients.erase(connection, services.secret, "c-0", "tests", services.clock())
-    provider_events.keep(services, [Event("sendgrid", "e-1", Channel.EMAIL, EventKind.COMPLAINED, services.clock(), ref)])
-    provider_events.settle_some(services, lambda _: None)
+        erasure.erase(connection, services.secret, "c-0", "tests", services.clock())
+    provider_events.store_events(services, [Event("sendgrid", "e-1", Channel.EMAIL, EventKind.COMPLAINED, services.clock(), ref)])
+    provider_events.apply_batch(services, lambda _: None)
     with lend(services.pool) as connection:
         assert suppressions.in_force(connection, Channel.EMAIL, address_key(services.secret, "email", "c-0@example.org"))
 

@@ -20,7 +20,7 @@ from dispatcher.domain.errors import UnknownRecipient, VersionConflict
 from dispatcher.domain.preferences import DEFAULTS, SWITCHES, VALUES, BadChoice, Change, changes, resolve_changes
 from dispatcher.domain.recipient import Choice, Device
 from dispatcher.ledger.connection import Connection
-from dispatcher.ledger.consent import events, recipients, suppressions
+from dispatcher.ledger.consent import erasure, events, recipients, suppressions
 from dispatcher.ledger.consent.events import ConsentStatement, Provenance
 from dispatcher.ledger.consent.hash_chain import START, event_hash, seal
 from dispatcher.ledger.consent.recipients import Recipient
@@ -117,7 +117,7 @@ def test_an_older_word_may_close_but_not_open(ledger: Connection) -> None:
         ledger, SECRET, ConsentStatement("c-1", tuple(asked), NOW - HOUR), Provenance("live", "phone"), NOW + HOUR
     )
     assert values(ledger) == {"channel:email": "off", "channel:push": "off"}
-    assert recorded.outranked == (Change("channel:push", "on"),)
+    assert recorded.superseded == (Change("channel:push", "on"),)
 
 
 def test_an_import_never_opens_what_the_person_closed(ledger: Connection) -> None:
@@ -459,7 +459,7 @@ def test_bans_are_answered_in_the_order_asked(ledger: Connection) -> None:
 
 def test_a_ban_outlives_erasure_and_meets_the_address_again(ledger: Connection) -> None:
     suppressions.suppress(ledger, Channel.EMAIL, address_key(SECRET, "email", "Marie@example.com"), "bounce", "sendgrid", NOW)
-    recipients.erase(ledger, SECRET, "c-1", "test", NOW)
+    erasure.erase(ledger, SECRET, "c-1", "test", NOW)
     assert recipients.show(ledger, "c-1")["suppressions"] == []
     recipients.upsert(ledger, SECRET, [replace(MARIE, id="c-9")], "test", NOW)
     assert [ban["channel"] for ban in recipients.show(ledger, "c-9")["suppressions"]] == ["email"]
@@ -498,8 +498,8 @@ def test_erasure_leaves_decisions_and_proof_but_no_person(ledger: Connection) ->
         (PERIOD,),
     )
     assert "Marie" in str(recipients.export(ledger, "c-1")["jobs"])
-    assert recipients.erase(ledger, SECRET, "c-1", "desk", NOW + HOUR)
-    assert not recipients.erase(ledger, SECRET, "c-1", "desk", NOW + HOUR)
+    assert erasure.erase(ledger, SECRET, "c-1", "desk", NOW + HOUR)
+    assert not erasure.erase(ledger, SECRET, "c-1", "desk", NOW + HOUR)
     left = recipients.export(ledger, "c-1")
     for trace in ("marie", "Marie", "32470123456", "token-1"):
         assert trace not in str(left)
@@ -513,7 +513,7 @@ def test_erasure_leaves_decisions_and_proof_but_no_person(ledger: Connection) ->
 def test_an_erased_person_is_not_brought_back_by_the_nightly_file(ledger: Connection) -> None:
     master = replace(MARIE, changes=changes({"own": "tailored"}))
     recipients.upsert(ledger, SECRET, [master], "nightly", NOW)
-    recipients.erase(ledger, SECRET, "c-1", "desk", NOW + HOUR)
+    erasure.erase(ledger, SECRET, "c-1", "desk", NOW + HOUR)
     assert recipients.upsert(ledger, SECRET, [master], "nightly", NOW + 2 * HOUR).erased == {"c-1"}
     assert say(ledger, ("channel:push", "on"), ("channel:email", "off"), at=NOW + 2 * HOUR).events[0].new_value == "off"
     assert "email" not in recipients.show(ledger, "c-1")

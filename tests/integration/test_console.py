@@ -22,7 +22,7 @@ from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.decision import ReasonCode
 from dispatcher.domain.message import State
 from dispatcher.inbound import customer_replies
-from dispatcher.inbound.provider_events import settle_some
+from dispatcher.inbound.provider_events import apply_batch
 from dispatcher.intake.campaign import parse_campaign
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import events as consent
@@ -214,7 +214,7 @@ def test_a_message_tells_its_decision_its_news_and_what_the_customer_is_told(cam
     at = datetime(2026, 11, 23, 11, 0, 5, tzinfo=UTC)
     with lend(campaign.services.pool) as connection:
         provider_events.store(connection, [Event("sendgrid", "e-1", Channel.EMAIL, EventKind.DELIVERED, at, FIRST)], at)
-    settle_some(campaign.services, lambda _: None)
+    apply_batch(campaign.services, lambda _: None)
     text = campaign.get(f"/console/messages/{FIRST}")
     for part in ("delivered", "contract", "offers.own", "2026-11-23 11:00:05", "import"):
         assert part in text
@@ -377,9 +377,9 @@ def test_many_unresolved_messages_are_settled_by_one_form(visitor: Visitor) -> N
     work(visitor.services)
     visitor.sign_in()
     token = visitor.form_token()
-    assert "Settle all" not in visitor.get("/console/unresolved")  # first the filter
+    assert "Resolve all" not in visitor.get("/console/unresolved")  # first the filter
     shown = visitor.get("/console/unresolved?campaign=spring&channel=email&since=2026-01-01T00:00")
-    assert "Settle all 2" in shown
+    assert "Resolve all 2" in shown
     assert "2 of campaign spring by email" in shown
     assert "No message is unresolved" in visitor.get("/console/unresolved?channel=push")
     assert visitor.post("/console/unresolved", "", was="failed", campaign="spring").status_code == 403

@@ -26,7 +26,7 @@ from dispatcher.inbound import customer_replies, provider_events
 from dispatcher.intake.campaign import parse_campaign
 from dispatcher.intake.trigger import parse_trigger
 from dispatcher.ledger.connection import lend
-from dispatcher.ledger.consent import events, recipients
+from dispatcher.ledger.consent import erasure, events, recipients
 from dispatcher.ledger.consent.events import ConsentStatement, Provenance
 from dispatcher.ledger.delivery import messages
 from dispatcher.ledger.maintenance import policies
@@ -72,10 +72,10 @@ def live(services: Services) -> MessageId:
         run_chunk(services, due.period, due.number)
     with lend(services.pool) as connection:
         ref = messages.of_campaign(connection, "spring", "c-1")[0].ref
-    provider_events.keep(
+    provider_events.store_events(
         services, [Event("sendgrid", "e-1", Channel.EMAIL, EventKind.BOUNCED, services.clock(), str(ref), code="550")]
     )
-    provider_events.settle_some(services, lambda _: None)
+    provider_events.apply_batch(services, lambda _: None)
     for number, words in enumerate(("Zwaantje wil dit niet", "STOP")):
         customer_replies.handle_reply(services, lambda _: None, InboundText(f"SM-{number}", Channel.SMS, "+32470112233", words))
     return ref
@@ -112,7 +112,7 @@ def test_erasure_leaves_no_trace_in_any_table_and_every_decision(services: Servi
     assert all(trace in everything(database) for trace in TRACES)
     with lend(services.pool) as connection:
         decided = messages.find(connection, ref)
-        recipients.erase(connection, services.secret, "c-1", "desk", services.clock())
+        erasure.erase(connection, services.secret, "c-1", "desk", services.clock())
         assert events.verify(connection, services.secret) == []
         after = messages.find(connection, ref)
         assert decided is not None
@@ -129,7 +129,7 @@ def test_erasure_leaves_no_trace_in_any_table_and_every_decision(services: Servi
 def test_a_ban_outlives_erasure_and_stops_the_same_address_under_another_id(services: Services) -> None:
     live(services)
     with lend(services.pool) as connection:
-        recipients.erase(connection, services.secret, "c-1", "desk", services.clock())
+        erasure.erase(connection, services.secret, "c-1", "desk", services.clock())
     add_people(services, {**ZWAANTJE, "id": "c-9", "email": "ZWAANTJE@example.org"})
     form = {"id": "again", "template": "loan_offer", "channels": ["email", "sms"], "audience": [{"recipient": "c-9", "data": LOAN}]}
     submission.submit(services, parse_campaign(form, submission.validation_context(services)))
@@ -144,7 +144,7 @@ def test_finding_a_persons_jobs_reads_indexes_only(services: Services, database:
     live(services)
     with psycopg.connect(database, autocommit=True) as owner:
         owner.execute("SET enable_seqscan = off")
-        plan = "\n".join(row[0] for row in owner.execute(f"EXPLAIN {recipients.EMPTY_JOBS}", {"id": "c-1"}))
+        plan = "\n".join(row[0] for row in owner.execute(f"EXPLAIN {erasure.EMPTY_JOBS}", {"id": "c-1"}))
     assert "Seq Scan on jobs" not in plan, plan
 
 

@@ -16,10 +16,10 @@ from dispatcher.domain.preferences import Change
 from dispatcher.inbound import customer_replies
 from dispatcher.intake.recipient import parse
 from dispatcher.ledger.connection import Connection, lend
-from dispatcher.ledger.consent import events, recipients, suppressions
+from dispatcher.ledger.consent import erasure, events, recipients, suppressions
 from dispatcher.ledger.consent.events import ConsentStatement, Provenance
 from dispatcher.ledger.consent.recipients import UpsertResult
-from dispatcher.ledger.delivery import frequency_caps
+from dispatcher.ledger.delivery import cool_downs
 from dispatcher.ledger.inbound import inbound_messages
 from dispatcher.runtime.services import Services
 from tests.support.services import Clock, add_people, make_services, person
@@ -44,7 +44,7 @@ def erase_meanwhile(services: Services, database: str, write: Callable[[Connecti
 
     with ThreadPoolExecutor(1) as thread, psycopg.connect(database, autocommit=True) as desk:
         with desk.transaction():
-            assert recipients.erase(desk, services.secret, "anna", "desk", services.clock())
+            assert erasure.erase(desk, services.secret, "anna", "desk", services.clock())
             future: Future[Any] = thread.submit(run)
             with psycopg.connect(database, autocommit=True) as watcher:
                 while not future.done() and watcher.execute(WAITS).fetchone() == (0,):
@@ -104,7 +104,7 @@ def test_an_answer_that_failed_does_not_reopen_what_was_erased(services: Service
     customer_replies.handle_reply(services, lambda _: None, InboundText("SM-1", Channel.SMS, str(ANNA["phone"]), "Bel mij"))
     with lend(services.pool) as connection:
         assert inbound_messages.close(connection, "SM-1", "agent", services.clock())
-        recipients.erase(connection, services.secret, "anna", "desk", services.clock())
+        erasure.erase(connection, services.secret, "anna", "desk", services.clock())
         inbound_messages.reopen(connection, "SM-1")
         assert inbound_messages.waiting(connection, 10) == []
 
@@ -120,7 +120,7 @@ def test_choices_devices_and_cool_downs_see_the_erasure(services: Services, data
         return suppressions.drop_device(connection, "anna", "device-anna", now)
 
     def cool_down(connection: Connection) -> Any:
-        frequency_caps.add_cool_down(connection, "anna", Channel.SMS, "63049", now + timedelta(days=1), now)
+        cool_downs.add(connection, "anna", Channel.SMS, "63049", now + timedelta(days=1), now)
 
     erase_meanwhile(services, database, choose)
     for write in (choose, drop, cool_down):

@@ -48,7 +48,7 @@ def test_a_decision_survives_being_kept(scenario: PolicyScenario) -> None:
     assert type(back.decision) is type(decision)
     assert set(back.decision.reasons) == set(decision.reasons)
     if isinstance(decision, Send) and isinstance(back.decision, Send):
-        assert back.decision.legs == decision.legs
+        assert back.decision.permissions == decision.permissions
     if isinstance(decision, Refuse) and isinstance(back.decision, Refuse):
         assert back.decision.headline.code is decision.headline.code
     assert back.policy_digest == POLICY.digest

@@ -54,14 +54,14 @@ def keep(services: Services) -> None:
     with lend(services.pool) as connection:
         refs = {name: str(messages.of_campaign(connection, "spring", name)[0].ref) for name in PEOPLE}
     told = [Event("sendgrid", f"e-{name}", Channel.EMAIL, EventKind.COMPLAINED, services.clock(), refs[name]) for name in PEOPLE]
-    provider_events.keep(services, told)
+    provider_events.store_events(services, told)
 
 
 def settle(services: Services) -> int:
     """What the task does: until nothing is left."""
     tried = 0
     for _ in range(10):
-        count = provider_events.settle_some(services, lambda _: None)
+        count = provider_events.apply_batch(services, lambda _: None)
         if not count:
             return tried
         tried += count

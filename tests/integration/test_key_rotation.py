@@ -29,7 +29,7 @@ from dispatcher.inbound import customer_replies, provider_events
 from dispatcher.intake.campaign import parse_campaign
 from dispatcher.ledger import secret_keys
 from dispatcher.ledger.connection import Connection, connect_once, lend, open_pool
-from dispatcher.ledger.consent import address_keys, events, recipients, suppressions
+from dispatcher.ledger.consent import address_keys, erasure, events, suppressions
 from dispatcher.ledger.consent.events import ConsentStatement, Provenance
 from dispatcher.ledger.delivery import messages
 from dispatcher.ledger.delivery.claims import facts_of
@@ -179,7 +179,7 @@ def test_a_suppression_survives_erasure_and_meets_the_address_again(old: Service
     add_people(old, person("anna", 1))
     ban(old, Channel.EMAIL, "anna@example.org")
     with lend(old.pool) as connection:
-        recipients.erase(connection, old.secret, "anna", "desk", old.clock())
+        erasure.erase(connection, old.secret, "anna", "desk", old.clock())
         connection.execute("UPDATE suppressions SET created_at = created_at - interval '1 year'")
     introduce(database, NEW, OLD)
     rotate(new)
@@ -201,8 +201,8 @@ def test_a_bounce_of_a_message_under_the_old_key_bans_the_address_of_its_new_own
     add_people(old, person("anna", 1, email="new@example.org"), person("ben", 2, email="anna@example.org"))
     introduce(database, NEW, OLD)
     rotate(new)
-    provider_events.keep(new, [Event("sendgrid", "e-1", Channel.EMAIL, EventKind.BOUNCED, new.clock(), ref)])
-    provider_events.settle_some(new, lambda _: None)
+    provider_events.store_events(new, [Event("sendgrid", "e-1", Channel.EMAIL, EventKind.BOUNCED, new.clock(), ref)])
+    provider_events.apply_batch(new, lambda _: None)
     assert (banned(new, "anna"), banned(new, "ben")) == (set(), {"email"})
 
 
@@ -215,8 +215,8 @@ def test_a_delivery_of_a_message_under_the_old_key_ends_the_soft_bounces(old: Se
         connection.execute("INSERT INTO misses VALUES (%s, 'email', '4.2.2', 'm', %s)", (key, old.clock()))
     introduce(database, NEW, OLD)
     add_people(new, person("anna", 1))  # moves the address; its messages come later
-    provider_events.keep(new, [Event("sendgrid", "e-1", Channel.EMAIL, EventKind.DELIVERED, new.clock(), ref)])
-    provider_events.settle_some(new, lambda _: None)
+    provider_events.store_events(new, [Event("sendgrid", "e-1", Channel.EMAIL, EventKind.DELIVERED, new.clock(), ref)])
+    provider_events.apply_batch(new, lambda _: None)
     with lend(new.pool) as connection:
         assert connection.execute("SELECT count(*) FROM misses").fetchone() == (0,)
 

@@ -54,7 +54,7 @@ def campaign(services: Services) -> Campaign:
 
 
 def per_tick(services: Services, clock: Clock, ticks: int, seconds: float = 1.0, channel: Channel = Channel.EMAIL) -> list[int]:
-    """The messages that were handed over at each tick of the clock, the first of them now."""
+    """The messages that were handed off at each tick of the clock, the first of them now."""
     counts = []
     for _ in range(ticks):
         before = len(outbox(services, channel).sent)

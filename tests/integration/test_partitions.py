@@ -75,7 +75,7 @@ def while_it_loads(services: Services, database: str, others_work: Services, loa
                 )
                 acknowledgement.acknowledge(connection, context, "c-2", recorded.events)
         scheduler.due_chunks(others_work)
-        assert provider_events.settle_some(others_work, lambda _: None) == 1
+        assert provider_events.apply_batch(others_work, lambda _: None) == 1
         seen.append(True)
 
     long_one = replace(spring(services), audience=audience())

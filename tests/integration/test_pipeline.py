@@ -567,8 +567,8 @@ def test_news_that_overtakes_the_receipt_is_kept(services: Services) -> None:
     with lend(services.pool) as connection:
         connection.execute("UPDATE messages SET state = 'claimed', receipt = NULL, claim_no = 7")
     event = Event("sendgrid", "e-1", Channel.EMAIL, EventKind.DELIVERED, services.clock(), str(ref))
-    assert provider_events.keep(services, [event, event]) == 1
-    assert provider_events.settle_some(services, lambda _: None) == 1
+    assert provider_events.store_events(services, [event, event]) == 1
+    assert provider_events.apply_batch(services, lambda _: None) == 1
     with lend(services.pool) as connection:
         late = claims.Settlement(ref, State.ACCEPTED, None, None, "r-1", "sendgrid", attempt_spent=True)
         claims.settle(connection, 7, [late], services.clock())
@@ -583,8 +583,8 @@ def test_a_bounce_suppresses_the_address_for_everybody_who_has_it(services: Serv
     event = Event(
         "sendgrid", "e-1", Channel.EMAIL, EventKind.BOUNCED, services.clock(), str(message(services, "c-1").ref), code="550"
     )
-    provider_events.keep(services, [event])
-    provider_events.settle_some(services, lambda _: None)
+    provider_events.store_events(services, [event])
+    provider_events.apply_batch(services, lambda _: None)
     assert states(services) == {"bounced": 1}
     submit(services, ["c-2"], campaign_id="summer")
     work(services)
@@ -618,8 +618,8 @@ def test_news_of_a_no_is_acknowledged_once_but_not_to_the_address_that_said_it(s
     for number in range(2):
         said = Event("twilio", f"t-{number}", Channel.SMS, EventKind.OPTED_OUT, services.clock(), by_text, code="21610")
         complained = Event("sendgrid", f"s-{number}", Channel.EMAIL, EventKind.COMPLAINED, services.clock(), by_mail)
-        provider_events.keep(services, [said, complained])
-        provider_events.settle_some(services, dues.extend)
+        provider_events.store_events(services, [said, complained])
+        provider_events.apply_batch(services, dues.extend)
     assert len(dues) == 2
     for due in dues:
         run_chunk(services, due.period, due.number)

@@ -16,7 +16,7 @@ from dispatcher.domain.errors import LedgerUnavailable
 from dispatcher.embedded import postgres
 from dispatcher.inbound import provider_events
 from dispatcher.ledger.connection import lend
-from dispatcher.ledger.consent import recipients
+from dispatcher.ledger.consent import erasure
 from dispatcher.ledger.maintenance import audit
 from dispatcher.ledger.migrations import migrate
 from dispatcher.maintenance import retention
@@ -78,11 +78,11 @@ def test_a_plain_owner_can_do_everything(server: str, before: tuple[str, ...], a
         migrate(url)
         with make_services(url, Clock(NOON.replace(hour=22))) as services:
             work(services)
-            while provider_events.settle_some(services, lambda _: None):
+            while provider_events.apply_batch(services, lambda _: None):
                 pass
             assert states(services, "bare") == {"accepted": 2}
             with lend(services.pool) as connection:
-                recipients.erase(connection, services.secret, "anna", "desk", services.clock())
+                erasure.erase(connection, services.secret, "anna", "desk", services.clock())
             cleared = {done.data.what for done in retention.clear(services) if done.cleared}
             assert cleared >= {"months of decisions", "consent events of erased people"}
             with lend(services.pool) as connection:

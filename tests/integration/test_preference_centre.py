@@ -16,7 +16,7 @@ from channels.base import Channel, Email
 from dispatcher.domain.preferences import OFFERS, SWITCHES, VALUES, Change, resolve_changes
 from dispatcher.domain.recipient import LANGUAGES, Choice, Source
 from dispatcher.ledger.connection import lend
-from dispatcher.ledger.consent import events, recipients
+from dispatcher.ledger.consent import erasure, events
 from dispatcher.ledger.consent.events import ConsentStatement, Provenance
 from dispatcher.web.pages.customer import TEXTS
 from dispatcher.web.public.link_route import SubmittedForm
@@ -178,7 +178,7 @@ def test_an_erased_person_finds_a_friendly_page(visits: Visits) -> None:
     link = visits.write("c-1").preferences
     form = fill(visits, link, offer_own="tailored")
     with lend(visits.services.pool) as connection:
-        recipients.erase(connection, visits.services.secret, "c-1", "tests", visits.clock())
+        erasure.erase(connection, visits.services.secret, "c-1", "tests", visits.clock())
     for answer in (visits.client.get(link), visits.client.post(link, data=form)):
         assert "Your data are erased" in answer.text
     assert visits.values("c-1")["offer:own"] == "none"

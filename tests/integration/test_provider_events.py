@@ -11,8 +11,8 @@ import psycopg
 import pytest
 
 from channels.base import Channel, Event, EventKind, InboundText, Rejected, RetryHint, Sms, Uncertain, WhatsApp
+from channels.event_fields import FIELDS_MAX, LENGTH_MAX, extra_fields
 from channels.providers.twilio import parse_events
-from channels.redaction import FIELDS_MAX, LENGTH_MAX, extra_fields
 from dispatcher.campaigns import submission
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.message import State
@@ -20,7 +20,7 @@ from dispatcher.inbound import agent_reply, customer_replies, provider_events
 from dispatcher.intake.campaign import parse_campaign
 from dispatcher.ledger.campaigns import lifecycle
 from dispatcher.ledger.connection import lend
-from dispatcher.ledger.consent import recipients
+from dispatcher.ledger.consent import erasure, recipients
 from dispatcher.ledger.delivery import messages
 from dispatcher.ledger.delivery.claims import facts_of
 from dispatcher.ledger.delivery.messages import Message
@@ -65,8 +65,8 @@ def hear(services: Services, status: str, code: str = "", campaign_id: str = "sp
     """A status callback about the message's newest attempt, or that of a receipt."""
     told = message(services, campaign_id)
     sid = receipt or str(told.receipt)
-    provider_events.keep(services, twilio_events(status, code, str(told.ref), "sms", sid, services.clock()))
-    provider_events.settle_some(services, lambda _: None)
+    provider_events.store_events(services, twilio_events(status, code, str(told.ref), "sms", sid, services.clock()))
+    provider_events.apply_batch(services, lambda _: None)
 
 
 def campaign(services: Services, campaign_id: str = "spring") -> CampaignState:
@@ -119,13 +119,13 @@ def test_two_workers_that_apply_the_same_news_repeat_a_message_once(services: Se
         event = Event(
             "twilio", f"e-{number}", Channel.SMS, EventKind.FAILED, now, ref, receipt, "30001", retry_hint=RetryHint(60.0, 5)
         )
-        provider_events.keep(services, [event])
-        provider_events.settle_some(services, lambda _: None)
+        provider_events.store_events(services, [event])
+        provider_events.apply_batch(services, lambda _: None)
         until = message(services).until
         pass_(services, 10)
         with psycopg.connect(database) as connection:
             connection.execute("UPDATE provider_events SET settled_at = NULL")  # the other worker had read it before
-        provider_events.settle_some(services, lambda _: None)
+        provider_events.apply_batch(services, lambda _: None)
         assert message(services).until == until
 
 
@@ -209,8 +209,8 @@ def miss(services: Services, number: int, code: str = "30003", kind: EventKind =
     told = message(services, name)
     event_id = f"{name}-{kind}-{services.clock()}"
     event = Event("twilio", event_id, Channel.SMS, kind, services.clock(), str(told.ref), "SM", code, soft_bounce_limit=strikes)
-    provider_events.keep(services, [event])
-    provider_events.settle_some(services, lambda _: None)
+    provider_events.store_events(services, [event])
+    provider_events.apply_batch(services, lambda _: None)
 
 
 def test_three_messages_in_a_row_that_found_no_handset_end_a_number(services: Services) -> None:
@@ -253,8 +253,8 @@ def test_news_of_a_delivery_in_the_same_batch_counts_in_its_order(services: Serv
         Event("twilio", "a", Channel.SMS, EventKind.FAILED, now, ref, "SM", "30003", soft_bounce_limit=3),
         Event("twilio", "b", Channel.SMS, EventKind.DELIVERED, now - timedelta(seconds=30), ref, "SM"),
     ]
-    provider_events.keep(services, news)
-    provider_events.settle_some(services, lambda _: None)
+    provider_events.store_events(services, news)
+    provider_events.apply_batch(services, lambda _: None)
     assert banned(services) == set()
 
 
@@ -262,10 +262,10 @@ def test_a_miss_and_a_later_delivery_in_one_batch_end_the_row_too(services: Serv
     submit(services, "first")
     ref, now = str(message(services, "first").ref), services.clock()
     missed = Event("twilio", "a", Channel.SMS, EventKind.FAILED, now, ref, "SM", "30003", soft_bounce_limit=3)
-    provider_events.keep(
+    provider_events.store_events(
         services, [missed, Event("twilio", "b", Channel.SMS, EventKind.DELIVERED, now + timedelta(seconds=1), ref, "SM")]
     )
-    provider_events.settle_some(services, lambda _: None)
+    provider_events.apply_batch(services, lambda _: None)
     pass_(services, 60)
     miss(services, 2)
     miss(services, 3)
@@ -304,7 +304,7 @@ def test_unknown_fields_of_news_are_kept_without_addresses_shown_and_forgotten_w
         "day": "2026-11-23",
         "new": {"nested": ["x"]},
     }
-    provider_events.keep(services, sendgrid_events(row, now=services.clock()))
+    provider_events.store_events(services, sendgrid_events(row, now=services.clock()))
     expected = {
         "reason": "450 <…> busy, call …",
         "bounce_classification": "Reputation",
@@ -318,7 +318,7 @@ def test_unknown_fields_of_news_are_kept_without_addresses_shown_and_forgotten_w
     with lend(services.pool) as connection:
         exported = recipients.export(connection, "anna")
         assert exported["messages"][0]["events"][0]["extra"] == expected
-        assert recipients.erase(connection, services.secret, "anna", "desk", services.clock())
+        assert erasure.erase(connection, services.secret, "anna", "desk", services.clock())
     assert message_view(message(services))["events"][0]["extra"] == {}
 
 
@@ -381,7 +381,7 @@ def test_the_window_goes_with_the_person_and_with_time(services: Services, datab
     whatsapp(services, "Hello?")
     with lend(services.pool) as connection:
         assert "whatsapp_window" in recipients.export(connection, "anna")
-        recipients.erase(connection, services.secret, "anna", "desk", services.clock())
+        erasure.erase(connection, services.secret, "anna", "desk", services.clock())
     assert known() == 0
     whatsapp(services, "Hello?", "SM-2")
     assert known() == 1
@@ -438,6 +438,6 @@ def test_erasing_a_person_ends_the_count_of_failures(services: Services, databas
         (failure,) = recipients.export(connection, "anna")["failures_in_a_row"]
         assert (failure["channel"], failure["code"]) == ("sms", "30003")
         assert "address_key" not in json.dumps(failure)
-        recipients.erase(connection, services.secret, "anna", "desk", services.clock())
+        erasure.erase(connection, services.secret, "anna", "desk", services.clock())
     with psycopg.connect(database) as connection:
         assert connection.execute("SELECT FROM misses").fetchall() == []

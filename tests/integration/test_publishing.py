@@ -107,13 +107,13 @@ def test_a_message_of_a_chunk_that_is_done_or_in_another_workers_hands_has_nothi
 
 
 def test_one_task_applies_all_events_that_come_before_it_starts(services: Services, clock: Clock) -> None:
-    assert provider_events.takes_settling(services)
-    assert not provider_events.takes_settling(services)
-    provider_events.settling_starts(services)
-    assert provider_events.takes_settling(services)
+    assert provider_events.should_publish_apply_task(services)
+    assert not provider_events.should_publish_apply_task(services)
+    provider_events.mark_apply_task_started(services)
+    assert provider_events.should_publish_apply_task(services)
     clock.pass_(timedelta(minutes=1).total_seconds())  # its message was lost
-    assert provider_events.takes_settling(services)
-    assert not provider_events.takes_settling(services)
+    assert provider_events.should_publish_apply_task(services)
+    assert not provider_events.should_publish_apply_task(services)
 
 
 # Publishes old triggers again, then new ones, and reads the lane as a worker does.

@@ -22,7 +22,7 @@ from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.intake.errors import BadInput
 from dispatcher.intake.recipient_import import BATCH_ROWS, BadRecipient, ImportRequest, ImportResult, import_file, parse
 from dispatcher.ledger.connection import Connection
-from dispatcher.ledger.consent import events, recipients
+from dispatcher.ledger.consent import erasure, events, recipients
 
 SECRET = KeyRing.of(b"a secret of the tests")
 NOW = datetime(2026, 11, 23, 9, tzinfo=UTC)
@@ -362,7 +362,7 @@ def test_a_long_file_is_taken_in_batches_and_a_person_twice_in_order(ledger: Con
 def test_an_erased_persons_row_is_rejected_with_its_line(ledger: Connection, take: Import, tmp_path: Path) -> None:
     path = jsonl(tmp_path / "a.jsonl", [FULL | {"id": "c-9"}, FULL])
     take(path)
-    recipients.erase(ledger, SECRET, "c-1", "test", NOW)
+    erasure.erase(ledger, SECRET, "c-1", "test", NOW)
     retry_hint = take(path)
     assert (retry_hint.unchanged, retry_hint.rejected) == (1, 1)
     assert retry_hint.faults[0][:2] == (2, "id")

@@ -22,7 +22,7 @@ from channels.providers.outbox import Outbox
 from channels.providers.sendgrid import SendGrid
 from channels.providers.twilio import LIST_SIZE, TwilioSms, TwilioWhatsApp
 from channels.resilience.circuit_breaker import CircuitBreaker
-from channels.resilience.failover import Failover, FailoverRoute
+from channels.resilience.failover import Failover, WeightedProvider
 from channels.sandbox import SandboxClient, running, write_service_account
 from dispatcher.campaigns import submission
 from dispatcher.delivery import reconciliation
@@ -80,7 +80,7 @@ class ReconciliationSetup:
         """Let time pass and look up what is due; the number of look-ups."""
         self.clock.pass_(seconds)
         count = reconciliation.ask_some(self.services)
-        provider_events.settle_some(self.services, lambda _: None)
+        provider_events.apply_batch(self.services, lambda _: None)
         return count
 
     def listed(self) -> list[tuple[str, bool]]:
@@ -124,7 +124,7 @@ def test_a_second_attempt_that_got_lost_is_found_under_its_own_receipt(setup: Re
     first = setup.send("sms", {"provider": "fcm"}, state=State.ACCEPTED)
     now, ref = setup.clock(), str(first.ref)
     back = Event("twilio", "e-1", Channel.SMS, EventKind.FAILED, now, ref, first.receipt, "30001", retry_hint=RetryHint(1.0, 1))
-    provider_events.keep(setup.services, [back])
+    provider_events.store_events(setup.services, [back])
     setup.pass_(1)
     setup.sandbox.set_faults([LOST])
     setup.clock.pass_(10)
@@ -196,7 +196,7 @@ def test_mail_is_settled_by_an_event_with_our_id_and_a_push_by_a_person_only(set
     assert setup.pass_(121) == 2
     assert setup.listed() == [(str(mail.ref), False), (str(push.ref), False)]
     event = {"event": "processed", "sg_event_id": "e-1", "message_id": str(mail.ref), "sg_message_id": "x-1.recvd", "timestamp": 1}
-    provider_events.keep(setup.services, sendgrid_events(event, now=setup.clock()))
+    provider_events.store_events(setup.services, sendgrid_events(event, now=setup.clock()))
     setup.pass_(1)
     found = setup.message(str(mail.campaign_id))
     assert (found.state, found.receipt, found.reason) == (State.ACCEPTED, "x-1", None)
@@ -353,8 +353,8 @@ def test_every_provider_of_a_channel_must_tell() -> None:
         http = HttpTransport(timeout_seconds=2)
         adapter = TwilioSms(twilio_account(f"http://127.0.0.1:{server.port}"), http)
         since = NOON - timedelta(hours=1)
-        two = Failover([FailoverRoute(adapter, 1.0), FailoverRoute(adapter, 0.0)], lambda: 0.0)
+        two = Failover([WeightedProvider(adapter, 1.0), WeightedProvider(adapter, 0.0)], lambda: 0.0)
         assert [trace.receipt for trace in told(look_up(two, "+32470000001", since))] == ["SM0", "SM0"]
-        mute = Failover([FailoverRoute(adapter, 1.0), FailoverRoute(Outbox(Channel.SMS), 0.0)], lambda: 0.0)
+        mute = Failover([WeightedProvider(adapter, 1.0), WeightedProvider(Outbox(Channel.SMS), 0.0)], lambda: 0.0)
         assert isinstance(look_up(mute, "+32470000001", since), Uncertain)
         http.close()

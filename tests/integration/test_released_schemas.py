@@ -91,7 +91,7 @@ def test_the_program_goes_on_with_it(services: Services) -> None:
     sweep.sweep(services)  # the claim of a lost worker becomes unresolved
     assert verify(services) == []
     assert states(services, "unsure")["unresolved"] == 2
-    assert provider_events.settle_some(services, lambda _: None) == 3
+    assert provider_events.apply_batch(services, lambda _: None) == 3
     assert (
         submit(services, "later", "karel", "lies", "anna", send_at="2026-11-24T09:00:00Z", rate_per_second=100)
         is SubmitStatus.CONFLICT

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -20,7 +22,7 @@ from dispatcher.intake.trigger import parse_trigger
 from dispatcher.ledger import partitions
 from dispatcher.ledger.campaigns import lifecycle
 from dispatcher.ledger.connection import lend
-from dispatcher.ledger.consent import events, recipients
+from dispatcher.ledger.consent import erasure, events
 from dispatcher.ledger.consent.events import ConsentStatement, Provenance
 from dispatcher.ledger.maintenance import audit
 from dispatcher.maintenance import retention
@@ -30,6 +32,7 @@ from tests.support.services import Broker, Clock, add_people, make_services, per
 OFFER = {"project": "solar panels", "amount": 9000, "offer_url": "https://www.kbc-bank.example/loan"}
 DAY = 86_400
 LONG_AGO = datetime(2014, 3, 10, 11, 0, tzinfo=UTC)
+WAITS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 NOW = datetime(2026, 11, 23, 11, 0, tzinfo=UTC)
 
 
@@ -58,11 +61,11 @@ def trigger(services: Services, key: str, **changes: Any) -> None:
 
 def clear(services: Services, steps_max: int = retention.STEPS_MAX) -> dict[str, int]:
     """What a run cleared, by class; the report before it must give the same numbers."""
-    due = {standing.data.what: standing.due for standing in retention.backlogs(services)}
+    due = {standing.data.what: standing.overdue for standing in retention.backlogs(services)}
     cleared = {done.data.what: done.cleared for done in retention.clear(services, steps_max)}
     if steps_max == retention.STEPS_MAX:
         assert cleared == due
-        assert not any(standing.due for standing in retention.backlogs(services))
+        assert not any(standing.overdue for standing in retention.backlogs(services))
     return {what: count for what, count in cleared.items() if count}
 
 
@@ -120,7 +123,7 @@ def test_what_one_run_leaves_the_next_one_takes(services: Services, clock: Clock
 
 def test_what_providers_say_beyond_what_is_acted_on_goes_and_the_news_stays(services: Services, clock: Clock) -> None:
     told = Event("sendgrid", "e-1", Channel.EMAIL, EventKind.DELIVERED, clock.now, message_id="202611-1-0-0", extra={"ip": "x"})
-    provider_events.keep(services, [told])
+    provider_events.store_events(services, [told])
     clock.pass_(31 * DAY)
     assert clear(services) == {"additional fields of provider events": 1}
     assert ask(services, "SELECT kind, extra FROM provider_events") == [("delivered", None)]
@@ -158,6 +161,35 @@ def test_prospects_who_tell_us_nothing_for_five_years_are_erased_and_customers_a
     clock.now = datetime(2035, 1, 2, tzinfo=UTC)
     assert clear(services) == {"prospects without any contact": 1}
     assert ask(services, "SELECT id, email FROM recipients WHERE erased_at IS NULL") == [("customer", "customer@example.org")]
+
+
+def test_a_prospect_who_wrote_since_is_not_erased(services: Services, clock: Clock) -> None:
+    add_people(services, person("silent", 1, person="prospect"), person("wrote", 2, person="prospect"))
+    clock.now = datetime(2030, 1, 1, tzinfo=UTC)
+    number = person("wrote", 2, person="prospect")["phone"]
+    text = InboundText("SM1", Channel.SMS, number, "Is this offer still open?")
+    customer_replies.handle_reply(services, lambda _: None, text)
+    clock.now = datetime(2031, 12, 25, tzinfo=UTC)  # the text itself is deleted by now
+    assert clear(services)["prospects without any contact"] == 1
+    assert ask(services, "SELECT id FROM recipients WHERE erased_at IS NOT NULL") == [("silent",)]
+    clock.now = datetime(2035, 1, 2, tzinfo=UTC)
+    assert clear(services)["prospects without any contact"] == 1
+
+
+def test_a_prospect_who_becomes_a_customer_meanwhile_is_not_erased(services: Services, database: str, clock: Clock) -> None:
+    """The import commits after retention found the prospect and before it locks the person."""
+    add_people(services, person("anna", 1, person="prospect"), person("bert", 2, person="prospect"))
+    clock.now = datetime(2031, 12, 25, tzinfo=UTC)
+    with ThreadPoolExecutor(1) as thread, psycopg.connect(database, autocommit=True) as importer:
+        with importer.transaction():
+            importer.execute("UPDATE recipients SET person = 'customer', version = version + 1 WHERE id = 'anna'")
+            future = thread.submit(lambda: list(retention.clear(services)))
+            with psycopg.connect(database, autocommit=True) as watcher:
+                while not future.done() and watcher.execute(WAITS).fetchone() == (0,):
+                    time.sleep(0.01)
+        cleared = {done.data.policy_key: done.cleared for done in future.result(timeout=30)}
+    assert cleared["prospects"] == 1
+    assert ask(services, "SELECT id FROM recipients WHERE erased_at IS NOT NULL") == [("bert",)]
 
 
 # -- decisions and consent ---------------------------------------------------------------------------------------------
@@ -202,7 +234,7 @@ def test_an_erased_person_s_chain_goes_whole_after_ten_years_and_the_others_hold
     clock.now = LONG_AGO
     add_people(services, person("c-1", 1), person("c-2", 2))
     with lend(services.pool) as connection:
-        recipients.erase(connection, services.secret, "c-1", "tests", clock.now)
+        erasure.erase(connection, services.secret, "c-1", "tests", clock.now)
     clock.now = datetime(2024, 3, 9, tzinfo=UTC)
     assert clear(services) == {}
     clock.now = datetime(2024, 3, 11, tzinfo=UTC)

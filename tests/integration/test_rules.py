@@ -35,7 +35,7 @@ from dispatcher.ledger.delivery import claims, messages
 from dispatcher.ledger.delivery.messages import Message
 from dispatcher.maintenance import sweep
 from dispatcher.policy import variant_of
-from dispatcher.policy.data import FrequencyCap
+from dispatcher.policy.frequency_caps import FrequencyCap
 from dispatcher.runtime.services import Services
 from tests.support.services import TEMPLATES, Clock, add_people, balance, make_services, outbox, person, states, work
 
@@ -190,8 +190,10 @@ FALLBACK: dict[str, Any] = {"channels": ["push", "email", "sms"], "fallback_afte
 def add_event(services: Services, message: Message, kind: EventKind, code: str | None = None) -> None:
     assert message.channel is not None
     name = f"{message.ref}:{kind}"
-    provider_events.keep(services, [Event("provider", name, message.channel, kind, services.clock(), str(message.ref), code=code)])
-    provider_events.settle_some(services, lambda _: None)
+    provider_events.store_events(
+        services, [Event("provider", name, message.channel, kind, services.clock(), str(message.ref), code=code)]
+    )
+    provider_events.apply_batch(services, lambda _: None)
 
 
 def told(services: Services, recipient_id: str = "c-1", campaign_id: str = "spring") -> list[tuple[str | None, str]]:

@@ -15,7 +15,7 @@ from dispatcher.consent.link_tokens import UNSUBSCRIBE, message_token
 from dispatcher.delivery.pipeline import run_chunk
 from dispatcher.domain.recipient import LANGUAGES
 from dispatcher.ledger.connection import lend
-from dispatcher.ledger.consent import recipients, suppressions
+from dispatcher.ledger.consent import erasure, suppressions
 from dispatcher.ledger.keyed_hash import address_key
 from dispatcher.web.pages.customer import TEXTS
 from dispatcher.web.public.link_route import accepted
@@ -123,7 +123,7 @@ def test_old_mail_still_works_when_its_content_is_gone(visits: Visits, database:
 def test_an_erased_person_finds_a_friendly_page(visits: Visits) -> None:
     link = visits.write("c-1").unsubscribe
     with lend(visits.services.pool) as connection:
-        recipients.erase(connection, visits.services.secret, "c-1", "tests", visits.clock())
+        erasure.erase(connection, visits.services.secret, "c-1", "tests", visits.clock())
     for answer in (visits.client.get(link), visits.client.post(link, data=ONE_CLICK)):
         assert answer.status_code == 200
         assert "Your data are erased" in answer.text

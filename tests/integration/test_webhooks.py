@@ -303,7 +303,7 @@ def test_no_input_is_a_fault_of_ours(front: Front) -> None:
         assert answer.status_code in {200, 204, 400, 403}, answer.text
 
     call()
-    provider_events.settle_some(front.services, front.broker.publish)
+    provider_events.apply_batch(front.services, front.broker.publish)
 
 
 # -- what people answer ------------------------------------------------------------------------------------------------
@@ -391,10 +391,10 @@ def test_resubscribing_at_the_provider_lifts_its_block_and_grants_nothing(front:
         front.services.clock.pass_(60)  # type: ignore[attr-defined]
         at = int(front.services.clock().timestamp())
         front.sendgrid(json.dumps([event(event=name, sg_event_id=f"n-{number}", timestamp=at, **said)]).encode())
-        provider_events.settle_some(front.services, front.broker.publish)
+        provider_events.apply_batch(front.services, front.broker.publish)
         assert front.banned("anna") == banned, name
     front.sendgrid(json.dumps([event(event="group_resubscribe", sg_event_id="n-9", timestamp=at, **said)]).encode())
-    provider_events.settle_some(front.services, front.broker.publish)
+    provider_events.apply_batch(front.services, front.broker.publish)
     assert front.banned("anna") == {"email"}  # a resubscription does not lift the ban of a spam complaint
     with lend(front.services.pool) as connection:
         assert consent.preferences(connection, "anna").choices["channel:email"].value == "off"
@@ -452,7 +452,7 @@ def test_words_are_forgotten_after_thirty_days(front: Front, database: str) -> N
     list(retention.clear(front.services))
     assert len(customer_replies.waiting(front.services, 10)) == 1
     front.services.clock.pass_(2 * 86_400)  # type: ignore[attr-defined]
-    assert {done.data.term: done.cleared for done in retention.clear(front.services)}["answers"] == 1
+    assert {done.data.policy_key: done.cleared for done in retention.clear(front.services)}["answers"] == 1
     assert customer_replies.waiting(front.services, 10) == []
     with psycopg.connect(database) as connection:
         assert connection.execute("SELECT words, closed_by FROM inbound_texts").fetchall() == [(None, "nobody")]
@@ -482,4 +482,4 @@ def test_other_texts_and_unknown_numbers_change_nothing(front: Front) -> None:
     front.text("STOP", "+32479999999")
     front.text("STOP\0", "not a number \0")
     assert (front.switch("anna"), front.banned("anna")) == ("on", set())
-    assert provider_events.settle_some(front.services, front.broker.publish) == 0
+    assert provider_events.apply_batch(front.services, front.broker.publish) == 0

@@ -38,17 +38,17 @@ CONSENT_SOURCES = {"mobile", "touch", "live", "branch", "preference_centre", "im
 
 @dataclass
 class ExpectedDecision:
-    """The expected verdict, with the strongest reason of a refusal, and the legs or the end of a hold."""
+    """The expected verdict, with the strongest reason of a refusal, and the permissions or the end of a hold."""
 
     verdict: str
     headline: str | None = None
-    legs: tuple[tuple[str, str, str], ...] = ()  # channel, mode, basis
+    permissions: tuple[tuple[str, str, str], ...] = ()  # channel, mode, basis
     until: datetime | None = None
 
 
 def expected_decision(job: Job, facts: Facts, now: datetime) -> ExpectedDecision:
     """The decision that the rules require."""
-    legs, refusals, holds = [], [], []
+    permissions, refusals, holds = [], [], []
     for channel in job.channels:
         codes = refusal_codes(job, facts, now, channel)
         until = quiet_until(job, facts, now, channel)
@@ -59,9 +59,9 @@ def expected_decision(job: Job, facts: Facts, now: datetime) -> ExpectedDecision
         elif until is not None:
             holds.append(until)
         else:
-            legs.append((channel.value, rendered_mode(job, facts) or "?", basis(job, facts, channel) or "?"))
-    if legs:
-        return ExpectedDecision("Send", legs=tuple(legs) if job.route == "all" else (legs[0],))
+            permissions.append((channel.value, rendered_mode(job, facts) or "?", basis(job, facts, channel) or "?"))
+    if permissions:
+        return ExpectedDecision("Send", permissions=tuple(permissions) if job.route == "all" else (permissions[0],))
     if holds:
         return ExpectedDecision("Hold", "quiet_hours", until=min(holds))
     return ExpectedDecision("Refuse", min(refusals, key=STRONGEST_FIRST.index))

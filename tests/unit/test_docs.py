@@ -100,7 +100,9 @@ def test_the_readme_is_short() -> None:
 
 def test_architecture_says_where_to_make_a_change() -> None:
     section = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").partition("## To change X, open Y\n")[2]
-    rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("| ")][1:]
+    rows = [
+        line.strip("|").split("|") for line in section.splitlines() if line.startswith("| ") and not line.startswith("| to change")
+    ]
     assert len(rows) >= CHANGES_MIN
     assert all("`" in row[1] or "provider's file" in row[1] for row in rows)  # the paths themselves are checked above
 

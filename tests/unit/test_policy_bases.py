@@ -85,7 +85,7 @@ def test_a_service_message_needs_a_basis_too() -> None:
 def test_a_leg_names_its_basis_and_evidence(scenario: PolicyScenario, basis: str, evidence: str) -> None:
     decision = decide_scenario(scenario.with_job(channels=(Channel.EMAIL,)))
     assert isinstance(decision, Send)
-    assert [(leg.basis, leg.evidence) for leg in decision.legs] == [(basis, evidence)]
+    assert [(permission.basis, permission.evidence) for permission in decision.permissions] == [(basis, evidence)]
 
 
 # -- the soft opt-in ---------------------------------------------------------------------------------------------------
@@ -109,7 +109,7 @@ def test_the_soft_opt_in_needs_an_analogous_own_product(
     change: Callable[[PolicyScenario], PolicyScenario], basis: str | None
 ) -> None:
     decision = decide_scenario(change(sendable(choice="standard", channels=(Channel.EMAIL,))))
-    assert (decision.legs[0].basis if isinstance(decision, Send) else None) == basis
+    assert (decision.permissions[0].basis if isinstance(decision, Send) else None) == basis
 
 
 def test_the_soft_opt_in_needs_an_offered_objection() -> None:
@@ -117,4 +117,4 @@ def test_the_soft_opt_in_needs_an_offered_objection() -> None:
     scenario = sendable(choice="standard", channels=(Channel.EMAIL,))
     decision = decide(scenario.job, scenario.facts, policy, scenario.now)
     assert isinstance(decision, Send)
-    assert decision.legs[0].basis == "consent"
+    assert decision.permissions[0].basis == "consent"

@@ -13,7 +13,7 @@ from channels.base import Channel
 from dispatcher.domain.decision import Hold, Reason, ReasonCode, Refuse, Send
 from dispatcher.domain.message import Mode, OfferType
 from dispatcher.policy import RULES, Rules, decide
-from dispatcher.policy.case import DecisionCase, Objection
+from dispatcher.policy.case import DecisionCase, RuleObjection
 from tests.support.policy_decisions import POLICY, decide_scenario, many_examples
 from tests.support.strategies import (
     BOTH,
@@ -31,7 +31,7 @@ from tests.support.strategies import (
 def test_the_undisturbed_scenario_sends_on_every_channel(offer: OfferType | None, choice: str) -> None:
     decision = decide_scenario(sendable(offer, choice, route="all"))
     assert isinstance(decision, Send)
-    assert [leg.channel for leg in decision.legs] == list(Channel)
+    assert [permission.channel for permission in decision.permissions] == list(Channel)
 
 
 def test_without_rules_there_is_still_no_permission() -> None:
@@ -43,16 +43,16 @@ def test_without_rules_there_is_still_no_permission() -> None:
 @many_examples
 @given(scenarios(), st.sampled_from(list(Channel)), st.sampled_from(list(ReasonCode)))
 def test_one_more_objection_never_allows_a_message(scenario: PolicyScenario, where: Channel, code: ReasonCode) -> None:
-    def extra_objection(_: DecisionCase, channel: Channel) -> Objection | None:
-        return Objection(code, "test:grumble") if channel is where else None
+    def extra_objection(_: DecisionCase, channel: Channel) -> RuleObjection | None:
+        return RuleObjection(code, "test:grumble") if channel is where else None
 
     before = decide_scenario(scenario)
     after = decide_scenario(scenario, Rules(RULES.person, {**RULES.channel, "grumble": extra_objection}))
-    sent_before = {leg.channel for leg in before.legs} if isinstance(before, Send) else set()
+    sent_before = {permission.channel for permission in before.permissions} if isinstance(before, Send) else set()
     if isinstance(after, Send):
         assert isinstance(before, Send)
-        assert where not in {leg.channel for leg in after.legs}
-        assert scenario.job.route == "first" or {leg.channel for leg in after.legs} == sent_before - {where}
+        assert where not in {permission.channel for permission in after.permissions}
+        assert scenario.job.route == "first" or {permission.channel for permission in after.permissions} == sent_before - {where}
     if isinstance(before, Refuse):
         assert isinstance(after, Refuse)
 
@@ -75,7 +75,7 @@ def test_the_order_of_facts_and_rules_does_not_matter(scenario: PolicyScenario, 
     assert type(one) is type(other)
     assert set(one.reasons) == set(other.reasons)
     if isinstance(one, Send) and isinstance(other, Send):
-        assert one.legs == other.legs
+        assert one.permissions == other.permissions
 
 
 @many_examples
@@ -86,7 +86,7 @@ def test_every_refusal_gives_a_reason_per_requested_channel(scenario: PolicyScen
     if isinstance(decision, Refuse):
         assert explained == set(scenario.job.channels)
     if isinstance(decision, Send) and scenario.job.route == "all":
-        assert explained == set(scenario.job.channels) - {leg.channel for leg in decision.legs}
+        assert explained == set(scenario.job.channels) - {permission.channel for permission in decision.permissions}
     assert all(reason.evidence and reason.rule for reason in decision.reasons)
 
 
@@ -102,7 +102,7 @@ def test_a_hold_ends_once_and_before_the_job_expires(scenario: PolicyScenario) -
         assert any(reason.channel not in {other.channel for other in later.reasons} for reason in held.reasons)
 
 
-def failing_rule(*_: object) -> Objection | None:
+def failing_rule(*_: object) -> RuleObjection | None:
     raise LookupError("someone@example.org")
 
 
@@ -181,20 +181,20 @@ def test_route_first_keeps_the_order_and_says_why_others_failed() -> None:
     scenario = sendable(channels=(Channel.SMS, Channel.EMAIL, Channel.PUSH)).with_facts(phone=None)
     decision = decide_scenario(scenario)
     assert isinstance(decision, Send)
-    assert [leg.channel for leg in decision.legs] == [Channel.EMAIL]
+    assert [permission.channel for permission in decision.permissions] == [Channel.EMAIL]
     assert decision.reasons == (Reason(ReasonCode.NO_ADDRESS, Channel.SMS, "address", "recipient:sms"),)
 
 
 def test_a_channel_requested_twice_is_one_leg() -> None:
     decision = decide_scenario(sendable(channels=(Channel.EMAIL, Channel.EMAIL), route="all"))
     assert isinstance(decision, Send)
-    assert len(decision.legs) == 1
+    assert len(decision.permissions) == 1
 
 
 def test_the_mode_follows_choice_template_and_objection() -> None:
     def mode(scenario: PolicyScenario) -> Mode | None:
         decision = decide_scenario(scenario)
-        return decision.legs[0].mode if isinstance(decision, Send) else None
+        return decision.permissions[0].mode if isinstance(decision, Send) else None
 
     objecting = {"object_profiling": recorded_choice("on", 3)}
     assert mode(sendable()) is Mode.TAILORED
@@ -211,10 +211,10 @@ def test_a_standard_message_may_use_less_than_a_tailored_one() -> None:
     assert isinstance(tailored, Send)
     assert isinstance(standard, Send)
     assert isinstance(service, Send)
-    assert service.legs[0].categories == POLICY.categories["service"]
-    assert "transactions" in tailored.legs[0].categories
-    assert standard.legs[0].categories < tailored.legs[0].categories
-    assert "transactions" not in standard.legs[0].categories | service.legs[0].categories
+    assert service.permissions[0].categories == POLICY.categories["service"]
+    assert "transactions" in tailored.permissions[0].categories
+    assert standard.permissions[0].categories < tailored.permissions[0].categories
+    assert "transactions" not in standard.permissions[0].categories | service.permissions[0].categories
 
 
 def test_a_service_message_needs_no_choices() -> None:
@@ -222,7 +222,7 @@ def test_a_service_message_needs_no_choices() -> None:
     night = replace(silent.with_job(holdout_percent=100.0), now=datetime(2026, 11, 23, 23, 0, tzinfo=UTC))
     decision = decide_scenario(night)
     assert isinstance(decision, Send)
-    assert decision.legs[0].basis == "service"
+    assert decision.permissions[0].basis == "service"
     assert isinstance(decide_scenario(night.with_facts(suppressions={name.value: "suppression:1" for name in Channel})), Refuse)
 
 
@@ -230,7 +230,7 @@ def test_household_data_needs_a_registered_partner() -> None:
     def allowed(scenario: PolicyScenario) -> frozenset[str]:
         decision = decide_scenario(scenario)
         assert isinstance(decision, Send)
-        return decision.legs[0].categories
+        return decision.permissions[0].categories
 
     alone = allowed(sendable())
     assert "household" not in alone

@@ -32,7 +32,10 @@ def assert_oracle_agrees(scenario: PolicyScenario) -> None:
     decision, expected = decide_scenario(scenario), expected_decision(scenario.job, scenario.facts, scenario.now)
     assert type(decision).__name__ == expected.verdict, scenario
     if isinstance(decision, Send):
-        assert tuple((leg.channel.value, leg.mode.value, leg.basis) for leg in decision.legs) == expected.legs
+        assert (
+            tuple((permission.channel.value, permission.mode.value, permission.basis) for permission in decision.permissions)
+            == expected.permissions
+        )
     else:
         assert decision.headline.code.value == expected.headline, scenario
     if isinstance(decision, Hold):

@@ -141,7 +141,7 @@ def start_due(connection: Connection, now: datetime) -> int:
 def release(connection: Connection, campaign_id: str, by: str) -> bool:
     """Awaiting release -> scheduled, by another person than the one who submitted it. False for the same person or another state.
 
-    It then starts at once or at its `send_at`. What is overdue is sent at its rate: see `pace`.
+    It then starts at once or at its `send_at`. Overdue chunks are sent at its rate: see `pace`.
     """
     return bool(
         connection.execute(
@@ -190,7 +190,8 @@ def halt_users_of(connection: Connection, template: str, digest: str, note: str,
 def resume(connection: Connection, campaign_id: str, _: datetime) -> bool:
     """Paused -> scheduled; it then starts at once or at its `send_at`. False in any other state.
 
-    No chunk moves. What was due meanwhile is overdue, and is sent at the campaign's rate: see `pace`. The note is cleared.
+    Due times do not change; overdue chunks are sent at the campaign's rate: see `pace`. The note is cleared. The time is not used:
+    all actions on a campaign have the same parameters.
     """
     with connection.transaction():
         row = connection.execute(
@@ -208,7 +209,10 @@ def resume(connection: Connection, campaign_id: str, _: datetime) -> bool:
 
 
 def cancel(connection: Connection, campaign_id: str, now: datetime) -> bool:
-    """Stop for good: what is not handed over becomes `cancelled`. False where the campaign had ended already."""
+    """Stop for good. False where the campaign had ended already.
+
+    Pending, held and waiting messages, and jobs without a message, become `cancelled`. Claimed messages continue.
+    """
     with connection.transaction():
         row = connection.execute(
             """
@@ -222,18 +226,18 @@ def cancel(connection: Connection, campaign_id: str, now: datetime) -> bool:
     return row is not None
 
 
-def end_abandoned(connection: Connection, days: int, now: datetime) -> str | None:
+def cancel_abandoned(connection: Connection, days: int, now: datetime) -> str | None:
     """Cancel one campaign that has been paused, or has waited for its release, for more than so many days; its id, or None.
 
-    The days count from its `send_at` where that is later: what is planned for next year is not forgotten. The note says why it
-    ended, and keeps why it was paused.
+    The days count from its `send_at` where that is later, so a campaign planned for next year is not cancelled. The note says why
+    it was cancelled, and keeps why it was paused.
     """
     with connection.transaction():
         row = connection.execute(
             """
             UPDATE campaigns SET state = 'cancelled', finished_at = %(now)s, note = concat_ws('; before: ',
-                format('ended by the policy after %%s days %%s', %(days)s::int,
-                       CASE state WHEN 'paused' THEN 'in pause' ELSE 'without a release' END), nullif(note, ''))
+                format('cancelled by the policy: %%s for more than %%s days',
+                       CASE state WHEN 'paused' THEN 'paused' ELSE 'not released' END, %(days)s::int), nullif(note, ''))
             WHERE no = (
                 SELECT no FROM campaigns
                 WHERE state IN ('paused', 'awaiting_release') AND %(before)s > greatest(
@@ -288,7 +292,7 @@ def _cancel_messages(connection: Connection, no: int, period: int, now: datetime
     )
 
 
-def finish_ended(connection: Connection, now: datetime, no: int | None = None) -> int:
+def finish_completed(connection: Connection, now: datetime, no: int | None = None) -> int:
     """Finish every running campaign (or the one given) in which nothing is left to do; returns their number."""
     return connection.execute(
         """

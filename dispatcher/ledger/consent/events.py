@@ -65,11 +65,11 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class RecordResult:
-    """The result of a statement: the person's version now, the new events, and the changes that a newer choice outranked."""
+    """The result of a statement: the person's version now, the new events, and the changes that a newer choice superseded."""
 
     version: int
     events: tuple[ConsentEvent, ...] = ()
-    outranked: tuple[Change, ...] = ()
+    superseded: tuple[Change, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

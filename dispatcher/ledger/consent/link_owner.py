@@ -15,7 +15,7 @@ from dispatcher.ledger.message_key import ENTITY, SPEC, is_message, join_origin,
 
 @dataclass(frozen=True, slots=True)
 class LinkOwner:
-    """The recipient of a message that was handed over, and what the message was. `offer_type` is None for a service message."""
+    """The recipient of a message that was handed off, and what the message was. `offer_type` is None for a service message."""
 
     ref: MessageId
     recipient_id: str
@@ -33,7 +33,7 @@ class LinkOwner:
 
 
 def find(connection: Connection, ref: MessageId) -> LinkOwner | None:
-    """Who got this message; None where it was never handed over or is deleted.
+    """Who got this message; None where it was never handed off or is deleted.
 
     Does not need the job: its content is kept for days, and links have to work for years.
     """

@@ -1,4 +1,4 @@
-"""Recipients: import in batches, show, export, erase."""
+"""Recipients: import in batches, show, export."""
 
 from __future__ import annotations
 
@@ -9,19 +9,16 @@ from datetime import date, datetime
 from typing import Any
 
 from channels.base import Channel
-from dispatcher.domain.decision import ReasonCode
 from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.errors import UnknownRecipient
-from dispatcher.domain.message import Mode
-from dispatcher.domain.preferences import OFFERS, Change
+from dispatcher.domain.preferences import Change
 from dispatcher.domain.recipient import Device, Source
 from dispatcher.ledger.connection import Connection
-from dispatcher.ledger.consent import address_keys, events, revoke_pending
+from dispatcher.ledger.consent import address_keys, events
 from dispatcher.ledger.consent.address_keys import Address
 from dispatcher.ledger.consent.events import ConsentStatement, Provenance
 from dispatcher.ledger.consent.hash_chain import seal
-from dispatcher.ledger.consent.revoke_pending import OptOut
-from dispatcher.ledger.message_key import join_origin, key_of, same_job, same_message
+from dispatcher.ledger.message_key import join_origin, key_of, same_message
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +185,7 @@ def has_email(connection: Connection, recipient_id: str) -> bool:
 
 
 # The keys of a person's jobs: one index scan per campaign, and one for triggers and repeated rows.
-_JOBS = """
+JOBS_OF_RECIPIENT = """
 SELECT period, chunk, row FROM jobs WHERE recipient_id = %(id)s AND (campaign_no IS NULL OR repeat_of IS NOT NULL)
 UNION ALL
 SELECT j.* FROM campaigns c CROSS JOIN LATERAL (
@@ -207,7 +204,7 @@ SELECT jsonb_build_object(
                      ORDER BY {key_of("m")}), '[]')
                  FROM messages m {join_origin("m")} WHERE m.recipient_id = %(id)s),
     'jobs', (SELECT coalesce(jsonb_agg(to_jsonb(j) ORDER BY j.period, j.chunk, j.row), '[]')
-             FROM jobs j JOIN ({_JOBS}) mine USING (period, chunk, row)),
+             FROM jobs j JOIN ({JOBS_OF_RECIPIENT}) mine USING (period, chunk, row)),
     'answers', (SELECT coalesce(jsonb_agg(to_jsonb(t) - 'address_key' - 'recipients' ORDER BY t.received_at, t.id), '[]')
                 FROM inbound_texts t WHERE t.recipients @> ARRAY[%(id)s::text])
 )
@@ -222,56 +219,3 @@ def export(connection: Connection, recipient_id: str) -> dict[str, Any]:
         shown = show(connection, recipient_id)
         row = connection.execute(_EXPORT, {"id": recipient_id}).fetchone()
     return {**shown, **(row[0] if row else {})}
-
-
-EMPTY_JOBS = f"""
-UPDATE jobs j SET data = '{{}}' FROM ({_JOBS}) mine
-WHERE {same_job("j", "mine")} AND j.data <> '{{}}'
-"""
-_CLEAR_INBOUND = """
-UPDATE inbound_texts SET words = NULL, closed_at = coalesce(closed_at, %(now)s), closed_by = coalesce(closed_by, 'erasure')
-WHERE recipients @> ARRAY[%(id)s::text] AND words IS NOT NULL
-"""
-_CLEAR_EVENTS = f"""
-UPDATE provider_events e SET extra = NULL FROM messages m
-WHERE m.recipient_id = %(id)s AND {same_message("e", "m")} AND e.extra IS NOT NULL
-"""
-_DELETE_SOFT_BOUNCES = """
-DELETE FROM misses f USING recipients r WHERE r.id = %(id)s AND f.address_key IN (r.email_key, r.phone_key, r.whatsapp_key)
-"""
-_DELETE_WHATSAPP_WINDOWS = """
-DELETE FROM conversations w USING recipients r WHERE r.id = %(id)s AND w.address_key IN (r.phone_key, r.whatsapp_key)
-"""
-_ERASE = """
-UPDATE recipients
-SET timezone = NULL, birth_date = NULL, entities = '{}', has_current_account = false, email = NULL, phone = NULL,
-    whatsapp = NULL, email_key = NULL, phone_key = NULL, whatsapp_key = NULL, devices = '[]', partner_id = NULL,
-    purchased = '{}', profile = '{}', rests = '{}', erased_at = %(now)s, updated_at = %(now)s, version = version + 1
-WHERE id = %(id)s
-"""
-
-
-def erase(connection: Connection, secret: KeyRing, recipient_id: str, actor: str, now: datetime) -> bool:
-    """Erase a person: addresses, profile, devices, birth date, variables of messages, and inbound messages. False where this was
-    done before.
-
-    These stay: decisions without content; the chain of consent events, to which the end of each offer type is added; the person
-    kind and the language, so that decisions can still be explained; and suppressions, which never held an address.
-    Raises `UnknownRecipient`.
-    """
-    with connection.transaction():
-        row = connection.execute("SELECT choices, erased_at FROM recipients WHERE id = %s FOR UPDATE", (recipient_id,)).fetchone()
-        if row is None:
-            raise UnknownRecipient(recipient_id)
-        if row[1] is not None:
-            return False
-        revoke_pending.revoke_pending(
-            connection, [OptOut(recipient_id, ReasonCode.ERASED, f"erased:{now.isoformat()}", service_too=True)], now
-        )
-        ended = [Change(subject, Mode.NONE) for subject in OFFERS if subject in row[0]]
-        events.record(connection, secret, ConsentStatement(recipient_id, tuple(ended), now), Provenance(Source.ERASURE, actor), now)
-        for statement in (_CLEAR_EVENTS, _DELETE_SOFT_BOUNCES, _DELETE_WHATSAPP_WINDOWS, _ERASE):
-            connection.execute(statement, {"id": recipient_id, "now": now})
-        connection.execute(EMPTY_JOBS, {"id": recipient_id})
-        connection.execute(_CLEAR_INBOUND, {"id": recipient_id, "now": now})
-    return True

@@ -19,7 +19,7 @@ from dispatcher.domain.message_id import MessageId
 from dispatcher.domain.recipient import Choice, CoolDown, Device, Facts, Person, SentMessage
 from dispatcher.ledger.campaigns import template_approvals
 from dispatcher.ledger.connection import Connection
-from dispatcher.ledger.delivery import fallback_legs, frequency_caps, households, unresolved
+from dispatcher.ledger.delivery import cap_reservations, fallback_legs, households, unresolved
 from dispatcher.ledger.message_key import (
     KEY,
     KEY_ARRAYS,
@@ -115,7 +115,7 @@ _RECIPIENT = f"""
 _GATHER = f"""
     SELECT j.row, m.leg, m.attempts, m.channel, {fallback_legs.TRIED}, j.data, j.recipient_id,
            coalesce(j.repeat_of, {fallback_legs.ARRIVED}),
-           {households.PARTNER}, {frequency_caps.SENT}, {_RECIPIENT}
+           {households.PARTNER}, {cap_reservations.SENT}, {_RECIPIENT}
     FROM jobs j
     LEFT JOIN LATERAL (
         SELECT * FROM messages m WHERE {same_job("m", "j")}
@@ -241,7 +241,7 @@ class CampaignGate(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The result of a claim: `claimed` may be handed over, `changed` rows are decided again, the rest belongs to another worker.
+    """The result of a claim: `claimed` may be handed off, `changed` rows are decided again, the rest belongs to another worker.
 
     `number` is the fencing token: whoever settles these messages has to name it.
     """
@@ -313,8 +313,8 @@ def _statement(*, exclusive: bool, capped: bool, approved: bool) -> str:
     return _CLAIM.format(
         key=KEY,
         lock="FOR NO KEY UPDATE" if exclusive or capped else "FOR SHARE",
-        meanwhile=(frequency_caps.MEANWHILE if capped else "") + (_WITHDRAWN if approved else ""),
-        reserve=frequency_caps.RESERVE if capped else "",
+        meanwhile=(cap_reservations.MEANWHILE if capped else "") + (_WITHDRAWN if approved else ""),
+        reserve=cap_reservations.RESERVE if capped else "",
     )
 
 
@@ -329,7 +329,7 @@ def claim(
     """The claim gate: in one transaction, lock campaign and recipients, compare versions, write the decisions that still hold.
 
     The lock on a recipient's row gives the order: an opt-out takes the conflicting lock, so each claim either commits before the
-    opt-out does, or sees the changed version here and is decided again. Only messages that were claimed here may be handed over.
+    opt-out does, or sees the changed version here and is decided again. Only messages that were claimed here may be handed off.
 
     With `since`, frequency caps apply: the locks keep out other claims too, a recipient who got another message since `gather` is
     decided again, and each claimed message is reserved. With `approval`, the approval of that number must still stand.
@@ -461,7 +461,7 @@ def settle(connection: Connection, number: int, settlements: Sequence[Settlement
     with connection.transaction() if not_sent or unknown else nullcontext():
         _write(connection, number, settlements, now)
         if not_sent:
-            frequency_caps.release(connection, not_sent)
+            cap_reservations.release(connection, not_sent)
         if unknown:
             unresolved.add(connection, unknown, now)
 

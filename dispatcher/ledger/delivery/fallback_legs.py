@@ -23,6 +23,13 @@ ARRIVED = f"""
         WHERE {_EARLIER_LEG} AND o.state IN {_ARRIVED} ORDER BY o.leg LIMIT 1) END
 """
 
+# In `scheduling.reopen_due_messages`, for the locked messages `due`: the next leg of each whose time for a fallback has come.
+INSERT_NEXT = f"""
+    INSERT INTO messages ({KEY}, campaign_no, updated_at, recipient_id, state, decision)
+    SELECT d.period, d.chunk, d.row, d.leg + 1, d.campaign_no, %(now)s, d.recipient_id, 'pending', '{{}}' FROM due d
+    WHERE d.state IN ('accepted', 'failed', 'dead', 'bounced') AND NOT d.is_cancelled ON CONFLICT DO NOTHING
+"""
+
 
 def arrived(connection: Connection, refs: Sequence[MessageId]) -> set[int]:
     """The rows of these later legs of which an earlier leg arrived. Locks the earlier legs: their events wait for the claim."""

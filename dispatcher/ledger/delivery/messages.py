@@ -127,7 +127,7 @@ def _message(connection: Connection, row: Mapping[str, Any]) -> Message:
 
 
 def decided_triggers(connection: Connection, keys: Sequence[str]) -> dict[str, MessageId]:
-    """Those of these triggers that are decided and handed over, or never will be, by their keys."""
+    """Those of these triggers that are decided and handed off, or never will be, by their keys."""
     rows = fetch_all(
         connection,
         f"""

@@ -1,4 +1,4 @@
-"""When to work on which chunk: put due chunks on the broker a few at a time, find lost ones again, close finished ones."""
+"""When to work on which chunk: put due chunks on the broker a few at a time, publish lost ones again, close finished ones."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from dispatcher.domain.message_id import MessageId
 from dispatcher.ledger.connection import Connection
-from dispatcher.ledger.delivery import frequency_caps, pace, unresolved
+from dispatcher.ledger.delivery import cap_reservations, fallback_legs, pace, unresolved
 from dispatcher.ledger.delivery.claims import Chunk
 from dispatcher.ledger.message_key import KEY, in_cancelled_campaign, key_of, same_chunk, same_message
 
@@ -16,20 +16,20 @@ from dispatcher.ledger.message_key import KEY, in_cancelled_campaign, key_of, sa
 class DueChunk:
     """A chunk to be put on the broker now. `priority` is the campaign's; None marks a trigger.
 
-    One chunk of each campaign is `ahead` of the rest. These go first, so that a small campaign does not wait for all chunks that a
-    large one has on the broker.
+    The first chunk of each campaign goes before the others, so that a small campaign does not wait for all chunks that a large one
+    has on the broker.
     """
 
     period: int
     number: int
     priority: int | None
-    ahead: bool = False
+    is_first_of_campaign: bool = False
     is_repeat: bool = False  # published before: new work goes first
 
 
 @dataclass(frozen=True, slots=True)
 class LaneDepths:
-    """How many messages wait in each lane; None where that is unknown."""
+    """How many broker messages wait in a lane; None where the broker does not say."""
 
     campaign: int | None = None
     transactional: int | None = None
@@ -38,7 +38,7 @@ class LaneDepths:
 UNKNOWN_DEPTHS = LaneDepths()
 
 
-# The progress of a chunk `k`, from its messages alone: to compare jobs with messages pair by pair costs the square of its size.
+# The progress of a chunk `k`. Count messages only: joining jobs with messages can take quadratic time in the chunk size.
 _PROGRESS = f"""
     LATERAL (SELECT count(DISTINCT m.row) AS decided, count(m.receipt) AS accepted,
                     count(*) FILTER (WHERE m.state IN ('pending', 'claimed')) AS open
@@ -64,84 +64,87 @@ def close(connection: Connection, chunk: Chunk, now: datetime) -> bool:
     )
 
 
-# A published chunk `k` is published again when nobody has worked on it for so long: a lease, then two, four … up to 64.
-_IS_STALE = "k.touched_at < %(now)s - %(lease)s * 2 ^ least(k.repeats, 6)"
+# A published chunk `k` counts as lost when nobody has worked on it for so long: a lease, then two, four … up to 64.
+_IS_LOST = "k.touched_at < %(now)s - %(lease)s * 2 ^ least(k.repeats, 6)"
 
 
 def take_due(
-    connection: Connection, now: datetime, lease: timedelta, window: int, depths: LaneDepths = UNKNOWN_DEPTHS
+    connection: Connection, now: datetime, lease: timedelta, chunks_max: int, depths: LaneDepths = UNKNOWN_DEPTHS
 ) -> list[DueChunk]:
     """Chunks to put on the broker now, marked as published: those that are due and were not there, and those that seem lost.
 
-    Each running campaign has at most `window` chunks on the broker. So the queue stays short whatever the audience, campaigns share
-    the workers fairly, and a pause or cancel works at once. Of a campaign with a rate, only what has its turn is taken.
+    Each running campaign has at most `chunks_max` chunks on the broker. So the queue stays short whatever the audience, campaigns
+    share the workers fairly, and a pause or cancel works at once. Of a campaign with a rate, only what has its turn is taken.
 
-    A chunk seems lost when nobody has worked on it for a lease. While workers are stopped, that holds for all of them, so
-    `depths` says how many messages wait in each lane: of the published chunks, at most the rest can be lost.
+    A chunk seems lost when nobody has worked on it for a lease. While workers are stopped, that holds for all of them. But at most
+    (published chunks - broker messages in the lane) chunks can be lost; only so many are published again.
     """
     rows = connection.execute(
         f"""
-        WITH running AS (
+        WITH running AS (  -- running campaigns that have their turn, each with its open chunks that are published
             SELECT c.no, c.period, (c.spec->>'priority')::int AS priority,
                    (SELECT count(*) FROM chunks k WHERE k.period = c.period AND k.campaign_no = c.no
-                     AND k.done_at IS NULL AND k.touched_at IS NOT NULL) AS n, {pace.CHUNKS_A_TICK} AS most
+                     AND k.done_at IS NULL AND k.touched_at IS NOT NULL) AS published, {pace.CHUNKS_A_TICK} AS most
             FROM campaigns c WHERE c.state = 'running' AND {pace.HAS_TURN}
-        ), campaign_chunks AS (
-            SELECT k.period, k.chunk, u.priority, CASE u.n WHEN 0 THEN u.no END AS begun FROM running u CROSS JOIN LATERAL (
+        ), campaign_chunks AS (  -- due chunks of campaigns; `started_campaign` where none of the campaign is on the broker yet
+            SELECT k.period, k.chunk, u.priority, CASE u.published WHEN 0 THEN u.no END AS started_campaign
+            FROM running u CROSS JOIN LATERAL (
                 SELECT period, chunk FROM chunks k
                 WHERE k.period = u.period AND k.campaign_no = u.no AND k.done_at IS NULL AND k.due_at <= %(now)s
                   AND k.touched_at IS NULL
-                ORDER BY k.due_at, k.chunk LIMIT least(greatest(%(window)s - u.n, 0), u.most) FOR UPDATE SKIP LOCKED
+                ORDER BY k.due_at, k.chunk LIMIT least(greatest(%(chunks_max)s - u.published, 0), u.most) FOR UPDATE SKIP LOCKED
             ) k
-        ), trigger_chunks AS (
-            SELECT period, chunk, NULL::int AS priority, NULL::bigint AS begun FROM chunks
+        ), trigger_chunks AS (  -- due triggers
+            SELECT period, chunk, NULL::int AS priority, NULL::bigint AS started_campaign FROM chunks
             WHERE campaign_no IS NULL AND done_at IS NULL AND due_at <= %(now)s AND touched_at IS NULL
             LIMIT 1000 FOR UPDATE SKIP LOCKED
-        ), lost_campaign_chunks AS (
-            SELECT k.period, k.chunk, u.priority, u.no AS begun FROM running u CROSS JOIN LATERAL (
+        ), lost_campaign_chunks AS (  -- published chunks of campaigns that seem lost
+            SELECT k.period, k.chunk, u.priority, u.no AS started_campaign FROM running u CROSS JOIN LATERAL (
                 SELECT period, chunk FROM chunks k
-                WHERE k.period = u.period AND k.campaign_no = u.no AND k.done_at IS NULL AND k.due_at <= %(now)s AND {_IS_STALE}
-                ORDER BY k.touched_at LIMIT least(%(window)s, u.most) FOR UPDATE SKIP LOCKED
+                WHERE k.period = u.period AND k.campaign_no = u.no AND k.done_at IS NULL AND k.due_at <= %(now)s AND {_IS_LOST}
+                ORDER BY k.touched_at LIMIT least(%(chunks_max)s, u.most) FOR UPDATE SKIP LOCKED
             ) k
             LIMIT CASE WHEN %(campaign_depth)s::int IS NOT NULL THEN
-                greatest(0, (SELECT sum(n)::bigint FROM running) - %(campaign_depth)s::int) END
-        ), lost_trigger_chunks AS (
-            SELECT k.period, k.chunk, NULL::int AS priority, NULL::bigint AS begun FROM chunks k
-            WHERE k.campaign_no IS NULL AND k.done_at IS NULL AND k.due_at <= %(now)s AND {_IS_STALE}
+                greatest(0, (SELECT sum(published)::bigint FROM running) - %(campaign_depth)s::int) END
+        ), lost_trigger_chunks AS (  -- published triggers that seem lost
+            SELECT k.period, k.chunk, NULL::int AS priority, NULL::bigint AS started_campaign FROM chunks k
+            WHERE k.campaign_no IS NULL AND k.done_at IS NULL AND k.due_at <= %(now)s AND {_IS_LOST}
             ORDER BY k.touched_at
             LIMIT least(1000, CASE WHEN %(trigger_depth)s::int IS NOT NULL THEN
                 greatest(0, (SELECT count(*) FROM chunks WHERE campaign_no IS NULL AND done_at IS NULL AND touched_at IS NOT NULL)
                             - %(trigger_depth)s::int) END)
             FOR UPDATE SKIP LOCKED
-        ), picked AS (
+        ), picked AS (  -- all of the above
             SELECT *, false AS is_repeat FROM campaign_chunks UNION ALL SELECT *, false FROM trigger_chunks
             UNION ALL SELECT *, true FROM lost_campaign_chunks UNION ALL SELECT *, true FROM lost_trigger_chunks
         )
         UPDATE chunks k SET touched_at = %(now)s, published_at = %(now)s,
             repeats = CASE WHEN p.is_repeat THEN k.repeats + 1 ELSE 0 END
         FROM picked p WHERE {same_chunk("k", "p")}
-        RETURNING k.period, k.chunk, p.priority, p.begun, p.is_repeat
+        RETURNING k.period, k.chunk, p.priority, p.started_campaign, p.is_repeat
         """,
         {
             "now": now,
             "soon": now + pace.EARLY,
             "lease": lease,
-            "window": window,
+            "chunks_max": chunks_max,
             "campaign_depth": depths.campaign,
             "trigger_depth": depths.transactional,
         },
     ).fetchall()
     rows.sort(key=lambda row: row[:2])
-    first = {begun: number for _, number, _, begun, _ in reversed(rows) if begun is not None}
+    first = {campaign: number for _, number, _, campaign, _ in reversed(rows) if campaign is not None}
     return [
-        DueChunk(period, number, priority, first.get(begun) == number, is_repeat)
-        for period, number, priority, begun, is_repeat in rows
+        DueChunk(period, number, priority, first.get(campaign) == number, is_repeat)
+        for period, number, priority, campaign, is_repeat in rows
     ]
 
 
 def needs_no_work(connection: Connection, period: int, number: int, since: datetime) -> bool:
-    """Whether there is nothing to do for a message of this chunk: the chunk is done, or a worker claimed a part of it after it was
-    published, and after `since`."""
+    """Whether there is nothing to do for a broker message of this chunk.
+
+    Either the chunk is done, or a worker claimed a part of it after it was published, and after `since`.
+    """
     return (
         connection.execute(
             """
@@ -154,10 +157,10 @@ def needs_no_work(connection: Connection, period: int, number: int, since: datet
     )
 
 
-def take_task(connection: Connection, task: str, now: datetime, again_after: timedelta) -> bool:
-    """Whether to publish this task: False while a message of it waits on the broker. `task_starts` ends that, or `again_after`.
+def mark_task_published(connection: Connection, task: str, now: datetime, again_after: timedelta) -> bool:
+    """Mark a task as published, and return True. False where a broker message of it waits already.
 
-    Reads first: of many callers at a time, only those that find no message write.
+    True again after `mark_task_started`, or after `again_after`. Most callers only read, so they do not block each other.
     """
     return bool(
         connection.execute(
@@ -171,8 +174,8 @@ def take_task(connection: Connection, task: str, now: datetime, again_after: tim
     )
 
 
-def task_starts(connection: Connection, task: str) -> None:
-    """Note that the task begins: what is written from now on needs another message."""
+def mark_task_started(connection: Connection, task: str) -> None:
+    """Record that the task has started: what is written from now on needs another broker message."""
     connection.execute("DELETE FROM published_tasks WHERE task = %s", (task,))
 
 
@@ -192,8 +195,8 @@ def take_next(connection: Connection, chunk: Chunk, now: datetime) -> list[DueCh
     return [DueChunk(period, number, priority) for period, number, priority in rows]
 
 
-def release_parked(connection: Connection, now: datetime, limit: int) -> int:
-    """Make due held and waiting messages pending again, add the next leg where it is due, and open their chunks again.
+def reopen_due_messages(connection: Connection, now: datetime, limit: int) -> int:
+    """Make due held and waiting messages pending again, add the next leg where it is due, and reopen their chunks.
 
     Those of a cancelled campaign become cancelled, and no leg follows them. Returns the number of messages.
     """
@@ -204,7 +207,7 @@ def release_parked(connection: Connection, now: datetime, limit: int) -> int:
                 SELECT {KEY}, state, campaign_no, recipient_id, {in_cancelled_campaign("messages")} AS is_cancelled
                 FROM messages WHERE until <= %(now)s
                 ORDER BY until LIMIT %(limit)s FOR UPDATE SKIP LOCKED
-            ), released AS (
+            ), reopened AS (
                 UPDATE messages m
                 SET state = CASE WHEN d.state NOT IN ('held', 'waiting') THEN d.state
                                  WHEN d.is_cancelled THEN 'cancelled' ELSE 'pending' END,
@@ -213,36 +216,33 @@ def release_parked(connection: Connection, now: datetime, limit: int) -> int:
                 FROM due d
                 WHERE {same_message("m", "d")}
                 RETURNING m.period, m.chunk, d.is_cancelled
-            ), next_legs AS (
-                INSERT INTO messages ({KEY}, campaign_no, updated_at, recipient_id, state, decision)
-                SELECT d.period, d.chunk, d.row, d.leg + 1, d.campaign_no, %(now)s, d.recipient_id, 'pending', '{{}}' FROM due d
-                WHERE d.state IN ('accepted', 'failed', 'dead', 'bounced') AND NOT d.is_cancelled ON CONFLICT DO NOTHING
-            ), reopened AS (
+            ), next_legs AS ({fallback_legs.INSERT_NEXT}
+            ), reopened_chunks AS (
                 UPDATE chunks k SET done_at = NULL, touched_at = NULL
-                FROM (SELECT DISTINCT period, chunk FROM released WHERE NOT is_cancelled) r WHERE {same_chunk("k", "r")}
-            ), resumed AS (
+                FROM (SELECT DISTINCT period, chunk FROM reopened WHERE NOT is_cancelled) r WHERE {same_chunk("k", "r")}
+            ), resumed_campaigns AS (
                 UPDATE campaigns SET state = 'running', finished_at = NULL
                 WHERE state = 'finished' AND no IN (SELECT campaign_no FROM due)
             )
-            SELECT count(*) FROM released
+            SELECT count(*) FROM reopened
             """,
             {"now": now, "limit": limit},
         ).fetchone()
     return int(row[0]) if row else 0
 
 
-def expire_claims(connection: Connection, now: datetime, stale: datetime) -> int:
-    """End expired claims, in the caller's transaction: their worker was lost. Returns the number of messages.
+def expire_claims(connection: Connection, now: datetime, claimed_before: datetime) -> int:
+    """End claims made before then, in the caller's transaction: their worker was lost. Returns the number of messages.
 
-    Where a byte of the claim may have left, its messages are `unresolved`, and no machine sends them again; the claim keeps its
-    number, so that the worker may still settle if it comes back. A claim that was never started is revoked, and its messages are
-    pending again: start and revocation are the same row, so only one of them can be written.
+    Where a byte of the claim may have been sent, its messages become `unresolved`. They are never sent again automatically. The
+    claim keeps its number, so that the worker may still settle if it comes back. A claim that was never started is revoked, and its
+    messages are pending again. Start and revocation use the same primary key, so only one of them can be stored.
     """
     expired = connection.execute(
         f"""
         WITH expired AS (
             SELECT {key_of("m")}, m.claim_no FROM messages m JOIN chunks k ON {same_chunk("m", "k")}
-            WHERE k.done_at IS NULL AND k.touched_at IS NOT NULL AND m.state = 'claimed' AND m.claimed_at < %(stale)s
+            WHERE k.done_at IS NULL AND k.touched_at IS NOT NULL AND m.state = 'claimed' AND m.claimed_at < %(claimed_before)s
             FOR UPDATE OF m
         ), revoked AS (
             INSERT INTO claim_starts (claim_no, is_revoked)
@@ -260,11 +260,11 @@ def expire_claims(connection: Connection, now: datetime, stale: datetime) -> int
         FROM expired e LEFT JOIN revoked r ON r.claim_no = e.claim_no WHERE {same_message("m", "e")}
         RETURNING {key_of("m")}
         """,
-        {"now": now, "stale": stale},
+        {"now": now, "claimed_before": claimed_before},
     ).fetchall()
     ids = [MessageId(*key) for key in expired]
     unresolved.add(connection, ids, now)
-    frequency_caps.release(connection, ids)
+    cap_reservations.release(connection, ids)
     return len(ids)
 
 

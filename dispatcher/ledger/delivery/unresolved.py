@@ -30,7 +30,7 @@ FIRST_SECONDS = 120.0  # wait this long for events that come by themselves; a ca
 
 @dataclass(frozen=True, slots=True)
 class UnresolvedSend:
-    """An unresolved message, and what is needed to ask about it. `lookups` counts those that settled nothing.
+    """An unresolved message, and what is needed to ask about it. `lookups` counts those that resolved nothing.
 
     `address` is the current one, None where there is none. `changed`: the recipient's record has changed since the claim, so the
     address may be another one. `receipts` are those of earlier attempts. `spec` is set where another channel may follow.
@@ -138,7 +138,7 @@ def find(connection: Connection, ref: MessageId) -> tuple[Channel, Spec | None] 
 
 
 def postpone(connection: Connection, ref: MessageId, ask_at: datetime | None) -> None:
-    """Ask again then, or never, after an answer that settled nothing."""
+    """Ask again then, or never, after an answer that resolved nothing."""
     connection.execute(
         f"UPDATE doubts d SET ask_at = %(ask_at)s, asked = asked + 1 WHERE {is_message('d')}", {"ask_at": ask_at, **key_values(ref)}
     )

@@ -17,7 +17,7 @@ DELETED_UNREAD = "nobody"  # `closed_by` of a message whose text was deleted unr
 
 @dataclass(frozen=True, slots=True)
 class InboundMessage:
-    """An unclear message that waits for an employee. `recipients` are all who had its number, which is stored as a keyed hash.
+    """An unclear message that waits for an operator. `recipients` are all who had its number, which is stored as a keyed hash.
 
     `answer_until` is when WhatsApp's window for an answer in free text ends; None for an SMS, which has none.
     """
@@ -67,7 +67,7 @@ _OPEN = "meaning = 'unclear' AND closed_at IS NULL"
 
 
 def waiting(connection: Connection, limit: int) -> list[InboundMessage]:
-    """The messages that wait for an employee, oldest first."""
+    """The messages that wait for an operator, oldest first."""
     rows = connection.execute(_SELECT.format(_OPEN, "true") + " ORDER BY received_at, id LIMIT %s", (limit,))
     return [_message(row) for row in rows]
 
@@ -100,7 +100,7 @@ def count_texts(connection: Connection, before: datetime) -> int:
     return int(row[0]) if row else 0
 
 
-def delete_texts(connection: Connection, now: datetime, before: datetime) -> int:
+def delete_texts(connection: Connection, before: datetime, now: datetime) -> int:
     """Delete the text of messages received before then, read or not; returns their number."""
     return connection.execute(
         "UPDATE inbound_texts SET words = NULL, closed_at = coalesce(closed_at, %s), closed_by = coalesce(closed_by, %s)"

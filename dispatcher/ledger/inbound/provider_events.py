@@ -14,7 +14,7 @@ from dispatcher.domain.campaign import Spec
 from dispatcher.domain.message import MessageStatus, State
 from dispatcher.domain.message_id import BadMessageId, MessageId
 from dispatcher.ledger.connection import Connection, fetch_all
-from dispatcher.ledger.delivery import frequency_caps
+from dispatcher.ledger.delivery import cap_reservations
 from dispatcher.ledger.message_key import (
     ENTITY,
     FALLBACK_SPEC,
@@ -95,7 +95,7 @@ class PendingEvent:
     code: str | None
     receipt: str | None
     retry_hint: RetryHint | None
-    strikes: int | None
+    soft_bounce_limit: int | None
     state: State | None
     recipient_id: str | None
     entity: str | None
@@ -160,7 +160,7 @@ def _pending(row: Mapping[str, Any]) -> PendingEvent:
         code=row["code"],
         receipt=row["receipt"],
         retry_hint=RetryHint(row["again_seconds"], row["again_max"]) if row["again_seconds"] is not None else None,
-        strikes=row["strikes"],
+        soft_bounce_limit=row["strikes"],
         state=State(row["state"]) if row["state"] else None,
         recipient_id=row["recipient_id"],
         entity=row["entity"],
@@ -234,7 +234,7 @@ def apply(connection: Connection, moves: Sequence[StatusChange], now: datetime) 
         },
     )
     if not_gone := [move.ref for move in moves if move.state in {State.WAITING, State.FAILED}]:
-        frequency_caps.release(connection, not_gone)
+        cap_reservations.release(connection, not_gone)
     if parked := [move.ref for move in moves if move.until is not None]:
         _reopen(connection, parked)
 

@@ -1,4 +1,4 @@
-"""Provider codes that need an employee, shown until a week after the last one. None is about a message or a recipient."""
+"""Provider codes that need an operator, shown until a week after the last one. None is about a message or a recipient."""
 
 from __future__ import annotations
 

@@ -36,6 +36,7 @@ class Metrics:
     stops: tuple[ChannelStop, ...]
     unresolved: int
     alerts: tuple[Alert, ...]
+    counted_at: datetime
 
 
 def ping(connection: Connection) -> None:
@@ -56,7 +57,7 @@ def metrics(connection: Connection, now: datetime) -> Metrics:
     (texts,) = _one(connection, "SELECT count(*) FROM inbound_texts WHERE words IS NOT NULL AND closed_at IS NULL")
     (unresolved,) = _one(connection, "SELECT count(*) FROM doubts")
     return Metrics(
-        states, chunks_open, parked, overdue, unsettled, oldest, texts, stops(connection), unresolved, newest(connection)
+        states, chunks_open, parked, overdue, unsettled, oldest, texts, stops(connection), unresolved, newest(connection), now
     )
 
 

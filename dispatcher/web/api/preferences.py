@@ -88,7 +88,7 @@ def put_preferences(
     recorded = preferences.record(services, broker.publish, change)
     now = preferences.show(services, recipient_id)
     response.headers["ETag"] = _etag(now.version)
-    return {**serializers.preferences_view(now), "outranked": [each.subject for each in recorded.outranked]}
+    return {**serializers.preferences_view(now), "outranked": [each.subject for each in recorded.superseded]}
 
 
 def _etag(version: int) -> str:

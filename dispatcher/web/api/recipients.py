@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Response
 
-from dispatcher.consent import recipients
+from dispatcher.consent import erasure, recipients
 from dispatcher.consent.recipients import PutStatus
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.intake.recipient_import import ERASED, BadRecipient, RecipientForm, parse
@@ -50,4 +50,4 @@ def put_recipient(
 @router.delete("/{recipient_id}", status_code=204, responses=problem_responses(404))
 def erase_recipient(caller: RecipientsKey, recipient_id: RecipientId, services: ServicesDependency) -> None:
     """Erase a person. Decisions stay, without content; suppressions stay, without the address."""
-    recipients.erase(services, recipient_id, actor(caller))
+    erasure.erase(services, recipient_id, actor(caller))

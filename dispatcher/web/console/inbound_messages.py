@@ -21,7 +21,7 @@ MESSAGES_SHOWN = 100
 
 @router.get("")
 def inbound_messages_page(operator: Operator, services: ServicesDependency) -> str:
-    """The messages that wait for an employee."""
+    """The messages that wait for an operator."""
     return page(
         "inbound_messages.html",
         operator=operator,

@@ -65,7 +65,7 @@ REASONS: Mapping[str, str] = {
     ReasonCode.FAULT: "an error in this program, so nothing was sent",
     "worker_lost": "its worker was lost during the attempt, so it may have been sent",
     "not_taken": "the provider has no such message",
-    "by_hand": "settled by a person",
+    "by_hand": "resolved by a person",
 }
 PROVIDERS_OWN = "the provider’s own code"
 

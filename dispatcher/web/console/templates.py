@@ -44,7 +44,7 @@ class PreviewSelection(BaseModel):
     mode: str = ""
 
 
-def _choice(selection: PreviewSelection, template: Template) -> dict[str, str]:
+def _selected_values(selection: PreviewSelection, template: Template) -> dict[str, str]:
     known = {
         "channel": [channel.value for channel in template.channels],
         "language": list(LANGUAGES),
@@ -53,12 +53,12 @@ def _choice(selection: PreviewSelection, template: Template) -> dict[str, str]:
     return {name: getattr(selection, name) if getattr(selection, name) in values else values[0] for name, values in known.items()}
 
 
-def _render(policy: Policy, template: Template, choice: dict[str, str]) -> tuple[PlainContent, str]:
+def _render(policy: Policy, template: Template, selected: dict[str, str]) -> tuple[PlainContent, str]:
     """The content from the template's examples, and what a WhatsApp reader sees. Raises `ContentRefusal`."""
     entity = policy.entities.get(template.entity)
-    request = example_request(template, Channel(choice["channel"]), choice["language"], Mode(choice["mode"]))
+    request = example_request(template, Channel(selected["channel"]), selected["language"], Mode(selected["mode"]))
     if entity is not None:
-        request = replace(request, sender=MessageSender(entity.names[choice["language"]], entity.sender_address))
+        request = replace(request, sender=MessageSender(entity.names[selected["language"]], entity.sender_address))
     content = assemble(template.render(request))
     return content, template.visible_text(content, request)
 
@@ -84,10 +84,10 @@ def template_page(
     operator: Operator, template: TemplateDependency, selection: Annotated[PreviewSelection, Query()], services: ServicesDependency
 ) -> Response:
     """One template: its approval, a preview, and the history of its approvals."""
-    choice = _choice(selection, template)
+    selected = _selected_values(selection, template)
     preview: dict[str, Any] = {"content": None, "shown": "", "refused": None}
     try:
-        preview["content"], preview["shown"] = _render(services.policy, template, choice)
+        preview["content"], preview["shown"] = _render(services.policy, template, selected)
     except ContentRefusal as refusal:
         preview["refused"] = refusal
     text = page(
@@ -97,7 +97,7 @@ def template_page(
         approval_text=approval_text,
         may_approve=Right.TEMPLATES in operator.key.rights,
         history=template_approval.history(services, template.name),
-        choice=choice,
+        selected=selected,
         languages=LANGUAGES,
         segments=count_segments(preview["content"].text) if isinstance(preview["content"], Sms) else None,
         **preview,
@@ -111,7 +111,7 @@ def mail(
 ) -> Response:
     """An e-mail alone, for the frame."""
     try:
-        content, _shown = _render(services.policy, template, _choice(selection, template))
+        content, _shown = _render(services.policy, template, _selected_values(selection, template))
     except ContentRefusal:
         raise HTTPException(HTTPStatus.NOT_FOUND, "it cannot be rendered") from None
     return HTMLResponse(content.html if isinstance(content, Email) else "", headers=IN_FRAME)
@@ -129,6 +129,6 @@ def set_template_approval(
     """Approve the version that the page showed, or withdraw its approval."""
     check_form_token(operator, form_token)
     if Right.TEMPLATES not in operator.key.rights:
-        raise HTTPException(HTTPStatus.FORBIDDEN, "your key lacks the right templates")
+        raise HTTPException(HTTPStatus.FORBIDDEN, "your API key does not have the right `templates`")
     template_approval.set_approval(services, template.name, action == "approve", operator.key.name, digest)
     return RedirectResponse(f"/console/templates/{template.name}", HTTPStatus.SEE_OTHER)

@@ -1,4 +1,4 @@
-"""The console's list of unresolved messages, and settling them by hand."""
+"""The console's list of unresolved messages, and resolving them by hand."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def settle(
     was: Annotated[Literal["accepted", "failed"], Form()],
     form_token: Annotated[str, Form()] = "",
 ) -> Response:
-    """Settle a message by hand. One that a provider event has settled meanwhile does not change."""
+    """Resolve a message by hand. One that a provider event has resolved meanwhile does not change."""
     check_form_token(operator, form_token)
     reconciliation.settle_by_hand(services, MessageId.parse(message_id), was == "accepted", f"console:{operator.key.name}")
     return RedirectResponse("/console/unresolved", HTTPStatus.SEE_OTHER)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime
 
-from channels.base import Channel
 from dispatcher.domain.message_id import MessageId
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.message_key import KEY, KEY_ARRAYS, key_arrays, same_message
@@ -42,7 +41,7 @@ RESERVE = """
 
 
 def release(connection: Connection, refs: Collection[MessageId]) -> int:
-    """Delete the reservations of those of these messages that did not leave; returns their number."""
+    """Delete the reservations of those of these messages that were not sent; returns their number."""
     return connection.execute(
         f"""
         DELETE FROM cap_reservations s USING unnest({KEY_ARRAYS}) AS r ({KEY}), messages m
@@ -53,20 +52,8 @@ def release(connection: Connection, refs: Collection[MessageId]) -> int:
     ).rowcount
 
 
-def add_cool_down(connection: Connection, recipient_id: str, channel: Channel, code: str, until: datetime, now: datetime) -> None:
-    """Start a cool-down: no advertising for this recipient on this channel until then, because its provider takes none."""
-    connection.execute(
-        """
-        UPDATE recipients SET version = version + 1, updated_at = %s,
-               rests = rests || jsonb_build_object(%s::text, jsonb_build_object('until', %s::text, 'code', %s::text))
-        WHERE id = %s AND erased_at IS NULL
-        """,
-        (now, channel, until.isoformat(), code, recipient_id),
-    )
-
-
 def prune(connection: Connection, before: datetime, limit: int) -> int:
-    """Delete reservations that no cap looks back to any more, at most `limit`; returns their number."""
+    """Delete reservations that are older than the window of every cap, at most `limit`; returns their number."""
     return connection.execute(
         "DELETE FROM cap_reservations WHERE ctid = ANY(ARRAY(SELECT ctid FROM cap_reservations WHERE at < %s LIMIT %s))",
         (before, limit),
