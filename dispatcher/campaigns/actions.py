@@ -35,7 +35,7 @@ class ActionResult:
 
 
 _CHANGES: Mapping[CampaignAction, Callable[[Connection, str, datetime], bool]] = {
-    CampaignAction.PAUSE: lifecycle.pause,
+    CampaignAction.PAUSE: lifecycle.pause_by_id,
     CampaignAction.RESUME: lifecycle.resume,
     CampaignAction.CANCEL: lifecycle.cancel,
 }

@@ -27,6 +27,7 @@ from dispatcher.ledger.campaigns.audience import (
     AudienceRow,
     chunk_size,
 )
+from dispatcher.ledger.campaigns.lifecycle import NewCampaign
 from dispatcher.ledger.campaigns.loads import AudienceLoad, LoadPosition
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.maintenance import policies
@@ -110,8 +111,8 @@ def start(
     run.rows = rows
     first = list(islice(rows, services.engine.part_rows))  # a file that cannot be read is refused before anything is written
     with lend(services.pool) as connection, connection.transaction():
-        versions = digests_of(submission.templates)
-        run.no = lifecycle.create(connection, submission.id, run.spec, versions, run.period, now, by)
+        campaign = NewCampaign(submission.id, run.spec, run.period, digests_of(submission.templates), by)
+        run.no = lifecycle.create(connection, campaign, now)
         if run.no is None:
             return LoadResult(LoadStatus.TAKEN)
         if errors := approval_errors(connection, services.policy, submission.templates):

@@ -16,6 +16,7 @@ from dispatcher.domain.recipient import Choice, Facts
 from dispatcher.intake.campaign import Submission
 from dispatcher.ledger.campaigns import lifecycle
 from dispatcher.ledger.campaigns.audience import AudienceLoader
+from dispatcher.ledger.campaigns.lifecycle import NewCampaign
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.consent import events
 from dispatcher.ledger.delivery import claims
@@ -79,7 +80,7 @@ def dry_run(services: Services, submission: Submission, as_of: datetime | None =
         ensure_period(connection, period)
         try:
             with connection.transaction():
-                no = lifecycle.create(connection, f"{submission.id}?dry-run", spec, {}, period, services.clock()) or 0
+                no = lifecycle.create(connection, NewCampaign(f"{submission.id}?dry-run", spec, period), services.clock()) or 0
                 # It reads a file between two parts, and holds no person's row: it may be slower than other transactions.
                 connection.execute("SET LOCAL idle_in_transaction_session_timeout = '60s'")
                 loader = AudienceLoader(connection, no, period, spec, services.clock())

@@ -81,7 +81,9 @@ def set_approval(services: Services, name: str, approved: bool, actor: str, dige
     with lend(services.pool) as connection, connection.transaction():
         store_sources(connection, [template])
         if not approved:  # the lock on the campaigns makes an order with their claims: none commits after the withdrawal
-            lifecycle.halt_users_of(connection, name, template.digest, f"paused itself: the approval of {name} was withdrawn", now)
+            lifecycle.pause_campaigns_of_template(
+                connection, name, template.digest, f"paused itself: the approval of {name} was withdrawn", now
+            )
         approval = template_approvals.add(connection, NewApproval(name, template.version, template.digest, approved, actor, now))
     return _version(template, services.policy, approval)
 

@@ -56,7 +56,8 @@ def run_chunk(services: Services, period: int, number: int) -> Chunk | None:
         chunk = claims.find(connection, period, number)
     if chunk is None:
         return None
-    if not may_use_templates(services, chunk):
+    # A campaign that does not run yet may start after a withdrawal, and this chunk would go on with the approval read here.
+    if chunk.campaign_state not in (None, CampaignState.RUNNING) or not may_use_templates(services, chunk):
         return chunk
     if chunk.spec.rate_per_second is not None and chunk.campaign_state is CampaignState.RUNNING:
         with lend(services.pool) as connection:
@@ -99,7 +100,7 @@ def may_use_templates(services: Services, chunk: Chunk) -> bool:
         return True
     note = f"paused itself: {not_approved_text(waiting[0])}"
     with lend(services.pool) as connection:
-        lifecycle.halt(connection, chunk.campaign_no, note, services.clock())
+        lifecycle.pause_with_note(connection, chunk.campaign_no, note, services.clock())
     return False
 
 
@@ -134,7 +135,7 @@ def _stop(services: Services, chunk: Chunk, reason: str) -> None:
     now = services.clock()
     with lend(services.pool) as connection:
         if chunk.campaign_no is not None:
-            lifecycle.halt(connection, chunk.campaign_no, f"paused itself: {reason}", now)
+            lifecycle.pause_with_note(connection, chunk.campaign_no, f"paused itself: {reason}", now)
             return
         spec = chunk.spec
         document = {

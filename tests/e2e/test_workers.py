@@ -259,7 +259,9 @@ def test_an_edited_template_leaves_in_a_new_campaign_and_the_running_one_keeps_i
     submit_file(machine, "spring", range(16), rate_per_second=1)
     wait_until(lambda: "accepted" in machine.balance(), machine)
     with lend(machine.services.pool) as connection:
-        assert lifecycle.pause(connection, "spring", datetime.now(UTC))  # so that it is under way, however slow this machine is
+        assert lifecycle.pause_by_id(
+            connection, "spring", datetime.now(UTC)
+        )  # so that it is under way, however slow this machine is
     edit_template(machine, "loan_offer", "Autumn")
     approve(machine, "loan_offer")
     submit_file(machine, "autumn", range(16, 20))

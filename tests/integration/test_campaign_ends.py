@@ -141,7 +141,7 @@ def test_messages_that_a_cancel_missed_are_cancelled_later(services: Services, c
 def test_a_campaign_forgotten_in_pause_is_ended_by_the_policy_and_says_so(services: Services, clock: Clock) -> None:
     submit(services)
     with lend(services.pool) as connection:
-        assert lifecycle.pause(connection, "spring", clock.now)
+        assert lifecycle.pause_by_id(connection, "spring", clock.now)
     clock.pass_(30 * DAY)
     work(services)
     assert campaign(services).state is CampaignState.PAUSED
@@ -158,7 +158,7 @@ def test_why_a_forgotten_campaign_was_paused_stays_in_its_note(services: Service
     work(services)
     with lend(services.pool) as connection:
         connection.execute("UPDATE campaigns SET state = 'running', finished_at = NULL")
-        assert lifecycle.halt(connection, campaign(services).no, "paused itself: too many complaints", clock.now)
+        assert lifecycle.pause_with_note(connection, campaign(services).no, "paused itself: too many complaints", clock.now)
     clock.pass_(31 * DAY)
     work(services)
     assert (
@@ -182,7 +182,7 @@ def test_a_campaign_whose_hour_is_yet_to_come_is_not_forgotten(services: Service
     submit(services, send_at=(clock.now + timedelta(days=60)).isoformat())
     if paused:
         with lend(services.pool) as connection:
-            assert lifecycle.pause(connection, "spring", clock.now)
+            assert lifecycle.pause_by_id(connection, "spring", clock.now)
     clock.pass_(89 * DAY)
     work(services)
     assert campaign(services).state in (CampaignState.PAUSED, CampaignState.AWAITING_RELEASE)

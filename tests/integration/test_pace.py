@@ -146,7 +146,7 @@ def test_a_pause_before_its_hour_does_not_move_a_campaign(services: Services, cl
     clock.now = datetime(2026, 11, 23, 15, 0, tzinfo=UTC)
     submit(services, 3, send_at=datetime(2026, 11, 23, 21, 0, tzinfo=UTC).isoformat())
     with lend(services.pool) as connection:
-        assert lifecycle.pause(connection, "spring", clock.now)
+        assert lifecycle.pause_by_id(connection, "spring", clock.now)
         clock.pass_(5 * HOUR)
         assert lifecycle.resume(connection, "spring", clock.now)
     clock.pass_(HOUR - 1)
@@ -187,7 +187,7 @@ def test_a_campaign_paused_while_it_ran_keeps_its_rate(services: Services, clock
     submit(services, 20, rate_per_second=2)
     assert per_tick(services, clock, 3) == [2] * 3
     with lend(services.pool) as connection:
-        assert lifecycle.pause(connection, "spring", clock.now)
+        assert lifecycle.pause_by_id(connection, "spring", clock.now)
     assert per_tick(services, clock, 5) == [0] * 5
     with lend(services.pool) as connection:
         assert lifecycle.resume(connection, "spring", clock.now)
@@ -201,7 +201,7 @@ def test_a_campaign_resumed_after_its_hour_starts_at_once_with_its_rate(
 ) -> None:
     submit(services, 10, send_at=(clock.now + timedelta(hours=1)).isoformat(), rate_per_second=2)
     with lend(services.pool) as connection:
-        assert lifecycle.pause(connection, "spring", clock.now)
+        assert lifecycle.pause_by_id(connection, "spring", clock.now)
         clock.pass_(HOUR + late_seconds)
         assert lifecycle.resume(connection, "spring", clock.now)
     assert per_tick(services, clock, 6) == [2] * 5 + [0]

@@ -482,7 +482,7 @@ def test_a_paused_campaign_claims_nothing_and_goes_on_when_resumed(services: Ser
     submit(services, ["c-1"])
     due = scheduler.due_chunks(services)[0]
     with lend(services.pool) as connection:
-        assert lifecycle.pause(connection, "spring", services.clock())
+        assert lifecycle.pause_by_id(connection, "spring", services.clock())
     run_chunk(services, due.period, due.number)
     assert states(services) == {"pending": 1}
     with lend(services.pool) as connection:

@@ -491,7 +491,7 @@ def test_a_large_campaign_waits_for_somebody_else_than_who_submitted_it(services
     assert state_of(services) is CampaignState.AWAITING_RELEASE
     with lend(services.pool) as connection:
         assert not any(lifecycle.release(connection, "spring", by) for by in ("Anne", " anne ", ""))
-        assert not lifecycle.pause(connection, "spring", clock.now)
+        assert not lifecycle.pause_by_id(connection, "spring", clock.now)
         assert not lifecycle.resume(connection, "spring", clock.now)
         assert lifecycle.release(connection, "spring", "Bart")
         assert not lifecycle.release(connection, "spring", "Carla")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -40,20 +40,28 @@ class Campaign:
         return self.state is CampaignState.SCHEDULED and not self.fanned_out
 
 
-def create(
-    connection: Connection, campaign_id: str, spec: Spec, templates: Mapping[str, str], period: int, now: datetime, by: str = ""
-) -> int | None:
+@dataclass(frozen=True, slots=True)
+class NewCampaign:
+    """What a campaign is created with. `templates` names the version of each template: name -> digest; `by` names the submitter."""
+
+    id: str
+    spec: Spec
+    period: int
+    templates: Mapping[str, str] = field(default_factory=dict)
+    by: str = ""
+
+
+def create(connection: Connection, campaign: NewCampaign, now: datetime) -> int | None:
     """Write a new campaign's row, `scheduled` and without an audience: its number, or None where the id is taken.
 
-    `templates` names the version of each template: name -> digest. Call it in the transaction that loads the audience or its first
-    part, and `ensure_period` before that transaction.
+    Call it in the transaction that loads the audience or its first part, and `ensure_period` before that transaction.
     """
     row = connection.execute(
         """
         INSERT INTO campaigns (id, period, state, spec, template_digests, digest, digest_version, created_at, submitted_by)
         VALUES (%s, %s, 'scheduled', %s, %s, '', 3, %s, %s) ON CONFLICT (id) DO NOTHING RETURNING no
         """,
-        (campaign_id, period, spec_to_json(spec), Jsonb(dict(templates)), now, by),
+        (campaign.id, campaign.period, spec_to_json(campaign.spec), Jsonb(dict(campaign.templates)), now, campaign.by),
     ).fetchone()
     return int(row[0]) if row else None
 
@@ -154,7 +162,7 @@ def release(connection: Connection, campaign_id: str, by: str) -> bool:
     )
 
 
-def pause(connection: Connection, campaign_id: str, now: datetime) -> bool:
+def pause_by_id(connection: Connection, campaign_id: str, now: datetime) -> bool:
     """Running or scheduled -> paused. False in any other state, and while the audience is loaded: it may have to be released."""
     return bool(
         connection.execute(
@@ -165,7 +173,7 @@ def pause(connection: Connection, campaign_id: str, now: datetime) -> bool:
     )
 
 
-def halt(connection: Connection, no: int, note: str, now: datetime) -> bool:
+def pause_with_note(connection: Connection, no: int, note: str, now: datetime) -> bool:
     """Running -> paused, with a note that says why. False in any other state."""
     return bool(
         connection.execute(
@@ -174,7 +182,7 @@ def halt(connection: Connection, no: int, note: str, now: datetime) -> bool:
     )
 
 
-def halt_users_of(connection: Connection, template: str, digest: str, note: str, now: datetime) -> int:
+def pause_campaigns_of_template(connection: Connection, template: str, digest: str, note: str, now: datetime) -> int:
     """Pause every running campaign that uses this version of a template, or names no version, with a note; returns their number."""
     return connection.execute(
         """
