@@ -16,8 +16,9 @@ demo: .venv/run.stamp  ## runs a demo of all parts in a minute and checks the re
 
 dev: .venv/test.stamp  ## makes .venv, with everything for development
 
+# One process more than processors: the tests of whole workers wait much.
 test: .venv/test.stamp  ## runs all checks: tests, lint, format, types, import contracts; ARGS are passed to pytest
-	@.venv/bin/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
+	@.venv/bin/python -m pytest --numprocesses $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal $(ARGS)
 
 chaos: .venv/test.stamp  ## kills, freezes and cuts off every process under load and checks every promise, half an hour; ARGS="--faults N --seed S --minutes M"
 	@.venv/bin/python -m tests.chaos $(ARGS)

@@ -41,6 +41,7 @@ from tests.support.services import NOON, Clock, add_people, person
 BOUND_SECONDS, LEASE_SECONDS = 5.0, 30.0
 STEPS_MAX = 600
 LOST_COMMITS = 0.01  # the share of other commits whose answer is lost
+OPEN = frozenset({"claimed", "pending", "waiting"})
 OFFER = {"project": "solar panels", "amount": 9000, "offer_url": "https://www.kbc-bank.example/loan"}
 
 # `claimed_at` is the database's clock; in a simulation that clock is the scheduler's.
@@ -260,7 +261,9 @@ class Simulation:
         for actor in self.stage.ready():
             self.stage.kill(actor)
         self._finish()
-        return self._check()
+        faults = self._check()
+        self._clear()
+        return faults
 
     def _submit(self) -> None:
         add_people(self._setup, *(person(id_, number) for number, id_ in enumerate(self.ids)))
@@ -338,13 +341,22 @@ class Simulation:
             connection.execute("UPDATE simulated_clock SET at = %s", (self.clock(),))
 
     def _finish(self) -> None:
-        """What beat and workers do later, without further trouble."""
+        """What beat and workers do later, without further trouble, until nothing is left to do."""
         for _ in range(6):
             self._jump(LEASE_SECONDS * 4)
+            if not self._is_open():
+                return
             sweep(self.world)
             while dues := scheduler.due_chunks(self.world):
                 for due in dues:
                     run_chunk(self.world, due.period, due.number)
+
+    def _clear(self) -> None:
+        """Leave nothing to do for the next schedule, whose clock starts anew."""
+        with lend(self.services.pool) as connection:
+            connection.execute("UPDATE messages SET until = NULL WHERE until IS NOT NULL")
+            connection.execute("UPDATE chunks SET done_at = now() WHERE done_at IS NULL")
+            connection.execute("UPDATE campaigns SET state = 'finished' WHERE state <> 'finished'")
 
     # -- the promise -------------------------------------------------------------------------------------------------
 
@@ -356,6 +368,12 @@ class Simulation:
                 (self.campaign,),
             ).fetchall()
         return [(str(MessageId(*key)), state) for *key, state in rows]
+
+    def _is_open(self) -> bool:
+        """Whether a job has no message yet, or a message no last state. What is left open after all rounds is a fault."""
+        messages = self._messages()
+        rows = {MessageId.parse(message_id).row for message_id, _ in messages}
+        return len(rows) < self.people or any(state in OPEN for _, state in messages)
 
     def _never_started(self) -> list[str]:
         """Unresolved messages of a claim without a start. One that a settle made unresolved has left its claim."""
@@ -388,7 +406,7 @@ class Simulation:
     def _wrong_ends(self) -> Iterator[str]:
         arrived, messages = {arrival.message_id for arrival in self.arrivals}, self._messages()
         for message_id, state in messages:
-            if state in {"claimed", "pending", "waiting"}:
+            if state in OPEN:
                 yield f"{message_id} is {state} at the end"
             if message_id in arrived and state not in {"accepted", "unresolved", "failed"}:
                 yield f"{message_id} arrived and is {state}"
