@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -240,24 +240,24 @@ def _flood_of_events(program: Program, _: Load, rng: Random) -> Struck:
 
 def _command(program: Program, *words: str) -> subprocess.Popen[bytes]:
     argv = (sys.executable, "-c", "from dispatcher.cli import main; main()", *words)
-    environ: Mapping[str, str] = {**program.environ, "PGAPPNAME": "chaos-victim"}
-    return subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environ)
+    return subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=dict(program.environ))
 
 
-_IS_WRITING = (
-    "SELECT 1 FROM pg_stat_activity WHERE application_name = 'chaos-victim' AND backend_xid IS NOT NULL"
-    " AND query ~ 'incoming|audience_stage|consent_events|INTO (jobs|chunks|recipients)'"
+_IS_IMPORTING = (  # and has written; the load's own imports have the name "ledger"
+    "SELECT 1 FROM pg_stat_activity WHERE application_name <> 'ledger' AND backend_xid IS NOT NULL AND query ~ 'incoming'"
 )
+_IS_LOADING = "SELECT 1 FROM audience_loads WHERE ended IS NULL"  # a part of an audience is in, and not all
 
 
-def _kill_while_writing(program: Program, command: subprocess.Popen[bytes], rng: Random) -> str:
-    """Kill a command once its transaction has written. Returns what went wrong, or ""."""
+def _kill_when(met: str, program: Program, command: subprocess.Popen[bytes], rng: Random) -> str:
+    """Kill a command once a statement has rows. Returns what went wrong, or ""."""
     deadline = time.monotonic() + COMMAND_SECONDS
     with psycopg.connect(program.database, autocommit=True) as connection:
-        while connection.execute(_IS_WRITING).fetchone() is None:
+        while connection.execute(met.encode()).fetchone() is None:
             if command.poll() is not None or time.monotonic() > deadline:
                 command.kill()
-                return "the command ended before it could be killed"
+                _, text = command.communicate()
+                return f"the command ended with {command.returncode} before it could be killed: {text.decode()[-300:]}"
     time.sleep(rng.uniform(0.0, 0.1))
     command.kill()
     command.communicate()
@@ -279,7 +279,7 @@ def _kill_submit(program: Program, _: Load, rng: Random) -> Struck:
     form = {"id": name, "template": "loan_offer", "channels": ["email"], "holdout_percent": 100, "audience": str(audience)}
     file = folder / f"{name}.json"
     file.write_text(json.dumps(form))
-    errors = [_kill_while_writing(program, _command(program, "campaign", "submit", str(file)), rng)]
+    errors = [_kill_when(_IS_LOADING, program, _command(program, "campaign", "submit", str(file)), rng)]
     rows = program.sql("SELECT fanned_out, (SELECT sum(size) FROM chunks k WHERE k.campaign_no = c.no) FROM campaigns c"
                        " WHERE id = %(id)s", {"id": name})  # fmt: skip
     if any(is_complete and count != AUDIENCE for is_complete, count in rows):
@@ -298,7 +298,7 @@ def _kill_import(program: Program, load: Load, rng: Random) -> Struck:
     file = program.home / f"import-{first}.jsonl"
     people = [{"id": f"i-{first + n}", "person": "customer", "language": "nl", "offers": {"own": "standard"}} for n in range(ROWS)]
     file.write_text("".join(json.dumps(each) + "\n" for each in people))
-    errors = [_kill_while_writing(program, _command(program, "recipients", "import", str(file)), rng)]
+    errors = [_kill_when(_IS_IMPORTING, program, _command(program, "recipients", "import", str(file)), rng)]
     errors.append(_finish(_command(program, "recipients", "import", str(file))))
     ids = [each["id"] for each in people]
     (count,) = program.sql("SELECT count(*) FROM recipients WHERE id = ANY(%(ids)s) AND consent_seq = 1", {"ids": ids})[0]
