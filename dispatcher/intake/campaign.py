@@ -18,6 +18,7 @@ from dispatcher.domain.campaign_options import CampaignOptions
 from dispatcher.domain.canonical_json import canonical_json
 from dispatcher.domain.spelling import did_you_mean
 from dispatcher.intake.audience import Id, audience_file, inline, read_audience
+from dispatcher.intake.audience_folder import allowed_file
 from dispatcher.intake.errors import BadInput, InputError, StrictModel, read_yaml, validate
 from dispatcher.intake.form_fields import form_fields, options_of
 from dispatcher.ledger.campaigns.audience import AudienceError, AudienceFile, AudienceRow
@@ -140,14 +141,18 @@ def read_request(path: Path, audience: Path | None) -> CampaignRequest:
     return _request(form, str(path), lines, audience)
 
 
-def parse_request(form: Mapping[str, Any]) -> CampaignRequest:
-    """A campaign from JSON, with its audience inline or in a file on this machine. Raises BadInput."""
+def parse_request(form: Mapping[str, Any], audiences: Path | None = None) -> CampaignRequest:
+    """A campaign from JSON, with its audience inline or, where `audiences` is given, in a file of that folder. Raises BadInput."""
     named = form.get("audience")
-    return _request(form, "campaign", {}, Path(named) if isinstance(named, str) else None)
+    if not isinstance(named, str):
+        return _request(form, "campaign", {}, None)
+    if audiences is None:
+        raise BadInput(InputError("campaign", 0, "audience", "should be a list of rows; a file cannot be named here"))
+    return _request(form, "campaign", {}, allowed_file(audiences, named))
 
 
 def parse_campaign(form: Mapping[str, Any], context: ValidationContext) -> Submission:
-    """A campaign from JSON, checked. Raises BadInput."""
+    """A campaign from JSON with its rows, checked. Raises BadInput."""
     return check_campaign(parse_request(form), context)
 
 

@@ -183,6 +183,7 @@ def services(connections_max: int = CONNECTIONS_MAX) -> Services:
         webhook_keys=webhook_keys(config),
         secret=ring,
         public_url=config.public_url.rstrip("/"),
+        audiences=config.audiences,
         clock=lambda: datetime.now(UTC),
         random=random.SystemRandom().random,
         sleep=time.sleep,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from pathlib import Path
 
 from channels.base import Channel, Provider
 from channels.send_window import boot_seconds
@@ -61,6 +62,7 @@ class Services:
     webhook_keys: Mapping[str, str] = field(repr=False)  # by provider; without a key no webhook call is accepted
     secret: KeyRing  # shows no key in its repr
     public_url: str
+    audiences: Path  # the only folder from which Celery tasks read audience files
     clock: Callable[[], datetime]
     random: Callable[[], float]
     sleep: Callable[[float], None]

@@ -52,6 +52,7 @@ class Settings:
     database_url: str | None = field(repr=False)
     broker_url: str | None = field(repr=False)
     templates: Path
+    audiences: Path  # where Celery tasks may read audience files
     policy: Path | None  # None: the shipped one
     public_url: str
     secret_key: str = field(repr=False)  # or several, newest first, with commas between them
@@ -102,6 +103,15 @@ def _settings(read: EnvironmentReader) -> Settings:
         database_url=database_url or None,
         broker_url=broker_url or None,
         templates=read.folder("DISPATCHER_TEMPLATES", "templates", about="the folder of message templates"),
+        audiences=Path(
+            read.text(
+                "DISPATCHER_AUDIENCES",
+                str(home / "audiences"),
+                about="the only folder from which Celery tasks read audience files; by default `audiences` in DISPATCHER_HOME",
+            )
+        )
+        .expanduser()
+        .absolute(),
         policy=read.file("DISPATCHER_POLICY", about="your policy; without it the shipped `policy.toml`"),
         public_url=public_url,
         secret_key=secret_key,

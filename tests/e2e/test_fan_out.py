@@ -73,7 +73,8 @@ def wait_for(met: Callable[[], bool], folder: Path, seconds: float) -> None:
 
 
 def test_a_load_beyond_the_time_limit_goes_in_and_the_clock_goes_on(database: str, broker_url: str, tmp_path: Path) -> None:
-    path = tmp_path / "audience.jsonl"
+    path = tmp_path / "audiences" / "large.jsonl"
+    path.parent.mkdir()
     path.write_text("".join(json.dumps({"recipient": f"nobody-{n}", "data": OFFER}) + "\n" for n in range(COUNT)))
     environ = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("DISPATCHER_", "SENDGRID_", "TWILIO_"))},
@@ -87,7 +88,7 @@ def test_a_load_beyond_the_time_limit_goes_in_and_the_clock_goes_on(database: st
         celery = Celery(broker=broker_url, set_as_current=False)
         celery.config_from_object("celeryconfig")
         celery.conf.broker_url = broker_url
-        form = {"id": "large", "template": "loan_offer", "channels": ["email"], "audience": str(path), "holdout_percent": 100}
+        form = {"id": "large", "template": "loan_offer", "channels": ["email"], "audience": path.name, "holdout_percent": 100}
         celery.send_task("dispatcher.submit_campaign", (form,), queue="fanout")
         wait_for(lambda: loaded(services) > 0, tmp_path, 60)
         begun = time.monotonic(), datetime.now(UTC)

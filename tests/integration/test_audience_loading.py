@@ -71,7 +71,9 @@ def write(path: Path, count: int, more: str = "") -> None:
 
 def request(audience: Any, **changes: Any) -> CampaignRequest:
     form = {"id": "spring", "template": "loan_offer", "channels": ["email"], "audience": audience, **changes}
-    return parse_request({**form, "audience": str(audience) if isinstance(audience, Path) else audience})
+    if isinstance(audience, Path):
+        return parse_request({**form, "audience": str(audience)}, audience.parent)
+    return parse_request(form)
 
 
 def campaign(services: Services, campaign_id: str = "spring") -> Campaign:
@@ -337,13 +339,15 @@ from dispatcher.intake.campaign import parse_request
 from dispatcher.runtime import bootstrap
 
 form = {"id": "spring", "template": "loan_offer", "channels": ["email"], "audience": sys.argv[1]}
-submission.accept(bootstrap.services(), parse_request(form), by="celery")
+services = bootstrap.services()
+submission.accept(services, parse_request(form, services.audiences), by="celery")
 """
 
 
 def test_a_killed_process_leaves_a_load_that_goes_on(database: str, tmp_path: Path) -> None:
     """A real process and a real kill, in the middle of a part or between two."""
-    path = tmp_path / "audience.jsonl"
+    path = tmp_path / "audiences" / "audience.jsonl"
+    path.parent.mkdir()
     count = 60_000
     path.write_text("".join(json.dumps(row(number)) + "\n" for number in range(count)))
     environ = {

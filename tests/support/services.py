@@ -102,6 +102,7 @@ def make_services(
             webhook_keys=webhook_keys,
             secret=KeyRing.of(b"a-secret-of-the-tests-that-is-long-enough"),
             public_url="https://dispatcher.example",
+            audiences=Path("/nonexistent"),
             clock=clock or Clock(),
             random=lambda: 0.5,
             sleep=lambda _: None,

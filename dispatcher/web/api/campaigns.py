@@ -11,7 +11,6 @@ from dispatcher.campaigns import actions, overview, scheduler, submission
 from dispatcher.campaigns.actions import CampaignAction
 from dispatcher.campaigns.submission import SubmitStatus
 from dispatcher.intake.campaign import CampaignForm, parse_request
-from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.web import serializers
 from dispatcher.web.api import schemas
 from dispatcher.web.api.authorization import needs
@@ -38,8 +37,6 @@ def submit_campaign(
     is loading the same large audience the answer is 202 with `loading`: call again until it is 201. If that call was lost, one of
     these goes on with its work.
     """
-    if isinstance(form.get("audience"), str):
-        raise BadInput(InputError("campaign", 0, "audience", "should be a list of rows; a file cannot be named here"))
     request = parse_request(form)
     result = submission.accept(services, request, by=caller.name)
     if result.status is SubmitStatus.CONFLICT:
