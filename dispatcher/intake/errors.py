@@ -95,6 +95,7 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     """A YAML mapping, and the line of each of its top-level keys. Raises BadInput."""
     text = read_text(path)
     try:
+        _refuse_aliases(path, text)
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         value = yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
@@ -113,6 +114,15 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     if faults:
         raise BadInput(*faults)
     return value, lines
+
+
+def _refuse_aliases(path: Path, text: str) -> None:
+    """Refuse `*name`: nine lines of aliases of aliases become gigabytes."""
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise BadInput(
+                InputError(str(path), event.start_mark.line + 1, "", f"uses the alias *{event.anchor}; write the value out")
+            )
 
 
 def as_data(faults: Sequence[InputError]) -> list[dict[str, Any]]:

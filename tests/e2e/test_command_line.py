@@ -285,6 +285,7 @@ def test_a_large_campaign_is_released_by_somebody_else(
         ("id: spring\ntemplate: loan_offer\nchanels: [email]\n", ":3: chanels: unknown field; did you mean channels?"),
         ("id: spring\ntemplate: loan_offer\n", ": audience: missing"),
         ("id: spring\nid: summer\n", ":2: id: is given twice"),
+        ("a: &a [x, x]\nb: [*a, *a]\n", ":2: uses the alias *a; write the value out"),
         ("id: [\n", "is not YAML"),
         ("- a list\n", ":1: should hold `key: value` lines"),
         ("id: spring\ntemplate: loan_offer\naudience: nowhere.jsonl\n", "nowhere.jsonl: can't be read: No such file or directory"),

@@ -129,6 +129,12 @@ def test_a_load_that_takes_many_steps_goes_in(services: Services, file: Path) ->
     assert balance(services).states[State.ACCEPTED] == ROWS
 
 
+def test_only_the_first_thousand_unreadable_rows_are_kept(services: Services) -> None:
+    submission.accept(services, request([1] * 2_500))
+    assert campaign(services).invalid == 2_500
+    assert [line for line, _, _ in overview.unreadable_rows(services, campaign(services), 5_000)] == list(range(1, 1_001))
+
+
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
 @pytest.mark.parametrize("where", [9, 50, 80])
 def test_a_killed_load_goes_on_after_the_last_part(services: Services, tmp_path: Path, suffix: str, where: int) -> None:

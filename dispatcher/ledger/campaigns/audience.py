@@ -14,6 +14,7 @@ from dispatcher.domain.campaign import Spec
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.partitions import ensure_period, period_of
 
+ERRORS_STORED_MAX = 1_000  # of a campaign; a wrong file of 28 MB must not become 444 MB of errors
 CHUNK_SIZE = (
     1_000  # jobs per task: enough that the fixed cost per chunk does not matter, few enough that facts are at most a second old
 )
@@ -118,16 +119,16 @@ class AudienceLoader:
         return self._start + timedelta(seconds=(self.taken + index * self._size) / self._rate)
 
     def note(self, errors: Sequence[AudienceError]) -> None:
-        """Store invalid rows, for `campaign show` and `campaign export`."""
+        """Count invalid rows, and store the first `ERRORS_STORED_MAX` of the campaign, for `campaign show` and `campaign export`."""
         if not errors:
             return
-        with (
-            self._connection.cursor() as cursor,
-            cursor.copy("COPY audience_faults (campaign_no, line, field, message) FROM STDIN") as copy,
-        ):
-            for error in errors:
-                copy.write_row((self._campaign["no"], error.line, error.field, error.message))
-                self.invalid += 1
+        self.invalid += len(errors)
+        with self._connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM audience_faults WHERE campaign_no = %(no)s", self._campaign)
+            (stored,) = cursor.fetchone() or (0,)
+            with cursor.copy("COPY audience_faults (campaign_no, line, field, message) FROM STDIN") as copy:
+                for error in errors[: max(0, ERRORS_STORED_MAX - stored)]:
+                    copy.write_row((self._campaign["no"], error.line, error.field, error.message))
 
 
 def chunk_size(spec: Spec) -> int:
