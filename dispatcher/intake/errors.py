@@ -120,9 +120,8 @@ def _refuse_aliases(path: Path, text: str) -> None:
     """Refuse `*name`: nine lines of aliases of aliases become gigabytes."""
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
-            raise BadInput(
-                InputError(str(path), event.start_mark.line + 1, "", f"uses the alias *{event.anchor}; write the value out")
-            )
+            line = event.start_mark.line + 1 if event.start_mark else 0
+            raise BadInput(InputError(str(path), line, "", f"uses the alias *{event.anchor}; write the value out"))
 
 
 def as_data(faults: Sequence[InputError]) -> list[dict[str, Any]]:

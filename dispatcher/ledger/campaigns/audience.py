@@ -119,7 +119,7 @@ class AudienceLoader:
         return self._start + timedelta(seconds=(self.taken + index * self._size) / self._rate)
 
     def note(self, errors: Sequence[AudienceError]) -> None:
-        """Count invalid rows, and store the first `ERRORS_STORED_MAX` of the campaign, for `campaign show` and `campaign export`."""
+        """Count invalid rows, and store the campaign's first `ERRORS_STORED_MAX`, for `campaign show` and `campaign export`."""
         if not errors:
             return
         self.invalid += len(errors)
