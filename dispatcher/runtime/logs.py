@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
 
 import structlog
+from redis.exceptions import ConnectionError as BrokerConnectionError
+from structlog.typing import EventDict
 
 
 def configure_logs(level: int = logging.INFO) -> None:
@@ -27,6 +32,7 @@ def configure_logs(level: int = logging.INFO) -> None:
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                shorten_lost_connection,
                 structlog.processors.format_exc_info,
                 renderer,
             ],
@@ -37,3 +43,39 @@ def configure_logs(level: int = logging.INFO) -> None:
     root.setLevel(level)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # its warnings contain connection strings
+
+
+def shorten_lost_connection(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Name error and place instead of a traceback where a connection was lost: that is an outage, not a bug.
+
+    Celery and kombu log hundreds of lines when the broker goes away, at times with an error of their own on top.
+    """
+    found = event.get("exc_info")
+    error = (
+        found[1]
+        if isinstance(found, tuple)
+        else found
+        if isinstance(found, BaseException)
+        else sys.exc_info()[1]
+        if found
+        else None
+    )
+    if error is None:
+        return event
+    lost = next((each for each in _chain(error) if isinstance(each, BrokerConnectionError | ConnectionError)), None)
+    if lost is None:
+        return event
+    frame = next(iter(traceback.extract_tb(error.__traceback__)[-1:]), None)
+    place = f"{Path(frame.filename).name}:{frame.lineno}" if frame else ""
+    short = {name: value for name, value in event.items() if name not in {"exc_info", "exception"}}
+    return {**short, "error": type(error).__name__, "connection_lost": type(lost).__name__, "place": place}
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The error, and those that it followed."""
+    seen: set[int] = set()
+    following: BaseException | None = error
+    while following is not None and id(following) not in seen:
+        seen.add(id(following))
+        yield following
+        following = following.__cause__ or following.__context__
