@@ -30,7 +30,7 @@ _CACHED = 8_192
 @lru_cache(maxsize=_CACHED)
 def money(language: Language, amount: Decimal | int, currency: str = "EUR") -> str:
     """An amount; whole amounts without cents: "€ 1.500", "1 500 €", "€1,500.50"."""
-    cents = Decimal(amount).quantize(_CENT)
+    cents = Decimal(amount).quantize(_CENT) + 0  # no minus zero
     locale = LOCALES[language]
     whole = cents == cents.to_integral_value()
     pattern = locale.currency_formats["standard"].pattern
@@ -42,7 +42,7 @@ def money(language: Language, amount: Decimal | int, currency: str = "EUR") -> s
 @lru_cache(maxsize=_CACHED)
 def number(language: Language, value: Decimal | int) -> str:
     """A number with the language's separators and at most three decimals."""
-    return format_decimal(Decimal(value), locale=LOCALES[language])
+    return format_decimal(_no_minus_zero(Decimal(value), 3), locale=LOCALES[language])
 
 
 @lru_cache(maxsize=_CACHED)
@@ -50,10 +50,15 @@ def percent(language: Language, value: Decimal | int) -> str:
     """A percentage given as such (3.75 -> "3,75 %"), with at most two decimals."""
     locale = LOCALES[language]
     whole, _, sign = locale.percent_formats[None].pattern.partition("0")
-    return format_percent(Decimal(value) / 100, format=f"{whole}0.##{sign}", locale=locale)
+    return format_percent(_no_minus_zero(Decimal(value), 2) / 100, format=f"{whole}0.##{sign}", locale=locale)
 
 
 @lru_cache(maxsize=_CACHED)
 def day(language: Language, value: date) -> str:
     """A day in words: "31 augustus 2026"."""
     return format_date(value, format="long", locale=LOCALES[language])
+
+
+def _no_minus_zero(value: Decimal, decimals: int) -> Decimal:
+    """Zero for a value that is written as zero: "-0" is no number that a customer understands."""
+    return value if round(value, decimals) else Decimal(0)

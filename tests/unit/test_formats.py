@@ -35,3 +35,13 @@ def test_amounts_and_dates_follow_the_reader_s_language(
         (number, Decimal("12345.5"), many),
     ):
         assert spaced(format_value(language, value)) == expected
+
+
+@pytest.mark.parametrize("value", ["-0", "-0.001", "-0.0004", "-0.00"])
+@pytest.mark.parametrize("format_value", [money, percent, number])
+def test_nothing_is_written_as_minus_zero(format_value: Callable[..., str], value: str) -> None:
+    if format_value is number and value == "-0.001":
+        assert "-" in format_value("nl", Decimal(value))  # it has three decimals
+    else:
+        assert "-" not in format_value("nl", Decimal(value))
+    assert "-" in format_value("nl", Decimal("-0.01"))
