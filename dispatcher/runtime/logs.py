@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from pathlib import Path
 import structlog
 from redis.exceptions import ConnectionError as BrokerConnectionError
 from structlog.typing import EventDict
+
+_TASK_NAME = re.compile(r"[\w.]{1,100}")
 
 
 def configure_logs(level: int = logging.INFO) -> None:
@@ -42,7 +45,22 @@ def configure_logs(level: int = logging.INFO) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level)
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("celery.worker.consumer.consumer").filters[:] = [hide_message_bodies]
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # its warnings contain connection strings
+
+
+def hide_message_bodies(record: logging.LogRecord) -> bool:
+    """Leave out the contents of messages that Celery refuses: of an unknown task, or with a body that it cannot read.
+
+    Celery logs them whole, and a misspelt task name of another system puts a customer's name and address there.
+    """
+    template = str(record.msg)
+    if "body" in template.lower():
+        name = str(record.args[0]) if isinstance(record.args, tuple) and record.args and "unregistered task" in template else ""
+        record.msg = "a message on the broker was refused: %s"
+        record.args = (f"no task is called {name}" if _TASK_NAME.fullmatch(name.strip("'")) else "it cannot be read",)
+        record.exc_info, record.exc_text = None, None
+    return True
 
 
 def shorten_lost_connection(_logger: object, _method: str, event: EventDict) -> EventDict:

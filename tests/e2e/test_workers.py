@@ -298,6 +298,19 @@ def test_events_hide_what_a_caller_put_into_arguments(machine: Machine) -> None:
     assert "Zwaantje" not in json.dumps(received, default=str)
 
 
+def test_the_log_does_not_hold_what_a_refused_message_says(machine: Machine) -> None:
+    wait_until(lambda: "ready" in machine.log.read_text(), machine)
+    job = {"key": "k-1", "recipient": "Zwaantje", "data": {"email": "zwaantje@home.example"}}
+    machine.celery.send_task("dispatcher.triger", (job,), queue="transactional")
+    machine.celery.send_task("dispatcher.submit_campaign", kwargs={"campain": job}, queue="fanout")
+    with Redis(unix_socket_path=urlsplit(machine.broker_url).path, db=int(machine.broker_url.partition("=")[2])) as client:
+        client.lpush("inbound", json.dumps({"body": "Zwaantje", "headers": {}, "properties": {"delivery_tag": "1"}}))
+    wait_until(lambda: "no task is called" in machine.log.read_text(), machine)
+    wait_until(lambda: not machine.on_the_broker("fanout"), machine)
+    assert "dispatcher.triger" in machine.log.read_text()
+    assert "zwaantje" not in machine.log.read_text().lower()
+
+
 def _listen(receiver: Any) -> None:
     with suppress(TimeoutError):
         receiver.capture(limit=None, timeout=5, wakeup=False)
