@@ -285,7 +285,8 @@ class Event:
     """One thing that a provider reports about a message. `id` is unique per provider; a repeated report has the same id.
 
     `retry_hint` is set on a failure that reached nobody, so the message may be sent again. `soft_bounce_limit` is set on a soft
-    bounce: so many in a row mean that the address does not work. `extra` holds fields that no rule uses, as text and without
+    bounce: so many in a row mean that the address does not work. `address` is the one that the report names, as the provider
+    writes it: it finds the message of a report without `message_id`. `extra` holds fields that no rule uses, as text and without
     addresses: see `channels.event_fields`.
     """
 
@@ -299,6 +300,7 @@ class Event:
     code: str | None = None
     retry_hint: RetryHint | None = None
     soft_bounce_limit: int | None = None
+    address: str | None = field(default=None, repr=False)  # never logged
     extra: Mapping[str, str] = field(default_factory=dict)
 
 

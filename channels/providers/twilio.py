@@ -22,7 +22,7 @@ from urllib.parse import parse_qs, quote, urlencode, urljoin, urlsplit
 from twilio.base.version import Version
 from twilio.http import HttpClient
 from twilio.http.response import Response as SdkResponse
-from twilio.request_validator import RequestValidator
+from twilio.request_validator import HMAC_SHA1, HMAC_SHA256, RequestValidator, get_signature_algorithm
 from twilio.rest import Client
 
 from channels.alerts import alert
@@ -406,16 +406,17 @@ _ALERT_CODES = frozenset(
     {"21408", "21602", "21603", "21604", "21656", "30007", "30032", "30034", "63013", "63015", "63027", "63028", "63030", "63041"}
 )
 _CODE = re.compile(r"[0-9]{5}")
+_ALGORITHMS = frozenset({HMAC_SHA1, HMAC_SHA256})
 _KNOWN_FIELDS = frozenset({"MessageSid", "MessageStatus", "ErrorCode", "SmsSid", "SmsStatus", "AccountSid", "ApiVersion"})
 
 
-def parse_events(url: str, body: bytes, signature: str, auth_token: str, now: datetime) -> list[Event]:
+def parse_events(url: str, body: bytes, signature: str, auth_token: str, now: datetime, algorithm: str = HMAC_SHA1) -> list[Event]:
     """Return the event of one status callback; two events if the message failed because of a person's STOP.
 
     `url` is the public URL that Twilio called, with its query; `body` is the raw form; `now` is used as the event's time, because
-    Twilio sends none. Raises BadSignature, or BadPayload if SID or status is missing.
+    Twilio sends none; `algorithm` is what the call names. Raises BadSignature, or BadPayload if SID or status is missing.
     """
-    form = _verify_form(url, body, signature, auth_token)
+    form = _verify_form(url, body, signature, auth_token, algorithm)
     sid, status, error = form.get("MessageSid", ""), form.get("MessageStatus", "").lower(), form.get("ErrorCode", "")
     if not sid or not status:
         raise BadPayload("no MessageSid or MessageStatus")
@@ -448,6 +449,7 @@ def _event(sid: str, status: str, error: str, to: str, channel: Channel, at: dat
         code=code,
         retry_hint=retry_hint,
         soft_bounce_limit=_SOFT_BOUNCE_LIMITS.get(failed),
+        address=to.removeprefix("whatsapp:") or None,
     )
 
 
@@ -460,9 +462,9 @@ def _kind(status: str, code: str | None) -> EventKind:
     return _FAILURE_CODES.get(code, kind)
 
 
-def parse_inbound(url: str, body: bytes, signature: str, auth_token: str) -> InboundText:
+def parse_inbound(url: str, body: bytes, signature: str, auth_token: str, algorithm: str = HMAC_SHA1) -> InboundText:
     """Return the message of one inbound call. Arguments and errors as for `parse_events`."""
-    form = _verify_form(url, body, signature, auth_token)
+    form = _verify_form(url, body, signature, auth_token, algorithm)
     sid, sender = form.get("MessageSid", ""), form.get("From", "")
     if not sid or not sender:
         raise BadPayload("no MessageSid or From")
@@ -477,11 +479,13 @@ class _FormFields(dict[str, list[str]]):
         return self[name]
 
 
-def _verify_form(url: str, body: bytes, signature: str, auth_token: str) -> dict[str, str]:
+def _verify_form(url: str, body: bytes, signature: str, auth_token: str, algorithm: str) -> dict[str, str]:
     """Verify the signature over public URL and fields, and return the first value of each field."""
+    if algorithm.upper() not in _ALGORITHMS:
+        raise BadSignature("algorithm")
     try:
         form = _FormFields(parse_qs(body.decode(), keep_blank_values=True, strict_parsing=bool(body)))
-        valid = RequestValidator(auth_token).validate(url, form, signature)
+        valid = RequestValidator(auth_token).validate(url, form, signature, algorithm)
     except (ValueError, TypeError, AttributeError):  # what the SDK raises for missing or unexpected parts
         raise BadSignature("malformed") from None
     if not valid:
@@ -541,6 +545,19 @@ def _signature(call: WebhookRequest) -> str:
     return call.headers.get("x-twilio-signature", "")
 
 
+def _algorithm(call: WebhookRequest) -> str:
+    """The algorithm that the call names; HMAC_SHA1 where it names none."""
+    return str(get_signature_algorithm(call.headers.get("x-twilio-webhooks-signature-settings", "")))
+
+
+def _read_status(call: WebhookRequest, token: str) -> list[Event]:
+    return parse_events(call.url, call.body, _signature(call), token, call.now, _algorithm(call))
+
+
+def _read_inbound(call: WebhookRequest, token: str) -> list[InboundText]:
+    return [parse_inbound(call.url, call.body, _signature(call), token, _algorithm(call))]
+
+
 PLUGIN = ProviderPlugin(
     name=Twilio.name,
     needs={Channel.SMS: (*_KEYS, "TWILIO_SMS_SENDER"), Channel.WHATSAPP: (*_KEYS, "TWILIO_WHATSAPP_SENDER")},
@@ -548,11 +565,8 @@ PLUGIN = ProviderPlugin(
     read_account=_read_account,
     make_adapter=_make_adapter,
     endpoints={
-        "status": WebhookEndpoint(lambda call, token: parse_events(call.url, call.body, _signature(call), token, call.now)),
-        "inbound": WebhookEndpoint(
-            lambda call, token: [parse_inbound(call.url, call.body, _signature(call), token)],
-            lambda text: (twiml_response(text), "text/xml"),
-        ),
+        "status": WebhookEndpoint(_read_status),
+        "inbound": WebhookEndpoint(_read_inbound, lambda text: (twiml_response(text), "text/xml")),
     },
     webhook_key=lambda account: account.auth_token,
     preferred=True,

@@ -20,6 +20,7 @@ from dispatcher.ledger.consent.events import ConsentStatement, Provenance
 from dispatcher.ledger.consent.suppressions import Suppression
 from dispatcher.ledger.delivery import cool_downs
 from dispatcher.ledger.delivery.scheduling import DueChunk
+from dispatcher.ledger.inbound.phone_owners import last_entity
 from dispatcher.ledger.partitions import ensure_period, period_of
 from dispatcher.policy import Policy
 
@@ -34,10 +35,11 @@ PHONE_CHANNELS = frozenset({Channel.SMS, Channel.WHATSAPP})
 class ProviderOptOut:
     """An opt-out that a provider reported. `entity` is the company in whose name it is acknowledged.
 
-    It holds for everybody who has the address: which of several owners opted out cannot be known.
+    It holds for everybody who has the address: which of several owners opted out cannot be known. `recipient_id` is None where the
+    report names no message of ours.
     """
 
-    recipient_id: str
+    recipient_id: str | None
     address_key: bytes | None  # None for push
     channel: Channel
     provider: str
@@ -77,9 +79,10 @@ def start_cool_down(
 def opt_out(connection: Connection, secret: KeyRing, context: ValidationContext, reported: ProviderOptOut) -> list[DueChunk]:
     """Switch the channel's group off for all owners of the address, the provider as source. Returns the acknowledgements due."""
     now, off = context.now, (Change(f"channel:{GROUP_OF[reported.channel]}", "off"),)
-    owners = {reported.recipient_id}
+    owners = {reported.recipient_id} if reported.recipient_id is not None else set[str]()
     if reported.address_key is not None:
         owners.update(recipients.with_address(connection, reported.channel, reported.address_key))
+    entity = reported.entity if reported.recipient_id is not None else last_entity(connection, sorted(owners), reported.channel)
     statements = [ConsentStatement(owner, off, now) for owner in sorted(owners)]
     ensure_period(connection, period_of(now))
     with connection.transaction():
@@ -87,7 +90,7 @@ def opt_out(connection: Connection, secret: KeyRing, context: ValidationContext,
             connection, secret, statements, Provenance(Source.PROVIDER, reported.provider, reported.code), now
         )
         due = [
-            acknowledgement.acknowledge(connection, context, recipient_id, result.events, reported.entity)
+            acknowledgement.acknowledge(connection, context, recipient_id, result.events, entity)
             for recipient_id, result in recorded.items()
         ]
     return [chunk for chunk in due if chunk is not None]

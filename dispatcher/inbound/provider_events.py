@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from channels.base import Event, EventKind
+from channels.base import Channel, Event, EventKind
 from dispatcher.consent import acknowledgement
 from dispatcher.consent.acknowledgement import Publish
 from dispatcher.delivery import side_effects
@@ -16,12 +16,14 @@ from dispatcher.delivery.fallback import fallback_at, fallback_seconds
 from dispatcher.delivery.outcomes import after_provider_event, event_effect
 from dispatcher.delivery.retries import retry_at
 from dispatcher.delivery.side_effects import OPT_OUT_REASONS, ProviderOptOut
+from dispatcher.domain import addresses
 from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.message import MessageStatus, State
 from dispatcher.domain.message_id import MessageId
 from dispatcher.intake.campaign import ValidationContext
 from dispatcher.ledger.connection import Connection, DatabaseError, lend
-from dispatcher.ledger.consent import address_keys, suppressions
+from dispatcher.ledger.consent import address_keys, recipients, suppressions
+from dispatcher.ledger.consent.address_keys import Address
 from dispatcher.ledger.delivery import scheduling, unresolved
 from dispatcher.ledger.delivery.scheduling import DueChunk
 from dispatcher.ledger.inbound import provider_events, soft_bounces
@@ -37,6 +39,7 @@ BATCH = 1_000
 APPLY_TASK = "settle_events"
 APPLY_AGAIN_AFTER = timedelta(minutes=1)  # then its broker message counts as lost; the sweep applies events all the same
 NOT_APPLIED = "event_not_applied"  # the code of the alert
+UNMATCHED = "unmatched:"  # how the code of the alert begins: an event of which no message, person or address of ours was found
 
 # Errors that one event can cause: the other events are applied all the same. Any other error ends the batch, as does the time
 # limit of a task: neither comes from the event.
@@ -49,9 +52,28 @@ KINDS_PROVING_ADDRESS = frozenset({EventKind.DELIVERED, EventKind.READ, EventKin
 
 
 def store_events(services: Services, events: Sequence[Event]) -> int:
-    """Store the events of a webhook call. Returns how many events were new. `apply_batch` applies them."""
+    """Store the events of a webhook call. Returns how many events were new. `apply_batch` applies them.
+
+    Of an address, only the keyed hash is stored, and only where the event names no message of ours.
+    """
+    now = services.clock()
     with lend(services.pool) as connection:
-        return provider_events.store(connection, events, services.clock())
+        ensure_period(connection, period_of(now))
+        with connection.transaction():
+            named = [_address(event) for event in events]
+            keys = address_keys.in_use(connection, services.secret, {address for address in named if address})
+            return provider_events.store(connection, events, now, [keys[address] if address else None for address in named])
+
+
+def _address(event: Event) -> Address | None:
+    """The address that an event names, in normal form; None where there is none or it cannot be read."""
+    if event.address is None or event.channel is Channel.PUSH:
+        return None
+    try:
+        normal = addresses.email(event.address) if event.channel is Channel.EMAIL else addresses.phone(event.address)
+    except addresses.InvalidAddress:
+        return None
+    return event.channel, normal
 
 
 def should_publish_apply_task(services: Services) -> bool:
@@ -123,10 +145,11 @@ def _apply_to_people(
 
 
 def _concerns_person(policy: Policy, event: PendingEvent) -> bool:
-    """Whether the event says anything of the person. Most do not: they are deliveries."""
+    """Whether the event says anything of a person, an address or the channel. Most do not: they are deliveries."""
     effect = event_effect(event.kind)
-    says = effect.stop_channel or effect.suppress or effect.lift or effect.opt_out or event.soft_bounce_limit is not None
-    return event.recipient_id is not None and (says or side_effects.is_cool_down(policy, event.channel, event.code))
+    says = effect.suppress or effect.lift or effect.opt_out or event.soft_bounce_limit is not None
+    somebody = event.recipient_id is not None or event.address_key is not None
+    return effect.stop_channel or (somebody and (says or side_effects.is_cool_down(policy, event.channel, event.code)))
 
 
 def _apply_to_messages(services: Services, connection: Connection, batch: Sequence[PendingEvent], errors: Errors) -> None:
@@ -149,7 +172,10 @@ def _apply_together(services: Services, connection: Connection, batch: Sequence[
     now = services.clock()
     with connection.transaction():
         _change_messages(connection, services.policy.retry, services.random, batch, now)
-        provider_events.mark_applied(connection, batch, now)
+        unmatched = [event for event in batch if event.state is None and not _concerns_person(services.policy, event)]
+        provider_events.mark_applied(connection, batch, {event.key for event in unmatched}, now)
+        for provider, code in sorted({(event.provider, event.code or event.kind) for event in unmatched}):
+            alerts.note(connection, provider, f"{UNMATCHED}{code}", True, now)
 
 
 def _defer(connection: Connection, errors: Errors, now: datetime) -> None:
@@ -212,9 +238,10 @@ def status_after(status: MessageStatus, change: StatusChange) -> MessageStatus:
 
 
 def _apply_to_person(connection: Connection, secret: KeyRing, context: ValidationContext, event: PendingEvent) -> list[DueChunk]:
-    """Suppress addresses, stop channels and record opt-outs, as the event says. Returns the acknowledgements that are due."""
-    if event.recipient_id is None:
-        return []
+    """Suppress addresses, stop channels and record opt-outs, as the event says. Returns the acknowledgements that are due.
+
+    Without a message of ours it holds for the address: for all who have it, and for who gets it later.
+    """
     effect = event_effect(event.kind)
     code, now = event.code or event.kind, context.now
     key = address_keys.resolve(connection, secret, event.address_key) if event.address_key is not None else None
@@ -222,7 +249,9 @@ def _apply_to_person(connection: Connection, secret: KeyRing, context: Validatio
         stopped_channels.stop(connection, event.channel, event.provider, code, now)
     if key is not None and (effect.suppress or _count_soft_bounce(connection, event, key)):
         suppressions.suppress(connection, event.channel, key, code, event.provider, now)
-    side_effects.start_cool_down(connection, context.policy, event.recipient_id, event.channel, event.code, now)
+    if side_effects.is_cool_down(context.policy, event.channel, event.code):
+        for recipient_id in _concerned(connection, event, key):
+            side_effects.start_cool_down(connection, context.policy, recipient_id, event.channel, event.code, now)
     if effect.lift and key is not None:
         suppressions.lift(connection, event.channel, key, OPT_OUT_REASONS, event.at, now)
     if not effect.opt_out:
@@ -231,11 +260,17 @@ def _apply_to_person(connection: Connection, secret: KeyRing, context: Validatio
     return side_effects.opt_out(connection, secret, context, reported)
 
 
+def _concerned(connection: Connection, event: PendingEvent, key: bytes | None) -> list[str]:
+    """The recipient of the event's message; without a message, all who have the address."""
+    if event.recipient_id is not None:
+        return [event.recipient_id]
+    return recipients.with_address(connection, event.channel, key) if key is not None else []
+
+
 def _count_soft_bounce(connection: Connection, event: PendingEvent, address_key: bytes) -> bool:
     """Count the failure, if it is a soft bounce. Returns whether the limit that suppresses the address is reached."""
     if event.soft_bounce_limit is None:
         return False
-    return (
-        soft_bounces.count(connection, event.channel, address_key, event.code or "", str(event.ref), event.at)
-        >= event.soft_bounce_limit
-    )
+    failed = str(event.ref) if event.state is not None else event.receipt or event.id  # one message counts once
+    count = soft_bounces.count(connection, event.channel, address_key, event.code or "", failed, event.at)
+    return count >= event.soft_bounce_limit

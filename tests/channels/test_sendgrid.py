@@ -199,7 +199,7 @@ def test_a_changed_call_does_not_verify() -> None:
             parse_events(sent, signature, stamp, PUBLIC_KEY, NOW)
 
 
-@pytest.mark.parametrize("shift", [timedelta(minutes=-11), timedelta(minutes=11)])
+@pytest.mark.parametrize("shift", [timedelta(minutes=-6), timedelta(hours=72, seconds=1)])
 def test_an_old_or_future_call_is_refused(shift: timedelta) -> None:
     with pytest.raises(BadSignature, match="age"):
         parse_events(b"[]", signed(b"[]"), STAMP, PUBLIC_KEY, NOW + shift)
@@ -220,7 +220,7 @@ def test_any_other_call_is_a_bad_signature(body: bytes, signature: str, stamp: s
     assert (body, stamp, key) == (b"[]", STAMP, PUBLIC_KEY)
 
 
-@pytest.mark.parametrize("body", [b"{}", b"[1]", b"nothing", b"[" * 100_000])
+@pytest.mark.parametrize("body", [b"{}", b"1", b"nothing", b"[" * 100_000])
 def test_a_signed_body_without_events_is_a_bad_payload(body: bytes) -> None:
     with pytest.raises(BadPayload):
         parse_events(body, signed(body), STAMP, PUBLIC_KEY, NOW)

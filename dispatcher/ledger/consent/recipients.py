@@ -199,7 +199,8 @@ SELECT jsonb_build_object(
                 WHERE e.recipient_id = %(id)s),
     'messages', (SELECT coalesce(jsonb_agg(to_jsonb(m) || jsonb_build_object(
                      'id', concat_ws('-', {key_of("m")}), 'campaign', c.id, 'trigger', t.key,
-                     'events', (SELECT coalesce(jsonb_agg(to_jsonb(p) ORDER BY p.at), '[]') FROM provider_events p
+                     'events', (SELECT coalesce(jsonb_agg(to_jsonb(p) - 'address_key' - 'unmatched' ORDER BY p.at), '[]')
+                                FROM provider_events p
                                 WHERE {same_message("p", "m")}))
                      ORDER BY {key_of("m")}), '[]')
                  FROM messages m {join_origin("m")} WHERE m.recipient_id = %(id)s),
