@@ -41,6 +41,7 @@ class ReasonCode(StrEnum):
     HOUSEHOLD = "household"
     HELD_OUT = "held_out"
     FREQUENCY_CAPPED = "frequency_capped"
+    UNREAD_REPLY = "unread_reply"
     QUIET_HOURS = "quiet_hours"
     FAULT = "fault"
 

@@ -121,6 +121,7 @@ class Facts:
     object_marketing: Choice | None = None
     object_profiling: Choice | None = None
     suppressions: Mapping[str, str] = field(default_factory=dict)  # channel -> evidence, "suppression:<no>"
+    unread_replies: Mapping[str, str] = field(default_factory=dict)  # channel -> evidence, "inbound:<id>": may be an opt-out
     repeat_of: str | None = None  # message id of the person's earlier row in the campaign, or of a leg that arrived
     partner_message: str | None = None  # message id of the registered partner, if the campaign sends one per household
     cool_downs: Mapping[str, CoolDown] = field(default_factory=dict)  # by channel

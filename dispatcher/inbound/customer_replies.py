@@ -57,9 +57,11 @@ def handle_reply(services: Services, publish: Publish, message: InboundText) -> 
 
     STOP suppresses the number on its channel and switches the whole group off for everybody who has the number: among people who
     share one, nobody can know who wrote. START lifts only what a STOP or the provider's own block suppressed; a switch that is off
-    stays off. HELP is answered, unless the provider says that it has answered. An unclear message waits for an operator.
+    stays off. HELP is answered, unless the provider says that it has answered. An unclear message waits for an operator; if it
+    may be an opt-out, advertising to its number waits too.
     """
     meaning = _meaning(message, services.policy)
+    may_be_opt_out = meaning is ReplyMeaning.UNCLEAR and _may_be_opt_out(message)
     address = (message.channel, message.address)
     now = services.clock()
     acknowledgement_chunks: list[DueChunk | None] = []
@@ -70,7 +72,7 @@ def handle_reply(services: Services, publish: Publish, message: InboundText) -> 
             address_keys.lock_owners(connection, [], [key])  # a concurrent erasure must not leave the text of the message
             owners = phone_owners.owners(connection, key)
             ids = [owner.id for owner in owners]
-            new = inbound_messages.take(connection, message, key, ids, meaning, now)
+            new = inbound_messages.take(connection, message, key, ids, meaning, may_be_opt_out, now)
             if new and message.channel is Channel.WHATSAPP:
                 whatsapp_window.open_window(connection, key, now)
             if new and meaning is ReplyMeaning.STOP:
@@ -95,6 +97,11 @@ def _meaning(message: InboundText, policy: Policy) -> ReplyMeaning:
     return next((reading for reading in readings if reading is not ReplyMeaning.UNCLEAR), ReplyMeaning.UNCLEAR)
 
 
+def _may_be_opt_out(message: InboundText) -> bool:
+    """A button's label is its text, and its payload says more: both have to be harmless."""
+    return any(opt_out_keywords.may_be_opt_out(text) for text in (message.text, message.button) if text is not None)
+
+
 def _context(services: Services) -> ValidationContext:
     return ValidationContext(services.catalog, services.policy, services.clock())
 
@@ -114,13 +121,35 @@ def resolve(services: Services, publish: Publish, message_id: str, by: str, stop
         with connection.transaction():
             message = inbound_messages.close(connection, message_id, by, now)
             if message is not None and stop:
-                key = address_keys.resolve(connection, services.secret, message.address_key)
-                owners = {owner.id for owner in phone_owners.owners(connection, key)}
-                ids = sorted(owners.union(message.recipients))
-                request = StopRequest(message.channel, key, ids, by, message.received_at)
-                acknowledgement_chunks = _stop(connection, services.secret, _context(services), request)
+                acknowledgement_chunks = _stop_late(connection, services.secret, _context(services), message, by)
     acknowledgement.publish_acknowledgements(publish, *acknowledgement_chunks)
     return message is not None
+
+
+def stop_unread(connection: Connection, secret: KeyRing, context: ValidationContext, before: datetime, limit: int) -> int:
+    """Apply messages received before then as STOP where nobody has read them and they may be opt-outs; returns their number.
+
+    Nobody can read a text that is deleted: without this, its number would wait for ever. The scheduler sends the acknowledgements.
+    """
+    ids = inbound_messages.overdue_unread(connection, before, limit)
+    if ids:
+        ensure_period(connection, period_of(context.now))
+    for message_id in ids:
+        with connection.transaction():
+            message = inbound_messages.close(connection, message_id, inbound_messages.DELETED_UNREAD, context.now)
+            if message is not None:
+                _stop_late(connection, secret, context, message, inbound_messages.DELETED_UNREAD)
+    return len(ids)
+
+
+def _stop_late(
+    connection: Connection, secret: KeyRing, context: ValidationContext, message: InboundMessage, by: str
+) -> list[DueChunk | None]:
+    """A STOP from all who had the number when the message came, and all who have it now."""
+    key = address_keys.resolve(connection, secret, message.address_key)
+    owners = {owner.id for owner in phone_owners.owners(connection, key)}
+    ids = sorted(owners.union(message.recipients))
+    return _stop(connection, secret, context, StopRequest(message.channel, key, ids, by, message.received_at))
 
 
 def _stop(connection: Connection, secret: KeyRing, context: ValidationContext, request: StopRequest) -> list[DueChunk | None]:

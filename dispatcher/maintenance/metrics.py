@@ -70,6 +70,11 @@ GAUGES = (
     ),
     _number("events_unsettled", "Provider events not yet applied.", lambda counts: counts.events_unsettled),
     Gauge("events_unsettled_age_seconds", "Age of the oldest of them.", _oldest_event_age),
+    _number(
+        "events_unmatched",
+        "Provider events of the last week that fit no message, person or address of ours.",
+        lambda counts: counts.events_unmatched,
+    ),
     _number("texts_waiting", "Inbound messages that wait for an operator.", lambda counts: counts.texts_waiting),
     _number("messages_unresolved", "Unresolved messages: they may have been sent.", lambda counts: counts.unresolved),
     Gauge(

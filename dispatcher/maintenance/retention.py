@@ -10,16 +10,20 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from dispatcher.domain.derived_keys import KeyRing
+from dispatcher.inbound import customer_replies
+from dispatcher.intake.campaign import ValidationContext
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.consent import erasure
 from dispatcher.ledger.inbound import inbound_messages
-from dispatcher.ledger.maintenance import policies, retention
+from dispatcher.ledger.maintenance import alerts, policies, retention
 from dispatcher.policy import Policy, RetentionPeriod
 from dispatcher.runtime.services import Services
 
 ACTOR = "retention"
 STEPS_MAX = 100  # of one class in one run; the next run continues
 PROSPECTS_PER_STEP = 100
+REPLIES_PER_STEP = 100
+DELETED_UNREAD = "deleted_unread"  # the code of the alert
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,12 @@ class RetentionStep:
     connection: Connection
     secret: KeyRing
     before: datetime
-    now: datetime
+    context: ValidationContext
+
+    @property
+    def now(self) -> datetime:
+        """The time."""
+        return self.context.now
 
 
 CountOverdue = Callable[[Connection, datetime], int]
@@ -74,7 +83,16 @@ def _by_ledger(clear: Callable[[Connection, datetime, datetime], int]) -> Clear:
 
 
 def _clear_answers(step: RetentionStep) -> int:
-    return inbound_messages.delete_texts(step.connection, step.before, step.now)
+    """A text that was never read may be an opt-out. So it counts as one, or it still holds advertising to its number: as the policy
+    says. Either way a person is told.
+    """
+    unread = len(inbound_messages.overdue_unread(step.connection, step.before, REPLIES_PER_STEP))
+    if unread:
+        alerts.note(step.connection, "replies", DELETED_UNREAD, True, step.now)
+    stopped = 0
+    if step.context.policy.deleted_unread == "stop":
+        stopped = customer_replies.stop_unread(step.connection, step.secret, step.context, step.before, REPLIES_PER_STEP)
+    return max(stopped, inbound_messages.delete_texts(step.connection, step.before, step.now))
 
 
 def _erase_prospects(step: RetentionStep) -> int:
@@ -130,7 +148,8 @@ def clear(services: Services, steps_max: int = STEPS_MAX) -> Iterator[ClearResul
         with lend(services.pool) as connection:
             cleared = 0
             for _ in range(steps_max):
-                count = data.clear(RetentionStep(connection, services.secret, before, services.clock()))
+                context = ValidationContext(services.catalog, services.policy, services.clock())
+                count = data.clear(RetentionStep(connection, services.secret, before, context))
                 cleared += count
                 if not count:
                     break

@@ -148,6 +148,7 @@ class Policy:
     abandoned_after_days: int  # so long paused, or waiting for its release, and a campaign is cancelled
     four_eyes_templates: bool  # a commercial message is sent only in an approved template version
     retention: RetentionPeriods
+    deleted_unread: str  # what a reply means whose text is deleted before anybody read it: "stop" | "hold"
     topics: Mapping[str, frozenset[str]]  # regulated topic -> the products that it covers
 
     def caps_since(self, now: datetime) -> datetime | None:

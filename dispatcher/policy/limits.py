@@ -1,4 +1,4 @@
-"""Read the tables of quiet hours, frequency caps, cool-downs (`rests`), retries, complaint brake and retention."""
+"""Read the tables of quiet hours, frequency caps, cool-downs (`rests`), retries, complaint brake, retention and replies."""
 
 from __future__ import annotations
 
@@ -128,6 +128,15 @@ def retention(table: Section) -> RetentionPeriods:
         if getattr(periods, name).days > periods.decisions.days:
             table.fault(name, "not longer than decisions", str(getattr(periods, name)))
     return periods
+
+
+def deleted_unread(table: Section) -> str:
+    """What a reply counts as whose text is deleted before anybody read it."""
+    with table:
+        values = table.strings("deleted_unread", ("stop", "hold"), default=("stop",))
+        if len(values) != 1:
+            table.fault("deleted_unread", "stop or hold", table.data.get("deleted_unread"))
+    return values[0] if values else "stop"
 
 
 def _retention_period(table: Section, key: str) -> RetentionPeriod:

@@ -109,6 +109,7 @@ def _policy(top: Section, digest: str) -> Policy:
         abandoned_after_days=abandoned_after_days,
         four_eyes_templates=templates,
         retention=limits.retention(top.section("retention")),
+        deleted_unread=limits.deleted_unread(top.section("replies", required=False)),
         topics=_topics(top.section("topics"), soft_opt_in.products),
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TypeAlias
 
 from channels.base import Channel
@@ -164,6 +165,17 @@ def suppression(case: DecisionCase, channel: Channel) -> RuleObjection | None:
     return RuleObjection(ReasonCode.SUPPRESSED, evidence) if evidence is not None else None
 
 
+UNREAD_CHECK = timedelta(minutes=5)  # a message that waits for a reply to be read is decided again so often
+
+
+def unread_reply(case: DecisionCase, channel: Channel) -> RuleObjection | None:
+    """No reply from the number waits to be read that may be an opt-out (GDPR art. 21(3)). It delays: the reply may say anything."""
+    evidence = case.facts.unread_replies.get(channel)
+    if case.service or evidence is None:
+        return None
+    return RuleObjection(ReasonCode.UNREAD_REPLY, evidence, case.now + UNREAD_CHECK)
+
+
 def address(case: DecisionCase, channel: Channel) -> RuleObjection | None:
     """The recipient has an address on this channel."""
     addresses = case.facts.devices if channel is Channel.PUSH else case.facts.address(channel)
@@ -196,7 +208,7 @@ def rest(case: DecisionCase, channel: Channel) -> RuleObjection | None:
 
 
 def quiet_hours(case: DecisionCase, channel: Channel) -> RuleObjection | None:
-    """Not at night, by the recipient's clock, and not on silent days. The only rule that delays."""
+    """Not at night, by the recipient's clock, and not on silent days. It delays."""
     quiet = case.policy.quiet_hours.get(channel)
     if case.service or quiet is None or not quiet.at(case.local):
         return None
@@ -233,6 +245,7 @@ RULES = Rules(
         "basis": basis,
         "switch": switch,
         "suppression": suppression,
+        "unread_reply": unread_reply,
         "address": address,
         "push_permission": push_permission,
         "frequency": frequency,

@@ -18,7 +18,7 @@ from dispatcher.domain.recipient import Facts
 STRONGEST_FIRST = """
 erased unknown_recipient cancelled duplicate expired objected choice_none no_choice mode_not_allowed no_basis minor
 age_unknown no_current_account channel_off suppressed no_address no_os_permission template_not_approved household held_out
-frequency_capped quiet_hours
+frequency_capped unread_reply quiet_hours
 """.split()  # noqa: SIM905 - a list of strings is not easier to read
 QUIET = {"push": ("21:00", "08:00"), "sms": ("20:00", "09:00"), "whatsapp": ("20:00", "09:00")}
 PUBLIC_HOLIDAYS = """
@@ -49,21 +49,24 @@ class ExpectedDecision:
 def expected_decision(job: Job, facts: Facts, now: datetime) -> ExpectedDecision:
     """The decision that the rules require."""
     permissions, refusals, holds = [], [], []
+    held_for: set[str] = set()
     for channel in job.channels:
         codes = refusal_codes(job, facts, now, channel)
-        until = quiet_until(job, facts, now, channel)
+        delays = delays_until(job, facts, now, channel)
+        until = max(delays.values(), default=None)
         if not codes and until is not None and job.expires_at is not None and job.expires_at <= until:
-            codes = {"expired", "quiet_hours"}
+            codes = {"expired"}
         if codes:
-            refusals += [*codes, *(["quiet_hours"] if until else [])]
+            refusals += [*codes, *delays]
         elif until is not None:
             holds.append(until)
+            held_for |= delays.keys()
         else:
             permissions.append((channel.value, rendered_mode(job, facts) or "?", basis(job, facts, channel) or "?"))
     if permissions:
         return ExpectedDecision("Send", permissions=tuple(permissions) if job.route == "all" else (permissions[0],))
     if holds:
-        return ExpectedDecision("Hold", "quiet_hours", until=min(holds))
+        return ExpectedDecision("Hold", min(held_for, key=STRONGEST_FIRST.index), until=min(holds))
     return ExpectedDecision("Refuse", min(refusals, key=STRONGEST_FIRST.index))
 
 
@@ -220,6 +223,14 @@ def cap_reached(facts: Facts, now: datetime, channel: Channel) -> bool:
 
 def cool_down_runs(facts: Facts, now: datetime, channel: Channel) -> bool:
     return any(name == channel.value and now < cool_down.until for name, cool_down in facts.cool_downs.items())
+
+
+def delays_until(job: Job, facts: Facts, now: datetime, channel: Channel) -> dict[str, datetime]:
+    """The codes of all delays on this channel, each with its end: the night, and a reply that somebody still has to read."""
+    ends = {"quiet_hours": quiet_until(job, facts, now, channel), "unread_reply": None}
+    if not is_service(job) and channel.value in facts.unread_replies:
+        ends["unread_reply"] = now + timedelta(seconds=300)
+    return {code: end for code, end in ends.items() if end is not None}
 
 
 def quiet_until(job: Job, facts: Facts, now: datetime, channel: Channel) -> datetime | None:

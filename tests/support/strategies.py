@@ -97,6 +97,11 @@ def _suppress(channel: Channel) -> Disturbance:
     return lambda s: s.with_facts(suppressions={**s.facts.suppressions, channel.value: f"suppression:{channel}"})
 
 
+def unread(channel: Channel) -> Disturbance:
+    """A reply from the number waits to be read."""
+    return lambda s: s.with_facts(unread_replies={**s.facts.unread_replies, channel.value: "inbound:SM1"})
+
+
 def received(count: int, channel: Channel = Channel.EMAIL, offer: str = "own", seconds_ago: float = 60) -> Disturbance:
     """`count` more messages that the person received."""
     return lambda s: s.with_facts(
@@ -150,7 +155,7 @@ DISTURBANCES: tuple[Disturbance, ...] = (
     _facts(recipient_id="c-2"),
     _facts(repeat_of="m-0"),
     _facts(partner_message="m-2"),
-    *(_expires_in(seconds) for seconds in (-1, 0, 1, 5 * 3600, 12 * 3600, 15 * 3600)),
+    *(_expires_in(seconds) for seconds in (-1, 0, 1, 300, 301, 5 * 3600, 12 * 3600, 15 * 3600)),
     _facts(object_marketing=recorded_choice("on", 33)),
     _facts(object_marketing=recorded_choice("off", 33)),
     _facts(object_marketing=recorded_choice("perhaps", 33)),
@@ -168,6 +173,7 @@ DISTURBANCES: tuple[Disturbance, ...] = (
     *(_template(product=product) for product in (None, "insurance", "loan", "train_ticket")),
     *(_switch(group.value, value) for group in ChannelGroup for value in ("off", "maybe", None)),
     *(_suppress(channel) for channel in Channel),
+    *(unread(channel) for channel in (Channel.SMS, Channel.WHATSAPP)),
     _facts(email=None),
     _facts(phone=None),
     _facts(whatsapp=""),

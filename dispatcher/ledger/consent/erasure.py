@@ -21,8 +21,12 @@ EMPTY_JOBS = f"""
 UPDATE jobs j SET data = '{{}}' FROM ({JOBS_OF_RECIPIENT}) mine
 WHERE {same_job("j", "mine")} AND j.data <> '{{}}'
 """
+# An unread text that may be an opt-out stays open without its text: as with suppressions, the number gets no advertising, also if
+# others have it or it is imported again.
 _CLEAR_INBOUND = """
-UPDATE inbound_texts SET words = NULL, closed_at = coalesce(closed_at, %(now)s), closed_by = coalesce(closed_by, 'erasure')
+UPDATE inbound_texts
+SET words = NULL, closed_at = CASE WHEN NOT may_be_opt_out OR closed_at IS NOT NULL THEN coalesce(closed_at, %(now)s) END,
+    closed_by = CASE WHEN NOT may_be_opt_out OR closed_at IS NOT NULL THEN coalesce(closed_by, 'erasure') END
 WHERE recipients @> ARRAY[%(id)s::text] AND words IS NOT NULL
 """
 _CLEAR_EVENTS = f"""

@@ -14,7 +14,7 @@ from pydantic_core import from_json, to_json
 
 from channels.base import Channel
 from dispatcher.domain.campaign import CampaignState, Spec
-from dispatcher.domain.message import State
+from dispatcher.domain.message import Kind, State
 from dispatcher.domain.message_id import MessageId
 from dispatcher.domain.recipient import Choice, CoolDown, Device, Facts, Person, SentMessage
 from dispatcher.ledger.campaigns import template_approvals
@@ -109,7 +109,10 @@ _RECIPIENT = f"""
         r.rests, ',',
         coalesce((SELECT jsonb_object_agg(s.channel, 'suppression:' || s.no) FROM suppressions s
                   WHERE s.lifted_at IS NULL AND (s.address_key, s.channel) IN
-                        ((r.email_key, 'email'), (r.phone_key, 'sms'), (r.whatsapp_key, 'whatsapp'))), '{{}}'), ']') END
+                        ((r.email_key, 'email'), (r.phone_key, 'sms'), (r.whatsapp_key, 'whatsapp'))), '{{}}'), ',',
+        coalesce((SELECT jsonb_object_agg(a.channel, 'inbound:' || t.id)
+                  FROM (VALUES ('sms', r.phone_key), ('whatsapp', r.whatsapp_key)) AS a (channel, key)
+                  JOIN inbound_texts t ON t.address_key = a.key AND t.may_be_opt_out AND t.closed_at IS NULL), '{{}}'), ']') END
 """
 
 _GATHER = f"""
@@ -167,7 +170,7 @@ def _facts(
     known, version, erased, person, language, timezone, birth_date, account, email, phone, whatsapp, partner_id, document = row
     if not known:
         return Facts(recipient_id, version=0, known=False, repeat_of=repeat_of)
-    entities, purchased, devices, choices, profile, cool_downs, suppressions = from_json(document)
+    entities, purchased, devices, choices, profile, cool_downs, suppressions, unread_replies = from_json(document)
     by_subject = _choices(choices)
     objections = by_subject["objection"]
     return Facts(
@@ -191,6 +194,7 @@ def _facts(
         object_marketing=objections.get("marketing"),
         object_profiling=objections.get("profiling"),
         suppressions=suppressions,
+        unread_replies=unread_replies,
         repeat_of=repeat_of,
         partner_message=partner_message,
         cool_downs={name: CoolDown(datetime.fromisoformat(entry["until"]), entry["code"]) for name, entry in cool_downs.items()},
@@ -277,7 +281,7 @@ _CLAIM = """
     ), changed AS MATERIALIZED (
         SELECT row FROM asked WHERE is_changed
         UNION ALL
-        SELECT suppressed_meanwhile(array_agg(a.row), array_agg(a.channel), array_agg(a.address_key))
+        SELECT suppressed_meanwhile(array_agg(a.row), array_agg(a.channel), array_agg(a.address_key), %(commercial)s)
         FROM asked a WHERE a.state = 'claimed' AND NOT a.is_changed AND a.address_key IS NOT NULL {meanwhile}
     ), touched AS (
         UPDATE chunks SET touched_at = %(now)s, repeats = 0
@@ -395,6 +399,7 @@ def _columns(chunk: Chunk, entries: Sequence[ClaimEntry]) -> dict[str, Any]:
         "no": chunk.campaign_no,
         "first": chunk.spec.route == "first",
         "offer_type": chunk.spec.offer_type,
+        "commercial": chunk.spec.kind is Kind.COMMERCIAL,
         "people": list(set(people)),
         "row": int_array(candidate.ref.row for candidate in candidates),
         "leg": int_array(candidate.ref.leg for candidate in candidates),

@@ -37,19 +37,24 @@ def take(
     address_key: bytes,
     recipients: Sequence[str],
     meaning: ReplyMeaning,
+    may_be_opt_out: bool,
     now: datetime,
 ) -> bool:
-    """Store a message under the provider's id; False where it was stored before. The text of a clear one is not stored."""
+    """Store a message under the provider's id; False where it was stored before. The text of a clear one is not stored.
+
+    From the commit until the message is closed, one that `may_be_opt_out` holds advertising to its number.
+    """
     return bool(
         connection.execute(
-            "INSERT INTO inbound_texts (id, channel, address_key, recipients, meaning, words, received_at)"
-            " VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
+            "INSERT INTO inbound_texts (id, channel, address_key, recipients, meaning, may_be_opt_out, words, received_at)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
             (
                 message.id,
                 message.channel,
                 address_key,
                 list(recipients),
                 meaning,
+                may_be_opt_out,
                 message.text if meaning is ReplyMeaning.UNCLEAR else None,
                 now,
             ),
@@ -86,10 +91,24 @@ def find(connection: Connection, text_id: str) -> InboundMessage | None:
 
 
 def reopen(connection: Connection, text_id: str) -> None:
-    """Let a message wait again, because the answer to it was not sent; not where its text was deleted meanwhile."""
+    """Let a message wait again, because the answer to it was not sent. Where its text was deleted meanwhile, only one that may be
+    an opt-out does: the hold must not end.
+    """
     connection.execute(
-        "UPDATE inbound_texts SET closed_at = NULL, closed_by = NULL WHERE id = %s AND words IS NOT NULL", (text_id,)
+        "UPDATE inbound_texts SET closed_at = NULL, closed_by = NULL WHERE id = %s AND (words IS NOT NULL OR may_be_opt_out)",
+        (text_id,),
     )
+
+
+_HOLDS = "may_be_opt_out AND closed_at IS NULL"
+
+
+def overdue_unread(connection: Connection, before: datetime, limit: int) -> list[str]:
+    """The ids of messages received before then that nobody has read and that may be opt-outs, oldest first."""
+    rows = connection.execute(
+        f"SELECT id FROM inbound_texts WHERE {_HOLDS} AND received_at < %s ORDER BY received_at, id LIMIT %s", (before, limit)
+    )
+    return [text_id for (text_id,) in rows]
 
 
 def count_texts(connection: Connection, before: datetime) -> int:
@@ -101,11 +120,17 @@ def count_texts(connection: Connection, before: datetime) -> int:
 
 
 def delete_texts(connection: Connection, before: datetime, now: datetime) -> int:
-    """Delete the text of messages received before then, read or not; returns their number."""
+    """Delete the text of messages received before then, read or not; returns their number. An unread one that may be an opt-out
+    stays open, without its text, and still holds advertising to its number.
+    """
     return connection.execute(
-        "UPDATE inbound_texts SET words = NULL, closed_at = coalesce(closed_at, %s), closed_by = coalesce(closed_by, %s)"
-        " WHERE words IS NOT NULL AND received_at < %s",
-        (now, DELETED_UNREAD, before),
+        f"""
+        UPDATE inbound_texts
+        SET words = NULL, closed_at = CASE WHEN NOT ({_HOLDS}) THEN coalesce(closed_at, %(now)s) END,
+            closed_by = CASE WHEN NOT ({_HOLDS}) THEN coalesce(closed_by, %(by)s) END
+        WHERE words IS NOT NULL AND received_at < %(before)s
+        """,
+        {"now": now, "by": DELETED_UNREAD, "before": before},
     ).rowcount
 
 
