@@ -37,7 +37,7 @@ from dispatcher.ledger.keyed_hash import address_key
 from dispatcher.maintenance import key_rotation
 from dispatcher.runtime.services import Services
 from tests.support.command import SECRET
-from tests.support.services import Clock, add_people, make_services, person, states, work
+from tests.support.services import NOON, Clock, add_people, make_services, person, states, work
 
 OLD = SECRET.encode()
 NEW = b"the-new-secret-of-the-tests-that-is-long-enough"
@@ -104,6 +104,40 @@ def keys_of(services: Services, recipient_id: str) -> tuple[bytes, ...]:
             "SELECT email_key, phone_key, whatsapp_key FROM recipients WHERE id = %s", (recipient_id,)
         ).fetchone()
     return tuple(row or ())
+
+
+# -- what comes in without our id ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rekeyed", [True, False])
+def test_a_report_that_names_only_an_address_finds_its_owner_under_either_key(
+    old: Services, new: Services, database: str, rekeyed: bool
+) -> None:
+    add_people(old, person("anna", 1), person("bert", 2))
+    provider_events.store_events(old, [_opted_out("e-1", "anna@example.org")])
+    introduce(database, NEW, OLD)
+    if rekeyed:
+        rotate(new)
+    provider_events.store_events(new, [_opted_out("e-2", "bert@example.org")])
+    provider_events.apply_batch(new, lambda _: None)
+    for name in ("anna", "bert"):
+        assert banned(new, name) == {"email"}
+        with lend(new.pool) as connection:
+            assert events.preferences(connection, name).choices["channel:email"].value == "off"
+
+
+def _opted_out(event_id: str, address: str) -> Event:
+    return Event("sendgrid", event_id, Channel.EMAIL, EventKind.OPTED_OUT, NOON, address=address)
+
+
+def test_an_unread_reply_holds_its_number_under_either_key(old: Services, new: Services, database: str) -> None:
+    add_people(old, person("anna", 1))
+    customer_replies.handle_reply(old, lambda _: None, InboundText("SM-1", Channel.SMS, SHARED, "Laat me met rust!"))
+    introduce(database, NEW, OLD)
+    add_people(new, person("bert", 1))
+    assert campaign(new, "anna", "bert") == {"held": 2}
+    rotate(new)
+    assert campaign(new, "anna", "bert", campaign_id="summer") == {"held": 2}
 
 
 # -- links and chains --------------------------------------------------------------------------------------------------
