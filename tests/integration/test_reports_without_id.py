@@ -77,7 +77,7 @@ def unmatched(front: Front) -> int:
         return metrics(connection, front.services.clock()).events_unmatched
 
 
-def stored(front: Front, database: str) -> list[tuple[Any, ...]]:
+def stored(database: str) -> list[tuple[Any, ...]]:
     with psycopg.connect(database) as connection:
         return connection.execute(
             "SELECT period, id, chunk IS NOT NULL, unmatched, address_key FROM provider_events ORDER BY period, id"
@@ -114,7 +114,7 @@ def test_a_report_about_a_message_of_an_earlier_month_is_told_with_that_message(
         report(front, "bounce", sg_message_id=message(front, "spring").receipt, status="5.1.1")
     told = message(front, "spring")
     assert (told.state, [each.code for each in told.reports]) == (State.BOUNCED, ["5.1.1"])
-    assert [row[:4] for row in stored(front, database)] == [(202611, "e-bounce", True, False), (202612, "e-bounce", False, False)]
+    assert [row[:4] for row in stored(database)] == [(202611, "e-bounce", True, False), (202612, "e-bounce", False, False)]
 
 
 def test_of_two_messages_with_one_receipt_it_is_the_newest(front: Front, database: str) -> None:
@@ -156,7 +156,7 @@ def test_a_report_of_telnyx_without_our_parameter_finds_its_message(front: Front
 @pytest.mark.parametrize(
     "fields", [{}, {"sg_message_id": "other"}, {"message_id": "299912-1-0-0"}, {"message_id": "202611-99-0-0"}]
 )
-def test_an_unsubscribe_that_names_only_an_address_is_an_opt_out_of_all_who_have_it(front: Front, fields: dict[str, str]) -> None:
+def test_an_unsubscribe_that_names_only_an_address_is_an_opt_out_of_all_who_have_it(front: Front, fields: dict[str, Any]) -> None:
     add_people(front.services, person("carl", 3, email=MAIL))
     report(front, "unsubscribe", **fields)
     assert [choice(front, name, "channel:email") for name in ("anna", "carl", "bert")] == ["off", "off", "on"]
@@ -209,7 +209,7 @@ def test_what_fits_nothing_is_kept_and_alerts_once_per_code(front: Front, databa
         5,
         ["unmatched:complained", "unmatched:delivered", "unmatched:opted_out"],
     )
-    assert all(key is None for *_, key in stored(front, database))
+    assert all(key is None for *_, key in stored(database))
     assert "example.com" not in repr(lines)
 
 
@@ -272,7 +272,7 @@ def test_a_call_repeated_in_the_next_month_is_not_taken_again(front: Front, data
     sweep.sweep(front.services)
     assert front.twilio("/webhooks/twilio/status", form).status_code == 204  # Twilio signs no time
     assert front.events() == 0
-    assert [row[0] for row in stored(front, database)] == [202611] * 3
+    assert [row[0] for row in stored(database)] == [202611] * 3
 
 
 @pytest.mark.parametrize("path", ["/webhooks/twilio/status", "/webhooks/twilio/inbound"])
