@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -20,6 +21,14 @@ class ReplyMeaning(StrEnum):
     START = "start"
     HELP = "help"
     UNCLEAR = "unclear"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyReading:
+    """How a reply is understood. `may_be_opt_out` is about an unclear one."""
+
+    meaning: ReplyMeaning
+    may_be_opt_out: bool = False
 
 
 def _words(text: str) -> frozenset[str]:

@@ -12,7 +12,7 @@ from dispatcher.consent.acknowledgement import Publish
 from dispatcher.delivery.side_effects import OPT_OUT_REASONS
 from dispatcher.domain import opt_out_keywords
 from dispatcher.domain.derived_keys import KeyRing
-from dispatcher.domain.opt_out_keywords import ReplyMeaning
+from dispatcher.domain.opt_out_keywords import ReplyMeaning, ReplyReading
 from dispatcher.domain.preferences import Change
 from dispatcher.domain.recipient import GROUP_OF, Source
 from dispatcher.inbound import help_reply
@@ -61,7 +61,7 @@ def handle_reply(services: Services, publish: Publish, message: InboundText) -> 
     may be an opt-out, advertising to its number waits too.
     """
     meaning = _meaning(message, services.policy)
-    may_be_opt_out = meaning is ReplyMeaning.UNCLEAR and _may_be_opt_out(message)
+    reading = ReplyReading(meaning, meaning is ReplyMeaning.UNCLEAR and _may_be_opt_out(message))
     address = (message.channel, message.address)
     now = services.clock()
     acknowledgement_chunks: list[DueChunk | None] = []
@@ -72,7 +72,7 @@ def handle_reply(services: Services, publish: Publish, message: InboundText) -> 
             address_keys.lock_owners(connection, [], [key])  # a concurrent erasure must not leave the text of the message
             owners = phone_owners.owners(connection, key)
             ids = [owner.id for owner in owners]
-            new = inbound_messages.take(connection, message, key, ids, meaning, may_be_opt_out, now)
+            new = inbound_messages.take(connection, message, key, ids, reading, now)
             if new and message.channel is Channel.WHATSAPP:
                 whatsapp_window.open_window(connection, key, now)
             if new and meaning is ReplyMeaning.STOP:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from channels.base import Channel, InboundText
-from dispatcher.domain.opt_out_keywords import ReplyMeaning
+from dispatcher.domain.opt_out_keywords import ReplyMeaning, ReplyReading
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.inbound.whatsapp_window import WINDOW
 
@@ -36,8 +36,7 @@ def take(
     message: InboundText,
     address_key: bytes,
     recipients: Sequence[str],
-    meaning: ReplyMeaning,
-    may_be_opt_out: bool,
+    reading: ReplyReading,
     now: datetime,
 ) -> bool:
     """Store a message under the provider's id; False where it was stored before. The text of a clear one is not stored.
@@ -53,9 +52,9 @@ def take(
                 message.channel,
                 address_key,
                 list(recipients),
-                meaning,
-                may_be_opt_out,
-                message.text if meaning is ReplyMeaning.UNCLEAR else None,
+                reading.meaning,
+                reading.may_be_opt_out,
+                message.text if reading.meaning is ReplyMeaning.UNCLEAR else None,
                 now,
             ),
         ).rowcount
