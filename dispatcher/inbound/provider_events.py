@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -174,8 +175,9 @@ def _apply_together(services: Services, connection: Connection, batch: Sequence[
         _change_messages(connection, services.policy.retry, services.random, batch, now)
         unmatched = [event for event in batch if event.state is None and not _concerns_person(services.policy, event)]
         provider_events.mark_applied(connection, batch, {event.key for event in unmatched}, now)
-        for provider, code in sorted({(event.provider, event.code or event.kind) for event in unmatched}):
-            alerts.note(connection, provider, f"{UNMATCHED}{code}", True, now)
+        counts = Counter((event.provider, event.code or event.kind) for event in unmatched)
+        for (provider, code), count in sorted(counts.items()):  # in one order: no deadlocks
+            alerts.note(connection, provider, f"{UNMATCHED}{code}", True, now, count)
 
 
 def _defer(connection: Connection, errors: Errors, now: datetime) -> None:

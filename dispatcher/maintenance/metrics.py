@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from channels.base import Channel
+from dispatcher.inbound.provider_events import UNMATCHED
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.maintenance import metrics
 from dispatcher.ledger.maintenance.metrics import Metrics
@@ -54,6 +55,10 @@ def _alerts_by_known(counts: Metrics) -> list[Sample]:
     return [({"known": str(known).lower()}, sum(alert.known is known for alert in counts.alerts)) for known in (True, False)]
 
 
+def _unmatched(counts: Metrics) -> int:
+    return sum(alert.count for alert in counts.alerts if alert.code.startswith(UNMATCHED))
+
+
 def _stopped_by_channel(counts: Metrics) -> list[Sample]:
     stopped = {stop.channel for stop in counts.stops}
     return [({"channel": channel}, channel in stopped) for channel in Channel]
@@ -72,8 +77,8 @@ GAUGES = (
     Gauge("events_unsettled_age_seconds", "Age of the oldest of them.", _oldest_event_age),
     _number(
         "events_unmatched",
-        "Provider events of the last week that fit no message, person or address of ours.",
-        lambda counts: counts.events_unmatched,
+        "Provider events that fit no message, person or address of ours, since their alerts began.",
+        _unmatched,
     ),
     _number("texts_waiting", "Inbound messages that wait for an operator.", lambda counts: counts.texts_waiting),
     _number("messages_unresolved", "Unresolved messages: they may have been sent.", lambda counts: counts.unresolved),

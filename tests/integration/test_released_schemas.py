@@ -86,6 +86,12 @@ def test_old_specs_get_the_keys_that_came_later(services: Services) -> None:
     assert all(due.priority is not None for due in scheduler.due_chunks(services))  # else it is taken for a trigger
 
 
+def test_replies_that_nobody_had_read_hold_their_numbers(services: Services) -> None:
+    with lend(services.pool) as connection:
+        unread = connection.execute("SELECT id FROM inbound_texts WHERE may_be_opt_out").fetchall()
+    assert unread == [("SM-1",)]
+
+
 def test_the_program_goes_on_with_it(services: Services) -> None:
     assert isinstance(services.clock, Clock)
     sweep.sweep(services)  # the claim of a lost worker becomes unresolved

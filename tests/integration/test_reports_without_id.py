@@ -21,8 +21,8 @@ from dispatcher.ledger.consent import recipients
 from dispatcher.ledger.delivery import messages
 from dispatcher.ledger.delivery.messages import Message
 from dispatcher.ledger.maintenance import alerts, stopped_channels
-from dispatcher.ledger.maintenance.metrics import metrics
 from dispatcher.maintenance import sweep
+from dispatcher.maintenance.metrics import GAUGES, collect
 from tests.support.services import NOON, add_people, outbox, person, states, work
 from tests.support.webhook_front import ANNA, KEYS, Front, open_front
 
@@ -73,8 +73,9 @@ def alerts_shown(front: Front) -> list[str]:
 
 
 def unmatched(front: Front) -> int:
-    with lend(front.services.pool) as connection:
-        return metrics(connection, front.services.clock()).events_unmatched
+    (gauge,) = (gauge for gauge in GAUGES if gauge.name == "events_unmatched")
+    ((_, value),) = gauge.samples(collect(front.services))
+    return int(value)
 
 
 def stored(database: str) -> list[tuple[Any, ...]]:

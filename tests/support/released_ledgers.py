@@ -19,7 +19,7 @@ RELEASED = {
     "0006_template_versions.py": "3ac627d999880659e3476b49e2a78493a4aea52dbd7e0640fc7c66711ef5c185",
     "0007_keys_and_policy.py": "69e74b1ef36433629d72a116fc29e0d4f87715309b556d9c132fc096d9a80e74",
     "0008_loads.py": "8acc853def5fe0c3a8bbb2020cc9bc1bee70c1f4daf5e4d50a9a469674011fe9",
-    "0009_unread_and_unmatched.py": "9cf1185daba9e8a172c6de286a78ecbaa49b454707a53c918d10464a6ae60110",
+    "0009_unread_and_unmatched.py": "a457e8121ad2cf1fc4606f658ad172e6c47fd0ad0781021918b156851ff22dec",
 }
 
 # Rows of every table as the program wrote them at that revision; 0001.sql also has specs without the keys that came later. A

@@ -19,20 +19,24 @@ class Alert:
     known: bool
     first_at: datetime
     last_at: datetime
+    count: int  # how often in this time; an alert from before it was counted begins with 1
 
 
-def note(connection: Connection, provider: str, code: str, known: bool, now: datetime) -> None:
-    """Record that a provider returned this code now."""
+def note(connection: Connection, provider: str, code: str, known: bool, now: datetime, count: int = 1) -> None:
+    """Record that a provider returned this code now, so many times."""
     connection.execute(
-        "INSERT INTO alerts AS a (provider, code, known, first_at, last_at) VALUES (%s, %s, %s, %s, %s)"
-        " ON CONFLICT (provider, code) DO UPDATE SET known = excluded.known, last_at = greatest(a.last_at, excluded.last_at)",
-        (provider, code, known, now, now),
+        "INSERT INTO alerts AS a (provider, code, known, first_at, last_at, count) VALUES (%s, %s, %s, %s, %s, %s)"
+        " ON CONFLICT (provider, code) DO UPDATE SET known = excluded.known, last_at = greatest(a.last_at, excluded.last_at),"
+        " count = a.count + excluded.count",
+        (provider, code, known, now, now, count),
     )
 
 
 def newest(connection: Connection) -> tuple[Alert, ...]:
     """The codes of the last week, unknown ones first, then the newest."""
-    rows = connection.execute("SELECT provider, code, known, first_at, last_at FROM alerts ORDER BY known, last_at DESC, code")
+    rows = connection.execute(
+        "SELECT provider, code, known, first_at, last_at, count FROM alerts ORDER BY known, last_at DESC, code"
+    )
     return tuple(Alert(*row) for row in rows)
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from channels.base import Channel
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.maintenance.alerts import Alert, newest
-
-UNMATCHED_SHOWN = timedelta(days=7)  # as long as alerts
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +24,7 @@ class ChannelStop:
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """The state of the system. `oldest_unsettled_at`: when the oldest event that is not applied yet came in.
-    `events_unmatched`: events of the last week of which no message, person or address of ours was found.
-    """
+    """The state of the system. `oldest_unsettled_at`: when the oldest event that is not applied yet came in."""
 
     campaigns: dict[CampaignState, int]
     chunks_open: int
@@ -36,7 +32,6 @@ class Metrics:
     messages_overdue: int
     events_unsettled: int
     oldest_unsettled_at: datetime | None
-    events_unmatched: int
     texts_waiting: int
     stops: tuple[ChannelStop, ...]
     unresolved: int
@@ -59,9 +54,6 @@ def metrics(connection: Connection, now: datetime) -> Metrics:
         connection, "SELECT count(*), count(*) FILTER (WHERE until < %s) FROM messages WHERE until IS NOT NULL", now
     )
     unsettled, oldest = _one(connection, "SELECT count(*), min(received_at) FROM provider_events WHERE settled_at IS NULL")
-    (unmatched,) = _one(
-        connection, "SELECT count(*) FROM provider_events WHERE unmatched AND received_at > %s", now - UNMATCHED_SHOWN
-    )
     (texts,) = _one(
         connection, "SELECT count(*) FROM inbound_texts WHERE (words IS NOT NULL OR may_be_opt_out) AND closed_at IS NULL"
     )
@@ -73,7 +65,6 @@ def metrics(connection: Connection, now: datetime) -> Metrics:
         messages_overdue=overdue,
         events_unsettled=unsettled,
         oldest_unsettled_at=oldest,
-        events_unmatched=unmatched,
         texts_waiting=texts,
         stops=stops(connection),
         unresolved=unresolved,

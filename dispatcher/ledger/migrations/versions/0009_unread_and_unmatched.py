@@ -10,7 +10,9 @@ ALTER TABLE provider_events
     ADD COLUMN address_key bytea,               -- keyed hash of the address that it names, if its message id is not one of
                                                 -- ours; deleted once it is applied
     ADD COLUMN unmatched boolean NOT NULL DEFAULT false; -- applied, but no message, person or address of ours was found
-CREATE INDEX provider_events_unmatched ON provider_events (received_at) WHERE unmatched;
+
+-- No index finds the unmatched events: PostgreSQL would read ten years of events to make it. They are counted where they alert.
+ALTER TABLE alerts ADD COLUMN count bigint NOT NULL DEFAULT 1; -- how often, from `first_at` to `last_at`
 
 -- While such a text is open, its number gets no advertising. Open ones of before are read as such: in doubt nothing is sent.
 ALTER TABLE inbound_texts ADD COLUMN may_be_opt_out boolean NOT NULL DEFAULT false;
