@@ -206,7 +206,7 @@ def _check_configuration(**_: object) -> None:
     """
     try:
         config, *_rest = bootstrap.examine()
-        bootstrap.admit(config)
+        bootstrap.check_ledger_keys(config)
     except bootstrap.CONFIGURATION_ERRORS as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(2) from None

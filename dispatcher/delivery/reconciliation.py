@@ -62,7 +62,7 @@ def ask_some(services: Services, limit: int = BATCH) -> int:
     """
     for count in range(limit):
         with lend(services.pool) as connection:
-            send = unresolved.take(connection, services.clock())
+            send = unresolved.next_to_look_up(connection, services.clock())
         if send is None or not ask(services, send):
             return count
     return limit
@@ -86,7 +86,7 @@ def _look_up(services: Services, provider: Provider, send: UnresolvedSend) -> Pr
     records = look_up(provider, send.address, send.claimed_at - timedelta(seconds=CLOCKS_SECONDS))
     if isinstance(records, ChannelError):
         return LookupResult.NEVER if isinstance(records, Rejected) else None
-    until = send.claimed_at + timedelta(seconds=services.engine.lease_seconds + CLOCKS_SECONDS)
+    until = send.claimed_at + timedelta(seconds=services.limits.lease_seconds + CLOCKS_SECONDS)
     return find(records, marks(services.secret, send.ref), services.public_url, send.receipts, until)
 
 
@@ -126,7 +126,7 @@ def conclude(
         unresolved.postpone(connection, send.ref, None)
 
 
-def settle_by_hand(services: Services, message_id: MessageId, arrived: bool, by: str) -> bool:
+def resolve_by_hand(services: Services, message_id: MessageId, arrived: bool, by: str) -> bool:
     """Resolve an unresolved message as a person says; False where it is not unresolved. `by` is stored with it."""
     state = State.ACCEPTED if arrived else State.FAILED
     with lend(services.pool) as connection, connection.transaction():
@@ -137,7 +137,7 @@ def settle_by_hand(services: Services, message_id: MessageId, arrived: bool, by:
         return _resolve(connection, [_by_hand(message_id, channel, spec, state, by)], services.clock()) == 1
 
 
-def settle_all_by_hand(services: Services, wanted: UnresolvedFilter, arrived: bool, by: str) -> int:
+def resolve_all_by_hand(services: Services, wanted: UnresolvedFilter, arrived: bool, by: str) -> int:
     """Settle all unresolved messages that match as a person says, with the same consequences as one by one; returns their number.
 
     Batch by batch: what is settled stays settled if it is interrupted, and the same call goes on. A message that an event settles

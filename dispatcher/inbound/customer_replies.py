@@ -28,7 +28,7 @@ from dispatcher.ledger.partitions import ensure_period, period_of
 from dispatcher.policy import Policy
 from dispatcher.runtime.services import Services
 
-__all__ = ["InboundMessage", "ReplyResult", "handle_reply", "resolve", "waiting"]
+__all__ = ["InboundMessage", "ReplyResult", "close_unclear_message", "handle_reply", "waiting"]
 
 PROVIDERS_READING = frozenset({"STOP", "START", "HELP"})  # what a provider may have read in the text itself
 
@@ -70,7 +70,7 @@ def handle_reply(services: Services, publish: Publish, message: InboundText) -> 
             address_keys.lock_owners(connection, [], [key])  # a concurrent erasure must not leave the text of the message
             owners = phone_owners.owners(connection, key)
             ids = [owner.id for owner in owners]
-            new = inbound_messages.take(connection, message, key, ids, meaning, now)
+            new = inbound_messages.store(connection, message, key, ids, meaning, now)
             if new and message.channel is Channel.WHATSAPP:
                 whatsapp_window.open_window(connection, key, now)
             if new and meaning is ReplyMeaning.STOP:
@@ -105,7 +105,7 @@ def waiting(services: Services, limit: int) -> list[InboundMessage]:
         return inbound_messages.waiting(connection, limit)
 
 
-def resolve(services: Services, publish: Publish, message_id: str, by: str, stop: bool) -> bool:
+def close_unclear_message(services: Services, publish: Publish, message_id: str, by: str, stop: bool) -> bool:
     """Take an unclear message off the list, and apply it as a STOP if it was one. Returns False where it is not on the list."""
     now = services.clock()
     acknowledgement_chunks: list[DueChunk | None] = []
@@ -114,7 +114,7 @@ def resolve(services: Services, publish: Publish, message_id: str, by: str, stop
         with connection.transaction():
             message = inbound_messages.close(connection, message_id, by, now)
             if message is not None and stop:
-                key = address_keys.resolve(connection, services.secret, message.address_key)
+                key = address_keys.newest_key_of(connection, services.secret, message.address_key)
                 owners = {owner.id for owner in phone_owners.owners(connection, key)}
                 ids = sorted(owners.union(message.recipients))
                 request = StopRequest(message.channel, key, ids, by, message.received_at)

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from channels.base import Channel, Provider
-from channels.send_window import boot_seconds
+from channels.send_window import MonotonicClock, boot_seconds
 from dispatcher.content import Catalog
 from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.ledger.connection import Pool
@@ -21,8 +21,8 @@ COLLECT_AFTER = (50_000, 20, 100)  # thresholds of garbage collection; Python's 
 
 
 @dataclass(frozen=True, slots=True)
-class EngineConfig:
-    """Numbers of the engine.
+class DeliveryLimits:
+    """Limits of the work on messages: sizes and times.
 
     `batch_messages_max` bounds how many messages a killed worker process leaves `unresolved`. `together` is how many messages one
     request carries, by channel; where that is more than a batch, it is the bound. `send_deadline_seconds` is the longest time from
@@ -66,8 +66,8 @@ class Services:
     clock: Callable[[], datetime]
     random: Callable[[], float]
     sleep: Callable[[float], None]
-    seconds: Callable[[], float] = boot_seconds  # for deadlines: never goes back, and counts the time that the machine sleeps
-    engine: EngineConfig = field(default_factory=EngineConfig)
+    monotonic_clock: MonotonicClock = boot_seconds  # for deadlines: never goes back, and counts the time that the machine sleeps
+    limits: DeliveryLimits = field(default_factory=DeliveryLimits)
     versions: TemplateVersions = field(default_factory=TemplateVersions, repr=False)
     folder: TemplateFolder | None = field(default=None, repr=False)  # of the catalog, where it is followed
 

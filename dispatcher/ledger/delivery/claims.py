@@ -47,7 +47,7 @@ class Chunk:
     campaign_no: int | None
     campaign_id: str | None
     campaign_state: CampaignState | None
-    stopped: Mapping[Channel, str] = field(default_factory=dict)
+    stopped_channels: Mapping[Channel, str] = field(default_factory=dict)
     approved: Mapping[str, int] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
 
@@ -85,9 +85,9 @@ def find(connection: Connection, period: int, number: int) -> Chunk | None:
     if row is None:
         return None
     spec, no, campaign_id, state, stops, approved, digests = row
-    stopped = {Channel(channel): code for channel, code in (stops or {}).items()}
+    stopped_channels = {Channel(channel): code for channel, code in (stops or {}).items()}
     state = CampaignState(state) if state else None
-    return Chunk(period, number, spec_from_json(spec), no, campaign_id, state, stopped, approved or {}, digests or {})
+    return Chunk(period, number, spec_from_json(spec), no, campaign_id, state, stopped_channels, approved or {}, digests or {})
 
 
 def chunk_numbers(connection: Connection, period: int, campaign_no: int) -> list[int]:
@@ -336,14 +336,14 @@ def claim(
     """
     capped, approved = since is not None, approval is not None
     values = {"since": since, "approval": approval}
-    later = [entry.candidate.ref for entry in entries if entry.state is State.CLAIMED and entry.candidate.tried]
+    fallback_refs = [entry.candidate.ref for entry in entries if entry.state is State.CLAIMED and entry.candidate.tried]
     partners = {entry.candidate.partner for entry in entries if entry.candidate.partner is not None}
-    if not later and not partners:
+    if not fallback_refs and not partners:
         statement = _statement(exclusive=False, capped=capped, approved=approved)
         return _enter(connection, chunk, entries, statement, {"now": now, **values})
     with connection.transaction():
         _lock(connection, partners | {entry.candidate.facts.recipient_id for entry in entries})
-        changed = fallback_legs.arrived(connection, later) | _served_meanwhile(connection, chunk, entries)
+        changed = fallback_legs.arrived(connection, fallback_refs) | _served_meanwhile(connection, chunk, entries)
         unchanged = [entry for entry in entries if entry.candidate.ref.row not in changed]
         statement = _statement(exclusive=True, capped=capped, approved=approved)
         claim = _enter(connection, chunk, unchanged, statement, {"now": now, **values})
@@ -426,10 +426,10 @@ class Settlement:
     attempt_spent: bool
 
 
-NOT_SENT = frozenset({State.FAILED, State.WAITING, State.DEAD})
+NOT_SENT_AFTER_ATTEMPT = frozenset({State.FAILED, State.WAITING, State.DEAD})
 
 
-def start(connection: Connection, number: int) -> bool:
+def record_claim_start(connection: Connection, number: int) -> bool:
     """Record that a byte of this claim's messages may leave from now on: if the worker is lost, they are unresolved.
 
     Returns False where the claim was revoked: then nothing of it may leave.
@@ -456,7 +456,7 @@ def settle(connection: Connection, number: int, settlements: Sequence[Settlement
     A message that surely did not leave no longer counts towards the recipient's caps. An unresolved one is added to those to ask
     about.
     """
-    not_sent = [item.ref for item in settlements if item.state in NOT_SENT]
+    not_sent = [item.ref for item in settlements if item.state in NOT_SENT_AFTER_ATTEMPT]
     unknown = [item.ref for item in settlements if item.state is State.UNRESOLVED]
     with connection.transaction() if not_sent or unknown else nullcontext():
         _write(connection, number, settlements, now)

@@ -26,7 +26,7 @@ _RATE = "(c.spec->>'rate_per_second')::float8"  # NULL for a campaign without a 
 CHUNKS_A_TICK = f"CASE WHEN {_RATE} IS NOT NULL THEN greatest(2, ceil(2 * {_RATE} / 1000)) END"
 
 
-def take(connection: Connection, chunk: Chunk, now: datetime) -> bool:
+def try_start(connection: Connection, chunk: Chunk, now: datetime) -> bool:
     """Whether the chunk may be worked on now; then its undecided messages are taken from the rate.
 
     Else it is put back, so that the clock publishes it when its campaign has its turn.
