@@ -1,6 +1,7 @@
-"""Load audiences in parts, each committed with the position after it, so that a load goes on where it was interrupted.
+"""Load audiences in parts, each committed with the position after it, so that a load continues after a lost
+worker or a database outage.
 
-An audience is in completely or not at all. Until it is complete, its campaign does not start; where a later part cannot be read,
+Either the whole audience is loaded or nothing. Until it is complete, its campaign does not start. If a later part cannot be read,
 everything is deleted again.
 """
 
@@ -35,9 +36,9 @@ from dispatcher.ledger.partitions import ensure_period, period_of
 from dispatcher.runtime.services import Services
 from dispatcher.runtime.template_versions import TemplateUnavailable, digests_of
 
-LEASE = timedelta(
-    seconds=15
-)  # a part takes a second; who was silent for so long is dead, or finds at its next part that others went on
+# A part takes about a second. A process that wrote nothing for this long is dead; if it is not, `loads.lock` stops it at its next
+# part.
+LEASE = timedelta(seconds=15)
 ABANDONED_AFTER = timedelta(hours=6)  # without a new part: its file is gone, or its submitter did not come back
 UNLOAD_ROWS = 20_000  # deleted in one transaction
 
@@ -54,12 +55,12 @@ class LoadStatus(StrEnum):
     COMPLETE = "complete"
     UNFINISHED = "unfinished"  # its time is up: another step goes on
     ELSEWHERE = "elsewhere"  # another process works on it, or it was cancelled
-    ID_IN_USE = "taken"  # nothing was written: the id is in use
+    ID_IN_USE = "id_in_use"  # nothing was written: the id is in use
 
 
 @dataclass(frozen=True, slots=True)
 class LoadResult:
-    """The result of a step: how far it got, and the rows that are in so far."""
+    """The result of a step: how far it got, and how many rows are written so far."""
 
     status: LoadStatus
     audience: int = 0
@@ -201,7 +202,7 @@ def end_loads(services: Services) -> None:
 
 
 def discard(services: Services, no: int, spec: Spec) -> None:
-    """Refuse a load and delete what is in of it, campaign included."""
+    """Refuse a load, and delete its rows and its campaign."""
     with lend(services.pool) as connection:
         loads.refuse(connection, no, services.clock())
         while not loads.unload(connection, no, _chunks(spec)):
@@ -213,7 +214,10 @@ def _chunks(spec: Spec) -> int:
 
 
 def _guarded(run: LoadRun, no: int) -> LoadResult:
-    """Load the rest, or the rest of this step. What makes a load impossible deletes it whole; an interruption ends the step."""
+    """Load the rest, or the rest of this step. An error or Ctrl-C deletes the whole load.
+
+    If the ledger is unavailable, the process is killed, or `seconds_max` is over, the load stays and can be resumed.
+    """
     try:
         return _load(run, no)
     except (Exception, KeyboardInterrupt) as error:
@@ -222,7 +226,7 @@ def _guarded(run: LoadRun, no: int) -> LoadResult:
 
 
 def _give_up(services: Services, no: int, spec: Spec, error: BaseException) -> None:
-    """Discard a load, unless only the ledger is away: then it goes on later."""
+    """Discard a load, unless only the ledger is unavailable: then it can be resumed."""
     if not isinstance(error, LedgerUnavailable):
         discard(services, no, spec)
 

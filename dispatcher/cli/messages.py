@@ -172,8 +172,8 @@ class HandResolution(StrEnum):
     FAILED = "failed"
 
 
-@app.command()
-def settle(
+@app.command("settle")
+def resolve(
     state: Annotated[
         HandResolution, typer.Option("--as", help="accepted: it was sent. failed: it was not, and another channel may follow.")
     ],
@@ -183,7 +183,7 @@ def settle(
     provider: OfProvider = None,
     since: Since = None,
     until: Until = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Settle all that match. Without it they are only counted.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Resolve all that match. Without it they are only counted.")] = False,
     actor: Annotated[str | None, typer.Option(help="Who knows. Default: you.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -206,20 +206,20 @@ def settle(
 
 
 def _resolve_all(services: Services, wanted: UnresolvedFilter, was_sent: bool, who: str | None, as_json: bool) -> None:
-    """Count the messages that match; then settle them, if somebody says so."""
+    """Count the messages that match; then resolve them, if `who` is given."""
     groups = [unresolved_group_view(group) for group in messages.count_unresolved(services, wanted)]
     matching = sum(group["messages"] for group in groups)
-    settled = reconciliation.resolve_all_by_hand(services, wanted, was_sent, who) if who else 0
+    resolved = reconciliation.resolve_all_by_hand(services, wanted, was_sent, who) if who else 0
     if as_json:
-        print_json({"matching": matching, "groups": groups, "settled": settled})
+        print_json({"matching": matching, "groups": groups, "settled": resolved})
         return
     if groups:
         names = ("campaign", "channel", "provider", "messages", "first claimed at", "last claimed at")
         rows("", names, [tuple(group.values()) for group in groups])
     if who:
-        out.print(f"{plural(settled, 'message')} settled")
+        out.print(f"{plural(resolved, 'message')} resolved")
     else:
-        out.print(f"{plural(matching, 'message')} match. Nothing is settled yet: repeat the command with --yes", markup=False)
+        out.print(f"{plural(matching, 'message')} match. Nothing is resolved yet: repeat the command with --yes", markup=False)
 
 
 def explanation(services: Services, message: Message, language: str) -> dict[str, Any]:

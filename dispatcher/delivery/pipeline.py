@@ -40,12 +40,14 @@ log = structlog.get_logger()
 STATE_BY_REASON: Mapping[str, State] = {
     ReasonCode.EXPIRED: State.EXPIRED,
     ReasonCode.HELD_OUT: State.HELD_OUT,
-    ReasonCode.CANCELLED: State.CANCELLED,
 }
 
 
 def run_chunk(services: Services, period: int, number: int) -> Chunk | None:
-    """Work on a chunk until nothing is left to decide. Safe to repeat and to run twice at the same time, because of the claim.
+    """Decide and send what is left of a chunk, for at most `chunk_seconds` and `decide_rounds_max` rounds.
+
+    The rest stays pending. The chunk is published again once nobody has worked on it for a lease (`scheduling.take_due`). Safe to
+    repeat and to run twice at the same time, because of the claim.
 
     A campaign pauses itself where the template version that it was accepted with is not approved any more, or can't be loaded;
     nothing of it is lost. A trigger is refused then.
@@ -56,7 +58,8 @@ def run_chunk(services: Services, period: int, number: int) -> Chunk | None:
         chunk = claims.find(connection, period, number)
     if chunk is None:
         return None
-    # A campaign that does not run yet may start after a withdrawal, and this chunk would go on with the approval read here.
+    # Stop here if the campaign is not running. It could start later, after its approval was withdrawn, and this worker would still
+    # use the approval it read above.
     if chunk.campaign_state not in (None, CampaignState.RUNNING) or not may_use_templates(services, chunk):
         return chunk
     if chunk.spec.rate_per_second is not None and chunk.campaign_state is CampaignState.RUNNING:
@@ -129,7 +132,7 @@ def _load(services: Services, chunk: Chunk) -> Mapping[str, Template]:
 
 
 def _pause_or_refuse(services: Services, chunk: Chunk, reason: str) -> None:
-    """Pause the campaign, or refuse the trigger: its template can't be loaded, and another version must not leave instead."""
+    """Pause the campaign, or refuse the trigger: its template can't be loaded, and another version must not be sent instead."""
     alert("templates", "unavailable")
     log.error("a template can't be loaded", campaign=chunk.campaign_id, period=chunk.period, chunk=chunk.number, reason=reason)
     now = services.clock()

@@ -27,7 +27,7 @@ from dispatcher.ledger.inbound.provider_events import StatusChange
 from dispatcher.runtime.services import Services
 
 BATCH = 20  # look-ups in one run: few enough not to load a provider
-BULK = 1_000  # messages that a person settles in one transaction: well below a second
+BULK = 1_000  # messages that a person resolves in one transaction: well below a second
 AGAIN_SECONDS = (600.0, 3_600.0)  # after the first look-up that leaves it open, and after the second; the third is the last
 CLOCKS_SECONDS = 60.0  # the provider's clock and ours may differ by so much
 NOT_TAKEN = "not_taken"  # at the last look-up the provider knows of no such message
@@ -138,9 +138,9 @@ def resolve_by_hand(services: Services, message_id: MessageId, arrived: bool, by
 
 
 def resolve_all_by_hand(services: Services, wanted: UnresolvedFilter, arrived: bool, by: str) -> int:
-    """Settle all unresolved messages that match as a person says, with the same consequences as one by one; returns their number.
+    """Resolve all unresolved messages that match as a person says, with the same consequences as one by one; returns their number.
 
-    Batch by batch: what is settled stays settled if it is interrupted, and the same call goes on. A message that an event settles
+    Batch by batch: what is resolved stays so after an interruption, and the same call goes on. A message that an event resolves
     meanwhile keeps that state.
     """
     state, total = State.ACCEPTED if arrived else State.FAILED, 0
@@ -158,8 +158,8 @@ def _by_hand(ref: MessageId, channel: Channel, spec: Spec | None, state: State, 
 
 
 def _resolve(connection: Connection, resolutions: Sequence[Resolution], now: datetime) -> int:
-    """Apply resolutions, and store their evidence as provider events. Returns how many: what an event has settled meanwhile is left
-    as it is."""
+    """Apply resolutions, and store their evidence as provider events. Returns how many: what an event has resolved meanwhile is
+    left as it is."""
     statuses = provider_events.lock(connection, [each.ref for each in resolutions])
     applied = [each for each in resolutions if (status := statuses.get(each.ref)) and status.state is State.UNRESOLVED]
     if applied:

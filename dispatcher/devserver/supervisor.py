@@ -37,10 +37,10 @@ PR_SET_PDEATHSIG = 1
 _prctl = getattr(ctypes.CDLL(None), "prctl", None)  # Linux only
 
 BACKOFF_SECONDS_MAX = 30.0
-FAILED_STARTS_MAX = 5  # a child that ends this often before it is ready never becomes ready: its settings are wrong
+FAILED_STARTS_MAX = 5  # a child that fails to start this often never becomes ready: its settings are wrong
 ENGINE_PAUSE_SECONDS = 1.0  # between two checks of the engines
 REMIND_SECONDS = 60.0  # how often to report that a child is still starting
-STEADY_SECONDS = 60.0  # after this time the count of crashes starts again at zero
+STEADY_SECONDS = 60.0  # after this time the count of failed starts begins again at zero
 PAUSE_SECONDS = 0.2  # between two checks of the children
 PORT_PATIENCE_SECONDS = 3.0  # how long the children of an earlier run may take to end
 
@@ -82,7 +82,8 @@ class ChildCommand:
 
 @dataclass(slots=True)
 class ChildProcess:
-    """A running command. `crashes` counts its ends since it last ran for `STEADY_SECONDS`."""
+    """A running command. `failed_starts` counts its ends, and the starts that waited for a busy port, since it last ran for
+    `STEADY_SECONDS`."""
 
     command: ChildCommand
     process: subprocess.Popen[bytes]
@@ -117,7 +118,7 @@ class Supervisor:
     def await_ready(self, seconds: float = math.inf, until: threading.Event | None = None) -> None:
         """Return when all are ready at the same time, or `until` is set. Restarts children that end.
 
-        Raises `ProcessError` when one is not ready in `seconds`, or ends `FAILED_STARTS_MAX` times before it is ready.
+        Raises `ProcessError` when one is not ready in `seconds`, or fails to start `FAILED_STARTS_MAX` times.
         """
         now = self.clock()
         deadline, remind_at = now + seconds, now + REMIND_SECONDS

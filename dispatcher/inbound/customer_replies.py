@@ -43,7 +43,11 @@ class ReplyResult:
 
 @dataclass(frozen=True, slots=True)
 class StopRequest:
-    """A STOP from a number: everybody who may have sent it, who recorded it, and when it was said."""
+    """A STOP from a number: everybody who may have sent it, who recorded it, and when it was said.
+
+    `actor` is the operator who read an unclear message; the channel where the program recognised STOP, since nobody can know which
+    owner of the number wrote.
+    """
 
     channel: Channel
     address_key: bytes
@@ -87,7 +91,7 @@ def handle_reply(services: Services, publish: Publish, message: InboundText) -> 
 
 
 def _meaning(message: InboundText, policy: Policy) -> ReplyMeaning:
-    """The provider's own reading where it has one; else ours of the button that was pressed, and then of the text."""
+    """Use the provider's reading if there is one. Otherwise classify the button that was pressed, then the text."""
     if message.opt_out in PROVIDERS_READING:
         return ReplyMeaning(message.opt_out.lower())
     own_names = {name for entity in policy.entities.values() for name in entity.names.values()}
@@ -106,7 +110,7 @@ def waiting(services: Services, limit: int) -> list[InboundMessage]:
 
 
 def close_unclear_message(services: Services, publish: Publish, message_id: str, by: str, stop: bool) -> bool:
-    """Take an unclear message off the list, and apply it as a STOP if it was one. Returns False where it is not on the list."""
+    """Close an unclear message, and apply it as a STOP if it was one. Returns False where it is not waiting."""
     now = services.clock()
     acknowledgement_chunks: list[DueChunk | None] = []
     with lend(services.pool) as connection:
@@ -138,7 +142,10 @@ def _stop(connection: Connection, secret: KeyRing, context: ValidationContext, r
 
 
 def _may_answer(connection: Connection, channel: Channel, key: bytes, now: datetime) -> bool:
-    """A webhook call that the provider repeats a day later opens no new window, and an answer to it would be refused."""
+    """SMS: always. WhatsApp: only while the service window is open; outside it, an answer would be refused.
+
+    A webhook call that the provider repeats does not open the window again.
+    """
     until = whatsapp_window.open_until(connection, key) if channel is Channel.WHATSAPP else None
     return channel is not Channel.WHATSAPP or (until is not None and now < until)
 

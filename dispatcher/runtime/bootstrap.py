@@ -234,7 +234,8 @@ def account_of(config: Settings, channel: Channel, name: str) -> tuple[str, Any]
 
 
 def _protected(config: Settings, channel: Channel, first: Provider) -> Provider:
-    """The adapter with a circuit breaker, a second provider where one is configured, and the rate limit of its account, if any."""
+    """The adapter with a circuit breaker, a second provider where one is configured, and around both the rate limit, if any: the
+    rate of a channel, over all workers and both its providers."""
     provider: Provider = CircuitBreaker(first, utc_now)
     if second := config.seconds.get(channel):
         other = CircuitBreaker(adapter(config, channel, second.provider, _transport(config)), utc_now)

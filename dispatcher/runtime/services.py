@@ -34,10 +34,10 @@ class DeliveryLimits:
     together: Mapping[Channel, int] = field(default_factory=dict)
     send_deadline_seconds: float = 10.0
     lease_seconds: float = 60.0
-    chunk_seconds: float = 120.0  # after this time a worker leaves the rest of a chunk to the next turn, far below the task limits
+    chunk_seconds: float = 120.0  # after this time a worker leaves the rest of a chunk, far below the task limits
     window_chunks: int = 64  # chunks of one campaign on the broker at a time
     decide_rounds_max: int = (
-        5  # how often a chunk is decided again because choices changed meanwhile; then it waits until it is due again
+        5  # how often a chunk is decided because choices changed meanwhile; then it is left, and published again after a lease
     )
     part_rows: int = 10_000  # of an audience, written in one transaction: less than a second, and some megabytes
     settle_patience_seconds: float = 20.0  # how long a worker with receipts waits for an unavailable ledger

@@ -71,7 +71,7 @@ _TAKE_STAGE = """
 
 class AudienceLoader:
     """Loads the audience of one campaign, or a part of it, in the caller's transaction. `now` is when the campaign was submitted,
-    `taken` how many jobs were written before."""
+    `rows_written` how many jobs were written before."""
 
     def __init__(self, connection: Connection, no: int, period: int, spec: Spec, now: datetime, rows_written: int = 0) -> None:
         self._connection = connection

@@ -135,9 +135,10 @@ def advance(connection: Connection, no: int, digest: bytes, rows_read: int, rows
 
 
 def acquire(connection: Connection, no: int, now: datetime, idle_since: datetime) -> bool:
-    """Whether the caller may go on with a load: nobody has worked on it since `lost`. It is then the caller's.
+    """Acquire a load for the caller if nobody has worked on it since `idle_since`; False where somebody has.
 
-    No fence: what keeps two processes apart is the position at each part. This only spares the work of the second.
+    This is no fence: `lock` compares the position at each part, and so stops the slower of two processes. It only saves the work of
+    the second.
     """
     return bool(
         connection.execute(
@@ -218,7 +219,7 @@ def ended(connection: Connection) -> list[int]:
 
 
 def take_stalled(connection: Connection, now: datetime, idle_since: datetime) -> list[int]:
-    """The campaign numbers of loads from files on which nobody has worked since `lost`. They count as worked on from now."""
+    """The campaign numbers of loads from files on which nobody has worked since `idle_since`. They count as worked on from now."""
     rows = connection.execute(
         "UPDATE audience_loads SET worked_at = %s WHERE ended IS NULL AND path IS NOT NULL"
         " AND (worked_at IS NULL OR worked_at < %s) AND progress_at < %s RETURNING campaign_no",

@@ -49,7 +49,7 @@ def _former_keys(ring: KeyRing, keys: Mapping[Address, bytes]) -> dict[bytes, by
 
 
 def newest_key_of(connection: Connection, secret: KeyRing, key: bytes) -> bytes:
-    """The key in use of an address of which only a key is known. Locks the owners, so that it is not moved until the caller's
+    """The newest key of an address of which only a key is known. Locks the owners, so that it is not moved until the caller's
     transaction ends.
     """
     if len(secret) == 1:

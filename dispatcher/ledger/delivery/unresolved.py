@@ -83,7 +83,7 @@ def remove(connection: Connection, refs: Sequence[MessageId]) -> None:
 
 
 def next_to_look_up(connection: Connection, now: datetime) -> UnresolvedSend | None:
-    """The next message to ask about, reserved for this caller for a while; None where none is due."""
+    """The next message to look up, reserved for this caller for a while; None where none is due."""
     row = fetch_one(
         connection,
         f"""

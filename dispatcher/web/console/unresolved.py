@@ -81,7 +81,7 @@ def resolve_all(
     fields: Annotated[FilterFields, Depends(_form_fields)],
     form_token: Text = "",
 ) -> Response:
-    """Settle all that match by hand. An empty filter settles nothing."""
+    """Resolve all that match by hand. An empty filter resolves nothing."""
     check_form_token(operator, form_token)
     wanted = fields.wanted
     if not wanted.is_empty:
