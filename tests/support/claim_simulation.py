@@ -292,7 +292,7 @@ class Simulation:
         if self.rng.random() < 0.25:
             self.stage.add("cancel", self._cancel)
         if self.rng.random() < 0.5:
-            self.stage.add("person", self._settle_by_hand)
+            self.stage.add("person", self._resolve_by_hand)
 
     def _work(self) -> None:
         for _ in range(4):
@@ -324,7 +324,7 @@ class Simulation:
         apply(self.world, self.campaign, CampaignAction.CANCEL, "simulation")
         self.cancelled = self.now
 
-    def _settle_by_hand(self) -> None:
+    def _resolve_by_hand(self) -> None:
         for _ in range(3):
             self.stage.checkpoint()
             for message_id, state in self._messages():
