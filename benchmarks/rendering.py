@@ -64,10 +64,10 @@ class _NullTransport(HttpTransport):
     """A transport that costs nothing and accepts everything."""
 
     def exchange(
-        self, calls: Iterable[tuple[T, HttpRequest]], admit: Callable[[T], bool] = lambda _: True
+        self, calls: Iterable[tuple[T, HttpRequest]], may_send: Callable[[T], bool] = lambda _: True
     ) -> Generator[tuple[T, HttpResponse | TransportError]]:
         for tag, _ in calls:
-            admit(tag)
+            may_send(tag)
             yield tag, HttpResponse(202, (b"HTTP/1.1 202 Accepted", b"X-Message-Id: discarded"))
 
 

@@ -36,7 +36,7 @@ from dispatcher.ledger.delivery.claims import Candidate, Chunk
 from dispatcher.ledger.delivery.scheduling import DueChunk, close
 from dispatcher.maintenance import sweep
 from dispatcher.policy import decide
-from dispatcher.runtime.services import BATCH_MESSAGES_MAX, COLLECT_AFTER, EngineConfig, Services
+from dispatcher.runtime.services import BATCH_MESSAGES_MAX, COLLECT_AFTER, DeliveryLimits, Services
 from dispatcher.runtime.template_versions import TemplateVersions
 
 T = TypeVar("T")
@@ -97,10 +97,10 @@ class RecordingTransport(HttpTransport):
         self.requests: list[HttpRequest] = []
 
     def exchange(
-        self, calls: Iterable[tuple[T, HttpRequest]], admit: Callable[[T], bool] = lambda _: True
+        self, calls: Iterable[tuple[T, HttpRequest]], may_send: Callable[[T], bool] = lambda _: True
     ) -> Generator[tuple[T, HttpResponse | TransportError]]:
         """Record, then send."""
-        return super().exchange(self._record(calls), admit)
+        return super().exchange(self._record(calls), may_send)
 
     def _record(self, calls: Iterable[tuple[T, HttpRequest]]) -> Iterator[tuple[T, HttpRequest]]:
         for tag, request in calls:
@@ -129,14 +129,14 @@ def measure(bench: BenchEnvironment, setup: SendSetup, people: int) -> StageCost
             pass  # opens the connections, as in a running worker
         http.requests.clear()
         providers = _adapters(bench, http, setup.mails_per_request)
-        engine = EngineConfig(batch_messages_max=setup.batch_messages)
+        limits = DeliveryLimits(batch_messages_max=setup.batch_messages)
         services = replace(
             bench.services,
             pool=pool,
             providers=providers,
             catalog=catalog(specialise=setup.specialise),
             versions=TemplateVersions(),
-            engine=engine,
+            limits=limits,
         )
         bench.forget_caps()
         name = submit(services, bench, setup.channel, people)
@@ -209,7 +209,7 @@ def _chunk(services: Services, due: DueChunk, seconds: dict[str, float]) -> None
         assert chunk
         since = pipeline.caps_since(services, chunk)
         candidates = claims.gather(connection, chunk, None, since)
-    for batch in pipeline.batches(candidates, services.engine.batch_messages_max):
+    for batch in pipeline.batches(candidates, services.limits.batch_messages_max):
         _batch(services, chunk, batch, seconds)
     with _timed(seconds, "settle"):
         with lend(services.pool) as connection:
@@ -239,9 +239,9 @@ def _batch(services: Services, chunk: Chunk, batch: Sequence[Candidate], seconds
         claim = claims.claim(connection, chunk, [item.entry for item in prepared], now, since)
     assert len(claim.claimed) == len(batch)
     with _timed(seconds, "send"):
-        deadline = services.seconds() + services.engine.send_deadline_seconds
+        deadline = services.monotonic_clock() + services.limits.send_deadline_seconds
         done = hand_off(
-            services.providers, prepared, send_window_for_claim(services.pool, claim.number, deadline, services.seconds)
+            services.providers, prepared, send_window_for_claim(services.pool, claim.number, deadline, services.monotonic_clock)
         )
     with _timed(seconds, "settle"):
         settle(services, chunk.spec.entity, claim.number, conclude_all(services, chunk.spec, prepared, done.results))

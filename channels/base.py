@@ -353,7 +353,8 @@ class Provider(Protocol):
     def send(self, batch: Sequence[Outbound], window: SendWindow) -> Iterator[tuple[Outbound, Result]]:
         """Send a batch concurrently. Yield each outbound exactly once, in the order of the answers. Never raise for one of them.
 
-        Before the first byte of a message leaves, `window.admit` is asked; where it answers False, the result is `StaleClaim`.
+        Before the first byte of a message is sent, `window.may_start_sending` is asked; if it returns False, the result is
+        `StaleClaim`.
         """
         ...
 

@@ -61,7 +61,7 @@ def send_all(
             else:
                 yield item, request
 
-    for item, answer in http.exchange(built(), lambda item: window.admit(ids(item))):
+    for item, answer in http.exchange(built(), lambda item: window.may_start_sending(ids(item))):
         yield item, _parse_response(parse, answer) if isinstance(answer, HttpResponse) else answer
     yield from unbuilt
 

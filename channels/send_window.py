@@ -1,8 +1,8 @@
 """Until when the messages of a claim may be handed off, and which of them have been started.
 
 A claim gives one worker the right to send until a deadline. The worker may be frozen or slow meanwhile, so each hand-off asks
-`admit` at the last possible moment: where the transport is about to lend the body of a request to the connection. Past the
-deadline nothing more of the claim leaves.
+`may_start_sending` at the last possible moment: just before the HTTP client writes the request body. After the deadline, nothing
+more of the claim is sent.
 
 The clock counts the time that a machine sleeps, where the system has such a clock: a laptop that wakes must not send what was
 claimed before it fell asleep.
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-Seconds: TypeAlias = Callable[[], float]
+MonotonicClock: TypeAlias = Callable[[], float]
 
 
 def boot_seconds() -> float:
@@ -32,21 +32,21 @@ def _always() -> bool:
 class SendWindow:
     """The time in which the messages of one claim may be handed off. For one thread at a time, or for several.
 
-    `started` holds the ids of messages of which a byte may have left. `on_first` is called once, before the first of them: where it
-    answers False, nothing leaves.
+    `started` holds the ids of messages of which a byte may have been sent. `on_first` is called once, before the first of them: if
+    it returns False, nothing is sent.
     """
 
-    deadline: float  # on `seconds`
-    seconds: Seconds = boot_seconds
+    deadline: float  # time on `monotonic_clock`
+    monotonic_clock: MonotonicClock = boot_seconds
     on_first: Callable[[], bool] = _always
     started: set[str] = field(default_factory=set)
 
     def is_open(self) -> bool:
         """Whether a message may still be handed off now."""
-        return self.seconds() < self.deadline
+        return self.monotonic_clock() < self.deadline
 
-    def admit(self, ids: Iterable[str]) -> bool:
-        """The last look before the first byte of these messages leaves. False: it must not leave."""
+    def may_start_sending(self, ids: Iterable[str]) -> bool:
+        """Whether these messages may be sent: the last check before their first byte. If so, they count as started."""
         if not self.is_open() or (not self.started and not self.on_first()):
             return False
         self.started.update(ids)

@@ -206,7 +206,7 @@ def _check_configuration(**_: object) -> None:
     """
     try:
         config, *_rest = bootstrap.examine()
-        bootstrap.admit(config)
+        bootstrap.check_ledger_keys(config)
     except bootstrap.CONFIGURATION_ERRORS as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(2) from None
@@ -279,7 +279,10 @@ def _depth(connection: Any, lane: str) -> int:
 
 
 def _broker_priority(priority: int, is_first_of_campaign: bool) -> int:
-    """The priority on the broker: of its ten, campaigns of priority 2n and 2n+1 share a pair, the even one for first chunks."""
+    """Map a campaign's priority to a broker priority (both 0-9).
+
+    Campaigns of priority 2n and 2n+1 use 2n for their first chunk and 2n+1 for all others.
+    """
     return priority // 2 * 2 + (not is_first_of_campaign)
 
 
@@ -395,7 +398,8 @@ def ask_providers() -> None:
 
 @app.task(name="dispatcher.sweep", is_periodic=True)
 def run_sweep() -> None:
-    """Every 5 s: end expired claims, and apply provider events whose task was lost."""
+    """Every 5 s: run the sweep (see `maintenance/sweep.py`), continue stalled loads, and apply provider events whose task was
+    lost."""
     sweep.sweep(services())
     for number in submission.take_stalled(services()):
         load_audience.apply_async((number,))

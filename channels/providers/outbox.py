@@ -35,7 +35,7 @@ class Outbox:
     def send(self, batch: Sequence[Outbound], window: SendWindow) -> Iterator[tuple[Outbound, Result]]:
         """See `channels.base.Provider`."""
         for outbound in batch:
-            yield outbound, self._take(outbound) if window.admit([outbound.id]) else StaleClaim()
+            yield outbound, self._take(outbound) if window.may_start_sending([outbound.id]) else StaleClaim()
 
     def check(self) -> ChannelError | None:
         """Return the error set for all addresses, if there is one."""

@@ -222,8 +222,8 @@ class _Session:
                 self._error = Unavailable("refused", "the relay could not be reached")
         return self._error
 
-    def transact(self, sender: str, recipient: str, mail: bytes, admit: Callable[[], bool]) -> ChannelError | None:
-        """Send one mail. Returns None if the relay took it. `admit` is asked between the relay's 354 and the first byte."""
+    def transact(self, sender: str, recipient: str, mail: bytes, may_start: Callable[[], bool]) -> ChannelError | None:
+        """Send one mail. Returns None if the relay took it. `may_start` is asked between the relay's 354 and the first byte."""
         client, sending = self._client, False
         if client is None:
             return self._error or Unavailable("not_open")
@@ -236,7 +236,7 @@ class _Session:
             code, text = client.docmd("data")
             if code != 354:
                 return self._reset(_error_from_reply(code, text) or Unavailable("unreadable"))
-            if not admit():
+            if not may_start():
                 self._drop()  # without the final dot the relay has no mail
                 return StaleClaim()
             sending = True
@@ -285,8 +285,8 @@ def _send_one(session: _Session, outbound: Outbound, window: SendWindow) -> Resu
         return refusal.with_traceback(None)  # its stack frames hold the message
     except DATA_ERRORS as error:
         return Rejected("unbuildable", type(error).__name__)
-    admit = partial(window.admit, message_ids(outbound))
-    failure = session.open() or session.transact(email.sender_address, outbound.address, data, admit)
+    may_start = partial(window.may_start_sending, message_ids(outbound))
+    failure = session.open() or session.transact(email.sender_address, outbound.address, data, may_start)
     return failure or Receipt(str(mail["Message-ID"]))
 
 

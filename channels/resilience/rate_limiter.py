@@ -1,4 +1,4 @@
-"""Rate limiter: token buckets that keep all workers together under the rate of a provider account.
+"""Rate limiter: token buckets that keep all workers together under the rate of a channel, over both its providers.
 
 Messages over the rate are not sent and end in `Throttled`, which costs no attempt.
 """
@@ -24,7 +24,7 @@ from channels.sms_segments import count_segments
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """The rate of a provider account: `per_second` on average, `burst` at once.
+    """The rate of a channel, over all workers and both its providers: `per_second` on average, `burst` at once.
 
     `reserve` is the share of the burst that only triggers may use. `fallback_share` is the share of the rate that each worker
     uses alone while the shared bucket cannot be reached.
@@ -184,7 +184,7 @@ def token_cost(outbound: Outbound) -> int:
 
 
 class RateLimited(ProviderWrapper):
-    """Sends a provider no more than its account's rate.
+    """Sends no more than the rate of the channel, over all workers and both its providers.
 
     Messages over the rate get `Throttled` with the time at which the rate allows them. Messages without a campaign are triggers
     and may use the reserve.

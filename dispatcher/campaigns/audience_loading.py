@@ -1,6 +1,7 @@
-"""Load audiences in parts, each committed with the position after it, so that a load goes on where it was interrupted.
+"""Load audiences in parts, each committed with the position after it, so that a load continues after a lost
+worker or a database outage.
 
-An audience is in completely or not at all. Until it is complete, its campaign does not start; where a later part cannot be read,
+Either the whole audience is loaded or nothing. Until it is complete, its campaign does not start. If a later part cannot be read,
 everything is deleted again.
 """
 
@@ -35,16 +36,16 @@ from dispatcher.ledger.partitions import ensure_period, period_of
 from dispatcher.runtime.services import Services
 from dispatcher.runtime.template_versions import TemplateUnavailable, digests_of
 
-LEASE = timedelta(
-    seconds=15
-)  # a part takes a second; who was silent for so long is dead, or finds at its next part that others went on
+# A part takes about a second. A process that wrote nothing for this long is dead; if it is not, `loads.lock` stops it at its next
+# part.
+LEASE = timedelta(seconds=15)
 ABANDONED_AFTER = timedelta(hours=6)  # without a new part: its file is gone, or its submitter did not come back
 UNLOAD_ROWS = 20_000  # deleted in one transaction
 
 Progress = Callable[[int], None]
 
 
-def silent(_: int) -> None:
+def no_progress(_: int) -> None:
     """Show no progress."""
 
 
@@ -54,12 +55,12 @@ class LoadStatus(StrEnum):
     COMPLETE = "complete"
     UNFINISHED = "unfinished"  # its time is up: another step goes on
     ELSEWHERE = "elsewhere"  # another process works on it, or it was cancelled
-    TAKEN = "taken"  # nothing was written: the id is in use
+    ID_IN_USE = "id_in_use"  # nothing was written: the id is in use
 
 
 @dataclass(frozen=True, slots=True)
 class LoadResult:
-    """The result of a step: how far it got, and the rows that are in so far."""
+    """The result of a step: how far it got, and how many rows are written so far."""
 
     status: LoadStatus
     audience: int = 0
@@ -80,8 +81,8 @@ class LoadRun:
     created_at: datetime
     no: int | None = None
     rows_read: int = 0
-    taken: int = 0
-    progress: Progress = silent
+    rows_written: int = 0
+    progress: Progress = no_progress
     seconds_max: float | None = None
 
 
@@ -109,17 +110,17 @@ def start(
         services.versions.store(connection, submission.templates)
     rows = iter(run.rows)
     run.rows = rows
-    first = list(islice(rows, services.engine.part_rows))  # a file that cannot be read is refused before anything is written
+    first = list(islice(rows, services.limits.part_rows))  # a file that cannot be read is refused before anything is written
     with lend(services.pool) as connection, connection.transaction():
         campaign = NewCampaign(submission.id, run.spec, run.period, digests_of(submission.templates), by)
         run.no = lifecycle.create(connection, campaign, now)
         if run.no is None:
-            return LoadResult(LoadStatus.TAKEN)
+            return LoadResult(LoadStatus.ID_IN_USE)
         if errors := approval_errors(connection, services.policy, submission.templates):
             raise BadInput(*errors)
         is_last = _write(run, connection, run.no, first)
         if not is_last:
-            position = LoadPosition(run.digest.value, run.rows_read, run.taken)
+            position = LoadPosition(run.digest.value, run.rows_read, run.rows_written)
             loads.start(connection, run.no, position, run.file, now)
     return _result(run, LoadStatus.COMPLETE) if is_last else _guarded(run, run.no)
 
@@ -129,7 +130,7 @@ def resume(
     load: AudienceLoad,
     rows: Iterable[AudienceRow | AudienceError],
     digest: SubmissionDigest,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
     seconds_max: float | None = None,
 ) -> LoadResult:
     """Go on with a load. `rows` are those after its position; `digest` is that of all rows before. Raises as `start` does."""
@@ -143,7 +144,7 @@ def resume(
         load.created_at,
         load.campaign_no,
         load.rows_read,
-        load.taken,
+        load.rows_written,
         progress,
         seconds_max,
     )
@@ -166,10 +167,10 @@ def rows_after(
 def load_some(services: Services, no: int, seconds_max: float | None, is_redelivered: bool) -> LoadResult:
     """Go on with the load of a file for some seconds, unless another process does. Raises as `start` does."""
     now = services.clock()
-    lost = now if is_redelivered else now - LEASE
+    idle_since = now if is_redelivered else now - LEASE
     with lend(services.pool) as connection:
         load = loads.find(connection, no)
-        if load is None or load.ended or load.file is None or not loads.take(connection, no, now, lost):
+        if load is None or load.ended or load.file is None or not loads.acquire(connection, no, now, idle_since):
             return LoadResult(LoadStatus.ELSEWHERE)
     if audience_file(Path(load.file.path)) is None:
         return LoadResult(LoadStatus.ELSEWHERE)  # another host may have it; after `ABANDONED_AFTER` the sweep ends it
@@ -201,7 +202,7 @@ def end_loads(services: Services) -> None:
 
 
 def discard(services: Services, no: int, spec: Spec) -> None:
-    """Refuse a load and delete what is in of it, campaign included."""
+    """Refuse a load, and delete its rows and its campaign."""
     with lend(services.pool) as connection:
         loads.refuse(connection, no, services.clock())
         while not loads.unload(connection, no, _chunks(spec)):
@@ -213,7 +214,10 @@ def _chunks(spec: Spec) -> int:
 
 
 def _guarded(run: LoadRun, no: int) -> LoadResult:
-    """Load the rest, or the rest of this step. What makes a load impossible deletes it whole; an interruption ends the step."""
+    """Load the rest, or the rest of this step. An error or Ctrl-C deletes the whole load.
+
+    If the ledger is unavailable, the process is killed, or `seconds_max` is over, the load stays and can be resumed.
+    """
     try:
         return _load(run, no)
     except (Exception, KeyboardInterrupt) as error:
@@ -222,51 +226,51 @@ def _guarded(run: LoadRun, no: int) -> LoadResult:
 
 
 def _give_up(services: Services, no: int, spec: Spec, error: BaseException) -> None:
-    """Discard a load, unless only the ledger is away: then it goes on later."""
+    """Discard a load, unless only the ledger is unavailable: then it can be resumed."""
     if not isinstance(error, LedgerUnavailable):
         discard(services, no, spec)
 
 
 def _load(run: LoadRun, no: int) -> LoadResult:
     services = run.services
-    deadline = None if run.seconds_max is None else services.seconds() + run.seconds_max
+    deadline = None if run.seconds_max is None else services.monotonic_clock() + run.seconds_max
     rows = iter(run.rows)
     while True:
-        run.progress(run.taken)
+        run.progress(run.rows_written)
         _check_unchanged(run.file)
-        part = list(islice(rows, services.engine.part_rows))
+        part = list(islice(rows, services.limits.part_rows))
         _check_unchanged(run.file)
         with lend(services.pool) as connection, connection.transaction():
             if not loads.lock(connection, no, run.rows_read):
                 return _result(run, LoadStatus.ELSEWHERE)
             if _write(run, connection, no, part):
-                loads.finish(connection, no, run.digest.value, run.rows_read, run.taken)
+                loads.finish(connection, no, run.digest.value, run.rows_read, run.rows_written)
                 break
-            loads.advance(connection, no, run.digest.value, run.rows_read, run.taken, services.clock())
-        if deadline is not None and services.seconds() >= deadline:  # after at least one part
+            loads.advance(connection, no, run.digest.value, run.rows_read, run.rows_written, services.clock())
+        if deadline is not None and services.monotonic_clock() >= deadline:  # after at least one part
             with lend(services.pool) as connection:
                 loads.release(connection, no)
             return _result(run, LoadStatus.UNFINISHED)
-    run.progress(run.taken)
+    run.progress(run.rows_written)
     return _result(run, LoadStatus.COMPLETE)
 
 
 def _write(run: LoadRun, connection: Connection, no: int, part: list[AudienceRow | AudienceError]) -> bool:
     """Write a part; True where it was the last one and the audience is complete."""
-    loader = AudienceLoader(connection, no, run.period, run.spec, run.created_at, run.taken)
+    loader = AudienceLoader(connection, no, run.period, run.spec, run.created_at, run.rows_written)
     loader.write(part)
     rows_read = run.rows_read + len(part)
-    is_last = len(part) < run.services.engine.part_rows
+    is_last = len(part) < run.services.limits.part_rows
     if is_last:
-        awaits_release = loader.taken > run.services.policy.four_eyes_audience_min
-        lifecycle.complete(connection, no, run.digest.value, rows_read - loader.taken, awaits_release)
-    run.rows_read, run.taken = rows_read, loader.taken
+        awaits_release = loader.rows_written > run.services.policy.four_eyes_audience_min
+        lifecycle.complete(connection, no, run.digest.value, rows_read - loader.rows_written, awaits_release)
+    run.rows_read, run.rows_written = rows_read, loader.rows_written
     return is_last
 
 
 def _result(run: LoadRun, status: LoadStatus) -> LoadResult:
     can_go_on = status is LoadStatus.UNFINISHED and run.file is not None
-    return LoadResult(status, run.taken, run.rows_read - run.taken, run.no if can_go_on else None)
+    return LoadResult(status, run.rows_written, run.rows_read - run.rows_written, run.no if can_go_on else None)
 
 
 def _check_unchanged(file: AudienceFile | None) -> None:

@@ -85,7 +85,7 @@ def dry_run(services: Services, submission: Submission, as_of: datetime | None =
                 connection.execute("SET LOCAL idle_in_transaction_session_timeout = '60s'")
                 loader = AudienceLoader(connection, no, period, spec, services.clock())
                 rows = iter(submission.audience)
-                while part := list(islice(rows, services.engine.part_rows)):
+                while part := list(islice(rows, services.limits.part_rows)):
                     loader.write(part)
                 planned = PlannedSends()
                 for chunk in _chunks(connection, submission, no, period):
@@ -95,8 +95,8 @@ def dry_run(services: Services, submission: Submission, as_of: datetime | None =
                     counts.add(spec, [item.entry for item in prepare_all(services, chunk, candidates, {}, planned)])
                 raise _RollBack
         except _RollBack:
-            needs = tuple(_needs(connection, services.policy, submission, loader.taken))
-    return DryRun(loader.taken, loader.invalid, counts.states, counts.reasons, counts.channels, counts.variants, needs)
+            needs = tuple(_needs(connection, services.policy, submission, loader.rows_written))
+    return DryRun(loader.rows_written, loader.invalid, counts.states, counts.reasons, counts.channels, counts.variants, needs)
 
 
 def _needs(connection: Connection, policy: Policy, submission: Submission, audience: int) -> Iterator[str]:

@@ -22,16 +22,16 @@ def due_chunks(services: Services, depths: LaneDepths = UNKNOWN_DEPTHS) -> list[
     `depths`: how many broker messages wait in each lane. What waits there is not put there again.
     """
     now = services.clock()
-    lease = timedelta(seconds=services.engine.lease_seconds)
+    lease = timedelta(seconds=services.limits.lease_seconds)
     with lend(services.pool) as connection:
         lifecycle.start_due(connection, now)
         scheduling.reopen_due_messages(connection, now, REOPEN_BATCH)
-        return scheduling.take_due(connection, now, lease, services.engine.window_chunks, depths)
+        return scheduling.take_due(connection, now, lease, services.limits.window_chunks, depths)
 
 
 def needs_no_work(services: Services, period: int, number: int) -> bool:
     """Whether a broker message of this chunk needs no work: the chunk is done, or another worker is at work on it."""
-    since = services.clock() - timedelta(seconds=services.engine.lease_seconds)
+    since = services.clock() - timedelta(seconds=services.limits.lease_seconds)
     with lend(services.pool) as connection:
         return scheduling.needs_no_work(connection, period, number, since)
 

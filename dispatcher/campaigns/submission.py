@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any
 
 from dispatcher.campaigns import audience_loading
-from dispatcher.campaigns.audience_loading import LoadResult, LoadStatus, Progress, silent
+from dispatcher.campaigns.audience_loading import LoadResult, LoadStatus, Progress, no_progress
 from dispatcher.campaigns.template_approval import approval_errors
 from dispatcher.domain.message_id import MessageId
 from dispatcher.intake.campaign import FORM_BYTES, CampaignRequest, Submission, ValidationContext, check_campaign
@@ -61,7 +61,7 @@ def validation_context(services: Services) -> ValidationContext:
 def accept(
     services: Services,
     request: CampaignRequest,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
     by: str = "",
     seconds_max: float | None = None,
     is_redelivered: bool = False,
@@ -100,7 +100,7 @@ def _is_same_file(request: CampaignRequest, load: AudienceLoad) -> bool:
 
 
 def submit(
-    services: Services, submission: Submission, progress: Progress = silent, by: str = "", seconds_max: float | None = None
+    services: Services, submission: Submission, progress: Progress = no_progress, by: str = "", seconds_max: float | None = None
 ) -> SubmitResult:
     """Accept a campaign with its whole audience, or nothing of it. It starts when its time comes.
 
@@ -110,13 +110,15 @@ def submit(
     `LedgerUnavailable`; then a large audience may be loaded in part, and the same submission again goes on.
     """
     result = audience_loading.start(services, submission, progress, by, seconds_max, services.clock())
-    if result.status is not LoadStatus.TAKEN:
+    if result.status is not LoadStatus.ID_IN_USE:
         return _submit_result(result)
     with lend(services.pool) as connection:
         load = loads.of_campaign(connection, submission.id)
         stored = lifecycle.submission_of(connection, submission.id)
     if load is not None and not load.ended:
-        return SubmitResult(SubmitStatus.LOADING, load.taken, load.rows_read - load.taken, load.campaign_no if load.file else None)
+        return SubmitResult(
+            SubmitStatus.LOADING, load.rows_written, load.rows_read - load.rows_written, load.campaign_no if load.file else None
+        )
     return _compare(stored, submission) if stored else SubmitResult(SubmitStatus.CONFLICT)
 
 
@@ -159,12 +161,12 @@ def _join(
         digest.form = load.digest[:FORM_BYTES]
     now = services.clock()
     with lend(services.pool) as connection, connection.transaction():
-        is_ours = loads.take(connection, load.campaign_no, now, now if is_redelivered else now - audience_loading.LEASE)
+        is_ours = loads.acquire(connection, load.campaign_no, now, now if is_redelivered else now - audience_loading.LEASE)
         if is_ours and submission.source != load.file:
             loads.replace_file(connection, load.campaign_no, submission.source)
     if not is_ours:
         no = load.campaign_no if load.file else None
-        return SubmitResult(SubmitStatus.LOADING, load.taken, load.rows_read - load.taken, no)
+        return SubmitResult(SubmitStatus.LOADING, load.rows_written, load.rows_read - load.rows_written, no)
     load = replace(load, file=submission.source)
     return _submit_result(audience_loading.resume(services, load, rows, digest, progress, seconds_max))
 

@@ -64,7 +64,7 @@ def close(
     as_json: Json = False,
 ) -> None:
     """Take a message off the list once somebody has read it."""
-    if not customer_replies.resolve(bootstrap.services(), publish, message_id, actor or getpass.getuser(), stop):
+    if not customer_replies.close_unclear_message(bootstrap.services(), publish, message_id, actor or getpass.getuser(), stop):
         fail(f"no inbound message {message_id} is waiting", REFUSED)
     if as_json:
         print_json({"id": message_id, "closed": True, "stop": stop})

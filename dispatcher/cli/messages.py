@@ -165,17 +165,17 @@ def unresolved(
         rows("", names, [tuple(view.values()) for view in views])
 
 
-class HandSettlement(StrEnum):
+class HandResolution(StrEnum):
     """How a person can resolve an unresolved message."""
 
     ACCEPTED = "accepted"
     FAILED = "failed"
 
 
-@app.command()
-def settle(
+@app.command("settle")
+def resolve(
     state: Annotated[
-        HandSettlement, typer.Option("--as", help="accepted: it was sent. failed: it was not, and another channel may follow.")
+        HandResolution, typer.Option("--as", help="accepted: it was sent. failed: it was not, and another channel may follow.")
     ],
     message_id: Annotated[str | None, typer.Argument(metavar="[MESSAGE_ID]", help="Such as 202611-123-17-0.")] = None,
     campaign: OfCampaign = None,
@@ -183,7 +183,7 @@ def settle(
     provider: OfProvider = None,
     since: Since = None,
     until: Until = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Settle all that match. Without it they are only counted.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Resolve all that match. Without it they are only counted.")] = False,
     actor: Annotated[str | None, typer.Option(help="Who knows. Default: you.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -194,32 +194,32 @@ def settle(
     wanted = _filter(campaign, channel, provider, since, until)
     if (message_id is None) == wanted.is_empty:
         fail("name either a MESSAGE_ID, or a campaign, channel, provider or time", BAD_INPUT)
-    services, was_sent, who = bootstrap.services(), state is HandSettlement.ACCEPTED, actor or getpass.getuser()
+    services, was_sent, who = bootstrap.services(), state is HandResolution.ACCEPTED, actor or getpass.getuser()
     if message_id is None:
-        _settle_all(services, wanted, was_sent, who if yes else None, as_json)
+        _resolve_all(services, wanted, was_sent, who if yes else None, as_json)
         return
     parsed = MessageId.parse(message_id)
     _find(services, parsed)
-    if not reconciliation.settle_by_hand(services, parsed, was_sent, who):
+    if not reconciliation.resolve_by_hand(services, parsed, was_sent, who):
         fail(f"message {parsed} is not unresolved", REFUSED)
     _show(_find(services, parsed), as_json)
 
 
-def _settle_all(services: Services, wanted: UnresolvedFilter, was_sent: bool, who: str | None, as_json: bool) -> None:
-    """Count the messages that match; then settle them, if somebody says so."""
+def _resolve_all(services: Services, wanted: UnresolvedFilter, was_sent: bool, who: str | None, as_json: bool) -> None:
+    """Count the messages that match; then resolve them, if `who` is given."""
     groups = [unresolved_group_view(group) for group in messages.count_unresolved(services, wanted)]
     matching = sum(group["messages"] for group in groups)
-    settled = reconciliation.settle_all_by_hand(services, wanted, was_sent, who) if who else 0
+    resolved = reconciliation.resolve_all_by_hand(services, wanted, was_sent, who) if who else 0
     if as_json:
-        print_json({"matching": matching, "groups": groups, "settled": settled})
+        print_json({"matching": matching, "groups": groups, "settled": resolved})
         return
     if groups:
         names = ("campaign", "channel", "provider", "messages", "first claimed at", "last claimed at")
         rows("", names, [tuple(group.values()) for group in groups])
     if who:
-        out.print(f"{plural(settled, 'message')} settled")
+        out.print(f"{plural(resolved, 'message')} resolved")
     else:
-        out.print(f"{plural(matching, 'message')} match. Nothing is settled yet: repeat the command with --yes", markup=False)
+        out.print(f"{plural(matching, 'message')} match. Nothing is resolved yet: repeat the command with --yes", markup=False)
 
 
 def explanation(services: Services, message: Message, language: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Erasure of a recipient (GDPR art. 17)."""
+"""Erasure of a recipient (GDPR art. 17). What is deleted: `ledger/consent/erasure.py`."""
 
 from __future__ import annotations
 

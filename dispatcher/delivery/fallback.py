@@ -18,7 +18,7 @@ def channels_after(spec: Spec, channel: Channel) -> tuple[Channel, ...]:
 
 def fallback_seconds(spec: Spec | None, channel: Channel) -> float | None:
     """How long after an accepted leg on this channel the next one is tried; None where no other channel follows."""
-    return None if spec is None or not channels_after(spec, channel) else spec.fallback_after_seconds or 0.0
+    return spec.fallback_after_seconds if spec is not None and channels_after(spec, channel) else None
 
 
 def fallback_at(spec: Spec | None, channel: Channel, state: State, now: datetime) -> datetime | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from channels.base import Channel, Outbound, Provider, Result, Unavailable, Uncertain
-from channels.send_window import Seconds, SendWindow
+from channels.send_window import MonotonicClock, SendWindow
 from dispatcher.domain.errors import LedgerUnavailable
 from dispatcher.ledger.connection import Pool, lend
 from dispatcher.ledger.delivery import claims
@@ -31,18 +31,18 @@ class HandOffResult:
     interruption: BaseException | None = None
 
 
-def send_window_for_claim(pool: Pool, claim_number: int, deadline: float, seconds: Seconds) -> SendWindow:
+def send_window_for_claim(pool: Pool, claim_number: int, deadline: float, monotonic_clock: MonotonicClock) -> SendWindow:
     """The send window of a claim. The first byte is sent only after the ledger has recorded the claim start.
 
     If the ledger cannot record the start, nothing is sent.
     """
-    return SendWindow(deadline, seconds, partial(_start, pool, claim_number))
+    return SendWindow(deadline, monotonic_clock, partial(_start, pool, claim_number))
 
 
 def _start(pool: Pool, claim_number: int) -> bool:
     try:
         with lend(pool) as connection:
-            return claims.start(connection, claim_number)
+            return claims.record_claim_start(connection, claim_number)
     except LedgerUnavailable:
         return False
 

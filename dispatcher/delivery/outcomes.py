@@ -35,9 +35,9 @@ from dispatcher.policy.data import RetryPolicy
 class Outcome:
     """The state of a message after one attempt, and its side effects.
 
-    `reason` is the provider's code; `until` is set exactly when the state is waiting. `suppress` suppresses the address on its
-    channel, and with `everywhere` on all channels that share it; `opt_out` records an opt-out of the person; `stop_channel` stops
-    the channel until our settings are corrected.
+    `reason` is the provider's code. `until`: when the message is due again, for a retry or for the next fallback leg. `suppress`
+    suppresses the address on its channel, and with `everywhere` on all channels that share it; `opt_out` records an opt-out of the
+    person; `stop_channel` stops the channel until our settings are corrected.
     """
 
     state: State

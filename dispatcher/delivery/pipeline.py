@@ -37,15 +37,17 @@ from dispatcher.runtime.template_versions import TemplateUnavailable
 
 log = structlog.get_logger()
 
-STATE_OF: Mapping[str, State] = {
+STATE_BY_REASON: Mapping[str, State] = {
     ReasonCode.EXPIRED: State.EXPIRED,
     ReasonCode.HELD_OUT: State.HELD_OUT,
-    ReasonCode.CANCELLED: State.CANCELLED,
 }
 
 
 def run_chunk(services: Services, period: int, number: int) -> Chunk | None:
-    """Work on a chunk until nothing is left to decide. Safe to repeat and to run twice at the same time, because of the claim.
+    """Decide and send what is left of a chunk, for at most `chunk_seconds` and `decide_rounds_max` rounds.
+
+    The rest stays pending. The chunk is published again once nobody has worked on it for a lease (`scheduling.take_due`). Safe to
+    repeat and to run twice at the same time, because of the claim.
 
     A campaign pauses itself where the template version that it was accepted with is not approved any more, or can't be loaded;
     nothing of it is lost. A trigger is refused then.
@@ -56,24 +58,25 @@ def run_chunk(services: Services, period: int, number: int) -> Chunk | None:
         chunk = claims.find(connection, period, number)
     if chunk is None:
         return None
-    # A campaign that does not run yet may start after a withdrawal, and this chunk would go on with the approval read here.
+    # Stop here if the campaign is not running. It could start later, after its approval was withdrawn, and this worker would still
+    # use the approval it read above.
     if chunk.campaign_state not in (None, CampaignState.RUNNING) or not may_use_templates(services, chunk):
         return chunk
     if chunk.spec.rate_per_second is not None and chunk.campaign_state is CampaignState.RUNNING:
         with lend(services.pool) as connection:
-            has_turn = pace.take(connection, chunk, services.clock())
+            has_turn = pace.try_start(connection, chunk, services.clock())
         if not has_turn:
             return chunk
-    stopped = dict(chunk.stopped)
+    stopped_channels = dict(chunk.stopped_channels)
     rows_to_decide: frozenset[int] | None = None
-    end = services.seconds() + services.engine.chunk_seconds
-    for _ in range(services.engine.decide_rounds_max):
+    end = services.monotonic_clock() + services.limits.chunk_seconds
+    for _ in range(services.limits.decide_rounds_max):
         with lend(services.pool) as connection:
             candidates = claims.gather(connection, chunk, rows_to_decide, caps_since(services, chunk))
         changed: set[int] = set()
-        for batch in batches(candidates, services.engine.batch(chunk.spec.channels)):
-            claim = process_batch(services, chunk, batch, stopped)
-            if claim.gate is CampaignGate.CLOSED or services.seconds() >= end:
+        for batch in batches(candidates, services.limits.batch(chunk.spec.channels)):
+            claim = process_batch(services, chunk, batch, stopped_channels)
+            if claim.gate is CampaignGate.CLOSED or services.monotonic_clock() >= end:
                 return chunk
             changed |= claim.changed
         if not changed:
@@ -94,7 +97,7 @@ def may_use_templates(services: Services, chunk: Chunk) -> bool:
     try:
         templates = load_versions(services, chunk)
     except TemplateUnavailable as error:
-        _stop(services, chunk, str(error))
+        _pause_or_refuse(services, chunk, str(error))
         return False
     if chunk.campaign_no is None or not (waiting := unapproved(templates, services.policy, chunk.approved)):
         return True
@@ -128,8 +131,8 @@ def _load(services: Services, chunk: Chunk) -> Mapping[str, Template]:
     return services.versions.load(services.pool, services.policy, services.catalog, chunk.digests)
 
 
-def _stop(services: Services, chunk: Chunk, reason: str) -> None:
-    """Pause the campaign, or refuse the trigger: its template can't be loaded, and another version must not leave instead."""
+def _pause_or_refuse(services: Services, chunk: Chunk, reason: str) -> None:
+    """Pause the campaign, or refuse the trigger: its template can't be loaded, and another version must not be sent instead."""
     alert("templates", "unavailable")
     log.error("a template can't be loaded", campaign=chunk.campaign_id, period=chunk.period, chunk=chunk.number, reason=reason)
     now = services.clock()
@@ -165,20 +168,20 @@ def batches(candidates: Sequence[Candidate], size: int) -> Iterator[list[Candida
         yield batch
 
 
-def process_batch(services: Services, chunk: Chunk, batch: Sequence[Candidate], stopped: dict[Channel, str]) -> Claim:
+def process_batch(services: Services, chunk: Chunk, batch: Sequence[Candidate], stopped_channels: dict[Channel, str]) -> Claim:
     """Take one batch through all steps. No connection is held during provider calls. Adds channels that stop to `stopped`."""
-    prepared = prepare_all(services, chunk, batch, stopped)
+    prepared = prepare_all(services, chunk, batch, stopped_channels)
     entries, since, approval = [item.entry for item in prepared], caps_since(services, chunk), _trigger_approval(services, chunk)
-    deadline = services.seconds() + services.engine.send_deadline_seconds  # from before the claim, which may wait for locks
+    deadline = services.monotonic_clock() + services.limits.send_deadline_seconds  # from before the claim, which may wait for locks
     with lend(services.pool) as connection:
         claim = claims.claim(connection, chunk, entries, services.clock(), since, approval)
     claimed = [item for item in prepared if item.entry.candidate.ref in claim.claimed]
     if claimed:
-        window = send_window_for_claim(services.pool, claim.number, deadline, services.seconds)
+        window = send_window_for_claim(services.pool, claim.number, deadline, services.monotonic_clock)
         hand_off_result = hand_off(services.providers, claimed, window)
         concluded = conclude_all(services, chunk.spec, claimed, hand_off_result.results)
         settle(services, chunk.spec.entity, claim.number, concluded)
-        stopped |= {item.channel: item.outcome.reason or "" for item in concluded if item.outcome.stop_channel}
+        stopped_channels |= {item.channel: item.outcome.reason or "" for item in concluded if item.outcome.stop_channel}
         if hand_off_result.interruption is not None:
             raise hand_off_result.interruption
     return claim
@@ -230,7 +233,7 @@ def prepare_all(
     services: Services,
     chunk: Chunk,
     batch: Sequence[Candidate],
-    stopped: Mapping[Channel, str],
+    stopped_channels: Mapping[Channel, str],
     planned: PlannedSends | None = None,
 ) -> list[PreparedMessage]:
     """Decide and render a batch in order: each candidate sees the planned sends before it, in this batch and in `planned`."""
@@ -238,14 +241,14 @@ def prepare_all(
     messages_are_independent = spec.route == "first" and not spec.one_per_household  # no message affects another of the campaign
     prepared: list[PreparedMessage] = []
     for candidate in batch:
-        item = prepare(services, chunk, candidate if messages_are_independent else planned.add_to(candidate), stopped)
+        item = prepare(services, chunk, candidate if messages_are_independent else planned.add_to(candidate), stopped_channels)
         prepared.append(item)
         if not messages_are_independent and item.entry.state is State.CLAIMED:
             planned.note(item.entry, spec.offer_type, services.clock())
     return prepared
 
 
-def prepare(services: Services, chunk: Chunk, candidate: Candidate, stopped: Mapping[Channel, str]) -> PreparedMessage:
+def prepare(services: Services, chunk: Chunk, candidate: Candidate, stopped_channels: Mapping[Channel, str]) -> PreparedMessage:
     """Decide one message and, if it may be sent, render it. Does no input or output."""
     now = services.clock()
     job = job_of(services, chunk, candidate)
@@ -254,14 +257,16 @@ def prepare(services: Services, chunk: Chunk, candidate: Candidate, stopped: Map
     document = record(decision, candidate.facts, services.policy, job, _used(template, decision))
     if isinstance(decision, Refuse):
         code = decision.headline.code
-        return PreparedMessage(ClaimEntry(candidate, STATE_OF.get(code, State.REFUSED), candidate.fixed, code, None, document))
+        return PreparedMessage(
+            ClaimEntry(candidate, STATE_BY_REASON.get(code, State.REFUSED), candidate.fixed, code, None, document)
+        )
     if isinstance(decision, Hold):
         return PreparedMessage(ClaimEntry(candidate, State.HELD, candidate.fixed, decision.headline.code, decision.until, document))
     permission = decision.permissions[0]
-    if permission.channel in stopped:
+    if permission.channel in stopped_channels:
         until = now + timedelta(seconds=services.policy.retry.stopped_seconds)
         return PreparedMessage(
-            ClaimEntry(candidate, State.WAITING, permission.channel, stopped[permission.channel], until, document)
+            ClaimEntry(candidate, State.WAITING, permission.channel, stopped_channels[permission.channel], until, document)
         )
     try:
         content = template.render(request_for(services, chunk, candidate, permission))

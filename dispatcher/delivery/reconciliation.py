@@ -27,7 +27,7 @@ from dispatcher.ledger.inbound.provider_events import StatusChange
 from dispatcher.runtime.services import Services
 
 BATCH = 20  # look-ups in one run: few enough not to load a provider
-BULK = 1_000  # messages that a person settles in one transaction: well below a second
+BULK = 1_000  # messages that a person resolves in one transaction: well below a second
 AGAIN_SECONDS = (600.0, 3_600.0)  # after the first look-up that leaves it open, and after the second; the third is the last
 CLOCKS_SECONDS = 60.0  # the provider's clock and ours may differ by so much
 NOT_TAKEN = "not_taken"  # at the last look-up the provider knows of no such message
@@ -62,7 +62,7 @@ def ask_some(services: Services, limit: int = BATCH) -> int:
     """
     for count in range(limit):
         with lend(services.pool) as connection:
-            send = unresolved.take(connection, services.clock())
+            send = unresolved.next_to_look_up(connection, services.clock())
         if send is None or not ask(services, send):
             return count
     return limit
@@ -86,7 +86,7 @@ def _look_up(services: Services, provider: Provider, send: UnresolvedSend) -> Pr
     records = look_up(provider, send.address, send.claimed_at - timedelta(seconds=CLOCKS_SECONDS))
     if isinstance(records, ChannelError):
         return LookupResult.NEVER if isinstance(records, Rejected) else None
-    until = send.claimed_at + timedelta(seconds=services.engine.lease_seconds + CLOCKS_SECONDS)
+    until = send.claimed_at + timedelta(seconds=services.limits.lease_seconds + CLOCKS_SECONDS)
     return find(records, marks(services.secret, send.ref), services.public_url, send.receipts, until)
 
 
@@ -126,7 +126,7 @@ def conclude(
         unresolved.postpone(connection, send.ref, None)
 
 
-def settle_by_hand(services: Services, message_id: MessageId, arrived: bool, by: str) -> bool:
+def resolve_by_hand(services: Services, message_id: MessageId, arrived: bool, by: str) -> bool:
     """Resolve an unresolved message as a person says; False where it is not unresolved. `by` is stored with it."""
     state = State.ACCEPTED if arrived else State.FAILED
     with lend(services.pool) as connection, connection.transaction():
@@ -137,10 +137,10 @@ def settle_by_hand(services: Services, message_id: MessageId, arrived: bool, by:
         return _resolve(connection, [_by_hand(message_id, channel, spec, state, by)], services.clock()) == 1
 
 
-def settle_all_by_hand(services: Services, wanted: UnresolvedFilter, arrived: bool, by: str) -> int:
-    """Settle all unresolved messages that match as a person says, with the same consequences as one by one; returns their number.
+def resolve_all_by_hand(services: Services, wanted: UnresolvedFilter, arrived: bool, by: str) -> int:
+    """Resolve all unresolved messages that match as a person says, with the same consequences as one by one; returns their number.
 
-    Batch by batch: what is settled stays settled if it is interrupted, and the same call goes on. A message that an event settles
+    Batch by batch: what is resolved stays so after an interruption, and the same call goes on. A message that an event resolves
     meanwhile keeps that state.
     """
     state, total = State.ACCEPTED if arrived else State.FAILED, 0
@@ -158,8 +158,8 @@ def _by_hand(ref: MessageId, channel: Channel, spec: Spec | None, state: State, 
 
 
 def _resolve(connection: Connection, resolutions: Sequence[Resolution], now: datetime) -> int:
-    """Apply resolutions, and store their evidence as provider events. Returns how many: what an event has settled meanwhile is left
-    as it is."""
+    """Apply resolutions, and store their evidence as provider events. Returns how many: what an event has resolved meanwhile is
+    left as it is."""
     statuses = provider_events.lock(connection, [each.ref for each in resolutions])
     applied = [each for each in resolutions if (status := statuses.get(each.ref)) and status.state is State.UNRESOLVED]
     if applied:

@@ -73,7 +73,7 @@ def settle(services: Services, entity: str, claim_number: int, concluded: Sequen
             with lend(services.pool) as connection:
                 return settle_once(services, entity, claim_number, connection, concluded)
         except LedgerUnavailable:
-            if waited_seconds >= services.engine.settle_patience_seconds:
+            if waited_seconds >= services.limits.settle_patience_seconds:
                 raise
         services.sleep(1.0)
         waited_seconds += 1.0

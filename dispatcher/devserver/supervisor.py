@@ -37,10 +37,10 @@ PR_SET_PDEATHSIG = 1
 _prctl = getattr(ctypes.CDLL(None), "prctl", None)  # Linux only
 
 BACKOFF_SECONDS_MAX = 30.0
-STARTS_MAX = 5  # a child that ends this often before it is ready never becomes ready: its settings are wrong
+FAILED_STARTS_MAX = 5  # a child that fails to start this often never becomes ready: its settings are wrong
 ENGINE_PAUSE_SECONDS = 1.0  # between two checks of the engines
 REMIND_SECONDS = 60.0  # how often to report that a child is still starting
-STEADY_SECONDS = 60.0  # after this time the count of crashes starts again at zero
+STEADY_SECONDS = 60.0  # after this time the count of failed starts begins again at zero
 PAUSE_SECONDS = 0.2  # between two checks of the children
 PORT_PATIENCE_SECONDS = 3.0  # how long the children of an earlier run may take to end
 
@@ -82,12 +82,13 @@ class ChildCommand:
 
 @dataclass(slots=True)
 class ChildProcess:
-    """A running command. `crashes` counts its ends since it last ran for `STEADY_SECONDS`."""
+    """A running command. `failed_starts` counts its ends, and the starts that waited for a busy port, since it last ran for
+    `STEADY_SECONDS`."""
 
     command: ChildCommand
     process: subprocess.Popen[bytes]
     started_at: float
-    crashes: int = 0
+    failed_starts: int = 0
     restart_at: float | None = None  # set while it does not run
 
     def is_ready(self) -> bool:
@@ -117,7 +118,7 @@ class Supervisor:
     def await_ready(self, seconds: float = math.inf, until: threading.Event | None = None) -> None:
         """Return when all are ready at the same time, or `until` is set. Restarts children that end.
 
-        Raises `ProcessError` when one is not ready in `seconds`, or ends `STARTS_MAX` times before it is ready.
+        Raises `ProcessError` when one is not ready in `seconds`, or fails to start `FAILED_STARTS_MAX` times.
         """
         now = self.clock()
         deadline, remind_at = now + seconds, now + REMIND_SECONDS
@@ -126,7 +127,7 @@ class Supervisor:
                 return
             self.restart_ended()
             for child in unready:
-                if child.crashes >= STARTS_MAX or self.clock() > deadline:
+                if child.failed_starts >= FAILED_STARTS_MAX or self.clock() > deadline:
                     raise self._start_error(child)
             if self.clock() > remind_at:
                 for child in unready:
@@ -142,7 +143,7 @@ class Supervisor:
         for child in self.children.values():
             now = self.clock()
             if child.restart_at is None and child.process.poll() is not None:
-                child.crashes = 0 if now - child.started_at > STEADY_SECONDS else child.crashes
+                child.failed_starts = 0 if now - child.started_at > STEADY_SECONDS else child.failed_starts
                 again = self._schedule_restart(child, now)
                 self.say(f"{child.command.name} ended with {child.process.returncode}; it starts again {again}")
             if child.restart_at is None or now < child.restart_at:
@@ -153,9 +154,9 @@ class Supervisor:
                 child.process, child.started_at, child.restart_at = self._open(child.command), now, None
 
     def _schedule_restart(self, child: ChildProcess, now: float) -> str:
-        wait = min(BACKOFF_SECONDS_MAX, 2.0 ** (child.crashes - 1) if child.crashes else 0.0)
+        wait = min(BACKOFF_SECONDS_MAX, 2.0 ** (child.failed_starts - 1) if child.failed_starts else 0.0)
         child.restart_at = now + wait
-        child.crashes += 1
+        child.failed_starts += 1
         return f"in {wait:.0f} s" if wait else "now"
 
     def _start_error(self, child: ChildProcess) -> ProcessError:

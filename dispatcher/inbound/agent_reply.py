@@ -43,7 +43,7 @@ def answer(services: Services, message_id: str, text: str, by: str) -> str | Non
         message = inbound_messages.find(connection, message_id)
         if message is None:
             return NOT_WAITING
-        message = replace(message, address_key=address_keys.resolve(connection, services.secret, message.address_key))
+        message = replace(message, address_key=address_keys.newest_key_of(connection, services.secret, message.address_key))
         if objection := _objection(connection, message, now):
             return objection
         address = phone_owners.number(connection, message.address_key)

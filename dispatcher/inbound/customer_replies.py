@@ -28,7 +28,7 @@ from dispatcher.ledger.partitions import ensure_period, period_of
 from dispatcher.policy import Policy
 from dispatcher.runtime.services import Services
 
-__all__ = ["InboundMessage", "ReplyResult", "handle_reply", "resolve", "waiting"]
+__all__ = ["InboundMessage", "ReplyResult", "close_unclear_message", "handle_reply", "waiting"]
 
 PROVIDERS_READING = frozenset({"STOP", "START", "HELP"})  # what a provider may have read in the text itself
 
@@ -43,7 +43,11 @@ class ReplyResult:
 
 @dataclass(frozen=True, slots=True)
 class StopRequest:
-    """A STOP from a number: everybody who may have sent it, who recorded it, and when it was said."""
+    """A STOP from a number: everybody who may have sent it, who recorded it, and when it was said.
+
+    `actor` is the operator who read an unclear message; the channel where the program recognised STOP, since nobody can know which
+    owner of the number wrote.
+    """
 
     channel: Channel
     address_key: bytes
@@ -72,7 +76,7 @@ def handle_reply(services: Services, publish: Publish, message: InboundText) -> 
             address_keys.lock_owners(connection, [], [key])  # a concurrent erasure must not leave the text of the message
             owners = phone_owners.owners(connection, key)
             ids = [owner.id for owner in owners]
-            new = inbound_messages.take(connection, message, key, ids, reading, now)
+            new = inbound_messages.store(connection, message, key, ids, reading, now)
             if new and message.channel is Channel.WHATSAPP:
                 whatsapp_window.open_window(connection, key, now)
             if new and meaning is ReplyMeaning.STOP:
@@ -89,7 +93,7 @@ def handle_reply(services: Services, publish: Publish, message: InboundText) -> 
 
 
 def _meaning(message: InboundText, policy: Policy) -> ReplyMeaning:
-    """The provider's own reading where it has one; else ours of the button that was pressed, and then of the text."""
+    """Use the provider's reading if there is one. Otherwise classify the button that was pressed, then the text."""
     if message.opt_out in PROVIDERS_READING:
         return ReplyMeaning(message.opt_out.lower())
     own_names = {name for entity in policy.entities.values() for name in entity.names.values()}
@@ -112,8 +116,8 @@ def waiting(services: Services, limit: int) -> list[InboundMessage]:
         return inbound_messages.waiting(connection, limit)
 
 
-def resolve(services: Services, publish: Publish, message_id: str, by: str, stop: bool) -> bool:
-    """Take an unclear message off the list, and apply it as a STOP if it was one. Returns False where it is not on the list."""
+def close_unclear_message(services: Services, publish: Publish, message_id: str, by: str, stop: bool) -> bool:
+    """Close an unclear message, and apply it as a STOP if it was one. Returns False where it is not waiting."""
     now = services.clock()
     acknowledgement_chunks: list[DueChunk | None] = []
     with lend(services.pool) as connection:
@@ -146,7 +150,7 @@ def _stop_late(
     connection: Connection, secret: KeyRing, context: ValidationContext, message: InboundMessage, by: str
 ) -> list[DueChunk | None]:
     """A STOP from all who had the number when the message came, and all who have it now."""
-    key = address_keys.resolve(connection, secret, message.address_key)
+    key = address_keys.newest_key_of(connection, secret, message.address_key)
     owners = {owner.id for owner in phone_owners.owners(connection, key)}
     ids = sorted(owners.union(message.recipients))
     return _stop(connection, secret, context, StopRequest(message.channel, key, ids, by, message.received_at))
@@ -167,7 +171,10 @@ def _stop(connection: Connection, secret: KeyRing, context: ValidationContext, r
 
 
 def _may_answer(connection: Connection, channel: Channel, key: bytes, now: datetime) -> bool:
-    """A webhook call that the provider repeats a day later opens no new window, and an answer to it would be refused."""
+    """SMS: always. WhatsApp: only while the service window is open; outside it, an answer would be refused.
+
+    A webhook call that the provider repeats does not open the window again.
+    """
     until = whatsapp_window.open_until(connection, key) if channel is Channel.WHATSAPP else None
     return channel is not Channel.WHATSAPP or (until is not None and now < until)
 

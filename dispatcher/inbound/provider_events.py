@@ -246,7 +246,7 @@ def _apply_to_person(connection: Connection, secret: KeyRing, context: Validatio
     """
     effect = event_effect(event.kind)
     code, now = event.code or event.kind, context.now
-    key = address_keys.resolve(connection, secret, event.address_key) if event.address_key is not None else None
+    key = address_keys.newest_key_of(connection, secret, event.address_key) if event.address_key is not None else None
     if effect.stop_channel:
         stopped_channels.stop(connection, event.channel, event.provider, code, now)
     if key is not None and (effect.suppress or _count_soft_bounce(connection, event, key)):

@@ -53,19 +53,19 @@ def open_pool(
     size_max: int = 4,
     wait_seconds_max: float = 10.0,
     name: str = "ledger",
-    admit: Callable[[Connection], None] | None = None,
+    check_new: Callable[[Connection], None] | None = None,
 ) -> Pool:
     """A pool of autocommit connections in the role of workers. It opens on first use, and checks a connection before lending it.
 
-    The server shows `name` for each connection. `admit` may refuse a new one with `LedgerUnavailable`: the pool keeps trying, and
-    who waits for a connection gets that error. The database must have been migrated: a migration creates the role.
+    The server shows `name` for each connection. `check_new` may refuse a new one with `LedgerUnavailable`: the pool keeps trying,
+    and who waits for a connection gets that error. The database must have been migrated: a migration creates the role.
     """
 
     def configure(connection: Connection) -> None:
-        if admit is None:
+        if check_new is None:
             return
         try:
-            admit(connection)
+            check_new(connection)
         except LedgerUnavailable as error:
             _refusals[pool] = error
             raise

@@ -56,7 +56,7 @@ def known_keys(connection: Connection) -> list[KnownKey]:
     return [KnownKey(no, bytes(print_), *rest) for no, print_, *rest in rows]
 
 
-def admit(connection: Connection, secret: KeyRing) -> None:
+def check_keys(connection: Connection, secret: KeyRing) -> None:
     """Check that a process with these keys may work on this ledger; the first one leaves its fingerprint.
 
     Raises `KeyMismatch` where a key is missing that the ledger was written with, or where the newest one was not introduced.

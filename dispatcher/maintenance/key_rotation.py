@@ -1,4 +1,7 @@
-"""Rotation of the secret key: re-key the addresses in the background, and show how far that is."""
+"""Rotation of the secret key: re-key the addresses in the background, and show how far that is.
+
+The SQL of the addresses is in `ledger/consent/address_keys.py`; the keys themselves are in `ledger/secret_keys.py`.
+"""
 
 from __future__ import annotations
 

@@ -10,4 +10,4 @@ from dispatcher.runtime.services import Services
 def verify(services: Services) -> list[str]:
     """Everything that is wrong, in sentences with ids; empty where nothing is."""
     with lend(services.pool) as connection:
-        return audit.verify(connection, services.secret, services.clock(), services.engine.lease_seconds)
+        return audit.verify(connection, services.secret, services.clock(), services.limits.lease_seconds)

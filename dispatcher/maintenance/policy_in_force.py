@@ -28,7 +28,7 @@ class PolicyWatch:
 
     def require(self, services: Services) -> None:
         """Raise `PolicyNotInForce`, and alert, where another policy is in force."""
-        if services.seconds() < self._next_check:
+        if services.monotonic_clock() < self._next_check:
             return
         with lend(services.pool) as connection:
             try:
@@ -36,4 +36,4 @@ class PolicyWatch:
             except PolicyNotInForce:
                 alerts.note(connection, PROGRAM, NOT_IN_FORCE, True, services.clock())
                 raise
-        self._next_check = services.seconds() + CHECK_SECONDS
+        self._next_check = services.monotonic_clock() + CHECK_SECONDS

@@ -23,7 +23,7 @@ def sweep(services: Services) -> None:
     now = services.clock()
     with lend(services.pool) as connection:
         with connection.transaction():
-            scheduling.expire_claims(connection, now, now - timedelta(seconds=services.engine.lease_seconds))
+            scheduling.expire_claims(connection, now, now - timedelta(seconds=services.limits.lease_seconds))
         while lifecycle.cancel_abandoned(connection, services.policy.abandoned_after_days, now):
             pass
         scheduling.close_cancelled(connection, now)

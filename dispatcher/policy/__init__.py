@@ -8,8 +8,9 @@ from dispatcher.policy.data import Entity, Policy, RetentionPeriod, RetentionPer
 from dispatcher.policy.explain import Explanation, explain
 from dispatcher.policy.reading import parse, parse_former, shipped
 from dispatcher.policy.record import DecisionRecord, from_record, record
-from dispatcher.policy.rules import RULES, Rules, variant_of
+from dispatcher.policy.rules import RULES, Rules
 from dispatcher.policy.section import InvalidPolicy, PolicyError
+from dispatcher.policy.variants import variant_of
 from dispatcher.policy.verdict import decide
 
 __all__ = [

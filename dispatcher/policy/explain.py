@@ -22,7 +22,7 @@ from dispatcher.policy.record import DecisionRecord, from_record
 
 Sentences = tuple[str, ...]  # sentences
 
-NOT_SENT = frozenset({State.REFUSED, State.EXPIRED, State.CANCELLED, State.HELD_OUT})
+NEVER_HANDED_OFF = frozenset({State.REFUSED, State.EXPIRED, State.CANCELLED, State.HELD_OUT})
 # No other reason is shown together with these: nothing else is known about such a person.
 SUFFICIENT_REASONS = frozenset({ReasonCode.ERASED, ReasonCode.UNKNOWN_RECIPIENT})
 # Without a choice there is no basis either: that reason would add nothing.
@@ -62,7 +62,7 @@ def explain(
     """
     explainer = _Explainer(from_record(document), language, policy, channel)
     state = state or _state_of(explainer.recorded)
-    permissions = explainer.permissions if state not in NOT_SENT else ()
+    permissions = explainer.permissions if state not in NEVER_HANDED_OFF else ()
     return Explanation(
         language=language,
         what=explainer.what(state, reason),

@@ -1,4 +1,7 @@
-"""Quiet hours: when a channel is silent, when its silence ends, and which days are public holidays. Pure."""
+"""Quiet hours: when a channel is silent, when its silence ends, and which days are public holidays. Pure.
+
+The hours are in `[quiet_hours]` of `policy.toml`.
+"""
 
 from __future__ import annotations
 

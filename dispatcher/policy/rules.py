@@ -5,8 +5,7 @@ No rule permits a message. `verdict` looks for the permission, a mode and a basi
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeAlias
@@ -16,6 +15,7 @@ from dispatcher.domain.decision import ReasonCode
 from dispatcher.domain.message import Mode
 from dispatcher.policy.case import DecisionCase, RuleObjection, age_years, find_basis
 from dispatcher.policy.frequency_caps import reached_cap
+from dispatcher.policy.variants import share_percent
 
 PersonRule: TypeAlias = Callable[[DecisionCase], RuleObjection | None]
 ChannelRule: TypeAlias = Callable[[DecisionCase, Channel], RuleObjection | None]
@@ -24,30 +24,30 @@ ChannelRule: TypeAlias = Callable[[DecisionCase, Channel], RuleObjection | None]
 
 
 def erased(case: DecisionCase) -> RuleObjection | None:
-    """GDPR art. 17: an erased person gets nothing; only the decisions are left."""
+    """Objects if the person was erased (GDPR art. 17): only the decisions are left."""
     return RuleObjection(ReasonCode.ERASED, "recipient:erased") if case.facts.erased else None
 
 
 def known(case: DecisionCase) -> RuleObjection | None:
-    """The recipient is known, and the facts belong to this recipient and nobody else."""
+    """Objects if the recipient is unknown, or the facts belong to another person."""
     if case.job.recipient_id != case.facts.recipient_id:
         return RuleObjection(ReasonCode.UNKNOWN_RECIPIENT, "job:recipient_id")
     return None if case.facts.known else RuleObjection(ReasonCode.UNKNOWN_RECIPIENT, "recipient:id")
 
 
 def duplicate(case: DecisionCase) -> RuleObjection | None:
-    """One message per person and campaign, however often the audience names the person."""
+    """Objects if the audience named this person before: one message per person and campaign."""
     return RuleObjection(ReasonCode.DUPLICATE, case.facts.repeat_of) if case.facts.repeat_of is not None else None
 
 
 def expiry(case: DecisionCase) -> RuleObjection | None:
-    """A message is not sent after its expiry time."""
+    """Objects if the expiry time has passed."""
     expires_at = case.job.expires_at
     return RuleObjection(ReasonCode.EXPIRED, "job:expires_at") if expires_at is not None and expires_at <= case.now else None
 
 
 def marketing_objection(case: DecisionCase) -> RuleObjection | None:
-    """GDPR art. 21(2)-(3): a person who objects to direct marketing gets none. Any value but "off" is an objection."""
+    """Objects if the person objected to direct marketing (GDPR art. 21(2)-(3)). Any value but "off" is an objection."""
     recorded = case.facts.object_marketing
     if case.service or recorded is None or recorded.value == "off":
         return None
@@ -55,7 +55,7 @@ def marketing_objection(case: DecisionCase) -> RuleObjection | None:
 
 
 def choice(case: DecisionCase) -> RuleObjection | None:
-    """The customer made a choice for this offer type, and it is not "none"."""
+    """Objects if the customer made no choice for this offer type, or chose "none"."""
     if case.service or case.chosen is not None:
         return None
     if case.choice is None:
@@ -65,7 +65,7 @@ def choice(case: DecisionCase) -> RuleObjection | None:
 
 
 def mode(case: DecisionCase) -> RuleObjection | None:
-    """The template has a rendering that the choice allows."""
+    """Objects if the template has no rendering that the choice allows."""
     if case.mode is not None or (case.chosen is None and not case.service):
         return None
     info, objected = case.job.info, case.facts.object_profiling
@@ -77,7 +77,7 @@ def mode(case: DecisionCase) -> RuleObjection | None:
 
 
 def age(case: DecisionCase) -> RuleObjection | None:
-    """Minors, and people of unknown age, get nothing under a tailored contract, and no Kate Coins.
+    """Objects if a minor, or a person of unknown age, would get something under a tailored contract, or Kate Coins.
 
     A standard rendering is refused too: its basis would be a contract, and a minor cannot be bound by it.
     """
@@ -91,27 +91,30 @@ def age(case: DecisionCase) -> RuleObjection | None:
 
 
 def coins(case: DecisionCase) -> RuleObjection | None:
-    """Kate Coins need a current account. (Rule `mode` checks that they have the tailored choice.)"""
+    """Objects if Kate Coins would go to a person without a current account. (Rule `mode` checks for the tailored choice.)"""
     if case.service or not case.job.info.coins or not case.policy.coins_need_current_account:
         return None
     return None if case.facts.has_current_account else RuleObjection(ReasonCode.NO_CURRENT_ACCOUNT, "recipient:has_current_account")
 
 
 def approval(case: DecisionCase) -> RuleObjection | None:
-    """Four eyes: a commercial message is sent only if a named person approved its exact template version."""
+    """Objects if no named person approved the exact template version of a commercial message (four eyes)."""
     if case.service or not case.policy.four_eyes_templates or case.job.approval is not None:
         return None
     return RuleObjection(ReasonCode.TEMPLATE_NOT_APPROVED, f"template:{case.job.info.template}")
 
 
 def household(case: DecisionCase) -> RuleObjection | None:
-    """One message per household, if the campaign asks for it. A household is two registered partners and nobody else."""
+    """Objects if the partner has the message of a campaign with one message per household.
+
+    A household is two registered partners and nobody else.
+    """
     message_id = case.facts.partner_message
     return RuleObjection(ReasonCode.HOUSEHOLD, message_id) if message_id is not None and not case.service else None
 
 
 def control_group(case: DecisionCase) -> RuleObjection | None:
-    """A share of each campaign's audience gets no message, always the same people."""
+    """Objects if the person is in the control group: state `held_out`, option `holdout_percent`. Always the same people."""
     job = case.job
     if case.service or job.campaign_id is None or job.holdout_percent <= 0:
         return None
@@ -119,23 +122,11 @@ def control_group(case: DecisionCase) -> RuleObjection | None:
     return RuleObjection(ReasonCode.HELD_OUT, f"campaign:{job.campaign_id}") if share < job.holdout_percent else None
 
 
-def share_percent(salt: str, campaign_id: str, recipient_id: str) -> float:
-    """A number from 0 up to 100, evenly distributed over people, always the same for one person in one campaign."""
-    digest = hashlib.blake2b("\0".join((salt, campaign_id, recipient_id)).encode(), digest_size=8).digest()
-    return int.from_bytes(digest) / 2**64 * 100
-
-
-def variant_of(salt: str, variants: Sequence[tuple[str, str]], campaign_id: str, recipient_id: str) -> str:
-    """A person's template in an A/B test: evenly distributed, always the same, and independent of the control group."""
-    share = share_percent(f"{salt}/variants", campaign_id, recipient_id)
-    return variants[min(int(share * len(variants) / 100), len(variants) - 1)][1]
-
-
 # -- about one channel -------------------------------------------------------------------------------------------------
 
 
 def basis(case: DecisionCase, channel: Channel) -> RuleObjection | None:
-    """GDPR art. 6: no message without a basis. The evidence is the policy key that would have to allow it."""
+    """Objects if there is no lawful basis (GDPR art. 6). The evidence is the policy key that would have to allow it."""
     if find_basis(case, channel) is not None:
         return None
     job = case.job
@@ -149,7 +140,7 @@ def basis(case: DecisionCase, channel: Channel) -> RuleObjection | None:
 
 
 def switch(case: DecisionCase, channel: Channel) -> RuleObjection | None:
-    """The customer's switch for this channel is on. A switch that was never set counts as off."""
+    """Objects if the customer's switch for this channel is not on. A switch that was never set counts as off."""
     if case.service:
         return None
     group = case.policy.groups[channel]
@@ -160,7 +151,7 @@ def switch(case: DecisionCase, channel: Channel) -> RuleObjection | None:
 
 
 def suppression(case: DecisionCase, channel: Channel) -> RuleObjection | None:
-    """The address is not suppressed after a hard bounce, a complaint or STOP."""
+    """Objects if the address is suppressed, after a hard bounce, a complaint or STOP."""
     evidence = case.facts.suppressions.get(channel)
     return RuleObjection(ReasonCode.SUPPRESSED, evidence) if evidence is not None else None
 
@@ -169,7 +160,7 @@ UNREAD_CHECK = timedelta(minutes=5)  # a message that waits for a reply to be re
 
 
 def unread_reply(case: DecisionCase, channel: Channel) -> RuleObjection | None:
-    """No reply from the number waits to be read that may be an opt-out (GDPR art. 21(3)). It delays: the reply may say anything."""
+    """Objects while a reply that may be an opt-out is unread (GDPR art. 21(3)). It delays: the reply may say anything."""
     evidence = case.facts.unread_replies.get(channel)
     if case.service or evidence is None:
         return None
@@ -177,13 +168,13 @@ def unread_reply(case: DecisionCase, channel: Channel) -> RuleObjection | None:
 
 
 def address(case: DecisionCase, channel: Channel) -> RuleObjection | None:
-    """The recipient has an address on this channel."""
+    """Objects if the recipient has no address on this channel."""
     addresses = case.facts.devices if channel is Channel.PUSH else case.facts.address(channel)
     return None if addresses else RuleObjection(ReasonCode.NO_ADDRESS, f"recipient:{channel}")
 
 
 def push_permission(case: DecisionCase, channel: Channel) -> RuleObjection | None:
-    """At least one device allows the app to show notifications."""
+    """Objects if no device allows the app to show notifications."""
     if channel is not Channel.PUSH or not case.facts.devices:
         return None
     allowed = any(device.permission for device in case.facts.devices)
@@ -191,7 +182,7 @@ def push_permission(case: DecisionCase, channel: Channel) -> RuleObjection | Non
 
 
 def frequency(case: DecisionCase, channel: Channel) -> RuleObjection | None:
-    """Not more often than each cap allows. A message is reserved when it is claimed; the claim gate makes the count complete."""
+    """Objects if a cap is reached. A message is reserved when it is claimed; the claim gate makes the count complete."""
     offer, sent = case.job.info.offer_type, case.facts.sent
     if case.service or not sent:
         return None
@@ -200,7 +191,10 @@ def frequency(case: DecisionCase, channel: Channel) -> RuleObjection | None:
 
 
 def rest(case: DecisionCase, channel: Channel) -> RuleObjection | None:
-    """The provider takes advertising for this person now. Sending it as a service message instead would be deception."""
+    """Objects while the provider accepts no advertising for this person (cool-down).
+
+    Do not work around it by sending as a service message: that would be deception.
+    """
     cool_down = case.facts.cool_downs.get(channel)
     if case.service or cool_down is None or cool_down.until <= case.now:
         return None
@@ -208,7 +202,7 @@ def rest(case: DecisionCase, channel: Channel) -> RuleObjection | None:
 
 
 def quiet_hours(case: DecisionCase, channel: Channel) -> RuleObjection | None:
-    """Not at night, by the recipient's clock, and not on silent days. It delays."""
+    """Objects if it is a quiet hour or a silent day by the recipient's clock. It delays."""
     quiet = case.policy.quiet_hours.get(channel)
     if case.service or quiet is None or not quiet.at(case.local):
         return None

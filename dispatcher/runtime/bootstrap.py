@@ -37,7 +37,7 @@ from dispatcher.ledger.migrations import migrate
 from dispatcher.policy import InvalidPolicy, Policy, parse, shipped
 from dispatcher.runtime.alert_sink import alert_sink
 from dispatcher.runtime.consistency import disagreements
-from dispatcher.runtime.services import BATCH_MESSAGES_MAX, EngineConfig, Services
+from dispatcher.runtime.services import BATCH_MESSAGES_MAX, DeliveryLimits, Services
 from dispatcher.runtime.settings import LEASE_PARTS, SANDBOX, InvalidSettings, Settings, load
 from dispatcher.runtime.template_folder import TemplateFolder
 from dispatcher.runtime.template_versions import TemplateVersions, name_open_versions
@@ -98,7 +98,7 @@ def _random(specialise: bool) -> Callable[[], float] | None:
     return random.random if specialise else None
 
 
-def admit(config: Settings) -> str:
+def check_ledger_keys(config: Settings) -> str:
     """Check that the ledger was written with this process's secret keys; returns the URL of the ledger, migrated.
 
     Raises `KeyMismatch`, `LedgerUnavailable`.
@@ -106,7 +106,7 @@ def admit(config: Settings) -> str:
     database_url = joined_engines().database_url
     migrate_once(database_url)
     with connect_once(database_url) as connection:
-        secret_keys.admit(connection, KeyRing.parse(config.secret_key))
+        secret_keys.check_keys(connection, KeyRing.parse(config.secret_key))
     return database_url
 
 
@@ -130,7 +130,7 @@ def adopt_policy(actor: str) -> tuple[str | None, str]:
     Raises one of `CONFIGURATION_ERRORS`, and `LedgerUnavailable`.
     """
     config, rules, _, text = examine()
-    with connect_once(admit(config)) as connection:
+    with connect_once(check_ledger_keys(config)) as connection:
         policies.store_policy(connection, rules.digest, text)
         before = policies.adopt(connection, rules.digest, actor, utc_now())
     return before.digest if before else None, rules.digest
@@ -144,7 +144,7 @@ def check_keys_and_policy(config: Settings, database_url: str, say: Callable[[st
     """
     rules, text = policy(config)
     with connect_once(database_url) as connection:
-        secret_keys.admit(connection, KeyRing.parse(config.secret_key))
+        secret_keys.check_keys(connection, KeyRing.parse(config.secret_key))
         policies.store_policy(connection, rules.digest, text)
         is_alone = config.database_url is None
         before = policies.adopt(connection, rules.digest, "dispatcher up", utc_now(), only_first=not is_alone)
@@ -161,13 +161,13 @@ def services(connections_max: int = CONNECTIONS_MAX) -> Services:
     Raises `InvalidSettings`, `InvalidPolicy`, `InvalidTemplates`, `EngineError`, `KeyMismatch`, `LedgerUnavailable`.
     """
     config, rules, catalog, text = examine()
-    database_url = admit(config)
+    database_url = check_ledger_keys(config)
     ring = KeyRing.parse(config.secret_key)
     pool = open_pool(
         database_url,
         connections_max,
         name=secret_keys.connection_name(ring),
-        admit=lambda connection: secret_keys.admit(connection, ring),
+        check_new=lambda connection: secret_keys.check_keys(connection, ring),
     )
     with lend(pool) as connection:
         policies.store_policy(connection, rules.digest, text)
@@ -187,7 +187,7 @@ def services(connections_max: int = CONNECTIONS_MAX) -> Services:
         clock=lambda: datetime.now(UTC),
         random=random.SystemRandom().random,
         sleep=time.sleep,
-        engine=EngineConfig(
+        limits=DeliveryLimits(
             send_deadline_seconds=config.send_deadline_seconds,
             lease_seconds=config.lease_seconds,
             together=messages_per_request(config),
@@ -234,7 +234,8 @@ def account_of(config: Settings, channel: Channel, name: str) -> tuple[str, Any]
 
 
 def _protected(config: Settings, channel: Channel, first: Provider) -> Provider:
-    """The adapter with a circuit breaker, a second provider where one is configured, and the rate limit of its account, if any."""
+    """The adapter with a circuit breaker, a second provider where one is configured, and around both the rate limit, if any: the
+    rate of a channel, over all workers and both its providers."""
     provider: Provider = CircuitBreaker(first, utc_now)
     if second := config.seconds.get(channel):
         other = CircuitBreaker(adapter(config, channel, second.provider, _transport(config)), utc_now)

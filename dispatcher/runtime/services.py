@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from channels.base import Channel, Provider
-from channels.send_window import boot_seconds
+from channels.send_window import MonotonicClock, boot_seconds
 from dispatcher.content import Catalog
 from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.ledger.connection import Pool
@@ -21,8 +21,8 @@ COLLECT_AFTER = (50_000, 20, 100)  # thresholds of garbage collection; Python's 
 
 
 @dataclass(frozen=True, slots=True)
-class EngineConfig:
-    """Numbers of the engine.
+class DeliveryLimits:
+    """Limits of the work on messages: sizes and times.
 
     `batch_messages_max` bounds how many messages a killed worker process leaves `unresolved`. `together` is how many messages one
     request carries, by channel; where that is more than a batch, it is the bound. `send_deadline_seconds` is the longest time from
@@ -34,10 +34,10 @@ class EngineConfig:
     together: Mapping[Channel, int] = field(default_factory=dict)
     send_deadline_seconds: float = 10.0
     lease_seconds: float = 60.0
-    chunk_seconds: float = 120.0  # after this time a worker leaves the rest of a chunk to the next turn, far below the task limits
+    chunk_seconds: float = 120.0  # after this time a worker leaves the rest of a chunk, far below the task limits
     window_chunks: int = 64  # chunks of one campaign on the broker at a time
     decide_rounds_max: int = (
-        5  # how often a chunk is decided again because choices changed meanwhile; then it waits until it is due again
+        5  # how often a chunk is decided because choices changed meanwhile; then it is left, and published again after a lease
     )
     part_rows: int = 10_000  # of an audience, written in one transaction: less than a second, and some megabytes
     settle_patience_seconds: float = 20.0  # how long a worker with receipts waits for an unavailable ledger
@@ -66,8 +66,8 @@ class Services:
     clock: Callable[[], datetime]
     random: Callable[[], float]
     sleep: Callable[[float], None]
-    seconds: Callable[[], float] = boot_seconds  # for deadlines: never goes back, and counts the time that the machine sleeps
-    engine: EngineConfig = field(default_factory=EngineConfig)
+    monotonic_clock: MonotonicClock = boot_seconds  # for deadlines: never goes back, and counts the time that the machine sleeps
+    limits: DeliveryLimits = field(default_factory=DeliveryLimits)
     versions: TemplateVersions = field(default_factory=TemplateVersions, repr=False)
     folder: TemplateFolder | None = field(default=None, repr=False)  # of the catalog, where it is followed
 

@@ -106,9 +106,9 @@ def _settings(read: EnvironmentReader) -> Settings:
         audiences=Path(
             read.text(
                 "DISPATCHER_AUDIENCES",
-                str(home / "audiences"),
                 about="the only folder from which Celery tasks read audience files; by default `audiences` in DISPATCHER_HOME",
             )
+            or home / "audiences"
         )
         .expanduser()
         .absolute(),

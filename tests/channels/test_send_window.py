@@ -60,14 +60,14 @@ def test_a_clock_that_counts_sleep_never_goes_back() -> None:
 
 def test_a_window_admits_until_its_deadline_and_keeps_who_started() -> None:
     window = SendWindow(10.0, SteppedClock(9.0, 9.9, 10.0))
-    assert window.admit(["a", "b"])
-    assert not window.admit(["c"])
+    assert window.may_start_sending(["a", "b"])
+    assert not window.may_start_sending(["c"])
     assert window.started == {"a", "b"}
 
 
 def test_nothing_leaves_where_the_start_can_not_be_recorded() -> None:
     window = SendWindow(10.0, lambda: 0.0, on_first=lambda: False)
-    assert not window.admit(["a"])
+    assert not window.may_start_sending(["a"])
     assert window.started == set()
 
 
@@ -78,7 +78,7 @@ def test_a_start_that_took_too_long_to_record_sends_nothing() -> None:
         clock[0] = 11.0
         return True
 
-    assert not SendWindow(10.0, lambda: clock[0], on_first=slow).admit(["a"])
+    assert not SendWindow(10.0, lambda: clock[0], on_first=slow).may_start_sending(["a"])
 
 
 def test_a_request_that_waited_for_a_connection_is_not_sent_late(http: HttpTransport) -> None:

@@ -32,7 +32,7 @@ from dispatcher.domain.errors import LedgerUnavailable
 from dispatcher.embedded import EngineError, Engines, engines
 from dispatcher.embedded.daemon import processes
 from dispatcher.ledger.migrations import migrate
-from dispatcher.runtime.services import EngineConfig, Services
+from dispatcher.runtime.services import DeliveryLimits, Services
 from dispatcher.web.api_keys import Right, new_key
 from tests.chaos.clocks import MovableClock, movable_clock
 from tests.chaos.disk import LedgerDisk, ledger_disk
@@ -42,7 +42,7 @@ from tests.support.services import TEMPLATES, make_services, policy_without_quie
 LEASE_SECONDS = 6.0
 SEND_DEADLINE_SECONDS = 2.0
 CAMPAIGN_CHILDREN = TRANSACTIONAL_CHILDREN = 2
-BATCH_MESSAGES_MAX = EngineConfig().batch_messages_max
+BATCH_MESSAGES_MAX = DeliveryLimits().batch_messages_max
 SECRET = "a-secret-of-the-tests-that-is-long-enough"
 CUT_OFF = ("campaign", "transactional", "maintenance", "web")  # processes that a fault can cut off from PostgreSQL
 CLOCKS = ("campaign", "clock", "maintenance")  # processes whose clock a fault can move
@@ -201,7 +201,7 @@ def running_program() -> Iterator[Program]:
             stack.enter_context(make_services(found.database_url)),
             clock=lambda: datetime.now(UTC),
             public_url=environ["DISPATCHER_PUBLIC_URL"],
-            engine=EngineConfig(send_deadline_seconds=SEND_DEADLINE_SECONDS, lease_seconds=LEASE_SECONDS),
+            limits=DeliveryLimits(send_deadline_seconds=SEND_DEADLINE_SECONDS, lease_seconds=LEASE_SECONDS),
         )
         commands = _commands(home, web, double, proxies, clocks)
         children = stack.enter_context(supervised(commands, home / "log", environ))

@@ -28,7 +28,7 @@ def simulated(database: str, *more: str) -> None:
 def services(database: str) -> Iterator[Services]:
     simulated(database)
     with make_services(database) as made:
-        yield replace(made, engine=replace(made.engine, send_deadline_seconds=BOUND_SECONDS))
+        yield replace(made, limits=replace(made.limits, send_deadline_seconds=BOUND_SECONDS))
 
 
 @pytest.mark.parametrize("part", range(PARTS))
@@ -44,12 +44,12 @@ def finds(services: Services, what: str, lost_settles: float) -> bool:
 
 
 def test_without_a_deadline_the_simulation_finds_late_arrivals(services: Services) -> None:
-    endless = replace(services, engine=replace(services.engine, send_deadline_seconds=1e9))
+    endless = replace(services, limits=replace(services.limits, send_deadline_seconds=1e9))
     assert finds(endless, "s after the opt-out", lost_settles=0.0)
 
 
 def test_without_the_fence_the_simulation_finds_a_double(database: str) -> None:
     simulated(database, WITHOUT_FENCE)
     with make_services(database) as made:
-        services = replace(made, engine=replace(made.engine, send_deadline_seconds=BOUND_SECONDS))
+        services = replace(made, limits=replace(made.limits, send_deadline_seconds=BOUND_SECONDS))
         assert finds(services, "got 2 messages", lost_settles=0.6)

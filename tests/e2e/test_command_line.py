@@ -224,7 +224,7 @@ def test_a_message_that_may_have_gone_is_listed_and_settled_by_who_knows(dispatc
     assert dispatcher("message", "settle", line["id"], "--as", "failed", "--campaign", "spring").code == 2
     counted = dispatcher("message", "settle", "--as", "failed", "--campaign", "spring", "--channel", "email", "--json").json
     assert (counted["matching"], counted["groups"][0]["messages"], counted["settled"]) == (1, 1, 0)
-    assert "Nothing is settled yet" in dispatcher("message", "settle", "--as", "failed", "--provider", line["provider"]).out
+    assert "Nothing is resolved yet" in dispatcher("message", "settle", "--as", "failed", "--provider", line["provider"]).out
     nothing = dispatcher("message", "settle", "--as", "failed", "--until", "2026-01-01T00:00:00", "--yes", "--json").json
     assert nothing == {"matching": 0, "groups": [], "settled": 0}
     assert len(dispatcher("message", "unresolved", "--json").json) == 1

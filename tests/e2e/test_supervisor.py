@@ -90,7 +90,7 @@ def test_restarts_back_off(tmp_path: Path) -> None:
         now += 61.0  # this one ran for a minute
         child.process.wait()
         processes.restart_ended()
-        assert child.crashes == 1
+        assert child.failed_starts == 1
 
 
 def test_a_child_that_ends_before_it_is_ready_is_named_with_its_log(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_child_that_ends_before_it_is_ready_starts_again(tmp_path: Path) -> No
     command = ChildCommand("web", argv, SOURCES, ready=lambda _pid: counter.exists() and len(counter.read_text()) == 3)
     with supervised([command], tmp_path, os.environ) as processes:
         processes.await_ready(seconds=30)
-        assert processes.children["web"].crashes == 2
+        assert processes.children["web"].failed_starts == 2
 
 
 def _kill_and_wait(number: signal.Signals) -> None:

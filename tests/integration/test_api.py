@@ -327,7 +327,7 @@ def test_a_message_is_taken_while_the_broker_is_away_and_found_by_the_sweep(desk
     desk.broker.away = True
     assert desk.call("POST", "/v1/messages", trigger()).status_code == 202
     desk.broker.away = False
-    desk.clock.pass_(desk.services.engine.lease_seconds + 1)
+    desk.clock.pass_(desk.services.limits.lease_seconds + 1)
     desk.broker.publish(scheduler.due_chunks(desk.services))
     desk.work()
     assert desk.call("GET", "/v1/messages/202611-1-0-0").json()["state"] == "accepted"
@@ -746,7 +746,7 @@ def test_workers_accept_the_same_again(desk: Desk) -> None:
 def test_a_large_audience_that_another_call_loads_is_answered_with_loading(desk: Desk) -> None:
     """The call that was lost had written a part; a repetition says so, and later goes on with it."""
     form = campaign(*(f"c-{number}" for number in range(25)))
-    killed = replace(desk.services, engine=replace(desk.services.engine, part_rows=10))
+    killed = replace(desk.services, limits=replace(desk.services.limits, part_rows=10))
     parsed = parse_request(form)
     with pytest.raises(SystemExit):
         submission.accept(killed, parsed, progress=lambda taken: sys.exit(1) if taken >= 20 else None, by="app")

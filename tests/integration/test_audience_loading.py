@@ -29,7 +29,7 @@ from dispatcher.ledger.campaigns.lifecycle import Campaign
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.maintenance import audit
 from dispatcher.maintenance import sweep
-from dispatcher.runtime.services import EngineConfig, Services
+from dispatcher.runtime.services import DeliveryLimits, Services
 from tests.support.services import TEMPLATES, Clock, add_people, balance, make_services, person, work
 
 OFFER = {"project": "solar panels", "amount": 9000, "offer_url": "https://www.kbc-bank.example/loan"}
@@ -40,7 +40,7 @@ PART = 10
 @pytest.fixture
 def services(database: str) -> Iterator[Services]:
     with make_services(database, Clock()) as made:
-        yield replace(made, engine=EngineConfig(part_rows=PART), seconds=Ticks())
+        yield replace(made, limits=DeliveryLimits(part_rows=PART), monotonic_clock=Ticks())
 
 
 class Ticks:
@@ -125,7 +125,7 @@ def test_a_load_that_takes_many_steps_goes_in(services: Services, file: Path) ->
     assert sizes == sorted(sizes)
     assert rows_in(services) == ALL
     assert campaign(services).fanned_out
-    work(replace(services, seconds=boot_seconds))
+    work(replace(services, monotonic_clock=boot_seconds))
     assert balance(services).states[State.ACCEPTED] == ROWS
 
 

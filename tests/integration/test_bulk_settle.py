@@ -67,7 +67,7 @@ def legs(services: Services, campaign_id: str) -> Counter[tuple[str, str]]:
 def settle(services: Services, arrived: bool, **parts: object) -> int:
     wanted = UnresolvedFilter(**parts)  # type: ignore[arg-type]
     expected = sum(group.count for group in messages.count_unresolved(services, wanted))
-    settled = reconciliation.settle_all_by_hand(services, wanted, arrived, "desk 7")
+    settled = reconciliation.resolve_all_by_hand(services, wanted, arrived, "desk 7")
     assert settled == expected
     return settled
 
@@ -147,7 +147,7 @@ def test_a_message_that_an_event_settles_meanwhile_keeps_its_state(services: Ser
             (ref.period, ref.chunk, ref.row, ref.leg),
         )
         thread = threading.Thread(
-            target=lambda: settled.append(reconciliation.settle_all_by_hand(services, wanted, False, "desk 7"))
+            target=lambda: settled.append(reconciliation.resolve_all_by_hand(services, wanted, False, "desk 7"))
         )
         thread.start()
         thread.join(10)
@@ -158,4 +158,4 @@ def test_a_message_that_an_event_settles_meanwhile_keeps_its_state(services: Ser
         )
     assert legs(services, "spring") == {("email", "delivered"): 2, ("email", "failed"): 4}
     assert messages.of_campaign(services, "spring", "c-0")[0].state is State.DELIVERED
-    assert reconciliation.settle_all_by_hand(services, wanted, False, "desk 7") == 0
+    assert reconciliation.resolve_all_by_hand(services, wanted, False, "desk 7") == 0

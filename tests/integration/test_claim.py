@@ -111,7 +111,7 @@ def test_array_literals_say_what_they_hold(services: Services, value: str | None
 
 
 def test_a_channel_that_a_batch_stops_is_left_alone_by_the_next_batch_of_the_chunk(services: Services) -> None:
-    small = replace(services, engine=replace(services.engine, batch_messages_max=1))
+    small = replace(services, limits=replace(services.limits, batch_messages_max=1))
     add_people(small, person("c-1", 1), person("c-2", 2))
     outbox(small).answers["c-1@example.org"] = Misconfigured("401")
     entries(small, "c-1", "c-2")

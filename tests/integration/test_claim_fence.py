@@ -112,9 +112,9 @@ def test_a_late_settle_still_tells_what_became_of_an_expired_claim(services: Ser
     start(services)
     claim = claim_all(services)
     with lend(services.pool) as connection:
-        assert claims.start(connection, claim.number)
+        assert claims.record_claim_start(connection, claim.number)
         connection.execute("UPDATE messages SET claimed_at = %s", (clock.now,))
-    clock.pass_(services.engine.lease_seconds + 1)
+    clock.pass_(services.limits.lease_seconds + 1)
     work(services)
     assert states(services) == {"unresolved": 1}
     with lend(services.pool) as connection:
@@ -163,7 +163,7 @@ def test_a_lost_answer_anywhere_neither_doubles_nor_loses(services: Services, cl
             connection.execute("UPDATE messages SET claimed_at = %s WHERE state = 'claimed'", (clock.now,))
     outbox(services).answers.clear()
     for _ in range(3):
-        clock.pass_(services.engine.lease_seconds + 1)
+        clock.pass_(services.limits.lease_seconds + 1)
         work(services)
     sent = [outbound.address for outbound in outbox(services).sent]
     assert len(sent) == len(set(sent))
@@ -278,7 +278,7 @@ def test_a_claim_past_its_deadline_gives_back_the_rest_without_an_attempt(servic
     start(services, 10)
     seconds = [0.0]
     provider = InterruptedOutbox(6, lambda: seconds.__setitem__(0, 11.0))
-    frozen = replace(services, providers={**services.providers, Channel.EMAIL: provider}, seconds=lambda: seconds[0])
+    frozen = replace(services, providers={**services.providers, Channel.EMAIL: provider}, monotonic_clock=lambda: seconds[0])
     (due,) = scheduler.due_chunks(services)
     run_chunk(frozen, due.period, due.number)
     assert states(services) == {"accepted": 6, "waiting": 4}
@@ -296,7 +296,7 @@ def test_a_withdrawn_approval_stops_a_running_chunk(services: Services) -> None:
     small = replace(
         services,
         providers={**services.providers, Channel.EMAIL: provider},
-        engine=replace(services.engine, batch_messages_max=2),
+        limits=replace(services.limits, batch_messages_max=2),
     )
     (due,) = scheduler.due_chunks(services)
     run_chunk(small, due.period, due.number)

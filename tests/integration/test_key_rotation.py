@@ -52,7 +52,7 @@ def old(database: str) -> Iterator[Services]:
     """A process with the old key, which has left its fingerprint."""
     with make_services(database, Clock()) as services:
         with connect_once(database) as connection:
-            secret_keys.admit(connection, services.secret)
+            secret_keys.check_keys(connection, services.secret)
         yield services
 
 
@@ -261,7 +261,7 @@ def test_an_event_that_was_read_before_the_address_moved_finds_the_new_key(old: 
     stale = address_key(old.secret, "email", "anna@example.org")
     rotate(new)
     with lend(new.pool) as connection, connection.transaction():
-        assert address_keys.resolve(connection, new.secret, stale) == address_key(new.secret, "email", "anna@example.org")
+        assert address_keys.newest_key_of(connection, new.secret, stale) == address_key(new.secret, "email", "anna@example.org")
 
 
 def test_an_opt_out_known_at_the_provider_is_heard_for_all_owners(old: Services, new: Services, database: str) -> None:
@@ -303,13 +303,13 @@ def test_a_second_rotation_leads_from_every_key(old: Services, new: Services, da
     assert (banned(third, "anna"), banned(third, "ben")) == ({"sms"}, {"email"})
     first = address_key(old.secret, "sms", SHARED)
     with lend(third.pool) as connection, connection.transaction():
-        assert address_keys.resolve(connection, third.secret, first) == address_key(third.secret, "sms", SHARED)
+        assert address_keys.newest_key_of(connection, third.secret, first) == address_key(third.secret, "sms", SHARED)
 
 
 def test_a_ring_of_one_key_costs_no_statement() -> None:
     ring, nowhere = KeyRing.of(OLD), cast("Connection", None)
     assert address_keys.in_use(nowhere, ring, [("sms", SHARED)]) == {("sms", SHARED): address_key(ring, "sms", SHARED)}
-    assert address_keys.resolve(nowhere, ring, b"key") == b"key"
+    assert address_keys.newest_key_of(nowhere, ring, b"key") == b"key"
 
 
 # -- who may work ------------------------------------------------------------------------------------------------------
@@ -317,7 +317,7 @@ def test_a_ring_of_one_key_costs_no_statement() -> None:
 
 def refusal(database: str, *keys: bytes) -> str:
     with connect_once(database) as connection, pytest.raises(KeyMismatch) as raised:
-        secret_keys.admit(connection, KeyRing.of(*keys))
+        secret_keys.check_keys(connection, KeyRing.of(*keys))
     return str(raised.value)
 
 
@@ -326,11 +326,11 @@ def test_a_process_needs_every_key_and_no_unknown_one_first(database: str) -> No
     assert "lacks the key" in refusal(database, NEW)
     assert "dispatcher keys rotate" in refusal(database, NEW, OLD)
     with connect_once(database) as connection:
-        secret_keys.admit(connection, KeyRing.of(OLD, NEW))  # a key that comes later may be there already
+        secret_keys.check_keys(connection, KeyRing.of(OLD, NEW))  # a key that comes later may be there already
     introduce(database, NEW, OLD)
     with connect_once(database) as connection:
-        secret_keys.admit(connection, KeyRing.of(NEW, OLD))
-        secret_keys.admit(connection, KeyRing.of(OLD, NEW))
+        secret_keys.check_keys(connection, KeyRing.of(NEW, OLD))
+        secret_keys.check_keys(connection, KeyRing.of(OLD, NEW))
     message = refusal(database, OLD)
     assert fingerprint(NEW)[:4].hex() in message
     assert NEW.decode() not in message
@@ -348,17 +348,17 @@ def test_the_first_start_on_a_ledger_with_people_needs_the_key_that_sealed_them(
     assert "written with another key" in refusal(database, NEW)
     assert "dispatcher keys rotate" in refusal(database, NEW, OLD)
     with connect_once(database) as connection:
-        secret_keys.admit(connection, KeyRing.of(OLD))
+        secret_keys.check_keys(connection, KeyRing.of(OLD))
         assert [key.fingerprint for key in secret_keys.known_keys(connection)] == [fingerprint(OLD)]
 
 
 @pytest.mark.usefixtures("old")
 def test_a_running_process_without_the_new_key_is_cut_off(database: str) -> None:
     ring = KeyRing.of(OLD)
-    name, admit = secret_keys.connection_name(ring), partial(secret_keys.admit, secret=ring)
+    name, check_new = secret_keys.connection_name(ring), partial(secret_keys.check_keys, secret=ring)
     both = secret_keys.connection_name(KeyRing.of(OLD, NEW))
     with (
-        open_pool(database, 1, 2.0, name, admit) as pool,
+        open_pool(database, 1, 2.0, name, check_new) as pool,
         open_pool(database, 1, 2.0, both) as ready,
         lend(ready) as kept,
     ):

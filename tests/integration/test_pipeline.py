@@ -229,8 +229,8 @@ def test_a_batch_grows_to_what_one_request_carries_where_all_go_by_that_channel(
     services: Services, channels: list[str], handed: list[int]
 ) -> None:
     counting = Counting(Channel.EMAIL)
-    limits = replace(services.engine, batch_messages_max=2, together={Channel.EMAIL: 4})
-    larger = replace(services, providers={**services.providers, Channel.EMAIL: counting}, engine=limits)
+    limits = replace(services.limits, batch_messages_max=2, together={Channel.EMAIL: 4})
+    larger = replace(services, providers={**services.providers, Channel.EMAIL: counting}, limits=limits)
     add_people(services, *(person(f"c-{number}", number) for number in range(5)))
     submit(larger, [f"c-{number}" for number in range(5)], channels=channels)
     work(larger)
@@ -404,18 +404,20 @@ def test_a_lost_worker_leaves_unresolved_only_what_it_started(
         claim = claims.claim(connection, chunk, entries, services.clock())
         assert len(claim.claimed) == 2
         if started:
-            assert claims.start(connection, claim.number)
+            assert claims.record_claim_start(connection, claim.number)
         # claimed by the test's clock, not the database's
         connection.execute("UPDATE messages SET claimed_at = %s WHERE state = 'claimed'", (clock.now,))
     work(services)
     assert states(services)["claimed"] == 2  # within the lease the worker may still come back
-    clock.pass_(services.engine.lease_seconds + 1)
+    clock.pass_(services.limits.lease_seconds + 1)
     work(services)
     assert states(services) == end
     assert len(outbox(services).sent) == sent
     with lend(services.pool) as connection:
-        assert not started or claims.start(connection, claim.number)
-        assert started or not claims.start(connection, claim.number)  # it was revoked: the worker may not start it any more
+        assert not started or claims.record_claim_start(connection, claim.number)
+        assert started or not claims.record_claim_start(
+            connection, claim.number
+        )  # it was revoked: the worker may not start it any more
         campaign = lifecycle.find(connection, "spring")
     assert campaign is not None
     assert campaign.state is CampaignState.FINISHED
@@ -601,7 +603,7 @@ def test_a_no_that_only_the_provider_knew_is_recorded_and_acknowledged_in_the_se
     with lend(services.pool) as connection:
         said = events.history(connection, "c-1")[-1]
     assert (said.subject, said.new_value, said.source, said.actor) == ("channel:sms_whatsapp", "off", "provider", "outbox")
-    clock.pass_(services.engine.lease_seconds + 1)
+    clock.pass_(services.limits.lease_seconds + 1)
     work(services)
     (mail,) = outbox(services).sent
     assert isinstance(mail.content, Email)

@@ -83,7 +83,7 @@ def test_a_start_with_another_policy_does_not_put_it_in_force(services: Services
 
 def test_a_worker_halts_with_an_alert_and_goes_on_when_its_policy_is_adopted(services: Services, other: Services) -> None:
     seconds = [100.0]
-    timed = replace(other, seconds=lambda: seconds[0])
+    timed = replace(other, monotonic_clock=lambda: seconds[0])
     watch = PolicyWatch()
     with pytest.raises(PolicyNotInForce):
         watch.require(timed)

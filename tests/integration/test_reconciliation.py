@@ -204,9 +204,9 @@ def test_mail_is_settled_by_an_event_with_our_id_and_a_push_by_a_person_only(set
     with lend(setup.services.pool) as connection:
         assert metrics(connection, setup.clock()).unresolved == 1
 
-    assert reconciliation.settle_by_hand(setup.services, push.ref, False, "desk 7")
-    assert not reconciliation.settle_by_hand(setup.services, push.ref, True, "desk 8")
-    assert not reconciliation.settle_by_hand(setup.services, mail.ref, False, "desk 8")
+    assert reconciliation.resolve_by_hand(setup.services, push.ref, False, "desk 7")
+    assert not reconciliation.resolve_by_hand(setup.services, push.ref, True, "desk 8")
+    assert not reconciliation.resolve_by_hand(setup.services, mail.ref, False, "desk 8")
     setup.pass_(1)
     settled = setup.message(str(push.campaign_id))
     assert (settled.state, settled.reason, settled.reports[0].provider, settled.reports[0].extra) == (
@@ -224,7 +224,7 @@ def find_with(setup: ReconciliationSetup, code: str, *kinds: EventKind) -> None:
     (trace,) = told(look_up(setup.services.providers[Channel.SMS], "+32470000001", setup.clock() - timedelta(minutes=1)))
     events = tuple(replace(trace.events[0], id=f"x{number}", kind=kind, code=code) for number, kind in enumerate(kinds))
     with lend(setup.services.pool) as connection:
-        doubt = unresolved.take(connection, setup.clock() + timedelta(hours=1))
+        doubt = unresolved.next_to_look_up(connection, setup.clock() + timedelta(hours=1))
         assert doubt is not None
         reconciliation.conclude(connection, doubt, "twilio", replace(trace, events=events), setup.clock())
     setup.pass_(1)

@@ -445,7 +445,7 @@ def test_a_trigger_settled_by_hand_falls_back_like_a_campaign(services: Services
     outbox(services, Channel.PUSH).answers["device-c-1"] = Uncertain("read")
     first = start_trigger(services)
     assert leg(services, first, 0).state is State.UNRESOLVED
-    assert reconciliation.settle_by_hand(services, first, arrived, "desk 7")
+    assert reconciliation.resolve_by_hand(services, first, arrived, "desk 7")
     clock.pass_(HOUR - 1)
     work(services)
     if arrived:

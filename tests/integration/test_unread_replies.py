@@ -65,7 +65,7 @@ def message(front: Front, recipient: str = "anna", name: str = "spring") -> Mess
 
 def close(front: Front, *, stop: bool = False) -> None:
     (waiting,) = customer_replies.waiting(front.services, 10)
-    assert customer_replies.resolve(front.services, front.broker.publish, waiting.id, "desk-7", stop=stop)
+    assert customer_replies.close_unclear_message(front.services, front.broker.publish, waiting.id, "desk-7", stop=stop)
 
 
 # -- held --------------------------------------------------------------------------------------------------------------
@@ -148,7 +148,7 @@ def test_one_of_two_replies_that_is_read_does_not_end_the_hold(front: Front) -> 
     submit(front)
     first, second = customer_replies.waiting(front.services, 10)
     for number, left in ((first, {"held": 1}), (second, {"accepted": 1})):
-        customer_replies.resolve(front.services, front.broker.publish, number.id, "desk-7", stop=False)
+        customer_replies.close_unclear_message(front.services, front.broker.publish, number.id, "desk-7", stop=False)
         pass_(front, UNREAD_CHECK.total_seconds())
         assert states(front.services) == left
 

@@ -250,7 +250,7 @@ def test_a_broker_that_is_away_costs_neither_the_no_nor_its_acknowledgement(visi
     assert visits.client.post(link, data=ONE_CLICK).status_code == 200
     assert visits.values("c-1")["channel:email"] == "off"
     visits.broker.away = False
-    visits.clock.pass_(visits.services.engine.lease_seconds + 1)
+    visits.clock.pass_(visits.services.limits.lease_seconds + 1)
     visits.broker.publish(scheduler.due_chunks(visits.services))
     visits.broker.work(visits.services)
     assert len(visits.sent()) == 2

@@ -371,9 +371,9 @@ def test_an_unclear_text_waits_for_a_person_who_may_hear_a_no_in_it(front: Front
         assert front.text(words).text == NOTHING_SAID
     first, second, odd = customer_replies.waiting(front.services, 10)
     assert (first.text, first.recipients, odd.text) == ("Laat me met rust!", ("anna", "bert"), "STOP\ufffd it")
-    assert customer_replies.resolve(front.services, front.broker.publish, first.id, "desk-7", stop=True)
-    assert not customer_replies.resolve(front.services, front.broker.publish, first.id, "desk-8", stop=True)
-    assert customer_replies.resolve(front.services, front.broker.publish, second.id, "desk-7", stop=False)
+    assert customer_replies.close_unclear_message(front.services, front.broker.publish, first.id, "desk-7", stop=True)
+    assert not customer_replies.close_unclear_message(front.services, front.broker.publish, first.id, "desk-8", stop=True)
+    assert customer_replies.close_unclear_message(front.services, front.broker.publish, second.id, "desk-7", stop=False)
     assert [front.switch(name) for name in ("anna", "bert")] == ["off", "off"]
     assert front.banned("anna") == {"sms"}
     assert len(front.broker.dues) == 2  # an acknowledgement each

@@ -26,7 +26,7 @@ from dispatcher.campaigns import scheduler
 from dispatcher.campaigns.actions import CampaignAction, apply
 from dispatcher.campaigns.submission import submit, validation_context
 from dispatcher.delivery.pipeline import run_chunk
-from dispatcher.delivery.reconciliation import settle_by_hand
+from dispatcher.delivery.reconciliation import resolve_by_hand
 from dispatcher.domain.errors import LedgerUnavailable
 from dispatcher.domain.message_id import MessageId
 from dispatcher.domain.preferences import Change
@@ -35,7 +35,7 @@ from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import events
 from dispatcher.ledger.consent.events import ConsentStatement, Provenance
 from dispatcher.maintenance.sweep import sweep
-from dispatcher.runtime.services import EngineConfig, Services
+from dispatcher.runtime.services import DeliveryLimits, Services
 from tests.support.services import NOON, Clock, add_people, person
 
 BOUND_SECONDS, LEASE_SECONDS = 5.0, 30.0
@@ -163,7 +163,7 @@ class SimulatedProvider:
         simulation = self.simulation
         for outbound in batch:
             simulation.stage.checkpoint()
-            if not window.admit([outbound.id]):
+            if not window.may_start_sending([outbound.id]):
                 yield outbound, StaleClaim()
                 continue
             result = simulation.result()
@@ -213,17 +213,17 @@ class Simulation:
         self.clock = Clock(NOON)
         self._setup = replace(self.services, clock=self.clock)
         self.pool = SteppedPool(self.services.pool, self.stage, self.rng, self.lost_settles)
-        engine = replace(EngineConfig(), batch_messages_max=2, lease_seconds=LEASE_SECONDS, send_deadline_seconds=self._bound())
+        limits = replace(DeliveryLimits(), batch_messages_max=2, lease_seconds=LEASE_SECONDS, send_deadline_seconds=self._bound())
         self.world = replace(
             self._setup,
             pool=self.pool,  # type: ignore[arg-type]  # it lends connections, and that is all that is asked of it
             providers={channel: SimulatedProvider(channel, self) for channel in Channel},
-            seconds=lambda: self.now,
-            engine=engine,
+            monotonic_clock=lambda: self.now,
+            limits=limits,
         )
 
     def _bound(self) -> float:
-        return self.services.engine.send_deadline_seconds
+        return self.services.limits.send_deadline_seconds
 
     # -- what the provider sees --------------------------------------------------------------------------------------
 
@@ -292,7 +292,7 @@ class Simulation:
         if self.rng.random() < 0.25:
             self.stage.add("cancel", self._cancel)
         if self.rng.random() < 0.5:
-            self.stage.add("person", self._settle_by_hand)
+            self.stage.add("person", self._resolve_by_hand)
 
     def _work(self) -> None:
         for _ in range(4):
@@ -324,12 +324,12 @@ class Simulation:
         apply(self.world, self.campaign, CampaignAction.CANCEL, "simulation")
         self.cancelled = self.now
 
-    def _settle_by_hand(self) -> None:
+    def _resolve_by_hand(self) -> None:
         for _ in range(3):
             self.stage.checkpoint()
             for message_id, state in self._messages():
                 if state == "unresolved" and message_id not in {arrival.message_id for arrival in self.arrivals}:
-                    settle_by_hand(self.world, MessageId.parse(message_id), arrived=False, by="simulation")
+                    resolve_by_hand(self.world, MessageId.parse(message_id), arrived=False, by="simulation")
 
     def _jump(self, seconds: float) -> None:
         self.now += seconds

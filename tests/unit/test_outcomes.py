@@ -283,6 +283,12 @@ def test_no_retry_without_a_hint_or_after_a_cancellation() -> None:
     assert retry_delay(MessageStatus(State.ACCEPTED, cancelled=True)) is None
 
 
+def test_a_spec_without_a_fallback_time_has_no_fallback() -> None:
+    spec = Spec("t", "e", (Channel.PUSH, Channel.EMAIL), Kind.COMMERCIAL)
+    assert fallback_seconds(spec, Channel.PUSH) is None
+    assert retry_delay(MessageStatus(State.ACCEPTED), spec) == 60.0
+
+
 def test_a_fallback_that_is_due_sooner_replaces_the_retry() -> None:
     short, long = (Spec("t", "e", (Channel.PUSH, Channel.EMAIL), Kind.COMMERCIAL, fallback_after_seconds=n) for n in (59, 60))
     assert [retry_delay(MessageStatus(State.ACCEPTED), spec) for spec in (short, long)] == [None, 60.0]

@@ -8,7 +8,7 @@ import pytest
 
 from dispatcher.domain.decision import ReasonCode, Refuse, Send
 from dispatcher.policy import variant_of
-from dispatcher.policy.rules import share_percent
+from dispatcher.policy.variants import share_percent
 from tests.support.policy_decisions import POLICY, codes, decide_scenario
 from tests.support.strategies import (
     sendable,

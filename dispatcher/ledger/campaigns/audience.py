@@ -71,15 +71,15 @@ _TAKE_STAGE = """
 
 class AudienceLoader:
     """Loads the audience of one campaign, or a part of it, in the caller's transaction. `now` is when the campaign was submitted,
-    `taken` how many jobs were written before."""
+    `rows_written` how many jobs were written before."""
 
-    def __init__(self, connection: Connection, no: int, period: int, spec: Spec, now: datetime, taken: int = 0) -> None:
+    def __init__(self, connection: Connection, no: int, period: int, spec: Spec, now: datetime, rows_written: int = 0) -> None:
         self._connection = connection
         self._campaign = {"no": no, "period": period}
         self._start = max(spec.send_at or now, now)
         self._rate = _jobs_per_second(spec)
         self._size = chunk_size(spec)
-        self.taken = taken
+        self.rows_written = rows_written
         self.invalid = 0
         connection.execute(_STAGE)
 
@@ -110,13 +110,13 @@ class AudienceLoader:
                     for index, (number, part) in enumerate(zip(numbers, parts, strict=True))
                 ],
             )
-        self.taken += len(rows)
+        self.rows_written += len(rows)
 
     def _due(self, index: int) -> datetime:
         """When a chunk may start: at once, or later, so that the campaign keeps its rate."""
         if self._rate is None:
             return self._start
-        return self._start + timedelta(seconds=(self.taken + index * self._size) / self._rate)
+        return self._start + timedelta(seconds=(self.rows_written + index * self._size) / self._rate)
 
     def note(self, errors: Sequence[AudienceError]) -> None:
         """Count invalid rows, and store the campaign's first `ERRORS_STORED_MAX`, for `campaign show` and `campaign export`."""

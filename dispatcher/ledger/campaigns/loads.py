@@ -31,7 +31,7 @@ class AudienceLoad:
     created_at: datetime
     digest: bytes
     rows_read: int
-    taken: int
+    rows_written: int
     file: AudienceFile | None
     worked_at: datetime | None
     ended: str | None
@@ -54,7 +54,7 @@ def _load(row: Mapping[str, Any]) -> AudienceLoad:
         created_at=row["created_at"],
         digest=bytes(row["digest"]),
         rows_read=row["rows_read"],
-        taken=row["taken"],
+        rows_written=row["taken"],
         file=AudienceFile(row["path"], row["size"], row["modified_ns"]) if row["path"] is not None else None,
         worked_at=row["worked_at"],
         ended=row["ended"],
@@ -82,7 +82,7 @@ class LoadPosition:
 
     digest: bytes
     rows_read: int
-    taken: int
+    rows_written: int
 
 
 def start(connection: Connection, no: int, position: LoadPosition, file: AudienceFile | None, now: datetime) -> None:
@@ -99,7 +99,7 @@ def start(connection: Connection, no: int, position: LoadPosition, file: Audienc
             "no": no,
             "digest": position.digest,
             "rows_read": position.rows_read,
-            "taken": position.taken,
+            "taken": position.rows_written,
             "path": file and file.path,
             "size": file and file.size,
             "modified_ns": file and file.modified_ns,
@@ -125,25 +125,26 @@ def lock(connection: Connection, no: int, rows_read: int) -> bool:
     return row is not None
 
 
-def advance(connection: Connection, no: int, digest: bytes, rows_read: int, taken: int, now: datetime) -> None:
+def advance(connection: Connection, no: int, digest: bytes, rows_read: int, rows_written: int, now: datetime) -> None:
     """Note a part, in the transaction that writes it. The load is locked."""
     connection.execute(
         "UPDATE audience_loads SET digest = %s, rows_read = %s, taken = %s, worked_at = %s, progress_at = %s"
         " WHERE campaign_no = %s",
-        (digest, rows_read, taken, now, now, no),
+        (digest, rows_read, rows_written, now, now, no),
     )
 
 
-def take(connection: Connection, no: int, now: datetime, lost: datetime) -> bool:
-    """Whether the caller may go on with a load: nobody has worked on it since `lost`. It is then the caller's.
+def acquire(connection: Connection, no: int, now: datetime, idle_since: datetime) -> bool:
+    """Acquire a load for the caller if nobody has worked on it since `idle_since`; False where somebody has.
 
-    No fence: what keeps two processes apart is the position at each part. This only spares the work of the second.
+    This is no fence: `lock` compares the position at each part, and so stops the slower of two processes. It only saves the work of
+    the second.
     """
     return bool(
         connection.execute(
             "UPDATE audience_loads SET worked_at = %s WHERE campaign_no = %s AND ended IS NULL"
             " AND (worked_at IS NULL OR worked_at < %s)",
-            (now, no, lost),
+            (now, no, idle_since),
         ).rowcount
     )
 
@@ -161,11 +162,11 @@ def release(connection: Connection, no: int) -> None:
     connection.execute("UPDATE audience_loads SET worked_at = NULL WHERE campaign_no = %s", (no,))
 
 
-def finish(connection: Connection, no: int, digest: bytes, rows_read: int, taken: int) -> None:
+def finish(connection: Connection, no: int, digest: bytes, rows_read: int, rows_written: int) -> None:
     """Note that the audience is complete, in the transaction that completes the campaign. The same file needs no second reading."""
     connection.execute(
         "UPDATE audience_loads SET ended = 'complete', digest = %s, rows_read = %s, taken = %s WHERE campaign_no = %s",
-        (digest, rows_read, taken, no),
+        (digest, rows_read, rows_written, no),
     )
 
 
@@ -217,12 +218,12 @@ def ended(connection: Connection) -> list[int]:
     return [no for (no,) in connection.execute("SELECT campaign_no FROM audience_loads WHERE ended <> 'complete' ORDER BY 1")]
 
 
-def take_stalled(connection: Connection, now: datetime, lost: datetime) -> list[int]:
-    """The campaign numbers of loads from files on which nobody has worked since `lost`. They count as worked on from now."""
+def take_stalled(connection: Connection, now: datetime, idle_since: datetime) -> list[int]:
+    """The campaign numbers of loads from files on which nobody has worked since `idle_since`. They count as worked on from now."""
     rows = connection.execute(
         "UPDATE audience_loads SET worked_at = %s WHERE ended IS NULL AND path IS NOT NULL"
         " AND (worked_at IS NULL OR worked_at < %s) AND progress_at < %s RETURNING campaign_no",
-        (now, lost, lost),
+        (now, idle_since, idle_since),
     )
     return [no for (no,) in rows]
 

@@ -48,8 +48,8 @@ def _former_keys(ring: KeyRing, keys: Mapping[Address, bytes]) -> dict[bytes, by
     return {address_hash(former, *address): key for former in ring.keys[1:] for address, key in keys.items()}
 
 
-def resolve(connection: Connection, secret: KeyRing, key: bytes) -> bytes:
-    """The key in use of an address of which only a key is known. Locks the owners, so that it is not moved until the caller's
+def newest_key_of(connection: Connection, secret: KeyRing, key: bytes) -> bytes:
+    """The newest key of an address of which only a key is known. Locks the owners, so that it is not moved until the caller's
     transaction ends.
     """
     if len(secret) == 1:

@@ -1,4 +1,8 @@
-"""SQL of the hot path: gather, claim, settle. Each is one round trip for a whole batch, and reads rows by position."""
+"""SQL of the hot path. Rows are read by position.
+
+`gather` is one query for a chunk. `claim` and `settle` are usually one statement for a batch; households, fallback legs, caps and
+unresolved messages need more.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +40,7 @@ from dispatcher.ledger.spec_codec import spec_from_json
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """What a task works on. `campaign_state` is None for a trigger. `stopped`: the stopped channels, each with the provider's code.
+    """What a task works on. `campaign_state` is None for a trigger. `stopped_channels`: each with the provider's code.
     `approved`: the template versions that may be sent, each digest with the number of its approval. `digests`: the version of each
     template that it was accepted with; a template that is missing here has the version of the folder.
     """
@@ -47,7 +51,7 @@ class Chunk:
     campaign_no: int | None
     campaign_id: str | None
     campaign_state: CampaignState | None
-    stopped: Mapping[Channel, str] = field(default_factory=dict)
+    stopped_channels: Mapping[Channel, str] = field(default_factory=dict)
     approved: Mapping[str, int] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
 
@@ -85,9 +89,9 @@ def find(connection: Connection, period: int, number: int) -> Chunk | None:
     if row is None:
         return None
     spec, no, campaign_id, state, stops, approved, digests = row
-    stopped = {Channel(channel): code for channel, code in (stops or {}).items()}
+    stopped_channels = {Channel(channel): code for channel, code in (stops or {}).items()}
     state = CampaignState(state) if state else None
-    return Chunk(period, number, spec_from_json(spec), no, campaign_id, state, stopped, approved or {}, digests or {})
+    return Chunk(period, number, spec_from_json(spec), no, campaign_id, state, stopped_channels, approved or {}, digests or {})
 
 
 def chunk_numbers(connection: Connection, period: int, campaign_no: int) -> list[int]:
@@ -312,9 +316,10 @@ _CLAIM = """
     SELECT 'changed', row, 0 FROM changed
     UNION ALL SELECT 'lost', row, leg FROM asked WHERE (row, leg) NOT IN (SELECT row, leg FROM entered)
     UNION ALL SELECT 'claim', 0, claim_no FROM number
-    UNION ALL SELECT 'shut', 0, 0 WHERE NOT coalesce((SELECT is_open FROM gate), %(no)s IS NULL)
+    UNION ALL SELECT 'closed', 0, 0 WHERE NOT coalesce((SELECT is_open FROM gate), %(no)s IS NULL)
 """
-# A withdrawn approval stops a campaign by pausing it, and the gate sees that. A trigger has no campaign, so it looks for itself.
+# Withdrawing an approval pauses the campaign, which the gate checks. A trigger has no campaign, so its claim checks the approval
+# directly.
 _WITHDRAWN = """
         UNION ALL SELECT row FROM asked WHERE state = 'claimed' AND NOT approval_stands(%(approval)s)
 """
@@ -349,14 +354,14 @@ def claim(
     """
     capped, approved = since is not None, approval is not None
     values = {"since": since, "approval": approval}
-    later = [entry.candidate.ref for entry in entries if entry.state is State.CLAIMED and entry.candidate.tried]
+    fallback_refs = [entry.candidate.ref for entry in entries if entry.state is State.CLAIMED and entry.candidate.tried]
     partners = {entry.candidate.partner for entry in entries if entry.candidate.partner is not None}
-    if not later and not partners:
+    if not fallback_refs and not partners:
         statement = _statement(exclusive=False, capped=capped, approved=approved)
         return _enter(connection, chunk, entries, statement, {"now": now, **values})
     with connection.transaction():
         _lock(connection, partners | {entry.candidate.facts.recipient_id for entry in entries})
-        changed = fallback_legs.arrived(connection, later) | _served_meanwhile(connection, chunk, entries)
+        changed = fallback_legs.arrived(connection, fallback_refs) | _served_meanwhile(connection, chunk, entries)
         unchanged = [entry for entry in entries if entry.candidate.ref.row not in changed]
         statement = _statement(exclusive=True, capped=capped, approved=approved)
         claim = _enter(connection, chunk, unchanged, statement, {"now": now, **values})
@@ -369,7 +374,7 @@ def _enter(connection: Connection, chunk: Chunk, entries: Sequence[ClaimEntry], 
     changed: set[int] = set()
     lost: set[MessageId] = set()
     for what, row, last in connection.execute(statement, {**_columns(chunk, entries), **values}):
-        if what == "shut":
+        if what == "closed":
             return Claim(CampaignGate.CLOSED)
         if what == "claim":
             number = last
@@ -440,13 +445,13 @@ class Settlement:
     attempt_spent: bool
 
 
-NOT_SENT = frozenset({State.FAILED, State.WAITING, State.DEAD})
+NOT_SENT_AFTER_ATTEMPT = frozenset({State.FAILED, State.WAITING, State.DEAD})
 
 
-def start(connection: Connection, number: int) -> bool:
-    """Record that a byte of this claim's messages may leave from now on: if the worker is lost, they are unresolved.
+def record_claim_start(connection: Connection, number: int) -> bool:
+    """Record that sending may have begun. If the worker is lost after this, its messages become `unresolved`.
 
-    Returns False where the claim was revoked: then nothing of it may leave.
+    Returns False if the claim was revoked; then nothing may be sent.
     """
     row = connection.execute(
         "INSERT INTO claim_starts (claim_no) VALUES (%s)"
@@ -465,12 +470,12 @@ def settle(connection: Connection, number: int, settlements: Sequence[Settlement
     """Write the outcomes of the messages that claim `number` still holds; a repetition, or a settle after another claim, changes
     nothing. A state that an event already moved forward stays; only the receipt is added.
 
-    Of a cancelled campaign, what would wait is cancelled, and no leg follows.
+    If the campaign was cancelled, a message that would wait becomes `cancelled`, and no fallback leg follows.
 
-    A message that surely did not leave no longer counts towards the recipient's caps. An unresolved one is added to those to ask
-    about.
+    A message that was certainly not sent no longer counts towards the recipient's caps. An unresolved message is added to the
+    look-up list.
     """
-    not_sent = [item.ref for item in settlements if item.state in NOT_SENT]
+    not_sent = [item.ref for item in settlements if item.state in NOT_SENT_AFTER_ATTEMPT]
     unknown = [item.ref for item in settlements if item.state is State.UNRESOLVED]
     with connection.transaction() if not_sent or unknown else nullcontext():
         _write(connection, number, settlements, now)

@@ -26,10 +26,10 @@ _RATE = "(c.spec->>'rate_per_second')::float8"  # NULL for a campaign without a 
 CHUNKS_A_TICK = f"CASE WHEN {_RATE} IS NOT NULL THEN greatest(2, ceil(2 * {_RATE} / 1000)) END"
 
 
-def take(connection: Connection, chunk: Chunk, now: datetime) -> bool:
-    """Whether the chunk may be worked on now; then its undecided messages are taken from the rate.
+def try_start(connection: Connection, chunk: Chunk, now: datetime) -> bool:
+    """Try to start the chunk: True if its campaign's rate allows it now; then its undecided messages count towards the rate.
 
-    Else it is put back, so that the clock publishes it when its campaign has its turn.
+    Otherwise the chunk is put back, so that the clock publishes it when its campaign has its turn.
     """
     if chunk.campaign_no is None or chunk.spec.rate_per_second is None:
         return True

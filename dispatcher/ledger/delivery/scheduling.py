@@ -1,4 +1,7 @@
-"""When to work on which chunk: put due chunks on the broker a few at a time, publish lost ones again, close finished ones."""
+"""When to work on which chunk: put due chunks on the broker a few at a time, publish lost ones again, close finished ones.
+
+`touched_at`: when the chunk was last published, or a worker last claimed a batch of it. NULL: not on the broker.
+"""
 
 from __future__ import annotations
 
@@ -180,7 +183,10 @@ def mark_task_started(connection: Connection, task: str) -> None:
 
 
 def take_next(connection: Connection, chunk: Chunk, now: datetime) -> list[DueChunk]:
-    """The next due chunk of the same campaign, in place of one just done; empty where none is due or has its turn."""
+    """The next due chunk of the same campaign, in place of one just done.
+
+    Empty if none is due, or if the campaign's rate does not allow one now.
+    """
     rows = connection.execute(
         f"""
         UPDATE chunks k SET touched_at = %(now)s, published_at = %(now)s, repeats = 0 FROM campaigns c
@@ -232,7 +238,9 @@ def reopen_due_messages(connection: Connection, now: datetime, limit: int) -> in
 
 
 def expire_claims(connection: Connection, now: datetime, claimed_before: datetime) -> int:
-    """End claims made before then, in the caller's transaction: their worker was lost. Returns the number of messages.
+    """End claims older than `claimed_before`, whose workers count as lost. Runs in the caller's transaction.
+
+    Returns the number of messages.
 
     Where a byte of the claim may have been sent, its messages become `unresolved`. They are never sent again automatically. The
     claim keeps its number, so that the worker may still settle if it comes back. A claim that was never started is revoked, and its

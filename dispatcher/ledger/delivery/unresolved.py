@@ -25,7 +25,7 @@ from dispatcher.ledger.message_key import (
 )
 from dispatcher.ledger.spec_codec import spec_from_json
 
-FIRST_SECONDS = 120.0  # wait this long for events that come by themselves; a caller of `take` has as long to ask
+FIRST_SECONDS = 120.0  # wait this long for events that come by themselves; a caller of `next_to_look_up` has as long to ask
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +82,8 @@ def remove(connection: Connection, refs: Sequence[MessageId]) -> None:
     )
 
 
-def take(connection: Connection, now: datetime) -> UnresolvedSend | None:
-    """The next message to ask about, reserved for this caller for a while; None where none is due."""
+def next_to_look_up(connection: Connection, now: datetime) -> UnresolvedSend | None:
+    """The next message to look up, reserved for this caller for a while; None where none is due."""
     row = fetch_one(
         connection,
         f"""
@@ -108,7 +108,7 @@ def take(connection: Connection, now: datetime) -> UnresolvedSend | None:
     ref = message_id(row)
     if row["state"] != State.UNRESOLVED:
         remove(connection, [ref])
-        return take(connection, now)
+        return next_to_look_up(connection, now)
     return UnresolvedSend(
         ref=ref,
         channel=Channel(row["channel"]),

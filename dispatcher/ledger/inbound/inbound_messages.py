@@ -31,7 +31,7 @@ class InboundMessage:
     answer_until: datetime | None = None
 
 
-def take(
+def store(
     connection: Connection,
     message: InboundText,
     address_key: bytes,

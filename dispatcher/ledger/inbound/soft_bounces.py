@@ -1,4 +1,7 @@
-"""Soft bounces: failures that prove something about an address only when several follow each other. A delivery ends the row."""
+"""Soft bounces: failures that prove something about an address only when several follow each other. A delivery resets the count.
+
+The limits are in the providers' files; the table is `misses`.
+"""
 
 from __future__ import annotations
 

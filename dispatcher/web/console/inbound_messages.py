@@ -41,7 +41,7 @@ def close(
 ) -> Response:
     """Take a message off the list, as a STOP or as one that asks for nothing. One that is off the list already does not change."""
     check_form_token(operator, form_token)
-    customer_replies.resolve(services, broker.publish, message_id, f"console:{operator.key.name}", was == "stop")
+    customer_replies.close_unclear_message(services, broker.publish, message_id, f"console:{operator.key.name}", was == "stop")
     return RedirectResponse(PATH, HTTPStatus.SEE_OTHER)
 
 

@@ -74,23 +74,23 @@ def unresolved_page(
 
 
 @router.post("")
-def settle_all(
+def resolve_all(
     operator: Operator,
     services: ServicesDependency,
     was: Annotated[Literal["accepted", "failed"], Form()],
     fields: Annotated[FilterFields, Depends(_form_fields)],
     form_token: Text = "",
 ) -> Response:
-    """Settle all that match by hand. An empty filter settles nothing."""
+    """Resolve all that match by hand. An empty filter resolves nothing."""
     check_form_token(operator, form_token)
     wanted = fields.wanted
     if not wanted.is_empty:
-        reconciliation.settle_all_by_hand(services, wanted, was == "accepted", f"console:{operator.key.name}")
+        reconciliation.resolve_all_by_hand(services, wanted, was == "accepted", f"console:{operator.key.name}")
     return RedirectResponse("/console/unresolved", HTTPStatus.SEE_OTHER)
 
 
 @router.post("/{message_id}")
-def settle(
+def resolve(
     operator: Operator,
     message_id: str,
     services: ServicesDependency,
@@ -99,5 +99,5 @@ def settle(
 ) -> Response:
     """Resolve a message by hand. One that a provider event has resolved meanwhile does not change."""
     check_form_token(operator, form_token)
-    reconciliation.settle_by_hand(services, MessageId.parse(message_id), was == "accepted", f"console:{operator.key.name}")
+    reconciliation.resolve_by_hand(services, MessageId.parse(message_id), was == "accepted", f"console:{operator.key.name}")
     return RedirectResponse("/console/unresolved", HTTPStatus.SEE_OTHER)
