@@ -41,7 +41,7 @@ class ReasonCode(StrEnum):
     HOUSEHOLD = "household"
     HELD_OUT = "held_out"
     FREQUENCY_CAPPED = "frequency_capped"
-    UNREAD_REPLY = "unread_reply"
+    UNREAD_ANSWER = "unread_answer"
     QUIET_HOURS = "quiet_hours"
     FAULT = "fault"
 

@@ -159,12 +159,12 @@ def suppression(case: DecisionCase, channel: Channel) -> RuleObjection | None:
 UNREAD_CHECK = timedelta(minutes=5)  # a message that waits for a reply to be read is decided again so often
 
 
-def unread_reply(case: DecisionCase, channel: Channel) -> RuleObjection | None:
+def unread_answer(case: DecisionCase, channel: Channel) -> RuleObjection | None:
     """Objects while a reply that may be an opt-out is unread (GDPR art. 21(3)). It delays: the reply may say anything."""
     evidence = case.facts.unread_replies.get(channel)
     if case.service or evidence is None:
         return None
-    return RuleObjection(ReasonCode.UNREAD_REPLY, evidence, case.now + UNREAD_CHECK)
+    return RuleObjection(ReasonCode.UNREAD_ANSWER, evidence, case.now + UNREAD_CHECK)
 
 
 def address(case: DecisionCase, channel: Channel) -> RuleObjection | None:
@@ -239,7 +239,7 @@ RULES = Rules(
         "basis": basis,
         "switch": switch,
         "suppression": suppression,
-        "unread_reply": unread_reply,
+        "unread_answer": unread_answer,
         "address": address,
         "push_permission": push_permission,
         "frequency": frequency,

@@ -130,7 +130,7 @@ def _opted_out(event_id: str, address: str) -> Event:
     return Event("sendgrid", event_id, Channel.EMAIL, EventKind.OPTED_OUT, NOON, address=address)
 
 
-def test_an_unread_reply_holds_its_number_under_either_key(old: Services, new: Services, database: str) -> None:
+def test_an_unread_answer_holds_its_number_under_either_key(old: Services, new: Services, database: str) -> None:
     add_people(old, person("anna", 1))
     customer_replies.handle_reply(old, lambda _: None, InboundText("SM-1", Channel.SMS, SHARED, "Laat me met rust!"))
     introduce(database, NEW, OLD)

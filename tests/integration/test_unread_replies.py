@@ -71,16 +71,16 @@ def close(front: Front, *, stop: bool = False) -> None:
 # -- held --------------------------------------------------------------------------------------------------------------
 
 
-def test_an_unread_reply_holds_advertising_to_its_number_until_somebody_has_read_it(front: Front) -> None:
+def test_an_unread_answer_holds_advertising_to_its_number_until_somebody_has_read_it(front: Front) -> None:
     front.text(UNCLEAR)
     submit(front, "spring", people=("anna", "bert", "carl"))
     submit(front, "whats", people=("anna", "bert", "carl"), channels=["whatsapp"])
     for name in ("spring", "whats"):
         assert states(front.services, name) == {"accepted": 1, "held": 2}
-        assert balance(front.services, name).reasons == {"unread_reply": 2}
+        assert balance(front.services, name).reasons == {"unread_answer": 2}
     held = message(front)
-    assert (held.state, held.reason, held.attempts) == (State.HELD, "unread_reply", 0)
-    assert held.decision["reasons"] == [["unread_reply", "unread_reply", "inbound:SM1", "sms"]]
+    assert (held.state, held.reason, held.attempts) == (State.HELD, "unread_answer", 0)
+    assert held.decision["reasons"] == [["unread_answer", "unread_answer", "inbound:SM1", "sms"]]
     pass_(front, 2 * 3_600)
     assert states(front.services) == {"accepted": 1, "held": 2}
     close(front)

@@ -18,7 +18,7 @@ from dispatcher.domain.recipient import Facts
 STRONGEST_FIRST = """
 erased unknown_recipient cancelled duplicate expired objected choice_none no_choice mode_not_allowed no_basis minor
 age_unknown no_current_account channel_off suppressed no_address no_os_permission template_not_approved household held_out
-frequency_capped unread_reply quiet_hours
+frequency_capped unread_answer quiet_hours
 """.split()  # noqa: SIM905 - a list of strings is not easier to read
 QUIET = {"push": ("21:00", "08:00"), "sms": ("20:00", "09:00"), "whatsapp": ("20:00", "09:00")}
 PUBLIC_HOLIDAYS = """
@@ -227,9 +227,9 @@ def cool_down_runs(facts: Facts, now: datetime, channel: Channel) -> bool:
 
 def delays_until(job: Job, facts: Facts, now: datetime, channel: Channel) -> dict[str, datetime]:
     """The codes of all delays on this channel, each with its end: the night, and a reply that somebody still has to read."""
-    ends = {"quiet_hours": quiet_until(job, facts, now, channel), "unread_reply": None}
+    ends = {"quiet_hours": quiet_until(job, facts, now, channel), "unread_answer": None}
     if not is_service(job) and channel.value in facts.unread_replies:
-        ends["unread_reply"] = now + timedelta(seconds=300)
+        ends["unread_answer"] = now + timedelta(seconds=300)
     return {code: end for code, end in ends.items() if end is not None}
 
 

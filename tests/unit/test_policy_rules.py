@@ -78,7 +78,7 @@ ALONE: dict[str, tuple[PolicyScenario, ReasonCode]] = {
         sendable().with_facts(suppressions={name.value: "suppression:4" for name in Channel}),
         ReasonCode.SUPPRESSED,
     ),
-    "unread_reply": (unread(Channel.SMS)(sendable(channels=(Channel.SMS,))), ReasonCode.UNREAD_REPLY),
+    "unread_answer": (unread(Channel.SMS)(sendable(channels=(Channel.SMS,))), ReasonCode.UNREAD_ANSWER),
     "address": (sendable().with_facts(email=None, phone=None, whatsapp=None, devices=()), ReasonCode.NO_ADDRESS),
     "push_permission": (
         sendable(channels=(Channel.PUSH,)).with_facts(devices=(Device("t", "ios", False),)),
@@ -125,7 +125,7 @@ CITED: dict[str, set[str]] = {
     "basis": {"policy:entities.another-bank"},
     "switch": {"recipient:switches.email", "recipient:switches.push", "recipient:switches.sms_whatsapp"},
     "suppression": {"suppression:4"},
-    "unread_reply": {"inbound:SM1"},
+    "unread_answer": {"inbound:SM1"},
     "address": {"recipient:push", "recipient:email", "recipient:sms", "recipient:whatsapp"},
     "push_permission": {"recipient:push.permission"},
     "frequency": {"policy:caps.a_week"},

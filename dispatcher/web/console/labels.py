@@ -61,7 +61,7 @@ REASONS: Mapping[str, str] = {
     ReasonCode.HOUSEHOLD: "the person’s partner got it, and the campaign sends one per household",
     ReasonCode.HELD_OUT: "chosen at random for the control group",
     ReasonCode.FREQUENCY_CAPPED: "the person already got the maximum number of messages for now",
-    ReasonCode.UNREAD_REPLY: "a reply from the number waits to be read, and may be an opt-out",
+    ReasonCode.UNREAD_ANSWER: "a reply from the number waits to be read, and may be an opt-out",
     ReasonCode.QUIET_HOURS: "quiet hours where the person lives",
     ReasonCode.FAULT: "an error in this program, so nothing was sent",
     "worker_lost": "its worker was lost during the attempt, so it may have been sent",
