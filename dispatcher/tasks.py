@@ -302,7 +302,7 @@ def publish_events() -> None:
 @app.task(name="dispatcher.submit_campaign", bind=True, base=RedactedTask, throws=(BadInput,), needs_policy=True)
 def submit_campaign(task: Task, campaign: Mapping[str, Any]) -> None:
     """Accept a campaign: the fields of a campaign file, its audience inline or as a file in DISPATCHER_AUDIENCES."""
-    parsed = parse_request(campaign, services().audiences)
+    parsed = parse_request(campaign, services().audiences, services().policy.files)
     result = submission.accept(services(), parsed, by="celery", seconds_max=_step_seconds(), is_redelivered=_is_redelivered(task))
     log.info("campaign submitted", campaign=parsed.id, status=result.status, audience=result.audience)
     if result.status is SubmitStatus.LOADING and result.load is None:  # only this message has the rows

@@ -17,6 +17,7 @@ from pathlib import Path
 from dispatcher.campaigns.template_approval import approval_errors
 from dispatcher.domain.campaign import Spec
 from dispatcher.domain.errors import LedgerUnavailable
+from dispatcher.domain.notation import READINGS
 from dispatcher.intake.audience import audience_file, read_audience
 from dispatcher.intake.campaign import Submission, SubmissionDigest, checked_rows
 from dispatcher.intake.errors import BadInput, InputError
@@ -33,6 +34,7 @@ from dispatcher.ledger.campaigns.loads import AudienceLoad, LoadPosition
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.maintenance import policies
 from dispatcher.ledger.partitions import ensure_period, period_of
+from dispatcher.policy import Policy
 from dispatcher.runtime.services import Services
 from dispatcher.runtime.template_versions import TemplateUnavailable, digests_of
 
@@ -161,7 +163,7 @@ def rows_after(
     digest = SubmissionDigest.resume(load.digest)
     versions = services.versions.load(services.pool, services.policy, services.catalog, load.template_digests)
     templates = [versions[load.template_digests[name]] for name in load.spec.templates]
-    return checked_rows(read_audience(Path(file.path), load.rows_read), templates, digest), digest
+    return checked_rows(read_audience(Path(file.path), services.policy.files, load.rows_read), templates, digest), digest
 
 
 def load_some(services: Services, no: int, seconds_max: float | None, is_redelivered: bool) -> LoadResult:
@@ -262,10 +264,64 @@ def _write(run: LoadRun, connection: Connection, no: int, part: list[AudienceRow
     rows_read = run.rows_read + len(part)
     is_last = len(part) < run.services.limits.part_rows
     if is_last:
-        awaits_release = loader.rows_written > run.services.policy.four_eyes_audience_min
-        lifecycle.complete(connection, no, run.digest.value, rows_read - loader.rows_written, awaits_release)
+        invalid, policy = rows_read - loader.rows_written, run.services.policy
+        note = _note_on_invalid(connection, no, invalid, loader.rows_written) if too_many_invalid(policy, invalid, loader.rows_written) else ""
+        awaits_release = bool(note) or loader.rows_written > policy.four_eyes_audience_min
+        lifecycle.complete(connection, no, run.digest.value, invalid, awaits_release, note)
     run.rows_read, run.rows_written = rows_read, loader.rows_written
     return is_last
+
+
+def too_many_invalid(policy: Policy, invalid: int, valid: int) -> bool:
+    """Whether so many rows cannot be read that a person has to look at them before the others get their messages."""
+    return invalid * 100 > policy.files.invalid_max_percent * (invalid + valid)
+
+
+def _note_on_invalid(connection: Connection, no: int, invalid: int, valid: int) -> str:
+    note = f"{invalid} of {invalid + valid} rows cannot be read"
+    error = lifecycle.commonest_error(connection, no)
+    if error is None or error[2] * 2 < invalid or READINGS in error[1]:  # readings are values of one row
+        return note
+    field, message, count = error
+    return f"{note}; {count} of them: {field}: {message}" if field else f"{note}; {count} of them: {message}"
+
+
+@dataclass(frozen=True, slots=True)
+class AddedRows:
+    """How many rows were added to a campaign, and how many could not be read; or why none was added."""
+
+    added: int = 0
+    invalid: int = 0
+    refusal: str | None = None
+
+
+def add_rows(services: Services, campaign_id: str, path: Path, by: str) -> AddedRows | None:
+    """Add the rows of a file to a campaign that waits for its release, all in one transaction; None where no campaign has this id.
+
+    Only its submitter may: otherwise who adds rows could release them without a second pair of eyes. A recipient who is in the
+    campaign already gets no second message: the policy refuses the row as `duplicate`, so the whole mended file can be added.
+    Raises `BadInput` and `TemplateUnavailable`.
+    """
+    with lend(services.pool) as connection:
+        campaign, digests = lifecycle.find(connection, campaign_id), lifecycle.template_digests(connection, campaign_id)
+    if campaign is None:
+        return None
+    versions = services.versions.load(services.pool, services.policy, services.catalog, digests)
+    templates = [versions[digests[name]] for name in campaign.spec.templates]
+    with lend(services.pool) as connection, connection.transaction():
+        connection.execute("SET LOCAL idle_in_transaction_session_timeout = '60s'")  # it reads the file between two parts
+        waiting = lifecycle.lock_waiting(connection, campaign_id)
+        if waiting is None:
+            return AddedRows(refusal=f"cannot add rows to a campaign that is {campaign.state}")
+        if by.strip().casefold() != campaign.submitted_by.strip().casefold():
+            return AddedRows(refusal=f"it was submitted by {campaign.submitted_by or 'nobody known'}, who alone can add rows")
+        loader = AudienceLoader(connection, waiting.no, waiting.period, waiting.spec, waiting.created_at, waiting.audience)
+        rows = iter(checked_rows(read_audience(path, services.policy.files), templates, SubmissionDigest()))
+        while part := list(islice(rows, services.limits.part_rows)):
+            loader.write(part)
+        added = loader.rows_written - waiting.audience
+        lifecycle.note_added(connection, waiting.no, loader.invalid, f"{added} rows were added, {loader.invalid} could not be read")
+        return AddedRows(added, loader.invalid)
 
 
 def _result(run: LoadRun, status: LoadStatus) -> LoadResult:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
 
+from dispatcher.campaigns.audience_loading import too_many_invalid
 from dispatcher.campaigns.template_approval import approval_errors
 from dispatcher.delivery.pipeline import PlannedSends, caps_since, prepare_all
 from dispatcher.domain.campaign import Spec
@@ -95,16 +96,18 @@ def dry_run(services: Services, submission: Submission, as_of: datetime | None =
                     counts.add(spec, [item.entry for item in prepare_all(services, chunk, candidates, {}, planned)])
                 raise _RollBack
         except _RollBack:
-            needs = tuple(_needs(connection, services.policy, submission, loader.rows_written))
+            needs = tuple(_needs(connection, services.policy, submission, loader))
     return DryRun(loader.rows_written, loader.invalid, counts.states, counts.reasons, counts.channels, counts.variants, needs)
 
 
-def _needs(connection: Connection, policy: Policy, submission: Submission, audience: int) -> Iterator[str]:
+def _needs(connection: Connection, policy: Policy, submission: Submission, loader: AudienceLoader) -> Iterator[str]:
     """What people have to do before the campaign can start: approve its templates, and release it."""
     for error in approval_errors(connection, policy, submission.templates):
         yield error.message
     audience_max = policy.four_eyes_audience_min
-    if audience > audience_max:
+    if too_many_invalid(policy, loader.invalid, loader.rows_written):
+        yield f"somebody other than its submitter has to release it, because {loader.invalid:,} of its rows cannot be read"
+    if loader.rows_written > audience_max:
         yield f"somebody other than its submitter has to release it, because it has more than {audience_max:,} recipients"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import StrEnum
 from itertools import islice
 from typing import Any
@@ -53,9 +54,9 @@ class SubmitResult:
     load: int | None = None
 
 
-def validation_context(services: Services) -> ValidationContext:
-    """What submissions are checked against, as of now."""
-    return ValidationContext(services.catalog, services.policy, services.clock())
+def validation_context(services: Services, as_of: datetime | None = None) -> ValidationContext:
+    """What submissions are checked against, as of now or of another moment."""
+    return ValidationContext(services.catalog, services.policy, as_of or services.clock())
 
 
 def accept(

@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 import click
 import typer
 
-from dispatcher.campaigns import actions, dry_run, overview, submission
+from dispatcher.campaigns import actions, audience_loading, dry_run, overview, submission
 from dispatcher.campaigns.actions import CampaignAction
 from dispatcher.campaigns.overview import CampaignStatus
 from dispatcher.campaigns.submission import SubmitStatus
@@ -36,7 +36,7 @@ ERRORS_SHOWN = 20
 @app.command()
 def submit(
     file: Annotated[Path, typer.Argument(help="The campaign, as YAML.")],
-    audience: Annotated[Path | None, typer.Option(help="A .jsonl or .csv file, instead of the one that FILE names.")] = None,
+    audience: Annotated[Path | None, typer.Option(help="A .jsonl, .csv or .xlsx file, instead of the one that FILE names.")] = None,
     dry_run_only: Annotated[
         bool, typer.Option("--dry-run", help="Decide and render every message; send and keep nothing.")
     ] = False,
@@ -47,10 +47,10 @@ def submit(
 ) -> None:
     """Submit a campaign with its audience. Running workers start on it at once."""
     services = bootstrap.services()
-    parsed = read_request(file, audience)
+    parsed = read_request(file, audience, services.policy.files)
     if dry_run_only:
         moment = as_of.replace(tzinfo=UTC) if as_of else None
-        checked = check_campaign(parsed, submission.validation_context(services))
+        checked = check_campaign(parsed, submission.validation_context(services, moment))
         _show_dry_run(dry_run_view(parsed.id, dry_run.dry_run(services, checked, moment)), as_json)
         return
     if as_of:
@@ -64,7 +64,7 @@ def submit(
         while result.status is SubmitStatus.LOADING:  # by another process: go on where it ends, or take its result
             show(result.audience)
             services.sleep(POLL_SECONDS)
-            result = submission.accept(services, read_request(file, audience), show, by or _account())
+            result = submission.accept(services, read_request(file, audience, services.policy.files), show, by or _account())
     if result.status is SubmitStatus.CONFLICT:
         fail(f"{file}: id: campaign {parsed.id!r} was submitted before with other content; give this one another id", BAD_INPUT)
     start_due(services)
@@ -191,8 +191,28 @@ def release(
     by: Annotated[str, typer.Option(help="Who releases it: somebody other than the submitter.")],
     as_json: Json = False,
 ) -> None:
-    """Let a large campaign start: the second person confirms it."""
+    """Let a campaign start that is large, or has many unreadable rows: the second person confirms it."""
     _act(campaign_id, CampaignAction.RELEASE, by, as_json)
+
+
+@app.command("add-rows")
+def add_rows(
+    campaign_id: CampaignId,
+    file: Annotated[Path, typer.Argument(help="The mended rows: a .jsonl, .csv or .xlsx file.")],
+    by: Annotated[str, typer.Option(help="Who adds them: the submitter.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Add rows to a campaign that waits for its release, such as those that could not be read before.
+
+    A recipient whom the campaign has already gets no second message.
+    """
+    services = bootstrap.services()
+    result = audience_loading.add_rows(services, campaign_id, file, by or _account()) or _unknown(campaign_id)
+    if result.refusal is not None:
+        fail(f"campaign {campaign_id}: {result.refusal}", REFUSED)
+    if not as_json:
+        out.print(f"added: {result.added}, could not be read: {result.invalid}")
+    _show(services, campaign_id, as_json)
 
 
 @app.command()

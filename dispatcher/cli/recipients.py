@@ -19,17 +19,18 @@ RecipientId = Annotated[str, typer.Argument(metavar="ID", help="The recipient's 
 
 @app.command("import")
 def import_(
-    file: Annotated[Path, typer.Argument(help="A .jsonl or .csv file.")],
+    file: Annotated[Path, typer.Argument(help="A .jsonl, .csv or .xlsx file.")],
     rejects: Annotated[Path | None, typer.Option(help="Where rejected rows go. Default: FILE.rejected.jsonl")] = None,
     as_json: Json = False,
 ) -> None:
-    """Import recipients: add new ones, update known ones, report bad rows and leave them out."""
+    """Import recipients: add new ones, update known ones, report bad rows and leave them out, but for their opt-outs."""
     reject_path = rejects or file.with_name(file.name + ".rejected.jsonl")
     with progress("importing", None) as (bar, task):
         imported = recipients.import_recipients(
             bootstrap.services(), file, reject_path, getpass.getuser(), lambda done: bar.update(task, completed=done)
         )
     counts = {"new": imported.new, "changed": imported.changed, "unchanged": imported.unchanged, "rejected": imported.rejected}
+    counts |= {"rejected_with_opt_outs_recorded": imported.opt_outs} if imported.opt_outs or as_json else {}
     errors = [{"line": line, "field": field, "message": reason} for line, field, reason in imported.faults]
     reject_file = str(imported.rejects) if imported.rejects else None
     if as_json:

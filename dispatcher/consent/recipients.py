@@ -39,7 +39,8 @@ def import_recipients(
 ) -> ImportResult:
     """Import a file of recipients; bad rows go to the file `rejects`. Raises `BadInput` where the file cannot be read."""
     with lend(services.pool) as connection:
-        return import_file(connection, services.secret, ImportRequest(path, rejects, actor, services.clock()), progress)
+        request = ImportRequest(path, rejects, actor, services.clock(), services.policy.files)
+        return import_file(connection, services.secret, request, progress)
 
 
 def put(services: Services, recipient: Recipient, actor: str) -> PutResult:

@@ -20,6 +20,7 @@ from dispatcher.content.specialiser.decision_tree import RenderedParts, Speciali
 from dispatcher.content.values import READERS, one_line
 from dispatcher.domain.decision import ReasonCode
 from dispatcher.domain.message import Kind, Mode, OfferType, TemplateInfo
+from dispatcher.domain.notation import placeholder
 from dispatcher.domain.recipient import Language
 
 PLACEHOLDER = re.compile(r"\{\{(\d+)\}\}")  # a numbered placeholder in an approved WhatsApp text
@@ -119,6 +120,8 @@ class Template:
             try:
                 if _has_value(value := data.get(name)):
                     READERS[variable.type](value)
+                    if variable.category == "identity" and (reason := placeholder(value)):
+                        errors.append((name, reason))
             except ValueError as error:
                 errors.append((name, str(error)))
         return errors

@@ -1,4 +1,4 @@
-"""Audiences from JSONL and CSV files, or inline rows: a stream of rows and errors, of any length."""
+"""Audiences from JSONL, CSV and XLSX files, or inline rows: a stream of rows and errors, of any length."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints, ValidationError
 
+from dispatcher.domain.notation import Notation, trim
 from dispatcher.intake.errors import StrictModel, sentences
-from dispatcher.intake.rows import Cell, UnreadableRow, read_rows
+from dispatcher.intake.rows import Cell, Columns, UnreadableRow, read_rows
 from dispatcher.ledger.campaigns.audience import AudienceError, AudienceFile, AudienceRow
+from dispatcher.policy import FileRules
 
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$")]
 DATA_BYTES_MAX = 64 * 1024
@@ -35,10 +37,13 @@ def audience_file(path: Path) -> AudienceFile | None:
     return None
 
 
-def read_audience(path: Path, skip: int = 0) -> Iterator[AudienceRow | AudienceError]:
+def read_audience(path: Path, rules: FileRules, skip: int = 0) -> Iterator[AudienceRow | AudienceError]:
     """The rows of a file after the first `skip`, streamed. Raises BadInput where the file as a whole cannot be read."""
-    for row in read_rows(path, _cell, ("recipient", "data.<variable>"), skip):
-        yield AudienceError(row.line, row.field, row.reason) if isinstance(row, UnreadableRow) else _row(row.line, row.data)
+    for row in read_rows(path, COLUMNS, rules, skip):
+        if isinstance(row, UnreadableRow):
+            yield AudienceError(row.line, row.field, row.reason)
+        else:
+            yield _row(row.line, row.data, row.notation)
 
 
 def inline(rows: Sequence[Any]) -> Iterator[AudienceRow | AudienceError]:
@@ -61,14 +66,19 @@ def unstorable(data: Any) -> str | None:
 
 def _cell(column: str) -> Cell | None:
     """How to read the cells of a CSV column: as text; the template's declaration gives them their types."""
-    return str if column == "recipient" or (column.startswith("data.") and column.count(".") == 1) else None
+    if column == "recipient":
+        return trim
+    return str if column.startswith("data.") and column.count(".") == 1 else None
 
 
-def _row(line: int, value: Any) -> AudienceRow | AudienceError:
+COLUMNS = Columns(_cell, "recipient", ("recipient", "data.<variable>"))
+
+
+def _row(line: int, value: Any, notation: Notation = Notation.JSON) -> AudienceRow | AudienceError:
     try:
         row = AudienceRowForm.model_validate(value)
     except ValidationError as error:
         field, message = sentences(error, AudienceRowForm)[0]
         return AudienceError(line, field, message)
     reason = unstorable(row.data)
-    return AudienceError(line, "data", reason) if reason else AudienceRow(line, row.recipient, row.data)
+    return AudienceError(line, "data", reason) if reason else AudienceRow(line, row.recipient, row.data, notation)

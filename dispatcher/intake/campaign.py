@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,13 +16,14 @@ from dispatcher.content import Catalog, Template
 from dispatcher.domain.campaign import Spec
 from dispatcher.domain.campaign_options import CampaignOptions
 from dispatcher.domain.canonical_json import canonical_json
+from dispatcher.domain.notation import Notation, day, number, trim
 from dispatcher.domain.spelling import did_you_mean
 from dispatcher.intake.audience import Id, audience_file, inline, read_audience
 from dispatcher.intake.audience_folder import allowed_file
 from dispatcher.intake.errors import BadInput, InputError, StrictModel, read_yaml, validate
 from dispatcher.intake.form_fields import form_fields, options_of
 from dispatcher.ledger.campaigns.audience import AudienceError, AudienceFile, AudienceRow
-from dispatcher.policy import Policy
+from dispatcher.policy import DEFAULT_FILE_RULES, FileRules, Policy
 
 Channels = Annotated[list[Channel], Field(min_length=1)]
 VariantName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,20}$")]
@@ -133,22 +134,24 @@ class ValidationContext:
     now: datetime
 
 
-def read_request(path: Path, audience: Path | None) -> CampaignRequest:
+def read_request(path: Path, audience: Path | None, rules: FileRules = DEFAULT_FILE_RULES) -> CampaignRequest:
     """A campaign from its YAML file. Its audience is the file given, or else the one it names, relative to it. Raises BadInput."""
     form, lines = read_yaml(path)
     if audience is None and isinstance(form.get("audience"), str):
         audience = path.parent / form["audience"]
-    return _request(form, str(path), lines, audience)
+    return _request(form, str(path), lines, audience, rules)
 
 
-def parse_request(form: Mapping[str, Any], audiences: Path | None = None) -> CampaignRequest:
+def parse_request(
+    form: Mapping[str, Any], audiences: Path | None = None, rules: FileRules = DEFAULT_FILE_RULES
+) -> CampaignRequest:
     """A campaign from JSON, with its audience inline or, where `audiences` is given, in a file of that folder. Raises BadInput."""
     named = form.get("audience")
     if not isinstance(named, str):
-        return _request(form, "campaign", {}, None)
+        return _request(form, "campaign", {}, None, rules)
     if audiences is None:
         raise BadInput(InputError("campaign", 0, "audience", "should be a list of rows; a file cannot be named here"))
-    return _request(form, "campaign", {}, allowed_file(audiences, named))
+    return _request(form, "campaign", {}, allowed_file(audiences, named), rules)
 
 
 def parse_campaign(form: Mapping[str, Any], context: ValidationContext) -> Submission:
@@ -156,9 +159,11 @@ def parse_campaign(form: Mapping[str, Any], context: ValidationContext) -> Submi
     return check_campaign(parse_request(form), context)
 
 
-def _request(form: Mapping[str, Any], file: str, lines: Mapping[str, int], audience: Path | None) -> CampaignRequest:
+def _request(
+    form: Mapping[str, Any], file: str, lines: Mapping[str, int], audience: Path | None, rules: FileRules
+) -> CampaignRequest:
     parsed = validate(CampaignForm, form, file, lines)
-    rows = read_audience(audience) if audience is not None else None
+    rows = read_audience(audience, rules) if audience is not None else None
     if rows is None and isinstance(parsed.audience, list):
         rows = inline(parsed.audience)
     source = audience_file(audience) if audience is not None else None
@@ -235,6 +240,10 @@ def _errors(
         yield InputError(file, lines.get("variants", 0), "variants", "no channel is one that all of them are written for")
     if options.fallback_after_seconds is not None and (options.route == "all" or len(_channels(form, templates)) < 2):
         yield InputError(file, lines.get("fallback_after_seconds", 0), "fallback_after_seconds", NO_FALLBACK)
+    late_max = context.policy.files.send_at_past_minutes
+    if options.send_at is not None and options.send_at < context.now - timedelta(minutes=late_max):
+        past = f"lies more than {late_max:g} minutes in the past; check its year and zone, or leave it out to start at once"
+        yield InputError(file, lines.get("send_at", 0), "send_at", past)
     if options.expires_at is not None and options.expires_at <= max(context.now, options.send_at or context.now):
         yield InputError(file, lines.get("expires_at", 0), "expires_at", "lies before the campaign could start")
 
@@ -254,14 +263,44 @@ def _comparable(template: Template) -> tuple[object, ...]:
 def checked_rows(
     rows: Iterable[AudienceRow | AudienceError], templates: Sequence[Template], digest: SubmissionDigest
 ) -> Iterator[AudienceRow | AudienceError]:
-    """The rows; one whose variables do not fit a template becomes an error. Each is added to the digest as it was submitted."""
+    """The rows; one whose variables do not fit a template becomes an error. Each is added to the digest as it was submitted.
+
+    Numbers and dates of spreadsheets become those of JSON here, where the templates tell which variables are numbers and dates.
+    """
+    types = {name: variable.type for template in reversed(templates) for name, variable in template.variables.items()}
     for row in rows:
         digest.add(row)
-        objections = (
-            [each for template in templates for each in template.data_errors(row.data)] if isinstance(row, AudienceRow) else []
-        )
-        if objections:
-            name, message = objections[0]
-            yield AudienceError(row.line, f"data.{name}", message)
-        else:
-            yield row
+        yield _checked(row, templates, types) if isinstance(row, AudienceRow) else row
+
+
+def _checked(row: AudienceRow, templates: Sequence[Template], types: Mapping[str, str]) -> AudienceRow | AudienceError:
+    if row.notation is not Notation.JSON:
+        try:
+            row = replace(row, data=dict(_typed(row, types)))
+        except _BadCell as error:
+            return AudienceError(row.line, f"data.{error.name}", str(error))
+    objections = [each for template in templates for each in template.data_errors(row.data)]
+    if objections:
+        name, message = objections[0]
+        return AudienceError(row.line, f"data.{name}", message)
+    return row
+
+
+class _BadCell(ValueError):
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(reason)
+        self.name = name
+
+
+def _typed(row: AudienceRow, types: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
+    for name, text in row.data.items():
+        type_name = types.get(name)
+        try:
+            if type_name in ("number", "money"):
+                yield name, number(text, row.notation, type_name == "money")
+            elif type_name in ("date", "url"):
+                yield name, day(text) if type_name == "date" else trim(text)
+            else:
+                yield name, text
+        except ValueError as error:
+            raise _BadCell(name, str(error)) from None

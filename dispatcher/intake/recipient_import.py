@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
@@ -15,25 +16,41 @@ from typing import Any, TextIO
 from pydantic_core import from_json
 
 from dispatcher.domain.derived_keys import KeyRing
-from dispatcher.intake.recipient import BadRecipient, ChannelsBlock, OffersBlock, RecipientForm, parse
-from dispatcher.intake.rows import Cell, SourceRow, UnreadableRow, read_rows
+from dispatcher.domain.notation import Notation, ambiguous_number, day, trim, truth
+from dispatcher.domain.recipient import LANGUAGES
+from dispatcher.intake.recipient import (
+    IDENTITY,
+    BadRecipient,
+    ChannelsBlock,
+    OffersBlock,
+    RecipientForm,
+    RefusedOptOuts,
+    opt_outs_in,
+    parse,
+)
+from dispatcher.intake.rows import Cell, Columns, SourceRow, UnreadableRow, read_rows
 from dispatcher.ledger.connection import Connection
-from dispatcher.ledger.consent.recipients import Recipient, upsert
+from dispatcher.ledger.consent.recipients import Recipient, record_opt_outs, upsert
+from dispatcher.policy import DEFAULT_FILE_RULES, FileRules
 
 __all__ = ["BATCH_ROWS", "ERASED", "BadRecipient", "ImportResult", "RecipientForm", "import_file", "parse", "read_recipients"]
 
 BATCH_ROWS = 2_000
 FAULTS_SHOWN = 20
+LEAST_KNOWN = "prospect"  # the person kind with the fewest permissions, where a refused row does not say
 ERASED = "this person was erased; a row that brings them back needs a said_at after that"
 
 
 # -- CSV ---------------------------------------------------------------------------------------------------------------
 
 
-def _boolean(text: str) -> bool:
-    if text not in {"true", "false"}:
-        raise ValueError("should be true or false")
-    return text == "true"
+def _word(text: str) -> str:
+    return trim(text).casefold()
+
+
+def _language(text: str) -> str:
+    """nl-BE and fr_BE are nl and fr: a spreadsheet's locale is no other language."""
+    return re.split("[-_]", _word(text))[0]
 
 
 def _json(text: str) -> Any:
@@ -44,18 +61,19 @@ def _json(text: str) -> Any:
 
 
 def _list(text: str) -> Any:
-    return _json(text) if text.startswith("[") else text.split("|")
+    return _json(text) if text.startswith("[") else [trim(part) for part in text.split("|")]
 
 
 _CELLS: Mapping[str, Cell] = {
-    **dict.fromkeys(
-        ("id", "person", "language", "timezone", "birth_date", "email", "phone", "whatsapp", "partner", "said_at"), str
-    ),
-    **dict.fromkeys(("has_current_account", "object_marketing", "object_profiling"), _boolean),
+    **dict.fromkeys(("id", "timezone", "email", "phone", "whatsapp", "partner", "said_at"), trim),
+    "person": _word,
+    "language": _language,
+    "birth_date": day,
+    **dict.fromkeys(("has_current_account", "object_marketing", "object_profiling"), truth),
     **dict.fromkeys(("entities", "purchased"), _list),
     **dict.fromkeys(("push", "offers", "channels", "profile"), _json),
-    **{f"offers.{name}": str for name in OffersBlock.model_fields},
-    **{f"channels.{name}": _boolean for name in ChannelsBlock.model_fields},
+    **{f"offers.{name}": _word for name in OffersBlock.model_fields},
+    **{f"channels.{name}": truth for name in ChannelsBlock.model_fields},
 }
 
 
@@ -67,13 +85,19 @@ def _cell(column: str) -> Cell | None:
     return _CELLS.get(column)
 
 
+COLUMNS = Columns(_cell, "id", [*_CELLS, "profile.<category>.<variable>"])
+
+
 # -- files -------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class ImportResult:
-    """The result of an import. `faults` are the first rejected rows as (line, field, reason), without values. The reject file
-    `rejects` holds all of them with their content; it is None where no row was rejected.
+    """The result of an import: each row is new, changed, unchanged or rejected. `opt_outs` counts the rejected rows whose opt-outs
+    were recorded.
+
+    `faults` are the first rejected rows as (line, field, reason), without addresses and names. The reject file `rejects` holds all
+    of them with their content; it is None where no row was rejected.
     """
 
     new: int
@@ -82,18 +106,52 @@ class ImportResult:
     rejected: int
     faults: tuple[tuple[int, str, str], ...]
     rejects: Path | None
+    opt_outs: int = 0
+
+    @property
+    def rows(self) -> int:
+        """The rows in the file."""
+        return self.new + self.changed + self.unchanged + self.rejected
 
 
-def read_recipients(path: Path, now: datetime) -> Iterator[tuple[SourceRow, Recipient] | UnreadableRow]:
+def read_recipients(path: Path, now: datetime, rules: FileRules) -> Iterator[tuple[SourceRow, Recipient] | UnreadableRow]:
     """The recipients of a file, streamed, each with its row; an invalid one is an `UnreadableRow`. Raises `BadInput`."""
-    for row in read_rows(path, _cell, [*_CELLS, "profile.<category>.<variable>"]):
+    for row in read_rows(path, COLUMNS, rules):
         if isinstance(row, UnreadableRow):
             yield row
             continue
         try:
-            yield row, parse(row.data, now)
+            if row.notation is Notation.LOCAL:
+                _check_numbers(row.data)
+            yield row, parse(row.data, now, rules.default_region)
         except BadRecipient as error:
-            yield UnreadableRow(row.line, error.field, error.reason, _value_at(row.data, error.field), row.data)
+            yield UnreadableRow(row.line, error.field, error.reason, _value_at(row.data, error.field), row.data, (row.data,))
+
+
+def _check_numbers(data: Mapping[str, Any]) -> None:
+    """Raise `BadRecipient` for a number in the profile that has two readings. Templates decide later what is a number."""
+    profile = data.get("profile")
+    for category, variables in profile.items() if isinstance(profile, dict) else ():
+        for name, value in variables.items() if isinstance(variables, dict) and category != IDENTITY else ():
+            if isinstance(value, str) and (reason := ambiguous_number(value)):
+                raise BadRecipient(f"profile.{category}.{name}", reason)
+
+
+def _nested(reading: Mapping[str, Any]) -> dict[str, Any]:
+    """The cells of a row that was not read, nested by the dots in their columns."""
+    data: dict[str, Any] = {}
+    for column, value in reading.items():
+        block, _, name = column.partition(".")
+        if name and block in {"offers", "channels"}:
+            place = data.setdefault(block, {})
+            if isinstance(place, dict):
+                place[name] = value
+        elif block in {"offers", "channels"} and isinstance(value, str):
+            with suppress(ValueError):
+                data[block] = from_json(value)
+        else:
+            data[column] = _CELLS[column](value) if column in {"person", "language"} and isinstance(value, str) else value
+    return data
 
 
 def _value_at(data: Any, field: str) -> Any:
@@ -108,18 +166,23 @@ class _RejectFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.count = 0
+        self.opt_outs = 0
         self.first: list[tuple[int, str, str]] = []
         self._file: TextIO | None = None
         path.unlink(missing_ok=True)
 
-    def add(self, bad: UnreadableRow) -> None:
+    def add(self, bad: UnreadableRow, recorded: Sequence[str] = ()) -> None:
+        """Add a row, and the subjects of its opt-outs that were recorded."""
         if self._file is None:  # readable by the owner only: rows are personal data
             self._file = os.fdopen(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8")
-        line = json.dumps(asdict(bad), ensure_ascii=False, default=str)
+        reason = f"{bad.reason}; its opt-outs were recorded ({', '.join(recorded)})" if recorded else bad.reason
+        content = {"line": bad.line, "field": bad.field, "reason": reason, "value": bad.value, "row": bad.row}
+        line = json.dumps(content | ({"opt_outs": list(recorded)} if recorded else {}), ensure_ascii=False, default=str)
         self._file.write(line.encode("utf-8", "replace").decode() + "\n")  # a row may be rejected for not being UTF-8
         self.count += 1
+        self.opt_outs += bool(recorded)
         if len(self.first) < FAULTS_SHOWN:
-            self.first.append((bad.line, bad.field, bad.reason))
+            self.first.append((bad.line, bad.field, reason))
 
     def close(self) -> None:
         if self._file is not None:
@@ -128,12 +191,13 @@ class _RejectFile:
 
 @dataclass(frozen=True, slots=True)
 class ImportRequest:
-    """A file to import, the file that its invalid rows go to, and who imports it when."""
+    """A file to import, the file that its invalid rows go to, who imports it when, and the policy's rules for files."""
 
     path: Path
     rejects: Path
     actor: str
     now: datetime
+    rules: FileRules = DEFAULT_FILE_RULES
 
 
 def import_file(
@@ -145,35 +209,64 @@ def import_file(
     """Import a file in batches, each in its own transaction; `progress` is called with the number of rows done.
 
     A row replaces the recipient's attributes; `ledger.consent.recipients.upsert` says how its choices count. Invalid rows are
-    written to the file of rejects (JSONL: line, field, reason, value, row), and the import goes on. Raises `BadInput` where the
-    file as a whole cannot be read.
+    written to the file of rejects (JSONL: line, field, reason, value, row), and the import goes on. The opt-outs of an invalid row
+    are recorded where they and its id can be read: what is wrong with the rest is no reason to go on sending. Raises `BadInput`
+    where the file as a whole cannot be read.
     """
     counts: Counter[str] = Counter()
     with closing(_RejectFile(request.rejects)) as rejected:
-        for batch in _batches(read_recipients(request.path, request.now), rejected):
-            result = upsert(connection, secret, [recipient for _, recipient in batch.values()], request.actor, request.now)
+        for batch in _batches(read_recipients(request.path, request.now, request.rules)):
+            result = upsert(connection, secret, [recipient for _, recipient in batch.rows.values()], request.actor, request.now)
             counts.update(new=len(result.new), changed=len(result.changed), unchanged=len(result.unchanged))
+            known = record_opt_outs(connection, secret, _statements(batch.refused.values()), request.actor, request.now)
+            for bad, opt_outs in batch.bad:
+                recorded = opt_outs is not None and opt_outs.id in known
+                rejected.add(bad, [change.subject for change in opt_outs.changes] if opt_outs and recorded else ())
             for recipient_id in result.erased:
-                row = batch[recipient_id][0]
+                row = batch.rows[recipient_id][0]
                 rejected.add(UnreadableRow(row.line, "id", ERASED, recipient_id, row.data))
             if progress:
                 progress(counts.total() + rejected.count)
     written = request.rejects if rejected.count else None
-    return ImportResult(counts["new"], counts["changed"], counts["unchanged"], rejected.count, tuple(rejected.first), written)
+    faults = tuple(sorted(rejected.first))
+    return ImportResult(counts["new"], counts["changed"], counts["unchanged"], rejected.count, faults, written, rejected.opt_outs)
 
 
-def _batches(
-    items: Iterable[tuple[SourceRow, Recipient] | UnreadableRow], rejected: _RejectFile
-) -> Iterator[dict[str, tuple[SourceRow, Recipient]]]:
-    """Valid rows by id, some thousand at a time. A second row for the same person goes into the next batch."""
-    batch: dict[str, tuple[SourceRow, Recipient]] = {}
+def _statements(refused: Iterable[RefusedOptOuts]) -> list[Recipient]:
+    return [
+        Recipient(opt_outs.id, opt_outs.person or LEAST_KNOWN, opt_outs.language or LANGUAGES[0], changes=opt_outs.changes)
+        for opt_outs in refused
+    ]
+
+
+class _Batch:
+    """Rows that are written together: valid ones by id, invalid ones, and the opt-outs of these by id."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, tuple[SourceRow, Recipient]] = {}
+        self.bad: list[tuple[UnreadableRow, RefusedOptOuts | None]] = []
+        self.refused: dict[str, RefusedOptOuts] = {}
+
+    def is_full_for(self, recipient_id: str | None) -> bool:
+        """Whether the next row, for this person, goes into the next batch: a person's rows are written in the order of the file."""
+        is_full = len(self.rows) == BATCH_ROWS or len(self.bad) == BATCH_ROWS
+        return is_full or recipient_id in self.refused or (recipient_id in self.rows)
+
+
+def _batches(items: Iterable[tuple[SourceRow, Recipient] | UnreadableRow]) -> Iterator[_Batch]:
+    """Rows some thousand at a time. A second row for the same person goes into the next batch."""
+    batch = _Batch()
     for item in items:
-        if isinstance(item, UnreadableRow):
-            rejected.add(item)
-            continue
-        if len(batch) == BATCH_ROWS or item[1].id in batch:
+        opt_outs = opt_outs_in([_nested(reading) for reading in item.readings]) if isinstance(item, UnreadableRow) else None
+        recipient_id = (opt_outs.id if opt_outs else None) if isinstance(item, UnreadableRow) else item[1].id
+        if batch.is_full_for(recipient_id):
             yield batch
-            batch = {}
-        batch[item[1].id] = item
-    if batch:
+            batch = _Batch()
+        if isinstance(item, UnreadableRow):
+            batch.bad.append((item, opt_outs))
+            if opt_outs:
+                batch.refused[opt_outs.id] = opt_outs
+        else:
+            batch.rows[item[1].id] = item
+    if batch.rows or batch.bad:
         yield batch

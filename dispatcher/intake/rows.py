@@ -1,24 +1,43 @@
-"""Rows of JSONL and CSV files, streamed. A row that cannot be read is reported with its line, and reading continues."""
+"""Rows of JSONL, CSV and XLSX files, streamed. A row that cannot be read is reported with its line, and reading continues.
+
+CSV is read as people and spreadsheets write it: the encoding, the delimiter and the header's spelling are recognised. What is not
+certain is refused with its place. Every line that is not blank belongs to exactly one row or one report.
+"""
 
 from __future__ import annotations
 
+import codecs
 import csv
+import os
 import re
-from collections.abc import Callable, Collection, Iterator
+import stat
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from dataclasses import field as option
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, TextIO, TypeAlias
+from typing import IO, Any, TextIO, TypeAlias
 
 from pydantic_core import from_json
 
+from dispatcher.domain.notation import Notation, is_misread, trim
 from dispatcher.domain.spelling import did_you_mean
 from dispatcher.intake.errors import BadInput, InputError
+from dispatcher.intake.workbook import BadWorkbook, workbook_rows
+from dispatcher.policy import FileRules
 
 ROW_LENGTH_MAX = 256 * 1024
+SCAN_BYTES = 1024 * 1024
+SUFFIXES = {".jsonl", ".csv", ".tsv", ".xlsx"}
+DELIMITERS = ",;\t|"
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")  # what `surrogateescape` makes of bytes that are not UTF-8
-csv.field_size_limit(ROW_LENGTH_MAX)  # otherwise a quote that is never closed would make one cell of the rest of the file
+_UTF8_CHARACTER = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
+_NOT_CP1252 = frozenset(b"\x81\x8d\x8f\x90\x9d")
+_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)  # Excel's first line
+_NAME = re.compile(r"[A-Za-z0-9_.:-]+")
+_NOT_CLOSED = "opens a quote that is not closed"
+csv.field_size_limit(2 * ROW_LENGTH_MAX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,150 +46,357 @@ class SourceRow:
 
     line: int
     data: dict[str, Any]
+    notation: Notation = Notation.JSON
 
 
 @dataclass(frozen=True, slots=True)
 class UnreadableRow:
-    """A row that is rejected. `value` and `row` may be personal data: only the reject file gets them."""
+    """A row that is rejected. `value` and `row` may be personal data: only the reject file gets them.
+
+    `readings` are the row's cells by column, as far as they can be told apart: more than one where a delimiter too many leaves open
+    which cell belongs to which column.
+    """
 
     line: int
     field: str
     reason: str
     value: Any = option(default=None, repr=False)
     row: Any = option(default=None, repr=False)
+    readings: tuple[dict[str, Any], ...] = option(default=(), repr=False)
 
 
 Cell: TypeAlias = Callable[[str], Any]  # a cell's text as a value; raises ValueError(reason)
 
 
-def read_rows(
-    path: Path, cell_of: Callable[[str], Cell | None], columns: Collection[str], skip: int = 0
-) -> Iterator[SourceRow | UnreadableRow]:
-    """Stream the rows of a .jsonl or .csv file. An empty cell is an absent field.
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The columns that a file may have: how to read their cells (None: no such column), the one that it must have, and the names to
+    suggest for another."""
 
-    `cell_of` gives the function that reads a CSV column's cells, None where there is no such column; `columns` are the names to
-    suggest then. The first `skip` rows, readable or not, are read over: a reader that was interrupted goes on there.
-    Raises `BadInput` where the file as a whole cannot be read: missing, of another type, in another encoding, or without a correct
-    header.
+    cell_of: Callable[[str], Cell | None]
+    key: str
+    names: Collection[str]
+
+
+def read_rows(path: Path, columns: Columns, rules: FileRules, skip: int = 0) -> Iterator[SourceRow | UnreadableRow]:
+    """Stream the rows of a file. An empty cell is an absent field; a row of empty cells is no row.
+
+    The first `skip` rows, readable or not, are read over: a reader that was interrupted goes on there.
+    Raises `BadInput` where the file as a whole cannot be read: missing, of another type, or without a correct header.
     """
-    if path.suffix not in {".jsonl", ".csv"}:
-        raise _bad(path, 0, "", "should be a .jsonl or .csv file")
+    kind = path.suffix.lower()
+    if kind not in SUFFIXES:
+        hint = "; save the workbook as .xlsx" if kind in {".xls", ".xlsm", ".xlsb", ".ods"} else ""
+        raise _bad(path, 0, "", f"should be a .jsonl, .csv or .xlsx file{hint}")
     try:
         with path.open("rb") as raw:
-            if raw.peek(2)[:2] in {b"\xff\xfe", b"\xfe\xff"}:
-                raise _bad(path, 1, "", "is UTF-16; save it as UTF-8")
-            # what is not UTF-8 becomes lone surrogates, so that the rows around it can still be read
-            file = TextIOWrapper(raw, encoding="utf-8-sig", errors="surrogateescape", newline="")
-            yield from _jsonl(file, skip) if path.suffix == ".jsonl" else _csv(file, path, cell_of, columns, skip)
+            if kind == ".xlsx":
+                yield from _sheet(raw, path, columns, skip)
+            else:
+                # what is not in the encoding becomes lone surrogates, so that the rows around it can still be read
+                file = TextIOWrapper(raw, encoding=_encoding(raw, kind), errors="surrogateescape", newline="")
+                yield from _jsonl(file, skip) if kind == ".jsonl" else _csv(file, path, columns, rules, skip)
     except OSError as error:
         raise _bad(path, 0, "", f"can't be read: {error.strerror}") from None
+    except UnicodeError:
+        raise _bad(path, 0, "", "ends within a character of UTF-16, or is not UTF-16 throughout; save it as UTF-8") from None
 
 
 def _bad(path: Path, line: int, column: str, message: str) -> BadInput:
     return BadInput(InputError(str(path), line, column, message))
 
 
+# -- encoding ----------------------------------------------------------------------------------------------------------
+
+
+def _encoding(raw: IO[bytes], kind: str) -> str:
+    """The encoding of a file: by its byte order mark or its first characters, else UTF-8, or Windows-1252 for a CSV file.
+
+    Windows-1252 is certain enough only where the file has bytes outside ASCII and none of them forms UTF-8.
+    """
+    if not stat.S_ISREG(os.fstat(raw.fileno()).st_mode):
+        return "utf-8-sig"  # a pipe can be read only once
+    head = raw.read(4)
+    raw.seek(0)
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    if len(head) == 4 and (head[1] == head[3] == 0 or head[0] == head[2] == 0) and any(head):
+        return "utf-16-le" if head[1] == 0 else "utf-16-be"
+    return "cp1252" if kind != ".jsonl" and _is_cp1252(raw) else "utf-8-sig"
+
+
+def _is_cp1252(raw: IO[bytes]) -> bool:
+    """Whether no byte outside ASCII is part of a character in UTF-8, and each is a character of Windows-1252."""
+    is_foreign = False
+    rest = b""
+    while data := raw.read(SCAN_BYTES):
+        text = rest + data
+        rest = text[-3:] if len(data) == SCAN_BYTES else b""
+        if text.isascii():
+            continue
+        if _UTF8_CHARACTER.search(text) or not _NOT_CP1252.isdisjoint(text):
+            is_foreign = False
+            break
+        is_foreign = True
+    raw.seek(0)
+    return is_foreign
+
+
 def _unreadable(text: str) -> str | None:
     """Why this text cannot be read, or None."""
     if "\0" in text or "\\u0000" in text:
         return "holds a null character"
+    if text.isascii():
+        return None
     if _NOT_UTF8.search(text):
-        return "is not UTF-8; save the file as UTF-8"
+        return "is not UTF-8, perhaps Windows-1252; save the file as UTF-8"
+    if "\ufffd" in text:
+        return "holds a character that was lost (U+FFFD) when the file was saved in a wrong encoding; export it again as UTF-8"
+    if is_misread(text):
+        return "is UTF-8 that was read as Windows-1252 and saved again; export it again as UTF-8"
     return None
 
 
-def _jsonl(file: TextIO, skip: int) -> Iterator[SourceRow | UnreadableRow]:
+# -- JSONL -------------------------------------------------------------------------------------------------------------
+
+
+def _lines(file: TextIO) -> Iterator[tuple[int, str | None]]:
+    """The lines of a file with their numbers; None for one that is too long."""
     line = 0
     while text := file.readline(ROW_LENGTH_MAX):
         line += 1
-        is_too_long = len(text) == ROW_LENGTH_MAX and not text.endswith("\n")
-        if is_too_long:
-            while text and not text.endswith("\n"):
-                text = file.readline(ROW_LENGTH_MAX)
-        elif not text.strip():
+        is_too_long = len(text) == ROW_LENGTH_MAX and not text.endswith(("\n", "\r"))
+        while is_too_long and text and not text.endswith(("\n", "\r")):
+            text = file.readline(ROW_LENGTH_MAX)
+        yield line, None if is_too_long else text
+
+
+_TOO_LONG = f"is longer than {ROW_LENGTH_MAX} characters"
+
+
+def _jsonl(file: TextIO, skip: int) -> Iterator[SourceRow | UnreadableRow]:
+    for line, text in _lines(file):
+        if text is not None and not text.strip():
             continue
         if skip > 0:
             skip -= 1
-        elif is_too_long:
-            yield UnreadableRow(line, "", f"is longer than {ROW_LENGTH_MAX} characters")
         else:
-            yield _json_row(line, text)
+            yield UnreadableRow(line, "", _TOO_LONG) if text is None else _json_row(line, text)
 
 
 def _json_row(line: int, text: str) -> SourceRow | UnreadableRow:
     reason = _unreadable(text)
-    if reason is None:
-        try:
-            data = from_json(text, allow_inf_nan=False)
-        except ValueError as error:
-            reason = f"is not JSON: {str(error).replace(' at line 1', ' at')}"
+    data: Any = None
+    try:
+        data = from_json(_NOT_UTF8.sub("\ufffd", text), allow_inf_nan=False)
+    except ValueError as error:
+        reason = reason or f"is not JSON: {str(error).replace(' at line 1', ' at')}"
+    if reason is None and isinstance(data, dict):
+        return SourceRow(line, data)
+    readings = (data,) if isinstance(data, dict) else ()
+    return UnreadableRow(line, "", reason or "is not a JSON object", row=text.strip(), readings=readings)
+
+
+# -- CSV ---------------------------------------------------------------------------------------------------------------
+
+
+def _csv(file: TextIO, path: Path, columns: Columns, rules: FileRules, skip: int) -> Iterator[SourceRow | UnreadableRow]:
+    lines = _lines(file)
+    line, first = _first_line(lines)
+    delimiter = None
+    if first and (mark := _SEPARATOR_LINE.fullmatch(first.strip("\r\n\ufeff"))):
+        delimiter = mark[1]
+        line, first = _first_line(lines)
+    if first is None:
+        raise _bad(path, line, "", f"the line that names the columns {_TOO_LONG}")
+    delimiter = delimiter or _delimiter(first)
+    header = _Header(path, line, next(csv.reader([first], delimiter=delimiter), []), columns)
+    notation = Notation.POINT if delimiter == "," else Notation.LOCAL
+    for record in _Records(lines, delimiter, len(header.names), rules.quoted_lines_max):
+        if record.reason is None and not any(map(trim, record.cells)):
+            continue
+        if skip > 0:
+            skip -= 1
+        elif record.reason is None:
+            yield header.row(record.line, record.cells, notation)
         else:
-            if isinstance(data, dict):
-                return SourceRow(line, data)
-            reason = "is not a JSON object"
-    return UnreadableRow(line, "", reason, row=text.strip())
+            readings = header.readings(record.cells)
+            yield UnreadableRow(record.line, "", record.reason, row=record.cells or None, readings=readings)
 
 
-def _csv(
-    file: TextIO, path: Path, cell_of: Callable[[str], Cell | None], columns: Collection[str], skip: int
-) -> Iterator[SourceRow | UnreadableRow]:
-    first = file.readline(ROW_LENGTH_MAX)
-    delimiter = ";" if ";" in first and "," not in first else ","  # spreadsheets in Belgium write semicolons
-    header = next(csv.reader([first], delimiter=delimiter), [])
-    cells = _header(path, header, cell_of, columns)
-    reader = csv.reader(file, delimiter=delimiter, strict=True)
-    line = 2
-    while True:
-        reason = None
-        try:
-            texts = next(reader)
-        except StopIteration:
+def _first_line(lines: Iterator[tuple[int, str | None]]) -> tuple[int, str | None]:
+    """The first line that is not blank."""
+    return next(((line, text) for line, text in lines if text is None or trim(text)), (1, ""))
+
+
+def _delimiter(header: str) -> str:
+    """The delimiter that occurs most often in the header, outside of quotes; a comma where none does."""
+    plain = re.sub(r'"[^"]*"', "", header)
+    return max(DELIMITERS, key=plain.count)  # of equals the first
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """The cells of a CSV record, or as much of them as can be told, and why it cannot be read."""
+
+    line: int
+    cells: list[str]
+    reason: str | None = None
+
+
+class _Records:
+    """The records of a CSV file.
+
+    A quote that is not closed would make one cell of the lines that follow. Where a quoted cell has more lines than the rules
+    allow, or a line inside it looks like a row of its own, or the file ends in it, only the line of the quote is refused, and
+    reading goes on with the next line.
+    """
+
+    def __init__(self, lines: Iterator[tuple[int, str | None]], delimiter: str, width: int, lines_max: int) -> None:
+        self._lines = lines
+        self._delimiter = delimiter
+        self._width = width
+        self._lines_max = lines_max
+        self._again: deque[tuple[int, str | None]] = deque()
+
+    def __iter__(self) -> Iterator[_Record]:
+        while (first := self._next()) is not None:
+            line, text = first
+            yield _Record(line, [], _TOO_LONG) if text is None else self._record(line, text)
+
+    def _next(self) -> tuple[int, str | None] | None:
+        return self._again.popleft() if self._again else next(self._lines, None)
+
+    def _record(self, line: int, text: str) -> _Record:
+        if '"' not in text:  # as the csv module, in a quarter of the time
+            return _Record(line, text.rstrip("\r\n").split(self._delimiter))
+        taken = [text]
+        while True:
+            try:
+                return _Record(line, next(csv.reader(taken, delimiter=self._delimiter, strict=True), []))
+            except csv.Error as error:
+                if "unexpected end of data" not in str(error):  # that one says that a quote is open
+                    return self._broken(line, taken, f"is not CSV: {error}")
+            following = self._next()
+            more = following[1] if following else None
+            reason = self._why_not(more, len(taken))
+            if more is None or reason is not None:
+                if following is not None:
+                    self._again.appendleft(following)
+                return self._broken(line, taken, reason or _NOT_CLOSED)
+            taken.append(more)
+
+    def _why_not(self, more: str | None, lines: int) -> str | None:
+        """Why the quoted cell does not go on with this line, or None where it may."""
+        if more is None:
+            return _NOT_CLOSED
+        if lines >= self._lines_max:
+            return f"{_NOT_CLOSED} within {self._lines_max} lines"
+        return f"{_NOT_CLOSED} before the next row" if more.count(self._delimiter) >= self._width - 1 else None
+
+    def _broken(self, line: int, taken: list[str], reason: str) -> _Record:
+        """Only the first line is refused; the others are read again, each as the start of a record."""
+        self._again.extendleft(reversed([(line + place, text) for place, text in enumerate(taken) if place]))
+        cells = next(csv.reader([taken[0]], delimiter=self._delimiter, quoting=csv.QUOTE_NONE), [])
+        return _Record(line, [cell.strip('"') for cell in cells], reason)
+
+
+class _Header:
+    """The columns of a file, and how to read a row of their cells."""
+
+    def __init__(self, path: Path, line: int, cells: Sequence[str], columns: Columns) -> None:
+        names = [_column(cell, columns) for cell in cells]
+        while names and not names[-1]:
+            names.pop()  # a spreadsheet writes columns that were emptied
+        if not names:
+            raise _bad(path, line, "", "is empty; the first line names the columns")
+        faults = list(self._faults(path, line, names, columns))
+        if faults:
+            raise BadInput(*dict.fromkeys(faults))
+        self.names = names
+        self._cells = [(name.split("."), columns.cell_of(name) or str) for name in names]
+
+    @staticmethod
+    def _faults(path: Path, line: int, names: list[str], columns: Columns) -> Iterator[InputError]:
+        if all(columns.cell_of(name) is None for name in names):
+            # perhaps a file without a header: then these are values, which may be personal data
+            known = ", ".join(list(columns.names)[:12])
+            yield InputError(
+                str(path), line, "", f"the first line should name the columns, such as {known}; it names none that is known"
+            )
             return
-        except csv.Error as error:
-            texts, reason = [], f"is not CSV: {error}"
-        if texts or reason:
-            if skip > 0:
+        for number, name in enumerate(names, start=1):
+            if not name:
+                yield InputError(str(path), line, "", f"column {number} has no name")
+            elif columns.cell_of(name) is None:
+                hint = did_you_mean(name, columns.names)
+                yield InputError(str(path), line, name, f"unknown column, number {number}{hint}")
+            elif names.count(name) > 1 or any(other.startswith(f"{name}.") for other in names):
+                yield InputError(str(path), line, name, "is given twice")
+        if columns.key not in names:
+            yield InputError(str(path), line, columns.key, "is missing: no column has this name")
+
+    def row(self, line: int, texts: list[str], notation: Notation) -> SourceRow | UnreadableRow:
+        """A row of texts as data."""
+        width = len(self.names)
+        surplus = texts[width:]
+        if len(texts) < width or any(map(trim, surplus)):
+            reason = f"has {len(texts)} cells where the header has {width}"
+            return UnreadableRow(line, "", reason, row=texts, readings=self.readings(texts))
+        data: dict[str, Any] = {}
+        for name, text, (steps, cell) in zip(self.names, texts, self._cells, strict=False):
+            if not trim(text):
+                continue
+            try:
+                if why := _unreadable(text):
+                    raise ValueError(why)
+                value = cell(text)
+            except ValueError as error:
+                readings = self.readings(texts)
+                return UnreadableRow(line, name, str(error), text, readings[0], readings)
+            place = data
+            for step in steps[:-1]:
+                place = place.setdefault(step, {})
+            place[steps[-1]] = value
+        return SourceRow(line, data, notation)
+
+    def readings(self, texts: Sequence[str]) -> tuple[dict[str, Any], ...]:
+        """The cells by column: counted from the left, and, where there are too many, also from the right."""
+        if not texts:
+            return ()
+        from_left = dict(zip(self.names, texts, strict=False))
+        if len(texts) <= len(self.names):
+            return (from_left,)
+        from_right = dict(zip(reversed(self.names), reversed(texts), strict=False))
+        return from_left, {**from_right, self.names[0]: from_left[self.names[0]]}
+
+
+def _column(cell: str, columns: Columns) -> str:
+    """The column's name as the program writes it: without blanks and capitals, where the name as it stands is not one."""
+    name = trim(cell)
+    if columns.cell_of(name) is not None and _NAME.fullmatch(name) and not name.isupper():
+        return name
+    plain = re.sub(r"[\s-]+", "_", re.sub(r"\s*\.\s*", ".", name.casefold()))
+    return plain if columns.cell_of(plain) is not None else name
+
+
+# -- XLSX --------------------------------------------------------------------------------------------------------------
+
+
+def _sheet(raw: IO[bytes], path: Path, columns: Columns, skip: int) -> Iterator[SourceRow | UnreadableRow]:
+    header = None
+    try:
+        for line, texts in workbook_rows(raw):
+            if not any(map(trim, texts)):
+                continue
+            if header is None:
+                header = _Header(path, line, texts, columns)
+            elif skip > 0:
                 skip -= 1
             else:
-                yield UnreadableRow(line, "", reason) if reason else _csv_row(line, texts, header, cells)
-        line = reader.line_num + 2
-
-
-def _header(
-    path: Path, header: list[str], cell_of: Callable[[str], Cell | None], columns: Collection[str]
-) -> list[tuple[list[str], Cell]]:
-    """For each column, the path of its value in a row, and the function that reads its cells."""
-    if not header:
+                padded = [*texts, *[""] * (len(header.names) - len(texts))]
+                yield header.row(line, padded, Notation.LOCAL)
+    except BadWorkbook as error:
+        raise _bad(path, error.line, "", str(error)) from None
+    if header is None:
         raise _bad(path, 1, "", "is empty; the first line names the columns")
-    cells, faults = [], []
-    for name in header:
-        cell = cell_of(name)
-        if cell is None:
-            faults.append(InputError(str(path), 1, name, f"unknown column{did_you_mean(name, columns)}"))
-        else:
-            cells.append((name.split("."), cell))
-        if header.count(name) > 1 or any(other.startswith(f"{name}.") for other in header):
-            faults.append(InputError(str(path), 1, name, "is given twice"))
-    if faults:
-        raise BadInput(*dict.fromkeys(faults))
-    return cells
-
-
-def _csv_row(line: int, texts: list[str], header: list[str], cells: list[tuple[list[str], Cell]]) -> SourceRow | UnreadableRow:
-    if len(texts) != len(header):
-        return UnreadableRow(line, "", f"has {len(texts)} cells where the header has {len(header)}", row=texts)
-    data: dict[str, Any] = {}
-    for name, text, (path, cell) in zip(header, texts, cells, strict=True):
-        if not text:
-            continue
-        try:
-            if reason := _unreadable(text):
-                raise ValueError(reason)
-            value = cell(text)
-        except ValueError as error:
-            return UnreadableRow(line, name, str(error), text, dict(zip(header, texts, strict=True)))
-        place = data
-        for step in path[:-1]:
-            place = place.setdefault(step, {})
-        place[path[-1]] = value
-    return SourceRow(line, data)

@@ -4,7 +4,7 @@
 Here `explain` and `record` are the functions, not the modules of these names.
 """
 
-from dispatcher.policy.data import Entity, Policy, RetentionPeriod, RetentionPeriods, RetryPolicy
+from dispatcher.policy.data import DEFAULT_FILE_RULES, Entity, FileRules, Policy, RetentionPeriod, RetentionPeriods, RetryPolicy
 from dispatcher.policy.explain import Explanation, explain
 from dispatcher.policy.reading import parse, parse_former, shipped
 from dispatcher.policy.record import DecisionRecord, from_record, record
@@ -14,10 +14,12 @@ from dispatcher.policy.variants import variant_of
 from dispatcher.policy.verdict import decide
 
 __all__ = [
+    "DEFAULT_FILE_RULES",
     "RULES",
     "DecisionRecord",
     "Entity",
     "Explanation",
+    "FileRules",
     "InvalidPolicy",
     "Policy",
     "PolicyError",

@@ -121,6 +121,19 @@ class RetentionPeriods:
 
 
 @dataclass(frozen=True, slots=True)
+class FileRules:
+    """How files, and campaigns that people submit, are read."""
+
+    default_region: str = "BE"  # whose national telephone numbers are read; ISO 3166-1
+    quoted_lines_max: int = 5  # lines of one quoted CSV cell
+    invalid_max_percent: float = 50.0  # with more unreadable rows, a campaign waits for a person
+    send_at_past_minutes: float = 15.0  # how late a campaign may be submitted
+
+
+DEFAULT_FILE_RULES = FileRules()
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """The whole policy. `digest` is the SHA-256 of the file's text; each decision records it."""
 
@@ -150,6 +163,7 @@ class Policy:
     retention: RetentionPeriods
     deleted_unread: str  # what a reply means whose text is deleted before anybody read it: "stop" | "hold"
     topics: Mapping[str, frozenset[str]]  # regulated topic -> the products that it covers
+    files: FileRules = DEFAULT_FILE_RULES
 
     def caps_since(self, now: datetime) -> datetime | None:
         """From which moment on sent messages count for some cap; None without caps."""

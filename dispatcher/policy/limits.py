@@ -1,12 +1,14 @@
-"""Read the tables of quiet hours, frequency caps, cool-downs (`rests`), retries, complaint brake, retention and replies."""
+"""Read the tables of quiet hours, frequency caps, cool-downs (`rests`), retries, complaint brake, files, retention and replies."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import fields
 
+import phonenumbers
+
 from channels.base import Channel
-from dispatcher.policy.data import ComplaintBrake, CoolDownRules, RetentionPeriod, RetentionPeriods, RetryPolicy
+from dispatcher.policy.data import ComplaintBrake, CoolDownRules, FileRules, RetentionPeriod, RetentionPeriods, RetryPolicy
 from dispatcher.policy.frequency_caps import FrequencyCap
 from dispatcher.policy.grants import CHANNELS, OFFERS
 from dispatcher.policy.quiet_hours import PUBLIC_HOLIDAY, WEEKDAYS, QuietHours, public_holidays
@@ -114,6 +116,20 @@ def complaint_brake(table: Section) -> ComplaintBrake:
     if numbers.complaint_rate_pause < numbers.complaint_rate_warn:
         table.fault("complaint_rate_pause", "not less than complaint_rate_warn", numbers.complaint_rate_pause)
     return numbers
+
+
+def file_rules(top: Section, campaigns: Section, files: Section) -> FileRules:
+    """How files are read, and which campaigns are refused or wait. Each key has a default."""
+    rules = FileRules()
+    region = top.text("default_region", rules.default_region)
+    if region and region not in phonenumbers.SUPPORTED_REGIONS:
+        top.fault("default_region", "a country such as BE, by its ISO 3166-1 code", region)
+    return FileRules(
+        default_region=region,
+        quoted_lines_max=files.integer("quoted_lines_max", 1, 1_000, rules.quoted_lines_max),
+        invalid_max_percent=campaigns.number("invalid_max_percent", 0, 100, rules.invalid_max_percent),
+        send_at_past_minutes=campaigns.number("send_at_past_minutes", 0, 1_000_000, rules.send_at_past_minutes),
+    )
 
 
 def retention(table: Section) -> RetentionPeriods:

@@ -80,8 +80,9 @@ def _policy(top: Section, digest: str) -> Policy:
     with top.section("coins") as coins, top.section("holdout") as holdout, top.section("four_eyes") as four_eyes:
         needs_account, salt = coins.boolean("needs_current_account"), holdout.text("salt")
         audience_min, templates = four_eyes.integer("audience_min", 0, 1_000_000_000), four_eyes.boolean("templates")
-    with top.section("campaigns") as campaigns:
+    with top.section("campaigns") as campaigns, top.section("files", required=False) as files:
         abandoned_after_days = campaigns.integer("abandoned_after_days", 1, 3_650)
+        file_rules = limits.file_rules(top, campaigns, files)
     entities = read_entities(top.section("entities"))
     soft_opt_in = _soft_opt_in(top.section("soft_opt_in"), entities)
     return Policy(
@@ -111,6 +112,7 @@ def _policy(top: Section, digest: str) -> Policy:
         retention=limits.retention(top.section("retention")),
         deleted_unread=limits.deleted_unread(top.section("replies", required=False)),
         topics=_topics(top.section("topics"), soft_opt_in.products),
+        files=file_rules,
     )
 
 

@@ -95,9 +95,11 @@ class Section:
         for place, each in enumerate(value, start=1):
             yield Section(each, self.file, f"{self.place(key)}.{place}", self.faults)
 
-    def text(self, key: str) -> str:
-        """A string that is not blank."""
-        value = self._get(key)
+    def text(self, key: str, default: str | None = None) -> str:
+        """A string that is not blank. A missing one is an error, unless there is a `default`."""
+        value = self._get(key, required=default is None)
+        if value is None and default is not None:
+            return default
         if isinstance(value, str) and value.strip():
             return value
         return self._note(key, value, "a text in quotes", "")
@@ -121,16 +123,20 @@ class Section:
             self._note(key, value, "each word once", None)
         return () if unknown else tuple(items)
 
-    def number(self, key: str, minimum: float, maximum: float) -> float:
-        """A number within bounds."""
-        value = self._get(key)
+    def number(self, key: str, minimum: float, maximum: float, default: float | None = None) -> float:
+        """A number within bounds. A missing one is an error, unless there is a `default`."""
+        value = self._get(key, required=default is None)
+        if value is None and default is not None:
+            return default
         if isinstance(value, int | float) and not isinstance(value, bool) and minimum <= value <= maximum:
             return float(value)
         return self._note(key, value, f"a number from {minimum:g} to {maximum:g}", minimum)
 
-    def integer(self, key: str, minimum: int, maximum: int) -> int:
-        """A whole number within bounds."""
-        value = self._get(key)
+    def integer(self, key: str, minimum: int, maximum: int, default: int | None = None) -> int:
+        """A whole number within bounds. A missing one is an error, unless there is a `default`."""
+        value = self._get(key, required=default is None)
+        if value is None and default is not None:
+            return default
         if isinstance(value, int) and not isinstance(value, bool) and minimum <= value <= maximum:
             return value
         return self._note(key, value, f"a whole number from {minimum} to {maximum}", minimum)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from psycopg.types.json import Jsonb
 
 from dispatcher.domain.campaign import Spec
+from dispatcher.domain.notation import Notation
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.partitions import ensure_period, period_of
 
@@ -27,6 +28,7 @@ class AudienceRow:
     line: int
     recipient_id: str
     data: Mapping[str, Any]
+    notation: Notation = field(default=Notation.JSON, repr=False)  # a digest of version 1 is that of the `repr`
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,13 +66,63 @@ def create(connection: Connection, campaign: NewCampaign, now: datetime) -> int 
     return int(row[0]) if row else None
 
 
-def complete(connection: Connection, no: int, digest: bytes, invalid: int, awaiting_release: bool = False) -> None:
-    """Mark a campaign's audience as complete; from now on it may start, or be released. The digest is of version 3."""
+def complete(connection: Connection, no: int, digest: bytes, invalid: int, awaiting_release: bool = False, note: str = "") -> None:
+    """Mark a campaign's audience as complete; from now on it may start, or be released. The digest is of version 3.
+
+    The note says why it has to be released.
+    """
     state = CampaignState.AWAITING_RELEASE if awaiting_release else CampaignState.SCHEDULED
     connection.execute(
-        "UPDATE campaigns SET fanned_out = true, digest = %s, digest_version = 3, invalid = %s, state = %s WHERE no = %s",
-        (digest, invalid, state, no),
+        "UPDATE campaigns SET fanned_out = true, digest = %s, digest_version = 3, invalid = %s, state = %s, note = %s"
+        " WHERE no = %s",
+        (digest, invalid, state, note, no),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingCampaign:
+    """A campaign that waits for its release, locked: rows can be added to it."""
+
+    no: int
+    period: int
+    spec: Spec
+    created_at: datetime
+    audience: int
+
+
+def lock_waiting(connection: Connection, campaign_id: str) -> WaitingCampaign | None:
+    """Lock a campaign that waits for its release; None for any other. Who releases it waits for the end of the transaction."""
+    row = connection.execute(
+        """
+        SELECT no, period, spec, created_at,
+               (SELECT coalesce(sum(size), 0)::int FROM chunks k WHERE k.period = c.period AND k.campaign_no = c.no)
+        FROM campaigns c WHERE id = %s AND state = 'awaiting_release' FOR UPDATE
+        """,
+        (campaign_id,),
+    ).fetchone()
+    return WaitingCampaign(row[0], row[1], spec_from_json(row[2]), row[3], row[4]) if row else None
+
+
+def template_digests(connection: Connection, campaign_id: str) -> dict[str, str]:
+    """The versions of a campaign's templates: name -> digest."""
+    row = connection.execute("SELECT template_digests FROM campaigns WHERE id = %s", (campaign_id,)).fetchone()
+    return dict(row[0]) if row and row[0] else {}
+
+
+def note_added(connection: Connection, no: int, invalid: int, note: str) -> None:
+    """Count the unreadable ones among the rows that were added, and add to the note."""
+    connection.execute(
+        "UPDATE campaigns SET invalid = invalid + %s, note = concat_ws('; ', nullif(note, ''), %s::text) WHERE no = %s",
+        (invalid, note, no),
+    )
+
+
+def commonest_error(connection: Connection, no: int) -> tuple[str, str, int] | None:
+    """The error that most of a campaign's unreadable rows have: field, message, and number of rows."""
+    row = connection.execute(
+        "SELECT field, message, count(*) FROM audience_faults WHERE campaign_no = %s GROUP BY 1, 2 ORDER BY 3 DESC LIMIT 1", (no,)
+    ).fetchone()
+    return (row[0], row[1], row[2]) if row else None
 
 
 @dataclass(frozen=True, slots=True)

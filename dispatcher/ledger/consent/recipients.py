@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 
+from psycopg.types.json import Jsonb
+
 from channels.base import Channel
 from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.errors import UnknownRecipient
@@ -103,6 +105,32 @@ def upsert(connection: Connection, secret: KeyRing, batch: Sequence[Recipient], 
     new = {recipient_id for recipient_id, inserted in written.items() if inserted}
     changed = (written.keys() | {recipient_id for recipient_id, result in recorded.items() if result.events}) - new
     return UpsertResult(frozenset(new), frozenset(changed), frozenset(ids - new - changed - erased), frozenset(erased))
+
+
+_ADD_UNKNOWN = """
+INSERT INTO recipients (id, person, language, consent_seal, created_at, updated_at)
+SELECT id, person, language, decode(seal, 'hex'), %(now)s, %(now)s
+FROM jsonb_to_recordset(%(people)s) AS p (id text, person text, language text, seal text) ORDER BY id
+ON CONFLICT (id) DO NOTHING
+"""
+
+
+def record_opt_outs(
+    connection: Connection, secret: KeyRing, people: Sequence[Recipient], actor: str, now: datetime
+) -> frozenset[str]:
+    """Record only the `changes` of these people (each id once), whose other data could not be read; the ids of those it holds for.
+
+    Known people keep their attributes. An unknown person is added without addresses: the opt-out is there before the data.
+    """
+    if not people:
+        return frozenset()
+    rows = [
+        {"id": p.id, "person": p.person, "language": p.language, "seal": seal(secret.newest, p.id, 0, None).hex()} for p in people
+    ]
+    with connection.transaction():
+        connection.execute(_ADD_UNKNOWN, {"people": Jsonb(rows), "now": now})
+        statements = [ConsentStatement(p.id, p.changes, None) for p in people]
+        return frozenset(events.record_all(connection, secret, statements, Provenance(Source.IMPORT, actor), now))
 
 
 def _addresses(batch: Sequence[Recipient]) -> set[Address]:

@@ -1,0 +1,82 @@
+"""The cells of an .xlsx workbook as texts, streamed: memory does not grow with the number of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date, datetime, time
+from typing import IO, Any
+from zipfile import BadZipFile, ZipFile
+
+from openpyxl import load_workbook
+
+TEXTS_BYTES_MAX = 256 * 1024 * 1024  # the workbook's table of texts, which is held in memory
+PART_BYTES_MAX = 8 * 1024 * 1024 * 1024
+
+
+class BadWorkbook(ValueError):
+    """A workbook that cannot be read, and the row from which on it cannot; 0 where none was read."""
+
+    def __init__(self, line: int, message: str) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+def workbook_rows(raw: IO[bytes]) -> Iterator[tuple[int, list[str]]]:
+    """The rows of the only sheet with cells, each with its number. Raises `BadWorkbook`."""
+    _check_sizes(raw)
+    line = 0
+    try:
+        book = load_workbook(raw, read_only=True, data_only=True, keep_links=False)
+        sheets = [sheet for sheet in book.worksheets if _has_rows(sheet)]
+        if len(sheets) > 1:
+            raise BadWorkbook(0, f"has {len(sheets)} sheets with rows; keep the one that is meant")
+        for sheet in sheets:
+            for line, row in enumerate(sheet.iter_rows(values_only=True), start=1):
+                yield line, [_text(value) for value in _without_end(row)]
+    except BadWorkbook:
+        raise
+    except Exception:  # the library raises whatever the XML of a damaged file leads to
+        raise BadWorkbook(line, "is not a workbook that can be read; open it in a spreadsheet and save it again as .xlsx") from None
+
+
+def _check_sizes(raw: IO[bytes]) -> None:
+    """A small file can unpack to one that fills the memory."""
+    try:
+        with ZipFile(raw) as archive:
+            parts = archive.infolist()
+    except (BadZipFile, OSError, ValueError, NotImplementedError):
+        raise BadWorkbook(0, "is not an .xlsx workbook") from None
+    raw.seek(0)
+    if any(p.file_size > (TEXTS_BYTES_MAX if p.filename.lower().endswith("sharedstrings.xml") else PART_BYTES_MAX) for p in parts):
+        raise BadWorkbook(0, "is too large for a workbook; save it as CSV (UTF-8)")
+
+
+def _has_rows(sheet: Any) -> bool:
+    sheet.reset_dimensions()  # some programs write a size that is too small: the rows beyond it would be lost
+    return any(_without_end(row) for row in sheet.iter_rows(values_only=True))
+
+
+def _without_end(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The cells up to the last that is not empty."""
+    width = len(row)
+    while width and row[width - 1] in (None, ""):
+        width -= 1
+    return row[:width]
+
+
+def _text(value: Any) -> str:
+    """A cell as the text that a CSV file of it would have, with a decimal point and days as YYYY-MM-DD."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, datetime):
+        return str(value.date()) if value.time() == time.min else value.isoformat()
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, float):
+        text = str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
+        return (
+            f"{text}0" if text.partition(".")[2].isdigit() and len(text.partition(".")[2]) == 3 else text
+        )  # 12.125 as text is ambiguous
+    return str(value)
