@@ -306,8 +306,9 @@ class _Header:
 
     def __init__(self, path: Path, line: int, cells: Sequence[str], columns: Columns) -> None:
         names = [_column(cell, columns) for cell in cells]
+        self._width = len(names)  # with the columns that were emptied, which a spreadsheet writes all the same
         while names and not names[-1]:
-            names.pop()  # a spreadsheet writes columns that were emptied
+            names.pop()
         if not names:
             raise _bad(path, line, "", "is empty; the first line names the columns")
         faults = list(self._faults(path, line, names, columns))
@@ -339,9 +340,8 @@ class _Header:
     def row(self, line: int, texts: list[str], notation: Notation) -> SourceRow | UnreadableRow:
         """A row of texts as data."""
         width = len(self.names)
-        surplus = texts[width:]
-        if len(texts) < width or any(map(trim, surplus)):
-            reason = f"has {len(texts)} cells where the header has {width}"
+        if not width <= len(texts) <= self._width or any(map(trim, texts[width:])):
+            reason = f"has {len(texts)} cells where the header has {self._width}"
             return UnreadableRow(line, "", reason, row=texts, readings=self.readings(texts))
         data: dict[str, Any] = {}
         for name, text, (steps, cell) in zip(self.names, texts, self._cells, strict=False):
@@ -367,7 +367,8 @@ class _Header:
         from_left = dict(zip(self.names, texts, strict=False))
         if len(texts) <= len(self.names):
             return (from_left,)
-        from_right = dict(zip(reversed(self.names), reversed(texts), strict=False))
+        names = [*self.names, *[""] * (self._width - len(self.names))]
+        from_right = dict(zip(reversed(names), reversed(texts), strict=False))
         return from_left, {**from_right, self.names[0]: from_left[self.names[0]]}
 
 
