@@ -48,6 +48,7 @@ from dispatcher.ledger.delivery.claims import CampaignGate
 from dispatcher.ledger.delivery.messages import Message
 from dispatcher.ledger.delivery.scheduling import DueChunk
 from dispatcher.ledger.maintenance import stopped_channels
+from dispatcher.policy import FileRules
 from dispatcher.runtime.services import Services
 from tests.support.services import Clock, add_people, balance, make_services, outbox, person, states, work
 
@@ -436,6 +437,7 @@ def test_the_same_campaign_again_is_known_and_another_one_under_its_id_is_refuse
 
 
 def test_rows_that_cannot_be_read_are_counted_told_and_stop_nobody(services: Services) -> None:
+    services = replace(services, policy=replace(services.policy, files=FileRules(invalid_max_percent=75)))
     add_people(services, person("c-1"))
     rows = [{"recipient": "c-1", "data": OFFER}, {"recipient": 7}, "x", {"recipient": "c-2", "data": {"amount": "a lot"}}]
     admission = submit(services, [], audience=rows)
