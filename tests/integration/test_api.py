@@ -24,6 +24,7 @@ from dispatcher.campaigns import scheduler, submission
 from dispatcher.intake.campaign import parse_request
 from dispatcher.intake.errors import BadInput
 from dispatcher.ledger.connection import lend
+from dispatcher.ledger.consent import recipients
 from dispatcher.ledger.maintenance import stopped_channels
 from dispatcher.maintenance import sweep
 from dispatcher.runtime.services import Services
@@ -355,6 +356,24 @@ def test_a_recipient_is_put_changed_and_erased_for_good(desk: Desk) -> None:
     assert [desk.call("DELETE", "/v1/recipients/anna").status_code for _ in range(2)] == [204, 204]
     assert desk.call("PUT", "/v1/recipients/anna", form).status_code == 409
     assert desk.call("DELETE", "/v1/recipients/nobody").status_code == 404
+
+
+def test_the_api_reads_addresses_as_files_do(desk: Desk) -> None:
+    form = person("anna", email="anna@example.org\u200b", phone="0470 12 34 56", whatsapp="02 555 12 12")
+    assert desk.call("PUT", "/v1/recipients/anna", form).status_code == 201
+    with lend(desk.services.pool) as connection:
+        shown = recipients.show(connection, "anna")
+    assert (shown["email"], shown["phone"], shown["whatsapp"]) == ("anna@example.org", "+32470123456", "+3225551212")
+    refused = desk.call("PUT", "/v1/recipients/anna", person("anna", phone="02 555 12 12"))
+    assert (refused.status_code, "no SMS" in faults(refused)["phone"]) == (422, True)
+    assert "5551212" not in refused.text
+
+
+def test_a_campaign_of_the_past_and_one_of_bad_rows_do_not_start(desk: Desk) -> None:
+    assert "send_at" in faults(desk.call("POST", "/v1/campaigns", campaign("anna", send_at="2020-01-01T09:00:00+01:00")))
+    bad = campaign("anna") | {"audience": [{"recipient": "anna", "data": {"amount": "NULL"}}]}
+    assert desk.call("POST", "/v1/campaigns", bad).json()["invalid"] == 1
+    assert desk.call("GET", "/v1/campaigns/spring").json()["state"] == "awaiting_release"
 
 
 def test_what_is_wrong_is_told_without_repeating_anybodys_data(desk: Desk) -> None:

@@ -473,7 +473,7 @@ def workbook(*sheets: Sequence[Sequence[Any]]) -> bytes:
 
 def test_a_workbook_of_recipients_is_read(ledger: Connection, take: Import) -> None:
     header = ["ID", "person", "language", "email", "phone", "birth_date", "has_current_account", "channels.email", None]
-    rows = [
+    rows: list[list[Any]] = [
         header,
         ["c-1", "customer", "nl", "a@example.org ", 32470123456, date(1980, 1, 31), True, False],
         [],
@@ -490,7 +490,7 @@ def test_a_workbook_of_recipients_is_read(ledger: Connection, take: Import) -> N
 
 
 def test_a_workbook_of_an_audience_is_read(services: Services, tmp_path: Path) -> None:
-    rows = [
+    rows: list[list[Any]] = [
         ["recipient", "data.amount", "data.valid_until", "data.borrowing_rate", "data.project"],
         ["p-0", 12000.5, date(2027, 3, 31), 4.125, "a roof"],
         ["p-1", "12.000", None, 4, "x"],
