@@ -23,6 +23,7 @@ from dispatcher.intake.campaign import Submission, SubmissionDigest, checked_row
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.ledger.campaigns import lifecycle, loads
 from dispatcher.ledger.campaigns.audience import (
+    ERRORS_STORED_MAX,
     AudienceError,
     AudienceFile,
     AudienceLoader,
@@ -280,10 +281,10 @@ def too_many_invalid(policy: Policy, invalid: int, valid: int) -> bool:
 def _note_on_invalid(connection: Connection, no: int, invalid: int, valid: int) -> str:
     note = f"{invalid} of {invalid + valid} rows cannot be read"
     error = lifecycle.commonest_error(connection, no)
-    if error is None or error[2] * 2 < invalid or READINGS in error[1]:  # readings are values of one row
+    if error is None or error[2] * 2 < min(invalid, ERRORS_STORED_MAX) or READINGS in error[1]:  # readings are values of one row
         return note
-    field, message, count = error
-    return f"{note}; {count} of them: {field}: {message}" if field else f"{note}; {count} of them: {message}"
+    field, message, _ = error
+    return f"{note}; most often: {field}: {message}" if field else f"{note}; most often: {message}"
 
 
 @dataclass(frozen=True, slots=True)

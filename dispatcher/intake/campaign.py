@@ -142,9 +142,7 @@ def read_request(path: Path, audience: Path | None, rules: FileRules = DEFAULT_F
     return _request(form, str(path), lines, audience, rules)
 
 
-def parse_request(
-    form: Mapping[str, Any], audiences: Path | None = None, rules: FileRules = DEFAULT_FILE_RULES
-) -> CampaignRequest:
+def parse_request(form: Mapping[str, Any], audiences: Path | None = None, rules: FileRules = DEFAULT_FILE_RULES) -> CampaignRequest:
     """A campaign from JSON, with its audience inline or, where `audiences` is given, in a file of that folder. Raises BadInput."""
     named = form.get("audience")
     if not isinstance(named, str):

@@ -118,7 +118,7 @@ def note_added(connection: Connection, no: int, invalid: int, note: str) -> None
 
 
 def commonest_error(connection: Connection, no: int) -> tuple[str, str, int] | None:
-    """The error that most of a campaign's unreadable rows have: field, message, and number of rows."""
+    """The error that most of a campaign's stored errors are: field, message, and number of rows."""
     row = connection.execute(
         "SELECT field, message, count(*) FROM audience_faults WHERE campaign_no = %s GROUP BY 1, 2 ORDER BY 3 DESC LIMIT 1", (no,)
     ).fetchone()
