@@ -76,7 +76,6 @@ def _text(value: Any) -> str:
         return value.isoformat()
     if isinstance(value, float):
         text = str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
-        return (
-            f"{text}0" if text.partition(".")[2].isdigit() and len(text.partition(".")[2]) == 3 else text
-        )  # 12.125 as text is ambiguous
+        decimals = text.partition(".")[2]
+        return f"{text}0" if len(decimals) == 3 and decimals.isdigit() else text  # as text, 12.125 would have two readings
     return str(value)

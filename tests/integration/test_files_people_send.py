@@ -138,6 +138,18 @@ def test_a_delimiter_too_many_hides_no_opt_out(ledger: Connection, take: Import)
     assert off(ledger, "c-1") == {"channel:email"}
 
 
+@pytest.mark.parametrize(
+    "text", ["c-1;customer;nl;false;;x", "c-1;customer;nl;false;;;", "c-1;customer;nl;false;", "c-1;customer;nl"]
+)
+def test_a_row_that_is_not_as_wide_as_the_header_is_refused(take: Import, text: str) -> None:
+    """A cell without a column, even an empty one, may mean that all cells before it stand in the wrong column."""
+    result = take(f"id;person;language;channels.email;;\n{text}\nc-2;customer;nl;false;;\n")
+    if text == "c-1;customer;nl;false;":
+        assert result.new == 2  # some programs leave out the empty cells at the end
+    else:
+        assert (result.new, result.rejected, result.faults[0][:2]) == (1, 1, (2, ""))
+
+
 def test_the_order_of_a_persons_rows_counts(ledger: Connection, take: Import) -> None:
     row = '{"id": "c-1", "person": "customer", "language": "nl", "channels": {"email": %s}%s}\n'
     take(row % ("true", "") + row % ("false", ', "email": "x"') + row % ("true", "") + row % ("false", ', "email": "x"'), "a.jsonl")
