@@ -265,9 +265,10 @@ def _write(run: LoadRun, connection: Connection, no: int, part: list[AudienceRow
     rows_read = run.rows_read + len(part)
     is_last = len(part) < run.services.limits.part_rows
     if is_last:
-        invalid, policy = rows_read - loader.rows_written, run.services.policy
-        note = _note_on_invalid(connection, no, invalid, loader.rows_written) if too_many_invalid(policy, invalid, loader.rows_written) else ""
-        awaits_release = bool(note) or loader.rows_written > policy.four_eyes_audience_min
+        policy, valid = run.services.policy, loader.rows_written
+        invalid = rows_read - valid
+        note = _note_on_invalid(connection, no, invalid, valid) if too_many_invalid(policy, invalid, valid) else ""
+        awaits_release = bool(note) or valid > policy.four_eyes_audience_min
         lifecycle.complete(connection, no, run.digest.value, invalid, awaits_release, note)
     run.rows_read, run.rows_written = rows_read, loader.rows_written
     return is_last

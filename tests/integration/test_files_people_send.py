@@ -34,7 +34,7 @@ from dispatcher.intake.recipient_import import ImportRequest, ImportResult, impo
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.consent import erasure, events, recipients
 from dispatcher.policy import FileRules
-from dispatcher.runtime.services import EngineConfig, Services
+from dispatcher.runtime.services import DeliveryLimits, Services
 from tests.support.command import SECRET, run_command
 from tests.support.services import Clock, add_people, balance, make_services, outbox, person, work
 
@@ -448,7 +448,7 @@ def test_a_written_amount_never_becomes_another(amount: Any) -> None:
 
 
 def test_a_resumed_load_reads_the_same_rows(services: Services, tmp_path: Path) -> None:
-    services = replace(services, engine=EngineConfig(part_rows=3))
+    services = replace(services, limits=DeliveryLimits(part_rows=3))
     lines = [f"p-{number};{number},5" for number in range(20)]
     lines[4], lines[8:8] = 'p-4;"4', [";", "", "p-x"]
     path = tmp_path / "a.csv"
