@@ -196,7 +196,7 @@ def _sink(port: int, certificate: Path, key: Path) -> ChildCommand:
     return ChildCommand("sink", argv, supervisor.SERVERS, ready=partial(_accepts_connections, port))
 
 
-def _accepts_connections(port: int) -> bool:
+def _accepts_connections(port: int, _pid: int) -> bool:
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1.0):
         return True
     return False

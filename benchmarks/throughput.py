@@ -13,7 +13,7 @@ from benchmarks.resource_usage import between, watch_memory
 from channels.base import Channel
 from dispatcher.campaigns import scheduler, submission
 from dispatcher.domain.campaign import CampaignState
-from dispatcher.intake.campaign import parse_campaign
+from dispatcher.intake.campaign import check_campaign, parse_request
 from dispatcher.ledger.campaigns import lifecycle
 from dispatcher.ledger.connection import lend
 from dispatcher.runtime.services import Services
@@ -61,8 +61,10 @@ def median_run(runs: Sequence[ThroughputRun]) -> ThroughputRun:
 def submit(services: Services, bench: BenchEnvironment, channel: Channel, people: int) -> str:
     """Fan a campaign out. Returns its id."""
     name = next(_names)
-    form = {"id": name, "template": TEMPLATE, "channels": [channel], "audience": str(bench.audience(people))}
-    admission = submission.submit(services, parse_campaign(form, submission.validation_context(services)))
+    audience = bench.audience(people)
+    form = {"id": name, "template": TEMPLATE, "channels": [channel], "audience": audience.name}
+    request = parse_request(form, audience.parent)
+    admission = submission.submit(services, check_campaign(request, submission.validation_context(services)))
     assert admission.status is submission.SubmitStatus.NEW, admission
     return name
 
