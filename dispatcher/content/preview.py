@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
+from html import unescape
 from itertools import product
 from traceback import walk_tb
 from typing import Any
 
-from channels.base import Channel, Content
+from channels.base import Channel, Content, Email
 from dispatcher.content.errors import ContentRefusal, TemplateError
+from dispatcher.content.guard import html_faults
+from dispatcher.content.mail_html import HtmlFault, read_mail_html
 from dispatcher.content.render_request import MessageLinks, MessageSender, RenderRequest
 from dispatcher.content.template import Template
 from dispatcher.domain.decision import ReasonCode
 from dispatcher.domain.message import Mode
 from dispatcher.domain.recipient import Language
 
+_HOST = re.compile(r"\w+:(?://[^/?#]+)?")
 _LINKS = MessageLinks(unsubscribe="https://www.bank.example/u/preview", preferences="https://www.bank.example/p/preview")
 
 
@@ -64,11 +69,39 @@ def check_examples(template: Template, place: Callable[[str, int], tuple[str, in
         try:
             template.render(request)
         except ContentRefusal as refusal:
-            file, line = _error_place(template, request, place)
             missing = "" if data is not optional else " without its optional variables"
-            yield TemplateError(
-                file, line, refusal.variable, "", f"{_MESSAGES[refusal.code]}: {channel}, {mode}, from the examples{missing}"
-            )
+            shown = f"{_MESSAGES[refusal.code]}: {channel}, {mode}, from the examples{missing}"
+            faults = list(_html_faults(template, request, refusal, shown)) if channel is Channel.EMAIL else []
+            if faults:
+                yield from faults
+            else:
+                yield TemplateError(*_error_place(template, request, place), refusal.variable, "", shown)
+
+
+def _html_faults(template: Template, request: RenderRequest, refusal: ContentRefusal, shown: str) -> Iterator[TemplateError]:
+    """Why the guard refuses the HTML of a mail: each fault at the first line of the sources that holds its value."""
+    if refusal.code is not ReasonCode.CONTENT_GUARD:
+        return
+    mail = template.compose(request, template.context(request))
+    assert isinstance(mail, Email)  # noqa: S101  the template has no specialiser here
+    for name, faults in html_faults(read_mail_html(mail.html), template.requirements(request, template.values(request))):
+        for fault in faults if name == refusal.variable else ():
+            file, line = _line_of(template, request.language, fault)
+            yield TemplateError(file, line, name, fault.value, f"{fault.name} {fault.message}: {shown}")
+
+
+def _line_of(template: Template, language: Language, fault: HtmlFault) -> tuple[str, int]:
+    """The first line that holds the fault's value, or else its host or its element: of the mail's own file, then of the shared
+    files, then of the declaration, which holds the examples."""
+    own = f"{template.name}/{language}/email.html"
+    shared = sorted(file for file in template.source if file.endswith(".html") and not file.startswith(f"{template.name}/"))
+    host = _HOST.match(fault.value)
+    for words in (fault.value, host[0] if host else "", f"<{fault.name.split()[0].strip('<')}"):
+        for file in (own, *shared, f"{template.name}/template.toml") if words else ():
+            for number, line in enumerate(template.source.get(file, "").split("\n"), 1):
+                if words in unescape(line):
+                    return file, number
+    return own, 1
 
 
 _MESSAGES: Mapping[ReasonCode, str] = {
