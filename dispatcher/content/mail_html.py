@@ -156,14 +156,14 @@ def _read(html: str, first_line: int, result: MailHtml, in_comment: bool, with_l
     if root is None or any(error.level_name == "FATAL" for error in parser.error_log):
         result.faults.append(HtmlFault(first_line, "html", "", "can't be parsed"))
         return
-    reader = _Reader(html, first_line, result, in_comment, with_lines)
+    reader = _HtmlReader(html, first_line, result, in_comment, with_lines)
     for node in root.getroottree().iter():
         reader.node(node)
     for outside in (*root.itersiblings(preceding=True), *root.itersiblings()):
         reader.node(outside)
 
 
-class _Reader:
+class _HtmlReader:
     """Reads the nodes of one parsed text."""
 
     def __init__(self, html: str, first_line: int, result: MailHtml, in_comment: bool, with_lines: bool) -> None:
