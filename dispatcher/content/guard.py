@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from html import unescape
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from markupsafe import escape
 
@@ -30,11 +30,13 @@ from dispatcher.content.mail_html import (
     link_is_allowed,
     read_mail_html,
 )
+from dispatcher.content.render_request import LinkHosts
 
 PUSH_BYTES_MAX = 4_096  # FCM, all of the payload
 SMS_CHARACTERS_MAX = 1_600  # Twilio error 21617
-_LINK = re.compile(r"https?://[^\s<>\"']+")
-_ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(?::[0-9]+)?(?=[/?#]|\Z)")
+_LINK = re.compile(r"https?://[^\s<>\"']+", re.IGNORECASE)
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(?::[0-9]+)?(?=[/?#]|\Z)", re.IGNORECASE)
+_PUNCTUATION = ".,;:!?)"  # after a link in a text: mail clients and telephones leave it out
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,8 @@ class ContentRequirements:
     """The requirements for one message.
 
     `warning` is the sentence that its regulated topic requires and `mark` the word that says "advertising", both in the
-    message's language; "" for none. `personal` holds the values that must not reach a partner; empty unless `to_partner`.
+    message's language; "" for none. `personal` holds the values that must not reach a partner; empty where none is named.
+    Without `hosts` links may name any host.
     """
 
     commercial: bool
@@ -54,6 +57,7 @@ class ContentRequirements:
     to_partner: bool = False
     own_hosts: frozenset[str] = frozenset()
     personal: tuple[str, ...] = ()
+    hosts: LinkHosts | None = None
 
 
 def failed_check(content: Content, visible_text: str, requirements: ContentRequirements) -> str | None:
@@ -91,17 +95,25 @@ def _email(mail: Email, requirements: ContentRequirements) -> Iterator[Check]:
 def _mail_html(html: MailHtml, mail: Email, requirements: ContentRequirements) -> Iterator[Check]:
     for name, faults in html_faults(html, requirements):
         yield name, not any(faults)
-    if requirements.to_partner:
-        yield "link_leak", not any(_leaks_personal_data(link, requirements) for link in _LINK.findall(mail.text))
+    yield from _text_links(mail.text, requirements)
+
+
+def _text_links(text: str, requirements: ContentRequirements) -> Iterator[Check]:
+    """The checks of the links in a text that is not HTML."""
+    if requirements.to_partner or requirements.hosts is not None:
+        links = [link.rstrip(_PUNCTUATION) for link in _LINK.findall(text)]
+        yield "link_host", all(_has_allowed_host(link, requirements) for link in links)
+        yield "link_leak", not any(_leaks_personal_data(link, requirements) for link in links)
 
 
 def html_faults(html: MailHtml, requirements: ContentRequirements) -> Iterator[tuple[str, Iterator[HtmlFault]]]:
     """The checks of a mail's HTML, each with its faults, to show where they are."""
     yield MAIL_HTML, iter(html.faults)
     yield LINK_SCHEME, (link_fault(link) for link in html.links if not _has_allowed_scheme(link, requirements.own_links))
-    if requirements.to_partner:
-        leaks = (link for link in html.links if _leaks_personal_data(link.address, requirements))
-        yield "link_leak", (link.fault("must be the same for all readers, and hold nothing about them") for link in leaks)
+    foreign = (link for link in html.links if not _has_allowed_host(link.address, requirements))
+    yield "link_host", (link.fault("names a host that the policy does not allow this entity") for link in foreign)
+    leaks = (link for link in html.links if _leaks_personal_data(link.address, requirements))
+    yield "link_leak", (link.fault("must be the same for all readers, and hold nothing about them") for link in leaks)
 
 
 def _has_allowed_scheme(link: HtmlLink, own_links: frozenset[str]) -> bool:
@@ -112,7 +124,9 @@ def _push(push: Push, requirements: ContentRequirements) -> Iterator[Check]:
     payload = {"title": push.title, "body": push.body, "link": push.link, "data": dict(push.data)}
     yield "push_size", len(json.dumps(payload, ensure_ascii=False).encode()) <= PUSH_BYTES_MAX
     yield "credit_warning", requirements.warning in push.body
-    yield "link_leak", not (requirements.to_partner and push.link and _leaks_personal_data(push.link, requirements))
+    yield "link_host", not push.link or _has_allowed_host(push.link, requirements)
+    yield "link_leak", not (push.link and _leaks_personal_data(push.link, requirements))
+    yield from _text_links(f"{push.title} {push.body}", requirements)
 
 
 def _sms(sms: Sms, requirements: ContentRequirements) -> Iterator[Check]:
@@ -131,8 +145,7 @@ def _text_message(text: str, requirements: ContentRequirements) -> Iterator[Chec
     if requirements.commercial:
         yield "sender_named", requirements.sender in text
         yield "way_out", bool(requirements.unsubscribe) and requirements.unsubscribe in text
-    if requirements.to_partner:
-        yield "link_leak", not any(_leaks_personal_data(link, requirements) for link in _LINK.findall(text))
+    yield from _text_links(text, requirements)
 
 
 def _contains(mail: Email, required: str) -> bool:
@@ -154,18 +167,62 @@ def _host(link: str) -> str:
     return urlsplit(link).hostname or ""
 
 
+def links_of(content: Content, visible_text: str) -> Iterator[str]:
+    """All links of a message."""
+    if isinstance(content, MergedEmail):
+        content = content.assemble()
+    if isinstance(content, Email):
+        yield from (link.address for link in read_mail_html(content.html).links)
+        text = content.text
+    elif isinstance(content, Push):
+        text = f"{content.link} {content.title} {content.body}"
+    else:
+        text = content.text if isinstance(content, Sms) else visible_text
+    yield from (link.rstrip(_PUNCTUATION) for link in _LINK.findall(text))
+
+
+def is_within(host: str, domains: Container[str]) -> bool:
+    """Whether a host is one of the domains, or lies in one."""
+    while host:
+        if host in domains:
+            return True
+        host = host.partition(".")[2]
+    return False
+
+
+def _has_allowed_host(link: str, requirements: ContentRequirements) -> bool:
+    hosts = requirements.hosts
+    if hosts is None or link in requirements.own_links or not link.lower().startswith(("http:", "https:")):
+        return True
+    host = host_of(link)
+    return is_within(host, hosts.own) or is_within(host, hosts.partners)
+
+
 def _leaks_personal_data(link: str, requirements: ContentRequirements) -> bool:
     """Whether a link to another company can identify the reader: by a query, a fragment, or a personal value in it."""
-    if not link.lower().startswith(("http:", "https:")):
+    if not link.lower().startswith(("http:", "https:")) or not (requirements.to_partner or requirements.hosts):
         return False
-    host = host_of(link)
-    if host in requirements.own_hosts or any(host.endswith(f".{own}") for own in requirements.own_hosts):
+    if link in requirements.own_links or is_within(host := host_of(link), requirements.own_hosts):
         return False
-    parts = urlsplit(link)
+    rest = without_parameters(link, requirements.hosts.partners if requirements.hosts else {}, host)
+    parts = urlsplit(rest)
+    return bool(parts.query or parts.fragment or "@" in parts.netloc) or holds_value(link, requirements.personal)
+
+
+def holds_value(link: str, values: Iterable[str]) -> bool:
+    """Whether a link holds one of these values."""
     plain = unquote(link.partition(":")[2]).casefold()  # without the scheme, which holds "htt" for everybody
-    return bool(parts.query or parts.fragment or "@" in parts.netloc) or any(
-        value.casefold() in plain for value in requirements.personal
-    )
+    return any(value.casefold() in plain for value in values)
+
+
+def without_parameters(link: str, partners: Mapping[str, frozenset[str]], host: str) -> str:
+    """A link to a partner without the parameters that the policy allows there; with its scheme and host in small letters."""
+    while host and host not in partners:
+        host = host.partition(".")[2]
+    allowed = partners.get(host, frozenset())
+    parts = urlsplit(link)
+    query = "&".join(each for each in parts.query.split("&") if each.partition("=")[0] not in allowed)
+    return urlunsplit((parts.scheme.lower(), parts.netloc.lower(), parts.path, query, parts.fragment))
 
 
 # -- checks for all mails of one mail template -------------------------------------------------------------------------
@@ -178,11 +235,13 @@ class PathCheck:
     """Shows that a mail of one `MailTemplate` passes the guard, from the template's text and a few of the mail's values.
 
     Values in text and in attributes that hold no address are escaped, so they change nothing that the guard checks. `own` are the
-    gaps of the reader's own links, `gapped` the other links that hold a value, each with whether mail clients load it without a
-    click; `links` are all links of the HTML.
+    gaps of the reader's own links, `in_text` all other gaps of the text, `gapped` the other links that hold a value, each with
+    whether mail clients load it without a click; `links` are all links of the HTML.
     """
 
     to_partner: bool
+    hosts: LinkHosts | None
+    in_text: tuple[int, ...]
     own: tuple[int, ...]
     gapped: tuple[tuple[TextTemplate, bool], ...]
     links: tuple[TextTemplate, ...]
@@ -198,9 +257,16 @@ class PathCheck:
             if not _is_allowed(_filled(link, values), is_loaded):
                 return False
         if not self.to_partner:
-            return True
-        required, links = requirements(), {_filled(link, values) for link in self.links}
-        return not any(_leaks_personal_data(link, required) for link in links.union(_LINK.findall(mail.template.text.fill(values))))
+            return self.hosts is None or self._stays_within(self.hosts, values)
+        required, html = requirements(), {_filled(link, values) for link in self.links}
+        links = html.union(link.rstrip(_PUNCTUATION) for link in _LINK.findall(mail.template.text.fill(values)))
+        return all(_has_allowed_host(link, required) and not _leaks_personal_data(link, required) for link in links)
+
+    def _stays_within(self, hosts: LinkHosts, values: Sequence[str]) -> bool:
+        """Whether all links name own hosts, so that the rest of them does not matter."""
+        if not all(_is_own(_filled(link, values), hosts) for link, _ in self.gapped):
+            return False
+        return all(_is_own(values[gap], hosts) for gap in self.in_text if "http" in values[gap].lower())
 
 
 def _filled(link: TextTemplate, values: Sequence[str]) -> str:
@@ -211,6 +277,15 @@ def _filled(link: TextTemplate, values: Sequence[str]) -> str:
     return link.literals[0] + "".join(unescape(values[gap]) + literal for literal, gap in pieces)
 
 
+@lru_cache(maxsize=1_024)
+def _is_own(link: str, hosts: LinkHosts) -> bool:
+    """Whether this is a whole link to an own host, or none at all."""
+    return "http" not in link.lower() or (_HTTPS_HOST.match(link) is not None and is_within(host_of(link), hosts.own))
+
+
+_HTTPS_HOST = re.compile(
+    r"https://[A-Za-z0-9.-]+(?::[0-9]+)?/[^\s<>\"']*\Z", re.IGNORECASE
+)  # a text after it cannot change its host
 _is_allowed = lru_cache(maxsize=1_024)(link_is_allowed)  # a campaign sends the same few addresses to all recipients
 
 
@@ -222,6 +297,7 @@ class GapRoles:
     unsubscribe_html: frozenset[int]
     preferences_html: frozenset[int]
     unsubscribe_text: frozenset[int]
+    preferences_text: frozenset[int] = frozenset()
 
 
 def precheck(template: MailTemplate, requirements: ContentRequirements, roles: GapRoles) -> PathCheck | None:
@@ -241,6 +317,9 @@ def precheck(template: MailTemplate, requirements: ContentRequirements, roles: G
     if requirements.commercial and not (_has_link(mail, roles.unsubscribe_html) and roles.unsubscribe_text.intersection(text.gaps)):
         return None
     links = [(link, _gapped(link.address)) for link in mail.links]
+    hosts = requirements.hosts
+    if hosts and not requirements.to_partner and not all(_is_own(link, hosts) for link in _fixed_links(mail, text)):
+        return None
     own = roles.unsubscribe_html | roles.preferences_html
     own_gaps: set[int] = set()
     with_values: list[tuple[TextTemplate, bool]] = []
@@ -254,10 +333,23 @@ def precheck(template: MailTemplate, requirements: ContentRequirements, roles: G
             with_values.append((gapped, link.is_loaded))
     return PathCheck(
         requirements.to_partner,
+        hosts,
+        _unique(gap for gap in text.gaps if gap not in roles.unsubscribe_text and gap not in roles.preferences_text),
         tuple(sorted(own_gaps)),
         tuple(dict.fromkeys(with_values)),
         tuple(dict.fromkeys(each for _, each in links)),
     )
+
+
+def _fixed_links(mail: MailHtml, text: TextTemplate) -> Iterator[str]:
+    """The links of a template without a value, and the beginnings of those in its text."""
+    yield from (link.address for link in mail.links if not GAP.search(link.address))
+    for literal in text.literals:
+        yield from re.findall(r"https?:\S*", literal, re.IGNORECASE)
+
+
+def _unique(gaps: Iterable[int]) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(gaps))
 
 
 class _Marks(Sequence[str]):

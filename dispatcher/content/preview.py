@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from html import unescape
 from itertools import product
 from traceback import walk_tb
 from typing import Any
 
 from channels.base import Channel, Content, Email
+from dispatcher.content.declaration import IMPERSONAL_CATEGORIES, IN_A_LINK
 from dispatcher.content.errors import ContentRefusal, TemplateError
-from dispatcher.content.guard import html_faults
+from dispatcher.content.guard import holds_value, html_faults, links_of
 from dispatcher.content.mail_html import HtmlFault, read_mail_html
-from dispatcher.content.render_request import MessageLinks, MessageSender, RenderRequest
+from dispatcher.content.render_request import LinkHosts, MessageLinks, MessageSender, RenderRequest
 from dispatcher.content.template import Template
 from dispatcher.domain.decision import ReasonCode
 from dispatcher.domain.message import Mode
@@ -42,6 +44,7 @@ def example_request(
     language: Language,
     mode: Mode,
     data: Mapping[str, Any] | None = None,
+    hosts: LinkHosts | None = None,
 ) -> RenderRequest:
     """A render request with the template's examples, an example sender and example links. It allows every declared category."""
     examples = {variable.name: variable.example[language] for variable in template.variables.values()}
@@ -51,21 +54,23 @@ def example_request(
         mode=mode,
         categories=frozenset(variable.category for variable in template.variables.values()),
         data={**examples, **(data or {})},
-        sender=_sender(template.entity),
+        sender=replace(_sender(template.entity), hosts=hosts),
         links=_LINKS,
     )
 
 
-def check_examples(template: Template, place: Callable[[str, int], tuple[str, int]]) -> Iterator[TemplateError]:
+def check_examples(
+    template: Template, place: Callable[[str, int], tuple[str, int]], hosts: LinkHosts | None = None
+) -> Iterator[TemplateError]:
     """Render every channel, language and mode, with all values and with only the required ones; yield the errors.
 
-    `place` maps the name and line of a source to its file and line.
+    `place` maps the name and line of a source to its file and line. With `hosts`, links may name these only.
     """
     optional = {variable.name: None for variable in template.variables.values() if not variable.required}
     absences: tuple[Mapping[str, Any], ...] = ({}, optional) if optional else ({},)
     modes = sorted(template.info.modes)
     for language, channel, mode, data in product(template.languages, template.channels, modes, absences):
-        request = example_request(template, channel, language, mode, data)
+        request = example_request(template, channel, language, mode, data, hosts)
         try:
             template.render(request)
         except ContentRefusal as refusal:
@@ -76,6 +81,30 @@ def check_examples(template: Template, place: Callable[[str, int], tuple[str, in
                 yield from faults
             else:
                 yield TemplateError(*_error_place(template, request, place), refusal.variable, "", shown)
+
+
+def check_links_for_personal_data(template: Template) -> Iterator[TemplateError]:
+    """Render with a probe for each text about the person; yield the links, other than the reader's own, that hold one.
+
+    A static check sees only variables that are written in the link itself.
+    """
+    probes = {name: f"Zq{number}xqz" for number, name in enumerate(template.variables)}
+    personal = [each for each in template.variables.values() if each.category not in IMPERSONAL_CATEGORIES]
+    data = {each.name: probes[each.name] for each in personal if each.type == "text"}
+    data |= {each.name: f"https://www.bank.example/{probes[each.name]}" for each in personal if each.type == "url"}
+    for language, channel, mode in product(template.languages, template.channels, sorted(template.info.modes)) if data else ():
+        request = example_request(template, channel, language, mode, data)
+        try:
+            content = template.compose(request, template.context(request))
+        except Exception:  # noqa: S112  `check_examples` reports it
+            continue
+        for link in links_of(content, template.visible_text(content, request)):
+            for name in data if link not in (_LINKS.unsubscribe, _LINKS.preferences) else ():
+                if holds_value(link, (probes[name],)):
+                    fault = HtmlFault(0, name, link.partition(probes[name])[0], "")
+                    file = f"{template.name}/{language}/texts.toml"
+                    place = _line_of(template, language, fault) if channel is Channel.EMAIL else (file, 1)
+                    yield TemplateError(*place, name, "", f"{IN_A_LINK}: {channel}, {mode}")
 
 
 def _html_faults(template: Template, request: RenderRequest, refusal: ContentRefusal, shown: str) -> Iterator[TemplateError]:

@@ -5,12 +5,13 @@ They read Jinja's syntax tree. Each finding is (line in the source, name, messag
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
 from jinja2 import TemplateSyntaxError, meta, nodes
 
-from dispatcher.content.declaration import RESERVED, TemplateVariable
+from dispatcher.content.declaration import IMPERSONAL_CATEGORIES, IN_A_LINK, RESERVED, TemplateVariable
 from dispatcher.content.environment import TemplateEnvironment
 from dispatcher.content.mail_html import GAP, GAP_EDGES, link_fault, link_is_allowed, read_mail_html
 from dispatcher.domain.message import Mode
@@ -18,6 +19,7 @@ from dispatcher.domain.spelling import did_you_mean
 
 Finding: TypeAlias = tuple[int, str, str]
 
+_TEXT_LINK = re.compile(rf"(?:https?://|www\.)(?:{GAP.pattern}|[^\s<>\"'])+", re.IGNORECASE)
 _LITERAL = (nodes.List, nodes.Tuple, nodes.Const)
 
 
@@ -47,8 +49,7 @@ def check_source(
         *_loops_and_escaping(tree),
         *_calls(tree),
     ]
-    if name.endswith(".html"):
-        found += _html(env, source, variables)
+    found += _html(env, source, variables) if name.endswith(".html") else _personal_data_in_links(env, source, variables)
     return sorted(set(found))
 
 
@@ -148,11 +149,28 @@ def _html(env: TemplateEnvironment, source: str, variables: Mapping[str, Templat
         name = expressions[int(start[1])] if start else ""
         if name in variables and variables[name].type != "url":
             yield link.line, name, "only a variable of type url may be a link"
+        for gap in GAP.finditer(link.address):
+            if _is_personal(expressions[int(gap[1])], variables):
+                yield link.line, expressions[int(gap[1])], IN_A_LINK
         address = GAP.sub("x", link.address)
         if start or (" " in address and "{%" in lines[link.line - 1]):
             continue  # begins with a value, or depends on a statement: the samples show whether it is allowed
         if not link_is_allowed(address, link.is_loaded):
             yield link.line, f"{link.element} {link.attribute}", link_fault(link).message
+
+
+def _personal_data_in_links(env: TemplateEnvironment, source: str, variables: Mapping[str, TemplateVariable]) -> Iterator[Finding]:
+    """Variables about the person in links of a plain text."""
+    flat, expressions = _flat_html(env, source)
+    for number, line in enumerate(flat.split("\n"), 1):
+        for link in _TEXT_LINK.finditer(line):
+            for gap in GAP.finditer(link[0]):
+                if _is_personal(expressions[int(gap[1])], variables):
+                    yield number, expressions[int(gap[1])], IN_A_LINK
+
+
+def _is_personal(name: str, variables: Mapping[str, TemplateVariable]) -> bool:
+    return name in variables and variables[name].category not in IMPERSONAL_CATEGORIES
 
 
 def _flat_html(env: TemplateEnvironment, source: str) -> tuple[str, list[str]]:

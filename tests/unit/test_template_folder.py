@@ -86,7 +86,7 @@ HOSTILE: tuple[tuple[str, str, str, int, str, str], ...] = (
     ("hello/fr/email.html", "title=\"{{ first_name or '' }}\"", "title={{ first_name }}", 4, "attribute", "quotes"),
     ("hello/fr/email.html", "<p title", '<a href="{{ hobby }}">x</a><p title', 4, "hobby", "type url"),
     ("hello/fr/email.html", "<p title", "<script>x</script><p title", 4, "<script", "no place"),
-    ("hello/fr/email.html", "{{ hobby }}", '<a href="https://x.example/{{ hobby }}">x</a>', 4, "link_leak", "guard objects"),
+    ("hello/fr/email.html", "{{ hobby }}", '<a href="https://x.example/{{ hobby }}">x</a>', 4, "hobby", "may stand in no link"),
     ("hello/fr/email.html", "{{ hobby }}", '<a href="ftp://x.example/">x</a>', 4, "a href", "https address"),
     ("_shared/layout.html", "{{ warning }}", "{{ hobby }}", 4, "hobby", "undeclared"),
     ("_shared/layout.html", 'href="{{ links.unsubscribe }}"', 'href="{{ links.preferences }}"', 1, "way_out", "guard objects"),
