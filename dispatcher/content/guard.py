@@ -204,9 +204,19 @@ def _leaks_personal_data(link: str, requirements: ContentRequirements) -> bool:
         return False
     if link in requirements.own_links or is_within(host := host_of(link), requirements.own_hosts):
         return False
-    rest = without_parameters(link, requirements.hosts.partners if requirements.hosts else {}, host)
-    parts = urlsplit(rest)
-    return bool(parts.query or parts.fragment or "@" in parts.netloc) or holds_value(link, requirements.personal)
+    parts = urlsplit(link)
+    if parts.query:
+        allowed = _parameters(host, requirements.hosts.partners) if requirements.hosts else frozenset()
+        if any(each.partition("=")[0] not in allowed for each in parts.query.split("&")):
+            return True
+    return bool(parts.fragment or "@" in parts.netloc) or holds_value(link, requirements.personal)
+
+
+def _parameters(host: str, partners: Mapping[str, frozenset[str]]) -> frozenset[str]:
+    """The parameters that a link to this host may have."""
+    while host and host not in partners:
+        host = host.partition(".")[2]
+    return partners.get(host, frozenset())
 
 
 def holds_value(link: str, values: Iterable[str]) -> bool:
@@ -217,9 +227,7 @@ def holds_value(link: str, values: Iterable[str]) -> bool:
 
 def without_parameters(link: str, partners: Mapping[str, frozenset[str]], host: str) -> str:
     """A link to a partner without the parameters that the policy allows there; with its scheme and host in small letters."""
-    while host and host not in partners:
-        host = host.partition(".")[2]
-    allowed = partners.get(host, frozenset())
+    allowed = _parameters(host, partners)
     parts = urlsplit(link)
     query = "&".join(each for each in parts.query.split("&") if each.partition("=")[0] not in allowed)
     return urlunsplit((parts.scheme.lower(), parts.netloc.lower(), parts.path, query, parts.fragment))
@@ -253,20 +261,15 @@ class PathCheck:
             return False
         if not all(values[gap].startswith("http") for gap in self.own):
             return False
+        hosts = None if self.to_partner else self.hosts
         for link, is_loaded in self.gapped:
-            if not _is_allowed(_filled(link, values), is_loaded):
+            if not _is_allowed(_filled(link, values), is_loaded, hosts):
                 return False
         if not self.to_partner:
-            return self.hosts is None or self._stays_within(self.hosts, values)
+            return hosts is None or all(_is_own(values[gap], hosts) for gap in self.in_text if ":" in values[gap])
         required, html = requirements(), {_filled(link, values) for link in self.links}
         links = html.union(link.rstrip(_PUNCTUATION) for link in _LINK.findall(mail.template.text.fill(values)))
         return all(_has_allowed_host(link, required) and not _leaks_personal_data(link, required) for link in links)
-
-    def _stays_within(self, hosts: LinkHosts, values: Sequence[str]) -> bool:
-        """Whether all links name own hosts, so that the rest of them does not matter."""
-        if not all(_is_own(_filled(link, values), hosts) for link, _ in self.gapped):
-            return False
-        return all(_is_own(values[gap], hosts) for gap in self.in_text if "http" in values[gap].lower())
 
 
 def _filled(link: TextTemplate, values: Sequence[str]) -> str:
@@ -286,7 +289,11 @@ def _is_own(link: str, hosts: LinkHosts) -> bool:
 _HTTPS_HOST = re.compile(
     r"https://[A-Za-z0-9.-]+(?::[0-9]+)?/[^\s<>\"']*\Z", re.IGNORECASE
 )  # a text after it cannot change its host
-_is_allowed = lru_cache(maxsize=1_024)(link_is_allowed)  # a campaign sends the same few addresses to all recipients
+
+
+@lru_cache(maxsize=1_024)  # a campaign sends the same few addresses to all recipients
+def _is_allowed(link: str, is_loaded: bool, hosts: LinkHosts | None) -> bool:
+    return link_is_allowed(link, is_loaded) and (hosts is None or _is_own(link, hosts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,6 +353,8 @@ def _fixed_links(mail: MailHtml, text: TextTemplate) -> Iterator[str]:
     yield from (link.address for link in mail.links if not GAP.search(link.address))
     for literal in text.literals:
         yield from re.findall(r"https?:\S*", literal, re.IGNORECASE)
+        if literal.lstrip("htpsHTPS").startswith((":", "//")):  # the rest of a link that begins in a value
+            yield "http:"
 
 
 def _unique(gaps: Iterable[int]) -> tuple[int, ...]:
