@@ -12,7 +12,7 @@ from dispatcher.content.catalog import Catalog, check, load, load_version
 from dispatcher.content.declaration import TemplateVariable
 from dispatcher.content.errors import ContentRefusal, InvalidTemplates, TemplateError
 from dispatcher.content.guard import host_of, is_within, without_parameters
-from dispatcher.content.preview import check_examples, example_request, preview
+from dispatcher.content.preview import check_examples, example_request, preview, sms_sizes
 from dispatcher.content.render_request import LinkHosts, MessageLinks, MessageSender, RenderRequest
 from dispatcher.content.template import Template
 
@@ -37,5 +37,6 @@ __all__ = [
     "load",
     "load_version",
     "preview",
+    "sms_sizes",
     "without_parameters",
 ]

@@ -10,7 +10,8 @@ from itertools import product
 from traceback import walk_tb
 from typing import Any
 
-from channels.base import Channel, Content, Email
+from channels.base import Channel, Content, Email, Sms
+from channels.sms_segments import Segments, count_segments
 from dispatcher.content.declaration import IMPERSONAL_CATEGORIES, IN_A_LINK
 from dispatcher.content.errors import ContentRefusal, TemplateError
 from dispatcher.content.guard import holds_value, html_faults, links_of
@@ -57,6 +58,14 @@ def example_request(
         sender=replace(_sender(template.entity), hosts=hosts),
         links=_LINKS,
     )
+
+
+def sms_sizes(template: Template) -> Iterator[tuple[str, Language, Mode, Segments]]:
+    """The segments of each SMS of a template, from its examples: (template, language, mode, segments)."""
+    for language, mode in product(template.languages, sorted(template.info.modes)) if Channel.SMS in template.channels else ():
+        sms = template.render(example_request(template, Channel.SMS, language, mode))
+        assert isinstance(sms, Sms)  # noqa: S101  the channel's content
+        yield template.name, language, mode, count_segments(sms.text)
 
 
 def check_examples(

@@ -13,7 +13,7 @@ from channels.base import Channel, Content, Email, MailTemplate, MergedEmail, Pu
 from dispatcher.content.declaration import IMPERSONAL_CATEGORIES, RENDER_MODES, TemplateVariable
 from dispatcher.content.environment import MissingVariable, WithheldVariable, missing_value
 from dispatcher.content.errors import ContentRefusal
-from dispatcher.content.guard import ContentRequirements, GapRoles, PathCheck, failed_check, host_of, precheck
+from dispatcher.content.guard import ContentRequirements, GapRoles, PathCheck, failed_check, host_of, precheck, squeezed
 from dispatcher.content.render_request import RenderRequest
 from dispatcher.content.specialiser.compiled_path import CompiledPath, RenderPlan
 from dispatcher.content.specialiser.decision_tree import RenderedParts, Specialiser
@@ -38,6 +38,14 @@ _SMS_REPLACEMENTS = str.maketrans(
         "–": "-",
         "—": "-",
         "…": "...",
+        "\u2011": "-",
+        # Not seen, and each would force the short alphabet on the whole text. The joiners U+200C and U+200D change what is shown.
+        "\u00ad": "",
+        "\u200b": "",
+        "\u2060": "",
+        "\ufeff": "",
+        # The spelling of 1990 has no circumflex here (Académie française, rectifications); the law's sentence has it.
+        "û": "u",
     }
 )
 
@@ -251,9 +259,10 @@ class Template:
         """What the guard requires of this message."""
         localized = self.languages[request.language]
         to_partner = self.info.offer_type in (OfferType.PARTNER, OfferType.KATE)
+        warning = localized.warning
         return ContentRequirements(
             commercial=self.info.kind is Kind.COMMERCIAL,
-            warning=localized.warning,
+            warning=_gsm_typography(warning) if request.channel is Channel.SMS else warning,
             mark=localized.mark,
             sender=request.sender.name,
             unsubscribe=request.links.unsubscribe,
@@ -322,7 +331,7 @@ def _sms(template: Template, request: RenderRequest, rendered: RenderedParts) ->
 
 def _whatsapp(template: Template, request: RenderRequest, rendered: RenderedParts) -> WhatsApp:
     approved = template.languages[request.language].whatsapp[template.render_mode(request.mode)]
-    values = dict(zip(approved.placeholders, rendered.texts().values(), strict=True))
+    values = dict(zip(approved.placeholders, map(squeezed, rendered.texts().values()), strict=True))
     return WhatsApp(content_sid=approved.content_sid, variables=values)
 
 

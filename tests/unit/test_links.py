@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from channels.base import Channel
+from channels.base import Channel, Sms, WhatsApp
+from channels.sms_segments import count_segments
 from dispatcher.content import LinkHosts, Template, check, load
 from dispatcher.domain.decision import ReasonCode
 from dispatcher.intake.campaign import ValidationContext, parse_campaign
@@ -164,6 +165,31 @@ def test_the_policy_names_parameters_that_may_differ() -> None:
     assert len(campaign(links, policy)) == 3
     with pytest.raises(BadInput):
         campaign([*links, "https://tickets.train.example/r?seat=1&a=c"], policy)
+
+
+@pytest.mark.parametrize("gap", ["\n", "\t", "     ", " \r\n  ", "\u00a0" * 6])
+def test_a_whatsapp_variable_has_no_blanks_that_meta_refuses(tmp_path: Path, gap: str) -> None:
+    files = small_folder()
+    texts = files["hello/nl/texts.toml"]
+    quoted = '1 = "{{ sender.name }}"'
+    files["hello/nl/texts.toml"] = texts.replace(quoted, f"1 = '''{{{{ sender.name }}}}{gap}x'''")
+    content = load(write(tmp_path, files))["hello"].render(render_request(channel=Channel.WHATSAPP))
+    assert isinstance(content, WhatsApp)
+    value = content.variables["1"]
+    assert value.split() == ["Bank", "&", "Co", "x"]
+    assert not any(refused in value for refused in ("\n", "\t", "\r", " " * 5, "\u00a0" * 5))
+
+
+@pytest.mark.parametrize("specialised", [False, True])
+def test_characters_that_nobody_sees_leave_a_text_message(tmp_path: Path, specialised: bool) -> None:
+    template = load(write(tmp_path, small_folder()), (lambda: 1.0) if specialised else None)["hello"]
+    base = render_request(channel=Channel.SMS)
+    request = replace(base, data={**base.data, "hobby": "roe\u200bi\u00aden\ufeff zee\u2011zeilen\u2060"})
+    for _ in range(2):
+        content = template.render(request)
+        assert isinstance(content, Sms)
+        assert "roeien zee-zeilen" in content.text
+        assert count_segments(content.text).encoding == "GSM-7"
 
 
 def test_own_links_of_the_reader_pass(template: Template) -> None:
