@@ -322,7 +322,8 @@ def add_rows(services: Services, campaign_id: str, path: Path, by: str) -> Added
         if by.strip().casefold() != campaign.submitted_by.strip().casefold():
             return AddedRows(refusal=f"it was submitted by {campaign.submitted_by or 'nobody known'}, who alone can add rows")
         loader = AudienceLoader(connection, waiting.no, waiting.period, waiting.spec, waiting.created_at, waiting.audience)
-        rows = iter(checked_rows(read_audience(path, services.policy.files), templates, SubmissionDigest()))
+        links = PartnerLinks(templates, services.policy.entities.get(waiting.spec.entity), str(path))
+        rows = links.checked(checked_rows(read_audience(path, services.policy.files), templates, SubmissionDigest()))
         while part := list(islice(rows, services.limits.part_rows)):
             loader.write(part)
         added = loader.rows_written - waiting.audience
