@@ -76,7 +76,7 @@ def test_own_links_and_partners_links_pass(template: Template, channel: Channel,
 
 @pytest.mark.parametrize("channel", [Channel.EMAIL, Channel.SMS, Channel.PUSH])
 def test_a_link_in_a_value_is_a_link(template: Template, channel: Channel) -> None:
-    request = request_with(channel, hobby="roeien HTTPS://tracker.example/o")
+    request = request_with(channel, hobby="roeien HTTPS://tracker.example/o", offer_url="https://bank.example/x")
     for _ in range(2):
         assert refusal(template, request) == (ReasonCode.CONTENT_GUARD, "link_host")
 
