@@ -7,7 +7,7 @@ Multilingual Plane two units. Neither pair may be split between segments, so the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 GSM_BASIC = frozenset(
     "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?"
@@ -20,18 +20,25 @@ _GSM = GSM_BASIC | GSM_EXTENSION
 @dataclass(frozen=True, slots=True)
 class Segments:
     """`encoding` is "GSM-7" or "UCS-2"; `count` is the number of segments (0 for an empty text); `units` is the number of
-    septets or 16-bit units of the text."""
+    septets or 16-bit units of the text. `forced_by` is the first character that GSM-7 lacks; "" if it has all."""
 
     encoding: str
     count: int
     units: int
+    forced_by: str = ""
+
+    def __str__(self) -> str:
+        """For people: `2 segments, UCS-2 because of "ç" (U+00E7)`."""
+        because = f' because of "{self.forced_by}" (U+{ord(self.forced_by):04X})' if self.forced_by else ""
+        return f"{self.count} segment{'' if self.count == 1 else 's'}, {self.encoding}{because}"
 
 
 def count_segments(text: str) -> Segments:
     """Count the segments of `text`."""
     if _GSM.issuperset(text):
         return _count("GSM-7", [2 if character in GSM_EXTENSION else 1 for character in text], 160, 153)
-    return _count("UCS-2", [2 if character > "\uffff" else 1 for character in text], 70, 67)
+    forced_by = next(character for character in text if character not in _GSM)
+    return replace(_count("UCS-2", [2 if character > "\uffff" else 1 for character in text], 70, 67), forced_by=forced_by)
 
 
 def _count(encoding: str, widths: list[int], single: int, multiple: int) -> Segments:

@@ -119,9 +119,15 @@ def _check_content(form: Mapping[str, str]) -> None:
         raise MessageRefusal(21609)
 
 
+# Meta, error 132018: "Param text cannot have new-line/tab characters or more than 4 consecutive spaces".
+_META_REFUSES = re.compile(r"[\n\r\t]| {5}")
+
+
 def _is_object_of_strings(text: str) -> bool:
     try:
         variables = json.loads(text)
     except ValueError:
         return False
-    return isinstance(variables, dict) and all(isinstance(value, str) for value in variables.values())
+    return isinstance(variables, dict) and all(
+        isinstance(value, str) and not _META_REFUSES.search(value) for value in variables.values()
+    )

@@ -21,6 +21,7 @@ from dispatcher.domain.notation import READINGS
 from dispatcher.intake.audience import audience_file, read_audience
 from dispatcher.intake.campaign import Submission, SubmissionDigest, checked_rows
 from dispatcher.intake.errors import BadInput, InputError
+from dispatcher.intake.partner_links import PartnerLinks
 from dispatcher.ledger.campaigns import lifecycle, loads
 from dispatcher.ledger.campaigns.audience import (
     ERRORS_STORED_MAX,
@@ -164,7 +165,10 @@ def rows_after(
     digest = SubmissionDigest.resume(load.digest)
     versions = services.versions.load(services.pool, services.policy, services.catalog, load.template_digests)
     templates = [versions[load.template_digests[name]] for name in load.spec.templates]
-    return checked_rows(read_audience(Path(file.path), services.policy.files, load.rows_read), templates, digest), digest
+    links = PartnerLinks(templates, services.policy.entities.get(load.spec.entity), file.path)
+    links.prime(islice(read_audience(Path(file.path), services.policy.files), load.rows_read))
+    rows = read_audience(Path(file.path), services.policy.files, load.rows_read)
+    return links.checked(checked_rows(rows, templates, digest)), digest
 
 
 def load_some(services: Services, no: int, seconds_max: float | None, is_redelivered: bool) -> LoadResult:
@@ -318,7 +322,8 @@ def add_rows(services: Services, campaign_id: str, path: Path, by: str) -> Added
         if by.strip().casefold() != campaign.submitted_by.strip().casefold():
             return AddedRows(refusal=f"it was submitted by {campaign.submitted_by or 'nobody known'}, who alone can add rows")
         loader = AudienceLoader(connection, waiting.no, waiting.period, waiting.spec, waiting.created_at, waiting.audience)
-        rows = iter(checked_rows(read_audience(path, services.policy.files), templates, SubmissionDigest()))
+        links = PartnerLinks(templates, services.policy.entities.get(waiting.spec.entity), str(path))
+        rows = links.checked(checked_rows(read_audience(path, services.policy.files), templates, SubmissionDigest()))
         while part := list(islice(rows, services.limits.part_rows)):
             loader.write(part)
         added = loader.rows_written - waiting.audience

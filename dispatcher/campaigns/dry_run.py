@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
 
+from channels.base import Sms
+from channels.sms_segments import count_segments
 from dispatcher.campaigns.audience_loading import too_many_invalid
 from dispatcher.campaigns.template_approval import approval_errors
+from dispatcher.delivery.hand_off import PreparedMessage
 from dispatcher.delivery.pipeline import PlannedSends, caps_since, prepare_all
 from dispatcher.domain.campaign import Spec
 from dispatcher.domain.message import State
@@ -37,6 +40,7 @@ class DryRun:
     reasons: Counter[str]
     channels: Counter[str]
     variants: Counter[str]  # messages that would be sent, by the name of the variant
+    sms: Counter[str] = field(default_factory=Counter)  # text messages, by their segments and what makes them so many
     needs: tuple[str, ...] = ()  # what people have to do before it can start
 
 
@@ -46,6 +50,12 @@ class _Counts:
     reasons: Counter[str] = field(default_factory=Counter)
     channels: Counter[str] = field(default_factory=Counter)
     variants: Counter[str] = field(default_factory=Counter)
+    sms: Counter[str] = field(default_factory=Counter)
+
+    def add_sizes(self, messages: Iterable[PreparedMessage]) -> None:
+        """Count text messages by their segments."""
+        outbounds = (outbound for message in messages for outbound in message.outbounds)
+        self.sms.update(str(count_segments(outbound.content.text)) for outbound in outbounds if isinstance(outbound.content, Sms))
 
     def add(self, spec: Spec, entries: Sequence[ClaimEntry]) -> None:
         """Count by recipient: of several legs, one that would be sent decides."""
@@ -93,11 +103,15 @@ def dry_run(services: Services, submission: Submission, as_of: datetime | None =
                     candidates = claims.gather(connection, chunk, since=caps_since(services, chunk))
                     if as_of is not None:
                         candidates = _as_of(connection, candidates, as_of)
-                    counts.add(spec, [item.entry for item in prepare_all(services, chunk, candidates, {}, planned)])
+                    messages = prepare_all(services, chunk, candidates, {}, planned)
+                    counts.add(spec, [message.entry for message in messages])
+                    counts.add_sizes(messages)
                 raise _RollBack
         except _RollBack:
             needs = tuple(_needs(connection, services.policy, submission, loader))
-    return DryRun(loader.rows_written, loader.invalid, counts.states, counts.reasons, counts.channels, counts.variants, needs)
+    return DryRun(
+        loader.rows_written, loader.invalid, counts.states, counts.reasons, counts.channels, counts.variants, counts.sms, needs
+    )
 
 
 def _needs(connection: Connection, policy: Policy, submission: Submission, loader: AudienceLoader) -> Iterator[str]:

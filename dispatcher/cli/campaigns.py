@@ -117,6 +117,8 @@ def _show_dry_run(view: dict[str, Any], as_json: bool) -> None:
     for name in ("states", "reasons", "channels", "variants"):
         if view[name]:
             rows(f"\n{name}", (name[:-1], "recipients"), list(view[name].items()))
+    if view["sms"]:
+        rows("\nsms", ("segments", "messages"), list(view["sms"].items()))
     for need in view["needs"]:
         out.print(f"\nbefore it starts: {need}", markup=False)
 

@@ -52,6 +52,9 @@ def check(name: Annotated[str | None, typer.Argument(help="Default: all.")] = No
             if name in (None, each.name)
         ]
         rows("", ("template", "kind", "offer", "modes", "channels"), lines)
+        shown = [each for each in catalog.values() if name in (None, each.name)]
+        texts = [(*place, str(segments)) for each in shown for *place, segments in content.sms_sizes(each)]
+        rows("\nSMS, from the examples", ("template", "language", "mode", "segments"), texts)
     if errors:
         raise typer.Exit(REFUSED)
 

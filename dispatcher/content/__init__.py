@@ -11,14 +11,16 @@ from channels.sms_segments import Segments, count_segments
 from dispatcher.content.catalog import Catalog, check, load, load_version
 from dispatcher.content.declaration import TemplateVariable
 from dispatcher.content.errors import ContentRefusal, InvalidTemplates, TemplateError
-from dispatcher.content.preview import example_request, preview
-from dispatcher.content.render_request import MessageLinks, MessageSender, RenderRequest
+from dispatcher.content.guard import host_of, is_within, without_parameters
+from dispatcher.content.preview import check_examples, example_request, preview, sms_sizes
+from dispatcher.content.render_request import LinkHosts, MessageLinks, MessageSender, RenderRequest
 from dispatcher.content.template import Template
 
 __all__ = [
     "Catalog",
     "ContentRefusal",
     "InvalidTemplates",
+    "LinkHosts",
     "MessageLinks",
     "MessageSender",
     "RenderRequest",
@@ -27,9 +29,14 @@ __all__ = [
     "TemplateError",
     "TemplateVariable",
     "check",
+    "check_examples",
     "count_segments",
     "example_request",
+    "host_of",
+    "is_within",
     "load",
     "load_version",
     "preview",
+    "sms_sizes",
+    "without_parameters",
 ]

@@ -14,7 +14,7 @@ from dispatcher.content.declaration import Declaration, TemplateVariable, read_d
 from dispatcher.content.environment import TemplateEnvironment, environment
 from dispatcher.content.errors import InvalidTemplates, TemplateError
 from dispatcher.content.legal import Legal, read_legal
-from dispatcher.content.preview import check_examples
+from dispatcher.content.preview import check_examples, check_links_for_personal_data
 from dispatcher.content.source_files import FILES, SourceFile, SourceFiles, read_source_files
 from dispatcher.content.specialiser.decision_tree import Specialiser
 from dispatcher.content.static_checks import check_source, defined_macros, used_variables
@@ -73,10 +73,15 @@ def _load(files: Mapping[str, str], faults: list[TemplateError], random: Callabl
     if faults:
         raise InvalidTemplates(faults)
     templates = _compile(draft, files)
-    faults = [fault for template in templates.values() for fault in check_examples(template, draft.place)]
+    faults = [fault for template in templates.values() for fault in _check_renderings(template, draft)]
     if faults:
         raise InvalidTemplates(faults)
     return templates if random is None else {name: _specialise(each, random) for name, each in templates.items()}
+
+
+def _check_renderings(template: Template, draft: _Draft) -> Iterator[TemplateError]:
+    yield from check_examples(template, draft.place)
+    yield from check_links_for_personal_data(template)
 
 
 def _specialise(template: Template, random: Callable[[], float]) -> Template:

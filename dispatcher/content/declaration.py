@@ -29,6 +29,8 @@ RESERVED: Mapping[str, frozenset[str]] = {  # names that every text may use besi
     "sender": frozenset({"name", "address", "imprint"}),
     "links": frozenset({"unsubscribe", "preferences"}),
 }
+IMPERSONAL_CATEGORIES = frozenset({"product", "partner_offer"})  # data categories that say nothing about the recipient
+IN_A_LINK = "data about the person may stand in no link: a company that gets the address would learn it"
 _KEYS = (
     "name",
     "version",

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from html import unescape
 from itertools import product
 from traceback import walk_tb
 from typing import Any
 
-from channels.base import Channel, Content
+from channels.base import Channel, Content, Email, Sms
+from channels.sms_segments import Segments, count_segments
+from dispatcher.content.declaration import IMPERSONAL_CATEGORIES, IN_A_LINK
 from dispatcher.content.errors import ContentRefusal, TemplateError
-from dispatcher.content.render_request import MessageLinks, MessageSender, RenderRequest
+from dispatcher.content.guard import holds_value, html_faults, links_of
+from dispatcher.content.mail_html import HtmlFault, read_mail_html
+from dispatcher.content.render_request import LinkHosts, MessageLinks, MessageSender, RenderRequest
 from dispatcher.content.template import Template
 from dispatcher.domain.decision import ReasonCode
 from dispatcher.domain.message import Mode
 from dispatcher.domain.recipient import Language
 
+_HOST = re.compile(r"\w+:(?://[^/?#]+)?")
 _LINKS = MessageLinks(unsubscribe="https://www.bank.example/u/preview", preferences="https://www.bank.example/p/preview")
 
 
@@ -37,6 +45,7 @@ def example_request(
     language: Language,
     mode: Mode,
     data: Mapping[str, Any] | None = None,
+    hosts: LinkHosts | None = None,
 ) -> RenderRequest:
     """A render request with the template's examples, an example sender and example links. It allows every declared category."""
     examples = {variable.name: variable.example[language] for variable in template.variables.values()}
@@ -46,29 +55,91 @@ def example_request(
         mode=mode,
         categories=frozenset(variable.category for variable in template.variables.values()),
         data={**examples, **(data or {})},
-        sender=_sender(template.entity),
+        sender=replace(_sender(template.entity), hosts=hosts),
         links=_LINKS,
     )
 
 
-def check_examples(template: Template, place: Callable[[str, int], tuple[str, int]]) -> Iterator[TemplateError]:
+def sms_sizes(template: Template) -> Iterator[tuple[str, Language, Mode, Segments]]:
+    """The segments of each SMS of a template, from its examples: (template, language, mode, segments)."""
+    for language, mode in product(template.languages, sorted(template.info.modes)) if Channel.SMS in template.channels else ():
+        sms = template.render(example_request(template, Channel.SMS, language, mode))
+        assert isinstance(sms, Sms)  # noqa: S101  the channel's content
+        yield template.name, language, mode, count_segments(sms.text)
+
+
+def check_examples(
+    template: Template, place: Callable[[str, int], tuple[str, int]], hosts: LinkHosts | None = None
+) -> Iterator[TemplateError]:
     """Render every channel, language and mode, with all values and with only the required ones; yield the errors.
 
-    `place` maps the name and line of a source to its file and line.
+    `place` maps the name and line of a source to its file and line. With `hosts`, links may name these only.
     """
     optional = {variable.name: None for variable in template.variables.values() if not variable.required}
     absences: tuple[Mapping[str, Any], ...] = ({}, optional) if optional else ({},)
     modes = sorted(template.info.modes)
     for language, channel, mode, data in product(template.languages, template.channels, modes, absences):
-        request = example_request(template, channel, language, mode, data)
+        request = example_request(template, channel, language, mode, data, hosts)
         try:
             template.render(request)
         except ContentRefusal as refusal:
-            file, line = _error_place(template, request, place)
             missing = "" if data is not optional else " without its optional variables"
-            yield TemplateError(
-                file, line, refusal.variable, "", f"{_MESSAGES[refusal.code]}: {channel}, {mode}, from the examples{missing}"
-            )
+            shown = f"{_MESSAGES[refusal.code]}: {channel}, {mode}, from the examples{missing}"
+            faults = list(_html_faults(template, request, refusal, shown)) if channel is Channel.EMAIL else []
+            if faults:
+                yield from faults
+            else:
+                yield TemplateError(*_error_place(template, request, place), refusal.variable, "", shown)
+
+
+def check_links_for_personal_data(template: Template) -> Iterator[TemplateError]:
+    """Render with a probe for each text about the person; yield the links, other than the reader's own, that hold one.
+
+    A static check sees only variables that are written in the link itself.
+    """
+    probes = {name: f"Zq{number}xqz" for number, name in enumerate(template.variables)}
+    personal = [each for each in template.variables.values() if each.category not in IMPERSONAL_CATEGORIES]
+    data = {each.name: probes[each.name] for each in personal if each.type == "text"}
+    data |= {each.name: f"https://www.bank.example/{probes[each.name]}" for each in personal if each.type == "url"}
+    for language, channel, mode in product(template.languages, template.channels, sorted(template.info.modes)) if data else ():
+        request = example_request(template, channel, language, mode, data)
+        try:
+            content = template.compose(request, template.context(request))
+        except Exception:  # noqa: S112  `check_examples` reports it
+            continue
+        for link in links_of(content, template.visible_text(content, request)):
+            for name in data if link not in (_LINKS.unsubscribe, _LINKS.preferences) else ():
+                if holds_value(link, (probes[name],)):
+                    fault = HtmlFault(0, name, link.partition(probes[name])[0], "")
+                    file = f"{template.name}/{language}/texts.toml"
+                    place = _line_of(template, language, fault) if channel is Channel.EMAIL else (file, 1)
+                    yield TemplateError(*place, name, "", f"{IN_A_LINK}: {channel}, {mode}")
+
+
+def _html_faults(template: Template, request: RenderRequest, refusal: ContentRefusal, shown: str) -> Iterator[TemplateError]:
+    """Why the guard refuses the HTML of a mail: each fault at the first line of the sources that holds its value."""
+    if refusal.code is not ReasonCode.CONTENT_GUARD:
+        return
+    mail = template.compose(request, template.context(request))
+    assert isinstance(mail, Email)  # noqa: S101  the template has no specialiser here
+    for name, faults in html_faults(read_mail_html(mail.html), template.requirements(request, template.values(request))):
+        for fault in faults if name == refusal.variable else ():
+            file, line = _line_of(template, request.language, fault)
+            yield TemplateError(file, line, name, fault.value, f"{fault.name} {fault.message}: {shown}")
+
+
+def _line_of(template: Template, language: Language, fault: HtmlFault) -> tuple[str, int]:
+    """The first line that holds the fault's value, or else its host or its element: of the mail's own file, then of the shared
+    files, then of the declaration, which holds the examples."""
+    own = f"{template.name}/{language}/email.html"
+    shared = sorted(file for file in template.source if file.endswith(".html") and not file.startswith(f"{template.name}/"))
+    host = _HOST.match(fault.value)
+    for words in (fault.value, host[0] if host else "", f"<{fault.name.split()[0].strip('<')}"):
+        for file in (own, *shared, f"{template.name}/template.toml") if words else ():
+            for number, line in enumerate(template.source.get(file, "").split("\n"), 1):
+                if words in unescape(line):
+                    return file, number
+    return own, 1
 
 
 _MESSAGES: Mapping[ReasonCode, str] = {

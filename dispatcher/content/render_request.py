@@ -11,13 +11,28 @@ from dispatcher.domain.message import Mode
 from dispatcher.domain.recipient import Language
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class LinkHosts:
+    """The hosts that links of an entity may name, subdomains included. Compared by identity, as part of a cache's key.
+
+    `partners` has for each host of another company the parameters that a link to it may have and that may differ.
+    """
+
+    own: frozenset[str]
+    partners: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True)
 class MessageSender:
-    """The sender of a message: the entity's display name in the reader's language, its e-mail address, its postal address."""
+    """The sender of a message: the entity's display name in the reader's language, its e-mail address, its postal address.
+
+    Without `hosts` links may name any host: for previews.
+    """
 
     name: str
     address: str
     imprint: str = ""
+    hosts: LinkHosts | None = None
 
 
 @dataclass(frozen=True, slots=True)

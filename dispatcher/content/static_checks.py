@@ -11,17 +11,16 @@ from typing import TypeAlias
 
 from jinja2 import TemplateSyntaxError, meta, nodes
 
-from dispatcher.content.declaration import RESERVED, TemplateVariable
+from dispatcher.content.declaration import IMPERSONAL_CATEGORIES, IN_A_LINK, RESERVED, TemplateVariable
 from dispatcher.content.environment import TemplateEnvironment
+from dispatcher.content.mail_html import GAP, GAP_EDGES, link_fault, link_is_allowed, read_mail_html
 from dispatcher.domain.message import Mode
 from dispatcher.domain.spelling import did_you_mean
 
 Finding: TypeAlias = tuple[int, str, str]
 
+_TEXT_LINK = re.compile(rf"(?:https?://|www\.)(?:{GAP.pattern}|[^\s<>\"'])+", re.IGNORECASE)
 _LITERAL = (nodes.List, nodes.Tuple, nodes.Const)
-_FORBIDDEN_TAGS = re.compile(r"<\s*(script|iframe|object|embed|form|base)\b|\bon[a-z]+\s*=\s*[\"']", re.IGNORECASE)
-_UNQUOTED = re.compile(r"\s[\w-]+=\s*\{\{")
-_ADDRESS = re.compile(r"\b(?:href|src)\s*=\s*[\"']\s*\{\{-?\s*(\w+)")
 
 
 def check_source(
@@ -50,8 +49,7 @@ def check_source(
         *_loops_and_escaping(tree),
         *_calls(tree),
     ]
-    if name.endswith(".html"):
-        found += _html(source, variables)
+    found += _html(env, source, variables) if name.endswith(".html") else _personal_data_in_links(env, source, variables)
     return sorted(set(found))
 
 
@@ -139,12 +137,59 @@ def _imported_names(tree: nodes.Template) -> set[str]:
     return {alias[1] if isinstance(alias, tuple) else alias for alias in aliases}
 
 
-def _html(source: str, variables: Mapping[str, TemplateVariable]) -> Iterator[Finding]:
-    for number, line in enumerate(source.splitlines(), 1):
-        if tag := _FORBIDDEN_TAGS.search(line):
-            yield number, tag[0].strip(), "has no place in a mail"
-        if _UNQUOTED.search(line):
-            yield number, "attribute", "an attribute's value must be in quotes, else a variable could add attributes"
-        for name in _ADDRESS.findall(line):
-            if name in variables and variables[name].type != "url":
-                yield number, name, "only a variable of type url may be a link"
+def _html(env: TemplateEnvironment, source: str, variables: Mapping[str, TemplateVariable]) -> Iterator[Finding]:
+    """Faults of the HTML that is written in a source, in all its branches: samples may not reach each of them."""
+    flat, expressions = _flat_html(env, source)
+    lines = source.split("\n")
+    mail = read_mail_html(flat, with_lines=True)
+    for fault in mail.faults:
+        yield fault.line, fault.name, fault.message
+    for link in mail.links:
+        start = GAP.match(link.address)
+        name = expressions[int(start[1])] if start else ""
+        if name in variables and variables[name].type != "url":
+            yield link.line, name, "only a variable of type url may be a link"
+        for gap in GAP.finditer(link.address):
+            if _is_personal(expressions[int(gap[1])], variables):
+                yield link.line, expressions[int(gap[1])], IN_A_LINK
+        address = GAP.sub("x", link.address)
+        if start or (" " in address and "{%" in lines[link.line - 1]):
+            continue  # begins with a value, or depends on a statement: the samples show whether it is allowed
+        if not link_is_allowed(address, link.is_loaded):
+            yield link.line, f"{link.element} {link.attribute}", link_fault(link).message
+
+
+def _personal_data_in_links(env: TemplateEnvironment, source: str, variables: Mapping[str, TemplateVariable]) -> Iterator[Finding]:
+    """Variables about the person in links of a plain text."""
+    flat, expressions = _flat_html(env, source)
+    for number, line in enumerate(flat.split("\n"), 1):
+        for link in _TEXT_LINK.finditer(line):
+            for gap in GAP.finditer(link[0]):
+                if _is_personal(expressions[int(gap[1])], variables):
+                    yield number, expressions[int(gap[1])], IN_A_LINK
+
+
+def _is_personal(name: str, variables: Mapping[str, TemplateVariable]) -> bool:
+    return name in variables and variables[name].category not in IMPERSONAL_CATEGORIES
+
+
+def _flat_html(env: TemplateEnvironment, source: str) -> tuple[str, list[str]]:
+    """The source with its lines, a gap for each expression and a blank for each statement; and the name that each expression
+    begins with."""
+    pieces: list[str] = []
+    expressions: list[str] = []
+    inside = ""
+    for _, kind, token in env.lex(source):
+        if kind == "data":
+            pieces.append(token)
+            continue
+        if kind == "variable_begin":
+            inside = "expression"
+            pieces.append(f"{GAP_EDGES[0]}{len(expressions)} {GAP_EDGES[1]}")
+            expressions.append("")
+        elif kind == "block_begin":
+            pieces.append(" ")
+        elif inside == "expression" and kind != "whitespace":
+            expressions[-1], inside = (token if kind == "name" else ""), ""
+        pieces.append("\n" * token.count("\n"))
+    return "".join(pieces), expressions

@@ -10,10 +10,10 @@ from typing import Any, TypeAlias
 import jinja2
 
 from channels.base import Channel, Content, Email, MailTemplate, MergedEmail, Push, PushOptions, Sms, WhatsApp
-from dispatcher.content.declaration import RENDER_MODES, TemplateVariable
+from dispatcher.content.declaration import IMPERSONAL_CATEGORIES, RENDER_MODES, TemplateVariable
 from dispatcher.content.environment import MissingVariable, WithheldVariable, missing_value
 from dispatcher.content.errors import ContentRefusal
-from dispatcher.content.guard import ContentRequirements, GapRoles, PathCheck, failed_check, host_of, precheck
+from dispatcher.content.guard import ContentRequirements, GapRoles, PathCheck, failed_check, host_of, precheck, squeezed
 from dispatcher.content.render_request import RenderRequest
 from dispatcher.content.specialiser.compiled_path import CompiledPath, RenderPlan
 from dispatcher.content.specialiser.decision_tree import RenderedParts, Specialiser
@@ -24,7 +24,6 @@ from dispatcher.domain.notation import placeholder
 from dispatcher.domain.recipient import Language
 
 PLACEHOLDER = re.compile(r"\{\{(\d+)\}\}")  # a numbered placeholder in an approved WhatsApp text
-_IMPERSONAL_CATEGORIES = frozenset({"product", "partner_offer"})  # data categories that say nothing about the recipient
 # Characters outside GSM-7: a single one in an SMS reduces a segment from 160 characters to 70.
 _SMS_REPLACEMENTS = str.maketrans(
     {
@@ -39,6 +38,14 @@ _SMS_REPLACEMENTS = str.maketrans(
         "–": "-",
         "—": "-",
         "…": "...",
+        "\u2011": "-",
+        # Not seen, and each would force the short alphabet on the whole text. The joiners U+200C and U+200D change what is shown.
+        "\u00ad": "",
+        "\u200b": "",
+        "\u2060": "",
+        "\ufeff": "",
+        # The spelling of 1990 has no circumflex here (Académie française, rectifications); the law's sentence has it.
+        "û": "u",
     }
 )
 
@@ -228,6 +235,7 @@ class Template:
             unsubscribe_html=path.gaps(_UNSUBSCRIBE, in_html=True),
             preferences_html=path.gaps(_PREFERENCES, in_html=True),
             unsubscribe_text=path.gaps(_UNSUBSCRIBE, in_html=False),
+            preferences_text=path.gaps(_PREFERENCES, in_html=False),
         )
         return CompiledMail(mail_template, precheck(mail_template, self.requirements(request, {}), roles))
 
@@ -251,23 +259,23 @@ class Template:
         """What the guard requires of this message."""
         localized = self.languages[request.language]
         to_partner = self.info.offer_type in (OfferType.PARTNER, OfferType.KATE)
+        warning = localized.warning
         return ContentRequirements(
             commercial=self.info.kind is Kind.COMMERCIAL,
-            warning=localized.warning,
+            warning=_gsm_typography(warning) if request.channel is Channel.SMS else warning,
             mark=localized.mark,
             sender=request.sender.name,
             unsubscribe=request.links.unsubscribe,
             own_links=frozenset({request.links.unsubscribe, request.links.preferences}),
             to_partner=to_partner,
-            own_hosts=_own_hosts(request) if to_partner else frozenset(),
-            personal=self._personal(values) if to_partner else (),
+            own_hosts=_own_hosts(request) if to_partner or request.sender.hosts else frozenset(),
+            personal=self.personal_texts(values) if to_partner or request.sender.hosts else (),
+            hosts=request.sender.hosts,
         )
 
-    def _personal(self, values: Mapping[str, Any]) -> tuple[str, ...]:
+    def personal_texts(self, values: Mapping[str, Any]) -> tuple[str, ...]:
         """Texts about the person; not those that are so short that they occur in links by chance."""
-        personal = (
-            values.get(name) for name, variable in self.variables.items() if variable.category not in _IMPERSONAL_CATEGORIES
-        )
+        personal = (values.get(name) for name, variable in self.variables.items() if variable.category not in IMPERSONAL_CATEGORIES)
         return tuple(value for value in personal if isinstance(value, str) and len(value) > 2)
 
 
@@ -277,7 +285,8 @@ def _has_value(value: Any) -> bool:
 
 def _own_hosts(request: RenderRequest) -> frozenset[str]:
     hosts = (host_of(request.links.unsubscribe), host_of(request.links.preferences))
-    return frozenset({request.sender.address.rpartition("@")[2], *(host for host in hosts if host)})
+    allowed = request.sender.hosts.own if request.sender.hosts else ()
+    return frozenset({request.sender.address.rpartition("@")[2], *(host for host in hosts if host), *allowed})
 
 
 def _whatsapp_parts(localized: LocalizedTemplate, mode: Mode) -> tuple[str, ...]:
@@ -322,7 +331,7 @@ def _sms(template: Template, request: RenderRequest, rendered: RenderedParts) ->
 
 def _whatsapp(template: Template, request: RenderRequest, rendered: RenderedParts) -> WhatsApp:
     approved = template.languages[request.language].whatsapp[template.render_mode(request.mode)]
-    values = dict(zip(approved.placeholders, rendered.texts().values(), strict=True))
+    values = dict(zip(approved.placeholders, map(squeezed, rendered.texts().values()), strict=True))
     return WhatsApp(content_sid=approved.content_sid, variables=values)
 
 

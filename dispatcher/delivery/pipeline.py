@@ -32,6 +32,7 @@ from dispatcher.ledger.connection import lend
 from dispatcher.ledger.delivery import claims, pace, scheduling
 from dispatcher.ledger.delivery.claims import CampaignGate, Candidate, Chunk, Claim, ClaimEntry
 from dispatcher.policy import decide, record, variant_of
+from dispatcher.runtime.link_hosts import link_hosts
 from dispatcher.runtime.services import Services
 from dispatcher.runtime.template_versions import TemplateUnavailable
 
@@ -329,7 +330,7 @@ def request_for(services: Services, chunk: Chunk, candidate: Candidate, permissi
         categories=permission.categories,
         data=candidate.data,
         profile=facts.profile,
-        sender=MessageSender(entity.names[facts.language], entity.sender_address),
+        sender=MessageSender(entity.names[facts.language], entity.sender_address, hosts=link_hosts(entity, services.public_url)),
         links=MessageLinks(f"{services.public_url}/u/{unsubscribe}", f"{services.public_url}/p/{preferences}"),
     )
 

@@ -22,6 +22,7 @@ from dispatcher.intake.audience import Id, audience_file, inline, read_audience
 from dispatcher.intake.audience_folder import allowed_file
 from dispatcher.intake.errors import BadInput, InputError, StrictModel, read_yaml, validate
 from dispatcher.intake.form_fields import form_fields, options_of
+from dispatcher.intake.partner_links import PartnerLinks
 from dispatcher.ledger.campaigns.audience import AudienceError, AudienceFile, AudienceRow
 from dispatcher.policy import DEFAULT_FILE_RULES, FileRules, Policy
 
@@ -188,7 +189,9 @@ def check_campaign(request: CampaignRequest, context: ValidationContext) -> Subm
         variants=tuple((parsed.variants or {}).items()),
         **asdict(options),
     )
-    rows = checked_rows(request.rows or (), templates, request.digest)
+    shown = request.source.path if request.source else file
+    links = PartnerLinks(templates, context.policy.entities.get(spec.entity), shown)
+    rows = links.checked(checked_rows(request.rows or (), templates, request.digest))
     return Submission(parsed.id, spec, rows, request.digest, request.source, tuple(templates))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 
 from channels.base import Channel
@@ -26,6 +26,8 @@ class Entity:
     controllers: tuple[str, ...]  # data controllers, GDPR art. 4(7)
     processor: str  # data processor: sends on their behalf
     contact: str  # where recipients can reach a person
+    hosts: frozenset[str] = frozenset()  # of its links, besides those of the two addresses above; subdomains included
+    partners: Mapping[str, frozenset[str]] = field(default_factory=dict)  # hosts of other companies -> parameters that may differ
 
 
 @dataclass(frozen=True, slots=True)

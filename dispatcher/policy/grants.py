@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from channels.base import Channel
 from dispatcher.domain.message import Mode, OfferType
@@ -32,6 +32,8 @@ SENDER_EXPECTED = {
     "whatsapp": "a number such as +32470000000, or a messaging service",
 }
 
+_HOST = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+")
+
 Tables = dict[str, dict[str, Row]]  # offer type or "service" -> choice -> row
 
 
@@ -51,6 +53,8 @@ def read_entities(table: Section) -> dict[str, Entity]:
                     controllers=entity.strings("controllers"),
                     processor=entity.text("processor"),
                     contact=entity.text("contact"),
+                    hosts=frozenset(_hosts(entity, "hosts", entity.strings("hosts", default=()))),
+                    partners=_partners(entity.section("partners", required=False)),
                 )
                 if "@" not in entities[name].sender_address:
                     entity.fault("sender_address", "an e-mail address", entities[name].sender_address)
@@ -59,6 +63,19 @@ def read_entities(table: Section) -> dict[str, Entity]:
         if not entities:
             table.fault("", "at least one entity")
     return entities
+
+
+def _hosts(table: Section, key: str, names: Iterable[str]) -> Iterator[str]:
+    for name in names:
+        if _HOST.fullmatch(name):
+            yield name
+        else:
+            table.fault(key, "a host such as www.bank.example, in small letters, without https://", name)
+
+
+def _partners(table: Section) -> dict[str, frozenset[str]]:
+    with table:
+        return {host: frozenset(table.strings(host)) for host in _hosts(table, "", table.each())}
 
 
 def _senders(table: Section) -> dict[Channel, str]:

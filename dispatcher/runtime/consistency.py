@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 
-from dispatcher.content import Template, TemplateError
+from dispatcher.content import Template, TemplateError, check_examples
 from dispatcher.domain.spelling import did_you_mean
 from dispatcher.policy import Policy
+from dispatcher.runtime.link_hosts import link_hosts
 
 
 def disagreements(policy: Policy, templates: Iterable[Template]) -> list[TemplateError]:
     """What a template declares and the policy does not know, and what the policy requires and the template does not declare.
 
-    An offer for a regulated product must declare its topic, so that it carries the sentence that the law requires.
+    An offer for a regulated product must declare its topic, so that it carries the sentence that the law requires. Links may name
+    the entity's own hosts and its partners'.
     """
     return [fault for template in templates for fault in _of(policy, template)]
 
@@ -20,6 +22,8 @@ def disagreements(policy: Policy, templates: Iterable[Template]) -> list[Templat
 def _of(policy: Policy, template: Template) -> Iterator[TemplateError]:
     info = template.info
     yield from _unknown(template, "entity", template.entity, policy.entities)
+    if template.entity in policy.entities:
+        yield from check_examples(template, _place, link_hosts(policy.entities[template.entity]))
     if info.topic is not None:
         yield from _unknown(template, "topic", info.topic, policy.topics)
     for topic, products in policy.topics.items():
@@ -27,6 +31,10 @@ def _of(policy: Policy, template: Template) -> Iterator[TemplateError]:
             yield _fault(
                 template, "topic", info.topic or "", f"must be {topic!r}: the policy demands it for offers of a {info.product}"
             )
+
+
+def _place(source: str, line: int) -> tuple[str, int]:
+    return source.partition("#")[0], line
 
 
 def _unknown(template: Template, field: str, value: str, known: Collection[str]) -> Iterator[TemplateError]:

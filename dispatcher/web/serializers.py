@@ -74,6 +74,7 @@ def dry_run_view(campaign_id: str, result: DryRun) -> dict[str, Any]:
         "reasons": dict(result.reasons.most_common()),
         "channels": dict(result.channels.most_common()),
         "variants": dict(result.variants.most_common()),
+        "sms": dict(result.sms.most_common()),
         "needs": list(result.needs),
     }
 

@@ -84,6 +84,8 @@ def test_the_guard_checks_both_parts_of_a_mail(part: str, old: str, new: str, gu
         (replace(GOOD_PUSH, link="https://partner.example/a?c=42"), "link_leak"),
         (WhatsApp("HX", {"1": " "}), "whatsapp_variable"),
         (WhatsApp("HX", {"1": "a\nb"}), "whatsapp_variable"),
+        (WhatsApp("HX", {"1": "a\tb"}), "whatsapp_variable"),
+        (WhatsApp("HX", {"1": "a     b"}), "whatsapp_variable"),
         (WhatsApp("HX", {"1": "a"}), "credit_warning"),
     ],
 )

@@ -55,3 +55,8 @@ def test_segments_are_counted_as_the_standard_defines_them(text: str) -> None:
 def test_segments_of_known_texts(text: str, encoding: str, count: int, units: int) -> None:
     result = count_segments(text)
     assert (result.encoding, result.count, result.units) == (encoding, count, units)
+
+
+def test_the_character_that_forces_the_short_alphabet_is_named() -> None:
+    assert str(count_segments("Prêt à payer, ça va")) == '1 segment, UCS-2 because of "ê" (U+00EA)'
+    assert str(count_segments("a" * 161)) == "2 segments, GSM-7"

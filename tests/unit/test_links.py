@@ -1,0 +1,198 @@
+"""Where links may lead, what they may say about the reader, and that a partner's link is the same for everybody."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from channels.base import Channel, Sms, WhatsApp
+from channels.sms_segments import count_segments
+from dispatcher.content import LinkHosts, Template, check, load
+from dispatcher.domain.decision import ReasonCode
+from dispatcher.intake.campaign import ValidationContext, parse_campaign
+from dispatcher.intake.errors import BadInput
+from dispatcher.policy.reading import parse, shipped
+from dispatcher.runtime.consistency import disagreements
+from tests.support.template_folder import LINKS, SENDER, refusal, render_request, small_folder, write
+
+HOSTS = LinkHosts(frozenset({"bank.example"}), {"partner.example": frozenset({"campaign"})})
+SHIPPED = Path("templates")
+
+
+def own_offer(folder: dict[str, str]) -> dict[str, str]:
+    """The folder with an offer of the bank itself, to which the rules for partners did not apply."""
+    folder["hello/template.toml"] = folder["hello/template.toml"].replace('"partner"', '"own"')
+    return folder
+
+
+@pytest.fixture(params=[False, True], ids=["jinja", "specialised"])
+def template(request: pytest.FixtureRequest, tmp_path: Path) -> Template:
+    random = (lambda: 1.0) if request.param else None
+    return load(write(tmp_path, own_offer(small_folder())), random)["hello"]
+
+
+def request_with(channel: Channel, **data: Any) -> Any:
+    base = render_request(channel=channel, sender=replace(SENDER, hosts=HOSTS))
+    return replace(base, data={**base.data, **data})
+
+
+@pytest.mark.parametrize("channel", Channel)
+@pytest.mark.parametrize(
+    ("link", "check_name"),
+    [
+        ("https://tracker.example/o.gif", "link_host"),
+        ("https://bank.example.tracker.example/", "link_host"),
+        ("https://notbank.example/", "link_host"),
+        ("https://partner.example/?u=roeien", "link_leak"),
+        ("https://partner.example/?campaign=1&u=2", "link_leak"),
+        ("https://www.partner.example/a#2", "link_leak"),
+        ("https://partner.example/roeien", "link_leak"),
+    ],
+)
+def test_a_link_that_the_policy_does_not_allow_is_refused(template: Template, channel: Channel, link: str, check_name: str) -> None:
+    for _ in range(2):
+        assert refusal(template, request_with(channel, offer_url=link)) == (ReasonCode.CONTENT_GUARD, check_name)
+
+
+@pytest.mark.parametrize("channel", Channel)
+@pytest.mark.parametrize(
+    "link",
+    [
+        "https://bank.example",
+        "https://www.bank.example/loan?c=1#x",
+        "https://partner.example/boats",
+        "https://www.partner.example/?campaign=7",
+    ],
+)
+def test_own_links_and_partners_links_pass(template: Template, channel: Channel, link: str) -> None:
+    for _ in range(2):
+        assert template.render(request_with(channel, offer_url=link))
+
+
+@pytest.mark.parametrize("channel", [Channel.EMAIL, Channel.SMS, Channel.PUSH])
+def test_a_link_in_a_value_is_a_link(template: Template, channel: Channel) -> None:
+    request = request_with(channel, hobby="roeien HTTPS://tracker.example/o", offer_url="https://bank.example/x")
+    for _ in range(2):
+        assert refusal(template, request) == (ReasonCode.CONTENT_GUARD, "link_host")
+
+
+CAPITALS = "HTTPS://partner.example/?customer=42"
+
+
+@pytest.mark.parametrize(
+    ("channel", "old"),
+    [
+        (Channel.SMS, "{{ offer_url }} {{ warning }}"),
+        (Channel.PUSH, '"{{ offer_url }}"'),
+        (Channel.WHATSAPP, "Dear {{1}}, see {{2}} or {{3}}."),
+    ],
+)
+def test_capitals_do_not_hide_a_partners_link(tmp_path: Path, channel: Channel, old: str) -> None:
+    files = small_folder()
+    texts = files["hello/fr/texts.toml"]
+    assert old in texts
+    new = f'"{CAPITALS}"' if channel is Channel.PUSH else f"{CAPITALS} {old}"
+    if channel is Channel.WHATSAPP:
+        new = old.replace("Dear", f"Dear {CAPITALS}")
+    files["hello/fr/texts.toml"] = texts.replace(old, new)
+    assert {fault.field for fault in check(write(tmp_path, files))} == {"link_leak"}
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "line"),
+    [
+        ("hello/fr/email.html", "<p title", '<img src="https://bank.example/o.gif?u={{ first_name }}" width="1">\n<p title', 4),
+        ("hello/fr/email.html", "<p title", "{{ button('https://bank.example/?u=' ~ (hobby or '')) }}\n<p title", 4),
+        ("hello/fr/email.html", "<p title", '<td background="https://bank.example/{{ first_name or 1 }}">x</td>\n<p title', 4),
+        ("hello/fr/texts.toml", "{{ offer_url }} {{ warning }}", "HTTPS://bank.example/{{ hobby }} {{ warning }}", 11),
+        ("hello/fr/texts.toml", 'link = "{{ offer_url }}"', 'link = "https://bank.example/?{{ first_name or 1 }}"', 4),
+        ("hello/fr/email.txt", "{{ warning }}", "www.bank.example/{{ first_name or 1 }} {{ warning }}", 1),
+    ],
+)
+def test_no_link_holds_data_about_the_person(tmp_path: Path, file: str, old: str, new: str, line: int) -> None:
+    files = own_offer(small_folder())
+    assert old in files[file]
+    files[file] = files[file].replace("{% if mode == 'tailored' %}{{ hobby }}{% endif %}", "").replace(old, new, 1)
+    if "hobby" in new:
+        files["hello/template.toml"] = files["hello/template.toml"].replace('modes = ["tailored"]\n', "")
+    faults = check(write(tmp_path, files))
+    assert (file, line) in {(fault.file, fault.line) for fault in faults if "about the person" in fault.message}, faults
+
+
+def test_the_check_names_a_host_that_the_policy_does_not_allow(tmp_path: Path) -> None:
+    files = small_folder()
+    files["hello/fr/email.html"] = files["hello/fr/email.html"].replace("<p title", '<img src="https://t.example/a.png">\n<p title')
+    policy = parse(shipped())
+    faults = disagreements(policy, load(write(tmp_path, files)).values())
+    assert {(fault.file, fault.line, fault.value) for fault in faults} == {("hello/fr/email.html", 4, "https://t.example/a.png")}
+    assert disagreements(parse(shipped()), load(SHIPPED).values()) == []
+
+
+def test_hosts_in_the_policy_are_checked() -> None:
+    with pytest.raises(ValueError, match=r"entities\.kbc-bank\.hosts.*without https"):
+        parse(shipped().replace('hosts = ["bank.example"]', 'hosts = ["https://bank.example"]', 1))
+
+
+def campaign(links: list[str], policy: str = "") -> list[Any]:
+    """The rows of a campaign of a partner, with these links."""
+    rows = [
+        {"recipient": f"c-{number}", "data": {"partner": "Train Shop", "discount": 40, "offer_url": link}}
+        for number, link in enumerate(links)
+    ]
+    form: Mapping[str, Any] = {"id": "trains", "template": "train_ticket", "audience": rows}
+    context = ValidationContext(load(SHIPPED), parse(policy or shipped()), datetime(2026, 11, 23, tzinfo=UTC))
+    return list(parse_campaign(form, context).audience)
+
+
+def test_a_partners_link_is_the_same_for_the_whole_audience() -> None:
+    train = "https://tickets.train.example/r"
+    assert len(campaign([train, "HTTPS://Tickets.train.example/r", train])) == 3
+    assert len(campaign([f"https://www.bank.example/{number}" for number in range(3)])) == 3
+    with pytest.raises(BadInput) as caught:
+        campaign([train, train, f"{train}/c-5", train, f"{train}?c=6"])
+    assert [(error.line, error.field) for error in caught.value.faults] == [(3, "data.offer_url"), (5, "data.offer_url")]
+    assert "line 1" in caught.value.faults[0].message
+
+
+def test_the_policy_names_parameters_that_may_differ() -> None:
+    policy = shipped().replace('"train.example" = []', '"train.example" = ["seat"]')
+    links = [f"https://tickets.train.example/r?seat={number}&a=b" for number in range(3)]
+    assert len(campaign(links, policy)) == 3
+    with pytest.raises(BadInput):
+        campaign([*links, "https://tickets.train.example/r?seat=1&a=c"], policy)
+
+
+@pytest.mark.parametrize("gap", ["\n", "\t", "     ", " \r\n  ", "\u00a0" * 6])
+def test_a_whatsapp_variable_has_no_blanks_that_meta_refuses(tmp_path: Path, gap: str) -> None:
+    files = small_folder()
+    texts = files["hello/nl/texts.toml"]
+    quoted = '1 = "{{ sender.name }}"'
+    files["hello/nl/texts.toml"] = texts.replace(quoted, f"1 = '''{{{{ sender.name }}}}{gap}x'''")
+    content = load(write(tmp_path, files))["hello"].render(render_request(channel=Channel.WHATSAPP))
+    assert isinstance(content, WhatsApp)
+    value = content.variables["1"]
+    assert value.split() == ["Bank", "&", "Co", "x"]
+    assert not any(refused in value for refused in ("\n", "\t", "\r", " " * 5, "\u00a0" * 5))
+
+
+@pytest.mark.parametrize("specialised", [False, True])
+def test_characters_that_nobody_sees_leave_a_text_message(tmp_path: Path, specialised: bool) -> None:
+    template = load(write(tmp_path, small_folder()), (lambda: 1.0) if specialised else None)["hello"]
+    base = render_request(channel=Channel.SMS)
+    request = replace(base, data={**base.data, "hobby": "roe\u200bi\u00aden\ufeff zee\u2011zeilen\u2060"})
+    for _ in range(2):
+        content = template.render(request)
+        assert isinstance(content, Sms)
+        assert "roeien zee-zeilen" in content.text
+        assert count_segments(content.text).encoding == "GSM-7"
+
+
+def test_own_links_of_the_reader_pass(template: Template) -> None:
+    assert LINKS.unsubscribe.startswith("https://bank.example/")
+    for channel in Channel:
+        assert template.render(request_with(channel))
