@@ -315,7 +315,7 @@ def test_a_bad_campaign_is_refused_with_file_line_and_field(dispatcher: Dispatch
         (("message", "show", "202611-1-0-0"), 1, "no message has the id 202611-1-0-0"),
         (("campaign", "show", "nothing"), 1, "no campaign has the id nothing"),
         (("recipients", "show", "nobody"), 1, "there is no recipient nobody"),
-        (("recipients", "import", "people.txt"), 2, "people.txt: should be a .jsonl or .csv file"),
+        (("recipients", "import", "people.txt"), 2, "people.txt: should be a .jsonl, .csv or .xlsx file"),
         (("preferences", "set", "c-1", "--offer", "own", "--source", "branch", "--actor", "x"), 2, "TYPE=tailored|standard|none"),
         (("preferences", "set", "c-1", "--offer", "owm=none", "--source", "branch", "--actor", "x"), 2, "owm"),
         (("preferences", "set", "c-1", "--email", "off", "--source", "branch", "--actor", "x", "--at", "noon"), 2, "--at: 'noon'"),
