@@ -143,6 +143,8 @@ def _whatsapp(message: WhatsApp, visible_text: str, requirements: ContentRequire
 
 def squeezed(value: str) -> str:
     """A WhatsApp variable without line breaks, tabs and more than four blanks in a row, which Meta refuses."""
+    if value.isprintable() and "     " not in value:  # most values; printable: no line breaks, tabs or other blanks
+        return value
     return _WHATSAPP_BLANKS.sub(" ", value)
 
 
