@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import codecs
 import csv
+import json
 import os
 import re
 import stat
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from dataclasses import field as option
@@ -36,6 +37,9 @@ _UTF8_CHARACTER = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}
 _NOT_CP1252 = frozenset(b"\x81\x8d\x8f\x90\x9d")
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)  # Excel's first line
 _NAME = re.compile(r"[A-Za-z0-9_.:-]+")
+# Unicode and ASCII have more ends of lines than CSV (UAX 14, class BK and NL; str.splitlines). Some programs write them.
+_OTHER_ENDS = re.compile("[\v\f\x1c-\x1e\x85\u2028\u2029]")
+_ENDS = "\r\n\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 _NOT_CLOSED = "opens a quote that is not closed"
 csv.field_size_limit(2 * ROW_LENGTH_MAX)
 
@@ -191,6 +195,8 @@ def _json_row(line: int, text: str) -> SourceRow | UnreadableRow:
         data = from_json(_NOT_UTF8.sub("\ufffd", text), allow_inf_nan=False)
     except ValueError as error:
         reason = reason or f"is not JSON: {str(error).replace(' at line 1', ' at')}"
+    if reason is None and "\\u" in text:  # what is escaped is seen only now
+        reason = _unreadable(json.dumps(data, ensure_ascii=False))
     if reason is None and isinstance(data, dict):
         return SourceRow(line, data)
     readings = (data,) if isinstance(data, dict) else ()
@@ -212,7 +218,7 @@ def _csv(file: TextIO, path: Path, columns: Columns, rules: FileRules, skip: int
     delimiter = delimiter or _delimiter(first)
     header = _Header(path, line, next(csv.reader([first], delimiter=delimiter), []), columns)
     notation = Notation.POINT if delimiter == "," else Notation.LOCAL
-    for record in _Records(lines, delimiter, len(header.names), rules.quoted_lines_max):
+    for record in _Records(lines, delimiter, (len(header.names), header.width), rules.quoted_lines_max):
         if record.reason is None and not any(map(trim, record.cells)):
             continue
         if skip > 0:
@@ -252,52 +258,61 @@ class _Records:
     reading goes on with the next line.
     """
 
-    def __init__(self, lines: Iterator[tuple[int, str | None]], delimiter: str, width: int, lines_max: int) -> None:
+    def __init__(self, lines: Iterator[tuple[int, str | None]], delimiter: str, widths: tuple[int, int], lines_max: int) -> None:
         self._lines = lines
         self._delimiter = delimiter
-        self._width = width
+        self._width, self._width_max = widths  # without and with the columns that have no name
         self._lines_max = lines_max
         self._again: deque[tuple[int, str | None]] = deque()
 
     def __iter__(self) -> Iterator[_Record]:
         while (first := self._next()) is not None:
             line, text = first
-            yield _Record(line, [], _TOO_LONG) if text is None else self._record(line, text)
+            if text is None:
+                yield _Record(line, [], _TOO_LONG)
+            elif text.count(self._delimiter) >= 2 * (self._width - 1) and _OTHER_ENDS.search(text):
+                # several rows: read as one, the first would be given cells of the others
+                self._again.extendleft((line, part) for part in reversed(_OTHER_ENDS.split(text)) if trim(part))
+            else:
+                yield self._record(line, text)
 
     def _next(self) -> tuple[int, str | None] | None:
         return self._again.popleft() if self._again else next(self._lines, None)
 
     def _record(self, line: int, text: str) -> _Record:
         if '"' not in text:  # as the csv module, in a quarter of the time
-            return _Record(line, text.rstrip("\r\n").split(self._delimiter))
+            return _Record(line, text.rstrip(_ENDS).split(self._delimiter))
         taken = [text]
         while True:
             try:
-                return _Record(line, next(csv.reader(taken, delimiter=self._delimiter, strict=True), []))
+                lines = [*taken[:-1], taken[-1].rstrip(_ENDS)]
+                return _Record(line, next(csv.reader(lines, delimiter=self._delimiter, strict=True), []))
             except csv.Error as error:
                 if "unexpected end of data" not in str(error):  # that one says that a quote is open
                     return self._broken(line, taken, f"is not CSV: {error}")
             following = self._next()
             more = following[1] if following else None
-            reason = self._why_not(more, len(taken))
+            reason = self._why_not(more, taken)
             if more is None or reason is not None:
                 if following is not None:
                     self._again.appendleft(following)
                 return self._broken(line, taken, reason or _NOT_CLOSED)
             taken.append(more)
 
-    def _why_not(self, more: str | None, lines: int) -> str | None:
+    def _why_not(self, more: str | None, taken: Sequence[str]) -> str | None:
         """Why the quoted cell does not go on with this line, or None where it may."""
         if more is None:
             return _NOT_CLOSED
-        if lines >= self._lines_max:
+        if len(taken) >= self._lines_max:
             return f"{_NOT_CLOSED} within {self._lines_max} lines"
-        return f"{_NOT_CLOSED} before the next row" if more.count(self._delimiter) >= self._width - 1 else None
+        delimiters = more.count(self._delimiter)
+        is_row = delimiters >= self._width - 1 and delimiters + sum(t.count(self._delimiter) for t in taken) >= self._width_max
+        return f"{_NOT_CLOSED} before the next row" if is_row else None
 
     def _broken(self, line: int, taken: list[str], reason: str) -> _Record:
         """Only the first line is refused; the others are read again, each as the start of a record."""
         self._again.extendleft(reversed([(line + place, text) for place, text in enumerate(taken) if place]))
-        cells = next(csv.reader([taken[0]], delimiter=self._delimiter, quoting=csv.QUOTE_NONE), [])
+        cells = next(csv.reader([taken[0].rstrip(_ENDS)], delimiter=self._delimiter, quoting=csv.QUOTE_NONE), [])
         return _Record(line, [cell.strip('"') for cell in cells], reason)
 
 
@@ -306,7 +321,7 @@ class _Header:
 
     def __init__(self, path: Path, line: int, cells: Sequence[str], columns: Columns) -> None:
         names = [_column(cell, columns) for cell in cells]
-        self._width = len(names)  # with the columns that were emptied, which a spreadsheet writes all the same
+        self.width = len(names)  # with the columns that were emptied, which a spreadsheet writes all the same
         while names and not names[-1]:
             names.pop()
         if not names:
@@ -326,13 +341,15 @@ class _Header:
                 str(path), line, "", f"the first line should name the columns, such as {known}; it names none that is known"
             )
             return
+        times = Counter(names)
+        blocks = {name[:place] for name in names for place, character in enumerate(name) if character == "."}
         for number, name in enumerate(names, start=1):
             if not name:
                 yield InputError(str(path), line, "", f"column {number} has no name")
             elif columns.cell_of(name) is None:
                 hint = did_you_mean(name, columns.names)
                 yield InputError(str(path), line, name, f"unknown column, number {number}{hint}")
-            elif names.count(name) > 1 or any(other.startswith(f"{name}.") for other in names):
+            elif times[name] > 1 or name in blocks:
                 yield InputError(str(path), line, name, "is given twice")
         if columns.key not in names:
             yield InputError(str(path), line, columns.key, "is missing: no column has this name")
@@ -340,8 +357,8 @@ class _Header:
     def row(self, line: int, texts: list[str], notation: Notation) -> SourceRow | UnreadableRow:
         """A row of texts as data."""
         width = len(self.names)
-        if not width <= len(texts) <= self._width or any(map(trim, texts[width:])):
-            reason = f"has {len(texts)} cells where the header has {self._width}"
+        if not width <= len(texts) <= self.width or any(map(trim, texts[width:])):
+            reason = f"has {len(texts)} cells where the header has {self.width}"
             return UnreadableRow(line, "", reason, row=texts, readings=self.readings(texts))
         data: dict[str, Any] = {}
         for name, text, (steps, cell) in zip(self.names, texts, self._cells, strict=False):
@@ -367,7 +384,7 @@ class _Header:
         from_left = dict(zip(self.names, texts, strict=False))
         if len(texts) <= len(self.names):
             return (from_left,)
-        names = [*self.names, *[""] * (self._width - len(self.names))]
+        names = [*self.names, *[""] * (self.width - len(self.names))]
         from_right = dict(zip(reversed(names), reversed(texts), strict=False))
         return from_left, {**from_right, self.names[0]: from_left[self.names[0]]}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import zlib
 from collections.abc import Iterator
 from datetime import date, datetime, time
 from typing import IO, Any
@@ -11,6 +13,13 @@ from openpyxl import load_workbook
 
 TEXTS_BYTES_MAX = 256 * 1024 * 1024  # the workbook's table of texts, which is held in memory
 PART_BYTES_MAX = 8 * 1024 * 1024 * 1024
+SCAN_BYTES, OVERLAP_BYTES = 1024 * 1024, 64 * 1024  # a formula has at most 8,192 characters
+_MERGED = re.compile(rb'<(?:\w+:)?mergeCell\s[^>]*\bref="([A-Z0-9]+:[A-Z0-9]+)"')
+# A cell with a formula and no value. An empty text as a result is one: t="str".
+_NOT_CALCULATED = re.compile(
+    rb'<(?:\w+:)?c(?=[\s>])(?![^>]*\bt="str")[^>]*>\s*<(?:\w+:)?f(?:\s[^>]*)?(?:/>|>[^<]*</(?:\w+:)?f>)\s*'
+    rb"(?:<(?:\w+:)?v\s*(?:/>|>\s*</(?:\w+:)?v>)\s*)?</(?:\w+:)?c>"
+)
 
 
 class BadWorkbook(ValueError):
@@ -23,7 +32,7 @@ class BadWorkbook(ValueError):
 
 def workbook_rows(raw: IO[bytes]) -> Iterator[tuple[int, list[str]]]:
     """The rows of the only sheet with cells, each with its number. Raises `BadWorkbook`."""
-    _check_sizes(raw)
+    _check_parts(raw)
     line = 0
     try:
         book = load_workbook(raw, read_only=True, data_only=True, keep_links=False)
@@ -39,16 +48,37 @@ def workbook_rows(raw: IO[bytes]) -> Iterator[tuple[int, list[str]]]:
         raise BadWorkbook(line, "is not a workbook that can be read; open it in a spreadsheet and save it again as .xlsx") from None
 
 
-def _check_sizes(raw: IO[bytes]) -> None:
-    """A small file can unpack to one that fills the memory."""
+def _check_parts(raw: IO[bytes]) -> None:
+    """Raise `BadWorkbook` for a workbook that would fill the memory, or of which a reader does not see all that a person sees."""
     try:
         with ZipFile(raw) as archive:
             parts = archive.infolist()
-    except (BadZipFile, OSError, ValueError, NotImplementedError):
-        raise BadWorkbook(0, "is not an .xlsx workbook") from None
+            if any(p.file_size > (TEXTS_BYTES_MAX if _is_texts(p.filename) else PART_BYTES_MAX) for p in parts):
+                raise BadWorkbook(0, "is too large for a workbook; save it as CSV (UTF-8)")
+            for part in parts:
+                if "worksheets/" in part.filename and part.filename.endswith(".xml"):
+                    with archive.open(part) as sheet:
+                        _check_sheet(sheet)
+    except (BadZipFile, OSError, ValueError, NotImplementedError, EOFError, zlib.error) as error:
+        raise error if isinstance(error, BadWorkbook) else BadWorkbook(0, "is not an .xlsx workbook") from None
     raw.seek(0)
-    if any(p.file_size > (TEXTS_BYTES_MAX if p.filename.lower().endswith("sharedstrings.xml") else PART_BYTES_MAX) for p in parts):
-        raise BadWorkbook(0, "is too large for a workbook; save it as CSV (UTF-8)")
+
+
+def _is_texts(part: str) -> bool:
+    return part.lower().endswith("sharedstrings.xml")
+
+
+def _check_sheet(sheet: IO[bytes]) -> None:
+    """Of merged cells only the first has the value, and a program that writes formulas need not write their values: such cells would be
+    read as empty, and an opt-out in them would be lost."""
+    rest = b""
+    while data := sheet.read(SCAN_BYTES):
+        text = rest + data
+        rest = text[-OVERLAP_BYTES:]
+        if b"mergeCell" in text and (merged := _MERGED.search(text)):
+            raise BadWorkbook(0, f"has merged cells ({merged[1].decode()}): only the first of them has a value; unmerge them")
+        if (b"<f" in text or b":f" in text) and _NOT_CALCULATED.search(text):
+            raise BadWorkbook(0, "has formulas without their values; open it in a spreadsheet and save it again as .xlsx")
 
 
 def _has_rows(sheet: Any) -> bool:
