@@ -30,6 +30,7 @@ from dispatcher.ledger.campaigns.audience import (
     AudienceLoader,
     AudienceRow,
     chunk_size,
+    values_with_links,
 )
 from dispatcher.ledger.campaigns.lifecycle import NewCampaign
 from dispatcher.ledger.campaigns.loads import AudienceLoad, LoadPosition
@@ -165,8 +166,9 @@ def rows_after(
     digest = SubmissionDigest.resume(load.digest)
     versions = services.versions.load(services.pool, services.policy, services.catalog, load.template_digests)
     templates = [versions[load.template_digests[name]] for name in load.spec.templates]
-    links = PartnerLinks(templates, services.policy.entities.get(load.spec.entity), file.path)
-    links.prime(islice(read_audience(Path(file.path), services.policy.files), load.rows_read))
+    links = PartnerLinks(services.policy.entities.get(load.spec.entity), file.path)
+    with lend(services.pool) as connection, connection.transaction():
+        links.compare_with(values_with_links(connection, load.campaign_no, load.period))
     rows = read_audience(Path(file.path), services.policy.files, load.rows_read)
     return links.checked(checked_rows(rows, templates, digest)), digest
 
@@ -290,45 +292,6 @@ def _note_on_invalid(connection: Connection, no: int, invalid: int, valid: int) 
         return note
     field, message, _ = error
     return f"{note}; most often: {field}: {message}" if field else f"{note}; most often: {message}"
-
-
-@dataclass(frozen=True, slots=True)
-class AddedRows:
-    """How many rows were added to a campaign, and how many could not be read; or why none was added."""
-
-    added: int = 0
-    invalid: int = 0
-    refusal: str | None = None
-
-
-def add_rows(services: Services, campaign_id: str, path: Path, by: str) -> AddedRows | None:
-    """Add the rows of a file to a campaign that waits for its release, all in one transaction; None where no campaign has this id.
-
-    Only its submitter may: otherwise who adds rows could release them without a second pair of eyes. A recipient who is in the
-    campaign already gets no second message: the policy refuses the row as `duplicate`, so the whole mended file can be added.
-    Raises `BadInput` and `TemplateUnavailable`.
-    """
-    with lend(services.pool) as connection:
-        campaign, digests = lifecycle.find(connection, campaign_id), lifecycle.template_digests(connection, campaign_id)
-    if campaign is None:
-        return None
-    versions = services.versions.load(services.pool, services.policy, services.catalog, digests)
-    templates = [versions[digests[name]] for name in campaign.spec.templates]
-    with lend(services.pool) as connection, connection.transaction():
-        connection.execute("SET LOCAL idle_in_transaction_session_timeout = '60s'")  # it reads the file between two parts
-        waiting = lifecycle.lock_waiting(connection, campaign_id)
-        if waiting is None:
-            return AddedRows(refusal=f"cannot add rows to a campaign that is {campaign.state}")
-        if by.strip().casefold() != campaign.submitted_by.strip().casefold():
-            return AddedRows(refusal=f"it was submitted by {campaign.submitted_by or 'nobody known'}, who alone can add rows")
-        loader = AudienceLoader(connection, waiting.no, waiting.period, waiting.spec, waiting.created_at, waiting.audience)
-        links = PartnerLinks(templates, services.policy.entities.get(waiting.spec.entity), str(path))
-        rows = links.checked(checked_rows(read_audience(path, services.policy.files), templates, SubmissionDigest()))
-        while part := list(islice(rows, services.limits.part_rows)):
-            loader.write(part)
-        added = loader.rows_written - waiting.audience
-        lifecycle.note_added(connection, waiting.no, loader.invalid, f"{added} rows were added, {loader.invalid} could not be read")
-        return AddedRows(added, loader.invalid)
 
 
 def _result(run: LoadRun, status: LoadStatus) -> LoadResult:

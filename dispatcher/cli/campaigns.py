@@ -11,14 +11,16 @@ from typing import Annotated, Any, NoReturn
 import click
 import typer
 
-from dispatcher.campaigns import actions, audience_loading, dry_run, overview, submission
+from dispatcher.campaigns import actions, dry_run, overview, row_addition, submission
 from dispatcher.campaigns.actions import CampaignAction
 from dispatcher.campaigns.overview import CampaignStatus
+from dispatcher.campaigns.row_addition import RowSource
 from dispatcher.campaigns.submission import SubmitStatus
 from dispatcher.cli.broker import start_due
 from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, err, fail, out, pairs, print_json, progress, rows
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.message import State
+from dispatcher.intake.audience import read_audience
 from dispatcher.intake.campaign import check_campaign, read_request
 from dispatcher.runtime import bootstrap
 from dispatcher.runtime.services import Services
@@ -209,7 +211,8 @@ def add_rows(
     A recipient whom the campaign has already gets no second message.
     """
     services = bootstrap.services()
-    result = audience_loading.add_rows(services, campaign_id, file, by or _account()) or _unknown(campaign_id)
+    source = RowSource(read_audience(file, services.policy.files), str(file))
+    result = row_addition.add_rows(services, campaign_id, source, by or _account()) or _unknown(campaign_id)
     if result.refusal is not None:
         fail(f"campaign {campaign_id}: {result.refusal}", REFUSED)
     if not as_json:

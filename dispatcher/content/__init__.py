@@ -11,8 +11,9 @@ from channels.sms_segments import Segments, count_segments
 from dispatcher.content.catalog import Catalog, check, load, load_version
 from dispatcher.content.declaration import TemplateVariable
 from dispatcher.content.errors import ContentRefusal, InvalidTemplates, TemplateError
-from dispatcher.content.guard import host_of, is_within, without_parameters
-from dispatcher.content.preview import check_examples, example_request, preview, sms_sizes
+from dispatcher.content.guard import host_of
+from dispatcher.content.partner_links import partner_links
+from dispatcher.content.preview import check_examples, check_links_to_partners, example_request, preview, sms_sizes
 from dispatcher.content.render_request import LinkHosts, MessageLinks, MessageSender, RenderRequest
 from dispatcher.content.template import Template
 
@@ -30,13 +31,13 @@ __all__ = [
     "TemplateVariable",
     "check",
     "check_examples",
+    "check_links_to_partners",
     "count_segments",
     "example_request",
     "host_of",
-    "is_within",
     "load",
     "load_version",
+    "partner_links",
     "preview",
     "sms_sizes",
-    "without_parameters",
 ]

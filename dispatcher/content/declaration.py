@@ -46,7 +46,8 @@ _KEYS = (
     "push",
     "variables",
 )
-_VARIABLE_KEYS = ("category", "type", "required", "modes", "example")
+_VARIABLE_KEYS = ("category", "type", "required", "modes", "example", "links")
+_LINKS_MAX = 20  # a list of everybody's links is what it must not be
 _PUSH_KEYS = tuple(PushOptions.__slots__)
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*\Z")
 _COLLAPSE_KEY = re.compile(r"[A-Za-z0-9_-]{1,32}\Z")  # web push's Topic, the narrowest (RFC 8030)
@@ -55,7 +56,10 @@ _ENTITY = re.compile(r"[a-z][a-z0-9-]*\Z")
 
 @dataclass(frozen=True, slots=True)
 class TemplateVariable:
-    """A variable of a template. `modes` are those whose texts may use it; `example` has a value per language, for previews."""
+    """A variable of a template. `modes` are those whose texts may use it; `example` has a value per language, for previews.
+
+    `links` are the links to partners that the variable may have in a trigger, or from the profile.
+    """
 
     name: str
     category: str
@@ -63,6 +67,7 @@ class TemplateVariable:
     required: bool
     modes: frozenset[Mode]
     example: Mapping[Language, Any]
+    links: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +170,22 @@ def _variable(reader: _Reader, name: str, modes: frozenset[Mode]) -> TemplateVar
         required=reader.boolean((*path, "required"), default=True),
         modes=frozenset(map(Mode, own_modes)),
         example=_example(reader, (*path, "example"), kind),
+        links=_links(reader, (*path, "links"), kind),
     )
+
+
+def _links(reader: _Reader, path: Path, kind: str) -> tuple[str, ...]:
+    value = reader.get(path)
+    if value is None:
+        return ()
+    try:
+        links = tuple(map(READERS["url"], value)) if isinstance(value, list) and 0 < len(value) <= _LINKS_MAX else ()
+    except ValueError as error:
+        reader.fault(path, str(error))
+        return ()
+    if kind != "url" or not links:
+        reader.fault(path, f"must be a list of 1 to {_LINKS_MAX} links, of a variable of type url")
+    return links
 
 
 def _example(reader: _Reader, path: Path, kind: str) -> Mapping[Language, Any]:

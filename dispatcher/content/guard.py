@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from html import unescape
 from typing import Any
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
 from markupsafe import escape
 
@@ -225,13 +225,13 @@ def _leaks_personal_data(link: str, requirements: ContentRequirements) -> bool:
         return False
     parts = urlsplit(link)
     if parts.query:
-        allowed = _parameters(host, requirements.hosts.partners) if requirements.hosts else frozenset()
+        allowed = allowed_parameters(host, requirements.hosts.partners) if requirements.hosts else frozenset()
         if any(each.partition("=")[0] not in allowed for each in parts.query.split("&")):
             return True
     return bool(parts.fragment or "@" in parts.netloc) or holds_value(link, requirements.personal)
 
 
-def _parameters(host: str, partners: Mapping[str, frozenset[str]]) -> frozenset[str]:
+def allowed_parameters(host: str, partners: Mapping[str, frozenset[str]]) -> frozenset[str]:
     """The parameters that a link to this host may have."""
     while host and host not in partners:
         host = host.partition(".")[2]
@@ -242,14 +242,6 @@ def holds_value(link: str, values: Iterable[str]) -> bool:
     """Whether a link holds one of these values."""
     plain = unquote(link.partition(":")[2]).casefold()  # without the scheme, which holds "htt" for everybody
     return any(value.casefold() in plain for value in values)
-
-
-def without_parameters(link: str, partners: Mapping[str, frozenset[str]], host: str) -> str:
-    """A link to a partner without the parameters that the policy allows there; with its scheme and host in small letters."""
-    allowed = _parameters(host, partners)
-    parts = urlsplit(link)
-    query = "&".join(each for each in parts.query.split("&") if each.partition("=")[0] not in allowed)
-    return urlunsplit((parts.scheme.lower(), parts.netloc.lower(), parts.path, query, parts.fragment))
 
 
 # -- checks for all mails of one mail template -------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from channels.base import Channel, Content, Email, Sms
 from channels.sms_segments import Segments, count_segments
 from dispatcher.content.declaration import IMPERSONAL_CATEGORIES, IN_A_LINK
 from dispatcher.content.errors import ContentRefusal, TemplateError
-from dispatcher.content.guard import holds_value, html_faults, links_of
+from dispatcher.content.guard import holds_value, host_of, html_faults, is_within, links_of
 from dispatcher.content.mail_html import HtmlFault, read_mail_html
 from dispatcher.content.render_request import LinkHosts, MessageLinks, MessageSender, RenderRequest
 from dispatcher.content.template import Template
@@ -22,6 +22,7 @@ from dispatcher.domain.decision import ReasonCode
 from dispatcher.domain.message import Mode
 from dispatcher.domain.recipient import Language
 
+_IN_A_PARTNERS_LINK = "only a whole link, of type url, may vary in a link to a partner: it must be the same for everybody"
 _HOST = re.compile(r"\w+:(?://[^/?#]+)?")
 _LINKS = MessageLinks(unsubscribe="https://www.bank.example/u/preview", preferences="https://www.bank.example/p/preview")
 
@@ -114,6 +115,32 @@ def check_links_for_personal_data(template: Template) -> Iterator[TemplateError]
                     file = f"{template.name}/{language}/texts.toml"
                     place = _line_of(template, language, fault) if channel is Channel.EMAIL else (file, 1)
                     yield TemplateError(*place, name, "", f"{IN_A_LINK}: {channel}, {mode}")
+
+
+def check_links_to_partners(template: Template, hosts: LinkHosts) -> Iterator[TemplateError]:
+    """Render with a probe for each text and number; yield the links to partners, or to a host with a probe in it, that hold one.
+
+    Such a link could be another for each person, and no comparison of the values would see it: they are no links themselves.
+    """
+    texts = {name: f"zq{place}xqz" for place, name in enumerate(template.variables) if template.variables[name].type == "text"}
+    numbers = {
+        name: 73_190_400 + place for place, name in enumerate(template.variables) if template.variables[name].type == "number"
+    }
+    probes: dict[str, Any] = {**texts, **numbers}
+    for language, channel, mode in product(template.languages, template.channels, sorted(template.info.modes)) if probes else ():
+        request = example_request(template, channel, language, mode, probes)
+        try:
+            content = template.compose(request, template.context(request))
+        except Exception:  # noqa: S112  `check_examples` reports it
+            continue
+        for link in links_of(content, template.visible_text(content, request)):
+            host = host_of(link)
+            for name, probe in probes.items():
+                if holds_value(host if not is_within(host, hosts.partners) else link, (str(probe),)):
+                    fault = HtmlFault(0, name, link.partition(str(probe))[0], "")
+                    file = f"{template.name}/{language}/texts.toml"
+                    place = _line_of(template, language, fault) if channel is Channel.EMAIL else (file, 1)
+                    yield TemplateError(*place, name, "", f"{_IN_A_PARTNERS_LINK}: {channel}, {mode}")
 
 
 def _html_faults(template: Template, request: RenderRequest, refusal: ContentRefusal, shown: str) -> Iterator[TemplateError]:

@@ -14,6 +14,7 @@ from dispatcher.content.declaration import IMPERSONAL_CATEGORIES, RENDER_MODES, 
 from dispatcher.content.environment import MissingVariable, WithheldVariable, missing_value
 from dispatcher.content.errors import ContentRefusal
 from dispatcher.content.guard import ContentRequirements, GapRoles, PathCheck, failed_check, host_of, precheck, squeezed
+from dispatcher.content.partner_links import Partners, partner_links
 from dispatcher.content.render_request import RenderRequest
 from dispatcher.content.specialiser.compiled_path import CompiledPath, RenderPlan
 from dispatcher.content.specialiser.decision_tree import RenderedParts, Specialiser
@@ -54,6 +55,7 @@ ValueReader: TypeAlias = tuple[
     str, str, Callable[[Any], Any]
 ]  # a variable's name, its category, and the function that reads its value
 
+PARTNER_LINK = "partner_link"  # the check that objects to a link to a partner from the recipient's profile
 _UNSUBSCRIBE, _PREFERENCES = "links.unsubscribe", "links.preferences"  # keys in values; no variable has a dot in its name
 
 
@@ -166,6 +168,8 @@ class Template:
                 value = profile.get(category, {}).get(name)
                 if not _has_value(value):
                     continue
+                if request.sender.hosts and self.has_unlisted_link(name, value, request.sender.hosts.partners):
+                    raise ContentRefusal(ReasonCode.CONTENT_GUARD, PARTNER_LINK)  # it may be another for each person
             try:
                 values[name] = read(value)
             except ValueError:
@@ -173,6 +177,15 @@ class Template:
         values[_UNSUBSCRIBE] = request.links.unsubscribe
         values[_PREFERENCES] = request.links.preferences
         return values
+
+    def has_unlisted_link(self, name: str, value: object, partners: Partners) -> bool:
+        """Whether a value of this variable has a link to a partner that its declaration does not list."""
+        links = partner_links(value, partners)
+        if not links:
+            return False
+        variable = self.variables.get(name)
+        listed = {each for link in (variable.links if variable else ()) for each in partner_links(link, partners)}
+        return not listed.issuperset(links)
 
     def context(self, request: RenderRequest) -> Context:
         """The Jinja context of all texts of this request."""

@@ -48,6 +48,12 @@ CampaignForm = create_model(
 )
 
 
+class RowsForm(StrictModel):
+    """Rows to add to a campaign that waits for its release, as in the campaign's own audience."""
+
+    audience: Annotated[list[Any], Field(min_length=1)]
+
+
 FORM_BYTES = 32  # of a digest: then follow 32 bytes of the rows
 
 
@@ -153,6 +159,11 @@ def parse_request(form: Mapping[str, Any], audiences: Path | None = None, rules:
     return _request(form, "campaign", {}, allowed_file(audiences, named), rules)
 
 
+def parse_rows(form: Mapping[str, Any]) -> Iterable[AudienceRow | AudienceError]:
+    """The rows of a `RowsForm`, from JSON. Raises BadInput."""
+    return inline(validate(RowsForm, form, "rows").audience)
+
+
 def parse_campaign(form: Mapping[str, Any], context: ValidationContext) -> Submission:
     """A campaign from JSON with its rows, checked. Raises BadInput."""
     return check_campaign(parse_request(form), context)
@@ -190,7 +201,7 @@ def check_campaign(request: CampaignRequest, context: ValidationContext) -> Subm
         **asdict(options),
     )
     shown = request.source.path if request.source else file
-    links = PartnerLinks(templates, context.policy.entities.get(spec.entity), shown)
+    links = PartnerLinks(context.policy.entities.get(spec.entity), shown)
     rows = links.checked(checked_rows(request.rows or (), templates, request.digest))
     return Submission(parsed.id, spec, rows, request.digest, request.source, tuple(templates))
 

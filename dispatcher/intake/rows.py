@@ -270,7 +270,7 @@ class _Records:
             line, text = first
             if text is None:
                 yield _Record(line, [], _TOO_LONG)
-            elif text.count(self._delimiter) >= 2 * (self._width - 1) and _OTHER_ENDS.search(text):
+            elif text.count(self._delimiter) >= self._width_max and _OTHER_ENDS.search(text):
                 # several rows: read as one, the first would be given cells of the others
                 self._again.extendleft((line, part) for part in reversed(_OTHER_ENDS.split(text)) if trim(part))
             else:

@@ -18,6 +18,7 @@ from dispatcher.intake.audience import Id, unstorable
 from dispatcher.intake.campaign import NO_FALLBACK, Channels, ValidationContext, find_template, missing_channels
 from dispatcher.intake.errors import BadInput, InputError, StrictModel, validate
 from dispatcher.intake.form_fields import form_fields, options_of
+from dispatcher.intake.partner_links import unlisted_links
 from dispatcher.ledger.campaigns.audience import AudienceRow
 
 
@@ -84,6 +85,8 @@ def check_trigger(request: TriggerRequest, context: ValidationContext) -> Trigge
     options = options_of(parsed, TriggerOptions)
     template = find_template(parsed.template, "job", 0, context.catalog)
     errors = [InputError("job", 0, f"data.{name}", message) for name, message in template.data_errors(parsed.data)]
+    unlisted = unlisted_links(parsed.data, template, context.policy.entities.get(template.entity))
+    errors += [InputError("job", 0, f"data.{name}", message) for name, message in unlisted]
     channels = tuple(dict.fromkeys(parsed.channels or template.channels))
     if message := missing_channels(template, channels):
         errors.append(InputError("job", 0, "channels", message))

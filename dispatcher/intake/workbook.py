@@ -69,8 +69,8 @@ def _is_texts(part: str) -> bool:
 
 
 def _check_sheet(sheet: IO[bytes]) -> None:
-    """Of merged cells only the first has the value, and a program that writes formulas need not write their values: such cells would be
-    read as empty, and an opt-out in them would be lost."""
+    """Raise `BadWorkbook` for cells that would be read as empty, so that an opt-out in them would be lost: of merged cells only the
+    first has the value, and a program that writes formulas need not write their values."""
     rest = b""
     while data := sheet.read(SCAN_BYTES):
         text = rest + data

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 
-from dispatcher.content import Template, TemplateError, check_examples
+from dispatcher.content import Template, TemplateError, check_examples, check_links_to_partners
 from dispatcher.domain.spelling import did_you_mean
 from dispatcher.policy import Policy
 from dispatcher.runtime.link_hosts import link_hosts
@@ -23,7 +23,9 @@ def _of(policy: Policy, template: Template) -> Iterator[TemplateError]:
     info = template.info
     yield from _unknown(template, "entity", template.entity, policy.entities)
     if template.entity in policy.entities:
-        yield from check_examples(template, _place, link_hosts(policy.entities[template.entity]))
+        hosts = link_hosts(policy.entities[template.entity])
+        yield from check_examples(template, _place, hosts)
+        yield from check_links_to_partners(template, hosts)
     if info.topic is not None:
         yield from _unknown(template, "topic", info.topic, policy.topics)
     for topic, products in policy.topics.items():

@@ -17,7 +17,11 @@ log = structlog.get_logger()
 
 MEGABYTE = 1_048_576
 BODY_BYTES_MAX = MEGABYTE
-BODY_BYTES_MAX_AT: Mapping[str, int] = {"/webhooks/": 2 * MEGABYTE, "/v1/campaigns": 32 * MEGABYTE}  # audiences come inline
+BODY_BYTES_MAX_AT: Mapping[str, int] = {
+    "/webhooks/": 2 * MEGABYTE,
+    "/v1/campaigns": 32 * MEGABYTE,
+    "/console/campaigns/": 32 * MEGABYTE,
+}  # audiences come inline
 
 # No scripts; styles and forms only from and to this site. A page that needs more sets the header itself.
 HEADERS: Mapping[str, str] = {

@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz`: many generated files, each imported or submitted as an audience; ends with 1 where a promise is broken."""
+"""`python -m tests.fuzz`: many generated files, each imported or submitted; ends with 1 where a promise is broken."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from dispatcher.embedded import engines
 from dispatcher.ledger.migrations import migrate
-from tests.fuzz.checks import check
+from tests.fuzz.checks import Target, check
 from tests.fuzz.files import FileSpec, specs
 from tests.support.services import make_services
 
@@ -47,7 +47,7 @@ def main() -> int:
             def run(spec: FileSpec) -> None:
                 number, began = next(numbers), time.monotonic()
                 try:
-                    broken = check(services, Path(folder), spec, number)
+                    broken = check(Target(services, running.database_url, Path(folder)), spec, number)
                 except Exception as error:  # an error in the program is a broken promise
                     broken = [f"{type(error).__name__}: {error}"]
                 if time.monotonic() - began > SLOW_SECONDS:

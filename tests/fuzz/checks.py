@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,16 +34,26 @@ class Outcome:
     count: int
 
 
-def check(services: Services, folder: Path, spec: FileSpec, number: int) -> list[str]:
-    """The broken promises of one file."""
+@dataclass(frozen=True)
+class Target:
+    """The program that files are given to, the URL of its ledger as the owner, and a folder for the files."""
+
+    services: Services
+    owner_url: str
+    folder: Path
+
+
+def check(target: Target, spec: FileSpec, number: int) -> list[str]:
+    """The broken promises of one file. All recipients of the ledger are deleted."""
     made = make(spec, f"f{number}")
-    path = folder / f"file{made.suffix}"
+    path = target.folder / f"file{made.suffix}"
     path.write_bytes(made.content)
-    outcome = (_audience if spec.is_audience else _recipients)(services, path, f"f{number}")
+    outcome = _audience(target.services, path, f"f{number}") if spec.is_audience else _recipients(target, path)
     return list(_broken(made, outcome, spec.is_audience))
 
 
-def _recipients(services: Services, path: Path, _: str) -> Outcome:
+def _recipients(target: Target, path: Path) -> Outcome:
+    services = target.services
     rejects = path.with_name("rejects.jsonl")
     refused, count = None, 0
     with lend(services.pool) as connection:
@@ -52,14 +62,14 @@ def _recipients(services: Services, path: Path, _: str) -> Outcome:
             count = import_file(connection, services.secret, request).rows
         except BadInput as error:
             refused = error
-    with psycopg.connect(services.pool.conninfo, autocommit=True) as owner:  # the program's role deletes nobody
+    with psycopg.connect(target.owner_url, autocommit=True) as owner:  # the program's role deletes nobody
         rows = owner.execute("DELETE FROM recipients RETURNING id, email, profile, choices, birth_date::text").fetchall()
     lines = [json.loads(line)["line"] for line in rejects.read_text(encoding="utf-8").split("\n")[:-1]] if rejects.exists() else []
     rejects.unlink(missing_ok=True)
     opted_out = {each[0] for each in rows if each[3].get("channel:email", {}).get("value") == "off"}
     taken = {
-        id: {"email": email, "name": profile.get("identity", {}).get("first_name"), "birth_date": born}
-        for id, email, profile, _, born in rows
+        recipient_id: {"email": email, "name": profile.get("identity", {}).get("first_name"), "birth_date": born}
+        for recipient_id, email, profile, _, born in rows
         if email or profile
     }
     return Outcome(refused, taken, tuple(lines), frozenset(opted_out), count)
@@ -80,32 +90,42 @@ def _audience(services: Services, path: Path, prefix: str) -> Outcome:
             ).fetchall()
     except BadInput as error:
         refused = error
-    taken = {id: {"name": data.get("first_name"), "project": data.get("project"), "amount": data.get("amount")} for id, data in rows}
+    taken = {
+        each: {"name": data.get("first_name"), "project": data.get("project"), "amount": data.get("amount")} for each, data in rows
+    }
     return Outcome(refused, taken, tuple(lines), frozenset(), count)
 
 
 def _broken(made: MadeFile, outcome: Outcome, is_audience: bool) -> Iterator[str]:
     if outcome.refused is not None:
-        if made.refusal == "never":
-            yield f"the file is refused as a whole: {outcome.refused}"
-        if not str(outcome.refused).strip():
-            yield "the file is refused without a reason"
-        if outcome.taken or outcome.opted_out:
-            yield "the file is refused, and rows of it are taken"
+        yield from _broken_refusal(made, outcome, str(outcome.refused))
         return
-    if made.refusal == "must":
-        yield f"the file is read, {outcome.count} rows"
-    if outcome.count != len(outcome.taken) + len(outcome.reported):
-        yield f"{outcome.count} rows, of which {len(outcome.taken)} are taken and {len(outcome.reported)} reported"
-    if made.exact and outcome.count != len(made.rows):
-        yield f"{outcome.count} rows where the file has {len(made.rows)}"
+    yield from _broken_counts(made, outcome)
     tokens = {row.token for row in made.rows}
     for stranger in outcome.taken.keys() - tokens:
         yield f"a row is taken that the file does not have: {stranger!r}"
     for stranger in outcome.opted_out - tokens:
         yield f"an opt-out is recorded for somebody whom the file does not have: {stranger!r}"
     for row in made.rows:
-        yield from (f"{row.token[row.token.index('r'):]}: {each}" for each in _broken_row(row, outcome, is_audience))
+        yield from (f"{row.token[row.token.index('r') :]}: {each}" for each in _broken_row(row, outcome, is_audience))
+
+
+def _broken_refusal(made: MadeFile, outcome: Outcome, reason: str) -> Iterator[str]:
+    if made.refusal == "never":
+        yield f"the file is refused as a whole: {reason}"
+    if not reason.strip():
+        yield "the file is refused without a reason"
+    if outcome.taken or outcome.opted_out:
+        yield "the file is refused, and rows of it are taken"
+
+
+def _broken_counts(made: MadeFile, outcome: Outcome) -> Iterator[str]:
+    if made.refusal == "must":
+        yield f"the file is read, {outcome.count} rows"
+    if outcome.count != len(outcome.taken) + len(outcome.reported):
+        yield f"{outcome.count} rows, of which {len(outcome.taken)} are taken and {len(outcome.reported)} reported"
+    if made.exact and outcome.count != len(made.rows):
+        yield f"{outcome.count} rows where the file has {len(made.rows)}"
 
 
 def _broken_row(row: ExpectedRow, outcome: Outcome, is_audience: bool) -> Iterator[str]:
@@ -124,7 +144,7 @@ def _broken_row(row: ExpectedRow, outcome: Outcome, is_audience: bool) -> Iterat
     is_off = row.token in outcome.opted_out
     if row.refuses and not is_off and (values is not None or row.damage.readable):
         yield "its opt-out is not recorded"
-    if is_off and not row.refuses:
+    if is_off and row.refuses is False:
         yield "an opt-out is recorded that it does not have"
 
 
@@ -139,6 +159,3 @@ def _wrong_values(row: ExpectedRow, values: Mapping[str, Any]) -> Iterator[str]:
         yield f"its address is {values['email']!r}"
     if "birth_date" in values and values["birth_date"] not in ("1980-01-31", None):
         yield f"its date of birth is {values['birth_date']!r}"
-
-
-Check = Callable[[FileSpec], list[str]]

@@ -125,7 +125,7 @@ class ExpectedRow:
     token: str
     lines: range
     name: str
-    refuses: bool
+    refuses: bool | None  # None: its word is cut off
     damage: Damage
 
 
@@ -272,6 +272,8 @@ def _header_cells(spec: FileSpec) -> list[str]:
 
 
 def _csv(spec: FileSpec, prefix: str) -> MadeFile:
+    if spec.encoding == "cp1252":  # it has none of the other ends of lines of Unicode
+        spec = replace(spec, rows=tuple(replace(row, end=row.end if row.end.isascii() else "\n") for row in spec.rows))
     writer = _Writer(spec)
     usual = spec.rows[0].end if spec.rows[0].end in ("\n", "\r\n", "\r") else "\n"
     if spec.header == "sep":
@@ -291,6 +293,8 @@ def _csv(spec: FileSpec, prefix: str) -> MadeFile:
     if spec.cut:
         content = content[: -spec.cut]
     rows = [_one_of_a_line(row, spec.rows, place) for place, row in enumerate(rows)]
+    if rows and spec.cut:
+        rows[-1] = replace(rows[-1], refuses=None)
     if rows and (spec.cut or (spec.tail.strip() and spec.rows[-1].end in OTHER_ENDS)):  # both change the last row
         rows[-1] = replace(rows[-1], damage=Damage(readable=False))
     return MadeFile(f".{'tsv' if spec.container == 'tsv' else 'csv'}", content, tuple(rows), _csv_refusal(spec), _is_exact(spec))
@@ -309,7 +313,9 @@ def _csv_row(writer: _Writer, row: Row, token: str, place: int) -> ExpectedRow:
     usual = row.end if row.end in ("\n", "\r\n", "\r") else ""
     writer.text += row.blanks * (spec.delimiter * (len(texts) - 1) + usual) if usual else ""
     if spec.encoding == "cp1252" and not _same(damage, spec):
-        damage = Damage(damage.name, damage.cells, damage.raw, "either", damage.readable and "id" not in damage.cells, damage.splits)
+        damage = Damage(
+            damage.name, damage.cells, damage.raw, "either", damage.readable and "id" not in damage.cells, damage.splits
+        )
     return ExpectedRow(token, lines, name.replace(BYTE, "é"), row.refuses, damage)
 
 
@@ -348,7 +354,7 @@ def _csv_refusal(spec: FileSpec) -> str:
         return "must"
     if spec.encoding.startswith("utf-16") and spec.cut:
         return "may"  # it ends within a character
-    if spec.container == "wide":
+    if spec.container == "wide" or (spec.header == "only" and spec.cut):
         return "may"
     return "may" if spec.encoding == "utf-16" and "\0" in spec.tail else "never"
 
@@ -379,7 +385,9 @@ def _jsonl(spec: FileSpec, prefix: str) -> MadeFile:
         end = row.end if row.end in ("\n", "\r\n") else "\n"
         text += written + end
         readable = damage.readable and "id" not in damage.cells
-        rows.append(ExpectedRow(token, range(line, line + 1), cells[_name_column(spec)], row.refuses, Damage(fate=fate, readable=readable)))
+        rows.append(
+            ExpectedRow(token, range(line, line + 1), cells[_name_column(spec)], row.refuses, Damage(fate=fate, readable=readable))
+        )
         line += 1
     encoding = spec.encoding if spec.encoding in ("utf-8-sig", "utf-16") else "utf-8"
     return MadeFile(".jsonl", _encoded(text, encoding), tuple(rows), "never", exact=True)
@@ -409,20 +417,26 @@ def _workbook(spec: FileSpec, prefix: str) -> MadeFile:
             if spec.sheet != "formula" and isinstance(value, str):
                 cell.data_type = "e" if value == "#N/A" else "s"
         rows.append(ExpectedRow(token, range(place + 2, place + 3), name, row.refuses, Damage(fate=fate, readable=readable)))
-    refusal = "must" if spec.sheet == "formula" else "never"
-    if spec.sheet == "merged" and len(rows) > 1:
-        sheet.merge_cells(start_row=2, end_row=3, start_column=len(_columns(spec)), end_column=len(_columns(spec)))
-        refusal = "must"
-    elif spec.sheet in ("two", "empty second"):
-        second = book.create_sheet()
-        if spec.sheet == "two":
-            second.append(["id"])
-            refusal = "must"
-    elif spec.sheet == "hidden column":
-        sheet.column_dimensions["B"].hidden = True
+    refusal = _arranged(book, spec, len(rows))
     content = io.BytesIO()
     book.save(content)
     return MadeFile(".xlsx", content.getvalue(), tuple(rows), refusal, exact=True)
+
+
+def _arranged(book: openpyxl.Workbook, spec: FileSpec, rows: int) -> str:
+    """Give the workbook its arrangement; whether it must be refused."""
+    sheet, last = book.worksheets[0], len(_columns(spec))
+    if spec.sheet == "merged" and rows > 1:
+        sheet.merge_cells(start_row=2, end_row=3, start_column=last, end_column=last)
+        return "must"
+    if spec.sheet in ("two", "empty second"):
+        second = book.create_sheet()
+        if spec.sheet == "two":
+            second.append(["id"])
+            return "must"
+    if spec.sheet == "hidden column":
+        sheet.column_dimensions["B"].hidden = True
+    return "must" if spec.sheet == "formula" else "never"
 
 
 def _legal(text: str) -> str:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import io
-import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,18 +13,20 @@ from typing import Any
 import openpyxl
 import psycopg
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from channels.base import Channel
-from dispatcher.campaigns import actions, audience_loading, dry_run, overview, submission
+from dispatcher.campaigns import actions, dry_run, overview, submission
 from dispatcher.campaigns.actions import CampaignAction
+from dispatcher.campaigns.row_addition import RowSource, add_rows
 from dispatcher.campaigns.submission import SubmitStatus
 from dispatcher.domain import addresses
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.message import State
 from dispatcher.domain.notation import Notation, number
+from dispatcher.intake.audience import read_audience
 from dispatcher.intake.campaign import check_campaign, parse_campaign, parse_request, read_request
 from dispatcher.intake.errors import BadInput
 from dispatcher.intake.recipient import BadRecipient, parse
@@ -563,10 +563,10 @@ def test_a_campaign_with_mostly_bad_rows_waits_for_a_person(services: Services, 
         + "".join(f"c-{number};a roof;9000,00;https://www.kbc-bank.example/loan\n" for number in (1, 2, 3))
         + "c-4;a roof;9.000;https://www.kbc-bank.example/loan\n"
     )
-    refused = audience_loading.add_rows(services, "spring", mended, "Bart")
+    refused = add_rows(services, "spring", RowSource(read_audience(mended, services.policy.files), "mended.csv"), "Bart")
     assert refused is not None
     assert "Anne" in str(refused.refusal)
-    added = audience_loading.add_rows(services, "spring", mended, "anne")
+    added = add_rows(services, "spring", RowSource(read_audience(mended, services.policy.files), "mended.csv"), "anne")
     assert added is not None
     assert (added.added, added.invalid) == (3, 1)
     assert state(services)[0] is CampaignState.AWAITING_RELEASE
@@ -579,10 +579,10 @@ def test_a_campaign_with_mostly_bad_rows_waits_for_a_person(services: Services, 
     counted = balance(services)
     assert counted.states[State.ACCEPTED] == 3
     assert counted.reasons["duplicate"] == 1  # c-1, who was in the first file
-    late = audience_loading.add_rows(services, "spring", mended, "Anne")
+    late = add_rows(services, "spring", RowSource(read_audience(mended, services.policy.files), "mended.csv"), "Anne")
     assert late is not None
     assert late.refusal == "cannot add rows to a campaign that is finished"
-    assert audience_loading.add_rows(services, "autumn", mended, "Anne") is None
+    assert add_rows(services, "autumn", RowSource(read_audience(mended, services.policy.files), "mended.csv"), "Anne") is None
 
 
 @pytest.mark.parametrize(
@@ -656,66 +656,3 @@ def test_the_commands_say_all_of_this(database: str, tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert SECRET not in done.stderr
-
-
-# -- any file ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of a generated file: what damages it, whether it refuses e-mail, how many empty rows follow it."""
-
-    damage: str
-    refuses: bool
-    blanks: int
-
-
-DAMAGES = {
-    "": {},
-    "address": {"email": "nobody"},
-    "date": {"birth_date": "31/31/1980"},
-    "language": {"language": "xx"},
-    "accent": {"profile.identity.first_name": "Zoë"},
-    "lines": {"profile.identity.first_name": "Anne\nMarie"},
-    "quotes": {"profile.identity.first_name": 'Jan "Jef"'},
-    "placeholder": {"profile.identity.first_name": "NULL"},
-    "open quote": {"profile.identity.first_name": "OPEN"},
-    "closing quote": {"profile.identity.first_name": "CLOSE"},
-    "surplus": {"profile.identity.first_name": "SURPLUS"},
-}
-NAMES = ["id", "person", "language", "email", "birth_date", "profile.identity.first_name", "channels.email"]
-numbers = itertools.count()
-a_row = st.builds(Row, st.sampled_from(list(DAMAGES)), st.booleans(), st.integers(0, 1))
-
-
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    rows=st.lists(a_row, min_size=1, max_size=9),
-    encoding=st.sampled_from(["utf-8", "utf-8-sig", "cp1252", "utf-16"]),
-    delimiter=st.sampled_from(",;\t"),
-    end=st.sampled_from(["\n", "\r\n"]),
-    quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
-    trailing=st.integers(0, 2),
-)
-@example([Row("open quote", True, 0)] * 9, "utf-8", ";", "\n", csv.QUOTE_MINIMAL, 0)
-@example([Row("open quote", True, 0), Row("closing quote", True, 0)] * 2, "cp1252", ",", "\r\n", csv.QUOTE_ALL, 2)
-def test_every_row_is_taken_or_rejected_and_no_readable_opt_out_is_lost(
-    ledger: Connection, take: Import, rows: list[Row], encoding: str, delimiter: str, end: str, quoting: Any, trailing: int
-) -> None:
-    people = [f"h-{next(numbers)}" for _ in rows]
-    file = io.StringIO(newline="")
-    writer = csv.writer(file, delimiter=delimiter, lineterminator=end, quoting=quoting)
-    writer.writerow([*NAMES, *[""] * trailing])
-    for recipient_id, generated in zip(people, rows, strict=True):
-        cells = {"id": recipient_id, "person": "customer", "language": "nl", "email": "a@example.org", "birth_date": "1980-01-31"}
-        cells |= {"profile.identity.first_name": "Anne", "channels.email": "false" if generated.refuses else "true"}
-        writer.writerow([*(cells | DAMAGES[generated.damage]).values(), *[""] * trailing])
-        file.write(generated.blanks * (delimiter * (len(NAMES) + trailing - 1) + end))
-    content = file.getvalue()
-    for mark, damaged in (("OPEN", '"Anne'), ("CLOSE", 'Anne"'), ("SURPLUS", f"Jan{delimiter}Piet")):
-        content = content.replace(f'"{mark}"', damaged).replace(mark, damaged)
-    result = take(content.encode(encoding))
-    assert result.rows == result.new + result.changed + result.unchanged + result.rejected == len(rows), result.faults
-    for recipient_id, generated in zip(people, rows, strict=True):
-        if generated.refuses:
-            assert off(ledger, recipient_id) == {"channel:email"}, (generated, result.faults)

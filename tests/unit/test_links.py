@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,10 +12,11 @@ import pytest
 
 from channels.base import Channel, Sms, WhatsApp
 from channels.sms_segments import count_segments
-from dispatcher.content import LinkHosts, Template, check, load
+from dispatcher.content import LinkHosts, RenderRequest, Template, check, load
 from dispatcher.domain.decision import ReasonCode
 from dispatcher.intake.campaign import ValidationContext, parse_campaign
 from dispatcher.intake.errors import BadInput
+from dispatcher.intake.trigger import Trigger, parse_trigger
 from dispatcher.policy.reading import parse, shipped
 from dispatcher.runtime.consistency import disagreements
 from tests.support.template_folder import LINKS, SENDER, refusal, render_request, small_folder, write
@@ -138,10 +139,13 @@ def test_hosts_in_the_policy_are_checked() -> None:
         parse(shipped().replace('hosts = ["bank.example"]', 'hosts = ["https://bank.example"]', 1))
 
 
-def campaign(links: list[str], policy: str = "") -> list[Any]:
+def campaign(links: list[str], policy: str = "", partners: Sequence[str] = ()) -> list[Any]:
     """The rows of a campaign of a partner, with these links."""
     rows = [
-        {"recipient": f"c-{number}", "data": {"partner": "Train Shop", "discount": 40, "offer_url": link}}
+        {
+            "recipient": f"c-{number}",
+            "data": {"partner": partners[number] if partners else "Train Shop", "discount": 40, "offer_url": link},
+        }
         for number, link in enumerate(links)
     ]
     form: Mapping[str, Any] = {"id": "trains", "template": "train_ticket", "audience": rows}
@@ -196,3 +200,84 @@ def test_own_links_of_the_reader_pass(template: Template) -> None:
     assert LINKS.unsubscribe.startswith("https://bank.example/")
     for channel in Channel:
         assert template.render(request_with(channel))
+
+
+# -- links to partners that no audience can be compared with -----------------------------------------------------------
+
+TRAIN = "https://tickets.train.example/weekend"
+
+
+def trigger(**data: Any) -> Trigger:
+    form = {"key": "k-1", "recipient": "c-1", "template": "train_ticket", "data": {"partner": "Train Shop", "discount": 40, **data}}
+    return parse_trigger(form, ValidationContext(load(SHIPPED), parse(shipped()), datetime(2026, 11, 23, tzinfo=UTC)))
+
+
+def test_a_trigger_has_only_partner_links_that_its_template_lists() -> None:
+    for link in (TRAIN, "HTTPS://Tickets.train.example/weekend", "https://www.bank.example/c-5"):
+        assert trigger(offer_url=link).row.data["offer_url"] == link
+    for data in (
+        {"offer_url": f"{TRAIN}/c-5"},
+        {"offer_url": "https://c-5.train.example/weekend"},
+        {"offer_url": TRAIN, "partner": f"see {TRAIN}/c-5."},
+    ):
+        with pytest.raises(BadInput) as caught:
+            trigger(**data)
+        name = "partner" if "partner" in data else "offer_url"
+        assert [error.field for error in caught.value.faults] == [f"data.{name}"]
+        assert f"variables.{name}.links" in caught.value.faults[0].message
+
+
+def test_a_link_inside_a_text_is_compared_too() -> None:
+    assert len(campaign([TRAIN] * 3, partners=["Trains"] * 3)) == 3
+    with pytest.raises(BadInput) as caught:
+        campaign([TRAIN] * 3, partners=[f"Trains, {TRAIN}/{n}" for n in range(3)])
+    assert [(error.line, error.field) for error in caught.value.faults] == [(2, "data.partner"), (3, "data.partner")]
+
+
+@pytest.mark.parametrize("channel", Channel)
+def test_a_partners_link_from_the_profile_must_be_listed(tmp_path: Path, channel: Channel) -> None:
+    files = own_offer(small_folder())
+    listed = 'links = ["https://partner.example/boats"]\nexample = "https://partner.example/boats"'
+    files["hello/template.toml"] = files["hello/template.toml"].replace('example = "https://partner.example/boats"', listed)
+    template = load(write(tmp_path, files))["hello"]
+    base = request_with(channel)
+
+    def from_profile(link: str) -> RenderRequest:
+        data = {name: value for name, value in base.data.items() if name != "offer_url"}
+        return replace(base, data=data, profile={"product": {"offer_url": link}})
+
+    for link in ("https://partner.example/boats", "https://bank.example/c-5"):
+        assert template.render(from_profile(link))
+    assert refusal(template, from_profile("https://partner.example/c-5")) == (ReasonCode.CONTENT_GUARD, "partner_link")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('link = "{{ offer_url }}"', 'link = "https://tickets.train.example/{{ code }}"'),
+        ("{{ button(offer_url) }}", '<a href="https://tickets.train.example/{{ code }}">x</a>'),
+        ("{{ button(offer_url) }}", '<a href="https://{{ code }}.train.example/">x</a>'),
+        ("{{ button(offer_url) }}", '{% set place = "r/" ~ code %}<a href="https://train.example/{{ place }}">x</a>'),
+        ("{{ button(offer_url) }}", '<a href="https://train.example/{{ number }}">x</a>'),
+    ],
+)
+def test_a_template_puts_no_value_into_a_partners_link(tmp_path: Path, old: str, new: str) -> None:
+    files = small_folder()
+    files["hello/template.toml"] += '\n[variables.code]\ncategory = "product"\nexample = "x"\n'
+    files["hello/template.toml"] += '\n[variables.number]\ncategory = "product"\ntype = "number"\nexample = 7\n'
+    assert disagreements(parse(shipped()), load(write(tmp_path, files)).values()) == []
+    for file in ("hello/nl/texts.toml", "hello/nl/email.html"):
+        files[file] = files[file].replace(old, new)
+    faults = disagreements(parse(shipped()), load(write(tmp_path / "broken", files)).values())
+    assert {fault.field for fault in faults if "the same for everybody" in fault.message} == {
+        "number" if "number" in new else "code"
+    }
+
+
+@pytest.mark.parametrize(
+    "links", ["[]", '"https://partner.example/"', '["http://partner.example/"]', str([f"https://p.example/{n}" for n in range(21)])]
+)
+def test_a_declaration_lists_a_few_links(tmp_path: Path, links: str) -> None:
+    files = small_folder()
+    files["hello/template.toml"] = files["hello/template.toml"].replace('type = "url"', f'type = "url"\nlinks = {links}')
+    assert {fault.field for fault in check(write(tmp_path, files))} == {"variables.offer_url.links"}

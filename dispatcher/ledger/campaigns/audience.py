@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -47,6 +47,17 @@ class AudienceFile:
     path: str
     size: int
     modified_ns: int
+
+
+def values_with_links(connection: Connection, no: int, period: int) -> Iterator[Mapping[str, Any]]:
+    """The variables of a campaign's jobs that hold a link, streamed in the caller's transaction."""
+    with connection.cursor(name="values_with_links") as cursor:
+        cursor.execute(
+            "SELECT data FROM jobs WHERE period = %s AND campaign_no = %s AND data::text LIKE '%%://%%' ORDER BY chunk, row",
+            (period, no),
+        )
+        for (data,) in cursor:
+            yield data
 
 
 _STAGE = """

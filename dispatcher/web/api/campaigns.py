@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Response
 
-from dispatcher.campaigns import actions, overview, scheduler, submission
+from dispatcher.campaigns import actions, overview, row_addition, scheduler, submission
 from dispatcher.campaigns.actions import CampaignAction
+from dispatcher.campaigns.row_addition import RowSource
 from dispatcher.campaigns.submission import SubmitStatus
-from dispatcher.intake.campaign import CampaignForm, parse_request
+from dispatcher.intake.campaign import CampaignForm, RowsForm, parse_request, parse_rows
 from dispatcher.web import serializers
 from dispatcher.web.api import schemas
 from dispatcher.web.api.authorization import needs
@@ -72,6 +73,24 @@ def show_campaign(campaign_id: CampaignId, services: ServicesDependency) -> dict
     if found is None:
         raise HTTPException(HTTPStatus.NOT_FOUND)
     return serializers.campaign_view(found.campaign, found.balance, services.clock())
+
+
+@router.post("/{campaign_id}/rows", responses=problem_responses(404, 409, 422), openapi_extra=body(RowsForm, "Rows"))
+def add_rows(caller: CampaignsKey, campaign_id: CampaignId, form: JsonObject, services: ServicesDependency) -> schemas.RowsAdded:
+    """Add rows to a campaign that waits for its release, such as those that could not be read before; in any other state, 409.
+
+    Only the key that submitted the campaign can add rows. A recipient whom the campaign has already gets no second message.
+    """
+    result = row_addition.add_rows(services, campaign_id, RowSource(parse_rows(form), "rows"), caller.name)
+    campaign = overview.find(services, campaign_id)
+    if result is None or campaign is None:
+        raise HTTPException(HTTPStatus.NOT_FOUND)
+    if result.refusal is not None:
+        raise HTTPException(HTTPStatus.CONFLICT, result.refusal)
+    faults = [schemas.AudienceErrorBody(line=error.line, field=error.field, message=error.message) for error in result.errors]
+    return schemas.RowsAdded(
+        id=campaign.id, state=campaign.state, audience=campaign.audience, added=result.added, invalid=result.invalid, faults=faults
+    )
 
 
 @router.post("/{campaign_id}/{action}", response_model=schemas.CampaignStateBody, responses=problem_responses(404, 409))

@@ -76,6 +76,17 @@ class CampaignBody(BaseModel):
     loading: bool  # its audience is not complete yet: `audience` counts the rows so far, and nothing is sent
 
 
+class RowsAdded(BaseModel):
+    """How many rows were added to a campaign; `faults` has the first that could not be read. `audience` counts all its rows."""
+
+    id: str
+    state: CampaignState
+    audience: int
+    added: int
+    invalid: int
+    faults: list[AudienceErrorBody]
+
+
 class CampaignStateBody(BaseModel):
     """A campaign's state after a release, pause, resume or cancel."""
 

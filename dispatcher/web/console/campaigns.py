@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from http import HTTPStatus
+from pathlib import Path, PurePath
+from shutil import copyfileobj
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
-from fastapi import APIRouter, Form, HTTPException, Response
+from fastapi import APIRouter, File, Form, HTTPException, Response, UploadFile
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from dispatcher.campaigns import actions, overview, scheduler
+from dispatcher.campaigns import actions, overview, row_addition, scheduler
 from dispatcher.campaigns.actions import CampaignAction
+from dispatcher.campaigns.row_addition import AddedRows, RowSource
+from dispatcher.intake.audience import read_audience
+from dispatcher.intake.errors import BadInput, InputError
+from dispatcher.runtime.services import Services
 from dispatcher.web.console.login import Operator, check_form_token
 from dispatcher.web.console.overview import refresh_seconds
+from dispatcher.web.console.session import ConsoleSession
 from dispatcher.web.dependencies import PublisherDependency, ServicesDependency, publish_or_defer
 from dispatcher.web.pages.console import page
 from dispatcher.web.serializers import messages_per_second
@@ -26,7 +36,48 @@ ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")  # the form of camp
 @router.get("/{campaign_id}")
 def campaign_page(operator: Operator, campaign_id: str, services: ServicesDependency, still: bool = False) -> str:
     """A campaign: its balance, reasons and channels."""
-    found = overview.status(services, _valid_id(campaign_id))
+    return _page(operator, _valid_id(campaign_id), services, still)
+
+
+@router.post("/{campaign_id}/rows")
+def add_rows(
+    operator: Operator,
+    campaign_id: str,
+    services: ServicesDependency,
+    file: Annotated[UploadFile | None, File()] = None,
+    form_token: Annotated[str, Form()] = "",
+) -> Response:
+    """Add the rows of a file to a campaign that waits for its release, then show the campaign; or why no row was added."""
+    check_form_token(operator, form_token)
+    try:
+        result = _add(services, _valid_id(campaign_id), file, operator.key.name)
+    except BadInput as error:
+        messages = [str(fault) for fault in error.faults[:ERRORS_SHOWN]]
+        return HTMLResponse(_page(operator, campaign_id, services, True, messages), HTTPStatus.UNPROCESSABLE_ENTITY)
+    if result is None:
+        raise _not_found()
+    if result.refusal is not None:
+        return HTMLResponse(_page(operator, campaign_id, services, True, [result.refusal]), HTTPStatus.CONFLICT)
+    return RedirectResponse(f"/console/campaigns/{campaign_id}", HTTPStatus.SEE_OTHER)
+
+
+def _add(services: Services, campaign_id: str, file: UploadFile | None, by: str) -> AddedRows | None:
+    """Add the rows of an uploaded file, which is deleted at once. Raises `BadInput` with the name that the operator knows."""
+    name = PurePath((file.filename if file else None) or "").name
+    if file is None or not name:
+        raise BadInput(InputError("file", 0, "", "is missing: choose a .jsonl, .csv or .xlsx file"))
+    with TemporaryDirectory(prefix="dispatcher-rows-") as folder:
+        path = Path(folder, f"rows{PurePath(name).suffix[:8]}")
+        with path.open("wb") as copy:
+            copyfileobj(file.file, copy)
+        try:
+            return row_addition.add_rows(services, campaign_id, RowSource(read_audience(path, services.policy.files), name), by)
+        except BadInput as error:
+            raise BadInput(*(replace(fault, file=name) for fault in error.faults)) from None
+
+
+def _page(operator: ConsoleSession, campaign_id: str, services: Services, still: bool, messages: Sequence[str] = ()) -> str:
+    found = overview.status(services, campaign_id)
     if found is None:
         raise _not_found()
     return page(
@@ -37,6 +88,7 @@ def campaign_page(operator: Operator, campaign_id: str, services: ServicesDepend
         faults=overview.unreadable_rows(services, found.campaign, ERRORS_SHOWN),
         per_second=messages_per_second(found.campaign, found.balance, services.clock()),
         refresh_seconds=refresh_seconds(still, [found.campaign]),
+        messages=messages,
     )
 
 
