@@ -8,7 +8,7 @@ COMPILE := PIP_CONFIG_FILE=/dev/null PIP_FIND_LINKS= PIP_EXTRA_INDEX_URL= CUSTOM
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --quiet
 PROJECT := pyproject.toml --build-deps-for editable
 
-.PHONY: demo dev test chaos mutants bench docs screenshots up lock release clean help
+.PHONY: demo dev test chaos fuzz mutants bench docs screenshots up lock release clean help
 .DELETE_ON_ERROR:
 
 demo: .venv/run.stamp  ## runs a demo of all parts in a minute and checks the result; KEEP=1 leaves it running, RECIPIENTS=N sets its size
@@ -22,6 +22,9 @@ test: .venv/test.stamp  ## runs all checks: tests, lint, format, types, import c
 
 chaos: .venv/test.stamp  ## kills, freezes and cuts off every process under load and checks every promise, half an hour; ARGS="--faults N --seed S --minutes M"
 	@.venv/bin/python -m tests.chaos $(ARGS)
+
+fuzz: .venv/test.stamp  ## imports and submits generated files of all kinds and checks that no row and no opt-out is lost; ARGS="--files N --seed S"
+	@.venv/bin/python -m tests.fuzz $(ARGS)
 
 mutants: .venv/mutants.stamp  ## mutation test of the policy and outcomes, some minutes: makes thousands of small changes and counts those that tests notice
 	@rm -rf mutants

@@ -356,7 +356,7 @@ def precheck(template: MailTemplate, requirements: ContentRequirements, roles: G
         _unique(gap for gap in text.gaps if gap not in roles.unsubscribe_text and gap not in roles.preferences_text),
         tuple(sorted(own_gaps)),
         tuple(dict.fromkeys(with_values)),
-        tuple(dict.fromkeys(each for _, each in links if not own_gaps.issuperset(each.gaps) or not each.gaps)),
+        tuple(dict.fromkeys(each for _, each in links if each.literals != ("", "") or each.gaps[0] not in own_gaps)),
     )
 
 

@@ -12,7 +12,7 @@ import json
 import os
 import re
 import stat
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from dataclasses import field as option
@@ -24,11 +24,11 @@ from pydantic_core import from_json
 
 from dispatcher.domain.notation import Notation, is_misread, trim
 from dispatcher.domain.spelling import did_you_mean
+from dispatcher.intake.csv_records import TOO_LONG, CsvRecords, read_lines
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.intake.workbook import BadWorkbook, workbook_rows
 from dispatcher.policy import FileRules
 
-ROW_LENGTH_MAX = 256 * 1024
 SCAN_BYTES = 1024 * 1024
 SUFFIXES = {".jsonl", ".csv", ".tsv", ".xlsx"}
 DELIMITERS = ",;\t|"
@@ -37,11 +37,6 @@ _UTF8_CHARACTER = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}
 _NOT_CP1252 = frozenset(b"\x81\x8d\x8f\x90\x9d")
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)  # Excel's first line
 _NAME = re.compile(r"[A-Za-z0-9_.:-]+")
-# Unicode and ASCII have more ends of lines than CSV (UAX 14, class BK and NL; str.splitlines). Some programs write them.
-_OTHER_ENDS = re.compile("[\v\f\x1c-\x1e\x85\u2028\u2029]")
-_ENDS = "\r\n\v\f\x1c\x1d\x1e\x85\u2028\u2029"
-_NOT_CLOSED = "opens a quote that is not closed"
-csv.field_size_limit(2 * ROW_LENGTH_MAX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,28 +159,14 @@ def _unreadable(text: str) -> str | None:
 # -- JSONL -------------------------------------------------------------------------------------------------------------
 
 
-def _lines(file: TextIO) -> Iterator[tuple[int, str | None]]:
-    """The lines of a file with their numbers; None for one that is too long."""
-    line = 0
-    while text := file.readline(ROW_LENGTH_MAX):
-        line += 1
-        is_too_long = len(text) == ROW_LENGTH_MAX and not text.endswith(("\n", "\r"))
-        while is_too_long and text and not text.endswith(("\n", "\r")):
-            text = file.readline(ROW_LENGTH_MAX)
-        yield line, None if is_too_long else text
-
-
-_TOO_LONG = f"is longer than {ROW_LENGTH_MAX} characters"
-
-
 def _jsonl(file: TextIO, skip: int) -> Iterator[SourceRow | UnreadableRow]:
-    for line, text in _lines(file):
+    for line, text in read_lines(file):
         if text is not None and not text.strip():
             continue
         if skip > 0:
             skip -= 1
         else:
-            yield UnreadableRow(line, "", _TOO_LONG) if text is None else _json_row(line, text)
+            yield UnreadableRow(line, "", TOO_LONG) if text is None else _json_row(line, text)
 
 
 def _json_row(line: int, text: str) -> SourceRow | UnreadableRow:
@@ -207,18 +188,18 @@ def _json_row(line: int, text: str) -> SourceRow | UnreadableRow:
 
 
 def _csv(file: TextIO, path: Path, columns: Columns, rules: FileRules, skip: int) -> Iterator[SourceRow | UnreadableRow]:
-    lines = _lines(file)
+    lines = read_lines(file)
     line, first = _first_line(lines)
     delimiter = None
     if first and (mark := _SEPARATOR_LINE.fullmatch(first.strip("\r\n\ufeff"))):
         delimiter = mark[1]
         line, first = _first_line(lines)
     if first is None:
-        raise _bad(path, line, "", f"the line that names the columns {_TOO_LONG}")
+        raise _bad(path, line, "", f"the line that names the columns {TOO_LONG}")
     delimiter = delimiter or _delimiter(first)
     header = _Header(path, line, next(csv.reader([first], delimiter=delimiter), []), columns)
     notation = Notation.POINT if delimiter == "," else Notation.LOCAL
-    for record in _Records(lines, delimiter, (len(header.names), header.width), rules.quoted_lines_max):
+    for record in CsvRecords(lines, delimiter, (len(header.names), header.width), rules.quoted_lines_max):
         if record.reason is None and not any(map(trim, record.cells)):
             continue
         if skip > 0:
@@ -239,81 +220,6 @@ def _delimiter(header: str) -> str:
     """The delimiter that occurs most often in the header, outside of quotes; a comma where none does."""
     plain = re.sub(r'"[^"]*"', "", header)
     return max(DELIMITERS, key=plain.count)  # of equals the first
-
-
-@dataclass(frozen=True, slots=True)
-class _Record:
-    """The cells of a CSV record, or as much of them as can be told, and why it cannot be read."""
-
-    line: int
-    cells: list[str]
-    reason: str | None = None
-
-
-class _Records:
-    """The records of a CSV file.
-
-    A quote that is not closed would make one cell of the lines that follow. Where a quoted cell has more lines than the rules
-    allow, or a line inside it looks like a row of its own, or the file ends in it, only the line of the quote is refused, and
-    reading goes on with the next line.
-    """
-
-    def __init__(self, lines: Iterator[tuple[int, str | None]], delimiter: str, widths: tuple[int, int], lines_max: int) -> None:
-        self._lines = lines
-        self._delimiter = delimiter
-        self._width, self._width_max = widths  # without and with the columns that have no name
-        self._lines_max = lines_max
-        self._again: deque[tuple[int, str | None]] = deque()
-
-    def __iter__(self) -> Iterator[_Record]:
-        while (first := self._next()) is not None:
-            line, text = first
-            if text is None:
-                yield _Record(line, [], _TOO_LONG)
-            elif text.count(self._delimiter) >= self._width_max and _OTHER_ENDS.search(text):
-                # several rows: read as one, the first would be given cells of the others
-                self._again.extendleft((line, part) for part in reversed(_OTHER_ENDS.split(text)) if trim(part))
-            else:
-                yield self._record(line, text)
-
-    def _next(self) -> tuple[int, str | None] | None:
-        return self._again.popleft() if self._again else next(self._lines, None)
-
-    def _record(self, line: int, text: str) -> _Record:
-        if '"' not in text:  # as the csv module, in a quarter of the time
-            return _Record(line, text.rstrip(_ENDS).split(self._delimiter))
-        taken = [text]
-        while True:
-            try:
-                lines = [*taken[:-1], taken[-1].rstrip(_ENDS)]
-                return _Record(line, next(csv.reader(lines, delimiter=self._delimiter, strict=True), []))
-            except csv.Error as error:
-                if "unexpected end of data" not in str(error):  # that one says that a quote is open
-                    return self._broken(line, taken, f"is not CSV: {error}")
-            following = self._next()
-            more = following[1] if following else None
-            reason = self._why_not(more, taken)
-            if more is None or reason is not None:
-                if following is not None:
-                    self._again.appendleft(following)
-                return self._broken(line, taken, reason or _NOT_CLOSED)
-            taken.append(more)
-
-    def _why_not(self, more: str | None, taken: Sequence[str]) -> str | None:
-        """Why the quoted cell does not go on with this line, or None where it may."""
-        if more is None:
-            return _NOT_CLOSED
-        if len(taken) >= self._lines_max:
-            return f"{_NOT_CLOSED} within {self._lines_max} lines"
-        delimiters = more.count(self._delimiter)
-        is_row = delimiters >= self._width - 1 and delimiters + sum(t.count(self._delimiter) for t in taken) >= self._width_max
-        return f"{_NOT_CLOSED} before the next row" if is_row else None
-
-    def _broken(self, line: int, taken: list[str], reason: str) -> _Record:
-        """Only the first line is refused; the others are read again, each as the start of a record."""
-        self._again.extendleft(reversed([(line + place, text) for place, text in enumerate(taken) if place]))
-        cells = next(csv.reader([taken[0].rstrip(_ENDS)], delimiter=self._delimiter, quoting=csv.QUOTE_NONE), [])
-        return _Record(line, [cell.strip('"') for cell in cells], reason)
 
 
 class _Header:
@@ -381,12 +287,18 @@ class _Header:
         """The cells by column: counted from the left, and, where there are too many, also from the right."""
         if not texts:
             return ()
+        texts = [_as_cp1252(text) for text in texts]
         from_left = dict(zip(self.names, texts, strict=False))
         if len(texts) <= len(self.names):
             return (from_left,)
         names = [*self.names, *[""] * (self.width - len(self.names))]
         from_right = dict(zip(reversed(names), reversed(texts), strict=False))
         return from_left, {**from_right, self.names[0]: from_left[self.names[0]]}
+
+
+def _as_cp1252(text: str) -> str:
+    """The text with bytes that are not UTF-8 read as Windows-1252: a no-break space after an opt-out does not hide it."""
+    return text.encode("utf-8", "surrogateescape").decode("cp1252", "replace") if _NOT_UTF8.search(text) else text
 
 
 def _column(cell: str, columns: Columns) -> str:

@@ -24,7 +24,7 @@ _TOKEN = re.compile(r"f\d+r\d+e")
 
 
 @dataclass(frozen=True)
-class Outcome:
+class FileResult:
     """What the program made of a file: rows taken by id, lines reported, ids whose e-mail is switched off, and its own count."""
 
     refused: BadInput | None
@@ -52,7 +52,7 @@ def check(target: Target, spec: FileSpec, number: int) -> list[str]:
     return list(_broken(made, outcome, spec.is_audience))
 
 
-def _recipients(target: Target, path: Path) -> Outcome:
+def _recipients(target: Target, path: Path) -> FileResult:
     services = target.services
     rejects = path.with_name("rejects.jsonl")
     refused, count = None, 0
@@ -72,10 +72,10 @@ def _recipients(target: Target, path: Path) -> Outcome:
         for recipient_id, email, profile, _, born in rows
         if email or profile
     }
-    return Outcome(refused, taken, tuple(lines), frozenset(opted_out), count)
+    return FileResult(refused, taken, tuple(lines), frozenset(opted_out), count)
 
 
-def _audience(services: Services, path: Path, prefix: str) -> Outcome:
+def _audience(services: Services, path: Path, prefix: str) -> FileResult:
     form = {"id": prefix, "template": "loan_offer", "channels": ["email"], "audience": path.name}
     refused, count, lines, rows = None, 0, [], []
     try:
@@ -93,10 +93,10 @@ def _audience(services: Services, path: Path, prefix: str) -> Outcome:
     taken = {
         each: {"name": data.get("first_name"), "project": data.get("project"), "amount": data.get("amount")} for each, data in rows
     }
-    return Outcome(refused, taken, tuple(lines), frozenset(), count)
+    return FileResult(refused, taken, tuple(lines), frozenset(), count)
 
 
-def _broken(made: MadeFile, outcome: Outcome, is_audience: bool) -> Iterator[str]:
+def _broken(made: MadeFile, outcome: FileResult, is_audience: bool) -> Iterator[str]:
     if outcome.refused is not None:
         yield from _broken_refusal(made, outcome, str(outcome.refused))
         return
@@ -110,7 +110,7 @@ def _broken(made: MadeFile, outcome: Outcome, is_audience: bool) -> Iterator[str
         yield from (f"{row.token[row.token.index('r') :]}: {each}" for each in _broken_row(row, outcome, is_audience))
 
 
-def _broken_refusal(made: MadeFile, outcome: Outcome, reason: str) -> Iterator[str]:
+def _broken_refusal(made: MadeFile, outcome: FileResult, reason: str) -> Iterator[str]:
     if made.refusal == "never":
         yield f"the file is refused as a whole: {reason}"
     if not reason.strip():
@@ -119,7 +119,7 @@ def _broken_refusal(made: MadeFile, outcome: Outcome, reason: str) -> Iterator[s
         yield "the file is refused, and rows of it are taken"
 
 
-def _broken_counts(made: MadeFile, outcome: Outcome) -> Iterator[str]:
+def _broken_counts(made: MadeFile, outcome: FileResult) -> Iterator[str]:
     if made.refusal == "must":
         yield f"the file is read, {outcome.count} rows"
     if outcome.count != len(outcome.taken) + len(outcome.reported):
@@ -128,7 +128,7 @@ def _broken_counts(made: MadeFile, outcome: Outcome) -> Iterator[str]:
         yield f"{outcome.count} rows where the file has {len(made.rows)}"
 
 
-def _broken_row(row: ExpectedRow, outcome: Outcome, is_audience: bool) -> Iterator[str]:
+def _broken_row(row: ExpectedRow, outcome: FileResult, is_audience: bool) -> Iterator[str]:
     values = outcome.taken.get(row.token)
     is_reported = any(line in row.lines for line in outcome.reported)
     if values is None and not is_reported:

@@ -292,6 +292,8 @@ def _csv(spec: FileSpec, prefix: str) -> MadeFile:
     content = _encoded(writer.text, spec.encoding)
     if spec.cut:
         content = content[: -spec.cut]
+    if spec.encoding == "cp1252" and any(row.damage == "misread" for row in spec.rows):  # some of its bytes form UTF-8
+        rows = [row if row.name.isascii() else replace(row, damage=replace(row.damage, fate="either")) for row in rows]
     rows = [_one_of_a_line(row, spec.rows, place) for place, row in enumerate(rows)]
     if rows and spec.cut:
         rows[-1] = replace(rows[-1], refuses=None)

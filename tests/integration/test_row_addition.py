@@ -139,7 +139,8 @@ def test_the_api_refuses_rows_with_the_same_texts(services: Services, client: Te
     assert (other.status_code, other.json()["detail"]) == (409, "it was submitted by shop, who alone can add rows")
     link = post(client, "trains/rows", {"audience": [row("c-2", f"{TRAIN}/c-2")]})
     assert (link.status_code, link.json()["errors"][0]["field"]) == (422, "data.offer_url")
-    for body in ({}, {"audience": []}, {"audience": "rows.csv"}, {**more, "by": "shop"}):
+    wrong: list[dict[str, Any]] = [{}, {"audience": []}, {"audience": "rows.csv"}, {**more, "by": "shop"}]
+    for body in wrong:
         assert post(client, "trains/rows", body).status_code == 422
     assert post(client, "trains/cancel", {}).status_code == 200
     late = post(client, "trains/rows", more)

@@ -12,7 +12,7 @@ import pytest
 
 from channels.base import Channel, Sms, WhatsApp
 from channels.sms_segments import count_segments
-from dispatcher.content import LinkHosts, RenderRequest, Template, check, load
+from dispatcher.content import LinkHosts, Template, check, load
 from dispatcher.domain.decision import ReasonCode
 from dispatcher.intake.campaign import ValidationContext, parse_campaign
 from dispatcher.intake.errors import BadInput
@@ -212,7 +212,7 @@ def trigger(**data: Any) -> Trigger:
     return parse_trigger(form, ValidationContext(load(SHIPPED), parse(shipped()), datetime(2026, 11, 23, tzinfo=UTC)))
 
 
-def test_a_trigger_has_only_partner_links_that_its_template_lists() -> None:
+def test_a_triggers_partner_links_are_listed_in_the_template() -> None:
     for link in (TRAIN, "HTTPS://Tickets.train.example/weekend", "https://www.bank.example/c-5"):
         assert trigger(offer_url=link).row.data["offer_url"] == link
     for data in (
@@ -242,7 +242,7 @@ def test_a_partners_link_from_the_profile_must_be_listed(tmp_path: Path, channel
     template = load(write(tmp_path, files))["hello"]
     base = request_with(channel)
 
-    def from_profile(link: str) -> RenderRequest:
+    def from_profile(link: str) -> Any:
         data = {name: value for name, value in base.data.items() if name != "offer_url"}
         return replace(base, data=data, profile={"product": {"offer_url": link}})
 

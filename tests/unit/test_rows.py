@@ -58,6 +58,20 @@ def test_a_short_row_takes_no_cell_of_the_next_one(tmp_path: Path) -> None:
     assert whole[1].id == "c-1"
 
 
+def test_a_row_after_a_cell_with_lines_is_one_of_its_own(read: Callable[..., Rows]) -> None:
+    rows = read(f'{HEADER}\nc-0,customer,nl,"An\nne",false\u2028c-1,customer\nc-2,customer,nl,Jan,\n')
+    assert rows == [("c-0", "An\nne"), (3, "has 2 cells where the header has 5"), ("c-2", "Jan")]
+
+
+def test_bytes_of_windows_1252_hide_no_opt_out(tmp_path: Path) -> None:
+    path = tmp_path / "people.csv"
+    path.write_bytes(f"{HEADER}\nc-0,customer,nl,Zo\u00eb,\n".encode() + b"c-1\xa0,customer,nl,Zo\xeb,false\xa0\n")
+    _, bad = read_recipients(path, datetime(2026, 11, 23, tzinfo=UTC), FileRules())
+    assert isinstance(bad, UnreadableRow)
+    (reading,) = bad.readings
+    assert (reading["id"], reading["channels.email"]) == ("c-1\u00a0", "false\u00a0")
+
+
 def test_a_separator_within_a_cell_ends_no_row(read: Callable[..., Rows]) -> None:
     assert read(f"{HEADER}\nc-0,customer,nl,An\u2028ne,false\n") == [("c-0", "An\u2028ne")]
 
