@@ -106,6 +106,7 @@ CALLS = [
     ("GET", "/v1/campaigns", Right.CAMPAIGNS),
     ("GET", "/v1/campaigns/x", Right.CAMPAIGNS),
     ("POST", "/v1/campaigns/x/cancel", Right.CAMPAIGNS),
+    ("POST", "/v1/campaigns/x/rows", Right.CAMPAIGNS),
     ("POST", "/v1/messages", Right.MESSAGES),
     ("GET", "/v1/messages/202611-1-0-0", Right.MESSAGES),
     ("GET", "/v1/messages/202611-1-0-0/explanation", Right.MESSAGES),
