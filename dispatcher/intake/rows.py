@@ -265,6 +265,8 @@ class _Header:
         width = len(self.names)
         if not width <= len(texts) <= self.width or any(map(trim, texts[width:])):
             reason = f"has {len(texts)} cells where the header has {self.width}"
+            if width <= len(texts) <= self.width:
+                reason = "has a value in a column without a name"
             return UnreadableRow(line, "", reason, row=texts, readings=self.readings(texts))
         data: dict[str, Any] = {}
         for name, text, (steps, cell) in zip(self.names, texts, self._cells, strict=False):
