@@ -207,7 +207,7 @@ def _chunk(services: Services, due: DueChunk, seconds: dict[str, float]) -> None
     with lend(services.pool) as connection, _timed(seconds, "gather"):
         chunk = claims.find(connection, due.period, due.number)
         assert chunk
-        since = pipeline.caps_since(services, chunk)
+        since = pipeline.send_limits(services, chunk)
         candidates = claims.gather(connection, chunk, None, since)
     for batch in pipeline.batches(candidates, services.limits.batch_messages_max):
         _batch(services, chunk, batch, seconds)
@@ -235,7 +235,7 @@ def _batch(services: Services, chunk: Chunk, batch: Sequence[Candidate], seconds
     seconds["rendering"] += rendering_seconds["rendering"]
     seconds["decide"] -= rendering_seconds["render"]
     with lend(services.pool) as connection, _timed(seconds, "claim"):
-        now, since = services.clock(), pipeline.caps_since(services, chunk)
+        now, since = services.clock(), pipeline.send_limits(services, chunk)
         claim = claims.claim(connection, chunk, [item.entry for item in prepared], now, since)
     assert len(claim.claimed) == len(batch)
     with _timed(seconds, "send"):

@@ -13,7 +13,8 @@ from channels.sms_segments import count_segments
 from dispatcher.campaigns.audience_loading import too_many_invalid
 from dispatcher.campaigns.template_approval import approval_errors
 from dispatcher.delivery.hand_off import PreparedMessage
-from dispatcher.delivery.pipeline import PlannedSends, caps_since, prepare_all
+from dispatcher.delivery.pipeline import prepare_all, send_limits
+from dispatcher.delivery.planned_sends import PlannedSends
 from dispatcher.domain.campaign import Spec
 from dispatcher.domain.message import State
 from dispatcher.domain.recipient import Choice, Facts
@@ -100,7 +101,7 @@ def dry_run(services: Services, submission: Submission, as_of: datetime | None =
                     loader.write(part)
                 planned = PlannedSends()
                 for chunk in _chunks(connection, submission, no, period):
-                    candidates = claims.gather(connection, chunk, since=caps_since(services, chunk))
+                    candidates = claims.gather(connection, chunk, limits=send_limits(services, chunk))
                     if as_of is not None:
                         candidates = _as_of(connection, candidates, as_of)
                     messages = prepare_all(services, chunk, candidates, {}, planned)

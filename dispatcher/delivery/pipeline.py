@@ -8,7 +8,7 @@ expires, its messages become `pending` if nothing was sent, else `unresolved`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 from itertools import groupby
@@ -22,14 +22,16 @@ from dispatcher.content import ContentRefusal, MessageLinks, MessageSender, Rend
 from dispatcher.delivery.approval_check import not_approved_text, unapproved
 from dispatcher.delivery.fallback import channels_after
 from dispatcher.delivery.hand_off import PreparedMessage, hand_off, send_window_for_claim
+from dispatcher.delivery.planned_sends import PlannedSends, may_interact
 from dispatcher.delivery.settlement import conclude_all, settle
 from dispatcher.domain.campaign import CampaignState, Spec
 from dispatcher.domain.decision import Decision, Hold, Permission, ReasonCode, Refuse, Send
 from dispatcher.domain.message import Job, Kind, Mode, State
-from dispatcher.domain.recipient import Facts, SentMessage
+from dispatcher.domain.recipient import Facts
 from dispatcher.ledger.campaigns import lifecycle
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.delivery import claims, pace, scheduling
+from dispatcher.ledger.delivery.cap_reservations import NO_LIMITS, SendLimits
 from dispatcher.ledger.delivery.claims import CampaignGate, Candidate, Chunk, Claim, ClaimEntry
 from dispatcher.policy import decide, record, variant_of
 from dispatcher.runtime.link_hosts import link_hosts
@@ -73,7 +75,7 @@ def run_chunk(services: Services, period: int, number: int) -> Chunk | None:
     end = services.monotonic_clock() + services.limits.chunk_seconds
     for _ in range(services.limits.decide_rounds_max):
         with lend(services.pool) as connection:
-            candidates = claims.gather(connection, chunk, rows_to_decide, caps_since(services, chunk))
+            candidates = claims.gather(connection, chunk, rows_to_decide, send_limits(services, chunk))
         changed: set[int] = set()
         for batch in batches(candidates, services.limits.batch(chunk.spec.channels)):
             claim = process_batch(services, chunk, batch, stopped_channels)
@@ -172,10 +174,10 @@ def batches(candidates: Sequence[Candidate], size: int) -> Iterator[list[Candida
 def process_batch(services: Services, chunk: Chunk, batch: Sequence[Candidate], stopped_channels: dict[Channel, str]) -> Claim:
     """Take one batch through all steps. No connection is held during provider calls. Adds channels that stop to `stopped`."""
     prepared = prepare_all(services, chunk, batch, stopped_channels)
-    entries, since, approval = [item.entry for item in prepared], caps_since(services, chunk), _trigger_approval(services, chunk)
+    entries, limits, approval = [item.entry for item in prepared], send_limits(services, chunk), _trigger_approval(services, chunk)
     deadline = services.monotonic_clock() + services.limits.send_deadline_seconds  # from before the claim, which may wait for locks
     with lend(services.pool) as connection:
-        claim = claims.claim(connection, chunk, entries, services.clock(), since, approval)
+        claim = claims.claim(connection, chunk, entries, services.clock(), limits, approval)
     claimed = [item for item in prepared if item.entry.candidate.ref in claim.claimed]
     if claimed:
         window = send_window_for_claim(services.pool, claim.number, deadline, services.monotonic_clock)
@@ -199,35 +201,14 @@ def _trigger_approval(services: Services, chunk: Chunk) -> int | None:
 # -- decide and render -------------------------------------------------------------------------------------------------
 
 
-def caps_since(services: Services, chunk: Chunk) -> datetime | None:
-    """How far back the frequency caps count; None for service messages, which are exempt."""
-    return services.policy.caps_since(services.clock()) if chunk.spec.kind is Kind.COMMERCIAL else None
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedSends:
-    """Messages of this run that will be claimed. Later messages to the same person or partner are decided as if these were already
-    sent."""
-
-    sent: dict[str, tuple[SentMessage, ...]] = field(default_factory=dict)
-    message_by_person: dict[str, str] = field(default_factory=dict)  # recipient id -> message id
-
-    def add_to(self, candidate: Candidate) -> Candidate:
-        """The candidate, with the planned sends among its facts."""
-        facts = candidate.facts
-        sent, partner_message = self.sent.get(facts.recipient_id), self.message_by_person.get(candidate.partner or "")
-        if sent is None and partner_message is None:
-            return candidate
-        more = facts.sent + (sent or ())
-        return replace(candidate, facts=replace(facts, sent=more, partner_message=facts.partner_message or partner_message))
-
-    def note(self, entry: ClaimEntry, offer_type: str | None, now: datetime) -> None:
-        """Remember a planned send."""
-        person = entry.candidate.facts.recipient_id
-        if entry.channel is not None and offer_type is not None:
-            self.sent[person] = (*self.sent.get(person, ()), SentMessage(0, now, entry.channel, offer_type))
-        if entry.candidate.partner is not None:
-            self.message_by_person[person] = str(entry.candidate.ref)
+def send_limits(services: Services, chunk: Chunk) -> SendLimits:
+    """What limits the messages of the chunk: frequency caps and, in a campaign, one message per address. Service messages are
+    exempt."""
+    if chunk.spec.kind is not Kind.COMMERCIAL:
+        return NO_LIMITS
+    return SendLimits(
+        services.policy.caps_since(services.clock()), services.policy.one_per_address and chunk.campaign_no is not None
+    )
 
 
 def prepare_all(
@@ -239,12 +220,12 @@ def prepare_all(
 ) -> list[PreparedMessage]:
     """Decide and render a batch in order: each candidate sees the planned sends before it, in this batch and in `planned`."""
     planned, spec = planned or PlannedSends(), chunk.spec
-    messages_are_independent = spec.route == "first" and not spec.one_per_household  # no message affects another of the campaign
+    interact = may_interact(spec)
     prepared: list[PreparedMessage] = []
     for candidate in batch:
-        item = prepare(services, chunk, candidate if messages_are_independent else planned.add_to(candidate), stopped_channels)
+        item = prepare(services, chunk, planned.add_to(candidate, spec.channels) if interact else candidate, stopped_channels)
         prepared.append(item)
-        if not messages_are_independent and item.entry.state is State.CLAIMED:
+        if interact and item.entry.state is State.CLAIMED:
             planned.note(item.entry, spec.offer_type, services.clock())
     return prepared
 

@@ -39,6 +39,7 @@ class ReasonCode(StrEnum):
     CONTENT_GUARD = "content_guard"
     TEMPLATE_NOT_APPROVED = "template_not_approved"
     HOUSEHOLD = "household"
+    ONE_PER_ADDRESS = "one_per_address"
     HELD_OUT = "held_out"
     FREQUENCY_CAPPED = "frequency_capped"
     UNREAD_ANSWER = "unread_answer"

@@ -77,12 +77,16 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class SentMessage:
-    """A commercial message that counts for frequency caps from its claim on, sent or not yet. `no` grows with each."""
+    """A commercial message that counts for frequency caps from its claim on, sent or not yet. `no` grows with each.
+
+    `own` is False for a message to another recipient at an address that this person has too.
+    """
 
     no: int
     at: datetime
     channel: Channel
     offer_type: str
+    own: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +128,7 @@ class Facts:
     unread_replies: Mapping[str, str] = field(default_factory=dict)  # channel -> evidence, "inbound:<id>": may be an opt-out
     repeat_of: str | None = None  # message id of the person's earlier row in the campaign, or of a leg that arrived
     partner_message: str | None = None  # message id of the registered partner, if the campaign sends one per household
+    address_messages: Mapping[str, str] = field(default_factory=dict)  # channel -> id of the campaign's message to the same address
     cool_downs: Mapping[str, CoolDown] = field(default_factory=dict)  # by channel
     sent: tuple[SentMessage, ...] = ()  # as far back as the policy's caps count, without the message being decided
     profile: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # data category -> variable -> value

@@ -166,6 +166,7 @@ class Policy:
     deleted_unread: str  # what a reply means whose text is deleted before anybody read it: "stop" | "hold"
     topics: Mapping[str, frozenset[str]]  # regulated topic -> the products that it covers
     files: FileRules = DEFAULT_FILE_RULES
+    one_per_address: bool = True  # a campaign sends one commercial message to an address and channel
 
     def caps_since(self, now: datetime) -> datetime | None:
         """From which moment on sent messages count for some cap; None without caps."""

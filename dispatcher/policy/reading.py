@@ -83,6 +83,7 @@ def _policy(top: Section, digest: str) -> Policy:
     with top.section("campaigns") as campaigns, top.section("files", required=False) as files:
         abandoned_after_days = campaigns.integer("abandoned_after_days", 1, 3_650)
         file_rules = limits.file_rules(top, campaigns, files)
+        one_per_address = campaigns.boolean("one_per_address", default=True)
     entities = read_entities(top.section("entities"))
     soft_opt_in = _soft_opt_in(top.section("soft_opt_in"), entities)
     return Policy(
@@ -113,6 +114,7 @@ def _policy(top: Section, digest: str) -> Policy:
         deleted_unread=limits.deleted_unread(top.section("replies", required=False)),
         topics=_topics(top.section("topics"), soft_opt_in.products),
         files=file_rules,
+        one_per_address=one_per_address,
     )
 
 

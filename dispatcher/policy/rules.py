@@ -181,6 +181,14 @@ def push_permission(case: DecisionCase, channel: Channel) -> RuleObjection | Non
     return None if allowed else RuleObjection(ReasonCode.NO_OS_PERMISSION, "recipient:push.permission")
 
 
+def one_per_address(case: DecisionCase, channel: Channel) -> RuleObjection | None:
+    """Objects if the address has the campaign's message through another recipient, or may have it. The first claim gets it."""
+    message_id = case.facts.address_messages.get(channel)
+    if case.service or message_id is None or not case.policy.one_per_address:
+        return None
+    return RuleObjection(ReasonCode.ONE_PER_ADDRESS, message_id)
+
+
 def frequency(case: DecisionCase, channel: Channel) -> RuleObjection | None:
     """Objects if a cap is reached. A message is reserved when it is claimed; the claim gate makes the count complete."""
     offer, sent = case.job.info.offer_type, case.facts.sent
@@ -242,6 +250,7 @@ RULES = Rules(
         "unread_answer": unread_answer,
         "address": address,
         "push_permission": push_permission,
+        "one_per_address": one_per_address,
         "frequency": frequency,
         "rest": rest,
         "quiet_hours": quiet_hours,

@@ -141,9 +141,11 @@ class Section:
             return value
         return self._note(key, value, f"a whole number from {minimum} to {maximum}", minimum)
 
-    def boolean(self, key: str) -> bool:
-        """True or false."""
-        value = self._get(key)
+    def boolean(self, key: str, default: bool | None = None) -> bool:
+        """True or false. A missing one is an error, unless there is a `default`."""
+        value = self._get(key, required=default is None)
+        if value is None and default is not None:
+            return default
         return value if isinstance(value, bool) else self._note(key, value, "true or false", False)
 
     def day(self, key: str) -> date:

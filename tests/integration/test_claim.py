@@ -10,7 +10,7 @@ import pytest
 
 from channels.base import Misconfigured
 from dispatcher.campaigns import scheduler, submission
-from dispatcher.delivery.pipeline import caps_since, prepare_all
+from dispatcher.delivery.pipeline import prepare_all, send_limits
 from dispatcher.intake.campaign import parse_campaign
 from dispatcher.ledger import partitions
 from dispatcher.ledger.connection import lend
@@ -38,7 +38,7 @@ def entries(services: Services, *recipients: str) -> tuple[Chunk, list[ClaimEntr
     with lend(services.pool) as connection:
         chunk = claims.find(connection, due.period, due.number)
         assert chunk is not None
-        candidates = claims.gather(connection, chunk, since=caps_since(services, chunk))
+        candidates = claims.gather(connection, chunk, limits=send_limits(services, chunk))
     return chunk, [item.entry for item in prepare_all(services, chunk, candidates, {})]
 
 
@@ -49,7 +49,7 @@ def test_a_message_that_another_claim_reserves_while_we_wait_for_its_lock_is_see
 
     def claim() -> None:
         with lend(services.pool) as connection:
-            found.append(claims.claim(connection, chunk, asked, services.clock(), caps_since(services, chunk)))
+            found.append(claims.claim(connection, chunk, asked, services.clock(), send_limits(services, chunk)))
 
     with lend(services.pool) as other, other.transaction():  # a claim of another campaign, not yet committed
         other.execute("SELECT FROM recipients WHERE id = 'c-1' FOR NO KEY UPDATE")
@@ -70,10 +70,10 @@ def test_a_message_that_another_claim_reserves_while_we_wait_for_its_lock_is_see
 def test_a_claim_that_somebody_else_won_is_not_ours(services: Services) -> None:
     add_people(services, person("c-1", 1), person("c-2", 2))
     chunk, asked = entries(services, "c-1", "c-2")
-    since = caps_since(services, chunk)
+    since = send_limits(services, chunk)
     with lend(services.pool) as connection:
         first = claims.claim(connection, chunk, asked[:1], services.clock(), since)
-        both = claims.claim(connection, chunk, asked, services.clock(), None)
+        both = claims.claim(connection, chunk, asked, services.clock())
         reserved = connection.execute("SELECT count(*) FROM cap_reservations").fetchone()
     assert {ref.row for ref in first.claimed} == {0}
     assert {ref.row for ref in both.claimed} == {1}
@@ -88,7 +88,7 @@ def test_a_shut_gate_touches_nothing(services: Services) -> None:
         connection.execute("UPDATE campaigns SET state = 'paused'")
         before = connection.execute("SELECT touched_at FROM chunks").fetchall()
         services.clock.pass_(60)  # type: ignore[attr-defined]
-        claim = claims.claim(connection, chunk, asked, services.clock(), caps_since(services, chunk))
+        claim = claims.claim(connection, chunk, asked, services.clock(), send_limits(services, chunk))
         assert (claim.gate, claim.claimed, claim.changed) == (CampaignGate.CLOSED, frozenset(), frozenset())
         assert connection.execute("SELECT touched_at FROM chunks").fetchall() == before
         assert connection.execute("SELECT count(*) FROM messages").fetchone() == (0,)

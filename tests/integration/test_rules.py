@@ -159,6 +159,7 @@ def test_a_rolling_window_frees_a_place_and_old_reservations_are_dropped(service
     add_people(services, person("c-1"))
     submit(services, ["c-1"])
     work(services)
+    sweep.sweep(services)
     clock.pass_(86_400)
     submit(services, ["c-1"], "summer")
     work(services)

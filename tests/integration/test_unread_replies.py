@@ -173,11 +173,11 @@ def claim_after(front: Front, say: str, template: str = "loan_offer") -> tuple[i
         chunk = claims.find(connection, *row)
         assert chunk is not None
         connection.execute("UPDATE campaigns SET state = 'running'")
-        candidates = claims.gather(connection, chunk, None, pipeline.caps_since(front.services, chunk))
+        candidates = claims.gather(connection, chunk, None, pipeline.send_limits(front.services, chunk))
         entries: list[ClaimEntry] = [item.entry for item in pipeline.prepare_all(front.services, chunk, candidates, {})]
         assert {entry.state for entry in entries} == {State.CLAIMED}
         front.text(say)
-        claim = claims.claim(connection, chunk, entries, front.services.clock(), pipeline.caps_since(front.services, chunk))
+        claim = claims.claim(connection, chunk, entries, front.services.clock(), pipeline.send_limits(front.services, chunk))
     return len(claim.claimed), set(claim.changed)
 
 

@@ -2,9 +2,9 @@
 keys as they are.
 
 Who knows the address itself asks for its key here (`in_use`). Where the ledger has it under a former key, all its rows are moved
-to the newest one first, in the same transaction: recipients, suppressions, soft bounces, WhatsApp windows, inbound messages. So a
-ban whose owner was erased, and whose address nobody knows, meets the address when it comes again. `dispatcher keys rotate` does the
-same for all recipients. With a ring of one key, nothing of this costs a statement.
+to the newest one first, in the same transaction: recipients, suppressions, soft bounces, WhatsApp windows, inbound messages, cap
+reservations. So a ban whose owner was erased, and whose address nobody knows, meets the address when it comes again.
+`dispatcher keys rotate` does the same for all recipients. With a ring of one key, nothing of this costs a statement.
 """
 
 from __future__ import annotations
@@ -96,6 +96,15 @@ INSERT INTO conversations AS c (address_key, heard_at) SELECT new, max(heard_at)
 ON CONFLICT (address_key) DO UPDATE SET heard_at = greatest(c.heard_at, excluded.heard_at)
 """
 _INBOUND = f"UPDATE inbound_texts s SET address_key = m.new FROM {_MOVED} WHERE s.address_key = m.old"
+# A campaign has one reservation of an address and channel; of two under two keys, the newer key's stays the one.
+_CAP_RESERVATIONS = f"""
+UPDATE cap_reservations s
+SET address_key = m.new,
+    once_in = CASE WHEN EXISTS (
+        SELECT FROM cap_reservations n WHERE n.address_key = m.new AND n.once_in = s.once_in AND n.channel = s.channel)
+        THEN NULL ELSE s.once_in END
+FROM {_MOVED} WHERE s.address_key = m.old
+"""
 _MESSAGES = f"""
 UPDATE messages s SET address_key = m.new FROM {_MOVED} WHERE s.recipient_id = ANY(%(ids)s) AND s.address_key = m.old
 """
@@ -109,7 +118,7 @@ def _move(connection: Connection, keys: Mapping[bytes, bytes]) -> None:
     values = {"old": [old for old, _ in written], "new": [new for _, new in written]}
     lock_owners(connection, [], values["old"])
     for former in _by_former(written):  # one key of each address at a time: two could meet in a unique index
-        for statement in (_RECIPIENTS, _SUPPRESSIONS, _SOFT_BOUNCES, _WHATSAPP_WINDOWS, _INBOUND):
+        for statement in (_RECIPIENTS, _SUPPRESSIONS, _SOFT_BOUNCES, _WHATSAPP_WINDOWS, _INBOUND, _CAP_RESERVATIONS):
             connection.execute(statement, {"old": list(former), "new": list(former.values())})
 
 

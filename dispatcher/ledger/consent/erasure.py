@@ -39,6 +39,14 @@ DELETE FROM misses f USING recipients r WHERE r.id = %(id)s AND f.address_key IN
 _DELETE_WHATSAPP_WINDOWS = """
 DELETE FROM conversations w USING recipients r WHERE r.id = %(id)s AND w.address_key IN (r.phone_key, r.whatsapp_key)
 """
+# An address that others have too got these messages: its caps go on counting them, until the reservations are deleted by age.
+_CLEAR_RESERVATIONS = """
+UPDATE cap_reservations s SET address_key = NULL, once_in = NULL
+WHERE s.recipient_id = %(id)s AND s.address_key IS NOT NULL
+  AND NOT EXISTS (SELECT FROM recipients r WHERE r.email_key = s.address_key AND r.id <> s.recipient_id)
+  AND NOT EXISTS (SELECT FROM recipients r WHERE r.phone_key = s.address_key AND r.id <> s.recipient_id)
+  AND NOT EXISTS (SELECT FROM recipients r WHERE r.whatsapp_key = s.address_key AND r.id <> s.recipient_id)
+"""
 _ERASE = """
 UPDATE recipients
 SET timezone = NULL, birth_date = NULL, entities = '{}', has_current_account = false, email = NULL, phone = NULL,
@@ -67,7 +75,7 @@ def erase(connection: Connection, secret: KeyRing, recipient_id: str, actor: str
         )
         ended = [Change(subject, Mode.NONE) for subject in OFFERS if subject in row[0]]
         events.record(connection, secret, ConsentStatement(recipient_id, tuple(ended), now), Provenance(Source.ERASURE, actor), now)
-        for statement in (_CLEAR_EVENTS, _DELETE_SOFT_BOUNCES, _DELETE_WHATSAPP_WINDOWS, _ERASE):
+        for statement in (_CLEAR_EVENTS, _CLEAR_RESERVATIONS, _DELETE_SOFT_BOUNCES, _DELETE_WHATSAPP_WINDOWS, _ERASE):
             connection.execute(statement, {"id": recipient_id, "now": now})
         connection.execute(EMPTY_JOBS, {"id": recipient_id})
         connection.execute(_CLEAR_INBOUND, {"id": recipient_id, "now": now})

@@ -14,16 +14,18 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Any
 
+from psycopg.errors import UniqueViolation
 from pydantic_core import from_json, to_json
 
 from channels.base import Channel
 from dispatcher.domain.campaign import CampaignState, Spec
 from dispatcher.domain.message import Kind, State
 from dispatcher.domain.message_id import MessageId
-from dispatcher.domain.recipient import Choice, CoolDown, Device, Facts, Person, SentMessage
+from dispatcher.domain.recipient import GROUP_OF, Choice, CoolDown, Device, Facts, Person, SentMessage
 from dispatcher.ledger.campaigns import template_approvals
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.delivery import cap_reservations, fallback_legs, households, unresolved
+from dispatcher.ledger.delivery.cap_reservations import NO_LIMITS, SendLimits
 from dispatcher.ledger.message_key import (
     KEY,
     KEY_ARRAYS,
@@ -131,7 +133,7 @@ _RECIPIENT = f"""
 _GATHER = f"""
     SELECT j.row, m.leg, m.attempts, m.channel, {fallback_legs.TRIED}, j.data, j.recipient_id,
            coalesce(j.repeat_of, {fallback_legs.ARRIVED}),
-           {households.PARTNER}, {cap_reservations.SENT}, {_RECIPIENT}
+           {households.PARTNER}, {{sent}}, {_RECIPIENT}
     FROM jobs j
     LEFT JOIN LATERAL (
         SELECT * FROM messages m WHERE {same_job("m", "j")}
@@ -144,17 +146,28 @@ _GATHER = f"""
 """
 
 
+@lru_cache(maxsize=64)
+def _gather_statement(channels: tuple[Channel, ...]) -> str:
+    return _GATHER.replace("{sent}", cap_reservations.sent(channels))
+
+
 def gather(
-    connection: Connection, chunk: Chunk, rows: Collection[int] | None = None, since: datetime | None = None
+    connection: Connection, chunk: Chunk, rows: Collection[int] | None = None, limits: SendLimits = NO_LIMITS
 ) -> list[Candidate]:
     """The chunk's messages that are still to be decided, each with its facts; of some `rows` only, where given.
 
-    `since`: the start of the time in which sent messages count towards caps; None where no cap applies.
     With route "all" each channel asked for is a message of its own, with its own leg.
     """
-    parameters = {"period": chunk.period, "chunk": chunk.number, "rows": None if rows is None else sorted(rows)}
-    first, household = chunk.spec.route == "first", chunk.spec.one_per_household
-    rows_found = connection.execute(_GATHER, {**parameters, "since": since, "first": first, "household": household})
+    parameters = {
+        "period": chunk.period,
+        "chunk": chunk.number,
+        "rows": None if rows is None else sorted(rows),
+        "limited": limits.apply,
+        "since": limits.since,
+        "first": chunk.spec.route == "first",
+        "household": chunk.spec.one_per_household,
+    }
+    rows_found = connection.execute(_gather_statement(tuple(chunk.spec.channels)), parameters)
     candidates: list[Candidate] = []
     for row, leg, attempts, channel, tried, data, recipient_id, repeat_of, couple, sent, *recipient in rows_found:
         partner, partner_message = couple or (None, None)
@@ -211,7 +224,10 @@ def _facts(
         repeat_of=repeat_of,
         partner_message=partner_message,
         cool_downs={name: CoolDown(datetime.fromisoformat(entry["until"]), entry["code"]) for name, entry in cool_downs.items()},
-        sent=tuple([SentMessage(no, datetime.fromisoformat(at), Channel(channel), offer) for no, at, channel, offer in sent]),
+        sent=tuple(
+            [SentMessage(no, datetime.fromisoformat(at), Channel(channel), offer, own) for no, at, channel, offer, own, _ in sent]
+        ),
+        address_messages={channel: message for _, _, channel, _, _, message in sent if message is not None},
         profile=profile,
     )
 
@@ -286,9 +302,9 @@ _CLAIM = """
                CASE e.channel WHEN 'email' THEN l.email_key WHEN 'sms' THEN l.phone_key WHEN 'whatsapp' THEN l.whatsapp_key END
                AS address_key
         FROM unnest(%(row)s::int[], %(leg)s::smallint[], %(recipient_id)b::text[], %(version)s::bigint[], %(seen)s::bigint[],
-                    %(attempts)s::smallint[], %(channel)s::text[], %(state)s::text[], %(reason)s::text[],
-                    %(until)s::timestamptz[], %(decision)b::text[])
-             AS e (row, leg, recipient_id, version, seen, attempts, channel, state, reason, until, decision)
+                    %(seen_by_address)s::bigint[], %(attempts)s::smallint[], %(channel)s::text[], %(state)s::text[],
+                    %(reason)s::text[], %(until)s::timestamptz[], %(decision)b::text[])
+             AS e (row, leg, recipient_id, version, seen, seen_by_address, attempts, channel, state, reason, until, decision)
         LEFT JOIN locked l ON l.id = e.recipient_id
         WHERE coalesce((SELECT is_open FROM gate), %(no)s IS NULL)
     ), changed AS MATERIALIZED (
@@ -311,7 +327,7 @@ _CLAIM = """
             claimed_at = excluded.claimed_at, updated_at = excluded.updated_at, decision = excluded.decision,
             claim_no = excluded.claim_no, address_key = excluded.address_key
         WHERE messages.state = 'pending'
-        RETURNING row, leg, state, recipient_id, channel
+        RETURNING row, leg, state, recipient_id, channel, address_key
     ) {reserve}
     SELECT 'changed', row, 0 FROM changed
     UNION ALL SELECT 'lost', row, leg FROM asked WHERE (row, leg) NOT IN (SELECT row, leg FROM entered)
@@ -325,14 +341,20 @@ _WITHDRAWN = """
 """
 
 
-@lru_cache(maxsize=8)
-def _statement(*, exclusive: bool, capped: bool, approved: bool) -> str:
-    """The claim with what applies: locks that keep out other claims too, frequency caps, the look at a trigger's approval."""
+@lru_cache(maxsize=16)
+def _statement(*, exclusive: bool, limited: bool, by_address: bool, approved: bool) -> str:
+    """The claim with what applies: locks that keep out other claims too, limits by person and address, the look at a trigger's
+    approval."""
+    changed = [
+        *([cap_reservations.MEANWHILE] if limited else []),
+        *([cap_reservations.MEANWHILE_BY_ADDRESS] if by_address else []),
+        *([_WITHDRAWN] if approved else []),
+    ]
     return _CLAIM.format(
         key=KEY,
-        lock="FOR NO KEY UPDATE" if exclusive or capped else "FOR SHARE",
-        meanwhile=(cap_reservations.MEANWHILE if capped else "") + (_WITHDRAWN if approved else ""),
-        reserve=cap_reservations.RESERVE if capped else "",
+        lock="FOR NO KEY UPDATE" if exclusive or limited else "FOR SHARE",
+        meanwhile="".join(changed),
+        reserve=cap_reservations.RESERVE if limited else "",
     )
 
 
@@ -341,7 +363,7 @@ def claim(
     chunk: Chunk,
     entries: Sequence[ClaimEntry],
     now: datetime,
-    since: datetime | None = None,
+    limits: SendLimits = NO_LIMITS,
     approval: int | None = None,
 ) -> Claim:
     """The claim gate: in one transaction, lock campaign and recipients, compare versions, write the decisions that still hold.
@@ -349,22 +371,27 @@ def claim(
     The lock on a recipient's row gives the order: an opt-out takes the conflicting lock, so each claim either commits before the
     opt-out does, or sees the changed version here and is decided again. Only messages that were claimed here may be handed off.
 
-    With `since`, frequency caps apply: the locks keep out other claims too, a recipient who got another message since `gather` is
-    decided again, and each claimed message is reserved. With `approval`, the approval of that number must still stand.
+    With `limits`, the locks keep out other claims too; a recipient who got another message since `gather`, or whose address did, is
+    decided again; and each claimed message is reserved. With `approval`, the approval of that number must still stand.
     """
-    capped, approved = since is not None, approval is not None
-    values = {"since": since, "approval": approval}
+    by_address = limits.apply and any(entry.channel not in (None, Channel.PUSH) for entry in entries)
+    variant = {"limited": limits.apply, "by_address": by_address, "approved": approval is not None}
+    once_in = chunk.campaign_no if limits.one_per_address else None
+    values = {"now": now, "since": limits.since, "once_in": once_in, "approval": approval}
     fallback_refs = [entry.candidate.ref for entry in entries if entry.state is State.CLAIMED and entry.candidate.tried]
     partners = {entry.candidate.partner for entry in entries if entry.candidate.partner is not None}
-    if not fallback_refs and not partners:
-        statement = _statement(exclusive=False, capped=capped, approved=approved)
-        return _enter(connection, chunk, entries, statement, {"now": now, **values})
-    with connection.transaction():
-        _lock(connection, partners | {entry.candidate.facts.recipient_id for entry in entries})
-        changed = fallback_legs.arrived(connection, fallback_refs) | _served_meanwhile(connection, chunk, entries)
-        unchanged = [entry for entry in entries if entry.candidate.ref.row not in changed]
-        statement = _statement(exclusive=True, capped=capped, approved=approved)
-        claim = _enter(connection, chunk, unchanged, statement, {"now": now, **values})
+    try:
+        if not fallback_refs and not partners:
+            return _enter(connection, chunk, entries, _statement(exclusive=False, **variant), values)
+        with connection.transaction():
+            _lock(connection, partners | {entry.candidate.facts.recipient_id for entry in entries})
+            changed = fallback_legs.arrived(connection, fallback_refs) | _served_meanwhile(connection, chunk, entries)
+            unchanged = [entry for entry in entries if entry.candidate.ref.row not in changed]
+            claim = _enter(connection, chunk, unchanged, _statement(exclusive=True, **variant), values)
+    except UniqueViolation:
+        # Two claims reserve one address at the same moment, and the other recipient was imported so late that the address was not
+        # yet shared when it could be locked. The other claim won; nothing of this one was written.
+        return Claim(CampaignGate.OPEN, changed=frozenset(entry.candidate.ref.row for entry in entries))
     return claim if claim.gate is CampaignGate.CLOSED else replace(claim, changed=claim.changed | changed)
 
 
@@ -419,7 +446,8 @@ def _columns(chunk: Chunk, entries: Sequence[ClaimEntry]) -> dict[str, Any]:
         "leg": int_array(candidate.ref.leg for candidate in candidates),
         "recipient_id": people,
         "version": int_array(candidate.facts.version for candidate in candidates),
-        "seen": int_array(max((sent.no for sent in candidate.facts.sent), default=0) for candidate in candidates),
+        "seen": int_array(_newest(entry, own=True) for entry in entries),
+        "seen_by_address": int_array(_newest(entry, own=False) for entry in entries),
         "attempts": int_array(candidate.attempts for candidate in candidates),
         "channel": text_array(entry.channel for entry in entries),
         "state": text_array(entry.state for entry in entries),
@@ -427,6 +455,12 @@ def _columns(chunk: Chunk, entries: Sequence[ClaimEntry]) -> dict[str, Any]:
         "until": [entry.until for entry in entries],
         "decision": [to_json(entry.decision).decode() for entry in entries],
     }
+
+
+def _newest(entry: ClaimEntry, *, own: bool) -> int:
+    """The number of the newest message that the decision saw: of the person's own, or of others' to the address of its channel."""
+    sent, group = entry.candidate.facts.sent, GROUP_OF[entry.channel] if entry.channel is not None else None
+    return max((item.no for item in sent if item.own is own and (own or GROUP_OF[item.channel] is group)), default=0) if sent else 0
 
 
 # -- settle ------------------------------------------------------------------------------------------------------------
