@@ -17,8 +17,8 @@ from dispatcher.domain.recipient import Facts
 
 STRONGEST_FIRST = """
 erased unknown_recipient cancelled duplicate expired objected choice_none no_choice mode_not_allowed no_basis minor
-age_unknown no_current_account channel_off suppressed no_address no_os_permission template_not_approved household held_out
-frequency_capped unread_answer quiet_hours
+age_unknown no_current_account channel_off suppressed no_address no_os_permission template_not_approved household
+one_per_address held_out frequency_capped unread_answer quiet_hours
 """.split()  # noqa: SIM905 - a list of strings is not easier to read
 QUIET = {"push": ("21:00", "08:00"), "sms": ("20:00", "09:00"), "whatsapp": ("20:00", "09:00")}
 PUBLIC_HOLIDAYS = """
@@ -107,6 +107,7 @@ def commercial_codes(job: Job, facts: Facts, now: datetime, channel: Channel) ->
         "channel_off": group not in facts.switches or facts.switches[group].value != "on",
         "template_not_approved": job.approval is None,
         "household": facts.partner_message is not None,
+        "one_per_address": channel.value in facts.address_messages,
         "held_out": in_control_group(job),
         "frequency_capped": cap_reached(facts, now, channel) or cool_down_runs(facts, now, channel),
     }
@@ -210,15 +211,22 @@ def in_control_group(job: Job) -> bool:
 
 
 def cap_reached(facts: Facts, now: datetime, channel: Channel) -> bool:
-    """Seven messages in any seven days; two text messages on one day of the recipient's calendar."""
-    week = [message for message in facts.sent if message.at + timedelta(days=7) > now]
-    today = [
+    """Seven messages in any seven days; two text messages on one day of the recipient's calendar. A message to somebody else counts
+    where it used the mailbox or number that this message would use."""
+    textual = ("sms", "whatsapp")
+    received = [
         message
         for message in facts.sent
+        if message.own or message.channel == channel or {message.channel.value, channel.value} == set(textual)
+    ]
+    week = [message for message in received if message.at + timedelta(days=7) > now]
+    today = [
+        message
+        for message in received
         if message.at.astimezone(recipient_zone(facts)).date() == now.astimezone(recipient_zone(facts)).date()
     ]
-    texts = [message for message in today if message.channel.value in ("sms", "whatsapp")]
-    return len(week) >= 7 or (channel.value in ("sms", "whatsapp") and len(texts) >= 2)
+    texts = [message for message in today if message.channel.value in textual]
+    return len(week) >= 7 or (channel.value in textual and len(texts) >= 2)
 
 
 def cool_down_runs(facts: Facts, now: datetime, channel: Channel) -> bool:

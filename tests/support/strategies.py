@@ -102,11 +102,13 @@ def unread(channel: Channel) -> Disturbance:
     return lambda s: s.with_facts(unread_replies={**s.facts.unread_replies, channel.value: "inbound:SM1"})
 
 
-def received(count: int, channel: Channel = Channel.EMAIL, offer: str = "own", seconds_ago: float = 60) -> Disturbance:
-    """`count` more messages that the person received."""
+def received(
+    count: int, channel: Channel = Channel.EMAIL, offer: str = "own", seconds_ago: float = 60, own: bool = True
+) -> Disturbance:
+    """`count` more messages that the person received; not `own`: that somebody else with the same address received."""
     return lambda s: s.with_facts(
         sent=s.facts.sent
-        + tuple(SentMessage(no, s.now - timedelta(seconds=seconds_ago), channel, offer) for no in range(1, count + 1))
+        + tuple(SentMessage(no, s.now - timedelta(seconds=seconds_ago), channel, offer, own) for no in range(1, count + 1))
     )
 
 
@@ -183,6 +185,9 @@ DISTURBANCES: tuple[Disturbance, ...] = (
     *(received(7, offer="kate", seconds_ago=ago) for ago in (7 * 86_400 - 1, 7 * 86_400)),
     *(received(1, channel) for channel in (Channel.SMS, Channel.WHATSAPP)),
     *(received(2, Channel.SMS, seconds_ago=ago) for ago in (60, 12 * 3600, 12 * 3600 + 1)),
+    *(received(7, channel, own=False) for channel in (Channel.EMAIL, Channel.SMS)),
+    *(received(count, Channel.WHATSAPP, own=False) for count in (1, 2)),
+    *(_facts(address_messages={channel.value: "m-3"}) for channel in (Channel.EMAIL, Channel.SMS)),
     *(cooling_down(Channel.WHATSAPP, seconds) for seconds in (0, 1)),
     cooling_down(Channel.EMAIL, 60),
     *(_adult_in(days) for days in (-1, 0, 1)),

@@ -84,6 +84,10 @@ ALONE: dict[str, tuple[PolicyScenario, ReasonCode]] = {
         sendable(channels=(Channel.PUSH,)).with_facts(devices=(Device("t", "ios", False),)),
         ReasonCode.NO_OS_PERMISSION,
     ),
+    "one_per_address": (
+        sendable(channels=(Channel.EMAIL,)).with_facts(address_messages={"email": "m-3"}),
+        ReasonCode.ONE_PER_ADDRESS,
+    ),
     "frequency": (received(7)(sendable()), ReasonCode.FREQUENCY_CAPPED),
     "rest": (cooling_down(Channel.WHATSAPP, 1)(sendable(channels=(Channel.WHATSAPP,))), ReasonCode.FREQUENCY_CAPPED),
     "quiet_hours": (
@@ -128,6 +132,7 @@ CITED: dict[str, set[str]] = {
     "unread_answer": {"inbound:SM1"},
     "address": {"recipient:push", "recipient:email", "recipient:sms", "recipient:whatsapp"},
     "push_permission": {"recipient:push.permission"},
+    "one_per_address": {"m-3"},
     "frequency": {"policy:caps.a_week"},
     "rest": {"provider:63049"},
     "quiet_hours": {"policy:quiet_hours.sms"},

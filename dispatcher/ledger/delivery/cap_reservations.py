@@ -2,7 +2,7 @@
 address. A campaign with one message per address has one row at most of an address and channel: a unique index holds that.
 
 The transaction that claims a message writes its row, while the recipient's row is locked against other claims, and so is the
-address where several recipients have it. The row is deleted when the message was certainly not sent: then the address is free again.
+address where several recipients have it. The row is deleted when the message was certainly not sent: the address is free then.
 Service messages neither write nor read such rows. Push has no address key, so it counts by person only.
 """
 
@@ -106,8 +106,10 @@ def release(connection: Connection, refs: Collection[MessageId]) -> int:
 
 
 def prune(connection: Connection, before: datetime, limit: int) -> int:
-    """Delete reservations that are older than the window of every cap, at most `limit`; returns their number. Those of a campaign with
-    one message per address stay until it has ended so long ago."""
+    """Delete reservations that are older than the window of every cap, at most `limit`; returns their number.
+
+    Those of a campaign with one message per address stay until it has ended so long ago.
+    """
     return connection.execute(
         """
         DELETE FROM cap_reservations WHERE ctid = ANY(ARRAY(
