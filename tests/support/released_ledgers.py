@@ -20,6 +20,7 @@ RELEASED = {
     "0007_keys_and_policy.py": "69e74b1ef36433629d72a116fc29e0d4f87715309b556d9c132fc096d9a80e74",
     "0008_loads.py": "8acc853def5fe0c3a8bbb2020cc9bc1bee70c1f4daf5e4d50a9a469674011fe9",
     "0009_unread_and_unmatched.py": "a457e8121ad2cf1fc4606f658ad172e6c47fd0ad0781021918b156851ff22dec",
+    "0010_one_per_address.py": "1003baa347155a4018966fa372de3e6068de3b6a6f498ead66be6c42d879dd04",
 }
 
 # Rows of every table as the program wrote them at that revision; 0001.sql also has specs without the keys that came later. A
