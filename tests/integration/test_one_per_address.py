@@ -250,6 +250,26 @@ def test_two_workers_and_one_mailbox_make_one_mail(services: Services, database:
     assert balance(services).reasons == {"one_per_address": 7}
 
 
+def test_the_index_is_the_last_guard_of_an_address(services: Services) -> None:
+    add_people(services, person("c-1", 1), person("c-2", 2))
+    submit(services, "c-1", "c-2")
+    (due,) = scheduler.due_chunks(services)
+    with lend(services.pool) as other, other.transaction():
+        # A claim for a recipient who gets the address while this one runs: it is not shared when it could be locked.
+        other.execute(
+            "INSERT INTO cap_reservations (recipient_id, at, channel, offer_type, chunk, row, leg, address_key, once_in)"
+            " SELECT 'c-9', %s, 'email', 'own', 999999, 0, 0, r.email_key, c.no FROM recipients r, campaigns c WHERE r.id = 'c-2'",
+            (services.clock(),),
+        )
+        waiting = threading.Thread(target=run_chunk, args=(services, due.period, due.number))
+        waiting.start()
+        waiting.join(0.5)
+        assert waiting.is_alive()
+    waiting.join()
+    assert (message(services, "c-1").state, message(services, "c-2").reason) == (State.ACCEPTED, "one_per_address")
+    assert len(outbox(services).sent) == 1
+
+
 # -- frequency caps ----------------------------------------------------------------------------------------------------
 
 
@@ -295,6 +315,28 @@ def test_triggers_to_one_mailbox_share_the_cap(services: Services, database: str
     with make_services(database, clock) as other:
         run_together([services, capped(other, at_most(1))], places)
         assert len(outbox(services).sent) + len(outbox(other).sent) == 1
+
+
+def test_a_claim_waits_for_another_one_of_its_address(services: Services) -> None:
+    services = capped(services, at_most(1))
+    family(services)
+    with lend(services.pool) as other, other.transaction():  # a claim for c-1, not yet committed
+        other.execute(
+            "SELECT address_used_meanwhile('{0}', '{c-1}', '{email}', ARRAY[email_key], '{0}', %s, NULL)"
+            " FROM recipients WHERE id = 'c-1'",
+            (services.clock(),),
+        )
+        waiting = threading.Thread(target=run_trigger, args=(services, "c-2", "k-1"))
+        waiting.start()
+        waiting.join(0.5)
+        assert waiting.is_alive()
+        other.execute(
+            "INSERT INTO cap_reservations (recipient_id, at, channel, offer_type, chunk, row, leg, address_key)"
+            " SELECT id, %s, 'email', 'own', 999999, 0, 0, email_key FROM recipients WHERE id = 'c-1'",
+            (services.clock(),),
+        )
+    waiting.join()
+    assert not outbox(services).sent
 
 
 def test_in_one_batch_the_cap_of_an_address_holds(services: Services) -> None:
