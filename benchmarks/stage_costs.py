@@ -207,8 +207,8 @@ def _chunk(services: Services, due: DueChunk, seconds: dict[str, float]) -> None
     with lend(services.pool) as connection, _timed(seconds, "gather"):
         chunk = claims.find(connection, due.period, due.number)
         assert chunk
-        since = pipeline.send_limits(services, chunk)
-        candidates = claims.gather(connection, chunk, None, since)
+        limits = pipeline.send_limits(services, chunk)
+        candidates = claims.gather(connection, chunk, None, limits)
     for batch in pipeline.batches(candidates, services.limits.batch_messages_max):
         _batch(services, chunk, batch, seconds)
     with _timed(seconds, "settle"):
@@ -235,8 +235,8 @@ def _batch(services: Services, chunk: Chunk, batch: Sequence[Candidate], seconds
     seconds["rendering"] += rendering_seconds["rendering"]
     seconds["decide"] -= rendering_seconds["render"]
     with lend(services.pool) as connection, _timed(seconds, "claim"):
-        now, since = services.clock(), pipeline.send_limits(services, chunk)
-        claim = claims.claim(connection, chunk, [item.entry for item in prepared], now, since)
+        now, limits = services.clock(), pipeline.send_limits(services, chunk)
+        claim = claims.claim(connection, chunk, [item.entry for item in prepared], now, limits)
     assert len(claim.claimed) == len(batch)
     with _timed(seconds, "send"):
         deadline = services.monotonic_clock() + services.limits.send_deadline_seconds

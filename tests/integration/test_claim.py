@@ -70,9 +70,9 @@ def test_a_message_that_another_claim_reserves_while_we_wait_for_its_lock_is_see
 def test_a_claim_that_somebody_else_won_is_not_ours(services: Services) -> None:
     add_people(services, person("c-1", 1), person("c-2", 2))
     chunk, asked = entries(services, "c-1", "c-2")
-    since = send_limits(services, chunk)
+    limits = send_limits(services, chunk)
     with lend(services.pool) as connection:
-        first = claims.claim(connection, chunk, asked[:1], services.clock(), since)
+        first = claims.claim(connection, chunk, asked[:1], services.clock(), limits)
         both = claims.claim(connection, chunk, asked, services.clock())
         reserved = connection.execute("SELECT count(*) FROM cap_reservations").fetchone()
     assert {ref.row for ref in first.claimed} == {0}

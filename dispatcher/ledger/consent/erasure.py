@@ -39,13 +39,14 @@ DELETE FROM misses f USING recipients r WHERE r.id = %(id)s AND f.address_key IN
 _DELETE_WHATSAPP_WINDOWS = """
 DELETE FROM conversations w USING recipients r WHERE r.id = %(id)s AND w.address_key IN (r.phone_key, r.whatsapp_key)
 """
-# An address that others have too got these messages: its caps go on counting them, until the reservations are deleted by age.
+# The person's addresses, unless others have them too: what those got goes on counting until the reservations are deleted by age.
 _CLEAR_RESERVATIONS = """
 UPDATE cap_reservations s SET address_key = NULL, once_in = NULL
-WHERE s.recipient_id = %(id)s AND s.address_key IS NOT NULL
-  AND NOT EXISTS (SELECT FROM recipients r WHERE r.email_key = s.address_key AND r.id <> s.recipient_id)
-  AND NOT EXISTS (SELECT FROM recipients r WHERE r.phone_key = s.address_key AND r.id <> s.recipient_id)
-  AND NOT EXISTS (SELECT FROM recipients r WHERE r.whatsapp_key = s.address_key AND r.id <> s.recipient_id)
+WHERE s.address_key IS NOT NULL AND (s.recipient_id = %(id)s OR s.address_key = ANY(ARRAY(
+        SELECT unnest(ARRAY[r.email_key, r.phone_key, r.whatsapp_key]) FROM recipients r WHERE r.id = %(id)s)))
+  AND NOT EXISTS (SELECT FROM recipients r WHERE r.email_key = s.address_key AND r.id <> %(id)s)
+  AND NOT EXISTS (SELECT FROM recipients r WHERE r.phone_key = s.address_key AND r.id <> %(id)s)
+  AND NOT EXISTS (SELECT FROM recipients r WHERE r.whatsapp_key = s.address_key AND r.id <> %(id)s)
 """
 _ERASE = """
 UPDATE recipients
