@@ -47,6 +47,7 @@ task_create_missing_queues = False  # a misspelt lane is an error at once, not a
 task_default_queue = "maintenance"  # for a task without a route
 task_routes = {
     "dispatcher.submit_campaign": {"queue": "fanout"},  # long and rare: must not delay chunks
+    "dispatcher.keep_refused_job": {"queue": "maintenance"},
     "dispatcher.load_audience": {"queue": "fanout"},
     "dispatcher.trigger": {"queue": "transactional"},  # a person waits: own lane, own worker
     "dispatcher.send_trigger": {"queue": "transactional"},
@@ -87,6 +88,7 @@ worker_soft_shutdown_timeout = 20.0  # on a second Ctrl-C tasks still get this l
 # How long a new child may take to report to its worker. The default of 4 s is too short at low priority on a busy machine: the
 # worker kills each child before it has started.
 worker_proc_alive_timeout = 60.0
+worker_consumer = "dispatcher.broker_messages:RefusalConsumer"  # Celery's own one deletes what it cannot read
 worker_max_tasks_per_child = None  # a new child has to open connections and compile templates
 worker_hijack_root_logger = False  # logging is set up by the program: structured, and without personal data
 worker_redirect_stdouts = False  # same

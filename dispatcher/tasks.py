@@ -25,17 +25,17 @@ import structlog
 from celery import Celery, Task
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from celery.signals import beat_init, setup_logging, worker_init, worker_process_init
-from celery.worker.request import Request
 from kombu.exceptions import ChannelError, OperationalError
 
-from dispatcher.campaigns import scheduler, submission
+from dispatcher.broker_messages import HIDDEN, KEEP_TASK, RedactedRequest
+from dispatcher.campaigns import public_tasks, refused_jobs, scheduler, submission
+from dispatcher.campaigns.public_tasks import TaskCall
 from dispatcher.campaigns.scheduler import DueChunk, LaneDepths
 from dispatcher.campaigns.submission import SubmitResult, SubmitStatus
 from dispatcher.delivery import reconciliation
 from dispatcher.delivery.pipeline import run_chunk
 from dispatcher.domain.errors import KeyMismatch, LedgerUnavailable, PolicyNotInForce
 from dispatcher.inbound import provider_events
-from dispatcher.intake.campaign import parse_request
 from dispatcher.intake.errors import BadInput
 from dispatcher.maintenance import retention, sweep
 from dispatcher.maintenance.policy_in_force import PolicyWatch
@@ -44,7 +44,6 @@ from dispatcher.runtime.logs import configure_logs
 from dispatcher.runtime.services import COLLECT_AFTER, Services
 
 BROKER_FAULTS = (OperationalError,)  # what publishing raises when the broker cannot be reached
-HIDDEN = "(kept out of events)"
 # While the ledger is unavailable, a task waits 1, 2, 4, 4 … seconds in its process and then goes back to the broker. So an outage
 # neither drains the lanes nor fills the log. Far below the task limits, and short enough for a warm shutdown.
 PAUSE_SECONDS_MAX = 4.0
@@ -85,7 +84,7 @@ class DispatcherTask(Task):
     is_periodic = False  # beat repeats a periodic task anyway: without a ledger it ends
     needs_policy = False  # it decides or deletes by the policy: it runs only while this process has the one in force
 
-    def __call__(self, *arguments: Any, **options: Any) -> Any:
+    def __call__(self, /, *arguments: Any, **options: Any) -> Any:
         """Run the task. Celery's own `__call__` would replace the request that the worker has set."""
         try:
             with _time_limit():
@@ -149,20 +148,6 @@ def _raise_time_limit(_number: int, _frame: FrameType | None) -> None:
 
 app = DispatcherCelery("dispatcher", task_cls=DispatcherTask)
 app.config_from_object("celeryconfig")
-
-
-class RedactedRequest(Request):
-    """A request whose events, logs and repr show no arguments."""
-
-    @property
-    def argsrepr(self) -> str:
-        """What Flower shows as arguments."""
-        return HIDDEN
-
-    @property
-    def kwargsrepr(self) -> str:
-        """What Flower shows as keyword arguments."""
-        return HIDDEN
 
 
 class RedactedTask(DispatcherTask):
@@ -299,14 +284,14 @@ def publish_events() -> None:
 # -- what other systems call -------------------------------------------------------------------------------------------
 
 
-@app.task(name="dispatcher.submit_campaign", bind=True, base=RedactedTask, throws=(BadInput,), needs_policy=True)
-def submit_campaign(task: Task, campaign: Mapping[str, Any]) -> None:
+@app.task(name="dispatcher.submit_campaign", bind=True, base=RedactedTask, throws=(BadInput,), needs_policy=True, typing=False)
+def submit_campaign(task: Task, /, *arguments: Any, **fields: Any) -> None:
     """Accept a campaign: the fields of a campaign file, its audience inline or as a file in DISPATCHER_AUDIENCES."""
-    parsed = parse_request(campaign, services().audiences, services().policy.files)
-    result = submission.accept(services(), parsed, by="celery", seconds_max=_step_seconds(), is_redelivered=_is_redelivered(task))
-    log.info("campaign submitted", campaign=parsed.id, status=result.status, audience=result.audience)
-    if result.status is SubmitStatus.LOADING and result.load is None:  # only this message has the rows
-        submit_campaign.apply_async((dict(campaign),), countdown=1)
+    call = TaskCall(task.name, arguments, fields)
+    campaign_id, result = public_tasks.accept_campaign(services(), call, _step_seconds(), _is_redelivered(task))
+    log.info("campaign submitted", campaign=campaign_id, status=result.status, audience=result.audience)
+    if result.status is SubmitStatus.LOADING and result.load is None:  # only this message has the rows; sealed, if it is
+        submit_campaign.apply_async(arguments, fields, countdown=1)
     else:
         _after_step(result)
 
@@ -329,11 +314,11 @@ def _after_step(result: SubmitResult) -> None:
         publish(scheduler.due_chunks(services()))
 
 
-@app.task(name="dispatcher.trigger", base=RedactedTask, throws=(BadInput,), needs_policy=True)
-def trigger(job: Mapping[str, Any]) -> None:
+@app.task(name="dispatcher.trigger", bind=True, base=RedactedTask, throws=(BadInput,), needs_policy=True, typing=False)
+def trigger(task: Task, /, *arguments: Any, **fields: Any) -> None:
     """Accept one job and send it at once: {"key", "recipient", "template", "data"} and, optional, "channels", "expires_at",
     "fallback_after_seconds"."""
-    place = submission.accept_trigger(services(), job)
+    place = public_tasks.accept_trigger(services(), TaskCall(task.name, arguments, fields))
     run_chunk(services(), place.period, place.chunk)
 
 
@@ -343,7 +328,7 @@ def trigger(job: Mapping[str, Any]) -> None:
 @app.task(name="dispatcher.load_audience", bind=True, throws=(BadInput,), needs_policy=True)
 def load_audience(task: Task, number: int) -> None:
     """Go on with the audience of a campaign, from its file. A lost step is found again by the sweep."""
-    result = submission.load_some(services(), number, _step_seconds(), _is_redelivered(task))
+    result = public_tasks.load_some(services(), number, _step_seconds(), _is_redelivered(task))
     log.info("audience", campaign=number, status=result.status, audience=result.audience)
     _after_step(result)
 
@@ -381,6 +366,12 @@ def settle_events() -> None:
 def _apply_all_events() -> None:
     while provider_events.apply_batch(services(), publish):
         pass
+
+
+@app.task(name=KEEP_TASK)
+def keep_refused_job(job: Mapping[str, Any]) -> None:
+    """Record a broker message that no task could be called with."""
+    refused_jobs.record(services(), refused_jobs.from_json(job))
 
 
 @app.task(name="dispatcher.release_due", is_periodic=True)

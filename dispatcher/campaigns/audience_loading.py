@@ -14,7 +14,7 @@ from enum import StrEnum
 from itertools import islice
 from pathlib import Path
 
-from dispatcher.campaigns.template_approval import approval_errors
+from dispatcher.campaigns.template_approval import NotApproved, approval_errors
 from dispatcher.domain.campaign import Spec
 from dispatcher.domain.errors import LedgerUnavailable
 from dispatcher.domain.notation import READINGS
@@ -122,7 +122,7 @@ def start(
         if run.no is None:
             return LoadResult(LoadStatus.ID_IN_USE)
         if errors := approval_errors(connection, services.policy, submission.templates):
-            raise BadInput(*errors)
+            raise NotApproved(*errors)
         is_last = _write(run, connection, run.no, first)
         if not is_last:
             position = LoadPosition(run.digest.value, run.rows_read, run.rows_written)

@@ -12,7 +12,7 @@ from typing import Any
 
 from dispatcher.campaigns import audience_loading
 from dispatcher.campaigns.audience_loading import LoadResult, LoadStatus, Progress, no_progress
-from dispatcher.campaigns.template_approval import approval_errors
+from dispatcher.campaigns.template_approval import NotApproved, approval_errors
 from dispatcher.domain.message_id import MessageId
 from dispatcher.intake.campaign import FORM_BYTES, CampaignRequest, Submission, ValidationContext, check_campaign
 from dispatcher.intake.errors import BadInput, InputError
@@ -129,6 +129,13 @@ def load_some(services: Services, no: int, seconds_max: float | None = None, is_
     return _submit_result(audience_loading.load_some(services, no, seconds_max, is_redelivered))
 
 
+def id_of_load(services: Services, no: int) -> str | None:
+    """The id of the campaign that is loading under this number; None where there is none."""
+    with lend(services.pool) as connection:
+        load = loads.find(connection, no)
+    return load.campaign_id if load else None
+
+
 def take_stalled(services: Services) -> list[int]:
     """Campaign numbers of loads from files on which nobody works: `load_some` is to be called for each."""
     return audience_loading.take_stalled(services)
@@ -217,7 +224,7 @@ def take_trigger(services: Services, trigger: Trigger) -> TriggerPlace:
         if errors := approval_errors(connection, services.policy, templates):
             place = audience.known_trigger(connection, trigger.key, trigger.digests)  # what was accepted before stays accepted
             if place is None:
-                raise BadInput(*errors)
+                raise NotApproved(*errors)
         else:
             services.versions.store(connection, templates)
             place = audience.take_trigger(connection, trigger.key, trigger.digests, spec, trigger.row, services.clock())

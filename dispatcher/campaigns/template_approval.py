@@ -34,6 +34,10 @@ class ApprovalStatus(StrEnum):
 NOT_APPROVED = frozenset({ApprovalStatus.WAITING, ApprovalStatus.WITHDRAWN})
 
 
+class NotApproved(BadInput):
+    """Templates that need an approval have none."""
+
+
 @dataclass(frozen=True, slots=True)
 class TemplateVersion:
     """A template as it now is. `approval` is the newest approval or withdrawal of this digest."""

@@ -8,7 +8,20 @@ import sys
 import typer
 
 from dispatcher import __version__
-from dispatcher.cli import campaigns, consent, inbound, keys, ledger, messages, policy, preferences, recipients, system, templates
+from dispatcher.cli import (
+    campaigns,
+    consent,
+    inbound,
+    jobs,
+    keys,
+    ledger,
+    messages,
+    policy,
+    preferences,
+    recipients,
+    system,
+    templates,
+)
 
 app = typer.Typer(
     help="An omnichannel commercial-messaging dispatcher: consent first, then push, e-mail, SMS and WhatsApp.",
@@ -26,6 +39,7 @@ app.add_typer(templates.app, name="templates")
 app.add_typer(consent.app, name="consent")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(inbound.app, name="inbound")
+app.add_typer(jobs.app, name="job")
 app.add_typer(keys.app, name="keys")
 app.add_typer(policy.app, name="policy")
 messages.add_to(app)

@@ -7,11 +7,17 @@ from typing import Any
 import typer
 
 from dispatcher.cli.output import Json, err, out, plural, print_json, progress, rows
+from dispatcher.domain.derived_keys import KeyRing
+from dispatcher.domain.sealed_jobs import key_id, public_key
 from dispatcher.maintenance import key_rotation
 from dispatcher.maintenance.key_rotation import RotationStatus
 from dispatcher.runtime import bootstrap
 
-app = typer.Typer(help="Rotate the secret key, and show how far that is.", no_args_is_help=True)
+ALGORITHM = "HPKE (RFC 9180): base mode, DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, ChaCha20Poly1305"
+
+app = typer.Typer(
+    help="Rotate the secret key, show how far that is, and print the public key for sealed jobs.", no_args_is_help=True
+)
 
 
 @app.command()
@@ -30,6 +36,17 @@ def rotate(as_json: Json = False) -> None:
 def show_status(as_json: Json = False) -> None:
     """Show the keys that the ledger was written with, and how many recipients are under the newest one."""
     _print(key_rotation.status(bootstrap.services()), as_json)
+
+
+@app.command()
+def public(as_json: Json = False) -> None:
+    """Print the public key with which other systems seal Celery jobs. After a rotation they should use the new one."""
+    secret = KeyRing.parse(bootstrap.settings().secret_key).newest
+    key = public_key(secret)
+    if as_json:
+        print_json({"id": key_id(key), "public_key": key, "algorithm": ALGORITHM})
+    else:
+        out.print(key, markup=False)
 
 
 def _print(status: RotationStatus, as_json: bool) -> None:

@@ -57,6 +57,10 @@ class RowsForm(StrictModel):
 FORM_BYTES = 32  # of a digest: then follow 32 bytes of the rows
 
 
+class UnknownTemplate(BadInput):
+    """No template has this name."""
+
+
 class SubmissionDigest:
     """The digest of a submission: one of its form, and one of its rows, which are added as they are read.
 
@@ -221,9 +225,9 @@ def _channels(form: CampaignFields, templates: Sequence[Template]) -> tuple[Chan
 
 
 def find_template(name: str, file: str, line: int, catalog: Catalog) -> Template:
-    """The template of this name. Raises BadInput."""
+    """The template of this name. Raises `UnknownTemplate`."""
     if name not in catalog:
-        raise BadInput(InputError(file, line, "template", f"unknown template {name!r}{did_you_mean(name, catalog)}"))
+        raise UnknownTemplate(InputError(file, line, "template", f"unknown template {name!r}{did_you_mean(name, catalog)}"))
     return catalog[name]
 
 

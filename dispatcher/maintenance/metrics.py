@@ -59,6 +59,10 @@ def _unmatched(counts: Metrics) -> int:
     return sum(alert.count for alert in counts.alerts if alert.code.startswith(UNMATCHED))
 
 
+def _by_reason(counts: Metrics) -> list[Sample]:
+    return [({"reason": reason}, count) for reason, count in counts.jobs_refused.items()]
+
+
 def _stopped_by_channel(counts: Metrics) -> list[Sample]:
     stopped = {stop.channel for stop in counts.stops}
     return [({"channel": channel}, channel in stopped) for channel in Channel]
@@ -82,6 +86,7 @@ GAUGES = (
     ),
     _number("texts_waiting", "Inbound messages that wait for an operator.", lambda counts: counts.texts_waiting),
     _number("messages_unresolved", "Unresolved messages: they may have been sent.", lambda counts: counts.unresolved),
+    Gauge("jobs_refused", "Refused Celery jobs that nobody mended or closed, by reason.", _by_reason),
     Gauge(
         "provider_codes",
         "Providers' codes of the last week that need a person; an unknown one has no rule yet.",

@@ -12,6 +12,7 @@ from datetime import datetime
 from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.inbound import customer_replies
 from dispatcher.intake.campaign import ValidationContext
+from dispatcher.ledger.campaigns import refused_jobs
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.consent import erasure
 from dispatcher.ledger.inbound import inbound_messages
@@ -116,6 +117,7 @@ CLASSES = (
         _by_ledger(retention.clear_provider_events),
     ),
     RetentionClass("answers", "texts of inbound messages", inbound_messages.count_texts, _clear_answers),
+    RetentionClass("refused_jobs", "refused jobs", refused_jobs.overdue, _by_ledger(refused_jobs.delete)),
     RetentionClass("prospects", "prospects without any contact", retention.prospects_overdue, _erase_prospects),
     RetentionClass("decisions", "months of decisions", retention.months_overdue, _by_ledger(retention.drop_month)),
     RetentionClass(

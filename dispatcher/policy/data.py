@@ -120,6 +120,7 @@ class RetentionPeriods:
     news: RetentionPeriod
     answers: RetentionPeriod
     prospects: RetentionPeriod
+    refused_jobs: RetentionPeriod
 
 
 @dataclass(frozen=True, slots=True)

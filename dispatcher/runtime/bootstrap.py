@@ -187,6 +187,7 @@ def services(connections_max: int = CONNECTIONS_MAX) -> Services:
         clock=lambda: datetime.now(UTC),
         random=random.SystemRandom().random,
         sleep=time.sleep,
+        seal_required=config.seal_required,
         limits=DeliveryLimits(
             send_deadline_seconds=config.send_deadline_seconds,
             lease_seconds=config.lease_seconds,

@@ -66,6 +66,7 @@ class Services:
     clock: Callable[[], datetime]
     random: Callable[[], float]
     sleep: Callable[[float], None]
+    seal_required: bool = False  # the public tasks refuse plain arguments
     monotonic_clock: MonotonicClock = boot_seconds  # for deadlines: never goes back, and counts the time that the machine sleeps
     limits: DeliveryLimits = field(default_factory=DeliveryLimits)
     versions: TemplateVersions = field(default_factory=TemplateVersions, repr=False)

@@ -65,6 +65,7 @@ class Settings:
     specialise: bool  # render along compiled paths; off: run the template for each message
     send_deadline_seconds: float  # the longest time from claim to hand-off
     lease_seconds: float  # how long a worker may take from claim to settlement before its claims count as lost
+    seal_required: bool = False  # the public Celery tasks refuse plain arguments
     warnings: tuple[str, ...] = ()
 
     @classmethod
@@ -127,6 +128,13 @@ def _settings(read: EnvironmentReader) -> Settings:
             "DISPATCHER_SPECIALISE", ("on", "off"), "on", about="render along compiled paths; `off` runs the template each time"
         )
         == "on",
+        seal_required=read.choice(
+            "DISPATCHER_SEALED_JOBS",
+            ("optional", "required"),
+            "optional",
+            about="`required`: the public Celery tasks refuse plain arguments, which the broker keeps readable for a while",
+        )
+        == "required",
         sandbox_url=read.url("DISPATCHER_SANDBOX_URL", SANDBOX_URL, in_the_clear=True, about="where the sandbox is"),
         accounts={name: plugin.read_account(read) for name, plugin in plugins().items()},
     )

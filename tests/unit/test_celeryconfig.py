@@ -28,6 +28,7 @@ LANES = {
     "dispatcher.send_chunk": "campaign",
     "dispatcher.settle_events": "inbound",
     "dispatcher.load_audience": "fanout",
+    "dispatcher.keep_refused_job": "maintenance",
     "dispatcher.release_due": "clock",
     "dispatcher.sweep": "maintenance",
     "dispatcher.ask_providers": "maintenance",

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 LINT_IMPORTS = "from importlinter.cli import lint_imports_command; lint_imports_command()"
 LAYERS, CELERY, LEDGER, POSTGRESQL = (
     "imports only from the layers below it",
-    "Only tasks knows Celery",
+    "Only tasks, broker messages and the client know Celery",
     "call use cases, never the ledger",
     "Only the ledger speaks to PostgreSQL",
 )
@@ -43,6 +43,8 @@ def lint(checkout: Path) -> subprocess.CompletedProcess[str]:
         ("dispatcher/domain/recommendations.py", "from dispatcher.policy import Policy", LAYERS),
         ("dispatcher/campaigns/recommendations.py", "from dispatcher.web import api_keys", LAYERS),
         ("dispatcher/campaigns/recommendations.py", "import celery", CELERY),
+        ("dispatcher/client/recommendations.py", "import celery", CELERY),
+        ("dispatcher/client/recommendations.py", "from dispatcher.policy import Policy", LAYERS),
         ("dispatcher/web/api/recommendations.py", "from kombu import Connection", CELERY),
         ("dispatcher/web/console/recommendations.py", "from dispatcher.ledger.connection import lend", LEDGER),
         ("dispatcher/cli/recommendations.py", "from dispatcher.ledger.campaigns import lifecycle", LEDGER),

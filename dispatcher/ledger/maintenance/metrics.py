@@ -8,6 +8,8 @@ from typing import Any
 
 from channels.base import Channel
 from dispatcher.domain.campaign import CampaignState
+from dispatcher.domain.refused_job import RefusalReason
+from dispatcher.ledger.campaigns import refused_jobs
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.maintenance.alerts import Alert, newest
 
@@ -35,6 +37,7 @@ class Metrics:
     texts_waiting: int
     stops: tuple[ChannelStop, ...]
     unresolved: int
+    jobs_refused: dict[RefusalReason, int]
     alerts: tuple[Alert, ...]
     counted_at: datetime
 
@@ -68,6 +71,7 @@ def metrics(connection: Connection, now: datetime) -> Metrics:
         texts_waiting=texts,
         stops=stops(connection),
         unresolved=unresolved,
+        jobs_refused=refused_jobs.count_open(connection),
         alerts=newest(connection),
         counted_at=now,
     )

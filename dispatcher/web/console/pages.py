@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from dispatcher.web.console import campaigns, inbound_messages, login, messages, overview, search, templates, unresolved
+from dispatcher.web.console import (
+    campaigns,
+    inbound_messages,
+    login,
+    messages,
+    overview,
+    refused_jobs,
+    search,
+    templates,
+    unresolved,
+)
 
 router = APIRouter(include_in_schema=False)
-for group in (login, overview, search, campaigns, messages, inbound_messages, unresolved, templates):
+for group in (login, overview, search, campaigns, messages, inbound_messages, unresolved, refused_jobs, templates):
     router.include_router(group.router, prefix="/console")

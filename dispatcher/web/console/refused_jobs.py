@@ -1,0 +1,36 @@
+"""The console's list of refused Celery jobs."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from fastapi import APIRouter, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+
+from dispatcher.campaigns import refused_jobs
+from dispatcher.web.console.login import FormToken, Operator, check_form_token
+from dispatcher.web.dependencies import ServicesDependency
+from dispatcher.web.pages.console import page
+
+router = APIRouter(prefix="/refused-jobs", default_response_class=HTMLResponse)
+
+JOBS_SHOWN = 200
+
+
+@router.get("")
+def refused_jobs_page(operator: Operator, services: ServicesDependency) -> str:
+    """The refused jobs that were neither mended nor closed."""
+    return page(
+        "refused_jobs.html",
+        operator=operator,
+        jobs=refused_jobs.newest(services, JOBS_SHOWN),
+        kept_for=services.policy.retention.refused_jobs,
+    )
+
+
+@router.post("/{number}")
+def close(operator: Operator, number: int, services: ServicesDependency, form_token: FormToken = "") -> Response:
+    """Take a refused job off the list."""
+    check_form_token(operator, form_token)
+    refused_jobs.close(services, number, f"console:{operator.key.name}")
+    return RedirectResponse("/console/refused-jobs", HTTPStatus.SEE_OTHER)
