@@ -27,7 +27,7 @@ from redis import Redis
 
 from channels.base import Channel
 from channels.sandbox import SandboxClient, running
-from dispatcher.campaigns import scheduler, submission
+from dispatcher.campaigns import refused_jobs, scheduler, submission
 from dispatcher.embedded import Engines
 from dispatcher.intake.campaign import parse_campaign
 from dispatcher.ledger.campaigns import balance as balance_module
@@ -295,17 +295,42 @@ def test_events_hide_what_a_caller_put_into_arguments(machine: Machine) -> None:
     assert "Zwaantje" not in json.dumps(received, default=str)
 
 
-def test_the_log_does_not_hold_what_a_refused_message_says(machine: Machine) -> None:
+def test_refused_messages_are_recorded_acknowledged_and_not_logged(machine: Machine) -> None:
     wait_until(lambda: "ready" in machine.log.read_text(), machine)
     job = {"key": "k-1", "recipient": "Zwaantje", "data": {"email": "zwaantje@home.example"}}
     machine.celery.send_task("dispatcher.triger", (job,), queue="transactional")
     machine.celery.send_task("dispatcher.submit_campaign", kwargs={"campain": job}, queue="fanout")
+    late = {"key": "late", "recipient": "Zwaantje", "template": "loan_offer"}
+    machine.celery.send_task("dispatcher.trigger", (late,), queue="transactional", expires=datetime(2026, 1, 1, tzinfo=UTC))
+    headers = {"id": "x", "task": "dispatcher.trigger"}
+    broken: list[dict[str, Any]] = [
+        {"body": "Zwaantje", "headers": {}},
+        {"body": "5", "headers": headers, "content-type": "application/json"},  # ends a worker of Celery's own
+        {"body": '[[], {"a": "Zwaantje"}]', "headers": headers, "content-type": "application/json"},
+        {"body": '[{"a": 1}, ["Zwaantje"], {}]', "headers": headers, "content-type": "application/json"},
+        {"body": '[["Zwaantje"], {}, {}]', "headers": {"task": "dispatcher.trigger"}, "content-type": "application/json"},
+        {"body": '[["Zwaantje", 2], {}, {}]', "headers": headers | {"eta": "Zwaantje"}, "content-type": "application/json"},
+        {"body": '[["Zwaantje", 3], {}, {}]', "headers": headers | {"task": ["a"]}, "content-type": "application/json"},
+        {"body": "Zwaantje", "headers": headers, "content-type": "application/x-python-serialize"},
+    ]
     with Redis(unix_socket_path=urlsplit(machine.broker_url).path, db=int(machine.broker_url.partition("=")[2])) as client:
-        client.lpush("inbound", json.dumps({"body": "Zwaantje", "headers": {}, "properties": {"delivery_tag": "1"}}))
-    wait_until(lambda: "no task is called" in machine.log.read_text(), machine)
-    wait_until(lambda: not machine.on_the_broker("fanout"), machine)
-    assert "dispatcher.triger" in machine.log.read_text()
-    assert "zwaantje" not in machine.log.read_text().lower()
+        for number, message in enumerate(broken):
+            properties = {"delivery_tag": str(number), "delivery_info": {"exchange": "inbound", "routing_key": "inbound"}}
+            whole = {"content-encoding": "utf-8", "properties": properties, **message}
+            client.lpush("inbound", json.dumps(whole))
+    wait_until(lambda: len(refused_jobs.newest(machine.services, 100)) >= 3 + len(broken), machine)
+    wait_until(lambda: not any(machine.on_the_broker(lane) for lane in ("fanout", "inbound", "transactional")), machine)
+    reasons = Counter((each.reason.value, each.task, each.key) for each in refused_jobs.newest(machine.services, 100))
+    assert reasons["unknown_task", "dispatcher.triger", "k-1"] == 1
+    assert reasons["expired", "dispatcher.trigger", "late"] == 1
+    assert reasons["invalid_fields", "dispatcher.submit_campaign", None] == 1
+    assert sum(reasons[each] for each in reasons if each[0] == "unreadable_message") == len(broken)
+    assert machine.worker.poll() is None
+    log = machine.log.read_text()
+    assert "no task is called dispatcher.triger" in log
+    with lend(machine.services.pool) as connection:
+        stored = repr(connection.execute("SELECT * FROM refused_jobs").fetchall())
+    assert "zwaantje" not in (log + stored).lower()
 
 
 def _listen(receiver: Any) -> None:
