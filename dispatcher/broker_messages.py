@@ -89,8 +89,9 @@ def _unreadable(message: Any) -> str | None:
         return NOT_DECODED
     headers = message.headers
     if isinstance(payload, dict):  # version 1 of the protocol, or its body with the headers of version 2
-        fields, positional, named = payload, payload.get("args"), payload.get("kwargs")
-        fields = headers if isinstance(headers, dict) and "task" in headers else payload
+        is_newer = isinstance(headers, dict) and "task" in headers
+        fields, positional = (headers, payload.get("args")) if is_newer else (payload, payload.get("args", []))
+        named = payload.get("kwargs", {})
     elif isinstance(payload, list) and len(payload) == 3 and isinstance(payload[2], dict | None):
         fields, (positional, named, _) = headers, payload
     else:

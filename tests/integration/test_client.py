@@ -54,7 +54,7 @@ def take(broker_url: str, lane: str) -> tuple[list[Any], dict[str, Any], dict[st
     """Take a message off the broker: arguments, keyword arguments and headers."""
     place = urlsplit(broker_url)
     with Redis(unix_socket_path=place.path, db=int(place.query.partition("=")[2])) as valkey:
-        message = json.loads(valkey.rpop(lane))  # type: ignore[arg-type]
+        message = json.loads(valkey.rpop(lane))
     arguments, named, _ = json.loads(b64decode(message["body"]))
     return arguments, named, message["headers"]
 
@@ -62,8 +62,8 @@ def take(broker_url: str, lane: str) -> tuple[list[Any], dict[str, Any], dict[st
 def on_disk(broker_url: str, words: Sequence[bytes]) -> list[bytes]:
     """Which of the words Valkey's append-only file holds, as they are or in base64, as Celery writes its bodies."""
     with Redis(unix_socket_path=urlsplit(broker_url).path) as valkey:
-        assert valkey.config_get("appendonly")["appendonly"] == "yes"  # type: ignore[index]
-        folder = Path(valkey.config_get("dir")["dir"])  # type: ignore[index]
+        assert valkey.config_get("appendonly")["appendonly"] == "yes"
+        folder = Path(valkey.config_get("dir")["dir"])
     content = b"".join(file.read_bytes() for file in (folder / "appendonlydir").iterdir())
     assert content
     inner = b"".join(

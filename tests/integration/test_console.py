@@ -16,11 +16,13 @@ from starlette.testclient import TestClient
 from channels.alerts import alert, set_alert_sink
 from channels.base import BadAddress, Channel, Event, EventKind, InboundText, Uncertain, WhatsApp
 from channels.providers.outbox import Outbox
+from dispatcher.campaigns import refused_jobs
 from dispatcher.campaigns.scheduler import due_chunks
 from dispatcher.campaigns.submission import submit, validation_context
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.decision import ReasonCode
 from dispatcher.domain.message import State
+from dispatcher.domain.refused_job import TRIGGER_TASK, JobError, RefusalReason, RefusedJob
 from dispatcher.inbound import customer_replies
 from dispatcher.inbound.provider_events import apply_batch
 from dispatcher.intake.campaign import parse_campaign
@@ -409,3 +411,24 @@ def test_every_state_and_reason_has_words_and_a_place_in_the_bar() -> None:
     assert set(ReasonCode) <= set(labels.REASONS)
     sheet = (FOLDER / "style.css").read_text()
     assert all(f".s-{state} {{" in sheet for state in State)
+
+
+def test_refused_jobs_are_listed_alerted_and_closed(visitor: Visitor) -> None:
+    visitor.sign_in()
+    assert "No refused job is open." in visitor.get("/console/refused-jobs")
+    error = JobError("data.<b>", "is not a number")
+    refused_jobs.record(visitor.services, RefusedJob(TRIGGER_TASK, "k-1", RefusalReason.INVALID_FIELDS, (error,), b"d" * 16))
+    assert "1 call of Celery tasks refused" in visitor.get("/console")
+    text = visitor.get("/console/refused-jobs")
+    assert "k-1" in text
+    assert "data.&lt;b&gt;: is not a number" in text
+    number = refused_jobs.newest(visitor.services, 1)[0].no
+    assert visitor.post(f"/console/refused-jobs/{number}", "0" * 64).status_code == 403
+    assert visitor.post(f"/console/refused-jobs/{number}", visitor.form_token()).status_code == 303
+    assert "No refused job is open." in visitor.get("/console/refused-jobs")
+    assert refused_jobs.newest(visitor.services, 1, only_open=False)[0].closed_by == "console:ops"
+
+
+def test_refused_jobs_need_the_right_of_the_console(visitor: Visitor) -> None:
+    assert visitor.sign_in("marketing").status_code == 403
+    assert visitor.client.get("/console/refused-jobs", follow_redirects=False).status_code == 303

@@ -17,7 +17,7 @@ from dispatcher.campaigns import public_tasks, refused_jobs
 from dispatcher.campaigns.public_tasks import TaskCall
 from dispatcher.campaigns.refused_jobs import RefusedJobEntry
 from dispatcher.campaigns.template_approval import set_approval
-from dispatcher.domain.refused_job import CAMPAIGN_TASK, TRIGGER_TASK
+from dispatcher.domain.refused_job import CAMPAIGN_TASK, TRIGGER_TASK, RefusalReason
 from dispatcher.domain.sealed_jobs import public_key, seal
 from dispatcher.intake.errors import BadInput
 from dispatcher.ledger.connection import lend
@@ -25,6 +25,7 @@ from dispatcher.ledger.maintenance import alerts
 from dispatcher.maintenance import retention
 from dispatcher.maintenance.metrics import GAUGES, collect
 from dispatcher.runtime.services import Services
+from tests.support.command import run_command
 from tests.support.services import Clock, add_people, make_services, outbox, person, states
 
 LOAN = {"project": "Zwaantje's boat", "amount": 9000, "offer_url": "https://www.kbc-bank.example/loan"}
@@ -259,7 +260,7 @@ def test_a_job_that_was_sent_again_and_accepted_is_mended(services: Services, cl
     assert refused_jobs.newest(services, 10) == []
     assert {row.mended_at for row in refused_jobs.newest(services, 10, only_open=False)} == {clock.now}
     call(TRIGGER_TASK, JOB)  # the same again is the same
-    assert collect(services).jobs_refused["unknown_template"] == 0
+    assert collect(services).jobs_refused[RefusalReason.UNKNOWN_TEMPLATE] == 0
 
 
 def test_a_closed_job_comes_back_when_it_is_refused_again(services: Services) -> None:
@@ -278,3 +279,24 @@ def test_refused_jobs_are_deleted_after_their_retention_period(services: Service
     clock.pass_(2)
     assert {done.data.what: done.cleared for done in retention.clear(services)}["refused jobs"] == 1
     assert [row.key for row in refused_jobs.newest(services, 10)] == ["k-2"]
+
+
+# -- shown -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_command_lists_and_closes(services: Services, database: str, tmp_path: Path) -> None:
+    row = refuse(services, TRIGGER_TASK, {**JOB, "template": "lone_offer"})
+    document = json.loads(run_command(database, tmp_path, "job", "refused", "--json").stdout)["jobs"][0]
+    assert (document["number"], document["state"], document["key"], document["reason"]) == (
+        row.no,
+        "open",
+        "k-1",
+        "unknown_template",
+    )
+    assert document["errors"] == [{"field": "template", "message": "unknown template '…'; did you mean loan_offer?"}]
+    assert "did you mean loan_offer?" in run_command(database, tmp_path, "job", "refused").stdout
+    assert run_command(database, tmp_path, "job", "close", str(row.no), "--actor", "desk-7").stdout == "closed\n"
+    assert run_command(database, tmp_path, "job", "close", "99").returncode == 1
+    assert run_command(database, tmp_path, "job", "refused").stdout == "no refused job is open\n"
+    (closed,) = json.loads(run_command(database, tmp_path, "job", "refused", "--all", "--json").stdout)["jobs"]
+    assert (closed["state"], closed["closed_by"]) == ("closed", "desk-7")
