@@ -29,7 +29,11 @@ SETTINGS: tuple[tuple[str, str, str], ...] = (
     ("daemonize", "yes", "survives the process that starts it, and gets no Ctrl-C"),
     ("appendonly", "yes", "a task is written to the file before it counts as queued"),
     ("appendfsync", "everysec", "a power cut loses at most one second of references; the ledger queues them again"),
-    ("auto-aof-rewrite-min-size", "4mb", "deleted messages leave the file soon; with the default of 64mb, after days"),
+    (
+        "auto-aof-rewrite-min-size",
+        "4mb",
+        "deleted messages leave the file in 20 minutes where only beat writes (3.4 KB/s), not in 5 hours as with the default of 64mb",
+    ),
     ("save", '""', "the append-only file is enough; no snapshots"),
     ("maxmemory-policy", "noeviction", "a full broker returns an error and never drops a task"),
     ("databases", "16", "number 0 for the program, the others for tests"),

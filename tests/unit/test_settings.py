@@ -88,6 +88,14 @@ def test_compiled_paths_are_used_unless_switched_off(valid: Environ) -> None:
     assert "DISPATCHER_SPECIALISE is 'no': it must be one of on, off" in faults(valid | {"DISPATCHER_SPECIALISE": "no"})
 
 
+def test_sealed_jobs_are_required_only_where_the_setting_says_so(valid: Environ) -> None:
+    assert not Settings.from_environment(valid).seal_required
+    assert Settings.from_environment(valid | {"DISPATCHER_SEALED_JOBS": "required"}).seal_required
+    assert "DISPATCHER_SEALED_JOBS is 'yes': it must be one of optional, required" in faults(
+        valid | {"DISPATCHER_SEALED_JOBS": "yes"}
+    )
+
+
 def test_a_named_provider_overrides_the_choice_by_credentials(valid: Environ) -> None:
     settings = Settings.from_environment(valid)
     assert settings.providers == {Channel.EMAIL: "sendgrid", Channel.SMS: "twilio", Channel.WHATSAPP: "twilio", Channel.PUSH: "fcm"}
