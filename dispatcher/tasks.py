@@ -326,9 +326,10 @@ def trigger(task: Task, /, *arguments: Any, **fields: Any) -> None:
 
 
 @app.task(name="dispatcher.load_audience", bind=True, throws=(BadInput,), needs_policy=True)
-def load_audience(task: Task, number: int) -> None:
-    """Go on with the audience of a campaign, from its file. A lost step is found again by the sweep."""
-    result = public_tasks.load_some(services(), number, _step_seconds(), _is_redelivered(task))
+def load_audience(task: Task, number: int, is_stalled: bool = False) -> None:
+    """Go on with the audience of a campaign, from its file. A lost step is found again by the sweep, which marks the load as worked
+    on: so `is_stalled` says that nobody does."""
+    result = public_tasks.load_some(services(), number, _step_seconds(), is_stalled or _is_redelivered(task))
     log.info("audience", campaign=number, status=result.status, audience=result.audience)
     _after_step(result)
 
@@ -393,7 +394,7 @@ def run_sweep() -> None:
     lost."""
     sweep.sweep(services())
     for number in submission.take_stalled(services()):
-        load_audience.apply_async((number,))
+        load_audience.apply_async((number, True))
     _apply_all_events()
 
 

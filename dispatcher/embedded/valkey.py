@@ -32,7 +32,7 @@ SETTINGS: tuple[tuple[str, str, str], ...] = (
     (
         "auto-aof-rewrite-min-size",
         "4mb",
-        "deleted messages leave the file in 20 minutes where only beat writes (3.4 KB/s), not in 5 hours as with the default of 64mb",
+        "deleted messages leave the file in 20 minutes where only beat writes (3.4 KB/s); by default, 64mb, in 5 hours",
     ),
     ("save", '""', "the append-only file is enough; no snapshots"),
     ("maxmemory-policy", "noeviction", "a full broker returns an error and never drops a task"),

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from channels.send_window import boot_seconds
+from dispatcher import tasks
 from dispatcher.campaigns import actions, overview, scheduler, submission
 from dispatcher.campaigns.actions import CampaignAction
 from dispatcher.campaigns.submission import SubmitStatus
@@ -176,6 +177,21 @@ def test_a_killed_load_goes_on_after_the_last_part(services: Services, tmp_path:
         assert connection.execute("SELECT digest FROM campaigns WHERE id = 'spring'").fetchone() == digest
     assert (of_it, errors) == expected
     assert submission.accept(services, request(path)).status is SubmitStatus.KNOWN
+
+
+def test_a_stalled_load_goes_on_as_soon_as_the_sweep_finds_it(services: Services, file: Path) -> None:
+    write(file, ROWS)
+    with pytest.raises(SystemExit):
+        submission.accept(services, request(file, send_at="2027-06-01T11:00:00Z"), die(40))
+    services.clock.pass_(20)  # type: ignore[attr-defined]
+    [number] = submission.take_stalled(services)
+    services.clock.pass_(0.1)  # type: ignore[attr-defined]
+    tasks._per_thread.services = services
+    try:
+        tasks.load_audience.apply(args=(number, True), throw=True)
+    finally:
+        del tasks._per_thread.services
+    assert rows_in(services) == ALL
 
 
 def test_a_recipient_who_is_named_in_two_parts_is_a_duplicate(services: Services, file: Path) -> None:
