@@ -27,6 +27,7 @@ import pycurl
 from pydantic_core import from_json
 
 from channels.base import StaleClaim, Unavailable, Uncertain
+from channels.connection_gate import ConnectionGate
 
 T = TypeVar("T")
 
@@ -89,6 +90,11 @@ class HttpResponse:
 
 TransportError: TypeAlias = Unavailable | Uncertain
 
+_MULTIPLEXES = {  # by the version of the response
+    pycurl.CURL_HTTP_VERSION_1_0: False,
+    pycurl.CURL_HTTP_VERSION_1_1: False,
+    pycurl.CURL_HTTP_VERSION_2_0: True,
+}
 _BLANK = (b"\r\n", b"\n")
 _STATUS_LINE = b"HTTP/"  # lines above it belong to an informational response
 
@@ -133,8 +139,12 @@ class _Slot:
         self.result: HttpResponse | TransportError = Unavailable("unsent")
         self.may_send: Callable[[Any], bool] = _always
         self.refused = False
+        self.origin = ""
+        self.gate: ConnectionGate | None = None
+        self.shares = False
         for option, value in options.items():
             self.handle.setopt(option, value)
+        self.handle.setopt(pycurl.PREREQFUNCTION, self._on_open)
 
     def load(self, tag: Any, request: HttpRequest, finished: deque[_Slot], may_send: Callable[[Any], bool]) -> None:
         self.tag, self.finished, self.may_send, self.refused = tag, finished, may_send, False
@@ -142,7 +152,7 @@ class _Slot:
         set_option = self.handle.setopt
         if self.url != request.url:
             set_option(pycurl.URL, request.url)
-            self.url = request.url
+            self.url, self.origin = request.url, "/".join(request.url.split("/", 3)[:3])
         if self.headers is not request.headers:
             set_option(pycurl.HTTPHEADER, list(request.headers))
             self.headers = request.headers
@@ -154,6 +164,18 @@ class _Slot:
             set_option(pycurl.READFUNCTION, self._read)  # no SEEKFUNCTION: see the module docstring
         else:
             set_option(pycurl.HTTPGET, 1)
+
+    def share(self, shares: bool) -> None:
+        """Whether to wait for a connection that is being opened, instead of opening one."""
+        if shares != self.shares:
+            self.handle.setopt(pycurl.PIPEWAIT, int(shares))
+            self.shares = shares
+
+    def _on_open(self, *_addresses: object) -> int:
+        """libcurl calls this when it has a connection, before it sends the request."""
+        if self.gate is not None:
+            self.gate.is_open = True
+        return int(pycurl.PREREQFUNC_OK)
 
     def _read(self, size: int) -> bytes | int:
         """A part of the body. libcurl calls this when it is ready to write. Last check of the deadline before data is sent."""
@@ -185,8 +207,10 @@ class _Engine:
 
     _WAIT_SECONDS_MAX = 1.0
 
-    def __init__(self) -> None:
+    def __init__(self, open_seconds_max: float) -> None:
         self.multi = pycurl.CurlMulti()
+        self._open_seconds_max = open_seconds_max
+        self._gates: dict[str, ConnectionGate] = {}  # by scheme, host and port: as many as there are providers
         self._in_flight: dict[pycurl.Curl, _Slot] = {}
         self._selector = selectors.DefaultSelector()
         self._watched: set[int] = set()
@@ -195,12 +219,28 @@ class _Engine:
         self.multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
 
     def start(self, slot: _Slot) -> None:
-        self._in_flight[slot.handle] = slot
-        self.multi.add_handle(slot.handle)
+        slot.gate = self._gates.get(slot.origin) or self._gates.setdefault(slot.origin, ConnectionGate(self._open_seconds_max))
+        slot.gate.wait(slot, time.monotonic())
+        self._admit(slot.gate)
 
-    def drop(self, slot: _Slot) -> None:
+    def _admit(self, gate: ConnectionGate) -> None:
+        while gate.waiting and gate.admits(time.monotonic()):
+            slot: _Slot = gate.waiting.popleft()
+            slot.share(gate.may_share)
+            gate.in_flight += 1
+            self._in_flight[slot.handle] = slot
+            self.multi.add_handle(slot.handle)
+
+    def drop(self, slot: _Slot, http_version: int = 0) -> None:
+        """Forget a request. If it is in flight, it is aborted. `http_version` is libcurl's number of its response's, if any."""
+        if slot.gate is None:
+            return
         if self._in_flight.pop(slot.handle, None):
             self.multi.remove_handle(slot.handle)
+            slot.gate.end(_MULTIPLEXES.get(http_version))
+        else:
+            slot.gate.waiting.remove(slot)
+        slot.gate = None
 
     def poll(self) -> None:
         """Wait for socket activity, let libcurl handle it, and put each finished slot in the queue of its exchange."""
@@ -208,10 +248,13 @@ class _Engine:
             readable = pycurl.CSELECT_IN if events & selectors.EVENT_READ else 0
             writable = pycurl.CSELECT_OUT if events & selectors.EVENT_WRITE else 0
             self.multi.socket_action(key.fd, readable | writable)
-        if self._wait_seconds() <= 0 or not self._watched:
+        if (self._due is not None and time.monotonic() >= self._due) or not self._watched:
             self._due = None
             self.multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
         self._collect()
+        for gate in self._gates.values():
+            if gate.waiting:
+                self._admit(gate)
 
     def close(self) -> None:
         for slot in list(self._in_flight.values()):
@@ -225,13 +268,17 @@ class _Engine:
             remaining, succeeded, failed = self.multi.info_read()
             for handle, code in [(h, pycurl.E_OK) for h in succeeded] + [(h, code) for h, code, _ in failed]:
                 slot = self._in_flight[handle]
-                self.drop(slot)
+                self.drop(slot, handle.getinfo(pycurl.INFO_HTTP_VERSION))
                 slot.finish(code)
 
     def _wait_seconds(self) -> float:
-        if self._due is None:
+        until = self._due
+        for gate in self._gates.values():
+            if gate.waiting and (until is None or gate.waits_until < until):
+                until = gate.waits_until
+        if until is None:
             return self._WAIT_SECONDS_MAX
-        return min(max(0.0, self._due - time.monotonic()), self._WAIT_SECONDS_MAX)
+        return min(max(0.0, until - time.monotonic()), self._WAIT_SECONDS_MAX)
 
     def _set_timer(self, milliseconds: int) -> None:
         self._due = None if milliseconds < 0 else time.monotonic() + milliseconds / 1000
@@ -256,7 +303,8 @@ class HttpTransport:
 
     Each exchange has at most `concurrency` requests in flight. `timeout_seconds` limits a request from its start to the last
     byte. `ca_file`, or else SSL_CERT_FILE, replaces the bundle of public certificate authorities. A forked child opens its own
-    connections and does not touch its parent's.
+    connections and does not touch its parent's. To a server without an open connection goes one request at first; the others wait
+    until it has a connection, at most `open_seconds_max`: with HTTP/2 that one may carry them all.
     """
 
     def __init__(
@@ -265,16 +313,16 @@ class HttpTransport:
         concurrency: int = 32,
         connect_timeout_seconds: float = 5.0,
         timeout_seconds: float = 30.0,
+        open_seconds_max: float = 1.0,
         ca_file: str | None = None,
     ) -> None:
-        self._concurrency = concurrency
+        self._concurrency, self._open_seconds_max = concurrency, open_seconds_max
         self._options: dict[int, Any] = {
             pycurl.NOSIGNAL: 1,
             pycurl.FOLLOWLOCATION: 0,
             pycurl.CONNECTTIMEOUT_MS: int(connect_timeout_seconds * 1000),
             pycurl.TIMEOUT_MS: int(timeout_seconds * 1000),
             pycurl.HTTP_VERSION: pycurl.CURL_HTTP_VERSION_2TLS,
-            pycurl.PIPEWAIT: 1,  # at the start, wait to see whether one HTTP/2 connection can carry all requests
             pycurl.MAXFILESIZE: RESPONSE_BYTES_MAX,
             pycurl.MAXAGE_CONN: IDLE_SECONDS_MAX,
             pycurl.CAINFO: ca_file or os.environ.get("SSL_CERT_FILE") or certifi.where(),
@@ -328,4 +376,4 @@ class HttpTransport:
         self._idle.clear()
 
     def _engine(self) -> _Engine:
-        return self._engines.get(os.getpid()) or self._engines.setdefault(os.getpid(), _Engine())
+        return self._engines.get(os.getpid()) or self._engines.setdefault(os.getpid(), _Engine(self._open_seconds_max))

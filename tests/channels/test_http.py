@@ -6,6 +6,7 @@ import datetime as dt
 import ipaddress
 import os
 import ssl
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -171,6 +172,55 @@ def test_http_2_uses_one_connection(tmp_path: Path) -> None:
         http.close()
     assert [status(answer) for answer in answers] == [200] * 50
     assert (server.connections, len(server.arrived)) == (1, 50)
+
+
+def test_a_slow_first_response_delays_no_other_request(tmp_path: Path) -> None:
+    ca_file, context = certificate(tmp_path)
+    others = threading.Event()
+
+    def first_is_last(request: ReceivedRequest, number: int) -> Answer:
+        if number == 1:
+            others.wait(10)  # until the others have their responses
+        elif number == 48:
+            others.set()
+        return http_answer(200, request.body)
+
+    for tls, scheme in ((None, "http"), (context, "https")):
+        others.clear()
+        http = HttpTransport(concurrency=48, ca_file=str(ca_file), timeout_seconds=5)
+        with http_server(first_is_last, tls=tls) as server:
+            answers = dict(http.exchange((number, post(server.port, b"%d" % number, scheme)) for number in range(48)))
+            http.close()
+        assert {status(answer) for answer in answers.values()} == {200}
+
+
+def test_a_slow_first_connection_delays_the_others_no_longer_than_the_bound(tmp_path: Path) -> None:
+    ca_file, context = certificate(tmp_path)
+    others = threading.Event()
+    http = HttpTransport(concurrency=8, ca_file=str(ca_file), timeout_seconds=20, connect_timeout_seconds=10, open_seconds_max=0.1)
+    order = []
+    with http_server(
+        lambda request, _: http_answer(200, request.body), context, lambda number: number > 1 or others.wait(8)
+    ) as server:
+        for tag, answer in http.exchange((number, post(server.port, b"%d" % number, "https")) for number in range(8)):
+            order.append((tag, status(answer)))
+            if len(order) == 7:
+                others.set()
+        http.close()
+    assert order[-1] == (0, 200)  # its handshake went on when the others had their responses
+    assert len(order) == 8
+
+
+def test_http_2_carries_many_requests_on_few_connections(tmp_path: Path) -> None:
+    ca_file, context = certificate(tmp_path)
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    http = HttpTransport(concurrency=200, ca_file=str(ca_file), timeout_seconds=5)
+    with http2_server(context) as server:
+        for _ in range(2):
+            answers = [answer for _, answer in http.exchange((n, post(server.port, scheme="https")) for n in range(200))]
+            assert [status(answer) for answer in answers] == [200] * 200
+        http.close()
+    assert server.connections <= 2  # libcurl puts up to 100 requests at a time on one
 
 
 def certificate(folder: Path) -> tuple[Path, ssl.SSLContext]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import socketserver
 import ssl
 import threading
@@ -60,13 +61,18 @@ HttpScript = Callable[[ReceivedRequest, int], Answer]
 
 
 @contextmanager
-def http_server(script: HttpScript, tls: ssl.SSLContext | None = None) -> Iterator[ServerLog]:
-    """Serve HTTP; the script gets each complete request and its number, and returns the answer."""
+def http_server(
+    script: HttpScript, tls: ssl.SSLContext | None = None, before_handshake: Callable[[int], object] = bool
+) -> Iterator[ServerLog]:
+    """Serve HTTP; the script gets each complete request and its number, and returns the answer. `before_handshake` is called with
+    the number of each connection, from 1."""
     server = ServerLog()
+    accepted = itertools.count(1)
 
     class Handler(socketserver.StreamRequestHandler):
         def setup(self) -> None:
             if tls:
+                before_handshake(next(accepted))
                 self.request = tls.wrap_socket(self.request, server_side=True)
             super().setup()
 
