@@ -22,11 +22,12 @@ from dispatcher.intake.audience import Id, audience_file, inline, read_audience
 from dispatcher.intake.audience_folder import allowed_file
 from dispatcher.intake.errors import BadInput, InputError, StrictModel, read_yaml, validate
 from dispatcher.intake.form_fields import form_fields, options_of
+from dispatcher.intake.json_limits import CAMPAIGN_VALUES_MAX, check_size
 from dispatcher.intake.partner_links import PartnerLinks
 from dispatcher.ledger.campaigns.audience import AudienceError, AudienceFile, AudienceRow
 from dispatcher.policy import DEFAULT_FILE_RULES, FileRules, Policy
 
-Channels = Annotated[list[Channel], Field(min_length=1)]
+Channels = Annotated[list[Channel], Field(min_length=1, max_length=20)]
 VariantName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,20}$")]
 
 NO_FALLBACK = "needs route first and a second channel to fall back to"
@@ -155,6 +156,7 @@ def read_request(path: Path, audience: Path | None, rules: FileRules = DEFAULT_F
 
 def parse_request(form: Mapping[str, Any], audiences: Path | None = None, rules: FileRules = DEFAULT_FILE_RULES) -> CampaignRequest:
     """A campaign from JSON, with its audience inline or, where `audiences` is given, in a file of that folder. Raises BadInput."""
+    check_size(form, "campaign", CAMPAIGN_VALUES_MAX)
     named = form.get("audience")
     if not isinstance(named, str):
         return _request(form, "campaign", {}, None, rules)

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Valid
 from dispatcher.domain.spelling import did_you_mean
 
 Form = TypeVar("Form", bound=BaseModel)
+ERRORS_MAX = 1_000  # that are listed: each takes a kilobyte
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,8 @@ def validate(form: type[Form], value: Any, file: str, lines: Mapping[str, int] |
     try:
         return form.model_validate(value)
     except ValidationError as error:
+        if (count := error.error_count()) > ERRORS_MAX:
+            raise BadInput(InputError(file, 0, "", f"has {count:,} errors, which are too many to list")) from None
         raise BadInput(*(InputError(file, _line(lines, field), field, text) for field, text in sentences(error, form))) from None
 
 

@@ -18,6 +18,7 @@ from dispatcher.intake.audience import Id, unstorable
 from dispatcher.intake.campaign import NO_FALLBACK, Channels, ValidationContext, find_template, missing_channels
 from dispatcher.intake.errors import BadInput, InputError, StrictModel, validate
 from dispatcher.intake.form_fields import form_fields, options_of
+from dispatcher.intake.json_limits import check_size
 from dispatcher.intake.partner_links import unlisted_links
 from dispatcher.ledger.campaigns.audience import AudienceRow
 
@@ -73,6 +74,7 @@ def parse_trigger(form: Mapping[str, Any], context: ValidationContext) -> Trigge
 
 def read_trigger(form: Mapping[str, Any]) -> TriggerRequest:
     """A trigger from JSON, before it is checked against the templates. Raises BadInput."""
+    check_size(form, "job")
     parsed = validate(TriggerForm, form, "job")
     if reason := unstorable(parsed.data):
         raise BadInput(InputError("job", 0, "data", reason))

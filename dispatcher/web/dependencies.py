@@ -10,6 +10,7 @@ import structlog
 from fastapi import Depends, Request
 
 from dispatcher.campaigns.scheduler import DueChunk
+from dispatcher.intake.json_limits import CAMPAIGN_VALUES_MAX
 from dispatcher.runtime.services import Services
 from dispatcher.web.api.strict_json import read_object
 
@@ -53,7 +54,12 @@ def _json_object(body: RawBody) -> dict[str, Any]:
     return read_object(body)
 
 
+def _campaign_object(body: RawBody) -> dict[str, Any]:
+    return read_object(body, CAMPAIGN_VALUES_MAX)
+
+
 JsonObject = Annotated[dict[str, Any], Depends(_json_object)]
+CampaignObject = Annotated[dict[str, Any], Depends(_campaign_object)]
 
 
 def publish_or_defer(publish: Callable[..., None], *arguments: Any) -> None:

@@ -16,6 +16,7 @@ from dispatcher.domain.errors import LedgerUnavailable, PolicyNotInForce, Unknow
 from dispatcher.domain.message_id import BadMessageId
 from dispatcher.domain.preferences import BadChoice
 from dispatcher.intake.errors import BadInput
+from dispatcher.intake.json_limits import TooLarge
 from dispatcher.web.pages.console import page
 
 MEDIA_TYPE = "application/problem+json"
@@ -71,6 +72,8 @@ async def _http(request: Request, error: Exception) -> Response:
 
 async def _bad_input(request: Request, error: Exception) -> Response:
     assert isinstance(error, BadInput)  # noqa: S101
+    if isinstance(error, TooLarge):
+        return problem(request, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body {error.faults[0].message}")
     faults = [(fault.field, fault.message) for fault in error.faults]
     return problem(request, HTTPStatus.UNPROCESSABLE_ENTITY, "nothing of this was accepted", faults)
 

@@ -13,6 +13,7 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from channels.base import BadPayload, BadSignature, Event, InboundText
 from channels.registry import WebhookEndpoint, WebhookItem, WebhookRequest, plugins
 from dispatcher.inbound import customer_replies, provider_events
+from dispatcher.intake.json_limits import check_json_size
 from dispatcher.runtime.services import Services
 from dispatcher.web.dependencies import PublisherDependency, RawBody, ServicesDependency, TaskPublisher, publish_or_defer
 from dispatcher.web.errors import problem_responses
@@ -20,6 +21,7 @@ from dispatcher.web.errors import problem_responses
 log = structlog.get_logger()
 
 router = APIRouter(prefix="/webhooks", tags=["webhooks"], responses=problem_responses(400, 403, 413, 503))
+VALUES_MAX = 200_000  # of a JSON body: a thousand events have less
 FIELD_LENGTH_MAX = 300
 TEXT_LENGTH_MAX = 4_096  # the longest WhatsApp message
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # PostgreSQL stores neither
@@ -30,6 +32,7 @@ def _handler(provider: str, endpoint: WebhookEndpoint) -> Callable[..., Response
 
     def handle(request: Request, body: RawBody, services: ServicesDependency, broker: PublisherDependency) -> Response:
         call = WebhookRequest(_public_url(services.public_url, request), body, dict(request.headers.items()), services.clock())
+        check_json_size(body, VALUES_MAX)
         items = _read(endpoint, call, services.webhook_keys.get(provider, ""))
         if events := [_storable_event(item) for item in items if isinstance(item, Event)]:
             provider_events.store_events(services, events)

@@ -781,3 +781,11 @@ def test_a_large_audience_that_another_call_loads_is_answered_with_loading(desk:
     answer = desk.call("POST", "/v1/campaigns", form)
     assert (answer.status_code, answer.json()["loading"], answer.json()["audience"]) == (201, False, 25)
     assert desk.call("GET", "/v1/campaigns/spring").json()["loading"] is False
+
+
+def test_a_body_of_too_many_values_is_413_and_names_the_limit(desk: Desk) -> None:
+    answer = desk.call("POST", "/v1/campaigns", b'{"id":"a","audience":[' + b"1," * 2_000_000 + b"1]}")
+    assert answer.status_code == 413
+    assert "2,000,000 values" in answer.json()["detail"]
+    assert desk.call("POST", "/v1/messages", b'{"data":[' + b"1," * 50_000 + b"1]}").status_code == 413
+    assert desk.client.post("/webhooks/sendgrid", content=b"[" + b"1," * 200_000 + b"1]").status_code == 413

@@ -17,7 +17,7 @@ from dispatcher.web.api import schemas
 from dispatcher.web.api.authorization import needs
 from dispatcher.web.api.openapi import body
 from dispatcher.web.api_keys import ApiKey, Right
-from dispatcher.web.dependencies import JsonObject, PublisherDependency, ServicesDependency, publish_or_defer
+from dispatcher.web.dependencies import CampaignObject, PublisherDependency, ServicesDependency, publish_or_defer
 from dispatcher.web.errors import problem_responses
 
 CampaignId = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$")]
@@ -28,9 +28,9 @@ LOADING_SECONDS = 2  # until a caller should ask again
 router = APIRouter(prefix="/campaigns", tags=["campaigns"], dependencies=[Depends(needs(Right.CAMPAIGNS))])
 
 
-@router.post("", status_code=201, responses=problem_responses(409, 422), openapi_extra=body(CampaignForm, "Campaign"))
+@router.post("", status_code=201, responses=problem_responses(409, 413, 422), openapi_extra=body(CampaignForm, "Campaign"))
 def submit_campaign(
-    caller: CampaignsKey, form: JsonObject, services: ServicesDependency, broker: PublisherDependency, response: Response
+    caller: CampaignsKey, form: CampaignObject, services: ServicesDependency, broker: PublisherDependency, response: Response
 ) -> schemas.CampaignAccepted:
     """Accept a campaign with its whole audience, inline as rows such as `{"recipient": "c-1", "data": {…}}`.
 

@@ -10,20 +10,25 @@ from typing import Any
 from pydantic_core import from_json
 
 from dispatcher.intake.errors import BadInput, InputError
+from dispatcher.intake.json_limits import DEPTH_TEXT, VALUES_MAX, TooLarge, check_json_size, check_size
 
 INTEGER_MAX = 2**63 - 1
 
 
-def read_object(body: bytes) -> dict[str, Any]:
+def read_object(body: bytes, values_max: int = VALUES_MAX) -> dict[str, Any]:
     """A JSON object without NaN, lone surrogates, NUL (PostgreSQL stores none), names that occur twice in an object, or
-    numbers that other programs read differently.
+    numbers that other programs read differently. Raises `TooLarge` for one of more values, or nested too deeply.
     """
+    check_json_size(body, values_max)
     try:
         value = from_json(body, allow_inf_nan=False)
     except ValueError as error:
+        if "recursion limit" in str(error):
+            raise TooLarge(InputError("body", 0, "", DEPTH_TEXT)) from None
         raise BadInput(InputError("body", 0, "", f"is not JSON: {error}")) from None
     if not isinstance(value, dict):
         raise BadInput(InputError("body", 0, "", "should be a JSON object"))
+    check_size(value, "body", values_max)
     fault = next(_faults(value, ""), None) or _repeated_name(body)
     if fault is not None:
         raise BadInput(fault)
