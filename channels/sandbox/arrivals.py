@@ -136,8 +136,9 @@ def _open(path: Path | None) -> IO[bytes]:
     """Open the log file, or a temporary file."""
     if path is None:
         return tempfile.TemporaryFile(buffering=0)
-    path.touch()
-    return path.open("r+b", buffering=0)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)  # it holds addresses
+    os.fchmod(descriptor, 0o600)  # of a file that an earlier version made, too
+    return os.fdopen(descriptor, "r+b", buffering=0)
 
 
 def _line(seq: int, at: float, arrival: Arrival) -> bytes:

@@ -91,7 +91,8 @@ class SandboxState:
 def make_state(state_folder: Path | None = None, *, seed: int = 0, clock: Callable[[], float] = time.time) -> SandboxState:
     """Create the state. With a `state_folder`, arrivals and the event key are kept over restarts."""
     if state_folder:
-        state_folder.mkdir(parents=True, exist_ok=True)
+        state_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        state_folder.chmod(0o700)
     signer = SendGridSigner(state_folder / "event-key.pem" if state_folder else None)
     rng = random.Random(seed)  # noqa: S311  for faults, not for secrets
     return SandboxState(

@@ -139,6 +139,7 @@ def _prepare_environment(home: Path, recipients: int) -> None:
         DISPATCHER_SANDBOX_URL=f"http://127.0.0.1:{free_port()}",
     )
     today = datetime.now(UTC).date()
+    (home / "customers.jsonl").touch(mode=0o600)
     with (home / "customers.jsonl").open("w", encoding="utf-8") as file:
         file.writelines(f"{line}\n" for line in customers(recipients, SEED, today))
 

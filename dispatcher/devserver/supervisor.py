@@ -184,7 +184,7 @@ class Supervisor:
         self.children.clear()
 
     def _open(self, command: ChildCommand) -> subprocess.Popen[bytes]:
-        with self.log(command.name).open("ab") as log:
+        with os.fdopen(os.open(self.log(command.name), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab") as log:
             return subprocess.Popen(  # noqa: S603 - our own commands
                 command.argv,
                 stdin=subprocess.DEVNULL,
@@ -359,6 +359,7 @@ def _celery() -> tuple[str, ...]:
 def _in_child(nice: int) -> None:
     if _prctl is not None:
         _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    os.umask(0o077)  # what a child writes, such as the schedule of beat, is for this account only
     os.nice(nice)
 
 

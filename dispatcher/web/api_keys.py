@@ -123,6 +123,7 @@ def local_key(secret: bytes, folder: Path) -> tuple[str, Path]:
     key, line = new_key("local", Right, random=lambda count: derive(secret, "local-key")[:count])
     file = folder / "api-keys.toml"
     draft = file.with_name(f"{file.name}.{os.getpid()}")
+    draft.touch(mode=0o600)
     draft.write_text(line, encoding="utf-8")
     draft.replace(file)
     return key, file

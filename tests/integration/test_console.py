@@ -29,7 +29,7 @@ from dispatcher.intake.campaign import parse_campaign
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import events as consent
 from dispatcher.ledger.inbound import provider_events
-from dispatcher.ledger.maintenance import stopped_channels
+from dispatcher.ledger.maintenance import alerts, stopped_channels
 from dispatcher.maintenance.sweep import sweep
 from dispatcher.runtime.alert_sink import alert_sink
 from dispatcher.runtime.services import Services
@@ -182,8 +182,42 @@ def test_a_session_ends_with_its_time_its_key_and_by_signing_out(visitor: Visito
     visitor.clock.pass_(SESSION_SECONDS)
     assert visitor.client.get("/console", follow_redirects=False).status_code == 303
     visitor.sign_in()
+    copied = dict(visitor.client.cookies)
     assert visitor.post("/console/logout", visitor.form_token()).headers["location"] == "/console/login"
     assert visitor.client.get("/console", follow_redirects=False).status_code == 303
+    visitor.client.cookies.update(copied)
+    assert visitor.client.get("/console", follow_redirects=False).status_code == 303
+
+
+def attempt(visitor: Visitor, key: str, **cookies: str) -> int:
+    """The status of an attempt in a browser without other cookies."""
+    visitor.client.cookies.clear()
+    visitor.client.cookies.update(cookies)
+    return visitor.client.post("/console/login", data={"key": key}, follow_redirects=False).status_code
+
+
+def test_failed_attempts_are_slowed_over_all_web_processes(visitor: Visitor) -> None:
+    assert [attempt(visitor, f"guess {number}") for number in range(7)] == [403] * 5 + [429] * 2
+    with TestClient(create(visitor.services, visitor.broker, visitor.held), base_url="https://dispatcher.example") as other:
+        assert other.post("/console/login", data={"key": visitor.keys["ops"]}).status_code == 429
+    visitor.clock.pass_(1)
+    assert [attempt(visitor, "a guess"), attempt(visitor, "another")] == [403, 429]
+    visitor.clock.pass_(60)  # the refused ones did not count: no wait is longer
+    assert attempt(visitor, visitor.keys["ops"]) == 303
+    with lend(visitor.services.pool) as connection:
+        (noted,) = [each for each in alerts.newest(connection) if each.provider == "console"]
+        rows = connection.execute("SELECT f::text FROM sign_in_failures f").fetchall()
+    assert noted.code == "sign_in_failures"
+    assert not any("testclient" in text or visitor.keys["ops"] in text for (text,) in rows)
+
+
+def test_who_signed_in_before_is_not_locked_out_by_others(visitor: Visitor) -> None:
+    assert attempt(visitor, visitor.keys["ops"]) == 303
+    browser = visitor.client.cookies["dispatcher_browser"]
+    assert [attempt(visitor, f"guess {number}") for number in range(6)] == [403] * 5 + [429]
+    assert attempt(visitor, visitor.keys["ops"], dispatcher_browser=browser) == 303
+    assert attempt(visitor, "a guess", dispatcher_browser=browser) == 429
+    assert attempt(visitor, visitor.keys["ops"], dispatcher_browser=visitor.client.cookies.get("dispatcher_console", "x")) == 429
 
 
 @pytest.mark.parametrize(
