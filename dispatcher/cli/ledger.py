@@ -29,6 +29,16 @@ def verify(as_json: Json = False) -> None:
         raise typer.Exit(REFUSED)
 
 
+@app.command()
+def roles(as_json: Json = False) -> None:
+    """Create the database roles with fewer rights, for Celery workers and for readers, and grant these. Run it as the owner."""
+    created = bootstrap.create_roles()
+    if as_json:
+        print_json({"roles": created})
+    else:
+        rows("", ("role", "for"), list(created.items()))
+
+
 @app.command("retention")
 def show_retention(
     clear: Annotated[bool, typer.Option("--clear", help="Delete now what is due, instead of within the hour.")] = False,

@@ -84,7 +84,7 @@ def handle_reply(services: Services, publish: Publish, message: InboundText) -> 
                     connection, services.secret, _context(services), StopRequest(message.channel, key, ids, message.channel, now)
                 )
             elif new and meaning is ReplyMeaning.START:
-                suppressions.lift(connection, message.channel, key, OPT_OUT_REASONS, now, now)
+                suppressions.lift(connection, (message.channel, key), OPT_OUT_REASONS, now, now)
         asks_help = meaning is ReplyMeaning.HELP and message.opt_out is None
         answers = asks_help and _may_answer(connection, message.channel, key, now)
         answer = _help(connection, services.policy, owners, message.channel) if answers else None

@@ -255,7 +255,7 @@ def _apply_to_person(connection: Connection, secret: KeyRing, context: Validatio
         for recipient_id in _concerned(connection, event, key):
             side_effects.start_cool_down(connection, context.policy, recipient_id, event.channel, event.code, now)
     if effect.lift and key is not None:
-        suppressions.lift(connection, event.channel, key, OPT_OUT_REASONS, event.at, now)
+        suppressions.lift(connection, (event.channel, key), OPT_OUT_REASONS, event.at, now, by_report=True)
     if not effect.opt_out:
         return []
     reported = ProviderOptOut(event.recipient_id, key, event.channel, event.provider, code, event.entity)

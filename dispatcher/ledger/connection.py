@@ -17,6 +17,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from pydantic_core import from_json
 
 from dispatcher.domain.errors import LedgerUnavailable
+from dispatcher.ledger.roles import FULL
 
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 Pool: TypeAlias = ConnectionPool[Connection]
@@ -25,13 +26,11 @@ DatabaseError: TypeAlias = psycopg.Error  # what a statement raises
 set_json_loads(from_json)  # a recipient's row has six JSON documents, and this parser takes half the time
 AWAY = "the database can't be reached; work resumes when it is back"
 TRUSTED_SECONDS = 1.0  # a connection that worked less than this ago is not checked again
-ROLE = "dispatcher_worker"  # may do all that work needs, and cannot change a recorded choice
 
 # An opt-out needs the row of its person. A worker that is frozen, or cut off, in the middle of a transaction must not hold it for
 # long: the server ends the worker's session. What waits for a lock gives up before whoever called gives up.
 SESSION = {
     "timezone": "UTC",
-    "role": ROLE,
     "idle_in_transaction_session_timeout": "5s",
     "lock_timeout": "15s",
     "tcp_keepalives_idle": "10",
@@ -54,8 +53,9 @@ def open_pool(
     wait_seconds_max: float = 10.0,
     name: str = "ledger",
     check_new: Callable[[Connection], None] | None = None,
+    role: str = FULL,
 ) -> Pool:
-    """A pool of autocommit connections in the role of workers. It opens on first use, and checks a connection before lending it.
+    """A pool of autocommit connections in this role. It opens on first use, and checks a connection before lending it.
 
     The server shows `name` for each connection. `check_new` may refuse a new one with `LedgerUnavailable`: the pool keeps trying,
     and who waits for a connection gets that error. The database must have been migrated: a migration creates the role.
@@ -76,7 +76,7 @@ def open_pool(
         min_size=0,
         max_size=size_max,
         timeout=wait_seconds_max,
-        kwargs={**_options(), "application_name": name},
+        kwargs={**_options(role), "application_name": name},
         configure=configure,
         check=_check,
         open=False,
@@ -84,15 +84,16 @@ def open_pool(
     return pool
 
 
-def _options() -> dict[str, Any]:
-    return {"autocommit": True, "options": " ".join(f"-c {name}={value}" for name, value in SESSION.items()), **KEEPALIVE}
+def _options(role: str) -> dict[str, Any]:
+    session = {**SESSION, "role": role}
+    return {"autocommit": True, "options": " ".join(f"-c {name}={value}" for name, value in session.items()), **KEEPALIVE}
 
 
 @contextmanager
-def connect_once(database_url: str) -> Iterator[Connection]:
+def connect_once(database_url: str, role: str = FULL) -> Iterator[Connection]:
     """A connection like those of a pool, for a check before there is one. Raises `LedgerUnavailable`."""
     try:
-        with psycopg.connect(database_url, **_options()) as connection:
+        with psycopg.connect(database_url, **_options(role)) as connection:
             yield connection
     except psycopg.OperationalError as error:
         raise LedgerUnavailable("the database can't be reached") from error

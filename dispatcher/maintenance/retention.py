@@ -103,7 +103,7 @@ def _erase_prospects(step: RetentionStep) -> int:
         with step.connection.transaction():
             # A second check, under the lock: the person may have become a customer, or contacted the bank, in the meantime.
             if retention.lock_inactive_prospect(step.connection, recipient_id, step.before):
-                erased += erasure.erase(step.connection, step.secret, recipient_id, ACTOR, step.now)
+                erased += erasure.erase(step.connection, step.secret, recipient_id, ACTOR, step.now, only_prospect=True)
     return erased
 
 

@@ -30,7 +30,7 @@ from dispatcher.content import Catalog, InvalidTemplates
 from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.errors import KeyMismatch
 from dispatcher.embedded import Engines, engines
-from dispatcher.ledger import partitions, secret_keys
+from dispatcher.ledger import partitions, roles, secret_keys
 from dispatcher.ledger.connection import connect_once, lend, open_pool
 from dispatcher.ledger.maintenance import policies
 from dispatcher.ledger.migrations import migrate
@@ -67,9 +67,9 @@ def broker_url() -> str:
 
 
 @lru_cache(maxsize=1)
-def migrate_once(database_url: str) -> None:
-    """Migrate the ledger's schema, once per process."""
-    migrate(database_url)
+def migrate_once(database_url: str, role: str = roles.FULL) -> None:
+    """Migrate the ledger's schema, once per process, and check that this process may work in its role."""
+    migrate(database_url, role=role)
 
 
 def policy(config: Settings) -> tuple[Policy, str]:
@@ -104,8 +104,8 @@ def check_ledger_keys(config: Settings) -> str:
     Raises `KeyMismatch`, `LedgerUnavailable`.
     """
     database_url = joined_engines().database_url
-    migrate_once(database_url)
-    with connect_once(database_url) as connection:
+    migrate_once(database_url, config.database_role)
+    with connect_once(database_url, config.database_role) as connection:
         secret_keys.check_keys(connection, KeyRing.parse(config.secret_key))
     return database_url
 
@@ -122,6 +122,14 @@ def introduce_key() -> int:
         connection.execute("RESET ROLE")
         connection.execute("SET ROLE NONE")  # only the login's own role may end its sessions
         return secret_keys.introduce(connection, ring)
+
+
+def create_roles() -> Mapping[str, str]:
+    """Create the database roles with fewer rights, and grant these; returns what each is for. Raises `LedgerUnavailable`."""
+    database_url = joined_engines().database_url
+    migrate_once(database_url)
+    roles.create(database_url)
+    return roles.ROLES
 
 
 def adopt_policy(actor: str) -> tuple[str | None, str]:
@@ -168,6 +176,7 @@ def services(connections_max: int = CONNECTIONS_MAX) -> Services:
         connections_max,
         name=secret_keys.connection_name(ring),
         check_new=lambda connection: secret_keys.check_keys(connection, ring),
+        role=config.database_role,
     )
     with lend(pool) as connection:
         policies.store_policy(connection, rules.digest, text)

@@ -24,6 +24,7 @@ SECRET_KEY_LENGTH_MIN = 32
 SEND_DEADLINE_SECONDS = 10.0
 LEASE_PARTS = 3  # of the lease: until the send deadline, for the longest provider call, to settle
 SANDBOX_URL = "http://127.0.0.1:8025"
+ACCESS = ("open", "key")
 SANDBOX = "sandbox"  # in place of a provider's name: the local doubles
 CHANNELS = (Channel.EMAIL, Channel.SMS, Channel.WHATSAPP, Channel.PUSH)
 
@@ -66,6 +67,9 @@ class Settings:
     send_deadline_seconds: float  # the longest time from claim to hand-off
     lease_seconds: float  # how long a worker may take from claim to settlement before its claims count as lost
     seal_required: bool = False  # the public Celery tasks refuse plain arguments
+    database_role: str = "dispatcher_worker"
+    metrics_access: str = "open"  # or "key"
+    openapi_access: str = "open"
     warnings: tuple[str, ...] = ()
 
     @classmethod
@@ -135,6 +139,18 @@ def _settings(read: EnvironmentReader) -> Settings:
             about="`required`: the public Celery tasks refuse plain arguments, which the broker keeps readable for a while",
         )
         == "required",
+        database_role=read.choice(
+            "DISPATCHER_DATABASE_ROLE",
+            ("dispatcher_worker", "dispatcher_tasks"),
+            "dispatcher_worker",
+            about="the role in which this process works in the database; `dispatcher_tasks`, for Celery workers, has fewer rights",
+        ),
+        metrics_access=read.choice(
+            "DISPATCHER_METRICS_ACCESS", ACCESS, "open", about="`key`: `/metrics` needs an API key with the right `metrics`"
+        ),
+        openapi_access=read.choice(
+            "DISPATCHER_OPENAPI_ACCESS", ACCESS, "open", about="`key`: `/openapi.json` needs an API key, with any right"
+        ),
         sandbox_url=read.url("DISPATCHER_SANDBOX_URL", SANDBOX_URL, in_the_clear=True, about="where the sandbox is"),
         accounts={name: plugin.read_account(read) for name, plugin in plugins().items()},
     )

@@ -468,13 +468,13 @@ def test_a_ban_outlives_erasure_and_meets_the_address_again(ledger: Connection) 
 def test_a_lifted_ban_may_come_again(ledger: Connection) -> None:
     key = address_key(SECRET, "sms", "+32470123456")
     first = suppressions.suppress(ledger, Channel.SMS, key, "21610", "twilio", NOW)
-    assert not suppressions.lift(ledger, Channel.WHATSAPP, key, {"21610"}, NOW, NOW)
-    assert not suppressions.lift(ledger, Channel.SMS, key, {"stop"}, NOW, NOW)
-    assert not suppressions.lift(ledger, Channel.SMS, key, {"21610"}, NOW - HOUR, NOW)
+    assert not suppressions.lift(ledger, (Channel.WHATSAPP, key), {"21610"}, NOW, NOW)
+    assert not suppressions.lift(ledger, (Channel.SMS, key), {"stop"}, NOW, NOW)
+    assert not suppressions.lift(ledger, (Channel.SMS, key), {"21610"}, NOW - HOUR, NOW)
     before = events.preferences(ledger, "c-1").version
-    assert suppressions.lift(ledger, Channel.SMS, key, {"21610"}, NOW, NOW)
+    assert suppressions.lift(ledger, (Channel.SMS, key), {"21610"}, NOW, NOW)
     assert events.preferences(ledger, "c-1").version == before + 1
-    assert not suppressions.lift(ledger, Channel.SMS, key, {"21610"}, NOW, NOW)
+    assert not suppressions.lift(ledger, (Channel.SMS, key), {"21610"}, NOW, NOW)
     assert suppressions.suppress(ledger, Channel.SMS, key, "21610", "twilio", NOW) != first
 
 

@@ -26,6 +26,7 @@ from dispatcher.ledger.connection import lend, open_pool
 from dispatcher.ledger.consent import recipients
 from dispatcher.ledger.delivery.scheduling import DueChunk
 from dispatcher.ledger.maintenance import policies
+from dispatcher.ledger.roles import FULL
 from dispatcher.maintenance import sweep
 from dispatcher.policy import parse, shipped
 from dispatcher.runtime.services import Services
@@ -90,10 +91,11 @@ def make_services(
     webhook_keys: Mapping[str, str] = NO_WEBHOOKS,
     wait_seconds_max: float = 10.0,
     approved: bool = True,
+    role: str = FULL,
 ) -> Iterator[Services]:
     """Services on this database, as long as the block lasts; with `approved`, all templates have an approval."""
     rules = parse(shipped())
-    with open_pool(database_url, 4, wait_seconds_max) as pool:
+    with open_pool(database_url, 4, wait_seconds_max, role=role) as pool:
         services = Services(
             pool=pool,
             policy=rules,

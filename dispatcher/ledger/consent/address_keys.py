@@ -69,23 +69,7 @@ ON CONFLICT (old_key) DO UPDATE SET new_key = excluded.new_key
 RETURNING old_key, new_key
 """
 _MOVED = "unnest(%(old)s::bytea[], %(new)s::bytea[]) AS m (old, new)"
-_RECIPIENTS = f"""
-WITH m AS MATERIALIZED (SELECT * FROM {_MOVED})
-UPDATE recipients r
-SET email_key = coalesce((SELECT new FROM m WHERE old = r.email_key), r.email_key),
-    phone_key = coalesce((SELECT new FROM m WHERE old = r.phone_key), r.phone_key),
-    whatsapp_key = coalesce((SELECT new FROM m WHERE old = r.whatsapp_key), r.whatsapp_key)
-WHERE r.email_key = ANY(%(old)s) OR r.phone_key = ANY(%(old)s) OR r.whatsapp_key = ANY(%(old)s)
-"""
-# A ban that is in force under both keys is one ban: the older row is lifted, the newer stays.
-_SUPPRESSIONS = f"""
-UPDATE suppressions s
-SET address_key = m.new,
-    lifted_at = CASE WHEN s.lifted_at IS NULL AND EXISTS (
-        SELECT FROM suppressions n WHERE n.address_key = m.new AND n.channel = s.channel AND n.lifted_at IS NULL)
-        THEN now() ELSE s.lifted_at END
-FROM {_MOVED} WHERE s.address_key = m.old
-"""
+_OWNERS_AND_BANS = "SELECT move_address_keys(%(old)s::bytea[], %(new)s::bytea[])"  # a function: not every role may do it
 _SOFT_BOUNCES = f"""
 WITH gone AS (DELETE FROM misses s USING {_MOVED} WHERE s.address_key = m.old RETURNING m.new, s.channel, s.code, s.message, s.at)
 INSERT INTO misses (address_key, channel, code, message, at) SELECT * FROM gone ON CONFLICT DO NOTHING
@@ -118,7 +102,7 @@ def _move(connection: Connection, keys: Mapping[bytes, bytes]) -> None:
     values = {"old": [old for old, _ in written], "new": [new for _, new in written]}
     lock_owners(connection, [], values["old"])
     for former in _by_former(written):  # one key of each address at a time: two could meet in a unique index
-        for statement in (_RECIPIENTS, _SUPPRESSIONS, _SOFT_BOUNCES, _WHATSAPP_WINDOWS, _INBOUND, _CAP_RESERVATIONS):
+        for statement in (_OWNERS_AND_BANS, _SOFT_BOUNCES, _WHATSAPP_WINDOWS, _INBOUND, _CAP_RESERVATIONS):
             connection.execute(statement, {"old": list(former), "new": list(former.values())})
 
 

@@ -57,13 +57,18 @@ WHERE id = %(id)s
 """
 
 
-def erase(connection: Connection, secret: KeyRing, recipient_id: str, actor: str, now: datetime) -> bool:
+_ERASE_PROSPECT = "SELECT erase_prospect(%(id)s, %(now)s)"
+
+
+def erase(
+    connection: Connection, secret: KeyRing, recipient_id: str, actor: str, now: datetime, *, only_prospect: bool = False
+) -> bool:
     """Erase a person: addresses, profile, devices, birth date, variables of messages, and inbound messages. False where this was
     done before.
 
     These stay: decisions without content; the chain of consent events, to which the end of each offer type is added; the person
     kind and the language, so that decisions can still be explained; and suppressions, which never held an address.
-    Raises `UnknownRecipient`.
+    `only_prospect`: by retention; a worker may erase nobody else. Raises `UnknownRecipient`.
     """
     with connection.transaction():
         row = connection.execute("SELECT choices, erased_at FROM recipients WHERE id = %s FOR UPDATE", (recipient_id,)).fetchone()
@@ -76,7 +81,8 @@ def erase(connection: Connection, secret: KeyRing, recipient_id: str, actor: str
         )
         ended = [Change(subject, Mode.NONE) for subject in OFFERS if subject in row[0]]
         events.record(connection, secret, ConsentStatement(recipient_id, tuple(ended), now), Provenance(Source.ERASURE, actor), now)
-        for statement in (_CLEAR_EVENTS, _CLEAR_RESERVATIONS, _DELETE_SOFT_BOUNCES, _DELETE_WHATSAPP_WINDOWS, _ERASE):
+        person = _ERASE_PROSPECT if only_prospect else _ERASE
+        for statement in (_CLEAR_EVENTS, _CLEAR_RESERVATIONS, _DELETE_SOFT_BOUNCES, _DELETE_WHATSAPP_WINDOWS, person):
             connection.execute(statement, {"id": recipient_id, "now": now})
         connection.execute(EMPTY_JOBS, {"id": recipient_id})
         connection.execute(_CLEAR_INBOUND, {"id": recipient_id, "now": now})

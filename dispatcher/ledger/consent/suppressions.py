@@ -104,19 +104,32 @@ def in_force(connection: Connection, channel: Channel, address_key: bytes) -> bo
     return row.fetchone() is not None
 
 
+_LIFT = """
+UPDATE suppressions SET lifted_at = %(now)s
+WHERE channel = %(channel)s AND address_key = %(key)s AND lifted_at IS NULL AND reason = ANY(%(reasons)s) AND created_at <= %(said_at)s
+RETURNING no
+"""
+_LIFT_BY_REPORT = "SELECT * FROM lift_by_report(%(channel)s, %(key)s, %(reasons)s::text[], %(said_at)s, %(now)s)"
+
+
 def lift(
-    connection: Connection, channel: Channel, address_key: bytes, reasons: Collection[str], said_at: datetime, now: datetime
+    connection: Connection,
+    suppressed: tuple[Channel, bytes],
+    reasons: Collection[str],
+    said_at: datetime,
+    now: datetime,
+    *,
+    by_report: bool = False,
 ) -> bool:
     """End a suppression that was made for one of `reasons`, not after `said_at`; False where none was in force.
 
-    It permits nothing by itself: the person's own opt-outs stay. A ban on a dead address stays too.
+    `suppressed` is a channel and the key of an address. It permits nothing by itself: the person's own opt-outs stay. A ban on a dead
+    address stays too. `by_report`: a provider reported it at that time; a worker may lift no other.
     """
+    channel, address_key = suppressed
+    parameters = {"channel": channel, "key": address_key, "reasons": list(reasons), "said_at": said_at, "now": now}
     with connection.transaction():
-        row = connection.execute(
-            "UPDATE suppressions SET lifted_at = %s WHERE channel = %s AND address_key = %s AND lifted_at IS NULL"
-            " AND reason = ANY(%s) AND created_at <= %s RETURNING no",
-            (now, channel, address_key, list(reasons), said_at),
-        ).fetchone()
+        row = connection.execute(_LIFT_BY_REPORT if by_report else _LIFT, parameters).fetchone()
         if row:
             _raise_versions(connection, [row[0]], now)
     return row is not None

@@ -5,6 +5,7 @@ from pathlib import Path
 import psycopg
 
 from dispatcher.domain.errors import LedgerUnavailable
+from dispatcher.ledger.roles import FULL, grant_present
 
 HERE = Path(__file__).parent
 VERSIONS = HERE / "versions"
@@ -15,10 +16,10 @@ ROLE_MISSING = (
 )
 
 
-def migrate(database_url: str, revision: str = HEAD) -> None:
+def migrate(database_url: str, revision: str = HEAD, role: str = FULL) -> None:
     """Bring a database to the newest schema, or to an older revision than that; fast where it has it already.
 
-    Raises `LedgerUnavailable`, also where the login may not migrate, or may not work in the workers' role.
+    Raises `LedgerUnavailable`, also where the login may not migrate, or may not work in the role of this process.
     """
     try:
         with psycopg.connect(database_url, autocommit=True) as connection:
@@ -28,7 +29,7 @@ def migrate(database_url: str, revision: str = HEAD) -> None:
     if not done:
         _upgrade(database_url, revision, login)
     if revision == HEAD:
-        _try_role(database_url, login)
+        _try_role(database_url, login, role)
 
 
 def _upgrade(database_url: str, revision: str, login: str) -> None:
@@ -42,19 +43,27 @@ def _upgrade(database_url: str, revision: str, login: str) -> None:
     config.attributes["database_url"] = database_url
     try:
         command.upgrade(config, revision)
+        if revision == HEAD:
+            with psycopg.connect(database_url, autocommit=True) as connection:
+                grant_present(connection)
     except CommandError as error:
         raise LedgerUnavailable(f"the database can't be migrated: {error}; is it of a newer version of this program?") from None
     except DBAPIError as error:
         raise LedgerUnavailable(f"the database can't be migrated by {login}: {_reason(error.orig, login)}") from None
 
 
-def _try_role(database_url: str, login: str) -> None:
+def _try_role(database_url: str, login: str, role: str) -> None:
     """Every connection of workers takes this role at its start."""
     try:
         with psycopg.connect(database_url, autocommit=True) as connection:
-            connection.execute("SET ROLE dispatcher_worker")
-    except psycopg.errors.InsufficientPrivilege as error:
-        raise LedgerUnavailable(f"the database can't be used by {login}: {_reason(error, login)}") from None
+            connection.execute(f"SET ROLE {role}".encode())
+    except (psycopg.errors.InsufficientPrivilege, psycopg.errors.InvalidParameterValue) as error:
+        if role == FULL:
+            raise LedgerUnavailable(f"the database can't be used by {login}: {_reason(error, login)}") from None
+        raise LedgerUnavailable(
+            f"the database can't be used by {login} in the role {role}: {_first_line(error)}; the owner has to run"
+            f" `dispatcher ledger roles`, and an administrator: GRANT {role} TO {login}"
+        ) from None
     except psycopg.Error as error:
         raise LedgerUnavailable(f"the database can't be reached: {_first_line(error)}") from None
 
