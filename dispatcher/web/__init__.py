@@ -15,13 +15,19 @@ def app() -> FastAPI:
     """The application that `uvicorn --factory dispatcher.web:app` serves. Raises `BadInput` where the file of API keys is wrong."""
     from dispatcher import tasks
     from dispatcher.runtime import bootstrap
-    from dispatcher.web.api_keys import read_keys
+    from dispatcher.runtime.logs import configure_logs
+    from dispatcher.web.access_log import format_server_logs
+    from dispatcher.web.api_keys import Right, read_keys
     from dispatcher.web.app import create
 
+    configure_logs()
+    format_server_logs()
     try:
-        keys = read_keys(bootstrap.settings().api_keys)
+        config = bootstrap.settings()
+        keys = read_keys(config.api_keys)
         services = bootstrap.services(CONNECTIONS_MAX)
     except bootstrap.CONFIGURATION_ERRORS as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(2) from None
-    return create(services, tasks, keys)
+    access = {"/metrics": (config.metrics_access, Right.METRICS), "/openapi.json": (config.openapi_access, None)}
+    return create(services, tasks, keys, {path: right for path, (who, right) in access.items() if who == "key"})

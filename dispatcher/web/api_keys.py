@@ -41,6 +41,7 @@ class Right(StrEnum):
     PREFERENCES = "preferences"
     TEMPLATES = "templates"  # approve templates, and withdraw approvals
     CONSOLE = "console"
+    METRICS = "metrics"  # read /metrics, where DISPATCHER_METRICS_ACCESS is "key"
 
 
 @dataclass(frozen=True, slots=True)

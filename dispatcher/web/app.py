@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from fastapi import FastAPI
 
 from dispatcher import __version__
@@ -9,18 +11,22 @@ from dispatcher.campaigns.overview import BalanceCache
 from dispatcher.runtime.services import Services
 from dispatcher.web import errors, health, metrics_page, webhooks
 from dispatcher.web.api import openapi, v1
-from dispatcher.web.api_keys import NO_KEYS, ApiKeyRing
+from dispatcher.web.api_keys import NO_KEYS, ApiKeyRing, Right
 from dispatcher.web.console import pages
 from dispatcher.web.dependencies import TaskPublisher
-from dispatcher.web.middleware import BodySizeLimit, ErrorBoundary, SecurityHeaders, UnambiguousLength
+from dispatcher.web.middleware import BodySizeLimit, ErrorBoundary, KeyRequired, SecurityHeaders, UnambiguousLength
 from dispatcher.web.public import preferences, unsubscribe
 
 __all__ = ["TaskPublisher", "create"]
 
+OPEN: Mapping[str, Right | None] = {}
 
-def create(services: Services, broker: TaskPublisher, keys: ApiKeyRing = NO_KEYS) -> FastAPI:
-    """The application for these services. Routers find the three arguments in `request.app.state`. Without keys, API and console
-    admit nobody.
+
+def create(
+    services: Services, broker: TaskPublisher, keys: ApiKeyRing = NO_KEYS, keyed: Mapping[str, Right | None] = OPEN
+) -> FastAPI:
+    """The application for these services. Routers find the first three arguments in `request.app.state`. Without keys, API and
+    console admit nobody. `keyed`: further paths that need an API key, with a right or with any.
     """
     # No /docs: those pages load scripts from other sites.
     application = FastAPI(title="dispatcher", version=__version__, openapi_url="/openapi.json", docs_url=None, redoc_url=None)
@@ -40,6 +46,7 @@ def create(services: Services, broker: TaskPublisher, keys: ApiKeyRing = NO_KEYS
         application.include_router(router)
     errors.install(application)
     openapi.describe(application)
+    application.add_middleware(KeyRequired, keys=keys, paths=keyed)
     application.add_middleware(BodySizeLimit)  # the last one added runs first
     application.add_middleware(UnambiguousLength)
     application.add_middleware(ErrorBoundary)

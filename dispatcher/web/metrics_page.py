@@ -15,7 +15,7 @@ router = APIRouter(tags=["health"])
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-@router.get("/metrics", response_class=PlainTextResponse, responses=problem_responses(503))
+@router.get("/metrics", response_class=PlainTextResponse, responses=problem_responses(401, 403, 503))
 def metrics(services: ServicesDependency) -> PlainTextResponse:
     """All metrics, for Prometheus."""
     counts = collect(services)

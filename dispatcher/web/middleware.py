@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from dispatcher.web.api_keys import ApiKeyRing, Right
 from dispatcher.web.errors import problem
 
 log = structlog.get_logger()
@@ -33,6 +34,7 @@ HEADERS: Mapping[str, str] = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+KEY_NEEDED = "an API key is needed, as `Authorization: Bearer <key>`"
 HSTS = "max-age=31536000; includeSubDomains"
 
 
@@ -54,6 +56,31 @@ class SecurityHeaders:
             await send(message)
 
         await self._app(scope, receive, send_headed)
+
+
+class KeyRequired:
+    """Asks for an API key at some paths: with the right that is given there, or with any right."""
+
+    def __init__(self, app: ASGIApp, keys: ApiKeyRing, paths: Mapping[str, Right | None]) -> None:
+        self._app, self._keys, self._paths = app, keys, paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI interface."""
+        if scope["type"] != "http" or scope["path"] not in self._paths:
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope)
+        scheme, _, key = request.headers.get("authorization", "").partition(" ")
+        caller = self._keys.find(key.strip()) if scheme.lower() == "bearer" else None
+        needed = self._paths[scope["path"]]
+        if caller is None:
+            refusal = problem(request, HTTPStatus.UNAUTHORIZED, KEY_NEEDED, headers={"WWW-Authenticate": "Bearer"})
+        elif needed is not None and needed not in caller.rights:
+            refusal = problem(request, HTTPStatus.FORBIDDEN, f"this key lacks the right {needed.value!r}")
+        else:
+            await self._app(scope, receive, send)
+            return
+        await refusal(scope, receive, send)
 
 
 class UnambiguousLength:

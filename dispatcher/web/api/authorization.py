@@ -10,6 +10,7 @@ from fastapi import Depends, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from dispatcher.web.api_keys import ApiKey, ApiKeyRing, Right
+from dispatcher.web.middleware import KEY_NEEDED
 
 _bearer = HTTPBearer(auto_error=False, scheme_name="ApiKey", description="An API key with the right that the call needs.")
 
@@ -21,9 +22,7 @@ def needs(right: Right) -> Callable[..., Awaitable[ApiKey]]:
         keys: ApiKeyRing = request.app.state.keys
         caller = keys.find(credentials.credentials) if credentials else None
         if caller is None:
-            raise HTTPException(
-                HTTPStatus.UNAUTHORIZED, "an API key is needed, as `Authorization: Bearer <key>`", {"WWW-Authenticate": "Bearer"}
-            )
+            raise HTTPException(HTTPStatus.UNAUTHORIZED, KEY_NEEDED, {"WWW-Authenticate": "Bearer"})
         if right not in caller.rights:
             raise HTTPException(HTTPStatus.FORBIDDEN, f"this key lacks the right {right.value!r}")
         return caller

@@ -1,0 +1,71 @@
+"""What of the web application needs a key if a setting says so, and what its server's logs hold."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from dispatcher.runtime.services import Services
+from dispatcher.web.access_log import shorten_access
+from dispatcher.web.api_keys import Right, new_key, read_keys
+from dispatcher.web.app import create
+from tests.support.services import Broker, make_services
+
+
+@pytest.fixture
+def keyed(database: str, tmp_path: Path) -> tuple[str, dict[str, str], Path]:
+    made = {name: new_key(name, [name]) for name in ("metrics", "messages")}
+    file = tmp_path / "keys.toml"
+    file.write_text("\n".join(line for _, line in made.values()))
+    return database, {name: key for name, (key, _) in made.items()}, file
+
+
+def statuses(services: Services, file: Path, paths: dict[str, Right | None], path: str, keys: dict[str, str]) -> list[int]:
+    """The statuses of a call without a key, with an unknown one, and with each of the keys."""
+    with TestClient(create(services, Broker(), read_keys(file), paths)) as client:
+        headers = [{}, *({"Authorization": f"Bearer {key}"} for key in ("dsp_unknown", *keys.values()))]
+        return [client.get(path, headers=each).status_code for each in headers]
+
+
+def test_metrics_and_api_description_can_be_kept_for_keys(keyed: tuple[str, dict[str, str], Path]) -> None:
+    database, keys, file = keyed
+    paths = {"/metrics": Right.METRICS, "/openapi.json": None}
+    with make_services(database) as services:
+        assert statuses(services, file, paths, "/metrics", keys) == [401, 401, 200, 403]
+        assert statuses(services, file, paths, "/openapi.json", keys) == [401, 401, 200, 200]
+        assert statuses(services, file, {}, "/metrics", keys) == [200] * 4
+        assert statuses(services, file, paths, "/healthz", keys) == [200] * 4
+
+
+def test_the_access_log_has_no_addresses_and_no_tokens() -> None:
+    record = logging.LogRecord("uvicorn.access", logging.INFO, "", 0, '%s - "%s %s HTTP/%s" %d', (), None)
+    record.args = ("203.0.113.9:51234", "GET", "/u/SECRET-TOKEN?k=SECRET", "1.1", 200)
+    assert shorten_access(record)
+    assert record.getMessage() == "GET /u/… 200"
+    record.args = ("something", "else")
+    assert not shorten_access(record)
+
+
+LOGS = """
+import logging, sys
+from uvicorn.config import Config
+Config("x", access_log=True).configure_logging()
+from dispatcher.runtime.logs import configure_logs
+from dispatcher.web.access_log import format_server_logs
+configure_logs(); format_server_logs()
+logging.getLogger("uvicorn.error").info("Application startup complete.")
+logging.getLogger("uvicorn.access").info('%s - "%s %s HTTP/%s" %d', "203.0.113.9:1", "GET", "/v1/campaigns?key=SECRET", "1.1", 200)
+"""
+
+
+def test_logs_of_the_web_server_are_json_like_the_others() -> None:
+    done = subprocess.run([sys.executable, "-c", LOGS], capture_output=True, text=True, check=True)
+    lines = [json.loads(line) for line in (done.stderr + done.stdout).splitlines()]
+    assert [line["event"] for line in lines] == ["Application startup complete.", "GET /v1/campaigns 200"]
+    assert {"level", "logger", "timestamp"} <= lines[0].keys()
