@@ -1,7 +1,7 @@
 """Database roles with fewer rights than `dispatcher_worker`: one for Celery workers, one that only reads.
 
 `dispatcher_worker` may do all that the program does: the web application and the command line need it. A migration creates it. The
-roles here are optional. Their rights are derived from those of `dispatcher_worker`, so that a table that a later revision adds needs
+roles here are optional. Their rights are derived from those of `dispatcher_worker`, so a table that a later revision adds needs
 nothing here, unless it is one for people's acts. The owner of the ledger grants them and needs no superuser rights.
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from channels.sandbox import SandboxClient, running
+from channels.sandbox.state import make_state
 from tests.support.sandbox_clients import (
     SENDER,
     make_mail,
@@ -75,3 +77,13 @@ def test_the_log_can_be_read_from_any_point_and_cleared(sandbox: SandboxClient) 
     assert (list(sandbox.log()), sandbox.counts()["total"]) == ([], 0)
     post_mail(sandbox, make_mail())
     assert [line["seq"] for line in sandbox.log()] == [5_002]
+
+
+def test_only_the_owner_reads_the_list_of_arrivals(tmp_path: Path) -> None:
+    folder = tmp_path / "sandbox"
+    folder.mkdir(mode=0o755)
+    (folder / "arrivals.jsonl").touch(mode=0o644)  # as an earlier version made them
+    state = make_state(folder)
+    state.log.close()
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (folder, *folder.iterdir())}
+    assert modes == {"sandbox": 0o700, "arrivals.jsonl": 0o600, "event-key.pem": 0o600}

@@ -46,13 +46,14 @@ def end(connection: Connection, id_hash: bytes) -> None:
     connection.execute("DELETE FROM console_sessions WHERE id_hash = %s", (id_hash,))
 
 
-# An attempt counts as failed before its key is checked, so that attempts at the same moment cannot pass together. One that comes too
-# early is refused and does not count: who keeps trying does not make the wait longer.
+# An attempt counts as failed before its key is checked, so that attempts at the same moment cannot pass together. One that comes
+# too early is refused and does not count: who keeps trying does not make the wait longer.
 _COUNT_ATTEMPT = """
     INSERT INTO sign_in_failures AS f (subject, failures, last_at) VALUES (%(subject)s, 1, %(now)s)
     ON CONFLICT (subject) DO UPDATE
         SET failures = CASE WHEN f.last_at < %(forgotten)s THEN 1 ELSE f.failures + 1 END, last_at = %(now)s
-        WHERE f.failures < %(free)s OR f.last_at <= %(now)s - make_interval(secs => least(%(most)s, 2 ^ least(f.failures - %(free)s, 10)))
+        WHERE f.failures < %(free)s
+           OR f.last_at <= %(now)s - make_interval(secs => least(%(most)s, 2 ^ least(f.failures - %(free)s, 10)))
     RETURNING failures
 """
 

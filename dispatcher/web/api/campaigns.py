@@ -28,7 +28,12 @@ LOADING_SECONDS = 2  # until a caller should ask again
 router = APIRouter(prefix="/campaigns", tags=["campaigns"], dependencies=[Depends(needs(Right.CAMPAIGNS))])
 
 
-@router.post("", status_code=201, responses=problem_responses(409, 413, 422), openapi_extra=body(CampaignForm, "Campaign"))
+@router.post(
+    "",
+    status_code=201,
+    responses={**problem_responses(409, 422), 202: {"model": schemas.CampaignAccepted}},
+    openapi_extra=body(CampaignForm, "Campaign"),
+)
 def submit_campaign(
     caller: CampaignsKey, form: CampaignObject, services: ServicesDependency, broker: PublisherDependency, response: Response
 ) -> schemas.CampaignAccepted:

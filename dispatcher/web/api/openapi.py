@@ -10,7 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from dispatcher.web.errors import Problem
+from dispatcher.web.errors import Problem, problem_responses
 
 _TEMPLATE = "#/components/schemas/{model}"
 _forms: dict[str, dict[str, Any]] = {}
@@ -27,6 +27,13 @@ def body(form: type[BaseModel], name: str, optional: Collection[str] = ()) -> di
     return {"requestBody": {"required": True, "content": content}}
 
 
+def _document_unknown_paths(document: dict[str, Any]) -> None:
+    """A parameter of a path that cannot name anything is answered 404, whatever the call (see `errors._bad_parameter`)."""
+    for path, item in document["paths"].items():
+        for operation in item.values() if "{" in path else ():
+            operation["responses"].setdefault("404", problem_responses(404)[404])
+
+
 def describe(application: FastAPI) -> None:
     """Add the forms and the problem to the application's OpenAPI document."""
 
@@ -36,6 +43,7 @@ def describe(application: FastAPI) -> None:
             _, problems = models_json_schema([(Problem, "serialization")], ref_template=_TEMPLATE)
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
             schemas.update(_forms | problems["$defs"])
+            _document_unknown_paths(document)
             application.openapi_schema = document
         return application.openapi_schema
 

@@ -9,7 +9,7 @@ from dispatcher.web.api.query_parameters import known_query_parameters
 from dispatcher.web.errors import problem_responses
 
 router = APIRouter(
-    prefix="/v1", responses=problem_responses(401, 403, 413, 422, 503), dependencies=[Depends(known_query_parameters)]
+    prefix="/v1", responses=problem_responses(400, 401, 403, 413, 422, 503), dependencies=[Depends(known_query_parameters)]
 )
 for resource in (campaigns, messages, recipients, preferences, templates):
     router.include_router(resource.router)

@@ -1,8 +1,8 @@
 """Console sessions: an API key with the right `console` starts one. The ledger stores it, and a sealed cookie carries its id.
 
-A session ends when somebody signs out, after `SESSION_SECONDS`, or when its key is removed from the file or loses the right. A second
-cookie marks a browser in which a key has signed in before: with that key it is not held up by the failures of others at the same
-address, who could else lock its owner out.
+A session ends when somebody signs out, after `SESSION_SECONDS`, or when its key is removed from the file or loses the right. A
+second cookie marks a browser in which a key has signed in before: with that key it is not held up by the failures of others at the
+same address, who could else lock its owner out.
 """
 
 from __future__ import annotations

@@ -42,8 +42,8 @@ $$  UPDATE recipients
         purchased = '{}', profile = '{}', rests = '{}', erased_at = at_time, updated_at = at_time, version = version + 1
     WHERE id = prospect AND person = 'prospect' $$;
 
--- Move addresses to the keys of the newest secret key: only in a ledger whose key was rotated. A ban that is in force under both keys
--- is one ban: the older row is lifted, the newer stays.
+-- Move addresses to the keys of the newest secret key: only in a ledger whose key was rotated. A ban that is in force under both
+-- keys is one ban: the older row is lifted, the newer stays.
 CREATE FUNCTION move_address_keys(old_keys bytea[], new_keys bytea[]) RETURNS void
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path FROM CURRENT AS
 $$ BEGIN
