@@ -106,7 +106,8 @@ def in_force(connection: Connection, channel: Channel, address_key: bytes) -> bo
 
 _LIFT = """
 UPDATE suppressions SET lifted_at = %(now)s
-WHERE channel = %(channel)s AND address_key = %(key)s AND lifted_at IS NULL AND reason = ANY(%(reasons)s) AND created_at <= %(said_at)s
+WHERE channel = %(channel)s AND address_key = %(key)s AND lifted_at IS NULL AND reason = ANY(%(reasons)s)
+  AND created_at <= %(said_at)s
 RETURNING no
 """
 _LIFT_BY_REPORT = "SELECT * FROM lift_by_report(%(channel)s, %(key)s, %(reasons)s::text[], %(said_at)s, %(now)s)"
@@ -123,8 +124,8 @@ def lift(
 ) -> bool:
     """End a suppression that was made for one of `reasons`, not after `said_at`; False where none was in force.
 
-    `suppressed` is a channel and the key of an address. It permits nothing by itself: the person's own opt-outs stay. A ban on a dead
-    address stays too. `by_report`: a provider reported it at that time; a worker may lift no other.
+    `suppressed` is a channel and the key of an address. It permits nothing by itself: the person's own opt-outs stay. A ban on a
+    dead address stays too. `by_report`: a provider reported it at that time; a worker may lift no other.
     """
     channel, address_key = suppressed
     parameters = {"channel": channel, "key": address_key, "reasons": list(reasons), "said_at": said_at, "now": now}
