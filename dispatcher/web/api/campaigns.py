@@ -81,7 +81,9 @@ def show_campaign(campaign_id: CampaignId, services: ServicesDependency) -> dict
 
 
 @router.post("/{campaign_id}/rows", responses=problem_responses(404, 409, 422), openapi_extra=body(RowsForm, "Rows"))
-def add_rows(caller: CampaignsKey, campaign_id: CampaignId, form: JsonObject, services: ServicesDependency) -> schemas.RowsAdded:
+def add_rows(
+    caller: CampaignsKey, campaign_id: CampaignId, form: CampaignObject, services: ServicesDependency
+) -> schemas.RowsAdded:
     """Add rows to a campaign that waits for its release, such as those that could not be read before; in any other state, 409.
 
     Only the key that submitted the campaign can add rows. A recipient whom the campaign has already gets no second message.
