@@ -37,6 +37,7 @@ _PERSONAL = {
     "messages": ("address_key",),
     "suppressions": ("address_key",),
     "misses": ("address_key",),
+    "cap_reservations": ("address_key",),
 }  # fmt: skip
 _HIDDEN = ("console_sessions", "sign_in_failures", "secret_keys", "address_aliases", "conversations")
 
@@ -44,6 +45,11 @@ _GRANTS = """
 SELECT relname, privilege_type FROM pg_class, aclexplode(relacl)
 WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'S') AND NOT relispartition AND grantee = %s::regrole
 ORDER BY 1, 2
+"""
+_COLUMN_GRANTS = """
+SELECT relname, attname, privilege_type FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid, aclexplode(attacl)
+WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition AND grantee = %s::regrole
+ORDER BY 1, 2, 3
 """
 _FUNCTIONS = """
 SELECT oid::regprocedure::text FROM pg_proc, aclexplode(proacl)
@@ -99,6 +105,9 @@ def _grant_tasks(connection: psycopg.Connection, grants: Sequence[tuple[str, str
     for table, right in grants:
         kind = sql.SQL("GRANT {} ON {} TO {}")
         connection.execute(kind.format(sql.SQL(right), sql.Identifier(table), name))
+    for table, column, right in connection.execute(_COLUMN_GRANTS, (FULL,)).fetchall():
+        kind = sql.SQL("GRANT {} ({}) ON {} TO {}")
+        connection.execute(kind.format(sql.SQL(right), sql.Identifier(column), sql.Identifier(table), name))
     for function in functions:
         connection.execute(f'GRANT EXECUTE ON FUNCTION {function} TO "{TASKS}"'.encode())
     connection.execute(_PEOPLES_ACTS.format(tasks=TASKS).encode())
