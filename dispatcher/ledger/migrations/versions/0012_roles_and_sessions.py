@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0012"
-down_revision = "0010"
+down_revision = "0011"
 
 SCHEMA = """
 CREATE TABLE console_sessions (                 -- who is signed in; a session ends when its row is deleted
