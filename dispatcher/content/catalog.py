@@ -19,6 +19,7 @@ from dispatcher.content.source_files import FILES, SourceFile, SourceFiles, read
 from dispatcher.content.specialiser.decision_tree import Specialiser
 from dispatcher.content.static_checks import check_source, defined_macros, used_variables
 from dispatcher.content.template import LocalizedTemplate, Template
+from dispatcher.content.themes import Theme, read_themes
 from dispatcher.domain.recipient import LANGUAGES, Language
 from dispatcher.domain.spelling import did_you_mean
 
@@ -102,6 +103,7 @@ class _Draft:
     """What is read and not compiled yet. `shared` holds layouts and macros; `texts` is by template and language."""
 
     legal: Legal
+    themes: dict[str, Theme] = field(default_factory=dict)
     shared: dict[str, SourceFile] = field(default_factory=dict)
     declarations: dict[str, Declaration] = field(default_factory=dict)
     texts: dict[tuple[str, Language], SourceFiles] = field(default_factory=dict)
@@ -145,7 +147,8 @@ def _read_folder(folder: Path) -> tuple[dict[str, str], list[TemplateError]]:
 
 def _draft(files: Mapping[str, str]) -> _Draft:
     legal, faults = read_legal(f"{SHARED}/legal.toml", files)
-    draft = _Draft(legal, faults=faults)
+    themes, theme_faults = read_themes(files)
+    draft = _Draft(legal, themes, faults=[*faults, *theme_faults])
     shared = (name for name in files if name.startswith(f"{SHARED}/") and not name.endswith(".toml"))
     draft.shared = {name: SourceFile(files[name], name) for name in shared}
     names = sorted({name.split("/")[0] for name in files} - {SHARED})
@@ -258,6 +261,8 @@ def _template(env: TemplateEnvironment, draft: _Draft, name: str, files: Mapping
         variables=declaration.variables,
         languages=languages,
         push=declaration.push,
+        segments_max=declaration.segments_max,
+        themes=draft.themes,
         source=source,
     )
 

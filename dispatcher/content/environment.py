@@ -25,6 +25,7 @@ LANGUAGE_FILTERS: Mapping[str, Callable[..., str]] = {  # filters that format a 
     "money": formats.money,
     "number": formats.number,
     "percent": formats.percent,
+    "plural": formats.plural,
     "date": formats.day,
 }
 
