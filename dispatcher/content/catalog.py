@@ -11,7 +11,7 @@ from markupsafe import escape
 
 from dispatcher.content import toml
 from dispatcher.content.declaration import Declaration, TemplateVariable, read_declaration
-from dispatcher.content.environment import TemplateEnvironment, environment
+from dispatcher.content.environment import BytecodeStore, TemplateEnvironment, environment
 from dispatcher.content.errors import InvalidTemplates, TemplateError
 from dispatcher.content.legal import Legal, read_legal
 from dispatcher.content.preview import check_examples, check_links_for_personal_data
@@ -108,6 +108,7 @@ class _Draft:
     declarations: dict[str, Declaration] = field(default_factory=dict)
     texts: dict[tuple[str, Language], SourceFiles] = field(default_factory=dict)
     faults: list[TemplateError] = field(default_factory=list)
+    codes: BytecodeStore = field(default_factory=BytecodeStore)  # of the sources that were checked
 
     def sources(self) -> dict[str, SourceFile]:
         """All Jinja sources, by their names in Jinja."""
@@ -188,7 +189,7 @@ def _unused_files(name: str, files: Mapping[str, str]) -> Iterator[TemplateError
 
 
 def _check_sources(draft: _Draft) -> Iterator[TemplateError]:
-    env = environment({})
+    env = environment({}, draft.codes)
     shared = {name: defined_macros(env, text.source) for name, text in draft.shared.items()}
     for name, text in draft.shared.items():
         yield from _template_errors(text, check_source(env, name, text.source, {}, shared))
@@ -217,7 +218,7 @@ def _template_errors(text: SourceFile, findings: Iterable[tuple[int, str, str]])
 
 
 def _compile(draft: _Draft, files: Mapping[str, str]) -> dict[str, Template]:
-    env = environment({name: text.source for name, text in _sources_with_mail_blocks(draft).items()})
+    env = environment({name: text.source for name, text in _sources_with_mail_blocks(draft).items()}, draft.codes)
     return {name: _template(env, draft, name, files) for name in draft.declarations}
 
 

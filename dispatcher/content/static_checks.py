@@ -38,7 +38,7 @@ def check_source(
     """
     try:
         tree = env.parse(source, name)
-        env.compile(source, name)
+        env.store_code(name, source, env.compile(tree, name, name))
     except TemplateSyntaxError as error:
         return [(error.lineno, "syntax", error.message or "can't be read")]
     except Exception as error:  # too deep, too many blocks, a constant that can't be computed: Jinja passes on Python's own errors
