@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from types import CodeType
+from types import CodeType, MappingProxyType
 from typing import Any
 
 from jinja2 import BytecodeCache, FunctionLoader, StrictUndefined, Undefined, pass_context
@@ -79,6 +79,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
     """Denies by default: attributes only of the loop, calls only of macros and blocks, arithmetic only with numbers."""
 
     bytecode_cache: BytecodeStore
+    context_names: Mapping[str, frozenset[str]] = MappingProxyType({})  # what shared sources read from their context
 
     # `*`, `**` and `%` can expand a short text to gigabytes. Jinja does not fold intercepted operators at compile time either.
     intercepted_binops = frozenset({"*", "**", "%"})

@@ -48,6 +48,7 @@ def check_source(
         *_attributes(tree),
         *_modes(tree),
         *_references(tree, name, shared),
+        *_imports_without_context(env, tree),
         *_loops_and_escaping(tree),
         *_calls(tree),
     ]
@@ -56,8 +57,11 @@ def check_source(
 
 
 def used_variables(env: TemplateEnvironment, source: str) -> frozenset[str]:
-    """The names that a text reads from its context."""
-    return frozenset(meta.find_undeclared_variables(env.parse(source)))
+    """The names that a text reads from its context; none if it has a syntax error, which `check_source` reports."""
+    try:
+        return frozenset(meta.find_undeclared_variables(env.parse(source)))
+    except (TemplateSyntaxError, RecursionError):
+        return frozenset()
 
 
 def defined_macros(env: TemplateEnvironment, source: str) -> frozenset[str]:
@@ -110,6 +114,14 @@ def _references(tree: nodes.Template, name: str, shared: Mapping[str, frozenset[
                 macro = alias[0] if isinstance(alias, tuple) else alias
                 if macro not in shared[target]:
                     yield node.lineno, macro, f"no such macro in {target}{did_you_mean(macro, shared[target])}"
+
+
+def _imports_without_context(env: TemplateEnvironment, tree: nodes.Template) -> Iterator[Finding]:
+    """Macros that use the message's values, such as the theme, imported so that they do not see them."""
+    for node in tree.find_all(nodes.FromImport):
+        target = getattr(node.template, "value", None)
+        if not node.with_context and (used := env.context_names.get(target, frozenset())):
+            yield node.lineno, target, f"must be imported 'with context': it uses {', '.join(sorted(used))}"
 
 
 def _loops_and_escaping(tree: nodes.Template) -> Iterator[Finding]:
