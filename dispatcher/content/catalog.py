@@ -10,7 +10,7 @@ from pathlib import Path
 from markupsafe import escape
 
 from dispatcher.content import toml
-from dispatcher.content.declaration import Declaration, TemplateVariable, read_declaration
+from dispatcher.content.declaration import RESERVED, Declaration, TemplateVariable, read_declaration
 from dispatcher.content.environment import BytecodeStore, TemplateEnvironment, environment
 from dispatcher.content.errors import InvalidTemplates, TemplateError
 from dispatcher.content.legal import Legal, read_legal
@@ -191,7 +191,9 @@ def _unused_files(name: str, files: Mapping[str, str]) -> Iterator[TemplateError
 def _check_sources(draft: _Draft) -> Iterator[TemplateError]:
     env = environment({}, draft.codes)
     shared = {name: defined_macros(env, text.source) for name, text in draft.shared.items()}
-    env.context_names = {name: used_variables(env, draft.shared[name].source) for name, macros in shared.items() if macros}
+    env.context_names = {
+        name: used_variables(env, draft.shared[name].source) & RESERVED.keys() for name, macros in shared.items() if macros
+    }
     for name, text in draft.shared.items():
         yield from _template_errors(text, check_source(env, name, text.source, {}, shared))
     for key, texts in draft.texts.items():
