@@ -3,8 +3,8 @@
     catalog = load(Path("templates"))           # compiles all texts, or raises one error that lists all faults
     content = catalog["loan_offer"].render(RenderRequest(...))
 
-A folder holds `_shared/` (mail layout, macros, `legal.toml`, a theme per entity) and one folder per template: `template.toml`, and per
-language `texts.toml`, `email.html`, `email.txt`.
+A folder holds `_shared/` (mail layout, macros, `legal.toml`, a theme per entity) and one folder per template:
+`template.toml`, and per language `texts.toml`, `email.html`, `email.txt`.
 """
 
 from channels.sms_segments import Segments, count_segments

@@ -119,7 +119,7 @@ def _references(tree: nodes.Template, name: str, shared: Mapping[str, frozenset[
 def _imports_without_context(env: TemplateEnvironment, tree: nodes.Template) -> Iterator[Finding]:
     """Macros that use the message's values, such as the theme, imported so that they do not see them."""
     for node in tree.find_all(nodes.FromImport):
-        target = getattr(node.template, "value", None)
+        target = str(getattr(node.template, "value", ""))
         if not node.with_context and (used := env.context_names.get(target, frozenset())):
             yield node.lineno, target, f"must be imported 'with context': it uses {', '.join(sorted(used))}"
 

@@ -203,6 +203,6 @@ def _logo_faults(document: toml.Document, logo: object) -> Iterator[TemplateErro
 
 
 def _language_faults(document: toml.Document, path: tuple[str, ...], texts: object) -> Iterator[TemplateError]:
-    whole = isinstance(texts, Mapping) and set(texts) == set(LANGUAGES)
-    if not whole or not all(isinstance(text, str) and text.strip() for text in texts.values()):  # type: ignore[union-attr]
+    found: Mapping[str, object] = texts if isinstance(texts, Mapping) else {}
+    if set(found) != set(LANGUAGES) or not all(isinstance(text, str) and text.strip() for text in found.values()):
         yield document.fault(path, "", f"needs a text for each of {', '.join(LANGUAGES)} and no others")

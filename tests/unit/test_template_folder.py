@@ -116,7 +116,9 @@ def test_an_sms_longer_than_declared_is_reported(tmp_path: Path) -> None:
     files = small_folder()
     files["hello/template.toml"] = DECLARATION.replace('topic = "', 'sms = { segments_max = 1 }\ntopic = "')
     for language in LANGUAGES:
-        files[f"hello/{language}/texts.toml"] = files[f"hello/{language}/texts.toml"].replace("{{ sender.name }}:", "{{ sender.name }}" + "x" * 160)
+        files[f"hello/{language}/texts.toml"] = files[f"hello/{language}/texts.toml"].replace(
+            "{{ sender.name }}:", "{{ sender.name }}" + "x" * 160
+        )
     faults = check(write(tmp_path, files))
     assert {(fault.file, fault.line, fault.field) for fault in faults} == {
         (f"hello/{language}/texts.toml", 11, "sms.text") for language in LANGUAGES

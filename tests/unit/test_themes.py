@@ -80,7 +80,9 @@ def test_each_entity_s_mail_has_its_own_look_and_imprint(catalog: Catalog) -> No
 
 def test_an_entity_without_a_theme_gets_the_neutral_one(catalog: Catalog) -> None:
     request = in_the_name_of(catalog, "kbc-bank")
-    mail = assemble(catalog["loan_offer"].render(replace(request, sender=MessageSender("Other Bank", "news@o.example", entity="o"))))
+    mail = assemble(
+        catalog["loan_offer"].render(replace(request, sender=MessageSender("Other Bank", "news@o.example", entity="o")))
+    )
     assert isinstance(mail, Email)
     assert f"background-color:{NEUTRAL.values('fr')['header']};" in mail.html
     assert "<img" not in mail.html
@@ -152,7 +154,9 @@ def test_links_of_previews_are_as_long_as_real_ones() -> None:
 
 
 def test_all_colours_of_a_theme_are_used() -> None:
-    sources = "".join((FOLDER / "_shared" / name).read_text(encoding="utf-8") for name in ("base.html", "macros.html", "nl/layout.html"))
+    sources = "".join(
+        (FOLDER / "_shared" / name).read_text(encoding="utf-8") for name in ("base.html", "macros.html", "nl/layout.html")
+    )
     for name in COLOURS:
         assert f"theme.{name} " in sources, name
     for language in LANGUAGES:
