@@ -85,8 +85,8 @@ _LOGO_KEYS = ("url", "alt", "width", "height")
 
 @dataclass(frozen=True, slots=True)
 class Theme:
-    """The look of one entity. `colours` is by name, those of the dark scheme with `dark_` before it; `logo` has the values of its
-    names, "" for none; `imprint` and `footer` are by language."""
+    """The look of one entity. `colours` is by name, those of the dark scheme with `dark_` before it; `logo_size` is
+    width and height in pixels; the other texts are by language, none where the entity has none."""
 
     colours: Mapping[str, str] = field(
         default_factory=lambda: {
@@ -94,15 +94,22 @@ class Theme:
             **{f"dark_{name}": colour for name, colour in _NEUTRAL["dark"].items()},
         }
     )
-    logo: Mapping[str, str] = field(default_factory=lambda: dict.fromkeys(("logo_url", "logo_width", "logo_height"), ""))
+    logo_size: tuple[int, int] = (0, 0)
+    logo_url: Mapping[Language, str] = field(default_factory=dict)
     logo_alt: Mapping[Language, str] = field(default_factory=dict)
     imprint: Mapping[Language, str] = field(default_factory=dict)
     footer: Mapping[Language, str] = field(default_factory=dict)
 
     def values(self, language: Language) -> dict[str, str]:
         """The values of NAMES in this language."""
-        alt, footer = self.logo_alt.get(language, ""), self.footer.get(language, "")
-        return {**self.colours, **self.logo, "logo_alt": alt, "footer": footer}
+        texts = {"logo_url": self.logo_url, "logo_alt": self.logo_alt, "footer": self.footer}
+        width, height = map(str, self.logo_size)
+        return {
+            **self.colours,
+            "logo_width": width,
+            "logo_height": height,
+            **{name: by_language.get(language, "") for name, by_language in texts.items()},
+        }
 
 
 NEUTRAL = Theme()
@@ -140,7 +147,8 @@ def _theme(data: Mapping[str, Any]) -> Theme:
     logo = data.get("logo", {})
     return Theme(
         colours={**data["light"], **{f"dark_{name}": colour for name, colour in data["dark"].items()}},
-        logo={f"logo_{key}": str(logo.get(key, "")) for key in ("url", "width", "height")},
+        logo_size=(logo.get("width", 0), logo.get("height", 0)),
+        logo_url=_urls(logo["url"]) if logo else {},
         logo_alt=logo.get("alt", {}),
         imprint=data["imprint"],
         footer=data.get("footer", {}),
@@ -191,15 +199,23 @@ def _logo_faults(document: toml.Document, logo: object) -> Iterator[TemplateErro
     for key in logo:
         if key not in _LOGO_KEYS:
             yield document.fault(("logo", key), "", f"unknown key{did_you_mean(key, _LOGO_KEYS)}")
-    url = logo.get("url")
-    if not isinstance(url, str) or not link_is_allowed(url, True) or "?" in url or "#" in url:
-        # Many mail clients show no data: URI, and a query could tell who opened the mail.
-        yield document.fault(("logo", "url"), "" if url is None else url, "must be an https address without a query")
+    urls = _urls(logo.get("url"))
+    for url in urls.values():
+        if not isinstance(url, str) or not link_is_allowed(url, True) or "?" in url or "#" in url:
+            # Many mail clients show no data: URI, and a query could tell who opened the mail.
+            yield document.fault(("logo", "url"), "" if url is None else url, "must be an https address without a query")
+    if set(urls) != set(LANGUAGES):
+        yield document.fault(("logo", "url"), "", f"must be one address, or one for each of {', '.join(LANGUAGES)}")
     for key in ("width", "height"):
         value = logo.get(key)
         if type(value) is not int or not 0 < value <= LOGO_PIXELS_MAX:
             yield document.fault(("logo", key), "" if value is None else value, f"must be pixels from 1 to {LOGO_PIXELS_MAX}")
     yield from _language_faults(document, ("logo", "alt"), logo.get("alt"))
+
+
+def _urls(url: Any) -> Mapping[Language, Any]:
+    """The address by language: a logo with words may differ."""
+    return url if isinstance(url, Mapping) else dict.fromkeys(LANGUAGES, url)
 
 
 def _language_faults(document: toml.Document, path: tuple[str, ...], texts: object) -> Iterator[TemplateError]:

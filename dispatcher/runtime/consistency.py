@@ -24,11 +24,13 @@ def disagreements(policy: Policy, templates: Iterable[Template]) -> list[Templat
 def _theme_faults(policy: Policy, template: Template) -> Iterator[TemplateError]:
     """Themes whose name is nearly that of an entity, and logos on a host from which the content guard would refuse them."""
     for entity, theme in template.themes.items():
-        file, url = f"{THEMES}{entity}.toml", theme.logo["logo_url"]
+        file = f"{THEMES}{entity}.toml"
         if entity not in policy.entities:
             if hint := did_you_mean(entity, policy.entities):
                 yield TemplateError(file, 1, "file", entity, f"is not in the policy{hint}")
-        elif url and not is_within(host_of(url), link_hosts(policy.entities[entity]).own):
+            continue
+        own = link_hosts(policy.entities[entity]).own
+        for url in dict.fromkeys(url for url in theme.logo_url.values() if not is_within(host_of(url), own)):
             yield TemplateError(file, 1, "logo.url", url, "names a host that the policy does not allow this entity")
 
 

@@ -622,7 +622,7 @@ def test_a_mail_has_the_look_of_the_entity_that_sends_it(services: Services) -> 
     for entity, sent in zip(("kbc-bank", "cbc-banque"), outbox(services).sent, strict=True):
         mail = assemble(sent.content)
         assert isinstance(mail, Email)
-        assert all(text in mail.html for text in (themes[entity].colours["header"], themes[entity].logo["logo_url"]))
+        assert all(text in mail.html for text in (themes[entity].colours["header"], themes[entity].logo_url["nl"]))
 
 
 def test_news_of_a_no_is_acknowledged_once_but_not_to_the_address_that_said_it(services: Services) -> None:

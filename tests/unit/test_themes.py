@@ -100,6 +100,7 @@ def test_an_entity_without_a_theme_gets_the_neutral_one(catalog: Catalog) -> Non
         ('muted = "#43576a"', 'mutde = "#43576a"', "light.mutde", "did you mean muted"),
         ("https://www.kbc-bank", "http://www.kbc-bank", "logo.url", "https"),
         ("https://www.kbc-bank.example/brand/mail-logo.png", "data:image/png;base64,AA", "logo.url", "https"),
+        ('url = "https://www', 'url = { nl = "x" } # "https://www', "logo.url", "one for each of nl, fr, de, en"),
         ("mail-logo.png", "mail-logo.png?opened=1", "logo.url", "without a query"),
         ("width = 132", "width = 0", "logo.width", "pixels"),
         ("height = 40 ", 'height = "40" ', "logo.height", "pixels"),
@@ -126,7 +127,7 @@ def test_a_theme_says_who_answers_for_it() -> None:
 def test_a_logo_lies_on_a_host_of_its_entity(catalog: Catalog) -> None:
     rules, template = policy.parse(policy.shipped()), catalog["loan_offer"]
     theme = template.themes["cbc-banque"]
-    foreign = replace(theme, logo={**theme.logo, "logo_url": "https://cdn.example/logo.png"})
+    foreign = replace(theme, logo_url={**theme.logo_url, "fr": "https://cdn.example/logo.png"})
     changed = replace(template, specialiser=None, themes={**template.themes, "cbc-banque": foreign, "kbc-bnak": theme})
     found = {(fault.file, fault.field) for fault in disagreements(rules, [changed])}
     assert found == {("_shared/themes/cbc-banque.toml", "logo.url"), ("_shared/themes/kbc-bnak.toml", "file")}
