@@ -10,8 +10,8 @@ from pathlib import Path
 from markupsafe import escape
 
 from dispatcher.content import toml
-from dispatcher.content.declaration import Declaration, TemplateVariable, read_declaration
-from dispatcher.content.environment import TemplateEnvironment, environment
+from dispatcher.content.declaration import RESERVED, Declaration, TemplateVariable, read_declaration
+from dispatcher.content.environment import BytecodeStore, TemplateEnvironment, environment
 from dispatcher.content.errors import InvalidTemplates, TemplateError
 from dispatcher.content.legal import Legal, read_legal
 from dispatcher.content.preview import check_examples, check_links_for_personal_data
@@ -19,6 +19,7 @@ from dispatcher.content.source_files import FILES, SourceFile, SourceFiles, read
 from dispatcher.content.specialiser.decision_tree import Specialiser
 from dispatcher.content.static_checks import check_source, defined_macros, used_variables
 from dispatcher.content.template import LocalizedTemplate, Template
+from dispatcher.content.themes import Theme, read_themes
 from dispatcher.domain.recipient import LANGUAGES, Language
 from dispatcher.domain.spelling import did_you_mean
 
@@ -102,10 +103,12 @@ class _Draft:
     """What is read and not compiled yet. `shared` holds layouts and macros; `texts` is by template and language."""
 
     legal: Legal
+    themes: dict[str, Theme] = field(default_factory=dict)
     shared: dict[str, SourceFile] = field(default_factory=dict)
     declarations: dict[str, Declaration] = field(default_factory=dict)
     texts: dict[tuple[str, Language], SourceFiles] = field(default_factory=dict)
     faults: list[TemplateError] = field(default_factory=list)
+    codes: BytecodeStore = field(default_factory=BytecodeStore)  # of the sources that were checked
 
     def sources(self) -> dict[str, SourceFile]:
         """All Jinja sources, by their names in Jinja."""
@@ -145,7 +148,8 @@ def _read_folder(folder: Path) -> tuple[dict[str, str], list[TemplateError]]:
 
 def _draft(files: Mapping[str, str]) -> _Draft:
     legal, faults = read_legal(f"{SHARED}/legal.toml", files)
-    draft = _Draft(legal, faults=faults)
+    themes, theme_faults = read_themes(files)
+    draft = _Draft(legal, themes, faults=[*faults, *theme_faults])
     shared = (name for name in files if name.startswith(f"{SHARED}/") and not name.endswith(".toml"))
     draft.shared = {name: SourceFile(files[name], name) for name in shared}
     names = sorted({name.split("/")[0] for name in files} - {SHARED})
@@ -185,8 +189,11 @@ def _unused_files(name: str, files: Mapping[str, str]) -> Iterator[TemplateError
 
 
 def _check_sources(draft: _Draft) -> Iterator[TemplateError]:
-    env = environment({})
+    env = environment({}, draft.codes)
     shared = {name: defined_macros(env, text.source) for name, text in draft.shared.items()}
+    env.context_names = {
+        name: used_variables(env, draft.shared[name].source) & RESERVED.keys() for name, macros in shared.items() if macros
+    }
     for name, text in draft.shared.items():
         yield from _template_errors(text, check_source(env, name, text.source, {}, shared))
     for key, texts in draft.texts.items():
@@ -214,7 +221,7 @@ def _template_errors(text: SourceFile, findings: Iterable[tuple[int, str, str]])
 
 
 def _compile(draft: _Draft, files: Mapping[str, str]) -> dict[str, Template]:
-    env = environment({name: text.source for name, text in _sources_with_mail_blocks(draft).items()})
+    env = environment({name: text.source for name, text in _sources_with_mail_blocks(draft).items()}, draft.codes)
     return {name: _template(env, draft, name, files) for name in draft.declarations}
 
 
@@ -258,6 +265,8 @@ def _template(env: TemplateEnvironment, draft: _Draft, name: str, files: Mapping
         variables=declaration.variables,
         languages=languages,
         push=declaration.push,
+        segments_max=declaration.segments_max,
+        themes=draft.themes,
         source=source,
     )
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from channels.base import Channel, PushOptions
+from dispatcher.content import themes
 from dispatcher.content.errors import TemplateError
 from dispatcher.content.toml import Document, Path
 from dispatcher.content.values import READERS
@@ -28,6 +29,7 @@ RESERVED: Mapping[str, frozenset[str]] = {  # names that every text may use besi
     "warning": frozenset(),
     "sender": frozenset({"name", "address", "imprint"}),
     "links": frozenset({"unsubscribe", "preferences"}),
+    "theme": themes.NAMES,
 }
 IMPERSONAL_CATEGORIES = frozenset({"product", "partner_offer"})  # data categories that say nothing about the recipient
 IN_A_LINK = "data about the person may stand in no link: a company that gets the address would learn it"
@@ -44,13 +46,15 @@ _KEYS = (
     "coins",
     "product",
     "push",
+    "sms",
     "variables",
 )
-_VARIABLE_KEYS = ("category", "type", "required", "modes", "example", "links")
+_VARIABLE_KEYS = ("category", "type", "required", "modes", "example", "links", "samples")
 _LINKS_MAX = 20  # a list of everybody's links is what it must not be
 _PUSH_KEYS = tuple(PushOptions.__slots__)
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*\Z")
 _COLLAPSE_KEY = re.compile(r"[A-Za-z0-9_-]{1,32}\Z")  # web push's Topic, the narrowest (RFC 8030)
+_SEGMENTS_MAX = 10  # a text of Twilio has at most 1,600 characters
 _ENTITY = re.compile(r"[a-z][a-z0-9-]*\Z")
 
 
@@ -58,7 +62,8 @@ _ENTITY = re.compile(r"[a-z][a-z0-9-]*\Z")
 class TemplateVariable:
     """A variable of a template. `modes` are those whose texts may use it; `example` has a value per language, for previews.
 
-    `links` are the links to partners that the variable may have in a trigger, or from the profile.
+    `links` are the links to partners that the variable may have in a trigger, or from the profile. `samples` are further
+    values to try when templates are loaded, such as 0 and 1 of what is counted.
     """
 
     name: str
@@ -68,6 +73,7 @@ class TemplateVariable:
     modes: frozenset[Mode]
     example: Mapping[Language, Any]
     links: tuple[str, ...] = ()
+    samples: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +87,7 @@ class Declaration:
     channels: tuple[Channel, ...]
     variables: Mapping[str, TemplateVariable]
     push: PushOptions
+    segments_max: Mapping[Language, int] = field(default_factory=dict)  # of an SMS; no limit for a language that is not in it
 
 
 def read_declaration(name: str, document: Document, topics: Iterable[str]) -> tuple[Declaration, list[TemplateError]]:
@@ -116,6 +123,7 @@ def read_declaration(name: str, document: Document, topics: Iterable[str]) -> tu
         channels=channels,
         variables={key: _variable(reader, key, modes) for key in reader.tables(("variables",))},
         push=_push(reader),
+        segments_max=_segments_max(reader),
     )
     return declaration, reader.faults
 
@@ -154,6 +162,23 @@ def _push(reader: _Reader) -> PushOptions:
     )
 
 
+def _segments_max(reader: _Reader) -> Mapping[Language, int]:
+    """The table `sms`: how many segments a text may take, the same for all languages or one for each."""
+    path = ("sms", "segments_max")
+    if not isinstance(reader.get(("sms",)), Mapping | None):
+        reader.fault(("sms",), "must be a table")
+        return {}
+    reader.check_keys(("sms",), path[1:])
+    value = reader.get(path)
+    limits = value if isinstance(value, Mapping) else dict.fromkeys(LANGUAGES, value)
+    if value is None:
+        return {}
+    if set(limits) != set(LANGUAGES) or not all(type(limit) is int and 0 < limit <= _SEGMENTS_MAX for limit in limits.values()):
+        reader.fault(path, f"must be a whole number from 1 to {_SEGMENTS_MAX}, or one for each of {', '.join(LANGUAGES)}")
+        return {}
+    return dict(limits)
+
+
 def _variable(reader: _Reader, name: str, modes: frozenset[Mode]) -> TemplateVariable:
     path = ("variables", name)
     if not _IDENTIFIER.match(name) or name in RESERVED:
@@ -171,6 +196,7 @@ def _variable(reader: _Reader, name: str, modes: frozenset[Mode]) -> TemplateVar
         modes=frozenset(map(Mode, own_modes)),
         example=_example(reader, (*path, "example"), kind),
         links=_links(reader, (*path, "links"), kind),
+        samples=_samples(reader, (*path, "samples"), kind),
     )
 
 
@@ -186,6 +212,22 @@ def _links(reader: _Reader, path: Path, kind: str) -> tuple[str, ...]:
     if kind != "url" or not links:
         reader.fault(path, f"must be a list of 1 to {_LINKS_MAX} links, of a variable of type url")
     return links
+
+
+def _samples(reader: _Reader, path: Path, kind: str) -> tuple[Any, ...]:
+    value = reader.get(path)
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        reader.fault(path, "must be a list of further values to try")
+        return ()
+    for sample in value:
+        try:
+            READERS[kind](sample)
+        except ValueError as error:
+            reader.fault(path, str(error))
+            return ()
+    return tuple(value)
 
 
 def _example(reader: _Reader, path: Path, kind: str) -> Mapping[Language, Any]:

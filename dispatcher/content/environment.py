@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from decimal import Decimal
+from types import CodeType, MappingProxyType
 from typing import Any
 
 from jinja2 import BytecodeCache, FunctionLoader, StrictUndefined, Undefined, pass_context
@@ -25,6 +26,7 @@ LANGUAGE_FILTERS: Mapping[str, Callable[..., str]] = {  # filters that format a 
     "money": formats.money,
     "number": formats.number,
     "percent": formats.percent,
+    "plural": formats.plural,
     "date": formats.day,
 }
 
@@ -58,11 +60,41 @@ def missing_value(name: str, error: type[UndefinedError], *, required: bool) -> 
     return (StrictUndefined if required else _OptionalUndefined)(hint=name, name=name, exc=error)
 
 
+class BytecodeStore(BytecodeCache):
+    """Compiled templates. An overlay of an environment reuses them: compiling again would take longer than a trigger may."""
+
+    def __init__(self) -> None:
+        self._codes: dict[tuple[str, str], Any] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        """See Jinja."""
+        bucket.code = self._codes.get((bucket.key, bucket.checksum))
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        """See Jinja."""
+        self._codes[bucket.key, bucket.checksum] = bucket.code
+
+
 class TemplateEnvironment(ImmutableSandboxedEnvironment):
     """Denies by default: attributes only of the loop, calls only of macros and blocks, arithmetic only with numbers."""
 
+    bytecode_cache: BytecodeStore
+    context_names: Mapping[str, frozenset[str]] = MappingProxyType({})  # what shared sources read from their context
+
     # `*`, `**` and `%` can expand a short text to gigabytes. Jinja does not fold intercepted operators at compile time either.
     intercepted_binops = frozenset({"*", "**", "%"})
+
+    def store_code(self, name: str, source: str, code: CodeType) -> None:
+        """Keep the code of a source, so that a template of it is not compiled again."""
+        bucket = self.bytecode_cache.get_bucket(self, name, name, source)
+        bucket.code = code
+        self.bytecode_cache.set_bucket(bucket)
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """An item of a context's dict, such as `theme.ink`, without Jinja's search for an attribute first: a mail has sixty."""
+        if type(obj) is dict and attribute in obj:
+            return obj[attribute]
+        return super().getattr(obj, attribute)
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         return isinstance(obj, LoopContext) and not attr.startswith("_") and not callable(value)
@@ -79,8 +111,8 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         return super().call_binop(context, operator, left, right)
 
 
-def environment(sources: Mapping[str, str]) -> TemplateEnvironment:
-    """An environment over the sources of one catalog. They are in memory: rendering reads no files."""
+def environment(sources: Mapping[str, str], codes: BytecodeStore | None = None) -> TemplateEnvironment:
+    """An environment over the sources of one catalog. They are in memory: rendering reads no files. `codes` are compiled ones."""
     env = TemplateEnvironment(
         loader=FunctionLoader(lambda name: _load_source(name, sources)),
         autoescape=lambda name: bool(name and name.endswith(".html")),
@@ -89,27 +121,12 @@ def environment(sources: Mapping[str, str]) -> TemplateEnvironment:
         lstrip_blocks=True,
         cache_size=-1,
         auto_reload=False,
-        bytecode_cache=_BytecodeStore(),
+        bytecode_cache=codes or BytecodeStore(),
     )
     env.globals.clear()
     env.filters = {name: FILTERS[name] for name in _FILTERS}
     env.filters |= {name: _language_filter(shape) for name, shape in LANGUAGE_FILTERS.items()}
     return env
-
-
-class _BytecodeStore(BytecodeCache):
-    """Compiled templates. An overlay of an environment reuses them: compiling again would take longer than a trigger may."""
-
-    def __init__(self) -> None:
-        self._codes: dict[tuple[str, str], Any] = {}
-
-    def load_bytecode(self, bucket: Bucket) -> None:
-        """See Jinja."""
-        bucket.code = self._codes.get((bucket.key, bucket.checksum))
-
-    def dump_bytecode(self, bucket: Bucket) -> None:
-        """See Jinja."""
-        self._codes[bucket.key, bucket.checksum] = bucket.code
 
 
 def _load_source(name: str, sources: Mapping[str, str]) -> tuple[str, str, None] | None:

@@ -1,4 +1,4 @@
-"""Format amounts, numbers and dates for a language, with Babel's CLDR data. Pure functions, cached.
+"""Format amounts, numbers, plurals and dates for a language, with Babel's CLDR data. Pure functions, cached.
 
 The cache holds formatted numbers and dates, and nothing that identifies a person.
 """
@@ -57,6 +57,13 @@ def percent(language: Language, value: Decimal | int) -> str:
 def day(language: Language, value: date) -> str:
     """A day in words: "31 augustus 2026"."""
     return format_date(value, format="long", locale=LOCALES[language])
+
+
+@lru_cache(maxsize=_CACHED)
+def plural(language: Language, value: Decimal | int, one: str, other: str) -> str:
+    """The word that goes with a number, as `number` writes it: "1 coin", "2 coins". French has 0 in the singular, too."""
+    shown = round(Decimal(value), 3).normalize()
+    return one if LOCALES[language].plural_form(abs(shown)) == "one" else other
 
 
 def _no_minus_zero(value: Decimal, decimals: int) -> Decimal:

@@ -24,7 +24,8 @@ from dispatcher.domain.recipient import Language
 
 _IN_A_PARTNERS_LINK = "only a whole link, of type url, may vary in a link to a partner: it must be the same for everybody"
 _HOST = re.compile(r"\w+:(?://[^/?#]+)?")
-_LINKS = MessageLinks(unsubscribe="https://www.bank.example/u/preview", preferences="https://www.bank.example/p/preview")
+TOKEN_CHARACTERS = 43  # of a real link: with shorter ones the segments of an SMS would be counted too low
+_LINKS = MessageLinks(*(f"https://www.bank.example/{page}/{'preview'.ljust(TOKEN_CHARACTERS, '0')}" for page in "up"))
 
 
 def preview(
@@ -72,25 +73,47 @@ def sms_sizes(template: Template) -> Iterator[tuple[str, Language, Mode, Segment
 def check_examples(
     template: Template, place: Callable[[str, int], tuple[str, int]], hosts: LinkHosts | None = None
 ) -> Iterator[TemplateError]:
-    """Render every channel, language and mode, with all values and with only the required ones; yield the errors.
+    """Render every channel, language and mode, with all values, with the samples of what has samples, and with only the required
+    values; yield the errors.
 
     `place` maps the name and line of a source to its file and line. With `hosts`, links may name these only.
     """
-    optional = {variable.name: None for variable in template.variables.values() if not variable.required}
-    absences: tuple[Mapping[str, Any], ...] = ({}, optional) if optional else ({},)
-    modes = sorted(template.info.modes)
-    for language, channel, mode, data in product(template.languages, template.channels, modes, absences):
+    modes, data_sets = sorted(template.info.modes), list(_data_sets(template))
+    for language, channel, mode, (which, data) in product(template.languages, template.channels, modes, data_sets):
         request = example_request(template, channel, language, mode, data, hosts)
         try:
-            template.render(request)
+            yield from _too_long(template, request, template.render(request), place)
         except ContentRefusal as refusal:
-            missing = "" if data is not optional else " without its optional variables"
-            shown = f"{_MESSAGES[refusal.code]}: {channel}, {mode}, from the examples{missing}"
+            shown = f"{_MESSAGES[refusal.code]}: {channel}, {mode}, from the examples{which}"
             faults = list(_html_faults(template, request, refusal, shown)) if channel is Channel.EMAIL else []
             if faults:
                 yield from faults
             else:
                 yield TemplateError(*_error_place(template, request, place), refusal.variable, "", shown)
+
+
+def _data_sets(template: Template) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """What to try in place of the examples, each with the words for an error."""
+    yield "", {}
+    optional = {variable.name: None for variable in template.variables.values() if not variable.required}
+    if optional:
+        yield " without its optional variables", optional
+    for number in range(max((len(variable.samples) for variable in template.variables.values()), default=0)):
+        sampled = [variable for variable in template.variables.values() if number < len(variable.samples)]
+        yield f" with samples, number {number + 1}", {variable.name: variable.samples[number] for variable in sampled}
+
+
+def _too_long(
+    template: Template, request: RenderRequest, content: Content, place: Callable[[str, int], tuple[str, int]]
+) -> Iterator[TemplateError]:
+    """An SMS of more segments than the template declares: each costs as much as a message."""
+    limit = template.segments_max.get(request.language)
+    if not isinstance(content, Sms) or limit is None:
+        return
+    segments = count_segments(content.text)
+    if segments.count > limit:
+        name = str(template.languages[request.language].parts["sms.text"].name)
+        yield TemplateError(*place(name, 1), "sms.text", "", f"takes {segments}, more than segments_max = {limit}: {request.mode}")
 
 
 def check_links_for_personal_data(template: Template) -> Iterator[TemplateError]:

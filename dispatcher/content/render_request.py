@@ -24,14 +24,16 @@ class LinkHosts:
 
 @dataclass(frozen=True, slots=True)
 class MessageSender:
-    """The sender of a message: the entity's display name in the reader's language, its e-mail address, its postal address.
+    """The sender of a message: the entity's display name in the reader's language, its e-mail address, its imprint.
 
-    Without `hosts` links may name any host: for previews.
+    `entity` chooses the theme; "" means the template's entity, and an imprint of "" the theme's. Without `hosts` links may name
+    any host: for previews.
     """
 
     name: str
     address: str
     imprint: str = ""
+    entity: str = ""
     hosts: LinkHosts | None = None
 
 

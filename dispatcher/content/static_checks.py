@@ -14,12 +14,14 @@ from jinja2 import TemplateSyntaxError, meta, nodes
 from dispatcher.content.declaration import IMPERSONAL_CATEGORIES, IN_A_LINK, RESERVED, TemplateVariable
 from dispatcher.content.environment import TemplateEnvironment
 from dispatcher.content.mail_html import GAP, GAP_EDGES, link_fault, link_is_allowed, read_mail_html
+from dispatcher.content.themes import NEUTRAL
 from dispatcher.domain.message import Mode
 from dispatcher.domain.spelling import did_you_mean
 
 Finding: TypeAlias = tuple[int, str, str]
 
 _TEXT_LINK = re.compile(rf"(?:https?://|www\.)(?:{GAP.pattern}|[^\s<>\"'])+", re.IGNORECASE)
+_THEME = {**NEUTRAL.values("en"), "logo_url": "https://www.bank.example/logo.png", "logo_width": "1", "logo_height": "1"}
 _LITERAL = (nodes.List, nodes.Tuple, nodes.Const)
 
 
@@ -36,7 +38,7 @@ def check_source(
     """
     try:
         tree = env.parse(source, name)
-        env.compile(source, name)
+        env.store_code(name, source, env.compile(tree, name, name))
     except TemplateSyntaxError as error:
         return [(error.lineno, "syntax", error.message or "can't be read")]
     except Exception as error:  # too deep, too many blocks, a constant that can't be computed: Jinja passes on Python's own errors
@@ -46,6 +48,7 @@ def check_source(
         *_attributes(tree),
         *_modes(tree),
         *_references(tree, name, shared),
+        *_imports_without_context(env, tree),
         *_loops_and_escaping(tree),
         *_calls(tree),
     ]
@@ -54,8 +57,11 @@ def check_source(
 
 
 def used_variables(env: TemplateEnvironment, source: str) -> frozenset[str]:
-    """The names that a text reads from its context."""
-    return frozenset(meta.find_undeclared_variables(env.parse(source)))
+    """The names that a text reads from its context; none if it has a syntax error, which `check_source` reports."""
+    try:
+        return frozenset(meta.find_undeclared_variables(env.parse(source)))
+    except (TemplateSyntaxError, RecursionError):
+        return frozenset()
 
 
 def defined_macros(env: TemplateEnvironment, source: str) -> frozenset[str]:
@@ -108,6 +114,14 @@ def _references(tree: nodes.Template, name: str, shared: Mapping[str, frozenset[
                 macro = alias[0] if isinstance(alias, tuple) else alias
                 if macro not in shared[target]:
                     yield node.lineno, macro, f"no such macro in {target}{did_you_mean(macro, shared[target])}"
+
+
+def _imports_without_context(env: TemplateEnvironment, tree: nodes.Template) -> Iterator[Finding]:
+    """Macros that use the message's values, such as the theme, imported so that they do not see them."""
+    for node in tree.find_all(nodes.FromImport):
+        target = str(getattr(node.template, "value", ""))
+        if not node.with_context and (used := env.context_names.get(target, frozenset())):
+            yield node.lineno, target, f"must be imported 'with context': it uses {', '.join(sorted(used))}"
 
 
 def _loops_and_escaping(tree: nodes.Template) -> Iterator[Finding]:
@@ -175,21 +189,31 @@ def _is_personal(name: str, variables: Mapping[str, TemplateVariable]) -> bool:
 
 def _flat_html(env: TemplateEnvironment, source: str) -> tuple[str, list[str]]:
     """The source with its lines, a gap for each expression and a blank for each statement; and the name that each expression
-    begins with."""
+    begins with. A value of the theme is no gap: it is the same for all readers and was checked with the theme, so that it may stand
+    in a style."""
     pieces: list[str] = []
     expressions: list[str] = []
-    inside = ""
+    tokens: list[tuple[str, str]] = []  # of the expression that is open
+    place = 0
     for _, kind, token in env.lex(source):
         if kind == "data":
             pieces.append(token)
             continue
         if kind == "variable_begin":
-            inside = "expression"
-            pieces.append(f"{GAP_EDGES[0]}{len(expressions)} {GAP_EDGES[1]}")
-            expressions.append("")
+            tokens, place = [], len(pieces)
+            pieces.append("")
+        elif kind == "variable_end":
+            pieces[place] = _theme_sample(tokens) or f"{GAP_EDGES[0]}{len(expressions)} {GAP_EDGES[1]}"
+            expressions.append(tokens[0][1] if tokens and tokens[0][0] == "name" else "")
         elif kind == "block_begin":
             pieces.append(" ")
-        elif inside == "expression" and kind != "whitespace":
-            expressions[-1], inside = (token if kind == "name" else ""), ""
+        elif kind != "whitespace":
+            tokens.append((kind, token))
         pieces.append("\n" * token.count("\n"))
     return "".join(pieces), expressions
+
+
+def _theme_sample(tokens: list[tuple[str, str]]) -> str:
+    """A value for an expression that is a value of the theme and nothing else, or ""."""
+    words = [token for _, token in tokens]
+    return _THEME.get(words[2], "") if len(words) == 3 and words[:2] == ["theme", "."] else ""

@@ -18,6 +18,7 @@ from dispatcher.content.partner_links import Partners, partner_links
 from dispatcher.content.render_request import RenderRequest
 from dispatcher.content.specialiser.compiled_path import CompiledPath, RenderPlan
 from dispatcher.content.specialiser.decision_tree import RenderedParts, Specialiser
+from dispatcher.content.themes import NEUTRAL, Theme
 from dispatcher.content.values import READERS, one_line
 from dispatcher.domain.decision import ReasonCode
 from dispatcher.domain.message import Kind, Mode, OfferType, TemplateInfo
@@ -102,6 +103,8 @@ class Template:
     variables: Mapping[str, TemplateVariable]
     languages: Mapping[Language, LocalizedTemplate] = field(repr=False)
     push: PushOptions = field(default_factory=PushOptions)
+    segments_max: Mapping[Language, int] = field(default_factory=dict)  # of an SMS, by language
+    themes: Mapping[str, Theme] = field(default_factory=dict, repr=False)  # by entity
     source: Mapping[str, str] = field(default_factory=dict, repr=False)  # the files that `digest` is computed over, by name
     specialiser: Specialiser | None = field(default=None, repr=False)
     _readers: Mapping[Mode, tuple[ValueReader, ...]] = field(init=False, repr=False)
@@ -193,13 +196,16 @@ class Template:
 
     def _context(self, request: RenderRequest, values: Mapping[str, Any]) -> Context:
         mode, sender = self.render_mode(request.mode), request.sender
+        theme = self.themes.get(sender.entity or self.entity, NEUTRAL)
+        imprint = sender.imprint or theme.imprint.get(request.language, "")
         context: Context = {
             "mode": mode.value,
             "language": request.language,
             "channel": request.channel.value,
             "commercial": self.info.kind is Kind.COMMERCIAL,
             "warning": self.languages[request.language].warning,
-            "sender": {"name": sender.name, "address": sender.address, "imprint": sender.imprint},
+            "sender": {"name": sender.name, "address": sender.address, "imprint": imprint},
+            "theme": theme.values(request.language),
             "links": {"unsubscribe": values[_UNSUBSCRIBE], "preferences": values[_PREFERENCES]},
         }
         for name, variable in self.variables.items():

@@ -311,7 +311,12 @@ def request_for(services: Services, chunk: Chunk, candidate: Candidate, permissi
         categories=permission.categories,
         data=candidate.data,
         profile=facts.profile,
-        sender=MessageSender(entity.names[facts.language], entity.sender_address, hosts=link_hosts(entity, services.public_url)),
+        sender=MessageSender(
+            entity.names[facts.language],
+            entity.sender_address,
+            entity=chunk.spec.entity,
+            hosts=link_hosts(entity, services.public_url),
+        ),
         links=MessageLinks(f"{services.public_url}/u/{unsubscribe}", f"{services.public_url}/p/{preferences}"),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 
-from dispatcher.content import Template, TemplateError, check_examples, check_links_to_partners
+from dispatcher.content import THEMES, Template, TemplateError, check_examples, check_links_to_partners, host_of, is_within
 from dispatcher.domain.spelling import did_you_mean
 from dispatcher.policy import Policy
 from dispatcher.runtime.link_hosts import link_hosts
@@ -16,7 +16,22 @@ def disagreements(policy: Policy, templates: Iterable[Template]) -> list[Templat
     An offer for a regulated product must declare its topic, so that it carries the sentence that the law requires. Links may name
     the entity's own hosts and its partners'.
     """
-    return [fault for template in templates for fault in _of(policy, template)]
+    templates = tuple(templates)
+    faults = [fault for template in templates for fault in _of(policy, template)]
+    return [*faults, *dict.fromkeys(fault for template in templates for fault in _theme_faults(policy, template))]
+
+
+def _theme_faults(policy: Policy, template: Template) -> Iterator[TemplateError]:
+    """Themes whose name is nearly that of an entity, and logos on a host from which the content guard would refuse them."""
+    for entity, theme in template.themes.items():
+        file = f"{THEMES}{entity}.toml"
+        if entity not in policy.entities:
+            if hint := did_you_mean(entity, policy.entities):
+                yield TemplateError(file, 1, "file", entity, f"is not in the policy{hint}")
+            continue
+        own = link_hosts(policy.entities[entity]).own
+        for url in dict.fromkeys(url for url in theme.logo_url.values() if not is_within(host_of(url), own)):
+            yield TemplateError(file, 1, "logo.url", url, "names a host that the policy does not allow this entity")
 
 
 def _of(policy: Policy, template: Template) -> Iterator[TemplateError]:

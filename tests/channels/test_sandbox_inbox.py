@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
+from html import unescape
 from urllib.parse import parse_qsl, urlencode
 
 import firebase_admin
@@ -66,6 +67,13 @@ def test_messages_are_shown_as_recipients_see_them(sandbox: SandboxClient, fireb
     assert [f"/messages/{seq}" in found for seq in (1, 4)] == [True, False]
     assert "bounce" in get(sandbox, "/guide")
     assert "--paper" in get(sandbox, "/inbox.css")
+
+
+def test_a_picture_shows_its_alt_text_as_where_none_is_loaded(sandbox: SandboxClient) -> None:
+    html = '<p><img src="https://b.example/a.png" alt="A &amp; B" style="color:#ffffff"> <img src="data:image/png;base64,AA"></p>'
+    sendgrid_client(sandbox).send(Mail("bank@example.com", To("anne@example.com"), "Subject", "text", html))
+    shown = unescape(get(sandbox, "/messages/1").partition('srcdoc="')[2].partition('"')[0])
+    assert '<p><span style="color:#ffffff">A &amp; B</span> <img src="data:' in shown
 
 
 def test_only_our_own_page_can_send_a_reply(sandbox: SandboxClient, webhook: Webhook) -> None:

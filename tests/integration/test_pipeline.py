@@ -26,6 +26,7 @@ from channels.base import (
     Throttled,
     Unavailable,
     Uncertain,
+    assemble,
 )
 from channels.providers.outbox import Outbox
 from channels.send_window import SendWindow
@@ -610,6 +611,18 @@ def test_a_no_that_only_the_provider_knew_is_recorded_and_acknowledged_in_the_se
     (mail,) = outbox(services).sent
     assert isinstance(mail.content, Email)
     assert mail.content.sender_name == "CBC Banque"
+
+
+def test_a_mail_has_the_look_of_the_entity_that_sends_it(services: Services) -> None:
+    add_people(services, person("c-1"))
+    for entity in ("kbc-bank", "cbc-banque"):
+        submit(services, ["c-1"], campaign_id=entity, entity=entity)
+        work(services)
+    themes = services.catalog["loan_offer"].themes
+    for entity, sent in zip(("kbc-bank", "cbc-banque"), outbox(services).sent, strict=True):
+        mail = assemble(sent.content)
+        assert isinstance(mail, Email)
+        assert all(text in mail.html for text in (themes[entity].colours["header"], themes[entity].logo_url["nl"]))
 
 
 def test_news_of_a_no_is_acknowledged_once_but_not_to_the_address_that_said_it(services: Services) -> None:

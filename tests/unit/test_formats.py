@@ -8,7 +8,8 @@ from decimal import Decimal
 
 import pytest
 
-from dispatcher.content.formats import day, money, number, percent
+from dispatcher.content.formats import day, money, number, percent, plural
+from dispatcher.domain.recipient import Language
 
 
 @pytest.mark.parametrize(
@@ -35,6 +36,15 @@ def test_amounts_and_dates_follow_the_reader_s_language(
         (number, Decimal("12345.5"), many),
     ):
         assert spaced(format_value(language, value)) == expected
+
+
+@pytest.mark.parametrize("value", ["0", "1", "1.0", "0.9999", "1.5", "2", "21", "1500", "-1"])
+@pytest.mark.parametrize("language", ["nl", "fr", "de", "en"])
+def test_a_word_goes_with_its_number(language: Language, value: str) -> None:
+    # CLDR: Dutch, German and English have the singular for exactly 1, French for everything from 0 to below 2.
+    shown = abs(round(Decimal(value), 3))
+    singular = shown < 2 if language == "fr" else shown == 1
+    assert plural(language, Decimal(value), "coin", "coins") == ("coin" if singular else "coins")
 
 
 @pytest.mark.parametrize("value", ["-0", "-0.001", "-0.0004", "-0.00"])

@@ -40,6 +40,10 @@ HOSTILE: tuple[tuple[str, str, str, int, str, str], ...] = (
             ("sound = 1", "push.sound", "must be a text"),
         )
     ),
+    ("hello/template.toml", 'topic = "', 'sms = { segments_max = 0 }\ntopic = "', 8, "sms.segments_max", "whole number from 1"),
+    ("hello/template.toml", 'topic = "', 'sms = { segment = 1 }\ntopic = "', 8, "sms.segment", "unknown key"),
+    ("hello/template.toml", 'example = "rowing"', 'example = "rowing"\nsamples = "x"', 19, "variables.hobby.samples", "a list"),
+    ("hello/template.toml", 'example = "rowing"', 'example = "rowing"\nsamples = [[]]', 19, "variables.hobby.samples", "text"),
     (
         "hello/template.toml",
         'category = "identity"',
@@ -106,6 +110,28 @@ def test_a_fault_is_reported_with_file_line_and_field(
     matches = [fault for fault in faults if fault.field == field and fault.line == line and message in fault.message]
     assert matches, "\n".join(map(str, faults))
     assert file.startswith("_shared/") or all(fault.file == file for fault in matches)
+
+
+def test_an_sms_longer_than_declared_is_reported(tmp_path: Path) -> None:
+    files = small_folder()
+    files["hello/template.toml"] = DECLARATION.replace('topic = "', 'sms = { segments_max = 1 }\ntopic = "')
+    for language in LANGUAGES:
+        files[f"hello/{language}/texts.toml"] = files[f"hello/{language}/texts.toml"].replace(
+            "{{ sender.name }}:", "{{ sender.name }}" + "x" * 160
+        )
+    faults = check(write(tmp_path, files))
+    assert {(fault.file, fault.line, fault.field) for fault in faults} == {
+        (f"hello/{language}/texts.toml", 11, "sms.text") for language in LANGUAGES
+    }
+    assert all("takes 2 segments, GSM-7, more than segments_max = 1" in fault.message for fault in faults)
+
+
+def test_samples_are_tried_when_templates_are_loaded(tmp_path: Path) -> None:
+    files = small_folder()
+    files["hello/template.toml"] += 'samples = ["https://partner.example/?who=1"]\n'
+    faults = check(write(tmp_path, files))
+    assert {fault.field for fault in faults} == {"link_leak"}
+    assert all("from the examples with samples, number 1" in fault.message for fault in faults)
 
 
 def test_a_missing_or_unused_file_is_reported(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
@@ -31,6 +32,7 @@ PAGE_ROWS = 50
 FOLLOW_SECONDS = 2
 SEARCHED_LINES_MAX = 100_000  # how many arrivals a filter searches
 _BLOCK_LINES = 1_000
+_PICTURE = re.compile(r"<img\s(?:[^>]*\s)?src=\"https?:[^>]*>", re.IGNORECASE)
 
 # A mail is shown inside the page: nothing in it may run scripts, load resources or submit forms.
 _POLICY = (
@@ -180,7 +182,19 @@ def _page(name: str, state: SandboxState, status: int = 200, **values: object) -
 
 @lru_cache(maxsize=1)
 def _templates() -> Environment:
-    return Environment(loader=PackageLoader("channels.sandbox.inbox", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    env = Environment(loader=PackageLoader("channels.sandbox.inbox", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    env.filters["pictures_blocked"] = _pictures_blocked
+    return env
+
+
+def _pictures_blocked(html: str) -> str:
+    """The HTML with the alt text of each picture in place of it."""
+    return _PICTURE.sub(lambda tag: f'<span style="{_attribute(tag[0], "style")}">{_attribute(tag[0], "alt")}</span>', html)
+
+
+def _attribute(tag: str, name: str) -> str:
+    found = re.search(rf'\s{name}="([^"]*)"', tag)
+    return found[1] if found else ""
 
 
 @lru_cache(maxsize=1)

@@ -14,11 +14,11 @@ from collections.abc import Iterable, Iterator, Mapping
 import jinja2
 from jinja2 import nodes
 
-DERIVING_FILTERS = frozenset({"capitalize", "date", "length", "lower", "money", "number", "percent", "trim", "upper"})
+DERIVING_FILTERS = frozenset({"capitalize", "date", "length", "lower", "money", "number", "percent", "plural", "trim", "upper"})
 _FILTERS = DERIVING_FILTERS | {"d", "default"}
 _TESTS = frozenset({"==", "defined", "eq", "equalto", "ge", "gt", "in", "le", "lessthan", "lt", "ne", "none", "undefined"})
 _LOOP = frozenset({"index", "index0", "revindex", "revindex0", "first", "last", "length"})
-_CONTEXT_DICTS = frozenset({"sender", "links"})  # dicts of the context: their items are values
+_CONTEXT_DICTS = frozenset({"sender", "links", "theme"})  # dicts of the context: their items are values
 _BUILT_IN = frozenset({"caller", "kwargs", "loop", "self", "super", "varargs"})
 _REFERENCES = (nodes.Extends, nodes.Include, nodes.FromImport)
 _KNOWN = frozenset(

@@ -58,7 +58,9 @@ def _render(policy: Policy, template: Template, selected: dict[str, str]) -> tup
     entity = policy.entities.get(template.entity)
     request = example_request(template, Channel(selected["channel"]), selected["language"], Mode(selected["mode"]))
     if entity is not None:
-        request = replace(request, sender=MessageSender(entity.names[selected["language"]], entity.sender_address))
+        request = replace(
+            request, sender=MessageSender(entity.names[selected["language"]], entity.sender_address, entity=template.entity)
+        )
     content = assemble(template.render(request))
     return content, template.visible_text(content, request)
 
