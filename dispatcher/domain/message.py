@@ -56,6 +56,9 @@ class State(StrEnum):
     DEAD = "dead"
 
 
+INTERNAL_STATES = frozenset({State.PENDING, State.CLAIMED})  # on the way to a state that is told outside
+
+
 @dataclass(frozen=True, slots=True)
 class TemplateInfo:
     """The part of a template's declaration that the policy uses."""

@@ -11,6 +11,7 @@ from psycopg.types.json import Jsonb
 
 from dispatcher.domain.campaign import CampaignState, Spec
 from dispatcher.ledger.connection import Connection, fetch_all
+from dispatcher.ledger.events import outbox
 from dispatcher.ledger.message_key import KEY, same_chunk, same_job
 from dispatcher.ledger.spec_codec import spec_from_json, spec_to_json
 
@@ -314,10 +315,14 @@ def _cancel_messages(connection: Connection, no: int, period: int, now: datetime
     parameters = {"now": now, "no": no, "period": period}
     connection.execute(
         f"""
-        UPDATE messages m SET state = 'cancelled', reason = 'cancelled', until = NULL, updated_at = %(now)s
-        FROM chunks k
-        WHERE k.period = %(period)s AND k.campaign_no = %(no)s AND {same_chunk("m", "k")}
-          AND m.state IN ('pending', 'held', 'waiting')
+        WITH cancelled AS (
+            UPDATE messages m SET state = 'cancelled', reason = 'cancelled', until = NULL, updated_at = %(now)s
+            FROM chunks k
+            WHERE k.period = %(period)s AND k.campaign_no = %(no)s AND {same_chunk("m", "k")}
+              AND m.state IN ('pending', 'held', 'waiting')
+            RETURNING {outbox.changed("m")}
+        )
+        {outbox.enter("cancelled")}
         """,
         parameters,
     )
@@ -331,11 +336,15 @@ def _cancel_messages(connection: Connection, no: int, period: int, now: datetime
     )
     connection.execute(
         f"""
-        INSERT INTO messages ({KEY}, campaign_no, updated_at, recipient_id, state, reason, decision)
-        SELECT j.period, j.chunk, j.row, 0, j.campaign_no, %(now)s, j.recipient_id, 'cancelled', 'cancelled', '{{}}'
-        FROM chunks k JOIN jobs j ON {same_chunk("j", "k")}
-        WHERE k.period = %(period)s AND k.campaign_no = %(no)s AND k.done_at IS NULL
-          AND NOT EXISTS (SELECT FROM messages m WHERE {same_job("m", "j")})
+        WITH cancelled AS (
+            INSERT INTO messages ({KEY}, campaign_no, updated_at, recipient_id, state, reason, decision)
+            SELECT j.period, j.chunk, j.row, 0, j.campaign_no, %(now)s, j.recipient_id, 'cancelled', 'cancelled', '{{}}'
+            FROM chunks k JOIN jobs j ON {same_chunk("j", "k")}
+            WHERE k.period = %(period)s AND k.campaign_no = %(no)s AND k.done_at IS NULL
+              AND NOT EXISTS (SELECT FROM messages m WHERE {same_job("m", "j")})
+            RETURNING {outbox.changed("messages")}
+        )
+        {outbox.enter("cancelled")}
         """,
         parameters,
     )

@@ -10,6 +10,7 @@ from psycopg.types.json import Jsonb
 
 from dispatcher.domain.decision import ReasonCode
 from dispatcher.ledger.connection import Connection
+from dispatcher.ledger.events import outbox
 from dispatcher.ledger.message_key import SPEC, join_origin, key_of, same_message
 
 _RANK = {code: rank for rank, code in enumerate(ReasonCode)}
@@ -45,13 +46,17 @@ WITH opt_out AS (
       AND (o.service_too OR {SPEC} ->> 'kind' IS DISTINCT FROM 'service')
       AND (o.offer_type IS NULL OR o.offer_type = {SPEC} ->> 'offer_type')
     ORDER BY {key_of("m")}, o.rank
+), refused AS (
+    UPDATE messages m
+    SET state = 'refused', reason = revoked.code, until = NULL, updated_at = %(now)s,
+        decision = m.decision || jsonb_build_object(
+            'stopped', jsonb_build_object('code', revoked.code, 'evidence', revoked.evidence, 'at', %(at)s::text))
+    FROM revoked
+    WHERE {same_message("m", "revoked")} AND m.state IN ('pending', 'held', 'waiting')
+    RETURNING {outbox.changed("m")}
+), to_outbox AS ({outbox.enter("refused")}
 )
-UPDATE messages m
-SET state = 'refused', reason = revoked.code, until = NULL, updated_at = %(now)s,
-    decision = m.decision || jsonb_build_object(
-        'stopped', jsonb_build_object('code', revoked.code, 'evidence', revoked.evidence, 'at', %(at)s::text))
-FROM revoked
-WHERE {same_message("m", "revoked")} AND m.state IN ('pending', 'held', 'waiting')
+SELECT count(*) FROM refused
 """
 
 
@@ -64,4 +69,5 @@ def revoke_pending(connection: Connection, opt_outs: Sequence[OptOut], now: date
     if not opt_outs:
         return 0
     rows = [asdict(opt_out) | {"rank": _RANK[opt_out.code]} for opt_out in opt_outs]
-    return connection.execute(_REFUSE, {"opt_outs": Jsonb(rows), "now": now, "at": now.isoformat()}).rowcount
+    refused = connection.execute(_REFUSE, {"opt_outs": Jsonb(rows), "now": now, "at": now.isoformat()}).fetchone()
+    return int(refused[0]) if refused else 0

@@ -26,6 +26,7 @@ from dispatcher.ledger.campaigns import template_approvals
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.delivery import cap_reservations, fallback_legs, households, unresolved
 from dispatcher.ledger.delivery.cap_reservations import NO_LIMITS, SendLimits
+from dispatcher.ledger.events import outbox
 from dispatcher.ledger.message_key import (
     KEY,
     KEY_ARRAYS,
@@ -327,7 +328,8 @@ _CLAIM = """
             claimed_at = excluded.claimed_at, updated_at = excluded.updated_at, decision = excluded.decision,
             claim_no = excluded.claim_no, address_key = excluded.address_key
         WHERE messages.state = 'pending'
-        RETURNING row, leg, state, recipient_id, channel, address_key
+        RETURNING {columns}, address_key
+    ), to_outbox AS ({enter}
     ) {reserve}
     SELECT 'changed', row, 0 FROM changed
     UNION ALL SELECT 'lost', row, leg FROM asked WHERE (row, leg) NOT IN (SELECT row, leg FROM entered)
@@ -352,6 +354,8 @@ def _statement(*, exclusive: bool, limited: bool, by_address: bool, approved: bo
     ]
     return _CLAIM.format(
         key=KEY,
+        columns=outbox.changed("messages"),
+        enter=outbox.enter("entered"),
         lock="FOR NO KEY UPDATE" if exclusive or limited else "FOR SHARE",
         meanwhile="".join(changed),
         reserve=cap_reservations.RESERVE if limited else "",
@@ -522,21 +526,26 @@ def settle(connection: Connection, number: int, settlements: Sequence[Settlement
 def _write(connection: Connection, number: int, settlements: Sequence[Settlement], now: datetime) -> None:
     connection.execute(
         f"""
-        WITH settled AS (DELETE FROM claim_starts WHERE claim_no = %(number)s)
-        UPDATE messages m
-        SET claim_no = NULL,
-            state = CASE WHEN m.state NOT IN ('claimed', 'unresolved') THEN m.state
-                         WHEN s.state = 'waiting' AND {in_cancelled_campaign("m")} THEN 'cancelled' ELSE s.state END,
-            reason = CASE WHEN m.state NOT IN ('claimed', 'unresolved') THEN m.reason
-                          WHEN s.state = 'waiting' AND {in_cancelled_campaign("m")} THEN 'cancelled' ELSE s.reason END,
-            until = CASE WHEN m.state NOT IN ('claimed', 'unresolved') THEN m.until
-                         WHEN s.until IS NOT NULL AND {in_cancelled_campaign("m")} THEN NULL ELSE s.until END,
-            attempts = m.attempts + s.spent::int, receipt = coalesce(s.receipt, m.receipt), provider = s.provider,
-            accepted_at = CASE WHEN s.receipt IS NOT NULL THEN %(now)s ELSE m.accepted_at END, updated_at = %(now)s
-        FROM unnest({KEY_ARRAYS}, %(state)s::text[], %(reason)s::text[], %(until)s::timestamptz[], %(receipt)s::text[],
-                    %(provider)s::text[], %(spent)s::bool[])
-             AS s ({KEY}, state, reason, until, receipt, provider, spent)
-        WHERE {same_message("m", "s")} AND m.claim_no = %(number)s
+        WITH settled AS (
+            DELETE FROM claim_starts WHERE claim_no = %(number)s
+        ), written AS (
+            UPDATE messages m
+            SET claim_no = NULL,
+                state = CASE WHEN m.state NOT IN ('claimed', 'unresolved') THEN m.state
+                             WHEN s.state = 'waiting' AND {in_cancelled_campaign("m")} THEN 'cancelled' ELSE s.state END,
+                reason = CASE WHEN m.state NOT IN ('claimed', 'unresolved') THEN m.reason
+                              WHEN s.state = 'waiting' AND {in_cancelled_campaign("m")} THEN 'cancelled' ELSE s.reason END,
+                until = CASE WHEN m.state NOT IN ('claimed', 'unresolved') THEN m.until
+                             WHEN s.until IS NOT NULL AND {in_cancelled_campaign("m")} THEN NULL ELSE s.until END,
+                attempts = m.attempts + s.spent::int, receipt = coalesce(s.receipt, m.receipt), provider = s.provider,
+                accepted_at = CASE WHEN s.receipt IS NOT NULL THEN %(now)s ELSE m.accepted_at END, updated_at = %(now)s
+            FROM unnest({KEY_ARRAYS}, %(state)s::text[], %(reason)s::text[], %(until)s::timestamptz[], %(receipt)s::text[],
+                        %(provider)s::text[], %(spent)s::bool[])
+                 AS s ({KEY}, state, reason, until, receipt, provider, spent)
+            WHERE {same_message("m", "s")} AND m.claim_no = %(number)s
+            RETURNING {outbox.changed("m")}, m.state = s.state OR m.state = 'cancelled' AS is_new
+        )
+        {outbox.enter("written", "is_new")}
         """,
         {
             "now": now,

@@ -13,6 +13,7 @@ from dispatcher.domain.campaign import Spec
 from dispatcher.domain.message import State
 from dispatcher.domain.message_id import MessageId
 from dispatcher.ledger.connection import Connection, fetch_all
+from dispatcher.ledger.events import outbox
 from dispatcher.ledger.message_key import (
     IS_CANCELLED,
     KEY,
@@ -190,7 +191,8 @@ _REPLAY = f"""
     ), replayed AS (
         UPDATE messages m SET state = 'waiting', until = %(now)s, attempts = 0, updated_at = %(now)s
         FROM requested a WHERE {same_message("m", "a")} AND a.refusal IS NULL
-        RETURNING m.campaign_no
+        RETURNING {outbox.changed("m")}
+    ), to_outbox AS ({outbox.enter("replayed")}
     ), reopened AS (
         UPDATE campaigns SET state = 'running', finished_at = NULL
         WHERE no IN (SELECT campaign_no FROM replayed) AND state = 'finished'

@@ -12,6 +12,7 @@ from dispatcher.domain.message_id import MessageId
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.delivery import cap_reservations, fallback_legs, pace, unresolved
 from dispatcher.ledger.delivery.claims import Chunk
+from dispatcher.ledger.events import outbox
 from dispatcher.ledger.message_key import KEY, in_cancelled_campaign, key_of, same_chunk, same_message
 
 
@@ -221,7 +222,8 @@ def reopen_due_messages(connection: Connection, now: datetime, limit: int) -> in
                     until = NULL, updated_at = %(now)s
                 FROM due d
                 WHERE {same_message("m", "d")}
-                RETURNING m.period, m.chunk, d.is_cancelled
+                RETURNING {outbox.changed("m")}, d.is_cancelled, m.state <> d.state AS is_new
+            ), to_outbox AS ({outbox.enter("reopened", "is_new")}
             ), next_legs AS ({fallback_legs.INSERT_NEXT}
             ), reopened_chunks AS (
                 UPDATE chunks k SET done_at = NULL, touched_at = NULL
@@ -260,13 +262,16 @@ def expire_claims(connection: Connection, now: datetime, claimed_before: datetim
             UPDATE chunks k SET touched_at = NULL
             FROM (SELECT DISTINCT period, chunk FROM expired WHERE claim_no IN (SELECT claim_no FROM revoked)) e
             WHERE {same_chunk("k", "e")}
+        ), ended AS (
+            UPDATE messages m
+            SET state = CASE WHEN r.claim_no IS NULL THEN 'unresolved' ELSE 'pending' END,
+                reason = CASE WHEN r.claim_no IS NULL THEN 'worker_lost' END,
+                claim_no = CASE WHEN r.claim_no IS NULL THEN e.claim_no END, updated_at = %(now)s
+            FROM expired e LEFT JOIN revoked r ON r.claim_no = e.claim_no WHERE {same_message("m", "e")}
+            RETURNING {outbox.changed("m")}
+        ), to_outbox AS ({outbox.enter("ended")}
         )
-        UPDATE messages m
-        SET state = CASE WHEN r.claim_no IS NULL THEN 'unresolved' ELSE 'pending' END,
-            reason = CASE WHEN r.claim_no IS NULL THEN 'worker_lost' END,
-            claim_no = CASE WHEN r.claim_no IS NULL THEN e.claim_no END, updated_at = %(now)s
-        FROM expired e LEFT JOIN revoked r ON r.claim_no = e.claim_no WHERE {same_message("m", "e")}
-        RETURNING {key_of("m")}
+        SELECT {KEY} FROM ended
         """,
         {"now": now, "claimed_before": claimed_before},
     ).fetchall()
@@ -283,9 +288,14 @@ def close_cancelled(connection: Connection, now: datetime) -> int:
     """
     connection.execute(
         f"""
-        UPDATE messages m SET state = 'cancelled', reason = 'cancelled', until = NULL, updated_at = %s
-        FROM campaigns c JOIN chunks k ON k.period = c.period AND k.campaign_no = c.no
-        WHERE c.state = 'cancelled' AND k.done_at IS NULL AND {same_chunk("m", "k")} AND m.state IN ('pending', 'held', 'waiting')
+        WITH cancelled AS (
+            UPDATE messages m SET state = 'cancelled', reason = 'cancelled', until = NULL, updated_at = %s
+            FROM campaigns c JOIN chunks k ON k.period = c.period AND k.campaign_no = c.no
+            WHERE c.state = 'cancelled' AND k.done_at IS NULL AND {same_chunk("m", "k")}
+              AND m.state IN ('pending', 'held', 'waiting')
+            RETURNING {outbox.changed("m")}
+        )
+        {outbox.enter("cancelled")}
         """,
         (now,),
     )

@@ -15,6 +15,7 @@ from dispatcher.domain.message import MessageStatus, State
 from dispatcher.domain.message_id import BadMessageId, MessageId
 from dispatcher.ledger.connection import Connection, fetch_all
 from dispatcher.ledger.delivery import cap_reservations
+from dispatcher.ledger.events import outbox
 from dispatcher.ledger.message_key import (
     ENTITY,
     FALLBACK_SPEC,
@@ -287,17 +288,22 @@ def apply(connection: Connection, moves: Sequence[StatusChange], now: datetime) 
     """
     connection.execute(
         f"""
-        UPDATE messages m SET state = s.state, until = s.until, updated_at = %(now)s,
-               reason = CASE WHEN s.state IN ('accepted', 'delivered', 'read') THEN s.reason ELSE coalesce(s.reason, m.reason) END,
-               receipt = CASE WHEN m.receipt IS NULL OR m.receipt = ANY(m.returned) THEN coalesce(s.receipt, m.receipt)
-                              ELSE m.receipt END,
-               accepted_at = CASE WHEN s.receipt IS NULL THEN m.accepted_at ELSE coalesce(m.accepted_at, %(now)s) END,
-               provider = coalesce(m.provider, s.provider),
-               returned = CASE WHEN s.returned IS NULL THEN m.returned ELSE array_append(m.returned, s.returned) END
-        FROM unnest({KEY_ARRAYS}, %(state)s::text[], %(reason)s::text[], %(until)s::timestamptz[], %(receipt)s::text[],
-                    %(provider)s::text[], %(returned)s::text[])
-             AS s ({KEY}, state, reason, until, receipt, provider, returned)
-        WHERE {same_message("m", "s")}
+        WITH moved AS (
+            UPDATE messages m SET state = s.state, until = s.until, updated_at = %(now)s,
+                   reason = CASE WHEN s.state IN ('accepted', 'delivered', 'read') THEN s.reason
+                                 ELSE coalesce(s.reason, m.reason) END,
+                   receipt = CASE WHEN m.receipt IS NULL OR m.receipt = ANY(m.returned) THEN coalesce(s.receipt, m.receipt)
+                                  ELSE m.receipt END,
+                   accepted_at = CASE WHEN s.receipt IS NULL THEN m.accepted_at ELSE coalesce(m.accepted_at, %(now)s) END,
+                   provider = coalesce(m.provider, s.provider),
+                   returned = CASE WHEN s.returned IS NULL THEN m.returned ELSE array_append(m.returned, s.returned) END
+            FROM unnest({KEY_ARRAYS}, %(state)s::text[], %(reason)s::text[], %(until)s::timestamptz[], %(receipt)s::text[],
+                        %(provider)s::text[], %(returned)s::text[])
+                 AS s ({KEY}, state, reason, until, receipt, provider, returned)
+            WHERE {same_message("m", "s")}
+            RETURNING {outbox.changed("m")}
+        )
+        {outbox.enter("moved")}
         """,
         {
             "now": now,

@@ -1,0 +1,178 @@
+"""The catalogue: every event that the outside can hear of, as a CloudEvent 1.0, and the schema of its data.
+
+Events carry ids and codes. They never carry an address, a name, a variable, a text, or who in the bank did something. So an erasure
+leaves nothing of a person in them but the id, which decisions keep too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import to_json
+
+from channels.base import Channel
+from dispatcher.domain.campaign import CampaignState
+from dispatcher.domain.message import INTERNAL_STATES, Kind, OfferType, State
+
+PREFIX = "dispatcher"
+SEQUENCE_DIGITS = 20  # of the extension attribute `sequence`, which consumers compare as text
+MODEL = ConfigDict(extra="forbid", frozen=True)
+
+RecipientId = Annotated[str, Field(description="the recipient's id")]
+
+
+class EventKind(StrEnum):
+    """What an event is about. Its type is `dispatcher.<kind>.<what happened>`."""
+
+    MESSAGE = "message"
+    CONSENT = "consent"
+    SUPPRESSION = "suppression"
+    INBOUND = "inbound"
+    CAMPAIGN = "campaign"
+    TEMPLATE = "template"
+    RECIPIENT = "recipient"
+
+
+class MessageData(BaseModel):
+    """A message reached a state, or the decision was not to send it. The last part of the event's type is the state."""
+
+    model_config = MODEL
+    message: str = Field(description="the message's id: period, chunk, row, leg")
+    recipient: RecipientId
+    campaign: str | None = Field(description="the campaign's id; null for a trigger")
+    trigger: str | None = Field(description="the key of the trigger; null for a campaign")
+    state: State = Field(description="the state; never pending or claimed, which are on the way to another")
+    reason: str | None = Field(description="why: a reason code of ours, or the provider's code")
+    channel: Channel | None = Field(description="the channel; null where none was chosen")
+    provider: str | None = Field(description="the provider that had the message last")
+    attempts: int = Field(description="attempts so far, as far as they count", ge=0)
+    entity: str = Field(description="in whose name it is sent")
+    kind: Kind = Field(description="commercial or service")
+    offer_type: OfferType | None = Field(description="the kind of offer; null for service messages")
+    template: str | None = Field(description="the template; null where the variant was not decided")
+    variant: str | None = Field(description="the variant of an A/B test; null without one")
+
+
+class ConsentData(BaseModel):
+    """A choice was recorded: an opt-out, an opt-in, a contract, an objection."""
+
+    model_config = MODEL
+    recipient: RecipientId
+    subject: str = Field(description="what the choice is about: offer:own, channel:email, objection:marketing …")
+    old_value: str | None = Field(description="the choice before; null where there was none")
+    new_value: str = Field(description="the choice now")
+    source: str = Field(description="where it was made: mobile, touch, live, branch, link, provider, import …")
+    said_at: datetime = Field(description="when the person said it")
+    evidence: str = Field(description="the id of the consent event; reasons and exports name it too")
+    number: int = Field(description="the number of the choice in this person's chain, from 1", ge=1)
+
+
+class SuppressionData(BaseModel):
+    """An address was banned on a channel, or the ban was lifted."""
+
+    model_config = MODEL
+    suppression: str = Field(description="the id of the suppression")
+    channel: Channel
+    reason: str = Field(description="why: a reason code")
+    source: str = Field(description="who reported it: a provider, or a part of this program")
+    recipients: list[str] = Field(description="the ids of all who had the address at this moment")
+
+
+class InboundData(BaseModel):
+    """An SMS or WhatsApp message came in. Its text is never in an event."""
+
+    model_config = MODEL
+    inbound: str = Field(description="the provider's id of the message")
+    channel: Channel
+    meaning: str = Field(description="how it was read: stop, start, help, unclear …")
+    recipients: list[str] = Field(description="the ids of all who may have sent it")
+
+
+class CampaignData(BaseModel):
+    """A campaign came in, or changed its state. The last part of the event's type is the state."""
+
+    model_config = MODEL
+    campaign: str = Field(description="the campaign's id")
+    state: CampaignState
+    previous_state: CampaignState | None = Field(description="the state before; null for a new campaign")
+    entity: str
+    templates: list[str] = Field(description="the template, or those of all variants")
+
+
+class TemplateData(BaseModel):
+    """A template version was approved, or its approval was withdrawn."""
+
+    model_config = MODEL
+    template: str
+    version: str = Field(description="as the template declares it")
+    digest: str = Field(description="identifies exactly this wording")
+    approval: int = Field(description="the number of the approval or withdrawal")
+
+
+class RecipientData(BaseModel):
+    """A person was erased."""
+
+    model_config = MODEL
+    recipient: RecipientId
+
+
+DATA: Mapping[EventKind, type[BaseModel]] = {
+    EventKind.MESSAGE: MessageData,
+    EventKind.CONSENT: ConsentData,
+    EventKind.SUPPRESSION: SuppressionData,
+    EventKind.INBOUND: InboundData,
+    EventKind.CAMPAIGN: CampaignData,
+    EventKind.TEMPLATE: TemplateData,
+    EventKind.RECIPIENT: RecipientData,
+}
+# What can happen, by kind: the last part of the types.
+TYPES: Mapping[EventKind, tuple[str, ...]] = {
+    EventKind.MESSAGE: tuple(str(state) for state in State if state not in INTERNAL_STATES),
+    EventKind.CONSENT: ("changed",),
+    EventKind.SUPPRESSION: ("set", "lifted"),
+    EventKind.INBOUND: ("received",),
+    EventKind.CAMPAIGN: tuple(str(state) for state in CampaignState),
+    EventKind.TEMPLATE: ("approved", "withdrawn"),
+    EventKind.RECIPIENT: ("erased",),
+}
+ALL_TYPES = tuple(f"{PREFIX}.{kind}.{what}" for kind, names in TYPES.items() for what in names)
+
+
+def schema_path(kind: EventKind) -> str:
+    """Where the schema of this kind's data is served. A change that is not an addition gets a new version."""
+    return f"/v1/events/schemas/{kind}.v1.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """A change that is to be published: the last part of its type, what it is about, when, and its data with sorted names."""
+
+    what: str
+    subject: str
+    time: str
+    data: Mapping[str, Any]
+
+
+def line(number: int, source: str, kind: EventKind, happened: Happened) -> bytes:
+    """An event as the stream keeps it: canonical JSON in one line, its names sorted, without blanks. `source` is our public URL."""
+    sequence = f"{number:0{SEQUENCE_DIGITS}d}"
+    return to_json(
+        {
+            "data": happened.data,
+            "datacontenttype": "application/json",
+            "dataschema": source + schema_path(kind),
+            "id": sequence,
+            "partitionkey": happened.subject,
+            "sequence": sequence,
+            "source": source,
+            "specversion": "1.0",
+            "subject": happened.subject,
+            "time": happened.time,
+            "type": f"{PREFIX}.{kind}.{happened.what}",
+        }
+    )

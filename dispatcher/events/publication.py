@@ -1,0 +1,195 @@
+"""Publish: number what waits in the outbox, write it as CloudEvents into the stream, chain the hashes. One process at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from dispatcher.domain.message_id import MessageId
+from dispatcher.events.catalog import EventKind, Happened, line
+from dispatcher.ledger.connection import Connection, lend
+from dispatcher.ledger.events import outbox, stream
+from dispatcher.ledger.events.outbox import OutboxRow
+from dispatcher.ledger.events.stream import Head, PublishedRow
+from dispatcher.runtime.services import Services
+
+STEP_ROWS = 200  # of the outbox, in one transaction: 20,000 messages at most, less than a second
+EVENTS_PER_ROW = 1_000  # of the stream
+
+Origin = tuple[str, Mapping[str, Any]]  # id and spec of a campaign, or key and spec of a trigger
+
+
+@dataclass(frozen=True, slots=True)
+class Origins:
+    """The campaigns by number, and the triggers by chunk, that changes name."""
+
+    campaigns: Mapping[int, Origin]
+    triggers: Mapping[int, Origin]
+
+
+def publish(services: Services, steps_max: int = 10) -> int:
+    """Publish what waits, in at most so many transactions; returns the number of events.
+
+    After a crash the step is done again as a whole: an event is either in the outbox or in the stream.
+    """
+    published = 0
+    for _ in range(steps_max):
+        with lend(services.pool) as connection:
+            count, is_last = _publish_step(connection, services)
+        published += count
+        if is_last:
+            break
+    return published
+
+
+def _publish_step(connection: Connection, services: Services) -> tuple[int, bool]:
+    with connection.transaction():
+        head = stream.lock(connection)
+        rows = outbox.take(connection, STEP_ROWS)
+        if rows:
+            added = _rows(head, services.public_url, rows, _origins(connection, rows))
+            stream.append(connection, added, services.clock())
+            return added[-1].last - head.last, len(rows) < STEP_ROWS
+    return 0, True
+
+
+def _origins(connection: Connection, rows: Iterable[OutboxRow]) -> Origins:
+    numbers: set[int] = set()
+    chunks: set[int] = set()
+    for row in rows:
+        if row.kind == EventKind.CAMPAIGN:
+            numbers.update(no for no, *_ in row.changes)
+        elif row.kind == EventKind.MESSAGE:  # all messages of a row are of one chunk
+            _, chunk, _, _, campaign_no, *_ = row.changes[0]
+            (chunks if campaign_no is None else numbers).add(chunk if campaign_no is None else campaign_no)
+    return Origins(
+        stream.campaigns(connection, sorted(numbers)) if numbers else {},
+        stream.triggers(connection, sorted(chunks)) if chunks else {},
+    )
+
+
+def _rows(head: Head, source: str, rows: Sequence[OutboxRow], origins: Origins) -> list[PublishedRow]:
+    """The rows of the stream: neighbours of one kind become one row, so that single changes do not cost a row each."""
+    number, hash_ = head.last, head.hash
+    added: list[PublishedRow] = []
+    for kind, same_kind in groupby(rows, key=lambda row: EventKind(row.kind)):
+        for happened in _portions(_all_happened(kind, same_kind, origins)):
+            first, previous, lines = number + 1, hash_, []
+            for each in happened:
+                number += 1
+                lines.append(line(number, source, kind, each))
+                hash_ = stream.chain(hash_, lines[-1])
+            added.append(PublishedRow(first, kind, tuple(lines), previous, hash_))
+    return added
+
+
+def _portions(happened: Iterator[Happened]) -> Iterator[list[Happened]]:
+    portion: list[Happened] = []
+    for each in happened:
+        portion.append(each)
+        if len(portion) == EVENTS_PER_ROW:
+            yield portion
+            portion = []
+    if portion:
+        yield portion
+
+
+def _all_happened(kind: EventKind, rows: Iterable[OutboxRow], origins: Origins) -> Iterator[Happened]:
+    read = _READERS[kind]
+    for row in rows:
+        time = row.at.isoformat()
+        for change in row.changes:
+            yield read(time, change, origins)
+
+
+# -- a change as the outbox has it -> what happened ---------------------------------------------------------------------
+# Names in `data` are sorted, so that the JSON is canonical.
+
+
+def _message(time: str, change: Sequence[Any], origins: Origins) -> Happened:
+    period, chunk, row, leg, campaign_no, recipient, channel, state, reason, attempts, provider, template = change
+    origin, spec = origins.triggers[chunk] if campaign_no is None else origins.campaigns[campaign_no]
+    variants = spec.get("variants") or ()
+    data = {
+        "attempts": attempts,
+        "campaign": None if campaign_no is None else origin,
+        "channel": channel,
+        "entity": spec["entity"],
+        "kind": spec["kind"],
+        "message": str(MessageId(period, chunk, row, leg)),
+        "offer_type": spec.get("offer_type"),
+        "provider": provider,
+        "reason": reason,
+        "recipient": recipient,
+        "state": state,
+        "template": template if variants else spec["template"],
+        "trigger": origin if campaign_no is None else None,
+        "variant": next((name for name, each in variants if each == template), None),
+    }
+    return Happened(state, recipient, time, data)
+
+
+def _consent(time: str, change: Sequence[Any], _: Origins) -> Happened:
+    no, recipient, seq, subject, old_value, new_value, source, said_at = change
+    data = {
+        "evidence": f"consent:{no}",
+        "new_value": new_value,
+        "number": seq,
+        "old_value": old_value,
+        "recipient": recipient,
+        "said_at": said_at,
+        "source": source,
+        "subject": subject,
+    }
+    return Happened("changed", recipient, time, data)
+
+
+def _suppression(time: str, change: Sequence[Any], _: Origins) -> Happened:
+    what, no, channel, reason, source, recipients = change
+    suppression = f"suppression:{no}"
+    data = {"channel": channel, "reason": reason, "recipients": recipients, "source": source, "suppression": suppression}
+    return Happened(what, suppression, time, data)
+
+
+def _inbound(time: str, change: Sequence[Any], _: Origins) -> Happened:
+    inbound, channel, meaning, recipients = change
+    data = {"channel": channel, "inbound": inbound, "meaning": meaning, "recipients": recipients}
+    return Happened("received", f"inbound:{inbound}", time, data)
+
+
+def _campaign(time: str, change: Sequence[Any], origins: Origins) -> Happened:
+    no, state, previous_state = change
+    campaign, spec = origins.campaigns[no]
+    templates = [template for _, template in spec.get("variants") or ()] or [spec["template"]]
+    data = {
+        "campaign": campaign,
+        "entity": spec["entity"],
+        "previous_state": previous_state,
+        "state": state,
+        "templates": templates,
+    }
+    return Happened(state, campaign, time, data)
+
+
+def _template(time: str, change: Sequence[Any], _: Origins) -> Happened:
+    no, template, version, digest, approved = change
+    data = {"approval": no, "digest": digest, "template": template, "version": version}
+    return Happened("approved" if approved else "withdrawn", template, time, data)
+
+
+def _recipient(time: str, change: Sequence[Any], _: Origins) -> Happened:
+    (recipient,) = change
+    return Happened("erased", recipient, time, {"recipient": recipient})
+
+
+_READERS: Mapping[EventKind, Callable[[str, Sequence[Any], Origins], Happened]] = {
+    EventKind.MESSAGE: _message,
+    EventKind.CONSENT: _consent,
+    EventKind.SUPPRESSION: _suppression,
+    EventKind.INBOUND: _inbound,
+    EventKind.CAMPAIGN: _campaign,
+    EventKind.TEMPLATE: _template,
+    EventKind.RECIPIENT: _recipient,
+}
