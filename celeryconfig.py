@@ -52,6 +52,7 @@ task_routes = {
     "dispatcher.trigger": {"queue": "transactional"},  # a person waits: own lane, own worker
     "dispatcher.send_trigger": {"queue": "transactional"},
     "dispatcher.send_chunk": {"queue": "campaign"},
+    "dispatcher.publish_events": {"queue": "clock"},  # ends within half a second
     "dispatcher.settle_events": {"queue": "inbound"},  # provider events, opt-outs among them, must not wait for a campaign
     "dispatcher.release_due": {"queue": "clock"},  # every second: shares a process with nothing that can be long
     "dispatcher.sweep": {"queue": "maintenance"},
@@ -105,6 +106,7 @@ beat_schedule_filename = str(HOME / "beat-schedule")
 # `expires` drops a task that found no worker in time: the next one does the same, and they do not accumulate.
 beat_schedule = {
     "release what is due": {"task": "dispatcher.release_due", "schedule": 1.0, "options": {"expires": 2}},
+    "publish events": {"task": "dispatcher.publish_events", "schedule": 1.0, "options": {"expires": 2}},
     "look up unresolved messages": {"task": "dispatcher.ask_providers", "schedule": 8.0, "options": {"expires": 10}},
     "sweep": {"task": "dispatcher.sweep", "schedule": 5.0, "options": {"expires": 10}},
     "retain": {"task": "dispatcher.retain", "schedule": 3_600.0, "options": {"expires": 7_200}},

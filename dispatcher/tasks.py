@@ -35,6 +35,7 @@ from dispatcher.campaigns.submission import SubmitResult, SubmitStatus
 from dispatcher.delivery import reconciliation
 from dispatcher.delivery.pipeline import run_chunk
 from dispatcher.domain.errors import KeyMismatch, LedgerUnavailable, PolicyNotInForce
+from dispatcher.events import publication
 from dispatcher.inbound import provider_events
 from dispatcher.intake.errors import BadInput
 from dispatcher.maintenance import retention, sweep
@@ -379,6 +380,12 @@ def keep_refused_job(job: Mapping[str, Any]) -> None:
 def release_due() -> None:
     """Every second: start what is due."""
     publish(scheduler.due_chunks(services(), lane_depths()))
+
+
+@app.task(name="dispatcher.publish_events", is_periodic=True)
+def publish_outbox() -> None:
+    """Every second: publish what waits in the outbox."""
+    publication.publish(services())
 
 
 @app.task(name="dispatcher.ask_providers", is_periodic=True)

@@ -11,6 +11,7 @@ from dispatcher import __version__
 from dispatcher.cli import (
     campaigns,
     consent,
+    events,
     inbound,
     jobs,
     keys,
@@ -40,6 +41,7 @@ app.add_typer(consent.app, name="consent")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(inbound.app, name="inbound")
 app.add_typer(jobs.app, name="job")
+app.add_typer(events.app, name="events")
 app.add_typer(keys.app, name="keys")
 app.add_typer(policy.app, name="policy")
 messages.add_to(app)

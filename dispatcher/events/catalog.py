@@ -148,6 +148,11 @@ def schema_path(kind: EventKind) -> str:
     return f"/v1/events/schemas/{kind}.v1.json"
 
 
+def schema_of(kind: EventKind) -> dict[str, Any]:
+    """The JSON schema (2020-12) of this kind's data."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **DATA[kind].model_json_schema()}
+
+
 @dataclass(frozen=True, slots=True)
 class Happened:
     """A change that is to be published: the last part of its type, what it is about, when, and its data with sorted names."""

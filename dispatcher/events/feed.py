@@ -151,3 +151,15 @@ def _row_fault(row: PublishedRow) -> str | None:
     if _hash(row.previous_hash, row.lines) != row.hash:
         return f"the content of events {row.first} to {row.last} does not have their hash"
     return None
+
+
+def oldest(services: Services) -> int:
+    """The number of the oldest event that is kept."""
+    with lend(services.pool) as connection:
+        return stream.oldest(connection)
+
+
+def newest(services: Services) -> int:
+    """The number of the last event; 0 where there is none."""
+    with lend(services.pool) as connection:
+        return stream.head(connection).last

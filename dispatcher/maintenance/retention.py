@@ -15,6 +15,7 @@ from dispatcher.intake.campaign import ValidationContext
 from dispatcher.ledger.campaigns import refused_jobs
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.consent import erasure
+from dispatcher.ledger.events import stream
 from dispatcher.ledger.inbound import inbound_messages
 from dispatcher.ledger.maintenance import alerts, policies, retention
 from dispatcher.policy import Policy, RetentionPeriod
@@ -120,6 +121,7 @@ CLASSES = (
     RetentionClass("refused_jobs", "refused jobs", refused_jobs.overdue, _by_ledger(refused_jobs.delete)),
     RetentionClass("prospects", "prospects without any contact", retention.prospects_overdue, _erase_prospects),
     RetentionClass("decisions", "months of decisions", retention.months_overdue, _by_ledger(retention.drop_month)),
+    RetentionClass("events", "published events", stream.overdue, lambda step: stream.forget(step.connection, step.before)),
     RetentionClass(
         "consent", "consent events of erased people", retention.erased_overdue, _by_ledger(retention.delete_erased_consent)
     ),

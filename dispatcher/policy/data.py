@@ -121,6 +121,7 @@ class RetentionPeriods:
     answers: RetentionPeriod
     prospects: RetentionPeriod
     refused_jobs: RetentionPeriod
+    events: RetentionPeriod
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from dispatcher.ledger.roles import FULL
 from dispatcher.maintenance import sweep
 from dispatcher.policy import parse, shipped
 from dispatcher.runtime.services import Services
+from tests.support.feed import untold
 
 TEMPLATES = Path(__file__).parents[2] / "templates"
 NOON = datetime(2026, 11, 23, 11, 0, tzinfo=UTC)  # a Monday, 12:00 in Brussels
@@ -93,7 +94,10 @@ def make_services(
     approved: bool = True,
     role: str = FULL,
 ) -> Iterator[Services]:
-    """Services on this database, as long as the block lasts; with `approved`, all templates have an approval."""
+    """Services on this database, as long as the block lasts; with `approved`, all templates have an approval.
+
+    At the end, each state of a message has to be in the feed.
+    """
     rules = parse(shipped())
     with open_pool(database_url, 4, wait_seconds_max, role=role) as pool:
         services = Services(
@@ -115,6 +119,8 @@ def make_services(
             if approved:
                 approve_waiting(services, "tests")
         yield services
+        if wait_seconds_max >= 1 and not services.pool.closed:
+            assert not untold(services)  # whatever a test did: each state that it left is in the feed
 
 
 def policy_without_quiet_hours(folder: Path) -> Path:

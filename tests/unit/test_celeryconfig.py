@@ -30,6 +30,7 @@ LANES = {
     "dispatcher.load_audience": "fanout",
     "dispatcher.keep_refused_job": "maintenance",
     "dispatcher.release_due": "clock",
+    "dispatcher.publish_events": "clock",
     "dispatcher.sweep": "maintenance",
     "dispatcher.ask_providers": "maintenance",
     "dispatcher.retain": "maintenance",
