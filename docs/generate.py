@@ -31,6 +31,7 @@ from dispatcher.cli import app
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.decision import ReasonCode
 from dispatcher.domain.message import State
+from dispatcher.events.catalog import PREFIX, TYPES, EventFamily, schema_of
 from dispatcher.intake.campaign import CampaignForm
 from dispatcher.intake.recipient import RecipientForm
 from dispatcher.intake.trigger import TriggerForm
@@ -345,6 +346,27 @@ def _provider(plugin: ProviderPlugin[Any]) -> Sequence[str]:
     return (code(plugin.name), ", ".join(plugin.needs), ", ".join(map(code, needs)), ", ".join(endpoints))
 
 
+# -- events ------------------------------------------------------------------------------------------------------------
+
+
+def events() -> str:
+    """Every kind of event: what it means, its types, and the fields of its data."""
+    return "\n".join(_event_kind(kind) for kind in EventFamily)
+
+
+def _event_kind(kind: EventFamily) -> str:
+    schema = schema_of(kind)
+    types = ", ".join(code(f"{PREFIX}.{kind}.{what}") for what in TYPES[kind])
+    rows = [(code(name), _nullable_type(field), field.get("description", "")) for name, field in schema["properties"].items()]
+    head = f"## {str(kind).capitalize()}\n\n{_sentence(schema['description'])}\n\nTypes: {types}.\n"
+    return f"{head}\n{table(('field', 'type', 'meaning'), rows)}"
+
+
+def _nullable_type(schema: Mapping[str, Any]) -> str:
+    """A field's type; enums of the program by name, because their values are on other pages."""
+    return re.sub(r"\[([A-Za-z]+)\]\(#schema-[a-z]+\)", r"\1", _type(schema))
+
+
 PARTS: Mapping[str, Callable[[], str]] = {
     "api-routes": api_routes,
     "api-schemas": api_schemas,
@@ -352,6 +374,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "campaign-states": campaign_states,
     "channel-rules": channel_rules,
     "command-line": command_line,
+    "events": events,
     "other-rules": other_rules,
     "person-rules": person_rules,
     "provider-settings": provider_settings,

@@ -10,7 +10,7 @@ import typer
 
 from dispatcher.cli.output import REFUSED, Json, JsonLines, err, fail, out, plural, print_json, print_json_line, rows
 from dispatcher.events import feed
-from dispatcher.events.feed import CursorGone, Page
+from dispatcher.events.feed import CursorGone, FeedPage
 from dispatcher.runtime import bootstrap
 
 app = typer.Typer(help="Events for other systems: what became of messages, choices, suppressions, campaigns.", no_args_is_help=True)
@@ -78,7 +78,7 @@ def verify(after: After = None, as_json: Json = False) -> None:
         raise typer.Exit(REFUSED)
 
 
-def _page(after: int, limit: int, types: list[str] | None) -> Page:
+def _page(after: int, limit: int, types: list[str] | None) -> FeedPage:
     try:
         return feed.read(bootstrap.services(), after, limit, feed.types_chosen(types or ()))
     except CursorGone as error:

@@ -26,7 +26,7 @@ MODEL = ConfigDict(extra="forbid", frozen=True)
 RecipientId = Annotated[str, Field(description="the recipient's id")]
 
 
-class EventKind(StrEnum):
+class EventFamily(StrEnum):
     """What an event is about. Its type is `dispatcher.<kind>.<what happened>`."""
 
     MESSAGE = "message"
@@ -121,36 +121,72 @@ class RecipientData(BaseModel):
     recipient: RecipientId
 
 
-DATA: Mapping[EventKind, type[BaseModel]] = {
-    EventKind.MESSAGE: MessageData,
-    EventKind.CONSENT: ConsentData,
-    EventKind.SUPPRESSION: SuppressionData,
-    EventKind.INBOUND: InboundData,
-    EventKind.CAMPAIGN: CampaignData,
-    EventKind.TEMPLATE: TemplateData,
-    EventKind.RECIPIENT: RecipientData,
+DATA: Mapping[EventFamily, type[BaseModel]] = {
+    EventFamily.MESSAGE: MessageData,
+    EventFamily.CONSENT: ConsentData,
+    EventFamily.SUPPRESSION: SuppressionData,
+    EventFamily.INBOUND: InboundData,
+    EventFamily.CAMPAIGN: CampaignData,
+    EventFamily.TEMPLATE: TemplateData,
+    EventFamily.RECIPIENT: RecipientData,
 }
 # What can happen, by kind: the last part of the types.
-TYPES: Mapping[EventKind, tuple[str, ...]] = {
-    EventKind.MESSAGE: tuple(str(state) for state in State if state not in INTERNAL_STATES),
-    EventKind.CONSENT: ("changed",),
-    EventKind.SUPPRESSION: ("set", "lifted"),
-    EventKind.INBOUND: ("received",),
-    EventKind.CAMPAIGN: tuple(str(state) for state in CampaignState),
-    EventKind.TEMPLATE: ("approved", "withdrawn"),
-    EventKind.RECIPIENT: ("erased",),
+TYPES: Mapping[EventFamily, tuple[str, ...]] = {
+    EventFamily.MESSAGE: tuple(str(state) for state in State if state not in INTERNAL_STATES),
+    EventFamily.CONSENT: ("changed",),
+    EventFamily.SUPPRESSION: ("set", "lifted"),
+    EventFamily.INBOUND: ("received",),
+    EventFamily.CAMPAIGN: tuple(str(state) for state in CampaignState),
+    EventFamily.TEMPLATE: ("approved", "withdrawn"),
+    EventFamily.RECIPIENT: ("erased",),
 }
 ALL_TYPES = tuple(f"{PREFIX}.{kind}.{what}" for kind, names in TYPES.items() for what in names)
 
 
-def schema_path(kind: EventKind) -> str:
+def schema_path(kind: EventFamily) -> str:
     """Where the schema of this kind's data is served. A change that is not an addition gets a new version."""
     return f"/v1/events/schemas/{kind}.v1.json"
 
 
-def schema_of(kind: EventKind) -> dict[str, Any]:
+def schema_of(kind: EventFamily) -> dict[str, Any]:
     """The JSON schema (2020-12) of this kind's data."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **DATA[kind].model_json_schema()}
+
+
+def asyncapi(server: str) -> dict[str, Any]:
+    """The catalogue as an AsyncAPI 3.0 document; `server` is our public URL."""
+    messages = {kind: {"name": f"{PREFIX}.{kind}", "payload": _payload(kind)} for kind in EventFamily}
+    references = {kind: {"$ref": f"#/components/messages/{kind}"} for kind in EventFamily}
+    host = server.partition("://")
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "Dispatcher events",
+            "version": "1",
+            "description": "CloudEvents 1.0, oldest first, numbered without gaps.",
+        },
+        "defaultContentType": "application/cloudevents+json",
+        "servers": {"feed": {"host": host[2].partition("/")[0], "protocol": host[0]}},
+        "channels": {"events": {"address": "/v1/events", "messages": references}},
+        "operations": {"readEvents": {"action": "send", "channel": {"$ref": "#/channels/events"}}},
+        "components": {"messages": messages},
+    }
+
+
+def _payload(kind: EventFamily) -> dict[str, Any]:
+    text = {"type": "string"}
+    attributes = ("id", "sequence", "source", "subject", "partitionkey", "time", "dataschema")
+    return {
+        "type": "object",
+        "required": ["specversion", "type", *attributes, "datacontenttype", "data"],
+        "properties": {
+            "specversion": {"const": "1.0"},
+            "type": {"enum": [f"{PREFIX}.{kind}.{what}" for what in TYPES[kind]]},
+            **dict.fromkeys(attributes, text),
+            "datacontenttype": {"const": "application/json"},
+            "data": schema_of(kind),
+        },
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +199,7 @@ class Happened:
     data: Mapping[str, Any]
 
 
-def line(number: int, source: str, kind: EventKind, happened: Happened) -> bytes:
+def line(number: int, source: str, kind: EventFamily, happened: Happened) -> bytes:
     """An event as the stream keeps it: canonical JSON in one line, its names sorted, without blanks. `source` is our public URL."""
     sequence = f"{number:0{SEQUENCE_DIGITS}d}"
     return to_json(

@@ -27,7 +27,7 @@ class CursorGone(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class FeedPage:
     """Events as canonical JSON lines, and the cursor of the next page.
 
     `previous_hash` is the hash of the event `after`, `hash` that of the last one here. Both are None where types were chosen: a
@@ -56,7 +56,7 @@ def types_chosen(patterns: Sequence[str]) -> frozenset[str] | None:
     return frozenset(chosen) or None
 
 
-def read(services: Services, after: int, limit: int, types: frozenset[str] | None = None) -> Page:
+def read(services: Services, after: int, limit: int, types: frozenset[str] | None = None) -> FeedPage:
     """The next events after this number, of these types; at most so many. Raises `CursorGone`, and `BadInput` for a cursor that
     no event has had yet."""
     with lend(services.pool) as connection:
@@ -70,7 +70,7 @@ def read(services: Services, after: int, limit: int, types: frozenset[str] | Non
         return _chosen_page(connection, after, limit, types, head.last)
 
 
-def _whole_page(connection: Connection, after: int, limit: int, head: stream.Head) -> Page:
+def _whole_page(connection: Connection, after: int, limit: int, head: stream.Head) -> FeedPage:
     lines: list[bytes] = []
     previous = None
     for row in stream.read(connection, after):
@@ -83,7 +83,7 @@ def _whole_page(connection: Connection, after: int, limit: int, head: stream.Hea
     del lines[limit:]
     previous = head.hash if previous is None else previous
     end = after + len(lines)
-    return Page(tuple(lines), end, end < head.last, previous.hex(), _hash(previous, lines).hex())
+    return FeedPage(tuple(lines), end, end < head.last, previous.hex(), _hash(previous, lines).hex())
 
 
 def _hash(previous: bytes, lines: Iterable[bytes]) -> bytes:
@@ -92,7 +92,7 @@ def _hash(previous: bytes, lines: Iterable[bytes]) -> bytes:
     return previous
 
 
-def _chosen_page(connection: Connection, after: int, limit: int, types: frozenset[str], end: int) -> Page:
+def _chosen_page(connection: Connection, after: int, limit: int, types: frozenset[str], end: int) -> FeedPage:
     """Where the page is not full, the cursor moves to the end of the stream, so that no event is looked at twice."""
     lines: list[bytes] = []
     kinds = sorted({each.split(".")[1] for each in types})
@@ -100,8 +100,8 @@ def _chosen_page(connection: Connection, after: int, limit: int, types: frozense
         if from_json(each)["type"] in types:
             lines.append(each)
             if len(lines) == limit:
-                return Page(tuple(lines), number, number < end)
-    return Page(tuple(lines), end, False)
+                return FeedPage(tuple(lines), number, number < end)
+    return FeedPage(tuple(lines), end, False)
 
 
 def _numbered(rows: Iterable[PublishedRow], after: int) -> Iterator[tuple[int, bytes]]:

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from dispatcher.domain.message_id import MessageId
-from dispatcher.events.catalog import EventKind, Happened, line
+from dispatcher.events.catalog import EventFamily, Happened, line
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.events import outbox, stream
 from dispatcher.ledger.events.outbox import OutboxRow
@@ -59,9 +59,9 @@ def _origins(connection: Connection, rows: Iterable[OutboxRow]) -> Origins:
     numbers: set[int] = set()
     chunks: set[int] = set()
     for row in rows:
-        if row.kind == EventKind.CAMPAIGN:
+        if row.kind == EventFamily.CAMPAIGN:
             numbers.update(no for no, *_ in row.changes)
-        elif row.kind == EventKind.MESSAGE:  # all messages of a row are of one chunk
+        elif row.kind == EventFamily.MESSAGE:  # all messages of a row are of one chunk
             _, chunk, _, _, campaign_no, *_ = row.changes[0]
             (chunks if campaign_no is None else numbers).add(chunk if campaign_no is None else campaign_no)
     return Origins(
@@ -74,7 +74,7 @@ def _rows(head: Head, source: str, rows: Sequence[OutboxRow], origins: Origins) 
     """The rows of the stream: neighbours of one kind become one row, so that single changes do not cost a row each."""
     number, hash_ = head.last, head.hash
     added: list[PublishedRow] = []
-    for kind, same_kind in groupby(rows, key=lambda row: EventKind(row.kind)):
+    for kind, same_kind in groupby(rows, key=lambda row: EventFamily(row.kind)):
         for happened in _portions(_all_happened(kind, same_kind, origins)):
             first, previous, lines = number + 1, hash_, []
             for each in happened:
@@ -96,7 +96,7 @@ def _portions(happened: Iterator[Happened]) -> Iterator[list[Happened]]:
         yield portion
 
 
-def _all_happened(kind: EventKind, rows: Iterable[OutboxRow], origins: Origins) -> Iterator[Happened]:
+def _all_happened(kind: EventFamily, rows: Iterable[OutboxRow], origins: Origins) -> Iterator[Happened]:
     read = _READERS[kind]
     for row in rows:
         time = row.at.isoformat()
@@ -184,12 +184,12 @@ def _recipient(time: str, change: Sequence[Any], _: Origins) -> Happened:
     return Happened("erased", recipient, time, {"recipient": recipient})
 
 
-_READERS: Mapping[EventKind, Callable[[str, Sequence[Any], Origins], Happened]] = {
-    EventKind.MESSAGE: _message,
-    EventKind.CONSENT: _consent,
-    EventKind.SUPPRESSION: _suppression,
-    EventKind.INBOUND: _inbound,
-    EventKind.CAMPAIGN: _campaign,
-    EventKind.TEMPLATE: _template,
-    EventKind.RECIPIENT: _recipient,
+_READERS: Mapping[EventFamily, Callable[[str, Sequence[Any], Origins], Happened]] = {
+    EventFamily.MESSAGE: _message,
+    EventFamily.CONSENT: _consent,
+    EventFamily.SUPPRESSION: _suppression,
+    EventFamily.INBOUND: _inbound,
+    EventFamily.CAMPAIGN: _campaign,
+    EventFamily.TEMPLATE: _template,
+    EventFamily.RECIPIENT: _recipient,
 }

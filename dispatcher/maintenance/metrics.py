@@ -51,6 +51,11 @@ def _oldest_event_age(counts: Metrics) -> list[Sample]:
     return [({}, (counts.counted_at - oldest).total_seconds() if oldest else 0.0)]
 
 
+def _outbox_age(counts: Metrics) -> list[Sample]:
+    oldest = counts.outbox_oldest_at
+    return [({}, max((counts.counted_at - oldest).total_seconds(), 0.0) if oldest else 0.0)]
+
+
 def _alerts_by_known(counts: Metrics) -> list[Sample]:
     return [({"known": str(known).lower()}, sum(alert.known is known for alert in counts.alerts)) for known in (True, False)]
 
@@ -84,6 +89,8 @@ GAUGES = (
         "Provider events that fit no message, person or address of ours, since their alerts began.",
         _unmatched,
     ),
+    _number("outbox_rows", "Rows of the outbox that are not published yet.", lambda counts: counts.outbox_rows),
+    Gauge("outbox_age_seconds", "Age of the oldest of them.", _outbox_age),
     _number("texts_waiting", "Inbound messages that wait for an operator.", lambda counts: counts.texts_waiting),
     _number("messages_unresolved", "Unresolved messages: they may have been sent.", lambda counts: counts.unresolved),
     Gauge("jobs_refused", "Refused Celery jobs that nobody mended or closed, by reason.", _by_reason),

@@ -116,6 +116,9 @@ CALLS = [
     ("PUT", "/v1/recipients/x/preferences", Right.PREFERENCES),
     ("GET", "/v1/templates", Right.TEMPLATES),
     ("POST", "/v1/templates/loan_offer/approve", Right.TEMPLATES),
+    ("GET", "/v1/events", Right.EVENTS),
+    ("GET", "/v1/events/asyncapi.json", Right.EVENTS),
+    ("GET", "/v1/events/schemas/message.v1.json", Right.EVENTS),
 ]
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+import uvicorn
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 from starlette.testclient import TestClient
@@ -24,7 +29,7 @@ from dispatcher.domain.message import State
 from dispatcher.domain.message_id import MessageId
 from dispatcher.domain.preferences import Change
 from dispatcher.events import feed, publication
-from dispatcher.events.catalog import ALL_TYPES, DATA, EventKind
+from dispatcher.events.catalog import ALL_TYPES, DATA, EventFamily
 from dispatcher.events.feed import CursorGone
 from dispatcher.inbound import customer_replies, provider_events
 from dispatcher.intake.campaign import parse_campaign
@@ -43,6 +48,7 @@ from tests.support.signed_webhooks import sendgrid_events
 
 OFFER = {"project": "Geheimtuin", "amount": 9000, "offer_url": "https://www.kbc-bank.example/loan"}
 ANNA = "+32470000001"
+EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "feed_client.py"
 
 
 @pytest.fixture
@@ -110,11 +116,11 @@ def test_a_consumer_rebuilds_a_campaign_from_the_feed_alone(services: Services) 
 def test_each_event_is_a_cloudevent_whose_data_has_its_schema(services: Services) -> None:
     everything_once(services)
     events_ = all_events(services)
-    assert {event["type"].split(".")[1] for event in events_} == {str(kind) for kind in EventKind}
+    assert {event["type"].split(".")[1] for event in events_} == {str(kind) for kind in EventFamily}
     for event in events_:
         parsed = JSONFormat().read(CloudEvent, JSONFormat().write(CloudEvent(without_data(event), event["data"])))
         assert parsed.get_type() in ALL_TYPES
-        kind = EventKind(event["type"].split(".")[1])
+        kind = EventFamily(event["type"].split(".")[1])
         assert event["dataschema"] == f"https://dispatcher.example/v1/events/schemas/{kind}.v1.json"
         DATA[kind].model_validate(event["data"])
 
@@ -265,6 +271,42 @@ def test_the_feed_by_http_waits_pages_and_refuses(services: Services, tmp_path: 
         assert (gone.status_code, gone.headers["content-type"]) == (410, "application/problem+json")
         schema = client.get("/v1/events/schemas/message.v1.json").json()
         assert schema["properties"]["recipient"]["description"]
+
+
+@contextmanager
+def served(services: Services, folder: Path) -> Iterator[tuple[str, str]]:
+    """The application on a port of this machine: its address, and a key with the right for events."""
+    key, entry = new_key("crm", ["events"])
+    (folder / "keys.toml").write_text(entry)
+    application = create(services, Broker(), read_keys(folder / "keys.toml"))
+    server = uvicorn.Server(uvicorn.Config(application, port=0, log_config=None))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}", key
+    server.should_exit = True
+    thread.join()
+
+
+def test_the_client_of_the_guide_checks_every_page(services: Services, database: str, tmp_path: Path) -> None:
+    everything_once(services)
+    count = len(all_events(services))
+    with served(services, tmp_path) as (url, key):
+
+        def run() -> subprocess.CompletedProcess[str]:
+            command = (sys.executable, str(EXAMPLE), url, str(tmp_path / "cursor.json"))
+            return subprocess.run(command, env={"DISPATCHER_KEY": key}, capture_output=True, text=True, check=False)
+
+        assert len(run().stdout.splitlines()) == count
+        say(services, "anna", "channel:email", "off")
+        publication.publish(services)
+        assert len(run().stdout.splitlines()) == 1
+        say(services, "anna", "channel:email", "on")
+        publication.publish(services)
+        with psycopg.connect(database, autocommit=True) as owner:
+            owner.execute("UPDATE published_events SET previous_hash = sha256('x')")
+        assert "not the one that was read before" in run().stderr
 
 
 def test_the_check_of_all_tests_sees_a_state_that_is_not_told(services: Services) -> None:

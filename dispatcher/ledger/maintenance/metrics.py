@@ -11,6 +11,7 @@ from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.refused_job import RefusalReason
 from dispatcher.ledger.campaigns import refused_jobs
 from dispatcher.ledger.connection import Connection
+from dispatcher.ledger.events import outbox
 from dispatcher.ledger.maintenance.alerts import Alert, newest
 
 
@@ -34,6 +35,8 @@ class Metrics:
     messages_overdue: int
     events_unsettled: int
     oldest_unsettled_at: datetime | None
+    outbox_rows: int
+    outbox_oldest_at: datetime | None
     texts_waiting: int
     stops: tuple[ChannelStop, ...]
     unresolved: int
@@ -61,6 +64,7 @@ def metrics(connection: Connection, now: datetime) -> Metrics:
         connection, "SELECT count(*) FROM inbound_texts WHERE (words IS NOT NULL OR may_be_opt_out) AND closed_at IS NULL"
     )
     (unresolved,) = _one(connection, "SELECT count(*) FROM doubts")
+    outbox_rows, outbox_oldest_at = outbox.backlog(connection)
     return Metrics(
         campaigns=states,
         chunks_open=chunks_open,
@@ -68,6 +72,8 @@ def metrics(connection: Connection, now: datetime) -> Metrics:
         messages_overdue=overdue,
         events_unsettled=unsettled,
         oldest_unsettled_at=oldest,
+        outbox_rows=outbox_rows,
+        outbox_oldest_at=outbox_oldest_at,
         texts_waiting=texts,
         stops=stops(connection),
         unresolved=unresolved,

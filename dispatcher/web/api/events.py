@@ -12,8 +12,8 @@ from fastapi.responses import JSONResponse
 from pydantic_core import to_json
 
 from dispatcher.events import feed
-from dispatcher.events.catalog import EventKind, schema_of
-from dispatcher.events.feed import CursorGone, Page
+from dispatcher.events.catalog import EventFamily, asyncapi, schema_of
+from dispatcher.events.feed import CursorGone, FeedPage
 from dispatcher.web.api import schemas
 from dispatcher.web.api.authorization import needs
 from dispatcher.web.api_keys import Right
@@ -55,13 +55,19 @@ async def read_events(
         raise HTTPException(HTTPStatus.GONE, str(error)) from None
 
 
-def _body(page: Page) -> bytes:
+def _body(page: FeedPage) -> bytes:
     """The page as JSON. The events are put in as they are stored, so that their bytes are those that the hash is made from."""
     rest = to_json({"next": page.next, "more": page.more, "previous_hash": page.previous_hash, "hash": page.hash})
     return b'{"events":[' + b",".join(page.lines) + b"]," + rest[1:]
 
 
+@router.get("/asyncapi.json")
+def show_asyncapi(services: ServicesDependency) -> dict[str, Any]:
+    """All events as an AsyncAPI document."""
+    return asyncapi(services.public_url)
+
+
 @router.get("/schemas/{kind}.v1.json", responses=problem_responses(404))
-def show_event_schema(kind: EventKind) -> dict[str, Any]:
+def show_event_schema(kind: EventFamily) -> dict[str, Any]:
     """The JSON schema of the data of one kind of event."""
     return schema_of(kind)
