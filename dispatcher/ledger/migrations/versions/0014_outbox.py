@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0014"
-down_revision = "0009"
+down_revision = "0010"
 
 SCHEMA = """
 CREATE TABLE outbox (                           -- changes that are not published yet; the changes of a message have no trigger
