@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from dispatcher.events import feed, publication
 from dispatcher.ledger.connection import lend
 from dispatcher.runtime.services import Services
+
+NOTHING: Mapping[str, tuple[str, str | None]] = {}
 
 
 def all_events(services: Services) -> list[dict[str, Any]]:
@@ -32,18 +35,23 @@ def chained(previous: str, events: list[dict[str, Any]]) -> str:
     return digest.hex()
 
 
-def untold(services: Services) -> list[str]:
-    """The messages whose state the feed does not tell; empty as long as no statement forgets the outbox."""
-    told: dict[str, tuple[str, str | None]] = {}
-    for event in all_events(services):
-        if event["type"].startswith("dispatcher.message."):
-            told[event["data"]["message"]] = (event["data"]["state"], event["data"]["reason"])
+def message_states(services: Services) -> dict[str, tuple[str, str | None]]:
+    """State and reason of every message that is not on the way to another state."""
     with lend(services.pool) as connection:
         rows = connection.execute(
             "SELECT concat_ws('-', period, chunk, row, leg), state, reason FROM messages WHERE state NOT IN ('pending', 'claimed')"
-        ).fetchall()
+        )
+        return {ref: (state, reason) for ref, state, reason in rows}
+
+
+def untold(services: Services, before: Mapping[str, tuple[str, str | None]] = NOTHING) -> list[str]:
+    """The messages whose state the feed does not tell, though it changed; empty as long as no statement forgets the outbox."""
+    told: dict[str, tuple[str, str | None]] = dict(before)
+    for event in all_events(services):
+        if event["type"].startswith("dispatcher.message."):
+            told[event["data"]["message"]] = (event["data"]["state"], event["data"]["reason"])
     return [
-        f"{ref} is {state} ({reason}), the feed says {told.get(ref)}"
-        for ref, state, reason in rows
-        if told.get(ref) != (state, reason)
+        f"{ref} is {state}, the feed says {told.get(ref)}"
+        for ref, state in message_states(services).items()
+        if told.get(ref) != state
     ]

@@ -2,7 +2,7 @@
 
 One row holds the changes of one statement, as a JSON array: a batch of a hundred messages costs one row, 2 microseconds a message.
 Statements that change the state of messages carry the fragments below; a trigger would cost five times that, because it compares
-all rows before and after. Triggers write all other kinds, see migration 0014.
+all rows before and after. Triggers write all other kinds, see migration 0013.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "0014"
-down_revision = "0010"
+revision = "0013"
+down_revision = "0012"
 
 SCHEMA = """
 CREATE TABLE outbox (                           -- changes that are not published yet; the changes of a message have no trigger
