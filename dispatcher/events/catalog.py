@@ -94,13 +94,15 @@ class InboundData(BaseModel):
 
 
 class CampaignData(BaseModel):
-    """A campaign came in, or changed its state. The last part of the event's type is the state."""
+    """A campaign is complete in the ledger, or changed its state. The last part of the event's type is the state."""
 
     model_config = MODEL
     campaign: str = Field(description="the campaign's id")
     state: CampaignState
     previous_state: CampaignState | None = Field(description="the state before; null for a new campaign")
     entity: str
+    audience: int = Field(description="the rows of its audience: each ends in one state of its messages", ge=0)
+    invalid: int = Field(description="the rows that could not be read", ge=0)
     templates: list[str] = Field(description="the template, or those of all variants")
 
 

@@ -29,6 +29,11 @@ class Origins:
     campaigns: Mapping[int, Origin]
     triggers: Mapping[int, Origin]
 
+    def know(self, row: OutboxRow) -> bool:
+        """Whether the origin of these messages, which are all of one chunk, is still there."""
+        _, chunk, _, _, campaign_no, *_ = row.changes[0]
+        return chunk in self.triggers if campaign_no is None else campaign_no in self.campaigns
+
 
 def publish(services: Services, seconds_max: float = RUN_SECONDS) -> int:
     """Publish what waits, for at most about so long; returns the number of events.
@@ -48,20 +53,17 @@ def _publish_step(connection: Connection, services: Services) -> tuple[int, bool
     with connection.transaction():
         head = stream.lock(connection)
         rows = outbox.take(connection, STEP_ROWS)
-        if rows:
-            added = _rows(head, services.public_url, rows, _origins(connection, rows))
+        added = _rows(head, services.public_url, rows, _origins(connection, rows))
+        if added:
             stream.append(connection, added, services.clock())
-            return added[-1].last - head.last, len(rows) < STEP_ROWS
-    return 0, True
+    return (added[-1].last - head.last if added else 0), len(rows) < STEP_ROWS
 
 
 def _origins(connection: Connection, rows: Iterable[OutboxRow]) -> Origins:
     numbers: set[int] = set()
     chunks: set[int] = set()
     for row in rows:
-        if row.kind == EventFamily.CAMPAIGN:
-            numbers.update(no for no, *_ in row.changes)
-        elif row.kind == EventFamily.MESSAGE:  # all messages of a row are of one chunk
+        if row.kind == EventFamily.MESSAGE:  # all messages of a row are of one chunk
             _, chunk, _, _, campaign_no, *_ = row.changes[0]
             (chunks if campaign_no is None else numbers).add(chunk if campaign_no is None else campaign_no)
     return Origins(
@@ -99,6 +101,8 @@ def _portions(happened: Iterator[Happened]) -> Iterator[list[Happened]]:
 def _all_happened(kind: EventFamily, rows: Iterable[OutboxRow], origins: Origins) -> Iterator[Happened]:
     read = _READERS[kind]
     for row in rows:
+        if kind is EventFamily.MESSAGE and not origins.know(row):
+            continue  # retention deleted the campaign and its messages before they were published, years after they ended
         time = row.at.isoformat()
         for change in row.changes:
             yield read(time, change, origins)
@@ -159,13 +163,13 @@ def _inbound(time: str, change: Sequence[Any], _: Origins) -> Happened:
     return Happened("received", f"inbound:{inbound}", time, data)
 
 
-def _campaign(time: str, change: Sequence[Any], origins: Origins) -> Happened:
-    no, state, previous_state = change
-    campaign, spec = origins.campaigns[no]
-    templates = [template for _, template in spec.get("variants") or ()] or [spec["template"]]
+def _campaign(time: str, change: Sequence[Any], _: Origins) -> Happened:
+    campaign, state, previous_state, entity, templates, audience, invalid = change
     data = {
+        "audience": audience,
         "campaign": campaign,
-        "entity": spec["entity"],
+        "entity": entity,
+        "invalid": invalid,
         "previous_state": previous_state,
         "state": state,
         "templates": templates,

@@ -19,6 +19,7 @@ from dispatcher.inbound import provider_events
 from dispatcher.intake.campaign import parse_campaign
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.delivery import unresolved
+from dispatcher.ledger.inbound.provider_events import StatusChange, apply
 from dispatcher.ledger.maintenance import audit
 from dispatcher.runtime.services import Services
 from tests.support.services import NOON, Clock, add_people, make_services, outbox, person, work
@@ -152,10 +153,7 @@ def test_a_message_that_an_event_settles_meanwhile_keeps_its_state(services: Ser
         thread.start()
         thread.join(10)
         assert settled == [4]  # it waits for nobody
-        connection.execute(
-            "UPDATE messages SET state = 'delivered' WHERE (period, chunk, row, leg) = (%s, %s, %s, %s)",
-            (ref.period, ref.chunk, ref.row, ref.leg),
-        )
+        apply(connection, [StatusChange(ref, State.DELIVERED, None)], clock())
     assert legs(services, "spring") == {("email", "delivered"): 2, ("email", "failed"): 4}
     assert messages.of_campaign(services, "spring", "c-0")[0].state is State.DELIVERED
     assert reconciliation.resolve_all_by_hand(services, wanted, False, "desk 7") == 0

@@ -106,11 +106,11 @@ def test_a_consumer_rebuilds_a_campaign_from_the_feed_alone(services: Services) 
         if event["type"].startswith("dispatcher.message."):
             rebuilt[data["campaign"]][data["message"]] = data["state"]
         elif event["type"].startswith("dispatcher.campaign."):
-            campaigns[data["campaign"]] = data["state"]
+            campaigns[data["campaign"]] = (data["state"], data["audience"])
     assert sorted(rebuilt["spring"].values()) == ["accepted"] * 4 + ["refused"] * 2
     assert list(rebuilt["later"].values()) == ["cancelled"] * 3
     assert balance(services, "later").states[State.CANCELLED] == 3
-    assert campaigns == {"spring": "finished", "later": "cancelled"}
+    assert campaigns == {"spring": ("finished", 3), "later": ("cancelled", 3)}
 
 
 def test_each_event_is_a_cloudevent_whose_data_has_its_schema(services: Services) -> None:

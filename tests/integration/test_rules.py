@@ -33,6 +33,7 @@ from dispatcher.ledger.consent import events
 from dispatcher.ledger.consent.events import ConsentStatement, Provenance
 from dispatcher.ledger.delivery import claims, messages
 from dispatcher.ledger.delivery.messages import Message
+from dispatcher.ledger.inbound.provider_events import StatusChange, apply
 from dispatcher.maintenance import sweep
 from dispatcher.policy import variant_of
 from dispatcher.policy.frequency_caps import FrequencyCap
@@ -392,7 +393,7 @@ def test_a_replay_says_why_it_leaves_a_message_alone(services: Services, clock: 
     assert replay(services, clock, dead) is None
     assert replay(services, clock, dead) == "not_dead"
     with lend(services.pool) as connection:
-        connection.execute("UPDATE messages SET state = 'dead', until = NULL")
+        apply(connection, [StatusChange(dead, State.DEAD, None)], clock.now)
         assert lifecycle.cancel(connection, "spring", clock.now)
     assert replay(services, clock, dead) == "cancelled"
 

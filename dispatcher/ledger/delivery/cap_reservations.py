@@ -46,7 +46,7 @@ _BY_ADDRESS = f"""
            CASE WHEN s.once_in = j.campaign_no AND s.address_key = CASE s.channel {
     " ".join(f"WHEN '{channel}' THEN {column}" for channel, column in _KEY_COLUMNS.items())
 } END
-                THEN concat_ws('-', j.period, s.chunk, s.row, s.leg) END
+                THEN j.period || '-' || s.chunk || '-' || s.row || '-' || s.leg END
     FROM cap_reservations s
     WHERE s.address_key = ANY(ARRAY[{{keys}}]) AND s.recipient_id <> j.recipient_id
       AND (s.at >= %(since)s::timestamptz OR s.once_in = j.campaign_no)

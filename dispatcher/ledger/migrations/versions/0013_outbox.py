@@ -80,16 +80,20 @@ $$ BEGIN
 END $$;
 CREATE TRIGGER inbound_to_outbox AFTER INSERT ON inbound_texts FOR EACH ROW EXECUTE FUNCTION inbound_to_outbox();
 
+-- A campaign is told when its audience is complete, or when its load is given up: then its row is deleted soon, so the change says
+-- everything itself.
 CREATE FUNCTION campaign_to_outbox() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS
 $$ BEGIN
     INSERT INTO outbox (kind, at, changes)
     VALUES ('campaign', clock_timestamp(), jsonb_build_array(jsonb_build_array(
-        NEW.no, NEW.state, CASE TG_OP WHEN 'UPDATE' THEN OLD.state END)));
+        NEW.id, NEW.state, CASE WHEN OLD.fanned_out THEN OLD.state END, NEW.spec->>'entity',
+        coalesce((SELECT jsonb_agg(v->>1) FROM jsonb_array_elements(NEW.spec->'variants') v),
+                 jsonb_build_array(NEW.spec->>'template')),
+        (SELECT coalesce(sum(size), 0) FROM chunks WHERE period = NEW.period AND campaign_no = NEW.no), NEW.invalid)));
     RETURN NULL;
 END $$;
-CREATE TRIGGER new_campaign_to_outbox AFTER INSERT ON campaigns FOR EACH ROW EXECUTE FUNCTION campaign_to_outbox();
-CREATE TRIGGER campaign_to_outbox AFTER UPDATE OF state ON campaigns
-    FOR EACH ROW WHEN (OLD.state <> NEW.state) EXECUTE FUNCTION campaign_to_outbox();
+CREATE TRIGGER campaign_to_outbox AFTER UPDATE OF state, fanned_out ON campaigns
+    FOR EACH ROW WHEN (NEW.fanned_out AND NOT OLD.fanned_out OR OLD.state <> NEW.state) EXECUTE FUNCTION campaign_to_outbox();
 
 CREATE FUNCTION approval_to_outbox() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS
 $$ BEGIN
