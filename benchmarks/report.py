@@ -28,6 +28,8 @@ def _lines(results: Results) -> Iterator[str]:
     yield from _limits(results)
     decide = max(row["stages"]["decide_us"] for row in results["rows"].values())
     yield f"one decision over four channels: {decide:.1f} µs"
+    publish = max(row["stages"]["publish_us"] for row in results["rows"].values())
+    yield f"publishing an event: {publish:.1f} µs, beside the costs of a message"
     for people, run in results.get("audiences", {}).items():
         cost = sum(run["cpu_us"].values())
         yield (

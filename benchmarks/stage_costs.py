@@ -30,6 +30,7 @@ from dispatcher.delivery import pipeline
 from dispatcher.delivery.hand_off import hand_off, send_window_for_claim
 from dispatcher.delivery.settlement import conclude_all, settle
 from dispatcher.domain.decision import Permission, Send
+from dispatcher.events import publication
 from dispatcher.ledger.connection import Pool, lend, open_pool
 from dispatcher.ledger.delivery import claims
 from dispatcher.ledger.delivery.claims import Candidate, Chunk
@@ -43,19 +44,21 @@ T = TypeVar("T")
 SAMPLE = 10  # mails of each batch that are compared with Jinja's output
 STAGES = ("gather", "decide", "render", "claim", "send", "settle")
 ALONE = ("rendering", "posting", "rows")
+PUBLISH_SECONDS_MAX = 600.0
 
 
 @dataclass(frozen=True, slots=True)
 class StageCosts:
     """Per message: processor microseconds of the worker by stage and of PostgreSQL, SQL statements, and the cost of each part
     alone, with the other side of it (the sink for posting, PostgreSQL for rows). `decide_us` is one decision over all four
-    channels."""
+    channels; `publish_us` is what publishing one event costs, with PostgreSQL's part."""
 
     cpu_us: Mapping[str, float]
     postgres_us: float
     statements: float
     alone_us: Mapping[str, float]
     decide_us: float
+    publish_us: float
 
     @property
     def limit_us(self) -> float:
@@ -140,6 +143,7 @@ def measure(bench: BenchEnvironment, setup: SendSetup, people: int) -> StageCost
         )
         bench.forget_caps()
         name = submit(services, bench, setup.channel, people)
+        publication.publish(services, PUBLISH_SECONDS_MAX)  # what earlier rows left
         due_chunks = scheduler.due_chunks(services)
         clocks = dict.fromkeys((*STAGES, "rendering"), 0.0)
         decide_us = _decision_us(services, due_chunks[0])
@@ -150,6 +154,7 @@ def measure(bench: BenchEnvironment, setup: SendSetup, people: int) -> StageCost
         for due in due_chunks:
             _chunk(services, due, clocks)
         statements, postgres = StatementCounter.statements, cpu_seconds(bench.meters.postgres) - postgres
+        publish_us = _publish_us(bench, services)
         sweep.sweep(services)
         assert finished(services, name), "not every message is settled"
     rendering = clocks.pop("rendering")
@@ -160,7 +165,15 @@ def measure(bench: BenchEnvironment, setup: SendSetup, people: int) -> StageCost
         statements=statements / people,
         alone_us={part: seconds * 1e6 for part, seconds in alone.items()},
         decide_us=decide_us,
+        publish_us=publish_us,
     )
+
+
+def _publish_us(bench: BenchEnvironment, services: Services) -> float:
+    """Microseconds for each event to publish what the campaign left in the outbox."""
+    postgres, started = cpu_seconds(bench.meters.postgres), time.process_time()
+    published = publication.publish(services, PUBLISH_SECONDS_MAX)
+    return (time.process_time() - started + cpu_seconds(bench.meters.postgres) - postgres) / published * 1e6
 
 
 @contextmanager
