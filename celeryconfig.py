@@ -11,7 +11,7 @@ from pathlib import Path
 from kombu.entity import Exchange, Queue
 
 HOME = Path(os.environ.get("DISPATCHER_HOME", "").strip() or "var")
-LANES = ("transactional", "campaign", "fanout", "inbound", "clock", "maintenance")
+LANES = ("transactional", "campaign", "fanout", "inbound", "events", "clock", "maintenance")
 
 # -- broker ------------------------------------------------------------------------------------------------------------
 
@@ -53,6 +53,7 @@ task_routes = {
     "dispatcher.send_trigger": {"queue": "transactional"},
     "dispatcher.send_chunk": {"queue": "campaign"},
     "dispatcher.publish_events": {"queue": "clock"},  # ends within half a second
+    "dispatcher.deliver_webhooks": {"queue": "events"},  # waits for other systems' answers: nothing of ours may wait with it
     "dispatcher.settle_events": {"queue": "inbound"},  # provider events, opt-outs among them, must not wait for a campaign
     "dispatcher.release_due": {"queue": "clock"},  # every second: shares a process with nothing that can be long
     "dispatcher.sweep": {"queue": "maintenance"},

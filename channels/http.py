@@ -37,7 +37,7 @@ IDLE_SECONDS_MAX = (
 )
 LOOPBACK = "localhost,127.0.0.1,::1"
 
-_ERROR_CODES = {
+ERROR_CODES = {
     pycurl.E_COULDNT_RESOLVE_HOST: "unresolved_host",
     pycurl.E_COULDNT_CONNECT: "refused",
     pycurl.E_OPERATION_TIMEDOUT: "timeout",
@@ -104,7 +104,7 @@ def _final_head(head: tuple[bytes, ...] | list[bytes]) -> Iterator[bytes]:
     return takewhile(lambda line: not line.startswith(_STATUS_LINE), reversed(head))
 
 
-def _is_complete(head: list[bytes]) -> bool:
+def is_complete(head: list[bytes]) -> bool:
     """Tell whether the final head ends with its blank line; trailers may follow."""
     return bool(head) and (head[-1] in _BLANK or any(line in _BLANK for line in _final_head(head)))
 
@@ -186,12 +186,12 @@ class _Slot:
         return part
 
     def finish(self, curl_code: int) -> None:
-        if curl_code == pycurl.E_OK and not _is_complete(self.head):
+        if curl_code == pycurl.E_OK and not is_complete(self.head):
             curl_code = pycurl.E_PARTIAL_FILE  # libcurl accepts a head that was cut after any line as complete
         if curl_code == pycurl.E_OK:
             self.result = HttpResponse(self.handle.getinfo(pycurl.RESPONSE_CODE), tuple(self.head), b"".join(self.body))
         else:
-            self.result = self._error(_ERROR_CODES.get(curl_code, f"curl_{curl_code}"))
+            self.result = self._error(ERROR_CODES.get(curl_code, f"curl_{curl_code}"))
         self.finished.append(self)
 
     def _error(self, code: str) -> TransportError:

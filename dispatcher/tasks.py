@@ -35,7 +35,7 @@ from dispatcher.campaigns.submission import SubmitResult, SubmitStatus
 from dispatcher.delivery import reconciliation
 from dispatcher.delivery.pipeline import run_chunk
 from dispatcher.domain.errors import KeyMismatch, LedgerUnavailable, PolicyNotInForce
-from dispatcher.events import publication
+from dispatcher.events import publication, webhook_delivery
 from dispatcher.inbound import provider_events
 from dispatcher.intake.errors import BadInput
 from dispatcher.maintenance import retention, sweep
@@ -50,6 +50,7 @@ BROKER_FAULTS = (OperationalError,)  # what publishing raises when the broker ca
 PAUSE_SECONDS_MAX = 4.0
 AWAY = "the ledger is unavailable"
 FIRST, LAST = 0, 9  # priorities on the broker
+DELIVERY_EXPIRES_SECONDS = 5  # the next second puts another task on the lane, as long as something is due
 STEPS_PER_LIMIT = 16  # a step of a load takes this part of the soft time limit
 
 log = structlog.get_logger()
@@ -384,8 +385,16 @@ def release_due() -> None:
 
 @app.task(name="dispatcher.publish_events", is_periodic=True)
 def publish_outbox() -> None:
-    """Every second: publish what waits in the outbox."""
+    """Every second: publish what waits in the outbox; start deliveries to event endpoints where something is due."""
     publication.publish(services())
+    if webhook_delivery.is_due(services()):
+        deliver_webhooks.apply_async(expires=DELIVERY_EXPIRES_SECONDS)
+
+
+@app.task(name="dispatcher.deliver_webhooks", is_periodic=True)
+def deliver_webhooks() -> None:
+    """Deliver events to event endpoints, for half a minute at most: the next task goes on."""
+    webhook_delivery.deliver(services())
 
 
 @app.task(name="dispatcher.ask_providers", is_periodic=True)

@@ -22,6 +22,7 @@ from dispatcher.cli import (
     recipients,
     system,
     templates,
+    webhooks,
 )
 
 app = typer.Typer(
@@ -42,6 +43,7 @@ app.add_typer(ledger.app, name="ledger")
 app.add_typer(inbound.app, name="inbound")
 app.add_typer(jobs.app, name="job")
 app.add_typer(events.app, name="events")
+app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(keys.app, name="keys")
 app.add_typer(policy.app, name="policy")
 messages.add_to(app)

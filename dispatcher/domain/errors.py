@@ -15,6 +15,18 @@ class UnknownRecipient(LookupError):
         self.recipient_id = recipient_id
 
 
+class UnknownEndpoint(LookupError):
+    """No event endpoint has this id."""
+
+    def __init__(self, endpoint_id: str) -> None:
+        super().__init__(f"there is no event endpoint {endpoint_id}")
+        self.endpoint_id = endpoint_id
+
+
+class EndpointConflict(Exception):
+    """The event endpoint is in a state that does not allow this."""
+
+
 class VersionConflict(Exception):
     """The recipient changed since the caller read it. `current` is the version now."""
 

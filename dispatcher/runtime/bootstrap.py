@@ -193,6 +193,7 @@ def services(connections_max: int = CONNECTIONS_MAX) -> Services:
         secret=ring,
         public_url=config.public_url.rstrip("/"),
         audiences=config.audiences,
+        webhook_hosts=config.webhook_hosts,
         clock=lambda: datetime.now(UTC),
         random=random.SystemRandom().random,
         sleep=time.sleep,

@@ -68,6 +68,7 @@ class Services:
     sleep: Callable[[float], None]
     seal_required: bool = False  # the public tasks refuse plain arguments
     monotonic_clock: MonotonicClock = boot_seconds  # for deadlines: never goes back, and counts the time that the machine sleeps
+    webhook_hosts: frozenset[str] = frozenset()  # hosts of event endpoints that may be private or http
     limits: DeliveryLimits = field(default_factory=DeliveryLimits)
     versions: TemplateVersions = field(default_factory=TemplateVersions, repr=False)
     folder: TemplateFolder | None = field(default=None, repr=False)  # of the catalog, where it is followed

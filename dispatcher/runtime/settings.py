@@ -65,6 +65,7 @@ class Settings:
     sandbox_url: str
     specialise: bool  # render along compiled paths; off: run the template for each message
     send_deadline_seconds: float  # the longest time from claim to hand-off
+    webhook_hosts: frozenset[str]  # of event endpoints that may be private or http
     lease_seconds: float  # how long a worker may take from claim to settlement before its claims count as lost
     seal_required: bool = False  # the public Celery tasks refuse plain arguments
     database_role: str = "dispatcher_worker"
@@ -126,6 +127,7 @@ def _settings(read: EnvironmentReader) -> Settings:
         providers=providers,
         seconds=_seconds(read, providers),
         rates=_rates(read),
+        webhook_hosts=_webhook_hosts(read),
         send_deadline_seconds=send_deadline_seconds,
         lease_seconds=lease_seconds,
         specialise=read.choice(
@@ -154,6 +156,20 @@ def _settings(read: EnvironmentReader) -> Settings:
         sandbox_url=read.url("DISPATCHER_SANDBOX_URL", SANDBOX_URL, in_the_clear=True, about="where the sandbox is"),
         accounts={name: plugin.read_account(read) for name, plugin in plugins().items()},
     )
+
+
+def _webhook_hosts(read: EnvironmentReader) -> frozenset[str]:
+    """The hosts, in lower case."""
+    value = read.text(
+        "DISPATCHER_WEBHOOK_HOSTS",
+        about="hosts of event endpoints, separated by commas, that may have private addresses and http; no others may",
+        values="host names or addresses",
+    )
+    hosts = [part.strip().lower() for part in value.split(",") if part.strip()]
+    for host in hosts:
+        if not re.fullmatch(r"[a-z0-9._-]+|[0-9a-f:]*:[0-9a-f:.]*:[0-9a-f:.]*", host):
+            read.fault(f"DISPATCHER_WEBHOOK_HOSTS has {host!r}: it must be host names or addresses, without https:// and port.")
+    return frozenset(hosts)
 
 
 def _lease(read: EnvironmentReader) -> tuple[float, float]:

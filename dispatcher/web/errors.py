@@ -12,7 +12,14 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from dispatcher.domain.errors import LedgerUnavailable, PolicyNotInForce, UnknownRecipient, VersionConflict
+from dispatcher.domain.errors import (
+    EndpointConflict,
+    LedgerUnavailable,
+    PolicyNotInForce,
+    UnknownEndpoint,
+    UnknownRecipient,
+    VersionConflict,
+)
 from dispatcher.domain.message_id import BadMessageId
 from dispatcher.domain.preferences import BadChoice
 from dispatcher.intake.errors import BadInput
@@ -98,6 +105,10 @@ async def _unknown(request: Request, _: Exception) -> Response:
     return problem(request, HTTPStatus.NOT_FOUND)
 
 
+async def _endpoint_conflict(request: Request, error: Exception) -> Response:
+    return problem(request, HTTPStatus.CONFLICT, str(error))
+
+
 async def _conflict(request: Request, error: Exception) -> Response:
     assert isinstance(error, VersionConflict)  # noqa: S101
     return problem(request, HTTPStatus.PRECONDITION_FAILED, str(error), headers={"ETag": f'"{error.current}"'})
@@ -122,6 +133,8 @@ def install(application: FastAPI) -> None:
     application.add_exception_handler(BadChoice, _bad_choice)
     application.add_exception_handler(BadMessageId, _unknown)
     application.add_exception_handler(UnknownRecipient, _unknown)
+    application.add_exception_handler(UnknownEndpoint, _unknown)
+    application.add_exception_handler(EndpointConflict, _endpoint_conflict)
     application.add_exception_handler(VersionConflict, _conflict)
     application.add_exception_handler(LedgerUnavailable, _unavailable)
     application.add_exception_handler(PolicyNotInForce, _not_in_force)

@@ -26,7 +26,7 @@ from dispatcher.embedded import postgres, valkey
 from dispatcher.embedded.daemon import wait_until
 
 ROUNDS = int(os.environ.get("KILLS", "3"))
-LANES = ("transactional", "inbound", "campaign", "fanout", "clock", "maintenance")
+LANES = ("transactional", "inbound", "campaign", "fanout", "events", "clock", "maintenance")
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ LANES = {
     "dispatcher.keep_refused_job": "maintenance",
     "dispatcher.release_due": "clock",
     "dispatcher.publish_events": "clock",
+    "dispatcher.deliver_webhooks": "events",
     "dispatcher.sweep": "maintenance",
     "dispatcher.ask_providers": "maintenance",
     "dispatcher.retain": "maintenance",

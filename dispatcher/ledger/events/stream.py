@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -93,7 +93,7 @@ def append(connection: Connection, rows: Sequence[PublishedRow], now: datetime) 
     )
 
 
-def read(connection: Connection, after: int, kinds: Sequence[str] | None = None) -> Iterator[PublishedRow]:
+def read(connection: Connection, after: int, kinds: Sequence[str] | None = None) -> Generator[PublishedRow]:
     """The rows with events after this number, in order; of some kinds only, where given. Read as they are needed."""
     with connection.transaction(), connection.cursor("published_events") as cursor:
         cursor.itersize = 10
@@ -106,6 +106,18 @@ def read(connection: Connection, after: int, kinds: Sequence[str] | None = None)
         )
         for first, kind, events, previous_hash, hash_ in cursor:
             yield PublishedRow(first, kind, tuple(zlib.decompress(events).split(b"\n")), previous_hash, hash_)
+
+
+def published_at(connection: Connection, number: int) -> datetime | None:
+    """When this event was published, or where it was deleted, the next one that is kept; None where there is none."""
+    row = connection.execute("SELECT at FROM published_events WHERE last >= %s ORDER BY last LIMIT 1", (number,)).fetchone()
+    return row[0] if row else None
+
+
+def last_published_before(connection: Connection, at: datetime) -> int:
+    """The number of the last event that was published before then; 0 where none is kept."""
+    row = connection.execute("SELECT last FROM published_events WHERE at < %s ORDER BY last DESC LIMIT 1", (at,)).fetchone()
+    return int(row[0]) if row else 0
 
 
 def overdue(connection: Connection, before: datetime) -> int:
