@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from channels.base import Channel
 from dispatcher.inbound.provider_events import UNMATCHED
 from dispatcher.ledger.connection import lend
+from dispatcher.ledger.events.endpoint_cursors import EndpointCounts
 from dispatcher.ledger.maintenance import metrics
 from dispatcher.ledger.maintenance.metrics import Metrics
 from dispatcher.runtime.services import Services
@@ -19,7 +21,7 @@ Sample = tuple[Mapping[str, str], float]  # labels and value
 
 @dataclass(frozen=True, slots=True)
 class Gauge:
-    """One metric. The public name has the prefix `dispatcher_`. Labels are values of our own enums."""
+    """One metric. The public name has the prefix `dispatcher_`. Labels are values of our own enums, and ids of endpoints."""
 
     name: str
     help: str
@@ -54,6 +56,16 @@ def _oldest_event_age(counts: Metrics) -> list[Sample]:
 def _outbox_age(counts: Metrics) -> list[Sample]:
     oldest = counts.outbox_oldest_at
     return [({}, max((counts.counted_at - oldest).total_seconds(), 0.0) if oldest else 0.0)]
+
+
+def _lag_seconds(endpoint: EndpointCounts, now: datetime) -> float:
+    return max((now - endpoint.oldest_at).total_seconds(), 0.0) if endpoint.oldest_at else 0.0
+
+
+def _by_endpoint(name: str, meaning: str, value: Callable[[EndpointCounts, datetime], float]) -> Gauge:
+    return Gauge(
+        name, meaning, lambda counts: [({"endpoint": each.id}, value(each, counts.counted_at)) for each in counts.endpoints]
+    )
 
 
 def _alerts_by_known(counts: Metrics) -> list[Sample]:
@@ -91,6 +103,13 @@ GAUGES = (
     ),
     _number("outbox_rows", "Rows of the outbox that are not published yet.", lambda counts: counts.outbox_rows),
     Gauge("outbox_age_seconds", "Age of the oldest of them.", _outbox_age),
+    _by_endpoint(
+        "webhook_lag_events", "Events behind the end of the stream, by endpoint.", lambda endpoint, _: endpoint.lag_events
+    ),
+    _by_endpoint("webhook_lag_seconds", "Age of the oldest of them.", _lag_seconds),
+    _by_endpoint("webhook_failing", "1 while the last attempt failed.", lambda endpoint, _: endpoint.is_failing),
+    _by_endpoint("webhook_disabled", "1 for an endpoint that gets nothing.", lambda endpoint, _: endpoint.is_disabled),
+    _by_endpoint("webhook_dead_ranges", "Ranges of events that could not be delivered.", lambda endpoint, _: endpoint.dead_ranges),
     _number("texts_waiting", "Inbound messages that wait for an operator.", lambda counts: counts.texts_waiting),
     _number("messages_unresolved", "Unresolved messages: they may have been sent.", lambda counts: counts.unresolved),
     Gauge("jobs_refused", "Refused Celery jobs that nobody mended or closed, by reason.", _by_reason),

@@ -15,7 +15,7 @@ from dispatcher.intake.campaign import ValidationContext
 from dispatcher.ledger.campaigns import refused_jobs
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.consent import erasure
-from dispatcher.ledger.events import stream
+from dispatcher.ledger.events import endpoint_cursors, stream
 from dispatcher.ledger.inbound import inbound_messages
 from dispatcher.ledger.maintenance import alerts, policies, retention
 from dispatcher.policy import Policy, RetentionPeriod
@@ -108,6 +108,13 @@ def _erase_prospects(step: RetentionStep) -> int:
     return erased
 
 
+def _forget_events(step: RetentionStep) -> int:
+    """A dead range without its events cannot be delivered any more: nobody has to look at it."""
+    count = stream.forget(step.connection, step.before)
+    endpoint_cursors.forget_dead(step.connection, stream.oldest(step.connection))
+    return count
+
+
 CLASSES = (
     RetentionClass("content", "campaigns' variables", retention.campaigns_overdue, _by_ledger(retention.clear_campaign)),
     RetentionClass("content", "triggers' variables", retention.triggers_overdue, _by_ledger(retention.clear_triggers)),
@@ -121,7 +128,7 @@ CLASSES = (
     RetentionClass("refused_jobs", "refused jobs", refused_jobs.overdue, _by_ledger(refused_jobs.delete)),
     RetentionClass("prospects", "prospects without any contact", retention.prospects_overdue, _erase_prospects),
     RetentionClass("decisions", "months of decisions", retention.months_overdue, _by_ledger(retention.drop_month)),
-    RetentionClass("events", "published events", stream.overdue, lambda step: stream.forget(step.connection, step.before)),
+    RetentionClass("events", "published events", stream.overdue, _forget_events),
     RetentionClass(
         "consent", "consent events of erased people", retention.erased_overdue, _by_ledger(retention.delete_erased_consent)
     ),

@@ -40,7 +40,7 @@ class Right(StrEnum):
     RECIPIENTS = "recipients"
     PREFERENCES = "preferences"
     TEMPLATES = "templates"  # approve templates, and withdraw approvals
-    EVENTS = "events"  # read the feed of events
+    EVENTS = "events"  # read the feed of events, manage the endpoints that they are delivered to
     CONSOLE = "console"
     METRICS = "metrics"  # read /metrics, where DISPATCHER_METRICS_ACCESS is "key"
 

@@ -119,6 +119,15 @@ CALLS = [
     ("GET", "/v1/events", Right.EVENTS),
     ("GET", "/v1/events/asyncapi.json", Right.EVENTS),
     ("GET", "/v1/events/schemas/message.v1.json", Right.EVENTS),
+    ("GET", "/v1/webhooks", Right.EVENTS),
+    ("POST", "/v1/webhooks", Right.EVENTS),
+    ("GET", "/v1/webhooks/x", Right.EVENTS),
+    ("PATCH", "/v1/webhooks/x", Right.EVENTS),
+    ("DELETE", "/v1/webhooks/x", Right.EVENTS),
+    ("POST", "/v1/webhooks/x/test", Right.EVENTS),
+    ("POST", "/v1/webhooks/x/rotate", Right.EVENTS),
+    ("POST", "/v1/webhooks/x/replay", Right.EVENTS),
+    ("POST", "/v1/webhooks/x/enable", Right.EVENTS),
 ]
 
 

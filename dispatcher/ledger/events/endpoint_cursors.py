@@ -211,6 +211,35 @@ def give_up(connection: Connection, cursor: EndpointCursor, last: int, error: st
     move(connection, cursor, last, now)
 
 
+@dataclass(frozen=True, slots=True)
+class EndpointCounts:
+    """How far an endpoint is behind. `oldest_at` is when the oldest event that it has not got was published."""
+
+    id: str
+    is_disabled: bool
+    is_failing: bool
+    lag_events: int
+    oldest_at: datetime | None
+    dead_ranges: int
+
+
+def counts(connection: Connection) -> tuple[EndpointCounts, ...]:
+    """The counts of all endpoints, by id."""
+    rows = connection.execute(
+        """
+        SELECT e.id, e.state = 'disabled',
+               EXISTS (SELECT FROM endpoint_cursors f
+                       WHERE f.endpoint_no = e.no AND f.state <> 'dead' AND f.failing_since IS NOT NULL),
+               greatest(s.last - c.cursor, 0),
+               (SELECT p.at FROM published_events p WHERE p.last > c.cursor ORDER BY p.last LIMIT 1),
+               (SELECT count(*) FROM endpoint_cursors d WHERE d.endpoint_no = e.no AND d.state = 'dead')
+        FROM event_endpoints e JOIN endpoint_cursors c ON c.endpoint_no = e.no AND c.state = 'live' CROSS JOIN event_stream s
+        ORDER BY e.id
+        """
+    )
+    return tuple(EndpointCounts(*row) for row in rows)
+
+
 def forget_dead(connection: Connection, before: int) -> int:
     """Delete the dead ranges whose events were all deleted, those with lower numbers; returns how many."""
     return connection.execute("DELETE FROM endpoint_cursors WHERE state = 'dead' AND last < %s", (before,)).rowcount

@@ -11,7 +11,8 @@ from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.refused_job import RefusalReason
 from dispatcher.ledger.campaigns import refused_jobs
 from dispatcher.ledger.connection import Connection
-from dispatcher.ledger.events import outbox
+from dispatcher.ledger.events import endpoint_cursors, outbox
+from dispatcher.ledger.events.endpoint_cursors import EndpointCounts
 from dispatcher.ledger.maintenance.alerts import Alert, newest
 
 
@@ -37,6 +38,7 @@ class Metrics:
     oldest_unsettled_at: datetime | None
     outbox_rows: int
     outbox_oldest_at: datetime | None
+    endpoints: tuple[EndpointCounts, ...]
     texts_waiting: int
     stops: tuple[ChannelStop, ...]
     unresolved: int
@@ -74,6 +76,7 @@ def metrics(connection: Connection, now: datetime) -> Metrics:
         oldest_unsettled_at=oldest,
         outbox_rows=outbox_rows,
         outbox_oldest_at=outbox_oldest_at,
+        endpoints=endpoint_cursors.counts(connection),
         texts_waiting=texts,
         stops=stops(connection),
         unresolved=unresolved,
