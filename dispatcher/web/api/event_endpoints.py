@@ -77,7 +77,7 @@ def remove_endpoint(endpoint_id: EndpointId, services: ServicesDependency) -> No
 
 
 @router.post("/{endpoint_id}/test", response_model=schemas.EndpointTest, responses=problem_responses(404))
-def test_endpoint(endpoint_id: EndpointId, services: ServicesDependency) -> dict[str, Any]:
+def send_test(endpoint_id: EndpointId, services: ServicesDependency) -> dict[str, Any]:
     """Send a test event of the type `dispatcher.test` now, and say what the receiver answered."""
     return serializers.webhook_test_view(event_endpoints.send_test(services, endpoint_id))
 

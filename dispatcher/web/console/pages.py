@@ -6,6 +6,7 @@ from fastapi import APIRouter
 
 from dispatcher.web.console import (
     campaigns,
+    event_endpoints,
     inbound_messages,
     login,
     messages,
@@ -17,5 +18,5 @@ from dispatcher.web.console import (
 )
 
 router = APIRouter(include_in_schema=False)
-for group in (login, overview, search, campaigns, messages, inbound_messages, unresolved, refused_jobs, templates):
+for group in (login, overview, search, campaigns, messages, inbound_messages, unresolved, refused_jobs, templates, event_endpoints):
     router.include_router(group.router, prefix="/console")

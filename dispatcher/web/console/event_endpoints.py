@@ -1,0 +1,47 @@
+"""The console's page of webhooks: the endpoints that events are delivered to, how far behind they are, what is dead."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Form, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+
+from dispatcher.events import event_endpoints
+from dispatcher.web.console.login import Operator, check_form_token
+from dispatcher.web.dependencies import ServicesDependency
+from dispatcher.web.pages.console import page
+
+router = APIRouter(prefix="/webhooks", default_response_class=HTMLResponse)
+
+
+@router.get("")
+def endpoints_page(operator: Operator, services: ServicesDependency) -> str:
+    """All endpoints."""
+    return page("webhooks.html", operator=operator, statuses=event_endpoints.statuses(services), tested=None, result=None)
+
+
+@router.post("/{endpoint_id}/test")
+def send_test(operator: Operator, endpoint_id: str, services: ServicesDependency, form_token: Annotated[str, Form()] = "") -> str:
+    """Send a test event, and show the answer."""
+    check_form_token(operator, form_token)
+    result = event_endpoints.send_test(services, endpoint_id)
+    return page("webhooks.html", operator=operator, statuses=event_endpoints.statuses(services), tested=endpoint_id, result=result)
+
+
+@router.post("/{endpoint_id}/{action}")
+def act_on_endpoint(
+    operator: Operator,
+    endpoint_id: str,
+    action: Literal["enable", "disable", "replay"],
+    services: ServicesDependency,
+    form_token: Annotated[str, Form()] = "",
+) -> Response:
+    """Stop deliveries, start them, or deliver the dead list again."""
+    check_form_token(operator, form_token)
+    if action == "replay":
+        event_endpoints.replay_dead(services, endpoint_id)
+    else:
+        (event_endpoints.enable if action == "enable" else event_endpoints.disable)(services, endpoint_id)
+    return RedirectResponse("/console/webhooks", HTTPStatus.SEE_OTHER)

@@ -1,0 +1,165 @@
+"""Webhook endpoints as operators meet them: API, command line, console, metrics, and the task that starts deliveries."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from httpx2 import Response
+from starlette.testclient import TestClient
+
+from dispatcher.events import event_endpoints, publication, webhook_delivery
+from dispatcher.ledger.connection import lend
+from dispatcher.runtime.services import Services
+from dispatcher.web.api_keys import new_key, read_keys
+from dispatcher.web.app import create
+from tests.integration.test_webhook_delivery import HOSTS, HOUR, add, clock, deliver_until_done, say
+from tests.support.command import run_command
+from tests.support.http_servers import http_answer
+from tests.support.services import Broker, Clock, add_people, make_services, person
+from tests.support.webhook_receiver import is_signed, receiver
+
+
+@dataclass
+class Desk:
+    """The web application, for a key with the rights `events` and `console`."""
+
+    services: Services
+    client: TestClient
+    key: str
+
+    def call(self, method: str, path: str, form: Any = None, **parameters: str) -> Response:
+        content = None if form is None else json.dumps(form).encode()
+        headers = {"Authorization": f"Bearer {self.key}"}
+        return self.client.request(method, f"/v1/webhooks{path}", content=content, params=parameters, headers=headers)
+
+
+@pytest.fixture
+def desk(database: str, tmp_path: Path) -> Iterator[Desk]:
+    key, entry = new_key("crm-team", ["events", "console"])
+    (tmp_path / "keys.toml").write_text(entry)
+    with make_services(database, Clock(datetime.now(UTC))) as made:
+        services = replace(made, webhook_hosts=HOSTS)
+        add_people(services, person("anna"))
+        publication.publish(services)
+        keys = read_keys(tmp_path / "keys.toml")
+        with TestClient(create(services, Broker(), keys), base_url="https://dispatcher.example") as client:
+            yield Desk(services, client, key)
+
+
+def test_an_endpoint_by_api_from_add_to_remove(desk: Desk) -> None:
+    with receiver(lambda _, number: http_answer(204 if number != 2 else 410)) as crm:
+        form = {"id": "crm", "url": f"{crm.url}?token=s3cret", "types": ["consent"], "batch_max": 5}
+        added = desk.call("POST", "", form)
+        assert (added.status_code, added.headers["location"]) == (201, "/v1/webhooks/crm")
+        assert (added.json()["url"], added.json()["created_by"]) == (f"{crm.url}?…", "api:crm-team")
+        assert desk.call("POST", "", form).json()["errors"] == [{"field": "id", "message": "crm is the id of another endpoint"}]
+        assert desk.call("POST", "/crm/test").json()["status"] == 204
+        assert is_signed(added.json()["secret"], crm.requests[0])
+        say(desk.services, "off")
+        webhook_delivery.deliver(desk.services)
+        shown = desk.call("GET", "/crm").json()
+        assert (shown["state"], shown["disabled_reason"], shown["error"], shown["lag_events"]) == (
+            "disabled",
+            "gone",
+            "http_410",
+            1,
+        )
+        assert desk.call("POST", "/crm/enable").json()["state"] == "active"
+        webhook_delivery.deliver(desk.services)
+        assert desk.call("GET", "/crm").json()["lag_events"] == 0
+        number = shown["cursor"] + 1
+        assert desk.call("POST", "/crm/replay", {"from": number, "to": number}).json()["replays"][0]["from"] == number
+        deliver_until_done(desk.services)
+        assert len(crm.requests) == 4
+    assert desk.call("PATCH", "/crm", {"types": [], "url": "https://8.8.8.8/"}).json()["types"] == []
+    assert desk.call("GET", "").json()["endpoints"][0]["batch_max"] == 5
+    assert desk.call("POST", "/crm/rotate").json()["secret"] != added.json()["secret"]
+    assert desk.call("POST", "/crm/rotate").status_code == 409
+    assert desk.call("POST", "/crm/rotate", at_once="true").status_code == 200
+    assert desk.call("DELETE", "/crm").status_code == 204
+    assert desk.call("GET", "/crm").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "form", "field"),
+    [
+        ("POST", "", {"id": "x", "url": "https://10.0.0.1/"}, "url"),
+        ("POST", "", {"id": "x"}, "url"),
+        ("POST", "", {"id": "X", "url": "https://8.8.8.8/"}, "id"),
+        ("PATCH", "/crm", {"types": ["message.lost"]}, "types"),
+        ("PATCH", "/crm", {"state": "active"}, "state"),
+        ("POST", "/crm/replay", {"from": 1}, ""),
+        ("POST", "/crm/replay", {"dead": 1}, "dead"),
+        ("POST", "/crm/replay", {"from": 5, "to": 10**9}, "from"),
+    ],
+)
+def test_the_api_names_the_wrong_field(desk: Desk, method: str, path: str, form: Any, field: str) -> None:
+    add(desk.services, "https://8.8.8.8/")
+    answer = desk.call(method, path, form)
+    assert answer.status_code == 422, answer.text
+    assert [each["field"] for each in answer.json()["errors"]] == [field]
+
+
+def test_metrics_show_lag_failures_and_dead_ranges(desk: Desk) -> None:
+    with receiver(lambda *_: http_answer(500)) as crm:
+        add(desk.services, crm.url)
+        say(desk.services, "off", "on")
+        webhook_delivery.deliver(desk.services)
+        clock(desk.services).pass_(60)
+        text = desk.client.get("/metrics").text
+        assert 'dispatcher_webhook_lag_events{endpoint="crm"} 2\n' in text
+        assert 'dispatcher_webhook_lag_seconds{endpoint="crm"} 60\n' in text
+        assert 'dispatcher_webhook_failing{endpoint="crm"} 1\n' in text
+        clock(desk.services).pass_(73 * HOUR)
+        webhook_delivery.deliver(desk.services)
+        assert 'dispatcher_webhook_dead_ranges{endpoint="crm"} 1\n' in desk.client.get("/metrics").text
+
+
+def test_the_console_shows_tests_and_replays(desk: Desk) -> None:
+    up: list[bool] = []
+    with receiver(lambda *_: http_answer(204 if up else 500)) as crm:
+        add(desk.services, f"{crm.url}?token=s3cret")
+        say(desk.services, "off")
+        webhook_delivery.deliver(desk.services)
+        clock(desk.services).pass_(73 * HOUR)
+        webhook_delivery.deliver(desk.services)
+        desk.client.post("/console/login", data={"key": desk.key})
+        page = desk.client.get("/console/webhooks").text
+        assert "http_500" in page
+        assert "s3cret" not in page
+        assert "on the dead list" in desk.client.get("/console").text
+        token = re.search(r'name="form_token" value="([0-9a-f]{64})"', page)
+        assert token
+        assert desk.client.post("/console/webhooks/crm/replay", data={"form_token": "0" * 64}).status_code == 403
+        up.append(True)
+        assert "Test event: 204" in desk.client.post("/console/webhooks/crm/test", data={"form_token": token[1]}).text
+        desk.client.post("/console/webhooks/crm/replay", data={"form_token": token[1]})
+        deliver_until_done(desk.services)
+        assert len(crm.events) == 2, "the test event, and the one that was dead"
+        desk.client.post("/console/webhooks/crm/disable", data={"form_token": token[1]})
+    assert event_endpoints.status(desk.services, "crm").endpoint.disabled_reason == "by_hand"
+
+
+def test_the_command_line_adds_shows_and_names_what_is_wrong(desk: Desk, database: str, tmp_path: Path) -> None:
+    def run(*words: str) -> tuple[int, Any]:
+        done = run_command(database, tmp_path, "webhooks", *words, "--json")
+        return done.returncode, json.loads(done.stdout)
+
+    code, added = run("add", "crm", "https://8.8.8.8/hook", "--type", "consent", "--batch", "10")
+    assert (code, added["types"], added["batch_max"]) == (0, ["consent"], 10)
+    assert run("secret", "crm") == (0, {"id": "crm", "secret": added["secret"]})
+    assert added["secret"] == event_endpoints.secret(desk.services, "crm")
+    code, refused = run("add", "metadata", "http://169.254.169.254/latest")
+    assert (code, refused["faults"][0]["field"]) == (2, "url")
+    assert run("show", "nobody") == (1, {"error": "there is no event endpoint nobody", "faults": []})
+    with lend(desk.services.pool) as connection:
+        connection.execute("UPDATE event_endpoints SET url = 'https://localhost/'")
+    code, failed = run("test", "crm")
+    assert (code, failed["error"]) == (1, "private_address")
