@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -14,6 +17,8 @@ import pytest
 from httpx2 import Response
 from starlette.testclient import TestClient
 
+from dispatcher.devserver.stack import free_port
+from dispatcher.embedded.daemon import wait_until
 from dispatcher.events import event_endpoints, publication, webhook_delivery
 from dispatcher.ledger.connection import lend
 from dispatcher.runtime.services import Services
@@ -27,7 +32,7 @@ from tests.support.webhook_receiver import is_signed, receiver
 
 
 @dataclass
-class Desk:
+class EventsDesk:
     """The web application, for a key with the rights `events` and `console`."""
 
     services: Services
@@ -40,8 +45,11 @@ class Desk:
         return self.client.request(method, f"/v1/webhooks{path}", content=content, params=parameters, headers=headers)
 
 
+EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "webhook_receiver.py"
+
+
 @pytest.fixture
-def desk(database: str, tmp_path: Path) -> Iterator[Desk]:
+def desk(database: str, tmp_path: Path) -> Iterator[EventsDesk]:
     key, entry = new_key("crm-team", ["events", "console"])
     (tmp_path / "keys.toml").write_text(entry)
     with make_services(database, Clock(datetime.now(UTC))) as made:
@@ -50,10 +58,10 @@ def desk(database: str, tmp_path: Path) -> Iterator[Desk]:
         publication.publish(services)
         keys = read_keys(tmp_path / "keys.toml")
         with TestClient(create(services, Broker(), keys), base_url="https://dispatcher.example") as client:
-            yield Desk(services, client, key)
+            yield EventsDesk(services, client, key)
 
 
-def test_an_endpoint_by_api_from_add_to_remove(desk: Desk) -> None:
+def test_an_endpoint_by_api_from_add_to_remove(desk: EventsDesk) -> None:
     with receiver(lambda _, number: http_answer(204 if number != 2 else 410)) as crm:
         form = {"id": "crm", "url": f"{crm.url}?token=s3cret", "types": ["consent"], "batch_max": 5}
         added = desk.call("POST", "", form)
@@ -100,14 +108,14 @@ def test_an_endpoint_by_api_from_add_to_remove(desk: Desk) -> None:
         ("POST", "/crm/replay", {"from": 5, "to": 10**9}, "from"),
     ],
 )
-def test_the_api_names_the_wrong_field(desk: Desk, method: str, path: str, form: Any, field: str) -> None:
+def test_the_api_names_the_wrong_field(desk: EventsDesk, method: str, path: str, form: Any, field: str) -> None:
     add(desk.services, "https://8.8.8.8/")
     answer = desk.call(method, path, form)
     assert answer.status_code == 422, answer.text
     assert [each["field"] for each in answer.json()["errors"]] == [field]
 
 
-def test_metrics_show_lag_failures_and_dead_ranges(desk: Desk) -> None:
+def test_metrics_show_lag_failures_and_dead_ranges(desk: EventsDesk) -> None:
     with receiver(lambda *_: http_answer(500)) as crm:
         add(desk.services, crm.url)
         say(desk.services, "off", "on")
@@ -122,7 +130,7 @@ def test_metrics_show_lag_failures_and_dead_ranges(desk: Desk) -> None:
         assert 'dispatcher_webhook_dead_ranges{endpoint="crm"} 1\n' in desk.client.get("/metrics").text
 
 
-def test_the_console_shows_tests_and_replays(desk: Desk) -> None:
+def test_the_console_shows_tests_and_replays(desk: EventsDesk) -> None:
     up: list[bool] = []
     with receiver(lambda *_: http_answer(204 if up else 500)) as crm:
         add(desk.services, f"{crm.url}?token=s3cret")
@@ -147,7 +155,7 @@ def test_the_console_shows_tests_and_replays(desk: Desk) -> None:
     assert event_endpoints.status(desk.services, "crm").endpoint.disabled_reason == "by_hand"
 
 
-def test_the_command_line_adds_shows_and_names_what_is_wrong(desk: Desk, database: str, tmp_path: Path) -> None:
+def test_the_command_line_adds_shows_and_names_what_is_wrong(desk: EventsDesk, database: str, tmp_path: Path) -> None:
     def run(*words: str) -> tuple[int, Any]:
         done = run_command(database, tmp_path, "webhooks", *words, "--json")
         return done.returncode, json.loads(done.stdout)
@@ -163,3 +171,37 @@ def test_the_command_line_adds_shows_and_names_what_is_wrong(desk: Desk, databas
         connection.execute("UPDATE event_endpoints SET url = 'https://localhost/'")
     code, failed = run("test", "crm")
     assert (code, failed["error"]) == (1, "private_address")
+
+
+def test_the_receiver_of_the_guide_verifies_and_prints_each_event_once(desk: EventsDesk, tmp_path: Path) -> None:
+    port = free_port()
+    first = add(desk.services, f"http://127.0.0.1:{port}/hook", batch_max=2).live.cursor + 1
+    environ = {**os.environ, "WEBHOOK_SECRET": event_endpoints.secret(desk.services, "crm")}
+    output = tmp_path / "output"
+    with (
+        output.open("wb") as file,
+        subprocess.Popen((sys.executable, str(EXAMPLE), str(port)), env=environ, stdout=file) as program,
+    ):
+        try:
+            assert wait_until(lambda: event_endpoints.send_test(desk.services, "crm").answer.status == 204, 30)
+            say(desk.services, "off", "on", "off")
+            deliver_until_done(desk.services)
+            event_endpoints.replay_range(desk.services, "crm", first, first + 2)
+            deliver_until_done(desk.services)
+            event_endpoints.rotate(desk.services, "crm", at_once=True)
+            assert event_endpoints.send_test(desk.services, "crm").answer.error == "http_401"
+        finally:
+            program.terminate()
+    printed = [event["data"] for event in map(json.loads, output.read_text().splitlines()) if event["type"] != "dispatcher.test"]
+    assert [data["new_value"] for data in printed] == ["off", "on", "off"]
+
+
+def test_the_task_that_publishes_starts_deliveries_only_when_due(desk: EventsDesk) -> None:
+    assert not webhook_delivery.is_due(desk.services)
+    with receiver() as crm:
+        add(desk.services, crm.url)
+        assert not webhook_delivery.is_due(desk.services), "nothing new"
+        say(desk.services, "off")
+        assert webhook_delivery.is_due(desk.services)
+        webhook_delivery.deliver(desk.services)
+        assert not webhook_delivery.is_due(desk.services)
