@@ -23,8 +23,10 @@ ROLES = {TASKS: "Celery workers and beat", READER: "people who look: reads all b
 _PEOPLES_ACTS = """
 REVOKE UPDATE ON suppressions FROM {tasks};
 REVOKE INSERT, UPDATE ON recipients, template_approvals, policies_in_force, secret_keys FROM {tasks};
+REVOKE INSERT, UPDATE, DELETE ON event_endpoints FROM {tasks};
 REVOKE ALL ON console_sessions, sign_in_failures FROM {tasks};
 GRANT UPDATE (version, updated_at, choices, consent_seq, consent_head, consent_seal, rests, devices) ON recipients TO {tasks};
+GRANT UPDATE (state, disabled_reason, lease, leased_until, delivered_at) ON event_endpoints TO {tasks};
 """
 _PERSONAL = {
     "recipients": (
@@ -38,6 +40,7 @@ _PERSONAL = {
     "suppressions": ("address_key",),
     "misses": ("address_key",),
     "cap_reservations": ("address_key",),
+    "event_endpoints": ("url",),  # its query can hold a token
 }  # fmt: skip
 _HIDDEN = ("console_sessions", "sign_in_failures", "secret_keys", "address_aliases", "conversations")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,9 +14,10 @@ import pytest
 from channels.base import Channel, Event, EventKind, InboundText
 from dispatcher.campaigns import submission
 from dispatcher.campaigns.template_approval import approve_waiting
-from dispatcher.consent import preferences
+from dispatcher.consent import erasure, preferences
 from dispatcher.consent.preferences import PreferenceChange
 from dispatcher.domain.preferences import changes
+from dispatcher.events import event_endpoints, publication, webhook_delivery
 from dispatcher.inbound import customer_replies, provider_events
 from dispatcher.intake.campaign import parse_campaign
 from dispatcher.intake.trigger import parse_trigger
@@ -29,8 +31,10 @@ from dispatcher.ledger.migrations import migrate
 from dispatcher.ledger.roles import READER, TASKS
 from dispatcher.maintenance import key_rotation, retention
 from dispatcher.runtime.services import Services
+from tests.support.http_servers import http_answer
 from tests.support.released_ledgers import fill_ledger
 from tests.support.services import NOON, Clock, add_people, make_services, outbox, person, states, work
+from tests.support.webhook_receiver import receiver
 
 LOAN = {"offer_url": "https://www.bank.example/loan", "project": "a bike", "amount": 5_000}
 EVENING = NOON.replace(hour=22)
@@ -120,6 +124,22 @@ def test_a_worker_does_its_whole_work_in_its_role(owned: str) -> None:
         key_rotation.status(worker)
 
 
+def test_a_worker_delivers_events_in_its_role(owned: str) -> None:
+    clock = Clock(EVENING)  # before the endpoints of the released ledger are due
+    with receiver(lambda _, number: http_answer(410 if number == 2 else 204)) as crm, as_worker(owned, clock) as worker:
+        with make_services(owned, clock, approved=False) as web:
+            form = {"id": "roles", "url": crm.url, "types": ["recipient"]}
+            hosts = frozenset({"127.0.0.1"})
+            event_endpoints.add(replace(web, webhook_hosts=hosts), event_endpoints.parse_form(form), "tests")
+            for number in (81, 82):
+                add_people(web, person(f"leaver-{number}", number))
+                erasure.erase(web, f"leaver-{number}", "tests")
+        publication.publish(worker, 60.0)
+        webhook_delivery.deliver(replace(worker, webhook_hosts=hosts))
+        assert len(crm.requests) == 2
+        assert event_endpoints.status(worker, "roles").endpoint.disabled_reason == "gone"
+
+
 FORBIDDEN = {
     "lift a suppression": "UPDATE suppressions SET lifted_at = now()",
     "delete a suppression": "DELETE FROM suppressions",
@@ -133,6 +153,8 @@ FORBIDDEN = {
     "delete recorded choices": "DELETE FROM consent_events",
     "adopt a policy": "INSERT INTO policies_in_force (digest, actor, at) SELECT digest, 'me', now() FROM policies",
     "introduce a key": "INSERT INTO secret_keys (fingerprint, introduced_at) VALUES ('', now())",
+    "send events elsewhere": "UPDATE event_endpoints SET url = 'https://else.example/'",
+    "add a receiver of events": "INSERT INTO event_endpoints (id, url) VALUES ('x', 'https://else.example/')",
     "read sessions": "SELECT FROM console_sessions",
     "start a session": "INSERT INTO console_sessions VALUES ('', '', 'me', now(), now())",
     "delete a campaign": "DELETE FROM campaigns",
@@ -169,7 +191,13 @@ def test_a_reader_sees_states_and_no_personal_data(owned: str) -> None:
     with psycopg.connect(login(owned, "a_reader"), autocommit=True) as reader:
         assert reader.execute("SELECT id, state FROM campaigns").fetchall()
         assert reader.execute("SELECT state, reason FROM messages").fetchall()
-        for personal in ("email FROM recipients", "profile FROM recipients", "data FROM jobs", "words FROM inbound_texts"):
+        for personal in (
+            "email FROM recipients",
+            "profile FROM recipients",
+            "data FROM jobs",
+            "words FROM inbound_texts",
+            "url FROM event_endpoints",
+        ):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 reader.execute(f"SELECT {personal}".encode())
         for statement in ("SELECT FROM console_sessions", "UPDATE campaigns SET note = 'x'", "SELECT make_partitions(202901)"):

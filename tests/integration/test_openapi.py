@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from schemathesis.specs.openapi.checks import (
 from starlette.testclient import TestClient
 
 from dispatcher.campaigns import submission
+from dispatcher.events import event_endpoints
 from dispatcher.intake.campaign import parse_campaign
 from dispatcher.web.api_keys import Right, new_key, read_keys
 from dispatcher.web.app import create
@@ -34,7 +36,7 @@ CHECKS = [
     response_headers_conformance,
 ]
 LOAN = {"offer_url": "https://www.bank.example/loan", "project": "a bike", "amount": 5_000}
-KNOWN = {"campaign_id": "spring", "recipient_id": "anna", "message_id": "202611-1-0-0", "name": "loan_offer"}
+KNOWN = {"campaign_id": "spring", "recipient_id": "anna", "message_id": "202611-1-0-0", "name": "loan_offer", "endpoint_id": "crm"}
 
 
 @pytest.fixture
@@ -48,6 +50,8 @@ def calls(database: str, tmp_path: Path) -> Iterator[tuple[Any, Mapping[str, str
         form = {"id": "spring", "template": "loan_offer", "channels": ["email"], "audience": rows}
         submission.submit(services, parse_campaign(form, submission.validation_context(services)))
         work(services)
+        endpoint = event_endpoints.parse_form({"id": "crm", "url": "https://127.0.0.1/"})  # listed only while it is added
+        event_endpoints.add(replace(services, webhook_hosts=frozenset({"127.0.0.1"})), endpoint, "tests")
         application = create(services, Broker(), read_keys(tmp_path / "keys.toml"))
         with TestClient(application):
             yield schemathesis.openapi.from_asgi("/openapi.json", application), {name: key for name, (key, _) in made.items()}

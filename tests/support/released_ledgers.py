@@ -24,6 +24,7 @@ RELEASED = {
     "0011_refused_jobs.py": "0d7bea6c4f0beaa0b2ee4b520c40eb75a32b42413c80cfae1ef839a6ef5e655a",
     "0012_roles_and_sessions.py": "f1cb47c9ccc7eef1994532bf58ff8129bffb3664494bbc9ec3da4c5152f88d18",
     "0013_outbox.py": "a414965c4467f7ecd7006b58ef18673d70428f15e09678b8c69ff256b1ef016e",
+    "0015_event_endpoints.py": "23fb958e4ac0770634da9eadd414e5b2114c5398c1b236b1dded4683c6024e27",
 }
 
 # Rows of every table as the program wrote them at that revision; 0001.sql also has specs without the keys that came later. A
