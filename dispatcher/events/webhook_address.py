@@ -74,14 +74,20 @@ def parse_url(text: str, hosts: Collection[str] = ()) -> WebhookUrl:
 
 def _check_host(host: str, is_listed: bool) -> None:
     """Numbers such as 2130706433, 0x7f.1 and 0177.0.0.1 are addresses to some programs and names to others: neither is allowed."""
+    if is_host_name(host):
+        if not HOST_NAME.fullmatch(host):
+            raise BadWebhookUrl(f"has {host!r} as its host, which is neither a host name nor an address")
+    elif not is_listed and not is_public(host):
+        raise BadWebhookUrl(f"names {host}, which is not a public address; DISPATCHER_WEBHOOK_HOSTS can allow it")
+
+
+def is_host_name(host: str) -> bool:
+    """Whether it is a name and not an address."""
     try:
         ip_address(host)
     except ValueError:
-        if not HOST_NAME.fullmatch(host):
-            raise BadWebhookUrl(f"has {host!r} as its host, which is neither a host name nor an address") from None
-        return
-    if not is_listed and not is_public(host):
-        raise BadWebhookUrl(f"names {host}, which is not a public address; DISPATCHER_WEBHOOK_HOSTS can allow it")
+        return True
+    return False
 
 
 def is_public(address: str) -> bool:

@@ -16,7 +16,7 @@ from dispatcher.ledger.events import stream
 from dispatcher.ledger.events.endpoint_cursors import EndpointCursor
 from dispatcher.ledger.events.event_endpoints import EndpointTarget
 
-SCAN_MAX = 20_000  # events that are looked at for one batch: a second at most, far less than a lease
+SCAN_MAX = 5_000  # events that are looked at for one batch: far less than a second, because threads share a processor
 
 
 @dataclass(frozen=True, slots=True)

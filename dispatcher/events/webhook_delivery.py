@@ -160,15 +160,14 @@ class EndpointSlice:
 
     def _settle(self, call: WebhookCall, answer: WebhookAnswer) -> Progress:
         now = self._services.clock()
-        log.info(
-            "webhook",
-            endpoint=self._endpoint.id,
-            webhook_id=call.webhook_id,
-            events=len(call.batch.lines),
-            status=answer.status,
-            error=answer.error,
-            milliseconds=round(answer.seconds * 1000),
-        )
+        if answer.error is not None:
+            log.warning(
+                "webhook failed",
+                endpoint=self._endpoint.id,
+                webhook_id=call.webhook_id,
+                error=answer.error,
+                milliseconds=round(answer.seconds * 1000),
+            )
         with lend(self._services.pool) as connection, connection.transaction():
             if not endpoint_cursors.holds(connection, self._endpoint):
                 return Progress.LEASE_LOST

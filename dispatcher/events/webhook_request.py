@@ -25,6 +25,7 @@ from dispatcher.events.webhook_address import (
     Resolve,
     WebhookUrl,
     addresses,
+    is_host_name,
     parse_url,
     system_addresses,
 )
@@ -120,7 +121,6 @@ class WebhookConnection:
 
     def _options(self, url: WebhookUrl, resolved: list[str]) -> dict[int, Any]:
         pinned = ",".join(f"[{each}]" if ":" in each else each for each in resolved)
-        is_name = url.host not in resolved
         return {
             pycurl.NOSIGNAL: 1,  # threads
             pycurl.URL: url.text,
@@ -128,7 +128,7 @@ class WebhookConnection:
             pycurl.PROTOCOLS: pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS,
             pycurl.FOLLOWLOCATION: 0,
             pycurl.PROXY: "",  # not from the environment: a proxy would resolve the name again
-            **({pycurl.RESOLVE: [f"-{url.host}:{url.port}", f"{url.host}:{url.port}:{pinned}"]} if is_name else {}),
+            **({pycurl.RESOLVE: [f"-{url.host}:{url.port}", f"{url.host}:{url.port}:{pinned}"]} if is_host_name(url.host) else {}),
             pycurl.OPENSOCKETFUNCTION: self._open_socket,
             pycurl.CONNECTTIMEOUT_MS: int(CONNECT_TIMEOUT_SECONDS * 1000),
             pycurl.TIMEOUT_MS: int(TIMEOUT_SECONDS * 1000),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 from dispatcher.events.webhook_address import BadWebhookUrl, is_public, parse_url
 from dispatcher.events.webhook_request import WebhookConnection
-from tests.support.http_servers import Answer
+from tests.channels.test_http import certificate
+from tests.support.http_servers import Answer, http_answer, http_server
 from tests.support.webhook_receiver import receiver
 
 HOSTS = frozenset({"127.0.0.1", "receiver.example"})
@@ -104,6 +106,16 @@ def test_a_call_does_not_start_when_its_lease_is_nearly_over() -> None:
         answer = WebhookConnection(HOSTS).post(crm.url, {}, b"{}", may_start=lambda: False)
         assert (answer.status, answer.error) == (None, "lease_over")
         assert not crm.requests
+
+
+def test_a_receiver_needs_a_trusted_certificate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    ca_file, context = certificate(tmp_path)
+    with http_server(lambda *_: http_answer(204), tls=context) as server:
+        url = f"https://127.0.0.1:{server.port}/"
+        hosts = frozenset({"127.0.0.1"})
+        assert WebhookConnection(hosts, lambda *_: ["127.0.0.1"]).post(url, {}, b"{}").error == "certificate"
+        monkeypatch.setenv("SSL_CERT_FILE", str(ca_file))
+        assert WebhookConnection(hosts, lambda *_: ["127.0.0.1"]).post(url, {}, b"{}").status == 204
 
 
 def test_no_more_of_an_answer_is_read_than_64_kilobytes() -> None:
