@@ -82,7 +82,6 @@ def next_batch(connection: Connection, target: EndpointTarget, cursor: EndpointC
     """The batch in flight, if there is one, or else the next one."""
     chosen = EventFilter.of(target)
     end = min(cursor.in_flight or cursor.last or 2**63 - 1, stream.head(connection).last)
-    limit = None if cursor.in_flight else target.batch_max
     lines: list[bytes] = []
     with closing(_numbered(connection, cursor.cursor, chosen)) as events:
         for scanned, (number, line) in enumerate(events, start=1):
@@ -90,7 +89,7 @@ def next_batch(connection: Connection, target: EndpointTarget, cursor: EndpointC
                 break
             if chosen.chooses(line):
                 lines.append(line)
-            if len(lines) == limit or (limit is not None and scanned == SCAN_MAX):
+            if len(lines) == target.batch_max or scanned == SCAN_MAX:
                 return WebhookBatch(tuple(lines), number)
     return WebhookBatch(tuple(lines), end)
 
