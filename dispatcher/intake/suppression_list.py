@@ -115,7 +115,7 @@ class ListRow:
     problem: str = ""
 
 
-class _BadCell(ValueError):
+class _UnusableCell(ValueError):
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(problem)
         self.field = field
@@ -149,7 +149,7 @@ def _read(
             continue
         try:
             yield parse(row)
-        except _BadCell as error:
+        except _UnusableCell as error:
             yield ListRow(row.line, (), error.field, str(error))
 
 
@@ -210,7 +210,7 @@ def _coded(source: SuppressionList, form: ListFormat, row: SourceRow) -> ListRow
 
 def _entry(source: SuppressionList, form: ListFormat, text: Any, field: str, since: datetime | None, reason: str) -> ListedAddress:
     if not isinstance(text, str):
-        raise _BadCell(field, "is missing")
+        raise _UnusableCell(field, "is missing")
     channel, plain = Channel.SMS if form.channel == "phone" else Channel(form.channel), trim(text)
     if plain.casefold().startswith("whatsapp:"):
         channel, plain = Channel.WHATSAPP, plain[len("whatsapp:") :]
@@ -255,7 +255,7 @@ def _targets(source: SuppressionList, data: Mapping[str, Any]) -> list[tuple[Cha
         for each in _channels(field, text, channel)
     ]
     if not targets:
-        raise _BadCell("address", "is missing")
+        raise _UnusableCell("address", "is missing")
     return [(each, address, None) for each, address in targets]
 
 
@@ -273,12 +273,12 @@ def _channel(data: Mapping[str, Any]) -> Channel | None:
     if not text:
         return None
     if text not in {Channel.EMAIL, Channel.SMS, Channel.WHATSAPP}:
-        raise _BadCell("channel", "should be email, sms or whatsapp")
+        raise _UnusableCell("channel", "should be email, sms or whatsapp")
     return Channel(text)
 
 
 def _required(field: str) -> Channel:
-    raise _BadCell(field, "is missing")
+    raise _UnusableCell(field, "is missing")
 
 
 def _hash(text: str, key: str, keys: frozenset[str]) -> bytes:
@@ -288,9 +288,9 @@ def _hash(text: str, key: str, keys: frozenset[str]) -> bytes:
     except ValueError:
         digest = b""
     if len(digest) != KEY_BYTES:
-        raise _BadCell("hash", f"should be {2 * KEY_BYTES} hexadecimal digits, as in an export of this program")
+        raise _UnusableCell("hash", f"should be {2 * KEY_BYTES} hexadecimal digits, as in an export of this program")
     if key not in keys:
-        raise _BadCell("key", "is not the name of a secret key of this ledger: a hash of another key finds no address")
+        raise _UnusableCell("key", "is not the name of a secret key of this ledger: a hash of another key finds no address")
     return digest
 
 
@@ -298,7 +298,7 @@ def _address(channel: Channel, text: str, field: str, rules: FileRules) -> str:
     try:
         return addresses.email(text) if channel is Channel.EMAIL else addresses.phone(text, rules.default_region)
     except InvalidAddress as error:
-        raise _BadCell(field, str(error)) from None
+        raise _UnusableCell(field, str(error)) from None
 
 
 def _rescued(
@@ -312,7 +312,7 @@ def _rescued(
         for channel in channels:
             try:
                 address = _address(channel, text, "", source.rules)
-            except _BadCell:
+            except _UnusableCell:
                 continue
             yield _suppressed(channel, address, source.reason or reason or NO_REASON, source.source or origin or "import", None)
 

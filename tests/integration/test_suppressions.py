@@ -15,7 +15,7 @@ from openpyxl import Workbook
 
 from channels.base import Channel
 from dispatcher.campaigns import submission
-from dispatcher.consent import preferences, suppressions
+from dispatcher.consent import preferences, recipients, suppressions
 from dispatcher.consent.preferences import PreferenceChange
 from dispatcher.consent.suppressions import SuppressionFilter, SuppressionImport, SuppressionRecord, SuppressionRequest
 from dispatcher.domain.derived_keys import KeyRing, fingerprint
@@ -29,7 +29,7 @@ from dispatcher.ledger.consent import address_keys, events, suppression_import
 from dispatcher.ledger.consent import suppressions as bans
 from dispatcher.ledger.keyed_hash import address_key
 from dispatcher.runtime.services import Services
-from tests.support.services import NOON, Clock, add_people, make_services, person, states, work
+from tests.support.services import NOON, Clock, add_people, balance, make_services, person, states, work
 
 OFFER = {"project": "solar panels", "amount": 9000, "offer_url": "https://www.kbc-bank.example/loan"}
 SINCE = datetime(2026, 9, 22, 13, 25, 7, tzinfo=UTC)
@@ -216,6 +216,29 @@ def test_an_unreadable_row_of_a_log_suppresses_nobody(services: Services, tmp_pa
 # -- what an import changes --------------------------------------------------------------------------------------------
 
 
+def test_a_bank_that_moves_writes_to_nobody_who_refused(services: Services, tmp_path: Path) -> None:
+    header = "id,person,language,birth_date,entities,has_current_account,email,offers.own,channels.email,said_at\n"
+    said = "standard,true,2025-03-14T09:00:00+01:00"
+    rows = "".join(f"m-{n},customer,nl,1980-01-31,kbc-bank,true,m-{n}@example.org,{said}\n" for n in range(4))
+    people = write(tmp_path, header + rows, "people.csv")
+    recipients.import_recipients(services, people, tmp_path / "bad.jsonl", "jana")
+    for name, text in {
+        "suppression_bounces.csv": f"status,reason,email,created\n5.1.1,unknown,m-1@example.org,{CREATED}\n",
+        "suppression_spam_reports.csv": f"ip,email,created\n192.0.2.1,m-2@example.org,{CREATED}\n",
+        "suppression_unsubscribes.csv": f"email,created\nm-3@example.org,{CREATED}\n",
+    }.items():
+        take(services, write(tmp_path, text, name))
+    add_people(services, person("m-3", 74, email="m-3.new@example.org", channels={}, offers={}))  # a new address
+    audience = [{"recipient": f"m-{n}", "data": OFFER} for n in range(4)]
+    form = {"id": "first", "template": "loan_offer", "channels": ["email"], "audience": audience}
+    services.clock.pass_(14 * 3600)  # type: ignore[attr-defined]
+    submission.submit(services, parse_campaign(form, submission.validation_context(services)))
+    work(services)
+    counted = balance(services, "first")
+    assert {state: count for state, count in counted.states.items() if count} == {"accepted": 1, "refused": 3}
+    assert counted.reasons == {"channel_off": 2, "suppressed": 1}
+
+
 def test_messages_that_wait_for_a_listed_address_are_refused(services: Services, tmp_path: Path) -> None:
     wait_for_retries(services)
     result = take(services, write(tmp_path, "phone,reason\n+32470000071,bounced\n+32470000072,complained\n"))
@@ -232,9 +255,7 @@ def test_nothing_but_the_hash_is_stored(services: Services, tmp_path: Path) -> N
             )
         ]
         found = [
-            name
-            for name in tables
-            if connection.execute(f"SELECT FROM {name} t WHERE t::text ~ 'hidden@|470998877'").rowcount  # type: ignore[arg-type]
+            name for name in tables if connection.execute(f"SELECT FROM {name} t WHERE t::text ~ 'hidden@|470998877'").rowcount
         ]
     assert (len(listed(services)), found) == (3, [])
 
@@ -302,17 +323,8 @@ def test_start_lifts_an_imported_stop_and_no_dead_number(services: Services, tmp
         services, write(tmp_path, "phone,channel,reason\n+32470000071,sms,stop\n+32470000071,sms,bounced\n+32470000072,sms,stop\n")
     )
     with lend(services.pool) as connection:
-        lifted = [
-            bans.lift(
-                connection,
-                Channel.SMS,
-                address_key(services.secret, "sms", f"+3247000007{n}"),
-                ["stop"],
-                services.clock(),
-                services.clock(),
-            )
-            for n in (1, 2)
-        ]
+        keys = [address_key(services.secret, "sms", f"+3247000007{n}") for n in (1, 2)]
+        lifted = [bans.lift(connection, (Channel.SMS, key), ["stop"], services.clock(), services.clock()) for key in keys]
     assert lifted == [False, True]
 
 

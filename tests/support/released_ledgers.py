@@ -24,6 +24,7 @@ RELEASED = {
     "0011_refused_jobs.py": "0d7bea6c4f0beaa0b2ee4b520c40eb75a32b42413c80cfae1ef839a6ef5e655a",
     "0012_roles_and_sessions.py": "f1cb47c9ccc7eef1994532bf58ff8129bffb3664494bbc9ec3da4c5152f88d18",
     "0013_outbox.py": "a414965c4467f7ecd7006b58ef18673d70428f15e09678b8c69ff256b1ef016e",
+    "0016_suppression_lists.py": "be53fa1afe7d7b0e129050f6ef00785dcee0efd44b5ed0fdca649098d188ac9e",
 }
 
 # Rows of every table as the program wrote them at that revision; 0001.sql also has specs without the keys that came later. A
