@@ -189,7 +189,7 @@ def _json_row(line: int, text: str) -> SourceRow | UnreadableRow:
     reason = _unreadable(text)
     data: Any = None
     try:
-        data = from_json(_NOT_UTF8.sub("\ufffd", text), allow_inf_nan=False)
+        data = from_json(text if text.isascii() else _NOT_UTF8.sub("\ufffd", text), allow_inf_nan=False)
     except ValueError as error:
         reason = reason or f"is not JSON: {str(error).replace(' at line 1', ' at')}"
     if reason is None and "\\u" in text:  # what is escaped is seen only now
