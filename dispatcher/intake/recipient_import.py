@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -214,7 +215,7 @@ def import_file(
     where the file as a whole cannot be read.
     """
     counts: Counter[str] = Counter()
-    with closing(_RejectFile(request.rejects)) as rejected:
+    with closing(_RejectFile(request.rejects)) as rejected, _older_objects_frozen():
         for batch in _batches(read_recipients(request.path, request.now, request.rules)):
             result = upsert(connection, secret, [recipient for _, recipient in batch.rows.values()], request.actor, request.now)
             counts.update(new=len(result.new), changed=len(result.changed), unchanged=len(result.unchanged))
@@ -230,6 +231,18 @@ def import_file(
     written = request.rejects if rejected.count else None
     faults = tuple(sorted(rejected.first))
     return ImportResult(counts["new"], counts["changed"], counts["unchanged"], rejected.count, faults, written, rejected.opt_outs)
+
+
+@contextmanager
+def _older_objects_frozen() -> Iterator[None]:
+    """Keep the objects that are there already out of the garbage collector's sight: to examine them again and again, while an import
+    makes millions of objects, is a quarter of its time.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _statements(refused: Iterable[RefusedOptOuts]) -> list[Recipient]:
