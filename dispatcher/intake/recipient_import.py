@@ -235,8 +235,8 @@ def import_file(
 
 @contextmanager
 def _older_objects_frozen() -> Iterator[None]:
-    """Keep the objects that are there already out of the garbage collector's sight: to examine them again and again, while an import
-    makes millions of objects, is a quarter of its time.
+    """Exempt the objects that are there already from garbage collection. To examine them again and again, while millions of others
+    are made, takes a quarter of the time of reading.
     """
     gc.freeze()
     try:

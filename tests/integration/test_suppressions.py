@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from openpyxl import Workbook
 
-from channels.base import Channel
+from channels.base import Channel, Unavailable
 from dispatcher.campaigns import submission
 from dispatcher.consent import preferences, recipients, suppressions
 from dispatcher.consent.preferences import PreferenceChange
@@ -29,7 +29,7 @@ from dispatcher.ledger.consent import address_keys, events, suppression_import
 from dispatcher.ledger.consent import suppressions as bans
 from dispatcher.ledger.keyed_hash import address_key
 from dispatcher.runtime.services import Services
-from tests.support.services import NOON, Clock, add_people, balance, make_services, person, states, work
+from tests.support.services import NOON, Clock, add_people, balance, make_services, outbox, person, states, work
 
 OFFER = {"project": "solar panels", "amount": 9000, "offer_url": "https://www.kbc-bank.example/loan"}
 SINCE = datetime(2026, 9, 22, 13, 25, 7, tzinfo=UTC)
@@ -74,9 +74,10 @@ def wait_for_retries(services: Services) -> None:
     rows = [{"recipient": name, "data": OFFER} for name in ("c-1", "c-2", "c-3")]
     form = {"id": "spring", "template": "loan_offer", "channels": ["sms"], "audience": rows}
     submission.submit(services, parse_campaign(form, submission.validation_context(services)))
+    services.clock.pass_(14 * 3600)  # type: ignore[attr-defined]
+    outbox(services, Channel.SMS).answers.update({f"+3247000007{n}": Unavailable("connect") for n in (1, 2, 3)})
     work(services)
-    with lend(services.pool) as connection:
-        connection.execute("UPDATE messages SET state = 'waiting', channel = 'sms'")
+    assert states(services) == {"waiting": 3}
 
 
 # -- formats -----------------------------------------------------------------------------------------------------------
