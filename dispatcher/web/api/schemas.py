@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import AwareDatetime, BaseModel
+from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from channels.base import Channel
 from dispatcher.campaigns.template_approval import ApprovalStatus
@@ -186,6 +186,26 @@ class RecipientResult(BaseModel):
     id: str
     outcome: str
     version: int
+
+
+class RecipientIds(BaseModel):
+    """The recipients who have an address."""
+
+    ids: list[str]
+
+
+class RecipientBody(BaseModel):
+    """What is on record about a person. Fields without a value are left out; there are others beside these."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str
+    version: int
+    person: str
+    language: str
+    entities: list[str]
+    has_current_account: bool
+    reachable: dict[str, bool]
 
 
 class ChoiceBody(BaseModel):
