@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
@@ -34,6 +35,7 @@ BATCH_ROWS = 10_000
 PAGE_ROWS = 5_000
 FAULTS_SHOWN = 20
 REASON_LENGTH_MAX = 500
+WORD = r"^[a-z0-9][a-z0-9_.-]{0,63}$"  # a reason, or a source
 EXPORT_COLUMNS = ("no", "channel", "hash", "key", "reason", "source", "since", "created_at", "created_by")
 
 Progress = Callable[[int], None]
@@ -97,6 +99,9 @@ def import_list(services: Services, request: SuppressionRequest, progress: Progr
     Importing a list again changes nothing, so an import that was interrupted is repeated. With `dry_run` nothing is written, and
     the result says what would be. Raises `BadInput` where the file cannot be read as a whole.
     """
+    for name, word in (("reason", request.reason), ("source", request.source)):
+        if word is not None and not re.fullmatch(WORD, word):
+            raise BadInput(InputError(str(request.path), 0, name, "should be a word such as opted_out, in small letters"))
     now = services.clock()
     source = SuppressionList(
         request.path,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from http import HTTPStatus
 from typing import Any, TypeVar
 
-from fastapi import Request
+from fastapi import HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 from pydantic_core import to_json
@@ -47,20 +48,24 @@ async def lines_of(request: Request) -> AsyncIterator[tuple[int, bytes | None]]:
 def answer(
     request: Request, read: Callable[[int, bytes | None], Line], apply: Callable[[Sequence[Line]], Iterable[dict[str, Any]]]
 ) -> DuplexResponse:
-    """Answer each line of the body by a line. `read` makes a line of bytes, `apply` the results of a batch, in a thread."""
+    """Answer each line of the body by a line. `read` makes a line of bytes, `apply` the results of a batch, in a thread.
+
+    Raises `HTTPException` for a body of another type.
+    """
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != MEDIA_TYPE:
+        raise HTTPException(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"should be {MEDIA_TYPE}")
+
+    def answers(batch: Sequence[Line]) -> bytes:
+        return b"".join(to_json(document) + b"\n" for document in apply(batch))
 
     async def results() -> AsyncIterator[bytes]:
         batch: list[Line] = []
         async for number, text in lines_of(request):
             batch.append(read(number, text))
             if len(batch) == BATCH_LINES:
-                yield _lines(await run_in_threadpool(apply, batch))
+                yield await run_in_threadpool(answers, batch)
                 batch = []
         if batch:
-            yield _lines(await run_in_threadpool(apply, batch))
+            yield await run_in_threadpool(answers, batch)
 
     return DuplexResponse(results(), media_type=MEDIA_TYPE)
-
-
-def _lines(documents: Iterable[dict[str, Any]]) -> bytes:
-    return b"".join(to_json(document) + b"\n" for document in documents)

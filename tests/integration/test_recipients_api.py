@@ -97,6 +97,25 @@ def chunk(data: bytes) -> bytes:
     return f"{len(data):x}\r\n".encode() + data + b"\r\n"
 
 
+def test_choices_of_many_people_are_recorded_line_by_line(desk: Desk) -> None:
+    add_people(desk.services, person("c-1"), person("c-2"))
+    version = preferences.show(desk.services, "c-2").version
+    said = {"source": "branch", "actor": "desk 12"}
+    documents = [
+        {"recipient": "c-1", "channels": {"email": False}, **said},
+        {"recipient": "c-2", "offers": {"own": "none"}, "version": version + 1, **said},
+        {"recipient": "nobody", "channels": {"email": False}, **said},
+        {"recipient": "c-2", "channels": {"fax": False}, **said},
+        {"recipient": "c-2", "offers": {"own": "none"}, "version": version, **said},
+        b"[]",
+    ]
+    for outcomes in (["recorded", "conflict", "unknown", "rejected", "recorded", "rejected"], ["unchanged"]):
+        answer = desk.call("POST", "/v1/preferences/bulk", lines(*documents[: len(outcomes)]), Content_Type=STREAM)
+        assert [json.loads(line)["outcome"] for line in answer.text.splitlines()] == outcomes
+    assert preferences.show(desk.services, "c-1").choices["channel:email"].value == "off"
+    assert len(desk.broker.dues) == 2  # acknowledgements
+
+
 def test_a_person_is_shown_without_what_is_not_asked_for(desk: Desk) -> None:
     add_people(desk.services, person("c-1", profile={"identity": {"first_name": "Marie"}}, push=[]))
     answer = desk.call("GET", "/v1/recipients/c-1")

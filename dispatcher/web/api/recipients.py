@@ -27,8 +27,8 @@ RecipientId = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}$")
 RecipientsKey = Annotated[ApiKey, Depends(needs(Right.RECIPIENTS))]
 
 _LINES = {ndjson.MEDIA_TYPE: {"schema": {"type": "string"}}}
-_BULK: dict[str, Any] = {"requestBody": {"required": True, "content": _LINES}}
-_BULK_RESPONSES: dict[int | str, dict[str, Any]] = {**problem_responses(415), 200: {"content": _LINES}}
+STREAM_BODY: dict[str, Any] = {"requestBody": {"required": True, "content": _LINES}}
+STREAM_RESPONSES: dict[int | str, dict[str, Any]] = {**problem_responses(415), 200: {"content": _LINES}}
 
 router = APIRouter(prefix="/recipients", tags=["recipients"])
 
@@ -45,20 +45,19 @@ def search_recipients(_: RecipientsKey, form: JsonObject, services: ServicesDepe
     return {"ids": recipients.with_address(services, validate(RecipientSearchForm, form, "search").address)}
 
 
-@router.post("/bulk", response_class=Response, responses=_BULK_RESPONSES, openapi_extra=_BULK)
+@router.post("/bulk", response_class=Response, responses=STREAM_RESPONSES, openapi_extra=STREAM_BODY)
 async def put_recipients(caller: RecipientsKey, request: Request, services: ServicesDependency) -> Response:
     """Add or replace recipients, one JSON object per line, in the form of the import file. Each line is answered by a line:
     `line`, `id`, `outcome` (new, changed, unchanged, erased, rejected), and of a rejected one `field` and `message`.
 
     A client that was interrupted sends all lines again, or those without an answer: a line that was applied is unchanged.
     """
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != ndjson.MEDIA_TYPE:
-        raise HTTPException(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"should be {ndjson.MEDIA_TYPE}")
     name = actor(caller)
-    return ndjson.answer(request, _stream_line, lambda lines: map(asdict, recipient_stream.put_lines(services, lines, name)))
+    return ndjson.answer(request, stream_line, lambda lines: map(asdict, recipient_stream.put_lines(services, lines, name)))
 
 
-def _stream_line(number: int, text: bytes | None) -> StreamLine:
+def stream_line(number: int, text: bytes | None) -> StreamLine:
+    """A line of a stream as data, or with the reason why it is none."""
     if text is None:
         return StreamLine(number, {}, f"is longer than {ndjson.LINE_BYTES_MAX} bytes")
     try:

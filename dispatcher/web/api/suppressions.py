@@ -28,6 +28,8 @@ SuppressionsKey = Annotated[ApiKey, Depends(needs(Right.SUPPRESSIONS))]
 NUMBER_MAX = 2**63 - 1
 SUFFIX_OF = {"text/csv": ".csv", "application/x-ndjson": ".jsonl"}
 
+Word = Annotated[str | None, Query(pattern=suppressions.WORD)]
+
 router = APIRouter(prefix="/suppressions", tags=["suppressions"])
 
 
@@ -45,8 +47,8 @@ class SuppressionLiftForm(StrictModel):
 
 def _filter(
     channel: Channel | None = None,
-    reason: str | None = None,
-    source: str | None = None,
+    reason: Word = None,
+    source: Word = None,
     since: AwareDatetime | None = None,
     lifted: bool = False,
 ) -> SuppressionFilter:
@@ -97,8 +99,8 @@ def lift_suppression(caller: SuppressionsKey, number: int, form: JsonObject, ser
 
 def _options(
     list_format: Annotated[str | None, Query(alias="format")] = None,
-    reason: str | None = None,
-    source: str | None = None,
+    reason: Word = None,
+    source: Word = None,
     dry_run: bool = False,
 ) -> SuppressionRequest:
     return SuppressionRequest(Path(), "", None, list_format, reason, source, dry_run)
