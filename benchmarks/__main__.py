@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from benchmarks import goals, killed, latency, optouts, rendering, report, stage_costs, throughput
+from benchmarks import goals, imports, killed, latency, optouts, rendering, report, stage_costs, throughput
 from benchmarks.environment import BenchEnvironment, baseline_worker, bench_environment, campaign_worker, log_progress, wait_for
 from benchmarks.stage_costs import SendSetup, StageCosts
 from benchmarks.throughput import ThroughputRun, median_run
@@ -50,10 +50,11 @@ class Sizes:
     loaded: int  # the campaign beside the triggers
     race: int
     killed: int  # the campaign whose workers are killed
+    imported: int  # rows of files
 
 
-FULL = Sizes(3, 8_000, 400, 3_000, (1_000, 10_000, 100_000), 100, 60_000, 80, 20_000)
-QUICK = Sizes(1, 3_000, 150, 1_000, (1_000, 10_000), 30, 30_000, 20, 10_000)
+FULL = Sizes(3, 8_000, 400, 3_000, (1_000, 10_000, 100_000), 100, 60_000, 80, 20_000, 30_000)
+QUICK = Sizes(1, 3_000, 150, 1_000, (1_000, 10_000), 30, 30_000, 20, 10_000, 10_000)
 
 
 def main() -> None:
@@ -85,6 +86,8 @@ def _other_measurements(bench: BenchEnvironment, sizes: Sizes) -> dict[str, Any]
         results["latency"] = _latency(bench, sizes)  # before the audiences: after a large one, autovacuum is busy for a long time
         results["audiences"] = {str(people): asdict(_audience(bench, worker, people)) for people in sizes.audiences}
     results["killed"] = _killed(bench, sizes)
+    log_progress("imports")
+    results["imports"] = imports.measure(bench, sizes.imported)
     log_progress("opt-outs against running campaigns")
     return {**results, "opt_outs": asdict(optouts.measure(bench, sizes.race))}
 

@@ -38,6 +38,11 @@ def _lines(results: Results) -> Iterator[str]:
         )
     for when, trigger in results.get("latency", {}).items():
         yield f"trigger, publish to receipt, {when}: p50 {trigger['p50_ms']:.1f} ms, p99 {trigger['p99_ms']:.1f} ms"
+    for name, cost in results.get("imports", {}).items():
+        yield (
+            f"import of {name}: {cost['python_us']:.0f} µs of Python and {cost['postgres_us']:.0f} µs of PostgreSQL a row,"
+            f" {1e6 / cost['elapsed_us']:,.0f} rows/s"
+        )
     if race := results.get("opt_outs"):
         yield (
             f"opt-outs: {race['opt_outs']} in running campaigns, {race['late_claims']} claims after one, "

@@ -20,6 +20,7 @@ from dispatcher.cli import (
     policy,
     preferences,
     recipients,
+    suppressions,
     system,
     templates,
     webhooks,
@@ -34,6 +35,7 @@ app = typer.Typer(
 system.add_to(app)
 app.add_typer(recipients.app, name="recipients")
 app.add_typer(preferences.app, name="preferences")
+app.add_typer(suppressions.app, name="suppressions")
 app.add_typer(campaigns.app, name="campaign")
 app.add_typer(messages.app, name="message")
 app.add_typer(messages.dead, name="dead")

@@ -8,13 +8,18 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from channels.base import Channel
+from dispatcher.domain import addresses
+from dispatcher.domain.addresses import InvalidAddress
+from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.intake.recipient_import import ImportRequest, ImportResult, import_file
 from dispatcher.ledger.connection import lend
-from dispatcher.ledger.consent import events, recipients
+from dispatcher.ledger.consent import address_keys, events, recipients
 from dispatcher.ledger.consent.recipients import Recipient
 from dispatcher.runtime.services import Services
 
-__all__ = ["ImportResult", "PutResult", "PutStatus", "Recipient", "export", "import_recipients", "put", "show"]
+__all__ = ["ImportResult", "PutResult", "PutStatus", "Recipient", "export", "import_recipients", "put"]
+__all__ += ["show", "show_part", "with_address"]
 
 
 class PutStatus(StrEnum):
@@ -57,6 +62,32 @@ def show(services: Services, recipient_id: str) -> dict[str, Any]:
     """Everything on record about one person, ready for JSON. Raises `UnknownRecipient`."""
     with lend(services.pool) as connection:
         return recipients.show(connection, recipient_id)
+
+
+ADDRESSES = ("email", "phone", "whatsapp", "push")
+
+
+def show_part(services: Services, recipient_id: str, parts: frozenset[str]) -> dict[str, Any]:
+    """As `show`, with the addresses and the profile only where `parts` names them, and with the channels that have an address.
+
+    Raises `UnknownRecipient`.
+    """
+    record = show(services, recipient_id)
+    record["reachable"] = {"sms" if name == "phone" else name: bool(record.get(name)) for name in ADDRESSES}
+    left_out = (() if "addresses" in parts else ADDRESSES) + (() if "profile" in parts else ("profile",))
+    return {name: value for name, value in record.items() if name not in left_out}
+
+
+def with_address(services: Services, text: str) -> list[str]:
+    """The ids of all who have an e-mail address, or a telephone number on any channel. Raises `BadInput` for another text."""
+    region = services.policy.files.default_region
+    try:
+        kind, address = ("email", addresses.email(text)) if "@" in text else ("sms", addresses.phone(text, region))
+    except InvalidAddress as error:
+        raise BadInput(InputError("search", 0, "address", str(error))) from None
+    with lend(services.pool) as connection, connection.transaction():
+        key = address_keys.in_use(connection, services.secret, [(kind, address)])[kind, address]
+        return recipients.with_address(connection, Channel(kind), key)
 
 
 def export(services: Services, recipient_id: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 
 from dispatcher.domain.message import Mode, OfferType
 from dispatcher.domain.recipient import ChannelGroup, Choice, Source
@@ -56,12 +57,15 @@ def changes(
     object_profiling: bool | None = None,
 ) -> tuple[Change, ...]:
     """The changes of a request, from the fields of its file, form or command line. Raises `BadChoice`."""
-    requested = [Change(f"offer:{offer}", str(mode)) for offer, mode in (offers or {}).items()]
-    requested += [Change(f"channel:{group}", "on" if on else "off") for group, on in (channels or {}).items()]
+    requested = [_change(f"offer:{offer}", str(mode)) for offer, mode in (offers or {}).items()]
+    requested += [_change(f"channel:{group}", "on" if on else "off") for group, on in (channels or {}).items()]
     for subject, on in (("objection:marketing", object_marketing), ("objection:profiling", object_profiling)):
         if on is not None:
-            requested.append(Change(subject, "on" if on else "off"))
+            requested.append(_change(subject, "on" if on else "off"))
     return tuple(requested)
+
+
+_change = lru_cache(maxsize=256)(Change)  # the same few for every row of an import
 
 
 def restricts(change: Change, current: str | None) -> bool:

@@ -245,7 +245,7 @@ def _truth(value: Any) -> bool | None:
 
 
 def _given(block: BaseModel | None) -> dict[str, Any]:
-    return {name: value for name, value in block if value is not None} if block else {}
+    return {name: value for name, value in vars(block).items() if value is not None} if block else {}
 
 
 _PARTS: Mapping[str, type[_StrictBlock]] = {"offers": OffersBlock, "channels": ChannelsBlock, "push": _Device}

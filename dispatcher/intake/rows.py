@@ -101,6 +101,22 @@ def read_rows(path: Path, columns: Columns, rules: FileRules, skip: int = 0) -> 
         raise _bad(path, 0, "", "ends within a character of UTF-16, or is not UTF-16 throughout; save it as UTF-8") from None
 
 
+def read_header(path: Path) -> list[str]:
+    """The cells of the first row of a CSV file or a workbook, as they are written; none where it cannot be read, or is JSONL."""
+    kind = path.suffix.lower()
+    if kind not in SUFFIXES - {".jsonl"}:
+        return []
+    try:
+        with path.open("rb") as raw:
+            if kind == ".xlsx":
+                return next((texts for _, texts in workbook_rows(raw) if any(map(trim, texts))), [])
+            lines = read_lines(TextIOWrapper(raw, encoding=_encoding(raw, kind), errors="surrogateescape", newline=""))
+            delimiter, _, first = _header_line(lines)
+            return next(csv.reader([first], delimiter=delimiter), []) if first else []
+    except (OSError, UnicodeError, BadWorkbook):
+        return []  # `read_rows` says what is wrong
+
+
 def _bad(path: Path, line: int, column: str, message: str) -> BadInput:
     return BadInput(InputError(str(path), line, column, message))
 
@@ -173,7 +189,7 @@ def _json_row(line: int, text: str) -> SourceRow | UnreadableRow:
     reason = _unreadable(text)
     data: Any = None
     try:
-        data = from_json(_NOT_UTF8.sub("\ufffd", text), allow_inf_nan=False)
+        data = from_json(text if text.isascii() else _NOT_UTF8.sub("\ufffd", text), allow_inf_nan=False)
     except ValueError as error:
         reason = reason or f"is not JSON: {str(error).replace(' at line 1', ' at')}"
     if reason is None and "\\u" in text:  # what is escaped is seen only now
@@ -189,14 +205,9 @@ def _json_row(line: int, text: str) -> SourceRow | UnreadableRow:
 
 def _csv(file: TextIO, path: Path, columns: Columns, rules: FileRules, skip: int) -> Iterator[SourceRow | UnreadableRow]:
     lines = read_lines(file)
-    line, first = _first_line(lines)
-    delimiter = None
-    if first and (mark := _SEPARATOR_LINE.fullmatch(first.strip("\r\n\ufeff"))):
-        delimiter = mark[1]
-        line, first = _first_line(lines)
+    delimiter, line, first = _header_line(lines)
     if first is None:
         raise _bad(path, line, "", f"the line that names the columns {TOO_LONG}")
-    delimiter = delimiter or _delimiter(first)
     header = _Header(path, line, next(csv.reader([first], delimiter=delimiter), []), columns)
     notation = Notation.POINT if delimiter == "," else Notation.LOCAL
     for record in CsvRecords(lines, delimiter, (len(header.names), header.width), rules.quoted_lines_max):
@@ -209,6 +220,15 @@ def _csv(file: TextIO, path: Path, columns: Columns, rules: FileRules, skip: int
         else:
             readings = header.readings(record.cells)
             yield UnreadableRow(record.line, "", record.reason, row=record.cells or None, readings=readings)
+
+
+def _header_line(lines: Iterator[tuple[int, str | None]]) -> tuple[str, int, str | None]:
+    """The delimiter, and the line that names the columns, with its number; None for one that is too long."""
+    line, first = _first_line(lines)
+    if first and (mark := _SEPARATOR_LINE.fullmatch(first.strip("\r\n\ufeff"))):
+        line, first = _first_line(lines)
+        return mark[1], line, first
+    return _delimiter(first or ""), line, first
 
 
 def _first_line(lines: Iterator[tuple[int, str | None]]) -> tuple[int, str | None]:

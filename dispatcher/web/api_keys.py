@@ -39,6 +39,7 @@ class Right(StrEnum):
     MESSAGES = "messages"
     RECIPIENTS = "recipients"
     PREFERENCES = "preferences"
+    SUPPRESSIONS = "suppressions"
     TEMPLATES = "templates"  # approve templates, and withdraw approvals
     EVENTS = "events"  # read the feed of events, manage the endpoints that they are delivered to
     CONSOLE = "console"

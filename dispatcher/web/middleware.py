@@ -21,8 +21,11 @@ BODY_BYTES_MAX = MEGABYTE
 BODY_BYTES_MAX_AT: Mapping[str, int] = {
     "/webhooks/": 2 * MEGABYTE,
     "/v1/campaigns": 32 * MEGABYTE,
-    "/console/campaigns/": 32 * MEGABYTE,
-}  # audiences come inline
+    "/console/campaigns/": 32 * MEGABYTE,  # audiences come inline
+    "/v1/recipients/bulk": 64 * 1024 * MEGABYTE,  # is read line by line
+    "/v1/preferences/bulk": 64 * 1024 * MEGABYTE,
+    "/v1/suppressions/import": 512 * MEGABYTE,  # goes to a file, not to memory
+}
 
 # No scripts; styles and forms only from and to this site. A page that needs more sets the header itself.
 HEADERS: Mapping[str, str] = {

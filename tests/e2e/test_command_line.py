@@ -159,6 +159,24 @@ def test_a_choice_recorded_at_a_desk_stands_and_can_be_asked_for(dispatcher: Dis
     assert {choice["subject"]: choice["value"] for choice in shown["choices"]}["channel:email"] == "off"
 
 
+def test_suppressions_are_imported_searched_lifted_and_exported(dispatcher: Dispatcher, tmp_path: Path) -> None:
+    listed = tmp_path / "list.csv"
+    listed.write_text("email,reason,date\nc-1@example.org,bounced,2026-01-31\nnobody,bounced,\n", encoding="utf-8")
+    planned = dispatcher("suppressions", "import", listed, "--dry-run", "--json").json
+    assert (planned["suppressed"], planned["reject_file"]) == (1, None)
+    imported = dispatcher("suppressions", "import", listed)
+    assert f"{listed}:3: email: is not a valid e-mail address" in imported.err
+    (shown,) = dispatcher("suppressions", "search", "C-1@example.org", "--json").json["suppressions"]
+    assert (shown["reason"], shown["since"][:10]) == ("bounced", "2026-01-31")
+    exported = tmp_path / "export.csv"
+    assert dispatcher("suppressions", "export", exported, "--json").json["suppressions"] == 1
+    assert "example.org" not in exported.read_text(encoding="utf-8")
+    dispatcher("suppressions", "lift", str(shown["no"]), "--reason", "it works again")
+    assert dispatcher("suppressions", "list").out == "no suppression\n"
+    assert dispatcher("suppressions", "list", "--lifted", "--json").json["suppressions"][0]["lifted_because"] == "it works again"
+    assert "there is no suppression 99" in dispatcher("suppressions", "lift", "99", "--reason", "x").err
+
+
 def test_choices_are_recorded_acknowledged_outranked_and_proved(dispatcher: Dispatcher, tmp_path: Path) -> None:
     imported = datetime.now(UTC) - timedelta(hours=2)  # commands go by the real clock
     row = {**person("c-1"), "said_at": imported.isoformat()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -63,6 +64,27 @@ def values(ledger: Connection, recipient_id: str = "c-1") -> dict[str, str]:
 
 
 # -- what counts -------------------------------------------------------------------------------------------------------
+
+
+def test_first_events_of_new_people_are_those_of_recorded_choices(ledger: Connection) -> None:
+    """Written without an object for each, they must be what `record_all` writes: hashes, choices, version, seal."""
+    chosen = (Change("offer:own", "tailored"), Change("channel:email", "off"), Change("objection:profiling", "on"))
+    added = replace(MARIE, id="c-7", changes=chosen)
+    recipients.upsert(ledger, SECRET, [added, replace(MARIE, id="c-8")], 'a "clerk"\\ of\tthe bank, é', NOW)
+    events.record_all(
+        ledger, SECRET, [ConsentStatement("c-8", chosen, None)], Provenance("import", 'a "clerk"\\ of\tthe bank, é'), NOW
+    )
+    shown = [
+        ledger.execute(
+            "SELECT version, consent_seq, array(SELECT (subject, old_value, new_value, source, actor, wording, said_at)"
+            " FROM consent_events e WHERE e.recipient_id = r.id ORDER BY seq)::text,"
+            " (SELECT jsonb_object_agg(key, value - 'event') FROM jsonb_each(choices)) FROM recipients r WHERE id = %s",
+            (who,),
+        ).fetchone()
+        for who in ("c-7", "c-8")
+    ]
+    assert shown[0] == shown[1]
+    assert events.verify(ledger, SECRET) == []
 
 
 def test_each_choice_is_an_event_with_its_proof(ledger: Connection) -> None:
@@ -429,6 +451,30 @@ def test_what_has_left_is_left_alone(ledger: Connection) -> None:
         park(ledger, "c-1", state)
     say(ledger, ("objection:marketing", "on"), at=NOW + HOUR)
     assert refused(ledger, "c-1") == set()
+
+
+def test_the_first_opt_out_of_a_new_person_refuses_what_waits(ledger: Connection) -> None:
+    park(ledger, "c-30")
+    added = replace(MARIE, id="c-30", changes=(Change("objection:marketing", "on"),))
+    recipients.upsert(ledger, SECRET, [added], "nightly", NOW + HOUR)
+    park(ledger, "c-31")
+    recipients.upsert(ledger, SECRET, [replace(MARIE, id="c-31")], "nightly", NOW + HOUR)
+    events.record(ledger, SECRET, ConsentStatement("c-31", added.changes, NOW), Provenance("import", "nightly"), NOW + HOUR)
+    assert refused(ledger, "c-30") == refused(ledger, "c-31") != set()
+
+
+def test_a_person_whom_two_imports_add_at_once_has_one_chain(ledger: Connection, database: str) -> None:
+    """The second import takes the person for new, waits for the first, and then records its choices after the first one's."""
+    first, second = ((Change("offer:own", value),) for value in ("tailored", "none"))
+    with psycopg.connect(database, autocommit=True) as other, ThreadPoolExecutor() as pool:
+        with other.transaction():
+            recipients.upsert(other, SECRET, [replace(MARIE, id="c-40", changes=first)], "one", NOW)
+            late = pool.submit(recipients.upsert, ledger, SECRET, [replace(MARIE, id="c-40", changes=second)], "two", NOW)
+            while not other.execute("SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'").rowcount:
+                time.sleep(0.01)
+        assert late.result().changed == {"c-40"}
+    assert [event.new_value for event in events.history(ledger, "c-40") if event.subject == "offer:own"] == ["tailored", "none"]
+    assert events.verify(ledger, SECRET) == []
 
 
 # -- addresses ---------------------------------------------------------------------------------------------------------

@@ -39,6 +39,12 @@ LOAN = {"offer_url": "https://www.bank.example/loan", "project": "a bike", "amou
 KNOWN = {"campaign_id": "spring", "recipient_id": "anna", "message_id": "202611-1-0-0", "name": "loan_offer", "endpoint_id": "crm"}
 
 
+@schemathesis.serializer("application/x-ndjson")
+def _lines(_: Any, value: Any) -> bytes:
+    """A stream of lines is text to the document."""
+    return str(value).encode("utf-8", "replace")
+
+
 @pytest.fixture
 def calls(database: str, tmp_path: Path) -> Iterator[tuple[Any, Mapping[str, str]]]:
     """The operations of the document, and keys: with every right and with one that no call of the API needs."""

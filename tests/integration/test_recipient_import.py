@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+import phonenumbers
 import psycopg
 import pytest
 from email_validator import EmailNotValidError, validate_email
@@ -143,6 +144,44 @@ near_addresses = st.builds(
 @example("marie@[127.0.0.1]")
 def test_the_short_way_gives_the_librarys_answer(text: str) -> None:
     assert ours(text) == library(trim(text))
+
+
+@given(st.sampled_from(["32", "31", "33", "49", "352", "44", "1", "7"]), st.text("0123456789", min_size=6, max_size=12))
+@example("32", "470123456")
+@example("31", "97012345678")
+@example("352", "621123456")
+@example("49", "15123456789")
+@example("33", "0612345678")
+def test_a_number_in_international_form_gets_the_librarys_answer(code: str, digits: str) -> None:
+    text = f"+{code}{digits}"
+    try:
+        number = phonenumbers.parse(text)
+        is_number = phonenumbers.is_possible_number(number) and phonenumbers.is_valid_number(number)
+    except phonenumbers.NumberParseException:
+        is_number = False
+    try:
+        answer = addresses.mobile_phone(text)
+    except addresses.InvalidAddress:
+        answer = None
+    if answer is not None:
+        assert is_number
+        assert answer == phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+        assert phonenumbers.number_type(number) not in addresses._NO_SMS
+    elif is_number:
+        assert phonenumbers.number_type(number) in addresses._NO_SMS
+
+
+def test_every_mobile_number_of_the_fast_path_is_one_for_the_library() -> None:
+    numbers = st.from_regex(addresses._mobile_numbers(), fullmatch=True)
+
+    @given(numbers)
+    def check(text: str) -> None:
+        number = phonenumbers.parse(text)
+        assert phonenumbers.is_valid_number(number)
+        assert phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164) == text
+        assert phonenumbers.number_type(number) not in addresses._NO_SMS
+
+    check()
 
 
 def test_a_domain_is_lower_case_and_ascii() -> None:

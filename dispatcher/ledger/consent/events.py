@@ -6,7 +6,7 @@ before an opt-out does, or sees it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -20,18 +20,19 @@ from dispatcher.domain.preferences import SWITCHES, BadChoice, Change, ResolvedC
 from dispatcher.domain.recipient import GROUP_OF, ChannelGroup, Choice
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.consent import revoke_pending
+from dispatcher.ledger.consent.first_events import COPY_EVENTS
 from dispatcher.ledger.consent.hash_chain import (
     COLUMNS,
     START,
     ChainBreak,
     ConsentEvent,
     choice_entry,
-    columns,
     event_hash,
     seal,
     verify,
 )
 from dispatcher.ledger.consent.revoke_pending import OptOut
+from dispatcher.ledger.copy_text import copy_bytes, copy_text
 
 __all__ = [
     "ChainBreak",
@@ -123,7 +124,7 @@ def record_all(
     with connection.transaction():
         people = _lock(connection, list(by_person))
         resolved = {person.id: _resolve(person, by_person[person.id]) for person in people}
-        numbers = iter(_numbers(connection, sum(len(changes.accepted) for changes in resolved.values())))
+        numbers = iter(event_numbers(connection, sum(len(changes.accepted) for changes in resolved.values())))
         results: dict[str, RecordResult] = {}
         for person in people:
             statement, changes = by_person[person.id], resolved[person.id]
@@ -155,7 +156,8 @@ def _resolve(person: _Person, statement: ConsentStatement) -> ResolvedChanges:
     return resolve_changes(choices_from(person.choices), statement.changes, statement.said_at, closed=person.erased)
 
 
-def _numbers(connection: Connection, count: int) -> list[int]:
+def event_numbers(connection: Connection, count: int) -> list[int]:
+    """New numbers of consent events, in ascending order."""
     rows = connection.execute(
         "SELECT nextval(pg_get_serial_sequence('consent_events', 'no')) FROM generate_series(1, %s)", (count,)
     ).fetchall()
@@ -179,13 +181,13 @@ def _append(
     opt_outs: list[OptOut] = []
     with (
         connection.cursor() as cursor,
-        cursor.copy(f"COPY consent_events ({COLUMNS}, previous_hash, hash) FROM STDIN") as copy,
+        cursor.copy(COPY_EVENTS) as copy,
     ):
         for person in people:
             head, choices = person.head or START, dict(person.choices)
             for event in results[person.id].events:
                 previous, head = head, event_hash(secret.newest, event, head)
-                copy.write_row((*columns(event), previous, head))
+                copy.write(_line(event, previous, head))
                 choices[event.subject] = choice_entry(event)
             opt_outs += _opt_outs(results[person.id].events, choices)
             seq = person.seq + len(results[person.id].events)
@@ -193,6 +195,29 @@ def _append(
             rows.append({"id": person.id, "choices": choices, "seq": seq, "head": head.hex(), "seal": sealed.hex()})
     connection.execute(_UPDATE_RECIPIENTS, (now, Jsonb(rows)))
     revoke_pending.revoke_pending(connection, opt_outs, now)
+
+
+def refuse_forbidden(connection: Connection, recipient_ids: Collection[str], now: datetime) -> None:
+    """Refuse what the first events of new people forbid. Few of them have messages that wait: those whose triggers came before."""
+    rows = connection.execute(
+        "SELECT DISTINCT recipient_id FROM messages WHERE recipient_id = ANY(%s) AND state IN ('pending', 'held', 'waiting')",
+        (list(recipient_ids),),
+    ).fetchall()
+    opt_outs: list[OptOut] = []
+    for (recipient_id,) in rows:
+        events = history(connection, recipient_id)
+        opt_outs += _opt_outs(events, {event.subject: choice_entry(event) for event in events})
+    revoke_pending.revoke_pending(connection, opt_outs, now)
+
+
+def _line(event: ConsentEvent, previous_hash: bytes, new_hash: bytes) -> str:
+    said, recorded = event.said_at.isoformat(), event.recorded_at.isoformat()
+    texts = (event.subject, event.old_value, event.new_value, event.source, event.actor, event.wording)
+    return (
+        f"{event.no}\t{copy_text(event.recipient_id)}\t{event.seq}\t"
+        + "\t".join(map(copy_text, texts))
+        + f"\t{said}\t{recorded}\t{copy_bytes(previous_hash)}\t{copy_bytes(new_hash)}\n"
+    )
 
 
 def _opt_outs(events: Sequence[ConsentEvent], choices: Mapping[str, Mapping[str, str]]) -> list[OptOut]:

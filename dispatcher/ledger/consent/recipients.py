@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 
 from psycopg.types.json import Jsonb
+from pydantic_core import to_json
 
 from channels.base import Channel
 from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.domain.errors import UnknownRecipient
-from dispatcher.domain.preferences import Change
+from dispatcher.domain.preferences import BadChoice, Change
 from dispatcher.domain.recipient import Device, Source
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.consent import address_keys, events
 from dispatcher.ledger.consent.address_keys import Address
 from dispatcher.ledger.consent.events import ConsentStatement, Provenance
+from dispatcher.ledger.consent.first_events import COPY_EVENTS, FirstEvents, FirstEventsWriter, effective
 from dispatcher.ledger.consent.hash_chain import seal
+from dispatcher.ledger.copy_text import NULL, copy_bytes, copy_text
 from dispatcher.ledger.message_key import join_origin, key_of, same_message
+from dispatcher.ledger.pg_arrays import text_array
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +68,19 @@ _ATTRIBUTES = (
 _NAMES = ", ".join(_ATTRIBUTES)
 _HELD = ", ".join(f"r.{name}" for name in _ATTRIBUTES)
 _EXCLUDED = ", ".join(f"excluded.{name}" for name in _ATTRIBUTES)
+_FIRST = "choices, consent_seq, consent_head, consent_seal, version"  # of a new person; a known one keeps these
 
 _TEMPORARY = f"""
 CREATE TEMPORARY TABLE IF NOT EXISTS incoming ON COMMIT DELETE ROWS AS
-SELECT id, {_NAMES}, consent_seal, now() AS said_at FROM recipients WITH NO DATA
+SELECT id, {_NAMES}, {_FIRST}, now() AS said_at FROM recipients WITH NO DATA
 """
-_COPY = f"COPY incoming (id, {_NAMES}, consent_seal, said_at) FROM STDIN"
+_COPY = f"COPY incoming (id, {_NAMES}, {_FIRST}, said_at) FROM STDIN"
 
 # An erasure may commit at any moment before the row is locked. So the upsert itself checks whether the person is erased: PostgreSQL
 # evaluates the condition on the newest version of the row, under its lock.
 _UPSERT = f"""
-INSERT INTO recipients AS r (id, {_NAMES}, consent_seal, created_at, updated_at)
-SELECT id, {_NAMES}, consent_seal, %(now)s, %(now)s FROM incoming ORDER BY id
+INSERT INTO recipients AS r (id, {_NAMES}, {_FIRST}, created_at, updated_at)
+SELECT id, {_NAMES}, {_FIRST}, %(now)s, %(now)s FROM incoming ORDER BY id
 ON CONFLICT (id) DO UPDATE
 SET ({_NAMES}) = ROW ({_EXCLUDED}), erased_at = NULL, version = r.version + 1, updated_at = excluded.updated_at
 WHERE CASE WHEN r.erased_at IS NULL THEN ({_HELD}) IS DISTINCT FROM ({_EXCLUDED})
@@ -93,16 +97,23 @@ def upsert(connection: Connection, secret: KeyRing, batch: Sequence[Recipient], 
     An equal row changes nothing, not even the version. An import is the bank's master data, not the person's own statement, so its
     choices follow `preferences.resolve_changes`: they may always allow less, but override a choice that the person made elsewhere
     only where the row's `said_at` is later. An erased person comes back only with a row whose `said_at` is after the erasure.
+    The rows of new people are written once, with the choices that follow from their first events.
     """
     ids = {recipient.id for recipient in batch}
     with connection.transaction():
-        _copy(connection, secret, batch, address_keys.in_use(connection, secret, _addresses(batch)))
+        keys = address_keys.in_use(connection, secret, _addresses(batch))
+        first = _first_events(connection, secret, batch, actor, now)
+        _copy(connection, secret, batch, keys, first)
         written: dict[str, bool] = dict(connection.execute(_UPSERT, {"now": now}).fetchall())
+        new = {recipient_id for recipient_id, inserted in written.items() if inserted}
         erased = {row[0] for row in connection.execute(_ERASED)}
-        statements = [ConsentStatement(r.id, r.changes, r.said_at) for r in batch if r.changes and r.id not in erased]
+        began = new & first.keys()  # of somebody who was added meanwhile, the events are recorded as for known people
+        _write_first_events(connection, [first[recipient_id] for recipient_id in sorted(began)])
+        events.refuse_forbidden(connection, began, now)
+        done = erased | began
+        statements = [ConsentStatement(r.id, r.changes, r.said_at) for r in batch if r.changes and r.id not in done]
         recorded = events.record_all(connection, secret, statements, Provenance(Source.IMPORT, actor), now) if statements else {}
         connection.execute("TRUNCATE incoming")  # for a caller whose own transaction goes on
-    new = {recipient_id for recipient_id, inserted in written.items() if inserted}
     changed = (written.keys() | {recipient_id for recipient_id, result in recorded.items() if result.events}) - new
     return UpsertResult(frozenset(new), frozenset(changed), frozenset(ids - new - changed - erased), frozenset(erased))
 
@@ -134,26 +145,62 @@ def record_opt_outs(
 
 
 def _addresses(batch: Sequence[Recipient]) -> set[Address]:
-    pairs = ((kind, address) for r in batch for kind, address in (("email", r.email), ("sms", r.phone), ("whatsapp", r.whatsapp)))
-    return {(kind, address) for kind, address in pairs if address}
+    return {(kind, address) for r in batch for kind, address in _addresses_of(r) if address}
 
 
-def _copy(connection: Connection, secret: KeyRing, batch: Sequence[Recipient], key_of: Mapping[Address, bytes]) -> None:
+def _addresses_of(r: Recipient) -> tuple[tuple[str, str | None], ...]:
+    return ("email", r.email), ("sms", r.phone), ("whatsapp", r.whatsapp)
+
+
+def _first_events(
+    connection: Connection, secret: KeyRing, batch: Sequence[Recipient], actor: str, now: datetime
+) -> dict[str, FirstEvents]:
+    """The first events, by id, of those who are not in the ledger yet and made choices."""
+    if any(r.said_at and r.said_at > now for r in batch if r.changes):
+        raise BadChoice("said_at", "lies in the future")
+    rows = connection.execute("SELECT id FROM recipients WHERE id = ANY(%s)", ([r.id for r in batch],))
+    known = {row[0] for row in rows}
+    people = [(r, changes) for r in batch if r.id not in known and (changes := effective(r.changes))]
+    if not people:
+        return {}
+    numbers = iter(events.event_numbers(connection, sum(len(changes) for _, changes in people)))
+    writer = FirstEventsWriter(secret.newest, Source.IMPORT, actor, now)
+    return {r.id: writer.write(r.id, changes, r.said_at, numbers) for r, changes in people}
+
+
+def _write_first_events(connection: Connection, first: Sequence[FirstEvents]) -> None:
+    if first:
+        with connection.cursor() as cursor, cursor.copy(COPY_EVENTS) as copy:
+            copy.write("".join(each.lines for each in first))
+
+
+def _copy(
+    connection: Connection,
+    secret: KeyRing,
+    batch: Sequence[Recipient],
+    keys: Mapping[Address, bytes],
+    first: Mapping[str, FirstEvents],
+) -> None:
     connection.execute(_TEMPORARY)
+    lines = [_line(r, keys, first.get(r.id) or FirstEvents("", "{}", 0, None, seal(secret.newest, r.id, 0, None))) for r in batch]
     with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
-        for r in batch:
-            addresses = (("email", r.email), ("sms", r.phone), ("whatsapp", r.whatsapp))
-            keys = (key_of[kind, address] if address else None for kind, address in addresses)
-            devices = json.dumps([_device(device) for device in r.devices])
-            copy.write_row((
-                r.id, r.person, r.language, r.timezone, r.birth_date, list(r.entities), r.has_current_account,
-                r.email, r.phone, r.whatsapp, *keys, devices, r.partner_id, list(r.purchased), json.dumps(r.profile),
-                seal(secret.newest, r.id, 0, None), r.said_at,
-            ))  # fmt: skip
+        copy.write("".join(lines))
 
 
-def _device(device: Device) -> dict[str, Any]:
-    return {"token": device.token, "platform": device.platform, "permission": device.permission}
+def _line(r: Recipient, keys: Mapping[Address, bytes], first: FirstEvents) -> str:
+    """A person as a line of COPY, with the columns of `_COPY`. A person with choices has the version after the first change."""
+    hashes = [keys[kind, address] if address else None for kind, address in _addresses_of(r)]
+    devices = [{"token": each.token, "platform": each.platform, "permission": each.permission} for each in r.devices]
+    cells = (
+        r.id, r.person, r.language, r.timezone, r.birth_date.isoformat() if r.birth_date else None, text_array(r.entities),
+        "t" if r.has_current_account else "f", r.email, r.phone, r.whatsapp,
+    )  # fmt: skip
+    more = (to_json(devices).decode(), r.partner_id, text_array(r.purchased), to_json(r.profile).decode(), first.choices)
+    said_at = r.said_at.isoformat() if r.said_at else NULL
+    return (
+        "\t".join([*map(copy_text, cells), *map(copy_bytes, hashes), *map(copy_text, more)])
+        + f"\t{first.seq}\t{copy_bytes(first.head)}\t{copy_bytes(first.seal)}\t{2 if first.seq else 1}\t{said_at}\n"
+    )
 
 
 # -- a person's rights -------------------------------------------------------------------------------------------------

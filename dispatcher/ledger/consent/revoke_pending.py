@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 
 from psycopg.types.json import Jsonb
@@ -68,6 +68,7 @@ def revoke_pending(connection: Connection, opt_outs: Sequence[OptOut], now: date
     """
     if not opt_outs:
         return 0
-    rows = [asdict(opt_out) | {"rank": _RANK[opt_out.code]} for opt_out in opt_outs]
+    names = OptOut.__slots__
+    rows = [{**{name: getattr(each, name) for name in names}, "rank": _RANK[each.code]} for each in opt_outs]
     refused = connection.execute(_REFUSE, {"opt_outs": Jsonb(rows), "now": now, "at": now.isoformat()}).fetchone()
     return int(refused[0]) if refused else 0

@@ -66,7 +66,7 @@ def suppress_all(connection: Connection, bans: Sequence[Suppression], now: datet
             ),
         ).fetchall()
         if new:
-            _refuse_pending(connection, [no for (no,) in new], now)
+            refuse_pending(connection, [no for (no,) in new], now)
         in_force = connection.execute(
             "SELECT s.no FROM unnest(%s::text[], %s::bytea[]) WITH ORDINALITY AS b (channel, address_key, place)"
             " JOIN suppressions s USING (channel, address_key) WHERE s.lifted_at IS NULL ORDER BY b.place",
@@ -75,16 +75,17 @@ def suppress_all(connection: Connection, bans: Sequence[Suppression], now: datet
     return [no for (no,) in in_force]
 
 
-def _refuse_pending(connection: Connection, nos: list[int], now: datetime) -> None:
-    owners = _raise_versions(connection, nos, now)
-    revoke_pending.revoke_pending(
+def refuse_pending(connection: Connection, nos: list[int], now: datetime) -> int:
+    """Refuse what waits for the addresses of these suppressions, in the caller's transaction. Returns the number of messages."""
+    owners = raise_versions(connection, nos, now)
+    return revoke_pending.revoke_pending(
         connection,
         [OptOut(owner, ReasonCode.SUPPRESSED, f"suppression:{no}", (channel,), service_too=True) for owner, no, channel in owners],
         now,
     )
 
 
-def _raise_versions(connection: Connection, nos: list[int], now: datetime) -> list[tuple[str, int, str]]:
+def raise_versions(connection: Connection, nos: list[int], now: datetime) -> list[tuple[str, int, str]]:
     """Lock those who have these addresses, so that no claim runs at the same time, and raise their versions.
 
     Returns (recipient id, number of the suppression, channel) for each.
@@ -107,7 +108,7 @@ def in_force(connection: Connection, channel: Channel, address_key: bytes) -> bo
 _LIFT = """
 UPDATE suppressions SET lifted_at = %(now)s
 WHERE channel = %(channel)s AND address_key = %(key)s AND lifted_at IS NULL AND reason = ANY(%(reasons)s)
-  AND created_at <= %(said_at)s
+  AND coalesce(since, created_at) <= %(said_at)s
 RETURNING no
 """
 _LIFT_BY_REPORT = "SELECT * FROM lift_by_report(%(channel)s, %(key)s, %(reasons)s::text[], %(said_at)s, %(now)s)"
@@ -132,7 +133,7 @@ def lift(
     with connection.transaction():
         row = connection.execute(_LIFT_BY_REPORT if by_report else _LIFT, parameters).fetchone()
         if row:
-            _raise_versions(connection, [row[0]], now)
+            raise_versions(connection, [row[0]], now)
     return row is not None
 
 

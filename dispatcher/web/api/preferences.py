@@ -71,24 +71,29 @@ def put_preferences(
     One e-mail acknowledges an opt-out to the person.
     """
     parsed = validate(PreferencesForm, form, "preferences")
-    change = PreferenceChange(
-        recipient_id,
-        changes(
-            {offer.value: mode.value for offer, mode in parsed.offers.items()},
-            {group.value: on for group, on in parsed.channels.items()},
-            parsed.object_marketing,
-            parsed.object_profiling,
-        ),
-        parsed.source,
-        parsed.actor,
-        parsed.wording,
-        said_at=parsed.at,
-        expected_version=_version(if_match),
-    )
+    change = preference_change(recipient_id, parsed, _version(if_match))
     recorded = preferences.record(services, broker.publish, change)
     now = preferences.show(services, recipient_id)
     response.headers["ETag"] = _etag(now.version)
     return {**serializers.preferences_view(now), "outranked": [each.subject for each in recorded.superseded]}
+
+
+def preference_change(recipient_id: str, form: PreferencesForm, expected_version: int | None) -> PreferenceChange:
+    """What the form says of a person. Raises `BadChoice`."""
+    return PreferenceChange(
+        recipient_id,
+        changes(
+            {offer.value: mode.value for offer, mode in form.offers.items()},
+            {group.value: on for group, on in form.channels.items()},
+            form.object_marketing,
+            form.object_profiling,
+        ),
+        form.source,
+        form.actor,
+        form.wording,
+        said_at=form.at,
+        expected_version=expected_version,
+    )
 
 
 def _etag(version: int) -> str:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, HTTPException, Path, Response
+from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response
+from pydantic import StringConstraints
 
-from dispatcher.consent import erasure, recipients
+from dispatcher.consent import erasure, recipient_stream, recipients
+from dispatcher.consent.recipient_stream import StreamLine
 from dispatcher.consent.recipients import PutStatus
-from dispatcher.intake.errors import BadInput, InputError
+from dispatcher.intake.errors import BadInput, InputError, StrictModel, validate
 from dispatcher.intake.recipient_import import ERASED, BadRecipient, RecipientForm, parse
+from dispatcher.web import ndjson
 from dispatcher.web.api import schemas
 from dispatcher.web.api.authorization import actor, needs
 from dispatcher.web.api.openapi import body
+from dispatcher.web.api.strict_json import read_object
 from dispatcher.web.api_keys import ApiKey, Right
 from dispatcher.web.dependencies import JsonObject, ServicesDependency
 from dispatcher.web.errors import problem_responses
@@ -21,7 +26,65 @@ from dispatcher.web.errors import problem_responses
 RecipientId = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}$")]
 RecipientsKey = Annotated[ApiKey, Depends(needs(Right.RECIPIENTS))]
 
+_LINES = {ndjson.MEDIA_TYPE: {"schema": {"type": "string"}}}
+STREAM_BODY: dict[str, Any] = {"requestBody": {"required": True, "content": _LINES}}
+STREAM_RESPONSES: dict[int | str, dict[str, Any]] = {**problem_responses(415), 200: {"content": _LINES}}
+
 router = APIRouter(prefix="/recipients", tags=["recipients"])
+
+
+class RecipientSearchForm(StrictModel):
+    """An e-mail address or a telephone number. It is in the body, because addresses in a URL end up in logs."""
+
+    address: Annotated[str, StringConstraints(min_length=1, max_length=320)]
+
+
+@router.post("/search", response_model=schemas.RecipientIds, openapi_extra=body(RecipientSearchForm, "RecipientSearch"))
+def search_recipients(_: RecipientsKey, form: JsonObject, services: ServicesDependency) -> dict[str, Any]:
+    """The ids of all who have this address. A number counts for SMS and for WhatsApp."""
+    return {"ids": recipients.with_address(services, validate(RecipientSearchForm, form, "search").address)}
+
+
+@router.post("/bulk", response_class=Response, responses=STREAM_RESPONSES, openapi_extra=STREAM_BODY)
+async def put_recipients(caller: RecipientsKey, request: Request, services: ServicesDependency) -> Response:
+    """Add or replace recipients, one JSON object per line, in the form of the import file. Each line is answered by a line:
+    `line`, `id`, `outcome` (new, changed, unchanged, erased, rejected), and of a rejected one `field` and `message`.
+
+    A client that was interrupted sends all lines again, or those without an answer: a line that was applied is unchanged.
+    """
+    name = actor(caller)
+    return ndjson.answer(request, stream_line, lambda lines: map(asdict, recipient_stream.put_lines(services, lines, name)))
+
+
+def stream_line(number: int, text: bytes | None) -> StreamLine:
+    """A line of a stream as data, or with the reason why it is none."""
+    if text is None:
+        return StreamLine(number, {}, f"is longer than {ndjson.LINE_BYTES_MAX} bytes")
+    try:
+        return StreamLine(number, read_object(text))
+    except BadInput as error:
+        fault = error.faults[0]
+        return StreamLine(number, {}, f"{fault.field}: {fault.message}" if fault.field else fault.message)
+
+
+@router.get("/{recipient_id}", response_model=schemas.RecipientBody, responses=problem_responses(404))
+def show_recipient(
+    _: RecipientsKey,
+    recipient_id: RecipientId,
+    services: ServicesDependency,
+    response: Response,
+    include: Annotated[str, Query(pattern=r"^(addresses|profile)(,(addresses|profile))?$|^$")] = "",
+) -> dict[str, Any]:
+    """What is on record about a person. Addresses and profile are left out unless `include` names them: `addresses,profile`."""
+    record = recipients.show_part(services, recipient_id, frozenset(include.split(",")))
+    response.headers["ETag"] = f'"{record["version"]}"'
+    return record
+
+
+@router.get("/{recipient_id}/export", response_model=dict[str, Any], responses=problem_responses(404))
+def export_recipient(_: RecipientsKey, recipient_id: RecipientId, services: ServicesDependency) -> dict[str, Any]:
+    """Everything on record about a person, for an access request: addresses, profile, history, messages, jobs, inbound messages."""
+    return recipients.export(services, recipient_id)
 
 
 @router.put(

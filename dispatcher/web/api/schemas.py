@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from channels.base import Channel
 from dispatcher.campaigns.template_approval import ApprovalStatus
@@ -188,6 +188,26 @@ class RecipientResult(BaseModel):
     version: int
 
 
+class RecipientIds(BaseModel):
+    """The recipients who have an address."""
+
+    ids: list[str]
+
+
+class RecipientBody(BaseModel):
+    """What is on record about a person. Fields without a value are left out; there are others beside these."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str
+    version: int
+    person: str
+    language: str
+    entities: list[str]
+    has_current_account: bool
+    reachable: dict[str, bool]
+
+
 class ChoiceBody(BaseModel):
     """A choice and its proof: the consent event that set it."""
 
@@ -305,3 +325,50 @@ class EndpointSecret(BaseModel):
 
     id: str
     secret: str
+
+
+class SuppressionBody(BaseModel):
+    """A suppression. `hash` stands for the address; `since` is when it was suppressed here or at the provider of the list."""
+
+    no: int
+    channel: Channel
+    hash: str
+    reason: str
+    source: str
+    since: AwareDatetime
+    created_at: AwareDatetime
+    created_by: str | None
+    lifted_at: AwareDatetime | None
+    lifted_by: str | None
+    lifted_because: str | None
+
+
+class SuppressionPage(BaseModel):
+    """Suppressions."""
+
+    suppressions: list[SuppressionBody]
+
+
+class SuppressionFault(BaseModel):
+    """A row of a list that is rejected, or of which a part could not be read."""
+
+    line: int
+    field: str
+    message: str
+
+
+class SuppressionImportBody(BaseModel):
+    """What an import did, or would do. Rows are `taken`, `ignored` or `rejected`; addresses are `suppressed` now, were
+    `suppressed_before`, or were `lifted_later` than the date in the list.
+    """
+
+    dry_run: bool
+    taken: int
+    ignored: int
+    rejected: int
+    suppressed: int
+    suppressed_before: int
+    lifted_later: int
+    opt_outs_recorded: int
+    messages_refused: int
+    faults: list[SuppressionFault]

@@ -4,12 +4,32 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Depends
 
-from dispatcher.web.api import campaigns, event_endpoints, events, messages, preferences, recipients, templates
+from dispatcher.web.api import (
+    campaigns,
+    event_endpoints,
+    events,
+    messages,
+    preference_stream,
+    preferences,
+    recipients,
+    suppressions,
+    templates,
+)
 from dispatcher.web.api.query_parameters import known_query_parameters
 from dispatcher.web.errors import problem_responses
 
 router = APIRouter(
     prefix="/v1", responses=problem_responses(400, 401, 403, 413, 422, 503), dependencies=[Depends(known_query_parameters)]
 )
-for resource in (campaigns, messages, recipients, preferences, templates, events, event_endpoints):
+for resource in (
+    campaigns,
+    messages,
+    recipients,
+    preferences,
+    preference_stream,
+    suppressions,
+    templates,
+    events,
+    event_endpoints,
+):
     router.include_router(resource.router)

@@ -1,0 +1,76 @@
+"""Recipients by the thousand from another system: each line is checked as a row of an import, and has a result of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from dispatcher.consent.recipients import PutStatus
+from dispatcher.intake.recipient_import import ERASED, RecipientBatch, batches, opt_out_statements, read_recipient
+from dispatcher.intake.rows import SourceRow, UnreadableRow
+from dispatcher.ledger.connection import Connection, lend
+from dispatcher.ledger.consent.recipients import record_opt_outs, upsert
+from dispatcher.runtime.services import Services
+
+REJECTED = "rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamLine:
+    """A line of a stream as plain data, or why it cannot be read."""
+
+    number: int
+    data: dict[str, Any]
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LineResult:
+    """What became of a line: `outcome` as in `PutStatus`, or "rejected", with the field and what is wrong with it.
+
+    `opt_outs`: the subjects that were recorded although the line was rejected.
+    """
+
+    line: int
+    id: str | None
+    outcome: str
+    field: str = ""
+    message: str = ""
+    opt_outs: tuple[str, ...] = ()
+
+
+def put_lines(services: Services, lines: Sequence[StreamLine], actor: str) -> list[LineResult]:
+    """Add or replace the recipients of these lines, in their order. Repeating a line that was applied changes nothing.
+
+    As in an import, an invalid line does not stop the others, and the opt-outs in it are recorded where they can be read.
+    """
+    now, rules = services.clock(), services.policy.files
+    items = (
+        UnreadableRow(line.number, "", line.problem)
+        if line.problem
+        else read_recipient(SourceRow(line.number, line.data), now, rules)
+        for line in lines
+    )
+    results: list[LineResult] = []
+    with lend(services.pool) as connection:
+        for batch in batches(items):
+            results += _apply(connection, services, batch, actor, now)
+    return sorted(results, key=lambda result: result.line)
+
+
+def _apply(connection: Connection, services: Services, batch: RecipientBatch, actor: str, now: datetime) -> Iterator[LineResult]:
+    written = upsert(connection, services.secret, [recipient for _, recipient in batch.rows.values()], actor, now)
+    known = record_opt_outs(connection, services.secret, opt_out_statements(batch.refused.values()), actor, now)
+    for recipient_id, (row, _) in batch.rows.items():
+        if recipient_id in written.erased:
+            yield LineResult(row.line, recipient_id, PutStatus.ERASED, "id", ERASED)
+        elif recipient_id in written.new:
+            yield LineResult(row.line, recipient_id, PutStatus.NEW)
+        else:
+            is_changed = recipient_id in written.changed
+            yield LineResult(row.line, recipient_id, PutStatus.CHANGED if is_changed else PutStatus.UNCHANGED)
+    for bad, opt_outs in batch.bad:
+        recorded = tuple(change.subject for change in opt_outs.changes) if opt_outs and opt_outs.id in known else ()
+        yield LineResult(bad.line, opt_outs.id if opt_outs else None, REJECTED, bad.field, bad.reason, recorded)
