@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
-from dispatcher.content import Catalog, Template
+from dispatcher.content import Catalog, Template, texts_to_write
 from dispatcher.delivery.approval_check import DIGEST_SHOWN, not_approved_text, unapproved
 from dispatcher.domain.message import Kind
 from dispatcher.domain.spelling import did_you_mean
@@ -128,13 +128,17 @@ def _errors(present: TemplateVersion, approved: bool, actor: str, digest: str | 
         errors.append(
             InputError("approval", 0, "actor", f"{template.author} wrote {template.name}: somebody else has to approve it")
         )
+    if approved and (left := _draft_error(template)):
+        errors.append(left)
     if not approved and present.approval is None:
         errors.append(InputError("approval", 0, "template", f"{template.name} has no approval that could be withdrawn"))
     return errors
 
 
 def approval_errors(connection: Connection, policy: Policy, templates: Collection[Template]) -> list[InputError]:
-    """An error for each of these templates that needs an approval and has none; empty where all may be sent."""
+    """An error for each of these templates that is a draft, or needs an approval and has none; empty where all may be sent."""
+    if drafts := [error for each in templates if (error := _draft_error(each))]:
+        return drafts
     if not any(needs_approval(each, policy) for each in templates):
         return []
     waiting = unapproved(templates, policy, template_approvals.in_force(connection, [each.name for each in templates]))
@@ -142,6 +146,18 @@ def approval_errors(connection: Connection, policy: Policy, templates: Collectio
         InputError("approval", 0, "template", f"{not_approved_text(each)}: `dispatcher templates approve {each.name} --actor NAME`")
         for each in waiting
     ]
+
+
+def _draft_error(template: Template) -> InputError | None:
+    """An error for a template with texts that are still to be written, a service message included."""
+    texts = texts_to_write(template)
+    if not texts:
+        return None
+    first = f"{texts[0].file}, line {texts[0].line}"
+    message = (
+        f"{len(texts)} of its texts are still to be written, the first at {first}: `dispatcher templates check {template.name}`"
+    )
+    return InputError("approval", 0, "template", message)
 
 
 def _version(template: Template, policy: Policy, approval: Approval | None) -> TemplateVersion:

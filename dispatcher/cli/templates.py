@@ -12,6 +12,7 @@ import typer
 from channels.base import Channel, Email
 from dispatcher import content
 from dispatcher.campaigns import template_approval
+from dispatcher.cli import template_drafts
 from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, err, fail, out, pairs, print_json, rows
 from dispatcher.delivery.approval_check import DIGEST_SHOWN
 from dispatcher.domain.message import Mode
@@ -22,7 +23,8 @@ from dispatcher.runtime import bootstrap
 from dispatcher.runtime.consistency import disagreements
 from dispatcher.web.serializers import approval_text, template_view
 
-app = typer.Typer(help="Check, preview and approve message templates.", no_args_is_help=True)
+app = typer.Typer(help="Write, check, preview and approve message templates.", no_args_is_help=True)
+app.add_typer(template_drafts.app)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The template's name.")]
 Actor = Annotated[str, typer.Option(help="Who approves or withdraws: the name of a person other than the author.")]
@@ -38,8 +40,9 @@ def check(name: Annotated[str | None, typer.Argument(help="Default: all.")] = No
     folder = bootstrap.settings().templates
     found = content.check(folder) or disagreements(bootstrap.policy(bootstrap.settings())[0], content.load(folder).values())
     errors = [error for error in found if name is None or f"/{name}/" in f"/{error.file}"]
+    unwritten = [] if found else template_drafts.unwritten(content.load(folder), name)
     if as_json:
-        print_json({"faults": [asdict(error) for error in errors]})
+        print_json({"faults": [asdict(error) for error in errors], "to_write": [asdict(error) for error in unwritten]})
     elif errors:
         for error in errors:
             err.print(str(error), markup=False)
@@ -55,7 +58,8 @@ def check(name: Annotated[str | None, typer.Argument(help="Default: all.")] = No
         shown = [each for each in catalog.values() if name in (None, each.name)]
         texts = [(*place, str(segments)) for each in shown for *place, segments in content.sms_sizes(each)]
         rows("\nSMS, from the examples", ("template", "language", "mode", "segments"), texts)
-    if errors:
+        template_drafts.show(unwritten)
+    if errors or unwritten:
         raise typer.Exit(REFUSED)
 
 
