@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -12,19 +11,21 @@ import typer
 from channels.base import Channel, Email
 from dispatcher import content
 from dispatcher.campaigns import template_approval
-from dispatcher.cli import template_drafts
+from dispatcher.cli import template_drafts, template_tests
 from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, err, fail, out, pairs, print_json, rows
+from dispatcher.cli.template_data import read_data
 from dispatcher.delivery.approval_check import DIGEST_SHOWN
 from dispatcher.domain.message import Mode
 from dispatcher.domain.recipient import LANGUAGES
 from dispatcher.domain.spelling import did_you_mean
-from dispatcher.intake.errors import BadInput, InputError, read_text
+from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.runtime import bootstrap
 from dispatcher.runtime.consistency import disagreements
 from dispatcher.web.serializers import approval_text, template_view
 
 app = typer.Typer(help="Write, check, preview and approve message templates.", no_args_is_help=True)
 app.add_typer(template_drafts.app)
+app.add_typer(template_tests.app)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The template's name.")]
 Actor = Annotated[str, typer.Option(help="Who approves or withdraws: the name of a person other than the author.")]
@@ -78,7 +79,7 @@ def preview(
     if language not in LANGUAGES:
         fail(f"--language: {language!r} is not one of {', '.join(LANGUAGES)}", BAD_INPUT)
     try:
-        rendered = content.preview(catalog, name, channel, language, mode, _data(data))
+        rendered = content.preview(catalog, name, channel, language, mode, read_data(data))
     except content.ContentRefusal as refusal:
         fail(f"{refusal.code}: {refusal.variable}", REFUSED)
     fields = asdict(rendered)
@@ -135,15 +136,3 @@ def _set_approval(name: str, approved: bool, actor: str, digest: str | None, as_
 def _check_name(name: str | None, catalog: content.Catalog) -> None:
     if name is not None and name not in catalog:
         raise BadInput(InputError("NAME", 0, "", f"there is no template {name!r}{did_you_mean(name, catalog)}"))
-
-
-def _data(path: Path | None) -> dict[str, object]:
-    if path is None:
-        return {}
-    try:
-        data = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise BadInput(InputError(str(path), error.lineno, "", f"is not JSON: {error.msg}")) from None
-    if not isinstance(data, dict):
-        raise BadInput(InputError(str(path), 1, "", "should be a JSON object: variable -> value"))
-    return data

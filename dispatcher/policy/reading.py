@@ -114,6 +114,7 @@ def _policy(top: Section, digest: str) -> Policy:
         deleted_unread=limits.deleted_unread(top.section("replies", required=False)),
         topics=_topics(top.section("topics"), soft_opt_in.products),
         files=file_rules,
+        testers=limits.testers(top.section("testers", required=False), file_rules.default_region),
         one_per_address=one_per_address,
     )
 

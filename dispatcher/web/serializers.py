@@ -9,6 +9,7 @@ from dispatcher.campaigns.dry_run import DryRun
 from dispatcher.campaigns.overview import Balance, Campaign
 from dispatcher.campaigns.refused_jobs import RefusedJobEntry
 from dispatcher.campaigns.template_approval import Approval, ApprovalStatus, TemplateVersion
+from dispatcher.campaigns.tester_sends import TesterSend
 from dispatcher.consent.preferences import Preferences
 from dispatcher.delivery.messages import DeadMessage, Message, UnresolvedGroup, UnresolvedRow
 from dispatcher.domain.message import OfferType, State
@@ -115,6 +116,25 @@ def template_view(version: TemplateVersion) -> dict[str, Any]:
 
 def _approval_view(approval: Approval) -> dict[str, Any]:
     return {"no": approval.no, "approved": approval.approved, "actor": approval.actor, "at": moment(approval.at)}
+
+
+def tester_send_view(sent: TesterSend) -> dict[str, Any]:
+    """A test send: a name of staff, and no content."""
+    return {
+        "no": sent.no,
+        "template": sent.template,
+        "digest": sent.digest,
+        "tester": sent.tester,
+        "channel": sent.channel,
+        "language": sent.language,
+        "mode": sent.mode,
+        "by": sent.actor,
+        "at": moment(sent.at),
+        "state": sent.state,
+        "code": sent.code,
+        "provider": sent.provider,
+        "receipt": sent.receipt,
+    }
 
 
 def retention_view(backlog: RetentionBacklog) -> dict[str, Any]:

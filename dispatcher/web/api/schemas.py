@@ -180,6 +180,30 @@ class TemplateList(BaseModel):
     templates: list[TemplateBody]
 
 
+class TesterSendBody(BaseModel):
+    """A test send. `state` is accepted, failed or uncertain, and later what the provider reports."""
+
+    no: int
+    template: str
+    digest: str
+    tester: str
+    channel: Channel
+    language: str
+    mode: Mode
+    by: str
+    at: str
+    state: str
+    code: str | None
+    provider: str | None
+    receipt: str | None
+
+
+class TesterSendList(BaseModel):
+    """The newest test sends of a template."""
+
+    tests: list[TesterSendBody]
+
+
 class RecipientResult(BaseModel):
     """The result of putting a recipient: `outcome` is new, changed or unchanged."""
 

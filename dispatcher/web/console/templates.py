@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Form, HTTPException, Query, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from pydantic import BaseModel
 
 from channels.base import Channel, Email, PlainContent, Sms, assemble
-from dispatcher.campaigns import template_approval
+from dispatcher.campaigns import template_approval, tester_sends
+from dispatcher.campaigns.tester_sends import TestRequest
 from dispatcher.content import ContentRefusal, MessageSender, Template, count_segments, example_request
 from dispatcher.domain.message import Mode
 from dispatcher.domain.recipient import LANGUAGES
@@ -100,6 +102,8 @@ def template_page(
         may_approve=Right.TEMPLATES in operator.key.rights,
         history=template_approval.history(services, template.name),
         selected=selected,
+        tests=tester_sends.newest(services, template.name, 10),
+        testers=sorted(name for name, each in services.policy.testers.items() if selected["channel"] in each.addresses),
         languages=LANGUAGES,
         segments=count_segments(preview["content"].text) if isinstance(preview["content"], Sms) else None,
         **preview,
@@ -117,6 +121,26 @@ def mail(
     except ContentRefusal:
         raise HTTPException(HTTPStatus.NOT_FOUND, "it cannot be rendered") from None
     return HTMLResponse(content.html if isinstance(content, Email) else "", headers=IN_FRAME)
+
+
+@router.post("/{name}/test")
+def send_test(
+    operator: Operator,
+    template: TemplateDependency,
+    services: ServicesDependency,
+    selection: Annotated[PreviewSelection, Query()],
+    tester: Annotated[str, Form()] = "",
+    form_token: Annotated[str, Form()] = "",
+) -> Response:
+    """Send the rendering that the page shows to a tester."""
+    check_form_token(operator, form_token)
+    if Right.TEMPLATES not in operator.key.rights:
+        raise HTTPException(HTTPStatus.FORBIDDEN, "your API key does not have the right `templates`")
+    selected = _selected_values(selection, template)
+    language = next(each for each in LANGUAGES if each == selected["language"])
+    request = TestRequest(template, Channel(selected["channel"]), language, Mode(selected["mode"]), operator.key.name)
+    tester_sends.send_test(services, tester_sends.tester_of(services, tester), request)
+    return RedirectResponse(f"/console/templates/{template.name}?{urlencode(selected)}#tests", HTTPStatus.SEE_OTHER)
 
 
 @router.post("/{name}/{action}")
