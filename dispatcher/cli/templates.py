@@ -11,7 +11,8 @@ import typer
 from channels.base import Channel, Email
 from dispatcher import content
 from dispatcher.campaigns import template_approval
-from dispatcher.cli import template_drafts, template_tests
+from dispatcher.campaigns.template_approval import TemplateVersion
+from dispatcher.cli import template_drafts, template_history, template_tests
 from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, err, fail, out, pairs, print_json, rows
 from dispatcher.cli.template_data import read_data
 from dispatcher.delivery.approval_check import DIGEST_SHOWN
@@ -26,9 +27,11 @@ from dispatcher.web.serializers import approval_text, template_view
 app = typer.Typer(help="Write, check, preview and approve message templates.", no_args_is_help=True)
 app.add_typer(template_drafts.app)
 app.add_typer(template_tests.app)
+app.add_typer(template_history.app)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The template's name.")]
 Actor = Annotated[str, typer.Option(help="Who approves or withdraws: the name of a person other than the author.")]
+Comment = Annotated[str, typer.Option(help="What the person wants to be kept with it.")]
 Digest = Annotated[
     str | None,
     typer.Option(help="The digest that `list` showed, or that of a version approved before. Default: the template as it now is."),
@@ -113,19 +116,21 @@ def list_(as_json: Json = False) -> None:
 
 
 @app.command()
-def approve(name: Name, actor: Actor, digest: Digest = None, as_json: Json = False) -> None:
-    """Approve a template's version for commercial use. A change of any byte makes another version."""
-    _set_approval(name, True, actor, digest, as_json)
+def approve(name: Name, actor: Actor, digest: Digest = None, comment: Comment = "", as_json: Json = False) -> None:
+    """Approve a template's version for commercial use. A change of any byte makes another version.
+
+    Where the policy asks for two people, the first approval waits for that of somebody else.
+    """
+    _show_approval(name, template_approval.set_approval(bootstrap.services(), name, True, actor, digest, comment), as_json)
 
 
 @app.command()
-def withdraw(name: Name, actor: Actor, digest: Digest = None, as_json: Json = False) -> None:
+def withdraw(name: Name, actor: Actor, digest: Digest = None, comment: Comment = "", as_json: Json = False) -> None:
     """Withdraw an approval: running campaigns with this version pause themselves."""
-    _set_approval(name, False, actor, digest, as_json)
+    _show_approval(name, template_approval.set_approval(bootstrap.services(), name, False, actor, digest, comment), as_json)
 
 
-def _set_approval(name: str, approved: bool, actor: str, digest: str | None, as_json: bool) -> None:
-    version = template_approval.set_approval(bootstrap.services(), name, approved, actor, digest)
+def _show_approval(name: str, version: TemplateVersion, as_json: bool) -> None:
     if as_json:
         print_json(template_view(version))
         return

@@ -20,6 +20,7 @@ from dispatcher.content.shipped import SHARED, default_folder, shipped_folder
 from dispatcher.content.skeleton import NewTemplate, skeleton
 from dispatcher.content.template import Template
 from dispatcher.content.themes import THEMES
+from dispatcher.content.wording_diff import TextDiff, WordChange, differences, word_changes
 
 __all__ = [
     "SHARED",
@@ -36,11 +37,14 @@ __all__ = [
     "Template",
     "TemplateError",
     "TemplateVariable",
+    "TextDiff",
+    "WordChange",
     "check",
     "check_examples",
     "check_links_to_partners",
     "count_segments",
     "default_folder",
+    "differences",
     "example_request",
     "host_of",
     "is_draft",
@@ -54,4 +58,5 @@ __all__ = [
     "skeleton",
     "sms_sizes",
     "texts_to_write",
+    "word_changes",
 ]

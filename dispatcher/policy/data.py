@@ -178,6 +178,8 @@ class Policy:
     deleted_unread: str  # what a reply means whose text is deleted before anybody read it: "stop" | "hold"
     topics: Mapping[str, frozenset[str]]  # regulated topic -> the products that it covers
     files: FileRules = DEFAULT_FILE_RULES
+    approval_days: int = 0  # how long an approval of a template is in force; 0: until it is withdrawn
+    second_approver_topics: frozenset[str] = frozenset()  # regulated topics whose templates two people approve
     testers: Mapping[str, Tester] = field(default_factory=dict)  # by name
     one_per_address: bool = True  # a campaign sends one commercial message to an address and channel
 

@@ -120,6 +120,8 @@ CALLS = [
     ("GET", "/v1/events/asyncapi.json", Right.EVENTS),
     ("GET", "/v1/events/schemas/message.v1.json", Right.EVENTS),
     ("POST", "/v1/templates/loan_offer/test", Right.TEMPLATES),
+    ("GET", "/v1/templates/loan_offer/history", Right.TEMPLATES),
+    ("GET", f"/v1/templates/loan_offer/diff/{'0' * 64}", Right.TEMPLATES),
     ("GET", "/v1/templates/loan_offer/tests", Right.TEMPLATES),
 ]
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, HTTPException, Path
 from pydantic import Field, StringConstraints
 
 from channels.base import Channel
-from dispatcher.campaigns import template_approval, tester_sends
+from dispatcher.campaigns import template_approval, template_history, tester_sends
 from dispatcher.campaigns.tester_sends import TestRequest
 from dispatcher.domain.message import Mode
 from dispatcher.domain.recipient import Language
@@ -23,6 +23,7 @@ from dispatcher.web.dependencies import JsonObject, ServicesDependency
 from dispatcher.web.errors import problem_responses
 
 TemplatesKey = Annotated[ApiKey, Depends(needs(Right.TEMPLATES))]
+VersionDigest = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
 TemplateName = Annotated[str, Path(pattern=r"^[a-z][a-z0-9_-]{0,99}$")]
 
 router = APIRouter(prefix="/templates", tags=["templates"], dependencies=[Depends(needs(Right.TEMPLATES))])
@@ -32,6 +33,7 @@ class TemplateVersionForm(StrictModel):
     """The template version that the person looked at."""
 
     digest: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    comment: Annotated[str, StringConstraints(max_length=2_000)] = ""
 
 
 class TestForm(StrictModel):
@@ -48,6 +50,22 @@ class TestForm(StrictModel):
 def list_templates(services: ServicesDependency) -> dict[str, Any]:
     """Every template with the digest of its present version, and who approved that."""
     return {"templates": [serializers.template_view(each) for each in template_approval.template_versions(services)]}
+
+
+@router.get("/{name}/history", response_model=schemas.TemplateHistory, responses=problem_responses(404))
+def list_versions(name: TemplateName, services: ServicesDependency) -> dict[str, Any]:
+    """Every version of a template: who approved or withdrew it, and which campaigns used it."""
+    if name not in services.catalog:
+        raise HTTPException(HTTPStatus.NOT_FOUND)
+    return {"versions": [serializers.known_version_view(each) for each in template_history.history_of(services, name)]}
+
+
+@router.get("/{name}/diff/{digest}", response_model=schemas.TemplateDiff, responses=problem_responses(404, 422))
+def list_differences(name: TemplateName, digest: VersionDigest, services: ServicesDependency) -> dict[str, Any]:
+    """What readers see differently in the template as it now is, compared with a former version, word by word."""
+    if name not in services.catalog:
+        raise HTTPException(HTTPStatus.NOT_FOUND)
+    return {"differences": [serializers.text_diff_view(each) for each in template_history.compare(services, name, digest)]}
 
 
 @router.get("/{name}/tests", response_model=schemas.TesterSendList, responses=problem_responses(404))
@@ -86,8 +104,12 @@ def send_test(caller: TemplatesKey, name: TemplateName, form: JsonObject, servic
 def set_template_approval(
     caller: TemplatesKey, name: TemplateName, action: Literal["approve", "withdraw"], form: JsonObject, services: ServicesDependency
 ) -> dict[str, Any]:
-    """Approve the version of this digest, or withdraw its approval. The name of the key is the approver's, not the author's."""
+    """Approve the version of this digest, or withdraw its approval. The name of the key is the approver's, not the author's.
+
+    Where the policy asks for two people, the first approval waits for that of another key.
+    """
     if name not in services.catalog:
         raise HTTPException(HTTPStatus.NOT_FOUND)
-    digest = validate(TemplateVersionForm, form, "approval").digest
-    return serializers.template_view(template_approval.set_approval(services, name, action == "approve", caller.name, digest))
+    parsed = validate(TemplateVersionForm, form, "approval")
+    version = template_approval.set_approval(services, name, action == "approve", caller.name, parsed.digest, parsed.comment)
+    return serializers.template_view(version)

@@ -12,7 +12,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from pydantic import BaseModel
 
 from channels.base import Channel, Email, PlainContent, Sms, assemble
-from dispatcher.campaigns import template_approval, tester_sends
+from dispatcher.campaigns import template_approval, template_history, tester_sends
 from dispatcher.campaigns.tester_sends import TestRequest
 from dispatcher.content import ContentRefusal, MessageSender, Template, count_segments, example_request
 from dispatcher.domain.message import Mode
@@ -44,6 +44,14 @@ class PreviewSelection(BaseModel):
     channel: str = ""
     language: str = ""
     mode: str = ""
+
+
+class ApprovalForm(BaseModel):
+    """The version that the page showed, and what the person wants to be kept with the approval."""
+
+    digest: str = ""
+    comment: str = ""
+    form_token: str = ""
 
 
 def _selected_values(selection: PreviewSelection, template: Template) -> dict[str, str]:
@@ -100,7 +108,7 @@ def template_page(
         version=template_approval.template_version(services, template.name),
         approval_text=approval_text,
         may_approve=Right.TEMPLATES in operator.key.rights,
-        history=template_approval.history(services, template.name),
+        versions=template_history.history_of(services, template.name),
         selected=selected,
         tests=tester_sends.newest(services, template.name, 10),
         testers=sorted(name for name, each in services.policy.testers.items() if selected["channel"] in each.addresses),
@@ -109,6 +117,13 @@ def template_page(
         **preview,
     )
     return HTMLResponse(text, headers=WITH_FRAME)
+
+
+@router.get("/{name}/diff/{digest}")
+def diff_page(operator: Operator, template: TemplateDependency, digest: str, services: ServicesDependency) -> str:
+    """What readers see differently in the present version, compared with a former one."""
+    found = template_history.compare(services, template.name, digest)
+    return page("template_diff.html", operator=operator, template=template, digest=digest, differences=found)
 
 
 @router.get("/{name}/mail")
@@ -149,12 +164,11 @@ def set_template_approval(
     template: TemplateDependency,
     action: Literal["approve", "withdraw"],
     services: ServicesDependency,
-    digest: Annotated[str, Form()] = "",
-    form_token: Annotated[str, Form()] = "",
+    form: Annotated[ApprovalForm, Form()],
 ) -> Response:
     """Approve the version that the page showed, or withdraw its approval."""
-    check_form_token(operator, form_token)
+    check_form_token(operator, form.form_token)
     if Right.TEMPLATES not in operator.key.rights:
         raise HTTPException(HTTPStatus.FORBIDDEN, "your API key does not have the right `templates`")
-    template_approval.set_approval(services, template.name, action == "approve", operator.key.name, digest)
+    template_approval.set_approval(services, template.name, action == "approve", operator.key.name, form.digest, form.comment)
     return RedirectResponse(f"/console/templates/{template.name}", HTTPStatus.SEE_OTHER)
