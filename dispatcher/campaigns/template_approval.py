@@ -4,21 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 
-from dispatcher.content import Catalog, Template
+from dispatcher.content import Catalog, Template, texts_to_write
 from dispatcher.delivery.approval_check import DIGEST_SHOWN, not_approved_text, unapproved
 from dispatcher.domain.message import Kind
 from dispatcher.domain.spelling import did_you_mean
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.ledger.campaigns import lifecycle, template_approvals
-from dispatcher.ledger.campaigns.template_approvals import Approval, NewApproval
+from dispatcher.ledger.campaigns.template_approvals import Approval, FirstApproval, NewApproval
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.policy import Policy
 from dispatcher.runtime.services import Services
 from dispatcher.runtime.template_versions import TemplateUnavailable, needs_approval, store_sources
 
-__all__ = ["Approval", "ApprovalStatus", "TemplateVersion", "approval_errors", "approve_waiting", "history", "set_approval"]
+COMMENT_CHARACTERS_MAX = 2_000
+
+__all__ = [
+    "Approval",
+    "ApprovalStatus",
+    "FirstApproval",
+    "TemplateVersion",
+    "approval_errors",
+    "approve_waiting",
+    "history",
+    "set_approval",
+]
 __all__ += ["NOT_APPROVED", "template_version", "template_versions"]
 
 
@@ -40,25 +52,30 @@ class NotApproved(BadInput):
 
 @dataclass(frozen=True, slots=True)
 class TemplateVersion:
-    """A template as it now is. `approval` is the newest approval or withdrawal of this digest."""
+    """A template version. `approval` is the newest approval or withdrawal of this digest."""
 
     template: Template
     status: ApprovalStatus
     approval: Approval | None
+    first: FirstApproval | None = None  # by the first of two people: it waits for the second
 
 
 def template_versions(services: Services) -> list[TemplateVersion]:
     """All templates by name, each with its approval."""
     with lend(services.pool) as connection:
-        approvals = template_approvals.latest(connection)
-    return [_version(template, services.policy, approvals.get(template.digest)) for _, template in sorted(services.catalog.items())]
+        approvals, firsts = template_approvals.latest(connection), template_approvals.first_approvals(connection)
+    return [
+        _version(template, services.policy, approvals.get(template.digest), firsts.get(template.digest))
+        for _, template in sorted(services.catalog.items())
+    ]
 
 
 def template_version(services: Services, name: str) -> TemplateVersion:
     """One template with its approval. Raises `BadInput` for an unknown name."""
     template = _known(services.catalog, name)
     with lend(services.pool) as connection:
-        return _version(template, services.policy, template_approvals.latest(connection).get(template.digest))
+        approvals, firsts = template_approvals.latest(connection), template_approvals.first_approvals(connection)
+    return _version(template, services.policy, approvals.get(template.digest), firsts.get(template.digest))
 
 
 def history(services: Services, name: str) -> list[Approval]:
@@ -67,29 +84,68 @@ def history(services: Services, name: str) -> list[Approval]:
         return template_approvals.history(connection, name)
 
 
-def set_approval(services: Services, name: str, approved: bool, actor: str, digest: str | None = None) -> TemplateVersion:
+def set_approval(
+    services: Services, name: str, approved: bool, actor: str, digest: str | None = None, comment: str = ""
+) -> TemplateVersion:
     """Approve a template as it now is, or withdraw its approval. Where that is so already, nothing is recorded.
 
     `digest` (or its beginning, of 12 characters at least) is what the person looked at: the present version, or one that was
-    approved before, which campaigns may still use. Raises `BadInput` for an unknown name, a digest of neither, an empty actor, a
-    service message, and an author who approves their own text.
+    approved before, which campaigns may still use. Where the policy asks for two people, the first approval waits for one by
+    somebody else. Raises `BadInput` for an unknown name, a digest of neither, an empty actor, a service message, and an author who
+    approves their own text.
     """
     version = _former_version(services, name, digest) or template_version(services, name)
-    actor = actor.strip()
+    actor, comment = actor.strip(), comment.strip()
     if errors := list(_errors(version, approved, actor, digest)):
         raise BadInput(*errors)
-    template = version.template
-    if version.approval is not None and version.approval.approved is approved:
+    template, first = version.template, version.first
+    if version.approval is not None and version.approval.approved is approved and not (first and not approved):
         return version
+    if len(comment) > COMMENT_CHARACTERS_MAX:
+        raise BadInput(InputError("approval", 0, "comment", f"is longer than {COMMENT_CHARACTERS_MAX} characters"))
     now = services.clock()
+    if approved and needs_two(template, services.policy) and (first is None or _is_same(first.actor, actor)):
+        first = first or FirstApproval(name, template.digest, actor, comment, now)
+        with lend(services.pool) as connection, connection.transaction():
+            store_sources(connection, [template])
+            if version.first is None:
+                template_approvals.add_first(connection, first)
+        return _version(template, services.policy, version.approval, first)
     with lend(services.pool) as connection, connection.transaction():
         store_sources(connection, [template])
         if not approved:  # the lock on the campaigns makes an order with their claims: none commits after the withdrawal
             lifecycle.pause_campaigns_of_template(
                 connection, name, template.digest, f"paused itself: the approval of {name} was withdrawn", now
             )
-        approval = template_approvals.add(connection, NewApproval(name, template.version, template.digest, approved, actor, now))
+        first_actor = first.actor if first and approved else None
+        new = NewApproval(name, template.version, template.digest, approved, actor, now, comment, first_actor)
+        approval = template_approvals.add(connection, new)
     return _version(template, services.policy, approval)
+
+
+def needs_two(template: Template, policy: Policy) -> bool:
+    """Whether the policy asks for two people to approve this template."""
+    return needs_approval(template, policy) and template.info.topic in policy.second_approver_topics
+
+
+def expire_approvals(services: Services) -> int:
+    """Withdraw the approvals that are older than the policy allows, and pause the campaigns that use them; returns their number."""
+    days, now = services.policy.approval_days, services.clock()
+    if not days:
+        return 0
+    before = now - timedelta(days=days)
+    with lend(services.pool) as connection:
+        due = template_approvals.older_than(connection, before)
+        for name, digest in due:
+            note = f"paused itself: the approval of {name} has expired after {days} days"
+            with connection.transaction():  # the campaigns first, as `set_approval` does
+                lifecycle.pause_campaigns_of_template(connection, name, digest, note, now)
+                template_approvals.expire(connection, digest, before, now)
+    return len(due)
+
+
+def _is_same(one: str, other: str) -> bool:
+    return one.strip().casefold() == other.strip().casefold()
 
 
 def _former_version(services: Services, name: str, digest: str | None) -> TemplateVersion | None:
@@ -100,19 +156,22 @@ def _former_version(services: Services, name: str, digest: str | None) -> Templa
         return None
     with lend(services.pool) as connection:
         newest = next((each for each in template_approvals.history(connection, name) if each.digest.startswith(digest)), None)
+        firsts = template_approvals.first_approvals(connection)
     if newest is None:
         return None
     try:
         found = services.versions.load(services.pool, services.policy, services.catalog, {name: newest.digest})
     except TemplateUnavailable as error:
         raise BadInput(InputError("approval", 0, "digest", str(error))) from None
-    return _version(found[newest.digest], services.policy, newest)
+    return _version(found[newest.digest], services.policy, newest, firsts.get(newest.digest))
 
 
 def approve_waiting(services: Services, actor: str) -> list[TemplateVersion]:
     """Approve every template that waits for it, by name: for demos, tests and benchmarks, which send to nobody."""
     waiting = [version.template for version in template_versions(services) if version.status is ApprovalStatus.WAITING]
-    return [set_approval(services, template.name, True, actor) for template in waiting]
+    actors = {template.name: (actor, f"{actor}, second") for template in waiting}
+    both = [[set_approval(services, template.name, True, each) for each in actors[template.name]] for template in waiting]
+    return [versions[-1] for versions in both]
 
 
 def _errors(present: TemplateVersion, approved: bool, actor: str, digest: str | None) -> list[InputError]:
@@ -128,13 +187,17 @@ def _errors(present: TemplateVersion, approved: bool, actor: str, digest: str | 
         errors.append(
             InputError("approval", 0, "actor", f"{template.author} wrote {template.name}: somebody else has to approve it")
         )
-    if not approved and present.approval is None:
+    if approved and (left := _draft_error(template)):
+        errors.append(left)
+    if not approved and present.approval is None and present.first is None:
         errors.append(InputError("approval", 0, "template", f"{template.name} has no approval that could be withdrawn"))
     return errors
 
 
 def approval_errors(connection: Connection, policy: Policy, templates: Collection[Template]) -> list[InputError]:
-    """An error for each of these templates that needs an approval and has none; empty where all may be sent."""
+    """An error for each of these templates that is a draft, or needs an approval and has none; empty where all may be sent."""
+    if drafts := [error for each in templates if (error := _draft_error(each))]:
+        return drafts
     if not any(needs_approval(each, policy) for each in templates):
         return []
     waiting = unapproved(templates, policy, template_approvals.in_force(connection, [each.name for each in templates]))
@@ -144,11 +207,23 @@ def approval_errors(connection: Connection, policy: Policy, templates: Collectio
     ]
 
 
-def _version(template: Template, policy: Policy, approval: Approval | None) -> TemplateVersion:
+def _draft_error(template: Template) -> InputError | None:
+    """An error for a template with texts that are still to be written, a service message included."""
+    texts = texts_to_write(template)
+    if not texts:
+        return None
+    first = f"{texts[0].file}, line {texts[0].line}"
+    message = (
+        f"{len(texts)} of its texts are still to be written, the first at {first}: `dispatcher templates check {template.name}`"
+    )
+    return InputError("approval", 0, "template", message)
+
+
+def _version(template: Template, policy: Policy, approval: Approval | None, first: FirstApproval | None = None) -> TemplateVersion:
     if not needs_approval(template, policy):
         return TemplateVersion(template, ApprovalStatus.FREE, approval)
-    if approval is None:
-        return TemplateVersion(template, ApprovalStatus.WAITING, None)
+    if approval is None or first is not None:
+        return TemplateVersion(template, ApprovalStatus.WAITING, approval, first)
     return TemplateVersion(template, ApprovalStatus.APPROVED if approval.approved else ApprovalStatus.WITHDRAWN, approval)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -12,20 +11,27 @@ import typer
 from channels.base import Channel, Email
 from dispatcher import content
 from dispatcher.campaigns import template_approval
+from dispatcher.campaigns.template_approval import TemplateVersion
+from dispatcher.cli import template_drafts, template_history, template_tests
 from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, err, fail, out, pairs, print_json, rows
+from dispatcher.cli.template_data import read_data
 from dispatcher.delivery.approval_check import DIGEST_SHOWN
 from dispatcher.domain.message import Mode
 from dispatcher.domain.recipient import LANGUAGES
 from dispatcher.domain.spelling import did_you_mean
-from dispatcher.intake.errors import BadInput, InputError, read_text
+from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.runtime import bootstrap
 from dispatcher.runtime.consistency import disagreements
 from dispatcher.web.serializers import approval_text, template_view
 
-app = typer.Typer(help="Check, preview and approve message templates.", no_args_is_help=True)
+app = typer.Typer(help="Write, check, preview and approve message templates.", no_args_is_help=True)
+app.add_typer(template_drafts.app)
+app.add_typer(template_tests.app)
+app.add_typer(template_history.app)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The template's name.")]
 Actor = Annotated[str, typer.Option(help="Who approves or withdraws: the name of a person other than the author.")]
+Comment = Annotated[str, typer.Option(help="What the person wants to be kept with it.")]
 Digest = Annotated[
     str | None,
     typer.Option(help="The digest that `list` showed, or that of a version approved before. Default: the template as it now is."),
@@ -38,8 +44,9 @@ def check(name: Annotated[str | None, typer.Argument(help="Default: all.")] = No
     folder = bootstrap.settings().templates
     found = content.check(folder) or disagreements(bootstrap.policy(bootstrap.settings())[0], content.load(folder).values())
     errors = [error for error in found if name is None or f"/{name}/" in f"/{error.file}"]
+    unwritten = [] if found else template_drafts.unwritten(content.load(folder), name)
     if as_json:
-        print_json({"faults": [asdict(error) for error in errors]})
+        print_json({"faults": [asdict(error) for error in errors], "to_write": [asdict(error) for error in unwritten]})
     elif errors:
         for error in errors:
             err.print(str(error), markup=False)
@@ -55,7 +62,8 @@ def check(name: Annotated[str | None, typer.Argument(help="Default: all.")] = No
         shown = [each for each in catalog.values() if name in (None, each.name)]
         texts = [(*place, str(segments)) for each in shown for *place, segments in content.sms_sizes(each)]
         rows("\nSMS, from the examples", ("template", "language", "mode", "segments"), texts)
-    if errors:
+        template_drafts.show(unwritten)
+    if errors or unwritten:
         raise typer.Exit(REFUSED)
 
 
@@ -74,7 +82,7 @@ def preview(
     if language not in LANGUAGES:
         fail(f"--language: {language!r} is not one of {', '.join(LANGUAGES)}", BAD_INPUT)
     try:
-        rendered = content.preview(catalog, name, channel, language, mode, _data(data))
+        rendered = content.preview(catalog, name, channel, language, mode, read_data(data))
     except content.ContentRefusal as refusal:
         fail(f"{refusal.code}: {refusal.variable}", REFUSED)
     fields = asdict(rendered)
@@ -108,19 +116,21 @@ def list_(as_json: Json = False) -> None:
 
 
 @app.command()
-def approve(name: Name, actor: Actor, digest: Digest = None, as_json: Json = False) -> None:
-    """Approve a template's version for commercial use. A change of any byte makes another version."""
-    _set_approval(name, True, actor, digest, as_json)
+def approve(name: Name, actor: Actor, digest: Digest = None, comment: Comment = "", as_json: Json = False) -> None:
+    """Approve a template's version for commercial use. A change of any byte makes another version.
+
+    Where the policy asks for two people, the first approval waits for that of somebody else.
+    """
+    _show_approval(name, template_approval.set_approval(bootstrap.services(), name, True, actor, digest, comment), as_json)
 
 
 @app.command()
-def withdraw(name: Name, actor: Actor, digest: Digest = None, as_json: Json = False) -> None:
+def withdraw(name: Name, actor: Actor, digest: Digest = None, comment: Comment = "", as_json: Json = False) -> None:
     """Withdraw an approval: running campaigns with this version pause themselves."""
-    _set_approval(name, False, actor, digest, as_json)
+    _show_approval(name, template_approval.set_approval(bootstrap.services(), name, False, actor, digest, comment), as_json)
 
 
-def _set_approval(name: str, approved: bool, actor: str, digest: str | None, as_json: bool) -> None:
-    version = template_approval.set_approval(bootstrap.services(), name, approved, actor, digest)
+def _show_approval(name: str, version: TemplateVersion, as_json: bool) -> None:
     if as_json:
         print_json(template_view(version))
         return
@@ -131,15 +141,3 @@ def _set_approval(name: str, approved: bool, actor: str, digest: str | None, as_
 def _check_name(name: str | None, catalog: content.Catalog) -> None:
     if name is not None and name not in catalog:
         raise BadInput(InputError("NAME", 0, "", f"there is no template {name!r}{did_you_mean(name, catalog)}"))
-
-
-def _data(path: Path | None) -> dict[str, object]:
-    if path is None:
-        return {}
-    try:
-        data = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise BadInput(InputError(str(path), error.lineno, "", f"is not JSON: {error.msg}")) from None
-    if not isinstance(data, dict):
-        raise BadInput(InputError(str(path), 1, "", "should be a JSON object: variable -> value"))
-    return data

@@ -8,17 +8,22 @@ A folder holds `_shared/` (mail layout, macros, `legal.toml`, a theme per entity
 """
 
 from channels.sms_segments import Segments, count_segments
-from dispatcher.content.catalog import Catalog, check, load, load_version
+from dispatcher.content.catalog import Catalog, check, load, load_version, read_folder
 from dispatcher.content.declaration import TemplateVariable
+from dispatcher.content.draft_marks import is_draft, texts_to_write
 from dispatcher.content.errors import ContentRefusal, InvalidTemplates, TemplateError
 from dispatcher.content.guard import host_of, is_within
 from dispatcher.content.partner_links import partner_links
 from dispatcher.content.preview import check_examples, check_links_to_partners, example_request, preview, sms_sizes
 from dispatcher.content.render_request import LinkHosts, MessageLinks, MessageSender, RenderRequest
+from dispatcher.content.shipped import SHARED, default_folder, shipped_folder
+from dispatcher.content.skeleton import NewTemplate, skeleton
 from dispatcher.content.template import Template
 from dispatcher.content.themes import THEMES
+from dispatcher.content.wording_diff import TextDiff, WordChange, differences, word_changes
 
 __all__ = [
+    "SHARED",
     "THEMES",
     "Catalog",
     "ContentRefusal",
@@ -26,21 +31,32 @@ __all__ = [
     "LinkHosts",
     "MessageLinks",
     "MessageSender",
+    "NewTemplate",
     "RenderRequest",
     "Segments",
     "Template",
     "TemplateError",
     "TemplateVariable",
+    "TextDiff",
+    "WordChange",
     "check",
     "check_examples",
     "check_links_to_partners",
     "count_segments",
+    "default_folder",
+    "differences",
     "example_request",
     "host_of",
+    "is_draft",
     "is_within",
     "load",
     "load_version",
     "partner_links",
     "preview",
+    "read_folder",
+    "shipped_folder",
+    "skeleton",
     "sms_sizes",
+    "texts_to_write",
+    "word_changes",
 ]

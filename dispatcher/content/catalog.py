@@ -15,6 +15,7 @@ from dispatcher.content.environment import BytecodeStore, TemplateEnvironment, e
 from dispatcher.content.errors import InvalidTemplates, TemplateError
 from dispatcher.content.legal import Legal, read_legal
 from dispatcher.content.preview import check_examples, check_links_for_personal_data
+from dispatcher.content.shipped import SHARED
 from dispatcher.content.source_files import FILES, SourceFile, SourceFiles, read_source_files
 from dispatcher.content.specialiser.decision_tree import Specialiser
 from dispatcher.content.static_checks import check_source, defined_macros, used_variables
@@ -23,7 +24,6 @@ from dispatcher.content.themes import Theme, read_themes
 from dispatcher.domain.recipient import LANGUAGES, Language
 from dispatcher.domain.spelling import did_you_mean
 
-SHARED = "_shared"
 _SUFFIXES = frozenset({".toml", ".html", ".txt"})
 
 
@@ -51,7 +51,7 @@ def load(folder: Path, random: Callable[[], float] | None = None, previous: Mapp
     With `random` (numbers from 0 to 1) texts are rendered along compiled paths, see `specialiser`; without, always by Jinja.
     Templates of `previous` that did not change are taken as they are.
     """
-    files, faults = _read_folder(folder)
+    files, faults = read_folder(folder)
     unchanged = {name: template for name, template in (previous or {}).items() if template.source == _source(name, files)}
     rest = {file: text for file, text in files.items() if file.split("/")[0] not in unchanged}
     if unchanged and not faults and all(file.startswith(f"{SHARED}/") for file in rest):
@@ -126,7 +126,7 @@ def _source_name(key: tuple[str, Language], part: str) -> str:
     return f"{folder}/{FILES[part]}" if part in FILES else f"{folder}/texts.toml#{part}"
 
 
-def _read_folder(folder: Path) -> tuple[dict[str, str], list[TemplateError]]:
+def read_folder(folder: Path) -> tuple[dict[str, str], list[TemplateError]]:
     """All files under the folder, by relative name. Ignores hidden files and notes (*.md)."""
     files: dict[str, str] = {}
     faults: list[TemplateError] = []

@@ -78,8 +78,8 @@ def check_examples(
 
     `place` maps the name and line of a source to its file and line. With `hosts`, links may name these only.
     """
-    modes, data_sets = sorted(template.info.modes), list(_data_sets(template))
-    for language, channel, mode, (which, data) in product(template.languages, template.channels, modes, data_sets):
+    modes, trials = sorted(template.info.modes), list(data_sets(template))
+    for language, channel, mode, (which, data) in product(template.languages, template.channels, modes, trials):
         request = example_request(template, channel, language, mode, data, hosts)
         try:
             yield from _too_long(template, request, template.render(request), place)
@@ -92,7 +92,7 @@ def check_examples(
                 yield TemplateError(*_error_place(template, request, place), refusal.variable, "", shown)
 
 
-def _data_sets(template: Template) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def data_sets(template: Template) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """What to try in place of the examples, each with the words for an error."""
     yield "", {}
     optional = {variable.name: None for variable in template.variables.values() if not variable.required}

@@ -13,7 +13,7 @@ from dispatcher.domain.message import Kind, OfferType
 class CampaignState(StrEnum):
     """The states of a campaign."""
 
-    AWAITING_RELEASE = "awaiting_release"  # so large that a second person has to release it
+    AWAITING_RELEASE = "awaiting_release"  # large, with seeds, or with many unreadable rows: a second person has to release it
     SCHEDULED = "scheduled"
     RUNNING = "running"
     PAUSED = "paused"

@@ -37,3 +37,5 @@ class CampaignOptions(TriggerOptions):
     # Of several pushes with one key, a device shows the last; None: the template's key. The pattern is web push's for Topic, the
     # narrowest of all.
     collapse_key: str | None = field(default=None, metadata={"pattern": r"^[A-Za-z0-9_-]{1,32}$"})
+    # Testers of the policy who get it, with example values, before it is released: a campaign with seeds waits for its release.
+    seeds: tuple[str, ...] = field(default=(), metadata={"max_length": 20})

@@ -242,9 +242,7 @@ def _errors(
     context: ValidationContext,
 ) -> Iterator[InputError]:
     """Errors that only the templates, the policy and the clock show."""
-    if form.entity is not None and form.entity not in context.policy.entities:
-        unknown = f"unknown entity {form.entity!r}{did_you_mean(form.entity, context.policy.entities)}"
-        yield InputError(file, lines.get("entity", 0), "entity", unknown)
+    yield from _unknown_names(form, options, file, lines, context.policy)
     for template in templates:
         if message := missing_channels(template, form.channels or ()):
             yield InputError(file, lines.get("channels", 0), "channels", message)
@@ -264,6 +262,18 @@ def _errors(
         yield InputError(file, lines.get("send_at", 0), "send_at", past)
     if options.expires_at is not None and options.expires_at <= max(context.now, options.send_at or context.now):
         yield InputError(file, lines.get("expires_at", 0), "expires_at", "lies before the campaign could start")
+
+
+def _unknown_names(
+    form: CampaignFields, options: CampaignOptions, file: str, lines: Mapping[str, int], policy: Policy
+) -> Iterator[InputError]:
+    """Names that the policy does not have."""
+    if form.entity is not None and form.entity not in policy.entities:
+        unknown = f"unknown entity {form.entity!r}{did_you_mean(form.entity, policy.entities)}"
+        yield InputError(file, lines.get("entity", 0), "entity", unknown)
+    for seed in sorted(set(options.seeds).difference(policy.testers)):
+        unknown = f"unknown tester {seed!r}{did_you_mean(seed, policy.testers)}"
+        yield InputError(file, lines.get("seeds", 0), "seeds", unknown)
 
 
 def missing_channels(template: Template, channels: Sequence[Channel]) -> str | None:

@@ -22,9 +22,9 @@ ROLES = {TASKS: "Celery workers and beat", READER: "people who look: reads all b
 # What a worker may read, and only people change: through the web application and the command line.
 _PEOPLES_ACTS = """
 REVOKE UPDATE ON suppressions FROM {tasks};
-REVOKE INSERT, UPDATE ON recipients, template_approvals, policies_in_force, secret_keys FROM {tasks};
 REVOKE INSERT, UPDATE, DELETE ON event_endpoints FROM {tasks};
 REVOKE ALL ON console_sessions, sign_in_failures, suppression_lookups FROM {tasks};
+REVOKE INSERT, UPDATE ON recipients, template_approvals, template_first_approvals, policies_in_force, secret_keys FROM {tasks};
 GRANT UPDATE (version, updated_at, choices, consent_seq, consent_head, consent_seal, rests, devices) ON recipients TO {tasks};
 GRANT UPDATE (state, disabled_reason, lease, leased_until, delivered_at) ON event_endpoints TO {tasks};
 """

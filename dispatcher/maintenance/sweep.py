@@ -7,6 +7,8 @@ from datetime import timedelta
 
 from dispatcher.campaigns.audience_loading import end_loads
 from dispatcher.campaigns.complaint_brake import apply_brake
+from dispatcher.campaigns.template_approval import expire_approvals
+from dispatcher.campaigns.tester_sends import send_due_seeds
 from dispatcher.ledger import partitions
 from dispatcher.ledger.campaigns import lifecycle
 from dispatcher.ledger.connection import lend
@@ -35,3 +37,5 @@ def sweep(services: Services) -> None:
             forget(connection, now)
         partitions.create_ahead(connection, now)
     end_loads(services)
+    expire_approvals(services)
+    send_due_seeds(services)

@@ -38,6 +38,16 @@ class BasisGrant:
     key: str
 
 
+@dataclass(frozen=True, slots=True)
+class Tester:
+    """A member of staff who gets test sends. `recipient` is their own id where they are a customer with the same addresses, too."""
+
+    name: str
+    language: Language
+    addresses: Mapping[Channel, str] = field(repr=False)  # in normal form; a device's token for push
+    recipient: str | None = None
+
+
 # channel -> the bases to try, in order; one such row per entity, offer type (or "service") and choice
 Row = Mapping[Channel, tuple[BasisGrant, ...]]
 
@@ -168,6 +178,9 @@ class Policy:
     deleted_unread: str  # what a reply means whose text is deleted before anybody read it: "stop" | "hold"
     topics: Mapping[str, frozenset[str]]  # regulated topic -> the products that it covers
     files: FileRules = DEFAULT_FILE_RULES
+    approval_days: int = 0  # how long an approval of a template is in force; 0: until it is withdrawn
+    second_approver_topics: frozenset[str] = frozenset()  # regulated topics whose templates two people approve
+    testers: Mapping[str, Tester] = field(default_factory=dict)  # by name
     one_per_address: bool = True  # a campaign sends one commercial message to an address and channel
 
     def caps_since(self, now: datetime) -> datetime | None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 
 import phonenumbers
 
 from channels.base import Channel
-from dispatcher.policy.data import ComplaintBrake, CoolDownRules, FileRules, RetentionPeriod, RetentionPeriods, RetryPolicy
+from dispatcher.domain import addresses
+from dispatcher.domain.recipient import LANGUAGES
+from dispatcher.policy.data import ComplaintBrake, CoolDownRules, FileRules, RetentionPeriod, RetentionPeriods, RetryPolicy, Tester
 from dispatcher.policy.frequency_caps import FrequencyCap
 from dispatcher.policy.grants import CHANNELS, OFFERS
 from dispatcher.policy.quiet_hours import PUBLIC_HOLIDAY, WEEKDAYS, QuietHours, public_holidays
@@ -145,6 +147,35 @@ def retention(table: Section) -> RetentionPeriods:
         if getattr(periods, name).days > periods.decisions.days:
             table.fault(name, "not longer than decisions", str(getattr(periods, name)))
     return periods
+
+
+def testers(table: Section, region: str) -> dict[str, Tester]:
+    """The staff who get test sends. `region` is the country of numbers without a country code."""
+    read: dict[str, Callable[[str], str]] = {
+        "email": addresses.email,
+        "sms": lambda text: addresses.mobile_phone(text, region),
+        "whatsapp": lambda text: addresses.phone(text, region),
+        "push": str.strip,
+    }
+    found = {}
+    with table:
+        for name in table.each():
+            with table.section(name) as row:
+                language = row.strings("language", LANGUAGES)
+                recipient = row.text("recipient", "") or None
+                named = {channel: row.text(channel) for channel in read if channel in row.data}
+                row.each(read)
+            normal: dict[Channel, str] = {}
+            for channel, text in named.items():
+                try:
+                    normal[Channel(channel)] = read[channel](text)
+                except addresses.InvalidAddress as error:
+                    row.fault(channel, f"an address: this one {error}")
+            if not named:
+                table.fault(name, "an address for at least one channel: email, sms, whatsapp or push")
+            if language:
+                found[name] = Tester(name, language[0], normal, recipient)
+    return found
 
 
 def deleted_unread(table: Section) -> str:

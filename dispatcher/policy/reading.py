@@ -80,6 +80,9 @@ def _policy(top: Section, digest: str) -> Policy:
     with top.section("coins") as coins, top.section("holdout") as holdout, top.section("four_eyes") as four_eyes:
         needs_account, salt = coins.boolean("needs_current_account"), holdout.text("salt")
         audience_min, templates = four_eyes.integer("audience_min", 0, 1_000_000_000), four_eyes.boolean("templates")
+        approval_days = four_eyes.integer("approval_days", 0, 3_650, default=0)
+        topics = top.data.get("topics", {})
+        second_approver = four_eyes.strings("second_approver", topics if isinstance(topics, dict) else {}, default=())
     with top.section("campaigns") as campaigns, top.section("files", required=False) as files:
         abandoned_after_days = campaigns.integer("abandoned_after_days", 1, 3_650)
         file_rules = limits.file_rules(top, campaigns, files)
@@ -110,10 +113,13 @@ def _policy(top: Section, digest: str) -> Policy:
         four_eyes_audience_min=audience_min,
         abandoned_after_days=abandoned_after_days,
         four_eyes_templates=templates,
+        approval_days=approval_days,
+        second_approver_topics=frozenset(second_approver),
         retention=limits.retention(top.section("retention")),
         deleted_unread=limits.deleted_unread(top.section("replies", required=False)),
         topics=_topics(top.section("topics"), soft_opt_in.products),
         files=file_rules,
+        testers=limits.testers(top.section("testers", required=False), file_rules.default_region),
         one_per_address=one_per_address,
     )
 

@@ -130,9 +130,10 @@ class EnvironmentReader:
             return None
         return path
 
-    def folder(self, name: str, default: str, *, about: str = "") -> Path:
-        """A folder that is there."""
-        value = self.text(name, default, about=about)
+    def folder(self, name: str, default: Path, *, shown: str, about: str = "") -> Path:
+        """A folder that is there. `shown` stands for the default in the declaration."""
+        self._declare(name, about, default=shown)
+        value = self.text(name) or str(default)
         path = Path(value).expanduser().absolute()
         if not path.is_dir():
             self.fault(f"{name} is {value!r}: there is no such folder.")

@@ -18,6 +18,7 @@ from typing import Any
 
 from channels.base import Channel
 from channels.registry import plugins
+from dispatcher.content import default_folder
 from dispatcher.runtime.environment import EnvironmentReader, EnvironmentVariable, spelling_warnings
 
 SECRET_KEY_LENGTH_MIN = 32
@@ -108,7 +109,12 @@ def _settings(read: EnvironmentReader) -> Settings:
         home=home,
         database_url=database_url or None,
         broker_url=broker_url or None,
-        templates=read.folder("DISPATCHER_TEMPLATES", "templates", about="the folder of message templates"),
+        templates=read.folder(
+            "DISPATCHER_TEMPLATES",
+            default_folder(Path.cwd()),
+            shown="templates",
+            about="the folder of message templates; without it the shipped ones, or `templates` in the working directory",
+        ),
         audiences=Path(
             read.text(
                 "DISPATCHER_AUDIENCES",

@@ -12,6 +12,7 @@ from fastapi import APIRouter, HTTPException, Request, Response
 
 from channels.base import BadPayload, BadSignature, Event, InboundText
 from channels.registry import WebhookEndpoint, WebhookItem, WebhookRequest, plugins
+from dispatcher.campaigns import tester_sends
 from dispatcher.inbound import customer_replies, provider_events
 from dispatcher.intake.json_limits import check_json_size
 from dispatcher.runtime.services import Services
@@ -34,7 +35,8 @@ def _handler(provider: str, endpoint: WebhookEndpoint) -> Callable[..., Response
         call = WebhookRequest(_public_url(services.public_url, request), body, dict(request.headers.items()), services.clock())
         check_json_size(body, VALUES_MAX)
         items = _read(endpoint, call, services.webhook_keys.get(provider, ""))
-        if events := [_storable_event(item) for item in items if isinstance(item, Event)]:
+        reports = [_storable_event(item) for item in items if isinstance(item, Event)]
+        if events := tester_sends.record_reports(services, reports):
             provider_events.store_events(services, events)
             if provider_events.should_publish_apply_task(services):
                 publish_or_defer(broker.publish_events)

@@ -128,6 +128,10 @@ CALLS = [
     ("POST", "/v1/webhooks/x/rotate", Right.EVENTS),
     ("POST", "/v1/webhooks/x/replay", Right.EVENTS),
     ("POST", "/v1/webhooks/x/enable", Right.EVENTS),
+    ("POST", "/v1/templates/loan_offer/test", Right.TEMPLATES),
+    ("GET", "/v1/templates/loan_offer/history", Right.TEMPLATES),
+    ("GET", f"/v1/templates/loan_offer/diff/{'0' * 64}", Right.TEMPLATES),
+    ("GET", "/v1/templates/loan_offer/tests", Right.TEMPLATES),
 ]
 
 

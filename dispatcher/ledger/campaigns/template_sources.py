@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from psycopg.types.json import Jsonb
 
@@ -40,6 +41,14 @@ def find(connection: Connection, digests: Collection[str]) -> dict[str, Mapping[
     """The files of these versions, by digest; those that the ledger does not have are left out."""
     rows = connection.execute("SELECT digest, files FROM template_sources WHERE digest = ANY(%s)", (list(digests),))
     return dict(rows.fetchall())
+
+
+def versions(connection: Connection, template: str) -> list[tuple[str, datetime]]:
+    """The versions of a template whose sources the ledger has, newest first: (digest, when it was stored)."""
+    rows = connection.execute(
+        "SELECT digest, stored_at FROM template_sources WHERE template = %s ORDER BY stored_at DESC, digest", (template,)
+    )
+    return rows.fetchall()
 
 
 def name_versions(connection: Connection, digests: Mapping[str, str]) -> int:

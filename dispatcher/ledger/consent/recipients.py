@@ -232,6 +232,14 @@ def with_address(connection: Connection, channel: Channel, address_key: bytes) -
     return [row[0] for row in connection.execute(f"{statement} ORDER BY id", {"key": address_key})]
 
 
+def with_device(connection: Connection, token: str) -> list[str]:
+    """The ids of all who have this device. Reads every recipient: for single questions only."""
+    rows = connection.execute(
+        "SELECT id FROM recipients WHERE devices @> jsonb_build_array(jsonb_build_object('token', %s::text))", (token,)
+    )
+    return [row[0] for row in rows]
+
+
 def show(connection: Connection, recipient_id: str) -> dict[str, Any]:
     """A person's record, ready for JSON, with the field names of the import file and the evidence of each choice in `choices`.
 

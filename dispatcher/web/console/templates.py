@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Form, HTTPException, Query, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from pydantic import BaseModel
 
 from channels.base import Channel, Email, PlainContent, Sms, assemble
-from dispatcher.campaigns import template_approval
+from dispatcher.campaigns import template_approval, template_history, tester_sends
+from dispatcher.campaigns.tester_sends import TestRequest
 from dispatcher.content import ContentRefusal, MessageSender, Template, count_segments, example_request
 from dispatcher.domain.message import Mode
 from dispatcher.domain.recipient import LANGUAGES
@@ -42,6 +44,14 @@ class PreviewSelection(BaseModel):
     channel: str = ""
     language: str = ""
     mode: str = ""
+
+
+class ApprovalForm(BaseModel):
+    """The version that the page showed, and what the person wants to be kept with the approval."""
+
+    digest: str = ""
+    comment: str = ""
+    form_token: str = ""
 
 
 def _selected_values(selection: PreviewSelection, template: Template) -> dict[str, str]:
@@ -98,13 +108,22 @@ def template_page(
         version=template_approval.template_version(services, template.name),
         approval_text=approval_text,
         may_approve=Right.TEMPLATES in operator.key.rights,
-        history=template_approval.history(services, template.name),
+        versions=template_history.history_of(services, template.name),
         selected=selected,
+        tests=tester_sends.newest(services, template.name, 10),
+        testers=sorted(name for name, each in services.policy.testers.items() if selected["channel"] in each.addresses),
         languages=LANGUAGES,
         segments=count_segments(preview["content"].text) if isinstance(preview["content"], Sms) else None,
         **preview,
     )
     return HTMLResponse(text, headers=WITH_FRAME)
+
+
+@router.get("/{name}/diff/{digest}")
+def diff_page(operator: Operator, template: TemplateDependency, digest: str, services: ServicesDependency) -> str:
+    """What readers see differently in the present version, compared with a former one."""
+    found = template_history.compare(services, template.name, digest)
+    return page("template_diff.html", operator=operator, template=template, digest=digest, differences=found)
 
 
 @router.get("/{name}/mail")
@@ -119,18 +138,37 @@ def mail(
     return HTMLResponse(content.html if isinstance(content, Email) else "", headers=IN_FRAME)
 
 
+@router.post("/{name}/test")
+def send_test(
+    operator: Operator,
+    template: TemplateDependency,
+    services: ServicesDependency,
+    selection: Annotated[PreviewSelection, Query()],
+    tester: Annotated[str, Form()] = "",
+    form_token: Annotated[str, Form()] = "",
+) -> Response:
+    """Send the rendering that the page shows to a tester."""
+    check_form_token(operator, form_token)
+    if Right.TEMPLATES not in operator.key.rights:
+        raise HTTPException(HTTPStatus.FORBIDDEN, "your API key does not have the right `templates`")
+    selected = _selected_values(selection, template)
+    language = next(each for each in LANGUAGES if each == selected["language"])
+    request = TestRequest(template, Channel(selected["channel"]), language, Mode(selected["mode"]), operator.key.name)
+    tester_sends.send_test(services, tester_sends.tester_of(services, tester), request)
+    return RedirectResponse(f"/console/templates/{template.name}?{urlencode(selected)}#tests", HTTPStatus.SEE_OTHER)
+
+
 @router.post("/{name}/{action}")
 def set_template_approval(
     operator: Operator,
     template: TemplateDependency,
     action: Literal["approve", "withdraw"],
     services: ServicesDependency,
-    digest: Annotated[str, Form()] = "",
-    form_token: Annotated[str, Form()] = "",
+    form: Annotated[ApprovalForm, Form()],
 ) -> Response:
     """Approve the version that the page showed, or withdraw its approval."""
-    check_form_token(operator, form_token)
+    check_form_token(operator, form.form_token)
     if Right.TEMPLATES not in operator.key.rights:
         raise HTTPException(HTTPStatus.FORBIDDEN, "your API key does not have the right `templates`")
-    template_approval.set_approval(services, template.name, action == "approve", operator.key.name, digest)
+    template_approval.set_approval(services, template.name, action == "approve", operator.key.name, form.digest, form.comment)
     return RedirectResponse(f"/console/templates/{template.name}", HTTPStatus.SEE_OTHER)
