@@ -40,6 +40,8 @@ def test_every_word_that_a_reader_sees_is_marked(tmp_path: Path) -> None:
         unmarked = [line for line in (folder / file).read_text(encoding="utf-8").splitlines() if "# TO WRITE" not in line]
         words = re.sub(r"\{#.*?#\}|\{%.*?%\}|\{\{.*?\}\}|<[^>]*>", "", "\n".join(unmarked))
         assert not re.search(r"\w", words), file
+    for quoted in ("{{ button(offer_url", "{{ heading(", "{% call facts("):  # words in quotes
+        assert f"{{# TO WRITE #}}{quoted}" in (folder / "nl" / "email.html").read_text(encoding="utf-8")
     fields = {text.field for text in texts_to_write(load(folder.parent)["spring_loan"]) if text.file == "spring_loan/nl/texts.toml"}
     assert {"push.title", "push.body", "email.subject", "email.preheader", "sms.text", "whatsapp.tailored.content_sid"} <= fields
 
