@@ -31,7 +31,7 @@ __all__ = [
     "history",
     "set_approval",
 ]
-__all__ += ["NOT_APPROVED", "template_version", "template_versions"]
+__all__ += ["NOT_APPROVED", "known_template", "template_version", "template_versions"]
 
 
 class ApprovalStatus(StrEnum):
@@ -72,7 +72,7 @@ def template_versions(services: Services) -> list[TemplateVersion]:
 
 def template_version(services: Services, name: str) -> TemplateVersion:
     """One template with its approval. Raises `BadInput` for an unknown name."""
-    template = _known(services.catalog, name)
+    template = known_template(services.catalog, name)
     with lend(services.pool) as connection:
         approvals, firsts = template_approvals.latest(connection), template_approvals.first_approvals(connection)
     return _version(template, services.policy, approvals.get(template.digest), firsts.get(template.digest))
@@ -227,7 +227,8 @@ def _version(template: Template, policy: Policy, approval: Approval | None, firs
     return TemplateVersion(template, ApprovalStatus.APPROVED if approval.approved else ApprovalStatus.WITHDRAWN, approval)
 
 
-def _known(catalog: Catalog, name: str) -> Template:
+def known_template(catalog: Catalog, name: str) -> Template:
+    """The template of this name. Raises `BadInput` with the nearest one."""
     if name not in catalog:
         raise BadInput(InputError("templates", 0, "name", f"there is no template {name!r}{did_you_mean(name, catalog)}"))
     return catalog[name]

@@ -24,6 +24,7 @@ from dispatcher.cli import (
     system,
     templates,
     webhooks,
+    whatsapp_templates,
 )
 
 app = typer.Typer(
@@ -40,6 +41,7 @@ app.add_typer(campaigns.app, name="campaign")
 app.add_typer(messages.app, name="message")
 app.add_typer(messages.dead, name="dead")
 app.add_typer(templates.app, name="templates")
+templates.app.add_typer(whatsapp_templates.app, name="whatsapp")
 app.add_typer(consent.app, name="consent")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(inbound.app, name="inbound")
