@@ -410,6 +410,13 @@ def poll_whatsapp_templates() -> None:
     whatsapp_templates.poll(services())
 
 
+@beat_init.connect
+def _poll_at_start(**_: object) -> None:
+    """Do not wait 10 s for the first time: the sandbox approves no text before it is pushed."""
+    with suppress(*BROKER_FAULTS):
+        poll_whatsapp_templates.apply_async(expires=20, retry=False)
+
+
 @app.task(name="dispatcher.sweep", is_periodic=True)
 def run_sweep() -> None:
     """Every 5 s: run the sweep (see `maintenance/sweep.py`), continue stalled loads, and apply provider events whose task was

@@ -70,7 +70,7 @@ def test_the_official_client_works_with_the_double(sandbox: SandboxClient) -> No
                 "friendly_name": "hello",
                 "language": "en",
                 "variables": {"1": "Emma"},
-                "types": ContentList.Types({"twilio_text": ContentList.TwilioText({"body": "Hi {{1}}, see you!"})}),
+                "types": ContentList.Types({"twilio/text": {"body": "Hi {{1}}, see you!"}}),
             }
         )
     )
@@ -81,7 +81,7 @@ def test_the_official_client_works_with_the_double(sandbox: SandboxClient) -> No
     assert client.content.v1.contents(created.sid).approval_fetch().fetch().whatsapp["status"] == "approved"
     assert [each.sid for each in client.content.v1.content_and_approvals.list()] == [created.sid]
     assert client.content.v1.contents(created.sid).delete()
-    with pytest.raises(TwilioRestException, match="20404"):
+    with pytest.raises(TwilioRestException, match="not found"):
         client.content.v1.contents(created.sid).fetch()
 
 

@@ -136,6 +136,7 @@ CITED: dict[str, set[str]] = {
     "unread_answer": {"inbound:SM1"},
     "address": {"recipient:push", "recipient:email", "recipient:sms", "recipient:whatsapp"},
     "push_permission": {"recipient:push.permission"},
+    "whatsapp_approval": {"template:spring"},
     "one_per_address": {"m-3"},
     "frequency": {"policy:caps.a_week"},
     "rest": {"provider:63049"},
