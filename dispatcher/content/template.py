@@ -15,7 +15,7 @@ from channels.base import Channel, Content, Email, MailTemplate, MergedEmail, Pu
 from channels.whatsapp_templates import TemplateButton
 from dispatcher.content.declaration import IMPERSONAL_CATEGORIES, RENDER_MODES, TemplateVariable
 from dispatcher.content.environment import MissingVariable, WithheldVariable, missing_value
-from dispatcher.content.errors import ContentRefusal
+from dispatcher.content.errors import ContentRefusal, TemplateError
 from dispatcher.content.guard import ContentRequirements, GapRoles, PathCheck, failed_check, host_of, precheck, squeezed
 from dispatcher.content.partner_links import Partners, partner_links
 from dispatcher.content.render_request import RenderRequest
@@ -123,6 +123,8 @@ class Template:
     segments_max: Mapping[Language, int] = field(default_factory=dict)  # of an SMS, by language
     themes: Mapping[str, Theme] = field(default_factory=dict, repr=False)  # by entity
     source: Mapping[str, str] = field(default_factory=dict, repr=False)  # the files that `digest` is computed over, by name
+    translations: str = field(default="", repr=False)  # its translations.toml, which changes no message
+    translation_faults: tuple[TemplateError, ...] = ()  # texts that are not translated, or stale: they block approval
     specialiser: Specialiser | None = field(default=None, repr=False)
     _readers: Mapping[Mode, tuple[ValueReader, ...]] = field(init=False, repr=False)
 
