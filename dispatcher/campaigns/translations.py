@@ -28,7 +28,7 @@ Pairs = list[tuple[TranslationUnit, TranslationUnit]]
 
 
 @dataclass(frozen=True, slots=True)
-class ImportResult:
+class TranslationImport:
     """What an import did. `files` are those that changed, relative to the folder."""
 
     template: str
@@ -62,7 +62,7 @@ def export(catalog: Catalog, name: str, source: str, target: str, exchange_forma
     return translation_files.write(Exchange(name, source, target, units), exchange_format)
 
 
-def import_file(folder: Path, catalog: Catalog, file: Path) -> ImportResult:
+def import_file(folder: Path, catalog: Catalog, file: Path) -> TranslationImport:
     """Put the translations of a file into the template folder, whose templates are `catalog`.
 
     Raises `BadInput` with every error; then nothing is changed.
@@ -91,7 +91,7 @@ def import_file(folder: Path, catalog: Catalog, file: Path) -> ImportResult:
     for each in changed:
         (folder / each).write_bytes(files[each].encode())
     untranslated = tuple(here.id for here, _ in pairs if here.id not in translated)
-    return ImportResult(template.name, exchange.target, len(translated), len(changes), untranslated, tuple(changed))
+    return TranslationImport(template.name, exchange.target, len(translated), len(changes), untranslated, tuple(changed))
 
 
 # -- context for translators -------------------------------------------------------------------------------------------

@@ -12,8 +12,8 @@ from channels.base import Channel, Email
 from dispatcher import content
 from dispatcher.campaigns import template_approval
 from dispatcher.campaigns.template_approval import TemplateVersion
-from dispatcher.cli import template_drafts, template_history, template_tests
 from dispatcher.campaigns.whatsapp_templates import unapproved_texts
+from dispatcher.cli import template_drafts, template_history, template_tests
 from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, err, fail, out, pairs, print_json, rows
 from dispatcher.cli.template_data import read_data
 from dispatcher.delivery.approval_check import DIGEST_SHOWN

@@ -79,14 +79,14 @@ def _write_po(exchange: Exchange) -> bytes:
         fuzzy=False,
     )
     for unit in exchange.units:
-        catalog.add(
+        message = catalog.add(
             unit.source,
             unit.target,
             context=unit.id,
             auto_comments=unit.notes,
             locations=[unit.place],
-            flags=["fuzzy"] if unit.needs_work and unit.target else [],
         )
+        message.flags = {"fuzzy"} if unit.needs_work and unit.target else set()  # Babel takes codes for Python formats
     file = BytesIO()
     write_po(file, catalog, width=0, sort_output=False)
     return file.getvalue()

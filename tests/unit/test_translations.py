@@ -22,7 +22,6 @@ from tests.support.services import TEMPLATES, templates
 
 PO, XLIFF = ExchangeFormat.PO, ExchangeFormat.XLIFF
 NAMES = sorted(path.name for path in TEMPLATES.iterdir() if not path.name.startswith("_"))
-TEXT, NEW = "Je peux vous aider", "Autre texte"
 
 
 @pytest.fixture
@@ -41,7 +40,7 @@ def exported(catalog: Catalog, form: ExchangeFormat = PO, language: str = "fr") 
     return translations.export(catalog, "loan_offer", "en", language, form).decode()
 
 
-def imported(folder: Path, text: str, form: ExchangeFormat = PO) -> translations.ImportResult:
+def imported(folder: Path, text: str, form: ExchangeFormat = PO) -> translations.TranslationImport:
     file = folder.parent / f"loan.{form.lower()}"
     file.write_text(text, encoding="utf-8")
     return translations.import_file(folder, content.load(folder), file)
@@ -111,17 +110,18 @@ def test_a_lost_placeholder_is_named_with_unit_and_line(folder: Path, form: Exch
         text = etree.tostring(root).decode()
     with pytest.raises(BadInput) as refused:
         imported(folder, text, form)
-    (fault,) = refused.value.faults
-    assert fault.message == "its placeholders differ: lost {{ valid_until | date }}"
-    assert fault.field.startswith("email.html/")
-    assert fault.line > 1
+    faults = refused.value.faults
+    assert {fault.message for fault in faults} == {"its placeholders differ: lost {{ valid_until | date }}"}
+    assert {fault.field.split("/")[0] for fault in faults} <= {"email.html", "email.txt"}
+    for fault in faults:
+        assert fault.line > 1
     assert bytes_of(folder) == before
 
 
 @pytest.mark.parametrize(
     ("old", "new", "field", "message"),
     [
-        ("Un projet ? Découvrez notre prêt", "Un projet ? " + "Découvrez notre prêt " * 5, "push.title/1", "more than 65"),
+        ("Découvrez notre prêt", "Découvrez notre prêt " * 5, "push.title/1", "more than 65"),
         ("un crédit pour vos projets", "un crédit " * 60, "sms.text/1", "segments_max"),
         ("Calculez sur", "Voyez <script>", "sms.text/1", "placeholders differ"),
         ("Un prêt pour vos projets", "Un prêt {{ amount }}", "email.subject/1", "not in the source: {{ amount }}"),
@@ -157,7 +157,7 @@ def test_an_untranslated_text_blocks_approval(folder: Path, edit: Callable[[str]
     assert f'msgctxt "{result.untranslated[0]}"' in again
 
 
-def test_a_text_whose_source_changed_is_stale_and_blocks_approval(folder: Path) -> None:
+def test_a_text_whose_source_changed_is_stale(folder: Path) -> None:
     imported(folder, changed(exported(content.load(folder)), "Comment ça marche", "Trois étapes"))
     old = exported(content.load(folder))
     english = folder / "loan_offer/en/email.html"
@@ -217,9 +217,7 @@ def test_codes_are_what_a_translator_must_keep(text: str, expected: list[str]) -
 def test_translators_see_context_and_limits(folder: Path) -> None:
     text = exported(content.load(folder))
     assert "#. loan_offer, push: push.title" in text
-    assert (
-        "#. project: text, such as votre nouvelle salle de bains" in text or "#. project: text, such as your new bathroom" in text
-    )
+    assert "#. project: text, such as your new bathroom" in text
     assert "#. at most 65 characters with its values" in text
     assert "#. at most 2 SMS segments" in text
     assert "#: loan_offer/fr/texts.toml:" in text
