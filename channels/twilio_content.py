@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from channels.base import ChannelError, Uncertain
 from channels.http import HttpRequest, HttpResponse, HttpTransport, header_lines
-from channels.whatsapp_templates import Category, NewTemplate, ProviderTemplate, TemplateButton, TemplateStatus
+from channels.whatsapp_templates import Category, NewContent, ProviderTemplate, TemplateButton, TemplateStatus
 
 PAGE_SIZE = 200  # the API allows 1,000; `channels.http` reads answers of at most 1 MB
 PAGES_MAX = 20
@@ -36,7 +36,7 @@ class TwilioContent:
         self._get_headers = header_lines(headers)
         self._post_headers = header_lines({**headers, "Content-Type": "application/json"})
 
-    def create(self, template: NewTemplate) -> str | ChannelError:
+    def create(self, template: NewContent) -> str | ChannelError:
         """`POST /v1/Content`."""
         answer = self._request(self.creation(template))
         if isinstance(answer, ChannelError):
@@ -44,7 +44,7 @@ class TwilioContent:
         sid = answer.fields().get("sid")
         return sid if isinstance(sid, str) and sid.startswith("HX") else Uncertain("no_name")
 
-    def creation(self, template: NewTemplate) -> HttpRequest:
+    def creation(self, template: NewContent) -> HttpRequest:
         """The request that creates a template."""
         document = {
             "friendly_name": template.name,

@@ -52,7 +52,7 @@ class TemplateButton:
 
 
 @dataclass(frozen=True, slots=True)
-class NewTemplate:
+class NewContent:
     """A template to be created. `examples` has a value for each placeholder, which the review needs; no data of a person."""
 
     name: str  # lower-case letters, digits and _: WhatsApp's own rule
@@ -81,7 +81,7 @@ class TemplateClient(Protocol):
 
     account: str
 
-    def create(self, template: NewTemplate) -> str | ChannelError:
+    def create(self, template: NewContent) -> str | ChannelError:
         """Create a template and return its ContentSid. It is not submitted yet."""
         ...
 

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 
 from channels.alerts import alert
 from channels.base import Channel, ChannelError, WhatsApp
-from channels.whatsapp_templates import Category, NewTemplate, ProviderTemplate, TemplateClient, TemplateStatus
+from channels.whatsapp_templates import Category, NewContent, ProviderTemplate, TemplateClient, TemplateStatus
 from dispatcher.campaigns.template_approval import known_template
 from dispatcher.content import Template, TemplateError, example_request
 from dispatcher.content.template import WhatsAppTemplate
@@ -265,8 +265,8 @@ def _local(account: str, template: Template, language: str, mode: Mode, text: Wh
     return LocalText(template, language, mode, text, text_key(account, template, language, mode, text))
 
 
-def _new_template(local: LocalText) -> NewTemplate:
-    return NewTemplate(local.name, local.language, local.text.text, local.text.buttons, local.examples())
+def _new_template(local: LocalText) -> NewContent:
+    return NewContent(local.name, local.language, local.text.text, local.text.buttons, local.examples())
 
 
 def _list(client: TemplateClient) -> Sequence[ProviderTemplate]:

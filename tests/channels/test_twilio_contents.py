@@ -18,12 +18,12 @@ from channels.http import HttpTransport
 from channels.providers.twilio import PLUGIN, TwilioAccount
 from channels.sandbox import SandboxClient, running
 from channels.twilio_content import TwilioContent
-from channels.whatsapp_templates import Category, NewTemplate, TemplateButton, TemplateStatus
+from channels.whatsapp_templates import Category, NewContent, TemplateButton, TemplateStatus
 from tests.support.api_descriptions import load_description
 from tests.support.sandbox_clients import ACCOUNT, AUTH_TOKEN, SENDER, twilio_client
 
 STOP, SITE = TemplateButton("STOP", payload="STOP"), TemplateButton("Site", url="https://bank.example/loan")
-HELLO = NewTemplate("hello_standard_1", "nl", "Dag {{1}}, tot gauw!", examples={"1": "Lotte"})
+HELLO = NewContent("hello_standard_1", "nl", "Dag {{1}}, tot gauw!", examples={"1": "Lotte"})
 CONTENT = "twilio_content_v1"
 
 
@@ -39,7 +39,7 @@ def contents(sandbox: SandboxClient) -> Iterator[TwilioContent]:
     http.close()
 
 
-def create(contents: TwilioContent, template: NewTemplate = HELLO) -> str:
+def create(contents: TwilioContent, template: NewContent = HELLO) -> str:
     sid = contents.create(template)
     assert isinstance(sid, str), sid
     return sid
@@ -53,7 +53,7 @@ def official(sandbox: SandboxClient) -> Client:
 
 @pytest.mark.parametrize("buttons", [(), (STOP,), (SITE,), (STOP, SITE)])
 def test_a_created_template_is_listed_as_it_was_created(contents: TwilioContent, buttons: tuple[TemplateButton, ...]) -> None:
-    sid = create(contents, NewTemplate(HELLO.name, HELLO.language, HELLO.text, buttons, HELLO.examples))
+    sid = create(contents, NewContent(HELLO.name, HELLO.language, HELLO.text, buttons, HELLO.examples))
     (listed,) = contents.list_all()  # type: ignore[misc]
     assert (listed.content_sid, listed.name, listed.language, listed.text) == (sid, HELLO.name, "nl", HELLO.text)
     assert (listed.buttons, listed.status) == (buttons, TemplateStatus.UNSUBMITTED)
@@ -88,7 +88,7 @@ def test_the_official_client_works_with_the_double(sandbox: SandboxClient) -> No
 @pytest.mark.parametrize("buttons", [(), (STOP,), (SITE,), (STOP, SITE)])
 def test_requests_are_as_twilio_describes_them(contents: TwilioContent, buttons: tuple[TemplateButton, ...]) -> None:
     description = load_description(CONTENT)
-    template = NewTemplate(HELLO.name, HELLO.language, HELLO.text, buttons, HELLO.examples)
+    template = NewContent(HELLO.name, HELLO.language, HELLO.text, buttons, HELLO.examples)
     for request, schema in (
         (contents.creation(template), "ContentCreateRequest"),
         (contents.submission("HX" + "1" * 32, HELLO.name, Category.UTILITY), "ContentApprovalRequest"),
@@ -98,7 +98,7 @@ def test_requests_are_as_twilio_describes_them(contents: TwilioContent, buttons:
 
 
 def test_a_long_list_is_read_page_by_page(contents: TwilioContent) -> None:
-    sids = [create(contents, NewTemplate(f"hello_{number}", "nl", "Dag, tot gauw!")) for number in range(201)]
+    sids = [create(contents, NewContent(f"hello_{number}", "nl", "Dag, tot gauw!")) for number in range(201)]
     listed = contents.list_all()
     assert not isinstance(listed, ChannelError)
     assert [each.content_sid for each in listed] == sids

@@ -13,7 +13,7 @@ from channels.http import HttpTransport
 from channels.providers.outbox import Outbox
 from channels.providers.twilio import PLUGIN, TwilioAccount
 from channels.sandbox import SandboxClient, running
-from channels.whatsapp_templates import NewTemplate, TemplateButton
+from channels.whatsapp_templates import NewContent, TemplateButton
 from dispatcher.campaigns import submission, whatsapp_templates
 from dispatcher.campaigns.dry_run import dry_run
 from dispatcher.campaigns.whatsapp_templates import TemplateApiError, TextStatus
@@ -206,7 +206,7 @@ def test_an_id_in_a_file_counts_only_with_its_text(stage: ApprovalStage) -> None
     template = services.catalog["loan_offer"]
     text = template.languages["en"].whatsapp
     local = next(iter(text.items()))
-    created = client.create(NewTemplate("made_by_hand", "en", local[1].text, local[1].buttons, {"1": "x", "2": "y", "3": "z"}))
+    created = client.create(NewContent("made_by_hand", "en", local[1].text, local[1].buttons, {"1": "x", "2": "y", "3": "z"}))
     assert isinstance(created, str)
 
     def with_sid(sid: str) -> Services:
