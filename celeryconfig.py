@@ -59,6 +59,7 @@ task_routes = {
     "dispatcher.sweep": {"queue": "maintenance"},
     "dispatcher.ask_providers": {"queue": "maintenance"},
     "dispatcher.retain": {"queue": "maintenance"},
+    "dispatcher.poll_whatsapp_templates": {"queue": "maintenance"},
 }
 
 # -- tasks -------------------------------------------------------------------------------------------------------------
@@ -110,5 +111,6 @@ beat_schedule = {
     "publish events": {"task": "dispatcher.publish_events", "schedule": 1.0, "options": {"expires": 2}},
     "look up unresolved messages": {"task": "dispatcher.ask_providers", "schedule": 8.0, "options": {"expires": 10}},
     "sweep": {"task": "dispatcher.sweep", "schedule": 5.0, "options": {"expires": 10}},
+    "poll WhatsApp templates": {"task": "dispatcher.poll_whatsapp_templates", "schedule": 10.0, "options": {"expires": 20}},
     "retain": {"task": "dispatcher.retain", "schedule": 3_600.0, "options": {"expires": 7_200}},
 }

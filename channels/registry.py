@@ -18,6 +18,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from channels.base import Channel, Event, InboundText, Provider
 from channels.http import HttpTransport
+from channels.whatsapp_templates import TemplateClient
 
 A = TypeVar("A")
 
@@ -137,6 +138,7 @@ class ProviderPlugin(Generic[A]):
     messages_per_request: Callable[[A], int] = lambda _: 1  # largest number of messages in one request
     preferred: bool = False  # chosen first if several providers have credentials
     real: bool = True  # reaches people
+    make_template_client: Callable[[A, HttpTransport], TemplateClient] | None = None  # where it sends only approved WhatsApp texts
 
 
 @lru_cache(maxsize=1)

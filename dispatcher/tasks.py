@@ -28,7 +28,7 @@ from celery.signals import beat_init, setup_logging, worker_init, worker_process
 from kombu.exceptions import ChannelError, OperationalError
 
 from dispatcher.broker_messages import HIDDEN, KEEP_TASK, RedactedRequest
-from dispatcher.campaigns import public_tasks, refused_jobs, scheduler, submission
+from dispatcher.campaigns import public_tasks, refused_jobs, scheduler, submission, whatsapp_templates
 from dispatcher.campaigns.public_tasks import TaskCall
 from dispatcher.campaigns.scheduler import DueChunk, LaneDepths
 from dispatcher.campaigns.submission import SubmitResult, SubmitStatus
@@ -402,6 +402,19 @@ def ask_providers() -> None:
     """Every 8 s: look up unresolved messages at their providers."""
     if reconciliation.ask_some(services()):
         _apply_all_events()
+
+
+@app.task(name="dispatcher.poll_whatsapp_templates", is_periodic=True)
+def poll_whatsapp_templates() -> None:
+    """Every 10 s: see whether WhatsApp's decisions have to be fetched; at most once a minute they are."""
+    whatsapp_templates.poll(services())
+
+
+@beat_init.connect
+def _poll_at_start(**_: object) -> None:
+    """Do not wait 10 s for the first time: the sandbox approves no text before it is pushed."""
+    with suppress(*BROKER_FAULTS):
+        poll_whatsapp_templates.apply_async(expires=20, retry=False)
 
 
 @app.task(name="dispatcher.sweep", is_periodic=True)

@@ -72,6 +72,7 @@ from channels.registry import (
     WebhookRequest,
 )
 from channels.send_window import SendWindow
+from channels.twilio_content import TwilioContent
 from channels.urlencoded import encode_form
 from channels.validation import check_content, check_one_line
 
@@ -225,16 +226,7 @@ class Twilio:
         """A 2xx with a SID is a receipt; for a 4xx, ERROR_CODES decides by its code."""
         if 200 <= answer.status < 300:
             return parse_receipt(answer.fields().get("sid"))
-        code = _error_code(answer)
-        if code is None or not 400 <= answer.status < 500:
-            return error_from_status(answer, self._now())
-        if code not in ERROR_CODES or code in _ALERT_CODES:
-            alert(self.name, code, known=code in ERROR_CODES)
-        error, hint = ERROR_CODES.get(code) or (Throttled if answer.status == 429 else Rejected, "unknown code")
-        if error is Throttled:
-            wait = retry_after_seconds(answer, self._now())
-            return Throttled(code, hint, _WAIT_SECONDS.get(code) if wait is None else wait)
-        return error(code, hint)
+        return read_error(answer, self._now())
 
     def check(self) -> ChannelError | None:
         """Fetch the account and see that it is active."""
@@ -279,6 +271,20 @@ class Twilio:
 
 TwilioSms = partial(Twilio, Channel.SMS)
 TwilioWhatsApp = partial(Twilio, Channel.WHATSAPP)
+
+
+def read_error(answer: HttpResponse, now: datetime) -> ChannelError:
+    """Return what a refusal means; alert a code that needs a person."""
+    code = _error_code(answer)
+    if code is None or not 400 <= answer.status < 500:
+        return error_from_status(answer, now)
+    if code not in ERROR_CODES or code in _ALERT_CODES:
+        alert(Twilio.name, code, known=code in ERROR_CODES)
+    error, hint = ERROR_CODES.get(code) or (Throttled if answer.status == 429 else Rejected, "unknown code")
+    if error is Throttled:
+        wait = retry_after_seconds(answer, now)
+        return Throttled(code, hint, _WAIT_SECONDS.get(code) if wait is None else wait)
+    return error(code, hint)
 
 
 def _sms_fields(outbound: Outbound) -> dict[str, str]:
@@ -528,7 +534,7 @@ def _read_account(reader: VariableReader) -> TwilioAccount:
         auth_token=reader.secret("TWILIO_AUTH_TOKEN", about="the account's token; also verifies webhook calls"),
         base_url=reader.url("TWILIO_BASE_URL", API, about="the base URL of the API"),
         content_base_url=reader.url(
-            "TWILIO_CONTENT_BASE_URL", CONTENT_API, about="the Content API's base URL; checked, not used yet"
+            "TWILIO_CONTENT_BASE_URL", CONTENT_API, about="the base URL of the Content API, which keeps WhatsApp templates"
         ),
         sms_sender=reader.matching("TWILIO_SMS_SENDER", SENDER, about="the sender of SMS"),
         whatsapp_sender=reader.matching(
@@ -539,6 +545,13 @@ def _read_account(reader: VariableReader) -> TwilioAccount:
 
 def _make_adapter(account: TwilioAccount, context: AdapterContext) -> Twilio:
     return Twilio(context.channel, account, context.http, f"{context.webhook_url}/status")
+
+
+def _make_template_client(account: TwilioAccount, http: HttpTransport) -> TwilioContent:
+    credentials = _basic_auth(account.account_sid, account.auth_token)
+    return TwilioContent(
+        account.account_sid, account.content_base_url, credentials, http, lambda answer: read_error(answer, utc_now())
+    )
 
 
 def _signature(call: WebhookRequest) -> str:
@@ -570,4 +583,5 @@ PLUGIN = ProviderPlugin(
     },
     webhook_key=lambda account: account.auth_token,
     preferred=True,
+    make_template_client=_make_template_client,
 )

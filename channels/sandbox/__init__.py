@@ -11,6 +11,7 @@ app         routes requests and applies fault rules
 doubles     finds the doubles: one `DOUBLE` per provider
 sendgrid    mail/send, and its checks (`sendgrid_rules`)
 twilio      Messages: sending, its checks (`twilio_rules`), queries (`twilio_reads`); `twilio_double` joins them
+contents    WhatsApp templates and their status; `twilio_contents` is Twilio's Content API
 telnyx      Messages (v2)
 fcm         messages:send, and the OAuth token endpoint
 state       everything that a running sandbox stores

@@ -64,6 +64,14 @@ class SandboxClient:
         """Set the text of a WhatsApp template, with variables {{1}}, {{2}} …, so that messages are shown as recipients see them."""
         self._request("PUT", f"/_sandbox/contents/{content_sid}", {"text": text})
 
+    def set_template_status(self, content_sid: str, status: str, reason: str = "") -> None:
+        """Set WhatsApp's status of a template that was created, such as "paused"."""
+        self._request("PUT", f"/_sandbox/contents/{content_sid}", {"status": status, "reason": reason})
+
+    def set_review(self, status: str, reason: str = "") -> None:
+        """Set what WhatsApp's review answers to the next submissions: "approved" at first."""
+        self._request("PUT", "/_sandbox/review", {"status": status, "reason": reason})
+
     def reply(self, from_: str, to: str, text: str, channel: str = "sms", opt_out_type: str = "", provider: str = "twilio") -> None:
         """Send a reply as the recipient: an inbound webhook call. An opt-out keyword also blocks the number."""
         reply = {"from": from_, "to": to, "text": text, "channel": channel, "opt_out_type": opt_out_type, "provider": provider}

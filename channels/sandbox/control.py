@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl
 
+from channels.sandbox.contents import STATUSES, Review
 from channels.sandbox.doubles import doubles, fault_names
 from channels.sandbox.events import EventSettings
 from channels.sandbox.faults import RuleError, parse_rules
@@ -137,10 +138,25 @@ def _set_refused_keys(state: SandboxState, request: SandboxRequest, _rest: str) 
 
 
 def _set_content(state: SandboxState, request: SandboxRequest, rest: str) -> SandboxResponse:
-    text = _object(request).get("text")
-    if not isinstance(text, str):
-        raise ControlError("expected a text")
-    state.contents[rest] = text
+    """Set the text of a template, which is approved then, or the `status` and `reason` of one that was created."""
+    document = _object(request)
+    if isinstance(text := document.get("text"), str):
+        state.contents.set_text(rest, text)
+        return SandboxResponse(204)
+    if document.get("status") not in STATUSES:
+        raise ControlError(f"expected a text, or a status: {', '.join(STATUSES)}")
+    if state.contents.get(rest) is None:
+        return _json({"error": "no such template"}, 404)
+    state.contents.change(rest, status=document["status"], reason=str(document.get("reason", "")))
+    return SandboxResponse(204)
+
+
+def _set_review(state: SandboxState, request: SandboxRequest, _rest: str) -> SandboxResponse:
+    """Set what the review of WhatsApp answers to the next templates."""
+    document = _object(request)
+    if document.get("status") not in STATUSES:
+        raise ControlError(f"status is one of {', '.join(STATUSES)}")
+    state.contents.review = Review(document["status"], str(document.get("reason", "")))
     return SandboxResponse(204)
 
 
@@ -185,5 +201,6 @@ _ACTIONS: Mapping[tuple[str, str], Action] = {
     ),
     ("PUT", "refused-keys"): _set_refused_keys,
     ("PUT", "contents"): _set_content,
+    ("PUT", "review"): _set_review,
     ("POST", "reply"): _reply,
 }

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from channels.sandbox.arrivals import Arrival, ArrivalLog
+from channels.sandbox.contents import ContentStore
 from channels.sandbox.events import EventQueue
 from channels.sandbox.faults import FaultRules
 from channels.sandbox.keys import SendGridSigner
@@ -73,7 +74,9 @@ class SandboxState:
     refused_keys: set[str] = field(default_factory=set)  # API keys, auth tokens and access tokens that get a 401
     auth_tokens: dict[str, str] = field(default_factory=dict)  # Twilio account -> the auth token that its client uses
     stopped: set[str] = field(default_factory=set)  # numbers that replied STOP
-    contents: dict[str, str] = field(default_factory=dict)  # WhatsApp template texts by content SID
+    contents: ContentStore = field(default_factory=ContentStore)  # WhatsApp templates
+    contents_created: int = 0
+    failed: dict[str, int] = field(default_factory=dict)  # Twilio message -> the code with which it failed after it was accepted
     tokens_issued: int = 0
     replies: int = 0
 
@@ -101,6 +104,7 @@ def make_state(state_folder: Path | None = None, *, seed: int = 0, clock: Callab
         faults=FaultRules(rng),
         signer=signer,
         clock=clock,
+        contents=ContentStore(state_folder / "contents.json" if state_folder else None),
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 from channels.sandbox.arrivals import Arrival
+from channels.sandbox.contents import ContentStore, refusal_code
 from channels.sandbox.events import TextEvents
 from channels.sandbox.http import SandboxRequest, SandboxResponse
 from channels.sandbox.segments import count_segments
@@ -86,8 +87,11 @@ def send(state: SandboxState, request: SandboxRequest) -> SandboxResponse:
         text=form.get("Body") or content_text(state.contents, form),
     )
     state.record(request.body, (arrival,))
+    failure = refusal_code(state.contents.get(form["ContentSid"])) if form.get("ContentSid") and message.whatsapp else None
+    if failure is not None:
+        state.failed[arrival.receipt] = failure
     if callback:
-        statuses, code = statuses_of(message.magic, whatsapp=message.whatsapp)
+        statuses, code = statuses_of(failure or message.magic, whatsapp=message.whatsapp)
         token = state.auth_tokens[account]
         state.events.add_text(TextEvents(arrival.receipt, account, form["To"], sender, callback, token, statuses, code))
     status = "accepted" if "MessagingServiceSid" in form else "queued"
@@ -108,12 +112,13 @@ def _unquote(text: str) -> str:
     return _cached_unquote(text) if "%" in text or "+" in text else text
 
 
-def content_text(contents: Mapping[str, str], form: Mapping[str, str]) -> str:
+def content_text(contents: ContentStore, form: Mapping[str, str]) -> str:
     """Return a WhatsApp template with its variables filled in; only the variables for an unknown template."""
     variables: dict[str, str] = json.loads(form.get("ContentVariables") or "{}")
-    text = contents.get(form.get("ContentSid", ""))
-    if text is None:
+    content = contents.get(form.get("ContentSid", ""))
+    if content is None:
         return " · ".join(variables.values())
+    text = content.text
     for name, value in variables.items():
         text = text.replace("{{" + name + "}}", value)
     return text
@@ -136,6 +141,11 @@ def check_key(state: SandboxState, request: SandboxRequest, account: str) -> San
     else:
         return refusal(401)
     return None
+
+
+def basic_user(request: SandboxRequest) -> str:
+    """Return the user of the credentials: the account's SID, or an API key."""
+    return _credentials(request.head.headers.get("authorization", ""))[0]
 
 
 @lru_cache(maxsize=256)

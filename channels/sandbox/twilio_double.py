@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from channels.base import Channel
-from channels.sandbox import twilio_reads
+from channels.sandbox import twilio_contents, twilio_reads
 from channels.sandbox.doubles import Double, RouteHandler, SandboxRoute, route_for
 from channels.sandbox.events import InboundReply
 from channels.sandbox.segments import count_segments, is_gsm
@@ -20,7 +20,7 @@ POOL_NUMBER = "+15005550006"  # the number of every messaging service in the san
 
 def _find_route(method: str, path: str) -> SandboxRoute | None:
     if not path.startswith("/2010-04-01/Accounts/"):
-        return None
+        return twilio_contents.find_route(method, path)
     parts = path.split("/")[4:]
     handlers: dict[str, RouteHandler] = {}
     if parts == [] and path.endswith(".json"):
@@ -87,6 +87,7 @@ def _credentials(url: str, _folder: Path) -> Mapping[str, Any]:
         "account_sid": "AC" + "5" * 32,
         "auth_token": "sandbox",  # public on purpose
         "base_url": url,
+        "content_base_url": url,
         "sms_sender": sender,
         "whatsapp_sender": sender,
     }

@@ -34,7 +34,7 @@ def list_messages(state: SandboxState, request: SandboxRequest) -> SandboxRespon
     shown = lines[start : start + size]
     more = f"{path}?{urlencode({**query, 'Page': str(page + 1)})}" if len(lines) > start + size else None
     document = {
-        "messages": [_resource_of(account, line) for line in shown],
+        "messages": [_resource_of(state, account, line) for line in shown],
         "page": page,
         "page_size": size,
         "start": start,
@@ -56,7 +56,7 @@ def fetch_message(state: SandboxState, request: SandboxRequest) -> SandboxRespon
     line = state.log.get(_seq_of(sid))
     if line is None or line["receipt"] != sid:
         return refusal(404)
-    return SandboxResponse(200, json.dumps(_resource_of(account, line)).encode())
+    return SandboxResponse(200, json.dumps(_resource_of(state, account, line)).encode())
 
 
 def fetch_account(state: SandboxState, request: SandboxRequest) -> SandboxResponse:
@@ -109,9 +109,11 @@ def _parse_time(text: str | None, default: datetime) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _resource_of(account: str, line: Mapping[str, Any]) -> dict[str, Any]:
+def _resource_of(state: SandboxState, account: str, line: Mapping[str, Any]) -> dict[str, Any]:
     arrival = Arrival(**{name: line[name] for name in Arrival._fields})
-    statuses, code = statuses_of(magic_code(arrival.address), whatsapp=arrival.channel == "whatsapp")
+    statuses, code = statuses_of(
+        state.failed.get(arrival.receipt) or magic_code(arrival.address), whatsapp=arrival.channel == "whatsapp"
+    )
     return resource(account, arrival, line["at"], statuses[-1], code)
 
 

@@ -12,6 +12,7 @@ from channels.base import Sms
 from channels.sms_segments import count_segments
 from dispatcher.campaigns.audience_loading import too_many_invalid
 from dispatcher.campaigns.template_approval import approval_errors
+from dispatcher.campaigns.whatsapp_templates import whatsapp_needs
 from dispatcher.delivery.hand_off import PreparedMessage
 from dispatcher.delivery.pipeline import prepare_all, send_limits
 from dispatcher.delivery.planned_sends import PlannedSends
@@ -19,7 +20,7 @@ from dispatcher.domain.campaign import Spec
 from dispatcher.domain.message import State
 from dispatcher.domain.recipient import Choice, Facts
 from dispatcher.intake.campaign import Submission
-from dispatcher.ledger.campaigns import lifecycle
+from dispatcher.ledger.campaigns import lifecycle, whatsapp_templates
 from dispatcher.ledger.campaigns.audience import AudienceLoader
 from dispatcher.ledger.campaigns.lifecycle import NewCampaign
 from dispatcher.ledger.connection import Connection, lend
@@ -109,7 +110,7 @@ def dry_run(services: Services, submission: Submission, as_of: datetime | None =
                     counts.add_sizes(messages)
                 raise _RollBack
         except _RollBack:
-            needs = tuple(_needs(connection, services.policy, submission, loader))
+            needs = (*_needs(connection, services.policy, submission, loader), *whatsapp_needs(services, connection, submission))
     return DryRun(
         loader.rows_written, loader.invalid, counts.states, counts.reasons, counts.channels, counts.variants, counts.sms, needs
     )
@@ -134,8 +135,9 @@ def _variants(spec: Spec, entries: Sequence[ClaimEntry]) -> Counter[str]:
 
 def _chunks(connection: Connection, submission: Submission, no: int, period: int) -> Iterator[Chunk]:
     approved = {template.digest: 0 for template in submission.templates}  # a dry run may come before any approval
+    whatsapp = whatsapp_templates.approved(connection, [template.name for template in submission.templates])
     for number in claims.chunk_numbers(connection, period, no):
-        yield Chunk(period, number, submission.spec, no, submission.id, None, approved=approved)
+        yield Chunk(period, number, submission.spec, no, submission.id, None, approved=approved, whatsapp=whatsapp)
 
 
 def _as_of(connection: Connection, candidates: Sequence[Candidate], moment: datetime) -> list[Candidate]:

@@ -31,7 +31,7 @@ __all__ = [
     "history",
     "set_approval",
 ]
-__all__ += ["NOT_APPROVED", "template_version", "template_versions"]
+__all__ += ["NOT_APPROVED", "approval_obstacles", "known_template", "template_version", "template_versions"]
 
 
 class ApprovalStatus(StrEnum):
@@ -72,7 +72,7 @@ def template_versions(services: Services) -> list[TemplateVersion]:
 
 def template_version(services: Services, name: str) -> TemplateVersion:
     """One template with its approval. Raises `BadInput` for an unknown name."""
-    template = _known(services.catalog, name)
+    template = known_template(services.catalog, name)
     with lend(services.pool) as connection:
         approvals, firsts = template_approvals.latest(connection), template_approvals.first_approvals(connection)
     return _version(template, services.policy, approvals.get(template.digest), firsts.get(template.digest))
@@ -96,7 +96,7 @@ def set_approval(
     """
     version = _former_version(services, name, digest) or template_version(services, name)
     actor, comment = actor.strip(), comment.strip()
-    if errors := list(_errors(version, approved, actor, digest)):
+    if errors := list(approval_obstacles(version, approved, actor, digest)):
         raise BadInput(*errors)
     template, first = version.template, version.first
     if version.approval is not None and version.approval.approved is approved and not (first and not approved):
@@ -174,7 +174,8 @@ def approve_waiting(services: Services, actor: str) -> list[TemplateVersion]:
     return [versions[-1] for versions in both]
 
 
-def _errors(present: TemplateVersion, approved: bool, actor: str, digest: str | None) -> list[InputError]:
+def approval_obstacles(present: TemplateVersion, approved: bool, actor: str, digest: str | None) -> list[InputError]:
+    """What stands against this approval or withdrawal."""
     template, errors = present.template, []
     if template.info.kind is Kind.SERVICE:
         errors.append(InputError("approval", 0, "template", f"{template.name} is a service message: it needs no approval"))
@@ -189,6 +190,9 @@ def _errors(present: TemplateVersion, approved: bool, actor: str, digest: str | 
         )
     if approved and (left := _draft_error(template)):
         errors.append(left)
+    if approved and (faults := template.translation_faults):
+        message = f"{template.name} has {len(faults)} texts that are not translated, or stale; the first is {faults[0]}"
+        errors.append(InputError("approval", 0, "template", message))
     if not approved and present.approval is None and present.first is None:
         errors.append(InputError("approval", 0, "template", f"{template.name} has no approval that could be withdrawn"))
     return errors
@@ -227,7 +231,8 @@ def _version(template: Template, policy: Policy, approval: Approval | None, firs
     return TemplateVersion(template, ApprovalStatus.APPROVED if approval.approved else ApprovalStatus.WITHDRAWN, approval)
 
 
-def _known(catalog: Catalog, name: str) -> Template:
+def known_template(catalog: Catalog, name: str) -> Template:
+    """The template of this name. Raises `BadInput` with the nearest one."""
     if name not in catalog:
         raise BadInput(InputError("templates", 0, "name", f"there is no template {name!r}{did_you_mean(name, catalog)}"))
     return catalog[name]

@@ -15,11 +15,12 @@ from typing import Any, NoReturn
 from channels.base import Channel, Content, Email, Event, EventKind, Outbound, Push, Receipt, Sms, Uncertain, WhatsApp, assemble
 from channels.send_window import SendWindow
 from dispatcher.content import ContentRefusal, MessageLinks, MessageSender, Template, example_request
+from dispatcher.delivery.whatsapp_texts import content_sids
 from dispatcher.domain.message import Mode
 from dispatcher.domain.recipient import Language
 from dispatcher.domain.spelling import did_you_mean
 from dispatcher.intake.errors import BadInput, InputError
-from dispatcher.ledger.campaigns import tester_sends
+from dispatcher.ledger.campaigns import tester_sends, whatsapp_templates
 from dispatcher.ledger.campaigns.tester_sends import NewTesterSend, SeededCampaign, TesterSend, TesterSendResult
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.consent import address_keys, recipients, suppressions
@@ -176,7 +177,21 @@ def _content(services: Services, request: TestRequest) -> Content:
         content = template.render(replace(example, sender=sender, links=links))
     except ContentRefusal as refusal:
         _refuse("template", f"{template.name} can't be rendered: {refusal.code}: {refusal.variable}")
+    if isinstance(content, WhatsApp):
+        content = _with_content_sid(services, request, content)
     return _marked(content)
+
+
+def _with_content_sid(services: Services, request: TestRequest, content: WhatsApp) -> WhatsApp:
+    """The message with the id of its text in the account. Raises `BadInput` for a text that WhatsApp has not approved."""
+    template = request.template
+    with lend(services.pool) as connection:
+        approved = whatsapp_templates.approved(connection, [template.name])
+    sids = content_sids(template, approved, services.whatsapp_account)
+    place = (request.language, template.render_mode(request.mode))
+    if place not in sids:
+        _refuse("template", f"WhatsApp has not approved this text of {template.name}: `dispatcher templates whatsapp push`")
+    return WhatsApp(sids[place], content.variables)
 
 
 def _marked(content: Content) -> Content:

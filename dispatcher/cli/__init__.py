@@ -22,8 +22,10 @@ from dispatcher.cli import (
     recipients,
     suppressions,
     system,
+    template_translations,
     templates,
     webhooks,
+    whatsapp_templates,
 )
 
 app = typer.Typer(
@@ -40,6 +42,8 @@ app.add_typer(campaigns.app, name="campaign")
 app.add_typer(messages.app, name="message")
 app.add_typer(messages.dead, name="dead")
 app.add_typer(templates.app, name="templates")
+template_translations.add_to(templates.app)
+templates.app.add_typer(whatsapp_templates.app, name="whatsapp")
 app.add_typer(consent.app, name="consent")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(inbound.app, name="inbound")

@@ -24,6 +24,7 @@ from channels.registry import plugins
 from channels.sandbox.client import SandboxClient
 from dispatcher.campaigns import overview, scheduler, submission
 from dispatcher.campaigns.template_approval import approve_waiting
+from dispatcher.campaigns.whatsapp_templates import push_to_sandbox
 from dispatcher.cli.campaigns import print_campaign, wait_for
 from dispatcher.cli.messages import explanation, print_explanation
 from dispatcher.cli.output import err, out, progress, rows
@@ -163,10 +164,11 @@ def _people(stage: DemoStage) -> Iterator[dict[str, Any]]:
 
 
 def _approve(stage: DemoStage) -> None:
-    """Approve all templates, as a second person does before a commercial text is used."""
+    """Approve all templates, as a second person does before a commercial text is used; have the sandbox approve WhatsApp texts."""
     for version in approve_waiting(stage.services, "demo"):
         template = version.template
         err.print(f"approved: template {template.name}, version {template.version}, {template.digest[:DIGEST_SHOWN]}")
+    push_to_sandbox(stage.services)
 
 
 def _campaign(stage: DemoStage) -> None:

@@ -12,6 +12,7 @@ from channels.base import Channel, Email
 from dispatcher import content
 from dispatcher.campaigns import template_approval
 from dispatcher.campaigns.template_approval import TemplateVersion
+from dispatcher.campaigns.whatsapp_templates import unapproved_texts
 from dispatcher.cli import template_drafts, template_history, template_tests
 from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, err, fail, out, pairs, print_json, rows
 from dispatcher.cli.template_data import read_data
@@ -39,11 +40,17 @@ Digest = Annotated[
 
 
 @app.command()
-def check(name: Annotated[str | None, typer.Argument(help="Default: all.")] = None, as_json: Json = False) -> None:
+def check(
+    name: Annotated[str | None, typer.Argument(help="Default: all.")] = None,
+    whatsapp: Annotated[bool, typer.Option("--whatsapp", help="Also name the texts that WhatsApp has not approved.")] = False,
+    as_json: Json = False,
+) -> None:
     """Read every template completely, compare it with the policy, and name every error."""
     folder = bootstrap.settings().templates
     found = content.check(folder) or disagreements(bootstrap.policy(bootstrap.settings())[0], content.load(folder).values())
     errors = [error for error in found if name is None or f"/{name}/" in f"/{error.file}"]
+    if whatsapp and not errors:
+        errors = unapproved_texts(bootstrap.services(), name)
     unwritten = [] if found else template_drafts.unwritten(content.load(folder), name)
     if as_json:
         print_json({"faults": [asdict(error) for error in errors], "to_write": [asdict(error) for error in unwritten]})

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from markupsafe import escape
 
-from dispatcher.content import toml
+from dispatcher.content import toml, translation_state
 from dispatcher.content.declaration import RESERVED, Declaration, TemplateVariable, read_declaration
 from dispatcher.content.environment import BytecodeStore, TemplateEnvironment, environment
 from dispatcher.content.errors import InvalidTemplates, TemplateError
@@ -52,11 +52,16 @@ def load(folder: Path, random: Callable[[], float] | None = None, previous: Mapp
     Templates of `previous` that did not change are taken as they are.
     """
     files, faults = read_folder(folder)
-    unchanged = {name: template for name, template in (previous or {}).items() if template.source == _source(name, files)}
+    unchanged = {name: template for name, template in (previous or {}).items() if _is_unchanged(template, files)}
     rest = {file: text for file, text in files.items() if file.split("/")[0] not in unchanged}
     if unchanged and not faults and all(file.startswith(f"{SHARED}/") for file in rest):
         return Catalog(unchanged)
     return Catalog(dict(sorted({**unchanged, **_load(rest, faults, random)}.items())))
+
+
+def _is_unchanged(template: Template, files: Mapping[str, str]) -> bool:
+    translations = files.get(f"{template.name}/{translation_state.FILE}", "")
+    return template.source == _source(template.name, files) and template.translations == translations
 
 
 def load_version(source: Mapping[str, str], random: Callable[[], float] | None = None) -> Template:
@@ -180,6 +185,7 @@ def _unused_files(name: str, files: Mapping[str, str]) -> Iterator[TemplateError
     """Files that no code reads: probably a typing error in the name."""
     known = {
         "template.toml",
+        translation_state.FILE,
         *(f"{language}/{file}" for language in LANGUAGES for file in ("texts.toml", *FILES.values())),
     }
     for file in files:
@@ -246,6 +252,7 @@ def _as_html(env: TemplateEnvironment, source: str) -> str:
 
 def _template(env: TemplateEnvironment, draft: _Draft, name: str, files: Mapping[str, str]) -> Template:
     declaration, legal, source = draft.declarations[name], draft.legal, _source(name, files)
+    translations = files.get(f"{name}/{translation_state.FILE}", "")
     languages = {
         language: LocalizedTemplate(
             parts={part: env.get_template(_source_name((name, language), part)) for part in draft.texts[name, language].parts},
@@ -268,12 +275,16 @@ def _template(env: TemplateEnvironment, draft: _Draft, name: str, files: Mapping
         segments_max=declaration.segments_max,
         themes=draft.themes,
         source=source,
+        translations=translations,
+        translation_faults=tuple(translation_state.translation_faults(name, translations, source)) if translations else (),
     )
 
 
 def _source(name: str, files: Mapping[str, str]) -> dict[str, str]:
-    """The files of one template: its own and the shared ones."""
-    return {file: text for file, text in files.items() if file.startswith((f"{name}/", f"{SHARED}/"))}
+    """The files of one template that its messages are made of: its own and the shared ones."""
+    own = {file: text for file, text in files.items() if file.startswith((f"{name}/", f"{SHARED}/"))}
+    own.pop(f"{name}/{translation_state.FILE}", None)
+    return own
 
 
 def _digest(files: Mapping[str, str]) -> str:

@@ -14,14 +14,13 @@ from dispatcher.content.template import Template
 
 MARK = "# TO WRITE"
 JINJA_MARK = f"{{{MARK} #}}"
-NO_CONTENT_SID = f"HX{'0' * 32}"  # of a WhatsApp text that WhatsApp has not approved yet
 _SHOWN = 60  # characters of a text
 _ANY_MARK = re.compile(rf"\{{{MARK}.*?#\}}|{MARK}")
 
 
 def is_draft(template: Template) -> bool:
     """Whether a text of the template is still to be written."""
-    return any(MARK in text or NO_CONTENT_SID in text for text in template.source.values())
+    return any(MARK in text for text in template.source.values())
 
 
 def texts_to_write(template: Template) -> list[TemplateError]:
@@ -34,10 +33,8 @@ def _in_file(file: str, text: str) -> Iterator[TemplateError]:
     for number, line in enumerate(text.split("\n"), 1):
         if MARK in line:
             message = f"is to be written: replace it, and delete {JINJA_MARK if JINJA_MARK in line else 'this comment'}"
-            yield TemplateError(file, number, keys.get(number, "text"), _shown(line, number in keys), message)
-        elif NO_CONTENT_SID in line:
-            message = "is to be replaced: write `approved`, have WhatsApp approve it, and put the id of its content template here"
-            yield TemplateError(file, number, keys.get(number, "content_sid"), "", message)
+            key = keys.get(number + line.startswith(MARK), "text")  # a comment stands above its text
+            yield TemplateError(file, number, key, _shown(line, number in keys), message)
 
 
 def _keys(file: str, text: str) -> dict[int, str]:

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from dispatcher.content import toml
-from dispatcher.content.draft_marks import JINJA_MARK, MARK, NO_CONTENT_SID
+from dispatcher.content.draft_marks import JINJA_MARK, MARK
 from dispatcher.content.environment import environment
 
 _TAG = re.compile(r"<[^>]*>|&\w+;")
 _LETTER = re.compile(r"[^\W\d_]")
-_CONTENT_SID = re.compile(r"HX[0-9a-f]{32}")
+_CONTENT_SID = re.compile(r"^content_sid\s*=.*\n", re.MULTILINE)  # of another text
 _WITH_TEXT = ("call", "set")  # statements whose strings readers see
 _OPENING = re.compile(r"""(=\s*(?:'''|\"""|'|"))""")
 
@@ -54,22 +54,28 @@ def _declaration(new: NewTemplate, text: str) -> str:
 
 
 def _texts(file: str, text: str) -> str:
-    """`texts.toml` with marks. An approved WhatsApp text is no Jinja source and has no mark: its id says that it is open."""
-    text = _CONTENT_SID.sub(NO_CONTENT_SID, text)
+    """`texts.toml` with marks. A WhatsApp text is no Jinja source, so its mark is a line above it."""
+    text = _CONTENT_SID.sub("", text)
     document = toml.read(file, text)
     if not isinstance(document, toml.Document):
         return text
-    lines = text.split("\n")
+    lines, approved = text.split("\n"), list[int]()
     for path, number in document.lines.items():
         value: object = document.data
         for key in path:
             value = value.get(key) if isinstance(value, Mapping) else None
-        if not isinstance(value, str) or path[-1] in ("content_sid", "approved") or not _lines_with_text(value, is_html=False):
+        if not isinstance(value, str) or not _lines_with_text(value, is_html=False):
+            continue
+        if path[-1] == "approved":
+            approved.append(number)
             continue
         line = lines[number - 1]
         starts_here = _OPENING.search(line) if re.match(rf"\s*[\"']?{path[-1]}[\"']?\s*=", line) else None
         place = starts_here.end() if starts_here else 0
         lines[number - 1] = f"{line[:place]}{JINJA_MARK}{line[place:]}"
+    for number in sorted(approved, reverse=True):
+        start = next(place for place in range(number, 0, -1) if lines[place - 1].lstrip().startswith("approved"))
+        lines.insert(start - 1, f"{MARK}: the text that WhatsApp has to approve")
     return "\n".join(lines)
 
 

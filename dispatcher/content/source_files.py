@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from channels.base import Channel
+from channels.whatsapp_templates import BODY_CHARACTERS_MAX
 from dispatcher.content import toml
+from dispatcher.content.buttons import button_errors, read_buttons
 from dispatcher.content.errors import TemplateError
 from dispatcher.content.template import PLACEHOLDER, WhatsAppTemplate
 from dispatcher.content.toml import Document, Path
@@ -110,21 +112,26 @@ def _read_whatsapp(texts: SourceFiles, document: Document, modes: list[Mode]) ->
             texts.faults.append(document.fault(path, "", "is missing, and the template declares whatsapp"))
             continue
         placeholders = tuple(key for key in inner if _NUMBER.match(key))
-        texts.faults += _unknown(document, path, inner, ("content_sid", "approved", *placeholders))
+        texts.faults += _unknown(document, path, inner, ("content_sid", "approved", "buttons", *placeholders))
         for placeholder in placeholders:
             _read_text(texts, document, (*path, placeholder))
         texts.whatsapp[mode] = approved = WhatsAppTemplate(
-            str(inner.get("content_sid", "")), str(inner.get("approved", "")).strip(), placeholders
+            str(inner.get("content_sid", "")), str(inner.get("approved", "")).strip(), placeholders, read_buttons(inner)
         )
         texts.faults += (document.fault((*path, key), value, message) for key, value, message in _review_errors(approved))
+        texts.faults += (
+            document.fault((*path, "buttons"), value, message) for value, message in button_errors(inner.get("buttons"))
+        )
 
 
 def _review_errors(approved: WhatsAppTemplate) -> Iterator[tuple[str, str, str]]:
     """What WhatsApp's review would reject."""
-    if not _CONTENT_SID.match(approved.content_sid):
+    if approved.content_sid and not _CONTENT_SID.match(approved.content_sid):
         yield "content_sid", approved.content_sid, "must be HX and 32 hexadecimal digits"
     numbered = [str(number) for number in range(1, len(approved.placeholders) + 1)]
     if sorted(approved.placeholders, key=int) != numbered or set(PLACEHOLDER.findall(approved.text)) != set(numbered):
         yield "approved", "", "its placeholders {{1}}, {{2}}, … must be numbered without a gap and each have a value below"
     if not approved.text or approved.text.startswith("{{") or approved.text.endswith("}}"):
         yield "approved", "", "a WhatsApp text begins and ends with words, not with a placeholder"
+    if len(approved.text) > BODY_CHARACTERS_MAX:
+        yield "approved", "", f"has {len(approved.text):,} characters; WhatsApp allows {BODY_CHARACTERS_MAX:,}"

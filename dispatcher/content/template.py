@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,9 +12,10 @@ from typing import Any, TypeAlias
 import jinja2
 
 from channels.base import Channel, Content, Email, MailTemplate, MergedEmail, Push, PushOptions, Sms, WhatsApp
+from channels.whatsapp_templates import TemplateButton
 from dispatcher.content.declaration import IMPERSONAL_CATEGORIES, RENDER_MODES, TemplateVariable
 from dispatcher.content.environment import MissingVariable, WithheldVariable, missing_value
-from dispatcher.content.errors import ContentRefusal
+from dispatcher.content.errors import ContentRefusal, TemplateError
 from dispatcher.content.guard import ContentRequirements, GapRoles, PathCheck, failed_check, host_of, precheck, squeezed
 from dispatcher.content.partner_links import Partners, partner_links
 from dispatcher.content.render_request import RenderRequest
@@ -62,11 +65,25 @@ _UNSUBSCRIBE, _PREFERENCES = "links.unsubscribe", "links.preferences"  # keys in
 
 @dataclass(frozen=True, slots=True)
 class WhatsAppTemplate:
-    """A WhatsApp text as the provider approved it, with placeholders {{1}}, {{2}}, …; `content_sid` is the provider's id."""
+    """A WhatsApp text as the provider approves it, with placeholders {{1}}, {{2}}, …
+
+    `content_sid` is the provider's id, where the file names one. The ledger keeps the ids that are used, by account.
+    """
 
     content_sid: str
     text: str
     placeholders: tuple[str, ...]
+    buttons: tuple[TemplateButton, ...] = ()
+
+    @property
+    def links(self) -> tuple[str, ...]:
+        """The addresses of its buttons."""
+        return tuple(button.url for button in self.buttons if button.url)
+
+    def digest(self, kind: Kind) -> str:
+        """SHA-256 of what WhatsApp approves: the text and the buttons, as marketing or not. A change needs another approval."""
+        document = [kind.value, self.text, [[button.title, button.payload, button.url] for button in self.buttons]]
+        return hashlib.sha256(json.dumps(document, ensure_ascii=False).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,6 +123,8 @@ class Template:
     segments_max: Mapping[Language, int] = field(default_factory=dict)  # of an SMS, by language
     themes: Mapping[str, Theme] = field(default_factory=dict, repr=False)  # by entity
     source: Mapping[str, str] = field(default_factory=dict, repr=False)  # the files that `digest` is computed over, by name
+    translations: str = field(default="", repr=False)  # its translations.toml, which changes no message
+    translation_faults: tuple[TemplateError, ...] = ()  # texts that are not translated, or stale: they block approval
     specialiser: Specialiser | None = field(default=None, repr=False)
     _readers: Mapping[Mode, tuple[ValueReader, ...]] = field(init=False, repr=False)
 
@@ -272,7 +291,8 @@ class Template:
         if not isinstance(content, WhatsApp):
             return ""
         approved = self.languages[request.language].whatsapp[self.render_mode(request.mode)]
-        return PLACEHOLDER.sub(lambda place: content.variables[place[1]], approved.text)
+        text = PLACEHOLDER.sub(lambda place: content.variables[place[1]], approved.text)
+        return "\n".join((text, *approved.links))
 
     def requirements(self, request: RenderRequest, values: Mapping[str, Any]) -> ContentRequirements:
         """What the guard requires of this message."""

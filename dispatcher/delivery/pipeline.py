@@ -24,6 +24,7 @@ from dispatcher.delivery.fallback import channels_after
 from dispatcher.delivery.hand_off import PreparedMessage, hand_off, send_window_for_claim
 from dispatcher.delivery.planned_sends import PlannedSends, may_interact
 from dispatcher.delivery.settlement import conclude_all, settle
+from dispatcher.delivery.whatsapp_texts import allowed_texts, content_sids, with_content_sid
 from dispatcher.domain.campaign import CampaignState, Spec
 from dispatcher.domain.decision import Decision, Hold, Permission, ReasonCode, Refuse, Send
 from dispatcher.domain.message import Job, Kind, Mode, State
@@ -252,6 +253,9 @@ def prepare(services: Services, chunk: Chunk, candidate: Candidate, stopped_chan
         )
     try:
         content = template.render(request_for(services, chunk, candidate, permission))
+        if permission.channel is Channel.WHATSAPP:
+            sids = content_sids(template, chunk.whatsapp, services.whatsapp_account)
+            content = with_content_sid(content, sids, candidate.facts.language, template.render_mode(permission.mode))
     except ContentRefusal as refusal:
         refused = {**document, "content": {"code": refusal.code, "where": refusal.variable}}
         return PreparedMessage(ClaimEntry(candidate, State.REFUSED, permission.channel, refusal.code, None, refused))
@@ -296,6 +300,7 @@ def job_of(services: Services, chunk: Chunk, candidate: Candidate) -> Job:
         expires_at=spec.expires_at,
         holdout_percent=spec.holdout_percent,
         approval=chunk.approved.get(template.digest),
+        whatsapp_texts=allowed_texts(template, chunk.whatsapp, services.whatsapp_account),
     )
 
 

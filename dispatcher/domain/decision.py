@@ -38,6 +38,7 @@ class ReasonCode(StrEnum):
     MISSING_VARIABLE = "missing_variable"
     CONTENT_GUARD = "content_guard"
     TEMPLATE_NOT_APPROVED = "template_not_approved"
+    WHATSAPP_NOT_APPROVED = "whatsapp_not_approved"
     HOUSEHOLD = "household"
     ONE_PER_ADDRESS = "one_per_address"
     HELD_OUT = "held_out"

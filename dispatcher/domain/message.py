@@ -86,6 +86,7 @@ class Job:
     expires_at: datetime | None = None
     holdout_percent: float = 0.0
     approval: int | None = None  # the number of the approval of its exact template version; None without one
+    whatsapp_texts: frozenset[tuple[str, Mode]] = frozenset()  # the languages and modes whose text WhatsApp approved
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from redis import Redis, RedisError
 
 from channels.base import Channel, ChannelError, Provider, Unavailable
+from dispatcher.campaigns import whatsapp_templates
 from dispatcher.campaigns.template_approval import NOT_APPROVED, template_versions
 from dispatcher.content import InvalidTemplates
 from dispatcher.domain.errors import KeyMismatch, LedgerUnavailable, PolicyNotInForce
@@ -56,6 +57,7 @@ def check_all() -> list[CheckResult]:
         _broker(),
         _policy(services),
         CheckResult("templates", ok=True, detail=_templates(services)),
+        *_whatsapp_templates(services),
         *_providers(services.pool, settings, services.providers),
     ]
 
@@ -83,6 +85,14 @@ def _templates(services: Services) -> str:
     waiting = [version.template.name for version in versions if version.status in NOT_APPROVED]
     names = ", ".join(version.template.name for version in versions)
     return f"{names}; not approved in their current version: {', '.join(waiting)}" if waiting else names
+
+
+def _whatsapp_templates(services: Services) -> Iterator[CheckResult]:
+    """How many WhatsApp texts are approved, as the ledger knows. No error: the others go out on another channel, or not at all."""
+    if services.template_client is not None:
+        texts = whatsapp_templates.statuses(services)
+        detail = f"{sum(text.is_approved for text in texts)} of {len(texts)} texts are approved"
+        yield CheckResult("WhatsApp templates", ok=True, detail=detail)
 
 
 def _broker() -> CheckResult:

@@ -167,6 +167,15 @@ def unread_answer(case: DecisionCase, channel: Channel) -> RuleObjection | None:
     return RuleObjection(ReasonCode.UNREAD_ANSWER, evidence, case.now + UNREAD_CHECK)
 
 
+def whatsapp_approval(case: DecisionCase, channel: Channel) -> RuleObjection | None:
+    """Objects if WhatsApp has not approved the text in the person's language and mode, or its status is unknown."""
+    if channel is not Channel.WHATSAPP or case.mode is None:  # without a mode there is no text: rule `mode` objects
+        return None
+    if (case.facts.language, case.mode) in case.job.whatsapp_texts:
+        return None
+    return RuleObjection(ReasonCode.WHATSAPP_NOT_APPROVED, f"template:{case.job.info.template}")
+
+
 def address(case: DecisionCase, channel: Channel) -> RuleObjection | None:
     """Objects if the recipient has no address on this channel."""
     addresses = case.facts.devices if channel is Channel.PUSH else case.facts.address(channel)
@@ -248,6 +257,7 @@ RULES = Rules(
         "switch": switch,
         "suppression": suppression,
         "unread_answer": unread_answer,
+        "whatsapp_approval": whatsapp_approval,
         "address": address,
         "push_permission": push_permission,
         "one_per_address": one_per_address,

@@ -25,6 +25,7 @@ from channels.resilience.circuit_breaker import CircuitBreaker
 from channels.resilience.failover import Failover, WeightedProvider
 from channels.resilience.rate_limiter import LocalBucket, Rate, RateLimited, SharedBucket, TokenBucket
 from channels.sandbox.doubles import double_for
+from channels.whatsapp_templates import TemplateClient
 from dispatcher import content
 from dispatcher.content import Catalog, InvalidTemplates
 from dispatcher.domain.derived_keys import KeyRing
@@ -198,6 +199,8 @@ def services(connections_max: int = CONNECTIONS_MAX) -> Services:
         random=random.SystemRandom().random,
         sleep=time.sleep,
         seal_required=config.seal_required,
+        template_client=template_client(config),
+        whatsapp_is_sandbox=config.providers[Channel.WHATSAPP] == SANDBOX,
         limits=DeliveryLimits(
             send_deadline_seconds=config.send_deadline_seconds,
             lease_seconds=config.lease_seconds,
@@ -228,6 +231,13 @@ def adapter(config: Settings, channel: Channel, name: str, http: HttpTransport) 
     found, account = account_of(config, channel, name)
     plugin = plugins()[found]
     return plugin.make_adapter(account, AdapterContext(channel, http, f"{config.public_url.rstrip('/')}/webhooks/{found}"))
+
+
+def template_client(config: Settings) -> TemplateClient | None:
+    """The client for the WhatsApp templates of the channel's provider; None for a provider that needs none."""
+    name, account = account_of(config, Channel.WHATSAPP, config.providers[Channel.WHATSAPP])
+    make = plugins()[name].make_template_client
+    return make(account, _transport(config)) if make is not None else None
 
 
 def messages_per_request(config: Settings) -> Mapping[Channel, int]:

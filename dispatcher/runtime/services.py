@@ -9,6 +9,7 @@ from pathlib import Path
 
 from channels.base import Channel, Provider
 from channels.send_window import MonotonicClock, boot_seconds
+from channels.whatsapp_templates import TemplateClient
 from dispatcher.content import Catalog
 from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.ledger.connection import Pool
@@ -67,11 +68,18 @@ class Services:
     random: Callable[[], float]
     sleep: Callable[[float], None]
     seal_required: bool = False  # the public tasks refuse plain arguments
+    template_client: TemplateClient | None = field(default=None, repr=False)  # where WhatsApp needs approved templates
+    whatsapp_is_sandbox: bool = False  # nobody is reached: templates are pushed without being asked
     monotonic_clock: MonotonicClock = boot_seconds  # for deadlines: never goes back, and counts the time that the machine sleeps
     webhook_hosts: frozenset[str] = frozenset()  # hosts of event endpoints that may be private or http
     limits: DeliveryLimits = field(default_factory=DeliveryLimits)
     versions: TemplateVersions = field(default_factory=TemplateVersions, repr=False)
     folder: TemplateFolder | None = field(default=None, repr=False)  # of the catalog, where it is followed
+
+    @property
+    def whatsapp_account(self) -> str | None:
+        """The account whose ContentSids count; None where messages go to no provider that needs approvals."""
+        return self.template_client.account if self.template_client is not None else None
 
     def current(self) -> Services:
         """The same with the catalog that the folder of templates holds by now: one catalog for a whole task or request."""

@@ -232,6 +232,7 @@ def test_events_of_the_sandbox_are_parsed(sandbox: SandboxClient) -> None:
             twilio_statuses=True,
             delay_seconds=0.0,
         )
+        sandbox.set_content(WHATSAPP.content_sid, "{{1}}")
         email = SendGrid("SG.key", http, sandbox.url, mails_per_request=1)
         sms = TwilioSms(twilio_account(sandbox.url), http, f"{here}/status")
         whatsapp = TwilioWhatsApp(twilio_account(sandbox.url), http, f"{here}/status")

@@ -17,8 +17,8 @@ from dispatcher.domain.recipient import Facts
 
 STRONGEST_FIRST = """
 erased unknown_recipient cancelled duplicate expired objected choice_none no_choice mode_not_allowed no_basis minor
-age_unknown no_current_account channel_off suppressed no_address no_os_permission template_not_approved household
-one_per_address held_out frequency_capped unread_answer quiet_hours
+age_unknown no_current_account channel_off suppressed no_address no_os_permission template_not_approved whatsapp_not_approved
+household one_per_address held_out frequency_capped unread_answer quiet_hours
 """.split()  # noqa: SIM905 - a list of strings is not easier to read
 QUIET = {"push": ("21:00", "08:00"), "sms": ("20:00", "09:00"), "whatsapp": ("20:00", "09:00")}
 PUBLIC_HOLIDAYS = """
@@ -86,6 +86,10 @@ def refusal_codes(job: Job, facts: Facts, now: datetime, channel: Channel) -> se
         "mode_not_allowed": rendered_mode(job, facts) is None
         and (is_service(job) or chosen(job, facts) in ("tailored", "standard")),
     }
+    mode = rendered_mode(job, facts)
+    if channel.value == "whatsapp" and mode is not None:
+        approved_texts = {f"{language}/{text_mode.value}" for language, text_mode in job.whatsapp_texts}
+        codes["whatsapp_not_approved"] = f"{facts.language}/{mode}" not in approved_texts
     if not is_service(job):
         codes |= commercial_codes(job, facts, now, channel)
     return {code for code, applies in codes.items() if applies}

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 
 from channels.base import Channel
 from dispatcher.domain.message import Job, Kind, Mode, OfferType, TemplateInfo
-from dispatcher.domain.recipient import ChannelGroup, Choice, CoolDown, Device, Facts, SentMessage
+from dispatcher.domain.recipient import LANGUAGES, ChannelGroup, Choice, CoolDown, Device, Facts, SentMessage
 
 NOON = datetime(2026, 11, 23, 11, 0, tzinfo=UTC)  # 12:00 in Brussels
 LONG_AGO = datetime(2025, 3, 1, 9, 30, tzinfo=UTC)
 BOTH = frozenset({Mode.TAILORED, Mode.STANDARD})
+ALL_TEXTS = frozenset((language, mode) for language in LANGUAGES for mode in BOTH)
 SERVICE_TEMPLATE = TemplateInfo("opt-out-acknowledgement", Kind.SERVICE, None, frozenset({Mode.STANDARD}))
 
 
@@ -58,7 +59,7 @@ def sendable(
     """A scenario in which every requested channel is allowed. With `offer` None it is a service message."""
     coins = offer is OfferType.KATE and choice == "tailored"
     info = SERVICE_TEMPLATE if offer is None else TemplateInfo("spring", Kind.COMMERCIAL, offer, BOTH, coins=coins, product="loan")
-    job = Job("m-1", "c-1", "kbc-bank", info, channels, route, campaign_id="spring-2026", approval=7)
+    job = Job("m-1", "c-1", "kbc-bank", info, channels, route, campaign_id="spring-2026", approval=7, whatsapp_texts=ALL_TEXTS)
     facts = Facts(
         recipient_id="c-1",
         version=7,
@@ -198,6 +199,8 @@ DISTURBANCES: tuple[Disturbance, ...] = (
     _job(campaign_id=None),
     _job(approval=None),
     _job(approval=0),
+    _job(whatsapp_texts=frozenset()),
+    _job(whatsapp_texts=frozenset({("fr", Mode.STANDARD)})),
     _job(campaign_id="summer", holdout_percent=50.0),
     _job(entity="kbc-insurance"),
     _job(entity="another-bank"),

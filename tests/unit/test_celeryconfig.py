@@ -35,6 +35,7 @@ LANES = {
     "dispatcher.sweep": "maintenance",
     "dispatcher.ask_providers": "maintenance",
     "dispatcher.retain": "maintenance",
+    "dispatcher.poll_whatsapp_templates": "maintenance",
 }
 # A worker with these settings. Its one task records its start, and then does what its argument says.
 PROGRAM = """

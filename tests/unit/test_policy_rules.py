@@ -84,6 +84,10 @@ ALONE: dict[str, tuple[PolicyScenario, ReasonCode]] = {
         sendable(channels=(Channel.PUSH,)).with_facts(devices=(Device("t", "ios", False),)),
         ReasonCode.NO_OS_PERMISSION,
     ),
+    "whatsapp_approval": (
+        sendable(channels=(Channel.WHATSAPP,)).with_job(whatsapp_texts=frozenset({("nl", Mode.TAILORED), ("fr", Mode.STANDARD)})),
+        ReasonCode.WHATSAPP_NOT_APPROVED,
+    ),
     "one_per_address": (
         sendable(channels=(Channel.EMAIL,)).with_facts(address_messages={"email": "m-3"}),
         ReasonCode.ONE_PER_ADDRESS,
@@ -132,6 +136,7 @@ CITED: dict[str, set[str]] = {
     "unread_answer": {"inbound:SM1"},
     "address": {"recipient:push", "recipient:email", "recipient:sms", "recipient:whatsapp"},
     "push_permission": {"recipient:push.permission"},
+    "whatsapp_approval": {"template:spring"},
     "one_per_address": {"m-3"},
     "frequency": {"policy:caps.a_week"},
     "rest": {"provider:63049"},

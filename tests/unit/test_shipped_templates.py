@@ -16,6 +16,7 @@ from dispatcher import policy
 from dispatcher.content import Catalog, ContentRefusal, RenderRequest, Template, count_segments, example_request, load
 from dispatcher.content.legal import read_legal
 from dispatcher.content.template import PLACEHOLDER
+from dispatcher.delivery.whatsapp_texts import texts_of
 from dispatcher.domain.message import Kind, Mode, OfferType
 from dispatcher.domain.recipient import LANGUAGES, Language
 from dispatcher.runtime.consistency import disagreements
@@ -283,11 +284,14 @@ def test_a_push_shows_no_amount_of_the_customer(catalog: Catalog) -> None:
             assert "23" not in shown  # the number of coins that the customer has
 
 
-def test_approved_whatsapp_texts_have_names_of_their_own(catalog: Catalog) -> None:
+def test_whatsapp_texts_name_no_account_and_offers_have_a_stop(catalog: Catalog) -> None:
     approved = [
         text for template in catalog.values() for edition in template.languages.values() for text in edition.whatsapp.values()
     ]
-    assert len({text.content_sid for text in approved}) == len(approved) == 48
+    assert ({text.content_sid for text in approved}, len(approved)) == ({""}, 48)
+    for template in catalog.values():
+        payloads = [[button.payload for button in text.buttons] for _, _, text in texts_of(template)]
+        assert payloads == [["STOP"] if template.info.kind is Kind.COMMERCIAL else []] * len(payloads)
     assert all(set(PLACEHOLDER.findall(text.text)) == set(text.placeholders) for text in approved)
 
 

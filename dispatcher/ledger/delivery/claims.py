@@ -22,7 +22,8 @@ from dispatcher.domain.campaign import CampaignState, Spec
 from dispatcher.domain.message import Kind, State
 from dispatcher.domain.message_id import MessageId
 from dispatcher.domain.recipient import GROUP_OF, Choice, CoolDown, Device, Facts, Person, SentMessage
-from dispatcher.ledger.campaigns import template_approvals
+from dispatcher.ledger.campaigns import template_approvals, whatsapp_templates
+from dispatcher.ledger.campaigns.whatsapp_templates import NO_TEXTS, ApprovedTexts
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.delivery import cap_reservations, fallback_legs, households, unresolved
 from dispatcher.ledger.delivery.cap_reservations import NO_LIMITS, SendLimits
@@ -57,6 +58,7 @@ class Chunk:
     stopped_channels: Mapping[Channel, str] = field(default_factory=dict)
     approved: Mapping[str, int] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
+    whatsapp: ApprovedTexts = NO_TEXTS  # the WhatsApp texts that may be sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ def find(connection: Connection, period: int, number: int) -> Chunk | None:
     row = connection.execute(
         f"""
         SELECT s.spec, s.no, s.id, s.state, (SELECT jsonb_object_agg(channel, code) FROM channel_stops),
-               {template_approvals.IN_FORCE}, s.digests
+               {template_approvals.IN_FORCE}, s.digests, {whatsapp_templates.APPROVED}
         FROM (
             SELECT {SPEC} AS spec, coalesce(c.template_digests, t.template_digests) AS digests, c.no, c.id, c.state
             FROM chunks k {join_origin("k")} WHERE k.period = %s AND k.chunk = %s
@@ -91,10 +93,21 @@ def find(connection: Connection, period: int, number: int) -> Chunk | None:
     ).fetchone()
     if row is None:
         return None
-    spec, no, campaign_id, state, stops, approved, digests = row
+    spec, no, campaign_id, state, stops, approved, digests, whatsapp = row
     stopped_channels = {Channel(channel): code for channel, code in (stops or {}).items()}
     state = CampaignState(state) if state else None
-    return Chunk(period, number, spec_from_json(spec), no, campaign_id, state, stopped_channels, approved or {}, digests or {})
+    return Chunk(
+        period,
+        number,
+        spec_from_json(spec),
+        no,
+        campaign_id,
+        state,
+        stopped_channels,
+        approved or {},
+        digests or {},
+        whatsapp_templates.approved_texts(whatsapp),
+    )
 
 
 def chunk_numbers(connection: Connection, period: int, campaign_no: int) -> list[int]:

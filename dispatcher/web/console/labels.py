@@ -58,6 +58,7 @@ REASONS: Mapping[str, str] = {
     ReasonCode.MISSING_VARIABLE: "a variable that the text needs is missing",
     ReasonCode.CONTENT_GUARD: "the rendered text did not pass the content guard",
     ReasonCode.TEMPLATE_NOT_APPROVED: "the template version was not approved",
+    ReasonCode.WHATSAPP_NOT_APPROVED: "WhatsApp has not approved the text",
     ReasonCode.HOUSEHOLD: "the person’s partner got it, and the campaign sends one per household",
     ReasonCode.ONE_PER_ADDRESS: "another recipient with the same address got it, and a campaign sends one to an address",
     ReasonCode.HELD_OUT: "chosen at random for the control group",

@@ -1,0 +1,214 @@
+"""Units of translation: the texts of a template in one language, cut so that a translator sees sentences and no layout. Pure.
+
+A unit is a piece of one file, with its place. An import replaces just these places, so everything else keeps its bytes. What a
+translator must not change (Jinja expressions and statements, tags within a sentence) is a *code* of the unit. Tags and statements
+between sentences belong to no unit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+from dispatcher.domain.recipient import Language
+
+_TOKEN = re.compile(r"\{#.*?#\}|\{%.*?%\}|\{\{.*?\}\}|<!--.*?-->|</?[a-zA-Z][^>]*>|\n", re.DOTALL)
+_STRING = re.compile(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'""")
+_WORD = re.compile(r"\{%-?\s*(\w+)")
+_MACRO_CALL = re.compile(r"\{\{-?\s*\w+\(")
+_ELEMENT = re.compile(r"</?([a-zA-Z][a-zA-Z0-9]*)")
+_LETTER = re.compile(r"[^\W\d_]")
+_COMPARED = re.compile(r"(?:[=!<>]=|\bin|\bis)\s*\Z")  # before a string that is compared, and so is no text
+_WITHIN_A_SENTENCE = frozenset({"if", "elif", "else", "endif", "set"})  # statements
+_INLINE = frozenset({"a", "abbr", "b", "br", "em", "i", "small", "span", "strong", "sub", "sup", "u"})  # HTML elements
+_TOML = re.compile(
+    r"^[ \t]*\[(?P<table>[^\[\]\n]+)\][ \t]*(?:#.*)?$"
+    r"|^[ \t]*(?P<key>[\w-]+)[ \t]*=[ \t]*(?P<raw>'''.*?'''|\"\"\".*?\"\"\"|'[^'\n]*'|\"(?:[^\"\\\n]|\\.)*\")",
+    re.MULTILINE | re.DOTALL,
+)
+DIGEST_CHARACTERS = 16
+
+
+class PieceKind(Enum):
+    """What a piece of a source is."""
+
+    TEXT = "text"
+    CODE = "code"
+    BREAK = "break"  # between units
+
+
+class Piece(NamedTuple):
+    """A piece of a source, from `start` to `end`."""
+
+    kind: PieceKind
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePart:
+    """A text of a file, such as "push.title" or "email.html". `raw` is how the file has it: quoted, in TOML."""
+
+    name: str
+    file: str
+    start: int  # of `raw` in the file
+    raw: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TranslationUnit:
+    """A text to translate. `start` and `end` are its place in the text of `part`; `line` is that in the file."""
+
+    id: str
+    part: SourcePart
+    line: int
+    start: int
+    end: int
+
+    @property
+    def text(self) -> str:
+        """Its text with its codes."""
+        return self.part.text[self.start : self.end]
+
+    @property
+    def digest(self) -> str:
+        """A short SHA-256 of its text."""
+        return hashlib.sha256(self.text.encode()).hexdigest()[:DIGEST_CHARACTERS]
+
+
+def pieces(source: str) -> Iterator[Piece]:
+    """The pieces of a source, in order and without a gap."""
+    position = 0
+    for token in _TOKEN.finditer(source):
+        if token.start() > position:
+            yield Piece(PieceKind.TEXT, position, token.start())
+        position = token.end()
+        yield from _of_token(source, token)
+    if position < len(source):
+        yield Piece(PieceKind.TEXT, position, len(source))
+
+
+def _of_token(source: str, token: re.Match[str]) -> Iterator[Piece]:
+    text, word, element = token[0], _WORD.match(token[0]), _ELEMENT.match(token[0])
+    if text.startswith("{{"):  # the strings of a macro call are units of their own, those of a filter stand in a sentence
+        yield from _with_strings(source, token, PieceKind.BREAK if _MACRO_CALL.match(text) else PieceKind.CODE)
+    elif word and word[1] == "call":
+        yield from _with_strings(source, token, PieceKind.BREAK)
+    else:
+        is_code = (word and word[1] in _WITHIN_A_SENTENCE) or (element and element[1].lower() in _INLINE)
+        yield Piece(PieceKind.CODE if is_code else PieceKind.BREAK, token.start(), token.end())
+
+
+def _with_strings(source: str, token: re.Match[str], kind: PieceKind) -> Iterator[Piece]:
+    """An expression as pieces of this kind, with its strings as texts; not those that are compared."""
+    position = token.start()
+    for string in _STRING.finditer(source, token.start(), token.end()):
+        if _COMPARED.search(source, token.start(), string.start()) or len(string[0]) == 2:
+            continue
+        yield Piece(kind, position, string.start() + 1)
+        yield Piece(PieceKind.TEXT, string.start() + 1, string.end() - 1)
+        position = string.end() - 1
+    yield Piece(kind, position, token.end())
+
+
+def codes(text: str) -> list[str]:
+    """What a translation of this text must have too, sorted: a translator may move it."""
+    return sorted(text[piece.start : piece.end] for piece in pieces(text) if piece.kind is not PieceKind.TEXT)
+
+
+def _runs(source: str) -> Iterator[tuple[int, int]]:
+    """The places of the units of a source: between breaks, without codes and blanks at the edges."""
+    run: list[Piece] = []
+    for piece in (*pieces(source), Piece(PieceKind.BREAK, len(source), len(source))):
+        if piece.kind is not PieceKind.BREAK:
+            run.append(piece)
+            continue
+        if texts := [each for each in run if each.kind is PieceKind.TEXT and source[each.start : each.end].strip()]:
+            inner = run[run.index(texts[0]) : run.index(texts[-1]) + 1]
+            if any(_LETTER.search(source, each.start, each.end) for each in texts):
+                yield inner[0].start, inner[-1].end
+        run = []
+
+
+def read_parts(files: Mapping[str, str], template: str, language: Language) -> dict[str, SourcePart]:
+    """The texts of a template in one language, by name."""
+    folder = f"{template}/{language}"
+    parts = {}
+    for name in ("email.html", "email.txt"):
+        file = f"{folder}/{name}"
+        if file in files:
+            parts[name] = SourcePart(name, file, 0, files[file], files[file])
+    file = f"{folder}/texts.toml"
+    for part in _toml_parts(file, files.get(file, "")):
+        parts[part.name] = part
+    return parts
+
+
+def _toml_parts(file: str, source: str) -> Iterator[SourcePart]:
+    table = ""
+    for match in _TOML.finditer(source):
+        if match["table"]:
+            table = match["table"].strip()
+        elif table and match["key"] != "content_sid":
+            text = tomllib.loads(f"x = {match['raw']}")["x"]
+            yield SourcePart(f"{table}.{match['key']}", file, match.start("raw"), match["raw"], text)
+
+
+def units(parts: Mapping[str, SourcePart], files: Mapping[str, str], whole: frozenset[str] = frozenset()) -> list[TranslationUnit]:
+    """The units of these parts; a part of `whole` is one unit."""
+    found = []
+    for name, part in parts.items():
+        runs = list(_runs(part.text))
+        if name in whole and runs:
+            runs = [(runs[0][0], runs[-1][1])]
+        offset = part.raw.find(part.text) if part.raw != part.text else 0
+        for number, (start, end) in enumerate(runs, 1):
+            line = files[part.file].count("\n", 0, part.start + max(offset, 0) + start) + 1
+            found.append(TranslationUnit(f"{name}/{number}", part, line, start, end))
+    return found
+
+
+def pair_units(
+    files: Mapping[str, str], template: str, source: Language, target: Language
+) -> list[tuple[TranslationUnit, TranslationUnit]]:
+    """The units of two languages, in pairs. A part that is cut differently in the two is one unit. A part of one only has none."""
+    here, there = (read_parts(files, template, language) for language in (source, target))
+    both = [name for name in here if name in there]
+    here, there = ({name: parts[name] for name in both} for parts in (here, there))
+    different = frozenset(name for name in both if len(list(_runs(here[name].text))) != len(list(_runs(there[name].text))))
+    theirs = {unit.id: unit for unit in units(there, files, different)}
+    return [(unit, theirs[unit.id]) for unit in units(here, files, different) if unit.id in theirs]
+
+
+def replaced(files: Mapping[str, str], changes: Mapping[str, tuple[TranslationUnit, str]]) -> dict[str, str]:
+    """The files with other texts at the places of these units."""
+    by_part: dict[SourcePart, list[tuple[TranslationUnit, str]]] = {}
+    for unit, text in changes.values():
+        by_part.setdefault(unit.part, []).append((unit, text))
+    result = dict(files)
+    for part in sorted(by_part, key=lambda each: each.start, reverse=True):
+        text = part.text
+        for unit, new in sorted(by_part[part], key=lambda change: change[0].start, reverse=True):
+            text = text[: unit.start] + new + text[unit.end :]
+        raw = text if part.raw == part.text else _quoted(text, part.raw)
+        content = result[part.file]
+        result[part.file] = content[: part.start] + raw + content[part.start + len(part.raw) :]
+    return result
+
+
+def _quoted(text: str, before: str) -> str:
+    """A text as a TOML string: quoted as before where it can be."""
+    if before.startswith("'''") and "'''" not in text and not text.endswith("'"):
+        return f"'''{before[3:4] if before[3:4] == chr(10) else ''}{text}'''"
+    if before.startswith("'") and "'" not in text and "\n" not in text:
+        return f"'{text}'"
+    if not before.startswith('"') and "'''" not in text and not text.endswith("'"):
+        return f"'''{text}'''"
+    return json.dumps(text, ensure_ascii=False)
