@@ -21,7 +21,7 @@ from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, err, fail, out, pair
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.message import State
 from dispatcher.intake.audience import read_audience
-from dispatcher.intake.campaign import check_campaign, read_request
+from dispatcher.intake.campaign import CampaignRequest, check_campaign, read_request
 from dispatcher.runtime import bootstrap
 from dispatcher.runtime.services import Services
 from dispatcher.web.serializers import campaign_line, campaign_view, dry_run_view
@@ -51,9 +51,7 @@ def submit(
     services = bootstrap.services()
     parsed = read_request(file, audience, services.policy.files)
     if dry_run_only:
-        moment = as_of.replace(tzinfo=UTC) if as_of else None
-        checked = check_campaign(parsed, submission.validation_context(services, moment))
-        _show_dry_run(dry_run_view(parsed.id, dry_run.dry_run(services, checked, moment)), as_json)
+        _dry_run(services, parsed, as_of, as_json)
         return
     if as_of:
         fail("--as-of needs --dry-run: a real campaign is sent now", BAD_INPUT)
@@ -73,6 +71,24 @@ def submit(
     if wait:
         wait_for(services, parsed.id)
     _show(services, parsed.id, as_json)
+
+
+@app.command("dry-run")
+def dry_run_(
+    file: Annotated[Path, typer.Argument(help="The campaign, as YAML.")],
+    audience: Annotated[Path | None, typer.Option(help="A .jsonl, .csv or .xlsx file, instead of the one that FILE names.")] = None,
+    as_of: Annotated[datetime | None, typer.Option(help="As at that moment (UTC).")] = None,
+    as_json: Json = False,
+) -> None:
+    """Decide and render every message of a campaign, and show the counts; send and keep nothing."""
+    services = bootstrap.services()
+    _dry_run(services, read_request(file, audience, services.policy.files), as_of, as_json)
+
+
+def _dry_run(services: Services, request: CampaignRequest, as_of: datetime | None, as_json: bool) -> None:
+    moment = as_of.replace(tzinfo=UTC) if as_of else None
+    checked = check_campaign(request, submission.validation_context(services, moment))
+    _show_dry_run(dry_run_view(request.id, dry_run.dry_run(services, checked, moment)), as_json)
 
 
 def _account() -> str:
@@ -121,8 +137,16 @@ def _show_dry_run(view: dict[str, Any], as_json: bool) -> None:
             rows(f"\n{name}", (name[:-1], "recipients"), list(view[name].items()))
     if view["sms"]:
         rows("\nsms", ("segments", "messages"), list(view["sms"].items()))
+        rows("\nsegments", ("country", "segments"), list(view["segments"].items()))
+    if view["cost"]:
+        out.print(f"\ncost of the text messages: {_cost_text(view['cost'])}", markup=False)
     for need in view["needs"]:
         out.print(f"\nbefore it starts: {need}", markup=False)
+
+
+def _cost_text(cost: dict[str, Any]) -> str:
+    unpriced = f"; no price for {', '.join(cost['unpriced'])}" if cost["unpriced"] else ""
+    return f"{cost['total']:.2f} {cost['currency']}{unpriced}"
 
 
 @app.command("list")

@@ -148,6 +148,14 @@ DEFAULT_FILE_RULES = FileRules()
 
 
 @dataclass(frozen=True, slots=True)
+class SmsPrices:
+    """What one segment of an SMS costs, by the country of the number (ISO 3166-1). A dry run adds it up."""
+
+    currency: str  # ISO 4217
+    per_segment: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """The whole policy. `digest` is the SHA-256 of the file's text; each decision records it."""
 
@@ -182,6 +190,7 @@ class Policy:
     second_approver_topics: frozenset[str] = frozenset()  # regulated topics whose templates two people approve
     testers: Mapping[str, Tester] = field(default_factory=dict)  # by name
     one_per_address: bool = True  # a campaign sends one commercial message to an address and channel
+    sms_prices: SmsPrices | None = None
 
     def caps_since(self, now: datetime) -> datetime | None:
         """From which moment on sent messages count for some cap; None without caps."""

@@ -1,4 +1,5 @@
-"""Read the tables of quiet hours, frequency caps, cool-downs (`rests`), retries, complaint brake, files, retention and replies."""
+"""Read the tables of quiet hours, frequency caps, cool-downs (`rests`), retries, complaint brake, files, retention, replies and
+prices."""
 
 from __future__ import annotations
 
@@ -10,7 +11,16 @@ import phonenumbers
 from channels.base import Channel
 from dispatcher.domain import addresses
 from dispatcher.domain.recipient import LANGUAGES
-from dispatcher.policy.data import ComplaintBrake, CoolDownRules, FileRules, RetentionPeriod, RetentionPeriods, RetryPolicy, Tester
+from dispatcher.policy.data import (
+    ComplaintBrake,
+    CoolDownRules,
+    FileRules,
+    RetentionPeriod,
+    RetentionPeriods,
+    RetryPolicy,
+    SmsPrices,
+    Tester,
+)
 from dispatcher.policy.frequency_caps import FrequencyCap
 from dispatcher.policy.grants import CHANNELS, OFFERS
 from dispatcher.policy.quiet_hours import PUBLIC_HOLIDAY, WEEKDAYS, QuietHours, public_holidays
@@ -185,6 +195,18 @@ def deleted_unread(table: Section) -> str:
         if len(values) != 1:
             table.fault("deleted_unread", "stop or hold", table.data.get("deleted_unread"))
     return values[0] if values else "stop"
+
+
+def sms_prices(table: Section) -> SmsPrices | None:
+    """What a segment costs by country; None without the table."""
+    if not table.data:
+        return None
+    with table:
+        currency = table.text("currency")
+        if currency and not (len(currency) == 3 and currency.isascii() and currency.isupper()):
+            table.fault("currency", "a currency such as EUR, by its ISO 4217 code", currency)
+        prices = {country: table.number(country, 0, 1_000_000) for country in table.each(phonenumbers.SUPPORTED_REGIONS)}
+    return SmsPrices(currency, prices)
 
 
 def _retention_period(table: Section, key: str) -> RetentionPeriod:

@@ -121,6 +121,7 @@ def _policy(top: Section, digest: str) -> Policy:
         files=file_rules,
         testers=limits.testers(top.section("testers", required=False), file_rules.default_region),
         one_per_address=one_per_address,
+        sms_prices=limits.sms_prices(top.section("sms_prices", required=False)),
     )
 
 

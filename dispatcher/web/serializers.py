@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from dispatcher.campaigns.dry_run import DryRun
+from dispatcher.campaigns.dry_run import DryRun, SmsCost
 from dispatcher.campaigns.overview import Balance, Campaign
 from dispatcher.campaigns.refused_jobs import RefusedJobEntry
 from dispatcher.campaigns.template_approval import Approval, ApprovalStatus, FirstApproval, TemplateVersion
@@ -80,8 +80,14 @@ def dry_run_view(campaign_id: str, result: DryRun) -> dict[str, Any]:
         "channels": dict(result.channels.most_common()),
         "variants": dict(result.variants.most_common()),
         "sms": dict(result.sms.most_common()),
+        "segments": dict(result.segments.most_common()),
+        "cost": _cost_view(result.cost) if result.cost else None,
         "needs": list(result.needs),
     }
+
+
+def _cost_view(cost: SmsCost) -> dict[str, Any]:
+    return {"currency": cost.currency, "total": cost.total, "unpriced": dict(cost.unpriced)}
 
 
 APPROVAL_TEXTS = {

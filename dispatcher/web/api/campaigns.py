@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from http import HTTPStatus
+from threading import Lock
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Response
+from fastapi.responses import JSONResponse
+from pydantic import AwareDatetime
 
-from dispatcher.campaigns import actions, overview, row_addition, scheduler, submission
+from dispatcher.campaigns import actions, dry_run, overview, row_addition, scheduler, submission
 from dispatcher.campaigns.actions import CampaignAction
 from dispatcher.campaigns.row_addition import RowSource
 from dispatcher.campaigns.submission import SubmitStatus
-from dispatcher.intake.campaign import CampaignForm, RowsForm, parse_request, parse_rows
+from dispatcher.intake.campaign import CampaignForm, CampaignRequest, RowsForm, check_campaign, parse_request, parse_rows
+from dispatcher.intake.errors import BadInput, InputError
+from dispatcher.runtime.services import Services
 from dispatcher.web import serializers
 from dispatcher.web.api import schemas
 from dispatcher.web.api.authorization import needs
@@ -24,26 +30,55 @@ CampaignId = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$")]
 CampaignsKey = Annotated[ApiKey, Depends(needs(Right.CAMPAIGNS))]
 ERRORS_SHOWN = 20
 LOADING_SECONDS = 2  # until a caller should ask again
+DRY_RUN_LOCK = Lock()  # of this process
 
 router = APIRouter(prefix="/campaigns", tags=["campaigns"], dependencies=[Depends(needs(Right.CAMPAIGNS))])
+
+
+class DryRunParameters:
+    """The query parameters of a dry run."""
+
+    def __init__(
+        self,
+        dry_run: Annotated[bool, Query(description="Decide and render every message; send and keep nothing.")] = False,
+        as_of: Annotated[AwareDatetime | None, Query(description="With `dry_run`: decide as at this moment.")] = None,
+    ) -> None:
+        if as_of is not None and not dry_run:
+            raise BadInput(InputError("query", 0, "as_of", "needs dry_run=true: a real campaign is sent now"))
+        self.dry_run, self.as_of = dry_run, as_of
 
 
 @router.post(
     "",
     status_code=201,
-    responses={**problem_responses(409, 422), 202: {"model": schemas.CampaignAccepted}},
+    response_model=schemas.CampaignAccepted,
+    responses={
+        200: {"model": schemas.DryRunBody, "description": "The result of a dry run"},
+        202: {"model": schemas.CampaignAccepted},
+        **problem_responses(409, 422, 429),
+    },
     openapi_extra=body(CampaignForm, "Campaign"),
 )
 def submit_campaign(
-    caller: CampaignsKey, form: CampaignObject, services: ServicesDependency, broker: PublisherDependency, response: Response
-) -> schemas.CampaignAccepted:
+    caller: CampaignsKey,
+    form: CampaignObject,
+    services: ServicesDependency,
+    broker: PublisherDependency,
+    parameters: Annotated[DryRunParameters, Depends()],
+    response: Response,
+) -> schemas.CampaignAccepted | JSONResponse:
     """Accept a campaign with its whole audience, inline as rows such as `{"recipient": "c-1", "data": {…}}`.
 
     The same id with the same content gets the same answer, and nothing is done again; with other content, 409. While another call
     is loading the same large audience the answer is 202 with `loading`: call again until it is 201. If that call was lost, one of
     these goes on with its work.
+
+    With `dry_run=true` every message is decided and rendered, nothing is sent or kept, and the answer is 200 with the counts.
+    One dry run runs at a time; to a second one the answer is 429.
     """
     request = parse_request(form)
+    if parameters.dry_run:
+        return JSONResponse(_dry_run(services, request, parameters.as_of).model_dump())
     result = submission.accept(services, request, by=caller.name)
     if result.status is SubmitStatus.CONFLICT:
         raise HTTPException(HTTPStatus.CONFLICT, "this id was used before, with other content")
@@ -63,6 +98,18 @@ def submit_campaign(
         loading=campaign.is_loading,
         faults=[schemas.AudienceErrorBody(line=line, field=field, message=message) for line, field, message in errors],
     )
+
+
+def _dry_run(services: Services, request: CampaignRequest, as_of: datetime | None) -> schemas.DryRunBody:
+    """One at a time: a dry run holds a connection to the ledger until its end."""
+    if not DRY_RUN_LOCK.acquire(blocking=False):
+        wait = {"Retry-After": str(LOADING_SECONDS)}
+        raise HTTPException(HTTPStatus.TOO_MANY_REQUESTS, "another dry run is under way; try again after it", wait)
+    try:
+        checked = check_campaign(request, submission.validation_context(services, as_of))
+        return schemas.DryRunBody(**serializers.dry_run_view(request.id, dry_run.dry_run(services, checked, as_of)))
+    finally:
+        DRY_RUN_LOCK.release()
 
 
 @router.get("", response_model=schemas.CampaignList, responses=problem_responses(422))

@@ -34,6 +34,35 @@ class CampaignAccepted(BaseModel):
     faults: list[AudienceErrorBody]
 
 
+class SmsCostBody(BaseModel):
+    """What the text messages would cost by the policy's prices. `unpriced` has the segments by country that have no price."""
+
+    currency: str
+    total: float
+    unpriced: dict[str, int]
+
+
+class DryRunBody(BaseModel):
+    """What a campaign would do. `states` adds up to `audience`: `sendable`, or the state in which the others would end.
+
+    `reasons` counts recipients by reason code, `channels` and `variants` messages, `sms` text messages by their length, and
+    `segments` their segments by country. `needs` says what people have to do before it can start. Nothing was sent or kept.
+    """
+
+    id: str
+    state: Literal["dry_run"]
+    audience: int
+    invalid: int
+    states: dict[str, int]
+    reasons: dict[str, int]
+    channels: dict[Channel, int]
+    variants: dict[str, int]
+    sms: dict[str, int]
+    segments: dict[str, int]
+    cost: SmsCostBody | None
+    needs: list[str]
+
+
 class CampaignSummary(BaseModel):
     """A campaign in a list."""
 
