@@ -278,6 +278,11 @@ def _is_first_of_campaign(task: Task) -> bool:
     return broker_priority is not None and broker_priority % 2 == 0
 
 
+def publish_load(number: int) -> None:
+    """Put the next step of a campaign's audience on the broker."""
+    load_audience.apply_async((number,))
+
+
 def publish_events() -> None:
     """Put a task on the inbound lane that applies provider events."""
     settle_events.apply_async()
@@ -311,7 +316,7 @@ def _step_seconds() -> float:
 def _after_step(result: SubmitResult) -> None:
     """Put the next step on the broker, or what is due once the audience is complete."""
     if result.status is SubmitStatus.LOADING and result.load is not None:
-        load_audience.apply_async((result.load,))
+        publish_load(result.load)
     elif result.status is not SubmitStatus.LOADING:
         publish(scheduler.due_chunks(services()))
 

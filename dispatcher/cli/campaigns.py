@@ -49,7 +49,7 @@ def submit(
 ) -> None:
     """Submit a campaign with its audience. Running workers start on it at once."""
     services = bootstrap.services()
-    parsed = read_request(file, audience, services.policy.files)
+    parsed = read_request(file, audience, services.policy.files, services.audiences)
     if dry_run_only:
         _dry_run(services, parsed, as_of, as_json)
         return
@@ -64,7 +64,9 @@ def submit(
         while result.status is SubmitStatus.LOADING:  # by another process: go on where it ends, or take its result
             show(result.audience)
             services.sleep(POLL_SECONDS)
-            result = submission.accept(services, read_request(file, audience, services.policy.files), show, by or _account())
+            result = submission.accept(
+                services, read_request(file, audience, services.policy.files, services.audiences), show, by or _account()
+            )
     if result.status is SubmitStatus.CONFLICT:
         fail(f"{file}: id: campaign {parsed.id!r} was submitted before with other content; give this one another id", BAD_INPUT)
     start_due(services)
@@ -82,7 +84,7 @@ def dry_run_(
 ) -> None:
     """Decide and render every message of a campaign, and show the counts; send and keep nothing."""
     services = bootstrap.services()
-    _dry_run(services, read_request(file, audience, services.policy.files), as_of, as_json)
+    _dry_run(services, read_request(file, audience, services.policy.files, services.audiences), as_of, as_json)
 
 
 def _dry_run(services: Services, request: CampaignRequest, as_of: datetime | None, as_json: bool) -> None:

@@ -132,6 +132,7 @@ class RetentionPeriods:
     prospects: RetentionPeriod
     refused_jobs: RetentionPeriod
     events: RetentionPeriod
+    uploads: RetentionPeriod
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from dispatcher.policy.section import Section
 UNITS = {"minutes": 60, "hours": 3_600, "days": 86_400}
 WINDOW_SECONDS_MAX = 366 * 86_400
 RETENTION_DAYS_MAX = 36_500
-RETENTION_DEFAULTS = {"refused_jobs": "30 days", "events": "90 days"}  # classes that policies of before do not name
+RETENTION_DEFAULTS = {"refused_jobs": "30 days", "events": "90 days", "uploads": "7 days"}  # classes that policies of before do not name
 DECISIONS_DAYS_MIN = 365  # the ledger never drops a younger month
 
 
@@ -153,7 +153,7 @@ def retention(table: Section) -> RetentionPeriods:
         table.fault("decisions", "a year at least", str(periods.decisions))
     if periods.consent.days < periods.decisions.days:
         table.fault("consent", "not shorter than decisions, which cite what people said", str(periods.consent))
-    for name in ("content", "news", "answers", "refused_jobs", "events"):
+    for name in ("content", "news", "answers", "refused_jobs", "events", "uploads"):
         if getattr(periods, name).days > periods.decisions.days:
             table.fault(name, "not longer than decisions", str(getattr(periods, name)))
     return periods

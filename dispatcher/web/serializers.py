@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from dispatcher.campaigns.audience_uploads import Upload
 from dispatcher.campaigns.dry_run import DryRun, SmsCost
 from dispatcher.campaigns.overview import Balance, Campaign
 from dispatcher.campaigns.refused_jobs import RefusedJobEntry
@@ -88,6 +89,21 @@ def dry_run_view(campaign_id: str, result: DryRun) -> dict[str, Any]:
 
 def _cost_view(cost: SmsCost) -> dict[str, Any]:
     return {"currency": cost.currency, "total": cost.total, "unpriced": dict(cost.unpriced)}
+
+
+def upload_view(upload: Upload) -> dict[str, Any]:
+    """An uploaded audience. `sha256` is that of the bytes as they were sent, `size` counts the unpacked ones."""
+    return {
+        "id": upload.id,
+        "format": upload.suffix.removeprefix("."),
+        "gzip": upload.is_gzip,
+        "complete": upload.is_complete,
+        "received": upload.received,
+        "total": upload.total,
+        "sha256": upload.sha256,
+        "size": upload.size,
+        "changed_at": moment(upload.at),
+    }
 
 
 APPROVAL_TEXTS = {

@@ -30,6 +30,7 @@ CampaignId = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$")]
 CampaignsKey = Annotated[ApiKey, Depends(needs(Right.CAMPAIGNS))]
 ERRORS_SHOWN = 20
 LOADING_SECONDS = 2  # until a caller should ask again
+UPLOAD_SECONDS = 10  # how long a call loads an uploaded audience; workers go on
 DRY_RUN_LOCK = Lock()  # of this process
 
 router = APIRouter(prefix="/campaigns", tags=["campaigns"], dependencies=[Depends(needs(Right.CAMPAIGNS))])
@@ -67,7 +68,8 @@ def submit_campaign(
     parameters: Annotated[DryRunParameters, Depends()],
     response: Response,
 ) -> schemas.CampaignAccepted | JSONResponse:
-    """Accept a campaign with its whole audience, inline as rows such as `{"recipient": "c-1", "data": {…}}`.
+    """Accept a campaign with its whole audience: inline as rows such as `{"recipient": "c-1", "data": {…}}`, or uploaded before
+    to `/v1/audiences` and named as `{"upload": "ID"}`.
 
     The same id with the same content gets the same answer, and nothing is done again; with other content, 409. While another call
     is loading the same large audience the answer is 202 with `loading`: call again until it is 201. If that call was lost, one of
@@ -76,10 +78,11 @@ def submit_campaign(
     With `dry_run=true` every message is decided and rendered, nothing is sent or kept, and the answer is 200 with the counts.
     One dry run runs at a time; to a second one the answer is 429.
     """
-    request = parse_request(form)
+    request = parse_request(form, services.audiences, services.policy.files, uploads_only=True)
     if parameters.dry_run:
         return JSONResponse(_dry_run(services, request, parameters.as_of).model_dump())
-    result = submission.accept(services, request, by=caller.name)
+    seconds_max = UPLOAD_SECONDS if request.source else None
+    result = submission.accept(services, request, by=caller.name, seconds_max=seconds_max)
     if result.status is SubmitStatus.CONFLICT:
         raise HTTPException(HTTPStatus.CONFLICT, "this id was used before, with other content")
     publish_or_defer(broker.publish, scheduler.due_chunks(services))
@@ -87,6 +90,8 @@ def submit_campaign(
     campaign = overview.find(services, request.id)
     if campaign is None:
         raise HTTPException(HTTPStatus.NOT_FOUND)
+    if result.load is not None:
+        publish_or_defer(broker.publish_load, result.load)
     if result.status is SubmitStatus.LOADING:
         response.status_code = HTTPStatus.ACCEPTED
         response.headers["Retry-After"] = str(LOADING_SECONDS)

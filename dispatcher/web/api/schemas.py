@@ -63,6 +63,29 @@ class DryRunBody(BaseModel):
     needs: list[str]
 
 
+class UploadBody(BaseModel):
+    """An uploaded audience. Until it is `complete`, the next part starts at the byte `received`.
+
+    `sha256` is that of the bytes as they were sent; `size` counts the unpacked ones.
+    """
+
+    id: str
+    format: str
+    gzip: bool
+    complete: bool
+    received: int
+    total: int | None
+    sha256: str | None
+    size: int | None
+    changed_at: AwareDatetime | None
+
+
+class UploadList(BaseModel):
+    """All uploaded audiences, by id."""
+
+    audiences: list[UploadBody]
+
+
 class CampaignSummary(BaseModel):
     """A campaign in a list."""
 
