@@ -40,6 +40,7 @@ class ReasonCode(StrEnum):
     TEMPLATE_NOT_APPROVED = "template_not_approved"
     HOUSEHOLD = "household"
     ONE_PER_ADDRESS = "one_per_address"
+    GLOBAL_CONTROL_GROUP = "global_control_group"
     HELD_OUT = "held_out"
     FREQUENCY_CAPPED = "frequency_capped"
     UNREAD_ANSWER = "unread_answer"

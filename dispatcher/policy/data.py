@@ -157,6 +157,14 @@ class SmsPrices:
 
 
 @dataclass(frozen=True, slots=True)
+class GlobalControlGroup:
+    """The people whom no campaign reaches: so many percent of all; another salt, such as the quarter, selects others."""
+
+    percent: float = 0.0
+    salt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """The whole policy. `digest` is the SHA-256 of the file's text; each decision records it."""
 
@@ -174,6 +182,7 @@ class Policy:
     soft_opt_in: SoftOptIn
     coins_need_current_account: bool
     holdout_salt: str
+    global_group: GlobalControlGroup
     groups: Mapping[Channel, str]  # the channel group that switches a channel
     quiet_hours: Mapping[Channel, QuietHours]
     caps: tuple[FrequencyCap, ...]

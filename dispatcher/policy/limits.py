@@ -15,6 +15,7 @@ from dispatcher.policy.data import (
     ComplaintBrake,
     CoolDownRules,
     FileRules,
+    GlobalControlGroup,
     RetentionPeriod,
     RetentionPeriods,
     RetryPolicy,
@@ -195,6 +196,15 @@ def deleted_unread(table: Section) -> str:
         if len(values) != 1:
             table.fault("deleted_unread", "stop or hold", table.data.get("deleted_unread"))
     return values[0] if values else "stop"
+
+
+def global_control_group(holdout: Section) -> GlobalControlGroup:
+    """The control group across campaigns; none without its keys."""
+    percent = holdout.number("global_percent", 0, 50, default=0.0)
+    salt = holdout.text("global_salt", "")
+    if percent and not salt:
+        holdout.fault("global_salt", 'is missing: a text such as "2026-Q4"; another one selects other people')
+    return GlobalControlGroup(percent, salt)
 
 
 def sms_prices(table: Section) -> SmsPrices | None:
