@@ -10,6 +10,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+# What can be changed while a campaign does not run; and of this, what a person who releases it must have seen.
+EDITABLE = ("send_at", "rate_per_second", "expires_at", "priority")
+MATERIAL = frozenset({"send_at", "rate_per_second", "expires_at"})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TriggerOptions:

@@ -7,7 +7,7 @@ from typing import Any
 
 from dispatcher.campaigns.audience_uploads import Upload
 from dispatcher.campaigns.dry_run import DryRun, SmsCost
-from dispatcher.campaigns.overview import Balance, Campaign
+from dispatcher.campaigns.overview import Balance, Campaign, CampaignStatus
 from dispatcher.campaigns.refused_jobs import RefusedJobEntry
 from dispatcher.campaigns.template_approval import Approval, ApprovalStatus, FirstApproval, TemplateVersion
 from dispatcher.campaigns.template_history import KnownVersion
@@ -22,8 +22,9 @@ from dispatcher.maintenance.retention import RetentionBacklog
 from dispatcher.policy import Explanation
 
 
-def campaign_view(campaign: Campaign, balance: Balance, now: datetime) -> dict[str, Any]:
-    """A campaign with its balance, which sums to `audience`."""
+def campaign_view(status: CampaignStatus, now: datetime) -> dict[str, Any]:
+    """A campaign with its balance, which sums to `audience`, and its edits."""
+    campaign, balance = status.campaign, status.balance
     return {
         "id": campaign.id,
         "state": campaign.state,
@@ -43,6 +44,15 @@ def campaign_view(campaign: Campaign, balance: Balance, now: datetime) -> dict[s
         "released_by": campaign.released_by,
         "note": campaign.note,
         "loading": campaign.is_loading,
+        "send_at": moment(campaign.spec.send_at),
+        "expires_at": moment(campaign.spec.expires_at),
+        "rate_per_second": campaign.spec.rate_per_second,
+        "priority": campaign.spec.priority,
+        "version": campaign.version,
+        "edits": [
+            {"version": edit.version, "at": moment(edit.at), "by": edit.actor, "changes": dict(edit.changes)}
+            for edit in status.edits
+        ],
     }
 
 

@@ -107,6 +107,7 @@ CALLS = [
     ("POST", "/v1/campaigns", Right.CAMPAIGNS),
     ("GET", "/v1/campaigns", Right.CAMPAIGNS),
     ("GET", "/v1/campaigns/x", Right.CAMPAIGNS),
+    ("PATCH", "/v1/campaigns/x", Right.CAMPAIGNS),
     ("POST", "/v1/campaigns/x/cancel", Right.CAMPAIGNS),
     ("POST", "/v1/campaigns/x/rows", Right.CAMPAIGNS),
     ("GET", "/v1/audiences", Right.CAMPAIGNS),
@@ -627,6 +628,25 @@ def test_an_unknown_query_parameter_sends_nothing(desk: Desk) -> None:
     assert (answer.status_code, faults(answer)) == (422, {"dryrun": "is no query parameter of this call; it has as_of, dry_run"})
     assert desk.call("GET", "/v1/campaigns/spring").status_code == 404
     assert faults(desk.call("GET", "/v1/campaigns?limit=1&limit=2&top=3")).keys() == {"limit", "top"}
+
+
+# -- edits -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_campaign_is_edited_by_api_unless_somebody_else_did(desk: Desk) -> None:
+    add_people(desk.services, person("anna"))
+    desk.call("POST", "/v1/campaigns", campaign("anna", send_at="2026-11-23T15:00:00Z"))
+    shown = desk.call("GET", "/v1/campaigns/spring")
+    assert (shown.headers["etag"], shown.json()["version"], shown.json()["edits"]) == ('"0"', 0, [])
+    answer = desk.call("PATCH", "/v1/campaigns/spring", {"send_at": None, "priority": 1}, If_Match='"0"')
+    assert (answer.status_code, answer.headers["etag"]) == (200, '"1"')
+    assert (answer.json()["send_at"], answer.json()["priority"], answer.json()["edits"][0]["by"]) == (None, 1, "app")
+    stale = desk.call("PATCH", "/v1/campaigns/spring", {"priority": 2}, If_Match='"0"')
+    assert (stale.status_code, stale.headers["etag"]) == (412, '"1"')
+    assert faults(desk.call("PATCH", "/v1/campaigns/spring", {"audience": []})).keys() == {"audience"}
+    assert desk.call("PATCH", "/v1/campaigns/summer", {"priority": 2}).status_code == 404
+    desk.call("POST", "/v1/campaigns/spring/cancel")
+    assert desk.call("PATCH", "/v1/campaigns/spring", {"priority": 2}).status_code == 409
 
 
 # -- dry run -----------------------------------------------------------------------------------------------------------

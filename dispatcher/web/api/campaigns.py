@@ -7,26 +7,29 @@ from http import HTTPStatus
 from threading import Lock
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, HTTPException, Path, Query, Response
+from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query, Response
 from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime
 
-from dispatcher.campaigns import actions, dry_run, overview, row_addition, scheduler, submission
+from dispatcher.campaigns import actions, dry_run, editing, overview, row_addition, scheduler, submission
 from dispatcher.campaigns.actions import CampaignAction
 from dispatcher.campaigns.row_addition import RowSource
 from dispatcher.campaigns.submission import SubmitStatus
 from dispatcher.intake.campaign import CampaignForm, CampaignRequest, RowsForm, check_campaign, parse_request, parse_rows
+from dispatcher.intake.campaign_edit import CampaignEditForm, parse_edit
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.runtime.services import Services
 from dispatcher.web import serializers
 from dispatcher.web.api import schemas
 from dispatcher.web.api.authorization import needs
+from dispatcher.web.api.etags import etag, expected_version
 from dispatcher.web.api.openapi import body
 from dispatcher.web.api_keys import ApiKey, Right
-from dispatcher.web.dependencies import CampaignObject, PublisherDependency, ServicesDependency, publish_or_defer
+from dispatcher.web.dependencies import CampaignObject, JsonObject, PublisherDependency, ServicesDependency, publish_or_defer
 from dispatcher.web.errors import problem_responses
 
 CampaignId = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$")]
+IfMatch = Annotated[str | None, Header(alias="If-Match", description="The ETag of the campaign that the person saw.")]
 CampaignsKey = Annotated[ApiKey, Depends(needs(Right.CAMPAIGNS))]
 ERRORS_SHOWN = 20
 LOADING_SECONDS = 2  # until a caller should ask again
@@ -124,12 +127,40 @@ def list_campaigns(services: ServicesDependency, limit: Annotated[int, Query(ge=
 
 
 @router.get("/{campaign_id}", response_model=schemas.CampaignBody, responses=problem_responses(404))
-def show_campaign(campaign_id: CampaignId, services: ServicesDependency) -> dict[str, Any]:
-    """A campaign with its balance."""
+def show_campaign(campaign_id: CampaignId, services: ServicesDependency, response: Response) -> dict[str, Any]:
+    """A campaign with its balance. The ETag is its version."""
     found = overview.status(services, campaign_id)
     if found is None:
         raise HTTPException(HTTPStatus.NOT_FOUND)
-    return serializers.campaign_view(found.campaign, found.balance, services.clock())
+    response.headers["ETag"] = etag(found.campaign.version)
+    return serializers.campaign_view(found, services.clock())
+
+
+@router.patch(
+    "/{campaign_id}",
+    response_model=schemas.CampaignBody,
+    responses=problem_responses(404, 409, 412),
+    openapi_extra=body(CampaignEditForm, "CampaignEdit"),
+)
+def edit_campaign(
+    caller: CampaignsKey,
+    campaign_id: CampaignId,
+    form: JsonObject,
+    services: ServicesDependency,
+    response: Response,
+    if_match: IfMatch = None,
+) -> dict[str, Any]:
+    """Change the time, rate, expiry or priority of a campaign that is scheduled, awaiting release or paused; else 409.
+
+    What is left out does not change; null removes an option. With `If-Match`, only if nobody edited it since: else 412. A change of
+    time, rate or expiry voids a release, and whoever made it cannot release the campaign.
+    """
+    result = editing.edit(services, campaign_id, parse_edit(form), caller.name, expected_version(if_match))
+    if result is None:
+        raise HTTPException(HTTPStatus.NOT_FOUND)
+    if result.refusal is not None:
+        raise HTTPException(HTTPStatus.CONFLICT, result.refusal)
+    return show_campaign(campaign_id, services, response)
 
 
 @router.post("/{campaign_id}/rows", responses=problem_responses(404, 409, 422), openapi_extra=body(RowsForm, "Rows"))

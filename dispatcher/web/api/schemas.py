@@ -105,6 +105,15 @@ class CampaignList(BaseModel):
     campaigns: list[CampaignSummary]
 
 
+class CampaignEditBody(BaseModel):
+    """One edit of a campaign: each option with its value before and after."""
+
+    version: int
+    at: AwareDatetime
+    by: str
+    changes: dict[str, list[Any]]
+
+
 class CampaignBody(BaseModel):
     """A campaign and the states of its audience; `balance` adds up to `audience`."""
 
@@ -126,6 +135,12 @@ class CampaignBody(BaseModel):
     released_by: str | None
     note: str
     loading: bool  # its audience is not complete yet: `audience` counts the rows so far, and nothing is sent
+    send_at: AwareDatetime | None
+    expires_at: AwareDatetime | None
+    rate_per_second: float | None
+    priority: int
+    version: int  # the number of its edits, and its ETag
+    edits: list[CampaignEditBody]
 
 
 class RowsAdded(BaseModel):
