@@ -30,7 +30,8 @@ from dispatcher.policy.section import Section
 UNITS = {"minutes": 60, "hours": 3_600, "days": 86_400}
 WINDOW_SECONDS_MAX = 366 * 86_400
 RETENTION_DAYS_MAX = 36_500
-RETENTION_DEFAULTS = {"refused_jobs": "30 days", "events": "90 days", "uploads": "7 days"}  # classes that policies of before do not name
+# Classes that policies of before do not name.
+RETENTION_DEFAULTS = {"refused_jobs": "30 days", "events": "90 days", "uploads": "7 days"}
 DECISIONS_DAYS_MIN = 365  # the ledger never drops a younger month
 
 

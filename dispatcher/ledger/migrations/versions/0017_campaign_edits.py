@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0017"
-down_revision = "0012"
+down_revision = "0013"
 
 SCHEMA = """
 ALTER TABLE campaigns ADD COLUMN version integer NOT NULL DEFAULT 0;  -- the number of its edits; the ETag of the API
