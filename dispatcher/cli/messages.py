@@ -17,14 +17,21 @@ from dispatcher.cli.broker import publish_or_warn
 from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, fail, out, pairs, plural, print_json, rows
 from dispatcher.delivery import messages, reconciliation
 from dispatcher.delivery.explanation import explain_to_customer
-from dispatcher.delivery.messages import UNKNOWN_PROVIDER, Message, UnresolvedFilter
+from dispatcher.delivery.messages import UNKNOWN_PROVIDER, Message, MessageFilter, UnresolvedFilter
 from dispatcher.domain.message import State
 from dispatcher.domain.message_id import MessageId
 from dispatcher.domain.recipient import LANGUAGES
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.runtime import bootstrap
 from dispatcher.runtime.services import Services
-from dispatcher.web.serializers import dead_view, explanation_view, message_view, unresolved_group_view, unresolved_view
+from dispatcher.web.serializers import (
+    dead_view,
+    explanation_view,
+    message_page,
+    message_view,
+    unresolved_group_view,
+    unresolved_view,
+)
 
 app = typer.Typer(help="Show and explain single messages.", no_args_is_help=True)
 dead = typer.Typer(help="Messages whose attempts are used up, and their replay.", no_args_is_help=True)
@@ -73,6 +80,33 @@ def _wait(services: Services, message_id: MessageId) -> Message:
             return message
         services.sleep(1 / POLLS_A_SECOND)
     return fail(f"message {message_id} is still {message.state}: is a worker running? (`dispatcher up`)", REFUSED)
+
+
+@app.command("list")
+def list_(  # one option for each filter
+    recipient: Annotated[str | None, typer.Option(help="A recipient's id.")] = None,
+    campaign: Annotated[str | None, typer.Option(help="A campaign's id.")] = None,
+    state: Annotated[State | None, typer.Option(help="A state.")] = None,
+    channel: Annotated[Channel | None, typer.Option(help="A channel.")] = None,
+    since: Annotated[datetime | None, typer.Option(help="Changed at this time or later (UTC).")] = None,
+    until: Annotated[datetime | None, typer.Option(help="Changed before this time (UTC).")] = None,
+    cursor: Annotated[str | None, typer.Option(help="`next` of the page before.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1_000)] = 50,
+    as_json: Json = False,
+) -> None:
+    """List messages, newest first, without addresses and contents."""
+    since, until = (at.replace(tzinfo=UTC) if at else None for at in (since, until))
+    wanted = MessageFilter(recipient, campaign, state, channel, since, until)
+    page = message_page(messages.list_page(bootstrap.services(), wanted, cursor, limit))
+    if as_json:
+        print_json(page)
+        return
+    if page["messages"]:
+        rows("", tuple(page["messages"][0]), [tuple(line.values()) for line in page["messages"]])
+    else:
+        out.print("no message")
+    if page["next"]:
+        out.print(f"more: --cursor {page['next']}", markup=False)
 
 
 def _find(services: Services, message_id: MessageId) -> Message:

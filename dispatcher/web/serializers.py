@@ -14,7 +14,7 @@ from dispatcher.campaigns.template_history import KnownVersion
 from dispatcher.campaigns.tester_sends import TesterSend
 from dispatcher.consent.preferences import Preferences
 from dispatcher.content import TextDiff
-from dispatcher.delivery.messages import DeadMessage, Message, UnresolvedGroup, UnresolvedRow
+from dispatcher.delivery.messages import DeadMessage, ListedMessage, Message, MessagePage, UnresolvedGroup, UnresolvedRow
 from dispatcher.domain.message import OfferType, State
 from dispatcher.domain.recipient import ChannelGroup
 from dispatcher.events.event_endpoints import EndpointCursor, EndpointStatus, WebhookTestResult
@@ -245,6 +245,25 @@ def message_view(message: Message) -> dict[str, Any]:
             for each in message.reports
         ],
     }
+
+
+def message_line(message: ListedMessage) -> dict[str, Any]:
+    """A message in a list."""
+    return {
+        "id": str(message.ref),
+        "campaign": message.campaign_id,
+        "recipient": message.recipient_id,
+        "channel": message.channel,
+        "state": message.state,
+        "reason": message.reason,
+        "attempts": message.attempts,
+        "updated_at": moment(message.updated_at),
+    }
+
+
+def message_page(page: MessagePage) -> dict[str, Any]:
+    """A page of messages; `next` is the cursor of the next one, null where there is none."""
+    return {"messages": [message_line(each) for each in page.messages], "next": str(page.next) if page.next else None}
 
 
 def dead_view(message: DeadMessage) -> dict[str, Any]:

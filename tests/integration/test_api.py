@@ -115,6 +115,7 @@ CALLS = [
     ("GET", "/v1/audiences/x", Right.CAMPAIGNS),
     ("DELETE", "/v1/audiences/x", Right.CAMPAIGNS),
     ("POST", "/v1/messages", Right.MESSAGES),
+    ("GET", "/v1/messages", Right.MESSAGES),
     ("GET", "/v1/messages/202611-1-0-0", Right.MESSAGES),
     ("GET", "/v1/messages/202611-1-0-0/explanation", Right.MESSAGES),
     ("PUT", "/v1/recipients/x", Right.RECIPIENTS),
@@ -647,6 +648,23 @@ def test_a_campaign_is_edited_by_api_unless_somebody_else_did(desk: Desk) -> Non
     assert desk.call("PATCH", "/v1/campaigns/summer", {"priority": 2}).status_code == 404
     desk.call("POST", "/v1/campaigns/spring/cancel")
     assert desk.call("PATCH", "/v1/campaigns/spring", {"priority": 2}).status_code == 409
+
+
+# -- lists of messages -------------------------------------------------------------------------------------------------
+
+
+def test_messages_are_listed_by_api_page_by_page(desk: Desk) -> None:
+    add_people(desk.services, person("anna"), person("bert", 2), person("carl", 3, offers={"own": "none"}))
+    desk.call("POST", "/v1/campaigns", campaign("anna", "bert", "carl"))
+    desk.work()
+    first = desk.call("GET", "/v1/messages?campaign=spring&limit=2").json()
+    assert [(each["recipient"], each["state"]) for each in first["messages"]] == [("carl", "refused"), ("bert", "accepted")]
+    rest = desk.call("GET", f"/v1/messages?campaign=spring&limit=2&cursor={first['next']}").json()
+    assert ([each["recipient"] for each in rest["messages"]], rest["next"]) == (["anna"], None)
+    (refused,) = desk.call("GET", "/v1/messages?state=refused&since=2026-11-23T11:00:00Z").json()["messages"]
+    assert (refused["recipient"], refused["reason"]) == ("carl", "choice_none")
+    for odd in ("state=lost", "channel=fax", "since=yesterday", "cursor=1", "limit=0", "recipient=../x", "campaing=spring"):
+        assert desk.call("GET", f"/v1/messages?{odd}").status_code == 422, odd
 
 
 # -- dry run -----------------------------------------------------------------------------------------------------------

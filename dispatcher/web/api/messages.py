@@ -5,13 +5,16 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Header, HTTPException, Response
+from fastapi import APIRouter, Depends, Header, HTTPException, Query, Response
+from pydantic import AwareDatetime
 
+from channels.base import Channel
 from dispatcher.campaigns import submission
 from dispatcher.campaigns.submission import KeyConflict
 from dispatcher.delivery import messages
 from dispatcher.delivery.explanation import explain_to_customer
-from dispatcher.delivery.messages import Message
+from dispatcher.delivery.messages import Message, MessageFilter
+from dispatcher.domain.message import State
 from dispatcher.domain.message_id import MessageId
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.intake.trigger import TriggerForm
@@ -25,6 +28,8 @@ from dispatcher.web.dependencies import JsonObject, PublisherDependency, Service
 from dispatcher.web.errors import problem_responses
 
 IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", pattern=r'^"?[!#-~]{1,200}"?$')]
+
+ID = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$"
 
 router = APIRouter(prefix="/messages", tags=["messages"], dependencies=[Depends(needs(Right.MESSAGES))])
 
@@ -56,6 +61,35 @@ def send_message(
     message_id = str(submission.message_id_of(place))
     response.headers["Location"] = f"/v1/messages/{message_id}"
     return schemas.MessageAccepted(id=message_id)
+
+
+class MessageFilterParameters:
+    """The query parameters of a list of messages."""
+
+    def __init__(
+        self,
+        recipient: Annotated[str | None, Query(pattern=ID)] = None,
+        campaign: Annotated[str | None, Query(pattern=ID)] = None,
+        state: State | None = None,
+        channel: Channel | None = None,
+        since: Annotated[AwareDatetime | None, Query(description="Changed at this time or later.")] = None,
+        until: Annotated[AwareDatetime | None, Query(description="Changed before this time.")] = None,
+    ) -> None:
+        self.filter = MessageFilter(recipient, campaign, state, channel, since, until)
+
+
+@router.get("", response_model=schemas.MessageList)
+def list_messages(
+    services: ServicesDependency,
+    parameters: Annotated[MessageFilterParameters, Depends()],
+    cursor: Annotated[str | None, Query(description="`next` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
+) -> dict[str, Any]:
+    """The messages that match, newest first, in pages; read on while `next` is set, also after a page with few messages.
+
+    The order does not change while you read: no message is listed twice or left out because others are added or change.
+    """
+    return serializers.message_page(messages.list_page(services, parameters.filter, cursor, limit))
 
 
 @router.get("/{message_id}", response_model=schemas.MessageBody, responses=problem_responses(404))

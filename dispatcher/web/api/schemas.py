@@ -198,6 +198,26 @@ class MessageBody(BaseModel):
     events: list[DeliveryReportBody]
 
 
+class MessageLine(BaseModel):
+    """A message in a list. A job that is not decided yet is `pending`, without a time."""
+
+    id: str
+    campaign: str | None
+    recipient: str
+    channel: Channel | None
+    state: State
+    reason: str | None
+    attempts: int
+    updated_at: AwareDatetime | None
+
+
+class MessageList(BaseModel):
+    """A page of messages, newest first; perhaps with fewer than `limit`. `next` is the next page's cursor, null at the end."""
+
+    messages: list[MessageLine]
+    next: str | None
+
+
 class ExplanationBody(BaseModel):
     """Why a message was sent or not: sentences by subject, and `text`, which is all of them."""
 
