@@ -323,10 +323,11 @@ def _after_step(result: SubmitResult) -> None:
 
 @app.task(name="dispatcher.trigger", bind=True, base=RedactedTask, throws=(BadInput,), needs_policy=True, typing=False)
 def trigger(task: Task, /, *arguments: Any, **fields: Any) -> None:
-    """Accept one job and send it at once: {"key", "recipient", "template", "data"} and, optional, "channels", "expires_at",
-    "fallback_after_seconds"."""
+    """Accept one job and send it at once: {"key", "recipient", "template", "data"} and, optional, "channels", "send_at",
+    "expires_at", "fallback_after_seconds"."""
     place = public_tasks.accept_trigger(services(), TaskCall(task.name, arguments, fields))
-    run_chunk(services(), place.period, place.chunk)
+    if submission.is_due(services(), place):
+        run_chunk(services(), place.period, place.chunk)
 
 
 # -- internal tasks ----------------------------------------------------------------------------------------------------

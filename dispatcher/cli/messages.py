@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from channels.base import Channel
-from dispatcher.campaigns import submission
+from dispatcher.campaigns import submission, trigger_cancellation
 from dispatcher.cli.broker import publish_or_warn
 from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, fail, out, pairs, plural, print_json, rows
 from dispatcher.delivery import messages, reconciliation
@@ -55,6 +55,7 @@ def send(
     key: Annotated[str, typer.Option(help="Your own name for the job: the same key is the same job, and is sent once.")],
     data: Annotated[str, typer.Option(help="The template's variables, as JSON.")] = "{}",
     wait: Annotated[bool, typer.Option("--wait", help="Return when it is decided and handed off.")] = False,
+    send_at: Annotated[str | None, typer.Option(help="When, with its zone: 2026-12-01T09:00:00+01:00. Default: at once.")] = None,
     as_json: Json = False,
 ) -> None:
     """Send one message to one recipient, through every check."""
@@ -64,8 +65,11 @@ def send(
         raise BadInput(InputError("--data", 0, "", f"is not JSON: {error.msg} at column {error.colno}")) from None
     services = bootstrap.services()
     job = {"key": key, "recipient": recipient, "template": template, "data": variables}
-    place = submission.accept_trigger(services, job)
-    publish_or_warn([submission.chunk_of(place)], "message")
+    place = submission.accept_trigger(services, job if send_at is None else {**job, "send_at": send_at})
+    if submission.is_due(services, place):
+        publish_or_warn([submission.chunk_of(place)], "message")
+    elif wait:
+        fail(f"it is sent at {place.due_at.isoformat()}: leave out --wait", BAD_INPUT)
     message_id = submission.message_id_of(place)
     message = _wait(services, message_id) if wait else _find(services, message_id)
     _show(message, as_json)
@@ -80,6 +84,27 @@ def _wait(services: Services, message_id: MessageId) -> Message:
             return message
         services.sleep(1 / POLLS_A_SECOND)
     return fail(f"message {message_id} is still {message.state}: is a worker running? (`dispatcher up`)", REFUSED)
+
+
+@app.command()
+def cancel(
+    message_id: Annotated[str | None, typer.Argument(metavar="MESSAGE_ID", help="Such as 202611-123-0-0.")] = None,
+    key: Annotated[str | None, typer.Option(help="The trigger's key, instead of its message id.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Cancel a trigger that is not sent yet."""
+    if (message_id is None) == (key is None):
+        fail("name either a message id or --key", BAD_INPUT)
+    services = bootstrap.services()
+    if key is not None:
+        result = trigger_cancellation.cancel_by_key(services, key)
+    else:
+        result = trigger_cancellation.cancel(services, MessageId.parse(message_id or ""))
+    if result is None:
+        fail(f"no message has the {'key' if key is not None else 'id'} {key or message_id}", REFUSED)
+    if result.refusal is not None:
+        fail(f"message {result.message.ref}: {result.refusal}", REFUSED)
+    _show(result.message, as_json)
 
 
 @app.command("list")

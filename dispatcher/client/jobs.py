@@ -33,6 +33,7 @@ class TriggerExtras(TypedDict, total=False):
     """The optional fields of a trigger."""
 
     channels: Sequence[str]
+    send_at: datetime
     expires_at: datetime
     fallback_after_seconds: float
 
@@ -44,7 +45,6 @@ class CampaignExtras(TriggerExtras, total=False):
     variants: Mapping[str, str]
     entity: str
     route: str
-    send_at: datetime
     rate_per_second: float
     holdout_percent: float
     priority: int

@@ -19,6 +19,7 @@ MATERIAL = frozenset({"send_at", "rate_per_second", "expires_at"})
 class TriggerOptions:
     """The options that triggers and campaigns share."""
 
+    send_at: datetime | None = None
     expires_at: datetime | None = None
     # With route "first": how long a leg waits for a delivery report.
     fallback_after_seconds: float | None = field(default=None, metadata={"ge": 1, "le": 30 * 86_400})
@@ -29,7 +30,6 @@ class CampaignOptions(TriggerOptions):
     """The options of a campaign."""
 
     route: Literal["first", "all"] = "first"  # "first": the first allowed channel; "all": each allowed channel
-    send_at: datetime | None = None
     rate_per_second: float | None = field(
         default=None, metadata={"ge": 0.001, "le": 1_000_000}
     )  # the minimum is one message in 17 minutes

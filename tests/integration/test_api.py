@@ -116,6 +116,8 @@ CALLS = [
     ("DELETE", "/v1/audiences/x", Right.CAMPAIGNS),
     ("POST", "/v1/messages", Right.MESSAGES),
     ("GET", "/v1/messages", Right.MESSAGES),
+    ("POST", "/v1/messages/cancel", Right.MESSAGES),
+    ("POST", "/v1/messages/202611-1-0-0/cancel", Right.MESSAGES),
     ("GET", "/v1/messages/202611-1-0-0", Right.MESSAGES),
     ("GET", "/v1/messages/202611-1-0-0/explanation", Right.MESSAGES),
     ("PUT", "/v1/recipients/x", Right.RECIPIENTS),
