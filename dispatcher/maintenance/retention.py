@@ -150,9 +150,7 @@ CLASSES = (
     RetentionClass("uploads", "uploaded audiences", _uploads_overdue, _delete_uploads),
     RetentionClass("prospects", "prospects without any contact", _counted(retention.prospects_overdue), _erase_prospects),
     RetentionClass("decisions", "months of decisions", _counted(retention.months_overdue), _by_ledger(retention.drop_month)),
-    RetentionClass(
-        "events", "published events", _counted(stream.overdue), _forget_events
-    ),
+    RetentionClass("events", "published events", _counted(stream.overdue), _forget_events),
     RetentionClass(
         "consent",
         "consent events of erased people",

@@ -27,8 +27,7 @@ RELEASED = {
     "0015_event_endpoints.py": "23fb958e4ac0770634da9eadd414e5b2114c5398c1b236b1dded4683c6024e27",
     "0016_suppression_lists.py": "db0fbdfa41b54436d4ae078328d30882a730c82fba01103d7332ef00b9823069",
     "0018_test_sends.py": "8b21c7e9a986d8480420ff3c717e483e4a14f983ffccf342ec25be901f717fe6",
-    "0017_campaign_edits.py": "742021bfe9288e650dd8b23496eb2e7d2c5998020afb7a72b78e76017621bc04",
-    "0017_campaign_edits.py": "a5f3e8b88eb05b6057737c345fc8aa776712a65f4d5d2fcedf99069ca5be7995",
+    "0020_campaign_edits.py": "08a2d45a7fa73fcf8c648c7de09da915b8652eb3245564727cc0d302f9ec666c",
 }
 
 # Rows of every table as the program wrote them at that revision; 0001.sql also has specs without the keys that came later. A

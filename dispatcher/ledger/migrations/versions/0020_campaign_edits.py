@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "0017"
-down_revision = "0013"
+revision = "0020"
+down_revision = "0018"
 
 SCHEMA = """
 ALTER TABLE campaigns ADD COLUMN version integer NOT NULL DEFAULT 0;  -- the number of its edits; the ETag of the API
