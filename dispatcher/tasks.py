@@ -278,6 +278,11 @@ def _is_first_of_campaign(task: Task) -> bool:
     return broker_priority is not None and broker_priority % 2 == 0
 
 
+def publish_load(number: int) -> None:
+    """Put the next step of a campaign's audience on the broker."""
+    load_audience.apply_async((number,))
+
+
 def publish_events() -> None:
     """Put a task on the inbound lane that applies provider events."""
     settle_events.apply_async()
@@ -311,17 +316,18 @@ def _step_seconds() -> float:
 def _after_step(result: SubmitResult) -> None:
     """Put the next step on the broker, or what is due once the audience is complete."""
     if result.status is SubmitStatus.LOADING and result.load is not None:
-        load_audience.apply_async((result.load,))
+        publish_load(result.load)
     elif result.status is not SubmitStatus.LOADING:
         publish(scheduler.due_chunks(services()))
 
 
 @app.task(name="dispatcher.trigger", bind=True, base=RedactedTask, throws=(BadInput,), needs_policy=True, typing=False)
 def trigger(task: Task, /, *arguments: Any, **fields: Any) -> None:
-    """Accept one job and send it at once: {"key", "recipient", "template", "data"} and, optional, "channels", "expires_at",
-    "fallback_after_seconds"."""
+    """Accept one job and send it at once: {"key", "recipient", "template", "data"} and, optional, "channels", "send_at",
+    "expires_at", "fallback_after_seconds"."""
     place = public_tasks.accept_trigger(services(), TaskCall(task.name, arguments, fields))
-    run_chunk(services(), place.period, place.chunk)
+    if submission.is_due(services(), place):
+        run_chunk(services(), place.period, place.chunk)
 
 
 # -- internal tasks ----------------------------------------------------------------------------------------------------

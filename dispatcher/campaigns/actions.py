@@ -68,5 +68,7 @@ def _refusal(campaign: Campaign, action: CampaignAction) -> str | None:
     if campaign.state in _WANTED_STATES[action]:
         return None
     if action is CampaignAction.RELEASE and campaign.state is CampaignState.AWAITING_RELEASE:
+        if campaign.version:
+            return "who submitted or edited it cannot release it: somebody else has to"
         return f"it was submitted by {campaign.submitted_by or 'nobody known'}: somebody else has to release it"
     return f"cannot {action} a campaign that is {campaign.state}"

@@ -16,6 +16,7 @@ from dispatcher.campaigns.whatsapp_templates import whatsapp_needs
 from dispatcher.delivery.hand_off import PreparedMessage
 from dispatcher.delivery.pipeline import prepare_all, send_limits
 from dispatcher.delivery.planned_sends import PlannedSends
+from dispatcher.domain.addresses import country_of
 from dispatcher.domain.campaign import Spec
 from dispatcher.domain.message import State
 from dispatcher.domain.recipient import Choice, Facts
@@ -28,8 +29,10 @@ from dispatcher.ledger.consent import events
 from dispatcher.ledger.delivery import claims
 from dispatcher.ledger.delivery.claims import Candidate, Chunk, ClaimEntry
 from dispatcher.ledger.partitions import ensure_period, period_of
-from dispatcher.policy import Policy
+from dispatcher.policy import Policy, SmsPrices
 from dispatcher.runtime.services import Services
+
+UNKNOWN_COUNTRY = "unknown"  # such as a number of a satellite network
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,18 @@ class DryRun:
     variants: Counter[str]  # messages that would be sent, by the name of the variant
     sms: Counter[str] = field(default_factory=Counter)  # text messages, by their segments and what makes them so many
     needs: tuple[str, ...] = ()  # what people have to do before it can start
+    segments: Counter[str] = field(default_factory=Counter)  # of text messages, by the country of the number
+    cost: SmsCost | None = None  # None where the policy has no prices
+
+
+@dataclass(frozen=True, slots=True)
+class SmsCost:
+    """What the text messages cost by the policy's prices. `unpriced` counts the segments to countries without a
+    price, which are not in the total."""
+
+    currency: str
+    total: float
+    unpriced: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +68,15 @@ class _Counts:
     channels: Counter[str] = field(default_factory=Counter)
     variants: Counter[str] = field(default_factory=Counter)
     sms: Counter[str] = field(default_factory=Counter)
+    segments: Counter[str] = field(default_factory=Counter)
 
     def add_sizes(self, messages: Iterable[PreparedMessage]) -> None:
-        """Count text messages by their segments."""
-        outbounds = (outbound for message in messages for outbound in message.outbounds)
-        self.sms.update(str(count_segments(outbound.content.text)) for outbound in outbounds if isinstance(outbound.content, Sms))
+        """Count text messages by their segments, and segments by country."""
+        for outbound in (outbound for message in messages for outbound in message.outbounds):
+            if isinstance(outbound.content, Sms):
+                segments = count_segments(outbound.content.text)
+                self.sms[str(segments)] += 1
+                self.segments[country_of(outbound.address) or UNKNOWN_COUNTRY] += segments.count
 
     def add(self, spec: Spec, entries: Sequence[ClaimEntry]) -> None:
         """Count by recipient: of several legs, one that would be sent decides."""
@@ -112,8 +131,25 @@ def dry_run(services: Services, submission: Submission, as_of: datetime | None =
         except _RollBack:
             needs = (*_needs(connection, services.policy, submission, loader), *whatsapp_needs(services, connection, submission))
     return DryRun(
-        loader.rows_written, loader.invalid, counts.states, counts.reasons, counts.channels, counts.variants, counts.sms, needs
+        audience=loader.rows_written,
+        invalid=loader.invalid,
+        states=counts.states,
+        reasons=counts.reasons,
+        channels=counts.channels,
+        variants=counts.variants,
+        sms=counts.sms,
+        needs=needs,
+        segments=counts.segments,
+        cost=_cost(services.policy.sms_prices, counts.segments),
     )
+
+
+def _cost(prices: SmsPrices | None, segments: Mapping[str, int]) -> SmsCost | None:
+    if prices is None:
+        return None
+    total = sum(prices.per_segment[country] * count for country, count in segments.items() if country in prices.per_segment)
+    unpriced = {country: count for country, count in segments.items() if country not in prices.per_segment}
+    return SmsCost(prices.currency, round(total, 4), unpriced)
 
 
 def _needs(connection: Connection, policy: Policy, submission: Submission, loader: AudienceLoader) -> Iterator[str]:

@@ -11,8 +11,9 @@ from io import TextIOWrapper
 from tempfile import SpooledTemporaryFile
 from typing import Any
 
-from dispatcher.ledger.campaigns import balance, csv_export, lifecycle
+from dispatcher.ledger.campaigns import balance, csv_export, edits, lifecycle
 from dispatcher.ledger.campaigns.balance import Balance
+from dispatcher.ledger.campaigns.edits import CampaignEdit
 from dispatcher.ledger.campaigns.lifecycle import Campaign
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.runtime.services import Services
@@ -21,6 +22,7 @@ __all__ = [
     "Balance",
     "BalanceCache",
     "Campaign",
+    "CampaignEdit",
     "CampaignStatus",
     "export_csv",
     "export_json",
@@ -42,6 +44,7 @@ class CampaignStatus:
 
     campaign: Campaign
     balance: Balance
+    edits: tuple[CampaignEdit, ...] = ()
 
 
 def find(services: Services, campaign_id: str) -> Campaign | None:
@@ -60,7 +63,10 @@ def status(services: Services, campaign_id: str) -> CampaignStatus | None:
     """A campaign with its balance."""
     with lend(services.pool) as connection:
         campaign = lifecycle.find(connection, campaign_id)
-        return CampaignStatus(campaign, balance.balance(connection, campaign)) if campaign else None
+        if campaign is None:
+            return None
+        counted = balance.balance(connection, campaign)
+        return CampaignStatus(campaign, counted, tuple(edits.of_campaign(connection, campaign.no)))
 
 
 def unreadable_rows(services: Services, campaign: Campaign, limit: int) -> list[tuple[int, str, str]]:

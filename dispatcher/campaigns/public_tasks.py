@@ -17,7 +17,7 @@ from dispatcher.campaigns.template_approval import NotApproved
 from dispatcher.domain.errors import LedgerUnavailable, PolicyNotInForce
 from dispatcher.domain.refused_job import CAMPAIGN_TASK, TRIGGER_TASK, JobError, RefusalReason
 from dispatcher.domain.sealed_jobs import FIELD, CannotUnseal, unseal
-from dispatcher.intake.campaign import CampaignForm, UnknownTemplate, parse_request
+from dispatcher.intake.campaign import CampaignForm, UnknownTemplate, UploadReference, parse_request
 from dispatcher.intake.error_redaction import without_values
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.intake.trigger import TriggerForm
@@ -143,5 +143,11 @@ def _bad_arguments(message: str) -> RefusedArguments:
 def _known_words(services: Services) -> Collection[str]:
     """Words that are no personal data wherever they stand: names of fields, templates, variables, channels and entities."""
     variables = (name for template in services.catalog.values() for name in template.variables)
-    forms = (*CampaignForm.model_fields, *TriggerForm.model_fields, FIELD, *refused_jobs.PARAMETERS.values())
+    forms = (
+        *CampaignForm.model_fields,
+        *TriggerForm.model_fields,
+        *UploadReference.model_fields,
+        FIELD,
+        *refused_jobs.PARAMETERS.values(),
+    )
     return {*forms, *services.catalog, *variables, *Channel, *services.policy.entities, "first", "all", TRIGGER_TASK, CAMPAIGN_TASK}

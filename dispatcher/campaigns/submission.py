@@ -219,7 +219,7 @@ def accept_trigger(services: Services, form: Mapping[str, Any]) -> TriggerPlace:
 def take_trigger(services: Services, trigger: Trigger) -> TriggerPlace:
     """Accept a trigger, once per key. Raises `KeyConflict`, `BadInput` for a template without approval, and `LedgerUnavailable`."""
     templates = (trigger.template,)
-    spec = audience.VersionedSpec(spec_to_json(trigger.spec), digests_of(templates))
+    spec = audience.VersionedSpec(spec_to_json(trigger.spec), digests_of(templates), trigger.spec.send_at)
     with lend(services.pool) as connection:
         if errors := approval_errors(connection, services.policy, templates):
             place = audience.known_trigger(connection, trigger.key, trigger.digests)  # what was accepted before stays accepted
@@ -231,6 +231,11 @@ def take_trigger(services: Services, trigger: Trigger) -> TriggerPlace:
     if place is None:
         raise KeyConflict(InputError("job", 0, "key", "was used before with other content; the same key is the same job"))
     return place
+
+
+def is_due(services: Services, place: TriggerPlace) -> bool:
+    """Whether a trigger is to be sent now; the clock's task publishes others when they are due."""
+    return place.due_at <= services.clock()
 
 
 def chunk_of(place: TriggerPlace) -> DueChunk:

@@ -9,6 +9,7 @@ import typer
 
 from dispatcher import __version__
 from dispatcher.cli import (
+    audiences,
     campaigns,
     consent,
     events,
@@ -39,6 +40,7 @@ app.add_typer(recipients.app, name="recipients")
 app.add_typer(preferences.app, name="preferences")
 app.add_typer(suppressions.app, name="suppressions")
 app.add_typer(campaigns.app, name="campaign")
+app.add_typer(audiences.app, name="audience")
 app.add_typer(messages.app, name="message")
 app.add_typer(messages.dead, name="dead")
 app.add_typer(templates.app, name="templates")

@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 import click
 import typer
 
-from dispatcher.campaigns import actions, dry_run, overview, row_addition, submission
+from dispatcher.campaigns import actions, dry_run, editing, overview, row_addition, submission
 from dispatcher.campaigns.actions import CampaignAction
 from dispatcher.campaigns.overview import CampaignStatus
 from dispatcher.campaigns.row_addition import RowSource
@@ -19,9 +19,11 @@ from dispatcher.campaigns.submission import SubmitStatus
 from dispatcher.cli.broker import start_due
 from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, err, fail, out, pairs, print_json, progress, rows
 from dispatcher.domain.campaign import CampaignState
+from dispatcher.domain.errors import VersionConflict
 from dispatcher.domain.message import State
 from dispatcher.intake.audience import read_audience
-from dispatcher.intake.campaign import check_campaign, read_request
+from dispatcher.intake.campaign import CampaignRequest, check_campaign, read_request
+from dispatcher.intake.campaign_edit import parse_edit
 from dispatcher.runtime import bootstrap
 from dispatcher.runtime.services import Services
 from dispatcher.web.serializers import campaign_line, campaign_view, dry_run_view
@@ -49,11 +51,9 @@ def submit(
 ) -> None:
     """Submit a campaign with its audience. Running workers start on it at once."""
     services = bootstrap.services()
-    parsed = read_request(file, audience, services.policy.files)
+    parsed = read_request(file, audience, services.policy.files, services.audiences)
     if dry_run_only:
-        moment = as_of.replace(tzinfo=UTC) if as_of else None
-        checked = check_campaign(parsed, submission.validation_context(services, moment))
-        _show_dry_run(dry_run_view(parsed.id, dry_run.dry_run(services, checked, moment)), as_json)
+        _dry_run(services, parsed, as_of, as_json)
         return
     if as_of:
         fail("--as-of needs --dry-run: a real campaign is sent now", BAD_INPUT)
@@ -66,13 +66,33 @@ def submit(
         while result.status is SubmitStatus.LOADING:  # by another process: go on where it ends, or take its result
             show(result.audience)
             services.sleep(POLL_SECONDS)
-            result = submission.accept(services, read_request(file, audience, services.policy.files), show, by or _account())
+            result = submission.accept(
+                services, read_request(file, audience, services.policy.files, services.audiences), show, by or _account()
+            )
     if result.status is SubmitStatus.CONFLICT:
         fail(f"{file}: id: campaign {parsed.id!r} was submitted before with other content; give this one another id", BAD_INPUT)
     start_due(services)
     if wait:
         wait_for(services, parsed.id)
     _show(services, parsed.id, as_json)
+
+
+@app.command("dry-run")
+def dry_run_(
+    file: Annotated[Path, typer.Argument(help="The campaign, as YAML.")],
+    audience: Annotated[Path | None, typer.Option(help="A .jsonl, .csv or .xlsx file, instead of the one that FILE names.")] = None,
+    as_of: Annotated[datetime | None, typer.Option(help="As at that moment (UTC).")] = None,
+    as_json: Json = False,
+) -> None:
+    """Decide and render every message of a campaign, and show the counts; send and keep nothing."""
+    services = bootstrap.services()
+    _dry_run(services, read_request(file, audience, services.policy.files, services.audiences), as_of, as_json)
+
+
+def _dry_run(services: Services, request: CampaignRequest, as_of: datetime | None, as_json: bool) -> None:
+    moment = as_of.replace(tzinfo=UTC) if as_of else None
+    checked = check_campaign(request, submission.validation_context(services, moment))
+    _show_dry_run(dry_run_view(request.id, dry_run.dry_run(services, checked, moment)), as_json)
 
 
 def _account() -> str:
@@ -121,8 +141,16 @@ def _show_dry_run(view: dict[str, Any], as_json: bool) -> None:
             rows(f"\n{name}", (name[:-1], "recipients"), list(view[name].items()))
     if view["sms"]:
         rows("\nsms", ("segments", "messages"), list(view["sms"].items()))
+        rows("\nsegments", ("country", "segments"), list(view["segments"].items()))
+    if view["cost"]:
+        out.print(f"\ncost of the text messages: {_cost_text(view['cost'])}", markup=False)
     for need in view["needs"]:
         out.print(f"\nbefore it starts: {need}", markup=False)
+
+
+def _cost_text(cost: dict[str, Any]) -> str:
+    unpriced = f"; no price for {', '.join(cost['unpriced'])}" if cost["unpriced"] else ""
+    return f"{cost['total']:.2f} {cost['currency']}{unpriced}"
 
 
 @app.command("list")
@@ -146,7 +174,7 @@ def show(campaign_id: CampaignId, as_json: Json = False) -> None:
 
 def _show(services: Services, campaign_id: str, as_json: bool) -> None:
     found = _status(services, campaign_id)
-    view = campaign_view(found.campaign, found.balance, services.clock())
+    view = campaign_view(found, services.clock())
     if as_json:
         print_json(view)
         return
@@ -159,7 +187,11 @@ def _show(services: Services, campaign_id: str, as_json: bool) -> None:
 def print_campaign(view: dict[str, Any]) -> None:
     """Print a campaign as tables."""
     names = ("id", "state", "template", "entity", "audience", "invalid", "started_at", "finished_at", "messages_per_second")
-    optional = [name for name in ("submitted_by", "released_by", "note", "loading") if view[name]]
+    optional = [
+        name
+        for name in ("send_at", "expires_at", "rate_per_second", "submitted_by", "released_by", "note", "loading")
+        if view[name]
+    ]
     pairs("", {name: view[name] for name in (*names, *optional)})
     rows("\nbalance", ("state", "recipients"), [(state, count) for state, count in view["balance"].items() if count])
     if view["reasons"]:
@@ -169,6 +201,16 @@ def print_campaign(view: dict[str, Any]) -> None:
     if view["channels"]:
         lines = [(channel, state, count) for channel, states in sorted(view["channels"].items()) for state, count in states.items()]
         rows("\nchannels", ("channel", "state", "messages"), lines)
+
+    if view["edits"]:
+        edits = [(each["version"], each["at"], each["by"], _changes_text(each["changes"])) for each in view["edits"]]
+        rows("\nedits", ("version", "at", "by", "changes"), edits)
+
+
+def _changes_text(changes: dict[str, list[Any]]) -> str:
+    return "; ".join(
+        f"{name}: {'none' if old is None else old} → {'none' if new is None else new}" for name, (old, new) in changes.items()
+    )
 
 
 def _by_variant(variants: dict[str, dict[str, int]]) -> Iterator[tuple[str, str, int, str]]:
@@ -217,6 +259,32 @@ def add_rows(
         fail(f"campaign {campaign_id}: {result.refusal}", REFUSED)
     if not as_json:
         out.print(f"added: {result.added}, could not be read: {result.invalid}")
+    _show(services, campaign_id, as_json)
+
+
+@app.command()
+def edit(
+    campaign_id: CampaignId,
+    send_at: Annotated[
+        str | None, typer.Option(help="When it starts, with its zone: 2026-12-01T09:00:00+01:00. `none`: at once.")
+    ] = None,
+    rate_per_second: Annotated[str | None, typer.Option(help="Messages a second; `none`: no limit.")] = None,
+    expires_at: Annotated[str | None, typer.Option(help="When it expires, with its zone; `none`: never.")] = None,
+    priority: Annotated[str | None, typer.Option(help="0 (first) to 9 (last).")] = None,
+    if_version: Annotated[int | None, typer.Option(help="Only if it has this version: nobody edited it since.")] = None,
+    by: Annotated[str, typer.Option(help="Who edits it. A change of time, rate or expiry voids a release.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Change options of a campaign that is scheduled, awaiting release or paused."""
+    given = {"send_at": send_at, "rate_per_second": rate_per_second, "expires_at": expires_at, "priority": priority}
+    changes = parse_edit({name: None if text == "none" else text for name, text in given.items() if text is not None})
+    services = bootstrap.services()
+    try:
+        result = editing.edit(services, campaign_id, changes, by or _account(), if_version) or _unknown(campaign_id)
+    except VersionConflict as error:
+        fail(f"campaign {campaign_id}: {error}", REFUSED)
+    if result.refusal is not None:
+        fail(f"campaign {campaign_id}: {result.refusal}", REFUSED)
     _show(services, campaign_id, as_json)
 
 

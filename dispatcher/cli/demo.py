@@ -248,7 +248,7 @@ def _check(stage: DemoStage, triggers: Mapping[str, str]) -> dict[str, Any]:
     assert status is not None  # noqa: S101  it was submitted above
     accepted = messages.accepted_count(services)
     states = Counter(message.state for each in triggers if (message := messages.find(services, MessageId.parse(each))))
-    view = campaign_view(status.campaign, status.balance, services.clock())
+    view = campaign_view(status, services.clock())
     arrivals = list(stage.sandbox.log())
     templates = {arrival["message_id"]: "loan_offer" for arrival in arrivals} | dict(triggers)
     errors = DeliveryChecker(_people(stage), datetime.now(UTC).date()).judge(arrivals, templates)

@@ -12,19 +12,26 @@ from typing import Annotated, Any
 import typer
 
 from channels.base import Channel
-from dispatcher.campaigns import submission
+from dispatcher.campaigns import submission, trigger_cancellation
 from dispatcher.cli.broker import publish_or_warn
 from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, fail, out, pairs, plural, print_json, rows
 from dispatcher.delivery import messages, reconciliation
 from dispatcher.delivery.explanation import explain_to_customer
-from dispatcher.delivery.messages import UNKNOWN_PROVIDER, Message, UnresolvedFilter
+from dispatcher.delivery.messages import UNKNOWN_PROVIDER, Message, MessageFilter, UnresolvedFilter
 from dispatcher.domain.message import State
 from dispatcher.domain.message_id import MessageId
 from dispatcher.domain.recipient import LANGUAGES
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.runtime import bootstrap
 from dispatcher.runtime.services import Services
-from dispatcher.web.serializers import dead_view, explanation_view, message_view, unresolved_group_view, unresolved_view
+from dispatcher.web.serializers import (
+    dead_view,
+    explanation_view,
+    message_page,
+    message_view,
+    unresolved_group_view,
+    unresolved_view,
+)
 
 app = typer.Typer(help="Show and explain single messages.", no_args_is_help=True)
 dead = typer.Typer(help="Messages whose attempts are used up, and their replay.", no_args_is_help=True)
@@ -48,6 +55,7 @@ def send(
     key: Annotated[str, typer.Option(help="Your own name for the job: the same key is the same job, and is sent once.")],
     data: Annotated[str, typer.Option(help="The template's variables, as JSON.")] = "{}",
     wait: Annotated[bool, typer.Option("--wait", help="Return when it is decided and handed off.")] = False,
+    send_at: Annotated[str | None, typer.Option(help="When, with its zone: 2026-12-01T09:00:00+01:00. Default: at once.")] = None,
     as_json: Json = False,
 ) -> None:
     """Send one message to one recipient, through every check."""
@@ -57,8 +65,11 @@ def send(
         raise BadInput(InputError("--data", 0, "", f"is not JSON: {error.msg} at column {error.colno}")) from None
     services = bootstrap.services()
     job = {"key": key, "recipient": recipient, "template": template, "data": variables}
-    place = submission.accept_trigger(services, job)
-    publish_or_warn([submission.chunk_of(place)], "message")
+    place = submission.accept_trigger(services, job if send_at is None else {**job, "send_at": send_at})
+    if submission.is_due(services, place):
+        publish_or_warn([submission.chunk_of(place)], "message")
+    elif wait:
+        fail(f"it is sent at {place.due_at.isoformat()}: leave out --wait", BAD_INPUT)
     message_id = submission.message_id_of(place)
     message = _wait(services, message_id) if wait else _find(services, message_id)
     _show(message, as_json)
@@ -73,6 +84,54 @@ def _wait(services: Services, message_id: MessageId) -> Message:
             return message
         services.sleep(1 / POLLS_A_SECOND)
     return fail(f"message {message_id} is still {message.state}: is a worker running? (`dispatcher up`)", REFUSED)
+
+
+@app.command()
+def cancel(
+    message_id: Annotated[str | None, typer.Argument(metavar="MESSAGE_ID", help="Such as 202611-123-0-0.")] = None,
+    key: Annotated[str | None, typer.Option(help="The trigger's key, instead of its message id.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Cancel a trigger that is not sent yet."""
+    if (message_id is None) == (key is None):
+        fail("name either a message id or --key", BAD_INPUT)
+    services = bootstrap.services()
+    if key is not None:
+        result = trigger_cancellation.cancel_by_key(services, key)
+    else:
+        result = trigger_cancellation.cancel(services, MessageId.parse(message_id or ""))
+    if result is None:
+        fail(f"no message has the {'key' if key is not None else 'id'} {key or message_id}", REFUSED)
+    if result.refusal is not None:
+        fail(f"message {result.message.ref}: {result.refusal}", REFUSED)
+    _show(result.message, as_json)
+
+
+@app.command("list")
+def list_(  # one option for each filter
+    recipient: Annotated[str | None, typer.Option(help="A recipient's id.")] = None,
+    campaign: Annotated[str | None, typer.Option(help="A campaign's id.")] = None,
+    state: Annotated[State | None, typer.Option(help="A state.")] = None,
+    channel: Annotated[Channel | None, typer.Option(help="A channel.")] = None,
+    since: Annotated[datetime | None, typer.Option(help="Changed at this time or later (UTC).")] = None,
+    until: Annotated[datetime | None, typer.Option(help="Changed before this time (UTC).")] = None,
+    cursor: Annotated[str | None, typer.Option(help="`next` of the page before.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1_000)] = 50,
+    as_json: Json = False,
+) -> None:
+    """List messages, newest first, without addresses and contents."""
+    since, until = (at.replace(tzinfo=UTC) if at else None for at in (since, until))
+    wanted = MessageFilter(recipient, campaign, state, channel, since, until)
+    page = message_page(messages.list_page(bootstrap.services(), wanted, cursor, limit))
+    if as_json:
+        print_json(page)
+        return
+    if page["messages"]:
+        rows("", tuple(page["messages"][0]), [tuple(line.values()) for line in page["messages"]])
+    else:
+        out.print("no message")
+    if page["next"]:
+        out.print(f"more: --cursor {page['next']}", markup=False)
 
 
 def _find(services: Services, message_id: MessageId) -> Message:

@@ -47,12 +47,12 @@ class BrokerClient:
         return key
 
     def submit_campaign(
-        self, campaign_id: str, audience: str | Sequence[Mapping[str, Any]], **extras: Unpack[CampaignExtras]
+        self, campaign_id: str, audience: str | Mapping[str, str] | Sequence[Mapping[str, Any]], **extras: Unpack[CampaignExtras]
     ) -> str:
         """Put a campaign on the broker; returns its id. Repeat it with the same id where the outcome is not known.
 
-        `audience` are rows, or the name of a file in the workers' DISPATCHER_AUDIENCES: better for more than some 10,000 rows.
-        Raises `InvalidJob` and `BrokerUnavailable`.
+        `audience` are rows or, for more than some 10,000, the name of a file in the workers' DISPATCHER_AUDIENCES or
+        {"upload": ID}. Raises `InvalidJob` and `BrokerUnavailable`.
         """
         self._publish(CAMPAIGN_TASK, campaign_job(campaign_id, audience, extras), extras.get("expires_at"))
         return campaign_id

@@ -33,6 +33,7 @@ class TriggerExtras(TypedDict, total=False):
     """The optional fields of a trigger."""
 
     channels: Sequence[str]
+    send_at: datetime
     expires_at: datetime
     fallback_after_seconds: float
 
@@ -44,7 +45,6 @@ class CampaignExtras(TriggerExtras, total=False):
     variants: Mapping[str, str]
     entity: str
     route: str
-    send_at: datetime
     rate_per_second: float
     holdout_percent: float
     priority: int
@@ -63,8 +63,11 @@ def trigger_job(key: str, recipient: str, template: str, data: Mapping[str, Any]
     return _job({"key": key, "recipient": recipient, "template": template, "data": data, **extras}, errors)
 
 
-def campaign_job(campaign_id: str, audience: str | Sequence[Mapping[str, Any]], extras: Mapping[str, Any]) -> dict[str, Any]:
-    """A campaign as JSON. `audience` are rows, or the name of a file in the workers' DISPATCHER_AUDIENCES. Raises `InvalidJob`."""
+def campaign_job(
+    campaign_id: str, audience: str | Mapping[str, str] | Sequence[Mapping[str, Any]], extras: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A campaign as JSON. `audience` are rows, the name of a file in the workers' DISPATCHER_AUDIENCES, or {"upload": ID}. Raises
+    `InvalidJob`."""
     errors = [*_id_errors("id", campaign_id)]
     if ("template" in extras) == ("variants" in extras):
         errors.append(("template", "name either a template or variants"))
@@ -72,10 +75,12 @@ def campaign_job(campaign_id: str, audience: str | Sequence[Mapping[str, Any]], 
         errors += _template_errors(extras["template"])
     if isinstance(audience, str):
         errors += [] if audience.strip() else [("audience", "should be the name of a file, or a list of rows")]
+    elif isinstance(audience, Mapping):
+        errors += _id_errors("audience.upload", audience.get("upload"))
     else:
         errors += [error for line, row in enumerate(audience, start=1) for error in _row_errors(line, row)]
     errors += _extras_errors(extras, CampaignOptions, ("channels", "template", "variants", "entity"))
-    rows = audience if isinstance(audience, str) else list(audience)
+    rows = audience if isinstance(audience, str) else dict(audience) if isinstance(audience, Mapping) else list(audience)
     return _job({"id": campaign_id, "audience": rows, **extras}, errors)
 
 

@@ -7,15 +7,18 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from dispatcher.domain.message import State
-from dispatcher.domain.message_id import MessageId
+from dispatcher.domain.message_id import BadMessageId, MessageId
+from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.ledger.connection import lend
-from dispatcher.ledger.delivery import messages, unresolved
+from dispatcher.ledger.delivery import message_list, messages, unresolved
+from dispatcher.ledger.delivery.message_list import ListedMessage, MessageFilter, MessagePage
 from dispatcher.ledger.delivery.messages import Message, ReplayResult
 from dispatcher.ledger.delivery.unresolved import UNKNOWN_PROVIDER, UnresolvedFilter, UnresolvedGroup, UnresolvedRow
 from dispatcher.ledger.maintenance import diagnostics
 from dispatcher.runtime.services import Services
 
 __all__ = ["DeadMessage", "Message", "UnresolvedRow", "accepted_count", "decided_triggers", "find", "first_in_state", "list_dead"]
+__all__ += ["ListedMessage", "MessageFilter", "MessagePage", "list_page"]
 __all__ += [
     "UNKNOWN_PROVIDER",
     "UnresolvedFilter",
@@ -43,6 +46,19 @@ def find(services: Services, message_id: MessageId) -> Message | None:
     """The message of this id; None where there is none, nor a job that would become it."""
     with lend(services.pool) as connection:
         return messages.find(connection, message_id)
+
+
+def list_page(services: Services, wanted: MessageFilter, cursor: str | None, limit: int) -> MessagePage:
+    """A page of the messages that match, newest first. `cursor` is the last page's `next`. Raises `BadInput`."""
+    if cursor is None:
+        after = None
+    else:
+        try:
+            after = MessageId.parse(cursor)
+        except BadMessageId:
+            raise BadInput(InputError("query", 0, "cursor", "should be `next` of the page before")) from None
+    with lend(services.pool) as connection:
+        return message_list.page(connection, wanted, after, limit)
 
 
 def of_campaign(services: Services, campaign_id: str, recipient_id: str) -> Sequence[Message]:

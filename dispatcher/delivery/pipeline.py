@@ -43,6 +43,7 @@ log = structlog.get_logger()
 
 STATE_BY_REASON: Mapping[str, State] = {
     ReasonCode.EXPIRED: State.EXPIRED,
+    ReasonCode.GLOBAL_CONTROL_GROUP: State.HELD_OUT,
     ReasonCode.HELD_OUT: State.HELD_OUT,
 }
 

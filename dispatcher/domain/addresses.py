@@ -123,6 +123,16 @@ def _mobile_numbers() -> re.Pattern[str]:
 
 
 @lru_cache(maxsize=8_192)
+def country_of(number: str) -> str:
+    """The country (ISO 3166-1) of a telephone number in the form that `phone` gives; "" for none, such as a satellite's."""
+    try:
+        country = phonenumbers.region_code_for_number(phonenumbers.parse(number))
+    except phonenumbers.NumberParseException:
+        return ""
+    return country if country in phonenumbers.SUPPORTED_REGIONS else ""
+
+
+@lru_cache(maxsize=8_192)
 def _no_sms(number: str) -> str | None:
     if _mobile_numbers().fullmatch(number):
         return None

@@ -10,11 +10,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+# What can be changed while a campaign does not run; and of this, what a person who releases it must have seen.
+EDITABLE = ("send_at", "rate_per_second", "expires_at", "priority")
+MATERIAL = frozenset({"send_at", "rate_per_second", "expires_at"})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TriggerOptions:
     """The options that triggers and campaigns share."""
 
+    send_at: datetime | None = None
     expires_at: datetime | None = None
     # With route "first": how long a leg waits for a delivery report.
     fallback_after_seconds: float | None = field(default=None, metadata={"ge": 1, "le": 30 * 86_400})
@@ -25,7 +30,6 @@ class CampaignOptions(TriggerOptions):
     """The options of a campaign."""
 
     route: Literal["first", "all"] = "first"  # "first": the first allowed channel; "all": each allowed channel
-    send_at: datetime | None = None
     rate_per_second: float | None = field(
         default=None, metadata={"ge": 0.001, "le": 1_000_000}
     )  # the minimum is one message in 17 minutes

@@ -41,6 +41,7 @@ class ReasonCode(StrEnum):
     WHATSAPP_NOT_APPROVED = "whatsapp_not_approved"
     HOUSEHOLD = "household"
     ONE_PER_ADDRESS = "one_per_address"
+    GLOBAL_CONTROL_GROUP = "global_control_group"
     HELD_OUT = "held_out"
     FREQUENCY_CAPPED = "frequency_capped"
     UNREAD_ANSWER = "unread_answer"

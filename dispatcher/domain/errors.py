@@ -28,7 +28,7 @@ class EndpointConflict(Exception):
 
 
 class VersionConflict(Exception):
-    """The recipient changed since the caller read it. `current` is the version now."""
+    """The recipient or campaign changed since the caller read it. `current` is the version now."""
 
     def __init__(self, current: int) -> None:
         super().__init__(f"changed by somebody else in the meantime; the version is now {current}")

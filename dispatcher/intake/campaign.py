@@ -20,6 +20,7 @@ from dispatcher.domain.notation import Notation, day, number, trim
 from dispatcher.domain.spelling import did_you_mean
 from dispatcher.intake.audience import Id, audience_file, inline, read_audience
 from dispatcher.intake.audience_folder import allowed_file
+from dispatcher.intake.audience_uploads import path_of
 from dispatcher.intake.errors import BadInput, InputError, StrictModel, read_yaml, validate
 from dispatcher.intake.form_fields import form_fields, options_of
 from dispatcher.intake.json_limits import CAMPAIGN_VALUES_MAX, check_size
@@ -33,6 +34,12 @@ VariantName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,20}$")
 NO_FALLBACK = "needs route first and a second channel to fall back to"
 
 
+class UploadReference(StrictModel):
+    """An audience that was uploaded before, by its id."""
+
+    upload: Id
+
+
 class CampaignFields(StrictModel):
     """The fields of a campaign form other than its options."""
 
@@ -41,7 +48,7 @@ class CampaignFields(StrictModel):
     variants: Annotated[dict[VariantName, str], Field(min_length=2, max_length=10)] | None = None
     entity: str | None = None
     channels: Channels | None = None
-    audience: str | list[Any] | None = None
+    audience: str | list[Any] | UploadReference | None = None
 
 
 CampaignForm = create_model(
@@ -146,23 +153,43 @@ class ValidationContext:
     now: datetime
 
 
-def read_request(path: Path, audience: Path | None, rules: FileRules = DEFAULT_FILE_RULES) -> CampaignRequest:
-    """A campaign from its YAML file. Its audience is the file given, or else the one it names, relative to it. Raises BadInput."""
+def read_request(
+    path: Path, audience: Path | None, rules: FileRules = DEFAULT_FILE_RULES, audiences: Path | None = None
+) -> CampaignRequest:
+    """A campaign from its YAML file. Its audience is the file given, or else the one it names, relative to it, or an upload in
+    `audiences`. Raises BadInput."""
     form, lines = read_yaml(path)
     if audience is None and isinstance(form.get("audience"), str):
         audience = path.parent / form["audience"]
+    elif audience is None:
+        audience = _uploaded(form, audiences)
     return _request(form, str(path), lines, audience, rules)
 
 
-def parse_request(form: Mapping[str, Any], audiences: Path | None = None, rules: FileRules = DEFAULT_FILE_RULES) -> CampaignRequest:
-    """A campaign from JSON, with its audience inline or, where `audiences` is given, in a file of that folder. Raises BadInput."""
+def parse_request(
+    form: Mapping[str, Any], audiences: Path | None = None, rules: FileRules = DEFAULT_FILE_RULES, uploads_only: bool = False
+) -> CampaignRequest:
+    """A campaign from JSON, with its audience inline or, where `audiences` is given, in an upload there or, unless
+    `uploads_only`, in a file of that folder. Raises BadInput."""
     check_size(form, "campaign", CAMPAIGN_VALUES_MAX)
     named = form.get("audience")
     if not isinstance(named, str):
-        return _request(form, "campaign", {}, None, rules)
-    if audiences is None:
-        raise BadInput(InputError("campaign", 0, "audience", "should be a list of rows; a file cannot be named here"))
+        return _request(form, "campaign", {}, _uploaded(form, audiences), rules)
+    if audiences is None or uploads_only:
+        message = 'should be a list of rows, or {"upload": ID}; a file cannot be named here'
+        raise BadInput(InputError("campaign", 0, "audience", message))
     return _request(form, "campaign", {}, allowed_file(audiences, named), rules)
+
+
+def _uploaded(form: Mapping[str, Any], audiences: Path | None) -> Path | None:
+    """The file of the upload that a form names; None where it names none, or not as the form's checks allow."""
+    named = form.get("audience")
+    if not isinstance(named, dict):
+        return None
+    reference = validate(UploadReference, named, "campaign")
+    if audiences is None:
+        raise BadInput(InputError("campaign", 0, "audience.upload", "cannot be used here: this process has no folder of uploads"))
+    return path_of(audiences, reference.upload)
 
 
 def parse_rows(form: Mapping[str, Any]) -> Iterable[AudienceRow | AudienceError]:

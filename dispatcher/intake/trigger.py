@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, StringConstraints, create_model
@@ -94,6 +95,13 @@ def check_trigger(request: TriggerRequest, context: ValidationContext) -> Trigge
         errors.append(InputError("job", 0, "channels", message))
     if options.fallback_after_seconds is not None and len(channels) < 2:
         errors.append(InputError("job", 0, "fallback_after_seconds", NO_FALLBACK))
+    late_max = context.policy.files.send_at_past_minutes
+    if options.send_at is not None and options.send_at < context.now - timedelta(minutes=late_max):
+        errors.append(
+            InputError("job", 0, "send_at", f"lies more than {late_max:g} minutes in the past; leave it out to send at once")
+        )
+    if options.send_at is not None and options.expires_at is not None and options.expires_at <= options.send_at:
+        errors.append(InputError("job", 0, "expires_at", "lies before send_at"))
     if errors:
         raise BadInput(*errors)
     spec = Spec(

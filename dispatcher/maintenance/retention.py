@@ -6,11 +6,15 @@ A worker may be killed between two steps. So each step is complete in itself, an
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from dispatcher.domain.derived_keys import KeyRing
 from dispatcher.inbound import customer_replies
+from dispatcher.intake import audience_uploads
+from dispatcher.intake.audience_uploads import UploadConflict
 from dispatcher.intake.campaign import ValidationContext
 from dispatcher.ledger.campaigns import refused_jobs
 from dispatcher.ledger.connection import Connection, lend
@@ -36,6 +40,7 @@ class RetentionStep:
     secret: KeyRing
     before: datetime
     context: ValidationContext
+    audiences: Path  # the folder of audience files
 
     @property
     def now(self) -> datetime:
@@ -43,7 +48,7 @@ class RetentionStep:
         return self.context.now
 
 
-CountOverdue = Callable[[Connection, datetime], int]
+CountOverdue = Callable[[RetentionStep], int]
 Clear = Callable[[RetentionStep], int]  # clears some of what is overdue; returns how much, 0 when nothing is left
 
 
@@ -84,6 +89,22 @@ def _by_ledger(clear: Callable[[Connection, datetime, datetime], int]) -> Clear:
     return lambda step: clear(step.connection, step.before, step.now)
 
 
+def _counted(count: Callable[[Connection, datetime], int]) -> CountOverdue:
+    return lambda step: count(step.connection, step.before)
+
+
+def _uploads_overdue(step: RetentionStep) -> int:
+    return len(audience_uploads.overdue(step.audiences, step.before))
+
+
+def _delete_uploads(step: RetentionStep) -> int:
+    deleted = 0
+    for upload_id in audience_uploads.overdue(step.audiences, step.before):
+        with suppress(UploadConflict):  # a call is writing it
+            deleted += audience_uploads.delete(step.audiences, upload_id)
+    return deleted
+
+
 def _clear_answers(step: RetentionStep) -> int:
     """A text that was never read may be an opt-out. So it counts as one, or it still holds advertising to its number: as the policy
     says. Either way a person is told.
@@ -116,21 +137,25 @@ def _forget_events(step: RetentionStep) -> int:
 
 
 CLASSES = (
-    RetentionClass("content", "campaigns' variables", retention.campaigns_overdue, _by_ledger(retention.clear_campaign)),
-    RetentionClass("content", "triggers' variables", retention.triggers_overdue, _by_ledger(retention.clear_triggers)),
+    RetentionClass("content", "campaigns' variables", _counted(retention.campaigns_overdue), _by_ledger(retention.clear_campaign)),
+    RetentionClass("content", "triggers' variables", _counted(retention.triggers_overdue), _by_ledger(retention.clear_triggers)),
     RetentionClass(
         "news",
         "additional fields of provider events",
-        retention.provider_events_overdue,
+        _counted(retention.provider_events_overdue),
         _by_ledger(retention.clear_provider_events),
     ),
-    RetentionClass("answers", "texts of inbound messages", inbound_messages.count_texts, _clear_answers),
-    RetentionClass("refused_jobs", "refused jobs", refused_jobs.overdue, _by_ledger(refused_jobs.delete)),
-    RetentionClass("prospects", "prospects without any contact", retention.prospects_overdue, _erase_prospects),
-    RetentionClass("decisions", "months of decisions", retention.months_overdue, _by_ledger(retention.drop_month)),
-    RetentionClass("events", "published events", stream.overdue, _forget_events),
+    RetentionClass("answers", "texts of inbound messages", _counted(inbound_messages.count_texts), _clear_answers),
+    RetentionClass("refused_jobs", "refused jobs", _counted(refused_jobs.overdue), _by_ledger(refused_jobs.delete)),
+    RetentionClass("uploads", "uploaded audiences", _uploads_overdue, _delete_uploads),
+    RetentionClass("prospects", "prospects without any contact", _counted(retention.prospects_overdue), _erase_prospects),
+    RetentionClass("decisions", "months of decisions", _counted(retention.months_overdue), _by_ledger(retention.drop_month)),
+    RetentionClass("events", "published events", _counted(stream.overdue), _forget_events),
     RetentionClass(
-        "consent", "consent events of erased people", retention.erased_overdue, _by_ledger(retention.delete_erased_consent)
+        "consent",
+        "consent events of erased people",
+        _counted(retention.erased_overdue),
+        _by_ledger(retention.delete_erased_consent),
     ),
 )
 
@@ -138,13 +163,18 @@ CLASSES = (
 def backlogs(services: Services) -> list[RetentionBacklog]:
     """For each class, how long it is kept and how much of it is due now. Changes nothing."""
     with lend(services.pool) as connection:
-        return [_backlog(connection, services.policy, services.clock(), data) for data in CLASSES]
+        return [_backlog(connection, services, data) for data in CLASSES]
 
 
-def _backlog(connection: Connection, policy: Policy, now: datetime, data: RetentionClass) -> RetentionBacklog:
-    period = data.kept_for(policy)
-    before = period.before(now)
-    return RetentionBacklog(data, period, before, data.count_overdue(connection, before))
+def _backlog(connection: Connection, services: Services, data: RetentionClass) -> RetentionBacklog:
+    step = _step(connection, services, data)
+    return RetentionBacklog(data, data.kept_for(services.policy), step.before, data.count_overdue(step))
+
+
+def _step(connection: Connection, services: Services, data: RetentionClass) -> RetentionStep:
+    now = services.clock()
+    context = ValidationContext(services.catalog, services.policy, now)
+    return RetentionStep(connection, services.secret, data.kept_for(services.policy).before(now), context, services.audiences)
 
 
 def clear(services: Services, steps_max: int = STEPS_MAX) -> Iterator[ClearResult]:
@@ -155,12 +185,10 @@ def clear(services: Services, steps_max: int = STEPS_MAX) -> Iterator[ClearResul
     with lend(services.pool) as connection:
         policies.require_in_force(connection, services.policy.digest)
     for data in CLASSES:
-        before = data.kept_for(services.policy).before(services.clock())
         with lend(services.pool) as connection:
             cleared = 0
             for _ in range(steps_max):
-                context = ValidationContext(services.catalog, services.policy, services.clock())
-                count = data.clear(RetentionStep(connection, services.secret, before, context))
+                count = data.clear(_step(connection, services, data))
                 cleared += count
                 if not count:
                     break

@@ -4,7 +4,16 @@
 Here `explain` and `record` are the functions, not the modules of these names.
 """
 
-from dispatcher.policy.data import DEFAULT_FILE_RULES, Entity, FileRules, Policy, RetentionPeriod, RetentionPeriods, RetryPolicy
+from dispatcher.policy.data import (
+    DEFAULT_FILE_RULES,
+    Entity,
+    FileRules,
+    Policy,
+    RetentionPeriod,
+    RetentionPeriods,
+    RetryPolicy,
+    SmsPrices,
+)
 from dispatcher.policy.explain import Explanation, explain
 from dispatcher.policy.reading import parse, parse_former, shipped
 from dispatcher.policy.record import DecisionRecord, from_record, record
@@ -27,6 +36,7 @@ __all__ = [
     "RetentionPeriods",
     "RetryPolicy",
     "Rules",
+    "SmsPrices",
     "decide",
     "explain",
     "from_record",

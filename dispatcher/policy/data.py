@@ -132,6 +132,7 @@ class RetentionPeriods:
     prospects: RetentionPeriod
     refused_jobs: RetentionPeriod
     events: RetentionPeriod
+    uploads: RetentionPeriod
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +146,22 @@ class FileRules:
 
 
 DEFAULT_FILE_RULES = FileRules()
+
+
+@dataclass(frozen=True, slots=True)
+class SmsPrices:
+    """What one segment of an SMS costs, by the country of the number (ISO 3166-1). A dry run adds it up."""
+
+    currency: str  # ISO 4217
+    per_segment: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class GlobalControlGroup:
+    """The people whom no campaign reaches: so many percent of all; another salt, such as the quarter, selects others."""
+
+    percent: float = 0.0
+    salt: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +182,7 @@ class Policy:
     soft_opt_in: SoftOptIn
     coins_need_current_account: bool
     holdout_salt: str
+    global_group: GlobalControlGroup
     groups: Mapping[Channel, str]  # the channel group that switches a channel
     quiet_hours: Mapping[Channel, QuietHours]
     caps: tuple[FrequencyCap, ...]
@@ -182,6 +200,7 @@ class Policy:
     second_approver_topics: frozenset[str] = frozenset()  # regulated topics whose templates two people approve
     testers: Mapping[str, Tester] = field(default_factory=dict)  # by name
     one_per_address: bool = True  # a campaign sends one commercial message to an address and channel
+    sms_prices: SmsPrices | None = None
 
     def caps_since(self, now: datetime) -> datetime | None:
         """From which moment on sent messages count for some cap; None without caps."""

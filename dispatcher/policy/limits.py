@@ -1,4 +1,5 @@
-"""Read the tables of quiet hours, frequency caps, cool-downs (`rests`), retries, complaint brake, files, retention and replies."""
+"""Read the tables of quiet hours, frequency caps, cool-downs (`rests`), retries, complaint brake, files, retention, replies and
+prices."""
 
 from __future__ import annotations
 
@@ -10,7 +11,17 @@ import phonenumbers
 from channels.base import Channel
 from dispatcher.domain import addresses
 from dispatcher.domain.recipient import LANGUAGES
-from dispatcher.policy.data import ComplaintBrake, CoolDownRules, FileRules, RetentionPeriod, RetentionPeriods, RetryPolicy, Tester
+from dispatcher.policy.data import (
+    ComplaintBrake,
+    CoolDownRules,
+    FileRules,
+    GlobalControlGroup,
+    RetentionPeriod,
+    RetentionPeriods,
+    RetryPolicy,
+    SmsPrices,
+    Tester,
+)
 from dispatcher.policy.frequency_caps import FrequencyCap
 from dispatcher.policy.grants import CHANNELS, OFFERS
 from dispatcher.policy.quiet_hours import PUBLIC_HOLIDAY, WEEKDAYS, QuietHours, public_holidays
@@ -19,7 +30,8 @@ from dispatcher.policy.section import Section
 UNITS = {"minutes": 60, "hours": 3_600, "days": 86_400}
 WINDOW_SECONDS_MAX = 366 * 86_400
 RETENTION_DAYS_MAX = 36_500
-RETENTION_DEFAULTS = {"refused_jobs": "30 days", "events": "90 days"}  # classes that policies of before do not name
+# Classes that policies of before do not name.
+RETENTION_DEFAULTS = {"refused_jobs": "30 days", "events": "90 days", "uploads": "7 days"}
 DECISIONS_DAYS_MIN = 365  # the ledger never drops a younger month
 
 
@@ -143,7 +155,7 @@ def retention(table: Section) -> RetentionPeriods:
         table.fault("decisions", "a year at least", str(periods.decisions))
     if periods.consent.days < periods.decisions.days:
         table.fault("consent", "not shorter than decisions, which cite what people said", str(periods.consent))
-    for name in ("content", "news", "answers", "refused_jobs", "events"):
+    for name in ("content", "news", "answers", "refused_jobs", "events", "uploads"):
         if getattr(periods, name).days > periods.decisions.days:
             table.fault(name, "not longer than decisions", str(getattr(periods, name)))
     return periods
@@ -185,6 +197,27 @@ def deleted_unread(table: Section) -> str:
         if len(values) != 1:
             table.fault("deleted_unread", "stop or hold", table.data.get("deleted_unread"))
     return values[0] if values else "stop"
+
+
+def global_control_group(holdout: Section) -> GlobalControlGroup:
+    """The control group across campaigns; none without its keys."""
+    percent = holdout.number("global_percent", 0, 50, default=0.0)
+    salt = holdout.text("global_salt", "")
+    if percent and not salt:
+        holdout.fault("global_salt", 'is missing: a text such as "2026-Q4"; another one selects other people')
+    return GlobalControlGroup(percent, salt)
+
+
+def sms_prices(table: Section) -> SmsPrices | None:
+    """What a segment costs by country; None without the table."""
+    if not table.data:
+        return None
+    with table:
+        currency = table.text("currency")
+        if currency and not (len(currency) == 3 and currency.isascii() and currency.isupper()):
+            table.fault("currency", "a currency such as EUR, by its ISO 4217 code", currency)
+        prices = {country: table.number(country, 0, 1_000_000) for country in table.each(phonenumbers.SUPPORTED_REGIONS)}
+    return SmsPrices(currency, prices)
 
 
 def _retention_period(table: Section, key: str) -> RetentionPeriod:

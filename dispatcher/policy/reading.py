@@ -79,6 +79,7 @@ def _policy(top: Section, digest: str) -> Policy:
         adult_years = ages.integer("adult_years", 1, 120)
     with top.section("coins") as coins, top.section("holdout") as holdout, top.section("four_eyes") as four_eyes:
         needs_account, salt = coins.boolean("needs_current_account"), holdout.text("salt")
+        global_group = limits.global_control_group(holdout)
         audience_min, templates = four_eyes.integer("audience_min", 0, 1_000_000_000), four_eyes.boolean("templates")
         approval_days = four_eyes.integer("approval_days", 0, 3_650, default=0)
         topics = top.data.get("topics", {})
@@ -104,6 +105,7 @@ def _policy(top: Section, digest: str) -> Policy:
         soft_opt_in=soft_opt_in,
         coins_need_current_account=needs_account,
         holdout_salt=salt,
+        global_group=global_group,
         groups=_groups(top.section("channel_groups")),
         quiet_hours=limits.quiet_hours(top.section("quiet_hours"), limits.country(top)),
         caps=tuple(limits.caps(top)),
@@ -121,6 +123,7 @@ def _policy(top: Section, digest: str) -> Policy:
         files=file_rules,
         testers=limits.testers(top.section("testers", required=False), file_rules.default_region),
         one_per_address=one_per_address,
+        sms_prices=limits.sms_prices(top.section("sms_prices", required=False)),
     )
 
 

@@ -15,7 +15,7 @@ from dispatcher.domain.decision import ReasonCode
 from dispatcher.domain.message import Mode
 from dispatcher.policy.case import DecisionCase, RuleObjection, age_years, find_basis
 from dispatcher.policy.frequency_caps import reached_cap
-from dispatcher.policy.variants import share_percent
+from dispatcher.policy.variants import is_in_global_group, share_percent
 
 PersonRule: TypeAlias = Callable[[DecisionCase], RuleObjection | None]
 ChannelRule: TypeAlias = Callable[[DecisionCase, Channel], RuleObjection | None]
@@ -111,6 +111,13 @@ def household(case: DecisionCase) -> RuleObjection | None:
     """
     message_id = case.facts.partner_message
     return RuleObjection(ReasonCode.HOUSEHOLD, message_id) if message_id is not None and not case.service else None
+
+
+def global_control_group(case: DecisionCase) -> RuleObjection | None:
+    """Objects if the person is in the control group across campaigns: state `held_out`. The same people in every campaign."""
+    if case.service or case.job.campaign_id is None or not is_in_global_group(case.policy.global_group, case.job.recipient_id):
+        return None
+    return RuleObjection(ReasonCode.GLOBAL_CONTROL_GROUP, "policy:holdout.global_percent")
 
 
 def control_group(case: DecisionCase) -> RuleObjection | None:
@@ -250,6 +257,7 @@ RULES = Rules(
         "coins": coins,
         "approval": approval,
         "household": household,
+        "global_control_group": global_control_group,
         "control_group": control_group,
     },
     channel={

@@ -38,7 +38,7 @@ from dispatcher.ledger.migrations import migrate
 from dispatcher.policy import InvalidPolicy, Policy, parse, shipped
 from dispatcher.runtime.alert_sink import alert_sink
 from dispatcher.runtime.consistency import disagreements
-from dispatcher.runtime.services import BATCH_MESSAGES_MAX, DeliveryLimits, Services
+from dispatcher.runtime.services import BATCH_MESSAGES_MAX, DeliveryLimits, Services, UploadLimits
 from dispatcher.runtime.settings import LEASE_PARTS, SANDBOX, InvalidSettings, Settings, load
 from dispatcher.runtime.template_folder import TemplateFolder
 from dispatcher.runtime.template_versions import TemplateVersions, name_open_versions
@@ -206,6 +206,7 @@ def services(connections_max: int = CONNECTIONS_MAX) -> Services:
             lease_seconds=config.lease_seconds,
             together=messages_per_request(config),
         ),
+        upload_limits=UploadLimits(config.upload_bytes_max, config.upload_ratio_max),
         versions=TemplateVersions(_random(config.specialise)),
         folder=TemplateFolder(config.templates, rules, catalog, _random(config.specialise)),
     )

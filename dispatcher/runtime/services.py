@@ -49,6 +49,14 @@ class DeliveryLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class UploadLimits:
+    """Limits of uploaded audiences: bytes as sent and as unpacked, and how many times larger the second may be than the first."""
+
+    bytes_max: int = 4_000_000_000  # some 40 million rows
+    ratio_max: float = 200.0  # rows that differ only in their recipient compress to a fiftieth
+
+
+@dataclass(frozen=True, slots=True)
 class Services:
     """All implementations: ledger, policy, templates, providers, clock, randomness.
 
@@ -73,6 +81,7 @@ class Services:
     monotonic_clock: MonotonicClock = boot_seconds  # for deadlines: never goes back, and counts the time that the machine sleeps
     webhook_hosts: frozenset[str] = frozenset()  # hosts of event endpoints that may be private or http
     limits: DeliveryLimits = field(default_factory=DeliveryLimits)
+    upload_limits: UploadLimits = field(default_factory=UploadLimits)
     versions: TemplateVersions = field(default_factory=TemplateVersions, repr=False)
     folder: TemplateFolder | None = field(default=None, repr=False)  # of the catalog, where it is followed
 

@@ -69,6 +69,8 @@ class Settings:
     webhook_hosts: frozenset[str]  # of event endpoints that may be private or http
     lease_seconds: float  # how long a worker may take from claim to settlement before its claims count as lost
     seal_required: bool = False  # the public Celery tasks refuse plain arguments
+    upload_bytes_max: int = 4_000_000_000  # of an uploaded audience, as sent and as unpacked
+    upload_ratio_max: float = 200.0  # unpacked bytes for each byte sent
     database_role: str = "dispatcher_worker"
     metrics_access: str = "open"  # or "key"
     openapi_access: str = "open"
@@ -158,6 +160,22 @@ def _settings(read: EnvironmentReader) -> Settings:
         ),
         openapi_access=read.choice(
             "DISPATCHER_OPENAPI_ACCESS", ACCESS, "open", about="`key`: `/openapi.json` needs an API key, with any right"
+        ),
+        upload_bytes_max=int(
+            read.number(
+                "DISPATCHER_UPLOAD_BYTES_MAX",
+                4_000_000_000,
+                least=1_000,
+                most=1e12,
+                about="the largest audience that `PUT /v1/audiences/{id}` takes, in bytes, as sent and as unpacked",
+            )
+        ),
+        upload_ratio_max=read.number(
+            "DISPATCHER_UPLOAD_RATIO_MAX",
+            200,
+            least=1,
+            most=1_000,
+            about="how many times larger than its gzip data an uploaded audience may be",
         ),
         sandbox_url=read.url("DISPATCHER_SANDBOX_URL", SANDBOX_URL, in_the_clear=True, about="where the sandbox is"),
         accounts={name: plugin.read_account(read) for name, plugin in plugins().items()},

@@ -24,6 +24,10 @@ class TaskPublisher(Protocol):
         """Put chunks on their lanes."""
         ...
 
+    def publish_load(self, number: int) -> None:
+        """Put a task on the broker that goes on with the audience of this campaign number."""
+        ...
+
     def publish_events(self) -> None:
         """Put a task on the inbound lane that applies provider events."""
         ...

@@ -25,6 +25,7 @@ BODY_BYTES_MAX_AT: Mapping[str, int] = {
     "/v1/recipients/bulk": 64 * 1024 * MEGABYTE,  # is read line by line
     "/v1/preferences/bulk": 64 * 1024 * MEGABYTE,
     "/v1/suppressions/import": 512 * MEGABYTE,  # goes to a file, not to memory
+    "/v1/audiences/": 1_048_576 * MEGABYTE,  # streamed to a file; DISPATCHER_UPLOAD_BYTES_MAX is checked there
 }
 
 # No scripts; styles and forms only from and to this site. A page that needs more sets the header itself.

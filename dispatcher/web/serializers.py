@@ -5,15 +5,16 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from dispatcher.campaigns.dry_run import DryRun
-from dispatcher.campaigns.overview import Balance, Campaign
+from dispatcher.campaigns.audience_uploads import Upload
+from dispatcher.campaigns.dry_run import DryRun, SmsCost
+from dispatcher.campaigns.overview import Balance, Campaign, CampaignStatus
 from dispatcher.campaigns.refused_jobs import RefusedJobEntry
 from dispatcher.campaigns.template_approval import Approval, ApprovalStatus, FirstApproval, TemplateVersion
 from dispatcher.campaigns.template_history import KnownVersion
 from dispatcher.campaigns.tester_sends import TesterSend
 from dispatcher.consent.preferences import Preferences
 from dispatcher.content import TextDiff
-from dispatcher.delivery.messages import DeadMessage, Message, UnresolvedGroup, UnresolvedRow
+from dispatcher.delivery.messages import DeadMessage, ListedMessage, Message, MessagePage, UnresolvedGroup, UnresolvedRow
 from dispatcher.domain.message import OfferType, State
 from dispatcher.domain.recipient import ChannelGroup
 from dispatcher.events.event_endpoints import EndpointCursor, EndpointStatus, WebhookTestResult
@@ -21,8 +22,9 @@ from dispatcher.maintenance.retention import RetentionBacklog
 from dispatcher.policy import Explanation
 
 
-def campaign_view(campaign: Campaign, balance: Balance, now: datetime) -> dict[str, Any]:
-    """A campaign with its balance, which sums to `audience`."""
+def campaign_view(status: CampaignStatus, now: datetime) -> dict[str, Any]:
+    """A campaign with its balance, which sums to `audience`, and its edits."""
+    campaign, balance = status.campaign, status.balance
     return {
         "id": campaign.id,
         "state": campaign.state,
@@ -42,6 +44,15 @@ def campaign_view(campaign: Campaign, balance: Balance, now: datetime) -> dict[s
         "released_by": campaign.released_by,
         "note": campaign.note,
         "loading": campaign.is_loading,
+        "send_at": moment(campaign.spec.send_at),
+        "expires_at": moment(campaign.spec.expires_at),
+        "rate_per_second": campaign.spec.rate_per_second,
+        "priority": campaign.spec.priority,
+        "version": campaign.version,
+        "edits": [
+            {"version": edit.version, "at": moment(edit.at), "by": edit.actor, "changes": dict(edit.changes)}
+            for edit in status.edits
+        ],
     }
 
 
@@ -80,7 +91,28 @@ def dry_run_view(campaign_id: str, result: DryRun) -> dict[str, Any]:
         "channels": dict(result.channels.most_common()),
         "variants": dict(result.variants.most_common()),
         "sms": dict(result.sms.most_common()),
+        "segments": dict(result.segments.most_common()),
+        "cost": _cost_view(result.cost) if result.cost else None,
         "needs": list(result.needs),
+    }
+
+
+def _cost_view(cost: SmsCost) -> dict[str, Any]:
+    return {"currency": cost.currency, "total": cost.total, "unpriced": dict(cost.unpriced)}
+
+
+def upload_view(upload: Upload) -> dict[str, Any]:
+    """An uploaded audience. `sha256` is that of the bytes as they were sent, `size` counts the unpacked ones."""
+    return {
+        "id": upload.id,
+        "format": upload.suffix.removeprefix("."),
+        "gzip": upload.is_gzip,
+        "complete": upload.is_complete,
+        "received": upload.received,
+        "total": upload.total,
+        "sha256": upload.sha256,
+        "size": upload.size,
+        "changed_at": moment(upload.at),
     }
 
 
@@ -213,6 +245,25 @@ def message_view(message: Message) -> dict[str, Any]:
             for each in message.reports
         ],
     }
+
+
+def message_line(message: ListedMessage) -> dict[str, Any]:
+    """A message in a list."""
+    return {
+        "id": str(message.ref),
+        "campaign": message.campaign_id,
+        "recipient": message.recipient_id,
+        "channel": message.channel,
+        "state": message.state,
+        "reason": message.reason,
+        "attempts": message.attempts,
+        "updated_at": moment(message.updated_at),
+    }
+
+
+def message_page(page: MessagePage) -> dict[str, Any]:
+    """A page of messages; `next` is the cursor of the next one, null where there is none."""
+    return {"messages": [message_line(each) for each in page.messages], "next": str(page.next) if page.next else None}
 
 
 def dead_view(message: DeadMessage) -> dict[str, Any]:

@@ -108,7 +108,7 @@ def approve(dispatcher: Dispatcher) -> None:
 def test_a_text_is_approved_by_name_before_its_first_campaign(dispatcher: Dispatcher, files: Path) -> None:
     said = dispatcher("campaign", "submit", files / "campaign.yaml")
     assert (said.code, "`dispatcher templates approve loan_offer --actor NAME`" in said.err) == (2, True)
-    assert "before it starts: version 1 of loan_offer" in dispatcher("campaign", "submit", files / "campaign.yaml", "--dry-run").out
+    assert "before it starts: version 1 of loan_offer" in dispatcher("campaign", "dry-run", files / "campaign.yaml").out
     found = {each["what"]: each["says"] for each in dispatcher("check", "--json").json}
     assert "loan_offer" in found["templates"].partition("; not approved in their current version: ")[2]
     waiting = {each["name"]: each for each in dispatcher("templates", "list", "--json").json}["loan_offer"]

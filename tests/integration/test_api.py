@@ -27,7 +27,9 @@ from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import recipients
 from dispatcher.ledger.maintenance import stopped_channels
 from dispatcher.maintenance import sweep
+from dispatcher.policy import SmsPrices, parse, shipped
 from dispatcher.runtime.services import Services
+from dispatcher.web.api.campaigns import DRY_RUN_LOCK
 from dispatcher.web.api.strict_json import read_object
 from dispatcher.web.api_keys import NO_KEYS, ApiKey, ApiKeyRing, Right, local_key, new_key, read_keys
 from dispatcher.web.app import create
@@ -105,9 +107,17 @@ CALLS = [
     ("POST", "/v1/campaigns", Right.CAMPAIGNS),
     ("GET", "/v1/campaigns", Right.CAMPAIGNS),
     ("GET", "/v1/campaigns/x", Right.CAMPAIGNS),
+    ("PATCH", "/v1/campaigns/x", Right.CAMPAIGNS),
     ("POST", "/v1/campaigns/x/cancel", Right.CAMPAIGNS),
     ("POST", "/v1/campaigns/x/rows", Right.CAMPAIGNS),
+    ("GET", "/v1/audiences", Right.CAMPAIGNS),
+    ("PUT", "/v1/audiences/x", Right.CAMPAIGNS),
+    ("GET", "/v1/audiences/x", Right.CAMPAIGNS),
+    ("DELETE", "/v1/audiences/x", Right.CAMPAIGNS),
     ("POST", "/v1/messages", Right.MESSAGES),
+    ("GET", "/v1/messages", Right.MESSAGES),
+    ("POST", "/v1/messages/cancel", Right.MESSAGES),
+    ("POST", "/v1/messages/202611-1-0-0/cancel", Right.MESSAGES),
     ("GET", "/v1/messages/202611-1-0-0", Right.MESSAGES),
     ("GET", "/v1/messages/202611-1-0-0/explanation", Right.MESSAGES),
     ("PUT", "/v1/recipients/x", Right.RECIPIENTS),
@@ -618,9 +628,90 @@ def test_a_value_that_the_ledger_could_not_keep_is_named(value: str, field: str)
 def test_an_unknown_query_parameter_sends_nothing(desk: Desk) -> None:
     add_people(desk.services, person("anna"))
     answer = desk.call("POST", "/v1/campaigns?dryrun=true", campaign("anna"))
-    assert (answer.status_code, faults(answer)) == (422, {"dryrun": "is no query parameter of this call; it has none"})
+    assert (answer.status_code, faults(answer)) == (422, {"dryrun": "is no query parameter of this call; it has as_of, dry_run"})
     assert desk.call("GET", "/v1/campaigns/spring").status_code == 404
     assert faults(desk.call("GET", "/v1/campaigns?limit=1&limit=2&top=3")).keys() == {"limit", "top"}
+
+
+# -- edits -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_campaign_is_edited_by_api_unless_somebody_else_did(desk: Desk) -> None:
+    add_people(desk.services, person("anna"))
+    desk.call("POST", "/v1/campaigns", campaign("anna", send_at="2026-11-23T15:00:00Z"))
+    shown = desk.call("GET", "/v1/campaigns/spring")
+    assert (shown.headers["etag"], shown.json()["version"], shown.json()["edits"]) == ('"0"', 0, [])
+    answer = desk.call("PATCH", "/v1/campaigns/spring", {"send_at": None, "priority": 1}, If_Match='"0"')
+    assert (answer.status_code, answer.headers["etag"]) == (200, '"1"')
+    assert (answer.json()["send_at"], answer.json()["priority"], answer.json()["edits"][0]["by"]) == (None, 1, "app")
+    stale = desk.call("PATCH", "/v1/campaigns/spring", {"priority": 2}, If_Match='"0"')
+    assert (stale.status_code, stale.headers["etag"]) == (412, '"1"')
+    assert faults(desk.call("PATCH", "/v1/campaigns/spring", {"audience": []})).keys() == {"audience"}
+    assert desk.call("PATCH", "/v1/campaigns/summer", {"priority": 2}).status_code == 404
+    desk.call("POST", "/v1/campaigns/spring/cancel")
+    assert desk.call("PATCH", "/v1/campaigns/spring", {"priority": 2}).status_code == 409
+
+
+# -- lists of messages -------------------------------------------------------------------------------------------------
+
+
+def test_messages_are_listed_by_api_page_by_page(desk: Desk) -> None:
+    add_people(desk.services, person("anna"), person("bert", 2), person("carl", 3, offers={"own": "none"}))
+    desk.call("POST", "/v1/campaigns", campaign("anna", "bert", "carl"))
+    desk.work()
+    first = desk.call("GET", "/v1/messages?campaign=spring&limit=2").json()
+    assert [(each["recipient"], each["state"]) for each in first["messages"]] == [("carl", "refused"), ("bert", "accepted")]
+    rest = desk.call("GET", f"/v1/messages?campaign=spring&limit=2&cursor={first['next']}").json()
+    assert ([each["recipient"] for each in rest["messages"]], rest["next"]) == (["anna"], None)
+    (refused,) = desk.call("GET", "/v1/messages?state=refused&since=2026-11-23T11:00:00Z").json()["messages"]
+    assert (refused["recipient"], refused["reason"]) == ("carl", "choice_none")
+    for odd in ("state=lost", "channel=fax", "since=yesterday", "cursor=1", "limit=0", "recipient=../x", "campaing=spring"):
+        assert desk.call("GET", f"/v1/messages?{odd}").status_code == 422, odd
+
+
+# -- dry run -----------------------------------------------------------------------------------------------------------
+
+PRICES = replace(parse(shipped()), sms_prices=SmsPrices("EUR", {"BE": 0.08}))
+
+
+def test_a_dry_run_by_api_counts_and_keeps_nothing(desk: Desk) -> None:
+    dutch = person("dirk", 4, phone="+31612345678", language="nl")
+    add_people(desk.services, person("anna"), person("bert", 2, language="fr"), person("carl", 3, offers={"own": "none"}), dutch)
+    desk.client.app.state.services = replace(desk.services, policy=PRICES)  # type: ignore[attr-defined]
+    form = campaign("anna", "bert", "carl", "dirk", "nobody", "anna", channels=["sms"])
+    answer = desk.call("POST", "/v1/campaigns?dry_run=true", form)
+    assert answer.status_code == 200
+    counts = answer.json()
+    assert (counts["id"], counts["state"], counts["audience"], counts["channels"]) == ("spring", "dry_run", 6, {"sms": 3})
+    assert counts["states"] == {"sendable": 3, "refused": 3}
+    assert counts["reasons"] == {"choice_none": 1, "unknown_recipient": 1, "duplicate": 1}
+    belgian, dutch_segments = counts["segments"]["BE"], counts["segments"]["NL"]
+    assert counts["cost"] == {"currency": "EUR", "total": round(0.08 * belgian, 4), "unpriced": {"NL": dutch_segments}}
+    assert belgian + dutch_segments == sum(int(size.split()[0]) * count for size, count in counts["sms"].items()) > 3
+    assert desk.call("GET", "/v1/campaigns").json() == {"campaigns": []}
+    assert not desk.mails()
+    assert not desk.broker.dues
+
+
+def test_a_dry_run_by_api_decides_as_at_its_moment(desk: Desk) -> None:
+    add_people(desk.services, person("anna"))
+    form, night = campaign("anna", channels=["sms"]), "2026-11-23T23:00:00Z"
+    assert desk.call("POST", "/v1/campaigns?dry_run=true", form).json()["states"] == {"sendable": 1}
+    counts = desk.call("POST", f"/v1/campaigns?dry_run=true&as_of={night}", form).json()
+    assert (counts["states"], counts["reasons"]) == ({"held": 1}, {"quiet_hours": 1})
+    control_group = {**form, "holdout_percent": 100}
+    assert desk.call("POST", "/v1/campaigns?dry_run=true", control_group).json()["states"] == {"held_out": 1}
+    for odd in (f"as_of={night}", "dry_run=true&as_of=2026-11-23T23:00:00", "dry_run=perhaps"):
+        assert desk.call("POST", f"/v1/campaigns?{odd}", form).status_code == 422
+    assert desk.call("GET", "/v1/campaigns/spring").status_code == 404
+
+
+def test_a_second_dry_run_at_the_same_time_is_refused(desk: Desk) -> None:
+    add_people(desk.services, person("anna"))
+    with DRY_RUN_LOCK:
+        answer = desk.call("POST", "/v1/campaigns?dry_run=true", campaign("anna"))
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "2")
+    assert desk.call("POST", "/v1/campaigns?dry_run=true", campaign("anna")).status_code == 200
 
 
 @pytest.mark.parametrize("name", ["id", "channels"])

@@ -50,7 +50,8 @@ def calls(database: str, tmp_path: Path) -> Iterator[tuple[Any, Mapping[str, str
     """The operations of the document, and keys: with every right and with one that no call of the API needs."""
     made = {"all": new_key("all", Right), "console": new_key("console", [Right.CONSOLE])}
     (tmp_path / "keys.toml").write_text("\n".join(line for _, line in made.values()))
-    with make_services(database, Clock()) as services:
+    with make_services(database, Clock()) as plain:
+        services = replace(plain, audiences=tmp_path / "audiences")
         add_people(services, person("anna"))
         rows = [{"recipient": "anna", "data": LOAN}]
         form = {"id": "spring", "template": "loan_offer", "channels": ["email"], "audience": rows}

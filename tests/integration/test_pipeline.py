@@ -32,6 +32,7 @@ from channels.providers.outbox import Outbox
 from channels.send_window import SendWindow
 from dispatcher.campaigns import dry_run, scheduler, submission
 from dispatcher.campaigns.submission import SubmitResult, SubmitStatus
+from dispatcher.delivery.explanation import explain_to_customer
 from dispatcher.delivery.pipeline import prepare, run_chunk
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.message import State
@@ -48,8 +49,8 @@ from dispatcher.ledger.delivery import claims, messages
 from dispatcher.ledger.delivery.claims import CampaignGate
 from dispatcher.ledger.delivery.messages import Message
 from dispatcher.ledger.delivery.scheduling import DueChunk
-from dispatcher.ledger.maintenance import stopped_channels
-from dispatcher.policy import FileRules
+from dispatcher.ledger.maintenance import policies, stopped_channels
+from dispatcher.policy import FileRules, parse, shipped
 from dispatcher.runtime.services import Services
 from tests.support.services import Clock, add_people, balance, make_services, outbox, person, states, work
 
@@ -528,6 +529,26 @@ def test_an_expired_campaign_ends_as_expired_not_late(services: Services, clock:
     clock.pass_(3601)
     work(services)
     assert states(services) == {"expired": 1}
+
+
+def test_the_global_control_group_is_named_in_results_and_explained(services: Services) -> None:
+    text = shipped().replace("global_percent = 0\n", "global_percent = 10\n")
+    services = replace(services, policy=parse(text))
+    with lend(services.pool) as connection:
+        policies.store_policy(connection, services.policy.digest, text)
+        policies.adopt(connection, services.policy.digest, "tests", services.clock())
+    add_people(services, person("c-1", 1), person("c-33", 33))
+    rows = [{"recipient": recipient_id, "data": OFFER} for recipient_id in ("c-1", "c-33")]
+    form = {"id": "spring", "template": "loan_offer", "channels": ["email"], "audience": rows}
+    planned = dry_run.dry_run(services, parse_campaign(form, submission.validation_context(services)))
+    assert (planned.states, planned.reasons) == ({"sendable": 1, "held_out": 1}, {"global_control_group": 1})
+    submit(services, ["c-1", "c-33"])
+    work(services)
+    assert states(services) == {"accepted": 1, "held_out": 1}
+    assert balance(services).reasons == {"global_control_group": 1}
+    held_out = message(services, "c-33")
+    for language, part in {"nl": "loting", "fr": "tirées au sort", "de": "ausgeloste", "en": "chosen by lot"}.items():
+        assert part in explain_to_customer(services, held_out, language).text
 
 
 def test_a_control_group_is_left_out_on_purpose_and_counted(services: Services) -> None:

@@ -10,7 +10,8 @@ from tests.support.strategies import (
     PolicyScenario,
 )
 
-POLICY = parse(shipped())
+# The shipped policy, with the control group across campaigns that it leaves out; c-1, who may get everything, is not in it.
+POLICY = parse(shipped().replace("global_percent = 0\n", "global_percent = 10\n"))
 
 many_examples = settings(max_examples=4 * settings().max_examples, deadline=None)
 

@@ -1,7 +1,7 @@
 """A second implementation of the policy, simple and slow, written from the rules of the field and not from `dispatcher.policy`.
 
 It shares no code, table or file with the real one: where they differ, one of them is wrong. It contains the numbers of
-the shipped policy.
+the shipped policy, and a global control group of a tenth.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dispatcher.domain.recipient import Facts
 STRONGEST_FIRST = """
 erased unknown_recipient cancelled duplicate expired objected choice_none no_choice mode_not_allowed no_basis minor
 age_unknown no_current_account channel_off suppressed no_address no_os_permission template_not_approved whatsapp_not_approved
-household one_per_address held_out frequency_capped unread_answer quiet_hours
+household one_per_address global_control_group held_out frequency_capped unread_answer quiet_hours
 """.split()  # noqa: SIM905 - a list of strings is not easier to read
 QUIET = {"push": ("21:00", "08:00"), "sms": ("20:00", "09:00"), "whatsapp": ("20:00", "09:00")}
 PUBLIC_HOLIDAYS = """
@@ -112,6 +112,7 @@ def commercial_codes(job: Job, facts: Facts, now: datetime, channel: Channel) ->
         "template_not_approved": job.approval is None,
         "household": facts.partner_message is not None,
         "one_per_address": channel.value in facts.address_messages,
+        "global_control_group": in_global_control_group(job),
         "held_out": in_control_group(job),
         "frequency_capped": cap_reached(facts, now, channel) or cool_down_runs(facts, now, channel),
     }
@@ -212,6 +213,12 @@ def in_control_group(job: Job) -> bool:
     seed = b"2026" + b"\0" + job.campaign_id.encode() + b"\0" + job.recipient_id.encode()
     number = int(hashlib.blake2b(seed, digest_size=8).hexdigest(), 16)
     return number * 100 < job.holdout_percent * 2**64
+
+
+def in_global_control_group(job: Job) -> bool:
+    """A tenth of all people, in this quarter, in every campaign."""
+    seed = b"2026-Q4/global" + b"\0" + b"\0" + job.recipient_id.encode()
+    return job.campaign_id is not None and int(hashlib.blake2b(seed, digest_size=8).hexdigest(), 16) * 10 < 2**64
 
 
 def cap_reached(facts: Facts, now: datetime, channel: Channel) -> bool:

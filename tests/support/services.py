@@ -57,6 +57,7 @@ class Broker:
     """Takes work like the broker; `away` makes it refuse, as a client does that can't reach it."""
 
     dues: list[DueChunk] = field(default_factory=list)
+    loads: list[int] = field(default_factory=list)
     told_of_events: int = 0
     away: bool = False
 
@@ -65,6 +66,12 @@ class Broker:
         if self.away:
             raise ConnectionError("away")
         self.dues += dues
+
+    def publish_load(self, number: int) -> None:
+        """See `dispatcher.tasks`."""
+        if self.away:
+            raise ConnectionError("away")
+        self.loads.append(number)
 
     def publish_events(self) -> None:
         """See `dispatcher.tasks`."""
@@ -108,7 +115,7 @@ def make_services(
             webhook_keys=webhook_keys,
             secret=KeyRing.of(b"a-secret-of-the-tests-that-is-long-enough"),
             public_url="https://dispatcher.example",
-            audiences=Path("/nonexistent"),
+            audiences=Path("/dev/null/nonexistent"),
             clock=clock or Clock(),
             random=lambda: 0.5,
             sleep=lambda _: None,

@@ -148,6 +148,14 @@ def _job(**changes: Any) -> Disturbance:
     return lambda s: s.with_job(**changes)
 
 
+IN_GLOBAL_GROUP = "c-33"  # of a tenth, with the shipped salt
+
+
+def other_person(recipient_id: str, scenario: PolicyScenario | None = None) -> PolicyScenario:
+    """The scenario for somebody else."""
+    return (scenario or sendable()).with_facts(recipient_id=recipient_id).with_job(recipient_id=recipient_id)
+
+
 def _template(**changes: Any) -> Disturbance:
     return lambda s: s.with_template(**changes)
 
@@ -156,6 +164,7 @@ DISTURBANCES: tuple[Disturbance, ...] = (
     _facts(known=False),
     _facts(erased=True),
     _facts(recipient_id="c-2"),
+    lambda scenario: other_person(IN_GLOBAL_GROUP, scenario),
     _facts(repeat_of="m-0"),
     _facts(partner_message="m-2"),
     *(_expires_in(seconds) for seconds in (-1, 0, 1, 300, 301, 5 * 3600, 12 * 3600, 15 * 3600)),

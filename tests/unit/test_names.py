@@ -49,7 +49,8 @@ def test_test_functions_have_short_names() -> None:
 
 def test_functions_have_fewer_than_seven_parameters() -> None:
     """A small frozen dataclass says better what belongs together. Exempt: a command's parameters are its options."""
-    exempt = {"channels/providers/twilio.py: request"}  # the signature of the SDK's HTTP client
+    # The signature of the SDK's HTTP client; a command that the module adds to the root itself.
+    exempt = {"channels/providers/twilio.py: request", "dispatcher/cli/messages.py: send"}
     too_many = {
         f"{path.relative_to(ROOT)}: {node.name}"
         for path, tree in TREES.items()

@@ -7,10 +7,13 @@ import math
 import pytest
 
 from dispatcher.domain.decision import ReasonCode, Refuse, Send
-from dispatcher.policy import variant_of
-from dispatcher.policy.variants import share_percent
+from dispatcher.policy import InvalidPolicy, parse, shipped, variant_of
+from dispatcher.policy.data import GlobalControlGroup
+from dispatcher.policy.variants import is_in_global_group, share_percent
 from tests.support.policy_decisions import POLICY, codes, decide_scenario
 from tests.support.strategies import (
+    IN_GLOBAL_GROUP,
+    other_person,
     sendable,
 )
 
@@ -64,6 +67,30 @@ def test_draws_are_stable_across_versions() -> None:
     variants = (("a", "A"), ("b", "B"), ("c", "C"))
     drawn = "".join(variant_of("2026", variants, "spring", f"c-{n}") for n in range(3000))
     assert (drawn[:8], *map(drawn.count, "ABC")) == ("BBCCBBAA", 974, 1010, 1016)
+
+
+def test_the_global_control_group_is_the_same_in_all_campaigns() -> None:
+    group, next_quarter = GlobalControlGroup(10, "2026-Q4"), GlobalControlGroup(10, "2027-Q1")
+    people = [f"c-{number}" for number in range(4000)]
+    drawn = {each for each in people if is_in_global_group(group, each)}
+    assert 320 < len(drawn) < 480  # 400 expected, within four standard deviations
+    assert 10 < len(drawn & {each for each in people if is_in_global_group(next_quarter, each)}) < 80
+    for campaign in ("spring", "summer"):
+        assert 10 < len(drawn & {each for each in people if share_percent("2026", campaign, each) < 10}) < 80
+    assert sorted(drawn)[:4] == ["c-1000", "c-1008", "c-1033", "c-1059"]  # a running quarter must not change with a new version
+    for campaign in ("spring", "summer"):
+        scenario = other_person(IN_GLOBAL_GROUP).with_job(campaign_id=campaign)
+        assert codes(decide_scenario(scenario)) == {ReasonCode.GLOBAL_CONTROL_GROUP}
+        service = other_person(IN_GLOBAL_GROUP, sendable(offer=None)).with_job(campaign_id=campaign)
+        assert isinstance(decide_scenario(service), Send)
+    assert isinstance(decide_scenario(other_person(IN_GLOBAL_GROUP).with_job(campaign_id=None)), Send)  # a trigger
+
+
+def test_the_shipped_policy_has_no_global_control_group() -> None:
+    group = parse(shipped()).global_group
+    assert not any(is_in_global_group(group, f"c-{number}") for number in range(500))
+    with pytest.raises(InvalidPolicy, match=r"holdout\.global_salt"):
+        parse(shipped().replace("global_percent = 0\nglobal_salt", "global_percent = 5\n# global_salt"))
 
 
 def test_only_people_who_would_get_the_message_are_held_out() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from channels.base import Channel
 from dispatcher.domain.decision import Hold, ReasonCode, Send
-from dispatcher.policy import InvalidPolicy, RetryPolicy, decide, parse, parse_former, shipped
+from dispatcher.policy import InvalidPolicy, RetryPolicy, SmsPrices, decide, parse, parse_former, shipped
 from tests.support.policy_decisions import POLICY, codes
 from tests.support.strategies import (
     sendable,
@@ -283,7 +283,7 @@ def test_a_former_policy_still_gives_entities_zone_and_age() -> None:
     )
     assert former.digest == hashlib.sha256(older.encode()).hexdigest()
     assert parse_former(older.replace("Europe/Brussels", "Europe/Lisbon"), POLICY).default_zone == "Europe/Lisbon"
-    assert parse_former(shipped(), POLICY) == POLICY
+    assert parse_former(shipped(), POLICY) == parse(shipped())
     for unreadable in ("", "[", "default_zone = 7\n[ages]\nadult_years = 'x'"):
         fallback = parse_former(unreadable, POLICY)
         assert (fallback.entities, fallback.default_zone, fallback.adult_years) == (
@@ -315,3 +315,12 @@ def test_an_unknown_zone_becomes_the_policys_default(unknown: str | None) -> Non
     late, noon = datetime(2026, 11, 23, 8, 0, tzinfo=UTC), datetime(2026, 11, 22, 23, 0, tzinfo=UTC)
     assert isinstance(decide(scenario.job, scenario.facts, policy, late), Hold)
     assert isinstance(decide(scenario.job, scenario.facts, policy, noon), Send)
+
+
+def test_prices_of_text_messages_are_read_by_country() -> None:
+    assert parse(shipped()).sms_prices is None
+    prices = parse(shipped() + '\n[sms_prices]\ncurrency = "EUR"\nBE = 0.08\n').sms_prices
+    assert prices == SmsPrices("EUR", {"BE": 0.08})
+    with pytest.raises(InvalidPolicy) as caught:
+        parse(shipped() + '\n[sms_prices]\ncurrency = "euro"\nBE = -1\nBelgium = 1\n', "bank.toml")
+    assert [fault.key for fault in caught.value.faults] == ["sms_prices.currency", "sms_prices.BE", "sms_prices.Belgium"]

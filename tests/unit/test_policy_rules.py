@@ -17,8 +17,10 @@ from tests.support.policy_decisions import decide_scenario, evidence_of, many_ex
 from tests.support.policy_oracle import expected_decision
 from tests.support.strategies import (
     DISTURBANCES,
+    IN_GLOBAL_GROUP,
     PolicyScenario,
     cooling_down,
+    other_person,
     received,
     recorded_choice,
     scenarios,
@@ -71,6 +73,7 @@ ALONE: dict[str, tuple[PolicyScenario, ReasonCode]] = {
     "coins": (sendable(OfferType.KATE).with_facts(has_current_account=False), ReasonCode.NO_CURRENT_ACCOUNT),
     "approval": (sendable().with_job(approval=None), ReasonCode.TEMPLATE_NOT_APPROVED),
     "household": (sendable().with_facts(partner_message="m-2"), ReasonCode.HOUSEHOLD),
+    "global_control_group": (other_person(IN_GLOBAL_GROUP), ReasonCode.GLOBAL_CONTROL_GROUP),
     "control_group": (sendable().with_job(holdout_percent=100.0), ReasonCode.HELD_OUT),
     "basis": (sendable().with_job(entity="another-bank"), ReasonCode.NO_BASIS),
     "switch": (sendable().with_facts(switches={}), ReasonCode.CHANNEL_OFF),
@@ -129,6 +132,7 @@ CITED: dict[str, set[str]] = {
     "coins": {"recipient:has_current_account"},
     "approval": {"template:spring"},
     "household": {"m-2"},
+    "global_control_group": {"policy:holdout.global_percent"},
     "control_group": {"campaign:spring-2026"},
     "basis": {"policy:entities.another-bank"},
     "switch": {"recipient:switches.email", "recipient:switches.push", "recipient:switches.sms_whatsapp"},

@@ -156,11 +156,12 @@ def _jobs_per_second(spec: Spec) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class TriggerPlace:
-    """The chunk of a trigger. `fresh` is False where the key was used before, with the same content."""
+    """The chunk of a trigger. `fresh` is False where the key was used before, with the same content; `due_at`: not before."""
 
     period: int
     chunk: int
     fresh: bool
+    due_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +170,7 @@ class VersionedSpec:
 
     json: str
     templates: Mapping[str, str]
+    send_at: datetime | None = None
 
 
 def take_trigger(
@@ -183,7 +185,7 @@ def take_trigger(
 
     `digests` are those of its content by version; the newest is stored.
     """
-    period = period_of(now)
+    period, due_at = period_of(now), max(spec.send_at or now, now)
     ensure_period(connection, period)
     number = connection.execute(
         """
@@ -193,7 +195,7 @@ def take_trigger(
             ON CONFLICT (key) DO NOTHING RETURNING period, chunk
         ), its_chunk AS (
             INSERT INTO chunks (period, chunk, size, due_at, touched_at, published_at)
-            SELECT period, chunk, 1, %(now)s, %(now)s, %(now)s FROM taken
+            SELECT period, chunk, 1, %(due_at)s, %(published_at)s, %(published_at)s FROM taken
         ), its_job AS (
             INSERT INTO jobs (period, chunk, row, line, recipient_id, data)
             SELECT period, chunk, 0, %(line)s, %(recipient_id)s, %(data)s FROM taken
@@ -208,6 +210,8 @@ def take_trigger(
             "spec": spec.json,
             "templates": Jsonb(dict(spec.templates)),
             "now": now,
+            "due_at": due_at,
+            "published_at": now if due_at <= now else None,  # the caller publishes it at once, or the clock when it is due
             "line": row.line,
             "recipient_id": row.recipient_id,
             "data": Jsonb(dict(row.data)),
@@ -215,12 +219,16 @@ def take_trigger(
     ).fetchone()
     if number is None:
         return known_trigger(connection, key, digests)
-    return TriggerPlace(period, number[0], fresh=True)
+    return TriggerPlace(period, number[0], fresh=True, due_at=due_at)
 
 
 def known_trigger(connection: Connection, key: str, digests: Mapping[int, bytes]) -> TriggerPlace | None:
     """The chunk of the trigger with this key and content; None where there is none."""
-    known = connection.execute("SELECT digest, digest_version, period, chunk FROM triggers WHERE key = %s", (key,)).fetchone()
+    known = connection.execute(
+        "SELECT digest, digest_version, period, chunk, coalesce((spec->>'send_at')::timestamptz, created_at) FROM triggers"
+        " WHERE key = %s",
+        (key,),
+    ).fetchone()
     if known is None or bytes(known[0]) != digests.get(known[1]):
         return None
-    return TriggerPlace(known[2], known[3], fresh=False)
+    return TriggerPlace(known[2], known[3], fresh=False, due_at=known[4])

@@ -34,6 +34,7 @@ class Campaign:
     submitted_by: str
     released_by: str | None
     note: str
+    version: int  # the number of its edits
 
     @property
     def is_loading(self) -> bool:
@@ -152,7 +153,8 @@ def submission_of(connection: Connection, campaign_id: str) -> StoredSubmission 
 _SELECT = """
     SELECT c.no, c.id, c.period, c.state, c.spec, c.fanned_out,
            (SELECT coalesce(sum(size), 0)::int FROM chunks k WHERE k.period = c.period AND k.campaign_no = c.no) AS audience,
-           c.invalid, c.created_at, c.started_at, c.finished_at, c.submitted_by, c.released_by, c.note
+           c.invalid, c.created_at, c.started_at, c.finished_at, c.submitted_by, c.released_by, c.note,
+           c.version
     FROM campaigns c
 """
 
@@ -198,15 +200,18 @@ def start_due(connection: Connection, now: datetime) -> int:
 
 
 def release(connection: Connection, campaign_id: str, by: str) -> bool:
-    """Awaiting release -> scheduled, by another person than the one who submitted it. False for the same person or another state.
+    """Awaiting release -> scheduled, by another person than who submitted it or changed what it sends. Else False, as for another
+    state.
 
     It then starts at once or at its `send_at`. Overdue chunks are sent at its rate: see `pace`.
     """
     return bool(
         connection.execute(
             """
-            UPDATE campaigns SET state = 'scheduled', released_by = %(by)s
+            UPDATE campaigns c SET state = 'scheduled', released_by = %(by)s
             WHERE id = %(id)s AND state = 'awaiting_release' AND lower(trim(%(by)s::text)) NOT IN ('', lower(trim(submitted_by)))
+              AND NOT EXISTS (SELECT FROM campaign_edits e WHERE e.campaign_no = c.no AND e.is_material
+                              AND lower(trim(e.actor)) = lower(trim(%(by)s::text)))
             """,
             {"id": campaign_id, "by": by},
         ).rowcount

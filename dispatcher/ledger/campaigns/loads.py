@@ -73,6 +73,16 @@ def of_campaign(connection: Connection, campaign_id: str) -> AudienceLoad | None
     return _load(row) if row else None
 
 
+def loading_from(connection: Connection, path: str) -> str | None:
+    """The id of a campaign that is loading from this file; None where none is."""
+    row = connection.execute(
+        "SELECT c.id FROM audience_loads l JOIN campaigns c ON c.no = l.campaign_no"
+        " WHERE l.path = %s AND l.ended IS NULL AND c.state = 'scheduled' LIMIT 1",
+        (path,),
+    ).fetchone()
+    return str(row[0]) if row else None
+
+
 # -- the parts ---------------------------------------------------------------------------------------------------------
 
 

@@ -5,7 +5,8 @@ were away. The chunk pays when it is worked on, so that it does not matter how l
 
 It is the generic cell rate algorithm (ITU-T I.371): `next_send_at` is the moment until which the messages taken so far use up the
 rate. A chunk may start when that moment has come, and moves it by its number of messages. Time in which nothing was sent earns
-nothing. In any T seconds at most (T + 2.5) times the rate is sent: a chunk of a second, what may start early, what is made up for.
+nothing. In any T seconds at most (T + 2.5) times the rate is sent: a chunk of a second, what may start early, what is made up
+for. After an edit to a lower rate, chunks keep their size, and may have up to a minute's worth (`campaigns.editing`).
 """
 
 from __future__ import annotations

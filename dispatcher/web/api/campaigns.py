@@ -2,49 +2,90 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from http import HTTPStatus
+from threading import Lock
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, HTTPException, Path, Query, Response
+from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query, Response
+from fastapi.responses import JSONResponse
+from pydantic import AwareDatetime
 
-from dispatcher.campaigns import actions, overview, row_addition, scheduler, submission
+from dispatcher.campaigns import actions, dry_run, editing, overview, row_addition, scheduler, submission
 from dispatcher.campaigns.actions import CampaignAction
 from dispatcher.campaigns.row_addition import RowSource
 from dispatcher.campaigns.submission import SubmitStatus
-from dispatcher.intake.campaign import CampaignForm, RowsForm, parse_request, parse_rows
+from dispatcher.intake.campaign import CampaignForm, CampaignRequest, RowsForm, check_campaign, parse_request, parse_rows
+from dispatcher.intake.campaign_edit import CampaignEditForm, parse_edit
+from dispatcher.intake.errors import BadInput, InputError
+from dispatcher.runtime.services import Services
 from dispatcher.web import serializers
 from dispatcher.web.api import schemas
 from dispatcher.web.api.authorization import needs
+from dispatcher.web.api.etags import etag, expected_version
 from dispatcher.web.api.openapi import body
 from dispatcher.web.api_keys import ApiKey, Right
-from dispatcher.web.dependencies import CampaignObject, PublisherDependency, ServicesDependency, publish_or_defer
+from dispatcher.web.dependencies import CampaignObject, JsonObject, PublisherDependency, ServicesDependency, publish_or_defer
 from dispatcher.web.errors import problem_responses
 
 CampaignId = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$")]
+IfMatch = Annotated[str | None, Header(alias="If-Match", description="The ETag of the campaign that the person saw.")]
 CampaignsKey = Annotated[ApiKey, Depends(needs(Right.CAMPAIGNS))]
 ERRORS_SHOWN = 20
 LOADING_SECONDS = 2  # until a caller should ask again
+UPLOAD_SECONDS = 10  # how long a call loads an uploaded audience; workers go on
+DRY_RUN_LOCK = Lock()  # of this process
 
 router = APIRouter(prefix="/campaigns", tags=["campaigns"], dependencies=[Depends(needs(Right.CAMPAIGNS))])
+
+
+class DryRunParameters:
+    """The query parameters of a dry run."""
+
+    def __init__(
+        self,
+        dry_run: Annotated[bool, Query(description="Decide and render every message; send and keep nothing.")] = False,
+        as_of: Annotated[AwareDatetime | None, Query(description="With `dry_run`: decide as at this moment.")] = None,
+    ) -> None:
+        if as_of is not None and not dry_run:
+            raise BadInput(InputError("query", 0, "as_of", "needs dry_run=true: a real campaign is sent now"))
+        self.dry_run, self.as_of = dry_run, as_of
 
 
 @router.post(
     "",
     status_code=201,
-    responses={**problem_responses(409, 422), 202: {"model": schemas.CampaignAccepted}},
+    response_model=schemas.CampaignAccepted,
+    responses={
+        200: {"model": schemas.DryRunBody, "description": "The result of a dry run"},
+        202: {"model": schemas.CampaignAccepted},
+        **problem_responses(409, 422, 429),
+    },
     openapi_extra=body(CampaignForm, "Campaign"),
 )
 def submit_campaign(
-    caller: CampaignsKey, form: CampaignObject, services: ServicesDependency, broker: PublisherDependency, response: Response
-) -> schemas.CampaignAccepted:
-    """Accept a campaign with its whole audience, inline as rows such as `{"recipient": "c-1", "data": {…}}`.
+    caller: CampaignsKey,
+    form: CampaignObject,
+    services: ServicesDependency,
+    broker: PublisherDependency,
+    parameters: Annotated[DryRunParameters, Depends()],
+    response: Response,
+) -> schemas.CampaignAccepted | JSONResponse:
+    """Accept a campaign with its whole audience: inline as rows such as `{"recipient": "c-1", "data": {…}}`, or uploaded before
+    to `/v1/audiences` and named as `{"upload": "ID"}`.
 
     The same id with the same content gets the same answer, and nothing is done again; with other content, 409. While another call
     is loading the same large audience the answer is 202 with `loading`: call again until it is 201. If that call was lost, one of
     these goes on with its work.
+
+    With `dry_run=true` every message is decided and rendered, nothing is sent or kept, and the answer is 200 with the counts.
+    One dry run runs at a time; to a second one the answer is 429.
     """
-    request = parse_request(form)
-    result = submission.accept(services, request, by=caller.name)
+    request = parse_request(form, services.audiences, services.policy.files, uploads_only=True)
+    if parameters.dry_run:
+        return JSONResponse(_dry_run(services, request, parameters.as_of).model_dump())
+    seconds_max = UPLOAD_SECONDS if request.source else None
+    result = submission.accept(services, request, by=caller.name, seconds_max=seconds_max)
     if result.status is SubmitStatus.CONFLICT:
         raise HTTPException(HTTPStatus.CONFLICT, "this id was used before, with other content")
     publish_or_defer(broker.publish, scheduler.due_chunks(services))
@@ -52,6 +93,8 @@ def submit_campaign(
     campaign = overview.find(services, request.id)
     if campaign is None:
         raise HTTPException(HTTPStatus.NOT_FOUND)
+    if result.load is not None:
+        publish_or_defer(broker.publish_load, result.load)
     if result.status is SubmitStatus.LOADING:
         response.status_code = HTTPStatus.ACCEPTED
         response.headers["Retry-After"] = str(LOADING_SECONDS)
@@ -65,6 +108,18 @@ def submit_campaign(
     )
 
 
+def _dry_run(services: Services, request: CampaignRequest, as_of: datetime | None) -> schemas.DryRunBody:
+    """One at a time: a dry run holds a connection to the ledger until its end."""
+    if not DRY_RUN_LOCK.acquire(blocking=False):
+        wait = {"Retry-After": str(LOADING_SECONDS)}
+        raise HTTPException(HTTPStatus.TOO_MANY_REQUESTS, "another dry run is under way; try again after it", wait)
+    try:
+        checked = check_campaign(request, submission.validation_context(services, as_of))
+        return schemas.DryRunBody(**serializers.dry_run_view(request.id, dry_run.dry_run(services, checked, as_of)))
+    finally:
+        DRY_RUN_LOCK.release()
+
+
 @router.get("", response_model=schemas.CampaignList, responses=problem_responses(422))
 def list_campaigns(services: ServicesDependency, limit: Annotated[int, Query(ge=1, le=500)] = 50) -> dict[str, Any]:
     """The newest campaigns, newest first."""
@@ -72,12 +127,40 @@ def list_campaigns(services: ServicesDependency, limit: Annotated[int, Query(ge=
 
 
 @router.get("/{campaign_id}", response_model=schemas.CampaignBody, responses=problem_responses(404))
-def show_campaign(campaign_id: CampaignId, services: ServicesDependency) -> dict[str, Any]:
-    """A campaign with its balance."""
+def show_campaign(campaign_id: CampaignId, services: ServicesDependency, response: Response) -> dict[str, Any]:
+    """A campaign with its balance. The ETag is its version."""
     found = overview.status(services, campaign_id)
     if found is None:
         raise HTTPException(HTTPStatus.NOT_FOUND)
-    return serializers.campaign_view(found.campaign, found.balance, services.clock())
+    response.headers["ETag"] = etag(found.campaign.version)
+    return serializers.campaign_view(found, services.clock())
+
+
+@router.patch(
+    "/{campaign_id}",
+    response_model=schemas.CampaignBody,
+    responses=problem_responses(404, 409, 412),
+    openapi_extra=body(CampaignEditForm, "CampaignEdit"),
+)
+def edit_campaign(
+    caller: CampaignsKey,
+    campaign_id: CampaignId,
+    form: JsonObject,
+    services: ServicesDependency,
+    response: Response,
+    if_match: IfMatch = None,
+) -> dict[str, Any]:
+    """Change the time, rate, expiry or priority of a campaign that is scheduled, awaiting release or paused; else 409.
+
+    What is left out does not change; null removes an option. With `If-Match`, only if nobody edited it since: else 412. A change of
+    time, rate or expiry voids a release, and whoever made it cannot release the campaign.
+    """
+    result = editing.edit(services, campaign_id, parse_edit(form), caller.name, expected_version(if_match))
+    if result is None:
+        raise HTTPException(HTTPStatus.NOT_FOUND)
+    if result.refusal is not None:
+        raise HTTPException(HTTPStatus.CONFLICT, result.refusal)
+    return show_campaign(campaign_id, services, response)
 
 
 @router.post("/{campaign_id}/rows", responses=problem_responses(404, 409, 422), openapi_extra=body(RowsForm, "Rows"))

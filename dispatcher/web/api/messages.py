@@ -5,15 +5,19 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Header, HTTPException, Response
+from fastapi import APIRouter, Depends, Header, HTTPException, Query, Response
+from pydantic import AwareDatetime, StringConstraints
 
-from dispatcher.campaigns import submission
+from channels.base import Channel
+from dispatcher.campaigns import submission, trigger_cancellation
 from dispatcher.campaigns.submission import KeyConflict
+from dispatcher.campaigns.trigger_cancellation import CancelResult
 from dispatcher.delivery import messages
 from dispatcher.delivery.explanation import explain_to_customer
-from dispatcher.delivery.messages import Message
+from dispatcher.delivery.messages import Message, MessageFilter
+from dispatcher.domain.message import State
 from dispatcher.domain.message_id import MessageId
-from dispatcher.intake.errors import BadInput, InputError
+from dispatcher.intake.errors import BadInput, InputError, StrictModel, validate
 from dispatcher.intake.trigger import TriggerForm
 from dispatcher.runtime.services import Services
 from dispatcher.web import serializers
@@ -25,6 +29,8 @@ from dispatcher.web.dependencies import JsonObject, PublisherDependency, Service
 from dispatcher.web.errors import problem_responses
 
 IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", pattern=r'^"?[!#-~]{1,200}"?$')]
+
+ID = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$"
 
 router = APIRouter(prefix="/messages", tags=["messages"], dependencies=[Depends(needs(Right.MESSAGES))])
 
@@ -39,7 +45,7 @@ def send_message(
     response: Response,
     idempotency_key: IdempotencyKey = None,
 ) -> schemas.MessageAccepted:
-    """Accept one message, to be sent at once; its key is in the body or in `Idempotency-Key`.
+    """Accept one message, to be sent at once or at its `send_at`; its key is in the body or in `Idempotency-Key`.
 
     The same key with the same content gets the same answer, and nothing is done again; with other content, 409.
     """
@@ -51,17 +57,79 @@ def send_message(
         place = submission.accept_trigger(services, form)
     except KeyConflict as error:
         raise HTTPException(HTTPStatus.CONFLICT, "this key was used before, with other content") from error
-    if place.fresh:
+    if place.fresh and submission.is_due(services, place):
         publish_or_defer(broker.publish, [submission.chunk_of(place)])
     message_id = str(submission.message_id_of(place))
     response.headers["Location"] = f"/v1/messages/{message_id}"
     return schemas.MessageAccepted(id=message_id)
 
 
+class MessageFilterParameters:
+    """The query parameters of a list of messages."""
+
+    def __init__(
+        self,
+        recipient: Annotated[str | None, Query(pattern=ID)] = None,
+        campaign: Annotated[str | None, Query(pattern=ID)] = None,
+        state: State | None = None,
+        channel: Channel | None = None,
+        since: Annotated[AwareDatetime | None, Query(description="Changed at this time or later.")] = None,
+        until: Annotated[AwareDatetime | None, Query(description="Changed before this time.")] = None,
+    ) -> None:
+        self.filter = MessageFilter(recipient, campaign, state, channel, since, until)
+
+
+@router.get("", response_model=schemas.MessageList)
+def list_messages(
+    services: ServicesDependency,
+    parameters: Annotated[MessageFilterParameters, Depends()],
+    cursor: Annotated[str | None, Query(description="`next` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
+) -> dict[str, Any]:
+    """The messages that match, newest first, in pages; read on while `next` is set, also after a page with few messages.
+
+    The order does not change while you read: no message is listed twice or left out because others are added or change.
+    """
+    return serializers.message_page(messages.list_page(services, parameters.filter, cursor, limit))
+
+
 @router.get("/{message_id}", response_model=schemas.MessageBody, responses=problem_responses(404))
 def show_message(message_id: str, services: ServicesDependency) -> dict[str, Any]:
     """A message, the decision behind it, and the provider's delivery reports."""
     return serializers.message_view(_message(services, message_id))
+
+
+class TriggerKeyForm(StrictModel):
+    """The key of a trigger."""
+
+    key: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+
+@router.post(
+    "/cancel",
+    response_model=schemas.MessageBody,
+    responses=problem_responses(404, 409),
+    openapi_extra=body(TriggerKeyForm, "TriggerKey"),
+)
+def cancel_by_key(form: JsonObject, services: ServicesDependency) -> dict[str, Any]:
+    """Cancel a trigger by its key, as `POST /v1/messages/{message_id}/cancel` does by its message."""
+    return _cancelled(trigger_cancellation.cancel_by_key(services, validate(TriggerKeyForm, form, "job").key))
+
+
+@router.post("/{message_id}/cancel", response_model=schemas.MessageBody, responses=problem_responses(404, 409))
+def cancel_message(message_id: str, services: ServicesDependency) -> dict[str, Any]:
+    """Cancel a trigger that is not sent yet: one with `send_at`, a held or a waiting one. One that is cancelled already gets
+    the same answer; one that is being sent, or was sent, 409.
+    """
+    return _cancelled(trigger_cancellation.cancel(services, MessageId.parse(message_id)))
+
+
+def _cancelled(result: CancelResult | None) -> dict[str, Any]:
+    if result is None:
+        raise HTTPException(HTTPStatus.NOT_FOUND)
+    if result.refusal is not None:
+        raise HTTPException(HTTPStatus.CONFLICT, result.refusal)
+    return serializers.message_view(result.message)
 
 
 @router.get("/{message_id}/explanation", response_model=schemas.ExplanationBody, responses=problem_responses(404, 422))

@@ -16,6 +16,7 @@ from dispatcher.intake.errors import Moment, StrictModel, validate
 from dispatcher.web import serializers
 from dispatcher.web.api import schemas
 from dispatcher.web.api.authorization import needs
+from dispatcher.web.api.etags import etag, expected_version
 from dispatcher.web.api.openapi import body
 from dispatcher.web.api.recipients import RecipientId
 from dispatcher.web.api_keys import Right
@@ -48,7 +49,7 @@ class PreferencesForm(StrictModel):
 def show_preferences(recipient_id: RecipientId, services: ServicesDependency, response: Response) -> dict[str, Any]:
     """A person's choices, each with its proof. The ETag is their version."""
     found = preferences.show(services, recipient_id)
-    response.headers["ETag"] = _etag(found.version)
+    response.headers["ETag"] = etag(found.version)
     return serializers.preferences_view(found)
 
 
@@ -71,10 +72,10 @@ def put_preferences(
     One e-mail acknowledges an opt-out to the person.
     """
     parsed = validate(PreferencesForm, form, "preferences")
-    change = preference_change(recipient_id, parsed, _version(if_match))
+    change = preference_change(recipient_id, parsed, expected_version(if_match))
     recorded = preferences.record(services, broker.publish, change)
     now = preferences.show(services, recipient_id)
-    response.headers["ETag"] = _etag(now.version)
+    response.headers["ETag"] = etag(now.version)
     return {**serializers.preferences_view(now), "outranked": [each.subject for each in recorded.superseded]}
 
 
@@ -94,15 +95,3 @@ def preference_change(recipient_id: str, form: PreferencesForm, expected_version
         said_at=form.at,
         expected_version=expected_version,
     )
-
-
-def _etag(version: int) -> str:
-    return f'"{version}"'
-
-
-def _version(if_match: str | None) -> int | None:
-    """The expected version; None for any. An ETag that is not ours gives -1, which matches nothing."""
-    if if_match is None or if_match.strip() == "*":
-        return None
-    tag = if_match.strip().strip('"')
-    return int(tag) if tag.isascii() and tag.isdigit() and len(tag) <= 18 and if_match.strip() == _etag(int(tag)) else -1

@@ -34,6 +34,58 @@ class CampaignAccepted(BaseModel):
     faults: list[AudienceErrorBody]
 
 
+class SmsCostBody(BaseModel):
+    """What the text messages would cost by the policy's prices. `unpriced` has the segments by country that have no price."""
+
+    currency: str
+    total: float
+    unpriced: dict[str, int]
+
+
+class DryRunBody(BaseModel):
+    """What a campaign would do. `states` adds up to `audience`: `sendable`, or the state in which the others would end.
+
+    `reasons` counts recipients by reason code, `channels` and `variants` messages, `sms` text messages by their length, and
+    `segments` their segments by country. `needs` says what people have to do before it can start. Nothing was sent or kept.
+    """
+
+    id: str
+    state: Literal["dry_run"]
+    audience: int
+    invalid: int
+    states: dict[str, int]
+    reasons: dict[str, int]
+    channels: dict[Channel, int]
+    variants: dict[str, int]
+    sms: dict[str, int]
+    segments: dict[str, int]
+    cost: SmsCostBody | None
+    needs: list[str]
+
+
+class UploadBody(BaseModel):
+    """An uploaded audience. Until it is `complete`, the next part starts at the byte `received`.
+
+    `sha256` is that of the bytes as they were sent; `size` counts the unpacked ones.
+    """
+
+    id: str
+    format: str
+    gzip: bool
+    complete: bool
+    received: int
+    total: int | None
+    sha256: str | None
+    size: int | None
+    changed_at: AwareDatetime | None
+
+
+class UploadList(BaseModel):
+    """All uploaded audiences, by id."""
+
+    audiences: list[UploadBody]
+
+
 class CampaignSummary(BaseModel):
     """A campaign in a list."""
 
@@ -51,6 +103,15 @@ class CampaignList(BaseModel):
     """The newest campaigns, newest first."""
 
     campaigns: list[CampaignSummary]
+
+
+class CampaignEditBody(BaseModel):
+    """One edit of a campaign: each option with its value before and after."""
+
+    version: int
+    at: AwareDatetime
+    by: str
+    changes: dict[str, list[Any]]
 
 
 class CampaignBody(BaseModel):
@@ -74,6 +135,12 @@ class CampaignBody(BaseModel):
     released_by: str | None
     note: str
     loading: bool  # its audience is not complete yet: `audience` counts the rows so far, and nothing is sent
+    send_at: AwareDatetime | None
+    expires_at: AwareDatetime | None
+    rate_per_second: float | None
+    priority: int
+    version: int  # the number of its edits, and its ETag
+    edits: list[CampaignEditBody]
 
 
 class RowsAdded(BaseModel):
@@ -129,6 +196,26 @@ class MessageBody(BaseModel):
     updated_at: AwareDatetime | None
     decision: dict[str, Any]
     events: list[DeliveryReportBody]
+
+
+class MessageLine(BaseModel):
+    """A message in a list. A job that is not decided yet is `pending`, without a time."""
+
+    id: str
+    campaign: str | None
+    recipient: str
+    channel: Channel | None
+    state: State
+    reason: str | None
+    attempts: int
+    updated_at: AwareDatetime | None
+
+
+class MessageList(BaseModel):
+    """A page of messages, newest first; perhaps with fewer than `limit`. `next` is the next page's cursor, null at the end."""
+
+    messages: list[MessageLine]
+    next: str | None
 
 
 class ExplanationBody(BaseModel):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Depends
 
 from dispatcher.web.api import (
+    audiences,
     campaigns,
     event_endpoints,
     events,
@@ -23,6 +24,7 @@ router = APIRouter(
 )
 for resource in (
     campaigns,
+    audiences,
     messages,
     recipients,
     preferences,

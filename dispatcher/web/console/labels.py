@@ -61,6 +61,7 @@ REASONS: Mapping[str, str] = {
     ReasonCode.WHATSAPP_NOT_APPROVED: "WhatsApp has not approved the text",
     ReasonCode.HOUSEHOLD: "the person’s partner got it, and the campaign sends one per household",
     ReasonCode.ONE_PER_ADDRESS: "another recipient with the same address got it, and a campaign sends one to an address",
+    ReasonCode.GLOBAL_CONTROL_GROUP: "in the control group across campaigns",
     ReasonCode.HELD_OUT: "chosen at random for the control group",
     ReasonCode.FREQUENCY_CAPPED: "the person already got the maximum number of messages for now",
     ReasonCode.UNREAD_ANSWER: "a reply from the number waits to be read, and may be an opt-out",
