@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 
@@ -20,6 +21,8 @@ UNITS = {"minutes": 60, "hours": 3_600, "days": 86_400}
 WINDOW_SECONDS_MAX = 366 * 86_400
 RETENTION_DAYS_MAX = 36_500
 RETENTION_DEFAULTS = {"refused_jobs": "30 days", "events": "90 days"}  # classes that policies of before do not name
+LINT_SEVERITIES = ("error", "warning", "info")
+LINT_CODE = re.compile(r"T[0-9]{3}")
 DECISIONS_DAYS_MIN = 365  # the ledger never drops a younger month
 
 
@@ -185,6 +188,16 @@ def deleted_unread(table: Section) -> str:
         if len(values) != 1:
             table.fault("deleted_unread", "stop or hold", table.data.get("deleted_unread"))
     return values[0] if values else "stop"
+
+
+def lint_blocking(table: Section) -> frozenset[str]:
+    """The severities and codes of the linter's findings that block the approval of a template."""
+    with table:
+        names = table.strings("blocking", default=("error",))
+        for name in names:
+            if name not in LINT_SEVERITIES and not LINT_CODE.fullmatch(name):
+                table.fault("blocking", f"{', '.join(LINT_SEVERITIES)}, or a code such as T104", name)
+    return frozenset(names)
 
 
 def _retention_period(table: Section, key: str) -> RetentionPeriod:
