@@ -28,6 +28,7 @@ from pydantic import BaseModel
 from channels.base import Channel
 from channels.registry import ProviderPlugin, plugins
 from dispatcher.cli import app
+from dispatcher.content.lint.findings import LintRule, lint_rules
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.decision import ReasonCode
 from dispatcher.domain.message import State
@@ -367,6 +368,30 @@ def _nullable_type(schema: Mapping[str, Any]) -> str:
     return re.sub(r"\[([A-Za-z]+)\]\(#schema-[a-z]+\)", r"\1", _type(schema))
 
 
+# -- templates ---------------------------------------------------------------------------------------------------------
+
+
+def template_checks() -> str:
+    """Every rule of the linter, by group."""
+    rules = lint_rules().values()
+    return "\n".join(
+        f"## {group.capitalize()}\n\n" + "\n".join(_lint_rule(each) for each in rules if each.group == group)
+        for group in dict.fromkeys(each.group for each in rules)
+    )
+
+
+def _lint_rule(rule: LintRule) -> str:
+    return (
+        f"### {rule.code}: {rule.title}\n\n{rule.severity.capitalize()}. {_sentence(rule.why)}\n\n"
+        f"- Source: {_sentence(rule.source)}\n- To mend it: {_as_code(rule.mend)}\n- Example: `` {rule.example} ``\n"
+    )
+
+
+def _as_code(text: str) -> str:
+    """A sentence with its markup and Jinja in code's type."""
+    return re.sub(r"\{\{.*?\}\}|\{%.*?%\}|<[^<>]+>", lambda found: f"`{found[0]}`", " ".join(text.split()))
+
+
 PARTS: Mapping[str, Callable[[], str]] = {
     "api-routes": api_routes,
     "api-schemas": api_schemas,
@@ -384,6 +409,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "rule-tests": rule_tests,
     "settings": settings,
     "states": states,
+    "template-checks": template_checks,
     "trigger-fields": trigger_fields,
 }
 

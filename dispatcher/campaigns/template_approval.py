@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -91,8 +91,8 @@ def set_approval(
 
     `digest` (or its beginning, of 12 characters at least) is what the person looked at: the present version, or one that was
     approved before, which campaigns may still use. Where the policy asks for two people, the first approval waits for one by
-    somebody else. Raises `BadInput` for an unknown name, a digest of neither, an empty actor, a service message, and an author who
-    approves their own text.
+    somebody else. Raises `BadInput` for an unknown name, a digest of neither, an empty actor, a service message, an author who
+    approves their own text, and findings of the linter that the policy lets block an approval.
     """
     version = _former_version(services, name, digest) or template_version(services, name)
     actor, comment = actor.strip(), comment.strip()
@@ -103,7 +103,22 @@ def set_approval(
         return version
     if len(comment) > COMMENT_CHARACTERS_MAX:
         raise BadInput(InputError("approval", 0, "comment", f"is longer than {COMMENT_CHARACTERS_MAX} characters"))
-    now = services.clock()
+    if approved and (findings := list(_blocking_findings(services.policy, template))):
+        raise BadInput(*findings)
+    return _record(services, version, approved, actor, comment)
+
+
+def _blocking_findings(policy: Policy, template: Template) -> Iterator[InputError]:
+    # Imported here: it takes 0.1 s, and workers, which import this module, approve nothing.
+    from dispatcher.runtime.template_lint import blocking, lint_version
+
+    for each in blocking(policy, lint_version(policy, template)):
+        yield InputError(each.file, each.line, f"{each.code} {each.field}", each.message)
+
+
+def _record(services: Services, version: TemplateVersion, approved: bool, actor: str, comment: str) -> TemplateVersion:
+    """Record an approval or a withdrawal, with all that follows from it."""
+    template, first, name, now = version.template, version.first, version.template.name, services.clock()
     if approved and needs_two(template, services.policy) and (first is None or _is_same(first.actor, actor)):
         first = first or FirstApproval(name, template.digest, actor, comment, now)
         with lend(services.pool) as connection, connection.transaction():
@@ -167,11 +182,15 @@ def _former_version(services: Services, name: str, digest: str | None) -> Templa
 
 
 def approve_waiting(services: Services, actor: str) -> list[TemplateVersion]:
-    """Approve every template that waits for it, by name: for demos, tests and benchmarks, which send to nobody."""
+    """Approve every template that waits for it, by name: for demos, tests and benchmarks, which send to nobody. The linter does
+    not run: it takes a second for a template."""
     waiting = [version.template for version in template_versions(services) if version.status is ApprovalStatus.WAITING]
-    actors = {template.name: (actor, f"{actor}, second") for template in waiting}
-    both = [[set_approval(services, template.name, True, each) for each in actors[template.name]] for template in waiting]
-    return [versions[-1] for versions in both]
+    for template in waiting:
+        for each in (actor, f"{actor}, second"):
+            version = template_version(services, template.name)
+            if version.status is ApprovalStatus.WAITING:
+                _record(services, version, True, each, "")
+    return [template_version(services, template.name) for template in waiting]
 
 
 def approval_obstacles(present: TemplateVersion, approved: bool, actor: str, digest: str | None) -> list[InputError]:

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from channels.base import Channel, Email
-from dispatcher import content
+from dispatcher import __version__, content
 from dispatcher.campaigns import template_approval
 from dispatcher.campaigns.template_approval import TemplateVersion
 from dispatcher.campaigns.whatsapp_templates import unapproved_texts
 from dispatcher.cli import template_drafts, template_history, template_tests
 from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, err, fail, out, pairs, print_json, rows
 from dispatcher.cli.template_data import read_data
+from dispatcher.content.lint.findings import LintFinding, Severity, lint_rule
 from dispatcher.delivery.approval_check import DIGEST_SHOWN
 from dispatcher.domain.message import Mode
 from dispatcher.domain.recipient import LANGUAGES
 from dispatcher.domain.spelling import did_you_mean
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.runtime import bootstrap
-from dispatcher.runtime.consistency import disagreements
 from dispatcher.web.serializers import approval_text, template_view
 
 app = typer.Typer(help="Write, check, preview and approve message templates.", no_args_is_help=True)
@@ -39,39 +40,96 @@ Digest = Annotated[
 ]
 
 
+class Format(StrEnum):
+    """How `check` prints its findings."""
+
+    TEXT = "text"
+    JSON = "json"
+    SARIF = "sarif"
+
+
 @app.command()
 def check(
     name: Annotated[str | None, typer.Argument(help="Default: all.")] = None,
+    output: Annotated[Format, typer.Option("--format", help="SARIF 2.1.0 is for code hosts.")] = Format.TEXT,
+    explain: Annotated[str | None, typer.Option(metavar="CODE", help="Explain a code, such as T104, and check nothing.")] = None,
+    fail_on: Annotated[Severity, typer.Option(help="End with exit code 1 from this severity on.")] = Severity.ERROR,
     whatsapp: Annotated[bool, typer.Option("--whatsapp", help="Also name the texts that WhatsApp has not approved.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Read every template completely, compare it with the policy, and name every error."""
-    folder = bootstrap.settings().templates
-    found = content.check(folder) or disagreements(bootstrap.policy(bootstrap.settings())[0], content.load(folder).values())
-    errors = [error for error in found if name is None or f"/{name}/" in f"/{error.file}"]
-    if whatsapp and not errors:
-        errors = unapproved_texts(bootstrap.services(), name)
-    unwritten = [] if found else template_drafts.unwritten(content.load(folder), name)
-    if as_json:
-        print_json({"faults": [asdict(error) for error in errors], "to_write": [asdict(error) for error in unwritten]})
-    elif errors:
-        for error in errors:
-            err.print(str(error), markup=False)
+    """Check every template completely: loading, accessibility, deliverability, links, law, consistency, rendering. Report every
+    finding with its code, file and line."""
+    from dispatcher.content.lint.sarif import sarif
+    from dispatcher.runtime.template_lint import errors, lint_folder  # takes 0.1 s, which the other commands need not wait for
+
+    if explain is not None:
+        _explain(explain, as_json)
+        return
+    policy, folder = bootstrap.policy(bootstrap.settings())[0], bootstrap.settings().templates
+    findings = lint_folder(policy, folder)
+    if name is not None:
+        _check_folder(name, folder)
+        findings = [each for each in findings if each.file.startswith((f"{name}/", "_shared/"))]
+    unwritten = [] if errors(findings) else template_drafts.unwritten(content.load(folder), name)
+    unapproved = unapproved_texts(bootstrap.services(), name) if whatsapp and not errors(findings) else []
+    if output is Format.SARIF:
+        print_json(sarif(findings, _relative(folder), __version__))
+    elif as_json or output is Format.JSON:
+        print_json({**_by_severity(findings, unapproved), "to_write": [asdict(error) for error in unwritten]})
     else:
-        catalog = content.load(folder)
-        _check_name(name, catalog)
-        lines = [
-            (each.name, each.info.kind, each.info.offer_type, ", ".join(sorted(each.info.modes)), ", ".join(each.channels))
-            for each in catalog.values()
-            if name in (None, each.name)
-        ]
-        rows("", ("template", "kind", "offer", "modes", "channels"), lines)
-        shown = [each for each in catalog.values() if name in (None, each.name)]
-        texts = [(*place, str(segments)) for each in shown for *place, segments in content.sms_sizes(each)]
-        rows("\nSMS, from the examples", ("template", "language", "mode", "segments"), texts)
-        template_drafts.show(unwritten)
-    if errors or unwritten:
+        for each in (*findings, *unapproved):
+            err.print(str(each), markup=False)
+        if not errors(findings):
+            _print_overview(name, folder)
+            template_drafts.show(unwritten)
+    levels = list(Severity)
+    if unwritten or unapproved or any(levels.index(each.severity) <= levels.index(fail_on) for each in findings):
         raise typer.Exit(REFUSED)
+
+
+def _by_severity(findings: list[LintFinding], unapproved: list[content.TemplateError]) -> dict[str, list[dict[str, object]]]:
+    names = {Severity.ERROR: "faults", Severity.WARNING: "warnings", Severity.INFO: "notes"}
+    lists = {key: [asdict(each) for each in findings if each.severity is severity] for severity, key in names.items()}
+    lists["faults"] += [asdict(error) for error in unapproved]
+    return lists
+
+
+def _explain(code: str, as_json: bool) -> None:
+    try:
+        rule = lint_rule(code)
+    except KeyError as error:
+        raise BadInput(InputError("--explain", 0, "", str(error.args[0]))) from None
+    if as_json:
+        print_json(asdict(rule))
+    else:
+        pairs("", asdict(rule))
+
+
+def _check_folder(name: str, folder: Path) -> None:
+    names = (
+        [path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(("_", "."))]
+        if folder.is_dir()
+        else []
+    )
+    if name not in names:
+        raise BadInput(InputError("NAME", 0, "", f"there is no template {name!r}{did_you_mean(name, names)}"))
+
+
+def _relative(folder: Path) -> str:
+    """The folder as seen from the working directory, which code hosts take for the repository."""
+    here = Path.cwd()
+    return folder.resolve().relative_to(here).as_posix() if folder.resolve().is_relative_to(here) else folder.as_posix()
+
+
+def _print_overview(name: str | None, folder: Path) -> None:
+    shown = [each for each in content.load(folder).values() if name in (None, each.name)]
+    lines = [
+        (each.name, each.info.kind, each.info.offer_type, ", ".join(sorted(each.info.modes)), ", ".join(each.channels))
+        for each in shown
+    ]
+    rows("", ("template", "kind", "offer", "modes", "channels"), lines)
+    texts = [(*place, str(segments)) for each in shown for *place, segments in content.sms_sizes(each)]
+    rows("\nSMS, from the examples", ("template", "language", "mode", "segments"), texts)
 
 
 @app.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from dispatcher.content.themes import Theme, read_themes
 from dispatcher.domain.recipient import LANGUAGES, Language
 from dispatcher.domain.spelling import did_you_mean
 
+MAIL_BLOCKS = (("title", "email.subject"), ("preheader", "email.preheader"))  # of the mail layout, and the parts that fill them
 _SUFFIXES = frozenset({".toml", ".html", ".txt"})
 
 
@@ -101,6 +103,34 @@ def check(folder: Path) -> list[TemplateError]:
     except InvalidTemplates as faults:
         return list(faults.faults)
     return []
+
+
+@dataclass(frozen=True, slots=True)
+class FolderReport:
+    """All that can be said of a folder, with or without errors: the templates that can be compiled, and the errors of reading the
+    files, of the sources, and of rendering the examples."""
+
+    templates: Mapping[str, Template]
+    reading: tuple[TemplateError, ...]
+    sources: tuple[TemplateError, ...]
+    renderings: tuple[TemplateError, ...]
+
+
+def inspect(folder: Path) -> FolderReport:
+    """Read and check a folder as far as possible, where `load` stops at the first kind of errors."""
+    files, faults = read_folder(folder)
+    draft = _draft(files)
+    sources = list(_check_sources(draft))
+    templates: dict[str, Template] = {}
+    env = environment({name: text.source for name, text in _sources_with_mail_blocks(draft).items()}, draft.codes)
+    for name in draft.declarations:
+        with suppress(Exception):  # a source or a declaration with errors, which are reported
+            templates[name] = _template(env, draft, name, files)
+    renderings: list[TemplateError] = []
+    for template in templates.values():
+        with suppress(Exception):  # as above
+            renderings += _check_renderings(template, draft)
+    return FolderReport(templates, (*faults, *draft.faults), tuple(sources), tuple(renderings))
 
 
 @dataclass(slots=True)
@@ -237,15 +267,14 @@ def _sources_with_mail_blocks(draft: _Draft) -> dict[str, SourceFile]:
     for key, texts in draft.texts.items():
         html = texts.parts.get("email.html")
         if html and "{% extends" in html.source:
-            blocks = (("title", "email.subject"), ("preheader", "email.preheader"))
             blocks_source = "".join(
-                f"{{% block {block} %}}{_as_html(env, texts.parts[part].source)}{{% endblock %}}" for block, part in blocks
+                f"{{% block {block} %}}{as_html(env, texts.parts[part].source)}{{% endblock %}}" for block, part in MAIL_BLOCKS
             )
             sources[_source_name(key, "email.html")] = SourceFile(f"{html.source}\n{blocks_source}", html.file)
     return sources
 
 
-def _as_html(env: TemplateEnvironment, source: str) -> str:
+def as_html(env: TemplateEnvironment, source: str) -> str:
     """A plain text source as an HTML source. Its literal text is escaped here; the mail's template escapes its variables."""
     return "".join(str(escape(token)) if kind == "data" else token for _, kind, token in env.lex(source))
 

@@ -104,7 +104,7 @@ def _text_links(text: str, requirements: ContentRequirements) -> Iterator[Check]
     if requirements.to_partner or requirements.hosts is not None:
         links = links_in(text)
         yield "link_host", all(_has_allowed_host(link, requirements) for link in links)
-        yield "link_leak", not any(_leaks_personal_data(link, requirements) for link in links)
+        yield "link_leak", not any(leaks_personal_data(link, requirements) for link in links)
 
 
 def html_faults(html: MailHtml, requirements: ContentRequirements) -> Iterator[tuple[str, Iterator[HtmlFault]]]:
@@ -113,7 +113,7 @@ def html_faults(html: MailHtml, requirements: ContentRequirements) -> Iterator[t
     yield LINK_SCHEME, (link_fault(link) for link in html.links if not _has_allowed_scheme(link, requirements.own_links))
     foreign = (link for link in html.links if not _has_allowed_host(link.address, requirements))
     yield "link_host", (link.fault("names a host that the policy does not allow this entity") for link in foreign)
-    leaks = (link for link in html.links if _leaks_personal_data(link.address, requirements))
+    leaks = (link for link in html.links if leaks_personal_data(link.address, requirements))
     yield "link_leak", (link.fault("must be the same for all readers, and hold nothing about them") for link in leaks)
 
 
@@ -126,7 +126,7 @@ def _push(push: Push, requirements: ContentRequirements) -> Iterator[Check]:
     yield "push_size", len(json.dumps(payload, ensure_ascii=False).encode()) <= PUSH_BYTES_MAX
     yield "credit_warning", requirements.warning in push.body
     yield "link_host", not push.link or _has_allowed_host(push.link, requirements)
-    yield "link_leak", not (push.link and _leaks_personal_data(push.link, requirements))
+    yield "link_leak", not (push.link and leaks_personal_data(push.link, requirements))
     yield from _text_links(f"{push.title} {push.body}", requirements)
 
 
@@ -217,7 +217,7 @@ def _has_allowed_host(link: str, requirements: ContentRequirements) -> bool:
     return is_within(host, hosts.own) or is_within(host, hosts.partners)
 
 
-def _leaks_personal_data(link: str, requirements: ContentRequirements) -> bool:
+def leaks_personal_data(link: str, requirements: ContentRequirements) -> bool:
     """Whether a link to another company can identify the reader: by a query, a fragment, or a personal value in it."""
     if not link.lower().startswith(("http:", "https:")) or not (requirements.to_partner or requirements.hosts):
         return False
@@ -281,7 +281,7 @@ class PathCheck:
             return hosts is None or all(_is_own(values[gap], hosts) for gap in self.in_text if ":" in values[gap])
         required, html = requirements(), {_filled(link, values) for link in self.links}
         foreign = html.union(links_in(mail.template.text.fill(values))).difference(required.own_links)
-        return all(_has_allowed_host(link, required) and not _leaks_personal_data(link, required) for link in foreign)
+        return all(_has_allowed_host(link, required) and not leaks_personal_data(link, required) for link in foreign)
 
 
 def _filled(link: TextTemplate, values: Sequence[str]) -> str:

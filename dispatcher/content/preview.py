@@ -89,7 +89,7 @@ def check_examples(
             if faults:
                 yield from faults
             else:
-                yield TemplateError(*_error_place(template, request, place), refusal.variable, "", shown)
+                yield TemplateError(*error_place(template, request, place), refusal.variable, "", shown)
 
 
 def data_sets(template: Template) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -200,7 +200,7 @@ _MESSAGES: Mapping[ReasonCode, str] = {
 }
 
 
-def _error_place(template: Template, request: RenderRequest, place: Callable[[str, int], tuple[str, int]]) -> tuple[str, int]:
+def error_place(template: Template, request: RenderRequest, place: Callable[[str, int], tuple[str, int]]) -> tuple[str, int]:
     """The file and line at which rendering fails. A failed guard check has no line, so the whole file."""
     folder = f"{template.name}/{request.language}"
     whole_file = (f"{folder}/email.html" if request.channel is Channel.EMAIL else f"{folder}/texts.toml", 1)

@@ -199,6 +199,7 @@ class Policy:
     approval_days: int = 0  # how long an approval of a template is in force; 0: until it is withdrawn
     second_approver_topics: frozenset[str] = frozenset()  # regulated topics whose templates two people approve
     testers: Mapping[str, Tester] = field(default_factory=dict)  # by name
+    lint_blocking: frozenset[str] = frozenset({"error"})  # severities and codes of the linter that block a template's approval
     one_per_address: bool = True  # a campaign sends one commercial message to an address and channel
     sms_prices: SmsPrices | None = None
 

@@ -3,6 +3,7 @@ prices."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 
@@ -32,6 +33,8 @@ WINDOW_SECONDS_MAX = 366 * 86_400
 RETENTION_DAYS_MAX = 36_500
 # Classes that policies of before do not name.
 RETENTION_DEFAULTS = {"refused_jobs": "30 days", "events": "90 days", "uploads": "7 days"}
+LINT_SEVERITIES = ("error", "warning", "info")
+LINT_CODE = re.compile(r"T[0-9]{3}")
 DECISIONS_DAYS_MIN = 365  # the ledger never drops a younger month
 
 
@@ -218,6 +221,16 @@ def sms_prices(table: Section) -> SmsPrices | None:
             table.fault("currency", "a currency such as EUR, by its ISO 4217 code", currency)
         prices = {country: table.number(country, 0, 1_000_000) for country in table.each(phonenumbers.SUPPORTED_REGIONS)}
     return SmsPrices(currency, prices)
+
+
+def lint_blocking(table: Section) -> frozenset[str]:
+    """The severities and codes of the linter's findings that block the approval of a template."""
+    with table:
+        names = table.strings("blocking", default=("error",))
+        for name in names:
+            if name not in LINT_SEVERITIES and not LINT_CODE.fullmatch(name):
+                table.fault("blocking", f"{', '.join(LINT_SEVERITIES)}, or a code such as T104", name)
+    return frozenset(names)
 
 
 def _retention_period(table: Section, key: str) -> RetentionPeriod:

@@ -122,6 +122,7 @@ def _policy(top: Section, digest: str) -> Policy:
         topics=_topics(top.section("topics"), soft_opt_in.products),
         files=file_rules,
         testers=limits.testers(top.section("testers", required=False), file_rules.default_region),
+        lint_blocking=limits.lint_blocking(top.section("template_checks", required=False)),
         one_per_address=one_per_address,
         sms_prices=limits.sms_prices(top.section("sms_prices", required=False)),
     )

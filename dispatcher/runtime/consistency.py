@@ -35,12 +35,22 @@ def _theme_faults(policy: Policy, template: Template) -> Iterator[TemplateError]
 
 
 def _of(policy: Policy, template: Template) -> Iterator[TemplateError]:
-    info = template.info
-    yield from _unknown(template, "entity", template.entity, policy.entities)
+    yield from _declaration_errors(policy, template)
     if template.entity in policy.entities:
         hosts = link_hosts(policy.entities[template.entity])
         yield from check_examples(template, _place, hosts)
         yield from check_links_to_partners(template, hosts)
+
+
+def declaration_errors(policy: Policy, template: Template) -> Iterator[TemplateError]:
+    """The disagreements that need no rendering: in what a template declares, and in its themes."""
+    yield from _declaration_errors(policy, template)
+    yield from _theme_faults(policy, template)
+
+
+def _declaration_errors(policy: Policy, template: Template) -> Iterator[TemplateError]:
+    info = template.info
+    yield from _unknown(template, "entity", template.entity, policy.entities)
     if info.topic is not None:
         yield from _unknown(template, "topic", info.topic, policy.topics)
     for topic, products in policy.topics.items():

@@ -107,6 +107,22 @@ def start_campaigns(services: Services) -> int:
 # -- at submission -----------------------------------------------------------------------------------------------------
 
 
+def test_findings_of_the_linter_block_an_approval(services: Services, tmp_path: Path) -> None:
+    copytree(TEMPLATES, tmp_path / "templates")
+    mail = tmp_path / "templates" / "loan_offer" / "nl" / "email.html"
+    text = mail.read_text(encoding="utf-8").replace("{{ heading(", '<img src="https://www.bank.example/a.png">\n{{ heading(', 1)
+    mail.write_text(text, encoding="utf-8")
+    line = text[: text.index("<img")].count("\n") + 1
+    faulty = replace(services, catalog=content.load(tmp_path / "templates"))
+    with pytest.raises(BadInput) as refused:
+        template_approval.set_approval(faulty, "loan_offer", True, "Bart Peeters")
+    [error] = refused.value.faults
+    assert (error.file, error.line, error.field) == ("loan_offer/nl/email.html", line, "T101 img alt")
+    assert template_approval.template_version(faulty, "loan_offer").status is ApprovalStatus.WAITING
+    lenient = replace(faulty, policy=replace(faulty.policy, lint_blocking=frozenset({"T210"})))
+    assert template_approval.set_approval(lenient, "loan_offer", True, "Bart Peeters").status is ApprovalStatus.APPROVED
+
+
 def test_a_campaign_with_a_text_that_nobody_approved_is_not_taken(services: Services) -> None:
     with pytest.raises(BadInput, match=r"template: version 1 of loan_offer \([0-9a-f]{12}\) is not approved"):
         submit(services)
@@ -364,6 +380,7 @@ def test_at_the_console_a_wording_is_looked_at_and_approved_by_who_may(
     shown = client.get(place).text
     assert "approved by Bart" in shown
     assert "Withdraw the approval" in shown
+    assert '<td class="id">loan_offer/nl/texts.toml:9</td>' in shown  # a finding of the linter
     assert "approved by Bart" in client.get("/console/templates").text
     assert post("withdraw", token) == 303
     assert template_approval.template_version(services, "loan_offer").status is ApprovalStatus.WITHDRAWN

@@ -129,6 +129,11 @@ def test_all_errors_of_a_policy_file_are_reported_at_once() -> None:
         ("push = { from = 21", "pusch = { from = 21", "quiet_hours.pusch: unknown key; did you mean push?"),
         ("from = 21:00:00", 'from = "21:00"', "quiet_hours.push.from = '21:00': a time such as 21:00:00"),
         ("whatsapp = { codes", "whatsup = { codes", "rests.whatsup: unknown key; did you mean whatsapp?"),
+        (
+            'blocking = ["error"]',
+            'blocking = ["eror"]',
+            "template_checks.blocking = 'eror': error, warning, info, or a code such as T104",
+        ),
         ("templates = true", 'templates = "loan_offer"', "four_eyes.templates = 'loan_offer': true or false"),
         ('content = "30 days"', 'content = "a month"', "retention.content = 'a month': a length such as"),
         ('content = "30 days"', 'content = "0 days"', "retention.content = '0 days'"),

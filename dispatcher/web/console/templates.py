@@ -18,6 +18,7 @@ from dispatcher.content import ContentRefusal, MessageSender, Template, count_se
 from dispatcher.domain.message import Mode
 from dispatcher.domain.recipient import LANGUAGES
 from dispatcher.policy import Policy
+from dispatcher.runtime import template_lint
 from dispatcher.web.api_keys import Right
 from dispatcher.web.console.login import Operator, check_form_token
 from dispatcher.web.dependencies import ServicesDependency
@@ -95,7 +96,7 @@ def templates_page(operator: Operator, services: ServicesDependency) -> str:
 def template_page(
     operator: Operator, template: TemplateDependency, selection: Annotated[PreviewSelection, Query()], services: ServicesDependency
 ) -> Response:
-    """One template: its approval, a preview, and the history of its approvals."""
+    """One template: its approval, a preview, the linter's findings, and the history of its approvals."""
     selected = _selected_values(selection, template)
     preview: dict[str, Any] = {"content": None, "shown": "", "refused": None}
     try:
@@ -109,6 +110,8 @@ def template_page(
         approval_text=approval_text,
         may_approve=Right.TEMPLATES in operator.key.rights,
         versions=template_history.history_of(services, template.name),
+        findings=template_lint.lint_version(services.policy, template),
+        blocks=set(template_lint.blocking(services.policy, template_lint.lint_version(services.policy, template))),
         selected=selected,
         tests=tester_sends.newest(services, template.name, 10),
         testers=sorted(name for name, each in services.policy.testers.items() if selected["channel"] in each.addresses),

@@ -1,0 +1,192 @@
+"""Whether languages, channels and the two parts of a mail say the same."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from decimal import Decimal
+from functools import lru_cache
+
+from channels.base import Channel, Email
+from dispatcher.content.environment import environment
+from dispatcher.content.guard import links_in
+from dispatcher.content.lint.findings import LintFinding
+from dispatcher.content.lint.samples import LintSample, rendered, with_all_values
+from dispatcher.content.static_checks import used_variables
+from dispatcher.content.template import Template
+
+_NUMBER = r"[0-9]+(?:[.,\u00a0\u202f ][0-9]{3})*(?:[.,][0-9]{1,2})?(?![0-9])"
+_AMOUNT = re.compile(
+    rf"(?:€|EUR|euro)[\s\u00a0]?({_NUMBER})|({_NUMBER})[\s\u00a0\u202f]?(?:€|EUR\b|euros?\b|Euro\b|%)", re.IGNORECASE
+)
+_LANGUAGE_IN_PATH = re.compile(r"(?<=[/._=-])(?:nl|fr|de|en)(?=[/._&?#-]|\Z)", re.IGNORECASE)
+
+
+def consistency(samples: Iterable[LintSample]) -> Iterator[LintFinding]:
+    """The findings between the messages of one template."""
+    full = with_all_values(samples)
+    for sample in full:
+        if isinstance(sample.content, Email) and sample.page:
+            yield from _parts_of_a_mail(sample, sample.content)
+    by_kind: dict[tuple[Channel, str], list[LintSample]] = {}
+    for sample in full:
+        by_kind.setdefault((sample.request.channel, sample.mode), []).append(sample)
+    for same in by_kind.values():
+        yield from _languages(same)
+    if full:
+        yield from _variables(full[0])
+
+
+def _parts_of_a_mail(sample: LintSample, mail: Email) -> Iterator[LintFinding]:
+    """Amounts and links of the text part against those of the HTML."""
+    page = sample.page
+    if page is None:
+        return
+    html, text = amounts(page.visible_text()), amounts(mail.text)
+    for amount, shown in text.items():
+        if amount not in html:
+            place = sample.place_of("email.text", shown)
+            yield sample.finding("T503", place, "email.txt", "shows an amount that the HTML does not show", shown)
+    for amount, shown in html.items():
+        if amount not in text:
+            places = (page.own_place(each) for each, words in page.texts() if amount in amounts(words))
+            message = "shows an amount that the text part does not show"
+            yield sample.finding("T503", next(places, sample.place("email.html")), "email.html", message, shown)
+    addresses = {
+        each.get("href"): each for each in page.elements() if each.tag == "a" and (each.get("href") or "").startswith("http")
+    }
+    unsubscribe = sample.requirements.unsubscribe  # T403 and T305 say where it is missing
+    addresses.pop(unsubscribe, None)
+    in_text = set(links_in(mail.text)) - {unsubscribe}
+    yield from _variables_of_parts(sample)
+    for link in sorted(in_text - addresses.keys()):
+        yield sample.finding(
+            "T504", sample.place_of("email.text", link), "email.txt", "has a link that the HTML does not have", link
+        )
+    for link, element in addresses.items():
+        if link not in in_text:
+            yield sample.finding("T504", page.own_place(element), "email.html", "has a link that the text part does not have", link)
+
+
+def _variables_of_parts(sample: LintSample) -> Iterator[LintFinding]:
+    """Variables that only one part of the mail uses."""
+    html, text = _names(sample, "email.html"), _names(sample, "email.text")
+    for part, names, other in (("email.html", html - text, "text part"), ("email.text", text - html, "HTML")):
+        for name in sorted(names):
+            place = sample.sources.line_of(sample.request.language, part, name)
+            yield sample.finding("T506", place, f"{part}: {name}", f"is used in this part of the mail and not in the {other}")
+
+
+def amounts(text: str) -> Mapping[str, str]:
+    """The amounts of money and the percentages in a text, as plain numbers, each as it is written there."""
+    found: dict[str, str] = {}
+    for match in _AMOUNT.finditer(text):
+        number = match[1] or match[2]
+        found.setdefault(_plain(number) + ("%" if match[0].rstrip().endswith("%") else ""), match[0])
+    return found
+
+
+def _plain(number: str) -> str:
+    """A number as written in any of the four languages, in one form: "1.500,50" and "1,500.50" are "1500.5"."""
+    whole, mark, cents = number, "", ""
+    if found := re.search(r"([.,])([0-9]{1,2})\Z", number):
+        whole, mark, cents = number[: found.start()], ".", found[2]
+    digits = re.sub(r"[^0-9]", "", whole)
+    return f"{Decimal(f'{digits}{mark}{cents}').normalize():f}"
+
+
+def _languages(samples: list[LintSample]) -> Iterator[LintFinding]:
+    """The same message in several languages: the same variables, the same amounts and the same links."""
+    yield from _different_variables(samples)
+    yield from _different("T502", samples, _written_amounts, "shows an amount that is missing in {others}")
+    yield from _different("T505", samples, _written_links, "has a link that is missing in {others}")
+
+
+def _different(
+    code: str, samples: list[LintSample], read: Callable[[LintSample], Mapping[str, tuple[str, str]]], message: str
+) -> Iterator[LintFinding]:
+    """What one language has and most others do not; what most have is reported where it is missing."""
+    found = {each.request.language: read(each) for each in samples}
+    counts = Counter(key for keys in found.values() for key in keys)
+    for sample in samples:
+        keys = found[sample.request.language]
+        for key, (part, shown) in keys.items():
+            others = [language for language, theirs in found.items() if key not in theirs]
+            if others and counts[key] * 2 <= len(samples):
+                yield sample.finding(code, sample.place_of(part, shown), part, message.format(others=", ".join(others)), shown)
+        for key, count in counts.items():
+            if key not in keys and count * 2 > len(samples) and not any(counts[own] * 2 <= len(samples) for own in keys):
+                other = next(theirs for theirs in found.values() if key in theirs)
+                yield sample.finding(
+                    code, sample.place(other[key][0]), other[key][0], "lacks what the other languages have", other[key][1]
+                )
+
+
+def _written_amounts(sample: LintSample) -> Mapping[str, tuple[str, str]]:
+    """The amounts of a message, rendered with the same values in every language."""
+    data = {name: variable.example["nl"] for name, variable in sample.template.variables.items() if variable.type != "text"}
+    same = replace(sample, request=replace(sample.request, data={**sample.request.data, **data}))
+    content = rendered(same.template, same.request)
+    if content is None:
+        return {}
+    return {amount: (part, shown) for part, text in replace(same, content=content).texts for amount, shown in amounts(text).items()}
+
+
+def _written_links(sample: LintSample) -> Mapping[str, tuple[str, str]]:
+    """The links of a message, without what names the language in them; those of variables, and the reader's own, are left out."""
+    values = {
+        str(value)
+        for variable in sample.template.variables.values()
+        if variable.type == "url"
+        for value in variable.example.values()
+    }
+    found = {link: part for part, link in sample.text_links()}
+    if sample.page:
+        found |= {each.get("href"): "email.html" for each in sample.page.elements() if each.tag == "a" and each.get("href")}
+    return {
+        _LANGUAGE_IN_PATH.sub("", link): (part, link)
+        for link, part in found.items()
+        if link.startswith("http") and link not in values and link not in sample.requirements.own_links
+    }
+
+
+def _different_variables(samples: list[LintSample]) -> Iterator[LintFinding]:
+    """A variable that one language uses and the others do not."""
+    parts = sorted({part for each in samples for part in each.sources.parts[each.request.language] if _is_of(part, each)})
+    for part in parts:
+        used = {each.request.language: _names(each, part) for each in samples}
+        for sample in samples:
+            others = [names for language, names in used.items() if language != sample.request.language]
+            for name in sorted(set.intersection(*map(set, others)) - used[sample.request.language]) if others else ():
+                message = "is used in the other languages and not in this one"
+                yield sample.finding("T501", sample.place(part), f"{part}: {name}", message)
+            for name in sorted(used[sample.request.language] - set().union(*others)) if others else ():
+                place = sample.sources.line_of(sample.request.language, part, name)
+                yield sample.finding("T501", place, f"{part}: {name}", "is used in this language only")
+
+
+def _is_of(part: str, sample: LintSample) -> bool:
+    channel = sample.request.channel.value
+    return part.startswith(f"{channel}.{sample.mode}." if sample.request.channel is Channel.WHATSAPP else f"{channel}.")
+
+
+def _names(sample: LintSample, part: str) -> frozenset[str]:
+    source = sample.sources.parts[sample.request.language].get(part)
+    return _used(source.source) & set(sample.template.variables) if source else frozenset()
+
+
+@lru_cache(maxsize=512)  # a text is compared with each of the other languages
+def _used(source: str) -> frozenset[str]:
+    return used_variables(environment({}), source)
+
+
+def _variables(sample: LintSample) -> Iterator[LintFinding]:
+    """Variables that are declared and that no text uses."""
+    template: Template = sample.template
+    used = {name for parts in sample.sources.parts.values() for source in parts.values() for name in _used(source.source)}
+    for name in template.variables:
+        if name not in used:
+            finding = sample.finding("T601", sample.sources.declared_at("variables", name), f"variables.{name}", "no text uses it")
+            yield replace(finding, languages=(), channels=(), modes=())

@@ -1,0 +1,197 @@
+"""The styles that the elements of a mail have, as far as style sheets and style attributes decide them.
+
+A mail is checked as it is shown: with its base rules, and once with the rules of each media query, such as dark mode or narrow
+screens, added to them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, TypeAlias
+
+import tinycss2
+from cssselect import HTMLTranslator, SelectorError
+from cssselect import parse as parse_selectors
+from lxml import etree
+from tinycss2.color4 import parse_color
+
+Colour: TypeAlias = tuple[float, float, float, float]  # red, green, blue and opacity, from 0 to 1
+Styles: TypeAlias = Mapping[str, str]  # property -> value
+
+BASE = ""  # the variant without the rules of media queries
+_INHERITED = frozenset({"color", "font-size", "visibility", "font-weight"})
+_LENGTH = re.compile(r"\s*([+-]?[0-9]*\.?[0-9]+)\s*(px|pt|em|rem|ex|%)?\s*\Z", re.IGNORECASE)
+_ROOT_PIXELS = 16.0
+_SIZES = {"xx-small": 9, "x-small": 10, "small": 13, "medium": 16, "large": 18, "x-large": 24, "xx-large": 32}
+_HEADINGS = {"h1": 2.0, "h2": 1.5, "h3": 1.17, "h4": 1.0, "h5": 0.83, "h6": 0.67, "small": 0.83, "big": 1.17}
+_FAR = -500  # pixels: a text that is moved so far is outside the page
+_IN_FONT = re.compile(r"(?:^|\s)((?:[0-9.]+(?:px|pt|em|rem|%))|(?:xx?-)?(?:small|large)|medium)(?=[\s/])", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class _CssRule:
+    media: str
+    weight: tuple[int, int, int]  # the selector's specificity
+    find: Any  # an XPath
+    declarations: tuple[tuple[str, str, bool], ...]
+
+
+@lru_cache(maxsize=64)
+def _read_sheet(css: str) -> tuple[_CssRule, ...]:
+    return tuple(_rules(tinycss2.parse_stylesheet(css, skip_comments=True, skip_whitespace=True), BASE))
+
+
+def _rules(nodes: list[Any], media: str) -> Iterator[_CssRule]:
+    for node in nodes:
+        if node.type == "at-rule" and node.lower_at_keyword == "media" and node.content is not None:
+            condition = " ".join(tinycss2.serialize(node.prelude).split())
+            if "print" not in condition:
+                yield from _rules(tinycss2.parse_rule_list(node.content, skip_comments=True, skip_whitespace=True), condition)
+        elif node.type == "qualified-rule":
+            declarations = _declarations(node.content)
+            for weight, find in _selectors(tinycss2.serialize(node.prelude)):
+                yield _CssRule(media, weight, find, declarations)
+
+
+@lru_cache(maxsize=1_024)
+def _selectors(text: str) -> tuple[tuple[tuple[int, int, int], Any], ...]:
+    """Each selector's specificity and XPath. What needs a reader, such as `:hover`, selects nothing."""
+    try:
+        translator = HTMLTranslator()
+        return tuple((each.specificity(), etree.XPath(translator.selector_to_xpath(each))) for each in parse_selectors(text))
+    except (SelectorError, etree.XPathError):
+        return ()
+
+
+def _declarations(content: Any) -> tuple[tuple[str, str, bool], ...]:
+    found = tinycss2.parse_blocks_contents(content, skip_comments=True, skip_whitespace=True)
+    return tuple(
+        (each.lower_name, tinycss2.serialize(each.value).strip().lower(), each.important)
+        for each in found
+        if each.type == "declaration"
+    )
+
+
+@lru_cache(maxsize=2_048)  # a layout has some forty styles, the same in all mails
+def _inline(style: str) -> tuple[tuple[str, str, bool], ...]:
+    return _declarations(style)
+
+
+@dataclass(slots=True)
+class PageStyles:
+    """The styles of one page. `variants` are BASE and the media queries of its style sheets."""
+
+    root: Any
+    variants: tuple[str, ...] = (BASE,)
+    _matches: list[tuple[_CssRule, list[Any]]] = field(default_factory=list)
+    _computed: dict[str, dict[Any, Styles]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for sheet in self.root.iter("style"):
+            for rule in _read_sheet("".join(sheet.itertext())):
+                if found := rule.find(self.root):
+                    self._matches.append((rule, found))
+        self.variants = tuple(dict.fromkeys((BASE, *(rule.media for rule, _ in self._matches))))
+
+    def of(self, element: Any, variant: str = BASE) -> Styles:
+        """The styles of an element, with those that it inherits."""
+        if variant not in self._computed:
+            self._computed[variant] = self._compute(variant)
+        return self._computed[variant].get(element, {})
+
+    def _compute(self, variant: str) -> dict[Any, Styles]:
+        applied: dict[Any, list[tuple[Any, str, str]]] = {}
+        for order, (rule, elements) in enumerate(self._matches):
+            if rule.media in (BASE, variant):
+                for element in elements:
+                    for name, value, important in rule.declarations:
+                        applied.setdefault(element, []).append(((important, 0, rule.weight, order), name, value))
+        computed: dict[Any, Styles] = {}
+        for element in self.root.iter(etree.Element):
+            own = applied.get(element, [])
+            own += [((important, 1, (0, 0, 0), 0), name, value) for name, value, important in _inline(element.get("style", ""))]
+            parent = computed.get(element.getparent(), {})
+            computed[element] = _styles(element, sorted(own, key=lambda each: each[0]), parent)
+        return computed
+
+
+def _styles(element: Any, declarations: list[tuple[Any, str, str]], parent: Styles) -> Styles:
+    styles = {name: value for name, value in parent.items() if name in _INHERITED}
+    size = float(parent.get("font-size", _ROOT_PIXELS))
+    if element.tag in _HEADINGS:
+        styles["font-size"] = str(size * _HEADINGS[element.tag])
+    if colour := element.get("bgcolor"):
+        styles["background-color"] = colour.lower()
+    if element.tag == "font" and (colour := element.get("color")):
+        styles["color"] = colour.lower()
+    for _, name, value in declarations:
+        if name == "font-size" or name == "font":
+            pixels = _pixels(value if name == "font-size" else _size_of(value), size)
+            styles["font-size"] = styles.get("font-size", str(size)) if pixels is None else str(pixels)
+        elif name == "background":
+            if found := next((token for token in tinycss2.parse_component_value_list(value) if parse_color(token)), None):
+                styles["background-color"] = found.serialize()
+        elif value != "inherit":
+            styles[name] = value
+    return styles
+
+
+def _size_of(font: str) -> str:
+    found = _IN_FONT.search(font)
+    return found[1] if found else ""
+
+
+def _pixels(value: str, parent: float) -> float | None:
+    if value in _SIZES:
+        return float(_SIZES[value])
+    found = _LENGTH.match(value)
+    if not found:
+        return None
+    factors = {"px": 1.0, "pt": 4 / 3, "em": parent, "rem": _ROOT_PIXELS, "ex": parent / 2, "%": parent / 100}
+    return float(found[1]) * factors.get((found[2] or "px").lower(), 1.0)
+
+
+def font_pixels(styles: Styles) -> float:
+    """The size of the text, in pixels."""
+    return float(styles.get("font-size", _ROOT_PIXELS))
+
+
+def hides(styles: Styles) -> str:
+    """The declaration with which an element hides itself and what it holds; "" for none."""
+    for name, values in (("display", ("none",)), ("visibility", ("hidden", "collapse"))):
+        if styles.get(name) in values:
+            return f"{name}: {styles[name]}"
+    for name in ("opacity", "max-height", "max-width", "height"):
+        if name in styles and _pixels(styles[name], 1.0) == 0 and (name == "opacity" or styles.get("overflow") == "hidden"):
+            return f"{name}: {styles[name]}"
+    if font_pixels(styles) < 2:
+        return f"font-size: {font_pixels(styles):g}px"
+    for name in ("text-indent", "left", "margin-left", "top"):
+        if (_pixels(styles.get(name, ""), 1.0) or 0) < _FAR:
+            return f"{name}: {styles[name]}"
+    return ""
+
+
+@lru_cache(maxsize=1_024)
+def colour(value: str) -> Colour | None:
+    """A colour as red, green, blue and opacity; None if it is none that is known."""
+    try:
+        found = parse_color(value)
+        return None if found is None or found == "currentcolor" else (*found.to("srgb").coordinates, found.alpha)
+    except Exception:  # a colour space that the library cannot convert
+        return None
+
+
+def on(front: Colour, back: Colour) -> Colour:
+    """A colour that may be translucent, on an opaque one."""
+    share = front[3]
+    red, green, blue = (front[at] * share + back[at] * (1 - share) for at in range(3))
+    return red, green, blue, 1.0
+
+
+def hexadecimal(value: Colour) -> str:
+    """A colour as "#003768"."""
+    return "#" + "".join(f"{round(max(0.0, min(1.0, each)) * 255):02x}" for each in value[:3])

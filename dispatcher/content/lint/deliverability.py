@@ -1,0 +1,91 @@
+"""Deliverability: what makes mail providers cut a mail, mark it as spam, or show it badly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from channels.base import Email
+from dispatcher.content.lint.findings import LintFinding
+from dispatcher.content.lint.mail_page import MailPage, one_line
+from dispatcher.content.lint.samples import LintSample
+from dispatcher.content.lint.word_lists import word_lists
+
+GMAIL_BYTES_MAX = 102 * 1_024
+SUBJECT_DESKTOP, SUBJECT_PHONE = 70, 41  # characters that Gmail on a desktop and Mail on an iPhone show
+TEXT_PER_IMAGE_MIN = 400  # characters
+_PIXEL_MAX = 2
+_CAPITALS_MIN = 12  # letters in a row of words; shorter ones are names
+_MARKS_MAX = 1
+
+
+def deliverability(sample: LintSample) -> Iterator[LintFinding]:
+    """The findings in one message."""
+    for part, text in sample.texts:
+        yield from _words(sample, part, text)
+    if not isinstance(sample.content, Email):
+        return
+    if not sample.data_set:
+        yield from _subject(sample, sample.content.subject)
+    size = len(sample.content.html.encode())
+    if size > GMAIL_BYTES_MAX:
+        message = f"has {size // 1_024} kB: Gmail cuts a mail after {GMAIL_BYTES_MAX // 1_024} kB, with the unsubscribe link"
+        yield sample.finding("T201", sample.place("email.html"), "size", message)
+    if sample.page:
+        yield from _page(sample, sample.page)
+
+
+def _words(sample: LintSample, part: str, text: str) -> Iterator[LintFinding]:
+    for found in word_lists().spam[sample.request.language].finditer(text):
+        yield sample.finding(
+            "T206", sample.place_of(part, found[0]), part, "is a phrase of advertising that filters know", found[0]
+        )
+    for mark in ("!!", "€€", "$$"):
+        if mark in text:
+            yield sample.finding("T206", sample.place_of(part, mark), part, "repeats a sign, as spam does", mark)
+    if part in ("email.subject", "push.title") and text.isupper() and sum(map(str.isalpha, text)) >= _CAPITALS_MIN:
+        yield sample.finding("T206", sample.place(part), part, "is in capitals, as spam is", text)
+
+
+def _subject(sample: LintSample, subject: str) -> Iterator[LintFinding]:
+    if len(subject) > SUBJECT_DESKTOP:
+        message = f"has {len(subject)} characters: Gmail on a desktop shows about {SUBJECT_DESKTOP}"
+        yield sample.finding("T208", sample.place("email.subject"), "email.subject", message)
+    elif len(subject) > SUBJECT_PHONE:
+        message = f"has {len(subject)} characters: an iPhone shows about {SUBJECT_PHONE}, so the first words must say what matters"
+        yield sample.finding("T209", sample.place("email.subject"), "email.subject", message)
+
+
+def _page(sample: LintSample, page: MailPage) -> Iterator[LintFinding]:
+    images = [each for each in page.elements() if each.tag == "img"]
+    for image in images:
+        if _pixels(image, page, "width") <= _PIXEL_MAX and _pixels(image, page, "height") <= _PIXEL_MAX:
+            yield sample.finding(
+                "T210", page.own_place(image), "img", "is an invisible picture, as used for tracking", image.get("src", "")
+            )
+    text = page.visible_text()
+    if images and not sample.data_set and len(text) < TEXT_PER_IMAGE_MIN * len(images):
+        message = f"has fewer than {TEXT_PER_IMAGE_MIN} characters for each of its pictures ({len(images)})"
+        yield sample.finding("T202", sample.place("email.html"), "text", message)
+    yield from _preheader(sample, page)
+
+
+def _pixels(image: Any, page: MailPage, name: str) -> float:
+    """A side of a picture; a large number where it is not given."""
+    value = page.styles.of(image).get(name) or image.get(name) or ""
+    digits = value.removesuffix("px").strip()
+    return float(digits) if digits.replace(".", "", 1).isdigit() else 1_000.0
+
+
+def _preheader(sample: LintSample, page: MailPage) -> Iterator[LintFinding]:
+    """What a mailbox shows after the subject: the first words of the mail."""
+    parts = sample.template.languages[sample.request.language].parts
+    if "email.preheader" not in parts:
+        return
+    preheader = one_line(parts["email.preheader"].render(sample.template.context(sample.request)))
+    if not page.first_words().startswith(preheader):
+        body = page.root.find("body")
+        place = page.place(page.root if body is None else body)
+        yield sample.finding("T207", place, "email.preheader", "is not at the beginning of the mail", preheader)
+    elif isinstance(sample.content, Email) and preheader.casefold() == sample.content.subject.casefold():
+        yield sample.finding("T207", sample.place("email.preheader"), "email.preheader", "says the same as the subject", preheader)

@@ -1,0 +1,180 @@
+"""Renderings that remember the source lines of each of their characters.
+
+A finding in a rendered mail names the line of the source, not of the mail. So the sources are rendered with marks: characters of
+Unicode's private use area before every line of text and around every expression. The marks are removed from the result, and what
+they said is kept by position.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from dispatcher.content import toml
+from dispatcher.content.catalog import MAIL_BLOCKS, as_html
+from dispatcher.content.environment import TemplateEnvironment, environment
+from dispatcher.content.source_files import FILES, SourceFile, read_source_files
+from dispatcher.content.template import Context, Template
+from dispatcher.domain.recipient import LANGUAGES, Language
+
+Place: TypeAlias = tuple[str, int]  # a file and a line
+_LINE, _OPEN, _CLOSE, _END = "\ue0f4\ue0f5\ue0f6\ue0f7"
+_MARK = re.compile(f"(?:({_LINE}|{_OPEN})([0-9]+){_END})|{_CLOSE}")
+_SHARED = "_shared/"
+
+
+@dataclass(frozen=True, slots=True)
+class MarkedText:
+    """A rendered text. `starts` are positions in it, `origins` the places from which the text after each comes: the outermost call
+    first, the line that holds the text last."""
+
+    text: str
+    starts: tuple[int, ...]
+    origins: tuple[tuple[Place, ...], ...]
+
+    def origin(self, position: int) -> tuple[Place, ...]:
+        """The places from which the character at this position comes; empty if unknown."""
+        index = bisect_right(self.starts, position) - 1
+        return self.origins[index] if index >= 0 else ()
+
+
+@dataclass(slots=True)
+class MarkedSources:
+    """The mail sources of one template, with marks."""
+
+    template: Template
+    parts: dict[Language, Mapping[str, SourceFile]] = field(default_factory=dict)
+    _places: list[Place] = field(default_factory=list)
+    _env: TemplateEnvironment = field(init=False)
+
+    def __post_init__(self) -> None:
+        plain, sources = environment({}), {}
+        channels, modes = self.template.channels, sorted(self.template.info.modes)
+        for language in LANGUAGES:
+            folder = f"{self.template.name}/{language}"
+            self.parts[language] = read_source_files(folder, self.template.source, channels, modes).parts
+        for name, source in self.template.source.items():
+            if name.startswith(_SHARED) and not name.endswith(".toml"):
+                sources[name] = self._marked(plain, name, source)
+        for language, parts in self.parts.items():
+            for part in ("email.html", "email.text"):
+                if part in parts:
+                    name = f"{self.template.name}/{language}/{FILES[part]}"
+                    sources[name] = self._marked(plain, name, parts[part].source)
+                    if part == "email.html":
+                        sources[name] += self._mail_blocks(plain, parts)
+        self._env = environment(sources)
+
+    def render(self, language: Language, part: str, context: Context) -> MarkedText:
+        """`email.html` or `email.txt` in a language. Raises whatever Jinja raises."""
+        return self._unmarked(self._env.get_template(f"{self.template.name}/{language}/{part}").render(context))
+
+    def place(self, language: Language, part: str) -> Place:
+        """Where a part begins; the top of its file if it is missing."""
+        source = self.parts[language].get(part)
+        name = f"{self.template.name}/{language}/{FILES.get(part, 'texts.toml')}"
+        return (source.file, source.line) if source else (name, 1)
+
+    def line_of(self, language: Language, part: str, text: str) -> Place:
+        """The first line of a part's source that holds a text; where the part begins if there is none."""
+        file, first = self.place(language, part)
+        source = self.parts[language].get(part)
+        for number, line in enumerate(source.source.split("\n") if source else ()):
+            if text in line:
+                return file, first + number
+        return file, first
+
+    def declared_at(self, *path: str) -> Place:
+        """Where a key stands in the declaration."""
+        file = f"{self.template.name}/template.toml"
+        document = toml.read(file, self.template.source.get(file, ""))
+        return file, document.line(*path) if isinstance(document, toml.Document) else 1
+
+    def origin(self, name: str, line: int) -> Place:
+        """The file and line of a line of a compiled source."""
+        folder, _, part = name.partition("#")
+        if not part:
+            return name, line
+        file, first = self.place(folder.split("/")[1], part)
+        return file, first + line - 1
+
+    def _mail_blocks(self, env: TemplateEnvironment, parts: Mapping[str, SourceFile]) -> str:
+        """Subject and preheader in the blocks that the mail layout has for them."""
+        if "{% extends" not in parts["email.html"].source:
+            return ""
+        blocks = [(block, parts[part]) for block, part in MAIL_BLOCKS if part in parts]
+        return "\n" + "".join(
+            f"{{% block {block} %}}{self._mark(_LINE, part.file, part.line)}{as_html(env, part.source)}{{% endblock %}}"
+            for block, part in blocks
+        )
+
+    def _mark(self, kind: str, file: str, line: int) -> str:
+        self._places.append((file, line))
+        return f"{kind}{len(self._places) - 1}{_END}"
+
+    def _marked(self, env: TemplateEnvironment, file: str, source: str) -> str:
+        """The source with marks. A source that holds such characters or cannot be read stays as it is."""
+        if any(mark in source for mark in (_LINE, _OPEN, _CLOSE, _END)):
+            return source
+        try:
+            return "".join(self._pieces(env, file, source))
+        except Exception:  # a syntax error, which loading reports
+            return source
+
+    def _pieces(self, env: TemplateEnvironment, file: str, source: str) -> Iterator[str]:
+        statement: list[str] = []  # the tokens of the statement that is open
+        inside = unmarked = 0  # a statement; a text that is a value in a statement, such as `set` with a body
+        for line, kind, token in env.lex(source):
+            if kind == "block_begin":
+                statement, inside = [], 1
+            if inside:
+                statement.append(token)
+                if kind != "block_end":
+                    continue
+                inside = 0
+                words = [each for each in statement[1:-1] if each.strip()]
+                unmarked += _nesting(words, file)
+                opening = self._mark(_OPEN, file, line) if words[:1] == ["call"] and not unmarked else ""
+                yield opening + "".join(statement) + (_CLOSE if words[:1] == ["endcall"] and not unmarked else "")
+            elif unmarked:
+                yield token
+            elif kind == "data":
+                pieces = token.split("\n")
+                yield "\n".join(f"{self._mark(_LINE, file, line + number)}{piece}" for number, piece in enumerate(pieces))
+            elif kind == "variable_begin":
+                yield self._mark(_OPEN, file, line) + token
+            else:
+                yield token + (_CLOSE if kind == "variable_end" else "")
+
+    def _unmarked(self, rendered: str) -> MarkedText:
+        pieces: list[str] = []
+        starts: list[int] = [0]
+        origins: list[tuple[Place, ...]] = [()]
+        frames: list[Place | None] = [None]
+        last = length = 0
+        for mark in _MARK.finditer(rendered):
+            piece = rendered[last : mark.start()]
+            pieces.append(piece)
+            length, last = length + len(piece), mark.end()
+            if mark[1] is None:
+                frames = frames[:-1] if len(frames) > 1 else frames
+            else:
+                frames[-1] = self._places[int(mark[2])]
+                frames += [None] if mark[1] == _OPEN else []
+            starts.append(length)
+            origins.append(tuple(place for place in frames if place is not None))
+        pieces.append(rendered[last:])
+        return MarkedText("".join(pieces), tuple(starts), tuple(origins))
+
+
+def _nesting(words: list[str], file: str) -> int:
+    """1 where a statement opens a text that is a value, -1 where it closes one, else 0. A mark in a value would change what
+    filters and comparisons see."""
+    first = words[0] if words else ""
+    if (first == "set" and "=" not in words) or first == "filter" or (first == "macro" and not file.endswith(".html")):
+        return 1
+    closes = ("endset", "endfilter") if file.endswith(".html") else ("endset", "endfilter", "endmacro")
+    return -1 if first in closes else 0

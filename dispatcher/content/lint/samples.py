@@ -1,0 +1,176 @@
+"""The messages that the linter reads: every channel, language and mode of a template, from its examples, without the guard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import product
+from typing import Any
+
+from channels.base import Channel, Content, Email, Push, Sms
+from dispatcher.content.guard import ContentRequirements, links_in
+from dispatcher.content.lint.findings import LintFinding, lint_rules
+from dispatcher.content.lint.mail_page import MailPage, one_line
+from dispatcher.content.lint.marked import MarkedSources, MarkedText, Place
+from dispatcher.content.preview import data_sets, example_request
+from dispatcher.content.render_request import LinkHosts, MessageSender, RenderRequest
+from dispatcher.content.template import Template
+from dispatcher.domain.message import Mode
+from dispatcher.domain.recipient import Language
+
+PARTS: Mapping[Channel, str] = {Channel.PUSH: "push.body", Channel.EMAIL: "email.html", Channel.SMS: "sms.text"}
+
+
+@dataclass(frozen=True, slots=True)
+class LintContext:
+    """What the linter takes from the policy: the sender of each language, the hosts that links may name, and for each mode (and
+    "service") the data categories that a message may use. Without `categories` every one is allowed."""
+
+    senders: Mapping[Language, MessageSender] = field(default_factory=dict)
+    hosts: LinkHosts | None = None
+    categories: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LintSample:
+    """One message. `text` is what its reader sees: of a mail the text part, of a push title and body. `data_set` says which values
+    it has: "" stands for the examples."""
+
+    template: Template
+    sources: MarkedSources
+    request: RenderRequest
+    content: Content
+    text: str
+    data_set: str = ""
+    html: MarkedText | None = None
+    marked_text: MarkedText | None = None
+
+    @cached_property
+    def page(self) -> MailPage | None:
+        """The HTML of a mail."""
+        if self.html is None or not self.html.text.strip():
+            return None
+        return MailPage(self.html, self.template.name, self.place("email.html")[0])
+
+    @cached_property
+    def requirements(self) -> ContentRequirements:
+        """What the content guard would require."""
+        return self.template.requirements(self.request, self.template.values(self.request))
+
+    @property
+    def texts(self) -> Iterator[tuple[str, str]]:
+        """The parts that hold text, each with its text; of the HTML what is shown."""
+        if isinstance(self.content, Email):
+            yield "email.subject", self.content.subject
+            if self.page:
+                yield "email.html", self.page.visible_text()
+            yield "email.text", self.content.text
+        elif isinstance(self.content, Push):
+            yield "push.title", self.content.title
+            yield "push.body", self.content.body
+        elif isinstance(self.content, Sms):
+            yield "sms.text", self.content.text
+        else:
+            yield f"whatsapp.{self.mode}.approved", self.text
+
+    @property
+    def mode(self) -> Mode:
+        """The mode in which the message is rendered."""
+        return self.template.render_mode(self.request.mode)
+
+    @property
+    def part(self) -> str:
+        """The part that stands for the message in findings about all of it."""
+        return PARTS.get(self.request.channel, f"whatsapp.{self.mode}.approved")
+
+    def place(self, part: str) -> Place:
+        """Where a part begins in the sources."""
+        return self.sources.place(self.request.language, part)
+
+    def place_of(self, part: str, text: str) -> Place:
+        """The line of a part on which a text of the message stands; where the part begins if it is not found."""
+        marked = {"email.html": self.html, "email.text": self.marked_text}.get(part)
+        position = marked.text.find(text) if marked else -1
+        if marked and position >= 0:
+            own = [each for each in marked.origin(position) if each[0].startswith(f"{self.template.name}/")]
+            if own or marked.origin(position):
+                return (own or list(marked.origin(position)))[-1]
+        return self.sources.line_of(self.request.language, part, text)
+
+    def text_links(self) -> Iterator[tuple[str, str]]:
+        """The links outside HTML, each with its part."""
+        if isinstance(self.content, Push) and self.content.link:
+            yield "push.link", self.content.link
+        for part, text in self.texts:
+            if part != "email.html":
+                for link in links_in(text):
+                    yield part, link
+
+    def finding(self, code: str, place: Place, field: str, message: str, value: str = "") -> LintFinding:
+        """A finding of a rule at a place."""
+        return LintFinding(
+            file=place[0],
+            line=place[1],
+            code=code,
+            severity=lint_rules()[code].severity,
+            field=field,
+            value=one_line(value)[:200],
+            message=message,
+            languages=(self.request.language,),
+            channels=(self.request.channel.value,),
+            modes=(self.mode.value,),
+        )
+
+
+def read_samples(template: Template, context: LintContext) -> list[LintSample]:
+    """The messages of a template, with all examples and with each set of other values. Those that cannot be rendered are left out:
+    loading reports them."""
+    sources = MarkedSources(template)
+    modes, sets = sorted(template.info.modes), list(data_sets(template))
+    samples = []
+    for language, channel, mode, (which, data) in product(template.languages, template.channels, modes, sets):
+        request = lint_request(template, channel, language, mode, context)
+        sample = _sample(template, sources, replace(request, data={**request.data, **data}), which)
+        if sample is not None:
+            samples.append(sample)
+    return samples
+
+
+def lint_request(template: Template, channel: Channel, language: Language, mode: Mode, context: LintContext) -> RenderRequest:
+    """A render request with the template's examples and the sender that the policy names."""
+    request = example_request(template, channel, language, mode, None, context.hosts)
+    sender = context.senders.get(language)
+    return replace(request, sender=replace(sender, hosts=context.hosts)) if sender else request
+
+
+def _sample(template: Template, sources: MarkedSources, request: RenderRequest, which: str) -> LintSample | None:
+    html = marked_text = None
+    try:
+        values = template.context(request)
+        content = template.compose(request, values)
+        if request.channel is Channel.EMAIL:
+            html = sources.render(request.language, "email.html", values)
+            marked_text = sources.render(request.language, "email.txt", values)
+        shown = template.visible_text(content, request)
+    except Exception:  # an error of a template can be any; loading reports it
+        return None
+    if isinstance(content, Push):
+        shown = f"{content.title} {content.body}"
+    elif isinstance(content, Email | Sms):
+        shown = content.text
+    return LintSample(template, sources, request, content, shown, which, html, marked_text)
+
+
+def with_all_values(samples: Iterable[LintSample]) -> list[LintSample]:
+    """The samples with all examples."""
+    return [each for each in samples if not each.data_set]
+
+
+def rendered(template: Template, request: RenderRequest, **data: Any) -> Content | None:
+    """A message with other values; None if it cannot be rendered."""
+    try:
+        changed = replace(request, data={**request.data, **data})
+        return template.compose(changed, template.context(changed))
+    except Exception:  # as above
+        return None

@@ -1,0 +1,46 @@
+"""The words that the linter looks for: see `words.toml`."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+
+from dispatcher.domain.recipient import Language
+
+
+@dataclass(frozen=True, slots=True)
+class WordLists:
+    """`vague_links` are texts of links, of all languages; `shorteners` are hosts.
+
+    `spam` is a pattern per language, with the English words in all. `representative_example` is language -> part of the example ->
+    pattern of its name and a number."""
+
+    vague_links: frozenset[str]
+    spam: Mapping[Language, re.Pattern[str]]
+    shorteners: frozenset[str]
+    representative_example: Mapping[Language, Mapping[str, re.Pattern[str]]]
+
+
+@lru_cache(maxsize=1)
+def word_lists() -> WordLists:
+    """The lists, read once."""
+    data = tomllib.loads(resources.files("dispatcher.content.lint").joinpath("words.toml").read_text(encoding="utf-8"))
+    return WordLists(
+        vague_links=frozenset(word.casefold() for words in data["vague_links"].values() for word in words),
+        spam={
+            language: re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, (*words, *data['spam']['en'])))})(?!\w)", re.IGNORECASE)
+            for language, words in data["spam"].items()
+        },
+        shorteners=frozenset(data["shorteners"]["hosts"]),
+        representative_example={
+            language: {
+                part: re.compile(rf"(?:{'|'.join(map(re.escape, words))})[^.!?]{{0,40}}?[0-9]", re.IGNORECASE)
+                for part, words in parts.items()
+            }
+            for language, parts in data["representative_example"].items()
+        },
+    )

@@ -1,0 +1,276 @@
+"""The linter of templates: forty faults, each found with its code, file and line, and none in templates without faults."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from dispatcher import policy
+from dispatcher.content import load
+from dispatcher.content.lint.findings import LintFinding, Severity, lint_rules
+from dispatcher.content.lint.sarif import sarif
+from dispatcher.runtime.template_lint import blocking, lint_folder, lint_version
+from tests.support.sound_templates import GREETING, sound_folder
+from tests.support.template_folder import write
+
+POLICY = policy.parse(policy.shipped())
+SHIPPED = Path(__file__).parents[2] / "templates"
+NL, FR, TEXTS, TEXT = "offer/nl/email.html", "offer/fr/email.html", "offer/nl/texts.toml", "offer/nl/email.txt"
+LAYOUT, MACROS, DECLARATION = "_shared/layout.html", "_shared/macros.html", "offer/template.toml"
+BUTTON = '{{ button(offer_url, "Bereken je lening") }}'
+UNSUBSCRIBE = '<a class="link" href="{{ links.unsubscribe }}" style="color:#1f5673">{% block ways_out %}{% endblock %}</a>'
+EXAMPLE = """\
+<p>Kredietbedrag € 1.500, JKP 5,49 %, debetrentevoet 5,49 %, looptijd 48 maanden, maandaflossing € 231,91.</p>
+"""
+
+UNUSED = '[variables.city]\ncategory = "product"\nexample = "x"\n[variables.amount]'
+
+Case = tuple[str, str, str, str, int]
+FAULTS: dict[str, Case] = {  # what is wrong: code, file, original text, replacement, line of the finding
+    "a file with a mistyped name": ("T001", "offer/nl/emial.txt", "", "x", 1),
+    "an unknown key": ("T002", DECLARATION, 'product = "loan"', 'produkt = "loan"', 9),
+    "an undeclared variable": ("T003", NL, "KBC{% endif %}", "{{ nam }}{% endif %}", 6),
+    "a script": ("T004", NL, "<h2>", "<script>x</script><h2>", 7),
+    "a variable that may be absent": ("T005", TEXTS, 'title = "', 'title = "{{ first_name }} ', 2),
+    "the name in a link": ("T006", NL, BUTTON, '<a href="https://www.bank.example/{{ first_name }}">Mijn lening</a>', 8),
+    "an entity that the policy does not know": ("T007", DECLARATION, "kbc-bank", "kbc-bnak", 4),
+    "a picture without alt text": ("T101", NL, "<h2>", '<img src="https://www.bank.example/a.png"><h2>', 7),
+    "click here": ("T102", NL, '"Bereken je lening"', '"Klik hier!"', 8),
+    "a link without text": (
+        "T103",
+        NL,
+        BUTTON,
+        '<a href="{{ offer_url }}"><img src="https://www.bank.example/a.png" alt=""></a>',
+        8,
+    ),
+    "light grey on white": ("T104", NL, "<h2>", '<p style="color:#cccccc">grijs</p><h2>', 7),
+    "a class with little contrast": ("T104", NL, "<h2>", '<p class="pale">grijs</p><h2>', 7),
+    "too dark in the dark scheme": ("T104", MACROS, 'class="link" ', "", 2),
+    "a heading that leaves a level out": ("T105", NL, "<h2>Een lening voor je plannen</h2>", "<h4>Een lening</h4>", 7),
+    "no language": ("T106", LAYOUT, ' lang="{{ language }}"', "", 2),
+    "a layout table without its role": ("T107", LAYOUT, '<table role="presentation"', "<table", 12),
+    "a small text": ("T108", NL, "<h2>", '<p style="font-size:9px">klein</p><h2>', 7),
+    "a table of data without headers": ("T109", NL, "<h2>", "<table><caption>K</caption><tr><td>1</td></tr></table><h2>", 7),
+    "a subject that phones cut": ("T209", TEXTS, 'subject = "', 'subject = "Bekijk het eens rustig: ', 7),
+    "no title": ("T110", LAYOUT, "<title>{% block title %}{% endblock %}</title>", "", 2),
+    "a mail of 120 kB": ("T201", NL, "<h2>", f"<p>{'lang ' * 24_000}</p><h2>", 1),
+    "pictures and no text": ("T202", NL, "<h2>", '<img src="https://www.bank.example/a.png" alt="A"><h2>', 1),
+    "a URL shortener": ("T203", NL, BUTTON, '<a href="https://bit.ly/3x">Bereken je lening</a>', 8),
+    "a shortener in an SMS": ("T203", TEXTS, "{{ offer_url }} {{ warning }}", "https://bit.ly/3x {{ warning }}", 11),
+    "an IP address": ("T204", NL, BUTTON, '<a href="https://192.0.2.7/x">Bereken je lening</a>', 8),
+    "a host shown that is not that of the link": ("T205", NL, '"Bereken je lening"', '"www.kbc-bank.example"', 8),
+    "words of spam": ("T206", TEXTS, 'subject = "', 'subject = "Laatste kans: ', 7),
+    "a row of exclamation marks": ("T206", TEXTS, 'title = "Een lening', 'title = "Een lening!!!', 2),
+    "no preheader in the layout": ("T207", LAYOUT, "{% block preheader %}{% endblock %}", "", 10),
+    "a long subject": ("T208", TEXTS, 'subject = "', f'subject = "{"Lang " * 12}', 7),
+    "a tracking pixel": ("T210", NL, "<h2>", '<img src="https://www.bank.example/o.png" width="1" height="1" alt=""><h2>', 7),
+    "http": ("T301", NL, BUTTON, '<a href="http://www.bank.example/">Bereken je lening</a>', 8),
+    "a host of another": ("T302", NL, BUTTON, '<a href="https://www.bnak.example/">Bereken je lening</a>', 8),
+    "an empty link": ("T303", NL, BUTTON, '<a href="#">Bereken je lening</a>', 8),
+    "an anchor that is not there": ("T304", NL, BUTTON, '<a href="#voorwaarden">Voorwaarden</a>', 8),
+    "an unsubscribe link for Outlook only": ("T305", LAYOUT, UNSUBSCRIBE, f"<!--[if mso]>{UNSUBSCRIBE}<![endif]-->", 22),
+    "an unsubscribe link hidden by a media query": ("T305", LAYOUT, ".wide { width: 100% }", ".link { display: none }", 22),
+    "an unsubscribe link in white on white": (
+        "T305",
+        LAYOUT,
+        'style="color:#1f5673">{% block ways',
+        'style="color:#fefefe">{% block ways',
+        22,
+    ),
+    "a query in a link to a partner": ("T306", NL, BUTTON, '<a href="https://tickets.train.example/?c=7">Naar de trein</a>', 8),
+    "a link to a partner that data chooses": (
+        "T307",
+        NL,
+        BUTTON,
+        "<a href=\"https://train.example/weekend{% if first_name == 'Ann' %}/coast{% endif %}\">Naar de trein</a>",
+        8,
+    ),
+    "no sender in the text part": ("T401", TEXT, "{{ sender.name }}", "", 1),
+    "no advertising mark": ("T402", TEXT, "Reclame\n", "", 1),
+    "no unsubscribe link in the text part": ("T403", TEXT, "{{ links.unsubscribe }}", "", 1),
+    "no unsubscribe link in an SMS": ("T403", TEXTS, " {{ links.unsubscribe }}", "", 11),
+    "no credit warning in a push": ("T404", TEXTS, " {{ warning }}", "", 3),
+    "a credit warning that is not shown": ("T405", LAYOUT, "font-size:18px", "display:none", 19),
+    "a credit warning hidden on phones": ("T405", LAYOUT, ".wide { width: 100% }", ".notice { display: none !important }", 19),
+    "a credit warning in white on white": ("T405", LAYOUT, "font-size:18px", "font-size:18px; color:white", 19),
+    "a small credit warning": ("T406", LAYOUT, "font-size:18px", "font-size:14px", 19),
+    "a representative example without the total": ("T407", NL, "<h2>", f"{EXAMPLE}<h2>", 7),
+    "a variable that one language lacks": ("T501", "offer/fr/texts.toml", "{{ amount | money }} {{ offer", "1 500 € {{ offer", 11),
+    "another amount in one language": ("T502", "offer/fr/texts.toml", 'title = "', 'title = "20 €. ', 2),
+    "a text part that contradicts the HTML": ("T503", TEXT, "{{ amount | money }}", "€ 1.400", 2),
+    "a link that only the HTML has": ("T504", NL, BUTTON, '{{ button("https://www.bank.example/home", "Bereken je lening") }}', 8),
+    "a variable that only the HTML uses": ("T506", TEXT, GREETING, "KBC", 6),
+    "another page in one language": (
+        "T505",
+        FR,
+        '{{ button(offer_url, "Calculez',
+        '{{ button("https://www.bank.example/lone", "Calculez',
+        8,
+    ),
+    "a variable that no text uses": (
+        "T601",
+        DECLARATION,
+        "[variables.amount]",
+        UNUSED,
+        21,
+    ),
+    "a macro with data of tailored messages": (
+        "T602",
+        NL,
+        "<h2>",
+        "{% macro plan() %}{{ history }}{% endmacro %}{{ plan() }}<h2>",
+        7,
+    ),
+    "a category that the policy does not have": ("T603", DECLARATION, 'category = "transactions"', 'category = "transaction"', 17),
+    "a shared file that nobody uses": ("T604", "_shared/old.html", "", "<p>x</p>", 1),
+}
+SARIF_SCHEMA = {  # the part of SARIF 2.1.0 (OASIS, sarif-schema-2.1.0.json) that this program writes
+    "type": "object",
+    "required": ["version", "runs"],
+    "properties": {
+        "version": {"const": "2.1.0"},
+        "runs": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["tool", "results"],
+                "properties": {
+                    "tool": {
+                        "required": ["driver"],
+                        "properties": {"driver": {"required": ["name"], "properties": {"rules": {"items": {"required": ["id"]}}}}},
+                    },
+                    "results": {
+                        "items": {
+                            "required": ["message"],
+                            "properties": {
+                                "message": {"required": ["text"], "properties": {"text": {"type": "string"}}},
+                                "level": {"enum": ["none", "note", "warning", "error"]},
+                                "ruleIndex": {"type": "integer", "minimum": 0},
+                                "locations": {
+                                    "items": {
+                                        "properties": {
+                                            "physicalLocation": {
+                                                "required": ["artifactLocation"],
+                                                "properties": {
+                                                    "region": {"properties": {"startLine": {"type": "integer", "minimum": 1}}}
+                                                },
+                                            }
+                                        }
+                                    }
+                                },
+                            },
+                        }
+                    },
+                },
+            },
+        },
+    },
+}
+FOUND_IN = {"a variable that only the HTML uses": NL}  # where it is not the file that was changed
+ALSO = {  # further changes that a fault needs, to be a fault of its own
+    "a class with little contrast": (LAYOUT, ".muted {", ".pale { color: #ccc } .muted {"),
+    "a macro with data of tailored messages": (
+        DECLARATION,
+        "[variables.amount]",
+        '[variables.history]\ncategory = "transactions"\nexample = "x"\n[variables.amount]',
+    ),
+}
+
+
+def changed(name: str) -> dict[str, str]:
+    """The sound folder with one fault."""
+    _, file, old, new, _ = FAULTS[name]
+    files = sound_folder()
+    for path, before, after in ((file, old, new), ALSO.get(name, ("", "", ""))):
+        if path:
+            assert before in files.get(path, ""), "the replacement must change the file"
+            files[path] = files.get(path, "").replace(before, after, 1) if before else after
+    return files
+
+
+@pytest.fixture(scope="module")
+def shipped_findings() -> list[LintFinding]:
+    return lint_folder(POLICY, SHIPPED)
+
+
+def test_the_shipped_templates_have_no_error_or_warning(shipped_findings: list[LintFinding]) -> None:
+    assert [str(each) for each in shipped_findings if each.severity is not Severity.INFO] == []
+
+
+def test_the_sound_template_has_no_finding(tmp_path: Path) -> None:
+    assert lint_folder(POLICY, write(tmp_path, sound_folder())) == []
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_each_fault_has_its_code_file_and_line(tmp_path: Path, name: str) -> None:
+    code, file, _, _, line = FAULTS[name]
+    file = FOUND_IN.get(name, file)
+    found = lint_folder(POLICY, write(tmp_path, changed(name)))
+    assert [each for each in found if (each.code, each.file, each.line) == (code, file, line)], "\n".join(map(str, found))
+
+
+def test_all_faults_of_a_folder_are_found_at_once(tmp_path: Path) -> None:
+    files = sound_folder()
+    files[NL] = files[NL].replace("KBC{% endif %}", "{{ porject }}{% endif %}")
+    files["offer/nl/texts.toml"] = files["offer/nl/texts.toml"].replace("[sms]", "[smms]")
+    files["offer/fr/email.txt"] = files["offer/fr/email.txt"].replace("{{ links.unsubscribe }}", "")
+    files["offer/de/email.html"] = files["offer/de/email.html"].replace("<h2>", '<img src="https://bit.ly/a.png"><h2>')
+    files["offer/en/texts.toml"] = files["offer/en/texts.toml"].replace(" {{ links.unsubscribe }}", "")
+    files["other/template.toml"] = "kind = "
+    found = {(each.file, each.line, each.code) for each in lint_folder(POLICY, write(tmp_path, files))}
+    assert found >= {
+        ("offer/nl/email.html", 6, "T003"),
+        ("offer/nl/texts.toml", 10, "T002"),
+        ("offer/fr/email.txt", 1, "T403"),
+        ("offer/de/email.html", 7, "T101"),
+        ("offer/de/email.html", 7, "T203"),
+        ("offer/en/texts.toml", 11, "T403"),
+        ("other/template.toml", 1, "T002"),
+    }
+    assert ("offer/fr/email.html", 1, "T403") not in found
+
+
+def test_a_finding_says_which_messages_have_it(tmp_path: Path) -> None:
+    files = sound_folder()
+    files[NL] = files[NL].replace("{{ project }}", '{{ project }} <img src="https://www.bank.example/a.png">')
+    [found] = [each for each in lint_folder(POLICY, write(tmp_path, files)) if each.code == "T101"]
+    assert (found.languages, found.channels, found.modes) == (("nl",), ("email",), ("tailored",))
+
+
+def test_the_policy_says_what_blocks_an_approval(tmp_path: Path) -> None:
+    files = changed("click here")
+    files[DECLARATION] = files[DECLARATION].replace("[variables.amount]", UNUSED)
+    template = load(write(tmp_path, files))["offer"]
+    found = lint_version(POLICY, template)
+    assert {each.code for each in found} == {"T102", "T601"}
+    assert blocking(POLICY, found) == []
+    assert {each.code for each in blocking(replace(POLICY, lint_blocking=frozenset({"T601"})), found)} == {"T601"}
+    assert {each.code for each in blocking(replace(POLICY, lint_blocking=frozenset({"warning"})), found)} == {"T102", "T601"}
+
+
+def test_sarif_has_the_form_that_code_hosts_read(tmp_path: Path) -> None:
+    found = lint_folder(POLICY, write(tmp_path, changed("click here")))
+    document = sarif(found, "templates", "1.0")
+    jsonschema.validate(document, SARIF_SCHEMA)
+    [result] = document["runs"][0]["results"]
+    rules = document["runs"][0]["tool"]["driver"]["rules"]
+    assert rules[result["ruleIndex"]]["id"] == result["ruleId"] == "T102"
+    location = result["locations"][0]["physicalLocation"]
+    assert (location["artifactLocation"]["uri"], location["region"]["startLine"], result["level"]) == (
+        f"templates/{NL}",
+        8,
+        "warning",
+    )
+
+
+def test_every_rule_explains_itself_and_is_tested() -> None:
+    rules = lint_rules()
+    assert all(re.fullmatch(r"T\d{3}", code) for code in rules)
+    assert all(
+        all(getattr(rule, part).strip() for part in ("title", "why", "source", "mend", "example")) for rule in rules.values()
+    )
+    assert rules.keys() - {code for code, *_ in FAULTS.values()} == set()
