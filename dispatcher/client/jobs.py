@@ -51,6 +51,7 @@ class CampaignExtras(TriggerExtras, total=False):
     one_per_household: bool
     ttl_seconds: int
     collapse_key: str
+    seeds: Sequence[str]
 
 
 def trigger_job(key: str, recipient: str, template: str, data: Mapping[str, Any], extras: Mapping[str, Any]) -> dict[str, Any]:

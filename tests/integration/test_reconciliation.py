@@ -20,11 +20,11 @@ from channels.lookup import look_up
 from channels.providers.fcm import Fcm
 from channels.providers.outbox import Outbox
 from channels.providers.sendgrid import SendGrid
-from channels.providers.twilio import LIST_SIZE, TwilioSms, TwilioWhatsApp
+from channels.providers.twilio import LIST_SIZE, PLUGIN, TwilioAccount, TwilioSms, TwilioWhatsApp
 from channels.resilience.circuit_breaker import CircuitBreaker
 from channels.resilience.failover import Failover, WeightedProvider
 from channels.sandbox import SandboxClient, running, write_service_account
-from dispatcher.campaigns import submission
+from dispatcher.campaigns import submission, whatsapp_templates
 from dispatcher.delivery import reconciliation
 from dispatcher.delivery.pipeline import run_chunk
 from dispatcher.delivery.reconciliation import AGAIN_SECONDS, LookupResult, find
@@ -100,12 +100,17 @@ def setup(database: str, tmp_path: Path) -> Iterator[ReconciliationSetup]:
             Channel.PUSH: Fcm(str(write_service_account(tmp_path / "account.json", sandbox.url)), http, sandbox.url),
         }
         add_people(services, person("anna"))
-        yield ReconciliationSetup(replace(services, providers=providers), sandbox, clock)
+        assert PLUGIN.make_template_client is not None
+        account = TwilioAccount("AC" + "1" * 32, "token", content_base_url=sandbox.url)
+        client = PLUGIN.make_template_client(account, http)
+        yield ReconciliationSetup(replace(services, providers=providers, template_client=client), sandbox, clock)
         http.close()
 
 
 @pytest.mark.parametrize(("channel", "state"), [("sms", State.DELIVERED), ("whatsapp", State.READ)])
 def test_a_message_that_twilio_took_is_found_by_lookup(setup: ReconciliationSetup, channel: str, state: State) -> None:
+    if channel == "whatsapp":
+        whatsapp_templates.push(setup.services)
     first = setup.send(channel, LOST)
     other = setup.send(channel, LOST)  # to the same number at the same time: distinguished by the links in the text
     assert setup.pass_(60) == 0  # its own events come first

@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import Depends, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from dispatcher.web.api.query_parameters import known_query_parameters
 from dispatcher.web.api_keys import ApiKey, ApiKeyRing, Right
 from dispatcher.web.middleware import KEY_NEEDED
 
@@ -25,6 +26,7 @@ def needs(right: Right) -> Callable[..., Awaitable[ApiKey]]:
             raise HTTPException(HTTPStatus.UNAUTHORIZED, KEY_NEEDED, {"WWW-Authenticate": "Bearer"})
         if right not in caller.rights:
             raise HTTPException(HTTPStatus.FORBIDDEN, f"this key lacks the right {right.value!r}")
+        await known_query_parameters(request)  # after the key: who has none learns nothing about a call
         return caller
 
     return check

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 
 from dispatcher.web.api import (
     audiences,
@@ -16,12 +16,9 @@ from dispatcher.web.api import (
     suppressions,
     templates,
 )
-from dispatcher.web.api.query_parameters import known_query_parameters
 from dispatcher.web.errors import problem_responses
 
-router = APIRouter(
-    prefix="/v1", responses=problem_responses(400, 401, 403, 413, 422, 503), dependencies=[Depends(known_query_parameters)]
-)
+router = APIRouter(prefix="/v1", responses=problem_responses(400, 401, 403, 413, 422, 503))
 for resource in (
     campaigns,
     audiences,
