@@ -21,7 +21,7 @@ import pytest
 
 from channels.base import Channel
 from channels.sandbox import SandboxClient
-from dispatcher.campaigns import submission
+from dispatcher.campaigns import submission, whatsapp_templates
 from dispatcher.delivery import reconciliation
 from dispatcher.delivery.explanation import explain_message
 from dispatcher.devserver import supervisor
@@ -169,9 +169,11 @@ def weather(database: str, broker_url: str, home: Path) -> Iterator[Weather]:
             clock=lambda: datetime.now(UTC),
             policy=parse(policy.read_text(encoding="utf-8")),
             providers=bootstrap.providers(load(environ)),
+            template_client=bootstrap.template_client(load(environ)),
             public_url=public_url,
         )
         children.await_ready(60)
+        whatsapp_templates.push(services)
         yield Weather(services, children, SandboxClient(f"http://127.0.0.1:{double}"), database)
 
 
