@@ -118,6 +118,7 @@ def test_a_reply_reaches_the_webhook_and_stop_blocks(sandbox: SandboxClient, web
     client = twilio_client(sandbox)
     client.messages.create(to="+32470000001", from_=SENDER, body="x")
     sandbox.reply("+32470000001", SENDER, "Stop ")
+    sandbox.wait_for_events()  # before the next reply, whose call could overtake this one
     sandbox.reply("+32470000001", "whatsapp:" + SENDER, "Hallo", channel="whatsapp")
     sandbox.wait_for_events()
     forms = [dict(parse_qsl(body)) for _, _, body in webhook.calls]
