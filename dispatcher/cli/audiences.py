@@ -12,7 +12,7 @@ from dispatcher.campaigns.audience_uploads import Upload, UploadConflict, Upload
 from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, fail, out, pairs, print_json, rows
 from dispatcher.intake.audience_uploads import suffix_of
 from dispatcher.runtime import bootstrap
-from dispatcher.web.serializers import upload_view
+from dispatcher.web.serializers.audiences import upload_view
 
 app = typer.Typer(help="Uploaded audiences, which campaigns name by their id.", no_args_is_help=True)
 

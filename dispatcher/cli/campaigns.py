@@ -26,7 +26,7 @@ from dispatcher.intake.campaign import CampaignRequest, check_campaign, read_req
 from dispatcher.intake.campaign_edit import parse_edit
 from dispatcher.runtime import bootstrap
 from dispatcher.runtime.services import Services
-from dispatcher.web.serializers import campaign_line, campaign_view, dry_run_view
+from dispatcher.web.serializers.campaigns import campaign_line, campaign_view, dry_run_view
 
 app = typer.Typer(help="Submit, watch and stop campaigns.", no_args_is_help=True)
 

@@ -44,7 +44,7 @@ from dispatcher.intake.campaign import parse_campaign
 from dispatcher.policy import shipped
 from dispatcher.runtime import bootstrap
 from dispatcher.runtime.services import Services
-from dispatcher.web.serializers import campaign_view
+from dispatcher.web.serializers.campaigns import campaign_view
 
 CAMPAIGN = "spring-loan"
 SEED = 2026

@@ -11,7 +11,7 @@ from dispatcher.cli.broker import publish
 from dispatcher.cli.output import REFUSED, Json, fail, out, print_json, rows
 from dispatcher.inbound import agent_reply, customer_replies
 from dispatcher.runtime import bootstrap
-from dispatcher.web.serializers import moment
+from dispatcher.web.serializers.times import moment
 
 app = typer.Typer(help="Inbound messages that a person must read.", no_args_is_help=True)
 

@@ -10,7 +10,7 @@ import typer
 from dispatcher.campaigns import refused_jobs
 from dispatcher.cli.output import REFUSED, Json, fail, out, print_json, rows
 from dispatcher.runtime import bootstrap
-from dispatcher.web.serializers import refused_job
+from dispatcher.web.serializers.refused_jobs import refused_job
 
 app = typer.Typer(help="Campaigns and triggers that came by Celery and were refused.", no_args_is_help=True)
 

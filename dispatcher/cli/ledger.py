@@ -9,7 +9,7 @@ import typer
 from dispatcher.cli.output import REFUSED, Json, err, out, print_json, rows
 from dispatcher.maintenance import ledger_audit, retention
 from dispatcher.runtime import bootstrap
-from dispatcher.web.serializers import retention_view
+from dispatcher.web.serializers.retention import retention_view
 
 app = typer.Typer(help="Check the ledger, and how long its data is kept.", no_args_is_help=True)
 

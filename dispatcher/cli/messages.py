@@ -24,7 +24,7 @@ from dispatcher.domain.recipient import LANGUAGES
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.runtime import bootstrap
 from dispatcher.runtime.services import Services
-from dispatcher.web.serializers import (
+from dispatcher.web.serializers.messages import (
     dead_view,
     explanation_view,
     message_page,

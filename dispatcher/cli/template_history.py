@@ -14,7 +14,7 @@ from dispatcher.cli.output import Json, out, plural, print_json, rows
 from dispatcher.content import TextDiff, WordChange
 from dispatcher.delivery.approval_check import DIGEST_SHOWN
 from dispatcher.runtime import bootstrap
-from dispatcher.web.serializers import approval_text, known_version_view, template_view, text_diff_view
+from dispatcher.web.serializers.templates import approval_text, known_version_view, template_view, text_diff_view
 
 app = typer.Typer()
 

@@ -15,7 +15,7 @@ from dispatcher.cli.template_data import read_data
 from dispatcher.domain.message import Mode
 from dispatcher.domain.recipient import LANGUAGES
 from dispatcher.runtime import bootstrap
-from dispatcher.web.serializers import tester_send_view
+from dispatcher.web.serializers.templates import tester_send_view
 
 app = typer.Typer()
 

@@ -24,7 +24,7 @@ from dispatcher.domain.recipient import LANGUAGES
 from dispatcher.domain.spelling import did_you_mean
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.runtime import bootstrap
-from dispatcher.web.serializers import approval_text, template_view
+from dispatcher.web.serializers.templates import approval_text, template_view
 
 app = typer.Typer(help="Write, check, preview and approve message templates.", no_args_is_help=True)
 app.add_typer(template_drafts.app)

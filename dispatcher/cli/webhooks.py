@@ -11,7 +11,7 @@ from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, fail, out, pairs, pl
 from dispatcher.events import event_endpoints
 from dispatcher.events.event_endpoints import EndpointStatus
 from dispatcher.runtime import bootstrap
-from dispatcher.web.serializers import endpoint_view, webhook_range_view, webhook_test_view
+from dispatcher.web.serializers.event_endpoints import endpoint_view, webhook_range_view, webhook_test_view
 
 app = typer.Typer(help="Event endpoints: events delivered to other systems' URLs.", no_args_is_help=True)
 

@@ -20,7 +20,7 @@ from dispatcher.intake.errors import BadInput
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.delivery import message_list
 from dispatcher.runtime.services import Services
-from dispatcher.web import serializers
+from dispatcher.web.serializers.messages import message_page
 from tests.support.services import NOON, Clock, add_people, make_services, person, work
 
 OFFER = {"project": "solar panels", "amount": 9000, "offer_url": "https://www.kbc-bank.example/loan"}
@@ -112,7 +112,7 @@ def test_a_page_does_not_change_while_others_are_added(services: Services) -> No
 
 @pytest.mark.usefixtures("sent")
 def test_a_list_has_ids_and_nothing_else_of_a_person(services: Services) -> None:
-    view = serializers.message_page(messages.list_page(services, MessageFilter(), None, 100))
+    view = message_page(messages.list_page(services, MessageFilter(), None, 100))
     text = json.dumps(view)
     assert "c-1" in text
     for secret in ("example.org", "+3247", "solar", "device-"):

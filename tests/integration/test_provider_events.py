@@ -28,7 +28,7 @@ from dispatcher.ledger.inbound.soft_bounces import SPAN
 from dispatcher.ledger.maintenance import stopped_channels
 from dispatcher.maintenance import sweep
 from dispatcher.runtime.services import Services
-from dispatcher.web.serializers import message_view
+from dispatcher.web.serializers.messages import message_view
 from tests.support.services import Clock, add_people, make_services, outbox, person, states, work
 from tests.support.signed_webhooks import AUTH_TOKEN, NOW, sendgrid_events, signed_form, twilio_events
 

@@ -16,12 +16,12 @@ from dispatcher.campaigns import audience_uploads
 from dispatcher.campaigns.audience_uploads import Upload, UploadConflict, UploadRange, UploadTooLarge, UploadWriter
 from dispatcher.intake.audience_uploads import TYPES, suffix_of
 from dispatcher.intake.errors import BadInput, InputError
-from dispatcher.web import serializers
-from dispatcher.web.api import schemas
 from dispatcher.web.api.authorization import needs
+from dispatcher.web.api.schemas.audiences import UploadBody, UploadList
 from dispatcher.web.api_keys import Right
 from dispatcher.web.dependencies import ServicesDependency
 from dispatcher.web.errors import problem_responses
+from dispatcher.web.serializers.audiences import upload_view
 
 log = structlog.get_logger()
 
@@ -44,10 +44,10 @@ router = APIRouter(prefix="/audiences", tags=["campaigns"], dependencies=[Depend
 @router.put(
     "/{upload_id}",
     status_code=201,
-    response_model=schemas.UploadBody,
+    response_model=UploadBody,
     responses={
-        200: {"model": schemas.UploadBody, "description": "It was uploaded before"},
-        202: {"model": schemas.UploadBody, "description": "More bytes are to come"},
+        200: {"model": UploadBody, "description": "It was uploaded before"},
+        202: {"model": UploadBody, "description": "More bytes are to come"},
         **problem_responses(409, 415, 507),
     },
     openapi_extra={"requestBody": {"required": True, "content": dict.fromkeys((*TYPES, "application/octet-stream"), _BINARY)}},
@@ -110,22 +110,22 @@ def _finish(writer: UploadWriter) -> JSONResponse:
     was_complete = writer.before is not None and writer.before.is_complete
     upload = writer.finish()
     status = HTTPStatus.OK if was_complete else HTTPStatus.CREATED if upload.is_complete else HTTPStatus.ACCEPTED
-    return JSONResponse(serializers.upload_view(upload), status)
+    return JSONResponse(upload_view(upload), status)
 
 
-@router.get("", response_model=schemas.UploadList)
+@router.get("", response_model=UploadList)
 def list_uploads(services: ServicesDependency) -> dict[str, Any]:
     """All uploaded audiences, by id."""
-    return {"audiences": [serializers.upload_view(upload) for upload in audience_uploads.every(services)]}
+    return {"audiences": [upload_view(upload) for upload in audience_uploads.every(services)]}
 
 
-@router.get("/{upload_id}", response_model=schemas.UploadBody, responses=problem_responses(404))
+@router.get("/{upload_id}", response_model=UploadBody, responses=problem_responses(404))
 def show_upload(upload_id: UploadId, services: ServicesDependency) -> dict[str, Any]:
     """How far an upload is: the next part starts at the byte `received`."""
     upload = audience_uploads.find(services, upload_id)
     if upload is None:
         raise HTTPException(HTTPStatus.NOT_FOUND)
-    return serializers.upload_view(upload)
+    return upload_view(upload)
 
 
 @router.delete("/{upload_id}", status_code=204, responses=problem_responses(404, 409))

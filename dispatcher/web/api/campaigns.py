@@ -19,14 +19,22 @@ from dispatcher.intake.campaign import CampaignForm, CampaignRequest, RowsForm, 
 from dispatcher.intake.campaign_edit import CampaignEditForm, parse_edit
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.runtime.services import Services
-from dispatcher.web import serializers
-from dispatcher.web.api import schemas
 from dispatcher.web.api.authorization import needs
 from dispatcher.web.api.etags import etag, expected_version
 from dispatcher.web.api.openapi import body
+from dispatcher.web.api.schemas.audiences import AudienceErrorBody
+from dispatcher.web.api.schemas.campaigns import (
+    CampaignAccepted,
+    CampaignBody,
+    CampaignList,
+    CampaignStateBody,
+    DryRunBody,
+    RowsAdded,
+)
 from dispatcher.web.api_keys import ApiKey, Right
 from dispatcher.web.dependencies import CampaignObject, JsonObject, PublisherDependency, ServicesDependency, publish_or_defer
 from dispatcher.web.errors import problem_responses
+from dispatcher.web.serializers.campaigns import campaign_line, campaign_view, dry_run_view
 
 CampaignId = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$")]
 IfMatch = Annotated[str | None, Header(alias="If-Match", description="The ETag of the campaign that the person saw.")]
@@ -55,10 +63,10 @@ class DryRunParameters:
 @router.post(
     "",
     status_code=201,
-    response_model=schemas.CampaignAccepted,
+    response_model=CampaignAccepted,
     responses={
-        200: {"model": schemas.DryRunBody, "description": "The result of a dry run"},
-        202: {"model": schemas.CampaignAccepted},
+        200: {"model": DryRunBody, "description": "The result of a dry run"},
+        202: {"model": CampaignAccepted},
         **problem_responses(409, 422, 429),
     },
     openapi_extra=body(CampaignForm, "Campaign"),
@@ -70,7 +78,7 @@ def submit_campaign(
     broker: PublisherDependency,
     parameters: Annotated[DryRunParameters, Depends()],
     response: Response,
-) -> schemas.CampaignAccepted | JSONResponse:
+) -> CampaignAccepted | JSONResponse:
     """Accept a campaign with its whole audience: inline as rows such as `{"recipient": "c-1", "data": {…}}`, or uploaded before
     to `/v1/audiences` and named as `{"upload": "ID"}`.
 
@@ -99,46 +107,46 @@ def submit_campaign(
         response.status_code = HTTPStatus.ACCEPTED
         response.headers["Retry-After"] = str(LOADING_SECONDS)
     errors = overview.unreadable_rows(services, campaign, ERRORS_SHOWN)
-    return schemas.CampaignAccepted(
+    return CampaignAccepted(
         id=campaign.id,
         audience=campaign.audience,
         invalid=campaign.invalid,
         loading=campaign.is_loading,
-        faults=[schemas.AudienceErrorBody(line=line, field=field, message=message) for line, field, message in errors],
+        faults=[AudienceErrorBody(line=line, field=field, message=message) for line, field, message in errors],
     )
 
 
-def _dry_run(services: Services, request: CampaignRequest, as_of: datetime | None) -> schemas.DryRunBody:
+def _dry_run(services: Services, request: CampaignRequest, as_of: datetime | None) -> DryRunBody:
     """One at a time: a dry run holds a connection to the ledger until its end."""
     if not DRY_RUN_LOCK.acquire(blocking=False):
         wait = {"Retry-After": str(LOADING_SECONDS)}
         raise HTTPException(HTTPStatus.TOO_MANY_REQUESTS, "another dry run is under way; try again after it", wait)
     try:
         checked = check_campaign(request, submission.validation_context(services, as_of))
-        return schemas.DryRunBody(**serializers.dry_run_view(request.id, dry_run.dry_run(services, checked, as_of)))
+        return DryRunBody(**dry_run_view(request.id, dry_run.dry_run(services, checked, as_of)))
     finally:
         DRY_RUN_LOCK.release()
 
 
-@router.get("", response_model=schemas.CampaignList, responses=problem_responses(422))
+@router.get("", response_model=CampaignList, responses=problem_responses(422))
 def list_campaigns(services: ServicesDependency, limit: Annotated[int, Query(ge=1, le=500)] = 50) -> dict[str, Any]:
     """The newest campaigns, newest first."""
-    return {"campaigns": [serializers.campaign_line(campaign) for campaign in overview.newest(services, limit)]}
+    return {"campaigns": [campaign_line(campaign) for campaign in overview.newest(services, limit)]}
 
 
-@router.get("/{campaign_id}", response_model=schemas.CampaignBody, responses=problem_responses(404))
+@router.get("/{campaign_id}", response_model=CampaignBody, responses=problem_responses(404))
 def show_campaign(campaign_id: CampaignId, services: ServicesDependency, response: Response) -> dict[str, Any]:
     """A campaign with its balance. The ETag is its version."""
     found = overview.status(services, campaign_id)
     if found is None:
         raise HTTPException(HTTPStatus.NOT_FOUND)
     response.headers["ETag"] = etag(found.campaign.version)
-    return serializers.campaign_view(found, services.clock())
+    return campaign_view(found, services.clock())
 
 
 @router.patch(
     "/{campaign_id}",
-    response_model=schemas.CampaignBody,
+    response_model=CampaignBody,
     responses=problem_responses(404, 409, 412),
     openapi_extra=body(CampaignEditForm, "CampaignEdit"),
 )
@@ -164,9 +172,7 @@ def edit_campaign(
 
 
 @router.post("/{campaign_id}/rows", responses=problem_responses(404, 409, 422), openapi_extra=body(RowsForm, "Rows"))
-def add_rows(
-    caller: CampaignsKey, campaign_id: CampaignId, form: CampaignObject, services: ServicesDependency
-) -> schemas.RowsAdded:
+def add_rows(caller: CampaignsKey, campaign_id: CampaignId, form: CampaignObject, services: ServicesDependency) -> RowsAdded:
     """Add rows to a campaign that waits for its release, such as those that could not be read before; in any other state, 409.
 
     Only the key that submitted the campaign can add rows. A recipient whom the campaign has already gets no second message.
@@ -177,13 +183,13 @@ def add_rows(
         raise HTTPException(HTTPStatus.NOT_FOUND)
     if result.refusal is not None:
         raise HTTPException(HTTPStatus.CONFLICT, result.refusal)
-    faults = [schemas.AudienceErrorBody(line=error.line, field=error.field, message=error.message) for error in result.errors]
-    return schemas.RowsAdded(
+    faults = [AudienceErrorBody(line=error.line, field=error.field, message=error.message) for error in result.errors]
+    return RowsAdded(
         id=campaign.id, state=campaign.state, audience=campaign.audience, added=result.added, invalid=result.invalid, faults=faults
     )
 
 
-@router.post("/{campaign_id}/{action}", response_model=schemas.CampaignStateBody, responses=problem_responses(404, 409))
+@router.post("/{campaign_id}/{action}", response_model=CampaignStateBody, responses=problem_responses(404, 409))
 def act_on_campaign(
     caller: CampaignsKey, campaign_id: CampaignId, action: CampaignAction, services: ServicesDependency, broker: PublisherDependency
 ) -> dict[str, Any]:

@@ -10,13 +10,13 @@ from pydantic import Field
 from dispatcher.events import event_endpoints
 from dispatcher.events.event_endpoints import EndpointChange, EndpointForm
 from dispatcher.intake.errors import BadInput, InputError, StrictModel, validate
-from dispatcher.web import serializers
-from dispatcher.web.api import schemas
 from dispatcher.web.api.authorization import actor, needs
 from dispatcher.web.api.openapi import body
+from dispatcher.web.api.schemas.event_endpoints import EndpointAdded, EndpointBody, EndpointList, EndpointSecret, EndpointTest
 from dispatcher.web.api_keys import ApiKey, Right
 from dispatcher.web.dependencies import JsonObject, ServicesDependency
 from dispatcher.web.errors import problem_responses
+from dispatcher.web.serializers.event_endpoints import endpoint_view, webhook_test_view
 
 EventsKey = Annotated[ApiKey, Depends(needs(Right.EVENTS))]
 EndpointId = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
@@ -33,16 +33,16 @@ class ReplayForm(StrictModel):
     dead: Number | None = Field(default=None, description="the number of a range on the dead list")
 
 
-@router.get("", response_model=schemas.EndpointList)
+@router.get("", response_model=EndpointList)
 def list_endpoints(services: ServicesDependency) -> dict[str, Any]:
     """All endpoints, how far behind each is, its last error and its dead list."""
-    return {"endpoints": [serializers.endpoint_view(each) for each in event_endpoints.statuses(services)]}
+    return {"endpoints": [endpoint_view(each) for each in event_endpoints.statuses(services)]}
 
 
 @router.post(
     "",
     status_code=201,
-    response_model=schemas.EndpointAdded,
+    response_model=EndpointAdded,
     responses=problem_responses(422),
     openapi_extra=body(EndpointForm, "Endpoint"),
 )
@@ -50,24 +50,24 @@ def add_endpoint(caller: EventsKey, form: JsonObject, services: ServicesDependen
     """Add an endpoint. The answer has the secret with which its receiver verifies each call."""
     status = event_endpoints.add(services, event_endpoints.parse_form(form), actor(caller))
     response.headers["Location"] = f"/v1/webhooks/{status.endpoint.id}"
-    return {**serializers.endpoint_view(status), "secret": event_endpoints.secret(services, status.endpoint.id)}
+    return {**endpoint_view(status), "secret": event_endpoints.secret(services, status.endpoint.id)}
 
 
-@router.get("/{endpoint_id}", response_model=schemas.EndpointBody, responses=problem_responses(404))
+@router.get("/{endpoint_id}", response_model=EndpointBody, responses=problem_responses(404))
 def show_endpoint(endpoint_id: EndpointId, services: ServicesDependency) -> dict[str, Any]:
     """One endpoint. `url` is without its query, which can hold a token."""
-    return serializers.endpoint_view(event_endpoints.status(services, endpoint_id))
+    return endpoint_view(event_endpoints.status(services, endpoint_id))
 
 
 @router.patch(
     "/{endpoint_id}",
-    response_model=schemas.EndpointBody,
+    response_model=EndpointBody,
     responses=problem_responses(404, 422),
     openapi_extra=body(EndpointChange, "EndpointChange"),
 )
 def change_endpoint(endpoint_id: EndpointId, form: JsonObject, services: ServicesDependency) -> dict[str, Any]:
     """Change an endpoint; what is left out stays as it is."""
-    return serializers.endpoint_view(event_endpoints.change(services, endpoint_id, event_endpoints.parse_change(form)))
+    return endpoint_view(event_endpoints.change(services, endpoint_id, event_endpoints.parse_change(form)))
 
 
 @router.delete("/{endpoint_id}", status_code=204, response_class=Response, responses=problem_responses(404))
@@ -76,13 +76,13 @@ def remove_endpoint(endpoint_id: EndpointId, services: ServicesDependency) -> No
     event_endpoints.remove(services, endpoint_id)
 
 
-@router.post("/{endpoint_id}/test", response_model=schemas.EndpointTest, responses=problem_responses(404))
+@router.post("/{endpoint_id}/test", response_model=EndpointTest, responses=problem_responses(404))
 def send_test(endpoint_id: EndpointId, services: ServicesDependency) -> dict[str, Any]:
     """Send a test event of the type `dispatcher.test` now, and say what the receiver answered."""
-    return serializers.webhook_test_view(event_endpoints.send_test(services, endpoint_id))
+    return webhook_test_view(event_endpoints.send_test(services, endpoint_id))
 
 
-@router.post("/{endpoint_id}/rotate", response_model=schemas.EndpointSecret, responses=problem_responses(404, 409))
+@router.post("/{endpoint_id}/rotate", response_model=EndpointSecret, responses=problem_responses(404, 409))
 def rotate_secret(endpoint_id: EndpointId, services: ServicesDependency, at_once: bool = False) -> dict[str, Any]:
     """Make a new secret. The old one signs too for 24 hours; with `at_once`, no more."""
     return {"id": endpoint_id, "secret": event_endpoints.rotate(services, endpoint_id, at_once=at_once)}
@@ -90,7 +90,7 @@ def rotate_secret(endpoint_id: EndpointId, services: ServicesDependency, at_once
 
 @router.post(
     "/{endpoint_id}/replay",
-    response_model=schemas.EndpointBody,
+    response_model=EndpointBody,
     responses=problem_responses(404, 422),
     openapi_extra=body(ReplayForm, "Replay"),
 )
@@ -103,11 +103,11 @@ def replay(endpoint_id: EndpointId, form: JsonObject, services: ServicesDependen
         event_endpoints.replay_range(services, endpoint_id, wanted.first, wanted.last)
     else:
         event_endpoints.replay_dead(services, endpoint_id, wanted.dead)
-    return serializers.endpoint_view(event_endpoints.status(services, endpoint_id))
+    return endpoint_view(event_endpoints.status(services, endpoint_id))
 
 
-@router.post("/{endpoint_id}/{action}", response_model=schemas.EndpointBody, responses=problem_responses(404))
+@router.post("/{endpoint_id}/{action}", response_model=EndpointBody, responses=problem_responses(404))
 def act_on_endpoint(endpoint_id: EndpointId, action: Literal["enable", "disable"], services: ServicesDependency) -> dict[str, Any]:
     """Stop deliveries, or start them where they stopped; `enable` also makes a failing endpoint be tried at once."""
     act = event_endpoints.enable if action == "enable" else event_endpoints.disable
-    return serializers.endpoint_view(act(services, endpoint_id))
+    return endpoint_view(act(services, endpoint_id))

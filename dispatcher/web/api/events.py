@@ -14,8 +14,8 @@ from pydantic_core import to_json
 from dispatcher.events import feed
 from dispatcher.events.catalog import EventFamily, asyncapi, schema_of
 from dispatcher.events.feed import CursorGone, FeedPage
-from dispatcher.web.api import schemas
 from dispatcher.web.api.authorization import needs
+from dispatcher.web.api.schemas.events import EventPage
 from dispatcher.web.api_keys import Right
 from dispatcher.web.dependencies import ServicesDependency
 from dispatcher.web.errors import problem_responses
@@ -33,7 +33,7 @@ Types = Annotated[
 Wait = Annotated[int, Query(ge=0, le=WAIT_SECONDS_MAX, description="Seconds to wait for an event where there is none yet.")]
 
 
-@router.get("", response_class=JSONResponse, response_model=schemas.EventPage, responses=problem_responses(410))
+@router.get("", response_class=JSONResponse, response_model=EventPage, responses=problem_responses(410))
 async def read_events(
     request: Request, services: ServicesDependency, after: After = 0, limit: Limit = 1_000, types: Types = "", wait: Wait = 0
 ) -> Response:

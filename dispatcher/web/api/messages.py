@@ -20,13 +20,13 @@ from dispatcher.domain.message_id import MessageId
 from dispatcher.intake.errors import BadInput, InputError, StrictModel, validate
 from dispatcher.intake.trigger import TriggerForm
 from dispatcher.runtime.services import Services
-from dispatcher.web import serializers
-from dispatcher.web.api import schemas
 from dispatcher.web.api.authorization import needs
 from dispatcher.web.api.openapi import body
+from dispatcher.web.api.schemas.messages import ExplanationBody, MessageAccepted, MessageBody, MessageList
 from dispatcher.web.api_keys import Right
 from dispatcher.web.dependencies import JsonObject, PublisherDependency, ServicesDependency, publish_or_defer
 from dispatcher.web.errors import problem_responses
+from dispatcher.web.serializers.messages import explanation_view, message_page, message_view
 
 IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", pattern=r'^"?[!#-~]{1,200}"?$')]
 
@@ -44,7 +44,7 @@ def send_message(
     broker: PublisherDependency,
     response: Response,
     idempotency_key: IdempotencyKey = None,
-) -> schemas.MessageAccepted:
+) -> MessageAccepted:
     """Accept one message, to be sent at once or at its `send_at`; its key is in the body or in `Idempotency-Key`.
 
     The same key with the same content gets the same answer, and nothing is done again; with other content, 409.
@@ -61,7 +61,7 @@ def send_message(
         publish_or_defer(broker.publish, [submission.chunk_of(place)])
     message_id = str(submission.message_id_of(place))
     response.headers["Location"] = f"/v1/messages/{message_id}"
-    return schemas.MessageAccepted(id=message_id)
+    return MessageAccepted(id=message_id)
 
 
 class MessageFilterParameters:
@@ -79,7 +79,7 @@ class MessageFilterParameters:
         self.filter = MessageFilter(recipient, campaign, state, channel, since, until)
 
 
-@router.get("", response_model=schemas.MessageList)
+@router.get("", response_model=MessageList)
 def list_messages(
     services: ServicesDependency,
     parameters: Annotated[MessageFilterParameters, Depends()],
@@ -90,13 +90,13 @@ def list_messages(
 
     The order does not change while you read: no message is listed twice or left out because others are added or change.
     """
-    return serializers.message_page(messages.list_page(services, parameters.filter, cursor, limit))
+    return message_page(messages.list_page(services, parameters.filter, cursor, limit))
 
 
-@router.get("/{message_id}", response_model=schemas.MessageBody, responses=problem_responses(404))
+@router.get("/{message_id}", response_model=MessageBody, responses=problem_responses(404))
 def show_message(message_id: str, services: ServicesDependency) -> dict[str, Any]:
     """A message, the decision behind it, and the provider's delivery reports."""
-    return serializers.message_view(_message(services, message_id))
+    return message_view(_message(services, message_id))
 
 
 class TriggerKeyForm(StrictModel):
@@ -107,7 +107,7 @@ class TriggerKeyForm(StrictModel):
 
 @router.post(
     "/cancel",
-    response_model=schemas.MessageBody,
+    response_model=MessageBody,
     responses=problem_responses(404, 409),
     openapi_extra=body(TriggerKeyForm, "TriggerKey"),
 )
@@ -116,7 +116,7 @@ def cancel_by_key(form: JsonObject, services: ServicesDependency) -> dict[str, A
     return _cancelled(trigger_cancellation.cancel_by_key(services, validate(TriggerKeyForm, form, "job").key))
 
 
-@router.post("/{message_id}/cancel", response_model=schemas.MessageBody, responses=problem_responses(404, 409))
+@router.post("/{message_id}/cancel", response_model=MessageBody, responses=problem_responses(404, 409))
 def cancel_message(message_id: str, services: ServicesDependency) -> dict[str, Any]:
     """Cancel a trigger that is not sent yet: one with `send_at`, a held or a waiting one. One that is cancelled already gets
     the same answer; one that is being sent, or was sent, 409.
@@ -129,16 +129,16 @@ def _cancelled(result: CancelResult | None) -> dict[str, Any]:
         raise HTTPException(HTTPStatus.NOT_FOUND)
     if result.refusal is not None:
         raise HTTPException(HTTPStatus.CONFLICT, result.refusal)
-    return serializers.message_view(result.message)
+    return message_view(result.message)
 
 
-@router.get("/{message_id}/explanation", response_model=schemas.ExplanationBody, responses=problem_responses(404, 422))
+@router.get("/{message_id}/explanation", response_model=ExplanationBody, responses=problem_responses(404, 422))
 def explain_message(
     message_id: str, services: ServicesDependency, language: Literal["nl", "fr", "de", "en"] = "en"
 ) -> dict[str, Any]:
     """Why a message was sent or not, in sentences for the customer, by the decision as it was taken."""
     message = _message(services, message_id)
-    return serializers.explanation_view(message, explain_to_customer(services, message, language))
+    return explanation_view(message, explain_to_customer(services, message, language))
 
 
 def _message(services: Services, message_id: str) -> Message:

@@ -13,15 +13,15 @@ from dispatcher.domain.message import Mode, OfferType
 from dispatcher.domain.preferences import changes
 from dispatcher.domain.recipient import ChannelGroup
 from dispatcher.intake.errors import Moment, StrictModel, validate
-from dispatcher.web import serializers
-from dispatcher.web.api import schemas
 from dispatcher.web.api.authorization import needs
 from dispatcher.web.api.etags import etag, expected_version
 from dispatcher.web.api.openapi import body
 from dispatcher.web.api.recipients import RecipientId
+from dispatcher.web.api.schemas.preferences import PreferencesBody, PreferencesResult
 from dispatcher.web.api_keys import Right
 from dispatcher.web.dependencies import JsonObject, PublisherDependency, ServicesDependency
 from dispatcher.web.errors import problem_responses
+from dispatcher.web.serializers.preferences import preferences_view
 
 IfMatch = Annotated[str | None, Header(alias="If-Match", description="The ETag of the choices that the person saw.")]
 
@@ -45,17 +45,17 @@ class PreferencesForm(StrictModel):
     at: Moment | None = None
 
 
-@router.get("", response_model=schemas.PreferencesBody, responses=problem_responses(404))
+@router.get("", response_model=PreferencesBody, responses=problem_responses(404))
 def show_preferences(recipient_id: RecipientId, services: ServicesDependency, response: Response) -> dict[str, Any]:
     """A person's choices, each with its proof. The ETag is their version."""
     found = preferences.show(services, recipient_id)
     response.headers["ETag"] = etag(found.version)
-    return serializers.preferences_view(found)
+    return preferences_view(found)
 
 
 @router.put(
     "",
-    response_model=schemas.PreferencesResult,
+    response_model=PreferencesResult,
     responses=problem_responses(404, 412, 422),
     openapi_extra=body(PreferencesForm, "Preferences"),
 )
@@ -76,7 +76,7 @@ def put_preferences(
     recorded = preferences.record(services, broker.publish, change)
     now = preferences.show(services, recipient_id)
     response.headers["ETag"] = etag(now.version)
-    return {**serializers.preferences_view(now), "outranked": [each.subject for each in recorded.superseded]}
+    return {**preferences_view(now), "outranked": [each.subject for each in recorded.superseded]}
 
 
 def preference_change(recipient_id: str, form: PreferencesForm, expected_version: int | None) -> PreferenceChange:

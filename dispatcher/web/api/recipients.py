@@ -15,9 +15,9 @@ from dispatcher.consent.recipients import PutStatus
 from dispatcher.intake.errors import BadInput, InputError, StrictModel, validate
 from dispatcher.intake.recipient_import import ERASED, BadRecipient, RecipientForm, parse
 from dispatcher.web import ndjson
-from dispatcher.web.api import schemas
 from dispatcher.web.api.authorization import actor, needs
 from dispatcher.web.api.openapi import body
+from dispatcher.web.api.schemas.recipients import RecipientBody, RecipientIds, RecipientResult
 from dispatcher.web.api.strict_json import read_object
 from dispatcher.web.api_keys import ApiKey, Right
 from dispatcher.web.dependencies import JsonObject, ServicesDependency
@@ -39,7 +39,7 @@ class RecipientSearchForm(StrictModel):
     address: Annotated[str, StringConstraints(min_length=1, max_length=320)]
 
 
-@router.post("/search", response_model=schemas.RecipientIds, openapi_extra=body(RecipientSearchForm, "RecipientSearch"))
+@router.post("/search", response_model=RecipientIds, openapi_extra=body(RecipientSearchForm, "RecipientSearch"))
 def search_recipients(_: RecipientsKey, form: JsonObject, services: ServicesDependency) -> dict[str, Any]:
     """The ids of all who have this address. A number counts for SMS and for WhatsApp."""
     return {"ids": recipients.with_address(services, validate(RecipientSearchForm, form, "search").address)}
@@ -67,7 +67,7 @@ def stream_line(number: int, text: bytes | None) -> StreamLine:
         return StreamLine(number, {}, f"{fault.field}: {fault.message}" if fault.field else fault.message)
 
 
-@router.get("/{recipient_id}", response_model=schemas.RecipientBody, responses=problem_responses(404))
+@router.get("/{recipient_id}", response_model=RecipientBody, responses=problem_responses(404))
 def show_recipient(
     _: RecipientsKey,
     recipient_id: RecipientId,
@@ -89,12 +89,12 @@ def export_recipient(_: RecipientsKey, recipient_id: RecipientId, services: Serv
 
 @router.put(
     "/{recipient_id}",
-    responses={**problem_responses(409, 422), 201: {"model": schemas.RecipientResult}},
+    responses={**problem_responses(409, 422), 201: {"model": RecipientResult}},
     openapi_extra=body(RecipientForm, "Recipient", optional=("id",)),
 )
 def put_recipient(
     caller: RecipientsKey, recipient_id: RecipientId, form: JsonObject, services: ServicesDependency, response: Response
-) -> schemas.RecipientResult:
+) -> RecipientResult:
     """Add a recipient, in the form of the import file, or replace what was known of them. 201 for a new one."""
     if form.setdefault("id", recipient_id) != recipient_id:
         raise BadInput(InputError("recipient", 0, "id", "is not the one in the path"))
@@ -107,7 +107,7 @@ def put_recipient(
         raise HTTPException(HTTPStatus.CONFLICT, ERASED)
     if result.status is PutStatus.NEW:
         response.status_code = HTTPStatus.CREATED
-    return schemas.RecipientResult(id=recipient_id, outcome=result.status, version=result.version)
+    return RecipientResult(id=recipient_id, outcome=result.status, version=result.version)
 
 
 @router.delete("/{recipient_id}", status_code=204, responses=problem_responses(404))

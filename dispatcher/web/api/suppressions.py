@@ -17,9 +17,9 @@ from channels.base import Channel
 from dispatcher.consent import suppressions
 from dispatcher.consent.suppressions import SuppressionFilter, SuppressionRequest
 from dispatcher.intake.errors import BadInput, StrictModel, validate
-from dispatcher.web.api import schemas
 from dispatcher.web.api.authorization import actor, needs
 from dispatcher.web.api.openapi import body
+from dispatcher.web.api.schemas.suppressions import SuppressionBody, SuppressionImportBody, SuppressionPage
 from dispatcher.web.api_keys import ApiKey, Right
 from dispatcher.web.dependencies import JsonObject, ServicesDependency
 from dispatcher.web.errors import problem_responses
@@ -58,7 +58,7 @@ def _filter(
 FilterDependency = Annotated[SuppressionFilter, Depends(_filter)]
 
 
-@router.get("", response_model=schemas.SuppressionPage, dependencies=[Depends(needs(Right.SUPPRESSIONS))])
+@router.get("", response_model=SuppressionPage, dependencies=[Depends(needs(Right.SUPPRESSIONS))])
 def list_suppressions(
     services: ServicesDependency,
     wanted: FilterDependency,
@@ -75,7 +75,7 @@ def export_suppressions(services: ServicesDependency, wanted: FilterDependency) 
     return StreamingResponse(suppressions.export_csv(services, wanted), media_type="text/csv")
 
 
-@router.post("/search", response_model=schemas.SuppressionPage, openapi_extra=body(SuppressionSearchForm, "SuppressionSearch"))
+@router.post("/search", response_model=SuppressionPage, openapi_extra=body(SuppressionSearchForm, "SuppressionSearch"))
 def search_suppressions(caller: SuppressionsKey, form: JsonObject, services: ServicesDependency) -> dict[str, Any]:
     """The suppressions of an address, newest first, lifted ones too. The ledger records who looked, and not the address."""
     parsed = validate(SuppressionSearchForm, form, "search")
@@ -84,7 +84,7 @@ def search_suppressions(caller: SuppressionsKey, form: JsonObject, services: Ser
 
 @router.post(
     "/{number}/lift",
-    response_model=schemas.SuppressionBody,
+    response_model=SuppressionBody,
     responses=problem_responses(404),
     openapi_extra=body(SuppressionLiftForm, "SuppressionLift"),
 )
@@ -109,7 +109,7 @@ def _options(
 _LIST = {"requestBody": {"required": True, "content": {kind: {"schema": {"type": "string"}} for kind in SUFFIX_OF}}}
 
 
-@router.post("/import", response_model=schemas.SuppressionImportBody, responses=problem_responses(415), openapi_extra=_LIST)
+@router.post("/import", response_model=SuppressionImportBody, responses=problem_responses(415), openapi_extra=_LIST)
 async def import_suppressions(
     caller: SuppressionsKey,
     request: Request,

@@ -14,13 +14,20 @@ from dispatcher.campaigns.tester_sends import TestRequest
 from dispatcher.domain.message import Mode
 from dispatcher.domain.recipient import Language
 from dispatcher.intake.errors import StrictModel, validate
-from dispatcher.web import serializers
-from dispatcher.web.api import schemas
 from dispatcher.web.api.authorization import needs
 from dispatcher.web.api.openapi import body
+from dispatcher.web.api.schemas.templates import (
+    TemplateBody,
+    TemplateDiff,
+    TemplateHistory,
+    TemplateList,
+    TesterSendBody,
+    TesterSendList,
+)
 from dispatcher.web.api_keys import ApiKey, Right
 from dispatcher.web.dependencies import JsonObject, ServicesDependency
 from dispatcher.web.errors import problem_responses
+from dispatcher.web.serializers.templates import known_version_view, template_view, tester_send_view, text_diff_view
 
 TemplatesKey = Annotated[ApiKey, Depends(needs(Right.TEMPLATES))]
 VersionDigest = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
@@ -46,39 +53,39 @@ class TestForm(StrictModel):
     data: Annotated[dict[str, Any], Field(default_factory=dict)]
 
 
-@router.get("", response_model=schemas.TemplateList)
+@router.get("", response_model=TemplateList)
 def list_templates(services: ServicesDependency) -> dict[str, Any]:
     """Every template with the digest of its present version, and who approved that."""
-    return {"templates": [serializers.template_view(each) for each in template_approval.template_versions(services)]}
+    return {"templates": [template_view(each) for each in template_approval.template_versions(services)]}
 
 
-@router.get("/{name}/history", response_model=schemas.TemplateHistory, responses=problem_responses(404))
+@router.get("/{name}/history", response_model=TemplateHistory, responses=problem_responses(404))
 def list_versions(name: TemplateName, services: ServicesDependency) -> dict[str, Any]:
     """Every version of a template: who approved or withdrew it, and which campaigns used it."""
     if name not in services.catalog:
         raise HTTPException(HTTPStatus.NOT_FOUND)
-    return {"versions": [serializers.known_version_view(each) for each in template_history.history_of(services, name)]}
+    return {"versions": [known_version_view(each) for each in template_history.history_of(services, name)]}
 
 
-@router.get("/{name}/diff/{digest}", response_model=schemas.TemplateDiff, responses=problem_responses(404, 422))
+@router.get("/{name}/diff/{digest}", response_model=TemplateDiff, responses=problem_responses(404, 422))
 def list_differences(name: TemplateName, digest: VersionDigest, services: ServicesDependency) -> dict[str, Any]:
     """What readers see differently in the template as it now is, compared with a former version, word by word."""
     if name not in services.catalog:
         raise HTTPException(HTTPStatus.NOT_FOUND)
-    return {"differences": [serializers.text_diff_view(each) for each in template_history.compare(services, name, digest)]}
+    return {"differences": [text_diff_view(each) for each in template_history.compare(services, name, digest)]}
 
 
-@router.get("/{name}/tests", response_model=schemas.TesterSendList, responses=problem_responses(404))
+@router.get("/{name}/tests", response_model=TesterSendList, responses=problem_responses(404))
 def list_test_sends(name: TemplateName, services: ServicesDependency) -> dict[str, Any]:
     """The newest test sends of a template: who sent which version to whom, and what became of it."""
     if name not in services.catalog:
         raise HTTPException(HTTPStatus.NOT_FOUND)
-    return {"tests": [serializers.tester_send_view(each) for each in tester_sends.newest(services, name)]}
+    return {"tests": [tester_send_view(each) for each in tester_sends.newest(services, name)]}
 
 
 @router.post(
     "/{name}/test",
-    response_model=schemas.TesterSendBody,
+    response_model=TesterSendBody,
     responses=problem_responses(404, 422),
     openapi_extra=body(TestForm, "TestSend"),
 )
@@ -92,12 +99,12 @@ def send_test(caller: TemplatesKey, name: TemplateName, form: JsonObject, servic
     request = TestRequest(services.catalog[name], parsed.channel, language, parsed.mode, caller.name, parsed.data)
     sent = tester_sends.send_test(services, tester, request)
     assert sent is not None  # noqa: S101  only a seed can have been sent before
-    return serializers.tester_send_view(sent)
+    return tester_send_view(sent)
 
 
 @router.post(
     "/{name}/{action}",
-    response_model=schemas.TemplateBody,
+    response_model=TemplateBody,
     responses=problem_responses(404, 422),
     openapi_extra=body(TemplateVersionForm, "TemplateVersion"),
 )
@@ -112,4 +119,4 @@ def set_template_approval(
         raise HTTPException(HTTPStatus.NOT_FOUND)
     parsed = validate(TemplateVersionForm, form, "approval")
     version = template_approval.set_approval(services, name, action == "approve", caller.name, parsed.digest, parsed.comment)
-    return serializers.template_view(version)
+    return template_view(version)

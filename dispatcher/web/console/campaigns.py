@@ -25,7 +25,7 @@ from dispatcher.web.console.overview import refresh_seconds
 from dispatcher.web.console.session import ConsoleSession
 from dispatcher.web.dependencies import PublisherDependency, ServicesDependency, publish_or_defer
 from dispatcher.web.pages.console import page
-from dispatcher.web.serializers import messages_per_second
+from dispatcher.web.serializers.campaigns import messages_per_second
 
 router = APIRouter(prefix="/campaigns", default_response_class=HTMLResponse)
 

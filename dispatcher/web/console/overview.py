@@ -15,7 +15,7 @@ from dispatcher.maintenance.metrics import collect
 from dispatcher.web.console.login import Operator
 from dispatcher.web.dependencies import ServicesDependency
 from dispatcher.web.pages.console import page
-from dispatcher.web.serializers import messages_per_second
+from dispatcher.web.serializers.campaigns import messages_per_second
 
 router = APIRouter(default_response_class=HTMLResponse)
 

@@ -23,7 +23,7 @@ from dispatcher.web.api_keys import Right
 from dispatcher.web.console.login import Operator, check_form_token
 from dispatcher.web.dependencies import ServicesDependency
 from dispatcher.web.pages.console import page
-from dispatcher.web.serializers import approval_text
+from dispatcher.web.serializers.templates import approval_text
 
 router = APIRouter(prefix="/templates", default_response_class=HTMLResponse)
 

@@ -1,0 +1,1 @@
+"""The API's responses. FastAPI validates each response against these, so the OpenAPI document stays true."""

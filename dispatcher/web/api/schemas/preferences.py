@@ -1,0 +1,35 @@
+"""Responses about the choices of a person."""
+
+from __future__ import annotations
+
+from pydantic import AwareDatetime, BaseModel
+
+from dispatcher.domain.message import Mode, OfferType
+from dispatcher.domain.recipient import ChannelGroup
+
+
+class ChoiceBody(BaseModel):
+    """A choice and its proof: the consent event that set it."""
+
+    value: str
+    event: str
+    source: str
+    at: AwareDatetime
+
+
+class PreferencesBody(BaseModel):
+    """A person's choices; one never made is null. `version` is the ETag for `If-Match`."""
+
+    recipient: str
+    version: int
+    offers: dict[OfferType, Mode | None]
+    channels: dict[ChannelGroup, bool | None]
+    object_marketing: bool
+    object_profiling: bool
+    choices: dict[str, ChoiceBody]
+
+
+class PreferencesResult(PreferencesBody):
+    """The choices after a change; `outranked` names what was not recorded, because the person chose otherwise later."""
+
+    outranked: list[str]
