@@ -24,7 +24,7 @@ def measure(bench: BenchEnvironment, people: int) -> int:
 
 
 def _kill_once(bench: BenchEnvironment, people: int) -> int:
-    from dispatcher import tasks
+    from dispatcher import celery_app, tasks
 
     name = submit(bench.services, bench, Channel.PUSH, people)
     bench.forget_caps()
@@ -38,7 +38,7 @@ def _kill_once(bench: BenchEnvironment, people: int) -> int:
         unknown = _by_chunk(name)
     with lend(bench.services.pool) as connection:
         lifecycle.cancel(connection, name, bench.services.clock())
-    tasks.app.control.purge()
+    celery_app.app.control.purge()
     return max(unknown, default=0)
 
 

@@ -33,7 +33,8 @@ from dispatcher.domain.decision import Permission, Send
 from dispatcher.events import publication
 from dispatcher.ledger.connection import Pool, lend, open_pool
 from dispatcher.ledger.delivery import claims
-from dispatcher.ledger.delivery.claims import Candidate, Chunk
+from dispatcher.ledger.delivery.candidates import Candidate, gather
+from dispatcher.ledger.delivery.chunks import Chunk, find_chunk
 from dispatcher.ledger.delivery.scheduling import DueChunk, close
 from dispatcher.maintenance import sweep
 from dispatcher.policy import decide
@@ -194,9 +195,9 @@ def catalog(*, specialise: bool) -> Catalog:
 def _decision_us(services: Services, due: DueChunk) -> float:
     """Microseconds of one decision over all four channels; the best of some rounds, because it is short."""
     with lend(services.pool) as connection:
-        chunk = claims.find(connection, due.period, due.number)
+        chunk = find_chunk(connection, due.period, due.number)
         assert chunk
-        candidates = claims.gather(connection, chunk)
+        candidates = gather(connection, chunk)
     pipeline.prepare_all(services, chunk, candidates[:200], {})  # compiles templates and paths, as in a running worker
     jobs = [(replace(pipeline.job_of(services, chunk, each), channels=tuple(Channel)), each.facts) for each in candidates]
     best, now = float("inf"), services.clock()
@@ -218,10 +219,10 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
 def _chunk(services: Services, due: DueChunk, seconds: dict[str, float]) -> None:
     """The same steps as `pipeline.run_chunk` and its task."""
     with lend(services.pool) as connection, _timed(seconds, "gather"):
-        chunk = claims.find(connection, due.period, due.number)
+        chunk = find_chunk(connection, due.period, due.number)
         assert chunk
         limits = pipeline.send_limits(services, chunk)
-        candidates = claims.gather(connection, chunk, None, limits)
+        candidates = gather(connection, chunk, None, limits)
     for batch in pipeline.batches(candidates, services.limits.batch_messages_max):
         _batch(services, chunk, batch, seconds)
     with _timed(seconds, "settle"):

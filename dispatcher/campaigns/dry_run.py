@@ -26,8 +26,9 @@ from dispatcher.ledger.campaigns.audience import AudienceLoader
 from dispatcher.ledger.campaigns.lifecycle import NewCampaign
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.consent import events
-from dispatcher.ledger.delivery import claims
-from dispatcher.ledger.delivery.claims import Candidate, Chunk, ClaimEntry
+from dispatcher.ledger.delivery.candidates import Candidate, gather
+from dispatcher.ledger.delivery.chunks import Chunk, chunk_numbers
+from dispatcher.ledger.delivery.claims import ClaimEntry
 from dispatcher.ledger.partitions import ensure_period, period_of
 from dispatcher.policy import Policy, SmsPrices
 from dispatcher.runtime.services import Services
@@ -121,7 +122,7 @@ def dry_run(services: Services, submission: Submission, as_of: datetime | None =
                     loader.write(part)
                 planned = PlannedSends()
                 for chunk in _chunks(connection, submission, no, period):
-                    candidates = claims.gather(connection, chunk, limits=send_limits(services, chunk))
+                    candidates = gather(connection, chunk, limits=send_limits(services, chunk))
                     if as_of is not None:
                         candidates = _as_of(connection, candidates, as_of)
                     messages = prepare_all(services, chunk, candidates, {}, planned)
@@ -172,7 +173,7 @@ def _variants(spec: Spec, entries: Sequence[ClaimEntry]) -> Counter[str]:
 def _chunks(connection: Connection, submission: Submission, no: int, period: int) -> Iterator[Chunk]:
     approved = {template.digest: 0 for template in submission.templates}  # a dry run may come before any approval
     whatsapp = whatsapp_templates.approved(connection, [template.name for template in submission.templates])
-    for number in claims.chunk_numbers(connection, period, no):
+    for number in chunk_numbers(connection, period, no):
         yield Chunk(period, number, submission.spec, no, submission.id, None, approved=approved, whatsapp=whatsapp)
 
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 from dispatcher.ledger.campaigns import lifecycle
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.delivery import scheduling
-from dispatcher.ledger.delivery.claims import Chunk
+from dispatcher.ledger.delivery.chunks import Chunk
 from dispatcher.ledger.delivery.scheduling import UNKNOWN_DEPTHS, DueChunk, LaneDepths
 from dispatcher.runtime.services import Services
 

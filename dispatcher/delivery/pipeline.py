@@ -32,8 +32,10 @@ from dispatcher.domain.recipient import Facts
 from dispatcher.ledger.campaigns import lifecycle
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.delivery import claims, pace, scheduling
+from dispatcher.ledger.delivery.candidates import Candidate, gather
 from dispatcher.ledger.delivery.cap_reservations import NO_LIMITS, SendLimits
-from dispatcher.ledger.delivery.claims import CampaignGate, Candidate, Chunk, Claim, ClaimEntry
+from dispatcher.ledger.delivery.chunks import Chunk, find_chunk
+from dispatcher.ledger.delivery.claims import CampaignGate, Claim, ClaimEntry
 from dispatcher.policy import decide, record, variant_of
 from dispatcher.runtime.link_hosts import link_hosts
 from dispatcher.runtime.services import Services
@@ -60,7 +62,7 @@ def run_chunk(services: Services, period: int, number: int) -> Chunk | None:
     Returns the chunk, or None where there is none of this number. Raises `LedgerUnavailable`; then the chunk is tried again.
     """
     with lend(services.pool) as connection:
-        chunk = claims.find(connection, period, number)
+        chunk = find_chunk(connection, period, number)
     if chunk is None:
         return None
     # Stop here if the campaign is not running. It could start later, after its approval was withdrawn, and this worker would still
@@ -77,7 +79,7 @@ def run_chunk(services: Services, period: int, number: int) -> Chunk | None:
     end = services.monotonic_clock() + services.limits.chunk_seconds
     for _ in range(services.limits.decide_rounds_max):
         with lend(services.pool) as connection:
-            candidates = claims.gather(connection, chunk, rows_to_decide, send_limits(services, chunk))
+            candidates = gather(connection, chunk, rows_to_decide, send_limits(services, chunk))
         changed: set[int] = set()
         for batch in batches(candidates, services.limits.batch(chunk.spec.channels)):
             claim = process_batch(services, chunk, batch, stopped_channels)
@@ -90,7 +92,7 @@ def run_chunk(services: Services, period: int, number: int) -> Chunk | None:
         # Reload the trigger's chunk: its approval may have been withdrawn. (A campaign would be paused instead.)
         if chunk.campaign_no is None:
             with lend(services.pool) as connection:
-                chunk = claims.find(connection, period, number) or chunk
+                chunk = find_chunk(connection, period, number) or chunk
     with lend(services.pool) as connection:
         scheduling.close(connection, chunk, services.clock())
     return chunk
@@ -155,7 +157,7 @@ def _pause_or_refuse(services: Services, chunk: Chunk, reason: str) -> None:
         }
         entries = [
             ClaimEntry(candidate, State.REFUSED, candidate.fixed, ReasonCode.FAULT, None, document)
-            for candidate in claims.gather(connection, chunk)
+            for candidate in gather(connection, chunk)
         ]
         claims.claim(connection, chunk, entries, now)
         scheduling.close(connection, chunk, now)

@@ -13,7 +13,8 @@ from channels.base import Channel
 from dispatcher.domain.campaign import Spec
 from dispatcher.domain.message import Kind
 from dispatcher.domain.recipient import GROUP_OF, ChannelGroup, Facts, SentMessage
-from dispatcher.ledger.delivery.claims import Candidate, ClaimEntry
+from dispatcher.ledger.delivery.candidates import Candidate
+from dispatcher.ledger.delivery.claims import ClaimEntry
 
 Address: TypeAlias = tuple[ChannelGroup, str]
 

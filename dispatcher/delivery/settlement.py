@@ -18,8 +18,9 @@ from dispatcher.intake.campaign import ValidationContext
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.consent import address_keys, suppressions
 from dispatcher.ledger.consent.address_keys import Address
-from dispatcher.ledger.delivery import claims
-from dispatcher.ledger.delivery.claims import Candidate, Settlement
+from dispatcher.ledger.delivery import settlements
+from dispatcher.ledger.delivery.candidates import Candidate
+from dispatcher.ledger.delivery.settlements import Settlement
 from dispatcher.ledger.maintenance import stopped_channels
 from dispatcher.ledger.partitions import ensure_period, period_of
 from dispatcher.runtime.services import Services
@@ -87,10 +88,10 @@ def settle_once(
     """
     now = services.clock()
     context = ValidationContext(services.catalog, services.policy, now)
-    settlements = [item.settlement for item in concluded]
+    rows = [item.settlement for item in concluded]
     affected = sorted((item for item in concluded if _has_side_effects(item, context)), key=_recipient_id)
     if not affected:
-        claims.settle(connection, claim_number, settlements, now)
+        settlements.settle(connection, claim_number, rows, now)
         return
     ensure_period(connection, period_of(now))  # an acknowledgement may be this month's first job
     with connection.transaction():
@@ -100,7 +101,7 @@ def settle_once(
             address = _address(item)
             key = keys[address] if address is not None else None
             _apply_side_effects(connection, services.secret, context, entity, item, key)
-        claims.settle(connection, claim_number, settlements, now)
+        settlements.settle(connection, claim_number, rows, now)
 
 
 def _recipient_id(item: SendResult) -> str:

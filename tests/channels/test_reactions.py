@@ -24,7 +24,7 @@ from dispatcher.intake.campaign import parse_campaign
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import events as consent
 from dispatcher.ledger.delivery import messages
-from dispatcher.ledger.delivery.claims import facts_of
+from dispatcher.ledger.delivery.candidates import facts_of
 from dispatcher.ledger.delivery.messages import Message
 from dispatcher.ledger.maintenance import stopped_channels
 from dispatcher.maintenance import sweep

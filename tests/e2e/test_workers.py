@@ -425,7 +425,7 @@ def test_while_the_ledger_is_away_chunks_wait_on_the_broker_and_the_log_is_quiet
 # A worker one of whose rules hangs, once, for longer than the soft time limit.
 HANGING = """
 import os, pathlib, sys, time
-from dispatcher import tasks
+from dispatcher import celery_app, tasks
 from dispatcher.policy.rules import RULES
 marker = pathlib.Path(os.environ["DISPATCHER_HOME"], "hung")
 
@@ -436,7 +436,7 @@ def hang(case):
 
 RULES.person["hang"] = hang
 tasks.send_chunk.soft_time_limit = 2
-tasks.app.worker_main(["worker", "--concurrency", "1", "--queues", "campaign", "--hostname", "hanging@%h"])
+celery_app.app.worker_main(["worker", "--concurrency", "1", "--queues", "campaign", "--hostname", "hanging@%h"])
 """
 
 
@@ -477,7 +477,7 @@ def _open_chunks(machine: Machine) -> list[tuple[int, int]]:
 def test_children_on_a_slow_machine_announce_themselves_before_they_make_their_services(machine: Machine, tmp_path: Path) -> None:
     slow = """
 import time
-from dispatcher import tasks
+from dispatcher import celery_app, tasks
 from dispatcher.runtime import bootstrap
 make = bootstrap.services
 
@@ -486,8 +486,8 @@ def services(*arguments):
     return make(*arguments)
 
 bootstrap.services = services
-tasks.app.conf.worker_proc_alive_timeout = 4.0
-tasks.app.worker_main(["worker", "--concurrency", "1", "--queues", "campaign", "--hostname", "slow@%h"])
+celery_app.app.conf.worker_proc_alive_timeout = 4.0
+celery_app.app.worker_main(["worker", "--concurrency", "1", "--queues", "campaign", "--hostname", "slow@%h"])
 """
     log = tmp_path / "slow.log"
     with log.open("wb") as file:

@@ -19,7 +19,7 @@ from starlette.testclient import TestClient
 
 from channels.base import Channel, Email, Outbound
 from channels.providers.outbox import Outbox
-from dispatcher import tasks
+from dispatcher import celery_app, tasks
 from dispatcher.campaigns import scheduler, submission
 from dispatcher.intake.campaign import parse_request
 from dispatcher.intake.errors import BadInput
@@ -866,7 +866,7 @@ def test_a_trigger_spelled_otherwise_is_the_same_trigger(desk: Desk) -> None:
 
 def test_workers_accept_the_same_again(desk: Desk) -> None:
     add_people(desk.services, person("anna", 1))
-    tasks._per_thread.services = desk.services
+    celery_app._per_thread.services = desk.services
     try:
         form = campaign("anna", **MONDAY_NOON)
         job = {"key": "k-3", "recipient": "anna", "template": "loan_offer", "data": LOAN, "expires_at": "2026-11-24T12:00:00+01:00"}
@@ -880,7 +880,7 @@ def test_workers_accept_the_same_again(desk: Desk) -> None:
         with pytest.raises(BadInput, match="other content"):
             tasks.trigger.apply(args=[{**job, "recipient": "bert"}], throw=True)
     finally:
-        del tasks._per_thread.services
+        del celery_app._per_thread.services
     assert [line["id"] for line in desk.call("GET", "/v1/campaigns").json()["campaigns"]] == ["spring"]
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from channels.send_window import boot_seconds
-from dispatcher import tasks
+from dispatcher import celery_app, tasks
 from dispatcher.campaigns import actions, overview, scheduler, submission
 from dispatcher.campaigns.actions import CampaignAction
 from dispatcher.campaigns.submission import SubmitStatus
@@ -186,11 +186,11 @@ def test_a_stalled_load_goes_on_as_soon_as_the_sweep_finds_it(services: Services
     services.clock.pass_(20)  # type: ignore[attr-defined]
     [number] = submission.take_stalled(services)
     services.clock.pass_(0.1)  # type: ignore[attr-defined]
-    tasks._per_thread.services = services
+    celery_app._per_thread.services = services
     try:
         tasks.load_audience.apply(args=(number, True), throw=True)
     finally:
-        del tasks._per_thread.services
+        del celery_app._per_thread.services
     assert rows_in(services) == ALL
 
 

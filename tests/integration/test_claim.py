@@ -15,7 +15,9 @@ from dispatcher.intake.campaign import parse_campaign
 from dispatcher.ledger import partitions
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.delivery import claims
-from dispatcher.ledger.delivery.claims import CampaignGate, Chunk, Claim, ClaimEntry
+from dispatcher.ledger.delivery.candidates import gather
+from dispatcher.ledger.delivery.chunks import Chunk, find_chunk
+from dispatcher.ledger.delivery.claims import CampaignGate, Claim, ClaimEntry
 from dispatcher.ledger.pg_arrays import int_array, text_array
 from dispatcher.runtime.services import Services
 from tests.support.services import Clock, add_people, make_services, outbox, person, states, work
@@ -36,9 +38,9 @@ def entries(services: Services, *recipients: str) -> tuple[Chunk, list[ClaimEntr
     submission.submit(services, parse_campaign(form, submission.validation_context(services)))
     (due,) = scheduler.due_chunks(services)
     with lend(services.pool) as connection:
-        chunk = claims.find(connection, due.period, due.number)
+        chunk = find_chunk(connection, due.period, due.number)
         assert chunk is not None
-        candidates = claims.gather(connection, chunk, limits=send_limits(services, chunk))
+        candidates = gather(connection, chunk, limits=send_limits(services, chunk))
     return chunk, [item.entry for item in prepare_all(services, chunk, candidates, {})]
 
 

@@ -27,8 +27,11 @@ from dispatcher.ledger.campaigns import lifecycle
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import erasure, events, suppressions
 from dispatcher.ledger.consent.events import ConsentStatement, Provenance
-from dispatcher.ledger.delivery import claims, messages
-from dispatcher.ledger.delivery.claims import Claim, Settlement
+from dispatcher.ledger.delivery import claims, messages, settlements
+from dispatcher.ledger.delivery.candidates import gather
+from dispatcher.ledger.delivery.chunks import find_chunk
+from dispatcher.ledger.delivery.claims import Claim
+from dispatcher.ledger.delivery.settlements import Settlement
 from dispatcher.ledger.keyed_hash import address_key
 from dispatcher.runtime.services import Services
 from tests.support.services import Clock, add_people, make_services, outbox, person, states, work
@@ -61,9 +64,9 @@ def claim_all(services: Services) -> Claim:
     """What a worker does until the moment of the first hand-off."""
     (due,) = scheduler.due_chunks(services)
     with lend(services.pool) as connection:
-        chunk = claims.find(connection, due.period, due.number)
+        chunk = find_chunk(connection, due.period, due.number)
         assert chunk is not None
-        candidates = claims.gather(connection, chunk)
+        candidates = gather(connection, chunk)
     entries = [prepare(services, chunk, candidate, {}).entry for candidate in candidates]
     with lend(services.pool) as connection:
         return claims.claim(connection, chunk, entries, services.clock())
@@ -88,9 +91,9 @@ def test_a_settle_of_another_claim_changes_nothing(services: Services) -> None:
     start(services)
     claim = claim_all(services)
     with lend(services.pool) as connection:
-        claims.settle(connection, claim.number + 1, outcome(claim, State.WAITING), services.clock())
+        settlements.settle(connection, claim.number + 1, outcome(claim, State.WAITING), services.clock())
         assert row(services, "state, attempts") == ("claimed", 0)
-        claims.settle(connection, claim.number, outcome(claim, State.ACCEPTED, "r-1"), services.clock())
+        settlements.settle(connection, claim.number, outcome(claim, State.ACCEPTED, "r-1"), services.clock())
     assert row(services, "state, attempts, receipt, claim_no") == ("accepted", 1, "r-1", None)
 
 
@@ -100,11 +103,11 @@ def test_a_settle_that_committed_is_never_repeated(services: Services, clock: Cl
     first = claim_all(services)
     waiting = [replace(each, until=clock.now) for each in outcome(first, State.WAITING)]
     with lend(services.pool) as connection:
-        claims.settle(connection, first.number, waiting, clock.now)
+        settlements.settle(connection, first.number, waiting, clock.now)
         clock.pass_(1)
         second = claim_all(services)
         assert second.number > first.number
-        claims.settle(connection, first.number, waiting, clock.now)
+        settlements.settle(connection, first.number, waiting, clock.now)
     assert row(services, "state, claim_no, attempts") == ("claimed", second.number, 1)
 
 
@@ -118,7 +121,7 @@ def test_a_late_settle_still_tells_what_became_of_an_expired_claim(services: Ser
     work(services)
     assert states(services) == {"unresolved": 1}
     with lend(services.pool) as connection:
-        claims.settle(connection, claim.number, outcome(claim, State.ACCEPTED, "r-1"), services.clock())
+        settlements.settle(connection, claim.number, outcome(claim, State.ACCEPTED, "r-1"), services.clock())
     assert states(services) == {"accepted": 1}
 
 
@@ -312,9 +315,9 @@ def test_an_approval_withdrawn_before_the_claim_stops_a_trigger(services: Servic
     job = {"key": "k-1", "recipient": "c-0", "template": "loan_offer", "data": OFFER, "channels": ["email"]}
     place = take_trigger(services, parse_trigger(job, validation_context(services)))
     with lend(services.pool) as connection:
-        chunk = claims.find(connection, place.period, place.chunk)
+        chunk = find_chunk(connection, place.period, place.chunk)
         assert chunk is not None
-        entries = [prepare(services, chunk, candidate, {}).entry for candidate in claims.gather(connection, chunk)]
+        entries = [prepare(services, chunk, candidate, {}).entry for candidate in gather(connection, chunk)]
         approval = chunk.approved[services.catalog["loan_offer"].digest]
         set_approval(services, "loan_offer", approved=False, actor="somebody")
         claim = claims.claim(connection, chunk, entries, services.clock(), approval=approval)
@@ -329,9 +332,9 @@ def test_a_ban_that_bumped_no_version_is_seen_by_the_claim(services: Services) -
     (due,) = scheduler.due_chunks(services)
     key = address_key(services.secret, "email", "c-0@example.org")
     with lend(services.pool) as connection:
-        chunk = claims.find(connection, due.period, due.number)
+        chunk = find_chunk(connection, due.period, due.number)
         assert chunk is not None
-        entries = [prepare(services, chunk, candidate, {}).entry for candidate in claims.gather(connection, chunk)]
+        entries = [prepare(services, chunk, candidate, {}).entry for candidate in gather(connection, chunk)]
         connection.execute(
             "INSERT INTO suppressions (channel, address_key, reason, source) VALUES ('email', %s, 'bounced', 'sendgrid')", (key,)
         )

@@ -19,7 +19,7 @@ import pytest
 from celery import Celery
 from redis import Redis
 
-from dispatcher import tasks
+from dispatcher import celery_app, tasks
 from dispatcher.campaigns import refused_jobs
 from dispatcher.client import BrokerClient, BrokerUnavailable, InvalidJob
 from dispatcher.client.jobs import CampaignExtras, TriggerExtras
@@ -38,9 +38,9 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def services(database: str) -> Iterator[Services]:
     with make_services(database) as made:
-        tasks._per_thread.services = made
+        celery_app._per_thread.services = made
         yield made
-        del tasks._per_thread.services
+        del celery_app._per_thread.services
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ from dispatcher.ledger.connection import Connection, connect_once, lend, open_po
 from dispatcher.ledger.consent import address_keys, erasure, events, suppressions
 from dispatcher.ledger.consent.events import ConsentStatement, Provenance
 from dispatcher.ledger.delivery import messages
-from dispatcher.ledger.delivery.claims import facts_of
+from dispatcher.ledger.delivery.candidates import facts_of
 from dispatcher.ledger.keyed_hash import address_key
 from dispatcher.maintenance import key_rotation
 from dispatcher.runtime.services import Services

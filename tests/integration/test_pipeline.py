@@ -45,7 +45,9 @@ from dispatcher.ledger.campaigns import lifecycle
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import events
 from dispatcher.ledger.consent.events import ConsentStatement, Provenance
-from dispatcher.ledger.delivery import claims, messages
+from dispatcher.ledger.delivery import claims, messages, settlements
+from dispatcher.ledger.delivery.candidates import facts_of, gather
+from dispatcher.ledger.delivery.chunks import find_chunk
 from dispatcher.ledger.delivery.claims import CampaignGate
 from dispatcher.ledger.delivery.messages import Message
 from dispatcher.ledger.delivery.scheduling import DueChunk
@@ -163,7 +165,7 @@ def test_a_push_goes_to_every_device_that_may_show_it_and_a_dead_one_is_forgotte
     work(services)
     assert states(services) == {"accepted": 1}
     with lend(services.pool) as connection:
-        known = claims.facts_of(connection, ["c-1"])["c-1"]
+        known = facts_of(connection, ["c-1"])["c-1"]
     assert [device.token for device in known.devices] == ["phone", "muted"]
 
 
@@ -245,9 +247,9 @@ def test_a_choice_made_after_gathering_is_seen_by_the_gate(services: Services) -
     submit(services, ["c-1", "c-2"])
     due = scheduler.due_chunks(services)[0]
     with lend(services.pool) as connection:
-        chunk = claims.find(connection, due.period, due.number)
+        chunk = find_chunk(connection, due.period, due.number)
         assert chunk is not None
-        prepared = [prepare(services, chunk, candidate, {}) for candidate in claims.gather(connection, chunk)]
+        prepared = [prepare(services, chunk, candidate, {}) for candidate in gather(connection, chunk)]
         say(services, "c-2", "channel:email", "off")
         claim = claims.claim(connection, chunk, [item.entry for item in prepared], services.clock())
     assert {ref.row for ref in claim.claimed} == {0}
@@ -265,9 +267,9 @@ def test_an_opt_out_waits_for_a_claim_and_never_slips_past_it(services: Services
         opted_out.set()
 
     with lend(services.pool) as connection:
-        chunk = claims.find(connection, due.period, due.number)
+        chunk = find_chunk(connection, due.period, due.number)
         assert chunk is not None
-        entries = [prepare(services, chunk, candidate, {}).entry for candidate in claims.gather(connection, chunk)]
+        entries = [prepare(services, chunk, candidate, {}).entry for candidate in gather(connection, chunk)]
         with connection.transaction():
             assert claims.claim(connection, chunk, entries, services.clock()).claimed
             thread = threading.Thread(target=opt_out)
@@ -401,9 +403,9 @@ def test_a_lost_worker_leaves_unresolved_only_what_it_started(
     submit(services, recipients)
     due = scheduler.due_chunks(services)[0]
     with lend(services.pool) as connection:  # a worker claims two, and is killed before or after the first byte leaves
-        chunk = claims.find(connection, due.period, due.number)
+        chunk = find_chunk(connection, due.period, due.number)
         assert chunk is not None
-        entries = [prepare(services, chunk, candidate, {}).entry for candidate in claims.gather(connection, chunk)][:2]
+        entries = [prepare(services, chunk, candidate, {}).entry for candidate in gather(connection, chunk)][:2]
         claim = claims.claim(connection, chunk, entries, services.clock())
         assert len(claim.claimed) == 2
         if started:
@@ -596,8 +598,8 @@ def test_news_that_overtakes_the_receipt_is_kept(services: Services) -> None:
     assert provider_events.store_events(services, [event, event]) == 1
     assert provider_events.apply_batch(services, lambda _: None) == 1
     with lend(services.pool) as connection:
-        late = claims.Settlement(ref, State.ACCEPTED, None, None, "r-1", "sendgrid", attempt_spent=True)
-        claims.settle(connection, 7, [late], services.clock())
+        late = settlements.Settlement(ref, State.ACCEPTED, None, None, "r-1", "sendgrid", attempt_spent=True)
+        settlements.settle(connection, 7, [late], services.clock())
     settled = message(services, "c-1")
     assert (settled.state, settled.receipt) == (State.DELIVERED, "r-1")
 
@@ -669,8 +671,8 @@ def test_the_gate_is_shut_for_a_campaign_that_was_cancelled_meanwhile(services: 
     submit(services, ["c-1"])
     due = scheduler.due_chunks(services)[0]
     with lend(services.pool) as connection:
-        chunk = claims.find(connection, due.period, due.number)
+        chunk = find_chunk(connection, due.period, due.number)
         assert chunk is not None
-        entries = [prepare(services, chunk, candidate, {}).entry for candidate in claims.gather(connection, chunk)]
+        entries = [prepare(services, chunk, candidate, {}).entry for candidate in gather(connection, chunk)]
         lifecycle.cancel(connection, "spring", services.clock())
         assert claims.claim(connection, chunk, entries, services.clock()).gate is CampaignGate.CLOSED

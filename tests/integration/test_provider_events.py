@@ -22,7 +22,7 @@ from dispatcher.ledger.campaigns import lifecycle
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import erasure, recipients
 from dispatcher.ledger.delivery import messages
-from dispatcher.ledger.delivery.claims import facts_of
+from dispatcher.ledger.delivery.candidates import facts_of
 from dispatcher.ledger.delivery.messages import Message
 from dispatcher.ledger.inbound.soft_bounces import SPAN
 from dispatcher.ledger.maintenance import stopped_channels

@@ -119,15 +119,15 @@ def test_one_task_applies_all_events_that_come_before_it_starts(services: Servic
 # Publishes old triggers again, then new ones, and reads the lane as a worker does.
 PUBLISH = """
 from kombu import Queue
-from dispatcher import tasks
+from dispatcher import celery_app, tasks
 from dispatcher.campaigns.scheduler import DueChunk
 
 assert tasks.lane_depths().transactional == 0
 tasks.publish(DueChunk(202611, number, None, is_repeat=True) for number in range(434))
 tasks.publish(DueChunk(202611, number, None) for number in range(1000, 1200))
 print(tasks.lane_depths().transactional)
-with tasks.app.connection() as connection:
-    lane = connection.SimpleQueue(next(queue for queue in tasks.app.conf.task_queues if queue.name == "transactional"))
+with celery_app.app.connection() as connection:
+    lane = connection.SimpleQueue(next(queue for queue in celery_app.app.conf.task_queues if queue.name == "transactional"))
     numbers = [lane.get(timeout=5).payload[0][1] for _ in range(200)]
 print(min(numbers), max(numbers))
 """

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import structlog
 
-from dispatcher import tasks
+from dispatcher import celery_app, tasks
 from dispatcher.campaigns import public_tasks, refused_jobs
 from dispatcher.campaigns.public_tasks import TaskCall
 from dispatcher.campaigns.refused_jobs import RefusedJobEntry
@@ -50,9 +50,9 @@ def clock() -> Clock:
 def services(database: str, clock: Clock, tmp_path: Path) -> Iterator[Services]:
     with make_services(database, clock) as made:
         add_people(made, person("anna", 1), person("bert", 2))
-        tasks._per_thread.services = replace(made, audiences=tmp_path)
-        yield tasks._per_thread.services
-        del tasks._per_thread.services
+        celery_app._per_thread.services = replace(made, audiences=tmp_path)
+        yield celery_app._per_thread.services
+        del celery_app._per_thread.services
 
 
 def call(task: str, /, *arguments: Any, **fields: Any) -> None:
@@ -98,7 +98,7 @@ def test_positional_keyword_and_sealed_arguments_are_the_same_job(services: Serv
 def test_a_key_of_before_the_rotation_still_opens(services: Services) -> None:
     job = sealed(services, TRIGGER_TASK, JOB)
     rotated = replace(services, secret=type(services.secret).of(b"a-newer-secret-that-is-long-enough-too", *services.secret))
-    tasks._per_thread.services = rotated
+    celery_app._per_thread.services = rotated
     call(TRIGGER_TASK, job)
     assert refused_jobs.newest(services, 10) == []
 
@@ -173,7 +173,7 @@ def test_what_was_sealed_for_another_task_does_not_open(services: Services) -> N
 
 
 def test_an_error_of_the_program_keeps_the_job_too(services: Services) -> None:
-    tasks._per_thread.services = replace(services, catalog=None)  # type: ignore[arg-type]
+    celery_app._per_thread.services = replace(services, catalog=None)  # type: ignore[arg-type]
     with pytest.raises(Exception, match="NoneType"):
         call(TRIGGER_TASK, JOB)
     (row,) = refused_jobs.newest(services, 10)
@@ -181,7 +181,7 @@ def test_an_error_of_the_program_keeps_the_job_too(services: Services) -> None:
 
 
 def test_plain_jobs_are_refused_where_the_setting_requires_sealed_ones(services: Services) -> None:
-    tasks._per_thread.services = replace(services, seal_required=True)
+    celery_app._per_thread.services = replace(services, seal_required=True)
     row = refuse(services, TRIGGER_TASK, JOB)
     assert (row.reason, row.key) == ("not_sealed", "k-1")
     call(TRIGGER_TASK, sealed(services, TRIGGER_TASK, JOB))

@@ -32,6 +32,8 @@ from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import events
 from dispatcher.ledger.consent.events import ConsentStatement, Provenance
 from dispatcher.ledger.delivery import claims, messages
+from dispatcher.ledger.delivery.candidates import facts_of, gather
+from dispatcher.ledger.delivery.chunks import find_chunk
 from dispatcher.ledger.delivery.messages import Message
 from dispatcher.ledger.inbound.provider_events import StatusChange, apply
 from dispatcher.maintenance import sweep
@@ -265,9 +267,9 @@ def test_news_of_an_arrival_between_decision_and_claim_is_seen_by_the_gate(servi
     clock.pass_(HOUR)
     due = scheduler.due_chunks(services)[0]
     with lend(services.pool) as connection:
-        chunk = claims.find(connection, due.period, due.number)
+        chunk = find_chunk(connection, due.period, due.number)
         assert chunk is not None
-        prepared = prepare_all(services, chunk, claims.gather(connection, chunk), {})
+        prepared = prepare_all(services, chunk, gather(connection, chunk), {})
         add_event(services, first, EventKind.DELIVERED)
         claim = claims.claim(connection, chunk, [item.entry for item in prepared], clock.now)
     assert not claim.claimed
@@ -688,7 +690,7 @@ def test_one_side_s_word_alone_makes_no_household_whose_data_may_be_used(service
     couple(services)
     add_people(services, person("c-4", 4, partner="c-3"), person("c-5", 5, partner="nobody"))
     with lend(services.pool) as connection:
-        found = claims.facts_of(connection, ["c-1", "c-2", "c-3", "c-4", "c-5"])
+        found = facts_of(connection, ["c-1", "c-2", "c-3", "c-4", "c-5"])
     assert [found[each].partner_id for each in ("c-1", "c-2", "c-3", "c-4", "c-5")] == ["c-2", "c-1", None, None, None]
 
 

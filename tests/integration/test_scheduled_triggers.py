@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from channels.base import Channel
-from dispatcher import tasks
+from dispatcher import celery_app, tasks
 from dispatcher.campaigns import scheduler, submission, trigger_cancellation
 from dispatcher.delivery.pipeline import run_chunk
 from dispatcher.intake.errors import BadInput
@@ -75,13 +75,13 @@ def test_a_trigger_with_a_time_is_sent_at_it_and_once(services: Services, clock:
 
 
 def test_a_worker_accepts_a_trigger_for_later(services: Services, clock: Clock) -> None:
-    tasks._per_thread.services = services
+    celery_app._per_thread.services = services
     try:
         for _ in range(2):  # the broker delivers twice
             tasks.trigger.apply(args=[job(send_at=AFTERNOON)], throw=True)
         assert sent(services) == 0
     finally:
-        del tasks._per_thread.services
+        del celery_app._per_thread.services
     clock.now = THREE
     work(services)
     assert sent(services) == 1

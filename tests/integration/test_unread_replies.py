@@ -22,7 +22,9 @@ from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import erasure
 from dispatcher.ledger.consent import events as consent
 from dispatcher.ledger.delivery import claims, messages
-from dispatcher.ledger.delivery.claims import ClaimEntry, facts_of
+from dispatcher.ledger.delivery.candidates import facts_of, gather
+from dispatcher.ledger.delivery.chunks import find_chunk
+from dispatcher.ledger.delivery.claims import ClaimEntry
 from dispatcher.ledger.delivery.messages import Message
 from dispatcher.ledger.maintenance import alerts
 from dispatcher.maintenance import retention
@@ -173,10 +175,10 @@ def claim_after(front: Front, say: str, template: str = "loan_offer") -> tuple[i
     with lend(front.services.pool) as connection:
         row = connection.execute("SELECT period, chunk FROM chunks ORDER BY chunk DESC LIMIT 1").fetchone()
         assert row is not None
-        chunk = claims.find(connection, *row)
+        chunk = find_chunk(connection, *row)
         assert chunk is not None
         connection.execute("UPDATE campaigns SET state = 'running'")
-        candidates = claims.gather(connection, chunk, None, pipeline.send_limits(front.services, chunk))
+        candidates = gather(connection, chunk, None, pipeline.send_limits(front.services, chunk))
         entries: list[ClaimEntry] = [item.entry for item in pipeline.prepare_all(front.services, chunk, candidates, {})]
         assert {entry.state for entry in entries} == {State.CLAIMED}
         front.text(say)

@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 from channels.sandbox.keys import SendGridSigner
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import events as consent
-from dispatcher.ledger.delivery.claims import facts_of
+from dispatcher.ledger.delivery.candidates import facts_of
 from dispatcher.ledger.maintenance.metrics import metrics
 from dispatcher.runtime.services import Services
 from dispatcher.web.app import create

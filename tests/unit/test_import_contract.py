@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 LINT_IMPORTS = "from importlinter.cli import lint_imports_command; lint_imports_command()"
 LAYERS, CELERY, LEDGER, POSTGRESQL = (
     "imports only from the layers below it",
-    "Only tasks, broker messages and the client know Celery",
+    "Only the Celery application, tasks, broker messages and the client know Celery",
     "call use cases, never the ledger",
     "Only the ledger speaks to PostgreSQL",
 )

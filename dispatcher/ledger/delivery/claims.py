@@ -1,270 +1,31 @@
-"""SQL of the hot path. Rows are read by position.
-
-`gather` is one query for a chunk. `claim` and `settle` are usually one statement for a batch; households, fallback legs, caps and
-unresolved messages need more.
-"""
+"""SQL of the claim gate, usually one statement for a batch. Households, fallback legs and caps need more."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any
 
 from psycopg.errors import UniqueViolation
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
 from channels.base import Channel
-from dispatcher.domain.campaign import CampaignState, Spec
 from dispatcher.domain.message import Kind, State
 from dispatcher.domain.message_id import MessageId
-from dispatcher.domain.recipient import GROUP_OF, Choice, CoolDown, Device, Facts, Person, SentMessage
-from dispatcher.ledger.campaigns import template_approvals, whatsapp_templates
-from dispatcher.ledger.campaigns.whatsapp_templates import NO_TEXTS, ApprovedTexts
+from dispatcher.domain.recipient import GROUP_OF
 from dispatcher.ledger.connection import Connection
-from dispatcher.ledger.delivery import cap_reservations, fallback_legs, households, unresolved
+from dispatcher.ledger.delivery import cap_reservations, fallback_legs, households
+from dispatcher.ledger.delivery.candidates import Candidate
 from dispatcher.ledger.delivery.cap_reservations import NO_LIMITS, SendLimits
+from dispatcher.ledger.delivery.chunks import Chunk
 from dispatcher.ledger.events import outbox
 from dispatcher.ledger.message_key import (
     KEY,
-    KEY_ARRAYS,
-    SPEC,
-    in_cancelled_campaign,
-    join_origin,
-    key_arrays,
-    same_job,
-    same_message,
 )
 from dispatcher.ledger.pg_arrays import int_array, text_array
-from dispatcher.ledger.spec_codec import spec_from_json
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """What a task works on. `campaign_state` is None for a trigger. `stopped_channels`: each with the provider's code.
-    `approved`: the template versions that may be sent, each digest with the number of its approval. `digests`: the version of each
-    template that it was accepted with; a template that is missing here has the version of the folder.
-    """
-
-    period: int
-    number: int
-    spec: Spec
-    campaign_no: int | None
-    campaign_id: str | None
-    campaign_state: CampaignState | None
-    stopped_channels: Mapping[Channel, str] = field(default_factory=dict)
-    approved: Mapping[str, int] = field(default_factory=dict)
-    digests: Mapping[str, str] = field(default_factory=dict)
-    whatsapp: ApprovedTexts = NO_TEXTS  # the WhatsApp texts that may be sent
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """One message to be decided: a leg of a job, the facts about its recipient, and the job's variables.
-
-    `fixed` is the channel of a leg that was tried before and is due again; None where the channel is still to be chosen.
-    `tried` are the channels of the legs before this one. `partner` is the registered partner, where a household gets one message.
-    """
-
-    ref: MessageId
-    facts: Facts
-    data: Mapping[str, Any]
-    attempts: int
-    fixed: Channel | None
-    tried: tuple[Channel, ...] = ()
-    partner: str | None = None
-
-
-def find(connection: Connection, period: int, number: int) -> Chunk | None:
-    """A chunk with the spec that its jobs share; None where there is none."""
-    row = connection.execute(
-        f"""
-        SELECT s.spec, s.no, s.id, s.state, (SELECT jsonb_object_agg(channel, code) FROM channel_stops),
-               {template_approvals.IN_FORCE}, s.digests, {whatsapp_templates.APPROVED}
-        FROM (
-            SELECT {SPEC} AS spec, coalesce(c.template_digests, t.template_digests) AS digests, c.no, c.id, c.state
-            FROM chunks k {join_origin("k")} WHERE k.period = %s AND k.chunk = %s
-        ) s
-        """,
-        (period, number),
-    ).fetchone()
-    if row is None:
-        return None
-    spec, no, campaign_id, state, stops, approved, digests, whatsapp = row
-    stopped_channels = {Channel(channel): code for channel, code in (stops or {}).items()}
-    state = CampaignState(state) if state else None
-    return Chunk(
-        period,
-        number,
-        spec_from_json(spec),
-        no,
-        campaign_id,
-        state,
-        stopped_channels,
-        approved or {},
-        digests or {},
-        whatsapp_templates.approved_texts(whatsapp),
-    )
-
-
-def chunk_numbers(connection: Connection, period: int, campaign_no: int) -> list[int]:
-    """The numbers of a campaign's chunks, in the order of its audience."""
-    rows = connection.execute(
-        "SELECT chunk FROM chunks WHERE period = %s AND campaign_no = %s ORDER BY chunk", (period, campaign_no)
-    )
-    return [row[0] for row in rows]
-
-
-# -- gather ------------------------------------------------------------------------------------------------------------
-
-# Replies that may be opt-outs and that nobody has read. There are few: PostgreSQL hashes their keys once for a whole chunk, and
-# looks at the ids only for the people concerned. Most people have one number for both channels.
-_UNREAD = "FROM inbound_texts t WHERE t.may_be_opt_out AND t.closed_at IS NULL"
-_UNREAD_KEYS = f"(SELECT t.address_key {_UNREAD})"
-
-# Lists and documents come as one JSON array: to parse one document of six parts costs less than to parse six documents.
-_RECIPIENT = f"""
-    r.id IS NOT NULL, r.version, r.erased_at IS NOT NULL, r.person, r.language, r.timezone, r.birth_date, r.has_current_account,
-    r.email, r.phone, r.whatsapp, {households.PARTNER_ID},
-    CASE WHEN r.id IS NOT NULL THEN concat(
-        '[', array_to_json(r.entities), ',', array_to_json(r.purchased), ',', r.devices, ',', r.choices, ',', r.profile, ',',
-        r.rests, ',',
-        coalesce((SELECT jsonb_object_agg(s.channel, 'suppression:' || s.no) FROM suppressions s
-                  WHERE s.lifted_at IS NULL AND (s.address_key, s.channel) IN
-                        ((r.email_key, 'email'), (r.phone_key, 'sms'), (r.whatsapp_key, 'whatsapp'))), '{{}}'), ',',
-        CASE WHEN r.phone_key IN {_UNREAD_KEYS}
-               OR r.whatsapp_key IS DISTINCT FROM r.phone_key AND r.whatsapp_key IN {_UNREAD_KEYS}
-             THEN (
-                 SELECT jsonb_object_agg(a.channel, 'inbound:' || a.id)
-                 FROM (SELECT 'sms' AS channel, t.id {_UNREAD} AND t.address_key = r.phone_key
-                       UNION ALL SELECT 'whatsapp', t.id {_UNREAD} AND t.address_key = r.whatsapp_key) a)
-             ELSE '{{}}' END, ']') END
-"""
-
-_GATHER = f"""
-    SELECT j.row, m.leg, m.attempts, m.channel, {fallback_legs.TRIED}, j.data, j.recipient_id,
-           coalesce(j.repeat_of, {fallback_legs.ARRIVED}),
-           {households.PARTNER}, {{sent}}, {_RECIPIENT}
-    FROM jobs j
-    LEFT JOIN LATERAL (
-        SELECT * FROM messages m WHERE {same_job("m", "j")}
-        ORDER BY m.leg -- keeps the planner from a join of all jobs of a chunk with all its messages
-    ) m ON true
-    LEFT JOIN recipients r ON r.id = j.recipient_id
-    WHERE j.period = %(period)s AND j.chunk = %(chunk)s AND (m.state IS NULL OR m.state = 'pending')
-      AND (%(rows)s::int[] IS NULL OR j.row = ANY(%(rows)s))
-    ORDER BY j.row, m.leg
-"""
-
-
-@lru_cache(maxsize=64)
-def _gather_statement(channels: tuple[Channel, ...]) -> str:
-    return _GATHER.replace("{sent}", cap_reservations.sent(channels))
-
-
-def gather(
-    connection: Connection, chunk: Chunk, rows: Collection[int] | None = None, limits: SendLimits = NO_LIMITS
-) -> list[Candidate]:
-    """The chunk's messages that are still to be decided, each with its facts; of some `rows` only, where given.
-
-    With route "all" each channel asked for is a message of its own, with its own leg.
-    """
-    parameters = {
-        "period": chunk.period,
-        "chunk": chunk.number,
-        "rows": None if rows is None else sorted(rows),
-        "limited": limits.apply,
-        "since": limits.since,
-        "first": chunk.spec.route == "first",
-        "household": chunk.spec.one_per_household,
-    }
-    rows_found = connection.execute(_gather_statement(tuple(chunk.spec.channels)), parameters)
-    candidates: list[Candidate] = []
-    for row, leg, attempts, channel, tried, data, recipient_id, repeat_of, couple, sent, *recipient in rows_found:
-        partner, partner_message = couple or (None, None)
-        facts = _facts(recipient_id, repeat_of, recipient, sent or (), partner_message)
-        if leg is not None:
-            fixed = Channel(channel) if channel else None
-            before = tuple(Channel(name) for name in tried or ())
-            candidates.append(Candidate(_ref(chunk, row, leg), facts, data, attempts, fixed, before, partner))
-        elif chunk.spec.route == "all":
-            candidates += [
-                Candidate(_ref(chunk, row, index), facts, data, 0, channel, (), partner)
-                for index, channel in enumerate(chunk.spec.channels)
-            ]
-        else:
-            candidates.append(Candidate(_ref(chunk, row, 0), facts, data, 0, None, (), partner))
-    return candidates
-
-
-def _ref(chunk: Chunk, row: int, leg: int) -> MessageId:
-    return MessageId(chunk.period, chunk.number, row, leg)
-
-
-def _facts(
-    recipient_id: str, repeat_of: str | None, row: Sequence[Any], sent: Sequence[Any] = (), partner_message: str | None = None
-) -> Facts:
-    known, version, erased, person, language, timezone, birth_date, account, email, phone, whatsapp, partner_id, document = row
-    if not known:
-        return Facts(recipient_id, version=0, known=False, repeat_of=repeat_of)
-    entities, purchased, devices, choices, profile, cool_downs, suppressions, unread_replies = from_json(document)
-    by_subject = _choices(choices)
-    objections = by_subject["objection"]
-    return Facts(
-        recipient_id=recipient_id,
-        version=version,
-        erased=erased,
-        person=Person(person),
-        language=language,
-        timezone=timezone,
-        birth_date=birth_date,
-        entities=frozenset(entities),
-        has_current_account=account,
-        email=email,
-        phone=phone,
-        whatsapp=whatsapp,
-        devices=tuple([Device(item["token"], item["platform"], item["permission"]) for item in devices]),
-        partner_id=partner_id,
-        purchased=frozenset(purchased),
-        offers=by_subject["offer"],
-        switches=by_subject["channel"],
-        object_marketing=objections.get("marketing"),
-        object_profiling=objections.get("profiling"),
-        suppressions=suppressions,
-        unread_replies=unread_replies,
-        repeat_of=repeat_of,
-        partner_message=partner_message,
-        cool_downs={name: CoolDown(datetime.fromisoformat(entry["until"]), entry["code"]) for name, entry in cool_downs.items()},
-        sent=tuple(
-            [SentMessage(no, datetime.fromisoformat(at), Channel(channel), offer, own) for no, at, channel, offer, own, _ in sent]
-        ),
-        address_messages={channel: message for _, _, channel, _, _, message in sent if message is not None},
-        profile=profile,
-    )
-
-
-def _choices(stored: Mapping[str, Mapping[str, str]]) -> Mapping[str, dict[str, Choice]]:
-    """The choices in force, by kind of subject ("offer", "channel" for switches, "objection"), then by name."""
-    by_subject: dict[str, dict[str, Choice]] = {"offer": {}, "channel": {}, "objection": {}}
-    for subject, entry in stored.items():
-        kind, _, name = subject.partition(":")
-        by_subject[kind][name] = Choice(entry["value"], entry["event"], entry["source"], datetime.fromisoformat(entry["at"]))
-    return by_subject
-
-
-def facts_of(connection: Connection, recipient_ids: Sequence[str]) -> dict[str, Facts]:
-    """The facts about these recipients, without a job."""
-    rows = connection.execute(
-        f"SELECT asked.id, {_RECIPIENT} FROM unnest(%s::text[]) asked (id) LEFT JOIN recipients r ON r.id = asked.id",
-        (list(recipient_ids),),
-    )
-    return {recipient_id: _facts(recipient_id, None, recipient) for recipient_id, *recipient in rows}
-
-
-# -- claim: the claim gate ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -425,7 +186,7 @@ def _enter(connection: Connection, chunk: Chunk, entries: Sequence[ClaimEntry], 
         elif what == "changed":
             changed.add(row)
         else:
-            lost.add(_ref(chunk, row, last))
+            lost.add(chunk.ref(row, last))
     return Claim(CampaignGate.OPEN, number, frozenset(asked - lost), frozenset(changed))
 
 
@@ -480,25 +241,6 @@ def _newest(entry: ClaimEntry, *, own: bool) -> int:
     return max((item.no for item in sent if item.own is own and (own or GROUP_OF[item.channel] is group)), default=0) if sent else 0
 
 
-# -- settle ------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Settlement:
-    """The outcome of one hand-off, to be written."""
-
-    ref: MessageId
-    state: State
-    reason: str | None
-    until: datetime | None
-    receipt: str | None
-    provider: str
-    attempt_spent: bool
-
-
-NOT_SENT_AFTER_ATTEMPT = frozenset({State.FAILED, State.WAITING, State.DEAD})
-
-
 def record_claim_start(connection: Connection, number: int) -> bool:
     """Record that sending may have begun. If the worker is lost after this, its messages become `unresolved`.
 
@@ -515,60 +257,3 @@ def record_claim_start(connection: Connection, number: int) -> bool:
 def prune_starts(connection: Connection, before: datetime) -> int:
     """Remove the starts of claims that ended long ago without a settle; returns their number."""
     return connection.execute("DELETE FROM claim_starts WHERE at < %s", (before,)).rowcount
-
-
-def settle(connection: Connection, number: int, settlements: Sequence[Settlement], now: datetime) -> None:
-    """Write the outcomes of the messages that claim `number` still holds; a repetition, or a settle after another claim, changes
-    nothing. A state that an event already moved forward stays; only the receipt is added.
-
-    If the campaign was cancelled, a message that would wait becomes `cancelled`, and no fallback leg follows.
-
-    A message that was certainly not sent no longer counts towards the recipient's caps. An unresolved message is added to the
-    look-up list.
-    """
-    not_sent = [item.ref for item in settlements if item.state in NOT_SENT_AFTER_ATTEMPT]
-    unknown = [item.ref for item in settlements if item.state is State.UNRESOLVED]
-    with connection.transaction() if not_sent or unknown else nullcontext():
-        _write(connection, number, settlements, now)
-        if not_sent:
-            cap_reservations.release(connection, not_sent)
-        if unknown:
-            unresolved.add(connection, unknown, now)
-
-
-def _write(connection: Connection, number: int, settlements: Sequence[Settlement], now: datetime) -> None:
-    connection.execute(
-        f"""
-        WITH settled AS (
-            DELETE FROM claim_starts WHERE claim_no = %(number)s
-        ), written AS (
-            UPDATE messages m
-            SET claim_no = NULL,
-                state = CASE WHEN m.state NOT IN ('claimed', 'unresolved') THEN m.state
-                             WHEN s.state = 'waiting' AND {in_cancelled_campaign("m")} THEN 'cancelled' ELSE s.state END,
-                reason = CASE WHEN m.state NOT IN ('claimed', 'unresolved') THEN m.reason
-                              WHEN s.state = 'waiting' AND {in_cancelled_campaign("m")} THEN 'cancelled' ELSE s.reason END,
-                until = CASE WHEN m.state NOT IN ('claimed', 'unresolved') THEN m.until
-                             WHEN s.until IS NOT NULL AND {in_cancelled_campaign("m")} THEN NULL ELSE s.until END,
-                attempts = m.attempts + s.spent::int, receipt = coalesce(s.receipt, m.receipt), provider = s.provider,
-                accepted_at = CASE WHEN s.receipt IS NOT NULL THEN %(now)s ELSE m.accepted_at END, updated_at = %(now)s
-            FROM unnest({KEY_ARRAYS}, %(state)s::text[], %(reason)s::text[], %(until)s::timestamptz[], %(receipt)s::text[],
-                        %(provider)s::text[], %(spent)s::bool[])
-                 AS s ({KEY}, state, reason, until, receipt, provider, spent)
-            WHERE {same_message("m", "s")} AND m.claim_no = %(number)s
-            RETURNING {outbox.changed("m")}, m.state = s.state OR m.state = 'cancelled' AS is_new
-        )
-        {outbox.enter("written", "is_new")}
-        """,
-        {
-            "now": now,
-            "number": number,
-            **key_arrays(item.ref for item in settlements),
-            "state": text_array(item.state for item in settlements),
-            "reason": text_array(item.reason for item in settlements),
-            "until": [item.until for item in settlements],
-            "receipt": text_array(item.receipt for item in settlements),
-            "provider": text_array(item.provider for item in settlements),
-            "spent": [item.attempt_spent for item in settlements],
-        },
-    )

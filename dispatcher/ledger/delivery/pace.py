@@ -14,7 +14,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from dispatcher.ledger.connection import Connection
-from dispatcher.ledger.delivery.claims import Chunk
+from dispatcher.ledger.delivery.chunks import Chunk
 from dispatcher.ledger.message_key import same_chunk
 
 EARLY = timedelta(seconds=0.5)  # a chunk may start so early: the clock ticks each second, and a tick just missed would cost another

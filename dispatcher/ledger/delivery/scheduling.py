@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from dispatcher.domain.message_id import MessageId
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.delivery import cap_reservations, fallback_legs, pace, unresolved
-from dispatcher.ledger.delivery.claims import Chunk
+from dispatcher.ledger.delivery.chunks import Chunk
 from dispatcher.ledger.events import outbox
 from dispatcher.ledger.message_key import KEY, in_cancelled_campaign, key_of, same_chunk, same_message
 

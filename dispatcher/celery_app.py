@@ -1,0 +1,214 @@
+"""The Celery application: its broker, the base of its tasks, the services of a worker process, and its logs.
+
+Importing this module starts nothing. The embedded broker starts with the first connection.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any
+
+import structlog
+from celery import Celery, Task
+from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
+from celery.signals import beat_init, setup_logging, worker_init, worker_process_init
+
+from dispatcher.broker_messages import HIDDEN, RedactedRequest
+from dispatcher.domain.errors import KeyMismatch, LedgerUnavailable, PolicyNotInForce
+from dispatcher.maintenance.policy_in_force import PolicyWatch
+from dispatcher.runtime import bootstrap
+from dispatcher.runtime.logs import configure_logs
+from dispatcher.runtime.services import COLLECT_AFTER, Services
+
+# While the ledger is unavailable, a task waits 1, 2, 4, 4 … seconds in its process and then goes back to the broker. So an outage
+# neither drains the lanes nor fills the log. Far below the task limits, and short enough for a warm shutdown.
+PAUSE_SECONDS_MAX = 4.0
+AWAY = "the ledger is unavailable"
+
+log = structlog.get_logger()
+
+
+class DispatcherCelery(Celery):
+    """Celery with the embedded broker where `celeryconfig` names none: its URL is known once it runs, so a connection starts it."""
+
+    def connection_for_read(self, url: str | None = None, **options: Any) -> Any:
+        """A connection for consumers."""
+        self._choose_broker()
+        return super().connection_for_read(url, **options)
+
+    def connection_for_write(self, url: str | None = None, **options: Any) -> Any:
+        """A connection for publishers; every other way to get a connection calls this one or the one above."""
+        self._choose_broker()
+        return super().connection_for_write(url, **options)
+
+    def _choose_broker(self) -> None:
+        if not self.conf.broker_url:
+            self.conf.broker_url = bootstrap.broker_url()
+
+
+class TaskTimeLimit(BaseException):
+    """The soft time limit. Not an `Exception`: the limit can hit at any line, and code that expects any error of a rule or of a
+    template would take it for one, and refuse a message for good."""
+
+
+class DispatcherTask(Task):
+    """A task that waits while the ledger is unavailable, and whose time limit no `except Exception` catches."""
+
+    abstract = True
+    is_periodic = False  # beat repeats a periodic task anyway: without a ledger it ends
+    needs_policy = False  # it decides or deletes by the policy: it runs only while this process has the one in force
+
+    def __call__(self, /, *arguments: Any, **options: Any) -> Any:
+        """Run the task. Celery's own `__call__` would replace the request that the worker has set."""
+        try:
+            with _time_limit():
+                if self.needs_policy:
+                    _policy_watch().require(services())
+                result = self.run(*arguments, **options)
+        except TaskTimeLimit:
+            raise SoftTimeLimitExceeded from None
+        except (LedgerUnavailable, PolicyNotInForce) as error:
+            is_away = isinstance(error, LedgerUnavailable) and not isinstance(error, KeyMismatch)
+            reason = AWAY if is_away else str(error)
+            if self.is_periodic:
+                log.warning(reason, task=self.name)
+                raise Ignore from None
+            _outage.wait(self.name, reason)
+            raise Reject(reason, requeue=True) from None
+        _outage.failures = 0
+        return result
+
+
+class Outage:
+    """How often in a row this process could not work, and how long to wait."""
+
+    failures = 0
+
+    def wait(self, task: str, reason: str) -> None:
+        """Wait before the message goes back to the broker, each time twice as long."""
+        seconds = min(PAUSE_SECONDS_MAX, 2.0**self.failures)
+        self.failures += 1
+        log.warning(f"{reason}; the task goes back to the broker", task=task, seconds=seconds)
+        time.sleep(seconds)
+
+
+_outage = Outage()
+
+
+def _policy_watch() -> PolicyWatch:
+    if not hasattr(_per_thread, "policy_watch"):
+        _per_thread.policy_watch = PolicyWatch()
+    watch: PolicyWatch = _per_thread.policy_watch
+    return watch
+
+
+@contextmanager
+def _time_limit() -> Iterator[None]:
+    """Turn the signal of the soft time limit into `TaskTimeLimit`. Installed for each task: billiard sets its own handler after the
+    process initialiser has run."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGUSR1, _raise_time_limit)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def _raise_time_limit(_number: int, _frame: FrameType | None) -> None:
+    raise TaskTimeLimit
+
+
+app = DispatcherCelery("dispatcher", task_cls=DispatcherTask)
+app.config_from_object("celeryconfig")
+
+
+class RedactedTask(DispatcherTask):
+    """A task whose arguments hold personal data."""
+
+    abstract = True
+    Request = RedactedRequest
+
+    def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+        """Publish without a readable copy of the arguments in the headers of the message."""
+        return super().apply_async(args, kwargs, **{"argsrepr": HIDDEN, "kwargsrepr": HIDDEN, **options})
+
+
+# -- services, once per process ----------------------------------------------------------------------------------------
+
+_per_thread = threading.local()
+_prepared: list[Future[Services]] = []  # in a worker's child: one, which a thread fills and the main thread takes
+
+
+def services() -> Services:
+    """The services of this process, with the present templates. Made at first use: database connections cannot cross a fork."""
+    if not hasattr(_per_thread, "services"):
+        _per_thread.services = _prepared_services() or bootstrap.services()
+    container: Services = _per_thread.services
+    return container.current()
+
+
+def _prepared_services() -> Services | None:
+    """The services that a thread prepared for the main thread; None where that failed, for example without a ledger."""
+    if _prepared and threading.current_thread() is threading.main_thread():
+        with suppress(Exception):
+            return _prepared.pop().result()
+    return None
+
+
+@worker_init.connect
+@beat_init.connect
+def _check_configuration(**_: object) -> None:
+    """Report all configuration errors and do not start. Without this check, each task would fail. An unavailable ledger is waited
+    for.
+    """
+    try:
+        config, *_rest = bootstrap.examine()
+        bootstrap.check_ledger_keys(config)
+    except bootstrap.CONFIGURATION_ERRORS as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(2) from None
+    except LedgerUnavailable:
+        log.warning(AWAY)
+
+
+@worker_process_init.connect
+def _prepare_services(**_: object) -> None:
+    """Make the services in a thread. The worker kills a child that does not report in time (`worker_proc_alive_timeout`). The child
+    reports after this function, and on a busy machine, at low priority, connections and SDKs take longer than that."""
+    _prepared.append(Future())
+    threading.Thread(target=_make_services, args=_prepared, name="services", daemon=True).start()
+
+
+def _make_services(prepared: Future[Services]) -> None:
+    """Make the services, and exclude them from garbage collection: each pass over templates and SDKs takes 0.1 s and delays a
+    trigger. Tasks create hardly any reference cycles, so the collector runs rarely."""
+    try:
+        made = bootstrap.services()
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*COLLECT_AFTER)
+        prepared.set_result(made)
+    except BaseException as error:
+        prepared.set_exception(error)
+
+
+@setup_logging.connect
+def _set_up_logs(**_: object) -> None:
+    configure_logs()
+    logging.getLogger("celery.app.trace").addFilter(_is_not_reject)
+
+
+def _is_not_reject(record: logging.LogRecord) -> bool:
+    """False for the traceback that Celery logs for a rejected task: the task has logged the reason."""
+    return not (isinstance(record.exc_info, tuple) and isinstance(record.exc_info[1], Reject))
