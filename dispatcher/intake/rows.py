@@ -26,6 +26,7 @@ from dispatcher.domain.notation import Notation, is_misread, trim
 from dispatcher.domain.spelling import did_you_mean
 from dispatcher.intake.csv_records import TOO_LONG, CsvRecords, read_lines
 from dispatcher.intake.errors import BadInput, InputError
+from dispatcher.intake.json_names import REPEATED, all_readings, may_repeat_names, repeated_name
 from dispatcher.intake.workbook import BadWorkbook, workbook_rows
 from dispatcher.policy import FileRules
 
@@ -194,10 +195,13 @@ def _json_row(line: int, text: str) -> SourceRow | UnreadableRow:
         reason = reason or f"is not JSON: {str(error).replace(' at line 1', ' at')}"
     if reason is None and "\\u" in text:  # what is escaped is seen only now
         reason = _unreadable(json.dumps(data, ensure_ascii=False))
-    if reason is None and isinstance(data, dict):
+    if not isinstance(data, dict):
+        return UnreadableRow(line, "", reason or "is not a JSON object", row=text.strip())
+    repeated = repeated_name(text) if may_repeat_names(text, data) else None
+    if reason is None and repeated is None:
         return SourceRow(line, data)
-    readings = (data,) if isinstance(data, dict) else ()
-    return UnreadableRow(line, "", reason or "is not a JSON object", row=text.strip(), readings=readings)
+    readings = all_readings(text) if repeated is not None else (data,)
+    return UnreadableRow(line, "" if reason else repeated or "", reason or REPEATED, row=text.strip(), readings=readings)
 
 
 # -- CSV ---------------------------------------------------------------------------------------------------------------

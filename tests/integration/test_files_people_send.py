@@ -131,6 +131,37 @@ def test_opt_outs_of_bad_json_rows_count(ledger: Connection, take: Import) -> No
     assert off(ledger, "c-3") == {"offer:own"}
 
 
+ID_OF_ROW = '"id": "c-1", "person": "customer", "language": "nl"'
+
+
+@pytest.mark.parametrize(
+    ("row", "field", "noes"),
+    [
+        ('"channels": {"email": false}, "channels": {"email": true}', "channels", {"channel:email"}),
+        ('"channels": {"email": true}, "channels": {"email": false}', "channels", {"channel:email"}),
+        ('"channels": {"email": true, "email": false, "email": true, "push": true}', "email", {"channel:email"}),
+        ('"offers": {"kate": "none"}, "channels": {"push": false, "push" : true}', "push", {"offer:kate", "channel:push"}),
+        ('"email": "a@example.org", "email": "b@example.org"', "email", set()),
+        ('"id": "c-2", "channels": {"push": false}', "id", set()),
+    ],
+)
+def test_a_row_with_a_repeated_name_is_refused_with_its_opt_outs(
+    ledger: Connection, take: Import, row: str, field: str, noes: set[str]
+) -> None:
+    result = take(f"{{{ID_OF_ROW}, {row}}}", "people.jsonl")
+    assert (result.rejected, result.new, result.opt_outs) == (1, 0, bool(noes))
+    line, named, reason = result.faults[0]
+    assert (line, named) == (1, field)
+    assert "occurs twice in one object" in reason
+    assert (off(ledger, "c-1") if noes else set()) == noes
+
+
+def test_colons_in_texts_repeat_no_name(take: Import) -> None:
+    text = '"said_at": "2026-11-01T10:11:12+01:00", "profile": {"identity": {"first_name": "A \\": \\": B"}}'
+    result = take(f"{{{ID_OF_ROW}, {text}}}", "people.jsonl")
+    assert (result.new, result.rejected) == (1, 0), result.faults
+
+
 def test_a_delimiter_too_many_hides_no_opt_out(ledger: Connection, take: Import) -> None:
     result = take("id,person,language,profile.identity.first_name,channels.email\nc-1,customer,nl,Jan, Piet,false\n")
     assert (result.rejected, result.opt_outs) == (1, 1)

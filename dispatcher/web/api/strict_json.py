@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic_core import from_json
 
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.intake.json_limits import DEPTH_TEXT, VALUES_MAX, TooLarge, check_json_size, check_size
+from dispatcher.intake.json_names import REPEATED, repeated_name
 
 INTEGER_MAX = 2**63 - 1
 
@@ -29,31 +29,12 @@ def read_object(body: bytes, values_max: int = VALUES_MAX) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise BadInput(InputError("body", 0, "", "should be a JSON object"))
     check_size(value, "body", values_max)
-    fault = next(_faults(value, ""), None) or _repeated_name(body)
+    fault = next(_faults(value, ""), None)
+    if fault is None and (name := repeated_name(body)) is not None:
+        fault = InputError("body", 0, name, REPEATED)
     if fault is not None:
         raise BadInput(fault)
     return value
-
-
-class _RepeatedName(Exception):
-    """A name occurs twice in one object."""
-
-
-def _repeated_name(body: bytes) -> InputError | None:
-    """RFC 8259 leaves open which of two values counts, so two programs may read two different orders."""
-    try:
-        json.loads(body, object_pairs_hook=_unique_names)
-    except _RepeatedName as error:
-        return InputError("body", 0, str(error), "occurs twice in one object")
-    return None
-
-
-def _unique_names(pairs: Sequence[tuple[str, Any]]) -> None:
-    names: set[str] = set()
-    for name, _ in pairs:
-        if name in names:
-            raise _RepeatedName(name)
-        names.add(name)
 
 
 def _faults(value: Any, field: str) -> Iterator[InputError]:
