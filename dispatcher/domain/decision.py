@@ -109,6 +109,19 @@ Decision: TypeAlias = Send | Hold | Refuse
 _RANK = {code: rank for rank, code in enumerate(ReasonCode)}
 
 
+CONTROL_GROUPS = frozenset({ReasonCode.GLOBAL_CONTROL_GROUP, ReasonCode.HELD_OUT})
+
+
 def headline(reasons: tuple[Reason, ...]) -> Reason:
-    """The strongest reason, by the order of `ReasonCode`; among equals that of the first requested channel."""
-    return min(reasons, key=lambda reason: _RANK[reason.code])
+    """The strongest reason, by the order of `ReasonCode`; among equals that of the first requested channel.
+
+    But a control group, where one channel is kept back by nothing else: without it the person had got the message there, and every
+    comparison of the two groups counts on that.
+    """
+    strongest: dict[Channel, Reason] = {}
+    for reason in reasons:
+        before = strongest.get(reason.channel)
+        if before is None or _RANK[reason.code] < _RANK[before.code]:
+            strongest[reason.channel] = reason
+    held_out = [reason for reason in strongest.values() if reason.code in CONTROL_GROUPS]
+    return min(held_out or strongest.values(), key=lambda reason: _RANK[reason.code])

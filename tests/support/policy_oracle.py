@@ -20,6 +20,7 @@ erased unknown_recipient cancelled duplicate expired objected choice_none no_cho
 age_unknown no_current_account channel_off suppressed no_address no_os_permission template_not_approved whatsapp_not_approved
 household one_per_address global_control_group held_out frequency_capped unread_answer quiet_hours
 """.split()  # noqa: SIM905 - a list of strings is not easier to read
+CONTROL_GROUPS = {"global_control_group", "held_out"}  # people who would have got the message on one channel at least
 QUIET = {"push": ("21:00", "08:00"), "sms": ("20:00", "09:00"), "whatsapp": ("20:00", "09:00")}
 PUBLIC_HOLIDAYS = """
 2026-01-01 2026-04-06 2026-05-01 2026-05-14 2026-05-25 2026-07-21 2026-08-15 2026-11-01 2026-11-11 2026-12-25 2027-01-01
@@ -48,7 +49,7 @@ class ExpectedDecision:
 
 def expected_decision(job: Job, facts: Facts, now: datetime) -> ExpectedDecision:
     """The decision that the rules require."""
-    permissions, refusals, holds = [], [], []
+    permissions, refusals, holds, drawn = [], [], [], []
     held_for: set[str] = set()
     for channel in job.channels:
         codes = refusal_codes(job, facts, now, channel)
@@ -58,6 +59,7 @@ def expected_decision(job: Job, facts: Facts, now: datetime) -> ExpectedDecision
             codes = {"expired"}
         if codes:
             refusals += [*codes, *delays]
+            drawn += [*codes] if codes <= CONTROL_GROUPS | {"frequency_capped"} and codes & CONTROL_GROUPS else []
         elif until is not None:
             holds.append(until)
             held_for |= delays.keys()
@@ -67,7 +69,7 @@ def expected_decision(job: Job, facts: Facts, now: datetime) -> ExpectedDecision
         return ExpectedDecision("Send", permissions=tuple(permissions) if job.route == "all" else (permissions[0],))
     if holds:
         return ExpectedDecision("Hold", min(held_for, key=STRONGEST_FIRST.index), until=min(holds))
-    return ExpectedDecision("Refuse", min(refusals, key=STRONGEST_FIRST.index))
+    return ExpectedDecision("Refuse", min(drawn or refusals, key=STRONGEST_FIRST.index))
 
 
 def refusal_codes(job: Job, facts: Facts, now: datetime, channel: Channel) -> set[str]:

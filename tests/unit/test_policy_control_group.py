@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
+from channels.base import Channel
 from dispatcher.domain.decision import ReasonCode, Refuse, Send
 from dispatcher.policy import InvalidPolicy, parse, shipped, variant_of
 from dispatcher.policy.data import GlobalControlGroup
@@ -91,6 +93,18 @@ def test_the_shipped_policy_has_no_global_control_group() -> None:
     assert not any(is_in_global_group(group, f"c-{number}") for number in range(500))
     with pytest.raises(InvalidPolicy, match=r"holdout\.global_salt"):
         parse(shipped().replace("global_percent = 0\nglobal_salt", "global_percent = 5\n# global_salt"))
+
+
+def test_one_free_channel_is_enough_to_be_held_out() -> None:
+    switches = sendable().facts.switches
+    off = replace(switches["email"], value="off")
+    for channels in ((Channel.PUSH, Channel.EMAIL), (Channel.EMAIL, Channel.PUSH)):
+        scenario = sendable().with_facts(switches={**switches, "email": off}).with_job(channels=channels)
+        assert isinstance(decide_scenario(scenario), Send)
+        decision = decide_scenario(scenario.with_job(holdout_percent=100.0))
+        assert isinstance(decision, Refuse)
+        assert decision.headline.code is ReasonCode.HELD_OUT
+        assert {reason.code for reason in decision.reasons} == {ReasonCode.HELD_OUT, ReasonCode.CHANNEL_OFF}
 
 
 def test_only_people_who_would_get_the_message_are_held_out() -> None:
