@@ -11,6 +11,7 @@ from typing import Any
 
 from dispatcher.delivery.reconciliation import NOT_TAKEN
 from dispatcher.maintenance import ledger_audit
+from tests.chaos.consumers import Consumers
 from tests.chaos.load import MARK, PHONES, Journal
 from tests.chaos.program import SEND_DEADLINE_SECONDS, Program, repeat
 
@@ -56,8 +57,8 @@ class Findings:
 class Checker:
     """Looks at everything after each fault, and reports what is new."""
 
-    def __init__(self, program: Program, journal: Journal) -> None:
-        self._program, self._journal = program, journal
+    def __init__(self, program: Program, journal: Journal, consumers: Consumers) -> None:
+        self._program, self._journal, self.consumers = program, journal, consumers
         self._arrivals: list[dict[str, Any]] = []
         self._known: set[str] = set()
         self._offsets: dict[Path, int] = {}
@@ -194,6 +195,7 @@ class Checker:
             elif state not in MAY_HAVE_ARRIVED:
                 yield f"{row['message_id']} arrived, and is {state}"
         yield from repeat(lambda: ledger_audit.verify(self._program.services), "verify")
+        yield from self.consumers.errors()
         for (ref,) in self._program.sql(
             "SELECT concat_ws('-', m.period, m.chunk, m.row, m.leg) FROM messages m WHERE m.state = 'unresolved'"
             " AND m.reason = 'worker_lost' AND m.claim_no IS NOT NULL"

@@ -245,6 +245,7 @@ def _environ(home: Path, database_url: str, web: int, proxies: Mapping[str, Prox
         "DISPATCHER_POLICY": str(policy_without_quiet_hours(home)),
         "DISPATCHER_PUBLIC_URL": f"http://127.0.0.1:{web}",
         "DISPATCHER_SANDBOX_URL": f"http://127.0.0.1:{proxies['provider'].port}",
+        "DISPATCHER_WEBHOOK_HOSTS": "127.0.0.1",  # the receivers of webhooks
         "DISPATCHER_LEASE_SECONDS": f"{LEASE_SECONDS:g}",
         "DISPATCHER_SEND_DEADLINE_SECONDS": f"{SEND_DEADLINE_SECONDS:g}",
         "SENDGRID_MAILS_PER_REQUEST": "2",
@@ -262,6 +263,7 @@ def _commands(
         supervisor.worker("campaign", ["campaign"], CAMPAIGN_CHILDREN),
         supervisor.worker("fanout", ["fanout"], 1),
         supervisor.worker("clock", ["clock"], 1),
+        supervisor.worker("events", ["events"], 2),
         supervisor.worker("maintenance", ["maintenance"], 1),
         supervisor.beat(),
         supervisor.web("127.0.0.1", web),

@@ -9,10 +9,12 @@ from random import Random
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.maintenance.metrics import metrics
 from tests.chaos.checks import Checker
+from tests.chaos.consumers import Consumers, follow
 from tests.chaos.faults import FAULTS, Fault
 from tests.chaos.load import KINDS, Load
 from tests.chaos.program import LEASE_SECONDS, Program, Unanswered, repeat, running_program
 from tests.chaos.report import Report, Round
+from tests.support.webhook_receiver import receiver
 
 RECOVER_SECONDS_MAX = LEASE_SECONDS + 5.0
 GIVE_UP_SECONDS = 60.0
@@ -40,10 +42,11 @@ def run(
     """Run these faults, `group` of them between two checks, until all are done or the time is over."""
     rng, report = Random(seed), Report(seed)
     end = time.monotonic() + 60 * minutes
-    with running_program() as program:
+    with receiver() as crm, running_program() as program:
         program.calm()
         load = Load(program, Random(rng.random()))
-        checker = Checker(program, load.journal)
+        consumers = follow(program, crm)
+        checker = Checker(program, load.journal, consumers)
         try:
             _recovery(program, load, time.time())  # all processes have started
             for start in range(0, len(faults), group):
@@ -56,6 +59,7 @@ def run(
             progress("stopped")
         finally:
             load.close()
+            consumers.reader.close()
         report.measured = {
             "seconds from claim to arrival, at most": round(checker.hand_off_seconds_max, 3),
             "seconds from the answer to an opt-out to an arrival, at most": round(checker.after_opt_out_seconds_max, 3),
@@ -66,6 +70,7 @@ def run(
             "pauses": len(load.journal.pauses),
             "campaigns": len(load.journal.campaigns),
             "triggers": len(load.journal.triggers),
+            "events": len(consumers.reader.events),
         }
         report.notes = program.notes
     return report
@@ -85,7 +90,7 @@ def _round(
             checker.blind.append(struck.blind)
         recovery.append(_recovery(program, load, struck.ended))
     load.stop()
-    _wait_for_quiet(program)
+    wait_for_quiet(program, checker.consumers)
     return Round(
         faults=tuple(fault.name for fault in faults),
         recover_seconds=None if None in recovery else max(each for each in recovery if each is not None),
@@ -129,12 +134,12 @@ def _hasten(program: Program) -> None:
     )
 
 
-def _wait_for_quiet(program: Program) -> None:
-    """Until nothing is open any more, or until the time is over: the checks name what is left."""
+def wait_for_quiet(program: Program, consumers: Consumers) -> None:
+    """Until nothing is open any more and everything was told, or until the time is over: the checks name what is left."""
     deadline = time.monotonic() + QUIET_SECONDS_MAX
     while time.monotonic() < deadline:
         _hasten(program)
-        if _is_quiet(program):
+        if _is_quiet(program) and consumers.is_up_to_date():
             return
         time.sleep(0.3)
 
