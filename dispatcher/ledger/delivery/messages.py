@@ -12,7 +12,7 @@ from channels.base import Channel
 from dispatcher.domain.campaign import Spec
 from dispatcher.domain.message import State
 from dispatcher.domain.message_id import MessageId
-from dispatcher.ledger.connection import Connection, fetch_all
+from dispatcher.ledger.connection import Connection, fetch_all, fetch_one
 from dispatcher.ledger.events import outbox
 from dispatcher.ledger.message_key import (
     IS_CANCELLED,
@@ -66,37 +66,48 @@ class Message:
 
 
 # Retention deletes the job of a message long before the message.
-_SELECT = f"""
+_JOB = "period, chunk, row, campaign_no, recipient_id"
+
+
+def _select(jobs: str) -> str:
+    return f"""
     SELECT j.period, j.chunk, j.row, coalesce(m.leg, 0) AS leg, c.id AS campaign_id, {SPEC} AS spec, j.recipient_id, m.channel,
            coalesce(m.state, 'pending') AS state, m.reason, m.until, coalesce(m.attempts, 0) AS attempts, m.provider, m.receipt,
            m.claimed_at, m.accepted_at, m.updated_at, coalesce(m.decision, '{{}}') AS decision
-    FROM (SELECT period, chunk, row, campaign_no, recipient_id FROM jobs
-          UNION SELECT period, chunk, row, campaign_no, recipient_id FROM messages) j
+    FROM ({jobs}) j
     LEFT JOIN messages m ON {same_job("m", "j")}
     {join_origin("j")}
 """
 
 
+_BY_ID = (
+    _select(f"SELECT {_JOB} FROM jobs UNION SELECT {_JOB} FROM messages")
+    + "WHERE (j.period, j.chunk, j.row, coalesce(m.leg, 0)) = (%(period)s, %(chunk)s, %(row)s, %(leg)s)"
+)
+# Each part has an index of its own: most jobs are in `jobs_once`, the few that repeat a person in `jobs_by_recipient`.
+_WANTED = "period = %(period)s AND campaign_no = %(no)s AND recipient_id = %(recipient)s"
+_OF_CAMPAIGN = (
+    _select(
+        f"SELECT {_JOB} FROM jobs WHERE {_WANTED} AND repeat_of IS NULL"
+        f" UNION SELECT {_JOB} FROM jobs WHERE {_WANTED} AND repeat_of IS NOT NULL"
+        f" UNION SELECT {_JOB} FROM messages WHERE {_WANTED}"
+    )
+    + "ORDER BY j.chunk, j.row, m.leg"
+)
+
+
 def find(connection: Connection, ref: MessageId) -> Message | None:
     """The message of this id; None where there is neither a message nor a job that may become it."""
-    rows = fetch_all(
-        connection,
-        _SELECT + "WHERE (j.period, j.chunk, j.row, coalesce(m.leg, 0)) = (%(period)s, %(chunk)s, %(row)s, %(leg)s)",
-        key_values(ref),
-    )
+    rows = fetch_all(connection, _BY_ID, key_values(ref))
     return _message(connection, rows[0]) if rows else None
 
 
 def of_campaign(connection: Connection, campaign_id: str, recipient_id: str) -> list[Message]:
     """A campaign's messages to one recipient, by leg."""
-    rows = fetch_all(
-        connection,
-        _SELECT
-        + "WHERE j.campaign_no = (SELECT no FROM campaigns WHERE id = %(campaign)s) AND j.recipient_id = %(recipient)s"
-        + " ORDER BY j.chunk, j.row, m.leg",
-        {"campaign": campaign_id, "recipient": recipient_id},
-    )
-    return [_message(connection, row) for row in rows]
+    campaign = fetch_one(connection, "SELECT no, period FROM campaigns WHERE id = %(id)s", {"id": campaign_id})
+    if campaign is None:
+        return []
+    return [_message(connection, row) for row in fetch_all(connection, _OF_CAMPAIGN, {**campaign, "recipient": recipient_id})]
 
 
 def _message(connection: Connection, row: Mapping[str, Any]) -> Message:
