@@ -47,37 +47,36 @@ _LEGS = f"""
     FROM messages m JOIN chunks k ON {same_chunk("k", "m")}
     WHERE m.period = %(period)s AND k.period = %(period)s AND k.campaign_no = %(no)s
 """
+_HEADS = f"""
+    SELECT NULL, state, reason, count(*) FROM (
+        SELECT DISTINCT ON (m.chunk, m.row) m.state, m.reason {_LEGS}
+        ORDER BY m.chunk, m.row, array_position(%(ranked)s::text[], m.state)
+    ) head GROUP BY 2, 3
+"""
 
 
 def balance(connection: Connection, campaign: Campaign) -> Balance:
     """Count the recipients of the audience by state, in one snapshot. Those without a message yet are pending."""
     parameters = {"period": campaign.period, "no": campaign.no, "ranked": [state.value for state in _RANK]}
-    if campaign.spec.route == "first" and campaign.spec.fallback_after_seconds is None:
-        heads = f"SELECT m.state, m.reason, count(*) AS n {_LEGS} GROUP BY 1, 2"
-    else:
-        heads = f"""
-            SELECT state, reason, count(*) AS n FROM (
-                SELECT DISTINCT ON (m.chunk, m.row) m.state, m.reason {_LEGS}
-                ORDER BY m.chunk, m.row, array_position(%(ranked)s::text[], m.state)
-            ) head GROUP BY 1, 2
-        """
+    has_one_leg = campaign.spec.route == "first" and campaign.spec.fallback_after_seconds is None
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         audience = _audience(connection, campaign)
-        counted = connection.execute(heads, parameters).fetchall()
-        legs = connection.execute(f"SELECT m.channel, m.state, count(*) {_LEGS} GROUP BY 1, 2", parameters).fetchall()
+        legs = connection.execute(f"SELECT m.channel, m.state, m.reason, count(*) {_LEGS} GROUP BY 1, 2, 3", parameters).fetchall()
+        heads = legs if has_one_leg else connection.execute(_HEADS, parameters).fetchall()
         variants = _variants(connection, campaign, parameters)
     states = dict.fromkeys(State, 0)
     reasons: dict[str, int] = {}
-    for state, reason, count in counted:
+    for _, state, reason, count in heads:
         states[State(state)] += count
         if reason:
             reasons[reason] = reasons.get(reason, 0) + count
     states[State.PENDING] += audience - sum(states.values())
     channels: dict[str, dict[str, int]] = {}
-    for channel, state, count in legs:
+    for channel, state, _, count in legs:
         if channel:
-            channels.setdefault(channel, {})[state] = count
+            by_state = channels.setdefault(channel, {})
+            by_state[state] = by_state.get(state, 0) + count
     return Balance(states, dict(sorted(reasons.items(), key=lambda item: -item[1])), channels, variants)
 
 
