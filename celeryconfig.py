@@ -54,6 +54,8 @@ task_routes = {
     "dispatcher.send_chunk": {"queue": "campaign"},
     "dispatcher.publish_events": {"queue": "clock"},  # ends within half a second
     "dispatcher.deliver_webhooks": {"queue": "events"},  # waits for other systems' answers: nothing of ours may wait with it
+    "dispatcher.deliver_kafka": {"queue": "events"},
+    "dispatcher.write_event_files": {"queue": "events"},  # waits for object storage
     "dispatcher.settle_events": {"queue": "inbound"},  # provider events, opt-outs among them, must not wait for a campaign
     "dispatcher.release_due": {"queue": "clock"},  # every second: shares a process with nothing that can be long
     "dispatcher.sweep": {"queue": "maintenance"},
@@ -112,5 +114,6 @@ beat_schedule = {
     "look up unresolved messages": {"task": "dispatcher.ask_providers", "schedule": 8.0, "options": {"expires": 10}},
     "sweep": {"task": "dispatcher.sweep", "schedule": 5.0, "options": {"expires": 10}},
     "poll WhatsApp templates": {"task": "dispatcher.poll_whatsapp_templates", "schedule": 10.0, "options": {"expires": 20}},
+    "write event files": {"task": "dispatcher.write_event_files", "schedule": 60.0, "options": {"expires": 60}},
     "retain": {"task": "dispatcher.retain", "schedule": 3_600.0, "options": {"expires": 7_200}},
 }

@@ -24,7 +24,7 @@ from dispatcher.campaigns.submission import SubmitResult, SubmitStatus
 from dispatcher.celery_app import RedactedTask, app, services
 from dispatcher.delivery import reconciliation
 from dispatcher.delivery.pipeline import run_chunk
-from dispatcher.events import publication, webhook_delivery
+from dispatcher.events import event_files, kafka_delivery, publication, webhook_delivery
 from dispatcher.inbound import provider_events
 from dispatcher.intake.errors import BadInput
 from dispatcher.maintenance import retention, sweep
@@ -195,16 +195,30 @@ def release_due() -> None:
 
 @app.task(name="dispatcher.publish_events", is_periodic=True)
 def publish_outbox() -> None:
-    """Every second: publish what waits in the outbox; start deliveries to event endpoints where something is due."""
+    """Every second: publish what waits in the outbox; start deliveries to event endpoints and Kafka where something is due."""
     publication.publish(services())
     if webhook_delivery.is_due(services()):
         deliver_webhooks.apply_async(expires=DELIVERY_EXPIRES_SECONDS)
+    if kafka_delivery.is_due(services()):
+        deliver_kafka.apply_async(expires=DELIVERY_EXPIRES_SECONDS)
 
 
 @app.task(name="dispatcher.deliver_webhooks", is_periodic=True)
 def deliver_webhooks() -> None:
     """Deliver events to event endpoints, for half a minute at most: the next task goes on."""
     webhook_delivery.deliver(services())
+
+
+@app.task(name="dispatcher.deliver_kafka", is_periodic=True)
+def deliver_kafka() -> None:
+    """Deliver events to Kafka, for 20 s and the last delivery reports at most: the next task goes on."""
+    kafka_delivery.deliver(services())
+
+
+@app.task(name="dispatcher.write_event_files", is_periodic=True)
+def write_event_files() -> None:
+    """Every minute: write event files of the periods that are over, for 20 s and one part at most."""
+    event_files.write(services())
 
 
 @app.task(name="dispatcher.ask_providers", is_periodic=True)

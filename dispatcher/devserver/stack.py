@@ -85,7 +85,8 @@ def _commands(settings: Settings, workers: int, flower_port: int | None) -> Sequ
         supervisor.worker("inbound", ["inbound"], 1),
         supervisor.worker("campaign", ["campaign"], workers, nice=CAMPAIGN_NICE),
         supervisor.worker("fanout", ["fanout"], 1),
-        supervisor.worker("events", ["events"], 2),  # while one task waits for its last answers, the next one serves all others
+        # While one task for webhooks waits for its last answers, the next one serves all others. Kafka and files take one each.
+        supervisor.worker("events", ["events"], 2 + (settings.kafka is not None) + (settings.event_files is not None)),
         supervisor.worker("clock", ["clock"], 1),
         supervisor.worker("maintenance", ["maintenance"], 2),  # the sweep runs beside one long task, such as `retain`
         supervisor.beat(),

@@ -34,6 +34,7 @@ class EventFamily(StrEnum):
     SUPPRESSION = "suppression"
     INBOUND = "inbound"
     CAMPAIGN = "campaign"
+    BALANCE = "balance"
     TEMPLATE = "template"
     RECIPIENT = "recipient"
 
@@ -106,6 +107,25 @@ class CampaignData(BaseModel):
     templates: list[str] = Field(description="the template, or those of all variants")
 
 
+class BalanceData(BaseModel):
+    """The states of a campaign's audience were counted: at each change of the campaign's own state, and once a minute at most while
+    its messages change.
+
+    The count is a snapshot of the ledger at the event's time. Message events that are published after it may already be in it.
+    """
+
+    model_config = MODEL
+    campaign: str = Field(description="the campaign's id")
+    state: CampaignState = Field(description="the campaign's state at that moment")
+    entity: str
+    audience: int = Field(description="the rows of its audience", ge=0)
+    invalid: int = Field(description="the rows that could not be read", ge=0)
+    states: dict[State, int] = Field(description="recipients by state, every state; adds up to the audience")
+    reasons: dict[str, int] = Field(description="recipients by reason code, where their state has one")
+    channels: dict[Channel, dict[State, int]] = Field(description="messages by channel and state; a recipient can have several")
+    variants: dict[str, dict[State, int]] = Field(description="messages by variant of an A/B test and state")
+
+
 class TemplateData(BaseModel):
     """A template version was approved, or its approval was withdrawn."""
 
@@ -129,6 +149,7 @@ DATA: Mapping[EventFamily, type[BaseModel]] = {
     EventFamily.SUPPRESSION: SuppressionData,
     EventFamily.INBOUND: InboundData,
     EventFamily.CAMPAIGN: CampaignData,
+    EventFamily.BALANCE: BalanceData,
     EventFamily.TEMPLATE: TemplateData,
     EventFamily.RECIPIENT: RecipientData,
 }
@@ -139,6 +160,7 @@ TYPES: Mapping[EventFamily, tuple[str, ...]] = {
     EventFamily.SUPPRESSION: ("set", "lifted"),
     EventFamily.INBOUND: ("received",),
     EventFamily.CAMPAIGN: tuple(str(state) for state in CampaignState),
+    EventFamily.BALANCE: ("counted",),
     EventFamily.TEMPLATE: ("approved", "withdrawn"),
     EventFamily.RECIPIENT: ("erased",),
 }

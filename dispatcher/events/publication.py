@@ -9,6 +9,7 @@ from typing import Any
 
 from dispatcher.domain.message_id import MessageId
 from dispatcher.events.catalog import EventFamily, Happened, line
+from dispatcher.ledger.campaigns import balance_counts
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.events import outbox, stream
 from dispatcher.ledger.events.outbox import OutboxRow
@@ -53,9 +54,13 @@ def _publish_step(connection: Connection, services: Services) -> tuple[int, bool
     with connection.transaction():
         head = stream.lock(connection)
         rows = outbox.take(connection, STEP_ROWS)
-        added = _rows(head, services.public_url, rows, _origins(connection, rows))
+        origins = _origins(connection, rows)
+        added = _rows(head, services.public_url, rows, origins)
         if added:
             stream.append(connection, added, services.clock())
+            ids = [change[0] for row in rows if row.kind == EventFamily.CAMPAIGN for change in row.changes]
+            if ids or origins.campaigns:
+                balance_counts.mark(connection, sorted(origins.campaigns), ids, added[-1].last)
     return (added[-1].last - head.last if added else 0), len(rows) < STEP_ROWS
 
 
@@ -177,6 +182,27 @@ def _campaign(time: str, change: Sequence[Any], _: Origins) -> Happened:
     return Happened(state, campaign, time, data)
 
 
+def _balance(time: str, change: Sequence[Any], _: Origins) -> Happened:
+    campaign, state, entity, audience, invalid, states, reasons, channels, variants = change
+    data = {
+        "audience": audience,
+        "campaign": campaign,
+        "channels": _with_sorted_names(channels),
+        "entity": entity,
+        "invalid": invalid,
+        "reasons": _with_sorted_names(reasons),
+        "state": state,
+        "states": _with_sorted_names(states),
+        "variants": _with_sorted_names(variants),
+    }
+    return Happened("counted", campaign, time, data)
+
+
+def _with_sorted_names(value: Any) -> Any:
+    """PostgreSQL sorts the names of JSON objects by their length first."""
+    return {name: _with_sorted_names(value[name]) for name in sorted(value)} if isinstance(value, dict) else value
+
+
 def _template(time: str, change: Sequence[Any], _: Origins) -> Happened:
     no, template, version, digest, approved = change
     data = {"approval": no, "digest": digest, "template": template, "version": version}
@@ -194,6 +220,7 @@ _READERS: Mapping[EventFamily, Callable[[str, Sequence[Any], Origins], Happened]
     EventFamily.SUPPRESSION: _suppression,
     EventFamily.INBOUND: _inbound,
     EventFamily.CAMPAIGN: _campaign,
+    EventFamily.BALANCE: _balance,
     EventFamily.TEMPLATE: _template,
     EventFamily.RECIPIENT: _recipient,
 }

@@ -13,6 +13,7 @@ from dispatcher.campaigns.template_approval import NOT_APPROVED, template_versio
 from dispatcher.content import InvalidTemplates
 from dispatcher.domain.errors import KeyMismatch, LedgerUnavailable, PolicyNotInForce
 from dispatcher.embedded import EngineError
+from dispatcher.events import event_files, kafka_delivery
 from dispatcher.ledger import partitions
 from dispatcher.ledger.connection import Pool, lend
 from dispatcher.ledger.maintenance import policies, stopped_channels
@@ -58,6 +59,7 @@ def check_all() -> list[CheckResult]:
         _policy(services),
         CheckResult("templates", ok=True, detail=_templates(services)),
         *_whatsapp_templates(services),
+        *_event_sinks(services),
         *_providers(services.pool, settings, services.providers),
     ]
 
@@ -93,6 +95,18 @@ def _whatsapp_templates(services: Services) -> Iterator[CheckResult]:
         texts = whatsapp_templates.statuses(services)
         detail = f"{sum(text.is_approved for text in texts)} of {len(texts)} texts are approved"
         yield CheckResult("WhatsApp templates", ok=True, detail=detail)
+
+
+def _event_sinks(services: Services) -> Iterator[CheckResult]:
+    """Kafka and event files, where they are configured: whether they can be reached, how far behind they are."""
+    checks = (("Kafka", services.kafka, kafka_delivery.check), ("event files", services.event_files, event_files.check))
+    for name, settings, check in checks:
+        if settings is not None:
+            status, error = check(services)
+            detail = f"{status.lag_events:,} events behind"
+            if code := error or status.error:
+                detail = f"{'cannot be reached' if error else 'the last attempt failed'} ({code}); {detail}"
+            yield CheckResult(name, ok=code is None, detail=detail)
 
 
 def _broker() -> CheckResult:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from channels.base import Channel
+from dispatcher.events import event_sinks
 from dispatcher.inbound.provider_events import UNMATCHED
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.events.endpoint_cursors import EndpointCounts
+from dispatcher.ledger.events.sink_cursors import SinkCounts
 from dispatcher.ledger.maintenance import metrics
 from dispatcher.ledger.maintenance.metrics import Metrics
 from dispatcher.runtime.services import Services
@@ -21,7 +23,7 @@ Sample = tuple[Mapping[str, str], float]  # labels and value
 
 @dataclass(frozen=True, slots=True)
 class Gauge:
-    """One metric. The public name has the prefix `dispatcher_`. Labels are values of our own enums, and ids of endpoints."""
+    """One metric. The public name has the prefix `dispatcher_`. Labels are values of our own enums and ids of endpoints."""
 
     name: str
     help: str
@@ -30,8 +32,10 @@ class Gauge:
 
 def collect(services: Services) -> Metrics:
     """Count campaigns, chunks, messages and events."""
+    configured = event_sinks.configured(services)
     with lend(services.pool) as connection:
-        return metrics.metrics(connection, services.clock())
+        counts = metrics.metrics(connection, services.clock())
+    return replace(counts, sinks=tuple(sink for sink in counts.sinks if sink.id in configured))
 
 
 def ping(services: Services, wait_seconds_max: float) -> None:
@@ -58,7 +62,7 @@ def _outbox_age(counts: Metrics) -> list[Sample]:
     return [({}, max((counts.counted_at - oldest).total_seconds(), 0.0) if oldest else 0.0)]
 
 
-def _lag_seconds(endpoint: EndpointCounts, now: datetime) -> float:
+def _lag_seconds(endpoint: EndpointCounts | SinkCounts, now: datetime) -> float:
     return max((now - endpoint.oldest_at).total_seconds(), 0.0) if endpoint.oldest_at else 0.0
 
 
@@ -66,6 +70,10 @@ def _by_endpoint(name: str, meaning: str, value: Callable[[EndpointCounts, datet
     return Gauge(
         name, meaning, lambda counts: [({"endpoint": each.id}, value(each, counts.counted_at)) for each in counts.endpoints]
     )
+
+
+def _by_sink(name: str, meaning: str, value: Callable[[SinkCounts, datetime], float]) -> Gauge:
+    return Gauge(name, meaning, lambda counts: [({"sink": each.id}, value(each, counts.counted_at)) for each in counts.sinks])
 
 
 def _alerts_by_known(counts: Metrics) -> list[Sample]:
@@ -110,6 +118,11 @@ GAUGES = (
     _by_endpoint("webhook_failing", "1 while the last attempt failed.", lambda endpoint, _: endpoint.is_failing),
     _by_endpoint("webhook_disabled", "1 for an endpoint that gets nothing.", lambda endpoint, _: endpoint.is_disabled),
     _by_endpoint("webhook_dead_ranges", "Ranges of events that could not be delivered.", lambda endpoint, _: endpoint.dead_ranges),
+    _by_sink(
+        "event_sink_lag_events", "Events behind the end of the stream, by sink: Kafka, files.", lambda sink, _: sink.lag_events
+    ),
+    _by_sink("event_sink_lag_seconds", "Age of the oldest of them; of files, a whole period is normal.", _lag_seconds),
+    _by_sink("event_sink_failing", "1 while the last attempt failed.", lambda sink, _: sink.is_failing),
     _number("texts_waiting", "Inbound messages that wait for an operator.", lambda counts: counts.texts_waiting),
     _number("messages_unresolved", "Unresolved messages: they may have been sent.", lambda counts: counts.unresolved),
     Gauge("jobs_refused", "Refused Celery jobs that nobody mended or closed, by reason.", _by_reason),

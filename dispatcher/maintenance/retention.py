@@ -12,6 +12,8 @@ from datetime import datetime
 from pathlib import Path
 
 from dispatcher.domain.derived_keys import KeyRing
+from dispatcher.events import event_files
+from dispatcher.events.file_stores import StoreError
 from dispatcher.inbound import customer_replies
 from dispatcher.intake import audience_uploads
 from dispatcher.intake.audience_uploads import UploadConflict
@@ -23,12 +25,14 @@ from dispatcher.ledger.events import endpoint_cursors, stream
 from dispatcher.ledger.inbound import inbound_messages
 from dispatcher.ledger.maintenance import alerts, policies, retention
 from dispatcher.policy import Policy, RetentionPeriod
+from dispatcher.runtime.event_settings import EventFileSettings
 from dispatcher.runtime.services import Services
 
 ACTOR = "retention"
 STEPS_MAX = 100  # of one class in one run; the next run continues
 PROSPECTS_PER_STEP = 100
 REPLIES_PER_STEP = 100
+PERIODS_PER_STEP = 100
 DELETED_UNREAD = "deleted_unread"  # the code of the alert
 
 
@@ -41,6 +45,7 @@ class RetentionStep:
     before: datetime
     context: ValidationContext
     audiences: Path  # the folder of audience files
+    event_files: EventFileSettings | None
 
     @property
     def now(self) -> datetime:
@@ -136,6 +141,21 @@ def _forget_events(step: RetentionStep) -> int:
     return count
 
 
+def _event_files_overdue(step: RetentionStep) -> int:
+    return len(event_files.overdue(step.event_files, step.before))
+
+
+def _delete_event_files(step: RetentionStep) -> int:
+    """Store errors end the step: the next run deletes the rest."""
+    deleted = 0
+    with suppress(StoreError):
+        for period in event_files.overdue(step.event_files, step.before)[:PERIODS_PER_STEP]:
+            if step.event_files is not None:
+                event_files.delete(step.event_files, period)
+                deleted += 1
+    return deleted
+
+
 CLASSES = (
     RetentionClass("content", "campaigns' variables", _counted(retention.campaigns_overdue), _by_ledger(retention.clear_campaign)),
     RetentionClass("content", "triggers' variables", _counted(retention.triggers_overdue), _by_ledger(retention.clear_triggers)),
@@ -148,6 +168,7 @@ CLASSES = (
     RetentionClass("answers", "texts of inbound messages", _counted(inbound_messages.count_texts), _clear_answers),
     RetentionClass("refused_jobs", "refused jobs", _counted(refused_jobs.overdue), _by_ledger(refused_jobs.delete)),
     RetentionClass("uploads", "uploaded audiences", _uploads_overdue, _delete_uploads),
+    RetentionClass("event_files", "periods of event files", _event_files_overdue, _delete_event_files),
     RetentionClass("prospects", "prospects without any contact", _counted(retention.prospects_overdue), _erase_prospects),
     RetentionClass("decisions", "months of decisions", _counted(retention.months_overdue), _by_ledger(retention.drop_month)),
     RetentionClass("events", "published events", _counted(stream.overdue), _forget_events),
@@ -174,7 +195,8 @@ def _backlog(connection: Connection, services: Services, data: RetentionClass) -
 def _step(connection: Connection, services: Services, data: RetentionClass) -> RetentionStep:
     now = services.clock()
     context = ValidationContext(services.catalog, services.policy, now)
-    return RetentionStep(connection, services.secret, data.kept_for(services.policy).before(now), context, services.audiences)
+    before = data.kept_for(services.policy).before(now)
+    return RetentionStep(connection, services.secret, before, context, services.audiences, services.event_files)
 
 
 def clear(services: Services, steps_max: int = STEPS_MAX) -> Iterator[ClearResult]:

@@ -1,11 +1,12 @@
-"""Periodic sweep: mark expired claims unresolved, apply the complaint brake, finish campaigns, end loads that do not
-go on, delete what no longer counts."""
+"""Periodic sweep: mark expired claims unresolved, apply the complaint brake, finish campaigns, count
+their balances, end loads that do not go on, delete what no longer counts."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 
 from dispatcher.campaigns.audience_loading import end_loads
+from dispatcher.campaigns.balance_events import count_balances
 from dispatcher.campaigns.complaint_brake import apply_brake
 from dispatcher.campaigns.template_approval import expire_approvals
 from dispatcher.campaigns.tester_sends import send_due_seeds
@@ -39,3 +40,4 @@ def sweep(services: Services) -> None:
     end_loads(services)
     expire_approvals(services)
     send_due_seeds(services)
+    count_balances(services)

@@ -133,6 +133,7 @@ class RetentionPeriods:
     refused_jobs: RetentionPeriod
     events: RetentionPeriod
     uploads: RetentionPeriod
+    event_files: RetentionPeriod
 
 
 @dataclass(frozen=True, slots=True)

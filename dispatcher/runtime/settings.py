@@ -20,6 +20,7 @@ from channels.base import Channel
 from channels.registry import plugins
 from dispatcher.content import default_folder
 from dispatcher.runtime.environment import EnvironmentReader, EnvironmentVariable, spelling_warnings
+from dispatcher.runtime.event_settings import EventFileSettings, KafkaSettings, read_event_files, read_kafka
 
 SECRET_KEY_LENGTH_MIN = 32
 SEND_DEADLINE_SECONDS = 10.0
@@ -72,6 +73,8 @@ class Settings:
     upload_bytes_max: int = 4_000_000_000  # of an uploaded audience, as sent and as unpacked
     upload_ratio_max: float = 200.0  # unpacked bytes for each byte sent
     database_role: str = "dispatcher_worker"
+    kafka: KafkaSettings | None = None
+    event_files: EventFileSettings | None = None
     metrics_access: str = "open"  # or "key"
     openapi_access: str = "open"
     warnings: tuple[str, ...] = ()
@@ -136,6 +139,8 @@ def _settings(read: EnvironmentReader) -> Settings:
         seconds=_seconds(read, providers),
         rates=_rates(read),
         webhook_hosts=_webhook_hosts(read),
+        kafka=read_kafka(read),
+        event_files=read_event_files(read),
         send_deadline_seconds=send_deadline_seconds,
         lease_seconds=lease_seconds,
         specialise=read.choice(

@@ -21,7 +21,7 @@ from cloudevents.core.v1.event import CloudEvent
 from starlette.testclient import TestClient
 
 from channels.base import Channel, InboundText
-from dispatcher.campaigns import actions, submission, template_approval
+from dispatcher.campaigns import actions, balance_events, submission, template_approval
 from dispatcher.campaigns.actions import CampaignAction
 from dispatcher.consent import erasure
 from dispatcher.delivery import messages
@@ -91,6 +91,8 @@ def everything_once(services: Services) -> None:
     customer_replies.handle_reply(services, lambda _: None, text)
     template_approval.set_approval(services, "loan_offer", False, "approver-0815")
     erasure.erase(services, "carl", "clerk-0815")
+    publication.publish(services)
+    balance_events.count_balances(services)
 
 
 def test_a_consumer_rebuilds_a_campaign_from_the_feed_alone(services: Services) -> None:
@@ -321,3 +323,50 @@ def test_the_check_of_all_tests_sees_a_state_that_is_not_told(services: Services
     assert len(untold(services)) == 1
     with lend(services.pool) as connection:
         connection.execute("UPDATE messages SET state = 'accepted' WHERE recipient_id = %s", (message.recipient_id,))
+
+
+def counted(services: Services, campaign_id: str = "spring") -> list[dict[str, Any]]:
+    """The data of all balance events of a campaign, after a sweep."""
+    all_events(services)
+    balance_events.count_balances(services)
+    return [each["data"] for each in of_type(services, "balance") if each["subject"] == campaign_id]
+
+
+def test_a_balance_event_says_what_campaign_show_does(services: Services) -> None:
+    assert isinstance(services.clock, Clock)
+    submit(services, channels=("email", "sms"), route="all")
+    work(services)
+    newest = counted(services)[-1]
+    shown = balance(services)
+    assert (newest["state"], newest["audience"], newest["entity"]) == ("finished", 3, "kbc-bank")
+    assert newest["states"] == dict(shown.states)
+    assert sum(newest["states"].values()) == 3
+    assert (newest["reasons"], newest["channels"]) == (shown.reasons, shown.channels)
+
+
+def test_a_balance_is_counted_again_only_after_a_change_and_a_minute(services: Services) -> None:
+    assert isinstance(services.clock, Clock)
+    submit(services)
+    work(services)
+    before = len(counted(services))
+    (anna,) = [each for each in of_type(services, "message.accepted") if each["subject"] == "anna"]
+    row = {"event": "delivered", "sg_event_id": "1", "message_id": anna["data"]["message"], "email": "anna@example.org"}
+    provider_events.store_events(services, sendgrid_events(row, now=services.clock()))
+    provider_events.apply_batch(services, lambda _: None)
+    assert len(counted(services)) == before
+    services.clock.pass_(balance_events.PAUSE_SECONDS_MIN)
+    after = counted(services)
+    assert (len(after), after[-1]["states"]["delivered"]) == (before + 1, 1)
+    services.clock.pass_(86_400)
+    assert len(counted(services)) == before + 1
+
+
+def test_each_state_of_a_campaign_is_counted_at_once(services: Services) -> None:
+    submit(services, send_at=(services.clock() + timedelta(hours=1)).isoformat())
+    assert [each["state"] for each in counted(services)] == ["scheduled"]
+    for action in (CampaignAction.PAUSE, CampaignAction.RESUME, CampaignAction.CANCEL):
+        actions.apply(services, "spring", action, "tests")
+        counted(services)
+    events_ = counted(services)
+    assert [each["state"] for each in events_] == ["scheduled", "paused", "scheduled", "cancelled"]
+    assert [each["states"]["cancelled"] for each in events_] == [0, 0, 0, 3]

@@ -32,6 +32,8 @@ LANES = {
     "dispatcher.release_due": "clock",
     "dispatcher.publish_events": "clock",
     "dispatcher.deliver_webhooks": "events",
+    "dispatcher.deliver_kafka": "events",
+    "dispatcher.write_event_files": "events",
     "dispatcher.sweep": "maintenance",
     "dispatcher.ask_providers": "maintenance",
     "dispatcher.retain": "maintenance",

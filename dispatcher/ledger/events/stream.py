@@ -108,6 +108,18 @@ def read(connection: Connection, after: int, kinds: Sequence[str] | None = None)
             yield PublishedRow(first, kind, tuple(zlib.decompress(events).split(b"\n")), previous_hash, hash_)
 
 
+def count_by_kind(connection: Connection, first: int, last: int) -> dict[str, int]:
+    """The number of events of each kind between these numbers."""
+    rows = connection.execute(
+        """
+        SELECT kind, sum(least(last, %(last)s) - greatest(first, %(first)s) + 1) FROM published_events
+        WHERE last >= %(first)s AND first <= %(last)s GROUP BY kind
+        """,
+        {"first": first, "last": last},
+    )
+    return {kind: int(count) for kind, count in rows}
+
+
 def published_at(connection: Connection, number: int) -> datetime | None:
     """When this event was published, or where it was deleted, the next one that is kept; None where there is none."""
     row = connection.execute("SELECT at FROM published_events WHERE last >= %s ORDER BY last LIMIT 1", (number,)).fetchone()

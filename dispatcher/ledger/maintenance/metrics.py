@@ -11,8 +11,9 @@ from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.refused_job import RefusalReason
 from dispatcher.ledger.campaigns import refused_jobs
 from dispatcher.ledger.connection import Connection
-from dispatcher.ledger.events import endpoint_cursors, outbox
+from dispatcher.ledger.events import endpoint_cursors, outbox, sink_cursors
 from dispatcher.ledger.events.endpoint_cursors import EndpointCounts
+from dispatcher.ledger.events.sink_cursors import SinkCounts
 from dispatcher.ledger.maintenance.alerts import Alert, newest
 
 
@@ -39,6 +40,7 @@ class Metrics:
     outbox_rows: int
     outbox_oldest_at: datetime | None
     endpoints: tuple[EndpointCounts, ...]
+    sinks: tuple[SinkCounts, ...]
     texts_waiting: int
     stops: tuple[ChannelStop, ...]
     unresolved: int
@@ -77,6 +79,7 @@ def metrics(connection: Connection, now: datetime) -> Metrics:
         outbox_rows=outbox_rows,
         outbox_oldest_at=outbox_oldest_at,
         endpoints=endpoint_cursors.counts(connection),
+        sinks=sink_cursors.counts(connection),
         texts_waiting=texts,
         stops=stops(connection),
         unresolved=unresolved,
