@@ -33,6 +33,7 @@ from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.decision import ReasonCode
 from dispatcher.domain.message import State
 from dispatcher.events.catalog import PREFIX, TYPES, EventFamily, schema_of
+from dispatcher.events.file_columns import DATASETS
 from dispatcher.intake.campaign import CampaignForm
 from dispatcher.intake.recipient import RecipientForm
 from dispatcher.intake.trigger import TriggerForm
@@ -363,6 +364,15 @@ def _event_kind(kind: EventFamily) -> str:
     return f"{head}\n{table(('field', 'type', 'meaning'), rows)}"
 
 
+def event_file_columns() -> str:
+    """The columns of event files, by kind of file."""
+    return "\n".join(
+        f"## `{dataset.name}`\n\n{dataset.about}\n\n"
+        + table(("column", "type", "meaning"), [(code(each.name), each.kind, each.about) for each in dataset.columns])
+        for dataset in DATASETS
+    )
+
+
 def _nullable_type(schema: Mapping[str, Any]) -> str:
     """A field's type; enums of the program by name, because their values are on other pages."""
     return re.sub(r"\[([A-Za-z]+)\]\(#schema-[a-z]+\)", r"\1", _type(schema))
@@ -399,6 +409,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "campaign-states": campaign_states,
     "channel-rules": channel_rules,
     "command-line": command_line,
+    "event-file-columns": event_file_columns,
     "events": events,
     "other-rules": other_rules,
     "person-rules": person_rules,

@@ -11,7 +11,7 @@ from dispatcher.events import event_sinks
 from dispatcher.inbound.provider_events import UNMATCHED
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.events.endpoint_cursors import EndpointCounts
-from dispatcher.ledger.events.sink_cursors import SinkCounts
+from dispatcher.ledger.events.sink_cursors import EventSinkCounts
 from dispatcher.ledger.maintenance import metrics
 from dispatcher.ledger.maintenance.metrics import Metrics
 from dispatcher.runtime.services import Services
@@ -62,7 +62,7 @@ def _outbox_age(counts: Metrics) -> list[Sample]:
     return [({}, max((counts.counted_at - oldest).total_seconds(), 0.0) if oldest else 0.0)]
 
 
-def _lag_seconds(endpoint: EndpointCounts | SinkCounts, now: datetime) -> float:
+def _lag_seconds(endpoint: EndpointCounts | EventSinkCounts, now: datetime) -> float:
     return max((now - endpoint.oldest_at).total_seconds(), 0.0) if endpoint.oldest_at else 0.0
 
 
@@ -72,7 +72,7 @@ def _by_endpoint(name: str, meaning: str, value: Callable[[EndpointCounts, datet
     )
 
 
-def _by_sink(name: str, meaning: str, value: Callable[[SinkCounts, datetime], float]) -> Gauge:
+def _by_sink(name: str, meaning: str, value: Callable[[EventSinkCounts, datetime], float]) -> Gauge:
     return Gauge(name, meaning, lambda counts: [({"sink": each.id}, value(each, counts.counted_at)) for each in counts.sinks])
 
 

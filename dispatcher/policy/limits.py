@@ -32,7 +32,7 @@ UNITS = {"minutes": 60, "hours": 3_600, "days": 86_400}
 WINDOW_SECONDS_MAX = 366 * 86_400
 RETENTION_DAYS_MAX = 36_500
 # Classes that policies of before do not name.
-RETENTION_DEFAULTS = {"refused_jobs": "30 days", "events": "90 days", "uploads": "7 days", "event_files": "400 days"}
+RETENTION_DEFAULTS = {"refused_jobs": "30 days", "events": "90 days", "uploads": "7 days", "event_files": "365 days"}
 LINT_SEVERITIES = ("error", "warning", "info")
 LINT_CODE = re.compile(r"T[0-9]{3}")
 DECISIONS_DAYS_MIN = 365  # the ledger never drops a younger month

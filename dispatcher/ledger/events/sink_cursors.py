@@ -114,7 +114,7 @@ def fail(connection: Connection, sink: EventSink, error: str, now: datetime, nex
 
 
 @dataclass(frozen=True, slots=True)
-class SinkCounts:
+class EventSinkCounts:
     """How far a sink is behind. `oldest_at` is when the oldest event that it has not got was published."""
 
     id: str
@@ -123,7 +123,7 @@ class SinkCounts:
     oldest_at: datetime | None
 
 
-def counts(connection: Connection) -> tuple[SinkCounts, ...]:
+def counts(connection: Connection) -> tuple[EventSinkCounts, ...]:
     """The counts of all sinks that were ever used, by id."""
     rows = connection.execute(
         """
@@ -132,4 +132,4 @@ def counts(connection: Connection) -> tuple[SinkCounts, ...]:
         FROM event_sinks s CROSS JOIN event_stream e ORDER BY s.id
         """
     )
-    return tuple(SinkCounts(*row) for row in rows)
+    return tuple(EventSinkCounts(*row) for row in rows)

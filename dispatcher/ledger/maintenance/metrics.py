@@ -13,7 +13,7 @@ from dispatcher.ledger.campaigns import refused_jobs
 from dispatcher.ledger.connection import Connection
 from dispatcher.ledger.events import endpoint_cursors, outbox, sink_cursors
 from dispatcher.ledger.events.endpoint_cursors import EndpointCounts
-from dispatcher.ledger.events.sink_cursors import SinkCounts
+from dispatcher.ledger.events.sink_cursors import EventSinkCounts
 from dispatcher.ledger.maintenance.alerts import Alert, newest
 
 
@@ -40,7 +40,7 @@ class Metrics:
     outbox_rows: int
     outbox_oldest_at: datetime | None
     endpoints: tuple[EndpointCounts, ...]
-    sinks: tuple[SinkCounts, ...]
+    sinks: tuple[EventSinkCounts, ...]
     texts_waiting: int
     stops: tuple[ChannelStop, ...]
     unresolved: int
