@@ -56,7 +56,7 @@ def read_kafka(read: EnvironmentReader) -> KafkaSettings | None:
     if not TOPIC.fullmatch(topic):
         read.fault(f"DISPATCHER_KAFKA_TOPIC is {topic!r}: it must be letters, digits, dots, - and _, 249 at most.")
     if find_spec("confluent_kafka") is None:
-        read.fault("DISPATCHER_KAFKA_BROKERS is set, but confluent-kafka is not installed: pip install 'dispatcher[kafka]'.")
+        read.fault("DISPATCHER_KAFKA_BROKERS is set, but confluent-kafka is not installed: it is the extra `kafka`.")
     return KafkaSettings(brokers, topic, _properties(read, path) if path else {})
 
 
@@ -98,6 +98,8 @@ def read_event_files(read: EnvironmentReader) -> EventFileSettings | None:
         return None
     for needed, is_needed in (("pyarrow", "parquet" in formats), ("fsspec", "://" in url)):
         if is_needed and find_spec(needed) is None:
-            read.fault(f"event files need {needed}, which is not installed: pip install 'dispatcher[files]'.")
+            read.fault(
+                f"DISPATCHER_FILES_URL is set, and these files need {needed}, which is not installed: it is the extra `files`."
+            )
     folder = url if "://" in url else str(Path(url).expanduser().absolute())
     return EventFileSettings(folder, every, formats)

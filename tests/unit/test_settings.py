@@ -315,3 +315,41 @@ def test_a_ring_of_secret_keys_is_read_from_variable_and_file(valid: Environ, tm
 def test_each_key_of_a_ring_is_checked(valid: Environ, keys: str, fault: str) -> None:
     with pytest.raises(InvalidSettings, match=fault):
         load(valid | {"DISPATCHER_SECRET_KEY": keys})
+
+
+def test_kafka_is_read_and_its_faults_show_no_password(valid: Environ, tmp_path: Path) -> None:
+    path = tmp_path / "kafka.properties"
+    path.write_text("# to the brokers of the bank\nsecurity.protocol = SASL_SSL\nsasl.password=pass=word\n\n")
+    valid |= {"DISPATCHER_KAFKA_BROKERS": "k-1.example:9092,k-2.example:9092", "DISPATCHER_KAFKA_PROPERTIES": str(path)}
+    read = Settings.from_environment(valid)
+    assert read.kafka is not None
+    assert (read.kafka.topic, read.kafka.properties) == (
+        "dispatcher.events",
+        {"security.protocol": "SASL_SSL", "sasl.password": "pass=word"},
+    )
+    assert "word" not in repr(read)
+    path.write_text("sasl.password pass-kafka\nacks=0\nenable.idempotence=false\n")
+    valid |= {"DISPATCHER_KAFKA_BROKERS": "k-1.example", "DISPATCHER_KAFKA_TOPIC": "all events"}
+    with pytest.raises(InvalidSettings) as raised:
+        Settings.from_environment(valid)
+    faults = "\n".join(raised.value.faults)
+    assert "pass-kafka" not in faults
+    for named in (
+        "DISPATCHER_KAFKA_BROKERS",
+        "DISPATCHER_KAFKA_TOPIC",
+        f"{path}:1 (not shown)",
+        f"{path}:2 sets acks",
+        f"{path}:3 sets",
+    ):
+        assert named in faults
+
+
+def test_event_files_are_read_and_checked(valid: Environ, tmp_path: Path) -> None:
+    assert Settings.from_environment(valid).event_files is None
+    valid |= {"DISPATCHER_FILES_URL": str(tmp_path / "lake"), "DISPATCHER_FILES_FORMATS": "parquet, csv,csv"}
+    read = Settings.from_environment(valid).event_files
+    assert read is not None
+    assert (read.url, read.every, read.formats) == (str(tmp_path / "lake"), "day", ("parquet", "csv"))
+    valid |= {"DISPATCHER_FILES_EVERY": "week", "DISPATCHER_FILES_FORMATS": "xlsx"}
+    with pytest.raises(InvalidSettings, match=r"DISPATCHER_FILES_EVERY is 'week'(.|\n)*DISPATCHER_FILES_FORMATS is 'xlsx'"):
+        Settings.from_environment(valid)
