@@ -114,6 +114,6 @@ beat_schedule = {
     "look up unresolved messages": {"task": "dispatcher.ask_providers", "schedule": 8.0, "options": {"expires": 10}},
     "sweep": {"task": "dispatcher.sweep", "schedule": 5.0, "options": {"expires": 10}},
     "poll WhatsApp templates": {"task": "dispatcher.poll_whatsapp_templates", "schedule": 10.0, "options": {"expires": 20}},
-    "write event files": {"task": "dispatcher.write_event_files", "schedule": 60.0, "options": {"expires": 60}},
+    "write event files": {"task": "dispatcher.write_event_files", "schedule": 60.0, "options": {"expires": 90}},
     "retain": {"task": "dispatcher.retain", "schedule": 3_600.0, "options": {"expires": 7_200}},
 }
