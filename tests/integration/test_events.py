@@ -38,7 +38,7 @@ from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import events
 from dispatcher.ledger.consent.events import ConsentStatement, Provenance
 from dispatcher.ledger.events import stream
-from dispatcher.maintenance import retention
+from dispatcher.maintenance import retention, sweep
 from dispatcher.runtime.services import Services
 from dispatcher.web.api_keys import new_key, read_keys
 from dispatcher.web.app import create
@@ -328,7 +328,7 @@ def test_the_check_of_all_tests_sees_a_state_that_is_not_told(services: Services
 def counted(services: Services, campaign_id: str = "spring") -> list[dict[str, Any]]:
     """The data of all balance events of a campaign, after a sweep."""
     all_events(services)
-    balance_events.count_balances(services)
+    sweep.sweep(services)
     return [each["data"] for each in of_type(services, "balance") if each["subject"] == campaign_id]
 
 

@@ -173,6 +173,7 @@ def test_a_batch_without_its_commit_is_produced_again(services: Services) -> Non
 
 def test_brokers_that_are_away_are_shown_and_tried_again(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kafka_delivery, "FLUSH_SECONDS", 0.3)
+    monkeypatch.setattr(kafka_delivery, "CHECK_SECONDS", 3.0)
     assert services.kafka is not None
     say(services, 1)
     count = len(all_events(services))
@@ -187,10 +188,12 @@ def test_brokers_that_are_away_are_shown_and_tried_again(services: Services, mon
         clock(services).pass_(event_sinks.PAUSE_SECONDS_MAX)
     with lend(services.pool) as connection:
         assert ("kafka", "timed_out") in {(each.provider, each.code) for each in alerts.newest(connection)}
+    assert kafka_delivery.check(away)[1] == "_TRANSPORT"
     (shown,) = metrics.collect(away).sinks
     assert (shown.id, shown.is_failing, shown.lag_events) == ("kafka", True, count)
     assert kafka_delivery.deliver(services) == count
-    assert event_sinks.status(services, SinkId.KAFKA).error is None
+    status, error = kafka_delivery.check(services)
+    assert (status.error, status.lag_events, error) == (None, 0, None)
     assert is_complete(services, received(services, count))
 
 
