@@ -14,6 +14,8 @@ from dispatcher.content import toml, translation_state
 from dispatcher.content.declaration import RESERVED, Declaration, TemplateVariable, read_declaration
 from dispatcher.content.environment import BytecodeStore, TemplateEnvironment, environment
 from dispatcher.content.errors import InvalidTemplates, TemplateError
+from dispatcher.content.generated_text import GenerationError, generated_part
+from dispatcher.content.inline_styles import inlined_sources
 from dispatcher.content.legal import Legal, read_legal
 from dispatcher.content.preview import check_examples, check_links_for_personal_data
 from dispatcher.content.shipped import SHARED
@@ -122,7 +124,7 @@ def inspect(folder: Path) -> FolderReport:
     draft = _draft(files)
     sources = list(_check_sources(draft))
     templates: dict[str, Template] = {}
-    env = environment({name: text.source for name, text in _sources_with_mail_blocks(draft).items()}, draft.codes)
+    env = environment(_jinja_sources(draft), draft.codes)
     for name in draft.declarations:
         with suppress(Exception):  # a source or a declaration with errors, which are reported
             templates[name] = _template(env, draft, name, files)
@@ -152,8 +154,7 @@ class _Draft:
 
     def place(self, name: str, line: int) -> tuple[str, int]:
         """The file and line of a line of a source."""
-        text = self.sources()[name]
-        return text.file, text.line + line - 1
+        return self.sources()[name].place(line)
 
 
 def _source_name(key: tuple[str, Language], part: str) -> str:
@@ -203,7 +204,25 @@ def _draft(files: Mapping[str, str]) -> _Draft:
             texts = read_source_files(f"{name}/{language}", files, declaration.channels, sorted(declaration.info.modes))
             draft.faults += texts.faults
             draft.texts[name, language] = texts
+    _generate_texts(draft)
     return draft
+
+
+def _generate_texts(draft: _Draft) -> None:
+    """Make the text part of each mail that has none."""
+    shared = dict(draft.shared)
+    for key, texts in draft.texts.items():
+        html = texts.parts.get("email.html")
+        if html is None or "email.text" in texts.parts:
+            continue
+        try:
+            part, generated = generated_part(environment({}), html, shared)
+        except GenerationError:
+            message = "is missing, and cannot be made from this HTML: write it"
+            draft.faults.append(TemplateError(html.file, 1, "email.txt", "", message))
+        else:
+            texts.parts["email.text"] = part
+            draft.shared |= generated
 
 
 def _declaration(name: str, files: Mapping[str, str]) -> toml.Document | TemplateError:
@@ -231,10 +250,13 @@ def _check_sources(draft: _Draft) -> Iterator[TemplateError]:
         name: used_variables(env, draft.shared[name].source) & RESERVED.keys() for name, macros in shared.items() if macros
     }
     for name, text in draft.shared.items():
-        yield from _template_errors(text, check_source(env, name, text.source, {}, shared))
+        if not text.is_generated:  # the HTML is checked
+            yield from _template_errors(text, check_source(env, name, text.source, {}, shared))
     for key, texts in draft.texts.items():
         variables = draft.declarations[key[0]].variables
         for part, text in texts.parts.items():
+            if text.is_generated:
+                continue
             findings = check_source(env, _source_name(key, part), text.source, variables, shared)
             yield from _template_errors(text, findings)
             if part.startswith("push.") and not findings:
@@ -253,25 +275,25 @@ def _private_data_in_push(
 
 def _template_errors(text: SourceFile, findings: Iterable[tuple[int, str, str]]) -> Iterator[TemplateError]:
     for line, name, message in findings:
-        yield TemplateError(text.file, text.line + line - 1, name, "", message)
+        yield TemplateError(*text.place(line), name, "", message)
 
 
 def _compile(draft: _Draft, files: Mapping[str, str]) -> dict[str, Template]:
-    env = environment({name: text.source for name, text in _sources_with_mail_blocks(draft).items()}, draft.codes)
+    env = environment(_jinja_sources(draft), draft.codes)
     return {name: _template(env, draft, name, files) for name in draft.declarations}
 
 
-def _sources_with_mail_blocks(draft: _Draft) -> dict[str, SourceFile]:
-    """All sources, with subject and preheader in the blocks that the mail layout has for them."""
-    env, sources = environment({}), draft.sources()
+def _jinja_sources(draft: _Draft) -> dict[str, str]:
+    """All sources, with subject and preheader in the blocks that the mail layout has for them, and with inlined styles."""
+    env, sources = environment({}), {name: text.source for name, text in draft.sources().items()}
     for key, texts in draft.texts.items():
         html = texts.parts.get("email.html")
         if html and "{% extends" in html.source:
             blocks_source = "".join(
                 f"{{% block {block} %}}{as_html(env, texts.parts[part].source)}{{% endblock %}}" for block, part in MAIL_BLOCKS
             )
-            sources[_source_name(key, "email.html")] = SourceFile(f"{html.source}\n{blocks_source}", html.file)
-    return sources
+            sources[_source_name(key, "email.html")] = f"{html.source}\n{blocks_source}"
+    return inlined_sources(sources)
 
 
 def as_html(env: TemplateEnvironment, source: str) -> str:

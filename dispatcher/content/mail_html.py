@@ -35,7 +35,8 @@ _OUTLOOK_ELEMENTS = _words(
     "v:shape v:shapetype v:stroke v:textbox w:anchorlock w:worddocument w:donotpromptforconvert w:view w:zoom"
 )
 _ATTRIBUTES = _words(
-    "abbr align alt arcsize axis bgcolor border bordercolor cellpadding cellspacing class clear color colspan coordsize dir "
+    "abbr align alt arcsize axis bgcolor border bordercolor cellpadding cellspacing class clear color colspan coordsize "
+    "data-css-inline dir "
     "face fill fillcolor frame headers height hidden hspace id inset lang lowercase name noshade nowrap o:spid rel role "
     "rowspan rules scope size span spid start stroke strokecolor strokeweight summary tabindex target title type valign "
     "v:ext value v-text-anchor vspace width xml:lang xmlns xmlns:m xmlns:o xmlns:v xmlns:w"

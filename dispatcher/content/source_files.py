@@ -35,6 +35,11 @@ class SourceFile:
     source: str
     file: str
     line: int = 1
+    is_generated: bool = False  # made from another source: its lines are not those of the file
+
+    def place(self, line: int) -> tuple[str, int]:
+        """The file and line of a line of the source."""
+        return self.file, self.line if self.is_generated else self.line + line - 1
 
 
 @dataclass(slots=True)
@@ -75,7 +80,7 @@ def _read_files(texts: SourceFiles, folder: str, files: Mapping[str, str]) -> No
         file = f"{folder}/{name}"
         if file in files:
             texts.parts[part] = SourceFile(files[file], file)
-        else:
+        elif name != "email.txt":  # which is made from the HTML, see `generated_text`
             texts.faults.append(TemplateError(file, 1, "file", "", "is missing, and the template declares e-mail"))
 
 

@@ -13,6 +13,7 @@ from jinja2 import TemplateSyntaxError, meta, nodes
 
 from dispatcher.content.declaration import IMPERSONAL_CATEGORIES, IN_A_LINK, RESERVED, TemplateVariable
 from dispatcher.content.environment import TemplateEnvironment
+from dispatcher.content.inline_styles import style_faults
 from dispatcher.content.mail_html import GAP, GAP_EDGES, link_fault, link_is_allowed, read_mail_html
 from dispatcher.content.themes import NEUTRAL
 from dispatcher.domain.message import Mode
@@ -153,6 +154,7 @@ def _imported_names(tree: nodes.Template) -> set[str]:
 
 def _html(env: TemplateEnvironment, source: str, variables: Mapping[str, TemplateVariable]) -> Iterator[Finding]:
     """Faults of the HTML that is written in a source, in all its branches: samples may not reach each of them."""
+    yield from style_faults(env, source) if "<style" in source else ()
     flat, expressions = _flat_html(env, source)
     lines = source.split("\n")
     mail = read_mail_html(flat, with_lines=True)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from dispatcher.domain.recipient import Language
 
-_TOKEN = re.compile(r"\{#.*?#\}|\{%.*?%\}|\{\{.*?\}\}|<!--.*?-->|</?[a-zA-Z][^>]*>|\n", re.DOTALL)
+_TOKEN = re.compile(r"\{#.*?#\}|\{%.*?%\}|\{\{.*?\}\}|<!--.*?-->|<style\b.*?</style\s*>|</?[a-zA-Z][^>]*>|\n", re.DOTALL)
 _STRING = re.compile(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'""")
 _WORD = re.compile(r"\{%-?\s*(\w+)")
 _MACRO_CALL = re.compile(r"\{\{-?\s*\w+\(")

@@ -136,13 +136,13 @@ def test_samples_are_tried_when_templates_are_loaded(tmp_path: Path) -> None:
 
 def test_a_missing_or_unused_file_is_reported(tmp_path: Path) -> None:
     files = small_folder()
-    files["hello/de/emial.txt"] = files.pop("hello/de/email.txt")
+    files["hello/de/emial.html"] = files.pop("hello/de/email.html")
     files["hello/logo.png"] = "x"
     del files["hello/en/texts.toml"]
     request = {(fault.file, re.split("[:;]", fault.message)[0]) for fault in check(write(tmp_path, files))}
     assert request >= {
-        ("hello/de/email.txt", "is missing, and the template declares e-mail"),
-        ("hello/de/emial.txt", "is used by nothing"),
+        ("hello/de/email.html", "is missing, and the template declares e-mail"),
+        ("hello/de/emial.html", "is used by nothing"),
         ("hello/logo.png", "unexpected kind of file"),
         ("hello/en/texts.toml", "is missing"),
     }

@@ -19,6 +19,7 @@ from tests.support.template_folder import write
 
 POLICY = policy.parse(policy.shipped())
 SHIPPED = Path(__file__).parents[2] / "templates"
+REMOVED = "removed"  # in place of a whole file
 NL, FR, TEXTS, TEXT = "offer/nl/email.html", "offer/fr/email.html", "offer/nl/texts.toml", "offer/nl/email.txt"
 LAYOUT, MACROS, DECLARATION = "_shared/layout.html", "_shared/macros.html", "offer/template.toml"
 BUTTON = '{{ button(offer_url, "Bereken je lening") }}'
@@ -103,6 +104,7 @@ FAULTS: dict[str, Case] = {  # what is wrong: code, file, original text, replace
     "another amount in one language": ("T502", "offer/fr/texts.toml", 'title = "', 'title = "20 €. ', 2),
     "a text part that contradicts the HTML": ("T503", TEXT, "{{ amount | money }}", "€ 1.400", 2),
     "a link that only the HTML has": ("T504", NL, BUTTON, '{{ button("https://www.bank.example/home", "Bereken je lening") }}', 8),
+    "no text part": ("T507", TEXT, sound_folder()[TEXT], REMOVED, 1),
     "a variable that only the HTML uses": ("T506", TEXT, GREETING, "KBC", 6),
     "another page in one language": (
         "T505",
@@ -170,7 +172,7 @@ SARIF_SCHEMA = {  # the part of SARIF 2.1.0 (OASIS, sarif-schema-2.1.0.json) tha
         },
     },
 }
-FOUND_IN = {"a variable that only the HTML uses": NL}  # where it is not the file that was changed
+FOUND_IN = {"no text part": NL, "a variable that only the HTML uses": NL}  # where it is not the file that was changed
 ALSO = {  # further changes that a fault needs, to be a fault of its own
     "a class with little contrast": (LAYOUT, ".muted {", ".pale { color: #ccc } .muted {"),
     "a macro with data of tailored messages": (
@@ -189,7 +191,7 @@ def changed(name: str) -> dict[str, str]:
         if path:
             assert before in files.get(path, ""), "the replacement must change the file"
             files[path] = files.get(path, "").replace(before, after, 1) if before else after
-    return files
+    return {path: text for path, text in files.items() if text != REMOVED}
 
 
 @pytest.fixture(scope="module")

@@ -60,7 +60,10 @@ def _parts_of_a_mail(sample: LintSample, mail: Email) -> Iterator[LintFinding]:
     unsubscribe = sample.requirements.unsubscribe  # T403 and T305 say where it is missing
     addresses.pop(unsubscribe, None)
     in_text = set(links_in(mail.text)) - {unsubscribe}
-    yield from _variables_of_parts(sample)
+    if sample.sources.parts[sample.request.language]["email.text"].is_generated:
+        yield sample.finding("T507", sample.place("email.text"), "email.txt", "is made from the HTML: none is written")
+    else:
+        yield from _variables_of_parts(sample)
     for link in sorted(in_text - addresses.keys()):
         yield sample.finding(
             "T504", sample.place_of("email.text", link), "email.txt", "has a link that the HTML does not have", link

@@ -10,12 +10,15 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from dispatcher.content import toml
 from dispatcher.content.catalog import MAIL_BLOCKS, as_html
 from dispatcher.content.environment import TemplateEnvironment, environment
+from dispatcher.content.generated_text import GenerationError, generated_part
+from dispatcher.content.inline_styles import inlined_sources
 from dispatcher.content.source_files import FILES, SourceFile, read_source_files
 from dispatcher.content.template import Context, Template
 from dispatcher.domain.recipient import LANGUAGES, Language
@@ -51,22 +54,33 @@ class MarkedSources:
     _env: TemplateEnvironment = field(init=False)
 
     def __post_init__(self) -> None:
-        plain, sources = environment({}), {}
+        plain, sources = environment({}), self._read()
+        for name, source in sources.items():
+            sources[name] = self._marked(plain, name, source)
+        for language, parts in self.parts.items():
+            if "email.html" in parts:
+                sources[f"{self.template.name}/{language}/email.html"] += self._mail_blocks(plain, parts)
+        self._env = environment(sources)
+
+    def _read(self) -> dict[str, str]:
+        """The mail sources as they are rendered, by name, without marks."""
         channels, modes = self.template.channels, sorted(self.template.info.modes)
+        shared = {
+            name: SourceFile(source, name)
+            for name, source in self.template.source.items()
+            if name.startswith(_SHARED) and not name.endswith(".toml")
+        }
+        own: dict[str, str] = {}
         for language in LANGUAGES:
             folder = f"{self.template.name}/{language}"
-            self.parts[language] = read_source_files(folder, self.template.source, channels, modes).parts
-        for name, source in self.template.source.items():
-            if name.startswith(_SHARED) and not name.endswith(".toml"):
-                sources[name] = self._marked(plain, name, source)
-        for language, parts in self.parts.items():
-            for part in ("email.html", "email.text"):
-                if part in parts:
-                    name = f"{self.template.name}/{language}/{FILES[part]}"
-                    sources[name] = self._marked(plain, name, parts[part].source)
-                    if part == "email.html":
-                        sources[name] += self._mail_blocks(plain, parts)
-        self._env = environment(sources)
+            parts = read_source_files(folder, self.template.source, channels, modes).parts
+            if "email.html" in parts and "email.text" not in parts:
+                with suppress(GenerationError):  # which loading reports
+                    parts["email.text"], generated = generated_part(environment({}), parts["email.html"], shared)
+                    shared |= generated
+            self.parts[language] = parts
+            own |= {f"{folder}/{FILES[part]}": parts[part].source for part in ("email.html", "email.text") if part in parts}
+        return inlined_sources({**{name: text.source for name, text in shared.items()}, **own})
 
     def render(self, language: Language, part: str, context: Context) -> MarkedText:
         """`email.html` or `email.txt` in a language. Raises whatever Jinja raises."""
@@ -80,12 +94,11 @@ class MarkedSources:
 
     def line_of(self, language: Language, part: str, text: str) -> Place:
         """The first line of a part's source that holds a text; where the part begins if there is none."""
-        file, first = self.place(language, part)
         source = self.parts[language].get(part)
-        for number, line in enumerate(source.source.split("\n") if source else ()):
-            if text in line:
-                return file, first + number
-        return file, first
+        for number, line in enumerate(source.source.split("\n") if source else (), 1):
+            if source and text in line:
+                return source.place(number)
+        return self.place(language, part)
 
     def declared_at(self, *path: str) -> Place:
         """Where a key stands in the declaration."""
@@ -116,8 +129,8 @@ class MarkedSources:
         return f"{kind}{len(self._places) - 1}{_END}"
 
     def _marked(self, env: TemplateEnvironment, file: str, source: str) -> str:
-        """The source with marks. A source that holds such characters or cannot be read stays as it is."""
-        if any(mark in source for mark in (_LINE, _OPEN, _CLOSE, _END)):
+        """The source with marks. A source that holds such characters, cannot be read, or is made from another stays as it is."""
+        if any(mark in source for mark in (_LINE, _OPEN, _CLOSE, _END)) or file not in self.template.source:
             return source
         try:
             return "".join(self._pieces(env, file, source))
