@@ -211,7 +211,7 @@ def _draft(files: Mapping[str, str]) -> _Draft:
 def _generate_texts(draft: _Draft) -> None:
     """Make the text part of each mail that has none."""
     shared = dict(draft.shared)
-    for key, texts in draft.texts.items():
+    for texts in draft.texts.values():
         html = texts.parts.get("email.html")
         if html is None or "email.text" in texts.parts:
             continue

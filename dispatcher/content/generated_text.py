@@ -1,11 +1,11 @@
 """The text part of a mail, from its HTML. Pure, and done once, at loading.
 
-The result is a Jinja source like a written `email.txt`: expressions and statements stay, so a rendering is what it always is. A file
-that the HTML extends or imports gets a text form too. Of a layout the written one is used, where there is one (`layout.txt` beside
-`layout.html`).
+The result is a Jinja source like a written `email.txt`: expressions and statements stay, so a rendering is what it always is. A
+file that the HTML extends or imports gets a text form too. Of a layout the written one is used, where there is one (`layout.txt`
+beside `layout.html`).
 
-Blocks of HTML end with an empty line, rows and items with a line break; a link is written as its words and its address. What no reader
-sees (the head, comments, hidden elements) is left out.
+Blocks of HTML end with an empty line, rows and items with a line break; a link is written as its words and its address. What no
+reader sees (the head, comments, hidden elements) is left out.
 """
 
 from __future__ import annotations
@@ -32,34 +32,8 @@ _HIDDEN = re.compile(r"display\s*:\s*none|aria-hidden\s*=\s*[\"']true|\shidden(?
 _WORD = re.compile(r"\{%[-+]?\s*(\w+)(?:\s+(\w+))?")
 _REFERENCE = re.compile(r"((?:extends|from|import|include)\s+)([\"'])([^\"']+\.html)\2")
 _CALLED = re.compile(r"\{(?:\{|%)[-+]?\s*(?:call(?:\([^)]*\))?\s+)?(\w+)\(")
-_PARAGRAPHS = frozenset(
-    [
-        "address",
-        "article",
-        "blockquote",
-        "body",
-        "caption",
-        "center",
-        "dl",
-        "figure",
-        "footer",
-        "h1",
-        "h2",
-        "h3",
-        "h4",
-        "h5",
-        "h6",
-        "header",
-        "hr",
-        "main",
-        "nav",
-        "ol",
-        "p",
-        "section",
-        "table",
-        "ul",
-    ]
-)
+_PARAGRAPHS = frozenset(("address", "article", "blockquote", "body", "caption", "center", "dl", "figure", "footer", "header", "hr"))
+_PARAGRAPHS |= frozenset(("h1", "h2", "h3", "h4", "h5", "h6", "main", "nav", "ol", "p", "section", "table", "ul"))
 _LINES = frozenset(["br", "dd", "div", "dt", "figcaption", "li", "tr"])
 _CELLS = frozenset(("td", "th"))
 _ROWS = frozenset(("table", "tbody", "thead", "tfoot", "ul", "ol"))

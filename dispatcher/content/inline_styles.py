@@ -4,8 +4,8 @@ Gmail drops a style sheet that it cannot read as a whole, and Outlook for Window
 element"). css-inline does the matching. It works on the template's source, so that a rendering takes no longer: expressions and
 statements stand there as placeholders, which are identifiers for CSS and text for HTML. Only style attributes change; lines stay.
 
-The style sheet stays in the mail for what no attribute can say (`@media`, `:hover`) and for the elements of macros. A style attribute
-would win over a rule in `@media`, so the declarations there become `!important`.
+The style sheet stays in the mail for what no attribute can say (`@media`, `:hover`) and for the elements of macros. A style
+attribute would win over a rule in `@media`, so the declarations there become `!important`.
 """
 
 from __future__ import annotations
