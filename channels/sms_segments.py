@@ -33,6 +33,11 @@ class Segments:
         return f"{self.count} segment{'' if self.count == 1 else 's'}, {self.encoding}{because}"
 
 
+def is_gsm(character: str) -> bool:
+    """Whether the GSM-7 alphabet has a character. A single one that it lacks makes the whole text UCS-2."""
+    return character in _GSM
+
+
 def count_segments(text: str) -> Segments:
     """Count the segments of `text`."""
     if _GSM.issuperset(text):

@@ -14,7 +14,7 @@ from dispatcher import __version__, content
 from dispatcher.campaigns import template_approval
 from dispatcher.campaigns.template_approval import TemplateVersion
 from dispatcher.campaigns.whatsapp_templates import unapproved_texts
-from dispatcher.cli import template_drafts, template_history, template_tests
+from dispatcher.cli import template_drafts, template_history, template_tests, template_workbench
 from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, err, fail, out, pairs, print_json, rows
 from dispatcher.cli.template_data import read_data
 from dispatcher.content.lint.findings import LintFinding, Severity, lint_rule
@@ -30,6 +30,7 @@ app = typer.Typer(help="Write, check, preview and approve message templates.", n
 app.add_typer(template_drafts.app)
 app.add_typer(template_tests.app)
 app.add_typer(template_history.app)
+app.add_typer(template_workbench.app)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The template's name.")]
 Actor = Annotated[str, typer.Option(help="Who approves or withdraws: the name of a person other than the author.")]

@@ -120,7 +120,11 @@ class FolderReport:
 
 def inspect(folder: Path) -> FolderReport:
     """Read and check a folder as far as possible, where `load` stops at the first kind of errors."""
-    files, faults = read_folder(folder)
+    return inspect_files(*read_folder(folder))
+
+
+def inspect_files(files: Mapping[str, str], faults: Iterable[TemplateError] = ()) -> FolderReport:
+    """The same for files that were read, with the faults of the reading."""
     draft = _draft(files)
     sources = list(_check_sources(draft))
     templates: dict[str, Template] = {}

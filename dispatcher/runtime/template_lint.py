@@ -22,6 +22,11 @@ def lint_folder(policy: Policy, folder: Path) -> list[LintFinding]:
     return without_duplicates(_lint(policy, report))
 
 
+def lint_report(policy: Policy, report: FolderReport) -> list[LintFinding]:
+    """All findings in templates that were inspected. Shared files are not expected to be used: others may use them."""
+    return [each for each in without_duplicates(_lint(policy, report)) if each.code != "T604"]
+
+
 @dataclass(frozen=True, slots=True)
 class _LintInput:
     """A template version under a policy. Equal for equal digests, so that a cache finds it."""
@@ -40,8 +45,7 @@ def lint_version(policy: Policy, template: Template) -> tuple[LintFinding, ...]:
 @lru_cache(maxsize=64)
 def _lint_version(version: _LintInput) -> tuple[LintFinding, ...]:
     report = FolderReport({version.template.name: version.template}, (), (), ())
-    # Another template may use the shared files that this one does not use.
-    return tuple(each for each in without_duplicates(_lint(version.policy, report)) if each.code != "T604")
+    return tuple(lint_report(version.policy, report))
 
 
 def _lint(policy: Policy, report: FolderReport) -> list[LintFinding]:

@@ -22,7 +22,7 @@ from dispatcher.web.console.session import (
     TooManyFailures,
 )
 from dispatcher.web.dependencies import ServicesDependency
-from dispatcher.web.pages.console import FOLDER, page
+from dispatcher.web.pages.console import STYLE, page
 
 router = APIRouter(default_response_class=HTMLResponse)
 FormToken = Annotated[str, Form()]
@@ -99,4 +99,4 @@ def _inside(to: str) -> str:
 @router.get("/style.css")
 def style() -> Response:
     """The style sheet."""
-    return Response((FOLDER / "style.css").read_text(encoding="utf-8"), media_type="text/css")
+    return Response(STYLE, media_type="text/css")

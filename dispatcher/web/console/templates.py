@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from http import HTTPStatus
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Form, HTTPException, Query, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from pydantic import BaseModel
 
-from channels.base import Channel, Email, PlainContent, Sms, assemble
+from channels.base import Channel
 from dispatcher.campaigns import template_approval, template_history, tester_sends
 from dispatcher.campaigns.tester_sends import TestRequest
-from dispatcher.content import ContentRefusal, MessageSender, Template, count_segments, example_request
+from dispatcher.campaigns.whatsapp_templates import statuses
+from dispatcher.content import Template
+from dispatcher.content.edge_cases import case_of, edge_cases
+from dispatcher.content.message_views import WIDTHS, with_scheme
 from dispatcher.domain.message import Mode
 from dispatcher.domain.recipient import LANGUAGES
 from dispatcher.policy import Policy
 from dispatcher.runtime import template_lint
+from dispatcher.runtime.services import Services
+from dispatcher.runtime.template_previews import MessagePreview, message_preview, selections
 from dispatcher.web.api_keys import Right
 from dispatcher.web.console.login import Operator, check_form_token
 from dispatcher.web.dependencies import ServicesDependency
@@ -45,6 +49,8 @@ class PreviewSelection(BaseModel):
     channel: str = ""
     language: str = ""
     mode: str = ""
+    case: str = ""
+    scheme: str = "light"
 
 
 class ApprovalForm(BaseModel):
@@ -60,20 +66,29 @@ def _selected_values(selection: PreviewSelection, template: Template) -> dict[st
         "channel": [channel.value for channel in template.channels],
         "language": list(LANGUAGES),
         "mode": sorted(mode.value for mode in template.info.modes),
+        "case": [case.key for case in edge_cases(template)],
     }
     return {name: getattr(selection, name) if getattr(selection, name) in values else values[0] for name, values in known.items()}
 
 
-def _render(policy: Policy, template: Template, selected: dict[str, str]) -> tuple[PlainContent, str]:
-    """The content from the template's examples, and what a WhatsApp reader sees. Raises `ContentRefusal`."""
-    entity = policy.entities.get(template.entity)
-    request = example_request(template, Channel(selected["channel"]), selected["language"], Mode(selected["mode"]))
-    if entity is not None:
-        request = replace(
-            request, sender=MessageSender(entity.names[selected["language"]], entity.sender_address, entity=template.entity)
-        )
-    content = assemble(template.render(request))
-    return content, template.visible_text(content, request)
+def _preview(policy: Policy, template: Template, selected: dict[str, str]) -> MessagePreview:
+    """The message that is selected."""
+    data = case_of(template, selected["case"]).data
+    return message_preview(policy, template, next(selections(template, data, **selected)))
+
+
+def _whatsapp_status(services: Services, template: Template, selected: dict[str, str]) -> str:
+    """What WhatsApp says of the text that is shown; nothing of other channels is looked up."""
+    if selected["channel"] != Channel.WHATSAPP:
+        return ""
+    if services.template_client is None:
+        return "not needed by this provider"
+    mode = template.render_mode(Mode(selected["mode"]))
+    found = (each for each in statuses(services, template.name) if (each.language, each.mode) == (selected["language"], mode))
+    status = next(found, None)
+    if status is None:
+        return "not pushed"
+    return f"{status.status}: {status.rejection_reason}" if status.rejection_reason else status.status
 
 
 def _template(name: str, services: ServicesDependency) -> Template:
@@ -98,11 +113,6 @@ def template_page(
 ) -> Response:
     """One template: its approval, a preview, the linter's findings, and the history of its approvals."""
     selected = _selected_values(selection, template)
-    preview: dict[str, Any] = {"content": None, "shown": "", "refused": None}
-    try:
-        preview["content"], preview["shown"] = _render(services.policy, template, selected)
-    except ContentRefusal as refusal:
-        preview["refused"] = refusal
     text = page(
         "template.html",
         operator=operator,
@@ -116,8 +126,10 @@ def template_page(
         tests=tester_sends.newest(services, template.name, 10),
         testers=sorted(name for name, each in services.policy.testers.items() if selected["channel"] in each.addresses),
         languages=LANGUAGES,
-        segments=count_segments(preview["content"].text) if isinstance(preview["content"], Sms) else None,
-        **preview,
+        message=_preview(services.policy, template, selected),
+        cases=edge_cases(template),
+        widths=WIDTHS,
+        whatsapp_status=_whatsapp_status(services, template, selected),
     )
     return HTMLResponse(text, headers=WITH_FRAME)
 
@@ -134,11 +146,10 @@ def mail(
     _: Operator, template: TemplateDependency, selection: Annotated[PreviewSelection, Query()], services: ServicesDependency
 ) -> Response:
     """An e-mail alone, for the frame."""
-    try:
-        content, _shown = _render(services.policy, template, _selected_values(selection, template))
-    except ContentRefusal:
-        raise HTTPException(HTTPStatus.NOT_FOUND, "it cannot be rendered") from None
-    return HTMLResponse(content.html if isinstance(content, Email) else "", headers=IN_FRAME)
+    message = _preview(services.policy, template, {**_selected_values(selection, template), "channel": Channel.EMAIL.value})
+    if message.email is None:
+        raise HTTPException(HTTPStatus.NOT_FOUND, "it cannot be rendered")
+    return HTMLResponse(with_scheme(message.email.html, selection.scheme), headers=IN_FRAME)
 
 
 @router.post("/{name}/test")

@@ -14,6 +14,8 @@ from dispatcher.domain.message import State
 from dispatcher.web.console import labels
 
 FOLDER = Path(__file__).parent
+PREVIEWS = FOLDER.parent / "previews"
+STYLE = "\n".join(path.read_text(encoding="utf-8") for path in (FOLDER / "style.css", PREVIEWS / "previews.css"))
 
 # The order of a bar's parts and of the rows of its table: successful states, then those in progress, then those never sent.
 ORDER = (
@@ -62,7 +64,7 @@ def when(at: datetime | None) -> str:
 
 
 _environment = Environment(
-    loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    loader=FileSystemLoader([FOLDER, PREVIEWS]), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
 _environment.filters.update(number=number, quantity=quantity, when=when, pieces=pieces)
 _environment.globals.update(
