@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from jinja2 import TemplateSyntaxError
 from markupsafe import escape
 
 from dispatcher.content import toml, translation_state
@@ -293,11 +294,14 @@ def _jinja_sources(draft: _Draft) -> dict[str, str]:
     for key, texts in draft.texts.items():
         html = texts.parts.get("email.html")
         if html and "{% extends" in html.source:
-            blocks_source = "".join(
-                f"{{% block {block} %}}{as_html(env, texts.parts[part].source)}{{% endblock %}}" for block, part in MAIL_BLOCKS
-            )
-            sources[_source_name(key, "email.html")] = f"{html.source}\n{blocks_source}"
+            sources[_source_name(key, "email.html")] = f"{html.source}\n{''.join(_mail_blocks(env, texts))}"
     return inlined_sources(sources)
+
+
+def _mail_blocks(env: TemplateEnvironment, texts: SourceFiles) -> Iterator[str]:
+    for block, part in MAIL_BLOCKS:
+        with suppress(KeyError, TemplateSyntaxError):  # a text that is missing or cannot be read, which is reported
+            yield f"{{% block {block} %}}{as_html(env, texts.parts[part].source)}{{% endblock %}}"
 
 
 def as_html(env: TemplateEnvironment, source: str) -> str:

@@ -108,7 +108,7 @@ def create_workbench(folder: WorkbenchFolder) -> FastAPI:
     @app.get("/events")
     def events(request: Request) -> Response:
         """The folder's version, and again after each change: server-sent events."""
-        return StreamingResponse(_versions(folder, request), media_type="text/event-stream")
+        return StreamingResponse(folder_versions(folder, request), media_type="text/event-stream")
 
     @app.get("/style.css")
     def style() -> Response:
@@ -162,7 +162,8 @@ def _is_mail(message: MessagePreview) -> bool:
     return message.selection.channel is Channel.EMAIL
 
 
-async def _versions(folder: WorkbenchFolder, request: Request) -> AsyncIterator[str]:
+async def folder_versions(folder: WorkbenchFolder, request: Request) -> AsyncIterator[str]:
+    """The folder's version as a server-sent event, now and after each change, until the browser is gone."""
     sent, waited = "", 0.0
     while not await request.is_disconnected():
         version = await asyncio.to_thread(folder.version)
