@@ -1,6 +1,7 @@
 """Takes the pictures of the documentation from a running demo: `make screenshots`. Needs a chromium.
 
-The two that README shows go to `docs/images/`; one of every other page goes to `build/screenshots/`, to look at.
+The two that README shows go to `docs/images/`, the gallery of templates to `docs/images/templates/`; one of every other page goes
+to `build/screenshots/`, to look at.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from pathlib import Path
 from urllib.request import Request, urlopen
 
 from playwright.sync_api import Browser, Page, sync_playwright
+
+from docs.gallery import write_gallery
 
 ROOT = Path(__file__).parent.parent
 SHOWN, OTHERS = ROOT / "docs" / "images", ROOT / "build" / "screenshots"
@@ -114,6 +117,7 @@ def main() -> None:
         send_an_english_mail(urls, Path(folder))
         browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
         take_all(browser, urls)
+        write_gallery(browser)
         browser.close()
     sys.stdout.write(f"pictures: {SHOWN}, {OTHERS}\n")
 
