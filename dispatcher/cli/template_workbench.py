@@ -34,15 +34,18 @@ def serve(
 
     settings = bootstrap.settings()
     read_data(data)  # a file that cannot be read is an error now; later ones are shown on the page
-    application = create_workbench(WorkbenchFolder(bootstrap.policy(settings)[0], settings.templates, data))
+    folder = WorkbenchFolder(bootstrap.policy(settings)[0], settings.templates, data)
+    servers: list[uvicorn.Server] = []
+    application = create_workbench(folder, lambda: any(each.should_exit for each in servers))
     listening = _listen(port)
     url = f"http://{HOST}:{listening.getsockname()[1]}/"
     if as_json:
         print_json({"url": url, "folder": str(settings.templates)})
     else:
         out.print(f"The workbench of {settings.templates} is at {url} (Ctrl-C ends it)", markup=False)
-    config = uvicorn.Config(application, log_level="warning", access_log=False, timeout_graceful_shutdown=1)
-    uvicorn.Server(config).run(sockets=[listening])
+    config = uvicorn.Config(application, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
+    servers.append(uvicorn.Server(config))
+    servers[0].run(sockets=[listening])
 
 
 def _listen(port: int) -> socket.socket:

@@ -84,9 +84,12 @@ def test_axe_finds_nothing_serious_in_a_shipped_mail(browser: Browser, name: str
 
 @contextmanager
 def serving(folder: Path) -> Iterator[str]:
-    application = create_workbench(WorkbenchFolder(parse(shipped(), "policy.toml"), folder))
-    config = uvicorn.Config(application, port=0, log_level="warning", access_log=False, timeout_graceful_shutdown=1)
+    servers: list[uvicorn.Server] = []
+    followed = WorkbenchFolder(parse(shipped(), "policy.toml"), folder)
+    application = create_workbench(followed, lambda: any(each.should_exit for each in servers))
+    config = uvicorn.Config(application, port=0, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
     server, listening = uvicorn.Server(config), config.bind_socket()
+    servers.append(server)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     yield f"http://127.0.0.1:{listening.getsockname()[1]}"

@@ -24,6 +24,7 @@ from tests.unit.test_policy_rules import ALONE
 
 ROOT = Path(__file__).parents[2]
 README_LINES_MAX = 150
+GALLERY_BYTES_MAX = 3_000_000  # everybody who clones the project gets them
 CHANGES_MIN = 30  # rows of the table "to change X, open Y"
 NOT_RULES = {"signed"}  # tables of the policy that no rule needs
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
@@ -43,6 +44,13 @@ def anchors(page: Path) -> frozenset[str]:
     """The anchors of a page's headings, as GitHub and MyST make them."""
     headings = re.findall(r"^#+ +(.+)$", prose(page), re.MULTILINE)
     return frozenset(re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings)
+
+
+def test_the_gallery_shows_every_shipped_template() -> None:
+    page = (ROOT / "docs" / "reference" / "template-gallery.md").read_text(encoding="utf-8")
+    pictures = {path.stem: path.stat().st_size for path in (ROOT / "docs" / "images" / "templates").glob("*.webp")}
+    assert pictures.keys() == load(ROOT / "templates").keys() == set(re.findall(r"^`(\w+)`$", page, re.MULTILINE))
+    assert sum(pictures.values()) < GALLERY_BYTES_MAX
 
 
 @pytest.mark.parametrize("page", list(generate.pages()), ids=lambda page: page.stem)

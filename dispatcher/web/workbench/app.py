@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from http import HTTPStatus
 from itertools import groupby
 from typing import Annotated, Any
@@ -56,8 +56,8 @@ class WorkbenchChoice(BaseModel):
 Choice = Annotated[WorkbenchChoice, Query()]
 
 
-def create_workbench(folder: WorkbenchFolder) -> FastAPI:
-    """The application for one folder."""
+def create_workbench(folder: WorkbenchFolder, is_ending: Callable[[], bool] = lambda: False) -> FastAPI:
+    """The application for one folder. Open streams of events end when `is_ending`: a server waits for them."""
     app = FastAPI(title="workbench", openapi_url=None, docs_url=None, redoc_url=None)
     app.add_middleware(SecurityHeaders, https=False)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=HOSTS, www_redirect=False)
@@ -108,7 +108,7 @@ def create_workbench(folder: WorkbenchFolder) -> FastAPI:
     @app.get("/events")
     def events(request: Request) -> Response:
         """The folder's version, and again after each change: server-sent events."""
-        return StreamingResponse(folder_versions(folder, request), media_type="text/event-stream")
+        return StreamingResponse(folder_versions(folder, request, is_ending), media_type="text/event-stream")
 
     @app.get("/style.css")
     def style() -> Response:
@@ -162,10 +162,12 @@ def _is_mail(message: MessagePreview) -> bool:
     return message.selection.channel is Channel.EMAIL
 
 
-async def folder_versions(folder: WorkbenchFolder, request: Request) -> AsyncIterator[str]:
+async def folder_versions(
+    folder: WorkbenchFolder, request: Request, is_ending: Callable[[], bool] = lambda: False
+) -> AsyncIterator[str]:
     """The folder's version as a server-sent event, now and after each change, until the browser is gone."""
     sent, waited = "", 0.0
-    while not await request.is_disconnected():
+    while not is_ending() and not await request.is_disconnected():
         version = await asyncio.to_thread(folder.version)
         if version != sent:
             yield f"data: {version}\n\n"
