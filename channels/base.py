@@ -75,6 +75,7 @@ class Email:
     html: str
     text: str
     headers: tuple[tuple[str, str], ...] = ()
+    reply_to: str = ""  # where replies go; "" means to the sender
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,7 @@ class MergedEmail:
     template: MailTemplate
     values: tuple[str, ...]
     headers: tuple[tuple[str, str], ...] = ()
+    reply_to: str = ""
 
     @property
     def subject(self) -> str:
@@ -104,6 +106,7 @@ class MergedEmail:
             template.html.fill(values),
             template.text.fill(values),
             self.headers,
+            self.reply_to,
         )
 
 

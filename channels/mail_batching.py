@@ -100,12 +100,12 @@ def _other_values(mail: Outbound) -> Iterator[str]:
 
 
 def _group_compatible(mails: Iterable[Outbound]) -> Iterable[list[Outbound]]:
-    """Group mails by sender, and by template or number of lines. A second mail for an address goes into another group."""
+    """Group mails by sender, reply address, and template or number of lines. A second mail to an address is in another group."""
     groups: dict[tuple[object, ...], list[Outbound]] = defaultdict(list)
     addresses_seen: Counter[str] = Counter()
     for mail in mails:
         email, address = email_of(mail), mail.address.lower()
-        groups[email.sender_name, email.sender_address, _shape_key(mail), addresses_seen[address]].append(mail)
+        groups[email.sender_name, email.sender_address, email.reply_to, _shape_key(mail), addresses_seen[address]].append(mail)
         addresses_seen[address] += 1
     return groups.values()
 
@@ -189,7 +189,8 @@ def _build_batch(mails: Sequence[Outbound], draft: Draft) -> MailBatch:
     names = tuple(tags.values())
     rows = zip(*columns, strict=True) if columns else (() for _ in mails)
     values_by_tag = tuple(dict(zip(names, row, strict=True)) for row in rows)
-    return MailBatch(Email(sender.sender_name, sender.sender_address, subject, html, text), tuple(mails), values_by_tag)
+    shared = Email(sender.sender_name, sender.sender_address, subject, html, text, reply_to=sender.reply_to)
+    return MailBatch(shared, tuple(mails), values_by_tag)
 
 
 def _unused_character(text: str) -> str:

@@ -70,6 +70,8 @@ def check_one_line(text: str, what: str) -> str:
 def _check_email_fields(email: Email | MergedEmail) -> None:
     if not _MAILBOX.fullmatch(email.sender_address):
         raise Rejected("malformed_sender")
+    if email.reply_to and not _MAILBOX.fullmatch(email.reply_to):
+        raise Rejected("malformed_reply_to")
     check_one_line(email.sender_name, "sender_name")
     check_one_line(email.subject, "subject")
     for name, value in email.headers:

@@ -17,7 +17,7 @@ from celery.signals import beat_init
 from kombu.exceptions import ChannelError, OperationalError
 
 from dispatcher.broker_messages import KEEP_TASK
-from dispatcher.campaigns import public_tasks, refused_jobs, scheduler, submission, whatsapp_templates
+from dispatcher.campaigns import public_tasks, refused_jobs, schedule_runs, scheduler, submission, whatsapp_templates
 from dispatcher.campaigns.public_tasks import TaskCall
 from dispatcher.campaigns.scheduler import DueChunk, LaneDepths
 from dispatcher.campaigns.submission import SubmitResult, SubmitStatus
@@ -239,6 +239,13 @@ def _poll_at_start(**_: object) -> None:
     """Do not wait 10 s for the first time: the sandbox approves no text before it is pushed."""
     with suppress(*BROKER_FAULTS):
         poll_whatsapp_templates.apply_async(expires=20, retry=False)
+
+
+@app.task(name="dispatcher.run_schedules", is_periodic=True, needs_policy=True)
+def run_schedules() -> None:
+    """Every 10 s: start the runs of recurring campaigns that are due."""
+    for number in schedule_runs.start_due(services()):
+        publish_load(number)
 
 
 @app.task(name="dispatcher.sweep", is_periodic=True)

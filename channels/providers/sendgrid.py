@@ -167,7 +167,7 @@ def _request_body(batch: MailBatch) -> str:
     )
     people = [_personalization(*each) for each in zip(batch.mails, batch.values_by_tag, strict=True)]
     return _request_template(template).fill(
-        [*_json_escape(values), _sender(mail.sender_name, mail.sender_address), json.dumps(people)]
+        [*_json_escape(values), _sender(mail.sender_name, mail.sender_address, mail.reply_to), json.dumps(people)]
     )
 
 
@@ -201,8 +201,10 @@ def _json_escape(texts: Sequence[str]) -> list[str]:
 
 
 @lru_cache(maxsize=256)
-def _sender(name: str, address: str) -> str:
-    return json.dumps({"name": name, "email": address})
+def _sender(name: str, address: str, reply_to: str) -> str:
+    """Return the value of `from`, and the field `reply_to` after it where there is one."""
+    sender = json.dumps({"name": name, "email": address})
+    return f'{sender}, "reply_to": {json.dumps({"email": reply_to})}' if reply_to else sender
 
 
 def _personalization(outbound: Outbound, values: Mapping[str, str]) -> dict[str, Any]:

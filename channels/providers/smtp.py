@@ -295,6 +295,8 @@ def _mime_message(outbound: Outbound, email: Email) -> EmailMessage:
     mail = EmailMessage(policy=_POLICY)
     mail["From"] = Address(email.sender_name, addr_spec=email.sender_address)
     mail["To"] = Address(addr_spec=outbound.address)
+    if email.reply_to:
+        mail["Reply-To"] = Address(addr_spec=email.reply_to)
     mail["Subject"] = email.subject
     mail["Message-ID"] = f"<{quote(outbound.id, safe='')}@{domain}>"
     for name, value in email.headers:

@@ -40,6 +40,7 @@ UNKNOWN_COUNTRY = "unknown"  # such as a number of a satellite network
 class DryRun:
     """What a campaign would do now. `states` adds up to the audience. Nothing was sent or kept."""
 
+    spec: Spec
     audience: int
     invalid: int
     states: Counter[str]
@@ -132,6 +133,7 @@ def dry_run(services: Services, submission: Submission, as_of: datetime | None =
         except _RollBack:
             needs = (*_needs(connection, services.policy, submission, loader), *whatsapp_needs(services, connection, submission))
     return DryRun(
+        spec=spec,
         audience=loader.rows_written,
         invalid=loader.invalid,
         states=counts.states,

@@ -14,7 +14,7 @@ from typing import Any
 from dispatcher.ledger.campaigns import balance, csv_export, edits, lifecycle
 from dispatcher.ledger.campaigns.balance import Balance
 from dispatcher.ledger.campaigns.edits import CampaignEdit
-from dispatcher.ledger.campaigns.lifecycle import Campaign
+from dispatcher.ledger.campaigns.lifecycle import ALL_CAMPAIGNS, Campaign, CampaignFilter
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.runtime.services import Services
 
@@ -23,6 +23,7 @@ __all__ = [
     "BalanceCache",
     "Campaign",
     "CampaignEdit",
+    "CampaignFilter",
     "CampaignStatus",
     "export_csv",
     "export_json",
@@ -53,10 +54,10 @@ def find(services: Services, campaign_id: str) -> Campaign | None:
         return lifecycle.find(connection, campaign_id)
 
 
-def newest(services: Services, limit: int) -> list[Campaign]:
-    """The newest campaigns, newest first."""
+def newest(services: Services, limit: int, wanted: CampaignFilter = ALL_CAMPAIGNS) -> list[Campaign]:
+    """The newest campaigns that match, newest first."""
     with lend(services.pool) as connection:
-        return lifecycle.newest(connection, limit)
+        return lifecycle.newest(connection, limit, wanted)
 
 
 def status(services: Services, campaign_id: str) -> CampaignStatus | None:

@@ -21,6 +21,7 @@ from dispatcher.cli import (
     policy,
     preferences,
     recipients,
+    schedules,
     suppressions,
     system,
     template_translations,
@@ -40,6 +41,7 @@ app.add_typer(recipients.app, name="recipients")
 app.add_typer(preferences.app, name="preferences")
 app.add_typer(suppressions.app, name="suppressions")
 app.add_typer(campaigns.app, name="campaign")
+campaigns.app.add_typer(schedules.app, name="schedule")
 app.add_typer(audiences.app, name="audience")
 app.add_typer(messages.app, name="message")
 app.add_typer(messages.dead, name="dead")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,11 +12,11 @@ import typer
 
 from dispatcher.campaigns import actions, dry_run, editing, overview, row_addition, submission
 from dispatcher.campaigns.actions import CampaignAction
-from dispatcher.campaigns.overview import CampaignStatus
+from dispatcher.campaigns.overview import CampaignFilter, CampaignStatus
 from dispatcher.campaigns.row_addition import RowSource
 from dispatcher.campaigns.submission import SubmitStatus
 from dispatcher.cli.broker import start_due
-from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, err, fail, out, pairs, print_json, progress, rows
+from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, account, err, fail, out, pairs, print_json, progress, rows
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.errors import VersionConflict
 from dispatcher.domain.message import State
@@ -62,12 +61,12 @@ def submit(
         def show(done: int) -> None:
             bar.update(task, completed=done)
 
-        result = submission.accept(services, parsed, show, by or _account())
+        result = submission.accept(services, parsed, show, by or account())
         while result.status is SubmitStatus.LOADING:  # by another process: go on where it ends, or take its result
             show(result.audience)
             services.sleep(POLL_SECONDS)
             result = submission.accept(
-                services, read_request(file, audience, services.policy.files, services.audiences), show, by or _account()
+                services, read_request(file, audience, services.policy.files, services.audiences), show, by or account()
             )
     if result.status is SubmitStatus.CONFLICT:
         fail(f"{file}: id: campaign {parsed.id!r} was submitted before with other content; give this one another id", BAD_INPUT)
@@ -93,14 +92,6 @@ def _dry_run(services: Services, request: CampaignRequest, as_of: datetime | Non
     moment = as_of.replace(tzinfo=UTC) if as_of else None
     checked = check_campaign(request, submission.validation_context(services, moment))
     _show_dry_run(dry_run_view(request.id, dry_run.dry_run(services, checked, moment)), as_json)
-
-
-def _account() -> str:
-    """The name of this user account; empty where it has none, as in some containers."""
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return ""
 
 
 def wait_for(services: Services, campaign_id: str) -> None:
@@ -154,16 +145,24 @@ def _cost_text(cost: dict[str, Any]) -> str:
 
 
 @app.command("list")
-def list_(limit: Annotated[int, typer.Option(min=1)] = 50, as_json: Json = False) -> None:
+def list_(
+    tags: Annotated[
+        list[str] | None, typer.Option("--tag", help="Only those with this tag; may be repeated: with all of them.")
+    ] = None,
+    cost_centre: Annotated[str | None, typer.Option(help="Only those of this cost centre.")] = None,
+    limit: Annotated[int, typer.Option(min=1)] = 50,
+    as_json: Json = False,
+) -> None:
     """List the newest campaigns."""
-    lines = [campaign_line(campaign) for campaign in overview.newest(bootstrap.services(), limit)]
+    wanted = CampaignFilter(tuple(tags or ()), cost_centre)
+    lines = [campaign_line(campaign) for campaign in overview.newest(bootstrap.services(), limit, wanted)]
     if as_json:
         print_json(lines)
     elif not lines:
         out.print("no campaign yet")
     else:
-        names = ("id", "state", "template", "audience", "invalid", "created", "started", "finished")
-        rows("", names, [tuple(line.values()) for line in lines])
+        names = ("id", "state", "template", "audience", "invalid", "created", "started", "finished", "tags", "cost centre")
+        rows("", names, [tuple(", ".join(each) if isinstance(each, list) else each for each in line.values()) for line in lines])
 
 
 @app.command()
@@ -189,10 +188,13 @@ def print_campaign(view: dict[str, Any]) -> None:
     names = ("id", "state", "template", "entity", "audience", "invalid", "started_at", "finished_at", "messages_per_second")
     optional = [
         name
-        for name in ("send_at", "expires_at", "rate_per_second", "submitted_by", "released_by", "note", "loading")
+        for name in (
+            *("send_at", "expires_at", "rate_per_second", "sender", "reply_to", "tags", "cost_centre"),
+            *("submitted_by", "released_by", "note", "loading"),
+        )
         if view[name]
     ]
-    pairs("", {name: view[name] for name in (*names, *optional)})
+    pairs("", {name: ", ".join(view[name]) if name == "tags" else view[name] for name in (*names, *optional)})
     rows("\nbalance", ("state", "recipients"), [(state, count) for state, count in view["balance"].items() if count])
     if view["reasons"]:
         rows("\nreasons", ("reason", "recipients"), list(view["reasons"].items()))
@@ -254,7 +256,7 @@ def add_rows(
     """
     services = bootstrap.services()
     source = RowSource(read_audience(file, services.policy.files), str(file))
-    result = row_addition.add_rows(services, campaign_id, source, by or _account()) or _unknown(campaign_id)
+    result = row_addition.add_rows(services, campaign_id, source, by or account()) or _unknown(campaign_id)
     if result.refusal is not None:
         fail(f"campaign {campaign_id}: {result.refusal}", REFUSED)
     if not as_json:
@@ -280,7 +282,7 @@ def edit(
     changes = parse_edit({name: None if text == "none" else text for name, text in given.items() if text is not None})
     services = bootstrap.services()
     try:
-        result = editing.edit(services, campaign_id, changes, by or _account(), if_version) or _unknown(campaign_id)
+        result = editing.edit(services, campaign_id, changes, by or account(), if_version) or _unknown(campaign_id)
     except VersionConflict as error:
         fail(f"campaign {campaign_id}: {error}", REFUSED)
     if result.refusal is not None:
@@ -291,19 +293,19 @@ def edit(
 @app.command()
 def pause(campaign_id: CampaignId, as_json: Json = False) -> None:
     """Send nothing more of the campaign until it is resumed."""
-    _act(campaign_id, CampaignAction.PAUSE, _account(), as_json)
+    _act(campaign_id, CampaignAction.PAUSE, account(), as_json)
 
 
 @app.command()
 def resume(campaign_id: CampaignId, as_json: Json = False) -> None:
     """Continue a paused campaign."""
-    _act(campaign_id, CampaignAction.RESUME, _account(), as_json)
+    _act(campaign_id, CampaignAction.RESUME, account(), as_json)
 
 
 @app.command()
 def cancel(campaign_id: CampaignId, as_json: Json = False) -> None:
     """Stop a campaign finally: messages that are not sent yet become `cancelled`."""
-    _act(campaign_id, CampaignAction.CANCEL, _account(), as_json)
+    _act(campaign_id, CampaignAction.CANCEL, account(), as_json)
 
 
 @app.command()

@@ -9,7 +9,15 @@ import typer
 from dispatcher.cli.output import BAD_INPUT, REFUSED, CommandFailure, err, escape, print_json_line
 from dispatcher.content import InvalidTemplates
 from dispatcher.devserver.supervisor import ProcessError
-from dispatcher.domain.errors import EndpointConflict, LedgerUnavailable, PolicyNotInForce, UnknownEndpoint, UnknownRecipient
+from dispatcher.domain.errors import (
+    EndpointConflict,
+    LedgerUnavailable,
+    PolicyNotInForce,
+    ScheduleConflict,
+    UnknownEndpoint,
+    UnknownRecipient,
+    UnknownSchedule,
+)
 from dispatcher.domain.message_id import BadMessageId
 from dispatcher.domain.preferences import BadChoice
 from dispatcher.embedded import EngineError
@@ -33,7 +41,7 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
         return _report(as_json, error.code, [str(error)])
     except (BadChoice, BadMessageId) as error:
         return _report(as_json, BAD_INPUT, [str(error)])
-    except (UnknownRecipient, UnknownEndpoint, EndpointConflict) as error:
+    except (UnknownRecipient, UnknownEndpoint, EndpointConflict, UnknownSchedule, ScheduleConflict) as error:
         return _report(as_json, REFUSED, [str(error)])
     except (EngineError, ProcessError, LedgerUnavailable, PolicyNotInForce) as error:
         return _report(as_json, REFUSED, [str(error)])

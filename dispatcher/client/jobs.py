@@ -36,6 +36,8 @@ class TriggerExtras(TypedDict, total=False):
     send_at: datetime
     expires_at: datetime
     fallback_after_seconds: float
+    tags: Sequence[str]
+    cost_centre: str
 
 
 class CampaignExtras(TriggerExtras, total=False):
@@ -52,6 +54,8 @@ class CampaignExtras(TriggerExtras, total=False):
     ttl_seconds: int
     collapse_key: str
     seeds: Sequence[str]
+    sender: str
+    reply_to: str
 
 
 def trigger_job(key: str, recipient: str, template: str, data: Mapping[str, Any], extras: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,7 +27,8 @@ class MessageSender:
     """The sender of a message: the entity's display name in the reader's language, its e-mail address, its imprint.
 
     `entity` chooses the theme; "" means the template's entity, and an imprint of "" the theme's. Without `hosts` links may name
-    any host: for previews.
+    any host: for previews. A campaign may choose `from_name`, the name in the From header ("": `name`), and `reply_to`; the text
+    names the entity in any case.
     """
 
     name: str
@@ -35,6 +36,8 @@ class MessageSender:
     imprint: str = ""
     entity: str = ""
     hosts: LinkHosts | None = None
+    from_name: str = ""
+    reply_to: str = ""
 
 
 @dataclass(frozen=True, slots=True)

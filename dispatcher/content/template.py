@@ -352,6 +352,7 @@ def _push(template: Template, request: RenderRequest, rendered: RenderedParts) -
 
 def _email(template: Template, request: RenderRequest, rendered: RenderedParts) -> Email | MergedEmail:
     sender = request.sender
+    from_name = sender.from_name or sender.name
     headers: tuple[tuple[str, str], ...] = ()
     if template.info.kind is Kind.COMMERCIAL:  # RFC 8058: both, or mail clients offer no button
         headers = (
@@ -359,9 +360,10 @@ def _email(template: Template, request: RenderRequest, rendered: RenderedParts) 
             ("List-Unsubscribe-Post", "List-Unsubscribe=One-Click"),
         )
     if rendered.path is not None:
-        return MergedEmail(sender.name, sender.address, rendered.path.attachment.mail_template, rendered.values_by_tag, headers)
+        mail_template = rendered.path.attachment.mail_template
+        return MergedEmail(from_name, sender.address, mail_template, rendered.values_by_tag, headers, sender.reply_to)
     subject, html, text = rendered.texts().values()
-    return Email(sender.name, sender.address, subject, html, text, headers)
+    return Email(from_name, sender.address, subject, html, text, headers, sender.reply_to)
 
 
 def _sms(template: Template, request: RenderRequest, rendered: RenderedParts) -> Sms:  # noqa: ARG001  one shape for all

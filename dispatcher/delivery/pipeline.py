@@ -18,11 +18,12 @@ import structlog
 from channels.alerts import alert
 from channels.base import Channel, Content, Outbound, Push
 from dispatcher.consent.link_tokens import PREFERENCES, UNSUBSCRIBE, message_id_token
-from dispatcher.content import ContentRefusal, MessageLinks, MessageSender, RenderRequest, Template
+from dispatcher.content import ContentRefusal, MessageLinks, RenderRequest, Template
 from dispatcher.delivery.approval_check import not_approved_text, unapproved
 from dispatcher.delivery.fallback import channels_after
 from dispatcher.delivery.hand_off import PreparedMessage, hand_off, send_window_for_claim
 from dispatcher.delivery.planned_sends import PlannedSends, may_interact
+from dispatcher.delivery.senders import message_sender, text_sender
 from dispatcher.delivery.settlement import conclude_all, settle
 from dispatcher.delivery.whatsapp_texts import allowed_texts, content_sids, with_content_sid
 from dispatcher.domain.campaign import CampaignState, Spec
@@ -37,7 +38,6 @@ from dispatcher.ledger.delivery.cap_reservations import NO_LIMITS, SendLimits
 from dispatcher.ledger.delivery.chunks import Chunk, find_chunk
 from dispatcher.ledger.delivery.claims import CampaignGate, Claim, ClaimEntry
 from dispatcher.policy import decide, record, variant_of
-from dispatcher.runtime.link_hosts import link_hosts
 from dispatcher.runtime.services import Services
 from dispatcher.runtime.template_versions import TemplateUnavailable
 
@@ -259,11 +259,11 @@ def prepare(services: Services, chunk: Chunk, candidate: Candidate, stopped_chan
         if permission.channel is Channel.WHATSAPP:
             sids = content_sids(template, chunk.whatsapp, services.whatsapp_account)
             content = with_content_sid(content, sids, candidate.facts.language, template.render_mode(permission.mode))
+        sender = text_sender(chunk.spec, services.policy.entities[job.entity], permission.channel)
     except ContentRefusal as refusal:
         refused = {**document, "content": {"code": refusal.code, "where": refusal.variable}}
         return PreparedMessage(ClaimEntry(candidate, State.REFUSED, permission.channel, refusal.code, None, refused))
     entry = ClaimEntry(candidate, State.CLAIMED, permission.channel, None, None, document)
-    sender = services.policy.entities[job.entity].senders.get(permission.channel, "")
     return PreparedMessage(entry, tuple(outbounds(chunk, candidate, permission.channel, content, now, sender)))
 
 
@@ -319,12 +319,7 @@ def request_for(services: Services, chunk: Chunk, candidate: Candidate, permissi
         categories=permission.categories,
         data=candidate.data,
         profile=facts.profile,
-        sender=MessageSender(
-            entity.names[facts.language],
-            entity.sender_address,
-            entity=chunk.spec.entity,
-            hosts=link_hosts(entity, services.public_url),
-        ),
+        sender=message_sender(chunk.spec, entity, facts.language, services.public_url),
         links=MessageLinks(f"{services.public_url}/u/{unsubscribe}", f"{services.public_url}/p/{preferences}"),
     )
 

@@ -27,6 +27,17 @@ class EndpointConflict(Exception):
     """The event endpoint is in a state that does not allow this."""
 
 
+class UnknownSchedule(LookupError):
+    """No recurring campaign has this id."""
+
+    def __init__(self, schedule_id: str) -> None:
+        super().__init__(f"there is no recurring campaign {schedule_id}")
+
+
+class ScheduleConflict(Exception):
+    """The recurring campaign is in a state that does not allow this; the message says why."""
+
+
 class VersionConflict(Exception):
     """The recipient or campaign changed since the caller read it. `current` is the version now."""
 

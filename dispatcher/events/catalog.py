@@ -57,6 +57,8 @@ class MessageData(BaseModel):
     offer_type: OfferType | None = Field(description="the kind of offer; null for service messages")
     template: str | None = Field(description="the template; null where the variant was not decided")
     variant: str | None = Field(description="the variant of an A/B test; null without one")
+    tags: list[str] = Field(default=[], description="the labels of the campaign or trigger")
+    cost_centre: str | None = Field(default=None, description="the cost centre of the campaign or trigger")
 
 
 class ConsentData(BaseModel):
@@ -105,6 +107,8 @@ class CampaignData(BaseModel):
     audience: int = Field(description="the rows of its audience: each ends in one state of its messages", ge=0)
     invalid: int = Field(description="the rows that could not be read", ge=0)
     templates: list[str] = Field(description="the template, or those of all variants")
+    tags: list[str] = Field(default=[], description="the labels of the campaign")
+    cost_centre: str | None = Field(default=None, description="its cost centre")
 
 
 class BalanceData(BaseModel):

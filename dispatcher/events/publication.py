@@ -125,6 +125,7 @@ def _message(time: str, change: Sequence[Any], origins: Origins) -> Happened:
         "attempts": attempts,
         "campaign": None if campaign_no is None else origin,
         "channel": channel,
+        "cost_centre": spec.get("cost_centre"),
         "entity": spec["entity"],
         "kind": spec["kind"],
         "message": str(MessageId(period, chunk, row, leg)),
@@ -133,6 +134,7 @@ def _message(time: str, change: Sequence[Any], origins: Origins) -> Happened:
         "reason": reason,
         "recipient": recipient,
         "state": state,
+        "tags": spec.get("tags") or [],
         "template": template if variants else spec["template"],
         "trigger": origin if campaign_no is None else None,
         "variant": next((name for name, each in variants if each == template), None),
@@ -169,14 +171,17 @@ def _inbound(time: str, change: Sequence[Any], _: Origins) -> Happened:
 
 
 def _campaign(time: str, change: Sequence[Any], _: Origins) -> Happened:
-    campaign, state, previous_state, entity, templates, audience, invalid = change
+    campaign, state, previous_state, entity, templates, audience, invalid, *labels = change
+    tags, cost_centre = labels or (None, None)  # a row that was written before revision 0023 has none
     data = {
         "audience": audience,
         "campaign": campaign,
+        "cost_centre": cost_centre,
         "entity": entity,
         "invalid": invalid,
         "previous_state": previous_state,
         "state": state,
+        "tags": tags or [],
         "templates": templates,
     }
     return Happened(state, campaign, time, data)

@@ -21,6 +21,7 @@ from dispatcher.domain.spelling import did_you_mean
 from dispatcher.intake.audience import Id, audience_file, inline, read_audience
 from dispatcher.intake.audience_folder import allowed_file
 from dispatcher.intake.audience_uploads import path_of
+from dispatcher.intake.campaign_sender import sender_errors
 from dispatcher.intake.errors import BadInput, InputError, StrictModel, read_yaml, validate
 from dispatcher.intake.form_fields import form_fields, options_of
 from dispatcher.intake.json_limits import CAMPAIGN_VALUES_MAX, check_size
@@ -283,6 +284,9 @@ def _errors(
         yield InputError(file, lines.get("variants", 0), "variants", "no channel is one that all of them are written for")
     if options.fallback_after_seconds is not None and (options.route == "all" or len(_channels(form, templates)) < 2):
         yield InputError(file, lines.get("fallback_after_seconds", 0), "fallback_after_seconds", NO_FALLBACK)
+    if (entity := context.policy.entities.get(form.entity or templates[0].entity)) is not None:
+        for name, message in sender_errors(options, entity, _channels(form, templates)):
+            yield InputError(file, lines.get(name, 0), name, message)
     late_max = context.policy.files.send_at_past_minutes
     if options.send_at is not None and options.send_at < context.now - timedelta(minutes=late_max):
         past = f"lies more than {late_max:g} minutes in the past; check its year and zone, or leave it out to start at once"

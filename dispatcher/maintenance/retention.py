@@ -18,7 +18,7 @@ from dispatcher.inbound import customer_replies
 from dispatcher.intake import audience_uploads
 from dispatcher.intake.audience_uploads import UploadConflict
 from dispatcher.intake.campaign import ValidationContext
-from dispatcher.ledger.campaigns import refused_jobs
+from dispatcher.ledger.campaigns import refused_jobs, schedules
 from dispatcher.ledger.connection import Connection, lend
 from dispatcher.ledger.consent import erasure
 from dispatcher.ledger.events import endpoint_cursors, stream
@@ -171,6 +171,7 @@ CLASSES = (
     RetentionClass("event_files", "periods of event files", _event_files_overdue, _delete_event_files),
     RetentionClass("prospects", "prospects without any contact", _counted(retention.prospects_overdue), _erase_prospects),
     RetentionClass("decisions", "months of decisions", _counted(retention.months_overdue), _by_ledger(retention.drop_month)),
+    RetentionClass("decisions", "runs of recurring campaigns", _counted(schedules.overdue), _by_ledger(schedules.forget)),
     RetentionClass("events", "published events", _counted(stream.overdue), _forget_events),
     RetentionClass(
         "consent",

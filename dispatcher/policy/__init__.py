@@ -12,6 +12,7 @@ from dispatcher.policy.data import (
     RetentionPeriod,
     RetentionPeriods,
     RetryPolicy,
+    ScheduleRules,
     SmsPrices,
 )
 from dispatcher.policy.explain import Explanation, explain
@@ -36,6 +37,7 @@ __all__ = [
     "RetentionPeriods",
     "RetryPolicy",
     "Rules",
+    "ScheduleRules",
     "SmsPrices",
     "decide",
     "explain",

@@ -15,6 +15,15 @@ SERVICE = "service"  # the row for service messages in tables by offer type or m
 
 
 @dataclass(frozen=True, slots=True)
+class CampaignSender:
+    """A sender that a campaign may choose in place of its entity's; what is empty stays the entity's."""
+
+    name: str = ""  # in the From header of e-mails
+    address: str = ""
+    senders: Mapping[Channel, str] = field(default_factory=dict)  # of text messages
+
+
+@dataclass(frozen=True, slots=True)
 class Entity:
     """A company in whose name messages are sent."""
 
@@ -28,6 +37,8 @@ class Entity:
     contact: str  # where recipients can reach a person
     hosts: frozenset[str] = frozenset()  # of its links, besides those of the two addresses above; subdomains included
     partners: Mapping[str, frozenset[str]] = field(default_factory=dict)  # hosts of other companies -> parameters that may differ
+    campaign_senders: Mapping[str, CampaignSender] = field(default_factory=dict)  # that a campaign may name
+    reply_to: tuple[str, ...] = ()  # addresses that a campaign may choose for replies to its e-mails
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +161,18 @@ DEFAULT_FILE_RULES = FileRules()
 
 
 @dataclass(frozen=True, slots=True)
+class ScheduleRules:
+    """How recurring campaigns are approved, and what becomes of a run that was missed because the system was down."""
+
+    approval: str = "run"  # "run": each run as any campaign | "definition": once, by a second person; its runs need none
+    missed: str = "skip"  # "skip" | "late": the newest missed run starts late
+    late_minutes_max: float = 60.0  # later than that, it is skipped
+
+
+DEFAULT_SCHEDULE_RULES = ScheduleRules()
+
+
+@dataclass(frozen=True, slots=True)
 class SmsPrices:
     """What one segment of an SMS costs, by the country of the number (ISO 3166-1). A dry run adds it up."""
 
@@ -203,6 +226,7 @@ class Policy:
     lint_blocking: frozenset[str] = frozenset({"error"})  # severities and codes of the linter that block a template's approval
     one_per_address: bool = True  # a campaign sends one commercial message to an address and channel
     sms_prices: SmsPrices | None = None
+    schedules: ScheduleRules = DEFAULT_SCHEDULE_RULES
 
     def caps_since(self, now: datetime) -> datetime | None:
         """From which moment on sent messages count for some cap; None without caps."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from channels.base import Channel
 from dispatcher.domain.message import Mode, OfferType
-from dispatcher.policy.data import SERVICE, BasisGrant, Entity, Row
+from dispatcher.policy.data import SERVICE, BasisGrant, CampaignSender, Entity, Row
 from dispatcher.policy.section import Section
 
 OFFERS = tuple(offer.value for offer in OfferType)
@@ -32,6 +32,8 @@ SENDER_EXPECTED = {
     "whatsapp": "a number such as +32470000000, or a messaging service",
 }
 
+MAILBOX = re.compile(r"[!#-'*+/-9=?A-Z^-~.-]{1,64}@[a-z0-9-]+(\.[a-z0-9-]+)+")
+SENDER_ID = re.compile(r"[a-z][a-z0-9-]{0,29}")
 _HOST = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+")
 
 Tables = dict[str, dict[str, Row]]  # offer type or "service" -> choice -> row
@@ -55,6 +57,8 @@ def read_entities(table: Section) -> dict[str, Entity]:
                     contact=entity.text("contact"),
                     hosts=frozenset(_hosts(entity, "hosts", entity.strings("hosts", default=()))),
                     partners=_partners(entity.section("partners", required=False)),
+                    campaign_senders=_campaign_senders(entity.section("campaign_senders", required=False)),
+                    reply_to=tuple(_mailboxes(entity, "reply_to", entity.strings("reply_to", default=()))),
                 )
                 if "@" not in entities[name].sender_address:
                     entity.fault("sender_address", "an e-mail address", entities[name].sender_address)
@@ -76,6 +80,32 @@ def _hosts(table: Section, key: str, names: Iterable[str]) -> Iterator[str]:
 def _partners(table: Section) -> dict[str, frozenset[str]]:
     with table:
         return {host: frozenset(table.strings(host)) for host in _hosts(table, "", table.each())}
+
+
+def _campaign_senders(table: Section) -> dict[str, CampaignSender]:
+    """The senders that a campaign may choose: each with a name, an address, or senders of text messages."""
+    senders = {}
+    with table:
+        for name in table.each():
+            with table.section(name) as sender:
+                senders[name] = CampaignSender(
+                    name=sender.text("name", default=""),
+                    address=next(_mailboxes(sender, "address", filter(None, [sender.text("address", default="")])), ""),
+                    senders=_senders(sender.section("senders", required=False)),
+                )
+                if not SENDER_ID.fullmatch(name):
+                    table.fault(name, "a name of at most 30 small letters, digits and hyphens, such as invest")
+                if not any((senders[name].name, senders[name].address, senders[name].senders)):
+                    sender.fault("", "at least one of name, address and senders")
+    return senders
+
+
+def _mailboxes(table: Section, key: str, addresses: Iterable[str]) -> Iterator[str]:
+    for address in addresses:
+        if MAILBOX.fullmatch(address):
+            yield address
+        else:
+            table.fault(key, "an e-mail address such as advice@bank.example", address)
 
 
 def _senders(table: Section) -> dict[Channel, str]:

@@ -20,6 +20,7 @@ from dispatcher.policy.data import (
     RetentionPeriod,
     RetentionPeriods,
     RetryPolicy,
+    ScheduleRules,
     SmsPrices,
     Tester,
 )
@@ -209,6 +210,19 @@ def global_control_group(holdout: Section) -> GlobalControlGroup:
     if percent and not salt:
         holdout.fault("global_salt", 'is missing: a text such as "2026-Q4"; another one selects other people')
     return GlobalControlGroup(percent, salt)
+
+
+def schedule_rules(table: Section) -> ScheduleRules:
+    """How recurring campaigns are approved, and what becomes of missed runs."""
+    rules = ScheduleRules()
+    with table:
+        approval = table.strings("approval", ("run", "definition"), default=(rules.approval,))
+        missed = table.strings("missed", ("skip", "late"), default=(rules.missed,))
+        late_minutes_max = table.number("late_minutes_max", 1, 10_080, rules.late_minutes_max)
+        for key, values, expected in (("approval", approval, "run or definition"), ("missed", missed, "skip or late")):
+            if len(values) != 1:
+                table.fault(key, expected, table.data.get(key))
+    return ScheduleRules("".join(approval[:1]), "".join(missed[:1]), late_minutes_max)
 
 
 def sms_prices(table: Section) -> SmsPrices | None:

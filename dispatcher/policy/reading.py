@@ -125,6 +125,7 @@ def _policy(top: Section, digest: str) -> Policy:
         lint_blocking=limits.lint_blocking(top.section("template_checks", required=False)),
         one_per_address=one_per_address,
         sms_prices=limits.sms_prices(top.section("sms_prices", required=False)),
+        schedules=limits.schedule_rules(top.section("schedules", required=False)),
     )
 
 

@@ -16,8 +16,10 @@ from dispatcher.domain.errors import (
     EndpointConflict,
     LedgerUnavailable,
     PolicyNotInForce,
+    ScheduleConflict,
     UnknownEndpoint,
     UnknownRecipient,
+    UnknownSchedule,
     VersionConflict,
 )
 from dispatcher.domain.message_id import BadMessageId
@@ -105,11 +107,11 @@ async def _unknown(request: Request, _: Exception) -> Response:
     return problem(request, HTTPStatus.NOT_FOUND)
 
 
-async def _endpoint_conflict(request: Request, error: Exception) -> Response:
+async def _conflict(request: Request, error: Exception) -> Response:
     return problem(request, HTTPStatus.CONFLICT, str(error))
 
 
-async def _conflict(request: Request, error: Exception) -> Response:
+async def _version_conflict(request: Request, error: Exception) -> Response:
     assert isinstance(error, VersionConflict)  # noqa: S101
     return problem(request, HTTPStatus.PRECONDITION_FAILED, str(error), headers={"ETag": f'"{error.current}"'})
 
@@ -134,7 +136,9 @@ def install(application: FastAPI) -> None:
     application.add_exception_handler(BadMessageId, _unknown)
     application.add_exception_handler(UnknownRecipient, _unknown)
     application.add_exception_handler(UnknownEndpoint, _unknown)
-    application.add_exception_handler(EndpointConflict, _endpoint_conflict)
-    application.add_exception_handler(VersionConflict, _conflict)
+    application.add_exception_handler(EndpointConflict, _conflict)
+    application.add_exception_handler(UnknownSchedule, _unknown)
+    application.add_exception_handler(ScheduleConflict, _conflict)
+    application.add_exception_handler(VersionConflict, _version_conflict)
     application.add_exception_handler(LedgerUnavailable, _unavailable)
     application.add_exception_handler(PolicyNotInForce, _not_in_force)

@@ -169,9 +169,25 @@ def find(connection: Connection, campaign_id: str) -> Campaign | None:
     return _campaign(rows[0]) if rows else None
 
 
-def newest(connection: Connection, limit: int) -> list[Campaign]:
+@dataclass(frozen=True, slots=True)
+class CampaignFilter:
+    """What a list of campaigns is limited to: those with all these tags, and of this cost centre (None: any)."""
+
+    tags: tuple[str, ...] = ()
+    cost_centre: str | None = None
+
+
+ALL_CAMPAIGNS = CampaignFilter()
+
+
+def newest(connection: Connection, limit: int, wanted: CampaignFilter = ALL_CAMPAIGNS) -> list[Campaign]:
     """The newest campaigns, newest first."""
-    return [_campaign(row) for row in fetch_all(connection, _SELECT + "ORDER BY c.no DESC LIMIT %(limit)s", {"limit": limit})]
+    statement = (
+        _SELECT + "WHERE coalesce(c.spec->'tags', '[]') @> %(tags)s"
+        " AND (%(cost_centre)s::text IS NULL OR c.spec->>'cost_centre' = %(cost_centre)s) ORDER BY c.no DESC LIMIT %(limit)s"
+    )
+    values = {"tags": Jsonb(list(wanted.tags)), "cost_centre": wanted.cost_centre, "limit": limit}
+    return [_campaign(row) for row in fetch_all(connection, statement, values)]
 
 
 def audience_errors(connection: Connection, no: int, limit: int) -> list[tuple[int, str, str]]:

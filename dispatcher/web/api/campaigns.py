@@ -13,6 +13,7 @@ from pydantic import AwareDatetime
 
 from dispatcher.campaigns import actions, dry_run, editing, overview, row_addition, scheduler, submission
 from dispatcher.campaigns.actions import CampaignAction
+from dispatcher.campaigns.overview import CampaignFilter
 from dispatcher.campaigns.row_addition import RowSource
 from dispatcher.campaigns.submission import SubmitStatus
 from dispatcher.intake.campaign import CampaignForm, CampaignRequest, RowsForm, check_campaign, parse_request, parse_rows
@@ -129,9 +130,15 @@ def _dry_run(services: Services, request: CampaignRequest, as_of: datetime | Non
 
 
 @router.get("", response_model=CampaignList, responses=problem_responses(422))
-def list_campaigns(services: ServicesDependency, limit: Annotated[int, Query(ge=1, le=500)] = 50) -> dict[str, Any]:
+def list_campaigns(
+    services: ServicesDependency,
+    tag: Annotated[list[str], Query(description="Only campaigns with this tag; may be repeated: with all of them.")] = [],  # noqa: B006
+    cost_centre: Annotated[str | None, Query(description="Only campaigns of this cost centre.")] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+) -> dict[str, Any]:
     """The newest campaigns, newest first."""
-    return {"campaigns": [campaign_line(campaign) for campaign in overview.newest(services, limit)]}
+    wanted = CampaignFilter(tuple(tag), cost_centre)
+    return {"campaigns": [campaign_line(campaign) for campaign in overview.newest(services, limit, wanted)]}
 
 
 @router.get("/{campaign_id}", response_model=CampaignBody, responses=problem_responses(404))

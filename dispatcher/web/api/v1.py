@@ -13,6 +13,7 @@ from dispatcher.web.api import (
     preference_stream,
     preferences,
     recipients,
+    schedules,
     suppressions,
     templates,
 )
@@ -21,6 +22,7 @@ from dispatcher.web.errors import problem_responses
 router = APIRouter(prefix="/v1", responses=problem_responses(400, 401, 403, 413, 422, 503))
 for resource in (
     campaigns,
+    schedules,
     audiences,
     messages,
     recipients,

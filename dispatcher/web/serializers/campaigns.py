@@ -7,6 +7,7 @@ from typing import Any
 
 from dispatcher.campaigns.dry_run import DryRun, SmsCost
 from dispatcher.campaigns.overview import Balance, Campaign, CampaignStatus
+from dispatcher.domain.campaign import Spec
 from dispatcher.domain.message import State
 from dispatcher.web.serializers.times import moment
 
@@ -37,12 +38,20 @@ def campaign_view(status: CampaignStatus, now: datetime) -> dict[str, Any]:
         "expires_at": moment(campaign.spec.expires_at),
         "rate_per_second": campaign.spec.rate_per_second,
         "priority": campaign.spec.priority,
+        **spec_labels(campaign.spec),
+        "sender": campaign.spec.sender,
+        "reply_to": campaign.spec.reply_to,
         "version": campaign.version,
         "edits": [
             {"version": edit.version, "at": moment(edit.at), "by": edit.actor, "changes": dict(edit.changes)}
             for edit in status.edits
         ],
     }
+
+
+def spec_labels(spec: Spec) -> dict[str, Any]:
+    """The tags and the cost centre of a campaign or trigger."""
+    return {"tags": list(spec.tags), "cost_centre": spec.cost_centre}
 
 
 def messages_per_second(campaign: Campaign, balance: Balance, now: datetime) -> float | None:
@@ -65,6 +74,7 @@ def campaign_line(campaign: Campaign) -> dict[str, Any]:
         "created_at": moment(campaign.created_at),
         "started_at": moment(campaign.started_at),
         "finished_at": moment(campaign.finished_at),
+        **spec_labels(campaign.spec),
     }
 
 
@@ -83,6 +93,9 @@ def dry_run_view(campaign_id: str, result: DryRun) -> dict[str, Any]:
         "segments": dict(result.segments.most_common()),
         "cost": _cost_view(result.cost) if result.cost else None,
         "needs": list(result.needs),
+        **spec_labels(result.spec),
+        "sender": result.spec.sender,
+        "reply_to": result.spec.reply_to,
     }
 
 

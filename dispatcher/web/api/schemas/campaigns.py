@@ -52,6 +52,10 @@ class DryRunBody(BaseModel):
     segments: dict[str, int]
     cost: SmsCostBody | None
     needs: list[str]
+    tags: list[str]
+    cost_centre: str | None
+    sender: str | None  # of the policy's campaign_senders; null: the entity's own
+    reply_to: str | None
 
 
 class CampaignSummary(BaseModel):
@@ -65,6 +69,8 @@ class CampaignSummary(BaseModel):
     created_at: AwareDatetime
     started_at: AwareDatetime | None
     finished_at: AwareDatetime | None
+    tags: list[str]
+    cost_centre: str | None
 
 
 class CampaignList(BaseModel):
@@ -107,6 +113,10 @@ class CampaignBody(BaseModel):
     expires_at: AwareDatetime | None
     rate_per_second: float | None
     priority: int
+    tags: list[str]
+    cost_centre: str | None
+    sender: str | None  # of the policy's campaign_senders; null: the entity's own
+    reply_to: str | None
     version: int  # the number of its edits, and its ETag
     edits: list[CampaignEditBody]
 

@@ -1,0 +1,198 @@
+"""Start the runs of recurring campaigns: each is a campaign of its own, with a fresh audience, or says why not.
+
+A run's id follows from its time, and its audience is recorded before its campaign is submitted. So two processes, or one that
+starts again after a crash, make one campaign.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import structlog
+
+from dispatcher.campaigns import submission
+from dispatcher.campaigns.schedules import times_after
+from dispatcher.campaigns.submission import SubmitStatus
+from dispatcher.campaigns.template_approval import NotApproved
+from dispatcher.domain.run_times import run_id
+from dispatcher.intake import audience_uploads
+from dispatcher.intake.audience_uploads import Upload
+from dispatcher.intake.campaign import parse_request
+from dispatcher.intake.errors import BadInput, InputError
+from dispatcher.intake.schedule import Schedule, run_form, stored_schedule
+from dispatcher.ledger.campaigns import lifecycle, schedules
+from dispatcher.ledger.campaigns.schedules import RunState, ScheduleRun, StoredSchedule
+from dispatcher.ledger.connection import Connection, lend
+from dispatcher.ledger.maintenance import alerts
+from dispatcher.policy import ScheduleRules
+from dispatcher.runtime.services import Services
+
+PUNCTUAL = timedelta(minutes=5)  # a run that starts so late was not missed: beat or a worker was being restarted
+TAKEN = timedelta(minutes=2)  # a process that took a run and did not settle it by then is lost
+RELEASE_WITHIN = timedelta(days=2)  # an audience is loaded by then, or given up
+RUNS_PLANNED_MAX = 1_000  # of one schedule in one transaction; the next call goes on
+MISSED, NOT_APPROVED, AUDIENCE_MISSING = "missed", "not_approved", "audience_missing"
+AUDIENCE_UNCHANGED, INVALID, ID_IN_USE = "audience_unchanged", "invalid", "id_in_use"
+FAULTS_SHOWN = 3
+
+log = structlog.get_logger()
+
+
+class RunImpossible(Exception):
+    """A run cannot start. `reason` is a code, the message is for people and has no personal data."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def start_due(services: Services) -> list[int]:
+    """Start the runs that are due. Returns the numbers of campaigns whose audience is to be loaded on: `load_some` does it.
+
+    What cannot start gives an alert, and nothing is sent. Raises `LedgerUnavailable`; then the next call goes on.
+    """
+    now = services.clock()
+    with lend(services.pool) as connection, connection.transaction():
+        for stored in schedules.lock_due(connection, now):
+            _plan(connection, stored, services.policy.schedules, now)
+    with lend(services.pool) as connection:
+        taken = schedules.take_pending(connection, now, now - TAKEN)
+    loads = [_start(services, stored, run) for stored, run in taken]
+    _release_approved(services)
+    return [load for load in loads if load is not None]
+
+
+# -- plan: which runs are due -------------------------------------------------------------------------------------------
+
+
+def _plan(connection: Connection, stored: StoredSchedule, rules: ScheduleRules, now: datetime) -> None:
+    """Write the runs that are due, and when the next one is. Of several, the system was down: only the newest can start."""
+    if stored.next_at is None:
+        return
+    schedule = stored_schedule(stored.definition)
+    following = times_after(schedule, stored.next_at, RUNS_PLANNED_MAX)
+    due = [stored.next_at, *(at for at in following if at <= now)]
+    next_at = next((at for at in following if at > now), None)
+    if next_at is None and len(following) == RUNS_PLANNED_MAX:
+        next_at = due.pop()
+    runs = [ScheduleRun(at, run_id(stored.id, at, schedule.form.zone), RunState.SKIPPED, MISSED, _missed(at, now)) for at in due]
+    if runs and not _is_too_late(rules, runs[-1].due_at, now):
+        runs[-1] = replace(runs[-1], state=RunState.PENDING, reason=None, message="")
+        if rules.approval == "definition" and stored.approved_by is None:
+            message = "the policy wants the definition to be approved by a second person"
+            runs[-1] = replace(runs[-1], state=RunState.FAILED, reason=NOT_APPROVED, message=message)
+    schedules.plan(connection, stored.no, runs, next_at, now)
+    for run in runs:
+        if run.reason is not None:
+            _alert(connection, stored, run, now)
+
+
+def _is_too_late(rules: ScheduleRules, at: datetime, now: datetime) -> bool:
+    late_max = timedelta(minutes=rules.late_minutes_max) if rules.missed == "late" else PUNCTUAL
+    return now - at > max(late_max, PUNCTUAL)
+
+
+def _missed(at: datetime, now: datetime) -> str:
+    return f"it was due {round((now - at).total_seconds() / 60):,} minutes ago, and nothing ran then"
+
+
+# -- start: one run -----------------------------------------------------------------------------------------------------
+
+
+def _start(services: Services, stored: StoredSchedule, run: ScheduleRun) -> int | None:
+    """Submit the campaign of a run, and record what became of it; returns its number where its audience is to be loaded on."""
+    load, now = None, services.clock()
+    try:
+        _check_time(services, run, now)
+        run, load = _submit(services, stored, run)
+        run = replace(run, state=RunState.STARTED)
+        log.info("scheduled run started", schedule=stored.id, campaign=run.campaign_id)
+    except RunImpossible as error:
+        state = RunState.SKIPPED if error.reason == MISSED else RunState.FAILED
+        run = replace(run, state=state, reason=error.reason, message=str(error))
+    with lend(services.pool) as connection, connection.transaction():
+        schedules.settle(connection, stored.no, run, now)
+        if run.reason is not None:
+            _alert(connection, stored, run, now)
+    return load
+
+
+def _check_time(services: Services, run: ScheduleRun, now: datetime) -> None:
+    """A run that a lost process had taken, or that was paused meanwhile, can be too late by now. Raises `RunImpossible`."""
+    if _is_too_late(services.policy.schedules, run.due_at, now - TAKEN):
+        with lend(services.pool) as connection:
+            is_known = lifecycle.submission_of(connection, run.campaign_id) is not None
+        if not is_known:
+            raise RunImpossible(MISSED, _missed(run.due_at, now))
+
+
+def _submit(services: Services, stored: StoredSchedule, run: ScheduleRun) -> tuple[ScheduleRun, int | None]:
+    """The run with its audience, and the number of a load to go on with. Raises `RunImpossible`."""
+    schedule = stored_schedule(stored.definition)
+    if run.upload is None:
+        run = _with_audience(services, stored, schedule, run)
+    form = run_form(schedule, run.campaign_id, run.upload or "", run.due_at)
+    try:
+        request = parse_request(form, services.audiences, services.policy.files, uploads_only=True)
+        result = submission.accept(services, request, by=stored.submitted_by, seconds_max=0.0)
+    except NotApproved as error:
+        raise RunImpossible(NOT_APPROVED, _sentence(error)) from None
+    except BadInput as error:
+        is_missing = any(fault.field.startswith("audience") for fault in error.faults)
+        raise RunImpossible(AUDIENCE_MISSING if is_missing else INVALID, _sentence(error)) from None
+    if result.status is SubmitStatus.CONFLICT:
+        raise RunImpossible(ID_IN_USE, f"another campaign has the id {run.campaign_id}")
+    return run, result.load
+
+
+def _with_audience(services: Services, stored: StoredSchedule, schedule: Schedule, run: ScheduleRun) -> ScheduleRun:
+    """The run with the newest upload that fits. Raises `RunImpossible`."""
+    upload = newest_upload(services, schedule, run.due_at)
+    if upload is None:
+        raise RunImpossible(AUDIENCE_MISSING, f"there is no complete upload {_wanted(schedule, run.due_at)}")
+    with lend(services.pool) as connection:
+        if upload.sha256 == schedules.last_sha256(connection, stored.no):
+            message = f"the newest upload, {upload.id}, is the audience of the run before"
+            raise RunImpossible(AUDIENCE_UNCHANGED, message)
+        run = replace(run, upload=upload.id, sha256=upload.sha256)
+        schedules.choose(connection, stored.no, run)
+    return run
+
+
+def newest_upload(services: Services, schedule: Schedule, at: datetime) -> Upload | None:
+    """The complete upload that a run at this time takes: of those that fit, the one that was completed last."""
+    pattern = schedule.audience.regex(at.astimezone(ZoneInfo(schedule.form.zone)).date())
+    fits = [each for each in audience_uploads.every(services.audiences) if each.is_complete and pattern.fullmatch(each.id)]
+    return max(fits, key=lambda each: (each.at or datetime.min.replace(tzinfo=UTC), each.id), default=None)
+
+
+def _wanted(schedule: Schedule, at: datetime) -> str:
+    return schedule.audience.upload.replace("{date}", at.astimezone(ZoneInfo(schedule.form.zone)).date().isoformat())
+
+
+def _sentence(error: BadInput) -> str:
+    """What is wrong with the form. Of a file only its line and field: what stands there may be personal data."""
+    return "; ".join(map(_fault, error.faults[:FAULTS_SHOWN]))
+
+
+def _fault(fault: InputError) -> str:
+    if fault.file == "campaign":
+        return f"{fault.field}: {fault.message}" if fault.field else fault.message
+    return f"its audience cannot be read, line {fault.line}" if fault.line else "its audience cannot be read"
+
+
+def _release_approved(services: Services) -> None:
+    """Release the campaigns of approved definitions: their approver has released all runs, up to `audience_max` recipients."""
+    if services.policy.schedules.approval != "definition":
+        return
+    with lend(services.pool) as connection:
+        for campaign_id, approver in schedules.to_release(connection, services.clock() - RELEASE_WITHIN):
+            lifecycle.release(connection, campaign_id, approver)
+
+
+def _alert(connection: Connection, stored: StoredSchedule, run: ScheduleRun, now: datetime) -> None:
+    """Tell a person, in the transaction of what happened."""
+    log.warning("scheduled run did not start", schedule=stored.id, campaign=run.campaign_id, reason=run.reason)
+    alerts.note(connection, f"schedule:{stored.id}", run.reason or "", True, now)
