@@ -13,6 +13,7 @@ from dispatcher.campaigns import dry_run, overview, public_tasks, submission
 from dispatcher.campaigns.overview import CampaignFilter
 from dispatcher.campaigns.public_tasks import TaskCall
 from dispatcher.campaigns.submission import SubmitStatus
+from dispatcher.delivery.pipeline import run_chunk
 from dispatcher.domain.refused_job import CAMPAIGN_TASK
 from dispatcher.intake.campaign import check_campaign, parse_request
 from dispatcher.intake.errors import BadInput
@@ -145,8 +146,8 @@ def test_labels_are_in_events_and_find_campaigns(services: Services) -> None:
 
 def test_a_trigger_has_labels_in_its_events(services: Services) -> None:
     job = {"key": "k-1", "recipient": "c-0", "template": "loan_offer", "data": OFFER, "tags": ["loans"], "cost_centre": "4711"}
-    submission.accept_trigger(services, job)
-    work(services)
+    place = submission.accept_trigger(services, job)
+    run_chunk(services, place.period, place.chunk)
     (data,) = (event["data"] for event in all_events(services) if event["data"].get("trigger") == "k-1")
     assert (data["tags"], data["cost_centre"]) == (["loans"], "4711")
 
