@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import getpass
 from typing import Annotated, Any
 
 import typer
 
-from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, fail, out, pairs, plural, print_json, rows
+from dispatcher.cli.output import BAD_INPUT, REFUSED, Json, account, fail, out, pairs, plural, print_json, rows
 from dispatcher.events import event_endpoints
 from dispatcher.events.event_endpoints import EndpointStatus
 from dispatcher.runtime import bootstrap
-from dispatcher.web.serializers.event_endpoints import endpoint_view, webhook_range_view, webhook_test_view
+from dispatcher.web.serializers.event_endpoints import endpoint_change_view, endpoint_view, webhook_range_view, webhook_test_view
 
 app = typer.Typer(help="Event endpoints: events delivered to other systems' URLs.", no_args_is_help=True)
 
@@ -44,7 +43,7 @@ def add(
     """Add an endpoint, and print its secret."""
     values = {"id": endpoint_id, "url": url, "batch_max": batch, "after": after, **_lists(types, entities, campaigns)}
     services = bootstrap.services()
-    status = event_endpoints.add(services, event_endpoints.parse_form(values), getpass.getuser())
+    status = event_endpoints.add(services, event_endpoints.parse_form(values), account())
     secret = event_endpoints.secret(services, endpoint_id)
     if as_json:
         print_json({**endpoint_view(status), "secret": secret})
@@ -70,7 +69,7 @@ def change(
     """Change an endpoint; what is not named stays. A list that is given replaces the old one; an empty text empties it."""
     lists = {name: [each for each in value if each] for name, value in _lists(types, entities, campaigns).items()}
     form = event_endpoints.parse_change({"url": url, "batch_max": batch, **lists})
-    _print(event_endpoints.change(bootstrap.services(), endpoint_id, form), as_json)
+    _print(event_endpoints.change(bootstrap.services(), endpoint_id, form, account()), as_json)
 
 
 @app.command("list")
@@ -104,7 +103,7 @@ def _print(status: EndpointStatus, as_json: bool) -> None:
     if as_json:
         print_json(view)
         return
-    ranges = {name: view.pop(name) for name in ("replays", "dead")}
+    ranges = {name: view.pop(name) for name in ("replays", "dead", "changes")}
     pairs("", view)
     for name, lines in ranges.items():
         if lines:
@@ -144,7 +143,7 @@ def rotate(
     as_json: Json = False,
 ) -> None:
     """Make a new secret, and print it. The old one signs too for 24 hours."""
-    text = event_endpoints.rotate(bootstrap.services(), endpoint_id, at_once=now)
+    text = event_endpoints.rotate(bootstrap.services(), endpoint_id, account(), now)
     if as_json:
         print_json({"id": endpoint_id, "secret": text})
     else:
@@ -154,19 +153,19 @@ def rotate(
 @app.command()
 def disable(endpoint_id: Endpoint, as_json: Json = False) -> None:
     """Stop deliveries. The endpoint keeps its place in the stream."""
-    _print(event_endpoints.disable(bootstrap.services(), endpoint_id), as_json)
+    _print(event_endpoints.disable(bootstrap.services(), endpoint_id, account()), as_json)
 
 
 @app.command()
 def enable(endpoint_id: Endpoint, as_json: Json = False) -> None:
     """Start deliveries where they stopped; of an endpoint that is failing, try again at once."""
-    _print(event_endpoints.enable(bootstrap.services(), endpoint_id), as_json)
+    _print(event_endpoints.enable(bootstrap.services(), endpoint_id, account()), as_json)
 
 
 @app.command()
 def remove(endpoint_id: Endpoint, as_json: Json = False) -> None:
     """Delete an endpoint and its dead list."""
-    event_endpoints.remove(bootstrap.services(), endpoint_id)
+    event_endpoints.remove(bootstrap.services(), endpoint_id, account())
     if as_json:
         print_json({"id": endpoint_id, "removed": True})
     else:
@@ -186,6 +185,28 @@ def dead(endpoint_id: Endpoint, as_json: Json = False) -> None:
 
 
 @app.command()
+def skip(
+    endpoint_id: Endpoint,
+    reason: Annotated[str, typer.Option(help="Why the receiver does not get these events.")],
+    as_json: Json = False,
+) -> None:
+    """Move past the delivery that is failing, and go on with the next one. What is skipped is on the dead list."""
+    _print(event_endpoints.skip(bootstrap.services(), endpoint_id, account(), reason), as_json)
+
+
+@app.command()
+def history(limit: Annotated[int, typer.Option(min=1)] = 50, as_json: Json = False) -> None:
+    """List who changed which endpoint, newest first; also endpoints that were removed."""
+    lines = [endpoint_change_view(each) for each in event_endpoints.history(bootstrap.services(), limit)]
+    if as_json:
+        print_json(lines)
+    elif lines:
+        rows("", tuple(lines[0]), [tuple(line.values()) for line in lines])
+    else:
+        out.print("nobody changed an endpoint")
+
+
+@app.command()
 def replay(
     endpoint_id: Endpoint,
     first: Annotated[int | None, typer.Option("--from", min=1, help="The number of the first event.")] = None,
@@ -198,10 +219,10 @@ def replay(
     if (first is None) != (last is None) or (first is not None and number is not None):
         fail("give --from and --to, or --dead, or none of them", BAD_INPUT)
     if first is not None and last is not None:
-        event_endpoints.replay_range(services, endpoint_id, first, last)
+        event_endpoints.replay_range(services, endpoint_id, first, last, account())
         count = 1
     else:
-        count = event_endpoints.replay_dead(services, endpoint_id, number)
+        count = event_endpoints.replay_dead(services, endpoint_id, account(), number)
     if as_json:
         print_json({"id": endpoint_id, "replays": count})
     else:

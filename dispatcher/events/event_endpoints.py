@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Annotated, Any
@@ -23,13 +24,14 @@ from dispatcher.events.webhook_address import (
     shown_url,
     system_addresses,
 )
-from dispatcher.events.webhook_batches import EventFilter
+from dispatcher.events.webhook_batches import EventFilter, next_batch
 from dispatcher.events.webhook_delivery import send
 from dispatcher.events.webhook_request import WebhookAnswer, WebhookConnection
 from dispatcher.events.webhook_signing import secret_text
 from dispatcher.intake.errors import BadInput, InputError, StrictModel, validate
 from dispatcher.ledger.connection import Connection, lend
-from dispatcher.ledger.events import endpoint_cursors, event_endpoints, stream
+from dispatcher.ledger.events import endpoint_changes, endpoint_cursors, event_endpoints, stream
+from dispatcher.ledger.events.endpoint_changes import EndpointAct, RecordedAct
 from dispatcher.ledger.events.endpoint_cursors import CursorState, EndpointCursor
 from dispatcher.ledger.events.event_endpoints import EndpointTarget, EventEndpoint
 from dispatcher.runtime.services import Services
@@ -39,6 +41,7 @@ __all__ = [
     "EndpointCursor",
     "EndpointForm",
     "EndpointStatus",
+    "RecordedAct",
     "WebhookTestResult",
 ]
 
@@ -46,6 +49,9 @@ FILE = "event endpoint"  # how errors name the input
 BATCH_MAX = 1_000
 BOTH_SECRETS_FOR = timedelta(hours=24)
 REASON_OPERATOR = "by_hand"
+REASON_LENGTH_MAX = 500
+SKIPPED = "skipped"  # the error of a range that somebody skipped
+CHANGES_SHOWN = 20
 TEST_TYPE = f"{PREFIX}.test"
 
 log = structlog.get_logger()
@@ -87,6 +93,7 @@ class EndpointStatus:
     dead: tuple[EndpointCursor, ...]
     lag_events: int
     lag_seconds: float
+    changes: tuple[RecordedAct, ...]
 
     @property
     def is_failing(self) -> bool:
@@ -111,7 +118,7 @@ class WebhookTestResult:
 
 
 def statuses(services: Services) -> list[EndpointStatus]:
-    """All endpoints, by id."""
+    """All endpoints, by id, each with its latest changes."""
     with lend(services.pool) as connection:
         last, now = stream.head(connection).last, services.clock()
         cursors = endpoint_cursors.cursors(connection)
@@ -122,11 +129,17 @@ def statuses(services: Services) -> list[EndpointStatus]:
 
 
 def status(services: Services, endpoint_id: str) -> EndpointStatus:
-    """One endpoint. Raises `UnknownEndpoint`."""
+    """One endpoint, with its latest changes. Raises `UnknownEndpoint`."""
     with lend(services.pool) as connection:
         endpoint = _find(connection, endpoint_id)
         cursors = endpoint_cursors.cursors(connection, endpoint.no)
         return _status(connection, endpoint, cursors, stream.head(connection).last, services.clock())
+
+
+def history(services: Services, limit: int) -> list[RecordedAct]:
+    """Who changed which endpoint, newest first; also those that were removed."""
+    with lend(services.pool) as connection:
+        return endpoint_changes.newest(connection, limit)
 
 
 def _status(
@@ -138,12 +151,19 @@ def _status(
     at = stream.published_at(connection, live.cursor + 1) if lag else None
     seconds = max((now - at).total_seconds(), 0.0) if at else 0.0
     return EndpointStatus(
-        endpoint, shown_url(endpoint.target.url), live, of[CursorState.REPLAY], of[CursorState.DEAD], lag, seconds
+        endpoint,
+        shown_url(endpoint.target.url),
+        live,
+        of[CursorState.REPLAY],
+        of[CursorState.DEAD],
+        lag,
+        seconds,
+        tuple(endpoint_changes.newest(connection, CHANGES_SHOWN, endpoint.no)),
     )
 
 
-def _find(connection: Connection, endpoint_id: str) -> EventEndpoint:
-    endpoint = event_endpoints.find(connection, endpoint_id)
+def _find(connection: Connection, endpoint_id: str, lock: bool = False) -> EventEndpoint:
+    endpoint = event_endpoints.find(connection, endpoint_id, lock)
     if endpoint is None:
         raise UnknownEndpoint(endpoint_id)
     return endpoint
@@ -175,20 +195,24 @@ def add(services: Services, form: EndpointForm, actor: str, resolve: Resolve = s
         if number is None:
             raise _bad("id", f"{form.id} is the id of another endpoint")
         endpoint_cursors.add(connection, number, after, None, now)
-    _log("added", form.id)
+        act = EndpointAct(actor, "add", detail={"after": after})
+        endpoint_changes.note(connection, number, form.id, act, now)
+    _log("add", form.id, actor)
     return status(services, form.id)
 
 
-def change(services: Services, endpoint_id: str, form: EndpointChange, resolve: Resolve = system_addresses) -> EndpointStatus:
+def change(
+    services: Services, endpoint_id: str, form: EndpointChange, actor: str, resolve: Resolve = system_addresses
+) -> EndpointStatus:
     """Give an endpoint other values. Raises `UnknownEndpoint`, and `BadInput` as `add` does."""
     with lend(services.pool) as connection:
         old = _find(connection, endpoint_id).target
     new = {name: tuple(value) if isinstance(value, list) else value for name, value in form.model_dump(exclude_none=True).items()}
     target = EndpointTarget(**asdict(old) | new)
     _check(services, target, resolve)
-    with lend(services.pool) as connection:
+    fields = sorted(name for name in new if getattr(target, name) != getattr(old, name))
+    with _act(services, endpoint_id, EndpointAct(actor, "change", detail={"fields": fields})) as (connection, _):
         event_endpoints.change(connection, endpoint_id, target)
-    _log("changed", endpoint_id)
     return status(services, endpoint_id)
 
 
@@ -224,45 +248,49 @@ def _bad(name: str, message: str) -> BadInput:
     return BadInput(InputError(FILE, 0, name, message))
 
 
-def remove(services: Services, endpoint_id: str) -> None:
+@contextmanager
+def _act(services: Services, endpoint_id: str, act: EndpointAct) -> Iterator[tuple[Connection, EventEndpoint]]:
+    """A transaction with the endpoint, locked, in which an act is done and recorded. Raises `UnknownEndpoint`."""
+    with lend(services.pool) as connection, connection.transaction():
+        endpoint = _find(connection, endpoint_id, lock=True)
+        yield connection, endpoint
+        endpoint_changes.note(connection, endpoint.no, endpoint.id, act, services.clock())
+    _log(act.action, endpoint_id, act.actor)
+
+
+def remove(services: Services, endpoint_id: str, actor: str) -> None:
     """Delete an endpoint with its dead list. Raises `UnknownEndpoint`."""
-    with lend(services.pool) as connection:
-        if not event_endpoints.remove(connection, endpoint_id):
-            raise UnknownEndpoint(endpoint_id)
-    _log("removed", endpoint_id)
+    with _act(services, endpoint_id, EndpointAct(actor, "remove")) as (connection, _):
+        event_endpoints.remove(connection, endpoint_id)
 
 
-def disable(services: Services, endpoint_id: str) -> EndpointStatus:
+def disable(services: Services, endpoint_id: str, actor: str) -> EndpointStatus:
     """Stop deliveries. Raises `UnknownEndpoint`."""
-    with lend(services.pool) as connection:
-        _find(connection, endpoint_id)
+    with _act(services, endpoint_id, EndpointAct(actor, "disable")) as (connection, _):
         event_endpoints.disable(connection, endpoint_id, REASON_OPERATOR)
-    _log("disabled", endpoint_id)
     return status(services, endpoint_id)
 
 
-def enable(services: Services, endpoint_id: str) -> EndpointStatus:
+def enable(services: Services, endpoint_id: str, actor: str) -> EndpointStatus:
     """Start deliveries where they stopped; of an endpoint that is failing, try again at once. Raises `UnknownEndpoint`."""
-    with lend(services.pool) as connection:
-        _find(connection, endpoint_id)
+    with _act(services, endpoint_id, EndpointAct(actor, "enable")) as (connection, _):
         event_endpoints.enable(connection, endpoint_id, services.clock())
-    _log("enabled", endpoint_id)
     return status(services, endpoint_id)
 
 
-def rotate(services: Services, endpoint_id: str, at_once: bool = False) -> str:
+def rotate(services: Services, endpoint_id: str, actor: str, at_once: bool = False) -> str:
     """Make a new secret, and return it. The old one signs too for 24 hours, or not at all with `at_once`.
 
     Raises `UnknownEndpoint`, and `EndpointConflict` while the secret before the newest still signs: a third one would end it for
     a receiver that still has it.
     """
     now = services.clock()
-    with lend(services.pool) as connection, connection.transaction():
-        old_until = _find(connection, endpoint_id).old_secret_until
+    act = EndpointAct(actor, "rotate", detail={"at_once": at_once})
+    with _act(services, endpoint_id, act) as (connection, endpoint):
+        old_until = endpoint.old_secret_until
         if not at_once and old_until is not None and now < old_until:
             raise EndpointConflict(f"the secret before this one signs until {old_until.isoformat()}; a rotation at once ends both")
         event_endpoints.rotate(connection, endpoint_id, None if at_once else now + BOTH_SECRETS_FOR)
-    _log("rotated", endpoint_id)
     return secret(services, endpoint_id)
 
 
@@ -297,29 +325,52 @@ def send_test(services: Services, endpoint_id: str, resolve: Resolve = system_ad
     return WebhookTestResult(webhook_id, answer)
 
 
-def replay_dead(services: Services, endpoint_id: str, number: int | None = None) -> int:
+def skip(services: Services, endpoint_id: str, actor: str, reason: str) -> EndpointStatus:
+    """Move past the delivery that fails, and go on with the next one. What is skipped is on the dead list, and can be replayed.
+
+    A call that is under way at this moment may still arrive. Raises `UnknownEndpoint`, `BadInput` without a reason, and
+    `EndpointConflict` where no delivery fails.
+    """
+    if not reason.strip() or len(reason) > REASON_LENGTH_MAX:
+        raise _bad("reason", f"is needed: why the receiver does not get these events; at most {REASON_LENGTH_MAX} characters")
+    now, skipped = services.clock(), dict[str, int]()
+    with _act(services, endpoint_id, EndpointAct(actor, "skip", reason.strip(), skipped)) as (connection, endpoint):
+        failing = [each for each in endpoint_cursors.cursors(connection, endpoint.no) if _is_failing(each)]
+        if not failing:
+            raise EndpointConflict(f"no delivery to {endpoint_id} is failing: there is nothing to skip")
+        cursor = min(failing, key=lambda each: each.failing_since or now)
+        last = next_batch(connection, endpoint.target, cursor).last if cursor.in_flight is None else cursor.in_flight
+        skipped |= {"first": cursor.cursor + 1, "last": last}
+        endpoint_cursors.end_lease(connection, endpoint)
+        endpoint_cursors.give_up(connection, cursor, last, SKIPPED, now)
+    return status(services, endpoint_id)
+
+
+def _is_failing(cursor: EndpointCursor) -> bool:
+    return cursor.state is not CursorState.DEAD and cursor.failing_since is not None
+
+
+def replay_dead(services: Services, endpoint_id: str, actor: str, number: int | None = None) -> int:
     """Deliver a range of the dead list again, or all of them; returns how many. Raises `UnknownEndpoint`, and `BadInput` for a
     number that is not on the list."""
-    with lend(services.pool) as connection, connection.transaction():
-        endpoint = _find(connection, endpoint_id)
+    detail = {} if number is None else {"dead": number}
+    with _act(services, endpoint_id, EndpointAct(actor, "replay", detail=detail)) as (connection, endpoint):
         count = endpoint_cursors.revive(connection, endpoint.no, number, services.clock())
         if number is not None and not count:
             raise _bad("dead", f"there is no range {number} on the dead list of {endpoint_id}")
-    _log("replayed", endpoint_id)
     return count
 
 
-def replay_range(services: Services, endpoint_id: str, first: int, last: int) -> None:
+def replay_range(services: Services, endpoint_id: str, first: int, last: int, actor: str) -> None:
     """Deliver the events with these numbers again, those that the endpoint chooses. Raises `UnknownEndpoint`, and `BadInput` for
     numbers that are not in the stream."""
-    with lend(services.pool) as connection, connection.transaction():
-        endpoint = _find(connection, endpoint_id)
+    act = EndpointAct(actor, "replay", detail={"first": first, "last": last})
+    with _act(services, endpoint_id, act) as (connection, endpoint):
         oldest, head = stream.oldest(connection), stream.head(connection).last
         if not oldest <= first <= last <= head:
             raise _bad("from", f"{first} to {last} is not a range of events: those that are kept are {oldest} to {head}")
         endpoint_cursors.add(connection, endpoint.no, first - 1, last, services.clock())
-    _log("replayed", endpoint_id)
 
 
-def _log(what: str, endpoint_id: str) -> None:
-    log.info("event endpoint", endpoint=endpoint_id, what=what)
+def _log(action: str, endpoint_id: str, actor: str) -> None:
+    log.info("event endpoint", endpoint=endpoint_id, action=action, actor=actor)

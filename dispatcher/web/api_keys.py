@@ -41,7 +41,8 @@ class Right(StrEnum):
     PREFERENCES = "preferences"
     SUPPRESSIONS = "suppressions"
     TEMPLATES = "templates"  # approve templates, and withdraw approvals
-    EVENTS = "events"  # read the feed of events, manage the endpoints that they are delivered to
+    EVENTS = "events"  # read the feed of events
+    WEBHOOKS = "webhooks"  # manage the endpoints that events are delivered to
     CONSOLE = "console"
     METRICS = "metrics"  # read /metrics, where DISPATCHER_METRICS_ACCESS is "key"
 

@@ -33,7 +33,7 @@ from tests.support.webhook_receiver import is_signed, receiver
 
 @dataclass
 class EventsDesk:
-    """The web application, for a key with the rights `events` and `console`."""
+    """The web application, for a key with the rights `webhooks` and `console`."""
 
     services: Services
     client: TestClient
@@ -50,7 +50,7 @@ EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "webhook_receiver.py
 
 @pytest.fixture
 def desk(database: str, tmp_path: Path) -> Iterator[EventsDesk]:
-    key, entry = new_key("crm-team", ["events", "console"])
+    key, entry = new_key("crm-team", ["webhooks", "console"])
     (tmp_path / "keys.toml").write_text(entry)
     with make_services(database, Clock(datetime.now(UTC))) as made:
         services = replace(made, webhook_hosts=HOSTS)
@@ -91,8 +91,26 @@ def test_an_endpoint_by_api_from_add_to_remove(desk: EventsDesk) -> None:
     assert desk.call("POST", "/crm/rotate").json()["secret"] != added.json()["secret"]
     assert desk.call("POST", "/crm/rotate").status_code == 409
     assert desk.call("POST", "/crm/rotate", at_once="true").status_code == 200
+    assert [(each["by"], each["action"]) for each in desk.call("GET", "/crm").json()["changes"]] == [
+        ("api:crm-team", action) for action in ("rotate", "rotate", "change", "replay", "enable", "add")
+    ]
     assert desk.call("DELETE", "/crm").status_code == 204
     assert desk.call("GET", "/crm").status_code == 404
+    last = event_endpoints.history(desk.services, 1)[0]
+    assert (last.endpoint_id, last.act.actor, last.act.action) == ("crm", "api:crm-team", "remove")
+    everything = str(event_endpoints.history(desk.services, 100))
+    assert "s3cret" not in everything  # of the URL's query
+
+
+def test_a_delivery_is_skipped_by_api_with_a_reason(desk: EventsDesk) -> None:
+    with receiver(lambda *_: http_answer(500)) as crm:
+        add(desk.services, crm.url)
+        assert desk.call("POST", "/crm/skip", {"reason": "x"}).status_code == 409
+        say(desk.services, "off")
+        webhook_delivery.deliver(desk.services)
+    assert desk.call("POST", "/crm/skip", {}).status_code == 422
+    shown = desk.call("POST", "/crm/skip", {"reason": "unknown there"}).json()
+    assert (shown["dead"][0]["error"], shown["changes"][0]["reason"]) == ("skipped", "unknown there")
 
 
 @pytest.mark.parametrize(
@@ -186,9 +204,9 @@ def test_the_receiver_of_the_guide_verifies_and_prints_each_event_once(desk: Eve
             assert wait_until(lambda: event_endpoints.send_test(desk.services, "crm").answer.status == 204, 30)
             say(desk.services, "off", "on", "off")
             deliver_until_done(desk.services)
-            event_endpoints.replay_range(desk.services, "crm", first, first + 2)
+            event_endpoints.replay_range(desk.services, "crm", first, first + 2, "anna")
             deliver_until_done(desk.services)
-            event_endpoints.rotate(desk.services, "crm", at_once=True)
+            event_endpoints.rotate(desk.services, "crm", "anna", at_once=True)
             assert event_endpoints.send_test(desk.services, "crm").answer.error == "http_401"
         finally:
             program.terminate()

@@ -113,19 +113,19 @@ def test_an_old_secret_verifies_for_a_day_after_rotation(services: Services) -> 
     with receiver() as crm:
         add(services, crm.url)
         old = event_endpoints.secret(services, "crm")
-        new = event_endpoints.rotate(services, "crm")
+        new = event_endpoints.rotate(services, "crm", "anna")
         assert old != new
         say(services, "off")
         webhook_delivery.deliver(services)
         assert all(is_signed(secret, crm.requests[0]) for secret in (old, new))
         with pytest.raises(EndpointConflict, match="signs until"):
-            event_endpoints.rotate(services, "crm")
+            event_endpoints.rotate(services, "crm", "anna")
         with lend(services.pool) as connection:
             connection.execute("UPDATE event_endpoints SET old_secret_until = %s", (services.clock(),))
         say(services, "on")
         webhook_delivery.deliver(services)
         assert [is_signed(secret, crm.requests[1]) for secret in (old, new)] == [False, True]
-        newest = event_endpoints.rotate(services, "crm", at_once=True)
+        newest = event_endpoints.rotate(services, "crm", "anna", at_once=True)
         say(services, "off")
         webhook_delivery.deliver(services)
         assert [is_signed(secret, crm.requests[2]) for secret in (old, new, newest)] == [False, False, True]
@@ -145,7 +145,7 @@ def test_every_key_of_the_program_signs_while_it_is_rotated(services: Services) 
 def test_an_endpoint_added_again_has_another_secret(services: Services) -> None:
     add(services, "https://127.0.0.1/")
     first = event_endpoints.secret(services, "crm")
-    event_endpoints.remove(services, "crm")
+    event_endpoints.remove(services, "crm", "anna")
     add(services, "https://127.0.0.1/")
     assert event_endpoints.secret(services, "crm") != first
 
@@ -316,11 +316,57 @@ def test_after_72_hours_a_range_is_dead_and_can_be_replayed(services: Services) 
         before = len(crm.requests)
         deliver_until_done(services)
         assert numbers(event for call in crm.calls[before:] for event in call) == [first + 3]
-        assert event_endpoints.replay_dead(services, "crm") == 1
+        assert event_endpoints.replay_dead(services, "crm", "anna") == 1
         deliver_until_done(services)
         assert numbers(event for call in crm.calls[before:] for event in call) == [first + 3, first, first + 1, first + 2]
     status = event_endpoints.status(services, "crm")
     assert (status.dead, status.replays) == ((), ())
+
+
+def test_a_skipped_delivery_is_dead_and_the_next_one_goes_on(services: Services) -> None:
+    with receiver(lambda request, _: http_answer(500 if b'"off"' in request.body else 204)) as crm:
+        first = add(services, crm.url).live.cursor + 1
+        say(services, "off", "on")
+        webhook_delivery.deliver(services)
+        status = event_endpoints.skip(services, "crm", "anna", "its record was deleted there")
+        assert (status.is_failing, status.lag_events) == (False, 1)
+        assert [(each.cursor + 1, each.last, each.error) for each in status.dead] == [(first, first, "skipped")]
+        act = status.changes[0].act
+        assert (act.actor, act.action, act.reason) == ("anna", "skip", "its record was deleted there")
+        assert act.detail == {"first": first, "last": first}
+        webhook_delivery.deliver(services)
+        assert numbers(event for call in crm.calls for event in call) == [first, first + 1]
+        assert event_endpoints.replay_dead(services, "crm", "bert") == 1  # nothing is lost
+    assert [each.act.actor for each in event_endpoints.history(services, 10)] == ["bert", "anna", "tests"]
+
+
+def test_a_worker_that_sends_during_a_skip_records_nothing(services: Services) -> None:
+    def skip_meanwhile(*_: object) -> Answer:
+        if calls:
+            event_endpoints.skip(services, "crm", "anna", "stuck")
+        calls.append(1)
+        return http_answer(500)
+
+    calls: list[int] = []
+    with receiver(skip_meanwhile) as crm:
+        first = add(services, crm.url).live.cursor + 1
+        say(services, "off", "on")
+        webhook_delivery.deliver(services)
+        clock(services).pass_(60)
+        webhook_delivery.deliver(services)
+    status = event_endpoints.status(services, "crm")
+    assert (status.live.cursor, status.is_failing, status.error) == (first, False, None)
+
+
+def test_only_a_failing_delivery_can_be_skipped_with_a_reason(services: Services) -> None:
+    with receiver() as crm:
+        add(services, crm.url)
+        say(services, "off")
+        with pytest.raises(EndpointConflict, match="no delivery to crm is failing"):
+            event_endpoints.skip(services, "crm", "anna", "because")
+        with pytest.raises(BadInput, match="reason: is needed"):
+            event_endpoints.skip(services, "crm", "anna", " ")
+    assert [each.act.action for each in event_endpoints.history(services, 10)] == ["add"]
 
 
 def test_neighbouring_dead_ranges_are_one(services: Services) -> None:
@@ -340,15 +386,15 @@ def test_events_by_number_are_delivered_again_on_request(services: Services) -> 
         first = add(services, crm.url).live.cursor + 1
         say(services, "off", "on", "off")
         deliver_until_done(services)
-        event_endpoints.replay_range(services, "crm", first + 1, first + 2)
+        event_endpoints.replay_range(services, "crm", first + 1, first + 2, "anna")
         say(services, "on")
         deliver_until_done(services)
         assert sorted(numbers(event for call in crm.calls[3:] for event in call)) == [first + 1, first + 2, first + 3]
         assert len(set(crm.ids)) == 6, "a replay has ids of its own"
         with pytest.raises(BadInput, match="not a range of events"):
-            event_endpoints.replay_range(services, "crm", first, first + 100)
+            event_endpoints.replay_range(services, "crm", first, first + 100, "anna")
         with pytest.raises(BadInput, match="no range 4711"):
-            event_endpoints.replay_dead(services, "crm", 4711)
+            event_endpoints.replay_dead(services, "crm", "anna", 4711)
 
 
 def test_a_receiver_that_is_gone_is_called_no_more(services: Services) -> None:
@@ -363,7 +409,7 @@ def test_a_receiver_that_is_gone_is_called_no_more(services: Services) -> None:
         assert ("webhook:crm", "gone") in codes(services)
         is_back.set()
         clock(services).pass_(100 * HOUR)
-        event_endpoints.enable(services, "crm")
+        event_endpoints.enable(services, "crm", "anna")
         deliver_until_done(services)
         assert len(crm.events) == 1
         assert crm.ids[0] == crm.ids[1]
@@ -372,11 +418,11 @@ def test_a_receiver_that_is_gone_is_called_no_more(services: Services) -> None:
 def test_time_while_disabled_does_not_count_against_events(services: Services) -> None:
     with receiver(lambda _, number: http_answer(500 if number == 1 else 204)) as crm:
         add(services, crm.url)
-        event_endpoints.disable(services, "crm")
+        event_endpoints.disable(services, "crm", "anna")
         say(services, "off", "on")
         assert webhook_delivery.deliver(services) == 0
         clock(services).pass_(200 * HOUR)
-        event_endpoints.enable(services, "crm")
+        event_endpoints.enable(services, "crm", "anna")
         deliver_until_done(services)
         assert len(crm.events) == 2
     assert not event_endpoints.status(services, "crm").dead
@@ -385,12 +431,12 @@ def test_time_while_disabled_does_not_count_against_events(services: Services) -
 def test_what_retention_deleted_is_on_the_dead_list(services: Services) -> None:
     with receiver() as crm:
         first = add(services, crm.url).live.cursor + 1
-        event_endpoints.disable(services, "crm")
+        event_endpoints.disable(services, "crm", "anna")
         say(services, "off", "on")
         clock(services).pass_(services.policy.retention.events.days * 24 * HOUR + 60)
         list(retention.clear(services))
         say(services, "off")
-        event_endpoints.enable(services, "crm")
+        event_endpoints.enable(services, "crm", "anna")
         deliver_until_done(services)
         assert numbers(crm.events) == [first + 2]
     (dead,) = event_endpoints.status(services, "crm").dead
@@ -405,7 +451,7 @@ def test_other_filters_form_the_batch_in_flight_again(services: Services) -> Non
         everything_once(services)
         publication.publish(services)
         webhook_delivery.deliver(services)
-        event_endpoints.change(services, "crm", event_endpoints.parse_change({"types": ["consent"]}))
+        event_endpoints.change(services, "crm", event_endpoints.parse_change({"types": ["consent"]}), "anna")
         deliver_until_done(services)
         assert crm.ids[0] not in crm.ids[1:]
         assert {event["type"] for call in crm.calls[1:] for event in call} == {"dispatcher.consent.changed"}
@@ -475,6 +521,9 @@ def test_bad_input_names_the_field(services: Services, fields: dict[str, Any], m
 
 
 def test_an_unknown_endpoint_is_named(services: Services) -> None:
-    for act in (event_endpoints.status, event_endpoints.remove, event_endpoints.enable, event_endpoints.send_test):
+    for look in (event_endpoints.status, event_endpoints.send_test):
         with pytest.raises(UnknownEndpoint, match="there is no event endpoint nobody"):
-            act(services, "nobody")
+            look(services, "nobody")
+    for act in (event_endpoints.remove, event_endpoints.enable, event_endpoints.disable):
+        with pytest.raises(UnknownEndpoint, match="there is no event endpoint nobody"):
+            act(services, "nobody", "anna")

@@ -157,6 +157,12 @@ def due(connection: Connection, endpoint_no: int, now: datetime) -> EndpointCurs
     return EndpointCursor(**row | {"state": CursorState(row["state"])}) if row else None
 
 
+def end_lease(connection: Connection, endpoint: EventEndpoint) -> None:
+    """Take the lease from a worker that has it: it records nothing any more. No other worker sends before the lease was to end,
+    because a call may be under way."""
+    connection.execute("UPDATE event_endpoints SET lease = lease + 1 WHERE no = %s", (endpoint.no,))
+
+
 def begin(connection: Connection, cursor: EndpointCursor, last: int, now: datetime) -> None:
     """Record the batch up to this event before it is sent: a retry sends the same one, also after the worker was lost."""
     connection.execute(

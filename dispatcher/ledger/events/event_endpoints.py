@@ -71,9 +71,10 @@ def endpoints(connection: Connection) -> list[EventEndpoint]:
     return [from_row(row) for row in fetch_all(connection, f"SELECT {COLUMNS} FROM event_endpoints e ORDER BY id", {})]
 
 
-def find(connection: Connection, endpoint_id: str) -> EventEndpoint | None:
-    """The endpoint with this id."""
-    row = fetch_one(connection, f"SELECT {COLUMNS} FROM event_endpoints e WHERE id = %(id)s", {"id": endpoint_id})
+def find(connection: Connection, endpoint_id: str, lock: bool = False) -> EventEndpoint | None:
+    """The endpoint with this id; locked until the transaction ends, where wanted."""
+    statement = f"SELECT {COLUMNS} FROM event_endpoints e WHERE id = %(id)s{' FOR UPDATE' if lock else ''}"
+    row = fetch_one(connection, statement, {"id": endpoint_id})
     return from_row(row) if row else None
 
 

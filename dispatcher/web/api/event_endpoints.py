@@ -18,11 +18,11 @@ from dispatcher.web.dependencies import JsonObject, ServicesDependency
 from dispatcher.web.errors import problem_responses
 from dispatcher.web.serializers.event_endpoints import endpoint_view, webhook_test_view
 
-EventsKey = Annotated[ApiKey, Depends(needs(Right.EVENTS))]
+WebhooksKey = Annotated[ApiKey, Depends(needs(Right.WEBHOOKS))]
 EndpointId = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 Number = Annotated[int, Field(ge=1, lt=2**63)]
 
-router = APIRouter(prefix="/webhooks", tags=["webhooks"], dependencies=[Depends(needs(Right.EVENTS))])
+router = APIRouter(prefix="/webhooks", tags=["webhooks"], dependencies=[Depends(needs(Right.WEBHOOKS))])
 
 
 class ReplayForm(StrictModel):
@@ -46,7 +46,7 @@ def list_endpoints(services: ServicesDependency) -> dict[str, Any]:
     responses=problem_responses(422),
     openapi_extra=body(EndpointForm, "Endpoint"),
 )
-def add_endpoint(caller: EventsKey, form: JsonObject, services: ServicesDependency, response: Response) -> dict[str, Any]:
+def add_endpoint(caller: WebhooksKey, form: JsonObject, services: ServicesDependency, response: Response) -> dict[str, Any]:
     """Add an endpoint. The answer has the secret with which its receiver verifies each call."""
     status = event_endpoints.add(services, event_endpoints.parse_form(form), actor(caller))
     response.headers["Location"] = f"/v1/webhooks/{status.endpoint.id}"
@@ -65,15 +65,15 @@ def show_endpoint(endpoint_id: EndpointId, services: ServicesDependency) -> dict
     responses=problem_responses(404, 422),
     openapi_extra=body(EndpointChange, "EndpointChange"),
 )
-def change_endpoint(endpoint_id: EndpointId, form: JsonObject, services: ServicesDependency) -> dict[str, Any]:
+def change_endpoint(caller: WebhooksKey, endpoint_id: EndpointId, form: JsonObject, services: ServicesDependency) -> dict[str, Any]:
     """Change an endpoint; what is left out stays as it is."""
-    return endpoint_view(event_endpoints.change(services, endpoint_id, event_endpoints.parse_change(form)))
+    return endpoint_view(event_endpoints.change(services, endpoint_id, event_endpoints.parse_change(form), actor(caller)))
 
 
 @router.delete("/{endpoint_id}", status_code=204, response_class=Response, responses=problem_responses(404))
-def remove_endpoint(endpoint_id: EndpointId, services: ServicesDependency) -> None:
+def remove_endpoint(caller: WebhooksKey, endpoint_id: EndpointId, services: ServicesDependency) -> None:
     """Delete an endpoint and its dead list."""
-    event_endpoints.remove(services, endpoint_id)
+    event_endpoints.remove(services, endpoint_id, actor(caller))
 
 
 @router.post("/{endpoint_id}/test", response_model=EndpointTest, responses=problem_responses(404))
@@ -83,9 +83,11 @@ def send_test(endpoint_id: EndpointId, services: ServicesDependency) -> dict[str
 
 
 @router.post("/{endpoint_id}/rotate", response_model=EndpointSecret, responses=problem_responses(404, 409))
-def rotate_secret(endpoint_id: EndpointId, services: ServicesDependency, at_once: bool = False) -> dict[str, Any]:
+def rotate_secret(
+    caller: WebhooksKey, endpoint_id: EndpointId, services: ServicesDependency, at_once: bool = False
+) -> dict[str, Any]:
     """Make a new secret. The old one signs too for 24 hours; with `at_once`, no more."""
-    return {"id": endpoint_id, "secret": event_endpoints.rotate(services, endpoint_id, at_once=at_once)}
+    return {"id": endpoint_id, "secret": event_endpoints.rotate(services, endpoint_id, actor(caller), at_once)}
 
 
 @router.post(
@@ -94,20 +96,40 @@ def rotate_secret(endpoint_id: EndpointId, services: ServicesDependency, at_once
     responses=problem_responses(404, 422),
     openapi_extra=body(ReplayForm, "Replay"),
 )
-def replay(endpoint_id: EndpointId, form: JsonObject, services: ServicesDependency) -> dict[str, Any]:
+def replay(caller: WebhooksKey, endpoint_id: EndpointId, form: JsonObject, services: ServicesDependency) -> dict[str, Any]:
     """Deliver again: events by number, a range of the dead list, or the whole dead list."""
     wanted = validate(ReplayForm, form, "replay")
     if (wanted.first is None) != (wanted.last is None) or (wanted.first is not None and wanted.dead is not None):
         raise BadInput(InputError("replay", 0, "", "needs `from` and `to`, or `dead`, or none of them"))
     if wanted.first is not None and wanted.last is not None:
-        event_endpoints.replay_range(services, endpoint_id, wanted.first, wanted.last)
+        event_endpoints.replay_range(services, endpoint_id, wanted.first, wanted.last, actor(caller))
     else:
-        event_endpoints.replay_dead(services, endpoint_id, wanted.dead)
+        event_endpoints.replay_dead(services, endpoint_id, actor(caller), wanted.dead)
     return endpoint_view(event_endpoints.status(services, endpoint_id))
 
 
+class SkipForm(StrictModel):
+    """Why the receiver does not get these events."""
+
+    reason: Annotated[str, Field(min_length=1, max_length=event_endpoints.REASON_LENGTH_MAX)]
+
+
+@router.post(
+    "/{endpoint_id}/skip",
+    response_model=EndpointBody,
+    responses=problem_responses(404, 409, 422),
+    openapi_extra=body(SkipForm, "Skip"),
+)
+def skip_delivery(caller: WebhooksKey, endpoint_id: EndpointId, form: JsonObject, services: ServicesDependency) -> dict[str, Any]:
+    """Move past the delivery that is failing. Its events are on the dead list as `skipped`; without a failing one, 409."""
+    reason = validate(SkipForm, form, "skip").reason
+    return endpoint_view(event_endpoints.skip(services, endpoint_id, actor(caller), reason))
+
+
 @router.post("/{endpoint_id}/{action}", response_model=EndpointBody, responses=problem_responses(404))
-def act_on_endpoint(endpoint_id: EndpointId, action: Literal["enable", "disable"], services: ServicesDependency) -> dict[str, Any]:
+def act_on_endpoint(
+    caller: WebhooksKey, endpoint_id: EndpointId, action: Literal["enable", "disable"], services: ServicesDependency
+) -> dict[str, Any]:
     """Stop deliveries, or start them where they stopped; `enable` also makes a failing endpoint be tried at once."""
     act = event_endpoints.enable if action == "enable" else event_endpoints.disable
-    return endpoint_view(act(services, endpoint_id))
+    return endpoint_view(act(services, endpoint_id, actor(caller)))

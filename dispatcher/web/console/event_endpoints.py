@@ -5,10 +5,11 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Form, Response
+from fastapi import APIRouter, Form, HTTPException, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from dispatcher.events import event_endpoints
+from dispatcher.web.api_keys import Right
 from dispatcher.web.console.login import Operator, check_form_token
 from dispatcher.web.dependencies import ServicesDependency
 from dispatcher.web.pages.console import page
@@ -19,29 +20,59 @@ router = APIRouter(prefix="/webhooks", default_response_class=HTMLResponse)
 @router.get("")
 def endpoints_page(operator: Operator, services: ServicesDependency) -> str:
     """All endpoints."""
-    return page("webhooks.html", operator=operator, statuses=event_endpoints.statuses(services), tested=None, result=None)
+    return page(
+        "webhooks.html",
+        operator=operator,
+        statuses=event_endpoints.statuses(services),
+        tested=None,
+        result=None,
+        may_manage=_may_manage(operator),
+    )
 
 
 @router.post("/{endpoint_id}/test")
 def send_test(operator: Operator, endpoint_id: str, services: ServicesDependency, form_token: Annotated[str, Form()] = "") -> str:
     """Send a test event, and show the answer."""
     check_form_token(operator, form_token)
+    _check_right(operator)
     result = event_endpoints.send_test(services, endpoint_id)
-    return page("webhooks.html", operator=operator, statuses=event_endpoints.statuses(services), tested=endpoint_id, result=result)
+    return page(
+        "webhooks.html",
+        operator=operator,
+        statuses=event_endpoints.statuses(services),
+        tested=endpoint_id,
+        result=result,
+        may_manage=True,
+    )
 
 
 @router.post("/{endpoint_id}/{action}")
 def act_on_endpoint(
     operator: Operator,
     endpoint_id: str,
-    action: Literal["enable", "disable", "replay"],
+    action: Literal["enable", "disable", "replay", "skip"],
     services: ServicesDependency,
     form_token: Annotated[str, Form()] = "",
+    reason: Annotated[str, Form()] = "",
 ) -> Response:
-    """Stop deliveries, start them, or deliver the dead list again."""
+    """Stop deliveries, start them, deliver the dead list again, or move past a delivery that is failing."""
     check_form_token(operator, form_token)
+    _check_right(operator)
+    actor = f"console:{operator.key.name}"
     if action == "replay":
-        event_endpoints.replay_dead(services, endpoint_id)
+        event_endpoints.replay_dead(services, endpoint_id, actor)
+    elif action == "skip":
+        event_endpoints.skip(services, endpoint_id, actor, reason)
     else:
-        (event_endpoints.enable if action == "enable" else event_endpoints.disable)(services, endpoint_id)
+        (event_endpoints.enable if action == "enable" else event_endpoints.disable)(services, endpoint_id, actor)
     return RedirectResponse("/console/webhooks", HTTPStatus.SEE_OTHER)
+
+
+def _check_right(operator: Operator) -> None:
+    """403 for a key that may look at the console and not manage endpoints."""
+    if not _may_manage(operator):
+        raise HTTPException(HTTPStatus.FORBIDDEN, f"this key lacks the right {Right.WEBHOOKS.value!r}")
+
+
+def _may_manage(operator: Operator) -> bool:
+    return Right.WEBHOOKS in operator.key.rights

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from dispatcher.events.event_endpoints import EndpointCursor, EndpointStatus, WebhookTestResult
+from dispatcher.events.event_endpoints import EndpointCursor, EndpointStatus, RecordedAct, WebhookTestResult
 from dispatcher.web.serializers.times import moment
 
 
 def endpoint_view(status: EndpointStatus) -> dict[str, Any]:
-    """A event endpoint, how far behind it is, and what was given up. Its secret is never part of it."""
+    """An event endpoint, how far behind it is, and what was given up. Its secret is never part of it."""
     endpoint = status.endpoint
     return {
         "id": endpoint.id,
@@ -34,6 +34,20 @@ def endpoint_view(status: EndpointStatus) -> dict[str, Any]:
         "created_at": moment(endpoint.created_at),
         "replays": [webhook_range_view(each) for each in status.replays],
         "dead": [webhook_range_view(each) for each in status.dead],
+        "changes": [endpoint_change_view(each) for each in status.changes],
+    }
+
+
+def endpoint_change_view(recorded: RecordedAct) -> dict[str, Any]:
+    """Who changed an endpoint, when and how; `reason` is in the actor's words."""
+    act = recorded.act
+    return {
+        "endpoint": recorded.endpoint_id,
+        "at": moment(recorded.at),
+        "by": act.actor,
+        "action": act.action,
+        "reason": act.reason,
+        "detail": dict(act.detail),
     }
 
 

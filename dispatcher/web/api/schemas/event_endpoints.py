@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, Field
 
@@ -16,6 +16,17 @@ class EndpointRange(BaseModel):
     attempts: int
     error: str | None
     since: AwareDatetime
+
+
+class EndpointChangeBody(BaseModel):
+    """Who changed an endpoint, when and how. `detail` has names of fields and numbers of events; `reason` is of a skip."""
+
+    endpoint: str
+    at: AwareDatetime
+    by: str
+    action: str
+    reason: str
+    detail: dict[str, Any]
 
 
 class EndpointBody(BaseModel):
@@ -43,6 +54,7 @@ class EndpointBody(BaseModel):
     created_at: AwareDatetime
     replays: list[EndpointRange]
     dead: list[EndpointRange]
+    changes: list[EndpointChangeBody]
 
 
 class EndpointAdded(EndpointBody):
