@@ -13,8 +13,7 @@ from typing import Any
 from dispatcher.campaigns.submission import validation_context
 from dispatcher.domain.errors import ScheduleConflict, UnknownSchedule
 from dispatcher.domain.run_times import run_id, run_times
-from dispatcher.intake import schedule as intake
-from dispatcher.intake.schedule import Schedule
+from dispatcher.intake.schedule import Schedule, parse_schedule, read_schedule, stored_schedule
 from dispatcher.ledger.campaigns import schedules
 from dispatcher.ledger.campaigns.schedules import RunState, ScheduleChange, ScheduleRun, ScheduleState, StoredSchedule
 from dispatcher.ledger.connection import lend
@@ -61,12 +60,12 @@ class ScheduleStatus:
 
 def read(services: Services, path: Path) -> Schedule:
     """The definition in a YAML file. Raises `BadInput`."""
-    return intake.read_schedule(path, validation_context(services))
+    return read_schedule(path, validation_context(services))
 
 
 def parse(services: Services, form: Mapping[str, Any]) -> Schedule:
     """A definition from JSON. Raises `BadInput`."""
-    return intake.parse_schedule(form, validation_context(services))
+    return parse_schedule(form, validation_context(services))
 
 
 def add(services: Services, schedule: Schedule, actor: str) -> ScheduleStatus:
@@ -138,7 +137,7 @@ def _changed(stored: StoredSchedule, action: ScheduleAction, actor: str, now: da
         return stored
     if state not in (ScheduleState.ACTIVE, ScheduleState.PAUSED):
         raise ScheduleConflict(f"cannot {action} a recurring campaign that is {state}")
-    next_at = next_run(intake.stored_schedule(stored.definition), now) if wanted is ScheduleState.ACTIVE else stored.next_at
+    next_at = next_run(stored_schedule(stored.definition), now) if wanted is ScheduleState.ACTIVE else stored.next_at
     return replace(stored, state=wanted, next_at=next_at)
 
 
@@ -150,7 +149,7 @@ def _approved(stored: StoredSchedule, actor: str, now: datetime) -> StoredSchedu
     if not actor.strip() or actor.strip().lower() == stored.submitted_by.strip().lower():
         raise ScheduleConflict(f"it was submitted by {stored.submitted_by or 'nobody known'}: somebody else has to approve it")
     state = ScheduleState.ACTIVE if stored.state is ScheduleState.AWAITING_APPROVAL else stored.state
-    return replace(stored, state=state, approved_by=actor, next_at=next_run(intake.stored_schedule(stored.definition), now))
+    return replace(stored, state=state, approved_by=actor, next_at=next_run(stored_schedule(stored.definition), now))
 
 
 def next_run(schedule: Schedule, after: datetime) -> datetime | None:
@@ -168,5 +167,5 @@ def times_after(schedule: Schedule, after: datetime, count: int) -> list[datetim
 def _next_runs(stored: StoredSchedule, now: datetime, count: int) -> tuple[PlannedRun, ...]:
     if stored.state is ScheduleState.ENDED or stored.next_at is None:
         return ()
-    schedule = intake.stored_schedule(stored.definition)
+    schedule = stored_schedule(stored.definition)
     return tuple(PlannedRun(at, run_id(stored.id, at, schedule.form.zone)) for at in times_after(schedule, now, count))

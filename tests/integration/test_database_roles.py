@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from channels.base import Channel, Event, EventKind, InboundText
-from dispatcher.campaigns import submission
+from dispatcher.campaigns import schedule_runs, schedules, submission
 from dispatcher.campaigns.template_approval import approve_waiting
 from dispatcher.consent import erasure, preferences
 from dispatcher.consent.preferences import PreferenceChange
@@ -140,7 +140,25 @@ def test_a_worker_delivers_events_in_its_role(owned: str) -> None:
         assert event_endpoints.status(worker, "roles").endpoint.disabled_reason == "gone"
 
 
+def test_a_worker_starts_scheduled_runs_in_its_role(owned: str) -> None:
+    clock = Clock(NOON)
+    with make_services(owned, clock) as web:
+        campaign = {"template": "loan_offer", "channels": ["email"], "audience": {"upload": "roles-*"}}
+        form = {"id": "roles-daily", "cron": "0 9 * * *", "zone": "Europe/Brussels", "campaign": campaign}
+        schedules.add(web, schedules.parse(web, form), "anna")
+    with as_worker(owned, clock) as worker:
+        clock.now = NOON.replace(day=24, hour=8)
+        schedule_runs.start_due(worker)
+        (run,) = schedules.status(worker, "roles-daily").runs
+        assert (run.state, run.reason) == ("failed", "audience_missing")
+
+
 FORBIDDEN = {
+    "approve a recurring campaign": "UPDATE schedules SET state = 'active', approved_by = 'me'",
+    "add a recurring campaign": "INSERT INTO schedules (id, definition, state, submitted_by, created_at)"
+    " VALUES ('x', '{}', 'active', 'me', now())",
+    "sign for a change of an endpoint": "INSERT INTO endpoint_changes (endpoint_no, endpoint_id, at, actor, action)"
+    " VALUES (1, 'crm', now(), 'me', 'skip')",
     "lift a suppression": "UPDATE suppressions SET lifted_at = now()",
     "delete a suppression": "DELETE FROM suppressions",
     "approve a template": "INSERT INTO template_approvals (template, version, digest, approved, actor, at)"

@@ -170,7 +170,43 @@ def test_the_console_shows_tests_and_replays(desk: EventsDesk) -> None:
         deliver_until_done(desk.services)
         assert len(crm.events) == 2, "the test event, and the one that was dead"
         desk.client.post("/console/webhooks/crm/disable", data={"form_token": token[1]})
-    assert event_endpoints.status(desk.services, "crm").endpoint.disabled_reason == "by_hand"
+    status = event_endpoints.status(desk.services, "crm")
+    assert status.endpoint.disabled_reason == "by_hand"
+    assert [(each.act.actor, each.act.action) for each in status.changes[:2]] == [
+        ("console:crm-team", "disable"),
+        ("console:crm-team", "replay"),
+    ]
+
+
+def test_the_console_skips_a_delivery_with_a_reason(desk: EventsDesk) -> None:
+    with receiver(lambda *_: http_answer(500)) as crm:
+        add(desk.services, crm.url)
+        say(desk.services, "off")
+        webhook_delivery.deliver(desk.services)
+    desk.client.post("/console/login", data={"key": desk.key})
+    token = re.search(r'name="form_token" value="([0-9a-f]{64})"', desk.client.get("/console/webhooks").text)
+    assert token
+    desk.client.post("/console/webhooks/crm/skip", data={"form_token": token[1], "reason": "unknown <there>"})
+    page = desk.client.get("/console/webhooks").text
+    assert "unknown &lt;there&gt;" in page
+    assert "Skip this delivery" not in page
+
+
+def test_without_its_right_the_console_manages_no_endpoint(desk: EventsDesk, tmp_path: Path) -> None:
+    key, entry = new_key("visitor", ["events", "console"])
+    (tmp_path / "visitor.toml").write_text(entry)
+    add(desk.services, "https://8.8.8.8/")
+    keys = read_keys(tmp_path / "visitor.toml")
+    with TestClient(create(desk.services, Broker(), keys), base_url="https://dispatcher.example") as client:
+        assert client.get("/v1/webhooks", headers={"Authorization": f"Bearer {key}"}).status_code == 403
+        client.post("/console/login", data={"key": key})
+        page = client.get("/console/webhooks").text
+        token = re.search(r'name="form_token" value="([0-9a-f]{64})"', page)
+        assert "Send a test event" not in page
+        for action in ("disable", "test", "replay"):
+            form = {"form_token": token[1] if token else ""}
+            assert client.post(f"/console/webhooks/crm/{action}", data=form).status_code == 403
+    assert event_endpoints.status(desk.services, "crm").endpoint.disabled_reason is None
 
 
 def test_the_command_line_adds_shows_and_names_what_is_wrong(desk: EventsDesk, database: str, tmp_path: Path) -> None:

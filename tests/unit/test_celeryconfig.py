@@ -38,6 +38,7 @@ LANES = {
     "dispatcher.ask_providers": "maintenance",
     "dispatcher.retain": "maintenance",
     "dispatcher.poll_whatsapp_templates": "maintenance",
+    "dispatcher.run_schedules": "maintenance",
 }
 # A worker with these settings. Its one task records its start, and then does what its argument says.
 PROGRAM = """
