@@ -17,7 +17,7 @@ from tempfile import NamedTemporaryFile
 from typing import Any
 
 from channels.base import Channel
-from channels.registry import plugins
+from channels.registry import PluginFault, plugin_faults, plugins
 from dispatcher.content import default_folder
 from dispatcher.runtime.environment import EnvironmentReader, EnvironmentVariable, spelling_warnings
 from dispatcher.runtime.event_settings import EventFileSettings, KafkaSettings, read_event_files, read_kafka
@@ -87,9 +87,15 @@ class Settings:
         """
         read = EnvironmentReader(environ)
         settings = _settings(read)
-        if read.faults:
-            raise InvalidSettings(read.faults)
-        return replace(settings, warnings=(*spelling_warnings(environ, read.known), *_warnings(settings)))
+        unusable = [str(fault) for fault in plugin_faults()]
+        if read.faults or any(_is_meant(fault, environ) for fault in plugin_faults()):
+            raise InvalidSettings([*read.faults, *unusable])
+        return replace(settings, warnings=(*unusable, *spelling_warnings(environ, read.known), *_warnings(settings)))
+
+
+def _is_meant(fault: PluginFault, environ: Mapping[str, str]) -> bool:
+    """Whether variables of a plugin that cannot be used are set: its channel must not go silently through another provider."""
+    return any(name.startswith(f"{fault.name.upper()}_") and value for name, value in environ.items())
 
 
 def _settings(read: EnvironmentReader) -> Settings:
@@ -183,7 +189,7 @@ def _settings(read: EnvironmentReader) -> Settings:
             about="how many times larger than its gzip data an uploaded audience may be",
         ),
         sandbox_url=read.url("DISPATCHER_SANDBOX_URL", SANDBOX_URL, in_the_clear=True, about="where the sandbox is"),
-        accounts={name: plugin.read_account(read) for name, plugin in plugins().items()},
+        accounts=dict(_accounts(read, providers)),
     )
 
 
@@ -245,6 +251,17 @@ def _providers(read: EnvironmentReader) -> dict[Channel, str]:
         chosen = providers[channel] = named or _by_credentials(read, channel)
         _ask_for_needs(read, channel, chosen, f"{channel} goes through {chosen}, which needs it. Or set {variable}=sandbox.")
     return providers
+
+
+def _accounts(read: EnvironmentReader, providers: Mapping[Channel, str]) -> Iterator[tuple[str, Any]]:
+    """The account of each provider. A plugin of another package that raises is an error, and not the end of the program."""
+    for name, plugin in plugins().items():
+        try:
+            yield name, plugin.read_account(read)
+        except Exception as error:  # its text may hold a secret
+            is_used = " It is a channel's provider." if name in providers.values() else ""
+            read.fault(f"The provider plugin {name} cannot read its variables: {type(error).__name__}.{is_used}")
+            yield name, None
 
 
 def _serving(channel: Channel) -> list[str]:

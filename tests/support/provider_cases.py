@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import cache, partial
-from typing import Any, Literal
+from dataclasses import replace
+from functools import cache
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -16,11 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from channels.base import (
     Channel,
     ChannelError,
-    Content,
-    Email,
     Misconfigured,
-    Outbound,
-    Provider,
     Push,
     Rejected,
     Sms,
@@ -36,67 +29,53 @@ from channels.providers.sendgrid import SendGrid
 from channels.providers.smtp import Smtp
 from channels.providers.telnyx import Telnyx, TelnyxAccount
 from channels.providers.twilio import API, TwilioAccount, TwilioSms, TwilioWhatsApp
-from tests.support.http_servers import LOST, Answer, ReceivedRequest, http_answer, http_server, smtp_server
+from channels.testing.cases import (
+    ACCESS_TOKEN,
+    EMAIL,
+    NOT_TEXT,
+    PUSH,
+    SECRET_TEXT,
+    SMS,
+    WHATSAPP,
+    HttpAdapter,
+    ProviderAnswers,
+    ProviderCase,
+    Scenario,
+    Situation,
+    as_json,
+    closed_port,
+    http_case,
+    mailbox,
+    phone,
+    token,
+)
+from tests.support.http_servers import Answer, http_answer, smtp_server
+
+__all__ = [
+    "ACCESS_TOKEN",
+    "ACCOUNT",
+    "CALLBACK",
+    "EMAIL",
+    "HTTP_ADAPTERS",
+    "PROVIDER_CASES",
+    "PUSH",
+    "SECRET_TEXT",
+    "SENDER",
+    "SMS",
+    "WHATSAPP",
+    "ProviderCase",
+    "as_json",
+    "closed_port",
+    "mailbox",
+    "phone",
+    "service_account",
+    "token",
+    "twilio_account",
+]
 
 ACCOUNT = "AC" + "1" * 32
 SENDER = "+32460000000"
 CALLBACK = "https://bank.example/webhooks/twilio/status"
-SECRET_TEXT = "Bonjour Margaux"
-
-Situation = Literal["fine", "refused", "second_answer_lost", "garbage", "throttled", "wrong_key", "echo"]
-
-
-@dataclass(frozen=True, slots=True)
-class Scenario:
-    """An adapter in a situation, and the number of messages that reached the server so far."""
-
-    provider: Provider
-    arrived: Callable[[], int]
-
-
-@dataclass(frozen=True, slots=True)
-class ProviderCase:
-    """One adapter in the conformance suite."""
-
-    name: str
-    channel: Channel
-    content: Content
-    address: Callable[[int], str]
-    scenario: Callable[[Situation], Any]  # -> context manager of a Scenario
-    invalid_content: Content
-    gives_wait: bool = True  # the provider says how long to wait
-
-    def outbound(self, number: int) -> Outbound:
-        """Return a valid message."""
-        return Outbound(f"m-{number}", self.channel, self.address(number), self.content, ttl_seconds=3600)
-
-
-EMAIL = Email(
-    sender_name="KBC",
-    sender_address="news@bank.example",
-    subject="Pour vous",
-    html=f"<p>{SECRET_TEXT}</p>",
-    text=SECRET_TEXT,
-    headers=(("List-Unsubscribe", "<https://bank.example/u/x>"), ("List-Unsubscribe-Post", "List-Unsubscribe=One-Click")),
-)
-SMS = Sms(SECRET_TEXT)
-WHATSAPP = WhatsApp("HX" + "2" * 32, {"1": SECRET_TEXT})
-PUSH = Push("KBC", SECRET_TEXT, link="https://bank.example/o/1", data={"offer": "1"})
-
-
-def mailbox(number: int) -> str:
-    """Return an invented e-mail address."""
-    return f"margaux.{number}@home.example"
-
-
-def phone(number: int) -> str:
-    """Return an invented telephone number."""
-    return f"+3247{number:07}"
-
-
-def token(number: int) -> str:
-    """Return an invented registration token."""
-    return f"token-{number}:" + "A" * 120
 
 
 @cache
@@ -126,12 +105,12 @@ def twilio_account(base_url: str = API, sender: str = SENDER) -> TwilioAccount:
     return TwilioAccount(ACCOUNT, "token", sender, sender, base_url)
 
 
-def sms(port: int, http: HttpTransport) -> Provider:
+def sms(port: int, http: HttpTransport) -> HttpAdapter:
     """Return an adapter for a local server."""
     return TwilioSms(twilio_account(f"http://127.0.0.1:{port}"), http, CALLBACK)
 
 
-def whatsapp(port: int, http: HttpTransport) -> Provider:
+def whatsapp(port: int, http: HttpTransport) -> HttpAdapter:
     """Return an adapter for a local server."""
     return TwilioWhatsApp(twilio_account(f"http://127.0.0.1:{port}"), http, CALLBACK)
 
@@ -148,21 +127,6 @@ def fcm(port: int, http: HttpTransport) -> Fcm:
 
 
 # -- answers of the providers -----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class ProviderAnswers:
-    """One provider's answers: success, rate limit, wrong key, and a refusal that repeats our text."""
-
-    fine: Callable[[int], Answer]
-    throttled: Answer
-    wrong_key: Answer
-    echo: Callable[[str], Answer]
-
-
-def as_json(status: int, value: Any, *headers: str) -> Answer:
-    """Return an answer with a JSON body."""
-    return http_answer(status, json.dumps(value).encode(), "Content-Type: application/json", *headers)
 
 
 def _google(status: int, word: str, message: str, *headers: str) -> Answer:
@@ -193,45 +157,6 @@ TELNYX = ProviderAnswers(
     wrong_key=as_json(401, {"errors": [{"code": "10009", "title": "Authentication failed"}]}),
     echo=lambda words: as_json(400, {"errors": [{"code": "40310", "title": words, "detail": words}]}),
 )
-ACCESS_TOKEN = as_json(200, {"access_token": "ya29.x", "expires_in": 3600, "token_type": "Bearer"})
-
-
-def closed_port() -> int:
-    """Return a port that refuses connections."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    return port
-
-
-def _script(situation: Situation, answers: ProviderAnswers) -> Callable[[ReceivedRequest, int], Answer]:
-    def script(request: ReceivedRequest, number: int) -> Answer:
-        if request.path == "/token":
-            return ACCESS_TOKEN
-        if situation == "garbage":
-            return Answer(b"\x16\x03garbage\r\n\r\n<html>", close=True)
-        if situation == "echo":
-            return answers.echo(request.body.decode())
-        if situation == "throttled":
-            return answers.throttled
-        if situation == "wrong_key":
-            return answers.wrong_key
-        lost = situation == "second_answer_lost" and b"m-2" in request.body + request.path.encode()
-        return LOST if lost else answers.fine(number)
-
-    return script
-
-
-@contextmanager
-def http_scenario(
-    make: Callable[[int, HttpTransport], Provider], answers: ProviderAnswers, situation: Situation
-) -> Iterator[Scenario]:
-    """Start a scripted server, and yield an HTTP adapter for it."""
-    http = HttpTransport(connect_timeout_seconds=5, timeout_seconds=5)
-    with http_server(_script(situation, answers)) as server:
-        port = closed_port() if situation == "refused" else server.port
-        provider = make(port, http)
-        yield Scenario(provider, lambda: sum(1 for request in server.arrived if request.path != "/token"))
-        provider.close()
 
 
 @contextmanager
@@ -274,23 +199,15 @@ def outbox_scenario(situation: Situation) -> Iterator[Scenario]:
     yield Scenario(outbox, lambda: len(outbox.sent))
 
 
-NOT_TEXT: Any = object()  # what a bug elsewhere could pass instead of a text
-
-HTTP_ADAPTERS: Mapping[str, tuple[Callable[[int, HttpTransport], Any], ProviderAnswers]] = {
-    "sendgrid": (sendgrid, SENDGRID),
-    "sms": (sms, TWILIO),
-    "whatsapp": (whatsapp, TWILIO),
-    "fcm": (fcm, FCM),
-    "telnyx": (telnyx, TELNYX),
-}
 BROKEN_EMAIL = replace(EMAIL, text=NOT_TEXT)
 
 PROVIDER_CASES = (
-    ProviderCase("sendgrid", Channel.EMAIL, EMAIL, mailbox, partial(http_scenario, sendgrid, SENDGRID), BROKEN_EMAIL),
-    ProviderCase("sms", Channel.SMS, SMS, phone, partial(http_scenario, sms, TWILIO), Sms(NOT_TEXT)),
-    ProviderCase("whatsapp", Channel.WHATSAPP, WHATSAPP, phone, partial(http_scenario, whatsapp, TWILIO), WhatsApp("HX", NOT_TEXT)),
-    ProviderCase("fcm", Channel.PUSH, PUSH, token, partial(http_scenario, fcm, FCM), Push("KBC", NOT_TEXT)),
-    ProviderCase("telnyx", Channel.SMS, SMS, phone, partial(http_scenario, telnyx, TELNYX), Sms(NOT_TEXT)),
+    http_case("sendgrid", sendgrid, SENDGRID, (EMAIL, mailbox), BROKEN_EMAIL),
+    http_case("sms", sms, TWILIO, (SMS, phone), Sms(NOT_TEXT)),
+    http_case("whatsapp", whatsapp, TWILIO, (WHATSAPP, phone), WhatsApp("HX", NOT_TEXT)),
+    http_case("fcm", fcm, FCM, (PUSH, token), Push("KBC", NOT_TEXT)),
+    http_case("telnyx", telnyx, TELNYX, (SMS, phone), Sms(NOT_TEXT)),
     ProviderCase("smtp", Channel.EMAIL, EMAIL, mailbox, smtp_scenario, BROKEN_EMAIL, gives_wait=False),
     ProviderCase("outbox", Channel.EMAIL, EMAIL, mailbox, outbox_scenario, Sms("not a mail")),
 )
+HTTP_ADAPTERS = {case.name: (case.make, case.answers) for case in PROVIDER_CASES if case.make and case.answers}
