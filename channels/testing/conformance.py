@@ -140,6 +140,7 @@ class ProviderConformance:
                 replace(good.content, subject=LINE_BREAK),
                 replace(good.content, sender_name=LINE_BREAK),
                 replace(good.content, sender_address="a@b.example\r\nBcc: c"),
+                replace(good.content, reply_to="a@b.example\r\nBcc: c"),
                 replace(good.content, headers=(("List-Unsubscribe", LINE_BREAK),)),
                 replace(good.content, headers=(("X-A\r\nBcc", "c@d.example"),)),
                 replace(good.content, headers=(("Bcc", "c@d.example"),)),

@@ -22,6 +22,7 @@ from sendgrid.helpers.mail import (
     Mail,
     OpenTracking,
     Personalization,
+    ReplyTo,
     Subject,
     Substitution,
     To,
@@ -224,3 +225,17 @@ def test_any_other_call_is_a_bad_signature(body: bytes, signature: str, stamp: s
 def test_a_signed_body_without_events_is_a_bad_payload(body: bytes) -> None:
     with pytest.raises(BadPayload):
         parse_events(body, signed(body), STAMP, PUBLIC_KEY, NOW)
+
+
+def test_a_mail_has_its_reply_address_as_the_sdk_writes_it() -> None:
+    sdk = Mail(From("news@bank.example", "KBC"))
+    sdk.reply_to = ReplyTo("advice@bank.example")
+    body = json.loads(ADAPTER.build(replace(MAIL, content=replace(EMAIL, reply_to="advice@bank.example"))).body)
+    assert body["reply_to"] == sdk.get()["reply_to"]
+    assert body["from"] == {"email": "news@bank.example", "name": "KBC"}
+    assert "reply_to" not in json.loads(ADAPTER.build(MAIL).body)
+
+
+def test_mails_with_different_reply_addresses_share_no_request() -> None:
+    other = Outbound("m-2", Channel.EMAIL, "emile@home.example", replace(EMAIL, reply_to="advice@bank.example"))
+    assert [[mail.id for mail in batch.mails] for batch in group_mails([MAIL, other], 2)] == [["m-1"], ["m-2"]]

@@ -106,3 +106,9 @@ def test_without_tls_neither_password_nor_mail_is_sent() -> None:
 def test_an_invalid_url_is_refused_at_once(url: str) -> None:
     with pytest.raises(ValueError, match="SMTP_URL"):
         Smtp(url)
+
+
+def test_a_mail_has_its_reply_address() -> None:
+    _, (with_one, without), _ = deliver({}, replace(MAIL, content=replace(EMAIL, reply_to="advice@bank.example")), MAIL)
+    assert message_from_bytes(with_one, policy=default)["Reply-To"] == "advice@bank.example"
+    assert message_from_bytes(without, policy=default)["Reply-To"] is None
