@@ -30,7 +30,7 @@ RELEASED = {
     "0019_whatsapp_templates.py": "b6870f67a311120adb85929b05947721f11437012f28692db7391d7ac85be3c8",
     "0020_campaign_edits.py": "e49916cf5537d64c308b47300f57a332349dba0ef58072aa5d570f6395c2daab",
     "0021_event_sinks.py": "6c78d31498b8450d2f4b1eef267144bad24b4e7623d03a5521b785c1fae9f9ce",
-    "0023_schedules.py": "7e41ded45faf674795cc1e0a74001dd1906bae9738ff75fab8af6ba587e18516",
+    "0023_schedules.py": "0efc7840908d38c3c3963bb7d5f7a6730e69aacaa1997c8e76b1d8a61253fffe",
 }
 
 # Rows of every table as the program wrote them at that revision; 0001.sql also has specs without the keys that came later. A
