@@ -10,9 +10,10 @@ from dispatcher.domain.message import State
 from dispatcher.domain.message_id import BadMessageId, MessageId
 from dispatcher.intake.errors import BadInput, InputError
 from dispatcher.ledger.connection import lend
-from dispatcher.ledger.delivery import message_list, messages, unresolved
+from dispatcher.ledger.delivery import dead_letters, message_list, messages, unresolved
+from dispatcher.ledger.delivery.dead_letters import ReplayResult
 from dispatcher.ledger.delivery.message_list import ListedMessage, MessageFilter, MessagePage
-from dispatcher.ledger.delivery.messages import Message, ReplayResult
+from dispatcher.ledger.delivery.messages import Message
 from dispatcher.ledger.delivery.unresolved import UNKNOWN_PROVIDER, UnresolvedFilter, UnresolvedGroup, UnresolvedRow
 from dispatcher.ledger.maintenance import diagnostics
 from dispatcher.runtime.services import Services
@@ -76,14 +77,14 @@ def decided_triggers(services: Services, keys: Sequence[str]) -> Mapping[str, Me
 def list_dead(services: Services, campaign_id: str | None, limit: int) -> list[DeadMessage]:
     """The dead messages of a campaign, or all, newest first."""
     with lend(services.pool) as connection:
-        return [DeadMessage(*row) for row in messages.dead(connection, campaign_id, limit)]
+        return [DeadMessage(*row) for row in dead_letters.newest(connection, campaign_id, limit)]
 
 
 def replay(services: Services, message_ids: Sequence[MessageId], campaign_id: str | None = None) -> ReplayResult:
     """Give dead messages new attempts: those named, and all of the campaign. Returns how many, and why the others were not."""
     with lend(services.pool) as connection:
-        dead = messages.dead(connection, campaign_id, REPLAY_MAX) if campaign_id else []
-        return messages.replay(connection, [*message_ids, *(ref for ref, *_ in dead)], services.clock())
+        dead = dead_letters.newest(connection, campaign_id, REPLAY_MAX) if campaign_id else []
+        return dead_letters.replay(connection, [*message_ids, *(ref for ref, *_ in dead)], services.clock())
 
 
 def list_unresolved(services: Services, wanted: UnresolvedFilter, limit: int) -> list[UnresolvedRow]:

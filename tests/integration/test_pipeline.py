@@ -45,7 +45,7 @@ from dispatcher.ledger.campaigns import lifecycle
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import events
 from dispatcher.ledger.consent.events import ConsentStatement, Provenance
-from dispatcher.ledger.delivery import claims, messages, settlements
+from dispatcher.ledger.delivery import claims, dead_letters, messages, settlements
 from dispatcher.ledger.delivery.candidates import facts_of, gather
 from dispatcher.ledger.delivery.chunks import find_chunk
 from dispatcher.ledger.delivery.claims import CampaignGate
@@ -354,8 +354,13 @@ def test_attempts_run_out_and_a_dead_message_can_be_replayed(services: Services,
         clock.pass_(7200)
     assert states(services) == {"dead": 1}
     outbox(services).answers.clear()
+    ref = message(services, "c-1").ref
     with lend(services.pool) as connection:
-        assert messages.replay(connection, [message(services, "c-1").ref], services.clock()).replayed == 1
+        assert [dead for dead, *_ in dead_letters.newest(connection, "spring", 10)] == [ref]
+        assert dead_letters.newest(connection, "another", 10) == []
+        assert dead_letters.replay(connection, [ref], services.clock()).replayed == 1
+        assert dead_letters.newest(connection, None, 10) == []
+        assert connection.execute("SELECT count(*) FROM dead_letters").fetchone() == (0,)
     work(services)
     assert states(services) == {"accepted": 1}
 

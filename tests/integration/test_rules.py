@@ -31,7 +31,7 @@ from dispatcher.ledger.campaigns import lifecycle
 from dispatcher.ledger.connection import lend
 from dispatcher.ledger.consent import events
 from dispatcher.ledger.consent.events import ConsentStatement, Provenance
-from dispatcher.ledger.delivery import claims, messages
+from dispatcher.ledger.delivery import claims, dead_letters, messages
 from dispatcher.ledger.delivery.candidates import facts_of, gather
 from dispatcher.ledger.delivery.chunks import find_chunk
 from dispatcher.ledger.delivery.messages import Message
@@ -378,7 +378,7 @@ def test_a_dead_leg_that_has_fallen_back_is_not_replayed(services: Services, clo
 def replay(services: Services, clock: Clock, ref: MessageId) -> str | None:
     """Replay one message: why it was not, or None."""
     with lend(services.pool) as connection:
-        result = messages.replay(connection, [ref], clock.now)
+        result = dead_letters.replay(connection, [ref], clock.now)
     assert result.replayed == int(not result.refused)
     return result.refused.get(ref)
 

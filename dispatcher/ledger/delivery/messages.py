@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 
 from channels.base import Channel
@@ -13,21 +12,15 @@ from dispatcher.domain.campaign import Spec
 from dispatcher.domain.message import State
 from dispatcher.domain.message_id import MessageId
 from dispatcher.ledger.connection import Connection, fetch_all, fetch_one
-from dispatcher.ledger.events import outbox
 from dispatcher.ledger.message_key import (
-    IS_CANCELLED,
-    KEY,
-    KEY_ARRAYS,
     SPEC,
     is_message,
     join_origin,
-    key_arrays,
     key_of,
     key_values,
     message_id,
     same_chunk,
     same_job,
-    same_message,
 )
 from dispatcher.ledger.spec_codec import spec_from_json
 
@@ -149,77 +142,3 @@ def decided_triggers(connection: Connection, keys: Sequence[str]) -> dict[str, M
         {"keys": list(keys)},
     )
     return {row["key"]: message_id(row) for row in rows}
-
-
-def dead(connection: Connection, campaign_id: str | None, limit: int) -> list[tuple[MessageId, str | None, str | None, datetime]]:
-    """Messages whose attempts are spent: (message id, campaign id, reason, since), newest first."""
-    rows = fetch_all(
-        connection,
-        f"""
-        SELECT {key_of("m")}, c.id AS campaign_id, m.reason, m.updated_at FROM messages m {join_origin("m")}
-        WHERE m.state = 'dead' AND (%(id)s::text IS NULL OR c.id = %(id)s) ORDER BY m.updated_at DESC LIMIT %(limit)s
-        """,
-        {"id": campaign_id, "limit": limit},
-    )
-    return [(message_id(row), row["campaign_id"], row["reason"], row["updated_at"]) for row in rows]
-
-
-# -- replay ------------------------------------------------------------------------------------------------------------
-
-
-class ReplayRefusal(StrEnum):
-    """Why a message is not replayed."""
-
-    NOT_FOUND = "not_found"
-    NOT_DEAD = "not_dead"
-    CANCELLED = "cancelled"  # its campaign
-    NEXT_LEG_STARTED = "next_leg_started"  # with route "first" the person would get the message twice
-
-
-@dataclass(frozen=True, slots=True)
-class ReplayResult:
-    """How many messages were given new attempts, and why the others were not."""
-
-    replayed: int
-    refused: Mapping[MessageId, ReplayRefusal]
-
-
-_LOCK = f"""
-    SELECT FROM messages m JOIN unnest({KEY_ARRAYS}) AS r ({KEY}) ON {same_message("m", "r")}
-    ORDER BY {key_of("m")} FOR UPDATE OF m
-"""
-_REPLAY = f"""
-    WITH requested AS MATERIALIZED (
-        SELECT {key_of("r")},
-               CASE WHEN m.state IS NULL THEN 'not_found'
-                    WHEN m.state <> 'dead' THEN 'not_dead'
-                    WHEN {IS_CANCELLED} THEN 'cancelled'
-                    WHEN {SPEC}->>'route' = 'first' AND EXISTS (
-                        SELECT FROM messages o WHERE {same_job("o", "m")} AND o.leg > m.leg) THEN 'next_leg_started' END AS refusal
-        FROM (SELECT DISTINCT * FROM unnest({KEY_ARRAYS}) AS k ({KEY})) r
-        LEFT JOIN messages m ON {same_message("m", "r")}
-        {join_origin("m")}
-    ), replayed AS (
-        UPDATE messages m SET state = 'waiting', until = %(now)s, attempts = 0, updated_at = %(now)s
-        FROM requested a WHERE {same_message("m", "a")} AND a.refusal IS NULL
-        RETURNING {outbox.changed("m")}
-    ), to_outbox AS ({outbox.enter("replayed")}
-    ), reopened AS (
-        UPDATE campaigns SET state = 'running', finished_at = NULL
-        WHERE no IN (SELECT campaign_no FROM replayed) AND state = 'finished'
-    )
-    SELECT * FROM requested
-"""
-
-
-def replay(connection: Connection, refs: Sequence[MessageId], now: datetime) -> ReplayResult:
-    """Give dead messages new attempts, through every check again.
-
-    The messages are locked first, in a statement of its own: the next then sees a leg that was added while this one waited.
-    """
-    parameters = {"now": now, **key_arrays(refs)}
-    with connection.transaction():
-        connection.execute(_LOCK, parameters)
-        rows = fetch_all(connection, _REPLAY, parameters)
-    refused = {message_id(row): ReplayRefusal(row["refusal"]) for row in rows if row["refusal"]}
-    return ReplayResult(len(rows) - len(refused), refused)

@@ -10,7 +10,7 @@ from datetime import datetime
 from dispatcher.domain.message import State
 from dispatcher.domain.message_id import MessageId
 from dispatcher.ledger.connection import Connection
-from dispatcher.ledger.delivery import cap_reservations, unresolved
+from dispatcher.ledger.delivery import cap_reservations, dead_letters, unresolved
 from dispatcher.ledger.events import outbox
 from dispatcher.ledger.message_key import (
     KEY,
@@ -45,14 +45,17 @@ def settle(connection: Connection, number: int, settlements: Sequence[Settlement
     If the campaign was cancelled, a message that would wait becomes `cancelled`, and no fallback leg follows.
 
     A message that was certainly not sent no longer counts towards the recipient's caps. An unresolved message is added to the
-    look-up list.
+    look-up list, a dead one to the dead letters.
     """
     not_sent = [item.ref for item in settlements if item.state in NOT_SENT_AFTER_ATTEMPT]
     unknown = [item.ref for item in settlements if item.state is State.UNRESOLVED]
+    dead = [item.ref for item in settlements if item.state is State.DEAD]
     with connection.transaction() if not_sent or unknown else nullcontext():
         _write(connection, number, settlements, now)
         if not_sent:
             cap_reservations.release(connection, not_sent)
+        if dead:
+            dead_letters.add(connection, dead, now)
         if unknown:
             unresolved.add(connection, unknown, now)
 
