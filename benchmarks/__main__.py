@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from benchmarks import goals, imports, killed, latency, optouts, rendering, report, stage_costs, throughput
+from benchmarks import goals, history, imports, killed, latency, optouts, rendering, report, stage_costs, throughput
 from benchmarks.environment import BenchEnvironment, baseline_worker, bench_environment, campaign_worker, log_progress, wait_for
 from benchmarks.stage_costs import SendSetup, StageCosts
 from benchmarks.throughput import ThroughputRun, median_run
@@ -60,6 +60,9 @@ QUICK = Sizes(1, 3_000, 150, 1_000, (1_000, 10_000), 30, 30_000, 20, 10_000, 10_
 def main() -> None:
     """Run all measurements, print the table, write the results."""
     options = _options()
+    if options.history:
+        _history(options)
+        return
     sizes = _sizes(options)
     rows = {name: setup for name, setup in ROWS.items() if not options.only or setup.channel in options.only}
     people = max(*sizes.audiences, sizes.campaign, sizes.loaded)
@@ -71,11 +74,25 @@ def main() -> None:
         if not options.only:
             results |= _other_measurements(bench, sizes)
     results["goals"] = [asdict(goal) for goal in goals.evaluate(results)]
+    _write("bench.json", json.dumps(results, indent=2))
+    _write("bench.svg", report.chart(results))
+    print(report.table(results))
+
+
+def _write(name: str, text: str) -> None:
     folder = Path("artifacts")
     folder.mkdir(exist_ok=True)
-    (folder / "bench.json").write_text(json.dumps(results, indent=2))
-    (folder / "bench.svg").write_text(report.chart(results))
-    print(report.table(results))
+    (folder / name).write_text(text, encoding="utf-8")
+
+
+def _history(options: argparse.Namespace) -> None:
+    """The measurement of an old ledger alone: to build it takes minutes."""
+    size = history.SMALL if options.quick else history.FULL
+    with bench_environment(history.STAGED, 1, one_authority=options.one_authority) as bench:
+        results = {"machine": _machine(1), **history.measure(bench, size)}
+    results["goals"] = [asdict(goal) for goal in goals.evaluate_history(results, history.GOALS_MS)]
+    _write("bench-history.json", json.dumps(results, indent=2))
+    print(report.history_table(results))
 
 
 def _other_measurements(bench: BenchEnvironment, sizes: Sizes) -> dict[str, Any]:
@@ -110,6 +127,9 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a third of the size, one run each: to check that it works")
     parser.add_argument("--million", action="store_true", help="also an audience of a million")
+    parser.add_argument(
+        "--history", action="store_true", help="only look-ups and the cost of a message on a ledger with a year of campaigns"
+    )
     parser.add_argument("--sizes", type=_audiences, help="audiences to run instead of the default, such as 1000,10000")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="campaign worker processes")
     parser.add_argument(

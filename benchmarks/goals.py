@@ -27,6 +27,14 @@ def evaluate(results: Results) -> list[Goal]:
     return [*_row_goals(results["rows"]), *_engine_goals(results), *_trigger_goals(results), *_kill_goals(results)]
 
 
+def evaluate_history(results: Results, goals_ms: Mapping[str, float]) -> list[Goal]:
+    """The goals of a ledger with a year of campaigns."""
+    found = results["look_ups_ms"]
+    look_ups = [Goal(name, f"{goal:g} ms", f"{found[name]:.1f} ms", found[name] <= goal) for name, goal in goals_ms.items()]
+    more = results["old_us"] / results["empty_us"] - 1
+    return [*look_ups, Goal("cost of a push vs an empty ledger", "within 10 %", f"{more:+.1%}", more <= 0.10)]
+
+
 def _row_goals(rows: Results) -> Iterator[Goal]:
     for name, times in TIMES_BASELINE.items():
         if name in rows:

@@ -18,11 +18,7 @@ def table(results: Results) -> str:
 
 
 def _lines(results: Results) -> Iterator[str]:
-    machine = results["machine"]
-    yield (
-        f"\n{machine['processors']} processors, {machine['memory_gb']} GB, {machine['system']}, Python {machine['python']}; "
-        f"{machine['workers']} campaign workers; load before: {machine['load_before']:.1f}\n"
-    )
+    yield f"\n{_machine(results)}\n"
     yield from _aligned([_COLUMNS, *(_row(name, row) for name, row in results["rows"].items())])
     yield from _legend()
     yield from _limits(results)
@@ -53,6 +49,24 @@ def _lines(results: Results) -> Iterator[str]:
         unknown = kills["unknown_per_process"]
         yield f"kill -9: {unknown} messages unknown per process; costs {increase:.0%} more than batches of 1,000"
     yield ""
+    yield from _goals(results)
+
+
+def history_table(results: Results) -> str:
+    """The measurement of an old ledger as text."""
+    head = f"\na ledger of {results['messages']:,} messages and {results['people']:,} recipients; {_machine(results)}\n"
+    return "\n".join([head, *_goals(results)])
+
+
+def _machine(results: Results) -> str:
+    machine = results["machine"]
+    return (
+        f"{machine['processors']} processors, {machine['memory_gb']} GB, {machine['system']}, Python {machine['python']}; "
+        f"{machine['workers']} campaign workers; load before: {machine['load_before']:.1f}"
+    )
+
+
+def _goals(results: Results) -> Iterator[str]:
     goals = [(goal["name"], goal["target"], goal["measured"], "met" if goal["met"] else "MISSED") for goal in results["goals"]]
     yield from _aligned([("goal", "target", "measured", ""), *goals])
 
