@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0024"
-down_revision = "0020"
+down_revision = "0023"
 
 SCHEMA = """
 CREATE TABLE dead_letters (                     -- messages that were dead at `since`; one that was replayed is not in it
