@@ -1,4 +1,4 @@
-"""A ledger of each released schema, filled with data, is migrated to the newest one, and the program goes on with it."""
+"""A ledger that was filled at each released schema is migrated to the newest one, and the program goes on with it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ def test_a_released_revision_never_changes() -> None:
     assert set(digests) == set(RELEASED), "add the new revision and its SHA-256 to RELEASED"
 
 
-@pytest.fixture(params=[name[:4] for name in RELEASED])
+# The newest ledger has the rows of all before it, each written at its own revision and migrated since; the first one has no others.
+@pytest.fixture(params=[name[:4] for name in (*tuple(RELEASED)[:1], *tuple(RELEASED)[-1:])])
 def services(request: pytest.FixtureRequest, running_engines: Engines, numbers: Iterator[int]) -> Iterator[Services]:
     with new_database(running_engines, next(numbers)) as url:
         fill_ledger(url, request.param)
