@@ -29,7 +29,14 @@ def create(
     console admit nobody. `keyed`: further paths that need an API key, with a right or with any.
     """
     # No /docs: those pages load scripts from other sites.
-    application = FastAPI(title="dispatcher", version=__version__, openapi_url="/openapi.json", docs_url=None, redoc_url=None)
+    application = FastAPI(
+        title="dispatcher",
+        version=__version__,
+        openapi_url="/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=openapi.operation_id,
+    )
     application.state.services = services
     application.state.broker = broker
     application.state.keys = keys

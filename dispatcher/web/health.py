@@ -12,14 +12,14 @@ router = APIRouter(tags=["health"])
 WAIT_SECONDS_MAX = 2.0  # load balancers ask every few seconds
 
 
-@router.get("/healthz")
-async def alive() -> dict[str, str]:
+@router.get("/healthz", response_description="It runs")
+async def check_process() -> dict[str, str]:
     """The process answers."""
     return {"status": "ok"}
 
 
-@router.get("/readyz", responses=problem_responses(503))
-def ready(services: ServicesDependency) -> dict[str, str]:
+@router.get("/readyz", response_description="It can work", responses=problem_responses(503))
+def check_readiness(services: ServicesDependency) -> dict[str, str]:
     """The ledger answers too; 503 while it does not. Without a broker, work is delayed, but requests are still accepted."""
     ping(services, WAIT_SECONDS_MAX)
     return {"status": "ok"}

@@ -15,8 +15,10 @@ router = APIRouter(tags=["health"])
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-@router.get("/metrics", response_class=PlainTextResponse, responses=problem_responses(401, 403, 503))
-def metrics(services: ServicesDependency) -> PlainTextResponse:
+@router.get(
+    "/metrics", response_class=PlainTextResponse, response_description="The metrics", responses=problem_responses(401, 403, 503)
+)
+def show_metrics(services: ServicesDependency) -> PlainTextResponse:
     """All metrics, for Prometheus."""
     counts = collect(services)
     return PlainTextResponse("".join(_family(gauge, gauge.samples(counts)) for gauge in GAUGES), media_type=MEDIA_TYPE)

@@ -21,7 +21,7 @@ from dispatcher.web.errors import problem_responses
 
 log = structlog.get_logger()
 
-router = APIRouter(prefix="/webhooks", tags=["webhooks"], responses=problem_responses(400, 403, 413, 503))
+router = APIRouter(prefix="/webhooks", tags=["provider webhooks"], responses=problem_responses(400, 403, 413, 503))
 VALUES_MAX = 200_000  # of a JSON body: a thousand events have less
 FIELD_LENGTH_MAX = 300
 TEXT_LENGTH_MAX = 4_096  # the longest WhatsApp message
@@ -57,10 +57,11 @@ def _add_routes() -> None:
                 f"/{name}",
                 _handler(plugin.name, endpoint),
                 methods=["POST"],
-                name=name,
+                name=f"receive_{plugin.name}_{path or 'events'}",  # the operation id
                 summary=f"Signed reports of {plugin.name}: {path or 'events'}",
                 status_code=HTTPStatus.NO_CONTENT if endpoint.answer is None else HTTPStatus.OK,
                 response_class=Response,
+                response_description="The reports are stored",
             )
 
 

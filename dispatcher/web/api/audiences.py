@@ -25,8 +25,12 @@ from dispatcher.web.serializers.audiences import upload_view
 
 log = structlog.get_logger()
 
-UploadId = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$")]
-ContentEncoding = Annotated[str, Header(alias="Content-Encoding", pattern="^(gzip|identity)$")]
+UploadId = Annotated[
+    str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$", description="The id of the upload, as its campaign will name it.")
+]
+ContentEncoding = Annotated[
+    str, Header(alias="Content-Encoding", pattern="^(gzip|identity)$", description="`gzip` for a packed body.")
+]
 ContentRange = Annotated[
     str | None,
     Header(
@@ -128,7 +132,7 @@ def show_upload(upload_id: UploadId, services: ServicesDependency) -> dict[str, 
     return upload_view(upload)
 
 
-@router.delete("/{upload_id}", status_code=204, responses=problem_responses(404, 409))
+@router.delete("/{upload_id}", status_code=204, response_description="The upload is deleted", responses=problem_responses(404, 409))
 def delete_upload(upload_id: UploadId, services: ServicesDependency) -> None:
     """Delete an upload, complete or not. While a campaign loads from it, 409."""
     try:

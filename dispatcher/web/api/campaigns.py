@@ -37,8 +37,9 @@ from dispatcher.web.dependencies import CampaignObject, JsonObject, PublisherDep
 from dispatcher.web.errors import problem_responses
 from dispatcher.web.serializers.campaigns import campaign_line, campaign_view, dry_run_view
 
-CampaignId = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$")]
+CampaignId = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$", description="The id of the campaign.")]
 IfMatch = Annotated[str | None, Header(alias="If-Match", description="The ETag of the campaign that the person saw.")]
+Action = Annotated[CampaignAction, Path(description="What to do.")]
 CampaignsKey = Annotated[ApiKey, Depends(needs(Right.CAMPAIGNS))]
 ERRORS_SHOWN = 20
 LOADING_SECONDS = 2  # until a caller should ask again
@@ -67,7 +68,7 @@ class DryRunParameters:
     response_model=CampaignAccepted,
     responses={
         200: {"model": DryRunBody, "description": "The result of a dry run"},
-        202: {"model": CampaignAccepted},
+        202: {"model": CampaignAccepted, "description": "Another call loads the same audience: ask again"},
         **problem_responses(409, 422, 429),
     },
     openapi_extra=body(CampaignForm, "Campaign"),
@@ -134,7 +135,7 @@ def list_campaigns(
     services: ServicesDependency,
     tag: Annotated[list[str], Query(description="Only campaigns with this tag; may be repeated: with all of them.")] = [],  # noqa: B006
     cost_centre: Annotated[str | None, Query(description="Only campaigns of this cost centre.")] = None,
-    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    limit: Annotated[int, Query(ge=1, le=500, description="At most so many campaigns.")] = 50,
 ) -> dict[str, Any]:
     """The newest campaigns, newest first."""
     wanted = CampaignFilter(tuple(tag), cost_centre)
@@ -179,7 +180,9 @@ def edit_campaign(
 
 
 @router.post("/{campaign_id}/rows", responses=problem_responses(404, 409, 422), openapi_extra=body(RowsForm, "Rows"))
-def add_rows(caller: CampaignsKey, campaign_id: CampaignId, form: CampaignObject, services: ServicesDependency) -> RowsAdded:
+def add_campaign_rows(
+    caller: CampaignsKey, campaign_id: CampaignId, form: CampaignObject, services: ServicesDependency
+) -> RowsAdded:
     """Add rows to a campaign that waits for its release, such as those that could not be read before; in any other state, 409.
 
     Only the key that submitted the campaign can add rows. A recipient whom the campaign has already gets no second message.
@@ -198,7 +201,7 @@ def add_rows(caller: CampaignsKey, campaign_id: CampaignId, form: CampaignObject
 
 @router.post("/{campaign_id}/{action}", response_model=CampaignStateBody, responses=problem_responses(404, 409))
 def act_on_campaign(
-    caller: CampaignsKey, campaign_id: CampaignId, action: CampaignAction, services: ServicesDependency, broker: PublisherDependency
+    caller: CampaignsKey, campaign_id: CampaignId, action: Action, services: ServicesDependency, broker: PublisherDependency
 ) -> dict[str, Any]:
     """Release, pause, resume or cancel. A campaign already in the wanted state gets the same answer; what is not possible, 409.
 

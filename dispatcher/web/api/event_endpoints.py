@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Path, Response
+from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import Field
 
 from dispatcher.events import event_endpoints
@@ -19,7 +19,9 @@ from dispatcher.web.errors import problem_responses
 from dispatcher.web.serializers.event_endpoints import endpoint_view, webhook_test_view
 
 WebhooksKey = Annotated[ApiKey, Depends(needs(Right.WEBHOOKS))]
-EndpointId = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+EndpointId = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$", description="The id of the endpoint.")]
+AtOnce = Annotated[bool, Query(description="The old secret ends now.")]
+EndpointAction = Annotated[Literal["enable", "disable"], Path(description="What to do.")]
 Number = Annotated[int, Field(ge=1, lt=2**63)]
 
 router = APIRouter(prefix="/webhooks", tags=["webhooks"], dependencies=[Depends(needs(Right.WEBHOOKS))])
@@ -70,21 +72,27 @@ def change_endpoint(caller: WebhooksKey, endpoint_id: EndpointId, form: JsonObje
     return endpoint_view(event_endpoints.change(services, endpoint_id, event_endpoints.parse_change(form), actor(caller)))
 
 
-@router.delete("/{endpoint_id}", status_code=204, response_class=Response, responses=problem_responses(404))
+@router.delete(
+    "/{endpoint_id}",
+    status_code=204,
+    response_class=Response,
+    response_description="The endpoint is deleted",
+    responses=problem_responses(404),
+)
 def remove_endpoint(caller: WebhooksKey, endpoint_id: EndpointId, services: ServicesDependency) -> None:
     """Delete an endpoint and its dead list."""
     event_endpoints.remove(services, endpoint_id, actor(caller))
 
 
 @router.post("/{endpoint_id}/test", response_model=EndpointTest, responses=problem_responses(404))
-def send_test(endpoint_id: EndpointId, services: ServicesDependency) -> dict[str, Any]:
+def send_test_event(endpoint_id: EndpointId, services: ServicesDependency) -> dict[str, Any]:
     """Send a test event of the type `dispatcher.test` now, and say what the receiver answered."""
     return webhook_test_view(event_endpoints.send_test(services, endpoint_id))
 
 
 @router.post("/{endpoint_id}/rotate", response_model=EndpointSecret, responses=problem_responses(404, 409))
 def rotate_secret(
-    caller: WebhooksKey, endpoint_id: EndpointId, services: ServicesDependency, at_once: bool = False
+    caller: WebhooksKey, endpoint_id: EndpointId, services: ServicesDependency, at_once: AtOnce = False
 ) -> dict[str, Any]:
     """Make a new secret. The old one signs too for 24 hours; with `at_once`, no more."""
     return {"id": endpoint_id, "secret": event_endpoints.rotate(services, endpoint_id, actor(caller), at_once)}
@@ -96,7 +104,7 @@ def rotate_secret(
     responses=problem_responses(404, 422),
     openapi_extra=body(ReplayForm, "Replay"),
 )
-def replay(caller: WebhooksKey, endpoint_id: EndpointId, form: JsonObject, services: ServicesDependency) -> dict[str, Any]:
+def replay_events(caller: WebhooksKey, endpoint_id: EndpointId, form: JsonObject, services: ServicesDependency) -> dict[str, Any]:
     """Deliver again: events by number, a range of the dead list, or the whole dead list."""
     wanted = validate(ReplayForm, form, "replay")
     if (wanted.first is None) != (wanted.last is None) or (wanted.first is not None and wanted.dead is not None):
@@ -128,7 +136,7 @@ def skip_delivery(caller: WebhooksKey, endpoint_id: EndpointId, form: JsonObject
 
 @router.post("/{endpoint_id}/{action}", response_model=EndpointBody, responses=problem_responses(404))
 def act_on_endpoint(
-    caller: WebhooksKey, endpoint_id: EndpointId, action: Literal["enable", "disable"], services: ServicesDependency
+    caller: WebhooksKey, endpoint_id: EndpointId, action: EndpointAction, services: ServicesDependency
 ) -> dict[str, Any]:
     """Stop deliveries, or start them where they stopped; `enable` also makes a failing endpoint be tried at once."""
     act = event_endpoints.enable if action == "enable" else event_endpoints.disable

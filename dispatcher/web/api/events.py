@@ -6,7 +6,7 @@ import asyncio
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic_core import to_json
@@ -61,13 +61,13 @@ def _body(page: FeedPage) -> bytes:
     return b'{"events":[' + b",".join(page.lines) + b"]," + rest[1:]
 
 
-@router.get("/asyncapi.json")
+@router.get("/asyncapi.json", response_description="The AsyncAPI document")
 def show_asyncapi(services: ServicesDependency) -> dict[str, Any]:
     """All events as an AsyncAPI document."""
     return asyncapi(services.public_url)
 
 
-@router.get("/schemas/{kind}.v1.json", responses=problem_responses(404))
-def show_event_schema(kind: EventFamily) -> dict[str, Any]:
+@router.get("/schemas/{kind}.v1.json", response_description="The JSON schema", responses=problem_responses(404))
+def show_event_schema(kind: Annotated[EventFamily, Path(description="The kind of event.")]) -> dict[str, Any]:
     """The JSON schema of the data of one kind of event."""
     return schema_of(kind)

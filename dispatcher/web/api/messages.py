@@ -5,7 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Header, HTTPException, Query, Response
+from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query, Response
 from pydantic import AwareDatetime, StringConstraints
 
 from channels.base import Channel
@@ -28,7 +28,13 @@ from dispatcher.web.dependencies import JsonObject, PublisherDependency, Service
 from dispatcher.web.errors import problem_responses
 from dispatcher.web.serializers.messages import explanation_view, message_page, message_view
 
-IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", pattern=r'^"?[!#-~]{1,200}"?$')]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(alias="Idempotency-Key", pattern=r'^"?[!#-~]{1,200}"?$', description="The key, where the body has none."),
+]
+MessageIdText = Annotated[str, Path(description="The id of the message, such as `202611-1-2-0`.")]
+
+SentenceLanguage = Annotated[Literal["nl", "fr", "de", "en"], Query(description="The language of the sentences.")]
 
 ID = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$"
 
@@ -69,10 +75,10 @@ class MessageFilterParameters:
 
     def __init__(
         self,
-        recipient: Annotated[str | None, Query(pattern=ID)] = None,
-        campaign: Annotated[str | None, Query(pattern=ID)] = None,
-        state: State | None = None,
-        channel: Channel | None = None,
+        recipient: Annotated[str | None, Query(pattern=ID, description="The id of a recipient.")] = None,
+        campaign: Annotated[str | None, Query(pattern=ID, description="The id of a campaign.")] = None,
+        state: Annotated[State | None, Query(description="The state of the message.")] = None,
+        channel: Annotated[Channel | None, Query(description="The channel of the message.")] = None,
         since: Annotated[AwareDatetime | None, Query(description="Changed at this time or later.")] = None,
         until: Annotated[AwareDatetime | None, Query(description="Changed before this time.")] = None,
     ) -> None:
@@ -84,7 +90,7 @@ def list_messages(
     services: ServicesDependency,
     parameters: Annotated[MessageFilterParameters, Depends()],
     cursor: Annotated[str | None, Query(description="`next` of the page before.")] = None,
-    limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
+    limit: Annotated[int, Query(ge=1, le=1_000, description="At most so many messages.")] = 100,
 ) -> dict[str, Any]:
     """The messages that match, newest first, in pages; read on while `next` is set, also after a page with few messages.
 
@@ -94,7 +100,7 @@ def list_messages(
 
 
 @router.get("/{message_id}", response_model=MessageBody, responses=problem_responses(404))
-def show_message(message_id: str, services: ServicesDependency) -> dict[str, Any]:
+def show_message(message_id: MessageIdText, services: ServicesDependency) -> dict[str, Any]:
     """A message, the decision behind it, and the provider's delivery reports."""
     return message_view(_message(services, message_id))
 
@@ -111,13 +117,13 @@ class TriggerKeyForm(StrictModel):
     responses=problem_responses(404, 409),
     openapi_extra=body(TriggerKeyForm, "TriggerKey"),
 )
-def cancel_by_key(form: JsonObject, services: ServicesDependency) -> dict[str, Any]:
+def cancel_message_by_key(form: JsonObject, services: ServicesDependency) -> dict[str, Any]:
     """Cancel a trigger by its key, as `POST /v1/messages/{message_id}/cancel` does by its message."""
     return _cancelled(trigger_cancellation.cancel_by_key(services, validate(TriggerKeyForm, form, "job").key))
 
 
 @router.post("/{message_id}/cancel", response_model=MessageBody, responses=problem_responses(404, 409))
-def cancel_message(message_id: str, services: ServicesDependency) -> dict[str, Any]:
+def cancel_message(message_id: MessageIdText, services: ServicesDependency) -> dict[str, Any]:
     """Cancel a trigger that is not sent yet: one with `send_at`, a held or a waiting one. One that is cancelled already gets
     the same answer; one that is being sent, or was sent, 409.
     """
@@ -133,9 +139,7 @@ def _cancelled(result: CancelResult | None) -> dict[str, Any]:
 
 
 @router.get("/{message_id}/explanation", response_model=ExplanationBody, responses=problem_responses(404, 422))
-def explain_message(
-    message_id: str, services: ServicesDependency, language: Literal["nl", "fr", "de", "en"] = "en"
-) -> dict[str, Any]:
+def explain_message(message_id: MessageIdText, services: ServicesDependency, language: SentenceLanguage = "en") -> dict[str, Any]:
     """Why a message was sent or not, in sentences for the customer, by the decision as it was taken."""
     message = _message(services, message_id)
     return explanation_view(message, explain_to_customer(services, message, language))

@@ -23,7 +23,11 @@ from dispatcher.web.api_keys import ApiKey, Right
 from dispatcher.web.dependencies import JsonObject, ServicesDependency
 from dispatcher.web.errors import problem_responses
 
-RecipientId = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}$")]
+RecipientId = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}$", description="The id of the recipient.")]
+Include = Annotated[
+    str,
+    Query(pattern=r"^(addresses|profile)(,(addresses|profile))?$|^$", description="What to add: `addresses`, `profile`, or both."),
+]
 RecipientsKey = Annotated[ApiKey, Depends(needs(Right.RECIPIENTS))]
 
 _LINES = {ndjson.MEDIA_TYPE: {"schema": {"type": "string"}}}
@@ -73,7 +77,7 @@ def show_recipient(
     recipient_id: RecipientId,
     services: ServicesDependency,
     response: Response,
-    include: Annotated[str, Query(pattern=r"^(addresses|profile)(,(addresses|profile))?$|^$")] = "",
+    include: Include = "",
 ) -> dict[str, Any]:
     """What is on record about a person. Addresses and profile are left out unless `include` names them: `addresses,profile`."""
     record = recipients.show_part(services, recipient_id, frozenset(include.split(",")))
@@ -81,7 +85,12 @@ def show_recipient(
     return record
 
 
-@router.get("/{recipient_id}/export", response_model=dict[str, Any], responses=problem_responses(404))
+@router.get(
+    "/{recipient_id}/export",
+    response_model=dict[str, Any],
+    response_description="What is on record",
+    responses=problem_responses(404),
+)
 def export_recipient(_: RecipientsKey, recipient_id: RecipientId, services: ServicesDependency) -> dict[str, Any]:
     """Everything on record about a person, for an access request: addresses, profile, history, messages, jobs, inbound messages."""
     return recipients.export(services, recipient_id)
@@ -110,7 +119,7 @@ def put_recipient(
     return RecipientResult(id=recipient_id, outcome=result.status, version=result.version)
 
 
-@router.delete("/{recipient_id}", status_code=204, responses=problem_responses(404))
+@router.delete("/{recipient_id}", status_code=204, response_description="The person is erased", responses=problem_responses(404))
 def erase_recipient(caller: RecipientsKey, recipient_id: RecipientId, services: ServicesDependency) -> None:
     """Erase a person. Decisions stay, without content; suppressions stay, without the address."""
     erasure.erase(services, recipient_id, actor(caller))

@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
+import fastapi
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime, StringConstraints
@@ -28,7 +29,9 @@ SuppressionsKey = Annotated[ApiKey, Depends(needs(Right.SUPPRESSIONS))]
 NUMBER_MAX = 2**63 - 1
 SUFFIX_OF = {"text/csv": ".csv", "application/x-ndjson": ".jsonl"}
 
-Word = Annotated[str | None, Query(pattern=suppressions.WORD)]
+ReasonWord = Annotated[str | None, Query(pattern=suppressions.WORD, description="Why: a word such as `hard_bounce`.")]
+SourceWord = Annotated[str | None, Query(pattern=suppressions.WORD, description="From where: a word such as `sendgrid`.")]
+SuppressionNumber = Annotated[int, fastapi.Path(description="The number of the suppression.")]
 
 router = APIRouter(prefix="/suppressions", tags=["suppressions"])
 
@@ -46,11 +49,11 @@ class SuppressionLiftForm(StrictModel):
 
 
 def _filter(
-    channel: Channel | None = None,
-    reason: Word = None,
-    source: Word = None,
-    since: AwareDatetime | None = None,
-    lifted: bool = False,
+    channel: Annotated[Channel | None, Query(description="Of this channel only.")] = None,
+    reason: ReasonWord = None,
+    source: SourceWord = None,
+    since: Annotated[AwareDatetime | None, Query(description="Recorded at this time or later.")] = None,
+    lifted: Annotated[bool, Query(description="Lifted ones too.")] = False,
 ) -> SuppressionFilter:
     return SuppressionFilter(channel, reason, source, since, lifted)
 
@@ -62,14 +65,19 @@ FilterDependency = Annotated[SuppressionFilter, Depends(_filter)]
 def list_suppressions(
     services: ServicesDependency,
     wanted: FilterDependency,
-    after: Annotated[int, Query(ge=0, le=NUMBER_MAX)] = 0,
-    limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
+    after: Annotated[int, Query(ge=0, le=NUMBER_MAX, description="The number of the last one that you have.")] = 0,
+    limit: Annotated[int, Query(ge=1, le=1_000, description="At most so many suppressions.")] = 100,
 ) -> dict[str, Any]:
     """Suppressions by number; the next page begins `after` the last one's. An address is shown as its keyed hash."""
     return {"suppressions": [suppressions.view(record) for record in suppressions.page(services, wanted, after, limit)]}
 
 
-@router.get("/export", response_class=StreamingResponse, dependencies=[Depends(needs(Right.SUPPRESSIONS))])
+@router.get(
+    "/export",
+    response_class=StreamingResponse,
+    responses={200: {"description": "The list", "content": {"text/csv": {"schema": {"type": "string"}}}}},
+    dependencies=[Depends(needs(Right.SUPPRESSIONS))],
+)
 def export_suppressions(services: ServicesDependency, wanted: FilterDependency) -> StreamingResponse:
     """Suppressions as CSV: hashes, reasons and dates, never addresses."""
     return StreamingResponse(suppressions.export_csv(services, wanted), media_type="text/csv")
@@ -88,7 +96,9 @@ def search_suppressions(caller: SuppressionsKey, form: JsonObject, services: Ser
     responses=problem_responses(404),
     openapi_extra=body(SuppressionLiftForm, "SuppressionLift"),
 )
-def lift_suppression(caller: SuppressionsKey, number: int, form: JsonObject, services: ServicesDependency) -> dict[str, Any]:
+def lift_suppression(
+    caller: SuppressionsKey, number: SuppressionNumber, form: JsonObject, services: ServicesDependency
+) -> dict[str, Any]:
     """Lift a suppression. It permits nothing by itself: a person's own opt-out stays. One lifted before stays as it is."""
     parsed = validate(SuppressionLiftForm, form, "lift")
     record = suppressions.lift(services, number, actor(caller), parsed.reason) if 0 < number <= NUMBER_MAX else None
@@ -98,10 +108,12 @@ def lift_suppression(caller: SuppressionsKey, number: int, form: JsonObject, ser
 
 
 def _options(
-    list_format: Annotated[str | None, Query(alias="format")] = None,
-    reason: Word = None,
-    source: Word = None,
-    dry_run: bool = False,
+    list_format: Annotated[
+        str | None, Query(alias="format", description="The format of the list; default: by its columns.")
+    ] = None,
+    reason: ReasonWord = None,
+    source: SourceWord = None,
+    dry_run: Annotated[bool, Query(description="Count, and change nothing.")] = False,
 ) -> SuppressionRequest:
     return SuppressionRequest(Path(), "", None, list_format, reason, source, dry_run)
 

@@ -30,8 +30,9 @@ from dispatcher.web.errors import problem_responses
 from dispatcher.web.serializers.templates import known_version_view, template_view, tester_send_view, text_diff_view
 
 TemplatesKey = Annotated[ApiKey, Depends(needs(Right.TEMPLATES))]
-VersionDigest = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
-TemplateName = Annotated[str, Path(pattern=r"^[a-z][a-z0-9_-]{0,99}$")]
+VersionDigest = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$", description="The digest of a version.")]
+TemplateName = Annotated[str, Path(pattern=r"^[a-z][a-z0-9_-]{0,99}$", description="The name of the template.")]
+ApprovalAction = Annotated[Literal["approve", "withdraw"], Path(description="What to do.")]
 
 router = APIRouter(prefix="/templates", tags=["templates"], dependencies=[Depends(needs(Right.TEMPLATES))])
 
@@ -60,7 +61,7 @@ def list_templates(services: ServicesDependency) -> dict[str, Any]:
 
 
 @router.get("/{name}/history", response_model=TemplateHistory, responses=problem_responses(404))
-def list_versions(name: TemplateName, services: ServicesDependency) -> dict[str, Any]:
+def list_template_versions(name: TemplateName, services: ServicesDependency) -> dict[str, Any]:
     """Every version of a template: who approved or withdrew it, and which campaigns used it."""
     if name not in services.catalog:
         raise HTTPException(HTTPStatus.NOT_FOUND)
@@ -68,7 +69,7 @@ def list_versions(name: TemplateName, services: ServicesDependency) -> dict[str,
 
 
 @router.get("/{name}/diff/{digest}", response_model=TemplateDiff, responses=problem_responses(404, 422))
-def list_differences(name: TemplateName, digest: VersionDigest, services: ServicesDependency) -> dict[str, Any]:
+def list_template_differences(name: TemplateName, digest: VersionDigest, services: ServicesDependency) -> dict[str, Any]:
     """What readers see differently in the template as it now is, compared with a former version, word by word."""
     if name not in services.catalog:
         raise HTTPException(HTTPStatus.NOT_FOUND)
@@ -109,7 +110,7 @@ def send_test(caller: TemplatesKey, name: TemplateName, form: JsonObject, servic
     openapi_extra=body(TemplateVersionForm, "TemplateVersion"),
 )
 def set_template_approval(
-    caller: TemplatesKey, name: TemplateName, action: Literal["approve", "withdraw"], form: JsonObject, services: ServicesDependency
+    caller: TemplatesKey, name: TemplateName, action: ApprovalAction, form: JsonObject, services: ServicesDependency
 ) -> dict[str, Any]:
     """Approve the version of this digest, or withdraw its approval. The name of the key is the approver's, not the author's.
 
