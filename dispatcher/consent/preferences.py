@@ -11,8 +11,9 @@ from dispatcher.domain.preferences import Change
 from dispatcher.domain.recipient import Choice
 from dispatcher.intake.campaign import ValidationContext
 from dispatcher.ledger.connection import lend
-from dispatcher.ledger.consent import events
+from dispatcher.ledger.consent import events, line_uploads
 from dispatcher.ledger.consent.events import ConsentEvent, ConsentStatement, Preferences, Provenance, RecordResult
+from dispatcher.ledger.consent.line_uploads import LineUpload
 from dispatcher.ledger.partitions import ensure_period, period_of
 from dispatcher.runtime.services import Services
 
@@ -46,16 +47,31 @@ class PreferenceHistory:
     events: Sequence[ConsentEvent]
 
 
-def record(services: Services, publish: Publish, change: PreferenceChange) -> RecordResult:
+@dataclass(frozen=True, slots=True)
+class UploadStep:
+    """The line of an upload that a change stands in, and the last line that was taken before it."""
+
+    upload: LineUpload
+    taken: int
+    line: int
+
+
+class LineTaken(Exception):
+    """Another call took the line, or a later one."""
+
+
+def record(services: Services, publish: Publish, change: PreferenceChange, step: UploadStep | None = None) -> RecordResult:
     """Record what a person said, and acknowledge an opt-out.
 
-    Raises `UnknownRecipient`, `BadChoice` for a time in the future, `VersionConflict`, and `LedgerUnavailable`; then nothing is
-    recorded and nothing acknowledged.
+    Raises `UnknownRecipient`, `BadChoice` for a time in the future, `VersionConflict`, `LineTaken`, and `LedgerUnavailable`; then
+    nothing is recorded and nothing acknowledged.
     """
     now = services.clock()
     with lend(services.pool) as connection:
         ensure_period(connection, period_of(now))  # before the recipient's row is locked: new partitions lock whole tables
         with connection.transaction():
+            if step and not line_uploads.advance(connection, step.upload, step.taken, step.line, now):
+                raise LineTaken
             recorded = events.record(
                 connection,
                 services.secret,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,10 +12,14 @@ from dispatcher.consent.recipients import PutStatus
 from dispatcher.intake.recipient_import import ERASED, RecipientBatch, batches, opt_out_statements, read_recipient
 from dispatcher.intake.rows import SourceRow, UnreadableRow
 from dispatcher.ledger.connection import Connection, lend
-from dispatcher.ledger.consent.recipients import record_opt_outs, upsert
+from dispatcher.ledger.consent import line_uploads
+from dispatcher.ledger.consent.line_uploads import LineUpload
+from dispatcher.ledger.consent.recipients import Recipient, record_opt_outs, upsert
+from dispatcher.policy import FileRules
 from dispatcher.runtime.services import Services
 
 REJECTED = "rejected"
+REPEATED = "repeated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +33,10 @@ class StreamLine:
 
 @dataclass(frozen=True, slots=True)
 class LineResult:
-    """What became of a line: `outcome` as in `PutStatus`, or "rejected", with the field and what is wrong with it.
+    """What became of a line.
 
-    `opt_outs`: the subjects that were recorded although the line was rejected.
+    `outcome` is as in `PutStatus`; "rejected", with the field and what is wrong with it; or "repeated" where the upload took the
+    line before. `opt_outs`: the subjects that were recorded although the line was rejected.
     """
 
     line: int
@@ -41,23 +47,42 @@ class LineResult:
     opt_outs: tuple[str, ...] = ()
 
 
-def put_lines(services: Services, lines: Sequence[StreamLine], actor: str) -> list[LineResult]:
-    """Add or replace the recipients of these lines, in their order. Repeating a line that was applied changes nothing.
+def put_lines(services: Services, lines: Sequence[StreamLine], actor: str, upload: LineUpload | None = None) -> list[LineResult]:
+    """Add or replace the recipients of these lines, in their order. Repeating a line that was applied changes nothing, unless the
+    person was changed meanwhile; a line that `upload` has taken is not applied again.
 
     As in an import, an invalid line does not stop the others, and the opt-outs in it are recorded where they can be read.
     """
     now, rules = services.clock(), services.policy.files
-    items = (
-        UnreadableRow(line.number, "", line.problem)
-        if line.problem
-        else read_recipient(SourceRow(line.number, line.data), now, rules)
-        for line in lines
-    )
     results: list[LineResult] = []
+    rest = lines
     with lend(services.pool) as connection:
-        for batch in batches(items):
-            results += _apply(connection, services, batch, actor, now)
+        while rest:
+            taken = line_uploads.lines_taken(connection, upload) if upload else 0
+            results += [_repeat(line, now, rules) for line in rest if line.number <= taken]
+            rest = [line for line in rest if line.number > taken]
+            for batch in batches(_read(line, now, rules) for line in rest):
+                with connection.transaction() if upload else nullcontext():
+                    if upload and not line_uploads.advance(connection, upload, taken, batch.last_line, now):
+                        break
+                    results += _apply(connection, services, batch, actor, now)
+                taken = batch.last_line
+                rest = [line for line in rest if line.number > taken]
     return sorted(results, key=lambda result: result.line)
+
+
+def _read(line: StreamLine, now: datetime, rules: FileRules) -> tuple[SourceRow, Recipient] | UnreadableRow:
+    if line.problem:
+        return UnreadableRow(line.number, "", line.problem)
+    return read_recipient(SourceRow(line.number, line.data), now, rules)
+
+
+def _repeat(line: StreamLine, now: datetime, rules: FileRules) -> LineResult:
+    """The result of a line that was taken. One that was rejected is rejected again: its first answer may have been lost."""
+    item = _read(line, now, rules)
+    if isinstance(item, UnreadableRow):
+        return LineResult(line.number, None, REJECTED, item.field, item.reason)
+    return LineResult(line.number, item[1].id, REPEATED)
 
 
 def _apply(connection: Connection, services: Services, batch: RecipientBatch, actor: str, now: datetime) -> Iterator[LineResult]:

@@ -266,6 +266,11 @@ class RecipientBatch:
         self.bad: list[tuple[UnreadableRow, RefusedOptOuts | None]] = []
         self.refused: dict[str, RefusedOptOuts] = {}
 
+    @property
+    def last_line(self) -> int:
+        """The number of its last line."""
+        return max([row.line for row, _ in self.rows.values()] + [bad.line for bad, _ in self.bad])
+
     def is_full_for(self, recipient_id: str | None) -> bool:
         """Whether the next row, for this person, goes into the next batch: a person's rows are written in the order of the file."""
         is_full = len(self.rows) == BATCH_ROWS or len(self.bad) == BATCH_ROWS

@@ -20,7 +20,7 @@ from dispatcher.intake.audience_uploads import UploadConflict
 from dispatcher.intake.campaign import ValidationContext
 from dispatcher.ledger.campaigns import refused_jobs, schedules
 from dispatcher.ledger.connection import Connection, lend
-from dispatcher.ledger.consent import erasure
+from dispatcher.ledger.consent import erasure, line_uploads
 from dispatcher.ledger.events import endpoint_cursors, stream
 from dispatcher.ledger.inbound import inbound_messages
 from dispatcher.ledger.maintenance import alerts, policies, retention
@@ -169,6 +169,7 @@ CLASSES = (
     RetentionClass("refused_jobs", "refused jobs", _counted(refused_jobs.overdue), _by_ledger(refused_jobs.delete)),
     RetentionClass("uploads", "uploaded audiences", _uploads_overdue, _delete_uploads),
     RetentionClass("event_files", "periods of event files", _event_files_overdue, _delete_event_files),
+    RetentionClass("uploads", "positions of line uploads", _counted(line_uploads.overdue), _by_ledger(line_uploads.delete)),
     RetentionClass("prospects", "prospects without any contact", _counted(retention.prospects_overdue), _erase_prospects),
     RetentionClass("decisions", "months of decisions", _counted(retention.months_overdue), _by_ledger(retention.drop_month)),
     RetentionClass("decisions", "runs of recurring campaigns", _counted(schedules.overdue), _by_ledger(schedules.forget)),

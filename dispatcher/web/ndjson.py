@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -29,9 +29,9 @@ class DuplexResponse(StreamingResponse):
         await self.stream_response(send)
 
 
-async def lines_of(request: Request) -> AsyncIterator[tuple[int, bytes | None]]:
+async def lines_of(request: Request, first_line: int = 1) -> AsyncIterator[tuple[int, bytes | None]]:
     """The lines of a body with their numbers, without the blank ones; None for one that is too long."""
-    number, rest, is_too_long = 0, b"", False
+    number, rest, is_too_long = first_line - 1, b"", False
     async for part in request.stream():
         *complete, rest = (rest + part).split(b"\n")
         for line in complete:
@@ -46,7 +46,11 @@ async def lines_of(request: Request) -> AsyncIterator[tuple[int, bytes | None]]:
 
 
 def answer(
-    request: Request, read: Callable[[int, bytes | None], Line], apply: Callable[[Sequence[Line]], Iterable[dict[str, Any]]]
+    request: Request,
+    read: Callable[[int, bytes | None], Line],
+    apply: Callable[[Sequence[Line]], Iterable[dict[str, Any]]],
+    first_line: int = 1,
+    headers: Mapping[str, str] | None = None,
 ) -> DuplexResponse:
     """Answer each line of the body by a line. `read` makes a line of bytes, `apply` the results of a batch, in a thread.
 
@@ -60,7 +64,7 @@ def answer(
 
     async def results() -> AsyncIterator[bytes]:
         batch: list[Line] = []
-        async for number, text in lines_of(request):
+        async for number, text in lines_of(request, first_line):
             batch.append(read(number, text))
             if len(batch) == BATCH_LINES:
                 yield await run_in_threadpool(answers, batch)
@@ -68,4 +72,4 @@ def answer(
         if batch:
             yield await run_in_threadpool(answers, batch)
 
-    return DuplexResponse(results(), media_type=MEDIA_TYPE)
+    return DuplexResponse(results(), headers=headers, media_type=MEDIA_TYPE)

@@ -241,7 +241,7 @@ def test_retention_deletes_uploads_that_nobody_touched(caller: Caller) -> None:
     new = services.audiences / "uploads" / "new"
     for path in (new, *new.iterdir()):
         os.utime(path, (services.clock().timestamp(),) * 2)
-    due = {each.data.policy_key: each.overdue for each in retention.backlogs(services)}
-    cleared = {each.data.policy_key: each.cleared for each in retention.clear(services)}
-    assert (due["uploads"], cleared["uploads"]) == (2, 2)
+    due = {each.data.what: each.overdue for each in retention.backlogs(services)}
+    cleared = {each.data.what: each.cleared for each in retention.clear(services)}
+    assert (due["uploaded audiences"], cleared["uploaded audiences"]) == (2, 2)
     assert [each["id"] for each in caller.call("GET", "/v1/audiences").json()["audiences"]] == ["new"]

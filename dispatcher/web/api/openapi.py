@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from dispatcher.web.errors import Problem, problem_responses
@@ -49,15 +49,15 @@ def operation_id(route: APIRoute) -> str:
     return route.name
 
 
-def line_schema(form: type[BaseModel], mode: JsonSchemaMode = "validation") -> dict[str, Any]:
-    """The content of a stream of lines, each a JSON document of this form. OpenAPI 3.1 has no word for a stream, so it is a text
-    whose `contentSchema` (JSON Schema 2020-12, section 8) is that of a line.
+def lines(form: type[Any], name: str, mode: JsonSchemaMode = "validation") -> dict[str, Any]:
+    """The content of a stream of lines, each a JSON document of this form. OpenAPI 3.1 has no term for a stream, so it is a text
+    whose `contentSchema` (JSON Schema 2020-12, section 8) is that of one line.
     """
-    schema = form.model_json_schema(ref_template=_TEMPLATE, mode=mode)
+    schema = TypeAdapter(form).json_schema(ref_template=_TEMPLATE, mode=mode)
     _forms.update(schema.pop("$defs", {}))
-    _forms[form.__name__] = schema
-    reference = {"$ref": _TEMPLATE.format(model=form.__name__)}
-    return {"schema": {"type": "string", "contentMediaType": "application/json", "contentSchema": reference}}
+    _forms.setdefault(name, {**schema, "title": name})
+    line = {"$ref": _TEMPLATE.format(model=name)}
+    return {"application/x-ndjson": {"schema": {"type": "string", "contentMediaType": "application/json", "contentSchema": line}}}
 
 
 def _complete(path: str, operation: dict[str, Any], schemas: Mapping[str, Any]) -> None:

@@ -6,23 +6,33 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from pydantic import Field, StrictInt, StringConstraints
 
 from dispatcher.consent import preferences
 from dispatcher.consent.acknowledgement import Publish
+from dispatcher.consent.line_uploads import LineUpload, lines_taken, take
+from dispatcher.consent.preferences import LineTaken, UploadStep
 from dispatcher.consent.recipient_stream import StreamLine
 from dispatcher.domain.errors import UnknownRecipient, VersionConflict
 from dispatcher.domain.preferences import BadChoice
 from dispatcher.intake.errors import BadInput, validate
 from dispatcher.runtime.services import Services
 from dispatcher.web import ndjson
+from dispatcher.web.api import line_uploads
 from dispatcher.web.api.authorization import needs
+from dispatcher.web.api.line_uploads import UploadDependency
 from dispatcher.web.api.preferences import PreferencesForm, preference_change
-from dispatcher.web.api.recipients import STREAM_BODY, STREAM_RESPONSES, stream_line
-from dispatcher.web.api_keys import Right
+from dispatcher.web.api.recipients import stream_line
+from dispatcher.web.api.schemas.preferences import LineOutcome, PreferencesLineResult
+from dispatcher.web.api_keys import ApiKey, Right
 from dispatcher.web.dependencies import PublisherDependency, ServicesDependency
 
 router = APIRouter(prefix="/preferences", tags=["recipients"], dependencies=[Depends(needs(Right.PREFERENCES))])
+
+PreferencesKey = Annotated[ApiKey, Depends(needs(Right.PREFERENCES))]
+
+TAKES = ("recorded", "unchanged", "outranked")  # the outcomes that were committed together with the position
 
 
 class PreferencesLine(PreferencesForm):
@@ -32,39 +42,82 @@ class PreferencesLine(PreferencesForm):
     version: Annotated[StrictInt, Field(ge=1)] | None = None
 
 
-@router.post("/bulk", response_class=Response, responses=STREAM_RESPONSES, openapi_extra=STREAM_BODY)
-async def record_preferences(request: Request, services: ServicesDependency, broker: PublisherDependency) -> Response:
+@router.post(
+    "/bulk",
+    response_class=Response,
+    responses=line_uploads.responses(PreferencesLineResult, "PreferencesLineResult"),
+    openapi_extra=line_uploads.request_body(PreferencesLine, "PreferencesLine"),
+)
+async def record_preferences(
+    caller: PreferencesKey, request: Request, services: ServicesDependency, broker: PublisherDependency, upload: UploadDependency
+) -> Response:
     """Record what people said, one JSON object per line: the fields of the preferences of one person, `recipient` and `version`.
 
-    Each line is recorded by itself and answered by a line: `line`, `recipient`, `outcome` (recorded, unchanged, outranked, unknown,
-    conflict, rejected), `version`, `field`, `message`. A line that is sent again is unchanged. Opt-outs are acknowledged.
+    Each line is recorded by itself and answered by a line. Opt-outs are acknowledged. With an `Upload-Id` an interrupted client
+    goes on where it was, as with recipients. Without one, a line that is sent again is unchanged, unless the person chose
+    otherwise meanwhile and the line has no `at`.
     """
-    return ndjson.answer(request, stream_line, lambda lines: _record_all(services, broker.publish, lines))
+    begin = await run_in_threadpool(line_uploads.start, services, caller, "preferences", upload)
+
+    def record(lines: Sequence[StreamLine]) -> Iterator[dict[str, Any]]:
+        return (result.model_dump() for result in _record_all(services, broker.publish, lines, begin.upload))
+
+    return ndjson.answer(request, stream_line, record, begin.first_line, begin.headers)
 
 
-def _record_all(services: Services, publish: Publish, lines: Sequence[StreamLine]) -> Iterator[dict[str, Any]]:
+def _record_all(
+    services: Services, publish: Publish, lines: Sequence[StreamLine], upload: LineUpload | None
+) -> Iterator[PreferencesLineResult]:
+    if upload is None:
+        for line in lines:
+            yield _record(services, publish, line, None)
+        return
+    taken = lines_taken(services, upload)
     for line in lines:
-        result = {
-            "line": line.number,
-            "recipient": line.data.get("recipient"),
-            "version": None,
-            "field": "",
-            "message": line.problem,
-        }
-        yield result | ({"outcome": "rejected"} if line.problem else _record(services, publish, line.data))
+        result = None
+        while result is None and line.number > taken:
+            try:
+                result = _record(services, publish, line, UploadStep(upload, taken, line.number))
+            except LineTaken:  # another call with the same id is under way
+                taken = lines_taken(services, upload)
+        if result and result.outcome in TAKES:
+            taken = line.number
+        yield result or _repeat(line)
+    take(services, upload, taken, lines[-1].number)  # the last lines may have been rejected
 
 
-def _record(services: Services, publish: Publish, data: dict[str, Any]) -> dict[str, Any]:
+def _repeat(line: StreamLine) -> PreferencesLineResult:
+    """The result of a line that was taken. One that cannot be read is rejected again: its first answer may have been lost."""
     try:
-        form = validate(PreferencesLine, data, "preferences")
-        recorded = preferences.record(services, publish, preference_change(form.recipient, form, form.version))
+        validate(PreferencesLine, line.data, "preferences")
     except BadInput as error:
-        return {"outcome": "rejected", "field": error.faults[0].field, "message": error.faults[0].message}
+        return _rejected(line, error.faults[0].field, error.faults[0].message)
+    return _result(line, "repeated")
+
+
+def _record(services: Services, publish: Publish, line: StreamLine, step: UploadStep | None) -> PreferencesLineResult:
+    if line.problem:
+        return _rejected(line, "", line.problem)
+    try:
+        form = validate(PreferencesLine, line.data, "preferences")
+        recorded = preferences.record(services, publish, preference_change(form.recipient, form, form.version), step)
+    except BadInput as error:
+        return _rejected(line, error.faults[0].field, error.faults[0].message)
     except BadChoice as error:
-        return {"outcome": "rejected", "field": "at" if error.field == "said_at" else error.field, "message": error.reason}
+        return _rejected(line, "at" if error.field == "said_at" else error.field, error.reason)
     except UnknownRecipient:
-        return {"outcome": "unknown", "field": "recipient", "message": "there is no such recipient"}
+        return _result(line, "unknown", field="recipient", message="there is no such recipient")
     except VersionConflict as error:
-        return {"outcome": "conflict", "field": "version", "version": error.current, "message": str(error)}
-    outcome = "recorded" if recorded.events else "outranked" if recorded.superseded else "unchanged"
-    return {"outcome": outcome, "version": recorded.version}
+        return _result(line, "conflict", version=error.current, field="version", message=str(error))
+    outcome: LineOutcome = "recorded" if recorded.events else "outranked" if recorded.superseded else "unchanged"
+    return _result(line, outcome, version=recorded.version)
+
+
+def _rejected(line: StreamLine, field: str, message: str) -> PreferencesLineResult:
+    return _result(line, "rejected", field=field, message=message)
+
+
+def _result(line: StreamLine, outcome: LineOutcome, **more: Any) -> PreferencesLineResult:
+    recipient = line.data.get("recipient")
+    known = recipient if isinstance(recipient, str) else None
+    return PreferencesLineResult(line=line.number, recipient=known, outcome=outcome, **more)

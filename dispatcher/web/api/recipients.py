@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from pydantic import StringConstraints
 
 from dispatcher.consent import erasure, recipient_stream, recipients
-from dispatcher.consent.recipient_stream import StreamLine
+from dispatcher.consent.recipient_stream import LineResult, StreamLine
 from dispatcher.consent.recipients import PutStatus
 from dispatcher.intake.errors import BadInput, InputError, StrictModel, validate
 from dispatcher.intake.recipient_import import ERASED, BadRecipient, RecipientForm, parse
 from dispatcher.web import ndjson
+from dispatcher.web.api import line_uploads
 from dispatcher.web.api.authorization import actor, needs
+from dispatcher.web.api.line_uploads import UploadDependency
 from dispatcher.web.api.openapi import body
 from dispatcher.web.api.schemas.recipients import RecipientBody, RecipientIds, RecipientResult
 from dispatcher.web.api.strict_json import read_object
@@ -29,10 +33,6 @@ Include = Annotated[
     Query(pattern=r"^(addresses|profile)(,(addresses|profile))?$|^$", description="What to add: `addresses`, `profile`, or both."),
 ]
 RecipientsKey = Annotated[ApiKey, Depends(needs(Right.RECIPIENTS))]
-
-_LINES = {ndjson.MEDIA_TYPE: {"schema": {"type": "string"}}}
-STREAM_BODY: dict[str, Any] = {"requestBody": {"required": True, "content": _LINES}}
-STREAM_RESPONSES: dict[int | str, dict[str, Any]] = {**problem_responses(415), 200: {"content": _LINES}}
 
 router = APIRouter(prefix="/recipients", tags=["recipients"])
 
@@ -49,15 +49,28 @@ def search_recipients(_: RecipientsKey, form: JsonObject, services: ServicesDepe
     return {"ids": recipients.with_address(services, validate(RecipientSearchForm, form, "search").address)}
 
 
-@router.post("/bulk", response_class=Response, responses=STREAM_RESPONSES, openapi_extra=STREAM_BODY)
-async def put_recipients(caller: RecipientsKey, request: Request, services: ServicesDependency) -> Response:
-    """Add or replace recipients, one JSON object per line, in the form of the import file. Each line is answered by a line:
-    `line`, `id`, `outcome` (new, changed, unchanged, erased, rejected), and of a rejected one `field` and `message`.
+@router.post(
+    "/bulk",
+    response_class=Response,
+    responses=line_uploads.responses(LineResult, "RecipientLineResult"),
+    openapi_extra=line_uploads.request_body(RecipientForm, "Recipient"),
+)
+async def put_recipients(
+    caller: RecipientsKey, request: Request, services: ServicesDependency, upload: UploadDependency
+) -> Response:
+    """Add or replace recipients, one JSON object per line, in the form of the import file. Each line is answered by a line.
 
-    A client that was interrupted sends all lines again, or those without an answer: a line that was applied is unchanged.
+    With an `Upload-Id` an interrupted client goes on where it was: it sends the lines without an answer again, with the number of
+    the first in `Upload-Line`. A line that was applied is not applied again. Without one it sends all lines again, or those
+    without an answer: a line that was applied is unchanged.
     """
     name = actor(caller)
-    return ndjson.answer(request, stream_line, lambda lines: map(asdict, recipient_stream.put_lines(services, lines, name)))
+    begin = await run_in_threadpool(line_uploads.start, services, caller, "recipients", upload)
+
+    def put(lines: Sequence[StreamLine]) -> Iterable[dict[str, Any]]:
+        return map(asdict, recipient_stream.put_lines(services, lines, name, begin.upload))
+
+    return ndjson.answer(request, stream_line, put, begin.first_line, begin.headers)
 
 
 def stream_line(number: int, text: bytes | None) -> StreamLine:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import AwareDatetime, BaseModel
 
 from dispatcher.domain.message import Mode, OfferType
@@ -27,6 +29,23 @@ class PreferencesBody(BaseModel):
     object_marketing: bool
     object_profiling: bool
     choices: dict[str, ChoiceBody]
+
+
+LineOutcome = Literal["recorded", "unchanged", "outranked", "unknown", "conflict", "rejected", "repeated"]
+
+
+class PreferencesLineResult(BaseModel):
+    """What became of a line. `version` is the person's version after it, null where nothing was recorded.
+
+    A `repeated` line was applied before, by the same upload.
+    """
+
+    line: int
+    recipient: str | None
+    outcome: LineOutcome
+    version: int | None = None
+    field: str = ""
+    message: str = ""
 
 
 class PreferencesResult(PreferencesBody):
