@@ -14,7 +14,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from dispatcher.consent import preferences
+from dispatcher.consent.preferences import LineTaken, PreferenceChange, UploadStep
 from dispatcher.consent.recipient_stream import StreamLine, put_lines
+from dispatcher.domain.preferences import changes
 from dispatcher.ledger.consent.line_uploads import LineUpload
 from dispatcher.maintenance import retention
 from dispatcher.web.app import create
@@ -63,6 +65,17 @@ def test_an_opt_in_sent_again_does_not_undo_a_later_opt_out(desk: Desk) -> None:
     desk.call("PUT", "/v1/recipients/c-1/preferences", {"channels": {"email": False}, **SAID})
     assert send(desk, PREFERENCES, opt_in) == (1, [(1, "repeated")])
     assert preferences.show(desk.services, "c-1").choices["channel:email"].value == "off"
+
+
+def test_a_choice_is_committed_together_with_its_position(desk: Desk) -> None:
+    """A server that is killed in mid-batch must not record the same line again."""
+    add_people(desk.services, person("c-1"))
+    step = UploadStep(LineUpload("app", "preferences", "nightly"), 0, 1)
+    change = PreferenceChange("c-1", changes({}, {"email": True}, None, None), "branch", "desk 12")
+    preferences.record(desk.services, desk.broker.publish, change, step)
+    assert send(desk, PREFERENCES, {"recipient": "c-1", "channels": {"email": True}, **SAID}) == (1, [(1, "repeated")])
+    with pytest.raises(LineTaken):
+        preferences.record(desk.services, desk.broker.publish, change, step)
 
 
 def test_a_rejected_line_is_rejected_again(desk: Desk) -> None:
