@@ -49,6 +49,7 @@ lock: .venv/lock/lock.stamp  ## pins the newest versions that pyproject.toml all
 	$(COMPILE) $(PROJECT) --extra test --constraint requirements/run.txt --output-file requirements/test.txt
 	$(COMPILE) $(PROJECT) --extra docs --constraint requirements/test.txt --output-file requirements/docs.txt
 	$(COMPILE) requirements/mutants.in --constraint requirements/test.txt --output-file requirements/mutants.txt
+	$(COMPILE) requirements/generator.in --upgrade --output-file requirements/generator.txt
 
 release: | .venv/bin/python  ## VERSION=x.y.z: sets the version, dates the changelog, commits and tags; pushes nothing
 	@.venv/bin/python -m tools.release $(VERSION)
@@ -72,6 +73,13 @@ help:  ## prints this list
 # --no-deps: the file lists all dependencies but a fork of PyYAML that libcst declares for Python 3.13 and does not use here.
 .venv/mutants.stamp: requirements/mutants.txt | .venv/test.stamp
 	@$(PIP) install --quiet --require-hashes --no-deps --requirement $<
+	@touch $@
+
+# A virtual environment of its own: the generator needs an older typer than the program.
+.venv/test.stamp: | .venv/generator/generator.stamp
+.venv/generator/generator.stamp: requirements/generator.txt | .venv/bin/python
+	@.venv/bin/python -m venv .venv/generator
+	@.venv/generator/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes --requirement $<
 	@touch $@
 
 .venv/lock/lock.stamp: | .venv/bin/python

@@ -1,4 +1,4 @@
-"""Writes the generated parts of the reference pages: `python -m docs.generate`.
+"""Writes the generated parts of the reference pages, and of the client: `python -m docs.generate`.
 
 A page marks each part by a pair of comments, and everything between them is replaced:
 
@@ -44,6 +44,7 @@ from dispatcher.runtime.settings import variables
 from dispatcher.web.app import create
 from dispatcher.web.console import labels
 from dispatcher.web.dependencies import TaskPublisher
+from docs import generate_client
 
 PAGES = Path(__file__).parent
 RULES_FILE = PAGES / "reference" / "rules.toml"
@@ -431,6 +432,10 @@ def main() -> None:
         text = path.read_text(encoding="utf-8")
         new = refreshed(text)
         if new != text:
+            path.write_text(new, encoding="utf-8")
+            sys.stdout.write(f"written: {path.relative_to(PAGES.parent)}\n")
+    for path, new in generate_client.modules(openapi()).items():
+        if new != path.read_text(encoding="utf-8"):
             path.write_text(new, encoding="utf-8")
             sys.stdout.write(f"written: {path.relative_to(PAGES.parent)}\n")
 

@@ -35,10 +35,11 @@ MACHINES = ("/v1/", "/webhooks/", "/metrics", "/healthz", "/readyz")
 
 
 class FieldError(BaseModel):
-    """One field and what is wrong with it."""
+    """One field and what is wrong with it. `line` is there for a body of lines or rows."""
 
     field: str
     message: str
+    line: int | None = None
 
 
 class Problem(BaseModel):
@@ -60,18 +61,22 @@ def problem(
     request: Request,
     status: int,
     detail: str = "",
-    faults: Sequence[tuple[str, str]] = (),
+    faults: Sequence[FieldError] = (),
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """The response, in the form that the caller can use. `faults` are (field, what is wrong) pairs."""
+    """The response, in the form that the caller can use."""
     title = HTTPStatus(status).phrase
     if not request.url.path.startswith(MACHINES) and "text/html" in request.headers.get("accept", ""):
         text = page("problem.html", title=title, status=status, detail=detail)
         return HTMLResponse(text, status, headers)
     body: dict[str, Any] = {"title": title, "status": status, "detail": detail or title}
     if faults:
-        body["errors"] = [{"field": field[:FIELD_LENGTH_MAX], "message": message} for field, message in faults]
+        body["errors"] = [fault.model_dump(exclude_none=True) for fault in faults]
     return JSONResponse(body, status, headers, MEDIA_TYPE)
+
+
+def _field_error(field: str, message: str, line: int | None = None) -> FieldError:
+    return FieldError(field=field[:FIELD_LENGTH_MAX], message=message, line=line)
 
 
 async def _http(request: Request, error: Exception) -> Response:
@@ -83,14 +88,14 @@ async def _bad_input(request: Request, error: Exception) -> Response:
     assert isinstance(error, BadInput)  # noqa: S101
     if isinstance(error, TooLarge):
         return problem(request, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body {error.faults[0].message}")
-    faults = [(fault.field, fault.message) for fault in error.faults]
+    faults = [_field_error(fault.field, fault.message, fault.line or None) for fault in error.faults]
     return problem(request, HTTPStatus.UNPROCESSABLE_ENTITY, "nothing of this was accepted", faults)
 
 
 async def _bad_choice(request: Request, error: Exception) -> Response:
     assert isinstance(error, BadChoice)  # noqa: S101
     field = "at" if error.field == "said_at" else error.field
-    return problem(request, HTTPStatus.UNPROCESSABLE_ENTITY, "nothing of this was accepted", [(field, error.reason)])
+    return problem(request, HTTPStatus.UNPROCESSABLE_ENTITY, "nothing of this was accepted", [_field_error(field, error.reason)])
 
 
 async def _bad_parameter(request: Request, error: Exception) -> Response:
@@ -99,7 +104,7 @@ async def _bad_parameter(request: Request, error: Exception) -> Response:
     items = error.errors()
     if any(item["loc"][0] == "path" for item in items):
         return problem(request, HTTPStatus.NOT_FOUND)
-    faults = [(".".join(str(part) for part in item["loc"][1:]), item["msg"]) for item in items]
+    faults = [_field_error(".".join(str(part) for part in item["loc"][1:]), item["msg"]) for item in items]
     return problem(request, HTTPStatus.UNPROCESSABLE_ENTITY, "nothing of this was accepted", faults)
 
 
