@@ -170,7 +170,10 @@ def _settings(read: EnvironmentReader) -> Settings:
             "DISPATCHER_METRICS_ACCESS", ACCESS, "open", about="`key`: `/metrics` needs an API key with the right `metrics`"
         ),
         openapi_access=read.choice(
-            "DISPATCHER_OPENAPI_ACCESS", ACCESS, "open", about="`key`: `/openapi.json` needs an API key, with any right"
+            "DISPATCHER_OPENAPI_ACCESS",
+            ACCESS,
+            "open",
+            about="`key`: `/openapi.json` needs an API key, with any right, and `/docs` asks for it",
         ),
         upload_bytes_max=int(
             read.number(

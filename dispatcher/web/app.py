@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from dispatcher import __version__
 from dispatcher.campaigns.overview import BalanceCache
 from dispatcher.runtime.services import Services
-from dispatcher.web import errors, health, metrics_page, webhooks
+from dispatcher.web import api_reference, errors, health, metrics_page, webhooks
 from dispatcher.web.api import openapi, v1
 from dispatcher.web.api_keys import NO_KEYS, ApiKeyRing, Right
 from dispatcher.web.console import pages
@@ -28,18 +28,18 @@ def create(
     """The application for these services. Routers find the first three arguments in `request.app.state`. Without keys, API and
     console admit nobody. `keyed`: further paths that need an API key, with a right or with any.
     """
-    # No /docs: those pages load scripts from other sites.
     application = FastAPI(
         title="dispatcher",
         version=__version__,
         openapi_url="/openapi.json",
-        docs_url=None,
+        docs_url=None,  # FastAPI's own page loads scripts from other sites; see `api_reference`
         redoc_url=None,
         generate_unique_id_function=openapi.operation_id,
     )
     application.state.services = services
     application.state.broker = broker
     application.state.keys = keys
+    application.state.keyed = frozenset(keyed)
     application.state.balances = BalanceCache()
     for router in (
         v1.router,
@@ -47,6 +47,7 @@ def create(
         pages.router,
         health.router,
         metrics_page.router,
+        api_reference.router,
         unsubscribe.router,
         preferences.router,
     ):

@@ -291,3 +291,21 @@ def test_pages_can_be_read_by_weak_eyes_and_screen_readers(visits: Visits, brows
             assert [(text, ratio) for text, ratio in contrasts if ratio < 4.5] == [], name
             keep(page, f"{'dark' if dark else 'light'}-{name}")
     assert tuple(seen) == PAGES
+
+
+# -- the API reference -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
+def test_the_api_reference_shows_every_call_without_another_site(visits: Visits, browser: Browser, size: dict[str, int]) -> None:
+    with opened(browser, size, scripts=True) as page:
+        sites: set[str] = set()
+        page.on("request", lambda request: sites.add(request.url.partition("/docs")[0].partition("/openapi")[0]))
+        page.goto(f"{visits.services.public_url}/docs")
+        page.get_by_text("submit_campaign").first.wait_for(state="attached")
+        assert page.locator(".opblock").count() >= 50
+        page.locator("#operations-campaigns-submit_campaign button").first.click()
+        page.get_by_text("Accept a campaign with its whole audience").first.wait_for()
+        assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+        assert {each for each in sites if not each.startswith("data:")} == {visits.services.public_url}
+        keep(page, f"api-reference-{size['width']}")

@@ -68,9 +68,10 @@ def test_the_client_of_a_generator_works(desk: Desk, package: str) -> None:
         campaign = models.Campaign.from_dict({"id": "spring", "template": "loan_offer", "channels": ["email"], "audience": rows})
         accepted = call("campaigns.submit_campaign")(client=client, body=campaign)
         assert (accepted.status_code, accepted.parsed.audience) == (201, 1)
-        assert call("campaigns.show_campaign")("spring", client=client).parsed.balance.additional_properties == json.loads(
-            desk.call("GET", "/v1/campaigns/spring").text
-        )["balance"]
+        assert (
+            call("campaigns.show_campaign")("spring", client=client).parsed.balance.additional_properties
+            == json.loads(desk.call("GET", "/v1/campaigns/spring").text)["balance"]
+        )
         shown = call("recipients.show_recipient")("anna", client=client, include="addresses").parsed
         assert (shown.id, shown["email"]) == ("anna", "anna@example.org")
         page = call("events.read_events")(client=client).parsed

@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 from dispatcher.runtime.services import Services
 from dispatcher.web.access_log import shorten_access
 from dispatcher.web.api_keys import Right, new_key, read_keys
+from dispatcher.web.api_reference import FILES
 from dispatcher.web.app import create
 from tests.support.services import Broker, make_services
 
@@ -41,6 +42,21 @@ def test_metrics_and_api_description_can_be_kept_for_keys(keyed: tuple[str, dict
         assert statuses(services, file, paths, "/openapi.json", keys) == [401, 401, 200, 200]
         assert statuses(services, file, {}, "/metrics", keys) == [200] * 4
         assert statuses(services, file, paths, "/healthz", keys) == [200] * 4
+
+
+def test_the_api_reference_says_nothing_where_its_document_needs_a_key(keyed: tuple[str, dict[str, str], Path]) -> None:
+    database, _, file = keyed
+    with make_services(database) as services:
+        for paths, needs_key in (({"/openapi.json": None}, "true"), ({}, "false")):
+            with TestClient(create(services, Broker(), read_keys(file), paths)) as client:
+                page = client.get("/docs")
+                assert f'data-needs-key="{needs_key}"' in page.text
+                assert "/v1" not in page.text
+                policy = page.headers["content-security-policy"]
+                assert "unsafe" not in policy
+                assert "http" not in policy
+                assert [client.get(f"/docs/{name}").status_code for name in (*FILES, "../keys.toml", "x")] == [200] * 4 + [404] * 2
+                assert client.get("/docs/swagger-ui-bundle.js").headers["content-type"].startswith("text/javascript")
 
 
 def test_the_access_log_has_no_addresses_and_no_tokens() -> None:
