@@ -193,10 +193,11 @@ def _environment(home: Path, sink: str, database_url: str, broker_url: str) -> d
 
 def _sink(port: int, certificate: Path, key: Path) -> ChildCommand:
     argv = (sys.executable, "-m", "benchmarks.sink", str(port), str(certificate), str(key))
-    return ChildCommand("sink", argv, supervisor.SERVERS, ready=partial(_accepts_connections, port))
+    return ChildCommand("sink", argv, supervisor.SERVERS, ready=partial(accepts_connections, port))
 
 
-def _accepts_connections(port: int, _pid: int) -> bool:
+def accepts_connections(port: int, _pid: int) -> bool:
+    """Whether something listens at this port of the machine."""
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1.0):
         return True
     return False

@@ -409,6 +409,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "campaign-fields": campaign_fields,
     "campaign-states": campaign_states,
     "channel-rules": channel_rules,
+    "client-methods": generate_client.methods,
     "command-line": command_line,
     "event-file-columns": event_file_columns,
     "events": events,

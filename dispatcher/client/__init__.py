@@ -18,7 +18,7 @@ from dispatcher.client.api_errors import ApiError, ApiRefusal, ApiUnavailable, F
 from dispatcher.client.async_client import AsyncClient
 from dispatcher.client.event_chain import FeedBatch, FeedPosition
 from dispatcher.client.jobs import BrokerUnavailable, InvalidJob
-from dispatcher.client.retries import RetryPolicy
+from dispatcher.client.retries import CallRetries
 from dispatcher.client.sync_client import Client
 
 if TYPE_CHECKING:
@@ -31,12 +31,12 @@ __all__ = [
     "AsyncClient",
     "BrokerClient",
     "BrokerUnavailable",
+    "CallRetries",
     "Client",
     "FeedBatch",
     "FeedBroken",
     "FeedPosition",
     "InvalidJob",
-    "RetryPolicy",
 ]
 
 

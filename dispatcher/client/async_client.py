@@ -39,7 +39,7 @@ from dispatcher.client.documents import (
     UploadBody,
 )
 from dispatcher.client.event_chain import FeedBatch, FeedPosition, check_page
-from dispatcher.client.retries import RetryPolicy, is_repeated
+from dispatcher.client.retries import CallRetries, is_repeated
 
 NDJSON = "application/x-ndjson"
 # The server answers a batch of a thousand lines at once. A client that has more under way than that must read while it sends.
@@ -63,11 +63,11 @@ class AsyncClient(AsyncOperations):
         self,
         url: str,
         key: str,
-        retries: RetryPolicy | None = None,
+        retries: CallRetries | None = None,
         timeout_seconds: float = TIMEOUT_SECONDS,
         transport: Any = None,
     ) -> None:
-        self._retries = retries or RetryPolicy()
+        self._retries = retries or CallRetries()
         self._http = httpx.AsyncClient(
             base_url=url.rstrip("/"), headers={"Authorization": f"Bearer {key}"}, timeout=timeout_seconds, transport=transport
         )

@@ -10,7 +10,7 @@ LOST = frozenset({500, 502, 504})  # a proxy without an answer of the server: th
 
 
 @dataclass(frozen=True, slots=True)
-class RetryPolicy:
+class CallRetries:
     """How often a call is repeated, and the seconds between: doubled each time, with jitter, unless the server says when.
 
     A wait that the server asks for is never cut: a longer one than `wait_seconds_max` ends the attempts.

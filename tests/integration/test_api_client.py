@@ -13,7 +13,7 @@ from typing import Any, cast
 import httpx
 import pytest
 
-from dispatcher.client import ApiRefusal, ApiUnavailable, AsyncClient, Client, FeedBroken, FeedPosition, RetryPolicy
+from dispatcher.client import ApiRefusal, ApiUnavailable, AsyncClient, CallRetries, Client, FeedBroken, FeedPosition
 from dispatcher.client.documents import Campaign, PreferencesLine, Recipient
 from dispatcher.client.event_chain import check_page
 from dispatcher.events import publication
@@ -21,7 +21,7 @@ from tests.integration.test_api import LOAN, Desk, open_desk
 from tests.support.services import add_people, person
 from tests.support.web_server import serving
 
-AT_ONCE = RetryPolicy(attempts_max=3, first_wait_seconds=0.0)
+AT_ONCE = CallRetries(attempts_max=3, first_wait_seconds=0.0)
 
 
 @pytest.fixture

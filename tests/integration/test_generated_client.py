@@ -38,12 +38,12 @@ def desk(database: str, tmp_path: Path) -> Iterator[Desk]:
 
 
 @pytest.fixture
-def package(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def package(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The package that the generator makes. It warns of nothing: no call is left out."""
     assert GENERATOR.exists(), "run: make dev"
     (tmp_path / "openapi.json").write_text(desk.client.get("/openapi.json").text)
     (tmp_path / "settings.yaml").write_text(SETTINGS)
-    command = [GENERATOR, "generate", "--path", "openapi.json", "--config", "settings.yaml", "--meta", "none"]
+    command = [str(GENERATOR), "generate", "--path", "openapi.json", "--config", "settings.yaml", "--meta", "none"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "warning" not in (done.stdout + done.stderr).lower(), done.stdout + done.stderr
