@@ -44,7 +44,7 @@ from dispatcher.client.retries import CallRetries, is_repeated
 NDJSON = "application/x-ndjson"
 # The server answers a batch of a thousand lines at once. A client that has more under way than that must read while it sends.
 LINES_PER_CALL = 1_000
-UPLOAD_PART_BYTES = 4 * 1024 * 1024
+UPLOAD_PART_BYTES = 1024 * 1024
 FEED_WAIT_SECONDS = 30
 TIMEOUT_SECONDS = 120.0  # a dry run of a large campaign takes this long
 START = FeedPosition()

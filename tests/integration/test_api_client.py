@@ -130,7 +130,7 @@ def test_a_trigger_is_accepted_once_where_the_answer_is_lost(desk: Desk, url: st
 
 def test_an_upload_that_is_cut_goes_on_where_it_was(desk: Desk, url: str, tmp_path: Path) -> None:
     file = tmp_path / "spring.csv"
-    file.write_text("recipient,note\n" + "".join(f"c-{n},{'x' * 90}\n" for n in range(60_000)))  # 5.6 MB: two parts
+    file.write_text("recipient,note\n" + "".join(f"c-{n},{'x' * 90}\n" for n in range(60_000)))  # 5.6 MB: six parts
     with Client(url, desk.key, AT_ONCE, transport=Broken(2, 4)) as client:
         upload = client.upload_audience_file("spring.csv", file)
         assert (upload["complete"], upload["received"]) == (True, file.stat().st_size)
