@@ -19,7 +19,7 @@ Channel = Literal["push", "email", "sms", "whatsapp"]
 ChannelGroup = Literal["email", "push", "sms_whatsapp"]
 
 # What an event is about. Its type is `dispatcher.<kind>.<what happened>`.
-EventFamily = Literal["message", "consent", "suppression", "inbound", "campaign", "template", "recipient"]
+EventFamily = Literal["message", "consent", "suppression", "inbound", "campaign", "balance", "template", "recipient"]
 
 # Commercial or service: a property of the template, which no caller can change.
 Kind = Literal["commercial", "service"]
