@@ -30,6 +30,15 @@ Mode = Literal["tailored", "standard", "none"]
 # The kind of offers that a choice is about.
 OfferType = Literal["own", "partner", "kate"]
 
+# The states of a run: it starts a campaign, or says why not.
+RunState = Literal["pending", "started", "skipped", "failed"]
+
+# What a person can do to a recurring campaign.
+ScheduleAction = Literal["approve", "pause", "resume", "end"]
+
+# The states of a recurring campaign.
+ScheduleState = Literal["awaiting_approval", "active", "paused", "ended"]
+
 # The states of a message.
 State = Literal[
     "pending",
@@ -86,6 +95,8 @@ Campaign = TypedDict(
         "send_at": NotRequired["str | None"],
         "expires_at": NotRequired["str | None"],
         "fallback_after_seconds": NotRequired["float | None"],
+        "tags": NotRequired["Sequence[str]"],
+        "cost_centre": NotRequired["str | None"],
         "route": NotRequired["Literal['first', 'all']"],
         "rate_per_second": NotRequired["float | None"],
         "holdout_percent": NotRequired["float"],
@@ -94,6 +105,8 @@ Campaign = TypedDict(
         "ttl_seconds": NotRequired["int | None"],
         "collapse_key": NotRequired["str | None"],
         "seeds": NotRequired["Sequence[str]"],
+        "sender": NotRequired["str | None"],
+        "reply_to": NotRequired["str | None"],
     },
 )
 
@@ -136,6 +149,10 @@ CampaignBody = TypedDict(
         "expires_at": "str | None",
         "rate_per_second": "float | None",
         "priority": "int",
+        "tags": "Sequence[str]",
+        "cost_centre": "str | None",
+        "sender": "str | None",
+        "reply_to": "str | None",
         "version": "int",
         "edits": "Sequence[CampaignEditBody]",
     },
@@ -192,6 +209,8 @@ CampaignSummary = TypedDict(
         "created_at": "str",
         "started_at": "str | None",
         "finished_at": "str | None",
+        "tags": "Sequence[str]",
+        "cost_centre": "str | None",
     },
 )
 
@@ -255,6 +274,10 @@ DryRunBody = TypedDict(
         "segments": "dict[str, int]",
         "cost": "SmsCostBody | None",
         "needs": "Sequence[str]",
+        "tags": "Sequence[str]",
+        "cost_centre": "str | None",
+        "sender": "str | None",
+        "reply_to": "str | None",
     },
 )
 
@@ -299,6 +322,7 @@ EndpointAdded = TypedDict(
         "created_at": "str",
         "replays": "Sequence[EndpointRange]",
         "dead": "Sequence[EndpointRange]",
+        "changes": "Sequence[EndpointChangeBody]",
         "secret": "str",
     },
 )
@@ -329,6 +353,7 @@ EndpointBody = TypedDict(
         "created_at": "str",
         "replays": "Sequence[EndpointRange]",
         "dead": "Sequence[EndpointRange]",
+        "changes": "Sequence[EndpointChangeBody]",
     },
 )
 
@@ -341,6 +366,19 @@ EndpointChange = TypedDict(
         "entities": NotRequired["Sequence[str] | None"],
         "campaigns": NotRequired["Sequence[str] | None"],
         "batch_max": NotRequired["int | None"],
+    },
+)
+
+# Who changed an endpoint, when and how. `detail` has names of fields and numbers of events; `reason` is of a skip.
+EndpointChangeBody = TypedDict(
+    "EndpointChangeBody",
+    {
+        "endpoint": "str",
+        "at": "str",
+        "by": "str",
+        "action": "str",
+        "reason": "str",
+        "detail": "dict[str, Any]",
     },
 )
 
@@ -483,6 +521,8 @@ Message = TypedDict(
         "send_at": NotRequired["str | None"],
         "expires_at": NotRequired["str | None"],
         "fallback_after_seconds": NotRequired["float | None"],
+        "tags": NotRequired["Sequence[str]"],
+        "cost_centre": NotRequired["str | None"],
     },
 )
 
@@ -538,6 +578,15 @@ MessageList = TypedDict(
     {
         "messages": "Sequence[MessageLine]",
         "next": "str | None",
+    },
+)
+
+# A run that is to come, and the id that its campaign will have.
+NextRunBody = TypedDict(
+    "NextRunBody",
+    {
+        "at": "str",
+        "campaign": "str",
     },
 )
 
@@ -746,6 +795,96 @@ RowsAdded = TypedDict(
         "added": "int",
         "invalid": "int",
         "faults": "Sequence[AudienceErrorBody]",
+    },
+)
+
+# A recurring campaign as people write it. Each run takes the newest upload that `campaign.audience.upload` describes.
+Schedule = TypedDict(
+    "Schedule",
+    {
+        "id": "str",
+        "cron": "str",
+        "zone": "str",
+        "campaign": "dict[str, Any]",
+        "ends_at": NotRequired["str | None"],
+        "expires_after_minutes": NotRequired["int | None"],
+        "audience_max": NotRequired["int | None"],
+    },
+)
+
+# A recurring campaign with its next runs, its latest ones, and who did what.
+ScheduleBody = TypedDict(
+    "ScheduleBody",
+    {
+        "id": "str",
+        "state": "ScheduleState",
+        "cron": "str",
+        "zone": "str",
+        "next_at": "str | None",
+        "submitted_by": "str",
+        "approved_by": "str | None",
+        "campaign": "dict[str, Any]",
+        "ends_at": "str | None",
+        "expires_after_minutes": "int | None",
+        "audience_max": "int | None",
+        "created_at": "str",
+        "next_runs": "Sequence[NextRunBody]",
+        "runs": "Sequence[ScheduleRunBody]",
+        "changes": "Sequence[ScheduleChangeBody]",
+    },
+)
+
+# What somebody did with a recurring campaign, and its state after that.
+ScheduleChangeBody = TypedDict(
+    "ScheduleChangeBody",
+    {
+        "at": "str",
+        "by": "str",
+        "action": "str",
+        "state": "ScheduleState",
+    },
+)
+
+# A recurring campaign in a list. `next_at` is null while it is paused or waits for its approval, and at its end.
+ScheduleLine = TypedDict(
+    "ScheduleLine",
+    {
+        "id": "str",
+        "state": "ScheduleState",
+        "cron": "str",
+        "zone": "str",
+        "next_at": "str | None",
+        "submitted_by": "str",
+        "approved_by": "str | None",
+    },
+)
+
+# All recurring campaigns; those that ended come last.
+ScheduleList = TypedDict(
+    "ScheduleList",
+    {
+        "schedules": "Sequence[ScheduleLine]",
+    },
+)
+
+# A run: the campaign that it started, or why it was skipped or failed. `upload` is its audience.
+ScheduleRunBody = TypedDict(
+    "ScheduleRunBody",
+    {
+        "at": "str",
+        "campaign": "str",
+        "state": "RunState",
+        "reason": "str | None",
+        "message": "str",
+        "upload": "str | None",
+    },
+)
+
+# Why the receiver does not get these events.
+Skip = TypedDict(
+    "Skip",
+    {
+        "reason": "str",
     },
 )
 
@@ -1007,6 +1146,8 @@ SubmitCampaignOptions = TypedDict(
 ListCampaignsOptions = TypedDict(
     "ListCampaignsOptions",
     {
+        "tag": NotRequired["Sequence[str]"],
+        "cost_centre": NotRequired["str | None"],
         "limit": NotRequired["int"],
     },
 )

@@ -49,8 +49,13 @@ from dispatcher.client.documents import (
     RotateSecretOptions,
     Rows,
     RowsAdded,
+    Schedule,
+    ScheduleAction,
+    ScheduleBody,
+    ScheduleList,
     SendMessageOptions,
     ShowRecipientOptions,
+    Skip,
     SubmitCampaignOptions,
     SuppressionBody,
     SuppressionLift,
@@ -118,6 +123,29 @@ class Operations(ABC):
         possible, 409."""
         answer: CampaignStateBody = self.call(
             Call("POST", f"/v1/campaigns/{quote(str(campaign_id), safe='')}/{quote(str(action), safe='')}")
+        )
+        return answer
+
+    def list_schedules(self) -> ScheduleList:
+        """All recurring campaigns, with the time of the next run."""
+        answer: ScheduleList = self.call(Call("GET", "/v1/schedules"))
+        return answer
+
+    def add_schedule(self, body: Schedule) -> ScheduleBody:
+        """Add a recurring campaign: a cron expression in a time zone, and a campaign whose audience describes an upload."""
+        answer: ScheduleBody = self.call(Call("POST", "/v1/schedules", body=body))
+        return answer
+
+    def show_schedule(self, schedule_id: str) -> ScheduleBody:
+        """A recurring campaign with its next runs, its latest ones, and who did what."""
+        answer: ScheduleBody = self.call(Call("GET", f"/v1/schedules/{quote(str(schedule_id), safe='')}"))
+        return answer
+
+    def act_on_schedule(self, schedule_id: str, action: ScheduleAction) -> ScheduleBody:
+        """Approve, pause, resume or end. One already in the wanted state gets the same answer; what is not possible,
+        409."""
+        answer: ScheduleBody = self.call(
+            Call("POST", f"/v1/schedules/{quote(str(schedule_id), safe='')}/{quote(str(action), safe='')}")
         )
         return answer
 
@@ -326,6 +354,12 @@ class Operations(ABC):
         answer: EndpointBody = self.call(
             Call("POST", f"/v1/webhooks/{quote(str(endpoint_id), safe='')}/replay", body=body, is_repeatable=False)
         )
+        return answer
+
+    def skip_delivery(self, endpoint_id: str, body: Skip) -> EndpointBody:
+        """Move past the delivery that is failing. Its events are on the dead list as `skipped`; without a failing one,
+        409."""
+        answer: EndpointBody = self.call(Call("POST", f"/v1/webhooks/{quote(str(endpoint_id), safe='')}/skip", body=body))
         return answer
 
     def act_on_endpoint(self, endpoint_id: str, action: Literal["enable", "disable"]) -> EndpointBody:

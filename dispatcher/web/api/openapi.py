@@ -16,6 +16,7 @@ from dispatcher.web.errors import Problem, problem_responses
 ABOUT = "Sends a bank's commercial messages by push, e-mail, SMS and WhatsApp to those who allow it."
 TAGS = {
     "campaigns": "Campaigns, and the audiences that are uploaded for them.",
+    "schedules": "Recurring campaigns.",
     "messages": "Single messages, and what became of every message.",
     "recipients": "People, their addresses and their choices.",
     "suppressions": "Addresses that get no message.",

@@ -17,7 +17,8 @@ from dispatcher.web.dependencies import JsonObject, ServicesDependency
 from dispatcher.web.errors import problem_responses
 from dispatcher.web.serializers.schedules import schedule_line, schedule_view
 
-ScheduleId = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,79}$")]
+ScheduleId = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,79}$", description="The id of the recurring campaign.")]
+Action = Annotated[ScheduleAction, Path(description="What to do.")]
 CampaignsKey = Annotated[ApiKey, Depends(needs(Right.CAMPAIGNS))]
 
 router = APIRouter(prefix="/schedules", tags=["schedules"], dependencies=[Depends(needs(Right.CAMPAIGNS))])
@@ -54,9 +55,7 @@ def show_schedule(schedule_id: ScheduleId, services: ServicesDependency) -> dict
 
 
 @router.post("/{schedule_id}/{action}", response_model=ScheduleBody, responses=problem_responses(404, 409))
-def act_on_schedule(
-    caller: CampaignsKey, schedule_id: ScheduleId, action: ScheduleAction, services: ServicesDependency
-) -> dict[str, Any]:
+def act_on_schedule(caller: CampaignsKey, schedule_id: ScheduleId, action: Action, services: ServicesDependency) -> dict[str, Any]:
     """Approve, pause, resume or end. One already in the wanted state gets the same answer; what is not possible, 409.
 
     Runs that fall into a pause do not take place. Campaigns that have started go on.
