@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 from lxml import etree
+
+from dispatcher.content.mail_css import read_css
 
 # A gap is a place for a value. Its mark has a blank: outside quotation marks, the blank would end the attribute.
 GAP_EDGES = "\ue0f2\ue0f3"  # of Unicode's private use area: they do not occur in texts
@@ -59,17 +60,6 @@ _ANCHOR = re.compile(r"#[\w.-]*\Z")
 
 _CONDITIONAL = re.compile(r"\[if [^\[\]<>]*\]>(?P<inner>.*)<!\[endif\]\Z", re.DOTALL | re.IGNORECASE)
 _REVEALED = re.compile(r"\[if [^\[\]<>]*\](?:><!)?\Z|(?:<!)?\[endif\]\Z", re.IGNORECASE)  # around what other clients read
-
-_CSS_COMMENT = re.compile(r"/\*.*?(?:\*/|\Z)", re.DOTALL)
-_CSS_AT_RULE = re.compile(r"@([^\s{(;]*)")
-_CSS_AT_RULES = frozenset({"media", "supports", "font-face", "keyframes", "-webkit-keyframes", "charset", "page", "-ms-viewport"})
-_CSS_URL = re.compile(r"\burl\(\s*(\"[^\"]*\"|'[^']*'|[^)]*)\s*\)", re.IGNORECASE)
-_CSS_FUNCTION = re.compile(r"([a-z_-][\w-]*)\(", re.IGNORECASE)
-_CSS_FUNCTIONS = _words(
-    "calc clamp cubic-bezier format hsl hsla lang linear-gradient local max min not is where nth-child nth-of-type "
-    "radial-gradient repeat rgb rgba rotate scale steps translate translatex translatey url var and or screen"
-)
-_CSS_FORBIDDEN = re.compile(r"\\|<|-moz-binding|(?<![\w-])behaviou?r\s*:|javascript\s*:|vbscript\s*:", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +203,7 @@ class _HtmlReader:
             self._fault(line, shown, value, "has no place in a mail")
 
     def _css(self, css: str, shown: str, tag: str, first: int) -> None:
-        faults, addresses = _read_css(css)
+        faults, addresses = read_css(css, GAP_EDGES)
         for line, value, message in faults:
             self._fault(first + line, shown, value, message)
         for line, address in addresses:
@@ -230,24 +220,3 @@ class _HtmlReader:
             text.startswith("?") or any(mark in text for mark in ("<", ">", "[CDATA", GAP_EDGES[0]))
         ):
             self._fault(first, "comment", "", "a comment may hold no markup and no variable, but for Outlook's [if mso]")
-
-
-@lru_cache(maxsize=1_024)  # a layout has some forty styles, the same in all mails
-def _read_css(css: str) -> tuple[tuple[tuple[int, str, str], ...], tuple[tuple[int, str], ...]]:
-    """The faults and the addresses of a style sheet or a style attribute, each with its line from 0.
-
-    Functions and at-rules must be on the list: several can load a file.
-    """
-    words = _CSS_COMMENT.sub(lambda comment: "\n" * comment[0].count("\n"), css)
-    refused = [
-        *_CSS_FORBIDDEN.finditer(words),
-        *(rule for rule in _CSS_AT_RULE.finditer(words) if rule[1].lower() not in _CSS_AT_RULES),
-        *(function for function in _CSS_FUNCTION.finditer(words) if function[1].lower() not in _CSS_FUNCTIONS),
-    ]
-    faults = [(words.count("\n", 0, found.start()), found[0], "has no place in the style of a mail") for found in refused]
-    if GAP_EDGES[0] in words or GAP_EDGES[1] in words:
-        faults.append((0, "", "a style can't hold a variable"))
-    addresses = list(_CSS_URL.finditer(words))
-    if len(addresses) != words.lower().count("url("):
-        faults.append((0, "url(", "is not closed"))
-    return tuple(faults), tuple((words.count("\n", 0, each.start()), each[1].strip().strip("\"'")) for each in addresses)
