@@ -12,7 +12,7 @@ from dispatcher.content.catalog import Catalog, FolderReport, check, inspect, lo
 from dispatcher.content.declaration import TemplateVariable
 from dispatcher.content.draft_marks import is_draft, texts_to_write
 from dispatcher.content.errors import ContentRefusal, InvalidTemplates, TemplateError
-from dispatcher.content.guard import host_of, is_within
+from dispatcher.content.links import host_of, is_within
 from dispatcher.content.partner_links import partner_links
 from dispatcher.content.preview import check_examples, check_links_to_partners, example_request, preview, sms_sizes
 from dispatcher.content.render_request import LinkHosts, MessageLinks, MessageSender, RenderRequest

@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from html import unescape
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from markupsafe import escape
 
-from channels.base import Content, Email, MailTemplate, MergedEmail, Push, Sms, TextTemplate, WhatsApp
+from channels.base import Content, Email, MergedEmail, Push, Sms, WhatsApp
+from dispatcher.content.links import host_of, is_within, text_links
 from dispatcher.content.mail_html import (
-    GAP,
-    GAP_EDGES,
     LINK_SCHEME,
     MAIL_HTML,
     HtmlFault,
@@ -34,10 +30,7 @@ from dispatcher.content.render_request import LinkHosts
 
 PUSH_BYTES_MAX = 4_096  # FCM, all of the payload
 SMS_CHARACTERS_MAX = 1_600  # Twilio error 21617
-_AFTER_SCHEME = re.compile(r"://[^\s<>\"']+")  # begins with fixed characters: ten times as fast as a pattern for the scheme
-_ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(?::[0-9]+)?(?=[/?#]|\Z)", re.IGNORECASE)
 _WHATSAPP_BLANKS = re.compile(r"[\t\n\v\f\r\x85\u2028\u2029]+[ ]*|[^\S\t\n\v\f\r\x85\u2028\u2029]{5,}")
-_PUNCTUATION = ".,;:!?)"  # after a link in a text: mail clients and telephones leave it out
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,22 +89,27 @@ def _email(mail: Email, requirements: ContentRequirements) -> Iterator[Check]:
 def _mail_html(html: MailHtml, mail: Email, requirements: ContentRequirements) -> Iterator[Check]:
     for name, faults in html_faults(html, requirements):
         yield name, not any(faults)
-    yield from _text_links(mail.text, requirements)
+    yield from _text_links("\n".join((mail.text, *html.texts)), requirements)
 
 
 def _text_links(text: str, requirements: ContentRequirements) -> Iterator[Check]:
     """The checks of the links in a text that is not HTML."""
     if requirements.to_partner or requirements.hosts is not None:
-        links = links_in(text)
-        yield "link_host", all(_has_allowed_host(link, requirements) for link in links)
+        links = text_links(text, *known_hosts(requirements.hosts))
+        yield "link_host", all(has_allowed_host(link, requirements) for link in links)
         yield "link_leak", not any(leaks_personal_data(link, requirements) for link in links)
+
+
+def known_hosts(hosts: LinkHosts | None) -> tuple[Container[str], ...]:
+    """The hosts that are links in a text without a scheme, too."""
+    return (hosts.own, hosts.partners) if hosts else ()
 
 
 def html_faults(html: MailHtml, requirements: ContentRequirements) -> Iterator[tuple[str, Iterator[HtmlFault]]]:
     """The checks of a mail's HTML, each with its faults, to show where they are."""
     yield MAIL_HTML, iter(html.faults)
     yield LINK_SCHEME, (link_fault(link) for link in html.links if not _has_allowed_scheme(link, requirements.own_links))
-    foreign = (link for link in html.links if not _has_allowed_host(link.address, requirements))
+    foreign = (link for link in html.links if not has_allowed_host(link.address, requirements))
     yield "link_host", (link.fault("names a host that the policy does not allow this entity") for link in foreign)
     leaks = (link for link in html.links if leaks_personal_data(link.address, requirements))
     yield "link_leak", (link.fault("must be the same for all readers, and hold nothing about them") for link in leaks)
@@ -125,7 +123,7 @@ def _push(push: Push, requirements: ContentRequirements) -> Iterator[Check]:
     payload = {"title": push.title, "body": push.body, "link": push.link, "data": dict(push.data)}
     yield "push_size", len(json.dumps(payload, ensure_ascii=False).encode()) <= PUSH_BYTES_MAX
     yield "credit_warning", requirements.warning in push.body
-    yield "link_host", not push.link or _has_allowed_host(push.link, requirements)
+    yield "link_host", not push.link or has_allowed_host(push.link, requirements)
     yield "link_leak", not (push.link and leaks_personal_data(push.link, requirements))
     yield from _text_links(f"{push.title} {push.body}", requirements)
 
@@ -164,52 +162,23 @@ def _links_to(html: MailHtml, mail: Email, address: str) -> bool:
     return address in mail.text and any(link.element == "a" and link.everywhere and link.address == address for link in html.links)
 
 
-def host_of(link: str) -> str:
-    """The host that an address names, "" where it names none."""
-    plain = _ORIGIN.match(link)
-    return _host(plain[0] if plain else link)
-
-
-@lru_cache(maxsize=256)  # many links, few hosts
-def _host(link: str) -> str:
-    return urlsplit(link).hostname or ""
-
-
-def links_in(text: str) -> list[str]:
-    """The http and https links in a text, whatever the case of their scheme, without punctuation after them."""
-    links = []
-    for match in _AFTER_SCHEME.finditer(text):
-        start, end = match.span()
-        scheme = text[max(0, start - 5) : start].lower()
-        if scheme.endswith("http") or scheme == "https":
-            links.append(text[start - (5 if scheme == "https" else 4) : end].rstrip(_PUNCTUATION))
-    return links
-
-
-def links_of(content: Content, visible_text: str) -> Iterator[str]:
-    """All links of a message."""
+def links_of(content: Content, visible_text: str, *known: Container[str]) -> Iterator[str]:
+    """All links of a message. Names of `known` hosts are links without a scheme, too."""
     if isinstance(content, MergedEmail):
         content = content.assemble()
     if isinstance(content, Email):
-        yield from (link.address for link in read_mail_html(content.html).links)
-        text = content.text
+        html = read_mail_html(content.html)
+        yield from (link.address for link in html.links)
+        text = "\n".join((content.text, *html.texts))
     elif isinstance(content, Push):
         text = f"{content.link} {content.title} {content.body}"
     else:
         text = content.text if isinstance(content, Sms) else visible_text
-    yield from links_in(text)
+    yield from text_links(text, *known)
 
 
-def is_within(host: str, domains: Container[str]) -> bool:
-    """Whether a host is one of the domains, or lies in one."""
-    while host:
-        if host in domains:
-            return True
-        host = host.partition(".")[2]
-    return False
-
-
-def _has_allowed_host(link: str, requirements: ContentRequirements) -> bool:
+def has_allowed_host(link: str, requirements: ContentRequirements) -> bool:
+    """Whether a link names a host that the policy allows, or none."""
     hosts = requirements.hosts
     if hosts is None or link in requirements.own_links or not link.lower().startswith(("http:", "https:")):
         return True
@@ -242,157 +211,3 @@ def holds_value(link: str, values: Iterable[str]) -> bool:
     """Whether a link holds one of these values."""
     plain = unquote(link.partition(":")[2]).casefold()  # without the scheme, which holds "htt" for everybody
     return any(value.casefold() in plain for value in values)
-
-
-# -- checks for all mails of one mail template -------------------------------------------------------------------------
-
-_OPEN_ESCAPE = re.compile(r"&[#\w]*\Z")  # an escape of HTML that begins in the template's text and could end in a value
-
-
-@dataclass(frozen=True, slots=True)
-class PathCheck:
-    """Shows that a mail of one `MailTemplate` passes the guard, from the template's text and a few of the mail's values.
-
-    Values in text and in attributes that hold no address are escaped, so they change nothing that the guard checks. `own` are the
-    gaps of the reader's own links, `in_text` all other gaps of the text, `gapped` the other links that hold a value, each with
-    whether mail clients load it without a click; `links` are all links of the HTML but the own ones.
-    """
-
-    to_partner: bool
-    hosts: LinkHosts | None
-    in_text: tuple[int, ...]
-    own: tuple[int, ...]
-    gapped: tuple[tuple[TextTemplate, bool], ...]
-    links: tuple[TextTemplate, ...]
-
-    def passes(self, mail: MergedEmail, requirements: Callable[[], ContentRequirements]) -> bool:
-        """True only if `failed_check` would return None. False means unknown: then call `failed_check`."""
-        subject, values = mail.subject, mail.values
-        if not subject or "\n" in subject or "\r" in subject:
-            return False
-        for gap in self.own:
-            if not values[gap].startswith("http"):
-                return False
-        hosts = None if self.to_partner else self.hosts
-        for link, is_loaded in self.gapped:
-            if not _is_allowed(_filled(link, values), is_loaded, hosts):
-                return False
-        if not self.to_partner:
-            return hosts is None or all(_is_own(values[gap], hosts) for gap in self.in_text if ":" in values[gap])
-        required, html = requirements(), {_filled(link, values) for link in self.links}
-        foreign = html.union(links_in(mail.template.text.fill(values))).difference(required.own_links)
-        return all(_has_allowed_host(link, required) and not leaks_personal_data(link, required) for link in foreign)
-
-
-def _filled(link: TextTemplate, values: Sequence[str]) -> str:
-    """A link with its values. The link's own text holds no escapes of HTML, the values do."""
-    if link.literals == ("", ""):
-        return unescape(values[link.gaps[0]])
-    pieces = zip(link.literals[1:], link.gaps, strict=True)
-    return link.literals[0] + "".join(unescape(values[gap]) + literal for literal, gap in pieces)
-
-
-@lru_cache(maxsize=1_024)
-def _is_own(link: str, hosts: LinkHosts) -> bool:
-    """Whether this is a whole link to an own host, or none at all."""
-    return "http" not in link.lower() or (_HTTPS_HOST.match(link) is not None and is_within(host_of(link), hosts.own))
-
-
-_HTTPS_HOST = re.compile(
-    r"https://[A-Za-z0-9.-]+(?::[0-9]+)?/[^\s<>\"']*\Z", re.IGNORECASE
-)  # a text after it cannot change its host
-
-
-@lru_cache(maxsize=1_024)  # a campaign sends the same few addresses to all recipients
-def _is_allowed(link: str, is_loaded: bool, hosts: LinkHosts | None) -> bool:
-    return link_is_allowed(link, is_loaded) and (hosts is None or _is_own(link, hosts))
-
-
-@dataclass(frozen=True, slots=True)
-class GapRoles:
-    """What is known of a template's gaps, by number: which values are escaped for HTML, and which are the reader's own links."""
-
-    in_html: frozenset[int]
-    unsubscribe_html: frozenset[int]
-    preferences_html: frozenset[int]
-    unsubscribe_text: frozenset[int]
-    preferences_text: frozenset[int] = frozenset()
-
-
-def precheck(template: MailTemplate, requirements: ContentRequirements, roles: GapRoles) -> PathCheck | None:
-    """A `PathCheck` for the mails of a template; None if the template's text alone is not enough to decide.
-
-    `requirements` are those of one of the mails; no personal part of them is used.
-    """
-    html, text = template.html, template.text
-    passages = (requirements.warning, *((requirements.sender, requirements.mark) if requirements.commercial else ()))
-    if not all(_occurs_in(each, text) and (_occurs_in(str(escape(each)), html) or _occurs_in(each, html)) for each in passages):
-        return None
-    if not roles.in_html.issuperset(html.gaps) or any(edge in literal for literal in html.literals for edge in GAP_EDGES):
-        return None
-    mail = read_mail_html(html.fill(_Marks()))
-    if mail.faults or any(_OPEN_ESCAPE.search(literal) for literal in html.literals[:-1]):
-        return None
-    if requirements.commercial and not (_has_link(mail, roles.unsubscribe_html) and roles.unsubscribe_text.intersection(text.gaps)):
-        return None
-    links = [(link, _gapped(link.address)) for link in mail.links]
-    hosts = requirements.hosts
-    if hosts and not requirements.to_partner and not all(_is_own(link, hosts) for link in _fixed_links(mail, text)):
-        return None
-    own = roles.unsubscribe_html | roles.preferences_html
-    own_gaps: set[int] = set()
-    with_values: list[tuple[TextTemplate, bool]] = []
-    for link, gapped in links:
-        if not gapped.gaps:
-            if not link_is_allowed(link.address, link.is_loaded):
-                return None
-        elif gapped.literals == ("", "") and gapped.gaps[0] in own and not link.is_loaded:
-            own_gaps.add(gapped.gaps[0])
-        else:
-            with_values.append((gapped, link.is_loaded))
-    return PathCheck(
-        requirements.to_partner,
-        hosts,
-        _unique(gap for gap in text.gaps if gap not in roles.unsubscribe_text and gap not in roles.preferences_text),
-        tuple(sorted(own_gaps)),
-        tuple(dict.fromkeys(with_values)),
-        tuple(dict.fromkeys(each for _, each in links if each.literals != ("", "") or each.gaps[0] not in own_gaps)),
-    )
-
-
-def _fixed_links(mail: MailHtml, text: TextTemplate) -> Iterator[str]:
-    """The links of a template without a value, and the beginnings of those in its text."""
-    yield from (link.address for link in mail.links if not GAP.search(link.address))
-    for literal in text.literals:
-        yield from re.findall(r"https?:\S*", literal, re.IGNORECASE)
-        if literal.lstrip("htpsHTPS").startswith((":", "//")):  # the rest of a link that begins in a value
-            yield "http:"
-
-
-def _unique(gaps: Iterable[int]) -> tuple[int, ...]:
-    return tuple(dict.fromkeys(gaps))
-
-
-class _Marks(Sequence[str]):
-    """A value for every gap: the mark by which it is found in the parsed HTML."""
-
-    def __getitem__(self, gap: Any) -> Any:
-        return f"{GAP_EDGES[0]}{gap} {GAP_EDGES[1]}"
-
-    def __len__(self) -> int:
-        return 0
-
-
-def _occurs_in(required: str, text: TextTemplate) -> bool:
-    return any(required in piece for piece in text.literals)
-
-
-def _has_link(mail: MailHtml, gaps: frozenset[int]) -> bool:
-    links = (_gapped(link.address) for link in mail.links if link.element == "a" and link.everywhere)
-    return any(link.literals == ("", "") and link.gaps[0] in gaps for link in links)
-
-
-def _gapped(address: str) -> TextTemplate:
-    """An address with marks, as a template."""
-    pieces = GAP.split(address)
-    return TextTemplate(tuple(pieces[::2]), tuple(map(int, pieces[1::2])))

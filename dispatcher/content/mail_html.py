@@ -95,9 +95,10 @@ class HtmlLink:
 
 @dataclass(slots=True)
 class MailHtml:
-    """All links of a mail's HTML, and all faults but those of links."""
+    """All links of a mail's HTML, its texts that may name a host, and all faults but those of links."""
 
     links: list[HtmlLink] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
     faults: list[HtmlFault] = field(default_factory=list)
 
 
@@ -166,6 +167,11 @@ class _HtmlReader:
             self._element(node)
         else:
             self._comment(node)
+        self._text(node.tail)
+
+    def _text(self, text: str | None) -> None:
+        if text and not text.isspace():
+            self._result.texts.append(text)
 
     def _fault(self, line: int, name: str, value: str, message: str) -> None:
         self._result.faults.append(HtmlFault(line, name, value, message))
@@ -185,7 +191,9 @@ class _HtmlReader:
             self._fault(self._line(node), f"<{tag}", "", "has no place in a mail")
         for name, value in node.attrib.items():
             self._attribute(node, tag, name.lower(), value)
-        if tag == "style":
+        if tag != "style":
+            self._text(node.text)
+        else:
             self._css("".join(node.itertext()), tag, tag, self._line(node))
 
     def _attribute(self, node: Any, tag: str, name: str, value: str) -> None:

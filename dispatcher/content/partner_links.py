@@ -5,18 +5,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import urlsplit, urlunsplit
 
-from dispatcher.content.guard import allowed_parameters, host_of, is_within, links_in
+from dispatcher.content.guard import allowed_parameters
+from dispatcher.content.links import as_read, host_of, is_within, may_name_host, text_links
 
 Partners = Mapping[str, frozenset[str]]  # the host of a partner -> the parameters that may differ in links to it
 
 
 def partner_links(value: object, partners: Partners) -> tuple[str, ...]:
-    """The links to partners in a value, each without the parameters that may differ."""
-    if not isinstance(value, str) or "://" not in value or not partners:
+    """The links to partners in a value, each without the parameters that may differ.
+
+    A value is read as the reader's program reads it, not as it stands: a channel may remove characters. The mere name of a
+    host in the policy, such as "train.example", is no link here: it says nothing about the reader.
+    """
+    if not isinstance(value, str) or not partners or not may_name_host(value):
         return ()
-    text = value.strip()
-    links = [text] if len(text.split()) == 1 and text[:4].lower() == "http" else links_in(text)
-    return tuple(without_parameters(link, partners, host) for link in links if is_within(host := host_of(link), partners))
+    text = as_read(value).strip()
+    is_link = len(text.split()) == 1 and text[:4].lower() == "http" and is_within(host_of(text), partners)
+    links = [text] if is_link else text_links(text, partners)
+    return tuple(
+        without_parameters(link, partners, host)
+        for link in links
+        if is_within(host := host_of(link), partners) and (is_link or not _is_name_only(link, host, partners))
+    )
+
+
+def _is_name_only(link: str, host: str, partners: Partners) -> bool:
+    return host.removeprefix("www.") in partners and link.partition("://")[2].rstrip("/").lower() == host
 
 
 def without_parameters(link: str, partners: Partners, host: str) -> str:

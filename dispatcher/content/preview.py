@@ -14,7 +14,8 @@ from channels.base import Channel, Content, Email, Sms
 from channels.sms_segments import Segments, count_segments
 from dispatcher.content.declaration import IMPERSONAL_CATEGORIES, IN_A_LINK
 from dispatcher.content.errors import ContentRefusal, TemplateError
-from dispatcher.content.guard import holds_value, host_of, html_faults, is_within, links_of
+from dispatcher.content.guard import holds_value, html_faults, links_of
+from dispatcher.content.links import host_of, is_within
 from dispatcher.content.mail_html import HtmlFault, read_mail_html
 from dispatcher.content.render_request import LinkHosts, MessageLinks, MessageSender, RenderRequest
 from dispatcher.content.template import Template
@@ -156,7 +157,7 @@ def check_links_to_partners(template: Template, hosts: LinkHosts) -> Iterator[Te
             content = template.compose(request, template.context(request))
         except Exception:  # noqa: S112  `check_examples` reports it
             continue
-        for link in links_of(content, template.visible_text(content, request)):
+        for link in links_of(content, template.visible_text(content, request), hosts.own, hosts.partners):
             host = host_of(link)
             for name, probe in probes.items():
                 if holds_value(host if not is_within(host, hosts.partners) else link, (str(probe),)):

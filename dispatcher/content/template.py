@@ -16,8 +16,10 @@ from channels.whatsapp_templates import TemplateButton
 from dispatcher.content.declaration import IMPERSONAL_CATEGORIES, RENDER_MODES, TemplateVariable
 from dispatcher.content.environment import MissingVariable, WithheldVariable, missing_value
 from dispatcher.content.errors import ContentRefusal, TemplateError
-from dispatcher.content.guard import ContentRequirements, GapRoles, PathCheck, failed_check, host_of, precheck, squeezed
+from dispatcher.content.guard import ContentRequirements, failed_check, squeezed
+from dispatcher.content.links import gsm_typography, host_of
 from dispatcher.content.partner_links import Partners, partner_links
+from dispatcher.content.path_check import GapRoles, PathCheck, precheck
 from dispatcher.content.render_request import RenderRequest
 from dispatcher.content.specialiser.compiled_path import CompiledPath, RenderPlan
 from dispatcher.content.specialiser.decision_tree import RenderedParts, Specialiser
@@ -29,30 +31,6 @@ from dispatcher.domain.notation import placeholder
 from dispatcher.domain.recipient import Language
 
 PLACEHOLDER = re.compile(r"\{\{(\d+)\}\}")  # a numbered placeholder in an approved WhatsApp text
-# Characters outside GSM-7: a single one in an SMS reduces a segment from 160 characters to 70.
-_SMS_REPLACEMENTS = str.maketrans(
-    {
-        "\u00a0": " ",
-        "\u202f": " ",
-        "\u2009": " ",
-        "’": "'",
-        "‘": "'",
-        "“": '"',
-        "”": '"',
-        "„": '"',
-        "–": "-",
-        "—": "-",
-        "…": "...",
-        "\u2011": "-",
-        # Not seen, and each would force the short alphabet on the whole text. The joiners U+200C and U+200D change what is shown.
-        "\u00ad": "",
-        "\u200b": "",
-        "\u2060": "",
-        "\ufeff": "",
-        # The spelling of 1990 has no circumflex here (Académie française, rectifications); the law's sentence has it.
-        "û": "u",
-    }
-)
 
 Context: TypeAlias = dict[str, Any]
 ValueReader: TypeAlias = tuple[
@@ -301,7 +279,7 @@ class Template:
         warning = localized.warning
         return ContentRequirements(
             commercial=self.info.kind is Kind.COMMERCIAL,
-            warning=_gsm_typography(warning) if request.channel is Channel.SMS else warning,
+            warning=gsm_typography(warning) if request.channel is Channel.SMS else warning,
             mark=localized.mark,
             sender=request.sender.name,
             unsubscribe=request.links.unsubscribe,
@@ -333,16 +311,12 @@ def _whatsapp_parts(localized: LocalizedTemplate, mode: Mode) -> tuple[str, ...]
     return tuple(f"whatsapp.{mode.value}.{place}" for place in localized.whatsapp[mode].placeholders)
 
 
-def _gsm_typography(text: str) -> str:
-    return text.translate(_SMS_REPLACEMENTS)
-
-
 _PARTS: Mapping[Channel, tuple[str, ...]] = {
     Channel.PUSH: ("push.title", "push.body", "push.link"),
     Channel.EMAIL: ("email.subject", "email.html", "email.text"),
     Channel.SMS: ("sms.text",),
 }
-_POSTPROCESS: Mapping[str, Callable[[str], str]] = {"push.title": one_line, "email.subject": one_line, "sms.text": _gsm_typography}
+_POSTPROCESS: Mapping[str, Callable[[str], str]] = {"push.title": one_line, "email.subject": one_line, "sms.text": gsm_typography}
 
 
 def _push(template: Template, request: RenderRequest, rendered: RenderedParts) -> Push:  # noqa: ARG001  one shape for all

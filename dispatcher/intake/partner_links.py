@@ -49,8 +49,8 @@ class PartnerLinks:
         if not isinstance(row, AudienceRow):
             return
         for name, value in row.data.items():
-            if not isinstance(value, str) or "://" not in value or value == self._last.get(name):
-                continue  # nearly all values
+            if value == self._last.get(name):
+                continue
             if not (links := partner_links(value, self._partners)):
                 continue
             line, first = self._links.setdefault(name, (row.line, links))

@@ -14,7 +14,8 @@ from markupsafe import escape
 
 from channels.base import Channel, MailTemplate, MergedEmail, TextTemplate
 from dispatcher.content import Catalog, ContentRefusal, MessageLinks, RenderRequest, Template, example_request, load
-from dispatcher.content.guard import ContentRequirements, GapRoles, failed_check, precheck
+from dispatcher.content.guard import ContentRequirements, failed_check
+from dispatcher.content.path_check import GapRoles, precheck
 from dispatcher.domain.recipient import LANGUAGES
 from tests.support.services import TEMPLATES, templates
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from channels.base import Channel, Email
 from dispatcher.content.environment import environment
-from dispatcher.content.guard import links_in
+from dispatcher.content.links import links_in
 from dispatcher.content.lint.findings import LintFinding
 from dispatcher.content.lint.samples import LintSample, rendered, with_all_values
 from dispatcher.content.static_checks import used_variables

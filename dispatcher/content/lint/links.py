@@ -8,7 +8,8 @@ from ipaddress import ip_address
 from typing import Any
 
 from channels.base import Email
-from dispatcher.content.guard import host_of, is_within, leaks_personal_data
+from dispatcher.content.guard import leaks_personal_data
+from dispatcher.content.links import host_of, is_within
 from dispatcher.content.lint.accessibility import concealed_by
 from dispatcher.content.lint.css import BASE
 from dispatcher.content.lint.findings import LintFinding

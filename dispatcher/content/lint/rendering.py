@@ -12,7 +12,7 @@ from jinja2 import TemplateSyntaxError, nodes
 from dispatcher.content.declaration import IMPERSONAL_CATEGORIES
 from dispatcher.content.environment import environment
 from dispatcher.content.errors import ContentRefusal
-from dispatcher.content.guard import host_of, is_within
+from dispatcher.content.links import host_of, is_within
 from dispatcher.content.lint.findings import LintFinding, lint_rules
 from dispatcher.content.lint.marked import MarkedSources, Place
 from dispatcher.content.lint.samples import LintContext, LintSample, lint_request

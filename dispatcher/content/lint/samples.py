@@ -9,7 +9,8 @@ from itertools import product
 from typing import Any
 
 from channels.base import Channel, Content, Email, Push, Sms
-from dispatcher.content.guard import ContentRequirements, links_in
+from dispatcher.content.guard import ContentRequirements
+from dispatcher.content.links import text_links
 from dispatcher.content.lint.findings import LintFinding, lint_rules
 from dispatcher.content.lint.mail_page import MailPage, one_line
 from dispatcher.content.lint.marked import MarkedSources, MarkedText, Place
@@ -104,7 +105,8 @@ class LintSample:
             yield "push.link", self.content.link
         for part, text in self.texts:
             if part != "email.html":
-                for link in links_in(text):
+                hosts = self.requirements.hosts
+                for link in text_links(text, *((hosts.own, hosts.partners) if hosts else ())):
                     yield part, link
 
     def finding(self, code: str, place: Place, field: str, message: str, value: str = "") -> LintFinding:
